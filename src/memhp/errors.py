@@ -1,0 +1,58 @@
+"""What can go wrong, one class a kind: bad input, a kernel error, a broken promise of the kernel, a panic."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import errno as _errno
+
+
+class MemhpError(Exception):
+    """The root of every error that this package raises on purpose."""
+
+
+class BadInput(MemhpError):
+    """The user's input cannot be used. Printed as one line; the command ends with exit code 2.
+
+    `where` names the file and key (``grow.toml: steps[2].size``), `fix` what to write instead.
+    """
+
+    def __init__(self, message: str, *, where: str = "", fix: str = "") -> None:
+        self.message = message
+        self.where = where
+        self.fix = fix
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{text} ({self.fix})" if self.fix else text
+
+
+class KernelError(MemhpError):
+    """A kernel function returned an errno.
+
+    `errno` is positive, `reason` the kernel's own words where it has some, `place` is ``file:function`` in
+    the kernel's tree and `advice` what the user can do about it.
+    """
+
+    def __init__(self, errno: int, reason: str, *, place: str, advice: str = "") -> None:
+        self.errno = errno
+        self.reason = reason
+        self.place = place
+        self.advice = advice
+        super().__init__(f"{self.name}: {reason} ({place})")
+
+    @property
+    def name(self) -> str:
+        """The symbol of the errno, as in ``EBUSY``."""
+        return _errno.errorcode.get(self.errno, str(self.errno))
+
+
+class KernelBug(MemhpError):
+    """The kernel would hit ``BUG()``, oops or corrupt memory here: the machine cannot be trusted any more."""
+
+    def __init__(self, reason: str, *, place: str) -> None:
+        self.reason = reason
+        self.place = place
+        super().__init__(f"{reason} ({place})")
+
+
+class KernelPanic(KernelBug):
+    """The kernel calls ``panic()``: the machine is dead from here on."""

@@ -1,0 +1,250 @@
+"""Half-open spans of integers (bytes or PFNs), sets of them, and maps from spans to values.
+
+Per-page facts of a machine with billions of pages live here: cost grows with the number of *runs* of equal
+pages, never with pages. All spans are half-open, ``[start, end)``.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from typing import Generic, NamedTuple, TypeVar
+
+V = TypeVar("V")
+
+
+class Span(NamedTuple):
+    """A half-open run of integers ``[start, end)``, in bytes or PFNs as the owner says."""
+
+    start: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """How many integers the span holds."""
+        return self.end - self.start
+
+    def __bool__(self) -> bool:
+        return self.end > self.start
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int) and self.start <= value < self.end
+
+    def covers(self, other: "Span") -> bool:
+        """Whether `other` lies wholly inside."""
+        return self.start <= other.start and other.end <= self.end
+
+    def overlaps(self, other: "Span") -> bool:
+        """Whether the two share at least one integer."""
+        return self.start < other.end and other.start < self.end
+
+    def clip(self, other: "Span") -> "Span":
+        """The part shared with `other`; empty (and false) when there is none."""
+        start = max(self.start, other.start)
+        return Span(start, max(start, min(self.end, other.end)))
+
+    def scaled(self, shift: int) -> "Span":
+        """The span in a unit `shift` bits smaller (PFNs to bytes: ``span.scaled(PAGE_SHIFT)``)."""
+        return Span(self.start << shift, self.end << shift)
+
+
+class SpanMap(Generic[V]):
+    """A map from disjoint spans to values; neighbours with equal values are always one run.
+
+    Look-up is O(log runs); a change moves only the list tails behind it.
+    """
+
+    __slots__ = ("_ends", "_starts", "_values")
+
+    def __init__(self, items: Iterable[tuple[int, int, V]] = ()) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        self._values: list[V] = []
+        for start, end, value in items:
+            self.set(start, end, value)
+
+    def __len__(self) -> int:
+        """The number of runs."""
+        return len(self._starts)
+
+    def __bool__(self) -> bool:
+        return bool(self._starts)
+
+    def __iter__(self) -> Iterator[tuple[int, int, V]]:
+        """Every run as ``(start, end, value)``, ascending."""
+        return iter(list(zip(self._starts, self._ends, self._values, strict=True)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SpanMap):
+            return NotImplemented
+        return self._starts == other._starts and self._ends == other._ends and self._values == other._values
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        runs = ", ".join(f"[{start:#x},{end:#x})={value!r}" for start, end, value in self)
+        return f"{type(self).__name__}({runs})"
+
+    def copy(self) -> "SpanMap[V]":
+        """An independent copy; values are shared."""
+        new: SpanMap[V] = SpanMap()
+        new._starts, new._ends, new._values = self._starts[:], self._ends[:], self._values[:]
+        return new
+
+    def get(self, at: int) -> V | None:
+        """The value at one integer, or None."""
+        i = bisect_right(self._starts, at) - 1
+        return self._values[i] if i >= 0 and at < self._ends[i] else None
+
+    def run_at(self, at: int) -> tuple[int, int, V] | None:
+        """The whole run that holds one integer, or None."""
+        i = bisect_right(self._starts, at) - 1
+        return (self._starts[i], self._ends[i], self._values[i]) if i >= 0 and at < self._ends[i] else None
+
+    def runs(self, start: int, end: int) -> Iterator[tuple[int, int, V]]:
+        """Every run that meets ``[start, end)``, clipped to it, ascending. Safe while the map changes."""
+        lo = bisect_right(self._ends, start)
+        hi = bisect_left(self._starts, end)
+        starts, ends, values = self._starts[lo:hi], self._ends[lo:hi], self._values[lo:hi]
+        for s, e, v in zip(starts, ends, values, strict=True):
+            yield max(s, start), min(e, end), v
+
+    def gaps(self, start: int, end: int) -> Iterator[Span]:
+        """The parts of ``[start, end)`` that no run covers, ascending."""
+        at = start
+        for s, e, _ in self.runs(start, end):
+            if s > at:
+                yield Span(at, s)
+            at = e
+        if at < end:
+            yield Span(at, end)
+
+    def covers(self, start: int, end: int) -> bool:
+        """Whether every integer of ``[start, end)`` has a value."""
+        return next(self.gaps(start, end), None) is None
+
+    def covered(self, start: int, end: int) -> int:
+        """How many integers of ``[start, end)`` have a value."""
+        return sum(e - s for s, e, _ in self.runs(start, end))
+
+    def set(self, start: int, end: int, value: V) -> None:
+        """Give every integer of ``[start, end)`` this value, whatever it had before."""
+        if start >= end:
+            return
+        lo, hi, head, tail = self._cut(start, end)
+        starts, ends, values = [start], [end], [value]
+        if head is not None:
+            if head[2] == value and head[1] == start:
+                starts[0] = head[0]
+            else:
+                starts.insert(0, head[0])
+                ends.insert(0, head[1])
+                values.insert(0, head[2])
+        elif lo and self._ends[lo - 1] == start and self._values[lo - 1] == value:
+            lo -= 1
+            starts[0] = self._starts[lo]
+        if tail is not None:
+            if tail[2] == value:
+                ends[-1] = tail[1]
+            else:
+                starts.append(tail[0])
+                ends.append(tail[1])
+                values.append(tail[2])
+        elif hi < len(self._starts) and self._starts[hi] == end and self._values[hi] == value:
+            ends[-1] = self._ends[hi]
+            hi += 1
+        self._starts[lo:hi] = starts
+        self._ends[lo:hi] = ends
+        self._values[lo:hi] = values
+
+    def clear(self, start: int, end: int) -> None:
+        """Take the value away from every integer of ``[start, end)``."""
+        if start >= end:
+            return
+        lo, hi, head, tail = self._cut(start, end)
+        kept = [run for run in (head, tail) if run is not None]
+        self._starts[lo:hi] = [run[0] for run in kept]
+        self._ends[lo:hi] = [run[1] for run in kept]
+        self._values[lo:hi] = [run[2] for run in kept]
+
+    def _cut(self, start: int, end: int) -> tuple[int, int, tuple[int, int, V] | None, tuple[int, int, V] | None]:
+        """The index range of runs that meet ``[start, end)`` and what sticks out of it on either side."""
+        lo = bisect_right(self._ends, start)
+        hi = bisect_left(self._starts, end)
+        head = tail = None
+        if lo < hi:
+            if self._starts[lo] < start:
+                head = (self._starts[lo], start, self._values[lo])
+            if self._ends[hi - 1] > end:
+                tail = (end, self._ends[hi - 1], self._values[hi - 1])
+        return lo, hi, head, tail
+
+
+class SpanSet:
+    """A set of integers kept as disjoint, non-touching spans."""
+
+    __slots__ = ("_map",)
+
+    def __init__(self, spans: Iterable[tuple[int, int]] = ()) -> None:
+        self._map: SpanMap[bool] = SpanMap((start, end, True) for start, end in spans)
+
+    def __iter__(self) -> Iterator[Span]:
+        """The spans, ascending."""
+        return iter([Span(start, end) for start, end, _ in self._map])
+
+    def __len__(self) -> int:
+        """The number of spans."""
+        return len(self._map)
+
+    def __bool__(self) -> bool:
+        return bool(self._map)
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int) and self._map.get(value) is not None
+
+    def __eq__(self, other: object) -> bool:
+        return self._map == other._map if isinstance(other, SpanSet) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return "SpanSet(" + ", ".join(f"[{s.start:#x},{s.end:#x})" for s in self) + ")"
+
+    def copy(self) -> "SpanSet":
+        """An independent copy."""
+        new = SpanSet()
+        new._map = self._map.copy()
+        return new
+
+    @property
+    def size(self) -> int:
+        """How many integers the set holds."""
+        return sum(s.size for s in self)
+
+    def add(self, start: int, end: int) -> None:
+        """Put ``[start, end)`` in."""
+        self._map.set(start, end, True)
+
+    def remove(self, start: int, end: int) -> None:
+        """Take ``[start, end)`` out."""
+        self._map.clear(start, end)
+
+    def run_at(self, at: int) -> Span | None:
+        """The span that holds one integer, or None."""
+        run = self._map.run_at(at)
+        return Span(run[0], run[1]) if run else None
+
+    def runs(self, start: int, end: int) -> Iterator[Span]:
+        """The parts of ``[start, end)`` in the set, ascending."""
+        return (Span(s, e) for s, e, _ in self._map.runs(start, end))
+
+    def gaps(self, start: int, end: int) -> Iterator[Span]:
+        """The parts of ``[start, end)`` not in the set, ascending."""
+        return self._map.gaps(start, end)
+
+    def covers(self, start: int, end: int) -> bool:
+        """Whether all of ``[start, end)`` is in the set."""
+        return self._map.covers(start, end)
+
+    def covered(self, start: int, end: int) -> int:
+        """How many integers of ``[start, end)`` are in the set."""
+        return self._map.covered(start, end)

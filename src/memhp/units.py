@@ -1,0 +1,61 @@
+"""Sizes in bytes and page frame numbers (PFNs): constants, alignment, parsing and printing."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import re
+
+from memhp.errors import BadInput
+
+KiB = 1 << 10
+MiB = 1 << 20
+GiB = 1 << 30
+TiB = 1 << 40
+PiB = 1 << 50
+
+_SUFFIX = {"": 1, "K": KiB, "M": MiB, "G": GiB, "T": TiB, "P": PiB}
+_SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)\s*([KMGTP]?)(?:i?B)?", re.ASCII)
+
+
+def parse_size(text: str | int, *, where: str = "size") -> int:
+    """Bytes of a size as people write it: ``128M``, ``2GiB``, ``0x8000000`` or a plain number of bytes.
+
+    Suffixes are powers of 1024, as in the kernel's ``memparse()``. Raises :class:`BadInput` naming `where`.
+    """
+    if isinstance(text, int):
+        if text < 0:
+            raise BadInput(f"want a size of zero or more bytes, got {text}", where=where)
+        return text
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise BadInput(f"want a size such as 128M, 2G or 0x8000000, got {text!r}", where=where)
+    return int(match[1], 0) * _SUFFIX[match[2]]
+
+
+def format_size(size: int) -> str:
+    """A size in bytes in the largest unit that shows it exactly: ``128 MiB``, ``1.5 GiB``, ``4097 B``."""
+    for suffix, unit in (("TiB", TiB), ("GiB", GiB), ("MiB", MiB), ("KiB", KiB)):
+        if abs(size) >= unit and (size * 100) % unit == 0:
+            return f"{size / unit:g} {suffix}"
+    for suffix, unit in (("TiB", TiB), ("GiB", GiB), ("MiB", MiB), ("KiB", KiB)):
+        if abs(size) >= 4 * unit and size % (unit // 1024) == 0:
+            return f"{size // (unit // 1024):d} {'B' if unit == KiB else {'M': 'KiB', 'G': 'MiB', 'T': 'GiB'}[suffix[0]]}"
+    return f"{size} B"
+
+
+def align_down(value: int, alignment: int) -> int:
+    """The largest multiple of `alignment` (a power of two) that is not above `value`: ``ALIGN_DOWN()``."""
+    return value & ~(alignment - 1)
+
+
+def align_up(value: int, alignment: int) -> int:
+    """The smallest multiple of `alignment` (a power of two) that is not below `value`: ``ALIGN()``."""
+    return (value + alignment - 1) & ~(alignment - 1)
+
+
+def is_aligned(value: int, alignment: int) -> bool:
+    """Whether `value` is a multiple of `alignment` (a power of two): ``IS_ALIGNED()``."""
+    return value & (alignment - 1) == 0
+
+
+def div_round_up(value: int, unit: int) -> int:
+    """``DIV_ROUND_UP()``."""
+    return -(-value // unit)
