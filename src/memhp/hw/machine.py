@@ -1,0 +1,425 @@
+"""The machine and its doors: the only ways in which kernel-side code touches shared state.
+
+Ordinarily a door acts at once, and on a whole run of entries or tables. With a :class:`Stepper` in place (the
+explorer's) every single access is first announced to it, which may let another CPU run or an allocation fail; runs
+are then taken apart into single accesses in the order in which the kernel's loop makes them. Kernel-side code cannot
+tell the difference: loops over many tables ask :meth:`Machine.batches` how many to take at a time.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from memhp.errors import KernelBug
+from memhp.hw.format import U64, Format
+from memhp.hw.locks import Lock
+from memhp.hw.memory import Owner, PhysicalMemory, Use
+from memhp.hw.tlb import ALL_ADDRESSES, Flush, Table, TlbState
+from memhp.spans import Span
+
+
+class Access(NamedTuple):
+    """One access to shared state, as the explorer sees it before it happens."""
+
+    kind: str
+    """``load``, ``store``, ``claim``, ``release``, ``lock``, ``unlock``, ``flush`` …"""
+    target: Table | Span | str
+    index: int = 0
+    value: int = 0
+
+
+class Stepper(Protocol):
+    """What the explorer puts behind the doors."""
+
+    def step(self, access: Access) -> None:
+        """An access is about to happen; another CPU may run first."""
+
+    def fails(self, site: str) -> bool:
+        """Whether the allocation at `site` fails this time."""
+
+    def wait(self, ready: Callable[[], bool], why: str) -> None:
+        """Block the calling CPU until `ready()`."""
+
+
+class LogLine(NamedTuple):
+    """A line of the kernel log: machine time in nanoseconds, ``pr_*`` level and text."""
+
+    time: int
+    level: str
+    text: str
+
+
+class Violation(NamedTuple):
+    """A law broken at a door, at the moment it happened: which, how, and by which kernel function."""
+
+    law: str
+    text: str
+    where: str
+
+
+@dataclass
+class Ledger:
+    """Running counts of what passed the doors; a step's cost is the difference of two copies."""
+
+    tables_allocated: Counter[int] = field(default_factory=Counter)
+    """Page-table frames taken, by height."""
+    tables_freed: Counter[int] = field(default_factory=Counter)
+    flushes: Counter[Flush] = field(default_factory=Counter)
+    """Invalidations made, by kind."""
+    flushed_pages: Counter[Flush] = field(default_factory=Counter)
+    """Base pages that the ranged flushes named, by kind."""
+    stores: int = 0
+    """Page-table entries written."""
+
+    def copy(self) -> "Ledger":
+        """The counts as they stand now."""
+        return Ledger(self.tables_allocated.copy(), self.tables_freed.copy(), self.flushes.copy(),
+                      self.flushed_pages.copy(), self.stores)  # fmt: skip
+
+    def since(self, earlier: "Ledger") -> "Ledger":
+        """What happened after the copy `earlier` was taken."""
+        return Ledger(self.tables_allocated - earlier.tables_allocated, self.tables_freed - earlier.tables_freed,
+                      self.flushes - earlier.flushes, self.flushed_pages - earlier.flushed_pages,
+                      self.stores - earlier.stores)  # fmt: skip
+
+
+class Machine:
+    """CPUs, physical memory, translations and locks, behind doors."""
+
+    def __init__(self, fmt: Format, *, nr_cpus: int = 1) -> None:
+        self.fmt = fmt
+        self.nr_cpus = nr_cpus
+        self.cpu = 0
+        """The CPU that runs now."""
+        self.memory = PhysicalMemory(fmt.page_size // 8)
+        self.tlb = TlbState(fmt, nr_cpus)
+        self.locks: dict[str, Lock] = {}
+        self.ledger = Ledger()
+        self.log_lines: list[LogLine] = []
+        self.violations: list[Violation] = []
+        self.now = 0
+        """Machine time in nanoseconds."""
+        self.stepper: Stepper | None = None
+        self._timers: list[tuple[int, int, Callable[[], None]]] = []
+        self._timer_serial = 0
+
+    # Entries of one table ------------------------------------------------------------------------------------
+
+    def load(self, table: Table, index: int) -> int:
+        """Read one entry: ``READ_ONCE()``."""
+        if self.stepper is not None:
+            self.stepper.step(Access("load", table, index))
+        return int(self._row(table, "load")[index])
+
+    def store(self, table: Table, index: int, value: int, where: str = "") -> None:
+        """Write one entry: ``set_pte()`` and its kin."""
+        if self.stepper is not None:
+            self.stepper.step(Access("store", table, index, value))
+        row = self._row(table, where)
+        old = int(row[index])
+        row[index] = value
+        self.ledger.stores += 1
+        if old & self.fmt.valid and old != value:
+            self.tlb.unmap(table, index, np.array([old], dtype=np.uint64), where)
+
+    def load_run(self, table: Table, index: int, count: int) -> U64:
+        """Read entries ``[index, index + count)``: a copy."""
+        if self.stepper is not None:
+            return np.array([self.load(table, i) for i in range(index, index + count)], dtype=np.uint64)
+        return self._row(table, "load")[index : index + count].copy()
+
+    def store_run(self, table: Table, index: int, values: U64, where: str = "") -> None:
+        """Write entries from `index` on."""
+        if self.stepper is not None:
+            for i, value in enumerate(values):
+                self.store(table, index + i, int(value), where)
+            return
+        run = self._row(table, where)[index : index + len(values)]
+        old = run.copy()
+        run[:] = values
+        self.ledger.stores += len(values)
+        changed = old != values
+        if (old[changed] & np.uint64(self.fmt.valid)).any():
+            self.tlb.unmap(table, index, np.where(changed, old, np.uint64(0)), where)
+
+    def store_leaves(self, table: Table, index: int, count: int, pfn: int, prot: int, where: str = "") -> None:
+        """Write `count` leaves that map the frames from `pfn` on, one after the other, over entries that are empty."""
+        if self.stepper is not None:
+            pages = self.fmt.pages_at(table.height)
+            for i in range(count):
+                self.store(table, index + i, self.fmt.leaf_entry(pfn + i * pages, table.height, prot), where)
+            return
+        leaf_run(self.fmt, self._row(table, where)[index : index + count], pfn, table.height, prot)
+        self.ledger.stores += count
+
+    def clear_run(self, table: Table, index: int, count: int, where: str, flush: Flush | None = None) -> None:
+        """Clear those of `count` entries that are not empty; with `flush`, invalidate each as soon as it is cleared."""
+        if self.stepper is not None:
+            step = self.fmt.levels[table.height].size
+            for i in range(index, index + count):
+                if self.load(table, i):
+                    self.store(table, i, 0, where)
+                    if flush is not None:
+                        self.flush(flush, Span(table.va + i * step, table.va + (i + 1) * step))
+            return
+        run = self._row(table, where)[index : index + count]
+        self._clear(run, table, index, where, flush)
+
+    def _clear(self, run: U64, table: Table, index: int, where: str, flush: Flush | None) -> None:
+        changed = int(np.count_nonzero(run))
+        self.ledger.stores += changed
+        if flush is None:
+            self.tlb.unmap(table, index, run.copy(), where)
+        else:
+            self._count_flushes(flush, changed, changed * self.fmt.pages_at(table.height))
+        run[:] = 0
+
+    def _row(self, table: Table, where: str) -> U64:
+        row = self.memory.arena.row(table.frame)
+        if row is None:
+            self.violations.append(
+                Violation("freed-table", f"frame {table.frame:#x} is used as a table at {table.va:#x} but holds none", where)
+            )
+            raise KernelBug(f"page-table access to frame {table.frame:#x}, which holds no table", place=where or "hw")
+        return row
+
+    # Many tables of one level --------------------------------------------------------------------------------
+
+    def batches(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """How a loop over entries ``[start, end)`` goes: all at once, or one by one for the explorer: (index, count)."""
+        if self.stepper is None:
+            if end > start:
+                yield start, end - start
+        else:
+            for i in range(start, end):
+                yield i, 1
+
+    def child(self, parent: Table, index: int, frame: int) -> Table:
+        """The table that entry `index` of `parent` points to, when that entry holds `frame`."""
+        return Table(frame, parent.height - 1, parent.va + index * self.fmt.levels[parent.height].size, parent.mm)
+
+    def fill_children(self, parent: Table, index: int, frames: list[Span], pfn: int, prot: int, where: str) -> None:
+        """Fill whole tables, children of `parent` from entry `index` on, with leaves that map the frames from `pfn` on."""
+        height = parent.height - 1
+        entries = self.fmt.levels[height].entries
+        pages = entries * self.fmt.pages_at(height)
+        for span in frames:
+            if self.stepper is not None:
+                for frame in range(*span):
+                    self.store_leaves(self.child(parent, index, frame), 0, entries, pfn, prot, where)
+                    index, pfn = index + 1, pfn + pages
+                continue
+            for view in self.memory.arena.views(span):
+                leaf_run(self.fmt, view.reshape(-1), pfn, height, prot)
+                self.ledger.stores += view.size
+                pfn += len(view) * pages
+
+    def load_children(self, parent: Table, index: int, frames: U64) -> U64:
+        """Read whole tables, shape [n, entries]: children of `parent` from entry `index` on, in `frames`."""
+        if self.stepper is not None:
+            rows = [self.load_run(self.child(parent, index + i, int(frame)), 0, self.fmt.levels[parent.height - 1].entries)
+                    for i, frame in enumerate(frames)]  # fmt: skip
+            return np.stack(rows)
+        try:
+            return self.memory.tables(frames)
+        except KeyError as missing:
+            raise KernelBug(f"entry of table {parent.frame:#x} points to frame {missing.args[0]:#x}, which holds no table",
+                            place="hw") from None  # fmt: skip
+
+    def clear_children(self, parent: Table, index: int, frames: U64, where: str, flush: Flush | None = None) -> None:
+        """Clear every entry of whole tables, children of `parent` from entry `index` on (see :meth:`clear_run`)."""
+        entries = self.fmt.levels[parent.height - 1].entries
+        if self.stepper is not None:
+            for i, frame in enumerate(frames):
+                self.clear_run(self.child(parent, index + i, int(frame)), 0, entries, where, flush)
+            return
+        for span in frame_spans(frames):
+            for view in self.memory.arena.views(span):
+                self._clear(view.reshape(-1), self.child(parent, index, span.start), 0, where, flush)
+                index += len(view)
+
+    # Frames --------------------------------------------------------------------------------------------------
+
+    def may_fail(self, site: str) -> bool:
+        """Whether the allocation at `site` (``file:function``) is made to fail: asked before memory is looked for."""
+        return self.stepper is not None and self.stepper.fails(site)
+
+    def plug(self, frames: Span, owner: Owner) -> None:
+        """Memory appears at `frames` (PFNs), where there was none."""
+        if self.memory.owners.covered(*frames):
+            raise KernelBug(f"memory plugged over memory at PFN {frames.start:#x}", place="hw")
+        self.memory.owners.set(*frames, owner)
+
+    def unplug(self, frames: Span, where: str) -> None:
+        """Memory disappears from `frames`; nothing may reach it any more."""
+        self._give_up(frames, where)
+        self.memory.owners.clear(*frames)
+
+    def claim(self, frames: Span, owner: Owner, where: str) -> None:
+        """Frames that nobody uses get a user. Page-table frames start out zeroed, as ``GFP_ZERO`` gives them."""
+        if self.stepper is not None:
+            self.stepper.step(Access("claim", frames))
+        self._expect(frames, (Use.FREE, Use.DEVICE, Use.BOOT), f"claimed as {owner}", where)
+        reachable = self.tlb.reuse(frames)
+        if reachable is not None:
+            self.violations.append(Violation("flush-before-free", _reuse_text(frames, owner, reachable.stale.table), where))
+        self.memory.owners.set(*frames, owner)
+        if owner.use is Use.TABLE:
+            self.memory.arena.add(frames)
+
+    def release(self, frames: Span, owner: Owner, where: str) -> None:
+        """Frames in use are given back: to the buddy (`Use.FREE`) or to the device they lie in (`Use.DEVICE`)."""
+        if self.stepper is not None:
+            self.stepper.step(Access("release", frames))
+        for start, end, old in list(self.memory.owners.runs(*frames)):
+            if old.use in (Use.FREE, Use.DEVICE) and owner.use is Use.FREE:
+                self.violations.append(Violation("one-owner", f"PFN {start:#x}-{end:#x} is freed, but is {old} already", where))
+            if old.use is Use.TABLE:
+                self.memory.arena.drop(Span(start, end))
+        self._expect_memory(frames, where)
+        self._give_up(frames, where)
+        self.memory.owners.set(*frames, owner)
+
+    def retag(self, frames: Span, owner: Owner, where: str) -> None:
+        """Frames change their use without going through anybody's free list (free pages isolated, a page migrated)."""
+        if self.stepper is not None:
+            self.stepper.step(Access("retag", frames))
+        self._expect_memory(frames, where)
+        self.memory.owners.set(*frames, owner)
+
+    def _give_up(self, frames: Span, where: str) -> None:
+        self.tlb.give_back(frames, where)
+
+    def _expect(self, frames: Span, uses: tuple[Use, ...], doing: str, where: str) -> None:
+        self._expect_memory(frames, where)
+        for start, end, owner in self.memory.owners.runs(*frames):
+            if owner.use not in uses:
+                self.violations.append(Violation("one-owner", f"PFN {start:#x}-{end:#x} is {doing}, but is {owner}", where))
+
+    def _expect_memory(self, frames: Span, where: str) -> None:
+        for hole in self.memory.owners.gaps(*frames):
+            self.violations.append(Violation("frames", f"PFN {hole.start:#x}-{hole.end:#x} is used, but holds no memory", where))
+
+    # Translations --------------------------------------------------------------------------------------------
+
+    def flush(self, flush: Flush, span: Span = ALL_ADDRESSES, times: int = 1) -> None:
+        """Invalidate what CPUs may hold for the addresses in `span` (bytes); `times` operations do it."""
+        if self.stepper is not None:
+            self.stepper.step(Access("flush", span))
+        self._count_flushes(flush, times, 0 if span == ALL_ADDRESSES else span.size >> self.fmt.page_shift)
+        self.tlb.flush(flush, span, self.cpu)
+
+    def _count_flushes(self, flush: Flush, times: int, pages: int) -> None:
+        if times:
+            self.ledger.flushes[flush] += times
+            self.ledger.flushed_pages[flush] += pages
+
+    # Locks ---------------------------------------------------------------------------------------------------
+
+    def lock(self, name: str, *, write: bool = True) -> None:
+        """Take a lock, alone or shared. Taking one that can never be had is a deadlock: KernelBug."""
+        lock = self.locks.setdefault(name, Lock(name))
+        if self.stepper is not None:
+            self.stepper.step(Access("lock", name))
+            if not lock.can_take(self.cpu, write=write):
+                self.stepper.wait(lambda: lock.can_take(self.cpu, write=write), name)
+        if not lock.can_take(self.cpu, write=write):
+            raise KernelBug(f"deadlock: CPU {self.cpu} waits for {name}, which is never let go", place="hw")
+        lock.take(self.cpu, write=write)
+
+    def trylock(self, name: str, *, write: bool = True) -> bool:
+        """Take a lock if it is free now."""
+        lock = self.locks.setdefault(name, Lock(name))
+        if self.stepper is not None:
+            self.stepper.step(Access("lock", name))
+        if not lock.can_take(self.cpu, write=write):
+            return False
+        lock.take(self.cpu, write=write)
+        return True
+
+    def unlock(self, name: str, *, write: bool = True) -> None:
+        """Let a lock go."""
+        if self.stepper is not None:
+            self.stepper.step(Access("unlock", name))
+        lock = self.locks.get(name)
+        if lock is None or not lock.drop(self.cpu, write=write):
+            raise KernelBug(f"CPU {self.cpu} lets go of {name}, which it does not hold", place="hw")
+
+    def holds(self, name: str, *, write: bool = False) -> bool:
+        """Whether the running CPU holds a lock: ``lockdep_assert_held()``."""
+        lock = self.locks.get(name)
+        return lock is not None and lock.held_by(self.cpu, write=write)
+
+    @contextmanager
+    def locked(self, name: str, *, write: bool = True) -> Iterator[None]:
+        """Hold a lock for the length of a ``with`` block."""
+        self.lock(name, write=write)
+        try:
+            yield
+        finally:
+            self.unlock(name, write=write)
+
+    # Time and talk -------------------------------------------------------------------------------------------
+
+    def log(self, text: str, level: str = "info") -> None:
+        """A line to the kernel log: ``pr_info()``, ``pr_warn()``, ``pr_debug()`` …"""
+        self.log_lines.append(LogLine(self.now, level, text))
+
+    def arm(self, delay: int, call: Callable[[], None]) -> None:
+        """Call something `delay` nanoseconds of machine time from now."""
+        self._timer_serial += 1
+        heapq.heappush(self._timers, (self.now + delay, self._timer_serial, call))
+
+    def advance(self, duration: int) -> None:
+        """Let `duration` nanoseconds pass; timers that come due run in order."""
+        until = self.now + duration
+        while self._timers and self._timers[0][0] <= until:
+            self.now, _, call = heapq.heappop(self._timers)
+            call()
+        self.now = until
+
+
+def leaf_run(fmt: Format, out: U64, pfn: int, height: int, prot: int) -> None:
+    """Write into `out`, shape [n], the leaves of one height that map the frames from `pfn` on."""
+    pages = fmt.pages_at(height)
+    count = len(out)
+    first = fmt.leaf_entry(pfn, height, prot)
+    last = fmt.leaf_entry(pfn + (count - 1) * pages, height, prot)
+    step = pages << fmt.pfn_pieces[0].lo
+    if last - first == (count - 1) * step:
+        np.add(_ramp(count, step), np.uint64(first), out=out)
+    else:
+        pfns = np.arange(count, dtype=np.uint64) * np.uint64(pages) + np.uint64(pfn)
+        out[:] = fmt.leaf_entry(pfns, height, prot)
+
+
+_RAMPS: dict[int, U64] = {}
+
+
+def _ramp(count: int, step: int) -> U64:
+    """``[0, step, 2 * step, …]``, kept from call to call: the hot path of a bulk mapping."""
+    ramp = _RAMPS.get(step)
+    if ramp is None or len(ramp) < count:
+        ramp = _RAMPS[step] = np.arange(max(count, 512), dtype=np.uint64) * np.uint64(step)
+    return ramp[:count]
+
+
+def frame_spans(frames: U64) -> list[Span]:
+    """A vector of PFNs as runs of neighbours, in the order given."""
+    if not len(frames):
+        return []
+    cuts = np.flatnonzero(np.diff(frames) != 1) + 1
+    starts = [0, *cuts.tolist()]
+    ends = [*cuts.tolist(), len(frames)]
+    return [Span(int(frames[a]), int(frames[b - 1]) + 1) for a, b in zip(starts, ends, strict=True)]
+
+
+def _reuse_text(frames: Span, owner: Owner, table: Table) -> str:
+    return (f"PFN {frames.start:#x}-{frames.end:#x} becomes {owner} while a CPU may still reach it through an entry "
+            f"for {table.va:#x} that was cleared but not flushed")  # fmt: skip

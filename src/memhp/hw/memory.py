@@ -1,0 +1,196 @@
+"""Physical memory: who uses each frame, and what stands in the frames that hold page tables.
+
+Only table frames have contents here. They live as rows of one array (the arena), in the order in which they were
+handed out, so that a run of entries in many neighbouring tables is one vector operation. What every other frame
+is used for is a run in an interval map, whose cost grows with runs, never with pages.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import mmap
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+
+from memhp.hw.format import U64
+from memhp.spans import Span, SpanMap, SpanSet
+
+MAP_NORESERVE = 0x4000
+"""mmap(2) flag of Linux: reserve addresses without promising memory behind them."""
+
+RESERVATION = 1 << 36
+"""Bytes of address space asked for at first for the arena; halved until the host grants it."""
+
+
+class Use(StrEnum):
+    """What a frame is used for."""
+
+    DEVICE = "device"
+    """Plugged memory that the kernel has not taken into use: offline, or a device's own."""
+    FREE = "free"
+    BOOT = "boot"
+    """Kernel image, initramfs, firmware and memblock allocations: reserved for good."""
+    TABLE = "table"
+    MEMMAP = "memmap"
+    """Storage of ``struct page``."""
+    KERNEL = "kernel"
+    """Unmovable kernel memory: slab, stacks, vmalloc pages."""
+    RECLAIMABLE = "reclaimable"
+    MOVABLE = "movable"
+    PINNED = "pinned"
+    """Movable by kind, but held by an outside reference (long-term DMA pin)."""
+    HUGETLB = "hugetlb"
+    HUGETLB_FREE = "hugetlb-free"
+    OFFLINE = "logically-offline"
+    """``PageOffline``: kept from the buddy by a balloon or virtio-mem driver."""
+    HWPOISON = "hwpoison"
+
+
+class Owner(NamedTuple):
+    """The use of a frame and, where one is needed, whose it is (a scenario's allocation, a device)."""
+
+    use: Use
+    tag: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.use}:{self.tag}" if self.tag else str(self.use)
+
+
+class Arena:
+    """The contents of table frames: rows of ``entries`` 64-bit words, and which row stands for which frame."""
+
+    def __init__(self, entries: int) -> None:
+        self.entries = entries
+        self._rows = _reserve(entries)
+        self._next = 0
+        self._row_of: SpanMap[int] = SpanMap()
+        """PFN span → (row - PFN), the same for a whole run of neighbours."""
+        self._spare = SpanSet()
+        """Rows given back; their old contents are wiped when they are taken again."""
+        self._index: tuple[U64, U64, U64] | None = None
+
+    def __contains__(self, pfn: object) -> bool:
+        return isinstance(pfn, int) and self._row_of.get(pfn) is not None
+
+    def __len__(self) -> int:
+        """How many frames hold tables."""
+        return sum(end - start for start, end, _ in self._row_of)
+
+    def frames(self) -> Iterator[Span]:
+        """The spans of frames that hold tables, ascending."""
+        merged: SpanSet = SpanSet((start, end) for start, end, _ in self._row_of)
+        return iter(merged)
+
+    def add(self, pfns: Span) -> None:
+        """Give frames that have no contents yet some: zeroes."""
+        for gap in self._row_of.gaps(*pfns):
+            at = gap.start
+            for row, count in self._take_rows(gap.size):
+                self._row_of.set(at, at + count, row - at)
+                at += count
+        self._index = None
+
+    def drop(self, pfns: Span) -> None:
+        """Forget the contents of frames."""
+        for start, end, delta in self._row_of.runs(*pfns):
+            self._spare.add(start + delta, end + delta)
+        self._row_of.clear(*pfns)
+        self._index = None
+
+    def row(self, pfn: int) -> U64 | None:
+        """The words of one table frame as a writable view, or None when the frame holds no table."""
+        delta = self._row_of.get(pfn)
+        return None if delta is None else self._rows[pfn + delta]
+
+    def views(self, pfns: Span) -> Iterator[U64]:
+        """Writable views, shape [n, entries], that together cover a span of frames. KeyError for a frame without."""
+        at = pfns.start
+        for start, end, delta in self._row_of.runs(*pfns):
+            if start != at:
+                break
+            yield self._rows[start + delta : end + delta]
+            at = end
+        if at != pfns.end:
+            raise KeyError(at)
+
+    def tables(self, pfns: U64) -> U64:
+        """The contents of many table frames, shape [n, entries]: a copy. KeyError names a frame that has none."""
+        if self._index is None:
+            runs = list(self._row_of)
+            columns = [np.array([run[i] for run in runs], dtype=np.int64) for i in range(3)]
+            self._index = (columns[0].astype(np.uint64), columns[1].astype(np.uint64), columns[2].view(np.uint64))
+        starts, ends, deltas = self._index
+        at = np.searchsorted(starts, pfns, side="right") - 1
+        bad = at < 0
+        if starts.size:
+            bad |= pfns >= ends[at]
+        if bad.any():
+            raise KeyError(int(pfns[bad][0]))
+        rows = pfns + deltas[at]
+        if rows.size > 1 and rows[-1] - rows[0] == rows.size - 1 and (np.diff(rows) == 1).all():
+            return self._rows[int(rows[0]) : int(rows[-1]) + 1].copy()
+        return self._rows[rows]
+
+    def _take_rows(self, count: int) -> Iterator[tuple[int, int]]:
+        """Zeroed rows for `count` new tables, as (first row, how many): given-back ones first, then fresh ones."""
+        taken: list[Span] = []
+        for spare in self._spare:
+            if not count:
+                break
+            taken.append(Span(spare.start, min(spare.end, spare.start + count)))
+            count -= taken[-1].size
+        for rows in taken:
+            self._spare.remove(*rows)
+            self._rows[rows.start : rows.end] = 0
+        if count:
+            if self._next + count > len(self._rows):
+                self._grow(self._next + count)
+            taken.append(Span(self._next, self._next + count))
+            self._next += count
+        return iter([(part.start, part.size) for part in taken])
+
+
+    def _grow(self, rows: int) -> None:
+        bigger = np.zeros((max(rows, 2 * len(self._rows)), self.entries), dtype=np.uint64)
+        bigger[: self._next] = self._rows[: self._next]
+        self._rows = bigger
+
+
+def _reserve(entries: int) -> U64:
+    """A zeroed array of table rows that costs memory only where it is written."""
+    size = RESERVATION
+    while size > 1 << 24:
+        try:
+            area = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+        except (OSError, ValueError):
+            size >>= 1
+            continue
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            try:
+                area.madvise(mmap.MADV_HUGEPAGE)
+            except OSError:
+                pass
+        return np.frombuffer(area, dtype=np.uint64).reshape(-1, entries)
+    return np.zeros(((1 << 24) // (8 * entries), entries), dtype=np.uint64)
+
+
+class PhysicalMemory:
+    """Which frames exist, what each is used for (PFN spans), and the tables in them."""
+
+    def __init__(self, entries_per_frame: int) -> None:
+        self.owners: SpanMap[Owner] = SpanMap()
+        self.arena = Arena(entries_per_frame)
+
+    def use_of(self, pfn: int) -> Use | None:
+        """What one frame is used for; None where there is no memory."""
+        owner = self.owners.get(pfn)
+        return owner.use if owner else None
+
+    def used(self, use: Use, start: int = 0, end: int = 1 << 52) -> int:
+        """How many frames of ``[start, end)`` (PFNs) have this use."""
+        return sum(e - s for s, e, owner in self.owners.runs(start, end) if owner.use == use)
+
+    def tables(self, pfns: U64) -> U64:
+        """The contents of table frames, shape [n, entries]; what the walker reads."""
+        return self.arena.tables(pfns)
