@@ -118,6 +118,8 @@ class Arm64Profile(ArchProfile):
     """``5.3``: direct map in the upper half; ``5.4``: flipped, 52-bit; ``5.11``: vmemmap a quarter smaller at a fixed
     end (``-2 MiB`` gap becomes a power-of-two region); ``6.12``: vmemmap ends 1 GiB below the top, LPA2, 2 GiB of
     modules."""
+    section_size: Literal["1G", "128M-or-512M"]
+    """1 GiB before f0b13ee23241 (5.12), then 128 MiB, or 512 MiB with 64K pages."""
     split_kernel_leaf: bool
     """Whether ``set_memory_*`` may split a live leaf of the direct map (7.2 ``split_kernel_leaf_mapping``)."""
     vmap_huge_lock: VmapHugeLock
@@ -252,6 +254,7 @@ _RISCV_V1 = replace(
 
 _ARM64_5_13 = Arm64Profile(
     layout="5.11",
+    section_size="128M-or-512M",
     split_kernel_leaf=False,
     vmap_huge_lock="no-huge-vmap-with-ptdump",
     lpa2=False,
@@ -282,6 +285,7 @@ _ARM64_5_13 = Arm64Profile(
 _ARM64_V5 = replace(
     _ARM64_5_13,
     layout="5.3",
+    section_size="1G",
     vmemmap_fallback="none",
     vmemmap_altmap="none",
     free_empty_tables="always",
