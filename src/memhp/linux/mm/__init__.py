@@ -1,0 +1,2 @@
+"""``mm/`` of the kernel's tree."""
+# SPDX-License-Identifier: GPL-2.0-or-later
