@@ -1,0 +1,153 @@
+"""Nodes, zones, sections and what is known of pages: ``include/linux/mmzone.h`` and ``page-flags.h``.
+
+Everything that the kernel keeps page by page or block by block is kept here as runs of equal pages or blocks.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag, StrEnum
+from typing import Literal, NamedTuple
+
+from memhp.spans import SpanMap, SpanSet
+
+
+class ZoneType(IntEnum):
+    """``enum zone_type``, as a kernel with ZONE_DMA and ZONE_DMA32 numbers it."""
+
+    DMA = 0
+    DMA32 = 1
+    NORMAL = 2
+    MOVABLE = 3
+    DEVICE = 4
+
+    @property
+    def title(self) -> str:
+        """The name that the kernel prints: ``zone_names[]``."""
+        return ("DMA", "DMA32", "Normal", "Movable", "Device")[self]
+
+
+class MigrateType(StrEnum):
+    """What a pageblock's free pages are for: ``enum migratetype``."""
+
+    UNMOVABLE = "Unmovable"
+    MOVABLE = "Movable"
+    RECLAIMABLE = "Reclaimable"
+
+
+class PageFlags(IntFlag):
+    """Flags of ``struct page`` that hotplug reads; the use of a page is its frame's owner."""
+
+    NONE = 0
+    RESERVED = 1
+    OFFLINE = 2
+    """``PageOffline``: not to be touched by anybody but the driver that owns it."""
+    VMEMMAP_SELF_HOSTED = 4
+    HWPOISON = 8
+
+
+class ZoneRef(NamedTuple):
+    """The zone link in ``page->flags``."""
+
+    nid: int
+    type: ZoneType
+
+
+class Section(NamedTuple):
+    """``struct mem_section`` of a present section; a run of equal neighbours is one entry of the map."""
+
+    nid: int
+    online: bool
+    early: bool
+    """Present since boot."""
+
+
+@dataclass
+class Zone:
+    """``struct zone``: PFN range and counters in pages, and the buddy's free pages."""
+
+    nid: int
+    type: ZoneType
+    start_pfn: int = 0
+    spanned: int = 0
+    present: int = 0
+    present_early: int = 0
+    managed: int = 0
+    nr_isolate_pageblock: int = 0
+    watermark_min: int = 0
+    """Pages that only allocations in distress may take: ``_watermark[WMARK_MIN]``."""
+    free: SpanSet = field(default_factory=SpanSet)
+    """PFNs in the buddy's free lists, those in isolated pageblocks left out."""
+    isolated_free: SpanSet = field(default_factory=SpanSet)
+    """PFNs of free pages in isolated pageblocks."""
+    migratetypes: SpanMap[MigrateType] = field(default_factory=SpanMap)
+    """PFN span → migrate type of its pageblocks."""
+    isolated: SpanSet = field(default_factory=SpanSet)
+    """PFNs of isolated pageblocks."""
+
+    @property
+    def end_pfn(self) -> int:
+        """``zone_end_pfn()``."""
+        return self.start_pfn + self.spanned
+
+    @property
+    def populated(self) -> bool:
+        """``populated_zone()``."""
+        return self.present > 0
+
+    @property
+    def name(self) -> str:
+        """``zone->name``."""
+        return self.type.title
+
+
+@dataclass
+class Node:
+    """``pg_data_t``: a node, its zones, and the PFN range that they span."""
+
+    nid: int
+    zones: dict[ZoneType, Zone] = field(default_factory=dict)
+    start_pfn: int = 0
+    spanned: int = 0
+    present: int = 0
+
+    @property
+    def end_pfn(self) -> int:
+        """``pgdat_end_pfn()``."""
+        return self.start_pfn + self.spanned
+
+    def zone(self, kind: ZoneType) -> Zone:
+        """``&pgdat->node_zones[kind]``."""
+        if kind not in self.zones:
+            self.zones[kind] = Zone(self.nid, kind)
+        return self.zones[kind]
+
+
+BlockState = Literal["online", "offline", "going-offline"]
+
+
+@dataclass(frozen=True)
+class MemoryBlock:
+    """``struct memory_block`` (include/linux/memory.h); a run of equal neighbours is one entry of the map."""
+
+    state: BlockState
+    nid: int | None
+    zone: ZoneType | None = None
+    """The one zone that manages all of it while online (``mem->zone``); None when there are several, or holes."""
+    altmap: bool = False
+    """Whether it hosts its own memmap; the altmap itself is in ``Kernel.altmaps``."""
+    group: int | None = None
+    """Its memory group (``memory_group_find_by_id``)."""
+
+
+@dataclass
+class MemoryGroup:
+    """``struct memory_group``: memory that comes and goes together, for auto-movable. Counts in pages."""
+
+    nid: int
+    dynamic: bool
+    unit_pages: int = 0
+    """``d.unit_pages`` of a dynamic group."""
+    max_pages: int = 0
+    """``s.max_pages`` of a static group."""
+    present_kernel_pages: int = 0
+    present_movable_pages: int = 0

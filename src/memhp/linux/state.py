@@ -1,0 +1,93 @@
+"""The kernel's whole state: what its global variables hold. Kernel functions take it as their first argument, `k`."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from memhp.hw.machine import Machine
+from memhp.hw.tlb import Table
+from memhp.linux.config import Config, OnlineType
+from memhp.linux.drivers.base.node import NodeStates
+from memhp.linux.kernel.resource import Resource
+from memhp.linux.layout import Layout
+from memhp.linux.mm.memblock import Memblock
+from memhp.linux.mmzone import MemoryBlock, MemoryGroup, Node, PageFlags, Section, Zone, ZoneRef, ZoneType
+from memhp.spans import SpanMap, SpanSet
+
+if TYPE_CHECKING:
+    from memhp.linux.drivers.firmware.memmap import FirmwareMap
+    from memhp.linux.mm.altmap import VmemAltmap
+
+Notifier = Callable[["Kernel", str, int, int], str]
+"""``(k, action, start_pfn, nr_pages) -> "" or why not``: a memory notifier; a text is NOTIFY_BAD with a reason."""
+
+
+@dataclass
+class Kernel:
+    """One running kernel. PFN-keyed maps hold runs; nothing here is kept page by page."""
+
+    hw: Machine
+    config: Config
+    layout: Layout
+    memblock: Memblock
+    iomem_resource: Resource
+    firmware_map: FirmwareMap
+    node_states: NodeStates
+    nodes: dict[int, Node] = field(default_factory=dict)
+    mem_section: SpanMap[Section] = field(default_factory=SpanMap)
+    """Section number → section, for present sections."""
+    subsection_map: SpanSet = field(default_factory=SpanSet)
+    """PFNs whose sub-section is valid (``mem_section_usage``)."""
+    page_zone: SpanMap[ZoneRef] = field(default_factory=SpanMap)
+    """PFN → zone of an initialised struct page."""
+    page_flags: SpanMap[PageFlags] = field(default_factory=SpanMap)
+    """PFN → flags, where any are set."""
+    memory_blocks: SpanMap[MemoryBlock] = field(default_factory=SpanMap)
+    """Block id → memory block device."""
+    altmaps: dict[int, VmemAltmap] = field(default_factory=dict)
+    """Block id → the altmap that hosts its memmap."""
+    memory_groups: dict[int, MemoryGroup] = field(default_factory=dict)
+    memory_block_size: int = 0
+    """Bytes of a memory block: ``memory_block_size_bytes()``."""
+    max_pfn: int = 0
+    pgd: dict[str, Table] = field(default_factory=dict)
+    """Root tables by address space; ``init_mm`` is the kernel's own."""
+    memory_notifiers: list[Notifier] = field(default_factory=list)
+    auto_online_blocks: OnlineType = "offline"
+    """``/sys/devices/system/memory/auto_online_blocks``: ``mhp_default_online_type``."""
+    zone_limits: dict[ZoneType, int] = field(default_factory=dict)
+    """First PFN above each zone that boot memory is divided into (``arch_zone_limits_init``)."""
+    initmem_freed: bool = False
+    """Whether ``__init`` code is gone."""
+    boot_memory: SpanSet = field(default_factory=SpanSet)
+    """PFNs of the RAM that the kernel booted with."""
+
+    @property
+    def init_mm(self) -> Table:
+        """The kernel's root table: ``init_mm.pgd``."""
+        return self.pgd["init_mm"]
+
+    @property
+    def pages_per_block(self) -> int:
+        """Pages of a memory block."""
+        return self.memory_block_size >> self.config.page_shift
+
+    def block_id(self, pfn: int) -> int:
+        """``pfn_to_block_id()``."""
+        return pfn // self.pages_per_block
+
+    def section_nr(self, pfn: int) -> int:
+        """``pfn_to_section_nr()``."""
+        return pfn // self.config.pages_per_section
+
+    def zone_of(self, pfn: int) -> Zone | None:
+        """``page_zone(pfn_to_page(pfn))``; None where no struct page is initialised."""
+        ref = self.page_zone.get(pfn)
+        return None if ref is None else self.nodes[ref.nid].zones[ref.type]
+
+    def zones(self) -> list[Zone]:
+        """Every zone that exists, by node, then type: ``for_each_zone()``."""
+        return [zone for nid in sorted(self.nodes) for _, zone in sorted(self.nodes[nid].zones.items())]
