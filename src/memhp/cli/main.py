@@ -1,0 +1,114 @@
+"""The ``memhp`` command: a table of sub-commands, loaded only when called, and how a run ends.
+
+Exit codes: what the command returns (0: all as expected; 1: a step, a law or a claim was not), 2 for input that
+cannot be used, 130 when interrupted, 141 when the reader of the output went away. Whatever goes wrong with the
+input is told in one line on stderr.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+import click
+
+from memhp import __version__
+from memhp.errors import BadInput
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """A row of the table: where a sub-command lives, as ``module:name``, and the line that tells what it does."""
+
+    target: str
+    help: str
+
+
+COMMANDS: dict[str, LazyCommand] = {}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are rows of `COMMANDS`: listing them imports none of their modules."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command, or None when there is no such name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].target.partition(":")
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands for ``--help`` from the table alone."""
+        if COMMANDS:
+            with formatter.section("Commands"):
+                formatter.write_dl([(name, row.help) for name, row in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="memhp", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Memory hot(un)plug, rehearsed before it is real.
+
+    An executable, bit-exact model of what Linux does on riscv64, arm64 and x86-64.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def complain(message: str) -> None:
+    """One line on stderr, whatever the message holds."""
+    print("memhp:", " ".join(message.split()), file=sys.stderr)
+
+
+def usage(error: click.ClickException) -> str:
+    """A click error in one line, with where to read on."""
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{error.format_message()} (see {ctx.command_path} --help)" if ctx else error.format_message()
+
+
+def run(args: Sequence[str]) -> int:
+    """Parse and run; a command's return value, when it is an int, is the exit code."""
+    try:
+        with cli.make_context("memhp", list(args)) as ctx:
+            result = cli.invoke(ctx)
+    except click.exceptions.Exit as done:
+        result = done.exit_code
+    sys.stdout.flush()
+    return result if isinstance(result, int) else 0
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """The ``memhp`` script: run with these arguments (the process's own by default) and give the exit code."""
+    try:
+        return run(sys.argv[1:] if args is None else args)
+    except BadInput as error:
+        complain(str(error))
+    except click.ClickException as error:
+        complain(usage(error))
+    except (KeyboardInterrupt, click.Abort):
+        complain("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # What is still buffered must not fail a second time when the interpreter flushes it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except OSError as error:
+        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    return EXIT_BAD_INPUT
