@@ -60,6 +60,8 @@ class Kernel:
     """``/sys/devices/system/memory/auto_online_blocks``: ``mhp_default_online_type``."""
     zone_limits: dict[ZoneType, int] = field(default_factory=dict)
     """First PFN above each zone that boot memory is divided into (``arch_zone_limits_init``)."""
+    slab_is_available: bool = False
+    """Whether memory comes from the page allocator (True) or still from memblock."""
     initmem_freed: bool = False
     """Whether ``__init`` code is gone."""
     boot_memory: SpanSet = field(default_factory=SpanSet)
