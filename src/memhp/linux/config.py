@@ -11,7 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from memhp.errors import BadInput
-from memhp.linux.profiles import ARCHES, PROFILES, Arch, ArchProfile, Arm64Profile, Profile, RiscvProfile, X86Profile
+from memhp.linux.choices import ARCHES, Arch, ArchProfile, Arm64Profile, Profile, RiscvProfile, X86Profile
+from memhp.linux.profiles import PROFILES
 from memhp.units import KiB, format_size
 
 if TYPE_CHECKING:
@@ -238,7 +239,9 @@ class Config:
         """The format of the kernel's page-table entries."""
         from memhp.hw.formats import format_for
 
-        return format_for(self.arch, page_size=self.page_size, va_bits=self.format_va_bits, pa_bits=self.max_physmem_bits)
+        return format_for(
+            self.arch, page_size=self.page_size, va_bits=self.format_va_bits, pa_bits=self.max_physmem_bits
+        )
 
     @cached_property
     def page_shift(self) -> int:
@@ -382,7 +385,7 @@ def va_bits_of(record: ArchProfile, arch: Arch, page_size: int) -> tuple[int, ..
         return widths
     if record.layout == "5.3":
         return tuple(width for width in widths if width != 52)
-    return tuple(width for width in widths if width != 52 or record.lpa2 or page_size == 64 * KiB)
+    return tuple(width for width in widths if width != 52 or record.layout == "6.12" or page_size == 64 * KiB)
 
 
 def configs(profile: Profile | None = None, arches: Iterable[Arch] = ARCHES) -> Iterator[Config]:

@@ -1,0 +1,214 @@
+"""The choices in which kernels differ: names and types. `profiles` says which kernel made which.
+
+Every field stands for a decision at one place in the kernel, named in its docstring. A release after it is the first
+that has the later choice.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import dataclass
+from typing import Literal
+
+from memhp.errors import BadInput
+
+Arch = Literal["riscv64", "arm64", "x86_64"]
+ARCHES: tuple[Arch, ...] = ("riscv64", "arm64", "x86_64")
+
+Area = Literal["vmalloc", "modules", "vmemmap", "direct map", "kasan"]
+
+VmemmapLeaves = Literal["base", "huge", "huge-if-4k-pages"]
+VmemmapFallback = Literal["base", "base-unless-altmap", "none"]
+VmemmapAltmap = Literal["any-leaf", "huge-leaf", "none"]
+DirectMapLeaves = Literal["largest", "base-if-set-direct-map", "base-unless-bbml2"]
+PgdPolicy = Literal["none", "sync", "preallocate"]
+FreeEmptyTables = Literal["always", "never", "if-no-vmalloc-overlap", "floor-ceiling"]
+StorageFreed = Literal["before-clear", "after-clear", "after-flush"]
+TableFreed = Literal["before-clear", "after-flush"]
+LeafFlush = Literal["none", "each-range", "each-page", "each-page-of-vmemmap"]
+EndFlush = Literal["none", "all", "direct-map-range"]
+AddFlush = Literal["none", "before-add-pages", "end"]
+PageTableLock = Literal["none", "each-entry", "whole-range"]
+BootmemRemove = Literal["unchecked", "notifier", "notifier-and-split-check"]
+PtdumpLock = Literal["none", "mem_hotplug_lock"]
+MappableRange = Literal["everything", "direct-map"]
+
+MemblockOrder = Literal["memblock-first", "arch-first"]
+MemmapOnMemory = Literal["none", "one-block", "many-blocks"]
+PluggableEnd = Literal["none", "MAX_PHYSMEM_BITS", "PHYSMEM_END"]
+IsolateMark = Literal["migratetype", "pageblock-bit"]
+NodeNotifier = Literal["memory-notifier", "node-notifier"]
+NewNode = Literal["after-add", "before-add"]
+
+
+@dataclass(frozen=True)
+class ArchProfile:
+    """What one architecture's hotplug code decides: the fields that all three have."""
+
+    vmemmap_leaves: VmemmapLeaves
+    """Which leaves ``arch/*/mm: vmemmap_populate()`` tries for a whole section."""
+    vmemmap_fallback: VmemmapFallback
+    """When no PMD-sized chunk is free: base pages; base pages unless an altmap was to supply it, then ``-ENOMEM``
+    (``mm/sparse-vmemmap.c:vmemmap_populate_hugepages``, x86 before it); always ``-ENOMEM`` (arm64 before 5.10)."""
+    vmemmap_altmap: VmemmapAltmap
+    """Which leaves take their storage from an altmap. x86 drops it for base pages
+    (``arch/x86/mm/init_64.c:vmemmap_populate``); riscv v1 and arm64 before 5.9 drop it always."""
+    vmemmap_subsection: Literal["base", "same"]
+    """Leaves for less than a section: base pages (x86; arm64 6.15, 6.12.y), or the same as for a whole one."""
+    direct_map_leaves: DirectMapLeaves
+    """The largest that fit; base pages where single pages may change (arm64 ``can_set_direct_map()``, before 5.11
+    spelt out in ``arch_add_memory()``); or base pages unless all CPUs can split live blocks, BBML2
+    (arm64 7.2 ``force_pte_mapping()``)."""
+    mappable_range: MappableRange
+    """What ``arch_get_mappable_range()`` answers: the weak default of ``mm/memory_hotplug.c``, or the direct map."""
+    pgd_policy: PgdPolicy
+    """How a root entry that appears in init_mm reaches other processes: nothing does it (arm64 needs nothing, its
+    kernel half is one table for all: `pgd_shared`), ``sync_global_pgds()``, or it exists from boot on."""
+    pgd_shared: bool
+    """Whether all processes share the kernel's root table (arm64 TTBR1)."""
+    pgd_preallocated: tuple[Area, ...]
+    """Areas whose root entries boot fills: ``arch/riscv/mm/init.c:pgtable_cache_init`` (v1:
+    ``prepare_memory_hotplug``); ``arch/x86/mm/init_64.c:preallocate_vmalloc_pages`` (5.9). KASAN's only if built."""
+    vmalloc_fault: bool
+    """Whether a fault in the vmalloc area copies the missing root entry (riscv before 6.6, x86-64 before 5.8; in no
+    profile here, as riscv v1 stops using it: patch 7)."""
+    free_empty_tables: FreeEmptyTables
+    """Which emptied vmemmap tables go back: the choice that the arm64 series turned on. Tables of the direct map
+    always do, under floor and ceiling where this says so."""
+    remove_passes: Literal[1, 2]
+    """Leaves and tables in one descent (riscv, x86, arm64 V5), or tables in a second (arm64 V6 on)."""
+    storage_freed: StorageFreed
+    """When the frames behind a removed vmemmap leaf are freed, against clearing it and against the flush that
+    belongs to it: x86 ``remove_pte_table``, arm64 V5; riscv ``remove_pte_mapping``; arm64 ``unmap_hotplug_*``."""
+    table_freed: TableFreed
+    """When an emptied table is freed: before the entry that points to it is cleared (riscv, x86), or after that and
+    after ``__flush_tlb_kernel_pgtable()`` (arm64)."""
+    leaf_flush: LeafFlush
+    """``flush_tlb_kernel_range()`` for every leaf as it goes: of all it maps (arm64 V6, V7), of its first page
+    (5.7), of its first page in the vmemmap only (7.1, 6.12.y)."""
+    pte_table_flush: Literal["none", "range", "all"]
+    """A flush after each run of base-page leaves in one table: of that range (arm64 V5, which forgets blocks), or of
+    everything (x86 ``remove_pte_table``)."""
+    end_flush: EndFlush
+    """The flush at the end: of everything (riscv ``remove_pgd_mapping``, x86 ``remove_pagetable``), or of the range,
+    and for the direct map only (arm64 ``unmap_hotplug_range``, with `leaf_flush` each-page-of-vmemmap)."""
+    remove_extra_flush: bool
+    """Whether ``arch_remove_memory()`` flushes everything once more when all is done (riscv mainline)."""
+    add_flush: AddFlush
+    """Where ``arch_add_memory()`` flushes everything: nowhere; between direct map and ``__add_pages()`` (riscv v1);
+    at the end, on failure too (riscv mainline)."""
+    remove_lock: PageTableLock
+    """``init_mm.page_table_lock`` on removal: around each cleared entry (x86), around the whole range (arm64 V5)."""
+    populate_lock: PageTableLock
+    """``init_mm.page_table_lock`` in the direct-map code on hot-add (x86 ``phys_*_init``)."""
+    page_table_section: Literal["__init", "__meminit"]
+    """Where the functions live that build the direct map: ``__init`` code is gone after boot (riscv before patch 2
+    of the series)."""
+    bootmem_remove: BootmemRemove
+    """Whether boot memory may go offline. arm64 refuses it in ``prevent_bootmem_remove_notifier()`` (5.7), and since
+    7.1 also any range with an edge inside a leaf of direct map or vmemmap (``can_unmap_without_split()``)."""
+    ptdump_lock: PtdumpLock
+    """Whether the page-table dump keeps hotplug out: arm64 from patch 2 of the series on, all since
+    ``mm/ptdump.c:ptdump_walk_pgd`` calls ``get_online_mems()`` (6.17, 6.12.y)."""
+
+
+@dataclass(frozen=True)
+class RiscvProfile(ArchProfile):
+    """riscv: the posting of May 2023, mainline since 6.11."""
+
+    layout: Literal["6.4", "6.12", "7.2"]
+    """``6.4``: Sv39 direct map at 0xffffffd800000000, ``vmemmap`` is VMEMMAP_START whatever the start of RAM. ``6.12``:
+    Sv39 direct map larger, ``vmemmap_start_pfn`` is the section that RAM starts in (f754f27e98f8, 6.12.y). ``7.2``:
+    it is aligned to the largest folio, 16 GiB, where the build has HVO (``VMEMMAP_ADDR_ALIGN``)."""
+    folded_levels: Literal["indexed", "skipped"]
+    """Whether the removal walk adds the index of a level that is folded: v1 does at P4D and PUD, so under Sv39 and
+    Sv48 it reads behind the root table; mainline asks ``pgtable_l5_enabled`` and ``pgtable_l4_enabled`` first."""
+
+
+@dataclass(frozen=True)
+class Arm64Profile(ArchProfile):
+    """arm64: hot-remove as posted in 2019 and as merged in 5.7."""
+
+    layout: Literal["5.3", "5.4", "5.11", "6.12"]
+    """``5.3``: direct map in the upper half; ``5.4``: flipped, 52-bit with 64K pages (b6d00d47e81a); ``5.11``: vmemmap
+    on a power of two (8c96400d6a39, 9ad7c6d5e75b); ``6.12``: vmemmap ends 1 GiB below the top, 52-bit with all page
+    sizes, modules 2 GiB (6.9)."""
+    section_size: Literal["1G", "128M-or-512M"]
+    """1 GiB; since 5.12 (f0b13ee23241) 128 MiB, or 512 MiB with 64K pages."""
+    split_kernel_leaf: bool
+    """Whether ``set_memory_*()`` may split a live leaf of the direct map (``split_kernel_leaf_mapping()``, 6.18)."""
+    vmap_huge_with_ptdump: bool
+    """Whether huge vmap stays on in a kernel with ptdump (off from 7ba36eccb3f8, 5.3, to fa93b45fd397, 6.18)."""
+    create_may_fail: bool
+    """Whether ``__create_pgd_mapping()`` returns ``-ENOMEM`` (6.18), or runs into ``BUG_ON()``."""
+
+
+@dataclass(frozen=True)
+class X86Profile(ArchProfile):
+    """x86-64."""
+
+    block_size_hypervisor: Literal["hypervisor-type", "cpuid-bit"]
+    """How ``probe_memory_block_size()`` tells a guest: a hypervisor it knows, or the CPUID bit (6.8)."""
+    block_size_advice: bool
+    """Whether it asks ``memory_block_advised_max_size()``, which CXL windows set (6.14)."""
+    vmemmap_partial_pmd: bool
+    """Whether a vmemmap PMD leaf that sections share goes with its last user (``vmemmap_use_sub_pmd()``, 5.13)."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One kernel: its name, what it stands for, its generic choices, and a record for each architecture it has."""
+
+    name: str
+    release: str
+    """The kernel release, or the one that a series was posted against."""
+    source: str
+    """What it stands for: a release, or a mail series with its date."""
+    riscv: RiscvProfile | None
+    arm64: Arm64Profile | None
+    x86: X86Profile | None
+    memblock_order: MemblockOrder
+    """Whether ``try_remove_memory()`` forgets the range in memblock before ``arch_remove_memory()`` or after
+    (f1037ec0cc8a, 5.6; patch 1 of the arm64 series)."""
+    memmap_on_memory: MemmapOnMemory
+    """``mhp_supports_memmap_on_memory()``: absent; for exactly one memory block whose memmap fills whole PMDs and
+    leaves whole pageblocks (5.13); for many blocks with an altmap each (6.8), ``force`` included (6.6)."""
+    auto_movable: bool
+    """Whether ``online_policy=auto-movable`` exists, and with it memory groups and ``present_early_pages`` (5.15)."""
+    pluggable_end: PluggableEnd
+    """The end of ``mhp_get_pluggable_range()``: not checked (before 5.12); the architecture's limit; what the direct
+    map can hold (6.12; named ``DIRECT_MAP_PHYSMEM_END`` since 6.13)."""
+    isolate_mark: IsolateMark
+    """How an isolated pageblock is marked: in place of its migratetype, or in a bit of its own (6.17)."""
+    node_notifier: NodeNotifier
+    """Who hears that a node gets its first memory or loses its last: fields of the memory notifier, or a chain of
+    its own that may refuse (6.17)."""
+    new_node: NewNode
+    """Whether ``add_memory_resource()`` sets a new node online after the memory is in (``BUG_ON()`` if that fails), or
+    before, with a way back (7.1)."""
+    boot_vmemmap: Literal["sparse-buffer", "per-leaf"]
+    """Whether boot takes a node's vmemmap from one buffer (``sparse_buffer_init()``) or leaf by leaf (7.1)."""
+    scan_movable_holes: Literal["skip", "trust-range"]
+    """Whether ``scan_movable_pages()`` asks ``pfn_valid()`` for each page (dropped in 7.1: offlining has no holes)."""
+    online_debug_pagealloc: bool
+    """Whether ``online_pages_range()`` maps pages for debug_pagealloc before it frees them (6.14)."""
+    vmap_huge_lock: Literal["none", "init_mm.mmap_lock"]
+    """What a huge vmap holds while it frees the table that it replaces: nothing, or the lock that ptdump takes
+    (``mm/vmalloc.c:vmap_try_huge_pmd``, 7.1, 6.12.y)."""
+    virtio_mem: tuple[Arch, ...]
+    """Architectures with VIRTIO_MEM in ``drivers/virtio/Kconfig``."""
+
+    def arch(self, arch: Arch) -> ArchProfile:
+        """The record of an architecture. Raises :class:`BadInput` when this kernel has no memory hotplug there."""
+        record = self._records[arch]
+        if record is None:
+            have = ", ".join(self.arches)
+            raise BadInput(f"{self.name} has no memory hotplug on {arch}", where="profile", fix=f"it has {have}")
+        return record
+
+    @property
+    def arches(self) -> tuple[Arch, ...]:
+        """The architectures on which this kernel has memory hotplug."""
+        return tuple(arch for arch in ARCHES if self._records[arch] is not None)
+
+    @property
+    def _records(self) -> dict[Arch, ArchProfile | None]:
+        return {"riscv64": self.riscv, "arm64": self.arm64, "x86_64": self.x86}
