@@ -6,16 +6,20 @@ take an entry take one ``int`` or a NumPy array of ``uint64`` alike, and answer 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple, TypeVar
+from functools import cached_property, reduce
+from operator import or_
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 U64 = npt.NDArray[np.uint64]
 Entries = TypeVar("Entries", int, U64)
+Truth = bool | npt.NDArray[np.bool_]
 
+_ALL = 0xFFFF_FFFF_FFFF_FFFF
 HEIGHT_NAMES = ("PTE", "PMD", "PUD", "P4D", "PGD")
 
 
@@ -32,12 +36,30 @@ class Field(NamedTuple):
         return ((1 << self.width) - 1) << self.lo
 
 
+class Reserved(NamedTuple):
+    """An encoding on which the hardware faults although the valid bit is set.
+
+    An entry is reserved when ``entry & mask == value`` and at least one of the bits `any_of` is set. `why` is the
+    rule in the manual's terms.
+    """
+
+    why: str
+    mask: int
+    value: int
+    any_of: int
+
+
 class PfnPiece(NamedTuple):
     """Where a run of PFN bits lies in an entry: PFN bits from `pfn_lo` up stand at entry bits from `lo` up."""
 
     lo: int
     width: int
     pfn_lo: int
+
+
+def sum_bits(masks: Iterable[int]) -> int:
+    """All bits that any of the masks has."""
+    return reduce(or_, masks, 0)
 
 
 @dataclass(frozen=True)
@@ -65,8 +87,9 @@ class Format:
     """One page-table format, for instance riscv Sv48 or arm64 with 16K pages and 47-bit addresses.
 
     `valid` is the bit that makes an entry valid. Above height 0 a valid entry is a leaf when
-    ``(entry & leaf_mask != 0) == leaf_if_set``; at height 0 every valid entry is one. `leaf_bits[height]` are the
-    bits that a leaf of that height carries to be one, `table_bits` the bits of an entry that points to a table.
+    ``(entry & leaf_mask != 0) == leaf_if_set``; at height 0 every valid entry is one. An entry that `reserved` names is
+    neither leaf nor table: the hardware faults on it. `leaf_bits[height]` are the bits that a leaf of that height
+    carries to be one, `table_bits` the bits of an entry that points to a table.
     """
 
     name: str
@@ -84,6 +107,19 @@ class Format:
     table_bits: int
     leaf_ignored_bits: tuple[int, ...] = ()
     """PFN bits of the entry that mean something else in a leaf of that height (x86: PAT at bit 12)."""
+    reserved: tuple[tuple[Reserved, ...], ...] = ()
+    """By height: encodings that fault."""
+    sign_extended: bool = True
+    """Whether the tree serves both halves of the address space; else only its top ``1 << va_bits`` bytes (TTBR1)."""
+    cont_mask: int = 0
+    """The contiguous hint: joins ``Level.cont`` neighbouring leaves, each of which still names its own frame."""
+    napot_mask: int = 0
+    """Svnapot's N: the leaf is one of ``1 << napot_order`` equal ones that map a naturally aligned run of pages."""
+    napot_order: int = 0
+    rights_and: int = 0
+    """Rights that a leaf has only if every table entry above it grants them too (x86: RW, US)."""
+    rights_or: int = 0
+    """Prohibitions that hold if the leaf or any table entry above it carries them (x86: XD)."""
 
     @property
     def page_size(self) -> int:
@@ -123,63 +159,132 @@ class Format:
         level = self.levels[height]
         return (va >> level.shift) & (level.entries - 1)
 
-    def canonical(self, va: int) -> int:
-        """The 64-bit address whose low ``va_bits`` are those of `va`, sign-extended: a kernel-half address."""
-        va &= (1 << self.va_bits) - 1
-        return va | (~0 << self.va_bits & 0xFFFF_FFFF_FFFF_FFFF) if va >> (self.va_bits - 1) else va
+    def canonical(self, va: Entries) -> Entries:
+        """The 64-bit address whose low ``va_bits`` are those of `va`.
+
+        Sign-extended where one tree serves both halves; all ones above where it serves the top of the address space.
+        """
+        mask: Any = (1 << self.va_bits) - 1
+        high: Any = ~mask & _ALL
+        low: Any = va & mask
+        sign = low >> (self.va_bits - 1) if self.sign_extended else low * 0 + 1
+        whole: Entries = low | (sign * high)
+        return whole
+
+    def is_canonical(self, va: Entries) -> Truth:
+        """Whether this tree translates `va` at all."""
+        same: Truth = self.canonical(va) == va
+        return same
 
     def is_valid(self, entry: Entries) -> Entries:
-        """Non-zero where the entry is valid."""
-        return entry & self.valid
+        """Non-zero where the entry's valid bit is set, reserved or not."""
+        valid: Any = self.valid
+        bit: Entries = entry & valid
+        return bit
 
-    def is_leaf(self, entry: Entries, height: int) -> "bool | npt.NDArray[np.bool_]":
+    def is_reserved(self, entry: Entries, height: int) -> Truth:
+        """Where an entry's valid bit is set but the hardware faults on the entry all the same."""
+        bits: Any = entry
+        found: Truth = (bits & 0) != 0
+        for rule in self.reserved[height] if self.reserved else ():
+            found = found | (((bits & rule.mask) == rule.value) & ((bits & rule.any_of) != 0))
+        return found
+
+    def is_leaf(self, entry: Entries, height: int) -> Truth:
         """Where an entry is valid and maps memory (rather than pointing to a table)."""
-        valid = (entry & self.valid) != 0
-        if height == 0:
-            return valid
-        return valid & (((entry & self.leaf_mask) != 0) == self.leaf_if_set)
+        bits: Any = entry
+        leaf: Truth = ((bits & self.valid) != 0) & (self.is_reserved(entry, height) ^ True)
+        if height:
+            leaf = leaf & (((bits & self.leaf_mask) != 0) == self.leaf_if_set)
+        return leaf
 
-    def is_table(self, entry: Entries, height: int) -> "bool | npt.NDArray[np.bool_]":
+    def is_table(self, entry: Entries, height: int) -> Truth:
         """Where an entry is valid and points to a table of the next height down."""
-        valid = (entry & self.valid) != 0
-        if height == 0:
-            return valid & False
-        return valid & (((entry & self.leaf_mask) != 0) != self.leaf_if_set)
+        bits: Any = entry
+        table: Truth = ((bits & self.valid) != 0) & (self.is_reserved(entry, height) ^ True)
+        points: Truth = ((bits & self.leaf_mask) != 0) != self.leaf_if_set
+        return table & points if height else table & False
 
     def encode_pfn(self, pfn: Entries) -> Entries:
         """The entry bits that hold a frame number."""
-        if len(self.pfn_pieces) == 1:
-            piece = self.pfn_pieces[0]
-            return pfn << piece.lo
-        total = pfn & 0
+        number: Any = pfn
+        total: Entries = number & 0
         for piece in self.pfn_pieces:
-            total = total | (((pfn >> piece.pfn_lo) & ((1 << piece.width) - 1)) << piece.lo)
+            total = total | (((number >> piece.pfn_lo) & ((1 << piece.width) - 1)) << piece.lo)
         return total
 
     def table_pfn(self, entry: Entries) -> Entries:
         """The frame of the table that an entry points to."""
-        total = entry & 0
+        bits: Any = entry
+        total: Entries = bits & 0
         for piece in self.pfn_pieces:
-            total = total | (((entry >> piece.lo) & ((1 << piece.width) - 1)) << piece.pfn_lo)
+            total = total | (((bits >> piece.lo) & ((1 << piece.width) - 1)) << piece.pfn_lo)
         return total
 
     def leaf_pfn(self, entry: Entries, height: int) -> Entries:
-        """The first frame that a leaf maps."""
-        ignored = self.leaf_ignored_bits[height] if self.leaf_ignored_bits else 0
-        return self.table_pfn(entry & ~ignored & 0xFFFF_FFFF_FFFF_FFFF if ignored else entry)
+        """The first frame that a leaf maps: of its whole run of pages, if it is a Svnapot leaf."""
+        keep: Any = _ALL & ~(self.leaf_ignored_bits[height] if self.leaf_ignored_bits else 0)
+        pfn: Any = self.table_pfn(entry & keep)
+        if self.napot_mask and height == 0:
+            pfn = pfn & (self._napot(entry) * ((1 << self.napot_order) - 1) ^ _ALL)
+        first: Entries = pfn
+        return first
+
+    def leaf_pa(self, entry: Entries, height: int, va: Entries) -> Entries:
+        """The physical address, in bytes, to which a leaf translates `va`."""
+        bits: Any = entry
+        inside: Any = (bits & 0) + (self.levels[height].size - 1)
+        if self.napot_mask and height == 0:
+            inside = inside | self._napot(entry) * ((1 << (self.page_shift + self.napot_order)) - 1)
+        first: Any = self.leaf_pfn(entry, height)
+        pa: Entries = (first << self.page_shift) | (va & inside)
+        return pa
+
+    def leaf_span(self, entry: int, height: int) -> int:
+        """Bytes of the naturally aligned block that a leaf shares with its neighbours through Svnapot or the contiguous
+        hint; its own size where there is neither.
+        """
+        level = self.levels[height]
+        if height == 0 and entry & self.napot_mask:
+            return level.size << self.napot_order
+        return level.size * level.cont if entry & self.cont_mask else level.size
+
+    def _napot(self, entry: Entries) -> Any:
+        """1 where the leaf at height 0 is a Svnapot one, else 0."""
+        bits: Any = entry
+        return (bits & self.napot_mask) >> (self.napot_mask.bit_length() - 1)
 
     def table_entry(self, pfn: Entries) -> Entries:
         """The entry that points to a table in frame `pfn`, with the bits that kernels give it."""
-        return self.encode_pfn(pfn) | self.table_bits
+        bits: Any = self.table_bits
+        entry: Entries = self.encode_pfn(pfn) | bits
+        return entry
 
     def leaf_entry(self, pfn: Entries, height: int, prot: int) -> Entries:
         """The leaf at `height` that maps frames from `pfn` on with the attribute bits `prot`."""
-        return self.encode_pfn(pfn) | (prot | self.leaf_bits[height])
+        bits: Any = prot | self.leaf_bits[height]
+        entry: Entries = self.encode_pfn(pfn) | bits
+        return entry
+
+    def attribute_mask(self, height: int) -> int:
+        """The bits of a leaf at `height` that are not its frame number."""
+        ignored = self.leaf_ignored_bits[height] if self.leaf_ignored_bits else 0
+        return _ALL & ~(self.pfn_mask & ~ignored)
 
     def attributes(self, entry: Entries, height: int) -> Entries:
         """The entry without its frame number: attribute bits only."""
-        ignored = self.leaf_ignored_bits[height] if self.leaf_ignored_bits else 0
-        return entry & (0xFFFF_FFFF_FFFF_FFFF & ~(self.pfn_mask & ~ignored))
+        mask: Any = self.attribute_mask(height)
+        bits: Entries = entry & mask
+        return bits
+
+    @cached_property
+    def structure(self) -> tuple[int, ...]:
+        """By height: every bit outside the frame number that decides whether an entry is a leaf, a table or neither."""
+        rules = self.reserved or ((),) * len(self.levels)
+        return tuple(
+            (self.valid | self.leaf_mask | sum_bits(rule.mask | rule.any_of for rule in rules[height])) & ~self.pfn_mask
+            for height in range(len(self.levels))
+        )
 
     def decode(self, entry: int) -> dict[str, int]:
         """Every field of an entry by name."""
