@@ -1,0 +1,204 @@
+"""A rehearsal as a timeline in the terminal: each step, what it changed, what it cost, and the state it left."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from memhp.scenario.result import BlockRun, MachineResult, Memory, Run, StepResult, Tables
+from memhp.units import format_size
+
+ZONE_STYLE = {"DMA": "yellow", "DMA32": "cyan", "Normal": "blue", "Movable": "green", "Device": "magenta", "": "white"}
+STRIP_WIDTH = 64
+"""Cells of the strip that shows a machine's memory blocks."""
+
+
+def print_run(console: Console, run: Run, *, log: bool = False) -> None:
+    """Print a whole run; with `log`, the kernel's log lines of each step too."""
+    console.print(_head(run))
+    for step in run.steps:
+        console.print(_step(step, run.machine, log=log))
+    console.print(_state(run))
+    console.print(_laws(run))
+    console.print(_verdict(run))
+
+
+def _head(run: Run) -> RenderableType:
+    machine = run.machine
+    title = Text(run.title or "rehearsal", style="bold")
+    ram = sum(end - start for start, end, _ in machine.ram)
+    facts = (
+        f"{machine.name}: {machine.arch}, {machine.profile}, {format_size(machine.page_size)} pages, "
+        f"{machine.va_bits}-bit addresses in {machine.levels} levels, {machine.cpus} CPUs"
+    )
+    sizes = (
+        f"{format_size(ram)} of RAM, memory blocks of {format_size(machine.block_size)}, pageblocks of "
+        f"{format_size(machine.pageblock_size)}, pluggable up to {machine.pluggable_end:#x}"
+    )
+    return Group(title, Text(facts, style="dim"), Text(sizes, style="dim"), Text())
+
+
+def _step(step: StepResult, machine: MachineResult, *, log: bool) -> RenderableType:
+    mark, style = ("✓", "green") if step.as_expected else ("✗", "bold red")
+    line = Text.assemble((f"{step.index + 1:3} ", "dim"), (f"{mark} ", style), (step.title, "bold"), "  ")
+    line.append(step.outcome.result, style="green" if step.outcome.result == "ok" else "yellow")
+    if not step.as_expected:
+        line.append(f" (expected {step.expect})", style="red")
+    details: list[RenderableType] = []
+    if step.outcome.reason:
+        details.append(Text(f"{step.outcome.reason} — {step.outcome.place}", style="yellow"))
+    if step.outcome.advice:
+        details.append(Text(f"→ {step.outcome.advice}", style="italic"))
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", width=8)
+    grid.add_column()
+    for name, text in _changes(step):
+        grid.add_row(name, text)
+    if grid.row_count:
+        details.append(grid)
+    details.extend(Text(f"breach: {breach.law}: {breach.text}", style="bold red") for breach in step.breaches)
+    details.extend(Text(f"note: {note}", style="dim") for note in step.notes)
+    if log:
+        details.extend(Text(f"| {entry.text}", style="dim") for entry in step.log)
+    if _strip_changed(step):
+        details.append(block_strip(step.blocks_after, machine))
+    return Group(line, Padding(Group(*details), (0, 0, 1, 6)) if details else Text())
+
+
+def _changes(step: StepResult) -> Iterator[tuple[str, str]]:
+    """What a step changed and cost, as (name, text)."""
+    blocks = "; ".join(block_changes(step.blocks_before, step.blocks_after))
+    if blocks:
+        yield "blocks", blocks
+    memory = memory_changes(step.memory_before, step.memory_after)
+    if memory:
+        yield "memory", memory
+    for place, size in step.memmap_from.items():
+        yield "memmap", f"{format_size(abs(size))} of struct pages {'in' if size > 0 else 'back to'} {place}"
+    tables = ", ".join(filter(None, (_tables("+", step.tables_allocated), _tables("-", step.tables_freed))))
+    if tables or step.entries_written:
+        yield "tables", f"{tables or 'none new or freed'}; {step.entries_written} entries written"
+    for flush in step.flushes:
+        reach = "this CPU" if flush.local else "all CPUs"
+        what = f"{flush.pages} pages" if flush.pages else "everything"
+        level = ", last level only" if flush.last_level else ""
+        yield "flush", f"{flush.function} ×{flush.times}: {flush.operation}, {what}, {reach}{level}"
+
+
+def block_changes(before: list[BlockRun], after: list[BlockRun]) -> list[str]:
+    """What became of memory blocks, in words, as runs of blocks that changed alike."""
+    old, new = _by_block(before), _by_block(after)
+    changes: list[tuple[int, int, str]] = []
+    for block in sorted(old.keys() | new.keys()):
+        text = _block_change(old.get(block), new.get(block))
+        if not text:
+            continue
+        if changes and changes[-1][1] == block - 1 and changes[-1][2] == text:
+            changes[-1] = (changes[-1][0], block, text)
+        else:
+            changes.append((block, block, text))
+    return [f"{first}–{last} {text}" if last > first else f"{first} {text}" for first, last, text in changes]
+
+
+def _by_block(runs: list[BlockRun]) -> dict[int, tuple[str, str, bool]]:
+    return {
+        block: (run.state, run.zone, run.memmap_on_memory) for run in runs for block in range(run.first, run.last + 1)
+    }
+
+
+def _block_change(old: tuple[str, str, bool] | None, new: tuple[str, str, bool] | None) -> str:
+    if old == new:
+        return ""
+    if new is None:
+        return "gone"
+    where = f" in {new[1]}" if new[0] == "online" and new[1] else ""
+    hosted = ", hosting their own memmap" if new[2] and old is None else ""
+    return f"{'new, ' if old is None else ''}{new[0]}{where}{hosted}"
+
+
+def memory_changes(before: Memory, after: Memory) -> str:
+    """How present, managed and free memory changed, in words."""
+    parts = []
+    for name in ("present", "managed", "free"):
+        change = getattr(after, name) - getattr(before, name)
+        if change:
+            parts.append(f"{name} {'+' if change > 0 else '-'}{format_size(abs(change))}")
+    return ", ".join(parts)
+
+
+def _tables(sign: str, tables: Tables) -> str:
+    counts = [(name, getattr(tables, name)) for name in ("PGD", "P4D", "PUD", "PMD", "PTE")]
+    return ", ".join(f"{sign}{count} {name}" for name, count in counts if count)
+
+
+def _strip_changed(step: StepResult) -> bool:
+    return step.blocks_before != step.blocks_after
+
+
+def block_strip(blocks: list[BlockRun], machine: MachineResult) -> Text:
+    """Memory blocks in a row, coloured by zone: full when online, light when offline, gaps between ranges marked."""
+    total = sum(run.last - run.first + 1 for run in blocks)
+    strip = Text()
+    end = None
+    for run in blocks:
+        if end is not None and run.first != end + 1:
+            strip.append("┊", style="dim")
+        count = run.last - run.first + 1
+        cells = count if total <= STRIP_WIDTH else max(1, round(count * STRIP_WIDTH / total))
+        style = ZONE_STYLE.get(run.zone, "white")
+        strip.append(("█" if run.state == "online" else "░") * cells, style=style)
+        end = run.last
+    scale = f"  {total} blocks of {format_size(machine.block_size)}"
+    return strip.append(scale, style="dim")
+
+
+def _state(run: Run) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="dim", title="zones", title_justify="left", title_style="bold")
+    for name in ("node", "zone"):
+        table.add_column(name)
+    for name in ("start", "spanned", "present", "managed", "free"):
+        table.add_column(name, justify="right")
+    size = run.machine.page_size
+    for zone in run.state.zones:
+        if not zone.spanned:
+            continue
+        cells = [format_size(getattr(zone, name) * size) for name in ("spanned", "present", "managed", "free")]
+        name = Text(zone.zone, style=ZONE_STYLE.get(zone.zone, ""))
+        table.add_row(str(zone.node), name, f"{zone.start_pfn * size:#x}", *cells)
+    memory = run.state.memory
+    total = Text(
+        f"struct pages {format_size(memory.memmap)}"
+        + (f" ({format_size(memory.memmap_self_hosted)} self-hosted)" if memory.memmap_self_hosted else "")
+        + f", page tables {format_size(memory.page_tables)}",
+        style="dim",
+    )
+    return Group(table, total, Text())
+
+
+def _laws(run: Run) -> RenderableType:
+    broken = [law for law in run.laws if not law.held]
+    lines: list[RenderableType] = []
+    held = len(run.laws) - len(broken)
+    lines.append(Text(f"laws: {held} of {len(run.laws)} held after every step", style="green" if not broken else "red"))
+    for law in broken:
+        after = "the boot" if law.first_broken == -1 else f"step {(law.first_broken or 0) + 1}"
+        lines.append(Text(f"  ✗ {law.law}: {law.sentence} Broken since {after}:", style="red"))
+        lines.extend(Text(f"      {breach}", style="red") for breach in law.breaches[:5])
+    for law in run.laws:
+        lines.extend(Text(f"  · {law.law}: {note}", style="dim") for note in law.notes[:5])
+    return Group(*lines)
+
+
+def _verdict(run: Run) -> RenderableType:
+    if run.ok:
+        return Text("the rehearsal went as expected", style="bold green")
+    wrong = [str(step.index + 1) for step in run.steps if not step.as_expected]
+    parts = []
+    if wrong:
+        parts.append(f"step{'s' if len(wrong) > 1 else ''} {', '.join(wrong)} did not end as expected")
+    if not all(law.held for law in run.laws):
+        parts.append("a law was broken")
+    return Text("; ".join(parts), style="bold red")

@@ -1,0 +1,180 @@
+"""What a run yields: plain structures that print as JSON, from which every view is made. Sizes are bytes."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from typing import Literal
+
+import msgspec
+
+
+class _Frozen(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all parts of a result."""
+
+
+class Outcome(_Frozen):
+    """How a step ended: ``ok``, an errno's name, ``BUG`` or ``PANIC``; with the kernel's reason and place."""
+
+    result: str
+    reason: str = ""
+    place: str = ""
+    advice: str = ""
+
+
+class BlockRun(_Frozen):
+    """Neighbouring memory blocks that are alike."""
+
+    first: int
+    last: int
+    state: str
+    zone: str
+    node: int | None
+    memmap_on_memory: bool
+    start: int
+    size: int
+
+
+class ZoneCounters(_Frozen):
+    """One zone, in pages, as ``/proc/zoneinfo`` counts."""
+
+    node: int
+    zone: str
+    start_pfn: int
+    spanned: int
+    present: int
+    managed: int
+    free: int
+
+
+class Memory(_Frozen):
+    """Where the machine's memory is, in bytes."""
+
+    present: int
+    managed: int
+    free: int
+    memmap: int
+    """Struct pages, whether in RAM or self-hosted."""
+    memmap_self_hosted: int
+    page_tables: int
+
+
+class Tables(_Frozen):
+    """Page-table frames by the height of the entries that they hold."""
+
+    PTE: int = 0
+    PMD: int = 0
+    PUD: int = 0
+    P4D: int = 0
+    PGD: int = 0
+
+
+class FlushCount(_Frozen):
+    """Invalidations of one kind."""
+
+    function: str
+    operation: str
+    last_level: bool
+    local: bool
+    times: int
+    pages: int
+    """Base pages that ranged flushes named; 0 for flushes of everything."""
+
+
+class LogEntry(_Frozen):
+    """A line of the kernel log."""
+
+    level: str
+    text: str
+
+
+class Breach(_Frozen):
+    """A law that does not hold."""
+
+    law: str
+    text: str
+
+
+class StepResult(_Frozen):
+    """One step: what was asked, how it ended, what it changed and what it cost."""
+
+    index: int
+    do: str
+    title: str
+    expect: str
+    outcome: Outcome
+    as_expected: bool
+    blocks_before: list[BlockRun]
+    blocks_after: list[BlockRun]
+    zones: list[ZoneCounters]
+    memory_before: Memory
+    memory_after: Memory
+    memmap_from: dict[str, int]
+    """Bytes of struct pages that this step added (or, below zero, took away), by where they are kept."""
+    tables_allocated: Tables
+    tables_freed: Tables
+    flushes: list[FlushCount]
+    entries_written: int
+    log: list[LogEntry]
+    breaches: list[Breach]
+    notes: list[str]
+
+
+class LawResult(_Frozen):
+    """One law over the whole run."""
+
+    law: str
+    sentence: str
+    held: bool
+    first_broken: int | None
+    """Index of the step after which it first did not hold; -1 for the boot."""
+    breaches: list[str]
+    notes: list[str]
+
+
+class MachineResult(_Frozen):
+    """The machine as it booted."""
+
+    name: str
+    arch: str
+    profile: str
+    page_size: int
+    va_bits: int
+    levels: int
+    cpus: int
+    block_size: int
+    section_size: int
+    pageblock_size: int
+    ram: list[tuple[int, int, int]]
+    """RAM at boot as (start, end, node), bytes, end exclusive."""
+    page_offset: int
+    vmemmap_start: int
+    pluggable_start: int
+    pluggable_end: int
+    """The range that hot-added memory may lie in, bytes, end exclusive."""
+
+
+class State(_Frozen):
+    """The machine at the end."""
+
+    blocks: list[BlockRun]
+    zones: list[ZoneCounters]
+    memory: Memory
+    tables: Tables
+    iomem: list[str]
+    """``/proc/iomem``, a line each."""
+
+
+class Run(_Frozen):
+    """A whole rehearsal."""
+
+    title: str
+    machine: MachineResult
+    steps: list[StepResult]
+    state: State
+    laws: list[LawResult]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every step ended as expected and every law held."""
+        return all(step.as_expected for step in self.steps) and all(law.held for law in self.laws)
+
+
+Verdict = Literal["reproduced", "answered", "refuted", "open"]

@@ -1,0 +1,181 @@
+"""What a scenario file may say: a machine and a list of steps, checked strictly.
+
+Sizes are written as people write them (``"2G"``, ``"128M"``, ``"0x8000000"``) or as plain bytes; addresses likewise.
+A key that is not known is an error, so a typing slip never passes for a default.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Size: TypeAlias = str | int
+"""Bytes, or text for :func:`memhp.units.parse_size`."""
+
+Zone = Literal["auto", "kernel", "movable"]
+"""How blocks go online: ``online``, ``online_kernel``, ``online_movable``."""
+
+
+class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all parts of a scenario: unknown keys are refused."""
+
+
+class Memory(_Strict):
+    """A range of RAM that the machine boots with."""
+
+    size: Size
+    start: Size | None = None
+    """Physical address; by default right after the range before, or where the preset's RAM starts."""
+    node: int = 0
+
+
+class Boot(_Strict):
+    """What stands on the kernel's command line."""
+
+    memmap_on_memory: Literal["N", "Y", "force"] = "N"
+    online_policy: Literal["contig-zones", "auto-movable"] = "contig-zones"
+    auto_movable_ratio: int = 301
+    auto_movable_numa_aware: bool = True
+    memhp_default_state: Literal["offline", "online", "online_kernel", "online_movable"] = "offline"
+    movable_node: bool = False
+    rodata_full: bool = True
+    """arm64: single pages of the direct map may change protection, so it is mapped by base pages."""
+    debug_pagealloc: bool = False
+    gbpages: bool = True
+    """x86: 1 GiB leaves in the direct map."""
+
+
+class MachineText(_Strict):
+    """The machine of a scenario: a source of facts, or a preset, with whatever is to be different."""
+
+    source: str | None = None
+    """A captured folder or archive, a sysroot, or ``/`` for the running host."""
+    step: str | None = None
+    """Which moment of a capture; its first by default."""
+    preset: str | None = None
+    arch: Literal["riscv64", "arm64", "x86_64"] | None = None
+    profile: str | None = None
+    page_size: Size | None = None
+    va_bits: int | None = None
+    memory: Size | list[Memory] | None = None
+    cpus: int | None = None
+    nodes: int | None = None
+    hypervisor: bool | None = None
+    """x86: whether the kernel runs under a hypervisor; decides the size of memory blocks."""
+    max_memory: Size | None = None
+    """Physical address that firmware names as the end of what may ever be plugged (ACPI SRAT)."""
+    reserved: Size | None = None
+    """Boot memory that the kernel image and early allocations keep, besides struct pages and page tables."""
+    boot: Boot | None = None
+
+
+class Step(_Strict, tag_field="do"):
+    """One step. `expect` is ``ok`` or the errno that the kernel must answer with; `name` is shown in its place."""
+
+    expect: str = "ok"
+    name: str = ""
+
+
+class Plug(Step, tag="plug"):
+    """The platform plugs a device and its driver adds the memory: ``add_memory()`` and its kin."""
+
+    size: Size
+    at: Size | None = None
+    """Physical address; by default the first block-aligned address above all memory."""
+    node: int = 0
+    driver: Literal["dimm", "kmem", "virtio_mem"] = "dimm"
+    memmap_on_memory: bool | None = None
+    """Whether the driver asks for it (MHP_MEMMAP_ON_MEMORY); by default as that driver does."""
+    online: Zone | None = None
+    """Bring the new blocks online at once, as a udev rule would."""
+
+
+class Online(Step, tag="online"):
+    """``echo online… > …/memoryN/state`` for every block of a range."""
+
+    zone: Zone = "auto"
+    at: Size | None = None
+    size: Size | None = None
+    blocks: list[int] | None = None
+    """Block numbers; by default every offline block of the range, or of the machine."""
+
+
+class Offline(Step, tag="offline"):
+    """``echo offline > …/memoryN/state`` for every block of a range."""
+
+    at: Size | None = None
+    size: Size | None = None
+    blocks: list[int] | None = None
+
+
+class Remove(Step, tag="remove"):
+    """The driver takes offline memory away, ``remove_memory()``, and the platform unplugs it."""
+
+    at: Size | None = None
+    size: Size | None = None
+    """By default the last range that was plugged."""
+
+
+class Unplug(Step, tag="unplug"):
+    """``offline_and_remove_memory()``: offline every block, then remove; undone when one cannot go."""
+
+    at: Size | None = None
+    size: Size | None = None
+
+
+class Allocate(Step, tag="allocate"):
+    """Somebody uses memory: `kind` says what for, `tag` names it for a later free or pin."""
+
+    size: Size
+    kind: Literal["kernel", "reclaimable", "movable", "pinned", "hugetlb"] = "movable"
+    tag: str = "a"
+    node: int = 0
+    at: Size | None = None
+    """Take exactly this physical range, which must be free."""
+
+
+class Free(Step, tag="free"):
+    """An allocation ends."""
+
+    tag: str = "a"
+
+
+class Pin(Step, tag="pin"):
+    """An outside reference (long-term DMA) holds a movable allocation."""
+
+    tag: str = "a"
+
+
+class Fragment(Step, tag="fragment"):
+    """Use single pages so that no free chunk of `size` or more is left on a node."""
+
+    size: Size = "2M"
+    node: int = 0
+    tag: str = "fragments"
+
+
+class NewProcess(Step, tag="new-process"):
+    """``fork()``: a new root table that copies the kernel's half."""
+
+    process: str
+
+
+class Touch(Step, tag="touch"):
+    """A process in the kernel reads the struct page or the direct map of an address (bytes, physical)."""
+
+    at: Size
+    process: str = "init_mm"
+    what: Literal["direct-map", "struct-page"] = "direct-map"
+
+
+StepKind: TypeAlias = (
+    Plug | Online | Offline | Remove | Unplug | Allocate | Free | Pin | Fragment | NewProcess | Touch
+)
+
+
+class Scenario(_Strict):
+    """A whole scenario file."""
+
+    machine: MachineText
+    steps: list[StepKind] = []
+    title: str = ""
