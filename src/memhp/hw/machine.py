@@ -30,7 +30,7 @@ class Access(NamedTuple):
     kind: str
     """``load``, ``store``, ``claim``, ``release``, ``lock``, ``unlock``, ``flush`` …"""
     target: Table | Span | str
-    index: int = 0
+    entry: int = 0
     value: int = 0
 
 
@@ -79,14 +79,23 @@ class Ledger:
 
     def copy(self) -> "Ledger":
         """The counts as they stand now."""
-        return Ledger(self.tables_allocated.copy(), self.tables_freed.copy(), self.flushes.copy(),
-                      self.flushed_pages.copy(), self.stores)  # fmt: skip
+        return Ledger(
+            self.tables_allocated.copy(),
+            self.tables_freed.copy(),
+            self.flushes.copy(),
+            self.flushed_pages.copy(),
+            self.stores,
+        )
 
     def since(self, earlier: "Ledger") -> "Ledger":
         """What happened after the copy `earlier` was taken."""
-        return Ledger(self.tables_allocated - earlier.tables_allocated, self.tables_freed - earlier.tables_freed,
-                      self.flushes - earlier.flushes, self.flushed_pages - earlier.flushed_pages,
-                      self.stores - earlier.stores)  # fmt: skip
+        return Ledger(
+            self.tables_allocated - earlier.tables_allocated,
+            self.tables_freed - earlier.tables_freed,
+            self.flushes - earlier.flushes,
+            self.flushed_pages - earlier.flushed_pages,
+            self.stores - earlier.stores,
+        )
 
 
 class Machine:
@@ -184,7 +193,9 @@ class Machine:
         row = self.memory.arena.row(table.frame)
         if row is None:
             self.violations.append(
-                Violation("freed-table", f"frame {table.frame:#x} is used as a table at {table.va:#x} but holds none", where)
+                Violation(
+                    "freed-table", f"frame {table.frame:#x} is used as a table at {table.va:#x} but holds none", where
+                )
             )
             raise KernelBug(f"page-table access to frame {table.frame:#x}, which holds no table", place=where or "hw")
         return row
@@ -192,7 +203,7 @@ class Machine:
     # Many tables of one level --------------------------------------------------------------------------------
 
     def batches(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """How a loop over entries ``[start, end)`` goes: all at once, or one by one for the explorer: (index, count)."""
+        """How a loop over ``[start, end)`` goes: all at once, or one by one for the explorer: (index, count)."""
         if self.stepper is None:
             if end > start:
                 yield start, end - start
@@ -205,7 +216,7 @@ class Machine:
         return Table(frame, parent.height - 1, parent.va + index * self.fmt.levels[parent.height].size, parent.mm)
 
     def fill_children(self, parent: Table, index: int, frames: list[Span], pfn: int, prot: int, where: str) -> None:
-        """Fill whole tables, children of `parent` from entry `index` on, with leaves that map the frames from `pfn` on."""
+        """Fill whole child tables of `parent`, entry `index` on, with leaves that map the frames from `pfn` on."""
         height = parent.height - 1
         entries = self.fmt.levels[height].entries
         pages = entries * self.fmt.pages_at(height)
@@ -223,14 +234,18 @@ class Machine:
     def load_children(self, parent: Table, index: int, frames: U64) -> U64:
         """Read whole tables, shape [n, entries]: children of `parent` from entry `index` on, in `frames`."""
         if self.stepper is not None:
-            rows = [self.load_run(self.child(parent, index + i, int(frame)), 0, self.fmt.levels[parent.height - 1].entries)
-                    for i, frame in enumerate(frames)]  # fmt: skip
+            rows = [
+                self.load_run(self.child(parent, index + i, int(frame)), 0, self.fmt.levels[parent.height - 1].entries)
+                for i, frame in enumerate(frames)
+            ]
             return np.stack(rows)
         try:
             return self.memory.tables(frames)
         except KeyError as missing:
-            raise KernelBug(f"entry of table {parent.frame:#x} points to frame {missing.args[0]:#x}, which holds no table",
-                            place="hw") from None  # fmt: skip
+            raise KernelBug(
+                f"entry of table {parent.frame:#x} points to frame {missing.args[0]:#x}, which holds no table",
+                place="hw",
+            ) from None
 
     def clear_children(self, parent: Table, index: int, frames: U64, where: str, flush: Flush | None = None) -> None:
         """Clear every entry of whole tables, children of `parent` from entry `index` on (see :meth:`clear_run`)."""
@@ -268,7 +283,9 @@ class Machine:
         self._expect(frames, (Use.FREE, Use.DEVICE, Use.BOOT), f"claimed as {owner}", where)
         reachable = self.tlb.reuse(frames)
         if reachable is not None:
-            self.violations.append(Violation("flush-before-free", _reuse_text(frames, owner, reachable.stale.table), where))
+            self.violations.append(
+                Violation("flush-before-free", _reuse_text(frames, owner, reachable.stale.table), where)
+            )
         self.memory.owners.set(*frames, owner)
         if owner.use is Use.TABLE:
             self.memory.arena.add(frames)
@@ -279,7 +296,9 @@ class Machine:
             self.stepper.step(Access("release", frames))
         for start, end, old in list(self.memory.owners.runs(*frames)):
             if old.use in (Use.FREE, Use.DEVICE) and owner.use is Use.FREE:
-                self.violations.append(Violation("one-owner", f"PFN {start:#x}-{end:#x} is freed, but is {old} already", where))
+                self.violations.append(
+                    Violation("one-owner", f"PFN {start:#x}-{end:#x} is freed, but is {old} already", where)
+                )
             if old.use is Use.TABLE:
                 self.memory.arena.drop(Span(start, end))
         self._expect_memory(frames, where)
@@ -300,11 +319,15 @@ class Machine:
         self._expect_memory(frames, where)
         for start, end, owner in self.memory.owners.runs(*frames):
             if owner.use not in uses:
-                self.violations.append(Violation("one-owner", f"PFN {start:#x}-{end:#x} is {doing}, but is {owner}", where))
+                self.violations.append(
+                    Violation("one-owner", f"PFN {start:#x}-{end:#x} is {doing}, but is {owner}", where)
+                )
 
     def _expect_memory(self, frames: Span, where: str) -> None:
         for hole in self.memory.owners.gaps(*frames):
-            self.violations.append(Violation("frames", f"PFN {hole.start:#x}-{hole.end:#x} is used, but holds no memory", where))
+            self.violations.append(
+                Violation("frames", f"PFN {hole.start:#x}-{hole.end:#x} is used, but holds no memory", where)
+            )
 
     # Translations --------------------------------------------------------------------------------------------
 
@@ -421,5 +444,7 @@ def frame_spans(frames: U64) -> list[Span]:
 
 
 def _reuse_text(frames: Span, owner: Owner, table: Table) -> str:
-    return (f"PFN {frames.start:#x}-{frames.end:#x} becomes {owner} while a CPU may still reach it through an entry "
-            f"for {table.va:#x} that was cleared but not flushed")  # fmt: skip
+    return (
+        f"PFN {frames.start:#x}-{frames.end:#x} becomes {owner} while a CPU may still reach it through an entry "
+        f"for {table.va:#x} that was cleared but not flushed"
+    )

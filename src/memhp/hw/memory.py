@@ -6,8 +6,9 @@ is used for is a run in an interval map, whose cost grows with runs, never with 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import contextlib
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -130,7 +131,8 @@ class Arena:
         rows = pfns + deltas[at]
         if rows.size > 1 and rows[-1] - rows[0] == rows.size - 1 and (np.diff(rows) == 1).all():
             return self._rows[int(rows[0]) : int(rows[-1]) + 1].copy()
-        return self._rows[rows]
+        chosen: U64 = self._rows[rows]
+        return chosen
 
     def _take_rows(self, count: int) -> Iterator[tuple[int, int]]:
         """Zeroed rows for `count` new tables, as (first row, how many): given-back ones first, then fresh ones."""
@@ -150,7 +152,6 @@ class Arena:
             self._next += count
         return iter([(part.start, part.size) for part in taken])
 
-
     def _grow(self, rows: int) -> None:
         bigger = np.zeros((max(rows, 2 * len(self._rows)), self.entries), dtype=np.uint64)
         bigger[: self._next] = self._rows[: self._next]
@@ -167,10 +168,8 @@ def _reserve(entries: int) -> U64:
             size >>= 1
             continue
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            try:
+            with contextlib.suppress(OSError):
                 area.madvise(mmap.MADV_HUGEPAGE)
-            except OSError:
-                pass
         return np.frombuffer(area, dtype=np.uint64).reshape(-1, entries)
     return np.zeros(((1 << 24) // (8 * entries), entries), dtype=np.uint64)
 

@@ -110,8 +110,11 @@ class TlbState:
                 continue
             lo, hi = (inside.start - first) // step, -(-(inside.end - first) // step)
             if stale.cpus & ~reached:
-                for part, cpus in ((slice(0, lo), stale.cpus), (slice(lo, hi), stale.cpus & ~reached),
-                                   (slice(hi, None), stale.cpus)):  # fmt: skip
+                for part, cpus in (
+                    (slice(0, lo), stale.cpus),
+                    (slice(lo, hi), stale.cpus & ~reached),
+                    (slice(hi, None), stale.cpus),
+                ):
                     kept.extend(_part(stale, part, cpus))
             else:
                 kept.extend(_part(stale, slice(0, lo), stale.cpus))

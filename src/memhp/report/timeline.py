@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memhp.scenario.result import BlockRun, MachineResult, Memory, Run, StepResult, Tables
+from memhp.spans import SpanMap
 from memhp.units import format_size
 
 ZONE_STYLE = {"DMA": "yellow", "DMA32": "cyan", "Normal": "blue", "Movable": "green", "Device": "magenta", "": "white"}
@@ -91,22 +93,17 @@ def _changes(step: StepResult) -> Iterator[tuple[str, str]]:
 def block_changes(before: list[BlockRun], after: list[BlockRun]) -> list[str]:
     """What became of memory blocks, in words, as runs of blocks that changed alike."""
     old, new = _by_block(before), _by_block(after)
-    changes: list[tuple[int, int, str]] = []
-    for block in sorted(old.keys() | new.keys()):
-        text = _block_change(old.get(block), new.get(block))
-        if not text:
-            continue
-        if changes and changes[-1][1] == block - 1 and changes[-1][2] == text:
-            changes[-1] = (changes[-1][0], block, text)
-        else:
-            changes.append((block, block, text))
-    return [f"{first}–{last} {text}" if last > first else f"{first} {text}" for first, last, text in changes]
+    edges = sorted({edge for start, end, _ in (*old, *new) for edge in (start, end)})
+    changes: SpanMap[str] = SpanMap()
+    for start, end in pairwise(edges):
+        text = _block_change(old.get(start), new.get(start))
+        if text:
+            changes.set(start, end, text)
+    return [f"{start}–{end - 1} {text}" if end - start > 1 else f"{start} {text}" for start, end, text in changes]
 
 
-def _by_block(runs: list[BlockRun]) -> dict[int, tuple[str, str, bool]]:
-    return {
-        block: (run.state, run.zone, run.memmap_on_memory) for run in runs for block in range(run.first, run.last + 1)
-    }
+def _by_block(runs: list[BlockRun]) -> SpanMap[tuple[str, str, bool]]:
+    return SpanMap((run.first, run.last + 1, (run.state, run.zone, run.memmap_on_memory)) for run in runs)
 
 
 def _block_change(old: tuple[str, str, bool] | None, new: tuple[str, str, bool] | None) -> str:

@@ -168,9 +168,7 @@ class Touch(Step, tag="touch"):
     what: Literal["direct-map", "struct-page"] = "direct-map"
 
 
-StepKind: TypeAlias = (
-    Plug | Online | Offline | Remove | Unplug | Allocate | Free | Pin | Fragment | NewProcess | Touch
-)
+StepKind: TypeAlias = Plug | Online | Offline | Remove | Unplug | Allocate | Free | Pin | Fragment | NewProcess | Touch
 
 
 class Scenario(_Strict):

@@ -7,6 +7,7 @@ which lock. A :class:`Builder` says which.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -88,13 +89,19 @@ def _leaves(hw: Machine, table: Table, index: int, count: int, va: int, pfn: int
                         hw.store_leaves(table, start, size, first + (start - at - lo) * pages, prot | bits, how.where)
                 continue
             for i in range(lo, hi):
-                _occupied_leaf(hw, table, at + i, int(old[i]), va + (at - index + i) * level.size,
-                               pfn + (at - index + i) * pages, prot, how)  # fmt: skip
+                _occupied_leaf(
+                    hw,
+                    table,
+                    at + i,
+                    int(old[i]),
+                    va + (at - index + i) * level.size,
+                    pfn + (at - index + i) * pages,
+                    prot,
+                    how,
+                )
 
 
-def _occupied_leaf(
-    hw: Machine, table: Table, index: int, old: int, va: int, pfn: int, prot: int, how: Builder
-) -> None:
+def _occupied_leaf(hw: Machine, table: Table, index: int, old: int, va: int, pfn: int, prot: int, how: Builder) -> None:
     """A leaf is wanted where something stands already."""
     if hw.fmt.is_leaf(old, table.height):
         same = hw.fmt.leaf_pfn(old, table.height) == pfn
@@ -127,9 +134,9 @@ def _full_children(
                 if how.link == "after-fill":
                     _link(hw, table, at + i, frames, how)
                 i += got
-            for i in range(i, hi):
-                start = va + (at - index + i) * level.size
-                _one_child(hw, table, at + i, start, start + level.size, pfn + (at - index + i) * pages, prot, how)
+            for each in range(i, hi):
+                start = va + (at - index + each) * level.size
+                _one_child(hw, table, at + each, start, start + level.size, pfn + (at - index + each) * pages, prot, how)
 
 
 def _one_child(hw: Machine, table: Table, index: int, va: int, end: int, pfn: int, prot: int, how: Builder) -> None:
@@ -189,7 +196,7 @@ def _runs(flags: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]") -> list[tupl
     if flags.all():
         return [(0, len(flags), True)]
     cuts = [0, *(np.flatnonzero(np.diff(flags)) + 1).tolist(), len(flags)]
-    return [(a, b, bool(flags[a])) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [(a, b, bool(flags[a])) for a, b in itertools.pairwise(cuts)]
 
 
 def _hinted(hw: Machine, height: int, index: int, count: int, pfn: int, how: Builder) -> list[tuple[int, int, int]]:

@@ -7,6 +7,7 @@ led to: a :class:`Remover` says which.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def _kinds(hw: Machine, entries: U64, height: int) -> list[tuple[int, int, str]]
     valid = (entries & np.uint64(hw.fmt.valid)) != 0
     kind = np.where(valid, np.where(np.asarray(hw.fmt.is_leaf(entries, height)), 1, 2), 0)
     cuts = [0, *(np.flatnonzero(np.diff(kind)) + 1).tolist(), len(kind)]
-    return [(a, b, ("empty", "leaf", "table")[kind[a]]) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+    return [(a, b, ("empty", "leaf", "table")[kind[a]]) for a, b in itertools.pairwise(cuts) if b > a]
 
 
 def _leaves(hw: Machine, table: Table, index: int, entries: U64, how: Remover) -> None:
