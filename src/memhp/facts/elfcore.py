@@ -1,0 +1,194 @@
+"""ELF cores: a dump of physical memory, or of nothing but its page tables, as QEMU, kdump and makedumpfile write them.
+
+The reader is a :class:`~memhp.hw.reader.TableReader`: what the file does not hold is missing, never zero. Sources: the
+System V ABI, chapters "ELF Header", "Program Header" and "Note Section"; elf(5).
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import lzma
+import mmap
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from memhp.errors import BadInput
+from memhp.facts.vmcoreinfo import Root, VmCoreInfo, parse_vmcoreinfo
+from memhp.hw.format import U64
+from memhp.hw.reader import MissingTables
+from memhp.spans import Span
+
+ET_CORE = 4
+PT_LOAD = 1
+PT_NOTE = 4
+PN_XNUM = 0xFFFF
+NT_PRSTATUS = 1
+MACHINES = {62: "x86_64", 183: "arm64", 243: "riscv64"}
+"""``e_machine`` of the architectures that we know."""
+
+_XZ = b"\xfd7zXZ\0"
+_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
+_PHDR = struct.Struct("<IIQQQQQQ")
+_NHDR = struct.Struct("<III")
+_SHDR = struct.Struct("<IIQQQQIIQQ")
+
+
+class Note(NamedTuple):
+    """One note: a CPU's registers under ``("CORE", NT_PRSTATUS)``, the kernel's own under ``("VMCOREINFO", 0)``."""
+
+    name: str
+    type: int
+    desc: bytes
+
+
+class Load(NamedTuple):
+    """A run of physical memory: bytes ``[pa, pa + size)`` stand in the file from `offset` on."""
+
+    pa: int
+    size: int
+    offset: int
+
+
+class ElfCore:
+    """An ELF64 core of one machine, plain or compressed with xz.
+
+    Raises BadInput for anything else: another kind of file, a truncated one, an unknown machine, no VMCOREINFO.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.where = str(path)
+        self._file = _contents(Path(path))
+        self.arch, headers = self._headers()
+        self.notes = tuple(
+            note for kind, start, size, _ in headers if kind == PT_NOTE for note in self._notes(start, size)
+        )
+        self.loads = tuple(
+            sorted(Load(pa, size, start) for kind, start, size, pa in headers if kind == PT_LOAD and size)
+        )
+        self.info = self._vmcoreinfo()
+        self._runs = [(span, rows) for load in self.loads for span, rows in self._frames(load)]
+        self._starts = np.array([span.start for span, _ in self._runs], dtype=np.uint64)
+
+    @property
+    def prstatus(self) -> tuple[bytes, ...]:
+        """The NT_PRSTATUS notes, one a CPU."""
+        return tuple(note.desc for note in self.notes if (note.name, note.type) == ("CORE", NT_PRSTATUS))
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of a page of the dumped kernel."""
+        return self.info.page_size
+
+    @property
+    def frames(self) -> tuple[Span, ...]:
+        """The PFNs of the frames that the file holds, ascending."""
+        return tuple(span for span, _ in self._runs)
+
+    def root(self) -> Root:
+        """The kernel's page tables."""
+        return self.info.root()
+
+    def tables(self, pfns: U64) -> U64:
+        """Whole frames, shape ``[n, page_size // 8]``. Raises MissingTables for those that the file does not hold."""
+        at = np.searchsorted(self._starts, pfns, side="right").astype(np.int64) - 1
+        out = np.empty((pfns.size, self.page_size // 8), dtype=np.uint64)
+        found = np.zeros(pfns.size, dtype=np.bool_)
+        for i in np.unique(at[at >= 0]).tolist():
+            span, rows = self._runs[i]
+            here = (at == i) & (pfns < np.uint64(span.end))
+            out[here] = rows[pfns[here] - np.uint64(span.start)]
+            found |= here
+        if not found.all():
+            raise MissingTables(pfns[~found].tolist())
+        return out
+
+    def read(self, pa: int, size: int) -> bytes:
+        """Bytes of physical memory. Raises MissingTables for what the file does not hold."""
+        data = bytearray()
+        while size:
+            load = next((load for load in self.loads if load.pa <= pa < load.pa + load.size), None)
+            if load is None:
+                raise MissingTables([pa // self.page_size])
+            part = min(size, load.pa + load.size - pa)
+            start = load.offset + pa - load.pa
+            data += self._file[start : start + part]
+            pa, size = pa + part, size - part
+        return bytes(data)
+
+    def _frames(self, load: Load) -> Iterator[tuple[Span, U64]]:
+        """The whole frames of a run: their PFNs, and a view of them, shape ``[n, page_size // 8]``."""
+        span = Span(-(-load.pa // self.page_size), (load.pa + load.size) // self.page_size)
+        if span:
+            offset = load.offset + span.start * self.page_size - load.pa
+            words = np.frombuffer(self._file, dtype="<u8", count=span.size * self.page_size // 8, offset=offset)
+            yield span, words.reshape(span.size, -1)
+
+    def _headers(self) -> tuple[str, list[tuple[int, int, int, int]]]:
+        """The architecture, and (type, file offset, size in the file, physical address) of each program header."""
+        if len(self._file) < _EHDR.size or self._file[:4] != b"\x7fELF":
+            raise BadInput("not an ELF file", where=self.where)
+        ident, kind, machine, _, _, phoff, shoff, _, _, phentsize, phnum, _, _, _ = _EHDR.unpack_from(self._file)
+        if ident[4:6] != b"\x02\x01" or kind != ET_CORE:
+            raise BadInput("not a 64-bit little-endian ELF core", where=self.where)
+        if machine not in MACHINES:
+            known = ", ".join(f"{name} ({number})" for number, name in MACHINES.items())
+            raise BadInput(f"ELF core of machine {machine}, not one of {known}", where=self.where)
+        if phnum == PN_XNUM:
+            phnum = _SHDR.unpack(self._slice(shoff, _SHDR.size, "section header"))[7]
+        if phentsize != _PHDR.size:
+            raise BadInput(f"program headers of {phentsize} bytes, not {_PHDR.size}", where=self.where)
+        table = self._slice(phoff, phnum * _PHDR.size, "program headers")
+        headers = [(p[0], p[2], p[5], p[4]) for p in _PHDR.iter_unpack(table)]
+        for _, start, size, pa in headers:
+            self._slice(start, size, f"segment at physical address {pa:#x}")
+        return MACHINES[machine], headers
+
+    def _slice(self, start: int, size: int, what: str) -> bytes | memoryview:
+        if start + size > len(self._file):
+            raise BadInput(
+                f"truncated: {what} ends at byte {start + size} of {len(self._file)}",
+                where=self.where,
+                fix="take the dump again, or copy it whole",
+            )
+        return memoryview(self._file)[start : start + size]
+
+    def _notes(self, start: int, size: int) -> Iterator[Note]:
+        end = start + size
+        while start + _NHDR.size <= end:
+            name_size, desc_size, kind = _NHDR.unpack_from(self._file, start)
+            name_at = start + _NHDR.size
+            desc_at = name_at + (name_size + 3 & ~3)
+            if desc_at + desc_size > end:
+                raise BadInput("a note is longer than its segment", where=self.where)
+            name = bytes(self._file[name_at : name_at + name_size]).rstrip(b"\0").decode("ascii", "replace")
+            yield Note(name, kind, bytes(self._file[desc_at : desc_at + desc_size]))
+            start = desc_at + (desc_size + 3 & ~3)
+
+    def _vmcoreinfo(self) -> VmCoreInfo:
+        for note in self.notes:
+            if note.name == "VMCOREINFO":
+                info = parse_vmcoreinfo(note.desc, where=self.where)
+                if info.arch != self.arch:
+                    raise BadInput(f"ELF core of {self.arch} with VMCOREINFO of {info.arch}", where=self.where)
+                return info
+        raise BadInput(
+            "no VMCOREINFO note", where=self.where, fix="start QEMU with -device vmcoreinfo, the guest with fw_cfg"
+        )
+
+
+def _contents(path: Path) -> bytes | mmap.mmap:
+    """The file's bytes, unpacked if need be."""
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_XZ)) != _XZ:
+                if file.seek(0, 2) == 0:
+                    raise BadInput("empty file", where=str(path))
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            file.seek(0)
+            return lzma.decompress(file.read())
+    except OSError as error:
+        raise BadInput(error.strerror or str(error), where=str(path)) from None
+    except (lzma.LZMAError, EOFError) as error:
+        raise BadInput(f"cannot unpack: {error}", where=str(path), fix="the file is truncated or damaged") from None
