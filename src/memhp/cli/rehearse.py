@@ -1,0 +1,81 @@
+"""``memhp rehearse``: carry out the steps of a scenario on a machine, and show what the kernel would do."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from pathlib import Path
+
+import click
+
+from memhp.cli.output import console, emit_json, json_option, progress
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--machine", "source", metavar="SOURCE", help="A preset's name, a capture, a sysroot, or / for this host."
+)
+@click.option("--step", help="Which moment of a capture to start from.")
+@click.option("--plug", multiple=True, metavar="SIZE", help="Plug this much memory (may be repeated).")
+@click.option("--driver", type=click.Choice(["dimm", "kmem", "virtio_mem"]), default="dimm", show_default=True)
+@click.option("--online", type=click.Choice(["auto", "kernel", "movable"]), help="Bring what is plugged online.")
+@click.option("--unplug", is_flag=True, help="Then offline and remove it all again, last first.")
+@json_option
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a self-contained page.")
+@click.option(
+    "--sysroot", type=click.Path(path_type=Path, file_okay=False), help="Write /sys and /proc as they end up."
+)
+@click.option(
+    "--ptdump", type=click.Path(path_type=Path, dir_okay=False), help="Write the kernel page tables as ptdump."
+)
+@click.option("--log", is_flag=True, help="Show the kernel log of each step.")
+def rehearse(
+    file: Path | None,
+    source: str | None,
+    step: str | None,
+    plug: tuple[str, ...],
+    driver: str,
+    online: str | None,
+    unplug: bool,
+    as_json: bool,
+    html: Path | None,
+    sysroot: Path | None,
+    ptdump: Path | None,
+    log: bool,
+) -> int:
+    """Rehearse the scenario in FILE, or plug memory into --machine.
+
+    Exit code 0: every step ended as the scenario expects and every law held. 1: a step or a law did not.
+    2: the input cannot be used.
+    """
+    from memhp.scenario import views
+    from memhp.scenario.load import load
+    from memhp.scenario.quick import quick_scenario
+    from memhp.scenario.run import rehearse_scenario
+
+    if (file is None) == (source is None):
+        raise click.UsageError("give a scenario FILE, or --machine SOURCE with --plug SIZE")
+    if file is not None and (plug or online or unplug or step):
+        raise click.UsageError("--plug, --online, --unplug and --step go with --machine; a FILE has its own steps")
+    if file is not None:
+        scenario, where = load(file), str(file)
+    else:
+        scenario, where = quick_scenario(source or "", step, plug, driver, online, unplug=unplug), "command line"
+    with progress() as bar:
+        task = bar.add_task("rehearsing", total=len(scenario.steps))
+        run, k = rehearse_scenario(
+            scenario, where=where, progress=lambda index, title: bar.update(task, completed=index, description=title)
+        )
+    if sysroot is not None:
+        views.write_sysroot(k, sysroot)
+    if ptdump is not None:
+        views.write_ptdump(k, ptdump)
+    if html is not None:
+        from memhp.report.page import write_page
+
+        write_page(run, html)
+    if as_json:
+        emit_json(run)
+    else:
+        from memhp.report.timeline import print_run
+
+        print_run(console(), run, log=log)
+    return 0 if run.ok else 1

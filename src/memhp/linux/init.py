@@ -1,0 +1,217 @@
+"""Booting: from a description of a machine to a running kernel, in the order of ``init/main.c:start_kernel``."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from memhp.errors import BadInput
+from memhp.hw.machine import Machine
+from memhp.hw.memory import Owner, Use
+from memhp.linux import arch
+from memhp.linux.config import Config
+from memhp.linux.drivers.base.memory import memory_dev_init
+from memhp.linux.drivers.base.node import NodeStates
+from memhp.linux.drivers.firmware.memmap import FirmwareMap
+from memhp.linux.kernel.resource import (
+    IORESOURCE_BUSY,
+    IORESOURCE_MEM,
+    IORESOURCE_SYSTEM_RAM,
+    Resource,
+    insert_resource,
+    iomem_root,
+    iter_resources,
+)
+from memhp.linux.layout import layout
+from memhp.linux.mm.memblock import MEMBLOCK_NOMAP, MEMBLOCK_NONE, Memblock
+from memhp.linux.mm.mm_init import free_area_init
+from memhp.linux.mm.page_alloc import free_pages_core, init_per_zone_wmark_min
+from memhp.linux.mm.sparse import sparse_init
+from memhp.linux.mmzone import PageFlags, ZoneType
+from memhp.linux.state import Kernel
+from memhp.spans import Span, SpanSet
+from memhp.units import MiB, align_up, is_aligned
+
+
+class Ram(NamedTuple):
+    """A range of RAM that firmware reports, in bytes; `nomap` memory is firmware's and has no direct map."""
+
+    start: int
+    size: int
+    nid: int = 0
+    nomap: bool = False
+
+    @property
+    def span(self) -> Span:
+        """The range in bytes."""
+        return Span(self.start, self.start + self.size)
+
+
+class IomemEntry(NamedTuple):
+    """A line of ``/proc/iomem`` that stands there from boot: bytes, end exclusive, nested by `depth`."""
+
+    start: int
+    end: int
+    name: str
+    depth: int = 0
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """A machine before it boots."""
+
+    name: str
+    config: Config
+    ram: tuple[Ram, ...]
+    image_size: int = 32 * MiB
+    reserved: int = 0
+    """Bytes that early boot keeps for good besides kernel image, struct pages and page tables."""
+    managed: Mapping[tuple[int, ZoneType], int] = field(default_factory=dict)
+    """Managed pages by (node, zone) where they are known from a real boot; what is above them stays reserved."""
+    iomem: tuple[IomemEntry, ...] = ()
+    """Resources known from a real machine; without them there is one ``System RAM`` for each range."""
+    max_memory: int | None = None
+    """End of what firmware says may ever be plugged (SRAT), bytes."""
+    nodes: tuple[int, ...] = (0,)
+    """Possible nodes."""
+
+    def validate(self) -> "MachineSpec":
+        """The same description, if it can boot. Raises :class:`BadInput`."""
+        self.config.validate()
+        seen = SpanSet()
+        for ram in self.ram:
+            if not is_aligned(ram.start, self.config.page_size) or not is_aligned(ram.size, self.config.page_size):
+                raise BadInput(
+                    f"RAM [{ram.start:#x}-{ram.start + ram.size:#x}) is not made of whole pages",
+                    where="memory",
+                    fix=f"pages are {self.config.page_size} bytes",
+                )
+            if ram.nid not in self.nodes:
+                raise BadInput(f"RAM on node {ram.nid}, which cannot exist", where="memory", fix=f"nodes {self.nodes}")
+            if seen.covered(*ram.span):
+                raise BadInput(f"RAM [{ram.start:#x}-{ram.start + ram.size:#x}) overlaps other RAM", where="memory")
+            seen.add(*ram.span)
+        return self
+
+
+def start_kernel(spec: MachineSpec) -> Kernel:
+    """Boot: memory map, page tables, memmap, zones, buddy, memory block devices. Raises :class:`BadInput`."""
+    spec.validate()
+    config = spec.config
+    whole = Span(min(ram.start for ram in spec.ram), max(ram.span.end for ram in spec.ram))
+    hw = Machine(config.format, nr_cpus=config.nr_cpus)
+    k = Kernel(
+        hw=hw,
+        config=config,
+        layout=layout(config, whole, spec.image_size),
+        memblock=Memblock(),
+        iomem_resource=iomem_root(),
+        firmware_map=FirmwareMap(),
+        node_states=NodeStates(possible=set(spec.nodes)),
+    )
+    _setup_memory(k, spec)
+    _reserve_image(k, spec)
+    ops = arch.ops(k)
+    ops.paging_init(k)
+    sparse_init(k)
+    free_area_init(k)
+    _reserve_early(k, spec)
+    memblock_free_all(k)
+    k.slab_is_available = True
+    init_per_zone_wmark_min(k)
+    ops.mem_init(k)
+    _setup_iomem(k, spec)
+    k.auto_online_blocks = config.memhp_default_state
+    memory_dev_init(k)
+    k.initmem_freed = True
+    return k
+
+
+def _setup_memory(k: Kernel, spec: MachineSpec) -> None:
+    """Tell memblock of the RAM: ``setup_arch()``."""
+    shift = k.config.page_shift
+    for ram in spec.ram:
+        usable = min(ram.span.end, k.layout.boot_limit)
+        if usable <= ram.start:
+            continue
+        frames = Span(ram.start >> shift, usable >> shift)
+        k.hw.plug(frames, Owner(Use.BOOT))
+        flags = MEMBLOCK_NOMAP if ram.nomap else MEMBLOCK_NONE
+        k.memblock.memblock_add_node(ram.start, usable - ram.start, ram.nid, flags)
+        k.boot_memory.add(*frames)
+        if ram.nomap:
+            k.memblock.memblock_reserve(ram.start, usable - ram.start)
+        k.node_states.online.add(ram.nid)
+    k.max_pfn = max(span.end for span in k.boot_memory)
+    if not k.boot_memory:
+        raise BadInput("no RAM that the kernel can map", where="memory")
+
+
+def _reserve_image(k: Kernel, spec: MachineSpec) -> None:
+    """Keep the kernel image: at the first 2 MiB boundary with room for it, 16 MiB up on x86 as its images are built."""
+    lowest = 16 * MiB if k.config.arch == "x86_64" else 0
+    for ram in sorted(spec.ram):
+        start = align_up(max(ram.start, lowest), 2 * MiB)
+        if not ram.nomap and start + spec.image_size <= min(ram.span.end, k.layout.boot_limit):
+            k.memblock.memblock_reserve(start, spec.image_size)
+            return
+    raise BadInput(f"no range of RAM holds a kernel image of {spec.image_size >> 20} MiB", where="memory")
+
+
+def _reserve_early(k: Kernel, spec: MachineSpec) -> None:
+    """Keep what early boot allocates: so much in each zone that managed pages are as known, or a lump sum."""
+    size = k.config.page_size
+    if not spec.managed and spec.reserved and k.memblock.memblock_phys_alloc(spec.reserved, size) is None:
+        raise BadInput(f"{spec.reserved >> 20} MiB cannot be reserved in the RAM there is", where="machine.reserved")
+    for (nid, kind), managed in spec.managed.items():
+        zone = k.nodes[nid].zone(kind)
+        span = Span(zone.start_pfn * size, zone.end_pfn * size)
+        surplus = k.memblock.free_size(span.start, span.end) - managed * size
+        if surplus > 0:
+            _reserve_from_top(k, span, surplus)
+
+
+def _reserve_from_top(k: Kernel, span: Span, nbytes: int) -> None:
+    """Reserve the topmost free bytes of a range, in pieces where it is already cut up."""
+    for free in reversed(list(k.memblock.free_ranges(span.start, span.end))):
+        piece = min(free.size, nbytes)
+        k.memblock.memblock_reserve(free.end - piece, piece)
+        nbytes -= piece
+        if not nbytes:
+            return
+
+
+def memblock_free_all(k: Kernel) -> None:
+    """Hand all free boot memory to the buddy; the rest of the boot memory is ``PG_reserved`` for good.
+
+    mm/mm_init.c:memblock_free_all.
+    """
+    shift = k.config.page_shift
+    for span in k.boot_memory:
+        k.page_flags.set(*span, PageFlags.RESERVED)
+        for free in k.memblock.free_ranges(span.start << shift, span.end << shift):
+            start, end = -(-free.start >> shift), free.end >> shift
+            if start < end:
+                k.page_flags.clear(start, end)
+                free_pages_core(k, start, end - start, "mm/mm_init.c:memblock_free_all")
+
+
+def _setup_iomem(k: Kernel, spec: MachineSpec) -> None:
+    """Build the resource tree: the lines of a real machine, or ``System RAM`` for each range."""
+    entries = spec.iomem or tuple(
+        IomemEntry(ram.start, ram.span.end, "System RAM") for ram in spec.ram if not ram.nomap
+    )
+    parents = [k.iomem_resource]
+    for entry in entries:
+        flags = IORESOURCE_SYSTEM_RAM if entry.name == "System RAM" else IORESOURCE_MEM
+        res = Resource(entry.start, entry.end - 1, entry.name, flags | IORESOURCE_BUSY)
+        del parents[entry.depth + 1 :]
+        insert_resource(parents[-1], res)
+        parents.append(res)
+
+
+def ram_lines(k: Kernel) -> list[str]:
+    """The lines of ``/proc/iomem`` as they stand now, indented by depth."""
+    return [
+        f"{'  ' * depth}{res.start:08x}-{res.end:08x} : {res.name}" for depth, res in iter_resources(k.iomem_resource)
+    ]

@@ -1,0 +1,106 @@
+"""From the machine of a scenario to a description that boots: a preset or a described machine."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import replace
+from typing import Any
+
+from memhp.errors import BadInput
+from memhp.linux.config import Config
+from memhp.linux.init import MachineSpec, Ram
+from memhp.linux.profiles import profile
+from memhp.scenario.presets import Preset, preset, preset_for
+from memhp.scenario.schema import Boot, MachineText, Memory
+from memhp.units import parse_size
+
+
+def machine_spec(text: MachineText, *, where: str = "scenario") -> MachineSpec:
+    """The machine that a scenario describes. Raises :class:`BadInput`, with `where` naming file and key."""
+    if text.source is not None:
+        from memhp.scenario.sources import source_spec
+
+        return source_spec(text, where=where)
+    base = _base(text, where)
+    spec = MachineSpec(
+        name=base.name if text.preset else f"{base.arch} machine",
+        config=described_config(text, base, where),
+        ram=_ram(text, base, where),
+        reserved=base.reserved
+        if text.reserved is None
+        else parse_size(text.reserved, where=f"{where}: machine.reserved"),
+        max_memory=None
+        if text.max_memory is None
+        else parse_size(text.max_memory, where=f"{where}: machine.max_memory"),
+        nodes=tuple(range(max(text.nodes or base.nodes, 1))),
+    )
+    return _checked(spec, where)
+
+
+def _base(text: MachineText, where: str) -> Preset:
+    """The preset that a description starts from."""
+    if text.preset is not None:
+        base = preset(text.preset, where=f"{where}: machine.preset")
+        if text.arch not in {None, base.arch}:
+            raise BadInput(f"preset {base.name} is {base.arch}, not {text.arch}", where=f"{where}: machine.arch")
+        return base
+    if text.arch is None:
+        raise BadInput(
+            "which machine?", where=f"{where}: machine", fix='write source = "…", preset = "…" or arch = "riscv64"'
+        )
+    page_size = None if text.page_size is None else parse_size(text.page_size, where=f"{where}: machine.page_size")
+    return preset_for(text.arch, page_size, text.va_bits)
+
+
+def described_config(text: MachineText, base: Preset, where: str) -> Config:
+    """Build and boot options of a preset with what the description changes."""
+    page_size = base.page_size
+    if text.page_size is not None:
+        page_size = parse_size(text.page_size, where=f"{where}: machine.page_size")
+    config = Config(
+        arch=base.arch,
+        profile=profile(text.profile or base.profile),
+        page_size=page_size,
+        va_bits=text.va_bits or base.va_bits,
+        nr_cpus=text.cpus or base.cpus,
+        nr_nodes=text.nodes or base.nodes,
+        hypervisor=base.hypervisor if text.hypervisor is None else text.hypervisor,
+        hypervisor_detected=base.hypervisor if text.hypervisor is None else text.hypervisor,
+    )
+    return with_boot(config, text.boot)
+
+
+def with_boot(config: Config, boot: Boot | None) -> Config:
+    """A configuration with what a scenario puts on the kernel's command line."""
+    if boot is None:
+        return config
+    options: dict[str, Any] = {name: getattr(boot, name) for name in boot.__struct_fields__}
+    return replace(config, **options)
+
+
+def _ram(text: MachineText, base: Preset, where: str) -> tuple[Ram, ...]:
+    """The boot RAM of a described machine."""
+    if text.memory is None:
+        return tuple(Ram(start, size) for start, size in base.spread(base.memory))
+    if not isinstance(text.memory, list):
+        size = parse_size(text.memory, where=f"{where}: machine.memory")
+        return tuple(Ram(start, part) for start, part in base.spread(size))
+    ranges: list[Ram] = []
+    at = base.ram[0][0]
+    for i, memory in enumerate(text.memory):
+        start, size = _range(memory, at, f"{where}: machine.memory[{i}]")
+        ranges.append(Ram(start, size, memory.node))
+        at = start + size
+    return tuple(ranges)
+
+
+def _range(memory: Memory, at: int, where: str) -> tuple[int, int]:
+    size = parse_size(memory.size, where=f"{where}.size")
+    if not size:
+        raise BadInput("an empty range of RAM", where=f"{where}.size")
+    return (at if memory.start is None else parse_size(memory.start, where=f"{where}.start")), size
+
+
+def _checked(spec: MachineSpec, where: str) -> MachineSpec:
+    try:
+        return spec.validate()
+    except BadInput as error:
+        raise BadInput(error.message, where=f"{where}: machine.{error.where}", fix=error.fix) from None

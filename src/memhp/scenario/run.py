@@ -1,0 +1,196 @@
+"""Running a scenario: boot, then step after step, measuring what each did and checking every law after it."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from memhp.check import LAWS, Snapshot, check_all, notes_of, snapshot
+from memhp.errors import BadInput, KernelBug, KernelError, KernelPanic
+from memhp.hw.machine import Ledger
+from memhp.linux.init import MachineSpec, ram_lines, start_kernel
+from memhp.linux.state import Kernel
+from memhp.scenario import measure, result, schema
+from memhp.scenario.machine import machine_spec
+from memhp.scenario.steps import RUNNERS, Session, title
+
+Progress = Callable[[int, str], None]
+"""Called before each step with its index and title."""
+
+BOOT = -1
+"""The index under which breaches found right after boot are filed."""
+
+
+@dataclass
+class _Watch:
+    """The laws over a run: since when each is broken, and what was remarked."""
+
+    baseline: Snapshot
+    first: dict[str, int] = field(default_factory=dict)
+    breaches: dict[str, list[str]] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+    def look(self, k: Kernel, index: int) -> tuple[list[result.Breach], list[str]]:
+        """Check every law after step `index`: what is broken now and was not before, and new remarks."""
+        new = []
+        for breach in check_all(k, self.baseline):
+            known = self.breaches.setdefault(breach.law, [])
+            self.first.setdefault(breach.law, index)
+            if breach.text not in known:
+                known.append(breach.text)
+                new.append(result.Breach(law=breach.law, text=breach.text))
+        remarks = []
+        for note in notes_of(k):
+            known = self.notes.setdefault(note.law, [])
+            if note.text not in known:
+                known.append(note.text)
+                remarks.append(note.text)
+        return new, remarks
+
+    def results(self) -> list[result.LawResult]:
+        """Every law with its verdict over the whole run."""
+        return [
+            result.LawResult(
+                law=law.name,
+                sentence=law.sentence,
+                held=law.name not in self.first,
+                first_broken=self.first.get(law.name),
+                breaches=self.breaches.get(law.name, []),
+                notes=self.notes.get(law.name, []),
+            )
+            for law in LAWS
+        ]
+
+
+def rehearse_scenario(
+    scenario: schema.Scenario, *, where: str = "scenario", progress: Progress | None = None
+) -> tuple[result.Run, Kernel]:
+    """Rehearse a scenario as it was read from a file: see :func:`rehearse`."""
+    spec = machine_spec(scenario.machine, where=where)
+    return rehearse(spec, scenario.steps, heading=scenario.title or where, where=where, progress=progress)
+
+
+def rehearse(
+    spec: MachineSpec,
+    steps: list[schema.StepKind],
+    *,
+    heading: str = "",
+    where: str = "scenario",
+    progress: Progress | None = None,
+) -> tuple[result.Run, Kernel]:
+    """Boot the machine, carry out the steps, and report; the machine as it ended comes along for other views.
+
+    Raises :class:`BadInput`, naming `where` and the step's key, when a step cannot be meant.
+    """
+    k = start_kernel(spec)
+    watch = _Watch(snapshot(k))
+    watch.look(k, BOOT)
+    session = Session(k)
+    results: list[result.StepResult] = []
+    dead = ""
+    for index, step in enumerate(steps):
+        if progress is not None:
+            progress(index, title(step))
+        results.append(_step(session, index, step, f"{where}: steps[{index}]", dead, watch))
+        if results[-1].outcome.result in {"BUG", "PANIC"}:
+            dead = dead or results[-1].title
+    run = result.Run(
+        title=heading, machine=machine_result(k, spec), steps=results, state=_state(k), laws=watch.results()
+    )
+    return run, k
+
+
+def _step(
+    session: Session, index: int, step: schema.StepKind, where: str, dead: str, watch: _Watch
+) -> result.StepResult:
+    """Carry out one step on a machine that is still alive, and measure around it."""
+    k = session.k
+    before = _Measured(k)
+    session.notes.clear()
+    if dead:
+        outcome = result.Outcome(result="not run", reason=f"the machine died in {dead!r}")
+    else:
+        outcome = _outcome(session, step, where)
+    breaches, remarks = ([], []) if dead else watch.look(k, index)
+    spent = k.hw.ledger.since(before.ledger)
+    places = measure.memmap_places(k)
+    places.subtract(before.places)
+    return result.StepResult(
+        index=index,
+        do=str(step.__struct_config__.tag),
+        title=title(step),
+        expect=step.expect,
+        outcome=outcome,
+        as_expected=outcome.result == step.expect,
+        blocks_before=before.blocks,
+        blocks_after=measure.block_runs(k),
+        zones=measure.zone_counters(k),
+        memory_before=before.memory,
+        memory_after=measure.memory(k),
+        memmap_from={place: size for place, size in places.items() if size},
+        tables_allocated=measure.tables(spent.tables_allocated),
+        tables_freed=measure.tables(spent.tables_freed),
+        flushes=measure.flushes(spent),
+        entries_written=spent.stores,
+        log=[result.LogEntry(level=line.level, text=line.text) for line in k.hw.log_lines[before.log :]],
+        breaches=breaches,
+        notes=[*session.notes, *remarks],
+    )
+
+
+class _Measured:
+    """The machine just before a step."""
+
+    def __init__(self, k: Kernel) -> None:
+        self.ledger: Ledger = k.hw.ledger.copy()
+        self.blocks = measure.block_runs(k)
+        self.memory = measure.memory(k)
+        self.places = measure.memmap_places(k)
+        self.log = len(k.hw.log_lines)
+
+
+def _outcome(session: Session, step: schema.StepKind, where: str) -> result.Outcome:
+    try:
+        RUNNERS[type(step)](session, step)
+    except KernelError as error:
+        return result.Outcome(result=error.name, reason=error.reason, place=error.place, advice=error.advice)
+    except KernelPanic as error:
+        return result.Outcome(result="PANIC", reason=error.reason, place=error.place)
+    except KernelBug as error:
+        return result.Outcome(result="BUG", reason=error.reason, place=error.place)
+    except BadInput as error:
+        raise BadInput(error.message, where=f"{where}.{error.where}" if error.where else where, fix=error.fix) from None
+    return result.Outcome(result="ok")
+
+
+def machine_result(k: Kernel, spec: MachineSpec) -> result.MachineResult:
+    """The machine as it booted, for the head of a report."""
+    config, pluggable = k.config, k.layout.pluggable_range()
+    return result.MachineResult(
+        name=spec.name,
+        arch=config.arch,
+        profile=config.profile.name,
+        page_size=config.page_size,
+        va_bits=config.va_bits_actual,
+        levels=config.levels,
+        cpus=config.nr_cpus,
+        block_size=k.memory_block_size,
+        section_size=config.section_size,
+        pageblock_size=config.pageblock_nr_pages * config.page_size,
+        ram=[(ram.start, ram.span.end, ram.nid) for ram in spec.ram],
+        page_offset=k.layout.phys_to_virt(max(k.layout.phys_offset, 0)),
+        vmemmap_start=k.layout.vmemmap.start,
+        pluggable_start=pluggable.start,
+        pluggable_end=pluggable.end,
+    )
+
+
+def _state(k: Kernel) -> result.State:
+    tables = k.hw.ledger.tables_allocated.copy()
+    tables.subtract(k.hw.ledger.tables_freed)
+    return result.State(
+        blocks=measure.block_runs(k),
+        zones=measure.zone_counters(k),
+        memory=measure.memory(k),
+        tables=measure.tables(tables),
+        iomem=ram_lines(k),
+    )

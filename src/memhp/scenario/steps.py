@@ -1,0 +1,309 @@
+"""What each step of a scenario does to the machine: the platform's part, then the kernel's own entry points."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from memhp.errors import BadInput, KernelError
+from memhp.hw.memory import Owner, Use
+from memhp.linux import arch
+from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.mm import users
+from memhp.linux.mm.memory_hotplug import (
+    MHP_MEMMAP_ON_MEMORY,
+    MHP_MERGE_RESOURCE,
+    MHP_NONE,
+    add_memory,
+    add_memory_driver_managed,
+    offline_and_remove_memory,
+    remove_memory,
+)
+from memhp.linux.state import Kernel
+from memhp.scenario import schema
+from memhp.spans import Span
+from memhp.units import GiB, align_up, format_size, is_aligned, parse_size
+
+
+@dataclass(frozen=True)
+class Driver:
+    """What a driver passes when it adds memory: its resource's name, and its flags."""
+
+    resource: str
+    """Empty for plain ``System RAM``, which firmware's memory map knows."""
+    memmap_on_memory: bool
+    merge: bool
+
+
+DRIVERS = {
+    "dimm": Driver("", memmap_on_memory=True, merge=False),
+    "kmem": Driver("System RAM (kmem)", memmap_on_memory=False, merge=False),
+    "virtio_mem": Driver("System RAM (virtio_mem)", memmap_on_memory=False, merge=True),
+}
+"""``drivers/acpi/acpi_memhotplug.c``, ``drivers/dax/kmem.c`` (which asks for memmap_on_memory only if the device's
+attribute says so), ``drivers/virtio/virtio_mem.c`` (which never does)."""
+
+ONLINE_TEXT = {"auto": "online", "kernel": "online_kernel", "movable": "online_movable"}
+
+
+@dataclass
+class Session:
+    """A machine under rehearsal and what the platform has plugged into it."""
+
+    k: Kernel
+    plugged: list[Span] = field(default_factory=list)
+    """Ranges in bytes, in the order they were plugged."""
+    notes: list[str] = field(default_factory=list)
+    """Remarks on the step that runs now."""
+
+    def frames(self, span: Span) -> Span:
+        """A range of bytes as PFNs."""
+        return Span(span.start >> self.k.config.page_shift, span.end >> self.k.config.page_shift)
+
+
+def size_of(session: Session, text: schema.Size, key: str) -> int:
+    """Bytes of a size in a step, made of whole pages. Raises :class:`BadInput`."""
+    size = parse_size(text, where=key)
+    page = session.k.config.page_size
+    if not is_aligned(size, page):
+        raise BadInput(f"{size:#x} is not a multiple of the page size", where=key, fix=f"pages are {format_size(page)}")
+    return size
+
+
+def plug(session: Session, step: schema.Plug) -> None:
+    """Plug memory and let its driver add it; online it if the step says so."""
+    k = session.k
+    size = size_of(session, step.size, "size")
+    if not size:
+        raise BadInput("nothing to plug", where="size", fix="write a size of at least one memory block")
+    start = _free_range(session, size) if step.at is None else size_of(session, step.at, "at")
+    span = Span(start, start + size)
+    _check_plug(session, step, span)
+    driver = DRIVERS[step.driver]
+    k.hw.plug(session.frames(span), Owner(Use.DEVICE, step.driver))
+    session.plugged.append(span)
+    wants_memmap = driver.memmap_on_memory if step.memmap_on_memory is None else step.memmap_on_memory
+    flags = (MHP_MEMMAP_ON_MEMORY if wants_memmap else MHP_NONE) | (MHP_MERGE_RESOURCE if driver.merge else MHP_NONE)
+    try:
+        if driver.resource:
+            add_memory_driver_managed(k, step.node, start, size, driver.resource, flags)
+        else:
+            add_memory(k, step.node, start, size, flags)
+    except KernelError:
+        session.plugged.remove(span)
+        k.hw.unplug(session.frames(span), "platform")
+        raise
+    if step.online is not None:
+        _each_block(session, _blocks(session, span, None), lambda block: _set_state(k, block, step.online or "auto"))
+
+
+def _check_plug(session: Session, step: schema.Plug, span: Span) -> None:
+    """Refuse what no platform could plug, and slips that the scenario does not say it means."""
+    k = session.k
+    taken = next(k.hw.memory.owners.runs(*session.frames(span)), None)
+    if taken is not None:
+        raise BadInput(
+            f"[{span.start:#x}-{span.end:#x}) overlaps memory at {taken[0] << k.config.page_shift:#x}",
+            where="at",
+            fix="leave `at` out to plug above all memory",
+        )
+    if step.node not in k.node_states.possible and step.expect == "ok":
+        raise BadInput(f"node {step.node} cannot exist", where="node", fix=f"one of {sorted(k.node_states.possible)}")
+    block = k.memory_block_size
+    if step.expect == "ok" and not (is_aligned(span.start, block) and is_aligned(span.size, block)):
+        raise BadInput(
+            f"[{span.start:#x}-{span.end:#x}) is not made of whole memory blocks of {format_size(block)}",
+            where="size" if not is_aligned(span.size, block) else "at",
+            fix='align it, or write expect = "EINVAL" to see the kernel refuse it',
+        )
+
+
+def _free_range(session: Session, size: int) -> int:
+    """Where the platform plugs by default: block-aligned, above all memory, on a PC not below 4 GiB."""
+    k = session.k
+    top = max((end for _, end, _ in k.hw.memory.owners), default=0) << k.config.page_shift
+    lowest = 4 * GiB if k.config.arch == "x86_64" else 0
+    return align_up(max(top, lowest), max(k.memory_block_size, k.config.section_size))
+
+
+def _range(session: Session, at: schema.Size | None, size: schema.Size | None) -> Span:
+    """The range that a step names, or the last one that was plugged."""
+    if at is None and size is None:
+        if not session.plugged:
+            raise BadInput("nothing was plugged before this step", where="at", fix="write `at` and `size`")
+        return session.plugged[-1]
+    if at is None:
+        raise BadInput("`size` without `at`", where="at", fix="write both, or neither for what was plugged last")
+    start = size_of(session, at, "at")
+    if size is None:
+        known = [span for span in session.plugged if span.start == start]
+        if not known:
+            raise BadInput(f"nothing was plugged at {start:#x}", where="at", fix="write `size` too")
+        return known[0]
+    return Span(start, start + size_of(session, size, "size"))
+
+
+def _blocks(session: Session, span: Span, state: str | None) -> list[int]:
+    """The memory blocks of a range that are in a state (None: all)."""
+    k = session.k
+    block = k.memory_block_size
+    runs = k.memory_blocks.runs(span.start // block, -(-span.end // block))
+    return [i for first, end, each in runs if state is None or each.state == state for i in range(first, end)]
+
+
+def _wanted_blocks(session: Session, step: schema.Online | schema.Offline, state: str) -> list[int]:
+    if step.blocks is not None:
+        missing = [block for block in step.blocks if session.k.memory_blocks.get(block) is None]
+        if missing:
+            raise BadInput(f"there is no memory block {missing[0]}", where="blocks")
+        return step.blocks
+    if step.at is None and step.size is None and not session.plugged:
+        span = Span(0, 1 << 62)
+    else:
+        span = _range(session, step.at, step.size)
+    return _blocks(session, span, state)
+
+
+def _each_block(session: Session, blocks: list[int], change: Callable[[int], None]) -> None:
+    """Change block after block, going on after a refusal as ``chmem`` does; then raise the first refusal."""
+    first: KernelError | None = None
+    refused = 0
+    for block in blocks:
+        try:
+            change(block)
+        except KernelError as error:
+            first, refused = first or error, refused + 1
+    if first is not None:
+        if len(blocks) > 1:
+            session.notes.append(f"{refused} of {len(blocks)} blocks refused")
+        raise first
+
+
+def _set_state(k: Kernel, block: int, zone: str) -> None:
+    state_store(k, block, ONLINE_TEXT[zone])
+
+
+def online(session: Session, step: schema.Online) -> None:
+    """Bring blocks online."""
+    blocks = _wanted_blocks(session, step, "offline")
+    _each_block(session, blocks, lambda block: _set_state(session.k, block, step.zone))
+
+
+def offline(session: Session, step: schema.Offline) -> None:
+    """Take blocks offline."""
+    blocks = _wanted_blocks(session, step, "online")
+    _each_block(session, blocks, lambda block: state_store(session.k, block, "offline"))
+
+
+def remove(session: Session, step: schema.Remove) -> None:
+    """Remove offline memory; then the platform unplugs it."""
+    span = _range(session, step.at, step.size)
+    _check_blocks(session, step, span)
+    remove_memory(session.k, span.start, span.size)
+    _unplug(session, span)
+
+
+def unplug(session: Session, step: schema.Unplug) -> None:
+    """Offline and remove in one; then the platform unplugs it."""
+    span = _range(session, step.at, step.size)
+    _check_blocks(session, step, span)
+    offline_and_remove_memory(session.k, span.start, span.size)
+    _unplug(session, span)
+
+
+def _check_blocks(session: Session, step: schema.Remove | schema.Unplug, span: Span) -> None:
+    block = session.k.memory_block_size
+    if step.expect == "ok" and not (is_aligned(span.start, block) and is_aligned(span.size, block)):
+        raise BadInput(
+            f"[{span.start:#x}-{span.end:#x}) is not made of whole memory blocks of {format_size(block)}",
+            where="size",
+            fix='align it, or write expect = "EINVAL" to see the kernel refuse it',
+        )
+    if not session.k.hw.memory.owners.covers(*session.frames(span)):
+        raise BadInput(f"there is no memory in all of [{span.start:#x}-{span.end:#x})", where="at")
+
+
+def _unplug(session: Session, span: Span) -> None:
+    session.k.hw.unplug(session.frames(span), "platform")
+    kept: list[Span] = []
+    for plugged in session.plugged:
+        kept.extend(part for part in _without(plugged, span))
+    session.plugged[:] = kept
+
+
+def _without(span: Span, gone: Span) -> Iterator[Span]:
+    left, right = Span(span.start, min(span.end, gone.start)), Span(max(span.start, gone.end), span.end)
+    return iter([part for part in (left, right) if part.size > 0])
+
+
+def allocate(session: Session, step: schema.Allocate) -> None:
+    """Use memory."""
+    nbytes = size_of(session, step.size, "size")
+    at = None if step.at is None else size_of(session, step.at, "at")
+    users.allocate(session.k, nbytes, step.kind, step.tag, nid=step.node, at=at)
+
+
+def free(session: Session, step: schema.Free) -> None:
+    """End an allocation."""
+    users.free(session.k, step.tag)
+
+
+def pin(session: Session, step: schema.Pin) -> None:
+    """Pin an allocation."""
+    users.pin(session.k, step.tag)
+
+
+def fragment(session: Session, step: schema.Fragment) -> None:
+    """Use up every large free chunk of a node."""
+    users.fragment(session.k, size_of(session, step.size, "size"), nid=step.node, tag=step.tag)
+
+
+def new_process(session: Session, step: schema.NewProcess) -> None:
+    """Fork: a root table that copies the kernel's half."""
+    if step.process in session.k.pgd:
+        raise BadInput(f"there is a process {step.process!r} already", where="process")
+    arch.ops(session.k).copy_pgd(session.k, step.process)
+
+
+def touch(session: Session, step: schema.Touch) -> None:
+    """Read a byte of the direct map, or a struct page, in some process."""
+    k = session.k
+    if step.process not in k.pgd:
+        raise BadInput(f"there is no process {step.process!r}", where="process", fix=f"one of {', '.join(k.pgd)}")
+    phys = parse_size(step.at, where="at")
+    layout = k.layout
+    address = (
+        layout.phys_to_virt(phys) if step.what == "direct-map" else layout.pfn_to_page(phys >> k.config.page_shift)
+    )
+    session.notes.append(f"{address:#x}: {arch.ops(k).kernel_access(k, step.process, address)}")
+
+
+RUNNERS: dict[type, Callable[[Session, Any], None]] = {
+    schema.Plug: plug,
+    schema.Online: online,
+    schema.Offline: offline,
+    schema.Remove: remove,
+    schema.Unplug: unplug,
+    schema.Allocate: allocate,
+    schema.Free: free,
+    schema.Pin: pin,
+    schema.Fragment: fragment,
+    schema.NewProcess: new_process,
+    schema.Touch: touch,
+}
+"""Which function carries out which kind of step."""
+
+
+def title(step: schema.StepKind) -> str:
+    """A step in a few words: ``plug 2G dimm``."""
+    if step.name:
+        return step.name
+    tag = step.__struct_config__.tag
+    parts = [str(tag)]
+    for name in step.__struct_fields__:
+        value = getattr(step, name)
+        default = dict(zip(reversed(step.__struct_fields__), reversed(step.__struct_defaults__), strict=False))
+        if name in {"expect", "name"} or (name in default and value == default[name]):
+            continue
+        parts.append(f"{name} {value}" if not isinstance(value, bool) else name)
+    return " ".join(parts)
