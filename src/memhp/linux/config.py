@@ -5,7 +5,7 @@ unless a name says pages or order.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -116,6 +116,8 @@ class Config:
     """arm64: the KFENCE pool was set up at boot, so the rest of the direct map need not be able to follow."""
     kasan: bool = False
     """``CONFIG_KASAN``: a shadow area in the layout."""
+    fixmap_slots: int | None = None
+    """arm64: fixmap pages for GHES, SDEI and KPTI; None: for all of them, as distributions build it."""
     hvo: bool | None = None
     """``CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP``; None: yes on riscv and x86, which have it."""
     page_block_max_order: int | None = None
@@ -388,16 +390,18 @@ def va_bits_of(record: ArchProfile, arch: Arch, page_size: int) -> tuple[int, ..
     return tuple(width for width in widths if width != 52 or record.layout == "6.12" or page_size == 64 * KiB)
 
 
-def configs(profile: Profile | None = None, arches: Iterable[Arch] = ARCHES) -> Iterator[Config]:
+def configs(profile: Profile | None = None, arches: Iterable[Arch] = ARCHES) -> list[Config]:
     """Every configuration that can exist, in the order profile, architecture, page size, width, CPU.
 
     A 52-bit arm64 kernel comes twice, on a CPU with 52-bit addresses and on one without.
     """
     wanted = tuple(arches)
-    for each in PROFILES.values() if profile is None else (profile,):
-        for arch in (arch for arch in each.arches if arch in wanted):
-            for page_size in VA_BITS[arch]:
-                for va_bits in va_bits_of(each.arch(arch), arch, page_size):
-                    for lva in (True, False) if arch == "arm64" and va_bits == 52 else (True,):
-                        yield Config(arch=arch, profile=each, page_size=page_size, va_bits=va_bits, lva=lva).validate()
-
+    return [
+        Config(arch=arch, profile=each, page_size=page_size, va_bits=va_bits, lva=lva).validate()
+        for each in (PROFILES.values() if profile is None else (profile,))
+        for arch in each.arches
+        if arch in wanted
+        for page_size in VA_BITS[arch]
+        for va_bits in va_bits_of(each.arch(arch), arch, page_size)
+        for lva in ((True, False) if arch == "arm64" and va_bits == 52 else (True,))
+    ]
