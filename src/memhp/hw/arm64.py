@@ -12,7 +12,17 @@ from memhp.hw.format import HEIGHT_NAMES, Field, Format, Level, PfnPiece, Reserv
 
 VALID = 1 << 0
 TYPE = 1 << 1
+ATTRINDX = 7 << 2
+AP_USER = 1 << 6
+AP_RDONLY = 1 << 7
+SH = 3 << 8
+AF = 1 << 10
+NG = 1 << 11
+GP = 1 << 50
+DBM = 1 << 51
 CONTIGUOUS = 1 << 52
+PXN = 1 << 53
+UXN = 1 << 54
 
 KiB = 1 << 10
 CONT_PTES = {4 * KiB: 16, 16 * KiB: 128, 64 * KiB: 32}
