@@ -15,7 +15,7 @@ from memhp.linux.kernel.resource import Resource
 from memhp.linux.layout import Layout
 from memhp.linux.mm.memblock import Memblock
 from memhp.linux.mmzone import MemoryBlock, MemoryGroup, Node, PageFlags, Section, Zone, ZoneRef, ZoneType
-from memhp.spans import SpanMap, SpanSet
+from memhp.spans import Span, SpanMap, SpanSet
 
 if TYPE_CHECKING:
     from memhp.linux.drivers.firmware.memmap import FirmwareMap
@@ -66,6 +66,10 @@ class Kernel:
     """Whether ``__init`` code is gone."""
     boot_memory: SpanSet = field(default_factory=SpanSet)
     """PFNs of the RAM that the kernel booted with."""
+    sparsemap_buf: Span = Span(0, 0)
+    """PFNs left in the buffer that boot takes a node's struct pages from (``mm/sparse.c``)."""
+    warned: set[str] = field(default_factory=set)
+    """Messages that the kernel prints once and has printed: ``pr_warn_once()`` and static flags."""
 
     @property
     def init_mm(self) -> Table:
