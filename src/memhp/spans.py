@@ -108,6 +108,27 @@ class SpanMap(Generic[V]):
         for s, e, v in zip(starts, ends, values, strict=True):
             yield max(s, start), min(e, end), v
 
+    def next_run(self, at: int) -> tuple[int, int, V] | None:
+        """The first run that ends behind `at`: the one that holds it, or the next one above; None behind the last."""
+        i = bisect_right(self._ends, at)
+        return (self._starts[i], self._ends[i], self._values[i]) if i < len(self._starts) else None
+
+    def first_fit(self, size: int, start: int, end: int) -> Span | None:
+        """The lowest place in ``[start, end)`` where runs hold whole multiples of `size`, a power of two.
+
+        What comes back is all that the first such run has to give: from a multiple of `size` to a multiple of `size`.
+        """
+        mask = size - 1
+        starts, ends = self._starts, self._ends
+        for i in range(bisect_right(ends, start), len(starts)):
+            if starts[i] >= end:
+                break
+            lo = (max(starts[i], start) + mask) & ~mask
+            hi = min(ends[i], end) & ~mask
+            if lo < hi:
+                return Span(lo, hi)
+        return None
+
     def gaps(self, start: int, end: int) -> Iterator[Span]:
         """The parts of ``[start, end)`` that no run covers, ascending."""
         at = start
@@ -182,10 +203,11 @@ class SpanMap(Generic[V]):
 class SpanSet:
     """A set of integers kept as disjoint, non-touching spans."""
 
-    __slots__ = ("_map",)
+    __slots__ = ("_map", "_size")
 
     def __init__(self, spans: Iterable[tuple[int, int]] = ()) -> None:
         self._map: SpanMap[bool] = SpanMap((start, end, True) for start, end in spans)
+        self._size = sum(end - start for start, end, _ in self._map)
 
     def __iter__(self) -> Iterator[Span]:
         """The spans, ascending."""
@@ -213,25 +235,34 @@ class SpanSet:
         """An independent copy."""
         new = SpanSet()
         new._map = self._map.copy()
+        new._size = self._size
         return new
 
     @property
     def size(self) -> int:
         """How many integers the set holds."""
-        return sum(s.size for s in self)
+        return self._size
 
     def add(self, start: int, end: int) -> None:
         """Put ``[start, end)`` in."""
-        self._map.set(start, end, True)
+        if start < end:
+            self._size += end - start - self._map.covered(start, end)
+            self._map.set(start, end, True)
 
     def remove(self, start: int, end: int) -> None:
         """Take ``[start, end)`` out."""
-        self._map.clear(start, end)
+        if start < end:
+            self._size -= self._map.covered(start, end)
+            self._map.clear(start, end)
 
     def run_at(self, at: int) -> Span | None:
         """The span that holds one integer, or None."""
         run = self._map.run_at(at)
         return Span(run[0], run[1]) if run else None
+
+    def first_fit(self, size: int, start: int, end: int) -> Span | None:
+        """The lowest place in ``[start, end)`` where the set holds whole multiples of `size`: see SpanMap."""
+        return self._map.first_fit(size, start, end)
 
     def runs(self, start: int, end: int) -> Iterator[Span]:
         """The parts of ``[start, end)`` in the set, ascending."""
