@@ -32,6 +32,8 @@ class MigrateType(StrEnum):
     UNMOVABLE = "Unmovable"
     MOVABLE = "Movable"
     RECLAIMABLE = "Reclaimable"
+    CMA = "CMA"
+    """Kept for the contiguous memory allocator; movable allocations may borrow it."""
 
 
 class PageFlags(IntFlag):
@@ -73,8 +75,16 @@ class Zone:
     present_early: int = 0
     managed: int = 0
     nr_isolate_pageblock: int = 0
+    cma_pages: int = 0
+    contiguous: bool = False
+    """Whether every pageblock within the span belongs to the zone."""
     watermark_min: int = 0
     """Pages that only allocations in distress may take: ``_watermark[WMARK_MIN]``."""
+    watermark_low: int = 0
+    watermark_high: int = 0
+    watermark_promo: int = 0
+    lowmem_reserve: dict[ZoneType, int] = field(default_factory=dict)
+    """Zone that an allocation may use at most → pages kept from it here: ``protection`` of /proc/zoneinfo."""
     free: SpanSet = field(default_factory=SpanSet)
     """PFNs in the buddy's free lists, those in isolated pageblocks left out."""
     isolated_free: SpanSet = field(default_factory=SpanSet)
@@ -83,6 +93,9 @@ class Zone:
     """PFN span → migrate type of its pageblocks."""
     isolated: SpanSet = field(default_factory=SpanSet)
     """PFNs of isolated pageblocks."""
+    search_from: dict[tuple[MigrateType | None, int], int] = field(default_factory=dict, repr=False, compare=False)
+    """(migrate type, order) → PFN below which there is no free block of them: saves the allocator a search. Only
+    mm/page_alloc.py puts pages into `free`, and keeps this true."""
 
     @property
     def end_pfn(self) -> int:

@@ -64,6 +64,8 @@ class Kernel:
     """Whether memory comes from the page allocator (True) or still from memblock."""
     initmem_freed: bool = False
     """Whether ``__init`` code is gone."""
+    khugepaged: bool = False
+    """Whether transparent huge pages are on, and with them khugepaged, which wants more memory kept free."""
     boot_memory: SpanSet = field(default_factory=SpanSet)
     """PFNs of the RAM that the kernel booted with."""
     sparsemap_buf: Span = Span(0, 0)
