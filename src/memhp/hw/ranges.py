@@ -24,8 +24,9 @@ class Ranges:
     """Disjoint ranges of addresses, ascending, and what was read to find them.
 
     `va`, `size` and `pa` are bytes; `bits` are the entry bits that were asked for, `entry` is the range's first entry
-    as it stands in memory, `rights` the format's rights with all levels combined, the leaf's included. Where `mapped`
-    is False the entries are invalid or reserved and `pa` is 0. `entries` and `tables` count what was scanned.
+    as it stands in memory, `rights` the format's rights with all levels combined, the entry's included (0 for an entry
+    that is zero). Where `mapped` is False the entries are invalid or reserved and `pa` is 0. `entries` and `tables`
+    count what was scanned.
     """
 
     fmt: Format
@@ -128,7 +129,7 @@ def _runs_of(fmt: Format, slab: Slab, mask: int, contiguous: bool, holes: bool) 
         height=np.full(va.size, height, dtype=np.uint8),
         bits=first & np.uint64(mask),
         entry=first,
-        rights=np.where(mapped, rights, np.uint64(0)),
+        rights=np.where(first != 0, rights, np.uint64(0)),
         mapped=mapped,
     )
 

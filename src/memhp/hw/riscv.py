@@ -9,6 +9,7 @@ the Svnapot, Svpbmt and Svrsw60t59b extensions; arch/riscv/include/asm/pgtable-{
 from memhp.hw.format import HEIGHT_NAMES, Field, Format, Level, PfnPiece, Reserved
 
 V, R, W, X, U, G, A, D = (1 << bit for bit in range(8))
+RSW = 3 << 8
 PBMT = 3 << 61
 N = 1 << 63
 PPN_LO = 10

@@ -1,0 +1,229 @@
+"""How each architecture's ptdump prints a range: columns as tables, the same for writing and for reading.
+
+Sources: arch/x86/mm/dump_pagetables.c (printk_prot, note_page), arch/arm64/mm/ptdump.c and arch/riscv/mm/ptdump.c
+(pte_bits, dump_prot, note_page).
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from memhp.hw import arm64, riscv, x86
+from memhp.hw.format import sum_bits
+
+_RANGE = re.compile(r"0x([0-9a-f]{16})-0x([0-9a-f]{16})   ( 0x([0-9a-f]{16}) )?( *\d+[A-Z]) (.*)")
+
+
+class Line(NamedTuple):
+    """A range of the dump: addresses in bytes (`end` 0 is the end of the address space), the level's name as printed,
+    the entry bits that the columns show, and on riscv64 the physical address of the first entry.
+    """
+
+    start: int
+    end: int
+    level: str
+    prot: int
+    pa: int = 0
+
+
+class Column(NamedTuple):
+    """One column: its text for each value of the bits `mask`, `otherwise` for values that have none.
+
+    At a level (0 PGD … 4 PTE) that is not among `levels` it is printed as if the bits were clear.
+    """
+
+    mask: int
+    texts: Mapping[int, str]
+    otherwise: str = ""
+    levels: range = range(5)
+
+    def text(self, prot: int, level: int) -> str:
+        """What the column says about these entry bits."""
+        return self.texts.get(prot & self.mask if level in self.levels else 0, self.otherwise)
+
+    def values(self, level: int) -> Iterator[int]:
+        """Every value that the column's bits can have, those with a text of their own first."""
+        yield from self.texts if level in self.levels else (0,)
+        value = self.mask if level in self.levels else 0
+        while value:
+            value = (value - 1) & self.mask
+            if value not in self.texts:
+                yield value
+
+
+@dataclass(frozen=True)
+class Style:
+    """An architecture's manner of printing, and of grouping entries into ranges.
+
+    `prot` are the entry bits that tell ranges apart. `advance_first` and `advance_break` say how many section markers
+    the dump may pass at its first entry and between two ranges. With `holes` ranges that map nothing are printed too.
+    """
+
+    arch: str
+    prot: int
+    columns: tuple[Column, ...]
+    separator: str
+    units: str
+    level_names: tuple[str, ...] = ("PGD", "P4D", "PUD", "PMD", "PTE")
+    name_last: bool = False
+    physical: bool = False
+    holes: bool = True
+    effective: bool = False
+    advance_first: int = 0
+    advance_break: int = 1
+
+    def size(self, size: int) -> str:
+        """A size in bytes as the kernel prints it: divided by 1024 for as long as that leaves no rest."""
+        value = size if self.units[0] == "B" else size >> 10
+        unit = 0
+        while value % 1024 == 0 and unit < len(self.units) - 1:
+            value //= 1024
+            unit += 1
+        return f"{value:>9}{self.units[unit]}"
+
+    def attributes(self, prot: int, level: str) -> str:
+        """The columns of one range: empty, or blank to the same width, where nothing is mapped."""
+        at = self.level_names.index(level)
+        texts = [column.text(prot, at) for column in self.columns]
+        if self.name_last and not prot & x86.P:
+            return " " * sum(map(len, texts))
+        return "".join(self.separator + text for text in texts if text) if prot else ""
+
+    def format(self, line: Line) -> str:
+        """The line as the kernel prints it, without the newline."""
+        pa = f" 0x{line.pa:016x} " if self.physical else ""
+        size = self.size((line.end - line.start) % (1 << 64))
+        attributes = self.attributes(line.prot, line.level)
+        rest = attributes + line.level if self.name_last else line.level + attributes
+        return f"0x{line.start:016x}-0x{line.end:016x}   {pa}{size} {rest}"
+
+    def parse(self, text: str) -> Line | None:
+        """The range that a line of this style describes, None if it is something else."""
+        match = _RANGE.fullmatch(text)
+        if match is None or bool(match[3]) != self.physical:
+            return None
+        rest = match[6]
+        names = [name for name in self.level_names if (rest.endswith if self.name_last else rest.startswith)(name)]
+        if not names:
+            return None
+        level = names[0]
+        columns = rest[: -len(level)] if self.name_last else rest[len(level) :]
+        prot = self._prot(columns, self.level_names.index(level))
+        if prot is None:
+            return None
+        return Line(int(match[1], 16), int(match[2], 16), level, prot, int(match[4], 16) if match[4] else 0)
+
+    def _prot(self, text: str, level: int) -> int | None:
+        """The entry bits behind the columns: those of the likeliest entry, where the text leaves a choice."""
+        if not text.strip():
+            return 0
+        prot = known = 0
+        for column in self.columns:
+            for value in column.values(level):
+                if (value ^ prot) & known & column.mask:
+                    continue
+                name = column.text(value, level)
+                word = self.separator + name if name else ""
+                others = (column.text(other, level) for other in column.values(level))
+                if text.startswith(word) and not any(
+                    len(o) > len(name) and text.startswith(self.separator + o) for o in others
+                ):
+                    prot, known, text = prot | value, known | column.mask, text[len(word) :]
+                    break
+            else:
+                return None
+        return None if text else prot | (x86.P if self.name_last else 0)
+
+
+def _flag(mask: int, text: str, clear: str, levels: range = range(5)) -> Column:
+    return Column(mask, {mask: text, 0: clear}, levels=levels)
+
+
+_X86_COLUMNS = (
+    _flag(x86.US, "USR ", "    "),
+    _flag(x86.RW, "RW ", "ro "),
+    _flag(x86.PWT, "PWT ", "    "),
+    _flag(x86.PCD, "PCD ", "    "),
+    _flag(x86.PS, "PSE ", "    ", levels=range(4)),
+    _flag(x86.PS, "PAT ", "    ", levels=range(4, 5)),
+    _flag(x86.G, "GLB ", "    "),
+    _flag(x86.XD, "NX ", "x  "),
+)
+
+X86_64 = Style(
+    arch="x86_64",
+    prot=~(((1 << 52) - 1) & ~0xFFF) & 0xFFFF_FFFF_FFFF_FFFF,
+    columns=_X86_COLUMNS,
+    separator="",
+    units="BKMGTPE",
+    level_names=("pgd", "p4d", "pud", "pmd", "pte"),
+    name_last=True,
+    effective=True,
+)
+"""Every bit outside ``PTE_PFN_MASK`` tells ranges apart, though few are printed; so do the rights of the levels above.
+PAT of a large page lies inside that mask, so the dump never shows it.
+"""
+
+_MEMORY_TYPES = ("MEM/NORMAL", "MEM/NORMAL-TAGGED", "MEM/NORMAL-NC", "DEVICE/nGnRnE", "DEVICE/nGnRE")
+"""By MAIR index: ``MT_*`` of arch/arm64/include/asm/memory.h."""
+
+_BLOCK = Column(arm64.VALID | arm64.TYPE, {3: "   ", 1: "BLK"}, otherwise="   ")
+_ARM64_COLUMNS = (
+    _flag(arm64.VALID, " ", "F"),
+    _flag(arm64.AP_USER, "USR", "   "),
+    _flag(arm64.AP_RDONLY, "ro", "RW"),
+    _flag(arm64.PXN, "NX", "x "),
+    Column(arm64.SH, {arm64.SH: "SHD", 0: "   "}, otherwise="   "),
+    _flag(arm64.AF, "AF", "  "),
+    _flag(arm64.NG, "NG", "  "),
+    _flag(arm64.CONTIGUOUS, "CON", "   "),
+    _BLOCK,
+    _flag(arm64.UXN, "UXN", "   "),
+    _flag(arm64.GP, "GP", "  "),
+    Column(arm64.ATTRINDX, {index << 2: text for index, text in enumerate(_MEMORY_TYPES)}),
+)
+
+ARM64 = Style(
+    arch="arm64",
+    prot=sum_bits(column.mask for column in _ARM64_COLUMNS),
+    columns=_ARM64_COLUMNS,
+    separator=" ",
+    units="KMGTPE",
+    advance_first=1,
+    advance_break=2,
+)
+ARM64_TABLE_BIT = replace(
+    ARM64,
+    columns=tuple(_flag(arm64.TYPE, "   ", "BLK") if column is _BLOCK else column for column in _ARM64_COLUMNS),
+)
+"""arm64 before 6.15, which took a clear table bit for a block even in an entry that is not valid."""
+
+_RISCV_COLUMNS = (
+    _flag(riscv.N, "N", "."),
+    Column(riscv.PBMT, {0: "  ..  ", 1 << 61: "MT(NC)", 2 << 61: "MT(IO)", 3 << 61: "MT(??)"}),
+    Column(riscv.RSW, {0: "  ..  ", **{value << 8: f"RSW({value})" for value in (1, 2, 3)}}),
+    _flag(riscv.D, "D", "."),
+    _flag(riscv.A, "A", "."),
+    _flag(riscv.G, "G", "."),
+    _flag(riscv.U, "U", "."),
+    _flag(riscv.X, "X", "."),
+    _flag(riscv.W, "W", "."),
+    _flag(riscv.R, "R", "."),
+    _flag(riscv.V, "V", "."),
+)
+
+RISCV64 = Style(
+    arch="riscv64",
+    prot=sum_bits(column.mask for column in _RISCV_COLUMNS),
+    columns=_RISCV_COLUMNS,
+    separator=" ",
+    units="KMGTPE",
+    physical=True,
+    holes=False,
+    advance_break=1 << 30,
+)
+
+STYLES = {style.arch: style for style in (X86_64, ARM64, RISCV64)}
+"""The style of current kernels, by architecture."""
