@@ -37,6 +37,9 @@ PluggableEnd = Literal["none", "MAX_PHYSMEM_BITS", "PHYSMEM_END"]
 IsolateMark = Literal["migratetype", "pageblock-bit"]
 NodeNotifier = Literal["memory-notifier", "node-notifier"]
 NewNode = Literal["after-add", "before-add"]
+MovableWatermark = Literal["share", "capped"]
+LowmemReserve = Literal["with-watermarks", "with-managed-pages"]
+DmaZone = Literal["none", "at-most-32-bit", "32-bit-if-ram-below"]
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,12 @@ class ArchProfile:
     """Which leaves ``arch/*/mm: vmemmap_populate()`` tries for a whole section."""
     vmemmap_fallback: VmemmapFallback
     """When no PMD-sized chunk is free: base pages; base pages unless an altmap was to supply it, then ``-ENOMEM``
-    (``mm/sparse-vmemmap.c:vmemmap_populate_hugepages``, x86 before it); always ``-ENOMEM`` (arm64 before 5.10)."""
+    (``mm/sparse-vmemmap.c:vmemmap_populate_hugepages``, x86 before it); always ``-ENOMEM`` (arm64 before 5.11)."""
     vmemmap_altmap: VmemmapAltmap
     """Which leaves take their storage from an altmap. x86 drops it for base pages
     (``arch/x86/mm/init_64.c:vmemmap_populate``); riscv v1 and arm64 before 5.9 drop it always."""
     vmemmap_subsection: Literal["base", "same"]
-    """Leaves for less than a section: base pages (x86; arm64 6.15, 6.12.y), or the same as for a whole one."""
+    """Leaves for less than a section: base pages (x86; arm64 7.2, 6.12.y), or the same as for a whole one."""
     direct_map_leaves: DirectMapLeaves
     """The largest that fit; base pages where single pages may change (arm64 ``can_set_direct_map()``, before 5.11
     spelt out in ``arch_add_memory()``); or base pages unless all CPUs can split live blocks, BBML2
@@ -68,7 +71,7 @@ class ArchProfile:
     """Areas whose root entries boot fills: ``arch/riscv/mm/init.c:pgtable_cache_init`` (v1:
     ``prepare_memory_hotplug``); ``arch/x86/mm/init_64.c:preallocate_vmalloc_pages`` (5.9). KASAN's only if built."""
     vmalloc_fault: bool
-    """Whether a fault in the vmalloc area copies the missing root entry (riscv before 6.6, x86-64 before 5.8; in no
+    """Whether a fault in the vmalloc area copies the missing root entry (riscv before it preallocated, x86-64 before 5.8; in no
     profile here, as riscv v1 stops using it: patch 7)."""
     free_empty_tables: FreeEmptyTables
     """Which emptied vmemmap tables go back: the choice that the arm64 series turned on. Tables of the direct map
@@ -83,7 +86,7 @@ class ArchProfile:
     after ``__flush_tlb_kernel_pgtable()`` (arm64)."""
     leaf_flush: LeafFlush
     """``flush_tlb_kernel_range()`` for every leaf as it goes: of all it maps (arm64 V6, V7), of its first page
-    (5.7), of its first page in the vmemmap only (7.1, 6.12.y)."""
+    (5.7), of its first page in the vmemmap only (7.2, 6.12.y)."""
     pte_table_flush: Literal["none", "range", "all"]
     """A flush after each run of base-page leaves in one table: of that range (arm64 V5, which forgets blocks), or of
     everything (x86 ``remove_pte_table``)."""
@@ -104,10 +107,10 @@ class ArchProfile:
     of the series)."""
     bootmem_remove: BootmemRemove
     """Whether boot memory may go offline. arm64 refuses it in ``prevent_bootmem_remove_notifier()`` (5.7), and since
-    7.1 also any range with an edge inside a leaf of direct map or vmemmap (``can_unmap_without_split()``)."""
+    7.2 at the latest also any range with an edge inside a leaf of direct map or vmemmap (``can_unmap_without_split()``)."""
     ptdump_lock: PtdumpLock
     """Whether the page-table dump keeps hotplug out: arm64 from patch 2 of the series on, all since
-    ``mm/ptdump.c:ptdump_walk_pgd`` calls ``get_online_mems()`` (6.17, 6.12.y)."""
+    ``mm/ptdump.c:ptdump_walk_pgd`` calls ``get_online_mems()`` (7.2, 6.12.y)."""
 
 
 @dataclass(frozen=True)
@@ -130,25 +133,27 @@ class Arm64Profile(ArchProfile):
     layout: Literal["5.3", "5.4", "5.11", "6.12"]
     """``5.3``: direct map in the upper half; ``5.4``: flipped, 52-bit with 64K pages (b6d00d47e81a); ``5.11``: vmemmap
     on a power of two (8c96400d6a39, 9ad7c6d5e75b); ``6.12``: vmemmap ends 1 GiB below the top, 52-bit with all page
-    sizes, modules 2 GiB (6.9)."""
+    sizes (6.9), modules 2 GiB (6.5)."""
     section_size: Literal["1G", "128M-or-512M"]
     """1 GiB; since 5.12 (f0b13ee23241) 128 MiB, or 512 MiB with 64K pages."""
+    dma_zone: DmaZone
+    """Whether there is a ZONE_DMA (5.5) and how far it may reach: as far as firmware says, but never above 4 GiB, or
+    above that only where RAM starts there (6.12: ``zone_sizes_init``). Without it ZONE_DMA32 ends 4 GiB above the
+    4 GiB boundary below the start of RAM."""
     split_kernel_leaf: bool
-    """Whether ``set_memory_*()`` may split a live leaf of the direct map (``split_kernel_leaf_mapping()``, 6.18)."""
+    """Whether ``set_memory_*()`` may split a live leaf of the direct map (``split_kernel_leaf_mapping()``, by 7.2)."""
     vmap_huge_with_ptdump: bool
-    """Whether huge vmap stays on in a kernel with ptdump (off from 7ba36eccb3f8, 5.3, to fa93b45fd397, 6.18)."""
+    """Whether huge vmap stays on in a kernel with ptdump (off since 7ba36eccb3f8, 5.3; on again by 7.2)."""
     create_may_fail: bool
-    """Whether ``__create_pgd_mapping()`` returns ``-ENOMEM`` (6.18), or runs into ``BUG_ON()``."""
+    """Whether ``__create_pgd_mapping()`` returns ``-ENOMEM`` (by 7.2), or runs into ``BUG_ON()``."""
 
 
 @dataclass(frozen=True)
 class X86Profile(ArchProfile):
     """x86-64."""
 
-    block_size_hypervisor: Literal["hypervisor-type", "cpuid-bit"]
-    """How ``probe_memory_block_size()`` tells a guest: a hypervisor it knows, or the CPUID bit (6.8)."""
     block_size_advice: bool
-    """Whether it asks ``memory_block_advised_max_size()``, which CXL windows set (6.14)."""
+    """Whether ``probe_memory_block_size()`` asks ``memory_block_advised_max_size()``, which CXL windows set (by 7.2)."""
     vmemmap_partial_pmd: bool
     """Whether a vmemmap PMD leaf that sections share goes with its last user (``vmemmap_use_sub_pmd()``, 5.13)."""
 
@@ -167,7 +172,7 @@ class Profile:
     x86: X86Profile | None
     memblock_order: MemblockOrder
     """Whether ``try_remove_memory()`` forgets the range in memblock before ``arch_remove_memory()`` or after
-    (f1037ec0cc8a, 5.6; patch 1 of the arm64 series)."""
+    (patch 1 of the arm64 series, which went in ahead of the rest)."""
     memmap_on_memory: MemmapOnMemory
     """``mhp_supports_memmap_on_memory()``: absent; for exactly one memory block whose memmap fills whole PMDs and
     leaves whole pageblocks (5.13); for many blocks with an altmap each (6.8), ``force`` included (6.6)."""
@@ -175,24 +180,30 @@ class Profile:
     """Whether ``online_policy=auto-movable`` exists, and with it memory groups and ``present_early_pages`` (5.15)."""
     pluggable_end: PluggableEnd
     """The end of ``mhp_get_pluggable_range()``: not checked (before 5.12); the architecture's limit; what the direct
-    map can hold (6.12; named ``DIRECT_MAP_PHYSMEM_END`` since 6.13)."""
+    map can hold (ea72ce5da228, 6.11; by 7.2 named ``DIRECT_MAP_PHYSMEM_END``)."""
     isolate_mark: IsolateMark
-    """How an isolated pageblock is marked: in place of its migratetype, or in a bit of its own (6.17)."""
+    """How an isolated pageblock is marked: in place of its migratetype, or in a bit of its own (by 7.2)."""
     node_notifier: NodeNotifier
     """Who hears that a node gets its first memory or loses its last: fields of the memory notifier, or a chain of
-    its own that may refuse (6.17)."""
+    its own that may refuse (by 7.2)."""
     new_node: NewNode
     """Whether ``add_memory_resource()`` sets a new node online after the memory is in (``BUG_ON()`` if that fails), or
-    before, with a way back (7.1)."""
+    before, with a way back (by 7.2)."""
     boot_vmemmap: Literal["sparse-buffer", "per-leaf"]
-    """Whether boot takes a node's vmemmap from one buffer (``sparse_buffer_init()``) or leaf by leaf (7.1)."""
+    """Whether boot takes a node's vmemmap from one buffer (``sparse_buffer_init()``) or leaf by leaf (by 7.2)."""
+    movable_watermark: MovableWatermark
+    """Whether ZONE_MOVABLE takes a share of min_free_kbytes as its watermark, or a small one of its own and leaves
+    the share to the zones below (6.6: ``__setup_per_zone_wmarks``)."""
+    lowmem_reserve: LowmemReserve
+    """Whether ``lowmem_reserve[]`` is only worked out anew together with the watermarks, or in
+    ``adjust_managed_page_count()`` too (7.2)."""
     scan_movable_holes: Literal["skip", "trust-range"]
-    """Whether ``scan_movable_pages()`` asks ``pfn_valid()`` for each page (dropped in 7.1: offlining has no holes)."""
+    """Whether ``scan_movable_pages()`` asks ``pfn_valid()`` for each page (dropped by 7.2: offlining has no holes)."""
     online_debug_pagealloc: bool
-    """Whether ``online_pages_range()`` maps pages for debug_pagealloc before it frees them (6.14)."""
+    """Whether ``online_pages_range()`` maps pages for debug_pagealloc before it frees them (by 7.2)."""
     vmap_huge_lock: Literal["none", "init_mm.mmap_lock"]
     """What a huge vmap holds while it frees the table that it replaces: nothing, or the lock that ptdump takes
-    (``mm/vmalloc.c:vmap_try_huge_pmd``, 7.1, 6.12.y)."""
+    (``mm/vmalloc.c:vmap_try_huge_pmd``, 7.2, 6.12.y)."""
     virtio_mem: tuple[Arch, ...]
     """Architectures with VIRTIO_MEM in ``drivers/virtio/Kconfig``."""
 

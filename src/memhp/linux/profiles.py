@@ -57,6 +57,7 @@ _RISCV_V1 = replace(
 _ARM64_5_13 = Arm64Profile(
     layout="5.11",
     section_size="128M-or-512M",
+    dma_zone="at-most-32-bit",
     split_kernel_leaf=False,
     vmap_huge_with_ptdump=False,
     create_may_fail=False,
@@ -90,6 +91,7 @@ _ARM64_V6 = replace(
     _ARM64_5_13,
     layout="5.3",
     section_size="1G",
+    dma_zone="none",
     vmemmap_fallback="none",
     vmemmap_altmap="none",
     mappable_range="everything",
@@ -113,6 +115,7 @@ _ARM64_V7 = replace(_ARM64_V6, layout="5.4", free_empty_tables="if-no-vmalloc-ov
 _ARM64_6_12 = replace(
     _ARM64_5_13,
     layout="6.12",
+    dma_zone="32-bit-if-ram-below",
     vmemmap_fallback="base-unless-altmap",
     vmemmap_subsection="base",
     leaf_flush="each-page-of-vmemmap",
@@ -120,7 +123,6 @@ _ARM64_6_12 = replace(
 )
 
 _X86_5_13 = X86Profile(
-    block_size_hypervisor="hypervisor-type",
     block_size_advice=False,
     vmemmap_partial_pmd=True,
     vmemmap_leaves="huge",
@@ -149,7 +151,7 @@ _X86_5_13 = X86Profile(
     ptdump_lock="none",
 )
 
-_X86_6_12 = replace(_X86_5_13, block_size_hypervisor="cpuid-bit", ptdump_lock="mem_hotplug_lock")
+_X86_6_12 = replace(_X86_5_13, ptdump_lock="mem_hotplug_lock")
 
 _LINUX_5_13 = Profile(
     name="linux-5.13",
@@ -166,6 +168,8 @@ _LINUX_5_13 = Profile(
     node_notifier="memory-notifier",
     new_node="after-add",
     boot_vmemmap="sparse-buffer",
+    movable_watermark="share",
+    lowmem_reserve="with-watermarks",
     scan_movable_holes="skip",
     online_debug_pagealloc=False,
     vmap_huge_lock="none",
@@ -183,6 +187,7 @@ _LINUX_6_12 = replace(
     memmap_on_memory="many-blocks",
     auto_movable=True,
     pluggable_end="PHYSMEM_END",
+    movable_watermark="capped",
     vmap_huge_lock="init_mm.mmap_lock",
     virtio_mem=("riscv64", "arm64", "x86_64"),
 )
@@ -206,6 +211,7 @@ _LINUX_7_2 = replace(
     node_notifier="node-notifier",
     new_node="before-add",
     boot_vmemmap="per-leaf",
+    lowmem_reserve="with-managed-pages",
     scan_movable_holes="trust-range",
     online_debug_pagealloc=True,
 )
@@ -220,6 +226,7 @@ _RISCV_HOTPLUG_V1 = replace(
     x86=None,
     memmap_on_memory="none",
     pluggable_end="MAX_PHYSMEM_BITS",
+    movable_watermark="share",
     vmap_huge_lock="none",
     virtio_mem=("riscv64",),
 )
