@@ -71,8 +71,8 @@ class ArchProfile:
     """Areas whose root entries boot fills: ``arch/riscv/mm/init.c:pgtable_cache_init`` (v1:
     ``prepare_memory_hotplug``); ``arch/x86/mm/init_64.c:preallocate_vmalloc_pages`` (5.9). KASAN's only if built."""
     vmalloc_fault: bool
-    """Whether a fault in the vmalloc area copies the missing root entry (riscv before it preallocated, x86-64 before 5.8; in no
-    profile here, as riscv v1 stops using it: patch 7)."""
+    """Whether a fault in the vmalloc area copies the missing root entry (riscv before it preallocated, x86-64 before 5.8; in
+    no profile here, as riscv v1 stops using it: patch 7)."""
     free_empty_tables: FreeEmptyTables
     """Which emptied vmemmap tables go back: the choice that the arm64 series turned on. Tables of the direct map
     always do, under floor and ceiling where this says so."""
@@ -106,8 +106,8 @@ class ArchProfile:
     """Where the functions live that build the direct map: ``__init`` code is gone after boot (riscv before patch 2
     of the series)."""
     bootmem_remove: BootmemRemove
-    """Whether boot memory may go offline. arm64 refuses it in ``prevent_bootmem_remove_notifier()`` (5.7), and since
-    7.2 at the latest also any range with an edge inside a leaf of direct map or vmemmap (``can_unmap_without_split()``)."""
+    """Whether boot memory may go offline. arm64 refuses it in ``prevent_bootmem_remove_notifier()`` (5.7), by 7.2 also
+    any range with an edge inside a leaf of direct map or vmemmap (``can_unmap_without_split()``)."""
     ptdump_lock: PtdumpLock
     """Whether the page-table dump keeps hotplug out: arm64 from patch 2 of the series on, all since
     ``mm/ptdump.c:ptdump_walk_pgd`` calls ``get_online_mems()`` (7.2, 6.12.y)."""
@@ -153,7 +153,7 @@ class X86Profile(ArchProfile):
     """x86-64."""
 
     block_size_advice: bool
-    """Whether ``probe_memory_block_size()`` asks ``memory_block_advised_max_size()``, which CXL windows set (by 7.2)."""
+    """Whether ``probe_memory_block_size()`` asks ``memory_block_advised_max_size()``: CXL windows set it (by 7.2)."""
     vmemmap_partial_pmd: bool
     """Whether a vmemmap PMD leaf that sections share goes with its last user (``vmemmap_use_sub_pmd()``, 5.13)."""
 

@@ -98,8 +98,6 @@ class Config:
     """``movable_node`` on the command line."""
     hypervisor: bool = True
     """x86: whether CPUID says that there is a hypervisor (decides the memory block size from 64 GiB on)."""
-    hypervisor_detected: bool = True
-    """x86: whether the kernel knows which one it is (a guest under plain emulation has only the bit)."""
     memory_block_advice: int = 0
     """Largest memory block size that firmware advises, 0 for none (7.2: CXL windows)."""
     pse: bool = True
@@ -241,9 +239,8 @@ class Config:
         """The format of the kernel's page-table entries."""
         from memhp.hw.formats import format_for
 
-        return format_for(
-            self.arch, page_size=self.page_size, va_bits=self.format_va_bits, pa_bits=self.max_physmem_bits
-        )
+        pa_bits = self.max_physmem_bits if self.arch == "arm64" else None
+        return format_for(self.arch, self.page_size, self.format_va_bits, pa_bits=pa_bits)
 
     @cached_property
     def page_shift(self) -> int:

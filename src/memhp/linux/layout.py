@@ -156,7 +156,7 @@ class Layout:
         """
         size = 1 << self.config.shift(height)
         low, high = sorted((self.vmalloc.span, self.vmemmap_usable))
-        return (high.start & -size,) if (low.end & -size) == (high.start & -size) else ()
+        return (high.start & -size,) if ((low.end - 1) & -size) == (high.start & -size) else ()
 
 
 def layout(config: Config, ram: Span, image_size: int = 32 * MiB) -> Layout:

@@ -9,7 +9,9 @@ carry it: fixes that went back to 6.12.y count as made.
 from dataclasses import replace
 
 from memhp.errors import BadInput
-from memhp.linux.choices import Arm64Profile, Profile, RiscvProfile, X86Profile
+from memhp.linux.choices import ARCHES, Arch, Arm64Profile, Profile, RiscvProfile, X86Profile
+
+__all__ = ["ARCHES", "PROFILES", "Arch", "Profile", "profile"]
 
 _RISCV_6_12 = RiscvProfile(
     layout="6.12",

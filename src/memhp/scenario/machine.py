@@ -63,7 +63,6 @@ def described_config(text: MachineText, base: Preset, where: str) -> Config:
         nr_cpus=text.cpus or base.cpus,
         nr_nodes=text.nodes or base.nodes,
         hypervisor=base.hypervisor if text.hypervisor is None else text.hypervisor,
-        hypervisor_detected=base.hypervisor if text.hypervisor is None else text.hypervisor,
     )
     return with_boot(config, text.boot)
 
