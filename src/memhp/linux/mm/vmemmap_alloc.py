@@ -1,0 +1,123 @@
+"""Where struct pages and the tables that map them are taken from: the buddy, memblock, boot's buffer or an altmap.
+
+mm/sparse-vmemmap.c:vmemmap_alloc_block and its kin, and the ``sparse_buffer_*`` functions of mm/sparse.c. Each
+function stands for a loop of the kernel's calls: it takes up to `count` blocks and gives their first PFNs in the order
+in which the kernel would get them; fewer, when the next call would fail.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import numpy as np
+
+from memhp.hw.format import U64
+from memhp.hw.machine import frame_spans
+from memhp.hw.memory import Owner, Use
+from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_next_pfn, vmem_altmap_nr_free
+from memhp.linux.mm.page_alloc import alloc_pages
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import MiB, align_up
+
+PLACE = "mm/sparse-vmemmap.c:vmemmap_alloc_block"
+MEMMAP = Owner(Use.MEMMAP)
+SELF_HOSTED = Owner(Use.MEMMAP, "altmap")
+"""Struct pages that lie in the memory that an altmap sets aside."""
+X86_MAX_DMA_ADDRESS = 16 * MiB
+
+
+def vmemmap_alloc_block(k: Kernel, order: int, nid: int, count: int, owner: Owner) -> U64:
+    """First PFNs of up to `count` blocks of ``2**order`` pages, from the buddy or, before it exists, from memblock."""
+    if not k.slab_is_available:
+        return _earlyonly_bootmem_alloc(k, order, nid, count, owner)
+    spans = alloc_pages(k, order, nid, count=count, owner=owner, where=PLACE)
+    step = 1 << order
+    pieces = [np.arange(span.start, span.end, step, dtype=np.uint64) for span in spans]
+    blocks = np.concatenate(pieces) if pieces else np.empty(0, np.uint64)
+    if len(blocks) < count and PLACE not in k.warned:
+        k.warned.add(PLACE)
+        k.hw.log(f"vmemmap alloc failure: order:{order}", "warn")
+    return blocks
+
+
+def _earlyonly_bootmem_alloc(k: Kernel, order: int, nid: int, count: int, owner: Owner) -> U64:
+    """From memblock, above ``MAX_DMA_ADDRESS`` if it can be."""
+    size = k.config.page_size << order
+    goal = X86_MAX_DMA_ADDRESS if k.config.arch == "x86_64" else max(0, k.layout.phys_offset)
+    addresses = k.memblock.memblock_phys_alloc_many(size, count, align=size, start=goal, nid=nid)
+    if len(addresses) < count:
+        rest = k.memblock.memblock_phys_alloc_many(size, count - len(addresses), align=size, nid=nid)
+        addresses = np.concatenate([addresses, rest])
+    blocks: U64 = addresses >> np.uint64(k.config.page_shift)
+    for run in frame_spans(np.sort(blocks >> np.uint64(order))):
+        k.hw.claim(Span(run.start << order, run.end << order), owner, PLACE)
+    return blocks
+
+
+def vmemmap_alloc_block_buf(k: Kernel, order: int, nid: int, altmap: VmemAltmap | None, count: int) -> U64:
+    """First PFNs of up to `count` blocks for struct pages: from the altmap if there is one, else from RAM."""
+    if altmap is not None:
+        return altmap_alloc_block_bufs(k, order, altmap, count)
+    blocks = sparse_buffer_alloc(k, order, count)
+    if len(blocks) < count:
+        blocks = np.concatenate([blocks, vmemmap_alloc_block(k, order, nid, count - len(blocks), MEMMAP)])
+    return blocks
+
+
+def altmap_alloc_block_bufs(k: Kernel, order: int, altmap: VmemAltmap, count: int) -> U64:
+    """First PFNs of up to `count` blocks of an altmap. Only the first can lose pages to alignment."""
+    pages = 1 << order
+    first = vmem_altmap_next_pfn(altmap)
+    lost = -first & (pages - 1)
+    first += lost
+    taken = min(count, max(0, vmem_altmap_nr_free(altmap) - lost) // pages)
+    if taken == 0:
+        return np.empty(0, np.uint64)
+    altmap.align += lost
+    for pfn in range(first, first + taken * pages, pages):
+        altmap.alloc += pages
+        k.hw.log(
+            f"altmap_alloc_block_buf: pfn: {pfn:#x} alloc: {altmap.alloc} align: {altmap.align} nr: {pages:#x}", "debug"
+        )
+    k.hw.claim(Span(first, first + taken * pages), SELF_HOSTED, "mm/sparse-vmemmap.c:altmap_alloc_block_buf")
+    return np.arange(first, first + taken * pages, pages, dtype=np.uint64)
+
+
+def section_map_size(k: Kernel) -> int:
+    """Bytes of vmemmap that boot sets aside for a section: whole PMDs (mm/sparse.c:section_map_size)."""
+    return align_up(k.config.memmap_bytes_per_section, k.config.pmd_size)
+
+
+def sparse_buffer_init(k: Kernel, nr_sections: int, nid: int) -> None:
+    """Take one buffer for the struct pages of all of a node's sections; none, if memblock has no such range."""
+    size = nr_sections * section_map_size(k)
+    goal = X86_MAX_DMA_ADDRESS if k.config.arch == "x86_64" else max(0, k.layout.phys_offset)
+    for start in (goal, 0):
+        base = k.memblock.memblock_alloc_range_nid(size, section_map_size(k), start, 0, nid, exact_nid=True)
+        if base is not None:
+            k.sparsemap_buf = Span(base >> k.config.page_shift, (base + size) >> k.config.page_shift)
+            return
+
+
+def sparse_buffer_alloc(k: Kernel, order: int, count: int) -> U64:
+    """First PFNs of up to `count` blocks of the buffer, each aligned to its size; what that skips is given back."""
+    buffer = k.sparsemap_buf
+    pages = 1 << order
+    first = align_up(buffer.start, pages)
+    taken = min(count, max(0, buffer.end - first) // pages)
+    if taken == 0:
+        return np.empty(0, np.uint64)
+    _sparse_buffer_free(k, Span(buffer.start, first))
+    end = first + taken * pages
+    k.sparsemap_buf = Span(end, buffer.end)
+    k.hw.claim(Span(first, end), MEMMAP, "mm/sparse.c:sparse_buffer_alloc")
+    return np.arange(first, end, pages, dtype=np.uint64)
+
+
+def sparse_buffer_fini(k: Kernel) -> None:
+    """Give back what is left of the buffer."""
+    _sparse_buffer_free(k, k.sparsemap_buf)
+    k.sparsemap_buf = Span(0, 0)
+
+
+def _sparse_buffer_free(k: Kernel, frames: Span) -> None:
+    if frames:
+        k.memblock.memblock_phys_free(frames.start << k.config.page_shift, frames.size << k.config.page_shift)
