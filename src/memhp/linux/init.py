@@ -104,7 +104,7 @@ def start_kernel(spec: MachineSpec) -> Kernel:
         hw=hw,
         config=config,
         layout=layout(config, whole, spec.image_size),
-        memblock=Memblock(),
+        memblock=Memblock(config.page_size),
         iomem_resource=iomem_root(),
         firmware_map=FirmwareMap(),
         node_states=NodeStates(possible=set(spec.nodes)),

@@ -1,0 +1,71 @@
+"""The firmware's memory map as kexec reads it from ``/sys/firmware/memmap``: ``drivers/firmware/memmap.c``.
+
+Only kernels with ``CONFIG_FIRMWARE_MEMMAP`` (x86) have the folder. That the kernel keeps the storage of entries made at
+boot for later use shows nowhere and is not modelled.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import dataclass, field
+from errno import EINVAL
+
+from memhp.errors import KernelError
+
+
+@dataclass
+class FirmwareMapEntry:
+    """``struct firmware_map_entry``: bytes `start` to `end`, both included as the kernel shows them, and their type."""
+
+    start: int
+    end: int
+    type: str
+    nr: int | None = None
+    """The number of its folder in sysfs; None until there is one."""
+
+
+@dataclass
+class FirmwareMap:
+    """The entries in the order in which they came."""
+
+    entries: list[FirmwareMapEntry] = field(default_factory=list)
+    map_entries_nr: int = 0
+    """The number of the next folder: they count up and are never used again."""
+
+
+def _find(fm: FirmwareMap, start: int, end: int, type_: str) -> FirmwareMapEntry | None:
+    wanted = (start, end - 1, type_)
+    return next((entry for entry in fm.entries if (entry.start, entry.end, entry.type) == wanted), None)
+
+
+def _add_sysfs(fm: FirmwareMap, entry: FirmwareMapEntry) -> None:
+    entry.nr = fm.map_entries_nr
+    fm.map_entries_nr += 1
+
+
+def firmware_map_add_early(fm: FirmwareMap, start: int, end: int, type_: str) -> None:
+    """``firmware_map_add_early()``: add ``[start, end)``; the folder comes with :func:`firmware_memmap_init`."""
+    fm.entries.append(FirmwareMapEntry(start, end - 1, type_))
+
+
+def firmware_memmap_init(fm: FirmwareMap) -> None:
+    """``firmware_memmap_init()``: give every entry of early boot its folder, in order."""
+    for entry in fm.entries:
+        _add_sysfs(fm, entry)
+
+
+def firmware_map_add_hotplug(fm: FirmwareMap, start: int, end: int, type_: str) -> None:
+    """``firmware_map_add_hotplug()``: an entry with its folder for ``[start, end)``, unless there is an equal one."""
+    if _find(fm, start, end, type_) is None:
+        fm.entries.append(entry := FirmwareMapEntry(start, end - 1, type_))
+        _add_sysfs(fm, entry)
+
+
+def firmware_map_remove(fm: FirmwareMap, start: int, end: int, type_: str) -> None:
+    """``firmware_map_remove()``: drop the entry for exactly ``[start, end)``. Raises EINVAL when there is none.
+
+    ``try_remove_memory()`` does not look at the error: a removal in pieces leaves the entry of the whole behind.
+    """
+    entry = _find(fm, start, end, type_)
+    if entry is None:
+        reason = f"no firmware map entry {type_} [{start:#x}-{end - 1:#x}]"
+        raise KernelError(EINVAL, reason, place="drivers/firmware/memmap.c:firmware_map_remove")
+    fm.entries.remove(entry)
