@@ -112,6 +112,11 @@ class Zone:
         """``zone->name``."""
         return self.type.title
 
+    @property
+    def lock(self) -> str:
+        """The name of ``zone->lock``."""
+        return f"zone{self.nid}/{self.type.title}.lock"
+
 
 @dataclass
 class Node:
