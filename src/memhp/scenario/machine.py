@@ -8,6 +8,7 @@ from memhp.errors import BadInput
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram
 from memhp.linux.profiles import profile
+from memhp.scenario.choices import with_choices
 from memhp.scenario.presets import Preset, preset, preset_for
 from memhp.scenario.schema import Boot, MachineText, Memory
 from memhp.units import parse_size
@@ -57,7 +58,9 @@ def described_config(text: MachineText, base: Preset, where: str) -> Config:
         page_size = parse_size(text.page_size, where=f"{where}: machine.page_size")
     config = Config(
         arch=base.arch,
-        profile=profile(text.profile or base.profile),
+        profile=with_choices(
+            profile(text.profile or base.profile), base.arch, text.choices, where=f"{where}: machine.choices"
+        ),
         page_size=page_size,
         va_bits=text.va_bits or base.va_bits,
         nr_cpus=text.cpus or base.cpus,

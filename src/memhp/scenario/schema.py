@@ -67,6 +67,9 @@ class MachineText(_Strict):
     reserved: Size | None = None
     """Boot memory that the kernel image and early allocations keep, besides struct pages and page tables."""
     boot: Boot | None = None
+    choices: dict[str, str | bool | list[str]] = {}
+    """Decisions of the kernel to change, by the names of :mod:`memhp.linux.choices`:
+    ``choices = { pgd_policy = "none" }``."""
 
 
 class Step(_Strict, tag_field="do"):

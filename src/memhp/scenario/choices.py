@@ -1,0 +1,49 @@
+"""Profile choices by name, so that a scenario can ask what a kernel with one decision changed would do."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, get_args, get_type_hints
+
+from memhp.errors import BadInput
+from memhp.linux.profiles import Arch, Profile
+
+_RECORDS = {"riscv64": "riscv", "arm64": "arm64", "x86_64": "x86"}
+"""The field of a profile that holds an architecture's record."""
+
+
+def with_choices(profile: Profile, arch: Arch, wanted: Mapping[str, object], *, where: str) -> Profile:
+    """A profile with some choices changed: the architecture's own, or those that all share.
+
+    Raises :class:`BadInput` for a choice that there is not, or a value that it cannot have.
+    """
+    record: Any = profile.arch(arch)
+    for name, value in wanted.items():
+        key = f"{where}.{name}"
+        if name in {f.name for f in fields(record)}:
+            record = replace(record, **{name: _checked(record, name, value, key)})
+        elif name in {f.name for f in fields(profile)} - {"name", "release", "source", *_RECORDS.values()}:
+            profile = replace(profile, **{name: _checked(profile, name, value, key)})
+        else:
+            known = sorted({f.name for f in fields(record)} | {f.name for f in fields(profile)} - {*_RECORDS.values()})
+            raise BadInput(f"no choice {name!r}", where=key, fix=f"one of {', '.join(known)}")
+    return replace(profile, **{_RECORDS[arch]: record})
+
+
+def _checked(record: object, name: str, value: object, where: str) -> object:
+    """A value that a choice may have; lists stand for tuples, as TOML has no others."""
+    hint = get_type_hints(type(record))[name]
+    if hint is bool:
+        if isinstance(value, bool):
+            return value
+        raise BadInput(f"must be true or false, not {value!r}", where=where)
+    options = get_args(hint)
+    if isinstance(value, list):
+        areas = get_args(options[0]) if options else ()
+        bad = [each for each in value if each not in areas]
+        if areas and not bad:
+            return tuple(value)
+        raise BadInput(f"cannot be {bad[0] if bad else value!r}", where=where, fix=f"a list of {', '.join(areas)}")
+    if value in options:
+        return value
+    raise BadInput(f"cannot be {value!r}", where=where, fix=f"one of {', '.join(map(str, options))}")
