@@ -1,0 +1,184 @@
+"""All facts of one machine at one moment."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import log2
+from typing import Protocol, TypeVar
+
+from memhp.errors import BadInput
+from memhp.facts import (
+    buddyinfo,
+    cmdline,
+    counters,
+    devices,
+    dmesg,
+    iomem,
+    memory_blocks,
+    nodes,
+    pagetypeinfo,
+    params,
+    zoneinfo,
+)
+from memhp.facts.buddyinfo import BuddyZone
+from memhp.facts.cmdline import Cmdline
+from memhp.facts.devices import DaxDevice, Qemu
+from memhp.facts.dmesg import Dmesg
+from memhp.facts.iomem import Resource
+from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
+from memhp.facts.nodes import Nodes
+from memhp.facts.pagetypeinfo import NodePageTypes
+from memhp.facts.params import HotplugParams
+from memhp.facts.source import DMESG, Source
+from memhp.facts.zoneinfo import ZoneInfo
+from memhp.spans import Span
+from memhp.units import KiB
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Parser(Protocol[T_co]):
+    """A parser of one file's text, which names the file in its errors."""
+
+    def __call__(self, text: str, *, where: str) -> T_co:
+        """What the text says."""
+
+
+OSRELEASE = "/proc/sys/kernel/osrelease"
+
+PAGE_SIZES = (4 * KiB, 16 * KiB, 64 * KiB)
+"""The page sizes of riscv64, x86-64 and arm64."""
+
+_EVERY_CAPTURE_HAS = ("/proc/meminfo", "/proc/vmstat", "/proc/buddyinfo", "/proc/cmdline")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What Linux shows of a machine's memory at one moment; what a machine does not show is None or empty.
+
+    `source` names where it was read; it takes no part in comparisons. `log` is the kernel log up to this moment;
+    `boot_log` tells of the same boot, but may have been taken at a later moment.
+    """
+
+    iomem: tuple[Resource, ...]
+    zones: tuple[ZoneInfo, ...]
+    memory: MemoryBlocks
+    nodes: Nodes | None = None
+    params: HotplugParams = field(default_factory=HotplugParams)
+    cmdline: Cmdline | None = None
+    meminfo: Mapping[str, int] = field(default_factory=dict)
+    vmstat: Mapping[str, int] = field(default_factory=dict)
+    buddyinfo: tuple[BuddyZone, ...] = ()
+    pagetypeinfo: tuple[NodePageTypes, ...] = ()
+    dax: tuple[DaxDevice, ...] = ()
+    release: str | None = None
+    qemu: Qemu | None = None
+    log: Dmesg | None = None
+    boot_log: Dmesg | None = None
+    source: str = field(default="", compare=False)
+
+    def zone(self, nid: int, name: str) -> ZoneInfo | None:
+        """The zone `name` of a node, populated or not."""
+        return next((zone for zone in self.zones if zone.node == nid and zone.name == name), None)
+
+    @property
+    def page_size(self) -> int | None:
+        """Bytes of a page: zones end, in pages, where online memory ends, in bytes. None where neither shows.
+
+        Both ends are rounded up differently (to a section, a block), by less than a factor of two.
+        """
+        online = [self.memory.span(block).end for block in self.memory.blocks if block.state == "online"]
+        ram = [resource.end + 1 for resource in iomem.system_ram(self.iomem)]
+        pages = max((zone.end_pfn or 0 for zone in self.zones), default=0)
+        if not online or not ram or not pages:
+            return None
+        return min(PAGE_SIZES, key=lambda size: abs(log2(min(max(online), max(ram)) / pages) - log2(size)))
+
+
+def observe(source: Source) -> Facts:
+    """Read everything that a source shows.
+
+    Raises :class:`BadInput` naming the file that is missing, empty, cut off or not what a kernel prints: /proc/iomem,
+    /proc/zoneinfo and the memory blocks must be there; in a capture also what every capture holds.
+    """
+    for path in _EVERY_CAPTURE_HAS if source.kind == "capture" else ():
+        source.read(path)
+    found = Facts(
+        iomem=iomem.parse(source.read("/proc/iomem"), where=source.where("/proc/iomem")),
+        zones=zoneinfo.parse(source.read("/proc/zoneinfo"), where=source.where("/proc/zoneinfo")),
+        memory=memory_blocks.read(source),
+        nodes=nodes.read(source),
+        params=params.read(source),
+        cmdline=None if (text := source.get("/proc/cmdline")) is None else cmdline.parse(text),
+        meminfo=_parsed(source, "/proc/meminfo", counters.parse_meminfo) or {},
+        vmstat=_parsed(source, "/proc/vmstat", counters.parse_vmstat) or {},
+        buddyinfo=_parsed(source, "/proc/buddyinfo", buddyinfo.parse) or (),
+        pagetypeinfo=_parsed(source, "/proc/pagetypeinfo", pagetypeinfo.parse) or (),
+        dax=devices.read_dax(source),
+        qemu=devices.read_qemu(source),
+        log=None if (text := source.get(DMESG)) is None else dmesg.parse(text),
+        boot_log=None if (text := source.boot_log()) is None else dmesg.parse(text),
+        source=source.name,
+    )
+    release = source.get(OSRELEASE)
+    found = replace(found, release=release.strip() if release else _release(found))
+    if source.kind != "capture":
+        return found
+    _check_blocks(source, found)
+    return replace(found, memory=_link_nodes(found))
+
+
+def _parsed(source: Source, path: str, parse: Parser[T_co]) -> T_co | None:
+    text = source.get(path)
+    return parse(text, where=source.where(path)) if text else None
+
+
+def _release(facts: Facts) -> str | None:
+    """The kernel's release as its log tells it, or as the name of the image that QEMU was given."""
+    if facts.boot_log is not None and facts.boot_log.release:
+        return facts.boot_log.release
+    image = facts.qemu.option("-kernel") if facts.qemu is not None else None
+    return next((part for part in (image or "").split("/") if part[:1].isdecimal()), None)
+
+
+def _check_blocks(source: Source, facts: Facts) -> None:
+    """Every page of System RAM has a memory block: a list that lacks some was cut off."""
+    size = facts.memory.block_size
+    for ram in iomem.system_ram(facts.iomem):
+        for index in range(ram.start // size, ram.end // size + 1):
+            if index not in facts.memory.by_index:
+                raise BadInput(
+                    f"memory{index} is missing, though /proc/iomem has '{ram.line()}'",
+                    where=source.where("/sys/devices/system/memory"),
+                    fix="the list of memory blocks looks cut off: take it again",
+                )
+
+
+def _link_nodes(facts: Facts) -> MemoryBlocks:
+    """The memory blocks with the node that each belongs to: captures keep files, and the links are none."""
+    linked = tuple(replace(block, nodes=_nodes_of(facts, block)) for block in facts.memory.blocks)
+    return replace(facts.memory, blocks=linked)
+
+
+def _nodes_of(facts: Facts, block: MemoryBlock) -> tuple[int, ...]:
+    """The nodes of a block: the only one, or who had its memory at boot, owns its device, zone or SRAT range."""
+    if facts.nodes is None:
+        return ()
+    online = facts.nodes.states.get("online") or tuple(node.nid for node in facts.nodes.nodes)
+    if len(online) == 1:
+        return online
+    span = facts.memory.span(block)
+    page = facts.page_size or 4096
+    zones = [
+        (zone.node, Span(zone.start_pfn * page, (zone.start_pfn + zone.spanned) * page))
+        for zone in facts.zones
+        if zone.start_pfn is not None
+    ]
+    log = facts.boot_log
+    boot = [(each.nid, each.span) for each in log.early_node_ranges] if log else []
+    srat = [(each.nid, each.span) for each in log.srat] if log else []
+    plugged = [(each.node, each.span) for each in facts.qemu.devices] if facts.qemu else []
+    found: list[int] = []
+    for ranges in (boot, plugged, zones if block.state == "online" else [], srat):
+        found = found or sorted({nid for nid, each in ranges if each.overlaps(span)})
+    return tuple(found)

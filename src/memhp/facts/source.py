@@ -1,0 +1,333 @@
+"""Where facts come from: a live host, a sysroot tree, or a capture; all read under Linux's own absolute paths.
+
+:func:`open_source` finds out which one a path is:
+
+- ``/``: the machine that this runs on.
+- a *sysroot*: a folder that holds ``sys/devices/system/memory``, such as the one that :mod:`memhp.facts.sysroot`
+  writes; the same inside a tar archive.
+- a *capture step*: a folder of flat files, ``proc_iomem``, ``sys_memory.tsv`` and so on (:mod:`memhp.facts.capture`).
+- a *capture*: a folder of such steps, or a tar archive of them; ``CAPTURE/STEP`` names one, else the first is taken.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import lzma
+import os
+import re
+import tarfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple
+
+from memhp.errors import BadInput
+from memhp.facts import capture
+
+Kind = Literal["live", "sysroot", "capture"]
+
+SYS_MEMORY = "/sys/devices/system/memory"
+SYS_NODE = "/sys/devices/system/node"
+DMESG = "/var/log/dmesg"
+"""Where a sysroot keeps the kernel log; a live host is asked for its own (``/dev/kmsg``)."""
+
+_SYSROOT = re.compile(r"(?:.+?/)?((?:sys/devices|sys/module|proc|var/log)/.+)")
+_TAR = re.compile(r".+\.tar(\.(xz|gz|bz2))?|.+\.t[gx]z")
+
+
+class Source(ABC):
+    """One machine at one moment. Paths are Linux's own, absolute."""
+
+    def __init__(self, name: str, kind: Kind, step: str | None = None) -> None:
+        self.name = name
+        self.kind: Kind = kind
+        self.step = step
+
+    @abstractmethod
+    def get(self, path: str) -> str | None:
+        """The text of a file, or None where it does not exist or cannot be read. Empty files have an empty text."""
+
+    @abstractmethod
+    def listdir(self, path: str) -> tuple[str, ...]:
+        """The names in a folder, numbers in their natural order; none where there is no such folder."""
+
+    @abstractmethod
+    def where(self, path: str) -> str:
+        """The file behind a path, as errors name it."""
+
+    def read(self, path: str) -> str:
+        """The text of a file that must be there. Raises :class:`BadInput` where it is missing or empty."""
+        text = self.get(path)
+        if text is None:
+            raise BadInput(f"{path} is not there", where=self.where(path), fix=self._advice(path))
+        if not text:
+            raise BadInput("is empty", where=self.where(path), fix=self._advice(path))
+        return text
+
+    def number(self, path: str, *, base: int = 0) -> int | None:
+        """The number in a file, None where it cannot be read. Raises :class:`BadInput` for anything else in it."""
+        text = self.get(path)
+        if text is None:
+            return None
+        try:
+            return int(text, base)
+        except ValueError as error:
+            kind = "hexadecimal number" if base == 16 else "number"
+            raise BadInput(f"want a {kind}, got {text.strip()!r}", where=self.where(path)) from error
+
+    def choice(self, path: str, values: Iterable[str]) -> str | None:
+        """The word in a file, None where it cannot be read. Raises :class:`BadInput` for one not among `values`."""
+        text = self.get(path)
+        if text is not None and text.strip() not in values:
+            raise BadInput(f"want one of {', '.join(values)}, got {text.strip()!r}", where=self.where(path))
+        return None if text is None else text.strip()
+
+    def boot_log(self) -> str | None:
+        """The kernel log that tells of this machine's boot, where there is one.
+
+        For a capture step without its own log this is the log of another step of the same capture, as its steps are
+        moments of one boot: it may tell of later moments too.
+        """
+        return self.get(DMESG)
+
+    def _advice(self, path: str) -> str:
+        if self.kind == "live":
+            return "read it as root, on a kernel built with CONFIG_MEMORY_HOTPLUG"
+        if self.kind == "sysroot":
+            return f"copy {path} from the machine into this tree"
+        return f"take the capture again, with {path}"
+
+
+class TreeSource(Source):
+    """Files under a root folder: a sysroot, or with ``/`` the live host."""
+
+    def __init__(self, root: Path, kind: Kind) -> None:
+        super().__init__("this machine" if kind == "live" else str(root), kind)
+        self.root = root
+
+    def get(self, path: str) -> str | None:
+        """The text of a file, or None where it does not exist or cannot be read."""
+        if path == DMESG and self.kind == "live":
+            return _kernel_log()
+        try:
+            return _decode((self.root / path.lstrip("/")).read_bytes(), self.where(path), path)
+        except OSError:
+            return None
+
+    def listdir(self, path: str) -> tuple[str, ...]:
+        """The names in a folder, none where there is no such folder."""
+        try:
+            return natural_order(_names(self.root / path.lstrip("/")))
+        except OSError:
+            return ()
+
+    def where(self, path: str) -> str:
+        """The path on this machine."""
+        return path if self.kind == "live" else str(self.root / path.lstrip("/"))
+
+
+class FileSource(Source):
+    """Files held in memory: what was read from a capture step or an archive."""
+
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        files: Mapping[str, capture.File],
+        *,
+        step: str | None = None,
+        boot_log: str | None = None,
+    ) -> None:
+        super().__init__(name, kind, step)
+        self._files = files
+        self._boot_log = boot_log
+        self._folders: dict[str, set[str]] = {}
+        for path in files:
+            at = PurePosixPath(path)
+            while at.parent != at and at.name not in self._folders.setdefault(str(at.parent), set()):
+                self._folders[str(at.parent)].add(at.name)
+                at = at.parent
+
+    def get(self, path: str) -> str | None:
+        """The text of a file, or None where the capture or archive has no such file."""
+        file = self._files.get(path)
+        return None if file is None else file.text
+
+    def listdir(self, path: str) -> tuple[str, ...]:
+        """The names in a folder, none where there is no such folder."""
+        return natural_order(self._folders.get(path.rstrip("/") or "/", ()))
+
+    def where(self, path: str) -> str:
+        """The flat file of the capture, with its line where it is a table; or the archive's member."""
+        file = self._files.get(path)
+        if file is not None:
+            return file.where
+        return f"{self.name}/{capture.file_of(path)}" if self.kind == "capture" else f"{self.name}{path}"
+
+    def boot_log(self) -> str | None:
+        """The step's own log, or another step's."""
+        return self.get(DMESG) or self._boot_log
+
+
+def open_source(path: str | Path, *, step: str | None = None) -> Source:
+    """The machine behind a path; `step` (or the path's last part) names a step of a capture, else the first is taken.
+
+    Raises :class:`BadInput` for a path that is none of a live host, a sysroot, a capture step, a capture or an archive
+    of those, for a step that the capture does not have, and for files that are not text or archives cut off.
+    """
+    found, named = _find(Path(path))
+    if isinstance(found, Source):
+        if step is not None:
+            raise BadInput("is one machine, not a capture with steps", where=str(path), fix="name no step")
+        return found
+    chosen = step or named or next(iter(found.steps))
+    if chosen not in found.steps:
+        raise BadInput(f"has no step {chosen!r}", where=found.name, fix=f"one of: {', '.join(found.steps)}")
+    return found.source(chosen)
+
+
+def steps(path: str | Path) -> tuple[str, ...]:
+    """The steps of a capture in their order; none for a source that has no steps.
+
+    Raises :class:`BadInput` as :func:`open_source` does.
+    """
+    found, named = _find(Path(path))
+    return () if isinstance(found, Source) or named is not None else tuple(found.steps)
+
+
+class _Capture(NamedTuple):
+    """A capture: for each step, in order, a function that reads its flat files."""
+
+    name: str
+    steps: Mapping[str, Callable[[], Mapping[str, bytes]]]
+
+    def source(self, step: str) -> Source:
+        name = f"{self.name}/{step}"
+        flat = {
+            file: (_decode(data, f"{name}/{file}", file), f"{name}/{file}") for file, data in self.steps[step]().items()
+        }
+        log = None if "dmesg" in flat else self._boot_log(flat.get("proc_cmdline", ("", ""))[0].strip())
+        return FileSource(name, "capture", capture.expand(flat), step=step, boot_log=log)
+
+    def _boot_log(self, cmdline: str) -> str | None:
+        """The log of another step, if it tells of a boot with the same command line."""
+        for step, read in self.steps.items():
+            log = _decode(read().get("dmesg", b""), f"{self.name}/{step}/dmesg", "dmesg")
+            if cmdline and cmdline in log:
+                return log
+        return None
+
+
+def _find(path: Path) -> tuple[Source | _Capture, str | None]:
+    """What a path is, and the step that it names."""
+    if path.is_dir():
+        return _find_folder(path)
+    archive = path
+    while not archive.exists():
+        archive = archive.parent
+    if archive.is_dir():
+        known = _step_folders(archive)
+        raise BadInput("no such file or folder", where=str(path), fix=f"one of: {', '.join(known)}" if known else "")
+    if not _TAR.fullmatch(archive.name):
+        raise BadInput("is a file, not a machine", where=str(archive), fix="give a folder, or a .tar.xz of one")
+    return _read_archive(archive), str(path.relative_to(archive)) if path != archive else None
+
+
+def _find_folder(path: Path) -> tuple[Source | _Capture, str | None]:
+    if path.resolve() == Path("/"):
+        return TreeSource(path, "live"), None
+    if (path / SYS_MEMORY.lstrip("/")).is_dir():
+        return TreeSource(path, "sysroot"), None
+    if capture.is_step(_names(path)):
+        path = path.resolve()
+        return _Capture(str(path.parent), _step_folders(path.parent)), path.name
+    found = _step_folders(path)
+    if not found:
+        raise BadInput(
+            "holds neither a machine's files nor capture steps",
+            where=str(path),
+            fix="give /, a tree with sys/devices/system/memory, or a folder with proc_iomem and sys_memory.tsv",
+        )
+    return _Capture(str(path), found), None
+
+
+def _names(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir()]
+
+
+def _step_folders(path: Path) -> dict[str, Callable[[], Mapping[str, bytes]]]:
+    names = {file.parent.name for mark in capture.MARKS for file in path.glob(f"*/{mark}")}
+    return {name: partial(_read_folder, path / name) for name in natural_order(names)}
+
+
+def _read_folder(path: Path) -> Mapping[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
+
+
+def _read_archive(path: Path) -> Source | _Capture:
+    """The capture, or the sysroot, inside a tar archive. Folders around either do not matter."""
+    members: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                content = tar.extractfile(member) if member.isreg() else None
+                if not member.isdir():
+                    members[member.name.removeprefix("./")] = content.read() if content is not None else b""
+    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
+        raise BadInput(f"cannot be read: {error}", where=str(path), fix="is the archive complete?") from error
+    sysroot = [match for match in map(_SYSROOT.fullmatch, members) if match]
+    if sysroot:
+        return FileSource(str(path), "sysroot", {f"/{match[1]}": _member(path, match[0], members) for match in sysroot})
+    folders: dict[PurePosixPath, dict[str, bytes]] = {}
+    for name, data in members.items():
+        folders.setdefault(PurePosixPath(name).parent, {})[PurePosixPath(name).name] = data
+    found = {
+        folder.name or path.name.partition(".tar")[0]: folder for folder in folders if capture.is_step(folders[folder])
+    }
+    if len({folder.parent for folder in found.values()}) != 1:
+        count = "more than one capture" if found else "no machine"
+        raise BadInput(f"holds {count}", where=str(path), fix="pack one folder of steps with proc_iomem and the rest")
+    return _Capture(str(path), {name: partial(dict, folders[found[name]]) for name in natural_order(found)})
+
+
+def _member(path: Path, name: str, members: Mapping[str, bytes]) -> capture.File:
+    return capture.File(_decode(members[name], f"{path}/{name}", name), f"{path}/{name}")
+
+
+def _decode(data: bytes, where: str, path: str) -> str:
+    """The text of a file. Only the kernel log may hold other bytes than UTF-8: drivers print what devices say."""
+    if path.endswith("dmesg"):
+        return data.decode("utf-8", "replace")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadInput("is not text", where=f"{where}:{line}", fix="take it again from the machine") from error
+
+
+def natural_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Names with the numbers in them in numeric order: memory2 before memory10 (``versionsort``)."""
+    return tuple(sorted(names, key=lambda name: [int(p) if p.isdecimal() else p for p in re.split(r"(\d+)", name)]))
+
+
+def _kernel_log() -> str | None:
+    """The live kernel's log as ``dmesg`` prints it, from /dev/kmsg (``kernel/printk/printk.c``); None if forbidden."""
+    try:
+        fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+    out: list[str] = []
+    try:
+        while True:
+            try:
+                record = os.read(fd, 8192).decode("utf-8", "replace")
+            except BlockingIOError:
+                break
+            except BrokenPipeError:
+                continue
+            head, _, message = record.partition(";")
+            microseconds = int(head.split(",")[2])
+            seconds, rest = divmod(microseconds, 1_000_000)
+            out.append(f"[{seconds:5d}.{rest:06d}] {message.partition(chr(10))[0]}\n")
+    finally:
+        os.close(fd)
+    return "".join(out)

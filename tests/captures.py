@@ -1,0 +1,54 @@
+"""The captures of real machines under tests/data, opened for tests.
+
+``tests/data/captures/NAME.tar.xz`` holds every step of one capture as folders of flat files;
+``tests/data/ptcores/GUEST/facts.tar.xz`` the same for the guests whose page tables are kept beside it;
+``tests/data/lsmem/NAME.tar.bz2`` the sysfs trees of util-linux's own tests, with what its lsmem prints for them.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from memhp.facts.observed import Facts, observe
+from memhp.facts.source import Source, open_source, steps
+
+DATA = Path(__file__).parent / "data"
+
+
+def captures() -> list[str]:
+    """The names of the captures of whole scenarios."""
+    return sorted(path.name.removesuffix(".tar.xz") for path in (DATA / "captures").glob("*.tar.xz"))
+
+
+def guests() -> list[str]:
+    """The names of the guests whose page tables are kept."""
+    return sorted(path.parent.name for path in (DATA / "ptcores").glob("*/facts.tar.xz"))
+
+
+def archive(name: str) -> Path:
+    """The archive of a capture or of a guest's facts. Raises KeyError for a name that is neither."""
+    for path in (DATA / "captures" / f"{name}.tar.xz", DATA / "ptcores" / name / "facts.tar.xz"):
+        if path.is_file():
+            return path
+    raise KeyError(name)
+
+
+@cache
+def open_capture(name: str) -> dict[str, Source]:
+    """Every step of a capture or guest, in order, ready to be read."""
+    path = archive(name)
+    return {step: open_source(path, step=step) for step in steps(path)}
+
+
+@cache
+def facts(name: str, step: str) -> Facts:
+    """The facts of one step, read once in a test run."""
+    return observe(open_capture(name)[step])
+
+
+def every_step() -> Iterator[tuple[str, str]]:
+    """The name of every capture and guest with each of its steps."""
+    for name in (*captures(), *guests()):
+        for step in steps(archive(name)):
+            yield name, step
