@@ -1,4 +1,4 @@
-"""What all tests share. Being here puts this folder on the path, so tests import ``captures``, ``trees`` and so on."""
+"""What all tests share: their helpers are importable, and Hypothesis draws the same examples everywhere, untimed."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from hypothesis import settings
