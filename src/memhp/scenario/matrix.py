@@ -10,7 +10,7 @@ import msgspec
 
 from memhp.errors import MemhpError
 from memhp.linux.config import Config
-from memhp.linux.geometry import memory_block_size
+from memhp.linux.drivers.base.block_size import memory_block_size_bytes
 from memhp.linux.init import MachineSpec, Ram
 from memhp.scenario import schema
 from memhp.scenario.presets import preset_for
@@ -59,7 +59,7 @@ def life_cycle(config: Config) -> MatrixRow:
     base = preset_for(config.arch, config.page_size, config.va_bits)
     ram = tuple(Ram(start, size) for start, size in base.spread(boot_memory(config)))
     spec = MachineSpec(name=config.title, config=config, ram=ram, reserved=32 * MiB)
-    added = BLOCKS * memory_block_size(config, sum(r.size for r in ram))
+    added = BLOCKS * memory_block_size_bytes(config, ram[-1].span.end)
     steps: list[schema.StepKind] = [
         schema.Plug(size=added, driver="virtio_mem"),
         schema.Online(zone="movable"),

@@ -1,0 +1,115 @@
+"""From facts of a real machine, captured or live, to a description that boots as it did."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from memhp.errors import BadInput
+from memhp.facts import iomem
+from memhp.facts.describe import MachineFacts, describe
+from memhp.facts.observed import Facts, observe
+from memhp.facts.source import open_source
+from memhp.linux.config import Config
+from memhp.linux.init import IomemEntry, MachineSpec, Ram
+from memhp.linux.mmzone import ZoneType
+from memhp.linux.profiles import PROFILES, profile
+from memhp.scenario.choices import with_choices
+from memhp.scenario.schema import MachineText
+from memhp.spans import Span, SpanSet
+from memhp.units import align_down, align_up, parse_size
+
+ZONE_OF = {kind.title: kind for kind in ZoneType}
+
+
+def source_spec(text: MachineText, *, where: str) -> MachineSpec:
+    """The machine behind ``machine.source``. Raises :class:`BadInput` when facts are missing or contradict each other."""
+    assert text.source is not None
+    facts = observe(open_source(text.source, step=text.step))
+    return facts_spec(facts, text, where=where)
+
+
+def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> MachineSpec:
+    """The machine that some facts show, with what the scenario says to be different or what facts leave open."""
+    machine = describe(facts, name=facts.source or "captured machine")
+    config = _config(machine, text, where)
+    spec = MachineSpec(
+        name=machine.name,
+        config=config,
+        ram=tuple(_ram(machine, config.page_size)),
+        managed=_managed(machine),
+        iomem=tuple(_boot_iomem(facts, machine)),
+        max_memory=None
+        if text.max_memory is None
+        else parse_size(text.max_memory, where=f"{where}: machine.max_memory"),
+        nodes=machine.possible_nodes or machine.nodes,
+    )
+    try:
+        return spec.validate()
+    except BadInput as error:
+        raise BadInput(error.message, where=f"{machine.name}: {error.where}", fix=error.fix) from None
+
+
+def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
+    """Build and boot options of the observed kernel."""
+    name = text.profile or f"linux-{machine.series}"
+    if name not in PROFILES:
+        raise BadInput(
+            f"kernel {machine.release or 'of unknown release'} has no profile",
+            where=f"{where}: machine.profile",
+            fix=f"write the nearest of {', '.join(PROFILES)}",
+        )
+    va_bits = text.va_bits or machine.va_bits
+    if va_bits is None:
+        raise BadInput("nothing tells the width of addresses", where=f"{where}: machine.va_bits", fix="write va_bits")
+    params, boot = machine.params, text.boot
+    config = Config(
+        arch=machine.arch,
+        profile=with_choices(profile(name), machine.arch, text.choices, where=f"{where}: machine.choices"),
+        page_size=machine.page_size,
+        va_bits=va_bits,
+        lva=machine.va_bits_actual in {None, va_bits},
+        nr_cpus=text.cpus or machine.cpus or 1,
+        nr_nodes=len(machine.possible_nodes) or 1,
+        movable_node=machine.movable_node,
+        hypervisor=True if text.hypervisor is None else text.hypervisor,
+        hypervisor_detected=machine.hypervisor is not None,
+        gbpages=True if machine.gbpages is None else machine.gbpages,
+    )
+    if params.memmap_on_memory is not None:
+        config = replace(config, memmap_on_memory=params.memmap_on_memory)
+    if machine.auto_online is not None:
+        config = replace(config, memhp_default_state=machine.auto_online)
+    if boot is not None:
+        config = replace(config, **{name: getattr(boot, name) for name in boot.__struct_fields__})
+    return config
+
+
+def _ram(machine: MachineFacts, page_size: int) -> Iterator[Ram]:
+    """Boot RAM as memblock had it, in whole pages: what firmware kept for itself is in it, without a direct map."""
+    visible = SpanSet(machine.memory_of("boot"))
+    for nid, span in machine.boot_memory:
+        start, end = align_up(span.start, page_size), align_down(span.end, page_size)
+        if start < end:
+            yield Ram(start, end - start, nid, nomap=not visible.covered(start, end))
+
+
+def _managed(machine: MachineFacts) -> dict[tuple[int, ZoneType], int]:
+    """Managed pages by zone, less what was hot-plugged: known exactly when nothing was yet."""
+    hot = machine.memory_of("dimm", "virtio_mem", "kmem", "hotplug")
+    if hot:
+        return {}
+    return {(zone.node, ZONE_OF[zone.name]): zone.managed for zone in machine.zones if zone.managed}
+
+
+def _boot_iomem(facts: Facts, machine: MachineFacts) -> Iterator[IomemEntry]:
+    """The lines of ``/proc/iomem`` but for hot-plugged memory."""
+    hot = set(machine.memory_of("dimm", "virtio_mem", "kmem", "hotplug"))
+    skip: Span | None = None
+    for depth, res in iomem.walk(facts.iomem):
+        if skip is not None and skip.covers(res.span):
+            continue
+        skip = None
+        if iomem.is_system_ram(res) and res.span in hot:
+            skip = res.span
+            continue
+        yield IomemEntry(res.span.start, res.span.end, res.name, depth)
