@@ -1,16 +1,14 @@
 """From the machine of a scenario to a description that boots: a preset or a described machine."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from dataclasses import replace
-from typing import Any
-
 from memhp.errors import BadInput
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram
 from memhp.linux.profiles import profile
+from memhp.scenario.boot import with_boot
 from memhp.scenario.choices import with_choices
 from memhp.scenario.presets import Preset, preset, preset_for
-from memhp.scenario.schema import Boot, MachineText, Memory
+from memhp.scenario.schema import MachineText, Memory
 from memhp.units import parse_size
 
 
@@ -68,14 +66,6 @@ def described_config(text: MachineText, base: Preset, where: str) -> Config:
         hypervisor=base.hypervisor if text.hypervisor is None else text.hypervisor,
     )
     return with_boot(config, text.boot)
-
-
-def with_boot(config: Config, boot: Boot | None) -> Config:
-    """A configuration with what a scenario puts on the kernel's command line."""
-    if boot is None:
-        return config
-    options: dict[str, Any] = {name: getattr(boot, name) for name in boot.__struct_fields__}
-    return replace(config, **options)
 
 
 def _ram(text: MachineText, base: Preset, where: str) -> tuple[Ram, ...]:

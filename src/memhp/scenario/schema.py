@@ -30,18 +30,18 @@ class Memory(_Strict):
 
 
 class Boot(_Strict):
-    """What stands on the kernel's command line."""
+    """What stands on the kernel's command line; what is left out is as the machine has it."""
 
-    memmap_on_memory: Literal["N", "Y", "force"] = "N"
-    online_policy: Literal["contig-zones", "auto-movable"] = "contig-zones"
-    auto_movable_ratio: int = 301
-    auto_movable_numa_aware: bool = True
-    memhp_default_state: Literal["offline", "online", "online_kernel", "online_movable"] = "offline"
-    movable_node: bool = False
-    rodata_full: bool = True
+    memmap_on_memory: Literal["N", "Y", "force"] | None = None
+    online_policy: Literal["contig-zones", "auto-movable"] | None = None
+    auto_movable_ratio: int | None = None
+    auto_movable_numa_aware: bool | None = None
+    memhp_default_state: Literal["offline", "online", "online_kernel", "online_movable"] | None = None
+    movable_node: bool | None = None
+    rodata_full: bool | None = None
     """arm64: single pages of the direct map may change protection, so it is mapped by base pages."""
-    debug_pagealloc: bool = False
-    gbpages: bool = True
+    debug_pagealloc: bool | None = None
+    gbpages: bool | None = None
     """x86: 1 GiB leaves in the direct map."""
 
 

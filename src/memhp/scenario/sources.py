@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from memhp.errors import BadInput
 from memhp.facts import iomem
@@ -13,6 +14,7 @@ from memhp.linux.config import Config
 from memhp.linux.init import IomemEntry, MachineSpec, Ram
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import PROFILES, profile
+from memhp.scenario.boot import with_boot
 from memhp.scenario.choices import with_choices
 from memhp.scenario.schema import MachineText
 from memhp.spans import Span, SpanSet
@@ -61,7 +63,7 @@ def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
     va_bits = text.va_bits or machine.va_bits
     if va_bits is None:
         raise BadInput("nothing tells the width of addresses", where=f"{where}: machine.va_bits", fix="write va_bits")
-    params, boot = machine.params, text.boot
+    params = machine.params
     config = Config(
         arch=machine.arch,
         profile=with_choices(profile(name), machine.arch, text.choices, where=f"{where}: machine.choices"),
@@ -72,16 +74,17 @@ def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
         nr_nodes=len(machine.possible_nodes) or 1,
         movable_node=machine.movable_node,
         hypervisor=True if text.hypervisor is None else text.hypervisor,
-        hypervisor_detected=machine.hypervisor is not None,
         gbpages=True if machine.gbpages is None else machine.gbpages,
     )
-    if params.memmap_on_memory is not None:
-        config = replace(config, memmap_on_memory=params.memmap_on_memory)
-    if machine.auto_online is not None:
-        config = replace(config, memhp_default_state=machine.auto_online)
-    if boot is not None:
-        config = replace(config, **{name: getattr(boot, name) for name in boot.__struct_fields__})
-    return config
+    observed: dict[str, Any] = {
+        "memmap_on_memory": params.memmap_on_memory,
+        "online_policy": params.online_policy,
+        "auto_movable_ratio": params.auto_movable_ratio,
+        "auto_movable_numa_aware": params.auto_movable_numa_aware,
+        "memhp_default_state": machine.auto_online,
+    }
+    config = replace(config, **{name: value for name, value in observed.items() if value is not None})
+    return with_boot(config, text.boot)
 
 
 def _ram(machine: MachineFacts, page_size: int) -> Iterator[Ram]:
