@@ -1,0 +1,15 @@
+"""``WARN()`` and ``WARN_ON_ONCE()``: what the kernel says when it meets what should not be, and goes on."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.linux.state import Kernel
+
+
+def warn(k: Kernel, place: str, text: str = "", *, once: bool = False) -> None:
+    """A line for the place (``file:function``), then the message if there is one: kernel/panic.c:__warn."""
+    if once:
+        if place in k.warned:
+            return
+        k.warned.add(place)
+    k.hw.log(f"WARNING: at {place}", "warn")
+    if text:
+        k.hw.log(text, "warn")

@@ -1,0 +1,233 @@
+"""Sections: which are present, valid, early and online, and how they come and go: ``mm/sparse.c``.
+
+Functions that the kernel calls once for each section take a run of whole sections as well. Its small allocations
+(``mem_section`` roots, ``mem_section_usage``) take no frames here, but may fail under the explorer.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+from errno import EEXIST, ENOMEM
+
+from memhp.errors import KernelError
+from memhp.linux import arch
+from memhp.linux.kernel.panic import warn
+from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.sparse_vmemmap import VmemmapPopulateError
+from memhp.linux.mm.vmemmap_alloc import sparse_buffer_fini, sparse_buffer_init
+from memhp.linux.mmzone import Section, ZoneType
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import align_down, align_up
+
+EARLY = "mm/sparse.c:sparse_init_nid"
+ACTIVATE = "mm/sparse.c:section_activate"
+REMOVE = "mm/sparse.c:sparse_remove_section"
+DEACTIVATE = "mm/sparse.c:section_deactivate"
+
+
+# Boot --------------------------------------------------------------------------------------------------------
+
+
+def sparse_init(k: Kernel) -> None:
+    """Find the sections that hold boot memory and give each its struct pages."""
+    memblocks_present(k)
+    for nid, runs in _by_node(k):
+        _sparse_init_nid(k, nid, runs)
+
+
+def memblocks_present(k: Kernel) -> None:
+    """Mark every section that any boot memory lies in; it belongs to the node of the first such memory."""
+    per = k.config.pages_per_section
+    for start, end, nid in k.memblock.for_each_mem_pfn_range():
+        for gap in list(k.mem_section.gaps(start // per, -(-end // per))):
+            k.mem_section.set(gap.start, gap.end, Section(nid, online=True, early=True))
+
+
+def _by_node(k: Kernel) -> list[tuple[int, list[Span]]]:
+    """The present sections in order, as (node, runs of section numbers); a node comes twice if it is split."""
+    groups: list[tuple[int, list[Span]]] = []
+    for start, end, section in k.mem_section:
+        if not groups or groups[-1][0] != section.nid:
+            groups.append((section.nid, []))
+        groups[-1][1].append(Span(start, end))
+    return groups
+
+
+def _sparse_init_nid(k: Kernel, nid: int, runs: list[Span]) -> None:
+    per = k.config.pages_per_section
+    if k.config.profile.boot_vmemmap == "sparse-buffer":
+        sparse_buffer_init(k, sum(run.size for run in runs), nid)
+    try:
+        for run in runs:
+            addresses = k.layout.memmap(run.start * per, run.end * per)
+            arch.ops(k).vmemmap_populate(k, addresses.start, addresses.end, nid, None)
+    except VmemmapPopulateError as error:
+        k.hw.log(f"sparse_init_nid: node[{nid}] memory map backing failed. Some memory will not be available.", "err")
+        k.mem_section.clear(k.section_nr(k.layout.page_to_pfn(error.address)), runs[-1].end)
+    finally:
+        sparse_buffer_fini(k)
+
+
+def subsection_map_init(k: Kernel, pfn: int, nr_pages: int) -> None:
+    """Mark the sub-sections that boot memory lies in: called for each range of it by ``free_area_init()``."""
+    size = k.config.pages_per_subsection
+    k.subsection_map.add(align_down(pfn, size), align_up(pfn + nr_pages, size))
+
+
+# What is there -----------------------------------------------------------------------------------------------
+
+
+def valid_section(k: Kernel, section_nr: int) -> bool:
+    """Whether the section has struct pages."""
+    return k.mem_section.get(section_nr) is not None
+
+
+def early_section(k: Kernel, pfn: int) -> bool:
+    """Whether the section of a page is there since boot."""
+    section = k.mem_section.get(k.section_nr(pfn))
+    return section is not None and section.early
+
+
+def pfn_valid(k: Kernel, pfn: int) -> bool:
+    """Whether a page has a struct page; in an early section every page has."""
+    section = k.mem_section.get(k.section_nr(pfn))
+    return section is not None and (section.early or pfn in k.subsection_map)
+
+
+def pfn_to_online_page(k: Kernel, pfn: int) -> bool:
+    """Whether ``pfn_to_online_page()`` gives a page for `pfn`: it is valid, online and no ZONE_DEVICE page.
+
+    mm/memory_hotplug.c:pfn_to_online_page.
+    """
+    section = k.mem_section.get(k.section_nr(pfn))
+    if section is None or not section.online or pfn not in k.subsection_map:
+        return False
+    zone = k.page_zone.get(pfn)
+    return zone is None or zone.type is not ZoneType.DEVICE
+
+
+def online_runs(k: Kernel, start_pfn: int, end_pfn: int) -> Iterator[Span]:
+    """The pages of ``[start_pfn, end_pfn)`` that lie in valid sub-sections of online sections, ascending."""
+    per = k.config.pages_per_section
+    for first, last, section in k.mem_section.runs(start_pfn // per, -(-end_pfn // per)):
+        if section.online:
+            yield from k.subsection_map.runs(max(start_pfn, first * per), min(end_pfn, last * per))
+
+
+# Online and offline ------------------------------------------------------------------------------------------
+
+
+def online_mem_sections(k: Kernel, start_pfn: int, end_pfn: int) -> None:
+    """Mark the sections of the pages ``start_pfn``, one section further, and so on up to `end_pfn` as online."""
+    _set_online(k, start_pfn, end_pfn, online=True)
+
+
+def offline_mem_sections(k: Kernel, start_pfn: int, end_pfn: int) -> None:
+    """The opposite of :func:`online_mem_sections`."""
+    _set_online(k, start_pfn, end_pfn, online=False)
+
+
+def _set_online(k: Kernel, start_pfn: int, end_pfn: int, *, online: bool) -> None:
+    per = k.config.pages_per_section
+    first = start_pfn // per
+    last = first + -(-(end_pfn - start_pfn) // per)
+    if not k.mem_section.covers(first, last):
+        warn(k, f"mm/sparse.c:{'online' if online else 'offline'}_mem_sections")
+    for start, end, section in list(k.mem_section.runs(first, last)):
+        k.mem_section.set(start, end, section._replace(online=online))
+
+
+# Hot-add -----------------------------------------------------------------------------------------------------
+
+
+def sparse_add_section(k: Kernel, nid: int, start_pfn: int, nr_pages: int, altmap: VmemAltmap | None = None) -> None:
+    """Add part of a section, or a run of whole sections one after the other.
+
+    Raises EEXIST at a section of which something is there already, ENOMEM when there is no memory for struct pages.
+    Sections before the one that failed stay, as in the kernel's loop.
+    """
+    per = k.config.pages_per_section
+    end_pfn = start_pfn + nr_pages
+    taken = next(k.subsection_map.runs(start_pfn, end_pfn), None)
+    stop = end_pfn if taken is None else max(start_pfn, align_down(taken.start, per))
+    if stop > start_pfn:
+        section_activate(k, nid, start_pfn, stop - start_pfn, altmap)
+        for gap in list(k.mem_section.gaps(start_pfn // per, -(-stop // per))):
+            k.mem_section.set(gap.start, gap.end, Section(nid, online=False, early=False))
+    if taken is not None:
+        raise KernelError(
+            EEXIST,
+            f"section {k.section_nr(stop)} is there already",
+            place="mm/sparse.c:fill_subsection_map",
+            advice="add memory where none has been added yet",
+        )
+
+
+def section_activate(k: Kernel, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
+    """Make sub-sections valid and populate their struct pages; the latter not within an early section, which has all.
+
+    Raises :class:`VmemmapPopulateError`; sections before the one that failed stay populated and are marked present.
+    """
+    per = k.config.pages_per_section
+    if _needs_usage(k, pfn) and k.hw.may_fail(ACTIVATE):
+        raise KernelError(ENOMEM, "no memory for mem_section_usage", place=ACTIVATE)
+    k.subsection_map.add(pfn, pfn + nr_pages)
+    if nr_pages < per and early_section(k, pfn):
+        return
+    addresses = k.layout.memmap(pfn, pfn + nr_pages)
+    try:
+        arch.ops(k).vmemmap_populate(k, addresses.start, addresses.end, nid, altmap)
+    except VmemmapPopulateError as error:
+        failed = max(pfn, align_down(k.layout.page_to_pfn(error.address), per))
+        after = min(pfn + nr_pages, align_down(failed, per) + per)
+        k.subsection_map.remove(after, pfn + nr_pages)
+        if failed > pfn:
+            k.mem_section.set(pfn // per, failed // per, Section(nid, online=False, early=False))
+        section_deactivate(k, failed, after - failed, altmap)
+        raise
+
+
+def _needs_usage(k: Kernel, pfn: int) -> bool:
+    """Whether the section has no ``mem_section_usage``: those of boot stay for good."""
+    per = k.config.pages_per_section
+    start = align_down(pfn, per)
+    return not k.subsection_map.covered(start, start + per) and not k.boot_memory.covered(start, start + per)
+
+
+# Hot-remove --------------------------------------------------------------------------------------------------
+
+
+def sparse_remove_section(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | None = None) -> None:
+    """Remove part of a section, or a run of whole sections one after the other."""
+    per = k.config.pages_per_section
+    end_pfn = pfn + nr_pages
+    if not k.mem_section.covers(pfn // per, -(-end_pfn // per)):
+        warn(k, REMOVE, once=True)
+    for first, last, _ in list(k.mem_section.runs(pfn // per, -(-end_pfn // per))):
+        start, end = max(pfn, first * per), min(end_pfn, last * per)
+        if k.subsection_map.covers(start, end):
+            section_deactivate(k, start, end - start, altmap)
+            continue
+        for at in range(start, end, per):
+            section_deactivate(k, at, min(end, align_down(at, per) + per) - at, altmap)
+
+
+def section_deactivate(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
+    """Make sub-sections invalid and free their struct pages: of part of a section, or of a run of alike sections.
+
+    An early section keeps its struct pages until its last sub-section goes, and then frees them all.
+    """
+    per = k.config.pages_per_section
+    if not k.subsection_map.covers(pfn, pfn + nr_pages):
+        warn(k, DEACTIVATE, f"section already deactivated ({pfn:#x} + {nr_pages})")
+        return
+    early = early_section(k, pfn)
+    k.subsection_map.remove(pfn, pfn + nr_pages)
+    first, last = pfn // per, -(-(pfn + nr_pages) // per)
+    empty = not k.subsection_map.covered(first * per, last * per)
+    pages = Span(first * per, last * per) if early else Span(pfn, pfn + nr_pages)
+    if empty or not early:
+        addresses = k.layout.memmap(*pages)
+        arch.ops(k).vmemmap_free(k, addresses.start, addresses.end, None if early else altmap)
+    if empty:
+        k.mem_section.clear(first, last)
