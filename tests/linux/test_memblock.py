@@ -2,31 +2,33 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
-import tarfile
-from pathlib import Path
+from fnmatch import fnmatch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from captures import captures, open_capture
+from memhp.facts.source import DMESG
 from memhp.linux.mm import memblock as m
 from memhp.linux.mm.memblock import Attributes, Memblock
 from memhp.units import MiB, align_down
 
-CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 
-
-def capture_names(pattern: str) -> list[str]:
-    names = sorted(path.name.removesuffix(".tar.xz") for path in CAPTURES.glob(f"{pattern}.tar.xz"))
+def named(pattern: str) -> list[str]:
+    names = [name for name in captures() if fnmatch(name, pattern)]
     assert names
     return names
 
 
-def files(capture: str, name: str) -> list[str]:
-    """That file of each step of a capture."""
-    with tarfile.open(CAPTURES / f"{capture}.tar.xz") as tar:
-        found = [tar.extractfile(member) for member in sorted(tar.getnames()) if member.endswith(f"/{name}")]
-        return [file.read().decode() for file in found if file is not None]
+def iomem(capture: str) -> str:
+    """``/proc/iomem`` as it stood before the first step."""
+    return next(iter(open_capture(capture).values())).read("/proc/iomem")
+
+
+def dmesg(capture: str) -> str:
+    """The kernel log, which the last step of a capture has."""
+    return list(open_capture(capture).values())[-1].read(DMESG)
 
 
 def spans(pattern: str, text: str) -> list[tuple[int, int]]:
@@ -36,19 +38,19 @@ def spans(pattern: str, text: str) -> list[tuple[int, int]]:
 
 def early_node_ranges(capture: str) -> list[tuple[int, int]]:
     """What ``free_area_init()`` printed of ``for_each_mem_pfn_range()``: bytes."""
-    return spans(r"  node +0: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\]", files(capture, "dmesg")[-1])
+    return spans(r"  node +0: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\]", dmesg(capture))
 
 
 # Real boots: the regions the kernel printed, and the places it found.
 
 
-@pytest.mark.parametrize("capture", capture_names("riscv64-*") + capture_names("arm64-*"))
+@pytest.mark.parametrize("capture", named("riscv64-*") + named("arm64-*"))
 def test_firmware_memory_is_a_region_of_its_own_as_the_kernel_prints_at_boot(capture: str) -> None:
     """What /proc/iomem does not show as System RAM is NOMAP: OpenSBI's memory on riscv, UEFI's on arm64."""
     real = early_node_ranges(capture)
     mapped = [
         span
-        for span in spans(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", files(capture, "proc_iomem")[0])
+        for span in spans(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", iomem(capture))
         if span[0] < real[-1][1]
     ]
     mb = Memblock(page_size=4096)
@@ -61,10 +63,10 @@ def test_firmware_memory_is_a_region_of_its_own_as_the_kernel_prints_at_boot(cap
     assert list(mb.for_each_mem_range()) == mapped
 
 
-@pytest.mark.parametrize("capture", capture_names("x86_64-*cloud-amd64-virtio-mem-*"))
+@pytest.mark.parametrize("capture", named("x86_64-*cloud-amd64-virtio-mem-*"))
 def test_pfn_ranges_leave_out_partial_pages_as_on_pcs(capture: str) -> None:
     """The e820 map ends the first RAM at 639 KiB; the kernel's first node range ends a page earlier."""
-    usable = spans(r"BIOS-e820: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] usable", files(capture, "dmesg")[-1])
+    usable = spans(r"BIOS-e820: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] usable", dmesg(capture))
     assert usable[0] == (0, 0x9FC00)
     mb = Memblock(page_size=4096)
     for start, end in usable:
@@ -74,12 +76,12 @@ def test_pfn_ranges_leave_out_partial_pages_as_on_pcs(capture: str) -> None:
     assert pages == early_node_ranges(capture)
 
 
-@pytest.mark.parametrize("capture", capture_names("arm64-6.12*-16k-*"))
+@pytest.mark.parametrize("capture", named("arm64-6.12*-16k-*"))
 def test_top_down_allocation_finds_the_places_of_a_real_boot(capture: str) -> None:
     """arm64, 16K: ``sparse_init()`` takes 32 MiB a section, keeps 512 KiB of each; then CMA takes 64 MiB."""
     ((start, end),) = early_node_ranges(capture)
-    reserved = spans(r"^  ([0-9a-f]+)-([0-9a-f]+) : reserved$", files(capture, "proc_iomem")[0])
-    cma = int(re.findall(r"cma: Reserved 64 MiB at 0x([0-9a-f]+)", files(capture, "dmesg")[-1])[0], 16)
+    reserved = spans(r"^  ([0-9a-f]+)-([0-9a-f]+) : reserved$", iomem(capture))
+    cma = int(re.findall(r"cma: Reserved 64 MiB at 0x([0-9a-f]+)", dmesg(capture))[0], 16)
     sections = (end - start) // (128 * MiB)
     vmemmap = sections * 512 * 1024
     mb = Memblock(page_size=16384)

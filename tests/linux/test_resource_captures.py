@@ -6,25 +6,21 @@ after the step must come out.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import random
-import tarfile
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
+from captures import captures, open_capture
 from memhp.linux.kernel import resource as r
 from memhp.linux.kernel.resource import Resource
 
-CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 MEMORY_BLOCK = 128 << 20
 VIRTIO_MEM = "System RAM (virtio_mem)"
 
 
-def iomem_of(archive: Path) -> list[str]:
+def iomem_of(capture: str) -> list[str]:
     """The ``/proc/iomem`` of each step of a capture."""
-    with tarfile.open(archive) as tar:
-        files = {name: tar.extractfile(name) for name in sorted(tar.getnames()) if name.endswith("/proc_iomem")}
-        return [file.read().decode() for file in files.values() if file is not None]
+    return [source.read("/proc/iomem") for source in open_capture(capture).values()]
 
 
 def flags_of(name: str) -> int:
@@ -109,16 +105,16 @@ def replay(root: Resource, before: str, after: str, order: str) -> None:
             r.merge_system_ram_resource(r.request_region(root, start, MEMORY_BLOCK, name, flags))
 
 
-def archives() -> list[Path]:
-    changing = [path for path in sorted(CAPTURES.glob("*.tar.xz")) if len(set(iomem_of(path))) > 1]
-    assert len(changing) > 20
-    return changing
+def changing() -> list[str]:
+    names = [name for name in captures() if len(set(iomem_of(name))) > 1]
+    assert len(names) > 20
+    return names
 
 
 @pytest.mark.parametrize("order", ["ascending", "descending", "shuffled"])
-@pytest.mark.parametrize("archive", archives(), ids=lambda path: path.name.removesuffix(".tar.xz"))
-def test_every_step_of_a_capture_follows(archive: Path, order: str) -> None:
-    steps = iomem_of(archive)
+@pytest.mark.parametrize("capture", changing())
+def test_every_step_of_a_capture_follows(capture: str, order: str) -> None:
+    steps = iomem_of(capture)
     root = tree(steps[0])
     assert show(root) == steps[0]
     for before, after in pairwise(steps):

@@ -30,7 +30,10 @@ class LazyCommand:
     help: str
 
 
-COMMANDS: dict[str, LazyCommand] = {}
+COMMANDS = {
+    "rehearse": LazyCommand("memhp.cli.rehearse:rehearse", "Do to a modelled machine what the kernel would do."),
+}
+"""The sub-commands by name, in the order in which ``--help`` lists them."""
 
 
 class LazyGroup(click.Group):
