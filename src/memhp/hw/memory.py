@@ -129,7 +129,7 @@ class Arena:
         if bad.any():
             raise KeyError(int(pfns[bad][0]))
         rows = pfns + deltas[at]
-        if rows.size > 1 and rows[-1] - rows[0] == rows.size - 1 and (np.diff(rows) == 1).all():
+        if rows.size > 1 and int(rows[-1]) - int(rows[0]) == rows.size - 1 and (np.diff(rows) == 1).all():
             return self._rows[int(rows[0]) : int(rows[-1]) + 1].copy()
         chosen: U64 = self._rows[rows]
         return chosen
