@@ -71,8 +71,8 @@ class ArchProfile:
     """Areas whose root entries boot fills: ``arch/riscv/mm/init.c:pgtable_cache_init`` (v1:
     ``prepare_memory_hotplug``); ``arch/x86/mm/init_64.c:preallocate_vmalloc_pages`` (5.9). KASAN's only if built."""
     vmalloc_fault: bool
-    """Whether a fault in the vmalloc area copies the missing root entry (riscv before it preallocated, x86-64 before 5.8; in
-    no profile here, as riscv v1 stops using it: patch 7)."""
+    """Whether a fault in the vmalloc area copies the missing root entry (riscv before it preallocated, x86-64 before
+    5.8; in no profile here, as riscv v1 stops using it: patch 7)."""
     free_empty_tables: FreeEmptyTables
     """Which emptied vmemmap tables go back: the choice that the arm64 series turned on. Tables of the direct map
     always do, under floor and ceiling where this says so."""

@@ -80,10 +80,10 @@ class Row(msgspec.Struct, frozen=True):
     boot_limit: int
     """Boot RAM from here on is dropped."""
     pluggable_start: int
-    pluggable_end: int
-    """Memory that needs a direct map may be added in ``[start, end)``."""
+    pluggable_end: int | None
+    """Memory that needs a direct map may be added in ``[start, end)``; None where the kernel checks nothing."""
     max_possible_fits: bool | None
-    """Whether memory may appear up to the given maximum; None without one."""
+    """Whether the direct map has room for memory up to the given maximum; None without one."""
     ram_size: int
     preallocated: list[Preallocation]
     preallocated_tables: int
@@ -201,8 +201,8 @@ def row(config: Config, ram_size: int, device_block_size: int, max_possible: int
         direct_map_size=mine.direct_map.size,
         boot_limit=mine.boot_limit,
         pluggable_start=pluggable.start,
-        pluggable_end=align_down(pluggable.end, block),
-        max_possible_fits=None if max_possible is None else max_possible <= pluggable.end,
+        pluggable_end=None if config.profile.pluggable_end == "none" else align_down(pluggable.end, block),
+        max_possible_fits=None if max_possible is None else max_possible <= mine.direct_mapped().end,
         ram_size=ram_size,
         preallocated=filled,
         preallocated_tables=sum(each.tables for each in filled),

@@ -1,0 +1,62 @@
+"""``memhp geometry``: the sizes that hotplug works in, for every architecture, page size, address width and kernel."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import click
+
+from memhp.cli.output import console, emit_json, json_option
+from memhp.errors import BadInput
+from memhp.units import parse_size
+
+
+@click.command()
+@click.option(
+    "--arch", "arches", multiple=True, type=click.Choice(["riscv64", "arm64", "x86_64"]), help="Only this one."
+)
+@click.option("--profile", "profiles", multiple=True, metavar="NAME", help="Only this kernel, such as linux-6.12.")
+@click.option("--page-size", metavar="SIZE", help="Only this page size: 4K, 16K or 64K.")
+@click.option("--va-bits", type=int, metavar="BITS", help="Only this width of virtual addresses.")
+@click.option("--memory", default="4G", metavar="SIZE", show_default=True, help="RAM at boot.")
+@click.option("--max-memory", metavar="ADDRESS", help="Where memory may end one day, as ACPI's SRAT tells.")
+@click.option(
+    "--device-block", default="2M", metavar="SIZE", show_default=True, help="Block size of a virtio-mem device."
+)
+@json_option
+def geometry(
+    arches: tuple[str, ...],
+    profiles: tuple[str, ...],
+    page_size: str | None,
+    va_bits: int | None,
+    memory: str,
+    max_memory: str | None,
+    device_block: str,
+    as_json: bool,
+) -> int:
+    """Show section, memory block, pageblock, virtio-mem and address-space sizes.
+
+    For every configuration of every kernel profile, or those that the options leave.
+    """
+    from memhp.linux.config import configs
+    from memhp.linux.geometry import geometry as figures
+    from memhp.linux.profiles import PROFILES, profile
+    from memhp.report.geometry import print_geometry
+
+    wanted = [profile(name) for name in profiles] or list(PROFILES.values())
+    size = None if page_size is None else parse_size(page_size, where="--page-size")
+    ram, block = parse_size(memory, where="--memory"), parse_size(device_block, where="--device-block")
+    chosen = [
+        config
+        for each in wanted
+        for config in configs(each)
+        if (not arches or config.arch in arches)
+        and size in {None, config.page_size}
+        and va_bits in {None, config.va_bits}
+    ]
+    if not chosen:
+        raise BadInput("no configuration is left by these options", fix="memhp geometry lists all there are")
+    limit = None if max_memory is None else parse_size(max_memory, where="--max-memory")
+    rows = figures(chosen, ram_size=ram, device_block_size=block, max_possible=limit)
+    if as_json:
+        emit_json({"rows": rows})
+    else:
+        print_geometry(console(), rows)
+    return 0

@@ -1,0 +1,123 @@
+"""Tables of the sizes that hotplug works in: configurations with the same figures share a line."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from memhp.linux.geometry import Row
+from memhp.units import format_size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Cells = tuple[str, ...]
+
+
+def print_geometry(out: "Console", rows: Sequence[Row]) -> None:
+    """Print three tables: the units, what a memory block costs, and the address space."""
+    _print(out, "Units of hotplug", UNITS, _merged(rows, _units))
+    _print(out, "What a memory block takes when it is added", COST, _merged(rows, _cost))
+    space = (*SPACE, "Room") if any(row.max_possible_fits is not None for row in rows) else SPACE
+    _print(out, f"Address space, with {format_size(rows[0].ram_size)} of RAM", space, _merged(rows, _space, by_va=True))
+    out.print(NOTES, style="dim", soft_wrap=False)
+
+
+UNITS = ("Arch", "Page", "Kernels", "Section", "Block", "64 GiB+", "Buddy", "Pageblock", "virtio-mem")
+COST = ("Arch", "Page", "Kernels", "Block", "Struct pages", "Vmemmap", "Direct map")
+SPACE = ("Arch", "Page", "VA", "Kernels", "Direct", "Plug below", "At boot", "Used", "Shared")
+NOTES = (
+    "Kernels: v1, v5, v6, v7 are mail series. Block: the smallest DIMM, too. 64 GiB+: on bare metal\n"
+    "with that much RAM. Buddy: its largest order. virtio-mem: sb sub-blocks, bb big blocks of that size.\n"
+    "Direct: size of the direct map. Plug below: where memory that needs it may be added. At boot: root\n"
+    "entries filled ahead, a table page each. Used: of those for direct map and vmemmap. Shared: levels\n"
+    "at which vmalloc and vmemmap have an entry in common. Room: if the direct map reaches the maximum."
+)
+
+
+def short(profile: str) -> str:
+    """A profile's name without what the other columns say: ``6.12``, ``v1``, ``v7``."""
+    return profile.removeprefix("linux-").removeprefix("riscv-hotplug-").removeprefix("arm64-hotremove-")
+
+
+def _merged(rows: Iterable[Row], cells: Callable[[Row], Cells], *, by_va: bool = False) -> list[Cells]:
+    """A line for each architecture, page size (and width) and set of figures, with the kernels that have them."""
+    found: dict[tuple[Cells, Cells], list[str]] = {}
+    ordered = sorted(
+        rows, key=lambda row: (row.page_size, row.va_bits, -row.va_bits_actual) if by_va else row.page_size
+    )
+    for arch in dict.fromkeys(row.arch for row in rows):
+        for row in (row for row in ordered if row.arch == arch):
+            key: Cells = (row.arch, format_size(row.page_size), *((_va(row),) if by_va else ()))
+            kernels = found.setdefault((key, cells(row)), [])
+            if short(row.profile) not in kernels:
+                kernels.append(short(row.profile))
+    return [(*key, " ".join(kernels), *figures) for (key, figures), kernels in found.items()]
+
+
+def _va(row: Row) -> str:
+    return str(row.va_bits) if row.va_bits == row.va_bits_actual else f"{row.va_bits} on {row.va_bits_actual}"
+
+
+def _units(row: Row) -> Cells:
+    virtio = row.virtio_mem
+    return (
+        format_size(row.section_size),
+        format_size(row.memory_block_size),
+        format_size(row.memory_block_size_large),
+        f"{row.max_page_order}, {format_size(row.page_size << row.max_page_order)}",
+        f"{row.pageblock_order}, {format_size(row.pageblock_size)}",
+        "-" if virtio is None else f"{'sb' if virtio.mode == 'sub-block' else 'bb'} {format_size(virtio.unit)}",
+    )
+
+
+def _cost(row: Row) -> Cells:
+    return (
+        format_size(row.memory_block_size),
+        f"{format_size(row.memmap_bytes)}, {row.memmap_bytes / row.memory_block_size:.2%}",
+        f"{row.memmap_leaves} x {format_size(row.memmap_leaf_size)}",
+        f"{row.direct_map_leaves} x {format_size(row.direct_map_leaf_size)}",
+    )
+
+
+def _space(row: Row) -> Cells:
+    known = [each for each in row.preallocated if each.used is not None]
+    filled = str(row.preallocated_tables) if row.preallocated else "-"
+    used = sum(each.used for each in known if each.used is not None)
+    end = row.pluggable_end
+    return (
+        _near(row.direct_map_size),
+        "unchecked" if end is None else _near(end),
+        filled,
+        f"{used} of {sum(each.tables for each in known)}" if known else "-",
+        " ".join(["root", *row.vmalloc_vmemmap_shared_levels[1:]] if row.vmalloc_vmemmap_overlap else ["-"]),
+        *(() if row.max_possible_fits is None else ("yes" if row.max_possible_fits else "no",)),
+    )
+
+
+def _near(size: int) -> str:
+    """A size in the largest unit that it fills, four digits of it, with ``~`` where that rounds."""
+    for suffix, shift in (("PiB", 50), ("TiB", 40), ("GiB", 30)):
+        if size >> shift:
+            text = f"{size / (1 << shift):.4g} {suffix}"
+            return text if float(text.split(maxsplit=1)[0]) * (1 << shift) == size else f"~{text}"
+    return format_size(size)
+
+
+def _print(out: "Console", title: str, columns: Cells, lines: Iterable[Cells]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    for name in columns:
+        table.add_column(name, no_wrap=name != "Kernels")
+    previous: Cells = ("", "")
+    for line in lines:
+        same_arch = line[0] == previous[0]
+        if previous[0] and not same_arch:
+            table.add_section()
+        same_page = same_arch and line[1] == previous[1]
+        table.add_row("" if same_arch else line[0], "" if same_page else line[1], *line[2:])
+        previous = line
+    out.print(table)
