@@ -32,6 +32,7 @@ class LazyCommand:
 
 COMMANDS = {
     "rehearse": LazyCommand("memhp.cli.rehearse:rehearse", "Do to a modelled machine what the kernel would do."),
+    "geometry": LazyCommand("memhp.cli.geometry:geometry", "Show the sizes that hotplug works in, everywhere."),
 }
 """The sub-commands by name, in the order in which ``--help`` lists them."""
 
