@@ -189,6 +189,20 @@ class Profile:
     new_node: NewNode
     """Whether ``add_memory_resource()`` sets a new node online after the memory is in (``BUG_ON()`` if that fails), or
     before, with a way back (by 7.2)."""
+    zone_shrink: Literal["on-remove", "on-offline"]
+    """Whether zone and node shrink in ``__remove_pages()``, section by section, or when memory goes offline
+    (feb6cd6a0f9f, 5.5)."""
+    block_zone: Literal["looked-up", "stored"]
+    """Whether ``offline_pages()`` finds out itself that a block lies in one zone only, or ``memory_block_offline()``
+    reads it from the block (395f6081bad4, 5.18)."""
+    online_hwpoison: Literal["allowed", "refused"]
+    """Whether a block that lost pages to memory errors may go online again (5033091de814, 6.2)."""
+    prepare_online: bool
+    """Whether ``memory_block_online()`` asks the notifiers before it touches the block: ``MEM_PREPARE_ONLINE`` (6.9,
+    dropped by 7.2)."""
+    resource_split: Literal["children-stay", "children-move"]
+    """What becomes of resources above the hole when ``release_mem_region_adjustable()`` cuts one in two: they stay
+    with the lower half, and forbid the cut, or go with the upper (by 7.2)."""
     boot_vmemmap: Literal["sparse-buffer", "per-leaf"]
     """Whether boot takes a node's vmemmap from one buffer (``sparse_buffer_init()``) or leaf by leaf (by 7.2)."""
     movable_watermark: MovableWatermark
