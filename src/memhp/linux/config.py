@@ -118,6 +118,8 @@ class Config:
     """arm64: fixmap pages for GHES, SDEI and KPTI; None: for all of them, as distributions build it."""
     hvo: bool | None = None
     """``CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP``; None: yes on riscv and x86, which have it."""
+    keep_memblock: bool | None = None
+    """``CONFIG_ARCH_KEEP_MEMBLOCK``; None: as distributions build it (arm64 always, riscv with ACPI, x86 only for TDX)."""
     page_block_max_order: int | None = None
     """``CONFIG_PAGE_BLOCK_MAX_ORDER`` (6.16 on); None: the largest, which is MAX_PAGE_ORDER."""
     zone_dma: bool | None = None
@@ -335,6 +337,11 @@ class Config:
     def has_hvo(self) -> bool:
         """Whether the build has ``HUGETLB_PAGE_OPTIMIZE_VMEMMAP``."""
         return self.arch != "arm64" if self.hvo is None else self.hvo
+
+    @property
+    def has_memblock(self) -> bool:
+        """Whether memblock lives on after boot, so that hot-add and hot-remove keep it up to date."""
+        return self.arch != "x86_64" if self.keep_memblock is None else self.keep_memblock
 
     @property
     def has_zone_dma(self) -> bool:
