@@ -1,0 +1,61 @@
+"""The laws that a machine must obey, a module each; cheap enough to be checked after every step.
+
+A law says what broke, and where. What it allows but a reader may want to know is a note. :func:`snapshot` keeps what
+the machine was like for the laws that compare: taken right after boot, it serves a whole run.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.check import (
+    altmaps,
+    blocks,
+    direct_map,
+    frames,
+    locks,
+    memblock,
+    memmap_storage,
+    owners,
+    page_tables,
+    processes,
+    resources,
+    round_trip,
+    translations,
+    vmemmap,
+    zones,
+)
+from memhp.check.law import Breach, Law, Note
+from memhp.check.look import Look
+from memhp.check.snapshot import Snapshot, snapshot
+from memhp.linux.state import Kernel
+
+__all__ = ["LAWS", "Breach", "Law", "Note", "Snapshot", "check_all", "notes_of", "snapshot"]
+
+LAWS: tuple[Law, ...] = (
+    frames.LAW,
+    owners.LAW,
+    direct_map.LAW,
+    vmemmap.LAW,
+    memmap_storage.LAW,
+    altmaps.LAW,
+    page_tables.LAW,
+    processes.LAW,
+    translations.LAW,
+    zones.LAW,
+    blocks.LAW,
+    resources.LAW,
+    memblock.LAW,
+    locks.LAW,
+    round_trip.LAW,
+)
+"""Every law, in the order in which reports list them."""
+
+
+def check_all(k: Kernel, baseline: Snapshot | None = None) -> list[Breach]:
+    """Every place where a law does not hold now; `baseline` is what the machine was like before."""
+    look = Look(k)
+    return [breach for law in LAWS for breach in law.check_look(look, baseline)]
+
+
+def notes_of(k: Kernel, baseline: Snapshot | None = None) -> list[Note]:
+    """What the laws allow but a reader may want to know."""
+    look = Look(k)
+    return [note for law in LAWS for note in law.notes(look, baseline)]

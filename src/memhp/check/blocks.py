@@ -1,0 +1,89 @@
+"""Memory blocks: each is online or offline as a whole, and its sections, pages and zone say the same."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+
+from memhp.check.law import Breach, Law
+from memhp.check.look import Look, minus, pfn_text
+from memhp.check.snapshot import Snapshot
+from memhp.hw.memory import Use
+from memhp.linux.mmzone import MemoryBlock, ZoneRef
+from memhp.spans import Span, SpanSet
+
+NAME = "blocks"
+OFFLINE_USES = (Use.DEVICE, Use.MEMMAP, Use.OFFLINE, Use.HWPOISON)
+"""What frames of an offline block may be: the device's, or struct pages that the block hosts itself."""
+
+
+def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+    """Blocks without sections, sections without blocks, and blocks that are half of one state."""
+    k = look.k
+    per = k.pages_per_block
+    yield from _pairing(look)
+    for first, last, block in k.memory_blocks:
+        frames = Span(first * per, last * per)
+        name = f"memory{first}" if last == first + 1 else f"memory{first} to memory{last - 1}"
+        if block.state == "online":
+            yield from _online(look, name, frames, block)
+        elif block.state == "offline":
+            yield from _offline(look, name, frames)
+        else:
+            yield Breach(NAME, f"{name} is left {block.state}", pfns=frames)
+        if block.group is not None and block.group not in k.memory_groups:
+            yield Breach(NAME, f"{name} belongs to memory group {block.group}, which does not exist", pfns=frames)
+
+
+def _pairing(look: Look) -> Iterator[Breach]:
+    """Every block has a present section, and every section that may go online has a block."""
+    k = look.k
+    per = k.pages_per_block
+    sections = SpanSet([*look.early_sections, *look.hot_sections])
+    whole = SpanSet((span.start // per * per, -(-span.end // per) * per) for span in sections)
+    for bare in minus(look.block_frames, whole):
+        text = f"memory{bare.start // per} to memory{bare.end // per - 1} have no present section"
+        yield Breach(NAME, text, pfns=bare)
+    for loose in minus(look.online_sections, look.block_frames):
+        yield Breach(NAME, f"the sections of {pfn_text(loose)} are online without a memory block", pfns=loose)
+
+
+def _online(look: Look, name: str, frames: Span, block: MemoryBlock) -> Iterator[Breach]:
+    """All present sections are online, all pages have a zone: the block's, where it names one."""
+    k = look.k
+    per = k.config.pages_per_section
+    linked = SpanSet()
+    for start, end, section in k.mem_section.runs(frames.start // per, frames.end // per):
+        span = Span(start * per, end * per)
+        if not section.online:
+            yield Breach(NAME, f"{name} is online, but the sections of {pfn_text(span)} are not", pfns=span)
+        if block.nid != section.nid and block.zone is not None:
+            text = f"{name} is on node {block.nid}, the sections of {pfn_text(span)} on node {section.nid}"
+            yield Breach(NAME, text, pfns=span)
+    for start, end, ref in k.page_zone.runs(*frames):
+        linked.add(start, end)
+        if block.zone is not None and ref != ZoneRef(block.nid or 0, block.zone):
+            text = (
+                f"{name} is online in zone {block.zone.title} of node {block.nid}, but {pfn_text(Span(start, end))} is "
+                f"linked to zone {ref.type.title} of node {ref.nid}"
+            )
+            yield Breach(NAME, text, pfns=Span(start, end))
+    for part in look.present.runs(*frames):
+        for gap in linked.gaps(*part):
+            yield Breach(NAME, f"{name} is online, but {pfn_text(gap)} has no zone", pfns=gap)
+
+
+def _offline(look: Look, name: str, frames: Span) -> Iterator[Breach]:
+    """No section is online, no page has a zone, and nobody uses the memory."""
+    k = look.k
+    for span in look.online_sections.runs(*frames):
+        yield Breach(NAME, f"{name} is offline, but the sections of {pfn_text(span)} are online", pfns=span)
+    for start, end, ref in k.page_zone.runs(*frames):
+        span = Span(start, end)
+        text = f"{name} is offline, but {pfn_text(span)} is linked to zone {ref.type.title} of node {ref.nid}"
+        yield Breach(NAME, text, pfns=span)
+    for start, end, owner in k.hw.memory.owners.runs(*frames):
+        if owner.use not in OFFLINE_USES:
+            text = f"{name} is offline, but {pfn_text(Span(start, end))} is {owner}"
+            yield Breach(NAME, text, pfns=Span(start, end))
+
+
+LAW = Law(NAME, "A memory block is online or offline as a whole: its sections, pages and users agree", find)

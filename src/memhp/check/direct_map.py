@@ -1,0 +1,94 @@
+"""The direct map translates exactly the memory that is present, to itself, as ordinary kernel data.
+
+Of boot memory that is all but what firmware keeps from the map (NOMAP); x86-64 maps the first megabyte whatever is
+there. The kernel image's alias in it may be read-only, as this protects its text.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from memhp.check.kernel_data import WRITABLE, broken_rules
+from memhp.check.law import Breach, Law
+from memhp.check.look import Leaves, Look, minus, pfn_text, va_text
+from memhp.check.snapshot import Snapshot
+from memhp.hw.format import HEIGHT_NAMES
+from memhp.hw.memory import Use
+from memhp.linux.mm.memblock import MEMBLOCK_NOMAP
+from memhp.spans import Span, SpanSet
+from memhp.units import MiB
+
+NAME = "direct-map"
+ISA_END_ADDRESS = MiB
+"""x86-64: mapped from 0 on in any case (arch/x86/mm/init.c:init_mem_mapping)."""
+
+
+def required(look: Look) -> SpanSet:
+    """The frames (PFNs) that the direct map must translate: those present, unless firmware keeps them from it."""
+    k = look.k
+    shift = k.config.page_shift
+    wanted = look.present.copy()
+    for start, end, region in k.memblock.memory:
+        if region.flags & MEMBLOCK_NOMAP:
+            wanted.remove(start >> shift, -(-end >> shift))
+    return wanted
+
+
+def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+    """Present memory that is not mapped, mappings of what is not present or elsewhere, wrong heights and attributes."""
+    k = look.k
+    layout, shift = k.layout, k.config.page_shift
+    leaves = look.leaves(layout.direct_map.span)
+    offset = np.uint64((layout.page_offset - layout.phys_offset) & (1 << 64) - 1)
+    straight = leaves.pa + offset == leaves.va
+    for i in np.flatnonzero(~straight).tolist():
+        vas = Span(int(leaves.va[i]), int(leaves.va[i] + leaves.size[i]))
+        text = f"{va_text(vas)} translates to {int(leaves.pa[i]):#x} instead of {int(leaves.va[i] - offset):#x}"
+        yield Breach(NAME, text, vas=vas)
+    first = (leaves.va - offset) >> np.uint64(shift)
+    mapped = SpanSet(zip(first.tolist(), (first + (leaves.size >> np.uint64(shift))).tolist(), strict=True))
+    wanted = required(look)
+    for gap in minus(wanted, mapped):
+        vas = _addresses(look, gap)
+        yield Breach(NAME, f"present {pfn_text(gap)} is not mapped at {va_text(vas)}", pfns=gap, vas=vas)
+    if k.config.arch == "x86_64":
+        wanted.add(0, ISA_END_ADDRESS >> shift)
+    for extra in minus(mapped, wanted):
+        vas = _addresses(look, extra)
+        yield Breach(NAME, f"{va_text(vas)} maps {pfn_text(extra)}, which is not present", pfns=extra, vas=vas)
+    yield from _heights(look, leaves)
+    yield from _attributes(look, leaves)
+
+
+def _addresses(look: Look, frames: Span) -> Span:
+    shift = look.k.config.page_shift
+    start = look.k.layout.phys_to_virt(frames.start << shift)
+    return Span(start, start + (frames.size << shift))
+
+
+def _heights(look: Look, leaves: Leaves) -> Iterator[Breach]:
+    """Leaves where this kernel makes none: of heights that neither architecture nor configuration has."""
+    config, fmt = look.k.config, look.k.hw.fmt
+    legal = np.array([level.leaf and not (config.direct_map_base_pages and h) for h, level in enumerate(fmt.levels)])
+    for i in np.flatnonzero(~legal[leaves.height]).tolist():
+        vas = Span(int(leaves.va[i]), int(leaves.va[i] + leaves.size[i]))
+        why = "where this kernel maps base pages only" if config.direct_map_base_pages else "which cannot be"
+        yield Breach(NAME, f"{HEIGHT_NAMES[leaves.height[i]]} leaves at {va_text(vas)}, {why}", vas=vas)
+
+
+def _attributes(look: Look, leaves: Leaves) -> Iterator[Breach]:
+    k = look.k
+    shift = k.config.page_shift
+    boot = look.frames(Use.BOOT)
+    for rule, wrong in broken_rules(k.hw.fmt, leaves):
+        for i in np.flatnonzero(wrong).tolist():
+            frames = Span(int(leaves.pa[i]) >> shift, int(leaves.pa[i] + leaves.size[i]) >> shift)
+            if rule.what == WRITABLE and boot.covered(*frames):
+                continue
+            vas = Span(int(leaves.va[i]), int(leaves.va[i] + leaves.size[i]))
+            text = f"{va_text(vas)} is {rule.what}: its leaves have attributes {int(leaves.bits[i]):#x}"
+            yield Breach(NAME, text, pfns=frames, vas=vas)
+
+
+LAW = Law(NAME, "The direct map translates exactly the present memory, to itself, as ordinary kernel data", find)

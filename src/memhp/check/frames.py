@@ -1,0 +1,77 @@
+"""Frames are conserved: none is lost, none is invented, and the accounts of what the buddy manages agree.
+
+Every plugged frame has an entry in the owner map. A free one must be in the free lists of its zone; an online one that
+the buddy was never given, or that a driver keeps from it, is not managed.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+
+from memhp.check.law import Breach, Law
+from memhp.check.look import Look, minus, pfn_text
+from memhp.check.owners import zone_name
+from memhp.check.snapshot import Snapshot
+from memhp.hw.memory import Use
+from memhp.linux.mmzone import PageFlags, Zone, ZoneRef, ZoneType
+from memhp.spans import Span, SpanSet
+
+NAME = "frames"
+UNMANAGED = PageFlags.RESERVED | PageFlags.OFFLINE | PageFlags.VMEMMAP_SELF_HOSTED
+"""Pages of an online block that are not the buddy's: reserved since boot, kept back by a driver, self-hosted memmap."""
+
+
+def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+    """Free frames on no list or on a wrong one, lists of what is not there, wrong counts of managed pages."""
+    k = look.k
+    pages: dict[ZoneRef, SpanSet] = {}
+    for start, end, ref in k.page_zone:
+        pages.setdefault(ref, SpanSet()).add(start, end)
+    listed = SpanSet()
+    for zone in k.zones():
+        own = pages.get(ZoneRef(zone.nid, zone.type), SpanSet())
+        mine = SpanSet([*zone.free, *zone.isolated_free])
+        yield from _foreign(look, zone, mine, own)
+        for span in mine:
+            listed.add(*span)
+        yield from _managed(look, zone, own)
+    for lost in minus(look.frames(Use.FREE), listed):
+        yield Breach(NAME, f"{pfn_text(lost)} is free, but in no zone's free lists: it is lost", pfns=lost)
+
+
+def _foreign(look: Look, zone: Zone, mine: SpanSet, own: SpanSet) -> Iterator[Breach]:
+    """What a zone lists as free though it is no memory, or another zone's."""
+    for span in mine:
+        for hole in look.k.hw.memory.owners.gaps(*span):
+            text = f"{pfn_text(hole)} is in the free lists of {zone_name(zone)}, but there is no memory"
+            yield Breach(NAME, text, pfns=hole)
+        for other in own.gaps(*span):
+            text = f"{pfn_text(other)} is in the free lists of {zone_name(zone)}, but its zone link says otherwise"
+            yield Breach(NAME, text, pfns=other)
+    for span in zone.isolated_free:
+        for gap in zone.isolated.gaps(*span):
+            text = f"{pfn_text(gap)} is in the isolated free lists of {zone_name(zone)}, but in no isolated pageblock"
+            yield Breach(NAME, text, pfns=gap)
+
+
+def _managed(look: Look, zone: Zone, own: SpanSet) -> Iterator[Breach]:
+    """``managed_pages``: what the buddy was given and nobody took away for good."""
+    if zone.type is ZoneType.DEVICE:
+        wanted = 0
+    else:
+        present = [part for span in own for part in look.present.runs(*span)]
+        wanted = sum(span.size for span in present) - sum(_kept_back(look, span) for span in present)
+    if zone.managed != wanted:
+        text = f"{zone_name(zone)} counts {zone.managed} managed pages, but the buddy was given {wanted}"
+        yield Breach(NAME, text)
+
+
+def _kept_back(look: Look, span: Span) -> int:
+    return sum(end - start for start, end, flags in look.k.page_flags.runs(*span) if flags & UNMANAGED)
+
+
+LAW = Law(
+    NAME,
+    "No frame is lost: the free lists hold exactly the free frames of their zone, and managed pages add up",
+    find,
+    doors=("frames",),
+)

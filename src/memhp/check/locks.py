@@ -1,0 +1,23 @@
+"""Locks: a step ends with none of them held."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+
+from memhp.check.law import Breach, Law
+from memhp.check.look import Look
+from memhp.check.snapshot import Snapshot
+
+NAME = "locks"
+
+
+def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+    """Locks that some CPU still holds."""
+    for name, lock in sorted(look.k.hw.locks.items()):
+        if lock.writer is not None:
+            yield Breach(NAME, f"{name} is still held by CPU {lock.writer}")
+        for cpu, times in sorted(lock.readers.items()):
+            often = "" if times == 1 else f" {times} times"
+            yield Breach(NAME, f"{name} is still held for reading{often} by CPU {cpu}")
+
+
+LAW = Law(NAME, "A step ends with no lock held", find)

@@ -1,0 +1,33 @@
+"""memblock, where the architecture keeps it after boot, knows exactly the memory that is present.
+
+``CONFIG_ARCH_KEEP_MEMBLOCK``: ``add_memory_resource()`` adds to it, ``try_remove_memory()`` takes away.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+
+from memhp.check.law import Breach, Law
+from memhp.check.look import Look, minus
+from memhp.check.snapshot import Snapshot
+from memhp.spans import Span, SpanSet
+
+NAME = "memblock"
+
+
+def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+    """Memory that memblock lacks or still has. Device memory, which has no memory blocks, it is not told of."""
+    shift = look.k.config.page_shift
+    known = SpanSet((start >> shift, end >> shift) for start, end, _ in look.k.memblock.memory)
+    system = SpanSet(part for span in look.present for part in look.block_frames.runs(*span))
+    for gap in minus(system, known):
+        yield Breach(NAME, f"memblock does not know {_bytes(gap, shift)}, which is present", pfns=gap)
+    for left in minus(known, system):
+        yield Breach(NAME, f"memblock still has {_bytes(left, shift)}, which is not present", pfns=left)
+
+
+def _bytes(span: Span, shift: int) -> str:
+    """Frames as memblock prints ranges: ``[mem 0x…-0x…]``."""
+    return f"[mem {span.start << shift:#018x}-{(span.end << shift) - 1:#018x}]"
+
+
+LAW = Law(NAME, "memblock knows the memory that is present, and no other", find)

@@ -1,0 +1,88 @@
+"""Page tables are sound: a tree of frames that are tables, every table in it once, and no table outside of it.
+
+Other address spaces share what hangs below the kernel's root entries (:mod:`memhp.check.processes`); here they count
+with their root tables only.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from memhp.check.law import Breach, Law
+from memhp.check.look import Look, minus, pfn_text
+from memhp.check.snapshot import Snapshot
+from memhp.hw.format import HEIGHT_NAMES
+from memhp.hw.machine import frame_spans
+from memhp.hw.memory import Use
+from memhp.spans import Span, SpanSet
+
+NAME = "page-tables"
+
+
+def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+    """Entries that lead nowhere or to what is no table, tables reached twice or not at all, counts that disagree."""
+    yield from _missing(look)
+    yield from _reserved(look)
+    yield from _twice(look)
+    yield from _ownership(look)
+    yield from _counts(look)
+
+
+def _missing(look: Look) -> Iterator[Breach]:
+    missing = look.ranges.missing
+    for frame, height, va in zip(missing.frame.tolist(), missing.height.tolist(), missing.va.tolist(), strict=True):
+        text = f"the entry for {va:#x} points to PFN {frame:#x} as a {HEIGHT_NAMES[height]} table, which holds none"
+        yield Breach(NAME, text, pfns=Span(frame, frame + 1), vas=Span(va, va + 1))
+
+
+def _reserved(look: Look) -> Iterator[Breach]:
+    found, fmt = look.ranges, look.k.hw.fmt
+    bad = np.flatnonzero(~found.mapped & ((found.entry & np.uint64(fmt.valid)) != 0))
+    for i in bad.tolist():
+        entry, height, va = int(found.entry[i]), int(found.height[i]), int(found.va[i])
+        text = f"the {HEIGHT_NAMES[height]} entry {entry:#x} for {va:#x} is valid, but its encoding is reserved"
+        yield Breach(NAME, text, vas=Span(va, va + int(found.size[i])))
+
+
+def _twice(look: Look) -> Iterator[Breach]:
+    frames, counts = np.unique(look.tables.frame, return_counts=True)
+    for span in frame_spans(frames[counts > 1]):
+        at = look.tables.va[look.tables.frame == np.uint64(span.start)]
+        text = f"table {pfn_text(span)} is reached more than once: for {' and '.join(f'{va:#x}' for va in at.tolist())}"
+        yield Breach(NAME, text, pfns=span)
+
+
+def _ownership(look: Look) -> Iterator[Breach]:
+    reached = SpanSet(frame_spans(np.unique(look.tables.frame)))
+    for root in look.k.pgd.values():
+        reached.add(root.frame, root.frame + 1)
+    owned = look.frames(Use.TABLE)
+    for lost in minus(owned, reached):
+        yield Breach(NAME, f"table {pfn_text(lost)} is reached from no root: it leaked", pfns=lost)
+    for wrong in minus(reached, owned):
+        owner = look.k.hw.memory.owners.get(wrong.start)
+        text = f"{pfn_text(wrong)} is reached as a table, but is {owner or 'no memory'}"
+        yield Breach(NAME, text, pfns=wrong)
+
+
+def _counts(look: Look) -> Iterator[Breach]:
+    ledger, root = look.k.hw.ledger, look.k.hw.fmt.root_height
+    heights = np.bincount(look.tables.height, minlength=root + 1).tolist()
+    counted = Counter(ledger.tables_allocated)
+    counted.subtract(ledger.tables_freed)
+    for height in range(root):
+        if counted[height] != heights[height]:
+            text = (
+                f"{ledger.tables_allocated[height]} {HEIGHT_NAMES[height]} tables were allocated and "
+                f"{ledger.tables_freed[height]} freed, but {heights[height]} are reached"
+            )
+            yield Breach(NAME, text)
+
+
+LAW = Law(
+    NAME,
+    "Page tables are a tree: every table frame is reached exactly once, and entries lead to tables or memory",
+    find,
+)

@@ -1,0 +1,84 @@
+"""The resource tree is sound, and ``System RAM`` in it is what memory blocks stand for."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterable, Iterator
+
+from memhp.check.law import Breach, Law
+from memhp.check.look import Look, minus
+from memhp.check.snapshot import Snapshot
+from memhp.linux.kernel.resource import IORESOURCE_SYSTEM_RAM, Resource
+from memhp.linux.mm.memblock import MEMBLOCK_NOMAP
+from memhp.spans import Span, SpanSet
+
+NAME = "resources"
+
+
+def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+    """Resources outside their parents or over their neighbours; RAM without a block, blocks without RAM."""
+    yield from _tree(look.k.iomem_resource)
+    yield from _ram(look)
+
+
+def _tree(parent: Resource) -> Iterator[Breach]:
+    last: Resource | None = None
+    for child in parent.children:
+        if child.parent is not parent:
+            yield Breach(NAME, f"{child} is listed below {parent}, but its parent is {child.parent}")
+        if child.end < child.start:
+            yield Breach(NAME, f"{child} ends before it starts")
+        if not parent.start <= child.start <= child.end <= parent.end:
+            yield Breach(NAME, f"{child} is not inside its parent {parent}")
+        if last is not None and child.start <= last.end:
+            yield Breach(NAME, f"{child} does not lie behind {last}, the resource before it")
+        last = child
+        yield from _tree(child)
+
+
+def system_ram(root: Resource) -> SpanSet:
+    """Bytes of all System RAM in the tree, driver-managed too."""
+    found = SpanSet()
+    for child in root.children:
+        if child.flags & IORESOURCE_SYSTEM_RAM == IORESOURCE_SYSTEM_RAM:
+            found.add(child.start, child.end + 1)
+        else:
+            for span in system_ram(child):
+                found.add(*span)
+    return found
+
+
+def _ram(look: Look) -> Iterator[Breach]:
+    k = look.k
+    size, shift = k.memory_block_size, k.config.page_shift
+    ram = system_ram(k.iomem_resource)
+    blocks = SpanSet(span.scaled(shift) for span in look.block_frames)
+    for bare in minus(ram, blocks):
+        yield Breach(NAME, f"System RAM [mem {bare.start:#010x}-{bare.end - 1:#010x}] has no memory block")
+    for section in look.hot_sections:
+        for block in blocks.runs(*section.scaled(shift)):
+            for gap in ram.gaps(*block):
+                text = f"memory{gap.start // size} has [mem {gap.start:#010x}-{gap.end - 1:#010x}] without System RAM"
+                yield Breach(NAME, text, pfns=Span(gap.start >> shift, gap.end >> shift))
+    for bare in minus(_whole(size, _usable(look)), _whole(size, ram)):
+        first, last = bare.start // size, bare.end // size - 1
+        name = f"memory{first}" if first == last else f"memory{first} to memory{last}"
+        text = f"{name} came at boot, but has no System RAM"
+        yield Breach(NAME, text, pfns=Span(bare.start >> shift, bare.end >> shift))
+
+
+def _usable(look: Look) -> Iterator[Span]:
+    """Bytes of boot memory that is still there and was not firmware's own (NOMAP)."""
+    k = look.k
+    shift = k.config.page_shift
+    for section in look.early_sections:
+        for part in k.boot_memory.runs(*section):
+            for start, end, region in k.memblock.memory.runs(part.start << shift, part.end << shift):
+                if not region.flags & MEMBLOCK_NOMAP:
+                    yield Span(start, end)
+
+
+def _whole(size: int, spans: Iterable[Span]) -> SpanSet:
+    """Spans rounded out to whole units of `size`."""
+    return SpanSet((span.start // size * size, -(-span.end // size) * size) for span in spans)
+
+
+LAW = Law(NAME, "Resources nest and do not overlap, and System RAM is what the memory blocks stand for", find)
