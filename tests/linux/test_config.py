@@ -122,6 +122,7 @@ class TestRefused:
             (lambda: kernel("linux-5.13", "x86_64", 4 * KiB, 48, memmap_on_memory="force"), "cannot force"),
             (lambda: kernel("linux-5.13", "x86_64", 4 * KiB, 48, online_policy="auto-movable"), "no auto-movable"),
             (lambda: kernel("linux-7.2", "x86_64", 4 * KiB, 48, page_block_max_order=11), "(1 to 10)"),
+            (lambda: kernel("linux-6.12", "x86_64", 4 * KiB, 48, page_block_max_order=9), "cannot cap its pageblocks"),
         ],
     )
     def test_with_one_line_that_says_what_there_is(self, make: Callable[[], Config], message: str) -> None:

@@ -181,6 +181,8 @@ class Profile:
     pluggable_end: PluggableEnd
     """The end of ``mhp_get_pluggable_range()``: not checked (before 5.12); the architecture's limit; what the direct
     map can hold (ea72ce5da228, 6.11; by 7.2 named ``DIRECT_MAP_PHYSMEM_END``)."""
+    pageblock_cap: Literal["MAX_PAGE_ORDER", "PAGE_BLOCK_MAX_ORDER"]
+    """What bounds a pageblock: the buddy's largest order, or an order that the build chooses (by 7.2)."""
     isolate_mark: IsolateMark
     """How an isolated pageblock is marked: in place of its migratetype, or in a bit of its own (by 7.2)."""
     node_notifier: NodeNotifier

@@ -119,9 +119,9 @@ class Config:
     hvo: bool | None = None
     """``CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP``; None: yes on riscv and x86, which have it."""
     keep_memblock: bool | None = None
-    """``CONFIG_ARCH_KEEP_MEMBLOCK``; None: as distributions build it (arm64 always, riscv with ACPI, x86 only for TDX)."""
+    """``CONFIG_ARCH_KEEP_MEMBLOCK``; None: as distributions build it (arm64 always, riscv with ACPI, x86 not)."""
     page_block_max_order: int | None = None
-    """``CONFIG_PAGE_BLOCK_MAX_ORDER`` (6.16 on); None: the largest, which is MAX_PAGE_ORDER."""
+    """``CONFIG_PAGE_BLOCK_MAX_ORDER``, where kernels have it; None: the largest, which is MAX_PAGE_ORDER."""
     zone_dma: bool | None = None
     """``CONFIG_ZONE_DMA``; None: as distributions build it (arm64 and x86 yes, riscv has none)."""
     zone_dma32: bool = True
@@ -159,6 +159,10 @@ class Config:
             raise BadInput(f"{self.profile.name} cannot force memmap_on_memory", where="memmap_on_memory", fix="Y or N")
         if self.online_policy == "auto-movable" and not self.profile.auto_movable:
             raise BadInput(f"{self.profile.name} has no auto-movable", where="online_policy", fix="contig-zones")
+        if self.page_block_max_order is not None and self.profile.pageblock_cap == "MAX_PAGE_ORDER":
+            raise BadInput(
+                f"{self.profile.name} cannot cap its pageblocks", where="page_block_max_order", fix="leave it"
+            )
         if self.page_block_max_order is not None and not 1 <= self.page_block_max_order <= self.max_page_order:
             raise BadInput(
                 f"pageblocks of order {self.page_block_max_order} cannot be",
