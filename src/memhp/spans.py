@@ -246,13 +246,16 @@ class SpanSet:
     def add(self, start: int, end: int) -> None:
         """Put ``[start, end)`` in."""
         if start < end:
-            self._size += end - start - self._map.covered(start, end)
+            met = self._map.next_run(start)
+            self._size += end - start - (self._map.covered(start, end) if met and met[0] < end else 0)
             self._map.set(start, end, True)
 
     def remove(self, start: int, end: int) -> None:
         """Take ``[start, end)`` out."""
         if start < end:
-            self._size -= self._map.covered(start, end)
+            met = self._map.next_run(start)
+            whole = met is not None and met[0] <= start and end <= met[1]
+            self._size -= end - start if whole else self._map.covered(start, end)
             self._map.clear(start, end)
 
     def run_at(self, at: int) -> Span | None:

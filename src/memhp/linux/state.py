@@ -64,6 +64,8 @@ class Kernel:
     """Whether memory comes from the page allocator (True) or still from memblock."""
     initmem_freed: bool = False
     """Whether ``__init`` code is gone."""
+    policy_zone: ZoneType = ZoneType.DMA
+    """The highest zone but ZONE_MOVABLE that ever had pages (``policy_zone`` of mm/mempolicy.c)."""
     khugepaged: bool = False
     """Whether transparent huge pages are on, and with them khugepaged, which wants more memory kept free."""
     boot_memory: SpanSet = field(default_factory=SpanSet)

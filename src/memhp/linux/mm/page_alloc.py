@@ -1,0 +1,214 @@
+"""The page allocator's doors: blocks of pages out of the zones and back, and pages given to it for the first time.
+
+mm/page_alloc.c. Choosing zones and keeping to watermarks is here; what happens inside a zone is in `rmqueue`, the
+watermarks are worked out in `watermarks`. There is no reclaim and no compaction: an allocation that would need them
+comes back short. Counts are pages, spans are PFNs.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Literal
+
+from memhp.errors import KernelBug
+from memhp.hw.memory import Owner, Use
+from memhp.linux.mm.free_area import free_by_order, largest_free_order, nr_free_pages
+from memhp.linux.mm.rmqueue import free_cma_pages, put_free, rmqueue
+from memhp.linux.mm.watermarks import init_per_zone_wmark_min, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks
+from memhp.linux.mm.zonelists import build_all_zonelists, zonelist
+from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+__all__ = [
+    "adjust_managed_page_count",
+    "alloc_pages",
+    "build_all_zonelists",
+    "free_by_order",
+    "free_pages",
+    "free_pages_core",
+    "free_reserved",
+    "init_per_zone_wmark_min",
+    "largest_free_order",
+    "nr_free_pages",
+    "setup_per_zone_lowmem_reserve",
+    "setup_per_zone_wmarks",
+    "take_pages_off_buddy",
+    "zonelist",
+]
+
+FREE = Owner(Use.FREE)
+
+
+def alloc_pages(
+    k: Kernel,
+    order: int,
+    nid: int,
+    *,
+    count: int = 1,
+    movable: bool = False,
+    owner: Owner,
+    where: str,
+    highest: ZoneType | None = None,
+    nodes: Collection[int] | None = None,
+) -> list[Span]:
+    """Up to `count` blocks of 2**order pages, each aligned to its size, near node `nid`, for `owner`.
+
+    They come as spans, neighbours merged, in the order in which they were taken; fewer than `count`, down to none,
+    when watermarks or fragmentation allow no more. `movable` allocations (``GFP_HIGHUSER_MOVABLE``) may use
+    ZONE_MOVABLE; others (``GFP_KERNEL``) go up to ZONE_NORMAL, from Reclaimable pageblocks if that is their use.
+    `highest` bounds the zones otherwise, `nodes` is a nodemask. mm/page_alloc.c:__alloc_pages.
+    """
+    if order > k.config.max_page_order or count <= 0:
+        return []
+    if movable:
+        kind = MigrateType.MOVABLE
+    else:
+        kind = MigrateType.RECLAIMABLE if owner.use is Use.RECLAIMABLE else MigrateType.UNMOVABLE
+    if highest is None:
+        highest = ZoneType.MOVABLE if movable else ZoneType.NORMAL
+    zones = zonelist(k, nid, highest, nodes)
+    taken: list[Span] = []
+    step = count if k.hw.stepper is None else 1
+    for _ in range(0, count, step):
+        if k.hw.may_fail(where):
+            break
+        got = _get_pages(k, zones, order, step, kind, owner, where, highest)
+        if not got:
+            break
+        for span in got:
+            _append(taken, span)
+    return taken
+
+
+PASSES: tuple[tuple[Literal["low", "min"], bool], ...] = (("low", True), ("low", False), ("min", False))
+"""The watermark to keep to, and whether pageblocks of other types are left whole (``ALLOC_NOFRAGMENT``): the fast path
+of ``__alloc_pages()``, once more without that flag, and the slow path."""
+
+
+def _get_pages(
+    k: Kernel,
+    zones: list[Zone],
+    order: int,
+    count: int,
+    kind: MigrateType,
+    owner: Owner,
+    where: str,
+    highest: ZoneType,
+) -> list[Span]:
+    """Take blocks from zone after zone: ``get_page_from_freelist()``."""
+    taken: list[Span] = []
+    left = count
+    for mark, nofragment in PASSES if _spares_pageblocks(k, zones) else PASSES[1:]:
+        for zone in zones:
+            if nofragment and zone.nid != zones[0].nid:
+                break
+            kept = zone.watermark_low if mark == "low" else zone.watermark_min
+            kept += zone.lowmem_reserve.get(highest, 0)
+            if kind is not MigrateType.MOVABLE:
+                kept += free_cma_pages(zone)
+            allowed = min(left, max(0, zone.free.size - kept) >> order)
+            if not allowed:
+                continue
+            with k.hw.locked(zone.lock):
+                for span in rmqueue(k, zone, order, allowed, kind, nofragment=nofragment):
+                    k.hw.claim(span, owner, where)
+                    left -= span.size >> order
+                    _append(taken, span)
+            if not left:
+                return taken
+    return taken
+
+
+def _spares_pageblocks(k: Kernel, zones: list[Zone]) -> bool:
+    """Whether going down to ZONE_DMA32 comes before mixing types in ZONE_NORMAL: ``alloc_flags_nofragment()``."""
+    if not zones or zones[0].type is not ZoneType.NORMAL:
+        return False
+    below = k.nodes[zones[0].nid].zones.get(ZoneType.DMA32)
+    return below is not None and (len(k.nodes) == 1 or below.populated)
+
+
+def _append(spans: list[Span], span: Span) -> None:
+    """Add a span to a list, as part of the last one if it goes on from there."""
+    if spans and spans[-1].end == span.start:
+        spans[-1] = Span(spans[-1].start, span.end)
+    else:
+        spans.append(span)
+
+
+def take_pages_off_buddy(k: Kernel, span: Span, owner: Owner, where: str) -> bool:
+    """Take exactly these pages for `owner` if all of them are free and none is isolated: whether they were.
+
+    mm/page_alloc.c:take_page_off_buddy, for a run of pages.
+    """
+    parts = list(_by_zone(k, span))
+    if not all(zone.free.covers(*part) for zone, part in parts):
+        return False
+    for zone, part in parts:
+        with k.hw.locked(zone.lock):
+            zone.free.remove(*part)
+            k.hw.claim(part, owner, where)
+    return True
+
+
+def free_pages(k: Kernel, spans: Iterable[Span], where: str) -> None:
+    """Give pages back to the buddy of their zones; in isolated pageblocks they stay aside: ``__free_pages()``."""
+    for span in spans:
+        for zone, part in _by_zone(k, span):
+            with k.hw.locked(zone.lock):
+                k.hw.release(part, FREE, where)
+                put_free(zone, part)
+
+
+def free_reserved(k: Kernel, spans: Iterable[Span], where: str) -> None:
+    """Give boot memory that was reserved to the buddy, as managed pages: ``free_reserved_page()``."""
+    for span in spans:
+        _clear_flags(k, span, PageFlags.RESERVED)
+        free_pages(k, [span], where)
+        for _, part in _by_zone(k, span):
+            adjust_managed_page_count(k, part.start, part.size)
+
+
+def free_pages_core(k: Kernel, start_pfn: int, nr_pages: int, where: str) -> None:
+    """Give pages to the buddy for the first time, as managed pages: ``__free_pages_core()``.
+
+    Of memory that comes online (frames of `Use.DEVICE`) and of what memblock has left at the end of boot (`Use.BOOT`).
+    Raises :class:`KernelBug` for pages that have a user or no struct page.
+    """
+    span = Span(start_pfn, start_pfn + nr_pages)
+    for start, end, owner in k.hw.memory.owners.runs(*span):
+        if owner.use not in (Use.DEVICE, Use.BOOT):
+            raise KernelBug(f"BUG: Bad page state: PFN {start:#x}-{end:#x} is {owner}", place=where)
+    _clear_flags(k, span, PageFlags.RESERVED | PageFlags.OFFLINE)
+    for zone, part in _by_zone(k, span):
+        adjust_managed_page_count(k, part.start, part.size)
+        with k.hw.locked(zone.lock):
+            k.hw.retag(part, FREE, where)
+            put_free(zone, part)
+
+
+def adjust_managed_page_count(k: Kernel, pfn: int, count: int) -> None:
+    """Change by `count` how many pages the zone of `pfn` manages: mm/page_alloc.c."""
+    zone = k.zone_of(pfn)
+    if zone is None:
+        raise KernelBug(f"PFN {pfn:#x} has no struct page", place="mm/page_alloc.c:adjust_managed_page_count")
+    zone.managed += count
+    if k.config.profile.lowmem_reserve == "with-managed-pages" and k.slab_is_available:
+        setup_per_zone_lowmem_reserve(k)
+
+
+def _by_zone(k: Kernel, span: Span) -> Iterator[tuple[Zone, Span]]:
+    """A span cut where its pages belong to different zones. Raises :class:`KernelBug` where there is no struct page."""
+    covered = 0
+    for start, end, (nid, kind) in k.page_zone.runs(*span):
+        covered += end - start
+        yield k.nodes[nid].zones[kind], Span(start, end)
+    if covered != span.size:
+        raise KernelBug(f"PFN {span.start:#x}-{span.end:#x} is not all struct pages", place="mm/page_alloc.c")
+
+
+def _clear_flags(k: Kernel, span: Span, flags: PageFlags) -> None:
+    for start, end, old in list(k.page_flags.runs(*span)):
+        if old & ~flags:
+            k.page_flags.set(start, end, old & ~flags)
+        else:
+            k.page_flags.clear(start, end)

@@ -1,0 +1,203 @@
+"""Taking blocks off a zone's free lists and putting pages back: the inside of the buddy allocator.
+
+``__rmqueue()`` of mm/page_alloc.c, with the migrate types of pageblocks: a list of the wanted type first, then
+claiming whole pageblocks of another type, then stealing single blocks. Where the kernel takes whatever heads a list,
+this takes the lowest address, so that a run is the same every time; and it takes many blocks at once, one arithmetic
+step for each free span. The caller holds ``zone->lock``.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.hw.memory import Use
+from memhp.linux.mmzone import MigrateType, Zone
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import align_down, align_up, div_round_up
+
+FALLBACKS = {
+    MigrateType.UNMOVABLE: (MigrateType.RECLAIMABLE, MigrateType.MOVABLE),
+    MigrateType.MOVABLE: (MigrateType.RECLAIMABLE, MigrateType.UNMOVABLE),
+    MigrateType.RECLAIMABLE: (MigrateType.UNMOVABLE, MigrateType.MOVABLE),
+}
+"""``fallbacks[]``: where an allocation of a type turns when pageblocks of that type have nothing free."""
+
+LRU_USES = frozenset({Use.MOVABLE, Use.PINNED})
+"""Uses whose pages are on an LRU list, pinned or not: what the kernel takes for movable (``PageLRU``)."""
+
+NOWHERE = 1 << 63
+"""Above every PFN: where the search starts when nothing is to be found."""
+
+
+def rmqueue(k: Kernel, zone: Zone, order: int, count: int, kind: MigrateType, *, nofragment: bool) -> list[Span]:
+    """Take up to `count` blocks of an order for an allocation of a migrate type: spans (PFNs), in the order taken.
+
+    `nofragment` is ``ALLOC_NOFRAGMENT``: claim whole pageblocks only, and steal nothing.
+    """
+    taken: list[Span] = []
+    borrows = kind is MigrateType.MOVABLE and zone.cma_pages > 0
+    left = count
+    if borrows:
+        for source, share in _cma_shares(zone, order, count):
+            left -= _take(zone, source, order, share, taken)
+    left -= _take(zone, kind, order, left, taken)
+    if borrows:
+        left -= _take(zone, MigrateType.CMA, order, left, taken)
+    while left and _claim(k, zone, order, left, kind, nofragment=nofragment):
+        left -= _take(zone, kind, order, left, taken)
+    if left and not nofragment:
+        for other in (*FALLBACKS[kind], None):
+            left -= _take(zone, other, order, left, taken)
+    return taken
+
+
+def put_free(zone: Zone, span: Span) -> None:
+    """Put pages (PFNs) on the free lists of their pageblocks: ``__free_one_page()``."""
+    if zone.isolated:
+        for part in zone.isolated.runs(*span):
+            zone.isolated_free.add(*part)
+        parts = list(zone.isolated.gaps(*span))
+    else:
+        parts = [span]
+    for part in parts:
+        zone.free.add(*part)
+        _may_be_found(zone, part)
+
+
+def set_pageblock_migratetype(zone: Zone, start_pfn: int, end_pfn: int, kind: MigrateType) -> None:
+    """Give the pageblocks of a range (PFNs) a migrate type; what is free in them changes lists with them."""
+    zone.migratetypes.set(start_pfn, end_pfn, kind)
+    for (other, order), at in zone.search_from.items():
+        if other is kind:
+            zone.search_from[other, order] = min(at, align_down(start_pfn, 1 << order))
+
+
+def free_cma_pages(zone: Zone) -> int:
+    """Free pages in CMA pageblocks: ``NR_FREE_CMA_PAGES``."""
+    if not zone.cma_pages:
+        return 0
+    return sum(zone.free.covered(lo, hi) for lo, hi, kind in zone.migratetypes if kind is MigrateType.CMA)
+
+
+def _may_be_found(zone: Zone, freed: Span) -> None:
+    """Lower the marks where searches start, for the blocks that freed pages make whole."""
+    run = zone.free.run_at(freed.start)
+    if run is None or not zone.search_from:
+        return
+    own = zone.migratetypes.run_at(freed.start)
+    only = own[2] if own is not None and own[1] >= freed.end else None
+    for (kind, order), at in zone.search_from.items():
+        if run.start < at and (only is None or kind is None or kind is only):
+            size = 1 << order
+            found = max(align_up(run.start, size), align_down(freed.start, size))
+            if found < at and found + size <= run.end:
+                zone.search_from[kind, order] = found
+
+
+def _take(zone: Zone, kind: MigrateType | None, order: int, count: int, taken: list[Span]) -> int:
+    """Take up to `count` blocks from pageblocks of a type (None: of any but CMA), lowest first: how many it was."""
+    done = 0
+    while done < count:
+        fit = _first_free(zone, kind, order)
+        if fit is None:
+            break
+        blocks = min(fit.size >> order, count - done)
+        span = Span(fit.start, fit.start + (blocks << order))
+        zone.free.remove(*span)
+        zone.search_from[kind, order] = span.end
+        taken.append(span)
+        done += blocks
+    return done
+
+
+def _first_free(zone: Zone, kind: MigrateType | None, order: int) -> Span | None:
+    """The lowest run of whole free blocks of an order in pageblocks of a type."""
+    at = zone.search_from.get((kind, order), 0)
+    while (stretch := _next_stretch(zone, kind, at)) is not None:
+        fit = zone.free.first_fit(1 << order, max(at, stretch.start), stretch.end)
+        if fit is not None:
+            zone.search_from[kind, order] = fit.start
+            return fit
+        at = stretch.end
+    zone.search_from[kind, order] = NOWHERE
+    return None
+
+
+def _next_stretch(zone: Zone, kind: MigrateType | None, at: int) -> Span | None:
+    """The next pageblocks of a type that end behind a PFN."""
+    while (run := zone.migratetypes.next_run(at)) is not None:
+        start, end, found = run
+        if found is kind:
+            return Span(start, end)
+        if kind is None and found is not MigrateType.CMA:
+            while (more := zone.migratetypes.run_at(end)) is not None and more[2] is not MigrateType.CMA:
+                end = more[1]
+            return Span(start, end)
+        at = end
+    return None
+
+
+def _cma_shares(zone: Zone, order: int, count: int) -> list[tuple[MigrateType, int]]:
+    """How many of `count` movable blocks come from CMA and how many not, in turn.
+
+    CMA lends while it holds more than half of what is free; so it evens out first, and then every second block is its.
+    """
+    free, lent = zone.free.size, free_cma_pages(zone)
+    first = min(div_round_up(max(0, 2 * lent - free), 1 << order), count)
+    then = min(div_round_up(max(0, free - 2 * lent), 1 << order), count - first)
+    rest = count - first - then
+    return [
+        (MigrateType.CMA, first),
+        (MigrateType.MOVABLE, then + rest - rest // 2),
+        (MigrateType.CMA, rest // 2),
+    ]
+
+
+def _claim(k: Kernel, zone: Zone, order: int, count: int, kind: MigrateType, *, nofragment: bool) -> bool:
+    """Turn pageblocks of another type into pageblocks of this one, the largest free blocks first: whether any were.
+
+    ``__rmqueue_claim()`` (part of ``__rmqueue_fallback()`` before 6.15). Only as many as `count` blocks need.
+    """
+    pageblock_order = k.config.pageblock_order
+    lowest = max(order, pageblock_order) if nofragment else order
+    for block_order in range(k.config.max_page_order, lowest - 1, -1):
+        if block_order < pageblock_order // 2 and kind is MigrateType.MOVABLE:
+            return False
+        found = _first_of_others(zone, kind, block_order)
+        if found is None:
+            continue
+        fit, other = found
+        if block_order >= pageblock_order:
+            blocks = min(fit.size >> block_order, div_round_up(count << order, 1 << block_order))
+            set_pageblock_migratetype(zone, fit.start, fit.start + (blocks << block_order), kind)
+            return True
+        if _claim_pageblock(k, zone, fit.start, other, kind):
+            return True
+    return False
+
+
+def _first_of_others(zone: Zone, kind: MigrateType, order: int) -> tuple[Span, MigrateType] | None:
+    for other in FALLBACKS[kind]:
+        fit = _first_free(zone, other, order)
+        if fit is not None:
+            return fit, other
+    return None
+
+
+def _claim_pageblock(k: Kernel, zone: Zone, pfn: int, old: MigrateType, new: MigrateType) -> bool:
+    """Claim one pageblock that is not wholly free, if half of it is free or in like use: ``try_to_claim_block()``."""
+    size = k.config.pageblock_nr_pages
+    start = align_down(pfn, size)
+    end = start + size
+    if start < zone.start_pfn or end > zone.end_pfn:
+        return False
+    free = zone.free.covered(start, end)
+    movable = sum(hi - lo for lo, hi, owner in k.hw.memory.owners.runs(start, end) if owner.use in LRU_USES)
+    alike = {
+        (True, True): movable,
+        (True, False): movable,
+        (False, True): size - free - movable,
+        (False, False): 0,
+    }[new is MigrateType.MOVABLE, old is MigrateType.MOVABLE]
+    if free + alike < size // 2:
+        return False
+    set_pageblock_migratetype(zone, start, end, new)
+    return True

@@ -1,0 +1,48 @@
+"""Which zones an allocation may use, nearest first: the zonelists of mm/page_alloc.c."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Collection
+
+from memhp.linux.mmzone import Zone, ZoneType
+from memhp.linux.state import Kernel
+
+
+def node_order(k: Kernel, nid: int) -> list[int]:
+    """Nodes in the order in which an allocation for `nid` tries them: ``find_next_best_node()``.
+
+    All other nodes are equally far here; then the kernel goes on with the next higher ones, and the lower ones last.
+    """
+    return sorted(k.nodes, key=lambda other: (other < nid, other))
+
+
+def zonelist(k: Kernel, nid: int, highest: ZoneType, nodes: Collection[int] | None = None) -> list[Zone]:
+    """Zones with managed pages up to `highest`, node by node, in each the highest first.
+
+    Only those of `nodes`, where given: ``for_each_zone_zonelist_nodemask()``.
+    """
+    if len(k.nodes) == 1 and nodes is None:
+        order = list(k.nodes)
+    else:
+        order = [each for each in node_order(k, nid) if nodes is None or each in nodes]
+    return [
+        zone
+        for each in order
+        for kind, zone in sorted(k.nodes[each].zones.items(), reverse=True)
+        if kind <= highest and zone.managed
+    ]
+
+
+def build_all_zonelists(k: Kernel) -> None:
+    """Say what the fallback order is, as the kernel does when a zone gets its first pages or loses its last.
+
+    mm/page_alloc.c:build_all_zonelists; the lists themselves are worked out when they are used.
+    """
+    with_memory = {zone.nid for zone in k.zones() if zone.managed}
+    for nid in sorted(k.nodes):
+        order = [each for each in node_order(k, nid) if each in with_memory]
+        k.hw.log(f"Fallback order for Node {nid}: {''.join(f'{each} ' for each in order)}")
+    total = sum(max(0, zone.managed - zone.watermark_high) for zone in k.zones())
+    k.hw.log(f"Built {len(k.nodes)} zonelists, mobility grouping on.  Total pages: {total}")
+    kinds = [zone.type for zone in k.zones() if zone.managed and zone.type is not ZoneType.MOVABLE]
+    k.policy_zone = max([k.policy_zone, *kinds])
+    k.hw.log(f"Policy zone: {k.policy_zone.title}")
