@@ -3,7 +3,7 @@
 Ordinarily a door acts at once, and on a whole run of entries or tables. With a :class:`Stepper` in place (the
 explorer's) every single access is first announced to it, which may let another CPU run or an allocation fail; runs
 are then taken apart into single accesses in the order in which the kernel's loop makes them. Kernel-side code cannot
-tell the difference: loops over many tables ask :meth:`Machine.batches` how many to take at a time.
+tell the difference: loops over entries and tables ask :meth:`Machine.batches` how many to take at a time.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ from memhp.errors import KernelBug
 from memhp.hw.format import U64, Format
 from memhp.hw.locks import Lock
 from memhp.hw.memory import Owner, PhysicalMemory, Use
-from memhp.hw.tlb import ALL_ADDRESSES, Flush, Table, TlbState
+from memhp.hw.tlb import ALL_ADDRESSES, Flush, FlushPlan, Table, TlbState
 from memhp.spans import Span
 
 
@@ -153,9 +154,8 @@ class Machine:
         old = run.copy()
         run[:] = values
         self.ledger.stores += len(values)
-        changed = old != values
-        if (old[changed] & np.uint64(self.fmt.valid)).any():
-            self.tlb.unmap(table, index, np.where(changed, old, np.uint64(0)), where)
+        if old.any():
+            self.tlb.unmap(table, index, np.where(old != values, old, np.uint64(0)), where)
 
     def store_leaves(self, table: Table, index: int, count: int, pfn: int, prot: int, where: str = "") -> None:
         """Write `count` leaves that map the frames from `pfn` on, one after the other, over entries that are empty."""
@@ -167,27 +167,44 @@ class Machine:
         leaf_run(self.fmt, self._row(table, where)[index : index + count], pfn, table.height, prot)
         self.ledger.stores += count
 
-    def clear_run(self, table: Table, index: int, count: int, where: str, flush: Flush | None = None) -> None:
-        """Clear those of `count` entries that are not empty; with `flush`, invalidate each as soon as it is cleared."""
+    def clear_run(self, table: Table, index: int, count: int, where: str, flush: FlushPlan | None = None) -> None:
+        """Clear those of `count` entries that are not empty; with `flush`, invalidate each as soon as it is cleared.
+
+        The caller has loaded them.
+        """
         if self.stepper is not None:
-            step = self.fmt.levels[table.height].size
             for i in range(index, index + count):
-                if self.load(table, i):
+                if self._row(table, where)[i]:
                     self.store(table, i, 0, where)
                     if flush is not None:
-                        self.flush(flush, Span(table.va + i * step, table.va + (i + 1) * step))
+                        self.flush_plan(flush, table.va + i * self.fmt.levels[table.height].size)
             return
         run = self._row(table, where)[index : index + count]
         self._clear(run, table, index, where, flush)
 
-    def _clear(self, run: U64, table: Table, index: int, where: str, flush: Flush | None) -> None:
+    def expect_clear(self, table: Table, index: int, values: U64, where: str) -> None:
+        """Entries from `index` on, which hold `values`, go next; what they lead to is given back before they do."""
+        self.tlb.unmap(table, index, values, where)
+
+    def _clear(self, run: U64, table: Table, index: int, where: str, flush: FlushPlan | None) -> None:
         changed = int(np.count_nonzero(run))
         self.ledger.stores += changed
         if flush is None:
-            self.tlb.unmap(table, index, run.copy(), where)
+            self.tlb.unmap(table, index, run, where)
         else:
-            self._count_flushes(flush, changed, changed * self.fmt.pages_at(table.height))
+            self._count_flushes(flush.flush, changed * flush.times, changed * flush.pages)
+            if self.tlb.stale:
+                step = self.fmt.levels[table.height].size
+                first = table.va + index * step
+                self.tlb.flush(flush.flush, Span(first, first + len(run) * step), self.cpu)
         run[:] = 0
+
+    def is_empty(self, table: Table) -> bool:
+        """Whether a table holds nothing: entries are read until one that is not empty."""
+        entries = self.fmt.levels[table.height].entries
+        if self.stepper is not None:
+            return not any(self.load(table, i) for i in range(entries))
+        return not self._row(table, "load")[:entries].any()
 
     def _row(self, table: Table, where: str) -> U64:
         row = self.memory.arena.row(table.frame)
@@ -202,6 +219,11 @@ class Machine:
 
     # Many tables of one level --------------------------------------------------------------------------------
 
+    @property
+    def whole_tables(self) -> bool:
+        """Whether a loop may take whole tables at a time; the explorer wants single accesses."""
+        return self.stepper is None
+
     def batches(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """How a loop over ``[start, end)`` goes: all at once, or one by one for the explorer: (index, count)."""
         if self.stepper is None:
@@ -215,49 +237,37 @@ class Machine:
         """The table that entry `index` of `parent` points to, when that entry holds `frame`."""
         return Table(frame, parent.height - 1, parent.va + index * self.fmt.levels[parent.height].size, parent.mm)
 
-    def fill_children(self, parent: Table, index: int, frames: list[Span], pfn: int, prot: int, where: str) -> None:
-        """Fill whole child tables of `parent`, entry `index` on, with leaves that map the frames from `pfn` on."""
+    def fill_children(self, parent: Table, frames: list[Span], pfn: int, prot: int) -> None:
+        """Fill whole tables, new children of `parent` in `frames`, with leaves that map the frames from `pfn` on."""
         height = parent.height - 1
-        entries = self.fmt.levels[height].entries
-        pages = entries * self.fmt.pages_at(height)
+        pages = self.fmt.levels[height].entries * self.fmt.pages_at(height)
         for span in frames:
-            if self.stepper is not None:
-                for frame in range(*span):
-                    self.store_leaves(self.child(parent, index, frame), 0, entries, pfn, prot, where)
-                    index, pfn = index + 1, pfn + pages
-                continue
             for view in self.memory.arena.views(span):
                 leaf_run(self.fmt, view.reshape(-1), pfn, height, prot)
                 self.ledger.stores += view.size
                 pfn += len(view) * pages
 
-    def load_children(self, parent: Table, index: int, frames: U64) -> U64:
-        """Read whole tables, shape [n, entries]: children of `parent` from entry `index` on, in `frames`."""
-        if self.stepper is not None:
-            rows = [
-                self.load_run(self.child(parent, index + i, int(frame)), 0, self.fmt.levels[parent.height - 1].entries)
-                for i, frame in enumerate(frames)
-            ]
-            return np.stack(rows)
-        try:
-            return self.memory.tables(frames)
-        except KeyError as missing:
-            raise KernelBug(
-                f"entry of table {parent.frame:#x} points to frame {missing.args[0]:#x}, which holds no table",
-                place="hw",
-            ) from None
+    def look_children(self, parent: Table, frames: U64) -> Iterator[tuple[int, U64]]:
+        """Whole tables, children of `parent` in `frames`: (place in `frames`, contents, shape [n, entries]).
 
-    def clear_children(self, parent: Table, index: int, frames: U64, where: str, flush: Flush | None = None) -> None:
-        """Clear every entry of whole tables, children of `parent` from entry `index` on (see :meth:`clear_run`)."""
-        entries = self.fmt.levels[parent.height - 1].entries
-        if self.stepper is not None:
-            for i, frame in enumerate(frames):
-                self.clear_run(self.child(parent, index + i, int(frame)), 0, entries, where, flush)
-            return
+        The contents are not to be written, nor kept beyond the next store.
+        """
+        place = 0
         for span in frame_spans(frames):
-            for view in self.memory.arena.views(span):
-                self._clear(view.reshape(-1), self.child(parent, index, span.start), 0, where, flush)
-                index += len(view)
+            try:
+                for view in self.memory.arena.views(span):
+                    yield place, view
+                    place += len(view)
+            except KeyError as missing:
+                raise KernelBug(
+                    f"entry of table {parent.frame:#x} points to frame {missing.args[0]:#x}, which holds no table",
+                    place="hw",
+                ) from None
+
+    def clear_children(self, parent: Table, index: int, frames: U64, where: str, flush: FlushPlan | None) -> None:
+        """Clear every entry of whole tables, children of `parent` from entry `index` on (see :meth:`clear_run`)."""
+        for place, view in self.look_children(parent, frames):
+            self._clear(view.reshape(-1), self.child(parent, index + place, int(frames[place])), 0, where, flush)
 
     # Frames --------------------------------------------------------------------------------------------------
 
@@ -333,10 +343,26 @@ class Machine:
 
     def flush(self, flush: Flush, span: Span = ALL_ADDRESSES, times: int = 1) -> None:
         """Invalidate what CPUs may hold for the addresses in `span` (bytes); `times` operations do it."""
+        if not times:
+            return
         if self.stepper is not None:
             self.stepper.step(Access("flush", span))
         self._count_flushes(flush, times, 0 if span == ALL_ADDRESSES else span.size >> self.fmt.page_shift)
         self.tlb.flush(flush, span, self.cpu)
+
+    def flush_plan(self, plan: FlushPlan, va: int) -> None:
+        """Carry out a flush function's plan from address `va` on."""
+        span = Span(va, va + (plan.pages << self.fmt.page_shift)) if plan.pages else ALL_ADDRESSES
+        self.flush(plan.flush, span, plan.times)
+
+    def flush_each(self, plan: FlushPlan, va: int, step: int, count: int) -> None:
+        """Carry out the same plan at `count` addresses, `step` bytes apart from `va` on."""
+        if self.stepper is not None:
+            for i in range(count):
+                self.flush_plan(plan, va + i * step)
+            return
+        self._count_flushes(plan.flush, count * plan.times, count * plan.pages)
+        self.tlb.flush(plan.flush, Span(va, va + count * step) if plan.pages else ALL_ADDRESSES, self.cpu)
 
     def _count_flushes(self, flush: Flush, times: int, pages: int) -> None:
         if times:
@@ -408,29 +434,30 @@ class Machine:
         self.now = until
 
 
+CHUNK = 1 << 16
+"""Entries written at a time: half a mebibyte, which stays in a core's cache."""
+
+
 def leaf_run(fmt: Format, out: U64, pfn: int, height: int, prot: int) -> None:
     """Write into `out`, shape [n], the leaves of one height that map the frames from `pfn` on."""
     pages = fmt.pages_at(height)
-    count = len(out)
-    first = fmt.leaf_entry(pfn, height, prot)
-    last = fmt.leaf_entry(pfn + (count - 1) * pages, height, prot)
-    step = pages << fmt.pfn_pieces[0].lo
-    if last - first == (count - 1) * step:
-        np.add(_ramp(count, step), np.uint64(first), out=out)
-    else:
-        pfns = np.arange(count, dtype=np.uint64) * np.uint64(pages) + np.uint64(pfn)
-        out[:] = fmt.leaf_entry(pfns, height, prot)
+    for start in range(0, len(out), CHUNK):
+        part = out[start : start + CHUNK]
+        at = pfn + start * pages
+        step = pages << fmt.pfn_pieces[0].lo
+        first = fmt.leaf_entry(at, height, prot)
+        last = fmt.leaf_entry(at + (len(part) - 1) * pages, height, prot)
+        if last - first == (len(part) - 1) * step:
+            np.add(_ramp(step)[: len(part)], np.uint64(first), out=part)
+        else:
+            pfns = np.arange(len(part), dtype=np.uint64) * np.uint64(pages) + np.uint64(at)
+            part[:] = fmt.leaf_entry(pfns, height, prot)
 
 
-_RAMPS: dict[int, U64] = {}
-
-
-def _ramp(count: int, step: int) -> U64:
-    """``[0, step, 2 * step, …]``, kept from call to call: the hot path of a bulk mapping."""
-    ramp = _RAMPS.get(step)
-    if ramp is None or len(ramp) < count:
-        ramp = _RAMPS[step] = np.arange(max(count, 512), dtype=np.uint64) * np.uint64(step)
-    return ramp[:count]
+@cache
+def _ramp(step: int) -> U64:
+    """``[0, step, 2 * step, …]``, CHUNK long, kept from call to call: the hot path of a bulk mapping."""
+    return np.arange(CHUNK, dtype=np.uint64) * np.uint64(step)
 
 
 def frame_spans(frames: U64) -> list[Span]:

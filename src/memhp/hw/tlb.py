@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from memhp.hw.format import U64, Format
+from memhp.hw.runs import EntryRuns, entry_runs
 from memhp.spans import Span, SpanSet
 
 ALL_ADDRESSES = Span(0, 1 << 64)
@@ -42,18 +43,50 @@ class Flush(NamedTuple):
     local: bool = False
 
 
+class FlushPlan(NamedTuple):
+    """What one call of a flush function comes to: `times` operations that name `pages` base pages from an address on.
+
+    No pages: everything is invalidated.
+    """
+
+    flush: Flush
+    times: int = 1
+    pages: int = 0
+
+
 @dataclass
 class Stale:
-    """A run of entries that were valid and no longer stand in memory, and the CPUs that may still use them."""
+    """Neighbouring entries that were valid and no longer stand in memory, and the CPUs that may still use them."""
 
     table: Table
     index: int
-    old: U64
-    """The old values, shape [n]; zero where the entry was not valid or has been flushed."""
+    count: int
+    """How many entries there are from `index` on, those between the runs included."""
+    runs: EntryRuns
+    """Where the entries led; places are counted from `index`."""
     cpus: int
     """Bit mask of CPUs that no flush has reached yet."""
     where: str
     leaves: bool
+    pages: int
+    """How many frames each entry led to."""
+
+    def leads_to(self, frames: Span) -> bool:
+        """Whether one of these frames can be reached through the entries."""
+        starts = self.runs.pfn
+        if len(starts) == 1:
+            start = int(starts[0])
+            return start < frames.end and start + int(self.runs.length[0]) * self.pages > frames.start
+        ends = starts + self.runs.length.astype(np.uint64) * np.uint64(self.pages)
+        return bool(((starts < np.uint64(frames.end)) & (ends > np.uint64(frames.start))).any())
+
+    def part(self, start: int, end: int, cpus: int) -> list["Stale"]:
+        """What is left of it in entries ``[start, end)`` counted from `index`, for these CPUs."""
+        runs = self.runs.clipped(start, end, self.pages)
+        if not cpus or not len(runs.at):
+            return []
+        moved = runs._replace(at=runs.at - start)
+        return [Stale(self.table, self.index + start, end - start, moved, cpus, self.where, self.leaves, self.pages)]
 
 
 class Exposure(NamedTuple):
@@ -81,16 +114,14 @@ class TlbState:
         return (1 << self.nr_cpus) - 1
 
     def unmap(self, table: Table, index: int, old: U64, where: str) -> None:
-        """Entries ``[index, index + n)`` of a table held `old` and no longer do."""
-        valid = (old & np.uint64(self.fmt.valid)) != 0
-        if not valid.any():
-            return
-        leaf = self.fmt.is_leaf(old, table.height)
+        """Entries ``[index, index + n)`` of a table held `old` (zero: nothing) and no longer do, or soon will not."""
+        runs = entry_runs(self.fmt, old, table.height)
         for leaves in (True, False):
-            chosen = valid & (leaf if leaves else ~np.asarray(leaf))
+            chosen = runs.leaf == leaves
             if chosen.any():
-                kept = np.where(chosen, old, np.uint64(0))
-                self.stale.append(Stale(table, index, kept, self.all_cpus, where, leaves))
+                kept = runs if chosen.all() else runs.chosen(chosen)
+                pages = self.fmt.pages_at(table.height) if leaves else 1
+                self.stale.append(Stale(table, index, len(old), kept, self.all_cpus, where, leaves, pages))
 
     def flush(self, flush: Flush, span: Span, cpu: int) -> None:
         """A flush of the addresses in `span` (bytes) has completed."""
@@ -104,41 +135,25 @@ class TlbState:
                 continue
             step = self.fmt.levels[stale.table.height].size
             first = stale.table.va + stale.index * step
-            inside = span.clip(Span(first, first + len(stale.old) * step))
+            inside = span.clip(Span(first, first + stale.count * step))
             if not inside:
                 kept.append(stale)
                 continue
             lo, hi = (inside.start - first) // step, -(-(inside.end - first) // step)
-            if stale.cpus & ~reached:
-                for part, cpus in (
-                    (slice(0, lo), stale.cpus),
-                    (slice(lo, hi), stale.cpus & ~reached),
-                    (slice(hi, None), stale.cpus),
-                ):
-                    kept.extend(_part(stale, part, cpus))
-            else:
-                kept.extend(_part(stale, slice(0, lo), stale.cpus))
-                kept.extend(_part(stale, slice(hi, None), stale.cpus))
+            kept.extend(stale.part(0, lo, stale.cpus))
+            kept.extend(stale.part(lo, hi, stale.cpus & ~reached))
+            kept.extend(stale.part(hi, stale.count, stale.cpus))
         self.stale = kept
         if self.exposed:
-            self.exposed = [e for e in self.exposed if self._leads_to(e.frames)]
+            self.exposed = [e for e in self.exposed if self._leading_to(e.frames)]
 
-    def _leads_to(self, frames: Span) -> Stale | None:
-        """A stale entry through which some CPU may still reach one of these frames."""
-        for stale in self.stale:
-            old = stale.old[stale.old != 0]
-            if stale.leaves:
-                first = self.fmt.leaf_pfn(old, stale.table.height)
-                pages = self.fmt.pages_at(stale.table.height)
-            else:
-                first, pages = self.fmt.table_pfn(old), 1
-            if ((first < frames.end) & (first + np.uint64(pages) > frames.start)).any():
-                return stale
-        return None
+    def _leading_to(self, frames: Span) -> Stale | None:
+        """The latest stale entry through which some CPU may still reach one of these frames."""
+        return next((stale for stale in reversed(self.stale) if stale.leads_to(frames)), None)
 
     def give_back(self, frames: Span, where: str) -> Exposure | None:
         """Frames are being freed: the exposure that this makes, if any."""
-        stale = self._leads_to(frames) if self.stale else None
+        stale = self._leading_to(frames) if self.stale else None
         if stale is None:
             return None
         exposure = Exposure(frames, stale, where)
@@ -156,10 +171,3 @@ class TlbState:
     def exposed_set(self) -> SpanSet:
         """Every frame (PFNs) that is free or somebody else's and yet reachable."""
         return SpanSet(exposure.frames for exposure in self.exposed)
-
-
-def _part(stale: Stale, part: slice, cpus: int) -> list[Stale]:
-    old = stale.old[part]
-    if not cpus or not old.any():
-        return []
-    return [Stale(stale.table, stale.index + (part.start or 0), old, cpus, stale.where, stale.leaves)]

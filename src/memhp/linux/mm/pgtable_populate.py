@@ -8,21 +8,36 @@ which lock. A :class:`Builder` says which.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import itertools
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from memhp.errors import KernelBug
 from memhp.hw.format import U64
 from memhp.hw.machine import Machine
-from memhp.hw.tlb import Table
+from memhp.hw.tlb import FlushPlan, Table
 from memhp.spans import Span
 
 TableAllocator = Callable[[int, int], list[Span]]
 """``(height, n)``: at most n frames for tables of that height, at least one; raises what the kernel would."""
+
+
+class FixmapSlot(NamedTuple):
+    """A fixmap entry through which a table is reached: its address, and the flush that clearing it costs (arm64)."""
+
+    va: int
+    clear: FlushPlan
+
+
+class RootLock(NamedTuple):
+    """How entries of the root table are written: arm64's ``set_swapper_pgd()`` maps the root for it."""
+
+    name: str
+    slot: FixmapSlot
 
 
 @dataclass(frozen=True)
@@ -36,126 +51,152 @@ class Builder:
     leaves: frozenset[int]
     new_table: TableAllocator
     link: Literal["before-fill", "after-fill"]
-    occupied: Literal["descend", "keep", "bug"]
-    """What a wanted leaf does where a table stands: map within it (x86, arm64) or leave it alone (riscv). A leaf in
-    the way of a table is kept (x86, riscv) or a bug (arm64: `bug`, which descends into tables)."""
+    occupied: Literal["descend", "keep", "bug-or-keep", "bug-or-descend"]
+    """A leaf is wanted where a table stands: map within it (x86, arm64 since 6.18) or leave it alone (riscv, arm64
+    before). A leaf stands where another one or a table is wanted: leave it alone, or BUG (arm64)."""
     table_bits: int
     contiguous: int = 0
     """The entry's contiguous-hint bit, where the builder sets it (arm64 without NO_CONT_MAPPINGS); 0 where not."""
     lock: str = ""
-    """The lock taken around each store, if any."""
+    """The lock around each store (x86): base-page leaves are written under it only in a table that was there before,
+    and then in one go."""
+    root: RootLock | None = None
+    slot: FixmapSlot | None = None
+    """Through what it reaches the tables below the root, when not through the direct map (arm64)."""
     where: str = ""
     """``file:function`` for reports."""
+
+    @property
+    def descends(self) -> bool:
+        """Whether a wanted leaf is mapped within a table that stands there."""
+        return self.occupied in ("descend", "bug-or-descend")
+
+    @property
+    def bugs(self) -> bool:
+        """Whether a leaf in the way is a BUG."""
+        return self.occupied.startswith("bug")
 
 
 def populate(hw: Machine, root: Table, va: int, end: int, pfn: int, prot: int, how: Builder) -> None:
     """Map ``[va, end)`` (bytes) to the frames from `pfn` on, with attribute bits `prot`, under `root`."""
-    height = root.height
+    _populate(hw, root, va, end, pfn, prot, how, root.height)
+
+
+def _populate(hw: Machine, table: Table, va: int, end: int, pfn: int, prot: int, how: Builder, top: int) -> None:
+    height = table.height
     level = hw.fmt.levels[height]
-    below = 1 << (level.shift - hw.fmt.page_shift)
+    pages = hw.fmt.pages_at(height)
     while va < end:
         index = hw.fmt.index(va, height)
-        room = level.entries - index
-        whole = min((end - va) >> level.shift, room) if va & (level.size - 1) == 0 else 0
-        if whole and height in how.leaves and pfn & (below - 1) == 0:
-            _leaves(hw, root, index, whole, va, pfn, prot, how)
-        elif whole and _bulk(hw, height, pfn, how):
-            _full_children(hw, root, index, whole, va, pfn, prot, how)
+        whole = min((end - va) >> level.shift, level.entries - index) if va & (level.size - 1) == 0 else 0
+        if whole and height in how.leaves and pfn & (pages - 1) == 0:
+            _leaves(hw, table, index, whole, va, pfn, prot, how, top)
+        elif whole and hw.whole_tables and _holds_leaves(hw, height - 1, pfn, how):
+            _full_children(hw, table, index, whole, va, pfn, prot, how, top)
         else:
-            whole = 0
             stop = min(end, (va | (level.size - 1)) + 1)
-            _one_child(hw, root, index, va, stop, pfn, prot, how)
+            _one_child(hw, table, index, va, stop, pfn, prot, how, top)
             pfn += (stop - va) >> hw.fmt.page_shift
             va = stop
+            continue
         va += whole << level.shift
-        pfn += whole * below
+        pfn += whole * pages
 
 
-def _bulk(hw: Machine, height: int, pfn: int, how: Builder) -> bool:
-    """Whether children of `height` that are covered whole hold nothing but leaves."""
-    return height > 0 and height - 1 in how.leaves and pfn & (hw.fmt.pages_at(height - 1) - 1) == 0
+def _holds_leaves(hw: Machine, height: int, pfn: int, how: Builder) -> bool:
+    """Whether tables of `height` that are filled whole hold nothing but leaves."""
+    return height in how.leaves and pfn & (hw.fmt.pages_at(height) - 1) == 0
 
 
-def _leaves(hw: Machine, table: Table, index: int, count: int, va: int, pfn: int, prot: int, how: Builder) -> None:
+def _leaves(
+    hw: Machine, table: Table, index: int, count: int, va: int, pfn: int, prot: int, how: Builder, top: int
+) -> None:
+    """Put `count` leaves into one table."""
     level = hw.fmt.levels[table.height]
     pages = hw.fmt.pages_at(table.height)
-    for at, n in hw.batches(index, index + count):
-        old = hw.load_run(table, at, n)
-        for lo, hi, empty in _runs(old == 0):
-            first = pfn + (at - index + lo) * pages
-            if empty:
-                for start, size, bits in _hinted(hw, table.height, at + lo, hi - lo, first, how):
-                    with _lock(hw, how):
-                        hw.store_leaves(table, start, size, first + (start - at - lo) * pages, prot | bits, how.where)
-                continue
-            for i in range(lo, hi):
-                _occupied_leaf(
-                    hw,
-                    table,
-                    at + i,
-                    int(old[i]),
-                    va + (at - index + i) * level.size,
-                    pfn + (at - index + i) * pages,
-                    prot,
-                    how,
-                )
+    for first, size, hint in _hinted(hw, table.height, index, count, pfn, how):
+        for at, n in hw.batches(first, first + size):
+            old = hw.load_run(table, at, n)
+            for lo, hi, empty in _runs(old == 0):
+                start = pfn + (at - index + lo) * pages
+                if empty:
+                    with _locked(hw, how, table.height, top) if table.height else nullcontext():
+                        hw.store_leaves(table, at + lo, hi - lo, start, prot | hint, how.where)
+                    continue
+                for i in range(lo, hi):
+                    address = va + (at - index + i) * level.size
+                    _occupied(hw, table, at + i, int(old[i]), address, start + (i - lo) * pages, prot, how, top)
 
 
-def _occupied_leaf(hw: Machine, table: Table, index: int, old: int, va: int, pfn: int, prot: int, how: Builder) -> None:
+def _occupied(
+    hw: Machine, table: Table, index: int, old: int, va: int, pfn: int, prot: int, how: Builder, top: int
+) -> None:
     """A leaf is wanted where something stands already."""
-    if hw.fmt.is_leaf(old, table.height):
-        same = hw.fmt.leaf_pfn(old, table.height) == pfn
-        if how.occupied == "bug" and not same:
-            raise KernelBug(f"leaf for {va:#x} maps another frame already", place=how.where)
-    elif how.occupied != "keep":
-        size = hw.fmt.levels[table.height].size
-        populate(hw, hw.child(table, index, hw.fmt.table_pfn(old)), va, va + size, pfn, prot, how)
+    if hw.fmt.is_table(old, table.height):
+        if how.descends:
+            size = hw.fmt.levels[table.height].size
+            _existing_child(hw, table, index, old, va, va + size, pfn, prot, how, top)
+    elif how.bugs and table.height == 0 and hw.fmt.leaf_pfn(old, 0) != pfn:
+        raise KernelBug(f"the entry for {va:#x} maps another frame already", place=how.where)
 
 
 def _full_children(
-    hw: Machine, table: Table, index: int, count: int, va: int, pfn: int, prot: int, how: Builder
+    hw: Machine, table: Table, index: int, count: int, va: int, pfn: int, prot: int, how: Builder, top: int
 ) -> None:
     """Map `count` entries' worth of memory through child tables that are filled whole."""
     level = hw.fmt.levels[table.height]
     pages = hw.fmt.pages_at(table.height)
-    for at, n in hw.batches(index, index + count):
-        old = hw.load_run(table, at, n)
-        for lo, hi, empty in _runs(old == 0):
-            i = lo
-            while empty and i < hi:
-                frames = how.new_table(table.height - 1, hi - i)
-                got = sum(span.size for span in frames)
-                hw.ledger.tables_allocated[table.height - 1] += got
-                first = pfn + (at - index + i) * pages
-                bits = _whole_table_hint(hw, table.height - 1, first, how)
-                if how.link == "before-fill":
-                    _link(hw, table, at + i, frames, how)
-                hw.fill_children(table, at + i, frames, first, prot | bits, how.where)
-                if how.link == "after-fill":
-                    _link(hw, table, at + i, frames, how)
-                i += got
-            for each in range(i, hi):
-                start = va + (at - index + each) * level.size
-                _one_child(hw, table, at + each, start, start + level.size, pfn + (at - index + each) * pages, prot, how)
+    old = hw.load_run(table, index, count)
+    for lo, hi, empty in _runs(old == 0):
+        at = lo
+        while empty and at < hi:
+            frames = how.new_table(table.height - 1, hi - at)
+            got = sum(span.size for span in frames)
+            hw.ledger.tables_allocated[table.height - 1] += got
+            first = pfn + at * pages
+            bits = prot | _whole_table_hint(hw, table.height - 1, first, how)
+            if how.link == "before-fill":
+                _link(hw, table, index + at, frames, how, top)
+            hw.fill_children(table, frames, first, bits)
+            if how.link == "after-fill":
+                _link(hw, table, index + at, frames, how, top)
+            _clear_slot(hw, how.slot, got)
+            at += got
+        for i in range(at, hi):
+            start = va + i * level.size
+            _one_child(hw, table, index + i, start, start + level.size, pfn + i * pages, prot, how, top)
 
 
-def _one_child(hw: Machine, table: Table, index: int, va: int, end: int, pfn: int, prot: int, how: Builder) -> None:
+def _one_child(
+    hw: Machine, table: Table, index: int, va: int, end: int, pfn: int, prot: int, how: Builder, top: int
+) -> None:
     """Map ``[va, end)``, which lies under one entry of `table`, in the child table of that entry."""
     old = hw.load(table, index)
     if old & hw.fmt.valid:
-        if hw.fmt.is_leaf(old, table.height):
-            if how.occupied == "bug":
-                raise KernelBug(f"a leaf stands where a table for {va:#x} is wanted", place=how.where)
-            return
-        populate(hw, hw.child(table, index, hw.fmt.table_pfn(old)), va, end, pfn, prot, how)
+        if not hw.fmt.is_leaf(old, table.height):
+            _existing_child(hw, table, index, old, va, end, pfn, prot, how, top)
+        elif how.bugs:
+            raise KernelBug(f"a leaf stands where a table for {va:#x} is wanted", place=how.where)
         return
     frames = how.new_table(table.height - 1, 1)
     hw.ledger.tables_allocated[table.height - 1] += 1
+    child = hw.child(table, index, frames[0].start)
     if how.link == "before-fill":
-        _link(hw, table, index, frames, how)
-    populate(hw, hw.child(table, index, frames[0].start), va, end, pfn, prot, how)
+        _link(hw, table, index, frames, how, top)
+    _populate(hw, child, va, end, pfn, prot, how, top)
     if how.link == "after-fill":
-        _link(hw, table, index, frames, how)
+        _link(hw, table, index, frames, how, top)
+    _clear_slot(hw, how.slot, 1)
+
+
+def _existing_child(
+    hw: Machine, table: Table, index: int, entry: int, va: int, end: int, pfn: int, prot: int, how: Builder, top: int
+) -> None:
+    """Map ``[va, end)`` in the table that `entry` points to."""
+    child = hw.child(table, index, hw.fmt.table_pfn(entry))
+    with _locked(hw, how, 0, top) if child.height == 0 else nullcontext():
+        _populate(hw, child, va, end, pfn, prot, how, top)
+    _clear_slot(hw, how.slot, 1)
 
 
 def ensure_table(hw: Machine, root: Table, va: int, height: int, how: Builder) -> Table | None:
@@ -170,7 +211,7 @@ def ensure_table(hw: Machine, root: Table, va: int, height: int, how: Builder) -
         if entry == 0:
             frames = how.new_table(table.height - 1, 1)
             hw.ledger.tables_allocated[table.height - 1] += 1
-            _link(hw, table, index, frames, how)
+            _link(hw, table, index, frames, how, root.height)
             table = hw.child(table, index, frames[0].start)
         elif hw.fmt.is_leaf(entry, table.height):
             return None
@@ -179,20 +220,38 @@ def ensure_table(hw: Machine, root: Table, va: int, height: int, how: Builder) -
     return table
 
 
-def _link(hw: Machine, table: Table, index: int, frames: list[Span], how: Builder) -> None:
+def _link(hw: Machine, table: Table, index: int, frames: list[Span], how: Builder, top: int) -> None:
     pfns: U64 = np.concatenate([np.arange(*span, dtype=np.uint64) for span in frames])
-    with _lock(hw, how):
+    with _locked(hw, how, table.height, top):
         hw.store_run(table, index, hw.fmt.encode_pfn(pfns) | np.uint64(how.table_bits), how.where)
 
 
-def _lock(hw: Machine, how: Builder) -> AbstractContextManager[None]:
-    return hw.locked(how.lock) if how.lock else nullcontext()
+def _clear_slot(hw: Machine, slot: FixmapSlot | None, times: int) -> None:
+    """``pte_clear_fixmap()`` and its kin, as often as tables were worked on."""
+    if slot is not None:
+        hw.flush_plan(slot.clear._replace(times=slot.clear.times * times), slot.va)
 
 
-def _runs(flags: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]") -> list[tuple[int, int, bool]]:
+def _locked(hw: Machine, how: Builder, height: int, top: int) -> AbstractContextManager[None]:
+    return entry_lock(hw, how.lock, how.root if height == top else None)
+
+
+def entry_lock(hw: Machine, lock: str, root: RootLock | None) -> AbstractContextManager[None]:
+    """What a store to a table entry happens under: nothing, a lock, or the ceremony for the root table."""
+    if root is not None:
+        return _root_locked(hw, root)
+    return hw.locked(lock) if lock else nullcontext()
+
+
+@contextmanager
+def _root_locked(hw: Machine, root: RootLock) -> Iterator[None]:
+    with hw.locked(root.name):
+        yield
+        _clear_slot(hw, root.slot, 1)
+
+
+def _runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int, bool]]:
     """The runs of equal values in a boolean vector, as (start, end, value)."""
-    if not len(flags):
-        return []
     if flags.all():
         return [(0, len(flags), True)]
     cuts = [0, *(np.flatnonzero(np.diff(flags)) + 1).tolist(), len(flags)]

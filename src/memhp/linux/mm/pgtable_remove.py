@@ -8,8 +8,7 @@ led to: a :class:`Remover` says which.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import itertools
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,11 +16,16 @@ import numpy as np
 
 from memhp.hw.format import U64
 from memhp.hw.machine import Machine, frame_spans
-from memhp.hw.tlb import ALL_ADDRESSES, Flush, Table
+from memhp.hw.runs import entry_runs
+from memhp.hw.tlb import FlushPlan, Table
+from memhp.linux.mm.pgtable_populate import RootLock, entry_lock
 from memhp.spans import Span
 
 FreeFrames = Callable[[list[Span]], None]
-ALL = Span(0, 1 << 64)
+FreeStorage = Callable[[list[Span], int], None]
+"""``(frames, height)``: what leaves of a height mapped goes back to where it came from."""
+PartLeaf = Callable[[Table, int, Span], bool]
+"""``(table, index, part)``: whether a leaf may go of which only `part` (bytes) is to go."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +37,24 @@ class Remover:
     """
 
     free_table: FreeFrames
-    free_storage: FreeFrames | None = None
+    free_storage: FreeStorage | None = None
     storage: Literal["clear-then-free", "free-then-clear"] = "clear-then-free"
-    leaf_flush: Flush | None = None
-    """A flush for every leaf right after it is cleared."""
+    leaf_flush: tuple[FlushPlan, ...] = ()
+    """By height: a flush for every leaf right after it is cleared, from its address on; empty for none."""
     table: Literal["free-then-clear", "clear-flush-free", "kept"] = "free-then-clear"
     """How an emptied table goes; `kept` when this descent frees none."""
-    table_flush: Flush | None = None
-    after_leaf_table: Flush | None = None
-    """A flush of everything after each table of base-page leaves (x86 ``remove_pte_table``)."""
+    table_flush: FlushPlan | None = None
+    after_leaf_table: Callable[[int], FlushPlan] | None = None
+    """The flush, by the bytes of the range, after the base-page leaves of one table, whether there were any or not
+    (x86 ``remove_pte_table``, arm64 V5)."""
     keep_root_children: bool = True
     """Whether the tables that root entries point to stay for good (riscv, x86)."""
-    part_leaf: Callable[[Table, int, Span], bool] | None = None
-    """Asked when the range covers a leaf in part, with the part (bytes): whether the whole leaf may go."""
+    part_leaf: PartLeaf | None = None
+    """Asked when the range covers a leaf in part, with the part (bytes): whether the whole leaf may go. Without it,
+    it goes unasked."""
     lock: str = ""
     """The lock taken around each store, if any."""
+    root: RootLock | None = None
     where: str = ""
     """``file:function`` for reports."""
 
@@ -58,148 +65,177 @@ def unmap(hw: Machine, root: Table, va: int, end: int, how: Remover) -> None:
 
 
 def _unmap(hw: Machine, table: Table, va: int, end: int, how: Remover, top: int) -> None:
-    height, level = table.height, hw.fmt.levels[table.height]
-    first = (va - table.va) >> level.shift
-    last = (end - table.va + level.size - 1) >> level.shift
-    entries = hw.load_run(table, first, last - first)
-    for lo, hi, kind in _kinds(hw, entries, height):
-        at = first + lo
-        while at < first + hi:
-            start = table.va + at * level.size
-            part = Span(max(va, start), min(end, start + level.size))
-            if kind == "empty":
-                break
-            if part.size < level.size:
-                count = 1
-                if kind == "table":
-                    _child(hw, table, at, int(entries[at - first]), part, how, top)
-                elif how.part_leaf is None or how.part_leaf(table, at, part):
-                    _leaves(hw, table, at, entries[at - first : at - first + 1], how)
-            else:
-                whole = (min(end, table.va + (first + hi) * level.size) - start) >> level.shift
-                count = whole
-                if kind == "table":
-                    _children(hw, table, at, entries[at - first : at - first + whole], how, top)
-                else:
-                    _leaves(hw, table, at, entries[at - first : at - first + whole], how)
-            at += count
-    if height == 0 and how.after_leaf_table is not None:
-        hw.flush(how.after_leaf_table, ALL_ADDRESSES)
+    size = hw.fmt.levels[table.height].size
+    first = (va - table.va) // size
+    last = -(-(end - table.va) // size)
+    for at, n in hw.batches(first, last):
+        entries = hw.load_run(table, at, n)
+        for lo, hi, leaves in _kinds(hw, entries, table.height):
+            start = table.va + (at + lo) * size
+            for i, j, part in _pieces(Span(start, start + (hi - lo) * size), Span(va, end), size):
+                piece = entries[lo + i : lo + j]
+                if part is None:
+                    (_leaves if leaves else _children)(hw, table, at + lo + i, piece, how, top)
+                elif not leaves:
+                    _child(hw, table, at + lo + i, int(piece[0]), part, how, top)
+                elif how.part_leaf is None or how.part_leaf(table, at + lo + i, part):
+                    _leaves(hw, table, at + lo + i, piece, how, top)
+    if table.height == 0:
+        _flush_leaf_table(hw, how, va, end - va, 1)
 
 
-def _kinds(hw: Machine, entries: U64, height: int) -> list[tuple[int, int, str]]:
-    """Runs of entries of one kind: ``empty``, ``leaf`` or ``table``, as (start, end, kind)."""
+def _kinds(hw: Machine, entries: U64, height: int) -> Iterator[tuple[int, int, bool]]:
+    """Runs of valid entries of one kind, as (start, end, whether leaves)."""
     valid = (entries & np.uint64(hw.fmt.valid)) != 0
     kind = np.where(valid, np.where(np.asarray(hw.fmt.is_leaf(entries, height)), 1, 2), 0)
     cuts = [0, *(np.flatnonzero(np.diff(kind)) + 1).tolist(), len(kind)]
-    return [(a, b, ("empty", "leaf", "table")[kind[a]]) for a, b in itertools.pairwise(cuts) if b > a]
+    return ((a, b, bool(kind[a] == 1)) for a, b in itertools.pairwise(cuts) if b > a and kind[a])
 
 
-def _leaves(hw: Machine, table: Table, index: int, entries: U64, how: Remover) -> None:
+def _pieces(run: Span, wanted: Span, size: int) -> Iterator[tuple[int, int, Span | None]]:
+    """What of a run of entries (its bytes) is wanted, in entries from the run's first on: (start, end, part).
+
+    `part` is None for entries that are wanted whole; one of which only some bytes are wanted comes alone, with them.
+    """
+    count = run.size // size
+    head = wanted.start > run.start
+    if head:
+        yield 0, 1, Span(wanted.start, min(wanted.end, run.start + size))
+    tail = wanted.end < run.end and not (head and count == 1)
+    if head < count - tail:
+        yield int(head), count - tail, None
+    if tail:
+        yield count - 1, count, Span(run.end - size, wanted.end)
+
+
+def _leaves(hw: Machine, table: Table, index: int, entries: U64, how: Remover, top: int) -> None:
     """Clear a run of leaves and free what they mapped, in the kernel's order."""
-    for at, n in hw.batches(index, index + len(entries)):
-        run = entries[at - index : at - index + n]
-        frames = leaf_frames(hw, run, table.height) if how.free_storage else []
-        if how.free_storage and how.storage == "free-then-clear":
-            how.free_storage(frames)
-        with _lock(hw, how):
-            hw.clear_run(table, at, n, how.where, how.leaf_flush)
-        if how.free_storage and how.storage == "clear-then-free":
-            how.free_storage(frames)
+    frames: list[Span] = []
+    if how.free_storage is not None:
+        frames = entry_runs(hw.fmt, entries, table.height).frames(hw.fmt.pages_at(table.height))
+        if how.storage == "free-then-clear":
+            hw.expect_clear(table, index, entries, how.where)
+            how.free_storage(frames, table.height)
+    with entry_lock(hw, how.lock, how.root if table.height == top else None):
+        hw.clear_run(table, index, len(entries), how.where, _leaf_flush(how, table.height))
+    if how.free_storage is not None and how.storage == "clear-then-free":
+        how.free_storage(frames, table.height)
 
 
-def leaf_frames(hw: Machine, leaves: U64, height: int) -> list[Span]:
-    """The frames that a vector of leaves maps, as runs in order."""
-    pages = hw.fmt.pages_at(height)
-    pfns = hw.fmt.leaf_pfn(leaves, height)
-    if pages == 1:
-        return frame_spans(pfns)
-    units = frame_spans(pfns // np.uint64(pages))
-    return [Span(unit.start * pages, unit.end * pages) for unit in units]
+def _leaf_flush(how: Remover, height: int) -> FlushPlan | None:
+    return how.leaf_flush[height] if how.leaf_flush else None
+
+
+def _flush_leaf_table(hw: Machine, how: Remover, va: int, size: int, count: int) -> None:
+    """The flush after each of `count` tables of base-page leaves, of which `size` bytes from `va` on had to go."""
+    if how.after_leaf_table is not None:
+        hw.flush_each(how.after_leaf_table(size), va, size, count)
 
 
 def _child(hw: Machine, table: Table, index: int, entry: int, part: Span, how: Remover, top: int) -> None:
     """Unmap part of what one child table maps; free it if nothing is left in it."""
     child = hw.child(table, index, hw.fmt.table_pfn(entry))
     _unmap(hw, child, part.start, part.end, how, top)
-    if how.table != "kept" and not (how.keep_root_children and table.height == top):
-        entries = hw.fmt.levels[child.height].entries
-        if not hw.load_run(child, 0, entries).any():
-            _free_tables(hw, table, index, np.array([child.frame], dtype=np.uint64), how)
+    if _frees(how, table, top) and hw.is_empty(child):
+        _free_tables(hw, table, index, np.array([entry], dtype=np.uint64), how, top)
 
 
 def _children(hw: Machine, table: Table, index: int, entries: U64, how: Remover, top: int) -> None:
     """Unmap all that a run of child tables maps: many at once when they hold nothing but leaves."""
     size = hw.fmt.levels[table.height].size
     height = table.height - 1
-    for at, n in hw.batches(index, index + len(entries)):
-        run = entries[at - index : at - index + n]
-        frames = hw.fmt.table_pfn(run)
-        if n == 1 or height > 1:
-            content = None
-        else:
-            content = hw.load_children(table, at, frames)
-            if np.any(hw.fmt.is_table(content, height)):
-                content = None
-        if content is None:
-            for i in range(n):
-                start = table.va + (at + i) * size
-                _child(hw, table, at + i, int(run[i]), Span(start, start + size), how, top)
-            continue
-        if how.free_storage:
-            present = content[(content & np.uint64(hw.fmt.valid)) != 0]
-            if how.storage == "free-then-clear":
-                how.free_storage(leaf_frames(hw, present, height))
-        hw.clear_children(table, at, frames, how.where, how.leaf_flush)
-        if how.free_storage and how.storage == "clear-then-free":
-            how.free_storage(leaf_frames(hw, present, height))
-        if height == 0 and how.after_leaf_table is not None:
-            hw.flush(how.after_leaf_table, ALL_ADDRESSES, times=n)
-        if how.table != "kept" and not (how.keep_root_children and table.height == top):
-            _free_tables(hw, table, at, frames, how)
+    if not hw.whole_tables or not _drain(hw, table, index, entries, how):
+        for i, entry in enumerate(entries.tolist()):
+            start = table.va + (index + i) * size
+            _child(hw, table, index + i, entry, Span(start, start + size), how, top)
+        return
+    if height == 0:
+        _flush_leaf_table(hw, how, table.va + index * size, size, len(entries))
+    if _frees(how, table, top):
+        _free_tables(hw, table, index, entries, how, top)
 
 
-def _free_tables(hw: Machine, parent: Table, index: int, frames: U64, how: Remover) -> None:
+def _drain(hw: Machine, table: Table, index: int, entries: U64, how: Remover) -> bool:
+    """Clear whole child tables and free what their leaves mapped; False, and nothing done, if they hold tables too."""
+    height = table.height - 1
+    children = hw.fmt.table_pfn(entries)
+    frames: list[Span] = []
+    if height or how.free_storage is not None:
+        for _, rows in hw.look_children(table, children):
+            runs = entry_runs(hw.fmt, rows.reshape(-1), height)
+            if not runs.leaf.all():
+                return False
+            frames += runs.frames(hw.fmt.pages_at(height))
+    if how.free_storage is not None and how.storage == "free-then-clear":
+        for place, rows in hw.look_children(table, children):
+            child = hw.child(table, index + place, int(children[place]))
+            hw.expect_clear(child, 0, rows.reshape(-1), how.where)
+        how.free_storage(frames, height)
+    with entry_lock(hw, how.lock, None):
+        hw.clear_children(table, index, children, how.where, _leaf_flush(how, height))
+    if how.free_storage is not None and how.storage == "clear-then-free":
+        how.free_storage(frames, height)
+    return True
+
+
+def _frees(how: Remover, parent: Table, top: int) -> bool:
+    """Whether emptied children of a table go in this descent."""
+    return how.table != "kept" and not (how.keep_root_children and parent.height == top)
+
+
+def _free_tables(hw: Machine, parent: Table, index: int, entries: U64, how: Remover, top: int) -> None:
     """Unlink and free emptied child tables, `parent`'s entries from `index` on, in the kernel's order."""
-    spans = frame_spans(frames)
-    hw.ledger.tables_freed[parent.height - 1] += len(frames)
+    spans = frame_spans(hw.fmt.table_pfn(entries))
+    size = hw.fmt.levels[parent.height].size
+    hw.ledger.tables_freed[parent.height - 1] += len(entries)
     if how.table == "free-then-clear":
+        hw.expect_clear(parent, index, entries, how.where)
         how.free_table(spans)
-    with _lock(hw, how):
-        hw.clear_run(parent, index, len(frames), how.where)
-    if how.table == "clear-flush-free":
+    with entry_lock(hw, how.lock, how.root if parent.height == top else None):
+        hw.clear_run(parent, index, len(entries), how.where)
+    if how.table != "free-then-clear":
         if how.table_flush is not None:
-            size = hw.fmt.levels[parent.height].size
-            start = parent.va + index * size
-            hw.flush(how.table_flush, Span(start, start + len(frames) * size), times=len(frames))
+            hw.flush_each(how.table_flush, parent.va + index * size, size, len(entries))
         how.free_table(spans)
 
 
 def free_empty_tables(hw: Machine, root: Table, va: int, end: int, limits: Span, how: Remover) -> None:
     """The second descent of arm64: free tables under ``[va, end)`` that are empty and map nothing outside `limits`.
 
-    arch/arm64/mm/mmu.c:free_empty_tables with its floor and ceiling.
+    arch/arm64/mm/mmu.c:free_empty_tables with its floor and ceiling; `how` says in which order. Leaves in the range are
+    passed over.
     """
-    height, level = root.height, hw.fmt.levels[root.height]
-    if height == 0:
+    _free_empty(hw, root, va, end, limits, how, root.height)
+
+
+def _free_empty(hw: Machine, table: Table, va: int, end: int, limits: Span, how: Remover, top: int) -> None:
+    if table.height == 0:
         return
-    first = (va - root.va) >> level.shift
-    last = (end - root.va + level.size - 1) >> level.shift
-    entries = hw.load_run(root, first, last - first)
-    tables = np.asarray(hw.fmt.is_table(entries, height))
-    for i in np.flatnonzero(tables).tolist() if height > 1 else ():
-        child = hw.child(root, first + i, hw.fmt.table_pfn(int(entries[i])))
-        free_empty_tables(hw, child, max(va, child.va), min(end, child.va + level.size), limits, how)
-    lo = max(first, -(-(limits.start - root.va) // level.size))
-    hi = min(last, (limits.end - root.va) >> level.shift)
-    chosen = np.flatnonzero(tables[lo - first : max(lo, hi) - first]) + lo
-    for span in frame_spans(chosen.astype(np.uint64)):
-        for at, n in hw.batches(*span):
-            frames = hw.fmt.table_pfn(entries[at - first : at - first + n])
-            empty = ~hw.load_children(root, at, frames).any(axis=1)
-            for run in frame_spans((np.flatnonzero(empty) + at).astype(np.uint64)):
-                _free_tables(hw, root, run.start, frames[run.start - at : run.end - at], how)
+    size = hw.fmt.levels[table.height].size
+    first = (va - table.va) // size
+    last = -(-(end - table.va) // size)
+    for at, n in hw.batches(first, last):
+        entries = hw.load_run(table, at, n)
+        for lo, hi, leaves in _kinds(hw, entries, table.height):
+            if leaves:
+                continue
+            if table.height == 1 and hw.whole_tables:
+                _free_if_empty(hw, table, at + lo, entries[lo:hi], limits, how, top)
+                continue
+            for i, entry in enumerate(entries[lo:hi].tolist(), at + lo):
+                start = table.va + i * size
+                child = hw.child(table, i, hw.fmt.table_pfn(entry))
+                _free_empty(hw, child, max(va, start), min(end, start + size), limits, how, top)
+                if limits.covers(Span(start, start + size)) and hw.is_empty(child):
+                    _free_tables(hw, table, i, entries[i - at : i - at + 1], how, top)
 
 
-def _lock(hw: Machine, how: Remover) -> AbstractContextManager[None]:
-    return hw.locked(how.lock) if how.lock else nullcontext()
+def _free_if_empty(hw: Machine, table: Table, index: int, entries: U64, limits: Span, how: Remover, top: int) -> None:
+    """Free those of a run of leaf tables that are empty and inside `limits`."""
+    size = hw.fmt.levels[table.height].size
+    places = np.arange(index, index + len(entries))
+    wanted = (places >= -((table.va - limits.start) // size)) & (places < (limits.end - table.va) // size)
+    for place, rows in hw.look_children(table, hw.fmt.table_pfn(entries)):
+        wanted[place : place + len(rows)] &= ~rows.any(axis=1)
+    for run in frame_spans(np.flatnonzero(wanted).astype(np.uint64)):
+        _free_tables(hw, table, index + run.start, entries[run.start : run.end], how, top)

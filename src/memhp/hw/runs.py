@@ -1,0 +1,76 @@
+"""Page-table entries as runs: neighbours of one kind that lead to neighbouring frames.
+
+What a stretch of entries leads to is asked again and again while memory goes: which frames to free, which a CPU may
+still reach. Entries written in one go are one run, and finding that out costs one pass over them.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from memhp.hw.format import U64, Format
+from memhp.spans import Span
+
+I64 = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+class EntryRuns(NamedTuple):
+    """Runs of valid entries, ascending: the place of each run's first entry, how many, the first frame, the kind."""
+
+    at: I64
+    length: I64
+    pfn: U64
+    leaf: Bools
+
+    def frames(self, pages: int) -> list[Span]:
+        """The frames (PFNs) behind the runs, in order, when each entry leads to `pages` of them."""
+        ends = self.pfn + self.length.astype(np.uint64) * np.uint64(pages)
+        return [Span(start, end) for start, end in zip(self.pfn.tolist(), ends.tolist(), strict=True)]
+
+    def chosen(self, which: Bools) -> "EntryRuns":
+        """Some of the runs."""
+        return EntryRuns(self.at[which], self.length[which], self.pfn[which], self.leaf[which])
+
+    def clipped(self, start: int, end: int, pages: int) -> "EntryRuns":
+        """What of the runs lies in entries ``[start, end)``, each of which leads to `pages` frames."""
+        first = np.maximum(self.at, start)
+        last = np.minimum(self.at + self.length, end)
+        skipped = (first - self.at).astype(np.uint64) * np.uint64(pages)
+        return EntryRuns(first, last - first, self.pfn + skipped, self.leaf).chosen(last > first)
+
+
+NO_RUNS = EntryRuns(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.bool_))
+
+
+def entry_runs(fmt: Format, entries: U64, height: int) -> EntryRuns:
+    """The runs in a vector of entries of one height, shape [n]. What is neither leaf nor table is left out."""
+    if not len(entries):
+        return NO_RUNS
+    first = int(entries[0])
+    leaf = bool(fmt.is_leaf(first, height))
+    if leaf or fmt.is_table(first, height):
+        pages = fmt.pages_at(height) if leaf else 1
+        if len(entries) == 1 or (np.diff(entries) == np.uint64(pages << fmt.pfn_pieces[0].lo)).all():
+            pfn = fmt.leaf_pfn(first, height) if leaf else fmt.table_pfn(first)
+            return EntryRuns(
+                np.zeros(1, np.int64),
+                np.array([len(entries)], np.int64),
+                np.array([pfn], np.uint64),
+                np.array([leaf]),
+            )
+    valid = (entries & np.uint64(fmt.valid)) != 0
+    if not valid.any():
+        return NO_RUNS
+    leaves = np.asarray(fmt.is_leaf(entries, height))
+    tables = np.asarray(fmt.is_table(entries, height))
+    pages = fmt.pages_at(height)
+    pfns = np.where(leaves, fmt.leaf_pfn(entries, height), fmt.table_pfn(entries))
+    step = np.where(leaves, np.uint64(pages), np.uint64(1))
+    joined = (pfns[1:] - pfns[:-1] == step[:-1]) & (leaves[1:] == leaves[:-1]) & (tables[1:] == tables[:-1])
+    at = np.concatenate([[0], np.flatnonzero(~joined) + 1]).astype(np.int64)
+    count = np.diff(np.append(at, len(entries)))
+    runs = EntryRuns(at, count, pfns[at], leaves[at])
+    return runs.chosen((leaves | tables)[at])
