@@ -72,11 +72,12 @@ def _online(look: Look, name: str, frames: Span, block: MemoryBlock) -> Iterator
 
 
 def _offline(look: Look, name: str, frames: Span) -> Iterator[Breach]:
-    """No section is online, no page has a zone, and nobody uses the memory."""
+    """No section is online, no page has a zone (unless this kernel cuts zones on removal), nobody uses the memory."""
     k = look.k
     for span in look.online_sections.runs(*frames):
         yield Breach(NAME, f"{name} is offline, but the sections of {pfn_text(span)} are online", pfns=span)
-    for start, end, ref in k.page_zone.runs(*frames):
+    keeps_links = k.config.profile.zone_shrink == "on-remove"
+    for start, end, ref in () if keeps_links else k.page_zone.runs(*frames):
         span = Span(start, end)
         text = f"{name} is offline, but {pfn_text(span)} is linked to zone {ref.type.title} of node {ref.nid}"
         yield Breach(NAME, text, pfns=span)

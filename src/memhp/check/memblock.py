@@ -16,6 +16,8 @@ NAME = "memblock"
 
 def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     """Memory that memblock lacks or still has. Device memory, which has no memory blocks, it is not told of."""
+    if not look.k.config.has_memblock:
+        return
     shift = look.k.config.page_shift
     known = SpanSet((start >> shift, end >> shift) for start, end, _ in look.k.memblock.memory)
     system = SpanSet(part for span in look.present for part in look.block_frames.runs(*span))

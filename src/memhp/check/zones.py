@@ -1,7 +1,7 @@
 """Zone counters add up: what zones and nodes say of themselves agrees with the zone links of the pages.
 
-``present`` counts the pages that are online or came at boot; ``spanned`` reaches from the first to the last of them,
-as ``mm/memory_hotplug.c:shrink_zone_span`` leaves it, or as wide as boot made it.
+``present`` counts the pages that are online; ``spanned`` reaches from the first page with a zone link to the last, as
+``mm/memory_hotplug.c:shrink_zone_span`` leaves it, or as wide as boot made it.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -64,13 +64,18 @@ def _boot_edges(look: Look) -> set[int]:
 
 def _counters(look: Look, zone: Zone, linked: SpanSet) -> Iterator[Breach]:
     k = look.k
-    early = sum(boot.size for span in linked for part in look.early_sections.runs(*span)
-                for boot in k.boot_memory.runs(*part))  # fmt: skip
-    hot = sum(part.size for span in linked for part in look.hot_sections.runs(*span))
+    online = [part for span in linked for part in look.online_sections.runs(*span)]
+    early = sum(
+        boot.size
+        for span in online
+        for part in look.early_sections.runs(*span)
+        for boot in k.boot_memory.runs(*part)
+    )
+    hot = sum(part.size for span in online for part in look.hot_sections.runs(*span))
     present = 0 if zone.type is ZoneType.DEVICE else early + hot
     if zone.present != present:
         yield Breach(NAME, f"{zone_name(zone)} counts {zone.present} present pages, but has {present}")
-    if zone.type is not ZoneType.DEVICE and zone.present_early != early:
+    if k.config.profile.auto_movable and zone.present_early != early:
         text = f"{zone_name(zone)} counts {zone.present_early} present pages from boot, but has {early}"
         yield Breach(NAME, text)
     if not zone.managed <= zone.present <= zone.spanned:

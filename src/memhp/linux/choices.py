@@ -220,6 +220,8 @@ class Profile:
     vmap_huge_lock: Literal["none", "init_mm.mmap_lock"]
     """What a huge vmap holds while it frees the table that it replaces: nothing, or the lock that ptdump takes
     (``mm/vmalloc.c:vmap_try_huge_pmd``, 7.2, 6.12.y)."""
+    memmap_counters: bool
+    """Whether ``/proc/vmstat`` has ``nr_memmap_pages`` and ``nr_memmap_boot_pages`` (by 6.12)."""
     virtio_mem: tuple[Arch, ...]
     """Architectures with VIRTIO_MEM in ``drivers/virtio/Kconfig``."""
 

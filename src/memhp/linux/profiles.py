@@ -181,6 +181,7 @@ _LINUX_5_13 = Profile(
     scan_movable_holes="skip",
     online_debug_pagealloc=False,
     vmap_huge_lock="none",
+    memmap_counters=False,
     virtio_mem=("arm64", "x86_64"),
 )
 
@@ -200,6 +201,7 @@ _LINUX_6_12 = replace(
     prepare_online=True,
     movable_watermark="capped",
     vmap_huge_lock="init_mm.mmap_lock",
+    memmap_counters=True,
     virtio_mem=("riscv64", "arm64", "x86_64"),
 )
 
@@ -243,6 +245,7 @@ _RISCV_HOTPLUG_V1 = replace(
     movable_watermark="share",
     prepare_online=False,
     vmap_huge_lock="none",
+    memmap_counters=False,
     virtio_mem=("riscv64",),
 )
 
