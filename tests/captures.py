@@ -6,8 +6,8 @@
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from memhp.facts.observed import Facts, observe
@@ -47,8 +47,12 @@ def facts(name: str, step: str) -> Facts:
     return observe(open_capture(name)[step])
 
 
-def every_step() -> Iterator[tuple[str, str]]:
+def every_step() -> list[tuple[str, str]]:
     """The name of every capture and guest with each of its steps."""
-    for name in (*captures(), *guests()):
-        for step in steps(archive(name)):
-            yield name, step
+    return [(name, step) for name in (*captures(), *guests()) for step in steps(archive(name))]
+
+
+def neighbours() -> list[tuple[str, str, str]]:
+    """Every two steps of a capture or guest that follow each other: name, earlier step, later step."""
+    named = every_step()
+    return [(name, step, later) for (name, step), (other, later) in pairwise(named) if name == other]

@@ -125,7 +125,7 @@ def observe(source: Source) -> Facts:
     if source.kind != "capture":
         return found
     _check_blocks(source, found)
-    return replace(found, memory=_link_nodes(found))
+    return replace(found, memory=link_nodes(found))
 
 
 def _parsed(source: Source, path: str, parse: Parser[T_co]) -> T_co | None:
@@ -154,7 +154,7 @@ def _check_blocks(source: Source, facts: Facts) -> None:
                 )
 
 
-def _link_nodes(facts: Facts) -> MemoryBlocks:
+def link_nodes(facts: Facts) -> MemoryBlocks:
     """The memory blocks with the node that each belongs to: captures keep files, and the links are none."""
     linked = tuple(replace(block, nodes=_nodes_of(facts, block)) for block in facts.memory.blocks)
     return replace(facts.memory, blocks=linked)

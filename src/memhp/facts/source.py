@@ -280,13 +280,12 @@ def _read_archive(path: Path) -> Source | _Capture:
     folders: dict[PurePosixPath, dict[str, bytes]] = {}
     for name, data in members.items():
         folders.setdefault(PurePosixPath(name).parent, {})[PurePosixPath(name).name] = data
-    found = {
-        folder.name or path.name.partition(".tar")[0]: folder for folder in folders if capture.is_step(folders[folder])
-    }
-    if len({folder.parent for folder in found.values()}) != 1:
+    found = [folder for folder in folders if capture.is_step(folders[folder])]
+    if len({folder.parent for folder in found}) != 1:
         count = "more than one capture" if found else "no machine"
         raise BadInput(f"holds {count}", where=str(path), fix="pack one folder of steps with proc_iomem and the rest")
-    return _Capture(str(path), {name: partial(dict, folders[found[name]]) for name in natural_order(found)})
+    named = {folder.name or path.name.partition(".tar")[0]: folders[folder] for folder in found}
+    return _Capture(str(path), {name: partial(dict, named[name]) for name in natural_order(named)})
 
 
 def _member(path: Path, name: str, members: Mapping[str, bytes]) -> capture.File:
