@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 Notifier = Callable[["Kernel", str, int, int], str]
 """``(k, action, start_pfn, nr_pages) -> "" or why not``: a memory notifier; a text is NOTIFY_BAD with a reason."""
 
+NodeNotifier = Callable[["Kernel", str, int], str]
+"""``(k, action, nid) -> "" or why not``: a node notifier."""
+
 
 @dataclass
 class Kernel:
@@ -56,6 +59,7 @@ class Kernel:
     pgd: dict[str, Table] = field(default_factory=dict)
     """Root tables by address space; ``init_mm`` is the kernel's own."""
     memory_notifiers: list[Notifier] = field(default_factory=list)
+    node_notifiers: list[NodeNotifier] = field(default_factory=list)
     auto_online_blocks: OnlineType = "offline"
     """``/sys/devices/system/memory/auto_online_blocks``: ``mhp_default_online_type``."""
     zone_limits: dict[ZoneType, int] = field(default_factory=dict)
