@@ -109,7 +109,7 @@ def _runs_of(fmt: Format, slab: Slab, mask: int, contiguous: bool, holes: bool) 
     step = 0
     if contiguous:
         step = fmt.pages_at(height) << fmt.pfn_pieces[0].lo
-    starts, ends = _edges(words, live, step, holes)
+    starts, ends = _edges(words, live, step)
     if contiguous:
         starts, ends = _split_wraps(fmt, words.ravel(), starts, ends, step)
     row, column = np.divmod(starts, slab.entries.shape[1])
@@ -140,8 +140,6 @@ def _comparable(fmt: Format, slab: Slab, mask: int, contiguous: bool, holes: boo
     keep = np.uint64(mask | fmt.structure[height] | (fmt.pfn_mask if contiguous else 0))
     words: U64 = entries & keep if int(keep) != ALL - 1 else entries
     napot = height == 0 and fmt.napot_mask and bool((entries & np.uint64(fmt.napot_mask)).any())
-    if napot and contiguous:
-        words = _pages_of_napot(fmt, slab, words)
     if holes:
         live = ~np.asarray(fmt.is_table(entries, height)) if height else np.ones(entries.shape, dtype=np.bool_)
         live &= slab.present[:, None]
@@ -152,24 +150,13 @@ def _comparable(fmt: Format, slab: Slab, mask: int, contiguous: bool, holes: boo
     return words, live
 
 
-def _pages_of_napot(fmt: Format, slab: Slab, words: U64) -> U64:
-    """Svnapot leaves, which are equal throughout their run, rewritten as the plain leaves that they stand for."""
-    low = (1 << fmt.napot_order) - 1
-    lo = fmt.pfn_pieces[0].lo
-    page: U64 = np.add.outer(slab.va >> np.uint64(fmt.page_shift), np.arange(words.shape[1], dtype=np.uint64))
-    plain = (words & np.uint64(~(low << lo) & (ALL - 1))) | ((page & np.uint64(low)) << np.uint64(lo))
-    return np.where(words & np.uint64(fmt.napot_mask) != 0, plain, words)
-
-
-def _edges(words: U64, live: Bools, step: int, holes: bool) -> tuple[Indices, Indices]:
+def _edges(words: U64, live: Bools, step: int) -> tuple[Indices, Indices]:
     """Flat indices where runs start and end. Entries of a run are equal, or `step` apart if that is given."""
     rows, columns = words.shape
     edge = np.ones((rows, columns + 1), dtype=np.bool_)
     inner = edge[:, 1:-1]
     if step:
         np.not_equal(words[:, 1:] - words[:, :-1], np.uint64(step), out=inner)
-        if holes:
-            inner &= (words[:, 1:] | words[:, :-1]) != 0
     else:
         np.not_equal(words[:, 1:], words[:, :-1], out=inner)
     inner |= live[:, 1:] != live[:, :-1]

@@ -233,16 +233,18 @@ def slabs(
     rights = np.full(1, fmt.rights_and, dtype=np.uint64)
     for height in range(fmt.root_height, -1, -1):
         below: list[tuple[U64, U64, U64]] = []
+        count = 0
         for rows, first, end in _cuts(fmt, height, va, va_start, last, clip):
             for slab in _read(reader, fmt, height, frames[rows], va[rows], rights[rows], (first, end, root_index)):
                 if height:
                     below.append(_children(fmt, slab, va_start, last))
+                    count += below[-1][0].size
+                    if count > MAX_TABLES:
+                        raise BadInput(f"the page tables refer to more than {MAX_TABLES} tables of one height")
                 yield slab
         if not below:
             return
         frames, va, rights = (np.concatenate([part[i] for part in below]) for i in range(3))
-        if frames.size > MAX_TABLES:
-            raise BadInput(f"the page tables refer to {frames.size} tables at one level: not an address space")
 
 
 def _cuts(fmt: Format, height: int, va: U64, start: int, last: int, clip: bool) -> Iterator[tuple[slice, int, int]]:
