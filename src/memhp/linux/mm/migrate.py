@@ -1,0 +1,168 @@
+"""Moving pages out of memory that is to go offline.
+
+``scan_movable_pages()`` and ``do_migrate_range()`` of mm/memory_hotplug.c, with what of mm/migrate.c and mm/hugetlb.c
+they rest on. Movable memory is single pages here; huge pages of hugetlbfs stay whole. PFNs throughout.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+from errno import EBUSY, ENOMEM
+from typing import NamedTuple
+
+from memhp.errors import KernelError
+from memhp.hw.memory import Owner, Use
+from memhp.linux.mm.page_alloc import alloc_pages, free_pages
+from memhp.linux.mmzone import ZoneType
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import align_down
+
+MOVABLE_USES = frozenset({Use.MOVABLE, Use.PINNED, Use.HUGETLB})
+"""Uses that ``scan_movable_pages()`` finds: on an LRU list, pinned or not, or a huge page in use."""
+
+RATELIMIT_INTERVAL = 5_000_000_000
+"""Nanoseconds, ``DEFAULT_RATELIMIT_INTERVAL``."""
+
+RATELIMIT_BURST = 10
+"""``DEFAULT_RATELIMIT_BURST``: lines in an interval."""
+
+WHERE = "mm/memory_hotplug.c:do_migrate_range"
+
+
+class Stuck(NamedTuple):
+    """Pages that would not move: errno and why. ``EBUSY`` for an outside reference, ``ENOMEM`` for want of room."""
+
+    span: Span
+    owner: Owner
+    errno: int
+
+
+class Migration(NamedTuple):
+    """What one round of migration did."""
+
+    moved: int
+    """Pages that were moved."""
+    stuck: list[Stuck]
+
+
+def scan_movable_pages(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
+    """The first page of ``[start_pfn, end_pfn)`` that migration should move, or None when there is none left.
+
+    Raises :class:`KernelError` EBUSY when a logically offline page comes first that its driver still holds.
+    """
+    for lo, _, owner in k.hw.memory.owners.runs(start_pfn, end_pfn):
+        if owner.use in MOVABLE_USES:
+            return lo
+        if owner.use is Use.OFFLINE:
+            raise KernelError(
+                EBUSY,
+                "unmovable page",
+                place="mm/memory_hotplug.c:scan_movable_pages",
+                advice=f"PFN {lo:#x} is logically offline and its driver ({owner.tag or 'unknown'}) keeps it",
+            )
+    return None
+
+
+def do_migrate_range(k: Kernel, start_pfn: int, end_pfn: int) -> Migration:
+    """Move all movable pages of an isolated range elsewhere: other nodes first, this one if there is no other.
+
+    Pinned pages stay. Pages of ZONE_MOVABLE may go anywhere, others not into ZONE_MOVABLE, and never into isolated
+    pageblocks. mm/memory_hotplug.c:do_migrate_range, mm/migrate.c:alloc_migration_target.
+    """
+    moved = 0
+    stuck: list[Stuck] = []
+    for lo, hi, owner in list(k.hw.memory.owners.runs(start_pfn, end_pfn)):
+        if owner.use is Use.PINNED:
+            stuck.append(Stuck(Span(lo, hi), owner, EBUSY))
+        elif owner.use is Use.HUGETLB:
+            for page in _huge_pages(k, lo, hi):
+                moved += _move_huge_page(k, page, owner, stuck)
+        elif owner.use is Use.MOVABLE:
+            for at, count in k.hw.batches(lo, hi):
+                done = _move(k, Span(at, at + count), owner)
+                moved += done
+                if done < count:
+                    stuck.append(Stuck(Span(at + done, at + count), owner, ENOMEM))
+    _report(k, stuck)
+    return Migration(moved, stuck)
+
+
+def _move(k: Kernel, source: Span, owner: Owner) -> int:
+    """Move single pages: how many found a place, the lowest first."""
+    to = _allocate(k, source.start, 0, source.size, owner)
+    count = sum(span.size for span in to)
+    if count:
+        free_pages(k, [Span(source.start, source.start + count)], WHERE)
+    return count
+
+
+def _allocate(k: Kernel, pfn: int, order: int, count: int, owner: Owner) -> list[Span]:
+    """Blocks to move pages of the zone of `pfn` to: ``alloc_migration_target()``."""
+    zone = k.zone_of(pfn)
+    assert zone is not None
+    others = {each.nid for each in k.zones() if each.managed} - {zone.nid}
+    highest = ZoneType.MOVABLE if zone.type is ZoneType.MOVABLE else ZoneType.NORMAL
+    return alloc_pages(k, order, zone.nid, count=count, movable=True, owner=owner, where=WHERE, highest=highest,
+                       nodes=others or {zone.nid})  # fmt: skip
+
+
+def _huge_pages(k: Kernel, lo: int, hi: int) -> Iterator[Span]:
+    """The huge pages that a run of pages belongs to, whole, even where they stick out of it."""
+    size = k.config.pmd_size >> k.config.page_shift
+    for start in range(align_down(lo, size), hi, size):
+        yield Span(start, start + size)
+
+
+def _move_huge_page(k: Kernel, page: Span, owner: Owner, stuck: list[Stuck]) -> int:
+    """Move one huge page: into a free one of the pool, whose place it takes, or into fresh memory."""
+    order = page.size.bit_length() - 1
+    spare = _spare_huge_page(k, page)
+    if spare is not None:
+        pool = k.hw.memory.owners.get(spare.start)
+        assert pool is not None
+        k.hw.retag(spare, owner, WHERE)
+        k.hw.retag(page, pool, WHERE)
+    elif _allocate(k, page.start, order, 1, owner):
+        free_pages(k, [page], WHERE)
+    else:
+        stuck.append(Stuck(page, owner, ENOMEM))
+        return 0
+    return page.size
+
+
+def _spare_huge_page(k: Kernel, page: Span) -> Span | None:
+    """A free huge page of the pool outside isolated pageblocks: ``dequeue_hugetlb_folio_nodemask()``."""
+    size = page.size
+    for zone in k.zones():
+        for lo, hi, owner in k.hw.memory.owners.runs(zone.start_pfn, zone.end_pfn):
+            start = -(-lo // size) * size
+            if owner.use is Use.HUGETLB_FREE and start + size <= hi and not zone.isolated.covered(start, start + size):
+                return Span(start, start + size)
+    return None
+
+
+def dissolve_free_hugetlb_folios(k: Kernel, start_pfn: int, end_pfn: int) -> None:
+    """Give free huge pages of a range back to the buddy: mm/hugetlb.c:dissolve_free_hugetlb_folios."""
+    for lo, hi, owner in list(k.hw.memory.owners.runs(start_pfn, end_pfn)):
+        if owner.use is Use.HUGETLB_FREE:
+            free_pages(k, [Span(lo, hi)], "mm/hugetlb.c:dissolve_free_hugetlb_folio")
+
+
+def _report(k: Kernel, stuck: list[Stuck]) -> None:
+    """Log the pages that did not move, as many as the rate limit lets through."""
+    if not stuck:
+        return
+    starved = any(each.errno == ENOMEM for each in stuck)
+    ret = -ENOMEM if starved else sum(each.span.size for each in stuck)
+    said = 0
+    for line in reversed(k.hw.log_lines):
+        if line.time < k.hw.now - RATELIMIT_INTERVAL:
+            break
+        said += line.text.startswith("migrating pfn ")
+    room = max(0, RATELIMIT_BURST - said)
+    for each in stuck:
+        step = 1 if each.owner.use is not Use.HUGETLB else each.span.size
+        for pfn in range(each.span.start, each.span.end, step)[:room]:
+            k.hw.log(f"migrating pfn {pfn:x} failed ret:{ret}", "warn")
+            k.hw.log("page dumped because: migration failure", "warn")
+            room -= 1

@@ -1,0 +1,173 @@
+"""Pageblocks taken out of use before their memory goes offline: mm/page_isolation.c. PFNs throughout.
+
+Free pages of an isolated pageblock are out of the allocator's reach, and pages that are freed there stay aside.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from errno import EBUSY
+from typing import NamedTuple
+
+from memhp.errors import KernelBug, KernelError
+from memhp.hw.memory import Owner, Use
+from memhp.linux.mm.rmqueue import put_free, set_pageblock_migratetype
+from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import align_down, align_up
+
+UNMOVABLE_USES = {
+    Use.BOOT: "memory reserved at boot",
+    Use.TABLE: "a page table",
+    Use.MEMMAP: "struct pages",
+    Use.KERNEL: "unmovable kernel memory",
+    Use.RECLAIMABLE: "reclaimable kernel memory, which offlining does not shrink",
+}
+"""Uses of pages that no migration moves, in words."""
+
+RESERVED = "memory reserved at boot, or a hole"
+CMA = "a pageblock of the contiguous memory allocator"
+
+
+class Unmovable(NamedTuple):
+    """A page that cannot be moved out of the way: its PFN, and what it is used for."""
+
+    pfn: int
+    why: str
+
+
+def has_unmovable_pages(k: Kernel, start_pfn: int, end_pfn: int) -> Unmovable | None:
+    """The first page of ``[start_pfn, end_pfn)``, in one zone, that rules out offlining; None if all may go.
+
+    ZONE_MOVABLE holds no such pages but reserved ones. Pages in logically offline memory count as movable here, since
+    their driver may still let go of them. mm/page_isolation.c:has_unmovable_pages.
+    """
+    zone = _zone(k, start_pfn)
+    found = [Unmovable(lo, RESERVED) for lo, _, flags in k.page_flags.runs(start_pfn, end_pfn) if _is_reserved(flags)]
+    if zone.type is not ZoneType.MOVABLE:
+        found.extend(
+            Unmovable(lo, UNMOVABLE_USES[owner.use])
+            for lo, _, owner in k.hw.memory.owners.runs(start_pfn, end_pfn)
+            if owner.use in UNMOVABLE_USES
+        )
+    if zone.cma_pages:
+        found.extend(
+            Unmovable(lo, CMA) for lo, _, kind in zone.migratetypes.runs(start_pfn, end_pfn) if kind is MigrateType.CMA
+        )
+    return min(found, default=None)
+
+
+def start_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int) -> None:
+    """Isolate the pageblocks of a range: first the first, then the last, then those between, as the kernel does.
+
+    Raises :class:`KernelError` EBUSY, with nothing isolated, when a pageblock is isolated already, holds an unmovable
+    page or lies in the zone only in part.
+    """
+    size = k.config.pageblock_nr_pages
+    first, last = align_down(start_pfn, size), align_up(end_pfn, size) - size
+    done: list[Span] = []
+    try:
+        for lo, hi in ((first, first + size), (max(last, first + size), last + size), (first + size, last)):
+            for block, count in k.hw.batches(lo // size, hi // size):
+                _isolate(k, Span(block * size, (block + count) * size), Span(start_pfn, end_pfn), done)
+    except KernelError:
+        for blocks in done:
+            undo_isolate_page_range(k, *blocks)
+        raise
+
+
+def _isolate(k: Kernel, blocks: Span, wanted: Span, done: list[Span]) -> None:
+    """``set_migratetype_isolate()`` for a run of pageblocks, up to the first that cannot be; `done` gets what was."""
+    zone = _zone(k, blocks.start)
+    size = k.config.pageblock_nr_pages
+    with k.hw.locked(zone.lock):
+        taken = next(zone.isolated.runs(*blocks), None)
+        before = Span(blocks.start, taken.start if taken is not None else blocks.end)
+        unmovable = has_unmovable_pages(k, *before.clip(wanted))
+        good = Span(blocks.start, align_down(unmovable.pfn, size) if unmovable is not None else before.end)
+        crosses = good and (good.start < zone.start_pfn or good.end > zone.end_pfn)
+        if good and not crosses:
+            zone.isolated.add(*good)
+            for part in list(zone.free.runs(*good)):
+                zone.free.remove(*part)
+                zone.isolated_free.add(*part)
+            zone.nr_isolate_pageblock += good.size // size
+            done.append(good)
+    if crosses:
+        raise _busy(good.start, f"a pageblock lies in zone {zone.name} only in part")
+    if unmovable is not None:
+        k.hw.log(f"page: refcount:1 mapcount:0 mapping:{0:016x} index:0x0 pfn:{unmovable.pfn:#x}", "warn")
+        k.hw.log("page dumped because: unmovable page", "warn")
+        raise _busy(unmovable.pfn, f"unmovable page: {unmovable.why}")
+    if taken is not None:
+        raise _busy(taken.start, "a pageblock is isolated already")
+
+
+def undo_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int) -> None:
+    """Put isolated pageblocks of a range back into use.
+
+    Where isolation takes the place of the migrate type, they are Movable from then on, whatever they were.
+    """
+    size = k.config.pageblock_nr_pages
+    for start, end, (nid, kind) in list(k.page_zone.runs(align_down(start_pfn, size), align_up(end_pfn, size))):
+        zone = k.nodes[nid].zones[kind]
+        with k.hw.locked(zone.lock):
+            for blocks in list(zone.isolated.runs(start, end)):
+                zone.isolated.remove(*blocks)
+                zone.nr_isolate_pageblock -= blocks.size >> k.config.pageblock_order
+                if k.config.profile.isolate_mark == "migratetype":
+                    set_pageblock_migratetype(zone, blocks.start, blocks.end, MigrateType.MOVABLE)
+                for part in list(zone.isolated_free.runs(*blocks)):
+                    zone.isolated_free.remove(*part)
+                    put_free(zone, part)
+
+
+def test_pages_isolated(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
+    """The first page of an isolated range that is still in use, or in a pageblock not isolated; None if all is free.
+
+    Poisoned pages count as free, and logically offline ones that their driver let go of: those with the flag
+    ``PageOffline`` whose frame is the device's again (`Use.DEVICE`). mm/page_isolation.c:test_pages_isolated.
+    """
+    zone = _zone(k, start_pfn)
+    outside = next(zone.isolated.gaps(start_pfn, end_pfn), None)
+    if outside is not None:
+        return outside.start
+    with k.hw.locked(zone.lock):
+        for gap in zone.isolated_free.gaps(start_pfn, end_pfn):
+            for lo, hi, owner in k.hw.memory.owners.runs(*gap):
+                held = _first_held(k, Span(lo, hi), owner)
+                if held is not None:
+                    return held
+    return None
+
+
+def _first_held(k: Kernel, span: Span, owner: Owner) -> int | None:
+    """The first page of a run of one owner that somebody holds on to."""
+    if owner.use is Use.HWPOISON:
+        return None
+    at = span.start
+    for lo, hi, flags in k.page_flags.runs(*span):
+        let_go = owner.use is Use.DEVICE and PageFlags.OFFLINE in flags
+        if lo > at or not (let_go or PageFlags.HWPOISON in flags):
+            return at
+        at = hi
+    return None if at == span.end else at
+
+
+def _is_reserved(flags: PageFlags) -> bool:
+    return PageFlags.RESERVED in flags
+
+
+def _zone(k: Kernel, pfn: int) -> Zone:
+    zone = k.zone_of(pfn)
+    if zone is None:
+        raise KernelBug(f"PFN {pfn:#x} has no struct page", place="mm/page_isolation.c")
+    return zone
+
+
+def _busy(pfn: int, reason: str) -> KernelError:
+    return KernelError(
+        EBUSY,
+        f"{reason} (PFN {pfn:#x})",
+        place="mm/page_isolation.c:set_migratetype_isolate",
+        advice="free what uses the page, or take another block; memory onlined as movable stays clear of such pages",
+    )

@@ -1,0 +1,237 @@
+"""Those who use memory: what a scenario has the kernel and its processes allocate, free, pin and fragment.
+
+Every allocation has a tag by which it is found again. Counts are pages, spans PFNs, sizes bytes.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import dataclass
+from errno import ENOMEM
+from typing import Literal
+
+from memhp.errors import BadInput, KernelError
+from memhp.hw.memory import Owner, Use
+from memhp.linux.mm.page_alloc import (
+    adjust_managed_page_count,
+    alloc_pages,
+    free_pages,
+    free_reserved,
+    take_pages_off_buddy,
+)
+from memhp.linux.mm.rmqueue import set_pageblock_migratetype
+from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import align_down, align_up, format_size
+
+Kind = Literal["kernel", "reclaimable", "movable", "pinned", "hugetlb", "boot"]
+
+
+@dataclass(frozen=True)
+class Demand:
+    """How memory of one kind is asked for."""
+
+    use: Use
+    movable: bool = False
+    huge: bool = False
+
+
+DEMANDS: dict[Kind, Demand] = {
+    "kernel": Demand(Use.KERNEL),
+    "reclaimable": Demand(Use.RECLAIMABLE),
+    "movable": Demand(Use.MOVABLE, movable=True),
+    "pinned": Demand(Use.MOVABLE, movable=True),
+    "hugetlb": Demand(Use.HUGETLB, movable=True, huge=True),
+    "boot": Demand(Use.BOOT),
+}
+"""Unmovable and reclaimable slabs; anonymous memory, and what of it a device's DMA holds; huge pages of a pool; memory
+that boot kept for itself, which is reserved and not managed."""
+
+USER_USES = frozenset({Use.KERNEL, Use.RECLAIMABLE, Use.MOVABLE, Use.PINNED, Use.HUGETLB, Use.BOOT})
+
+ALLOCATE = "mm/page_alloc.c:__alloc_pages_slowpath"
+FREE = "mm/page_alloc.c:__free_pages"
+PIN = "mm/gup.c:migrate_longterm_unpinnable_folios"
+
+
+def allocate(
+    k: Kernel,
+    nbytes: int,
+    kind: Kind,
+    tag: str,
+    *,
+    nid: int = 0,
+    at: int | None = None,
+    highest: ZoneType | None = None,
+) -> list[Span]:
+    """Use `nbytes` bytes of memory near node `nid` under a tag: the pages it got, as spans.
+
+    `at` takes exactly the range from that physical address on, pinned in place if pinned; `highest` is the highest
+    zone allowed. Raises :class:`KernelError` ENOMEM, with nothing taken, when there is not enough, and
+    :class:`BadInput` for a size that is not made of whole pages, a tag that is in use, or a range that is not free.
+    """
+    demand = DEMANDS[kind]
+    order = k.config.shift(1) - k.config.page_shift if demand.huge else 0
+    unit = k.config.page_size << order
+    if nbytes <= 0 or nbytes % unit:
+        raise BadInput(f"{nbytes:#x} bytes of {kind} memory", where="size", fix=f"a multiple of {format_size(unit)}")
+    _check_node(k, nid)
+    if spans_of(k, tag):
+        raise BadInput(f"something is allocated as {tag!r} already", where="tag", fix="free it first")
+    owner = Owner(demand.use, tag)
+    if at is not None:
+        spans = [_take_exactly(k, at, nbytes, unit, owner)]
+    else:
+        count = nbytes // unit
+        spans = alloc_pages(
+            k, order, nid, count=count, movable=demand.movable, owner=owner, where=ALLOCATE, highest=highest
+        )
+        got = sum(span.size for span in spans) << k.config.page_shift
+        if got < nbytes:
+            free_pages(k, spans, FREE)
+            raise KernelError(
+                ENOMEM,
+                f"page allocation failure: order:{order}, {format_size(got)} of {format_size(nbytes)} found",
+                place=ALLOCATE,
+                advice="free memory, or online more of it in a zone that such an allocation may use",
+            )
+    if kind == "boot":
+        _reserve(k, spans)
+    elif kind == "pinned":
+        pin(k, tag, in_place=at is not None)
+    return spans_of(k, tag)
+
+
+def _check_node(k: Kernel, nid: int) -> None:
+    if nid not in k.nodes:
+        raise BadInput(f"there is no node {nid}", where="node", fix=f"one of {sorted(k.nodes)}")
+
+
+def _take_exactly(k: Kernel, at: int, nbytes: int, unit: int, owner: Owner) -> Span:
+    span = Span(at >> k.config.page_shift, (at + nbytes) >> k.config.page_shift)
+    if at % unit:
+        raise BadInput(f"{at:#x} is not aligned", where="at", fix=f"a multiple of {format_size(unit)}")
+    zones = {ref.type for _, _, ref in k.page_zone.runs(*span)}
+    if ZoneType.MOVABLE in zones and owner.use in (Use.KERNEL, Use.RECLAIMABLE):
+        raise BadInput(f"{at:#x} lies in zone Movable, where no kernel memory goes", where="at", fix="another range")
+    if not k.page_zone.covers(*span) or not take_pages_off_buddy(k, span, owner, ALLOCATE):
+        raise BadInput(f"[{at:#x}-{at + nbytes:#x}) is not all free", where="at", fix="leave `at` out")
+    return span
+
+
+def _reserve(k: Kernel, spans: list[Span]) -> None:
+    """Make pages as memblock would have left them had it kept them: reserved, and no zone's to manage."""
+    for span in spans:
+        k.page_flags.set(*span, PageFlags.RESERVED)
+        for start, end, _ in list(k.page_zone.runs(*span)):
+            adjust_managed_page_count(k, start, start - end)
+
+
+def spans_of(k: Kernel, tag: str) -> list[Span]:
+    """The pages that are allocated under a tag, ascending; none when it is not in use."""
+    spans: list[Span] = []
+    for start, end, owner in k.hw.memory.owners:
+        if owner.tag == tag and owner.use in USER_USES:
+            if spans and spans[-1].end == start:
+                spans[-1] = Span(spans[-1].start, end)
+            else:
+                spans.append(Span(start, end))
+    return spans
+
+
+def _known_spans(k: Kernel, tag: str) -> list[Span]:
+    spans = spans_of(k, tag)
+    if not spans:
+        raise BadInput(f"nothing is allocated as {tag!r}", where="tag")
+    return spans
+
+
+def free(k: Kernel, tag: str) -> None:
+    """Free all that is allocated under a tag. Boot memory becomes managed. Raises :class:`BadInput` for nothing."""
+    for span in _known_spans(k, tag):
+        for start, end, owner in list(k.hw.memory.owners.runs(*span)):
+            give = free_reserved if owner.use is Use.BOOT else free_pages
+            give(k, [Span(start, end)], FREE)
+
+
+def pin(k: Kernel, tag: str, *, in_place: bool = False) -> None:
+    """Take long-term references to movable memory: DMA, ``FOLL_LONGTERM``.
+
+    Pages in ZONE_MOVABLE or CMA pageblocks move out first, to where pinning them does no harm; `in_place` leaves them,
+    as a short-term reference would. Raises :class:`KernelError` ENOMEM, with the pages not moved yet pinned, when
+    there is no room for that, and :class:`BadInput` when there is nothing movable under the tag.
+    """
+    runs = [
+        Span(start, end)
+        for span in _known_spans(k, tag)
+        for start, end, owner in k.hw.memory.owners.runs(*span)
+        if owner.use is Use.MOVABLE
+    ]
+    if not runs:
+        raise BadInput(f"nothing movable is allocated as {tag!r}", where="tag")
+    for run in runs:
+        for span, must_move in _pin_places(k, run):
+            if must_move and not in_place:
+                _move_out(k, span, Owner(Use.PINNED, tag))
+            else:
+                k.hw.retag(span, Owner(Use.PINNED, tag), PIN)
+
+
+def _pin_places(k: Kernel, run: Span) -> list[tuple[Span, bool]]:
+    """A run of pages cut by whether a long-term pin must move them out first: ``folio_is_longterm_pinnable()``."""
+    places: list[tuple[Span, bool]] = []
+    for start, end, ref in k.page_zone.runs(*run):
+        zone = k.nodes[ref.nid].zones[ref.type]
+        for lo, hi, kind in zone.migratetypes.runs(start, end):
+            places.append((Span(lo, hi), ref.type is ZoneType.MOVABLE or kind is MigrateType.CMA))
+    return places
+
+
+def _move_out(k: Kernel, span: Span, owner: Owner) -> None:
+    zone = k.zone_of(span.start)
+    assert zone is not None
+    to = alloc_pages(k, 0, zone.nid, count=span.size, owner=owner, where=PIN)
+    moved = sum(part.size for part in to)
+    free_pages(k, [Span(span.start, span.start + moved)], PIN)
+    if moved < span.size:
+        raise KernelError(
+            ENOMEM,
+            f"{span.size - moved} pages cannot move out of {zone.name} to be pinned",
+            place=PIN,
+            advice="long-term pins need room in a kernel zone: online memory there",
+        )
+
+
+def fragment(k: Kernel, size: int, *, nid: int = 0, tag: str) -> int:
+    """Use single pages of a node so that no free chunk of `size` bytes or more is left on it: how many.
+
+    One page of every aligned chunk that is free: kernel memory, whose pageblocks become Unmovable, and in ZONE_MOVABLE
+    movable memory. Costs a run for each chunk. Raises :class:`BadInput` for a size that is no power of two pages.
+    """
+    pages = size >> k.config.page_shift
+    if size != pages << k.config.page_shift or pages < 2 or pages & (pages - 1):
+        raise BadInput(
+            f"{size:#x} bytes are no block of the buddy", where="size", fix="a power of two, 2 pages or more"
+        )
+    if nid not in k.nodes:
+        raise BadInput(f"there is no node {nid}", where="node", fix=f"one of {sorted(k.nodes)}")
+    return sum(_fragment_zone(k, zone, pages, tag) for _, zone in sorted(k.nodes[nid].zones.items()))
+
+
+def _fragment_zone(k: Kernel, zone: Zone, pages: int, tag: str) -> int:
+    movable = zone.type is ZoneType.MOVABLE
+    owner = Owner(Use.MOVABLE if movable else Use.KERNEL, tag)
+    block = k.config.pageblock_nr_pages
+    used = 0
+    for free in list(zone.free):
+        chunks = Span(align_up(free.start, pages), align_down(free.end, pages))
+        if not chunks:
+            continue
+        if not movable:
+            lo, hi = align_down(chunks.start, block), align_up(chunks.end, block)
+            for start, end, kind in list(zone.migratetypes.runs(lo, hi)):
+                if kind is not MigrateType.CMA:
+                    set_pageblock_migratetype(zone, start, end, MigrateType.UNMOVABLE)
+        for pfn in range(chunks.start, chunks.end, pages):
+            take_pages_off_buddy(k, Span(pfn, pfn + 1), owner, ALLOCATE)
+        used += chunks.size // pages
+    return used
