@@ -3,21 +3,9 @@
 
 import pytest
 
-from captures import every_step, facts, open_capture
+from captures import facts
 from memhp.errors import BadInput
 from memhp.facts import counters
-
-
-@pytest.mark.parametrize(("name", "step"), every_step())
-def test_every_captured_file_is_printed_again_as_it_was(name: str, step: str) -> None:
-    source = open_capture(name)[step]
-    meminfo, vmstat = source.read("/proc/meminfo"), source.read("/proc/vmstat")
-    node = source.read("/sys/devices/system/node/node0/meminfo")
-    numastat = source.read("/sys/devices/system/node/node0/numastat")
-    assert counters.render_meminfo(counters.parse_meminfo(meminfo)) == meminfo
-    assert counters.render_meminfo(counters.parse_meminfo(node), node=0) == node
-    assert counters.render_vmstat(counters.parse_vmstat(vmstat)) == vmstat
-    assert counters.render_vmstat(counters.parse_vmstat(numastat)) == numastat
 
 
 def test_counters_are_the_numbers_of_their_lines() -> None:

@@ -66,6 +66,7 @@ def test_the_width_in_use_is_the_one_that_the_guest_is_named_after(name: str) ->
 
 @pytest.mark.parametrize(("name", "step"), every_step())
 def test_memory_is_split_by_how_it_came(name: str, step: str) -> None:
+    """And while nothing is plugged, zones count the pages that memblock held."""
     found = machine(name, step)
     boot = found.memory_of("boot")
     assert all(any(each.span.overlaps(span) for each in found.boot_memory) for span in boot)
@@ -74,13 +75,7 @@ def test_memory_is_split_by_how_it_came(name: str, step: str) -> None:
     allowed = {origin for word, origin in late.items() if word in name} or {"virtio_mem", "kmem"}
     assert {ram.origin for ram in found.memory} <= {"boot"} | allowed
     assert found.evidence["origin"] == "the kernel log"
-
-
-@pytest.mark.parametrize(("name", "step"), every_step())
-def test_zones_of_a_fresh_machine_hold_what_memblock_held(name: str, step: str) -> None:
-    """Boot memory and zones count the same pages while nothing is plugged."""
-    found = machine(name, step)
-    if len(found.memory_of("boot")) == len(found.memory):
+    if len(boot) == len(found.memory):
         present = sum(zone.present for zone in found.zones)
         assert present == sum(each.span.size for each in found.boot_memory) // found.page_size
 

@@ -5,16 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captures import every_step, facts, open_capture
+from captures import facts, open_capture
 from memhp.errors import BadInput
 from memhp.facts import iomem
 from memhp.facts.iomem import MAX_IORES_LEVEL, Resource
-
-
-@pytest.mark.parametrize(("name", "step"), every_step())
-def test_every_captured_file_is_printed_again_as_it_was(name: str, step: str) -> None:
-    text = open_capture(name)[step].read("/proc/iomem")
-    assert iomem.render(iomem.parse(text)) == text
 
 
 def test_a_resource_lies_inside_the_one_it_is_indented_below() -> None:

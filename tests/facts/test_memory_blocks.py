@@ -3,9 +3,9 @@
 
 import pytest
 
-from captures import DATA, every_step, facts, open_capture
+from captures import DATA, facts
 from memhp.errors import BadInput
-from memhp.facts import cmdline, memory_blocks, nodes, params
+from memhp.facts import cmdline, memory_blocks, params
 from memhp.facts.capture import File
 from memhp.facts.devices import DaxDevice, MemoryDevice
 from memhp.facts.lines import id_list, render_id_list
@@ -17,40 +17,6 @@ def sysfs(**files: str) -> FileSource:
     """A sysroot with these files below /sys/devices/system/memory; ``__`` in a name stands for ``/``."""
     paths = {f"{SYS_MEMORY}/{name.replace('__', '/')}": text for name, text in files.items()}
     return FileSource("tree", "sysroot", {path: File(text, f"tree{path}") for path, text in paths.items()})
-
-
-@pytest.mark.parametrize(("name", "step"), every_step())
-def test_what_is_read_of_blocks_is_what_their_files_say(name: str, step: str) -> None:
-    source = open_capture(name)[step]
-    memory = facts(name, step).memory
-    for file, text in memory.files().items():
-        assert source.read(f"{SYS_MEMORY}/{file}") == text
-    for block in memory.blocks:
-        shown = {
-            file: source.read(f"{SYS_MEMORY}/{block.name}/{file}")
-            for file in source.listdir(f"{SYS_MEMORY}/{block.name}")
-        }
-        assert block.files() == shown
-
-
-@pytest.mark.parametrize(("name", "step"), every_step())
-def test_parameters_are_shown_again_as_they_were(name: str, step: str) -> None:
-    source = open_capture(name)[step]
-    assert params.read(source).files() == {
-        file: source.read(f"{params.DIRECTORY}/{file}") for file in source.listdir(params.DIRECTORY)
-    }
-
-
-@pytest.mark.parametrize(("name", "step"), every_step())
-def test_nodes_are_shown_again_as_they_were(name: str, step: str) -> None:
-    source = open_capture(name)[step]
-    found = nodes.read(source)
-    assert found is not None
-    for file, text in found.files().items():
-        assert source.read(f"/sys/devices/system/node/{file}").strip() == text.strip()
-    (node,) = found.nodes
-    for file, text in node.files().items():
-        assert source.read(f"/sys/devices/system/node/node0/{file}") == text
 
 
 def test_an_online_block_shows_its_zone_and_an_offline_one_where_it_may_go() -> None:
@@ -174,14 +140,6 @@ def test_the_last_of_two_options_counts() -> None:
     line = cmdline.parse("memhp_default_state=online memhp_default_state=offline\n")
     assert line.get("memhp_default_state") == "offline"
     assert line.hotplug() == {"memhp_default_state": "offline"}
-
-
-@pytest.mark.parametrize(("name", "step"), every_step())
-def test_a_captured_command_line_is_kept_as_it_was(name: str, step: str) -> None:
-    line = facts(name, step).cmdline
-    assert line is not None
-    assert f"{line.text}\n" == open_capture(name)[step].read("/proc/cmdline")
-    assert line.get("panic") == "-1"
 
 
 def test_qemu_tells_its_devices() -> None:

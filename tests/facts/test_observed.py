@@ -28,22 +28,17 @@ def test_the_page_size_is_what_makes_memtotal_of_the_managed_pages(name: str, st
 
 
 @pytest.mark.parametrize(("name", "step"), every_step())
-def test_online_blocks_of_a_zone_lie_in_its_span(name: str, step: str) -> None:
+def test_blocks_belong_to_the_only_node_and_lie_in_their_zones(name: str, step: str) -> None:
     machine = facts(name, step)
     assert machine.page_size is not None
+    assert {block.nodes for block in machine.memory.blocks} == {(0,)}
     for block in machine.memory.blocks:
-        if block.zone is not None:
-            zone = machine.zone(block.nodes[0], block.zone)
-            assert zone is not None
+        zone = machine.zone(0, block.zone) if block.zone is not None else None
+        if zone is not None:
             assert zone.start_pfn is not None
             span = machine.memory.span(block)
             assert span.start < (zone.start_pfn + zone.spanned) * machine.page_size
             assert span.end > zone.start_pfn * machine.page_size
-
-
-@pytest.mark.parametrize(("name", "step"), every_step())
-def test_blocks_of_a_machine_with_one_node_belong_to_it(name: str, step: str) -> None:
-    assert {block.nodes for block in facts(name, step).memory.blocks} == {(0,)}
 
 
 def two_nodes(log: str = "") -> Facts:

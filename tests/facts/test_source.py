@@ -95,7 +95,7 @@ def test_a_sysroot_with_nothing_but_memory_blocks_shows_these() -> None:
     source = open_source(DATA / "lsmem" / "s390-zvm-6g.tar.bz2")
     assert source.kind == "sysroot"
     assert len(memory_blocks.read(source).blocks) == 24
-    with pytest.raises(BadInput, match="/proc/iomem is not there"):
+    with pytest.raises(BadInput, match="/proc/iomem: is not there"):
         observe(source)
 
 
@@ -205,6 +205,13 @@ def test_a_block_cut_between_its_attributes_is_told_by_the_others(folder: Path) 
     file.write_text(file.read_text(encoding="utf-8").partition("memory35/valid_zones")[0], encoding="utf-8")
     with pytest.raises(BadInput, match="memory35 has no valid_zones, other blocks have"):
         observe(open_source(folder / "1-plugged"))
+
+
+def test_other_files_beside_the_flat_ones_do_not_matter(folder: Path) -> None:
+    (folder / "1-plugged" / "pt.elf.xz").write_bytes(b"\xfd7zXZ\x00\xff")
+    (folder / "notes").mkdir()
+    assert observe(open_source(folder, step="1-plugged")) == facts(NAME, "1-plugged")
+    assert "notes" not in steps(folder)
 
 
 def test_bytes_that_are_no_text_are_refused_with_their_line(folder: Path) -> None:

@@ -3,22 +3,12 @@
 
 import pytest
 
-from captures import every_step, facts, open_capture
+from captures import facts, open_capture
 from memhp.errors import BadInput
 from memhp.facts import buddyinfo, pagetypeinfo, zoneinfo
 
 PARSERS = {"/proc/zoneinfo": zoneinfo, "/proc/buddyinfo": buddyinfo, "/proc/pagetypeinfo": pagetypeinfo}
 EXAMPLE = ("x86_64-6.12.107+deb13-cloud-amd64-virtio-mem-default", "1-plugged")
-
-
-@pytest.mark.parametrize(("name", "step"), every_step())
-def test_every_captured_file_is_printed_again_as_it_was(name: str, step: str) -> None:
-    source = open_capture(name)[step]
-    assert zoneinfo.render(zoneinfo.parse(source.read("/proc/zoneinfo"))) == source.read("/proc/zoneinfo")
-    assert buddyinfo.render(buddyinfo.parse(source.read("/proc/buddyinfo"))) == source.read("/proc/buddyinfo")
-    assert pagetypeinfo.render(pagetypeinfo.parse(source.read("/proc/pagetypeinfo"))) == source.read(
-        "/proc/pagetypeinfo"
-    )
 
 
 def test_a_zone_has_the_numbers_that_its_lines_show() -> None:

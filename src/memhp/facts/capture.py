@@ -51,6 +51,11 @@ def is_step(names: Iterable[str]) -> bool:
     return not MARKS.isdisjoint(names)
 
 
+def is_read(name: str) -> bool:
+    """Whether a flat file of this name stands for a path; others may lie beside it, text or not."""
+    return name.startswith("proc_") or name in PLAIN or name in TABLES or name == NODES
+
+
 def file_of(path: str) -> str:
     """The flat file that holds one of Linux's paths."""
     for name, known in PLAIN.items():

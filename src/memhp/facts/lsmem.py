@@ -160,7 +160,7 @@ def _table(names: tuple[str, ...], rows: list[list[str]], size_hint: int) -> str
     """Columns as wide as their widest cell, a space between; all but RANGE flush right, the last one not filled up."""
     widths = []
     for at, name in enumerate(names):
-        cells = max(len(row[at]) for row in rows)
+        cells = max((len(row[at]) for row in rows), default=0)
         widths.append(size_hint if name == "SIZE" and cells == len(name) else max(cells, len(name)))
     out = []
     for row in (list(names), *rows):

@@ -58,7 +58,7 @@ class Source(ABC):
         """The text of a file that must be there. Raises :class:`BadInput` where it is missing or empty."""
         text = self.get(path)
         if text is None:
-            raise BadInput(f"{path} is not there", where=self.where(path), fix=self._advice(path))
+            raise BadInput("is not there", where=self.where(path), fix=self._advice(path))
         if not text:
             raise BadInput("is empty", where=self.where(path), fix=self._advice(path))
         return text
@@ -203,7 +203,9 @@ class _Capture(NamedTuple):
     def source(self, step: str) -> Source:
         name = f"{self.name}/{step}"
         flat = {
-            file: (_decode(data, f"{name}/{file}", file), f"{name}/{file}") for file, data in self.steps[step]().items()
+            file: (_decode(data, f"{name}/{file}", file), f"{name}/{file}")
+            for file, data in self.steps[step]().items()
+            if capture.is_read(file)
         }
         log = None if "dmesg" in flat else self._boot_log(flat.get("proc_cmdline", ("", ""))[0].strip())
         return FileSource(name, "capture", capture.expand(flat), step=step, boot_log=log)
