@@ -124,6 +124,9 @@ class RiscvProfile(ArchProfile):
     folded_levels: Literal["indexed", "skipped"]
     """Whether the removal walk adds the index of a level that is folded: v1 does at P4D and PUD, so under Sv39 and
     Sv48 it reads behind the root table; mainline asks ``pgtable_l5_enabled`` and ``pgtable_l4_enabled`` first."""
+    map_size: Literal["physical", "below-root"]
+    """Which leaves ``best_map_size()`` finds for the direct map: up to that of a root entry, going by the physical
+    address alone (6.4), or below the root, and only where the virtual address is aligned too (6.12)."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,20 @@ class Arm64Profile(ArchProfile):
     """Whether huge vmap stays on in a kernel with ptdump (off since 7ba36eccb3f8, 5.3; on again by 7.2)."""
     create_may_fail: bool
     """Whether ``__create_pgd_mapping()`` returns ``-ENOMEM`` (by 7.2), or runs into ``BUG_ON()``."""
+    create_lock: Literal["none", "fixmap_lock"]
+    """What ``__create_pgd_mapping()`` holds (6.12)."""
+    block_over_table: Literal["keep", "descend"]
+    """What ``init_pmd()`` and ``alloc_init_pud()`` do with a table where a block would fit: nothing, as
+    ``pmd_set_huge()`` refuses, or map within it (by 7.2)."""
+    kernel_prot: Literal["5.2", "5.10", "6.12", "7.2"]
+    """Attributes of kernel leaves (``pgtable-prot.h``). ``5.2``: MT_NORMAL is number 4, leaves are dirty. ``5.10``:
+    it is number 0 and leaves are clean; RAM in the direct map is Normal-Tagged (5.10, hot-added RAM 5.12). ``6.12``:
+    dirty again (6.12.y), blocks of the vmemmap writable but clean. ``7.2``: those like any other."""
+    table_attributes: Literal["none", "XN", "XN-AF"]
+    """What table entries carry: nothing; UXNTable, and PXNTable in the direct map (5.13); the access flag too, for
+    FEAT_HAFT (by 7.2)."""
+    range_flush: Literal["by-page", "by-range"]
+    """Whether ``flush_tlb_kernel_range()`` uses the range operations of CPUs that have them (by 7.2)."""
 
 
 @dataclass(frozen=True)

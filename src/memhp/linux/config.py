@@ -104,6 +104,8 @@ class Config:
     """x86: whether the CPU maps 2 MiB pages."""
     gbpages: bool = True
     """x86: whether the direct map may use 1 GiB pages (CPU ``pdpe1gb``, ``nogbpages``)."""
+    tlb_range: bool = False
+    """arm64: whether the CPU invalidates ranges (FEAT_TLBIRANGE)."""
     bbml2: bool = False
     """arm64: whether every CPU can split a live block mapping without a conflict abort (BBML2)."""
     rodata_full: bool = True
