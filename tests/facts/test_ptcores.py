@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from captures import DATA
+from drgn_oracle import drgn_walk
 from memhp.facts.elfcore import ElfCore
 from memhp.facts.ptwalk import ptwalk, ptwalk_lines
 from memhp.hw.format import U64
@@ -116,32 +117,15 @@ def addresses(reader: ElfCore, count: int) -> U64:
     "path", [path for path in befores if not path.parts[-3].startswith("riscv64")], ids=lambda path: path.parts[-3]
 )
 def test_ten_thousand_random_addresses_translate_as_in_drgn(path: Path) -> None:
-    drgn = pytest.importorskip("drgn")
-    from _drgn import _linux_helper_follow_phys
-
     reader = core(path)
-    arch = {"x86_64": drgn.Architecture.X86_64, "arm64": drgn.Architecture.AARCH64}[reader.arch]
-    program = drgn.Program(drgn.Platform(arch))
     note = next(note for note in reader.notes if note.name == "VMCOREINFO")
-    program.set_linux_kernel_custom(note.desc, False)
-    for load in reader.loads:
-        contents = reader.read(load.pa, load.size)
-        program.add_memory_segment(
-            load.pa, load.size, lambda _, size, at, __, data=contents: data[at : at + size], True
-        )
-    pgd = reader.info.symbol("swapper_pg_dir")
-
-    def drgns(va: int) -> int | None:
-        try:
-            return int(_linux_helper_follow_phys(program, pgd, va))
-        except drgn.FaultError:
-            return None
-
+    spans = [(load.pa, load.size) for load in reader.loads]
+    follow = drgn_walk(reader.arch, note.desc, reader.info.symbol("swapper_pg_dir"), spans, reader.read)
     vas = addresses(reader, 10_000)
     root = reader.root()
     ours = translate(reader, root.fmt, root.pfn, vas)
     assert [pa if mapped else None for pa, mapped in zip(ours.pa.tolist(), ours.mapped.tolist(), strict=True)] == [
-        drgns(va) for va in vas.tolist()
+        follow(va) for va in vas.tolist()
     ]
     assert 1000 < ours.mapped.sum() < 9500
     assert set(ours.end.tolist()) <= {End.MAPPED, End.HOLE}
