@@ -72,7 +72,7 @@ class MachineText(_Strict):
     ``choices = { pgd_policy = "none" }``."""
 
 
-class Step(_Strict, tag_field="do"):
+class Step(_Strict, tag_field="do", kw_only=True):
     """One step. `expect` is ``ok`` or the errno that the kernel must answer with; `name` is shown in its place."""
 
     expect: str = "ok"
