@@ -104,6 +104,12 @@ def test_a_log_without_stamps_or_without_its_beginning_still_tells_the_rest() ->
     assert bare.available is None
 
 
+def test_a_command_line_printed_in_pieces_is_put_together() -> None:
+    """As the comment on ``print_kernel_cmdline()`` of 7.2 shows it."""
+    text = "Kernel command line: loglevel=7 \\\nKernel command line: rootwait \\\nKernel command line: ro\n"
+    assert dmesg.parse(text).command_line == "loglevel=7 rootwait ro"
+
+
 def test_holes_that_got_struct_pages_are_added_up_by_zone() -> None:
     holes = log("x86_64-6.12.107+deb13-cloud-amd64-virtio-mem-default", "5-unplugged").unavailable
     assert holes[0, "DMA"] == 1 + 97

@@ -151,8 +151,15 @@ class Dmesg:
 
     @cached_property
     def command_line(self) -> str | None:
-        """The command line (``init/main.c:print_kernel_cmdline``)."""
-        return next((match[1] for match in self._matches(_COMMAND_LINE)), None)
+        """The command line (``init/main.c``); newer kernels print a long one in pieces, each but the last ending in
+        a backslash.
+        """
+        pieces: list[str] = []
+        for match in self._matches(_COMMAND_LINE):
+            pieces.append(match[1].removesuffix(" \\"))
+            if pieces[-1] == match[1]:
+                break
+        return " ".join(pieces) if pieces else None
 
     @cached_property
     def zone_ranges(self) -> tuple[BootZone, ...]:

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from memhp.errors import BadInput
-from memhp.facts import capture
+from memhp.facts import capture, dmesg
 
 Kind = Literal["live", "sysroot", "capture"]
 
@@ -214,7 +214,7 @@ class _Capture(NamedTuple):
         """The log of another step, if it tells of a boot with the same command line."""
         for step, read in self.steps.items():
             log = _decode(read().get("dmesg", b""), f"{self.name}/{step}/dmesg", "dmesg")
-            if cmdline and cmdline in log:
+            if cmdline and (dmesg.parse(log).command_line or "").strip() == cmdline:
                 return log
         return None
 
