@@ -56,6 +56,9 @@ class ArchProfile:
     (``arch/x86/mm/init_64.c:vmemmap_populate``); riscv v1 and arm64 before 5.9 drop it always."""
     vmemmap_subsection: Literal["base", "same"]
     """Leaves for less than a section: base pages (x86; arm64 7.2, 6.12.y), or the same as for a whole one."""
+    vmemmap_check_pmd: Literal["leaf", "anything"]
+    """Which PMD entry ``vmemmap_check_pmd()`` takes for struct pages that are there: a leaf (x86, all by 7.2), or a
+    table as well, whatever is in it (riscv, arm64)."""
     direct_map_leaves: DirectMapLeaves
     """The largest that fit; base pages where single pages may change (arm64 ``can_set_direct_map()``, before 5.11
     spelt out in ``arch_add_memory()``); or base pages unless all CPUs can split live blocks, BBML2

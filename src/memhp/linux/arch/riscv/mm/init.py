@@ -1,0 +1,241 @@
+"""riscv: the direct map at boot and for hot-added memory, and the struct pages of it: ``arch/riscv/mm/init.c``."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+from memhp.errors import KernelBug, KernelError, KernelPanic
+from memhp.hw.machine import Violation
+from memhp.linux.arch.riscv.include.asm.pgtable_bits import PAGE_KERNEL, PAGE_TABLE
+from memhp.linux.arch.riscv.mm.tlbflush import flush_tlb_all, flush_tlb_kernel_range
+from memhp.linux.init_text import call_page_table_code
+from memhp.linux.layout import Area
+from memhp.linux.mm import access, pgd
+from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
+from memhp.linux.mm.pgalloc import alloc_tables, free_memmap, free_tables
+from memhp.linux.mm.pgtable_populate import Builder, populate
+from memhp.linux.mm.pgtable_remove import Remover, unmap
+from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, vmemmap_populate_basepages, vmemmap_populate_hugepages
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import align_down, align_up
+
+__all__ = [
+    "arch_add_memory",
+    "arch_get_mappable_range",
+    "arch_remove_memory",
+    "copy_pgd",
+    "flush_tlb_all",
+    "flush_tlb_kernel_range",
+    "kernel_access",
+    "mem_init",
+    "paging_init",
+    "pgprot_mhp",
+    "vmemmap_free",
+    "vmemmap_populate",
+]
+
+CREATE = "arch/riscv/mm/init.c:create_pgd_mapping"
+REMOVE = "arch/riscv/mm/init.c:remove_pgd_mapping"
+PREALLOCATE = "arch/riscv/mm/init.c:preallocate_pgd_pages_range"
+OOPS = access.Oops(
+    "Unable to handle kernel paging request at virtual address {va:016x}", "arch/riscv/mm/fault.c:no_context"
+)
+
+
+# Boot --------------------------------------------------------------------------------------------------------
+
+
+def paging_init(k: Kernel) -> None:
+    """Map all boot memory: ``setup_vm_final()``."""
+    k.pgd[pgd.INIT_MM] = pgd.alloc_root(k, pgd.INIT_MM, "arch/riscv/mm/init.c:setup_vm_final")
+    for memory in k.memblock.for_each_mem_range():
+        create_linear_mapping_range(k, memory.start, memory.end, PAGE_KERNEL)
+
+
+def mem_init(k: Kernel) -> None:
+    """Fill the root entries of areas that processes copy: ``pgtable_cache_init()``, v1 ``prepare_memory_hotplug()``."""
+    layout = k.layout
+    areas: dict[str, Area | None] = {
+        "vmalloc": layout.vmalloc,
+        "modules": layout.modules._replace(name="bpf/modules"),
+        "vmemmap": layout.vmemmap,
+        "direct map": layout.direct_map,
+        "kasan": layout.kasan,
+    }
+    for name in k.config.riscv.pgd_preallocated:
+        area = areas[name]
+        if area is not None:
+            pgd.preallocate_pgd_pages_range(k, area, PAGE_TABLE, PREALLOCATE)
+
+
+def copy_pgd(k: Kernel, mm: str) -> None:
+    """A new process: ``pgd_alloc()`` copies the kernel's half. Raises ENOMEM."""
+    pgd.copy_kernel_half(k, mm, "arch/riscv/include/asm/pgalloc.h:pgd_alloc")
+
+
+def kernel_access(k: Kernel, mm: str, va: int) -> access.Outcome:
+    """Read a byte in the kernel, in the address space `mm`. Raises :class:`KernelBug` when that oopses."""
+    return access.kernel_access(k, mm, va, OOPS)
+
+
+# Direct map --------------------------------------------------------------------------------------------------
+
+
+class Stretch(NamedTuple):
+    """Part of a range that is mapped with leaves of one height: `leaves` of them, from physical byte `pa` on."""
+
+    pa: int
+    height: int
+    leaves: int
+
+
+def best_map_sizes(k: Kernel, start: int, end: int) -> Iterator[Stretch]:
+    """The leaves that ``create_linear_mapping_range()`` maps ``[start, end)`` (physical bytes) with, in order."""
+    levels = k.hw.fmt.levels
+    by_pa = k.config.riscv.map_size == "physical"
+    highest = k.hw.fmt.root_height - (0 if by_pa else 1)
+    heights = [0] if k.config.direct_map_base_pages else range(highest + 1)
+    skew = 0 if by_pa else k.layout.page_offset - k.layout.phys_offset
+    fits = [h for h in heights if skew % levels[h].size == 0]
+    pa = start
+    while pa < end:
+        height = max(h for h in fits if h == 0 or (pa % levels[h].size == 0 and end - pa >= levels[h].size))
+        stop = align_down(end, levels[height].size)
+        for larger in (levels[h].size for h in fits if h > height):
+            boundary = align_up(pa, larger)
+            if end - boundary >= larger:
+                stop = min(stop, boundary)
+        count = (stop - pa) >> levels[height].shift
+        yield Stretch(pa, height, count)
+        pa = stop
+
+
+def create_linear_mapping_range(k: Kernel, start: int, end: int, prot: int) -> None:
+    """Map ``[start, end)`` (physical bytes, whole pages) in the direct map; what is mapped already stays as it is."""
+    for stretch in best_map_sizes(k, start, end):
+        level = k.hw.fmt.levels[stretch.height]
+        how = Builder(
+            leaves=frozenset((stretch.height,)),
+            new_table=partial(_alloc_table, k),
+            link="before-fill",
+            occupied="keep",
+            table_bits=PAGE_TABLE,
+            where=CREATE,
+        )
+        for at, n in k.hw.batches(0, stretch.leaves):
+            pa = stretch.pa + at * level.size
+            va = align_down(k.layout.phys_to_virt(pa), level.size)
+            populate(k.hw, k.init_mm, va, va + n * level.size, pa >> k.config.page_shift, prot, how)
+    _sync(k, Span(k.layout.phys_to_virt(start), k.layout.phys_to_virt(start) + end - start))
+
+
+def _sync(k: Kernel, span: Span) -> None:
+    """Bring new root entries to existing processes, in a kernel that does so: riscv ones have them from boot on."""
+    if k.config.riscv.pgd_policy == "sync":
+        pgd.sync_root_entries(k, span, CREATE)
+
+
+def _alloc_table(k: Kernel, height: int, count: int) -> list[Span]:
+    """``alloc_pte_late()`` and its kin; while booting the ``_fixmap`` ones."""
+    name = f"arch/riscv/mm/init.c:alloc_{pgd.LEVEL_NAMES[height]}_{'late' if k.slab_is_available else 'fixmap'}"
+    frames = alloc_tables(k, count, name)
+    if not frames:
+        if not k.slab_is_available:
+            raise KernelPanic("no memory for page tables", place=name)
+        raise KernelBug("BUG_ON: no memory for a page table of the direct map", place=name)
+    return frames
+
+
+def remove_linear_mapping(k: Kernel, start: int, size: int) -> None:
+    """Take ``[start, start + size)`` (physical bytes) out of the direct map."""
+    va = k.layout.phys_to_virt(start)
+    remove_pgd_mapping(k, va, va + size, Remover(free_table=partial(_free_tables, k), where=REMOVE), 1)
+
+
+def remove_pgd_mapping(k: Kernel, va: int, end: int, how: Remover, calls: int) -> None:
+    """Unmap ``[va, end)`` and flush everything; `calls` of them were made for as many parts of the range."""
+    if k.config.riscv.folded_levels == "indexed" and k.hw.fmt.root_height < 4:
+        entries = k.hw.fmt.levels[-1].entries
+        text = f"entries beyond the {entries} of the root table are taken for those of {va:#x}-{end:#x}"
+        k.hw.violations.append(Violation("page-tables", text, "arch/riscv/mm/init.c:remove_p4d_mapping"))
+    else:
+        unmap(k.hw, k.init_mm, va, end, how)
+    flush_tlb_all(k, calls)
+
+
+def _free_tables(k: Kernel, spans: list[Span]) -> None:
+    free_tables(k, spans, "arch/riscv/mm/init.c:free_pte_table")
+
+
+# Hotplug -----------------------------------------------------------------------------------------------------
+
+
+def pgprot_mhp(k: Kernel) -> int:
+    """Attributes of hot-added memory in the direct map: ``pgprot_mhp(PAGE_KERNEL)``."""
+    return PAGE_KERNEL
+
+
+def arch_get_mappable_range(k: Kernel) -> Span:
+    """Physical bytes that the direct map can hold."""
+    return k.layout.mappable_range()
+
+
+def arch_add_memory(
+    k: Kernel, nid: int, start: int, size: int, altmap: VmemAltmap | None = None, pgprot: int | None = None
+) -> None:
+    """Give ``[start, start + size)`` (physical bytes) a direct map and struct pages; neither, if the latter fail."""
+    call_page_table_code(k, "arch/riscv/mm/init.c:create_linear_mapping_range")
+    shift = k.config.page_shift
+    create_linear_mapping_range(k, start, start + size, pgprot_mhp(k) if pgprot is None else pgprot)
+    if k.config.riscv.add_flush == "before-add-pages":
+        flush_tlb_all(k)
+    try:
+        __add_pages(k, nid, start >> shift, size >> shift, altmap)
+        k.max_pfn = (start + size) >> shift
+    except KernelError:
+        remove_linear_mapping(k, start, size)
+        raise
+    finally:
+        if k.config.riscv.add_flush == "end":
+            flush_tlb_all(k)
+
+
+def arch_remove_memory(k: Kernel, start: int, size: int, altmap: VmemAltmap | None = None) -> None:
+    """Take the struct pages and the direct map of ``[start, start + size)`` (physical bytes) away."""
+    shift = k.config.page_shift
+    __remove_pages(k, start >> shift, size >> shift, altmap)
+    remove_linear_mapping(k, start, size)
+    if k.config.riscv.remove_extra_flush:
+        flush_tlb_all(k)
+
+
+def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
+    """Map the struct pages at ``[start, end)`` (addresses). Raises ENOMEM; what was mapped by then stays."""
+    any_pmd = k.config.riscv.vmemmap_check_pmd == "anything"
+    how = VmemmapBuilder(
+        page_prot=PAGE_KERNEL,
+        pmd_prot=PAGE_KERNEL,
+        table_bits=PAGE_TABLE,
+        check_pmd=lambda entry, _: any_pmd or bool(k.hw.fmt.is_leaf(entry, 1)),
+    )
+    if k.config.riscv.vmemmap_altmap == "none":
+        altmap = None
+    fill = vmemmap_populate_hugepages if k.config.vmemmap_huge else vmemmap_populate_basepages
+    try:
+        fill(k, start, end, nid, altmap, how)
+    finally:
+        _sync(k, Span(start, end))
+
+
+def vmemmap_free(k: Kernel, start: int, end: int, altmap: VmemAltmap | None) -> None:
+    """Unmap the struct pages at ``[start, end)`` (addresses) and give their storage back; a call for each section."""
+    how = Remover(
+        free_table=partial(_free_tables, k),
+        free_storage=lambda frames, _: free_memmap(k, frames, altmap, "arch/riscv/mm/init.c:free_vmemmap_storage"),
+        storage="clear-then-free",
+        where=REMOVE,
+    )
+    remove_pgd_mapping(k, start, end, how, -(-(end - start) // k.config.memmap_bytes_per_section))

@@ -1,0 +1,12 @@
+"""x86-64: the attribute bits of the kernel's entries (arch/x86/include/asm/pgtable_types.h).
+
+Without memory encryption and without page-table isolation, under which kernel leaves are not global.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.hw.x86 import LEVEL4
+
+PAGE_KERNEL = LEVEL4.bits(P=1, RW=1, A=1, D=1, G=1, XD=1)
+"""``__PAGE_KERNEL``; a large leaf has PS besides (``PAGE_KERNEL_LARGE``), which its level adds."""
+PAGE_TABLE = LEVEL4.bits(P=1, RW=1, US=1, A=1, D=1)
+"""``_PAGE_TABLE``, which kernel tables carry too: what an entry that points to a table carries."""

@@ -1,0 +1,62 @@
+"""Frames for page tables, and where frames go that tables and struct pages were in.
+
+``memblock_phys_alloc()`` while booting, the page allocator after that; on the way back, what boot reserved goes by
+``free_reserved_page()`` and what lies in an altmap only by its count.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import numpy as np
+
+from memhp.hw.machine import frame_spans
+from memhp.hw.memory import Owner, Use
+from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_free
+from memhp.linux.mm.page_alloc import alloc_pages, free_pages, free_reserved
+from memhp.linux.mmzone import PageFlags
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+TABLE = Owner(Use.TABLE)
+
+
+def alloc_tables(k: Kernel, count: int, where: str) -> list[Span]:
+    """Up to `count` zeroed frames (PFNs) for page tables, from the running CPU's node; none when there are none."""
+    if k.slab_is_available:
+        return alloc_pages(k, 0, min(k.nodes, default=0), count=count, owner=TABLE, where=where)
+    size = k.config.page_size
+    addresses = np.sort(k.memblock.memblock_phys_alloc_many(size, count, align=size))
+    spans = frame_spans(addresses // np.uint64(size))
+    for span in spans:
+        k.hw.claim(span, TABLE, where)
+    return spans
+
+
+def free_tables(k: Kernel, spans: list[Span], where: str) -> None:
+    """Give the frames (PFNs) of page tables back to the buddy: ``pagetable_free()`` or ``free_reserved_page()``."""
+    for span in spans:
+        for part, reserved in by_reserved(k, span):
+            (free_reserved if reserved else free_pages)(k, [part], where)
+
+
+def free_memmap(k: Kernel, spans: list[Span], altmap: VmemAltmap | None, where: str) -> None:
+    """Give frames (PFNs) that held struct pages back: to the altmap, if they came from one, else to the buddy."""
+    if altmap is None:
+        free_tables(k, spans, where)
+        return
+    for span in spans:
+        vmem_altmap_free(altmap, span.size)
+        k.hw.release(span, Owner(Use.DEVICE), where)
+
+
+def by_reserved(k: Kernel, span: Span) -> list[tuple[Span, bool]]:
+    """A span (PFNs) cut into runs that are ``PageReserved()`` and runs that are not."""
+    parts: list[tuple[Span, bool]] = []
+    at = span.start
+    for start, end, flags in k.page_flags.runs(*span):
+        if flags & PageFlags.RESERVED:
+            if start > at:
+                parts.append((Span(at, start), False))
+            parts.append((Span(start, end), True))
+            at = end
+    if at < span.end:
+        parts.append((Span(at, span.end), False))
+    return parts
