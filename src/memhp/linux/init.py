@@ -10,7 +10,7 @@ from memhp.hw.machine import Machine
 from memhp.hw.memory import Owner, Use
 from memhp.linux import arch
 from memhp.linux.config import Config
-from memhp.linux.drivers.base.memory import memory_dev_init
+from memhp.linux.drivers.base.memory_devices import memory_dev_init
 from memhp.linux.drivers.base.node import NodeStates
 from memhp.linux.drivers.firmware.memmap import FirmwareMap
 from memhp.linux.kernel.resource import (
@@ -25,8 +25,9 @@ from memhp.linux.kernel.resource import (
 from memhp.linux.layout import layout
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP, MEMBLOCK_NONE, Memblock
 from memhp.linux.mm.mm_init import free_area_init
-from memhp.linux.mm.page_alloc import free_pages_core, init_per_zone_wmark_min
+from memhp.linux.mm.page_alloc import free_pages_core
 from memhp.linux.mm.sparse import sparse_init
+from memhp.linux.mm.watermarks import init_per_zone_wmark_min
 from memhp.linux.mmzone import PageFlags, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
