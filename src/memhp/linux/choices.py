@@ -146,6 +146,8 @@ class Arm64Profile(ArchProfile):
     """Whether there is a ZONE_DMA (5.5) and how far it may reach: as far as firmware says, but never above 4 GiB, or
     above that only where RAM starts there (6.12: ``zone_sizes_init``). Without it ZONE_DMA32 ends 4 GiB above the
     4 GiB boundary below the start of RAM."""
+    pfn_valid: Literal["memblock", "memblock-if-early", "sections"]
+    """What ``pfn_valid()`` asks: memblock; memblock for sections of boot memory (5.12); sections only (5.14)."""
     split_kernel_leaf: bool
     """Whether ``set_memory_*()`` may split a live leaf of the direct map (``split_kernel_leaf_mapping()``, by 7.2)."""
     vmap_huge_with_ptdump: bool
@@ -217,6 +219,9 @@ class Profile:
     block_zone: Literal["looked-up", "stored"]
     """Whether ``offline_pages()`` finds out itself that a block lies in one zone only, or ``memory_block_offline()``
     reads it from the block (395f6081bad4, 5.18)."""
+    block_nodes: Literal["by-page", "stored"]
+    """Whether removal finds the nodes that a block is linked below by its pages, and only if ``pfn_valid()`` says that
+    they are there, or by the node stored in it (d84f2f5a7552, 5.4)."""
     online_hwpoison: Literal["allowed", "refused"]
     """Whether a block that lost pages to memory errors may go online again (5033091de814, 6.2)."""
     prepare_online: bool

@@ -62,6 +62,7 @@ _RISCV_V1 = replace(
 _ARM64_5_13 = Arm64Profile(
     layout="5.11",
     section_size="128M-or-512M",
+    pfn_valid="memblock-if-early",
     dma_zone="at-most-32-bit",
     split_kernel_leaf=False,
     vmap_huge_with_ptdump=False,
@@ -104,6 +105,7 @@ _ARM64_V6 = replace(
     kernel_prot="5.2",
     table_attributes="none",
     section_size="1G",
+    pfn_valid="memblock",
     dma_zone="none",
     vmemmap_fallback="none",
     vmemmap_altmap="none",
@@ -128,6 +130,7 @@ _ARM64_V7 = replace(_ARM64_V6, layout="5.4", free_empty_tables="if-no-vmalloc-ov
 _ARM64_6_12 = replace(
     _ARM64_5_13,
     layout="6.12",
+    pfn_valid="sections",
     create_lock="fixmap_lock",
     kernel_prot="6.12",
     dma_zone="32-bit-if-ram-below",
@@ -186,6 +189,7 @@ _LINUX_5_13 = Profile(
     new_node="after-add",
     zone_shrink="on-offline",
     block_zone="looked-up",
+    block_nodes="stored",
     online_hwpoison="allowed",
     prepare_online=False,
     resource_split="children-stay",
@@ -278,6 +282,7 @@ _ARM64_HOTREMOVE_V5 = replace(
     memmap_on_memory="none",
     pluggable_end="none",
     zone_shrink="on-remove",
+    block_nodes="by-page",
     virtio_mem=(),
 )
 
