@@ -121,16 +121,12 @@ class Style:
             return 0
         prot = known = 0
         for column in self.columns:
-            for value in column.values(level):
-                if (value ^ prot) & known & column.mask:
-                    continue
+            mask = column.mask if level in column.levels else 0
+            for value in sorted(column.values(level), key=lambda value: -len(column.text(value, level))):
                 name = column.text(value, level)
                 word = self.separator + name if name else ""
-                others = (column.text(other, level) for other in column.values(level))
-                if text.startswith(word) and not any(
-                    len(o) > len(name) and text.startswith(self.separator + o) for o in others
-                ):
-                    prot, known, text = prot | value, known | column.mask, text[len(word) :]
+                if text.startswith(word) and not (value ^ prot) & known & mask:
+                    prot, known, text = prot | value, known | mask, text[len(word) :]
                     break
             else:
                 return None
