@@ -17,7 +17,7 @@ from memhp.linux.mm.vmemmap_alloc import sparse_buffer_fini, sparse_buffer_init
 from memhp.linux.mmzone import Section, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from memhp.units import align_down, align_up
+from memhp.units import align_down
 
 EARLY = "mm/sparse.c:sparse_init_nid"
 ACTIVATE = "mm/sparse.c:section_activate"
@@ -68,12 +68,6 @@ def _sparse_init_nid(k: Kernel, nid: int, runs: list[Span]) -> None:
         sparse_buffer_fini(k)
 
 
-def subsection_map_init(k: Kernel, pfn: int, nr_pages: int) -> None:
-    """Mark the sub-sections that boot memory lies in: called for each range of it by ``free_area_init()``."""
-    size = k.config.pages_per_subsection
-    k.subsection_map.add(align_down(pfn, size), align_up(pfn + nr_pages, size))
-
-
 # What is there -----------------------------------------------------------------------------------------------
 
 
@@ -89,9 +83,14 @@ def early_section(k: Kernel, pfn: int) -> bool:
 
 
 def pfn_valid(k: Kernel, pfn: int) -> bool:
-    """Whether a page has a struct page; in an early section every page has."""
+    """Whether a page has a struct page; in an early section every page has. Old arm64 kernels ask memblock too."""
     section = k.mem_section.get(k.section_nr(pfn))
-    return section is not None and (section.early or pfn in k.subsection_map)
+    if section is None:
+        return False
+    asks = k.config.arm64.pfn_valid if k.config.arch == "arm64" else "sections"
+    if asks == "memblock" or (asks == "memblock-if-early" and section.early):
+        return k.memblock.memblock_is_map_memory(pfn << k.config.page_shift)
+    return section.early or pfn in k.subsection_map
 
 
 def pfn_to_online_page(k: Kernel, pfn: int) -> bool:

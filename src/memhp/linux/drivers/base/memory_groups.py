@@ -1,0 +1,47 @@
+"""Memory groups: memory that comes and goes together, for the auto-movable policy: ``drivers/base/memory.c``."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from errno import EBUSY, EINVAL
+
+from memhp.errors import KernelError
+from memhp.linux.mmzone import MemoryGroup
+from memhp.linux.state import Kernel
+
+STATIC = "drivers/base/memory.c:memory_group_register_static"
+DYNAMIC = "drivers/base/memory.c:memory_group_register_dynamic"
+UNREGISTER = "drivers/base/memory.c:memory_group_unregister"
+
+
+def memory_group_register_static(k: Kernel, nid: int, max_pages: int) -> int:
+    """A group for memory that is added and removed in one go, such as a DIMM: its id. Raises EINVAL."""
+    if not max_pages:
+        raise KernelError(EINVAL, "a static memory group of no pages", place=STATIC)
+    return _memory_group_register(k, MemoryGroup(nid, dynamic=False, max_pages=max_pages), STATIC)
+
+
+def memory_group_register_dynamic(k: Kernel, nid: int, unit_pages: int) -> int:
+    """A group for memory that comes and goes in units, such as a virtio-mem device: its id.
+
+    Raises EINVAL unless the unit is a power of two of at least one memory block.
+    """
+    if unit_pages < k.pages_per_block or unit_pages & (unit_pages - 1):
+        text = f"{unit_pages} pages cannot be the unit of a memory group, a block has {k.pages_per_block}"
+        raise KernelError(EINVAL, text, place=DYNAMIC)
+    return _memory_group_register(k, MemoryGroup(nid, dynamic=True, unit_pages=unit_pages), DYNAMIC)
+
+
+def _memory_group_register(k: Kernel, group: MemoryGroup, place: str) -> int:
+    if group.nid not in k.node_states.possible:
+        raise KernelError(EINVAL, f"node {group.nid} is not possible", place=place)
+    mgid = next(i for i in range(len(k.memory_groups) + 1) if i not in k.memory_groups)
+    k.memory_groups[mgid] = group
+    return mgid
+
+
+def memory_group_unregister(k: Kernel, mgid: int) -> None:
+    """Drop a group. Raises EINVAL when there is none of that id, EBUSY while memory blocks belong to it."""
+    if mgid not in k.memory_groups:
+        raise KernelError(EINVAL, f"there is no memory group {mgid}", place=UNREGISTER)
+    if any(block.group == mgid for _, _, block in k.memory_blocks):
+        raise KernelError(EBUSY, f"memory blocks belong to memory group {mgid}", place=UNREGISTER)
+    del k.memory_groups[mgid]

@@ -1,0 +1,177 @@
+"""The state machine of a memory block: online, offline, and what sysfs makes of it.
+
+``drivers/base/memory.c`` from ``memory_block_online()`` to ``state_store()``, with ``device_online()`` and
+``device_offline()`` of drivers/base/core.c.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import replace
+from errno import EINVAL, ENOENT
+from typing import get_args
+
+from memhp.errors import KernelError
+from memhp.hw.memory import Use
+from memhp.linux.config import OnlineType
+from memhp.linux.drivers.base.memory_devices import block_pfns
+from memhp.linux.drivers.base.notify import NOTIFY_BAD_ERRNO, memory_notify
+from memhp.linux.mm.memory_hotplug_memmap import mhp_deinit_memmap_on_memory, mhp_init_memmap_on_memory
+from memhp.linux.mm.memory_hotplug_offline import offline_pages
+from memhp.linux.mm.memory_hotplug_online import online_pages
+from memhp.linux.mm.memory_hotplug_zone import adjust_present_page_count, zone_for_pfn_range
+from memhp.linux.mmzone import BlockState, MemoryBlock, MemoryGroup, Zone
+from memhp.linux.state import Kernel
+
+EHWPOISON = 133
+"""Memory page has hardware error; Python's errno module has it from 3.14 on."""
+
+ONLINE = "drivers/base/memory.c:memory_block_online"
+FIND = "drivers/base/memory.c:find_memory_block_by_id"
+STORE = "drivers/base/memory.c:state_store"
+
+
+def memory_block(k: Kernel, block_id: int) -> MemoryBlock:
+    """The block of that id: ``find_memory_block_by_id()``. Raises ENOENT, as its folder is not there."""
+    block = k.memory_blocks.get(block_id)
+    if block is None:
+        raise KernelError(ENOENT, f"there is no memory{block_id}", place=FIND)
+    return block
+
+
+def memory_group_of(k: Kernel, block: MemoryBlock) -> MemoryGroup | None:
+    """``mem->group``."""
+    return None if block.group is None else k.memory_groups[block.group]
+
+
+def memblk_nr_poison(k: Kernel, block_id: int) -> int:
+    """Pages of a block that a memory error took."""
+    return k.hw.memory.used(Use.HWPOISON, *block_pfns(k, block_id))
+
+
+def nr_vmemmap_pages(k: Kernel, block_id: int) -> int:
+    """Pages at the start of a block that are set aside for its own struct pages."""
+    return k.altmaps[block_id].free if block_id in k.altmaps else 0
+
+
+def memory_block_online(k: Kernel, block_id: int, online_type: OnlineType) -> None:
+    """Online a block in the zone that type and policy choose. Raises EHWPOISON, and what ``online_pages()`` raises."""
+    block = memory_block(k, block_id)
+    assert block.nid is not None
+    if k.config.profile.online_hwpoison == "refused" and (lost := memblk_nr_poison(k, block_id)):
+        raise KernelError(EHWPOISON, f"memory{block_id} has {lost} poisoned pages", place=ONLINE)
+    pfns = block_pfns(k, block_id)
+    group = memory_group_of(k, block)
+    zone = zone_for_pfn_range(k, online_type, block.nid, group, pfns.start, pfns.size)
+    own = nr_vmemmap_pages(k, block_id)
+    start, nr_pages = pfns.start + own, pfns.size - own
+    with k.hw.locked("mem_hotplug_lock"):
+        if k.config.profile.prepare_online:
+            refusal = memory_notify(k, "MEM_PREPARE_ONLINE", start, nr_pages)
+            if refusal:
+                raise KernelError(NOTIFY_BAD_ERRNO, refusal, place=ONLINE)
+        try:
+            _online(k, start, nr_pages, zone, group, own)
+        except KernelError:
+            if k.config.profile.prepare_online:
+                memory_notify(k, "MEM_FINISH_OFFLINE", start, nr_pages)
+            raise
+        k.memory_blocks.set(block_id, block_id + 1, replace(memory_block(k, block_id), zone=zone.type))
+
+
+def _online(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone, group: MemoryGroup | None, own: int) -> None:
+    """Initialise the pages that hold the block's struct pages, then online the rest."""
+    if own:
+        mhp_init_memmap_on_memory(k, start_pfn - own, own, zone)
+    try:
+        online_pages(k, start_pfn, nr_pages, zone, group)
+    except KernelError:
+        if own:
+            mhp_deinit_memmap_on_memory(k, start_pfn - own, own)
+        raise
+    if own:
+        adjust_present_page_count(k, start_pfn - own, group, own)
+
+
+def memory_block_offline(k: Kernel, block_id: int) -> None:
+    """Offline a block. Raises EINVAL for one whose pages are in several zones, and what ``offline_pages()`` raises."""
+    block = memory_block(k, block_id)
+    zone = _stored_zone(k, block_id, block)
+    group = memory_group_of(k, block)
+    pfns = block_pfns(k, block_id)
+    own = nr_vmemmap_pages(k, block_id)
+    start, nr_pages = pfns.start + own, pfns.size - own
+    with k.hw.locked("mem_hotplug_lock"):
+        if own:
+            adjust_present_page_count(k, pfns.start, group, -own)
+        try:
+            offline_pages(k, start, nr_pages, zone, group)
+        except KernelError:
+            if own:
+                adjust_present_page_count(k, pfns.start, group, own)
+            raise
+        if own:
+            mhp_deinit_memmap_on_memory(k, pfns.start, own)
+        k.memory_blocks.set(block_id, block_id + 1, replace(memory_block(k, block_id), zone=None))
+        if k.config.profile.prepare_online:
+            memory_notify(k, "MEM_FINISH_OFFLINE", start, nr_pages)
+
+
+def _stored_zone(k: Kernel, block_id: int, block: MemoryBlock) -> Zone | None:
+    """``mem->zone``; None in kernels that have ``offline_pages()`` look for it."""
+    if k.config.profile.block_zone == "looked-up":
+        return None
+    if block.zone is None or block.nid is None:
+        raise KernelError(
+            EINVAL,
+            f"memory{block_id} has pages of several zones",
+            place="drivers/base/memory.c:memory_block_offline",
+            advice="such a block of boot memory stays online",
+        )
+    return k.nodes[block.nid].zones[block.zone]
+
+
+def _set_state(k: Kernel, block_id: int, state: BlockState) -> None:
+    k.memory_blocks.set(block_id, block_id + 1, replace(memory_block(k, block_id), state=state))
+
+
+def device_online(k: Kernel, block_id: int, online_type: OnlineType = "online") -> bool:
+    """Online a block's device: False when it is online already, where the kernel returns 1."""
+    with k.hw.locked(f"memory{block_id}.device_lock"):
+        if memory_block(k, block_id).state != "offline":
+            return False
+        memory_block_online(k, block_id, "online" if online_type == "offline" else online_type)
+        _set_state(k, block_id, "online")
+        return True
+
+
+def device_offline(k: Kernel, block_id: int) -> bool:
+    """Offline a block's device: False when it is offline already, where the kernel returns 1."""
+    with k.hw.locked(f"memory{block_id}.device_lock"):
+        if memory_block(k, block_id).state == "offline":
+            return False
+        _set_state(k, block_id, "going-offline")
+        try:
+            memory_block_offline(k, block_id)
+        except KernelError:
+            _set_state(k, block_id, "online")
+            raise
+        _set_state(k, block_id, "offline")
+        return True
+
+
+def state_store(k: Kernel, block_id: int, text: str) -> None:
+    """Write to ``/sys/devices/system/memory/memoryN/state``. Raises EINVAL for no state, or the one it has already."""
+    text = text.removesuffix("\n")
+    online_type = mhp_online_type_from_str(text)
+    if online_type is None:
+        words = ", ".join(get_args(OnlineType))
+        raise KernelError(EINVAL, f"{text!r} is no state", place=STORE, advice=f"write one of {words}")
+    with k.hw.locked("device_hotplug_lock"):
+        changed = device_offline(k, block_id) if online_type == "offline" else device_online(k, block_id, online_type)
+    if not changed:
+        state = memory_block(k, block_id).state
+        raise KernelError(EINVAL, f"memory{block_id} is {state} already", place=STORE)
+
+
+def mhp_online_type_from_str(text: str) -> OnlineType | None:
+    """The online type of that name, or None."""
+    return next((each for each in get_args(OnlineType) if each == text), None)

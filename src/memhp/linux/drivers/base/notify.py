@@ -1,0 +1,43 @@
+"""Memory and node notifiers: whoever wants to hear of memory going online or offline, and may refuse.
+
+``memory_notify()`` of drivers/base/memory.c and, by 7.2, ``node_notify()`` of drivers/base/node.c. A chain stops at the
+first refusal; those called before it hear of that by a second action, ``MEM_CANCEL_*`` or ``NODE_CANCEL_*``. A refusal
+is ``NOTIFY_BAD``, which ``notifier_to_errno()`` makes EPERM.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from errno import EPERM
+from typing import Literal
+
+from memhp.linux.state import Kernel
+
+NOTIFY_BAD_ERRNO = EPERM
+
+MemoryAction = Literal[
+    "MEM_PREPARE_ONLINE",
+    "MEM_GOING_ONLINE",
+    "MEM_CANCEL_ONLINE",
+    "MEM_ONLINE",
+    "MEM_GOING_OFFLINE",
+    "MEM_CANCEL_OFFLINE",
+    "MEM_OFFLINE",
+    "MEM_FINISH_OFFLINE",
+]
+NodeAction = Literal[
+    "NODE_ADDING_FIRST_MEMORY",
+    "NODE_CANCEL_ADDING_FIRST_MEMORY",
+    "NODE_ADDED_FIRST_MEMORY",
+    "NODE_REMOVING_LAST_MEMORY",
+    "NODE_CANCEL_REMOVING_LAST_MEMORY",
+    "NODE_REMOVED_LAST_MEMORY",
+]
+
+
+def memory_notify(k: Kernel, action: MemoryAction, start_pfn: int, nr_pages: int) -> str:
+    """Tell the memory notifiers in the order in which they registered; "" or the reason of the one that refused."""
+    return next(filter(None, (notifier(k, action, start_pfn, nr_pages) for notifier in k.memory_notifiers)), "")
+
+
+def node_notify(k: Kernel, action: NodeAction, nid: int) -> str:
+    """Tell the node notifiers; "" or the reason of the one that refused."""
+    return next(filter(None, (notifier(k, action, nid) for notifier in k.node_notifiers)), "")

@@ -1,0 +1,184 @@
+"""Taking pages offline: ``mm/memory_hotplug.c:offline_pages``, with every reason it has to refuse."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from errno import EBUSY, EINTR, EINVAL
+
+from memhp.errors import KernelError
+from memhp.hw.memory import Owner, Use
+from memhp.linux.drivers.base.notify import NOTIFY_BAD_ERRNO, memory_notify, node_notify
+from memhp.linux.kernel.panic import warn
+from memhp.linux.kernel.resource import walk_system_ram_range
+from memhp.linux.mm.memory_hotplug_zone import adjust_present_page_count, remove_pfn_range_from_zone
+from memhp.linux.mm.migrate import Stuck, dissolve_free_hugetlb_folios, do_migrate_range, scan_movable_pages
+from memhp.linux.mm.page_alloc import adjust_managed_page_count, build_all_zonelists, init_per_zone_wmark_min
+from memhp.linux.mm.page_isolation import start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
+from memhp.linux.mm.sparse import offline_mem_sections
+from memhp.linux.mmzone import MemoryGroup, PageFlags, Zone, ZoneRef, ZoneType
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+PLACE = "mm/memory_hotplug.c:offline_pages"
+OFFLINE = "mm/page_alloc.c:__offline_isolated_pages"
+
+
+def offline_pages(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone | None, group: MemoryGroup | None) -> None:
+    """Empty pages of whatever can move, and take them from the buddy. The caller holds ``mem_hotplug_lock``.
+
+    `zone` is the one that the caller knows to hold them all; None in kernels where this function finds out. Raises a
+    :class:`KernelError` whose reason is the word that the kernel logs; the pages are in use again then, except that
+    some may have moved.
+    """
+    end_pfn = start_pfn + nr_pages
+    if not nr_pages or start_pfn % k.config.pageblock_nr_pages or end_pfn % k.config.pages_per_section:
+        warn(k, PLACE, once=True)
+        text = f"PFN {start_pfn:#x}-{end_pfn:#x} is not pageblocks up to the end of a section"
+        raise KernelError(EINVAL, text, place=PLACE)
+    span = Span(start_pfn, end_pfn)
+    try:
+        _check_holes(k, span)
+        zone = _one_zone(k, span, zone)
+        last_memory = _offline_isolated(k, span, zone)
+    except KernelError as error:
+        shift = k.config.page_shift
+        mem = f"[mem {start_pfn << shift:#010x}-{(end_pfn << shift) - 1:#010x}]"
+        k.hw.log(f"memory offlining {mem} failed due to {error.reason}", "debug")
+        raise
+    _removal_success(k, span, zone, group, last_memory)
+
+
+def _check_holes(k: Kernel, span: Span) -> None:
+    with k.hw.locked("resource_lock", write=False):
+        ram = sum(
+            count for _, count in walk_system_ram_range(k.iomem_resource, span.start, span.size, k.config.page_shift)
+        )
+    if ram != span.size:
+        advice = f"only {ram} of {span.size} pages are System RAM: a block of boot memory with holes stays online"
+        raise KernelError(EINVAL, "memory holes", place=PLACE, advice=advice)
+
+
+def _one_zone(k: Kernel, span: Span, zone: Zone | None) -> Zone:
+    """The zone of all pages. A zone that the caller names is only checked at the first and the last page."""
+    if zone is None:
+        refs = {ref for _, _, ref in k.page_zone.runs(*span)}
+        found = [k.nodes[ref.nid].zones[ref.type] for ref in refs]
+        if len(found) == 1:
+            return found[0]
+    else:
+        ref = ZoneRef(zone.nid, zone.type)
+        if k.page_zone.get(span.start) == ref and k.page_zone.get(span.end - 1) == ref:
+            return zone
+        warn(k, PLACE, once=True)
+    advice = "a block whose pages are in several zones stays online"
+    raise KernelError(EINVAL, "multizone range", place=PLACE, advice=advice)
+
+
+def _offline_isolated(k: Kernel, span: Span, zone: Zone) -> bool:
+    """Isolate, ask, migrate, until all pages are free; then offline them: whether they were the node's last memory."""
+    try:
+        start_isolate_page_range(k, *span)
+    except KernelError as error:
+        raise KernelError(
+            error.errno, "failure to isolate range", place=error.place, advice=f"{error.reason}: {error.advice}"
+        ) from error
+    last_memory = span.size >= _present_pages(k, zone.nid, ZoneType.MOVABLE)
+    try:
+        _going_offline(k, span, zone.nid, last_memory)
+        _migrate_all(k, span)
+    except KernelError:
+        undo_isolate_page_range(k, *span)
+        memory_notify(k, "MEM_CANCEL_OFFLINE", span.start, span.size)
+        if last_memory and k.config.profile.node_notifier == "node-notifier":
+            node_notify(k, "NODE_CANCEL_REMOVING_LAST_MEMORY", zone.nid)
+        raise
+    return last_memory
+
+
+def _present_pages(k: Kernel, nid: int, highest: ZoneType) -> int:
+    return sum(zone.present for kind, zone in k.nodes[nid].zones.items() if kind <= highest)
+
+
+def _going_offline(k: Kernel, span: Span, nid: int, last_memory: bool) -> None:
+    """Ask the notifiers."""
+    if last_memory and k.config.profile.node_notifier == "node-notifier":
+        refusal = node_notify(k, "NODE_REMOVING_LAST_MEMORY", nid)
+        if refusal:
+            raise KernelError(NOTIFY_BAD_ERRNO, "node notifier failure", place=PLACE, advice=refusal)
+    refusal = memory_notify(k, "MEM_GOING_OFFLINE", span.start, span.size)
+    if refusal:
+        raise KernelError(NOTIFY_BAD_ERRNO, "notifier failure", place=PLACE, advice=refusal)
+
+
+def _migrate_all(k: Kernel, span: Span) -> None:
+    """Migrate until nothing is in use. Where the kernel would try for ever, the user's signal comes at once here."""
+    while True:
+        while (pfn := scan_movable_pages(k, *span)) is not None:
+            migration = do_migrate_range(k, pfn, span.end)
+            if not migration.moved:
+                raise _signal_backoff(_stuck_text(migration.stuck))
+        try:
+            dissolve_free_hugetlb_folios(k, *span)
+        except KernelError as error:
+            raise KernelError(
+                error.errno, "failure to dissolve huge pages", place=error.place, advice=error.reason
+            ) from error
+        busy = test_pages_isolated(k, *span)
+        if busy is None:
+            return
+        if scan_movable_pages(k, *span) is None:
+            raise _signal_backoff(f"PFN {busy:#x} is in use by something that is neither movable nor seen as unmovable")
+
+
+def _stuck_text(stuck: list[Stuck]) -> str:
+    if not stuck:
+        return "pages do not move"
+    first = stuck[0]
+    why = "pinned" if first.errno == EBUSY else "there is no free memory to move it to"
+    pages = sum(each.span.size for each in stuck)
+    return f"PFN {first.span.start:#x} ({first.owner}) does not move: {why}; {pages} such pages"
+
+
+def _signal_backoff(why: str) -> KernelError:
+    return KernelError(
+        EINTR,
+        "signal backoff",
+        place=PLACE,
+        advice=f"{why}. The kernel goes on trying until whoever asked for it is interrupted by a signal",
+    )
+
+
+def _removal_success(k: Kernel, span: Span, zone: Zone, group: MemoryGroup | None, last_memory: bool) -> None:
+    managed_pages = __offline_isolated_pages(k, span, zone)
+    k.hw.log(f"Offlined Pages {span.size}", "debug")
+    with k.hw.locked(zone.lock):
+        zone.nr_isolate_pageblock -= span.size // k.config.pageblock_nr_pages
+    adjust_managed_page_count(k, span.start, -managed_pages)
+    adjust_present_page_count(k, span.start, group, -span.size)
+    init_per_zone_wmark_min(k)
+    if zone.type <= ZoneType.NORMAL and not _present_pages(k, zone.nid, ZoneType.NORMAL):
+        k.node_states.normal_memory.discard(zone.nid)
+    if last_memory:
+        k.node_states.memory.discard(zone.nid)
+    if not zone.populated:
+        build_all_zonelists(k)
+    if last_memory and k.config.profile.node_notifier == "node-notifier":
+        node_notify(k, "NODE_REMOVED_LAST_MEMORY", zone.nid)
+    memory_notify(k, "MEM_OFFLINE", span.start, span.size)
+    remove_pfn_range_from_zone(k, zone, span.start, span.size)
+
+
+def __offline_isolated_pages(k: Kernel, span: Span, zone: Zone) -> int:
+    """Mark sections offline and take the free pages from the buddy: how many of the pages it managed.
+
+    Poisoned pages count, and kernels that refuse to online the block again keep them apart; logically offline ones were
+    unmanaged before. mm/page_alloc.c:__offline_isolated_pages.
+    """
+    offline_mem_sections(k, *span)
+    device = Owner(Use.DEVICE)
+    forgets_poison = k.config.profile.online_hwpoison == "allowed"
+    with k.hw.locked(zone.lock):
+        for start, end, owner in list(k.hw.memory.owners.runs(*span)):
+            if owner.use is Use.FREE or (owner.use is Use.HWPOISON and forgets_poison):
+                k.hw.release(Span(start, end), device, OFFLINE)
+        zone.isolated_free.remove(*span)
+    already_offline = sum(end - start for start, end, flags in k.page_flags.runs(*span) if PageFlags.OFFLINE in flags)
+    return span.size - already_offline

@@ -1,0 +1,80 @@
+"""Bringing pages online: ``mm/memory_hotplug.c:online_pages``."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from errno import EINVAL
+
+from memhp.errors import KernelError
+from memhp.linux.drivers.base.notify import NOTIFY_BAD_ERRNO, memory_notify, node_notify
+from memhp.linux.kernel.panic import warn
+from memhp.linux.mm.memory_hotplug_zone import (
+    adjust_present_page_count,
+    move_pfn_range_to_zone,
+    remove_pfn_range_from_zone,
+)
+from memhp.linux.mm.page_alloc import build_all_zonelists, free_pages_core, init_per_zone_wmark_min
+from memhp.linux.mm.page_isolation import undo_isolate_page_range
+from memhp.linux.mm.sparse import online_mem_sections
+from memhp.linux.mmzone import MemoryGroup, MigrateType, Zone, ZoneType
+from memhp.linux.state import Kernel
+from memhp.units import is_aligned
+
+PLACE = "mm/memory_hotplug.c:online_pages"
+
+
+def online_pages(k: Kernel, pfn: int, nr_pages: int, zone: Zone, group: MemoryGroup | None) -> None:
+    """Put pages into a zone and give them to the buddy. The caller holds ``mem_hotplug_lock``.
+
+    Raises EINVAL for a range that is not pageblocks up to the end of a section, EPERM when a notifier refuses: then the
+    pages are out of the zone again.
+    """
+    end_pfn = pfn + nr_pages
+    if not nr_pages or not is_aligned(pfn, k.config.pageblock_nr_pages) or end_pfn % k.config.pages_per_section:
+        warn(k, PLACE, once=True)
+        raise KernelError(
+            EINVAL, f"PFN {pfn:#x}-{end_pfn:#x} is not pageblocks up to the end of a section", place=PLACE
+        )
+    move_pfn_range_to_zone(k, zone, pfn, nr_pages, MigrateType.MOVABLE, isolate=True)
+    first_memory = zone.nid not in k.node_states.memory
+    refusal = _going_online(k, pfn, nr_pages, zone.nid, first_memory)
+    if refusal:
+        _failed_addition(k, pfn, nr_pages, zone, first_memory)
+        raise KernelError(
+            NOTIFY_BAD_ERRNO,
+            refusal,
+            place=PLACE,
+            advice="a driver or the architecture will not have this memory online",
+        )
+    with k.hw.locked(zone.lock):
+        zone.nr_isolate_pageblock += nr_pages // k.config.pageblock_nr_pages
+    rebuild = not zone.populated
+    free_pages_core(k, pfn, nr_pages, "mm/memory_hotplug.c:online_pages_range")
+    online_mem_sections(k, pfn, end_pfn)
+    adjust_present_page_count(k, pfn, group, nr_pages)
+    k.node_states.memory.add(zone.nid)
+    if zone.type <= ZoneType.NORMAL:
+        k.node_states.normal_memory.add(zone.nid)
+    if rebuild:
+        build_all_zonelists(k)
+    undo_isolate_page_range(k, pfn, end_pfn)
+    init_per_zone_wmark_min(k)
+    if first_memory and k.config.profile.node_notifier == "node-notifier":
+        node_notify(k, "NODE_ADDED_FIRST_MEMORY", zone.nid)
+    memory_notify(k, "MEM_ONLINE", pfn, nr_pages)
+
+
+def _going_online(k: Kernel, pfn: int, nr_pages: int, nid: int, first_memory: bool) -> str:
+    """Ask the notifiers; "" or why not."""
+    if first_memory and k.config.profile.node_notifier == "node-notifier":
+        refusal = node_notify(k, "NODE_ADDING_FIRST_MEMORY", nid)
+        if refusal:
+            return refusal
+    return memory_notify(k, "MEM_GOING_ONLINE", pfn, nr_pages)
+
+
+def _failed_addition(k: Kernel, pfn: int, nr_pages: int, zone: Zone, first_memory: bool) -> None:
+    shift = k.config.page_shift
+    k.hw.log(f"online_pages [mem {pfn << shift:#010x}-{(pfn + nr_pages << shift) - 1:#010x}] failed", "debug")
+    memory_notify(k, "MEM_CANCEL_ONLINE", pfn, nr_pages)
+    if first_memory and k.config.profile.node_notifier == "node-notifier":
+        node_notify(k, "NODE_CANCEL_ADDING_FIRST_MEMORY", zone.nid)
+    remove_pfn_range_from_zone(k, zone, pfn, nr_pages)

@@ -1,0 +1,162 @@
+"""Zones as memory comes and goes: their spans, their present pages, and which zone memory goes to.
+
+The part of ``mm/memory_hotplug.c`` from ``find_smallest_section_pfn()`` to ``adjust_present_page_count()``; the
+auto-movable policy has a file of its own.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.linux.config import OnlineType
+from memhp.linux.mm.memory_hotplug_policy import auto_movable_zone_for_pfn, default_kernel_zone_for_pfn, zone_intersects
+from memhp.linux.mm.mm_init import memmap_init_range, set_zone_contiguous
+from memhp.linux.mm.sparse import early_section, online_runs
+from memhp.linux.mmzone import MemoryGroup, MigrateType, Node, Zone, ZoneRef, ZoneType
+from memhp.linux.state import Kernel
+
+# Spans -------------------------------------------------------------------------------------------------------
+
+
+def find_smallest_section_pfn(k: Kernel, zone: Zone, start_pfn: int, end_pfn: int) -> int:
+    """The first online page of a zone, going up from `start_pfn` in sub-sections, below `end_pfn`; 0 for none."""
+    step = k.config.pages_per_subsection
+    for start, end in _online_pages(k, zone, start_pfn, end_pfn):
+        pfn = start + -(start - start_pfn) % step
+        if pfn < end:
+            return pfn
+    return 0
+
+
+def find_biggest_section_pfn(k: Kernel, zone: Zone, start_pfn: int, end_pfn: int) -> int:
+    """The last online page of a zone, going down from ``end_pfn - 1`` in sub-sections to `start_pfn`; 0 for none."""
+    step = k.config.pages_per_subsection
+    for start, end in reversed(_online_pages(k, zone, start_pfn, end_pfn)):
+        pfn = end - 1 - (end_pfn - end) % step
+        if pfn >= start:
+            return pfn
+    return 0
+
+
+def _online_pages(k: Kernel, zone: Zone, start_pfn: int, end_pfn: int) -> list[tuple[int, int]]:
+    """The runs of a zone's online pages, ascending; kernels that shrink on removal take every valid page."""
+    ref = ZoneRef(zone.nid, zone.type)
+    found: list[tuple[int, int]] = []
+    on_remove = k.config.profile.zone_shrink == "on-remove"
+    for run in k.subsection_map.runs(start_pfn, end_pfn) if on_remove else online_runs(k, start_pfn, end_pfn):
+        found.extend((start, end) for start, end, each in k.page_zone.runs(*run) if each == ref)
+    return found
+
+
+def shrink_zone_span(k: Kernel, zone: Zone, start_pfn: int, end_pfn: int) -> None:
+    """Cut a zone back when ``[start_pfn, end_pfn)`` leaves it at one of its ends; a hole in the middle stays."""
+    if zone.start_pfn == start_pfn:
+        pfn = find_smallest_section_pfn(k, zone, end_pfn, zone.end_pfn)
+        zone.spanned = zone.end_pfn - pfn if pfn else 0
+        zone.start_pfn = pfn
+    elif zone.end_pfn == end_pfn:
+        pfn = find_biggest_section_pfn(k, zone, zone.start_pfn, start_pfn)
+        zone.spanned = pfn - zone.start_pfn + 1 if pfn else 0
+        zone.start_pfn = zone.start_pfn if pfn else 0
+
+
+def update_pgdat_span(node: Node) -> None:
+    """Give a node the span of its zones."""
+    spans = [(zone.start_pfn, zone.end_pfn) for zone in node.zones.values() if zone.spanned]
+    node.start_pfn = min((start for start, _ in spans), default=0)
+    node.spanned = max((end for _, end in spans), default=0) - node.start_pfn
+
+
+def resize_zone_range(zone: Zone, start_pfn: int, nr_pages: int) -> None:
+    """Widen a zone to hold the range."""
+    end = max(start_pfn + nr_pages, zone.end_pfn)
+    if not zone.spanned or start_pfn < zone.start_pfn:
+        zone.start_pfn = start_pfn
+    zone.spanned = end - zone.start_pfn
+
+
+def resize_pgdat_range(node: Node, start_pfn: int, nr_pages: int) -> None:
+    """Widen a node to hold the range."""
+    end = max(start_pfn + nr_pages, node.end_pfn)
+    if not node.spanned or start_pfn < node.start_pfn:
+        node.start_pfn = start_pfn
+    node.spanned = end - node.start_pfn
+
+
+def move_pfn_range_to_zone(
+    k: Kernel, zone: Zone, start_pfn: int, nr_pages: int, migratetype: MigrateType, *, isolate: bool = False
+) -> None:
+    """Put pages into a zone: widen zone and node, initialise the struct pages, which are ``PageOffline`` then.
+
+    The pageblocks get `migratetype`, and are isolated at once if `isolate`; the zone's count of those stays.
+    """
+    node = k.nodes[zone.nid]
+    zone.contiguous = False
+    resize_zone_range(zone, start_pfn, nr_pages)
+    resize_pgdat_range(node, start_pfn, nr_pages)
+    memmap_init_range(k, start_pfn, nr_pages, zone, migratetype, flags=PageFlags.OFFLINE, isolate=isolate)
+    set_zone_contiguous(k, zone)
+
+
+def remove_pfn_range_from_zone(k: Kernel, zone: Zone, start_pfn: int, nr_pages: int) -> None:
+    """Take pages out of a zone: their struct pages are uninitialised again, zone and node shrink where they can.
+
+    Kernels that shrink zones on removal leave the pages in their zone until then.
+    """
+    if k.config.profile.zone_shrink == "on-remove":
+        zone.isolated.remove(start_pfn, start_pfn + nr_pages)
+        return
+    page_init_poison(k, zone, start_pfn, nr_pages)
+    if zone.type is ZoneType.DEVICE:
+        return
+    zone.contiguous = False
+    shrink_zone_span(k, zone, start_pfn, start_pfn + nr_pages)
+    update_pgdat_span(k.nodes[zone.nid])
+    set_zone_contiguous(k, zone)
+
+
+def page_init_poison(k: Kernel, zone: Zone, start_pfn: int, nr_pages: int) -> None:
+    """Forget what struct pages and pageblocks of a zone said; their storage stays."""
+    end_pfn = start_pfn + nr_pages
+    k.page_zone.clear(start_pfn, end_pfn)
+    k.page_flags.clear(start_pfn, end_pfn)
+    zone.migratetypes.clear(start_pfn, end_pfn)
+    zone.isolated.remove(start_pfn, end_pfn)
+
+
+def adjust_present_page_count(k: Kernel, pfn: int, group: MemoryGroup | None, nr_pages: int) -> None:
+    """Account `nr_pages` pages (negative: unaccount) to the zone of page `pfn`, its node and its memory group."""
+    zone = k.zone_of(pfn)
+    assert zone is not None
+    if k.config.profile.auto_movable and early_section(k, pfn):
+        zone.present_early += nr_pages
+    zone.present += nr_pages
+    k.nodes[zone.nid].present += nr_pages
+    if group is not None and zone.type is ZoneType.MOVABLE:
+        group.present_movable_pages += nr_pages
+    elif group is not None:
+        group.present_kernel_pages += nr_pages
+
+
+# Choice of a zone --------------------------------------------------------------------------------------------
+
+
+def default_zone_for_pfn(k: Kernel, nid: int, start_pfn: int, nr_pages: int) -> Zone:
+    """contig-zones: the zone that spans part of the range; with none or both, Movable under ``movable_node`` only."""
+    kernel_zone = default_kernel_zone_for_pfn(k, nid, start_pfn, nr_pages)
+    movable_zone = k.nodes[nid].zone(ZoneType.MOVABLE)
+    in_kernel = zone_intersects(kernel_zone, start_pfn, nr_pages)
+    in_movable = zone_intersects(movable_zone, start_pfn, nr_pages)
+    if in_kernel != in_movable:
+        return kernel_zone if in_kernel else movable_zone
+    return movable_zone if k.config.movable_node else kernel_zone
+
+
+def zone_for_pfn_range(
+    k: Kernel, online_type: OnlineType, nid: int, group: MemoryGroup | None, start_pfn: int, nr_pages: int
+) -> Zone:
+    """The zone that a range would go to if it went online now."""
+    if online_type == "online_kernel":
+        return default_kernel_zone_for_pfn(k, nid, start_pfn, nr_pages)
+    if online_type == "online_movable":
+        return k.nodes[nid].zone(ZoneType.MOVABLE)
+    if k.config.online_policy == "auto-movable":
+        return auto_movable_zone_for_pfn(k, nid, group, start_pfn, nr_pages)
+    return default_zone_for_pfn(k, nid, start_pfn, nr_pages)
