@@ -145,20 +145,20 @@ def memmap_init_range(
     zone: Zone,
     migratetype: MigrateType = MigrateType.MOVABLE,
     *,
-    hotplug: bool = False,
+    flags: PageFlags = PageFlags.NONE,
     isolate: bool = False,
 ) -> None:
     """Initialise struct pages: they belong to `zone`, their pageblocks have a type, and are isolated if `isolate`.
 
-    A pageblock that starts below the range keeps its type, Unmovable if it has none. Pages of memory that is being
-    hot-added (`hotplug`) are ``PageOffline`` until the buddy gets them. No counter of the zone changes.
+    A pageblock that starts below the range keeps its type, Unmovable if it has none. Pages get `flags`: those of
+    memory that is being onlined are ``PageOffline`` until the buddy gets them. No counter of the zone changes.
     mm/mm_init.c:memmap_init_range.
     """
     end_pfn = start_pfn + nr_pages
     k.page_zone.set(start_pfn, end_pfn, ZoneRef(zone.nid, zone.type))
     k.page_flags.clear(start_pfn, end_pfn)
-    if hotplug:
-        k.page_flags.set(start_pfn, end_pfn, PageFlags.OFFLINE)
+    if flags:
+        k.page_flags.set(start_pfn, end_pfn, flags)
     first = min(align_up(start_pfn, k.config.pageblock_nr_pages), end_pfn)
     for gap in list(zone.migratetypes.gaps(start_pfn, first)):
         set_pageblock_migratetype(zone, gap.start, gap.end, MigrateType.UNMOVABLE)
@@ -206,3 +206,20 @@ def set_zone_contiguous(k: Kernel, zone: Zone) -> None:
     span = Span(zone.start_pfn, zone.end_pfn)
     own = sum(end - start for start, end, ref in k.page_zone.runs(*span) if ref == (zone.nid, zone.type))
     zone.contiguous = own == zone.spanned and k.subsection_map.covers(*span)
+
+
+def clear_zone_contiguous(zone: Zone) -> None:
+    """Forget that the zone has no holes while its span changes: mm/internal.h:clear_zone_contiguous."""
+    zone.contiguous = False
+
+
+def page_init_poison(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone) -> None:
+    """Struct pages are uninitialised again: no zone, no flags, no pageblock type: include/linux/page-flags.h.
+
+    What kernels write over them (``PAGE_POISON_PATTERN``) makes a page that is looked at nevertheless stand out.
+    """
+    end_pfn = start_pfn + nr_pages
+    k.page_zone.clear(start_pfn, end_pfn)
+    k.page_flags.clear(start_pfn, end_pfn)
+    zone.migratetypes.clear(start_pfn, end_pfn)
+    zone.isolated.remove(start_pfn, end_pfn)
