@@ -10,7 +10,8 @@ from errno import EINVAL
 from memhp.errors import KernelError
 from memhp.linux.kernel.panic import warn
 from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_offset
-from memhp.linux.mm.memory_hotplug_zone import page_init_poison, shrink_zone_span, update_pgdat_span
+from memhp.linux.mm.memory_hotplug_zone import shrink_zone_span, update_pgdat_span
+from memhp.linux.mm.mm_init import page_init_poison
 from memhp.linux.mm.sparse import sparse_add_section, sparse_remove_section
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -77,7 +78,7 @@ def __remove_zone(k: Kernel, pfn: int, nr_pages: int) -> None:
     """Take sections out of the zones that their struct pages name, one after the other: before 5.5."""
     for start, end, ref in list(k.page_zone.runs(pfn, pfn + nr_pages)):
         zone = k.nodes[ref.nid].zones[ref.type]
-        page_init_poison(k, zone, start, end - start)
+        page_init_poison(k, start, end - start, zone)
         shrink_zone_span(k, zone, start, end)
         update_pgdat_span(k.nodes[ref.nid])
 

@@ -7,9 +7,9 @@ auto-movable policy has a file of its own.
 
 from memhp.linux.config import OnlineType
 from memhp.linux.mm.memory_hotplug_policy import auto_movable_zone_for_pfn, default_kernel_zone_for_pfn, zone_intersects
-from memhp.linux.mm.mm_init import memmap_init_range, set_zone_contiguous
+from memhp.linux.mm.mm_init import memmap_init_range, page_init_poison, set_zone_contiguous
 from memhp.linux.mm.sparse import early_section, online_runs
-from memhp.linux.mmzone import MemoryGroup, MigrateType, Node, Zone, ZoneRef, ZoneType
+from memhp.linux.mmzone import MemoryGroup, MigrateType, PageFlags, Node, PageFlags, Zone, ZoneRef, ZoneType
 from memhp.linux.state import Kernel
 
 # Spans -------------------------------------------------------------------------------------------------------
@@ -103,22 +103,13 @@ def remove_pfn_range_from_zone(k: Kernel, zone: Zone, start_pfn: int, nr_pages: 
     if k.config.profile.zone_shrink == "on-remove":
         zone.isolated.remove(start_pfn, start_pfn + nr_pages)
         return
-    page_init_poison(k, zone, start_pfn, nr_pages)
+    page_init_poison(k, start_pfn, nr_pages, zone)
     if zone.type is ZoneType.DEVICE:
         return
     zone.contiguous = False
     shrink_zone_span(k, zone, start_pfn, start_pfn + nr_pages)
     update_pgdat_span(k.nodes[zone.nid])
     set_zone_contiguous(k, zone)
-
-
-def page_init_poison(k: Kernel, zone: Zone, start_pfn: int, nr_pages: int) -> None:
-    """Forget what struct pages and pageblocks of a zone said; their storage stays."""
-    end_pfn = start_pfn + nr_pages
-    k.page_zone.clear(start_pfn, end_pfn)
-    k.page_flags.clear(start_pfn, end_pfn)
-    zone.migratetypes.clear(start_pfn, end_pfn)
-    zone.isolated.remove(start_pfn, end_pfn)
 
 
 def adjust_present_page_count(k: Kernel, pfn: int, group: MemoryGroup | None, nr_pages: int) -> None:
