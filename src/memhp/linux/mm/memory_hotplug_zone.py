@@ -9,7 +9,7 @@ from memhp.linux.config import OnlineType
 from memhp.linux.mm.memory_hotplug_policy import auto_movable_zone_for_pfn, default_kernel_zone_for_pfn, zone_intersects
 from memhp.linux.mm.mm_init import memmap_init_range, page_init_poison, set_zone_contiguous
 from memhp.linux.mm.sparse import early_section, online_runs
-from memhp.linux.mmzone import MemoryGroup, MigrateType, PageFlags, Node, PageFlags, Zone, ZoneRef, ZoneType
+from memhp.linux.mmzone import MemoryGroup, MigrateType, Node, PageFlags, Zone, ZoneRef, ZoneType
 from memhp.linux.state import Kernel
 
 # Spans -------------------------------------------------------------------------------------------------------
