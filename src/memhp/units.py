@@ -11,6 +11,7 @@ GiB = 1 << 30
 TiB = 1 << 40
 PiB = 1 << 50
 
+_UNITS = (("TiB", TiB), ("GiB", GiB), ("MiB", MiB), ("KiB", KiB))
 _SUFFIX = {"": 1, "K": KiB, "M": MiB, "G": GiB, "T": TiB, "P": PiB}
 _SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)\s*([KMGTP]?)(?:i?B)?", re.ASCII)
 
@@ -31,13 +32,17 @@ def parse_size(text: str | int, *, where: str = "size") -> int:
 
 
 def format_size(size: int) -> str:
-    """A size in bytes in the largest unit that shows it exactly: ``128 MiB``, ``1.5 GiB``, ``4097 B``."""
-    for suffix, unit in (("TiB", TiB), ("GiB", GiB), ("MiB", MiB), ("KiB", KiB)):
+    """A size in bytes in the largest unit that tells it exactly to two places, else in the next one down.
+
+    ``128 MiB``, ``1.5 GiB``, ``4097 B``; one that no unit tells exactly is rounded to three places and more digits:
+    ``1919.98 MiB``.
+    """
+    for suffix, unit in _UNITS:
         if abs(size) >= unit and (size * 100) % unit == 0:
-            return f"{size / unit:g} {suffix}"
-    for suffix, unit in (("TiB", TiB), ("GiB", GiB), ("MiB", MiB), ("KiB", KiB)):
-        if abs(size) >= 4 * unit and size % (unit // 1024) == 0:
-            return f"{size // (unit // 1024):d} {'B' if unit == KiB else {'M': 'KiB', 'G': 'MiB', 'T': 'GiB'}[suffix[0]]}"
+            return f"{size / unit:.2f}".rstrip("0").rstrip(".") + f" {suffix}"
+    for suffix, unit in _UNITS[1:]:
+        if abs(size) >= unit:
+            return f"{size / unit:.2f} {suffix}"
     return f"{size} B"
 
 

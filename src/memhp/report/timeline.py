@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +13,7 @@ from memhp.spans import SpanMap
 from memhp.units import format_size
 
 ZONE_STYLE = {"DMA": "yellow", "DMA32": "cyan", "Normal": "blue", "Movable": "green", "Device": "magenta", "": "white"}
+INDENT = "      "
 STRIP_WIDTH = 64
 """Cells of the strip that shows a machine's memory blocks."""
 
@@ -49,25 +49,19 @@ def _step(step: StepResult, machine: MachineResult, *, log: bool) -> RenderableT
     line.append(step.outcome.result, style="green" if step.outcome.result == "ok" else "yellow")
     if not step.as_expected:
         line.append(f" (expected {step.expect})", style="red")
-    details: list[RenderableType] = []
+    details: list[Text] = []
     if step.outcome.reason:
         details.append(Text(f"{step.outcome.reason} — {step.outcome.place}", style="yellow"))
     if step.outcome.advice:
         details.append(Text(f"→ {step.outcome.advice}", style="italic"))
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", width=8)
-    grid.add_column()
-    for name, text in _changes(step):
-        grid.add_row(name, text)
-    if grid.row_count:
-        details.append(grid)
+    details.extend(Text.assemble((f"{name:<10}", "dim"), text) for name, text in _changes(step))
     details.extend(Text(f"breach: {breach.law}: {breach.text}", style="bold red") for breach in step.breaches)
     details.extend(Text(f"note: {note}", style="dim") for note in step.notes)
     if log:
         details.extend(Text(f"| {entry.text}", style="dim") for entry in step.log)
     if _strip_changed(step):
         details.append(block_strip(step.blocks_after, machine))
-    return Group(line, Padding(Group(*details), (0, 0, 1, 6)) if details else Text())
+    return Group(line, *(Text.assemble(INDENT, detail) for detail in details), Text())
 
 
 def _changes(step: StepResult) -> Iterator[tuple[str, str]]:
