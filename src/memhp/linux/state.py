@@ -76,6 +76,10 @@ class Kernel:
     """PFNs of the RAM that the kernel booted with."""
     sparsemap_buf: Span = Span(0, 0)
     """PFNs left in the buffer that boot takes a node's struct pages from (``mm/sparse.c``)."""
+    vmemmap_unused: SpanSet = field(default_factory=SpanSet)
+    """x86: addresses of struct pages that are marked as used by nobody (``PAGE_UNUSED``), in leaves that they share."""
+    unused_pmd_start: int = 0
+    """x86: from this address to the end of its PMD the mark is still to be made; 0 for none."""
     warned: set[str] = field(default_factory=set)
     """Messages that the kernel prints once and has printed: ``pr_warn_once()`` and static flags."""
 

@@ -11,6 +11,7 @@ from memhp.hw.machine import frame_spans
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_free
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages, free_reserved
+from memhp.linux.mm.vmemmap_alloc import SELF_HOSTED
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -38,13 +39,18 @@ def free_tables(k: Kernel, spans: list[Span], where: str) -> None:
 
 
 def free_memmap(k: Kernel, spans: list[Span], altmap: VmemAltmap | None, where: str) -> None:
-    """Give frames (PFNs) that held struct pages back: to the altmap, if they came from one, else to the buddy."""
+    """Give frames (PFNs) that held struct pages back to the buddy, or take them off an altmap's account.
+
+    The kernel does not look whether frames lie in the altmap: others are nobody's from then on.
+    """
     if altmap is None:
         free_tables(k, spans, where)
         return
     for span in spans:
         vmem_altmap_free(altmap, span.size)
-        k.hw.release(span, Owner(Use.DEVICE), where)
+        for start, end, owner in list(k.hw.memory.owners.runs(*span)):
+            if owner == SELF_HOSTED:
+                k.hw.release(Span(start, end), Owner(Use.DEVICE), where)
 
 
 def by_reserved(k: Kernel, span: Span) -> list[tuple[Span, bool]]:

@@ -1,0 +1,63 @@
+"""arm64: the attributes of the kernel's entries: arch/arm64/include/asm/pgtable-prot.h, -hwdef.h and memory.h."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.linux.config import Config
+
+MT_NORMAL = {"5.2": 4, "5.10": 0, "6.12": 0, "7.2": 0}
+"""The number of Normal memory in MAIR_EL1, by ``Arm64Profile.kernel_prot``."""
+MT_NORMAL_TAGGED = 1
+PTE_DIRTY = 1
+"""The lowest of the descriptor's software bits (bit 55)."""
+
+TABLE_PXN = 1 << 59
+"""PXNTable: nothing below is executable in the kernel."""
+TABLE_UXN = 1 << 60
+"""UXNTable."""
+TABLE_AF = 1 << 10
+"""The access flag of a table descriptor (FEAT_HAFT)."""
+
+
+def prot_normal(config: Config, *, dirty: bool, writable: bool = True, tagged: bool = False) -> int:
+    """Attribute bits of a kernel leaf of Normal memory that nobody may execute; the leaf's type is not among them.
+
+    Descriptors with 52-bit addresses under LPA2 have no shareability: TCR_EL1 says it for all.
+    """
+    fmt = config.format
+    names = {field.name for field in fmt.fields}
+    return fmt.bits(
+        AttrIndx=MT_NORMAL_TAGGED if tagged else MT_NORMAL[config.arm64.kernel_prot],
+        AF=1,
+        PXN=1,
+        UXN=1,
+        DBM=int(writable),
+        SW=PTE_DIRTY if dirty else 0,
+        **({"SH": 3} if "SH" in names else {}),
+    )
+
+
+def page_kernel(config: Config) -> int:
+    """``PAGE_KERNEL``; ``PTE_WRITE`` is the DBM bit."""
+    return prot_normal(config, dirty=config.arm64.kernel_prot != "5.10")
+
+
+def page_kernel_ram(config: Config) -> int:
+    """RAM in the direct map: ``pgprot_tagged(PAGE_KERNEL)`` since it may hold memory tags."""
+    version = config.arm64.kernel_prot
+    return prot_normal(config, dirty=version != "5.10", tagged=version != "5.2")
+
+
+def vmemmap_block(config: Config) -> int:
+    """A PMD leaf of struct pages: ``PROT_SECT_NORMAL``, by 7.2 ``PAGE_KERNEL``."""
+    version = config.arm64.kernel_prot
+    if version == "7.2":
+        return page_kernel(config)
+    return prot_normal(config, dirty=False, writable=version == "6.12")
+
+
+def table_bits(config: Config, *, no_exec: bool = False) -> int:
+    """What an entry carries that points to a table of the kernel; of the direct map with `no_exec`."""
+    bits = config.format.table_bits
+    if config.arm64.table_attributes == "none":
+        return bits
+    bits |= TABLE_UXN | (TABLE_PXN if no_exec else 0)
+    return bits | TABLE_AF if config.arm64.table_attributes == "XN-AF" else bits

@@ -1,0 +1,71 @@
+"""arm64: what may not go offline: boot memory, and ranges that end within a leaf. From ``arch/arm64/mm/mmu.c``."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.linux.mm.sparse import early_section
+from memhp.linux.state import Kernel
+from memhp.units import is_aligned
+
+ACTIONS = ("MEM_GOING_OFFLINE", "MEM_OFFLINE")
+
+
+def prevent_memory_remove_init(k: Kernel) -> None:
+    """Register the notifier: ``prevent_bootmem_remove_init()``, by 7.2 ``prevent_memory_remove_init()``."""
+    if k.config.arm64.bootmem_remove != "unchecked":
+        k.memory_notifiers.append(prevent_memory_remove_notifier)
+
+
+def prevent_memory_remove_notifier(k: Kernel, action: str, start_pfn: int, nr_pages: int) -> str:
+    """Why the pages may not go offline, or nothing: the kernel does not heed an answer once they have gone.
+
+    By 7.2 also ranges whose edges split a leaf may not, which would have to be split on removal.
+    """
+    if action not in ACTIONS:
+        return ""
+    per = k.config.pages_per_section
+    for pfn in range(start_pfn, start_pfn + nr_pages, per):
+        if early_section(k, pfn):
+            start = pfn << k.config.page_shift
+            span = f"Boot memory [{start:x} {start + k.config.section_size:x}]"
+            if action == "MEM_OFFLINE":
+                k.hw.log(f"{span} offlined", "err")
+                return ""
+            k.hw.log(f"{span} offlining attempted", "warn")
+            return f"{span} offlining attempted"
+    if k.config.arm64.bootmem_remove == "notifier-and-split-check":
+        return can_unmap_without_split(k, start_pfn, nr_pages)
+    return ""
+
+
+def can_unmap_without_split(k: Kernel, pfn: int, nr_pages: int) -> str:
+    """What stands against unmapping the pages and their struct pages leaf by leaf; nothing, if both can be done."""
+    shift = k.config.page_shift
+    start, end = pfn << shift, (pfn + nr_pages) << shift
+    for edges, area in (
+        ((k.layout.phys_to_virt(start), k.layout.phys_to_virt(end)), "linear map"),
+        ((k.layout.pfn_to_page(pfn), k.layout.pfn_to_page(pfn + nr_pages)), "vmemmap"),
+    ):
+        if any(addr_splits_kernel_leaf(k, edge) for edge in edges):
+            text = f"[{start:x} {end:x}] splits a leaf entry in {area}"
+            k.hw.log(text, "warn")
+            return text
+    return ""
+
+
+def addr_splits_kernel_leaf(k: Kernel, addr: int) -> bool:
+    """Whether an address lies within a leaf, or within a contiguous run of leaves, rather than at the start of one."""
+    fmt, table = k.hw.fmt, k.init_mm
+    while True:
+        level = fmt.levels[table.height]
+        if is_aligned(addr, level.size * level.cont):
+            return False
+        entry = k.hw.load(table, fmt.index(addr, table.height))
+        if not entry & fmt.valid:
+            return False
+        leaf = bool(fmt.is_leaf(entry, table.height))
+        if leaf and entry & fmt.cont_mask:
+            return True
+        if is_aligned(addr, level.size):
+            return False
+        if leaf:
+            return True
+        table = k.hw.child(table, fmt.index(addr, table.height), fmt.table_pfn(entry))

@@ -1,0 +1,265 @@
+"""arm64: the direct map at boot and for hot-added memory, and the struct pages of it: ``arch/arm64/mm/mmu.c``."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from contextlib import nullcontext
+from dataclasses import replace
+from errno import ENOMEM
+from functools import partial
+
+from memhp.errors import KernelBug, KernelError, KernelPanic
+from memhp.hw.arm64 import CONTIGUOUS
+from memhp.hw.tlb import FlushPlan
+from memhp.linux.arch.arm64.include.asm.pgtable_prot import page_kernel, page_kernel_ram, table_bits, vmemmap_block
+from memhp.linux.arch.arm64.include.asm.tlbflush import (
+    CLEAR_FIXMAP,
+    FLUSH_TLB_KERNEL_PGTABLE,
+    flush_kernel_range,
+    flush_tlb_all,
+    flush_tlb_kernel_range,
+)
+from memhp.linux.arch.arm64.mm.memory_remove import prevent_memory_remove_init
+from memhp.linux.init_text import call_page_table_code
+from memhp.linux.kernel.panic import warn
+from memhp.linux.mm import access, pgd
+from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.memblock import MEMBLOCK_NOMAP, memblock_setclr_flag
+from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
+from memhp.linux.mm.pgalloc import alloc_tables, by_reserved, free_memmap, free_tables
+from memhp.linux.mm.pgtable_populate import Builder, FixmapSlot, RootLock, populate
+from memhp.linux.mm.pgtable_remove import Remover, free_empty_tables, unmap
+from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, vmemmap_populate_basepages, vmemmap_populate_hugepages
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+__all__ = [
+    "arch_add_memory",
+    "arch_get_mappable_range",
+    "arch_remove_memory",
+    "copy_pgd",
+    "flush_tlb_all",
+    "flush_tlb_kernel_range",
+    "kernel_access",
+    "mem_init",
+    "paging_init",
+    "pgprot_mhp",
+    "vmemmap_free",
+    "vmemmap_populate",
+]
+
+CREATE = "arch/arm64/mm/mmu.c:__create_pgd_mapping"
+UNMAP = "arch/arm64/mm/mmu.c:unmap_hotplug_range"
+FREE_EMPTY = "arch/arm64/mm/mmu.c:free_empty_tables"
+EVERYWHERE = Span(0, 1 << 64)
+OOPS = access.Oops(
+    "Unable to handle kernel paging request at virtual address {va:016x}", "arch/arm64/mm/fault.c:die_kernel_fault"
+)
+
+
+# Boot --------------------------------------------------------------------------------------------------------
+
+
+def paging_init(k: Kernel) -> None:
+    """Map all boot memory: ``map_mem()``. The kernel image's alias is mapped like the rest."""
+    k.pgd[pgd.INIT_MM] = pgd.alloc_root(k, pgd.INIT_MM, "arch/arm64/mm/mmu.c:paging_init")
+    for memory in k.memblock.for_each_mem_range():
+        create_pgd_mapping(k, memory.start, memory.end, page_kernel_ram(k.config))
+
+
+def mem_init(k: Kernel) -> None:
+    """Early initcalls: the notifier that keeps boot memory online."""
+    prevent_memory_remove_init(k)
+
+
+def copy_pgd(k: Kernel, mm: str) -> None:
+    """A new process: TTBR1 stays what it is, the kernel's half is one table for all."""
+    pgd.copy_kernel_half(k, mm, "arch/arm64/mm/pgd.c:pgd_alloc")
+
+
+def kernel_access(k: Kernel, mm: str, va: int) -> access.Outcome:
+    """Read a byte in the kernel, in the address space `mm`. Raises :class:`KernelBug` when that oopses."""
+    return access.kernel_access(k, mm, va, OOPS)
+
+
+# Direct map --------------------------------------------------------------------------------------------------
+
+
+def create_pgd_mapping(k: Kernel, start: int, end: int, prot: int) -> None:
+    """Map ``[start, end)`` (physical bytes, whole pages) in the direct map: ``__create_pgd_mapping()``.
+
+    With base pages only, or with blocks and the contiguous hint, as the configuration says. Raises ENOMEM if this
+    kernel can fail here.
+    """
+    record = k.config.arm64
+    blocks = not k.config.direct_map_base_pages
+    how = Builder(
+        leaves=frozenset(h for h, level in enumerate(k.hw.fmt.levels) if h == 0 or (blocks and level.leaf)),
+        new_table=partial(_pgtable_alloc, k),
+        link="before-fill",
+        occupied="bug-or-descend" if record.block_over_table == "descend" else "bug-or-keep",
+        table_bits=table_bits(k.config, no_exec=True),
+        contiguous=CONTIGUOUS if blocks else 0,
+        root=_root_lock(k),
+        slot=_slot(k),
+        where=CREATE,
+    )
+    va = k.layout.phys_to_virt(start)
+    with k.hw.locked("fixmap_lock") if record.create_lock == "fixmap_lock" else nullcontext():
+        populate(k.hw, k.init_mm, va, va + end - start, start >> k.config.page_shift, prot, how)
+
+
+def _pgtable_alloc(k: Kernel, _height: int, count: int) -> list[Span]:
+    """``early_pgtable_alloc()``, ``__pgd_pgtable_alloc()``."""
+    name = f"arch/arm64/mm/mmu.c:{'__pgd_pgtable_alloc' if k.slab_is_available else 'early_pgtable_alloc'}"
+    frames = alloc_tables(k, count, name)
+    if not frames:
+        if not k.slab_is_available:
+            raise KernelPanic("Failed to allocate page table page", place=name)
+        if not k.config.arm64.create_may_fail:
+            raise KernelBug("BUG_ON: no memory for a page table of the direct map", place=name)
+        raise KernelError(
+            ENOMEM,
+            "no memory for a page table of the direct map",
+            place=CREATE,
+            advice="free memory, or add less memory at a time",
+        )
+    return frames
+
+
+def _slot(k: Kernel) -> FixmapSlot:
+    return FixmapSlot(k.layout.fixmap.start, CLEAR_FIXMAP)
+
+
+def _root_lock(k: Kernel) -> RootLock | None:
+    """``set_swapper_pgd()``: the root table is read-only from ``mark_rodata_ro()`` on."""
+    return RootLock("swapper_pgdir_lock", _slot(k)) if k.initmem_freed else None
+
+
+# Removal -----------------------------------------------------------------------------------------------------
+
+
+def remove_pgd_mapping(k: Kernel, start: int, size: int) -> None:
+    """Take ``[start, start + size)`` (physical bytes) out of the direct map: ``__remove_pgd_mapping()``."""
+    va = k.layout.phys_to_virt(start)
+    span = Span(va, va + size)
+    how = _remover(k, vmemmap=False)
+    _unmap_hotplug_range(k, span, how)
+    if k.config.arm64.end_flush == "direct-map-range":
+        flush_tlb_kernel_range(k, span)
+    _free_empty_tables(k, span, Span(k.layout.page_offset, k.layout.direct_map.end), how)
+
+
+def _remover(k: Kernel, *, vmemmap: bool) -> Remover:
+    """How leaves go, and tables in the same descent where there is but one."""
+    record = k.config.arm64
+    return Remover(
+        free_table=partial(free_tables, k, where="arch/arm64/mm/mmu.c:free_hotplug_pgtable_page"),
+        leaf_flush=_leaf_flush(k, vmemmap=vmemmap),
+        table="clear-flush-free" if record.remove_passes == 1 else "kept",
+        table_flush=FLUSH_TLB_KERNEL_PGTABLE,
+        after_leaf_table=partial(flush_kernel_range, k) if record.pte_table_flush == "range" else None,
+        keep_root_children=False,
+        root=_root_lock(k),
+        where=UNMAP,
+    )
+
+
+def _leaf_flush(k: Kernel, *, vmemmap: bool) -> tuple[FlushPlan, ...]:
+    """The flush for each leaf that goes, by height. One page of a block is enough to invalidate it."""
+    kind = k.config.arm64.leaf_flush
+    if kind == "none" or (kind == "each-page-of-vmemmap" and not vmemmap):
+        return ()
+    page = k.config.page_size
+    return tuple(flush_kernel_range(k, level.size if kind == "each-range" else page) for level in k.hw.fmt.levels)
+
+
+def _unmap_hotplug_range(k: Kernel, span: Span, how: Remover) -> None:
+    """Remove the leaves of the addresses in `span`."""
+    with k.hw.locked(pgd.PAGE_TABLE_LOCK) if k.config.arm64.remove_lock == "whole-range" else nullcontext():
+        unmap(k.hw, k.init_mm, span.start, span.end, how)
+
+
+def _free_empty_tables(k: Kernel, span: Span, limits: Span, how: Remover) -> None:
+    """The second descent: free tables that hold nothing and translate nothing outside `limits`, if that counts."""
+    if k.config.arm64.remove_passes == 2:
+        within = limits if k.config.arm64.free_empty_tables == "floor-ceiling" else EVERYWHERE
+        tables = replace(how, table="clear-flush-free", where=FREE_EMPTY)
+        free_empty_tables(k.hw, k.init_mm, span.start, span.end, within, tables)
+
+
+# Hotplug -----------------------------------------------------------------------------------------------------
+
+
+def pgprot_mhp(k: Kernel) -> int:
+    """Attributes of hot-added memory in the direct map: ``pgprot_mhp(PAGE_KERNEL)``."""
+    return page_kernel_ram(k.config)
+
+
+def arch_get_mappable_range(k: Kernel) -> Span:
+    """Physical bytes that the direct map can hold."""
+    return k.layout.mappable_range()
+
+
+def arch_add_memory(
+    k: Kernel, nid: int, start: int, size: int, altmap: VmemAltmap | None = None, pgprot: int | None = None
+) -> None:
+    """Give ``[start, start + size)`` (physical bytes) a direct map and struct pages; neither, if one of them fails."""
+    call_page_table_code(k, CREATE)
+    shift = k.config.page_shift
+    try:
+        create_pgd_mapping(k, start, start + size, pgprot_mhp(k) if pgprot is None else pgprot)
+        memblock_setclr_flag(k.memblock.memory, start, size, MEMBLOCK_NOMAP, clear=True)
+        __add_pages(k, nid, start >> shift, size >> shift, altmap)
+    except KernelError:
+        remove_pgd_mapping(k, start, size)
+        raise
+    k.max_pfn = max(k.max_pfn, (start + size) >> shift)
+
+
+def arch_remove_memory(k: Kernel, start: int, size: int, altmap: VmemAltmap | None = None) -> None:
+    """Take the struct pages and the direct map of ``[start, start + size)`` (physical bytes) away."""
+    shift = k.config.page_shift
+    __remove_pages(k, start >> shift, size >> shift, altmap)
+    remove_pgd_mapping(k, start, size)
+
+
+def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
+    """Map the struct pages at ``[start, end)`` (addresses). Raises ENOMEM; what was mapped by then stays."""
+    record = k.config.arm64
+    any_pmd = record.vmemmap_check_pmd == "anything"
+    how = VmemmapBuilder(
+        page_prot=page_kernel(k.config),
+        pmd_prot=vmemmap_block(k.config),
+        table_bits=table_bits(k.config),
+        check_pmd=lambda entry, _: any_pmd or bool(k.hw.fmt.is_leaf(entry, 1)),
+    )
+    if record.vmemmap_altmap == "none":
+        altmap = None
+    part = record.vmemmap_subsection == "base" and end - start < k.config.memmap_bytes_per_section
+    fill = vmemmap_populate_hugepages if k.config.vmemmap_huge and not part else vmemmap_populate_basepages
+    fill(k, start, end, nid, altmap, how)
+
+
+def vmemmap_free(k: Kernel, start: int, end: int, altmap: VmemAltmap | None) -> None:
+    """Unmap the struct pages at ``[start, end)`` (addresses) and give their storage back."""
+    record = k.config.arm64
+    span = Span(start, end)
+    own = None if record.vmemmap_altmap == "none" else altmap
+    how = replace(
+        _remover(k, vmemmap=True),
+        free_storage=lambda frames, _: free_hotplug_page_range(k, frames, own),
+        storage="free-then-clear" if record.storage_freed == "before-clear" else "clear-then-free",
+    )
+    _unmap_hotplug_range(k, span, how)
+    kept = record.free_empty_tables == "never" or (
+        record.free_empty_tables == "if-no-vmalloc-overlap" and k.layout.vmalloc_vmemmap_overlap
+    )
+    if not kept:
+        _free_empty_tables(k, span, k.layout.vmemmap.span, how)
+
+
+def free_hotplug_page_range(k: Kernel, frames: list[Span], altmap: VmemAltmap | None) -> None:
+    """Give the frames (PFNs) of struct pages back; that boot reserved them is not expected."""
+    place = "arch/arm64/mm/mmu.c:free_hotplug_page_range"
+    if altmap is None and any(reserved for span in frames for _, reserved in by_reserved(k, span)):
+        warn(k, place)
+    free_memmap(k, frames, altmap, place)

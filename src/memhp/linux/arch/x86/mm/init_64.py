@@ -1,0 +1,251 @@
+"""x86-64: direct map and struct pages, at boot and for hot-added memory: ``arch/x86/mm/init_64.c``."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import replace
+from errno import ERANGE
+from functools import partial
+
+from memhp.errors import KernelBug, KernelError, KernelPanic
+from memhp.hw.tlb import FlushPlan, Table
+from memhp.linux.arch.x86.include.asm.pgtable_types import PAGE_KERNEL, PAGE_TABLE
+from memhp.linux.arch.x86.mm.init import MapRange, init_mem_mapping, init_memory_mapping
+from memhp.linux.arch.x86.mm.tlb import FLUSH_TLB_ALL, flush_tlb_all, flush_tlb_kernel_range
+from memhp.linux.arch.x86.mm.vmemmap_sub_pmd import (
+    vmemmap_pmd_is_unused,
+    vmemmap_use_new_sub_pmds,
+    vmemmap_use_sub_pmd,
+)
+from memhp.linux.init_text import call_page_table_code
+from memhp.linux.kernel.panic import warn
+from memhp.linux.mm import access, pgd
+from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
+from memhp.linux.mm.pgalloc import alloc_tables, free_memmap, free_tables
+from memhp.linux.mm.pgtable_populate import Builder, populate
+from memhp.linux.mm.pgtable_remove import Remover, unmap
+from memhp.linux.mm.sparse_vmemmap import (
+    VmemmapBuilder,
+    VmemmapPopulateError,
+    vmemmap_populate_basepages,
+    vmemmap_populate_hugepages,
+)
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+__all__ = [
+    "arch_add_memory",
+    "arch_get_mappable_range",
+    "arch_remove_memory",
+    "copy_pgd",
+    "flush_tlb_all",
+    "flush_tlb_kernel_range",
+    "kernel_access",
+    "mem_init",
+    "paging_init",
+    "pgprot_mhp",
+    "vmemmap_free",
+    "vmemmap_populate",
+]
+
+MAPPING = "arch/x86/mm/init_64.c:kernel_physical_mapping_init"
+REMOVE = "arch/x86/mm/init_64.c:remove_pagetable"
+ADD_PAGES = "arch/x86/mm/init_64.c:add_pages"
+NO_CPU_SUPPORT = "vmemmap_populate: no cpu support for altmap allocations"
+OOPS = access.Oops("BUG: unable to handle page fault for address: {va:016x}", "arch/x86/mm/fault.c:show_fault_oops")
+
+
+# Boot --------------------------------------------------------------------------------------------------------
+
+
+def paging_init(k: Kernel) -> None:
+    """Map all boot memory: ``init_mem_mapping()``. The kernel image's alias is mapped like the rest."""
+    k.pgd[pgd.INIT_MM] = pgd.alloc_root(k, pgd.INIT_MM, "arch/x86/mm/init.c:init_mem_mapping")
+    init_mem_mapping(k, lambda piece: kernel_physical_mapping_init(k, piece, PAGE_KERNEL))
+
+
+def mem_init(k: Kernel) -> None:
+    """Fill the root entries of the vmalloc area: ``preallocate_vmalloc_pages()``."""
+    if "vmalloc" in k.config.x86.pgd_preallocated:
+        where = "arch/x86/mm/init_64.c:preallocate_vmalloc_pages"
+        pgd.preallocate_pgd_pages_range(k, k.layout.vmalloc, PAGE_TABLE, where)
+
+
+def copy_pgd(k: Kernel, mm: str) -> None:
+    """A new process: ``pgd_alloc()`` copies the kernel's half and lists the table. Raises ENOMEM."""
+    pgd.copy_kernel_half(k, mm, "arch/x86/mm/pgtable.c:pgd_alloc", listed=True)
+
+
+def kernel_access(k: Kernel, mm: str, va: int) -> access.Outcome:
+    """Read a byte in the kernel, in the address space `mm`. Raises :class:`KernelBug` when that oopses."""
+    return access.kernel_access(k, mm, va, OOPS)
+
+
+# Direct map --------------------------------------------------------------------------------------------------
+
+
+def kernel_physical_mapping_init(k: Kernel, piece: MapRange, prot: int) -> None:
+    """Map a piece in the direct map, with large leaves where they fit and base pages elsewhere.
+
+    A piece that may have large leaves has them even where it covers them only in part.
+    """
+    size = k.hw.fmt.levels[max(piece.large, default=0)].size
+    start, end = piece.start // size * size, -(-piece.end // size) * size
+    how = Builder(
+        leaves=piece.large | {0},
+        new_table=partial(_alloc_low_page, k),
+        link="after-fill",
+        occupied="descend",
+        table_bits=PAGE_TABLE,
+        lock=pgd.PAGE_TABLE_LOCK if k.config.x86.populate_lock == "each-entry" else "",
+        where=MAPPING,
+    )
+    children = k.hw.fmt.root_height - 1
+    before = k.hw.ledger.tables_allocated[children]
+    va = k.layout.phys_to_virt(start)
+    populate(k.hw, k.init_mm, va, va + end - start, start >> k.config.page_shift, prot, how)
+    if k.hw.ledger.tables_allocated[children] != before:
+        sync_global_pgds(k, Span(va, va + end - start))
+
+
+def _alloc_low_page(k: Kernel, _height: int, count: int) -> list[Span]:
+    """``alloc_low_page()``, whose failure after boot nobody looks for."""
+    name = "arch/x86/mm/init.c:alloc_low_pages"
+    frames = alloc_tables(k, count, name)
+    if not frames:
+        if not k.slab_is_available:
+            raise KernelPanic("alloc_low_pages: can not alloc memory", place=name)
+        raise KernelBug("BUG: kernel NULL pointer dereference: no memory for a page table", place=MAPPING)
+    return frames
+
+
+def sync_global_pgds(k: Kernel, span: Span) -> None:
+    """Bring the root entries for the addresses in `span` to every process."""
+    if k.config.x86.pgd_policy == "sync":
+        pgd.sync_root_entries(k, span, "arch/x86/mm/init_64.c:sync_global_pgds")
+
+
+# Removal -----------------------------------------------------------------------------------------------------
+
+
+def remove_pagetable(k: Kernel, span: Span, how: Remover, calls: int = 1) -> None:
+    """Unmap the addresses in `span` and flush everything; `calls` of them were made for as many parts of it."""
+    unmap(k.hw, k.init_mm, span.start, span.end, how)
+    flush_tlb_all(k, calls)
+
+
+def _remover(k: Kernel) -> Remover:
+    """How leaves and tables of the direct map go: the tables that root entries point to stay."""
+    return Remover(
+        free_table=partial(free_tables, k, where="arch/x86/mm/init_64.c:free_pagetable"),
+        storage="free-then-clear",
+        table="free-then-clear",
+        after_leaf_table=lambda _: FlushPlan(FLUSH_TLB_ALL),
+        keep_root_children=True,
+        part_leaf=_part_of_direct_map,
+        lock=pgd.PAGE_TABLE_LOCK if k.config.x86.remove_lock == "each-entry" else "",
+        where=REMOVE,
+    )
+
+
+def _part_of_direct_map(table: Table, index: int, part: Span) -> bool:
+    """Less than a leaf is to go: a PMD leaf stays, and ``remove_pud_table()`` takes a PUD leaf for a table."""
+    if table.height > 1:
+        raise KernelBug(
+            f"the leaf for {part.start:#x} is to go in part, and is walked as if it pointed to a table",
+            place="arch/x86/mm/init_64.c:remove_pud_table",
+        )
+    return False
+
+
+# Hotplug -----------------------------------------------------------------------------------------------------
+
+
+def pgprot_mhp(k: Kernel) -> int:
+    """Attributes of hot-added memory in the direct map: ``pgprot_mhp(PAGE_KERNEL)``."""
+    return PAGE_KERNEL
+
+
+def arch_get_mappable_range(k: Kernel) -> Span:
+    """Physical bytes that the direct map can hold."""
+    return k.layout.mappable_range()
+
+
+def arch_add_memory(
+    k: Kernel, nid: int, start: int, size: int, altmap: VmemAltmap | None = None, pgprot: int | None = None
+) -> None:
+    """Give ``[start, start + size)`` (physical bytes) a direct map and struct pages.
+
+    When the latter fail, the direct map stays.
+    """
+    call_page_table_code(k, MAPPING)
+    prot = pgprot_mhp(k) if pgprot is None else pgprot
+    init_memory_mapping(k, start, start + size, lambda piece: kernel_physical_mapping_init(k, piece, prot))
+    add_pages(k, nid, start >> k.config.page_shift, size >> k.config.page_shift, altmap)
+
+
+def add_pages(k: Kernel, nid: int, start_pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
+    """``__add_pages()``, of which no error is expected, and the end of memory."""
+    if (start_pfn + nr_pages) << k.config.page_shift > k.layout.physmem_end + 1:
+        warn(k, ADD_PAGES, once=True)
+        raise KernelError(ERANGE, "the range ends beyond what the direct map can hold", place=ADD_PAGES)
+    try:
+        __add_pages(k, nid, start_pfn, nr_pages, altmap)
+    except KernelError:
+        warn(k, ADD_PAGES, once=True)
+        raise
+    finally:
+        k.max_pfn = max(k.max_pfn, start_pfn + nr_pages)
+
+
+def arch_remove_memory(k: Kernel, start: int, size: int, altmap: VmemAltmap | None = None) -> None:
+    """Take the struct pages and the direct map of ``[start, start + size)`` (physical bytes) away."""
+    shift = k.config.page_shift
+    __remove_pages(k, start >> shift, size >> shift, altmap)
+    va = k.layout.phys_to_virt(start)
+    remove_pagetable(k, Span(va, va + size), _remover(k))
+
+
+def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
+    """Map the struct pages at ``[start, end)`` (addresses). Raises ENOMEM; what was mapped by then stays."""
+    how = VmemmapBuilder(
+        page_prot=PAGE_KERNEL,
+        pmd_prot=PAGE_KERNEL,
+        table_bits=PAGE_TABLE,
+        check_pmd=partial(_vmemmap_check_pmd, k),
+        set_pmd=partial(vmemmap_use_new_sub_pmds, k),
+    )
+    whole = end - start >= k.config.memmap_bytes_per_section
+    try:
+        if whole and k.config.vmemmap_huge:
+            vmemmap_populate_hugepages(k, start, end, nid, altmap, how)
+        elif whole and altmap is not None:
+            if NO_CPU_SUPPORT not in k.warned:
+                k.warned.add(NO_CPU_SUPPORT)
+                k.hw.log(NO_CPU_SUPPORT, "err")
+            raise VmemmapPopulateError(start, "struct pages", "arch/x86/mm/init_64.c:vmemmap_populate")
+        else:
+            vmemmap_populate_basepages(k, start, end, nid, None, how)
+    finally:
+        sync_global_pgds(k, Span(start, end))
+
+
+def _vmemmap_check_pmd(k: Kernel, entry: int, part: Span) -> bool:
+    """``vmemmap_check_pmd()``: a leaf that is there will do, and more of it is in use from now on."""
+    leaf = bool(k.hw.fmt.is_leaf(entry, 1))
+    if leaf:
+        vmemmap_use_sub_pmd(k, part)
+    return leaf
+
+
+def vmemmap_free(k: Kernel, start: int, end: int, altmap: VmemAltmap | None) -> None:
+    """Unmap the struct pages at ``[start, end)`` (addresses) and give their storage back; a call for each section.
+
+    Base pages are never an altmap's.
+    """
+    place = "arch/x86/mm/init_64.c:free_vmemmap_pages"
+    how = replace(
+        _remover(k),
+        free_storage=lambda frames, height: free_memmap(k, frames, altmap if height else None, place),
+        part_leaf=lambda _table, _index, part: vmemmap_pmd_is_unused(k, part),
+    )
+    remove_pagetable(k, Span(start, end), how, -(-(end - start) // k.config.memmap_bytes_per_section))

@@ -1,0 +1,61 @@
+"""x86-64: which parts of a vmemmap PMD leaf anybody uses, when sections share it: ``arch/x86/mm/init_64.c``.
+
+The kernel fills struct pages that are not in use with a byte, PAGE_UNUSED, and frees the leaf when nothing else is left
+in it. Here the filled addresses are spans. A marked part that comes into use again has its mark taken from the first
+struct page only, which is enough while parts go as they came.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import align_down, align_up, is_aligned
+
+
+def vmemmap_flush_unused_pmd(k: Kernel) -> None:
+    """Make the mark that was put off."""
+    if k.unused_pmd_start:
+        k.vmemmap_unused.add(k.unused_pmd_start, align_up(k.unused_pmd_start, k.config.pmd_size))
+        k.unused_pmd_start = 0
+
+
+def vmemmap_pmd_is_unused(k: Kernel, part: Span) -> bool:
+    """Part of a leaf (addresses) goes out of use: whether nothing of the leaf is in use any more."""
+    leaf = align_down(part.start, k.config.pmd_size)
+    vmemmap_flush_unused_pmd(k)
+    k.vmemmap_unused.add(*part)
+    if not k.vmemmap_unused.covers(leaf, leaf + k.config.pmd_size):
+        return False
+    k.vmemmap_unused.remove(leaf, leaf + k.config.pmd_size)
+    return True
+
+
+def vmemmap_use_sub_pmd(k: Kernel, part: Span) -> None:
+    """Part of a leaf that is there already comes into use."""
+    if k.unused_pmd_start == part.start:
+        k.unused_pmd_start = 0 if is_aligned(part.end, k.config.pmd_size) else part.end
+        return
+    vmemmap_flush_unused_pmd(k)
+    _use_first_page(k, part.start)
+
+
+def vmemmap_use_new_sub_pmds(k: Kernel, wanted: Span) -> None:
+    """New leaves are there for the addresses `wanted`, the first and the last of them perhaps only in part."""
+    size = k.config.pmd_size
+    head = Span(wanted.start, min(wanted.end, align_up(wanted.start, size)))
+    tail = Span(max(head.end, align_down(wanted.end, size)), wanted.end)
+    for part in (head, tail):
+        if part:
+            _use_new_sub_pmd(k, part)
+
+
+def _use_new_sub_pmd(k: Kernel, part: Span) -> None:
+    size = k.config.pmd_size
+    vmemmap_flush_unused_pmd(k)
+    _use_first_page(k, part.start)
+    k.vmemmap_unused.add(align_down(part.start, size), part.start)
+    if not is_aligned(part.end, size):
+        k.unused_pmd_start = part.end
+
+
+def _use_first_page(k: Kernel, address: int) -> None:
+    k.vmemmap_unused.remove(address, address + k.config.struct_page_size)
