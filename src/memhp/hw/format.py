@@ -66,8 +66,8 @@ def sum_bits(masks: Iterable[int]) -> int:
 class Level:
     """One level of the tree: an entry at this height maps ``1 << shift`` bytes, a table holds `entries` of them.
 
-    `leaf` says whether the architecture allows a leaf here, `cont` how many neighbouring leaves the
-    contiguous hint joins (1: no such hint).
+    `leaf` says whether the architecture allows a leaf here and kernels make use of it, `cont` how many neighbouring
+    leaves the contiguous hint joins (1: no such hint).
     """
 
     name: str
