@@ -34,8 +34,11 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
 
 
 def _span(look: Look, zone: Zone, linked: SpanSet) -> Iterator[Breach]:
-    """The zone spans its pages, and no more than these or what boot gave it."""
-    spans = list(linked)
+    """The zone spans its pages, and no more than these or what boot gave it.
+
+    Struct pages for holes in boot memory are linked to the zone beside them, whatever it spans.
+    """
+    spans = [part for span in linked for part in look.present.runs(*span)]
     whole = Span(zone.start_pfn, zone.end_pfn)
     for span in spans:
         if not whole.covers(span):

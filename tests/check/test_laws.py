@@ -1,0 +1,141 @@
+"""Every law holds on a sound machine, and each is broken by defects that break no other."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import pytest
+
+from memhp.check import LAWS, Breach, check_all, notes_of, snapshot
+from memhp.linux.config import ARCHES
+from memhp.linux.profiles import Arch
+from check import defects
+from check.machines import booted, config, grown, online, plug, unplug, with_process, without_choice
+
+
+def broken(found: list[Breach]) -> dict[str, list[str]]:
+    """Breaches by law, as text: what a failing test shows."""
+    by_law: dict[str, list[str]] = {}
+    for breach in found:
+        by_law.setdefault(breach.law, []).append(breach.text)
+    return by_law
+
+
+def test_laws_have_names_and_sentences_of_their_own() -> None:
+    assert len({law.name for law in LAWS}) == len({law.sentence for law in LAWS}) == len(LAWS)
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_every_law_holds_through_a_life_cycle(arch: Arch) -> None:
+    k = with_process(booted(config(arch)))
+    start = snapshot(k)
+    assert broken(check_all(k, start)) == {}
+    span = plug(k, 2)
+    assert broken(check_all(k, start)) == {}
+    for block in range(k.block_id(span.start), k.block_id(span.end)):
+        online(k, block)
+        assert broken(check_all(k, start)) == {}
+    unplug(k, span)
+    assert broken(check_all(k, start)) == {}
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("how", ["online_kernel", "online_movable"])
+def test_every_law_holds_with_self_hosted_struct_pages(arch: Arch, how: str) -> None:
+    k = booted(config(arch, memmap_on_memory="Y"))
+    start = snapshot(k)
+    span = plug(k, 2)
+    assert k.altmaps
+    assert broken(check_all(k, start)) == {}
+    for block in range(k.block_id(span.start), k.block_id(span.end)):
+        online(k, block, how)
+        assert broken(check_all(k, start)) == {}
+        online(k, block, "offline")
+        assert broken(check_all(k, start)) == {}
+    unplug(k, span)
+    assert not k.altmaps
+    assert broken(check_all(k, start)) == {}
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize(
+    ("law", "defect"),
+    [
+        pytest.param(law, defect, id=f"{law}-{defect.__name__}")
+        for law, those in defects.DEFECTS.items()
+        for defect in those
+    ],
+)
+def test_a_defect_breaks_its_law_and_no_other(arch: Arch, law: str, defect: defects.Defect) -> None:
+    k = grown(config(arch))
+    assert broken(check_all(k)) == {}
+    defect(k)
+    assert set(broken(check_all(k))) == {law}
+
+
+@pytest.mark.parametrize("arch", ["riscv64", "x86_64"])
+@pytest.mark.parametrize("defect", [defects.process_has_a_stale_entry, defects.process_lacks_an_entry])
+def test_processes_must_agree_with_the_kernel(arch: Arch, defect: defects.Defect) -> None:
+    k = with_process(grown(config(arch)))
+    assert broken(check_all(k)) == {}
+    defect(k)
+    assert set(broken(check_all(k))) == {"processes"}
+
+
+def test_a_process_of_arm64_has_the_kernels_own_table() -> None:
+    k = with_process(grown(config("arm64")))
+    k.pgd["init"] = k.pgd["init"]._replace(frame=k.init_mm.frame)
+    assert broken(check_all(k)) == {}
+
+
+@pytest.mark.parametrize("arch", ["riscv64", "arm64"])
+def test_memblock_must_know_the_memory_where_it_is_kept(arch: Arch) -> None:
+    k = grown(config(arch))
+    defects.memblock_forgot(k)
+    assert set(broken(check_all(k))) == {"memblock"}
+
+
+def test_memblock_of_x86_ends_with_boot() -> None:
+    k = grown(config("x86_64"))
+    defects.memblock_forgot(k)
+    assert broken(check_all(k)) == {}
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("defect", [defects.altmap_lost_count, defects.altmap_is_gone])
+def test_accounts_of_an_altmap_must_agree_with_the_vmemmap(arch: Arch, defect: defects.Defect) -> None:
+    k = grown(config(arch, memmap_on_memory="Y"))
+    assert broken(check_all(k)) == {}
+    defect(k)
+    assert set(broken(check_all(k))) == {"altmaps"}
+
+
+def test_an_altmap_must_not_outlive_its_block() -> None:
+    k = booted(config("x86_64", memmap_on_memory="Y"))
+    span = plug(k, 1)
+    altmaps = dict(k.altmaps)
+    unplug(k, span)
+    k.altmaps.update(altmaps)
+    assert set(broken(check_all(k))) == {"altmaps"}
+
+
+def test_a_law_tells_of_the_first_places_and_counts_the_rest() -> None:
+    k = grown(config("x86_64"))
+    for number in range(20):
+        k.hw.lock(f"lock {number}")
+    texts = broken(check_all(k))["locks"]
+    assert len(texts) == 9
+    assert texts[-1] == "and in 12 more places"
+
+
+def test_frames_freed_before_their_flush_but_flushed_in_time_are_a_note() -> None:
+    k = grown(config("x86_64"))
+    start = snapshot(k)
+    defects.page_is_freed_before_the_flush(k)
+    k.hw.flush(defects.Flush("flush_tlb_all", "test"))
+    assert broken(check_all(k, start)) == {}
+    assert [(note.law, note.count) for note in notes_of(k, start)] == [("flush-before-free", 1)]
+
+
+def test_a_process_may_lack_what_its_kernel_never_promised() -> None:
+    k = with_process(grown(without_choice(config("riscv64"), pgd_policy="none", pgd_preallocated=())))
+    defects.process_lacks_an_entry(k)
+    assert broken(check_all(k)) == {}
+    assert [note.count for note in notes_of(k) if note.law == "processes"] == [1]
