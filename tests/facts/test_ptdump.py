@@ -226,6 +226,26 @@ def test_arm64_two_level_tables_name_blocks_pmd_and_holes_pgd() -> None:
     assert [line.level for line in lines] == ["PMD", "PGD"]
 
 
+def test_arm64_passes_one_more_section_at_its_first_entry_and_two_between_ranges() -> None:
+    fmt = FORMATS["arm64-4k-va39-pa48"]
+    tree = Tree(fmt)
+    va, size = fmt.canonical(0), fmt.levels[-1].size
+    names = [(va, "a"), (va, "b"), (va, "c"), (va + size, "d"), (va + size, "e"), (va + 5 * size, "f")]
+    events = list(dump(tree, tree.root, [Marker(*marker) for marker in names]))
+    assert events == [
+        Section("a"),
+        Section("b"),
+        Line(va, va + size, "PGD", 0),
+        Section("c"),
+        Section("d"),
+        Line(va + size, va + 2 * size, "PGD", 0),
+        Section("e"),
+        Line(va + 2 * size, va + 5 * size, "PGD", 0),
+        Section("f"),
+        Line(va + 5 * size, 0, "PGD", 0),
+    ]
+
+
 def test_a_lost_table_cannot_be_dumped() -> None:
     tree = Tree(SV39)
     tree.map(SV39.canonical(1 << 38), SV39.canonical(1 << 38) + 0x1000, 0, 0, SV39.bits(R=1))
