@@ -32,6 +32,8 @@ class LazyCommand:
 
 COMMANDS = {
     "rehearse": LazyCommand("memhp.cli.rehearse:rehearse", "Do to a modelled machine what the kernel would do."),
+    "matrix": LazyCommand("memhp.cli.matrix:matrix", "Take every configuration through the whole life cycle."),
+    "claims": LazyCommand("memhp.cli.claims:claims", "Decide every claim of the source documents."),
     "geometry": LazyCommand("memhp.cli.geometry:geometry", "Show the sizes that hotplug works in, everywhere."),
 }
 """The sub-commands by name, in the order in which ``--help`` lists them."""

@@ -24,7 +24,7 @@ ZONE_OF = {kind.title: kind for kind in ZoneType}
 
 
 def source_spec(text: MachineText, *, where: str) -> MachineSpec:
-    """The machine behind ``machine.source``. Raises :class:`BadInput` when facts are missing or contradict each other."""
+    """The machine behind ``machine.source``. Raises :class:`BadInput` when facts are missing or wrong."""
     assert text.source is not None
     facts = observe(open_source(text.source, step=text.step))
     return facts_spec(facts, text, where=where)

@@ -1,0 +1,58 @@
+"""What claims are decided by: rehearsals, matrix rows and geometry, each made once and kept."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from memhp.linux.choices import Arch
+from memhp.linux.config import Config, configs
+from memhp.linux.geometry import Row, geometry
+from memhp.linux.profiles import profile
+from memhp.scenario.matrix import MatrixRow, life_cycle
+from memhp.scenario.result import Run, StepResult, Tables
+from memhp.scenario.run import rehearse_scenario
+from memhp.scenario.schema import Scenario
+from memhp.units import GiB
+
+MAINLINE = ("linux-6.12", "linux-7.2")
+"""Profiles of kernels as they are today."""
+
+
+@cache
+def row(config: Config) -> MatrixRow:
+    """One configuration's life cycle: see ``memhp matrix``."""
+    return life_cycle(config)
+
+
+def rows(arch: Arch, *profiles: str) -> list[MatrixRow]:
+    """The life cycles of every configuration of an architecture in some kernels."""
+    return [row(config) for name in profiles for config in configs(profile(name), [arch])]
+
+
+def sizes(arch: Arch, *profiles: str, max_possible: int | None = None) -> list[Row]:
+    """The geometry of every configuration of an architecture in some kernels, with 4 GiB of RAM."""
+    wanted = [config for name in profiles for config in configs(profile(name), [arch])]
+    return geometry(wanted, ram_size=4 * GiB, device_block_size=2 << 20, max_possible=max_possible)
+
+
+def run(machine: dict[str, Any], *steps: dict[str, Any]) -> Run:
+    """A rehearsal of a scenario written as a dict, as a TOML file would say it."""
+    scenario = msgspec.convert({"machine": machine, "steps": list(steps)}, Scenario)
+    return rehearse_scenario(scenario, where="claim")[0]
+
+
+def table_count(tables: Tables) -> int:
+    """Table frames of all levels."""
+    return sum(getattr(tables, name) for name in tables.__struct_fields__)
+
+
+def flush_count(step: StepResult) -> int:
+    """Invalidations that a step made."""
+    return sum(flush.times for flush in step.flushes)
+
+
+def broken_laws(run: Run) -> list[str]:
+    """Names of the laws that did not hold at some step."""
+    return [law.law for law in run.laws if not law.held]

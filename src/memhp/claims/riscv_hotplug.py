@@ -1,0 +1,159 @@
+"""How the claims of the RISC-V series are decided."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from typing import Any
+
+from memhp.claims import evidence
+from memhp.claims.claim import Finding
+from memhp.units import GiB, MiB, TiB, format_size
+
+V1 = "riscv-hotplug-v1"
+PLUG_512M = {"do": "plug", "size": "512M", "driver": "virtio_mem"}
+
+
+def life_cycle() -> Finding:
+    """rv-1: add, online, offline and remove under Sv39, Sv48 and Sv57, page tables as before afterwards."""
+    posted, mainline = evidence.rows("riscv64", V1), evidence.rows("riscv64", *evidence.MAINLINE)
+    good = sum(row.ok for row in mainline)
+    broken = ", ".join(f"Sv{row.va_bits}" for row in posted if not row.ok)
+    as_posted = f"as posted {sum(row.ok for row in posted)} of {len(posted)}" + (
+        f" ({broken} broken)" if broken else ""
+    )
+    figure = f"{good} of {len(mainline)} mainline configurations keep every law; {as_posted}"
+    return Finding("reproduced" if good == len(mainline) else "refuted", figure)
+
+
+def root_entries() -> Finding:
+    """rv-2: who faults on memory whose root entry is newer than the process, under each policy."""
+    faults = {name: _faults(choices) for name, choices in POLICIES.items()}
+    figure = "; ".join(f"{name}: {' and '.join(who) or 'nobody'} faults" for name, who in faults.items())
+    as_claimed = faults == {"none": ["older process"], "sync": [], "preallocate": []}
+    return Finding("reproduced" if as_claimed else "refuted", figure)
+
+
+POLICIES: dict[str, dict[str, Any]] = {
+    "none": {"pgd_policy": "none", "pgd_preallocated": []},
+    "sync": {"pgd_policy": "sync", "pgd_preallocated": []},
+    "preallocate": {},
+}
+
+
+def _faults(choices: dict[str, Any]) -> list[str]:
+    """Which of an older and a younger process faults on 2 GiB added to a Sv39 machine, direct map or struct pages."""
+    at = 4 * GiB
+    touches = [
+        {"do": "touch", "process": process, "at": at, "what": what, "name": f"{process} process"}
+        for process in ("older", "younger")
+        for what in ("direct-map", "struct-page")
+    ]
+    who = []
+    for touch in touches:
+        run = evidence.run(
+            {"preset": "riscv-vm-sv39", "memory": "1G", "choices": choices},
+            {"do": "new-process", "process": "older"},
+            {"do": "plug", "size": 2 * GiB, "at": at},
+            {"do": "new-process", "process": "younger"},
+            touch,
+        )
+        if run.steps[-1].outcome.result == "BUG" and touch["name"] not in who:
+            who.append(str(touch["name"]))
+    return who
+
+
+def preallocation() -> Finding:
+    """rv-3: table pages that the posted series allocates ahead, and how many of them 4 GiB of RAM use."""
+    parts, near = [], True
+    for row in evidence.sizes("riscv64", V1):
+        areas = {area.area: area for area in row.preallocated}
+        first = [areas[name] for name in ("direct map", "vmemmap")]
+        tables, used = sum(area.tables for area in first), sum(area.used or 0 for area in first)
+        near = near and 100 <= tables <= 160
+        parts.append(f"Sv{row.va_bits}: {tables} pages, {used} used, {areas['vmalloc'].tables} more with patch 7")
+    return Finding("reproduced" if near else "refuted", "; ".join(parts))
+
+
+def vmemmap_leaves() -> Finding:
+    """rv-4: what struct pages of 512 MiB cost in entries and tables with either kind of leaf."""
+    cost = {}
+    for leaves in ("base", "huge"):
+        step = evidence.run({"preset": "riscv-vm", "choices": {"vmemmap_leaves": leaves}}, PLUG_512M).steps[0]
+        cost[leaves] = (step.entries_written, evidence.table_count(step.tables_allocated))
+    (base, base_tables), (huge, huge_tables) = cost["base"], cost["huge"]
+    figure = f"512 MiB: base pages {base} entries, {base_tables} new tables; PMD leaves {huge} and {huge_tables}"
+    return Finding("reproduced" if base > huge and base_tables > huge_tables else "refuted", figure)
+
+
+def frames_conserved() -> Finding:
+    """rv-5: one teardown for both areas, and no frame lost or freed twice."""
+    runs = [
+        evidence.run(
+            {"preset": "riscv-vm-sv57", "profile": name, "memory": "1G"},
+            PLUG_512M,
+            {"do": "online", "zone": "movable"},
+            {"do": "offline"},
+            {"do": "remove"},
+        )
+        for name in (V1, *evidence.MAINLINE)
+    ]
+    broken = sorted({law for run in runs for law in evidence.broken_laws(run)})
+    back = [run.steps[0].memory_before.free - run.steps[-1].memory_after.free for run in runs]
+    figure = f"free memory before minus after: {', '.join(format_size(size) for size in back)} in {len(runs)} kernels"
+    if broken:
+        figure += f"; broken: {', '.join(broken)}"
+    return Finding("reproduced" if not broken and not any(back) else "refuted", figure)
+
+
+def flushes() -> Finding:
+    """rv-6: flushes on removal, and frames given back before the flush that covers them, for each port."""
+    parts = []
+    chosen = {
+        "posted": evidence.rows("riscv64", V1)[-1],
+        "riscv": evidence.rows("riscv64", "linux-7.2")[-1],
+        "arm64": evidence.rows("arm64", "linux-7.2")[0],
+        "x86": evidence.rows("x86_64", "linux-7.2")[0],
+    }
+    for name, row in chosen.items():
+        times = sum(flush.times for flush in row.flushes_remove)
+        parts.append(f"{name} {times} flushes, {row.freed_before_flush} frames freed before theirs")
+    return Finding("answered", f"removing {format_size(chosen['riscv'].added)}: {'; '.join(parts)}")
+
+
+def discarded_code() -> Finding:
+    """rv-7: hot-add with the page-table code left in __init memory, and without."""
+    results = [
+        evidence.run({"preset": "riscv-vm", "choices": {"page_table_section": section}}, PLUG_512M).steps[0].outcome
+        for section in ("__init", "__meminit")
+    ]
+    figure = f"__init: {results[0].result} ({results[0].reason}); __meminit: {results[1].result}"
+    reproduced = results[0].result == "BUG" and results[1].result == "ok"
+    return Finding("reproduced" if reproduced else "refuted", figure)
+
+
+def granularity() -> Finding:
+    """rv-8: section, memory block, pageblock and virtio-mem's unit on riscv64."""
+    row = evidence.sizes("riscv64", "linux-7.2")[0]
+    device = row.virtio_mem
+    assert device is not None
+    figure = (
+        f"section {format_size(row.section_size)}, smallest DIMM {format_size(row.smallest_dimm)}, "
+        f"pageblock {format_size(row.pageblock_size)} (order {row.pageblock_order}, not {row.max_page_order}), "
+        f"virtio-mem {device.mode} of {format_size(device.unit)}"
+    )
+    return Finding("answered", figure)
+
+
+def pluggable_range() -> Finding:
+    """rv-9: what a plug beyond the direct map does, and whether knowing a maximum changes the layout."""
+    known = evidence.sizes("riscv64", "linux-7.2", max_possible=64 * TiB)
+    unknown = evidence.sizes("riscv64", "linux-7.2")
+    same = all(a.pluggable_end == b.pluggable_end for a, b in zip(known, unknown, strict=True))
+    row = unknown[0]
+    assert row.pluggable_end is not None
+    step = {"do": "plug", "size": 128 * MiB, "at": row.pluggable_end, "expect": "E2BIG"}
+    outcome = evidence.run({"preset": "riscv-vm-sv39", "profile": "linux-7.2"}, step).steps[0].outcome
+    ends = ", ".join(f"Sv{each.va_bits} {each.pluggable_end:#x}" for each in unknown if each.pluggable_end is not None)
+    figure = (
+        f"{'no' if same else 'yes'}: the layout is {'the same' if same else 'another'} with a known maximum; "
+        f"memory may be plugged below {ends}; beyond: {outcome.result}"
+    )
+    return Finding("answered", figure)
