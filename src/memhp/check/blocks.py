@@ -50,7 +50,6 @@ def _online(look: Look, name: str, frames: Span, block: MemoryBlock) -> Iterator
     """All present sections are online, all pages have a zone: the block's, where it names one."""
     k = look.k
     per = k.config.pages_per_section
-    linked = SpanSet()
     for start, end, section in k.mem_section.runs(frames.start // per, frames.end // per):
         span = Span(start * per, end * per)
         if not section.online:
@@ -58,17 +57,17 @@ def _online(look: Look, name: str, frames: Span, block: MemoryBlock) -> Iterator
         if block.nid != section.nid and block.zone is not None:
             text = f"{name} is on node {block.nid}, the sections of {pfn_text(span)} on node {section.nid}"
             yield Breach(NAME, text, pfns=span)
-    for start, end, ref in k.page_zone.runs(*frames):
-        linked.add(start, end)
-        if block.zone is not None and ref != ZoneRef(block.nid or 0, block.zone):
-            text = (
-                f"{name} is online in zone {block.zone.title} of node {block.nid}, but {pfn_text(Span(start, end))} is "
-                f"linked to zone {ref.type.title} of node {ref.nid}"
-            )
-            yield Breach(NAME, text, pfns=Span(start, end))
     for part in look.present.runs(*frames):
-        for gap in linked.gaps(*part):
+        for gap in k.page_zone.gaps(*part):
             yield Breach(NAME, f"{name} is online, but {pfn_text(gap)} has no zone", pfns=gap)
+        for start, end, ref in k.page_zone.runs(*part):
+            if block.zone is not None and ref != ZoneRef(block.nid or 0, block.zone):
+                span = Span(start, end)
+                text = (
+                    f"{name} is online in zone {block.zone.title} of node {block.nid}, but {pfn_text(span)} is linked "
+                    f"to zone {ref.type.title} of node {ref.nid}"
+                )
+                yield Breach(NAME, text, pfns=span)
 
 
 def _offline(look: Look, name: str, frames: Span) -> Iterator[Breach]:

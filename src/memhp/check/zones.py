@@ -47,12 +47,11 @@ def _span(look: Look, zone: Zone, linked: SpanSet) -> Iterator[Breach]:
     if not whole:
         return
     unit = look.k.config.pages_per_subsection
-    first = Span(spans[0].start // unit * unit, spans[0].start) if spans else Span(0, -1)
-    last = Span(spans[-1].end, -(-spans[-1].end // unit) * unit) if spans else Span(0, -1)
-    if not first.start <= whole.start <= first.end and whole.start not in _boot_edges(look):
+    outermost = Span(spans[0].start // unit * unit, -(-spans[-1].end // unit) * unit) if spans else Span(1 << 64, 0)
+    if whole.start < outermost.start and whole.start not in _boot_edges(look):
         text = f"{zone_name(zone)} starts at PFN {whole.start:#x}, where it has no page"
         yield Breach(NAME, text, pfns=whole)
-    if not last.start <= whole.end <= last.end and whole.end not in _boot_edges(look):
+    if whole.end > outermost.end and whole.end not in _boot_edges(look):
         text = f"{zone_name(zone)} ends behind PFN {whole.end - 1:#x}, where it has no page"
         yield Breach(NAME, text, pfns=whole)
 

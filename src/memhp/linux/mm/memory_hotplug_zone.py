@@ -29,7 +29,7 @@ def find_biggest_section_pfn(k: Kernel, zone: Zone, start_pfn: int, end_pfn: int
     """The last online page of a zone, going down from ``end_pfn - 1`` in sub-sections to `start_pfn`; 0 for none."""
     step = k.config.pages_per_subsection
     for start, end in reversed(_online_pages(k, zone, start_pfn, end_pfn)):
-        pfn = end - 1 - (end_pfn - end) % step
+        pfn = end - 1 - (end - end_pfn) % step
         if pfn >= start:
             return pfn
     return 0
