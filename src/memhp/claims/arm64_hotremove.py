@@ -21,7 +21,7 @@ def overlap() -> Finding:
     claimed = {(4 * KiB, 48), (16 * KiB, 48)}
     others = {name: evidence.sizes("arm64", name) for name in (V6, *evidence.MAINLINE)}
     parts = [f"layout of the series: {_names(then)}"]
-    parts += [f"{name}: {_names([row for row in rows if row.vmalloc_vmemmap_overlap])}" for name, rows in others.items()]
+    parts += [f"{name}: {_names([r for r in rows if r.vmalloc_vmemmap_overlap])}" for name, rows in others.items()]
     same = {(row.page_size, row.va_bits) for row in then} == claimed
     return Finding("reproduced" if same else "refuted", "; ".join(parts))
 
