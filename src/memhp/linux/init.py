@@ -49,12 +49,16 @@ class Ram(NamedTuple):
 
 
 class IomemEntry(NamedTuple):
-    """A line of ``/proc/iomem`` that stands there from boot: bytes, end exclusive, nested by `depth`."""
+    """A line of ``/proc/iomem`` that stands there from boot: bytes, end exclusive, nested by `depth`.
+
+    What is not `busy` may have children that drivers add later: virtio-mem devices, dax devices under kmem.
+    """
 
     start: int
     end: int
     name: str
     depth: int = 0
+    busy: bool = True
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,7 @@ def _setup_iomem(k: Kernel, spec: MachineSpec) -> None:
     parents = [k.iomem_resource]
     for entry in entries:
         flags = IORESOURCE_SYSTEM_RAM if entry.name == "System RAM" else IORESOURCE_MEM
-        res = Resource(entry.start, entry.end - 1, entry.name, flags | IORESOURCE_BUSY)
+        res = Resource(entry.start, entry.end - 1, entry.name, flags | (IORESOURCE_BUSY if entry.busy else 0))
         del parents[entry.depth + 1 :]
         insert_resource(parents[-1], res)
         parents.append(res)

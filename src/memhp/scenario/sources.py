@@ -1,13 +1,15 @@
 """From facts of a real machine, captured or live, to a description that boots as it did."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from memhp.errors import BadInput
 from memhp.facts import iomem
-from memhp.facts.describe import MachineFacts, describe
+from memhp.facts.describe import MachineFacts, Origin, describe
 from memhp.facts.observed import Facts, observe
 from memhp.facts.source import open_source
 from memhp.linux.config import Config
@@ -21,6 +23,13 @@ from memhp.spans import Span, SpanSet
 from memhp.units import align_down, align_up, parse_size
 
 ZONE_OF = {kind.title: kind for kind in ZoneType}
+
+HOT: tuple[Origin, ...] = ("dimm", "virtio_mem", "kmem", "hotplug")
+"""How memory can have come after boot."""
+
+_HOSTS_MEMORY = re.compile(r"virtio\d+|dax\d+\.\d+")
+"""Devices whose driver adds memory inside the resource that it reserved, and clears IORESOURCE_BUSY for that
+(``virtio_mem_create_resource()``, ``dev_dax_kmem_probe()``)."""
 
 
 def source_spec(text: MachineText, *, where: str) -> MachineSpec:
@@ -38,7 +47,7 @@ def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> Ma
         name=machine.name,
         config=config,
         ram=tuple(_ram(machine, config.page_size)),
-        managed=_managed(machine),
+        managed=_managed(facts, machine),
         iomem=tuple(_boot_iomem(facts, machine)),
         max_memory=None
         if text.max_memory is None
@@ -75,6 +84,8 @@ def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
         movable_node=machine.movable_node,
         hypervisor=True if text.hypervisor is None else text.hypervisor,
         gbpages=True if machine.gbpages is None else machine.gbpages,
+        zone_dma=ZoneType.DMA.title in machine.zone_names,
+        zone_dma32=ZoneType.DMA32.title in machine.zone_names,
     )
     observed: dict[str, Any] = {
         "memmap_on_memory": params.memmap_on_memory,
@@ -96,17 +107,21 @@ def _ram(machine: MachineFacts, page_size: int) -> Iterator[Ram]:
             yield Ram(start, end - start, nid, nomap=not visible.covered(start, end))
 
 
-def _managed(machine: MachineFacts) -> dict[tuple[int, ZoneType], int]:
-    """Managed pages by zone, less what was hot-plugged: known exactly when nothing was yet."""
-    hot = machine.memory_of("dimm", "virtio_mem", "kmem", "hotplug")
-    if hot:
-        return {}
-    return {(zone.node, ZONE_OF[zone.name]): zone.managed for zone in machine.zones if zone.managed}
+def _managed(facts: Facts, machine: MachineFacts) -> dict[tuple[int, ZoneType], int]:
+    """Managed pages by zone, less the hot-plugged blocks that are online there: exact unless part of them is unused."""
+    hot = SpanSet(machine.memory_of(*HOT))
+    plugged: Counter[tuple[int, str]] = Counter()
+    for block in facts.memory.blocks:
+        span = facts.memory.span(block)
+        if block.state == "online" and block.zone is not None and hot.covers(*span):
+            plugged[block.nodes[0] if block.nodes else 0, block.zone] += span.size // machine.page_size
+    left = {(zone.node, zone.name): zone.managed - plugged[zone.node, zone.name] for zone in machine.zones}
+    return {(nid, ZONE_OF[name]): pages for (nid, name), pages in left.items() if pages > 0}
 
 
 def _boot_iomem(facts: Facts, machine: MachineFacts) -> Iterator[IomemEntry]:
     """The lines of ``/proc/iomem`` but for hot-plugged memory."""
-    hot = set(machine.memory_of("dimm", "virtio_mem", "kmem", "hotplug"))
+    hot = set(machine.memory_of(*HOT))
     skip: Span | None = None
     for depth, res in iomem.walk(facts.iomem):
         if skip is not None and skip.covers(res.span):
@@ -115,4 +130,4 @@ def _boot_iomem(facts: Facts, machine: MachineFacts) -> Iterator[IomemEntry]:
         if iomem.is_system_ram(res) and res.span in hot:
             skip = res.span
             continue
-        yield IomemEntry(res.span.start, res.span.end, res.name, depth)
+        yield IomemEntry(res.span.start, res.span.end, res.name, depth, busy=not _HOSTS_MEMORY.fullmatch(res.name))
