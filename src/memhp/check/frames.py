@@ -58,7 +58,8 @@ def _managed(look: Look, zone: Zone, own: SpanSet) -> Iterator[Breach]:
     if zone.type is ZoneType.DEVICE:
         wanted = 0
     else:
-        present = [part for span in own for part in look.present.runs(*span)]
+        online = [part for span in own for part in look.online_sections.runs(*span)]
+        present = [part for span in online for part in look.present.runs(*span)]
         wanted = sum(span.size for span in present) - sum(_kept_back(look, span) for span in present)
     if zone.managed != wanted:
         text = f"{zone_name(zone)} counts {zone.managed} managed pages, but the buddy was given {wanted}"

@@ -51,7 +51,7 @@ def memblock_order() -> Finding:
     for order in ("memblock-first", "arch-first"):
         run = evidence.run(
             {"preset": "arm64-vm", "profile": V7, "memory": "1G", "choices": {"memblock_order": order}},
-            {"do": "plug", "size": "256M"},
+            {"do": "plug", "size": "1G"},
             {"do": "online", "zone": "movable"},
             {"do": "offline"},
             {"do": "remove"},
