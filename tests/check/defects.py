@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from check.machines import HOTPLUG_AT
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Flush, Table
 from memhp.hw.walker import Step, walk
@@ -18,7 +19,6 @@ from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mmzone import Zone, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from check.machines import HOTPLUG_AT
 
 Defect = Callable[[Kernel], None]
 KERNEL = Owner(Use.KERNEL, "driver")

@@ -3,11 +3,11 @@
 
 import pytest
 
+from check import defects
+from check.machines import booted, config, grown, online, plug, unplug, with_process, without_choice
 from memhp.check import LAWS, Breach, check_all, notes_of, snapshot
 from memhp.linux.config import ARCHES
 from memhp.linux.profiles import Arch
-from check import defects
-from check.machines import booted, config, grown, online, plug, unplug, with_process, without_choice
 
 
 def broken(found: list[Breach]) -> dict[str, list[str]]:

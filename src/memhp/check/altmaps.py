@@ -7,7 +7,7 @@ from memhp.check.law import Breach, Law
 from memhp.check.look import Look, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.linux.mm.altmap import VmemAltmap
-from memhp.spans import Span, SpanSet
+from memhp.spans import Span
 
 NAME = "altmaps"
 
@@ -25,7 +25,7 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
         for block in range(first, last) if device.altmap else ():
             if block not in k.altmaps:
                 yield Breach(NAME, f"memory{block} hosts its memmap, but has no altmap")
-    mapped = SpanSet(look.storage)
+    mapped, _ = look.storage
     for block, altmap in sorted(k.altmaps.items()):
         host = k.memory_blocks.get(block)
         frames = Span(block * k.pages_per_block, (block + 1) * k.pages_per_block)

@@ -11,7 +11,7 @@ import numpy as np
 
 from memhp.check.kernel_data import WRITABLE, broken_rules
 from memhp.check.law import Breach, Law
-from memhp.check.look import Leaves, Look, minus, pfn_text, va_text
+from memhp.check.look import Leaves, Look, merged, minus, pfn_text, va_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.memory import Use
@@ -47,7 +47,7 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
         text = f"{va_text(vas)} translates to {int(leaves.pa[i]):#x} instead of {int(leaves.va[i] - offset):#x}"
         yield Breach(NAME, text, vas=vas)
     first = (leaves.va - offset) >> np.uint64(shift)
-    mapped = SpanSet(zip(first.tolist(), (first + (leaves.size >> np.uint64(shift))).tolist(), strict=True))
+    mapped, _ = merged(first, first + (leaves.size >> np.uint64(shift)))
     wanted = required(look)
     for gap in minus(wanted, mapped):
         vas = _addresses(look, gap)

@@ -85,14 +85,12 @@ class Look:
         return found
 
     @cached_property
-    def storage(self) -> list[Span]:
-        """The frames (PFNs) that vmemmap leaves map, ascending; what is mapped twice comes twice."""
+    def storage(self) -> tuple[SpanSet, list[Span]]:
+        """The frames (PFNs) that vmemmap leaves map, and those among them that are mapped more than once."""
         leaves = self.leaves(self.k.layout.vmemmap.span)
         shift = np.uint64(self.k.config.page_shift)
         first = leaves.pa >> shift
-        last = first + (leaves.size >> shift)
-        order = np.argsort(first, kind="stable")
-        return [Span(a, b) for a, b in zip(first[order].tolist(), last[order].tolist(), strict=True)]
+        return merged(first, first + (leaves.size >> shift))
 
     def frames(self, use: Use) -> SpanSet:
         """The frames (PFNs) in one use."""
@@ -146,6 +144,20 @@ class Look:
     def _sections(self, *, early: bool) -> SpanSet:
         per = self.k.config.pages_per_section
         return SpanSet((first * per, last * per) for first, last, s in self.k.mem_section if s.early is early)
+
+
+def merged(start: U64, end: U64) -> tuple[SpanSet, list[Span]]:
+    """The union of many spans ``[start[i], end[i])`` in any order, and the parts that more than one of them has."""
+    if not start.size:
+        return SpanSet(), []
+    order = np.argsort(start, kind="stable")
+    start, end = start[order], end[order]
+    reach = np.maximum.accumulate(end)
+    again = np.flatnonzero(start[1:] < reach[:-1]) + 1
+    twice = SpanSet(zip(start[again].tolist(), np.minimum(end[again], reach[again - 1]).tolist(), strict=True))
+    heads = np.concatenate([[0], np.flatnonzero(start[1:] > reach[:-1]) + 1])
+    tails = np.append(heads[1:] - 1, start.size - 1)
+    return SpanSet(zip(start[heads].tolist(), reach[tails].tolist(), strict=True)), list(twice)
 
 
 def outside(span: Span, those: SpanSet) -> list[Span]:

@@ -11,29 +11,24 @@ from memhp.check.law import Breach, Law
 from memhp.check.look import Look, minus, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.memory import Use
-from memhp.spans import Span, SpanSet
+from memhp.spans import Span
 
 NAME = "memmap-storage"
 
 
 def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     """Frames mapped twice, mapped but not a memmap's, a memmap's but not mapped."""
-    once = SpanSet()
-    end = 0
-    for span in look.storage:
-        if span.start < end:
-            twice = Span(span.start, min(span.end, end))
-            yield Breach(NAME, f"vmemmap maps {pfn_text(twice)} twice", pfns=twice)
-        once.add(*span)
-        end = max(end, span.end)
-    for span in once:
+    mapped, twice = look.storage
+    for span in twice:
+        yield Breach(NAME, f"vmemmap maps {pfn_text(span)} more than once", pfns=span)
+    for span in mapped:
         for start, stop, owner in look.k.hw.memory.owners.runs(*span):
             if owner.use is not Use.MEMMAP:
                 text = f"vmemmap maps {pfn_text(Span(start, stop))}, which is {owner}"
                 yield Breach(NAME, text, pfns=Span(start, stop))
         for hole in look.k.hw.memory.owners.gaps(*span):
             yield Breach(NAME, f"vmemmap maps {pfn_text(hole)}, where there is no memory", pfns=hole)
-    for lost in minus(look.frames(Use.MEMMAP), once):
+    for lost in minus(look.frames(Use.MEMMAP), mapped):
         kept_as = look.k.hw.memory.owners.get(lost.start)
         text = f"{pfn_text(lost)} is kept as {kept_as}, but vmemmap does not map it: the storage was not returned"
         yield Breach(NAME, text, pfns=lost)

@@ -11,7 +11,7 @@ import numpy as np
 
 from memhp.check.kernel_data import broken_rules
 from memhp.check.law import Breach, Law
-from memhp.check.look import Leaves, Look, minus, va_text
+from memhp.check.look import Leaves, Look, merged, minus, va_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.spans import Span, SpanSet
@@ -37,7 +37,7 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     k = look.k
     wanted = required(look)
     leaves = look.leaves(k.layout.vmemmap.span)
-    mapped = SpanSet(zip(leaves.va.tolist(), (leaves.va + leaves.size).tolist(), strict=True))
+    mapped, _ = merged(leaves.va, leaves.va + leaves.size)
     for gap in minus(wanted, mapped):
         first, last = k.layout.page_to_pfn(gap.start), k.layout.page_to_pfn(gap.end - 1)
         text = f"the struct pages of present PFN {first:#x}-{last:#x} are not mapped at {va_text(gap)}"

@@ -68,10 +68,7 @@ def _counters(look: Look, zone: Zone, linked: SpanSet) -> Iterator[Breach]:
     k = look.k
     online = [part for span in linked for part in look.online_sections.runs(*span)]
     early = sum(
-        boot.size
-        for span in online
-        for part in look.early_sections.runs(*span)
-        for boot in k.boot_memory.runs(*part)
+        boot.size for span in online for part in look.early_sections.runs(*span) for boot in k.boot_memory.runs(*part)
     )
     hot = sum(part.size for span in online for part in look.hot_sections.runs(*span))
     present = 0 if zone.type is ZoneType.DEVICE else early + hot
