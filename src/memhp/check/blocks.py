@@ -20,6 +20,7 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     k = look.k
     per = k.pages_per_block
     yield from _pairing(look)
+    yield from _links(look)
     for first, last, block in k.memory_blocks:
         frames = Span(first * per, last * per)
         name = f"memory{first}" if last == first + 1 else f"memory{first} to memory{last - 1}"
@@ -44,6 +45,15 @@ def _pairing(look: Look) -> Iterator[Breach]:
         yield Breach(NAME, text, pfns=bare)
     for loose in minus(look.online_sections, look.block_frames):
         yield Breach(NAME, f"the sections of {pfn_text(loose)} are online without a memory block", pfns=loose)
+
+
+def _links(look: Look) -> Iterator[Breach]:
+    """What is linked below a node's device is a block that exists (``/sys/devices/system/node/nodeN/memoryM``)."""
+    blocks = SpanSet((first, last) for first, last, _ in look.k.memory_blocks)
+    for nid, links in sorted(look.k.node_states.devices.items()):
+        for dangling in minus(links, blocks):
+            text = f"node{nid} is linked to memory{dangling.start} to memory{dangling.end - 1}, which are gone"
+            yield Breach(NAME, text)
 
 
 def _online(look: Look, name: str, frames: Span, block: MemoryBlock) -> Iterator[Breach]:

@@ -142,7 +142,7 @@ def block_strip(blocks: list[BlockRun], machine: MachineResult) -> Text:
         style = ZONE_STYLE.get(run.zone, "white")
         strip.append(("█" if run.state == "online" else "░") * cells, style=style)
         end = run.last
-    scale = f"  {total} blocks of {format_size(machine.block_size)}"
+    scale = f"  {total} block{'s' * (total != 1)} of {format_size(machine.block_size)}"
     return strip.append(scale, style="dim")
 
 
