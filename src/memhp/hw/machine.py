@@ -356,13 +356,14 @@ class Machine:
         self.flush(plan.flush, span, plan.times)
 
     def flush_each(self, plan: FlushPlan, va: int, step: int, count: int) -> None:
-        """Carry out the same plan at `count` addresses, `step` bytes apart from `va` on."""
+        """Carry out the same plan `count` times, at addresses `step` bytes apart from `va` on."""
         if self.stepper is not None:
             for i in range(count):
                 self.flush_plan(plan, va + i * step)
             return
         self._count_flushes(plan.flush, count * plan.times, count * plan.pages)
-        self.tlb.flush(plan.flush, Span(va, va + count * step) if plan.pages else ALL_ADDRESSES, self.cpu)
+        size = max(count * step, plan.pages << self.fmt.page_shift)
+        self.tlb.flush(plan.flush, Span(va, va + size) if plan.pages else ALL_ADDRESSES, self.cpu)
 
     def _count_flushes(self, flush: Flush, times: int, pages: int) -> None:
         if times:

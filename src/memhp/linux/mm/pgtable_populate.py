@@ -120,7 +120,7 @@ def _leaves(
             for lo, hi, empty in _runs(old == 0):
                 start = pfn + (at - index + lo) * pages
                 if empty:
-                    with _locked(hw, how, table.height, top) if table.height else nullcontext():
+                    with _locked(hw, how, table.height, top, hi - lo) if table.height else nullcontext():
                         hw.store_leaves(table, at + lo, hi - lo, start, prot | hint, how.where)
                     continue
                 for i in range(lo, hi):
@@ -194,7 +194,7 @@ def _existing_child(
 ) -> None:
     """Map ``[va, end)`` in the table that `entry` points to."""
     child = hw.child(table, index, hw.fmt.table_pfn(entry))
-    with _locked(hw, how, 0, top) if child.height == 0 else nullcontext():
+    with entry_lock(hw, how.lock) if child.height == 0 else nullcontext():
         _populate(hw, child, va, end, pfn, prot, how, top)
     _clear_slot(hw, how.slot, 1)
 
@@ -222,32 +222,32 @@ def ensure_table(hw: Machine, root: Table, va: int, height: int, how: Builder) -
 
 def _link(hw: Machine, table: Table, index: int, frames: list[Span], how: Builder, top: int) -> None:
     pfns: U64 = np.concatenate([np.arange(*span, dtype=np.uint64) for span in frames])
-    with _locked(hw, how, table.height, top):
+    with _locked(hw, how, table.height, top, len(pfns)):
         hw.store_run(table, index, hw.fmt.encode_pfn(pfns) | np.uint64(how.table_bits), how.where)
 
 
 def _clear_slot(hw: Machine, slot: FixmapSlot | None, times: int) -> None:
     """``pte_clear_fixmap()`` and its kin, as often as tables were worked on."""
     if slot is not None:
-        hw.flush_plan(slot.clear._replace(times=slot.clear.times * times), slot.va)
+        hw.flush_each(slot.clear, slot.va, 0, times)
 
 
-def _locked(hw: Machine, how: Builder, height: int, top: int) -> AbstractContextManager[None]:
-    return entry_lock(hw, how.lock, how.root if height == top else None)
+def _locked(hw: Machine, how: Builder, height: int, top: int, count: int) -> AbstractContextManager[None]:
+    return entry_lock(hw, how.lock, how.root if height == top else None, count)
 
 
-def entry_lock(hw: Machine, lock: str, root: RootLock | None) -> AbstractContextManager[None]:
-    """What a store to a table entry happens under: nothing, a lock, or the ceremony for the root table."""
+def entry_lock(hw: Machine, lock: str, root: RootLock | None = None, count: int = 1) -> AbstractContextManager[None]:
+    """What stores to `count` table entries happen under: nothing, a lock, or the ceremony for the root table."""
     if root is not None:
-        return _root_locked(hw, root)
+        return _root_locked(hw, root, count)
     return hw.locked(lock) if lock else nullcontext()
 
 
 @contextmanager
-def _root_locked(hw: Machine, root: RootLock) -> Iterator[None]:
+def _root_locked(hw: Machine, root: RootLock, count: int) -> Iterator[None]:
     with hw.locked(root.name):
         yield
-        _clear_slot(hw, root.slot, 1)
+        _clear_slot(hw, root.slot, count)
 
 
 def _runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int, bool]]:

@@ -116,7 +116,7 @@ def _leaves(hw: Machine, table: Table, index: int, entries: U64, how: Remover, t
         if how.storage == "free-then-clear":
             hw.expect_clear(table, index, entries, how.where)
             how.free_storage(frames, table.height)
-    with entry_lock(hw, how.lock, how.root if table.height == top else None):
+    with entry_lock(hw, how.lock, how.root if table.height == top else None, len(entries)):
         hw.clear_run(table, index, len(entries), how.where, _leaf_flush(how, table.height))
     if how.free_storage is not None and how.storage == "clear-then-free":
         how.free_storage(frames, table.height)
@@ -171,7 +171,7 @@ def _drain(hw: Machine, table: Table, index: int, entries: U64, how: Remover) ->
             child = hw.child(table, index + place, int(children[place]))
             hw.expect_clear(child, 0, rows.reshape(-1), how.where)
         how.free_storage(frames, height)
-    with entry_lock(hw, how.lock, None):
+    with entry_lock(hw, how.lock):
         hw.clear_children(table, index, children, how.where, _leaf_flush(how, height))
     if how.free_storage is not None and how.storage == "clear-then-free":
         how.free_storage(frames, height)
@@ -191,7 +191,7 @@ def _free_tables(hw: Machine, parent: Table, index: int, entries: U64, how: Remo
     if how.table == "free-then-clear":
         hw.expect_clear(parent, index, entries, how.where)
         how.free_table(spans)
-    with entry_lock(hw, how.lock, how.root if parent.height == top else None):
+    with entry_lock(hw, how.lock, how.root if parent.height == top else None, len(entries)):
         hw.clear_run(parent, index, len(entries), how.where)
     if how.table != "free-then-clear":
         if how.table_flush is not None:

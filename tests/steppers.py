@@ -1,0 +1,47 @@
+"""Steppers for tests: what the explorer puts behind the doors, without its switching."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable
+from itertools import groupby
+
+from memhp.hw.format import HEIGHT_NAMES
+from memhp.hw.machine import Access
+from memhp.hw.tlb import ALL_ADDRESSES, Table
+from memhp.spans import Span
+
+
+class Recorder:
+    """A stepper that never switches: it takes everything apart into single accesses and writes them down."""
+
+    def __init__(self) -> None:
+        self.accesses: list[Access] = []
+
+    def step(self, access: Access) -> None:
+        self.accesses.append(access)
+
+    def fails(self, site: str) -> bool:
+        return False
+
+    def wait(self, ready: Callable[[], bool], why: str) -> None:
+        raise AssertionError(f"nobody else is there to let go of {why}")
+
+    def told(self, *locks: str) -> list[str]:
+        """The accesses in words, runs of equal ones as one with a star; of locks only the named ones."""
+        words = [_words(access) for access in self.accesses if _wanted(access, locks)]
+        return [word if len(list(same)) == 1 else f"{word} *" for word, same in groupby(words)]
+
+
+def _wanted(access: Access, locks: tuple[str, ...]) -> bool:
+    return access.kind not in ("lock", "unlock") or access.target in locks
+
+
+def _words(access: Access) -> str:
+    target = access.target
+    if isinstance(target, Table):
+        text = f"{access.kind} {HEIGHT_NAMES[target.height]}"
+        return text if access.kind == "load" or access.value else f"{text} none"
+    if isinstance(target, Span):
+        if access.kind == "flush":
+            return "flush all" if target == ALL_ADDRESSES else "flush range"
+        return f"{access.kind} {target.size}"
+    return f"{access.kind} {target}"
