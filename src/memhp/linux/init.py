@@ -69,6 +69,8 @@ class MachineSpec:
     config: Config
     ram: tuple[Ram, ...]
     image_size: int = 32 * MiB
+    image_start: int | None = None
+    """Physical address of the kernel image, where it is known."""
     reserved: int = 0
     """Bytes that early boot keeps for good besides kernel image, struct pages and page tables."""
     managed: Mapping[tuple[int, ZoneType], int] = field(default_factory=dict)
@@ -153,12 +155,15 @@ def _setup_memory(k: Kernel, spec: MachineSpec) -> None:
 
 
 def _reserve_image(k: Kernel, spec: MachineSpec) -> None:
-    """Keep the kernel image: at the first 2 MiB boundary with room for it, 16 MiB up on x86 as its images are built."""
+    """Keep the kernel image: where it is known to lie, or at the first 2 MiB boundary with room for it, on x86 from
+    16 MiB on as its images are built.
+    """
     lowest = 16 * MiB if k.config.arch == "x86_64" else 0
     for ram in sorted(spec.ram):
-        start = align_up(max(ram.start, lowest), 2 * MiB)
-        if not ram.nomap and start + spec.image_size <= min(ram.span.end, k.layout.boot_limit):
-            k.memblock.memblock_reserve(start, spec.image_size)
+        start = align_up(max(ram.start, lowest), 2 * MiB) if spec.image_start is None else spec.image_start
+        image = Span(start, start + spec.image_size)
+        if not ram.nomap and Span(ram.start, min(ram.span.end, k.layout.boot_limit)).covers(image):
+            k.memblock.memblock_reserve(image.start, image.size)
             return
     raise BadInput(f"no range of RAM holds a kernel image of {spec.image_size >> 20} MiB", where="memory")
 

@@ -15,6 +15,9 @@ Size: TypeAlias = str | int
 Zone = Literal["auto", "kernel", "movable"]
 """How blocks go online: ``online``, ``online_kernel``, ``online_movable``."""
 
+DriverName = Literal["dimm", "kmem", "virtio_mem"]
+"""Who adds memory: the ACPI driver of DIMMs, or one that manages memory of its own."""
+
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all parts of a scenario: unknown keys are refused."""
@@ -86,7 +89,7 @@ class Plug(Step, tag="plug"):
     at: Size | None = None
     """Physical address; by default the first block-aligned address above all memory."""
     node: int = 0
-    driver: Literal["dimm", "kmem", "virtio_mem"] = "dimm"
+    driver: DriverName = "dimm"
     memmap_on_memory: bool | None = None
     """Whether the driver asks for it (MHP_MEMMAP_ON_MEMORY); by default as that driver does."""
     online: Zone | None = None

@@ -20,16 +20,14 @@ from memhp.scenario.boot import with_boot
 from memhp.scenario.choices import with_choices
 from memhp.scenario.schema import MachineText
 from memhp.spans import Span, SpanSet
-from memhp.units import align_down, align_up, parse_size
+from memhp.units import MiB, align_down, align_up, parse_size
 
 ZONE_OF = {kind.title: kind for kind in ZoneType}
 
 HOT: tuple[Origin, ...] = ("dimm", "virtio_mem", "kmem", "hotplug")
 """How memory can have come after boot."""
 
-_HOSTS_MEMORY = re.compile(r"virtio\d+|dax\d+\.\d+")
-"""Devices whose driver adds memory inside the resource that it reserved, and clears IORESOURCE_BUSY for that
-(``virtio_mem_create_resource()``, ``dev_dax_kmem_probe()``)."""
+_HOSTS_MEMORY = re.compile(r"virtio\d+|dax\d+\.\d+|Persistent Memory.*|Soft Reserved|CXL Window \d+")
 
 
 def source_spec(text: MachineText, *, where: str) -> MachineSpec:
@@ -43,6 +41,7 @@ def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> Ma
     """The machine that some facts show, with what the scenario says to be different or what facts leave open."""
     machine = describe(facts, name=facts.source or "captured machine")
     config = _config(machine, text, where)
+    image = _image(facts, config.page_size)
     spec = MachineSpec(
         name=machine.name,
         config=config,
@@ -54,6 +53,8 @@ def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> Ma
         else parse_size(text.max_memory, where=f"{where}: machine.max_memory"),
         nodes=machine.possible_nodes or machine.nodes,
     )
+    if image is not None:
+        spec = replace(spec, image_start=image.start, image_size=image.size)
     try:
         return spec.validate()
     except BadInput as error:
@@ -107,6 +108,15 @@ def _ram(machine: MachineFacts, page_size: int) -> Iterator[Ram]:
             yield Ram(start, end - start, nid, nomap=not visible.covered(start, end))
 
 
+def _image(facts: Facts, page_size: int) -> Span | None:
+    """Where the kernel image lies: from the 2 MiB boundary that its code starts behind to the end of its data."""
+    parts = [res.span for _, res in iomem.walk(facts.iomem) if res.name.startswith("Kernel ")]
+    if not parts:
+        return None
+    start = min(part.start for part in parts)
+    return Span(align_down(start, 2 * MiB), align_up(max(part.end for part in parts), page_size))
+
+
 def _managed(facts: Facts, machine: MachineFacts) -> dict[tuple[int, ZoneType], int]:
     """Managed pages by zone, less the hot-plugged blocks that are online there: exact unless part of them is unused."""
     hot = SpanSet(machine.memory_of(*HOT))
@@ -130,4 +140,13 @@ def _boot_iomem(facts: Facts, machine: MachineFacts) -> Iterator[IomemEntry]:
         if iomem.is_system_ram(res) and res.span in hot:
             skip = res.span
             continue
-        yield IomemEntry(res.span.start, res.span.end, res.name, depth, busy=not _HOSTS_MEMORY.fullmatch(res.name))
+        yield IomemEntry(res.span.start, res.span.end, res.name, depth, busy=not hosts_memory(res.name))
+
+
+def hosts_memory(name: str) -> bool:
+    """Whether a driver may add memory inside the resource of that name, which is not IORESOURCE_BUSY for that.
+
+    Virtio-mem devices (``virtio_mem_create_resource()``), dax devices under kmem (``dev_dax_kmem_probe()``), and what
+    firmware sets aside for drivers (``arch/x86/kernel/e820.c:do_mark_busy``, ``drivers/cxl/acpi.c``).
+    """
+    return _HOSTS_MEMORY.fullmatch(name) is not None

@@ -1,0 +1,127 @@
+"""What happened to a real machine between two moments of it, done to the model.
+
+Facts tell which memory came, went, went online or offline; the steps that follow from them are those that drivers and
+users took. What stands in no facts is not repeated: what tasks allocated, and parts of memory blocks that a virtio-mem
+device took back while the block stayed.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+
+from memhp.facts import iomem
+from memhp.facts.derive import derive
+from memhp.facts.observed import Facts
+from memhp.facts.plug import PlugChange, changes
+from memhp.linux.config import OnlineType
+from memhp.linux.kernel.resource import (
+    IORESOURCE_BUSY,
+    IORESOURCE_MEM,
+    Resource,
+    insert_resource,
+    iter_resources,
+    remove_resource,
+)
+from memhp.linux.state import Kernel
+from memhp.scenario import schema
+from memhp.scenario.sources import hosts_memory
+from memhp.scenario.steps import RUNNERS, Session
+from memhp.spans import Span
+
+
+def replay(session: Session, before: Facts, after: Facts) -> None:
+    """Do to the model what happened to a machine from `before` to `after`. Raises what a step raises."""
+    _run(session, leaving(before, after))
+    sync_devices(session.k, after)
+    _run(session, coming(before, after, session.k.auto_online_blocks))
+
+
+def catch_up(session: Session, facts: Facts) -> None:
+    """Bring a machine that booted without its hot-plugged memory to the state that `facts` show."""
+    k = session.k
+    auto_online, k.auto_online_blocks = k.auto_online_blocks, "offline"
+    try:
+        replay(session, derive(k), facts)
+    finally:
+        k.auto_online_blocks = auto_online
+
+
+def _run(session: Session, steps: Iterator[schema.StepKind]) -> None:
+    for step in steps:
+        RUNNERS[type(step)](session, step)
+
+
+def leaving(before: Facts, after: Facts) -> Iterator[schema.StepKind]:
+    """The steps that took memory away.
+
+    The virtio-mem driver offlines and removes a memory block at a time, the highest first
+    (``virtio_mem_sbm_unplug_request()``); a DIMM or a dax device goes as a whole.
+    """
+    size = before.memory.block_size
+    found = changes(before, after)
+    removed = [change for change in found if change.kind == "remove"]
+    one_by_one = [change.span for change in removed if _driver(change) == "virtio_mem"]
+    for change in found:
+        if change.kind == "offline" and not any(span.covers(change.span) for span in one_by_one):
+            yield schema.Offline(at=change.start, size=change.size)
+    for change in removed:
+        if change.span in one_by_one:
+            yield from (schema.Unplug(at=at, size=size) for at in reversed(_blocks(change.span, size)))
+        else:
+            yield schema.Remove(at=change.start, size=change.size)
+
+
+def coming(before: Facts, after: Facts, auto_online: OnlineType) -> Iterator[schema.StepKind]:
+    """The steps that brought memory; with `auto_online` the kernel itself puts it online as it comes.
+
+    The virtio-mem driver adds a memory block at a time (``virtio_mem_sbm_plug_request()``).
+    """
+    size = after.memory.block_size
+    found = changes(before, after)
+    added = [change for change in found if change.kind == "add"]
+    for change in added:
+        driver = _driver(change)
+        parts = _blocks(change.span, size) if driver == "virtio_mem" else [change.start]
+        for at in parts:
+            part = size if driver == "virtio_mem" else change.size
+            wants = _wants_memmap(change, after)
+            yield schema.Plug(at=at, size=part, node=change.nid or 0, driver=driver, memmap_on_memory=wants)
+    automatic = [change.span for change in added] if auto_online != "offline" else []
+    for change in found:
+        if change.kind == "online" and not any(span.covers(change.span) for span in automatic):
+            zone: schema.Zone = "movable" if change.zone == "Movable" else "kernel"
+            yield schema.Online(at=change.start, size=change.size, zone=zone)
+    for block in after.memory.blocks:
+        span = after.memory.span(block)
+        if block.state == "offline" and any(came.covers(span) for came in automatic):
+            yield schema.Offline(at=span.start, size=span.size)
+
+
+def _driver(change: PlugChange) -> schema.DriverName:
+    """The driver that adds memory under this name; firmware's memory map has plain ``System RAM``."""
+    drivers: dict[str, schema.DriverName] = {"System RAM (virtio_mem)": "virtio_mem", "System RAM (kmem)": "kmem"}
+    return drivers.get(change.driver, "dimm")
+
+
+def _wants_memmap(change: PlugChange, facts: Facts) -> bool | None:
+    """What a dax device's attribute ``memmap_on_memory`` says; None for drivers that have no such thing."""
+    return next((dax.memmap_on_memory for dax in facts.dax if dax.name == change.device), None)
+
+
+def _blocks(span: Span, size: int) -> range:
+    """The start of each memory block of a span."""
+    return range(span.start, span.end, size)
+
+
+def sync_devices(k: Kernel, facts: Facts) -> None:
+    """Give the devices of ``/proc/iomem`` the resources that they have in `facts`; memory stays as it is.
+
+    Drivers claim and release them on their own account, like a dax device that hands its range to kmem.
+    """
+    shown = {(res.start, res.end, res.name) for _, res in iomem.walk(facts.iomem) if not iomem.is_system_ram(res)}
+    for _, res in list(iter_resources(k.iomem_resource)):
+        if not res.name.startswith("System RAM") and (res.start, res.end, res.name) not in shown:
+            remove_resource(res)
+    have = {(res.start, res.end, res.name) for _, res in iter_resources(k.iomem_resource)}
+    for start, end, name in sorted(shown - have, key=lambda each: (each[0], -each[1])):
+        busy = 0 if hosts_memory(name) else IORESOURCE_BUSY
+        insert_resource(k.iomem_resource, Resource(start, end, name, IORESOURCE_MEM | busy))
