@@ -9,6 +9,7 @@ import pytest
 from captures import every_step, facts, guests, open_capture
 from memhp.errors import BadInput
 from memhp.facts.describe import MachineFacts, describe
+from memhp.facts.dmesg import parse as parse_log
 from memhp.facts.observed import observe
 from memhp.facts.paging import arm64_vmalloc, from_vmalloc_total
 from memhp.facts.source import open_source
@@ -161,6 +162,22 @@ def test_memory_of_a_node_ends_where_the_next_node_begins() -> None:
         (0x1000, 0x9FC00, 0),
         (0x100000, 512 * MiB, 0),
         (512 * MiB, 0x3FFE0000, 1),
+    ]
+
+
+def test_a_node_may_begin_in_the_middle_of_a_block() -> None:
+    """The log knows it to the page; the links of a block do not."""
+    log = """Early memory node ranges
+  node   0: [mem 0x0000000000001000-0x000000000009efff]
+  node   0: [mem 0x0000000000100000-0x00000000213fffff]
+  node   1: [mem 0x0000000021400000-0x000000003ffdffff]
+"""
+    plain = facts("x86_64-6.12.107+deb13-cloud-amd64-virtio-mem-default", "0-before")
+    found = describe(replace(plain, boot_log=parse_log(log)), name="two nodes")
+    assert [(ram.span.start, ram.span.end, ram.nid) for ram in found.memory] == [
+        (0x1000, 0x9FC00, 0),
+        (0x100000, 0x21400000, 0),
+        (0x21400000, 0x3FFE0000, 1),
     ]
 
 

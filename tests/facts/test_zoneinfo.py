@@ -102,6 +102,22 @@ def test_a_line_that_no_kernel_prints_is_refused_with_its_number(path: str) -> N
         assert refused.value.where == f"the-file:{number}"
 
 
+def test_a_populated_zone_without_its_start_is_refused() -> None:
+    text = open_capture(EXAMPLE[0])[EXAMPLE[1]].read("/proc/zoneinfo")
+    without = text.replace("  start_pfn:           1048576\n", "")
+    number = without.splitlines().index("Node 0, zone  Movable") + 1
+    with pytest.raises(BadInput, match="want 'start_pfn' of node 0 zone Normal") as refused:
+        zoneinfo.parse(without, where="the-file")
+    assert refused.value.where == f"the-file:{number}"
+
+
+def test_pageblocks_at_odds_with_their_order_are_refused() -> None:
+    text = open_capture(EXAMPLE[0])[EXAMPLE[1]].read("/proc/pagetypeinfo")
+    with pytest.raises(BadInput, match="want 512 pages, as the order says") as refused:
+        pagetypeinfo.parse(text.replace("Pages per block:  512", "Pages per block:  511"), where="the-file")
+    assert refused.value.where == "the-file:2"
+
+
 def test_zones_that_disagree_about_the_number_of_orders_are_refused() -> None:
     with pytest.raises(BadInput, match="3 counts, one an order"):
         buddyinfo.parse("Node 0, zone      DMA      1      2      3 \nNode 0, zone   Normal      1      2 \n")
