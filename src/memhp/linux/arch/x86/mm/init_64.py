@@ -133,7 +133,7 @@ def remove_pagetable(k: Kernel, span: Span, how: Remover, calls: int = 1) -> Non
     flush_tlb_all(k, calls)
 
 
-def _remover(k: Kernel) -> Remover:
+def direct_map_remover(k: Kernel) -> Remover:
     """How leaves and tables of the direct map go: the tables that root entries point to stay."""
     return Remover(
         free_table=partial(free_tables, k, where="arch/x86/mm/init_64.c:free_pagetable"),
@@ -202,7 +202,7 @@ def arch_remove_memory(k: Kernel, start: int, size: int, altmap: VmemAltmap | No
     shift = k.config.page_shift
     __remove_pages(k, start >> shift, size >> shift, altmap)
     va = k.layout.phys_to_virt(start)
-    remove_pagetable(k, Span(va, va + size), _remover(k))
+    remove_pagetable(k, Span(va, va + size), direct_map_remover(k))
 
 
 def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
@@ -244,7 +244,7 @@ def vmemmap_free(k: Kernel, start: int, end: int, altmap: VmemAltmap | None) -> 
     """
     place = "arch/x86/mm/init_64.c:free_vmemmap_pages"
     how = replace(
-        _remover(k),
+        direct_map_remover(k),
         free_storage=lambda frames, height: free_memmap(k, frames, altmap if height else None, place),
         part_leaf=lambda _table, _index, part: vmemmap_pmd_is_unused(k, part),
     )
