@@ -144,6 +144,13 @@ def direct_map_is_executable(k: Kernel) -> None:
     set_entry(k, leaf.frame, leaf.index, leaf.entry ^ k.hw.fmt.bits(**bits))
 
 
+def direct_map_is_no_ordinary_memory(k: Kernel) -> None:
+    """A leaf of the direct map maps RAM as device memory."""
+    leaf = leaf_of(k, hot_va(k))
+    bits = {"riscv64": {"PBMT": 2}, "arm64": {"AttrIndx": 4}, "x86_64": {"PCD": 1}}[k.config.arch]
+    set_entry(k, leaf.frame, leaf.index, leaf.entry | k.hw.fmt.bits(**bits))
+
+
 def direct_map_of_absent_memory(k: Kernel) -> None:
     """The direct map has a leaf more than there is memory."""
     fmt = k.hw.fmt
@@ -369,6 +376,7 @@ DEFECTS: dict[str, tuple[Defect, ...]] = {
         direct_map_leaf_is_dropped,
         direct_map_leads_elsewhere,
         direct_map_is_executable,
+        direct_map_is_no_ordinary_memory,
         direct_map_of_absent_memory,
     ),
     "vmemmap": (vmemmap_leaf_is_dropped, vmemmap_is_executable, vmemmap_of_absent_memory),

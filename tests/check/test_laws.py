@@ -6,8 +6,8 @@ import pytest
 from check import defects
 from check.machines import booted, config, grown, online, plug, unplug, with_process, without_choice
 from memhp.check import LAWS, Breach, check_all, notes_of, snapshot
-from memhp.linux.config import ARCHES
-from memhp.linux.profiles import Arch
+from memhp.hw.tlb import Flush
+from memhp.linux.choices import ARCHES, Arch
 
 
 def broken(found: list[Breach]) -> dict[str, list[str]]:
@@ -129,7 +129,7 @@ def test_frames_freed_before_their_flush_but_flushed_in_time_are_a_note() -> Non
     k = grown(config("x86_64"))
     start = snapshot(k)
     defects.page_is_freed_before_the_flush(k)
-    k.hw.flush(defects.Flush("flush_tlb_all", "test"))
+    k.hw.flush(Flush("flush_tlb_all", "test"))
     assert broken(check_all(k, start)) == {}
     assert [(note.law, note.count) for note in notes_of(k, start)] == [("flush-before-free", 1)]
 

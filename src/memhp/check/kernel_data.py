@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from memhp.check.look import Leaves
-from memhp.hw.format import Format
 from memhp.hw.walker import Bools
+from memhp.linux.arch.arm64.include.asm.pgtable_prot import MT_NORMAL, MT_NORMAL_TAGGED
+from memhp.linux.config import Config
 
 
 class Rule(NamedTuple):
@@ -50,13 +51,23 @@ RULES: dict[str, tuple[Rule, ...]] = {
 """arm64's AP forbids the kernel to write in its upper bit, AP[2], and lets user space in with its lower, AP[1]."""
 
 
-def broken_rules(fmt: Format, leaves: Leaves) -> list[tuple[Rule, Bools]]:
+def rules_of(config: Config) -> tuple[Rule, ...]:
+    """The rules for a kernel; which number Normal memory has in arm64's MAIR_EL1 depends on the version."""
+    if config.arch != "arm64":
+        return RULES[config.arch]
+    version = config.arm64.kernel_prot
+    normal = (MT_NORMAL[version],) if version == "5.2" else (MT_NORMAL[version], MT_NORMAL_TAGGED)
+    return (*RULES["arm64"], Rule("not Normal memory", "AttrIndx", normal))
+
+
+def broken_rules(config: Config, leaves: Leaves) -> list[tuple[Rule, Bools]]:
     """The rules that some runs of leaves break, each with which; fields that a format has no room for are passed over
     (arm64 with LPA2: SH).
     """
+    fmt = config.format
     names = {field.name for field in fmt.fields}
     found = []
-    for rule in RULES[fmt.arch]:
+    for rule in rules_of(config):
         if rule.field not in names:
             continue
         field = fmt.field(rule.field)

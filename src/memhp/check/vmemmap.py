@@ -71,7 +71,7 @@ def _shape(look: Look, leaves: Leaves) -> Iterator[Breach]:
         vas = Span(int(leaves.va[i]), int(leaves.va[i] + leaves.size[i]))
         text = f"{HEIGHT_NAMES[leaves.height[i]]} leaves at {va_text(vas)}, where this kernel makes none"
         yield Breach(NAME, text, vas=vas)
-    for rule, wrong in broken_rules(look.k.hw.fmt, leaves):
+    for rule, wrong in broken_rules(look.k.config, leaves):
         for i in np.flatnonzero(wrong).tolist():
             vas = Span(int(leaves.va[i]), int(leaves.va[i] + leaves.size[i]))
             text = f"{va_text(vas)} is {rule.what}: its leaves have attributes {int(leaves.bits[i]):#x}"

@@ -1,0 +1,179 @@
+"""What Linux would show of a modelled machine, in the structures that real machines are read into.
+
+Only what the model knows is filled in: counters that nobody models are left out, not set to zero.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+
+from memhp.facts import iomem
+from memhp.facts.buddyinfo import BuddyZone
+from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
+from memhp.facts.nodes import Node, Nodes
+from memhp.facts.observed import Facts
+from memhp.facts.params import HotplugParams
+from memhp.facts.zoneinfo import ZoneInfo
+from memhp.linux.drivers.base.memory import valid_zones
+from memhp.linux.kernel.resource import Resource
+from memhp.linux.mm.free_area import free_by_order, nr_free_pages
+from memhp.linux.mm.zone_limits import zone_types
+from memhp.linux.mmzone import Zone
+from memhp.linux.state import Kernel
+from memhp.units import KiB, div_round_up
+
+CPU_NODE = 0
+"""The node that all CPUs of a modelled machine are on."""
+LOCAL_DISTANCE, REMOTE_DISTANCE = 10, 20
+"""``include/linux/topology.h``: how far nodes are apart on machines whose firmware does not say."""
+
+
+def derive(k: Kernel) -> Facts:
+    """Everything that Linux would show of the machine as it is now."""
+    return Facts(
+        iomem=_resources(k.iomem_resource),
+        zones=tuple(_zoneinfo(k)),
+        memory=_memory_blocks(k),
+        nodes=_nodes(k),
+        params=_params(k),
+        meminfo=_meminfo(k, k.zones()),
+        vmstat=_vmstat(k),
+        buddyinfo=tuple(
+            BuddyZone(zone.nid, zone.name, tuple(free_by_order(k, zone))) for zone in k.zones() if zone.populated
+        ),
+        release=k.config.profile.release,
+        source=k.config.title,
+    )
+
+
+def _resources(parent: Resource) -> tuple[iomem.Resource, ...]:
+    """``/proc/iomem`` as root sees it."""
+    return tuple(iomem.Resource(child.start, child.end, child.name, _resources(child)) for child in parent.children)
+
+
+def _zoneinfo(k: Kernel) -> Iterator[ZoneInfo]:
+    """``/proc/zoneinfo``: every zone of every online node, populated or not (``mm/vmstat.c:zoneinfo_show``)."""
+    kinds = zone_types(k.config)
+    for nid in sorted(k.node_states.online & k.nodes.keys()):
+        for kind in kinds:
+            zone = k.nodes[nid].zones.get(kind) or Zone(nid, kind)
+            free = nr_free_pages(zone)
+            yield ZoneInfo(
+                node=nid,
+                name=zone.name,
+                free=free,
+                boost=0,
+                min=zone.watermark_min,
+                low=zone.watermark_low,
+                high=zone.watermark_high,
+                promo=zone.watermark_promo,
+                spanned=zone.spanned,
+                present=zone.present,
+                managed=zone.managed,
+                cma=zone.cma_pages,
+                protection=tuple(zone.lowmem_reserve.get(upper, 0) for upper in kinds),
+                stats={"nr_free_pages": free} if zone.populated else {},
+                start_pfn=zone.start_pfn if zone.populated else None,
+            )
+
+
+def _memory_blocks(k: Kernel) -> MemoryBlocks:
+    """``/sys/devices/system/memory``."""
+    nodes: dict[int, list[int]] = {}
+    for nid, linked in sorted(k.node_states.devices.items()):
+        for span in linked:
+            for block in range(*span):
+                nodes.setdefault(block, []).append(nid)
+    blocks = [
+        MemoryBlock(
+            index=index,
+            state=block.state,
+            valid_zones=tuple(valid_zones(k, index).split()),
+            removable=True,
+            phys_device=0,
+            nodes=tuple(nodes.get(index, ())),
+        )
+        for first, last, block in k.memory_blocks
+        for index in range(first, last)
+    ]
+    return MemoryBlocks(k.memory_block_size, tuple(blocks), k.auto_online_blocks)
+
+
+def _nodes(k: Kernel) -> Nodes:
+    """``/sys/devices/system/node``."""
+    states = k.node_states
+    return Nodes(
+        {
+            "possible": tuple(sorted(states.possible)),
+            "online": tuple(sorted(states.online)),
+            "has_memory": tuple(sorted(states.memory)),
+            "has_normal_memory": tuple(sorted(states.normal_memory)),
+            "has_cpu": (CPU_NODE,),
+            "has_generic_initiator": (),
+        },
+        tuple(
+            Node(
+                nid,
+                meminfo=_node_meminfo(k, nid),
+                cpulist=tuple(range(k.config.nr_cpus)) if nid == CPU_NODE else (),
+                distance=tuple(LOCAL_DISTANCE if nid == other else REMOTE_DISTANCE for other in sorted(states.online)),
+            )
+            for nid in sorted(states.devices)
+        ),
+    )
+
+
+def _node_meminfo(k: Kernel, nid: int) -> dict[str, int]:
+    """A node's meminfo (``drivers/base/node.c:node_read_meminfo``), kB."""
+    counted = _meminfo(k, [zone for zone in k.zones() if zone.nid == nid])
+    return {**counted, "MemUsed": counted["MemTotal"] - counted["MemFree"]}
+
+
+def _meminfo(k: Kernel, zones: list[Zone]) -> dict[str, int]:
+    """``MemTotal`` and ``MemFree`` of some zones (``mm/show_mem.c:si_meminfo``), kB."""
+    kbytes = k.config.page_size // KiB
+    return {
+        "MemTotal": sum(zone.managed for zone in zones) * kbytes,
+        "MemFree": sum(nr_free_pages(zone) for zone in zones) * kbytes,
+    }
+
+
+def _vmstat(k: Kernel) -> dict[str, int]:
+    """The lines of ``/proc/vmstat`` that the model knows."""
+    found = {"nr_free_pages": sum(nr_free_pages(zone) for zone in k.zones())}
+    if k.config.profile.memmap_counters:
+        found["nr_memmap_pages"] = memmap_pages(k, early=False)
+        found["nr_memmap_boot_pages"] = memmap_pages(k, early=True)
+    return found
+
+
+def memmap_pages(k: Kernel, *, early: bool) -> int:
+    """Pages of struct pages of the sections since boot, or of those added later, wherever they are kept.
+
+    Each section's part is rounded up to whole pages, as in ``mm/sparse.c:populate_section_memmap``.
+    """
+    size, per = k.config.struct_page_size, k.config.pages_per_section
+    pages = 0
+    for first, last, section in k.mem_section:
+        if section.early is not early:
+            continue
+        if early:
+            pages += (last - first) * div_round_up(per * size, k.config.page_size)
+            continue
+        for part in k.subsection_map.runs(first * per, last * per):
+            whole = part.end // per - -(-part.start // per)
+            rest = part.size - max(whole, 0) * per
+            pages += max(whole, 0) * div_round_up(per * size, k.config.page_size)
+            pages += div_round_up(rest * size, k.config.page_size)
+    return pages
+
+
+def _params(k: Kernel) -> HotplugParams:
+    """``/sys/module/memory_hotplug/parameters``, as far as this kernel has them."""
+    config = k.config
+    auto = config.profile.auto_movable
+    return HotplugParams(
+        memmap_on_memory=config.memmap_on_memory if config.profile.memmap_on_memory != "none" else None,
+        online_policy=config.online_policy if auto else None,
+        auto_movable_ratio=config.auto_movable_ratio if auto else None,
+        auto_movable_numa_aware=config.auto_movable_numa_aware if auto else None,
+    )
