@@ -104,6 +104,7 @@ _INITMEM = re.compile(rf"Initmem setup node (\d+) {_MEM}")
 _UNAVAILABLE = re.compile(r"On node (\d+), zone (\w+): (\d+) pages in unavailable ranges")
 _SRAT = re.compile(rf"ACPI: SRAT: Node (\d+) PXM (\d+) {_MEM}(.*)")
 _AVAILABLE = re.compile(r"Memory: (\d+)K/(\d+)K available \((.*)\)")
+_CMA = re.compile(r"cma: Reserved (\d+) MiB at (0x[0-9a-f]+)(?: on node -?\d+)?")
 _OFFLINED = re.compile(r"Offlined Pages (\d+)")
 _FAILED = re.compile(rf"memory offlining {_MEM} failed due to (.+)")
 _ALTMAP = re.compile(r"altmap_alloc_block_buf: pfn: (0x[0-9a-f]+) alloc: (\d+) align: (\d+) nr: (0x[0-9a-f]+)")
@@ -209,6 +210,12 @@ class Dmesg:
             return None
         parts = (part.strip().partition("K ") for part in match[3].split(","))
         return Available(int(match[1]) << 10, int(match[2]) << 10, {name: int(size) << 10 for size, _, name in parts})
+
+    @cached_property
+    def cma(self) -> tuple[Span, ...]:
+        """Memory kept for the contiguous memory allocator at boot (``mm/cma.c:cma_declare_contiguous_nid``), bytes."""
+        areas = ((int(match[2], 16), int(match[1]) << 20) for match in self._matches(_CMA))
+        return tuple(Span(start, start + size) for start, size in areas)
 
     @cached_property
     def offlined(self) -> tuple[int, ...]:

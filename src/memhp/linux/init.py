@@ -24,10 +24,10 @@ from memhp.linux.kernel.resource import (
 )
 from memhp.linux.layout import layout
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP, MEMBLOCK_NONE, Memblock
-from memhp.linux.mm.mm_init import free_area_init
+from memhp.linux.mm.mm_init import free_area_init, init_cma_reserved_pageblock
 from memhp.linux.mm.page_alloc import free_pages_core
 from memhp.linux.mm.sparse import sparse_init
-from memhp.linux.mm.watermarks import init_per_zone_wmark_min
+from memhp.linux.mm.watermarks import hugepage_init, init_per_zone_wmark_min
 from memhp.linux.mmzone import PageFlags, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
@@ -75,6 +75,8 @@ class MachineSpec:
     """Bytes that early boot keeps for good besides kernel image, struct pages and page tables."""
     managed: Mapping[tuple[int, ZoneType], int] = field(default_factory=dict)
     """Managed pages by (node, zone) where they are known from a real boot; what is above them stays reserved."""
+    cma: tuple[Span, ...] = ()
+    """Bytes kept for the contiguous memory allocator."""
     iomem: tuple[IomemEntry, ...] = ()
     """Resources known from a real machine; without them there is one ``System RAM`` for each range."""
     max_memory: int | None = None
@@ -118,6 +120,8 @@ def start_kernel(spec: MachineSpec) -> Kernel:
     )
     _setup_memory(k, spec)
     _reserve_image(k, spec)
+    for area in spec.cma:
+        k.memblock.memblock_reserve(area.start, area.size)
     ops = arch.ops(k)
     ops.paging_init(k)
     sparse_init(k)
@@ -125,11 +129,13 @@ def start_kernel(spec: MachineSpec) -> Kernel:
     _reserve_early(k, spec)
     memblock_free_all(k)
     k.slab_is_available = True
-    init_per_zone_wmark_min(k)
     ops.mem_init(k)
     _setup_iomem(k, spec)
     k.auto_online_blocks = config.memhp_default_state
     memory_dev_init(k)
+    for area in spec.cma:
+        init_cma_reserved_pageblock(k, area.start >> config.page_shift, area.size >> config.page_shift)
+    hugepage_init(k, init_per_zone_wmark_min(k))
     k.initmem_freed = True
     return k
 
@@ -176,7 +182,8 @@ def _reserve_early(k: Kernel, spec: MachineSpec) -> None:
     for (nid, kind), managed in spec.managed.items():
         zone = k.nodes[nid].zone(kind)
         span = Span(zone.start_pfn * size, zone.end_pfn * size)
-        surplus = k.memblock.free_size(span.start, span.end) - managed * size
+        lent = sum(area.clip(span).size for area in spec.cma)
+        surplus = k.memblock.free_size(span.start, span.end) + lent - managed * size
         if surplus > 0:
             _reserve_from_top(k, span, surplus)
 

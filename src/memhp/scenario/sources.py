@@ -47,6 +47,7 @@ def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> Ma
         config=config,
         ram=tuple(_ram(machine, config.page_size)),
         managed=_managed(facts, machine),
+        cma=facts.boot_log.cma if facts.boot_log is not None else (),
         iomem=tuple(_boot_iomem(facts, machine)),
         max_memory=None
         if text.max_memory is None
