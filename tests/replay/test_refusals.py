@@ -1,0 +1,102 @@
+"""What real kernels refused, the model refuses for the same reason and in the same words; what they did, it does.
+
+Captures write to the ``state`` of one hot-plugged block again and again, then try to take boot memory offline. Where a
+kernel showed the page that it could not move, that page is in use in the model as well, and nothing else is told.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import re
+
+import pytest
+
+from captures import captures
+from memhp.spans import Span
+from replay.diary import Refusal, log_text, writes
+from replay.machines import Moment, Outcome, attempt, played
+
+TRIED = [name for name in captures() if any(writes(name, step) for step in ("2-onoff", "3-offline-boot-tried"))]
+
+
+def last(name: str) -> Moment:
+    return list(played(name))[-1]
+
+
+def failure(refusal: Refusal) -> str:
+    span = refusal.span
+    return f"memory offlining [mem {span.start:#010x}-{span.end - 1:#010x}] failed due to {refusal.reason}"
+
+
+def dumped(outcome: Outcome) -> list[int]:
+    return [int(match[1], 16) for line in outcome.log if (match := re.fullmatch(r"page: .* pfn:(\w+)", line))]
+
+
+def check(refusal: Refusal | None, outcome: Outcome, *, boot_memory: bool) -> None:
+    """The model's log says of a write what the real one says."""
+    failed = [line for line in outcome.log if "failed due to" in line]
+    assert failed == ([failure(refusal)] if refusal else [])
+    if refusal is None:
+        return
+    assert outcome.reason == refusal.reason
+    assert ("page dumped because: unmovable page" in outcome.log) == (refusal.pfn is not None)
+    if refusal.pfn is not None and not boot_memory:
+        assert dumped(outcome) == [refusal.pfn]
+
+
+def test_every_story_with_writes_to_state_is_told() -> None:
+    assert {name for name in captures() if re.search(r"^rc=\d|rc=\d \w+$", log_text(name), re.M)} == set(TRIED)
+    assert len(TRIED) == 10
+
+
+@pytest.mark.parametrize("name", TRIED)
+def test_every_write_to_state_ends_as_it_ended(name: str) -> None:
+    moments = list(played(name))
+    tried = [each for moment in moments for each in moment.tried]
+    assert tried
+    for write, refusal, outcome in tried:
+        mine = outcome.write
+        assert (mine.errno, mine.state) == (write.errno, write.state), (write, outcome)
+        if write.valid_zones is not None:
+            assert mine.valid_zones == write.valid_zones
+        boot_memory = write.block * moments[0].session.k.memory_block_size < hot_start(moments[-1])
+        check(refusal, outcome, boot_memory=boot_memory)
+
+
+def hot_start(moment: Moment) -> int:
+    """The first byte that can have been plugged."""
+    k = moment.session.k
+    return max(span.end for span in k.boot_memory) << k.config.page_shift
+
+
+@pytest.mark.parametrize("name", TRIED)
+def test_every_refusal_in_their_logs_belongs_to_a_write(name: str) -> None:
+    assert last(name).unmatched == []
+
+
+@pytest.mark.parametrize("name", [name for name in captures() if name not in TRIED])
+def test_refusals_that_drivers_met_are_refused_at_the_end(name: str) -> None:
+    moment = last(name)
+    k = moment.session.k
+    for refusal in moment.unmatched:
+        block = refusal.span.start // k.memory_block_size
+        outcome = attempt(moment.session, block, "offline", refusal)
+        assert outcome.write.errno == "EBUSY"
+        assert (block + 1) * k.memory_block_size == refusal.span.end
+        check(refusal, outcome, boot_memory=False)
+
+
+def test_such_drivers_were_those_of_dimms_and_kmem() -> None:
+    met = {name: last(name).unmatched for name in captures() if name not in TRIED}
+    assert {name.split("-")[-3] for name, refusals in met.items() if refusals} >= {"pc", "map"}
+    hosted = [refusal.span for refusals in met.values() for refusal in refusals if refusal.span.start % (128 << 20)]
+    assert Span(0x100200000, 0x108000000) in hosted, "a block that hosts its struct pages starts behind them"
+
+
+def test_arm64_keeps_boot_memory_and_x86_blocks_with_holes() -> None:
+    reasons: dict[str, set[str]] = {}
+    for name in TRIED:
+        for moment in played(name):
+            for write, _, outcome in moment.tried:
+                if moment.step.startswith("3-") and write.errno != "ok":
+                    reasons.setdefault(name.split("-")[0], set()).add(f"{write.errno} {outcome.reason}")
+    assert reasons["arm64"] == {"EPERM notifier failure", "EBUSY failure to isolate range"}
+    assert reasons["x86_64"] == {"EINVAL memory holes", "EINVAL memory0 has pages of several zones"}
