@@ -1,0 +1,107 @@
+"""arm64: what its notifier lets go offline, walking the real tables."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from typing import Any
+
+import pytest
+
+from memhp.hw.memory import Owner, Use
+from memhp.linux import arch
+from memhp.linux.arch.arm64.mm.memory_remove import addr_splits_kernel_leaf, can_unmap_without_split
+from memhp.linux.config import Config
+from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.profiles import profile
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import GiB, KiB, MiB
+
+HOT = 0x8800_0000
+BLOCK = 128 * MiB
+
+
+def boot(name: str = "linux-7.2", **options: Any) -> Kernel:
+    config = Config("arm64", profile(name), options.pop("page_size", 4 * KiB), 48, **options).validate()
+    k = start_kernel(MachineSpec("small", config, (Ram(GiB, GiB),)))
+    shift = k.config.page_shift
+    k.hw.plug(Span(HOT >> shift, (HOT + GiB) >> shift), Owner(Use.DEVICE))
+    arch.ops(k).arch_add_memory(k, 0, HOT, 2 * BLOCK)
+    return k
+
+
+def notify(k: Kernel, action: str, start: int, size: int) -> list[str]:
+    shift = k.config.page_shift
+    return [notifier(k, action, start >> shift, size >> shift) for notifier in k.memory_notifiers]
+
+
+def said(k: Kernel) -> str:
+    return k.hw.log_lines[-1].text
+
+
+@pytest.mark.parametrize("name", ["linux-5.13", "linux-6.12", "linux-7.2"])
+class TestBootMemory:
+    def test_it_may_not_go_offline(self, name: str) -> None:
+        k = boot(name)
+        text = "Boot memory [48000000 50000000] offlining attempted"
+        assert notify(k, "MEM_GOING_OFFLINE", 0x4800_0000, BLOCK) == [text]
+        assert said(k) == text
+
+    def test_if_it_went_all_the_same_nobody_heeds_the_notifier(self, name: str) -> None:
+        k = boot(name)
+        assert notify(k, "MEM_OFFLINE", 0x4800_0000, BLOCK) == [""]
+        assert said(k) == "Boot memory [48000000 50000000] offlined"
+
+    def test_hot_added_memory_may_and_coming_online_is_not_asked_about(self, name: str) -> None:
+        k = boot(name)
+        assert notify(k, "MEM_GOING_OFFLINE", HOT, BLOCK) == [""]
+        assert notify(k, "MEM_GOING_ONLINE", 0x4800_0000, BLOCK) == [""]
+
+
+@pytest.mark.parametrize("name", ["arm64-hotremove-v5", "arm64-hotremove-v6", "arm64-hotremove-v7"])
+def test_the_series_of_2019_had_no_notifier(name: str) -> None:
+    config = Config("arm64", profile(name), 4 * KiB, 48)
+    assert not start_kernel(MachineSpec("small", config, (Ram(GiB, GiB),))).memory_notifiers
+
+
+class TestSplit:
+    def test_the_start_behind_a_self_hosted_memmap_lies_in_a_leaf_of_the_vmemmap(self) -> None:
+        """What a 7.2 guest with memmap_on_memory printed when its DIMM was to go offline."""
+        k = boot()
+        self_hosted = 2 * MiB
+        text = "[88200000 90000000] splits a leaf entry in vmemmap"
+        assert notify(k, "MEM_GOING_OFFLINE", HOT + self_hosted, BLOCK - self_hosted) == [text]
+        assert said(k) == text
+
+    def test_6_12_does_not_look(self) -> None:
+        k = boot("linux-6.12")
+        assert notify(k, "MEM_GOING_OFFLINE", HOT + 2 * MiB, BLOCK - 2 * MiB) == [""]
+
+    def test_blocks_in_the_linear_map_are_found_first(self) -> None:
+        k = boot(bbml2=True)
+        assert can_unmap_without_split(k, (HOT + 4 * KiB) >> 12, BLOCK >> 12) == (
+            "[88001000 90001000] splits a leaf entry in linear map"
+        )
+        assert can_unmap_without_split(k, (HOT + 2 * MiB) >> 12, BLOCK >> 12).endswith("linear map")
+
+    @pytest.mark.parametrize(
+        ("offset", "splits"),
+        [(0, False), (4 * KiB, True), (2 * MiB, True), (30 * MiB, True), (32 * MiB, False), (96 * MiB, False)],
+    )
+    def test_a_contiguous_run_of_blocks_counts_as_one_leaf(self, offset: int, splits: bool) -> None:
+        k = boot(bbml2=True)
+        assert addr_splits_kernel_leaf(k, k.layout.phys_to_virt(HOT + offset)) == splits
+
+    def test_where_nothing_is_mapped_nothing_is_split(self) -> None:
+        k = boot()
+        assert not addr_splits_kernel_leaf(k, k.layout.phys_to_virt(64 * GiB) + 12)
+        assert addr_splits_kernel_leaf(k, k.layout.phys_to_virt(HOT) + 12)
+
+    @pytest.mark.parametrize("page_size", [16 * KiB, 64 * KiB])
+    def test_base_pages_of_struct_pages_can_go_one_by_one(self, page_size: int) -> None:
+        config = Config("arm64", profile("linux-7.2"), page_size, 48)
+        k = start_kernel(MachineSpec("small", config, (Ram(GiB, GiB),)))
+        shift, start = k.config.page_shift, 4 * GiB
+        k.hw.plug(Span(start >> shift, (start + GiB) >> shift), Owner(Use.DEVICE))
+        arch.ops(k).arch_add_memory(k, 0, start, GiB)
+        pages = page_size // 64
+        assert can_unmap_without_split(k, (start >> shift) + pages, (GiB >> shift) - pages) == ""
+        assert can_unmap_without_split(k, (start >> shift) + 1, (GiB >> shift) - 1).endswith("vmemmap")

@@ -1,0 +1,176 @@
+"""Root tables of processes: which kernel mappings those see that come after them, under each policy."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memhp.errors import KernelBug, KernelError, KernelPanic
+from memhp.hw.memory import Owner, Use
+from memhp.hw.tlb import Table
+from memhp.linux import arch
+from memhp.linux.config import Arch, Config
+from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.mm import pgd
+from memhp.linux.profiles import profile
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import GiB, KiB, MiB, TiB
+
+EARLY = {"riscv64": 2 * GiB, "arm64": GiB, "x86_64": MiB}
+FIELD = {"riscv64": "riscv", "arm64": "arm64", "x86_64": "x86"}
+
+
+def boot(name: Arch, va_bits: int = 48, profile_name: str = "linux-6.12", **choices: Any) -> Kernel:
+    record = profile(profile_name)
+    record = replace(record, **{FIELD[name]: replace(record.arch(name), **choices)})
+    config = Config(name, record, 4 * KiB, va_bits).validate()
+    return start_kernel(MachineSpec("small", config, (Ram(EARLY[name], GiB),)))
+
+
+def far(k: Kernel) -> int:
+    """A physical address whose direct map lies under a root entry that boot memory does not use."""
+    return k.layout.phys_offset + max(k.hw.fmt.levels[-1].size, 16 * GiB)
+
+
+def add(k: Kernel, at: int) -> tuple[int, int]:
+    """Hot-add a section: its first address in the direct map and that of its first struct page."""
+    k.hw.plug(Span(at >> 12, (at + 128 * MiB) >> 12), Owner(Use.DEVICE))
+    arch.ops(k).arch_add_memory(k, 0, at, 128 * MiB)
+    return k.layout.phys_to_virt(at), k.layout.pfn_to_page(at >> 12)
+
+
+class TestPolicies:
+    """A process is there, then memory is added where no root entry was used before; another process comes after."""
+
+    @pytest.mark.parametrize(
+        ("name", "va_bits"),
+        [("riscv64", 39), ("riscv64", 48), ("riscv64", 57), ("x86_64", 48), ("arm64", 39), ("arm64", 48)],
+    )
+    def test_as_they_are_every_process_sees_hot_added_memory(self, name: Arch, va_bits: int) -> None:
+        k = boot(name, va_bits)
+        ops = arch.ops(k)
+        ops.copy_pgd(k, "early")
+        added = add(k, far(k))
+        ops.copy_pgd(k, "late")
+        for mm in ("early", "late", "init_mm"):
+            for va in added:
+                assert ops.kernel_access(k, mm, va) == "ok"
+
+    @pytest.mark.parametrize(("name", "va_bits"), [("riscv64", 39), ("riscv64", 48), ("x86_64", 48)])
+    def test_with_neither_copies_nor_tables_in_advance_an_older_process_oopses(self, name: Arch, va_bits: int) -> None:
+        k = boot(name, va_bits, pgd_policy="none", pgd_preallocated=())
+        ops = arch.ops(k)
+        ops.copy_pgd(k, "early")
+        va, _ = add(k, far(k))
+        ops.copy_pgd(k, "late")
+        assert ops.kernel_access(k, "late", va) == "ok"
+        with pytest.raises(KernelBug, match="lacks entry"):
+            ops.kernel_access(k, "early", va)
+        assert f"{va:016x}" in k.hw.log_lines[-1].text
+
+    def test_riscv_could_copy_entries_instead(self) -> None:
+        k = boot("riscv64", 48, pgd_policy="sync", pgd_preallocated=())
+        arch.ops(k).copy_pgd(k, "early")
+        for va in add(k, far(k)):
+            assert arch.ops(k).kernel_access(k, "early", va) == "ok"
+
+    def test_a_fault_in_the_vmalloc_area_could_supply_the_entry(self) -> None:
+        k = boot("riscv64", 48, pgd_policy="none", pgd_preallocated=(), vmalloc_fault=True)
+        ops = arch.ops(k)
+        ops.copy_pgd(k, "early")
+        va = k.layout.vmalloc.start
+        table = Table(pgd.alloc_root(k, "x", "test").frame, 2, va)
+        k.hw.store(table, 0, k.hw.fmt.leaf_entry(0x80000, 2, 0xE7))
+        k.hw.store(k.init_mm, k.hw.fmt.index(va, 3), k.hw.fmt.table_entry(table.frame))
+        assert ops.kernel_access(k, "early", va) == "vmalloc_fault fixed"
+        assert ops.kernel_access(k, "early", va) == "ok"
+
+    @pytest.mark.parametrize("name", ["riscv64", "arm64", "x86_64"])
+    def test_what_nothing_maps_oopses_in_every_process(self, name: Arch) -> None:
+        k = boot(name)
+        with pytest.raises(KernelBug, match="nothing is mapped there"):
+            arch.ops(k).kernel_access(k, "init_mm", k.layout.phys_to_virt(16 * GiB))
+
+    def test_arm64_has_one_kernel_half_for_all(self) -> None:
+        k = boot("arm64")
+        arch.ops(k).copy_pgd(k, "process")
+        assert k.pgd["process"].frame == k.init_mm.frame
+
+
+class TestSync:
+    def test_each_process_gets_the_entry_once_under_pgd_lock(self) -> None:
+        k = boot("x86_64")
+        ops = arch.ops(k)
+        for mm in ("a", "b"):
+            ops.copy_pgd(k, mm)
+        add(k, TiB)
+        roots = [k.hw.load_run(k.pgd[mm], 256, 256).tolist() for mm in ("init_mm", "a", "b")]
+        assert roots[0] == roots[1] == roots[2]
+
+    def test_another_table_in_a_process_is_a_bug(self) -> None:
+        k = boot("x86_64")
+        arch.ops(k).copy_pgd(k, "a")
+        va = k.layout.phys_to_virt(TiB)
+        k.hw.store(k.pgd["a"], k.hw.fmt.index(va, 3), k.hw.fmt.table_entry(0x1234))
+        with pytest.raises(KernelBug, match="another table"):
+            add(k, TiB)
+
+    def test_a_process_copies_the_kernels_half_and_nothing_below(self) -> None:
+        k = boot("riscv64")
+        arch.ops(k).copy_pgd(k, "a")
+        assert not k.hw.load_run(k.pgd["a"], 0, 256).any()
+        np.testing.assert_array_equal(k.hw.load_run(k.pgd["a"], 256, 256), k.hw.load_run(k.init_mm, 256, 256))
+
+
+class TestPreallocation:
+    @pytest.mark.parametrize(
+        ("va_bits", "expected"),
+        # vmemmap, vmalloc, the direct map up to where KASAN's shadow would be, modules (which lie across 1 GiB)
+        [(39, 4 + 64 + 132 + 2), (48, 4 + 64 + 128 + 1), (57, 4 + 64 + 127 + 1)],
+    )
+    def test_riscv_keeps_a_table_for_every_root_entry_of_its_areas(self, va_bits: int, expected: int) -> None:
+        k = boot("riscv64", va_bits)
+        assert int(np.count_nonzero(k.hw.load_run(k.init_mm, 0, 512))) == expected
+
+    @pytest.mark.parametrize(("va_bits", "areas"), [(48, 32 * TiB), (57, 12800 * TiB)])
+    def test_x86_does_so_for_vmalloc(self, va_bits: int, areas: int) -> None:
+        k = boot("x86_64", va_bits)
+        entries = pgd.root_entries(k, k.layout.vmalloc.span)
+        assert entries.size == areas // k.hw.fmt.levels[-1].size
+        assert k.hw.load_run(k.init_mm, entries.start, entries.size).all()
+
+    @pytest.mark.parametrize(
+        ("name", "va_bits", "text"),
+        [
+            ("riscv64", 39, "Failed to pre-allocate pmd pages for vmalloc area"),
+            ("riscv64", 57, "Failed to pre-allocate p4d pages for vmalloc area"),
+            ("x86_64", 48, "Failed to pre-allocate pud pages for vmalloc area"),
+        ],
+    )
+    def test_failing_to_is_a_panic(self, name: Arch, va_bits: int, text: str) -> None:
+        k = boot(name, va_bits, pgd_preallocated=())
+        starve(k)
+        record = k.config.profile
+        areas = replace(record, **{FIELD[name]: replace(record.arch(name), pgd_preallocated=("vmalloc",))})
+        k.config = replace(k.config, profile=areas)
+        with pytest.raises(KernelPanic, match=text):
+            arch.ops(k).mem_init(k)
+
+    @pytest.mark.parametrize("name", ["riscv64", "x86_64"])
+    def test_a_process_without_a_root_table_is_not_made(self, name: Arch) -> None:
+        k = boot(name)
+        starve(k)
+        with pytest.raises(KernelError, match="ENOMEM"):
+            arch.ops(k).copy_pgd(k, "a")
+        assert "a" not in k.pgd
+
+
+def starve(k: Kernel) -> None:
+    """Leave no free page."""
+    for zone in k.zones():
+        for span in list(zone.free):
+            k.hw.claim(span, Owner(Use.KERNEL), "test")
+            zone.free.remove(*span)
