@@ -138,16 +138,18 @@ def _next_stretch(zone: Zone, kind: MigrateType | None, at: int) -> Span | None:
 def _cma_shares(zone: Zone, order: int, count: int) -> list[tuple[MigrateType, int]]:
     """How many of `count` movable blocks come from CMA and how many not, in turn.
 
-    CMA lends while it holds more than half of what is free; so it evens out first, and then every second block is its.
+    CMA lends while it holds more than half of what is free. So either side evens out first, then they take turns.
     """
-    free, lent = zone.free.size, free_cma_pages(zone)
-    first = min(div_round_up(max(0, 2 * lent - free), 1 << order), count)
-    then = min(div_round_up(max(0, free - 2 * lent), 1 << order), count - first)
-    rest = count - first - then
+    size = 1 << order
+    surplus = 2 * free_cma_pages(zone) - zone.free.size
+    lent = min(div_round_up(max(0, surplus), size), count)
+    own = min(max(0, lent * size - surplus) // size + 1, count - lent)
+    rest = count - lent - own
     return [
-        (MigrateType.CMA, first),
-        (MigrateType.MOVABLE, then + rest - rest // 2),
-        (MigrateType.CMA, rest // 2),
+        (MigrateType.CMA, lent),
+        (MigrateType.MOVABLE, own),
+        (MigrateType.CMA, rest - rest // 2),
+        (MigrateType.MOVABLE, rest // 2),
     ]
 
 
