@@ -3,18 +3,20 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 from memhp.errors import KernelError
-from memhp.hw.machine import Access
 from memhp.hw.memory import Owner, Use
+from memhp.hw.stepper import Access
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory import walk_memory_blocks
 from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.mmzone import Zone
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
-from memhp.spans import Span
+from memhp.spans import Span, SpanMap, SpanSet
 from memhp.units import GiB, KiB, MiB
 
 VA_BITS = {("riscv64", 4): 39, ("arm64", 4): 48, ("arm64", 16): 47, ("arm64", 64): 48, ("x86_64", 4): 48}
@@ -87,8 +89,10 @@ def picture(k: Kernel) -> dict[str, Any]:
         "page flags": list(k.page_flags),
         "blocks": list(k.memory_blocks),
         "links": {nid: list(below) for nid, below in k.node_states.devices.items()},
-        "node states": (k.node_states.online, k.node_states.normal_memory, k.node_states.memory),
-        "altmaps": dict(k.altmaps),
+        "node states": [
+            set(each) for each in (k.node_states.online, k.node_states.normal_memory, k.node_states.memory)
+        ],
+        "altmaps": {block: copy(altmap) for block, altmap in k.altmaps.items()},
         "zones": [zone_picture(zone) for zone in k.zones()],
         "nodes": [(node.nid, node.start_pfn, node.spanned, node.present) for node in k.nodes.values()],
         "memblock": list(k.memblock.memory),
@@ -97,9 +101,12 @@ def picture(k: Kernel) -> dict[str, Any]:
     }
 
 
-def zone_picture(zone: Any) -> dict[str, Any]:
-    """A zone's fields, without what the allocator remembers to be faster."""
-    return {name: value for name, value in vars(zone).items() if name != "search_from"}
+def zone_picture(zone: Zone) -> dict[str, Any]:
+    """A zone's fields, without what is only remembered to be faster."""
+    fields = {name: value for name, value in vars(zone).items() if name not in ("search_from", "contiguous")}
+    return {
+        name: list(value) if isinstance(value, SpanMap | SpanSet) else copy(value) for name, value in fields.items()
+    }
 
 
 class OneByOne:

@@ -135,6 +135,37 @@ def test_a_hole_in_the_middle_of_a_zone_stays_within_its_span_until_an_end_reach
         assert zone.spanned == (3 * PER if middle_then_end == 1 else PER)
 
 
+@pytest.mark.parametrize("foreign", [0, 1, 300, 512, 513])
+def test_a_zone_shrinks_in_steps_of_a_sub_section_from_the_range_that_leaves(foreign: int) -> None:
+    """The last pages before the range belong to another zone: the walk meets the zone again where a step falls."""
+    k, first = hot_kernel()
+    normal, movable = k.nodes[0].zone(ZoneType.NORMAL), k.nodes[0].zone(ZoneType.MOVABLE)
+    start, middle, end = first * PER, (first + 1) * PER, (first + 2) * PER
+    cut = middle - foreign
+    for zone, low, high in ((normal, start, cut), (movable, cut, middle), (normal, middle, end)):
+        move_pfn_range_to_zone(k, zone, low, high - low, MigrateType.MOVABLE)
+    online_mem_sections(k, start, end)
+    offline_mem_sections(k, middle, end)
+    remove_pfn_range_from_zone(k, normal, middle, PER)
+    naive = next(pfn for pfn in range(middle - 1, start - 1, -SUB) if k.zone_of(pfn) is normal)
+    assert normal.end_pfn == naive + 1 == middle - (foreign + SUB - 1) // SUB * SUB
+
+
+@pytest.mark.parametrize("foreign", [0, 1, 300, 512, 513])
+def test_a_zone_that_loses_its_start_begins_where_a_step_of_a_sub_section_meets_it_again(foreign: int) -> None:
+    k, first = hot_kernel()
+    normal, movable = k.nodes[0].zone(ZoneType.NORMAL), k.nodes[0].zone(ZoneType.MOVABLE)
+    start, middle, end = first * PER, (first + 1) * PER, (first + 2) * PER
+    cut = middle + foreign
+    for zone, low, high in ((normal, start, middle), (movable, middle, cut), (normal, cut, end)):
+        move_pfn_range_to_zone(k, zone, low, high - low, MigrateType.MOVABLE)
+    online_mem_sections(k, start, end)
+    offline_mem_sections(k, start, middle)
+    remove_pfn_range_from_zone(k, normal, start, PER)
+    naive = next(pfn for pfn in range(middle, end, SUB) if k.zone_of(pfn) is normal)
+    assert normal.start_pfn == naive == middle + (foreign + SUB - 1) // SUB * SUB
+
+
 def test_kernels_before_5_5_keep_the_span_when_memory_goes_offline_and_cut_it_on_removal() -> None:
     k = kernel("arm64", "arm64-hotremove-v7")
     size = 2 * k.memory_block_size

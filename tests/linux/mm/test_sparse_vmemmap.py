@@ -21,6 +21,7 @@ from memhp.linux.mm.memory_hotplug import (
     add_memory_driver_managed,
 )
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
+from memhp.linux.mm.users import fragment
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -97,7 +98,7 @@ def test_the_first_riscv_posting_maps_struct_pages_with_base_pages_only() -> Non
 def test_without_a_free_huge_chunk_base_pages_take_its_place(arch: Arch) -> None:
     k = kernel(arch)
     span = plug(k, k.config.section_size)
-    use_up(k, 700)
+    fragment(k, 2 * MiB, tag="fragments")
     __add_pages(k, 0, span.start, span.size)
     assert leaf_heights(k, span.start, span.size) == {0: 512}
     assert log(k, "warn") == ["vmemmap alloc failure: order:9"]
@@ -115,7 +116,7 @@ def test_the_only_free_huge_chunk_is_taken(arch: Arch) -> None:
 def test_before_5_11_arm64_had_no_fallback() -> None:
     k = kernel("arm64", "arm64-hotremove-v7")
     span = plug(k, k.config.section_size)
-    use_up(k, 5000)
+    fragment(k, 2 * MiB, tag="fragments")
     error = refused(__add_pages, k, 0, span.start, span.size)
     assert (error.errno, error.place) == (ENOMEM, "mm/sparse-vmemmap.c:vmemmap_populate_hugepages")
 
