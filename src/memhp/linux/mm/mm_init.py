@@ -208,11 +208,6 @@ def set_zone_contiguous(k: Kernel, zone: Zone) -> None:
     zone.contiguous = own == zone.spanned and k.subsection_map.covers(*span)
 
 
-def clear_zone_contiguous(zone: Zone) -> None:
-    """Forget that the zone has no holes while its span changes: mm/internal.h:clear_zone_contiguous."""
-    zone.contiguous = False
-
-
 def page_init_poison(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone) -> None:
     """Struct pages are uninitialised again: no zone, no flags, no pageblock type: include/linux/page-flags.h.
 
