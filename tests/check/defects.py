@@ -334,6 +334,13 @@ def _change_block(k: Kernel, **changes: object) -> None:
     k.memory_blocks.set(block, block + 1, replace(device, **changes))  # type: ignore[arg-type]
 
 
+def node_lists_a_block_that_is_gone(k: Kernel) -> None:
+    """A node has a link to a memory block that does not exist."""
+    gone = k.block_id(hot_pfn(k)) + 2
+    assert k.memory_blocks.get(gone) is None
+    k.node_states.devices[0].add(gone, gone + 1)
+
+
 def resource_leaves_its_parent(k: Kernel) -> None:
     """A resource reaches beyond the one that it is inside of."""
     ram = _ram_of(k, HOTPLUG_AT)
@@ -390,7 +397,12 @@ DEFECTS: dict[str, tuple[Defect, ...]] = {
     ),
     "flush-before-free": (page_is_freed_before_the_flush, page_is_reused_before_the_flush),
     "zones": (present_is_wrong, node_does_not_add_up, span_is_not_shrunk, pageblock_stays_isolated),
-    "blocks": (block_is_half_way, block_denies_being_online, block_names_another_zone),
+    "blocks": (
+        block_is_half_way,
+        block_denies_being_online,
+        block_names_another_zone,
+        node_lists_a_block_that_is_gone,
+    ),
     "resources": (resource_leaves_its_parent, ram_resource_is_gone),
     "locks": (lock_is_held,),
 }

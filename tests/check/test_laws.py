@@ -1,8 +1,12 @@
 """Every law holds on a sound machine, and each is broken by defects that break no other."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
+from pathlib import Path
+
 import pytest
 
+import memhp
 from check import defects
 from check.machines import booted, config, grown, online, plug, unplug, with_process, without_choice
 from memhp.check import LAWS, Breach, check_all, notes_of, snapshot
@@ -20,6 +24,15 @@ def broken(found: list[Breach]) -> dict[str, list[str]]:
 
 def test_laws_have_names_and_sentences_of_their_own() -> None:
     assert len({law.name for law in LAWS}) == len({law.sentence for law in LAWS}) == len(LAWS)
+
+
+def test_what_doors_record_belongs_to_a_law() -> None:
+    source = Path(memhp.__file__).parent
+    recorded = {
+        name for file in source.rglob("*.py") for name in re.findall(r'Violation\(\s*"([a-z-]+)"', file.read_text())
+    }
+    assert recorded
+    assert recorded == {name for law in LAWS for name in law.doors}
 
 
 @pytest.mark.parametrize("arch", ARCHES)

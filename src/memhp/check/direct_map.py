@@ -80,7 +80,7 @@ def _heights(look: Look, leaves: Leaves) -> Iterator[Breach]:
 def _attributes(look: Look, leaves: Leaves) -> Iterator[Breach]:
     k = look.k
     shift = k.config.page_shift
-    boot = look.frames(Use.BOOT)
+    boot = look.frames[Use.BOOT]
     for rule, wrong in broken_rules(k.config, leaves):
         for i in np.flatnonzero(wrong).tolist():
             frames = Span(int(leaves.pa[i]) >> shift, int(leaves.pa[i] + leaves.size[i]) >> shift)

@@ -34,7 +34,7 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
         for span in mine:
             listed.add(*span)
         yield from _managed(look, zone, own)
-    for lost in minus(look.frames(Use.FREE), listed):
+    for lost in minus(look.frames[Use.FREE], listed):
         yield Breach(NAME, f"{pfn_text(lost)} is free, but in no zone's free lists: it is lost", pfns=lost)
 
 

@@ -19,12 +19,11 @@ from memhp.spans import Span, SpanSet
 
 
 class TableFrames(NamedTuple):
-    """Every table that a root leads to, an element a path to it: its PFN, height, first address, its parent's PFN."""
+    """Every table that a root leads to, an element a path to it: its PFN, height and first address."""
 
     frame: U64
     height: Heights
     va: U64
-    parent: U64
 
 
 class Leaves(NamedTuple):
@@ -55,7 +54,6 @@ class Look:
         frames = [np.array([root.frame], dtype=np.uint64)]
         heights = [np.array([root.height], dtype=np.uint8)]
         vas = [np.array([root.va], dtype=np.uint64)]
-        parents = [np.array([root.frame], dtype=np.uint64)]
         for slab in slabs(self.k.hw.memory, fmt, root.frame, clip=False):
             if slab.height == 0:
                 break
@@ -64,10 +62,7 @@ class Look:
             frames.append(fmt.table_pfn(slab.entries[rows, columns]))
             heights.append(np.full(rows.size, slab.height - 1, dtype=np.uint8))
             vas.append(slab.va[rows] + columns.astype(np.uint64) * size)
-            parents.append(slab.frames[rows])
-        return TableFrames(
-            np.concatenate(frames), np.concatenate(heights), np.concatenate(vas), np.concatenate(parents)
-        )
+        return TableFrames(np.concatenate(frames), np.concatenate(heights), np.concatenate(vas))
 
     def leaves(self, area: Span) -> Leaves:
         """The leaves that translate some of `area` (bytes), those at its edges whole."""
@@ -77,11 +72,11 @@ class Look:
         return Leaves(found.va[inside], found.size[inside], found.pa[inside], found.height[inside], found.bits[inside])
 
     @cached_property
-    def owned(self) -> dict[Use, list[tuple[Span, str]]]:
-        """By use: the frames (PFNs) in it and whose they are, ascending."""
-        found: dict[Use, list[tuple[Span, str]]] = {use: [] for use in Use}
+    def frames(self) -> dict[Use, SpanSet]:
+        """By use: the frames (PFNs) in it."""
+        found = {use: SpanSet() for use in Use}
         for start, end, owner in self.k.hw.memory.owners:
-            found[owner.use].append((Span(start, end), owner.tag))
+            found[owner.use].add(start, end)
         return found
 
     @cached_property
@@ -91,10 +86,6 @@ class Look:
         shift = np.uint64(self.k.config.page_shift)
         first = leaves.pa >> shift
         return merged(first, first + (leaves.size >> shift))
-
-    def frames(self, use: Use) -> SpanSet:
-        """The frames (PFNs) in one use."""
-        return SpanSet(span for span, _ in self.owned[use])
 
     @cached_property
     def present(self) -> SpanSet:
@@ -106,7 +97,7 @@ class Look:
             for part in self.k.subsection_map.runs(*span):
                 for boot in self.k.boot_memory.runs(*part):
                     found.add(*boot)
-                for hot in outside(part, self.boot_subsections):
+                for hot in self.boot_subsections.gaps(*part):
                     found.add(*hot)
         for span in self.hot_sections:
             for part in self.k.subsection_map.runs(*span):
@@ -158,11 +149,6 @@ def merged(start: U64, end: U64) -> tuple[SpanSet, list[Span]]:
     heads = np.concatenate([[0], np.flatnonzero(start[1:] > reach[:-1]) + 1])
     tails = np.append(heads[1:] - 1, start.size - 1)
     return SpanSet(zip(start[heads].tolist(), reach[tails].tolist(), strict=True)), list(twice)
-
-
-def outside(span: Span, those: SpanSet) -> list[Span]:
-    """The parts of a span that a set does not have."""
-    return list(those.gaps(*span))
 
 
 def minus(these: SpanSet, those: SpanSet) -> list[Span]:

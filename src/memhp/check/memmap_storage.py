@@ -28,7 +28,7 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
                 yield Breach(NAME, text, pfns=Span(start, stop))
         for hole in look.k.hw.memory.owners.gaps(*span):
             yield Breach(NAME, f"vmemmap maps {pfn_text(hole)}, where there is no memory", pfns=hole)
-    for lost in minus(look.frames(Use.MEMMAP), mapped):
+    for lost in minus(look.frames[Use.MEMMAP], mapped):
         kept_as = look.k.hw.memory.owners.get(lost.start)
         text = f"{pfn_text(lost)} is kept as {kept_as}, but vmemmap does not map it: the storage was not returned"
         yield Breach(NAME, text, pfns=lost)

@@ -58,7 +58,7 @@ def _ownership(look: Look) -> Iterator[Breach]:
     reached = SpanSet(frame_spans(np.unique(look.tables.frame)))
     for root in look.k.pgd.values():
         reached.add(root.frame, root.frame + 1)
-    owned = look.frames(Use.TABLE)
+    owned = look.frames[Use.TABLE]
     for lost in minus(owned, reached):
         yield Breach(NAME, f"table {pfn_text(lost)} is reached from no root: it leaked", pfns=lost)
     for wrong in minus(reached, owned):
@@ -85,4 +85,5 @@ LAW = Law(
     NAME,
     "Page tables are a tree: every table frame is reached exactly once, and entries lead to tables or memory",
     find,
+    doors=("page-tables",),
 )
