@@ -40,7 +40,7 @@ class Write(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """``memory offlining [mem ...] failed due to ...``: bytes, the reason, and the page that was shown to be unmovable."""
+    """``memory offlining [mem ...] failed due to ...``: bytes, the reason, and the page shown to be unmovable."""
 
     span: Span
     reason: str

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from captures import facts, open_capture
 from memhp.errors import KernelError
 from memhp.facts.derive import derive
 from memhp.hw.memory import Use
+from memhp.linux.config import Bases
 from memhp.linux.drivers.base.memory import valid_zones
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.init import start_kernel
@@ -19,6 +20,8 @@ from memhp.scenario.sources import facts_spec
 from memhp.scenario.steps import Session
 from memhp.spans import Span
 from replay.diary import Refusal, Write, refusals, writes
+
+NO_KASLR = Bases()
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,22 @@ class Moment:
     unmatched: list[Refusal] = field(default_factory=list)
 
 
-def boot(name: str, step: str) -> Session:
-    """The model booted as the machine of a capture was, with its hot-plugged memory as at that step."""
+def boot(name: str, step: str, bases: Bases = NO_KASLR) -> Session:
+    """The model booted as the machine of a capture was, with its hot-plugged memory as at that step.
+
+    Facts do not tell the addresses that KASLR chose: `bases` are those.
+    """
     observed = facts(name, step)
-    session = Session(start_kernel(facts_spec(observed, MachineText(source=name))))
+    spec = facts_spec(observed, MachineText(source=name))
+    session = Session(start_kernel(replace(spec, config=replace(spec.config, bases=bases))))
     replay(session, derive(session.k), observed)
     return session
 
 
-def played(name: str) -> Iterator[Moment]:
+def played(name: str, bases: Bases = NO_KASLR) -> Iterator[Moment]:
     """Every moment of a capture as the model gets there; the machine is the same one and goes on changing."""
     steps = list(open_capture(name))
-    session = boot(name, steps[0])
+    session = boot(name, steps[0], bases)
     left = refusals(name)
     yield Moment(steps[0], session, unmatched=left)
     for before, after in pairwise(steps):
