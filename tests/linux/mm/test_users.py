@@ -131,6 +131,15 @@ def test_a_pin_in_zone_movable_fails_when_the_kernel_zones_are_full() -> None:
     assert caught.value.name == "ENOMEM" and whole(k)
 
 
+def test_memory_that_cannot_be_pinned_is_not_allocated() -> None:
+    k, movable = machine()
+    alloc_pages(k, 0, 0, count=1 << 20, owner=Owner(Use.KERNEL), where="t")
+    before = movable.free.size
+    with pytest.raises(KernelError, match="cannot move out of Movable"):
+        allocate(k, 64 * MiB, "pinned", "vm")
+    assert movable.free.size == before and spans_of(k, "vm") == [] and whole(k)
+
+
 def test_pages_asked_for_by_address_are_pinned_where_they_are() -> None:
     k, _ = machine()
     (span,) = allocate(k, 1 * MiB, "pinned", "dma", at=4 * GiB + 8 * MiB)

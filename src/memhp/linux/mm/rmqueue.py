@@ -193,12 +193,12 @@ def _claim_pageblock(k: Kernel, zone: Zone, pfn: int, old: MigrateType, new: Mig
         return False
     free = zone.free.covered(start, end)
     movable = sum(hi - lo for lo, hi, owner in k.hw.memory.owners.runs(start, end) if owner.use in LRU_USES)
-    alike = {
-        (True, True): movable,
-        (True, False): movable,
-        (False, True): size - free - movable,
-        (False, False): 0,
-    }[new is MigrateType.MOVABLE, old is MigrateType.MOVABLE]
+    if new is MigrateType.MOVABLE:
+        alike = movable
+    elif old is MigrateType.MOVABLE:
+        alike = size - free - movable
+    else:
+        alike = 0
     if free + alike < size // 2:
         return False
     set_pageblock_migratetype(zone, start, end, new)

@@ -97,7 +97,11 @@ def allocate(
     if kind == "boot":
         _reserve(k, spans)
     elif kind == "pinned":
-        pin(k, tag, in_place=at is not None)
+        try:
+            pin(k, tag, in_place=at is not None)
+        except KernelError:
+            free(k, tag)
+            raise
     return spans_of(k, tag)
 
 
