@@ -30,7 +30,7 @@ def with_choices(profile: Profile, arch: Arch, wanted: Mapping[str, object], *, 
     return replace(profile, **{_RECORDS[arch]: record})
 
 
-def _checked(record: object, name: str, value: object, where: str) -> object:
+def _checked(record: object, name: str, value: object, where: str) -> Any:
     """A value that a choice may have; lists stand for tuples, as TOML has no others."""
     hint = get_type_hints(type(record))[name]
     if hint is bool:

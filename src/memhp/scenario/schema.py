@@ -23,7 +23,7 @@ class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Base of all parts of a scenario: unknown keys are refused."""
 
 
-class Memory(_Strict):
+class Memory(_Strict, frozen=True):
     """A range of RAM that the machine boots with."""
 
     size: Size
@@ -32,7 +32,7 @@ class Memory(_Strict):
     node: int = 0
 
 
-class Boot(_Strict):
+class Boot(_Strict, frozen=True):
     """What stands on the kernel's command line; what is left out is as the machine has it."""
 
     memmap_on_memory: Literal["N", "Y", "force"] | None = None
@@ -48,7 +48,7 @@ class Boot(_Strict):
     """x86: 1 GiB leaves in the direct map."""
 
 
-class MachineText(_Strict):
+class MachineText(_Strict, frozen=True):
     """The machine of a scenario: a source of facts, or a preset, with whatever is to be different."""
 
     source: str | None = None
@@ -75,14 +75,14 @@ class MachineText(_Strict):
     ``choices = { pgd_policy = "none" }``."""
 
 
-class Step(_Strict, tag_field="do", kw_only=True):
+class Step(_Strict, frozen=True, tag_field="do", kw_only=True):
     """One step. `expect` is ``ok`` or the errno that the kernel must answer with; `name` is shown in its place."""
 
     expect: str = "ok"
     name: str = ""
 
 
-class Plug(Step, tag="plug"):
+class Plug(Step, frozen=True, tag="plug"):
     """The platform plugs a device and its driver adds the memory: ``add_memory()`` and its kin."""
 
     size: Size
@@ -96,7 +96,7 @@ class Plug(Step, tag="plug"):
     """Bring the new blocks online at once, as a udev rule would."""
 
 
-class Online(Step, tag="online"):
+class Online(Step, frozen=True, tag="online"):
     """``echo online… > …/memoryN/state`` for every block of a range."""
 
     zone: Zone = "auto"
@@ -106,7 +106,7 @@ class Online(Step, tag="online"):
     """Block numbers; by default every offline block of the range, or of the machine."""
 
 
-class Offline(Step, tag="offline"):
+class Offline(Step, frozen=True, tag="offline"):
     """``echo offline > …/memoryN/state`` for every block of a range."""
 
     at: Size | None = None
@@ -114,7 +114,7 @@ class Offline(Step, tag="offline"):
     blocks: list[int] | None = None
 
 
-class Remove(Step, tag="remove"):
+class Remove(Step, frozen=True, tag="remove"):
     """The driver takes offline memory away, ``remove_memory()``, and the platform unplugs it."""
 
     at: Size | None = None
@@ -122,14 +122,14 @@ class Remove(Step, tag="remove"):
     """By default the last range that was plugged."""
 
 
-class Unplug(Step, tag="unplug"):
+class Unplug(Step, frozen=True, tag="unplug"):
     """``offline_and_remove_memory()``: offline every block, then remove; undone when one cannot go."""
 
     at: Size | None = None
     size: Size | None = None
 
 
-class Allocate(Step, tag="allocate"):
+class Allocate(Step, frozen=True, tag="allocate"):
     """Somebody uses memory: `kind` says what for, `tag` names it for a later free or pin."""
 
     size: Size
@@ -140,19 +140,19 @@ class Allocate(Step, tag="allocate"):
     """Take exactly this physical range, which must be free."""
 
 
-class Free(Step, tag="free"):
+class Free(Step, frozen=True, tag="free"):
     """An allocation ends."""
 
     tag: str = "a"
 
 
-class Pin(Step, tag="pin"):
+class Pin(Step, frozen=True, tag="pin"):
     """An outside reference (long-term DMA) holds a movable allocation."""
 
     tag: str = "a"
 
 
-class Fragment(Step, tag="fragment"):
+class Fragment(Step, frozen=True, tag="fragment"):
     """Use single pages so that no free chunk of `size` or more is left on a node."""
 
     size: Size = "2M"
@@ -160,13 +160,13 @@ class Fragment(Step, tag="fragment"):
     tag: str = "fragments"
 
 
-class NewProcess(Step, tag="new-process"):
+class NewProcess(Step, frozen=True, tag="new-process"):
     """``fork()``: a new root table that copies the kernel's half."""
 
     process: str
 
 
-class Touch(Step, tag="touch"):
+class Touch(Step, frozen=True, tag="touch"):
     """A process in the kernel reads the struct page or the direct map of an address (bytes, physical)."""
 
     at: Size
@@ -177,7 +177,7 @@ class Touch(Step, tag="touch"):
 StepKind: TypeAlias = Plug | Online | Offline | Remove | Unplug | Allocate | Free | Pin | Fragment | NewProcess | Touch
 
 
-class Scenario(_Strict):
+class Scenario(_Strict, frozen=True):
     """A whole scenario file."""
 
     machine: MachineText
