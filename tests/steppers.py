@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import groupby
 
 from memhp.hw.format import HEIGHT_NAMES
-from memhp.hw.machine import Access
+from memhp.hw.stepper import Access
 from memhp.hw.tlb import ALL_ADDRESSES, Table
 from memhp.spans import Span
 

@@ -14,8 +14,8 @@ from memhp.check.law import Breach, Law
 from memhp.check.look import Look, minus, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.format import HEIGHT_NAMES
-from memhp.hw.machine import frame_spans
 from memhp.hw.memory import Use
+from memhp.hw.runs import frame_spans
 from memhp.spans import Span, SpanSet
 
 NAME = "page-tables"

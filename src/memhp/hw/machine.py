@@ -1,102 +1,27 @@
 """The machine and its doors: the only ways in which kernel-side code touches shared state.
 
-Ordinarily a door acts at once, and on a whole run of entries or tables. With a :class:`Stepper` in place (the
-explorer's) every single access is first announced to it, which may let another CPU run or an allocation fail; runs
-are then taken apart into single accesses in the order in which the kernel's loop makes them. Kernel-side code cannot
-tell the difference: loops over entries and tables ask :meth:`Machine.batches` how many to take at a time.
+Ordinarily a door acts at once, and on a whole run of entries or tables. With a :class:`~memhp.hw.stepper.Stepper` in
+place (the explorer's) every single access is first announced to it, which may let another CPU run or an allocation
+fail; runs are then taken apart into single accesses in the order in which the kernel's loop makes them. Kernel-side
+code cannot tell the difference: loops over entries and tables ask :meth:`Machine.batches` how many to take at a time.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import heapq
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache
-from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from memhp.errors import KernelBug
 from memhp.hw.format import U64, Format
+from memhp.hw.ledger import Ledger, LogLine, Violation
 from memhp.hw.locks import Lock
 from memhp.hw.memory import Owner, PhysicalMemory, Use
+from memhp.hw.runs import frame_spans, leaf_run
+from memhp.hw.stepper import Access, Stepper
 from memhp.hw.tlb import ALL_ADDRESSES, Flush, FlushPlan, Table, TlbState
 from memhp.spans import Span
-
-
-class Access(NamedTuple):
-    """One access to shared state, as the explorer sees it before it happens."""
-
-    kind: str
-    """``load``, ``store``, ``claim``, ``release``, ``lock``, ``unlock``, ``flush`` …"""
-    target: Table | Span | str
-    entry: int = 0
-    value: int = 0
-
-
-class Stepper(Protocol):
-    """What the explorer puts behind the doors."""
-
-    def step(self, access: Access) -> None:
-        """An access is about to happen; another CPU may run first."""
-
-    def fails(self, site: str) -> bool:
-        """Whether the allocation at `site` fails this time."""
-
-    def wait(self, ready: Callable[[], bool], why: str) -> None:
-        """Block the calling CPU until `ready()`."""
-
-
-class LogLine(NamedTuple):
-    """A line of the kernel log: machine time in nanoseconds, ``pr_*`` level and text."""
-
-    time: int
-    level: str
-    text: str
-
-
-class Violation(NamedTuple):
-    """A law broken at a door, at the moment it happened: which, how, and by which kernel function."""
-
-    law: str
-    text: str
-    where: str
-
-
-@dataclass
-class Ledger:
-    """Running counts of what passed the doors; a step's cost is the difference of two copies."""
-
-    tables_allocated: Counter[int] = field(default_factory=Counter)
-    """Page-table frames taken, by height."""
-    tables_freed: Counter[int] = field(default_factory=Counter)
-    flushes: Counter[Flush] = field(default_factory=Counter)
-    """Invalidations made, by kind."""
-    flushed_pages: Counter[Flush] = field(default_factory=Counter)
-    """Base pages that the ranged flushes named, by kind."""
-    stores: int = 0
-    """Page-table entries written."""
-
-    def copy(self) -> "Ledger":
-        """The counts as they stand now."""
-        return Ledger(
-            self.tables_allocated.copy(),
-            self.tables_freed.copy(),
-            self.flushes.copy(),
-            self.flushed_pages.copy(),
-            self.stores,
-        )
-
-    def since(self, earlier: "Ledger") -> "Ledger":
-        """What happened after the copy `earlier` was taken."""
-        return Ledger(
-            self.tables_allocated - earlier.tables_allocated,
-            self.tables_freed - earlier.tables_freed,
-            self.flushes - earlier.flushes,
-            self.flushed_pages - earlier.flushed_pages,
-            self.stores - earlier.stores,
-        )
 
 
 class Machine:
@@ -246,6 +171,15 @@ class Machine:
                 leaf_run(self.fmt, view.reshape(-1), pfn, height, prot)
                 self.ledger.stores += view.size
                 pfn += len(view) * pages
+
+    def store_children(self, parent: Table, frames: list[Span], values: U64) -> None:
+        """Fill whole tables, new children of `parent` in `frames`, with entries: `values` has shape [n, entries]."""
+        place = 0
+        for span in frames:
+            for view in self.memory.arena.views(span):
+                view[:] = values[place : place + len(view)]
+                self.ledger.stores += view.size
+                place += len(view)
 
     def look_children(self, parent: Table, frames: U64) -> Iterator[tuple[int, U64]]:
         """Whole tables, children of `parent` in `frames`: (place in `frames`, contents, shape [n, entries]).
@@ -433,42 +367,6 @@ class Machine:
             self.now, _, call = heapq.heappop(self._timers)
             call()
         self.now = until
-
-
-CHUNK = 1 << 16
-"""Entries written at a time: half a mebibyte, which stays in a core's cache."""
-
-
-def leaf_run(fmt: Format, out: U64, pfn: int, height: int, prot: int) -> None:
-    """Write into `out`, shape [n], the leaves of one height that map the frames from `pfn` on."""
-    pages = fmt.pages_at(height)
-    for start in range(0, len(out), CHUNK):
-        part = out[start : start + CHUNK]
-        at = pfn + start * pages
-        step = pages << fmt.pfn_pieces[0].lo
-        first = fmt.leaf_entry(at, height, prot)
-        last = fmt.leaf_entry(at + (len(part) - 1) * pages, height, prot)
-        if last - first == (len(part) - 1) * step:
-            np.add(_ramp(step)[: len(part)], np.uint64(first), out=part)
-        else:
-            pfns = np.arange(len(part), dtype=np.uint64) * np.uint64(pages) + np.uint64(at)
-            part[:] = fmt.leaf_entry(pfns, height, prot)
-
-
-@cache
-def _ramp(step: int) -> U64:
-    """``[0, step, 2 * step, …]``, CHUNK long, kept from call to call: the hot path of a bulk mapping."""
-    return np.arange(CHUNK, dtype=np.uint64) * np.uint64(step)
-
-
-def frame_spans(frames: U64) -> list[Span]:
-    """A vector of PFNs as runs of neighbours, in the order given."""
-    if not len(frames):
-        return []
-    cuts = np.flatnonzero(np.diff(frames) != 1) + 1
-    starts = [0, *cuts.tolist()]
-    ends = [*cuts.tolist(), len(frames)]
-    return [Span(int(frames[a]), int(frames[b - 1]) + 1) for a, b in zip(starts, ends, strict=True)]
 
 
 def _reuse_text(frames: Span, owner: Owner, table: Table) -> str:

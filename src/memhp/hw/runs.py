@@ -5,6 +5,7 @@ still reach. Entries written in one go are one run, and finding that out costs o
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -74,3 +75,39 @@ def entry_runs(fmt: Format, entries: U64, height: int) -> EntryRuns:
     count = np.diff(np.append(at, len(entries)))
     runs = EntryRuns(at, count, pfns[at], leaves[at])
     return runs.chosen((leaves | tables)[at])
+
+
+CHUNK = 1 << 16
+"""Entries written at a time: half a mebibyte, which stays in a core's cache."""
+
+
+def leaf_run(fmt: Format, out: U64, pfn: int, height: int, prot: int) -> None:
+    """Write into `out`, shape [n], the leaves of one height that map the frames from `pfn` on."""
+    pages = fmt.pages_at(height)
+    for start in range(0, len(out), CHUNK):
+        part = out[start : start + CHUNK]
+        at = pfn + start * pages
+        step = pages << fmt.pfn_pieces[0].lo
+        first = fmt.leaf_entry(at, height, prot)
+        last = fmt.leaf_entry(at + (len(part) - 1) * pages, height, prot)
+        if last - first == (len(part) - 1) * step:
+            np.add(_ramp(step)[: len(part)], np.uint64(first), out=part)
+        else:
+            pfns = np.arange(len(part), dtype=np.uint64) * np.uint64(pages) + np.uint64(at)
+            part[:] = fmt.leaf_entry(pfns, height, prot)
+
+
+@cache
+def _ramp(step: int) -> U64:
+    """``[0, step, 2 * step, …]``, CHUNK long, kept from call to call: the hot path of a bulk mapping."""
+    return np.arange(CHUNK, dtype=np.uint64) * np.uint64(step)
+
+
+def frame_spans(frames: U64) -> list[Span]:
+    """A vector of PFNs as runs of neighbours, in the order given."""
+    if not len(frames):
+        return []
+    cuts = np.flatnonzero(np.diff(frames) != 1) + 1
+    starts = [0, *cuts.tolist()]
+    ends = [*cuts.tolist(), len(frames)]
+    return [Span(int(frames[a]), int(frames[b - 1]) + 1) for a, b in zip(starts, ends, strict=True)]

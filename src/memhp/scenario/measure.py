@@ -4,7 +4,7 @@
 from collections import Counter
 
 from memhp.hw.format import HEIGHT_NAMES
-from memhp.hw.machine import Ledger
+from memhp.hw.ledger import Ledger
 from memhp.hw.memory import Use
 from memhp.linux.state import Kernel
 from memhp.scenario.result import BlockRun, FlushCount, Memory, Tables, ZoneCounters

@@ -7,8 +7,8 @@
 
 import numpy as np
 
-from memhp.hw.machine import frame_spans
 from memhp.hw.memory import Owner, Use
+from memhp.hw.runs import frame_spans
 from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_free
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages, free_reserved
 from memhp.linux.mm.vmemmap_alloc import SELF_HOSTED

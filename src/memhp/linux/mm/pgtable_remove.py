@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 
 from memhp.hw.format import U64
-from memhp.hw.machine import Machine, frame_spans
-from memhp.hw.runs import entry_runs
+from memhp.hw.machine import Machine
+from memhp.hw.runs import entry_runs, frame_spans
 from memhp.hw.tlb import FlushPlan, Table
 from memhp.linux.mm.pgtable_populate import RootLock, entry_lock
 from memhp.spans import Span

@@ -15,12 +15,12 @@ import numpy as np
 
 from memhp.errors import KernelError
 from memhp.hw.format import U64
-from memhp.hw.machine import frame_spans
 from memhp.hw.memory import Owner, Use
+from memhp.hw.runs import frame_spans
 from memhp.hw.tlb import Table
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.pgtable_populate import Builder, ensure_table
-from memhp.linux.mm.vmemmap_alloc import vmemmap_alloc_block, vmemmap_alloc_block_buf
+from memhp.linux.mm.vmemmap_alloc import plenty, vmemmap_alloc_block, vmemmap_alloc_block_buf
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -122,7 +122,10 @@ def vmemmap_populate_basepages(
     fmt = k.hw.fmt
     page = fmt.page_size
     low = start - start % page
-    for table, va, stop in _tables(k, low, low + -(-(end - start) // page) * page, 0, nid, how):
+    high = low + -(-(end - start) // page) * page
+    if k.hw.whole_tables and altmap is None:
+        low = _whole_tables(k, low, high, nid, how)
+    for table, va, stop in _tables(k, low, high, 0, nid, how):
         first = fmt.index(va, 0)
         for at, n in k.hw.batches(first, first + (stop - va) // page):
             entries = k.hw.load_run(table, at, n)
@@ -131,6 +134,37 @@ def vmemmap_populate_basepages(
                     _new_pages(k, table, at + lo, hi - lo, nid, altmap, how)
                 else:
                     _vmemmap_verify(k, fmt.leaf_pfn(entries[lo:hi], 0), _address(k, table, at + lo), nid)
+
+
+def _whole_tables(k: Kernel, start: int, end: int, nid: int, how: VmemmapBuilder) -> int:
+    """Populate as much of ``[start, end)`` as new tables filled whole can, many at once; the address reached.
+
+    The same tables and pages, only not taken in turns. It stops at the first entry that is not empty, and before memory
+    gets so short that the order of taking would matter.
+    """
+    fmt = k.hw.fmt
+    size = fmt.levels[1].size
+    entries = fmt.levels[0].entries
+    at = start
+    if start % size:
+        return start
+    for table, va, stop in _tables(k, start, end // size * size, 1, nid, how):
+        index = fmt.index(va, 1)
+        old = k.hw.load_run(table, index, (stop - va) // size)
+        count = int(np.flatnonzero(old)[0]) if old.any() else len(old)
+        if not count or not plenty(k, nid, 2 * count * (entries + 1)):
+            return at
+        tables = vmemmap_alloc_block(k, 0, nid, count, Owner(Use.TABLE))
+        blocks = vmemmap_alloc_block_buf(k, 0, nid, None, count * entries)
+        k.hw.ledger.tables_allocated[0] += count
+        k.hw.store_run(table, index, fmt.encode_pfn(tables) | np.uint64(how.table_bits), BASEPAGES)
+        leaves = fmt.leaf_entry(blocks, 0, how.page_prot).reshape(count, entries)
+        k.hw.store_children(table, frame_spans(tables), leaves)
+        _vmemmap_verify(k, blocks, va, nid)
+        at = va + count * size
+        if count < len(old):
+            return at
+    return at
 
 
 def _new_pages(

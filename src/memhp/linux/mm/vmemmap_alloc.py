@@ -9,10 +9,11 @@ in which the kernel would get them; fewer, when the next call would fail.
 import numpy as np
 
 from memhp.hw.format import U64
-from memhp.hw.machine import frame_spans
 from memhp.hw.memory import Owner, Use
+from memhp.hw.runs import frame_spans
 from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_next_pfn, vmem_altmap_nr_free
 from memhp.linux.mm.page_alloc import alloc_pages
+from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import MiB, align_up
@@ -36,6 +37,18 @@ def vmemmap_alloc_block(k: Kernel, order: int, nid: int, count: int, owner: Owne
         k.warned.add(PLACE)
         k.hw.log(f"vmemmap alloc failure: order:{order}", "warn")
     return blocks
+
+
+def plenty(k: Kernel, nid: int, pages: int) -> bool:
+    """Whether the buddy has so many pages on the node itself that taking them meets neither watermarks nor fallbacks."""
+    if not k.slab_is_available:
+        return False
+    zone = max(
+        (zone for zone in k.zones() if zone.nid == nid and zone.type <= ZoneType.NORMAL and zone.present),
+        key=lambda zone: zone.type,
+        default=None,
+    )
+    return zone is not None and zone.free.size > pages + zone.watermark_high
 
 
 def _earlyonly_bootmem_alloc(k: Kernel, order: int, nid: int, count: int, owner: Owner) -> U64:

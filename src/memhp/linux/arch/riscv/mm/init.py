@@ -6,7 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 from memhp.errors import KernelBug, KernelError, KernelPanic
-from memhp.hw.machine import Violation
+from memhp.hw.ledger import Violation
 from memhp.linux.arch.riscv.include.asm.pgtable_bits import PAGE_KERNEL, PAGE_TABLE
 from memhp.linux.arch.riscv.mm.tlbflush import flush_tlb_all, flush_tlb_kernel_range
 from memhp.linux.init_text import call_page_table_code

@@ -1,0 +1,31 @@
+"""What stands behind the doors while interleavings are explored: each access is announced before it happens."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from memhp.hw.tlb import Table
+from memhp.spans import Span
+
+
+class Access(NamedTuple):
+    """One access to shared state, as the explorer sees it before it happens."""
+
+    kind: str
+    """``load``, ``store``, ``claim``, ``release``, ``lock``, ``unlock``, ``flush`` …"""
+    target: Table | Span | str
+    entry: int = 0
+    value: int = 0
+
+
+class Stepper(Protocol):
+    """What the explorer puts behind the doors."""
+
+    def step(self, access: Access) -> None:
+        """An access is about to happen; another CPU may run first."""
+
+    def fails(self, site: str) -> bool:
+        """Whether the allocation at `site` fails this time."""
+
+    def wait(self, ready: Callable[[], bool], why: str) -> None:
+        """Block the calling CPU until `ready()`."""
