@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from memhp.check import LAWS, Snapshot, check_all, notes_of, snapshot
 from memhp.errors import BadInput, KernelBug, KernelError, KernelPanic
-from memhp.hw.machine import Ledger
+from memhp.hw.ledger import Ledger
 from memhp.linux.init import MachineSpec, ram_lines, start_kernel
 from memhp.linux.state import Kernel
 from memhp.scenario import measure, result, schema
@@ -39,7 +39,7 @@ class _Watch:
                 known.append(breach.text)
                 new.append(result.Breach(law=breach.law, text=breach.text))
         remarks = []
-        for note in notes_of(k):
+        for note in notes_of(k, self.baseline):
             known = self.notes.setdefault(note.law, [])
             if note.text not in known:
                 known.append(note.text)
