@@ -6,10 +6,11 @@ kernel showed the page that it could not move, that page is in use in the model 
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
+from functools import cache
 
 import pytest
 
-from captures import captures
+from captures import captures, facts, open_capture
 from memhp.spans import Span
 from replay.diary import Refusal, log_text, writes
 from replay.machines import Moment, Outcome, attempt, played
@@ -21,6 +22,13 @@ def last(name: str) -> Moment:
     return list(played(name))[-1]
 
 
+@cache
+def said(name: str) -> set[str]:
+    """Every line of a capture's kernel log."""
+    log = facts(name, list(open_capture(name))[-1]).log
+    return {line.text for line in log.lines} if log is not None else set()
+
+
 def failure(refusal: Refusal) -> str:
     span = refusal.span
     return f"memory offlining [mem {span.start:#010x}-{span.end - 1:#010x}] failed due to {refusal.reason}"
@@ -30,8 +38,11 @@ def dumped(outcome: Outcome) -> list[int]:
     return [int(match[1], 16) for line in outcome.log if (match := re.fullmatch(r"page: .* pfn:(\w+)", line))]
 
 
-def check(refusal: Refusal | None, outcome: Outcome, *, boot_memory: bool) -> None:
+def check(name: str, refusal: Refusal | None, outcome: Outcome, *, boot_memory: bool) -> None:
     """The model's log says of a write what the real one says."""
+    attempted = [line for line in outcome.log if line.startswith("Boot memory [")]
+    assert bool(attempted) is (refusal is not None and refusal.reason == "notifier failure")
+    assert said(name) >= set(attempted)
     failed = [line for line in outcome.log if "failed due to" in line]
     assert failed == ([failure(refusal)] if refusal else [])
     if refusal is None:
@@ -58,7 +69,7 @@ def test_every_write_to_state_ends_as_it_ended(name: str) -> None:
         if write.valid_zones is not None:
             assert mine.valid_zones == write.valid_zones
         boot_memory = write.block * moments[0].session.k.memory_block_size < hot_start(moments[-1])
-        check(refusal, outcome, boot_memory=boot_memory)
+        check(name, refusal, outcome, boot_memory=boot_memory)
 
 
 def hot_start(moment: Moment) -> int:
@@ -81,7 +92,7 @@ def test_refusals_that_drivers_met_are_refused_at_the_end(name: str) -> None:
         outcome = attempt(moment.session, block, "offline", refusal)
         assert outcome.write.errno == "EBUSY"
         assert (block + 1) * k.memory_block_size == refusal.span.end
-        check(refusal, outcome, boot_memory=False)
+        check(name, refusal, outcome, boot_memory=False)
 
 
 def test_such_drivers_were_those_of_dimms_and_kmem() -> None:
