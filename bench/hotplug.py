@@ -8,11 +8,11 @@ figures of the same run. Every case but the sweep's names the target that it is 
 import argparse
 import gc
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -70,7 +70,6 @@ def base_page_maps() -> Figure:
 
     def model() -> float:
         nonlocal written
-        spec = machine("riscv-vm", 16 * GiB, debug_pagealloc=True)
         text = MachineText(
             preset="riscv-vm", memory=16 * GiB, boot=Boot(debug_pagealloc=True), choices={"vmemmap_leaves": "base"}
         )
@@ -84,17 +83,20 @@ def base_page_maps() -> Figure:
         return took
 
     def numpy() -> float:
+        """The same entries, one vector operation: leaves for neighbouring frames."""
         before = time.perf_counter()
-        table = np.empty(written // 8, dtype=np.uint64)
-        np.add(np.arange(512, dtype=np.uint64), np.uint64(1), out=table[:512])
-        table[512:] = np.uint64(7)
+        np.arange(0xE7, 0xE7 + (written // 8 << 10), 1 << 10, dtype=np.uint64)
         return time.perf_counter() - before
 
     ours, theirs = best(model), best(numpy)
     return Figure(
-        f"256 GiB in base-page leaves: {format_size(written)} of entries", ours, "s", f"NumPy {theirs:.3f} s, at most 2×",
-        ours / theirs, ours <= 2 * theirs,
-    )  # fmt: skip
+        f"256 GiB in base-page leaves: {format_size(written)} of entries",
+        ours,
+        "s",
+        f"NumPy {theirs:.3f} s, at most 2×",
+        ours / theirs,
+        ours <= 2 * theirs,
+    )
 
 
 def huge_leaves() -> Figure:
@@ -112,28 +114,34 @@ def huge_leaves() -> Figure:
 
 
 def big_boot() -> list[Figure]:
-    """A 64 TiB machine boots, in a process of its own for the sake of its memory."""
+    """A 64 TiB machine boots, in a process of its own, so that what is resident is this machine's."""
     child = subprocess.run(
         [sys.executable, __file__, "--boot-64tib"], check=True, capture_output=True, text=True, timeout=120
     )
-    took, grown = json.loads(child.stdout)
+    took, peak = json.loads(child.stdout)
     return [
         Figure("64 TiB machine, boot", took, "s", "at most 1 s", took, took <= 1),
         Figure(
-            "64 TiB machine, memory", grown / MiB, "MiB", "at most 200 MiB", grown / (200 * MiB), grown <= 200 * MiB
+            "64 TiB machine, peak memory of the process",
+            peak / MiB,
+            "MiB",
+            "at most 200 MiB",
+            peak / (200 * MiB),
+            peak <= 200 * MiB,
         ),
     ]
 
 
 def boot_64tib() -> None:
-    """Print seconds and bytes that booting 64 TiB takes, as JSON."""
+    """Print, as JSON, the seconds that booting 64 TiB takes and the most bytes that the process ever had resident."""
     spec = machine("x86-64tib", 64 * TiB)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    start_kernel(spec)
+    kernel = start_kernel(spec)
     took = time.perf_counter() - start
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(json.dumps([took, grown * 1024]))
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
+    assert kernel.max_pfn << kernel.config.page_shift >= 64 * TiB
+    print(json.dumps([took, peak]))
 
 
 def sweep() -> list[Figure]:
@@ -151,9 +159,15 @@ def sweep() -> list[Figure]:
         for name, took in (("add", added - before), ("remove", removed - added)):
             per_table = took / (size // (2 * MiB)) * 1e6
             figures.append(
-                Figure(f"arm64 4K {name} {format_size(size)}", took, "s", f"{per_table:.1f} µs a table ({tables} in all)",
-                       None, None)
-            )  # fmt: skip
+                Figure(
+                    f"arm64 4K {name} {format_size(size)}",
+                    took,
+                    "s",
+                    f"{per_table:.1f} µs a table ({tables} in all)",
+                    None,
+                    None,
+                )
+            )
     return figures
 
 
