@@ -13,11 +13,10 @@ from memhp.units import parse_size
 
 
 def machine_spec(text: MachineText, *, where: str = "scenario") -> MachineSpec:
-    """The machine that a scenario describes. Raises :class:`BadInput`, with `where` naming file and key."""
-    if text.source is not None:
-        from memhp.scenario.sources import source_spec
+    """The machine that a scenario describes itself, without a source of facts.
 
-        return source_spec(text, where=where)
+    Raises :class:`BadInput`, with `where` naming file and key.
+    """
     base = _base(text, where)
     spec = MachineSpec(
         name=base.name if text.preset else f"{base.arch} machine",

@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 
 from memhp.check import LAWS, Snapshot, check_all, notes_of, snapshot
 from memhp.errors import BadInput, KernelBug, KernelError, KernelPanic
+from memhp.facts.observed import Facts
 from memhp.hw.ledger import Ledger
 from memhp.linux.init import MachineSpec, ram_lines, start_kernel
 from memhp.linux.state import Kernel
 from memhp.scenario import measure, result, schema
 from memhp.scenario.machine import machine_spec
+from memhp.scenario.replay import catch_up
+from memhp.scenario.sources import facts_spec, source_facts
 from memhp.scenario.steps import RUNNERS, Session, title
+from memhp.units import format_size
 
 Progress = Callable[[int, str], None]
 """Called before each step with its index and title."""
@@ -65,26 +69,35 @@ def rehearse_scenario(
     scenario: schema.Scenario, *, where: str = "scenario", progress: Progress | None = None
 ) -> tuple[result.Run, Kernel]:
     """Rehearse a scenario as it was read from a file: see :func:`rehearse`."""
-    spec = machine_spec(scenario.machine, where=where)
-    return rehearse(spec, scenario.steps, heading=scenario.title or where, where=where, progress=progress)
+    observed = source_facts(scenario.machine) if scenario.machine.source is not None else None
+    if observed is None:
+        spec = machine_spec(scenario.machine, where=where)
+    else:
+        spec = facts_spec(observed, scenario.machine, where=where)
+    heading = scenario.title or where
+    return rehearse(spec, scenario.steps, observed=observed, heading=heading, where=where, progress=progress)
 
 
 def rehearse(
     spec: MachineSpec,
     steps: list[schema.StepKind],
     *,
+    observed: Facts | None = None,
     heading: str = "",
     where: str = "scenario",
     progress: Progress | None = None,
 ) -> tuple[result.Run, Kernel]:
     """Boot the machine, carry out the steps, and report; the machine as it ended comes along for other views.
 
-    Raises :class:`BadInput`, naming `where` and the step's key, when a step cannot be meant.
+    What `observed`, the real machine, has plugged since its boot is plugged before the first step. Raises
+    :class:`BadInput`, naming `where` and the step's key, when a step cannot be meant.
     """
     k = start_kernel(spec)
     watch = _Watch(snapshot(k))
-    watch.look(k, BOOT)
     session = Session(k)
+    if observed is not None:
+        _take_up(session, observed, where)
+    watch.look(k, BOOT)
     results: list[result.StepResult] = []
     dead = ""
     for index, step in enumerate(steps):
@@ -97,6 +110,25 @@ def rehearse(
         title=heading, machine=machine_result(k, spec), steps=results, state=_state(k), laws=watch.results()
     )
     return run, k
+
+
+def _take_up(session: Session, observed: Facts, where: str) -> None:
+    """Bring the machine that booted to the state in which the real one was seen."""
+    size, real = session.k.memory_block_size, observed.memory.block_size
+    if size != real:
+        raise BadInput(
+            f"memory blocks are {format_size(real)} on the machine, and {format_size(size)} as its kernel would choose",
+            where=f"{where}: machine",
+            fix="write hypervisor or max_memory as that machine has it",
+        )
+    try:
+        catch_up(session, observed)
+    except KernelError as error:
+        raise BadInput(
+            f"the state of the machine cannot be reached from its boot: {error.reason}",
+            where=f"{where}: machine.step",
+            fix="start at a moment before memory was plugged or taken offline",
+        ) from error
 
 
 def _step(

@@ -30,11 +30,10 @@ HOT: tuple[Origin, ...] = ("dimm", "virtio_mem", "kmem", "hotplug")
 _HOSTS_MEMORY = re.compile(r"virtio\d+|dax\d+\.\d+|Persistent Memory.*|Soft Reserved|CXL Window \d+")
 
 
-def source_spec(text: MachineText, *, where: str) -> MachineSpec:
-    """The machine behind ``machine.source``. Raises :class:`BadInput` when facts are missing or wrong."""
+def source_facts(text: MachineText) -> Facts:
+    """What ``machine.source`` shows of a machine. Raises :class:`BadInput` when it is missing or damaged."""
     assert text.source is not None
-    facts = observe(open_source(text.source, step=text.step))
-    return facts_spec(facts, text, where=where)
+    return observe(open_source(text.source, step=text.step))
 
 
 def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> MachineSpec:
