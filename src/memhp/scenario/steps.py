@@ -8,14 +8,21 @@ from typing import Any
 from memhp.errors import BadInput, KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.linux import arch
-from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.drivers.base.memory import (
+    memory_group_register_dynamic,
+    memory_group_register_static,
+    memory_group_unregister,
+    state_store,
+)
 from memhp.linux.mm import users
 from memhp.linux.mm.memory_hotplug import (
     MHP_MEMMAP_ON_MEMORY,
     MHP_MERGE_RESOURCE,
+    MHP_NID_IS_MGID,
     MHP_NONE,
     add_memory,
     add_memory_driver_managed,
+    mhp_supports_memmap_on_memory,
     offline_and_remove_memory,
     remove_memory,
 )
@@ -33,12 +40,14 @@ class Driver:
     """Empty for plain ``System RAM``, which firmware's memory map knows."""
     memmap_on_memory: bool
     merge: bool
+    in_units: bool
+    """Whether one device grows and shrinks unit by unit (a dynamic memory group), or comes and goes whole."""
 
 
 DRIVERS = {
-    "dimm": Driver("", memmap_on_memory=True, merge=False),
-    "kmem": Driver("System RAM (kmem)", memmap_on_memory=False, merge=False),
-    "virtio_mem": Driver("System RAM (virtio_mem)", memmap_on_memory=False, merge=True),
+    "dimm": Driver("", memmap_on_memory=True, merge=False, in_units=False),
+    "kmem": Driver("System RAM (kmem)", memmap_on_memory=False, merge=False, in_units=False),
+    "virtio_mem": Driver("System RAM (virtio_mem)", memmap_on_memory=False, merge=True, in_units=True),
 }
 """``drivers/acpi/acpi_memhotplug.c``, ``drivers/dax/kmem.c`` (which asks for memmap_on_memory only if the device's
 attribute says so), ``drivers/virtio/virtio_mem.c`` (which never does)."""
@@ -53,6 +62,10 @@ class Session:
     k: Kernel
     plugged: list[Span] = field(default_factory=list)
     """Ranges in bytes, in the order they were plugged."""
+    groups: dict[int, int] = field(default_factory=dict)
+    """Memory groups of devices that come and go whole, by the address they were plugged at."""
+    unit_groups: dict[int, int] = field(default_factory=dict)
+    """Memory groups of virtio-mem devices, of which each node has one, by node."""
     notes: list[str] = field(default_factory=list)
     """Remarks on the step that runs now."""
 
@@ -82,19 +95,45 @@ def plug(session: Session, step: schema.Plug) -> None:
     driver = DRIVERS[step.driver]
     k.hw.plug(session.frames(span), Owner(Use.DEVICE, step.driver))
     session.plugged.append(span)
-    wants_memmap = driver.memmap_on_memory if step.memmap_on_memory is None else step.memmap_on_memory
-    flags = (MHP_MEMMAP_ON_MEMORY if wants_memmap else MHP_NONE) | (MHP_MERGE_RESOURCE if driver.merge else MHP_NONE)
     try:
-        if driver.resource:
-            add_memory_driver_managed(k, step.node, start, size, driver.resource, flags)
-        else:
-            add_memory(k, step.node, start, size, flags)
+        _add(session, step, driver, span)
     except KernelError:
-        session.plugged.remove(span)
-        k.hw.unplug(session.frames(span), "platform")
+        _unplug(session, span)
         raise
     if step.online is not None:
         _each_block(session, _blocks(session, span, None), lambda block: _set_state(k, block, step.online or "auto"))
+
+
+def _add(session: Session, step: schema.Plug, driver: Driver, span: Span) -> None:
+    """What the driver does when its device appears."""
+    k = session.k
+    wants_memmap = step.memmap_on_memory
+    if wants_memmap is None:
+        wants_memmap = driver.memmap_on_memory and _worth_asking(k, span.size)
+    flags = (MHP_MEMMAP_ON_MEMORY if wants_memmap else MHP_NONE) | (MHP_MERGE_RESOURCE if driver.merge else MHP_NONE)
+    nid = step.node
+    if k.config.profile.auto_movable:
+        nid, flags = _group(session, driver, nid, span), flags | MHP_NID_IS_MGID
+    if driver.resource:
+        add_memory_driver_managed(k, nid, span.start, span.size, driver.resource, flags)
+    else:
+        add_memory(k, nid, span.start, span.size, flags)
+
+
+def _worth_asking(k: Kernel, size: int) -> bool:
+    """Whether a driver that would have struct pages in the memory asks for it: in 5.13 only where it is possible."""
+    return k.config.profile.memmap_on_memory != "one-block" or mhp_supports_memmap_on_memory(k, size)
+
+
+def _group(session: Session, driver: Driver, nid: int, span: Span) -> int:
+    """The memory group that a driver registers for its device; virtio-mem devices keep theirs while empty."""
+    k = session.k
+    if driver.in_units:
+        if nid not in session.unit_groups:
+            session.unit_groups[nid] = memory_group_register_dynamic(k, nid, k.pages_per_block)
+        return session.unit_groups[nid]
+    session.groups[span.start] = memory_group_register_static(k, nid, span.size >> k.config.page_shift)
+    return session.groups[span.start]
 
 
 def _check_plug(session: Session, step: schema.Plug, span: Span) -> None:
@@ -229,6 +268,11 @@ def _unplug(session: Session, span: Span) -> None:
     for plugged in session.plugged:
         kept.extend(part for part in _without(plugged, span))
     session.plugged[:] = kept
+    in_use = {block.group for _, _, block in session.k.memory_blocks}
+    for at, group in list(session.groups.items()):
+        if group not in in_use:
+            memory_group_unregister(session.k, group)
+            del session.groups[at]
 
 
 def _without(span: Span, gone: Span) -> Iterator[Span]:
