@@ -2,9 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Iterable
-from typing import Any
-
-import pytest
 
 from memhp.hw.format import Format
 
@@ -19,7 +16,7 @@ def drgn_walk(
 
     `pgd` is the virtual address of the root table, `spans` the (physical address, size) of the memory there is.
     """
-    drgn: Any = pytest.importorskip("drgn")
+    import drgn
     from _drgn import _linux_helper_follow_phys
 
     platform = {"x86_64": drgn.Architecture.X86_64, "arm64": drgn.Architecture.AARCH64}[arch]

@@ -36,8 +36,7 @@ def empty_tables() -> Finding:
         for config in (c for c in configs(profile(name), ["arm64"]) if c.va_bits == 48):
             machine = {"arch": "arm64", "profile": name, "page_size": config.page_size, "va_bits": 48, "memory": "4G"}
             block = max(config.section_size, GiB)
-            steps = [{"do": "plug", "size": block, "at": 8 * TiB}, {"do": "remove"}]
-            run = evidence.run(machine, *steps)
+            run = evidence.run(machine, {"do": "plug", "size": block, "at": 8 * TiB}, {"do": "remove"})
             added = evidence.table_count(run.steps[0].tables_allocated)
             kept = added - evidence.table_count(run.steps[1].tables_freed)
             worst = max(worst, kept * config.page_size / block)

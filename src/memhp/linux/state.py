@@ -74,7 +74,7 @@ class Kernel:
     """Whether transparent huge pages are on, and with them khugepaged, which wants more memory kept free."""
     boot_memory: SpanSet = field(default_factory=SpanSet)
     """PFNs of the RAM that the kernel booted with."""
-    sparsemap_buf: Span = Span(0, 0)
+    sparsemap_buf: Span = field(default=Span(0, 0))
     """PFNs left in the buffer that boot takes a node's struct pages from (``mm/sparse.c``)."""
     vmemmap_unused: SpanSet = field(default_factory=SpanSet)
     """x86: addresses of struct pages that are marked as used by nobody (``PAGE_UNUSED``), in leaves that they share."""

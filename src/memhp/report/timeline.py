@@ -157,8 +157,8 @@ def _state(run: Run) -> RenderableType:
         if not zone.spanned:
             continue
         cells = [format_size(getattr(zone, name) * size) for name in ("spanned", "present", "managed", "free")]
-        name = Text(zone.zone, style=ZONE_STYLE.get(zone.zone, ""))
-        table.add_row(str(zone.node), name, f"{zone.start_pfn * size:#x}", *cells)
+        title = Text(zone.zone, style=ZONE_STYLE.get(zone.zone, ""))
+        table.add_row(str(zone.node), title, f"{zone.start_pfn * size:#x}", *cells)
     memory = run.state.memory
     total = Text(
         f"struct pages {format_size(memory.memmap)}"

@@ -10,7 +10,7 @@ class _Frozen(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all parts of a result."""
 
 
-class Outcome(_Frozen):
+class Outcome(_Frozen, frozen=True, kw_only=True):
     """How a step ended: ``ok``, an errno's name, ``BUG`` or ``PANIC``; with the kernel's reason and place."""
 
     result: str
@@ -19,7 +19,7 @@ class Outcome(_Frozen):
     advice: str = ""
 
 
-class BlockRun(_Frozen):
+class BlockRun(_Frozen, frozen=True, kw_only=True):
     """Neighbouring memory blocks that are alike."""
 
     first: int
@@ -32,7 +32,7 @@ class BlockRun(_Frozen):
     size: int
 
 
-class ZoneCounters(_Frozen):
+class ZoneCounters(_Frozen, frozen=True, kw_only=True):
     """One zone, in pages, as ``/proc/zoneinfo`` counts."""
 
     node: int
@@ -44,7 +44,7 @@ class ZoneCounters(_Frozen):
     free: int
 
 
-class Memory(_Frozen):
+class Memory(_Frozen, frozen=True, kw_only=True):
     """Where the machine's memory is, in bytes."""
 
     present: int
@@ -56,7 +56,7 @@ class Memory(_Frozen):
     page_tables: int
 
 
-class Tables(_Frozen):
+class Tables(_Frozen, frozen=True, kw_only=True):
     """Page-table frames by the height of the entries that they hold."""
 
     PTE: int = 0
@@ -66,7 +66,7 @@ class Tables(_Frozen):
     PGD: int = 0
 
 
-class FlushCount(_Frozen):
+class FlushCount(_Frozen, frozen=True, kw_only=True):
     """Invalidations of one kind."""
 
     function: str
@@ -78,21 +78,21 @@ class FlushCount(_Frozen):
     """Base pages that ranged flushes named; 0 for flushes of everything."""
 
 
-class LogEntry(_Frozen):
+class LogEntry(_Frozen, frozen=True, kw_only=True):
     """A line of the kernel log."""
 
     level: str
     text: str
 
 
-class Breach(_Frozen):
+class Breach(_Frozen, frozen=True, kw_only=True):
     """A law that does not hold."""
 
     law: str
     text: str
 
 
-class StepResult(_Frozen):
+class StepResult(_Frozen, frozen=True, kw_only=True):
     """One step: what was asked, how it ended, what it changed and what it cost."""
 
     index: int
@@ -117,7 +117,7 @@ class StepResult(_Frozen):
     notes: list[str]
 
 
-class LawResult(_Frozen):
+class LawResult(_Frozen, frozen=True, kw_only=True):
     """One law over the whole run."""
 
     law: str
@@ -129,7 +129,7 @@ class LawResult(_Frozen):
     notes: list[str]
 
 
-class MachineResult(_Frozen):
+class MachineResult(_Frozen, frozen=True, kw_only=True):
     """The machine as it booted."""
 
     name: str
@@ -151,7 +151,7 @@ class MachineResult(_Frozen):
     """The range that hot-added memory may lie in, bytes, end exclusive."""
 
 
-class State(_Frozen):
+class State(_Frozen, frozen=True, kw_only=True):
     """The machine at the end."""
 
     blocks: list[BlockRun]
@@ -162,7 +162,7 @@ class State(_Frozen):
     """``/proc/iomem``, a line each."""
 
 
-class Run(_Frozen):
+class Run(_Frozen, frozen=True, kw_only=True):
     """A whole rehearsal."""
 
     title: str

@@ -16,7 +16,8 @@ from memhp.hw.walker import leaves
 from memhp.linux import arch
 from memhp.linux.arch.riscv.mm.init import best_map_sizes
 from memhp.linux.arch.x86.mm.init import MapRange, split_mem_range
-from memhp.linux.config import Arch, Config
+from memhp.linux.choices import Arch
+from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
@@ -32,7 +33,8 @@ def boot(name: Arch, va_bits: int = 48, profile_name: str = "linux-6.12", *, ram
     record = profile(profile_name)
     field = {"riscv64": "riscv", "arm64": "arm64", "x86_64": "x86"}[name]
     if choices:
-        record = replace(record, **{field: replace(record.arch(name), **choices)})
+        changed: dict[str, Any] = {field: replace(record.arch(name), **choices)}
+        record = replace(record, **changed)
     config = Config(name, record, page_size, va_bits, **options).validate()
     return start_kernel(MachineSpec("small", config, (Ram(EARLY[name], ram),)))
 

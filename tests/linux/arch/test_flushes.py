@@ -15,7 +15,8 @@ from memhp.linux import arch
 from memhp.linux.arch.arm64.include.asm import tlbflush as arm64
 from memhp.linux.arch.riscv.mm import tlbflush as riscv
 from memhp.linux.arch.x86.mm import tlb as x86
-from memhp.linux.config import Arch, Config
+from memhp.linux.choices import Arch
+from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel

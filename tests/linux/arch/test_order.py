@@ -14,7 +14,8 @@ from memhp.linux.arch.arm64.mm import mmu
 from memhp.linux.arch.riscv.mm import init as riscv
 from memhp.linux.arch.x86.mm import init_64
 from memhp.linux.arch.x86.mm.init import MapRange
-from memhp.linux.config import Arch, Config
+from memhp.linux.choices import Arch
+from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel

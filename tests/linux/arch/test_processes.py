@@ -11,7 +11,8 @@ from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Table
 from memhp.linux import arch
-from memhp.linux.config import Arch, Config
+from memhp.linux.choices import Arch
+from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm import pgd
 from memhp.linux.profiles import profile

@@ -15,7 +15,8 @@ from memhp.linux.arch.x86.mm.vmemmap_sub_pmd import (
     vmemmap_use_new_sub_pmds,
     vmemmap_use_sub_pmd,
 )
-from memhp.linux.config import Arch, Config
+from memhp.linux.choices import Arch
+from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.profiles import profile

@@ -40,7 +40,7 @@ def vmemmap_alloc_block(k: Kernel, order: int, nid: int, count: int, owner: Owne
 
 
 def plenty(k: Kernel, nid: int, pages: int) -> bool:
-    """Whether the buddy has so many pages on the node itself that taking them meets neither watermarks nor fallbacks."""
+    """Whether the node's buddy has so many pages that taking them meets neither watermarks nor fallbacks."""
     if not k.slab_is_available:
         return False
     zone = max(
