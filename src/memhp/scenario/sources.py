@@ -42,7 +42,7 @@ def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> Ma
     config = _config(machine, text, where)
     image = _image(facts, config.page_size)
     spec = MachineSpec(
-        name=machine.name,
+        name=_name(machine, config),
         config=config,
         ram=tuple(_ram(machine, config.page_size)),
         managed=_managed(facts, machine),
@@ -63,13 +63,7 @@ def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> Ma
 
 def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
     """Build and boot options of the observed kernel."""
-    name = text.profile or f"linux-{machine.series}"
-    if name not in PROFILES:
-        raise BadInput(
-            f"kernel {machine.release or 'of unknown release'} has no profile",
-            where=f"{where}: machine.profile",
-            fix=f"write the nearest of {', '.join(PROFILES)}",
-        )
+    name = text.profile or nearest_profile(machine, where)
     va_bits = text.va_bits or machine.va_bits
     if va_bits is None:
         raise BadInput("nothing tells the width of addresses", where=f"{where}: machine.va_bits", fix="write va_bits")
@@ -97,6 +91,29 @@ def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
     }
     config = replace(config, **{name: value for name, value in observed.items() if value is not None})
     return with_boot(config, text.boot)
+
+
+def _name(machine: MachineFacts, config: Config) -> str:
+    """The machine's name, with its kernel's release where the profile is that of another one."""
+    same = config.profile.name == f"linux-{machine.series}"
+    return machine.name if same else f"{machine.name} (Linux {machine.release})"
+
+
+def nearest_profile(machine: MachineFacts, where: str) -> str:
+    """The newest released kernel with a profile that is not newer than the machine's own.
+
+    Raises :class:`BadInput` for a kernel older than all of them, or one that does not tell its release.
+    """
+    series = re.fullmatch(r"(\d+)\.(\d+)", machine.series or "")
+    released = {tuple(map(int, name.removeprefix("linux-").split("."))): name for name in PROFILES if "linux-" in name}
+    known = [version for version in released if series and version <= (int(series[1]), int(series[2]))]
+    if not known:
+        raise BadInput(
+            f"kernel {machine.release or 'of unknown release'} is older than any that is modelled",
+            where=f"{where}: machine.profile",
+            fix=f"write one of {', '.join(PROFILES)}",
+        )
+    return released[max(known)]
 
 
 def _ram(machine: MachineFacts, page_size: int) -> Iterator[Ram]:

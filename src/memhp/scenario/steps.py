@@ -14,6 +14,7 @@ from memhp.linux.drivers.base.memory import (
     memory_group_unregister,
     state_store,
 )
+from memhp.linux.kernel.resource import IORESOURCE_BUSY, iter_resources
 from memhp.linux.mm import users
 from memhp.linux.mm.memory_hotplug import (
     MHP_MEMMAP_ON_MEMORY,
@@ -89,7 +90,7 @@ def plug(session: Session, step: schema.Plug) -> None:
     size = size_of(session, step.size, "size")
     if not size:
         raise BadInput("nothing to plug", where="size", fix="write a size of at least one memory block")
-    start = _free_range(session, size) if step.at is None else size_of(session, step.at, "at")
+    start = _free_range(session, size, step.driver) if step.at is None else size_of(session, step.at, "at")
     span = Span(start, start + size)
     _check_plug(session, step, span)
     driver = DRIVERS[step.driver]
@@ -101,7 +102,14 @@ def plug(session: Session, step: schema.Plug) -> None:
         _unplug(session, span)
         raise
     if step.online is not None:
-        _each_block(session, _blocks(session, span, None), lambda block: _set_state(k, block, step.online or "auto"))
+        zone = step.online
+        already = _blocks(session, span, "online")
+        if already:
+            session.notes.append(
+                f"{len(already)} blocks went online by themselves, as the kernel's default says "
+                f"({k.auto_online_blocks}); asking for {zone} comes too late"
+            )
+        _each_block(session, _blocks(session, span, "offline"), lambda block: _set_state(k, block, zone))
 
 
 def _add(session: Session, step: schema.Plug, driver: Driver, span: Span) -> None:
@@ -157,12 +165,33 @@ def _check_plug(session: Session, step: schema.Plug, span: Span) -> None:
         )
 
 
-def _free_range(session: Session, size: int) -> int:
-    """Where the platform plugs by default: block-aligned, above all memory, on a PC not below 4 GiB."""
+def _free_range(session: Session, size: int, driver: str) -> int:
+    """Where the platform plugs by default: block-aligned, above all memory, on a PC not below 4 GiB, clear of devices.
+
+    Virtio-mem plugs within its own device where the machine shows one.
+    """
     k = session.k
+    unit = max(k.memory_block_size, k.config.section_size)
+    own = next(_free_in_virtio_mem(session, size, unit), None) if driver == "virtio_mem" else None
+    if own is not None:
+        return own
     top = max((end for _, end, _ in k.hw.memory.owners), default=0) << k.config.page_shift
-    lowest = 4 * GiB if k.config.arch == "x86_64" else 0
-    return align_up(max(top, lowest), max(k.memory_block_size, k.config.section_size))
+    at = align_up(max(top, 4 * GiB if k.config.arch == "x86_64" else 0), unit)
+    for res in k.iomem_resource.children:
+        if res.start < at + size and at <= res.end:
+            at = align_up(res.end + 1, unit)
+    return at
+
+
+def _free_in_virtio_mem(session: Session, size: int, unit: int) -> Iterator[int]:
+    """Where a virtio-mem device still has so much room."""
+    k = session.k
+    for _, res in iter_resources(k.iomem_resource):
+        if res.name.startswith("virtio") and not res.flags & IORESOURCE_BUSY:
+            for gap in k.hw.memory.owners.gaps(*session.frames(Span(res.start, res.end + 1))):
+                at = align_up(gap.start << k.config.page_shift, unit)
+                if at + size <= gap.end << k.config.page_shift:
+                    yield at
 
 
 def _range(session: Session, at: schema.Size | None, size: schema.Size | None) -> Span:
