@@ -1,0 +1,103 @@
+"""``memhp rehearse`` on real machines: taken up at any moment, it comes to the next one, and every law holds."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from captures import archive, facts, neighbours
+from memhp.errors import BadInput
+from memhp.facts.compare import STABLE, named_facts
+from memhp.facts.derive import derive
+from memhp.facts.memory_blocks import MemoryBlocks
+from memhp.facts.observed import Facts
+from memhp.linux.config import OnlineType
+from memhp.linux.init import MachineSpec
+from memhp.scenario.replay import coming, leaving
+from memhp.scenario.result import Run
+from memhp.scenario.run import rehearse, rehearse_scenario
+from memhp.scenario.schema import MachineText, Plug, Scenario, StepKind
+from memhp.scenario.sources import facts_spec
+from memhp.units import GiB
+from replay.unequal import unnamed
+
+PLUGGED = [each for each in neighbours() if "-kmem-" not in each[0]]
+"""Of kmem the device's driver changes more than steps tell: which resources it has."""
+
+ONLINE_TYPES: tuple[OnlineType, ...] = get_args(OnlineType)
+
+SHORT = ("arm64-custom-arm64-64k-virtio-mem-default", "4-unplug-to-128M")
+"""Taken up here, boot memory is thought to be short of what virtio-mem took from a block of the same zone."""
+
+DIMM = "x86_64-6.12.107+deb13-cloud-amd64-pc-dimm-default"
+VIRTIO = "arm64-6.12.107+deb13-arm64-virtio-mem-default"
+
+
+def machine(name: str, step: str) -> MachineText:
+    return MachineText(source=str(archive(name)), step=step)
+
+
+def between(name: str, step: str, later: str) -> list[StepKind]:
+    """The steps that led from one moment to the next."""
+    before, after = facts(name, step), facts(name, later)
+    (auto_online,) = (each for each in ONLINE_TYPES if each == before.memory.auto_online)
+    return [*leaving(before, after), *coming(before, after, auto_online)]
+
+
+@pytest.mark.parametrize(("name", "step", "later"), PLUGGED)
+def test_from_every_moment_the_steps_taken_lead_to_the_next(name: str, step: str, later: str) -> None:
+    run, k = rehearse_scenario(Scenario(machine=machine(name, step), steps=between(name, step, later)))
+    assert [each.outcome.reason for each in run.steps if not each.as_expected] == []
+    assert [law.law for law in run.laws if not law.held] == []
+    observed = facts(name, later)
+    real, mine = named_facts(observed, STABLE), named_facts(derive(k), STABLE)
+    unequal = {fact for fact in real.keys() | mine.keys() if real.get(fact) != mine.get(fact)}
+    surprising, _ = unnamed(f"{name}/{later}", unequal)
+    if (name, step) == SHORT:
+        assert surprising.pop() == "/proc/zoneinfo node 0 Normal managed"
+    assert {fact: (real.get(fact), mine.get(fact)) for fact in surprising} == {}
+
+
+def places(name: str, *steps: Plug) -> tuple[Run, list[int]]:
+    """A rehearsal from the first moment of a capture, and where its blocks above boot memory begin."""
+    run, k = rehearse_scenario(Scenario(machine=machine(name, "0-before"), steps=list(steps)))
+    top = max(span.end for span in k.boot_memory) << k.config.page_shift
+    return run, [block.start for block in run.state.blocks if block.start >= top]
+
+
+def test_a_dimm_is_plugged_clear_of_devices_and_virtio_mem_within_its_own() -> None:
+    region = facts(VIRTIO, "0-before").boot_log
+    assert region is not None
+    (device,) = region.virtio_mem
+    assert places(VIRTIO, Plug(size="512M"))[1] == [device.span.end]
+    assert places(VIRTIO, Plug(size="512M", driver="virtio_mem"))[1] == [device.span.start]
+    both = places(VIRTIO, Plug(size="128M", driver="virtio_mem"), Plug(size="128M", driver="virtio_mem"))
+    assert both[0].state.iomem.count("  80000000-8fffffff : System RAM (virtio_mem)") == 1
+
+
+def test_a_dimm_comes_where_qemu_put_it() -> None:
+    qemu = facts(DIMM, "1-plugged").qemu
+    assert qemu is not None
+    (dimm,) = qemu.devices
+    assert places(DIMM, Plug(size=dimm.size))[1] == [dimm.addr]
+
+
+def seen(memory: MemoryBlocks) -> tuple[MachineSpec, Facts]:
+    """The first moment of a machine, with other memory blocks than it showed."""
+    observed = facts(DIMM, "0-before")
+    return facts_spec(observed, machine(DIMM, "0-before")), replace(observed, memory=memory)
+
+
+def test_a_machine_whose_blocks_the_model_would_size_otherwise_is_refused() -> None:
+    spec, observed = seen(replace(facts(DIMM, "0-before").memory, block_size=2 * GiB))
+    with pytest.raises(BadInput, match="memory blocks are 2 GiB on the machine, and 128 MiB as"):
+        rehearse(spec, [], observed=observed)
+
+
+def test_a_state_that_no_boot_of_the_model_leads_to_is_refused() -> None:
+    memory = facts(DIMM, "0-before").memory
+    first, *others = memory.blocks
+    spec, observed = seen(replace(memory, blocks=(replace(first, state="offline", valid_zones=()), *others)))
+    with pytest.raises(BadInput, match="memory0 has pages of several zones"):
+        rehearse(spec, [], observed=observed)
