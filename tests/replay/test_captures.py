@@ -1,9 +1,9 @@
 """Real machines rehearsed: booted from the first moment of a capture, then everything that happened to it.
 
-Every capture and every guest is rehearsed to its end, those whose memory hosts its own struct pages too. At every moment
-all that Linux shows of memory is as the real machine showed it, but for the facts that :mod:`replay.unequal` names. Told
-beforehand, so no test of the model: how many pages each zone manages at boot, and which resources devices other than
-memory have.
+Every capture and every guest is rehearsed to its end, those whose memory hosts its own struct pages too. At every
+moment all that Linux shows of memory is as the real machine showed it, but for the facts that :mod:`replay.unequal`
+names. Told beforehand, so no test of the model: how many pages each zone manages at boot, and which resources devices
+other than memory have.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
