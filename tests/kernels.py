@@ -93,12 +93,19 @@ def picture(k: Kernel) -> dict[str, Any]:
             set(each) for each in (k.node_states.online, k.node_states.normal_memory, k.node_states.memory)
         ],
         "altmaps": {block: copy(altmap) for block, altmap in k.altmaps.items()},
-        "zones": [zone_picture(zone) for zone in k.zones()],
-        "nodes": [(node.nid, node.start_pfn, node.spanned, node.present) for node in k.nodes.values()],
+        "zones": [zone_picture(zone) for zone in k.zones() if zone.nid in k.node_states.online],
+        "nodes": [(node.nid, node.start_pfn, node.spanned, node.present) for node in k.nodes.values() if node.spanned],
         "memblock": list(k.memblock.memory),
         "iomem": [(res.start, res.end, res.name, res.flags) for res in k.iomem_resource.children],
         "firmware map": [(entry.start, entry.end, entry.type) for entry in k.firmware_map.entries],
     }
+
+
+def settled(seen: dict[str, Any]) -> dict[str, Any]:
+    """A picture without what depends on the way there: migrate types of pageblocks, watermarks worked out anew."""
+    names = [name for name in seen["zones"][0] if name not in ("migratetypes", "lowmem_reserve")]
+    zones = [{name: zone[name] for name in names if not name.startswith("watermark")} for zone in seen["zones"]]
+    return {**seen, "zones": zones}
 
 
 def zone_picture(zone: Zone) -> dict[str, Any]:
