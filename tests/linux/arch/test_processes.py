@@ -26,7 +26,8 @@ FIELD = {"riscv64": "riscv", "arm64": "arm64", "x86_64": "x86"}
 
 def boot(name: Arch, va_bits: int = 48, profile_name: str = "linux-6.12", **choices: Any) -> Kernel:
     record = profile(profile_name)
-    record = replace(record, **{FIELD[name]: replace(record.arch(name), **choices)})
+    changed: dict[str, Any] = {FIELD[name]: replace(record.arch(name), **choices)}
+    record = replace(record, **changed)
     config = Config(name, record, 4 * KiB, va_bits).validate()
     return start_kernel(MachineSpec("small", config, (Ram(EARLY[name], GiB),)))
 
@@ -155,7 +156,8 @@ class TestPreallocation:
         k = boot(name, va_bits, pgd_preallocated=())
         starve(k)
         record = k.config.profile
-        areas = replace(record, **{FIELD[name]: replace(record.arch(name), pgd_preallocated=("vmalloc",))})
+        changed: dict[str, Any] = {FIELD[name]: replace(record.arch(name), pgd_preallocated=("vmalloc",))}
+        areas = replace(record, **changed)
         k.config = replace(k.config, profile=areas)
         with pytest.raises(KernelPanic, match=text):
             arch.ops(k).mem_init(k)
