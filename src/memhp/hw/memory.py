@@ -9,6 +9,7 @@ is used for is a run in an interval map, whose cost grows with runs, never with 
 import contextlib
 import mmap
 from collections.abc import Iterator
+from copy import deepcopy
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -70,6 +71,16 @@ class Arena:
         self._spare = SpanSet()
         """Rows given back; their old contents are wiped when they are taken again."""
         self._index: tuple[U64, U64, U64] | None = None
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Arena":
+        """A copy with the same contents, which costs what the tables take and not what is reserved for more."""
+        copy = Arena(self.entries)
+        copy._grow(self._next)
+        copy._rows[: self._next] = self._rows[: self._next]
+        copy._next = self._next
+        copy._row_of = deepcopy(self._row_of, memo)
+        copy._spare = deepcopy(self._spare, memo)
+        return copy
 
     def __contains__(self, pfn: object) -> bool:
         return isinstance(pfn, int) and self._row_of.get(pfn) is not None
@@ -146,13 +157,14 @@ class Arena:
             self._spare.remove(*rows)
             self._rows[rows.start : rows.end] = 0
         if count:
-            if self._next + count > len(self._rows):
-                self._grow(self._next + count)
+            self._grow(self._next + count)
             taken.append(Span(self._next, self._next + count))
             self._next += count
         return iter([(part.start, part.size) for part in taken])
 
     def _grow(self, rows: int) -> None:
+        if rows <= len(self._rows):
+            return
         bigger = np.zeros((max(rows, 2 * len(self._rows)), self.entries), dtype=np.uint64)
         bigger[: self._next] = self._rows[: self._next]
         self._rows = bigger

@@ -90,7 +90,7 @@ def plug(session: Session, step: schema.Plug) -> None:
     size = size_of(session, step.size, "size")
     if not size:
         raise BadInput("nothing to plug", where="size", fix="write a size of at least one memory block")
-    start = _free_range(session, size, step.driver) if step.at is None else size_of(session, step.at, "at")
+    start = free_range(session, size, step.driver) if step.at is None else size_of(session, step.at, "at")
     span = Span(start, start + size)
     _check_plug(session, step, span)
     driver = DRIVERS[step.driver]
@@ -165,7 +165,7 @@ def _check_plug(session: Session, step: schema.Plug, span: Span) -> None:
         )
 
 
-def _free_range(session: Session, size: int, driver: str) -> int:
+def free_range(session: Session, size: int, driver: str) -> int:
     """Where the platform plugs by default: block-aligned, above all memory, on a PC not below 4 GiB, clear of devices.
 
     Virtio-mem plugs within its own device where the machine shows one.
