@@ -6,8 +6,8 @@ from html import escape
 from itertools import pairwise
 from pathlib import Path
 
-from memhp.report.timeline import block_changes, memory_changes
-from memhp.scenario.result import BlockRun, LawResult, MachineResult, Run, StepResult, Tables
+from memhp.report.changes import changes
+from memhp.scenario.result import BlockRun, LawResult, MachineResult, Run, StepResult
 from memhp.scenario.views import write_whole
 from memhp.units import format_size
 
@@ -97,7 +97,7 @@ def _step(step: StepResult, machine: MachineResult) -> Iterator[str]:
         yield f"<p>→ {escape(step.outcome.advice)}</p>"
     yield strip(step.blocks_after, machine)
     yield "<table>"
-    for name, text in _facts(step):
+    for name, text in changes(step):
         yield f"<tr><th>{name}</th><td>{escape(text)}</td></tr>"
     yield "</table>"
     yield from (f'<p class="bad">{escape(b.law)}: {escape(b.text)}</p>' for b in step.breaches)
@@ -106,30 +106,6 @@ def _step(step: StepResult, machine: MachineResult) -> Iterator[str]:
         lines = "\n".join(entry.text for entry in step.log)
         yield f"<details><summary>{len(step.log)} log lines</summary><pre>{escape(lines)}</pre></details>"
     yield "</article>"
-
-
-def _facts(step: StepResult) -> Iterator[tuple[str, str]]:
-    blocks = "; ".join(block_changes(step.blocks_before, step.blocks_after))
-    if blocks:
-        yield "blocks", blocks
-    memory = memory_changes(step.memory_before, step.memory_after)
-    if memory:
-        yield "memory", memory
-    for place, size in step.memmap_from.items():
-        yield "struct pages", f"{format_size(abs(size))} {'in' if size > 0 else 'back to'} {place}"
-    for name, tables in (("tables taken", step.tables_allocated), ("tables freed", step.tables_freed)):
-        if text := _tables(tables):
-            yield name, text
-    if step.entries_written:
-        yield "entries written", str(step.entries_written)
-    for flush in step.flushes:
-        reach = f"{flush.pages} pages" if flush.pages else "everything"
-        yield "flush", f"{flush.function} ×{flush.times} ({flush.operation}, {reach})"
-
-
-def _tables(tables: Tables) -> str:
-    counts = [(name, getattr(tables, name)) for name in tables.__struct_fields__]
-    return ", ".join(f"{count} {name}" for name, count in counts if count)
 
 
 def strip(blocks: list[BlockRun], machine: MachineResult) -> str:

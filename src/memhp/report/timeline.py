@@ -1,15 +1,12 @@
 """A rehearsal as a timeline in the terminal: each step, what it changed, what it cost, and the state it left."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterator
-from itertools import pairwise
-
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from memhp.scenario.result import BlockRun, MachineResult, Memory, Run, StepResult, Tables
-from memhp.spans import SpanMap
+from memhp.report.changes import changes
+from memhp.scenario.result import BlockRun, MachineResult, Run, StepResult
 from memhp.units import format_size
 
 ZONE_STYLE = {"DMA": "yellow", "DMA32": "cyan", "Normal": "blue", "Movable": "green", "Device": "magenta", "": "white"}
@@ -54,7 +51,7 @@ def _step(step: StepResult, machine: MachineResult, *, log: bool) -> RenderableT
         details.append(Text(f"{step.outcome.reason} — {step.outcome.place}", style="yellow"))
     if step.outcome.advice:
         details.append(Text(f"→ {step.outcome.advice}", style="italic"))
-    details.extend(Text.assemble((f"{name:<10}", "dim"), text) for name, text in _changes(step))
+    details.extend(Text.assemble((f"{name:<10}", "dim"), text) for name, text in changes(step))
     details.extend(Text(f"breach: {breach.law}: {breach.text}", style="bold red") for breach in step.breaches)
     details.extend(Text(f"note: {note}", style="dim") for note in step.notes)
     if log:
@@ -62,67 +59,6 @@ def _step(step: StepResult, machine: MachineResult, *, log: bool) -> RenderableT
     if _strip_changed(step):
         details.append(block_strip(step.blocks_after, machine))
     return Group(line, *(Text.assemble(INDENT, detail) for detail in details), Text())
-
-
-def _changes(step: StepResult) -> Iterator[tuple[str, str]]:
-    """What a step changed and cost, as (name, text)."""
-    blocks = "; ".join(block_changes(step.blocks_before, step.blocks_after))
-    if blocks:
-        yield "blocks", blocks
-    memory = memory_changes(step.memory_before, step.memory_after)
-    if memory:
-        yield "memory", memory
-    for place, size in step.memmap_from.items():
-        yield "memmap", f"{format_size(abs(size))} of struct pages {'in' if size > 0 else 'back to'} {place}"
-    tables = ", ".join(filter(None, (_tables("+", step.tables_allocated), _tables("-", step.tables_freed))))
-    if tables or step.entries_written:
-        yield "tables", f"{tables or 'none new or freed'}; {step.entries_written} entries written"
-    for flush in step.flushes:
-        reach = "this CPU" if flush.local else "all CPUs"
-        what = f"{flush.pages} pages" if flush.pages else "everything"
-        level = ", last level only" if flush.last_level else ""
-        yield "flush", f"{flush.function} ×{flush.times}: {flush.operation}, {what}, {reach}{level}"
-
-
-def block_changes(before: list[BlockRun], after: list[BlockRun]) -> list[str]:
-    """What became of memory blocks, in words, as runs of blocks that changed alike."""
-    old, new = _by_block(before), _by_block(after)
-    edges = sorted({edge for start, end, _ in (*old, *new) for edge in (start, end)})
-    changes: SpanMap[str] = SpanMap()
-    for start, end in pairwise(edges):
-        text = _block_change(old.get(start), new.get(start))
-        if text:
-            changes.set(start, end, text)
-    return [f"{start}–{end - 1} {text}" if end - start > 1 else f"{start} {text}" for start, end, text in changes]
-
-
-def _by_block(runs: list[BlockRun]) -> SpanMap[tuple[str, str, bool]]:
-    return SpanMap((run.first, run.last + 1, (run.state, run.zone, run.memmap_on_memory)) for run in runs)
-
-
-def _block_change(old: tuple[str, str, bool] | None, new: tuple[str, str, bool] | None) -> str:
-    if old == new:
-        return ""
-    if new is None:
-        return "gone"
-    where = f" in {new[1]}" if new[0] == "online" and new[1] else ""
-    hosted = ", hosting their own memmap" if new[2] and old is None else ""
-    return f"{'new, ' if old is None else ''}{new[0]}{where}{hosted}"
-
-
-def memory_changes(before: Memory, after: Memory) -> str:
-    """How present, managed and free memory changed, in words."""
-    parts = []
-    for name in ("present", "managed", "free"):
-        change = getattr(after, name) - getattr(before, name)
-        if change:
-            parts.append(f"{name} {'+' if change > 0 else '-'}{format_size(abs(change))}")
-    return ", ".join(parts)
-
-
-def _tables(sign: str, tables: Tables) -> str:
-    counts = [(name, getattr(tables, name)) for name in ("PGD", "P4D", "PUD", "PMD", "PTE")]
-    return ", ".join(f"{sign}{count} {name}" for name, count in counts if count)
 
 
 def _strip_changed(step: StepResult) -> bool:
