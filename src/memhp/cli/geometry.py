@@ -40,7 +40,7 @@ def geometry(
     from memhp.linux.profiles import PROFILES, profile
     from memhp.report.geometry import print_geometry
 
-    wanted = [profile(name) for name in profiles] or list(PROFILES.values())
+    wanted = [profile(name, where="--profile") for name in profiles] or list(PROFILES.values())
     size = None if page_size is None else parse_size(page_size, where="--page-size")
     ram, block = parse_size(memory, where="--memory"), parse_size(device_block, where="--device-block")
     chosen = [

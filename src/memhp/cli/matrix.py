@@ -34,7 +34,7 @@ def matrix(
     from memhp.report.matrix import print_matrix
     from memhp.scenario.matrix import matrix as rows_of
 
-    wanted = [profile(name) for name in profiles] or list(PROFILES.values())
+    wanted = [profile(name, where="--profile") for name in profiles] or list(PROFILES.values())
     size = None if page_size is None else parse_size(page_size, where="--page-size")
     chosen = [
         config

@@ -1,6 +1,7 @@
 """``memhp rehearse``: carry out the steps of a scenario on a machine, and show what the kernel would do."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -48,22 +49,23 @@ def rehearse(
     """
     from memhp.scenario import views
     from memhp.scenario.load import load
-    from memhp.scenario.quick import quick_scenario
+    from memhp.scenario.quick import quick_scenario, rehearse_quick
     from memhp.scenario.run import rehearse_scenario
 
     if (file is None) == (source is None):
         raise click.UsageError("give a scenario FILE, or --machine SOURCE with --plug SIZE")
     if file is not None and (plug or online or unplug or step):
         raise click.UsageError("--plug, --online, --unplug and --step go with --machine; a FILE has its own steps")
+    views.check_targets(sysroot=sysroot, files=[path for path in (ptdump, html) if path is not None])
     if file is not None:
-        scenario, where = load(file), str(file)
+        scenario = load(file)
+        go = partial(rehearse_scenario, scenario, where=str(file))
     else:
-        scenario, where = quick_scenario(source or "", step, plug, driver, online, unplug=unplug), "command line"
+        scenario = quick_scenario(source or "", step, plug, driver, online, unplug=unplug)
+        go = partial(rehearse_quick, scenario)
     with progress() as bar:
         task = bar.add_task("rehearsing", total=len(scenario.steps))
-        run, k = rehearse_scenario(
-            scenario, where=where, progress=lambda index, title: bar.update(task, completed=index, description=title)
-        )
+        run, k = go(progress=lambda index, title: bar.update(task, completed=index, description=title))
     if sysroot is not None:
         views.write_sysroot(k, sysroot)
     if ptdump is not None:

@@ -1,6 +1,7 @@
 """Facts written as a tree of files that Linux tools read: ``lsmem --sysroot``, and our own reader."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -79,6 +80,15 @@ def write_sysroot(facts: Facts, directory: str | Path) -> None:
         raise BadInput(f"cannot be written: {error.strerror}", where=str(target)) from error
     finally:
         shutil.rmtree(staging)
+
+
+def check_sysroot(directory: str | Path) -> None:
+    """Raise :class:`BadInput` where :func:`write_sysroot` would refuse the folder or could not create it."""
+    target = Path(directory)
+    _replaceable(target)
+    folder = next(parent for parent in target.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise BadInput(f"cannot be written: not allowed in {folder}", where=str(target), fix="name another folder")
 
 
 def _swap(target: Path, tree: Path, aside: Path) -> None:

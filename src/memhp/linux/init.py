@@ -31,7 +31,7 @@ from memhp.linux.mm.watermarks import hugepage_init, init_per_zone_wmark_min
 from memhp.linux.mmzone import PageFlags, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
-from memhp.units import MiB, align_up, is_aligned
+from memhp.units import MiB, align_up, format_size, is_aligned
 
 
 class Ram(NamedTuple):
@@ -87,6 +87,8 @@ class MachineSpec:
     def validate(self) -> "MachineSpec":
         """The same description, if it can boot. Raises :class:`BadInput`."""
         self.config.validate()
+        if not any(ram.size for ram in self.ram):
+            raise BadInput("a machine needs RAM to boot", where="memory", fix="write a size such as 2G")
         seen = SpanSet()
         for ram in self.ram:
             if not is_aligned(ram.start, self.config.page_size) or not is_aligned(ram.size, self.config.page_size):
@@ -96,9 +98,14 @@ class MachineSpec:
                     fix=f"pages are {self.config.page_size} bytes",
                 )
             if ram.nid not in self.nodes:
-                raise BadInput(f"RAM on node {ram.nid}, which cannot exist", where="memory", fix=f"nodes {self.nodes}")
+                have = ", ".join(map(str, self.nodes))
+                raise BadInput(f"RAM on node {ram.nid}, which cannot exist", where="memory", fix=f"possible: {have}")
             if seen.covered(*ram.span):
-                raise BadInput(f"RAM [{ram.start:#x}-{ram.start + ram.size:#x}) overlaps other RAM", where="memory")
+                raise BadInput(
+                    f"RAM [{ram.start:#x}-{ram.start + ram.size:#x}) overlaps other RAM",
+                    where="memory",
+                    fix="move or shrink one of them",
+                )
             seen.add(*ram.span)
         return self
 
@@ -157,7 +164,7 @@ def _setup_memory(k: Kernel, spec: MachineSpec) -> None:
         k.node_states.online.add(ram.nid)
     k.max_pfn = max(span.end for span in k.boot_memory)
     if not k.boot_memory:
-        raise BadInput("no RAM that the kernel can map", where="memory")
+        raise BadInput("no RAM that the kernel can map", where="memory", fix="start it at a lower address")
 
 
 def _reserve_image(k: Kernel, spec: MachineSpec) -> None:
@@ -171,14 +178,22 @@ def _reserve_image(k: Kernel, spec: MachineSpec) -> None:
         if not ram.nomap and Span(ram.start, min(ram.span.end, k.layout.boot_limit)).covers(image):
             k.memblock.memblock_reserve(image.start, image.size)
             return
-    raise BadInput(f"no range of RAM holds a kernel image of {spec.image_size >> 20} MiB", where="memory")
+    raise BadInput(
+        f"no range of RAM holds a kernel image of {spec.image_size >> 20} MiB",
+        where="memory",
+        fix="boot with more memory",
+    )
 
 
 def _reserve_early(k: Kernel, spec: MachineSpec) -> None:
     """Keep what early boot allocates: so much in each zone that managed pages are as known, or a lump sum."""
     size = k.config.page_size
     if not spec.managed and spec.reserved and k.memblock.memblock_phys_alloc(spec.reserved, size) is None:
-        raise BadInput(f"{spec.reserved >> 20} MiB cannot be reserved in the RAM there is", where="machine.reserved")
+        raise BadInput(
+            f"{format_size(spec.reserved)} cannot be reserved in the RAM there is",
+            where="reserved",
+            fix="reserve less, or boot with more memory",
+        )
     for (nid, kind), managed in spec.managed.items():
         zone = k.nodes[nid].zone(kind)
         span = Span(zone.start_pfn * size, zone.end_pfn * size)

@@ -316,8 +316,8 @@ PROFILES: dict[str, Profile] = {
 """Every profile by its name."""
 
 
-def profile(name: str) -> Profile:
-    """The profile of that name. Raises :class:`BadInput` that lists the names there are."""
+def profile(name: str, *, where: str = "profile") -> Profile:
+    """The profile of that name. Raises :class:`BadInput`, naming `where`, that lists the names there are."""
     if name not in PROFILES:
-        raise BadInput(f"no kernel profile {name!r}", where="profile", fix=f"one of {', '.join(PROFILES)}")
+        raise BadInput(f"no kernel profile {name!r}", where=where, fix=f"one of {', '.join(PROFILES)}")
     return PROFILES[name]

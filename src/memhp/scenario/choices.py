@@ -7,6 +7,7 @@ from typing import Any, get_args, get_type_hints
 
 from memhp.errors import BadInput
 from memhp.linux.profiles import Arch, Profile
+from memhp.scenario.explain import one_of, quoted
 
 _RECORDS = {"riscv64": "riscv", "arm64": "arm64", "x86_64": "x86"}
 """The field of a profile that holds an architecture's record."""
@@ -22,11 +23,11 @@ def with_choices(profile: Profile, arch: Arch, wanted: Mapping[str, object], *, 
         key = f"{where}.{name}"
         if name in {f.name for f in fields(record)}:
             record = replace(record, **{name: _checked(record, name, value, key)})
-        elif name in {f.name for f in fields(profile)} - {"name", "release", "source", *_RECORDS.values()}:
+        elif name in (shared := {f.name for f in fields(profile)} - {"name", "release", "source", *_RECORDS.values()}):
             profile = replace(profile, **{name: _checked(profile, name, value, key)})
         else:
-            known = sorted({f.name for f in fields(record)} | {f.name for f in fields(profile)} - {*_RECORDS.values()})
-            raise BadInput(f"no choice {name!r}", where=key, fix=f"one of {', '.join(known)}")
+            known = sorted({f.name for f in fields(record)} | shared)
+            raise BadInput("there is no such choice", where=key, fix=one_of(name, known))
     return replace(profile, **{_RECORDS[arch]: record})
 
 
@@ -36,14 +37,15 @@ def _checked(record: object, name: str, value: object, where: str) -> Any:
     if hint is bool:
         if isinstance(value, bool):
             return value
-        raise BadInput(f"must be true or false, not {value!r}", where=where)
+        raise BadInput(f"want true or false, got {quoted(value)}", where=where)
     options = get_args(hint)
     if isinstance(value, list):
         areas = get_args(options[0]) if options else ()
         bad = [each for each in value if each not in areas]
         if areas and not bad:
             return tuple(value)
-        raise BadInput(f"cannot be {bad[0] if bad else value!r}", where=where, fix=f"a list of {', '.join(areas)}")
-    if value in options:
+        if areas:
+            raise BadInput(f"cannot have {quoted(bad[0])}", where=where, fix=f"a list of {', '.join(areas)}")
+    elif value in options:
         return value
-    raise BadInput(f"cannot be {value!r}", where=where, fix=f"one of {', '.join(map(str, options))}")
+    raise BadInput(f"cannot be {quoted(value)}", where=where, fix=one_of(str(value), map(str, options)))

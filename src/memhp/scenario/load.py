@@ -1,16 +1,18 @@
 """Reading scenario files: TOML in, a checked :class:`Scenario` out, or one line that says what to change."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import re
+import errno
 import tomllib
 from pathlib import Path
 
 import msgspec
 
 from memhp.errors import BadInput
+from memhp.scenario.explain import explained, one_of, quoted
 from memhp.scenario.schema import Scenario
 
-_PATH = re.compile(r" - at `\$\.?(.*?)`$")
+OUTCOMES = ("ok", "BUG", "PANIC", *sorted({*errno.errorcode.values(), "EHWPOISON"}))
+"""How a step can end, and so what it can be expected to: well, with an errno, or with the end of the machine."""
 
 
 def load(path: Path) -> Scenario:
@@ -18,9 +20,13 @@ def load(path: Path) -> Scenario:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise BadInput(f"cannot read the scenario: {error.strerror}", where=str(path)) from None
+        raise BadInput(
+            f"cannot read the scenario: {error.strerror}", where=str(path), fix="name a TOML file, or use --machine"
+        ) from None
     except UnicodeDecodeError as error:
-        raise BadInput(f"not a text file: byte {error.start} is not UTF-8", where=str(path)) from None
+        raise BadInput(
+            f"not a text file: byte {error.start} is not UTF-8", where=str(path), fix="scenarios are TOML in UTF-8"
+        ) from None
     return loads(text, where=str(path))
 
 
@@ -31,17 +37,14 @@ def loads(text: str, *, where: str = "scenario") -> Scenario:
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"not TOML: {error}", where=where) from None
     try:
-        return msgspec.convert(data, Scenario)
+        scenario = msgspec.convert(data, Scenario)
     except msgspec.ValidationError as error:
-        message = str(error)
-        match = _PATH.search(message)
-        key = match[1] if match else ""
-        plain = message[: match.start()] if match else message
-        raise BadInput(_plainly(plain), where=f"{where}: {key}" if key else where) from None
-
-
-def _plainly(message: str) -> str:
-    """A decoder's message in the words of somebody who writes scenario files."""
-    message = message.replace("Object contains unknown field", "unknown key")
-    message = message.replace("Object missing required field", "missing key")
-    return message.replace("Invalid value", "unknown value")
+        raise explained(error, data, where) from None
+    for index, step in enumerate(scenario.steps):
+        if step.expect not in OUTCOMES:
+            raise BadInput(
+                f"no step can end in {quoted(step.expect)}",
+                where=f"{where}: steps[{index}].expect",
+                fix=one_of(step.expect, OUTCOMES),
+            )
+    return scenario

@@ -7,6 +7,7 @@ from memhp.linux.init import MachineSpec, Ram
 from memhp.linux.profiles import profile
 from memhp.scenario.boot import with_boot
 from memhp.scenario.choices import with_choices
+from memhp.scenario.keys import machine_keys
 from memhp.scenario.presets import Preset, preset, preset_for
 from memhp.scenario.schema import MachineText, Memory
 from memhp.units import parse_size
@@ -18,7 +19,12 @@ def machine_spec(text: MachineText, *, where: str = "scenario") -> MachineSpec:
     Raises :class:`BadInput`, with `where` naming file and key.
     """
     base = _base(text, where)
-    spec = MachineSpec(
+    with machine_keys(where):
+        return _spec(text, base, where).validate()
+
+
+def _spec(text: MachineText, base: Preset, where: str) -> MachineSpec:
+    return MachineSpec(
         name=base.name if text.preset else f"{base.arch} machine",
         config=described_config(text, base, where),
         ram=_ram(text, base, where),
@@ -28,17 +34,22 @@ def machine_spec(text: MachineText, *, where: str = "scenario") -> MachineSpec:
         max_memory=None
         if text.max_memory is None
         else parse_size(text.max_memory, where=f"{where}: machine.max_memory"),
-        nodes=tuple(range(max(text.nodes or base.nodes, 1))),
+        nodes=tuple(range(text.nodes or base.nodes)),
     )
-    return _checked(spec, where)
 
 
 def _base(text: MachineText, where: str) -> Preset:
     """The preset that a description starts from."""
+    if text.step is not None:
+        raise BadInput("only a captured machine has steps", where=f"{where}: machine.step", fix="leave it out")
     if text.preset is not None:
         base = preset(text.preset, where=f"{where}: machine.preset")
         if text.arch not in {None, base.arch}:
-            raise BadInput(f"preset {base.name} is {base.arch}, not {text.arch}", where=f"{where}: machine.arch")
+            raise BadInput(
+                f"preset {base.name} is {base.arch}, not {text.arch}",
+                where=f"{where}: machine.arch",
+                fix="leave it out",
+            )
         return base
     if text.arch is None:
         raise BadInput(
@@ -86,12 +97,5 @@ def _ram(text: MachineText, base: Preset, where: str) -> tuple[Ram, ...]:
 def _range(memory: Memory, at: int, where: str) -> tuple[int, int]:
     size = parse_size(memory.size, where=f"{where}.size")
     if not size:
-        raise BadInput("an empty range of RAM", where=f"{where}.size")
+        raise BadInput("an empty range of RAM", where=f"{where}.size", fix="write a size such as 1G, or leave it out")
     return (at if memory.start is None else parse_size(memory.start, where=f"{where}.start")), size
-
-
-def _checked(spec: MachineSpec, where: str) -> MachineSpec:
-    try:
-        return spec.validate()
-    except BadInput as error:
-        raise BadInput(error.message, where=f"{where}: machine.{error.where}", fix=error.fix) from None

@@ -1,12 +1,23 @@
 """A scenario without a file: a machine, some sizes to plug, and what to do with them."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from memhp.errors import BadInput
+from memhp.linux.state import Kernel
 from memhp.scenario.presets import PRESETS
+from memhp.scenario.result import Run
+from memhp.scenario.run import Progress, rehearse_scenario
 from memhp.scenario.schema import MachineText, Plug, Scenario, StepKind, Unplug
+
+WHERE = "command line"
+_KEY = re.compile(rf"{WHERE}: (machine\.step|machine|steps)\b.*")
+_OPTIONS = {"machine.step": "--step", "machine": "--machine", "steps": "--plug"}
+"""The options that say what these keys of a scenario say."""
 
 
 def quick_scenario(
@@ -14,11 +25,25 @@ def quick_scenario(
 ) -> Scenario:
     """The scenario of ``--machine SOURCE --plug SIZE … --online ZONE --unplug``.
 
-    `source` is a preset's name or whatever :mod:`memhp.scenario.sources` can read.
+    `source` is a preset's name or whatever :mod:`memhp.scenario.sources` can read. Raises :class:`BadInput` for one
+    that is neither.
     """
-    machine = MachineText(preset=source) if source in PRESETS else MachineText(source=source, step=step)
+    if source not in PRESETS and not Path(source).exists():
+        presets = ", ".join(PRESETS)
+        raise BadInput(f"no file, no folder and no preset {source!r}", where="--machine", fix=f"presets: {presets}")
+    machine = MachineText(preset=source, step=step) if source in PRESETS else MachineText(source=source, step=step)
     options: dict[str, Any] = {"driver": driver, "online": online}
     steps: list[StepKind] = [msgspec.convert({"do": "plug", "size": size, **options}, Plug) for size in plug]
     if unplug:
         steps.extend(Unplug() for _ in plug)
     return Scenario(machine=machine, steps=steps, title=f"{source}: plug {', '.join(plug)}" if plug else source)
+
+
+def rehearse_quick(scenario: Scenario, *, progress: Progress | None = None) -> tuple[Run, Kernel]:
+    """Rehearse a scenario of :func:`quick_scenario`. Raises :class:`BadInput` that names options instead of keys."""
+    try:
+        return rehearse_scenario(scenario, where=WHERE, progress=progress)
+    except BadInput as error:
+        match = _KEY.fullmatch(error.where)
+        where = _OPTIONS[match[1]] if match else error.where
+        raise BadInput(error.message, where=where, fix=error.fix) from error

@@ -11,6 +11,7 @@ from memhp.hw.ledger import Ledger
 from memhp.linux.init import MachineSpec, ram_lines, start_kernel
 from memhp.linux.state import Kernel
 from memhp.scenario import measure, result, schema
+from memhp.scenario.keys import machine_keys
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.replay import catch_up
 from memhp.scenario.sources import facts_spec, source_facts
@@ -69,10 +70,11 @@ def rehearse_scenario(
     scenario: schema.Scenario, *, where: str = "scenario", progress: Progress | None = None
 ) -> tuple[result.Run, Kernel]:
     """Rehearse a scenario as it was read from a file: see :func:`rehearse`."""
-    observed = source_facts(scenario.machine) if scenario.machine.source is not None else None
-    if observed is None:
+    observed = None
+    if scenario.machine.source is None:
         spec = machine_spec(scenario.machine, where=where)
     else:
+        observed = source_facts(scenario.machine, where=where)
         spec = facts_spec(observed, scenario.machine, where=where)
     heading = scenario.title or where
     return rehearse(spec, scenario.steps, observed=observed, heading=heading, where=where, progress=progress)
@@ -92,7 +94,8 @@ def rehearse(
     What `observed`, the real machine, has plugged since its boot is plugged before the first step. Raises
     :class:`BadInput`, naming `where` and the step's key, when a step cannot be meant.
     """
-    k = start_kernel(spec)
+    with machine_keys(where):
+        k = start_kernel(spec)
     watch = _Watch(snapshot(k))
     session = Session(k)
     if observed is not None:

@@ -5,9 +5,10 @@ A key that is not known is an error, so a typing slip never passes for a default
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 Size: TypeAlias = str | int
 """Bytes, or text for :func:`memhp.units.parse_size`."""
@@ -17,6 +18,10 @@ Zone = Literal["auto", "kernel", "movable"]
 
 DriverName = Literal["dimm", "kmem", "virtio_mem"]
 """Who adds memory: the ACPI driver of DIMMs, or one that manages memory of its own."""
+
+
+Node = Annotated[int, Meta(ge=0)]
+"""A NUMA node's number."""
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,7 +34,7 @@ class Memory(_Strict, frozen=True):
     size: Size
     start: Size | None = None
     """Physical address; by default right after the range before, or where the preset's RAM starts."""
-    node: int = 0
+    node: Node = 0
 
 
 class Boot(_Strict, frozen=True):
@@ -37,7 +42,7 @@ class Boot(_Strict, frozen=True):
 
     memmap_on_memory: Literal["N", "Y", "force"] | None = None
     online_policy: Literal["contig-zones", "auto-movable"] | None = None
-    auto_movable_ratio: int | None = None
+    auto_movable_ratio: Annotated[int, Meta(ge=0)] | None = None
     auto_movable_numa_aware: bool | None = None
     memhp_default_state: Literal["offline", "online", "online_kernel", "online_movable"] | None = None
     movable_node: bool | None = None
@@ -61,8 +66,8 @@ class MachineText(_Strict, frozen=True):
     page_size: Size | None = None
     va_bits: int | None = None
     memory: Size | list[Memory] | None = None
-    cpus: int | None = None
-    nodes: int | None = None
+    cpus: Annotated[int, Meta(ge=1, le=8192)] | None = None
+    nodes: Annotated[int, Meta(ge=1, le=1024)] | None = None
     hypervisor: bool | None = None
     """x86: whether the kernel runs under a hypervisor; decides the size of memory blocks."""
     max_memory: Size | None = None
@@ -70,7 +75,7 @@ class MachineText(_Strict, frozen=True):
     reserved: Size | None = None
     """Boot memory that the kernel image and early allocations keep, besides struct pages and page tables."""
     boot: Boot | None = None
-    choices: dict[str, str | bool | list[str]] = {}
+    choices: dict[str, Any] = {}
     """Decisions of the kernel to change, by the names of :mod:`memhp.linux.choices`:
     ``choices = { pgd_policy = "none" }``."""
 
@@ -88,7 +93,7 @@ class Plug(Step, frozen=True, tag="plug"):
     size: Size
     at: Size | None = None
     """Physical address; by default the first block-aligned address above all memory."""
-    node: int = 0
+    node: Node = 0
     driver: DriverName = "dimm"
     memmap_on_memory: bool | None = None
     """Whether the driver asks for it (MHP_MEMMAP_ON_MEMORY); by default as that driver does."""
@@ -102,7 +107,7 @@ class Online(Step, frozen=True, tag="online"):
     zone: Zone = "auto"
     at: Size | None = None
     size: Size | None = None
-    blocks: list[int] | None = None
+    blocks: list[Annotated[int, Meta(ge=0)]] | None = None
     """Block numbers; by default every offline block of the range, or of the machine."""
 
 
@@ -111,7 +116,7 @@ class Offline(Step, frozen=True, tag="offline"):
 
     at: Size | None = None
     size: Size | None = None
-    blocks: list[int] | None = None
+    blocks: list[Annotated[int, Meta(ge=0)]] | None = None
 
 
 class Remove(Step, frozen=True, tag="remove"):
@@ -135,7 +140,7 @@ class Allocate(Step, frozen=True, tag="allocate"):
     size: Size
     kind: Literal["kernel", "reclaimable", "movable", "pinned", "hugetlb"] = "movable"
     tag: str = "a"
-    node: int = 0
+    node: Node = 0
     at: Size | None = None
     """Take exactly this physical range, which must be free."""
 
@@ -156,7 +161,7 @@ class Fragment(Step, frozen=True, tag="fragment"):
     """Use single pages so that no free chunk of `size` or more is left on a node."""
 
     size: Size = "2M"
-    node: int = 0
+    node: Node = 0
     tag: str = "fragments"
 
 

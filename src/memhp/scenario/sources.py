@@ -18,6 +18,7 @@ from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import PROFILES, profile
 from memhp.scenario.boot import with_boot
 from memhp.scenario.choices import with_choices
+from memhp.scenario.keys import machine_keys, source_key
 from memhp.scenario.schema import MachineText
 from memhp.spans import Span, SpanSet
 from memhp.units import MiB, align_down, align_up, parse_size
@@ -30,16 +31,28 @@ HOT: tuple[Origin, ...] = ("dimm", "virtio_mem", "kmem", "hotplug")
 _HOSTS_MEMORY = re.compile(r"virtio\d+|dax\d+\.\d+|Persistent Memory.*|Soft Reserved|CXL Window \d+")
 
 
-def source_facts(text: MachineText) -> Facts:
+TOLD = ("preset", "arch", "page_size", "memory", "nodes", "reserved")
+"""Keys of ``[machine]`` that say what a source of facts says."""
+
+
+def source_facts(text: MachineText, *, where: str = "scenario") -> Facts:
     """What ``machine.source`` shows of a machine. Raises :class:`BadInput` when it is missing or damaged."""
     assert text.source is not None
-    return observe(open_source(text.source, step=text.step))
+    for key in TOLD:
+        if getattr(text, key) is not None:
+            raise BadInput(
+                f"{text.source} tells this already", where=f"{where}: machine.{key}", fix=f"leave out {key}, or source"
+            )
+    with source_key(where):
+        return observe(open_source(text.source, step=text.step))
 
 
 def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> MachineSpec:
     """The machine that some facts show, with what the scenario says to be different or what facts leave open."""
-    machine = describe(facts, name=facts.source or "captured machine")
-    config = _config(machine, text, where)
+    with source_key(where):
+        machine = describe(facts, name=facts.source or "captured machine")
+    with machine_keys(where):
+        config = _config(machine, text, where)
     image = _image(facts, config.page_size)
     spec = MachineSpec(
         name=_name(machine, config),
@@ -55,10 +68,8 @@ def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> Ma
     )
     if image is not None:
         spec = replace(spec, image_start=image.start, image_size=image.size)
-    try:
+    with machine_keys(where):
         return spec.validate()
-    except BadInput as error:
-        raise BadInput(error.message, where=f"{machine.name}: {error.where}", fix=error.fix) from None
 
 
 def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:

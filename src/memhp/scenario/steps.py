@@ -29,7 +29,7 @@ from memhp.linux.mm.memory_hotplug import (
 )
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 from memhp.units import GiB, align_up, format_size, is_aligned, parse_size
 
 
@@ -77,10 +77,17 @@ class Session:
 
 def size_of(session: Session, text: schema.Size, key: str) -> int:
     """Bytes of a size in a step, made of whole pages. Raises :class:`BadInput`."""
-    size = parse_size(text, where=key)
+    size = _bytes(text, key)
     page = session.k.config.page_size
     if not is_aligned(size, page):
         raise BadInput(f"{size:#x} is not a multiple of the page size", where=key, fix=f"pages are {format_size(page)}")
+    return size
+
+
+def _bytes(text: schema.Size, key: str) -> int:
+    size = parse_size(text, where=key)
+    if size >> 64:
+        raise BadInput(f"{size:#x} does not fit into 64 bits", where=key, fix="write less")
     return size
 
 
@@ -155,7 +162,8 @@ def _check_plug(session: Session, step: schema.Plug, span: Span) -> None:
             fix="leave `at` out to plug above all memory",
         )
     if step.node not in k.node_states.possible and step.expect == "ok":
-        raise BadInput(f"node {step.node} cannot exist", where="node", fix=f"one of {sorted(k.node_states.possible)}")
+        possible = ", ".join(map(str, sorted(k.node_states.possible)))
+        raise BadInput(f"node {step.node} cannot exist", where="node", fix=f"one of {possible}")
     block = k.memory_block_size
     if step.expect == "ok" and not (is_aligned(span.start, block) and is_aligned(span.size, block)):
         raise BadInput(
@@ -223,13 +231,18 @@ def _wanted_blocks(session: Session, step: schema.Online | schema.Offline, state
     if step.blocks is not None:
         missing = [block for block in step.blocks if session.k.memory_blocks.get(block) is None]
         if missing:
-            raise BadInput(f"there is no memory block {missing[0]}", where="blocks")
+            have = ", ".join(f"{first} to {end - 1}" for first, end in _runs_of_blocks(session.k))
+            raise BadInput(f"there is no memory block {missing[0]}", where="blocks", fix=f"there are {have}")
         return step.blocks
     if step.at is None and step.size is None and not session.plugged:
         span = Span(0, 1 << 62)
     else:
         span = _range(session, step.at, step.size)
     return _blocks(session, span, state)
+
+
+def _runs_of_blocks(k: Kernel) -> SpanSet:
+    return SpanSet((first, end) for first, end, _ in k.memory_blocks)
 
 
 def _each_block(session: Session, blocks: list[int], change: Callable[[int], None]) -> None:
@@ -288,7 +301,9 @@ def _check_blocks(session: Session, step: schema.Remove | schema.Unplug, span: S
             fix='align it, or write expect = "EINVAL" to see the kernel refuse it',
         )
     if not session.k.hw.memory.owners.covers(*session.frames(span)):
-        raise BadInput(f"there is no memory in all of [{span.start:#x}-{span.end:#x})", where="at")
+        raise BadInput(
+            f"there is no memory in all of [{span.start:#x}-{span.end:#x})", where="at", fix="name what was plugged"
+        )
 
 
 def _unplug(session: Session, span: Span) -> None:
@@ -334,7 +349,7 @@ def fragment(session: Session, step: schema.Fragment) -> None:
 def new_process(session: Session, step: schema.NewProcess) -> None:
     """Fork: a root table that copies the kernel's half."""
     if step.process in session.k.pgd:
-        raise BadInput(f"there is a process {step.process!r} already", where="process")
+        raise BadInput(f"there is a process {step.process!r} already", where="process", fix="name it otherwise")
     arch.ops(session.k).copy_pgd(session.k, step.process)
 
 
@@ -343,7 +358,7 @@ def touch(session: Session, step: schema.Touch) -> None:
     k = session.k
     if step.process not in k.pgd:
         raise BadInput(f"there is no process {step.process!r}", where="process", fix=f"one of {', '.join(k.pgd)}")
-    phys = parse_size(step.at, where="at")
+    phys = _bytes(step.at, "at")
     layout = k.layout
     address = (
         layout.phys_to_virt(phys) if step.what == "direct-map" else layout.pfn_to_page(phys >> k.config.page_shift)

@@ -1,13 +1,30 @@
 """Files that show a modelled machine as Linux shows a real one: a sysroot, a page-table dump."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import os
 from pathlib import Path
 
 from memhp.errors import BadInput
 from memhp.facts.derive import derive
 from memhp.facts.ptdump_model import model_ptdump
+from memhp.facts.sysroot import check_sysroot
 from memhp.facts.sysroot import write_sysroot as write_tree
 from memhp.linux.state import Kernel
+
+
+def check_targets(*, sysroot: Path | None, files: list[Path]) -> None:
+    """Refuse places that nothing can be written to, before anything is done or written anywhere.
+
+    Raises :class:`BadInput` for the first of them.
+    """
+    if sysroot is not None:
+        check_sysroot(sysroot)
+    for path in files:
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            raise BadInput("cannot write: there is no such folder", where=str(path), fix=f"create {path.parent} first")
+        if not os.access(folder, os.W_OK | os.X_OK) or path.is_dir():
+            raise BadInput("cannot write: not allowed there", where=str(path), fix="name another file")
 
 
 def write_sysroot(k: Kernel, path: Path) -> None:

@@ -145,7 +145,8 @@ def spans_of(k: Kernel, tag: str) -> list[Span]:
 def _known_spans(k: Kernel, tag: str) -> list[Span]:
     spans = spans_of(k, tag)
     if not spans:
-        raise BadInput(f"nothing is allocated as {tag!r}", where="tag")
+        tags = sorted({owner.tag for _, _, owner in k.hw.memory.owners if owner.tag and owner.use in USER_USES})
+        raise BadInput(f"nothing is allocated as {tag!r}", where="tag", fix=f"in use: {', '.join(tags) or 'no tag'}")
     return spans
 
 
@@ -171,7 +172,7 @@ def pin(k: Kernel, tag: str, *, in_place: bool = False) -> None:
         if owner.use is Use.MOVABLE
     ]
     if not runs:
-        raise BadInput(f"nothing movable is allocated as {tag!r}", where="tag")
+        raise BadInput(f"nothing movable is allocated as {tag!r}", where="tag", fix="only movable memory is pinned")
     for run in runs:
         for span, must_move in _pin_places(k, run):
             if must_move and not in_place:

@@ -1,0 +1,146 @@
+"""What is wrong with a scenario, told to its author: the key, what it may be, and what it is.
+
+A decoder's error names a place and the types it knows; here the schema at that place is looked up, and the value that
+stands there, so that the message can say what to write instead.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from functools import cache
+
+import msgspec
+from msgspec import inspect
+
+from memhp.errors import BadInput
+from memhp.scenario.schema import Scenario
+
+_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
+_PART = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
+
+EXAMPLES = {
+    "machine": 'preset = "riscv-vm", source = "…" or arch = "riscv64" under [machine]',
+    "size": 'size = "128M"',
+    "at": 'at = "0x100000000"',
+    "process": 'process = "init"',
+}
+"""What to write for the keys that must be there."""
+
+
+def explained(error: msgspec.ValidationError, data: object, where: str) -> BadInput:
+    """A decoder's error about `data`, a scenario as TOML has it, in words; `where` names the file."""
+    match = _MESSAGE.fullmatch(str(error))
+    assert match is not None
+    what, path = match["what"], match["path"] or ""
+    kind, value = _follow(path, data)
+    key = f"{where}: {path}" if path else where
+    if unknown := _UNKNOWN.fullmatch(what):
+        key = f"{key}.{unknown[1]}" if path else f"{where}: {unknown[1]}"
+        return BadInput("there is no such key", where=key, fix=_unknown_key(unknown[1], kind))
+    if missing := _MISSING.fullmatch(what):
+        fix = f"write {EXAMPLES[missing[1]]}" if missing[1] in EXAMPLES else f"one of {', '.join(_tags(kind))}"
+        return BadInput(f"the key {missing[1]} is missing", where=key, fix=fix)
+    options = _tags(kind) if path.endswith(".do") else _options(kind)
+    if options and isinstance(value, str):
+        return BadInput(f"cannot be {quoted(value)}", where=key, fix=one_of(value, options))
+    return BadInput(f"want {' or '.join(_wanted(kind))}, got {quoted(value)}", where=key)
+
+
+def _unknown_key(name: str, kind: inspect.Type) -> str:
+    """What to do about a key that is not known where it stands."""
+    if name in _keys(_schema()) and name not in _keys(kind):
+        return f"{name} belongs to the scenario itself: write it above [machine]"
+    return one_of(name, _keys(kind))
+
+
+def one_of(got: str, options: Iterable[str]) -> str:
+    """What to write instead of `got`: the option that it is a slip of, or all there are."""
+    known = list(options)
+    near = get_close_matches(got, known, n=1, cutoff=0.7)
+    return f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
+
+
+def quoted(value: object) -> str:
+    """A value as TOML writes it, or what kind of value it is."""
+    if isinstance(value, str | bool | int | float):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        return "a table"
+    return "a list" if isinstance(value, list) else "a date or a time"
+
+
+@cache
+def _schema() -> inspect.Type:
+    return inspect.type_info(Scenario)
+
+
+def _follow(path: str, data: object) -> tuple[inspect.Type, object]:
+    """The schema's type and the value at a path; for ``do``, the type of the step that it would name."""
+    kind, value = _schema(), data
+    for number, name in _PART.findall(path):
+        if number:
+            kind = next(each.item_type for each in _members(kind) if isinstance(each, inspect.ListType))
+            value = value[int(number)] if isinstance(value, list) else value
+            continue
+        fields = {field.encode_name: field.type for each in _structs(kind, value) for field in each.fields}
+        kind = fields.get(name, kind)
+        value = value.get(name) if isinstance(value, dict) else value
+    return kind, value
+
+
+def _members(kind: inspect.Type) -> Iterator[inspect.Type]:
+    """The types that a value may have, null left out: TOML has none."""
+    for each in kind.types if isinstance(kind, inspect.UnionType) else (kind,):
+        if not isinstance(each, inspect.NoneType):
+            yield each
+
+
+def _structs(kind: inspect.Type, value: object = None) -> list[inspect.StructType]:
+    """The kinds of table that a value may be; of steps the one that its ``do`` names."""
+    found = [each for each in _members(kind) if isinstance(each, inspect.StructType)]
+    tag = value.get("do") if isinstance(value, dict) else None
+    return [each for each in found if each.tag == tag] or found
+
+
+def _keys(kind: inspect.Type) -> list[str]:
+    return list(dict.fromkeys(field.encode_name for each in _structs(kind) for field in each.fields))
+
+
+def _tags(kind: inspect.Type) -> list[str]:
+    """What ``do`` may be."""
+    return [str(each.tag) for each in _structs(kind) if each.tag is not None]
+
+
+def _options(kind: inspect.Type) -> list[str]:
+    return [str(value) for each in _members(kind) if isinstance(each, inspect.LiteralType) for value in each.values]
+
+
+def _wanted(kind: inspect.Type) -> Iterator[str]:
+    """What may stand here, in words."""
+    members = list(_members(kind))
+    size = {inspect.StrType, inspect.IntType} <= {type(each) for each in members}
+    if size:
+        yield 'a size or an address such as "128M" or 0x8000000'
+    for each in members:
+        if isinstance(each, inspect.IntType) and not size:
+            yield f"a whole number{_bounds(each)}"
+        elif isinstance(each, inspect.StrType) and not size:
+            yield "text in quotes"
+        elif isinstance(each, inspect.BoolType):
+            yield "true or false"
+        elif isinstance(each, inspect.LiteralType):
+            yield f"one of {', '.join(quoted(value) for value in each.values)}"
+        elif isinstance(each, inspect.ListType):
+            yield "a list of tables" if _structs(each.item_type) else "a list of whole numbers"
+    if _structs(kind) or any(isinstance(each, inspect.DictType) for each in members):
+        yield "a table"
+
+
+def _bounds(kind: inspect.IntType) -> str:
+    if kind.ge is not None and kind.le is not None:
+        return f" from {kind.ge} to {kind.le}"
+    return f" of {kind.ge} or more" if kind.ge is not None else ""
