@@ -68,8 +68,7 @@ def alloc_pages(
         highest = ZoneType.MOVABLE if movable else ZoneType.NORMAL
     zones = zonelist(k, nid, highest, nodes)
     taken: list[Span] = []
-    step = count if k.hw.stepper is None else 1
-    for _ in range(0, count, step):
+    for _, step in k.hw.batches(0, count):
         if k.hw.may_fail(where):
             break
         got = _get_pages(k, zones, order, step, kind, owner, where, highest)
