@@ -146,7 +146,8 @@ def test_a_block_on_its_way_is_going_offline_under_the_hotplug_locks() -> None:
     def look(kernel: Kernel, action: str, _pfn: int, _pages: int) -> str:
         block = kernel.memory_blocks.get(first)
         assert block is not None
-        seen.append((block.state, *(kernel.hw.holds(name) for name in ("device_hotplug_lock", "mem_hotplug_lock"))))
+        held = kernel.hw.holds("device_hotplug_lock"), kernel.hw.holds("mem_hotplug_lock", write=True)
+        seen.append((block.state, *held))
         return ""
 
     k.memory_notifiers.append(look)
