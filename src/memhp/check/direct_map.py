@@ -15,6 +15,7 @@ from memhp.check.look import Leaves, Look, merged, minus, pfn_text, va_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.memory import Use
+from memhp.linux.mm.dev_pagemap import MemoryType
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP
 from memhp.spans import Span, SpanSet
 from memhp.units import MiB
@@ -25,13 +26,16 @@ ISA_END_ADDRESS = MiB
 
 
 def required(look: Look) -> SpanSet:
-    """The frames (PFNs) that the direct map must translate: those present, unless firmware keeps them from it."""
+    """The frames (PFNs) that the direct map must translate: those present that the CPU may reach."""
     k = look.k
     shift = k.config.page_shift
     wanted = look.present.copy()
     for start, end, region in k.memblock.memory:
         if region.flags & MEMBLOCK_NOMAP:
             wanted.remove(start >> shift, -(-end >> shift))
+    for start, end, pgmap in k.pgmap_array:
+        if pgmap.type is MemoryType.PRIVATE:
+            wanted.remove(start, end)
     return wanted
 
 

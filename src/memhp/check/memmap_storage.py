@@ -11,7 +11,7 @@ from memhp.check.law import Breach, Law
 from memhp.check.look import Look, minus, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.memory import Use
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 
 NAME = "memmap-storage"
 
@@ -19,7 +19,7 @@ NAME = "memmap-storage"
 def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     """Frames mapped twice, mapped but not a memmap's, a memmap's but not mapped."""
     mapped, twice = look.storage
-    for span in twice:
+    for span in (part for each in twice for part in _minus_shared(look, each)):
         yield Breach(NAME, f"vmemmap maps {pfn_text(span)} more than once", pfns=span)
     for span in mapped:
         for start, stop, owner in look.k.hw.memory.owners.runs(*span):
@@ -32,6 +32,12 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
         kept_as = look.k.hw.memory.owners.get(lost.start)
         text = f"{pfn_text(lost)} is kept as {kept_as}, but vmemmap does not map it: the storage was not returned"
         yield Breach(NAME, text, pfns=lost)
+
+
+def _minus_shared(look: Look, span: Span) -> list[Span]:
+    """The parts of a span that no page of equal tails lies in, which compound pages of a device map many times."""
+    shared = SpanSet((pfn, pfn + 1) for pfn in look.k.page_refs if pfn in span)
+    return list(shared.gaps(*span))
 
 
 LAW = Law(

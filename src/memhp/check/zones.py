@@ -36,7 +36,8 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
 def _span(look: Look, zone: Zone, linked: SpanSet) -> Iterator[Breach]:
     """The zone spans its pages, and no more than these or what boot gave it.
 
-    Struct pages for holes in boot memory are linked to the zone beside them, whatever it spans.
+    Struct pages for holes in boot memory are linked to the zone beside them, whatever it spans. ZONE_DEVICE never
+    shrinks (``remove_pfn_range_from_zone()``).
     """
     spans = [part for span in linked for part in look.present.runs(*span)]
     whole = Span(zone.start_pfn, zone.end_pfn)
@@ -44,7 +45,7 @@ def _span(look: Look, zone: Zone, linked: SpanSet) -> Iterator[Breach]:
         if not whole.covers(span):
             text = f"{zone_name(zone)} has {pfn_text(span)}, but spans {pfn_text(whole)}"
             yield Breach(NAME, text, pfns=span)
-    if not whole:
+    if not whole or zone.type is ZoneType.DEVICE:
         return
     unit = look.k.config.pages_per_subsection
     outermost = Span(spans[0].start // unit * unit, -(-spans[-1].end // unit) * unit) if spans else Span(1 << 64, 0)

@@ -349,6 +349,20 @@ class Machine:
         finally:
             self.unlock(name, write=write)
 
+    def atomic(self, what: str) -> None:
+        """A counter or flag that CPUs share is about to be read or changed in one go: ``percpu_ref_*``."""
+        if self.stepper is not None:
+            self.stepper.step(Access("atomic", what))
+
+    def wait(self, ready: Callable[[], bool], why: str) -> None:
+        """Sleep until `ready()`: ``wait_for_completion()``. KernelBug when nobody is left to bring that about."""
+        if self.stepper is not None and not ready():
+            self.stepper.wait(ready, why)
+        while not ready() and self._timers:
+            self.advance(self._timers[0][0] - self.now)
+        if not ready():
+            raise KernelBug(f"CPU {self.cpu} waits for ever: {why}", place="hw")
+
     # Time and talk -------------------------------------------------------------------------------------------
 
     def log(self, text: str, level: str = "info") -> None:
@@ -361,12 +375,13 @@ class Machine:
         heapq.heappush(self._timers, (self.now + delay, self._timer_serial, call))
 
     def advance(self, duration: int) -> None:
-        """Let `duration` nanoseconds pass; timers that come due run in order."""
+        """Let `duration` nanoseconds pass; timers that come due run in order, and may themselves let time pass."""
         until = self.now + duration
         while self._timers and self._timers[0][0] <= until:
-            self.now, _, call = heapq.heappop(self._timers)
+            due, _, call = heapq.heappop(self._timers)
+            self.now = max(self.now, due)
             call()
-        self.now = until
+        self.now = max(self.now, until)
 
 
 def _reuse_text(frames: Span, owner: Owner, table: Table) -> str:

@@ -12,7 +12,7 @@ class Access(NamedTuple):
     """One access to shared state, as the explorer sees it before it happens."""
 
     kind: str
-    """``load``, ``store``, ``claim``, ``release``, ``lock``, ``unlock``, ``flush`` …"""
+    """``load``, ``store``, ``claim``, ``release``, ``lock``, ``unlock``, ``atomic``, ``flush`` …"""
     target: Table | Span | str
     entry: int = 0
     value: int = 0

@@ -247,6 +247,13 @@ class Profile:
     (``mm/vmalloc.c:vmap_try_huge_pmd``, 7.2, 6.12.y)."""
     memmap_counters: bool
     """Whether ``/proc/vmstat`` has ``nr_memmap_pages`` and ``nr_memmap_boot_pages`` (by 6.12)."""
+    optimize_dax_vmemmap: tuple[Arch, ...]
+    """Architectures where alike struct pages of a dax device's large pages share storage: 4917f55b4ef9, 5.19 on
+    x86-64; riscv since 6.5 (``ARCH_WANT_OPTIMIZE_DAX_VMEMMAP``)."""
+    pgmap_ref: Literal["each-page", "at-once"]
+    """Who drops the references that pages hold on a device's mapping when it goes: each page, when nobody holds it any
+    more, so that DMA delays ``memunmap_pages()``, and a caller may bring its own count with ``kill`` and ``cleanup``
+    (5.13); or that function for all of them (by 6.12)."""
     virtio_mem: tuple[Arch, ...]
     """Architectures with VIRTIO_MEM in ``drivers/virtio/Kconfig``."""
 

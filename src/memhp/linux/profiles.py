@@ -200,6 +200,8 @@ _LINUX_5_13 = Profile(
     online_debug_pagealloc=False,
     vmap_huge_lock="none",
     memmap_counters=False,
+    optimize_dax_vmemmap=(),
+    pgmap_ref="each-page",
     virtio_mem=("arm64", "x86_64"),
 )
 
@@ -220,6 +222,8 @@ _LINUX_6_12 = replace(
     movable_watermark="capped",
     vmap_huge_lock="init_mm.mmap_lock",
     memmap_counters=True,
+    optimize_dax_vmemmap=("riscv64", "x86_64"),
+    pgmap_ref="at-once",
     virtio_mem=("riscv64", "arm64", "x86_64"),
 )
 
@@ -269,6 +273,7 @@ _RISCV_HOTPLUG_V1 = replace(
     prepare_online=False,
     vmap_huge_lock="none",
     memmap_counters=False,
+    optimize_dax_vmemmap=("x86_64",),
     virtio_mem=("riscv64",),
 )
 

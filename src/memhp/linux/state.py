@@ -20,6 +20,7 @@ from memhp.spans import Span, SpanMap, SpanSet
 if TYPE_CHECKING:
     from memhp.linux.drivers.firmware.memmap import FirmwareMap
     from memhp.linux.mm.altmap import VmemAltmap
+    from memhp.linux.mm.dev_pagemap import DevPagemap
 
 Notifier = Callable[["Kernel", str, int, int], str]
 """``(k, action, start_pfn, nr_pages) -> "" or why not``: a memory notifier; a text is NOTIFY_BAD with a reason."""
@@ -52,6 +53,10 @@ class Kernel:
     """Block id → memory block device."""
     altmaps: dict[int, VmemAltmap] = field(default_factory=dict)
     """Block id → the altmap that hosts its memmap."""
+    pgmap_array: SpanMap[DevPagemap] = field(default_factory=SpanMap)
+    """PFN → the device mapping that it belongs to (``mm/memremap.c:pgmap_array``)."""
+    page_refs: dict[int, int] = field(default_factory=dict)
+    """PFN → references beyond the first to a page of struct pages that vmemmap maps several times."""
     memory_groups: dict[int, MemoryGroup] = field(default_factory=dict)
     memory_block_size: int = 0
     """Bytes of a memory block: ``memory_block_size_bytes()``."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from memhp.linux.choices import Arch
     from memhp.linux.mm.altmap import VmemAltmap
+    from memhp.linux.mm.dev_pagemap import DevPagemap
+    from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder
     from memhp.linux.state import Kernel
     from memhp.spans import Span
 
@@ -34,10 +36,37 @@ class ArchOps(Protocol):
     def arch_get_mappable_range(self, k: Kernel) -> Span:
         """Physical bytes for which a direct map can be made."""
 
+    def page_kernel(self, k: Kernel) -> int:
+        """Attribute bits of ordinary kernel memory, which a device's memory gets too: ``PAGE_KERNEL``."""
+
+    def pgprot_noncached(self, k: Kernel, prot: int) -> int:
+        """The same attributes, but for memory that no cache may hold."""
+
     def arch_add_memory(
-        self, k: Kernel, nid: int, start: int, size: int, altmap: VmemAltmap | None = None, pgprot: int | None = None
+        self,
+        k: Kernel,
+        nid: int,
+        start: int,
+        size: int,
+        altmap: VmemAltmap | None = None,
+        pgprot: int | None = None,
+        pgmap: DevPagemap | None = None,
     ) -> None:
         """Direct map and struct pages for a physical range. Raises what ``__add_pages()`` raises, ENOMEM."""
+
+    def add_pages(
+        self,
+        k: Kernel,
+        nid: int,
+        start_pfn: int,
+        nr_pages: int,
+        altmap: VmemAltmap | None = None,
+        pgmap: DevPagemap | None = None,
+    ) -> None:
+        """Struct pages without a direct map, for memory that the CPU cannot reach."""
+
+    def vmemmap_builder(self, k: Kernel) -> VmemmapBuilder:
+        """What this architecture's vmemmap entries look like."""
 
     def arch_remove_memory(self, k: Kernel, start: int, size: int, altmap: VmemAltmap | None = None) -> None:
         """The opposite of :meth:`arch_add_memory`."""

@@ -6,6 +6,7 @@ mm/memory_hotplug.c, the parts that the architectures call.
 
 from collections.abc import Iterator
 from errno import EINVAL
+from typing import TYPE_CHECKING
 
 from memhp.errors import KernelError
 from memhp.linux.kernel.panic import warn
@@ -16,6 +17,9 @@ from memhp.linux.mm.sparse import sparse_add_section, sparse_remove_section
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up, is_aligned
+
+if TYPE_CHECKING:
+    from memhp.linux.mm.dev_pagemap import DevPagemap
 
 ADD = "mm/memory_hotplug.c:__add_pages"
 REMOVE = "mm/memory_hotplug.c:__remove_pages"
@@ -41,7 +45,14 @@ def mhp_range_allowed(k: Kernel, start: int, size: int, need_mapping: bool) -> b
     return False
 
 
-def __add_pages(k: Kernel, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | None = None) -> None:
+def __add_pages(
+    k: Kernel,
+    nid: int,
+    pfn: int,
+    nr_pages: int,
+    altmap: VmemAltmap | None = None,
+    pgmap: "DevPagemap | None" = None,
+) -> None:
     """Add the sections, or parts of sections, of a range. Those added before one that fails stay.
 
     Raises EINVAL for a range not made of sub-sections or an altmap that does not fit, else what
@@ -60,7 +71,7 @@ def __add_pages(k: Kernel, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap
         advice = f"align start and size to {k.config.pages_per_subsection * k.config.page_size:#x}"
         raise KernelError(EINVAL, text, place=ADD, advice=advice)
     for start, count in _pieces(k, pfn, nr_pages):
-        sparse_add_section(k, nid, start, count, altmap)
+        sparse_add_section(k, nid, start, count, altmap, pgmap)
 
 
 def __remove_pages(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | None = None) -> None:

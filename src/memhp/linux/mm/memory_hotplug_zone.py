@@ -6,6 +6,7 @@ auto-movable policy has a file of its own.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.linux.config import OnlineType
+from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_offset
 from memhp.linux.mm.memory_hotplug_policy import auto_movable_zone_for_pfn, default_kernel_zone_for_pfn, zone_intersects
 from memhp.linux.mm.mm_init import memmap_init_range, page_init_poison, set_zone_contiguous
 from memhp.linux.mm.sparse import early_section, online_runs
@@ -81,17 +82,31 @@ def resize_pgdat_range(node: Node, start_pfn: int, nr_pages: int) -> None:
 
 
 def move_pfn_range_to_zone(
-    k: Kernel, zone: Zone, start_pfn: int, nr_pages: int, migratetype: MigrateType, *, isolate: bool = False
+    k: Kernel,
+    zone: Zone,
+    start_pfn: int,
+    nr_pages: int,
+    migratetype: MigrateType,
+    *,
+    altmap: VmemAltmap | None = None,
+    isolate: bool = False,
 ) -> None:
     """Put pages into a zone: widen zone and node, initialise the struct pages, which are ``PageOffline`` then.
 
-    The pageblocks get `migratetype`, and are isolated at once if `isolate`; the zone's count of those stays.
+    The pageblocks get `migratetype`, and are isolated at once if `isolate`; the zone's count of those stays. Of
+    ZONE_DEVICE only the pages that an altmap sets aside are initialised, as reserved; the rest is left to
+    ``memmap_init_zone_device()``.
     """
     node = k.nodes[zone.nid]
     zone.contiguous = False
     resize_zone_range(zone, start_pfn, nr_pages)
     resize_pgdat_range(node, start_pfn, nr_pages)
-    memmap_init_range(k, start_pfn, nr_pages, zone, migratetype, flags=PageFlags.OFFLINE, isolate=isolate)
+    if zone.type is not ZoneType.DEVICE:
+        memmap_init_range(k, start_pfn, nr_pages, zone, migratetype, flags=PageFlags.OFFLINE, isolate=isolate)
+    elif altmap is not None:
+        first = start_pfn + (altmap.reserve if start_pfn == altmap.base_pfn else 0)
+        pages = altmap.base_pfn + vmem_altmap_offset(altmap) - first
+        memmap_init_range(k, first, pages, zone, migratetype, flags=PageFlags.RESERVED)
     set_zone_contiguous(k, zone)
 
 

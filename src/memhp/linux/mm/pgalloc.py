@@ -44,13 +44,29 @@ def free_memmap(k: Kernel, spans: list[Span], altmap: VmemAltmap | None, where: 
     The kernel does not look whether frames lie in the altmap: others are nobody's from then on.
     """
     if altmap is None:
-        free_tables(k, spans, where)
+        free_tables(k, _put_pages(k, spans), where)
         return
     for span in spans:
         vmem_altmap_free(altmap, span.size)
         for start, end, owner in list(k.hw.memory.owners.runs(*span)):
             if owner == SELF_HOSTED:
                 k.hw.release(Span(start, end), Owner(Use.DEVICE), where)
+
+
+def _put_pages(k: Kernel, spans: list[Span]) -> list[Span]:
+    """Drop a reference for each frame of `spans`, which come as often as they were mapped; those free now."""
+    if not k.page_refs:
+        return spans
+    frames = np.concatenate([np.arange(*span, dtype=np.uint64) for span in spans])
+    seen, times = np.unique(frames, return_counts=True)
+    gone = np.ones(len(seen), dtype=bool)
+    shared = ((place, frame) for place, frame in enumerate(seen.tolist()) if frame in k.page_refs)
+    for place, frame in shared:
+        left = k.page_refs.pop(frame) - int(times[place])
+        if left >= 0:
+            k.page_refs[frame] = left
+            gone[place] = False
+    return frame_spans(seen[gone])
 
 
 def by_reserved(k: Kernel, span: Span) -> list[tuple[Span, bool]]:

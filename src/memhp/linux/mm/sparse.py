@@ -7,17 +7,22 @@ Functions that the kernel calls once for each section take a run of whole sectio
 
 from collections.abc import Iterator
 from errno import EEXIST, ENOMEM
+from typing import TYPE_CHECKING
 
 from memhp.errors import KernelError
 from memhp.linux import arch
 from memhp.linux.kernel.panic import warn
 from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.compound_vmemmap import vmemmap_can_optimize, vmemmap_populate_compound_pages
 from memhp.linux.mm.sparse_vmemmap import VmemmapPopulateError
 from memhp.linux.mm.vmemmap_alloc import sparse_buffer_fini, sparse_buffer_init
 from memhp.linux.mmzone import Section, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down
+
+if TYPE_CHECKING:
+    from memhp.linux.mm.dev_pagemap import DevPagemap
 
 EARLY = "mm/sparse.c:sparse_init_nid"
 ACTIVATE = "mm/sparse.c:section_activate"
@@ -139,7 +144,14 @@ def _set_online(k: Kernel, start_pfn: int, end_pfn: int, *, online: bool) -> Non
 # Hot-add -----------------------------------------------------------------------------------------------------
 
 
-def sparse_add_section(k: Kernel, nid: int, start_pfn: int, nr_pages: int, altmap: VmemAltmap | None = None) -> None:
+def sparse_add_section(
+    k: Kernel,
+    nid: int,
+    start_pfn: int,
+    nr_pages: int,
+    altmap: VmemAltmap | None = None,
+    pgmap: "DevPagemap | None" = None,
+) -> None:
     """Add part of a section, or a run of whole sections one after the other.
 
     Raises EEXIST at a section of which something is there already, ENOMEM when there is no memory for struct pages.
@@ -150,7 +162,7 @@ def sparse_add_section(k: Kernel, nid: int, start_pfn: int, nr_pages: int, altma
     taken = next(k.subsection_map.runs(start_pfn, end_pfn), None)
     stop = end_pfn if taken is None else max(start_pfn, align_down(taken.start, per))
     if stop > start_pfn:
-        section_activate(k, nid, start_pfn, stop - start_pfn, altmap)
+        section_activate(k, nid, start_pfn, stop - start_pfn, altmap, pgmap)
         for gap in list(k.mem_section.gaps(start_pfn // per, -(-stop // per))):
             k.mem_section.set(gap.start, gap.end, Section(nid, online=False, early=False))
     if taken is not None:
@@ -162,7 +174,9 @@ def sparse_add_section(k: Kernel, nid: int, start_pfn: int, nr_pages: int, altma
         )
 
 
-def section_activate(k: Kernel, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
+def section_activate(
+    k: Kernel, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | None, pgmap: "DevPagemap | None" = None
+) -> None:
     """Make sub-sections valid and populate their struct pages; the latter not within an early section, which has all.
 
     Raises :class:`VmemmapPopulateError`; sections before the one that failed stay populated and are marked present.
@@ -173,9 +187,8 @@ def section_activate(k: Kernel, nid: int, pfn: int, nr_pages: int, altmap: VmemA
     k.subsection_map.add(pfn, pfn + nr_pages)
     if nr_pages < per and early_section(k, pfn):
         return
-    addresses = k.layout.memmap(pfn, pfn + nr_pages)
     try:
-        arch.ops(k).vmemmap_populate(k, addresses.start, addresses.end, nid, altmap)
+        populate_section_memmap(k, pfn, nr_pages, nid, altmap, pgmap)
     except VmemmapPopulateError as error:
         failed = max(pfn, align_down(k.layout.page_to_pfn(error.address), per))
         after = min(pfn + nr_pages, align_down(failed, per) + per)
@@ -184,6 +197,20 @@ def section_activate(k: Kernel, nid: int, pfn: int, nr_pages: int, altmap: VmemA
             k.mem_section.set(pfn // per, failed // per, Section(nid, online=False, early=False))
         section_deactivate(k, failed, after - failed, altmap)
         raise
+
+
+def populate_section_memmap(
+    k: Kernel, pfn: int, nr_pages: int, nid: int, altmap: VmemAltmap | None, pgmap: "DevPagemap | None"
+) -> None:
+    """Map the struct pages of a range: alike ones of a device's large pages share storage where that saves any.
+
+    mm/sparse-vmemmap.c:__populate_section_memmap. Raises :class:`VmemmapPopulateError`.
+    """
+    if pgmap is not None and vmemmap_can_optimize(k.config, altmap, pgmap.vmemmap_shift):
+        vmemmap_populate_compound_pages(k, pfn, nr_pages, nid, pgmap, arch.ops(k).vmemmap_builder(k))
+        return
+    addresses = k.layout.memmap(pfn, pfn + nr_pages)
+    arch.ops(k).vmemmap_populate(k, addresses.start, addresses.end, nid, altmap)
 
 
 def _needs_usage(k: Kernel, pfn: int) -> bool:

@@ -66,7 +66,7 @@ def vmemmap_populate_hugepages(
     Raises :class:`VmemmapPopulateError`.
     """
     level = k.hw.fmt.levels[1]
-    for table, va, stop in _tables(k, start, end, 1, nid, how):
+    for table, va, stop in vmemmap_tables(k, start, end, 1, nid, how):
         first = k.hw.fmt.index(va, 1)
         last = first + ((stop - 1 >> level.shift) - (va >> level.shift)) + 1
         for at, n in k.hw.batches(first, last):
@@ -125,7 +125,7 @@ def vmemmap_populate_basepages(
     high = low + -(-(end - start) // page) * page
     if k.hw.whole_tables and altmap is None:
         low = _whole_tables(k, low, high, nid, how)
-    for table, va, stop in _tables(k, low, high, 0, nid, how):
+    for table, va, stop in vmemmap_tables(k, low, high, 0, nid, how):
         first = fmt.index(va, 0)
         for at, n in k.hw.batches(first, first + (stop - va) // page):
             entries = k.hw.load_run(table, at, n)
@@ -148,7 +148,7 @@ def _whole_tables(k: Kernel, start: int, end: int, nid: int, how: VmemmapBuilder
     at = start
     if start % size:
         return start
-    for table, va, stop in _tables(k, start, end // size * size, 1, nid, how):
+    for table, va, stop in vmemmap_tables(k, start, end // size * size, 1, nid, how):
         index = fmt.index(va, 1)
         old = k.hw.load_run(table, index, (stop - va) // size)
         count = int(np.flatnonzero(old)[0]) if old.any() else len(old)
@@ -190,7 +190,7 @@ def _vmemmap_verify(k: Kernel, frames: U64, va: int, nid: int) -> None:
                 k.hw.log(f"[{at:x}-{at + k.hw.fmt.page_size - 1:x}] potential offnode page_structs", "warn")
 
 
-def _tables(
+def vmemmap_tables(
     k: Kernel, start: int, end: int, height: int, nid: int, how: VmemmapBuilder
 ) -> Iterator[tuple[Table, int, int]]:
     """Each table of `height` under ``[start, end)``, made if it is missing, and the part of the range it translates."""

@@ -9,7 +9,8 @@ from functools import partial
 from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.hw.arm64 import CONTIGUOUS
 from memhp.hw.tlb import FlushPlan
-from memhp.linux.arch.arm64.include.asm.pgtable_prot import page_kernel, page_kernel_ram, table_bits, vmemmap_block
+from memhp.linux.arch.arm64.include.asm import pgtable_prot
+from memhp.linux.arch.arm64.include.asm.pgtable_prot import page_kernel_ram, table_bits, vmemmap_block
 from memhp.linux.arch.arm64.include.asm.tlbflush import (
     CLEAR_FIXMAP,
     FLUSH_TLB_KERNEL_PGTABLE,
@@ -22,6 +23,7 @@ from memhp.linux.init_text import call_page_table_code
 from memhp.linux.kernel.panic import warn
 from memhp.linux.mm import access, pgd
 from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.dev_pagemap import DevPagemap
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP, memblock_setclr_flag
 from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
 from memhp.linux.mm.pgalloc import alloc_tables, by_reserved, free_memmap, free_tables
@@ -32,6 +34,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 __all__ = [
+    "add_pages",
     "arch_add_memory",
     "arch_get_mappable_range",
     "arch_remove_memory",
@@ -40,8 +43,11 @@ __all__ = [
     "flush_tlb_kernel_range",
     "kernel_access",
     "mem_init",
+    "page_kernel",
     "paging_init",
     "pgprot_mhp",
+    "pgprot_noncached",
+    "vmemmap_builder",
     "vmemmap_free",
     "vmemmap_populate",
 ]
@@ -194,13 +200,29 @@ def pgprot_mhp(k: Kernel) -> int:
     return page_kernel_ram(k.config)
 
 
+def page_kernel(k: Kernel) -> int:
+    """Attributes of ordinary kernel memory, which a device's memory gets too: ``PAGE_KERNEL``."""
+    return pgtable_prot.page_kernel(k.config)
+
+
+def pgprot_noncached(k: Kernel, prot: int) -> int:
+    """The same attributes for memory that no cache may hold: Device-nGnRnE."""
+    return pgtable_prot.pgprot_noncached(k.config, prot)
+
+
 def arch_get_mappable_range(k: Kernel) -> Span:
     """Physical bytes that the direct map can hold."""
     return k.layout.mappable_range()
 
 
 def arch_add_memory(
-    k: Kernel, nid: int, start: int, size: int, altmap: VmemAltmap | None = None, pgprot: int | None = None
+    k: Kernel,
+    nid: int,
+    start: int,
+    size: int,
+    altmap: VmemAltmap | None = None,
+    pgprot: int | None = None,
+    pgmap: DevPagemap | None = None,
 ) -> None:
     """Give ``[start, start + size)`` (physical bytes) a direct map and struct pages; neither, if one of them fails."""
     call_page_table_code(k, CREATE)
@@ -208,11 +230,23 @@ def arch_add_memory(
     try:
         create_pgd_mapping(k, start, start + size, pgprot_mhp(k) if pgprot is None else pgprot)
         memblock_setclr_flag(k.memblock.memory, start, size, MEMBLOCK_NOMAP, clear=True)
-        __add_pages(k, nid, start >> shift, size >> shift, altmap)
+        add_pages(k, nid, start >> shift, size >> shift, altmap, pgmap)
     except KernelError:
         remove_pgd_mapping(k, start, size)
         raise
     k.max_pfn = max(k.max_pfn, (start + size) >> shift)
+
+
+def add_pages(
+    k: Kernel,
+    nid: int,
+    start_pfn: int,
+    nr_pages: int,
+    altmap: VmemAltmap | None = None,
+    pgmap: DevPagemap | None = None,
+) -> None:
+    """Struct pages alone: generic ``__add_pages()``."""
+    __add_pages(k, nid, start_pfn, nr_pages, altmap, pgmap)
 
 
 def arch_remove_memory(k: Kernel, start: int, size: int, altmap: VmemAltmap | None = None) -> None:
@@ -222,16 +256,21 @@ def arch_remove_memory(k: Kernel, start: int, size: int, altmap: VmemAltmap | No
     remove_pgd_mapping(k, start, size)
 
 
-def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
-    """Map the struct pages at ``[start, end)`` (addresses). Raises ENOMEM; what was mapped by then stays."""
-    record = k.config.arm64
-    any_pmd = record.vmemmap_check_pmd == "anything"
-    how = VmemmapBuilder(
-        page_prot=page_kernel(k.config),
+def vmemmap_builder(k: Kernel) -> VmemmapBuilder:
+    """What entries of the vmemmap look like."""
+    any_pmd = k.config.arm64.vmemmap_check_pmd == "anything"
+    return VmemmapBuilder(
+        page_prot=pgtable_prot.page_kernel(k.config),
         pmd_prot=vmemmap_block(k.config),
         table_bits=table_bits(k.config),
         check_pmd=lambda entry, _: any_pmd or bool(k.hw.fmt.is_leaf(entry, 1)),
     )
+
+
+def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
+    """Map the struct pages at ``[start, end)`` (addresses). Raises ENOMEM; what was mapped by then stays."""
+    record = k.config.arm64
+    how = vmemmap_builder(k)
     if record.vmemmap_altmap == "none":
         altmap = None
     part = record.vmemmap_subsection == "base" and end - start < k.config.memmap_bytes_per_section

@@ -13,6 +13,7 @@ from memhp.linux.init_text import call_page_table_code
 from memhp.linux.layout import Area
 from memhp.linux.mm import access, pgd
 from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.dev_pagemap import DevPagemap
 from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
 from memhp.linux.mm.pgalloc import alloc_tables, free_memmap, free_tables
 from memhp.linux.mm.pgtable_populate import Builder, populate
@@ -23,6 +24,7 @@ from memhp.spans import Span
 from memhp.units import align_down, align_up
 
 __all__ = [
+    "add_pages",
     "arch_add_memory",
     "arch_get_mappable_range",
     "arch_remove_memory",
@@ -31,8 +33,11 @@ __all__ = [
     "flush_tlb_kernel_range",
     "kernel_access",
     "mem_init",
+    "page_kernel",
     "paging_init",
     "pgprot_mhp",
+    "pgprot_noncached",
+    "vmemmap_builder",
     "vmemmap_free",
     "vmemmap_populate",
 ]
@@ -178,13 +183,29 @@ def pgprot_mhp(k: Kernel) -> int:
     return PAGE_KERNEL
 
 
+def page_kernel(k: Kernel) -> int:
+    """Attributes of ordinary kernel memory, which a device's memory gets too: ``PAGE_KERNEL``."""
+    return PAGE_KERNEL
+
+
+def pgprot_noncached(k: Kernel, prot: int) -> int:
+    """The same attributes for memory that no cache may hold: ``_PAGE_IO`` of Svpbmt, which the CPU here lacks."""
+    return prot
+
+
 def arch_get_mappable_range(k: Kernel) -> Span:
     """Physical bytes that the direct map can hold."""
     return k.layout.mappable_range()
 
 
 def arch_add_memory(
-    k: Kernel, nid: int, start: int, size: int, altmap: VmemAltmap | None = None, pgprot: int | None = None
+    k: Kernel,
+    nid: int,
+    start: int,
+    size: int,
+    altmap: VmemAltmap | None = None,
+    pgprot: int | None = None,
+    pgmap: DevPagemap | None = None,
 ) -> None:
     """Give ``[start, start + size)`` (physical bytes) a direct map and struct pages; neither, if the latter fail."""
     call_page_table_code(k, "arch/riscv/mm/init.c:create_linear_mapping_range")
@@ -193,7 +214,7 @@ def arch_add_memory(
     if k.config.riscv.add_flush == "before-add-pages":
         flush_tlb_all(k)
     try:
-        __add_pages(k, nid, start >> shift, size >> shift, altmap)
+        add_pages(k, nid, start >> shift, size >> shift, altmap, pgmap)
         k.max_pfn = (start + size) >> shift
     except KernelError:
         remove_linear_mapping(k, start, size)
@@ -201,6 +222,18 @@ def arch_add_memory(
     finally:
         if k.config.riscv.add_flush == "end":
             flush_tlb_all(k)
+
+
+def add_pages(
+    k: Kernel,
+    nid: int,
+    start_pfn: int,
+    nr_pages: int,
+    altmap: VmemAltmap | None = None,
+    pgmap: DevPagemap | None = None,
+) -> None:
+    """Struct pages alone: generic ``__add_pages()``."""
+    __add_pages(k, nid, start_pfn, nr_pages, altmap, pgmap)
 
 
 def arch_remove_memory(k: Kernel, start: int, size: int, altmap: VmemAltmap | None = None) -> None:
@@ -212,15 +245,20 @@ def arch_remove_memory(k: Kernel, start: int, size: int, altmap: VmemAltmap | No
         flush_tlb_all(k)
 
 
-def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
-    """Map the struct pages at ``[start, end)`` (addresses). Raises ENOMEM; what was mapped by then stays."""
+def vmemmap_builder(k: Kernel) -> VmemmapBuilder:
+    """What entries of the vmemmap look like."""
     any_pmd = k.config.riscv.vmemmap_check_pmd == "anything"
-    how = VmemmapBuilder(
+    return VmemmapBuilder(
         page_prot=PAGE_KERNEL,
         pmd_prot=PAGE_KERNEL,
         table_bits=PAGE_TABLE,
         check_pmd=lambda entry, _: any_pmd or bool(k.hw.fmt.is_leaf(entry, 1)),
     )
+
+
+def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
+    """Map the struct pages at ``[start, end)`` (addresses). Raises ENOMEM; what was mapped by then stays."""
+    how = vmemmap_builder(k)
     if k.config.riscv.vmemmap_altmap == "none":
         altmap = None
     fill = vmemmap_populate_hugepages if k.config.vmemmap_huge else vmemmap_populate_basepages

@@ -7,7 +7,7 @@ from functools import partial
 
 from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.hw.tlb import FlushPlan, Table
-from memhp.linux.arch.x86.include.asm.pgtable_types import PAGE_KERNEL, PAGE_TABLE
+from memhp.linux.arch.x86.include.asm.pgtable_types import PAGE_KERNEL, PAGE_TABLE, PCD
 from memhp.linux.arch.x86.mm.init import MapRange, init_mem_mapping, init_memory_mapping
 from memhp.linux.arch.x86.mm.tlb import FLUSH_TLB_ALL, flush_tlb_all, flush_tlb_kernel_range
 from memhp.linux.arch.x86.mm.vmemmap_sub_pmd import (
@@ -19,6 +19,7 @@ from memhp.linux.init_text import call_page_table_code
 from memhp.linux.kernel.panic import warn
 from memhp.linux.mm import access, pgd
 from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.dev_pagemap import DevPagemap
 from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
 from memhp.linux.mm.pgalloc import alloc_tables, free_memmap, free_tables
 from memhp.linux.mm.pgtable_populate import Builder, populate
@@ -33,6 +34,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 __all__ = [
+    "add_pages",
     "arch_add_memory",
     "arch_get_mappable_range",
     "arch_remove_memory",
@@ -41,8 +43,11 @@ __all__ = [
     "flush_tlb_kernel_range",
     "kernel_access",
     "mem_init",
+    "page_kernel",
     "paging_init",
     "pgprot_mhp",
+    "pgprot_noncached",
+    "vmemmap_builder",
     "vmemmap_free",
     "vmemmap_populate",
 ]
@@ -165,13 +170,29 @@ def pgprot_mhp(k: Kernel) -> int:
     return PAGE_KERNEL
 
 
+def page_kernel(k: Kernel) -> int:
+    """Attributes of ordinary kernel memory, which a device's memory gets too: ``PAGE_KERNEL``."""
+    return PAGE_KERNEL
+
+
+def pgprot_noncached(k: Kernel, prot: int) -> int:
+    """The same attributes for memory that no cache may hold: UC-, which is PCD alone."""
+    return prot | PCD
+
+
 def arch_get_mappable_range(k: Kernel) -> Span:
     """Physical bytes that the direct map can hold."""
     return k.layout.mappable_range()
 
 
 def arch_add_memory(
-    k: Kernel, nid: int, start: int, size: int, altmap: VmemAltmap | None = None, pgprot: int | None = None
+    k: Kernel,
+    nid: int,
+    start: int,
+    size: int,
+    altmap: VmemAltmap | None = None,
+    pgprot: int | None = None,
+    pgmap: DevPagemap | None = None,
 ) -> None:
     """Give ``[start, start + size)`` (physical bytes) a direct map and struct pages.
 
@@ -180,16 +201,23 @@ def arch_add_memory(
     call_page_table_code(k, MAPPING)
     prot = pgprot_mhp(k) if pgprot is None else pgprot
     init_memory_mapping(k, start, start + size, lambda piece: kernel_physical_mapping_init(k, piece, prot))
-    add_pages(k, nid, start >> k.config.page_shift, size >> k.config.page_shift, altmap)
+    add_pages(k, nid, start >> k.config.page_shift, size >> k.config.page_shift, altmap, pgmap)
 
 
-def add_pages(k: Kernel, nid: int, start_pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
+def add_pages(
+    k: Kernel,
+    nid: int,
+    start_pfn: int,
+    nr_pages: int,
+    altmap: VmemAltmap | None = None,
+    pgmap: DevPagemap | None = None,
+) -> None:
     """``__add_pages()``, of which no error is expected, and the end of memory."""
     if (start_pfn + nr_pages) << k.config.page_shift > k.layout.physmem_end + 1:
         warn(k, ADD_PAGES, once=True)
         raise KernelError(ERANGE, "the range ends beyond what the direct map can hold", place=ADD_PAGES)
     try:
-        __add_pages(k, nid, start_pfn, nr_pages, altmap)
+        __add_pages(k, nid, start_pfn, nr_pages, altmap, pgmap)
     except KernelError:
         warn(k, ADD_PAGES, once=True)
         raise
@@ -205,15 +233,20 @@ def arch_remove_memory(k: Kernel, start: int, size: int, altmap: VmemAltmap | No
     remove_pagetable(k, Span(va, va + size), direct_map_remover(k))
 
 
-def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
-    """Map the struct pages at ``[start, end)`` (addresses). Raises ENOMEM; what was mapped by then stays."""
-    how = VmemmapBuilder(
+def vmemmap_builder(k: Kernel) -> VmemmapBuilder:
+    """What entries of the vmemmap look like."""
+    return VmemmapBuilder(
         page_prot=PAGE_KERNEL,
         pmd_prot=PAGE_KERNEL,
         table_bits=PAGE_TABLE,
         check_pmd=partial(_vmemmap_check_pmd, k),
         set_pmd=partial(vmemmap_use_new_sub_pmds, k),
     )
+
+
+def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
+    """Map the struct pages at ``[start, end)`` (addresses). Raises ENOMEM; what was mapped by then stays."""
+    how = vmemmap_builder(k)
     whole = end - start >= k.config.memmap_bytes_per_section
     try:
         if whole and k.config.vmemmap_huge:

@@ -6,6 +6,8 @@ from memhp.linux.config import Config
 MT_NORMAL = {"5.2": 4, "5.10": 0, "6.12": 0, "7.2": 0}
 """The number of Normal memory in MAIR_EL1, by ``Arm64Profile.kernel_prot``."""
 MT_NORMAL_TAGGED = 1
+MT_DEVICE_NGNRNE = {"5.2": 0, "5.10": 4, "6.12": 3, "7.2": 3}
+"""The number of Device-nGnRnE memory, likewise."""
 PTE_DIRTY = 1
 """The lowest of the descriptor's software bits (bit 55)."""
 
@@ -44,6 +46,12 @@ def page_kernel_ram(config: Config) -> int:
     """RAM in the direct map: ``pgprot_tagged(PAGE_KERNEL)`` since it may hold memory tags."""
     version = config.arm64.kernel_prot
     return prot_normal(config, dirty=version != "5.10", tagged=version != "5.2")
+
+
+def pgprot_noncached(config: Config, prot: int) -> int:
+    """The same attributes for Device-nGnRnE memory: ``pgprot_noncached()``."""
+    fmt = config.format
+    return prot & ~fmt.bits(AttrIndx=7) | fmt.bits(AttrIndx=MT_DEVICE_NGNRNE[config.arm64.kernel_prot])
 
 
 def vmemmap_block(config: Config) -> int:

@@ -8,5 +8,7 @@ from memhp.hw.x86 import LEVEL4
 
 PAGE_KERNEL = LEVEL4.bits(P=1, RW=1, A=1, D=1, G=1, XD=1)
 """``__PAGE_KERNEL``; a large leaf has PS besides (``PAGE_KERNEL_LARGE``), which its level adds."""
+PCD = LEVEL4.bits(PCD=1)
+"""``_PAGE_CACHE_MODE_UC_MINUS`` in the kernel's PAT."""
 PAGE_TABLE = LEVEL4.bits(P=1, RW=1, US=1, A=1, D=1)
 """``_PAGE_TABLE``, which kernel tables carry too: what an entry that points to a table carries."""

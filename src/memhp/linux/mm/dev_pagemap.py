@@ -1,0 +1,85 @@
+"""``struct dev_pagemap``: a device's memory that has struct pages, in ZONE_DEVICE: ``include/linux/memremap.h``."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from memhp.linux.lib.percpu_refcount import PercpuRef
+from memhp.linux.mm.altmap import VmemAltmap
+from memhp.spans import Span
+
+if TYPE_CHECKING:
+    from memhp.linux.state import Kernel
+
+
+class MemoryType(StrEnum):
+    """``enum memory_type``: what a device's memory is good for."""
+
+    PRIVATE = "MEMORY_DEVICE_PRIVATE"
+    """The CPU cannot reach it: struct pages, but no direct map."""
+    COHERENT = "MEMORY_DEVICE_COHERENT"
+    """The device's own, but the CPU reaches it as well (5.17)."""
+    FS_DAX = "MEMORY_DEVICE_FS_DAX"
+    """A file system hands its pages out and waits for each to become idle."""
+    GENERIC = "MEMORY_DEVICE_GENERIC"
+    """Like RAM; device-dax."""
+    PCI_P2PDMA = "MEMORY_DEVICE_PCI_P2PDMA"
+    """A PCI BAR that other devices read and write."""
+
+    @property
+    def page_by_page(self) -> bool:
+        """Whether the mapping is referenced by each page in use only, and not by all that there are."""
+        return self in {MemoryType.PRIVATE, MemoryType.COHERENT}
+
+
+PageFree = Callable[["Kernel", int], None]
+"""``(k, pfn)``: a page's last reference is gone."""
+
+PagemapCall = Callable[["Kernel", "DevPagemap"], None]
+"""``(k, pgmap)``: a step in the life of a mapping."""
+
+
+@dataclass(frozen=True)
+class DevPagemapOps:
+    """``struct dev_pagemap_ops``, as far as memory hotplug calls or asks for them."""
+
+    page_free: PageFree | None = None
+    """By 7.2 ``folio_free``."""
+    migrate_to_ram: PageFree | None = None
+    kill: PagemapCall | None = None
+    """In 5.13: take the reference count to its dead state, in place of ``percpu_ref_kill()``."""
+    cleanup: PagemapCall | None = None
+    """In 5.13: wait until nobody refers to the mapping, and reap it."""
+
+
+@dataclass(eq=False)
+class DevPagemap:
+    """``struct dev_pagemap``; `ranges` in bytes, ends exclusive. Two of them are never equal."""
+
+    type: MemoryType
+    ranges: tuple[Span, ...]
+    altmap: VmemAltmap | None = None
+    """``PGMAP_ALTMAP_VALID`` is set when there is one."""
+    ops: DevPagemapOps | None = None
+    owner: str = ""
+    vmemmap_shift: int = 0
+    """Order of the device's large pages, whose struct pages are populated as compound pages (5.19)."""
+    ref: PercpuRef | None = None
+    """What pins the mapping; in 5.13 the caller may bring its own, else it is made when memory is mapped."""
+    nr_range: int = 0
+    """How many ranges are mapped now."""
+    pinned: int = 0
+    """Pages that somebody holds, long-term DMA say, each once."""
+    left_to_pins: int = 0
+    """References that pinned pages still have to drop on a mapping that is going away."""
+    done: bool = field(default=False, repr=False)
+    """``struct completion``: the last reference is gone."""
+
+
+def pgmap_vmemmap_nr(pgmap: DevPagemap) -> int:
+    """Pages of one of the device's large pages: ``pgmap_vmemmap_nr()``."""
+    return 1 << pgmap.vmemmap_shift

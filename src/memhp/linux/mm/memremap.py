@@ -1,0 +1,312 @@
+"""A device's memory gets struct pages, and loses them again: ``mm/memremap.c``."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+from errno import EINVAL, ENODEV, ENOMEM, ENXIO
+
+from memhp.errors import KernelBug, KernelError
+from memhp.linux import arch
+from memhp.linux.config import Config
+from memhp.linux.kernel.panic import warn
+from memhp.linux.kernel.resource import IORESOURCE_SYSTEM_RAM, Region, region_intersects
+from memhp.linux.lib.percpu_refcount import (
+    PercpuRef,
+    percpu_ref_get_many,
+    percpu_ref_kill,
+    percpu_ref_put_many,
+    percpu_ref_tryget_live,
+)
+from memhp.linux.mm.altmap import vmem_altmap_offset
+from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
+from memhp.linux.mm.memory_hotplug_pages import __remove_pages, mhp_range_allowed
+from memhp.linux.mm.memory_hotplug_zone import move_pfn_range_to_zone, remove_pfn_range_from_zone
+from memhp.linux.mm.mm_init import memmap_init_range
+from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+MEMREMAP = "mm/memremap.c:memremap_pages"
+MEMUNMAP = "mm/memremap.c:memunmap_pages"
+RANGE = "mm/memremap.c:pagemap_range"
+
+
+def memremap_compat_align(config: Config) -> int:
+    """Bytes that a device's memory must be aligned to so that it can get struct pages: a sub-section.
+
+    All three architectures leave it at that; only powerpc, whose hash MMU maps 16 MiB at a time, says otherwise.
+    """
+    return config.pages_per_subsection << config.page_shift
+
+
+def pfn_first(k: Kernel, pgmap: DevPagemap, range_id: int) -> int:
+    """The first page of a range that is the device's to use, behind what an altmap sets aside."""
+    pfn = pgmap.ranges[range_id].start >> k.config.page_shift
+    return pfn + (vmem_altmap_offset(pgmap.altmap) if range_id == 0 else 0)
+
+
+def pfn_len(k: Kernel, pgmap: DevPagemap, range_id: int) -> int:
+    """How many pages of its own size a device has in a range; each holds a reference on the mapping."""
+    end = pgmap.ranges[range_id].end >> k.config.page_shift
+    shift = pgmap.vmemmap_shift if k.config.profile.pgmap_ref == "at-once" else 0
+    return (end - pfn_first(k, pgmap, range_id)) >> shift
+
+
+def pgmap_pfn_valid(k: Kernel, pgmap: DevPagemap, pfn: int) -> bool:
+    """Whether a page is one of the mapping's own, with a struct page that the device may use."""
+    shift = k.config.page_shift
+    for i in range(pgmap.nr_range):
+        if pfn << shift in pgmap.ranges[i]:
+            return pfn >= pfn_first(k, pgmap, i)
+    return False
+
+
+# References --------------------------------------------------------------------------------------------------
+
+
+def get_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap | None = None) -> DevPagemap | None:
+    """Pin the mapping that a page belongs to; None when there is none, or when it is going away.
+
+    `pgmap`, which the caller holds already, is given back as it is when it has the page in its first range, else
+    released.
+    """
+    if pgmap is not None:
+        if pfn << k.config.page_shift in pgmap.ranges[0]:
+            return pgmap
+        put_dev_pagemap(k, pgmap)
+    k.hw.atomic("pgmap_array")
+    found = k.pgmap_array.get(pfn)
+    if found is None or found.ref is None or not percpu_ref_tryget_live(k.hw, found.ref):
+        return None
+    return found
+
+
+def put_dev_pagemap(k: Kernel, pgmap: DevPagemap | None) -> None:
+    """Give a reference back; the last one after the mapping was killed lets :func:`memunmap_pages` go on."""
+    if pgmap is not None and pgmap.ref is not None:
+        percpu_ref_put_many(k.hw, pgmap.ref, 1)
+
+
+# Mapping -----------------------------------------------------------------------------------------------------
+
+
+def memremap_pages(k: Kernel, pgmap: DevPagemap, nid: int = -1) -> int:
+    """Give a device's memory struct pages in ZONE_DEVICE, and a direct map if the CPU can reach it: its address.
+
+    Raises EINVAL for what `pgmap` lacks, and what the first range that fails raises; ranges before it are undone.
+    """
+    _check(k, pgmap)
+    prot = _pgprot(k, pgmap)
+    pgmap.done = False
+    if pgmap.ref is None or k.config.profile.pgmap_ref == "at-once":
+        if k.hw.may_fail(MEMREMAP):
+            raise KernelError(ENOMEM, "no memory for a percpu reference count", place=MEMREMAP)
+        pgmap.ref = PercpuRef("dev_pagemap.ref", lambda: _complete(pgmap))
+    pgmap.nr_range = 0
+    for range_id in range(len(pgmap.ranges)):
+        try:
+            _pagemap_range(k, pgmap, range_id, nid if nid >= 0 else min(k.nodes), prot)
+        except KernelError:
+            memunmap_pages(k, pgmap)
+            raise
+        pgmap.nr_range += 1
+    return k.layout.phys_to_virt(pgmap.ranges[0].start)
+
+
+def _pages(k: Kernel, span: Span) -> Span:
+    return Span(span.start >> k.config.page_shift, span.end >> k.config.page_shift)
+
+
+def _complete(pgmap: DevPagemap) -> None:
+    """``dev_pagemap_percpu_release()``."""
+    pgmap.done = True
+
+
+def _check(k: Kernel, pgmap: DevPagemap) -> None:
+    for text in _lacking(k, pgmap):
+        warn(k, MEMREMAP, text)
+        raise KernelError(EINVAL, text, place=MEMREMAP)
+
+
+def _lacking(k: Kernel, pgmap: DevPagemap) -> Iterator[str]:
+    """What the kernel warns of before it does anything, in its order."""
+    ops, kind = pgmap.ops, pgmap.type
+    if not pgmap.ranges:
+        yield "nr_range must be specified"
+    if kind is MemoryType.PRIVATE and (ops is None or ops.migrate_to_ram is None):
+        yield "Missing migrate_to_ram method"
+    if kind.page_by_page and (ops is None or ops.page_free is None):
+        yield "Missing page_free method"
+    if kind.page_by_page and not pgmap.owner:
+        yield "Missing owner"
+    if k.config.profile.pgmap_ref == "each-page" and pgmap.ref is not None:
+        if ops is None or ops.kill is None or ops.cleanup is None:
+            yield "Missing reference count teardown definition"
+    elif ops is not None and (ops.kill is not None or ops.cleanup is not None):
+        yield "Internal reference count teardown with methods of its own"
+
+
+def _pgprot(k: Kernel, pgmap: DevPagemap) -> int:
+    """Attribute bits of the direct map. What another device reads and writes is not cached."""
+    prot = arch.ops(k).page_kernel(k)
+    return arch.ops(k).pgprot_noncached(k, prot) if pgmap.type is MemoryType.PCI_P2PDMA else prot
+
+
+def _pagemap_range(k: Kernel, pgmap: DevPagemap, range_id: int, nid: int, prot: int) -> None:
+    span = pgmap.ranges[range_id]
+    pages = _pages(k, span)
+    private = pgmap.type is MemoryType.PRIVATE
+    _check_range(k, pgmap, range_id, span, pages)
+    if k.hw.may_fail(RANGE):
+        raise KernelError(ENOMEM, "no memory for the index of mappings", place=RANGE)
+    k.pgmap_array.set(*pages, pgmap)
+    try:
+        if not mhp_range_allowed(k, span.start, span.size, need_mapping=not private):
+            text = f"[{span.start:#x}-{span.end:#x}) is outside what the kernel can map"
+            raise KernelError(EINVAL, text, place=RANGE)
+        with k.hw.locked("mem_hotplug_lock"):
+            if private:
+                arch.ops(k).add_pages(k, nid, pages.start, pages.size, pgmap.altmap, pgmap)
+            else:
+                arch.ops(k).arch_add_memory(k, nid, span.start, span.size, pgmap.altmap, prot, pgmap)
+            zone = k.nodes[nid].zone(ZoneType.DEVICE)
+            move_pfn_range_to_zone(k, zone, pages.start, pages.size, MigrateType.MOVABLE, altmap=pgmap.altmap)
+    except KernelError:
+        _pgmap_array_delete(k, pages)
+        raise
+    memmap_init_zone_device(k, zone, pages, pgmap)
+    assert pgmap.ref is not None
+    if not _counts_pages_in_use(k, pgmap):
+        percpu_ref_get_many(k.hw, pgmap.ref, pfn_len(k, pgmap, range_id))
+
+
+def _check_range(k: Kernel, pgmap: DevPagemap, range_id: int, span: Span, pages: Span) -> None:
+    """Refuse what another mapping or RAM has already."""
+    if pgmap.altmap is not None and range_id:
+        warn(k, RANGE, "altmap not supported for multiple ranges", once=True)
+        raise KernelError(EINVAL, "altmap not supported for multiple ranges", place=RANGE)
+    for pfn in (pages.start, pages.end - 1):
+        conflict = get_dev_pagemap(k, pfn)
+        if conflict is not None:
+            warn(k, RANGE, "Conflicting mapping in same section")
+            put_dev_pagemap(k, conflict)
+            text = f"PFN {pfn:#x} belongs to another device mapping"
+            raise KernelError(ENOMEM, text, place=RANGE, advice="unbind the driver that has it")
+    kind = region_intersects(k.iomem_resource, span.start, span.size, IORESOURCE_SYSTEM_RAM)
+    if kind is not Region.REGION_DISJOINT:
+        word = "mixed" if kind is Region.REGION_MIXED else "ram"
+        text = f"attempted on {word} region {span.start:#x}-{span.end - 1:#x}"
+        warn(k, RANGE, text, once=True)
+        raise KernelError(ENXIO, text, place=RANGE, advice="remove the memory first")
+
+
+def memmap_init_zone_device(k: Kernel, zone: Zone, pages: Span, pgmap: DevPagemap) -> None:
+    """Initialise the struct pages that are the device's to use: reserved, and linked to ZONE_DEVICE.
+
+    mm/mm_init.c:memmap_init_zone_device.
+    """
+    start = pages.start
+    if pgmap.altmap is not None:
+        start = pgmap.altmap.base_pfn + vmem_altmap_offset(pgmap.altmap)
+    memmap_init_range(k, start, pages.end - start, zone, MigrateType.MOVABLE, flags=PageFlags.RESERVED)
+
+
+def _pgmap_array_delete(k: Kernel, pages: Span) -> None:
+    k.hw.atomic("pgmap_array")
+    k.pgmap_array.clear(*pages)
+
+
+# Unmapping ---------------------------------------------------------------------------------------------------
+
+
+def memunmap_pages(k: Kernel, pgmap: DevPagemap) -> None:
+    """Refuse new references, wait until those there are have gone, then take struct pages and direct map away.
+
+    :class:`KernelBug` when references are left that nobody would ever give back: the kernel waits for ever.
+    """
+    ref, ops = pgmap.ref, pgmap.ops
+    assert ref is not None
+    if ops is not None and ops.kill is not None:
+        ops.kill(k, pgmap)
+    else:
+        percpu_ref_kill(k.hw, ref)
+    if not _counts_pages_in_use(k, pgmap):
+        own = sum(pfn_len(k, pgmap, range_id) for range_id in range(pgmap.nr_range))
+        pgmap.left_to_pins = pgmap.pinned if k.config.profile.pgmap_ref == "each-page" else 0
+        percpu_ref_put_many(k.hw, ref, own - pgmap.left_to_pins)
+    if ops is not None and ops.cleanup is not None:
+        ops.cleanup(k, pgmap)
+    else:
+        wait_for_references(k, pgmap)
+    for range_id in range(pgmap.nr_range):
+        _pageunmap_range(k, pgmap, range_id)
+    pgmap.nr_range = 0
+    pgmap.ref = None
+    if pgmap.altmap is not None and pgmap.altmap.alloc:
+        warn(k, MEMUNMAP, "failed to free all reserved pages", once=True)
+
+
+def wait_for_references(k: Kernel, pgmap: DevPagemap) -> None:
+    """``wait_for_completion(&pgmap->done)``. :class:`KernelBug` when that would never come."""
+    try:
+        k.hw.wait(lambda: pgmap.done, f"{pgmap.ref.count if pgmap.ref else 0} references to the device's mapping")
+    except KernelBug as hung:
+        left = pgmap.ref.count if pgmap.ref else 0
+        text = f"{hung.reason}; {left} are held, and nobody is left to drop them: release the pins first"
+        raise KernelBug(text, place=MEMUNMAP) from None
+
+
+def _counts_pages_in_use(k: Kernel, pgmap: DevPagemap) -> bool:
+    """Whether pages hold a reference on the mapping while in use only, rather than all of them as long as it is."""
+    return pgmap.type.page_by_page and k.config.profile.pgmap_ref == "at-once"
+
+
+def _pageunmap_range(k: Kernel, pgmap: DevPagemap, range_id: int) -> None:
+    span = pgmap.ranges[range_id]
+    pages = _pages(k, span)
+    zone = k.zone_of(pfn_first(k, pgmap, range_id))
+    assert zone is not None
+    with k.hw.locked("mem_hotplug_lock"):
+        remove_pfn_range_from_zone(k, zone, pages.start, pages.size)
+        if pgmap.type is MemoryType.PRIVATE:
+            __remove_pages(k, pages.start, pages.size)
+        else:
+            arch.ops(k).arch_remove_memory(k, span.start, span.size, pgmap.altmap)
+    _pgmap_array_delete(k, pages)
+
+
+# Pages -------------------------------------------------------------------------------------------------------
+
+
+def pin_pages(k: Kernel, pgmap: DevPagemap, nr: int) -> None:
+    """Somebody (long-term DMA) holds `nr` of the device's pages: each has one more reference. Raises ENODEV."""
+    pfn = pgmap.ranges[0].start >> k.config.page_shift
+    if get_dev_pagemap(k, pfn) is None:
+        raise KernelError(ENODEV, "the device's mapping is gone or going", place="mm/gup.c:try_grab_folio")
+    pgmap.pinned += nr
+    put_dev_pagemap(k, pgmap)
+
+
+def unpin_pages(k: Kernel, pgmap: DevPagemap, nr: int) -> None:
+    """`nr` pinned pages are let go; where the mapping waits for them, each drops its reference on it."""
+    pgmap.pinned -= nr
+    late = min(nr, pgmap.left_to_pins)
+    pgmap.left_to_pins -= late
+    if late and pgmap.ref is not None:
+        percpu_ref_put_many(k.hw, pgmap.ref, late)
+
+
+def zone_device_page_init(k: Kernel, pgmap: DevPagemap, nr: int = 1) -> None:
+    """The driver of private or coherent memory takes `nr` pages into use; it must not once the mapping is killed."""
+    assert pgmap.ref is not None
+    if not percpu_ref_tryget_live(k.hw, pgmap.ref, nr):
+        warn(k, "mm/memremap.c:zone_device_page_init", once=True)
+
+
+def free_zone_device_folio(k: Kernel, pgmap: DevPagemap, pfn: int) -> None:
+    """The last reference to a page is gone: its driver is told, and private or coherent memory unpins the mapping."""
+    if pgmap.ops is None or pgmap.ops.page_free is None:
+        warn(k, "mm/memremap.c:free_zone_device_folio", once=True)
+        return
+    pgmap.ops.page_free(k, pfn)
+    if pgmap.type.page_by_page:
+        put_dev_pagemap(k, pgmap)
