@@ -3,6 +3,9 @@
 
 import errno as _errno
 
+_LATER = {133: "EHWPOISON"}
+"""Symbols that Python knows from 3.14 on."""
+
 
 class MemhpError(Exception):
     """The root of every error that this package raises on purpose."""
@@ -42,7 +45,7 @@ class KernelError(MemhpError):
     @property
     def name(self) -> str:
         """The symbol of the errno, as in ``EBUSY``."""
-        return _errno.errorcode.get(self.errno, str(self.errno))
+        return _errno.errorcode.get(self.errno) or _LATER.get(self.errno, str(self.errno))
 
 
 class KernelBug(MemhpError):

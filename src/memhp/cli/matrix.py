@@ -27,7 +27,8 @@ def matrix(
 ) -> int:
     """Add, online, offline and remove memory on every configuration, and check every law after every step.
 
-    Exit code 1 when a step or a law was not as it should be anywhere.
+    Exit code 1 when a step or a law was not as it should be anywhere, but for the faults that are known of kernels as
+    posted; when one of these does not show, too.
     """
     from memhp.linux.config import configs
     from memhp.linux.profiles import PROFILES, profile
@@ -56,4 +57,4 @@ def matrix(
         emit_json({"rows": rows})
     else:
         print_matrix(console(), rows)
-    return 0 if all(row.ok for row in rows) else 1
+    return 0 if all(row.as_known for row in rows) else 1

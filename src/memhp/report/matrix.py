@@ -12,6 +12,7 @@ from memhp.scenario.result import FlushCount, Tables
 from memhp.units import format_size
 
 COLUMNS = (
+    "",
     "kernel",
     "arch",
     "page",
@@ -24,36 +25,46 @@ COLUMNS = (
     "left",
     "flushes",
     "early",
-    "",
 )
 
 
 def print_matrix(out: Console, rows: Sequence[MatrixRow]) -> None:
     """Print the table, then what went wrong where, then a count."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for name in COLUMNS:
         table.add_column(name, justify="left" if name in {"kernel", "arch", ""} else "right", no_wrap=True)
     for row in rows:
         width = str(row.va_bits) if row.va_bits == row.va_bits_actual else f"{row.va_bits}→{row.va_bits_actual}"
         table.add_row(
-            row.profile, row.arch, format_size(row.page_size), width, format_size(row.block_size), row.direct_map_leaf,
-            row.memmap_leaf, tables_text(row.tables_added), tables_text(row.tables_freed), str(row.tables_left),
-            str(flush_count(row.flushes_remove)), str(row.freed_before_flush),
-            Text("✓", style="green") if row.ok else Text("✗", style="bold red"),
+            _mark(row), row.profile, row.arch, format_size(row.page_size), width, format_size(row.block_size),
+            row.direct_map_leaf, row.memmap_leaf, tables_text(row.tables_added), tables_text(row.tables_freed),
+            str(row.tables_left), str(flush_count(row.flushes_remove)), str(row.freed_before_flush),
         )  # fmt: skip
     out.print(table)
     for row in rows:
-        if not row.ok:
-            out.print(
-                f"✗ {row.profile} {row.arch} {format_size(row.page_size)} {row.va_bits}-bit: {row.failed}", style="red"
-            )
+        name = f"{row.profile} {row.arch} {format_size(row.page_size)} {row.va_bits}-bit"
+        if row.known and row.as_known:
+            out.print(f"~ {name}: {row.failed}\n  known: {row.known}", style="yellow")
+        elif row.known:
+            out.print(f"✗ {name}: {row.failed or 'whole'}\n  not as known: {row.known}", style="red")
+        elif not row.as_known:
+            out.print(f"✗ {name}: {row.failed}", style="red")
     out.print(
         "map, memmap: leaves of the direct map and of the struct pages. flushes: made on removal.\n"
         "early: frames given back before the flush that covers them.",
         style="dim",
     )
     held = sum(row.ok for row in rows)
-    out.print(f"{held} of {len(rows)} configurations came through with every law held", style="bold")
+    known = sum(bool(row.known) and row.as_known for row in rows)
+    rest = f", {known} broke as they are known to" if known else ""
+    out.print(f"{held} of {len(rows)} configurations came through with every law held{rest}", style="bold")
+
+
+def _mark(row: MatrixRow) -> Text:
+    """``✓`` for a configuration that is whole, ``~`` for one that is broken as known, ``✗`` for any other."""
+    if not row.as_known:
+        return Text("✗", style="bold red")
+    return Text("~", style="yellow") if row.known else Text("✓", style="green")
 
 
 def tables_text(tables: Tables) -> str:

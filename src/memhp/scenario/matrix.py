@@ -13,6 +13,7 @@ from memhp.linux.config import Config
 from memhp.linux.drivers.base.block_size import memory_block_size_bytes
 from memhp.linux.init import MachineSpec, Ram
 from memhp.scenario import schema
+from memhp.scenario.known import KnownFault, known_fault
 from memhp.scenario.presets import preset_for
 from memhp.scenario.result import FlushCount, Run, StepResult, Tables
 from memhp.scenario.run import rehearse
@@ -36,6 +37,12 @@ class MatrixRow(msgspec.Struct, frozen=True, kw_only=True):
     ok: bool
     failed: str
     """The first step or law that was not as it should be; empty when all was."""
+    broken: list[str]
+    """The laws that did not hold."""
+    known: str
+    """What is known to be wrong with this configuration; empty for those that should be whole."""
+    as_known: bool
+    """Whether it came out as expected: whole, or broken in the way that is known and in no other."""
     memmap: int
     """Struct pages of what was added."""
     memmap_leaf: str
@@ -73,6 +80,12 @@ def life_cycle(config: Config) -> MatrixRow:
     return _row(config, added, run, _failure(run), k.hw.tlb.exposed_frames)
 
 
+def _as_known(run: Run | None, broken: list[str], fault: KnownFault | None) -> bool:
+    if run is None or not all(step.as_expected for step in run.steps):
+        return False
+    return set(broken) == (set() if fault is None else fault.laws)
+
+
 def boot_memory(config: Config) -> int:
     """Boot RAM that a configuration's rehearsal starts with, in bytes: enough for its largest memory block."""
     return 4 * GiB if config.section_size > 128 * MiB else 1 * GiB
@@ -90,6 +103,8 @@ def _failure(run: Run) -> str:
 
 def _row(config: Config, added: int, run: Run | None, failed: str, exposed: int) -> MatrixRow:
     plug, remove = (run.steps[0], run.steps[3]) if run is not None else (None, None)
+    broken = [] if run is None else [law.law for law in run.laws if not law.held]
+    fault = known_fault(config)
     tables_added, tables_freed = _tables(plug, freed=False), _tables(remove, freed=True)
     return MatrixRow(
         profile=config.profile.name,
@@ -102,6 +117,9 @@ def _row(config: Config, added: int, run: Run | None, failed: str, exposed: int)
         added=added,
         ok=run is not None and not failed,
         failed=failed,
+        broken=broken,
+        known="" if fault is None else fault.why,
+        as_known=_as_known(run, broken, fault),
         memmap=added // config.page_size * config.struct_page_size,
         memmap_leaf="PMD" if config.vmemmap_huge else "PTE",
         direct_map_leaf="PTE" if config.direct_map_base_pages else "PMD",
