@@ -162,6 +162,14 @@ class TestPreallocation:
         with pytest.raises(KernelPanic, match=text):
             arch.ops(k).mem_init(k)
 
+    def test_frames_that_come_a_few_at_a_time_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        k = boot("riscv64", 48, pgd_preallocated=())
+        few = pgd.alloc_tables
+        monkeypatch.setattr(pgd, "alloc_tables", lambda k, count, where: few(k, min(count, 3), where))
+        pgd.preallocate_pgd_pages_range(k, k.layout.vmalloc, k.hw.fmt.table_bits, "test")
+        entries = k.hw.load_run(k.init_mm, *root_entries(k, "vmalloc"))
+        assert len(entries) == len(set(entries.tolist())) == 64 and entries.all()
+
     @pytest.mark.parametrize("name", ["riscv64", "x86_64"])
     def test_a_process_without_a_root_table_is_not_made(self, name: Arch) -> None:
         k = boot(name)
@@ -169,6 +177,12 @@ class TestPreallocation:
         with pytest.raises(KernelError, match="ENOMEM"):
             arch.ops(k).copy_pgd(k, "a")
         assert "a" not in k.pgd
+
+
+def root_entries(k: Kernel, area: str) -> tuple[int, int]:
+    """The first root entry of an area of the layout, and how many there are."""
+    span = pgd.root_entries(k, getattr(k.layout, area).span)
+    return span.start, span.size
 
 
 def starve(k: Kernel) -> None:
