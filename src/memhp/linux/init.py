@@ -24,6 +24,7 @@ from memhp.linux.kernel.resource import (
 )
 from memhp.linux.layout import layout
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP, MEMBLOCK_NONE, Memblock
+from memhp.linux.mm.memory_hotplug_memmap import set_memmap_mode
 from memhp.linux.mm.mm_init import free_area_init, init_cma_reserved_pageblock
 from memhp.linux.mm.page_alloc import free_pages_core
 from memhp.linux.mm.sparse import sparse_init
@@ -140,6 +141,7 @@ def start_kernel(spec: MachineSpec) -> Kernel:
     _setup_iomem(k, spec)
     k.auto_online_blocks = config.memhp_default_state
     memory_dev_init(k)
+    set_memmap_mode(k)
     for area in spec.cma:
         init_cma_reserved_pageblock(k, area.start >> config.page_shift, area.size >> config.page_shift)
     hugepage_init(k, init_per_zone_wmark_min(k))
