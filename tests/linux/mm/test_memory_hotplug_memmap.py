@@ -20,7 +20,6 @@ from memhp.linux.mm.memory_hotplug import (
     memmap_on_memory_obstacle,
     mhp_supports_memmap_on_memory,
     remove_memory,
-    set_memmap_mode,
 )
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mmzone import PageFlags
@@ -94,7 +93,6 @@ def test_a_forced_kernel_says_how_many_pages_it_wastes(name: str) -> None:
     machine = describe(observe(last), name=name)
     arch: Arch = machine.arch
     k = kernel(arch, "linux-7.2", page_size=machine.page_size, memmap_on_memory="force")
-    set_memmap_mode(k)
     assert [line for line in log(k) if "will waste" in line] == said
 
 
