@@ -1,11 +1,16 @@
 """``memhp geometry``: the sizes that hotplug works in, for every architecture, page size, address width and kernel."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from typing import TYPE_CHECKING
+
 import click
 
 from memhp.cli.output import console, emit_json, json_option
 from memhp.errors import BadInput
 from memhp.units import parse_size
+
+if TYPE_CHECKING:
+    from memhp.linux.config import Config
 
 
 @click.command()
@@ -20,6 +25,7 @@ from memhp.units import parse_size
 @click.option(
     "--device-block", default="2M", metavar="SIZE", show_default=True, help="Block size of a virtio-mem device."
 )
+@click.option("--memmap-on-memory", is_flag=True, help="Show instead who can keep struct pages in the added memory.")
 @json_option
 def geometry(
     arches: tuple[str, ...],
@@ -29,6 +35,7 @@ def geometry(
     memory: str,
     max_memory: str | None,
     device_block: str,
+    memmap_on_memory: bool,
     as_json: bool,
 ) -> int:
     """Show section, memory block, pageblock, virtio-mem and address-space sizes.
@@ -53,10 +60,25 @@ def geometry(
     ]
     if not chosen:
         raise BadInput("no configuration is left by these options", fix="memhp geometry lists all there are")
+    if memmap_on_memory:
+        return _memmap_on_memory(chosen, ram, as_json=as_json)
     limit = None if max_memory is None else parse_size(max_memory, where="--max-memory")
     rows = figures(chosen, ram_size=ram, device_block_size=block, max_possible=limit)
     if as_json:
         emit_json({"rows": rows})
     else:
         print_geometry(console(), rows)
+    return 0
+
+
+def _memmap_on_memory(chosen: "list[Config]", ram_size: int, *, as_json: bool) -> int:
+    """The verdict on every configuration, in every mode of ``memory_hotplug.memmap_on_memory``."""
+    from memhp.linux.memmap_verdicts import memmap_rows
+    from memhp.report.memmap_on_memory import print_memmap_on_memory
+
+    rows = list(memmap_rows(chosen, ram_size))
+    if as_json:
+        emit_json({"memmap_on_memory": rows})
+    else:
+        print_memmap_on_memory(console(), rows)
     return 0

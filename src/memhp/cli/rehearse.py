@@ -3,10 +3,20 @@
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from memhp.cli.output import console, emit_json, json_option, progress
+from memhp.errors import BadInput
+from memhp.units import parse_size
+
+if TYPE_CHECKING:
+    from memhp.linux.state import Kernel
+    from memhp.scenario.plan import Plan
+    from memhp.scenario.result import Run
+    from memhp.scenario.schema import DriverName, Zone
 
 
 @click.command()
@@ -18,6 +28,7 @@ from memhp.cli.output import console, emit_json, json_option, progress
 @click.option("--plug", multiple=True, metavar="SIZE", help="Plug this much memory (may be repeated).")
 @click.option("--driver", type=click.Choice(["dimm", "kmem", "virtio_mem"]), default="dimm", show_default=True)
 @click.option("--online", type=click.Choice(["auto", "kernel", "movable"]), help="Bring what is plugged online.")
+@click.option("--plan", "total", metavar="SIZE", help="Then plan how to add this much, in steps that are safe.")
 @click.option("--unplug", is_flag=True, help="Then offline and remove it all again, last first.")
 @json_option
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a self-contained page.")
@@ -33,8 +44,9 @@ def rehearse(
     source: str | None,
     step: str | None,
     plug: tuple[str, ...],
-    driver: str,
-    online: str | None,
+    driver: "DriverName",
+    online: "Zone | None",
+    total: str | None,
     unplug: bool,
     as_json: bool,
     html: Path | None,
@@ -42,9 +54,10 @@ def rehearse(
     ptdump: Path | None,
     log: bool,
 ) -> int:
-    """Rehearse the scenario in FILE, or plug memory into --machine.
+    """Rehearse the scenario in FILE, or plug memory into --machine; then plan how to add more.
 
-    Exit code 0: every step ended as the scenario expects and every law held. 1: a step or a law did not.
+    Exit code 0: every step ended as the scenario expects and every law held, and what was to be planned can be
+    reached. 1: a step or a law did not, or it cannot.
     2: the input cannot be used.
     """
     from memhp.scenario import views
@@ -53,8 +66,8 @@ def rehearse(
     from memhp.scenario.run import rehearse_scenario
 
     if (file is None) == (source is None):
-        raise click.UsageError("give a scenario FILE, or --machine SOURCE with --plug SIZE")
-    if file is not None and (plug or online or unplug or step):
+        raise click.UsageError("give a scenario FILE, or --machine SOURCE with --plug or --plan SIZE")
+    if file is not None and (plug or (online and not total) or unplug or step):
         raise click.UsageError("--plug, --online, --unplug and --step go with --machine; a FILE has its own steps")
     views.check_targets(sysroot=sysroot, files=[path for path in (ptdump, html) if path is not None])
     if file is not None:
@@ -74,10 +87,26 @@ def rehearse(
         from memhp.report.page import write_page
 
         write_page(run, html)
+    made = None if total is None else _plan(run, k, total, driver, online)
     if as_json:
-        emit_json(run)
+        emit_json(run if made is None else {**msgspec.structs.asdict(run), "plan": made})
     else:
         from memhp.report.timeline import print_run
 
         print_run(console(), run, log=log)
-    return 0 if run.ok else 1
+        if made is not None:
+            from memhp.report.plan import print_plan
+
+            print_plan(console(), made)
+    return 0 if run.ok and (made is None or made.reached == made.total) else 1
+
+
+def _plan(run: "Run", k: "Kernel", total: str, driver: "DriverName", online: "Zone | None") -> "Plan":
+    """How to add memory to the machine as the rehearsal left it. Raises :class:`BadInput` if that is dead."""
+    from memhp.scenario.plan import Wish, default_zone, plan
+    from memhp.scenario.steps import Session
+
+    if any(step.outcome.result in {"BUG", "PANIC"} for step in run.steps):
+        raise BadInput("the machine died, and nothing can be added to it", where="--plan", fix="plan before that step")
+    wish = Wish(driver, zone=online or default_zone(k))
+    return plan(Session(k), parse_size(total, where="--plan"), wish)

@@ -15,10 +15,12 @@ Cells = tuple[str, ...]
 
 def print_geometry(out: "Console", rows: Sequence[Row]) -> None:
     """Print three tables: the units, what a memory block costs, and the address space."""
-    _print(out, "Units of hotplug", UNITS, _merged(rows, _units))
-    _print(out, "What a memory block takes when it is added", COST, _merged(rows, _cost))
+    print_table(out, "Units of hotplug", UNITS, _merged(rows, _units))
+    print_table(out, "What a memory block takes when it is added", COST, _merged(rows, _cost))
     space = (*SPACE, "Room") if any(row.max_possible_fits is not None for row in rows) else SPACE
-    _print(out, f"Address space, with {format_size(rows[0].ram_size)} of RAM", space, _merged(rows, _space, by_va=True))
+    print_table(
+        out, f"Address space, with {format_size(rows[0].ram_size)} of RAM", space, _merged(rows, _space, by_va=True)
+    )
     out.print(NOTES, style="dim", soft_wrap=False)
 
 
@@ -103,7 +105,8 @@ def _near(size: int) -> str:
     return format_size(size)
 
 
-def _print(out: "Console", title: str, columns: Cells, lines: Iterable[Cells]) -> None:
+def print_table(out: "Console", title: str, columns: Cells, lines: Iterable[Cells]) -> None:
+    """Print lines that start with architecture and page size, and name each of the two once."""
     from rich import box
     from rich.table import Table
 

@@ -87,6 +87,11 @@ ZONES: dict[str, schema.Zone] = {"online": "auto", "online_kernel": "kernel", "o
 """How blocks go online by what ``auto_online_blocks`` says."""
 
 
+def default_zone(k: Kernel) -> schema.Zone:
+    """How new blocks go online if nobody says: as ``auto_online_blocks`` has it, or in a kernel zone."""
+    return ZONES.get(k.auto_online_blocks, "kernel")
+
+
 def free_bytes(k: Kernel) -> int:
     """Free memory of all zones."""
     return sum(zone.free.size for zone in k.zones()) * k.config.page_size
@@ -206,14 +211,13 @@ def _last(safe: Callable[[int], bool], guess: int, refused: int) -> int:
 def plan(session: Session, total: int, wish: Wish | None = None) -> Plan:
     """How to add `total` bytes: the largest safe step first, then the largest that its memory makes safe, and so on.
 
-    The machine itself stays as it is. Blocks go online as `wish` says, but the first ones in a kernel zone if all in
-    ZONE_MOVABLE cannot be; by default as ``auto_online_blocks`` has it, or in a kernel zone, from which later struct
-    pages can come. Raises :class:`BadInput` for a size that is not made of
-    memory blocks.
+    The machine itself stays as it is. Blocks go online as `wish` says, by default by :func:`default_zone`; but the
+    first ones in a kernel zone, from which later struct pages can come, if not all can go to ZONE_MOVABLE. Raises
+    :class:`BadInput` for a size that is not made of memory blocks.
     """
     k = session.k
     if wish is None:
-        wish = Wish(zone=ZONES.get(k.auto_online_blocks, "kernel"))
+        wish = Wish(zone=default_zone(k))
     block = k.memory_block_size
     if not total or not is_aligned(total, block):
         text = f"{format_size(total)} is not made of whole memory blocks of {format_size(block)}"
@@ -292,11 +296,13 @@ def _self_hosted(session: Session, total: int, wish: Wish) -> bool | None:
     return free_bytes(copy.k) >= reserve(copy.k)
 
 
-def advice(made: Plan) -> str:
-    """A plan in one sentence, for whoever just saw the step fail; empty if memory was not what it failed for."""
-    if made.needed is None or made.needed <= made.usable:
+def advice(session: Session, size: int, wish: Wish) -> str:
+    """What to do instead of a step that ran out of memory; empty if it was not memory that it failed for."""
+    bill = needed(session, size, wish)
+    if bill is None or bill <= usable(session.k, wish.node):
         return ""
-    parts = [f"it takes {format_size(made.needed)} of free memory, and {format_size(made.usable)} can be had"]
+    made = plan(session, size, wish)
+    parts = [f"it takes {format_size(bill)} of free memory, and {format_size(made.usable)} can be had"]
     if made.largest:
         parts.append(f"the largest safe step now is {format_size(made.largest)}")
     if made.reached == made.total:

@@ -4,6 +4,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from memhp.check import LAWS, Snapshot, check_all, notes_of, snapshot
 from memhp.errors import BadInput, KernelBug, KernelError, KernelPanic
 from memhp.facts.observed import Facts
@@ -13,13 +15,17 @@ from memhp.linux.state import Kernel
 from memhp.scenario import measure, result, schema
 from memhp.scenario.keys import machine_keys
 from memhp.scenario.machine import machine_spec
+from memhp.scenario.plan import Wish, advice
 from memhp.scenario.replay import catch_up
 from memhp.scenario.sources import facts_spec, source_facts
 from memhp.scenario.steps import RUNNERS, Session, title
-from memhp.units import format_size
+from memhp.units import format_size, parse_size
 
 Progress = Callable[[int, str], None]
 """Called before each step with its index and title."""
+
+SHORTAGE = frozenset({"ENOMEM", "BUG", "PANIC"})
+"""How a hot-add can end that there was not enough memory for."""
 
 BOOT = -1
 """The index under which breaches found right after boot are filed."""
@@ -106,13 +112,34 @@ def rehearse(
     for index, step in enumerate(steps):
         if progress is not None:
             progress(index, title(step))
-        results.append(_step(session, index, step, f"{where}: steps[{index}]", dead, watch))
+        done = _step(session, index, step, f"{where}: steps[{index}]", dead, watch)
+        if isinstance(step, schema.Plug) and done.outcome.result in SHORTAGE:
+            done = _advised(done, step, _again(spec, observed, steps[:index], where))
+        results.append(done)
         if results[-1].outcome.result in {"BUG", "PANIC"}:
             dead = dead or results[-1].title
     run = result.Run(
         title=heading, machine=machine_result(k, spec), steps=results, state=_state(k), laws=watch.results()
     )
     return run, k
+
+
+def _again(spec: MachineSpec, observed: Facts | None, steps: list[schema.StepKind], where: str) -> Session:
+    """The machine once more as it was after these steps."""
+    session = Session(start_kernel(spec))
+    if observed is not None:
+        _take_up(session, observed, where)
+    for step in steps:
+        _outcome(session, step, where)
+    return session
+
+
+def _advised(done: result.StepResult, step: schema.Plug, before: Session) -> result.StepResult:
+    """A step that failed, with what it would have taken and how to go about it, if it was memory that it lacked."""
+    wish = Wish(step.driver, step.node, step.online or "kernel")
+    text = advice(before, parse_size(step.size), wish)
+    outcome = msgspec.structs.replace(done.outcome, advice=text) if text else done.outcome
+    return msgspec.structs.replace(done, outcome=outcome)
 
 
 def _take_up(session: Session, observed: Facts, where: str) -> None:

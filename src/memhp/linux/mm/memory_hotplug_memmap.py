@@ -4,6 +4,9 @@ mm/memory_hotplug.c: ``mhp_supports_memmap_on_memory()``, ``mhp_init_memmap_on_m
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from typing import NamedTuple
+
+from memhp.linux.choices import MemmapOnMemory
 from memhp.linux.config import Config
 from memhp.linux.mm.memory_hotplug_zone import move_pfn_range_to_zone, remove_pfn_range_from_zone
 from memhp.linux.mm.sparse import offline_mem_sections, online_mem_sections
@@ -14,15 +17,12 @@ from memhp.units import align_down, align_up, div_round_up, format_size, is_alig
 
 def memory_block_memmap_size(config: Config, block_size: int) -> int:
     """Bytes of struct pages for a memory block of `block_size` bytes."""
-    return (block_size >> config.page_shift) * config.struct_page_size
+    return memmap_geometry(config, block_size).vmemmap_size
 
 
 def memory_block_memmap_on_memory_pages(config: Config, block_size: int) -> int:
     """Pages that a memory block sets aside for its struct pages; under ``force`` whole pageblocks."""
-    nr_pages = div_round_up(memory_block_memmap_size(config, block_size), config.page_size)
-    if config.memmap_on_memory == "force":
-        return align_up(nr_pages, config.pageblock_nr_pages)
-    return nr_pages
+    return memmap_geometry(config, block_size).memmap_pages
 
 
 def set_memmap_mode(k: Kernel) -> None:
@@ -34,44 +34,118 @@ def set_memmap_mode(k: Kernel) -> None:
         k.hw.log(f"Memory hotplug will waste {waste} pages in each memory block")
 
 
-def memmap_on_memory_obstacle(config: Config, block_size: int, size: int | None = None) -> str:
-    """Why ``mhp_supports_memmap_on_memory()`` says no; "" when it says yes.
+class Condition(NamedTuple):
+    """One condition of ``mhp_supports_memmap_on_memory()``."""
 
-    `block_size` is the size of a memory block, `size` that of the range to be added, both in bytes; only 5.13 asks for
-    the latter, which must be one block there.
+    name: str
+    unmet: str
+    """Why it does not hold; empty if it does."""
+
+
+class MemmapGeometry(NamedTuple):
+    """The numbers that the conditions are about. Sizes are bytes."""
+
+    page_size: int
+    pmd_size: int
+    pageblock_nr_pages: int
+    block_size: int
+    """Of a memory block."""
+    struct_page_size: int
+    force: bool = False
+
+    @property
+    def block_pages(self) -> int:
+        """Pages of a memory block."""
+        return self.block_size // self.page_size
+
+    @property
+    def vmemmap_size(self) -> int:
+        """``memory_block_memmap_size()``."""
+        return self.block_pages * self.struct_page_size
+
+    @property
+    def memmap_pages(self) -> int:
+        """``memory_block_memmap_on_memory_pages()``: under ``force`` whole pageblocks."""
+        nr_pages = div_round_up(self.vmemmap_size, self.page_size)
+        return align_up(nr_pages, self.pageblock_nr_pages) if self.force else nr_pages
+
+    @property
+    def remaining_size(self) -> int:
+        """Bytes of a memory block that its struct pages leave, before any rounding."""
+        return self.block_size - self.vmemmap_size
+
+    def whole_pages(self) -> Condition:
+        """Struct pages end with a page."""
+        text = (
+            f"struct pages of {format_size(self.block_size)} take {self.vmemmap_size} bytes, which is not whole pages"
+        )
+        return Condition("whole pages", "" if is_aligned(self.vmemmap_size, self.page_size) else text)
+
+    def whole_pmds(self) -> Condition:
+        """``arch_supports_memmap_on_memory()``: struct pages fill PMDs, so that one leaf serves one block only."""
+        text = (
+            f"struct pages of {format_size(self.block_size)} take {format_size(self.vmemmap_size)}, "
+            f"which is not a multiple of the PMD size, {format_size(self.pmd_size)}"
+        )
+        return Condition("whole PMDs", "" if is_aligned(self.vmemmap_size, self.pmd_size) else text)
+
+    def whole_pageblocks(self, pages: int, what: str) -> Condition:
+        """So many pages, which `what` is made of, are whole pageblocks: migrate types are per pageblock."""
+        block = self.pageblock_nr_pages
+        text = f"{what}: {pages} pages, which is not a multiple of a pageblock, {block} pages"
+        return Condition("whole pageblocks", "" if is_aligned(pages, block) else text)
+
+    def memory_left(self) -> Condition:
+        """Not all of a block is set aside."""
+        text = "no page of a block would be left for use"
+        return Condition("memory left", text if self.memmap_pages == self.block_pages else "")
+
+    def one_block(self, size: int | None) -> Condition:
+        """5.13: the range that is added is one memory block."""
+        text = "" if size is None else f"{format_size(size)} is not one memory block of {format_size(self.block_size)}"
+        return Condition("one block", "" if size in (None, self.block_size) else text)
+
+    def conditions(self, rules: MemmapOnMemory, size: int | None = None) -> tuple[Condition, ...]:
+        """What a kernel that has it checks of the numbers, in the kernel's order."""
+        if rules == "one-block":
+            rest = self.remaining_size // self.page_size
+            return self.one_block(size), self.whole_pmds(), self.whole_pageblocks(rest, "the rest")
+        pageblocks = self.whole_pageblocks(self.memmap_pages, "struct pages")
+        return self.whole_pages(), pageblocks, self.memory_left(), self.whole_pmds()
+
+
+def memmap_geometry(config: Config, block_size: int) -> MemmapGeometry:
+    """The numbers of a configuration with memory blocks of `block_size` bytes."""
+    return MemmapGeometry(
+        page_size=config.page_size,
+        pmd_size=config.pmd_size,
+        pageblock_nr_pages=config.pageblock_nr_pages,
+        block_size=block_size,
+        struct_page_size=config.struct_page_size,
+        force=config.memmap_on_memory == "force",
+    )
+
+
+def memmap_on_memory_verdict(config: Config, block_size: int, size: int | None = None) -> tuple[Condition, ...]:
+    """Every condition of ``mhp_supports_memmap_on_memory()`` in the kernel's order, those after an unmet one too.
+
+    It says yes if none is unmet. `block_size` is the size of a memory block, `size` that of the range to be added, both
+    in bytes; only 5.13 asks for the latter, which must be one block there.
     """
     rules = config.profile.memmap_on_memory
     if rules == "none":
-        return f"{config.profile.name} on {config.arch} cannot do it"
-    if config.memmap_on_memory == "N":
-        return "memory_hotplug.memmap_on_memory is N"
-    vmemmap_size = memory_block_memmap_size(config, block_size)
-    whole_pmds = (
-        ""
-        if is_aligned(vmemmap_size, config.pmd_size)
-        else (
-            f"struct pages of {format_size(block_size)} take {format_size(vmemmap_size)}, "
-            f"which is not a multiple of the PMD size, {format_size(config.pmd_size)}"
-        )
-    )
-    if rules == "one-block":
-        if size is not None and size != block_size:
-            return f"{format_size(size)} is not one memory block of {format_size(block_size)}"
-        return whole_pmds or _not_whole_pageblocks(config, (block_size - vmemmap_size) >> config.page_shift, "the rest")
-    if not is_aligned(vmemmap_size, config.page_size):
-        return f"struct pages of {format_size(block_size)} take {vmemmap_size} bytes, which is not whole pages"
-    pages = memory_block_memmap_on_memory_pages(config, block_size)
-    if obstacle := _not_whole_pageblocks(config, pages, "struct pages"):
-        return obstacle
-    if pages == block_size >> config.page_shift:
-        return "no page of a block would be left for use"
-    return whole_pmds
+        return (Condition("kernel", f"{config.profile.name} on {config.arch} cannot do it"),)
+    off = "memory_hotplug.memmap_on_memory is N" if config.memmap_on_memory == "N" else ""
+    numbers = memmap_geometry(config, block_size).conditions(rules, size)
+    return Condition("kernel", ""), Condition("parameter", off), *numbers
 
 
-def _not_whole_pageblocks(config: Config, pages: int, what: str) -> str:
-    if is_aligned(pages, config.pageblock_nr_pages):
-        return ""
-    return f"{what}: {pages} pages, which is not a multiple of a pageblock, {config.pageblock_nr_pages} pages"
+def memmap_on_memory_obstacle(config: Config, block_size: int, size: int | None = None) -> str:
+    """Why ``mhp_supports_memmap_on_memory()`` says no: the first unmet condition of :func:`memmap_on_memory_verdict`.
+
+    "" when it says yes.
+    """
+    return next((each.unmet for each in memmap_on_memory_verdict(config, block_size, size) if each.unmet), "")
 
 
 def mhp_supports_memmap_on_memory(k: Kernel, size: int | None = None) -> bool:
