@@ -38,7 +38,7 @@ def test_runs_are_those_that_a_loop_finds(name: str, data: st.DataObject) -> Non
     fmt = FORMATS[name]
     height = data.draw(st.sampled_from([h for h, level in enumerate(fmt.levels) if level.leaf]))
     pages = fmt.pages_at(height)
-    kinds = ["none", "leaf", "leaf", *(["table", "table"] if height else [])]
+    kinds = ["none", "invalid", "leaf", "leaf", *(["table", "table"] if height else [])]
     entries: list[int] = []
     pfn = 0x40000 * pages
     for kind, count, jump in data.draw(
@@ -47,7 +47,8 @@ def test_runs_are_those_that_a_loop_finds(name: str, data: st.DataObject) -> Non
         pfn += jump * pages
         for _ in range(count):
             leaf = fmt.leaf_entry(pfn, height, PROT[fmt.arch])
-            entries.append({"none": 0, "leaf": leaf, "table": fmt.table_entry(pfn)}[kind])
+            invalid = leaf & ~fmt.valid
+            entries.append({"none": 0, "invalid": invalid, "leaf": leaf, "table": fmt.table_entry(pfn)}[kind])
             pfn += 1 if kind == "table" and data.draw(st.booleans()) else pages
     runs = entry_runs(fmt, np.array(entries, dtype=np.uint64), height)
     rows = zip(runs.at.tolist(), runs.length.tolist(), runs.pfn.tolist(), runs.leaf.tolist(), strict=True)

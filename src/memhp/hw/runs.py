@@ -70,7 +70,8 @@ def entry_runs(fmt: Format, entries: U64, height: int) -> EntryRuns:
     pages = fmt.pages_at(height)
     pfns = np.where(leaves, fmt.leaf_pfn(entries, height), fmt.table_pfn(entries))
     step = np.where(leaves, np.uint64(pages), np.uint64(1))
-    joined = (pfns[1:] - pfns[:-1] == step[:-1]) & (leaves[1:] == leaves[:-1]) & (tables[1:] == tables[:-1])
+    kind = leaves + 2 * tables
+    joined = (pfns[1:] - pfns[:-1] == step[:-1]) & (kind[1:] == kind[:-1])
     at = np.concatenate([[0], np.flatnonzero(~joined) + 1]).astype(np.int64)
     count = np.diff(np.append(at, len(entries)))
     runs = EntryRuns(at, count, pfns[at], leaves[at])
