@@ -1,0 +1,96 @@
+"""Searches that do not look at everything: few preemptions, and random schedules. Their verdicts say so.
+
+With a bound on preemptions, every schedule within it is tried, one by one: a switch counts when the thread that ran
+could have gone on. Random schedules follow Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of
+Finding Bugs" (ASPLOS 2010): random priorities, the highest enabled runs, and at a few random steps the running thread
+drops below all others.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from random import Random
+
+from memhp.explore.op import Run, deadlock
+from memhp.explore.schedule import Choice, to_text
+from memhp.explore.search import Limits, Search
+from memhp.explore.verdict import Coverage, Failure, Mode, Verdict
+
+
+class BoundedSearch(Search):
+    """Every schedule with at most so many preemptions, without reduction."""
+
+    def __init__(self, run: Run, limits: Limits, bound: int) -> None:
+        super().__init__(run, limits, reduce=False)
+        self._bound = bound
+        self._spent: list[int] = []
+        """By state: preemptions made before it."""
+
+    def _allowed(self, enabled: int, last: int) -> int:
+        choices = self._choices
+        depth = len(choices)
+        del self._spent[depth:]
+        spent = 0
+        if depth > 1:
+            switched = choices[-1].thread != choices[-2].thread
+            spent = self._spent[-1] + (switched and bool(self._enabled[depth - 1] >> choices[-2].thread & 1))
+        self._spent.append(spent)
+        return last if enabled & last and spent >= self._bound else enabled
+
+
+def bounded_search(run: Run, bound: int, limits: Limits | None = None) -> Verdict:
+    """Every schedule with at most `bound` preemptions."""
+    one = BoundedSearch(run, limits if limits is not None else Limits(), bound)
+    finished = one.explore()
+    run.back(0)
+    return Verdict(Mode.BOUNDED, finished, one.failure, one.coverage, bound)
+
+
+def random_search(run: Run, seed: int, executions: int, *, changes: int = 2, limits: Limits | None = None) -> Verdict:
+    """`executions` random schedules with `changes` priority changes each; the same seed gives the same ones."""
+    limits = limits if limits is not None else Limits()
+    random = Random(seed)
+    coverage = Coverage()
+    failure: Failure | None = None
+    length = 1
+    for _ in range(executions):
+        reason, steps = _one_at_random(run, random, changes, length, limits, coverage)
+        length = max(length, len(steps))
+        run.back(0)
+        if reason is not None and failure is None:
+            failure = Failure(reason, to_text(steps))
+            if limits.stop_at_failure:
+                break
+    return Verdict(Mode.RANDOM, True, failure, coverage)
+
+
+def _one_at_random(
+    run: Run, random: Random, changes: int, length: int, limits: Limits, coverage: Coverage
+) -> tuple[str | None, list[Choice]]:
+    """One random execution: why it went wrong, or None, and its steps."""
+    nr_threads = len(run.pending)
+    priority = random.sample(range(changes, changes + nr_threads), nr_threads)
+    drops = {random.randrange(length): low for low in range(changes)}
+    steps: list[Choice] = []
+    while run.broken is None and len(steps) < limits.steps:
+        enabled = [thread for thread, op in enumerate(run.pending) if op is not None and run.enabled(thread)]
+        if not enabled:
+            break
+        thread = max(enabled, key=priority.__getitem__)
+        op = run.pending[thread]
+        assert op is not None
+        steps.append(Choice(thread, random.randrange(op.choices)))
+        run.step(*steps[-1])
+        if len(steps) - 1 in drops:
+            priority[thread] = drops[len(steps) - 1]
+    coverage.steps += len(steps)
+    if len(steps) >= limits.steps:
+        coverage.too_long += 1
+        return None, steps
+    coverage.executions += 1
+    blocked = run.broken is None and any(run.pending)
+    coverage.deadlocks += blocked
+    outcome = run.outcome()
+    if limits.keep_behaviours:
+        coverage.behaviours.add(outcome.state)
+    reason = outcome.failure or (deadlock(run) if blocked and limits.deadlock_is_failure else None)
+    coverage.failed += reason is not None
+    return reason, steps

@@ -1,0 +1,87 @@
+"""What the search sees of a program: operations, what they touch, and a run that goes forward and back.
+
+Two operations of different threads are dependent when they touch the same object in ways that do not commute. Each
+touch has a *mode*: 0 commutes with nothing; two touches of one object with the same mode above 0 commute (two loads,
+two shared acquisitions); different modes do not.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Hashable
+from typing import NamedTuple, Protocol
+
+ALONE = 0
+"""The mode that commutes with nothing: a store, taking or releasing a lock."""
+SHARED = 1
+"""The mode of whatever leaves the object as it is for others of its kind: a load, a shared acquisition."""
+
+
+class Op:
+    """One step of a thread, as announced before it happens."""
+
+    __slots__ = ("blocking", "choices", "text", "touches")
+
+    def __init__(
+        self, text: str, touches: tuple[tuple[Hashable, int], ...], *, blocking: bool = False, choices: int = 1
+    ) -> None:
+        self.text = text
+        """For people: ``store x = 3``."""
+        self.touches = touches
+        """Objects that the step reads or changes, with modes."""
+        self.blocking = blocking
+        """Whether there are states in which the thread cannot go on."""
+        self.choices = choices
+        """How many ways the step can go (2: an allocation that may fail)."""
+
+    def commutes(self, other: "Op") -> bool:
+        """Whether the order of the two makes no difference, when different threads do them."""
+        for target, mode in self.touches:
+            for other_target, other_mode in other.touches:
+                if target == other_target and (mode != other_mode or not mode):
+                    return False
+        return True
+
+
+class Outcome(NamedTuple):
+    """How an execution ended."""
+
+    state: Hashable
+    """The final behaviour: shared memory and what each thread returned; equal for equal behaviours."""
+    failure: str | None = None
+    """What went wrong in it: a thread that raised, a property that does not hold; None when nothing did."""
+
+
+class Run(Protocol):
+    """A program under exploration, in some state after a number of steps."""
+
+    pending: list[Op | None]
+    """By thread: the operation it does next; None when it has ended."""
+    broken: str | None
+    """What has gone wrong already, whatever comes: a thread that raised, a violation."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The threads' names."""
+
+    def enabled(self, thread: int) -> bool:
+        """Whether a thread with a pending operation can do it now."""
+
+    def step(self, thread: int, choice: int) -> None:
+        """Do a thread's pending operation (it is enabled), the way `choice` says."""
+
+    def back(self, depth: int) -> None:
+        """Return to the state after the first `depth` steps."""
+
+    def could(self, op: Op, thread: int, depth: int) -> bool:
+        """Whether a blocking `op` would have been enabled just before step `depth`, which touched the same object."""
+
+    def told(self, depth: int) -> str:
+        """What step `depth` did, in words, with old and new value."""
+
+    def outcome(self) -> Outcome:
+        """The behaviour up to here; asked where no thread can go on."""
+
+
+def deadlock(run: Run) -> str:
+    """Who waits for what, where no thread can go on."""
+    stuck = (f"{name} at {op.text}" for name, op in zip(run.names, run.pending, strict=True) if op is not None)
+    return f"deadlock: {', '.join(stuck)}"

@@ -1,0 +1,269 @@
+"""Programs: threads that are plain functions over a small shared memory, each on a greenlet of its own.
+
+A thread meets the others in shared memory only, so what it does next depends on nothing but what its operations have
+returned so far. A run therefore keeps a tree for every thread, of operations by returned values, and puts a greenlet
+to work only where the tree does not reach yet; going back is a matter of restoring one cell and one place in a tree.
+Thread functions must be deterministic and keep their state in local variables.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Optional
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from memhp.errors import KernelBug
+from memhp.explore import cells
+from memhp.explore.cells import CellOp
+from memhp.explore.op import Op, Outcome
+from memhp.explore.schedule import MOST_THREADS
+
+Body = Callable[["Shared"], Hashable]
+
+
+class Shared:
+    """A thread's view of shared memory; every call is one step."""
+
+    def __init__(self) -> None:
+        self._hub = getcurrent()
+        self.given_up = False
+        """Whether the thread is being taken down: it does no more steps."""
+
+    def _ask(self, op: CellOp) -> Hashable:
+        if self.given_up:
+            raise GreenletExit
+        return self._hub.switch(op)  # type: ignore[no-any-return]
+
+    def load(self, cell: str) -> int:
+        """Read a variable."""
+        return self._ask(cells.load(cell))  # type: ignore[return-value]
+
+    def store(self, cell: str, value: Hashable) -> None:
+        """Write a variable."""
+        self._ask(cells.store(cell, value))
+
+    def update(self, cell: str, change: Callable[[Hashable], Hashable]) -> Hashable:
+        """Change a variable in one atomic step; returns the value it had."""
+        return self._ask(cells.update(cell, change))
+
+    def wait(self, cell: str, ready: Callable[[Hashable], bool]) -> Hashable:
+        """Block until `ready` holds of a variable's value; returns the value."""
+        return self._ask(cells.wait(cell, ready))
+
+    def lock(self, name: str, *, write: bool = True) -> None:
+        """Take a lock, alone or shared; blocks."""
+        self._ask(cells.lock_op("lock", name, write=write))
+
+    def trylock(self, name: str, *, write: bool = True) -> bool:
+        """Take a lock if it can be had now."""
+        return bool(self._ask(cells.lock_op("trylock", name, write=write)))
+
+    def unlock(self, name: str, *, write: bool = True) -> None:
+        """Let a lock go. KernelBug: the thread does not hold it."""
+        if not self._ask(cells.lock_op("unlock", name, write=write)):
+            raise KernelBug(f"a thread lets go of {name}, which it does not hold", place="explore")
+
+    @contextmanager
+    def locked(self, name: str, *, write: bool = True) -> Iterator[None]:
+        """Hold a lock for the length of a ``with`` block."""
+        self.lock(name, write=write)
+        try:
+            yield
+        finally:
+            self.unlock(name, write=write)
+
+    def fails(self, site: str) -> bool:
+        """Whether the allocation at `site` fails this time: both ways are explored."""
+        return self._ask(cells.choose(f"allocate at {site}", 2)) == 1
+
+
+@dataclass(frozen=True)
+class Program:
+    """Threads and the memory that they share.
+
+    `variables` gives initial values; locks need no mention. `check` looks at the final variables and says what is
+    wrong with them, or None; it is asked when every thread has ended.
+    """
+
+    threads: tuple[Body, ...]
+    variables: Mapping[str, Hashable] = field(default_factory=dict)
+    check: Callable[[Mapping[str, Hashable]], str | None] | None = None
+    names: tuple[str, ...] = ()
+
+    def run(self) -> "ProgramRun":
+        """The program, before its first step."""
+        return ProgramRun(self)
+
+
+class _Place:
+    """Where a thread stands after it has seen certain values: what it does next, or how it ended."""
+
+    __slots__ = ("above", "error", "next", "op", "result", "seen")
+
+    def __init__(self, above: Optional["_Place"], seen: Hashable) -> None:
+        self.above = above
+        self.seen = seen
+        self.next: dict[Hashable, _Place] = {}
+        self.op: CellOp | None = None
+        self.result: Hashable = None
+        self.error: str | None = None
+
+
+class _Thread:
+    """One thread's tree of places, and the greenlet that stands at one of them."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._shared = Shared()
+        self._greenlet: greenlet | None = None
+        self.first = _Place(None, None)
+        self._start()
+        self._at = self.first
+        self._enter(self.first, None)
+
+    def _start(self) -> None:
+        self._shared = Shared()
+        self._greenlet = greenlet(self._body)
+
+    def _enter(self, place: _Place, value: Hashable) -> None:
+        """Let the greenlet go on with `value`, and note at `place` where it stops."""
+        assert self._greenlet is not None
+        try:
+            said = self._greenlet.switch(self._shared if place is self.first else value)
+        except Exception as error:
+            place.error = f"{type(error).__name__}: {error}"
+        else:
+            if self._greenlet.dead:
+                place.result = said
+            else:
+                place.op = said
+
+    def grow(self, place: _Place, value: Hashable) -> _Place:
+        """The place after `place` when its operation returns `value`, which no execution has come to before."""
+        if self._at is not place:
+            self.give_up()
+            self._start()
+            values = []
+            at = place
+            while at.above is not None:
+                values.append(at.seen)
+                at = at.above
+            assert self._greenlet is not None
+            self._greenlet.switch(self._shared)
+            for seen in reversed(values):
+                self._greenlet.switch(seen)
+        self._at = place.next[value] = _Place(place, value)
+        self._enter(self._at, value)
+        return self._at
+
+    def give_up(self) -> None:
+        """Take the greenlet down, wherever it stands."""
+        self._shared.given_up = True
+        if self._greenlet is not None and not self._greenlet.dead:
+            self._greenlet.throw(GreenletExit)
+        self._greenlet = None
+
+
+class ProgramRun:
+    """A program under exploration."""
+
+    def __init__(self, program: Program) -> None:
+        if len(program.threads) > MOST_THREADS:
+            raise ValueError(f"{len(program.threads)} threads; a schedule has letters for {MOST_THREADS}")
+        self._program = program
+        self._threads = [_Thread(body) for body in program.threads]
+        self._places = [thread.first for thread in self._threads]
+        self._cells: dict[str, Hashable] = dict(program.variables)
+        self._done: list[tuple[int, _Place, str, Hashable, Hashable]] = []
+        self.pending: list[Op | None] = [place.op for place in self._places]
+        self.broken: str | None = self._error()
+        for place in self._places:
+            self._mention(place)
+
+    def _mention(self, place: _Place) -> None:
+        """Locks come into being, free, when a thread first names them."""
+        op = place.op
+        if op is not None and op.cell not in self._cells:
+            if op.cell and op.text.split()[0] not in ("lock", "trylock", "unlock"):
+                raise ValueError(f"variable {op.cell} has no initial value")
+            self._cells[op.cell] = cells.FREE
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The threads' names."""
+        given = self._program.names
+        return tuple(given[i] if i < len(given) else f"thread {i}" for i in range(len(self._threads)))
+
+    def enabled(self, thread: int) -> bool:
+        """Whether a thread can do its pending operation now."""
+        op = self._places[thread].op
+        return op is not None and (op.ready is None or op.ready(self._cells[op.cell], thread))
+
+    def step(self, thread: int, choice: int) -> None:
+        """Do a thread's pending operation."""
+        place = self._places[thread]
+        op = place.op
+        assert op is not None
+        cell = op.cell
+        old = self._cells[cell]
+        new, seen = op.act(old, thread, choice)
+        after = place.next.get(seen)
+        if after is None:
+            after = self._threads[thread].grow(place, seen)
+            self._mention(after)
+        self._cells[cell] = new
+        self._places[thread] = after
+        self.pending[thread] = after.op
+        if after.error is not None:
+            self.broken = self._error()
+        self._done.append((thread, place, cell, old, seen))
+
+    def back(self, depth: int) -> None:
+        """Return to the state after the first `depth` steps."""
+        done = self._done
+        while len(done) > depth:
+            thread, place, cell, old, _ = done.pop()
+            self._cells[cell] = old
+            self._places[thread] = place
+            self.pending[thread] = place.op
+        if self.broken is not None:
+            self.broken = self._error()
+
+    def _error(self) -> str | None:
+        """The first thread that has raised, and what."""
+        for place, name in zip(self._places, self.names, strict=True):
+            if place.error is not None:
+                return f"{name}: {place.error}"
+        return None
+
+    def could(self, op: Op, thread: int, depth: int) -> bool:
+        """Whether a blocking operation would have been enabled just before step `depth`."""
+        assert isinstance(op, CellOp) and op.ready is not None
+        return op.ready(self._done[depth][3], thread)
+
+    def told(self, depth: int) -> str:
+        """What step `depth` did, in words."""
+        _, place, cell, old, seen = self._done[depth]
+        assert place.op is not None
+        later = next((step[3] for step in self._done[depth + 1 :] if step[2] == cell), self._cells[cell])
+        change = f": {old!r} -> {later!r}" if later != old else f": {seen!r}"
+        return place.op.text + change
+
+    def outcome(self) -> Outcome:
+        """Final variables and locks, and how each thread ended or where it is stuck."""
+        ends = tuple(
+            (place.result, place.error, place.op.text if place.op is not None else None) for place in self._places
+        )
+        held = {name: value for name, value in self._cells.items() if value != cells.FREE}
+        state = (tuple(sorted(held.items())), ends)
+        failure = self.broken
+        if failure is None and self._program.check is not None and not any(self.pending):
+            failure = self._program.check(self._cells)
+        return Outcome(state, failure)
+
+    def close(self) -> None:
+        """Take the greenlets down."""
+        for thread in self._threads:
+            thread.give_up()

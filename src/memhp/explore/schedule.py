@@ -1,0 +1,47 @@
+"""A schedule is a string: who took each step, and which way it went.
+
+Threads are letters, ``a`` the first; a number after a letter repeats it; ``!`` after a letter is the step's second
+way to go (an allocation that fails), ``!!`` the third. ``a3ba!b2`` is a, a, a, b, a with a failure, b, b.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import re
+from collections.abc import Iterable
+from itertools import groupby
+from string import ascii_lowercase
+from typing import NamedTuple
+
+from memhp.errors import BadInput
+
+MOST_THREADS = len(ascii_lowercase)
+_STEP = re.compile(r"([a-z])(!*)([1-9][0-9]*)?")
+
+
+class Choice(NamedTuple):
+    """One step of a schedule: the thread's number, and which way its operation goes."""
+
+    thread: int
+    way: int = 0
+
+
+def to_text(steps: Iterable[Choice]) -> str:
+    """The schedule as a string."""
+    parts = []
+    for choice, same in groupby(steps):
+        count = len(list(same))
+        parts.append(ascii_lowercase[choice.thread] + "!" * choice.way + (str(count) if count > 1 else ""))
+    return "".join(parts)
+
+
+def from_text(text: str) -> list[Choice]:
+    """The steps that a string stands for. BadInput: it is not a schedule."""
+    steps: list[Choice] = []
+    at = 0
+    while at < len(text):
+        found = _STEP.match(text, at)
+        if found is None:
+            raise BadInput(f"{text[at:]!r} is not a step", where=f"schedule, character {at + 1}", fix="write a3ba!b2")
+        letter, ways, count = found.groups()
+        steps += [Choice(ascii_lowercase.index(letter), len(ways))] * int(count or 1)
+        at = found.end()
+    return steps
