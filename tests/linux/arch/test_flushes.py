@@ -196,6 +196,20 @@ def test_a_root_entry_of_arm64_is_written_under_its_lock_through_the_fixmap() ->
     assert k.hw.ledger.since(before).flushes == {arm64.CLEAR_FIXMAP.flush: 64 + 1 + 1}
 
 
+def test_so_is_a_root_entry_for_struct_pages() -> None:
+    k = boot("arm64")
+    assert not k.hw.memory.owners.covered(1 << 36, 1 << 40)
+    far = k.layout.direct_mapped().end - 128 * MiB
+    k.hw.plug(Span(far >> 12, (far + 128 * MiB) >> 12), Owner(Use.DEVICE))
+    span = k.layout.memmap(far >> 12, (far + 128 * MiB) >> 12)
+    root = k.hw.load_run(k.init_mm, 0, 512)
+    before = k.hw.ledger.copy()
+    arch.ops(k).vmemmap_populate(k, span.start, span.end, 0, None)
+    made = int((k.hw.load_run(k.init_mm, 0, 512) != root).sum())
+    assert made == 1
+    assert k.hw.ledger.since(before).flushes == {arm64.CLEAR_FIXMAP.flush: made}
+
+
 def test_flushes_are_choices_that_a_profile_can_be_given() -> None:
     record = profile("linux-6.12")
     assert record.riscv is not None

@@ -8,6 +8,7 @@ way to an entry first, then its storage, then the next.
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from errno import ENOMEM
 
@@ -19,7 +20,7 @@ from memhp.hw.memory import Owner, Use
 from memhp.hw.runs import frame_spans
 from memhp.hw.tlb import Table
 from memhp.linux.mm.altmap import VmemAltmap
-from memhp.linux.mm.pgtable_populate import Builder, ensure_table
+from memhp.linux.mm.pgtable_populate import Builder, RootLock, ensure_table, entry_lock
 from memhp.linux.mm.vmemmap_alloc import plenty, vmemmap_alloc_block, vmemmap_alloc_block_buf
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -55,6 +56,8 @@ class VmemmapBuilder:
     set_pmd: Callable[[Span], None] | None = None
     """Told the addresses that new PMD leaves are wanted for, which may be less than they map (x86 notes the unused
     part); at most the first and the last of them are in part."""
+    root: RootLock | None = None
+    """How entries of the root table are written, where that takes more than a store (arm64)."""
 
 
 def vmemmap_populate_hugepages(
@@ -95,7 +98,8 @@ def _new_leaves(
         count = -(-wanted.end // size) - wanted.start // size
         blocks = vmemmap_alloc_block_buf(k, order, nid, altmap, count)
         if len(blocks):
-            k.hw.store_run(table, index, fmt.leaf_entry(blocks, 1, how.pmd_prot), HUGEPAGES)
+            with _written(k, table, len(blocks), how):
+                k.hw.store_run(table, index, fmt.leaf_entry(blocks, 1, how.pmd_prot), HUGEPAGES)
             mapped = Span(wanted.start, min(wanted.end, (wanted.start // size + len(blocks)) * size))
             if how.set_pmd is not None:
                 how.set_pmd(mapped)
@@ -157,7 +161,8 @@ def _whole_tables(k: Kernel, start: int, end: int, nid: int, how: VmemmapBuilder
         tables = vmemmap_alloc_block(k, 0, nid, count, Owner(Use.TABLE))
         blocks = vmemmap_alloc_block_buf(k, 0, nid, None, count * entries)
         k.hw.ledger.tables_allocated[0] += count
-        k.hw.store_run(table, index, fmt.encode_pfn(tables) | np.uint64(how.table_bits), BASEPAGES)
+        with _written(k, table, count, how):
+            k.hw.store_run(table, index, fmt.encode_pfn(tables) | np.uint64(how.table_bits), BASEPAGES)
         leaves = fmt.leaf_entry(blocks, 0, how.page_prot).reshape(count, entries)
         k.hw.store_children(table, frame_spans(tables), leaves)
         _vmemmap_verify(k, blocks, va, nid)
@@ -220,8 +225,14 @@ def _table_builder(k: Kernel, va: int, nid: int, how: VmemmapBuilder) -> Builder
         link="after-fill",
         occupied="keep",
         table_bits=how.table_bits,
+        root=how.root,
         where="mm/sparse-vmemmap.c:vmemmap_populate_address",
     )
+
+
+def _written(k: Kernel, table: Table, count: int, how: VmemmapBuilder) -> AbstractContextManager[None]:
+    """What stores to `count` entries of a table happen under."""
+    return entry_lock(k.hw, "", how.root if table.height == k.init_mm.height else None, count)
 
 
 def _address(k: Kernel, table: Table, index: int) -> int:

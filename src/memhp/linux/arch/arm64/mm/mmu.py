@@ -264,6 +264,7 @@ def vmemmap_builder(k: Kernel) -> VmemmapBuilder:
         pmd_prot=vmemmap_block(k.config),
         table_bits=table_bits(k.config),
         check_pmd=lambda entry, _: any_pmd or bool(k.hw.fmt.is_leaf(entry, 1)),
+        root=_root_lock(k),
     )
 
 
