@@ -1,0 +1,71 @@
+"""Generated programs: whether the reducing search finds exactly the final behaviours that exhaustive search finds.
+
+Run as ``python bench/soundness.py [--programs 10000] [--first 0] [--json]``; exits with 1 when one program differs.
+Programs with more schedules than `--most` are passed over, and counted as such.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+
+from memhp.explore.generate import program
+from memhp.explore.search import Limits, search
+
+
+def compare(programs: int, first: int, most: int) -> tuple[Counter[str], list[int]]:
+    """Counts over so many generated programs, and the seeds of those that differ."""
+    every = Limits(stop_at_failure=False, keep_behaviours=True, keep_classes=True)
+    within = Limits(most, stop_at_failure=False, keep_behaviours=True, keep_classes=True)
+    counts: Counter[str] = Counter()
+    different: list[int] = []
+    seed = first
+    while counts["programs"] < programs:
+        run = program(seed).run()
+        full = search(run, within, reduce=False)
+        if full.finished:
+            reduced = search(run, every).coverage
+            counts["programs"] += 1
+            counts["executions, exhaustive"] += full.coverage.executions
+            counts["executions, reduced"] += reduced.executions
+            counts["executions cut"] += reduced.cut
+            counts["programs that can deadlock"] += bool(reduced.deadlocks)
+            same = (
+                reduced.behaviours == full.coverage.behaviours
+                and reduced.classes == full.coverage.classes
+                and reduced.executions == len(reduced.classes)
+            )
+            if not same:
+                different.append(seed)
+        else:
+            counts["passed over"] += 1
+        run.close()
+        seed += 1
+    return counts, different
+
+
+def main() -> int:
+    """Compare and print; 1 when a program differs."""
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("--programs", type=int, default=10_000, help="how many programs are compared")
+    options.add_argument("--first", type=int, default=0, help="the first seed")
+    options.add_argument("--most", type=int, default=2_000, help="executions at which exhaustive search gives up")
+    options.add_argument("--json", action="store_true", help="print JSON")
+    chosen = options.parse_args()
+    start = time.perf_counter()
+    counts, different = compare(chosen.programs, chosen.first, chosen.most)
+    seconds = time.perf_counter() - start
+    if chosen.json:
+        print(json.dumps({"counts": counts, "different": different, "seconds": seconds}, indent=2))
+    else:
+        for what, count in counts.items():
+            print(f"{what:28} {count:>12,}")
+        print(f"{'seconds':28} {seconds:>12.1f}")
+        print(f"{'programs that differ':28} {len(different):>12,}  {different[:10] if different else ''}".rstrip())
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
