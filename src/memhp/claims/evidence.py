@@ -9,11 +9,14 @@ import msgspec
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config, configs
 from memhp.linux.geometry import Row, geometry
+from memhp.linux.init import start_kernel
 from memhp.linux.profiles import profile
+from memhp.linux.state import Kernel
+from memhp.scenario.machine import machine_spec
 from memhp.scenario.matrix import MatrixRow, life_cycle
 from memhp.scenario.result import Run, StepResult, Tables
 from memhp.scenario.run import rehearse_scenario
-from memhp.scenario.schema import Scenario
+from memhp.scenario.schema import MachineText, Scenario
 from memhp.units import GiB
 
 MAINLINE = ("linux-6.12", "linux-7.2")
@@ -41,6 +44,11 @@ def run(machine: dict[str, Any], *steps: dict[str, Any]) -> Run:
     """A rehearsal of a scenario written as a dict, as a TOML file would say it."""
     scenario = msgspec.convert({"machine": machine, "steps": list(steps)}, Scenario)
     return rehearse_scenario(scenario, where="claim")[0]
+
+
+def kernel(machine: dict[str, Any]) -> Kernel:
+    """A machine that has just booted, described as a scenario would."""
+    return start_kernel(machine_spec(msgspec.convert(machine, MachineText), where="claim"))
 
 
 def table_count(tables: Tables) -> int:

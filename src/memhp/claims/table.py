@@ -1,7 +1,7 @@
 """Every claim and question, in the order of the documents. Modules named after a source add how it is decided."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.claims import arm64_hotremove, memmap_on_memory, riscv_hotplug
+from memhp.claims import arm64_hotremove, memmap_alignment, memmap_on_memory, memmap_rollback, riscv_hotplug
 from memhp.claims.claim import Claim
 
 RISCV = "RISC-V memory hot(un)plug, v1, May 2023, and the replies"
@@ -45,15 +45,21 @@ CLAIMS = (
           arm64_hotremove.two_passes, "memhp matrix --arch arm64 --json"),
     Claim("mom-1", MEMMAP, "hot-add eats memory, about 2 MiB for 128 MiB; base pages when no huge chunk is free",
           memmap_on_memory.cost, "memhp rehearse examples/fragmented.toml"),
-    Claim("mom-2", MEMMAP, "the system can even run out of memory before the new memory is online"),
-    Claim("mom-3", MEMMAP, "a movable-only node has its struct pages on other nodes"),
-    Claim("mom-4", MEMMAP, "vmemmap pages at the start of a block are reserved, the rest goes to the buddy"),
-    Claim("mom-5", MEMMAP, "one memory block; vmemmap in whole PMDs; whole pageblocks left over"),
-    Claim("mom-6", MEMMAP, "can the rest be misaligned when the vmemmap fills whole PMDs?"),
+    Claim("mom-2", MEMMAP, "the system can even run out of memory before the new memory is online",
+          memmap_on_memory.exhaustion, "memhp rehearse examples/too-large-a-step.toml"),
+    Claim("mom-3", MEMMAP, "a movable-only node has its struct pages on other nodes",
+          memmap_on_memory.off_node, "memhp rehearse examples/movable-only-node.toml"),
+    Claim("mom-4", MEMMAP, "vmemmap pages at the start of a block are reserved, the rest goes to the buddy",
+          memmap_on_memory.page_states, "memhp rehearse examples/self-hosted.toml"),
+    Claim("mom-5", MEMMAP, "one memory block; vmemmap in whole PMDs; whole pageblocks left over",
+          memmap_on_memory.conditions, "memhp geometry --memmap-on-memory"),
+    Claim("mom-6", MEMMAP, "can the rest be misaligned when the vmemmap fills whole PMDs?",
+          memmap_alignment.remaining_size, "memhp claims mom-6"),
     Claim("mom-7", MEMMAP, "what if the first section of a multi-section block goes before the others?"),
     Claim("mom-8", MEMMAP, "memory cannot be removed in another granularity than it was added in",
           memmap_on_memory.granularity, "memhp rehearse examples/other-granularity.toml"),
-    Claim("mom-9", MEMMAP, "online and offline account vmemmap pages apart, and roll back on failure"),
+    Claim("mom-9", MEMMAP, "online and offline account vmemmap pages apart, and roll back on failure",
+          memmap_rollback.failures, "memhp rehearse examples/pinned-self-hosted.toml"),
     Claim("alt-1", ALTMAP, "base-page vmemmap can take its storage from an altmap, as arm64 16K and 64K need"),
     Claim("alt-2", ALTMAP, "fallback differs: x86 fails, powerpc falls back but never crosses the altmap's end"),
     Claim("alt-3", ALTMAP, "the helper drafted in the mail"),

@@ -1,0 +1,193 @@
+"""What the claims about struct pages in the memory itself rest on, and the examples that show each at length."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memhp.claims import memmap_alignment, memmap_on_memory, memmap_rollback
+from memhp.claims.claim import decide
+from memhp.claims.table import CLAIMS
+from memhp.linux.config import configs
+from memhp.linux.drivers.base import memory_state
+from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.memmap_verdicts import MODES, memmap_rows
+from memhp.linux.mm.memory_hotplug_memmap import MemmapGeometry
+from memhp.linux.mm.memory_hotplug_zone import adjust_present_page_count
+from memhp.linux.state import Kernel
+from memhp.scenario.load import load
+from memhp.scenario.result import Run
+from memhp.scenario.run import rehearse_scenario
+from memhp.scenario.schema import Plug
+from memhp.scenario.steps import plug
+from memhp.units import GiB, KiB, MiB
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+VERDICTS = {
+    "mom-2": "reproduced",
+    "mom-3": "reproduced",
+    "mom-4": "reproduced",
+    "mom-5": "reproduced",
+    "mom-6": "answered",
+    "mom-9": "reproduced",
+}
+
+
+def example(name: str) -> Run:
+    return rehearse_scenario(load(EXAMPLES / f"{name}.toml"))[0]
+
+
+@pytest.mark.parametrize("claim", [claim for claim in CLAIMS if claim.id in VERDICTS], ids=lambda claim: claim.id)
+def test_each_claim_has_a_verdict_a_figure_and_a_command_that_shows_it(claim: Any) -> None:
+    row = decide(claim)
+    assert row.verdict == VERDICTS[claim.id]
+    assert row.figure
+    *_, shown = row.command.split()
+    assert not shown.startswith("examples/") or (EXAMPLES.parent / shown).is_file()
+
+
+# mom-2, mom-3: the examples ----------------------------------------------------------------------------------
+
+
+def test_a_guest_of_2_gib_is_dead_after_120_gib_were_plugged_and_not_if_they_host_their_struct_pages() -> None:
+    """1920 MiB of struct pages: x86 leaves what it made of them before the memory ran out."""
+    short, hosted = example("too-large-a-step"), example("self-hosted")
+    assert all(step.as_expected for step in (*short.steps, *hosted.steps))
+    assert [law.law for law in short.laws if not law.held] == ["direct-map"]
+    assert hosted.ok
+    assert short.steps[1].memory_after.free < 64 * MiB
+    assert hosted.steps[1].memmap_from == {"the added memory itself": 1920 * MiB}
+
+
+def test_the_node_that_is_movable_only_has_all_its_struct_pages_on_the_other() -> None:
+    run = example("movable-only-node")
+    assert run.ok
+    assert [step.memmap_from for step in run.steps] == [{"RAM of node 0": 64 * MiB}] * 2
+    assert {zone.zone for zone in run.state.zones if zone.node == 1 and zone.present} == {"Movable"}
+
+
+def test_arm64_of_7_2_says_why_blocks_stay() -> None:
+    run = example("arm64-leaf-split")
+    assert run.ok
+    assert [step.outcome.advice for step in run.steps[1:]] == [
+        "[100000000 108000000] splits a leaf entry in linear map",
+        "[138000000 140000000] splits a leaf entry in linear map",
+        "Boot memory [a0000000 a8000000] offlining attempted",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("auto-movable-dimms", [(32, 47, "Normal"), (48, 143, "Movable"), (144, 239, "Normal")]),
+        (
+            "auto-movable-virtio-mem",
+            [
+                (32, 47, "Normal"),
+                (48, 143, "Movable"),
+                (144, 144, "Normal"),
+                (145, 147, "Movable"),
+                (148, 148, "Normal"),
+                (149, 151, "Movable"),
+            ],
+        ),
+    ],
+)
+def test_auto_movable_at_301_percent_has_the_layouts_of_its_cover_letter(
+    name: str, layout: list[tuple[int, int, str]]
+) -> None:
+    run = example(name)
+    assert run.ok
+    found: list[tuple[int, int, str]] = []
+    for block in run.state.blocks:
+        if found and found[-1][2] == block.zone and found[-1][1] + 1 == block.first:
+            found[-1] = (found[-1][0], block.last, block.zone)
+        else:
+            found.append((block.first, block.last, block.zone))
+    assert [runs for runs in found if runs[0] >= 32] == layout
+
+
+# mom-5 -------------------------------------------------------------------------------------------------------
+
+
+def test_every_configuration_in_every_mode_has_a_verdict() -> None:
+    rows = list(memmap_rows(configs(), 4 * GiB))
+    with_blocks = {(row.profile, row.arch, row.page_size, row.va_bits, row.va_bits_actual, row.mode) for row in rows}
+    assert len(with_blocks) == sum(len(MODES[config.profile.memmap_on_memory]) for config in configs())
+
+
+def test_blocks_of_many_sections_can_host_their_struct_pages_too() -> None:
+    """2 GiB on x86: 32 MiB are 16 PMDs and as many pageblocks."""
+    numbers = MemmapGeometry(4 * KiB, 2 * MiB, 512, 2 * GiB, 64)
+    assert (numbers.vmemmap_size, numbers.memmap_pages) == (32 * MiB, 8192)
+    assert not any(each.unmet for rules in ("one-block", "many-blocks") for each in numbers.conditions(rules))
+
+
+# mom-6 -------------------------------------------------------------------------------------------------------
+
+
+def test_the_whole_space_is_searched() -> None:
+    """Orders 1 to 10, 11 and 13; 5, 5 and 3 block sizes; struct pages of 3 sizes; 3 sets of rules."""
+    assert len(set(memmap_alignment.cases())) == (10 * 5 + 11 * 5 + 13 * 3) * 3 * 3
+
+
+def test_with_pageblocks_of_at_most_a_pmd_nothing_is_misaligned() -> None:
+    assert not [case for case in memmap_alignment.cases() if case.misaligned and case.huge_pages]
+
+
+def test_without_huge_pages_126_of_128_mib_are_no_whole_pageblocks() -> None:
+    """MAX_PAGE_ORDER is 10 on x86: pageblocks of 4 MiB, PMDs of 2 MiB."""
+    found = [case for case in memmap_alignment.cases() if case.misaligned and case.numbers.struct_page_size == 64]
+    assert {(case.numbers.block_size, case.numbers.pageblock_nr_pages) for case in found} == {(128 * MiB, 1024)}
+    assert {case.accepted for case in found if not case.numbers.force} == {False}
+    assert {case.numbers.memmap_pages for case in found if case.numbers.force} == {1024}
+
+
+# mom-9 -------------------------------------------------------------------------------------------------------
+
+
+def hosting_block() -> tuple[Kernel, int]:
+    mine = memmap_rollback.session("linux-7.2")
+    plug(mine, Plug(size=128 * MiB, node=1))
+    return mine.k, 32
+
+
+@pytest.mark.parametrize("profile", memmap_on_memory.KERNELS)
+def test_no_failure_to_go_online_or_offline_changes_a_counter(profile: str) -> None:
+    found = dict(memmap_rollback.changes(profile))
+    assert {"MEM_GOING_ONLINE", "MEM_GOING_OFFLINE", "kernel page", "pinned page"} <= set(found)
+    assert set(found.values()) == {"as before"}
+
+
+def test_only_kernels_that_have_a_notifier_can_be_refused_by_it() -> None:
+    asked = {profile: set(dict(memmap_rollback.changes(profile))) for profile in memmap_on_memory.KERNELS}
+    assert {profile for profile in asked if "MEM_PREPARE_ONLINE" in asked[profile]} == {"linux-6.12"}
+    assert {profile for profile in asked if "NODE_ADDING_FIRST_MEMORY" in asked[profile]} == {"linux-7.2"}
+
+
+def test_a_kernel_that_forgot_to_account_back_would_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    k, block = hosting_block()
+    state_store(k, block, "online_movable")
+    def only_down(k: Kernel, pfn: int, group: Any, nr_pages: int) -> None:
+        if nr_pages < 0:
+            adjust_present_page_count(k, pfn, group, nr_pages)
+
+    monkeypatch.setattr(memory_state, "adjust_present_page_count", only_down)
+    with memmap_rollback.refusing(k, "MEM_GOING_OFFLINE"):
+        assert memmap_rollback.end_of(k, partial(state_store, k, block, "offline")) == "otherwise"
+
+
+def test_a_change_that_succeeds_is_no_failure() -> None:
+    k, block = hosting_block()
+    assert memmap_rollback.end_of(k, partial(state_store, k, block, "online_movable")) == "succeeds"
+
+
+@pytest.mark.parametrize("profile", memmap_on_memory.KERNELS)
+def test_an_add_that_runs_out_of_memory_leaves_no_other_counters(profile: str) -> None:
+    """Page tables of the direct map stay; x86 dies where there is none to be had for them."""
+    ends = list(memmap_rollback.adds(profile))
+    assert len(ends) > 5
+    assert set(ends) == {"as before", "less free", "dies"}
