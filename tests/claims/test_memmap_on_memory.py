@@ -171,6 +171,7 @@ def test_only_kernels_that_have_a_notifier_can_be_refused_by_it() -> None:
 def test_a_kernel_that_forgot_to_account_back_would_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     k, block = hosting_block()
     state_store(k, block, "online_movable")
+
     def only_down(k: Kernel, pfn: int, group: Any, nr_pages: int) -> None:
         if nr_pages < 0:
             adjust_present_page_count(k, pfn, group, nr_pages)
