@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from memhp.check.law import Breach, Law
 from memhp.check.look import Look, minus
 from memhp.check.snapshot import Snapshot
-from memhp.linux.kernel.resource import IORESOURCE_SYSTEM_RAM, Resource
+from memhp.linux.kernel.resource import BUSY_SYSTEM_RAM, Resource
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP
 from memhp.spans import Span, SpanSet
 
@@ -35,10 +35,10 @@ def _tree(parent: Resource) -> Iterator[Breach]:
 
 
 def system_ram(root: Resource) -> SpanSet:
-    """Bytes of all System RAM in the tree, driver-managed too."""
+    """Bytes of all System RAM in the tree, driver-managed too; not of a region that its driver adds RAM below."""
     found = SpanSet()
     for child in root.children:
-        if child.flags & IORESOURCE_SYSTEM_RAM == IORESOURCE_SYSTEM_RAM:
+        if child.flags & BUSY_SYSTEM_RAM == BUSY_SYSTEM_RAM:
             found.add(child.start, child.end + 1)
         else:
             for span in system_ram(child):

@@ -28,6 +28,9 @@ Notifier = Callable[["Kernel", str, int, int], str]
 NodeNotifier = Callable[["Kernel", str, int], str]
 """``(k, action, nid) -> "" or why not``: a node notifier."""
 
+OnlinePageCallback = Callable[["Kernel", int, int], None]
+"""``(k, pfn, nr_pages)``: what becomes of a run of pages that goes online (``online_page_callback_t``)."""
+
 
 @dataclass
 class Kernel:
@@ -63,8 +66,12 @@ class Kernel:
     max_pfn: int = 0
     pgd: dict[str, Table] = field(default_factory=dict)
     """Root tables by address space; ``init_mm`` is the kernel's own."""
+    vmap_areas: dict[str, tuple[Span, list[Span]]] = field(default_factory=dict)
+    """vmalloc areas by tag: their addresses (bytes), and the pages (PFNs) behind them in order."""
     memory_notifiers: list[Notifier] = field(default_factory=list)
     node_notifiers: list[NodeNotifier] = field(default_factory=list)
+    online_page_callback: OnlinePageCallback | None = None
+    """The driver's own way of giving pages to the buddy (``set_online_page_callback()``); None for the usual way."""
     auto_online_blocks: OnlineType = "offline"
     """``/sys/devices/system/memory/auto_online_blocks``: ``mhp_default_online_type``."""
     zone_limits: dict[ZoneType, int] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from memhp.linux.mm.page_alloc import build_all_zonelists, free_pages_core, init
 from memhp.linux.mm.page_isolation import undo_isolate_page_range
 from memhp.linux.mm.sparse import online_mem_sections
 from memhp.linux.mmzone import MemoryGroup, MigrateType, Zone, ZoneType
-from memhp.linux.state import Kernel
+from memhp.linux.state import Kernel, OnlinePageCallback
 from memhp.units import is_aligned
 
 PLACE = "mm/memory_hotplug.c:online_pages"
@@ -47,8 +47,7 @@ def online_pages(k: Kernel, pfn: int, nr_pages: int, zone: Zone, group: MemoryGr
     with k.hw.locked(zone.lock):
         zone.nr_isolate_pageblock += nr_pages // k.config.pageblock_nr_pages
     rebuild = not zone.populated
-    free_pages_core(k, pfn, nr_pages, "mm/memory_hotplug.c:online_pages_range")
-    online_mem_sections(k, pfn, end_pfn)
+    online_pages_range(k, pfn, nr_pages)
     adjust_present_page_count(k, pfn, group, nr_pages)
     k.node_states.memory.add(zone.nid)
     if zone.type <= ZoneType.NORMAL:
@@ -60,6 +59,38 @@ def online_pages(k: Kernel, pfn: int, nr_pages: int, zone: Zone, group: MemoryGr
     if first_memory and k.config.profile.node_notifier == "node-notifier":
         node_notify(k, "NODE_ADDED_FIRST_MEMORY", zone.nid)
     memory_notify(k, "MEM_ONLINE", pfn, nr_pages)
+
+
+def online_pages_range(k: Kernel, start_pfn: int, nr_pages: int) -> None:
+    """Give pages to the buddy, or to the driver that wants to choose among them, and mark their sections online."""
+    online_page = k.online_page_callback or generic_online_page
+    online_page(k, start_pfn, nr_pages)
+    online_mem_sections(k, start_pfn, start_pfn + nr_pages)
+
+
+def generic_online_page(k: Kernel, pfn: int, nr_pages: int) -> None:
+    """Give a run of pages to the buddy for the first time: ``online_page_callback`` unless a driver has its own."""
+    free_pages_core(k, pfn, nr_pages, "mm/memory_hotplug.c:online_pages_range")
+
+
+def set_online_page_callback(k: Kernel, callback: OnlinePageCallback) -> None:
+    """Have a driver decide which pages go to the buddy. Raises EINVAL when another driver does."""
+    if k.online_page_callback is not None:
+        raise KernelError(
+            EINVAL,
+            "another driver decides which pages go online",
+            place="mm/memory_hotplug.c:set_online_page_callback",
+        )
+    k.online_page_callback = callback
+
+
+def restore_online_page_callback(k: Kernel, callback: OnlinePageCallback) -> None:
+    """Let all pages go to the buddy again. Raises EINVAL when the callback is not this one."""
+    if k.online_page_callback is not callback:
+        raise KernelError(
+            EINVAL, "this is not the driver that decides", place="mm/memory_hotplug.c:restore_online_page_callback"
+        )
+    k.online_page_callback = None
 
 
 def _going_online(k: Kernel, pfn: int, nr_pages: int, nid: int, first_memory: bool) -> str:

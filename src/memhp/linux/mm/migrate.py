@@ -64,10 +64,20 @@ def scan_movable_pages(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
 
 
 def do_migrate_range(k: Kernel, start_pfn: int, end_pfn: int) -> Migration:
-    """Move all movable pages of an isolated range elsewhere: other nodes first, this one if there is no other.
+    """Move all movable pages of an isolated range to other nodes, within their own if there is no other.
+
+    Pages that do not move are logged. mm/memory_hotplug.c:do_migrate_range.
+    """
+    migration = migrate_range(k, start_pfn, end_pfn, leave_node=True)
+    _report(k, migration.stuck)
+    return migration
+
+
+def migrate_range(k: Kernel, start_pfn: int, end_pfn: int, *, leave_node: bool) -> Migration:
+    """Move all movable pages of an isolated range elsewhere: `leave_node` bars their own node if there are others.
 
     Pinned pages stay. Pages of ZONE_MOVABLE may go anywhere, others not into ZONE_MOVABLE, and never into isolated
-    pageblocks. mm/memory_hotplug.c:do_migrate_range, mm/migrate.c:alloc_migration_target.
+    pageblocks. mm/migrate.c:alloc_migration_target.
     """
     moved = 0
     stuck: list[Stuck] = []
@@ -76,34 +86,35 @@ def do_migrate_range(k: Kernel, start_pfn: int, end_pfn: int) -> Migration:
             stuck.append(Stuck(Span(lo, hi), owner, EBUSY))
         elif owner.use is Use.HUGETLB:
             for page in _huge_pages(k, lo, hi):
-                moved += _move_huge_page(k, page, owner, stuck)
+                moved += _move_huge_page(k, page, owner, stuck, leave_node=leave_node)
         elif owner.use is Use.MOVABLE:
             for at, count in k.hw.batches(lo, hi):
-                done = _move(k, Span(at, at + count), owner)
+                done = _move(k, Span(at, at + count), owner, leave_node=leave_node)
                 moved += done
                 if done < count:
                     stuck.append(Stuck(Span(at + done, at + count), owner, ENOMEM))
-    _report(k, stuck)
     return Migration(moved, stuck)
 
 
-def _move(k: Kernel, source: Span, owner: Owner) -> int:
+def _move(k: Kernel, source: Span, owner: Owner, *, leave_node: bool) -> int:
     """Move single pages: how many found a place, the lowest first."""
-    to = _allocate(k, source.start, 0, source.size, owner)
+    to = _allocate(k, source.start, 0, source.size, owner, leave_node=leave_node)
     count = sum(span.size for span in to)
     if count:
         free_pages(k, [Span(source.start, source.start + count)], WHERE)
     return count
 
 
-def _allocate(k: Kernel, pfn: int, order: int, count: int, owner: Owner) -> list[Span]:
+def _allocate(k: Kernel, pfn: int, order: int, count: int, owner: Owner, *, leave_node: bool) -> list[Span]:
     """Blocks to move pages of the zone of `pfn` to: ``alloc_migration_target()``."""
     zone = k.zone_of(pfn)
     assert zone is not None
     others = {each.nid for each in k.zones() if each.managed} - {zone.nid}
     highest = ZoneType.MOVABLE if zone.type is ZoneType.MOVABLE else ZoneType.NORMAL
-    return alloc_pages(k, order, zone.nid, count=count, movable=True, owner=owner, where=WHERE, highest=highest,
-                       nodes=others or {zone.nid})  # fmt: skip
+    nodes = (others or {zone.nid}) if leave_node else None
+    return alloc_pages(
+        k, order, zone.nid, count=count, movable=True, owner=owner, where=WHERE, highest=highest, nodes=nodes
+    )
 
 
 def _huge_pages(k: Kernel, lo: int, hi: int) -> Iterator[Span]:
@@ -113,7 +124,7 @@ def _huge_pages(k: Kernel, lo: int, hi: int) -> Iterator[Span]:
         yield Span(start, start + size)
 
 
-def _move_huge_page(k: Kernel, page: Span, owner: Owner, stuck: list[Stuck]) -> int:
+def _move_huge_page(k: Kernel, page: Span, owner: Owner, stuck: list[Stuck], *, leave_node: bool) -> int:
     """Move one huge page: into a free one of the pool, whose place it takes, or into fresh memory."""
     order = page.size.bit_length() - 1
     spare = _spare_huge_page(k, page)
@@ -122,7 +133,7 @@ def _move_huge_page(k: Kernel, page: Span, owner: Owner, stuck: list[Stuck]) -> 
         assert pool is not None
         k.hw.retag(spare, owner, WHERE)
         k.hw.retag(page, pool, WHERE)
-    elif _allocate(k, page.start, order, 1, owner):
+    elif _allocate(k, page.start, order, 1, owner, leave_node=leave_node):
         free_pages(k, [page], WHERE)
     else:
         stuck.append(Stuck(page, owner, ENOMEM))

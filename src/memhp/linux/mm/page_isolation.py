@@ -56,8 +56,10 @@ def has_unmovable_pages(k: Kernel, start_pfn: int, end_pfn: int) -> Unmovable | 
     return min(found, default=None)
 
 
-def start_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int) -> None:
+def start_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int, *, report: bool = True) -> None:
     """Isolate the pageblocks of a range: first the first, then the last, then those between, as the kernel does.
+
+    `report` has the page logged that rules it out (``REPORT_FAILURE``), as offlining wants it.
 
     Raises :class:`KernelError` EBUSY, with nothing isolated, when a pageblock is isolated already, holds an unmovable
     page or lies in the zone only in part.
@@ -68,14 +70,14 @@ def start_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int) -> None:
     try:
         for lo, hi in ((first, first + size), (max(last, first + size), last + size), (first + size, last)):
             for block, count in k.hw.batches(lo // size, hi // size):
-                _isolate(k, Span(block * size, (block + count) * size), Span(start_pfn, end_pfn), done)
+                _isolate(k, Span(block * size, (block + count) * size), Span(start_pfn, end_pfn), done, report=report)
     except KernelError:
         for blocks in done:
             undo_isolate_page_range(k, *blocks)
         raise
 
 
-def _isolate(k: Kernel, blocks: Span, wanted: Span, done: list[Span]) -> None:
+def _isolate(k: Kernel, blocks: Span, wanted: Span, done: list[Span], *, report: bool) -> None:
     """``set_migratetype_isolate()`` for a run of pageblocks, up to the first that cannot be; `done` gets what was."""
     zone = _zone(k, blocks.start)
     size = k.config.pageblock_nr_pages
@@ -95,8 +97,9 @@ def _isolate(k: Kernel, blocks: Span, wanted: Span, done: list[Span]) -> None:
     if crosses:
         raise _busy(good.start, f"a pageblock lies in zone {zone.name} only in part")
     if unmovable is not None:
-        k.hw.log(f"page: refcount:1 mapcount:0 mapping:{0:016x} index:0x0 pfn:{unmovable.pfn:#x}", "warn")
-        k.hw.log("page dumped because: unmovable page", "warn")
+        if report:
+            k.hw.log(f"page: refcount:1 mapcount:0 mapping:{0:016x} index:0x0 pfn:{unmovable.pfn:#x}", "warn")
+            k.hw.log("page dumped because: unmovable page", "warn")
         raise _busy(unmovable.pfn, f"unmovable page: {unmovable.why}")
     if taken is not None:
         raise _busy(taken.start, "a pageblock is isolated already")

@@ -1,0 +1,269 @@
+"""What the virtio-mem driver knows: ``struct virtio_mem`` of drivers/virtio/virtio_mem.c.
+
+In sub-block mode a memory block is made of two or more sub-blocks, each plugged or not; memory is added to Linux by
+memory blocks. In big-block mode a big block is made of one or more memory blocks, and comes and goes whole.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from memhp.hw.devices.virtio_mem import VirtioMemDevice
+from memhp.hw.devices.virtio_mem_wire import Feature
+from memhp.hw.memory import Owner, Use
+from memhp.linux.kernel.panic import warn
+from memhp.linux.kernel.resource import Resource
+from memhp.linux.state import Kernel, Notifier
+from memhp.spans import Span, SpanSet
+from memhp.units import GiB
+
+PLACE = "drivers/virtio/virtio_mem.c"
+RESOURCE_NAME = "System RAM (virtio_mem)"
+DEFAULT_OFFLINE_THRESHOLD = GiB
+"""``VIRTIO_MEM_DEFAULT_OFFLINE_THRESHOLD``: bytes that may be added and not yet online."""
+RETRY_TIMER_MIN_MS = 50_000
+RETRY_TIMER_MAX_MS = 300_000
+
+
+class MbState(IntEnum):
+    """State of a memory block in sub-block mode: ``enum virtio_mem_sbm_mb_state``.
+
+    The neighbour below a partial one is the same, fully plugged.
+    """
+
+    UNUSED = 0
+    """Not plugged, not added."""
+    PLUGGED = 1
+    """Plugged, at least partly, but not added: that failed."""
+    OFFLINE = 2
+    OFFLINE_PARTIAL = 3
+    KERNEL = 4
+    """Online in a kernel zone."""
+    KERNEL_PARTIAL = 5
+    MOVABLE = 6
+    MOVABLE_PARTIAL = 7
+
+
+class BbState(IntEnum):
+    """State of a big block: ``enum virtio_mem_bbm_bb_state``."""
+
+    UNUSED = 0
+    PLUGGED = 1
+    """Plugged, but not added: that failed, or could not be undone."""
+    ADDED = 2
+    FAKE_OFFLINE = 3
+    """All that is online of it is the driver's, ready to be removed."""
+
+
+@dataclass
+class StateTable:
+    """One byte of state for each block from `first_id` on: ``mb_states`` or ``bb_states``, with its counters."""
+
+    first_id: int
+    states: bytearray = field(default_factory=bytearray)
+
+    @property
+    def next_id(self) -> int:
+        """The id of the next block to prepare."""
+        return self.first_id + len(self.states)
+
+    def get(self, block_id: int) -> int:
+        """The state of a block."""
+        return self.states[block_id - self.first_id]
+
+    def set(self, block_id: int, state: int) -> None:
+        """Change the state of a block."""
+        self.states[block_id - self.first_id] = state
+
+    def prepare_next(self) -> int:
+        """Track one block more, unused: its id."""
+        self.states.append(0)
+        return self.next_id - 1
+
+    def count(self, state: int) -> int:
+        """How many blocks are in a state."""
+        return self.states.count(state)
+
+    def each(self, state: int) -> Iterator[int]:
+        """The ids of the blocks in a state, ascending; states may change on the way."""
+        at = self.states.find(state)
+        while at >= 0:
+            yield self.first_id + at
+            at = self.states.find(state, at + 1)
+
+    def each_rev(self, state: int) -> Iterator[int]:
+        """The same, descending."""
+        at = self.states.rfind(state)
+        while at >= 0:
+            yield self.first_id + at
+            at = self.states.rfind(state, 0, at)
+
+
+@dataclass
+class SubBlockMode:
+    """``vm->sbm``. Sub-blocks are numbered through physical memory: number N starts at ``N * sb_size``."""
+
+    blocks: StateTable
+    sb_size: int
+    """Bytes."""
+    sbs_per_mb: int
+    last_usable_mb_id: int = 0
+    plugged: SpanSet = field(default_factory=SpanSet)
+    """Numbers of the plugged sub-blocks: ``sb_states``."""
+    have_unplugged_mb: bool = False
+    """Whether memory blocks without a plugged sub-block are still to be removed."""
+
+    def sub_blocks(self, mb_id: int) -> Span:
+        """The sub-blocks of a memory block."""
+        return Span(mb_id * self.sbs_per_mb, (mb_id + 1) * self.sbs_per_mb)
+
+    def all_plugged(self, mb_id: int) -> bool:
+        """Whether every sub-block of a memory block is plugged."""
+        return self.plugged.covers(*self.sub_blocks(mb_id))
+
+    def all_unplugged(self, mb_id: int) -> bool:
+        """Whether no sub-block of a memory block is plugged."""
+        return not self.plugged.covered(*self.sub_blocks(mb_id))
+
+
+@dataclass
+class BigBlockMode:
+    """``vm->bbm``."""
+
+    blocks: StateTable
+    bb_size: int
+    """Bytes."""
+    last_usable_bb_id: int = 0
+
+
+@dataclass(frozen=True)
+class Params:
+    """The parameters of the module."""
+
+    unplug_online: bool = True
+    """Whether memory that is online may be unplugged."""
+    force_bbm: bool = False
+    bbm_block_size: int = 0
+    """Bytes of a big block; 0 for as small as can be."""
+
+
+def _nothing() -> None:
+    """The work of a device that is not probed yet."""
+
+
+def _deaf(k: Kernel, action: str, start_pfn: int, nr_pages: int) -> str:
+    """The notifier of a device that is not probed yet."""
+    return ""
+
+
+@dataclass
+class VirtioMem:
+    """``struct virtio_mem``: one device as its driver sees it. Sizes are bytes."""
+
+    name: str
+    """``dev_name()``: ``virtio1``."""
+    device: VirtioMemDevice
+    params: Params
+    features: Feature
+    """Those negotiated."""
+    nid: int
+    addr: int
+    region_size: int
+    device_block_size: int
+    plugged_size: int
+    usable_region_size: int
+    requested_size: int = 0
+    mode: SubBlockMode | BigBlockMode | None = None
+    """Set when the device was initialised for hotplug."""
+    offline_size: int = 0
+    """Added and not online."""
+    offline_threshold: int = DEFAULT_OFFLINE_THRESHOLD
+    parent_resource: Resource | None = None
+    mgid: int | None = None
+    """The memory group; None in kernels without."""
+    unplug_all_required: bool = False
+    config_changed: bool = False
+    hotplug_active: bool = False
+    """Whether memory of the device is about to go online or offline."""
+    broken: bool = False
+    wq_active: bool = False
+    work_pending: bool = False
+    removing: bool = False
+    retry_timer_ms: int = RETRY_TIMER_MIN_MS
+    timer_serial: int = 0
+    """Timers armed with a lower number were cancelled."""
+    run_work: Callable[[], None] = _nothing
+    """What the queued work does."""
+    notifier: Notifier = _deaf
+    """``memory_notifier``."""
+    never_onlined: SpanSet = field(default_factory=SpanSet)
+    """PFNs kept from the buddy since their block went online, not taken from it: ``PageDirty``."""
+
+    @property
+    def sbm(self) -> SubBlockMode:
+        """The state of sub-block mode, in which the device must be."""
+        assert isinstance(self.mode, SubBlockMode)
+        return self.mode
+
+    @property
+    def bbm(self) -> BigBlockMode:
+        """The state of big-block mode, in which the device must be."""
+        assert isinstance(self.mode, BigBlockMode)
+        return self.mode
+
+    @property
+    def in_sbm(self) -> bool:
+        """Whether the driver is in sub-block mode."""
+        return isinstance(self.mode, SubBlockMode)
+
+    @property
+    def region(self) -> Span:
+        """The addresses that the device manages."""
+        return Span(self.addr, self.addr + self.region_size)
+
+    @property
+    def hotplug_mutex(self) -> str:
+        """The name of the lock over block states."""
+        return f"{self.name}.hotplug_mutex"
+
+    @property
+    def owner(self) -> Owner:
+        """Whose pages are that the driver keeps from the buddy."""
+        return Owner(Use.OFFLINE, self.name)
+
+
+def dev_log(k: Kernel, vm: VirtioMem, text: str, level: str = "info") -> None:
+    """A line of the kernel log: ``dev_info()``, ``dev_warn()``, ``dev_dbg()`` ..."""
+    k.hw.log(f"virtio_mem {vm.name}: {text}", level)
+
+
+@contextmanager
+def mutex_dropped(k: Kernel, vm: VirtioMem) -> Iterator[None]:
+    """Let the hotplug mutex go for the length of a ``with`` block."""
+    k.hw.unlock(vm.hotplug_mutex)
+    try:
+        yield
+    finally:
+        k.hw.lock(vm.hotplug_mutex)
+
+
+def pfns(k: Kernel, addr: int, size: int) -> Span:
+    """Bytes as PFNs."""
+    return Span(addr >> k.config.page_shift, (addr + size) >> k.config.page_shift)
+
+
+def virtio_mem_could_add_memory(k: Kernel, vm: VirtioMem, size: int) -> bool:
+    """Whether `size` bytes may be added before what was added earlier is online."""
+    if size > vm.offline_threshold:
+        warn(k, f"{PLACE}:virtio_mem_could_add_memory", once=True)
+        return False
+    return vm.offline_size + size <= vm.offline_threshold
+
+
+def virtio_mem_retry(k: Kernel, vm: VirtioMem) -> None:
+    """Have the work run as soon as time goes on: ``queue_work()``; once is enough until it starts."""
+    if not vm.removing and not vm.work_pending:
+        vm.work_pending = True
+        k.hw.arm(0, vm.run_work)

@@ -1,0 +1,72 @@
+"""Taking exactly these pages, whatever stands in them: ``alloc_contig_range()`` of mm/page_alloc.c.
+
+Pageblocks are isolated, movable pages migrate away, and what is free then is the caller's. PFNs throughout.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from errno import EBUSY, ENOMEM
+
+from memhp.errors import KernelBug, KernelError
+from memhp.hw.memory import Owner, Use
+from memhp.linux.mm.migrate import migrate_range
+from memhp.linux.mm.page_alloc import alloc_pages, free_pages
+from memhp.linux.mm.page_isolation import start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import align_down
+
+ALLOC = "mm/page_alloc.c:alloc_contig_range"
+FREE = "mm/page_alloc.c:free_contig_range"
+REPLACE = "mm/hugetlb.c:replace_free_hugepage_folios"
+
+
+def alloc_contig_range(k: Kernel, start_pfn: int, end_pfn: int, owner: Owner) -> None:
+    """Take the pages of a range, in one zone and made of whole pageblocks, for `owner`.
+
+    Raises EBUSY when a page cannot be moved, ENOMEM when there is no room to move one to; the pageblocks are in use
+    again then, except that some pages may have moved.
+    """
+    start_isolate_page_range(k, start_pfn, end_pfn, report=False)
+    try:
+        _empty(k, start_pfn, end_pfn)
+        zone = k.zone_of(start_pfn)
+        if zone is None:
+            raise KernelBug(f"PFN {start_pfn:#x} has no struct page", place=ALLOC)
+        with k.hw.locked(zone.lock):
+            zone.isolated_free.remove(start_pfn, end_pfn)
+            k.hw.claim(Span(start_pfn, end_pfn), owner, ALLOC)
+    finally:
+        undo_isolate_page_range(k, start_pfn, end_pfn)
+
+
+def _empty(k: Kernel, start_pfn: int, end_pfn: int) -> None:
+    """Have all pages of an isolated range free."""
+    migration = migrate_range(k, start_pfn, end_pfn, leave_node=False)
+    starved = next((each for each in migration.stuck if each.errno == ENOMEM), None)
+    if starved is not None:
+        text = f"PFN {starved.span.start:#x} ({starved.owner}) does not move: there is no free memory to move it to"
+        raise KernelError(ENOMEM, text, place=ALLOC, advice="free memory elsewhere")
+    replace_free_hugepage_folios(k, start_pfn, end_pfn)
+    busy = test_pages_isolated(k, start_pfn, end_pfn)
+    if busy is not None:
+        owner = k.hw.memory.owners.get(busy)
+        raise KernelError(EBUSY, f"PFN {busy:#x} ({owner}) is in use", place=ALLOC)
+
+
+def replace_free_hugepage_folios(k: Kernel, start_pfn: int, end_pfn: int) -> None:
+    """Have the pools keep other huge pages in place of their free ones in a range. Raises ENOMEM for want of them."""
+    size = k.config.pmd_size >> k.config.page_shift
+    for lo, hi, owner in list(k.hw.memory.owners.runs(start_pfn, end_pfn)):
+        if owner.use is not Use.HUGETLB_FREE:
+            continue
+        zone = k.zone_of(lo)
+        assert zone is not None
+        for at in range(align_down(lo, size), hi, size):
+            if not alloc_pages(k, size.bit_length() - 1, zone.nid, movable=True, owner=owner, where=REPLACE):
+                raise KernelError(ENOMEM, f"no huge page in place of the one at PFN {at:#x}", place=REPLACE)
+            free_pages(k, [Span(at, at + size)], REPLACE)
+
+
+def free_contig_range(k: Kernel, start_pfn: int, nr_pages: int) -> None:
+    """Give pages of such a range back to the buddy."""
+    free_pages(k, [Span(start_pfn, start_pfn + nr_pages)], FREE)
