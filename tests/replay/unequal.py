@@ -52,9 +52,6 @@ PARTLY_UNPLUGGED = (
     "arm64-custom-arm64-64k-virtio-mem-default/4-unplug-to-128M",
 )
 
-PMEM = ("*-kmem-*/0-pmem-raw", "*-kmem-*/1-*", "*-kmem-*/2-devdax")
-KMEM = ("*-kmem-*/[2-6]-[kor]*", "*-kmem-*/4-offlined", "*-kmem-*/5-offlined")
-
 UNEQUAL = (
     Named(ALWAYS, r"/proc/meminfo (?!MemTotal$).*", "what tasks and caches use, which is not known"),
     Named(ALWAYS, r"/proc/vmstat (?!nr_memmap).*", "what tasks and caches use and did, which is not known"),
@@ -63,16 +60,6 @@ UNEQUAL = (
         BEFORE_ONLINING,
         r"/proc/zoneinfo node \d \w+ (min|low|high|promo|protection)",
         "boot set them while memory of __init code was not yet managed; they are set anew as memory goes online",
-    ),
-    Named(
-        (*PMEM, *KMEM),
-        r"/proc/zoneinfo node 0 Device spanned",
-        "the pmem device had struct pages: ZONE_DEVICE is a later part of the model",
-    ),
-    Named(
-        PMEM,
-        r"/proc/vmstat nr_memmap_pages",
-        "struct pages of the pmem device: ZONE_DEVICE is a later part of the model",
     ),
     Named(
         PARTLY_UNPLUGGED,

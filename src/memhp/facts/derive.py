@@ -15,10 +15,13 @@ from memhp.facts.params import HotplugParams
 from memhp.facts.zoneinfo import ZoneInfo
 from memhp.linux.drivers.base.memory import valid_zones
 from memhp.linux.kernel.resource import Resource
+from memhp.linux.mm.compound_vmemmap import VMEMMAP_RESERVE_NR, vmemmap_can_optimize
+from memhp.linux.mm.dev_pagemap import DevPagemap, pgmap_vmemmap_nr
 from memhp.linux.mm.free_area import free_by_order, nr_free_pages
 from memhp.linux.mm.zone_limits import zone_types
 from memhp.linux.mmzone import Zone
 from memhp.linux.state import Kernel
+from memhp.spans import Span, SpanSet
 from memhp.units import KiB, div_round_up
 
 CPU_NODE = 0
@@ -159,12 +162,25 @@ def memmap_pages(k: Kernel, *, early: bool) -> int:
         if early:
             pages += (last - first) * div_round_up(per * size, k.config.page_size)
             continue
-        for part in k.subsection_map.runs(first * per, last * per):
-            whole = part.end // per - -(-part.start // per)
-            rest = part.size - max(whole, 0) * per
-            pages += max(whole, 0) * div_round_up(per * size, k.config.page_size)
-            pages += div_round_up(rest * size, k.config.page_size)
+        for run in k.subsection_map.runs(first * per, last * per):
+            shared = [(Span(*part), pgmap) for *part, pgmap in k.pgmap_array.runs(*run) if _shares(k, pgmap)]
+            pages += sum(_compounds(part, pgmap) * VMEMMAP_RESERVE_NR for part, pgmap in shared)
+            for part in SpanSet(each for each, _ in shared).gaps(*run):
+                whole = part.end // per - -(-part.start // per)
+                rest = part.size - max(whole, 0) * per
+                pages += max(whole, 0) * div_round_up(per * size, k.config.page_size)
+                pages += div_round_up(rest * size, k.config.page_size)
     return pages
+
+
+def _shares(k: Kernel, pgmap: DevPagemap) -> bool:
+    return vmemmap_can_optimize(k.config, pgmap.altmap, pgmap.vmemmap_shift)
+
+
+def _compounds(part: Span, pgmap: DevPagemap) -> int:
+    """Compound pages of a device that begin in a span: ``mm/sparse-vmemmap.c:section_nr_vmemmap_pages``."""
+    nr = pgmap_vmemmap_nr(pgmap)
+    return -(-part.end // nr) - -(-part.start // nr)
 
 
 def _params(k: Kernel) -> HotplugParams:

@@ -10,6 +10,7 @@ from memhp.facts.source import Source
 from memhp.spans import Span
 
 DAX_DEVICES = "/sys/bus/dax/devices"
+ND_DEVICES = "/sys/bus/nd/devices"
 QMP = "/qmp.json"
 
 
@@ -61,6 +62,8 @@ class DaxDevice:
     align: int | None = None
     target_node: int | None = None
     memmap_on_memory: bool | None = None
+    mode: str | None = None
+    """Of one on persistent memory: whether struct pages are kept in ``ram`` or in ``pmem`` itself."""
 
     @property
     def span(self) -> Span | None:
@@ -135,11 +138,22 @@ def read_dax(source: Source) -> tuple[DaxDevice, ...]:
 def _dax(source: Source, name: str) -> DaxDevice:
     folder = f"{DAX_DEVICES}/{name}"
     memmap = source.number(f"{folder}/memmap_on_memory")
+    resource = source.number(f"{folder}/resource")
     return DaxDevice(
         name=name,
-        resource=source.number(f"{folder}/resource"),
+        resource=resource,
         size=source.number(f"{folder}/size") or 0,
         align=source.number(f"{folder}/align"),
         target_node=source.number(f"{folder}/target_node"),
         memmap_on_memory=None if memmap is None else memmap == 1,
+        mode=_nd_mode(source, resource),
     )
+
+
+def _nd_mode(source: Source, resource: int | None) -> str | None:
+    """``mode`` of the device of persistent memory whose data starts at an address (``drivers/nvdimm/pfn_devs.c``)."""
+    for name in source.listdir(ND_DEVICES):
+        folder = f"{ND_DEVICES}/{name}"
+        if resource is not None and name.startswith("dax") and source.number(f"{folder}/resource") == resource:
+            return (source.get(f"{folder}/mode") or "").strip() or None
+    return None

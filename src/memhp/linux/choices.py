@@ -254,6 +254,8 @@ class Profile:
     """Who drops the references that pages hold on a device's mapping when it goes: each page, when nobody holds it any
     more, so that DMA delays ``memunmap_pages()``, and a caller may bring its own count with ``kill`` and ``cleanup``
     (5.13); or that function for all of them (by 6.12)."""
+    kmem_tells_truncation: bool
+    """Whether the kmem driver says how much of a device alignment to memory blocks loses (by 7.2)."""
     virtio_mem: tuple[Arch, ...]
     """Architectures with VIRTIO_MEM in ``drivers/virtio/Kconfig``."""
 

@@ -202,6 +202,7 @@ _LINUX_5_13 = Profile(
     memmap_counters=False,
     optimize_dax_vmemmap=(),
     pgmap_ref="each-page",
+    kmem_tells_truncation=False,
     virtio_mem=("arm64", "x86_64"),
 )
 
@@ -257,6 +258,7 @@ _LINUX_7_2 = replace(
     lowmem_reserve="with-managed-pages",
     scan_movable_holes="trust-range",
     online_debug_pagealloc=True,
+    kmem_tells_truncation=True,
 )
 
 _RISCV_HOTPLUG_V1 = replace(

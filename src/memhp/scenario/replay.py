@@ -23,6 +23,7 @@ from memhp.linux.kernel.resource import (
 )
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
+from memhp.scenario.dax_facts import REGION, dax_steps
 from memhp.scenario.sources import hosts_memory
 from memhp.scenario.steps import RUNNERS, Session
 from memhp.spans import Span
@@ -32,6 +33,7 @@ def replay(session: Session, before: Facts, after: Facts) -> None:
     """Do to the model what happened to a machine from `before` to `after`. Raises what a step raises."""
     _run(session, leaving(before, after))
     sync_devices(session.k, after)
+    _run(session, dax_steps(before, after))
     _run(session, coming(before, after, session.k.auto_online_blocks))
 
 
@@ -58,7 +60,7 @@ def leaving(before: Facts, after: Facts) -> Iterator[schema.StepKind]:
     """
     size = before.memory.block_size
     found = changes(before, after)
-    removed = [change for change in found if change.kind == "remove"]
+    removed = [change for change in found if change.kind == "remove" and not _of_dax(change)]
     one_by_one = [change.span for change in removed if _driver(change) == "virtio_mem"]
     for change in found:
         if change.kind == "offline" and not any(span.covers(change.span) for span in one_by_one):
@@ -79,12 +81,13 @@ def coming(before: Facts, after: Facts, auto_online: OnlineType) -> Iterator[sch
     found = changes(before, after)
     added = [change for change in found if change.kind == "add"]
     for change in added:
+        if _of_dax(change):
+            continue
         driver = _driver(change)
         parts = _blocks(change.span, size) if driver == "virtio_mem" else [change.start]
         for at in parts:
             part = size if driver == "virtio_mem" else change.size
-            wants = _wants_memmap(change, after)
-            yield schema.Plug(at=at, size=part, node=change.nid or 0, driver=driver, memmap_on_memory=wants)
+            yield schema.Plug(at=at, size=part, node=change.nid or 0, driver=driver)
     automatic = [change.span for change in added] if auto_online != "offline" else []
     for change in found:
         if change.kind == "online" and not any(span.covers(change.span) for span in automatic):
@@ -102,9 +105,9 @@ def _driver(change: PlugChange) -> schema.DriverName:
     return drivers.get(change.driver, "dimm")
 
 
-def _wants_memmap(change: PlugChange, facts: Facts) -> bool | None:
-    """What a dax device's attribute ``memmap_on_memory`` says; None for drivers that have no such thing."""
-    return next((dax.memmap_on_memory for dax in facts.dax if dax.name == change.device), None)
+def _of_dax(change: PlugChange) -> bool:
+    """Whether memory comes and goes with a region of a dax device, which has steps of its own."""
+    return REGION.fullmatch(change.device) is not None
 
 
 def _blocks(span: Span, size: int) -> range:
@@ -112,14 +115,18 @@ def _blocks(span: Span, size: int) -> range:
     return range(span.start, span.end, size)
 
 
+def _is_device(name: str) -> bool:
+    return not name.startswith("System RAM") and REGION.fullmatch(name) is None
+
+
 def sync_devices(k: Kernel, facts: Facts) -> None:
     """Give the devices of ``/proc/iomem`` the resources that they have in `facts`; memory stays as it is.
 
-    Drivers claim and release them on their own account, like a dax device that hands its range to kmem.
+    Drivers claim and release them on their own account; those of dax devices do so in the model too.
     """
-    shown = {(res.start, res.end, res.name) for _, res in iomem.walk(facts.iomem) if not iomem.is_system_ram(res)}
+    shown = {(res.start, res.end, res.name) for _, res in iomem.walk(facts.iomem) if _is_device(res.name)}
     for _, res in list(iter_resources(k.iomem_resource)):
-        if not res.name.startswith("System RAM") and (res.start, res.end, res.name) not in shown:
+        if _is_device(res.name) and (res.start, res.end, res.name) not in shown:
             remove_resource(res)
     have = {(res.start, res.end, res.name) for _, res in iter_resources(k.iomem_resource)}
     for start, end, name in sorted(shown - have, key=lambda each: (each[0], -each[1])):

@@ -24,6 +24,10 @@ Node = Annotated[int, Meta(ge=0)]
 """A NUMA node's number."""
 
 
+DaxMode = Literal["raw", "devdax", "kmem", "none"]
+"""Who has a region: the block driver of persistent memory, device-dax, kmem, or, though it is a dax device, nobody."""
+
+
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all parts of a scenario: unknown keys are refused."""
 
@@ -134,6 +138,34 @@ class Unplug(Step, frozen=True, tag="unplug"):
     size: Size | None = None
 
 
+class Dax(Step, frozen=True, tag="dax"):
+    """A region that firmware keeps from the kernel, such as persistent memory, changes its driver.
+
+    The first step that names a region lets it appear, with `at` and `size`.
+    """
+
+    name: str = "dax0.0"
+    mode: DaxMode | None = None
+    """The driver to bind once the one before is unbound; by default it stays."""
+    at: Size | None = None
+    size: Size | None = None
+    node: int = 0
+    """The node that its memory belongs to."""
+    namespace: bool = True
+    """Whether the region starts with a namespace's metadata; a soft-reserved one does not."""
+    map: Literal["mem", "dev"] = "mem"
+    """Where struct pages are kept for device-dax: in RAM, or in the region itself."""
+    align: Size | None = None
+    """The device's page size; by default that of a PMD leaf."""
+    memmap_on_memory: bool = False
+    """The device's attribute: kmem asks for struct pages in the memory itself."""
+    pagemap: bool = True
+    """Whether the block driver (`raw`) gives the region struct pages: where firmware named it in the memory map or the
+    device tree it does, for an NVDIMM it does not (``ND_REGION_PAGEMAP``)."""
+    pinned: int | None = None
+    """How many of its pages somebody, long-term DMA say, holds from now on."""
+
+
 class Allocate(Step, frozen=True, tag="allocate"):
     """Somebody uses memory: `kind` says what for, `tag` names it for a later free or pin."""
 
@@ -179,7 +211,9 @@ class Touch(Step, frozen=True, tag="touch"):
     what: Literal["direct-map", "struct-page"] = "direct-map"
 
 
-StepKind: TypeAlias = Plug | Online | Offline | Remove | Unplug | Allocate | Free | Pin | Fragment | NewProcess | Touch
+StepKind: TypeAlias = (
+    Plug | Online | Offline | Remove | Unplug | Dax | Allocate | Free | Pin | Fragment | NewProcess | Touch
+)
 
 
 class Scenario(_Strict, frozen=True):

@@ -18,6 +18,7 @@ from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import PROFILES, profile
 from memhp.scenario.boot import with_boot
 from memhp.scenario.choices import with_choices
+from memhp.scenario.dax_facts import REGION
 from memhp.scenario.keys import machine_keys, source_key
 from memhp.scenario.schema import MachineText
 from memhp.spans import Span, SpanSet
@@ -158,7 +159,7 @@ def _managed(facts: Facts, machine: MachineFacts) -> dict[tuple[int, ZoneType], 
 
 
 def _boot_iomem(facts: Facts, machine: MachineFacts) -> Iterator[IomemEntry]:
-    """The lines of ``/proc/iomem`` but for hot-plugged memory."""
+    """The lines of ``/proc/iomem`` but for hot-plugged memory, and for what drivers of dax regions claim."""
     hot = set(machine.memory_of(*HOT))
     skip: Span | None = None
     for depth, res in iomem.walk(facts.iomem):
@@ -167,6 +168,8 @@ def _boot_iomem(facts: Facts, machine: MachineFacts) -> Iterator[IomemEntry]:
         skip = None
         if iomem.is_system_ram(res) and res.span in hot:
             skip = res.span
+            continue
+        if REGION.fullmatch(res.name):
             continue
         yield IomemEntry(res.span.start, res.span.end, res.name, depth, busy=not hosts_memory(res.name))
 

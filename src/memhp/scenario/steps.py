@@ -29,6 +29,8 @@ from memhp.linux.mm.memory_hotplug import (
 )
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
+from memhp.scenario.dax import Region
+from memhp.scenario.dax import dax as run_dax
 from memhp.spans import Span, SpanSet
 from memhp.units import GiB, align_up, format_size, is_aligned, parse_size
 
@@ -67,6 +69,8 @@ class Session:
     """Memory groups of devices that come and go whole, by the address they were plugged at."""
     unit_groups: dict[int, int] = field(default_factory=dict)
     """Memory groups of virtio-mem devices, of which each node has one, by node."""
+    regions: dict[str, Region] = field(default_factory=dict)
+    """Regions of dax devices, by name."""
     notes: list[str] = field(default_factory=list)
     """Remarks on the step that runs now."""
 
@@ -324,6 +328,11 @@ def _without(span: Span, gone: Span) -> Iterator[Span]:
     return iter([part for part in (left, right) if part.size > 0])
 
 
+def dax(session: Session, step: schema.Dax) -> None:
+    """Give a region to another driver."""
+    run_dax(session.k, session.regions, step, session.notes)
+
+
 def allocate(session: Session, step: schema.Allocate) -> None:
     """Use memory."""
     nbytes = size_of(session, step.size, "size")
@@ -372,6 +381,7 @@ RUNNERS: dict[type, Callable[[Session, Any], None]] = {
     schema.Offline: offline,
     schema.Remove: remove,
     schema.Unplug: unplug,
+    schema.Dax: dax,
     schema.Allocate: allocate,
     schema.Free: free,
     schema.Pin: pin,

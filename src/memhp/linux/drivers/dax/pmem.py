@@ -1,0 +1,23 @@
+"""A namespace of persistent memory as a device of the DAX bus: ``drivers/dax/pmem.c``."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.linux.drivers.dax.bus import DevDax
+from memhp.linux.drivers.nvdimm.pfn_devs import PfnInfo, nvdimm_setup_pfn
+from memhp.linux.drivers.nvdimm.pmem import release_mem_region, request_mem_region
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+PROBE = "drivers/dax/pmem.c:__dax_pmem_probe"
+
+
+def dax_pmem_probe(k: Kernel, name: str, namespace_name: str, namespace: Span, info: PfnInfo, nid: int) -> DevDax:
+    """Claim the metadata at the start of a namespace (physical bytes); the device is the rest. Raises EBUSY."""
+    request_mem_region(k, Span(namespace.start, namespace.start + info.dataoff), namespace_name, PROBE)
+    pgmap = nvdimm_setup_pfn(k.config, namespace, info)
+    data = Span(namespace.start + info.dataoff, pgmap.ranges[0].end)
+    return DevDax(name, (data,), info.align, nid, static_pgmap=pgmap)
+
+
+def dax_pmem_remove(k: Kernel, namespace: Span, info: PfnInfo) -> None:
+    """Give the metadata back."""
+    release_mem_region(k, Span(namespace.start, namespace.start + info.dataoff))

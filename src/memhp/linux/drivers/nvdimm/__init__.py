@@ -1,0 +1,2 @@
+"""``drivers/nvdimm/``: persistent memory."""
+# SPDX-License-Identifier: GPL-2.0-or-later

@@ -1,0 +1,132 @@
+"""The step `dax`: a region that firmware keeps from the kernel, and the driver that has it."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import dataclass
+
+from memhp.errors import BadInput
+from memhp.hw.devices.pmem import plug_pmem
+from memhp.linux.drivers.dax.bus import DevDax
+from memhp.linux.drivers.dax.device import dev_dax_probe, dev_dax_remove
+from memhp.linux.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove, mapping
+from memhp.linux.drivers.dax.pmem import dax_pmem_probe, dax_pmem_remove
+from memhp.linux.drivers.nvdimm.pfn_devs import PfnInfo, nd_pfn_init
+from memhp.linux.drivers.nvdimm.pmem import pmem_attach_disk, pmem_detach_disk
+from memhp.linux.mm.dev_pagemap import DevPagemap
+from memhp.linux.mm.memremap import pin_pages, unpin_pages
+from memhp.linux.state import Kernel
+from memhp.scenario import schema
+from memhp.spans import Span
+from memhp.units import format_size, parse_size
+
+
+@dataclass
+class Region:
+    """A region (physical bytes), and what is bound to it now."""
+
+    span: Span
+    node: int
+    mode: schema.DaxMode = "none"
+    disk: DevPagemap | None = None
+    """What the block driver mapped, in mode `raw`."""
+    info: PfnInfo | None = None
+    """The info block of a namespace whose metadata is claimed."""
+    dev: DevDax | None = None
+
+    @property
+    def pgmap(self) -> DevPagemap | None:
+        """The device's mapping, where one is mapped now."""
+        return self.disk or (self.dev.pgmap if self.dev else None)
+
+
+def dax(k: Kernel, regions: dict[str, Region], step: schema.Dax, notes: list[str]) -> None:
+    """Unbind the driver that has the region, then bind the one that the step names."""
+    region = regions.get(step.name) or _plug(k, regions, step)
+    if step.mode is not None:
+        _unbind(k, region, notes)
+        _bind(k, region, step)
+    if step.pinned is not None:
+        _pin(k, region, step.pinned)
+
+
+def _plug(k: Kernel, regions: dict[str, Region], step: schema.Dax) -> Region:
+    """The region appears. Raises :class:`BadInput` for one that cannot be meant."""
+    if step.at is None or step.size is None:
+        raise BadInput(f"there is no region {step.name!r} yet", where="at", fix="write `at` and `size`")
+    start, size = parse_size(step.at, where="at"), parse_size(step.size, where="size")
+    page = k.config.page_size
+    for key, value in (("at", start), ("size", size)):
+        if value % page or (key == "size" and not value):
+            raise BadInput(f"{value:#x} is not made of whole pages", where=key, fix=f"pages are {format_size(page)}")
+    frames = Span(start // page, (start + size) // page)
+    if k.hw.memory.owners.covered(*frames):
+        raise BadInput(f"[{start:#x}-{start + size:#x}) overlaps memory that is there", where="at")
+    plug_pmem(k.hw, frames)
+    regions[step.name] = Region(Span(start, start + size), step.node)
+    return regions[step.name]
+
+
+def _unbind(k: Kernel, region: Region, notes: list[str]) -> None:
+    """``echo dax0.0 > …/unbind``, and the same for the namespace where its info block is to be written anew."""
+    mode, region.mode = region.mode, "none"
+    if mode == "raw":
+        pmem_detach_disk(k, region.span, region.disk)
+        region.disk = None
+    elif mode == "devdax" and region.dev is not None:
+        dev_dax_remove(k, region.dev)
+    elif mode == "kmem" and region.dev is not None:
+        for i, span in enumerate(dev_dax_kmem_remove(k, region.dev)):
+            notes.append(f"{mapping(i, span)} stays RAM until the next boot: not all its blocks are offline")
+
+
+def _bind(k: Kernel, region: Region, step: schema.Dax) -> None:
+    if step.mode == "raw":
+        _forget(k, region)
+        region.disk = pmem_attach_disk(k, namespace_name(step.name), region.span, region.node, pagemap=step.pagemap)
+    elif step.mode in ("devdax", "kmem"):
+        dev = _device(k, region, step)
+        dev.memmap_on_memory = step.memmap_on_memory
+        (dev_dax_probe if step.mode == "devdax" else dev_dax_kmem_probe)(k, dev)
+    elif region.dev is None:
+        _device(k, region, step)
+    region.mode = step.mode or "none"
+
+
+def _device(k: Kernel, region: Region, step: schema.Dax) -> DevDax:
+    """The device of the DAX bus; made anew when the step wants another geometry than it has."""
+    align = k.config.pmd_size if step.align is None else parse_size(step.align, where="align")
+    if align < k.config.page_size or align & (align - 1):
+        raise BadInput(f"{align:#x} is no alignment", where="align", fix="a power of two, at least a page")
+    if not step.namespace:
+        if region.dev is None or region.dev.align != align:
+            region.dev = DevDax(step.name, (region.span,), align, region.node)
+        return region.dev
+    info = nd_pfn_init(k.config, region.span, step.map, align)
+    if region.dev is None or region.info != info:
+        _forget(k, region)
+        region.dev = dax_pmem_probe(k, step.name, namespace_name(step.name), region.span, info, region.node)
+        region.info = info
+    return region.dev
+
+
+def _forget(k: Kernel, region: Region) -> None:
+    """The namespace gives up its device of the DAX bus. Raises :class:`BadInput` while memory of it is RAM."""
+    if region.dev is not None and region.dev.kmem is not None:
+        raise BadInput("memory of the region is still RAM", where="mode", fix="take it offline before it is unbound")
+    if region.info is not None:
+        dax_pmem_remove(k, region.span, region.info)
+    region.dev = region.info = None
+
+
+def _pin(k: Kernel, region: Region, wanted: int) -> None:
+    pgmap = region.pgmap
+    if pgmap is None:
+        raise BadInput("nothing of the region is mapped that could be pinned", where="pinned")
+    if wanted > pgmap.pinned:
+        pin_pages(k, pgmap, wanted - pgmap.pinned)
+    else:
+        unpin_pages(k, pgmap, pgmap.pinned - wanted)
+
+
+def namespace_name(name: str) -> str:
+    """The namespace that a dax device belongs to: ``namespace0.0`` of ``dax0.0``."""
+    return f"namespace{name.removeprefix('dax')}"
