@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from memhp.claims import memmap_alignment, memmap_on_memory, memmap_rollback
+from memhp.check import check_all
+from memhp.claims import memmap_alignment, memmap_on_memory, memmap_rollback, memmap_sections
 from memhp.claims.claim import decide
 from memhp.claims.table import CLAIMS
 from memhp.linux.config import configs
@@ -32,6 +33,7 @@ VERDICTS = {
     "mom-4": "reproduced",
     "mom-5": "reproduced",
     "mom-6": "answered",
+    "mom-7": "answered",
     "mom-9": "reproduced",
 }
 
@@ -144,6 +146,32 @@ def test_without_huge_pages_126_of_128_mib_are_no_whole_pageblocks() -> None:
     assert {(case.numbers.block_size, case.numbers.pageblock_nr_pages) for case in found} == {(128 * MiB, 1024)}
     assert {case.accepted for case in found if not case.numbers.force} == {False}
     assert {case.numbers.memmap_pages for case in found if case.numbers.force} == {1024}
+
+
+# mom-7 -------------------------------------------------------------------------------------------------------
+
+
+def laws_broken_by(*sections: int) -> list[str]:
+    """The laws that do not hold after these sections of a block of 16 went."""
+    k, before, start = memmap_sections.added_block()
+    for section in sections:
+        memmap_sections.take_section(k, start, section)
+    return sorted({breach.law for breach in check_all(k, before)})
+
+
+def test_a_block_of_many_sections_can_go_from_the_last_to_the_first() -> None:
+    assert laws_broken_by(*range(15, 0, -1)) == []
+
+
+@pytest.mark.parametrize("others", [(), (1, 2, 3), tuple(range(1, 15))])
+def test_the_first_section_cannot_go_while_others_are_left(others: tuple[int, ...]) -> None:
+    assert laws_broken_by(*others, 0) == ["memmap-storage"]
+
+
+def test_the_kernel_takes_no_part_of_a_block() -> None:
+    run = example("first-section")
+    assert run.ok
+    assert run.steps[1].blocks_before == run.steps[1].blocks_after
 
 
 # mom-9 -------------------------------------------------------------------------------------------------------

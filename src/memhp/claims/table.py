@@ -1,7 +1,14 @@
 """Every claim and question, in the order of the documents. Modules named after a source add how it is decided."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.claims import arm64_hotremove, memmap_alignment, memmap_on_memory, memmap_rollback, riscv_hotplug
+from memhp.claims import (
+    arm64_hotremove,
+    memmap_alignment,
+    memmap_on_memory,
+    memmap_rollback,
+    memmap_sections,
+    riscv_hotplug,
+)
 from memhp.claims.claim import Claim
 
 RISCV = "RISC-V memory hot(un)plug, v1, May 2023, and the replies"
@@ -55,7 +62,8 @@ CLAIMS = (
           memmap_on_memory.conditions, "memhp geometry --memmap-on-memory"),
     Claim("mom-6", MEMMAP, "can the rest be misaligned when the vmemmap fills whole PMDs?",
           memmap_alignment.remaining_size, "memhp claims mom-6"),
-    Claim("mom-7", MEMMAP, "what if the first section of a multi-section block goes before the others?"),
+    Claim("mom-7", MEMMAP, "what if the first section of a multi-section block goes before the others?",
+          memmap_sections.first_section, "memhp rehearse examples/first-section.toml"),
     Claim("mom-8", MEMMAP, "memory cannot be removed in another granularity than it was added in",
           memmap_on_memory.granularity, "memhp rehearse examples/other-granularity.toml"),
     Claim("mom-9", MEMMAP, "online and offline account vmemmap pages apart, and roll back on failure",
