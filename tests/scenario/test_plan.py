@@ -4,6 +4,8 @@
 from copy import deepcopy
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kernels import kernel, picture, plug
 from memhp.errors import BadInput
@@ -170,3 +172,51 @@ def test_64k_pages_on_arm64_cannot_host_their_own_struct_pages() -> None:
 def test_a_size_that_is_not_made_of_blocks_is_refused() -> None:
     with pytest.raises(BadInput, match="not made of whole memory blocks of 128 MiB"):
         plan(session(), 130 * MiB)
+
+
+@settings(max_examples=8)
+@given(
+    preset=st.sampled_from(PRESETS),
+    memory=st.sampled_from(["1G", "2G", "4G"]),
+    total=st.integers(1, 128),
+    driver=st.sampled_from(["dimm", "virtio_mem"]),
+    zone=st.sampled_from(["kernel", "movable", "auto"]),
+    short=st.booleans(),
+)
+def test_a_plan_reaches_its_size_by_steps_that_are_safe_one_after_the_other(
+    preset: str, memory: str, total: int, driver: schema.DriverName, zone: schema.Zone, short: bool
+) -> None:
+    start = session(preset, memory)
+    if short:
+        use_up(start.k, reserve(start.k) + 32 * MiB)
+    wish = Wish(driver=driver, zone=zone)
+    made = plan(start, total * GiB, wish)
+    assert made.reached == total * GiB
+    now = start
+    for step in made.steps:
+        went = trial(now, step.size, wish._replace(zone="kernel" if step.zone == "kernel" else zone))
+        assert (went.refusal, went.at, went.takes, went.leaves) == ("", step.at, step.takes, step.leaves)
+        assert step.leaves >= reserve(now.k)
+        now = went.after
+    assert (made.refusal == "") == (made.largest == made.total)
+
+
+def test_x86_dies_where_not_even_a_page_table_can_be_had_and_the_rehearsal_says_what_was_missing() -> None:
+    text = machine(memory="1G")
+    all_of_it = usable(start_kernel(machine_spec(text)))
+    steps: list[schema.StepKind] = [
+        schema.Allocate(size=all_of_it, kind="kernel"),
+        schema.Plug(size="128M", at="8G", expect="BUG"),
+    ]
+    run, _ = rehearse(machine_spec(text), steps)
+    assert [step.as_expected for step in run.steps] == [True, True]
+    outcome = run.steps[1].outcome
+    assert outcome.reason == "BUG: kernel NULL pointer dereference: no memory for a page table"
+
+
+def test_a_wish_for_struct_pages_in_the_memory_itself_is_planned_with_them_there() -> None:
+    text = MachineText(preset="x86-vm", memory="512M", boot=schema.Boot(memmap_on_memory="Y"))
+    hosted = Session(start_kernel(machine_spec(text)))
+    made = plan(hosted, 64 * GiB, Wish(driver="kmem", memmap_on_memory=True))
+    assert [step.size for step in made.steps] == [64 * GiB]
+    assert made.needed is not None and made.needed < 1 * MiB

@@ -77,10 +77,12 @@ class Wish(NamedTuple):
     driver: schema.DriverName = "dimm"
     node: int = 0
     zone: schema.Zone = "kernel"
+    memmap_on_memory: bool | None = None
+    """Whether the driver asks for struct pages in the memory itself; by default as that driver does."""
 
-    def step(self, size: int, *, at: int | None = None, memmap_on_memory: bool | None = None) -> schema.Plug:
+    def step(self, size: int, *, at: int | None = None) -> schema.Plug:
         """The step that plugs so many bytes and leaves them offline."""
-        return schema.Plug(size=size, at=at, node=self.node, driver=self.driver, memmap_on_memory=memmap_on_memory)
+        return schema.Plug(size=size, at=at, node=self.node, driver=self.driver, memmap_on_memory=self.memmap_on_memory)
 
 
 ZONES: dict[str, schema.Zone] = {"online": "auto", "online_kernel": "kernel", "online_movable": "movable"}
@@ -136,9 +138,9 @@ def _lend(session: Session, at: int, size: int, nid: int) -> None:
     far = align_up(at + size, 1 << k.config.shift(3))
     start = far if mhp_range_allowed(k, far, lent, need_mapping=True) else align_up(at + size, block)
     nodes = k.node_states.normal_memory
-    lender = Wish(node=nid if nid in nodes or not nodes else min(nodes))
+    lender = Wish(node=nid if nid in nodes or not nodes else min(nodes), memmap_on_memory=False)
     for part, length in ((start, block), (start + block, lent - block)):
-        plug(session, lender.step(length, at=part, memmap_on_memory=False))
+        plug(session, lender.step(length, at=part))
         online(session, schema.Online(zone="kernel", at=part, size=length))
 
 
@@ -290,7 +292,7 @@ def _self_hosted(session: Session, total: int, wish: Wish) -> bool | None:
     if not mhp_supports_memmap_on_memory(copy.k, total):
         return None
     try:
-        plug(copy, wish.step(total, memmap_on_memory=True))
+        plug(copy, wish._replace(memmap_on_memory=True).step(total))
     except (KernelError, KernelBug):
         return False
     return free_bytes(copy.k) >= reserve(copy.k)

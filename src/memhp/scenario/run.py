@@ -136,7 +136,7 @@ def _again(spec: MachineSpec, observed: Facts | None, steps: list[schema.StepKin
 
 def _advised(done: result.StepResult, step: schema.Plug, before: Session) -> result.StepResult:
     """A step that failed, with what it would have taken and how to go about it, if it was memory that it lacked."""
-    wish = Wish(step.driver, step.node, step.online or "kernel")
+    wish = Wish(step.driver, step.node, step.online or "kernel", step.memmap_on_memory)
     text = advice(before, parse_size(step.size), wish)
     outcome = msgspec.structs.replace(done.outcome, advice=text) if text else done.outcome
     return msgspec.structs.replace(done, outcome=outcome)
