@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from memhp.scenario.plan import Plan, Wish, advice, free_bytes, largest_safe_ste
 from memhp.scenario.run import rehearse
 from memhp.scenario.schema import MachineText
 from memhp.scenario.steps import Session
+from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB
 
 FEW_TABLES = 4
@@ -91,6 +93,14 @@ def test_memory_in_movable_is_of_no_use_for_struct_pages() -> None:
     after = trial(start, 8 * GiB, Wish(zone="movable")).after
     assert free_bytes(after.k) > free_bytes(start.k)
     assert usable(after.k) < before
+
+
+def test_free_memory_of_the_contiguous_allocator_is_of_no_use_for_struct_pages() -> None:
+    plain = machine_spec(machine("arm64-vm", "1G"))
+    area = Span(GiB + 512 * MiB, GiB + 768 * MiB)
+    whole, cut = (Session(start_kernel(spec)) for spec in (plain, replace(plain, cma=(area,))))
+    assert usable(whole.k) - usable(cut.k) == pytest.approx(area.size, rel=0.01)
+    assert trial(cut, 48 * GiB, Wish()).refusal == "ENOMEM: no memory for a page of struct pages"
 
 
 # The largest step --------------------------------------------------------------------------------------------
@@ -212,6 +222,7 @@ def test_x86_dies_where_not_even_a_page_table_can_be_had_and_the_rehearsal_says_
     assert [step.as_expected for step in run.steps] == [True, True]
     outcome = run.steps[1].outcome
     assert outcome.reason == "BUG: kernel NULL pointer dereference: no memory for a page table"
+    assert outcome.advice == "it takes 2052 KiB of free memory, and 0 B can be had"
 
 
 def test_a_wish_for_struct_pages_in_the_memory_itself_is_planned_with_them_there() -> None:

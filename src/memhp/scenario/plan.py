@@ -13,12 +13,16 @@ import msgspec
 
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
+from memhp.linux.mm import users
 from memhp.linux.mm.memory_hotplug import mhp_range_allowed, mhp_supports_memmap_on_memory
 from memhp.linux.mm.page_alloc import alloc_pages
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.scenario.steps import Session, free_range, online, plug
 from memhp.units import align_up, format_size, is_aligned
+
+HELD = frozenset({Use.KERNEL, Use.RECLAIMABLE, Use.MOVABLE, Use.PINNED, Use.HUGETLB})
+"""Uses of memory that somebody who allocated it can end."""
 
 LENT_SHARE = 32
 """Lent memory is this part of what is to be added: struct pages take a 64th, base-page tables a 512th."""
@@ -131,8 +135,13 @@ def needed(session: Session, size: int, wish: Wish) -> int | None:
 
 
 def _lend(session: Session, at: int, size: int, nid: int) -> None:
-    """Give a copy the memory that a step needs, above that step's own: one block, whose memory pays for the rest."""
+    """Give a copy the memory that a step needs, above that step's own: one block, whose memory pays for the rest.
+
+    What users hold goes first, so that even a machine with nothing left can add that block.
+    """
     k = session.k
+    for tag in {owner.tag for *_, owner in k.hw.memory.owners if owner.tag and owner.use in HELD}:
+        users.free(k, tag)
     block = k.memory_block_size
     lent = align_up(size // LENT_SHARE, block) + block
     far = align_up(at + size, 1 << k.config.shift(3))

@@ -13,6 +13,7 @@ from memhp.hw.memory import Owner, Use
 from memhp.hw.runs import frame_spans
 from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_next_pfn, vmem_altmap_nr_free
 from memhp.linux.mm.page_alloc import alloc_pages
+from memhp.linux.mm.rmqueue import free_cma_pages
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -48,7 +49,7 @@ def plenty(k: Kernel, nid: int, pages: int) -> bool:
         key=lambda zone: zone.type,
         default=None,
     )
-    return zone is not None and zone.free.size > pages + zone.watermark_high
+    return zone is not None and zone.free.size > pages + zone.watermark_high + free_cma_pages(zone)
 
 
 def _earlyonly_bootmem_alloc(k: Kernel, order: int, nid: int, count: int, owner: Owner) -> U64:
