@@ -4,10 +4,13 @@
 import lzma
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 
 from captures import DATA, captures, facts, guests, open_capture
+from kernels import kernel
+from memhp.check import Snapshot, check_all, snapshot
 from memhp.facts import dmesg
 from memhp.facts.derive import derive
 from memhp.facts.dmesg import Dmesg
@@ -15,8 +18,10 @@ from memhp.facts.dmesg import VirtioMem as Said
 from memhp.hw.devices.backing import MachineBacking
 from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.devices.virtio_mem_rules import Rule
+from memhp.linux.choices import Arch
+from memhp.linux.config import OnlineType
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe
-from memhp.linux.drivers.virtio.virtio_mem_state import Params, VirtioMem
+from memhp.linux.drivers.virtio.virtio_mem_state import MbState, Params, VirtioMem
 from memhp.linux.init import start_kernel
 from memhp.linux.kernel.resource import iter_resources, remove_resource
 from memhp.linux.state import Kernel
@@ -55,6 +60,37 @@ def resize(k: Kernel, vm: VirtioMem, size: int, duration: int = SECOND) -> list[
     vm.device.resize(size)
     k.hw.advance(duration)
     return [str(exchange) for exchange in vm.device.log[seen:]]
+
+
+def guest(auto_online: OnlineType = "online_movable", arch: Arch = "x86_64") -> Kernel:
+    """A small machine that onlines what is added at once, or leaves that to the user."""
+    k = kernel(arch)
+    k.auto_online_blocks = auto_online
+    return k
+
+
+@contextmanager
+def lawful(k: Kernel, vm: VirtioMem | None = None) -> Iterator[Snapshot]:
+    """All laws hold at the end, and driver and device agree on what is plugged."""
+    before = snapshot(k)
+    yield before
+    assert check_all(k, before) == []
+    assert k.hw.violations == []
+    if vm is not None:
+        agree(vm)
+
+
+def agree(vm: VirtioMem) -> None:
+    """Driver and device have the same blocks plugged."""
+    assert vm.plugged_size == vm.device.plugged_size
+    if vm.in_sbm:
+        size = vm.sbm.sb_size
+        assert list(vm.device.plugged) == [(lo * size, hi * size) for lo, hi in vm.sbm.plugged]
+
+
+def states(vm: VirtioMem) -> list[str]:
+    """The states of the memory blocks that the driver tracks."""
+    return [MbState(state).name for state in vm.sbm.blocks.states]
 
 
 # Recorded guests ---------------------------------------------------------------------------------------------

@@ -92,6 +92,37 @@ class Breach(_Frozen, frozen=True, kw_only=True):
     text: str
 
 
+class Held(_Frozen, frozen=True, kw_only=True):
+    """Pages in use, neighbours of one owner: physical address and bytes."""
+
+    start: int
+    size: int
+    owner: str
+
+
+class VirtioMemDevice(_Frozen, frozen=True, kw_only=True):
+    """A virtio-mem device and how far its driver got."""
+
+    device: str
+    start: int
+    region_size: int
+    block_size: int
+    mode: Literal["sub-block", "big-block"]
+    unit: int
+    """Bytes of a sub-block or big block: what is plugged and unplugged at a time."""
+    requested: int
+    plugged: int
+    usable: int
+    offline: int
+    """Bytes added to Linux and not online."""
+    requests: int
+    """How many the device has seen."""
+    broken: bool
+    """Whether the driver has given the device up."""
+    held: list[Held]
+    """What is in use of memory that should be given back and was not."""
+
+
 class StepResult(_Frozen, frozen=True, kw_only=True):
     """One step: what was asked, how it ended, what it changed and what it cost."""
 
@@ -115,6 +146,8 @@ class StepResult(_Frozen, frozen=True, kw_only=True):
     log: list[LogEntry]
     breaches: list[Breach]
     notes: list[str]
+    devices: list[VirtioMemDevice] = []
+    """Virtio-mem devices after the step."""
 
 
 class LawResult(_Frozen, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from memhp.scenario.plan import Wish, advice
 from memhp.scenario.replay import catch_up
 from memhp.scenario.sources import facts_spec, source_facts
 from memhp.scenario.steps import RUNNERS, Session, title
+from memhp.scenario.virtio_mem import device_results
 from memhp.units import format_size, parse_size
 
 Progress = Callable[[int, str], None]
@@ -196,6 +197,7 @@ def _step(
         log=[result.LogEntry(level=line.level, text=line.text) for line in k.hw.log_lines[before.log :]],
         breaches=breaches,
         notes=[*session.notes, *remarks],
+        devices=device_results(k, session.devices),
     )
 
 
@@ -213,6 +215,7 @@ class _Measured:
 def _outcome(session: Session, step: schema.StepKind, where: str) -> result.Outcome:
     try:
         RUNNERS[type(step)](session, step)
+        session.k.hw.advance(0)
     except KernelError as error:
         return result.Outcome(result=error.name, reason=error.reason, place=error.place, advice=error.advice)
     except KernelPanic as error:

@@ -20,6 +20,9 @@ DriverName = Literal["dimm", "kmem", "virtio_mem"]
 """Who adds memory: the ACPI driver of DIMMs, or one that manages memory of its own."""
 
 
+Seconds = Annotated[int, Meta(ge=0)] | Annotated[float, Meta(ge=0)]
+"""A length of time on the machine's clock."""
+
 Node = Annotated[int, Meta(ge=0)]
 """A NUMA node's number."""
 
@@ -144,7 +147,7 @@ class Dax(Step, frozen=True, tag="dax"):
     The first step that names a region lets it appear, with `at` and `size`.
     """
 
-    name: str = "dax0.0"
+    device: str = "dax0.0"
     mode: DaxMode | None = None
     """The driver to bind once the one before is unbound; by default it stays."""
     at: Size | None = None
@@ -164,6 +167,58 @@ class Dax(Step, frozen=True, tag="dax"):
     device tree it does, for an NVDIMM it does not (``ND_REGION_PAGEMAP``)."""
     pinned: int | None = None
     """How many of its pages somebody, long-term DMA say, holds from now on."""
+
+
+class Fault(_Strict, frozen=True):
+    """How a virtio-mem device misbehaves, or surprises: what happens to some of the requests that it gets."""
+
+    request: Literal["PLUG", "UNPLUG", "UNPLUG_ALL"] | None = None
+    """Only requests of this type."""
+    first: Annotated[int, Meta(ge=1)] = 1
+    """The first of them that it happens to, counted from 1."""
+    count: Annotated[int, Meta(ge=1)] | None = 1
+    answer: Literal["ACK", "NACK", "BUSY", "ERROR"] | None = None
+    """What the device says, without doing what was asked; by default it does and says what it should."""
+    delay: Seconds = 0
+    """How long the answer takes."""
+    requested: Size | None = None
+    """The requested size changes to this right after the request was dealt with."""
+
+
+class VirtioMem(Step, frozen=True, tag="virtio-mem"):
+    """A virtio-mem device appears, and its driver takes it over; memory comes as it is requested."""
+
+    size: Size
+    """Of the region: what may be requested at most."""
+    device: str = "vm0"
+    at: Size | None = None
+    node: Node = 0
+    block_size: Size = "2M"
+    """What the device plugs and unplugs at least."""
+    requested: Size = 0
+    unplug_online: bool = True
+    """Parameter of the driver: whether memory that is online may be unplugged."""
+    big_blocks: bool = False
+    """Parameter ``force_bbm``: whole memory blocks only."""
+    faults: list[Fault] = []
+
+
+class Resize(Step, frozen=True, tag="resize"):
+    """The host requests another size of a virtio-mem device, and time passes.
+
+    Ends in the errno that the driver's work ended in, if the size is not reached by then.
+    """
+
+    to: Size
+    device: str = "vm0"
+    wait: Seconds = 0
+    """How long; the driver tries again after 50, then after twice as long each time, up to 300."""
+
+
+class Wait(Step, frozen=True, tag="wait"):
+    """Time passes."""
+
+    seconds: Seconds
 
 
 class Allocate(Step, frozen=True, tag="allocate"):
@@ -212,7 +267,21 @@ class Touch(Step, frozen=True, tag="touch"):
 
 
 StepKind: TypeAlias = (
-    Plug | Online | Offline | Remove | Unplug | Dax | Allocate | Free | Pin | Fragment | NewProcess | Touch
+    Plug
+    | Online
+    | Offline
+    | Remove
+    | Unplug
+    | VirtioMem
+    | Resize
+    | Wait
+    | Dax
+    | Allocate
+    | Free
+    | Pin
+    | Fragment
+    | NewProcess
+    | Touch
 )
 
 

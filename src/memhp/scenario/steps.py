@@ -14,6 +14,7 @@ from memhp.linux.drivers.base.memory import (
     memory_group_unregister,
     state_store,
 )
+from memhp.linux.drivers.virtio.virtio_mem_state import VirtioMem
 from memhp.linux.kernel.resource import IORESOURCE_BUSY, iter_resources
 from memhp.linux.mm import users
 from memhp.linux.mm.memory_hotplug import (
@@ -31,6 +32,8 @@ from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.scenario.dax import Region
 from memhp.scenario.dax import dax as run_dax
+from memhp.scenario.virtio_mem import SECOND, add_device
+from memhp.scenario.virtio_mem import resize as resize_device
 from memhp.spans import Span, SpanSet
 from memhp.units import GiB, align_up, format_size, is_aligned, parse_size
 
@@ -71,6 +74,8 @@ class Session:
     """Memory groups of virtio-mem devices, of which each node has one, by node."""
     regions: dict[str, Region] = field(default_factory=dict)
     """Regions of dax devices, by name."""
+    devices: dict[str, VirtioMem] = field(default_factory=dict)
+    """Virtio-mem devices with their drivers, by name."""
     notes: list[str] = field(default_factory=list)
     """Remarks on the step that runs now."""
 
@@ -333,6 +338,23 @@ def dax(session: Session, step: schema.Dax) -> None:
     run_dax(session.k, session.regions, step, session.notes)
 
 
+def virtio_mem(session: Session, step: schema.VirtioMem) -> None:
+    """A virtio-mem device appears, by default above all memory."""
+    size = size_of(session, step.size, "size")
+    at = free_range(session, size, "") if step.at is None else size_of(session, step.at, "at")
+    add_device(session.k, session.devices, step, at)
+
+
+def resize(session: Session, step: schema.Resize) -> None:
+    """Another size is requested of a virtio-mem device."""
+    resize_device(session.k, session.devices, step, session.notes)
+
+
+def wait(session: Session, step: schema.Wait) -> None:
+    """Time passes."""
+    session.k.hw.advance(round(step.seconds * SECOND))
+
+
 def allocate(session: Session, step: schema.Allocate) -> None:
     """Use memory."""
     nbytes = size_of(session, step.size, "size")
@@ -381,6 +403,9 @@ RUNNERS: dict[type, Callable[[Session, Any], None]] = {
     schema.Offline: offline,
     schema.Remove: remove,
     schema.Unplug: unplug,
+    schema.VirtioMem: virtio_mem,
+    schema.Resize: resize,
+    schema.Wait: wait,
     schema.Dax: dax,
     schema.Allocate: allocate,
     schema.Free: free,
@@ -403,5 +428,5 @@ def title(step: schema.StepKind) -> str:
         default = dict(zip(reversed(step.__struct_fields__), reversed(step.__struct_defaults__), strict=False))
         if name in {"expect", "name"} or (name in default and value == default[name]):
             continue
-        parts.append(f"{name} {value}" if not isinstance(value, bool) else name)
+        parts.append(name if isinstance(value, bool) or name == "faults" else f"{name} {value}")
     return " ".join(parts)

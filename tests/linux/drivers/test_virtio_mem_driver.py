@@ -1,75 +1,35 @@
-"""The virtio-mem driver: what it plugs and unplugs, in which order, and what it does when things go wrong."""
+"""The virtio-mem driver: what it plugs and unplugs, in which order, and in which units."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from errno import EBUSY, EPERM
+from errno import EBUSY
 from itertools import pairwise
 
 import pytest
 
-from kernels import kernel, log, one_by_one, refused
-from memhp.check import check_all, snapshot
-from memhp.check.snapshot import Snapshot
-from memhp.errors import KernelBug
+from kernels import kernel, log, refused
+from memhp.check import check_all
 from memhp.hw.devices.backing import MachineBacking
 from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.devices.virtio_mem_rules import Rule
-from memhp.hw.devices.virtio_mem_wire import Feature, RequestType, ResponseType
+from memhp.hw.devices.virtio_mem_wire import RequestType, ResponseType
 from memhp.hw.memory import Use
 from memhp.linux.choices import Arch
+from memhp.linux.config import OnlineType
 from memhp.linux.drivers.base.memory import memory_block, state_store
 from memhp.linux.drivers.virtio.virtio_mem import (
-    virtio_mem_freeze,
     virtio_mem_probe,
-    virtio_mem_remove,
-    virtio_mem_restore,
 )
-from memhp.linux.drivers.virtio.virtio_mem_state import MbState, Params, VirtioMem
+from memhp.linux.drivers.virtio.virtio_mem_state import Params
 from memhp.linux.mm import users
 from memhp.linux.mmzone import ZoneType
-from memhp.linux.state import Kernel
 from memhp.units import GiB, KiB, MiB
-from virtio_mem import AT, SECOND, attach, resize
+from virtio_mem import AT, SECOND, agree, attach, guest, lawful, resize, states
 
 BLOCK = 128 * MiB
 SB = 2 * MiB
 FIRST = AT // BLOCK
 ARCHES: list[Arch] = ["riscv64", "arm64", "x86_64"]
-ONLINE = ["online_kernel", "online_movable"]
-PLUG, UNPLUG = frozenset({RequestType.PLUG}), frozenset({RequestType.UNPLUG})
-BUSY, NACK, ERROR, ACK = ResponseType.BUSY, ResponseType.NACK, ResponseType.ERROR, ResponseType.ACK
-
-
-def guest(auto_online: str = "online_movable", arch: Arch = "x86_64") -> Kernel:
-    """A small machine that onlines what is added at once, or leaves that to the user."""
-    k = kernel(arch)
-    k.auto_online_blocks = auto_online  # type: ignore[assignment]
-    return k
-
-
-@contextmanager
-def lawful(k: Kernel, vm: VirtioMem | None = None) -> Iterator[Snapshot]:
-    """All laws hold at the end, and driver and device agree on what is plugged."""
-    before = snapshot(k)
-    yield before
-    assert check_all(k, before) == []
-    assert k.hw.violations == []
-    if vm is not None:
-        agree(vm)
-
-
-def agree(vm: VirtioMem) -> None:
-    """Driver and device have the same blocks plugged."""
-    assert vm.plugged_size == vm.device.plugged_size
-    if vm.in_sbm:
-        size = vm.sbm.sb_size
-        assert list(vm.device.plugged) == [(lo * size, hi * size) for lo, hi in vm.sbm.plugged]
-
-
-def states(vm: VirtioMem) -> list[str]:
-    """The states of the memory blocks that the driver tracks."""
-    return [MbState(state).name for state in vm.sbm.blocks.states]
+ONLINE: list[OnlineType] = ["online_kernel", "online_movable"]
 
 
 # Sizes and modes ---------------------------------------------------------------------------------------------
@@ -161,7 +121,7 @@ def test_memory_left_plugged_is_unplugged_first() -> None:
 
 @pytest.mark.parametrize("arch", ARCHES)
 @pytest.mark.parametrize("auto_online", ["offline", *ONLINE])
-def test_any_sequence_of_sizes_is_reached_and_nothing_is_left_behind(arch: Arch, auto_online: str) -> None:
+def test_any_sequence_of_sizes_is_reached_and_nothing_is_left_behind(arch: Arch, auto_online: OnlineType) -> None:
     k = guest(auto_online, arch)
     vm = attach(k)
     with lawful(k, vm) as before:
@@ -184,7 +144,7 @@ def test_a_partial_block_has_all_its_struct_pages_but_only_what_is_plugged_is_ma
 
 
 @pytest.mark.parametrize("auto_online", ONLINE)
-def test_growing_fills_partial_blocks_before_adding_new_ones(auto_online: str) -> None:
+def test_growing_fills_partial_blocks_before_adding_new_ones(auto_online: OnlineType) -> None:
     k = guest(auto_online)
     vm = attach(k)
     with lawful(k, vm):
@@ -229,7 +189,7 @@ def test_an_offline_block_goes_in_runs() -> None:
 
 
 @pytest.mark.parametrize("auto_online", ONLINE)
-def test_memory_in_use_stays_and_movable_memory_moves(auto_online: str) -> None:
+def test_memory_in_use_stays_and_movable_memory_moves(auto_online: OnlineType) -> None:
     k = guest(auto_online)
     vm = attach(k)
     with lawful(k, vm):
@@ -261,7 +221,7 @@ def test_retries_wait_twice_as_long_each_time_up_to_five_minutes() -> None:
     k = guest()
     vm = attach(k)
     resize(k, vm, BLOCK)
-    vm.device.rules.append(Rule(UNPLUG, answer=BUSY))
+    vm.device.rules.append(Rule(frozenset({RequestType.UNPLUG}), answer=ResponseType.BUSY))
     start = k.hw.now
     vm.device.resize(0)
     k.hw.advance(0)
@@ -330,180 +290,3 @@ def test_online_memory_is_left_alone_without_unplug_online() -> None:
     state_store(k, FIRST + 1, "offline")
     k.hw.advance(0)
     assert vm.plugged_size == 0
-
-
-# A device that misbehaves ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("auto_online", ["offline", *ONLINE])
-@pytest.mark.parametrize("first", [1, 2, 3])
-def test_nothing_is_lost_when_the_device_is_busy(auto_online: str, first: int) -> None:
-    k = guest(auto_online)
-    vm = attach(
-        k, 2 * GiB, Rule(PLUG, first=first, count=1, answer=BUSY), Rule(UNPLUG, first=first, count=1, answer=BUSY)
-    )
-    with lawful(k, vm) as before:
-        resize(k, vm, 3 * BLOCK)
-        assert vm.plugged_size == (first - 1) * BLOCK
-        k.hw.advance(50 * SECOND)
-        assert vm.plugged_size == 3 * BLOCK
-        resize(k, vm, 0)
-        assert check_all(k, before) == []
-        agree(vm)
-        k.hw.advance(100 * SECOND)
-        assert vm.plugged_size == 0
-
-
-@pytest.mark.parametrize("kind", [PLUG, UNPLUG])
-def test_an_error_breaks_the_device_for_good_and_loses_nothing(kind: frozenset[RequestType]) -> None:
-    k = guest()
-    vm = attach(k, 2 * GiB, Rule(kind, first=2, count=1, answer=ERROR))
-    with lawful(k, vm):
-        resize(k, vm, 3 * BLOCK)
-        resize(k, vm, 0)
-        assert vm.broken
-        assert "virtio_mem virtio1: unknown error, marking device broken: -22" in log(k, "err")
-        assert resize(k, vm, 4 * BLOCK, 1000 * SECOND) == []
-
-
-def test_a_denied_request_is_made_again_at_once() -> None:
-    k = guest()
-    vm = attach(k, 2 * GiB, Rule(PLUG, first=2, count=3, answer=NACK))
-    with lawful(k, vm):
-        answers = [line.split()[3] for line in resize(k, vm, 2 * BLOCK, 0)]
-        assert answers == ["ACK", "NACK", "NACK", "NACK", "ACK"]
-
-
-def test_a_device_that_denies_for_ever_keeps_the_kernel_busy_for_ever() -> None:
-    k = guest()
-    vm = attach(k, 2 * GiB, Rule(PLUG, answer=NACK))
-    with pytest.raises(KernelBug, match="goes round for ever"):
-        resize(k, vm, BLOCK)
-
-
-def test_a_new_size_is_seen_in_the_midst_of_plugging() -> None:
-    k = guest()
-    vm = attach(k, 2 * GiB, Rule(PLUG, first=3, count=1, requested_after=BLOCK))
-    with lawful(k, vm):
-        resize(k, vm, 8 * BLOCK)
-        assert [exchange.request.type for exchange in vm.device.log] == [0, 0, 0, 1, 1]
-        assert vm.plugged_size == BLOCK
-
-
-def test_a_smaller_size_may_come_before_the_request_is_looked_at() -> None:
-    k = guest()
-    vm = attach(k, 2 * GiB, Rule(PLUG, first=3, count=1, requested_before=BLOCK))
-    with lawful(k, vm):
-        resize(k, vm, 8 * BLOCK)
-        assert [exchange.response.type for exchange in vm.device.log] == [ACK, ACK, NACK, ACK]
-        assert vm.plugged_size == BLOCK
-
-
-def test_a_usable_region_that_shrinks_under_the_driver_breaks_the_device_once_a_block_beyond_was_prepared() -> None:
-    k = guest()
-    vm = attach(k, 2 * GiB, Rule(PLUG, first=2, count=1, usable_after=2 * BLOCK))
-    with lawful(k, vm):
-        asked = resize(k, vm, 8 * BLOCK)
-        assert asked[2:] == [f"PLUG {AT + 2 * BLOCK:#x} 64 ERROR 0"]
-        assert (vm.plugged_size, vm.broken) == (2 * BLOCK, True)
-
-
-def test_growth_ends_where_the_usable_region_does() -> None:
-    k = guest()
-    vm = attach(k)
-    vm.device.resize(8 * BLOCK)
-    vm.device.usable_region_size = 2 * BLOCK
-    with lawful(k, vm):
-        k.hw.advance(SECOND)
-        assert (vm.plugged_size, vm.broken) == (2 * BLOCK, False)
-
-
-def test_a_slow_device_takes_its_time_and_is_asked_one_thing_at_a_time() -> None:
-    k = guest()
-    vm = attach(k, 2 * GiB, Rule(delay=3 * SECOND))
-    with lawful(k, vm):
-        start = k.hw.now
-        resize(k, vm, 3 * BLOCK)
-        assert k.hw.now - start == 9 * SECOND
-        resize(k, vm, 0, 100 * SECOND)
-        assert k.hw.now - start == 109 * SECOND
-
-
-def test_a_device_that_lies_is_found_out_at_the_next_change() -> None:
-    k = guest("offline")
-    vm = attach(k, 2 * GiB, Rule(PLUG, first=2, count=1, answer=ACK))
-    resize(k, vm, 2 * BLOCK)
-    assert (vm.plugged_size, vm.device.plugged_size) == (2 * BLOCK, BLOCK)
-    resize(k, vm, 2 * BLOCK + SB)
-    assert "WARNING: at drivers/virtio/virtio_mem.c:virtio_mem_refresh_config" in log(k, "warn")
-    assert vm.plugged_size == vm.device.plugged_size
-
-
-# Want of memory, removal, suspend ----------------------------------------------------------------------------
-
-
-def test_what_cannot_be_added_is_unplugged_again_and_tried_later() -> None:
-    k = guest(arch="riscv64")
-    vm = attach(k)
-    with one_by_one(k, failing=0):
-        vm.device.resize(BLOCK)
-        k.hw.advance(0)
-    assert [str(exchange) for exchange in vm.device.log] == [f"PLUG {AT:#x} 64 ACK 0", f"UNPLUG {AT:#x} 64 ACK 0"]
-    assert vm.plugged_size == 0
-    k.hw.advance(50 * SECOND)
-    assert vm.plugged_size == BLOCK
-    agree(vm)
-
-
-def test_what_cannot_even_be_unplugged_again_is_unplugged_by_the_next_run() -> None:
-    k = guest(arch="riscv64")
-    vm = attach(k, 2 * GiB, Rule(UNPLUG, count=1, answer=BUSY))
-    with one_by_one(k, failing=0):
-        vm.device.resize(BLOCK)
-        k.hw.advance(0)
-    assert states(vm) == ["PLUGGED"]
-    k.hw.advance(50 * SECOND)
-    assert states(vm) == ["MOVABLE"]
-    agree(vm)
-
-
-def test_an_unbound_driver_leaves_nothing_if_nothing_was_plugged() -> None:
-    k = guest()
-    vm = attach(k)
-    with lawful(k, vm):
-        resize(k, vm, BLOCK)
-        resize(k, vm, 0)
-        virtio_mem_remove(k, vm)
-    assert (k.memory_notifiers, k.memory_groups, k.online_page_callback) == ([], {}, None)
-    assert vm.device.config_changed == []
-    attach(k)
-
-
-def test_an_unbound_driver_leaves_memory_that_is_online_and_takes_partial_blocks_that_are_not() -> None:
-    k = guest("offline")
-    vm = attach(k)
-    resize(k, vm, BLOCK + SB)
-    state_store(k, FIRST, "online")
-    virtio_mem_remove(k, vm)
-    assert "virtio_mem virtio1: device still has system memory added" in log(k, "warn")
-    assert memory_block(k, FIRST).state == "online"
-    assert k.memory_blocks.get(FIRST + 1) is None
-
-
-@pytest.mark.parametrize("persistent", [True, False])
-def test_suspend_with_plugged_memory_needs_a_device_that_keeps_it(persistent: bool) -> None:
-    k = guest()
-    features = Feature.ACPI_PXM | (Feature.PERSISTENT_SUSPEND if persistent else Feature.NONE)
-    device = VirtioMemDevice(Geometry(AT, GiB, features=features), MachineBacking(k.hw, "vm0"))
-    vm = virtio_mem_probe(k, device, "virtio1")
-    resize(k, vm, BLOCK)
-    if not persistent:
-        error = refused(virtio_mem_freeze, k, vm, to_idle=False)
-        assert error.errno == EPERM
-    virtio_mem_freeze(k, vm, to_idle=not persistent)
-    device.resize(2 * BLOCK)
-    k.hw.advance(SECOND)
-    assert vm.plugged_size == BLOCK
-    virtio_mem_restore(k, vm)
-    k.hw.advance(0)
-    assert vm.plugged_size == 2 * BLOCK

@@ -256,6 +256,7 @@ def _round(k: Kernel, vm: VirtioMem) -> None:
 
 def _end(k: Kernel, vm: VirtioMem, error: KernelError | None) -> None:
     """What follows from a run of the work: nothing, another one later, or no more ever."""
+    vm.last_error = error
     if error is None:
         vm.retry_timer_ms = RETRY_TIMER_MIN_MS
     elif error.errno in (ETXTBSY, EBUSY, ENOMEM):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from memhp.errors import KernelError
 from memhp.hw.devices.virtio_mem import VirtioMemDevice
 from memhp.hw.devices.virtio_mem_wire import Feature
 from memhp.hw.memory import Owner, Use
@@ -188,6 +189,8 @@ class VirtioMem:
     hotplug_active: bool = False
     """Whether memory of the device is about to go online or offline."""
     broken: bool = False
+    last_error: KernelError | None = None
+    """What the last run of the work ended in."""
     wq_active: bool = False
     work_pending: bool = False
     removing: bool = False
