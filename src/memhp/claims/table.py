@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.claims import (
+    altmap,
     arm64_hotremove,
     memmap_alignment,
     memmap_on_memory,
     memmap_rollback,
     memmap_sections,
     riscv_hotplug,
+    zone_device,
 )
 from memhp.claims.claim import Claim
 
@@ -68,11 +70,17 @@ CLAIMS = (
           memmap_on_memory.granularity, "memhp rehearse examples/other-granularity.toml"),
     Claim("mom-9", MEMMAP, "online and offline account vmemmap pages apart, and roll back on failure",
           memmap_rollback.failures, "memhp rehearse examples/pinned-self-hosted.toml"),
-    Claim("alt-1", ALTMAP, "base-page vmemmap can take its storage from an altmap, as arm64 16K and 64K need"),
-    Claim("alt-2", ALTMAP, "fallback differs: x86 fails, powerpc falls back but never crosses the altmap's end"),
-    Claim("alt-3", ALTMAP, "the helper drafted in the mail"),
-    Claim("alt-4", ALTMAP, "the consolidation drafted in the reply"),
-    Claim("zd-1", MEMREMAP, "vmem_altmap: base_pfn, end_pfn, reserve, free, align, alloc"),
+    Claim("alt-1", ALTMAP, "base-page vmemmap can take its storage from an altmap, as arm64 16K and 64K need",
+          altmap.device_storage, "memhp rehearse examples/devdax-arm64-64k.toml"),
+    Claim("alt-2", ALTMAP, "fallback differs: x86 fails, powerpc falls back but never crosses the altmap's end",
+          altmap.fallbacks, "memhp claims alt-2 --json"),
+    Claim("alt-3", ALTMAP, "the helper drafted in the mail",
+          altmap.draft_helper, "memhp rehearse examples/altmap-draft-helper.toml"),
+    Claim("alt-4", ALTMAP, "the consolidation drafted in the reply",
+          altmap.draft_consolidated, "memhp rehearse examples/altmap-draft-consolidated.toml"),
+    Claim("zd-1", MEMREMAP, "vmem_altmap: base_pfn, end_pfn, reserve, free, align, alloc",
+          zone_device.altmap_accounts, "memhp rehearse examples/pmem-to-ram.toml"),
     Claim("zd-2", MEMREMAP, "dev_pagemap: types, ranges, ops, reference and completion"),
-    Claim("zd-3", MEMREMAP, "memremap_compat_align"),
+    Claim("zd-3", MEMREMAP, "memremap_compat_align",
+          zone_device.compat_align, "memhp claims zd-3 --json"),
 )  # fmt: skip

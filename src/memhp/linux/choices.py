@@ -17,6 +17,7 @@ Area = Literal["vmalloc", "modules", "vmemmap", "direct map", "kasan"]
 
 VmemmapLeaves = Literal["base", "huge", "huge-if-4k-pages"]
 VmemmapFallback = Literal["base", "base-unless-altmap", "none"]
+AltmapFallback = Literal["fail", "ram", "draft-helper"]
 VmemmapAltmap = Literal["any-leaf", "huge-leaf", "none"]
 DirectMapLeaves = Literal["largest", "base-if-set-direct-map", "base-unless-bbml2"]
 PgdPolicy = Literal["none", "sync", "preallocate"]
@@ -54,6 +55,10 @@ class ArchProfile:
     vmemmap_altmap: VmemmapAltmap
     """Which leaves take their storage from an altmap. x86 drops it for base pages
     (``arch/x86/mm/init_64.c:vmemmap_populate``); riscv v1 and arm64 before 5.9 drop it always."""
+    altmap_fallback: AltmapFallback
+    """What happens when an altmap cannot supply a leaf: ``-ENOMEM`` (x86, arm64, riscv); RAM instead, as for a leaf
+    that reaches beyond the altmap's range (powerpc ``__vmemmap_populate()``, ``altmap_cross_boundary()``). Or a helper
+    drafted in March 2020, ``vmemmap_alloc_block_buf(size, node, altmap, fallback)``, which takes RAM all the same."""
     vmemmap_subsection: Literal["base", "same"]
     """Leaves for less than a section: base pages (x86; arm64 7.2, 6.12.y), or the same as for a whole one."""
     vmemmap_check_pmd: Literal["leaf", "anything"]
@@ -152,6 +157,9 @@ class Arm64Profile(ArchProfile):
     """Whether ``set_memory_*()`` may split a live leaf of the direct map (``split_kernel_leaf_mapping()``, by 7.2)."""
     vmap_huge_with_ptdump: bool
     """Whether huge vmap stays on in a kernel with ptdump (off since 7ba36eccb3f8, 5.3; on again by 7.2)."""
+    vmemmap_populate: Literal["merged", "draft-consolidated"]
+    """As merged, or as drafted in March 2020 for large and for base pages in one: without an altmap as yet, and where
+    leaves are base pages with one of them for each PMD entry."""
     create_may_fail: bool
     """Whether ``__create_pgd_mapping()`` returns ``-ENOMEM`` (by 7.2), or runs into ``BUG_ON()``."""
     create_lock: Literal["none", "fixmap_lock"]

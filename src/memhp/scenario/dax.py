@@ -40,7 +40,7 @@ class Region:
 
 def dax(k: Kernel, regions: dict[str, Region], step: schema.Dax, notes: list[str]) -> None:
     """Unbind the driver that has the region, then bind the one that the step names."""
-    region = regions.get(step.name) or _plug(k, regions, step)
+    region = regions.get(step.device) or _plug(k, regions, step)
     if step.mode is not None:
         _unbind(k, region, notes)
         _bind(k, region, step)
@@ -51,7 +51,7 @@ def dax(k: Kernel, regions: dict[str, Region], step: schema.Dax, notes: list[str
 def _plug(k: Kernel, regions: dict[str, Region], step: schema.Dax) -> Region:
     """The region appears. Raises :class:`BadInput` for one that cannot be meant."""
     if step.at is None or step.size is None:
-        raise BadInput(f"there is no region {step.name!r} yet", where="at", fix="write `at` and `size`")
+        raise BadInput(f"there is no region {step.device!r} yet", where="at", fix="write `at` and `size`")
     start, size = parse_size(step.at, where="at"), parse_size(step.size, where="size")
     page = k.config.page_size
     for key, value in (("at", start), ("size", size)):
@@ -61,8 +61,8 @@ def _plug(k: Kernel, regions: dict[str, Region], step: schema.Dax) -> Region:
     if k.hw.memory.owners.covered(*frames):
         raise BadInput(f"[{start:#x}-{start + size:#x}) overlaps memory that is there", where="at")
     plug_pmem(k.hw, frames)
-    regions[step.name] = Region(Span(start, start + size), step.node)
-    return regions[step.name]
+    regions[step.device] = Region(Span(start, start + size), step.node)
+    return regions[step.device]
 
 
 def _unbind(k: Kernel, region: Region, notes: list[str]) -> None:
@@ -81,7 +81,7 @@ def _unbind(k: Kernel, region: Region, notes: list[str]) -> None:
 def _bind(k: Kernel, region: Region, step: schema.Dax) -> None:
     if step.mode == "raw":
         _forget(k, region)
-        region.disk = pmem_attach_disk(k, namespace_name(step.name), region.span, region.node, pagemap=step.pagemap)
+        region.disk = pmem_attach_disk(k, namespace_name(step.device), region.span, region.node, pagemap=step.pagemap)
     elif step.mode in ("devdax", "kmem"):
         dev = _device(k, region, step)
         dev.memmap_on_memory = step.memmap_on_memory
@@ -98,12 +98,12 @@ def _device(k: Kernel, region: Region, step: schema.Dax) -> DevDax:
         raise BadInput(f"{align:#x} is no alignment", where="align", fix="a power of two, at least a page")
     if not step.namespace:
         if region.dev is None or region.dev.align != align:
-            region.dev = DevDax(step.name, (region.span,), align, region.node)
+            region.dev = DevDax(step.device, (region.span,), align, region.node)
         return region.dev
     info = nd_pfn_init(k.config, region.span, step.map, align)
     if region.dev is None or region.info != info:
         _forget(k, region)
-        region.dev = dax_pmem_probe(k, step.name, namespace_name(step.name), region.span, info, region.node)
+        region.dev = dax_pmem_probe(k, step.device, namespace_name(step.device), region.span, info, region.node)
         region.info = info
     return region.dev
 

@@ -38,10 +38,10 @@ def dax_steps(before: Facts, after: Facts) -> Iterator[schema.Dax]:
             continue
         at, size = (None, None) if old else (region.span.start, region.span.size)
         if old is None and region.mode in ("kmem", "none") and _was_mapped(after, region.node):
-            yield schema.Dax(name=name, mode="raw", node=region.node, at=at, size=size)
+            yield schema.Dax(device=name, mode="raw", node=region.node, at=at, size=size)
             at = size = None
         yield schema.Dax(
-            name=name,
+            device=name,
             at=at,
             size=size,
             node=region.node,

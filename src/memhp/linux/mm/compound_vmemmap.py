@@ -69,17 +69,17 @@ def _populate_section(k: Kernel, pfn: int, end_pfn: int, nid: int, pgmap: DevPag
         first = fmt.index(va, 0)
         place = np.arange((va - span.start) // page, (stop - span.start) // page)
         own = np.zeros(len(place), dtype=bool) if tail is not None else place % unit < VMEMMAP_RESERVE_NR
-        frames, short = _storage(k, own, last, nid)
+        frames, short = _storage(k, own, last, nid, va)
         k.hw.store_run(table, first, fmt.leaf_entry(frames, 0, how.page_prot), COMPOUND)
         last = int(frames[-1]) if len(frames) else last
         if short:
             raise VmemmapPopulateError(va + len(frames) * page, "a page of struct pages", COMPOUND)
 
 
-def _storage(k: Kernel, own: Bools, tail: int | None, nid: int) -> tuple[U64, bool]:
+def _storage(k: Kernel, own: Bools, tail: int | None, nid: int, va: int) -> tuple[U64, bool]:
     """Frames behind a run of vmemmap pages: new ones where `own`, else that of the page before; whether some lack."""
     wanted = int(np.count_nonzero(own))
-    new = vmemmap_alloc_block_buf(k, 0, nid, None, wanted) if wanted else np.empty(0, np.uint64)
+    new = vmemmap_alloc_block_buf(k, 0, nid, None, wanted, va) if wanted else np.empty(0, np.uint64)
     short = len(new) < wanted
     if short:
         own = own[: int(np.flatnonzero(own)[len(new)])]

@@ -9,12 +9,12 @@ import numpy as np
 
 from memhp.hw.memory import Owner, Use
 from memhp.hw.runs import frame_spans
-from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_free
+from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_free, vmem_altmap_offset
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages, free_reserved
 from memhp.linux.mm.vmemmap_alloc import SELF_HOSTED
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.state import Kernel
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 
 TABLE = Owner(Use.TABLE)
 
@@ -41,11 +41,17 @@ def free_tables(k: Kernel, spans: list[Span], where: str) -> None:
 def free_memmap(k: Kernel, spans: list[Span], altmap: VmemAltmap | None, where: str) -> None:
     """Give frames (PFNs) that held struct pages back to the buddy, or take them off an altmap's account.
 
-    The kernel does not look whether frames lie in the altmap: others are nobody's from then on.
+    The kernel does not look whether frames lie in the altmap: others are nobody's from then on. Where RAM may stand in
+    for the altmap, it does (arch/powerpc/mm/init_64.c:__vmemmap_free).
     """
     if altmap is None:
         free_tables(k, _put_pages(k, spans), where)
         return
+    if k.config.choices.altmap_fallback == "ram":
+        room = Span(altmap.base_pfn, altmap.base_pfn + vmem_altmap_offset(altmap))
+        others = [part for span in spans for part in SpanSet([room]).gaps(*span)]
+        free_tables(k, others, where)
+        spans = [part for span in spans if (part := span.clip(room))]
     for span in spans:
         vmem_altmap_free(altmap, span.size)
         for start, end, owner in list(k.hw.memory.owners.runs(*span)):

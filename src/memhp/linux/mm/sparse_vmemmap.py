@@ -96,7 +96,7 @@ def _new_leaves(
     order = fmt.levels[1].shift - fmt.page_shift
     while wanted:
         count = -(-wanted.end // size) - wanted.start // size
-        blocks = vmemmap_alloc_block_buf(k, order, nid, altmap, count)
+        blocks = vmemmap_alloc_block_buf(k, order, nid, altmap, count, wanted.start)
         if len(blocks):
             with _written(k, table, len(blocks), how):
                 k.hw.store_run(table, index, fmt.leaf_entry(blocks, 1, how.pmd_prot), HUGEPAGES)
@@ -159,7 +159,7 @@ def _whole_tables(k: Kernel, start: int, end: int, nid: int, how: VmemmapBuilder
         if not count or not plenty(k, nid, 2 * count * (entries + 1)):
             return at
         tables = vmemmap_alloc_block(k, 0, nid, count, Owner(Use.TABLE))
-        blocks = vmemmap_alloc_block_buf(k, 0, nid, None, count * entries)
+        blocks = vmemmap_alloc_block_buf(k, 0, nid, None, count * entries, va)
         k.hw.ledger.tables_allocated[0] += count
         with _written(k, table, count, how):
             k.hw.store_run(table, index, fmt.encode_pfn(tables) | np.uint64(how.table_bits), BASEPAGES)
@@ -176,7 +176,7 @@ def _new_pages(
     k: Kernel, table: Table, index: int, count: int, nid: int, altmap: VmemAltmap | None, how: VmemmapBuilder
 ) -> None:
     """Fill empty base-page entries from `index` on."""
-    blocks = vmemmap_alloc_block_buf(k, 0, nid, altmap, count)
+    blocks = vmemmap_alloc_block_buf(k, 0, nid, altmap, count, _address(k, table, index))
     k.hw.store_run(table, index, k.hw.fmt.leaf_entry(blocks, 0, how.page_prot), BASEPAGES)
     _vmemmap_verify(k, blocks, _address(k, table, index), nid)
     if len(blocks) < count:

@@ -66,18 +66,59 @@ def _earlyonly_bootmem_alloc(k: Kernel, order: int, nid: int, count: int, owner:
     return blocks
 
 
-def vmemmap_alloc_block_buf(k: Kernel, order: int, nid: int, altmap: VmemAltmap | None, count: int) -> U64:
-    """First PFNs of up to `count` blocks for struct pages: from the altmap if there is one, else from RAM."""
-    if altmap is not None:
+def vmemmap_alloc_block_buf(k: Kernel, order: int, nid: int, altmap: VmemAltmap | None, count: int, va: int) -> U64:
+    """First PFNs of up to `count` blocks for the struct pages at address `va`: from the altmap if any, else from RAM.
+
+    What an altmap that is used up means is ``ArchProfile.altmap_fallback``.
+    """
+    if altmap is None:
+        return _ram_block_bufs(k, order, nid, count)
+    fallback = k.config.choices.altmap_fallback
+    if fallback == "draft-helper":
+        charged = altmap_charge(k, order, altmap, count)
+        return _ram_block_bufs(k, order, nid, len(charged))
+    if fallback == "fail":
         return altmap_alloc_block_bufs(k, order, altmap, count)
+    below, inside = _within_altmap(k, order, altmap, count, va)
+    first = _ram_block_bufs(k, order, nid, below)
+    if len(first) < below:
+        return first
+    own = altmap_alloc_block_bufs(k, order, altmap, inside)
+    if len(own) < inside:
+        k.hw.log("altmap block allocation failed, falling back to system memory", "debug")
+    return np.concatenate([first, own, _ram_block_bufs(k, order, nid, count - below - len(own))])
+
+
+def _ram_block_bufs(k: Kernel, order: int, nid: int, count: int) -> U64:
     blocks = sparse_buffer_alloc(k, order, count)
     if len(blocks) < count:
         blocks = np.concatenate([blocks, vmemmap_alloc_block(k, order, nid, count - len(blocks), MEMMAP)])
     return blocks
 
 
+def _within_altmap(k: Kernel, order: int, altmap: VmemAltmap, count: int, va: int) -> tuple[int, int]:
+    """Of `count` blocks for the addresses from `va` on: how many start below the altmap, and how many lie in its range.
+
+    arch/powerpc/mm/init_64.c:altmap_cross_boundary; the others reach beyond its end.
+    """
+    size = k.config.page_size << order
+    first = k.layout.page_to_pfn(va - va % size) + np.arange(count) * (size // k.config.struct_page_size)
+    below = int((first < altmap.base_pfn).sum())
+    crossing = first + size // k.config.struct_page_size - 1 > altmap.end_pfn
+    return below, max(0, count - below - int(crossing.sum()))
+
+
 def altmap_alloc_block_bufs(k: Kernel, order: int, altmap: VmemAltmap, count: int) -> U64:
     """First PFNs of up to `count` blocks of an altmap. Only the first can lose pages to alignment."""
+    blocks = altmap_charge(k, order, altmap, count)
+    if len(blocks):
+        frames = Span(int(blocks[0]), int(blocks[-1]) + (1 << order))
+        k.hw.claim(frames, SELF_HOSTED, "mm/sparse-vmemmap.c:altmap_alloc_block_buf")
+    return blocks
+
+
+def altmap_charge(k: Kernel, order: int, altmap: VmemAltmap, count: int) -> U64:
+    """Put up to `count` blocks on an altmap's account: their first PFNs."""
     pages = 1 << order
     first = vmem_altmap_next_pfn(altmap)
     lost = -first & (pages - 1)
@@ -91,7 +132,6 @@ def altmap_alloc_block_bufs(k: Kernel, order: int, altmap: VmemAltmap, count: in
         k.hw.log(
             f"altmap_alloc_block_buf: pfn: {pfn:#x} alloc: {altmap.alloc} align: {altmap.align} nr: {pages:#x}", "debug"
         )
-    k.hw.claim(Span(first, first + taken * pages), SELF_HOSTED, "mm/sparse-vmemmap.c:altmap_alloc_block_buf")
     return np.arange(first, first + taken * pages, pages, dtype=np.uint64)
 
 

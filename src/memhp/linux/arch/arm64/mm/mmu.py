@@ -274,9 +274,27 @@ def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltm
     how = vmemmap_builder(k)
     if record.vmemmap_altmap == "none":
         altmap = None
+    if record.vmemmap_populate == "draft-consolidated":
+        _consolidated_draft(k, Span(start, end), nid, how)
+        return
     part = record.vmemmap_subsection == "base" and end - start < k.config.memmap_bytes_per_section
     fill = vmemmap_populate_hugepages if k.config.vmemmap_huge and not part else vmemmap_populate_basepages
     fill(k, start, end, nid, altmap, how)
+
+
+def _consolidated_draft(k: Kernel, span: Span, nid: int, how: VmemmapBuilder) -> None:
+    """``vmemmap_populate()`` as drafted in March 2020: it goes by PMD entries, and sets one leaf a call for each.
+
+    Taken as meant where it steps from an uninitialised pointer to the PMD table.
+    """
+    if k.config.vmemmap_huge:
+        vmemmap_populate_hugepages(k, span.start, span.end, nid, None, how)
+        return
+    sizes = (k.config.pmd_size, k.config.memmap_bytes_per_section)
+    at = span.start
+    while at < span.end:
+        vmemmap_populate_basepages(k, at, at + k.config.page_size, nid, None, how)
+        at = min((at // size + 1) * size for size in sizes)
 
 
 def vmemmap_free(k: Kernel, start: int, end: int, altmap: VmemAltmap | None) -> None:

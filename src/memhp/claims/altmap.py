@@ -1,0 +1,145 @@
+"""How the claims about altmaps for base pages, and about the two drafts of March 2020, are decided."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import replace
+from typing import Any, Literal
+
+from memhp.check import check_all
+from memhp.claims import evidence
+from memhp.claims.claim import Finding
+from memhp.errors import KernelError
+from memhp.hw.devices.pmem import plug_pmem
+from memhp.hw.memory import Use
+from memhp.linux.drivers.nvdimm.pfn_devs import nd_pfn_init, nvdimm_setup_pfn
+from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.dev_pagemap import DevPagemap
+from memhp.linux.mm.memremap import memremap_pages, memunmap_pages
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import GiB, format_size
+
+AT = 0x100000000
+LARGE_PAGES = {"16K": 47, "64K": 48}
+"""Page sizes of arm64 that have struct pages in base pages, and a usual width of addresses for each."""
+
+
+def device(k: Kernel, size: int, at: int = AT) -> DevPagemap:
+    """A namespace of persistent memory that keeps its struct pages itself (``map=dev``); its memory is plugged."""
+    span = Span(at, at + size)
+    shift = k.config.page_shift
+    plug_pmem(k.hw, Span(span.start >> shift, span.end >> shift))
+    return nvdimm_setup_pfn(k.config, span, nd_pfn_init(k.config, span, "dev", k.config.pmd_size))
+
+
+def _arm64(page_size: str, **choices: Any) -> dict[str, Any]:
+    va_bits = LARGE_PAGES.get(page_size, 48)
+    return {"preset": "arm64-vm", "memory": "2G", "page_size": page_size, "va_bits": va_bits, "choices": choices}
+
+
+def storage(k: Kernel) -> tuple[int, int]:
+    """Pages of struct pages that lie on devices, and in RAM."""
+    runs = [(end - start, owner.tag) for start, end, owner in k.hw.memory.owners if owner.use is Use.MEMMAP]
+    return sum(size for size, tag in runs if tag), sum(size for size, tag in runs if not tag)
+
+
+def device_storage() -> Finding:
+    """alt-1: 4 GiB of device-dax with 16K and 64K pages; in a kernel that drops the altmap, RAM pays."""
+    parts, good = [], True
+    for page_size in LARGE_PAGES:
+        k, without = (evidence.kernel(_arm64(page_size, **choices)) for choices in ({}, {"vmemmap_altmap": "none"}))
+        in_ram = []
+        for each in (k, without):
+            before = storage(each)[1]
+            pgmap = device(each, 4 * GiB)
+            memremap_pages(each, pgmap, 0)
+            in_ram.append(storage(each)[1] - before)
+        on_device = storage(k)[0]
+        altmap = _altmap(pgmap)
+        good = good and on_device == in_ram[1] and in_ram[0] == 0 and altmap.alloc == 0 and not check_all(k)
+        parts.append(f"{page_size}: {on_device} pages on the device, {in_ram[0]} in RAM (without altmap {in_ram[1]})")
+    return Finding("reproduced" if good else "refuted", "; ".join(parts))
+
+
+def _altmap(pgmap: DevPagemap) -> VmemAltmap:
+    assert pgmap.altmap is not None
+    return pgmap.altmap
+
+
+def fallbacks() -> Finding:
+    """alt-2: an altmap with half the room that is needed, and one whose range ends half way, under both policies."""
+    short = {policy: _half("free", policy) for policy in ("fail", "ram")}
+    cut = {policy: _half("end_pfn", policy) for policy in ("fail", "ram")}
+    good = (
+        short["fail"] == "ENOMEM"
+        and "and" in short["ram"]
+        and cut["ram"] != cut["fail"]
+        and "ENOMEM" not in cut["fail"]
+    )
+    figure = (
+        f"half the room: x86 {short['fail']}, powerpc {short['ram']}; "
+        f"range ends half way: x86 {cut['fail']}, powerpc {cut['ram']}"
+    )
+    return Finding("reproduced" if good else "refuted", figure)
+
+
+def _half(field: Literal["free", "end_pfn"], policy: str) -> str:
+    """Where 1 GiB of a device keeps its struct pages when its altmap has half of what it should in one respect."""
+    k = evidence.kernel({"preset": "x86-vm", "memory": "2G", "choices": {"altmap_fallback": policy}})
+    pgmap = device(k, GiB, 8 * GiB)
+    altmap = _altmap(pgmap)
+    if field == "free":
+        pgmap.altmap = replace(altmap, free=altmap.free // 2)
+    else:
+        pgmap.altmap = replace(altmap, end_pfn=(altmap.base_pfn + altmap.end_pfn) // 2)
+    before = storage(k)[1]
+    try:
+        memremap_pages(k, pgmap, 0)
+    except KernelError as error:
+        return error.name
+    own, ram = storage(k)
+    figure = f"{own} pages on the device and {ram - before} in RAM"
+    memunmap_pages(k, pgmap)
+    left = storage(k)[1] - before
+    return figure if pgmap.altmap.alloc == 0 and not left else f"{figure}, {left} lost"
+
+
+def draft_helper() -> Finding:
+    """alt-3: the drafted ``vmemmap_alloc_block_buf(size, node, altmap, fallback)`` on 64K pages."""
+    figures = []
+    for page_size in LARGE_PAGES:
+        charged, on_device, in_ram, left, lost = _life(_arm64(page_size, altmap_fallback="draft-helper"))
+        figures.append(
+            f"{page_size}: the account is charged {charged} pages, {on_device} are used and RAM gives {in_ram}; "
+            f"afterwards the account shows {left} and {lost} pages of RAM are lost"
+        )
+    return Finding("answered", "; ".join(figures))
+
+
+def _life(machine: dict[str, Any]) -> tuple[int, int, int, int, int]:
+    """4 GiB of a device that comes and goes.
+
+    Pages charged to the altmap, pages on the device, pages in RAM; then what is left on the account, and in RAM.
+    """
+    k = evidence.kernel(machine)
+    before = storage(k)[1]
+    pgmap = device(k, 4 * GiB)
+    altmap = _altmap(pgmap)
+    memremap_pages(k, pgmap, 0)
+    charged, (own, ram) = altmap.alloc, storage(k)
+    memunmap_pages(k, pgmap)
+    return charged, own, ram - before, altmap.alloc, storage(k)[1] - before
+
+
+def draft_consolidated() -> Finding:
+    """alt-4: the drafted arm64 ``vmemmap_populate()`` for large leaves and base pages."""
+    figures = []
+    for page_size in ("4K", *LARGE_PAGES):
+        machine = _arm64(page_size, vmemmap_populate="draft-consolidated")
+        charged, _, in_ram, left, lost = _life(machine)
+        config = evidence.kernel(machine).config
+        needed = (4 * GiB >> config.page_shift) * config.struct_page_size
+        figures.append(
+            f"{page_size}: {in_ram} of {needed // config.page_size} pages ({format_size(needed)}) set, all in RAM, "
+            f"{charged} charged; afterwards the account shows {left}, {lost} pages lost"
+        )
+    return Finding("answered", "; ".join(figures))
