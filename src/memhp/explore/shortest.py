@@ -1,9 +1,9 @@
 """The counterexample that people get to see: with as few preemptions as possible, then made smaller.
 
-Design. First schedules without a preemption are tried, then with one, two … (most faults need few, and few are easy to
-follow). When the budget for that is spent, the reducing search looks everywhere. The schedule that fails is then made
-smaller for as long as something makes it so: leave out its tail and let threads go on undisturbed, let a thread's
-later steps follow its earlier ones at once, let an allocation that fails succeed.
+Design. The reducing search decides. A schedule that fails is made smaller for as long as something makes it so: leave
+out its tail and let threads go on undisturbed, let a thread's later steps follow its earlier ones at once, let an
+allocation that fails succeed. Then schedules with fewer preemptions than are left are tried, none first, then one, two
+… within a budget; what fails there is made smaller in the same way.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -13,13 +13,11 @@ from itertools import groupby
 
 from memhp.explore.bounded import bounded_search
 from memhp.explore.op import Run
-from memhp.explore.replay import Trace, complete
+from memhp.explore.replay import Trace, complete, replay
 from memhp.explore.schedule import Choice, from_text
 from memhp.explore.search import Limits, search
 from memhp.explore.verdict import Failure, Verdict
 
-MOST_PREEMPTIONS = 3
-"""How far the search for a short counterexample goes before the reducing search takes over."""
 SHORT_BUDGET = 2_000
 """Executions spent on each number of preemptions."""
 
@@ -27,17 +25,17 @@ SHORT_BUDGET = 2_000
 def decide(run: Run, limits: Limits | None = None) -> Verdict:
     """Safe, broken or undecided over every schedule; a failure comes with a schedule that is as small as can be."""
     limits = replace(limits if limits is not None else Limits(), stop_at_failure=True)
-    short = replace(limits, executions=min(SHORT_BUDGET, limits.executions or SHORT_BUDGET))
-    found: Verdict | None = None
-    for bound in range(MOST_PREEMPTIONS + 1):
-        found = bounded_search(run, bound, short)
-        if found.failure is not None or not found.finished:
-            break
-    if found is None or found.failure is None:
-        found = search(run, limits)
+    found = search(run, limits)
     if found.failure is None:
         return found
-    return replace(found, failure=shrink(run, found.failure, limits))
+    failure = shrink(run, found.failure, limits)
+    most = replay(run, failure.schedule).preemptions
+    for bound in range(most):
+        fewer = bounded_search(run, bound, replace(limits, executions=SHORT_BUDGET))
+        if fewer.failure is not None:
+            failure = shrink(run, fewer.failure, limits)
+            break
+    return replace(found, failure=failure)
 
 
 def shrink(run: Run, failure: Failure, limits: Limits) -> Failure:
@@ -75,6 +73,10 @@ def _smaller(steps: Sequence[Choice]) -> Iterator[list[Choice]]:
     for at in range(len(blocks)):
         yield [step for block in blocks[:at] for step in block]
         yield [step for block in [*blocks[:at], *blocks[at + 1 :]] for step in block]
+        less = len(blocks[at]) // 2
+        while less:
+            yield [step for block in [*blocks[:at], blocks[at][:-less], *blocks[at + 1 :]] for step in block]
+            less //= 2
         for later in range(at + 2, len(blocks)):
             if blocks[later][0].thread == blocks[at][0].thread:
                 moved = [*blocks[: at + 1], blocks[later], *blocks[at + 1 : later], *blocks[later + 1 :]]

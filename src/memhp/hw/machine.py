@@ -310,7 +310,7 @@ class Machine:
         """Take a lock, alone or shared. Taking one that can never be had is a deadlock: KernelBug."""
         lock = self.locks.setdefault(name, Lock(name))
         if self.stepper is not None:
-            self.stepper.step(Access("lock", name))
+            self.stepper.step(Access("lock", name, 0, int(write)))
             if not lock.can_take(self.cpu, write=write):
                 self.stepper.wait(lambda: lock.can_take(self.cpu, write=write), name)
         if not lock.can_take(self.cpu, write=write):
@@ -321,7 +321,7 @@ class Machine:
         """Take a lock if it is free now."""
         lock = self.locks.setdefault(name, Lock(name))
         if self.stepper is not None:
-            self.stepper.step(Access("lock", name))
+            self.stepper.step(Access("trylock", name, 0, int(write)))
         if not lock.can_take(self.cpu, write=write):
             return False
         lock.take(self.cpu, write=write)
@@ -330,7 +330,7 @@ class Machine:
     def unlock(self, name: str, *, write: bool = True) -> None:
         """Let a lock go."""
         if self.stepper is not None:
-            self.stepper.step(Access("unlock", name))
+            self.stepper.step(Access("unlock", name, 0, int(write)))
         lock = self.locks.get(name)
         if lock is None or not lock.drop(self.cpu, write=write):
             raise KernelBug(f"CPU {self.cpu} lets go of {name}, which it does not hold", place="hw")

@@ -16,6 +16,7 @@ class Access(NamedTuple):
     target: Table | Span | str
     entry: int = 0
     value: int = 0
+    """What is stored; of a lock: 1 when it is taken or held alone, 0 when shared."""
 
 
 class Stepper(Protocol):

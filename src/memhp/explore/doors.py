@@ -1,0 +1,321 @@
+"""Kernel code under exploration: the explorer as the stepper behind a machine's doors.
+
+Each actor is a function of the kernel, on a greenlet and a CPU of its own; every access that the doors announce is one
+step, taken when the search says so, together with what the code does up to the next access. Kernel state that does not
+pass through doors is not seen by the reduction: code that shares it must hold a lock, as the kernel does.
+
+Going back rebuilds the state: a copy of the kernel as it was at the start, and the same steps once more.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import sys
+from collections.abc import Callable, Hashable
+from copy import deepcopy
+from dataclasses import dataclass
+from types import FrameType
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from memhp.errors import KernelError
+from memhp.explore.op import ALONE, SHARED, Op, Outcome
+from memhp.hw.format import HEIGHT_NAMES
+from memhp.hw.locks import Lock
+from memhp.hw.stepper import Access
+from memhp.hw.tlb import ALL_ADDRESSES, Table
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+Actor = Callable[[Kernel], Hashable]
+
+SHARED_CODE = ("mm/pgtable_remove.py", "mm/pgtable_populate.py")
+"""What architectures share in the model and each has for itself in the kernel: traces name who called it."""
+
+UNMAPS, FLUSHES, GIVES = 1, 2, 3
+"""Modes of the translations that CPUs may hold: entries that go, flushes, frames given back look at them."""
+
+
+@dataclass(frozen=True)
+class KernelProgram:
+    """A kernel and what its CPUs do at the same time, actor `i` on CPU `i`.
+
+    With `failures`, every allocation of the actors named there (by number) may fail.
+    """
+
+    kernel: Kernel
+    actors: tuple[Actor, ...]
+    names: tuple[str, ...]
+    failures: frozenset[int] = frozenset()
+    check: Callable[[Kernel], str | None] | None = None
+
+    def run(self) -> "KernelRun":
+        """The program, before its first step."""
+        return KernelRun(self)
+
+
+class DoorOp(Op):
+    """A step at a door."""
+
+    __slots__ = ("lock", "place", "table", "write")
+
+    def __init__(self, text: str, touches: tuple[tuple[Hashable, int], ...], place: str, choices: int = 1) -> None:
+        super().__init__(text, touches, choices=choices)
+        self.place = place
+        self.lock = ""
+        """The lock that the step takes and may have to wait for."""
+        self.write = True
+        self.table: tuple[Table, int] | None = None
+        """The entry that the step reads or writes."""
+
+
+@dataclass
+class _Done:
+    """A step that was taken, and the state it led to."""
+
+    thread: int
+    way: int
+    op: DoorOp
+    before: Lock | None
+    change: str
+    pending: list[Op | None]
+    enabled: list[bool]
+    broken: str | None
+
+
+class KernelRun:
+    """Kernel code under exploration."""
+
+    def __init__(self, program: KernelProgram) -> None:
+        self._program = program
+        self.names = program.names
+        self._done: list[_Done] = []
+        self._live = 0
+        """How many of the steps done the greenlets have done; they are rebuilt when it is not all."""
+        self._set_up()
+        self._first = (list(self.pending), self._enabled_now(), self.broken)
+
+    # The greenlets ---------------------------------------------------------------------------------------------
+
+    def _set_up(self) -> None:
+        """A fresh copy of the kernel, each actor before its first step."""
+        k = deepcopy(self._program.kernel)
+        k.hw.stepper = stepper = _Doors(k, self._program.failures)
+        self._kernel, self._stepper = k, stepper
+        self._results: list[Hashable] = [None] * len(self.names)
+        self._raised: str | None = None
+        self._greenlets = [greenlet(actor) for actor in self._program.actors]
+        self.pending: list[Op | None] = [None] * len(self.names)
+        self.broken: str | None = None
+        for thread in range(len(self.names)):
+            self._switch(thread, k)
+
+    def _switch(self, thread: int, value: object) -> None:
+        """Let an actor run to its next access."""
+        self._kernel.hw.cpu = self._stepper.thread = thread
+        running = self._greenlets[thread]
+        try:
+            said = running.switch(value)
+        except KernelError as error:
+            said = error.name
+        except Exception as error:
+            said = type(error).__name__
+            self._raised = self._raised or f"{self.names[thread]}: {said}: {error}"
+        self.pending[thread] = None if running.dead else said
+        if running.dead:
+            self._results[thread] = said
+        violations = self._kernel.hw.violations
+        self.broken = self._raised
+        if violations:
+            law, text, where = violations[0]
+            self.broken = f"{law}: {text}" + (f" ({where})" if where else "")
+
+    def _rebuild(self) -> None:
+        """Bring the greenlets to where the steps done have led."""
+        self.close()
+        self._set_up()
+        for done in self._done:
+            op = self.pending[done.thread]
+            if op is None or op.touches != done.op.touches:
+                raise RuntimeError(f"{self.names[done.thread]} does not do the same again: {done.op.text}")
+            self._switch(done.thread, done.way)
+        self._live = len(self._done)
+
+    def close(self) -> None:
+        """Take the greenlets down."""
+        self._stepper.given_up = True
+        for running in self._greenlets:
+            if not running.dead:
+                running.throw(GreenletExit)
+
+    # The run ---------------------------------------------------------------------------------------------------
+
+    def _enabled_now(self) -> list[bool]:
+        return [self._can(op, thread) for thread, op in enumerate(self.pending)]
+
+    def _can(self, op: Op | None, thread: int) -> bool:
+        if not isinstance(op, DoorOp):
+            return False
+        if not op.lock:
+            return True
+        lock = self._kernel.hw.locks.get(op.lock)
+        return lock is None or lock.can_take(thread, write=op.write)
+
+    def enabled(self, thread: int) -> bool:
+        """Whether an actor can go on now."""
+        return (self._done[-1].enabled if self._done else self._first[1])[thread]
+
+    def step(self, thread: int, choice: int) -> None:
+        """Let an actor do the access that it has announced."""
+        if self._live != len(self._done):
+            self._rebuild()
+        op = self.pending[thread]
+        assert isinstance(op, DoorOp)
+        hw = self._kernel.hw
+        name = op.touches[0][0] if op.touches else ""
+        lock = hw.locks.get(name[1]) if isinstance(name, tuple) and name[0] == "lock" else None
+        before = deepcopy(lock) if lock is not None else None
+        old = self._entry(op)
+        self._switch(thread, choice)
+        new = self._entry(op)
+        change = "" if old is None else f": {old:#x}" if new in (None, old) else f": {old:#x} -> {new:#x}"
+        if op.choices > 1:
+            change = ": fails" if choice else ": succeeds"
+        self._done.append(
+            _Done(thread, choice, op, before, change, list(self.pending), self._enabled_now(), self.broken)
+        )
+        self._live += 1
+
+    def _entry(self, op: DoorOp) -> int | None:
+        """What stands in the entry that a step is about."""
+        if op.table is None:
+            return None
+        row = self._kernel.hw.memory.arena.row(op.table[0].frame)
+        return None if row is None else int(row[op.table[1]])
+
+    def back(self, depth: int) -> None:
+        """Return to the state after the first `depth` steps; rebuilt only when a step is taken from there."""
+        if depth >= len(self._done):
+            return
+        del self._done[depth:]
+        self._live = -1
+        if self._done:
+            last = self._done[-1]
+            self.pending, self.broken = list(last.pending), last.broken
+        else:
+            self.pending, self.broken = list(self._first[0]), self._first[2]
+
+    def could(self, op: Op, thread: int, depth: int) -> bool:
+        """Whether a lock could have been taken just before step `depth`."""
+        assert isinstance(op, DoorOp)
+        before = self._done[depth].before
+        return before is None or before.can_take(thread, write=op.write)
+
+    def told(self, depth: int) -> str:
+        """What step `depth` did: where in the kernel, the access, old and new value."""
+        done = self._done[depth]
+        return f"{done.op.place}: {done.op.text}{done.change}"
+
+    def outcome(self) -> Outcome:
+        """What every actor returned, and the laws broken."""
+        if self._live != len(self._done):
+            self._rebuild()
+        broken = tuple(sorted({violation.law for violation in self._kernel.hw.violations}))
+        stuck = tuple(op.text if op is not None else None for op in self.pending)
+        failure = self.broken
+        if failure is None and self._program.check is not None and not any(self.pending):
+            self._kernel.hw.stepper = None
+            failure = self._program.check(self._kernel)
+        return Outcome((tuple(self._results), broken, stuck), failure)
+
+
+class _Doors:
+    """The stepper: hands every access to the search and waits to be told to go on."""
+
+    def __init__(self, k: Kernel, failures: frozenset[int]) -> None:
+        self._kernel = k
+        self._failures = failures
+        self._hub = getcurrent()
+        self.thread = 0
+        self.given_up = False
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "_Doors":
+        raise TypeError("a kernel under exploration cannot be copied")
+
+    def _ask(self, op: DoorOp) -> int:
+        if self.given_up:
+            raise GreenletExit
+        return int(self._hub.switch(op))
+
+    def step(self, access: Access) -> None:
+        """An access is about to happen."""
+        self._ask(self._op(access))
+
+    def fails(self, site: str) -> bool:
+        """Whether the allocation at `site` fails: both ways are explored for the actors that were named."""
+        if self.thread not in self._failures:
+            return False
+        return self._ask(DoorOp("allocate", (), site, choices=2)) == 1
+
+    def wait(self, ready: Callable[[], bool], why: str) -> None:
+        """A lock is only ever asked for when it can be had, so nobody waits here."""
+        raise RuntimeError(f"waits for {why} behind the search's back")
+
+    def _op(self, access: Access) -> DoorOp:
+        place = _place()
+        target = access.target
+        if isinstance(target, Table):
+            return _entry_op(access, target, place)
+        if isinstance(target, str):
+            op = DoorOp(_lock_text(access), ((("lock", target), ALONE if access.value else SHARED),), place)
+            if access.kind == "lock":
+                op.blocking, op.lock, op.write = True, target, bool(access.value)
+            return op
+        if access.kind == "flush":
+            text = "flush everything" if target == ALL_ADDRESSES else f"flush [{target.start:#x}-{target.end:#x})"
+            return DoorOp(text, (("translations", FLUSHES), ("exposed", FLUSHES)), place)
+        text = f"{access.kind} PFN [{target.start:#x}-{target.end:#x})"
+        return DoorOp(text, self._frames_touched(access.kind, target), place)
+
+    def _frames_touched(self, kind: str, frames: Span) -> tuple[tuple[Hashable, int], ...]:
+        touches: list[tuple[Hashable, int]] = [("owners", ALONE)]
+        if kind == "claim":
+            touches.append(("exposed", SHARED))
+            tables = range(frames.start, frames.end) if frames.size == 1 else ()
+            return (*touches, *((("frame", pfn), ALONE) for pfn in tables))
+        if kind == "release":
+            touches += [("translations", GIVES), ("exposed", GIVES)]
+            arena = self._kernel.hw.memory.arena
+            if frames.size == 1:
+                touches.append((("frame", frames.start), ALONE))
+            else:
+                inside = (frames.clip(span) for span in arena.frames())
+                touches += [(("frame", pfn), ALONE) for span in inside if span for pfn in range(span.start, span.end)]
+        return tuple(touches)
+
+
+def _entry_op(access: Access, table: Table, place: str) -> DoorOp:
+    """A load or store of one entry."""
+    what = f"{access.kind} {HEIGHT_NAMES[table.height]} {table.frame:#x}[{access.entry}]"
+    entry = ("entry", table.frame, access.entry)
+    frame = (("frame", table.frame), SHARED)
+    if access.kind == "load":
+        op = DoorOp(what, ((entry, SHARED), frame), place)
+    else:
+        op = DoorOp(what, ((entry, ALONE), frame, ("translations", UNMAPS)), place)
+    op.table = (table, access.entry)
+    return op
+
+
+def _lock_text(access: Access) -> str:
+    return f"{access.kind} {access.target}" + ("" if access.value else " shared")
+
+
+def _place() -> str:
+    """The function that the access is made for, as ``file:function`` of the model's kernel tree."""
+    frame: FrameType | None = sys._getframe(3)
+    while frame is not None:
+        _, found, file = frame.f_code.co_filename.partition("/memhp/linux/")
+        name = frame.f_code.co_name
+        if found and file not in SHARED_CODE and not name.startswith(("_", "<")):
+            return f"{file}:{name}"
+        frame = frame.f_back
+    return "hw"
