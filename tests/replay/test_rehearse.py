@@ -14,6 +14,7 @@ from memhp.facts.memory_blocks import MemoryBlocks
 from memhp.facts.observed import Facts
 from memhp.linux.config import OnlineType
 from memhp.linux.init import MachineSpec
+from memhp.scenario.dax_facts import dax_steps
 from memhp.scenario.replay import coming, leaving
 from memhp.scenario.result import Run
 from memhp.scenario.run import rehearse, rehearse_scenario
@@ -21,9 +22,6 @@ from memhp.scenario.schema import MachineText, Plug, Scenario, StepKind
 from memhp.scenario.sources import facts_spec
 from memhp.units import GiB
 from replay.unequal import unnamed
-
-PLUGGED = [each for each in neighbours() if "-kmem-" not in each[0]]
-"""Of kmem the device's driver changes more than steps tell: which resources it has."""
 
 ONLINE_TYPES: tuple[OnlineType, ...] = get_args(OnlineType)
 
@@ -42,10 +40,10 @@ def between(name: str, step: str, later: str) -> list[StepKind]:
     """The steps that led from one moment to the next."""
     before, after = facts(name, step), facts(name, later)
     (auto_online,) = (each for each in ONLINE_TYPES if each == before.memory.auto_online)
-    return [*leaving(before, after), *coming(before, after, auto_online)]
+    return [*leaving(before, after), *dax_steps(before, after), *coming(before, after, auto_online)]
 
 
-@pytest.mark.parametrize(("name", "step", "later"), PLUGGED)
+@pytest.mark.parametrize(("name", "step", "later"), neighbours())
 def test_from_every_moment_the_steps_taken_lead_to_the_next(name: str, step: str, later: str) -> None:
     run, k = rehearse_scenario(Scenario(machine=machine(name, step), steps=between(name, step, later)))
     assert [each.outcome.reason for each in run.steps if not each.as_expected] == []

@@ -1,4 +1,4 @@
-"""Altmaps: each belongs to a memory block that hosts its own memmap, and its accounts agree with the page tables."""
+"""Altmaps: each belongs to a memory block that hosts its memmap, or to a device; accounts agree with page tables."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from memhp.check.law import Breach, Law
 from memhp.check.look import Look, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.linux.mm.altmap import VmemAltmap
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 
 NAME = "altmaps"
 
@@ -43,6 +43,21 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
         if used != altmap.alloc:
             text = f"the altmap of memory{block} has {altmap.alloc} pages handed out, but vmemmap maps {used} of them"
             yield Breach(NAME, text, pfns=room(altmap))
+    yield from _devices(look, mapped)
 
 
-LAW = Law(NAME, "Every altmap belongs to a block that hosts its memmap, and its accounts agree with vmemmap", find)
+def _devices(look: Look, mapped: SpanSet) -> Iterator[Breach]:
+    """Altmaps of devices whose accounts do not add up."""
+    for pgmap in {id(pgmap): pgmap for _, _, pgmap in look.k.pgmap_array}.values():
+        if pgmap.altmap is None:
+            continue
+        altmap = pgmap.altmap
+        used = mapped.covered(*room(altmap))
+        if used != altmap.alloc:
+            text = f"the device at PFN {altmap.base_pfn:#x} has {altmap.alloc} altmap pages out, but vmemmap maps {used}"
+            yield Breach(NAME, text, pfns=room(altmap))
+
+
+LAW = Law(
+    NAME, "Every altmap belongs to a device or a block that hosts its memmap; its accounts agree with vmemmap", find
+)
