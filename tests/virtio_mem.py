@@ -27,8 +27,8 @@ from memhp.linux.kernel.resource import iter_resources, remove_resource
 from memhp.linux.state import Kernel
 from memhp.scenario.replay import replay
 from memhp.scenario.schema import MachineText
+from memhp.scenario.session import Session
 from memhp.scenario.sources import facts_spec
-from memhp.scenario.steps import Session
 from memhp.units import GiB, MiB
 from replay.diary import log_text
 

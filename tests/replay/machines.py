@@ -16,8 +16,8 @@ from memhp.linux.init import start_kernel
 from memhp.linux.mm import users
 from memhp.scenario.replay import replay
 from memhp.scenario.schema import MachineText
+from memhp.scenario.session import Session
 from memhp.scenario.sources import facts_spec
-from memhp.scenario.steps import Session
 from memhp.spans import Span
 from replay.diary import Refusal, Write, refusals, writes
 

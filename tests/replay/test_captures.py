@@ -18,8 +18,8 @@ from memhp.facts.observed import Facts
 from memhp.linux.init import start_kernel
 from memhp.scenario.replay import catch_up
 from memhp.scenario.schema import MachineText
+from memhp.scenario.session import Session
 from memhp.scenario.sources import facts_spec
-from memhp.scenario.steps import Session
 from replay.machines import played
 from replay.unequal import unnamed
 

@@ -20,7 +20,7 @@ from memhp.scenario.machine import machine_spec
 from memhp.scenario.plan import Plan, Wish, advice, free_bytes, largest_safe_step, needed, plan, reserve, trial, usable
 from memhp.scenario.run import rehearse
 from memhp.scenario.schema import MachineText
-from memhp.scenario.steps import Session
+from memhp.scenario.session import Session
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB
 

@@ -14,7 +14,8 @@ from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mm.vmemmap_alloc import SELF_HOSTED
 from memhp.linux.mmzone import PageFlags
 from memhp.scenario.schema import Online, Plug
-from memhp.scenario.steps import Session, online, plug
+from memhp.scenario.session import Session
+from memhp.scenario.steps import online, plug
 from memhp.units import GiB, KiB, MiB, format_size
 
 KERNELS = ("linux-5.13", *evidence.MAINLINE)

@@ -21,7 +21,8 @@ from memhp.linux.drivers.base.memory import state_store
 from memhp.linux.mm import users
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import Plug
-from memhp.scenario.steps import Session, plug
+from memhp.scenario.session import Session
+from memhp.scenario.steps import plug
 from memhp.units import MiB
 
 BLOCK_SIZE = 128 * MiB

@@ -15,7 +15,8 @@ from memhp.claims.claim import Finding
 from memhp.linux import arch
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import Plug
-from memhp.scenario.steps import Session, plug
+from memhp.scenario.session import Session
+from memhp.scenario.steps import plug
 from memhp.spans import Span
 from memhp.units import format_size
 

@@ -104,7 +104,7 @@ def rehearse(
 def _plan(run: "Run", k: "Kernel", total: str, driver: "DriverName", online: "Zone | None") -> "Plan":
     """How to add memory to the machine as the rehearsal left it. Raises :class:`BadInput` if that is dead."""
     from memhp.scenario.plan import Wish, default_zone, plan
-    from memhp.scenario.steps import Session
+    from memhp.scenario.session import Session
 
     if any(step.outcome.result in {"BUG", "PANIC"} for step in run.steps):
         raise BadInput("the machine died, and nothing can be added to it", where="--plan", fix="plan before that step")

@@ -18,7 +18,8 @@ from memhp.linux.mm.memory_hotplug import mhp_range_allowed, mhp_supports_memmap
 from memhp.linux.mm.page_alloc import alloc_pages
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
-from memhp.scenario.steps import Session, free_range, online, plug
+from memhp.scenario.session import Session
+from memhp.scenario.steps import free_range, online, plug
 from memhp.units import align_up, format_size, is_aligned
 
 HELD = frozenset({Use.KERNEL, Use.RECLAIMABLE, Use.MOVABLE, Use.PINNED, Use.HUGETLB})

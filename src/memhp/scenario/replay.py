@@ -24,8 +24,9 @@ from memhp.linux.kernel.resource import (
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.scenario.dax_facts import REGION, dax_steps
+from memhp.scenario.session import Session
 from memhp.scenario.sources import hosts_memory
-from memhp.scenario.steps import RUNNERS, Session
+from memhp.scenario.steps import RUNNERS
 from memhp.spans import Span
 
 

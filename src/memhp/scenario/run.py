@@ -17,8 +17,9 @@ from memhp.scenario.keys import machine_keys
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.plan import Wish, advice
 from memhp.scenario.replay import catch_up
+from memhp.scenario.session import Session
 from memhp.scenario.sources import facts_spec, source_facts
-from memhp.scenario.steps import RUNNERS, Session, title
+from memhp.scenario.steps import RUNNERS, title
 from memhp.scenario.virtio_mem import device_results
 from memhp.units import format_size, parse_size
 

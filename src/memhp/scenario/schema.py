@@ -225,7 +225,7 @@ class Allocate(Step, frozen=True, tag="allocate"):
     """Somebody uses memory: `kind` says what for, `tag` names it for a later free or pin."""
 
     size: Size
-    kind: Literal["kernel", "reclaimable", "movable", "pinned", "hugetlb"] = "movable"
+    kind: Literal["kernel", "reclaimable", "movable", "pinned", "hugetlb", "boot"] = "movable"
     tag: str = "a"
     node: Node = 0
     at: Size | None = None
@@ -266,6 +266,20 @@ class Touch(Step, frozen=True, tag="touch"):
     what: Literal["direct-map", "struct-page"] = "direct-map"
 
 
+class Vmalloc(Step, frozen=True, tag="vmalloc"):
+    """The kernel maps pages at addresses of their own, next door to direct map and vmemmap."""
+
+    size: Size
+    tag: str = "area"
+    node: Node = 0
+
+
+class Vfree(Step, frozen=True, tag="vfree"):
+    """Such an area goes."""
+
+    tag: str = "area"
+
+
 StepKind: TypeAlias = (
     Plug
     | Online
@@ -282,6 +296,8 @@ StepKind: TypeAlias = (
     | Fragment
     | NewProcess
     | Touch
+    | Vmalloc
+    | Vfree
 )
 
 

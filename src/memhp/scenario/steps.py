@@ -2,21 +2,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from memhp.errors import BadInput, KernelError
 from memhp.hw.memory import Owner, Use
-from memhp.linux import arch
 from memhp.linux.drivers.base.memory import (
     memory_group_register_dynamic,
     memory_group_register_static,
     memory_group_unregister,
     state_store,
 )
-from memhp.linux.drivers.virtio.virtio_mem_state import VirtioMem
 from memhp.linux.kernel.resource import IORESOURCE_BUSY, iter_resources
-from memhp.linux.mm import users
 from memhp.linux.mm.memory_hotplug import (
     MHP_MEMMAP_ON_MEMORY,
     MHP_MERGE_RESOURCE,
@@ -29,13 +26,13 @@ from memhp.linux.mm.memory_hotplug import (
     remove_memory,
 )
 from memhp.linux.state import Kernel
-from memhp.scenario import schema
-from memhp.scenario.dax import Region
+from memhp.scenario import neighbours, schema
 from memhp.scenario.dax import dax as run_dax
+from memhp.scenario.session import Session, size_of
 from memhp.scenario.virtio_mem import SECOND, add_device
 from memhp.scenario.virtio_mem import resize as resize_device
 from memhp.spans import Span, SpanSet
-from memhp.units import GiB, align_up, format_size, is_aligned, parse_size
+from memhp.units import GiB, align_up, format_size, is_aligned
 
 
 @dataclass(frozen=True)
@@ -59,45 +56,6 @@ DRIVERS = {
 attribute says so), ``drivers/virtio/virtio_mem.c`` (which never does)."""
 
 ONLINE_TEXT = {"auto": "online", "kernel": "online_kernel", "movable": "online_movable"}
-
-
-@dataclass
-class Session:
-    """A machine under rehearsal and what the platform has plugged into it."""
-
-    k: Kernel
-    plugged: list[Span] = field(default_factory=list)
-    """Ranges in bytes, in the order they were plugged."""
-    groups: dict[int, int] = field(default_factory=dict)
-    """Memory groups of devices that come and go whole, by the address they were plugged at."""
-    unit_groups: dict[int, int] = field(default_factory=dict)
-    """Memory groups of virtio-mem devices, of which each node has one, by node."""
-    regions: dict[str, Region] = field(default_factory=dict)
-    """Regions of dax devices, by name."""
-    devices: dict[str, VirtioMem] = field(default_factory=dict)
-    """Virtio-mem devices with their drivers, by name."""
-    notes: list[str] = field(default_factory=list)
-    """Remarks on the step that runs now."""
-
-    def frames(self, span: Span) -> Span:
-        """A range of bytes as PFNs."""
-        return Span(span.start >> self.k.config.page_shift, span.end >> self.k.config.page_shift)
-
-
-def size_of(session: Session, text: schema.Size, key: str) -> int:
-    """Bytes of a size in a step, made of whole pages. Raises :class:`BadInput`."""
-    size = _bytes(text, key)
-    page = session.k.config.page_size
-    if not is_aligned(size, page):
-        raise BadInput(f"{size:#x} is not a multiple of the page size", where=key, fix=f"pages are {format_size(page)}")
-    return size
-
-
-def _bytes(text: schema.Size, key: str) -> int:
-    size = parse_size(text, where=key)
-    if size >> 64:
-        raise BadInput(f"{size:#x} does not fit into 64 bits", where=key, fix="write less")
-    return size
 
 
 def plug(session: Session, step: schema.Plug) -> None:
@@ -355,48 +313,6 @@ def wait(session: Session, step: schema.Wait) -> None:
     session.k.hw.advance(round(step.seconds * SECOND))
 
 
-def allocate(session: Session, step: schema.Allocate) -> None:
-    """Use memory."""
-    nbytes = size_of(session, step.size, "size")
-    at = None if step.at is None else size_of(session, step.at, "at")
-    users.allocate(session.k, nbytes, step.kind, step.tag, nid=step.node, at=at)
-
-
-def free(session: Session, step: schema.Free) -> None:
-    """End an allocation."""
-    users.free(session.k, step.tag)
-
-
-def pin(session: Session, step: schema.Pin) -> None:
-    """Pin an allocation."""
-    users.pin(session.k, step.tag)
-
-
-def fragment(session: Session, step: schema.Fragment) -> None:
-    """Use up every large free chunk of a node."""
-    users.fragment(session.k, size_of(session, step.size, "size"), nid=step.node, tag=step.tag)
-
-
-def new_process(session: Session, step: schema.NewProcess) -> None:
-    """Fork: a root table that copies the kernel's half."""
-    if step.process in session.k.pgd:
-        raise BadInput(f"there is a process {step.process!r} already", where="process", fix="name it otherwise")
-    arch.ops(session.k).copy_pgd(session.k, step.process)
-
-
-def touch(session: Session, step: schema.Touch) -> None:
-    """Read a byte of the direct map, or a struct page, in some process."""
-    k = session.k
-    if step.process not in k.pgd:
-        raise BadInput(f"there is no process {step.process!r}", where="process", fix=f"one of {', '.join(k.pgd)}")
-    phys = _bytes(step.at, "at")
-    layout = k.layout
-    address = (
-        layout.phys_to_virt(phys) if step.what == "direct-map" else layout.pfn_to_page(phys >> k.config.page_shift)
-    )
-    session.notes.append(f"{address:#x}: {arch.ops(k).kernel_access(k, step.process, address)}")
-
-
 RUNNERS: dict[type, Callable[[Session, Any], None]] = {
     schema.Plug: plug,
     schema.Online: online,
@@ -407,12 +323,14 @@ RUNNERS: dict[type, Callable[[Session, Any], None]] = {
     schema.Resize: resize,
     schema.Wait: wait,
     schema.Dax: dax,
-    schema.Allocate: allocate,
-    schema.Free: free,
-    schema.Pin: pin,
-    schema.Fragment: fragment,
-    schema.NewProcess: new_process,
-    schema.Touch: touch,
+    schema.Allocate: neighbours.allocate,
+    schema.Free: neighbours.free,
+    schema.Pin: neighbours.pin,
+    schema.Fragment: neighbours.fragment,
+    schema.NewProcess: neighbours.new_process,
+    schema.Touch: neighbours.touch,
+    schema.Vmalloc: neighbours.vmalloc,
+    schema.Vfree: neighbours.vfree,
 }
 """Which function carries out which kind of step."""
 

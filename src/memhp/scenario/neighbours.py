@@ -1,0 +1,62 @@
+"""Steps of those who share a machine with hotplug: users of memory, processes, vmalloc."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.errors import BadInput
+from memhp.linux import arch
+from memhp.linux.mm import users
+from memhp.linux.mm import vmalloc as vmap
+from memhp.scenario import schema
+from memhp.scenario.session import Session, bytes_of, size_of
+
+
+def allocate(session: Session, step: schema.Allocate) -> None:
+    """Use memory."""
+    nbytes = size_of(session, step.size, "size")
+    at = None if step.at is None else size_of(session, step.at, "at")
+    users.allocate(session.k, nbytes, step.kind, step.tag, nid=step.node, at=at)
+
+
+def free(session: Session, step: schema.Free) -> None:
+    """End an allocation."""
+    users.free(session.k, step.tag)
+
+
+def pin(session: Session, step: schema.Pin) -> None:
+    """Pin an allocation."""
+    users.pin(session.k, step.tag)
+
+
+def fragment(session: Session, step: schema.Fragment) -> None:
+    """Use up every large free chunk of a node."""
+    users.fragment(session.k, size_of(session, step.size, "size"), nid=step.node, tag=step.tag)
+
+
+def new_process(session: Session, step: schema.NewProcess) -> None:
+    """Fork: a root table that copies the kernel's half."""
+    if step.process in session.k.pgd:
+        raise BadInput(f"there is a process {step.process!r} already", where="process", fix="name it otherwise")
+    arch.ops(session.k).copy_pgd(session.k, step.process)
+
+
+def touch(session: Session, step: schema.Touch) -> None:
+    """Read a byte of the direct map, or a struct page, in some process."""
+    k = session.k
+    if step.process not in k.pgd:
+        raise BadInput(f"there is no process {step.process!r}", where="process", fix=f"one of {', '.join(k.pgd)}")
+    phys = bytes_of(step.at, "at")
+    layout = k.layout
+    address = (
+        layout.phys_to_virt(phys) if step.what == "direct-map" else layout.pfn_to_page(phys >> k.config.page_shift)
+    )
+    session.notes.append(f"{address:#x}: {arch.ops(k).kernel_access(k, step.process, address)}")
+
+
+def vmalloc(session: Session, step: schema.Vmalloc) -> None:
+    """Map pages at addresses of their own."""
+    area = vmap.vmalloc(session.k, size_of(session, step.size, "size"), step.tag, step.node)
+    session.notes.append(f"{step.tag} is mapped at {area.start:#x}-{area.end - 1:#x}")
+
+
+def vfree(session: Session, step: schema.Vfree) -> None:
+    """Unmap and free such an area."""
+    vmap.vfree(session.k, step.tag)
