@@ -54,7 +54,7 @@ def _devices(look: Look, mapped: SpanSet) -> Iterator[Breach]:
         altmap = pgmap.altmap
         used = mapped.covered(*room(altmap))
         if used != altmap.alloc:
-            text = f"the device at PFN {altmap.base_pfn:#x} has {altmap.alloc} altmap pages out, but vmemmap maps {used}"
+            text = f"the device at PFN {altmap.base_pfn:#x} has {altmap.alloc} altmap pages out, vmemmap maps {used}"
             yield Breach(NAME, text, pfns=room(altmap))
 
 
