@@ -1,7 +1,7 @@
 """The counterexample that people get to see: with as few preemptions as possible, then made smaller.
 
 Design. The reducing search decides. A schedule that fails is made smaller for as long as something makes it so: leave
-out its tail and let threads go on undisturbed, let a thread's later steps follow its earlier ones at once, let an
+out its tail and let threads go on undisturbed, bring a thread's later steps and its earlier ones together, let an
 allocation that fails succeed. Then schedules with fewer preemptions than are left are tried, none first, then one, two
 … within a budget; what fails there is made smaller in the same way.
 """
@@ -79,8 +79,12 @@ def _smaller(steps: Sequence[Choice]) -> Iterator[list[Choice]]:
             less //= 2
         for later in range(at + 2, len(blocks)):
             if blocks[later][0].thread == blocks[at][0].thread:
-                moved = [*blocks[: at + 1], blocks[later], *blocks[at + 1 : later], *blocks[later + 1 :]]
-                yield [step for block in moved for step in block]
+                before, between, after = blocks[:at], blocks[at + 1 : later], blocks[later + 1 :]
+                for moved in (
+                    [*before, blocks[at], blocks[later], *between, *after],
+                    [*before, *between, blocks[at], blocks[later], *after],
+                ):
+                    yield [step for block in moved for step in block]
                 break
     for at, step in enumerate(steps):
         if step.way:
