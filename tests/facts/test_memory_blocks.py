@@ -165,5 +165,5 @@ def test_dax_devices_show_their_range_and_whether_they_hold_their_own_map() -> N
     plain = facts("riscv64-6.12.107+deb13-riscv64-kmem-map-ram-mom0", "2-kmem-added").dax
     assert [(dax.name, dax.memmap_on_memory, dax.target_node) for dax in kept] == [("dax0.0", True, 0)]
     assert [(dax.name, dax.memmap_on_memory, dax.target_node) for dax in plain] == [("dax0.0", False, 0)]
-    assert plain[0] == DaxDevice("dax0.0", 0x100200000, 1071644672, 2 << 20, 0, False)
+    assert plain[0] == DaxDevice("dax0.0", 0x100200000, 1071644672, 2 << 20, 0, False, mode="ram")
     assert plain[0].span == (0x100200000, 0x140000000)

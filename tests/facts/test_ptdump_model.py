@@ -5,7 +5,6 @@ from captures import facts, open_capture
 from memhp.facts.ptdump_model import model_ptdump
 from memhp.hw.memory import Owner, Use
 from memhp.linux.init import start_kernel
-from memhp.linux.kernel.resource import Resource, release_resource
 from memhp.linux.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory_driver_managed, remove_memory
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import MachineText
@@ -67,7 +66,6 @@ def _end_and_attributes(line: str) -> tuple[str, ...]:
 
 def test_riscv_prints_self_hosted_memory_as_the_real_one_and_nothing_of_it_once_removed() -> None:
     k = boot_like(RISCV_SV57, "0-pmem-raw")
-    release_resource(_resource(k, "namespace0.0"))
     start, size = 0x1_0800_0000, 896 * MiB
     plug(k, start, size, MHP_MEMMAP_ON_MEMORY)
     hot = {k.layout.phys_to_virt(start), k.layout.pfn_to_page(start >> k.config.page_shift)}
@@ -75,10 +73,6 @@ def test_riscv_prints_self_hosted_memory_as_the_real_one_and_nothing_of_it_once_
     assert len(_lines_at(model_ptdump(k), hot)) == len(hot)
     remove_memory(k, start, size)
     assert _lines_at(model_ptdump(k), hot) == _lines_at(real_dump(RISCV_SV57, "5-removed"), hot) == []
-
-
-def _resource(k: Kernel, name: str) -> Resource:
-    return next(child for child in k.iomem_resource.children if child.name == name)
 
 
 def _lines_at(text: str, addresses: set[int]) -> list[str]:

@@ -15,6 +15,7 @@ from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm import pgd
+from memhp.linux.mm.pgalloc import alloc_tables
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -164,7 +165,7 @@ class TestPreallocation:
 
     def test_frames_that_come_a_few_at_a_time_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
         k = boot("riscv64", 48, pgd_preallocated=())
-        few = pgd.alloc_tables
+        few = alloc_tables
         monkeypatch.setattr(pgd, "alloc_tables", lambda k, count, where: few(k, min(count, 3), where))
         pgd.preallocate_pgd_pages_range(k, k.layout.vmalloc, k.hw.fmt.table_bits, "test")
         entries = k.hw.load_run(k.init_mm, *root_entries(k, "vmalloc"))
