@@ -90,7 +90,7 @@ def _memory_blocks(k: Kernel) -> MemoryBlocks:
         MemoryBlock(
             index=index,
             state=block.state,
-            valid_zones=tuple(valid_zones(k, index).split()),
+            valid_zones=_valid_zones(k, index),
             removable=True,
             phys_device=0,
             nodes=tuple(nodes.get(index, ())),
@@ -99,6 +99,14 @@ def _memory_blocks(k: Kernel) -> MemoryBlocks:
         for index in range(first, last)
     ]
     return MemoryBlocks(k.memory_block_size, tuple(blocks), k.auto_online_blocks)
+
+
+def _valid_zones(k: Kernel, index: int) -> tuple[str, ...]:
+    """``valid_zones``; none where the machine died before it told the block its node."""
+    block = k.memory_blocks.get(index)
+    if block is None or (block.nid is None and block.state != "online"):
+        return ()
+    return tuple(valid_zones(k, index).split())
 
 
 def _nodes(k: Kernel) -> Nodes:
