@@ -3,38 +3,21 @@
 
 from collections.abc import Iterator
 from html import escape
-from itertools import pairwise
 from pathlib import Path
 
 from memhp.report.changes import changes
-from memhp.scenario.result import BlockRun, LawResult, MachineResult, Run, StepResult
+from memhp.report.page_style import STYLE
+from memhp.report.strip import Scale, strip, zone_class, zones_of
+from memhp.scenario.result import LawResult, Run, StepResult
 from memhp.scenario.views import write_whole
 from memhp.units import format_size
 
-ZONE_COLOUR = {
-    "DMA": "#c99a2e",
-    "DMA32": "#2f9aa0",
-    "Normal": "#3f6fc4",
-    "Movable": "#4a9a4a",
-    "Device": "#9a4aa0",
-    "": "#8a8f98",
-}
-WIDTH, HEIGHT, GAP = 960, 26, 14
-"""Pixels of a block strip: its width, its height, and the gap drawn between memory that does not touch."""
-
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #888; --bad: #c0392b; --good: #2e8b57; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; margin-bottom: .2rem; } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
-.soft { color: var(--soft); } .bad { color: var(--bad); } .good { color: var(--good); }
-article { border-top: 1px solid var(--line); padding: .8rem 0; }
-article h3 { font-size: 1rem; margin: 0; display: flex; gap: .6rem; }
-table { border-collapse: collapse; } td, th { padding: .1rem .8rem .1rem 0; text-align: left; vertical-align: top; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } th { color: var(--soft); font-weight: normal; }
-svg { display: block; margin: .4rem 0; max-width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; }
-details summary { cursor: pointer; color: var(--soft); } pre { overflow-x: auto; font-size: 12px; }
-.key span { display: inline-block; width: .8rem; height: .8rem; margin: 0 .3rem 0 1rem; vertical-align: -1px; }
-"""
+HATCH = (
+    '<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs><pattern id="hatch" width="6" '
+    'height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><path class="hatch" d="M0 0v6"/></pattern>'
+    "</defs></svg>"
+)
+"""The pattern of offline memory, which all pictures of the page share."""
 
 
 def write_page(run: Run, path: Path) -> None:
@@ -48,111 +31,125 @@ def page(run: Run) -> str:
 
 
 def _page(run: Run) -> Iterator[str]:
-    machine = run.machine
     title = escape(run.title or "rehearsal")
-    yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+    yield '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f"<title>{title}</title><style>{STYLE}</style></head><body>{HATCH}<main>"
     yield f"<h1>{title}</h1>"
-    ram = sum(end - start for start, end, _ in machine.ram)
-    yield (
-        f'<p class="soft">{escape(machine.name)}: {machine.arch}, {escape(machine.profile)}, '
-        f"{format_size(machine.page_size)} pages, {machine.va_bits}-bit addresses in {machine.levels} levels, "
-        f"{format_size(ram)} of RAM, memory blocks of {format_size(machine.block_size)}</p>"
-    )
+    yield _machine(run)
     yield _verdict(run)
-    yield _key()
+    yield _figures(run)
+    yield _key(run)
+    scale = Scale(run)
+    yield "<ol>"
     for step in run.steps:
-        yield from _step(step, machine)
+        yield from _step(step, scale, run.machine.block_size)
+    yield "</ol>"
     yield from _zones(run)
     yield from _laws(run.laws)
     iomem = escape("\n".join(run.state.iomem))
-    yield f"<details><summary>/proc/iomem at the end</summary><pre>{iomem}</pre></details>"
-    yield "</html>"
+    yield f"<h2>/proc/iomem at the end</h2><pre>{iomem}</pre>"
+    yield "</main></body></html>"
+
+
+def _machine(run: Run) -> str:
+    machine = run.machine
+    ram = sum(end - start for start, end, _ in machine.ram)
+    text = (
+        f"{machine.name}: {machine.arch}, {machine.profile}, {format_size(machine.page_size)} pages, "
+        f"{machine.va_bits}-bit addresses in {machine.levels} levels, {machine.cpus} CPUs, {format_size(ram)} of RAM, "
+        f"memory blocks of {format_size(machine.block_size)}, pluggable up to {machine.pluggable_end:#x}"
+    )
+    return f'<p class="soft">{escape(text)}</p>'
 
 
 def _verdict(run: Run) -> str:
     if run.ok:
-        return '<p class="good">Every step ended as expected and every law held.</p>'
+        return '<p class="verdict good">✓ Every step ended as expected and every law held.</p>'
     wrong = [str(step.index + 1) for step in run.steps if not step.as_expected]
     broken = [law.law for law in run.laws if not law.held]
     parts = [f"steps not as expected: {', '.join(wrong)}"] if wrong else []
     parts += [f"laws broken: {', '.join(broken)}"] if broken else []
-    return f'<p class="bad">{escape("; ".join(parts))}</p>'
+    return f'<p class="verdict bad">✗ {escape("; ".join(parts))}</p>'
 
 
-def _key() -> str:
-    zones = "".join(f'<span style="background:{colour}"></span>{zone}' for zone, colour in ZONE_COLOUR.items() if zone)
-    return f'<p class="key soft">Memory blocks by zone:{zones}<span style="border:1px solid"></span>offline</p>'
+def _figures(run: Run) -> str:
+    memory = run.state.memory
+    hosted = f", {format_size(memory.memmap_self_hosted)} self-hosted" if memory.memmap_self_hosted else ""
+    figures = (
+        ("steps as expected", f"{sum(step.as_expected for step in run.steps)} of {len(run.steps)}"),
+        ("laws that held", f"{sum(law.held for law in run.laws)} of {len(run.laws)}"),
+        ("present at the end", format_size(memory.present)),
+        ("free at the end", format_size(memory.free)),
+        (f"struct pages{hosted}", format_size(memory.memmap)),
+        ("page tables", format_size(memory.page_tables)),
+    )
+    cells = "".join(f'<div><b>{text}</b><span class="soft">{escape(name)}</span></div>' for name, text in figures)
+    return f'<div class="figures">{cells}</div>'
 
 
-def _step(step: StepResult, machine: MachineResult) -> Iterator[str]:
+def _key(run: Run) -> str:
+    """What the colours stand for, as far as they occur."""
+    runs = [block for step in run.steps for block in (*step.blocks_before, *step.blocks_after)]
+    looks = [(zone_class(zone), zone or "several zones") for zone in zones_of(runs)]
+    if any(block.state != "online" for block in runs):
+        looks.append(("offline", "offline"))
+    if any(block.memmap_on_memory for block in runs):
+        looks.append(("host", "hosts its own memmap"))
+    cells = "".join(
+        f'<span><svg viewBox="0 0 16 12" aria-hidden="true"><rect class="{look}" x=".5" y=".5" width="15" height="11"/>'
+        f"</svg>{escape(name)}</span>"
+        for look, name in looks
+    )
+    return f'<div class="key">{cells}</div>' if cells else ""
+
+
+def _step(step: StepResult, scale: Scale, block_size: int) -> Iterator[str]:
     mark, tone = ("✓", "good") if step.as_expected else ("✗", "bad")
-    expected = "" if step.as_expected else f" (expected {escape(step.expect)})"
+    expected = "" if step.as_expected else f'<span class="bad">expected {escape(step.expect)}</span>'
+    result = step.outcome.result
+    outcome = "good" if result == "ok" else "warn" if step.as_expected else "bad"
+    yield "<li>" if step.as_expected else '<li class="unexpected">'
     yield (
-        f'<article><h3><span class="soft">{step.index + 1}</span><span class="{tone}">{mark}</span>'
-        f'<span>{escape(step.title)}</span><span class="soft">{escape(step.outcome.result)}{expected}</span></h3>'
+        f'<h3><span class="index">{step.index + 1}</span><span class="{tone}">{mark}</span>{escape(step.title)}'
+        f'<span class="outcome {outcome}">{escape(result)}</span>{expected}</h3>'
     )
     if step.outcome.reason:
-        yield f'<p>{escape(step.outcome.reason)} <span class="soft">{escape(step.outcome.place)}</span></p>'
+        place = f' <code class="soft">{escape(step.outcome.place)}</code>' if step.outcome.place else ""
+        yield f"<p>{escape(step.outcome.reason)}{place}</p>"
     if step.outcome.advice:
         yield f"<p>→ {escape(step.outcome.advice)}</p>"
-    yield strip(step.blocks_after, machine)
-    yield "<table>"
-    for name, text in changes(step):
-        yield f"<tr><th>{name}</th><td>{escape(text)}</td></tr>"
-    yield "</table>"
-    yield from (f'<p class="bad">{escape(b.law)}: {escape(b.text)}</p>' for b in step.breaches)
+    yield strip(step.blocks_after, scale, block_size)
+    facts = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in changes(step))
+    yield f"<dl>{facts}</dl>" if facts else ""
+    yield from (f'<p class="bad">broken: {escape(b.law)}: {escape(b.text)}</p>' for b in step.breaches)
     yield from (f'<p class="soft">{escape(note)}</p>' for note in step.notes)
     if step.log:
         lines = "\n".join(entry.text for entry in step.log)
-        yield f"<details><summary>{len(step.log)} log lines</summary><pre>{escape(lines)}</pre></details>"
-    yield "</article>"
-
-
-def strip(blocks: list[BlockRun], machine: MachineResult) -> str:
-    """Memory blocks to scale as SVG: filled by zone when online, outlined when offline; gaps in memory are short."""
-    total = sum(run.size for run in blocks)
-    gaps = sum(1 for a, b in pairwise(blocks) if a.start + a.size != b.start)
-    if not total:
-        return ""
-    scale = (WIDTH - gaps * GAP) / total
-    parts, x, end = [], 0.0, None
-    for run in blocks:
-        if end is not None and run.start != end:
-            parts.append(f'<text x="{x + 2:.1f}" y="{HEIGHT - 8}" fill="currentColor">⋯</text>')
-            x += GAP
-        width = run.size * scale
-        colour = ZONE_COLOUR.get(run.zone, ZONE_COLOUR[""])
-        online = run.state == "online"
-        where = f"{run.start:#x}–{run.start + run.size:#x}, blocks {run.first}–{run.last}, {run.state} {run.zone}"
-        parts.append(
-            f'<rect x="{x:.2f}" y="1" width="{max(width - 0.5, 0.5):.2f}" height="{HEIGHT - 2}" '
-            f'fill="{colour if online else "none"}" stroke="{colour}"><title>{escape(where)}</title></rect>'
-        )
-        x += width
-        end = run.start + run.size
-    label = f"{total // machine.block_size} memory blocks"
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
-        f'aria-label="{label}">{"".join(parts)}</svg>'
-    )
+        count = f"{len(step.log)} line{'s' * (len(step.log) != 1)} in the kernel log"
+        yield f"<details><summary>{count}</summary><pre>{escape(lines)}</pre></details>"
+    yield "</li>"
 
 
 def _zones(run: Run) -> Iterator[str]:
-    yield "<h2>Zones at the end</h2><table><tr><th>node</th><th>zone</th>"
+    yield '<h2>Zones at the end</h2><div class="scroll"><table><tr><th>node</th><th>zone</th><th class="n">start</th>'
     yield "".join(f'<th class="n">{name}</th>' for name in ("spanned", "present", "managed", "free")) + "</tr>"
+    size = run.machine.page_size
     for zone in run.state.zones:
         if zone.spanned:
             cells = (zone.spanned, zone.present, zone.managed, zone.free)
-            numbers = "".join(f'<td class="n">{format_size(pages * run.machine.page_size)}</td>' for pages in cells)
-            yield f"<tr><td>{zone.node}</td><td>{zone.zone}</td>{numbers}</tr>"
-    yield "</table>"
+            numbers = "".join(f'<td class="n">{format_size(pages * size)}</td>' for pages in cells)
+            start = f'<td class="n"><code>{zone.start_pfn * size:#x}</code></td>'
+            yield f"<tr><td>{zone.node}</td><td>{escape(zone.zone)}</td>{start}{numbers}</tr>"
+    yield "</table></div>"
 
 
 def _laws(laws: list[LawResult]) -> Iterator[str]:
-    yield "<h2>Laws</h2><table>"
+    yield '<h2>Laws, checked after every step</h2><div class="scroll"><table>'
     for law in laws:
         mark, tone = ("✓", "good") if law.held else ("✗", "bad")
         more = "".join(f'<br><span class="bad">{escape(text)}</span>' for text in law.breaches)
         more += "".join(f'<br><span class="soft">{escape(text)}</span>' for text in law.notes)
-        yield f'<tr><td class="{tone}">{mark}</td><td>{law.law}</td><td>{escape(law.sentence)}{more}</td></tr>'
-    yield "</table>"
+        name = f'<td class="name">{escape(law.law)}</td>'
+        yield f'<tr><td class="{tone}">{mark}</td>{name}<td>{escape(law.sentence)}{more}</td></tr>'
+    yield "</table></div>"
