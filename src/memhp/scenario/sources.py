@@ -102,6 +102,8 @@ def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
         "memhp_default_state": machine.auto_online,
     }
     config = replace(config, **{name: value for name, value in observed.items() if value is not None})
+    if machine.pageblock_order is not None and machine.pageblock_order < config.pageblock_order:
+        config = replace(config, page_block_max_order=machine.pageblock_order)
     return with_boot(config, text.boot)
 
 
