@@ -29,6 +29,9 @@ Progress = Callable[[int, str], None]
 SHORTAGE = frozenset({"ENOMEM", "BUG", "PANIC"})
 """How a hot-add can end that there was not enough memory for."""
 
+DEADLY = frozenset({"BUG", "PANIC"})
+"""How a step can end that is the machine's end."""
+
 BOOT = -1
 """The index under which breaches found right after boot are filed."""
 
@@ -118,7 +121,7 @@ def rehearse(
         if isinstance(step, schema.Plug) and done.outcome.result in SHORTAGE:
             done = _advised(done, step, _again(spec, observed, steps[:index], where))
         results.append(done)
-        if results[-1].outcome.result in {"BUG", "PANIC"}:
+        if done.outcome.result in DEADLY:
             dead = dead or results[-1].title
     run = result.Run(
         title=heading, machine=machine_result(k, spec), steps=results, state=_state(k), laws=watch.results()
@@ -166,7 +169,7 @@ def _take_up(session: Session, observed: Facts, where: str) -> None:
 def _step(
     session: Session, index: int, step: schema.StepKind, where: str, dead: str, watch: _Watch
 ) -> result.StepResult:
-    """Carry out one step on a machine that is still alive, and measure around it."""
+    """Carry out one step on a machine that is still alive, and measure around it; laws are not for dead machines."""
     k = session.k
     before = _Measured(k)
     session.notes.clear()
@@ -174,7 +177,7 @@ def _step(
         outcome = result.Outcome(result="not run", reason=f"the machine died in {dead!r}")
     else:
         outcome = _outcome(session, step, where)
-    breaches, remarks = ([], []) if dead else watch.look(k, index)
+    breaches, remarks = ([], []) if dead or outcome.result in DEADLY else watch.look(k, index)
     spent = k.hw.ledger.since(before.ledger)
     places = measure.memmap_places(k)
     places.subtract(before.places)
