@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from memhp.hw.format import U64, Format
-from memhp.hw.runs import EntryRuns, entry_runs
+from memhp.hw.overlaps import Overlaps
+from memhp.hw.runs import I64, EntryRuns, entry_runs
 from memhp.spans import Span, SpanSet
 
 ALL_ADDRESSES = Span(0, 1 << 64)
@@ -71,14 +72,10 @@ class Stale:
     pages: int
     """How many frames each entry led to."""
 
-    def leads_to(self, frames: Span) -> bool:
-        """Whether one of these frames can be reached through the entries."""
-        starts = self.runs.pfn
-        if len(starts) == 1:
-            start = int(starts[0])
-            return start < frames.end and start + int(self.runs.length[0]) * self.pages > frames.start
-        ends = starts + self.runs.length.astype(np.uint64) * np.uint64(self.pages)
-        return bool(((starts < np.uint64(frames.end)) & (ends > np.uint64(frames.start))).any())
+    def frames(self) -> tuple[I64, I64]:
+        """The frames (PFNs) that can be reached through the entries: where each run starts and ends."""
+        starts = self.runs.pfn.astype(np.int64)
+        return starts, starts + self.runs.length * self.pages
 
     def part(self, start: int, end: int, cpus: int) -> list["Stale"]:
         """What is left of it in entries ``[start, end)`` counted from `index`, for these CPUs."""
@@ -107,6 +104,10 @@ class TlbState:
     exposed: list[Exposure] = field(default_factory=list)
     exposed_frames: int = 0
     """How many frames were ever given back before the flush that covers them."""
+    _reach: Overlaps = field(default_factory=Overlaps)
+    """The frames that the first so many of `stale` lead to."""
+    _exposures: Overlaps = field(default_factory=Overlaps)
+    """The frames of the first so many of `exposed`."""
 
     @property
     def all_cpus(self) -> int:
@@ -143,13 +144,17 @@ class TlbState:
             kept.extend(stale.part(0, lo, stale.cpus))
             kept.extend(stale.part(lo, hi, stale.cpus & ~reached))
             kept.extend(stale.part(hi, stale.count, stale.cpus))
-        self.stale = kept
+        self.stale, self._reach = kept, Overlaps()
         if self.exposed:
-            self.exposed = [e for e in self.exposed if self._leading_to(e.frames)]
+            self.exposed = [e for e in self.exposed if self._leading_to(e.frames)] if kept else []
+            self._exposures = Overlaps()
 
     def _leading_to(self, frames: Span) -> Stale | None:
         """The latest stale entry through which some CPU may still reach one of these frames."""
-        return next((stale for stale in reversed(self.stale) if stale.leads_to(frames)), None)
+        for stale in self.stale[len(self._reach) :]:
+            self._reach.append(*stale.frames())
+        latest = self._reach.last(frames)
+        return None if latest is None else self.stale[latest]
 
     def give_back(self, frames: Span, where: str) -> Exposure | None:
         """Frames are being freed: the exposure that this makes, if any."""
@@ -163,10 +168,10 @@ class TlbState:
 
     def reuse(self, frames: Span) -> Exposure | None:
         """Frames are being handed out: the exposure through which a CPU may still reach them, if any."""
-        for exposure in self.exposed:
-            if exposure.frames.overlaps(frames):
-                return exposure
-        return None
+        for exposure in self.exposed[len(self._exposures) :]:
+            self._exposures.append(np.array([exposure.frames.start]), np.array([exposure.frames.end]))
+        first = self._exposures.first(frames)
+        return None if first is None else self.exposed[first]
 
     def exposed_set(self) -> SpanSet:
         """Every frame (PFNs) that is free or somebody else's and yet reachable."""
