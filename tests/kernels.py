@@ -131,9 +131,9 @@ class OneByOne:
         self.asked.append(site)
         return len(self.asked) - 1 == self.failing
 
-    def wait(self, ready: Callable[[], bool], why: str) -> None:
+    def wait(self, ready: Callable[[], bool], why: str, on: str) -> None:
         """Nobody else could end the wait."""
-        raise AssertionError(f"waits for {why}")
+        assert ready(), f"waits for {why}"
 
 
 @contextmanager

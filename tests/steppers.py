@@ -22,8 +22,8 @@ class Recorder:
     def fails(self, site: str) -> bool:
         return False
 
-    def wait(self, ready: Callable[[], bool], why: str) -> None:
-        raise AssertionError(f"nobody else is there to let go of {why}")
+    def wait(self, ready: Callable[[], bool], why: str, on: str) -> None:
+        assert ready(), f"nobody else is there to bring an end to {why}"
 
     def told(self, *locks: str) -> list[str]:
         """The accesses in words, runs of equal ones as one with a star; of locks only the named ones."""

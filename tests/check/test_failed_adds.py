@@ -35,8 +35,8 @@ class FailsOnce:
         self.left -= site == self.site
         return site == self.site and self.left == 0
 
-    def wait(self, ready: Callable[[], bool], why: str) -> None:
-        raise AssertionError(f"nobody else is there to let go of {why}")
+    def wait(self, ready: Callable[[], bool], why: str, on: str) -> None:
+        raise AssertionError(f"nobody else is there to end {why} on {on}")
 
 
 def laws_after_failed_add(arch: Arch, site: str, time: int) -> set[str]:

@@ -5,39 +5,75 @@ import pytest
 
 from kernels import picture
 from memhp.errors import BadInput
-from memhp.explore.cases import CASES, Kind, hot_add, take_pages
+from memhp.explore.case import Configuration
+from memhp.explore.cases import CASES, case
+from memhp.explore.cases.actors import boot, hot_add, take_pages
 from memhp.explore.doors import KernelProgram, KernelRun
 from memhp.explore.replay import replay
 from memhp.explore.search import Limits, search
 from memhp.explore.shortest import decide
 from memhp.linux.state import Kernel
 
+CONFIGURATIONS = {
+    "riscv64": "riscv64-4K-48-linux-6.12",
+    "arm64": "arm64-4K-48-linux-6.12",
+    "x86_64": "x86_64-4K-48-linux-6.12",
+}
 
-def run_of(case: str, variant: str) -> KernelRun:
-    return CASES[case].program(variant).run()
+
+def program_of(name: str, variant: str, arch: str) -> KernelProgram:
+    return case(name).program(variant, CONFIGURATIONS[arch])
+
+
+def run_of(name: str, variant: str, arch: str) -> KernelRun:
+    return program_of(name, variant, arch).run()
+
+
+def machine(arch: str) -> Kernel:
+    variant = case("two-hotplugs").variant("device-hotplug-lock")
+    return boot(variant.config(variant.configuration(CONFIGURATIONS[arch])))
+
+
+def test_names_are_unique_and_every_variant_can_be_built() -> None:
+    names = [(one.name, variant.name) for one in CASES for variant in one.variants]
+    assert len(set(names)) == len(names)
+    for one in CASES:
+        for variant in one.variants:
+            where = [configuration.name for configuration in variant.configurations]
+            assert where
+            assert len(set(where)) == len(where)
+            assert one.program(variant.name).names
+
+
+def test_a_variant_without_choices_is_the_kernel_of_today() -> None:
+    variant = case("free-before-flush").variant("arm64-order")
+    assert variant.current(variant.configurations[0])
+    changed = case("ptdump-vs-hot-remove").variant("no-lock")
+    assert not changed.current(changed.configurations[0])
+    assert not variant.current(Configuration("arm64", 4096, 48, "arm64-hotremove-v5"))
 
 
 @pytest.mark.parametrize("arch", ["riscv64", "arm64", "x86_64"])
 def test_a_dump_without_the_hotplug_lock_reads_a_freed_table(arch: str) -> None:
-    run = run_of("ptdump-vs-hot-remove", f"{arch}-6.12-unlocked")
+    run = run_of("ptdump-vs-hot-remove", "no-lock", arch)
     verdict = search(run, Limits(executions=50))
     assert verdict.word == "broken"
     assert verdict.failure is not None
     assert verdict.failure.reason.startswith("freed-table: ")
-    trace = replay(run_of("ptdump-vs-hot-remove", f"{arch}-6.12-unlocked"), verdict.failure.schedule)
+    trace = replay(run_of("ptdump-vs-hot-remove", "no-lock", arch), verdict.failure.schedule)
     assert trace.reason == verdict.failure.reason
     assert trace.lines[-1].text.startswith("mm/ptdump.py:walk_range: load PMD ")
 
 
 @pytest.mark.parametrize("arch", ["riscv64", "arm64", "x86_64"])
 def test_a_dump_under_the_hotplug_lock_comes_before_or_after(arch: str) -> None:
-    verdict = search(run_of("ptdump-vs-hot-remove", f"{arch}-6.12-locked"))
+    verdict = search(run_of("ptdump-vs-hot-remove", "hotplug-lock", arch))
     assert (verdict.word, verdict.coverage.executions, verdict.coverage.cut) == ("safe", 2, 0)
 
 
 @pytest.mark.parametrize("arch", ["riscv64", "arm64", "x86_64"])
 def test_two_hot_adds_of_one_range_exclude_each_other(arch: str) -> None:
-    verdict = search(run_of("two-hotplugs", f"{arch}-6.12"), Limits(keep_behaviours=True))
+    verdict = search(run_of("two-hotplugs", "device-hotplug-lock", arch), Limits(keep_behaviours=True))
     assert (verdict.word, verdict.coverage.executions) == ("safe", 2)
     returned = {(None, "EEXIST"), ("EEXIST", None)}
     assert verdict.coverage.behaviours == {(results, (), (None, None)) for results in returned}
@@ -46,7 +82,7 @@ def test_two_hot_adds_of_one_range_exclude_each_other(arch: str) -> None:
 @pytest.mark.parametrize("arch", ["riscv64", "x86_64"])
 def test_struct_page_storage_freed_before_the_flush_reaches_its_next_user(arch: str) -> None:
     """linux-6.12 arch/riscv/mm/init.c:remove_pmd_mapping, arch/x86/mm/init_64.c:remove_pmd_table: it flushes last."""
-    run = run_of("free-before-flush", f"{arch}-6.12")
+    run = run_of("free-before-flush", f"{arch.removesuffix('64').removesuffix('_')}-order", arch)
     verdict = decide(run)
     assert verdict.word == "broken"
     assert verdict.failure is not None
@@ -61,13 +97,13 @@ def test_struct_page_storage_freed_before_the_flush_reaches_its_next_user(arch: 
 
 def test_arm64_flushes_before_it_frees() -> None:
     """linux-6.12 arch/arm64/mm/mmu.c:unmap_hotplug_pmd_range."""
-    verdict = search(run_of("free-before-flush", "arm64-6.12"))
+    verdict = search(run_of("free-before-flush", "arm64-order", "arm64"))
     assert verdict.word == "safe"
     assert verdict.coverage.executions > 1
 
 
 def test_without_the_reduction_kernel_code_behaves_the_same() -> None:
-    k = Kind("x86_64", "linux-6.12", 48).boot()
+    k = machine("x86_64")
     program = KernelProgram(k, (take_pages, take_pages), ("cpu 0", "cpu 1"), frozenset({0, 1}))
     every = Limits(stop_at_failure=False, keep_behaviours=True, keep_classes=True)
     reduced, full = (search(program.run(), every, reduce=reduce).coverage for reduce in (True, False))
@@ -77,21 +113,20 @@ def test_without_the_reduction_kernel_code_behaves_the_same() -> None:
 
 
 def test_under_the_explorer_the_kernel_does_what_it_does_without() -> None:
-    kind = Kind("riscv64", "linux-6.12", 48)
-    alone = kind.boot()
+    alone = machine("riscv64")
     hot_add(alone)
     seen: list[Kernel] = []
 
     def look(k: Kernel) -> None:
         seen.append(k)
 
-    run = KernelProgram(kind.boot(), (hot_add,), ("cpu 0",), check=look).run()
+    run = KernelProgram(machine("riscv64"), (hot_add,), ("cpu 0",), check=look).run()
     assert search(run).word == "safe"
     assert picture(seen[0]) == picture(alone)
 
 
 def test_a_schedule_steps_through_kernel_code_with_old_and_new_values() -> None:
-    program = CASES["free-before-flush"].program("riscv64-6.12")
+    program = program_of("free-before-flush", "riscv-order", "riscv64")
     trace = replay(program.run(), "a", extend=8)
     assert trace.lines[0].text == "mm/memory_hotplug_remove.py:remove_memory: lock device_hotplug_lock"
     assert trace.end == "unfinished"
@@ -102,7 +137,7 @@ def test_a_schedule_steps_through_kernel_code_with_old_and_new_values() -> None:
 
 
 def test_an_allocation_fails_only_for_the_actors_that_were_named() -> None:
-    k = Kind("x86_64", "linux-6.12", 48).boot()
+    k = machine("x86_64")
     both = Limits(stop_at_failure=False, keep_behaviours=True)
     fails = search(KernelProgram(k, (take_pages,), ("cpu 0",), frozenset({0})).run(), both)
     never = search(KernelProgram(k, (take_pages,), ("cpu 0",)).run(), both)
@@ -119,7 +154,7 @@ def test_a_lock_order_turned_round_is_a_deadlock() -> None:
         with k.hw.locked("mem_hotplug_lock"), k.hw.locked("device_hotplug_lock"):
             pass
 
-    k = Kind("arm64", "linux-6.12", 48).boot()
+    k = machine("arm64")
     verdict = decide(KernelProgram(k, (one, other), ("cpu 0", "cpu 1")).run())
     assert verdict.failure is not None
     assert (
@@ -135,12 +170,16 @@ def test_a_try_lock_does_not_block() -> None:
             k.hw.unlock("device_hotplug_lock")
         return got
 
-    k = Kind("arm64", "linux-6.12", 48).boot()
+    k = machine("arm64")
     kept = Limits(stop_at_failure=False, keep_behaviours=True)
     coverage = search(KernelProgram(k, (trier, trier), ("cpu 0", "cpu 1")).run(), kept).coverage
     assert (coverage.executions, len(coverage.behaviours), coverage.deadlocks) == (4, 3, 0)
 
 
-def test_an_unknown_variant_is_refused() -> None:
+def test_unknown_names_are_refused_with_those_there_are() -> None:
+    with pytest.raises(BadInput, match="no race 'nothing'"):
+        case("nothing")
+    with pytest.raises(BadInput, match="not explored on 'sparc'"):
+        case("two-hotplugs").program("device-hotplug-lock", "sparc")
     with pytest.raises(BadInput, match="no variant 'sparc'"):
-        CASES["two-hotplugs"].program("sparc")
+        case("two-hotplugs").program("sparc")

@@ -70,9 +70,10 @@ class NthFails:
         self.asked += 1
         return self.asked == self.failing
 
-    def wait(self, ready: Callable[[], bool], why: str) -> None:
+    def wait(self, ready: Callable[[], bool], why: str, on: str) -> None:
         """Nobody else could end the wait. Raises RuntimeError."""
-        raise RuntimeError(f"waits for {why}")
+        if not ready():
+            raise RuntimeError(f"waits for {why} on {on}")
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from types import FrameType
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from memhp.errors import KernelError
+from memhp.explore.ghost import Ghost
 from memhp.explore.op import ALONE, SHARED, Op, Outcome
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.locks import Lock
@@ -29,6 +30,9 @@ Actor = Callable[[Kernel], Hashable]
 
 SHARED_CODE = ("mm/pgtable_remove.py", "mm/pgtable_populate.py")
 """What architectures share in the model and each has for itself in the kernel: traces name who called it."""
+
+FIELD_MODES = {"read": SHARED, "write": ALONE, "atomic": ALONE}
+"""How accesses to a shared field outside page tables meet."""
 
 UNMAPS, FLUSHES, GIVES = 1, 2, 3
 """Modes of the translations that CPUs may hold: entries that go, flushes, frames given back look at them."""
@@ -55,7 +59,7 @@ class KernelProgram:
 class DoorOp(Op):
     """A step at a door."""
 
-    __slots__ = ("lock", "place", "table", "write")
+    __slots__ = ("lock", "place", "ready", "table", "write")
 
     def __init__(self, text: str, touches: tuple[tuple[Hashable, int], ...], place: str, choices: int = 1) -> None:
         super().__init__(text, touches, choices=choices)
@@ -63,6 +67,8 @@ class DoorOp(Op):
         self.lock = ""
         """The lock that the step takes and may have to wait for."""
         self.write = True
+        self.ready: Callable[[], bool] | None = None
+        """What the step waits for; it can be asked of the machine as it is now only."""
         self.table: tuple[Table, int] | None = None
         """The entry that the step reads or writes."""
 
@@ -139,6 +145,9 @@ class KernelRun:
             self._switch(done.thread, done.way)
         self._live = len(self._done)
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
         """Take the greenlets down."""
         self._stepper.given_up = True
@@ -154,6 +163,8 @@ class KernelRun:
     def _can(self, op: Op | None, thread: int) -> bool:
         if not isinstance(op, DoorOp):
             return False
+        if op.ready is not None:
+            return op.ready()
         if not op.lock:
             return True
         lock = self._kernel.hw.locks.get(op.lock)
@@ -204,8 +215,10 @@ class KernelRun:
             self.pending, self.broken = list(self._first[0]), self._first[2]
 
     def could(self, op: Op, thread: int, depth: int) -> bool:
-        """Whether a lock could have been taken just before step `depth`."""
+        """Whether a lock could have been taken just before step `depth`; of other waits: that is not known, so yes."""
         assert isinstance(op, DoorOp)
+        if not op.lock:
+            return True
         before = self._done[depth].before
         return before is None or before.can_take(thread, write=op.write)
 
@@ -233,6 +246,7 @@ class _Doors:
     def __init__(self, k: Kernel, failures: frozenset[int]) -> None:
         self._kernel = k
         self._failures = failures
+        self._ghost = Ghost(k.hw)
         self._hub = getcurrent()
         self.thread = 0
         self.given_up = False
@@ -247,7 +261,9 @@ class _Doors:
 
     def step(self, access: Access) -> None:
         """An access is about to happen."""
-        self._ask(self._op(access))
+        op = self._op(access)
+        self._ask(op)
+        self._ghost.look(self._kernel.hw, access, op.place)
 
     def fails(self, site: str) -> bool:
         """Whether the allocation at `site` fails: both ways are explored for the actors that were named."""
@@ -255,15 +271,19 @@ class _Doors:
             return False
         return self._ask(DoorOp("allocate", (), site, choices=2)) == 1
 
-    def wait(self, ready: Callable[[], bool], why: str) -> None:
-        """A lock is only ever asked for when it can be had, so nobody waits here."""
-        raise RuntimeError(f"waits for {why} behind the search's back")
+    def wait(self, ready: Callable[[], bool], why: str, on: str) -> None:
+        """Go on when `ready()`, which looks at the shared field `on`."""
+        op = DoorOp(f"wait for {why}", ((("field", on), SHARED),), _place())
+        op.blocking, op.ready = True, ready
+        self._ask(op)
 
     def _op(self, access: Access) -> DoorOp:
         place = _place()
         target = access.target
         if isinstance(target, Table):
             return _entry_op(access, target, place)
+        if isinstance(target, str) and access.kind in FIELD_MODES:
+            return DoorOp(f"{access.kind} {target}", ((("field", target), FIELD_MODES[access.kind]),), place)
         if isinstance(target, str):
             op = DoorOp(_lock_text(access), ((("lock", target), ALONE if access.value else SHARED),), place)
             if access.kind == "lock":

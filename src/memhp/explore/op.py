@@ -18,13 +18,21 @@ SHARED = 1
 class Op:
     """One step of a thread, as announced before it happens."""
 
-    __slots__ = ("blocking", "choices", "text", "touches")
+    __slots__ = ("blocking", "choices", "place", "text", "touches")
 
     def __init__(
-        self, text: str, touches: tuple[tuple[Hashable, int], ...], *, blocking: bool = False, choices: int = 1
+        self,
+        text: str,
+        touches: tuple[tuple[Hashable, int], ...],
+        *,
+        blocking: bool = False,
+        choices: int = 1,
+        place: str = "",
     ) -> None:
         self.text = text
         """For people: ``store x = 3``."""
+        self.place = place
+        """Where in the program: ``file:function``; empty where that is not known."""
         self.touches = touches
         """Objects that the step reads or changes, with modes."""
         self.blocking = blocking
@@ -57,6 +65,8 @@ class Run(Protocol):
     """By thread: the operation it does next; None when it has ended."""
     broken: str | None
     """What has gone wrong already, whatever comes: a thread that raised, a violation."""
+    loops: bool
+    """Whether some thread has ever gone round (:meth:`spin`); never taken back."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -73,6 +83,13 @@ class Run(Protocol):
 
     def could(self, op: Op, thread: int, depth: int) -> bool:
         """Whether a blocking `op` would have been enabled just before step `depth`, which touched the same object."""
+
+    def spin(self, thread: int) -> int:
+        """How many steps a thread goes round in, 0 when it does not.
+
+        It goes round when its last steps were the same ones twice, with the same values seen and written, and it
+        stands where it stood before each of the two rounds, with the same values of its own variables.
+        """
 
     def told(self, depth: int) -> str:
         """What step `depth` did, in words, with old and new value."""

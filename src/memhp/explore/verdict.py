@@ -4,6 +4,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 
 class Mode(Enum):
@@ -23,6 +24,40 @@ class Failure:
     schedule: str
 
 
+@dataclass(frozen=True)
+class Bound:
+    """What was allowed at most in one execution; None: any number."""
+
+    preemptions: int | None = None
+    failures: int | None = None
+    """Allocations that fail."""
+
+    @property
+    def text(self) -> str:
+        """``2 preemptions and 1 failed allocation``."""
+        counted = ((self.preemptions, "preemption"), (self.failures, "failed allocation"))
+        return " and ".join(
+            f"{count} {what}" + ("" if count == 1 else "s") for count, what in counted if count is not None
+        )
+
+
+class Step(NamedTuple):
+    """A way for a step to go, as coverage counts it: whose, where, what, which way."""
+
+    name: str
+    place: str
+    text: str
+    way: int = 0
+    ways: int = 1
+
+    def __str__(self) -> str:
+        """``hot-add: mm/page_alloc.c:alloc_pages: allocate: fails``."""
+        parts = [self.name, self.place, self.text]
+        if self.ways > 1:
+            parts.append("fails" if self.way else "succeeds")
+        return ": ".join(part for part in parts if part)
+
+
 @dataclass
 class Coverage:
     """What a search has looked at."""
@@ -33,6 +68,8 @@ class Coverage:
     """Executions given up half way because all that could follow had been seen before."""
     deadlocks: int = 0
     """Executions that ended with a thread blocked for ever."""
+    livelocks: int = 0
+    """Executions in which threads go round for ever."""
     failed: int = 0
     """Executions that went wrong."""
     too_long: int = 0
@@ -43,21 +80,44 @@ class Coverage:
     """Final behaviours (:class:`memhp.explore.op.Outcome`, `state`), when they were asked for."""
     classes: set[Hashable] = field(default_factory=set)
     """Equivalence classes of the executions, when they were asked for."""
+    announced: set[Step] = field(default_factory=set)
+    """Steps that threads came to, in every way that each can go."""
+    fired: set[Step] = field(default_factory=set)
+    """Those of them that were done."""
+
+    @property
+    def never_fired(self) -> list[str]:
+        """Steps that threads came to and that no execution did, and ways that none took, in words."""
+        return sorted(str(step) for step in self.announced - self.fired)
+
+    def add(self, other: "Coverage") -> None:
+        """Take in what another search has looked at."""
+        for name in ("executions", "cut", "deadlocks", "livelocks", "failed", "too_long", "steps"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("behaviours", "classes", "announced", "fired"):
+            getattr(self, name).update(getattr(other, name))
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The answer of a search.
 
-    `bound` is the most preemptions that were allowed, None where there was no such bound; `finished` tells whether
-    everything within it was looked at.
+    `bound` tells what was allowed at most, None where there was no such bound; `finished` whether everything within
+    it was looked at.
     """
 
     mode: Mode
     finished: bool
     failure: Failure | None
     coverage: Coverage
-    bound: int | None = None
+    bound: Bound | None = None
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes of equivalent executions ran to their end; None where a search does not tell them apart."""
+        if self.mode is Mode.REDUCED:
+            return self.coverage.executions  # it completes no class twice
+        return len(self.coverage.classes) or None
 
     @property
     def word(self) -> str:
@@ -67,5 +127,5 @@ class Verdict:
         if not self.finished or self.mode is Mode.RANDOM:
             return "undecided"
         if self.bound is not None:
-            return f"safe up to {self.bound} preemptions"
+            return f"safe up to {self.bound.text}"
         return "safe"

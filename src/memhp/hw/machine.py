@@ -311,8 +311,6 @@ class Machine:
         lock = self.locks.setdefault(name, Lock(name))
         if self.stepper is not None:
             self.stepper.step(Access("lock", name, 0, int(write)))
-            if not lock.can_take(self.cpu, write=write):
-                self.stepper.wait(lambda: lock.can_take(self.cpu, write=write), name)
         if not lock.can_take(self.cpu, write=write):
             raise KernelBug(f"deadlock: CPU {self.cpu} waits for {name}, which is never let go", place="hw")
         lock.take(self.cpu, write=write)
@@ -349,15 +347,30 @@ class Machine:
         finally:
             self.unlock(name, write=write)
 
-    def atomic(self, what: str) -> None:
-        """A counter or flag that CPUs share is about to be read or changed in one go: ``percpu_ref_*``."""
-        if self.stepper is not None:
-            self.stepper.step(Access("atomic", what))
+    # What CPUs share outside page tables ----------------------------------------------------------------------
 
-    def wait(self, ready: Callable[[], bool], why: str) -> None:
-        """Sleep until `ready()`: ``wait_for_completion()``. KernelBug when nobody is left to bring that about."""
-        if self.stepper is not None and not ready():
-            self.stepper.wait(ready, why)
+    def reads(self, field: str) -> None:
+        """A shared field outside page tables is about to be read without a lock: ``READ_ONCE()``, a plain load."""
+        if self.stepper is not None:
+            self.stepper.step(Access("read", field))
+
+    def writes(self, field: str) -> None:
+        """A shared field is about to be written without the lock that its readers hold: ``WRITE_ONCE()``."""
+        if self.stepper is not None:
+            self.stepper.step(Access("write", field))
+
+    def atomic(self, field: str) -> None:
+        """A counter or flag that CPUs share is about to be read and changed in one go: ``percpu_ref_*``."""
+        if self.stepper is not None:
+            self.stepper.step(Access("atomic", field))
+
+    def wait(self, ready: Callable[[], bool], why: str, on: str = "") -> None:
+        """Sleep until `ready()`: ``wait_for_completion()``. KernelBug when nobody is left to bring that about.
+
+        `on` is the field that `ready` looks at, as whoever changes it names it at :meth:`atomic` or :meth:`writes`.
+        """
+        if self.stepper is not None:
+            self.stepper.wait(ready, why, on)
         while not ready() and self._timers:
             self.advance(self._timers[0][0] - self.now)
         if not ready():

@@ -12,7 +12,8 @@ class Access(NamedTuple):
     """One access to shared state, as the explorer sees it before it happens."""
 
     kind: str
-    """``load``, ``store``, ``claim``, ``release``, ``lock``, ``unlock``, ``atomic``, ``flush`` …"""
+    """``load``, ``store``; ``claim``, ``release``, ``retag``; ``lock``, ``trylock``, ``unlock``; ``read``, ``write``,
+    ``atomic``; ``flush``."""
     target: Table | Span | str
     entry: int = 0
     value: int = 0
@@ -28,5 +29,5 @@ class Stepper(Protocol):
     def fails(self, site: str) -> bool:
         """Whether the allocation at `site` fails this time."""
 
-    def wait(self, ready: Callable[[], bool], why: str) -> None:
-        """Block the calling CPU until `ready()`."""
+    def wait(self, ready: Callable[[], bool], why: str, on: str) -> None:
+        """Block the calling CPU until `ready()`, which looks at the shared field `on`."""

@@ -1,0 +1,138 @@
+"""A race to be decided: its actors, its variants, and the machines on which each variant is explored.
+
+A case is one row of a table of things that may go wrong when two paths meet. A *variant* is kernel code as it was when
+it was broken, or as it was repaired: choices of a profile put in the place of what a release has. A *configuration* is
+a machine: architecture, page size, address width, release. Case, variant and configuration give a program; deciding
+it gives a row.
+
+Every module of :mod:`memhp.explore.cases` describes one case, as `CASE`.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from memhp.errors import BadInput
+from memhp.explore.doors import KernelProgram
+from memhp.explore.search import Limits
+from memhp.linux.choices import Arch
+from memhp.linux.config import VA_BITS, Config, va_bits_of
+from memhp.linux.profiles import profile
+from memhp.units import KiB
+
+StandsFor = Literal["broken", "repaired"]
+
+RECORDS: dict[Arch, str] = {"riscv64": "riscv", "arm64": "arm64", "x86_64": "x86"}
+"""The name of an architecture's record in a profile."""
+MAINLINE = ("linux-6.12", "linux-7.2")
+"""Profiles of kernels as they are today."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A machine that a variant is explored on; `note` tells what is particular about the case on it."""
+
+    arch: Arch
+    page_size: int
+    va_bits: int
+    release: str = "linux-6.12"
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """``arm64-4K-48-linux-6.12``."""
+        return f"{self.arch}-{self.page_size // KiB}K-{self.va_bits}-{self.release}"
+
+
+def configurations(
+    release: str = "linux-6.12", *arches: Arch, page_size: int | None = None
+) -> tuple[Configuration, ...]:
+    """Every configuration of a release: of the given architectures (none: all that it has), of one page size or all."""
+    chosen = profile(release)
+    return tuple(
+        Configuration(arch, size, va_bits, release)
+        for arch, sizes in VA_BITS.items()
+        if (not arches or arch in arches) and getattr(chosen, RECORDS[arch]) is not None
+        for size in sizes
+        if page_size in (None, size)
+        for va_bits in va_bits_of(chosen.arch(arch), arch, size)
+    )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Kernel code as it was, or as it was repaired.
+
+    `choices` replace fields of the architecture's record of the release's profile, `generic` fields of the profile
+    itself, `options` fields of the configuration (boot and build options). With no `choices` and no `generic` ones it
+    is that release as it is.
+    """
+
+    name: str
+    about: str
+    """One line for people: what this kernel does."""
+    stands_for: StandsFor
+    """What the variant is known as; the verdict is computed and may differ."""
+    configurations: tuple[Configuration, ...]
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    generic: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def config(self, configuration: Configuration) -> Config:
+        """The kernel of this variant on a machine."""
+        chosen = replace(profile(configuration.release), **self.generic)
+        if self.choices:
+            record: dict[str, Any] = {
+                RECORDS[configuration.arch]: replace(chosen.arch(configuration.arch), **self.choices)
+            }
+            chosen = replace(chosen, **record)
+        return Config(
+            arch=configuration.arch,
+            profile=chosen,
+            page_size=configuration.page_size,
+            va_bits=configuration.va_bits,
+            **self.options,
+        ).validate()
+
+    def current(self, configuration: Configuration) -> bool:
+        """Whether this is a kernel of today, unchanged."""
+        return not self.choices and not self.generic and configuration.release in MAINLINE
+
+    def configuration(self, name: str | None) -> Configuration:
+        """A configuration by name, the first without one. BadInput: the variant is not explored on it."""
+        if name is None:
+            return self.configurations[0]
+        for one in self.configurations:
+            if one.name == name:
+                return one
+        known = ", ".join(one.name for one in self.configurations)
+        raise BadInput(f"variant {self.name} is not explored on {name!r}", where="configuration", fix=f"one of {known}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One race: who takes part, what may break, the variants, and how a program is made of one of them."""
+
+    name: str
+    actors: str
+    """One line for people: who does what at the same time."""
+    variants: tuple[Variant, ...]
+    build: Callable[[Variant, Configuration], KernelProgram]
+    limits: Limits = field(default_factory=lambda: Limits(executions=20_000))
+    """How far a search goes before it is undecided, and its bounds."""
+    geometry: str = ""
+    """What is smaller than on a real machine, if anything is."""
+
+    def variant(self, name: str) -> Variant:
+        """A variant by name. BadInput: there is no such variant."""
+        for one in self.variants:
+            if one.name == name:
+                return one
+        known = ", ".join(one.name for one in self.variants)
+        raise BadInput(f"{self.name} has no variant {name!r}", where="variant", fix=f"one of {known}")
+
+    def program(self, variant: str, configuration: str | None = None) -> KernelProgram:
+        """The case as one variant has it, on one of its configurations (the first, if none is named)."""
+        chosen = self.variant(variant)
+        return self.build(chosen, chosen.configuration(configuration))

@@ -1,0 +1,24 @@
+"""The races of memory hotplug that the explorer decides: a module for each."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.errors import BadInput
+from memhp.explore.case import Case
+from memhp.explore.cases import free_before_flush, ptdump_vs_hot_remove, two_hotplugs
+
+__all__ = ["CASES", "case"]
+
+CASES: tuple[Case, ...] = (
+    ptdump_vs_hot_remove.CASE,
+    free_before_flush.CASE,
+    two_hotplugs.CASE,
+)
+"""Every case, in the order in which reports list them."""
+
+
+def case(name: str) -> Case:
+    """A case by name. BadInput: there is none."""
+    for one in CASES:
+        if one.name == name:
+            return one
+    known = ", ".join(one.name for one in CASES)
+    raise BadInput(f"there is no race {name!r}", where="NAME", fix=f"one of {known}")

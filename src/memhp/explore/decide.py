@@ -1,0 +1,69 @@
+"""A case decided: the row that `memhp races` prints and `memhp explore` shows at length."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import msgspec
+
+from memhp.explore.case import StandsFor
+from memhp.explore.cases import case
+from memhp.explore.search import Limits
+from memhp.explore.shortest import decide
+from memhp.explore.verdict import Verdict
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One variant of a race on one configuration, decided."""
+
+    name: str
+    variant: str
+    configuration: str
+    stands_for: StandsFor
+    """What the variant is known as."""
+    current: bool
+    """Whether this is a kernel of today, unchanged."""
+    verdict: str
+    """``safe``, ``safe up to …`` a bound, ``broken`` or ``undecided``."""
+    executions: int
+    classes: int
+    """Classes of equivalent executions that were looked at."""
+    steps: int
+    bound: str | None
+    trace: str | None
+    """The schedule of the counterexample: the string that `memhp explore --replay` takes."""
+    reason: str | None
+    """What goes wrong."""
+    note: str = ""
+    """What is particular about this configuration."""
+
+
+def decide_case(name: str, variant: str, configuration: str | None = None, limits: Limits | None = None) -> Row:
+    """Decide one variant on one configuration (the first, if none is named), within the case's limits or others.
+
+    BadInput: there is no such case, variant or configuration.
+    """
+    one = case(name)
+    chosen = one.variant(variant)
+    where = chosen.configuration(configuration)
+    run = one.build(chosen, where).run()
+    return row_of(name, variant, where.name, decide(run, limits if limits is not None else one.limits))
+
+
+def row_of(name: str, variant: str, configuration: str, verdict: Verdict) -> Row:
+    """The row that a verdict comes to."""
+    chosen = case(name).variant(variant)
+    where = chosen.configuration(configuration)
+    failure = verdict.failure
+    return Row(
+        name=name,
+        variant=variant,
+        configuration=where.name,
+        stands_for=chosen.stands_for,
+        current=chosen.current(where),
+        verdict=verdict.word,
+        executions=verdict.coverage.executions,
+        classes=len(verdict.coverage.classes) or verdict.coverage.executions,
+        steps=verdict.coverage.steps,
+        bound=None if verdict.bound is None else f"{verdict.bound} preemptions",
+        trace=failure.schedule if failure is not None else None,
+        reason=failure.reason if failure is not None else None,
+        note=where.note,
+    )

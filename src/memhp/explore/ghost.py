@@ -1,0 +1,74 @@
+"""What the explorer knows of page tables beyond their contents: which frame is a table where, and which was unlinked.
+
+A CPU that has read a pointer to a table goes on with it whatever others do in the meantime. Two things can go wrong
+besides a table that is no table any more: it writes an entry into a table that nothing points to by then, so that what
+it wrote is lost; or the frame was freed and is a table again, in another place of the tree.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from typing import NamedTuple
+
+from memhp.hw.ledger import Violation
+from memhp.hw.machine import Machine
+from memhp.hw.stepper import Access
+from memhp.hw.tlb import Table
+from memhp.spans import Span
+
+INIT_MM = "init_mm"
+"""The tree that counts: a process's own root entry may go while the kernel's stays."""
+
+
+class _Life(NamedTuple):
+    """A frame as a table: what it was first used as, and whether an entry that pointed to it was cleared."""
+
+    table: Table
+    unlinked: str = ""
+    """Who cleared that entry."""
+
+
+class Ghost:
+    """Watches accesses at the doors, each just before it happens."""
+
+    def __init__(self, hw: Machine) -> None:
+        self._fmt = hw.fmt
+        self._lives: dict[int, _Life] = {}
+
+    def look(self, hw: Machine, access: Access, place: str) -> None:
+        """Judge an access, and remember what it does. Breaks go to ``hw.violations``."""
+        target = access.target
+        if isinstance(target, Table):
+            self._entry(hw, access, target, place)
+        elif isinstance(target, Span) and access.kind in ("claim", "release"):
+            for frame in [frame for frame in self._lives if frame in target]:
+                del self._lives[frame]
+
+    def _entry(self, hw: Machine, access: Access, table: Table, place: str) -> None:
+        if hw.memory.arena.row(table.frame) is None:
+            return
+        life = self._lives.setdefault(table.frame, _Life(table))
+        if (life.table.height, life.table.va) != (table.height, table.va):
+            text = (
+                f"frame {table.frame:#x} is used as the table at {table.va:#x}, "
+                f"but was freed and is the table at {life.table.va:#x}"
+            )
+            hw.violations.append(Violation("freed-table", text, place))
+        if access.kind != "store":
+            return
+        if access.value and life.unlinked:
+            text = f"entry {access.entry} of the table at {table.va:#x} is written, but {life.unlinked} unlinked it"
+            hw.violations.append(Violation("lost-write", text, place))
+        self._link(hw, access, table, place)
+
+    def _link(self, hw: Machine, access: Access, table: Table, place: str) -> None:
+        """The entry may have pointed to a table, and may point to one from now on."""
+        row = hw.memory.arena.row(table.frame)
+        assert row is not None
+        old = int(row[access.entry])
+        if old != access.value and table.mm == INIT_MM and self._fmt.is_table(old, table.height):
+            child = hw.child(table, access.entry, self._fmt.table_pfn(old))
+            life = self._lives.get(child.frame)
+            if life is not None and (life.table.height, life.table.va) == (child.height, child.va):
+                self._lives[child.frame] = life._replace(unlinked=place)
+        if self._fmt.is_table(access.value, table.height):
+            child = hw.child(table, access.entry, self._fmt.table_pfn(access.value))
+            self._lives[child.frame] = _Life(child)
