@@ -182,6 +182,9 @@ class Arm64Profile(ArchProfile):
 class X86Profile(ArchProfile):
     """x86-64."""
 
+    pud_free: Literal["clear-below-first", "detach-first"]
+    """How ``pud_free_pmd_page()`` takes a PMD table away: its entries are copied to a page and cleared before it is
+    unlinked; or it is unlinked, and its entries are read after the flush (by 7.2)."""
     block_size_advice: bool
     """Whether ``probe_memory_block_size()`` asks ``memory_block_advised_max_size()``: CXL windows set it (by 7.2)."""
     vmemmap_partial_pmd: bool
@@ -253,6 +256,11 @@ class Profile:
     vmap_huge_lock: Literal["none", "init_mm.mmap_lock"]
     """What a huge vmap holds while it frees the table that it replaces: nothing, or the lock that ptdump takes
     (``mm/vmalloc.c:vmap_try_huge_pmd``, 7.2, 6.12.y)."""
+    ptdump_mmap_lock: Literal["none", "read", "write"]
+    """How ptdump takes init_mm's mmap lock: not at all (arm64 before the generic ``mm/ptdump.c`` of 5.7); shared; alone
+    (8782fb61cc84, 6.0)."""
+    huge_vmalloc: tuple[Arch, ...]
+    """Architectures where ``vmalloc_huge()`` may use PMD leaves (``HAVE_ARCH_HUGE_VMALLOC``: arm64, x86-64 5.19)."""
     memmap_counters: bool
     """Whether ``/proc/vmstat`` has ``nr_memmap_pages`` and ``nr_memmap_boot_pages`` (by 6.12)."""
     optimize_dax_vmemmap: tuple[Arch, ...]
@@ -266,6 +274,11 @@ class Profile:
     """Whether the kmem driver says how much of a device alignment to memory blocks loses (by 7.2)."""
     virtio_mem: tuple[Arch, ...]
     """Architectures with VIRTIO_MEM in ``drivers/virtio/Kconfig``."""
+    virtio_mem_sleep: Literal["refused", "by-feature"]
+    """Whether ``virtio_mem_freeze()`` lets no machine sleep, or only forbids hibernation and, where plugged memory does
+    not outlive it (``VIRTIO_MEM_F_PERSISTENT_SUSPEND``), suspend to RAM (6.10)."""
+    virtio_mem_unplugged_inaccessible: bool
+    """Whether the driver takes ``VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE`` (5.17)."""
 
     def arch(self, arch: Arch) -> ArchProfile:
         """The record of an architecture. Raises :class:`BadInput` when this kernel has no memory hotplug there."""

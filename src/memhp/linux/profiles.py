@@ -144,6 +144,7 @@ _ARM64_6_12 = replace(
 )
 
 _X86_5_13 = X86Profile(
+    pud_free="clear-below-first",
     block_size_advice=False,
     vmemmap_partial_pmd=True,
     vmemmap_leaves="huge",
@@ -203,11 +204,15 @@ _LINUX_5_13 = Profile(
     scan_movable_holes="skip",
     online_debug_pagealloc=False,
     vmap_huge_lock="none",
+    ptdump_mmap_lock="read",
+    huge_vmalloc=(),
     memmap_counters=False,
     optimize_dax_vmemmap=(),
     pgmap_ref="each-page",
     kmem_tells_truncation=False,
     virtio_mem=("arm64", "x86_64"),
+    virtio_mem_sleep="refused",
+    virtio_mem_unplugged_inaccessible=False,
 )
 
 _LINUX_6_12 = replace(
@@ -226,10 +231,14 @@ _LINUX_6_12 = replace(
     prepare_online=True,
     movable_watermark="capped",
     vmap_huge_lock="init_mm.mmap_lock",
+    ptdump_mmap_lock="write",
+    huge_vmalloc=("riscv64", "arm64", "x86_64"),
     memmap_counters=True,
     optimize_dax_vmemmap=("riscv64", "x86_64"),
     pgmap_ref="at-once",
     virtio_mem=("riscv64", "arm64", "x86_64"),
+    virtio_mem_sleep="by-feature",
+    virtio_mem_unplugged_inaccessible=True,
 )
 
 _LINUX_7_2 = replace(
@@ -251,7 +260,7 @@ _LINUX_7_2 = replace(
         bootmem_remove="notifier-and-split-check",
         direct_map_leaves="base-unless-bbml2",
     ),
-    x86=replace(_X86_6_12, block_size_advice=True),
+    x86=replace(_X86_6_12, pud_free="detach-first", block_size_advice=True),
     pageblock_cap="PAGE_BLOCK_MAX_ORDER",
     isolate_mark="pageblock-bit",
     node_notifier="node-notifier",
@@ -281,6 +290,7 @@ _RISCV_HOTPLUG_V1 = replace(
     memmap_counters=False,
     optimize_dax_vmemmap=("x86_64",),
     virtio_mem=("riscv64",),
+    virtio_mem_sleep="refused",
 )
 
 _ARM64_HOTREMOVE_V5 = replace(
@@ -292,6 +302,7 @@ _ARM64_HOTREMOVE_V5 = replace(
     x86=None,
     memmap_on_memory="none",
     pluggable_end="none",
+    ptdump_mmap_lock="none",
     zone_shrink="on-remove",
     block_nodes="by-page",
     virtio_mem=(),

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from memhp.hw.tlb import Table
     from memhp.linux.choices import Arch
     from memhp.linux.mm.altmap import VmemAltmap
     from memhp.linux.mm.dev_pagemap import DevPagemap
@@ -76,6 +77,15 @@ class ArchOps(Protocol):
 
     def vmemmap_free(self, k: Kernel, start: int, end: int, altmap: VmemAltmap | None) -> None:
         """Unmap struct pages and free their storage."""
+
+    def arch_vmap_supported(self, k: Kernel, height: int) -> bool:
+        """Whether vmap may use leaves of that height: ``arch_vmap_pmd_supported()``, ``arch_vmap_pud_supported()``."""
+
+    def pmd_free_pte_page(self, k: Kernel, table: Table, index: int) -> None:
+        """Take the PTE table below a PMD entry, which maps nothing, away for a leaf."""
+
+    def pud_free_pmd_page(self, k: Kernel, table: Table, index: int) -> bool:
+        """Take the PMD table below a PUD entry away, with the empty PTE tables below it; whether that went."""
 
     def flush_tlb_all(self, k: Kernel, times: int = 1) -> None:
         """Invalidate every translation on every CPU."""

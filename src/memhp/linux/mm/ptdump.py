@@ -7,6 +7,7 @@ What it prints is read from entries in :mod:`memhp.facts`; here is how it gets a
 from contextlib import nullcontext
 
 from memhp.hw.tlb import Table
+from memhp.linux.mm.vmap import MMAP_LOCK
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -14,10 +15,16 @@ from memhp.spans import Span
 def ptdump_walk_pgd(k: Kernel, span: Span) -> int:
     """Walk the kernel's page tables over `span` (bytes); how many entries were shown.
 
-    Hotplug is kept out by ``get_online_mems()`` where the kernel does so (``ArchProfile.ptdump_lock``).
+    Hotplug is kept out by ``get_online_mems()`` where the kernel does so (``ArchProfile.ptdump_lock``), and whoever
+    takes init_mm's mmap lock by that (``Profile.ptdump_mmap_lock``). The kernel reads an entry up to three times
+    (``ptdump_pmd_entry()``, ``pmd_leaf()``, ``pte_offset_kernel()``), here it is read once.
     """
     kept_out = k.config.choices.ptdump_lock == "mem_hotplug_lock"
-    with k.hw.locked("mem_hotplug_lock", write=False) if kept_out else nullcontext():
+    lock = k.config.profile.ptdump_mmap_lock
+    with (
+        k.hw.locked("mem_hotplug_lock", write=False) if kept_out else nullcontext(),
+        nullcontext() if lock == "none" else k.hw.locked(MMAP_LOCK, write=lock == "write"),
+    ):
         return walk_range(k, k.init_mm, span)
 
 

@@ -1,29 +1,29 @@
 """Virtually contiguous kernel memory: ``mm/vmalloc.c``, the neighbour of hotplug in the kernel's page tables.
 
-An area takes the lowest addresses with room for it and a guard page behind; its pages are mapped by base-page leaves,
-and the tables made for them stay when it goes. The kernel puts off the flush of freed areas until enough of them have
-come together; here each is purged at once, before its pages are freed (``purge_vmap_area_lazy()`` right away).
+An area takes the lowest addresses with room for it and a guard page behind; per-CPU memory takes the highest. How they
+are mapped is in :mod:`memhp.linux.mm.vmap`.
+
+One thing differs: the kernel frees the pages of an area when it is unmapped, but puts off the flush, and keeps the
+addresses, until enough areas have come together (``lazy_max_pages()``). Here each area is purged at once, before its
+pages are freed, as ``vm_unmap_aliases()`` would. What is left out is that CPUs may go on reaching the pages of an area
+that nobody may use any more. For page tables it makes no difference: laziness keeps none of them, and who takes one
+away flushes for it.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from errno import ENOMEM
-from functools import partial
 
 from memhp.errors import BadInput, KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.linux import arch
-from memhp.linux.mm import pgd
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
-from memhp.linux.mm.pgalloc import alloc_tables
-from memhp.linux.mm.pgtable_populate import Builder, populate
-from memhp.linux.mm.pgtable_remove import Remover, unmap
+from memhp.linux.mm.vmap import vmap_pages_range_noflush, vunmap_range_noflush
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from memhp.units import align_up
+from memhp.units import align_down, align_up
 
 ALLOC = "mm/vmalloc.c:__vmalloc_node_range"
-MAP = "mm/vmalloc.c:vmap_pages_pte_range"
-UNMAP = "mm/vmalloc.c:vunmap_pte_range"
+FREE_VMAP_AREA_LOCK = "free_vmap_area_lock"
 
 
 def vmalloc(k: Kernel, nbytes: int, tag: str, nid: int = 0) -> Span:
@@ -32,74 +32,101 @@ def vmalloc(k: Kernel, nbytes: int, tag: str, nid: int = 0) -> Span:
     Its root entries reach other processes as the architecture's ``pgd_policy`` has it. Raises :class:`KernelError`
     ENOMEM without addresses, pages or tables for it; then nothing stays but tables.
     """
-    if tag in k.vmap_areas:
-        raise BadInput(f"there is a vmalloc area {tag!r} already", where="tag")
     size = align_up(nbytes, k.config.page_size)
-    area = _alloc_vmap_area(k, size)
-    pages = alloc_pages(k, 0, nid, count=size >> k.config.page_shift, owner=Owner(Use.KERNEL, tag), where=ALLOC)
-    if sum(span.size for span in pages) << k.config.page_shift < size:
-        free_pages(k, pages, ALLOC)
-        raise KernelError(ENOMEM, f"vmalloc: no pages for {size} bytes", place=ALLOC, advice="free memory")
-    k.vmap_areas[tag] = (area, pages)
-    how = _builder(k)
-    va = area.start
-    try:
-        for span in pages:
-            end = va + (span.size << k.config.page_shift)
-            populate(k.hw, k.init_mm, va, end, span.start, arch.ops(k).page_kernel(k), how)
-            va = end
-    except KernelError:
-        vfree(k, tag)
-        raise
-    if k.config.choices.pgd_policy == "sync":
-        pgd.sync_root_entries(k, area, MAP)
-    return area
+    area = _alloc_vmap_area(k, tag, size, k.config.page_size)
+    return _map_new_pages(k, tag, area, k.config.page_shift, nid)
+
+
+def vmalloc_huge(k: Kernel, nbytes: int, tag: str, nid: int = 0) -> Span:
+    """The same in PMD leaves where the kernel has huge vmap and `nbytes` fill one: ``VM_ALLOW_HUGE_VMAP``.
+
+    Without chunks of that size for all of it, base pages do.
+    """
+    config = k.config
+    huge = config.arch in config.profile.huge_vmalloc and arch.ops(k).arch_vmap_supported(k, 1)
+    if not huge or nbytes < config.pmd_size:
+        return vmalloc(k, nbytes, tag, nid)
+    area = _alloc_vmap_area(k, tag, align_up(nbytes, config.pmd_size), config.pmd_size)
+    return _map_new_pages(k, tag, area, config.shift(1), nid)
+
+
+def pcpu_create_chunk(k: Kernel, nbytes: int, tag: str, nid: int = 0) -> Span:
+    """A chunk of per-CPU memory, all of it populated: ``mm/percpu-vm.c:pcpu_create_chunk``, ``pcpu_populate_chunk``.
+
+    Its addresses are the highest there are (``pcpu_get_vm_areas()``), next to what lies behind the vmalloc area. The
+    units of all CPUs lie one after the other. Raises as :func:`vmalloc` does.
+    """
+    size = align_up(nbytes, k.config.page_size)
+    area = _alloc_vmap_area(k, tag, size, k.config.page_size, top=True)
+    return _map_new_pages(k, tag, area, k.config.page_shift, nid)
 
 
 def vfree(k: Kernel, tag: str) -> None:
     """Unmap an area, flush its addresses, and free its pages; the tables stay."""
-    if tag not in k.vmap_areas:
-        raise BadInput(
-            f"there is no vmalloc area {tag!r}", where="tag", fix=f"one of {', '.join(k.vmap_areas) or 'none'}"
-        )
-    area, pages = k.vmap_areas.pop(tag)
-    unmap(k.hw, k.init_mm, area.start, area.end, Remover(free_table=_keep, table="kept", where=UNMAP))
+    with k.hw.locked(FREE_VMAP_AREA_LOCK):
+        if tag not in k.vmap_areas:
+            raise BadInput(
+                f"there is no vmalloc area {tag!r}", where="tag", fix=f"one of {', '.join(k.vmap_areas) or 'none'}"
+            )
+        area, pages = k.vmap_areas[tag]
+    vunmap_range_noflush(k, area)
     arch.ops(k).flush_tlb_kernel_range(k, area)
     free_pages(k, pages, "mm/vmalloc.c:vfree")
+    with k.hw.locked(FREE_VMAP_AREA_LOCK):
+        del k.vmap_areas[tag]
 
 
-def _alloc_vmap_area(k: Kernel, size: int) -> Span:
-    """The lowest addresses with room for `size` bytes and a guard page: ``alloc_vmap_area()``."""
+def _map_new_pages(k: Kernel, tag: str, area: Span, page_shift: int, nid: int) -> Span:
+    """Pages for an area, mapped: ``__vmalloc_area_node()``."""
+    pages = _alloc_pages(k, tag, area.size, page_shift, nid)
+    if not pages and page_shift > k.config.page_shift:
+        page_shift = k.config.page_shift
+        pages = _alloc_pages(k, tag, area.size, page_shift, nid)
+    if not pages:
+        with k.hw.locked(FREE_VMAP_AREA_LOCK):
+            del k.vmap_areas[tag]
+        raise KernelError(ENOMEM, f"vmalloc: no pages for {area.size} bytes", place=ALLOC, advice="free memory")
+    k.vmap_areas[tag] = (area, pages)
+    try:
+        vmap_pages_range_noflush(k, area, pages, arch.ops(k).page_kernel(k), page_shift)
+    except KernelError:
+        vfree(k, tag)
+        raise
+    return area
+
+
+def _alloc_pages(k: Kernel, tag: str, size: int, page_shift: int, nid: int) -> list[Span]:
+    """All the pages in chunks of ``1 << page_shift`` bytes, or none: ``vm_area_alloc_pages()``."""
+    order = page_shift - k.config.page_shift
+    pages = alloc_pages(k, order, nid, count=size >> page_shift, owner=Owner(Use.KERNEL, tag), where=ALLOC)
+    if sum(span.size for span in pages) << k.config.page_shift < size:
+        free_pages(k, pages, ALLOC)
+        return []
+    return pages
+
+
+def _alloc_vmap_area(k: Kernel, tag: str, size: int, align: int, *, top: bool = False) -> Span:
+    """Addresses with room for `size` bytes and a guard page, the lowest or the highest, and `tag` for their name."""
+    with k.hw.locked(FREE_VMAP_AREA_LOCK):
+        if tag in k.vmap_areas:
+            raise BadInput(f"there is a vmalloc area {tag!r} already", where="tag")
+        holes = list(_holes(k))
+        for hole in reversed(holes) if top else holes:
+            start = align_down(hole.end - size, align) if top else align_up(hole.start, align)
+            area = Span(start, start + size)
+            if hole.start <= area.start and area.end + k.config.page_size * (not top) <= hole.end:
+                k.vmap_areas[tag] = (area, [])
+                return area
+    place = "mm/vmalloc.c:pcpu_get_vm_areas" if top else "mm/vmalloc.c:alloc_vmap_area"
+    raise KernelError(ENOMEM, f"vmap allocation for size {size} failed", place=place)
+
+
+def _holes(k: Kernel) -> list[Span]:
+    """Addresses of the vmalloc area that no area and no guard page behind one takes, from the lowest on."""
     room = k.layout.vmalloc
-    at = room.start
+    starts = [room.start]
+    ends = []
     for area, _ in sorted(k.vmap_areas.values()):
-        if area.start - at >= size + k.config.page_size:
-            break
-        at = area.end + k.config.page_size
-    if at + size + k.config.page_size > room.end:
-        raise KernelError(ENOMEM, f"vmap allocation for size {size} failed", place="mm/vmalloc.c:alloc_vmap_area")
-    return Span(at, at + size)
-
-
-def _builder(k: Kernel) -> Builder:
-    """Base-page leaves, under tables that are linked before they are filled: ``pte_alloc_kernel_track()``."""
-    return Builder(
-        leaves=frozenset((0,)),
-        new_table=partial(_new_table, k),
-        link="before-fill",
-        occupied="keep",
-        table_bits=arch.ops(k).vmemmap_builder(k).table_bits,
-        where=MAP,
-    )
-
-
-def _new_table(k: Kernel, _height: int, count: int) -> list[Span]:
-    frames = alloc_tables(k, count, "mm/vmalloc.c:vmap_pages_range_noflush")
-    if not frames:
-        raise KernelError(ENOMEM, "no memory for a page table of the vmalloc area", place=MAP)
-    return frames
-
-
-def _keep(spans: list[Span]) -> None:
-    """No emptied table is handed here: the descent keeps them."""
-    raise AssertionError(spans)
+        ends.append(area.start)
+        starts.append(min(area.end + k.config.page_size, room.end))
+    return [Span(start, end) for start, end in zip(starts, [*ends, room.end], strict=True) if end > start]

@@ -18,6 +18,7 @@ from memhp.linux.arch.arm64.include.asm.tlbflush import (
     flush_tlb_all,
     flush_tlb_kernel_range,
 )
+from memhp.linux.arch.arm64.mm.huge_vmap import arch_vmap_supported, pmd_free_pte_page, pud_free_pmd_page
 from memhp.linux.arch.arm64.mm.memory_remove import prevent_memory_remove_init
 from memhp.linux.init_text import call_page_table_code
 from memhp.linux.kernel.panic import warn
@@ -38,6 +39,7 @@ __all__ = [
     "arch_add_memory",
     "arch_get_mappable_range",
     "arch_remove_memory",
+    "arch_vmap_supported",
     "copy_pgd",
     "flush_tlb_all",
     "flush_tlb_kernel_range",
@@ -47,6 +49,8 @@ __all__ = [
     "paging_init",
     "pgprot_mhp",
     "pgprot_noncached",
+    "pmd_free_pte_page",
+    "pud_free_pmd_page",
     "vmemmap_builder",
     "vmemmap_free",
     "vmemmap_populate",

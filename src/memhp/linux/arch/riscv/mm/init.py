@@ -8,6 +8,7 @@ from typing import NamedTuple
 from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.hw.ledger import Violation
 from memhp.linux.arch.riscv.include.asm.pgtable_bits import PAGE_KERNEL, PAGE_TABLE
+from memhp.linux.arch.riscv.mm.pgtable import arch_vmap_supported, pmd_free_pte_page, pud_free_pmd_page
 from memhp.linux.arch.riscv.mm.tlbflush import flush_tlb_all, flush_tlb_kernel_range
 from memhp.linux.init_text import call_page_table_code
 from memhp.linux.layout import Area
@@ -28,6 +29,7 @@ __all__ = [
     "arch_add_memory",
     "arch_get_mappable_range",
     "arch_remove_memory",
+    "arch_vmap_supported",
     "copy_pgd",
     "flush_tlb_all",
     "flush_tlb_kernel_range",
@@ -37,6 +39,8 @@ __all__ = [
     "paging_init",
     "pgprot_mhp",
     "pgprot_noncached",
+    "pmd_free_pte_page",
+    "pud_free_pmd_page",
     "vmemmap_builder",
     "vmemmap_free",
     "vmemmap_populate",

@@ -9,6 +9,7 @@ from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.hw.tlb import FlushPlan, Table
 from memhp.linux.arch.x86.include.asm.pgtable_types import PAGE_KERNEL, PAGE_TABLE, PCD
 from memhp.linux.arch.x86.mm.init import MapRange, init_mem_mapping, init_memory_mapping
+from memhp.linux.arch.x86.mm.pgtable import arch_vmap_supported, pmd_free_pte_page, pud_free_pmd_page
 from memhp.linux.arch.x86.mm.tlb import FLUSH_TLB_ALL, flush_tlb_all, flush_tlb_kernel_range
 from memhp.linux.arch.x86.mm.vmemmap_sub_pmd import (
     vmemmap_pmd_is_unused,
@@ -38,6 +39,7 @@ __all__ = [
     "arch_add_memory",
     "arch_get_mappable_range",
     "arch_remove_memory",
+    "arch_vmap_supported",
     "copy_pgd",
     "flush_tlb_all",
     "flush_tlb_kernel_range",
@@ -47,6 +49,8 @@ __all__ = [
     "paging_init",
     "pgprot_mhp",
     "pgprot_noncached",
+    "pmd_free_pte_page",
+    "pud_free_pmd_page",
     "vmemmap_builder",
     "vmemmap_free",
     "vmemmap_populate",

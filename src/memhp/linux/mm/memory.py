@@ -1,0 +1,51 @@
+"""Tables made on the way down, where another CPU may make the same one: ``mm/memory.c``.
+
+The entry is read without a lock. Where it is empty, a table is allocated, and only then is ``init_mm.page_table_lock``
+taken and the entry looked at again: it gets the table, or the table goes back because another CPU was faster. Whoever
+goes on from there reads the entry once more (``pmd_offset()``), again without a lock. Nothing in this keeps a table
+that is there from being taken away.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from errno import ENOMEM
+
+from memhp.errors import KernelError
+from memhp.hw.tlb import Table
+from memhp.linux import arch
+from memhp.linux.mm.pgalloc import alloc_tables, free_tables
+from memhp.linux.mm.pgd import PAGE_TABLE_LOCK
+from memhp.linux.state import Kernel
+
+ALLOCATORS = ("mm/memory.c:__pte_alloc_kernel", "mm/memory.c:__pmd_alloc", "mm/memory.c:__pud_alloc",
+              "mm/memory.c:__p4d_alloc")  # fmt: skip
+"""By the height of the table that they allocate."""
+
+
+def table_alloc(k: Kernel, parent: Table, index: int) -> tuple[Table, bool]:
+    """The table below an entry, allocated if there is none, and whether this CPU linked it.
+
+    ``p4d_alloc()``, ``pud_alloc()``, ``pmd_alloc()``, ``pte_alloc_kernel()``. Raises ENOMEM.
+    """
+    linked = k.hw.load(parent, index) == 0 and install(k, parent, index)
+    return k.hw.child(parent, index, k.hw.fmt.table_pfn(k.hw.load(parent, index))), linked
+
+
+def install(k: Kernel, parent: Table, index: int) -> bool:
+    """Allocate a table for an entry that was empty; False if it no longer is, and the table went back."""
+    hw = k.hw
+    where = ALLOCATORS[parent.height - 1]
+    frames = alloc_tables(k, 1, where)
+    if not frames:
+        raise KernelError(ENOMEM, "no memory for a page table", place=where, advice="free memory")
+    hw.lock(PAGE_TABLE_LOCK)
+    linked = hw.load(parent, index) == 0
+    if linked:
+        entry = hw.fmt.encode_pfn(frames[0].start) | arch.ops(k).vmemmap_builder(k).table_bits
+        hw.store(parent, index, entry, where)
+        hw.ledger.tables_allocated[parent.height - 1] += 1
+    elif parent.height > 1:
+        free_tables(k, frames, where)
+    hw.unlock(PAGE_TABLE_LOCK)
+    if not linked and parent.height == 1:
+        free_tables(k, frames, where)
+    return linked
