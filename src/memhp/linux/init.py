@@ -10,6 +10,7 @@ from memhp.hw.machine import Machine
 from memhp.hw.memory import Owner, Use
 from memhp.linux import arch
 from memhp.linux.config import Config
+from memhp.linux.drivers.acpi.numa.srat import acpi_map_pxm_to_node
 from memhp.linux.drivers.base.memory_devices import memory_dev_init
 from memhp.linux.drivers.base.node import NodeStates
 from memhp.linux.drivers.firmware.memmap import FirmwareMap
@@ -84,6 +85,9 @@ class MachineSpec:
     """End of what firmware says may ever be plugged (SRAT), bytes."""
     nodes: tuple[int, ...] = (0,)
     """Possible nodes."""
+    srat: tuple[int, ...] | None = None
+    """Proximity domains in the order in which firmware's SRAT first names them, () without a SRAT; by default domain N
+    is node N."""
 
     def validate(self) -> "MachineSpec":
         """The same description, if it can boot. Raises :class:`BadInput`."""
@@ -126,6 +130,10 @@ def start_kernel(spec: MachineSpec) -> Kernel:
         firmware_map=FirmwareMap(),
         node_states=NodeStates(possible=set(spec.nodes)),
     )
+    if spec.srat is None:
+        k.pxm_to_node_map = {nid: nid for nid in spec.nodes}
+    for pxm in spec.srat or ():
+        acpi_map_pxm_to_node(k, pxm)
     _setup_memory(k, spec)
     _reserve_image(k, spec)
     for area in spec.cma:

@@ -45,6 +45,8 @@ class PageFlags(IntFlag):
     """``PageOffline``: not to be touched by anybody but the driver that owns it."""
     VMEMMAP_SELF_HOSTED = 4
     HWPOISON = 8
+    UNREFERENCED = 16
+    """``page_count()`` is 0 though the page is not free: the driver that keeps it let go of it for offlining."""
 
 
 class ZoneRef(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from memhp.hw.machine import Machine
 from memhp.hw.tlb import Table
@@ -18,6 +18,7 @@ from memhp.linux.mmzone import MemoryBlock, MemoryGroup, Node, PageFlags, Sectio
 from memhp.spans import Span, SpanMap, SpanSet
 
 if TYPE_CHECKING:
+    from memhp.linux.drivers.acpi.device import AcpiDevice
     from memhp.linux.drivers.firmware.memmap import FirmwareMap
     from memhp.linux.mm.altmap import VmemAltmap
     from memhp.linux.mm.dev_pagemap import DevPagemap
@@ -30,6 +31,23 @@ NodeNotifier = Callable[["Kernel", str, int], str]
 
 OnlinePageCallback = Callable[["Kernel", int, int], None]
 """``(k, pfn, nr_pages)``: what becomes of a run of pages that goes online (``online_page_callback_t``)."""
+
+PmAction = Literal["PM_SUSPEND_PREPARE", "PM_POST_SUSPEND", "PM_HIBERNATION_PREPARE", "PM_POST_HIBERNATION"]
+
+PmNotifier = Callable[["Kernel", PmAction], str]
+"""``(k, action) -> "" or why not``: a power-management notifier."""
+
+SuspendState = Literal["freeze", "mem", "disk"]
+"""What is written to ``/sys/power/state``: to idle, to RAM, to disk."""
+
+
+class PmDevice(NamedTuple):
+    """A device that sleeps when the machine does: ``dev_pm_ops`` of its driver."""
+
+    name: str
+    suspend: Callable[[Kernel, SuspendState], None]
+    """Raises :class:`memhp.errors.KernelError` when the device must not sleep now."""
+    resume: Callable[[Kernel], None]
 
 
 @dataclass
@@ -56,6 +74,8 @@ class Kernel:
     """Block id → memory block device."""
     altmaps: dict[int, VmemAltmap] = field(default_factory=dict)
     """Block id → the altmap that hosts its memmap."""
+    acpi_companions: dict[int, AcpiDevice] = field(default_factory=dict)
+    """Block id → the device of ACPI's namespace that it is bound to (``ACPI_COMPANION()``)."""
     pgmap_array: SpanMap[DevPagemap] = field(default_factory=SpanMap)
     """PFN → the device mapping that it belongs to (``mm/memremap.c:pgmap_array``)."""
     page_refs: dict[int, int] = field(default_factory=dict)
@@ -70,6 +90,11 @@ class Kernel:
     """vmalloc areas by tag: their addresses (bytes), and the pages (PFNs) behind them in order."""
     memory_notifiers: list[Notifier] = field(default_factory=list)
     node_notifiers: list[NodeNotifier] = field(default_factory=list)
+    pm_notifiers: list[PmNotifier] = field(default_factory=list)
+    dpm_list: list[PmDevice] = field(default_factory=list)
+    """Devices in the order in which they were registered (``drivers/base/power/main.c``)."""
+    pxm_to_node_map: dict[int, int] = field(default_factory=dict)
+    """Proximity domains of ACPI's SRAT → nodes (``drivers/acpi/numa/srat.c``)."""
     online_page_callback: OnlinePageCallback | None = None
     """The driver's own way of giving pages to the buddy (``set_online_page_callback()``); None for the usual way."""
     auto_online_blocks: OnlineType = "offline"

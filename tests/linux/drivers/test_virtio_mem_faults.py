@@ -14,12 +14,8 @@ from memhp.hw.devices.virtio_mem_rules import Rule
 from memhp.hw.devices.virtio_mem_wire import Feature, RequestType, ResponseType
 from memhp.linux.config import OnlineType
 from memhp.linux.drivers.base.memory import memory_block, state_store
-from memhp.linux.drivers.virtio.virtio_mem import (
-    virtio_mem_freeze,
-    virtio_mem_probe,
-    virtio_mem_remove,
-    virtio_mem_restore,
-)
+from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_remove
+from memhp.linux.drivers.virtio.virtio_mem_pm import virtio_mem_freeze, virtio_mem_restore
 from memhp.units import GiB, MiB
 from virtio_mem import AT, SECOND, agree, attach, guest, lawful, resize, states
 
@@ -144,7 +140,7 @@ def test_a_device_that_lies_is_found_out_at_the_next_change() -> None:
 def test_what_cannot_be_added_is_unplugged_again_and_tried_later() -> None:
     k = guest(arch="riscv64")
     vm = attach(k)
-    with one_by_one(k, failing=0):
+    with one_by_one(k, failing=2):
         vm.device.resize(BLOCK)
         k.hw.advance(0)
     assert [str(exchange) for exchange in vm.device.log] == [f"PLUG {AT:#x} 64 ACK 0", f"UNPLUG {AT:#x} 64 ACK 0"]
@@ -157,7 +153,7 @@ def test_what_cannot_be_added_is_unplugged_again_and_tried_later() -> None:
 def test_what_cannot_even_be_unplugged_again_is_unplugged_by_the_next_run() -> None:
     k = guest(arch="riscv64")
     vm = attach(k, 2 * GiB, Rule(UNPLUG, count=1, answer=BUSY))
-    with one_by_one(k, failing=0):
+    with one_by_one(k, failing=2):
         vm.device.resize(BLOCK)
         k.hw.advance(0)
     assert states(vm) == ["PLUGGED"]
@@ -197,9 +193,9 @@ def test_suspend_with_plugged_memory_needs_a_device_that_keeps_it(persistent: bo
     vm = virtio_mem_probe(k, device, "virtio1")
     resize(k, vm, BLOCK)
     if not persistent:
-        error = refused(virtio_mem_freeze, k, vm, to_idle=False)
+        error = refused(virtio_mem_freeze, k, vm, "mem")
         assert error.errno == EPERM
-    virtio_mem_freeze(k, vm, to_idle=not persistent)
+    virtio_mem_freeze(k, vm, "mem" if persistent else "freeze")
     device.resize(2 * BLOCK)
     k.hw.advance(SECOND)
     assert vm.plugged_size == BLOCK

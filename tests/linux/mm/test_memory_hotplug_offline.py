@@ -285,7 +285,7 @@ def test_logically_offline_pages_that_their_driver_let_go_of_go_offline_and_were
     assert zone is not None
     zone.free.remove(*span)
     k.hw.release(span, Owner(Use.DEVICE), "test")
-    k.page_flags.set(*span, PageFlags.OFFLINE)
+    k.page_flags.set(*span, PageFlags.OFFLINE | PageFlags.UNREFERENCED)
     zone.managed -= span.size
     state_store(k, first_block(k), "offline")
     assert (zone.managed, zone.present, zone.spanned) == (0, 0, 0)

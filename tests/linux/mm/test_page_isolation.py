@@ -171,7 +171,7 @@ def test_the_range_is_isolated_when_all_of_it_is_free_poisoned_or_let_go_by_its_
     assert pages_isolated(k, START, START + SECTION) == START + 10
     free_pages(k, [Span(START + 10, START + 15)], WHERE)
     assert pages_isolated(k, START, START + SECTION) == START + 20
-    k.hw.retag(Span(START + 20, START + 25), Owner(Use.DEVICE, "virtio_mem"), WHERE)
+    k.page_flags.set(START + 20, START + 25, PageFlags.OFFLINE | PageFlags.UNREFERENCED)
     assert pages_isolated(k, START, START + SECTION) is None
 
 

@@ -88,6 +88,7 @@ class VirtioMemDevice:
     requested_size: int = 0
     plugged: SpanSet = field(default_factory=SpanSet)
     """The plugged blocks: what stands for the bitmap."""
+    negotiated: Feature = Feature.NONE
     rules: list[Rule] = field(default_factory=list)
     log: list[Exchange] = field(default_factory=list)
     """Every request that was answered, in order."""
@@ -140,6 +141,17 @@ class VirtioMemDevice:
         if changed:
             self._notify()
 
+    def negotiate(self, supported: Feature) -> Feature:
+        """The features that hold between device and driver: those that both have. The device insists on none."""
+        self.negotiated = self.geometry.features & supported
+        return self.negotiated
+
+    def readable(self, span: Span) -> bool:
+        """Whether the driver may read memory: what is plugged and, unless it agreed not to, the whole usable region."""
+        usable = Span(self.geometry.addr, self.geometry.addr + self.usable_region_size)
+        agreed = Feature.UNPLUGGED_INACCESSIBLE in self.negotiated
+        return self.plugged.covers(*span) or (not agreed and usable.covers(span))
+
     def system_reset(self, *, resume: bool = False) -> None:
         """The system starts anew: all blocks are unplugged, the usable region is as large as it needs to be.
 
@@ -151,6 +163,7 @@ class VirtioMemDevice:
     def device_reset(self) -> None:
         """The driver resets the device: nothing changes for the blocks, nor for the memory in them."""
         self.config_changed.clear()
+        self.negotiated = Feature.NONE
 
     def _usable_for(self, requested_size: int) -> int:
         if not requested_size:

@@ -12,13 +12,16 @@ from typing import NamedTuple
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
-from memhp.linux.mmzone import ZoneType
+from memhp.linux.mmzone import PageFlags, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down
 
 MOVABLE_USES = frozenset({Use.MOVABLE, Use.PINNED, Use.HUGETLB})
 """Uses that ``scan_movable_pages()`` finds: on an LRU list, pinned or not, or a huge page in use."""
+
+KEPT = PageFlags.OFFLINE | PageFlags.UNREFERENCED
+"""The flags that tell a logically offline page that its driver still holds: the first set, the second not."""
 
 RATELIMIT_INTERVAL = 5_000_000_000
 """Nanoseconds, ``DEFAULT_RATELIMIT_INTERVAL``."""
@@ -50,17 +53,26 @@ def scan_movable_pages(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
 
     Raises :class:`KernelError` EBUSY when a logically offline page comes first that its driver still holds.
     """
-    for lo, _, owner in k.hw.memory.owners.runs(start_pfn, end_pfn):
+    flagged = k.page_flags.runs(start_pfn, end_pfn)
+    kept = next((lo for lo, _, flags in flagged if flags & KEPT == PageFlags.OFFLINE), None)
+    for lo, _, owner in k.hw.memory.owners.runs(start_pfn, end_pfn if kept is None else kept):
         if owner.use in MOVABLE_USES:
             return lo
         if owner.use is Use.OFFLINE:
-            raise KernelError(
-                EBUSY,
-                "unmovable page",
-                place="mm/memory_hotplug.c:scan_movable_pages",
-                advice=f"PFN {lo:#x} is logically offline and its driver ({owner.tag or 'unknown'}) keeps it",
-            )
+            raise _kept(lo, owner.tag)
+    if kept is not None:
+        holder = k.hw.memory.owners.get(kept)
+        raise _kept(kept, holder.tag if holder is not None else "")
     return None
+
+
+def _kept(pfn: int, tag: str) -> KernelError:
+    return KernelError(
+        EBUSY,
+        "unmovable page",
+        place="mm/memory_hotplug.c:scan_movable_pages",
+        advice=f"PFN {pfn:#x} is logically offline and its driver ({tag or 'unknown'}) keeps it",
+    )
 
 
 def do_migrate_range(k: Kernel, start_pfn: int, end_pfn: int) -> Migration:

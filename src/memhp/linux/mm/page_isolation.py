@@ -127,8 +127,8 @@ def undo_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int) -> None:
 def test_pages_isolated(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
     """The first page of an isolated range that is still in use, or in a pageblock not isolated; None if all is free.
 
-    Poisoned pages count as free, and logically offline ones that their driver let go of: those with the flag
-    ``PageOffline`` whose frame is the device's again (`Use.DEVICE`). mm/page_isolation.c:test_pages_isolated.
+    Poisoned pages count as free, and logically offline ones that their driver let go of (`PageFlags.UNREFERENCED`).
+    mm/page_isolation.c:test_pages_isolated.
     """
     zone = _zone(k, start_pfn)
     outside = next(zone.isolated.gaps(start_pfn, end_pfn), None)
@@ -149,8 +149,7 @@ def _first_held(k: Kernel, span: Span, owner: Owner) -> int | None:
         return None
     at = span.start
     for lo, hi, flags in k.page_flags.runs(*span):
-        let_go = owner.use is Use.DEVICE and PageFlags.OFFLINE in flags
-        if lo > at or not (let_go or PageFlags.HWPOISON in flags):
+        if lo > at or not flags & (PageFlags.UNREFERENCED | PageFlags.HWPOISON):
             return at
         at = hi
     return None if at == span.end else at

@@ -6,12 +6,13 @@ expires, let :meth:`memhp.hw.machine.Machine.advance` pass some, if only 0 ns.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from errno import EAGAIN, EBUSY, ENOMEM, ENOSPC, EPERM, ETXTBSY
+from errno import EAGAIN, EBUSY, ENOMEM, ENOSPC, ETXTBSY
 from functools import partial
 
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.devices.virtio_mem import VirtioMemDevice
 from memhp.hw.devices.virtio_mem_wire import Config, Feature
+from memhp.linux.drivers.acpi.numa.srat import NUMA_NO_NODE, pxm_to_node
 from memhp.linux.drivers.base.memory_groups import memory_group_register_dynamic, memory_group_unregister
 from memhp.linux.drivers.virtio.virtio_mem_bbm import (
     virtio_mem_bbm_cleanup_pending_bb,
@@ -24,11 +25,24 @@ from memhp.linux.drivers.virtio.virtio_mem_fake_offline import (
 )
 from memhp.linux.drivers.virtio.virtio_mem_memory import virtio_mem_remove_memory
 from memhp.linux.drivers.virtio.virtio_mem_notifier import virtio_mem_memory_notifier_cb
+from memhp.linux.drivers.virtio.virtio_mem_pm import (
+    virtio_device_ready,
+    virtio_mem_config_changed,
+    virtio_mem_pm_register,
+    virtio_mem_pm_unregister,
+)
 from memhp.linux.drivers.virtio.virtio_mem_requests import virtio_mem_send_unplug_all_request
 from memhp.linux.drivers.virtio.virtio_mem_sbm import virtio_mem_sbm_plug_request
 from memhp.linux.drivers.virtio.virtio_mem_sbm_unplug import (
     virtio_mem_sbm_cleanup_pending_mb,
     virtio_mem_sbm_unplug_request,
+)
+from memhp.linux.drivers.virtio.virtio_mem_shared import (
+    config_changed,
+    set_config_changed,
+    set_wq_active,
+    test_and_set_pending,
+    virtio_mem_retry,
 )
 from memhp.linux.drivers.virtio.virtio_mem_state import (
     PLACE,
@@ -41,7 +55,6 @@ from memhp.linux.drivers.virtio.virtio_mem_state import (
     SubBlockMode,
     VirtioMem,
     dev_log,
-    virtio_mem_retry,
 )
 from memhp.linux.kernel.panic import warn
 from memhp.linux.kernel.resource import (
@@ -56,14 +69,12 @@ from memhp.linux.kernel.resource import (
     walk_iomem_res_desc,
 )
 from memhp.linux.mm.memory_hotplug_pages import mhp_get_pluggable_range
+from memhp.linux.mm.numa_memblks import memory_add_physaddr_to_nid
 from memhp.linux.state import Kernel
 from memhp.units import is_aligned
 
 MS = 1_000_000
 """Nanoseconds."""
-
-SUPPORTED = Feature.ACPI_PXM | Feature.UNPLUGGED_INACCESSIBLE | Feature.PERSISTENT_SUSPEND
-"""``virtio_mem_features[]``."""
 
 RUN_WQ = f"{PLACE}:virtio_mem_run_wq"
 SPIN_LIMIT = 64
@@ -73,13 +84,13 @@ SPIN_LIMIT = 64
 def virtio_mem_probe(k: Kernel, device: VirtioMemDevice, name: str, params: Params | None = None) -> VirtioMem:
     """Take over a device. Raises EBUSY when its region is taken, EINVAL when Linux cannot use it."""
     config = Config.unpack(device.read_config())
-    features = device.geometry.features & SUPPORTED
+    features = device.negotiate(virtio_mem_features(k))
     vm = VirtioMem(
         name=name,
         device=device,
         params=params or Params(),
         features=features,
-        nid=config.node_id if Feature.ACPI_PXM in features else 0,
+        nid=virtio_mem_nid(k, features, config),
         addr=config.addr,
         region_size=config.region_size,
         device_block_size=config.block_size,
@@ -90,11 +101,30 @@ def virtio_mem_probe(k: Kernel, device: VirtioMemDevice, name: str, params: Para
     dev_log(k, vm, f"region size: {vm.region_size:#x}")
     dev_log(k, vm, f"device block size: {vm.device_block_size:#x}")
     dev_log(k, vm, f"nid: {vm.nid}")
-    vm.run_work = partial(virtio_mem_run_wq, k, vm)
+    vm.run_work = partial(_queued, k, vm)
     virtio_mem_init_hotplug(k, vm)
-    device.config_changed.append(partial(virtio_mem_config_changed, k, vm))
+    virtio_device_ready(k, vm)
     virtio_mem_config_changed(k, vm)
     return vm
+
+
+def virtio_mem_features(k: Kernel) -> Feature:
+    """What this kernel's driver supports: ``virtio_mem_features[]``."""
+    features = Feature.ACPI_PXM
+    if k.config.profile.virtio_mem_unplugged_inaccessible:
+        features |= Feature.UNPLUGGED_INACCESSIBLE
+    if k.config.profile.virtio_mem_sleep == "by-feature":
+        features |= Feature.PERSISTENT_SUSPEND
+    return features
+
+
+def virtio_mem_nid(k: Kernel, features: Feature, config: Config) -> int:
+    """The node of a device: that of its proximity domain, else the one that its address belongs to.
+
+    ``virtio_mem_translate_node_id()`` and what ``virtio_mem_init()`` makes of it.
+    """
+    nid = pxm_to_node(k, config.node_id) if Feature.ACPI_PXM in features else NUMA_NO_NODE
+    return memory_add_physaddr_to_nid(k, config.addr) if nid == NUMA_NO_NODE else nid
 
 
 def virtio_mem_init_hotplug(k: Kernel, vm: VirtioMem) -> None:
@@ -124,20 +154,28 @@ def virtio_mem_init_hotplug(k: Kernel, vm: VirtioMem) -> None:
     else:
         dev_log(k, vm, f"big block size: {unit:#x}")
     vm.parent_resource = virtio_mem_create_resource(k, vm)
-    try:
-        if k.config.profile.auto_movable:
-            vm.mgid = memory_group_register_dynamic(k, vm.nid, unit >> k.config.page_shift)
-        register_virtio_mem_device(k, vm)
-    except KernelError:
-        if vm.mgid is not None:
-            memory_group_unregister(k, vm.mgid)
-        release_resource(vm.parent_resource)
-        raise
+    if k.config.profile.auto_movable:
+        vm.mgid = memory_group_register_dynamic(k, vm.nid, unit >> k.config.page_shift)
     if vm.plugged_size:
         vm.unplug_all_required = True
         dev_log(k, vm, "unplugging all memory is required")
+    _register_callbacks(k, vm)
+
+
+def _register_callbacks(k: Kernel, vm: VirtioMem) -> None:
+    """Hear of memory that changes and of the machine's sleep. Raises EINVAL when another driver chooses pages."""
     vm.notifier = partial(virtio_mem_memory_notifier_cb, vm)
     k.memory_notifiers.append(vm.notifier)
+    virtio_mem_pm_register(k, vm)
+    try:
+        register_virtio_mem_device(k, vm)
+    except KernelError:
+        virtio_mem_pm_unregister(k, vm)
+        k.memory_notifiers.remove(vm.notifier)
+        if vm.mgid is not None:
+            memory_group_unregister(k, vm.mgid)
+        virtio_mem_delete_resource(k, vm)
+        raise
 
 
 def _big_block_size(k: Kernel, vm: VirtioMem) -> int:
@@ -169,10 +207,12 @@ def virtio_mem_create_resource(k: Kernel, vm: VirtioMem) -> Resource:
     return res
 
 
-def virtio_mem_config_changed(k: Kernel, vm: VirtioMem) -> None:
-    """The device's interrupt: have the work look at the configuration."""
-    vm.config_changed = True
-    virtio_mem_retry(k, vm)
+def virtio_mem_delete_resource(k: Kernel, vm: VirtioMem) -> None:
+    """Let go of the region."""
+    assert vm.parent_resource is not None
+    with k.hw.locked("resource_lock"):
+        release_resource(vm.parent_resource)
+    vm.parent_resource = None
 
 
 def virtio_mem_refresh_config(k: Kernel, vm: VirtioMem) -> None:
@@ -197,18 +237,23 @@ def virtio_mem_run_wq(k: Kernel, vm: VirtioMem) -> None:
 
     Raises :class:`KernelBug` when it would go round for ever, because the device denies what it asks for.
     """
-    if vm.wq_active:
-        k.hw.arm(MS, vm.run_work)
-        return
-    vm.work_pending = False
+    test_and_set_pending(k, vm, pending=False)
     vm.timer_serial += 1
     if vm.broken:
         return
-    vm.wq_active = True
+    set_wq_active(k, vm, active=True)
     try:
         _end(k, vm, _run(k, vm))
     finally:
-        vm.wq_active = False
+        set_wq_active(k, vm, active=False)
+
+
+def _queued(k: Kernel, vm: VirtioMem) -> None:
+    """The work queue comes to the work, if it still is to be done; it is never done twice at the same time."""
+    if vm.wq_active:
+        k.hw.arm(MS, vm.run_work)
+    elif vm.work_pending:
+        virtio_mem_run_wq(k, vm)
 
 
 def _run(k: Kernel, vm: VirtioMem) -> KernelError | None:
@@ -236,8 +281,8 @@ def _round(k: Kernel, vm: VirtioMem) -> None:
             virtio_mem_send_unplug_all_request(k, vm)
         except KernelError as error:
             refused = error
-    if vm.config_changed:
-        vm.config_changed = False
+    if config_changed(k, vm):
+        set_config_changed(k, vm, changed=False)
         virtio_mem_refresh_config(k, vm)
     if refused is not None:
         raise refused
@@ -275,39 +320,26 @@ def virtio_mem_timer_expired(k: Kernel, vm: VirtioMem, serial: int) -> None:
 
 
 def virtio_mem_remove(k: Kernel, vm: VirtioMem) -> None:
-    """Unbind the driver: ``virtio_mem_remove()``. Memory that is still added stays, with the region claimed."""
-    with k.hw.locked(vm.hotplug_mutex):
+    """Unbind the driver. Memory that is still added stays, with the region claimed; partial offline blocks go.
+
+    From then on nobody lets go of the unplugged part of blocks that are online: they cannot go offline any more.
+    """
+    with k.hw.locked(vm.hotplug_mutex), k.hw.locked(vm.removal_lock):
         vm.removing = True
+    test_and_set_pending(k, vm, pending=False)
     vm.timer_serial += 1
     if vm.in_sbm:
         for mb_id in vm.sbm.blocks.each(MbState.OFFLINE_PARTIAL):
             virtio_mem_remove_memory(k, vm, mb_id * k.memory_block_size, k.memory_block_size)
             vm.sbm.blocks.set(mb_id, MbState.UNUSED)
     unregister_virtio_mem_device(k, vm)
+    virtio_mem_pm_unregister(k, vm)
     k.memory_notifiers.remove(vm.notifier)
-    assert vm.parent_resource is not None
     start, end = vm.region.start, vm.region.end - 1
     if next(walk_iomem_res_desc(k.iomem_resource, IORES_DESC_NONE, BUSY_SYSTEM_RAM, start, end), None) is not None:
         dev_log(k, vm, "device still has system memory added", "warn")
     else:
-        with k.hw.locked("resource_lock"):
-            release_resource(vm.parent_resource)
-        vm.parent_resource = None
+        virtio_mem_delete_resource(k, vm)
         if vm.mgid is not None:
             memory_group_unregister(k, vm.mgid)
     vm.device.device_reset()
-
-
-def virtio_mem_freeze(k: Kernel, vm: VirtioMem, *, to_idle: bool) -> None:
-    """Suspend: to idle, or deeper, where memory might not stay plugged. Raises EPERM then, with memory plugged."""
-    if not to_idle and vm.plugged_size and Feature.PERSISTENT_SUSPEND not in vm.features:
-        text = "suspending with plugged memory is not supported"
-        dev_log(k, vm, text, "err")
-        raise KernelError(EPERM, text, place=f"{PLACE}:virtio_mem_freeze", advice="resize the device to 0 before")
-    vm.device.device_reset()
-
-
-def virtio_mem_restore(k: Kernel, vm: VirtioMem) -> None:
-    """Resume: look whether the configuration changed meanwhile."""
-    vm.device.config_changed.append(partial(virtio_mem_config_changed, k, vm))
-    virtio_mem_config_changed(k, vm)

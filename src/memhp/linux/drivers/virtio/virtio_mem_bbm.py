@@ -15,11 +15,17 @@ from memhp.linux.drivers.virtio.virtio_mem_requests import (
     virtio_mem_send_plug_request,
     virtio_mem_send_unplug_request,
 )
-from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, BbState, VirtioMem, pfns, virtio_mem_could_add_memory
+from memhp.linux.drivers.virtio.virtio_mem_shared import (
+    grow_array,
+    set_block_state,
+    virtio_mem_could_add_memory,
+)
+from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, BbState, VirtioMem, pfns
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+PREPARE = f"{PLACE}:virtio_mem_bbm_prepare_next_bb"
 PLUG_REQUEST = f"{PLACE}:virtio_mem_bbm_plug_request"
 
 
@@ -37,7 +43,7 @@ def virtio_mem_bbm_plug_request(k: Kernel, vm: VirtioMem, diff: int) -> None:
             return
     for _ in range(nb_bb):
         _check_could_add(k, vm)
-        virtio_mem_bbm_plug_and_add_bb(k, vm, virtio_mem_bbm_prepare_next_bb(vm))
+        virtio_mem_bbm_plug_and_add_bb(k, vm, virtio_mem_bbm_prepare_next_bb(k, vm))
 
 
 def _check_could_add(k: Kernel, vm: VirtioMem) -> None:
@@ -50,11 +56,13 @@ def _check_could_add(k: Kernel, vm: VirtioMem) -> None:
         )
 
 
-def virtio_mem_bbm_prepare_next_bb(vm: VirtioMem) -> int:
-    """Track one big block more: its id. Raises ENOSPC when none is usable."""
+def virtio_mem_bbm_prepare_next_bb(k: Kernel, vm: VirtioMem) -> int:
+    """Track one big block more: its id. Raises ENOSPC when none is usable, ENOMEM for want of room to track it."""
     if vm.bbm.blocks.next_id > vm.bbm.last_usable_bb_id:
         text = "no big block of the device is left in its usable region"
-        raise KernelError(ENOSPC, text, place=f"{PLACE}:virtio_mem_bbm_prepare_next_bb")
+        raise KernelError(ENOSPC, text, place=PREPARE)
+    tracked = len(vm.bbm.blocks.states)
+    grow_array(k, vm, tracked, tracked + 1, PREPARE)
     return vm.bbm.blocks.prepare_next()
 
 
@@ -63,16 +71,16 @@ def virtio_mem_bbm_plug_and_add_bb(k: Kernel, vm: VirtioMem, bb_id: int) -> None
     bbm = vm.bbm
     addr = bb_id * bbm.bb_size
     virtio_mem_send_plug_request(k, vm, addr, bbm.bb_size)
-    bbm.blocks.set(bb_id, BbState.ADDED)
+    set_block_state(k, vm, bb_id, BbState.ADDED)
     try:
         virtio_mem_add_memory(k, vm, addr, bbm.bb_size)
     except KernelError:
         try:
             virtio_mem_send_unplug_request(k, vm, addr, bbm.bb_size)
         except KernelError:
-            bbm.blocks.set(bb_id, BbState.PLUGGED)
+            set_block_state(k, vm, bb_id, BbState.PLUGGED)
         else:
-            bbm.blocks.set(bb_id, BbState.UNUSED)
+            set_block_state(k, vm, bb_id, BbState.UNUSED)
         raise
 
 
@@ -138,7 +146,7 @@ def virtio_mem_bbm_offline_remove_and_unplug_bb(k: Kernel, vm: VirtioMem, bb_id:
     addr = bb_id * bbm.bb_size
     taken: list[Span] = []
     with k.hw.locked(vm.hotplug_mutex):
-        bbm.blocks.set(bb_id, BbState.FAKE_OFFLINE)
+        set_block_state(k, vm, bb_id, BbState.FAKE_OFFLINE)
         try:
             for section in _online_sections(k, vm, bb_id):
                 virtio_mem_fake_offline(k, vm, section)
@@ -152,20 +160,20 @@ def virtio_mem_bbm_offline_remove_and_unplug_bb(k: Kernel, vm: VirtioMem, bb_id:
         with k.hw.locked(vm.hotplug_mutex):
             _roll_back(k, vm, bb_id, list(_sections(k, vm, bb_id)))
         raise
-    bbm.blocks.set(bb_id, BbState.PLUGGED)
+    set_block_state(k, vm, bb_id, BbState.PLUGGED)
     virtio_mem_send_unplug_request(k, vm, addr, bbm.bb_size)
-    bbm.blocks.set(bb_id, BbState.UNUSED)
+    set_block_state(k, vm, bb_id, BbState.UNUSED)
 
 
 def _roll_back(k: Kernel, vm: VirtioMem, bb_id: int, taken: list[Span]) -> None:
     for section in taken:
         if pfn_to_online_page(k, section.start):
             virtio_mem_fake_online(k, vm, section)
-    vm.bbm.blocks.set(bb_id, BbState.ADDED)
+    set_block_state(k, vm, bb_id, BbState.ADDED)
 
 
 def virtio_mem_bbm_cleanup_pending_bb(k: Kernel, vm: VirtioMem) -> None:
     """Unplug big blocks that are plugged and not added. Raises what a request raises."""
     for bb_id in vm.bbm.blocks.each(BbState.PLUGGED):
         virtio_mem_send_unplug_request(k, vm, bb_id * vm.bbm.bb_size, vm.bbm.bb_size)
-        vm.bbm.blocks.set(bb_id, BbState.UNUSED)
+        set_block_state(k, vm, bb_id, BbState.UNUSED)

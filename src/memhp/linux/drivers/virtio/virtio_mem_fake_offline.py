@@ -10,6 +10,7 @@ from errno import EAGAIN, EBUSY, ENOMEM
 
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
+from memhp.linux.drivers.virtio.virtio_mem_shared import block_state, config_changed, plugged_sub_blocks
 from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, BbState, VirtioMem
 from memhp.linux.mm.alloc_contig import alloc_contig_range, free_contig_range
 from memhp.linux.mm.memory_hotplug_online import (
@@ -40,7 +41,7 @@ def virtio_mem_fake_offline(k: Kernel, vm: VirtioMem, span: Span) -> None:
     tries = TRIES if is_zone_movable_page(k, span.start) else 1
     refusal = ""
     for _ in range(tries):
-        if vm.config_changed:
+        if config_changed(k, vm):
             raise KernelError(EAGAIN, "the configuration of the device changed", place=FAKE_OFFLINE)
         try:
             alloc_contig_range(k, span.start, span.end, vm.owner)
@@ -61,7 +62,7 @@ def virtio_mem_fake_online(k: Kernel, vm: VirtioMem, span: Span) -> None:
     taken = list(vm.never_onlined.gaps(*span))
     for part in fresh:
         vm.never_onlined.remove(*part)
-        virtio_mem_fake_offline_going_offline(k, vm, part)
+        _let_frames_go(k, vm, part)
         generic_online_page(k, part.start, part.size)
     for part in taken:
         for start, end, owner in list(k.hw.memory.owners.runs(*part)):
@@ -74,6 +75,13 @@ def virtio_mem_fake_online(k: Kernel, vm: VirtioMem, span: Span) -> None:
 
 def virtio_mem_fake_offline_going_offline(k: Kernel, vm: VirtioMem, span: Span) -> None:
     """Let go of pages that the driver keeps, so that their block can go offline."""
+    _let_frames_go(k, vm, span)
+    for start, end, flags in list(k.page_flags.runs(*span)):
+        if PageFlags.OFFLINE in flags:
+            k.page_flags.set(start, end, flags | PageFlags.UNREFERENCED)
+
+
+def _let_frames_go(k: Kernel, vm: VirtioMem, span: Span) -> None:
     for start, end, owner in list(k.hw.memory.owners.runs(*span)):
         if owner.use is Use.OFFLINE:
             k.hw.retag(Span(start, end), Owner(Use.DEVICE, vm.name), GOING_OFFLINE)
@@ -83,6 +91,7 @@ def virtio_mem_fake_offline_cancel_offline(k: Kernel, vm: VirtioMem, span: Span)
     """Take hold of those pages again: their block stays online."""
     for start, end, flags in list(k.page_flags.runs(*span)):
         if PageFlags.OFFLINE in flags:
+            k.page_flags.set(start, end, flags & ~PageFlags.UNREFERENCED)
             for lo, hi, owner in list(k.hw.memory.owners.runs(start, end)):
                 if owner.use is Use.DEVICE:
                     k.hw.retag(Span(lo, hi), vm.owner, CANCEL_OFFLINE)
@@ -94,11 +103,11 @@ def virtio_mem_online_page(k: Kernel, vm: VirtioMem, span: Span) -> None:
         size = vm.sbm.sb_size >> k.config.page_shift
         plugged = [
             Span(part.start * size, part.end * size).clip(span)
-            for part in vm.sbm.plugged.runs(span.start // size, -(-span.end // size))
+            for part in plugged_sub_blocks(k, vm, Span(span.start // size, -(-span.end // size)))
         ]
     else:
         bb_id = (span.start << k.config.page_shift) // vm.bbm.bb_size
-        plugged = [] if vm.bbm.blocks.get(bb_id) == BbState.FAKE_OFFLINE else [span]
+        plugged = [] if block_state(k, vm, bb_id) == BbState.FAKE_OFFLINE else [span]
     vm.never_onlined.add(*span)
     for part in plugged:
         vm.never_onlined.remove(*part)

@@ -7,13 +7,8 @@ None of this is called with the hotplug mutex held: onlining takes it. Addresses
 from errno import EBUSY, ENOMEM
 
 from memhp.errors import KernelBug, KernelError
-from memhp.linux.drivers.virtio.virtio_mem_state import (
-    PLACE,
-    RESOURCE_NAME,
-    VirtioMem,
-    dev_log,
-    virtio_mem_retry,
-)
+from memhp.linux.drivers.virtio.virtio_mem_shared import add_offline_size, virtio_mem_retry
+from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, RESOURCE_NAME, VirtioMem, dev_log
 from memhp.linux.kernel.panic import warn
 from memhp.linux.mm.memory_hotplug_add import MHP_MERGE_RESOURCE, MHP_NID_IS_MGID, add_memory_driver_managed
 from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory, remove_memory
@@ -23,14 +18,14 @@ from memhp.linux.state import Kernel
 def virtio_mem_add_memory(k: Kernel, vm: VirtioMem, addr: int, size: int) -> None:
     """Add memory, which may go online at once. Raises what ``add_memory_driver_managed()`` raises."""
     dev_log(k, vm, f"adding memory: {addr:#x} - {addr + size - 1:#x}", "debug")
-    vm.offline_size += size
+    add_offline_size(k, vm, size)
     nid, flags = vm.nid, MHP_MERGE_RESOURCE
     if vm.mgid is not None:
         nid, flags = vm.mgid, flags | MHP_NID_IS_MGID
     try:
         add_memory_driver_managed(k, nid, addr, size, RESOURCE_NAME, flags)
     except KernelError as error:
-        vm.offline_size -= size
+        add_offline_size(k, vm, -size)
         dev_log(k, vm, f"adding memory failed: {-error.errno}", "warn")
         raise
 
@@ -43,7 +38,7 @@ def virtio_mem_remove_memory(k: Kernel, vm: VirtioMem, addr: int, size: int) -> 
     except KernelError as error:
         dev_log(k, vm, f"removing memory failed: {-error.errno}", "debug")
         raise KernelBug(f"BUG_ON: {error.reason}", place=f"{PLACE}:virtio_mem_sbm_remove_mb") from error
-    vm.offline_size -= size
+    add_offline_size(k, vm, -size)
     virtio_mem_retry(k, vm)
 
 
@@ -59,5 +54,5 @@ def virtio_mem_offline_and_remove_memory(k: Kernel, vm: VirtioMem, addr: int, si
             warn(k, place, once=True)
         errno = ENOMEM if error.errno == ENOMEM else EBUSY
         raise KernelError(errno, error.reason, place=place, advice=error.advice) from error
-    vm.offline_size -= size
+    add_offline_size(k, vm, -size)
     virtio_mem_retry(k, vm)

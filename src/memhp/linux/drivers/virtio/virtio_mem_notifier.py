@@ -12,18 +12,19 @@ from memhp.linux.drivers.virtio.virtio_mem_fake_offline import (
     virtio_mem_fake_offline_cancel_offline,
     virtio_mem_fake_offline_going_offline,
 )
-from memhp.linux.drivers.virtio.virtio_mem_state import (
-    PLACE,
-    BbState,
-    MbState,
-    VirtioMem,
-    dev_log,
+from memhp.linux.drivers.virtio.virtio_mem_shared import (
+    add_offline_size,
+    block_state,
+    plugged_sub_blocks,
+    set_block_state,
     virtio_mem_could_add_memory,
     virtio_mem_retry,
+    wq_active,
 )
+from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, BbState, MbState, VirtioMem, dev_log
 from memhp.linux.kernel.panic import warn
 from memhp.linux.state import Kernel
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 from memhp.units import is_aligned
 
 NOTIFIER = f"{PLACE}:virtio_mem_memory_notifier_cb"
@@ -77,7 +78,7 @@ def _going(k: Kernel, vm: VirtioMem, action: str, block_id: int, span: Span) -> 
     if action == "MEM_GOING_OFFLINE":
         for part in _kept(k, vm, block_id, span):
             virtio_mem_fake_offline_going_offline(k, vm, part)
-    elif vm.in_sbm and vm.sbm.blocks.get(block_id) not in (MbState.OFFLINE, MbState.OFFLINE_PARTIAL):
+    elif vm.in_sbm and block_state(k, vm, block_id) not in (MbState.OFFLINE, MbState.OFFLINE_PARTIAL):
         dev_log(k, vm, DENIED, "warn")
         return DENIED
     return ""
@@ -87,16 +88,16 @@ def _gone(k: Kernel, vm: VirtioMem, action: str, block_id: int, span: Span) -> N
     size = span.size << k.config.page_shift
     if action == "MEM_OFFLINE":
         if vm.in_sbm:
-            _set_mb_state(vm, block_id, AFTER_OFFLINE.get(MbState(vm.sbm.blocks.get(block_id))))
-        vm.offline_size += size
+            _set_mb_state(k, vm, block_id, AFTER_OFFLINE.get(MbState(block_state(k, vm, block_id))))
+        add_offline_size(k, vm, size)
         if not vm.params.unplug_online:
             virtio_mem_retry(k, vm)
     else:
         if vm.in_sbm:
             movable = is_zone_movable_page(k, span.start)
-            _set_mb_state(vm, block_id, AFTER_ONLINE.get((MbState(vm.sbm.blocks.get(block_id)), movable)))
-        vm.offline_size -= size
-        if not vm.wq_active and virtio_mem_could_add_memory(k, vm, vm.offline_threshold // 2):
+            _set_mb_state(k, vm, block_id, AFTER_ONLINE.get((MbState(block_state(k, vm, block_id)), movable)))
+        add_offline_size(k, vm, -size)
+        if not wq_active(k, vm) and virtio_mem_could_add_memory(k, vm, vm.offline_threshold // 2):
             virtio_mem_retry(k, vm)
     _done(k, vm)
 
@@ -106,19 +107,20 @@ def _done(k: Kernel, vm: VirtioMem) -> None:
     k.hw.unlock(vm.hotplug_mutex)
 
 
-def _set_mb_state(vm: VirtioMem, mb_id: int, state: MbState | None) -> None:
+def _set_mb_state(k: Kernel, vm: VirtioMem, mb_id: int, state: MbState | None) -> None:
     if state is None:
         text = f"BUG: memory block {mb_id} changes while it is {MbState(vm.sbm.blocks.get(mb_id)).name}"
         raise KernelBug(text, place=NOTIFIER)
-    vm.sbm.blocks.set(mb_id, state)
+    set_block_state(k, vm, mb_id, state)
 
 
 def _kept(k: Kernel, vm: VirtioMem, block_id: int, span: Span) -> Iterator[Span]:
     """The pages of a block that the driver keeps, while it is online."""
     if not vm.in_sbm:
-        if vm.bbm.blocks.get(block_id) == BbState.FAKE_OFFLINE:
+        if block_state(k, vm, block_id) == BbState.FAKE_OFFLINE:
             yield span
         return
     size = vm.sbm.sb_size >> k.config.page_shift
-    for gap in vm.sbm.plugged.gaps(*vm.sbm.sub_blocks(block_id)):
+    plugged = SpanSet(plugged_sub_blocks(k, vm, vm.sbm.sub_blocks(block_id)))
+    for gap in plugged.gaps(*vm.sbm.sub_blocks(block_id)):
         yield Span(gap.start * size, gap.end * size)

@@ -8,6 +8,7 @@ from errno import EAGAIN, EINVAL, ENOMEM, ETXTBSY
 
 from memhp.errors import KernelError
 from memhp.hw.devices.virtio_mem_wire import MAX_BLOCKS, Request, RequestType, Response, ResponseType
+from memhp.linux.drivers.virtio.virtio_mem_shared import config_changed, set_config_changed
 from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, VirtioMem, dev_log
 from memhp.linux.state import Kernel
 
@@ -44,7 +45,7 @@ def virtio_mem_send_unplug_request(k: Kernel, vm: VirtioMem, addr: int, size: in
 
 def _send(k: Kernel, vm: VirtioMem, kind: RequestType, addr: int, size: int) -> None:
     place = f"{PLACE}:virtio_mem_send_{kind.name.lower()}_request"
-    if vm.config_changed:
+    if config_changed(k, vm):
         raise KernelError(EAGAIN, "the configuration of the device changed", place=place)
     dev_log(k, vm, f"{DOING[kind]} memory: {addr:#x} - {addr + size - 1:#x}", "debug")
     nb_blocks = (size // vm.device_block_size) & MAX_BLOCKS
@@ -67,4 +68,4 @@ def virtio_mem_send_unplug_all_request(k: Kernel, vm: VirtioMem) -> None:
         raise KernelError(errno, text, place=f"{PLACE}:virtio_mem_send_unplug_all_request")
     vm.unplug_all_required = False
     vm.plugged_size = 0
-    vm.config_changed = True
+    set_config_changed(k, vm, changed=True)

@@ -14,10 +14,17 @@ from memhp.linux.drivers.virtio.virtio_mem_requests import (
     virtio_mem_send_plug_request,
     virtio_mem_send_unplug_request,
 )
-from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, MbState, VirtioMem, pfns, virtio_mem_could_add_memory
+from memhp.linux.drivers.virtio.virtio_mem_shared import (
+    grow_array,
+    set_block_state,
+    set_sub_blocks,
+    virtio_mem_could_add_memory,
+)
+from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, MbState, VirtioMem, pfns
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+PREPARE = f"{PLACE}:virtio_mem_sbm_prepare_next_mb"
 PLUG_ORDER = (MbState.KERNEL_PARTIAL, MbState.MOVABLE_PARTIAL, MbState.OFFLINE_PARTIAL)
 """The memory blocks to fill up, first to last."""
 
@@ -26,14 +33,14 @@ def virtio_mem_sbm_plug_sb(k: Kernel, vm: VirtioMem, sbs: Span) -> None:
     """Plug sub-blocks. Raises what the request raises; the state of their memory block stays."""
     size = vm.sbm.sb_size
     virtio_mem_send_plug_request(k, vm, sbs.start * size, sbs.size * size)
-    vm.sbm.plugged.add(*sbs)
+    set_sub_blocks(k, vm, sbs, plugged=True)
 
 
 def virtio_mem_sbm_unplug_sb(k: Kernel, vm: VirtioMem, sbs: Span) -> None:
     """Unplug sub-blocks. Raises what the request raises; the state of their memory block stays."""
     size = vm.sbm.sb_size
     virtio_mem_send_unplug_request(k, vm, sbs.start * size, sbs.size * size)
-    vm.sbm.plugged.remove(*sbs)
+    set_sub_blocks(k, vm, sbs, plugged=False)
 
 
 def virtio_mem_sbm_plug_request(k: Kernel, vm: VirtioMem, diff: int) -> None:
@@ -58,7 +65,7 @@ def virtio_mem_sbm_plug_request(k: Kernel, vm: VirtioMem, diff: int) -> None:
             return
     while nb_sb:
         _check_could_add(k, vm)
-        nb_sb -= virtio_mem_sbm_plug_and_add_mb(k, vm, virtio_mem_sbm_prepare_next_mb(vm), nb_sb)
+        nb_sb -= virtio_mem_sbm_plug_and_add_mb(k, vm, virtio_mem_sbm_prepare_next_mb(k, vm), nb_sb)
 
 
 def _check_could_add(k: Kernel, vm: VirtioMem) -> None:
@@ -71,14 +78,15 @@ def _check_could_add(k: Kernel, vm: VirtioMem) -> None:
         )
 
 
-def virtio_mem_sbm_prepare_next_mb(vm: VirtioMem) -> int:
-    """Track one memory block more: its id. Raises ENOSPC when none is usable."""
+def virtio_mem_sbm_prepare_next_mb(k: Kernel, vm: VirtioMem) -> int:
+    """Track one memory block more: its id. Raises ENOSPC when none is usable, ENOMEM for want of room to track it."""
     if vm.sbm.blocks.next_id > vm.sbm.last_usable_mb_id:
-        raise KernelError(
-            ENOSPC,
-            "no memory block of the device is left in its usable region",
-            place=f"{PLACE}:virtio_mem_sbm_prepare_next_mb",
-        )
+        text = "no memory block of the device is left in its usable region"
+        raise KernelError(ENOSPC, text, place=PREPARE)
+    tracked = len(vm.sbm.blocks.states)
+    longs = -(-vm.sbm.sbs_per_mb * tracked // 64), -(-vm.sbm.sbs_per_mb * (tracked + 1) // 64)
+    grow_array(k, vm, tracked, tracked + 1, PREPARE)
+    grow_array(k, vm, longs[0] * 8, longs[1] * 8, PREPARE)
     return vm.sbm.blocks.prepare_next()
 
 
@@ -91,7 +99,7 @@ def virtio_mem_sbm_plug_and_add_mb(k: Kernel, vm: VirtioMem, mb_id: int, nb_sb: 
     count = min(nb_sb, sbm.sbs_per_mb)
     first = sbm.sub_blocks(mb_id).start
     virtio_mem_sbm_plug_sb(k, vm, Span(first, first + count))
-    sbm.blocks.set(mb_id, MbState.OFFLINE if count == sbm.sbs_per_mb else MbState.OFFLINE_PARTIAL)
+    set_block_state(k, vm, mb_id, MbState.OFFLINE if count == sbm.sbs_per_mb else MbState.OFFLINE_PARTIAL)
     try:
         virtio_mem_add_memory(k, vm, mb_id * k.memory_block_size, k.memory_block_size)
     except KernelError:
@@ -100,7 +108,7 @@ def virtio_mem_sbm_plug_and_add_mb(k: Kernel, vm: VirtioMem, mb_id: int, nb_sb: 
             virtio_mem_sbm_unplug_sb(k, vm, Span(first, first + count))
         except KernelError:
             state = MbState.PLUGGED
-        sbm.blocks.set(mb_id, state)
+        set_block_state(k, vm, mb_id, state)
         raise
     return count
 

@@ -14,6 +14,7 @@ from memhp.linux.drivers.virtio.virtio_mem_memory import (
     virtio_mem_remove_memory,
 )
 from memhp.linux.drivers.virtio.virtio_mem_sbm import virtio_mem_sbm_unplug_sb
+from memhp.linux.drivers.virtio.virtio_mem_shared import set_block_state
 from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, MbState, VirtioMem, mutex_dropped, pfns
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -40,6 +41,8 @@ def virtio_mem_sbm_unplug_request(k: Kernel, vm: VirtioMem, diff: int) -> None:
                 nb_sb -= virtio_mem_sbm_unplug_any_sb(k, vm, mb_id, nb_sb)
                 if not nb_sb:
                     return
+                k.hw.unlock(vm.hotplug_mutex)
+                k.hw.lock(vm.hotplug_mutex)
     if vm.params.unplug_online:
         text = f"{nb_sb * vm.sbm.sb_size:#x} bytes of the device are in use"
         raise KernelError(EBUSY, text, place=f"{PLACE}:virtio_mem_sbm_unplug_request")
@@ -142,7 +145,7 @@ def virtio_mem_sbm_cleanup_pending_mb(k: Kernel, vm: VirtioMem) -> None:
     sbm = vm.sbm
     for mb_id in sbm.blocks.each(MbState.PLUGGED):
         virtio_mem_sbm_unplug_any_sb_raw(k, vm, mb_id, sbm.sbs_per_mb)
-        sbm.blocks.set(mb_id, MbState.UNUSED)
+        set_block_state(k, vm, mb_id, MbState.UNUSED)
     if not sbm.have_unplugged_mb:
         return
     sbm.have_unplugged_mb = False

@@ -14,9 +14,8 @@ from memhp.errors import KernelError
 from memhp.hw.devices.virtio_mem import VirtioMemDevice
 from memhp.hw.devices.virtio_mem_wire import Feature
 from memhp.hw.memory import Owner, Use
-from memhp.linux.kernel.panic import warn
 from memhp.linux.kernel.resource import Resource
-from memhp.linux.state import Kernel, Notifier
+from memhp.linux.state import Kernel, Notifier, PmNotifier
 from memhp.spans import Span, SpanSet
 from memhp.units import GiB
 
@@ -201,6 +200,8 @@ class VirtioMem:
     """What the queued work does."""
     notifier: Notifier = _deaf
     """``memory_notifier``."""
+    pm_notifier: PmNotifier | None = None
+    """``pm_notifier``; None in kernels without."""
     never_onlined: SpanSet = field(default_factory=SpanSet)
     """PFNs kept from the buddy since their block went online, not taken from it: ``PageDirty``."""
 
@@ -232,6 +233,11 @@ class VirtioMem:
         return f"{self.name}.hotplug_mutex"
 
     @property
+    def removal_lock(self) -> str:
+        """The name of the lock over `removing`."""
+        return f"{self.name}.removal_lock"
+
+    @property
     def owner(self) -> Owner:
         """Whose pages are that the driver keeps from the buddy."""
         return Owner(Use.OFFLINE, self.name)
@@ -255,18 +261,3 @@ def mutex_dropped(k: Kernel, vm: VirtioMem) -> Iterator[None]:
 def pfns(k: Kernel, addr: int, size: int) -> Span:
     """Bytes as PFNs."""
     return Span(addr >> k.config.page_shift, (addr + size) >> k.config.page_shift)
-
-
-def virtio_mem_could_add_memory(k: Kernel, vm: VirtioMem, size: int) -> bool:
-    """Whether `size` bytes may be added before what was added earlier is online."""
-    if size > vm.offline_threshold:
-        warn(k, f"{PLACE}:virtio_mem_could_add_memory", once=True)
-        return False
-    return vm.offline_size + size <= vm.offline_threshold
-
-
-def virtio_mem_retry(k: Kernel, vm: VirtioMem) -> None:
-    """Have the work run as soon as time goes on: ``queue_work()``; once is enough until it starts."""
-    if not vm.removing and not vm.work_pending:
-        vm.work_pending = True
-        k.hw.arm(0, vm.run_work)

@@ -1,0 +1,106 @@
+"""What the work of the virtio-mem driver shares with interrupts and memory notifiers: drivers/virtio/virtio_mem.c.
+
+States of blocks are read under the hotplug mutex, from the first word of a change to the last. The work changes those
+of blocks that are not added without it; sizes and flags are atomic.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from errno import ENOMEM
+
+from memhp.errors import KernelError
+from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, VirtioMem
+from memhp.linux.kernel.panic import warn
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import align_up
+
+
+def virtio_mem_could_add_memory(k: Kernel, vm: VirtioMem, size: int) -> bool:
+    """Whether `size` bytes may be added before what was added earlier is online."""
+    if size > vm.offline_threshold:
+        warn(k, f"{PLACE}:virtio_mem_could_add_memory", once=True)
+        return False
+    k.hw.atomic(f"{vm.name}.offline_size")
+    return vm.offline_size + size <= vm.offline_threshold
+
+
+def add_offline_size(k: Kernel, vm: VirtioMem, size: int) -> None:
+    """So many bytes more, or fewer, are added and not online: ``atomic64_add()``, ``atomic64_sub()``."""
+    k.hw.atomic(f"{vm.name}.offline_size")
+    vm.offline_size += size
+
+
+def config_changed(k: Kernel, vm: VirtioMem) -> bool:
+    """Whether the device's configuration changed since it was read: ``atomic_read(&vm->config_changed)``."""
+    k.hw.reads(f"{vm.name}.config_changed")
+    return vm.config_changed
+
+
+def set_config_changed(k: Kernel, vm: VirtioMem, *, changed: bool) -> None:
+    """Note that the configuration changed, or that it is about to be read: ``atomic_set()``."""
+    k.hw.writes(f"{vm.name}.config_changed")
+    vm.config_changed = changed
+
+
+def wq_active(k: Kernel, vm: VirtioMem) -> bool:
+    """Whether the work is running: ``atomic_read(&vm->wq_active)``."""
+    k.hw.reads(f"{vm.name}.wq_active")
+    return vm.wq_active
+
+
+def set_wq_active(k: Kernel, vm: VirtioMem, *, active: bool) -> None:
+    """The work starts or ends: ``atomic_set()``."""
+    k.hw.writes(f"{vm.name}.wq_active")
+    vm.wq_active = active
+
+
+def set_block_state(k: Kernel, vm: VirtioMem, block_id: int, state: int) -> None:
+    """Change the state of a memory block or big block without the hotplug mutex, under which notifiers read it."""
+    if not k.hw.holds(vm.hotplug_mutex, write=True):
+        k.hw.writes(f"{vm.name}.block_states[{block_id}]")
+    assert vm.mode is not None
+    vm.mode.blocks.set(block_id, state)
+
+
+def block_state(k: Kernel, vm: VirtioMem, block_id: int) -> int:
+    """The state of a memory block or big block."""
+    k.hw.reads(f"{vm.name}.block_states[{block_id}]")
+    assert vm.mode is not None
+    return vm.mode.blocks.get(block_id)
+
+
+def grow_array(k: Kernel, vm: VirtioMem, old: int, new: int, place: str) -> None:
+    """Have room for `new` bytes of states after `old`: another array when a page more is needed. Raises ENOMEM."""
+    if old and align_up(old, k.config.page_size) == align_up(new, k.config.page_size):
+        return
+    if k.hw.may_fail(place):
+        raise KernelError(ENOMEM, "no memory for the states of another block", place=place)
+    k.hw.lock(vm.hotplug_mutex)
+    k.hw.unlock(vm.hotplug_mutex)
+
+
+def set_sub_blocks(k: Kernel, vm: VirtioMem, sbs: Span, *, plugged: bool) -> None:
+    """Note that sub-blocks are plugged, or are not: ``virtio_mem_sbm_set_sb_plugged()`` and its counterpart."""
+    if not k.hw.holds(vm.hotplug_mutex, write=True):
+        k.hw.writes(f"{vm.name}.sb_states[{sbs.start // vm.sbm.sbs_per_mb}]")
+    (vm.sbm.plugged.add if plugged else vm.sbm.plugged.remove)(*sbs)
+
+
+def plugged_sub_blocks(k: Kernel, vm: VirtioMem, sbs: Span) -> list[Span]:
+    """The runs of sub-blocks that are plugged of some of one memory block."""
+    k.hw.reads(f"{vm.name}.sb_states[{sbs.start // vm.sbm.sbs_per_mb}]")
+    return list(vm.sbm.plugged.runs(*sbs))
+
+
+def virtio_mem_retry(k: Kernel, vm: VirtioMem) -> None:
+    """Have the work run as soon as time goes on: ``queue_work()``; once is enough until it starts."""
+    with k.hw.locked(vm.removal_lock):
+        if not vm.removing and not test_and_set_pending(k, vm, pending=True):
+            k.hw.arm(0, vm.run_work)
+
+
+def test_and_set_pending(k: Kernel, vm: VirtioMem, *, pending: bool) -> bool:
+    """Whether the work was queued before, and is from now on as said: ``WORK_STRUCT_PENDING``."""
+    k.hw.atomic(f"{vm.name}.work")
+    before, vm.work_pending = vm.work_pending, pending
+    return before

@@ -1,0 +1,83 @@
+"""Suspend to idle and to RAM, and hibernation: kernel/power/suspend.c and kernel/power/hibernate.c.
+
+Of all that these do, here is what memory notices: power-management notifiers, and the drivers that manage memory. The
+machine's clock, ``CLOCK_MONOTONIC``, stands still while it sleeps.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable
+from errno import EPERM
+from typing import Literal
+
+from memhp.errors import KernelError
+from memhp.linux.drivers.base.power.main import dpm_resume, dpm_suspend
+from memhp.linux.state import Kernel, PmAction
+
+MEM_SLEEP_LABELS: dict[Literal["freeze", "mem"], str] = {"freeze": "s2idle", "mem": "deep"}
+"""What is written to ``/sys/power/state``, and what the kernel calls it."""
+
+
+def pm_notifier_call_chain_robust(k: Kernel, up: PmAction, down: PmAction, place: str) -> None:
+    """Ask the notifiers; when one refuses, tell those asked before it that nothing comes of it. Raises EPERM then.
+
+    kernel/power/main.c; a refusal is ``NOTIFY_BAD``.
+    """
+    for asked, notifier in enumerate(k.pm_notifiers):
+        refusal = notifier(k, up)
+        if refusal:
+            for earlier in k.pm_notifiers[:asked]:
+                earlier(k, down)
+            raise KernelError(EPERM, refusal, place=place)
+
+
+def pm_notifier_call_chain(k: Kernel, action: PmAction) -> None:
+    """Tell the notifiers: kernel/power/main.c."""
+    for notifier in k.pm_notifiers:
+        notifier(k, action)
+
+
+def pm_suspend(k: Kernel, state: Literal["freeze", "mem"], asleep: Callable[[], None]) -> None:
+    """Suspend to idle (`freeze`) or to RAM (`mem`); `asleep` is what the platform does before it wakes up again.
+
+    Raises what a notifier or a driver refuses with: then the machine has not slept.
+    """
+    k.hw.log(f"PM: suspend entry ({MEM_SLEEP_LABELS[state]})")
+    try:
+        place = "kernel/power/suspend.c:suspend_prepare"
+        pm_notifier_call_chain_robust(k, "PM_SUSPEND_PREPARE", "PM_POST_SUSPEND", place)
+        try:
+            _enter(k, state, asleep)
+        finally:
+            pm_notifier_call_chain(k, "PM_POST_SUSPEND")
+    finally:
+        k.hw.log("PM: suspend exit")
+
+
+def _enter(k: Kernel, state: Literal["freeze", "mem"], asleep: Callable[[], None]) -> None:
+    """``suspend_devices_and_enter()``."""
+    try:
+        dpm_suspend(k, state)
+    except KernelError:
+        k.hw.log("PM: Some devices failed to suspend, or early wake event detected", "err")
+        raise
+    asleep()
+    dpm_resume(k)
+
+
+def hibernate(k: Kernel, off: Callable[[], None]) -> None:
+    """Suspend to disk; `off` is what the platform does from power-off until the image runs again.
+
+    Raises what a notifier or a driver refuses with.
+    """
+    k.hw.log("PM: hibernation: hibernation entry")
+    try:
+        place = "kernel/power/hibernate.c:hibernate"
+        pm_notifier_call_chain_robust(k, "PM_HIBERNATION_PREPARE", "PM_POST_HIBERNATION", place)
+        try:
+            dpm_suspend(k, "disk")
+            off()
+            dpm_resume(k)
+        finally:
+            pm_notifier_call_chain(k, "PM_POST_HIBERNATION")
+    finally:
+        k.hw.log("PM: hibernation: hibernation exit")
