@@ -78,6 +78,8 @@ class Variant:
     choices: Mapping[str, Any] = field(default_factory=dict)
     generic: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    finding: str = ""
+    """The heading of docs/findings.md that explains a verdict other than what the variant is known as."""
 
     def config(self, configuration: Configuration) -> Config:
         """The kernel of this variant on a machine."""

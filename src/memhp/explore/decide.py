@@ -33,6 +33,16 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """What goes wrong."""
     note: str = ""
     """What is particular about this configuration."""
+    finding: str = ""
+    """Where docs/findings.md explains a verdict other than what the variant is known as."""
+
+    @property
+    def as_known(self) -> bool:
+        """Whether the verdict is what the variant is known as, or the difference is explained."""
+        if self.verdict == "undecided":
+            return False
+        broken = self.verdict == "broken"
+        return broken == (self.stands_for == "broken") or bool(self.note or self.finding)
 
 
 def decide_case(name: str, variant: str, configuration: str | None = None, limits: Limits | None = None) -> Row:
@@ -66,4 +76,5 @@ def row_of(name: str, variant: str, configuration: str, verdict: Verdict) -> Row
         trace=failure.schedule if failure is not None else None,
         reason=failure.reason if failure is not None else None,
         note=where.note,
+        finding=chosen.finding,
     )
