@@ -141,6 +141,15 @@ class Unplug(Step, frozen=True, tag="unplug"):
     size: Size | None = None
 
 
+class Eject(Step, frozen=True, tag="eject"):
+    """The platform asks for a DIMM back: its driver takes all of it offline in two passes, or puts it back online."""
+
+    at: Size | None = None
+    """Where the DIMM begins; by default the one that was plugged last."""
+    enabled: bool = True
+    """``/sys/firmware/acpi/hotplug/memory/enabled``: whether DIMMs may be ejected at all."""
+
+
 class Dax(Step, frozen=True, tag="dax"):
     """A region that firmware keeps from the kernel, such as persistent memory, changes its driver.
 
@@ -286,6 +295,7 @@ StepKind: TypeAlias = (
     | Offline
     | Remove
     | Unplug
+    | Eject
     | VirtioMem
     | Resize
     | Wait

@@ -4,6 +4,7 @@
 from dataclasses import dataclass, field
 
 from memhp.errors import BadInput
+from memhp.linux.drivers.acpi.device import AcpiDevice
 from memhp.linux.drivers.virtio.virtio_mem_state import VirtioMem
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
@@ -20,7 +21,9 @@ class Session:
     plugged: list[Span] = field(default_factory=list)
     """Ranges in bytes, in the order they were plugged."""
     groups: dict[int, int] = field(default_factory=dict)
-    """Memory groups of devices that come and go whole, by the address they were plugged at."""
+    """Memory groups of kmem devices, which come and go whole, by the address they were plugged at."""
+    dimms: list[AcpiDevice] = field(default_factory=list)
+    """DIMMs with memory that is in, in the order they were plugged."""
     unit_groups: dict[int, int] = field(default_factory=dict)
     """Memory groups of virtio-mem devices, of which each node has one, by node."""
     regions: dict[str, Region] = field(default_factory=dict)

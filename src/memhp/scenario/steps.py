@@ -19,14 +19,12 @@ from memhp.linux.mm.memory_hotplug import (
     MHP_MERGE_RESOURCE,
     MHP_NID_IS_MGID,
     MHP_NONE,
-    add_memory,
     add_memory_driver_managed,
-    mhp_supports_memmap_on_memory,
     offline_and_remove_memory,
     remove_memory,
 )
 from memhp.linux.state import Kernel
-from memhp.scenario import neighbours, schema
+from memhp.scenario import dimm, neighbours, schema
 from memhp.scenario.dax import dax as run_dax
 from memhp.scenario.session import Session, size_of
 from memhp.scenario.virtio_mem import SECOND, add_device
@@ -40,20 +38,17 @@ class Driver:
     """What a driver passes when it adds memory: its resource's name, and its flags."""
 
     resource: str
-    """Empty for plain ``System RAM``, which firmware's memory map knows."""
-    memmap_on_memory: bool
     merge: bool
     in_units: bool
     """Whether one device grows and shrinks unit by unit (a dynamic memory group), or comes and goes whole."""
 
 
 DRIVERS = {
-    "dimm": Driver("", memmap_on_memory=True, merge=False, in_units=False),
-    "kmem": Driver("System RAM (kmem)", memmap_on_memory=False, merge=False, in_units=False),
-    "virtio_mem": Driver("System RAM (virtio_mem)", memmap_on_memory=False, merge=True, in_units=True),
+    "kmem": Driver("System RAM (kmem)", merge=False, in_units=False),
+    "virtio_mem": Driver("System RAM (virtio_mem)", merge=True, in_units=True),
 }
-"""``drivers/acpi/acpi_memhotplug.c``, ``drivers/dax/kmem.c`` (which asks for memmap_on_memory only if the device's
-attribute says so), ``drivers/virtio/virtio_mem.c`` (which never does)."""
+"""Drivers that manage memory of their own: ``drivers/dax/kmem.c``, which asks for memmap_on_memory only if the device's
+attribute says so, and ``drivers/virtio/virtio_mem.c``, which never does."""
 
 ONLINE_TEXT = {"auto": "online", "kernel": "online_kernel", "movable": "online_movable"}
 
@@ -67,13 +62,16 @@ def plug(session: Session, step: schema.Plug) -> None:
     start = free_range(session, size, step.driver) if step.at is None else size_of(session, step.at, "at")
     span = Span(start, start + size)
     _check_plug(session, step, span)
-    driver = DRIVERS[step.driver]
     k.hw.plug(session.frames(span), Owner(Use.DEVICE, step.driver))
     session.plugged.append(span)
     try:
-        _add(session, step, driver, span)
+        if step.driver == "dimm":
+            dimm.add(session, step, span)
+        else:
+            _add(session, step, DRIVERS[step.driver], span)
     except KernelError:
-        _unplug(session, span)
+        if not _blocks(session, span, None):
+            _unplug(session, span)
         raise
     if step.online is not None:
         zone = step.online
@@ -89,22 +87,12 @@ def plug(session: Session, step: schema.Plug) -> None:
 def _add(session: Session, step: schema.Plug, driver: Driver, span: Span) -> None:
     """What the driver does when its device appears."""
     k = session.k
-    wants_memmap = step.memmap_on_memory
-    if wants_memmap is None:
-        wants_memmap = driver.memmap_on_memory and _worth_asking(k, span.size)
-    flags = (MHP_MEMMAP_ON_MEMORY if wants_memmap else MHP_NONE) | (MHP_MERGE_RESOURCE if driver.merge else MHP_NONE)
+    flags = MHP_MEMMAP_ON_MEMORY if step.memmap_on_memory else MHP_NONE
+    flags |= MHP_MERGE_RESOURCE if driver.merge else MHP_NONE
     nid = step.node
     if k.config.profile.auto_movable:
         nid, flags = _group(session, driver, nid, span), flags | MHP_NID_IS_MGID
-    if driver.resource:
-        add_memory_driver_managed(k, nid, span.start, span.size, driver.resource, flags)
-    else:
-        add_memory(k, nid, span.start, span.size, flags)
-
-
-def _worth_asking(k: Kernel, size: int) -> bool:
-    """Whether a driver that would have struct pages in the memory asks for it: in 5.13 only where it is possible."""
-    return k.config.profile.memmap_on_memory != "one-block" or mhp_supports_memmap_on_memory(k, size)
+    add_memory_driver_managed(k, nid, span.start, span.size, driver.resource, flags)
 
 
 def _group(session: Session, driver: Driver, nid: int, span: Span) -> int:
@@ -284,11 +272,18 @@ def _unplug(session: Session, span: Span) -> None:
         if group not in in_use:
             memory_group_unregister(session.k, group)
             del session.groups[at]
+    dimm.forget(session)
 
 
 def _without(span: Span, gone: Span) -> Iterator[Span]:
     left, right = Span(span.start, min(span.end, gone.start)), Span(max(span.start, gone.end), span.end)
     return iter([part for part in (left, right) if part.size > 0])
+
+
+def eject(session: Session, step: schema.Eject) -> None:
+    """Eject a DIMM; then the platform unplugs it."""
+    for span in dimm.eject(session, step):
+        _unplug(session, span)
 
 
 def dax(session: Session, step: schema.Dax) -> None:
@@ -319,6 +314,7 @@ RUNNERS: dict[type, Callable[[Session, Any], None]] = {
     schema.Offline: offline,
     schema.Remove: remove,
     schema.Unplug: unplug,
+    schema.Eject: eject,
     schema.VirtioMem: virtio_mem,
     schema.Resize: resize,
     schema.Wait: wait,

@@ -11,6 +11,7 @@ from dataclasses import replace
 from errno import EEXIST, EINVAL, ENOMEM
 
 from memhp.errors import KernelBug, KernelError, KernelPanic
+from memhp.linux.drivers.acpi.glue import acpi_unbind_one
 from memhp.linux.drivers.base.block_size import memory_block_size_bytes
 from memhp.linux.drivers.base.node import (
     register_memory_blocks_under_node_hotplug,
@@ -119,6 +120,8 @@ def remove_memory_block_devices(k: Kernel, start: int, size: int) -> None:
         warn(k, REMOVE, once=True)
     for first, count in k.hw.batches(*blocks):
         for run_start, run_end, block in list(k.memory_blocks.runs(first, first + count)):
+            for block_id in range(run_start, run_end):
+                acpi_unbind_one(k, block_id)
             if k.config.profile.block_nodes == "stored" or pfn_valid(k, block_pfns(k, run_start).start):
                 for block_id in range(run_start, run_end):
                     unregister_memory_block_under_nodes(k.node_states, block.nid, block_id)

@@ -1,0 +1,87 @@
+"""DIMMs in scenarios: what the platform makes known to the kernel of a slot, and asks of it."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections import Counter
+
+from memhp.errors import BadInput, KernelError
+from memhp.linux.drivers.acpi.acpi_memhotplug import acpi_memory_device_free
+from memhp.linux.drivers.acpi.device import AcpiDevice
+from memhp.linux.drivers.acpi.scan import acpi_device_hotplug
+from memhp.linux.mmzone import ZoneType
+from memhp.linux.state import Kernel
+from memhp.scenario import schema
+from memhp.scenario.session import Session, size_of
+from memhp.spans import Span
+
+
+def add(session: Session, step: schema.Plug, span: Span) -> None:
+    """A DIMM (bytes) has been put into the next free slot, and its driver adds it."""
+    taken = {adev.name for adev in session.dimms}
+    name = next(each for each in map("PNP0C80:{:02x}".format, range(len(taken) + 1)) if each not in taken)
+    adev = AcpiDevice(name, (span,), step.node)
+    acpi_device_hotplug(session.k, adev, "ACPI_NOTIFY_DEVICE_CHECK", memmap_on_memory=step.memmap_on_memory)
+    session.dimms.append(adev)
+
+
+def eject(session: Session, step: schema.Eject) -> list[Span]:
+    """Have a DIMM's driver give it up: the memory (bytes) that the platform may take now.
+
+    Raises :class:`BadInput` where no DIMM begins, or is in no more as a whole; and what the kernel refuses with.
+    """
+    adev = _dimm(session, step)
+    missing = next((gap for span in adev.crs for gap in session.k.hw.memory.owners.gaps(*session.frames(span))), None)
+    if missing is not None:
+        at = missing.start << session.k.config.page_shift
+        raise BadInput(f"{at:#x} of the DIMM is gone already", where="at", fix="take the rest away as that was")
+    before = _zones(session.k, adev)
+    adev.hotplug_enabled = step.enabled
+    try:
+        acpi_device_hotplug(session.k, adev, "ACPI_NOTIFY_EJECT_REQUEST")
+    except KernelError:
+        session.notes.extend(_moved(before, _zones(session.k, adev)))
+        raise
+    session.dimms.remove(adev)
+    return list(adev.crs)
+
+
+def _dimm(session: Session, step: schema.Eject) -> AcpiDevice:
+    if not session.dimms:
+        raise BadInput("there is no DIMM", where="do", fix='plug one with driver = "dimm"')
+    if step.at is None:
+        return session.dimms[-1]
+    at = size_of(session, step.at, "at")
+    found = [adev for adev in session.dimms if adev.crs[0].start == at]
+    if not found:
+        have = ", ".join(f"{adev.crs[0].start:#x}" for adev in session.dimms)
+        raise BadInput(f"no DIMM begins at {at:#x}", where="at", fix=f"they begin at {have}")
+    return found[0]
+
+
+def _zones(k: Kernel, adev: AcpiDevice) -> dict[int, ZoneType | None]:
+    """The zones of a DIMM's blocks that are online."""
+    blocks = {node.block_id: k.memory_blocks.get(node.block_id) for node in adev.physical_node_list}
+    return {block_id: block.zone for block_id, block in blocks.items() if block is not None and block.state == "online"}
+
+
+def _moved(before: dict[int, ZoneType | None], after: dict[int, ZoneType | None]) -> list[str]:
+    """What an eject that came to nothing changed all the same."""
+    stay = [block for block in before if block in after]
+    kinds = Counter((_name(before[block]), _name(after[block])) for block in stay if before[block] != after[block])
+    notes = [
+        f"{count} blocks came back online in {new}, and were in {old} before" for (old, new), count in kinds.items()
+    ]
+    lost = len(before.keys() - after.keys())
+    return [*notes, f"{lost} blocks did not come back online"] if lost else notes
+
+
+def _name(zone: ZoneType | None) -> str:
+    return "several zones" if zone is None else zone.title
+
+
+def forget(session: Session) -> None:
+    """Let the driver's record of DIMMs go whose memory has all been taken away otherwise."""
+    owners = session.k.hw.memory.owners
+    for adev in list(session.dimms):
+        if not any(owners.covered(*session.frames(span)) for span in adev.crs):
+            acpi_memory_device_free(session.k, adev)
+            session.dimms.remove(adev)
