@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from memhp.cli.configurations import chosen_configs, configuration_options
 from memhp.cli.output import console, emit_json, json_option
-from memhp.errors import BadInput
 from memhp.units import parse_size
 
 if TYPE_CHECKING:
@@ -14,12 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--arch", "arches", multiple=True, type=click.Choice(["riscv64", "arm64", "x86_64"]), help="Only this one."
-)
-@click.option("--profile", "profiles", multiple=True, metavar="NAME", help="Only this kernel, such as linux-6.12.")
-@click.option("--page-size", metavar="SIZE", help="Only this page size: 4K, 16K or 64K.")
-@click.option("--va-bits", type=int, metavar="BITS", help="Only this width of virtual addresses.")
+@configuration_options
 @click.option("--memory", default="4G", metavar="SIZE", show_default=True, help="RAM at boot.")
 @click.option("--max-memory", metavar="ADDRESS", help="Where memory may end one day, as ACPI's SRAT tells.")
 @click.option(
@@ -42,24 +37,11 @@ def geometry(
 
     For every configuration of every kernel profile, or those that the options leave.
     """
-    from memhp.linux.config import configs
     from memhp.linux.geometry import geometry as figures
-    from memhp.linux.profiles import PROFILES, profile
     from memhp.report.geometry import print_geometry
 
-    wanted = [profile(name, where="--profile") for name in profiles] or list(PROFILES.values())
-    size = None if page_size is None else parse_size(page_size, where="--page-size")
+    chosen = chosen_configs(arches, profiles, page_size, va_bits)
     ram, block = parse_size(memory, where="--memory"), parse_size(device_block, where="--device-block")
-    chosen = [
-        config
-        for each in wanted
-        for config in configs(each)
-        if (not arches or config.arch in arches)
-        and size in {None, config.page_size}
-        and va_bits in {None, config.va_bits}
-    ]
-    if not chosen:
-        raise BadInput("no configuration is left by these options", fix="memhp geometry lists all there are")
     if memmap_on_memory:
         return _memmap_on_memory(chosen, ram, as_json=as_json)
     limit = None if max_memory is None else parse_size(max_memory, where="--max-memory")
