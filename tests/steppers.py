@@ -31,6 +31,29 @@ class Recorder:
         return [word if len(list(same)) == 1 else f"{word} *" for word, same in groupby(words)]
 
 
+class Failing:
+    """Faults by which one allocation fails: the one at a site (any, if none is named) for the so-and-so-many-th time.
+
+    Loops are cut in half, so that what fails is the first half or the second.
+    """
+
+    def __init__(self, site: str | None, time: int) -> None:
+        self.site = site
+        self.left = time
+        self.failed: str | None = None
+        """The site that did fail."""
+
+    def fails(self, site: str) -> bool:
+        self.left -= self.site in (None, site)
+        if self.failed is None and self.left == 0 and self.site in (None, site):
+            self.failed = site
+            return True
+        return False
+
+    def cut(self, count: int) -> int:
+        return count // 2
+
+
 def _wanted(access: Access, locks: tuple[str, ...]) -> bool:
     return access.kind not in ("lock", "unlock") or access.target in locks
 

@@ -61,7 +61,8 @@ LOGGED = [name for name in captures() if facts(name, list(open_capture(name))[-1
 
 PUT_BACK = {
     # ACPI's first pass takes offline what will go, the second still meets an unmovable page, and all go online again:
-    # drivers/acpi/scan.c:acpi_scan_try_to_offline. Blocks 33 and 34 are in the state that they were in.
+    # drivers/acpi/scan.c:acpi_scan_try_to_offline. Blocks 33 and 34 are in the state that they were in, so the facts do
+    # not tell of it; replay/test_dimms.py asks for the DIMM and has these lines as well.
     "x86_64-6.12.107+deb13-cloud-amd64-pc-dimm-default": 2,
     "x86_64-7.2.13+deb14-amd64-pc-dimm-memmap": 2,
 }

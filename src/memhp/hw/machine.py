@@ -19,7 +19,7 @@ from memhp.hw.ledger import Ledger, LogLine, Violation
 from memhp.hw.locks import Lock
 from memhp.hw.memory import Owner, PhysicalMemory, Use
 from memhp.hw.runs import frame_spans, leaf_run
-from memhp.hw.stepper import Access, Stepper
+from memhp.hw.stepper import Access, Faults, Stepper
 from memhp.hw.tlb import ALL_ADDRESSES, Flush, FlushPlan, Table, TlbState
 from memhp.spans import Span
 
@@ -41,6 +41,8 @@ class Machine:
         self.now = 0
         """Machine time in nanoseconds."""
         self.stepper: Stepper | None = None
+        self.faults: Faults | None = None
+        """What has allocations fail while no stepper is in place."""
         self._timers: list[tuple[int, int, Callable[[], None]]] = []
         self._timer_serial = 0
 
@@ -150,13 +152,19 @@ class Machine:
         return self.stepper is None
 
     def batches(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """How a loop over ``[start, end)`` goes: all at once, or one by one for the explorer: (index, count)."""
-        if self.stepper is None:
-            if end > start:
-                yield start, end - start
-        else:
+        """How a loop over ``[start, end)`` goes: all at once, or one by one for the explorer: (index, count).
+
+        Where allocations may be made to fail, the loop is cut in two, so that the second part may be refused.
+        """
+        if self.stepper is not None:
             for i in range(start, end):
                 yield i, 1
+            return
+        cut = start if self.faults is None else min(end, start + self.faults.cut(end - start))
+        if cut > start:
+            yield start, cut - start
+        if end > cut:
+            yield cut, end - cut
 
     def child(self, parent: Table, index: int, frame: int) -> Table:
         """The table that entry `index` of `parent` points to, when that entry holds `frame`."""
@@ -207,7 +215,9 @@ class Machine:
 
     def may_fail(self, site: str) -> bool:
         """Whether the allocation at `site` (``file:function``) is made to fail: asked before memory is looked for."""
-        return self.stepper is not None and self.stepper.fails(site)
+        if self.stepper is not None:
+            return self.stepper.fails(site)
+        return self.faults is not None and self.faults.fails(site)
 
     def plug(self, frames: Span, owner: Owner) -> None:
         """Memory appears at `frames` (PFNs), where there was none."""

@@ -31,3 +31,13 @@ class Stepper(Protocol):
 
     def wait(self, ready: Callable[[], bool], why: str, on: str) -> None:
         """Block the calling CPU until `ready()`, which looks at the shared field `on`."""
+
+
+class Faults(Protocol):
+    """What has allocations fail without a stepper: everything else happens as usual, on whole runs."""
+
+    def fails(self, site: str) -> bool:
+        """Whether the allocation at `site` fails this time."""
+
+    def cut(self, count: int) -> int:
+        """After how many rounds of a loop of `count` the rest is to be asked about anew; 0 for all at once."""
