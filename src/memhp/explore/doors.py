@@ -17,9 +17,9 @@ from types import FrameType
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from memhp.errors import KernelError
-from memhp.explore.ghost import Ghost
+from memhp.explore.ghost import Ghost, links_touched
 from memhp.explore.op import ALONE, SHARED, Op, Outcome
-from memhp.hw.format import HEIGHT_NAMES
+from memhp.hw.format import HEIGHT_NAMES, Format
 from memhp.hw.locks import Lock
 from memhp.hw.stepper import Access
 from memhp.hw.tlb import ALL_ADDRESSES, Table
@@ -281,7 +281,7 @@ class _Doors:
         place = _place()
         target = access.target
         if isinstance(target, Table):
-            return _entry_op(access, target, place)
+            return _entry_op(self._kernel.hw.fmt, access, target, place)
         if isinstance(target, str) and access.kind in FIELD_MODES:
             return DoorOp(f"{access.kind} {target}", ((("field", target), FIELD_MODES[access.kind]),), place)
         if isinstance(target, str):
@@ -312,15 +312,16 @@ class _Doors:
         return tuple(touches)
 
 
-def _entry_op(access: Access, table: Table, place: str) -> DoorOp:
+def _entry_op(fmt: Format, access: Access, table: Table, place: str) -> DoorOp:
     """A load or store of one entry."""
     what = f"{access.kind} {HEIGHT_NAMES[table.height]} {table.frame:#x}[{access.entry}]"
+    touches: list[tuple[Hashable, int]] = [(("frame", table.frame), SHARED)]
     entry = ("entry", table.frame, access.entry)
-    frame = (("frame", table.frame), SHARED)
     if access.kind == "load":
-        op = DoorOp(what, ((entry, SHARED), frame), place)
+        touches.append((entry, SHARED))
     else:
-        op = DoorOp(what, ((entry, ALONE), frame, ("translations", UNMAPS)), place)
+        touches += [(entry, ALONE), ("translations", UNMAPS), *links_touched(fmt, access, table)]
+    op = DoorOp(what, tuple(touches), place)
     op.table = (table, access.entry)
     return op
 

@@ -6,8 +6,11 @@ it wrote is lost; or the frame was freed and is a table again, in another place 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Hashable, Iterator
 from typing import NamedTuple
 
+from memhp.explore.op import ALONE
+from memhp.hw.format import Format
 from memhp.hw.ledger import Violation
 from memhp.hw.machine import Machine
 from memhp.hw.stepper import Access
@@ -16,6 +19,9 @@ from memhp.spans import Span
 
 INIT_MM = "init_mm"
 """The tree that counts: a process's own root entry may go while the kernel's stays."""
+
+WRITES, LINKS = 1, 2
+"""Modes of a place in the tree: entries written in the table there, the entry that leads to it changed."""
 
 
 class _Life(NamedTuple):
@@ -66,9 +72,23 @@ class Ghost:
         old = int(row[access.entry])
         if old != access.value and table.mm == INIT_MM and self._fmt.is_table(old, table.height):
             child = hw.child(table, access.entry, self._fmt.table_pfn(old))
-            life = self._lives.get(child.frame)
-            if life is not None and (life.table.height, life.table.va) == (child.height, child.va):
+            life = self._lives.get(child.frame, _Life(child))
+            if (life.table.height, life.table.va) == (child.height, child.va):
                 self._lives[child.frame] = life._replace(unlinked=place)
         if self._fmt.is_table(access.value, table.height):
             child = hw.child(table, access.entry, self._fmt.table_pfn(access.value))
             self._lives[child.frame] = _Life(child)
+
+
+def links_touched(fmt: Format, access: Access, table: Table) -> Iterator[tuple[Hashable, int]]:
+    """What a store touches besides its entry, for what the ghost makes of it depends on the order.
+
+    A write into a table meets whatever changes the entry that leads there; linking a frame meets every access to it.
+    """
+    if access.value:
+        yield ("place", table.height, table.va), WRITES
+    if table.height and table.mm == INIT_MM:
+        size = fmt.levels[table.height].size
+        yield ("place", table.height - 1, table.va + access.entry * size), LINKS
+    if fmt.is_table(access.value, table.height):
+        yield ("frame", fmt.table_pfn(access.value)), ALONE

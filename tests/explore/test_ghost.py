@@ -1,0 +1,119 @@
+"""What the explorer remembers of page tables: which nothing points to, and which frames are tables once more."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import pytest
+
+from memhp.explore.case import Configuration, Variant
+from memhp.explore.cases.actors import boot
+from memhp.explore.doors import Actor, KernelProgram
+from memhp.explore.replay import replay
+from memhp.explore.search import Limits, search
+from memhp.hw.memory import Owner, Use
+from memhp.hw.tlb import Flush, Table
+from memhp.linux.choices import Arch
+from memhp.linux.mm.page_alloc import alloc_pages, free_pages
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+HERE = "tests"
+EVERYTHING = Flush("flush_tlb_all", "sfence.vma")
+FREE_ENTRY = 3
+"""An entry of the kernel's root table that nothing uses: user addresses."""
+
+
+def machine(arch: Arch) -> Kernel:
+    where = {one.arch: one for one in (Configuration("riscv64", 4096, 48), Configuration("x86_64", 4096, 48))}[arch]
+    return boot(Variant("plain", "as released", "repaired", (where,)).config(where))
+
+
+def new_table(k: Kernel) -> int:
+    (frames,) = alloc_pages(k, 0, 0, owner=Owner(Use.TABLE), where=HERE)
+    return frames.start
+
+
+def with_table(arch: Arch) -> tuple[Kernel, Table]:
+    """A kernel with a table of its own below an unused root entry."""
+    k = machine(arch)
+    frame = new_table(k)
+    k.hw.store(k.init_mm, FREE_ENTRY, int(k.hw.fmt.encode_pfn(frame)) | k.hw.fmt.valid, HERE)
+    return k, k.hw.child(k.init_mm, FREE_ENTRY, frame)
+
+
+def reasons(k: Kernel, *actors: Actor) -> set[str]:
+    """How explorations that go on after a failure end: the laws broken."""
+    names = tuple(f"cpu {i}" for i in range(len(actors)))
+    run = KernelProgram(k, actors, names).run()
+    coverage = search(run, Limits(stop_at_failure=False, keep_behaviours=True)).coverage
+    laws: set[str] = set()
+    for behaviour in coverage.behaviours:
+        assert isinstance(behaviour, tuple)
+        laws.update(behaviour[1])
+    return laws
+
+
+def write_through_pointer(k: Kernel) -> None:
+    """Read the pointer to a table, then write an entry there."""
+    entry = k.hw.load(k.init_mm, FREE_ENTRY)
+    if entry:
+        child = k.hw.child(k.init_mm, FREE_ENTRY, k.hw.fmt.table_pfn(entry))
+        k.hw.store(child, 7, k.hw.fmt.valid, HERE)
+
+
+def unlink(k: Kernel) -> None:
+    """Clear the pointer; the table is kept."""
+    k.hw.load(k.init_mm, FREE_ENTRY)
+    k.hw.store(k.init_mm, FREE_ENTRY, 0, HERE)
+
+
+@pytest.mark.parametrize("arch", ["riscv64", "x86_64"])
+def test_a_write_into_a_table_that_was_unlinked_is_lost(arch: Arch) -> None:
+    k, _ = with_table(arch)
+    assert reasons(k, write_through_pointer, unlink) == {"lost-write"}
+
+
+def test_the_trace_says_who_unlinked_the_table() -> None:
+    k, table = with_table("riscv64")
+    run = KernelProgram(k, (write_through_pointer, unlink), ("writer", "unlinker")).run()
+    verdict = search(run)
+    assert verdict.failure is not None
+    assert verdict.failure.reason.startswith(f"lost-write: entry 7 of the table at {table.va:#x} is written, but ")
+    assert replay(run, verdict.failure.schedule).reason == verdict.failure.reason
+
+
+def test_an_entry_may_be_cleared_in_a_table_that_was_unlinked() -> None:
+    k, table = with_table("riscv64")
+    k.hw.store(table, 7, k.hw.fmt.valid, HERE)
+
+    def clear_through_pointer(k: Kernel) -> None:
+        if k.hw.load(k.init_mm, FREE_ENTRY):
+            k.hw.store(table, 7, 0, HERE)
+
+    assert reasons(k, clear_through_pointer, unlink) == set()
+
+
+def test_a_table_that_is_linked_again_takes_writes() -> None:
+    k, table = with_table("riscv64")
+
+    def move(k: Kernel) -> None:
+        entry = k.hw.load(k.init_mm, FREE_ENTRY)
+        k.hw.store(k.init_mm, FREE_ENTRY, 0, HERE)
+        k.hw.store(k.init_mm, FREE_ENTRY, entry, HERE)
+        k.hw.store(table, 7, k.hw.fmt.valid, HERE)
+
+    assert reasons(k, move) == set()
+
+
+def test_a_frame_that_is_a_table_again_elsewhere_is_not_the_table_that_was_read() -> None:
+    k, table = with_table("riscv64")
+    frames = Span(table.frame, table.frame + 1)
+
+    def free_and_reuse(k: Kernel) -> None:
+        k.hw.store(k.init_mm, FREE_ENTRY, 0, HERE)
+        k.hw.flush(EVERYTHING)
+        free_pages(k, [frames], HERE)
+        frame = new_table(k)
+        assert frame == table.frame, "the lowest free frame is the one just freed"
+        k.hw.store(k.init_mm, FREE_ENTRY + 1, int(k.hw.fmt.encode_pfn(frame)) | k.hw.fmt.valid, HERE)
+
+    assert reasons(k, free_and_reuse) == set()
+    assert "freed-table" in reasons(k, write_through_pointer, free_and_reuse)
