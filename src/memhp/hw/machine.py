@@ -84,6 +84,11 @@ class Machine:
         if old.any():
             self.tlb.unmap(table, index, np.where(old != values, old, np.uint64(0)), where)
 
+    def fill_run(self, table: Table, index: int, values: U64, where: str = "") -> None:
+        """Write entries of a new table that nothing leads to yet, so that nobody can tell in which order."""
+        self._row(table, where)[index : index + len(values)] = values
+        self.ledger.stores += len(values)
+
     def store_leaves(self, table: Table, index: int, count: int, pfn: int, prot: int, where: str = "") -> None:
         """Write `count` leaves that map the frames from `pfn` on, one after the other, over entries that are empty."""
         if self.stepper is not None:

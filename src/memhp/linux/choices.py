@@ -21,6 +21,7 @@ AltmapFallback = Literal["fail", "ram", "draft-helper"]
 VmemmapAltmap = Literal["any-leaf", "huge-leaf", "none"]
 DirectMapLeaves = Literal["largest", "base-if-set-direct-map", "base-unless-bbml2"]
 PgdPolicy = Literal["none", "sync", "preallocate"]
+PgdList = Literal["before-copy", "after-copy", "one-lock"]
 FreeEmptyTables = Literal["always", "never", "if-no-vmalloc-overlap", "floor-ceiling"]
 StorageFreed = Literal["before-clear", "after-clear", "after-flush"]
 TableFreed = Literal["before-clear", "after-flush"]
@@ -73,6 +74,10 @@ class ArchProfile:
     pgd_policy: PgdPolicy
     """How a root entry that appears in init_mm reaches other processes: nothing does it (arm64 needs nothing, its
     kernel half is one table for all: `pgd_shared`), ``sync_global_pgds()``, or it exists from boot on."""
+    pgd_list: PgdList
+    """When a new root table is entered where ``sync_global_pgds()`` looks for it, against the copy of init_mm's kernel
+    half: under ``pgd_lock`` together with it (x86 ``pgd_alloc()``), or before or after it, which no kernel does. riscv
+    copies without a lock and has no such list, as nothing there walks it."""
     pgd_shared: bool
     """Whether all processes share the kernel's root table (arm64 TTBR1)."""
     pgd_preallocated: tuple[Area, ...]

@@ -22,6 +22,7 @@ from memhp.spans import Span
 INIT_MM = "init_mm"
 PAGE_TABLE_LOCK = "init_mm.page_table_lock"
 PGD_LOCK = "pgd_lock"
+PGD_LIST = "pgd_list"
 LEVEL_NAMES = ("pte", "pmd", "pud", "p4d")
 
 
@@ -78,13 +79,12 @@ def sync_root_entries(k: Kernel, span: Span, where: str) -> None:
 
     A BUG where a process has another table there.
     """
-    others = [root for mm, root in k.pgd.items() if mm != INIT_MM and root.frame != k.init_mm.frame]
     for at, n in k.hw.batches(*root_entries(k, span)):
         wanted = k.hw.load_run(k.init_mm, at, n)
         if not wanted.any():
             continue
         with k.hw.locked(PGD_LOCK):
-            for root in others:
+            for root in _listed(k):
                 own = k.hw.load_run(root, at, n)
                 if ((own != 0) & (wanted != 0) & (k.hw.fmt.table_pfn(own) != k.hw.fmt.table_pfn(wanted))).any():
                     raise KernelBug(f"{root.mm} has another table than init_mm in a kernel entry", place=where)
@@ -92,18 +92,35 @@ def sync_root_entries(k: Kernel, span: Span, where: str) -> None:
                     k.hw.store(root, at + place, int(wanted[place]), where)
 
 
-def copy_kernel_half(k: Kernel, mm: str, where: str, *, listed: bool = False) -> None:
+def _listed(k: Kernel) -> list[Table]:
+    """``pgd_list``: the root tables of processes that a synchronisation finds."""
+    if k.config.choices.pgd_list != "one-lock":
+        k.hw.reads(PGD_LIST)
+    return [root for mm, root in k.pgd.items() if mm != INIT_MM and root.frame != k.init_mm.frame]
+
+
+def copy_kernel_half(k: Kernel, mm: str, where: str) -> None:
     """A new address space: ``pgd_alloc()``. Raises ENOMEM.
 
-    Its root table gets the kernel's half of init_mm's; or it is the same table, where that is one for all. `listed`
-    tables are entered under ``pgd_lock``, so that none misses a synchronisation.
+    Its root table gets the kernel's half of init_mm's, ``ArchProfile.pgd_list`` says when it is on the list of those
+    that are synchronised; or it is the same table, where that is one for all.
     """
-    if k.config.choices.pgd_shared:
+    choices = k.config.choices
+    if choices.pgd_shared:
         k.pgd[mm] = k.init_mm._replace(mm=mm)
         return
     root = alloc_root(k, mm, where)
     half = k.hw.fmt.levels[-1].entries // 2
-    with k.hw.locked(PGD_LOCK) if listed else nullcontext():
+    if choices.pgd_list == "before-copy":
+        k.hw.writes(PGD_LIST)
+        k.pgd[mm] = root
         for at, n in k.hw.batches(half, 2 * half):
             k.hw.store_run(root, at, k.hw.load_run(k.init_mm, at, n), where)
+        return
+    together = choices.pgd_list == "one-lock"
+    with k.hw.locked(PGD_LOCK) if together else nullcontext():
+        for at, n in k.hw.batches(half, 2 * half):
+            k.hw.fill_run(root, at, k.hw.load_run(k.init_mm, at, n), where)
+        if not together:
+            k.hw.writes(PGD_LIST)
         k.pgd[mm] = root

@@ -81,7 +81,7 @@ def mem_init(k: Kernel) -> None:
 
 def copy_pgd(k: Kernel, mm: str) -> None:
     """A new process: ``pgd_alloc()`` copies the kernel's half and lists the table. Raises ENOMEM."""
-    pgd.copy_kernel_half(k, mm, "arch/x86/mm/pgtable.c:pgd_alloc", listed=True)
+    pgd.copy_kernel_half(k, mm, "arch/x86/mm/pgtable.c:pgd_alloc")
 
 
 def kernel_access(k: Kernel, mm: str, va: int) -> access.Outcome:
