@@ -10,7 +10,7 @@ Going back rebuilds the state: a copy of the kernel as it was at the start, and 
 
 import sys
 from collections.abc import Callable, Hashable
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from types import FrameType
 
@@ -19,7 +19,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from memhp.errors import KernelError
 from memhp.explore.ghost import Ghost, links_touched
 from memhp.explore.op import ALONE, SHARED, Op, Outcome
-from memhp.hw.format import HEIGHT_NAMES, Format
+from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.locks import Lock
 from memhp.hw.stepper import Access
 from memhp.hw.tlb import ALL_ADDRESSES, Table
@@ -34,6 +34,8 @@ SHARED_CODE = ("mm/pgtable_remove.py", "mm/pgtable_populate.py")
 FIELD_MODES = {"read": SHARED, "write": ALONE, "atomic": ALONE}
 """How accesses to a shared field outside page tables meet."""
 
+OWNERS_CHUNK = 1 << 13
+"""Frames by which claims and releases are told apart: those of different chunks have nothing to do with each other."""
 UNMAPS, FLUSHES, GIVES = 1, 2, 3
 """Modes of the translations that CPUs may hold: entries that go, flushes, frames given back look at them."""
 
@@ -59,11 +61,13 @@ class KernelProgram:
 class DoorOp(Op):
     """A step at a door."""
 
-    __slots__ = ("lock", "place", "ready", "table", "write")
+    __slots__ = ("access", "lock", "place", "ready", "table", "write")
 
     def __init__(self, text: str, touches: tuple[tuple[Hashable, int], ...], place: str, choices: int = 1) -> None:
         super().__init__(text, touches, choices=choices)
         self.place = place
+        self.access: Access | None = None
+        """The access, where what it touches depends on the machine as it is now."""
         self.lock = ""
         """The lock that the step takes and may have to wait for."""
         self.write = True
@@ -133,6 +137,17 @@ class KernelRun:
         if violations:
             law, text, where = violations[0]
             self.broken = f"{law}: {text}" + (f" ({where})" if where else "")
+        self._look_again(thread)
+
+    def _look_again(self, thread: int) -> None:
+        """What other actors are about to do may touch more, or less, since this one has done a step."""
+        for other, op in enumerate(self.pending):
+            if other != thread and isinstance(op, DoorOp) and op.access is not None:
+                touches = self._stepper.touches(op.access)
+                if touches != op.touches:
+                    changed = copy(op)
+                    changed.touches = touches
+                    self.pending[other] = changed
 
     def _rebuild(self) -> None:
         """Bring the greenlets to where the steps done have led."""
@@ -281,7 +296,11 @@ class _Doors:
         place = _place()
         target = access.target
         if isinstance(target, Table):
-            return _entry_op(self._kernel.hw.fmt, access, target, place)
+            op = DoorOp(f"{access.kind} {HEIGHT_NAMES[target.height]} {target.frame:#x}[{access.entry}]",
+                        self.touches(access), place)  # fmt: skip
+            op.table = (target, access.entry)
+            op.access = access if access.kind == "store" else None
+            return op
         if isinstance(target, str) and access.kind in FIELD_MODES:
             return DoorOp(f"{access.kind} {target}", ((("field", target), FIELD_MODES[access.kind]),), place)
         if isinstance(target, str):
@@ -291,18 +310,44 @@ class _Doors:
             return op
         if access.kind == "flush":
             text = "flush everything" if target == ALL_ADDRESSES else f"flush [{target.start:#x}-{target.end:#x})"
-            return DoorOp(text, (("translations", FLUSHES), ("exposed", FLUSHES)), place)
-        text = f"{access.kind} PFN [{target.start:#x}-{target.end:#x})"
-        return DoorOp(text, self._frames_touched(access.kind, target), place)
+            op = DoorOp(text, self.touches(access), place)
+            op.access = access
+            return op
+        return DoorOp(f"{access.kind} PFN [{target.start:#x}-{target.end:#x})", self.touches(access), place)
+
+    def touches(self, access: Access) -> tuple[tuple[Hashable, int], ...]:
+        """What an access to an entry, translations or frames touches, were it done now."""
+        target = access.target
+        if isinstance(target, Table):
+            return self._entry_touched(access, target)
+        assert isinstance(target, Span)
+        if access.kind == "flush":
+            exposed = (("exposed", FLUSHES),) if self._kernel.hw.tlb.exposed else ()
+            return (("translations", FLUSHES), *exposed)
+        return self._frames_touched(access.kind, target)
+
+    def _entry_touched(self, access: Access, table: Table) -> tuple[tuple[Hashable, int], ...]:
+        """Only an entry that was valid leaves translations behind."""
+        hw = self._kernel.hw
+        touches: list[tuple[Hashable, int]] = [(("frame", table.frame), SHARED)]
+        entry = ("entry", table.frame, access.entry)
+        if access.kind == "load":
+            return (*touches, (entry, SHARED))
+        touches += [(entry, ALONE), *links_touched(hw.fmt, access, table)]
+        row = hw.memory.arena.row(table.frame)
+        if row is None or int(row[access.entry]) & hw.fmt.valid:
+            touches.append(("translations", UNMAPS))
+        return tuple(touches)
 
     def _frames_touched(self, kind: str, frames: Span) -> tuple[tuple[Hashable, int], ...]:
-        touches: list[tuple[Hashable, int]] = [("owners", ALONE)]
+        chunks = range(frames.start // OWNERS_CHUNK, (frames.end - 1) // OWNERS_CHUNK + 1)
+        touches: list[tuple[Hashable, int]] = [(("owners", chunk), ALONE) for chunk in chunks]
         if kind == "claim":
             touches.append(("exposed", SHARED))
             tables = range(frames.start, frames.end) if frames.size == 1 else ()
             return (*touches, *((("frame", pfn), ALONE) for pfn in tables))
         if kind == "release":
-            touches += [("translations", GIVES), ("exposed", GIVES)]
+            touches.append(("translations", GIVES))
             arena = self._kernel.hw.memory.arena
             if frames.size == 1:
                 touches.append((("frame", frames.start), ALONE))
@@ -310,20 +355,6 @@ class _Doors:
                 inside = (frames.clip(span) for span in arena.frames())
                 touches += [(("frame", pfn), ALONE) for span in inside if span for pfn in range(span.start, span.end)]
         return tuple(touches)
-
-
-def _entry_op(fmt: Format, access: Access, table: Table, place: str) -> DoorOp:
-    """A load or store of one entry."""
-    what = f"{access.kind} {HEIGHT_NAMES[table.height]} {table.frame:#x}[{access.entry}]"
-    touches: list[tuple[Hashable, int]] = [(("frame", table.frame), SHARED)]
-    entry = ("entry", table.frame, access.entry)
-    if access.kind == "load":
-        touches.append((entry, SHARED))
-    else:
-        touches += [(entry, ALONE), ("translations", UNMAPS), *links_touched(fmt, access, table)]
-    op = DoorOp(what, tuple(touches), place)
-    op.table = (table, access.entry)
-    return op
 
 
 def _lock_text(access: Access) -> str:
