@@ -85,6 +85,7 @@ PROGRAMS = [
     ((clear(0), give_back(0)), (clear(1), give_back(1), take(0))),
     ((fill(8), flush), (fill(9), flush)),
     ((clear(8), give_back(2)), (fill(8), flush)),
+    ((clear(8),), (fill(8), flush)),
     ((give_back(0, 3),), (take(1),)),
 ]
 
@@ -107,6 +108,8 @@ def test_reduction_loses_no_violation_and_no_behaviour(
                 tuple(str(machine.hw.memory.owners.get(page(machine, number).start)) for number in range(3)),
                 sorted(violation.law for violation in machine.hw.violations),
                 machine.hw.tlb.exposed_set().size,
+                machine.hw.tlb.exposed_frames,
+                bool(machine.hw.tlb.stale),
             )
             reasons.add(str(state))
             return None
