@@ -108,9 +108,10 @@ def zone_named(k: Kernel, nid: int, name: str) -> Zone:
 def accounts(k: Kernel) -> dict[str, tuple[int, int]]:
     """For each zone that manages pages: how many those are, and how many are free or in use.
 
-    Reserved pages, and those of a device, are nobody's to manage.
+    Reserved pages, those of a device, and those in a balloon are nobody's to manage.
     """
     found = {}
+    offline = SpanSet((start, end) for start, end, flags in k.page_flags if PageFlags.OFFLINE in flags)
     for zone in k.zones():
         if zone.managed:
             used = sum(
@@ -118,7 +119,7 @@ def accounts(k: Kernel) -> dict[str, tuple[int, int]]:
                 for start, end, ref in k.page_zone.runs(zone.start_pfn, zone.end_pfn)
                 if ref == (zone.nid, zone.type)
                 for lo, hi, owner in k.hw.memory.owners.runs(start, end)
-                if owner.use not in (Use.FREE, Use.BOOT, Use.DEVICE)
+                if owner.use not in (Use.FREE, Use.BOOT, Use.DEVICE) and lo not in offline
             )
             found[f"{zone.nid}/{zone.name}"] = (zone.managed, zone.free.size + zone.isolated_free.size + used)
     return found

@@ -18,6 +18,7 @@ from memhp.linux.mmzone import MemoryBlock, MemoryGroup, Node, PageFlags, Sectio
 from memhp.spans import Span, SpanMap, SpanSet
 
 if TYPE_CHECKING:
+    from memhp.hw.memory import Use
     from memhp.linux.drivers.acpi.device import AcpiDevice
     from memhp.linux.drivers.firmware.memmap import FirmwareMap
     from memhp.linux.mm.altmap import VmemAltmap
@@ -80,6 +81,8 @@ class Kernel:
     """PFN → the device mapping that it belongs to (``mm/memremap.c:pgmap_array``)."""
     page_refs: dict[int, int] = field(default_factory=dict)
     """PFN → references beyond the first to a page of struct pages that vmemmap maps several times."""
+    resv_huge_pages: dict[str, tuple[Use, int]] = field(default_factory=dict)
+    """Whose → free huge pages that are promised to mappings: the use of such a free page, and how many."""
     memory_groups: dict[int, MemoryGroup] = field(default_factory=dict)
     memory_block_size: int = 0
     """Bytes of a memory block: ``memory_block_size_bytes()``."""

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from captures import facts
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
-from memhp.linux.mm.migrate import dissolve_free_hugetlb_folios, do_migrate_range, scan_movable_pages
+from memhp.linux.mm.hugetlb import dissolve_free_hugetlb_folios
+from memhp.linux.mm.migrate import do_migrate_range, scan_movable_pages
 from memhp.linux.mm.mm_init import free_area_init, init_cma_reserved_pageblock
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages, free_pages_core, take_pages_off_buddy
 from memhp.linux.mm.page_isolation import (

@@ -7,13 +7,13 @@ Pageblocks are isolated, movable pages migrate away, and what is free then is th
 from errno import EBUSY, ENOMEM
 
 from memhp.errors import KernelBug, KernelError
-from memhp.hw.memory import Owner, Use
+from memhp.hw.memory import Owner
+from memhp.linux.mm.hugetlb import POOLS, alloc_contig_candidates, huge_page_order, huge_pages
 from memhp.linux.mm.migrate import migrate_range
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.page_isolation import start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from memhp.units import align_down
 
 ALLOC = "mm/page_alloc.c:alloc_contig_range"
 FREE = "mm/page_alloc.c:free_contig_range"
@@ -26,7 +26,7 @@ def alloc_contig_range(k: Kernel, start_pfn: int, end_pfn: int, owner: Owner) ->
     Raises EBUSY when a page cannot be moved, ENOMEM when there is no room to move one to; the pageblocks are in use
     again then, except that some pages may have moved.
     """
-    start_isolate_page_range(k, start_pfn, end_pfn, report=False)
+    start_isolate_page_range(k, start_pfn, end_pfn, offline=False)
     try:
         _empty(k, start_pfn, end_pfn)
         zone = k.zone_of(start_pfn)
@@ -55,16 +55,30 @@ def _empty(k: Kernel, start_pfn: int, end_pfn: int) -> None:
 
 def replace_free_hugepage_folios(k: Kernel, start_pfn: int, end_pfn: int) -> None:
     """Have the pools keep other huge pages in place of their free ones in a range. Raises ENOMEM for want of them."""
-    size = k.config.pmd_size >> k.config.page_shift
     for lo, hi, owner in list(k.hw.memory.owners.runs(start_pfn, end_pfn)):
-        if owner.use is not Use.HUGETLB_FREE:
+        if owner.use not in POOLS.values():
             continue
-        zone = k.zone_of(lo)
-        assert zone is not None
-        for at in range(align_down(lo, size), hi, size):
-            if not alloc_pages(k, size.bit_length() - 1, zone.nid, movable=True, owner=owner, where=REPLACE):
-                raise KernelError(ENOMEM, f"no huge page in place of the one at PFN {at:#x}", place=REPLACE)
-            free_pages(k, [Span(at, at + size)], REPLACE)
+        zone, order = k.zone_of(lo), huge_page_order(k.config, owner.use)
+        assert zone is not None and order is not None
+        for page in huge_pages(k, lo, hi, owner.use):
+            if not alloc_pages(k, order, zone.nid, movable=True, owner=owner, where=REPLACE):
+                text = f"no huge page in place of the one at PFN {page.start:#x}"
+                raise KernelError(ENOMEM, text, place=REPLACE)
+            free_pages(k, [page], REPLACE)
+
+
+def alloc_contig_pages(k: Kernel, order: int, nid: int, owner: Owner) -> Span | None:
+    """A block of an order that the buddy has none of, near node `nid`, emptied of what can move; None if there is none.
+
+    In zones for the kernel's memory only, as gigantic pages are not to hold up ZONE_MOVABLE. mm/page_alloc.c.
+    """
+    for page in alloc_contig_candidates(k, order, nid):
+        try:
+            alloc_contig_range(k, *page, owner)
+        except KernelError:
+            continue
+        return page
+    return None
 
 
 def free_contig_range(k: Kernel, start_pfn: int, nr_pages: int) -> None:

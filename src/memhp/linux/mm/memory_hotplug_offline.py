@@ -8,8 +8,9 @@ from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.notify import NOTIFY_BAD_ERRNO, memory_notify, node_notify
 from memhp.linux.kernel.panic import warn
 from memhp.linux.kernel.resource import walk_system_ram_range
+from memhp.linux.mm.hugetlb import GIGANTIC_USES, POOLS, dissolve_free_hugetlb_folios
 from memhp.linux.mm.memory_hotplug_zone import adjust_present_page_count, remove_pfn_range_from_zone
-from memhp.linux.mm.migrate import Stuck, dissolve_free_hugetlb_folios, do_migrate_range, scan_movable_pages
+from memhp.linux.mm.migrate import Stuck, do_migrate_range, scan_movable_pages
 from memhp.linux.mm.page_alloc import adjust_managed_page_count, build_all_zonelists, init_per_zone_wmark_min
 from memhp.linux.mm.page_isolation import start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
 from memhp.linux.mm.sparse import offline_mem_sections
@@ -119,7 +120,10 @@ def _migrate_all(k: Kernel, span: Span) -> None:
             dissolve_free_hugetlb_folios(k, *span)
         except KernelError as error:
             raise KernelError(
-                error.errno, "failure to dissolve huge pages", place=error.place, advice=error.reason
+                error.errno,
+                "failure to dissolve huge pages",
+                place=error.place,
+                advice=f"{error.reason}: {error.advice}",
             ) from error
         busy = test_pages_isolated(k, *span)
         if busy is None:
@@ -132,9 +136,22 @@ def _stuck_text(stuck: list[Stuck]) -> str:
     if not stuck:
         return "pages do not move"
     first = stuck[0]
-    why = "pinned" if first.errno == EBUSY else "there is no free memory to move it to"
+    why, advice = _why_stuck(first)
     pages = sum(each.span.size for each in stuck)
-    return f"PFN {first.span.start:#x} ({first.owner}) does not move: {why}; {pages} such pages"
+    return f"PFN {first.span.start:#x} ({first.owner}) does not move: {why}; {pages} such pages: {advice}"
+
+
+def _why_stuck(stuck: Stuck) -> tuple[str, str]:
+    """Why pages do not move, and what to do about it."""
+    if stuck.owner.use is Use.PINNED:
+        return "pinned", "end what does DMA to them (RDMA, io_uring, a passed-through device)"
+    if stuck.errno == EBUSY:
+        return "poisoned in a balloon", "deflate the balloon"
+    if stuck.owner.use in GIGANTIC_USES:
+        return "no free gigantic page to move it to", "raise nr_hugepages of that size, elsewhere"
+    if stuck.owner.use in POOLS:
+        return "no free huge page to move it to, nor memory for one", "raise nr_hugepages elsewhere, or free memory"
+    return "there is no free memory to move it to", "free memory, or add some first"
 
 
 def _signal_backoff(why: str) -> KernelError:

@@ -5,20 +5,22 @@ they rest on. Movable memory is single pages here; huge pages of hugetlbfs stay 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterator
+from collections.abc import Collection
 from errno import EBUSY, ENOMEM
 from typing import NamedTuple
 
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
+from memhp.linux.mm.balloon import balloon_page_dequeue, balloon_page_enqueue
+from memhp.linux.mm.hugetlb import GIGANTIC_USES, POOLS, dequeue_hugetlb_folio_nodemask, huge_page_order, huge_pages
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mmzone import PageFlags, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from memhp.units import align_down
 
-MOVABLE_USES = frozenset({Use.MOVABLE, Use.PINNED, Use.HUGETLB})
-"""Uses that ``scan_movable_pages()`` finds: on an LRU list, pinned or not, or a huge page in use."""
+MOVABLE_USES = frozenset({Use.MOVABLE, Use.PINNED, Use.HUGETLB, Use.GIGANTIC, Use.BALLOON})
+"""Uses that ``scan_movable_pages()`` finds: on an LRU list, pinned or not, a huge page in use, or a page whose driver
+moves it."""
 
 KEPT = PageFlags.OFFLINE | PageFlags.UNREFERENCED
 """The flags that tell a logically offline page that its driver still holds: the first set, the second not."""
@@ -53,16 +55,13 @@ def scan_movable_pages(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
 
     Raises :class:`KernelError` EBUSY when a logically offline page comes first that its driver still holds.
     """
-    flagged = k.page_flags.runs(start_pfn, end_pfn)
-    kept = next((lo for lo, _, flags in flagged if flags & KEPT == PageFlags.OFFLINE), None)
-    for lo, _, owner in k.hw.memory.owners.runs(start_pfn, end_pfn if kept is None else kept):
+    for lo, hi, owner in k.hw.memory.owners.runs(start_pfn, end_pfn):
         if owner.use in MOVABLE_USES:
             return lo
-        if owner.use is Use.OFFLINE:
-            raise _kept(lo, owner.tag)
-    if kept is not None:
-        holder = k.hw.memory.owners.get(kept)
-        raise _kept(kept, holder.tag if holder is not None else "")
+        flagged = k.page_flags.runs(lo, hi)
+        kept = next((at for at, _, flags in flagged if flags & KEPT == PageFlags.OFFLINE), None)
+        if owner.use is Use.OFFLINE or kept is not None:
+            raise _kept(lo if kept is None else kept, owner.tag)
     return None
 
 
@@ -71,7 +70,8 @@ def _kept(pfn: int, tag: str) -> KernelError:
         EBUSY,
         "unmovable page",
         place="mm/memory_hotplug.c:scan_movable_pages",
-        advice=f"PFN {pfn:#x} is logically offline and its driver ({tag or 'unknown'}) keeps it",
+        advice=f"PFN {pfn:#x} is logically offline and its driver ({tag or 'unknown'}) keeps it: deflate the balloon, "
+        "or have the device give back what it unplugged",
     )
 
 
@@ -96,9 +96,11 @@ def migrate_range(k: Kernel, start_pfn: int, end_pfn: int, *, leave_node: bool) 
     for lo, hi, owner in list(k.hw.memory.owners.runs(start_pfn, end_pfn)):
         if owner.use is Use.PINNED:
             stuck.append(Stuck(Span(lo, hi), owner, EBUSY))
-        elif owner.use is Use.HUGETLB:
-            for page in _huge_pages(k, lo, hi):
+        elif owner.use in POOLS:
+            for page in huge_pages(k, lo, hi, owner.use):
                 moved += _move_huge_page(k, page, owner, stuck, leave_node=leave_node)
+        elif owner.use is Use.BALLOON:
+            moved += _move_balloon(k, Span(lo, hi), owner, stuck, leave_node=leave_node)
         elif owner.use is Use.MOVABLE:
             for at, count in k.hw.batches(lo, hi):
                 done = _move(k, Span(at, at + count), owner, leave_node=leave_node)
@@ -117,58 +119,58 @@ def _move(k: Kernel, source: Span, owner: Owner, *, leave_node: bool) -> int:
     return count
 
 
-def _allocate(k: Kernel, pfn: int, order: int, count: int, owner: Owner, *, leave_node: bool) -> list[Span]:
-    """Blocks to move pages of the zone of `pfn` to: ``alloc_migration_target()``."""
+def _move_balloon(k: Kernel, source: Span, owner: Owner, stuck: list[Stuck], *, leave_node: bool) -> int:
+    """Have a balloon take other pages in place of some: ``virtballoon_migratepage()``. Poisoned ones stay."""
+    moved = 0
+    for lo, hi, flags in list(k.page_flags.runs(*source)):
+        if PageFlags.HWPOISON in flags:
+            stuck.append(Stuck(Span(lo, hi), owner, EBUSY))
+            continue
+        to = _allocate(k, lo, 0, hi - lo, owner, leave_node=leave_node)
+        count = sum(span.size for span in to)
+        balloon_page_enqueue(k, to)
+        if count:
+            balloon_page_dequeue(k, [Span(lo, lo + count)])
+        if count < hi - lo:
+            stuck.append(Stuck(Span(lo + count, hi), owner, ENOMEM))
+        moved += count
+    return moved
+
+
+def _target(k: Kernel, pfn: int, *, leave_node: bool) -> tuple[int, ZoneType, Collection[int] | None]:
+    """Where a page may go: near which node, up to which zone, and among which nodes: ``alloc_migration_target()``."""
     zone = k.zone_of(pfn)
     assert zone is not None
     others = {each.nid for each in k.zones() if each.managed} - {zone.nid}
     highest = ZoneType.MOVABLE if zone.type is ZoneType.MOVABLE else ZoneType.NORMAL
-    nodes = (others or {zone.nid}) if leave_node else None
-    return alloc_pages(
-        k, order, zone.nid, count=count, movable=True, owner=owner, where=WHERE, highest=highest, nodes=nodes
-    )
+    return zone.nid, highest, (others or {zone.nid}) if leave_node else None
 
 
-def _huge_pages(k: Kernel, lo: int, hi: int) -> Iterator[Span]:
-    """The huge pages that a run of pages belongs to, whole, even where they stick out of it."""
-    size = k.config.pmd_size >> k.config.page_shift
-    for start in range(align_down(lo, size), hi, size):
-        yield Span(start, start + size)
+def _allocate(k: Kernel, pfn: int, order: int, count: int, owner: Owner, *, leave_node: bool) -> list[Span]:
+    """Blocks to move pages to that are like the one at `pfn`."""
+    nid, highest, nodes = _target(k, pfn, leave_node=leave_node)
+    return alloc_pages(k, order, nid, count=count, movable=True, owner=owner, where=WHERE, highest=highest, nodes=nodes)
 
 
 def _move_huge_page(k: Kernel, page: Span, owner: Owner, stuck: list[Stuck], *, leave_node: bool) -> int:
-    """Move one huge page: into a free one of the pool, whose place it takes, or into fresh memory."""
-    order = page.size.bit_length() - 1
-    spare = _spare_huge_page(k, page)
+    """Move one huge page: into a free one of the pool, whose place it takes, or, unless gigantic, fresh memory."""
+    nid, highest, nodes = _target(k, page.start, leave_node=leave_node)
+    if owner.use not in GIGANTIC_USES:
+        highest = ZoneType.MOVABLE
+    spare = dequeue_hugetlb_folio_nodemask(k, POOLS[owner.use], nid, highest, nodes)
     if spare is not None:
         pool = k.hw.memory.owners.get(spare.start)
         assert pool is not None
         k.hw.retag(spare, owner, WHERE)
         k.hw.retag(page, pool, WHERE)
-    elif _allocate(k, page.start, order, 1, owner, leave_node=leave_node):
+    elif owner.use not in GIGANTIC_USES and _allocate(
+        k, page.start, page.size.bit_length() - 1, 1, owner, leave_node=leave_node
+    ):
         free_pages(k, [page], WHERE)
     else:
         stuck.append(Stuck(page, owner, ENOMEM))
         return 0
     return page.size
-
-
-def _spare_huge_page(k: Kernel, page: Span) -> Span | None:
-    """A free huge page of the pool outside isolated pageblocks: ``dequeue_hugetlb_folio_nodemask()``."""
-    size = page.size
-    for zone in k.zones():
-        for lo, hi, owner in k.hw.memory.owners.runs(zone.start_pfn, zone.end_pfn):
-            start = -(-lo // size) * size
-            if owner.use is Use.HUGETLB_FREE and start + size <= hi and not zone.isolated.covered(start, start + size):
-                return Span(start, start + size)
-    return None
-
-
-def dissolve_free_hugetlb_folios(k: Kernel, start_pfn: int, end_pfn: int) -> None:
-    """Give free huge pages of a range back to the buddy: mm/hugetlb.c:dissolve_free_hugetlb_folios."""
-    for lo, hi, owner in list(k.hw.memory.owners.runs(start_pfn, end_pfn)):
-        if owner.use is Use.HUGETLB_FREE:
-            free_pages(k, [Span(lo, hi)], "mm/hugetlb.c:dissolve_free_hugetlb_folio")
 
 
 def _report(k: Kernel, stuck: list[Stuck]) -> None:
@@ -184,7 +186,7 @@ def _report(k: Kernel, stuck: list[Stuck]) -> None:
         said += line.text.startswith("migrating pfn ")
     room = max(0, RATELIMIT_BURST - said)
     for each in stuck:
-        step = 1 if each.owner.use is not Use.HUGETLB else each.span.size
+        step = 1 if huge_page_order(k.config, each.owner.use) is None else each.span.size
         for pfn in range(each.span.start, each.span.end, step)[:room]:
             k.hw.log(f"migrating pfn {pfn:x} failed ret:{ret}", "warn")
             k.hw.log("page dumped because: migration failure", "warn")

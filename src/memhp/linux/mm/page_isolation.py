@@ -15,39 +15,64 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up
 
+
+class Obstacle(NamedTuple):
+    """Why pages do not make way, and what can be done about it."""
+
+    why: str
+    advice: str
+
+
+ELSEWHERE = "take another block; memory onlined as movable stays clear of such pages"
+
 UNMOVABLE_USES = {
-    Use.BOOT: "memory reserved at boot",
-    Use.TABLE: "a page table",
-    Use.MEMMAP: "struct pages",
-    Use.KERNEL: "unmovable kernel memory",
-    Use.RECLAIMABLE: "reclaimable kernel memory, which offlining does not shrink",
+    Use.BOOT: Obstacle("memory reserved at boot", f"it is the kernel's for good: {ELSEWHERE}"),
+    Use.TABLE: Obstacle("a page table", f"end the process whose it is, or {ELSEWHERE}"),
+    Use.MEMMAP: Obstacle("struct pages", f"take the memory away that they describe first, or {ELSEWHERE}"),
+    Use.KERNEL: Obstacle("unmovable kernel memory", f"end what uses it (a driver, open files, a VM), or {ELSEWHERE}"),
+    Use.RECLAIMABLE: Obstacle(
+        "reclaimable kernel memory, which offlining does not shrink",
+        f"echo 2 > /proc/sys/vm/drop_caches and try again, or {ELSEWHERE}",
+    ),
 }
 """Uses of pages that no migration moves, in words."""
 
-RESERVED = "memory reserved at boot, or a hole"
-CMA = "a pageblock of the contiguous memory allocator"
+RESERVED = Obstacle("memory reserved at boot, or a hole", f"it is the kernel's for good: {ELSEWHERE}")
+CMA = Obstacle("a pageblock of the contiguous memory allocator", "boot with a smaller cma=, or take another block")
+KEPT_BY_DRIVER = Obstacle("a page that its driver keeps offline", "deflate the balloon")
+POISONED = Obstacle("a page that memory errors took", "take another block")
+
+KEPT_USES = {Use.OFFLINE: KEPT_BY_DRIVER, Use.HWPOISON: POISONED}
+"""Uses that stand in the way of allocating a range, but are no reason not to try to take it offline."""
 
 
 class Unmovable(NamedTuple):
     """A page that cannot be moved out of the way: its PFN, and what it is used for."""
 
     pfn: int
-    why: str
+    obstacle: Obstacle
+
+    @property
+    def why(self) -> str:
+        """What it is used for."""
+        return self.obstacle.why
 
 
-def has_unmovable_pages(k: Kernel, start_pfn: int, end_pfn: int) -> Unmovable | None:
+def has_unmovable_pages(k: Kernel, start_pfn: int, end_pfn: int, *, offline: bool = True) -> Unmovable | None:
     """The first page of ``[start_pfn, end_pfn)``, in one zone, that rules out offlining; None if all may go.
 
-    ZONE_MOVABLE holds no such pages but reserved ones. Pages in logically offline memory count as movable here, since
-    their driver may still let go of them. mm/page_isolation.c:has_unmovable_pages.
+    ZONE_MOVABLE holds no such pages but reserved ones. With `offline`, pages in logically offline memory count as
+    movable, since their driver may still let go of them, and poisoned ones, whoever uses them; without, the range is to
+    be allocated, and they do not. mm/page_isolation.c:has_unmovable_pages.
     """
     zone = _zone(k, start_pfn)
     found = [Unmovable(lo, RESERVED) for lo, _, flags in k.page_flags.runs(start_pfn, end_pfn) if _is_reserved(flags)]
     if zone.type is not ZoneType.MOVABLE:
+        obstacles = UNMOVABLE_USES if offline else {**UNMOVABLE_USES, **KEPT_USES}
         found.extend(
-            Unmovable(lo, UNMOVABLE_USES[owner.use])
+            Unmovable(lo, obstacles[owner.use])
             for lo, _, owner in k.hw.memory.owners.runs(start_pfn, end_pfn)
-            if owner.use in UNMOVABLE_USES
+            if owner.use in obstacles
         )
     if zone.cma_pages:
         found.extend(
@@ -56,10 +81,10 @@ def has_unmovable_pages(k: Kernel, start_pfn: int, end_pfn: int) -> Unmovable | 
     return min(found, default=None)
 
 
-def start_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int, *, report: bool = True) -> None:
+def start_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int, *, offline: bool = True) -> None:
     """Isolate the pageblocks of a range: first the first, then the last, then those between, as the kernel does.
 
-    `report` has the page logged that rules it out (``REPORT_FAILURE``), as offlining wants it.
+    `offline` says what for (``MEMORY_OFFLINE``, ``PB_ISOLATE_MODE_MEM_OFFLINE``); the page that rules it out is logged.
 
     Raises :class:`KernelError` EBUSY, with nothing isolated, when a pageblock is isolated already, holds an unmovable
     page or lies in the zone only in part.
@@ -70,21 +95,21 @@ def start_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int, *, report:
     try:
         for lo, hi in ((first, first + size), (max(last, first + size), last + size), (first + size, last)):
             for block, count in k.hw.batches(lo // size, hi // size):
-                _isolate(k, Span(block * size, (block + count) * size), Span(start_pfn, end_pfn), done, report=report)
+                _isolate(k, Span(block * size, (block + count) * size), Span(start_pfn, end_pfn), done, offline=offline)
     except KernelError:
         for blocks in done:
             undo_isolate_page_range(k, *blocks)
         raise
 
 
-def _isolate(k: Kernel, blocks: Span, wanted: Span, done: list[Span], *, report: bool) -> None:
+def _isolate(k: Kernel, blocks: Span, wanted: Span, done: list[Span], *, offline: bool) -> None:
     """``set_migratetype_isolate()`` for a run of pageblocks, up to the first that cannot be; `done` gets what was."""
     zone = _zone(k, blocks.start)
     size = k.config.pageblock_nr_pages
     with k.hw.locked(zone.lock):
         taken = next(zone.isolated.runs(*blocks), None)
         before = Span(blocks.start, taken.start if taken is not None else blocks.end)
-        unmovable = has_unmovable_pages(k, *before.clip(wanted))
+        unmovable = has_unmovable_pages(k, *before.clip(wanted), offline=offline)
         good = Span(blocks.start, align_down(unmovable.pfn, size) if unmovable is not None else before.end)
         crosses = good and (good.start < zone.start_pfn or good.end > zone.end_pfn)
         if good and not crosses:
@@ -97,10 +122,10 @@ def _isolate(k: Kernel, blocks: Span, wanted: Span, done: list[Span], *, report:
     if crosses:
         raise _busy(good.start, f"a pageblock lies in zone {zone.name} only in part")
     if unmovable is not None:
-        if report:
+        if offline:
             k.hw.log(f"page: refcount:1 mapcount:0 mapping:{0:016x} index:0x0 pfn:{unmovable.pfn:#x}", "warn")
             k.hw.log("page dumped because: unmovable page", "warn")
-        raise _busy(unmovable.pfn, f"unmovable page: {unmovable.why}")
+        raise _busy(unmovable.pfn, f"unmovable page: {unmovable.why}", unmovable.obstacle.advice)
     if taken is not None:
         raise _busy(taken.start, "a pageblock is isolated already")
 
@@ -166,10 +191,7 @@ def _zone(k: Kernel, pfn: int) -> Zone:
     return zone
 
 
-def _busy(pfn: int, reason: str) -> KernelError:
+def _busy(pfn: int, reason: str, advice: str = "") -> KernelError:
     return KernelError(
-        EBUSY,
-        f"{reason} (PFN {pfn:#x})",
-        place="mm/page_isolation.c:set_migratetype_isolate",
-        advice="free what uses the page, or take another block; memory onlined as movable stays clear of such pages",
+        EBUSY, f"{reason} (PFN {pfn:#x})", place="mm/page_isolation.c:set_migratetype_isolate", advice=advice
     )

@@ -4,12 +4,16 @@ Every allocation has a tag by which it is found again. Counts are pages, spans P
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from errno import ENOMEM
 from typing import Literal
 
 from memhp.errors import BadInput, KernelError
 from memhp.hw.memory import Owner, Use
+from memhp.linux.mm.alloc_contig import alloc_contig_pages
+from memhp.linux.mm.balloon import BALLOON_USES, balloon_page_dequeue, balloon_page_enqueue
+from memhp.linux.mm.hugetlb import GIGANTIC_USES, huge_page_order
 from memhp.linux.mm.page_alloc import (
     adjust_managed_page_count,
     alloc_pages,
@@ -23,7 +27,20 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up, format_size
 
-Kind = Literal["kernel", "reclaimable", "movable", "pinned", "hugetlb", "boot"]
+Kind = Literal[
+    "kernel",
+    "reclaimable",
+    "movable",
+    "pinned",
+    "hugetlb",
+    "hugetlb-free",
+    "hugetlb-reserved",
+    "gigantic",
+    "gigantic-free",
+    "balloon",
+    "balloon-fixed",
+    "boot",
+]
 
 
 @dataclass(frozen=True)
@@ -32,7 +49,6 @@ class Demand:
 
     use: Use
     movable: bool = False
-    huge: bool = False
 
 
 DEMANDS: dict[Kind, Demand] = {
@@ -40,13 +56,23 @@ DEMANDS: dict[Kind, Demand] = {
     "reclaimable": Demand(Use.RECLAIMABLE),
     "movable": Demand(Use.MOVABLE, movable=True),
     "pinned": Demand(Use.MOVABLE, movable=True),
-    "hugetlb": Demand(Use.HUGETLB, movable=True, huge=True),
+    "hugetlb": Demand(Use.HUGETLB, movable=True),
+    "hugetlb-free": Demand(Use.HUGETLB_FREE, movable=True),
+    "hugetlb-reserved": Demand(Use.HUGETLB_FREE, movable=True),
+    "gigantic": Demand(Use.GIGANTIC),
+    "gigantic-free": Demand(Use.GIGANTIC_FREE),
+    "balloon": Demand(Use.BALLOON, movable=True),
+    "balloon-fixed": Demand(Use.OFFLINE),
     "boot": Demand(Use.BOOT),
 }
-"""Unmovable and reclaimable slabs; anonymous memory, and what of it a device's DMA holds; huge pages of a pool; memory
-that boot kept for itself, which is reserved and not managed."""
+"""Unmovable and reclaimable slabs; anonymous memory, and what of it a device's DMA holds; huge pages of a pool, in use,
+free, or free and promised to a mapping; gigantic ones; pages in a balloon, of which virtio's can be moved; memory that
+boot kept for itself, which is reserved and not managed."""
 
-USER_USES = frozenset({Use.KERNEL, Use.RECLAIMABLE, Use.MOVABLE, Use.PINNED, Use.HUGETLB, Use.BOOT})
+USER_USES = frozenset({Use.PINNED, *(demand.use for demand in DEMANDS.values())})
+
+NEVER_MOVABLE = frozenset({Use.KERNEL, Use.RECLAIMABLE, Use.OFFLINE, *GIGANTIC_USES})
+"""Uses that ZONE_MOVABLE is closed to."""
 
 ALLOCATE = "mm/page_alloc.c:__alloc_pages_slowpath"
 FREE = "mm/page_alloc.c:__free_pages"
@@ -70,7 +96,7 @@ def allocate(
     :class:`BadInput` for a size that is not made of whole pages, a tag that is in use, or a range that is not free.
     """
     demand = DEMANDS[kind]
-    order = k.config.shift(1) - k.config.page_shift if demand.huge else 0
+    order = _order(k, kind, demand.use)
     unit = k.config.page_size << order
     if nbytes <= 0 or nbytes % unit:
         raise BadInput(f"{nbytes:#x} bytes of {kind} memory", where="size", fix=f"a multiple of {format_size(unit)}")
@@ -78,24 +104,30 @@ def allocate(
     if spans_of(k, tag):
         raise BadInput(f"something is allocated as {tag!r} already", where="tag", fix="free it first")
     owner = Owner(demand.use, tag)
+    count = nbytes // unit
     if at is not None:
         spans = [_take_exactly(k, at, nbytes, unit, owner)]
+    elif demand.use in GIGANTIC_USES:
+        spans = list(_gigantic(k, order, count, nid, owner))
     else:
-        count = nbytes // unit
         spans = alloc_pages(
             k, order, nid, count=count, movable=demand.movable, owner=owner, where=ALLOCATE, highest=highest
         )
-        got = sum(span.size for span in spans) << k.config.page_shift
-        if got < nbytes:
-            free_pages(k, spans, FREE)
-            raise KernelError(
-                ENOMEM,
-                f"page allocation failure: order:{order}, {format_size(got)} of {format_size(nbytes)} found",
-                place=ALLOCATE,
-                advice="free memory, or online more of it in a zone that such an allocation may use",
-            )
+    got = sum(span.size for span in spans) << k.config.page_shift
+    if got < nbytes:
+        free_pages(k, spans, FREE)
+        raise KernelError(
+            ENOMEM,
+            f"page allocation failure: order:{order}, {format_size(got)} of {format_size(nbytes)} found",
+            place=ALLOCATE,
+            advice="free memory, or online more of it in a zone that such an allocation may use",
+        )
     if kind == "boot":
         _reserve(k, spans)
+    elif demand.use in BALLOON_USES:
+        balloon_page_enqueue(k, spans)
+    elif kind == "hugetlb-reserved":
+        k.resv_huge_pages[tag] = (demand.use, count)
     elif kind == "pinned":
         try:
             pin(k, tag, in_place=at is not None)
@@ -103,6 +135,23 @@ def allocate(
             free(k, tag)
             raise
     return spans_of(k, tag)
+
+
+def _order(k: Kernel, kind: Kind, use: Use) -> int:
+    """The order of the pages of a kind. Raises :class:`BadInput` for gigantic pages where there are none."""
+    order = huge_page_order(k.config, use)
+    if order is None and use in GIGANTIC_USES:
+        raise BadInput(f"this machine has no pages for {kind} memory", where="kind", fix="an x86 CPU with gbpages")
+    return order or 0
+
+
+def _gigantic(k: Kernel, order: int, count: int, nid: int, owner: Owner) -> Iterator[Span]:
+    """Gigantic pages, made one after the other as long as there is a place: ``alloc_gigantic_folio()``."""
+    for _ in range(count):
+        page = alloc_contig_pages(k, order, nid, owner)
+        if page is None:
+            return
+        yield page
 
 
 def _check_node(k: Kernel, nid: int) -> None:
@@ -115,8 +164,9 @@ def _take_exactly(k: Kernel, at: int, nbytes: int, unit: int, owner: Owner) -> S
     if at % unit:
         raise BadInput(f"{at:#x} is not aligned", where="at", fix=f"a multiple of {format_size(unit)}")
     zones = {ref.type for _, _, ref in k.page_zone.runs(*span)}
-    if ZoneType.MOVABLE in zones and owner.use in (Use.KERNEL, Use.RECLAIMABLE):
-        raise BadInput(f"{at:#x} lies in zone Movable, where no kernel memory goes", where="at", fix="another range")
+    if ZoneType.MOVABLE in zones and owner.use in NEVER_MOVABLE:
+        text = f"{at:#x} lies in zone Movable, where no {owner.use} memory goes"
+        raise BadInput(text, where="at", fix="another range")
     if not k.page_zone.covers(*span) or not take_pages_off_buddy(k, span, owner, ALLOCATE):
         raise BadInput(f"[{at:#x}-{at + nbytes:#x}) is not all free", where="at", fix="leave `at` out")
     return span
@@ -151,11 +201,19 @@ def _known_spans(k: Kernel, tag: str) -> list[Span]:
 
 
 def free(k: Kernel, tag: str) -> None:
-    """Free all that is allocated under a tag. Boot memory becomes managed. Raises :class:`BadInput` for nothing."""
-    for span in _known_spans(k, tag):
+    """Free all that is allocated under a tag, and what is promised.
+
+    Boot memory becomes managed, and what comes out of a balloon. Raises :class:`BadInput` for nothing.
+    """
+    promised = k.resv_huge_pages.pop(tag, None)
+    for span in spans_of(k, tag) if promised else _known_spans(k, tag):
         for start, end, owner in list(k.hw.memory.owners.runs(*span)):
-            give = free_reserved if owner.use is Use.BOOT else free_pages
-            give(k, [Span(start, end)], FREE)
+            if owner.use in BALLOON_USES:
+                balloon_page_dequeue(k, [Span(start, end)])
+            elif owner.use is Use.BOOT:
+                free_reserved(k, [Span(start, end)], FREE)
+            else:
+                free_pages(k, [Span(start, end)], FREE)
 
 
 def pin(k: Kernel, tag: str, *, in_place: bool = False) -> None:

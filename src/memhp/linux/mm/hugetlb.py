@@ -1,0 +1,135 @@
+"""Huge pages of hugetlbfs: the pools of free ones, and giving those back: ``mm/hugetlb.c``.
+
+There are two pools: of pages of a PMD, and of gigantic ones, which the buddy has no block for. PFNs throughout.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Collection, Iterator
+from errno import EBUSY
+
+from memhp.errors import KernelError
+from memhp.hw.memory import Use
+from memhp.linux.config import Config
+from memhp.linux.mm.page_alloc import free_pages
+from memhp.linux.mm.zonelists import zonelist
+from memhp.linux.mmzone import ZoneType
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import GiB, align_down, align_up
+
+POOLS = {Use.HUGETLB: Use.HUGETLB_FREE, Use.GIGANTIC: Use.GIGANTIC_FREE}
+"""Huge pages in use, and what they are while free in their pool."""
+
+HUGE_USES = frozenset({*POOLS, *POOLS.values()})
+
+GIGANTIC_USES = frozenset({Use.GIGANTIC, Use.GIGANTIC_FREE})
+
+CONT_PMDS = {16 << 10: 32, 64 << 10: 32}
+"""PMDs of a contiguous run by page size: arch/arm64/include/asm/pgtable-hwdef.h."""
+
+DISSOLVE = "mm/hugetlb.c:dissolve_free_hugetlb_folio"
+
+
+def gigantic_page_size(config: Config) -> int | None:
+    """Bytes of a gigantic page; None where there is none.
+
+    That of a PUD, on x86 if the CPU maps it, on arm64 with larger base pages that of 32 PMDs in a row:
+    arch/*/mm/hugetlbpage.c.
+    """
+    if config.arch == "x86_64" and not config.gbpages:
+        return None
+    return config.pmd_size * CONT_PMDS[config.page_size] if config.page_size in CONT_PMDS else 1 * GiB
+
+
+def huge_page_order(config: Config, use: Use) -> int | None:
+    """The order of huge pages of a use; None where the machine has no such pages, or pages of the use are not huge."""
+    if use not in HUGE_USES:
+        return None
+    size = gigantic_page_size(config) if use in GIGANTIC_USES else config.pmd_size
+    return None if size is None else (size >> config.page_shift).bit_length() - 1
+
+
+def huge_pages(k: Kernel, lo: int, hi: int, use: Use) -> Iterator[Span]:
+    """The huge pages that a run of pages belongs to, whole, even where they stick out of it."""
+    order = huge_page_order(k.config, use)
+    assert order is not None
+    for start in range(align_down(lo, 1 << order), hi, 1 << order):
+        yield Span(start, start + (1 << order))
+
+
+def available_huge_pages(k: Kernel, pool: Use) -> int:
+    """Free huge pages of a pool that are not promised to a mapping."""
+    order = huge_page_order(k.config, pool)
+    assert order is not None
+    promised = sum(count for use, count in k.resv_huge_pages.values() if use is pool)
+    return (k.hw.memory.used(pool) >> order) - promised
+
+
+def dequeue_hugetlb_folio_nodemask(
+    k: Kernel, pool: Use, nid: int, highest: ZoneType, nodes: Collection[int] | None
+) -> Span | None:
+    """A free huge page near node `nid`, in a zone up to `highest` of one of `nodes`, outside isolated pageblocks."""
+    if available_huge_pages(k, pool) <= 0:
+        return None
+    for zone in zonelist(k, nid, highest, nodes):
+        for lo, hi, owner in k.hw.memory.owners.runs(zone.start_pfn, zone.end_pfn):
+            if owner.use is not pool:
+                continue
+            for page in huge_pages(k, lo, hi, pool):
+                if not zone.isolated.covered(*page):
+                    return page
+    return None
+
+
+def dissolve_free_hugetlb_folio(k: Kernel, page: Span) -> None:
+    """Give a free huge page back to the buddy. Raises EBUSY when every free one is promised to some mapping."""
+    pool = k.hw.memory.owners.get(page.start)
+    assert pool is not None
+    if available_huge_pages(k, pool.use) <= 0:
+        raise KernelError(
+            EBUSY,
+            f"the free huge page at PFN {page.start:#x} is promised to a mapping, as all free ones are",
+            place=DISSOLVE,
+            advice="raise nr_hugepages, or end the mapping that reserves them",
+        )
+    free_pages(k, [page], DISSOLVE)
+
+
+def dissolve_free_hugetlb_folios(k: Kernel, start_pfn: int, end_pfn: int) -> None:
+    """Give free huge pages of a range back to the buddy, whole, even where they stick out of it.
+
+    Those before one that cannot go are lost to the pool.
+    """
+    while True:
+        free = (
+            page
+            for lo, hi, owner in k.hw.memory.owners.runs(start_pfn, end_pfn)
+            if owner.use in POOLS.values()
+            for page in huge_pages(k, lo, hi, owner.use)
+        )
+        page = next(free, None)
+        if page is None:
+            return
+        dissolve_free_hugetlb_folio(k, page)
+
+
+def alloc_contig_candidates(k: Kernel, order: int, nid: int) -> Iterator[Span]:
+    """Where a gigantic page could be made, near node `nid`: ``alloc_contig_pages()`` of mm/page_alloc.c.
+
+    Aligned ranges in kernel zones whose pages are all online, in the zone, and neither reserved nor huge already.
+    """
+    size = 1 << order
+    for zone in zonelist(k, nid, ZoneType.NORMAL):
+        for start in range(align_up(zone.start_pfn, size), align_down(zone.end_pfn, size), size):
+            page = Span(start, start + size)
+            if _range_valid_contig(k, page):
+                yield page
+
+
+def _range_valid_contig(k: Kernel, page: Span) -> bool:
+    """``pfn_range_valid_contig()``."""
+    zones = list(k.page_zone.runs(*page))
+    if len({ref for _, _, ref in zones}) != 1 or sum(end - start for start, end, _ in zones) != page.size:
+        return False
+    uses = {owner.use for _, _, owner in k.hw.memory.owners.runs(*page)}
+    return k.hw.memory.owners.covers(*page) and not uses & {Use.DEVICE, Use.BOOT, *HUGE_USES}
