@@ -117,7 +117,7 @@ def test_a_program_without_failure_is_safe_and_within_a_bound_only_up_to_it() ->
 
     safe = Program((careful,) * 3, {"x": 0}, check=all_counted)
     assert decide(safe.run()).word == "safe"
-    assert bounded_search(safe.run(), 1).word == "safe up to 1 preemptions"
+    assert bounded_search(safe.run(), 1).word == "safe up to 1 preemption"
     assert random_search(safe.run(), seed=1, executions=20).word == "undecided"
 
 

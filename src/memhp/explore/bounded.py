@@ -12,7 +12,8 @@ from random import Random
 from memhp.explore.op import Run, deadlock
 from memhp.explore.schedule import Choice, to_text
 from memhp.explore.search import Limits, Search
-from memhp.explore.verdict import Coverage, Failure, Mode, Verdict
+from memhp.explore.spin import spin_of
+from memhp.explore.verdict import Bound, Coverage, Failure, Mode, Verdict
 
 
 class BoundedSearch(Search):
@@ -38,10 +39,11 @@ class BoundedSearch(Search):
 
 def bounded_search(run: Run, bound: int, limits: Limits | None = None) -> Verdict:
     """Every schedule with at most `bound` preemptions."""
-    one = BoundedSearch(run, limits if limits is not None else Limits(), bound)
+    limits = limits if limits is not None else Limits()
+    one = BoundedSearch(run, limits, bound)
     finished = one.explore()
     run.back(0)
-    return Verdict(Mode.BOUNDED, finished, one.failure, one.coverage, bound)
+    return Verdict(Mode.BOUNDED, finished, one.failure, one.coverage, Bound(bound, limits.failures))
 
 
 def random_search(run: Run, seed: int, executions: int, *, changes: int = 2, limits: Limits | None = None) -> Verdict:
@@ -59,7 +61,7 @@ def random_search(run: Run, seed: int, executions: int, *, changes: int = 2, lim
             failure = Failure(reason, to_text(steps))
             if limits.stop_at_failure:
                 break
-    return Verdict(Mode.RANDOM, True, failure, coverage)
+    return Verdict(Mode.RANDOM, True, failure, coverage, limits.bound)
 
 
 def _one_at_random(
@@ -77,10 +79,15 @@ def _one_at_random(
         thread = max(enabled, key=priority.__getitem__)
         op = run.pending[thread]
         assert op is not None
-        steps.append(Choice(thread, random.randrange(op.choices)))
+        way = random.randrange(op.choices)
+        if way and limits.failures is not None:
+            way *= sum(step.way > 0 for step in steps) < limits.failures
+        steps.append(Choice(thread, way))
         run.step(*steps[-1])
         if len(steps) - 1 in drops:
             priority[thread] = drops[len(steps) - 1]
+        if run.loops and spin_of(run, thread):
+            priority[thread] = min(priority) - 1  # whom it waits for runs first
     coverage.steps += len(steps)
     if len(steps) >= limits.steps:
         coverage.too_long += 1

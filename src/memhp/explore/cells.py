@@ -6,7 +6,7 @@ A cell's value is immutable, so that a step is taken back by putting the old val
 
 from collections.abc import Callable, Hashable
 
-from memhp.explore.op import ALONE, SHARED, Op
+from memhp.explore.op import ALONE, MISSED, SHARED, Op
 
 Act = Callable[[Hashable, int, int], tuple[Hashable, Hashable]]
 """(the cell's value, the thread, the way to go) -> (its new value, what the thread gets to see)."""
@@ -19,13 +19,15 @@ FREE: tuple[int | None, tuple[int, ...]] = (None, ())
 class CellOp(Op):
     """An operation on one cell."""
 
-    __slots__ = ("act", "cell", "ready")
+    __slots__ = ("act", "cell", "ready", "taken")
 
     def __init__(self, text: str, cell: str, mode: int, act: Act, *, ready: Ready | None = None, ways: int = 1) -> None:
         super().__init__(text, ((cell, mode),) if cell else (), blocking=ready is not None, choices=ways)
         self.cell = cell
         self.act = act
         self.ready = ready
+        self.taken: Ready | None = None
+        """Of an attempt: whether it gets the lock."""
 
 
 def load(cell: str) -> CellOp:
@@ -91,6 +93,7 @@ def _drop_share(value: Hashable, thread: int, way: int) -> tuple[Hashable, Hasha
     return (value[0], tuple(readers)), True  # type: ignore[index]
 
 
+_TRIED: dict[bool, Ready] = {True: _can_write, False: _can_read}
 _LOCKS: dict[tuple[str, bool], tuple[int, Act, Ready | None]] = {
     ("lock", True): (ALONE, _take, _can_write),
     ("lock", False): (SHARED, _share, _can_read),
@@ -104,4 +107,8 @@ _LOCKS: dict[tuple[str, bool], tuple[int, Act, Ready | None]] = {
 def lock_op(kind: str, cell: str, *, write: bool) -> CellOp:
     """``lock``, ``trylock`` or ``unlock`` of a lock, alone (`write`) or shared; the thread sees whether it worked."""
     mode, act, ready = _LOCKS[kind, write]
-    return CellOp(f"{kind} {cell}" + ("" if write else " shared"), cell, mode, act, ready=ready)
+    text = f"{kind} {cell}" + ("" if write else " shared")
+    op = CellOp(text, cell, mode, act, ready=ready)
+    if kind == "trylock":
+        op.missed, op.taken = Op(text, ((cell, MISSED),)), _TRIED[write]
+    return op

@@ -72,7 +72,7 @@ def row_of(name: str, variant: str, configuration: str, verdict: Verdict) -> Row
         executions=verdict.coverage.executions,
         classes=len(verdict.coverage.classes) or verdict.coverage.executions,
         steps=verdict.coverage.steps,
-        bound=None if verdict.bound is None else f"{verdict.bound} preemptions",
+        bound=None if verdict.bound is None else verdict.bound.text,
         trace=failure.schedule if failure is not None else None,
         reason=failure.reason if failure is not None else None,
         note=where.note,

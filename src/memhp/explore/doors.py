@@ -18,7 +18,8 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from memhp.errors import KernelError
 from memhp.explore.ghost import Ghost, links_touched
-from memhp.explore.op import ALONE, SHARED, Op, Outcome
+from memhp.explore.op import ALONE, SHARED, Op, Outcome, Round
+from memhp.explore.standing import Rounds
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.locks import Lock
 from memhp.hw.stepper import Access
@@ -61,11 +62,10 @@ class KernelProgram:
 class DoorOp(Op):
     """A step at a door."""
 
-    __slots__ = ("access", "lock", "place", "ready", "table", "write")
+    __slots__ = ("access", "lock", "ready", "table", "write")
 
     def __init__(self, text: str, touches: tuple[tuple[Hashable, int], ...], place: str, choices: int = 1) -> None:
-        super().__init__(text, touches, choices=choices)
-        self.place = place
+        super().__init__(text, touches, choices=choices, place=place)
         self.access: Access | None = None
         """The access, where what it touches depends on the machine as it is now."""
         self.lock = ""
@@ -98,6 +98,8 @@ class KernelRun:
         self._program = program
         self.names = program.names
         self._done: list[_Done] = []
+        self._rounds = [Rounds() for _ in program.actors]
+        self.loops = False
         self._live = 0
         """How many of the steps done the greenlets have done; they are rebuilt when it is not all."""
         self._set_up()
@@ -189,6 +191,10 @@ class KernelRun:
         """Whether an actor can go on now."""
         return (self._done[-1].enabled if self._done else self._first[1])[thread]
 
+    def misses(self, thread: int) -> bool:
+        """No attempt at a door has a form of its own for when it fails."""
+        return False
+
     def step(self, thread: int, choice: int) -> None:
         """Let an actor do the access that it has announced."""
         if self._live != len(self._done):
@@ -209,6 +215,10 @@ class KernelRun:
             _Done(thread, choice, op, before, change, list(self.pending), self._enabled_now(), self.broken)
         )
         self._live += 1
+        after = self.pending[thread]
+        text = f"{after.place}: {after.text}" if after is not None else ""
+        self._rounds[thread].step(self.told(-1), text, self._greenlets[thread])
+        self.loops = self.loops or self._rounds[thread].spin is not None
 
     def _entry(self, op: DoorOp) -> int | None:
         """What stands in the entry that a step is about."""
@@ -221,6 +231,8 @@ class KernelRun:
         """Return to the state after the first `depth` steps; rebuilt only when a step is taken from there."""
         if depth >= len(self._done):
             return
+        for done in self._done[depth:]:
+            self._rounds[done.thread].back()
         del self._done[depth:]
         self._live = -1
         if self._done:
@@ -236,6 +248,10 @@ class KernelRun:
             return True
         before = self._done[depth].before
         return before is None or before.can_take(thread, write=op.write)
+
+    def spin(self, thread: int) -> Round | None:
+        """The round that an actor has done twice, if it has."""
+        return self._rounds[thread].spin
 
     def told(self, depth: int) -> str:
         """What step `depth` did: where in the kernel, the access, old and new value."""

@@ -13,12 +13,14 @@ ALONE = 0
 """The mode that commutes with nothing: a store, taking or releasing a lock."""
 SHARED = 1
 """The mode of whatever leaves the object as it is for others of its kind: a load, a shared acquisition."""
+MISSED = 2
+"""The mode of an attempt to take a lock that is not to be had: it leaves the lock as it is."""
 
 
 class Op:
     """One step of a thread, as announced before it happens."""
 
-    __slots__ = ("blocking", "choices", "place", "text", "touches")
+    __slots__ = ("blocking", "choices", "missed", "place", "text", "touches")
 
     def __init__(
         self,
@@ -39,6 +41,8 @@ class Op:
         """Whether there are states in which the thread cannot go on."""
         self.choices = choices
         """How many ways the step can go (2: an allocation that may fail)."""
+        self.missed: Op | None = None
+        """The step as it is in states where it finds its lock taken (:meth:`Run.misses`), if it is an attempt."""
 
     def commutes(self, other: "Op") -> bool:
         """Whether the order of the two makes no difference, when different threads do them."""
@@ -58,6 +62,18 @@ class Outcome(NamedTuple):
     """What went wrong in it: a thread that raised, a property that does not hold; None when nothing did."""
 
 
+class Round:
+    """Steps that a thread has done twice in a row."""
+
+    __slots__ = ("endless", "period")
+
+    def __init__(self, period: int) -> None:
+        self.period = period
+        """How many they are."""
+        self.endless: bool | None = None
+        """Whether it goes on with them for as long as nobody interferes; None: nobody has looked."""
+
+
 class Run(Protocol):
     """A program under exploration, in some state after a number of steps."""
 
@@ -75,6 +91,9 @@ class Run(Protocol):
     def enabled(self, thread: int) -> bool:
         """Whether a thread with a pending operation can do it now."""
 
+    def misses(self, thread: int) -> bool:
+        """Whether a thread's attempt (an operation with a `missed` form) finds its lock taken now."""
+
     def step(self, thread: int, choice: int) -> None:
         """Do a thread's pending operation (it is enabled), the way `choice` says."""
 
@@ -84,11 +103,11 @@ class Run(Protocol):
     def could(self, op: Op, thread: int, depth: int) -> bool:
         """Whether a blocking `op` would have been enabled just before step `depth`, which touched the same object."""
 
-    def spin(self, thread: int) -> int:
-        """How many steps a thread goes round in, 0 when it does not.
+    def spin(self, thread: int) -> Round | None:
+        """The round that a thread has done twice and may be about to do again, if there is one.
 
-        It goes round when its last steps were the same ones twice, with the same values seen and written, and it
-        stands where it stood before each of the two rounds, with the same values of its own variables.
+        Its last steps were the same ones twice, with the same values seen and written, and it stands where it stood
+        before each of the two rounds, with the same values of its own variables, as far as can be seen.
         """
 
     def told(self, depth: int) -> str:

@@ -17,10 +17,13 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from memhp.errors import KernelBug
 from memhp.explore import cells
 from memhp.explore.cells import CellOp
-from memhp.explore.op import Op, Outcome
+from memhp.explore.op import Op, Outcome, Round
 from memhp.explore.schedule import MOST_THREADS
+from memhp.explore.standing import standing
 
 Body = Callable[["Shared"], Hashable]
+LONGEST = 200
+"""Steps of the longest round that is looked for."""
 
 
 class Shared:
@@ -100,7 +103,7 @@ class Program:
 class _Place:
     """Where a thread stands after it has seen certain values: what it does next, or how it ended."""
 
-    __slots__ = ("above", "error", "next", "op", "result", "seen")
+    __slots__ = ("above", "error", "next", "op", "result", "seen", "spin", "standing")
 
     def __init__(self, above: Optional["_Place"], seen: Hashable) -> None:
         self.above = above
@@ -109,6 +112,25 @@ class _Place:
         self.op: CellOp | None = None
         self.result: Hashable = None
         self.error: str | None = None
+        self.standing: Hashable = None
+        self.spin: Round | None = None
+
+    def goes_round(self) -> Round | None:
+        """The last two rounds, the same in all that was seen, if there were any."""
+        again = self._up()
+        once = again[0]._up() if again is not None else None
+        return Round(len(again[1])) if again is not None and once is not None and once[1] == again[1] else None
+
+    def _up(self) -> tuple["_Place", list[Hashable]] | None:
+        """The nearest place above at which the thread stood the same, and what it saw from there to here."""
+        seen: list[Hashable] = []
+        place = self
+        while place.above is not None and len(seen) < LONGEST:
+            seen.append(place.seen)
+            place = place.above
+            if place.standing == self.standing:
+                return place, seen
+        return None
 
 
 class _Thread:
@@ -139,6 +161,8 @@ class _Thread:
                 place.result = said
             else:
                 place.op = said
+                place.standing = standing(self._greenlet)
+                place.spin = place.goes_round()
 
     def grow(self, place: _Place, value: Hashable) -> _Place:
         """The place after `place` when its operation returns `value`, which no execution has come to before."""
@@ -179,6 +203,7 @@ class ProgramRun:
         self._done: list[tuple[int, _Place, str, Hashable, Hashable]] = []
         self.pending: list[Op | None] = [place.op for place in self._places]
         self.broken: str | None = self._error()
+        self.loops = False
         for place in self._places:
             self._mention(place)
 
@@ -201,6 +226,11 @@ class ProgramRun:
         op = self._places[thread].op
         return op is not None and (op.ready is None or op.ready(self._cells[op.cell], thread))
 
+    def misses(self, thread: int) -> bool:
+        """Whether a thread's attempt finds its lock taken now."""
+        op = self._places[thread].op
+        return op is not None and op.taken is not None and not op.taken(self._cells[op.cell], thread)
+
     def step(self, thread: int, choice: int) -> None:
         """Do a thread's pending operation."""
         place = self._places[thread]
@@ -213,6 +243,7 @@ class ProgramRun:
         if after is None:
             after = self._threads[thread].grow(place, seen)
             self._mention(after)
+            self.loops = self.loops or after.spin is not None
         self._cells[cell] = new
         self._places[thread] = after
         self.pending[thread] = after.op
@@ -242,6 +273,10 @@ class ProgramRun:
         """Whether a blocking operation would have been enabled just before step `depth`."""
         assert isinstance(op, CellOp) and op.ready is not None
         return op.ready(self._done[depth][3], thread)
+
+    def spin(self, thread: int) -> Round | None:
+        """The round that a thread has done twice, if it has."""
+        return self._places[thread].spin
 
     def told(self, depth: int) -> str:
         """What step `depth` did, in words."""

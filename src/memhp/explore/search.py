@@ -14,7 +14,11 @@ it would have been enabled. That is done for operations that stay blocked at the
 which a deadlock would hide the executions that avoid it.
 
 Choices. An operation that can go several ways, an allocation that may fail, is tried in each way wherever its thread
-is tried.
+is tried. A bound on failures leaves the reduction sound: equivalent executions fail equally often, and the first way,
+which every operation has, costs nothing.
+
+Threads that go round. :mod:`memhp.explore.spin` tells when one waits in fact, and when nobody gets further. Where some
+threads repeat the same steps while another could go on, that other one goes first from there.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -23,23 +27,34 @@ from dataclasses import dataclass
 
 from memhp.explore.op import Op, Run, deadlock
 from memhp.explore.schedule import Choice, to_text
-from memhp.explore.verdict import Coverage, Failure, Mode, Verdict
+from memhp.explore.spin import SpinOp, endless, livelock, own_steps, repetition, spin_of, spin_op
+from memhp.explore.verdict import Bound, Coverage, Failure, Mode, Step, Verdict
+
+NOTED = 20_000
+"""Steps that are kept as objects before coverage takes them in."""
 
 
 @dataclass(frozen=True)
 class Limits:
     """When a search ends before it has seen everything, and what it keeps.
 
-    Deadlocks are failures unless `deadlock_is_failure` is False: a program may be meant to block.
+    Deadlocks and livelocks are failures unless `deadlock_is_failure` is False: a program may be meant to block.
     """
 
     executions: int | None = None
+    failures: int | None = None
+    """The most allocations that fail in one execution; None: every combination is tried."""
     steps: int = 100_000
     """The longest execution that is followed; one that goes on leaves the search undecided."""
     stop_at_failure: bool = True
     deadlock_is_failure: bool = True
     keep_behaviours: bool = False
     keep_classes: bool = False
+
+    @property
+    def bound(self) -> Bound | None:
+        """What a verdict within these limits holds up to."""
+        return None if self.failures is None else Bound(failures=self.failures)
 
 
 class Search:
@@ -52,6 +67,11 @@ class Search:
         self._threads = range(len(run.pending))
         self.coverage = Coverage()
         self.failure: Failure | None = None
+        self._floor = 0
+        """The depth whose subtree is searched."""
+        self._branch = 0
+        """The depth from which the execution differs from the one before it."""
+        self._noted: set[tuple[Op, Choice]] = set()
         # By event.
         self._ops: list[Op] = []
         self._choices: list[Choice] = []
@@ -65,16 +85,18 @@ class Search:
         self._wanted: list[int] = []
         self._tried: list[int] = []
 
-    def explore(self) -> bool:
+    def explore(self, asleep: int = 0) -> bool:
         """Look at everything; False when the limits came first."""
-        asleep = 0
         while True:
             thread = self._arrive(asleep)
             if thread < 0:
+                self._note()
                 if self._over():
+                    self._count_steps()
                     return False
                 thread, way = self._next_branch()
                 if thread < 0:
+                    self._count_steps()
                     return not self.coverage.too_long
             else:
                 way = 0
@@ -96,9 +118,15 @@ class Search:
             self.coverage.too_long += 1
             return -1
         enabled = 0
-        for thread, op in enumerate(run.pending):
-            if op is not None and (not op.blocking or run.enabled(thread)):
+        pending = self._pending() if run.loops else run.pending
+        for thread, op in enumerate(pending):
+            if op is not None and (not op.blocking or self._can(op, thread)):
                 enabled |= 1 << thread
+        last = 1 << self._choices[-1].thread if self._choices else 0
+        if last:
+            flipped = (enabled ^ self._enabled[-1]) & ~last
+            if flipped:
+                self._expect_touched(flipped, pending)
         if not enabled:
             self._end()
             return -1
@@ -106,8 +134,14 @@ class Search:
         if not awake:
             self.coverage.cut += 1
             return -1
-        last = 1 << self._choices[-1].thread if self._choices else 0
         first = awake & last or awake & -awake
+        if run.loops and last and spin_of(run, last.bit_length() - 1):
+            repeated = repetition(run, self._choices)
+            if repeated:
+                first = self._leave(repeated, enabled, awake) or first
+                if first < 0:
+                    return -1
+                first &= -first
         self._enabled.append(enabled)
         self._asleep.append(asleep)
         self._wanted.append(first if self._reduce else self._allowed(enabled, last))
@@ -117,6 +151,86 @@ class Search:
     def _allowed(self, enabled: int, last: int) -> int:
         """Without reduction: which of the enabled threads are tried, `last` being the one that ran."""
         return enabled
+
+    def _pending(self) -> list[Op | None]:
+        """What each thread does next, as the reduction sees it."""
+        run = self._run
+        found = list(run.pending)
+        for thread, op in enumerate(found):
+            period = spin_of(run, thread)
+            if op is None or not period:
+                continue
+            seen = op.missed if op.missed is not None and run.misses(thread) else op
+            spinning = spin_op(seen, thread, period, self._ops, self._choices)
+            if type(spinning) is SpinOp and spinning.waker is None:
+                spin = run.spin(thread)
+                assert spin is not None
+                if spin.endless is None:
+                    spin.endless = endless(run, own_steps(self._choices, thread, period), self._choices)
+                if not spin.endless:
+                    spinning = op
+            found[thread] = spinning
+        return found
+
+    def _can(self, op: Op, thread: int) -> bool:
+        """Whether a blocking operation can be done now."""
+        return not (type(op) is SpinOp and op.waker is None) and self._run.enabled(thread)
+
+    def _could(self, op: Op, thread: int, at: int) -> bool:
+        """Whether a blocking operation could have been done just before event `at`, which touches what it touches."""
+        if type(op) is SpinOp:
+            return op.waker is not None and op.waker < at
+        return self._run.could(op, thread, at)
+
+    def _expect_touched(self, threads: int, pending: list[Op | None]) -> None:
+        """Whoever lets a thread go on, or keeps it from going on, must touch what it waits for."""
+        for thread, op in enumerate(pending):
+            if threads >> thread & 1 and op is not None and op.commutes(self._ops[-1]):
+                name = self._run.names[thread]
+                raise RuntimeError(f"whether {name} can {op.text} changes unseen: at {self._ops[-1].text}")
+
+    def _leave(self, length: int, enabled: int, awake: int) -> int:
+        """The last steps were the same twice: the threads that break it, 0 if none can now, -1 where it goes on."""
+        taking_part = others = 0
+        last = range(len(self._choices) - length, len(self._choices))
+        for at in last:
+            taking_part |= 1 << self._choices[at].thread
+            others |= self._enabled[at]
+        others &= ~taking_part
+        if not others:
+            if not endless(self._run, last, self._choices):
+                return 0
+            self.coverage.executions += 1
+            self.coverage.livelocks += 1
+            if self._limits.deadlock_is_failure:
+                self._fail(livelock(self._run, self._ops, self._choices))
+            return -1
+        if others & enabled and not others & awake:
+            self.coverage.cut += 1
+            return -1
+        return others & awake
+
+    def _note(self) -> None:
+        """An execution has ended: remember what was done in it and what was not."""
+        depth = self._branch
+        self._noted.update(zip(self._ops[depth:], self._choices[depth:], strict=True))
+        pending = self._run.pending
+        if any(pending):
+            names = self._run.names
+            for thread, op in enumerate(pending):
+                if op is not None:
+                    self.coverage.announced.update(_ways(names[thread], op))
+        if len(self._noted) > NOTED:
+            self._count_steps()
+
+    def _count_steps(self) -> None:
+        """Take the steps that were done into the coverage."""
+        names = self._run.names
+        for op, (thread, way) in self._noted:
+            ways = _ways(names[thread], op)
+            self.coverage.announced.update(ways)
+            self.coverage.fired.add(ways[way])
+        self._noted.clear()
 
     def _fail(self, reason: str) -> None:
         self.coverage.failed += 1
@@ -135,25 +249,28 @@ class Search:
         if limits.keep_classes:
             coverage.classes.add(self._class())
         failure = outcome.failure
+        round_ = run.loops and any(spin_of(run, thread) for thread in blocked)
+        coverage.livelocks += round_
         if failure is None and blocked and limits.deadlock_is_failure:
-            failure = deadlock(run)
+            failure = livelock(run, self._ops, self._choices) if round_ else deadlock(run)
         if failure is not None:
             self._fail(failure)
         if self._reduce:
+            pending = self._pending() if run.loops else run.pending
             for thread in blocked:
-                op = run.pending[thread]
+                op = pending[thread]
                 assert op is not None
                 self._blocking_races(thread, op)
 
     def _next_branch(self) -> Choice:
         """Go back to the latest state at which something remains to be tried; thread -1 when nothing remains."""
-        while self._choices:
+        while len(self._choices) > self._floor:
             thread, way = self._choices[-1]
             op = self._ops[-1]
             self._undo()
-            if way + 1 < op.choices:
+            self._branch = depth = len(self._choices)
+            if way + 1 < op.choices and self._may_fail():
                 return Choice(thread, way + 1)
-            depth = len(self._choices)
             self._tried[depth] |= 1 << thread
             left = self._wanted[depth] & ~self._tried[depth] & ~self._asleep[depth]
             if left:
@@ -163,6 +280,11 @@ class Search:
             self._wanted.pop()
             self._tried.pop()
         return Choice(-1)
+
+    def _may_fail(self) -> bool:
+        """Whether one more allocation may fail in the execution up to here."""
+        most = self._limits.failures
+        return most is None or sum(choice.way > 0 for choice in self._choices) < most
 
     def _undo(self) -> None:
         """Take the last event back."""
@@ -176,8 +298,11 @@ class Search:
     def _step(self, thread: int, way: int) -> int:
         """Do an operation, look at its races; the threads asleep after it."""
         run = self._run
-        op = run.pending[thread]
+        pending = self._pending() if run.loops else run.pending
+        op = pending[thread]
         assert op is not None
+        if op.missed is not None and run.misses(thread):
+            op = op.missed
         depth = len(self._choices)
         before = self._past_of_thread[thread]
         past = before
@@ -207,8 +332,10 @@ class Search:
             while drowsy:
                 bit = drowsy & -drowsy
                 drowsy ^= bit
-                other_op = run.pending[bit.bit_length() - 1]
+                other_op = pending[bit.bit_length() - 1]
                 assert other_op is not None
+                if other_op.missed is not None and run.misses(bit.bit_length() - 1):
+                    other_op = other_op.missed
                 if op.commutes(other_op):
                     asleep |= bit
         past |= direct
@@ -265,7 +392,7 @@ class Search:
             # Sharers that came after a sharer may have disabled the operation again: then anything may come first.
             if other and at != races[-1][0]:
                 self._wanted[at] |= self._enabled[at]
-            elif self._run.could(op, thread, at):
+            elif self._could(op, thread, at):
                 self._reverse(at, thread, past)
             elif other:
                 self._wanted[at] |= self._enabled[at]
@@ -289,10 +416,16 @@ class Search:
         return tuple(tuple(of_thread) for of_thread in events)
 
 
+def _ways(name: str, op: Op) -> list[Step]:
+    """The ways in which a thread's step can go."""
+    return [Step(name, op.place, op.text, way, op.choices) for way in range(op.choices)]
+
+
 def search(run: Run, limits: Limits | None = None, *, reduce: bool = True) -> Verdict:
     """Every schedule of a program (its run stands at the start), with reduction or, to compare, without."""
     limits = limits if limits is not None else Limits()
     one = Search(run, limits, reduce=reduce)
     finished = one.explore()
     run.back(0)
-    return Verdict(Mode.REDUCED if reduce else Mode.EXHAUSTIVE, finished, one.failure, one.coverage)
+    mode = Mode.REDUCED if reduce else Mode.EXHAUSTIVE
+    return Verdict(mode, finished, one.failure, one.coverage, limits.bound)
