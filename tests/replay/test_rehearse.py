@@ -25,9 +25,6 @@ from replay.unequal import unnamed
 
 ONLINE_TYPES: tuple[OnlineType, ...] = get_args(OnlineType)
 
-SHORT = ("arm64-custom-arm64-64k-virtio-mem-default", "4-unplug-to-128M")
-"""Taken up here, boot memory is thought to be short of what virtio-mem took from a block of the same zone."""
-
 DIMM = "x86_64-6.12.107+deb13-cloud-amd64-pc-dimm-default"
 VIRTIO = "arm64-6.12.107+deb13-arm64-virtio-mem-default"
 
@@ -52,8 +49,6 @@ def test_from_every_moment_the_steps_taken_lead_to_the_next(name: str, step: str
     real, mine = named_facts(observed, STABLE), named_facts(derive(k), STABLE)
     unequal = {fact for fact in real.keys() | mine.keys() if real.get(fact) != mine.get(fact)}
     surprising, _ = unnamed(f"{name}/{later}", unequal)
-    if (name, step) == SHORT:
-        assert surprising.pop() == "/proc/zoneinfo node 0 Normal managed"
     assert {fact: (real.get(fact), mine.get(fact)) for fact in surprising} == {}
 
 

@@ -35,6 +35,7 @@ def _spec(text: MachineText, base: Preset, where: str) -> MachineSpec:
         if text.max_memory is None
         else parse_size(text.max_memory, where=f"{where}: machine.max_memory"),
         nodes=tuple(range(text.nodes or base.nodes)),
+        srat=None if text.proximity is None else tuple(text.proximity),
     )
 
 

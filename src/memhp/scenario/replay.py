@@ -27,6 +27,7 @@ from memhp.scenario.dax_facts import REGION, dax_steps
 from memhp.scenario.session import Session
 from memhp.scenario.sources import hosts_memory
 from memhp.scenario.steps import RUNNERS
+from memhp.scenario.virtio_mem_facts import attach_seen
 from memhp.spans import Span
 
 
@@ -43,6 +44,7 @@ def catch_up(session: Session, facts: Facts) -> None:
     k = session.k
     auto_online, k.auto_online_blocks = k.auto_online_blocks, "offline"
     try:
+        attach_seen(session, facts)
         replay(session, derive(k), facts)
     finally:
         k.auto_online_blocks = auto_online

@@ -100,6 +100,21 @@ class Held(_Frozen, frozen=True, kw_only=True):
     owner: str
 
 
+class Stuck(_Frozen, frozen=True, kw_only=True):
+    """Plugged memory of a virtio-mem device that is to go and does not: neighbouring sub-blocks, or big blocks."""
+
+    start: int
+    """Physical address."""
+    size: int
+    block: int
+    """Number of the memory block that it starts in."""
+    zone: str
+    """The zone of its first page, "" if that is offline."""
+    reason: str
+    held: list[Held]
+    """Its pages in use, every run."""
+
+
 class VirtioMemDevice(_Frozen, frozen=True, kw_only=True):
     """A virtio-mem device and how far its driver got."""
 
@@ -107,6 +122,7 @@ class VirtioMemDevice(_Frozen, frozen=True, kw_only=True):
     start: int
     region_size: int
     block_size: int
+    node: int
     mode: Literal["sub-block", "big-block"]
     unit: int
     """Bytes of a sub-block or big block: what is plugged and unplugged at a time."""
@@ -117,10 +133,14 @@ class VirtioMemDevice(_Frozen, frozen=True, kw_only=True):
     """Bytes added to Linux and not online."""
     requests: int
     """How many the device has seen."""
+    bound: bool
+    """Whether a driver is bound to it."""
     broken: bool
     """Whether the driver has given the device up."""
     held: list[Held]
     """What is in use of memory that should be given back and was not."""
+    stuck: list[Stuck]
+    """The memory that should be given back and was not, range by range."""
 
 
 class StepResult(_Frozen, frozen=True, kw_only=True):

@@ -20,7 +20,8 @@ from memhp.scenario.replay import catch_up
 from memhp.scenario.session import Session
 from memhp.scenario.sources import facts_spec, source_facts
 from memhp.scenario.steps import RUNNERS, title
-from memhp.scenario.virtio_mem import device_results
+from memhp.scenario.virtio_mem_facts import settle_seen
+from memhp.scenario.virtio_mem_stuck import device_results
 from memhp.units import format_size, parse_size
 
 Progress = Callable[[int, str], None]
@@ -158,6 +159,7 @@ def _take_up(session: Session, observed: Facts, where: str) -> None:
         )
     try:
         catch_up(session, observed)
+        settle_seen(session, observed)
     except KernelError as error:
         raise BadInput(
             f"the state of the machine cannot be reached from its boot: {error.reason}",

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from memhp.linux.mm.users import Kind
+
 Size: TypeAlias = str | int
 """Bytes, or text for :func:`memhp.units.parse_size`."""
 
@@ -79,6 +81,9 @@ class MachineText(_Strict, frozen=True):
     """x86: whether the kernel runs under a hypervisor; decides the size of memory blocks."""
     max_memory: Size | None = None
     """Physical address that firmware names as the end of what may ever be plugged (ACPI SRAT)."""
+    proximity: list[Annotated[int, Meta(ge=0)]] | None = None
+    """Proximity domains in the order in which firmware names them (ACPI SRAT): the first is node 0, and so on; empty
+    without such a table. By default domain N is node N."""
     reserved: Size | None = None
     """Boot memory that the kernel image and early allocations keep, besides struct pages and page tables."""
     boot: Boot | None = None
@@ -192,6 +197,17 @@ class Fault(_Strict, frozen=True):
     """How long the answer takes."""
     requested: Size | None = None
     """The requested size changes to this right after the request was dealt with."""
+    usable: Size | None = None
+    """The usable region becomes so large at the same moment, even if it shrinks, which no device may let it do."""
+    at: Size | None = None
+    """Only requests for blocks at this physical address,"""
+    size: Size | None = None
+    """or in so many bytes from there on."""
+
+
+DeviceFeature = Literal["acpi-pxm", "unplugged-inaccessible", "persistent-suspend"]
+"""Features that a virtio-mem device may offer: `node` means something; unplugged memory is not to be read; plugged
+memory outlives suspend to RAM."""
 
 
 class VirtioMem(Step, frozen=True, tag="virtio-mem"):
@@ -202,13 +218,17 @@ class VirtioMem(Step, frozen=True, tag="virtio-mem"):
     device: str = "vm0"
     at: Size | None = None
     node: Node = 0
+    """The proximity domain that the device names: see `proximity` of the machine."""
     block_size: Size = "2M"
     """What the device plugs and unplugs at least."""
+    features: tuple[DeviceFeature, ...] = ("acpi-pxm", "unplugged-inaccessible")
     requested: Size = 0
     unplug_online: bool = True
     """Parameter of the driver: whether memory that is online may be unplugged."""
     big_blocks: bool = False
     """Parameter ``force_bbm``: whole memory blocks only."""
+    big_block_size: Size = 0
+    """Parameter ``bbm_block_size``: what comes and goes at a time then; by default as little as can be."""
     faults: list[Fault] = []
 
 
@@ -219,9 +239,35 @@ class Resize(Step, frozen=True, tag="resize"):
     """
 
     to: Size
-    device: str = "vm0"
+    device: str | None = None
+    """By default the only one, or vm0; those that the machine was seen with go by QEMU's name or the guest's."""
     wait: Seconds = 0
     """How long; the driver tries again after 50, then after twice as long each time, up to 300."""
+    faults: list[Fault] = []
+    """What happens to requests from now on, besides what was said of them before."""
+
+
+class Unbind(Step, frozen=True, tag="unbind"):
+    """A virtio-mem device loses its driver: memory that is added stays, but for partly plugged offline blocks."""
+
+    device: str | None = None
+    """By default the only one there is, or vm0."""
+
+
+class Bind(Step, frozen=True, tag="bind"):
+    """A virtio-mem device gets its driver again, which starts anew; it cannot while memory is still added."""
+
+    device: str | None = None
+    """By default the only one there is, or vm0."""
+
+
+class Suspend(Step, frozen=True, tag="suspend"):
+    """The machine sleeps and wakes up again: ``echo STATE > /sys/power/state``."""
+
+    state: Literal["freeze", "mem", "disk"] = "mem"
+    """To idle, to RAM, or hibernation."""
+    requested: dict[str, Size] = {}
+    """Sizes that the host requests of virtio-mem devices meanwhile, by the name of the device."""
 
 
 class Wait(Step, frozen=True, tag="wait"):
@@ -234,7 +280,7 @@ class Allocate(Step, frozen=True, tag="allocate"):
     """Somebody uses memory: `kind` says what for, `tag` names it for a later free or pin."""
 
     size: Size
-    kind: Literal["kernel", "reclaimable", "movable", "pinned", "hugetlb", "boot"] = "movable"
+    kind: Kind = "movable"
     tag: str = "a"
     node: Node = 0
     at: Size | None = None
@@ -251,6 +297,15 @@ class Pin(Step, frozen=True, tag="pin"):
     """An outside reference (long-term DMA) holds a movable allocation."""
 
     tag: str = "a"
+
+
+class Poison(Step, frozen=True, tag="poison"):
+    """A memory error takes a page: ``echo ADDRESS > /sys/devices/system/memory/hard_offline_page``."""
+
+    at: Size | None = None
+    """Where (bytes, physical)."""
+    tag: str | None = None
+    """Or the allocation whose first page it is."""
 
 
 class Fragment(Step, frozen=True, tag="fragment"):
@@ -298,11 +353,15 @@ StepKind: TypeAlias = (
     | Eject
     | VirtioMem
     | Resize
+    | Unbind
+    | Bind
+    | Suspend
     | Wait
     | Dax
     | Allocate
     | Free
     | Pin
+    | Poison
     | Fragment
     | NewProcess
     | Touch

@@ -30,6 +30,8 @@ class Session:
     """Regions of dax devices, by name."""
     devices: dict[str, VirtioMem] = field(default_factory=dict)
     """Virtio-mem devices with their drivers, by name."""
+    seen: set[str] = field(default_factory=set)
+    """Those of them that the machine was seen with."""
     notes: list[str] = field(default_factory=list)
     """Remarks on the step that runs now."""
 

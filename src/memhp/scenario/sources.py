@@ -12,6 +12,7 @@ from memhp.facts import iomem
 from memhp.facts.describe import MachineFacts, Origin, describe
 from memhp.facts.observed import Facts, observe
 from memhp.facts.source import open_source
+from memhp.facts.virtio_mem import virtio_mem_devices
 from memhp.linux.config import Config
 from memhp.linux.init import IomemEntry, MachineSpec, Ram
 from memhp.linux.mmzone import ZoneType
@@ -66,6 +67,7 @@ def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> Ma
         if text.max_memory is None
         else parse_size(text.max_memory, where=f"{where}: machine.max_memory"),
         nodes=machine.possible_nodes or machine.nodes,
+        srat=_srat(facts) if text.proximity is None else tuple(text.proximity),
     )
     if image is not None:
         spec = replace(spec, image_start=image.start, image_size=image.size)
@@ -139,6 +141,12 @@ def _ram(machine: MachineFacts, page_size: int) -> Iterator[Ram]:
             yield Ram(start, end - start, nid, nomap=not visible.covered(start, end))
 
 
+def _srat(facts: Facts) -> tuple[int, ...] | None:
+    """The proximity domains by node, where the kernel log has them."""
+    ranges = facts.boot_log.srat if facts.boot_log is not None else ()
+    return tuple(dict.fromkeys(each.pxm for each in sorted(ranges, key=lambda each: each.nid))) or None
+
+
 def _image(facts: Facts, page_size: int) -> Span | None:
     """Where the kernel image lies: from the 2 MiB boundary that its code starts behind to the end of its data."""
     parts = [res.span for _, res in iomem.walk(facts.iomem) if res.name.startswith("Kernel ")]
@@ -151,11 +159,13 @@ def _image(facts: Facts, page_size: int) -> Span | None:
 def _managed(facts: Facts, machine: MachineFacts) -> dict[tuple[int, ZoneType], int]:
     """Managed pages by zone, less the hot-plugged blocks that are online there: exact unless part of them is unused."""
     hot = SpanSet(machine.memory_of(*HOT))
+    devices = virtio_mem_devices(facts)
     plugged: Counter[tuple[int, str]] = Counter()
     for block in facts.memory.blocks:
         span = facts.memory.span(block)
         if block.state == "online" and block.zone is not None and hot.covers(*span):
-            plugged[block.nodes[0] if block.nodes else 0, block.zone] += span.size // machine.page_size
+            online = span.size - sum(device.unplugged.covered(*span) for device in devices)
+            plugged[block.nodes[0] if block.nodes else 0, block.zone] += online // machine.page_size
     left = {(zone.node, zone.name): zone.managed - plugged[zone.node, zone.name] for zone in machine.zones}
     return {(nid, ZONE_OF[name]): pages for (nid, name), pages in left.items() if pages > 0}
 

@@ -26,9 +26,10 @@ from memhp.linux.mm.memory_hotplug import (
 from memhp.linux.state import Kernel
 from memhp.scenario import dimm, neighbours, schema
 from memhp.scenario.dax import dax as run_dax
+from memhp.scenario.power import suspend
 from memhp.scenario.session import Session, size_of
-from memhp.scenario.virtio_mem import SECOND, add_device
-from memhp.scenario.virtio_mem import resize as resize_device
+from memhp.scenario.virtio_mem import add_device, bind, resize, unbind, wait
+from memhp.scenario.virtio_mem_blocks import device_at, grow, shrink
 from memhp.spans import Span, SpanSet
 from memhp.units import GiB, align_up, format_size, is_aligned
 
@@ -62,7 +63,26 @@ def plug(session: Session, step: schema.Plug) -> None:
     start = free_range(session, size, step.driver) if step.at is None else size_of(session, step.at, "at")
     span = Span(start, start + size)
     _check_plug(session, step, span)
-    k.hw.plug(session.frames(span), Owner(Use.DEVICE, step.driver))
+    vm = device_at(session.devices, span)
+    if vm is not None:
+        grow(k, vm, span)
+        session.plugged.append(span)
+    else:
+        _plug(session, step, span)
+    if step.online is not None:
+        zone = step.online
+        already = _blocks(session, span, "online")
+        if already:
+            session.notes.append(
+                f"{len(already)} blocks went online by themselves, as the kernel's default says "
+                f"({k.auto_online_blocks}); asking for {zone} comes too late"
+            )
+        _each_block(session, _blocks(session, span, "offline"), lambda block: _set_state(k, block, zone))
+
+
+def _plug(session: Session, step: schema.Plug, span: Span) -> None:
+    """The platform plugs, and the driver adds; what cannot be added is unplugged again."""
+    session.k.hw.plug(session.frames(span), Owner(Use.DEVICE, step.driver))
     session.plugged.append(span)
     try:
         if step.driver == "dimm":
@@ -73,15 +93,6 @@ def plug(session: Session, step: schema.Plug) -> None:
         if not _blocks(session, span, None):
             _unplug(session, span)
         raise
-    if step.online is not None:
-        zone = step.online
-        already = _blocks(session, span, "online")
-        if already:
-            session.notes.append(
-                f"{len(already)} blocks went online by themselves, as the kernel's default says "
-                f"({k.auto_online_blocks}); asking for {zone} comes too late"
-            )
-        _each_block(session, _blocks(session, span, "offline"), lambda block: _set_state(k, block, zone))
 
 
 def _add(session: Session, step: schema.Plug, driver: Driver, span: Span) -> None:
@@ -235,6 +246,11 @@ def remove(session: Session, step: schema.Remove) -> None:
     """Remove offline memory; then the platform unplugs it."""
     span = _range(session, step.at, step.size)
     _check_blocks(session, step, span)
+    vm = device_at(session.devices, span)
+    if vm is not None and not _blocks(session, span, "online"):
+        shrink(session.k, vm, span)
+        _forget(session, span)
+        return
     remove_memory(session.k, span.start, span.size)
     _unplug(session, span)
 
@@ -243,6 +259,11 @@ def unplug(session: Session, step: schema.Unplug) -> None:
     """Offline and remove in one; then the platform unplugs it."""
     span = _range(session, step.at, step.size)
     _check_blocks(session, step, span)
+    vm = device_at(session.devices, span)
+    if vm is not None:
+        shrink(session.k, vm, span)
+        _forget(session, span)
+        return
     offline_and_remove_memory(session.k, span.start, span.size)
     _unplug(session, span)
 
@@ -255,7 +276,7 @@ def _check_blocks(session: Session, step: schema.Remove | schema.Unplug, span: S
             where="size",
             fix='align it, or write expect = "EINVAL" to see the kernel refuse it',
         )
-    if not session.k.hw.memory.owners.covers(*session.frames(span)):
+    if device_at(session.devices, span) is None and not session.k.hw.memory.owners.covers(*session.frames(span)):
         raise BadInput(
             f"there is no memory in all of [{span.start:#x}-{span.end:#x})", where="at", fix="name what was plugged"
         )
@@ -263,16 +284,18 @@ def _check_blocks(session: Session, step: schema.Remove | schema.Unplug, span: S
 
 def _unplug(session: Session, span: Span) -> None:
     session.k.hw.unplug(session.frames(span), "platform")
-    kept: list[Span] = []
-    for plugged in session.plugged:
-        kept.extend(part for part in _without(plugged, span))
-    session.plugged[:] = kept
+    _forget(session, span)
     in_use = {block.group for _, _, block in session.k.memory_blocks}
     for at, group in list(session.groups.items()):
         if group not in in_use:
             memory_group_unregister(session.k, group)
             del session.groups[at]
     dimm.forget(session)
+
+
+def _forget(session: Session, span: Span) -> None:
+    """A range is not plugged any more."""
+    session.plugged[:] = [part for plugged in session.plugged for part in _without(plugged, span)]
 
 
 def _without(span: Span, gone: Span) -> Iterator[Span]:
@@ -295,17 +318,7 @@ def virtio_mem(session: Session, step: schema.VirtioMem) -> None:
     """A virtio-mem device appears, by default above all memory."""
     size = size_of(session, step.size, "size")
     at = free_range(session, size, "") if step.at is None else size_of(session, step.at, "at")
-    add_device(session.k, session.devices, step, at)
-
-
-def resize(session: Session, step: schema.Resize) -> None:
-    """Another size is requested of a virtio-mem device."""
-    resize_device(session.k, session.devices, step, session.notes)
-
-
-def wait(session: Session, step: schema.Wait) -> None:
-    """Time passes."""
-    session.k.hw.advance(round(step.seconds * SECOND))
+    add_device(session, step, at)
 
 
 RUNNERS: dict[type, Callable[[Session, Any], None]] = {
@@ -317,11 +330,15 @@ RUNNERS: dict[type, Callable[[Session, Any], None]] = {
     schema.Eject: eject,
     schema.VirtioMem: virtio_mem,
     schema.Resize: resize,
+    schema.Unbind: unbind,
+    schema.Bind: bind,
+    schema.Suspend: suspend,
     schema.Wait: wait,
     schema.Dax: dax,
     schema.Allocate: neighbours.allocate,
     schema.Free: neighbours.free,
     schema.Pin: neighbours.pin,
+    schema.Poison: neighbours.poison,
     schema.Fragment: neighbours.fragment,
     schema.NewProcess: neighbours.new_process,
     schema.Touch: neighbours.touch,

@@ -1,0 +1,113 @@
+"""The virtio-mem devices of a machine and how much of each is plugged, as Linux, its log and QEMU show them."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from memhp.facts import iomem
+from memhp.facts.devices import MemoryDevice
+from memhp.facts.dmesg import VirtioMem as Said
+from memhp.facts.iomem import Resource
+from memhp.facts.observed import Facts
+from memhp.spans import Span, SpanSet
+from memhp.units import MiB
+
+DEVICE = re.compile(r"virtio\d+")
+"""The resource that the driver claims for a device, below which memory is added (``virtio_mem_create_resource()``)."""
+
+DEFAULT_BLOCK_SIZE = 2 * MiB
+
+
+@dataclass(frozen=True)
+class VirtioMemDevice:
+    """A device at one moment. Sizes and addresses are bytes; what nothing tells is None."""
+
+    name: str
+    """The guest's name for it: ``virtio1``."""
+    id: str
+    """QEMU's name for it, or ""."""
+    span: Span
+    """Its region."""
+    block_size: int
+    """Of the device; 2 MiB where nothing tells."""
+    node: int | None
+    """The proximity domain that the device names, or the node that its driver found."""
+    sub_block: int
+    """What the driver unplugs at least of an online block: by its log, or by the size of pageblocks."""
+    added: SpanSet
+    """System RAM that the driver added."""
+    plugged: int
+    requested: int
+    unplugged: SpanSet
+    """What of the added memory is not plugged. Facts tell how much, not where: it is taken to be at the ends of blocks,
+    from the highest block down, with a sub-block left in each."""
+
+
+def virtio_mem_devices(facts: Facts) -> tuple[VirtioMemDevice, ...]:
+    """The devices whose driver is bound, in the order of their addresses."""
+    return tuple(_device(facts, res) for _, res in iomem.walk(facts.iomem) if DEVICE.fullmatch(res.name))
+
+
+def _device(facts: Facts, res: Resource) -> VirtioMemDevice:
+    qemu = _qemu(facts, res.span)
+    log = facts.boot_log or facts.log
+    said = next((one for one in log.virtio_mem if one.span == res.span), None) if log is not None else None
+    block_size = _block_size(qemu, said)
+    added = SpanSet(child.span for child in res.children if iomem.ram_driver(child) == "virtio_mem")
+    sub_block = max(block_size, (said.subblock_size if said is not None else None) or _pageblock(facts))
+    least = added.size // facts.memory.block_size * sub_block
+    plugged, requested = _sizes(facts, res.name, qemu, least, added.size)
+    return VirtioMemDevice(
+        name=res.name,
+        id=qemu.id if qemu is not None else "",
+        span=res.span,
+        block_size=block_size,
+        node=qemu.node if qemu is not None else said.nid if said is not None else None,
+        sub_block=sub_block,
+        added=added,
+        plugged=plugged,
+        requested=requested,
+        unplugged=SpanSet(_ends(facts, added, sub_block, added.size - plugged)),
+    )
+
+
+def _qemu(facts: Facts, region: Span) -> MemoryDevice | None:
+    devices = facts.qemu.devices if facts.qemu is not None else ()
+    return next((one for one in devices if one.type == "virtio-mem" and one.span == region), None)
+
+
+def _block_size(qemu: MemoryDevice | None, said: Said | None) -> int:
+    if qemu is not None and qemu.block_size:
+        return qemu.block_size
+    return said.device_block_size if said is not None else DEFAULT_BLOCK_SIZE
+
+
+def _pageblock(facts: Facts) -> int:
+    """Bytes of a pageblock, 0 where nothing tells."""
+    order = facts.pagetypeinfo[0].pageblock_order if facts.pagetypeinfo else None
+    return 0 if order is None or facts.page_size is None else facts.page_size << order
+
+
+def _sizes(facts: Facts, name: str, qemu: MemoryDevice | None, least: int, added: int) -> tuple[int, int]:
+    """Plugged and requested size: as QEMU says; else what the driver last read as requested, if that can be plugged."""
+    if qemu is not None:
+        plugged = min(qemu.size, added)
+        return plugged, plugged if qemu.requested_size is None else qemu.requested_size
+    read = facts.log.virtio_mem_sizes if facts.log is not None else ()
+    requested = [size for who, what, size in read if (who, what) == (name, "requested")]
+    if not requested:
+        return added, added
+    return min(added, max(requested[-1], least)), requested[-1]
+
+
+def _ends(facts: Facts, added: SpanSet, sub_block: int, missing: int) -> Iterator[Span]:
+    """So many bytes at the ends of added memory blocks."""
+    size = facts.memory.block_size
+    blocks = [at for span in added for at in range(span.start, span.end, size)]
+    for at in reversed(blocks):
+        part = min(missing, size - sub_block)
+        if part <= 0:
+            return
+        yield Span(at + size - part, at + size)
+        missing -= part
