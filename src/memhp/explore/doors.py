@@ -8,29 +8,27 @@ Going back rebuilds the state: a copy of the kernel as it was at the start, and 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import sys
 from collections.abc import Callable, Hashable
 from copy import copy, deepcopy
 from dataclasses import dataclass
-from types import FrameType
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from memhp.errors import KernelError
+from memhp.explore import telling
+from memhp.explore.difference import Picture, differences, picture
 from memhp.explore.ghost import Ghost, links_touched
 from memhp.explore.op import ALONE, SHARED, Op, Outcome, Round
+from memhp.explore.places import place
 from memhp.explore.standing import Rounds
+from memhp.explore.trace import Change, Line
 from memhp.hw.format import HEIGHT_NAMES
-from memhp.hw.locks import Lock
 from memhp.hw.stepper import Access
 from memhp.hw.tlb import ALL_ADDRESSES, Table
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 Actor = Callable[[Kernel], Hashable]
-
-SHARED_CODE = ("mm/pgtable_remove.py", "mm/pgtable_populate.py")
-"""What architectures share in the model and each has for itself in the kernel: traces name who called it."""
 
 FIELD_MODES = {"read": SHARED, "write": ALONE, "atomic": ALONE}
 """How accesses to a shared field outside page tables meet."""
@@ -62,12 +60,14 @@ class KernelProgram:
 class DoorOp(Op):
     """A step at a door."""
 
-    __slots__ = ("access", "lock", "ready", "table", "write")
+    __slots__ = ("access", "announced", "lock", "ready", "table", "write")
 
     def __init__(self, text: str, touches: tuple[tuple[Hashable, int], ...], place: str, choices: int = 1) -> None:
         super().__init__(text, touches, choices=choices, place=place)
         self.access: Access | None = None
         """The access, where what it touches depends on the machine as it is now."""
+        self.announced: Access | None = None
+        """The access, of every step that is one."""
         self.lock = ""
         """The lock that the step takes and may have to wait for."""
         self.write = True
@@ -84,8 +84,7 @@ class _Done:
     thread: int
     way: int
     op: DoorOp
-    before: Lock | None
-    change: str
+    told: telling.Step
     pending: list[Op | None]
     enabled: list[bool]
     broken: str | None
@@ -100,6 +99,8 @@ class KernelRun:
         self._done: list[_Done] = []
         self._rounds = [Rounds() for _ in program.actors]
         self.loops = False
+        self._picture: Picture | None = None
+        self._watched = False
         self._live = 0
         """How many of the steps done the greenlets have done; they are rebuilt when it is not all."""
         self._set_up()
@@ -112,6 +113,7 @@ class KernelRun:
         k = deepcopy(self._program.kernel)
         k.hw.stepper = stepper = _Doors(k, self._program.failures)
         self._kernel, self._stepper = k, stepper
+        self._picture = None
         self._results: list[Hashable] = [None] * len(self.names)
         self._raised: str | None = None
         self._greenlets = [greenlet(actor) for actor in self._program.actors]
@@ -205,15 +207,17 @@ class KernelRun:
         name = op.touches[0][0] if op.touches else ""
         lock = hw.locks.get(name[1]) if isinstance(name, tuple) and name[0] == "lock" else None
         before = deepcopy(lock) if lock is not None else None
+        if self._watched and self._picture is None:
+            self._picture = picture(self._kernel)
         old = self._entry(op)
         self._switch(thread, choice)
         new = self._entry(op)
-        change = "" if old is None else f": {old:#x}" if new in (None, old) else f": {old:#x} -> {new:#x}"
-        if op.choices > 1:
-            change = ": fails" if choice else ": succeeds"
-        self._done.append(
-            _Done(thread, choice, op, before, change, list(self.pending), self._enabled_now(), self.broken)
+        went = ("fails" if choice else "succeeds") if op.choices > 1 else ""
+        changes = self._changes(thread) if self._watched else ()
+        told = telling.Step(
+            thread, self.names[thread], op.place, op.text, op.announced, went, old, new, before, changes
         )
+        self._done.append(_Done(thread, choice, op, told, list(self.pending), self._enabled_now(), self.broken))
         self._live += 1
         after = self.pending[thread]
         text = f"{after.place}: {after.text}" if after is not None else ""
@@ -246,7 +250,7 @@ class KernelRun:
         assert isinstance(op, DoorOp)
         if not op.lock:
             return True
-        before = self._done[depth].before
+        before = self._done[depth].told.before
         return before is None or before.can_take(thread, write=op.write)
 
     def spin(self, thread: int) -> Round | None:
@@ -255,8 +259,27 @@ class KernelRun:
 
     def told(self, depth: int) -> str:
         """What step `depth` did: where in the kernel, the access, old and new value."""
-        done = self._done[depth]
-        return f"{done.op.place}: {done.op.text}{done.change}"
+        step = self._done[depth].told
+        return f"{step.place}: {telling.told(step)}" if step.place else telling.told(step)
+
+    def watch(self) -> None:
+        """Look at the whole machine before and after every step from now on."""
+        self._watched = True
+
+    def _changes(self, thread: int) -> tuple[Change, ...]:
+        """What is different in the machine since it was last looked at, after a step of an actor."""
+        k, was = self._kernel, self._picture
+        assert was is not None
+        self._picture = picture(k)
+        found = tuple(differences(k, was, self._picture, self.names))
+        if self.pending[thread] is not None:
+            return found
+        said = self._results[thread]
+        return (*found, Change("end", self.names[thread], "", "done" if said is None else f"done: {said}"))
+
+    def line(self, depth: int) -> Line:
+        """Step `depth` as a line of a trace."""
+        return telling.line(self._kernel, depth + 1, self._done[depth].told)
 
     def outcome(self) -> Outcome:
         """What every actor returned, and the laws broken."""
@@ -293,6 +316,7 @@ class _Doors:
     def step(self, access: Access) -> None:
         """An access is about to happen."""
         op = self._op(access)
+        op.announced = access
         self._ask(op)
         self._ghost.look(self._kernel.hw, access, op.place)
 
@@ -304,32 +328,32 @@ class _Doors:
 
     def wait(self, ready: Callable[[], bool], why: str, on: str) -> None:
         """Go on when `ready()`, which looks at the shared field `on`."""
-        op = DoorOp(f"wait for {why}", ((("field", on), SHARED),), _place())
+        op = DoorOp(f"wait for {why}", ((("field", on), SHARED),), place())
         op.blocking, op.ready = True, ready
         self._ask(op)
 
     def _op(self, access: Access) -> DoorOp:
-        place = _place()
+        where = place(access.target)
         target = access.target
         if isinstance(target, Table):
             op = DoorOp(f"{access.kind} {HEIGHT_NAMES[target.height]} {target.frame:#x}[{access.entry}]",
-                        self.touches(access), place)  # fmt: skip
+                        self.touches(access), where)  # fmt: skip
             op.table = (target, access.entry)
             op.access = access if access.kind == "store" else None
             return op
         if isinstance(target, str) and access.kind in FIELD_MODES:
-            return DoorOp(f"{access.kind} {target}", ((("field", target), FIELD_MODES[access.kind]),), place)
+            return DoorOp(f"{access.kind} {target}", ((("field", target), FIELD_MODES[access.kind]),), where)
         if isinstance(target, str):
-            op = DoorOp(_lock_text(access), ((("lock", target), ALONE if access.value else SHARED),), place)
+            op = DoorOp(_lock_text(access), ((("lock", target), ALONE if access.value else SHARED),), where)
             if access.kind == "lock":
                 op.blocking, op.lock, op.write = True, target, bool(access.value)
             return op
         if access.kind == "flush":
             text = "flush everything" if target == ALL_ADDRESSES else f"flush [{target.start:#x}-{target.end:#x})"
-            op = DoorOp(text, self.touches(access), place)
+            op = DoorOp(text, self.touches(access), where)
             op.access = access
             return op
-        return DoorOp(f"{access.kind} PFN [{target.start:#x}-{target.end:#x})", self.touches(access), place)
+        return DoorOp(f"{access.kind} PFN [{target.start:#x}-{target.end:#x})", self.touches(access), where)
 
     def touches(self, access: Access) -> tuple[tuple[Hashable, int], ...]:
         """What an access to an entry, translations or frames touches, were it done now."""
@@ -375,15 +399,3 @@ class _Doors:
 
 def _lock_text(access: Access) -> str:
     return f"{access.kind} {access.target}" + ("" if access.value else " shared")
-
-
-def _place() -> str:
-    """The function that the access is made for, as ``file:function`` of the model's kernel tree."""
-    frame: FrameType | None = sys._getframe(3)
-    while frame is not None:
-        _, found, file = frame.f_code.co_filename.partition("/memhp/linux/")
-        name = frame.f_code.co_name
-        if found and file not in SHARED_CODE and not name.startswith(("_", "<")):
-            return f"{file}:{name}"
-        frame = frame.f_back
-    return "hw"

@@ -9,6 +9,8 @@ two shared acquisitions); different modes do not.
 from collections.abc import Hashable
 from typing import NamedTuple, Protocol
 
+from memhp.explore.trace import Line
+
 ALONE = 0
 """The mode that commutes with nothing: a store, taking or releasing a lock."""
 SHARED = 1
@@ -112,6 +114,12 @@ class Run(Protocol):
 
     def told(self, depth: int) -> str:
         """What step `depth` did, in words, with old and new value."""
+
+    def watch(self) -> None:
+        """From now on, note what every step changes, for :meth:`line`; it takes time."""
+
+    def line(self, depth: int) -> Line:
+        """Step `depth` as a line of a trace."""
 
     def outcome(self) -> Outcome:
         """The behaviour up to here; asked where no thread can go on."""

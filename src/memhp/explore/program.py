@@ -20,6 +20,7 @@ from memhp.explore.cells import CellOp
 from memhp.explore.op import Op, Outcome, Round
 from memhp.explore.schedule import MOST_THREADS
 from memhp.explore.standing import standing
+from memhp.explore.trace import Change, Line, Value
 
 Body = Callable[["Shared"], Hashable]
 LONGEST = 200
@@ -280,11 +281,24 @@ class ProgramRun:
 
     def told(self, depth: int) -> str:
         """What step `depth` did, in words."""
-        _, place, cell, old, seen = self._done[depth]
+        return self.line(depth).text
+
+    def watch(self) -> None:
+        """Nothing: what a step changes is its cell, which is known anyway."""
+
+    def line(self, depth: int) -> Line:
+        """Step `depth` as a line of a trace."""
+        thread, place, cell, old, seen = self._done[depth]
         assert place.op is not None
         later = next((step[3] for step in self._done[depth + 1 :] if step[2] == cell), self._cells[cell])
-        change = f": {old!r} -> {later!r}" if later != old else f": {seen!r}"
-        return place.op.text + change
+        kind, what = place.op.text.partition(" ")[::2]
+        same = later == old
+        return Line(
+            step=depth + 1, thread=thread, name=self.names[thread], place=place.op.place, kind=kind, what=what,
+            old=_value(seen if same else old), new=None if same else _value(later),
+            text=place.op.text + (f": {seen!r}" if same else f": {old!r} -> {later!r}"),
+            changes=() if same else (Change("variable", cell, repr(old), repr(later)),),
+        )  # fmt: skip
 
     def outcome(self) -> Outcome:
         """Final variables and locks, and how each thread ended or where it is stuck."""
@@ -302,3 +316,7 @@ class ProgramRun:
         """Take the greenlets down."""
         for thread in self._threads:
             thread.give_up()
+
+
+def _value(value: Hashable) -> Value:
+    return Value(value if isinstance(value, int) else None, repr(value))

@@ -2,35 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from string import ascii_lowercase
 
 from memhp.errors import BadInput
 from memhp.explore.op import Run, deadlock
 from memhp.explore.schedule import Choice, from_text, to_text
-
-
-@dataclass(frozen=True)
-class Line:
-    """One step of a trace: who, and what it did, with old and new value."""
-
-    thread: int
-    name: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Trace:
-    """An execution: its steps in words, the schedule that gives it, and how it ended.
-
-    `end` is ``broken``, ``deadlock``, ``done`` or, where threads could still go on, ``unfinished``.
-    """
-
-    lines: tuple[Line, ...]
-    schedule: str
-    end: str
-    reason: str | None
-    preemptions: int
+from memhp.explore.trace import End, Trace
 
 
 def enabled_threads(run: Run) -> list[int]:
@@ -100,10 +77,10 @@ def _impossible(run: Run, step: Choice) -> str | None:
 
 def _trace(run: Run, steps: Sequence[Choice]) -> Trace:
     """What the run has come to; takes it back to its start."""
-    names = run.names
-    lines = tuple(Line(step.thread, names[step.thread], run.told(at)) for at, step in enumerate(steps))
+    lines = tuple(run.line(at) for at in range(len(steps)))
+    waiting = tuple(op.text if op is not None else None for op in run.pending)
     reason = run.broken
-    end = "broken"
+    end: End = "broken"
     if reason is None:
         if enabled_threads(run):
             end = "unfinished"
@@ -112,7 +89,10 @@ def _trace(run: Run, steps: Sequence[Choice]) -> Trace:
         else:
             reason = run.outcome().failure
             end = "done" if reason is None else "broken"
-    return Trace(lines, to_text(steps), end, reason, _preemptions(run, steps))
+    return Trace(
+        schedule=to_text(steps), end=end, reason=reason, names=run.names, waiting=waiting,
+        preemptions=_preemptions(run, steps), lines=lines,
+    )  # fmt: skip
 
 
 def _preemptions(run: Run, steps: Sequence[Choice]) -> int:

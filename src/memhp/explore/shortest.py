@@ -13,9 +13,10 @@ from itertools import groupby
 
 from memhp.explore.bounded import bounded_search
 from memhp.explore.op import Run
-from memhp.explore.replay import Trace, complete, replay
+from memhp.explore.replay import complete, replay
 from memhp.explore.schedule import Choice, from_text
 from memhp.explore.search import Limits, search
+from memhp.explore.trace import Trace
 from memhp.explore.verdict import Failure, Verdict
 
 SHORT_BUDGET = 2_000
