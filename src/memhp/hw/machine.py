@@ -226,12 +226,16 @@ class Machine:
 
     def plug(self, frames: Span, owner: Owner) -> None:
         """Memory appears at `frames` (PFNs), where there was none."""
+        if self.stepper is not None:
+            self.stepper.step(Access("plug", frames))
         if self.memory.owners.covered(*frames):
             raise KernelBug(f"memory plugged over memory at PFN {frames.start:#x}", place="hw")
         self.memory.owners.set(*frames, owner)
 
     def unplug(self, frames: Span, where: str) -> None:
         """Memory disappears from `frames`; nothing may reach it any more."""
+        if self.stepper is not None:
+            self.stepper.step(Access("unplug", frames))
         self._give_up(frames, where)
         self.memory.owners.clear(*frames)
 

@@ -12,8 +12,8 @@ class Access(NamedTuple):
     """One access to shared state, as the explorer sees it before it happens."""
 
     kind: str
-    """``load``, ``store``; ``claim``, ``release``, ``retag``; ``lock``, ``trylock``, ``unlock``; ``read``, ``write``,
-    ``atomic``; ``flush``."""
+    """``load``, ``store``; ``plug``, ``unplug``, ``claim``, ``release``, ``retag``; ``lock``, ``trylock``, ``unlock``;
+    ``read``, ``write``, ``atomic``; ``flush``."""
     target: Table | Span | str
     entry: int = 0
     value: int = 0
