@@ -5,6 +5,7 @@ from memhp.errors import BadInput
 from memhp.linux import arch
 from memhp.linux.mm import users
 from memhp.linux.mm import vmalloc as vmap
+from memhp.linux.mm.memory_failure import memory_failure
 from memhp.scenario import schema
 from memhp.scenario.session import Session, bytes_of, size_of
 
@@ -24,6 +25,19 @@ def free(session: Session, step: schema.Free) -> None:
 def pin(session: Session, step: schema.Pin) -> None:
     """Pin an allocation."""
     users.pin(session.k, step.tag)
+
+
+def poison(session: Session, step: schema.Poison) -> None:
+    """A memory error."""
+    k = session.k
+    if (step.at is None) == (step.tag is None):
+        raise BadInput("which page?", where="at", fix="write `at` or `tag`, one of them")
+    if step.tag is not None:
+        pfn = users.known_spans(k, step.tag)[0].start
+    else:
+        assert step.at is not None
+        pfn = bytes_of(step.at, "at") >> k.config.page_shift
+    memory_failure(k, pfn)
 
 
 def fragment(session: Session, step: schema.Fragment) -> None:

@@ -14,7 +14,6 @@ from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory import state_store, valid_zones
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm import memory_hotplug_offline
 from memhp.linux.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory, offline_pages, online_pages
 from memhp.linux.mm.users import allocate, free
 from memhp.linux.mmzone import PageFlags, ZoneType
@@ -227,17 +226,17 @@ def test_unmovable_page_of_a_driver_that_keeps_it() -> None:
     assert last_words(k) == spoken(k, first_block(k), "unmovable page")
 
 
-def test_failure_to_dissolve_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_to_dissolve_huge_pages() -> None:
     """The pool would have fewer pages than are reserved: hugetlb says so, and nothing goes offline."""
-
-    def dissolve(_k: Kernel, _start: int, _end: int) -> None:
-        raise KernelError(16, "reserved huge pages", place="mm/hugetlb.c:dissolve_free_hugetlb_folio")
-
     k = grown("arm64")
-    monkeypatch.setattr(memory_hotplug_offline, "dissolve_free_hugetlb_folios", dissolve)
+    allocate(k, 2 * MiB, "hugetlb-reserved", "db", at=PLUG_AT + 2 * MiB)
     error = fails(k, first_block(k))
     assert (error.name, error.reason) == ("EBUSY", "failure to dissolve huge pages")
+    assert "promised to a mapping" in error.advice and "nr_hugepages" in error.advice
     assert last_words(k) == spoken(k, first_block(k), "failure to dissolve huge pages")
+    allocate(k, 2 * MiB, "hugetlb-free", "one more in the pool", at=PLUG_AT + k.memory_block_size)
+    state_store(k, first_block(k), "offline")
+    assert k.hw.memory.used(Use.HUGETLB_FREE) == 512
 
 
 @pytest.mark.parametrize(("start", "pages"), [(0, 0), (1, 32767), (512, 1024)])

@@ -6,7 +6,7 @@ Virtio's balloon has pages that migrate. Others, such as Hyper-V's (drivers/hv/h
 
 from collections.abc import Iterable
 
-from memhp.hw.memory import Owner, Use
+from memhp.hw.memory import Use
 from memhp.linux.mm.page_alloc import adjust_managed_page_count, free_pages
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.state import Kernel
@@ -29,12 +29,10 @@ def balloon_page_dequeue(k: Kernel, spans: Iterable[Span]) -> None:
     for span in spans:
         _manage(k, span, 1)
         for start, end, flags in list(k.page_flags.runs(*span)):
-            if PageFlags.HWPOISON in flags:
-                k.page_flags.set(start, end, PageFlags.HWPOISON)
-                k.hw.retag(Span(start, end), Owner(Use.HWPOISON), DEQUEUE)
-            else:
-                k.page_flags.clear(start, end)
-                free_pages(k, [Span(start, end)], DEQUEUE)
+            k.page_flags.clear(start, end)
+            if flags is not PageFlags.OFFLINE:
+                k.page_flags.set(start, end, flags & ~PageFlags.OFFLINE)
+        free_pages(k, [span], DEQUEUE)
 
 
 def _manage(k: Kernel, span: Span, sign: int) -> None:

@@ -17,7 +17,7 @@ from memhp.linux.mm.watermarks import init_per_zone_wmark_min, setup_per_zone_lo
 from memhp.linux.mm.zonelists import build_all_zonelists, zonelist
 from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
 from memhp.linux.state import Kernel
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 
 __all__ = [
     "adjust_managed_page_count",
@@ -150,12 +150,19 @@ def take_pages_off_buddy(k: Kernel, span: Span, owner: Owner, where: str) -> boo
 
 
 def free_pages(k: Kernel, spans: Iterable[Span], where: str) -> None:
-    """Give pages back to the buddy of their zones; in isolated pageblocks they stay aside: ``__free_pages()``."""
+    """Give pages back to the buddy of their zones; in isolated pageblocks they stay aside: ``__free_pages()``.
+
+    Poisoned ones stay out of use: ``free_pages_prepare()``.
+    """
     for span in spans:
         for zone, part in _by_zone(k, span):
-            with k.hw.locked(zone.lock):
-                k.hw.release(part, FREE, where)
-                put_free(zone, part)
+            bad = SpanSet((lo, hi) for lo, hi, flags in k.page_flags.runs(*part) if PageFlags.HWPOISON in flags)
+            for lost in bad:
+                k.hw.retag(lost, Owner(Use.HWPOISON), where)
+            for sound in bad.gaps(*part):
+                with k.hw.locked(zone.lock):
+                    k.hw.release(sound, FREE, where)
+                    put_free(zone, sound)
 
 
 def free_reserved(k: Kernel, spans: Iterable[Span], where: str) -> None:

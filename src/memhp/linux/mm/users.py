@@ -192,7 +192,8 @@ def spans_of(k: Kernel, tag: str) -> list[Span]:
     return spans
 
 
-def _known_spans(k: Kernel, tag: str) -> list[Span]:
+def known_spans(k: Kernel, tag: str) -> list[Span]:
+    """The pages under a tag, ascending. Raises :class:`BadInput` for a tag that is not in use."""
     spans = spans_of(k, tag)
     if not spans:
         tags = sorted({owner.tag for _, _, owner in k.hw.memory.owners if owner.tag and owner.use in USER_USES})
@@ -206,7 +207,7 @@ def free(k: Kernel, tag: str) -> None:
     Boot memory becomes managed, and what comes out of a balloon. Raises :class:`BadInput` for nothing.
     """
     promised = k.resv_huge_pages.pop(tag, None)
-    for span in spans_of(k, tag) if promised else _known_spans(k, tag):
+    for span in spans_of(k, tag) if promised else known_spans(k, tag):
         for start, end, owner in list(k.hw.memory.owners.runs(*span)):
             if owner.use in BALLOON_USES:
                 balloon_page_dequeue(k, [Span(start, end)])
@@ -225,7 +226,7 @@ def pin(k: Kernel, tag: str, *, in_place: bool = False) -> None:
     """
     runs = [
         Span(start, end)
-        for span in _known_spans(k, tag)
+        for span in known_spans(k, tag)
         for start, end, owner in k.hw.memory.owners.runs(*span)
         if owner.use is Use.MOVABLE
     ]

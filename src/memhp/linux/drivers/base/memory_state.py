@@ -57,7 +57,8 @@ def memory_block_online(k: Kernel, block_id: int, online_type: OnlineType) -> No
     block = memory_block(k, block_id)
     assert block.nid is not None
     if k.config.profile.online_hwpoison == "refused" and (lost := memblk_nr_poison(k, block_id)):
-        raise KernelError(EHWPOISON, f"memory{block_id} has {lost} poisoned pages", place=ONLINE)
+        advice = "it stays offline until the machine boots again with that memory replaced"
+        raise KernelError(EHWPOISON, f"memory{block_id} has {lost} poisoned pages", place=ONLINE, advice=advice)
     pfns = block_pfns(k, block_id)
     group = memory_group_of(k, block)
     zone = zone_for_pfn_range(k, online_type, block.nid, group, pfns.start, pfns.size)

@@ -1,0 +1,106 @@
+"""A page that memory errors have taken: ``mm/memory-failure.c``. One page at a time; PFNs throughout."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from errno import EBUSY, ENXIO
+from typing import Literal, NamedTuple
+
+from memhp.errors import KernelBug, KernelError
+from memhp.hw.memory import Owner, Use
+from memhp.linux.drivers.base.memory_state import EHWPOISON
+from memhp.linux.mm.hugetlb import POOLS, dissolve_free_hugetlb_folio, huge_pages
+from memhp.linux.mm.page_alloc import take_pages_off_buddy
+from memhp.linux.mm.sparse import pfn_to_online_page
+from memhp.linux.mmzone import PageFlags
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+PLACE = "mm/memory-failure.c:memory_failure"
+HUGETLB = "mm/memory-failure.c:try_memory_failure_hugetlb"
+POISONED = Owner(Use.HWPOISON)
+
+
+class Action(NamedTuple):
+    """What the kernel does about a page: what it calls it, and what comes of it."""
+
+    page: str
+    result: Literal["Ignored", "Failed", "Recovered"]
+
+
+ACTIONS = {
+    Use.FREE: Action("free buddy page", "Recovered"),
+    Use.MOVABLE: Action("dirty LRU page", "Recovered"),
+    Use.PINNED: Action("dirty LRU page", "Failed"),
+    Use.HUGETLB: Action("huge page", "Recovered"),
+    Use.GIGANTIC: Action("huge page", "Recovered"),
+    Use.HUGETLB_FREE: Action("free huge page", "Recovered"),
+    Use.GIGANTIC_FREE: Action("free huge page", "Recovered"),
+}
+"""By the use of a page; of any other the kernel can do nothing but remember that it is bad. Huge pages and others that
+can be recovered are anonymous memory: the processes that map them are killed."""
+
+UNHANDLABLE = Action("get hwpoison page", "Ignored")
+
+KEPT_BY_DRIVER = frozenset({Use.BALLOON, Use.OFFLINE})
+"""Uses that a bad page stays in: it is the driver that must let go of it."""
+
+UNBEARABLE = {
+    Use.BOOT: "the kernel's own image and data",
+    Use.TABLE: "a page table",
+    Use.MEMMAP: "struct pages",
+}
+"""Uses whose loss no machine survives, as the CPU reads them the next moment."""
+
+
+def memory_failure(k: Kernel, pfn: int) -> None:
+    """A page has gone bad: take it out of use, if that can be done, and never use it again.
+
+    A bad page does not keep its memory block online, whoever still uses it. Raises EHWPOISON for a page known to be
+    bad, ENXIO outside online memory, EBUSY for one that somebody goes on using, :class:`KernelBug` for one that no
+    kernel can do without.
+    """
+    if not pfn_to_online_page(k, pfn):
+        k.hw.log(f"Memory failure: {pfn:#x}: memory outside kernel control", "err")
+        raise KernelError(ENXIO, f"PFN {pfn:#x} is outside kernel control", place=PLACE)
+    owner = k.hw.memory.owners.get(pfn)
+    assert owner is not None
+    if owner.use in UNBEARABLE:
+        raise KernelBug(f"machine check: uncorrected error in {UNBEARABLE[owner.use]}", place=PLACE)
+    flags = k.page_flags.get(pfn) or PageFlags.NONE
+    if PageFlags.HWPOISON in flags:
+        _action_result(k, pfn, Action("already poisoned page", "Failed"))
+        raise KernelError(EHWPOISON, f"PFN {pfn:#x} is poisoned already", place=PLACE)
+    action = ACTIONS.get(owner.use, UNHANDLABLE)
+    if owner.use in POOLS or owner.use in POOLS.values():
+        action = _huge_page(k, pfn, owner, action)
+    elif owner.use is Use.FREE:
+        if not take_pages_off_buddy(k, Span(pfn, pfn + 1), POISONED, PLACE):
+            action = action._replace(result="Failed")
+    elif owner.use not in KEPT_BY_DRIVER:
+        k.hw.retag(Span(pfn, pfn + 1), POISONED, PLACE)
+    k.page_flags.set(pfn, pfn + 1, flags | PageFlags.HWPOISON)
+    if action is UNHANDLABLE:
+        k.hw.log(f"Memory failure: {pfn:#x}: unhandlable page.", "err")
+    if owner.use is Use.PINNED:
+        k.hw.log(f"Memory failure: {pfn:#x}: {action.page} still referenced by 1 users", "err")
+    _action_result(k, pfn, action)
+    if action.result != "Recovered":
+        text = f"recovery action for {action.page}: {action.result}"
+        advice = f"{owner} goes on using the page, though its memory block may go offline now"
+        raise KernelError(EBUSY, text, place=PLACE, advice=advice)
+
+
+def _huge_page(k: Kernel, pfn: int, owner: Owner, action: Action) -> Action:
+    """Dissolve a huge page, unmapped first if it is in use, so that only the bad page of it is lost."""
+    (page,) = huge_pages(k, pfn, pfn + 1, owner.use)
+    if owner.use in POOLS:
+        k.hw.retag(page, Owner(POOLS[owner.use]), HUGETLB)
+    try:
+        dissolve_free_hugetlb_folio(k, page)
+    except KernelError:
+        return action._replace(result="Failed")
+    take_pages_off_buddy(k, Span(pfn, pfn + 1), POISONED, HUGETLB)
+    return action
+
+
+def _action_result(k: Kernel, pfn: int, action: Action) -> None:
+    k.hw.log(f"Memory failure: {pfn:#x}: recovery action for {action.page}: {action.result}", "err")

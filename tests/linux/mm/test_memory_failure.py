@@ -1,0 +1,131 @@
+"""Memory errors: what becomes of a page of each kind, and of the memory block that it lies in."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import pytest
+
+from kernels import PLUG_AT, kernel, plug
+from memhp.check import check_all
+from memhp.errors import KernelBug, KernelError
+from memhp.hw.memory import Use
+from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.mm.memory_failure import memory_failure
+from memhp.linux.mm.memory_hotplug import add_memory
+from memhp.linux.mm.users import Kind, allocate, free, spans_of
+from memhp.linux.mmzone import PageFlags
+from memhp.linux.state import Kernel
+from memhp.units import MiB
+
+BAD = PLUG_AT + 5 * MiB >> 12
+BLOCK = PLUG_AT // (128 * MiB)
+
+
+def grown() -> Kernel:
+    k = kernel("x86_64")
+    plug(k, 2 * k.memory_block_size)
+    add_memory(k, 0, PLUG_AT, 2 * k.memory_block_size)
+    for block in (BLOCK, BLOCK + 1):
+        state_store(k, block, "online_kernel")
+    return k
+
+
+def outcome(k: Kernel, pfn: int = BAD) -> str:
+    """How the kernel answers, and its last word on the page."""
+    try:
+        memory_failure(k, pfn)
+    except KernelError as error:
+        assert check_all(k) == []
+        return f"{error.name} {k.hw.log_lines[-1].text}"
+    assert check_all(k) == []
+    return f"ok {k.hw.log_lines[-1].text}"
+
+
+def said(name: str, page: str, result: str) -> str:
+    return f"{name} Memory failure: {BAD:#x}: recovery action for {page}: {result}"
+
+
+def test_a_free_page_is_taken_from_the_buddy() -> None:
+    k = grown()
+    zone = k.zone_of(BAD)
+    assert zone is not None
+    managed = zone.managed
+    assert outcome(k) == said("ok", "free buddy page", "Recovered")
+    assert not zone.free.covered(BAD, BAD + 1) and zone.managed == managed
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("movable", said("ok", "dirty LRU page", "Recovered")),
+        ("pinned", said("EBUSY", "dirty LRU page", "Failed")),
+        ("hugetlb", said("ok", "huge page", "Recovered")),
+        ("hugetlb-free", said("ok", "free huge page", "Recovered")),
+        ("hugetlb-reserved", said("EBUSY", "free huge page", "Failed")),
+        ("kernel", said("EBUSY", "get hwpoison page", "Ignored")),
+        ("reclaimable", said("EBUSY", "get hwpoison page", "Ignored")),
+        ("balloon", said("EBUSY", "get hwpoison page", "Ignored")),
+        ("balloon-fixed", said("EBUSY", "get hwpoison page", "Ignored")),
+    ],
+)
+def test_what_the_kernel_does_about_a_bad_page_depends_on_who_uses_it(kind: Kind, expected: str) -> None:
+    k = grown()
+    allocate(k, 4 * MiB, kind, "x", at=PLUG_AT + 4 * MiB)
+    assert outcome(k) == expected
+    flags = k.page_flags.get(BAD)
+    assert flags is not None and PageFlags.HWPOISON in flags
+    free(k, "x")
+    assert check_all(k) == []
+    assert k.hw.memory.use_of(BAD) is not Use.FREE, "it is never used again"
+
+
+@pytest.mark.parametrize("kind", ["hugetlb", "hugetlb-free"])
+def test_of_a_huge_page_only_the_bad_page_is_lost(kind: Kind) -> None:
+    k = grown()
+    allocate(k, 4 * MiB, kind, "x", at=PLUG_AT + 4 * MiB)
+    outcome(k)
+    assert sum(span.size for span in spans_of(k, "x")) == 512
+    assert k.hw.memory.used(Use.HWPOISON) == 1
+    assert k.hw.memory.use_of(BAD - 1) is k.hw.memory.use_of(BAD + 1) is Use.FREE
+
+
+def test_a_bad_page_is_no_reason_to_stay_online_even_where_the_kernel_goes_on_using_it() -> None:
+    """``has_unmovable_pages()`` and ``test_pages_isolated()`` pass over it, whoever has it."""
+    k = grown()
+    allocate(k, 4096, "kernel", "slab", at=BAD << 12)
+    outcome(k)
+    state_store(k, BLOCK, "offline")
+    with pytest.raises(KernelError) as caught:
+        state_store(k, BLOCK, "online")
+    assert caught.value.name == "EHWPOISON"
+
+
+def test_a_bad_page_in_a_balloon_keeps_its_block_until_it_is_deflated() -> None:
+    k = grown()
+    allocate(k, 2 * MiB, "balloon", "guest", at=PLUG_AT + 4 * MiB)
+    allocate(k, 2 * MiB, "balloon", "guest 2", at=PLUG_AT + 8 * MiB)
+    outcome(k, PLUG_AT + 4 * MiB >> 12)
+    with pytest.raises(KernelError, match="signal backoff") as caught:
+        state_store(k, BLOCK, "offline")
+    assert "poisoned in a balloon" in caught.value.advice
+    free(k, "guest")
+    state_store(k, BLOCK, "offline")
+    assert check_all(k) == []
+
+
+def test_a_page_goes_bad_once() -> None:
+    k = grown()
+    outcome(k)
+    assert outcome(k) == said("EHWPOISON", "already poisoned page", "Failed")
+
+
+def test_offline_memory_is_outside_kernel_control() -> None:
+    k = grown()
+    state_store(k, BLOCK, "offline")
+    assert outcome(k) == f"ENXIO Memory failure: {BAD:#x}: memory outside kernel control"
+
+
+@pytest.mark.parametrize("use", [Use.TABLE, Use.MEMMAP, Use.BOOT])
+def test_no_kernel_survives_the_loss_of_its_own_data(use: Use) -> None:
+    k = grown()
+    pfn = next(start for start, _, owner in k.hw.memory.owners if owner.use is use)
+    with pytest.raises(KernelBug, match="machine check"):
+        memory_failure(k, pfn)

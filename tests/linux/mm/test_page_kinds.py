@@ -1,0 +1,188 @@
+"""Every kind of page that may stand in memory that is to go offline: whether it makes way, and what is said if not."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from typing import Any, NamedTuple
+
+import pytest
+
+from kernels import PLUG_AT, kernel, plug
+from memhp.check import check_all
+from memhp.errors import BadInput, KernelError
+from memhp.hw.memory import Use
+from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.config import Config
+from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.mm.hugetlb import available_huge_pages, gigantic_page_size
+from memhp.linux.mm.memory_hotplug import add_memory
+from memhp.linux.mm.users import DEMANDS, Kind, allocate, free, spans_of
+from memhp.linux.profiles import profile
+from memhp.linux.state import Kernel
+from memhp.units import GiB, KiB, MiB
+
+FIRST = PLUG_AT // (128 * MiB)
+
+
+def grown(online: str, arch: Arch = "x86_64", blocks: int = 2) -> Kernel:
+    """A machine of 1 GiB with blocks added and online."""
+    k = kernel(arch)
+    plug(k, blocks * k.memory_block_size)
+    add_memory(k, 0, PLUG_AT, blocks * k.memory_block_size)
+    for block in range(FIRST, FIRST + blocks):
+        state_store(k, block, online)
+    return k
+
+
+def attempt(k: Kernel, block: int = FIRST) -> tuple[str, str, str]:
+    """How taking a block offline ends: errno, the kernel's reason, and what to do. Every law holds then."""
+    try:
+        state_store(k, block, "offline")
+    except KernelError as error:
+        assert check_all(k) == []
+        return error.name, error.reason, error.advice
+    assert check_all(k) == []
+    return "ok", "", ""
+
+
+class Answer(NamedTuple):
+    """What is answered in a kernel zone and in ZONE_MOVABLE (None: no such page is there), and words of the advice."""
+
+    kernel: str
+    movable: str | None
+    advice: str
+
+
+OK = "ok"
+ISOLATE, DISSOLVE = "EBUSY failure to isolate range", "EBUSY failure to dissolve huge pages"
+
+ANSWERS: dict[Kind, Answer] = {
+    "kernel": Answer(ISOLATE, None, "end what uses it"),
+    "reclaimable": Answer(ISOLATE, None, "echo 2 > /proc/sys/vm/drop_caches"),
+    "movable": Answer(OK, OK, ""),
+    "pinned": Answer("EINTR signal backoff", "EINTR signal backoff", "end what does DMA"),
+    "hugetlb": Answer(OK, OK, ""),
+    "hugetlb-free": Answer(OK, OK, ""),
+    "hugetlb-reserved": Answer(DISSOLVE, DISSOLVE, "raise nr_hugepages"),
+    "balloon": Answer(OK, OK, ""),
+    "balloon-fixed": Answer("EBUSY unmovable page", None, "deflate the balloon"),
+    "boot": Answer(ISOLATE, ISOLATE, "take another block"),
+}
+
+
+def test_every_kind_but_gigantic_pages_which_do_not_fit_into_a_block_is_here() -> None:
+    assert set(DEMANDS) - set(ANSWERS) == {"gigantic", "gigantic-free"}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+@pytest.mark.parametrize("zone", ["kernel", "movable"])
+def test_offlining_a_block_with_such_a_page_ends_as_it_must_and_says_what_to_do(kind: Kind, zone: str) -> None:
+    k = grown(f"online_{zone}")
+    answer = ANSWERS[kind]
+    wanted = answer.movable if zone == "movable" else answer.kernel
+    if wanted is None:
+        with pytest.raises(BadInput, match="zone Movable"):
+            allocate(k, 2 * MiB, kind, "x", at=PLUG_AT + 4 * MiB)
+        return
+    allocate(k, 2 * MiB, kind, "x", at=PLUG_AT + 4 * MiB)
+    name, reason, advice = attempt(k)
+    assert f"{name} {reason}".strip() == wanted
+    if name == "ok":
+        assert not spans_of(k, "x") or spans_of(k, "x")[0].start >> 15 != FIRST
+        assert bool(spans_of(k, "x")) is (kind != "hugetlb-free"), "free huge pages are dissolved, others moved"
+    else:
+        assert answer.advice in advice
+        free(k, "x")
+        assert attempt(k)[0] == "ok", "what the advice says helps"
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_a_balloon_takes_other_pages_and_the_zones_manage_as_many_as_are_theirs(arch: Arch) -> None:
+    k = grown("online_movable", arch)
+    managed = {zone.name: zone.managed for zone in k.zones()}
+    allocate(k, 4 * MiB, "balloon", "guest", at=PLUG_AT)
+    size = 4 * MiB >> k.config.page_shift
+    assert sum(managed.values()) - sum(zone.managed for zone in k.zones()) == size
+    assert attempt(k, FIRST)[0] == "ok"
+    assert k.hw.memory.used(Use.BALLOON) == size
+    free(k, "guest")
+    assert check_all(k) == []
+    assert attempt(k, FIRST + 1)[0] == "ok"
+
+
+@pytest.mark.parametrize("kind", ["hugetlb-free", "hugetlb-reserved"])
+def test_a_used_huge_page_goes_into_a_free_one_of_the_pool_unless_that_is_promised(kind: Kind) -> None:
+    k = grown("online_movable")
+    allocate(k, 2 * MiB, "hugetlb", "db", at=PLUG_AT)
+    spare = allocate(k, 2 * MiB, kind, "spare", at=PLUG_AT + 130 * MiB)
+    assert available_huge_pages(k, Use.HUGETLB_FREE) == (kind == "hugetlb-free")
+    assert attempt(k)[0] == "ok"
+    assert (spans_of(k, "db") == spare) is (kind == "hugetlb-free")
+
+
+# Gigantic pages ----------------------------------------------------------------------------------------------
+
+
+def large(arch: Arch = "x86_64", **changes: Any) -> Kernel:
+    """A machine of 6 GiB, all of it in kernel zones."""
+    start = {"x86_64": 1 * MiB, "arm64": 1 * GiB, "riscv64": 2 * GiB}[arch]
+    config = Config(arch=arch, profile=profile("linux-6.12"), page_size=4 * KiB, va_bits=48, **changes)
+    return start_kernel(MachineSpec("large", config, (Ram(start, 8 * GiB - start), Ram(8 * GiB, 2 * GiB))))
+
+
+@pytest.mark.parametrize(
+    ("arch", "page_size", "size"),
+    [("x86_64", 4, 1), ("riscv64", 4, 1), ("arm64", 4, 1), ("arm64", 16, 1), ("arm64", 64, 16)],
+)
+def test_gigantic_pages_are_of_1_gib_but_of_16_gib_with_64k_pages(arch: Arch, page_size: int, size: int) -> None:
+    va_bits = 47 if page_size == 16 else 48
+    config = Config(arch=arch, profile=profile("linux-6.12"), page_size=page_size * KiB, va_bits=va_bits)
+    assert gigantic_page_size(config) == size * GiB
+
+
+def test_an_x86_cpu_without_them_has_no_gigantic_pages() -> None:
+    with pytest.raises(BadInput, match="no pages for gigantic memory"):
+        allocate(large(gbpages=False), 1 * GiB, "gigantic", "vm")
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_a_gigantic_page_only_moves_into_a_free_one(arch: Arch) -> None:
+    k = large(arch)
+    allocate(k, 1 * GiB, "gigantic", "vm", at=8 * GiB)
+    block = 8 * GiB // k.memory_block_size + 3
+    if arch == "arm64":
+        assert attempt(k, block)[:2] == ("EPERM", "notifier failure"), "boot memory stays"
+        return
+    name, reason, advice = attempt(k, block)
+    assert (name, reason) == ("EINTR", "signal backoff")
+    assert "no free gigantic page" in advice and "nr_hugepages of that size" in advice
+    assert any(line.text.startswith("migrating pfn 200000 failed ret:-12") for line in k.hw.log_lines)
+    spare = allocate(k, 1 * GiB, "gigantic-free", "spare")
+    assert attempt(k, block)[0] == "ok"
+    assert spans_of(k, "vm") == spare
+    assert not spans_of(k, "spare"), "what moved into the pool was dissolved, also what of it lies outside the block"
+    assert k.hw.memory.use_of(8 * GiB >> 12) is Use.FREE
+
+
+def test_gigantic_pages_are_made_of_kernel_memory_that_others_leave() -> None:
+    """``alloc_contig_pages()`` migrates what stands there, but never uses ZONE_MOVABLE."""
+    k = large()
+    allocate(k, 64 * MiB, "movable", "process", at=8 * GiB + 512 * MiB)
+    pages = 0
+    while True:
+        try:
+            allocate(k, 1 * GiB, "gigantic", f"vm{pages}")
+        except KernelError as error:
+            assert error.name == "ENOMEM"
+            break
+        pages += 1
+    assert pages >= 6, "8 GiB to 10 GiB among them"
+    assert any(span.start >= 8 * GiB >> 12 for i in range(pages) for span in spans_of(k, f"vm{i}"))
+    assert check_all(k) == []
+
+
+def test_a_free_gigantic_page_is_dissolved_whole_and_no_other() -> None:
+    k = large()
+    allocate(k, 1 * GiB, "gigantic-free", "pool", at=8 * GiB)
+    allocate(k, 1 * GiB, "gigantic-free", "another")
+    assert attempt(k, 8 * GiB // k.memory_block_size)[0] == "ok"
+    assert not spans_of(k, "pool") and spans_of(k, "another")
