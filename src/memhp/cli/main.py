@@ -34,6 +34,8 @@ COMMANDS = {
     "rehearse": LazyCommand("memhp.cli.rehearse:rehearse", "Do to a modelled machine what the kernel would do."),
     "matrix": LazyCommand("memhp.cli.matrix:matrix", "Take every configuration through the whole life cycle."),
     "claims": LazyCommand("memhp.cli.claims:claims", "Decide every claim of the source documents."),
+    "explore": LazyCommand("memhp.cli.explore:explore", "Decide a race, and trace what goes wrong step by step."),
+    "races": LazyCommand("memhp.cli.races:races", "Decide every race, each variant on every configuration."),
     "geometry": LazyCommand("memhp.cli.geometry:geometry", "Show the sizes that hotplug works in, everywhere."),
 }
 """The sub-commands by name, in the order in which ``--help`` lists them."""

@@ -35,6 +35,15 @@ def replay(run: Run, schedule: str, *, extend: int = 0) -> Trace:
     return _trace(run, steps)
 
 
+def watched(run: Run, schedule: str, *, extend: int = 0) -> Trace:
+    """The trace of a schedule with what every step changes (:func:`replay` leaves that out); `run` is watched for good.
+
+    BadInput: the schedule asks for a step that cannot be done.
+    """
+    run.watch()
+    return replay(run, schedule, extend=extend)
+
+
 def complete(run: Run, steps: Sequence[Choice], most: int) -> tuple[Trace, list[Choice]] | None:
     """Follow `steps`, then let each thread go on as long as it can; None when a step cannot be done.
 

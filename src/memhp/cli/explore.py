@@ -1,0 +1,90 @@
+"""``memhp explore``: one race of memory hotplug, decided, with the trace of what goes wrong."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from pathlib import Path
+
+import click
+
+from memhp.cli.output import console, emit_json, json_option
+from memhp.errors import BadInput
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--variant", metavar="V", help="The kernel's code as it was, or as it was repaired.")
+@click.option("--configuration", metavar="C", help="The machine; by default the first that the variant is for.")
+@click.option(
+    "--view",
+    type=click.Choice(["columns", "diff", "sequence", "mermaid"]),
+    default="columns",
+    show_default=True,
+    help="A column for each CPU, what each step changes, a sequence diagram, or that as Mermaid text.",
+)
+@click.option("--full", is_flag=True, help="Every step; by default runs of the same steps share a line.")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the trace as a self-contained page."
+)
+@click.option("--replay", metavar="STRING", help="Follow this schedule, and decide nothing.")
+@click.option("--extend", type=click.IntRange(0), default=0, metavar="N", help="With --replay: N steps beyond it.")
+@click.option("--preemptions", type=click.IntRange(0), metavar="N", help="Only schedules with at most N preemptions.")
+@click.option("--random", type=click.IntRange(1), metavar="N", help="Only N random schedules.")
+@click.option("--seed", type=int, default=0, metavar="S", help="With --random: which ones.  [default: 0]")
+@click.option("--no-reduction", is_flag=True, help="Every schedule one by one: the same verdict, slower.")
+@click.option("--executions", type=click.IntRange(1), metavar="N", help="Give up after N executions.")
+@json_option
+def explore(
+    name: str | None,
+    variant: str | None,
+    configuration: str | None,
+    view: str,
+    full: bool,
+    html: Path | None,
+    replay: str | None,
+    extend: int,
+    preemptions: int | None,
+    random: int | None,
+    seed: int,
+    no_reduction: bool,
+    executions: int | None,
+    as_json: bool,
+) -> int:
+    """Decide race NAME in one variant, and show the shortest trace of what goes wrong; without NAME list the races.
+
+    Exit code 0: the verdict is what the variant is known as, or the schedule was replayed. 1: it is another one, or
+    none within the limits. 2: the input cannot be used.
+    """
+    from memhp.explore.cases import CASES, case
+    from memhp.explore.explored import How, replay_schedule
+    from memhp.explore.explored import explore as decide
+    from memhp.report.trace import print_cases, print_explored, print_variants
+    from memhp.scenario.views import check_targets
+
+    if name is None:
+        print_cases(console(), CASES)
+        return 0
+    one = case(name)
+    if variant is None:
+        print_variants(console(stderr=True), one)
+        raise BadInput(f"which variant of {name}?", where="--variant", fix="give one of those above")
+    searches = [preemptions is not None, random is not None, no_reduction]
+    if sum(searches) > 1:
+        raise click.UsageError("--preemptions, --random and --no-reduction exclude each other")
+    if replay is not None and (any(searches) or executions is not None):
+        raise click.UsageError("--replay follows one schedule; the options of a search do not go with it")
+    if extend and replay is None:
+        raise click.UsageError("--extend goes with --replay")
+    check_targets(sysroot=None, files=[] if html is None else [html])
+    if replay is not None:
+        found = replay_schedule(name, variant, configuration, replay, extend=extend)
+    else:
+        how = How(preemptions, random, seed, reduction=not no_reduction, executions=executions)
+        found = decide(name, variant, configuration, how)
+    if html is not None:
+        from memhp.report.trace_page import write_page
+
+        write_page(found, html)
+    if as_json:
+        emit_json(found)
+    else:
+        print_explored(console(), found, view=view, full=full)
+    return 0 if replay is not None or found.as_known else 1

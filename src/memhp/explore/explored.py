@@ -1,0 +1,141 @@
+"""One variant of a race looked at closely: its verdict with the trace, or a single schedule replayed."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from memhp.explore.bounded import bounded_search, random_search
+from memhp.explore.case import Case, Configuration, StandsFor, Variant
+from memhp.explore.cases import case
+from memhp.explore.doors import KernelRun
+from memhp.explore.replay import watched
+from memhp.explore.search import Limits, search
+from memhp.explore.shortest import decide, shrink
+from memhp.explore.trace import Trace
+from memhp.explore.verdict import Verdict
+
+ONE_SCHEDULE = "one schedule, replayed"
+
+
+@dataclass(frozen=True)
+class How:
+    """How to search; without any of it: every schedule, by reduction."""
+
+    preemptions: int | None = None
+    """At most so many preemptions."""
+    random: int | None = None
+    """So many random schedules."""
+    seed: int = 0
+    reduction: bool = True
+    executions: int | None = None
+    """Executions after which it gives up, in place of the case's own limit."""
+
+
+class Covered(msgspec.Struct, frozen=True, kw_only=True):
+    """How much was looked at: see :class:`memhp.explore.verdict.Coverage`."""
+
+    executions: int
+    cut: int
+    deadlocks: int
+    livelocks: int
+    failed: int
+    too_long: int
+    steps: int
+    never_fired: list[str]
+    """Steps that actors came to and that no execution took, and ways that none went."""
+
+
+class Explored(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found out of one variant on one configuration; ``memhp explore --json`` prints it."""
+
+    name: str
+    actors: str
+    variant: str
+    about: str
+    """What the variant's kernel does."""
+    configuration: str
+    stands_for: StandsFor
+    current: bool
+    """Whether this is a kernel of today, unchanged."""
+    mode: str
+    """How schedules were chosen."""
+    verdict: str
+    """``safe``, ``safe up to …`` a bound, ``broken`` or ``undecided``."""
+    reason: str | None
+    executions: int
+    classes: int | None
+    """Classes of equivalent executions; None where the search does not tell them apart."""
+    steps: int
+    bound: str | None
+    coverage: Covered | None
+    """None of a single schedule."""
+    trace: Trace | None
+    geometry: str = ""
+    note: str = ""
+    finding: str = ""
+    """Where docs/findings.md explains a verdict other than what the variant is known as."""
+
+    @property
+    def as_known(self) -> bool:
+        """Whether the verdict is what the variant is known as: broken, or repaired and so safe."""
+        return self.verdict.split()[0] == ("broken" if self.stands_for == "broken" else "safe")
+
+
+def explore(name: str, variant: str, configuration: str | None = None, how: How | None = None) -> Explored:
+    """Decide a variant on a configuration (its first, if none is named), with the trace of what goes wrong.
+
+    BadInput: there is no such case, variant or configuration.
+    """
+    one, chosen, where = _chosen(name, variant, configuration)
+    verdict = _search(one.build(chosen, where).run(), one.limits, how or How())
+    failure = verdict.failure
+    trace = None if failure is None else watched(one.build(chosen, where).run(), failure.schedule)
+    covered = verdict.coverage
+    return Explored(
+        name=name, actors=one.actors, variant=variant, about=chosen.about, configuration=where.name,
+        stands_for=chosen.stands_for, current=chosen.current(where), mode=verdict.mode.value, verdict=verdict.word,
+        reason=None if failure is None else failure.reason, executions=covered.executions, classes=verdict.classes,
+        steps=covered.steps, bound=None if verdict.bound is None else verdict.bound.text,
+        coverage=Covered(
+            executions=covered.executions, cut=covered.cut, deadlocks=covered.deadlocks, livelocks=covered.livelocks,
+            failed=covered.failed, too_long=covered.too_long, steps=covered.steps, never_fired=covered.never_fired,
+        ),
+        trace=trace, geometry=one.geometry, note=where.note, finding=chosen.finding,
+    )  # fmt: skip
+
+
+def replay_schedule(name: str, variant: str, configuration: str | None, schedule: str, *, extend: int = 0) -> Explored:
+    """The trace of one schedule, and of `extend` steps beyond it. It says whether that one breaks, never more.
+
+    BadInput: there is no such case, variant or configuration, or the schedule asks for a step that cannot be done.
+    """
+    one, chosen, where = _chosen(name, variant, configuration)
+    trace = watched(one.build(chosen, where).run(), schedule, extend=extend)
+    return Explored(
+        name=name, actors=one.actors, variant=variant, about=chosen.about, configuration=where.name,
+        stands_for=chosen.stands_for, current=chosen.current(where), mode=ONE_SCHEDULE,
+        verdict="undecided" if trace.reason is None else "broken", reason=trace.reason, executions=1, classes=None,
+        steps=len(trace.lines), bound=None, coverage=None, trace=trace, geometry=one.geometry, note=where.note,
+        finding=chosen.finding,
+    )  # fmt: skip
+
+
+def _chosen(name: str, variant: str, configuration: str | None) -> tuple[Case, Variant, Configuration]:
+    one = case(name)
+    chosen = one.variant(variant)
+    return one, chosen, chosen.configuration(configuration)
+
+
+def _search(run: KernelRun, limits: Limits, how: How) -> Verdict:
+    if how.executions is not None:
+        limits = replace(limits, executions=how.executions)
+    if how.random is not None:
+        found = random_search(run, how.seed, how.random, limits=limits)
+    elif how.preemptions is not None:
+        found = bounded_search(run, how.preemptions, limits)
+    elif not how.reduction:
+        found = search(run, limits, reduce=False)
+    else:
+        return decide(run, limits)
+    return found if found.failure is None else replace(found, failure=shrink(run, found.failure, limits))

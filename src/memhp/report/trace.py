@@ -1,0 +1,124 @@
+"""A race looked at, in the terminal: what was found out, and the trace in one of its views."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from memhp.explore.case import Case
+from memhp.explore.explored import ONE_SCHEDULE, Explored
+from memhp.explore.trace import Trace
+from memhp.report.trace_columns import print_columns
+from memhp.report.trace_diff import print_differences
+from memhp.report.trace_sequence import mermaid, print_sequence
+
+VERDICT_STYLES = {"safe": "bold green", "broken": "bold red", "undecided": "bold yellow"}
+VIEWS = {"columns": print_columns, "diff": print_differences, "sequence": print_sequence}
+ENDS = {
+    "broken": "it ends broken",
+    "deadlock": "it ends with nobody able to go on",
+    "done": "it ends with everybody done",
+    "unfinished": "it is not at its end",
+}
+
+
+def print_explored(out: Console, found: Explored, *, view: str = "columns", full: bool = False) -> None:
+    """Print what was found out, the trace if there is one, and how to replay it; for ``mermaid`` the diagram alone."""
+    if view == "mermaid":
+        if found.trace is not None:
+            out.print(mermaid(found.trace, full=full), end="", markup=False, soft_wrap=True)
+        return
+    for line in _head(found):
+        out.print(line, soft_wrap=True)
+    if found.trace is not None:
+        out.print()
+        VIEWS[view](out, found.trace, full=full)
+        out.print()
+        for line in _tail(found, found.trace):
+            out.print(line, soft_wrap=True)
+
+
+def _head(found: Explored) -> Iterator[Text]:
+    title = f"{found.name}, {found.variant} on {found.configuration}"
+    if found.mode == ONE_SCHEDULE:
+        yield Text(f"{title}: one schedule", style="bold")
+    else:
+        yield Text.assemble((f"{title}: ", "bold"), (found.verdict, VERDICT_STYLES[found.verdict.split()[0]]))
+    yield Text(f"{found.actors}; {found.about}", style="dim")
+    yield from (Text(line, style="dim") for line in facts(found))
+
+
+def facts(found: Explored) -> Iterator[str]:
+    """What else is to be said of a verdict, a line each."""
+    if found.coverage is not None:
+        yield coverage_text(found)
+    known = "known as broken" if found.stands_for == "broken" else "known as repaired"
+    today = ", a kernel of today as it is" if found.current else ""
+    differs = "" if found.as_known or found.coverage is None else "; the verdict is another"
+    yield f"{known}{today}{differs}"
+    if found.finding:
+        yield f"see docs/findings.md, {found.finding}"
+    yield from filter(None, (found.note, found.geometry))
+    if found.coverage is not None and found.verdict != "broken" and found.coverage.never_fired:
+        yield f"never taken: {'; '.join(found.coverage.never_fired)}"
+
+
+def coverage_text(found: Explored) -> str:
+    """``every schedule, by partial-order reduction: 4 executions, 4 classes, 698 steps``."""
+    covered = found.coverage
+    assert covered is not None
+    counted = [(covered.executions, "execution"), (covered.cut, "cut short"), (covered.steps, "step")]
+    if found.classes is not None:
+        counted.insert(1, (found.classes, "class"))
+    counted += [(covered.deadlocks, "deadlock"), (covered.livelocks, "livelock"), (covered.too_long, "too long")]
+    return f"{found.mode}: {', '.join(_count(number, what) for number, what in counted if number)}"
+
+
+def _count(number: int, what: str) -> str:
+    plural = {"class": "es", "cut short": "", "too long": ""}.get(what, "s") if number != 1 else ""
+    return f"{number} {what}{plural}"
+
+
+def _tail(found: Explored, trace: Trace) -> Iterator[Text]:
+    steps = f"{_count(len(trace.lines), 'step')}, {_count(trace.preemptions, 'preemption')}"
+    yield Text(f"schedule {trace.schedule or 'of no steps'}: {steps}; {ENDS[trace.end]}")
+    if trace.reason is not None:
+        yield Text(trace.reason, style="bold red")
+    if trace.schedule and found.mode != ONE_SCHEDULE:
+        yield Text(f"again: {replay_command(found, trace)}", style="dim")
+
+
+def replay_command(found: Explored, trace: Trace) -> str:
+    """The command that replays the trace."""
+    return (
+        f"memhp explore {found.name} --variant {found.variant} --configuration {found.configuration} "
+        f"--replay {trace.schedule}"
+    )
+
+
+def print_cases(out: Console, cases: Sequence[Case]) -> None:
+    """Print every race with its variants."""
+    for one in cases:
+        out.print(Text.assemble((one.name, "bold"), "  ", (one.actors, "dim")), soft_wrap=True)
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column(width=2)
+        table.add_column(no_wrap=True, width=max(len(variant.name) for each in cases for variant in each.variants))
+        table.add_column(no_wrap=True, width=8)
+        table.add_column(no_wrap=True, width=17)
+        table.add_column(overflow="fold")
+        for variant in one.variants:
+            number = _count(len(variant.configurations), "configuration")
+            table.add_row("", variant.name, variant.stands_for, number, variant.about)
+        out.print(table)
+
+
+def print_variants(out: Console, one: Case) -> None:
+    """Print the variants of a race with the configurations that each is explored on."""
+    for variant in one.variants:
+        about = f"  {variant.about}; known as {variant.stands_for}, on"
+        out.print(Text.assemble((f"--variant {variant.name}", "bold"), about), soft_wrap=True)
+        names = ", ".join(where.name for where in variant.configurations)
+        out.print(Padding(Text(names, style="dim"), (0, 0, 0, 4)))
