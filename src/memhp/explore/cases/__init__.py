@@ -3,13 +3,14 @@
 
 from memhp.errors import BadInput
 from memhp.explore.case import Case
-from memhp.explore.cases import free_before_flush, ptdump_vs_hot_remove, two_hotplugs
+from memhp.explore.cases import free_before_flush, online_vs_unplug, ptdump_vs_hot_remove, two_hotplugs
 
 __all__ = ["CASES", "case"]
 
 CASES: tuple[Case, ...] = (
     ptdump_vs_hot_remove.CASE,
     free_before_flush.CASE,
+    online_vs_unplug.CASE,
     two_hotplugs.CASE,
 )
 """Every case, in the order in which reports list them."""

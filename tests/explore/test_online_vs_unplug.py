@@ -1,0 +1,78 @@
+"""User space and the virtio-mem driver's work on the same memory block, every schedule of the two."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from memhp.explore.cases import case
+from memhp.explore.cases.online_vs_unplug import COMBINATIONS, MODES
+from memhp.explore.replay import replay
+from memhp.explore.search import Limits, search
+from memhp.explore.shortest import decide
+from memhp.explore.verdict import Verdict
+from memhp.linux.drivers.virtio import virtio_mem_notifier, virtio_mem_sbm_unplug
+from memhp.linux.drivers.virtio.virtio_mem_state import MbState, VirtioMem
+from memhp.linux.state import Kernel
+
+QUICK = [name for name in COMBINATIONS if "-4K" not in name and "shrink-online" not in name]
+
+
+def searched(variant: str, configuration: str | None = None, *, keep: bool = False) -> Verdict:
+    """The verdict on a variant."""
+    program = case("online-vs-unplug").program(variant, configuration)
+    return search(program.run(), Limits(executions=500, keep_behaviours=keep))
+
+
+def user_saw(verdict: Verdict) -> set[object]:
+    """What became of user space's writes, over all schedules."""
+    return {results[0] for results, _, _ in verdict.coverage.behaviours}
+
+
+@pytest.mark.parametrize("variant", QUICK)
+def test_no_schedule_loses_a_block_or_leaves_one_online_that_was_taken_back(variant: str) -> None:
+    verdict = searched(variant)
+    assert (verdict.word, verdict.coverage.cut) == ("safe", 0)
+    assert verdict.coverage.executions > 1
+
+
+def test_a_block_that_is_taken_back_while_it_is_set_offline_and_online_again_ends_well_in_every_order() -> None:
+    verdict = searched("big-block-shrink-online-BUSY", keep=True)
+    assert verdict.word == "safe"
+    assert user_saw(verdict) > {("ok", "ok")}
+
+
+def test_an_offline_block_is_either_set_online_before_it_is_taken_back_or_not_at_all() -> None:
+    verdict = searched("sub-block-shrink-offline-ACK", keep=True)
+    assert user_saw(verdict) == {("ok",), ("EPERM",), ("ENOENT",)}
+
+
+@pytest.mark.parametrize("configuration", [each.name for each in MODES["sub-block-4K"].configurations[:3]])
+def test_with_many_pageblocks_too(configuration: str) -> None:
+    assert searched("sub-block-4K-fill-offline-ACK", configuration).word == "safe"
+
+
+@contextmanager
+def _kept(k: Kernel, vm: VirtioMem) -> Iterator[None]:
+    """What the driver must not do: keep its mutex while it removes memory."""
+    yield
+
+
+def test_a_driver_that_kept_its_mutex_while_it_removes_memory_would_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(virtio_mem_sbm_unplug, "mutex_dropped", _kept)
+    program = case("online-vs-unplug").program("sub-block-shrink-offline-ACK")
+    verdict = decide(program.run(), Limits(executions=500))
+    assert verdict.word == "broken"
+    assert verdict.failure is not None
+    assert verdict.failure.reason.startswith("deadlock")
+    assert replay(program.run(), verdict.failure.schedule).reason == verdict.failure.reason
+
+
+def test_a_driver_that_let_any_block_go_online_would_lose_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def blind(k: Kernel, vm: VirtioMem, block_id: int) -> int:
+        return MbState.OFFLINE
+
+    monkeypatch.setattr(virtio_mem_notifier, "block_state", blind)
+    verdict = searched("sub-block-shrink-offline-ACK")
+    assert verdict.word == "broken"
