@@ -61,7 +61,7 @@ def free_memmap(k: Kernel, spans: list[Span], altmap: VmemAltmap | None, where: 
 
 def _put_pages(k: Kernel, spans: list[Span]) -> list[Span]:
     """Drop a reference for each frame of `spans`, which come as often as they were mapped; those free now."""
-    if not k.page_refs:
+    if not spans or not k.page_refs:
         return spans
     frames = np.concatenate([np.arange(*span, dtype=np.uint64) for span in spans])
     seen, times = np.unique(frames, return_counts=True)
