@@ -1,7 +1,7 @@
 """Everything a fresh clone needs, with nothing but Python 3.11 and a package registry.
 
 ``python3 dev.py memhp ARGS...`` runs memhp, ``python3 dev.py test [PYTEST ARGS...]`` runs every check, and
-``python3 dev.py lock`` writes the two requirements files anew from pyproject.toml. The first two keep a virtual
+``python3 dev.py lock`` writes the three requirements files anew from pyproject.toml. The first two keep a virtual
 environment in .venv that holds exactly what a requirements file pins, and renew it when that file changes.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
@@ -23,6 +23,8 @@ VENV = ROOT / ".venv"
 BIN = VENV / "bin"
 RUN = ROOT / "requirements.txt"
 DEV = ROOT / "requirements-dev.txt"
+BENCH = ROOT / "requirements-bench.txt"
+"""What the benchmarks set beside memhp; nothing else needs it."""
 
 CHECKS = (
     ("ruff check", ("ruff", "check")),
@@ -92,14 +94,15 @@ def test(args: list[str]) -> int:
 
 
 def lock(args: list[str]) -> int:
-    """Write requirements.txt and requirements-dev.txt from pyproject.toml; ``lock --upgrade`` takes newer versions."""
+    """Write the requirements files from pyproject.toml; ``lock --upgrade`` takes newer versions."""
     environment(DEV)
     os.environ["CUSTOM_COMPILE_COMMAND"] = "python3 dev.py lock"
     options = (
         "--quiet", "--generate-hashes", "--strip-extras", "--allow-unsafe", "--build-deps-for=editable",
         "--no-emit-index-url", "--no-emit-trusted-host", "--no-emit-find-links", "--no-emit-options",
     )  # fmt: skip
-    for output, extra in ((RUN, ()), (DEV, ("--extra=dev", "--constraint=requirements.txt"))):
+    within = "--constraint=requirements.txt"
+    for output, extra in ((RUN, ()), (DEV, ("--extra=dev", within)), (BENCH, ("--extra=bench", within))):
         compile_ = (BIN / "pip-compile", *options, *extra, f"--output-file={output.name}", *args, "pyproject.toml")
         call(f"pip-compile of {output.name}", *compile_)
     return 0

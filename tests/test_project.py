@@ -91,12 +91,15 @@ def pins(name: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
-def test_locked_versions_are_within_the_bounds_of_pyproject(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [("requirements.txt", None), ("requirements-dev.txt", "dev"), ("requirements-bench.txt", "bench")],
+)
+def test_locked_versions_are_within_the_bounds_of_pyproject(name: str, extra: str | None) -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = settings["project"]["dependencies"] + settings["build-system"]["requires"]
-    if name == "requirements-dev.txt":
-        wanted += settings["project"]["optional-dependencies"]["dev"]
+    if extra is not None:
+        wanted += settings["project"]["optional-dependencies"][extra]
     locked = pins(name)
     for requirement in map(Requirement, wanted):
         assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), str(requirement)

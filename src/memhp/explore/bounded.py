@@ -19,11 +19,17 @@ from memhp.explore.verdict import Bound, Coverage, Failure, Mode, Verdict
 class BoundedSearch(Search):
     """Every schedule with at most so many preemptions, without reduction."""
 
-    def __init__(self, run: Run, limits: Limits, bound: int) -> None:
+    def __init__(self, run: Run, limits: Limits, bound: int, budget: int | None) -> None:
         super().__init__(run, limits, reduce=False)
         self._bound = bound
+        self._budget = budget
         self._spent: list[int] = []
         """By state: preemptions made before it."""
+
+    def _over(self) -> bool:
+        if self._budget is not None:
+            self._budget -= len(self._choices)
+        return super()._over() or (self._budget is not None and self._budget <= 0)
 
     def _allowed(self, enabled: int, last: int) -> int:
         choices = self._choices
@@ -37,10 +43,12 @@ class BoundedSearch(Search):
         return last if enabled & last and spent >= self._bound else enabled
 
 
-def bounded_search(run: Run, bound: int, limits: Limits | None = None) -> Verdict:
-    """Every schedule with at most `bound` preemptions."""
+def bounded_search(run: Run, bound: int, limits: Limits | None = None, *, budget: int | None = None) -> Verdict:
+    """Every schedule with at most `bound` preemptions; with `budget`, it ends undecided after so many steps of all
+    its executions together.
+    """
     limits = limits if limits is not None else Limits()
-    one = BoundedSearch(run, limits, bound)
+    one = BoundedSearch(run, limits, bound, budget)
     finished = one.explore()
     run.back(0)
     return Verdict(Mode.BOUNDED, finished, one.failure, one.coverage, Bound(bound, limits.failures))

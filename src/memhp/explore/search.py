@@ -22,12 +22,12 @@ threads repeat the same steps while another could go on, that other one goes fir
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 
-from memhp.explore.op import Op, Run, deadlock
+from memhp.explore.execution import Execution
+from memhp.explore.op import SHARED, Op, Run, deadlock
 from memhp.explore.schedule import Choice, to_text
-from memhp.explore.spin import SpinOp, endless, livelock, own_steps, repetition, spin_of, spin_op
+from memhp.explore.spin import endless, livelock, repetition, spin_of
 from memhp.explore.verdict import Bound, Coverage, Failure, Mode, Step, Verdict
 
 NOTED = 20_000
@@ -57,14 +57,13 @@ class Limits:
         return None if self.failures is None else Bound(failures=self.failures)
 
 
-class Search:
+class Search(Execution):
     """One search: the events of the current execution, and what has been and must be tried before each."""
 
     def __init__(self, run: Run, limits: Limits, *, reduce: bool) -> None:
-        self._run = run
+        super().__init__(run)
         self._limits = limits
         self._reduce = reduce
-        self._threads = range(len(run.pending))
         self.coverage = Coverage()
         self.failure: Failure | None = None
         self._floor = 0
@@ -72,13 +71,6 @@ class Search:
         self._branch = 0
         """The depth from which the execution differs from the one before it."""
         self._noted: set[tuple[Op, Choice]] = set()
-        # By event.
-        self._ops: list[Op] = []
-        self._choices: list[Choice] = []
-        self._past: list[int] = []
-        self._past_of_thread: list[int] = [0] * len(run.pending)
-        self._saved_past: list[int] = []
-        self._events_of: dict[Hashable, list[tuple[int, int]]] = {}
         # By state, the one before the event of that number: bit masks of threads.
         self._enabled: list[int] = []
         self._asleep: list[int] = []
@@ -151,43 +143,6 @@ class Search:
     def _allowed(self, enabled: int, last: int) -> int:
         """Without reduction: which of the enabled threads are tried, `last` being the one that ran."""
         return enabled
-
-    def _pending(self) -> list[Op | None]:
-        """What each thread does next, as the reduction sees it."""
-        run = self._run
-        found = list(run.pending)
-        for thread, op in enumerate(found):
-            period = spin_of(run, thread)
-            if op is None or not period:
-                continue
-            seen = op.missed if op.missed is not None and run.misses(thread) else op
-            spinning = spin_op(seen, thread, period, self._ops, self._choices)
-            if type(spinning) is SpinOp and spinning.waker is None:
-                spin = run.spin(thread)
-                assert spin is not None
-                if spin.endless is None:
-                    spin.endless = endless(run, own_steps(self._choices, thread, period), self._choices)
-                if not spin.endless:
-                    spinning = op
-            found[thread] = spinning
-        return found
-
-    def _can(self, op: Op, thread: int) -> bool:
-        """Whether a blocking operation can be done now."""
-        return not (type(op) is SpinOp and op.waker is None) and self._run.enabled(thread)
-
-    def _could(self, op: Op, thread: int, at: int) -> bool:
-        """Whether a blocking operation could have been done just before event `at`, which touches what it touches."""
-        if type(op) is SpinOp:
-            return op.waker is not None and op.waker < at
-        return self._run.could(op, thread, at)
-
-    def _expect_touched(self, threads: int, pending: list[Op | None]) -> None:
-        """Whoever lets a thread go on, or keeps it from going on, must touch what it waits for."""
-        for thread, op in enumerate(pending):
-            if threads >> thread & 1 and op is not None and op.commutes(self._ops[-1]):
-                name = self._run.names[thread]
-                raise RuntimeError(f"whether {name} can {op.text} changes unseen: at {self._ops[-1].text}")
 
     def _leave(self, length: int, enabled: int, awake: int) -> int:
         """The last steps were the same twice: the threads that break it, 0 if none can now, -1 where it goes on."""
@@ -262,6 +217,11 @@ class Search:
                 assert op is not None
                 self._blocking_races(thread, op)
 
+    def _may_fail(self) -> bool:
+        """Whether one more allocation may fail in the execution up to here."""
+        most = self._limits.failures
+        return most is None or sum(choice.way > 0 for choice in self._choices) < most
+
     def _next_branch(self) -> Choice:
         """Go back to the latest state at which something remains to be tried; thread -1 when nothing remains."""
         while len(self._choices) > self._floor:
@@ -280,20 +240,6 @@ class Search:
             self._wanted.pop()
             self._tried.pop()
         return Choice(-1)
-
-    def _may_fail(self) -> bool:
-        """Whether one more allocation may fail in the execution up to here."""
-        most = self._limits.failures
-        return most is None or sum(choice.way > 0 for choice in self._choices) < most
-
-    def _undo(self) -> None:
-        """Take the last event back."""
-        self._run.back(len(self._choices) - 1)
-        thread = self._choices.pop().thread
-        for target, _ in self._ops.pop().touches:
-            self._events_of[target].pop()
-        self._past.pop()
-        self._past_of_thread[thread] = self._saved_past.pop()
 
     def _step(self, thread: int, way: int) -> int:
         """Do an operation, look at its races; the threads asleep after it."""
@@ -390,30 +336,12 @@ class Search:
                     past |= 1 << at
         for at, other in races:
             # Sharers that came after a sharer may have disabled the operation again: then anything may come first.
-            if other and at != races[-1][0]:
+            if other == SHARED and at != races[-1][0]:
                 self._wanted[at] |= self._enabled[at]
             elif self._could(op, thread, at):
                 self._reverse(at, thread, past)
-            elif other:
+            elif other == SHARED:
                 self._wanted[at] |= self._enabled[at]
-
-    def _class(self) -> Hashable:
-        """What equivalent executions have in common: by thread, the way each event went and what came before it."""
-        number: list[tuple[int, int]] = []
-        count = [0] * len(self._past_of_thread)
-        events: list[list[Hashable]] = [[] for _ in count]
-        for position, (thread, way) in enumerate(self._choices):
-            clock = [0] * len(count)
-            past = self._past[position]
-            while past:
-                at = past.bit_length() - 1
-                past ^= 1 << at
-                who, which = number[at]
-                clock[who] = max(clock[who], which)
-            count[thread] += 1
-            number.append((thread, count[thread]))
-            events[thread].append((way, tuple(clock)))
-        return tuple(tuple(of_thread) for of_thread in events)
 
 
 def _ways(name: str, op: Op) -> list[Step]:

@@ -12,15 +12,16 @@ from dataclasses import replace
 from itertools import groupby
 
 from memhp.explore.bounded import bounded_search
+from memhp.explore.follow import follow
 from memhp.explore.op import Run
-from memhp.explore.replay import complete, replay
 from memhp.explore.schedule import Choice, from_text
 from memhp.explore.search import Limits, search
-from memhp.explore.trace import Trace
 from memhp.explore.verdict import Failure, Verdict
 
-SHORT_BUDGET = 2_000
-"""Executions spent on each number of preemptions."""
+SHORT_BUDGET = 50_000
+"""Steps spent on each number of preemptions, those that lead to an execution's first new step included."""
+ROOM = 200
+"""Steps by which a schedule with fewer preemptions may be longer than one with more, beside twice its length."""
 
 
 def decide(run: Run, limits: Limits | None = None) -> Verdict:
@@ -29,43 +30,48 @@ def decide(run: Run, limits: Limits | None = None) -> Verdict:
     found = search(run, limits)
     if found.failure is None:
         return found
-    failure = shrink(run, found.failure, limits)
-    most = replay(run, failure.schedule).preemptions
-    for bound in range(most):
-        fewer = bounded_search(run, bound, replace(limits, executions=SHORT_BUDGET))
+    return replace(found, failure=shortest(run, found.failure, limits))
+
+
+def shortest(run: Run, failure: Failure, limits: Limits) -> Failure:
+    """A schedule as small as can be that goes wrong, in the way of the one given where that is found."""
+    small = shrink(run, failure, limits)
+    now = follow(run, from_text(small.schedule), limits.steps)
+    assert now is not None
+    for bound in range(now.preemptions):
+        most = 2 * len(now.steps) + ROOM
+        fewer = bounded_search(run, bound, replace(limits, steps=min(limits.steps, most)), budget=SHORT_BUDGET)
         if fewer.failure is not None:
-            failure = shrink(run, fewer.failure, limits)
-            break
-    return replace(found, failure=failure)
+            return shrink(run, fewer.failure, limits)
+    return small
 
 
 def shrink(run: Run, failure: Failure, limits: Limits) -> Failure:
     """A smaller schedule that goes wrong in the same way."""
-    kind = failure.reason.split(":")[0]
-    now = complete(run, from_text(failure.schedule), limits.steps)
-    assert now is not None
+    kind = _kind(failure.reason)
+    now = follow(run, from_text(failure.schedule), limits.steps)
+    if now is None or _kind(now.reason) != kind:
+        return failure
+    tried: set[tuple[Choice, ...]] = set()
     better = True
     while better:
         better = False
-        for steps in _smaller(now[1]):
-            then = complete(run, steps, limits.steps)
-            if then is None or not _same(then[0], kind) or _size(then) >= _size(now):
+        for steps in _smaller(now.steps):
+            key = tuple(steps)
+            if key in tried:
                 continue
-            now = then
-            better = True
-            break
-    trace = now[0]
-    return Failure(trace.reason or failure.reason, trace.schedule)
+            tried.add(key)
+            then = follow(run, steps, min(limits.steps, 2 * len(now.steps) + ROOM))
+            if then is not None and _kind(then.reason) == kind and then.size < now.size:
+                now = then
+                better = True
+                break
+    return Failure(now.reason or failure.reason, now.schedule)
 
 
-def _same(trace: Trace, kind: str) -> bool:
-    return trace.reason is not None and trace.reason.split(":")[0] == kind
-
-
-def _size(execution: tuple[Trace, list[Choice]]) -> tuple[int, int, int]:
-    """What smaller means: fewer preemptions, then fewer failed allocations, then fewer steps."""
-    trace, steps = execution
-    return trace.preemptions, sum(step.way for step in steps), len(steps)
+def _kind(reason: str | None) -> str | None:
+    """What went wrong, without the particulars."""
+    return reason.split(":")[0] if reason is not None else None
 
 
 def _smaller(steps: Sequence[Choice]) -> Iterator[list[Choice]]:

@@ -1,0 +1,128 @@
+"""One part of a search: everything below one branch, from what the whole search knows when the part begins.
+
+Design. A search is a tree of states, and what it must still do at each state is a set of threads (*wanted*). The part
+below a branch needs the sleep set at its top, and looks at events before its top only to add to what is wanted there.
+So a part can be searched anywhere: it is given the schedule that leads to it and the sets along that schedule, and
+hands back its counts, what it adds to the sets, and, when its budget is spent before it is through, the states that
+it stands in, which the whole search makes into parts again (:mod:`memhp.explore.split`).
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import dataclass, field, replace
+
+from memhp.explore.op import Run
+from memhp.explore.schedule import Choice, from_text, to_text
+from memhp.explore.search import Limits, Search
+from memhp.explore.verdict import Coverage, Failure
+
+BUDGET = 100_000
+"""Steps after which a part is divided, those that lead to an execution's first new step included."""
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What a search knows of the states along a schedule, by depth: bit masks of threads."""
+
+    enabled: tuple[int, ...] = ()
+    asleep: tuple[int, ...] = ()
+    wanted: tuple[int, ...] = ()
+    tried: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a part begins: a schedule whose last step is the branch, and the sets before each of its steps.
+
+    With that step's way to go, the part has all ways after it. The empty schedule is the whole search.
+    """
+
+    schedule: str = ""
+    sets: Sets = field(default_factory=Sets)
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Where a part stands that did not get through: the steps after its start's schedule, and the sets before each.
+
+    The last step of the start's schedule counts as the part's first. `ways` tells how many ways each step may go.
+    """
+
+    schedule: str
+    ways: tuple[int, ...]
+    sets: Sets
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a part has found."""
+
+    coverage: Coverage
+    failure: Failure | None
+    added: dict[int, int]
+    """By depth, for the states along the start's schedule: threads to be tried there."""
+    rest: Rest | None
+
+
+class Part(Search):
+    """The search of a part."""
+
+    def __init__(self, run: Run, limits: Limits, start: Start, budget: int) -> None:
+        super().__init__(run, replace(limits, executions=None), reduce=True)
+        self._start = start
+        self._budget = budget
+        self._spent = 0
+        self._stopped = False
+
+    def look(self) -> Found:
+        """Search the part; the run stands at its start before and after."""
+        start = self._start
+        asleep = 0
+        for depth, choice in enumerate(from_text(start.schedule)):
+            for mine, given in zip(self._by_state(), _columns(start.sets), strict=True):
+                mine.append(given[depth])
+            asleep = self._step(*choice)
+        self.coverage.steps = 0
+        self._floor = len(self._choices)
+        self._branch = max(self._floor - 1, 0)
+        self.explore(asleep)
+        added = {depth: more for depth, known in enumerate(start.sets.wanted) if (more := self._wanted[depth] & ~known)}
+        found = Found(self.coverage, self.failure, added, self._rest() if self._stopped else None)
+        self._run.back(0)
+        return found
+
+    def _by_state(self) -> tuple[list[int], ...]:
+        return self._enabled, self._asleep, self._wanted, self._tried
+
+    def _over(self) -> bool:
+        if super()._over():
+            return True
+        self._spent += len(self._choices)
+        self._stopped = self._spent >= self._budget
+        return self._stopped
+
+    def _next_branch(self) -> Choice:
+        """As in the whole search; at the branch itself other threads are somebody else's part."""
+        choice = super()._next_branch()
+        if choice.thread >= 0 or not self._choices:
+            return choice
+        thread, way = self._choices[-1]
+        op = self._ops[-1]
+        self._undo()
+        self._branch = len(self._choices)
+        return Choice(thread, way + 1) if way + 1 < op.choices and self._may_fail() else Choice(-1)
+
+    def _rest(self) -> Rest:
+        """The states that the part stands in."""
+        first = max(self._floor - 1, 0)
+        most = self._limits.failures
+        ways = []
+        failed = 0
+        for choice, op in zip(self._choices, self._ops, strict=True):
+            ways.append(op.choices if most is None or failed < most else 1)
+            failed += choice.way > 0
+        sets = Sets(*(tuple(column[first:]) for column in self._by_state()))
+        return Rest(to_text(self._choices[first:]), tuple(ways[first:]), sets)
+
+
+def _columns(sets: Sets) -> tuple[tuple[int, ...], ...]:
+    return sets.enabled, sets.asleep, sets.wanted, sets.tried

@@ -1,0 +1,208 @@
+"""Where calls run: here, in processes of this machine, or on a Dask cluster.
+
+A pool takes numbered calls and gives back numbered results, in any order. A call that raises raises where its result
+is asked for. What is called must do the same every time: the call of a worker that dies is made again.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import signal
+from collections import deque
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple, Protocol
+
+from memhp.errors import BadInput
+
+ATTEMPTS = 3
+"""How often a call is made whose workers die."""
+
+
+class Call(NamedTuple):
+    """A function of a module, and what it is called with; both can be pickled."""
+
+    number: int
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
+class WorkerDied(Exception):
+    """A call whose workers die, one after the other."""
+
+
+class Pool(Protocol):
+    """Somewhere to run calls."""
+
+    def put(self, call: Call) -> None:
+        """Take a call."""
+
+    def get(self) -> tuple[int, Any]:
+        """The number and the result of a call that is done; waits for one."""
+
+    def close(self) -> None:
+        """Stop at once, whatever is running."""
+
+
+class Here:
+    """Calls made one after the other in this process, when their results are asked for."""
+
+    def __init__(self) -> None:
+        self._calls: deque[Call] = deque()
+
+    def put(self, call: Call) -> None:
+        """Take a call."""
+        self._calls.append(call)
+
+    def get(self) -> tuple[int, Any]:
+        """Make the next call."""
+        call = self._calls.popleft()
+        return call.number, call.function(*call.arguments)
+
+    def close(self) -> None:
+        """Nothing is running."""
+
+
+class _Worker:
+    """A process, and the call that it is at."""
+
+    def __init__(self) -> None:
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.call: Call | None = None
+
+    def begin(self, call: Call) -> bool:
+        """Hand a call over; False when the process is gone."""
+        try:
+            self.pipe.send(call)
+        except OSError:
+            return False
+        self.call = call
+        return True
+
+    def kill(self) -> None:
+        """End the process, whatever it is at."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _work(pipe: Connection) -> None:
+    """A worker's life: an interrupt from the keyboard is the parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        try:
+            call = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer: tuple[bool, Any] = (True, call.function(*call.arguments))
+        except Exception as error:
+            answer = (False, error)
+        pipe.send(answer)
+
+
+class Processes:
+    """Processes of this machine, started when there is work for them."""
+
+    def __init__(self, workers: int) -> None:
+        self._most = workers
+        self._workers: list[_Worker] = []
+        self._calls: deque[Call] = deque()
+        self._attempts: dict[int, int] = {}
+
+    def put(self, call: Call) -> None:
+        """Take a call."""
+        self._calls.append(call)
+
+    def get(self) -> tuple[int, Any]:
+        """Keep every process at work until one is done. WorkerDied: a call's workers died each time."""
+        while True:
+            self._hand_out()
+            busy = {worker.pipe: worker for worker in self._workers if worker.call is not None}
+            for ready in wait(list(busy)):
+                worker = busy[ready]  # type: ignore[index]
+                call = worker.call
+                assert call is not None
+                try:
+                    fine, value = worker.pipe.recv()
+                except (EOFError, OSError):
+                    self._again(worker, call)
+                    continue
+                worker.call = None
+                if not fine:
+                    raise value
+                return call.number, value
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that there are."""
+        return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
+
+    def close(self) -> None:
+        """Kill every process and wait until it is gone."""
+        for worker in self._workers:
+            worker.kill()
+        self._workers.clear()
+        self._calls.clear()
+
+    def _hand_out(self) -> None:
+        idle = [worker for worker in self._workers if worker.call is None]
+        while self._calls and (idle or len(self._workers) < self._most):
+            if not idle:
+                self._workers.append(_Worker())
+                idle.append(self._workers[-1])
+            worker = idle.pop()
+            if worker.begin(self._calls[0]):
+                self._calls.popleft()
+            else:
+                self._drop(worker)
+
+    def _again(self, worker: _Worker, call: Call) -> None:
+        """A worker died at a call: somebody else makes it."""
+        self._drop(worker)
+        died = self._attempts[call.number] = self._attempts.get(call.number, 0) + 1
+        if died == ATTEMPTS:
+            raise WorkerDied(f"{died} workers died at {call.arguments[0]}")
+        self._calls.appendleft(call)
+
+    def _drop(self, worker: _Worker) -> None:
+        worker.kill()
+        self._workers.remove(worker)
+
+
+class Cluster:
+    """A Dask cluster, by the address of its scheduler; its workers need memhp as it is here."""
+
+    def __init__(self, address: str, *, patience: float = 10) -> None:
+        try:
+            from distributed import Client, as_completed
+        except ImportError:
+            raise BadInput(
+                "a cluster needs the package distributed", where="--cluster", fix="pip install 'memhp[dask]'"
+            ) from None
+        try:
+            self._client = Client(address, timeout=patience)
+        except (OSError, ValueError) as error:
+            raise BadInput(f"no scheduler at {address}: {error}", where="--cluster", fix="tcp://HOST:8786") from None
+        self._done = as_completed()
+        self._numbers: dict[str, int] = {}
+
+    def put(self, call: Call) -> None:
+        """Submit a call; Dask makes it again elsewhere when its worker dies."""
+        future = self._client.submit(call.function, *call.arguments, pure=False)
+        self._numbers[future.key] = call.number
+        self._done.add(future)
+
+    def get(self) -> tuple[int, Any]:
+        """The next result."""
+        future = next(self._done)
+        return self._numbers.pop(future.key), future.result()
+
+    def close(self) -> None:
+        """Call off what is not done and leave the cluster."""
+        self._client.cancel(list(self._done.futures))
+        self._client.close()

@@ -1,0 +1,167 @@
+"""Many jobs at once: each variant of each case on each configuration, over processes or a cluster.
+
+A job is searched in rounds of parts (:mod:`memhp.explore.split`), nearly always a single one; a job that turns out to
+be large is spread over all workers. Verdicts, counts and schedules depend neither on the workers nor on their number.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from memhp.explore.cases import case
+from memhp.explore.op import Run
+from memhp.explore.part import BUDGET, Found, Part, Start
+from memhp.explore.pools import Call, Cluster, Here, Pool, Processes
+from memhp.explore.search import Limits
+from memhp.explore.shortest import shortest
+from memhp.explore.split import SplitSearch
+from memhp.explore.verdict import Failure, Verdict
+
+
+class Searchable(Protocol):
+    """What a job must be: hashable, and fit to be pickled."""
+
+    def run(self) -> Run:
+        """The program, before its first step."""
+
+    @property
+    def searched_within(self) -> Limits:
+        """How far the search goes."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A variant of a case on a configuration (the variant's first, if none is named), within the case's own limits
+    or others.
+    """
+
+    case: str
+    variant: str
+    configuration: str | None = None
+    limits: Limits | None = None
+
+    def run(self) -> Run:
+        """The program, before its first step. BadInput: there is no such case, variant or configuration."""
+        return case(self.case).program(self.variant, self.configuration).run()
+
+    @property
+    def searched_within(self) -> Limits:
+        """How far the search goes."""
+        return self.limits if self.limits is not None else case(self.case).limits
+
+
+class _Kept(threading.local):
+    """The program that a thread of this process searched last: greenlets belong to their thread."""
+
+    job: Searchable | None = None
+    run: Run | None = None
+
+
+_kept = _Kept()
+
+
+@contextmanager
+def _run_of(job: Searchable) -> Iterator[Run]:
+    """The program of a job before its first step, kept from one of its parts to the next."""
+    if _kept.run is None or _kept.job != job:
+        _kept.job, _kept.run = None, job.run()
+    run = _kept.run
+    try:
+        yield run
+    except BaseException:
+        _kept.run = None  # it stands anywhere
+        raise
+    _kept.job = job
+
+
+def search_part(job: Searchable, start: Start, budget: int) -> Found:
+    """Search a part of a job: what a worker does."""
+    with _run_of(job) as run:
+        return Part(run, replace(job.searched_within, stop_at_failure=True), start, budget).look()
+
+
+def find_shortest(job: Searchable, failure: Failure) -> Failure:
+    """The failure of a job with a schedule that is as small as can be: what a worker does."""
+    with _run_of(job) as run:
+        return shortest(run, failure, job.searched_within)
+
+
+def run_jobs(
+    jobs: Sequence[Searchable],
+    workers: int | None = None,
+    cluster: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    budget: int = BUDGET,
+) -> list[Verdict]:
+    """Decide every job; the verdicts are in the order of the jobs, each failure with a schedule made small.
+
+    `workers` processes (by default as many as this machine has processors; 1: none but this one), or the Dask cluster
+    at `cluster`. `progress` is told how many jobs are done and how many there are. `budget` is the number of steps
+    after which a search is divided. BadInput: a job that there is not, or a cluster that cannot be reached.
+    """
+    workers = workers if workers is not None else os.cpu_count() or 1
+    pool: Pool = Cluster(cluster) if cluster is not None else Here() if workers == 1 else Processes(workers)
+    try:
+        return _run_jobs(jobs, pool, progress, budget)
+    finally:
+        pool.close()
+
+
+class _Going:
+    """A job, the parts of its present round, and what was found in them."""
+
+    def __init__(self, job: Searchable) -> None:
+        self.search = SplitSearch(replace(job.searched_within, stop_at_failure=True))
+        self.parts = 0
+        self.found: dict[int, Found] = {}
+        self.verdict: Verdict | None = None
+
+
+def _run_jobs(
+    jobs: Sequence[Searchable], pool: Pool, progress: Callable[[int, int], None] | None, budget: int
+) -> list[Verdict]:
+    going = [_Going(job) for job in jobs]
+    calls: list[tuple[int, int]] = []
+    verdicts: dict[int, Verdict] = {}
+
+    def call(number: int, part: int, function: Callable[..., object], *arguments: object) -> None:
+        pool.put(Call(len(calls), function, (jobs[number], *arguments)))
+        calls.append((number, part))
+
+    def begin_round(number: int) -> None:
+        one = going[number]
+        starts = one.search.starts
+        one.parts = len(starts)
+        one.found = {}
+        for part, start in enumerate(starts):
+            call(number, part, search_part, start, budget)
+
+    for number in range(len(jobs)):
+        begin_round(number)
+    while len(verdicts) < len(jobs):
+        made, value = pool.get()
+        number, part = calls[made]
+        one = going[number]
+        if one.verdict is not None:
+            verdicts[number] = replace(one.verdict, failure=value)
+        else:
+            one.found[part] = value
+            if len(one.found) < one.parts:
+                continue
+            one.search.take([one.found[at] for at in range(one.parts)])
+            begin_round(number)
+            if one.parts:
+                continue
+            one.verdict = one.search.verdict
+            if one.verdict.failure is not None:
+                call(number, 0, find_shortest, one.verdict.failure)
+                continue
+            verdicts[number] = one.verdict
+        if progress is not None:
+            progress(len(verdicts), len(jobs))
+    return [verdicts[number] for number in range(len(jobs))]
