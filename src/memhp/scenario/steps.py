@@ -357,7 +357,14 @@ def title(step: schema.StepKind) -> str:
     for name in step.__struct_fields__:
         value = getattr(step, name)
         default = dict(zip(reversed(step.__struct_fields__), reversed(step.__struct_defaults__), strict=False))
-        if name in {"expect", "name"} or (name in default and value == default[name]):
+        if name in {"expect", "name"} or (name in default and value == default[name]) or value in ([], {}):
             continue
-        parts.append(name if isinstance(value, bool) or name == "faults" else f"{name} {value}")
+        parts.append(f"{name} {_value_text(value)}" if not isinstance(value, bool) and name != "faults" else name)
     return " ".join(parts)
+
+
+def _value_text(value: Any) -> str:
+    """A value as people write it in few words."""
+    if isinstance(value, dict):
+        return ",".join(f"{name}={each}" for name, each in value.items())
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

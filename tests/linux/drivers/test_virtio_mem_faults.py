@@ -1,27 +1,19 @@
-"""The virtio-mem driver when things go wrong: moody devices, want of memory, an unbound driver, suspend."""
+"""The virtio-mem driver when things go wrong: moody devices, want of memory."""
 # SPDX-License-Identifier: GPL-2.0-or-later
-
-from errno import EPERM
 
 import pytest
 
-from kernels import log, one_by_one, refused
+from kernels import log, one_by_one
 from memhp.check import check_all
 from memhp.errors import KernelBug
-from memhp.hw.devices.backing import MachineBacking
-from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.devices.virtio_mem_rules import Rule
-from memhp.hw.devices.virtio_mem_wire import Feature, RequestType, ResponseType
+from memhp.hw.devices.virtio_mem_wire import RequestType, ResponseType
 from memhp.linux.config import OnlineType
-from memhp.linux.drivers.base.memory import memory_block, state_store
-from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_remove
-from memhp.linux.drivers.virtio.virtio_mem_pm import virtio_mem_freeze, virtio_mem_restore
 from memhp.units import GiB, MiB
 from virtio_mem import AT, SECOND, agree, attach, guest, lawful, resize, states
 
 BLOCK = 128 * MiB
 SB = 2 * MiB
-FIRST = AT // BLOCK
 ONLINE: list[OnlineType] = ["online_kernel", "online_movable"]
 PLUG, UNPLUG = frozenset({RequestType.PLUG}), frozenset({RequestType.UNPLUG})
 BUSY, NACK, ERROR, ACK = ResponseType.BUSY, ResponseType.NACK, ResponseType.ERROR, ResponseType.ACK
@@ -134,7 +126,7 @@ def test_a_device_that_lies_is_found_out_at_the_next_change() -> None:
     assert vm.plugged_size == vm.device.plugged_size
 
 
-# Want of memory, removal, suspend ----------------------------------------------------------------------------
+# Want of memory -----------------------------------------------------------------------------------------------
 
 
 def test_what_cannot_be_added_is_unplugged_again_and_tried_later() -> None:
@@ -160,45 +152,3 @@ def test_what_cannot_even_be_unplugged_again_is_unplugged_by_the_next_run() -> N
     k.hw.advance(50 * SECOND)
     assert states(vm) == ["MOVABLE"]
     agree(vm)
-
-
-def test_an_unbound_driver_leaves_nothing_if_nothing_was_plugged() -> None:
-    k = guest()
-    vm = attach(k)
-    with lawful(k, vm):
-        resize(k, vm, BLOCK)
-        resize(k, vm, 0)
-        virtio_mem_remove(k, vm)
-    assert (k.memory_notifiers, k.memory_groups, k.online_page_callback) == ([], {}, None)
-    assert vm.device.config_changed == []
-    attach(k)
-
-
-def test_an_unbound_driver_leaves_memory_that_is_online_and_takes_partial_blocks_that_are_not() -> None:
-    k = guest("offline")
-    vm = attach(k)
-    resize(k, vm, BLOCK + SB)
-    state_store(k, FIRST, "online")
-    virtio_mem_remove(k, vm)
-    assert "virtio_mem virtio1: device still has system memory added" in log(k, "warn")
-    assert memory_block(k, FIRST).state == "online"
-    assert k.memory_blocks.get(FIRST + 1) is None
-
-
-@pytest.mark.parametrize("persistent", [True, False])
-def test_suspend_with_plugged_memory_needs_a_device_that_keeps_it(persistent: bool) -> None:
-    k = guest()
-    features = Feature.ACPI_PXM | (Feature.PERSISTENT_SUSPEND if persistent else Feature.NONE)
-    device = VirtioMemDevice(Geometry(AT, GiB, features=features), MachineBacking(k.hw, "vm0"))
-    vm = virtio_mem_probe(k, device, "virtio1")
-    resize(k, vm, BLOCK)
-    if not persistent:
-        error = refused(virtio_mem_freeze, k, vm, "mem")
-        assert error.errno == EPERM
-    virtio_mem_freeze(k, vm, "mem" if persistent else "freeze")
-    device.resize(2 * BLOCK)
-    k.hw.advance(SECOND)
-    assert vm.plugged_size == BLOCK
-    virtio_mem_restore(k, vm)
-    k.hw.advance(0)
-    assert vm.plugged_size == 2 * BLOCK

@@ -55,13 +55,30 @@ def scan_movable_pages(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
 
     Raises :class:`KernelError` EBUSY when a logically offline page comes first that its driver still holds.
     """
-    for lo, hi, owner in k.hw.memory.owners.runs(start_pfn, end_pfn):
+    kept = _first_kept(k, start_pfn, end_pfn)
+    for lo, _, owner in k.hw.memory.owners.runs(start_pfn, end_pfn if kept is None else kept):
         if owner.use in MOVABLE_USES:
             return lo
-        flagged = k.page_flags.runs(lo, hi)
-        kept = next((at for at, _, flags in flagged if flags & KEPT == PageFlags.OFFLINE), None)
-        if owner.use is Use.OFFLINE or kept is not None:
-            raise _kept(lo if kept is None else kept, owner.tag)
+        if owner.use is Use.OFFLINE:
+            raise _kept(lo, owner.tag)
+    if kept is not None:
+        holder = k.hw.memory.owners.get(kept)
+        raise _kept(kept, holder.tag if holder is not None else "")
+    return None
+
+
+def _first_kept(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
+    """The first page that a driver holds and that does not move; there may be no memory behind it any more."""
+    for start, end, flags in k.page_flags.runs(start_pfn, end_pfn):
+        if flags & KEPT != PageFlags.OFFLINE:
+            continue
+        at = start
+        for lo, hi, owner in k.hw.memory.owners.runs(start, end):
+            if lo > at or owner.use not in MOVABLE_USES:
+                return at
+            at = hi
+        if at < end:
+            return at
     return None
 
 
