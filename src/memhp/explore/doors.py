@@ -219,6 +219,11 @@ class KernelRun:
         )
         self._done.append(_Done(thread, choice, op, told, list(self.pending), self._enabled_now(), self.broken))
         self._live += 1
+        if not self._watched:
+            self._look_for_rounds(thread)
+
+    def _look_for_rounds(self, thread: int) -> None:
+        """Whether an actor that has done a step goes round."""
         after = self.pending[thread]
         text = f"{after.place}: {after.text}" if after is not None else ""
         self._rounds[thread].step(self.told(-1), text, self._greenlets[thread])
@@ -235,8 +240,9 @@ class KernelRun:
         """Return to the state after the first `depth` steps; rebuilt only when a step is taken from there."""
         if depth >= len(self._done):
             return
-        for done in self._done[depth:]:
-            self._rounds[done.thread].back()
+        if not self._watched:
+            for done in self._done[depth:]:
+                self._rounds[done.thread].back()
         del self._done[depth:]
         self._live = -1
         if self._done:
@@ -263,7 +269,8 @@ class KernelRun:
         return f"{step.place}: {telling.told(step)}" if step.place else telling.told(step)
 
     def watch(self) -> None:
-        """Look at the whole machine before and after every step from now on."""
+        """Look at the whole machine before and after every step, and no longer for rounds, from the first step on."""
+        self.back(0)
         self._watched = True
 
     def _changes(self, thread: int) -> tuple[Change, ...]:
