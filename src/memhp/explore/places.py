@@ -38,8 +38,12 @@ FILES = (
 )
 """Starts of the names of model files, and the kernel file that they are parts of; the others have the same name."""
 
-NO_PLACE = frozenset({"mm/pgtable_remove.py", "mm/pgtable_populate.py", "mm/pgd.py", "mm/pgalloc.py", "mm/access.py"})
-"""What architectures share in the model, level by level or not at all: the place is that of the caller."""
+NO_PLACE = frozenset({
+    "mm/pgtable_remove.py", "mm/pgtable_populate.py", "mm/pgd.py", "mm/pgalloc.py", "mm/access.py",
+    "drivers/virtio/virtio_mem_shared.py",
+})  # fmt: skip
+"""What architectures share in the model and not in the kernel, and what the kernel writes out where it is used: the
+place is that of the caller."""
 
 
 def _levels(file: str, *functions: str) -> ByHeight:
@@ -63,6 +67,8 @@ FUNCTIONS: dict[tuple[str, str], str | ByHeight] = {
     ("mm/page_alloc.py", "free_reserved"): "mm/page_alloc.c:free_one_page",
     ("mm/page_alloc.py", "free_pages_core"): "mm/page_alloc.c:__free_pages_core",
     ("mm/ptdump.py", "walk_range"): PAGEWALK,
+    ("mm/sparse.py", "pfn_section_valid"): "include/linux/mmzone.h:pfn_section_valid",
+    ("mm/sparse.py", "pfn_to_online_page"): "mm/memory_hotplug.c:pfn_to_online_page",
     ("mm/sparse_vmemmap.py", "vmemmap_tables"): VMEMMAP,
     ("mm/vmap.py", "_ptes"): VMAP,
     ("mm/vmap.py", "_vmap_range"): VMAP,

@@ -16,7 +16,7 @@ from memhp.report.trace_lanes import lanes
 from memhp.report.trace_page_script import SCRIPT
 from memhp.report.trace_page_style import STYLE
 from memhp.report.trace_state import Standing, standings
-from memhp.report.trace_svg import hue, sequence, strip
+from memhp.report.trace_svg import breaks, hue, sequence, strip
 from memhp.scenario.views import write_whole
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -117,7 +117,7 @@ def _row(row: Row, before: Line | None, column: int, trace: Trace) -> str:
     classes = ["row", hue(line.thread)] + ["switch"] * (switched and before is not None) + ["bad"] * broken
     place = ""
     if line.place and (switched or before is None or before.place != line.place):
-        place = f'<span class="place">{escape(line.place)}</span>'
+        place = f'<span class="place">{breaks(line.place)}</span>'
     who = f'<span class="who">CPU {line.thread}: {escape(line.name)}</span>' if switched else ""
     fold_button = (
         '<button class="fold" aria-expanded="false" title="Show each step (f)">▸</button>' if row.times > 1 else ""

@@ -54,7 +54,7 @@ main { display: grid; grid-template-columns: minmax(0, 1fr) minmax(20rem, 27rem)
   padding-top: .6rem; }
 main.alone { display: block; padding: 1.5rem 1.25rem; }
 .grid, .row { display: grid; grid-template-columns: 5.4rem repeat(var(--cpus), minmax(0, 1fr)); gap: 0 .8rem; }
-.names { position: sticky; top: 3.05rem; z-index: 2; background: var(--bg); padding: .35rem 0; border-bottom: 1px solid
+.names { position: sticky; top: 2.9rem; z-index: 2; background: var(--bg); padding: .35rem 0; border-bottom: 1px solid
   var(--line); }
 .names b { color: var(--hue); overflow-wrap: anywhere; } .names i { font: inherit; font-weight: 400; color: var(--soft);
   border: 1px solid var(--line); border-radius: .25rem; padding: 0 .35rem; font-size: .78rem; }
@@ -81,7 +81,8 @@ em.claim, em.release, em.retag, em.allocate { color: var(--frames); }
 .fold[aria-expanded=true] { transform: rotate(90deg); } .row.inner { opacity: .92; }
 .row.inner .cell { padding-left: 1.5rem; }
 .row.inner .place { display: none; }
-.dots { margin-left: .5rem; white-space: nowrap; } .dot { display: inline-block; width: .5rem; height: .5rem;
+.dots { margin-left: .5rem; white-space: nowrap; } .dots:empty { display: none; }
+.dot { display: inline-block; width: .5rem; height: .5rem;
   border-radius: 50%; margin-right: .2rem; background: var(--soft); }
 .dot.entry, .dot.variable { background: var(--store); } .dot.lock { background: var(--lock); }
 .dot.stale { background: var(--flush); } .dot.frames { background: var(--frames); }
@@ -134,10 +135,10 @@ kbd { border: 1px solid var(--line); border-radius: .25rem; padding: 0 .35rem; b
 @media (max-width: 44rem) {
   header, main { padding-inline: .8rem; } .bar { padding-inline: .8rem; flex-wrap: wrap; } .run { order: 3;
   flex-basis: 100%; }
-  .names { display: none; } .grid, .row { grid-template-columns: 4.4rem minmax(0, 1fr); gap: 0 .5rem; }
+  .names { display: none; } .grid, .row { grid-template-columns: 3.6rem minmax(0, 1fr); gap: 0 .5rem; }
   .cell { grid-column: 2; } .row .who { display: block; } .tabs { margin-left: auto; } #first, #last { display: none;
   } .bar { gap: .3rem 1rem; }
   .strip { height: 1.5rem; }
-  .values { margin-left: 0; display: block; } footer { padding-inline: .8rem; } }
+  .values { margin-left: .4rem; } .n { font-size: .72rem; } footer { visibility: hidden; } }
 @media print { .bar, aside, footer, .schedule button { display: none; } main { display: block; } }
 """

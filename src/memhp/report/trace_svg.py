@@ -27,7 +27,7 @@ def sequence(trace: Trace, found: Lanes, shown: Sequence[int]) -> str:
     """
     heads = [
         *(f'<b class="{hue(at)}">CPU {at}<br>{escape(trace.names[at])}</b>' for at in shown),
-        *(f"<b>{_breaks(name)}</b>" for name in found.names),
+        *(f"<b>{breaks(name)}</b>" for name in found.names),
     ]
     width = LANE * len(heads)
     height = TOP + ROW * len(found.events) + 8
@@ -45,9 +45,9 @@ def sequence(trace: Trace, found: Lanes, shown: Sequence[int]) -> str:
     return "".join(parts) + "</svg>"
 
 
-def _breaks(name: str) -> str:
+def breaks(name: str) -> str:
     """A name that may be cut behind its stops."""
-    return escape(name).replace("/", "/<wbr>").replace(".", ".<wbr>").replace("_", "_<wbr>")
+    return escape(name).replace("/", "/<wbr>").replace(".", ".<wbr>").replace("_", "_<wbr>").replace(":", ":<wbr>")
 
 
 def _x(lane: int) -> int:
