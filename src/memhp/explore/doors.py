@@ -23,6 +23,7 @@ from memhp.explore.places import place
 from memhp.explore.standing import Rounds
 from memhp.explore.trace import Change, Line
 from memhp.hw.format import HEIGHT_NAMES
+from memhp.hw.lifetime import walk
 from memhp.hw.stepper import Access
 from memhp.hw.tlb import ALL_ADDRESSES, Table
 from memhp.linux.state import Kernel
@@ -355,6 +356,10 @@ class _Doors:
             if access.kind == "lock":
                 op.blocking, op.lock, op.write = True, target, bool(access.value)
             return op
+        if access.kind == "touch":
+            op = DoorOp(f"read memory at {target.start:#x}", self.touches(access), where)
+            op.access = access
+            return op
         if access.kind == "flush":
             text = "flush everything" if target == ALL_ADDRESSES else f"flush [{target.start:#x}-{target.end:#x})"
             op = DoorOp(text, self.touches(access), where)
@@ -368,6 +373,8 @@ class _Doors:
         if isinstance(target, Table):
             return self._entry_touched(access, target)
         assert isinstance(target, Span)
+        if access.kind == "touch":
+            return self._walk_touched(access, target)
         if access.kind == "flush":
             exposed = (("exposed", FLUSHES),) if self._kernel.hw.tlb.exposed else ()
             return (("translations", FLUSHES), *exposed)
@@ -384,6 +391,16 @@ class _Doors:
         row = hw.memory.arena.row(table.frame)
         if row is None or int(row[access.entry]) & hw.fmt.valid:
             touches.append(("translations", UNMAPS))
+        return tuple(touches)
+
+    def _walk_touched(self, access: Access, target: Span) -> tuple[tuple[Hashable, int], ...]:
+        """Every entry that the walker goes through as the tables are now, and the use of the frame that it comes to."""
+        hw = self._kernel.hw
+        touches: list[tuple[Hashable, int]] = []
+        for hop in walk(hw, Table(access.entry, hw.fmt.root_height, 0), target.start):
+            touches += [(("frame", hop.table.frame), SHARED), (("entry", hop.table.frame, hop.entry), SHARED)]
+            if hop.frame is not None:
+                touches.append((("owners", hop.frame // OWNERS_CHUNK), SHARED))
         return tuple(touches)
 
     def _frames_touched(self, kind: str, frames: Span) -> tuple[tuple[Hashable, int], ...]:

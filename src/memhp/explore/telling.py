@@ -62,6 +62,9 @@ def line(k: Kernel, number: int, step: Step) -> Line:
             what, about = "everything" if target == ALL_ADDRESSES else f"[{target.start:#x}-{target.end:#x})", ""
             about = words.flushed(k, target)
             address = target.start
+        elif isinstance(target, Span) and kind == "touch":
+            kind, what, about = "read", f"memory at {target.start:#x}", words.area(k, target)
+            address = target.start
         elif isinstance(target, Span):
             what, about = words.pfns(target), words.frames_about(k, target)
         else:

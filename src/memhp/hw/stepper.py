@@ -13,9 +13,10 @@ class Access(NamedTuple):
 
     kind: str
     """``load``, ``store``; ``plug``, ``unplug``, ``claim``, ``release``, ``retag``; ``lock``, ``trylock``, ``unlock``;
-    ``read``, ``write``, ``atomic``; ``flush``."""
+    ``read``, ``write``, ``atomic``; ``flush``; ``touch``: memory is read through the tables below a root."""
     target: Table | Span | str
     entry: int = 0
+    """Of a load or store: which entry of the table. Of a touch: the frame of the root table."""
     value: int = 0
     """What is stored; of a lock: 1 when it is taken or held alone, 0 when shared."""
 

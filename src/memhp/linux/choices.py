@@ -30,6 +30,8 @@ EndFlush = Literal["none", "all", "direct-map-range"]
 AddFlush = Literal["none", "before-add-pages", "end"]
 PageTableLock = Literal["none", "each-entry", "whole-range"]
 BootmemRemove = Literal["unchecked", "notifier", "notifier-and-split-check"]
+PfnWalkLock = Literal["none", "mem_hotplug_lock"]
+PgmapDrain = Literal["none", "kill", "kill-and-wait"]
 PtdumpLock = Literal["none", "mem_hotplug_lock"]
 MappableRange = Literal["everything", "direct-map"]
 
@@ -275,6 +277,13 @@ class Profile:
     """Who drops the references that pages hold on a device's mapping when it goes: each page, when nobody holds it any
     more, so that DMA delays ``memunmap_pages()``, and a caller may bring its own count with ``kill`` and ``cleanup``
     (5.13); or that function for all of them (by 6.12)."""
+    pgmap_drain: PgmapDrain
+    """What ``memunmap_pages()`` does about references before it unmaps: nothing, as there were none before
+    ``get_dev_pagemap()`` (5c2c2587b132, 4.5); refuse new ones and wait when all is unmapped (a95c90f1e2c2, 4.20); wait
+    before (50f44ee7248a, 5.3)."""
+    pfn_walk_lock: PfnWalkLock
+    """What those who go from page to page with ``pfn_to_online_page()`` hold while they look at a struct page: nothing
+    in any kernel (``fs/proc/page.c``), or ``get_online_mems()``."""
     kmem_tells_truncation: bool
     """Whether the kmem driver says how much of a device alignment to memory blocks loses (by 7.2)."""
     virtio_mem: tuple[Arch, ...]

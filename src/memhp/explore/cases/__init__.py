@@ -3,13 +3,20 @@
 
 from memhp.errors import BadInput
 from memhp.explore.case import Case
-from memhp.explore.cases import free_before_flush, online_vs_unplug, ptdump_vs_hot_remove, two_hotplugs
+from memhp.explore.cases import (
+    free_before_flush,
+    online_vs_unplug,
+    pfn_walker_vs_offline,
+    ptdump_vs_hot_remove,
+    two_hotplugs,
+)
 
 __all__ = ["CASES", "case"]
 
 CASES: tuple[Case, ...] = (
     ptdump_vs_hot_remove.CASE,
     free_before_flush.CASE,
+    pfn_walker_vs_offline.CASE,
     online_vs_unplug.CASE,
     two_hotplugs.CASE,
 )

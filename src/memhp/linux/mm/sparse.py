@@ -76,6 +76,16 @@ def _sparse_init_nid(k: Kernel, nid: int, runs: list[Span]) -> None:
 # What is there -----------------------------------------------------------------------------------------------
 
 
+def section_field(section_nr: int) -> str:
+    """``section_mem_map`` with its flags, by the name that the doors know it under; of a run: of its first section."""
+    return f"mem_section[{section_nr}].section_mem_map"
+
+
+def usage_field(section_nr: int) -> str:
+    """``usage->subsection_map``, likewise."""
+    return f"mem_section[{section_nr}].usage"
+
+
 def valid_section(k: Kernel, section_nr: int) -> bool:
     """Whether the section has struct pages."""
     return k.mem_section.get(section_nr) is not None
@@ -89,22 +99,31 @@ def early_section(k: Kernel, pfn: int) -> bool:
 
 def pfn_valid(k: Kernel, pfn: int) -> bool:
     """Whether a page has a struct page; in an early section every page has. Old arm64 kernels ask memblock too."""
+    k.hw.reads(section_field(k.section_nr(pfn)))
     section = k.mem_section.get(k.section_nr(pfn))
     if section is None:
         return False
     asks = k.config.arm64.pfn_valid if k.config.arch == "arm64" else "sections"
     if asks == "memblock" or (asks == "memblock-if-early" and section.early):
         return k.memblock.memblock_is_map_memory(pfn << k.config.page_shift)
-    return section.early or pfn in k.subsection_map
+    return section.early or pfn_section_valid(k, pfn)
+
+
+def pfn_section_valid(k: Kernel, pfn: int) -> bool:
+    """Whether the sub-section of a page is valid."""
+    k.hw.reads(usage_field(k.section_nr(pfn)))
+    return pfn in k.subsection_map
 
 
 def pfn_to_online_page(k: Kernel, pfn: int) -> bool:
     """Whether ``pfn_to_online_page()`` gives a page for `pfn`: it is valid, online and no ZONE_DEVICE page.
 
+    No lock is needed to call it, but without ``get_online_mems()`` the answer may be out of date at once.
     mm/memory_hotplug.c:pfn_to_online_page.
     """
+    k.hw.reads(section_field(k.section_nr(pfn)))
     section = k.mem_section.get(k.section_nr(pfn))
-    if section is None or not section.online or pfn not in k.subsection_map:
+    if section is None or not section.online or not pfn_section_valid(k, pfn):
         return False
     zone = k.page_zone.get(pfn)
     return zone is None or zone.type is not ZoneType.DEVICE
@@ -137,8 +156,10 @@ def _set_online(k: Kernel, start_pfn: int, end_pfn: int, *, online: bool) -> Non
     last = first + -(-(end_pfn - start_pfn) // per)
     if not k.mem_section.covers(first, last):
         warn(k, f"mm/sparse.c:{'online' if online else 'offline'}_mem_sections")
-    for start, end, section in list(k.mem_section.runs(first, last)):
-        k.mem_section.set(start, end, section._replace(online=online))
+    for at, count in k.hw.batches(first, last):
+        k.hw.writes(section_field(at))
+        for start, end, section in list(k.mem_section.runs(at, at + count)):
+            k.mem_section.set(start, end, section._replace(online=online))
 
 
 # Hot-add -----------------------------------------------------------------------------------------------------
@@ -163,6 +184,7 @@ def sparse_add_section(
     stop = end_pfn if taken is None else max(start_pfn, align_down(taken.start, per))
     if stop > start_pfn:
         section_activate(k, nid, start_pfn, stop - start_pfn, altmap, pgmap)
+        k.hw.writes(section_field(start_pfn // per))
         for gap in list(k.mem_section.gaps(start_pfn // per, -(-stop // per))):
             k.mem_section.set(gap.start, gap.end, Section(nid, online=False, early=False))
     if taken is not None:
@@ -184,6 +206,7 @@ def section_activate(
     per = k.config.pages_per_section
     if _needs_usage(k, pfn) and k.hw.may_fail(ACTIVATE):
         raise KernelError(ENOMEM, "no memory for mem_section_usage", place=ACTIVATE)
+    k.hw.writes(usage_field(pfn // per))
     k.subsection_map.add(pfn, pfn + nr_pages)
     if nr_pages < per and early_section(k, pfn):
         return
@@ -241,19 +264,22 @@ def sparse_remove_section(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap
 def section_deactivate(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
     """Make sub-sections invalid and free their struct pages: of part of a section, or of a run of alike sections.
 
-    An early section keeps its struct pages until its last sub-section goes, and then frees them all.
+    An early section keeps its struct pages until its last sub-section goes, and then frees them all. A section that
+    nothing is left of is invalid (``SECTION_HAS_MEM_MAP``) before its struct pages go.
     """
     per = k.config.pages_per_section
     if not k.subsection_map.covers(pfn, pfn + nr_pages):
         warn(k, DEACTIVATE, f"section already deactivated ({pfn:#x} + {nr_pages})")
         return
     early = early_section(k, pfn)
-    k.subsection_map.remove(pfn, pfn + nr_pages)
     first, last = pfn // per, -(-(pfn + nr_pages) // per)
+    k.hw.writes(usage_field(first))
+    k.subsection_map.remove(pfn, pfn + nr_pages)
     empty = not k.subsection_map.covered(first * per, last * per)
+    if empty:
+        k.hw.writes(section_field(first))
+        k.mem_section.clear(first, last)
     pages = Span(first * per, last * per) if early else Span(pfn, pfn + nr_pages)
     if empty or not early:
         addresses = k.layout.memmap(*pages)
         arch.ops(k).vmemmap_free(k, addresses.start, addresses.end, None if early else altmap)
-    if empty:
-        k.mem_section.clear(first, last)

@@ -1,0 +1,2 @@
+"""``fs/``."""
+# SPDX-License-Identifier: GPL-2.0-or-later

@@ -1,0 +1,2 @@
+"""``fs/proc/``."""
+# SPDX-License-Identifier: GPL-2.0-or-later

@@ -1,0 +1,27 @@
+"""``/proc/kpagecount``: whoever may read it has the kernel look at any struct page: ``fs/proc/page.c``."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from contextlib import nullcontext
+
+from memhp.linux.mm.sparse import pfn_to_online_page
+from memhp.linux.mm.util import snapshot_page
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+COUNT = "fs/proc/page.c:kpagecount_read"
+
+
+def kpagecount_read(k: Kernel, pfns: Span) -> int:
+    """Read the counts of some pages: how many of them have a struct page that is online. Others read as 0.
+
+    No kernel keeps hotplug out meanwhile; with ``Profile.pfn_walk_lock`` it holds ``get_online_mems()`` for each page.
+    Raises :class:`KernelBug` when a struct page is not there any more.
+    """
+    kept_out = k.config.profile.pfn_walk_lock == "mem_hotplug_lock"
+    online = 0
+    for pfn in range(pfns.start, pfns.end):
+        with k.hw.locked("mem_hotplug_lock", write=False) if kept_out else nullcontext():
+            if pfn_to_online_page(k, pfn):
+                snapshot_page(k, pfn, COUNT)
+                online += 1
+    return online
