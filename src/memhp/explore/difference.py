@@ -5,7 +5,7 @@ translations are compared by identity, since each is replaced when something bec
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from operator import is_
 from typing import Any, NamedTuple
@@ -276,10 +276,15 @@ def _joined(k: Kernel, pieces: list[tuple[Stale, int, int]]) -> Iterator[Change]
 
 def _exposed(k: Kernel, old: Picture, new: Picture) -> Iterator[Change]:
     """Frames that were given back too early, and those of them that nothing leads to any more."""
-    before, after = {id(one) for one in old.exposed}, {id(one) for one in new.exposed}
-    for one in (one for one in new.exposed if id(one) not in before):
+    was, now = old.exposed, new.exposed
+    if len(now) >= len(was) and all(map(is_, was, now)):
+        added, gone = now[len(was) :], []
+    else:
+        kept = {id(one) for one in was} & {id(one) for one in now}
+        added = [one for one in now if id(one) not in kept]
+        gone = [one for one in was if id(one) not in kept]
+    for one in added:
         through = words.entry_name(one.stale.table, one.stale.index)
         yield Change("exposed", words.pfns(one.frames), "", f"given back, still reached through what {through} held")
-    gone: Iterable[Exposure] = (one for one in old.exposed if id(one) not in after)
     for one in gone:
         yield Change("exposed", words.pfns(one.frames), "reached through a stale entry", "out of reach")

@@ -1,11 +1,12 @@
 """What stands after each step of a trace: locks held, translations that are stale, frames exposed, actors that ended.
 
-It is added up from the differences of the steps, so it starts from nothing held and nothing stale.
+It is added up from the differences of the steps, so it starts from nothing held and nothing stale. Neighbouring ranges
+are one, and of many ranges only the last few are told.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from memhp.explore.trace import Line
@@ -13,6 +14,10 @@ from memhp.spans import SpanMap
 
 _STALE = re.compile(r"(.*) for (0x[0-9a-f]+)-(0x[0-9a-f]+)")
 _FRAMES = re.compile(r"PFN (0x[0-9a-f]+)(?:-(0x[0-9a-f]+))?")
+
+
+MOST = 6
+"""Ranges of one sort that are told."""
 
 
 class Standing(NamedTuple):
@@ -44,7 +49,9 @@ def standings(lines: Iterable[Line]) -> Iterator[Standing]:
             elif change.kind == "end":
                 ended[change.what] = change.new
         if line.changes:
-            now = Standing(tuple(locks.items()), tuple(_stale(stale)), tuple(_exposed(exposed)), tuple(ended.items()))
+            now = Standing(
+                tuple(locks.items()), _few(list(_stale(stale))), _few(list(_exposed(exposed))), tuple(ended.items())
+            )
         yield now
 
 
@@ -69,7 +76,7 @@ def _note_exposed(exposed: SpanMap[str], what: str, new: str) -> None:
     if new == "out of reach":
         exposed.clear(start, end)
     else:
-        exposed.set(start, end, new)
+        exposed.set(start, end, "given back, still reached through a stale entry")
 
 
 def _stale(stale: dict[str, SpanMap[str]]) -> Iterator[tuple[str, str]]:
@@ -81,3 +88,9 @@ def _stale(stale: dict[str, SpanMap[str]]) -> Iterator[tuple[str, str]]:
 def _exposed(exposed: SpanMap[str]) -> Iterator[tuple[str, str]]:
     for start, end, text in exposed:
         yield f"PFN {start:#x}" + (f"-{end - 1:#x}" if end - start > 1 else ""), text
+
+
+def _few(rows: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """The last rows, and how many there are before them."""
+    more = len(rows) - MOST
+    return (*((f"{more} more", ""),) * (more > 0), *rows[-MOST:])
