@@ -8,13 +8,17 @@ from memhp.explore.cases import (
     online_vs_unplug,
     pfn_walker_vs_offline,
     ptdump_vs_hot_remove,
+    ptdump_vs_vmalloc_huge,
     two_hotplugs,
+    vmalloc_vs_hot_remove,
 )
 
 __all__ = ["CASES", "case"]
 
 CASES: tuple[Case, ...] = (
+    vmalloc_vs_hot_remove.CASE,
     ptdump_vs_hot_remove.CASE,
+    ptdump_vs_vmalloc_huge.CASE,
     free_before_flush.CASE,
     pfn_walker_vs_offline.CASE,
     online_vs_unplug.CASE,

@@ -7,6 +7,7 @@ that is there from being taken away.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from contextlib import AbstractContextManager
 from errno import ENOMEM
 
 from memhp.errors import KernelError
@@ -14,6 +15,7 @@ from memhp.hw.tlb import Table
 from memhp.linux import arch
 from memhp.linux.mm.pgalloc import alloc_tables, free_tables
 from memhp.linux.mm.pgd import PAGE_TABLE_LOCK
+from memhp.linux.mm.pgtable_populate import entry_lock
 from memhp.linux.state import Kernel
 
 ALLOCATORS = ("mm/memory.c:__pte_alloc_kernel", "mm/memory.c:__pmd_alloc", "mm/memory.c:__pud_alloc",
@@ -30,6 +32,11 @@ def table_alloc(k: Kernel, parent: Table, index: int) -> tuple[Table, bool]:
     return k.hw.child(parent, index, k.hw.fmt.table_pfn(k.hw.load(parent, index))), linked
 
 
+def root_locked(k: Kernel, table: Table) -> AbstractContextManager[None]:
+    """What a store to an entry happens under in any case: on arm64 the ceremony for the root, ``set_swapper_pgd()``."""
+    return entry_lock(k.hw, "", arch.ops(k).vmemmap_builder(k).root if table.height == k.init_mm.height else None)
+
+
 def install(k: Kernel, parent: Table, index: int) -> bool:
     """Allocate a table for an entry that was empty; False if it no longer is, and the table went back."""
     hw = k.hw
@@ -41,7 +48,8 @@ def install(k: Kernel, parent: Table, index: int) -> bool:
     linked = hw.load(parent, index) == 0
     if linked:
         entry = hw.fmt.encode_pfn(frames[0].start) | arch.ops(k).vmemmap_builder(k).table_bits
-        hw.store(parent, index, entry, where)
+        with root_locked(k, parent):
+            hw.store(parent, index, entry, where)
         hw.ledger.tables_allocated[parent.height - 1] += 1
     elif parent.height > 1:
         free_tables(k, frames, where)

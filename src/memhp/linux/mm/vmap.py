@@ -14,7 +14,7 @@ from memhp.hw.tlb import Table
 from memhp.linux import arch
 from memhp.linux.kernel.panic import warn
 from memhp.linux.mm import pgd
-from memhp.linux.mm.memory import table_alloc
+from memhp.linux.mm.memory import root_locked, table_alloc
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -127,9 +127,8 @@ def _try_huge(k: Kernel, table: Table, index: int, part: Span, pfn: int, prot: i
     fits = level.leaf and max_page_shift >= level.shift and arch.ops(k).arch_vmap_supported(k, table.height)
     if not fits or part.size != level.size or part.start % level.size or pfn % hw.fmt.pages_at(table.height):
         return False
-    where = TRY_HUGE[table.height]
     if not hw.load(table, index) & hw.fmt.valid:
-        hw.store_leaves(table, index, 1, pfn, prot, where)
+        _set_huge(k, table, index, pfn, prot)
         return True
     locked = k.config.profile.vmap_huge_lock == "init_mm.mmap_lock"
     if locked and not hw.trylock(MMAP_LOCK, write=False):
@@ -140,10 +139,16 @@ def _try_huge(k: Kernel, table: Table, index: int, part: Span, pfn: int, prot: i
     else:
         freed = arch.ops(k).pud_free_pmd_page(k, table, index)
     if freed:
-        hw.store_leaves(table, index, 1, pfn, prot, where)
+        _set_huge(k, table, index, pfn, prot)
     if locked:
         hw.unlock(MMAP_LOCK, write=False)
     return freed
+
+
+def _set_huge(k: Kernel, table: Table, index: int, pfn: int, prot: int) -> None:
+    """``pmd_set_huge()``, ``pud_set_huge()``."""
+    with root_locked(k, table):
+        k.hw.store_leaves(table, index, 1, pfn, prot, TRY_HUGE[table.height])
 
 
 def _vunmap(k: Kernel, table: Table, area: Span) -> None:
@@ -156,6 +161,7 @@ def _vunmap(k: Kernel, table: Table, area: Span) -> None:
     for index, part in _entries(k, table, area):
         entry = hw.load(table, index)
         if hw.fmt.is_leaf(entry, table.height):
-            hw.clear_run(table, index, 1, UNMAP)
+            with root_locked(k, table):
+                hw.clear_run(table, index, 1, UNMAP)
         elif entry:
             _vunmap(k, hw.child(table, index, hw.fmt.table_pfn(hw.load(table, index))), part)

@@ -3,6 +3,7 @@
 
 from memhp.hw.tlb import Table
 from memhp.linux.arch.arm64.include.asm.tlbflush import FLUSH_TLB_KERNEL_PGTABLE
+from memhp.linux.mm.memory import root_locked
 from memhp.linux.mm.pgalloc import free_tables
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -40,7 +41,8 @@ def _free(k: Kernel, table: Table, index: int, where: str) -> None:
     if not hw.fmt.is_table(hw.load(table, index), table.height):
         return
     frame = hw.fmt.table_pfn(hw.load(table, index))
-    hw.store(table, index, 0, where)
+    with root_locked(k, table):
+        hw.store(table, index, 0, where)
     hw.flush_plan(FLUSH_TLB_KERNEL_PGTABLE, table.va + index * hw.fmt.levels[table.height].size)
     hw.ledger.tables_freed[table.height - 1] += 1
     free_tables(k, [Span(frame, frame + 1)], where)

@@ -1,0 +1,190 @@
+"""vmalloc() finds a page table while hot-remove frees it: the two share upper tables where their areas meet.
+
+vmap makes tables under ``init_mm.page_table_lock``, but looks up those that are there, and writes leaves, without it.
+Per-CPU memory takes the highest addresses of the vmalloc area, and on arm64 the vmemmap begins behind it, so that both
+may lie under one entry of an upper table. If hot-remove frees the table below that entry because it has emptied it,
+vmap may have it in its hands by then.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from memhp.explore.case import Case, Configuration, Variant, configurations
+from memhp.explore.cases.actors import laws_hold, pfns
+from memhp.explore.doors import KernelProgram
+from memhp.hw.memory import Owner, Use
+from memhp.linux import arch
+from memhp.linux.config import Config
+from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.layout import Layout, layout
+from memhp.linux.mm.memory import table_alloc
+from memhp.linux.mm.memory_hotplug import MHP_NONE, add_memory, remove_memory
+from memhp.linux.mm.vmalloc import pcpu_create_chunk
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import GiB, KiB, align_up
+
+DIMM_AT = GiB
+"""The DIMM is the first memory that the direct map has room for: its struct pages are the first of the vmemmap."""
+CHUNK = "percpu"
+APART = "vmalloc and vmemmap share no table but the root"
+
+
+class SharedTable(NamedTuple):
+    """The lowest table that translates addresses of both areas."""
+
+    level: str
+    """The level of the entry that points to it."""
+    span: Span
+    """The addresses that it translates."""
+    tenants: tuple[str, ...]
+    """What else is in it for good, so that hot-remove never finds it empty."""
+
+
+def shared_table(mine: Layout, ram: Span) -> SharedTable | None:
+    """The table that vmalloc and vmemmap share on a machine that booted with `ram` (bytes); None if they share none."""
+    config = mine.config
+    for height in range(1, config.levels):
+        for start in mine.shared_entries(height):
+            span = Span(start, start + (1 << config.shift(height)))
+            memmap = mine.memmap(ram.start >> config.page_shift, ram.end >> config.page_shift)
+            others = (("boot memory's struct pages", memmap), ("fixmap", mine.fixmap.span),
+                      ("kernel image", mine.kernel.span))  # fmt: skip
+            tenants = tuple(name for name, area in others if area.overlaps(span))
+            return SharedTable(config.format.levels[height].name, span, tenants)
+    return None
+
+
+def placed(config: Config) -> tuple[Config, Span]:
+    """The configuration with the DIMM first in its direct map, and boot RAM.
+
+    RAM starts where its struct pages are outside the shared table, if the direct map reaches that far, as it may with a
+    randomised linear map. Otherwise it starts at 4 GiB.
+    """
+    first = DIMM_AT - (1 << config.va_bits) + (1 << config.va_bits_actual)
+    config = replace(config, bases=replace(config.bases, memstart_addr=first))
+    near = Span(4 * GiB, 6 * GiB)
+    mine = layout(config, near)
+    shared = shared_table(mine, near)
+    if shared is None:
+        return config, near
+    before = (shared.span.end - mine.vmemmap_usable.start) // config.struct_page_size * config.page_size
+    start = max(near.start, align_up(DIMM_AT + before, GiB))
+    far = Span(start, start + near.size)
+    return config, far if far.end <= mine.direct_mapped().end else near
+
+
+def boot(config: Config) -> Kernel:
+    """The machine with its DIMM hot-added and offline, and what shares tables with the two areas for good."""
+    config, ram = placed(config)
+    half = ram.size // 2
+    nodes = Ram(ram.start, half), Ram(ram.start + half, half, nid=1)
+    k = start_kernel(MachineSpec("explored", config, nodes, nodes=(0, 1)))
+    for address in (k.layout.fixmap.start, k.layout.kernel.start):
+        table = k.init_mm
+        while table.height:
+            table, _ = table_alloc(k, table, k.hw.fmt.index(address, table.height))
+    k.hw.plug(pfns(k, dimm(k)), Owner(Use.DEVICE, "dimm"))
+    add_memory(k, 1, DIMM_AT, k.memory_block_size, MHP_NONE)
+    return k
+
+
+def dimm(k: Kernel) -> Span:
+    """The bytes of the DIMM."""
+    return Span(DIMM_AT, DIMM_AT + k.memory_block_size)
+
+
+def hot_remove(k: Kernel) -> None:
+    """``remove_memory()`` of the DIMM, whose block is offline."""
+    remove_memory(k, DIMM_AT, k.memory_block_size)
+
+
+def populate_chunk(k: Kernel) -> None:
+    """The first chunk of per-CPU memory that is not there since boot: one page of it."""
+    pcpu_create_chunk(k, k.config.page_size, CHUNK)
+
+
+def chunk_is_mapped(k: Kernel) -> str | None:
+    """When all is done: the first law that does not hold, or what became of the chunk."""
+    failure = laws_hold(k)
+    if failure is None:
+        arch.ops(k).kernel_access(k, "init_mm", k.vmap_areas[CHUNK][0].start)
+    return failure
+
+
+def build(variant: Variant, configuration: Configuration) -> KernelProgram:
+    """The DIMM is in and offline; it is removed while per-CPU memory grows."""
+    k = boot(variant.config(configuration))
+    return KernelProgram(k, (hot_remove, populate_chunk), ("hot-remove", "percpu"), check=chunk_is_mapped)
+
+
+OPTIONS = {"rodata_full": False}
+"""Blocks in the direct map, so that hot-remove has few entries to clear."""
+
+
+def _noted(*releases: str) -> tuple[Configuration, ...]:
+    """Every configuration of some releases: first those where it can happen, then the others, and why it cannot."""
+    each = (replace(one, note=_note(one)) for release in releases for one in configurations(release, "arm64"))
+    return tuple(sorted(each, key=lambda one: bool(one.note)))
+
+
+def _note(configuration: Configuration) -> str:
+    config, ram = placed(Variant("", "", "repaired", (), options=OPTIONS).config(configuration))
+    shared = shared_table(layout(config, ram), ram)
+    if shared is None:
+        return APART
+    if shared.tenants:
+        return f"the table under their {shared.level} entry is never empty: {', '.join(shared.tenants)}"
+    return ""
+
+
+LAYOUTS = _noted("linux-6.12", "linux-5.13", "arm64-hotremove-v7", "arm64-hotremove-v6")
+"""Every arm64 configuration in the address-space layouts of 6.9, 5.11, 5.4 and before."""
+LAYOUTS_OF_V5 = tuple(
+    one for one in LAYOUTS if one.release.startswith("linux-") or one.page_size == 4 * KiB or one.note != APART
+)
+"""The same without large pages in the oldest layouts where nothing is shared: the most work for the least doubt."""
+
+CASE = Case(
+    name="vmalloc-vs-hot-remove",
+    actors="per-CPU memory grows at the top of the vmalloc area; hot-remove frees tables of the vmemmap behind it",
+    build=build,
+    geometry=(
+        "real tables; the DIMM lies below all boot RAM, which is far enough above it for its struct pages to be in "
+        "other tables; struct pages come from node 1, per-CPU memory from node 0"
+    ),
+    variants=(
+        Variant(
+            "V5",
+            "frees any table that it finds empty, in one pass under the page-table lock",
+            "broken",
+            LAYOUTS_OF_V5,
+            {"free_empty_tables": "always", "remove_passes": 1, "remove_lock": "whole-range"},
+            options=OPTIONS,
+        ),
+        Variant(
+            "V6",
+            "never frees a table of the vmemmap",
+            "repaired",
+            LAYOUTS,
+            {"free_empty_tables": "never", "remove_passes": 2, "remove_lock": "none"},
+            options=OPTIONS,
+        ),
+        Variant(
+            "V7",
+            "frees tables of the vmemmap unless it shares a root entry with vmalloc",
+            "repaired",
+            LAYOUTS,
+            {"free_empty_tables": "if-no-vmalloc-overlap", "remove_passes": 2, "remove_lock": "none"},
+            options=OPTIONS,
+        ),
+        Variant(
+            "floor-ceiling",
+            "frees a table only if all that it translates is vmemmap",
+            "repaired",
+            _noted("linux-6.12", "linux-7.2", "linux-5.13"),
+            options=OPTIONS,
+        ),
+    ),
+)
