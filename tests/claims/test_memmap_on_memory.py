@@ -21,7 +21,7 @@ from memhp.linux.state import Kernel
 from memhp.scenario.load import load
 from memhp.scenario.result import Run
 from memhp.scenario.run import rehearse_scenario
-from memhp.scenario.schema import Plug
+from memhp.scenario.schema import Boot, MachineText, Offline, Plug, Scenario
 from memhp.scenario.steps import plug
 from memhp.units import GiB, KiB, MiB
 
@@ -74,11 +74,33 @@ def test_the_node_that_is_movable_only_has_all_its_struct_pages_on_the_other() -
 def test_arm64_of_7_2_says_why_blocks_stay() -> None:
     run = example("arm64-leaf-split")
     assert run.ok
-    assert [step.outcome.advice for step in run.steps[1:]] == [
+    advised = [step.outcome.advice.split(": ", 1) for step in run.steps[1:]]
+    assert [said for said, _ in advised] == [
         "[100000000 108000000] splits a leaf entry in linear map",
         "[138000000 140000000] splits a leaf entry in linear map",
         "Boot memory [a0000000 a8000000] offlining attempted",
     ]
+    assert all("one memory block at a time, or with rodata=full" in what for _, what in advised[:2])
+
+
+@pytest.mark.parametrize(
+    ("boot", "size", "memmap", "outcome"),
+    [
+        (Boot(rodata_full=False), "1G", False, "EPERM"),
+        (Boot(rodata_full=False), "128M", False, "ok"),
+        (Boot(rodata_full=True), "1G", False, "ok"),
+        (Boot(memmap_on_memory="Y"), "128M", True, "EPERM"),
+        (Boot(memmap_on_memory="N"), "128M", True, "ok"),
+    ],
+)
+def test_what_is_advised_for_blocks_of_arm64_that_stay_helps(boot: Boot, size: str, memmap: bool, outcome: str) -> None:
+    machine = MachineText(preset="arm64-vm", profile="linux-7.2", memory="2G", boot=boot)
+    steps = [
+        Plug(size=size, at="4G", online="movable", memmap_on_memory=memmap),
+        Offline(blocks=[32], expect=outcome),
+    ]
+    run, _ = rehearse_scenario(Scenario(machine=machine, steps=steps))
+    assert run.ok
 
 
 @pytest.mark.parametrize(
@@ -134,6 +156,19 @@ def test_blocks_of_many_sections_can_host_their_struct_pages_too() -> None:
 def test_the_whole_space_is_searched() -> None:
     """Orders 1 to 10, 11 and 13; 5, 5 and 3 block sizes; struct pages of 3 sizes; 3 sets of rules."""
     assert len(set(memmap_alignment.cases())) == (10 * 5 + 11 * 5 + 13 * 3) * 3 * 3
+
+
+def test_the_answer_tells_how_many_were_searched_and_every_witness() -> None:
+    figure = memmap_alignment.remaining_size().figure
+    assert figure.startswith("1296 configurations searched: 0 with pageblocks of at most a PMD; 9 with larger ones")
+    found = [case.numbers for case in memmap_alignment.cases() if case.misaligned]
+    assert {(numbers.struct_page_size, numbers.block_size) for numbers in found} == {
+        (64, 128 * MiB),
+        (80, 512 * MiB),
+        (56, 1 * GiB),
+    }
+    for told in ("126 MiB are not whole pageblocks of 4 MiB", "502 MiB are", "1010 MiB are"):
+        assert figure.count(told) == 1
 
 
 def test_with_pageblocks_of_at_most_a_pmd_nothing_is_misaligned() -> None:

@@ -73,8 +73,8 @@ def remaining_size() -> Finding:
     parts = [f"{len(searched)} configurations searched: {len(built)} with pageblocks of at most a PMD"]
     parts.append(f"{len(found) - len(built)} with larger ones, as kernels without huge pages have")
     if found:
-        usual = min(found, key=lambda case: abs(case.numbers.struct_page_size - 64))
-        parts[-1] += f", such as {_witness(usual)}"
+        usual_first = sorted(found, key=lambda case: abs(case.numbers.struct_page_size - 64))
+        parts[-1] += f": {'; '.join(dict.fromkeys(map(_witness, usual_first)))}"
     parts.append(f"the separate check is what refuses them: {len(accepted)} get by it (force rounds up instead)")
     return Finding("answered", "; ".join(parts))
 
@@ -83,7 +83,7 @@ def _witness(case: Case) -> str:
     numbers = case.numbers
     pageblock = numbers.pageblock_nr_pages * numbers.page_size
     return (
-        f"{format_size(numbers.page_size)} pages, {format_size(numbers.block_size)} blocks: struct pages take "
-        f"{format_size(numbers.vmemmap_size)}, and {format_size(numbers.remaining_size)} are not whole pageblocks of "
-        f"{format_size(pageblock)}"
+        f"{format_size(numbers.page_size)} pages, {format_size(numbers.block_size)} blocks: struct pages of "
+        f"{numbers.struct_page_size} bytes take {format_size(numbers.vmemmap_size)}, and "
+        f"{format_size(numbers.remaining_size)} are not whole pageblocks of {format_size(pageblock)}"
     )

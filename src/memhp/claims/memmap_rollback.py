@@ -180,7 +180,7 @@ def changes(profile: str) -> Iterator[tuple[str, End]]:
 def adds(profile: str) -> Iterator[End]:
     """An add with each of its allocations failing in turn: how it ends, unless it succeeds all the same."""
     size = BLOCK_SIZE if profile == "linux-5.13" else 2 * BLOCK_SIZE
-    step = Plug(size=size, node=NODE)
+    step = Plug(size=size, node=NODE, driver="kmem", memmap_on_memory=True)
     for failing in count(1):
         mine = session(profile)
         mine.k.hw.stepper = stepper = NthFails(failing)

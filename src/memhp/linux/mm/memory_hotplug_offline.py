@@ -22,6 +22,14 @@ PLACE = "mm/memory_hotplug.c:offline_pages"
 OFFLINE = "mm/page_alloc.c:__offline_isolated_pages"
 
 
+NOTIFIERS_SAY = {
+    "splits a leaf entry in linear map": "it would go if plugged one memory block at a time, or with rodata=full",
+    "splits a leaf entry in vmemmap": "it would go if its struct pages were in RAM: memory_hotplug.memmap_on_memory=N",
+    "offlining attempted": "boot memory stays on this architecture: plug what is to go again",
+}
+"""What can be done when a notifier refuses, by the end of what it says."""
+
+
 def offline_pages(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone | None, group: MemoryGroup | None) -> None:
     """Empty pages of whatever can move, and take them from the buddy. The caller holds ``mem_hotplug_lock``.
 
@@ -106,7 +114,9 @@ def _going_offline(k: Kernel, span: Span, nid: int, last_memory: bool) -> None:
             raise KernelError(NOTIFY_BAD_ERRNO, "node notifier failure", place=PLACE, advice=refusal)
     refusal = memory_notify(k, "MEM_GOING_OFFLINE", span.start, span.size)
     if refusal:
-        raise KernelError(NOTIFY_BAD_ERRNO, "notifier failure", place=PLACE, advice=refusal)
+        helps = next((what for end, what in NOTIFIERS_SAY.items() if refusal.endswith(end)), "")
+        advice = f"{refusal}: {helps}" if helps else refusal
+        raise KernelError(NOTIFY_BAD_ERRNO, "notifier failure", place=PLACE, advice=advice)
 
 
 def _migrate_all(k: Kernel, span: Span) -> None:
