@@ -57,7 +57,7 @@ def decide_case(name: str, variant: str, configuration: str | None = None, limit
     return row_of(name, variant, where.name, decide(run, limits if limits is not None else one.limits))
 
 
-def row_of(name: str, variant: str, configuration: str, verdict: Verdict) -> Row:
+def row_of(name: str, variant: str, configuration: str | None, verdict: Verdict) -> Row:
     """The row that a verdict comes to."""
     chosen = case(name).variant(variant)
     where = chosen.configuration(configuration)

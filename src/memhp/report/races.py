@@ -1,0 +1,86 @@
+"""The races as a table: a variant a row, its verdict on every configuration, and what to read where one surprises."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from memhp.explore.decide import Row
+
+STYLES = {"safe": "green", "broken": "red", "undecided": "yellow"}
+
+
+def print_races(out: Console, rows: Sequence[Row], *, full: bool = False) -> None:
+    """Print the table (`full`: a line for each configuration), what differs from expectation, and a count."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    names = ("", "race", "variant", "known as", "verdict", "configuration" if full else "on", "executions", "steps")
+    for name in names:
+        table.add_column(name, justify="right" if name in {"executions", "steps"} else "left", no_wrap=not full)
+    for group in _groups(rows, full=full):
+        first = group[0]
+        where = first.configuration if full else f"{len(group)} configuration{'s' * (len(group) > 1)}"
+        table.add_row(
+            _mark(group), first.name, first.variant, first.stands_for, _verdicts(group), where,
+            f"{sum(row.executions for row in group):,}", f"{sum(row.steps for row in group):,}",
+        )  # fmt: skip
+    out.print(table)
+    _explain(out, rows)
+    out.print(_count(rows), style="bold")
+
+
+def _groups(rows: Sequence[Row], *, full: bool) -> Iterator[list[Row]]:
+    """Rows that share a line."""
+    if full:
+        yield from ([row] for row in rows)
+        return
+    for _, same in groupby(rows, key=lambda row: (row.name, row.variant)):
+        yield list(same)
+
+
+def _verdicts(rows: Sequence[Row]) -> Text:
+    """``safe``, or ``broken 3, safe 7`` where configurations differ."""
+    counts = Counter(row.verdict for row in rows)
+    text = Text()
+    for verdict, count in sorted(counts.items()):
+        if text:
+            text.append(", ")
+        text.append(verdict, style=STYLES[verdict.split()[0]])
+        if len(counts) > 1:
+            text.append(f" {count}")
+    return text
+
+
+def _mark(rows: Sequence[Row]) -> Text:
+    """``✓``: as known everywhere; ``~``: explained where not; ``✗``: neither."""
+    if not all(row.as_known for row in rows):
+        return Text("✗", style="bold red")
+    return Text("~", style="yellow") if any(_differs(row) for row in rows) else Text("✓", style="green")
+
+
+def _differs(row: Row) -> bool:
+    return (row.verdict == "broken") != (row.stands_for == "broken")
+
+
+def _explain(out: Console, rows: Sequence[Row]) -> None:
+    """Verdicts that are not what the variant is known as, and kernels of today that break."""
+    said: Counter[tuple[str, str, str]] = Counter()
+    for row in rows:
+        if row.verdict == "undecided":
+            said[row.name, row.variant, f"undecided after {row.executions} executions"] += 1
+        elif _differs(row) or (row.current and row.verdict == "broken"):
+            today = "a kernel of today is broken: " if row.current and row.verdict == "broken" else ""
+            why = f"docs/findings.md, {row.finding}" if row.finding else row.note or row.reason or "no reason is known"
+            said[row.name, row.variant, f"{row.verdict}: {today}{why}"] += 1
+    for (name, variant, why), count in said.items():
+        out.print(f"{name} {variant} ({count} of its configurations): {why}", style="yellow", soft_wrap=True)
+
+
+def _count(rows: Sequence[Row]) -> str:
+    counts = Counter(row.verdict.split()[0] for row in rows)
+    words = ", ".join(f"{counts[word]} {word}" for word in STYLES if counts[word])
+    races = len({row.name for row in rows})
+    return f"{races} races, {len(rows)} verdicts: {words}; {sum(row.as_known for row in rows)} as known or explained"
