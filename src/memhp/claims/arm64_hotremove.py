@@ -3,6 +3,10 @@
 
 from memhp.claims import evidence
 from memhp.claims.claim import Finding
+from memhp.explore.cases.vmalloc_vs_hot_remove import CASE as RACE
+from memhp.explore.cases.vmalloc_vs_hot_remove import LAYOUTS
+from memhp.explore.search import search
+from memhp.explore.verdict import Verdict
 from memhp.linux.config import configs
 from memhp.linux.geometry import Row
 from memhp.linux.profiles import profile
@@ -15,6 +19,34 @@ V6, V7 = "arm64-hotremove-v6", "arm64-hotremove-v7"
 def _names(rows: list[Row] | list[MatrixRow]) -> str:
     """Configurations by page size and address width."""
     return ", ".join(dict.fromkeys(f"{format_size(row.page_size)}/{row.va_bits}" for row in rows)) or "none"
+
+
+def race() -> Finding:
+    """a64-1: hot-remove against vmalloc where the two share a table, under each revision's rule for empty tables.
+
+    Explored with 4K pages and 48-bit addresses in today's layout, and with V5's rule in the layout of 5.4 as well.
+    """
+    name = "arm64-4K-48-linux-6.12"
+    verdicts = {one.name: _explored(one.name, name) for one in RACE.variants}
+    parts = [f"{variant} {verdict.word} ({verdict.coverage.executions} executions)"
+             for variant, verdict in verdicts.items()]  # fmt: skip
+    today = [one for one in RACE.variant("V5").configurations if one.release == "linux-6.12"]
+    old = next(one for one in LAYOUTS if (one.page_size, one.va_bits, one.release) == (4 * KiB, 48, V7))
+    then = _explored("V5", old.name)
+    shared = [one for one in today if not one.note]
+    parts += [
+        f"they share a table that can become empty in {len(shared)} of {len(today)} configurations of this layout",
+        f"in none of {sum(one.release != 'linux-6.12' for one in LAYOUTS)} of older ones, "
+        f"with 4K/48 of 5.4 V5 is {then.word}: {old.note}",
+    ]
+    failure = verdicts["V5"].failure
+    found = failure is not None and failure.reason.startswith(("freed-table", "lost-write"))
+    repaired = all(verdict.word == "safe" for variant, verdict in verdicts.items() if variant != "V5")
+    return Finding("reproduced" if found and repaired else "refuted", "; ".join(parts))
+
+
+def _explored(variant: str, configuration: str) -> Verdict:
+    return search(RACE.program(variant, configuration).run(), RACE.limits)
 
 
 def overlap() -> Finding:
