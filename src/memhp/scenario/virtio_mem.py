@@ -148,8 +148,7 @@ def resize(session: Session, step: schema.Resize) -> None:
     request_size(vm.device, parse_size(step.to, where="to"), "to")
     k.hw.advance(round(step.wait * SECOND))
     reached, wanted = vm.device.plugged_size, vm.device.requested_size
-    session.notes.append(f"{name}: {format_size(reached)} plugged, {format_size(wanted)} requested")
-    session.notes.extend(stuck_notes(k, name, vm))
+    session.notes.extend([_size_note(name, vm), *stuck_notes(k, name, vm)])
     came_to = vm.last_error
     if vm.removing:
         session.notes.append(f"{name}: no driver is bound to hear of it")
@@ -161,7 +160,14 @@ def wait(session: Session, step: schema.Wait) -> None:
     """Time passes."""
     session.k.hw.advance(round(step.seconds * SECOND))
     for name, vm in session.devices.items():
-        session.notes.extend(stuck_notes(session.k, name, vm))
+        if vm.device.plugged_size != vm.device.requested_size:
+            session.notes.extend([_size_note(name, vm), *stuck_notes(session.k, name, vm)])
+
+
+def _size_note(name: str, vm: VirtioMem) -> str:
+    """How far a device got."""
+    reached, wanted = vm.device.plugged_size, vm.device.requested_size
+    return f"{name}: {format_size(reached)} plugged, {format_size(wanted)} requested"
 
 
 def unbind(session: Session, step: schema.Unbind) -> None:
