@@ -11,14 +11,13 @@ from memhp.check import check_all
 from memhp.hw.devices.backing import MachineBacking
 from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.devices.virtio_mem_rules import Rule
-from memhp.hw.devices.virtio_mem_wire import RequestType, ResponseType
+from memhp.hw.devices.virtio_mem_wire import Feature, RequestType, ResponseType
 from memhp.hw.memory import Use
 from memhp.linux.choices import Arch
 from memhp.linux.config import OnlineType
+from memhp.linux.drivers.acpi.numa.srat import NUMA_NO_NODE, acpi_map_pxm_to_node, pxm_to_node
 from memhp.linux.drivers.base.memory import memory_block, state_store
-from memhp.linux.drivers.virtio.virtio_mem import (
-    virtio_mem_probe,
-)
+from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe
 from memhp.linux.drivers.virtio.virtio_mem_state import Params
 from memhp.linux.mm import users
 from memhp.linux.mmzone import ZoneType
@@ -103,6 +102,49 @@ def test_memory_belongs_to_the_node_that_the_device_names() -> None:
     assert 1 in k.node_states.memory
     resize(k, vm, 0)
     assert 1 not in k.node_states.online
+
+
+@pytest.mark.parametrize(
+    ("map_", "domain", "features", "node"),
+    [
+        ({7: 1, 3: 0}, 7, Feature.ACPI_PXM, 1),
+        ({7: 1, 3: 0}, 3, Feature.ACPI_PXM, 0),
+        ({7: 1, 3: 0}, 5, Feature.ACPI_PXM, 0),
+        ({7: 1, 3: 0}, 7, Feature.NONE, 0),
+        ({}, 1, Feature.ACPI_PXM, 0),
+    ],
+)
+def test_the_node_is_that_of_the_proximity_domain_else_of_the_address(
+    map_: dict[int, int], domain: int, features: Feature, node: int
+) -> None:
+    k = guest()
+    k.pxm_to_node_map = map_
+    shape = Geometry(AT, GiB, node_id=domain, features=features)
+    vm = virtio_mem_probe(k, VirtioMemDevice(shape, MachineBacking(k.hw, "vm0")), "virtio1")
+    resize(k, vm, BLOCK)
+    assert (vm.nid, memory_block(k, FIRST).nid) == (node, node)
+    assert f"virtio_mem virtio1: nid: {node}" in log(k)
+
+
+def test_proximity_domains_get_the_lowest_free_nodes_in_the_order_in_which_they_come() -> None:
+    k = guest()
+    k.pxm_to_node_map = {}
+    assert [acpi_map_pxm_to_node(k, pxm) for pxm in (9, 4, 9, 0)] == [0, 1, 0, 2]
+    assert [pxm_to_node(k, pxm) for pxm in (9, 4, 0, 5)] == [0, 1, 2, NUMA_NO_NODE]
+
+
+@pytest.mark.parametrize(
+    ("release", "features"),
+    [
+        ("linux-5.13", Feature.ACPI_PXM),
+        ("linux-6.12", Feature.ACPI_PXM | Feature.UNPLUGGED_INACCESSIBLE | Feature.PERSISTENT_SUSPEND),
+        ("linux-7.2", Feature.ACPI_PXM | Feature.UNPLUGGED_INACCESSIBLE | Feature.PERSISTENT_SUSPEND),
+    ],
+)
+def test_features_are_those_that_the_kernel_supports(release: str, features: Feature) -> None:
+    k = kernel("x86_64", release)
+    device = VirtioMemDevice(Geometry(AT, GiB, features=Feature(7)), MachineBacking(k.hw, "vm0"))
+    assert virtio_mem_probe(k, device, "virtio1").features == device.negotiated == features
 
 
 def test_memory_left_plugged_is_unplugged_first() -> None:

@@ -152,3 +152,17 @@ def test_what_cannot_even_be_unplugged_again_is_unplugged_by_the_next_run() -> N
     k.hw.advance(50 * SECOND)
     assert states(vm) == ["MOVABLE"]
     agree(vm)
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_no_block_is_plugged_that_could_not_be_kept_track_of(failing: int) -> None:
+    k = guest(arch="riscv64")
+    vm = attach(k)
+    with one_by_one(k, failing=failing) as stepper:
+        vm.device.resize(BLOCK)
+        k.hw.advance(0)
+    assert stepper.asked[failing] == "drivers/virtio/virtio_mem.c:virtio_mem_sbm_prepare_next_mb"
+    assert vm.device.log == []
+    k.hw.advance(50 * SECOND)
+    assert vm.plugged_size == BLOCK
+    agree(vm)
