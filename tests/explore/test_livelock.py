@@ -7,7 +7,9 @@ from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases.actors import boot
 from memhp.explore.doors import KernelProgram
 from memhp.explore.program import Body, Program, Shared
+from memhp.explore.replay import replay
 from memhp.explore.search import Limits, search
+from memhp.explore.shortest import decide
 from memhp.linux.state import Kernel
 from memhp.units import KiB
 
@@ -170,3 +172,12 @@ def test_kernel_code_that_tries_again_for_ever_is_told_with_its_place() -> None:
     assert verdict.failure is not None
     assert verdict.failure.reason.startswith("livelock: cpu 0 repeats ")
     assert "trylock device_hotplug_lock" in verdict.failure.reason
+
+
+def test_a_livelock_replays_from_its_schedule() -> None:
+    program = Program((both("a", "b"), both("b", "a")), names=("adder", "remover"))
+    for verdict in (search(program.run()), decide(program.run())):
+        assert verdict.failure is not None
+        trace = replay(program.run(), verdict.failure.schedule)
+        assert (trace.end, trace.reason) == ("livelock", verdict.failure.reason)
+    assert replay(program.run(), "ab").end == "unfinished"

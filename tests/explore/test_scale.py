@@ -102,7 +102,7 @@ def test_the_cases_of_memory_hotplug_are_jobs() -> None:
 
 
 def test_the_job_of_a_worker_that_is_killed_is_done_again(tmp_path: Path) -> None:
-    jobs = [Deadly(tmp_path, deaths=2), Increments(4)]
+    jobs: list[Searchable] = [Deadly(tmp_path, deaths=2), Increments(4)]
     verdicts = run_jobs(jobs, workers=2)
     assert [verdict.coverage.executions for verdict in verdicts] == [36, 576]
     assert len(list(tmp_path.iterdir())) == 2

@@ -1,19 +1,22 @@
 """Small random programs, to hold the reducing search against the exhaustive one.
 
 They use everything that the engine has: loads, stores, atomic updates, locks taken alone and shared, try-locks,
-blocking waits, allocations that may fail; branches depend on what was seen. A program uses some of these kinds and of
-the names only: few kinds together collide more often than all of them. The same seed gives the same program.
+attempts repeated a few times or until they succeed, blocking waits, reference counts that are taken, put, killed and
+waited for, allocations that may fail; branches depend on what was seen. A program uses some of these kinds and of the
+names only: few kinds together collide more often than all of them. The same seed gives the same program.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Hashable
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from memhp.explore.program import Body, Program, Shared
 
 VARIABLES = ("x", "y")
 LOCKS = ("l", "m")
+COUNT = "users"
+"""A reference count: how many hold it, and whether it was killed."""
 
 
 class Statement(NamedTuple):
@@ -36,7 +39,7 @@ def program(seed: int) -> Program:
     for _ in range(nr_threads):
         statements, _ = _block(random, kinds, names, random.randint(1, most), 0)
         bodies.append(body(statements))
-    return Program(tuple(bodies), dict.fromkeys(VARIABLES, 0))
+    return Program(tuple(bodies), {**dict.fromkeys(VARIABLES, 0), COUNT: (0, False)})
 
 
 def _block(
@@ -102,6 +105,50 @@ def _wait(memory: Shared, statement: Statement, seen: list[Hashable]) -> None:
     seen.append(memory.wait(statement.name, lambda value: value >= statement.number))  # type: ignore[operator]
 
 
+def _get(memory: Shared, statement: Statement, seen: list[Hashable]) -> None:
+    """``percpu_ref_tryget_live()``, and ``percpu_ref_put()`` after what is done with the reference."""
+    _, dying = cast(tuple[int, bool], memory.update(COUNT, _taken))
+    seen.append(dying)
+    if not dying:
+        _execute(memory, statement.inside, seen)
+        memory.update(COUNT, lambda old: (old[0] - 1, old[1]))  # type: ignore[index]
+
+
+def _taken(old: Hashable) -> Hashable:
+    users, dying = cast(tuple[int, bool], old)
+    return (users + (not dying), dying)
+
+
+def _kill(memory: Shared, statement: Statement, seen: list[Hashable]) -> None:
+    """``percpu_ref_kill()``, and wait until nobody holds a reference."""
+    memory.update(COUNT, lambda old: (old[0], True))  # type: ignore[index]
+    memory.wait(COUNT, lambda value: value[0] == 0)  # type: ignore[index]
+
+
+def _spin(memory: Shared, statement: Statement, seen: list[Hashable]) -> None:
+    while memory.load(statement.name) < statement.number:
+        pass
+
+
+def _attempts(memory: Shared, statement: Statement, seen: list[Hashable]) -> None:
+    """Try to take a lock a few times."""
+    for attempt in range(statement.number + 1):
+        if memory.trylock(statement.name):
+            seen.append(attempt)
+            _execute(memory, statement.inside, seen)
+            memory.unlock(statement.name)
+            return
+    seen.append("gave up")
+
+
+def _insist(memory: Shared, statement: Statement, seen: list[Hashable]) -> None:
+    """Try to take a lock until it is had."""
+    while not memory.trylock(statement.name):
+        pass
+    _execute(memory, statement.inside, seen)
+    memory.unlock(statement.name)
+
+
 def _fails(memory: Shared, statement: Statement, seen: list[Hashable]) -> None:
     if memory.fails(f"site {statement.number}"):
         seen.append("failed")
@@ -135,10 +182,15 @@ _KIND_OF: dict[str, Callable[[Shared, Statement, list[Hashable]], None]] = {
     "update": _update,
     "wait": _wait,
     "fails": _fails,
+    "get": _get,
+    "kill": _kill,
+    "spin": _spin,
+    "attempts": _attempts,
+    "insist": _insist,
     "lock": _hold(True),
     "read lock": _hold(False),
     "trylock": _try(True),
     "try read lock": _try(False),
 }
 _KINDS = tuple(_KIND_OF)
-_NESTED = ("lock", "read lock", "trylock", "try read lock")
+_NESTED = ("lock", "read lock", "trylock", "try read lock", "get", "attempts", "insist")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from string import ascii_lowercase
 
 from memhp.errors import BadInput
+from memhp.explore.follow import livelock_at
 from memhp.explore.op import Run, deadlock
 from memhp.explore.schedule import Choice, from_text, to_text
 from memhp.explore.trace import End, Trace
@@ -98,9 +99,13 @@ def _trace(run: Run, steps: Sequence[Choice]) -> Trace:
         else:
             reason = run.outcome().failure
             end = "done" if reason is None else "broken"
+    preemptions = _preemptions(run, steps)
+    if end == "unfinished" and run.loops:
+        reason = livelock_at(run, steps)
+        end = "livelock" if reason is not None else end
     return Trace(
-        schedule=to_text(steps), end=end, reason=reason, names=run.names, waiting=waiting,
-        preemptions=_preemptions(run, steps), lines=lines,
+        schedule=to_text(steps), end=end, reason=reason, names=run.names, waiting=waiting, preemptions=preemptions,
+        lines=lines,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ range and counters; the zone that struct pages say; memblock's regions; ``iomem_
 what CPUs may still translate; frames given back while they could still be reached; a variable of a small program; a law
 broken; a line of the kernel log; an actor's end."""
 
-End = Literal["broken", "deadlock", "done", "unfinished"]
+End = Literal["broken", "deadlock", "livelock", "done", "unfinished"]
 """How an execution ended: a law broken or a thread that raised; nobody can go on; everybody is done; it was not
 followed any further."""
 

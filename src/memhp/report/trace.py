@@ -20,6 +20,7 @@ VIEWS = {"columns": print_columns, "diff": print_differences, "sequence": print_
 ENDS = {
     "broken": "it ends broken",
     "deadlock": "it ends with nobody able to go on",
+    "livelock": "it goes on like its end for ever",
     "done": "it ends with everybody done",
     "unfinished": "it is not at its end",
 }
