@@ -1,6 +1,7 @@
 """Steppers for tests: what the explorer puts behind the doors, without its switching."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import groupby
 
@@ -29,6 +30,20 @@ class Recorder:
         """The accesses in words, runs of equal ones as one with a star; of locks only the named ones."""
         words = [_words(access) for access in self.accesses if _wanted(access, locks)]
         return [word if len(list(same)) == 1 else f"{word} *" for word, same in groupby(words)]
+
+
+class Asked:
+    """Faults by which nothing fails: they count how often each site asks."""
+
+    def __init__(self) -> None:
+        self.times: Counter[str] = Counter()
+
+    def fails(self, site: str) -> bool:
+        self.times[site] += 1
+        return False
+
+    def cut(self, count: int) -> int:
+        return count // 2
 
 
 class Failing:

@@ -1,20 +1,32 @@
 """What an add that fails half-way leaves behind, as the laws see it: mostly nothing, and twice what it must not."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable
+import fnmatch
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 
+from check.leftovers import DEADLY, LEFTOVERS, Deadly, Leftover
 from check.machines import HOTPLUG_AT, booted, config
 from memhp.check import check_all, snapshot
-from memhp.errors import KernelError
+from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.hw.stepper import Access
 from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.config import Config, configs
+from memhp.linux.init import start_kernel
 from memhp.linux.mm.memory_hotplug import add_memory
+from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
+from memhp.scenario.schema import Dax, Plug
+from memhp.scenario.session import Session
+from memhp.scenario.steps import RUNNERS
 from memhp.spans import Span
+from memhp.units import GiB, KiB, align_up
+from scenario.life import possible, small_machine
+from steppers import Asked, Failing
 
 SECTION = "mm/sparse.c:section_activate"
 STRUCT_PAGES = "mm/sparse-vmemmap.c:vmemmap_alloc_block"
@@ -86,3 +98,67 @@ def test_x86_leaves_memory_in_the_direct_map_whose_sections_could_not_be_added()
 def test_sections_stay_that_were_added_before_one_that_failed_but_lose_their_direct_map(arch: Arch) -> None:
     """``mm/memory_hotplug.c:__add_pages`` stops without going back; its callers unmap the whole range."""
     assert laws_after_failed_add(arch, SECTION, 2) == {"direct-map"}
+
+
+# The rows of what is known ------------------------------------------------------------------------------------
+
+
+KINDS = {("riscv64", 39), ("riscv64", 48), ("arm64", 48), ("arm64", 47), ("x86_64", 48)}
+"""Of each architecture a kernel that maps struct pages with large leaves and, of arm64, one that does not (16K pages);
+one whose root table leads to tables made at boot and, of riscv, one in which others are still to be made (Sv48)."""
+
+
+def machines(arch: Arch, release: str) -> Iterator[Config]:
+    for each in configs(profile(release)):
+        if each.arch == arch and (arch, each.va_bits) in KINDS and each.page_size <= 16 * KiB:
+            yield possible(each, {"memmap_on_memory": "Y"})
+
+
+def all_ends(arch: Arch, release: str, sites: str) -> list[tuple[str, set[str]]]:
+    """How everything ends on every kind of machine."""
+    return [end for each in machines(arch, release) for end in ends(each, sites)]
+
+
+def ends(config: Config, sites: str) -> Iterator[tuple[str, set[str]]]:
+    """How adds end, and a device's mapping, when an allocation at one of these sites fails: the words and the laws."""
+    booted = Session(start_kernel(small_machine(config)))
+    before, block = snapshot(booted.k), booted.k.memory_block_size
+    at = align_up(8 * GiB, config.pgdir_size) if config.arch == "x86_64" else 16 * GiB
+    for step in (
+        Plug(at=at, size=2 * block, memmap_on_memory=False),
+        Plug(at=at, size=block, node=2),
+        Dax(at=at, size=4 * block, mode="devdax"),
+    ):
+        asked = Asked()
+        session = deepcopy(booted)
+        session.k.hw.faults = asked
+        RUNNERS[type(step)](session, step)
+        for site in sorted(fnmatch.filter(asked.times, sites)):
+            for time in range(1, asked.times[site] + 1):
+                session = deepcopy(booted)
+                session.k.hw.faults = Failing(site, time)
+                try:
+                    RUNNERS[type(step)](session, step)
+                except KernelError as error:
+                    yield error.name, {breach.law for breach in check_all(session.k, before)}
+                except KernelBug as error:
+                    yield error.reason, set()
+
+
+@pytest.mark.parametrize(("row", "arch"), [(row, arch) for row in LEFTOVERS for arch in row.arches])
+@pytest.mark.parametrize("release", ["linux-6.12", "linux-7.2"])
+def test_each_leftover_that_is_known_is_left(row: Leftover, arch: Arch, release: str) -> None:
+    assert set().union(*(laws for _, laws in all_ends(arch, release, row.site))) == row.laws
+
+
+@pytest.mark.parametrize(
+    ("row", "arch", "release"), [(row, arch, name) for row in DEADLY for arch in row.arches for name in row.kernels]
+)
+def test_each_kernel_that_is_known_to_die_does(row: Deadly, arch: Arch, release: str) -> None:
+    assert any(row.words in words for words, _ in all_ends(arch, release, row.site))
+
+
+@pytest.mark.parametrize("site", ["arch/arm64/mm/mmu.c:__pgd_pgtable_alloc", "drivers/base/node.c:register_node"])
+def test_arm64_of_7_2_survives_what_earlier_ones_do_not(site: str) -> None:
+    outcomes = all_ends("arm64", "linux-7.2", site)
+    assert outcomes and {words for words, _ in outcomes} == {"ENOMEM"}

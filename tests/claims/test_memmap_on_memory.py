@@ -21,7 +21,7 @@ from memhp.linux.state import Kernel
 from memhp.scenario.load import load
 from memhp.scenario.result import Run
 from memhp.scenario.run import rehearse_scenario
-from memhp.scenario.schema import Boot, MachineText, Offline, Plug, Scenario
+from memhp.scenario.schema import Boot, MachineText, Offline, Plug, Scenario, StepKind
 from memhp.scenario.steps import plug
 from memhp.units import GiB, KiB, MiB
 
@@ -95,7 +95,7 @@ def test_arm64_of_7_2_says_why_blocks_stay() -> None:
 )
 def test_what_is_advised_for_blocks_of_arm64_that_stay_helps(boot: Boot, size: str, memmap: bool, outcome: str) -> None:
     machine = MachineText(preset="arm64-vm", profile="linux-7.2", memory="2G", boot=boot)
-    steps = [
+    steps: list[StepKind] = [
         Plug(size=size, at="4G", online="movable", memmap_on_memory=memmap),
         Offline(blocks=[32], expect=outcome),
     ]

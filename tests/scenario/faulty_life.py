@@ -85,7 +85,7 @@ class FaultyLives(RuleBasedStateMachine):
             how = error.name
         except KernelBug as error:
             hangs = isinstance(step, schema.Dax) and "release the pins first" in error.reason
-            assert hangs or kills(self.k.config, faults and faults.failed, error.reason), f"{step}: {error}"
+            assert hangs or kills(self.k.config, faults.failed if faults else None, error.reason), f"{step}: {error}"
             self.over = error.reason
             return "BUG"
         finally:

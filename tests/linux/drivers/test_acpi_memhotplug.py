@@ -222,7 +222,7 @@ def test_a_block_comes_back_where_plain_online_puts_it() -> None:
 
 
 def test_what_is_not_offline_when_it_is_removed_kills_the_kernel() -> None:
-    """Blocks that a second device parted from theirs are taken offline by nobody; ``__remove_memory()`` cannot refuse."""
+    """Nobody takes blocks offline that a second device parted from theirs, and ``__remove_memory()`` cannot refuse."""
     k, adev = plugged("online", "online")
     refusal(k, AcpiDevice("PNP0C80:01", adev.crs, 0))
     with pytest.raises(KernelBug, match="removing memory fails"):
