@@ -66,10 +66,16 @@ FUNCTIONS: dict[tuple[str, str], str | ByHeight] = {
     ("mm/page_alloc.py", "free_pages"): "mm/page_alloc.c:free_one_page",
     ("mm/page_alloc.py", "free_reserved"): "mm/page_alloc.c:free_one_page",
     ("mm/page_alloc.py", "free_pages_core"): "mm/page_alloc.c:__free_pages_core",
+    ("mm/alloc_contig.py", "alloc_contig_range"): "mm/page_alloc.c:alloc_contig_range_noprof",
+    ("mm/memory_hotplug_offline.py", "__offline_isolated_pages"): "mm/page_alloc.c:__offline_isolated_pages",
     ("mm/ptdump.py", "walk_range"): PAGEWALK,
     ("mm/sparse.py", "pfn_section_valid"): "include/linux/mmzone.h:pfn_section_valid",
     ("mm/sparse.py", "pfn_to_online_page"): "mm/memory_hotplug.c:pfn_to_online_page",
     ("mm/sparse_vmemmap.py", "vmemmap_tables"): VMEMMAP,
+    ("mm/vmalloc.py", "vmalloc"): "mm/vmalloc.c:alloc_vmap_area",
+    ("mm/vmalloc.py", "vmalloc_huge"): "mm/vmalloc.c:alloc_vmap_area",
+    ("mm/vmalloc.py", "pcpu_create_chunk"): "mm/vmalloc.c:pcpu_get_vm_areas",
+    ("mm/vmalloc.py", "_map_new_pages"): "mm/vmalloc.c:__vmalloc_area_node",
     ("mm/vmap.py", "_ptes"): VMAP,
     ("mm/vmap.py", "_vmap_range"): VMAP,
     ("mm/vmap.py", "_vmap_small"): SMALL_VMAP,
@@ -77,6 +83,9 @@ FUNCTIONS: dict[tuple[str, str], str | ByHeight] = {
     ("mm/vmap.py", "_vunmap"): VUNMAP,
     ("mm/memory.py", "table_alloc"): ALLOC,
     ("mm/memory.py", "install"): ALLOC,
+    ("drivers/base/memory_state.py", "device_online"): "drivers/base/core.c:device_online",
+    ("drivers/base/memory_state.py", "device_offline"): "drivers/base/core.c:device_offline",
+    ("drivers/virtio/virtio_mem_state.py", "mutex_dropped"): (),
     ("arch/riscv/mm/init.py", "kernel_access"): "arch/riscv/mm/fault.c:handle_page_fault",
     ("arch/arm64/mm/mmu.py", "kernel_access"): "arch/arm64/mm/fault.c:do_translation_fault",
     ("arch/x86/mm/init_64.py", "kernel_access"): "arch/x86/mm/fault.c:do_kern_addr_fault",
@@ -88,7 +97,8 @@ FUNCTIONS: dict[tuple[str, str], str | ByHeight] = {
     ("arch/arm64/mm/mmu.py", "create_pgd_mapping"): "arch/arm64/mm/mmu.c:__create_pgd_mapping",
     ("arch/arm64/mm/mmu.py", "remove_pgd_mapping"): "arch/arm64/mm/mmu.c:__remove_pgd_mapping",
 }
-"""Model file and function, and the kernel's place where that is not the same name in the same file."""
+"""Model file and function, and the kernel's place where that is not the same name in the same file; nothing where the
+kernel has no function for it: the place is that of the caller."""
 
 
 class Descent(NamedTuple):
@@ -204,9 +214,8 @@ def place(target: object = None) -> str:
             known = FUNCTIONS[at]
             if isinstance(known, str):
                 return known
-            if part is not None:
-                return _at(known, part[1])
-            return _at(known, _height(frame, target, "table"))
+            if known:
+                return _at(known, part[1] if part is not None else _height(frame, target, "table"))
         elif (file not in NO_PLACE and name[0] not in "_<") or name.startswith("__"):
             return f"{kernel_file(file)}:{name}"
         frame = frame.f_back

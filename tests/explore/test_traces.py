@@ -1,0 +1,249 @@
+"""Traces: the kernel's own places, entries in words, and differences that add up to what became of the machine."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import lzma
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from memhp.errors import BadInput
+from memhp.explore import places
+from memhp.explore.case import Case, Configuration, Variant
+from memhp.explore.cases import CASES, case
+from memhp.explore.cases.actors import boot, hot_add, hot_remove
+from memhp.explore.difference import picture
+from memhp.explore.doors import KernelProgram
+from memhp.explore.explored import How, explore, replay_schedule
+from memhp.explore.program import Program, Shared
+from memhp.explore.replay import complete, replay, watched
+from memhp.explore.schedule import Choice
+from memhp.explore.trace import Line, Trace
+from memhp.linux.state import Kernel
+from memhp.spans import Span, SpanMap
+
+FUNCTIONS = Path(__file__).parent.parent / "data" / "functions" / "linux-6.12-7.2.txt.xz"
+RISCV = "riscv64-4K-48-linux-6.12"
+CONFIGURATIONS = (RISCV, "arm64-4K-48-linux-6.12", "x86_64-4K-48-linux-6.12")
+
+
+@pytest.fixture(scope="module")
+def functions() -> frozenset[str]:
+    """Every ``file:function`` of the kernel's files that the model mirrors."""
+    with lzma.open(FUNCTIONS, "rt", encoding="ascii") as file:
+        return frozenset(file.read().split())
+
+
+@pytest.fixture(scope="module")
+def removal() -> Trace:
+    """Hot-remove on riscv64 alone, from its first step to its last."""
+    return everything("free-before-flush", "riscv-order", RISCV)
+
+
+def everything(name: str, variant: str, configuration: str) -> Trace:
+    run = case(name).program(variant, configuration).run()
+    run.watch()
+    found = complete(run, [], 100_000)
+    assert found is not None
+    return found[0]
+
+
+def of_each_architecture() -> Iterator[tuple[Case, Variant, Configuration]]:
+    for one in CASES:
+        seen = set()
+        for variant in one.variants:
+            for where in variant.configurations:
+                if where.arch not in seen:
+                    seen.add(where.arch)
+                    yield one, variant, where
+
+
+@pytest.mark.parametrize(
+    ("one", "variant", "where"),
+    list(of_each_architecture()),
+    ids=lambda part: getattr(part, "name", ""),
+)
+def test_every_step_is_in_a_function_of_the_kernel(
+    one: Case, variant: Variant, where: Configuration, functions: frozenset[str]
+) -> None:
+    program = one.build(variant, where)
+    for first in range(len(program.names)):
+        run = program.run()
+        run.watch()
+        found = complete(run, [Choice(first)] if run.enabled(first) else [], 20_000)
+        assert found is not None
+        named = {line.place for line in found[0].lines}
+        assert all(re.fullmatch(r"[a-z0-9_/.-]+\.[ch]:\w+", name) for name in named), named
+        assert named <= functions, named - functions
+
+
+def test_the_tables_of_places_name_functions_of_the_kernel(functions: frozenset[str]) -> None:
+    named = {name for entry in places.FUNCTIONS.values() for name in ([entry] if isinstance(entry, str) else entry)}
+    for descent in places.DESCENTS.values():
+        named |= {*descent.unmap, *descent.free, *descent.leaf, *descent.fill}
+    assert named <= functions
+    assert len(named) > 60
+
+
+def test_the_tables_of_places_name_functions_of_the_model() -> None:
+    root = Path(places.__file__).parent.parent / "linux"
+    for file, function in (*places.FUNCTIONS, *places.PARTS):
+        assert f"def {function}(" in (root / file).read_text(encoding="utf-8"), f"{file}:{function}"
+    for file in (*places.DESCENTS, *places.NO_PLACE):
+        assert (root / file).is_file()
+
+
+@pytest.mark.parametrize(
+    ("variant", "configuration", "kind", "function"),
+    [
+        ("riscv-order", CONFIGURATIONS[0], "store", "arch/riscv/mm/init.c:remove_pmd_mapping"),
+        ("riscv-order", CONFIGURATIONS[0], "flush", "arch/riscv/mm/tlbflush.c:flush_tlb_all"),
+        ("arm64-order", CONFIGURATIONS[1], "store", "arch/arm64/mm/mmu.c:unmap_hotplug_pmd_range"),
+        ("arm64-order", CONFIGURATIONS[1], "flush", "arch/arm64/mm/mmu.c:unmap_hotplug_pmd_range"),
+        ("x86-order", CONFIGURATIONS[2], "store", "arch/x86/mm/init_64.c:remove_pmd_table"),
+    ],
+)
+def test_the_storage_of_struct_pages_is_unmapped_where_the_kernel_does_it(
+    variant: str, configuration: str, kind: str, function: str
+) -> None:
+    """linux-6.12: the pmd loop of each architecture's removal; riscv flushes when the loops are done."""
+    lines = everything("free-before-flush", variant, configuration).lines
+    assert next(line.place for line in lines if line.kind == kind) == function
+
+
+def test_a_cleared_entry_is_told_with_its_address_its_value_and_what_becomes_stale(removal: Trace) -> None:
+    line = next(line for line in removal.lines if line.kind == "store")
+    assert line.what.startswith("PMD 0x")
+    assert line.address is not None
+    assert "vmemmap: struct pages of PFN" in line.about
+    assert line.old is not None and line.old.raw is not None
+    assert line.new is not None and (line.new.raw, line.new.text) == (0, "empty")
+    assert re.fullmatch(r"2 MiB leaf: PFN 0x\w+-0x\w+ DAG\.\.WR", line.old.text)
+    assert line.text == f"store {line.what}: {line.old.raw:#x} -> 0x0"
+    assert [change.kind for change in line.changes] == ["entry", "stale"]
+    assert (line.changes[1].old, line.changes[1].new) == ("valid", "stale on every CPU")
+
+
+def test_frames_freed_behind_a_stale_entry_are_exposed_until_the_flush(removal: Trace) -> None:
+    store = next(line for line in removal.lines if line.kind == "store")
+    release = next(line for line in removal.lines if line.kind == "release")
+    flush = next(line for line in removal.lines if line.kind == "flush")
+    assert store.old is not None
+    assert release.what in store.old.text
+    changes = {change.kind: change for change in release.changes}
+    assert (changes["frames"].what, changes["frames"].old, changes["frames"].new) == (release.what, "memmap", "free")
+    assert changes["exposed"].new == f"given back, still reached through what {store.what} held"
+    told = {(change.kind, change.new) for change in flush.changes}
+    assert {("stale", "clean"), ("exposed", "out of reach")} <= told
+    assert flush.step > release.step
+
+
+def spans_of(line: Line) -> Iterator[tuple[Span, str, str]]:
+    """What a step says of who uses frames: (PFNs, before, after)."""
+    for change in line.changes:
+        if change.kind == "frames":
+            found = re.fullmatch(r"PFN (0x\w+)(?:-(0x\w+))?", change.what)
+            assert found is not None
+            start = int(found[1], 16)
+            yield Span(start, int(found[2], 16) + 1 if found[2] else start + 1), change.old, change.new
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_differences_add_up_to_what_became_of_the_machine(configuration: str) -> None:
+    variant = case("two-hotplugs").variant("device-hotplug-lock")
+    k = boot(variant.config(variant.configuration(configuration)))
+    ends: list[Kernel] = []
+
+    def add_and_remove(k: Kernel) -> None:
+        hot_add(k)
+        hot_remove(k)
+
+    def look(k: Kernel) -> None:
+        ends.append(k)
+
+    run = KernelProgram(k, (add_and_remove,), ("cpu 0",), check=look).run()
+    run.watch()
+    found = complete(run, [], 100_000)
+    assert found is not None and found[0].end == "done"
+    owners = SpanMap((start, end, str(owner)) for start, end, owner in picture(k).owners)
+    held: dict[str, str] = {}
+    for line in found[0].lines:
+        for span, old, new in spans_of(line):
+            assert {value for _, _, value in owners.runs(*span)} == {old}, line
+            owners.set(*span, new)
+        for change in line.changes:
+            if change.kind == "lock":
+                assert held.get(change.what, "free") == change.old
+                held[change.what] = change.new
+    assert owners == SpanMap((start, end, str(owner)) for start, end, owner in picture(ends[0]).owners)
+    assert set(held.values()) == {"free"}
+    told = {(change.kind, change.new) for line in found[0].lines for change in line.changes}
+    assert {("section", "not present"), ("block", "offline"), ("block", "no device"), ("iomem", "gone")} <= told
+
+
+def test_looking_at_the_machine_changes_nothing(removal: Trace) -> None:
+    program = case("free-before-flush").program("riscv-order", RISCV)
+    alone = replay(program.run(), removal.schedule)
+    assert [line.text for line in alone.lines] == [line.text for line in removal.lines]
+    assert all(not line.changes or {change.kind for change in line.changes} == {"entry"} for line in alone.lines)
+
+
+def test_a_trace_comes_back_from_json(removal: Trace) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(removal), type=Trace) == removal
+
+
+def test_a_trace_of_a_small_program_has_the_same_form() -> None:
+    def increment(memory: Shared) -> None:
+        with memory.locked("lock"):
+            memory.store("x", memory.load("x") + 1)
+
+    trace = watched(Program((increment, increment), {"x": 0}).run(), "a4")
+    load, store = trace.lines[1:3]
+    assert (load.kind, load.what, load.place, load.changes) == ("load", "x", "", ())
+    assert (load.old and load.old.raw, load.new) == (0, None)
+    assert (store.new and store.new.raw, [(one.kind, one.what) for one in store.changes]) == (1, [("variable", "x")])
+    assert trace.waiting == (None, "lock lock")
+
+
+def test_a_deadlock_says_who_waits_for_what() -> None:
+    def one(memory: Shared) -> None:
+        with memory.locked("x"), memory.locked("y"):
+            pass
+
+    def other(memory: Shared) -> None:
+        with memory.locked("y"), memory.locked("x"):
+            pass
+
+    trace = replay(Program((one, other)).run(), "ab")
+    assert (trace.end, trace.waiting) == ("deadlock", ("lock y", "lock x"))
+
+
+def test_a_search_says_how_it_went_and_whether_that_is_as_known() -> None:
+    name, variant, where = "ptdump-vs-hot-remove", "hotplug-lock", RISCV
+    every = explore(name, variant, where)
+    assert (every.verdict, every.executions, every.classes, every.bound, every.trace) == ("safe", 2, 2, None, None)
+    assert every.as_known
+    few = explore(name, variant, where, How(preemptions=0))
+    assert (few.verdict, few.bound) == ("safe up to 0 preemptions", "0 preemptions")
+    assert few.as_known
+    some = explore(name, variant, where, How(random=3, seed=1))
+    assert (some.verdict, some.as_known) == ("undecided", False)
+    slow = explore(name, variant, where, How(reduction=False, executions=5))
+    assert slow.mode == "every schedule, one by one"
+    assert slow.verdict in {"safe", "undecided"}
+
+
+def test_the_trace_of_a_verdict_replays_from_its_schedule() -> None:
+    found = explore("ptdump-vs-hot-remove", "no-lock", RISCV)
+    assert (found.verdict, found.as_known) == ("broken", True)
+    assert found.trace is not None
+    again = replay_schedule(found.name, found.variant, found.configuration, found.trace.schedule)
+    assert again.trace == found.trace
+    assert again.reason == found.reason
+    shorter = replay_schedule(found.name, found.variant, found.configuration, "a2", extend=3)
+    assert shorter.trace is not None
+    assert (len(shorter.trace.lines), shorter.trace.end, shorter.verdict) == (5, "unfinished", "undecided")
+    with pytest.raises(BadInput, match="cannot be done"):
+        replay_schedule(found.name, found.variant, found.configuration, "z")
