@@ -20,7 +20,9 @@ def leaf_height(k: Kernel) -> int:
     table = k.init_mm
     while True:
         index = k.hw.fmt.index(va, table.height)
-        entry = int(k.hw.memory.arena.row(table.frame)[index])
+        row = k.hw.memory.arena.row(table.frame)
+        assert row is not None
+        entry = int(row[index])
         if k.hw.fmt.is_leaf(entry, table.height):
             return table.height
         table = k.hw.child(table, index, k.hw.fmt.table_pfn(entry))

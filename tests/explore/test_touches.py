@@ -19,13 +19,20 @@ from memhp.units import KiB
 HERE = "tests"
 
 
+def entries(k: Kernel, table: Table) -> list[int]:
+    """What stands in a table, without anybody being asked."""
+    row = k.hw.memory.arena.row(table.frame)
+    assert row is not None
+    return [int(entry) for entry in row]
+
+
 def leaves(k: Kernel) -> Table:
     """The table that maps the vmalloc area `mapped`."""
     table = k.init_mm
     va = k.vmap_areas["mapped"][0].start
     while table.height:
         index = k.hw.fmt.index(va, table.height)
-        table = k.hw.child(table, index, k.hw.fmt.table_pfn(int(k.hw.memory.arena.row(table.frame)[index])))
+        table = k.hw.child(table, index, k.hw.fmt.table_pfn(entries(k, table)[index]))
     return table
 
 
@@ -104,7 +111,7 @@ def test_reduction_loses_no_violation_and_no_behaviour(
         def check(machine: Kernel) -> str | None:
             state = (
                 tuple(leaves(machine)),
-                tuple(int(entry) for entry in machine.hw.memory.arena.row(leaves(machine).frame)[:10]),
+                tuple(entries(machine, leaves(machine))[:10]),
                 tuple(str(machine.hw.memory.owners.get(page(machine, number).start)) for number in range(3)),
                 sorted(violation.law for violation in machine.hw.violations),
                 machine.hw.tlb.exposed_set().size,

@@ -7,8 +7,9 @@ import pytest
 
 from memhp.explore.case import Configuration
 from memhp.explore.cases.vmalloc_vs_hot_remove import APART, CASE, build, placed, shared_table
-from memhp.explore.replay import Trace, replay
+from memhp.explore.replay import replay
 from memhp.explore.search import Limits, search
+from memhp.explore.trace import Trace
 from memhp.linux.layout import layout
 from memhp.units import GiB, KiB
 
