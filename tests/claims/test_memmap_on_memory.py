@@ -103,35 +103,43 @@ def test_what_is_advised_for_blocks_of_arm64_that_stay_helps(boot: Boot, size: s
     assert run.ok
 
 
-@pytest.mark.parametrize(
-    ("name", "layout"),
-    [
-        ("auto-movable-dimms", [(32, 47, "Normal"), (48, 143, "Movable"), (144, 239, "Normal")]),
-        (
-            "auto-movable-virtio-mem",
-            [
-                (32, 47, "Normal"),
-                (48, 143, "Movable"),
-                (144, 144, "Normal"),
-                (145, 147, "Movable"),
-                (148, 148, "Normal"),
-                (149, 151, "Movable"),
-            ],
-        ),
-    ],
-)
-def test_auto_movable_at_301_percent_has_the_layouts_of_its_cover_letter(
-    name: str, layout: list[tuple[int, int, str]]
-) -> None:
+LAYOUTS = {
+    "auto-movable-dimms": """
+        1-15    DMA32    early
+        32-47   Normal   early
+        48-79   Movable  DIMM 0
+        80-111  Movable  DIMM 1
+        112-143 Movable  DIMM 2
+        144-175 Normal   DIMM 3
+        176-207 Normal   DIMM 4
+        208-239 Normal   DIMM 5
+    """,
+    "auto-movable-virtio-mem": """
+        1-15    DMA32    early
+        32-47   Normal   early
+        48-143  Movable  first 12 GiB
+        144-144 Normal   next 128 MiB
+        145-147 Movable  next 384 MiB
+        148-148 Normal   next 128 MiB
+        149-151 Movable  next 384 MiB
+    """,
+}
+"""Memory blocks of a VM of 4 GiB at 301 % that grows: what the letter "auto-movable online policy and memory groups"
+(June and July 2021, section "Example") shows, with the misprint 144-275 for DIMM 3 set right, and one more DIMM of
+"all Normal"."""
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_auto_movable_at_301_percent_has_the_published_layouts(name: str) -> None:
     run = example(name)
     assert run.ok
-    found: list[tuple[int, int, str]] = []
-    for block in run.state.blocks:
-        if found and found[-1][2] == block.zone and found[-1][1] + 1 == block.first:
-            found[-1] = (found[-1][0], block.last, block.zone)
-        else:
-            found.append((block.first, block.last, block.zone))
-    assert [runs for runs in found if runs[0] >= 32] == layout
+    zones = {i: block.zone for block in run.state.blocks for i in range(block.first, block.last + 1)}
+    published: dict[int, str | None] = {}
+    for row in LAYOUTS[name].split("\n")[1:-1]:
+        blocks, zone, _ = row.split(maxsplit=2)
+        first, last = map(int, blocks.split("-"))
+        published |= dict.fromkeys(range(first, last + 1), zone)
+    assert {i: zone for i, zone in zones.items() if i} == published
 
 
 # mom-5 -------------------------------------------------------------------------------------------------------

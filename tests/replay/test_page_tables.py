@@ -27,6 +27,9 @@ each_guest = pytest.mark.parametrize("guest", guests(), ids=lambda guest: guest.
 HOSTED = ("*-mom1",)
 """Guests whose added memory hosts its own struct pages, as dax device and as RAM; as a block device it does not."""
 
+IN_THE_DEVICE = {"mom0": {"devdax"}, "mom1": {"devdax", "kmem-added", "online", "offlined"}}
+"""When the guests' memory holds its own struct pages: as dax device with ``--map dev``, as RAM if its attribute says so."""
+
 IMAGE_IN_BLOCKS = ("arm64-6.12.*-arm64-virtio-mem-*",)
 """Guests that map the alias of their kernel's code with blocks, and everything else with pages."""
 
@@ -78,6 +81,29 @@ def test_hot_memory_is_mapped_as_in_the_guest(guest: Guest, part: Callable[[Layo
         assert mine.same(real, pa=memory_known), moment.step
         plugged += bool(mine.va.size)
     assert plugged
+
+
+KMEM = [guest for guest in guests() if "-kmem-" in guest.name]
+
+
+@pytest.mark.parametrize("guest", KMEM, ids=lambda guest: guest.name)
+def test_each_struct_page_is_kept_in_the_device_or_in_ram_as_in_the_guest(guest: Guest) -> None:
+    """Entry by entry: and in the device at the same place, as ``ndctl --map`` and the device's attribute ask for it."""
+    hosted = {}
+    for moment in moments(guest):
+        k = moment.session.k
+        span = memmap(k.layout, guest.hot)
+        mine, real = of_model(k, span).leaves, of_core(guest.core(moment.step), span).leaves
+        device = next((region.span for region in moment.session.regions.values()), guest.hot)
+        within = [(leaves.pa >= device.start) & (leaves.pa < device.end) for leaves in (mine, real)]
+        assert np.array_equal(*within), moment.step
+        assert np.array_equal(mine.pa[within[0]], real.pa[within[1]]), moment.step
+        if mine.va.size:
+            assert within[0].all() or not within[0].any()
+            hosted[moment.step] = bool(within[0].all())
+    on_device = {step for step, inside in hosted.items() if inside}
+    assert {step.split("-", 1)[1] for step in on_device} == IN_THE_DEVICE[guest.name.rsplit("-", 1)[1]]
+    assert {step.split("-", 1)[1] for step in hosted} >= {"pmem-raw", "devdax", "kmem-added", "online", "offlined"}
 
 
 def only_in_the_guest(k: Kernel, mine: Area, real: Area) -> dict[str, set[Position]]:
