@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from memhp.explore.trace import Change, Trace
 from memhp.report.trace_fold import Row, fold
 
+STEPS, KIND = 9, 8
+"""Columns that the numbers of steps and the kinds of differences take."""
 STYLES = {
     "entry": "yellow", "frames": "green", "section": "blue", "block": "blue", "zone": "blue", "pages": "blue",
     "memblock": "blue", "iomem": "blue", "mapping": "blue", "lock": "cyan", "stale": "magenta", "exposed": "red",
@@ -26,36 +28,31 @@ def print_differences(out: Console, trace: Trace, *, full: bool = False) -> None
             continue
         _print_idle(out, idle)
         idle = []
-        out.print(_head(row))
-        if row.changes:
-            out.print(_changes(row.changes))
+        out.print(_head(row, out.width).append_text(_changes(row.changes, out.width)), soft_wrap=True)
     _print_idle(out, idle)
 
 
-def _head(row: Row) -> Table:
+def _head(row: Row, width: int) -> Text:
+    """Who does what, and under it where and what that is."""
     line = row.first
-    head = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
-    head.add_column(width=9, justify="right", style="dim")
-    head.add_column(overflow="fold")
-    title = Text.assemble((line.name, "bold"), f"  {row.title}")
-    head.add_row(row.steps, title)
+    head = Text.assemble((f"{row.steps:>{STEPS}} ", "dim"), (line.name, "bold"), f"  {row.title}")
     for text in (line.place, line.about if row.times == 1 else ""):
         if text and text != "alone":
-            head.add_row("", Text(text, style="dim"))
+            for part in wrap(text, width - STEPS - 1):
+                head.append(f"\n{'':{STEPS}} {part}", style="dim")
     return head
 
 
-def _changes(changes: Sequence[Change]) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(width=11)
-    table.add_column(width=8, no_wrap=True)
-    table.add_column(overflow="fold")
+def _changes(changes: Sequence[Change], width: int) -> Text:
+    """What is different, each with its kind in front."""
+    told = Text()
     for change in changes:
-        text = Text(change.what)
-        text.append(f": {change.old} → " if change.old else ": ", style="dim")
-        text.append(change.new)
-        table.add_row("", Text(change.kind, style=STYLES[change.kind]), text)
-    return table
+        text = f"{change.what}: " + (f"{change.old} → " if change.old else "") + change.new
+        first, *more = wrap(text, max(20, width - STEPS - KIND - 2))
+        told.append(f"\n{'':{STEPS}} ").append(f"{change.kind:<{KIND}} ", style=STYLES[change.kind]).append(first)
+        for part in more:
+            told.append(f"\n{'':{STEPS + KIND}}  {part}")
+    return told
 
 
 def _print_idle(out: Console, rows: Sequence[Row]) -> None:
@@ -66,4 +63,4 @@ def _print_idle(out: Console, rows: Sequence[Row]) -> None:
     kinds = dict.fromkeys(line.kind for row in rows for line in row.lines)
     steps = f"{rows[0].first.step}–{rows[-1].last.step}" if count > 1 else str(rows[0].first.step)
     what = f"{count} steps that change nothing" if count > 1 else "a step that changes nothing"
-    out.print(f"{steps:>9} {what}: {', '.join(kinds)}", style="dim")
+    out.print(f"{steps:>{STEPS}} {what}: {', '.join(kinds)}", style="dim")
