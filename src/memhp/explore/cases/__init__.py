@@ -6,6 +6,7 @@ from memhp.explore.case import Case
 from memhp.explore.cases import (
     free_before_flush,
     online_vs_unplug,
+    pagemap_lookup_vs_unmap,
     pfn_walker_vs_offline,
     ptdump_vs_hot_remove,
     ptdump_vs_vmalloc_huge,
@@ -21,6 +22,7 @@ CASES: tuple[Case, ...] = (
     ptdump_vs_vmalloc_huge.CASE,
     free_before_flush.CASE,
     pfn_walker_vs_offline.CASE,
+    pagemap_lookup_vs_unmap.CASE,
     online_vs_unplug.CASE,
     two_hotplugs.CASE,
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from memhp.hw.lifetime import SlabObject
 from memhp.linux.lib.percpu_refcount import PercpuRef
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.spans import Span
@@ -78,6 +79,12 @@ class DevPagemap:
     """References that pinned pages still have to drop on a mapping that is going away."""
     done: bool = field(default=False, repr=False)
     """``struct completion``: the last reference is gone."""
+    slab: SlabObject = field(default_factory=lambda: SlabObject("dev_pagemap"), repr=False)
+    """The structure itself, which is its driver's to free."""
+
+    def release(self) -> None:
+        """``dev_pagemap_percpu_release()``."""
+        self.done = True
 
 
 def pgmap_vmemmap_nr(pgmap: DevPagemap) -> int:

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from errno import EINVAL, ENODEV, ENOMEM, ENXIO
 
 from memhp.errors import KernelBug, KernelError
+from memhp.hw.lifetime import kfree, use_object
 from memhp.linux import arch
 from memhp.linux.config import Config
 from memhp.linux.kernel.panic import warn
+from memhp.linux.kernel.rcu import rcu_read_lock, synchronize_rcu
 from memhp.linux.kernel.resource import IORESOURCE_SYSTEM_RAM, Region, region_intersects
 from memhp.linux.lib.percpu_refcount import (
     PercpuRef,
@@ -21,6 +23,7 @@ from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
 from memhp.linux.mm.memory_hotplug_pages import __remove_pages, mhp_range_allowed
 from memhp.linux.mm.memory_hotplug_zone import move_pfn_range_to_zone, remove_pfn_range_from_zone
 from memhp.linux.mm.mm_init import memmap_init_range
+from memhp.linux.mm.util import snapshot_page
 from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -28,6 +31,11 @@ from memhp.spans import Span
 MEMREMAP = "mm/memremap.c:memremap_pages"
 MEMUNMAP = "mm/memremap.c:memunmap_pages"
 RANGE = "mm/memremap.c:pagemap_range"
+GET = "mm/memremap.c:get_dev_pagemap"
+PGMAP_ARRAY = "pgmap_array"
+"""The field by which lookups and updates meet."""
+PAGE_REFCOUNT = "page->_refcount"
+"""The references that others hold to a device's pages."""
 
 
 def memremap_compat_align(config: Config) -> int:
@@ -67,22 +75,24 @@ def get_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap | None = None) -> Dev
     """Pin the mapping that a page belongs to; None when there is none, or when it is going away.
 
     `pgmap`, which the caller holds already, is given back as it is when it has the page in its first range, else
-    released.
+    released. Kernels without references (``Profile.pgmap_drain``) hand out what is there.
     """
     if pgmap is not None:
         if pfn << k.config.page_shift in pgmap.ranges[0]:
             return pgmap
         put_dev_pagemap(k, pgmap)
-    k.hw.atomic("pgmap_array")
-    found = k.pgmap_array.get(pfn)
-    if found is None or found.ref is None or not percpu_ref_tryget_live(k.hw, found.ref):
-        return None
-    return found
+    with rcu_read_lock(k.hw):
+        k.hw.reads(PGMAP_ARRAY)
+        found = k.pgmap_array.get(pfn)
+        if found is None or found.ref is None or k.config.profile.pgmap_drain == "none":
+            return found
+        use_object(k.hw, found.slab, GET)
+        return found if percpu_ref_tryget_live(k.hw, found.ref) else None
 
 
 def put_dev_pagemap(k: Kernel, pgmap: DevPagemap | None) -> None:
     """Give a reference back; the last one after the mapping was killed lets :func:`memunmap_pages` go on."""
-    if pgmap is not None and pgmap.ref is not None:
+    if pgmap is not None and pgmap.ref is not None and k.config.profile.pgmap_drain != "none":
         percpu_ref_put_many(k.hw, pgmap.ref, 1)
 
 
@@ -100,7 +110,7 @@ def memremap_pages(k: Kernel, pgmap: DevPagemap, nid: int = -1) -> int:
     if pgmap.ref is None or k.config.profile.pgmap_ref == "at-once":
         if k.hw.may_fail(MEMREMAP):
             raise KernelError(ENOMEM, "no memory for a percpu reference count", place=MEMREMAP)
-        pgmap.ref = PercpuRef("dev_pagemap.ref", lambda: _complete(pgmap))
+        pgmap.ref = PercpuRef("dev_pagemap.ref", pgmap.release)
     pgmap.nr_range = 0
     for range_id in range(len(pgmap.ranges)):
         try:
@@ -114,11 +124,6 @@ def memremap_pages(k: Kernel, pgmap: DevPagemap, nid: int = -1) -> int:
 
 def _pages(k: Kernel, span: Span) -> Span:
     return Span(span.start >> k.config.page_shift, span.end >> k.config.page_shift)
-
-
-def _complete(pgmap: DevPagemap) -> None:
-    """``dev_pagemap_percpu_release()``."""
-    pgmap.done = True
 
 
 def _check(k: Kernel, pgmap: DevPagemap) -> None:
@@ -158,6 +163,7 @@ def _pagemap_range(k: Kernel, pgmap: DevPagemap, range_id: int, nid: int, prot: 
     _check_range(k, pgmap, range_id, span, pages)
     if k.hw.may_fail(RANGE):
         raise KernelError(ENOMEM, "no memory for the index of mappings", place=RANGE)
+    k.hw.writes(PGMAP_ARRAY)
     k.pgmap_array.set(*pages, pgmap)
     try:
         if not mhp_range_allowed(k, span.start, span.size, need_mapping=not private):
@@ -211,8 +217,9 @@ def memmap_init_zone_device(k: Kernel, zone: Zone, pages: Span, pgmap: DevPagema
 
 
 def _pgmap_array_delete(k: Kernel, pages: Span) -> None:
-    k.hw.atomic("pgmap_array")
+    k.hw.writes(PGMAP_ARRAY)
     k.pgmap_array.clear(*pages)
+    synchronize_rcu(k.hw)
 
 
 # Unmapping ---------------------------------------------------------------------------------------------------
@@ -221,8 +228,32 @@ def _pgmap_array_delete(k: Kernel, pages: Span) -> None:
 def memunmap_pages(k: Kernel, pgmap: DevPagemap) -> None:
     """Refuse new references, wait until those there are have gone, then take struct pages and direct map away.
 
-    :class:`KernelBug` when references are left that nobody would ever give back: the kernel waits for ever.
+    Kernels that wait later or not at all: ``Profile.pgmap_drain``. :class:`KernelBug` when references are left that
+    nobody would ever give back: the kernel waits for ever.
     """
+    drain = k.config.profile.pgmap_drain
+    if drain != "none":
+        _kill(k, pgmap)
+    if drain == "kill-and-wait":
+        _drain(k, pgmap)
+    for range_id in range(pgmap.nr_range):
+        _pageunmap_range(k, pgmap, range_id)
+    if drain == "kill":
+        _drain(k, pgmap)
+    pgmap.nr_range = 0
+    pgmap.ref = None
+    if pgmap.altmap is not None and pgmap.altmap.alloc:
+        warn(k, MEMUNMAP, "failed to free all reserved pages", once=True)
+
+
+def devm_memremap_pages_release(k: Kernel, pgmap: DevPagemap) -> None:
+    """The driver goes: its mapping is taken away, then its structures are freed. KernelBug: see memunmap_pages()."""
+    memunmap_pages(k, pgmap)
+    kfree(k.hw, pgmap.slab, "drivers/base/devres.c:release_nodes")
+
+
+def _kill(k: Kernel, pgmap: DevPagemap) -> None:
+    """Refuse new references, and drop those that pages hold."""
     ref, ops = pgmap.ref, pgmap.ops
     assert ref is not None
     if ops is not None and ops.kill is not None:
@@ -231,27 +262,26 @@ def memunmap_pages(k: Kernel, pgmap: DevPagemap) -> None:
         percpu_ref_kill(k.hw, ref)
     if not _counts_pages_in_use(k, pgmap):
         own = sum(pfn_len(k, pgmap, range_id) for range_id in range(pgmap.nr_range))
+        k.hw.atomic(PAGE_REFCOUNT)
         pgmap.left_to_pins = pgmap.pinned if k.config.profile.pgmap_ref == "each-page" else 0
         percpu_ref_put_many(k.hw, ref, own - pgmap.left_to_pins)
-    if ops is not None and ops.cleanup is not None:
-        ops.cleanup(k, pgmap)
+
+
+def _drain(k: Kernel, pgmap: DevPagemap) -> None:
+    if pgmap.ops is not None and pgmap.ops.cleanup is not None:
+        pgmap.ops.cleanup(k, pgmap)
     else:
         wait_for_references(k, pgmap)
-    for range_id in range(pgmap.nr_range):
-        _pageunmap_range(k, pgmap, range_id)
-    pgmap.nr_range = 0
-    pgmap.ref = None
-    if pgmap.altmap is not None and pgmap.altmap.alloc:
-        warn(k, MEMUNMAP, "failed to free all reserved pages", once=True)
 
 
 def wait_for_references(k: Kernel, pgmap: DevPagemap) -> None:
     """``wait_for_completion(&pgmap->done)``. :class:`KernelBug` when that would never come."""
+    assert pgmap.ref is not None
     try:
-        k.hw.wait(lambda: pgmap.done, f"{pgmap.ref.count if pgmap.ref else 0} references to the device's mapping")
+        why = f"{pgmap.ref.count} references to the device's mapping"
+        k.hw.wait(lambda: pgmap.done, why, on=pgmap.ref.name)
     except KernelBug as hung:
-        left = pgmap.ref.count if pgmap.ref else 0
-        text = f"{hung.reason}; {left} are held, and nobody is left to drop them: release the pins first"
+        text = f"{hung.reason}; {pgmap.ref.count} are held, and nobody is left to drop them: release the pins first"
         raise KernelBug(text, place=MEMUNMAP) from None
 
 
@@ -282,12 +312,19 @@ def pin_pages(k: Kernel, pgmap: DevPagemap, nr: int) -> None:
     pfn = pgmap.ranges[0].start >> k.config.page_shift
     if get_dev_pagemap(k, pfn) is None:
         raise KernelError(ENODEV, "the device's mapping is gone or going", place="mm/gup.c:try_grab_folio")
+    snapshot_page(k, pfn_first(k, pgmap, 0), "mm/gup.c:try_grab_folio")
+    k.hw.atomic(PAGE_REFCOUNT)
     pgmap.pinned += nr
     put_dev_pagemap(k, pgmap)
 
 
 def unpin_pages(k: Kernel, pgmap: DevPagemap, nr: int) -> None:
-    """`nr` pinned pages are let go; where the mapping waits for them, each drops its reference on it."""
+    """`nr` pinned pages are let go; where the mapping waits for them, each drops its reference on it.
+
+    :class:`KernelBug` when it did not wait, and their struct pages are gone.
+    """
+    snapshot_page(k, pfn_first(k, pgmap, 0), "mm/gup.c:unpin_user_page")
+    k.hw.atomic(PAGE_REFCOUNT)
     pgmap.pinned -= nr
     late = min(nr, pgmap.left_to_pins)
     pgmap.left_to_pins -= late
