@@ -27,7 +27,11 @@ def searched(variant: str, configuration: str | None = None, *, keep: bool = Fal
 
 def user_saw(verdict: Verdict) -> set[object]:
     """What became of user space's writes, over all schedules."""
-    return {results[0] for results, _, _ in verdict.coverage.behaviours}
+    seen = set()
+    for behaviour in verdict.coverage.behaviours:
+        assert isinstance(behaviour, tuple)
+        seen.add(behaviour[0][0])
+    return seen
 
 
 @pytest.mark.parametrize("variant", QUICK)
