@@ -1,0 +1,120 @@
+"""``memhp explore``: what it prints, the keys of its JSON, and how it ends."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memhp.cli.main import COMMANDS, main
+from memhp.explore.cases import CASES
+
+RISCV = "riscv64-4K-48-linux-6.12"
+LOCKED = ("ptdump-vs-hot-remove", "--variant", "hotplug-lock", "--configuration", RISCV)
+UNLOCKED = ("ptdump-vs-hot-remove", "--variant", "no-lock", "--configuration", RISCV)
+
+
+def explore(*args: str) -> int:
+    return main(["explore", *args])
+
+
+def report(capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capfd.readouterr().out)
+    return found
+
+
+def test_it_is_listed() -> None:
+    assert COMMANDS["explore"].target == "memhp.cli.explore:explore"
+
+
+def test_without_a_name_it_lists_every_race_and_variant(capfd: pytest.CaptureFixture[str]) -> None:
+    assert explore() == 0
+    out = capfd.readouterr().out
+    for one in CASES:
+        assert one.name in out
+        assert all(f" {variant.name} " in out for variant in one.variants)
+
+
+def test_a_repaired_variant_that_is_safe_is_as_known(capfd: pytest.CaptureFixture[str]) -> None:
+    assert explore(*LOCKED, "--json") == 0
+    found = report(capfd)
+    assert {"name", "variant", "configuration", "verdict", "executions", "classes", "bound", "trace"} <= found.keys()
+    assert (found["name"], found["variant"], found["configuration"]) == (LOCKED[0], LOCKED[2], RISCV)
+    assert (found["verdict"], found["executions"], found["classes"]) == ("safe", 2, 2)
+    assert (found["bound"], found["trace"], found["reason"]) == (None, None, None)
+    assert found["coverage"]["never_fired"] == []
+
+
+def test_a_broken_variant_that_breaks_is_as_known_and_comes_with_its_trace(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    target = tmp_path / "trace.html"
+    assert explore(*UNLOCKED, "--json", "--html", str(target)) == 0
+    found = report(capfd)
+    assert found["verdict"] == "broken"
+    trace = found["trace"]
+    assert {"schedule", "end", "reason", "lines"} <= trace.keys()
+    assert (trace["end"], trace["reason"]) == ("broken", found["reason"])
+    assert [line["step"] for line in trace["lines"]] == list(range(1, len(trace["lines"]) + 1))
+    assert trace["lines"][-1]["place"] == "mm/pagewalk.c:walk_pmd_range"
+    assert trace["schedule"] in target.read_text(encoding="utf-8")
+    assert explore(*UNLOCKED, "--replay", trace["schedule"], "--json") == 0
+    assert report(capfd)["trace"] == trace
+
+
+@pytest.mark.parametrize("extra", [("--executions", "1"), ("--random", "2", "--seed", "3")])
+def test_a_verdict_that_is_not_reached_is_not_as_known(
+    extra: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert explore(*LOCKED, *extra, "--json") == 1
+    assert report(capfd)["verdict"] == "undecided"
+
+
+def test_a_bound_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    assert explore(*LOCKED, "--preemptions", "0", "--json") == 0
+    found = report(capfd)
+    assert (found["verdict"], found["bound"]) == ("safe up to 0 preemptions", "0 preemptions")
+
+
+@pytest.mark.parametrize("view", ["columns", "diff", "sequence", "mermaid"])
+def test_every_view_shows_a_replayed_schedule(view: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert explore(*UNLOCKED, "--replay", "a2", "--extend", "2", "--view", view) == 0
+    out = capfd.readouterr().out
+    assert "lock mem_hotplug_lock" in out
+    if view == "mermaid":
+        assert out.startswith("sequenceDiagram\n")
+    else:
+        assert "schedule a4: 4 steps, 0 preemptions; it is not at its end" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("nothing",), "there is no race 'nothing'"),
+        (("ptdump-vs-hot-remove",), "which variant of ptdump-vs-hot-remove?"),
+        (("ptdump-vs-hot-remove", "--variant", "other"), "has no variant 'other'"),
+        ((*LOCKED[:3], "--configuration", "sparc"), "is not explored on 'sparc'"),
+        ((*LOCKED, "--replay", "a3z"), "step 4 of 'a3z' cannot be done: there are 2 threads"),
+        ((*LOCKED, "--replay", "a-b"), "is not a step"),
+        ((*LOCKED, "--extend", "1"), "--extend goes with --replay"),
+        ((*LOCKED, "--replay", "a", "--random", "1"), "--replay follows one schedule"),
+        ((*LOCKED, "--preemptions", "1", "--no-reduction"), "exclude each other"),
+        ((*LOCKED, "--html", "no/such/folder/x.html"), "there is no such folder"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(args: tuple[str, ...], said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert explore(*args) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    last = err.rstrip("\n").split("\n")[-1]
+    assert last.startswith("memhp: ")
+    assert said in last
+
+
+def test_a_race_without_a_variant_lists_variants_and_configurations(capfd: pytest.CaptureFixture[str]) -> None:
+    assert explore("ptdump-vs-hot-remove") == 2
+    err = capfd.readouterr().err
+    for variant in next(one for one in CASES if one.name == "ptdump-vs-hot-remove").variants:
+        assert f"--variant {variant.name}" in err
+        assert all(where.name in err for where in variant.configurations)
