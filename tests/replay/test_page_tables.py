@@ -28,7 +28,7 @@ HOSTED = ("*-mom1",)
 """Guests whose added memory hosts its own struct pages, as dax device and as RAM; as a block device it does not."""
 
 IN_THE_DEVICE = {"mom0": {"devdax"}, "mom1": {"devdax", "kmem-added", "online", "offlined"}}
-"""When the guests' memory holds its own struct pages: as dax device with ``--map dev``, as RAM if its attribute says so."""
+"""When guests' memory holds its own struct pages: as dax device (``--map dev``), as RAM if its attribute says so."""
 
 IMAGE_IN_BLOCKS = ("arm64-6.12.*-arm64-virtio-mem-*",)
 """Guests that map the alias of their kernel's code with blocks, and everything else with pages."""

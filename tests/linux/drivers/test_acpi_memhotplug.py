@@ -9,15 +9,18 @@ from kernels import kernel, plug
 from memhp.check import check_all, snapshot
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
+from memhp.linux.config import Config
 from memhp.linux.drivers.acpi.device import AcpiDevice
 from memhp.linux.drivers.acpi.scan import Event, acpi_device_hotplug
 from memhp.linux.drivers.base.memory_state import state_store
+from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm import users
 from memhp.linux.mm.memory_hotplug import add_memory
 from memhp.linux.mmzone import ZoneType
+from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from memhp.units import GiB, MiB
+from memhp.units import GiB, KiB, MiB
 from steppers import Failing
 
 AT = 8 * GiB
@@ -136,6 +139,19 @@ def test_a_device_without_proximity_domain_belongs_to_the_node_of_its_address() 
     k = machine()
     acpi_device_hotplug(k, dimm(k, (0, 1), nid=-1), CHECK)
     assert [block.nid for _, _, block in k.memory_blocks.runs(AT // BLOCK, AT // BLOCK + 1)] == [0]
+
+
+def test_a_device_whose_ranges_lie_on_both_sides_of_a_node_boundary_belongs_to_one_node_all_of_it() -> None:
+    """A memory group is of one node: that of the first range, here of memory that boot had found on node 1."""
+    config = Config("x86_64", profile("linux-6.12"), 4 * KiB, 48)
+    ram = (Ram(1 * MiB, GiB), Ram(4 * GiB, GiB, nid=1))
+    k = start_kernel(MachineSpec("two nodes", config, ram, nodes=(0, 1)))
+    (new,) = ranges(k, (0, 2))
+    adev = AcpiDevice("PNP0C80:00", (Span(5 * GiB - BLOCK, 5 * GiB), new))
+    acpi_device_hotplug(k, adev, CHECK)
+    assert {block.nid for _, _, block in k.memory_blocks.runs(AT // BLOCK, AT // BLOCK + 2)} == {1}
+    assert k.memory_groups[0].nid == 1
+    assert [node.block_id for node in adev.physical_node_list] == [5 * GiB // BLOCK - 1, AT // BLOCK, AT // BLOCK + 1]
 
 
 # Being ejected -----------------------------------------------------------------------------------------------
