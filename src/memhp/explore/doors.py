@@ -282,6 +282,8 @@ class KernelRun:
         found = tuple(differences(k, was, self._picture, self.names))
         if self.pending[thread] is not None:
             return found
+        if self._raised is not None:
+            return (*found, Change("broken", self.names[thread], "", self._raised))
         said = self._results[thread]
         return (*found, Change("end", self.names[thread], "", "done" if said is None else f"done: {said}"))
 
