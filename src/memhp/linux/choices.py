@@ -30,6 +30,7 @@ EndFlush = Literal["none", "all", "direct-map-range"]
 AddFlush = Literal["none", "before-add-pages", "end"]
 PageTableLock = Literal["none", "each-entry", "whole-range"]
 BootmemRemove = Literal["unchecked", "notifier", "notifier-and-split-check"]
+BlockReference = Literal["none", "held"]
 PfnWalkLock = Literal["none", "mem_hotplug_lock"]
 PgmapDrain = Literal["none", "kill", "kill-and-wait"]
 PtdumpLock = Literal["none", "mem_hotplug_lock"]
@@ -160,6 +161,9 @@ class Arm64Profile(ArchProfile):
     4 GiB boundary below the start of RAM."""
     pfn_valid: Literal["memblock", "memblock-if-early", "sections"]
     """What ``pfn_valid()`` asks: memblock; memblock for sections of boot memory (5.12); sections only (5.14)."""
+    linear_map_random: bool
+    """Whether the linear map may start at random below the first RAM where it is larger than what physical addresses
+    span (``arm64_memblock_init()``; by 7.2 it starts with RAM)."""
     split_kernel_leaf: bool
     """Whether ``set_memory_*()`` may split a live leaf of the direct map (``split_kernel_leaf_mapping()``, by 7.2)."""
     vmap_huge_with_ptdump: bool
@@ -281,6 +285,8 @@ class Profile:
     """What ``memunmap_pages()`` does about references before it unmaps: nothing, as there were none before
     ``get_dev_pagemap()`` (5c2c2587b132, 4.5); refuse new ones and wait when all is unmapped (a95c90f1e2c2, 4.20); wait
     before (50f44ee7248a, 5.3)."""
+    block_reference: BlockReference
+    """Whether ``find_memory_block_by_id()`` takes a reference on the device that it finds: every kernel does."""
     pfn_walk_lock: PfnWalkLock
     """What those who go from page to page with ``pfn_to_online_page()`` hold while they look at a struct page: nothing
     in any kernel (``fs/proc/page.c``), or ``get_online_mems()``."""

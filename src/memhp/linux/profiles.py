@@ -66,6 +66,7 @@ _ARM64_5_13 = Arm64Profile(
     section_size="128M-or-512M",
     pfn_valid="memblock-if-early",
     dma_zone="at-most-32-bit",
+    linear_map_random=True,
     split_kernel_leaf=False,
     vmap_huge_with_ptdump=False,
     vmemmap_populate="merged",
@@ -213,6 +214,7 @@ _LINUX_5_13 = Profile(
     optimize_dax_vmemmap=(),
     pgmap_ref="each-page",
     pgmap_drain="kill-and-wait",
+    block_reference="held",
     pfn_walk_lock="none",
     kmem_tells_truncation=False,
     virtio_mem=("arm64", "x86_64"),
@@ -254,6 +256,7 @@ _LINUX_7_2 = replace(
     riscv=replace(_RISCV_6_12, layout="7.2", vmemmap_check_pmd="leaf"),
     arm64=replace(
         _ARM64_6_12,
+        linear_map_random=False,
         split_kernel_leaf=True,
         vmap_huge_with_ptdump=True,
         create_may_fail=True,

@@ -4,6 +4,10 @@ vmap makes tables under ``init_mm.page_table_lock``, but looks up those that are
 Per-CPU memory takes the highest addresses of the vmalloc area, and on arm64 the vmemmap begins behind it, so that both
 may lie under one entry of an upper table. If hot-remove frees the table below that entry because it has emptied it,
 vmap may have it in its hands by then.
+
+A table is shared with the first struct pages of the vmemmap only, and it can become empty only if those are not of boot
+memory: the linear map has to start below boot RAM, as it may at random until it no longer may, by 7.2, and the memory
+that comes and goes has to lie there. That is the machine here.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -25,8 +29,9 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, KiB, align_up
 
-DIMM_AT = GiB
-"""The DIMM is the first memory that the direct map has room for: its struct pages are the first of the vmemmap."""
+BELOW, ABOVE = GiB, 8 * GiB
+"""Where the DIMM is: first in a linear map that starts with it, so that its struct pages are the first of the vmemmap;
+behind boot RAM in one that starts with that."""
 CHUNK = "percpu"
 APART = "vmalloc and vmemmap share no table but the root"
 
@@ -57,12 +62,14 @@ def shared_table(mine: Layout, ram: Span) -> SharedTable | None:
 
 
 def placed(config: Config) -> tuple[Config, Span]:
-    """The configuration with the DIMM first in its direct map, and boot RAM.
+    """The configuration with its linear map in place, and boot RAM.
 
-    RAM starts where its struct pages are outside the shared table, if the direct map reaches that far, as it may with a
-    randomised linear map. Otherwise it starts at 4 GiB.
+    RAM starts where its struct pages are outside the shared table, if the linear map reaches that far. Otherwise it
+    starts at 4 GiB, or with the linear map, where that cannot be elsewhere.
     """
-    first = DIMM_AT - (1 << config.va_bits) + (1 << config.va_bits_actual)
+    if not config.arm64.linear_map_random:
+        return config, Span(GiB, 3 * GiB)
+    first = BELOW - (1 << config.va_bits) + (1 << config.va_bits_actual)
     config = replace(config, bases=replace(config.bases, memstart_addr=first))
     near = Span(4 * GiB, 6 * GiB)
     mine = layout(config, near)
@@ -70,7 +77,7 @@ def placed(config: Config) -> tuple[Config, Span]:
     if shared is None:
         return config, near
     before = (shared.span.end - mine.vmemmap_usable.start) // config.struct_page_size * config.page_size
-    start = max(near.start, align_up(DIMM_AT + before, GiB))
+    start = max(near.start, align_up(BELOW + before, GiB))
     far = Span(start, start + near.size)
     return config, far if far.end <= mine.direct_mapped().end else near
 
@@ -86,18 +93,19 @@ def boot(config: Config) -> Kernel:
         while table.height:
             table, _ = table_alloc(k, table, k.hw.fmt.index(address, table.height))
     k.hw.plug(pfns(k, dimm(k)), Owner(Use.DEVICE, "dimm"))
-    add_memory(k, 1, DIMM_AT, k.memory_block_size, MHP_NONE)
+    add_memory(k, 1, dimm(k).start, k.memory_block_size, MHP_NONE)
     return k
 
 
 def dimm(k: Kernel) -> Span:
     """The bytes of the DIMM."""
-    return Span(DIMM_AT, DIMM_AT + k.memory_block_size)
+    at = BELOW if k.config.arm64.linear_map_random else ABOVE
+    return Span(at, at + k.memory_block_size)
 
 
 def hot_remove(k: Kernel) -> None:
     """``remove_memory()`` of the DIMM, whose block is offline."""
-    remove_memory(k, DIMM_AT, k.memory_block_size)
+    remove_memory(k, dimm(k).start, k.memory_block_size)
 
 
 def populate_chunk(k: Kernel) -> None:
@@ -151,8 +159,8 @@ CASE = Case(
     actors="per-CPU memory grows at the top of the vmalloc area; hot-remove frees tables of the vmemmap behind it",
     build=build,
     geometry=(
-        "real tables; the DIMM lies below all boot RAM, which is far enough above it for its struct pages to be in "
-        "other tables; struct pages come from node 1, per-CPU memory from node 0"
+        "real tables; where the linear map may start at random, it starts with the DIMM, and boot RAM is far enough "
+        "above for its struct pages to be in other tables; struct pages come from node 1, per-CPU memory from node 0"
     ),
     variants=(
         Variant(
