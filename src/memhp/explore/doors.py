@@ -8,7 +8,7 @@ Going back rebuilds the state: a copy of the kernel as it was at the start, and 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from copy import copy, deepcopy
 from dataclasses import dataclass
 
@@ -226,8 +226,8 @@ class KernelRun:
     def _look_for_rounds(self, thread: int) -> None:
         """Whether an actor that has done a step goes round."""
         after = self.pending[thread]
-        text = f"{after.place}: {after.text}" if after is not None else ""
-        self._rounds[thread].step(self.told(-1), text, self._greenlets[thread])
+        text = after.text if after is not None else ""
+        self._rounds[thread].step(len(self._done) - 1, text, self._greenlets[thread], self.told)
         self.loops = self.loops or self._rounds[thread].spin is not None
 
     def _entry(self, op: DoorOp) -> int | None:
@@ -379,7 +379,7 @@ class _Doors:
             return self._walk_touched(access, target)
         if access.kind == "flush":
             exposed = (("exposed", FLUSHES),) if self._kernel.hw.tlb.exposed else ()
-            return (("translations", FLUSHES), *exposed)
+            return (*self._translations(target, FLUSHES), *exposed)
         return self._frames_touched(access.kind, target)
 
     def _entry_touched(self, access: Access, table: Table) -> tuple[tuple[Hashable, int], ...]:
@@ -392,8 +392,18 @@ class _Doors:
         touches += [(entry, ALONE), *links_touched(hw.fmt, access, table)]
         row = hw.memory.arena.row(table.frame)
         if row is None or int(row[access.entry]) & hw.fmt.valid:
-            touches.append(("translations", UNMAPS))
+            size = hw.fmt.levels[table.height].size
+            start = table.va + access.entry * size
+            touches += self._translations(Span(start, start + size), UNMAPS)
         return tuple(touches)
+
+    def _translations(self, span: Span, mode: int) -> Iterator[tuple[Hashable, int]]:
+        """The translations of some addresses, by the areas of the kernel's address space that these lie in."""
+        layout = self._kernel.layout
+        areas = (layout.direct_map, layout.vmemmap, layout.vmalloc)
+        yield from ((("translations", area.name), mode) for area in areas if area.span.overlaps(span))
+        if not any(area.span.covers(span) for area in areas):
+            yield ("translations", ""), mode
 
     def _walk_touched(self, access: Access, target: Span) -> tuple[tuple[Hashable, int], ...]:
         """Every entry that the walker goes through as the tables are now, and the use of the frame that it comes to."""
@@ -413,7 +423,7 @@ class _Doors:
             tables = range(frames.start, frames.end) if frames.size == 1 else ()
             return (*touches, *((("frame", pfn), ALONE) for pfn in tables))
         if kind == "release":
-            touches.append(("translations", GIVES))
+            touches += self._translations(ALL_ADDRESSES, GIVES)
             arena = self._kernel.hw.memory.arena
             if frames.size == 1:
                 touches.append((("frame", frames.start), ALONE))

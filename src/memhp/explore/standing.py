@@ -7,7 +7,7 @@ share. How far a loop over equal things has come is not seen.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from types import FrameType
 
 from greenlet import greenlet
@@ -50,12 +50,13 @@ def _value(value: object) -> Hashable:
 class Rounds:
     """The steps of one thread, to tell when it goes round (:meth:`memhp.explore.op.Run.spin`).
 
-    Where it stands is looked at only when it comes to a step that it has done before.
+    Where it stands is looked at only when its last steps were the same ones twice, so a round is known when it has been
+    done two times more.
     """
 
     def __init__(self) -> None:
         self._texts: list[str] = []
-        self._seen: list[str] = []
+        self._depths: list[int] = []
         self._standing: list[Hashable] = []
         self._spin: list[Round | None] = []
         self._count: Counter[str] = Counter()
@@ -65,32 +66,32 @@ class Rounds:
         """The round that the thread has done twice, if it has."""
         return self._spin[-1] if self._spin else None
 
-    def step(self, seen: str, text: str, running: greenlet) -> None:
-        """The thread has done a step, with what `seen` says, and has come to the one called `text`."""
-        self._seen.append(seen)
+    def step(self, depth: int, text: str, running: greenlet, told: Callable[[int], str]) -> None:
+        """The thread has done step `depth`, `told` says how, and has come to the one called `text`."""
+        self._depths.append(depth)
         self._texts.append(text)
-        again = self._count[text] > 0
+        self._standing.append(None)
+        self._spin.append(None)
+        if text and self._count[text] > 1:
+            self._spin[-1] = self._round(running, told)
         self._count[text] += 1
-        self._standing.append(standing(running) if again else None)
-        self._spin.append(self._round() if again else None)
 
     def back(self) -> None:
         """Forget the last step."""
         self._count[self._texts.pop()] -= 1
-        self._seen.pop()
+        self._depths.pop()
         self._standing.pop()
         self._spin.pop()
 
-    def _round(self) -> Round | None:
-        now = len(self._texts) - 1
-        for at in range(now - 1, max(now - LONGEST, -1), -1):
-            if self._texts[at] == self._texts[now] and self._standing[at] == self._standing[now]:
-                period = now - at
-                before = at - period
-                same = (
-                    before >= 0
-                    and self._standing[before] == self._standing[now]
-                    and self._seen[before + 1 : at + 1] == self._seen[at + 1 : now + 1]
-                )
-                return Round(period) if same else None
+    def _round(self, running: greenlet, told: Callable[[int], str]) -> Round | None:
+        texts, depths, now = self._texts, self._depths, len(self._texts) - 1
+        for at in range(now - 1, max(now - LONGEST, now // 2 - 1), -1):
+            before = 2 * at - now
+            if texts[at] != texts[now] or before < 0 or texts[before:at] != texts[at:now]:
+                continue
+            if any(told(depths[i]) != told(depths[i + now - at]) for i in range(before + 1, at + 1)):
+                continue
+            self._standing[now] = standing(running)
+            same = self._standing[before] == self._standing[at] == self._standing[now]
+            return Round(now - at) if same else None
         return None
