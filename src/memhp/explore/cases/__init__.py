@@ -5,12 +5,16 @@ from memhp.errors import BadInput
 from memhp.explore.case import Case
 from memhp.explore.cases import (
     free_before_flush,
+    memory_block_lookup,
     online_vs_unplug,
     pagemap_lookup_vs_unmap,
     pfn_walker_vs_offline,
+    pgd_sync_existing_process,
+    pgd_sync_new_process,
     ptdump_vs_hot_remove,
     ptdump_vs_vmalloc_huge,
     two_hotplugs,
+    vmalloc_fault,
     vmalloc_vs_hot_remove,
 )
 
@@ -20,11 +24,15 @@ CASES: tuple[Case, ...] = (
     vmalloc_vs_hot_remove.CASE,
     ptdump_vs_hot_remove.CASE,
     ptdump_vs_vmalloc_huge.CASE,
+    pgd_sync_existing_process.CASE,
+    pgd_sync_new_process.CASE,
+    vmalloc_fault.CASE,
     free_before_flush.CASE,
     pfn_walker_vs_offline.CASE,
     pagemap_lookup_vs_unmap.CASE,
     online_vs_unplug.CASE,
     two_hotplugs.CASE,
+    memory_block_lookup.CASE,
 )
 """Every case, in the order in which reports list them."""
 

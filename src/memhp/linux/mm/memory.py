@@ -24,12 +24,15 @@ ALLOCATORS = ("mm/memory.c:__pte_alloc_kernel", "mm/memory.c:__pmd_alloc", "mm/m
 
 
 def table_alloc(k: Kernel, parent: Table, index: int) -> tuple[Table, bool]:
-    """The table below an entry, allocated if there is none, and whether this CPU linked it.
+    """The table below an entry, allocated if there is none, and whether there was none when this CPU looked.
 
-    ``p4d_alloc()``, ``pud_alloc()``, ``pmd_alloc()``, ``pte_alloc_kernel()``. Raises ENOMEM.
+    ``p4d_alloc_track()``, ``pud_alloc_track()``, ``pmd_alloc_track()``, ``pte_alloc_kernel_track()``: an entry that
+    another CPU fills in the meantime counts as modified by this one too. Raises ENOMEM.
     """
-    linked = k.hw.load(parent, index) == 0 and install(k, parent, index)
-    return k.hw.child(parent, index, k.hw.fmt.table_pfn(k.hw.load(parent, index))), linked
+    modified = k.hw.load(parent, index) == 0
+    if modified:
+        install(k, parent, index)
+    return k.hw.child(parent, index, k.hw.fmt.table_pfn(k.hw.load(parent, index))), modified
 
 
 def root_locked(k: Kernel, table: Table) -> AbstractContextManager[None]:
@@ -37,8 +40,8 @@ def root_locked(k: Kernel, table: Table) -> AbstractContextManager[None]:
     return entry_lock(k.hw, "", arch.ops(k).vmemmap_builder(k).root if table.height == k.init_mm.height else None)
 
 
-def install(k: Kernel, parent: Table, index: int) -> bool:
-    """Allocate a table for an entry that was empty; False if it no longer is, and the table went back."""
+def install(k: Kernel, parent: Table, index: int) -> None:
+    """Allocate a table for an entry that was empty; it goes back if the entry no longer is: ``__pmd_alloc()``."""
     hw = k.hw
     where = ALLOCATORS[parent.height - 1]
     frames = alloc_tables(k, 1, where)
@@ -56,4 +59,3 @@ def install(k: Kernel, parent: Table, index: int) -> bool:
     hw.unlock(PAGE_TABLE_LOCK)
     if not linked and parent.height == 1:
         free_tables(k, frames, where)
-    return linked

@@ -6,6 +6,7 @@ fill the entries of an area before the first process is there, or write each new
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 from errno import ENOMEM
 
@@ -102,25 +103,32 @@ def _listed(k: Kernel) -> list[Table]:
 def copy_kernel_half(k: Kernel, mm: str, where: str) -> None:
     """A new address space: ``pgd_alloc()``. Raises ENOMEM.
 
-    Its root table gets the kernel's half of init_mm's, ``ArchProfile.pgd_list`` says when it is on the list of those
-    that are synchronised; or it is the same table, where that is one for all.
+    Its root table gets the kernel's half of init_mm's; or it is the same table, where that is one for all.
     """
-    choices = k.config.choices
-    if choices.pgd_shared:
+    if k.config.choices.pgd_shared:
         k.pgd[mm] = k.init_mm._replace(mm=mm)
         return
     root = alloc_root(k, mm, where)
     half = k.hw.fmt.levels[-1].entries // 2
-    if choices.pgd_list == "before-copy":
+    pgd_ctor(k, root, k.hw.batches(half, 2 * half), where)
+
+
+def pgd_ctor(k: Kernel, root: Table, parts: Iterable[tuple[int, int]], where: str) -> None:
+    """Copy entries of init_mm's root table, in `parts` (index, count), to a new one, and enter that in the list.
+
+    ``ArchProfile.pgd_list`` says in which order, and under which lock.
+    """
+    choice = k.config.choices.pgd_list
+    if choice == "before-copy":
         k.hw.writes(PGD_LIST)
-        k.pgd[mm] = root
-        for at, n in k.hw.batches(half, 2 * half):
+        k.pgd[root.mm] = root
+        for at, n in parts:
             k.hw.store_run(root, at, k.hw.load_run(k.init_mm, at, n), where)
         return
-    together = choices.pgd_list == "one-lock"
+    together = choice == "one-lock"
     with k.hw.locked(PGD_LOCK) if together else nullcontext():
-        for at, n in k.hw.batches(half, 2 * half):
+        for at, n in parts:
             k.hw.fill_run(root, at, k.hw.load_run(k.init_mm, at, n), where)
         if not together:
             k.hw.writes(PGD_LIST)
-        k.pgd[mm] = root
+        k.pgd[root.mm] = root

@@ -1,0 +1,57 @@
+"""Hot-add fills root entries of init_mm; a process that has its root table already uses the new memory."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Hashable
+
+from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
+from memhp.explore.cases.actors import laws_hold
+from memhp.explore.cases.far_dimm import GEOMETRY, OLDER, add_and_online, boot_far, use_page
+from memhp.explore.doors import KernelProgram
+from memhp.linux.state import Kernel
+
+
+def older_process(k: Kernel) -> Hashable:
+    """The process allocates a page while the memory is added."""
+    return use_page(k, OLDER)
+
+
+def build(variant: Variant, configuration: Configuration) -> KernelProgram:
+    """Memory is added and onlined while an older process allocates."""
+    k = boot_far(variant.config(configuration))
+    return KernelProgram(k, (add_and_online, older_process), ("hot-add", "process"), check=laws_hold)
+
+
+CASE = Case(
+    name="pgd-sync-existing-process",
+    actors="hot-add; a process with an older PGD that uses the new direct map and vmemmap",
+    build=build,
+    geometry=GEOMETRY,
+    variants=(
+        Variant(
+            "policy-none",
+            "nothing brings new root entries to processes",
+            "broken",
+            configurations("linux-6.12", "riscv64", "x86_64"),
+            {"pgd_policy": "none", "pgd_preallocated": ()},
+        ),
+        Variant(
+            "sync",
+            "hot-add writes new root entries into every process's table (riscv as it was discussed)",
+            "repaired",
+            configurations("linux-6.12", "riscv64"),
+            {"pgd_policy": "sync", "pgd_preallocated": (), "pgd_list": "one-lock"},
+        ),
+        Variant(
+            "sync-global-pgds",
+            "hot-add writes new root entries into every process's table (x86 as it is)",
+            "repaired",
+            tuple(one for release in MAINLINE for one in configurations(release, "x86_64")),
+        ),
+        Variant(
+            "preallocate",
+            "boot fills the root entries of the areas before the first process (riscv as it is)",
+            "repaired",
+            tuple(one for release in MAINLINE for one in configurations(release, "riscv64")),
+        ),
+    ),
+)
