@@ -53,56 +53,6 @@ def test_a_variant_without_choices_is_the_kernel_of_today() -> None:
     assert not variant.current(Configuration("arm64", 4096, 48, "arm64-hotremove-v5"))
 
 
-@pytest.mark.parametrize("arch", ["riscv64", "arm64", "x86_64"])
-def test_a_dump_without_the_hotplug_lock_reads_a_freed_table(arch: str) -> None:
-    run = run_of("ptdump-vs-hot-remove", "no-lock", arch)
-    verdict = search(run, Limits(executions=50))
-    assert verdict.word == "broken"
-    assert verdict.failure is not None
-    assert verdict.failure.reason.startswith("freed-table: ")
-    trace = replay(run_of("ptdump-vs-hot-remove", "no-lock", arch), verdict.failure.schedule)
-    assert trace.reason == verdict.failure.reason
-    assert trace.lines[-1].place == "mm/pagewalk.c:walk_pmd_range"
-    assert trace.lines[-1].text.startswith("load PMD ")
-
-
-@pytest.mark.parametrize("arch", ["riscv64", "arm64", "x86_64"])
-def test_a_dump_under_the_hotplug_lock_comes_before_or_after(arch: str) -> None:
-    verdict = search(run_of("ptdump-vs-hot-remove", "hotplug-lock", arch))
-    assert (verdict.word, verdict.coverage.executions, verdict.coverage.cut) == ("safe", 2, 0)
-
-
-@pytest.mark.parametrize("arch", ["riscv64", "arm64", "x86_64"])
-def test_two_hot_adds_of_one_range_exclude_each_other(arch: str) -> None:
-    verdict = search(run_of("two-hotplugs", "device-hotplug-lock", arch), Limits(keep_behaviours=True))
-    assert (verdict.word, verdict.coverage.executions) == ("safe", 2)
-    returned = {(None, "EEXIST"), ("EEXIST", None)}
-    assert verdict.coverage.behaviours == {(results, (), (None, None)) for results in returned}
-
-
-@pytest.mark.parametrize("arch", ["riscv64", "x86_64"])
-def test_struct_page_storage_freed_before_the_flush_reaches_its_next_user(arch: str) -> None:
-    """linux-6.12 arch/riscv/mm/init.c:remove_pmd_mapping, arch/x86/mm/init_64.c:remove_pmd_table: it flushes last."""
-    run = run_of("free-before-flush", f"{arch.removesuffix('64').removesuffix('_')}-order", arch)
-    verdict = decide(run)
-    assert verdict.word == "broken"
-    assert verdict.failure is not None
-    assert verdict.failure.reason.startswith("flush-before-free: ")
-    trace = replay(run, verdict.failure.schedule)
-    assert trace.preemptions == 1
-    kinds = [line.kind for line in trace.lines if line.name == "hot-remove"]
-    assert "release" in kinds
-    assert "flush" not in kinds
-    assert "claim PFN" in trace.lines[-1].text
-
-
-def test_arm64_flushes_before_it_frees() -> None:
-    """linux-6.12 arch/arm64/mm/mmu.c:unmap_hotplug_pmd_range."""
-    verdict = search(run_of("free-before-flush", "arm64-order", "arm64"))
-    assert verdict.word == "safe"
-    assert verdict.coverage.executions > 1
-
-
 def test_without_the_reduction_kernel_code_behaves_the_same() -> None:
     k = machine("x86_64")
     program = KernelProgram(k, (take_pages, take_pages), ("cpu 0", "cpu 1"), frozenset({0, 1}))

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 import numpy as np
 
 from memhp.errors import KernelBug
-from memhp.hw.format import U64, Format
+from memhp.hw.format import HEIGHT_NAMES, U64, Format
 from memhp.hw.ledger import Ledger, LogLine, Violation
 from memhp.hw.locks import Lock
 from memhp.hw.memory import Owner, PhysicalMemory, Use
 from memhp.hw.runs import frame_spans, leaf_run
 from memhp.hw.stepper import Access, Faults, Stepper
-from memhp.hw.tlb import ALL_ADDRESSES, Flush, FlushPlan, Table, TlbState
+from memhp.hw.tlb import ALL_ADDRESSES, Flush, FlushPlan, Stale, Table, TlbState
 from memhp.spans import Span
 
 
@@ -247,7 +247,7 @@ class Machine:
         reachable = self.tlb.reuse(frames)
         if reachable is not None:
             self.violations.append(
-                Violation("flush-before-free", _reuse_text(frames, owner, reachable.stale.table), where)
+                Violation("flush-before-free", _reuse_text(self.fmt, frames, owner, reachable.stale), where)
             )
         self.memory.owners.set(*frames, owner)
         if owner.use is Use.TABLE:
@@ -416,8 +416,10 @@ class Machine:
         self.now = max(self.now, until)
 
 
-def _reuse_text(frames: Span, owner: Owner, table: Table) -> str:
+def _reuse_text(fmt: Format, frames: Span, owner: Owner, stale: Stale) -> str:
+    height = stale.table.height
+    entry = f"{HEIGHT_NAMES[height]} {'leaf' if stale.leaves else 'entry'}"
     return (
-        f"PFN {frames.start:#x}-{frames.end:#x} becomes {owner} while a CPU may still reach it through an entry "
-        f"for {table.va:#x} that was cleared but not flushed"
+        f"PFN {frames.start:#x}-{frames.end:#x} becomes {owner} while a CPU may still reach it through the {entry} for "
+        f"{stale.table.va + stale.index * fmt.levels[height].size:#x}, which no flush has covered yet"
     )

@@ -9,7 +9,8 @@ led to: a :class:`Remover` says which.
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from memhp.hw.format import U64
 from memhp.hw.machine import Machine
 from memhp.hw.runs import entry_runs, frame_spans
 from memhp.hw.tlb import FlushPlan, Table
+from memhp.linux.choices import ArchProfile
 from memhp.linux.mm.pgtable_populate import RootLock, entry_lock
 from memhp.spans import Span
 
@@ -62,6 +64,33 @@ class Remover:
 def unmap(hw: Machine, root: Table, va: int, end: int, how: Remover) -> None:
     """Remove every leaf of ``[va, end)`` (bytes) under `root`, and the tables that this empties, as `how` says."""
     _unmap(hw, root, va, end, how, root.height)
+
+
+def gathered(how: Remover, record: ArchProfile) -> tuple[Remover, Callable[[], None]]:
+    """A removal as `how` says, and the call to be made behind the flush that ends it.
+
+    Where a kernel frees only after a flush, but makes none for each leaf, what is to be freed is kept until that call:
+    ``struct mmu_gather`` does so for user mappings.
+    """
+    late: list[Callable[[], None]] = []
+    storage, table = how.free_storage, how.free_table
+
+    def keep_storage(frames: list[Span], height: int) -> None:
+        assert storage is not None
+        late.append(partial(storage, frames, height))
+
+    def keep_tables(frames: list[Span]) -> None:
+        late.append(partial(table, frames))
+
+    def free() -> None:
+        for call in late:
+            call()
+
+    if record.leaf_flush == "none" and record.storage_freed == "after-flush" and storage is not None:
+        how = replace(how, free_storage=keep_storage)
+    if record.leaf_flush == "none" and record.table_freed == "after-flush":
+        how = replace(how, free_table=keep_tables)
+    return how, free
 
 
 def _unmap(hw: Machine, table: Table, va: int, end: int, how: Remover, top: int) -> None:

@@ -12,8 +12,8 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 
-def ptdump_walk_pgd(k: Kernel, span: Span) -> int:
-    """Walk the kernel's page tables over `span` (bytes); how many entries were shown.
+def ptdump_walk_pgd(k: Kernel, *ranges: Span) -> int:
+    """Walk the kernel's page tables over `ranges` (bytes), one after the other; how many entries were shown.
 
     Hotplug is kept out by ``get_online_mems()`` where the kernel does so (``ArchProfile.ptdump_lock``), and whoever
     takes init_mm's mmap lock by that (``Profile.ptdump_mmap_lock``). The kernel reads an entry up to three times
@@ -25,7 +25,7 @@ def ptdump_walk_pgd(k: Kernel, span: Span) -> int:
         k.hw.locked("mem_hotplug_lock", write=False) if kept_out else nullcontext(),
         nullcontext() if lock == "none" else k.hw.locked(MMAP_LOCK, write=lock == "write"),
     ):
-        return walk_range(k, k.init_mm, span)
+        return sum(walk_range(k, k.init_mm, span) for span in ranges)
 
 
 def walk_range(k: Kernel, table: Table, span: Span) -> int:

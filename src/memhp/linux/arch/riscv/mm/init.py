@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.hw.ledger import Violation
 from memhp.linux.arch.riscv.include.asm.pgtable_bits import PAGE_KERNEL, PAGE_TABLE
 from memhp.linux.arch.riscv.mm.pgtable import arch_vmap_supported, pmd_free_pte_page, pud_free_pmd_page
-from memhp.linux.arch.riscv.mm.tlbflush import flush_tlb_all, flush_tlb_kernel_range
+from memhp.linux.arch.riscv.mm.tlbflush import flush_all, flush_kernel_range, flush_tlb_all, flush_tlb_kernel_range
 from memhp.linux.init_text import call_page_table_code
 from memhp.linux.layout import Area
 from memhp.linux.mm import access, pgd
@@ -18,7 +19,7 @@ from memhp.linux.mm.dev_pagemap import DevPagemap
 from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
 from memhp.linux.mm.pgalloc import alloc_tables, free_memmap, free_tables
 from memhp.linux.mm.pgtable_populate import Builder, populate
-from memhp.linux.mm.pgtable_remove import Remover, unmap
+from memhp.linux.mm.pgtable_remove import Remover, gathered, unmap
 from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, vmemmap_populate_basepages, vmemmap_populate_hugepages
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -161,11 +162,29 @@ def _alloc_table(k: Kernel, height: int, count: int) -> list[Span]:
 def remove_linear_mapping(k: Kernel, start: int, size: int) -> None:
     """Take ``[start, start + size)`` (physical bytes) out of the direct map."""
     va = k.layout.phys_to_virt(start)
-    remove_pgd_mapping(k, va, va + size, Remover(free_table=partial(_free_tables, k), where=REMOVE), 1)
+    remove_pgd_mapping(k, va, va + size, _remover(k), 1)
+
+
+def _remover(k: Kernel) -> Remover:
+    """How leaves and tables go: storage behind its entry, tables before theirs, unless this kernel flushes first.
+
+    A fence for an address leaves cached pointers to tables alone, so that a table takes a flush of everything.
+    """
+    record = k.config.riscv
+    each = record.leaf_flush == "each-range"
+    return Remover(
+        free_table=partial(_free_tables, k),
+        storage="free-then-clear" if record.storage_freed == "before-clear" else "clear-then-free",
+        leaf_flush=tuple(flush_kernel_range(k, level.size) for level in k.hw.fmt.levels) if each else (),
+        table="clear-flush-free" if record.table_freed == "after-flush" else "free-then-clear",
+        table_flush=flush_all(k) if each else None,
+        where=REMOVE,
+    )
 
 
 def remove_pgd_mapping(k: Kernel, va: int, end: int, how: Remover, calls: int) -> None:
     """Unmap ``[va, end)`` and flush everything; `calls` of them were made for as many parts of the range."""
+    how, free_gathered = gathered(how, k.config.riscv)
     if k.config.riscv.folded_levels == "indexed" and k.hw.fmt.root_height < 4:
         entries = k.hw.fmt.levels[-1].entries
         text = f"entries beyond the {entries} of the root table are taken for those of {va:#x}-{end:#x}"
@@ -173,6 +192,7 @@ def remove_pgd_mapping(k: Kernel, va: int, end: int, how: Remover, calls: int) -
     else:
         unmap(k.hw, k.init_mm, va, end, how)
     flush_tlb_all(k, calls)
+    free_gathered()
 
 
 def _free_tables(k: Kernel, spans: list[Span]) -> None:
@@ -274,10 +294,6 @@ def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltm
 
 def vmemmap_free(k: Kernel, start: int, end: int, altmap: VmemAltmap | None) -> None:
     """Unmap the struct pages at ``[start, end)`` (addresses) and give their storage back; a call for each section."""
-    how = Remover(
-        free_table=partial(_free_tables, k),
-        free_storage=lambda frames, _: free_memmap(k, frames, altmap, "arch/riscv/mm/init.c:free_vmemmap_storage"),
-        storage="clear-then-free",
-        where=REMOVE,
-    )
+    place = "arch/riscv/mm/init.c:free_vmemmap_storage"
+    how = replace(_remover(k), free_storage=lambda frames, _: free_memmap(k, frames, altmap, place))
     remove_pgd_mapping(k, start, end, how, -(-(end - start) // k.config.memmap_bytes_per_section))

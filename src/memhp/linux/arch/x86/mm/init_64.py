@@ -10,7 +10,7 @@ from memhp.hw.tlb import FlushPlan, Table
 from memhp.linux.arch.x86.include.asm.pgtable_types import PAGE_KERNEL, PAGE_TABLE, PCD
 from memhp.linux.arch.x86.mm.init import MapRange, init_mem_mapping, init_memory_mapping
 from memhp.linux.arch.x86.mm.pgtable import arch_vmap_supported, pmd_free_pte_page, pud_free_pmd_page
-from memhp.linux.arch.x86.mm.tlb import FLUSH_TLB_ALL, flush_tlb_all, flush_tlb_kernel_range
+from memhp.linux.arch.x86.mm.tlb import FLUSH_TLB_ALL, flush_kernel_range, flush_tlb_all, flush_tlb_kernel_range
 from memhp.linux.arch.x86.mm.vmemmap_sub_pmd import (
     vmemmap_pmd_is_unused,
     vmemmap_use_new_sub_pmds,
@@ -24,7 +24,7 @@ from memhp.linux.mm.dev_pagemap import DevPagemap
 from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
 from memhp.linux.mm.pgalloc import alloc_tables, free_memmap, free_tables
 from memhp.linux.mm.pgtable_populate import Builder, populate
-from memhp.linux.mm.pgtable_remove import Remover, unmap
+from memhp.linux.mm.pgtable_remove import Remover, gathered, unmap
 from memhp.linux.mm.sparse_vmemmap import (
     VmemmapBuilder,
     VmemmapPopulateError,
@@ -138,20 +138,29 @@ def sync_global_pgds(k: Kernel, span: Span) -> None:
 
 def remove_pagetable(k: Kernel, span: Span, how: Remover, calls: int = 1) -> None:
     """Unmap the addresses in `span` and flush everything; `calls` of them were made for as many parts of it."""
+    how, free_gathered = gathered(how, k.config.x86)
     unmap(k.hw, k.init_mm, span.start, span.end, how)
     flush_tlb_all(k, calls)
+    free_gathered()
 
 
 def direct_map_remover(k: Kernel) -> Remover:
-    """How leaves and tables of the direct map go: the tables that root entries point to stay."""
+    """How leaves and tables of the direct map go: the tables that root entries point to stay.
+
+    What an entry leads to is freed before the entry is cleared, unless this kernel flushes first.
+    """
+    record = k.config.x86
+    each = record.leaf_flush == "each-range"
     return Remover(
         free_table=partial(free_tables, k, where="arch/x86/mm/init_64.c:free_pagetable"),
-        storage="free-then-clear",
-        table="free-then-clear",
+        storage="free-then-clear" if record.storage_freed == "before-clear" else "clear-then-free",
+        leaf_flush=tuple(flush_kernel_range(k, level.size) for level in k.hw.fmt.levels) if each else (),
+        table="clear-flush-free" if record.table_freed == "after-flush" else "free-then-clear",
+        table_flush=FlushPlan(FLUSH_TLB_ALL) if each else None,
         after_leaf_table=lambda _: FlushPlan(FLUSH_TLB_ALL),
         keep_root_children=True,
         part_leaf=_part_of_direct_map,
-        lock=pgd.PAGE_TABLE_LOCK if k.config.x86.remove_lock == "each-entry" else "",
+        lock=pgd.PAGE_TABLE_LOCK if record.remove_lock == "each-entry" else "",
         where=REMOVE,
     )
 
