@@ -226,8 +226,8 @@ class KernelRun:
     def _look_for_rounds(self, thread: int) -> None:
         """Whether an actor that has done a step goes round."""
         after = self.pending[thread]
-        text = after.text if after is not None else ""
-        self._rounds[thread].step(len(self._done) - 1, text, self._greenlets[thread], self.told)
+        text = f"{after.place}: {after.text}" if after is not None else ""
+        self._rounds[thread].step(self.told(-1), text, self._greenlets[thread])
         self.loops = self.loops or self._rounds[thread].spin is not None
 
     def _entry(self, op: DoorOp) -> int | None:
