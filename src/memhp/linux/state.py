@@ -20,6 +20,7 @@ from memhp.spans import Span, SpanMap, SpanSet
 if TYPE_CHECKING:
     from memhp.hw.memory import Use
     from memhp.linux.drivers.acpi.device import AcpiDevice
+    from memhp.linux.drivers.base.core import Device
     from memhp.linux.drivers.firmware.memmap import FirmwareMap
     from memhp.linux.mm.altmap import VmemAltmap
     from memhp.linux.mm.dev_pagemap import DevPagemap
@@ -73,6 +74,8 @@ class Kernel:
     """PFN → flags, where any are set."""
     memory_blocks: SpanMap[MemoryBlock] = field(default_factory=SpanMap)
     """Block id → memory block device."""
+    block_devices: dict[int, Device] = field(default_factory=dict)
+    """Block id → the device of a block that somebody has looked up on its own."""
     altmaps: dict[int, VmemAltmap] = field(default_factory=dict)
     """Block id → the altmap that hosts its memmap."""
     acpi_companions: dict[int, AcpiDevice] = field(default_factory=dict)
@@ -91,6 +94,8 @@ class Kernel:
     """Root tables by address space; ``init_mm`` is the kernel's own."""
     vmap_areas: dict[str, tuple[Span, list[Span]]] = field(default_factory=dict)
     """vmalloc areas by tag: their addresses (bytes), and the pages (PFNs) behind them in order."""
+    pointers: dict[str, int] = field(default_factory=dict)
+    """Variables of the kernel that hold an address which one CPU stores for others to use, by name."""
     memory_notifiers: list[Notifier] = field(default_factory=list)
     node_notifiers: list[NodeNotifier] = field(default_factory=list)
     pm_notifiers: list[PmNotifier] = field(default_factory=list)

@@ -13,6 +13,7 @@ from errno import EEXIST, EINVAL, ENOMEM
 from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.linux.drivers.acpi.glue import acpi_unbind_one
 from memhp.linux.drivers.base.block_size import memory_block_size_bytes
+from memhp.linux.drivers.base.memory_lookup import MEMORY_BLOCKS, unregister_memory_blocks
 from memhp.linux.drivers.base.node import (
     register_memory_blocks_under_node_hotplug,
     register_memory_blocks_under_nodes,
@@ -96,6 +97,7 @@ def create_memory_block_devices(
         if k.hw.may_fail(ADD):
             taken = None
             break
+        k.hw.writes(MEMORY_BLOCKS)
         k.memory_blocks.set(first, first + count, MemoryBlock("offline", nid, altmap=altmap, group=group))
         made = first + count
     if made == blocks.end:
@@ -125,7 +127,9 @@ def remove_memory_block_devices(k: Kernel, start: int, size: int) -> None:
             if k.config.profile.block_nodes == "stored" or pfn_valid(k, block_pfns(k, run_start).start):
                 for block_id in range(run_start, run_end):
                     unregister_memory_block_under_nodes(k.node_states, block.nid, block_id)
+            k.hw.writes(MEMORY_BLOCKS)
             k.memory_blocks.clear(run_start, run_end)
+            unregister_memory_blocks(k, run_start, run_end)
 
 
 def register_memory_blocks_under_node(k: Kernel, nid: int, start: int, size: int) -> None:

@@ -1,0 +1,36 @@
+"""Devices and the references that keep them: ``drivers/base/core.c``."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import dataclass
+
+from memhp.hw.lifetime import SlabObject, kfree, use_object
+from memhp.hw.machine import Machine
+
+
+@dataclass(eq=False)
+class Device:
+    """``struct device``, with what it is embedded in; it starts with the reference that its registration holds."""
+
+    slab: SlabObject
+    release: str
+    """Its release function, ``file:function``, which frees it."""
+    refs: int = 1
+
+
+def get_device(hw: Machine, dev: Device) -> None:
+    """Take a reference; whoever calls it must know that there is one already."""
+    use_object(hw, dev.slab, "drivers/base/core.c:get_device", change=True)
+    dev.refs += 1
+
+
+def put_device(hw: Machine, dev: Device) -> None:
+    """Drop a reference; with the last one the device is freed."""
+    use_object(hw, dev.slab, "drivers/base/core.c:put_device", change=True)
+    dev.refs -= 1
+    if not dev.refs:
+        kfree(hw, dev.slab, dev.release)
+
+
+def device_unregister(hw: Machine, dev: Device) -> None:
+    """The device is not to be found any more; it stays for as long as somebody has a reference."""
+    put_device(hw, dev)

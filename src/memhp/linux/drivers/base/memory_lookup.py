@@ -1,0 +1,52 @@
+"""Memory blocks as somebody finds them by number and goes on using them: ``drivers/base/memory.c``.
+
+Most blocks are only ever runs of ``Kernel.memory_blocks``; one that was looked up here has a device of its own.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.hw.lifetime import SlabObject, use_object
+from memhp.linux.drivers.base.core import Device, device_unregister, get_device, put_device
+from memhp.linux.state import Kernel
+
+MEMORY_BLOCKS = "memory_blocks"
+"""The xarray by which lookups and removals meet."""
+RELEASE = "drivers/base/memory.c:memory_block_release"
+POISON = "drivers/base/memory.c:memblk_nr_poison_inc"
+
+
+def find_memory_block_by_id(k: Kernel, block_id: int) -> Device | None:
+    """The device of a block (7.2: ``memory_block_get()``), with a reference where ``Profile.block_reference`` says so.
+
+    Between finding it and taking the reference nothing keeps it but ``device_hotplug_lock``, if the caller has that.
+    """
+    k.hw.reads(MEMORY_BLOCKS)
+    if k.memory_blocks.get(block_id) is None:
+        return None
+    if block_id not in k.block_devices:
+        k.block_devices[block_id] = Device(SlabObject(f"memory{block_id}"), RELEASE)
+    dev = k.block_devices[block_id]
+    if k.config.profile.block_reference == "held":
+        get_device(k.hw, dev)
+    return dev
+
+
+def memory_block_put(k: Kernel, dev: Device) -> None:
+    """Give back what :func:`find_memory_block_by_id` gave."""
+    if k.config.profile.block_reference == "held":
+        put_device(k.hw, dev)
+
+
+def unregister_memory_blocks(k: Kernel, start_block: int, end_block: int) -> None:
+    """Blocks that are not in the xarray any more lose the reference of their registration: remove_memory_block()."""
+    for block_id in [block_id for block_id in k.block_devices if start_block <= block_id < end_block]:
+        device_unregister(k.hw, k.block_devices.pop(block_id))
+
+
+def memblk_nr_poison_inc(k: Kernel, pfn: int) -> bool:
+    """Count a poisoned page for its block, if that is there; what calls it, memory_failure(), holds no hotplug lock."""
+    dev = find_memory_block_by_id(k, k.block_id(pfn))
+    if dev is None:
+        return False
+    use_object(k.hw, dev.slab, POISON, change=True)
+    memory_block_put(k, dev)
+    return True
