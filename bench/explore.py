@@ -1,8 +1,11 @@
-"""How fast the explorer is: increment races and critical sections; beside frontrun and SPIN where they are at hand.
+"""How fast the explorer is: increment races and critical sections, beside the package frontrun and beside SPIN.
 
-Run as ``python bench/explore.py [--json] [--frontrun COMMAND] [--spin COMMAND]``: the commands of the Python package
-frontrun and of the model checker SPIN, which needs a C compiler. What is not at hand is said. Our own figures are the
-best of several runs; a run starts from the program and ends with the verdict.
+Run as ``python bench/explore.py [--json] [--frontrun COMMAND] [--spin COMMAND]``. Each tool looks at the whole of the
+race, and then for the first increment that is lost. frontrun is the Python package (requirements-bench.txt has it);
+SPIN is given an equal model written by hand, bench/increments.pml, and needs a C compiler. What is not at hand is said.
+A run starts from the program and ends with the verdict; with SPIN that takes in making and compiling the checker, and
+the time of the checker alone is given as well. Our own figures on the races are the best of several runs, the others'
+are of one. The last of our lines are kernel code on a machine.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -13,43 +16,41 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from math import factorial
 from pathlib import Path
 from typing import NamedTuple
 
+from memhp.explore.cases import case
+from memhp.explore.op import Run
 from memhp.explore.program import Program, Shared
 from memhp.explore.search import Limits, search
+from memhp.explore.shortest import decide
 
 RUNS = 5
 TARGET = 30_000
 """Executions a second on the increment races."""
-
-FRONTRUN = """
-import json, sys, time
-import frontrun
-class Counter:
-    def __init__(self): self.value = 0
-    def increment(self): self.value = self.value + 1
-count = int(sys.argv[1])
-start = time.perf_counter()
-result = frontrun.explore(setup=Counter, workers=Counter.increment, count=count, invariant=lambda counter: True,
-                          preemption_bound=None, stop_on_first=False, detect_io=False)
-print(json.dumps([result.num_explored, time.perf_counter() - start]))
-"""
-
-PROMELA = """
-byte x = 0;
-active [%d] proctype increment() { byte seen; seen = x; x = seen + 1 }
-"""
+THREADS = (2, 3, 4, 5)
+HERE = Path(__file__).parent
+KERNEL_CASES = (
+    ("free-before-flush", "riscv-order", "riscv64-4K-39-linux-6.12"),
+    ("ptdump-vs-hot-remove", "hotplug-lock", "arm64-16K-47-linux-6.12"),
+    ("free-before-flush", "arm64-order", "arm64-4K-48-linux-6.12"),
+)
 
 
 class Figure(NamedTuple):
-    """One line of the report. `executions` is None for a tool that counts states."""
+    """One line of the report."""
 
     tool: str
     case: str
-    executions: int | None
     seconds: float
+    executions: int | None = None
+    """None for a tool that counts states."""
+    states: int | None = None
+    steps: int | None = None
+    running: float | None = None
+    """Seconds without what is made and compiled first."""
     note: str = ""
 
     @property
@@ -70,7 +71,17 @@ def three_sections(memory: Shared) -> None:
             pass
 
 
-def ours(case: str, program: Program, expected: int) -> Figure:
+def whole(threads: int) -> str:
+    """What a figure is about: everything that can happen."""
+    return f"increment race, {threads} threads, whole"
+
+
+def lost(threads: int) -> str:
+    """What a figure is about: until an increment is lost."""
+    return f"increment race, {threads} threads, one lost"
+
+
+def ours(name: str, program: Program, expected: int) -> Figure:
     """The reducing search over a whole program."""
     best = float("inf")
     executions = cut = 0
@@ -82,70 +93,145 @@ def ours(case: str, program: Program, expected: int) -> Figure:
         best = min(best, time.perf_counter() - start)
         executions, cut = coverage.executions, coverage.cut
     if executions != expected or cut:
-        raise SystemExit(f"{case}: {executions} executions and {cut} cut, not {expected} and none")
-    return Figure("memhp", case, executions, best)
+        raise SystemExit(f"{name}: {executions} executions and {cut} cut, not {expected} and none")
+    return Figure("memhp", name, best, executions)
 
 
-def frontrun(command: str, threads: int) -> Figure | str:
+def ours_lost(threads: int) -> Figure:
+    """Until the reducing search finds a lost increment."""
+
+    def check(cells: Mapping[str, object]) -> str | None:
+        return None if cells["x"] == threads else "lost"
+
+    best = float("inf")
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        found = search(Program((increment,) * threads, {"x": 0}, check=check).run())
+        best = min(best, time.perf_counter() - start)
+        if found.word != "broken":
+            raise SystemExit(f"{lost(threads)}: {found.word}")
+    return Figure("memhp", lost(threads), best, found.coverage.executions)
+
+
+def kernel(name: str, variant: str, configuration: str) -> Figure:
+    """A case of memory hotplug, decided."""
+    program = case(name).program(variant, configuration)
+
+    def decided(run: Run) -> tuple[str, int, int]:
+        verdict = decide(run, case(name).limits)
+        return verdict.word, verdict.coverage.executions, verdict.coverage.steps
+
+    start = time.perf_counter()
+    word, executions, steps = decided(program.run())
+    seconds = time.perf_counter() - start
+    return Figure("memhp", f"{name}/{variant} {configuration}", seconds, executions, steps=steps, note=word)
+
+
+def frontrun(command: str, threads: int, until: str) -> Figure | str:
     """The same race, by frontrun; why not, when it cannot be had."""
     found = shutil.which(command)
     if found is None:
-        return "frontrun: no such command on this machine"
-    with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder, "race.py")
-        script.write_text(FRONTRUN)
-        python = str(Path(found).with_name("python"))
-        done = subprocess.run([found, python, str(script), str(threads)], text=True, capture_output=True, check=False)
+        return "frontrun: not on this machine; pip install --require-hashes -r requirements-bench.txt"
+    script = [sys.executable, str(HERE / "frontrun_race.py"), str(threads), until]
+    done = subprocess.run([found, *script], text=True, capture_output=True, check=False)
     if done.returncode:
         return f"frontrun: {(done.stderr.strip().splitlines() or ['failed'])[-1]}"
     executions, seconds = json.loads(done.stdout.strip().splitlines()[-1])
-    return Figure("frontrun", f"increment race, {threads} threads", executions, seconds)
+    return Figure("frontrun", whole(threads) if until == "all" else lost(threads), seconds, executions)
 
 
-def spin(command: str, threads: int) -> Figure | str:
+def spin(command: str, threads: int, until: str) -> Figure | str:
     """An equal model, by SPIN, from the model to the verdict; why not, when it cannot be had."""
     if shutil.which(command) is None or shutil.which("cc") is None:
-        return "spin: no spin or no C compiler on this machine"
+        return "spin: no spin or no C compiler on this machine (Debian: apt install spin gcc)"
+    options = [f"-DN={threads}", *(["-DLOSE"] if until == "lost" else [])]
+    model = str(HERE / "increments.pml")
+    steps = ([command, *options, "-a", model], ["cc", "-O2", "-o", "pan", "pan.c"], ["./pan"])
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "race.pml").write_text(PROMELA % threads)
         start = time.perf_counter()
-        for step in ([command, "-a", "race.pml"], ["cc", "-O2", "-DNOREDUCE", "-o", "pan", "pan.c"], ["./pan"]):
+        for step in steps:
             before = time.perf_counter()
             done = subprocess.run(step, cwd=folder, text=True, capture_output=True, check=False)
             if done.returncode:
                 return f"spin: {(done.stderr or done.stdout).strip().splitlines()[-1]}"
         end = time.perf_counter()
-    states = next(line.split()[0] for line in done.stdout.splitlines() if "states, stored" in line)
-    note = f"{states} states; {end - before:.3f} s of it to run, the rest to compile"
-    return Figure("spin", f"increment race, {threads} threads", None, end - start, note)
+    found_one = "assertion violated" in done.stdout
+    if found_one != (until == "lost"):
+        raise SystemExit(f"spin: {lost(threads)}: {found_one}")
+    states = int(next(line.split()[0] for line in done.stdout.splitlines() if "states, stored" in line))
+    name = whole(threads) if until == "all" else lost(threads)
+    return Figure("spin", name, end - start, states=states, running=end - before)
+
+
+def ratios(figures: list[Figure]) -> list[str]:
+    """Others' times and executions by ours, case by case."""
+    mine = {figure.case: figure for figure in figures if figure.tool == "memhp"}
+    lines = []
+    for figure in figures:
+        own = mine.get(figure.case)
+        if figure.tool == "memhp" or own is None:
+            continue
+        parts = [f"{figure.seconds / own.seconds:,.1f} times as long"]
+        if figure.executions is not None and own.executions:
+            parts.append(f"{figure.executions / own.executions:,.1f} times as many executions")
+        if figure.running is not None:
+            parts.append(f"{figure.running / own.seconds:,.1f} times without compiling")
+        lines.append(f"{figure.tool:9} {figure.case:38} {', '.join(parts)}")
+    return lines
+
+
+def text(figure: Figure) -> str:
+    """A figure in one line."""
+    parts = []
+    if figure.rate is not None and figure.executions is not None:
+        parts.append(f"{figure.executions:>7,} executions {figure.rate:>10,.0f}/s")
+    if figure.states is not None:
+        parts.append(f"{figure.states:>7,} states")
+    if figure.steps is not None:
+        parts.append(f"{figure.steps:,} steps {figure.steps / figure.seconds:,.0f}/s")
+    if figure.running is not None:
+        parts.append(f"{figure.running:.4f} s without compiling")
+    if figure.note:
+        parts.append(figure.note)
+    return f"{figure.tool:9} {figure.case:38} {figure.seconds:>9.4f} s  {', '.join(parts)}"
 
 
 def main() -> int:
     """Measure and print; 1 when the target is missed."""
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--json", action="store_true", help="print JSON")
-    options.add_argument("--frontrun", default="frontrun", help="the frontrun command")
+    beside = Path(sys.executable).with_name("frontrun")
+    options.add_argument("--frontrun", default=str(beside if beside.exists() else "frontrun"), help="its command")
     options.add_argument("--spin", default="spin", help="the SPIN command")
     chosen = options.parse_args()
-    figures = [
-        ours(f"increment race, {n} threads", Program((increment,) * n, {"x": 0}), factorial(n) ** 2)
-        for n in (2, 3, 4, 5)
-    ]
+    figures = [ours(whole(n), Program((increment,) * n, {"x": 0}), factorial(n) ** 2) for n in THREADS]
+    fast = all((figure.rate or 0) >= TARGET for figure in figures[2:])
+    figures += [ours_lost(n) for n in THREADS]
     figures.append(ours("2 threads, 3 critical sections", Program((three_sections,) * 2), 20))
+    calls: list[Callable[[], Figure | str]] = [
+        lambda n=n, until=until: frontrun(chosen.frontrun, n, until)  # type: ignore[misc]
+        for until, most in (("all", 4), ("lost", 5))
+        for n in THREADS
+        if n <= most
+    ]
+    calls += [
+        lambda n=n, until=until: spin(chosen.spin, n, until)  # type: ignore[misc]
+        for until in ("all", "lost")
+        for n in THREADS
+    ]
     missing = []
-    for figure in (*(frontrun(chosen.frontrun, n) for n in (2, 3)), *(spin(chosen.spin, n) for n in (2, 3, 4, 5))):
+    for figure in (call() for call in calls):
         if isinstance(figure, Figure):
             figures.append(figure)
         elif figure not in missing:
             missing.append(figure)
-    fast = all((figure.rate or 0) >= TARGET for figure in figures[2:4])
+    figures += [kernel(*names) for names in KERNEL_CASES]
     if chosen.json:
         rows = [figure._asdict() | {"rate": figure.rate} for figure in figures]
         print(json.dumps({"figures": rows, "missing": missing, "target": TARGET, "holds": fast}, indent=2))
     else:
-        for figure in figures:
-            rate = f"{figure.executions:>7,} executions {figure.rate:>10,.0f}/s" if figure.rate else f"{figure.note}"
-            print(f"{figure.tool:9} {figure.case:32} {figure.seconds:>9.4f} s  {rate}")
+        print(*map(text, figures), sep="\n")
+        print(*ratios(figures), sep="\n", end="\n" if len(figures) > len(missing) else "")
         print(*missing, sep="\n", end="\n" if missing else "")
         print(f"at least {TARGET:,} executions a second with 4 and 5 threads: {'yes' if fast else 'no'}")
     return 0 if fast else 1
