@@ -34,6 +34,12 @@ def test_what_nobody_has_decided_is_open(claim: Claim) -> None:
     assert decide(claim).verdict == "open"
 
 
+def test_virtio_mem_on_riscv64_works_in_the_model_on_every_mainline_kernel() -> None:
+    figure = riscv_hotplug.virtio_mem().figure
+    assert figure.startswith("in the model 12 of 12 devices of mainline kernels")
+    assert figure.endswith("no real guest has been driven yet")
+
+
 def test_commands_name_scenarios_that_exist_and_can_be_read() -> None:
     files = [claim.command.split()[2] for claim in CLAIMS if claim.command.startswith("memhp rehearse examples/")]
     assert files

@@ -157,3 +157,34 @@ def pluggable_range() -> Finding:
         f"memory may be plugged below {ends}; beyond: {outcome.result}"
     )
     return Finding("answered", figure)
+
+
+def virtio_mem() -> Finding:
+    """rv-11, the model's half of it: a device grows and shrinks by the requests of its driver, in both modes.
+
+    The other half, a real riscv64 Linux that drives this device, is open.
+    """
+    mainline = [_resized(kernel, preset, mode) for kernel in evidence.MAINLINE for preset in PRESETS for mode in MODES]
+    posted = [_resized(V1, preset, "sub-blocks") for preset in PRESETS]
+    figure = (
+        f"in the model {sum(mainline)} of {len(mainline)} devices of mainline kernels (Sv39, Sv48, Sv57; "
+        f"{', '.join(MODES)}) grow and shrink with every law kept; as posted {sum(posted)} of {len(posted)}; "
+        "no real guest has been driven yet"
+    )
+    return Finding("open" if all(mainline) else "refuted", figure)
+
+
+PRESETS = ("riscv-vm-sv39", "riscv-vm", "riscv-vm-sv57")
+MODES = {"sub-blocks": False, "big blocks": True}
+"""The modes of the virtio-mem driver, by whether it is made to use big blocks."""
+
+
+def _resized(kernel: str, preset: str, mode: str) -> bool:
+    """Whether a virtio-mem device gets every size that is requested, and every law is kept."""
+    boot = {"memhp_default_state": "online_movable"}
+    device = {"do": "virtio-mem", "size": "8G", "requested": "1G", "big_blocks": MODES[mode]}
+    sizes = ("1280M", "128M", 0)
+    steps = [{"do": "resize", "to": size} for size in sizes]
+    run = evidence.run({"preset": preset, "profile": kernel, "boot": boot}, device, *steps)
+    reached = [each.plugged == each.requested for step in run.steps for each in step.devices]
+    return run.ok and len(reached) == len(run.steps) and all(reached)
