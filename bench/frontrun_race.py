@@ -1,7 +1,7 @@
 """The increment race of bench/explore.py as the package frontrun explores it.
 
 Run under the command frontrun: ``frontrun python bench/frontrun_race.py THREADS {all,lost}``; prints JSON: executions,
-and seconds. With ``lost`` it ends at the first execution that loses an increment.
+seconds, and seconds of processor time. With ``lost`` it ends at the first execution that loses an increment.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -27,7 +27,7 @@ def main() -> None:
     """Explore and print."""
     threads, until = int(sys.argv[1]), sys.argv[2]
     lost = until == "lost"
-    start = time.perf_counter()
+    start, start_busy = time.perf_counter(), time.process_time()
     result = frontrun.explore(
         setup=Counter,
         workers=Counter.increment,
@@ -37,7 +37,7 @@ def main() -> None:
         stop_on_first=lost,
         detect_io=False,
     )
-    print(json.dumps([result.num_explored, time.perf_counter() - start]))
+    print(json.dumps([result.num_explored, time.perf_counter() - start, time.process_time() - start_busy]))
 
 
 if __name__ == "__main__":
