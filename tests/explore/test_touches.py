@@ -60,6 +60,15 @@ def flush(k: Kernel) -> None:
     arch.ops(k).flush_tlb_all(k)
 
 
+def flush_range(k: Kernel) -> None:
+    arch.ops(k).flush_tlb_kernel_range(k, k.vmap_areas["mapped"][0])
+
+
+def flush_fixmap(k: Kernel) -> None:
+    start = k.layout.fixmap.start
+    arch.ops(k).flush_tlb_kernel_range(k, Span(start, start + k.config.page_size))
+
+
 def give_back(number: int, count: int = 1) -> Callable[[Kernel], Hashable]:
     def actor(k: Kernel) -> None:
         k.hw.release(page(k, number, count), Owner(Use.FREE), HERE)
@@ -94,6 +103,10 @@ PROGRAMS = [
     ((clear(8), give_back(2)), (fill(8), flush)),
     ((clear(8),), (fill(8), flush)),
     ((give_back(0, 3),), (take(1),)),
+    ((clear(0), give_back(0), flush_range), (take(0),)),
+    ((clear(0), give_back(0)), (flush_range, take(0))),
+    ((clear(0), give_back(0)), (flush_fixmap, take(0), flush)),
+    ((clear(0), flush_range, give_back(0), flush_fixmap), (fill(8), clear(8), take(0))),
 ]
 
 
@@ -137,6 +150,8 @@ def test_frames_far_apart_and_entries_that_were_empty_have_nothing_to_do_with_a_
     actors = (one_after_the_other(flush, flush, flush), one_after_the_other(fill(8), fill(9)))
     coverage = search(KernelProgram(k, actors, ("a", "b")).run(), Limits(stop_at_failure=False)).coverage
     assert coverage.executions == 1
+    others = (one_after_the_other(flush_fixmap, flush_fixmap), one_after_the_other(clear(0), clear(1)))
+    assert search(KernelProgram(k, others, ("a", "b")).run(), Limits(stop_at_failure=False)).coverage.executions == 1
     cleared = (one_after_the_other(flush, flush, flush), one_after_the_other(clear(0)))
     coverage = search(KernelProgram(k, cleared, ("a", "b")).run(), Limits(stop_at_failure=False)).coverage
     assert coverage.executions == 4
