@@ -156,6 +156,27 @@ def test_what_cannot_be_meant_is_told_with_its_key(steps: list[str], where: str)
     assert where in caught.value.where
 
 
+# Zones -------------------------------------------------------------------------------------------------------
+
+
+def test_a_device_grows_into_zones_by_the_auto_movable_policy_block_by_block() -> None:
+    """As published for a VM of 4 GiB at 301 %: 12 GiB Movable, then one block of four in a kernel zone."""
+    boot = 'online_policy = "auto-movable", auto_movable_ratio = 301, memhp_default_state = "online"'
+    ram = 'memory = [{ start = "1M", size = "2047M" }, { start = "4G", size = "2G" }]'
+    device = 'do = "virtio-mem", size = "24G", at = "8G", requested = "12G"'
+    done = run(
+        device,
+        'do = "resize", to = "13G"',
+        'do = "resize", to = "6G"',
+        machine=f'preset = "x86-vm"\nboot = {{ {boot} }}\n{ram}\n',
+    )
+    assert done.ok
+    grown = [(each.last - each.first + 1, each.zone) for each in done.steps[1].blocks_after if each.start >= 8 * GiB]
+    assert grown == [(96, "Movable"), (1, "Normal"), (3, "Movable"), (1, "Normal"), (3, "Movable")]
+    left = [(each.last - each.first + 1, each.zone) for each in done.steps[2].blocks_after if each.start >= 8 * GiB]
+    assert left == [(46, "Movable"), (1, "Normal"), (1, "Normal")]
+
+
 # Hours, and what stays page by page --------------------------------------------------------------------------
 
 

@@ -34,7 +34,9 @@ NodeNotifier = Callable[["Kernel", str, int], str]
 OnlinePageCallback = Callable[["Kernel", int, int], None]
 """``(k, pfn, nr_pages)``: what becomes of a run of pages that goes online (``online_page_callback_t``)."""
 
-PmAction = Literal["PM_SUSPEND_PREPARE", "PM_POST_SUSPEND", "PM_HIBERNATION_PREPARE", "PM_POST_HIBERNATION"]
+PmAction = Literal[
+    "PM_SUSPEND_PREPARE", "PM_POST_SUSPEND", "PM_HIBERNATION_PREPARE", "PM_POST_HIBERNATION", "PM_RESTORE_PREPARE"
+]
 
 PmNotifier = Callable[["Kernel", PmAction], str]
 """``(k, action) -> "" or why not``: a power-management notifier."""

@@ -132,6 +132,12 @@ def test_no_machine_with_such_a_device_hibernates(plugged: int, persistent: bool
     assert vm.plugged_size == plugged
 
 
+def test_nor_does_it_go_back_to_an_image() -> None:
+    k, _ = machine()
+    assert [bool(notifier(k, "PM_RESTORE_PREPARE")) for notifier in k.pm_notifiers] == [True]
+    assert [bool(notifier(k, "PM_SUSPEND_PREPARE")) for notifier in k.pm_notifiers] == [False]
+
+
 def test_an_unbound_driver_forbids_nothing_and_the_memory_is_lost() -> None:
     k, (vm,) = machine()
     resize(k, vm, BLOCK)

@@ -34,8 +34,8 @@ def virtio_mem_pm_unregister(k: Kernel, vm: VirtioMem) -> None:
 
 
 def virtio_mem_pm_notifier_cb(vm: VirtioMem, k: Kernel, action: PmAction) -> str:
-    """Forbid hibernation."""
-    if action != "PM_HIBERNATION_PREPARE":
+    """Forbid hibernation, and to go back to the image of a machine that hibernated."""
+    if action not in ("PM_HIBERNATION_PREPARE", "PM_RESTORE_PREPARE"):
         return ""
     dev_log(k, vm, "hibernation is not supported.", "err")
     return "a machine with a virtio-mem device does not hibernate: switched off, it would lose plugged memory"
