@@ -5,6 +5,7 @@ from memhp.errors import BadInput
 from memhp.explore.case import Case
 from memhp.explore.cases import (
     free_before_flush,
+    memblock_order,
     memory_block_lookup,
     online_vs_unplug,
     pagemap_lookup_vs_unmap,
@@ -30,6 +31,7 @@ CASES: tuple[Case, ...] = (
     free_before_flush.CASE,
     pfn_walker_vs_offline.CASE,
     pagemap_lookup_vs_unmap.CASE,
+    memblock_order.CASE,
     online_vs_unplug.CASE,
     two_hotplugs.CASE,
     memory_block_lookup.CASE,
