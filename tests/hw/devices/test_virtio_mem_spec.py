@@ -8,102 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memhp.errors import BadInput
-from memhp.hw.devices.backing import MachineBacking
 from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.devices.virtio_mem_wire import BlockState, Feature, ResponseType
-from memhp.hw.machine import Machine
-from memhp.hw.memory import Owner, Use
-from memhp.hw.riscv import SV39
-from memhp.hw.tlb import Table
-from memhp.spans import Span
 from memhp.units import MiB
-
-PLUG, UNPLUG, UNPLUG_ALL, STATE = range(4)
-ACK, NACK, BUSY, ERROR = range(4)
-ADDR = 0x1_0000_0000
-BLOCK = 2 * MiB
-BLOCKS = 24
-EXTENT = 4
-
-Op = tuple[str, int, int]
-"""What happens to a device: a request by name with place and number of blocks, or a new requested size in blocks."""
-
-operations = st.lists(
-    st.one_of(
-        st.tuples(st.sampled_from(["plug", "unplug", "state"]), st.integers(-2, BLOCKS + 2), st.integers(0, 9)),
-        st.tuples(st.just("resize"), st.integers(0, BLOCKS), st.just(0)),
-        st.sampled_from([("unplug all", 0, 0), ("reset", 0, 0), ("device reset", 0, 0)]),
-    ),
-    max_size=30,
+from memory_device import (
+    ACK,
+    ADDR,
+    BLOCK,
+    BLOCKS,
+    ERROR,
+    NACK,
+    PLUG,
+    STATE,
+    UNPLUG,
+    UNPLUG_ALL,
+    Op,
+    Told,
+    after,
+    operations,
 )
-WORDS = {"plug": PLUG, "unplug": UNPLUG, "state": STATE, "unplug all": UNPLUG_ALL}
-
-
-class Told:
-    """A memory of blocks, kept naively, and the device under test, told the same."""
-
-    def __init__(self) -> None:
-        self.device = VirtioMemDevice(Geometry(ADDR, BLOCKS * BLOCK, BLOCK, node_id=3, usable_extent=EXTENT * BLOCK))
-        self.blocks = [False] * BLOCKS
-        self.notified = 0
-        self.device.config_changed.append(self._interrupt)
-
-    def _interrupt(self) -> None:
-        self.notified += 1
-
-    def field(self, name: str) -> int:
-        """A field of configuration space, at the offset that the specification gives it."""
-        at, form = FIELDS[name]
-        value: int = struct.unpack_from(form, self.device.read_config(), at)[0]
-        return value
-
-    def send(self, kind: int, addr: int = 0, nb_blocks: int = 0, padding: bytes = bytes(6)) -> tuple[int, int]:
-        """A request, byte by byte: type and state of the response."""
-        data = kind.to_bytes(2, "little") + padding + addr.to_bytes(8, "little") + nb_blocks.to_bytes(2, "little")
-        answer, _ = self.device.handle(data + padding)
-        assert len(answer) == 10
-        assert answer[2:8] == bytes(6)
-        return int.from_bytes(answer[:2], "little"), int.from_bytes(answer[8:], "little")
-
-    def do(self, op: Op) -> int | None:
-        """Carry out an operation, and keep the naive memory by what the device acknowledged."""
-        word, at, count = op
-        if word == "resize":
-            self.device.resize(at * BLOCK)
-            return None
-        if word == "reset":
-            self.device.system_reset()
-            self.blocks = [False] * BLOCKS
-            return None
-        if word == "device reset":
-            self.device.device_reset()
-            return None
-        answer, _ = self.send(WORDS[word], ADDR + at * BLOCK, count)
-        if answer == ACK and word in ("plug", "unplug"):
-            self.blocks[at : at + count] = [word == "plug"] * count
-        elif answer == ACK and word == "unplug all":
-            self.blocks = [False] * BLOCKS
-        return answer
-
-
-FIELDS = {
-    "block_size": (0, "<Q"),
-    "node_id": (8, "<H"),
-    "addr": (16, "<Q"),
-    "region_size": (24, "<Q"),
-    "usable_region_size": (32, "<Q"),
-    "plugged_size": (40, "<Q"),
-    "requested_size": (48, "<Q"),
-}
-
-
-def after(history: list[Op]) -> Told:
-    """A device with a history."""
-    told = Told()
-    for op in history:
-        told.do(op)
-    return told
-
 
 # Device configuration layout ---------------------------------------------------------------------------------
 
@@ -220,114 +143,6 @@ def test_a_system_reset_unplugs_everything(history: list[Op]) -> None:
     told = after(history)
     told.device.system_reset()
     assert told.field("plugged_size") == 0
-
-
-# Memory ------------------------------------------------------------------------------------------------------
-
-
-class Watched:
-    """Memory behind the blocks that notes what comes and goes, in blocks."""
-
-    def __init__(self) -> None:
-        self.there = [False] * BLOCKS
-        self.touched: list[tuple[str, int, int]] = []
-
-    def _note(self, what: str, span: Span) -> None:
-        first, end = (span.start - ADDR) // BLOCK, (span.end - ADDR) // BLOCK
-        self.touched.append((what, first, end))
-        assert self.there[first:end] == [what == "unplug"] * (end - first)
-        self.there[first:end] = [what == "plug"] * (end - first)
-
-    def plug(self, span: Span) -> None:
-        """Memory comes."""
-        self._note("plug", span)
-
-    def unplug(self, span: Span) -> None:
-        """Memory goes."""
-        self._note("unplug", span)
-
-
-def watched(history: list[Op], features: Feature = Feature.NONE) -> tuple[Told, Watched]:
-    """A device with a history and what it did to its memory."""
-    told, memory = Told(), Watched()
-    told.device.backing = memory
-    told.device.geometry = Geometry(
-        ADDR, BLOCKS * BLOCK, BLOCK, node_id=3, features=features, usable_extent=EXTENT * BLOCK
-    )
-    for op in history:
-        told.do(op)
-    return told, memory
-
-
-@given(operations)
-def test_memory_is_there_for_plugged_blocks_and_for_no_others(history: list[Op]) -> None:
-    told, memory = watched(history)
-    assert memory.there == told.blocks
-
-
-@given(operations, operations)
-def test_memory_of_plugged_blocks_is_not_touched_unless_they_are_unplugged(history: list[Op], more: list[Op]) -> None:
-    told, memory = watched(history)
-    for op in more:
-        before, seen = list(told.blocks), len(memory.touched)
-        told.do(op)
-        touched = {i for what, first, end in memory.touched[seen:] for i in range(first, end)}
-        assert touched == {i for i in range(BLOCKS) if before[i] != told.blocks[i]}
-
-
-@given(operations)
-def test_a_device_reset_touches_no_memory(history: list[Op]) -> None:
-    told, memory = watched(history)
-    seen = len(memory.touched)
-    told.device.device_reset()
-    assert len(memory.touched) == seen
-
-
-@given(operations)
-def test_with_persistent_suspend_neither_sleep_nor_waking_up_touches_memory(history: list[Op]) -> None:
-    told, memory = watched(history, Feature.PERSISTENT_SUSPEND)
-    config, seen = told.device.config, len(memory.touched)
-    told.device.device_reset()
-    told.device.system_reset(resume=True)
-    assert (told.device.config, len(memory.touched)) == (config, seen)
-
-
-def test_plugged_memory_reads_and_writes_as_boot_memory_does() -> None:
-    machine = Machine(SV39)
-    machine.plug(Span(0x1000, 0x1200), Owner(Use.FREE))
-    device = VirtioMemDevice(Geometry(ADDR, BLOCK, BLOCK), MachineBacking(machine, "vm0"))
-    device.resize(BLOCK)
-    device.handle(bytes(8) + ADDR.to_bytes(8, "little") + b"\x01" + bytes(7))
-    seen = []
-    for frame in (0x1000, ADDR >> 12):
-        machine.claim(Span(frame, frame + 1), Owner(Use.TABLE), "test")
-        table = Table(frame, 0, 0, "init_mm")
-        machine.store(table, 7, 0x1234_5000)
-        seen.append([machine.load(table, index) for index in (0, 7)])
-    assert seen[0] == seen[1] == [0, 0x1234_5000]
-    assert machine.violations == []
-
-
-@given(operations, st.booleans(), st.booleans(), st.integers(0, BLOCKS - 1), st.integers(1, 4))
-def test_unplugged_memory_of_the_usable_region_can_be_read_unless_it_was_agreed_that_it_is_not(
-    history: list[Op], offered: bool, taken: bool, at: int, count: int
-) -> None:
-    feature = Feature.UNPLUGGED_INACCESSIBLE
-    told, _ = watched(history, feature if offered else Feature.NONE)
-    agreed = told.device.negotiate(feature if taken else Feature.NONE)
-    assert (feature in agreed) == (offered and taken)
-    count = min(count, BLOCKS - at)
-    usable = told.field("usable_region_size") // BLOCK
-    wanted = all(told.blocks[at : at + count]) or (at + count <= usable and not agreed)
-    assert told.device.readable(Span(ADDR + at * BLOCK, ADDR + (at + count) * BLOCK)) == wanted
-
-
-@given(st.integers(0, 7), st.integers(0, 7))
-def test_no_feature_holds_that_one_side_does_not_have(offered: int, supported: int) -> None:
-    device = VirtioMemDevice(Geometry(ADDR, BLOCK, BLOCK, features=Feature(offered)))
-    assert device.negotiate(Feature(supported)) == device.negotiated == Feature(offered & supported)
-    device.device_reset()
-    assert device.negotiated == Feature.NONE
 
 
 # Requests ----------------------------------------------------------------------------------------------------
