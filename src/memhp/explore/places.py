@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from memhp.hw.tlb import Table
 
+NOWHERE = "hw"
+"""The place of a step that is in no function of the kernel."""
 ByHeight = tuple[str, ...]
 """``file:function`` by the height of the table that is looked at, from 0 (PTE) on; the last also for those above."""
 
@@ -31,7 +33,8 @@ FILES = (
     ("drivers/base/block_size", "drivers/base/memory.c"),
     ("drivers/base/notify", "drivers/base/memory.c"),
     ("drivers/virtio/virtio_mem", "drivers/virtio/virtio_mem.c"),
-    ("lib/percpu_refcount", "lib/percpu-refcount.c"),
+    ("lib/percpu_refcount", "include/linux/percpu-refcount.h"),
+    ("kernel/rcu", "kernel/rcu/tree.c"),
     ("arch/arm64/mm/memory_remove", "arch/arm64/mm/mmu.c"),
     ("arch/arm64/mm/huge_vmap", "arch/arm64/mm/mmu.c"),
     ("arch/x86/mm/vmemmap_sub_pmd", "arch/x86/mm/init_64.c"),
@@ -72,6 +75,8 @@ FUNCTIONS: dict[tuple[str, str], str | ByHeight] = {
     ("mm/sparse.py", "pfn_section_valid"): "include/linux/mmzone.h:pfn_section_valid",
     ("mm/sparse.py", "pfn_to_online_page"): "mm/memory_hotplug.c:pfn_to_online_page",
     ("mm/sparse_vmemmap.py", "vmemmap_tables"): VMEMMAP,
+    ("mm/memremap.py", "wait_for_references"): "mm/memremap.c:memunmap_pages",
+    ("mm/memremap.py", "unpin_pages"): "mm/gup.c:unpin_user_page",
     ("mm/vmalloc.py", "vmalloc"): "mm/vmalloc.c:alloc_vmap_area",
     ("mm/vmalloc.py", "vmalloc_huge"): "mm/vmalloc.c:alloc_vmap_area",
     ("mm/vmalloc.py", "pcpu_create_chunk"): "mm/vmalloc.c:pcpu_get_vm_areas",
@@ -85,7 +90,11 @@ FUNCTIONS: dict[tuple[str, str], str | ByHeight] = {
     ("mm/memory.py", "install"): ALLOC,
     ("drivers/base/memory_state.py", "device_online"): "drivers/base/core.c:device_online",
     ("drivers/base/memory_state.py", "device_offline"): "drivers/base/core.c:device_offline",
+    ("drivers/base/memory_state.py", "memory_block"): (),
     ("drivers/virtio/virtio_mem_state.py", "mutex_dropped"): (),
+    ("explore/cases/memory_block_lookup.py", "read_block"): "drivers/base/memory.c:state_show",
+    ("explore/cases/far_dimm.py", "fork_and_use"): "kernel/fork.c:mm_alloc_pgd",
+    ("explore/cases/far_dimm.py", "use_page"): "mm/page_alloc.c:rmqueue_buddy",
     ("arch/riscv/mm/init.py", "kernel_access"): "arch/riscv/mm/fault.c:handle_page_fault",
     ("arch/arm64/mm/mmu.py", "kernel_access"): "arch/arm64/mm/fault.c:do_translation_fault",
     ("arch/x86/mm/init_64.py", "kernel_access"): "arch/x86/mm/fault.c:do_kern_addr_fault",
@@ -178,9 +187,12 @@ PARTS = {
 
 @cache
 def _function(code: CodeType) -> tuple[str, str] | None:
-    """The model file and the function; None for what is not the model's kernel."""
+    """The model file and the function; None for what is neither the model's kernel nor an actor that stands for it."""
     _, found, file = code.co_filename.partition("/memhp/linux/")
-    return (file, code.co_name) if found else None
+    if found:
+        return file, code.co_name
+    actor = (code.co_filename.rpartition("/memhp/")[2], code.co_name)
+    return actor if actor in FUNCTIONS else None
 
 
 @cache
@@ -196,7 +208,7 @@ def place(target: object = None) -> str:
     """Where in the kernel the caller is: ``mm/memory_hotplug.c:try_remove_memory``.
 
     `target` is what the step looks at: of a table, its height decides between functions that there are for each level.
-    ``hw`` for a caller that is not in the kernel.
+    :data:`NOWHERE` for an actor that stands for no function of the kernel in particular.
     """
     frame: FrameType | None = sys._getframe(1)
     part: tuple[Part, int, bool] | None = None
@@ -219,7 +231,7 @@ def place(target: object = None) -> str:
         elif (file not in NO_PLACE and name[0] not in "_<") or name.startswith("__"):
             return f"{kernel_file(file)}:{name}"
         frame = frame.f_back
-    return "hw"
+    return NOWHERE
 
 
 def _part(part: Part, frame: FrameType, target: object) -> tuple[Part, int, bool]:

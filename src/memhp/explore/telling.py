@@ -4,6 +4,7 @@
 from typing import NamedTuple
 
 from memhp.explore import words
+from memhp.explore.places import NOWHERE
 from memhp.explore.trace import Change, Line, Value
 from memhp.hw.locks import Lock
 from memhp.hw.stepper import Access
@@ -70,7 +71,8 @@ def line(k: Kernel, number: int, step: Step) -> Line:
         else:
             what, about, result = target, *_lock(step, access)
     return Line(
-        step=number, thread=step.thread, name=step.name, place=step.place, kind=kind, what=what, about=about,
+        step=number, thread=step.thread, name=step.name, place="" if step.place == NOWHERE else step.place,
+        kind=kind, what=what, about=about,
         address=address, old=old, new=new if new != old else None, result=result, text=told(step),
         changes=(*entry, *step.changes),
     )  # fmt: skip
