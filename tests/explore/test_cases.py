@@ -30,7 +30,7 @@ def run_of(name: str, variant: str, arch: str) -> KernelRun:
 
 
 def machine(arch: str) -> Kernel:
-    variant = case("two-hotplugs").variant("device-hotplug-lock")
+    variant = case("two-hotplugs").variant("two-adds")
     return boot(variant.config(variant.configuration(CONFIGURATIONS[arch])))
 
 
@@ -132,6 +132,6 @@ def test_unknown_names_are_refused_with_those_there_are() -> None:
     with pytest.raises(BadInput, match="no race 'nothing'"):
         case("nothing")
     with pytest.raises(BadInput, match="not explored on 'sparc'"):
-        case("two-hotplugs").program("device-hotplug-lock", "sparc")
+        case("two-hotplugs").program("two-adds", "sparc")
     with pytest.raises(BadInput, match="no variant 'sparc'"):
         case("two-hotplugs").program("sparc")

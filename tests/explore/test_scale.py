@@ -95,7 +95,7 @@ def test_a_failure_found_by_a_worker_is_made_small_and_replays() -> None:
 
 
 def test_the_cases_of_memory_hotplug_are_jobs() -> None:
-    job = Job("two-hotplugs", "device-hotplug-lock", "x86_64-4K-48-linux-6.12")
+    job = Job("two-hotplugs", "two-adds", "x86_64-4K-48-linux-6.12")
     assert [verdict.word for verdict in run_jobs([job], workers=1)] == ["safe"]
     with pytest.raises(BadInput, match="no race 'nothing'"):
         run_jobs([Job("nothing", "at-all")], workers=1)

@@ -8,6 +8,7 @@ from memhp.errors import KernelBug, KernelError
 from memhp.linux import arch
 from memhp.linux.config import OnlineType
 from memhp.linux.drivers.base.memory_devices import block_pfns, remove_memory_block_devices, walk_memory_blocks
+from memhp.linux.drivers.base.memory_lookup import MEMORY_BLOCKS
 from memhp.linux.drivers.base.memory_state import device_offline, device_online
 from memhp.linux.drivers.base.node import unregister_node
 from memhp.linux.drivers.firmware.memmap import firmware_map_remove
@@ -87,6 +88,7 @@ def try_remove_memory(k: Kernel, start: int, size: int) -> None:
 def _check_memblocks_offlined(k: Kernel, blocks: Span) -> int | None:
     """The node of the last block. Raises EBUSY at the first block that is not offline."""
     nid = None
+    k.hw.reads(MEMORY_BLOCKS)
     for first, _, block in k.memory_blocks.runs(*blocks):
         if block.state != "offline":
             start = first * k.memory_block_size

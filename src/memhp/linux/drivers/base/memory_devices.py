@@ -99,6 +99,7 @@ def create_memory_block_devices(
             break
         k.hw.writes(MEMORY_BLOCKS)
         k.memory_blocks.set(first, first + count, MemoryBlock("offline", nid, altmap=altmap, group=group))
+        _pass_device_locks(k, first, first + count)
         made = first + count
     if made == blocks.end:
         return
@@ -129,7 +130,21 @@ def remove_memory_block_devices(k: Kernel, start: int, size: int) -> None:
                     unregister_memory_block_under_nodes(k.node_states, block.nid, block_id)
             k.hw.writes(MEMORY_BLOCKS)
             k.memory_blocks.clear(run_start, run_end)
+            _pass_device_locks(k, run_start, run_end)
             unregister_memory_blocks(k, run_start, run_end)
+
+
+def _pass_device_locks(k: Kernel, start_block: int, end_block: int) -> None:
+    """Take each block's device lock once, as ``__device_attach()`` and ``device_del()`` do: only others can hold it."""
+    if not k.hw.whole_tables:
+        for block_id in range(start_block, end_block):
+            with k.hw.locked(device_lock(block_id)):
+                pass
+
+
+def device_lock(block_id: int) -> str:
+    """The name of a block's ``device_lock()``."""
+    return f"memory{block_id}.device_lock"
 
 
 def register_memory_blocks_under_node(k: Kernel, nid: int, start: int, size: int) -> None:

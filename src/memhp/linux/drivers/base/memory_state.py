@@ -9,10 +9,11 @@ from dataclasses import replace
 from errno import EINVAL, ENOENT
 from typing import get_args
 
-from memhp.errors import KernelError
+from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Use
 from memhp.linux.config import OnlineType
-from memhp.linux.drivers.base.memory_devices import block_pfns
+from memhp.linux.drivers.base.memory_devices import block_pfns, device_lock
+from memhp.linux.drivers.base.memory_lookup import MEMORY_BLOCKS
 from memhp.linux.drivers.base.notify import NOTIFY_BAD_ERRNO, memory_notify
 from memhp.linux.mm.memory_hotplug_memmap import mhp_deinit_memmap_on_memory, mhp_init_memmap_on_memory
 from memhp.linux.mm.memory_hotplug_offline import offline_pages
@@ -31,6 +32,7 @@ STORE = "drivers/base/memory.c:state_store"
 
 def memory_block(k: Kernel, block_id: int) -> MemoryBlock:
     """The block of that id: ``find_memory_block_by_id()``. Raises ENOENT, as its folder is not there."""
+    k.hw.reads(MEMORY_BLOCKS)
     block = k.memory_blocks.get(block_id)
     if block is None:
         raise KernelError(ENOENT, f"there is no memory{block_id}", place=FIND)
@@ -55,7 +57,8 @@ def nr_vmemmap_pages(k: Kernel, block_id: int) -> int:
 def memory_block_online(k: Kernel, block_id: int, online_type: OnlineType) -> None:
     """Online a block in the zone that type and policy choose. Raises EHWPOISON, and what ``online_pages()`` raises."""
     block = memory_block(k, block_id)
-    assert block.nid is not None
+    if block.nid is None:
+        raise KernelBug(f"BUG: memory{block_id} is onlined before its node is noted: NUMA_NO_NODE", place=ONLINE)
     if k.config.profile.online_hwpoison == "refused" and (lost := memblk_nr_poison(k, block_id)):
         advice = "it stays offline until the machine boots again with that memory replaced"
         raise KernelError(EHWPOISON, f"memory{block_id} has {lost} poisoned pages", place=ONLINE, advice=advice)
@@ -131,12 +134,14 @@ def _stored_zone(k: Kernel, block_id: int, block: MemoryBlock) -> Zone | None:
 
 
 def _set_state(k: Kernel, block_id: int, state: BlockState) -> None:
-    k.memory_blocks.set(block_id, block_id + 1, replace(memory_block(k, block_id), state=state))
+    block = memory_block(k, block_id)
+    k.hw.writes(MEMORY_BLOCKS)
+    k.memory_blocks.set(block_id, block_id + 1, replace(block, state=state))
 
 
 def device_online(k: Kernel, block_id: int, online_type: OnlineType = "online") -> bool:
     """Online a block's device: False when it is online already, where the kernel returns 1."""
-    with k.hw.locked(f"memory{block_id}.device_lock"):
+    with k.hw.locked(device_lock(block_id)):
         if memory_block(k, block_id).state != "offline":
             return False
         memory_block_online(k, block_id, "online" if online_type == "offline" else online_type)
@@ -146,7 +151,7 @@ def device_online(k: Kernel, block_id: int, online_type: OnlineType = "online") 
 
 def device_offline(k: Kernel, block_id: int) -> bool:
     """Offline a block's device: False when it is offline already, where the kernel returns 1."""
-    with k.hw.locked(f"memory{block_id}.device_lock"):
+    with k.hw.locked(device_lock(block_id)):
         if memory_block(k, block_id).state == "offline":
             return False
         _set_state(k, block_id, "going-offline")
