@@ -72,6 +72,7 @@ FUNCTIONS: dict[tuple[str, str], str | ByHeight] = {
     ("mm/alloc_contig.py", "alloc_contig_range"): "mm/page_alloc.c:alloc_contig_range_noprof",
     ("mm/memory_hotplug_offline.py", "__offline_isolated_pages"): "mm/page_alloc.c:__offline_isolated_pages",
     ("mm/ptdump.py", "walk_range"): PAGEWALK,
+    ("mm/sparse.py", "pfn_valid"): "include/linux/mmzone.h:pfn_valid",
     ("mm/sparse.py", "pfn_section_valid"): "include/linux/mmzone.h:pfn_section_valid",
     ("mm/sparse.py", "pfn_to_online_page"): "mm/memory_hotplug.c:pfn_to_online_page",
     ("mm/sparse_vmemmap.py", "vmemmap_tables"): VMEMMAP,
