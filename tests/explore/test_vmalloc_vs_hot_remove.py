@@ -2,15 +2,32 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
+from collections.abc import Callable
 
 import pytest
 
 from memhp.explore.case import Configuration
-from memhp.explore.cases.vmalloc_vs_hot_remove import APART, CASE, build, placed, shared_table
+from memhp.explore.cases.actors import pfns
+from memhp.explore.cases.vmalloc_vs_hot_remove import (
+    APART,
+    CASE,
+    CHUNK,
+    boot,
+    build,
+    dimm,
+    placed,
+    populate_chunk,
+    shared_table,
+)
+from memhp.explore.doors import KernelProgram
 from memhp.explore.replay import replay
 from memhp.explore.search import Limits, search
 from memhp.explore.trace import Trace
+from memhp.explore.verdict import Verdict
+from memhp.linux import arch
 from memhp.linux.layout import layout
+from memhp.linux.mm.vmalloc import vfree
+from memhp.linux.state import Kernel
 from memhp.units import GiB, KiB
 
 MEET = {(4 * KiB, 48), (4 * KiB, 52), (16 * KiB, 47), (16 * KiB, 48), (16 * KiB, 52)}
@@ -109,3 +126,38 @@ def test_todays_kernels_are_explored_as_they_are() -> None:
     assert current == {"linux-6.12", "linux-7.2"}
     assert not any(variant.current(one) for name in ("V5", "V6", "V7") for variant in [CASE.variant(name)]
                    for one in variant.configurations)  # fmt: skip
+
+
+def free_vmemmap(k: Kernel) -> None:
+    """``vmemmap_free()`` of the DIMM alone."""
+    start, end = pfns(k, dimm(k))
+    memmap = k.layout.memmap(start, end)
+    arch.ops(k).vmemmap_free(k, memmap.start, memmap.end, None)
+
+
+def come_and_go(k: Kernel) -> None:
+    """A chunk of per-CPU memory is mapped and unmapped again."""
+    populate_chunk(k)
+    vfree(k, CHUNK)
+
+
+def explored(variant: str, actor: Callable[[Kernel], None], *, there: bool) -> Verdict:
+    """4K pages, 48 bits, today's layout; `there`: whether the chunk is there from the start."""
+    k = boot(CASE.variant(variant).config(named(variant, 4 * KiB, 48)))
+    if there:
+        populate_chunk(k)
+    return search(KernelProgram(k, (free_vmemmap, actor), ("hot-remove", "percpu")).run())
+
+
+@pytest.mark.parametrize("variant", [one.name for one in CASE.variants])
+def test_a_chunk_that_is_there_keeps_the_table_while_it_is_unmapped(variant: str) -> None:
+    """vunmap clears leaves and leaves tables: what hot-remove finds is never empty, whatever its rule."""
+    verdict = explored(variant, lambda k: vfree(k, CHUNK), there=True)
+    assert verdict.word == "safe"
+    assert verdict.coverage.executions > 1
+
+
+@pytest.mark.parametrize("variant", [one.name for one in CASE.variants])
+def test_a_chunk_that_comes_and_goes_is_safe_if_no_shared_table_is_freed(variant: str) -> None:
+    verdict = explored(variant, come_and_go, there=False)
+    assert verdict.word == ("broken" if variant == "V5" else "safe")
