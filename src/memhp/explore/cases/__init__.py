@@ -6,6 +6,7 @@ from memhp.explore.case import Case
 from memhp.explore.cases import (
     free_before_flush,
     memblock_order,
+    memmap_first_section,
     memory_block_lookup,
     online_vs_unplug,
     pagemap_lookup_vs_unmap,
@@ -32,6 +33,7 @@ CASES: tuple[Case, ...] = (
     pfn_walker_vs_offline.CASE,
     pagemap_lookup_vs_unmap.CASE,
     memblock_order.CASE,
+    memmap_first_section.CASE,
     online_vs_unplug.CASE,
     two_hotplugs.CASE,
     memory_block_lookup.CASE,
