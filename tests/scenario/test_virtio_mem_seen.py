@@ -1,17 +1,26 @@
 """Machines that were seen with a virtio-mem device: it is there, plugged as far as it was, and can be resized."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from dataclasses import replace
+
 import pytest
 
 from captures import archive, facts, open_capture
+from memhp.check import check_all
 from memhp.facts import iomem
 from memhp.facts.derive import derive
 from memhp.facts.observed import Facts
 from memhp.facts.virtio_mem import virtio_mem_devices
+from memhp.linux.init import start_kernel
 from memhp.linux.state import Kernel
 from memhp.scenario import result
 from memhp.scenario.load import loads
+from memhp.scenario.replay import catch_up
 from memhp.scenario.run import rehearse_scenario
+from memhp.scenario.schema import MachineText
+from memhp.scenario.session import Session
+from memhp.scenario.sources import facts_spec
+from memhp.scenario.virtio_mem_facts import settle_seen
 from memhp.units import MiB
 from virtio_mem import named
 
@@ -114,3 +123,30 @@ def test_blocks_named_by_address_are_plugged_and_unplugged_by_its_driver() -> No
     )
     assert done.ok
     assert [step.devices[0].plugged // MiB for step in done.steps] == [768, 768, 512, 0]
+
+
+def changed(name: str, step: str, **changes: object) -> Session:
+    """A machine taken up from a moment of a real one, had QEMU said something else of its device."""
+    observed = facts(name, step)
+    assert observed.qemu is not None
+    (device,) = observed.qemu.devices
+    qemu = replace(observed.qemu, devices=(replace(device, **changes),))  # type: ignore[arg-type]
+    observed = replace(observed, qemu=qemu)
+    session = Session(start_kernel(facts_spec(observed, MachineText(source=name, step=step))))
+    catch_up(session, observed)
+    settle_seen(session, observed)
+    return session
+
+
+def test_blocks_with_nothing_plugged_that_could_not_be_removed_keep_a_sub_block() -> None:
+    session = changed(X86, "1-plugged", size=2 * MiB, requested_size=0)
+    vm = session.devices["vm0"]
+    assert (vm.device.plugged_size, vm.plugged_size) == (8 * MiB, 8 * MiB)
+    assert check_all(session.k) == []
+
+
+def test_a_device_of_large_blocks_has_big_blocks_in_its_driver() -> None:
+    session = changed("arm64-custom-arm64-64k-virtio-mem-default", "1-plugged", block_size=512 * MiB)
+    vm = session.devices["vm0"]
+    assert (vm.in_sbm, vm.bbm.bb_size, vm.device.plugged_size) == (False, 512 * MiB, 512 * MiB)
+    assert check_all(session.k) == []

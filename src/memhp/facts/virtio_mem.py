@@ -35,6 +35,8 @@ class VirtioMemDevice:
     """The proximity domain that the device names, or the node that its driver found."""
     sub_block: int
     """What the driver unplugs at least of an online block: by its log, or by the size of pageblocks."""
+    big_block: int
+    """What comes and goes at a time in big-block mode, 0 where the driver's log does not tell of that."""
     added: SpanSet
     """System RAM that the driver added."""
     plugged: int
@@ -65,6 +67,7 @@ def _device(facts: Facts, res: Resource) -> VirtioMemDevice:
         block_size=block_size,
         node=qemu.node if qemu is not None else said.nid if said is not None else None,
         sub_block=sub_block,
+        big_block=(said.big_block_size if said is not None else None) or 0,
         added=added,
         plugged=plugged,
         requested=requested,

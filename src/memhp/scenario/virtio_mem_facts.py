@@ -17,7 +17,7 @@ from memhp.hw.devices.virtio_mem import USABLE_EXTENT, Geometry, VirtioMemDevice
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe
 from memhp.linux.drivers.virtio.virtio_mem_shared import virtio_mem_could_add_memory, virtio_mem_retry
-from memhp.linux.drivers.virtio.virtio_mem_state import VirtioMem
+from memhp.linux.drivers.virtio.virtio_mem_state import Params, VirtioMem
 from memhp.linux.kernel.resource import iter_resources, remove_resource
 from memhp.linux.mm.page_alloc import take_pages_off_buddy
 from memhp.linux.mmzone import ZoneType
@@ -43,12 +43,14 @@ def attach_seen(session: Session, facts: Facts) -> None:
         node = 0 if seen.node is None else seen.node
         geometry = Geometry(seen.span.start, seen.span.size, seen.block_size, node, usable_extent=extent)
         device = VirtioMemDevice(geometry, MachineBacking(k.hw, seen.id or seen.name))
-        vm = session.devices[seen.id or seen.name] = virtio_mem_probe(k, device, seen.name)
+        params = Params(force_bbm=bool(seen.big_block), bbm_block_size=seen.big_block)
+        vm = session.devices[seen.id or seen.name] = virtio_mem_probe(k, device, seen.name, params)
         session.seen.add(seen.id or seen.name)
         k.hw.advance(0)
         top = max((span.end for span in seen.added), default=seen.span.start)
-        request(k, vm, seen.plugged, top)
-        plug_blocks(k, vm, _plugged(seen, block_unit(k, vm)))
+        parts = list(_plugged(seen, block_unit(k, vm)))
+        request(k, vm, sum(part.size for part in parts), top)
+        plug_blocks(k, vm, parts)
         session.plugged.extend(seen.added)
 
 
