@@ -49,6 +49,8 @@ class Use(StrEnum):
     GIGANTIC_FREE = "gigantic-free"
     BALLOON = "balloon"
     """``PageOffline`` as well, but of a balloon whose pages migrate."""
+    BALLOON_FIXED = "balloon-fixed"
+    """The same, of a balloon whose pages do not."""
     OFFLINE = "logically-offline"
     """``PageOffline``: kept from the buddy by a balloon or virtio-mem driver."""
     HWPOISON = "hwpoison"

@@ -22,7 +22,7 @@ from memhp.scenario.session import Session
 from memhp.scenario.steps import free_range, online, plug
 from memhp.units import align_up, format_size, is_aligned
 
-HELD = frozenset({Use.KERNEL, Use.RECLAIMABLE, Use.MOVABLE, Use.PINNED, Use.HUGETLB})
+HELD = users.USER_USES - {Use.BOOT}
 """Uses of memory that somebody who allocated it can end."""
 
 LENT_SHARE = 32

@@ -40,7 +40,7 @@ can be recovered are anonymous memory: the processes that map them are killed.""
 
 UNHANDLABLE = Action("get hwpoison page", "Ignored")
 
-KEPT_BY_DRIVER = frozenset({Use.BALLOON, Use.OFFLINE})
+KEPT_BY_DRIVER = frozenset({Use.BALLOON, Use.BALLOON_FIXED, Use.OFFLINE})
 """Uses that a bad page stays in: it is the driver that must let go of it."""
 
 UNBEARABLE = {

@@ -42,7 +42,7 @@ CMA = Obstacle("a pageblock of the contiguous memory allocator", "boot with a sm
 KEPT_BY_DRIVER = Obstacle("a page that its driver keeps offline", "deflate the balloon")
 POISONED = Obstacle("a page that memory errors took", "take another block")
 
-KEPT_USES = {Use.OFFLINE: KEPT_BY_DRIVER, Use.HWPOISON: POISONED}
+KEPT_USES = {Use.OFFLINE: KEPT_BY_DRIVER, Use.BALLOON_FIXED: KEPT_BY_DRIVER, Use.HWPOISON: POISONED}
 """Uses that stand in the way of allocating a range, but are no reason not to try to take it offline."""
 
 

@@ -62,7 +62,7 @@ DEMANDS: dict[Kind, Demand] = {
     "gigantic": Demand(Use.GIGANTIC),
     "gigantic-free": Demand(Use.GIGANTIC_FREE),
     "balloon": Demand(Use.BALLOON, movable=True),
-    "balloon-fixed": Demand(Use.OFFLINE),
+    "balloon-fixed": Demand(Use.BALLOON_FIXED),
     "boot": Demand(Use.BOOT),
 }
 """Unmovable and reclaimable slabs; anonymous memory, and what of it a device's DMA holds; huge pages of a pool, in use,
@@ -71,7 +71,7 @@ boot kept for itself, which is reserved and not managed."""
 
 USER_USES = frozenset({Use.PINNED, *(demand.use for demand in DEMANDS.values())})
 
-NEVER_MOVABLE = frozenset({Use.KERNEL, Use.RECLAIMABLE, Use.OFFLINE, *GIGANTIC_USES})
+NEVER_MOVABLE = frozenset({Use.KERNEL, Use.RECLAIMABLE, Use.BALLOON_FIXED, *GIGANTIC_USES})
 """Uses that ZONE_MOVABLE is closed to."""
 
 ALLOCATE = "mm/page_alloc.c:__alloc_pages_slowpath"
