@@ -9,12 +9,15 @@ from collections.abc import Hashable
 
 from memhp.check import check_all, snapshot
 from memhp.check.snapshot import Snapshot
+from memhp.errors import KernelBug
 from memhp.hw.memory import Owner, Use
+from memhp.linux import arch
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug import MHP_NONE, add_memory, remove_memory
 from memhp.linux.mm.page_alloc import alloc_pages
+from memhp.linux.mm.pgd import INIT_MM
 from memhp.linux.mm.ptdump import ptdump_walk_pgd
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -68,6 +71,15 @@ def dump_page_tables(k: Kernel) -> Hashable:
 def laws_hold(k: Kernel) -> str | None:
     """The first law of :mod:`memhp.check` that does not hold when all is done."""
     return next((f"{breach.law}: {breach.text}" for breach in check_all(k)), None)
+
+
+def reached(k: Kernel, va: int) -> str | None:
+    """What happens to a CPU that reads a byte in the kernel when all is done; None if it gets it."""
+    try:
+        arch.ops(k).kernel_access(k, INIT_MM, va)
+    except KernelBug as bug:
+        return f"oops: {bug}"
+    return None
 
 
 class LawsHoldSince:
