@@ -37,7 +37,7 @@ def _head(row: Row, width: int) -> Text:
     line = row.first
     head = Text.assemble((f"{row.steps:>{STEPS}} ", "dim"), (line.name, "bold"), f"  {row.title}")
     for text in (line.place, line.about if row.times == 1 else ""):
-        if text and text != "alone":
+        if text not in {"", "alone", "shared"}:
             for part in wrap(text, width - STEPS - 1):
                 head.append(f"\n{'':{STEPS}} {part}", style="dim")
     return head
