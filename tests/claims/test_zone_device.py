@@ -12,7 +12,7 @@ from memhp.scenario.load import load
 from memhp.scenario.run import rehearse_scenario
 
 ROOT = Path(__file__).parents[2]
-MINE = [claim for claim in CLAIMS if claim.id in {"alt-1", "alt-2", "alt-3", "alt-4", "zd-1", "zd-3"}]
+MINE = [claim for claim in CLAIMS if claim.id in {"alt-1", "alt-2", "alt-3", "alt-4", "zd-1", "zd-2", "zd-3"}]
 DRAFTS = {"altmap-draft-helper": ["memmap-storage", "altmaps"], "altmap-draft-consolidated": ["vmemmap"]}
 
 

@@ -3,6 +3,8 @@
 
 from memhp.claims import evidence
 from memhp.claims.claim import Finding
+from memhp.explore.cases.memblock_order import CASE as MEMBLOCK_ORDER
+from memhp.explore.cases.ptdump_vs_hot_remove import CASE as PTDUMP
 from memhp.explore.cases.vmalloc_vs_hot_remove import CASE as RACE
 from memhp.explore.cases.vmalloc_vs_hot_remove import LAYOUTS
 from memhp.explore.search import search
@@ -87,8 +89,22 @@ def all_configurations() -> Finding:
     return Finding("reproduced" if len(good) == len(rows) else "refuted", figure)
 
 
+def ptdump_lock() -> Finding:
+    """a64-5: hot-remove against the dump, without the hotplug lock and with it, with 4K and 16K pages."""
+    parts, good = [], True
+    for name in ("arm64-4K-48-linux-6.12", "arm64-16K-48-linux-6.12"):
+        without, held = (evidence.explored(PTDUMP, variant, name) for variant in ("no-lock", "hotplug-lock"))
+        found = without.failure is not None and without.failure.reason.startswith("freed-table")
+        good = good and found and held.word == "safe" and held.coverage.executions > 1
+        parts.append(f"{name}: {evidence.told('no-lock', without)}, {evidence.told('hotplug-lock', held)}")
+    return Finding("reproduced" if good else "refuted", "; ".join(parts))
+
+
 def memblock_order() -> Finding:
-    """a64-6: removal with memblock told before and after the architecture's part."""
+    """a64-6: removal with memblock told before and after the architecture's part.
+
+    As a rehearsal, and explored against somebody who adds the memory again.
+    """
     laws = {}
     for order in ("memblock-first", "arch-first"):
         run = evidence.run(
@@ -102,7 +118,11 @@ def memblock_order() -> Finding:
         outcomes = [f"{step.do}: {step.outcome.result}" for step in run.steps if not step.as_expected]
         laws[order] = outcomes + evidence.broken_laws(run)
     figure = "; ".join(f"{order}: {', '.join(broken) or 'all laws hold'}" for order, broken in laws.items())
+    name = f"arm64-4K-48-{V7}"
+    old, new = (evidence.explored(MEMBLOCK_ORDER, order, name) for order in ("memblock-first", "arch-first"))
+    figure += f"; explored: {evidence.told('memblock-first', old)}, {evidence.told('arch-first', new)}"
     reproduced = bool(laws["memblock-first"]) and not laws["arch-first"]
+    reproduced = reproduced and (old.word, new.word) == ("broken", "safe")
     return Finding("reproduced" if reproduced else "refuted", figure)
 
 

@@ -6,6 +6,9 @@ from typing import Any
 
 import msgspec
 
+from memhp.explore.case import Case
+from memhp.explore.search import search
+from memhp.explore.verdict import Verdict
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config, configs
 from memhp.linux.geometry import Row, geometry
@@ -49,6 +52,18 @@ def run(machine: dict[str, Any], *steps: dict[str, Any]) -> Run:
 def kernel(machine: dict[str, Any]) -> Kernel:
     """A machine that has just booted, described as a scenario would."""
     return start_kernel(machine_spec(msgspec.convert(machine, MachineText), where="claim"))
+
+
+def explored(race: Case, variant: str, configuration: str) -> Verdict:
+    """Whether a variant of a race is safe on a configuration, over every schedule."""
+    return search(race.program(variant, configuration).run(), race.limits)
+
+
+def told(variant: str, verdict: Verdict) -> str:
+    """A verdict in a figure: how many classes of executions were looked at, or what goes wrong."""
+    if verdict.failure is not None:
+        return f"{variant} {verdict.word} ({verdict.failure.reason})"
+    return f"{variant} {verdict.word} ({verdict.coverage.executions} classes)"
 
 
 def table_count(tables: Tables) -> int:

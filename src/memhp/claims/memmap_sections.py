@@ -12,6 +12,7 @@ from memhp.check import check_all, snapshot
 from memhp.check.snapshot import Snapshot
 from memhp.claims import evidence
 from memhp.claims.claim import Finding
+from memhp.explore.cases.memmap_first_section import CASE as FIRST_SECTION
 from memhp.linux import arch
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import Plug
@@ -66,5 +67,10 @@ def first_section() -> Finding:
         f"law by going first: {', '.join(f'section {section}, {text}' for section, text in broken.items())}"
     )
     parts.append(f"from the last to the second {len(backwards)} breaches")
-    answered = asked.steps[1].as_expected and set(broken) == {0} and not backwards
+    race = {
+        one.name: evidence.explored(FIRST_SECTION, one.name, "x86_64-4K-48-linux-7.2") for one in FIRST_SECTION.variants
+    }
+    parts.append(f"explored against a reader: {', '.join(evidence.told(name, each) for name, each in race.items())}")
+    as_expected = [each.word for each in race.values()] == ["broken", "safe", "safe"]
+    answered = as_expected and asked.steps[1].as_expected and set(broken) == {0} and not backwards
     return Finding("answered" if answered else "open", "; ".join(parts))

@@ -4,11 +4,15 @@
 from memhp.claims import evidence
 from memhp.claims.altmap import device
 from memhp.claims.claim import Finding
+from memhp.explore.cases.pagemap_lookup_vs_unmap import CASE as PAGEMAP
 from memhp.linux.config import configs
 from memhp.linux.mm.altmap import vmem_altmap_nr_free
 from memhp.linux.mm.memremap import memremap_compat_align, memremap_pages, memunmap_pages
 from memhp.linux.profiles import PROFILES
 from memhp.units import GiB, format_size
+
+DRAINED = ("generic", "fs-dax", "p2pdma", "private", "two-ranges")
+"""Variants of the race in which references are waited for."""
 
 
 def altmap_accounts() -> Finding:
@@ -28,6 +32,26 @@ def altmap_accounts() -> Finding:
     memunmap_pages(k, pgmap)
     good = good and altmap.alloc == 0
     return Finding("reproduced" if good else "refuted", f"{figure}; afterwards alloc {altmap.alloc}")
+
+
+def life_cycle() -> Finding:
+    """zd-2: a mapping's end against lookups of every type, one range and two, and against DMA; old kernels and today's.
+
+    Before references were waited for, whoever looks a page up runs into struct pages that are gone.
+    """
+    broken = {
+        name: evidence.explored(PAGEMAP, name, "arm64-4K-48-linux-5.13") for name in ("no-reference", "kill-only")
+    }
+    drained = {name: evidence.explored(PAGEMAP, name, "riscv64-4K-48-linux-7.2") for name in DRAINED}
+    drained |= {
+        name: evidence.explored(PAGEMAP, name, "arm64-4K-48-linux-5.13") for name in ("own-count", "dma-each-page")
+    }
+    today = evidence.explored(PAGEMAP, "dma-at-once", "riscv64-4K-48-linux-7.2")
+    parts = [evidence.told(name, verdict) for name, verdict in (broken | drained).items()]
+    parts.append(f"pages that DMA holds are waited for in 5.13; today {evidence.told('dma-at-once', today)}")
+    good = all(verdict.word == "broken" for verdict in broken.values())
+    good = good and all(each.word == "safe" and each.coverage.executions > 1 for each in drained.values())
+    return Finding("reproduced" if good else "refuted", "; ".join(parts))
 
 
 def compat_align() -> Finding:

@@ -27,7 +27,7 @@ RAM = 64 * GiB
 """From here on x86 has memory blocks of many sections."""
 READ = "mm/page_owner.c:read_page_owner"
 STRUCT_PAGES = frozenset({"memmap-storage", "vmemmap", "altmaps", "frames", "one-owner", "flush-before-free"})
-"""Laws that are about struct pages; others miss what removing sections alone leaves: block device, resource, memblock."""
+"""Laws that are about struct pages; others miss what removing sections alone leaves: block, resource, memblock."""
 
 
 def boot_server(config: Config) -> Kernel:
@@ -112,7 +112,7 @@ CASE = Case(
     name="memmap-first-section",
     actors="removal of one block of many sections, whose first holds the struct pages of all; who looks at one of them",
     build=build,
-    geometry="x86 with 64 GiB, the only one with blocks of many sections; the last 14 of 16 are gone but for whole-block",
+    geometry="x86 with 64 GiB has blocks of many sections; but for whole-block, the last 14 of 16 are gone already",
     variants=(
         Variant(
             "head-first",
