@@ -1,6 +1,8 @@
 """A trace in the terminal as columns: a CPU each, time going down, the kernel's place above each access."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -38,9 +40,16 @@ def print_columns(out: Console, trace: Trace, *, full: bool = False) -> None:
         places[line.thread] = row.last.place
         before = row.last
     out.print(table)
+    for said in left(trace):
+        out.print(said, style="dim")
+
+
+def left(trace: Trace) -> Iterator[str]:
+    """What each actor would do next, where a trace does not end with everybody done or something broken."""
+    words = {"deadlock": "waits at", "unfinished": "would go on with"}.get(trace.end)
     for name, waiting in zip(trace.names, trace.waiting, strict=True):
-        if waiting is not None and trace.end in {"deadlock", "unfinished"}:
-            out.print(f"{name} {'waits at' if trace.end == 'deadlock' else 'would go on with'}: {waiting}", style="dim")
+        if words is not None and waiting is not None:
+            yield f"{name} {words}: {waiting}"
 
 
 def _cell(row: Row, *, shown: str) -> Text:

@@ -11,6 +11,7 @@ import msgspec
 from memhp.explore.explored import ONE_SCHEDULE, Explored
 from memhp.explore.trace import Line, Trace, Value
 from memhp.report.trace import ENDS, coverage_text, facts, replay_command
+from memhp.report.trace_columns import left
 from memhp.report.trace_fold import Row, fold
 from memhp.report.trace_lanes import lanes
 from memhp.report.trace_page_script import SCRIPT
@@ -70,6 +71,7 @@ def _head(found: Explored) -> Iterator[str]:
     yield from (f"<li>{escape(fact)}</li>" for fact in facts(found))
     yield "</ul></details>"
     if found.trace is not None:
+        yield from (f'<p class="soft">{escape(line)}</p>' for line in left(found.trace))
         schedule = found.trace.schedule
         command = replay_command(found, found.trace)
         yield (
