@@ -11,12 +11,13 @@ from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.init import start_kernel
+from memhp.linux.mm import users
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import profile
 from memhp.scenario import schema
 from memhp.scenario.presets import preset_for
 from memhp.scenario.session import Session
-from memhp.scenario.steps import RUNNERS
+from memhp.scenario.steps import RUNNERS, title
 from memhp.units import KiB, MiB, align_up
 from scenario.life import small_machine
 
@@ -184,3 +185,82 @@ def test_a_block_that_goes_online_where_it_is_told_to_go_is_there() -> None:
     assert kinds[0] is ZoneType.MOVABLE and kinds[1] is ZoneType.NORMAL
     assert do(at, schema.Online(blocks=[first])) == "EINVAL"
     assert do(at, schema.Remove()) == "EBUSY"
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (schema.Eject(at="4G"), "eject at 4G"),
+        (schema.Eject(enabled=False), "eject no enabled"),
+        (schema.Plug(size="1G", memmap_on_memory=False), "plug size 1G no memmap_on_memory"),
+        (schema.Plug(size="1G", memmap_on_memory=True), "plug size 1G memmap_on_memory"),
+    ],
+)
+def test_a_step_is_told_by_the_keys_that_are_not_as_usual(step: schema.StepKind, words: str) -> None:
+    assert title(step) == words
+
+
+# Ejecting ----------------------------------------------------------------------------------------------------
+
+
+def test_a_dimm_that_is_ejected_is_unplugged_and_another_one_not() -> None:
+    at = session()
+    for _ in range(2):
+        assert do(at, schema.Plug(size=2 * BLOCK)) == "ok"
+    first, second = at.plugged
+    assert do(at, schema.Eject(at=first.start)) == "ok"
+    assert at.plugged == [second] and not at.k.hw.memory.owners.covered(*at.frames(first))
+    assert do(at, schema.Eject()) == "ok"
+    assert not at.plugged and not at.dimms and not at.k.memory_groups
+
+
+def test_ejecting_may_be_forbidden() -> None:
+    at = session()
+    do(at, schema.Plug(size=BLOCK))
+    assert do(at, schema.Eject(enabled=False)) == "EPERM"
+    assert do(at, schema.Eject()) == "ok"
+
+
+@pytest.mark.parametrize(
+    ("before", "at", "message"),
+    [
+        ([], None, "there is no DIMM"),
+        ([schema.Plug(size=BLOCK, driver="virtio_mem")], None, "there is no DIMM"),
+        ([schema.Plug(size=2 * BLOCK, at="8G")], "9G", "no DIMM begins at 0x240000000"),
+        (
+            [schema.Plug(size=2 * BLOCK, at="8G"), schema.Remove(at="8G", size=BLOCK)],
+            None,
+            "of the DIMM is gone already",
+        ),
+    ],
+)
+def test_what_cannot_be_ejected_is_refused(before: list[schema.StepKind], at: str | None, message: str) -> None:
+    here = session()
+    for step in before:
+        assert do(here, step) == "ok"
+    with pytest.raises(BadInput, match=message):
+        do(here, schema.Eject(at=at))
+
+
+def test_a_dimm_that_was_taken_away_otherwise_is_forgotten() -> None:
+    at = session()
+    do(at, schema.Plug(size=2 * BLOCK))
+    assert do(at, schema.Unplug()) == "ok"
+    assert not at.dimms and not at.k.memory_groups
+
+
+# Memory errors -----------------------------------------------------------------------------------------------
+
+
+def test_a_memory_error_takes_the_page_at_an_address_or_the_first_of_an_allocation() -> None:
+    at = session()
+    do(at, schema.Allocate(size="1M", kind="kernel", tag="slab"))
+    pfn = users.spans_of(at.k, "slab")[0].start
+    assert do(at, schema.Poison(tag="slab")) == "EBUSY"
+    assert do(at, schema.Poison(at=pfn * at.k.config.page_size)) == "EHWPOISON"
+
+
+@pytest.mark.parametrize("step", [schema.Poison(), schema.Poison(at="1G", tag="slab")])
+def test_a_memory_error_is_at_one_page(step: schema.Poison) -> None:
+    with pytest.raises(BadInput, match="which page"):
+        do(session(), step)

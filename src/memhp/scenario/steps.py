@@ -359,7 +359,10 @@ def title(step: schema.StepKind) -> str:
         default = dict(zip(reversed(step.__struct_fields__), reversed(step.__struct_defaults__), strict=False))
         if name in {"expect", "name"} or (name in default and value == default[name]) or value in ([], {}):
             continue
-        parts.append(f"{name} {_value_text(value)}" if not isinstance(value, bool) and name != "faults" else name)
+        if value is False:
+            parts.append(f"no {name}")
+        else:
+            parts.append(name if value is True or name == "faults" else f"{name} {_value_text(value)}")
     return " ".join(parts)
 
 
