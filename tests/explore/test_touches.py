@@ -107,6 +107,11 @@ PROGRAMS = [
     ((clear(0), give_back(0)), (flush_range, take(0))),
     ((clear(0), give_back(0)), (flush_fixmap, take(0), flush)),
     ((clear(0), flush_range, give_back(0), flush_fixmap), (fill(8), clear(8), take(0))),
+    ((clear(0), give_back(0), flush), (flush, flush_range)),
+    ((clear(0),), (give_back(0),)),
+    ((clear(0), clear(1), give_back(0)), (flush_range, give_back(1), flush)),
+    ((flush, clear(0), flush_range, give_back(0)), (flush_range, take(0))),
+    ((clear(0), flush, give_back(0)), (clear(1), flush, give_back(1), take(0))),
 ]
 
 

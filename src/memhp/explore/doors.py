@@ -226,8 +226,8 @@ class KernelRun:
     def _look_for_rounds(self, thread: int) -> None:
         """Whether an actor that has done a step goes round."""
         after = self.pending[thread]
-        text = f"{after.place}: {after.text}" if after is not None else ""
-        self._rounds[thread].step(self.told(-1), text, self._greenlets[thread])
+        text = after.text if after is not None else ""
+        self._rounds[thread].step(len(self._done) - 1, text, self._greenlets[thread], self.told)
         self.loops = self.loops or self._rounds[thread].spin is not None
 
     def _entry(self, op: DoorOp) -> int | None:
@@ -378,8 +378,7 @@ class _Doors:
         if access.kind == "touch":
             return self._walk_touched(access, target)
         if access.kind == "flush":
-            exposed = (("exposed", FLUSHES),) if self._kernel.hw.tlb.exposed else ()
-            return (*self._translations(target, FLUSHES), *exposed)
+            return self._flush_touched(target)
         return self._frames_touched(access.kind, target)
 
     def _entry_touched(self, access: Access, table: Table) -> tuple[tuple[Hashable, int], ...]:
@@ -394,8 +393,16 @@ class _Doors:
         if row is None or int(row[access.entry]) & hw.fmt.valid:
             size = hw.fmt.levels[table.height].size
             start = table.va + access.entry * size
-            touches += self._translations(Span(start, start + size), UNMAPS)
+            touches += (*self._translations(Span(start, start + size), UNMAPS), ("unmapped", UNMAPS))
         return tuple(touches)
+
+    def _flush_touched(self, span: Span) -> tuple[tuple[Hashable, int], ...]:
+        """A flush that finds nothing to drop only meets entries that go, and flushes that have dropped it."""
+        tlb = self._kernel.hw.tlb
+        if not tlb.reaches(span):
+            return tuple(self._translations(span, FLUSHES))
+        exposed = (("exposed", FLUSHES),) if tlb.exposed else ()
+        return (*self._translations(span, ALONE), ("flushed", FLUSHES), *exposed)
 
     def _translations(self, span: Span, mode: int) -> Iterator[tuple[Hashable, int]]:
         """The translations of some addresses, by the areas of the kernel's address space that these lie in."""
@@ -423,7 +430,7 @@ class _Doors:
             tables = range(frames.start, frames.end) if frames.size == 1 else ()
             return (*touches, *((("frame", pfn), ALONE) for pfn in tables))
         if kind == "release":
-            touches += self._translations(ALL_ADDRESSES, GIVES)
+            touches += (("unmapped", GIVES), ("flushed", GIVES))
             arena = self._kernel.hw.memory.arena
             if frames.size == 1:
                 touches.append((("frame", frames.start), ALONE))

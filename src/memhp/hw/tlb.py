@@ -149,6 +149,15 @@ class TlbState:
             self.exposed = [e for e in self.exposed if self._leading_to(e.frames)] if kept else []
             self._exposures = Overlaps()
 
+    def reaches(self, span: Span) -> bool:
+        """Whether a CPU may still use an entry that stood for one of these addresses (bytes) and does no more."""
+        for stale in self.stale:
+            size = self.fmt.levels[stale.table.height].size
+            first = stale.table.va + stale.index * size
+            if first < span.end and span.start < first + stale.count * size:
+                return True
+        return False
+
     def _leading_to(self, frames: Span) -> Stale | None:
         """The latest stale entry through which some CPU may still reach one of these frames."""
         for stale in self.stale[len(self._reach) :]:
