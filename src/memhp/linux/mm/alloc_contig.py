@@ -4,16 +4,20 @@ Pageblocks are isolated, movable pages migrate away, and what is free then is th
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Iterator
 from errno import EBUSY, ENOMEM
 
 from memhp.errors import KernelBug, KernelError
-from memhp.hw.memory import Owner
-from memhp.linux.mm.hugetlb import POOLS, alloc_contig_candidates, huge_page_order, huge_pages
+from memhp.hw.memory import Owner, Use
+from memhp.linux.mm.hugetlb import HUGE_USES, POOLS, huge_page_order, huge_pages
 from memhp.linux.mm.migrate import migrate_range
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.page_isolation import start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
+from memhp.linux.mm.zonelists import zonelist
+from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
+from memhp.units import align_down, align_up
 
 ALLOC = "mm/page_alloc.c:alloc_contig_range"
 FREE = "mm/page_alloc.c:free_contig_range"
@@ -72,13 +76,32 @@ def alloc_contig_pages(k: Kernel, order: int, nid: int, owner: Owner) -> Span | 
 
     In zones for the kernel's memory only, as gigantic pages are not to hold up ZONE_MOVABLE. mm/page_alloc.c.
     """
-    for page in alloc_contig_candidates(k, order, nid):
+    for page in _candidates(k, order, nid):
         try:
             alloc_contig_range(k, *page, owner)
         except KernelError:
             continue
         return page
     return None
+
+
+def _candidates(k: Kernel, order: int, nid: int) -> Iterator[Span]:
+    """Aligned ranges near node `nid`, in one kernel zone each, whose pages are all online, not reserved, not huge."""
+    size = 1 << order
+    for zone in zonelist(k, nid, ZoneType.NORMAL):
+        for start in range(align_up(zone.start_pfn, size), align_down(zone.end_pfn, size), size):
+            page = Span(start, start + size)
+            if _range_valid_contig(k, page):
+                yield page
+
+
+def _range_valid_contig(k: Kernel, page: Span) -> bool:
+    """``pfn_range_valid_contig()``."""
+    zones = list(k.page_zone.runs(*page))
+    if len({ref for _, _, ref in zones}) != 1 or sum(end - start for start, end, _ in zones) != page.size:
+        return False
+    uses = {owner.use for _, _, owner in k.hw.memory.owners.runs(*page)}
+    return k.hw.memory.owners.covers(*page) and not uses & {Use.DEVICE, Use.BOOT, *HUGE_USES}
 
 
 def free_contig_range(k: Kernel, start_pfn: int, nr_pages: int) -> None:

@@ -15,7 +15,7 @@ from memhp.linux.mm.zonelists import zonelist
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from memhp.units import GiB, align_down, align_up
+from memhp.units import GiB, align_down
 
 POOLS = {Use.HUGETLB: Use.HUGETLB_FREE, Use.GIGANTIC: Use.GIGANTIC_FREE}
 """Huge pages in use, and what they are while free in their pool."""
@@ -111,25 +111,3 @@ def dissolve_free_hugetlb_folios(k: Kernel, start_pfn: int, end_pfn: int) -> Non
         if page is None:
             return
         dissolve_free_hugetlb_folio(k, page)
-
-
-def alloc_contig_candidates(k: Kernel, order: int, nid: int) -> Iterator[Span]:
-    """Where a gigantic page could be made, near node `nid`: ``alloc_contig_pages()`` of mm/page_alloc.c.
-
-    Aligned ranges in kernel zones whose pages are all online, in the zone, and neither reserved nor huge already.
-    """
-    size = 1 << order
-    for zone in zonelist(k, nid, ZoneType.NORMAL):
-        for start in range(align_up(zone.start_pfn, size), align_down(zone.end_pfn, size), size):
-            page = Span(start, start + size)
-            if _range_valid_contig(k, page):
-                yield page
-
-
-def _range_valid_contig(k: Kernel, page: Span) -> bool:
-    """``pfn_range_valid_contig()``."""
-    zones = list(k.page_zone.runs(*page))
-    if len({ref for _, _, ref in zones}) != 1 or sum(end - start for start, end, _ in zones) != page.size:
-        return False
-    uses = {owner.use for _, _, owner in k.hw.memory.owners.runs(*page)}
-    return k.hw.memory.owners.covers(*page) and not uses & {Use.DEVICE, Use.BOOT, *HUGE_USES}
