@@ -20,26 +20,20 @@ class BoundedSearch(Search):
     """Every schedule with at most so many preemptions, without reduction."""
 
     def __init__(self, run: Run, limits: Limits, bound: int, budget: int | None) -> None:
-        super().__init__(run, limits, reduce=False)
+        super().__init__(run, limits, reduce=False, budget=budget)
         self._bound = bound
-        self._budget = budget
-        self._spent: list[int] = []
+        self._preempted: list[int] = []
         """By state: preemptions made before it."""
-
-    def _over(self) -> bool:
-        if self._budget is not None:
-            self._budget -= len(self._choices)
-        return super()._over() or (self._budget is not None and self._budget <= 0)
 
     def _allowed(self, enabled: int, last: int) -> int:
         choices = self._choices
         depth = len(choices)
-        del self._spent[depth:]
+        del self._preempted[depth:]
         spent = 0
         if depth > 1:
             switched = choices[-1].thread != choices[-2].thread
-            spent = self._spent[-1] + (switched and bool(self._enabled[depth - 1] >> choices[-2].thread & 1))
-        self._spent.append(spent)
+            spent = self._preempted[-1] + (switched and bool(self._enabled[depth - 1] >> choices[-2].thread & 1))
+        self._preempted.append(spent)
         return last if enabled & last and spent >= self._bound else enabled
 
 

@@ -67,11 +67,8 @@ class Part(Search):
     """The search of a part."""
 
     def __init__(self, run: Run, limits: Limits, start: Start, budget: int) -> None:
-        super().__init__(run, replace(limits, executions=None), reduce=True)
+        super().__init__(run, replace(limits, executions=None), reduce=True, budget=budget)
         self._start = start
-        self._budget = budget
-        self._spent = 0
-        self._stopped = False
 
     def look(self) -> Found:
         """Search the part; the run stands at its start before and after."""
@@ -92,13 +89,6 @@ class Part(Search):
 
     def _by_state(self) -> tuple[list[int], ...]:
         return self._enabled, self._asleep, self._wanted, self._tried
-
-    def _over(self) -> bool:
-        if super()._over():
-            return True
-        self._spent += len(self._choices)
-        self._stopped = self._spent >= self._budget
-        return self._stopped
 
     def _next_branch(self) -> Choice:
         """As in the whole search; at the branch itself other threads are somebody else's part."""

@@ -60,10 +60,14 @@ class Limits:
 class Search(Execution):
     """One search: the events of the current execution, and what has been and must be tried before each."""
 
-    def __init__(self, run: Run, limits: Limits, *, reduce: bool) -> None:
+    def __init__(self, run: Run, limits: Limits, *, reduce: bool, budget: int | None = None) -> None:
         super().__init__(run)
         self._limits = limits
         self._reduce = reduce
+        self._budget = budget
+        self._spent = 0
+        self._stopped = False
+        """Whether the budget is spent."""
         self.coverage = Coverage()
         self.failure: Failure | None = None
         self._floor = 0
@@ -96,6 +100,10 @@ class Search(Execution):
 
     def _over(self) -> bool:
         most = self._limits.executions
+        self._spent += len(self._choices)
+        self._stopped = self._budget is not None and self._spent >= self._budget
+        if self._stopped:
+            return True
         if self.failure is not None and self._limits.stop_at_failure:
             return True
         return most is not None and self.coverage.executions + self.coverage.cut >= most
@@ -349,10 +357,13 @@ def _ways(name: str, op: Op) -> list[Step]:
     return [Step(name, op.place, op.text, way, op.choices) for way in range(op.choices)]
 
 
-def search(run: Run, limits: Limits | None = None, *, reduce: bool = True) -> Verdict:
-    """Every schedule of a program (its run stands at the start), with reduction or, to compare, without."""
+def search(run: Run, limits: Limits | None = None, *, reduce: bool = True, budget: int | None = None) -> Verdict:
+    """Every schedule of a program (its run stands at the start), with reduction or, to compare, without.
+
+    With `budget` it ends undecided when its executions, all together, have come to so many steps.
+    """
     limits = limits if limits is not None else Limits()
-    one = Search(run, limits, reduce=reduce)
+    one = Search(run, limits, reduce=reduce, budget=budget)
     finished = one.explore()
     run.back(0)
     mode = Mode.REDUCED if reduce else Mode.EXHAUSTIVE
