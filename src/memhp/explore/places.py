@@ -43,7 +43,7 @@ FILES = (
 
 NO_PLACE = frozenset({
     "mm/pgtable_remove.py", "mm/pgtable_populate.py", "mm/pgd.py", "mm/pgalloc.py", "mm/access.py",
-    "drivers/virtio/virtio_mem_shared.py",
+    "mm/util.py", "drivers/virtio/virtio_mem_shared.py",
 })  # fmt: skip
 """What architectures share in the model and not in the kernel, and what the kernel writes out where it is used: the
 place is that of the caller."""

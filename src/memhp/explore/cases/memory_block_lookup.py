@@ -67,6 +67,7 @@ CASE = Case(
             "broken",
             EVERYWHERE,
             options={"rodata_full": False},
+            finding="A memory error may be counted for a memory block that is freed already",
         ),
     ),
 )

@@ -188,6 +188,7 @@ CASE = Case(
             "broken",
             BY_PAGE_SIZE,
             options=BLOCKS,
+            finding="A device's struct pages go while DMA holds its pages",
         ),
     ),
 )

@@ -48,6 +48,7 @@ CASE = Case(
             "broken",
             EVERYWHERE,
             options={"rodata_full": False},
+            finding="Who goes through pages by PFN may find their struct pages gone",
         ),
         Variant(
             "hotplug-lock",
