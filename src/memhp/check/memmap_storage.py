@@ -44,4 +44,5 @@ LAW = Law(
     NAME,
     "Every frame behind vmemmap is a memmap's, once; storage of removed sections went back to its zone or altmap",
     find,
+    doors=("use-after-free",),
 )

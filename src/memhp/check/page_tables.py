@@ -85,5 +85,5 @@ LAW = Law(
     NAME,
     "Page tables are a tree: every table frame is reached exactly once, and entries lead to tables or memory",
     find,
-    doors=("page-tables",),
+    doors=("page-tables", "lost-write"),
 )

@@ -16,8 +16,6 @@ from memhp.hw.stepper import Access
 from memhp.hw.tlb import Table
 from memhp.spans import Span
 
-LAW = "use-after-free"
-
 
 @dataclass(eq=False)
 class SlabObject:
@@ -75,7 +73,7 @@ def read_memory(hw: Machine, root: Table, addresses: Span, use: Use, where: str)
     if owner is None or owner.use is not use:
         now = "no memory" if owner is None else owner
         text = f"{va:#x} is read as {use}, but PFN {last.frame:#x} behind it is {now} by now"
-        hw.violations.append(Violation(LAW, text, where))
+        hw.violations.append(Violation("use-after-free", text, where))
     return True
 
 
@@ -86,12 +84,14 @@ def use_object(hw: Machine, thing: SlabObject, where: str, *, change: bool = Fal
     else:
         hw.reads(thing.name)
     if thing.freed_by:
-        hw.violations.append(Violation(LAW, f"{thing.name} is used, but {thing.freed_by} freed it", where))
+        hw.violations.append(Violation("use-after-free", f"{thing.name} is used, but {thing.freed_by} freed it", where))
 
 
 def kfree(hw: Machine, thing: SlabObject, where: str) -> None:
     """Free an object. Breaks ``use-after-free`` when it was freed before."""
     hw.writes(thing.name)
     if thing.freed_by:
-        hw.violations.append(Violation(LAW, f"{thing.name} is freed, but {thing.freed_by} freed it", where))
+        hw.violations.append(
+            Violation("use-after-free", f"{thing.name} is freed, but {thing.freed_by} freed it", where)
+        )
     thing.freed_by = where
