@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from memhp.explore.bounded import bounded_search
 from memhp.explore.cases import case
 from memhp.explore.cases.online_vs_unplug import COMBINATIONS, MODES
 from memhp.explore.replay import replay
@@ -55,6 +56,16 @@ def test_an_offline_block_is_either_set_online_before_it_is_taken_back_or_not_at
 @pytest.mark.parametrize("configuration", [each.name for each in MODES["sub-block-4K"].configurations[:3]])
 def test_with_many_pageblocks_too(configuration: str) -> None:
     assert searched("sub-block-4K-fill-offline-ACK", configuration).word == "safe"
+
+
+@pytest.mark.parametrize("variant", ["sub-block-fill-online-NACK", "big-block-shrink-offline-BUSY"])
+def test_every_schedule_with_one_preemption_ends_as_the_reduction_has_it(variant: str) -> None:
+    reduced = searched(variant, keep=True)
+    run = case("online-vs-unplug").program(variant).run()
+    every = bounded_search(run, 1, Limits(keep_behaviours=True))
+    assert every.word == "safe up to 1 preemption"
+    assert every.coverage.executions > 10 * reduced.coverage.executions
+    assert every.coverage.behaviours <= reduced.coverage.behaviours
 
 
 @contextmanager

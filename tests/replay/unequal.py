@@ -64,7 +64,7 @@ UNEQUAL = (
     Named(
         PARTLY_UNPLUGGED,
         r"/proc/zoneinfo node 0 Normal managed|/proc/meminfo MemTotal",
-        "virtio-mem took back sub-blocks of a block that stays: a later part of the model",
+        "virtio-mem took back sub-blocks of a block that stays, of which no step taken from facts tells",
     ),
     Named(
         ("*-7.2.*-virtio-mem-default/5-unplugged",),
