@@ -14,6 +14,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 EVERYWHERE = tuple(one for release in MAINLINE for one in configurations(release))
+BY_PAGE_SIZE = tuple(one for one in EVERYWHERE if one.va_bits == 48)
 
 
 def read_count(k: Kernel) -> Hashable:
@@ -46,7 +47,7 @@ CASE = Case(
             "no-lock",
             "pfn_to_online_page(), then the struct page, without a lock: fs/proc/page.c of today",
             "broken",
-            EVERYWHERE,
+            BY_PAGE_SIZE,
             options={"rodata_full": False},
             finding="Who goes through pages by PFN may find their struct pages gone",
         ),
