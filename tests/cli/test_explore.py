@@ -12,7 +12,7 @@ from memhp.explore.cases import CASES
 
 RISCV = "riscv64-4K-48-linux-6.12"
 LOCKED = ("ptdump-vs-hot-remove", "--variant", "hotplug-lock", "--configuration", RISCV)
-UNLOCKED = ("ptdump-vs-hot-remove", "--variant", "no-lock", "--configuration", RISCV)
+UNLOCKED = ("ptdump-vs-vmalloc-huge", "--variant", "no-lock", "--configuration", "riscv64-4K-39-linux-7.2")
 
 
 def explore(*args: str) -> int:
@@ -57,7 +57,7 @@ def test_a_broken_variant_that_breaks_is_as_known_and_comes_with_its_trace(
     assert {"schedule", "end", "reason", "lines"} <= trace.keys()
     assert (trace["end"], trace["reason"]) == ("broken", found["reason"])
     assert [line["step"] for line in trace["lines"]] == list(range(1, len(trace["lines"]) + 1))
-    assert trace["lines"][-1]["place"] == "mm/pagewalk.c:walk_pmd_range"
+    assert trace["lines"][-1]["place"] == "mm/pagewalk.c:walk_pte_range"
     assert trace["schedule"] in target.read_text(encoding="utf-8")
     assert explore(*UNLOCKED, "--replay", trace["schedule"], "--json") == 0
     assert report(capfd)["trace"] == trace
@@ -79,13 +79,13 @@ def test_a_bound_is_named(capfd: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("view", ["columns", "diff", "sequence", "mermaid"])
 def test_every_view_shows_a_replayed_schedule(view: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert explore(*UNLOCKED, "--replay", "a2", "--extend", "2", "--view", view) == 0
+    assert explore(*UNLOCKED, "--replay", "b2", "--extend", "2", "--view", view) == 0
     out = capfd.readouterr().out
     assert "lock mem_hotplug_lock" in out
     if view == "mermaid":
         assert out.startswith("sequenceDiagram\n")
     else:
-        assert "schedule a4: 4 steps, 0 preemptions; it is not at its end" in out
+        assert "schedule b4: 4 steps, 0 preemptions; it is not at its end" in out
 
 
 @pytest.mark.parametrize(
