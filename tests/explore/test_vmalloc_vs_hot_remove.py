@@ -16,7 +16,6 @@ from memhp.explore.cases.vmalloc_vs_hot_remove import (
     build,
     chunk_is_mapped,
     dimm,
-    hot_add,
     placed,
     populate_chunk,
     shared_table,
@@ -163,31 +162,6 @@ def test_a_chunk_that_is_there_keeps_the_table_while_it_is_unmapped(variant: str
 def test_a_chunk_that_comes_and_goes_is_safe_if_no_shared_table_is_freed(variant: str) -> None:
     verdict = explored(variant, come_and_go, there=False)
     assert verdict.word == ("broken" if variant == "V5" else "safe")
-
-
-@pytest.mark.parametrize("page_size, va_bits", sorted(MEET))
-def test_hot_add_and_vmalloc_may_both_make_the_shared_table_and_one_is_lost(page_size: int, va_bits: int) -> None:
-    """linux-6.12 mm/sparse-vmemmap.c: vmemmap_p4d_populate() fills an entry that it found empty without a lock, and
-    mm/memory.c:__pud_alloc() one that it finds empty under init_mm.page_table_lock: both may have looked before.
-    """
-    k = boot(CASE.variant("floor-ceiling").config(named("floor-ceiling", page_size, va_bits)), added=False)
-    program = KernelProgram(k, (hot_add, populate_chunk), ("hot-add", "percpu"), check=chunk_is_mapped)
-    verdict = search(program.run())
-    assert verdict.failure is not None
-    texts = [line.text for line in replay(program.run(), verdict.failure.schedule).lines]
-    links = [text for text in texts if re.search(r"store P\w+ .*: 0x\w+ -> 0x1", text)]
-    overwritten = [text for text in links if ": 0x0 -> " not in text]
-    assert len(overwritten) == 1
-
-
-def test_once_the_table_is_there_hot_add_and_vmalloc_leave_each_other_alone() -> None:
-    k = boot(CASE.variant("floor-ceiling").config(named("floor-ceiling", 4 * KiB, 48)), added=False)
-    populate_chunk(k)
-    vfree(k, CHUNK)
-    program = KernelProgram(k, (hot_add, populate_chunk), ("hot-add", "percpu"), check=chunk_is_mapped)
-    verdict = search(program.run())
-    assert verdict.word == "safe"
-    assert verdict.coverage.executions > 1
 
 
 def test_an_area_that_cannot_be_reached_is_an_oops() -> None:

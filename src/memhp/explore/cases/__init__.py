@@ -17,6 +17,7 @@ from memhp.explore.cases import (
     ptdump_vs_vmalloc_huge,
     two_hotplugs,
     vmalloc_fault,
+    vmalloc_vs_hot_add,
     vmalloc_vs_hot_remove,
 )
 
@@ -24,6 +25,7 @@ __all__ = ["CASES", "case"]
 
 CASES: tuple[Case, ...] = (
     vmalloc_vs_hot_remove.CASE,
+    vmalloc_vs_hot_add.CASE,
     ptdump_vs_hot_remove.CASE,
     ptdump_vs_vmalloc_huge.CASE,
     pgd_sync_existing_process.CASE,
