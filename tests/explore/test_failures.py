@@ -60,18 +60,18 @@ def test_random_schedules_keep_to_the_bound() -> None:
 
 def test_the_reduction_leaves_out_nothing_within_a_bound() -> None:
     compared = 0
-    for seed in range(150):
+    for seed in range(100):
         run = program(seed).run()
         for failures in (0, 1):
             limits = replace(EVERYTHING, failures=failures)
-            full = search(run, replace(limits, executions=400), reduce=False)
+            full = search(run, replace(limits, executions=150), reduce=False)
             if full.finished and any(step.ways > 1 for step in full.coverage.announced):
                 reduced = search(run, limits).coverage
                 assert reduced.behaviours == full.coverage.behaviours, f"program {seed}"
                 assert reduced.classes == full.coverage.classes, f"program {seed}"
                 compared += 1
         run.close()
-    assert compared > 30
+    assert compared > 12
 
 
 def test_steps_that_no_execution_did_are_told() -> None:

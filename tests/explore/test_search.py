@@ -132,12 +132,12 @@ def test_operations_commute_by_object_and_mode() -> None:
     assert not Op("add", (("tlb", 1),)).commutes(Op("flush", (("tlb", 2),)))
 
 
-@pytest.mark.parametrize("first", range(0, 1500, 150))
+@pytest.mark.parametrize("first", range(0, 900, 150))
 def test_generated_programs_behave_as_in_exhaustive_search(first: int) -> None:
     compared = 0
     for seed in range(first, first + 150):
         run = program(seed).run()
-        full = search(run, Limits(600, stop_at_failure=False, keep_behaviours=True, keep_classes=True), reduce=False)
+        full = search(run, Limits(250, stop_at_failure=False, keep_behaviours=True, keep_classes=True), reduce=False)
         if not full.finished:
             continue
         reduced = search(run, EVERYTHING).coverage
@@ -145,4 +145,4 @@ def test_generated_programs_behave_as_in_exhaustive_search(first: int) -> None:
         assert reduced.behaviours == full.coverage.behaviours, f"program {seed}"
         assert reduced.executions == len(full.coverage.classes) == len(reduced.classes), f"program {seed}"
         compared += 1
-    assert compared > 100
+    assert compared > 90
