@@ -8,14 +8,15 @@ import pytest
 from deciding import counterexample, decided
 from memhp.explore.cases.near_dimm import boot_near
 from memhp.explore.cases.pagemap_lookup_vs_unmap import CASE, DEVICES, device
+from memhp.explore.trace import Line
 from memhp.linux.mm.dev_pagemap import MemoryType
 from memhp.linux.mm.memremap import devm_memremap_pages_release, memremap_pages, memunmap_pages
 
 THEN, NOW = "arm64-64K-48-linux-5.13", "riscv64-4K-48-linux-7.2"
 
 
-def kinds(lines: tuple[object, ...], name: str) -> list[str]:
-    return [f"{line.kind} {line.what}" for line in lines if line.name == name]  # type: ignore[attr-defined]
+def kinds(lines: tuple[Line, ...], name: str) -> list[str]:
+    return [f"{line.kind} {line.what}" for line in lines if line.name == name]
 
 
 def test_without_references_the_struct_page_goes_under_the_lookup() -> None:
