@@ -15,6 +15,8 @@ from memhp.report.trace_columns import print_columns
 from memhp.report.trace_diff import print_differences
 from memhp.report.trace_sequence import mermaid, print_sequence
 
+FEW = 6
+"""Steps never taken that are told one by one."""
 VERDICT_STYLES = {"safe": "bold green", "broken": "bold red", "undecided": "bold yellow"}
 VIEWS = {"columns": print_columns, "diff": print_differences, "sequence": print_sequence}
 ENDS = {
@@ -63,8 +65,15 @@ def facts(found: Explored) -> Iterator[str]:
     if found.finding:
         yield f"see docs/findings.md, {found.finding}"
     yield from filter(None, (found.note, found.geometry))
-    if found.coverage is not None and found.verdict != "broken" and found.coverage.never_fired:
-        yield f"never taken: {'; '.join(found.coverage.never_fired)}"
+    if found.coverage is not None and found.verdict != "broken":
+        yield from _never_fired(found.coverage.never_fired)
+
+
+def _never_fired(steps: Sequence[str]) -> Iterator[str]:
+    """Steps that no execution took: the first few, and how many more there are."""
+    yield from (f"never taken: {step}" for step in steps[:FEW])
+    if len(steps) > FEW:
+        yield f"never taken: {len(steps) - FEW} more steps (--json has them all)"
 
 
 def coverage_text(found: Explored) -> str:

@@ -60,7 +60,8 @@ class Row:
     @property
     def title(self) -> str:
         """``store PMD 0x42000[0]``, or ``64 × load, store PMD 0x42000[0..63]``."""
-        return f"{self.kinds} {self.what}" if self.times == 1 else f"{self.times} × {self.kinds} {self.what}"
+        does = f"{self.kinds} {self.what}".rstrip()
+        return does if self.times == 1 else f"{self.times} × {does}"
 
     @property
     def values(self) -> str:
