@@ -1,0 +1,64 @@
+"""arm64: attributes of pages of the direct map: ``arch/arm64/mm/pageattr.c``.
+
+Nothing is locked but the splitting of leaves; who changes a page owns it.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from errno import EINVAL
+
+from memhp.errors import KernelError
+from memhp.hw.arm64 import AP_RDONLY, DBM, NG, VALID
+from memhp.hw.tlb import Table
+from memhp.linux.arch.arm64.include.asm.tlbflush import flush_tlb_kernel_range
+from memhp.linux.arch.arm64.mm.split_kernel_leaf import split_kernel_leaf_mapping
+from memhp.linux.kernel.panic import warn
+from memhp.linux.mm.pagewalk import walk_kernel_page_table_range
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+UPDATE = "arch/arm64/mm/pageattr.c:update_range_prot"
+PRESENT_INVALID = NG
+"""``PTE_PRESENT_INVALID``: what nG means in an entry that is not valid."""
+
+
+def set_direct_map_invalid_noflush(k: Kernel, pfn: int) -> None:
+    """Take a page out of the direct map, where single pages may change. Raises ENOMEM, EINVAL."""
+    if k.config.can_set_direct_map:
+        _update_range_prot(k, pfn, 1, PRESENT_INVALID, VALID)
+
+
+def set_direct_map_default_noflush(k: Kernel, pfn: int) -> None:
+    """Give a page its ordinary attributes in the direct map, where single pages may change. Raises ENOMEM, EINVAL."""
+    if k.config.can_set_direct_map:
+        _update_range_prot(k, pfn, 1, VALID | DBM, PRESENT_INVALID | AP_RDONLY)
+
+
+def set_direct_map_valid_noflush(k: Kernel, pfn: int, nr: int, *, valid: bool) -> None:
+    """Take `nr` pages out of the direct map, or put them back, where that may be. Raises ENOMEM, EINVAL.
+
+    ``set_memory_valid()``: it flushes after all, but for entries that were not valid before.
+    """
+    if not k.config.can_set_direct_map:
+        return
+    if valid:
+        _update_range_prot(k, pfn, nr, VALID, PRESENT_INVALID)
+        return
+    try:
+        _update_range_prot(k, pfn, nr, PRESENT_INVALID, VALID)
+    finally:
+        va = k.layout.phys_to_virt(pfn << k.config.page_shift)
+        flush_tlb_kernel_range(k, Span(va, va + nr * k.config.page_size))
+
+
+def _update_range_prot(k: Kernel, pfn: int, nr: int, set_mask: int, clear_mask: int) -> None:
+    va = k.layout.phys_to_virt(pfn << k.config.page_shift)
+    span = Span(va, va + nr * k.config.page_size)
+    split_kernel_leaf_mapping(k, span)
+
+    def change(table: Table, index: int, entry: int, part: Span) -> None:
+        if part.size != k.hw.fmt.levels[table.height].size:
+            warn(k, UPDATE, once=True)
+            raise KernelError(EINVAL, "the pages are part of a larger leaf, which cannot be split", place=UPDATE)
+        k.hw.store(table, index, entry & ~clear_mask | set_mask, UPDATE)
+
+    walk_kernel_page_table_range(k, span, change)

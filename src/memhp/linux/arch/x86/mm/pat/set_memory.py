@@ -1,0 +1,105 @@
+"""x86-64: attributes of single pages of the direct map, and the splitting of leaves: ``arch/x86/mm/pat/set_memory.c``.
+
+``cpa_lock`` keeps those who change attributes apart, ``pgd_lock`` is held while a table takes the place of a leaf.
+Hot-add and hot-remove take neither, but ``init_mm.page_table_lock``.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from contextlib import AbstractContextManager, nullcontext
+from errno import ENOMEM
+from typing import NamedTuple
+
+from memhp.errors import KernelError
+from memhp.hw.tlb import Table
+from memhp.hw.x86 import PS, RW, D, P
+from memhp.linux.arch.x86.include.asm.pgtable_types import PAGE_TABLE
+from memhp.linux.arch.x86.mm.tlb import flush_tlb_all
+from memhp.linux.mm.pgalloc import alloc_tables, free_tables
+from memhp.linux.mm.pgd import PGD_LOCK
+from memhp.linux.state import Kernel
+
+CPA_LOCK = "cpa_lock"
+CHANGE = "arch/x86/mm/pat/set_memory.c:__change_page_attr"
+SPLIT = "arch/x86/mm/pat/set_memory.c:__split_large_page"
+
+
+class Place(NamedTuple):
+    """Where an entry stands: the answer of ``lookup_address()``."""
+
+    table: Table
+    entry: int
+
+
+def set_direct_map_invalid_noflush(k: Kernel, pfn: int) -> None:
+    """Take a page out of the direct map. Raises ENOMEM."""
+    _change_page_attr(k, pfn, 0, P | RW | D)
+
+
+def set_direct_map_default_noflush(k: Kernel, pfn: int) -> None:
+    """Give a page its ordinary attributes in the direct map, as far as they make it present. Raises ENOMEM."""
+    _change_page_attr(k, pfn, P | RW, 0)
+
+
+def _change_page_attr(k: Kernel, pfn: int, set_mask: int, clear_mask: int) -> None:
+    """``__change_page_attr_set_clr()`` for a page: leaves above it are split one level at a time, then it is changed.
+
+    A page that nothing maps is left alone (``__cpa_process_fault()``).
+    """
+    va = k.layout.phys_to_virt(pfn << k.config.page_shift)
+    with _cpa_locked(k):
+        while True:
+            place = lookup_address(k, va)
+            entry = k.hw.load(*place)
+            if not entry:
+                return
+            if place.table.height == 0:
+                if entry != entry & ~clear_mask | set_mask:
+                    k.hw.store(*place, entry & ~clear_mask | set_mask, CHANGE)
+                return
+            with k.hw.locked(PGD_LOCK):  # __should_split_large_page(): nothing less will do for one page
+                lookup_address(k, va)
+            _split_large_page(k, place, va)
+
+
+def _cpa_locked(k: Kernel) -> AbstractContextManager[None]:
+    return nullcontext() if k.config.debug_pagealloc else k.hw.locked(CPA_LOCK)
+
+
+def lookup_address(k: Kernel, va: int) -> Place:
+    """The entry that maps an address, or that would have to point further down: ``_lookup_address_cpa()``."""
+    fmt, table = k.hw.fmt, k.init_mm
+    while True:
+        index = fmt.index(va, table.height)
+        if table.height == 0:
+            return Place(table, index)
+        entry = k.hw.load(table, index)
+        if not fmt.is_table(entry, table.height):
+            return Place(table, index)
+        table = k.hw.child(table, index, fmt.table_pfn(entry))
+
+
+def _split_large_page(k: Kernel, place: Place, va: int) -> None:
+    """A new table takes the place of a leaf, unless another CPU was faster; everything is flushed before the lock goes.
+
+    ``cpa_lock`` is let go while the page for it is allocated.
+    """
+    hw, fmt = k.hw, k.hw.fmt
+    table, index = place
+    if not k.config.debug_pagealloc:
+        hw.unlock(CPA_LOCK)
+    frames = alloc_tables(k, 1, SPLIT)
+    if not k.config.debug_pagealloc:
+        hw.lock(CPA_LOCK)
+    if not frames:
+        raise KernelError(ENOMEM, "no memory to split a leaf of the direct map", place=SPLIT, advice="free memory")
+    with hw.locked(PGD_LOCK):
+        same = lookup_address(k, va) == place
+        if same:
+            entry = hw.load(table, index)
+            pfn = fmt.leaf_pfn(entry, table.height)
+            hw.fill_children(table, frames, pfn, fmt.attributes(entry, table.height) & ~PS)
+            hw.ledger.tables_allocated[table.height - 1] += 1
+            hw.store(table, index, fmt.encode_pfn(frames[0].start) | PAGE_TABLE, SPLIT)
+            flush_tlb_all(k)
+    if not same:
+        free_tables(k, frames, SPLIT)

@@ -1,0 +1,147 @@
+"""Single pages of the direct map change: which leaves are split for it, and that every page keeps its translation."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from memhp.check import check_all
+from memhp.errors import KernelError
+from memhp.hw.tlb import Table
+from memhp.linux.arch.arm64.mm.pageattr import set_direct_map_valid_noflush
+from memhp.linux.choices import Arch
+from memhp.linux.config import Config
+from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.profiles import profile
+from memhp.linux.set_memory import set_direct_map_default_noflush, set_direct_map_invalid_noflush
+from memhp.linux.state import Kernel
+from memhp.units import GiB, KiB, MiB
+
+START: dict[Arch, int] = {"riscv64": 2 * GiB, "arm64": GiB, "x86_64": MiB}
+
+
+def boot(arch: Arch, page_size: int, va_bits: int, release: str, **options: Any) -> Kernel:
+    config = Config(arch, profile(release), page_size, va_bits, **options).validate()
+    return start_kernel(MachineSpec("small", config, (Ram(START[arch], 3 * GiB),)))
+
+
+def leaves(k: Kernel) -> Counter[tuple[int, bool]]:
+    """How many entries map memory, by height and by whether they are valid."""
+    found: Counter[tuple[int, bool]] = Counter()
+    todo = [k.init_mm]
+    while todo:
+        table = todo.pop()
+        for index, entry in enumerate(k.hw.load_run(table, 0, k.hw.fmt.levels[table.height].entries).tolist()):
+            if k.hw.fmt.is_table(entry, table.height):
+                todo.append(k.hw.child(table, index, k.hw.fmt.table_pfn(entry)))
+            elif entry:
+                found[table.height, bool(entry & k.hw.fmt.valid)] += 1
+    return found
+
+
+def page(k: Kernel) -> int:
+    """A page of memory that is mapped by the largest leaves there are."""
+    return (((START[k.config.arch] // GiB + 1) * GiB) >> k.config.page_shift) + 5
+
+
+CHANGES = [
+    # The leaf that goes, and the leaves that come for it at lower levels: 1 GiB = 511 * 2 MiB + 512 * 4 KiB.
+    ("riscv64", 4 * KiB, 39, "linux-6.12", {1: -1, 0: 512}),
+    ("riscv64", 4 * KiB, 48, "linux-6.12", {2: -1, 1: 511, 0: 512}),
+    ("riscv64", 4 * KiB, 57, "linux-7.2", {2: -1, 1: 511, 0: 512}),
+    ("arm64", 4 * KiB, 48, "linux-7.2", {2: -1, 1: 511, 0: 512}),
+    ("arm64", 16 * KiB, 47, "linux-7.2", {1: -1, 0: 2048}),
+    ("arm64", 64 * KiB, 42, "linux-7.2", {1: -1, 0: 8192}),
+    ("x86_64", 4 * KiB, 48, "linux-6.12", {2: -1, 1: 511, 0: 512}),
+    ("x86_64", 4 * KiB, 57, "linux-7.2", {2: -1, 1: 511, 0: 512}),
+]
+
+
+@pytest.mark.parametrize(("arch", "page_size", "va_bits", "release", "change"), CHANGES)
+def test_a_page_leaves_the_direct_map_and_comes_back(
+    arch: Arch, page_size: int, va_bits: int, release: str, change: dict[int, int]
+) -> None:
+    k = boot(arch, page_size, va_bits, release, **({"bbml2": True} if arch == "arm64" else {}))
+    before = leaves(k)
+    set_direct_map_invalid_noflush(k, page(k))
+    split = leaves(k)
+    assert split[0, False] == 1
+    assert [breach.law for breach in check_all(k)] == ["direct-map"]
+    set_direct_map_default_noflush(k, page(k))
+    after = leaves(k)
+    assert after[0, False] == 0
+    heights = range(k.hw.fmt.root_height + 1)
+    assert {h: after[h, True] - before[h, True] for h in heights if after[h, True] != before[h, True]} == change
+    assert check_all(k) == []
+    assert k.hw.violations == []
+    set_direct_map_default_noflush(k, page(k))
+    assert leaves(k) == after
+
+
+def test_arm64_takes_the_hint_from_the_whole_run_before_it_splits_one_of_it() -> None:
+    """linux-7.2 arch/arm64/mm/mmu.c:split_contpmd, split_contpte: the runs around the page, and no others."""
+    k = boot("arm64", 4 * KiB, 48, "linux-7.2", bbml2=True)
+    set_direct_map_default_noflush(k, page(k))
+    va = k.layout.phys_to_virt(page(k) << 12)
+    table = k.init_mm
+    while table.height > 1:
+        table = below(k, table, va)
+    pmds = k.hw.load_run(table, 0, 512) & k.hw.fmt.cont_mask
+    assert pmds.astype(bool).tolist() == [False] * 16 + [True] * 496
+    ptes = k.hw.load_run(below(k, table, va), 0, 512) & k.hw.fmt.cont_mask
+    assert ptes.astype(bool).tolist() == [False] * 16 + [True] * 496
+
+
+def below(k: Kernel, table: Table, va: int) -> Table:
+    """The table that an entry on the way to `va` points to."""
+    index = k.hw.fmt.index(va, table.height)
+    return k.hw.child(table, index, k.hw.fmt.table_pfn(k.hw.load(table, index)))
+
+
+def test_arm64_splits_a_run_of_pages_no_further_than_its_ends_need() -> None:
+    k = boot("arm64", 4 * KiB, 48, "linux-7.2", bbml2=True)
+    before, first = leaves(k), (2 * GiB) >> 12
+    set_direct_map_valid_noflush(k, first, 16 * 512, valid=True)
+    after = leaves(k)
+    assert (after[2, True] - before[2, True], after[1, True] - before[1, True]) == (-1, 512)
+    assert after[0, True] == before[0, True]
+    assert check_all(k) == []
+
+
+def test_arm64_without_bbml2_has_base_pages_and_splits_nothing() -> None:
+    k = boot("arm64", 4 * KiB, 48, "linux-7.2")
+    before = leaves(k)
+    set_direct_map_invalid_noflush(k, page(k))
+    set_direct_map_default_noflush(k, page(k))
+    assert leaves(k) == before
+
+
+def test_arm64_leaves_the_direct_map_alone_where_pages_may_not_change() -> None:
+    k = boot("arm64", 4 * KiB, 48, "linux-6.12", rodata_full=False)
+    before = leaves(k)
+    set_direct_map_invalid_noflush(k, page(k))
+    assert leaves(k) == before
+
+
+def test_a_part_of_a_block_that_cannot_be_split_is_refused() -> None:
+    """linux-7.2 arch/arm64/mm/pageattr.c:pageattr_pmd_entry: WARN_ON_ONCE, -EINVAL."""
+    k = boot("arm64", 4 * KiB, 48, "linux-7.2", bbml2=True)
+    k.config = replace(k.config, bbml2=False)
+    with pytest.raises(KernelError, match="EINVAL"):
+        set_direct_map_invalid_noflush(k, page(k))
+
+
+@pytest.mark.parametrize("arch", ["riscv64", "arm64", "x86_64"])
+def test_without_memory_for_a_table_nothing_changes(arch: Arch) -> None:
+    release = "linux-7.2" if arch == "arm64" else "linux-6.12"
+    options = {"bbml2": True} if arch == "arm64" else {}
+    k = boot(arch, 4 * KiB, 48, release, **options)
+    for zone in k.zones():
+        zone.free.remove(0, 1 << 52)
+    before = leaves(k)
+    with pytest.raises(KernelError, match="ENOMEM"):
+        set_direct_map_invalid_noflush(k, page(k))
+    assert leaves(k) == before
+    assert not any(lock.writer is not None or lock.readers for lock in k.hw.locks.values())
