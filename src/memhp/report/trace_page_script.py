@@ -42,7 +42,7 @@ SCRIPT = r"""
       ["lock", state.locks], ["stale", state.stale], ["exposed", state.exposed], ["ended", state.ended]];
     panel.replaceChildren(
       make("h2", "", "Step " + (at + 1) + " · ", who), make("span", "place", step.place), does,
-      step.about ? make("p", "soft", step.about) : "", values.childNodes.length ? values : "",
+      step.about && step.about !== "alone" ? make("p", "soft", step.about) : "", values.childNodes.length ? values : "",
       ...section("What it changed", step.changes.filter(one => !(one[0] === "entry" && step.old)).map(change)),
       ...section("What stands after it", standing.flatMap(
         ([kind, rows]) => rows.map(([what, how]) => change([kind, what, "", how])))));

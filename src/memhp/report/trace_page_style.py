@@ -28,7 +28,7 @@ code, kbd, .mono, .place, .values { font: 12.5px/1.5 ui-monospace, SFMono-Regula
 .chip.good { color: var(--good); background: var(--good-bg); } .chip.bad { color: var(--bad);
   background: var(--bad-bg); }
 .chip.warn { color: var(--warn); background: var(--warn-bg); }
-.reason { color: var(--bad); font-weight: 600; }
+.reason { color: var(--bad); font-weight: 600; overflow-wrap: anywhere; }
 details { margin: .2rem 0; } summary { cursor: pointer; color: var(--soft); width: fit-content; }
 details ul { margin: .2rem 0 .5rem; padding-left: 1.3rem; color: var(--soft); }
 .schedule { display: flex; flex-wrap: wrap; gap: .4rem .6rem; align-items: center; margin: .7rem 0 .9rem; }
@@ -119,7 +119,8 @@ aside h2 .who { display: inline; font-size: 1rem; } aside .place { margin: .1rem
 .event.picked text { stroke: var(--pick); font-weight: 600; }
 .event.load path, .event.read path { stroke-dasharray: 4 3; }
 .event.bad text { fill: var(--bad); font-weight: 600; } .event.bad path { stroke: var(--bad); }
-.runs, .holds, .strip rect { fill: var(--hue); } .holds { opacity: .45; }
+.runs, .holds, .strip rect { fill: var(--hue); } .runs, .holds { pointer-events: none; }
+.holds { opacity: .45; }
 .cpu0 { --hue: var(--c0); } .cpu1 { --hue: var(--c1); } .cpu2 { --hue: var(--c2); } .cpu3 { --hue: var(--c3); }
 .cpu4 { --hue: var(--c4); } .cpu5 { --hue: var(--c5); }
 footer { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; color: var(--soft); font-size: .8rem;

@@ -39,9 +39,9 @@ def sequence(trace: Trace, found: Lanes, shown: Sequence[int]) -> str:
         'orient="auto-start-reverse"><path class="tip" d="M0 0L8 4L0 8z"/></marker></defs>',
     ]
     parts += (f'<path class="life" d="M{_x(lane)} 0V{height}"/>' for lane in range(len(heads)))
+    parts += (_arrow(event, at, shown) for at, event in enumerate(found.events))
     parts += _running(found.events, shown)
     parts += _holding(found, len(shown))
-    parts += (_arrow(event, at, shown) for at, event in enumerate(found.events))
     return "".join(parts) + "</svg>"
 
 
