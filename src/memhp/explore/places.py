@@ -37,6 +37,7 @@ FILES = (
     ("kernel/rcu", "kernel/rcu/tree.c"),
     ("arch/arm64/mm/memory_remove", "arch/arm64/mm/mmu.c"),
     ("arch/arm64/mm/huge_vmap", "arch/arm64/mm/mmu.c"),
+    ("arch/arm64/mm/split_kernel_leaf", "arch/arm64/mm/mmu.c"),
     ("arch/x86/mm/vmemmap_sub_pmd", "arch/x86/mm/init_64.c"),
 )
 """Starts of the names of model files, and the kernel file that they are parts of; the others have the same name."""
@@ -62,6 +63,7 @@ VMAP = _levels("mm/vmalloc.c", *(f"vmap_{level}_range" for level in LEVELS[:4]),
 SMALL_VMAP = _levels("mm/vmalloc.c", *(f"vmap_pages_{level}_range" for level in LEVELS[:4]),
                      "vmap_small_pages_range_noflush")  # fmt: skip
 TRY_HUGE = _levels("mm/vmalloc.c", "vmap_pte_range", "vmap_try_huge_pmd", "vmap_try_huge_pud", "vmap_try_huge_p4d")
+ARM64_PAGEATTR = _levels("arch/arm64/mm/pageattr.c", *(f"pageattr_{level}_entry" for level in LEVELS[:3]))
 ALLOC = _levels("mm/memory.c", "__pte_alloc_kernel", "__pte_alloc_kernel", "__pmd_alloc", "__pud_alloc", "__p4d_alloc")
 
 FUNCTIONS: dict[tuple[str, str], str | ByHeight] = {
@@ -71,6 +73,8 @@ FUNCTIONS: dict[tuple[str, str], str | ByHeight] = {
     ("mm/page_alloc.py", "free_pages_core"): "mm/page_alloc.c:__free_pages_core",
     ("mm/alloc_contig.py", "alloc_contig_range"): "mm/page_alloc.c:alloc_contig_range_noprof",
     ("mm/memory_hotplug_offline.py", "__offline_isolated_pages"): "mm/page_alloc.c:__offline_isolated_pages",
+    ("mm/pagewalk.py", "_walk"): PAGEWALK,
+    ("mm/pagewalk.py", "expect_table"): (),
     ("mm/ptdump.py", "walk_range"): PAGEWALK,
     ("mm/sparse.py", "pfn_valid"): "include/linux/mmzone.h:pfn_valid",
     ("mm/sparse.py", "pfn_section_valid"): "include/linux/mmzone.h:pfn_section_valid",
@@ -104,6 +108,7 @@ FUNCTIONS: dict[tuple[str, str], str | ByHeight] = {
     ("arch/x86/mm/init_64.py", "copy_pgd"): "arch/x86/mm/pgtable.c:pgd_alloc",
     ("arch/riscv/mm/init.py", "mem_init"): "arch/riscv/mm/init.c:preallocate_pgd_pages_range",
     ("arch/x86/mm/init_64.py", "mem_init"): "arch/x86/mm/init_64.c:preallocate_vmalloc_pages",
+    ("arch/arm64/mm/pageattr.py", "change"): ARM64_PAGEATTR,
     ("arch/arm64/mm/mmu.py", "create_pgd_mapping"): "arch/arm64/mm/mmu.c:__create_pgd_mapping",
     ("arch/arm64/mm/mmu.py", "remove_pgd_mapping"): "arch/arm64/mm/mmu.c:__remove_pgd_mapping",
 }
