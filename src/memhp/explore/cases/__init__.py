@@ -5,6 +5,7 @@ from memhp.errors import BadInput
 from memhp.explore.case import Case
 from memhp.explore.cases import (
     free_before_flush,
+    hotadd_allocation_failure,
     memblock_order,
     memmap_first_section,
     memory_block_lookup,
@@ -38,6 +39,7 @@ CASES: tuple[Case, ...] = (
     pagemap_lookup_vs_unmap.CASE,
     memblock_order.CASE,
     memmap_first_section.CASE,
+    hotadd_allocation_failure.CASE,
     online_vs_unplug.CASE,
     two_hotplugs.CASE,
     memory_block_lookup.CASE,

@@ -127,7 +127,7 @@ def vmemmap_populate_basepages(
     page = fmt.page_size
     low = start - start % page
     high = low + -(-(end - start) // page) * page
-    if k.hw.whole_tables and altmap is None:
+    if k.hw.whole_tables and k.hw.faults is None and altmap is None:
         low = _whole_tables(k, low, high, nid, how)
     for table, va, stop in vmemmap_tables(k, low, high, 0, nid, how):
         first = fmt.index(va, 0)
