@@ -7,7 +7,7 @@ from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases.actors import boot
 from memhp.explore.doors import KernelProgram
 from memhp.explore.program import Body, Program, Shared
-from memhp.explore.replay import replay
+from memhp.explore.replay import replay, watched
 from memhp.explore.search import Limits, search
 from memhp.explore.shortest import decide
 from memhp.linux.state import Kernel
@@ -168,10 +168,13 @@ def test_kernel_code_that_tries_again_for_ever_is_told_with_its_place() -> None:
 
     machine = Configuration("arm64", 4 * KiB, 48)
     k = boot(Variant("as it is", "", "repaired", (machine,)).config(machine))
-    verdict = search(KernelProgram(k, (one, other), ("cpu 0", "cpu 1")).run())
+    program = KernelProgram(k, (one, other), ("cpu 0", "cpu 1"))
+    verdict = decide(program.run())
     assert verdict.failure is not None
     assert verdict.failure.reason.startswith("livelock: cpu 0 repeats ")
     assert "trylock device_hotplug_lock" in verdict.failure.reason
+    for trace in (replay(program.run(), verdict.failure.schedule), watched(program.run(), verdict.failure.schedule)):
+        assert (trace.end, trace.reason) == ("livelock", verdict.failure.reason)
 
 
 def test_a_livelock_replays_from_its_schedule() -> None:

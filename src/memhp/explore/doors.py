@@ -220,8 +220,7 @@ class KernelRun:
         )
         self._done.append(_Done(thread, choice, op, told, list(self.pending), self._enabled_now(), self.broken))
         self._live += 1
-        if not self._watched:
-            self._look_for_rounds(thread)
+        self._look_for_rounds(thread)
 
     def _look_for_rounds(self, thread: int) -> None:
         """Whether an actor that has done a step goes round."""
@@ -241,9 +240,8 @@ class KernelRun:
         """Return to the state after the first `depth` steps; rebuilt only when a step is taken from there."""
         if depth >= len(self._done):
             return
-        if not self._watched:
-            for done in self._done[depth:]:
-                self._rounds[done.thread].back()
+        for done in self._done[depth:]:
+            self._rounds[done.thread].back()
         del self._done[depth:]
         self._live = -1
         if self._done:
@@ -270,7 +268,7 @@ class KernelRun:
         return f"{step.place}: {telling.told(step)}" if step.place else telling.told(step)
 
     def watch(self) -> None:
-        """Look at the whole machine before and after every step, and no longer for rounds, from the first step on."""
+        """Look at the whole machine before and after every step, from the first step on."""
         self.back(0)
         self._watched = True
 
