@@ -25,7 +25,7 @@ LONE_AT = {4 * KiB: 128 * GiB, 16 * KiB: 16 * GiB, 64 * KiB: 1024 * GiB}
 
 
 def boot_lone(config: Config, *, dimms: int = 1) -> Kernel:
-    """A machine with 1 GiB of RAM and DIMMs next to each other, a memory block each, of which the kernel does not know."""
+    """A machine with 1 GiB of RAM and DIMMs next to each other, a memory block each, that the kernel does not know."""
     k = start_kernel(MachineSpec("explored", config, (Ram(BOOT_RAM[config.arch], GiB),)))
     for number in range(dimms):
         k.hw.plug(pfns(k, lone_dimm(k, number)), Owner(Use.DEVICE, f"dimm{number}"))
