@@ -5,9 +5,17 @@ from typing import Any
 
 from memhp.claims import evidence
 from memhp.claims.claim import Finding
+from memhp.explore.case import Case
+from memhp.explore.cases.free_before_flush import CASE as FREE_BEFORE_FLUSH
+from memhp.explore.cases.pgd_sync_existing_process import CASE as EXISTING
+from memhp.explore.cases.pgd_sync_new_process import CASE as NEW
+from memhp.explore.cases.ptdump_vs_hot_remove import CASE as PTDUMP
+from memhp.explore.cases.split_vs_remove import CASE as SPLIT
+from memhp.explore.cases.vmalloc_vs_hot_remove import CASE as VMALLOC
 from memhp.units import GiB, MiB, TiB, format_size
 
 V1 = "riscv-hotplug-v1"
+SV39 = "riscv64-4K-39-linux-6.12"
 PLUG_512M = {"do": "plug", "size": "512M", "driver": "virtio_mem"}
 
 
@@ -24,10 +32,24 @@ def life_cycle() -> Finding:
 
 
 def root_entries() -> Finding:
-    """rv-2: who faults on memory whose root entry is newer than the process, under each policy."""
+    """rv-2: who faults on memory whose root entry is newer than the process, under each policy.
+
+    As a rehearsal, one step after the other, and explored under Sv39: every order of hot-add with an older process that
+    comes upon the memory, and with a fork.
+    """
     faults = {name: _faults(choices) for name, choices in POLICIES.items()}
     figure = "; ".join(f"{name}: {' and '.join(who) or 'nobody'} faults" for name, who in faults.items())
     as_claimed = faults == {"none": ["older process"], "sync": [], "preallocate": []}
+    for race, who in ((EXISTING, "older process"), (NEW, "fork")):
+        words = []
+        for variant in race.variants:
+            if SV39 not in [one.name for one in variant.configurations]:
+                continue
+            verdict = evidence.explored(race, variant.name, SV39)
+            as_claimed = as_claimed and verdict.word == ("broken" if variant.stands_for == "broken" else "safe")
+            classes = f" ({verdict.classes} classes)" if verdict.failure is None else ""
+            words.append(f"{variant.name} {verdict.word}{classes}")
+        figure += f"; explored, {who}: {', '.join(words)}"
     return Finding("reproduced" if as_claimed else "refuted", figure)
 
 
@@ -104,7 +126,7 @@ def frames_conserved() -> Finding:
 
 
 def flushes() -> Finding:
-    """rv-6: flushes on removal, and frames given back before the flush that covers them, for each port."""
+    """rv-6: flushes on removal, frames given back before the flush that covers them, and whether that is safe."""
     parts = []
     chosen = {
         "posted": evidence.rows("riscv64", V1)[-1],
@@ -115,7 +137,23 @@ def flushes() -> Finding:
     for name, row in chosen.items():
         times = sum(flush.times for flush in row.flushes_remove)
         parts.append(f"{name} {times} flushes, {row.freed_before_flush} frames freed before theirs")
-    return Finding("answered", f"removing {format_size(chosen['riscv'].added)}: {'; '.join(parts)}")
+    verdicts = [
+        f"{variant} {evidence.explored(FREE_BEFORE_FLUSH, variant, where).word}"
+        for variant, where in FLUSH_ORDERS.items()
+    ]
+    figure = f"removing {format_size(chosen['riscv'].added)}: {'; '.join(parts)}; explored: {', '.join(verdicts)}"
+    return Finding("answered", figure)
+
+
+FLUSH_ORDERS = {
+    "riscv-posted": "riscv64-4K-57-riscv-hotplug-v1",
+    "riscv-order": "riscv64-4K-48-linux-7.2",
+    "x86-order": "x86_64-4K-48-linux-7.2",
+    "arm64-order": "arm64-4K-39-linux-7.2",
+    "flush-then-free": "riscv64-4K-48-linux-6.12",
+    "flush-each": "x86_64-4K-48-linux-6.12",
+}
+"""Orders of clearing, flushing and freeing as the race free-before-flush has them, and a machine for each."""
 
 
 def discarded_code() -> Finding:
@@ -188,3 +226,25 @@ def _resized(kernel: str, preset: str, mode: str) -> bool:
     run = evidence.run({"preset": preset, "profile": kernel, "boot": boot}, device, *steps)
     reached = [each.plugged == each.requested for step in run.steps for each in step.devices]
     return run.ok and len(reached) == len(run.steps) and all(reached)
+
+
+RULES: tuple[tuple[str, Case, str, str, str], ...] = (
+    ("mem_hotplug_lock keeps the dump out", PTDUMP, "no-lock", "hotplug-lock", "arm64-4K-48-linux-6.12"),
+    ("tables shared with vmalloc stay", VMALLOC, "V5", "floor-ceiling", "arm64-4K-48-linux-6.12"),
+    ("boot memory stays", SPLIT, "boot-memory-removable", "bootmem-notifier", "arm64-4K-48-linux-7.2"),
+    ("no leaf is removed in part", SPLIT, "partial-removal", "split-refused", "arm64-4K-48-linux-7.2"),
+)
+"""What arm64 relies on instead of page-table locks: the rule, the race that it decides, the variants without it and
+with it, and where."""
+
+
+def neighbours() -> Finding:
+    """rv-10: hot-remove against those whom no page-table lock keeps out, with each of arm64's rules off and on."""
+    parts, good = [], True
+    for rule, race, off, on, name in RULES:
+        without, held = (evidence.explored(race, variant, name) for variant in (off, on))
+        good = good and (without.word, held.word) == ("broken", "safe")
+        kind = without.failure.reason.split(":")[0] if without.failure is not None else ""
+        met = f"{held.classes} classes" if held.coverage.executions > 1 else "they never meet"
+        parts.append(f"{rule}: off {without.word} ({kind}), on {held.word} ({met})")
+    return Finding("answered" if good else "refuted", "; ".join(parts))
