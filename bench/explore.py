@@ -5,13 +5,14 @@ race, and then for the first increment that is lost. frontrun is the Python pack
 SPIN is given an equal model written by hand, bench/increments.pml, and needs a C compiler. What is not at hand is said.
 A run starts from the program and ends with the verdict; with SPIN that takes in making and compiling the checker, and
 the time of the checker alone is given as well. Our own figures on the races are the best of several runs, the others'
-are of one. Executions a second are by processor time: what one core does. The last of our lines are kernel code on a
-machine.
+are of one. Executions a second and ratios are by processor time: what one core does, whatever else the machine is at.
+The last of our lines are kernel code on a machine.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import argparse
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -53,7 +54,7 @@ class Figure(NamedTuple):
     processor: float | None = None
     """Seconds of processor time."""
     running: float | None = None
-    """Seconds without what is made and compiled first."""
+    """Seconds of processor time without what is made and compiled first."""
     note: str = ""
 
     @property
@@ -153,34 +154,40 @@ def spin(command: str, threads: int, until: str) -> Figure | str:
     model = str(HERE / "increments.pml")
     steps = ([command, *options, "-a", model], ["cc", "-O2", "-o", "pan", "pan.c"], ["./pan"])
     with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
+        start, start_busy = time.perf_counter(), children_busy()
         for step in steps:
-            before = time.perf_counter()
+            before = children_busy()
             done = subprocess.run(step, cwd=folder, text=True, capture_output=True, check=False)
             if done.returncode:
                 return f"spin: {(done.stderr or done.stdout).strip().splitlines()[-1]}"
-        end = time.perf_counter()
+        seconds, end = time.perf_counter() - start, children_busy()
     found_one = "assertion violated" in done.stdout
     if found_one != (until == "lost"):
         raise SystemExit(f"spin: {lost(threads)}: {found_one}")
     states = int(next(line.split()[0] for line in done.stdout.splitlines() if "states, stored" in line))
     name = whole(threads) if until == "all" else lost(threads)
-    return Figure("spin", name, end - start, states=states, running=end - before)
+    return Figure("spin", name, seconds, states=states, processor=end - start_busy, running=end - before)
+
+
+def children_busy() -> float:
+    """Processor time of all programs that were run and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def ratios(figures: list[Figure]) -> list[str]:
-    """Others' times and executions by ours, case by case."""
+    """Others' processor times and executions by ours, case by case."""
     mine = {figure.case: figure for figure in figures if figure.tool == "memhp"}
     lines = []
     for figure in figures:
         own = mine.get(figure.case)
-        if figure.tool == "memhp" or own is None:
+        if figure.tool == "memhp" or own is None or not own.processor or figure.processor is None:
             continue
-        parts = [f"{figure.seconds / own.seconds:,.1f} times as long"]
+        parts = [f"{figure.processor / own.processor:,.1f} times as long"]
         if figure.executions is not None and own.executions:
             parts.append(f"{figure.executions / own.executions:,.1f} times as many executions")
         if figure.running is not None:
-            parts.append(f"{figure.running / own.seconds:,.1f} times without compiling")
+            parts.append(f"{figure.running / own.processor:,.1f} times without compiling")
         lines.append(f"{figure.tool:9} {figure.case:38} {', '.join(parts)}")
     return lines
 
