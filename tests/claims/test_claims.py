@@ -12,7 +12,7 @@ from memhp.claims.table import CLAIMS
 from memhp.scenario.load import load
 
 ROOT = Path(__file__).parent.parent.parent
-UNDECIDED = {"rv-10", "rv-11"}
+UNDECIDED = {"rv-11"}
 """Claims that need interleavings explored or a real machine driven, which nobody has built yet."""
 
 
@@ -50,3 +50,9 @@ def test_commands_name_scenarios_that_exist_and_can_be_read() -> None:
 def test_a_policy_that_does_not_do_what_it_says_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(riscv_hotplug.POLICIES, "preallocate", riscv_hotplug.POLICIES["none"])
     assert riscv_hotplug.root_entries().verdict == "refuted"
+
+
+def test_a_rule_that_changes_nothing_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule, race, off, _, name = riscv_hotplug.RULES[0]
+    monkeypatch.setattr(riscv_hotplug, "RULES", ((rule, race, off, off, name),))
+    assert riscv_hotplug.neighbours().verdict == "refuted"
