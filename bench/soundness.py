@@ -80,7 +80,7 @@ def main() -> int:
     options.add_argument("--first", type=int, default=0, help="the first seed")
     options.add_argument("--most", type=int, default=2_000, help="executions at which exhaustive search gives up")
     options.add_argument("--cases", action="store_true", help="compare on the races of memory hotplug")
-    options.add_argument("--steps", type=int, default=50_000, help="steps at which a race is passed over")
+    options.add_argument("--steps", type=int, default=5_000, help="steps at which a race is passed over")
     options.add_argument("--json", action="store_true", help="print JSON")
     chosen = options.parse_args()
     start = time.perf_counter()
