@@ -1,10 +1,12 @@
 """Cases decided for tests: a verdict, and the trace that its string replays."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Hashable
+
 from memhp.explore.case import Case
 from memhp.explore.doors import KernelRun
 from memhp.explore.replay import replay
-from memhp.explore.search import search
+from memhp.explore.search import Limits, search
 from memhp.explore.trace import Line
 from memhp.explore.verdict import Verdict
 
@@ -25,3 +27,13 @@ def counterexample(case: Case, variant: str, configuration: str) -> tuple[str, t
     trace = replay(run_of(case, variant, configuration), verdict.failure.schedule)
     assert trace.reason == verdict.failure.reason
     return trace.reason, tuple(trace.lines)
+
+
+def behaviours(case: Case, variant: str, configuration: str) -> set[tuple[Hashable, Hashable]]:
+    """How executions end, those that go on after a failure too: what each actor returned, the laws broken."""
+    every = Limits(stop_at_failure=False, keep_behaviours=True)
+    found = set()
+    for state in search(run_of(case, variant, configuration), every).coverage.behaviours:
+        assert isinstance(state, tuple)
+        found.add((state[0], state[1]))
+    return found

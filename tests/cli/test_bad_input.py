@@ -26,7 +26,7 @@ SCENARIOS = {
     "impossible choice": (MACHINE + 'choices = { pgd_policy = "maybe" }\n', ["maybe", "preallocate"]),
     "impossible layout": ('[machine]\narch = "arm64"\npage_size = "64K"\nva_bits = 39\n', ["39", "42"]),
     "impossible page size": ('[machine]\narch = "riscv64"\npage_size = "64K"\n', ["64 KiB", "4 KiB"]),
-    "no machine": ('[machine]\n', ["preset"]),
+    "no machine": ("[machine]\n", ["preset"]),
     "overlapping RAM": (
         '[machine]\narch = "riscv64"\nmemory = [{ size = "1G", start = "2G" }, { size = "1G", start = "2G" }]\n',
         ["overlaps"],

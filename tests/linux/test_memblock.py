@@ -49,9 +49,7 @@ def test_firmware_memory_is_a_region_of_its_own_as_the_kernel_prints_at_boot(cap
     """What /proc/iomem does not show as System RAM is NOMAP: OpenSBI's memory on riscv, UEFI's on arm64."""
     real = early_node_ranges(capture)
     mapped = [
-        span
-        for span in spans(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", iomem(capture))
-        if span[0] < real[-1][1]
+        span for span in spans(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", iomem(capture)) if span[0] < real[-1][1]
     ]
     mb = Memblock(page_size=4096)
     mb.memblock_add_node(real[0][0], real[-1][1] - real[0][0], nid=0)

@@ -346,7 +346,7 @@ class _Failing:
         self.left -= 1
         return self.left == 0
 
-    def wait(self, ready: Callable[[], bool], why: str) -> None:
+    def wait(self, ready: Callable[[], bool], why: str, on: str) -> None:
         raise AssertionError(why)
 
 
