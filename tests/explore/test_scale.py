@@ -118,10 +118,12 @@ def test_an_interrupt_ends_every_process_at_once(tmp_path: Path) -> None:
     marks.mkdir()
     script = tmp_path / "endless.py"
     script.write_text(
+        "import signal\n"
         "from pathlib import Path\n"
         "from jobs import Endless\n"
         "from memhp.explore.scale import run_jobs\n"
         "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)  # which who runs the tests may have shut out\n"
         f"    run_jobs([Endless(Path({str(marks)!r}), number) for number in range(4)], workers=2, budget=10**9)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

@@ -200,8 +200,9 @@ def test_a_napot_run_that_is_only_partly_there_maps_only_that_part() -> None:
     assert (merged.va.tolist(), merged.size.tolist(), merged.pa.tolist()) == ([0x4000], [0x3000], [0x8001_4000])
 
 
+@pytest.mark.parametrize("holes", [True, False])
 @pytest.mark.parametrize("contiguous", [True, False])
-def test_a_reserved_entry_ends_a_range_though_its_attributes_are_the_same(contiguous: bool) -> None:
+def test_a_reserved_entry_ends_a_range_though_its_attributes_are_the_same(contiguous: bool, holes: bool) -> None:
     tree, fmt = sv48()
     good = (0x80010 | 8) << 10 | fmt.bits(V=1, R=1, N=1)
     tree.put(0x0, 0, good)
@@ -211,9 +212,9 @@ def test_a_reserved_entry_ends_a_range_though_its_attributes_are_the_same(contig
     large = 0x80000 << 10 | fmt.bits(V=1, R=1)
     tree.put(0x4000_0000, 1, large)
     tree.put(0x4020_0000, 1, large + (0x201 << 10))
-    found = ranges(tree, fmt, ROOT_PFN, contiguous=contiguous)
-    assert found.va.tolist() == [0x0, 0x3000, 0x4000_0000]
-    assert found.size.tolist() == [0x2000, 0x1000, 0x20_0000]
+    found = ranges(tree, fmt, ROOT_PFN, contiguous=contiguous, holes=holes)
+    assert found.va[found.mapped].tolist() == [0x0, 0x3000, 0x4000_0000]
+    assert found.size[found.mapped].tolist() == [0x2000, 0x1000, 0x20_0000]
 
 
 def test_two_napot_pages_to_one_place_are_two_ranges() -> None:

@@ -106,10 +106,11 @@ def _runs_of(fmt: Format, slab: Slab, mask: int, contiguous: bool, holes: bool) 
     """The runs of one slab. Finer than asked for where an entry's structure differs: merging comes later."""
     height = slab.height
     words, live = _comparable(fmt, slab, mask, contiguous, holes)
+    kind = np.asarray(fmt.is_leaf(slab.entries, height)) if holes else live
     step = 0
     if contiguous:
         step = fmt.pages_at(height) << fmt.pfn_pieces[0].lo
-    starts, ends = _edges(words, live, step)
+    starts, ends = _edges(words, live, kind, step)
     if contiguous:
         starts, ends = _split_wraps(fmt, words.ravel(), starts, ends, step)
     row, column = np.divmod(starts, slab.entries.shape[1])
@@ -150,8 +151,11 @@ def _comparable(fmt: Format, slab: Slab, mask: int, contiguous: bool, holes: boo
     return words, live
 
 
-def _edges(words: U64, live: Bools, step: int) -> tuple[Indices, Indices]:
-    """Flat indices where runs start and end. Entries of a run are equal, or `step` apart if that is given."""
+def _edges(words: U64, live: Bools, kind: Bools, step: int) -> tuple[Indices, Indices]:
+    """Flat indices where runs start and end. Entries of a run are equal, or `step` apart if that is given.
+
+    They are of one kind as well: a leaf with a reserved bit set maps nothing, though all else in it is as beside it.
+    """
     rows, columns = words.shape
     edge = np.ones((rows, columns + 1), dtype=np.bool_)
     inner = edge[:, 1:-1]
@@ -160,6 +164,8 @@ def _edges(words: U64, live: Bools, step: int) -> tuple[Indices, Indices]:
     else:
         np.not_equal(words[:, 1:], words[:, :-1], out=inner)
     inner |= live[:, 1:] != live[:, :-1]
+    if kind is not live:
+        inner |= kind[:, 1:] != kind[:, :-1]
     return np.flatnonzero(edge[:, :-1] & live), np.flatnonzero(edge[:, 1:] & live) + 1
 
 
