@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memhp.explore.cases import case
-from memhp.explore.op import Run
-from memhp.explore.program import Program, Shared
-from memhp.explore.search import Limits, search
-from memhp.explore.shortest import decide
+from memhp.explore.engine.op import Run
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.shortest import decide
+from memhp.explore.programs.program import Program, Shared
 
 RUNS = 5
 TARGET = 30_000

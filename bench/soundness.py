@@ -15,8 +15,8 @@ from collections import Counter
 from dataclasses import replace
 
 from memhp.explore.cases import CASES
-from memhp.explore.generate import program
-from memhp.explore.search import Limits, search
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.programs.generate import program
 
 
 def compare(programs: int, first: int, most: int) -> tuple[Counter[str], list[int]]:

@@ -4,11 +4,11 @@
 from collections.abc import Hashable
 
 from memhp.explore.case import Case
-from memhp.explore.doors import KernelRun
-from memhp.explore.replay import replay
-from memhp.explore.search import Limits, search
-from memhp.explore.trace import Line
-from memhp.explore.verdict import Verdict
+from memhp.explore.doors.run import KernelRun
+from memhp.explore.engine.replay import replay
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.trace import Line
+from memhp.explore.engine.verdict import Verdict
 
 
 def run_of(case: Case, variant: str, configuration: str) -> KernelRun:

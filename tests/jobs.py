@@ -6,10 +6,10 @@ import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from memhp.explore.generate import program
-from memhp.explore.op import Run
-from memhp.explore.program import Program, Shared
-from memhp.explore.search import Limits
+from memhp.explore.engine.op import Run
+from memhp.explore.engine.search import Limits
+from memhp.explore.programs.generate import program
+from memhp.explore.programs.program import Program, Shared
 
 EVERYTHING = Limits(deadlock_is_failure=False, keep_behaviours=True, keep_classes=True)
 

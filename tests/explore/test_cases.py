@@ -8,10 +8,10 @@ from memhp.errors import BadInput
 from memhp.explore.case import Configuration
 from memhp.explore.cases import CASES, case
 from memhp.explore.cases.actors import boot, hot_add, take_pages
-from memhp.explore.doors import KernelProgram, KernelRun
-from memhp.explore.replay import replay
-from memhp.explore.search import Limits, search
-from memhp.explore.shortest import decide
+from memhp.explore.doors.run import KernelProgram, KernelRun
+from memhp.explore.engine.replay import replay
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.shortest import decide
 from memhp.linux.state import Kernel
 
 CONFIGURATIONS = {

@@ -7,12 +7,12 @@ from math import comb
 
 import pytest
 
-from memhp.explore.bounded import bounded_search, random_search
-from memhp.explore.generate import program
-from memhp.explore.program import Program, Shared
-from memhp.explore.search import Limits, search
-from memhp.explore.shortest import decide
-from memhp.explore.verdict import Bound
+from memhp.explore.engine.bounded import bounded_search, random_search
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.shortest import decide
+from memhp.explore.engine.verdict import Bound
+from memhp.explore.programs.generate import program
+from memhp.explore.programs.program import Program, Shared
 
 EVERYTHING = Limits(stop_at_failure=False, deadlock_is_failure=False, keep_behaviours=True, keep_classes=True)
 SITE = "mm/page_alloc.c:alloc_pages"

@@ -5,10 +5,10 @@ import pytest
 
 from memhp.explore.cases import case
 from memhp.explore.cases.lone_dimm import add_lone, boot_lone, remove_lone
-from memhp.explore.replay import replay
-from memhp.explore.search import Limits, search
-from memhp.explore.shortest import decide
-from memhp.explore.verdict import Verdict
+from memhp.explore.engine.replay import replay
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.shortest import decide
+from memhp.explore.engine.verdict import Verdict
 
 NAME = "free-before-flush"
 STOPS = Limits(executions=100)

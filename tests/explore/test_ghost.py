@@ -5,9 +5,9 @@ import pytest
 
 from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases.actors import boot
-from memhp.explore.doors import Actor, KernelProgram
-from memhp.explore.replay import replay
-from memhp.explore.search import Limits, search
+from memhp.explore.doors.run import Actor, KernelProgram
+from memhp.explore.engine.replay import replay
+from memhp.explore.engine.search import Limits, search
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Flush, Table
 from memhp.linux.choices import Arch

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from memhp.explore.cases import case
-from memhp.explore.replay import replay
-from memhp.explore.search import search
-from memhp.explore.shortest import decide
-from memhp.explore.verdict import Verdict
+from memhp.explore.engine.replay import replay
+from memhp.explore.engine.search import search
+from memhp.explore.engine.shortest import decide
+from memhp.explore.engine.verdict import Verdict
 
 NAME = "hotadd-allocation-failure"
 

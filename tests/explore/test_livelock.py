@@ -5,11 +5,11 @@ import pytest
 
 from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases.actors import boot
-from memhp.explore.doors import KernelProgram
-from memhp.explore.program import Body, Program, Shared
-from memhp.explore.replay import replay, watched
-from memhp.explore.search import Limits, search
-from memhp.explore.shortest import decide
+from memhp.explore.doors.run import KernelProgram
+from memhp.explore.engine.replay import replay, watched
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.shortest import decide
+from memhp.explore.programs.program import Body, Program, Shared
 from memhp.linux.state import Kernel
 from memhp.units import KiB
 

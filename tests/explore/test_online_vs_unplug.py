@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from memhp.explore.bounded import bounded_search
 from memhp.explore.cases import case
 from memhp.explore.cases.online_vs_unplug import COMBINATIONS, MODES
-from memhp.explore.replay import replay
-from memhp.explore.search import Limits, search
-from memhp.explore.shortest import decide
-from memhp.explore.verdict import Verdict
+from memhp.explore.engine.bounded import bounded_search
+from memhp.explore.engine.replay import replay
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.shortest import decide
+from memhp.explore.engine.verdict import Verdict
 from memhp.linux.drivers.virtio import virtio_mem_notifier, virtio_mem_sbm_unplug
 from memhp.linux.drivers.virtio.virtio_mem_state import MbState, VirtioMem
 from memhp.linux.state import Kernel

@@ -8,7 +8,7 @@ import pytest
 from deciding import counterexample, decided
 from memhp.explore.cases.near_dimm import boot_near
 from memhp.explore.cases.pagemap_lookup_vs_unmap import CASE, DEVICES, device
-from memhp.explore.trace import Line
+from memhp.explore.engine.trace import Line
 from memhp.linux.mm.dev_pagemap import MemoryType
 from memhp.linux.mm.memremap import devm_memremap_pages_release, memremap_pages, memunmap_pages
 

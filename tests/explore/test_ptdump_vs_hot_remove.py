@@ -5,8 +5,8 @@ import pytest
 
 from memhp.explore.case import MAINLINE
 from memhp.explore.cases import case
-from memhp.explore.replay import replay
-from memhp.explore.search import Limits, search
+from memhp.explore.engine.replay import replay
+from memhp.explore.engine.search import Limits, search
 from memhp.linux.profiles import profile
 
 NAME = "ptdump-vs-hot-remove"

@@ -7,8 +7,8 @@ import pytest
 
 from memhp.explore.case import Configuration
 from memhp.explore.cases.ptdump_vs_vmalloc_huge import CASE, HUGE, area_is_mapped, boot
-from memhp.explore.replay import replay
-from memhp.explore.search import search
+from memhp.explore.engine.replay import replay
+from memhp.explore.engine.search import search
 from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.mm.vmalloc import vmalloc_huge
 from memhp.linux.state import Kernel

@@ -7,11 +7,11 @@ import pytest
 from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases import case
 from memhp.explore.cases.far_dimm import CHILD, boot_far, half_made, root_places
-from memhp.explore.doors import KernelRun
-from memhp.explore.replay import replay
-from memhp.explore.search import Limits, search
-from memhp.explore.shortest import decide
-from memhp.explore.verdict import Verdict
+from memhp.explore.doors.run import KernelRun
+from memhp.explore.engine.replay import replay
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.shortest import decide
+from memhp.explore.engine.verdict import Verdict
 
 EXISTING, NEW, VMALLOC = "pgd-sync-existing-process", "pgd-sync-new-process", "vmalloc-fault"
 

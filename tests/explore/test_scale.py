@@ -15,15 +15,15 @@ import pytest
 
 from jobs import EVERYTHING, Deadly, Generated, Increments
 from memhp.errors import BadInput
-from memhp.explore.follow import follow
-from memhp.explore.generate import program
-from memhp.explore.part import Part
+from memhp.explore.engine.follow import follow
+from memhp.explore.engine.part import Part
+from memhp.explore.engine.schedule import from_text
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.split import SplitSearch
+from memhp.explore.engine.verdict import Verdict
 from memhp.explore.pools import Cluster, WorkerDied
+from memhp.explore.programs.generate import program
 from memhp.explore.scale import Job, Searchable, run_jobs
-from memhp.explore.schedule import from_text
-from memhp.explore.search import Limits, search
-from memhp.explore.split import SplitSearch
-from memhp.explore.verdict import Verdict
 
 SMALL: Sequence[Searchable] = (
     *(Generated(seed) for seed in range(12)),

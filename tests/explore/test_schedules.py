@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memhp.errors import BadInput
-from memhp.explore.bounded import bounded_search, random_search
-from memhp.explore.generate import program
-from memhp.explore.program import Program, Shared
-from memhp.explore.replay import replay
-from memhp.explore.schedule import Choice, from_text, to_text
-from memhp.explore.search import Limits, search
-from memhp.explore.shortest import decide
+from memhp.explore.engine.bounded import bounded_search, random_search
+from memhp.explore.engine.replay import replay
+from memhp.explore.engine.schedule import Choice, from_text, to_text
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.shortest import decide
+from memhp.explore.programs.generate import program
+from memhp.explore.programs.program import Program, Shared
 
 
 def increment(memory: Shared) -> None:

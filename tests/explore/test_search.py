@@ -6,10 +6,10 @@ from math import comb, factorial
 
 import pytest
 
-from memhp.explore.generate import program
-from memhp.explore.op import ALONE, SHARED, Op
-from memhp.explore.program import Program, Shared
-from memhp.explore.search import Limits, search
+from memhp.explore.engine.op import ALONE, SHARED, Op
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.programs.generate import program
+from memhp.explore.programs.program import Program, Shared
 
 EVERYTHING = Limits(stop_at_failure=False, deadlock_is_failure=False, keep_behaviours=True, keep_classes=True)
 

@@ -4,9 +4,9 @@
 import pytest
 
 from memhp.explore.cases import case
-from memhp.explore.doors import KernelRun
-from memhp.explore.replay import replay
-from memhp.explore.search import Limits, search
+from memhp.explore.doors.run import KernelRun
+from memhp.explore.engine.replay import replay
+from memhp.explore.engine.search import Limits, search
 
 NAME = "split-vs-remove"
 

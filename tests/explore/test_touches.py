@@ -6,8 +6,8 @@ from collections.abc import Callable, Hashable
 import pytest
 
 from kernels import kernel
-from memhp.explore.doors import KernelProgram, KernelRun
-from memhp.explore.search import Limits, search
+from memhp.explore.doors.run import KernelProgram, KernelRun
+from memhp.explore.engine.search import Limits, search
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Table
 from memhp.linux import arch

@@ -10,17 +10,17 @@ import msgspec
 import pytest
 
 from memhp.errors import BadInput
-from memhp.explore import places
 from memhp.explore.case import Case, Configuration, Variant
 from memhp.explore.cases import CASES, case
 from memhp.explore.cases.actors import boot, hot_add, hot_remove
-from memhp.explore.difference import picture
-from memhp.explore.doors import KernelProgram
+from memhp.explore.doors import places
+from memhp.explore.doors.difference import picture
+from memhp.explore.doors.run import KernelProgram
+from memhp.explore.engine.replay import complete, replay, watched
+from memhp.explore.engine.schedule import Choice
+from memhp.explore.engine.trace import Line, Trace
 from memhp.explore.explored import How, explore, replay_schedule
-from memhp.explore.program import Program, Shared
-from memhp.explore.replay import complete, replay, watched
-from memhp.explore.schedule import Choice
-from memhp.explore.trace import Line, Trace
+from memhp.explore.programs.program import Program, Shared
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanMap
 

@@ -4,10 +4,10 @@
 import pytest
 
 from memhp.explore.cases import case
-from memhp.explore.replay import replay
-from memhp.explore.search import Limits, search
-from memhp.explore.shortest import decide
-from memhp.explore.verdict import Verdict
+from memhp.explore.engine.replay import replay
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.shortest import decide
+from memhp.explore.engine.verdict import Verdict
 
 NAME = "two-hotplugs"
 EACH_ARCH = ["riscv64-4K-48", "arm64-4K-39", "x86_64-4K-48"]

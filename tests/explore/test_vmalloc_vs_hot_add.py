@@ -6,8 +6,8 @@ import re
 import pytest
 
 from memhp.explore.cases.vmalloc_vs_hot_add import CASE, SHARED
-from memhp.explore.replay import replay
-from memhp.explore.search import search
+from memhp.explore.engine.replay import replay
+from memhp.explore.engine.search import search
 
 NAMES = [one.name for one in SHARED]
 

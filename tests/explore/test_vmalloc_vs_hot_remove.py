@@ -20,11 +20,11 @@ from memhp.explore.cases.vmalloc_vs_hot_remove import (
     populate_chunk,
     shared_table,
 )
-from memhp.explore.doors import KernelProgram
-from memhp.explore.replay import replay
-from memhp.explore.search import Limits, search
-from memhp.explore.trace import Trace
-from memhp.explore.verdict import Verdict
+from memhp.explore.doors.run import KernelProgram
+from memhp.explore.engine.replay import replay
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.trace import Trace
+from memhp.explore.engine.verdict import Verdict
 from memhp.linux import arch
 from memhp.linux.layout import layout
 from memhp.linux.mm.vmalloc import vfree

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from memhp.explore.cases import case
-from memhp.explore.search import search
+from memhp.explore.engine.search import search
 
 SMALL = (
     ("vmalloc-fault", "no-fault-handler", "riscv64-4K-39-linux-6.12"),

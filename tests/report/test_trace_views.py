@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from memhp.explore.engine.trace import Change, Line, Trace, Value
 from memhp.explore.explored import Explored, explore, replay_schedule
-from memhp.explore.trace import Change, Line, Trace, Value
 from memhp.report.trace import print_explored
 from memhp.report.trace_columns import print_columns
 from memhp.report.trace_diff import print_differences

@@ -7,8 +7,8 @@ from memhp.explore.cases.memblock_order import CASE as MEMBLOCK_ORDER
 from memhp.explore.cases.ptdump_vs_hot_remove import CASE as PTDUMP
 from memhp.explore.cases.vmalloc_vs_hot_remove import CASE as RACE
 from memhp.explore.cases.vmalloc_vs_hot_remove import LAYOUTS
-from memhp.explore.search import search
-from memhp.explore.verdict import Verdict
+from memhp.explore.engine.search import search
+from memhp.explore.engine.verdict import Verdict
 from memhp.linux.config import configs
 from memhp.linux.geometry import Row
 from memhp.linux.profiles import profile

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from memhp.explore.case import Case
-from memhp.explore.search import search
-from memhp.explore.verdict import Verdict
+from memhp.explore.engine.search import search
+from memhp.explore.engine.verdict import Verdict
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config, configs
 from memhp.linux.geometry import Row, geometry

@@ -50,8 +50,8 @@ def explore(
 ) -> int:
     """Decide race NAME in one variant, and show the shortest trace of what goes wrong; without NAME list the races.
 
-    Exit code 0: the verdict is what the variant is known as, or the schedule was replayed. 1: it is another one, or
-    none within the limits. 2: the input cannot be used.
+    Exit code 0: the verdict is what the variant is known as, or is explained, or the schedule was replayed. 1: it is
+    neither, or undecided. 2: the input cannot be used.
     """
     from memhp.explore.cases import CASES, case
     from memhp.explore.explored import How, replay_schedule

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from memhp.errors import BadInput
-from memhp.explore.doors import KernelProgram
-from memhp.explore.search import Limits
+from memhp.explore.doors.run import KernelProgram
+from memhp.explore.engine.search import Limits
 from memhp.linux.choices import Arch
 from memhp.linux.config import VA_BITS, Config, va_bits_of
 from memhp.linux.profiles import profile

@@ -5,9 +5,9 @@ import msgspec
 
 from memhp.explore.case import StandsFor
 from memhp.explore.cases import case
-from memhp.explore.search import Limits
-from memhp.explore.shortest import decide
-from memhp.explore.verdict import Verdict
+from memhp.explore.engine.search import Limits
+from memhp.explore.engine.shortest import decide
+from memhp.explore.engine.verdict import Verdict
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,10 +39,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def as_known(self) -> bool:
         """Whether the verdict is what the variant is known as, or the difference is explained."""
-        if self.verdict == "undecided":
-            return False
-        broken = self.verdict == "broken"
-        return broken == (self.stands_for == "broken") or bool(self.note or self.finding)
+        return as_known(self.verdict, self.stands_for, self.note or self.finding)
+
+
+def as_known(verdict: str, stands_for: StandsFor, explanation: str) -> bool:
+    """Whether a verdict is what a variant is known as, or there is an explanation why not; never when undecided."""
+    if verdict == "undecided":
+        return False
+    return (verdict == "broken") == (stands_for == "broken") or bool(explanation)
 
 
 def decide_case(name: str, variant: str, configuration: str | None = None, limits: Limits | None = None) -> Row:

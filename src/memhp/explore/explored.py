@@ -5,15 +5,16 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from memhp.explore.bounded import bounded_search, random_search
 from memhp.explore.case import Case, Configuration, StandsFor, Variant
 from memhp.explore.cases import case
-from memhp.explore.doors import KernelRun
-from memhp.explore.replay import watched
-from memhp.explore.search import Limits, search
-from memhp.explore.shortest import decide, shrink
-from memhp.explore.trace import Trace
-from memhp.explore.verdict import Verdict
+from memhp.explore.decide import as_known
+from memhp.explore.doors.run import KernelRun
+from memhp.explore.engine.bounded import bounded_search, random_search
+from memhp.explore.engine.replay import watched
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.shortest import decide, shrink
+from memhp.explore.engine.trace import Trace
+from memhp.explore.engine.verdict import Verdict
 
 ONE_SCHEDULE = "one schedule, replayed"
 
@@ -33,7 +34,7 @@ class How:
 
 
 class Covered(msgspec.Struct, frozen=True, kw_only=True):
-    """How much was looked at: see :class:`memhp.explore.verdict.Coverage`."""
+    """How much was looked at: see :class:`memhp.explore.engine.verdict.Coverage`."""
 
     executions: int
     cut: int
@@ -78,8 +79,8 @@ class Explored(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def as_known(self) -> bool:
-        """Whether the verdict is what the variant is known as: broken, or repaired and so safe."""
-        return self.verdict.split()[0] == ("broken" if self.stands_for == "broken" else "safe")
+        """Whether the verdict is what the variant is known as, or the difference is explained."""
+        return as_known(self.verdict, self.stands_for, self.note or self.finding)
 
 
 def explore(name: str, variant: str, configuration: str | None = None, how: How | None = None) -> Explored:

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from memhp.explore.case import Case
+from memhp.explore.engine.trace import Trace
 from memhp.explore.explored import ONE_SCHEDULE, Explored
-from memhp.explore.trace import Trace
 from memhp.report.trace_columns import print_columns
 from memhp.report.trace_diff import print_differences
 from memhp.report.trace_sequence import mermaid, print_sequence

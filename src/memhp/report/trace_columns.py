@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from memhp.explore.trace import Line, Trace
+from memhp.explore.engine.trace import Line, Trace
 from memhp.report.trace_fold import Row, fold
 
 STYLES = {

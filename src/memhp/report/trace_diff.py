@@ -7,7 +7,7 @@ from textwrap import wrap
 from rich.console import Console
 from rich.text import Text
 
-from memhp.explore.trace import Change, Trace
+from memhp.explore.engine.trace import Change, Trace
 from memhp.report.trace_fold import Row, fold
 
 STEPS, KIND = 9, 8

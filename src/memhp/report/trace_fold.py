@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from memhp.explore.trace import Change, Line, Value
+from memhp.explore.engine.trace import Change, Line, Value
 
 LONGEST_PATTERN = 8
 LEAST_TIMES = 3

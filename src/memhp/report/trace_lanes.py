@@ -9,7 +9,7 @@ own, and the others share one for each sort.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memhp.explore.trace import Trace
+from memhp.explore.engine.trace import Trace
 from memhp.report.trace_fold import Row, fold
 
 SORTS = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from memhp.explore.engine.trace import Line, Trace, Value
 from memhp.explore.explored import ONE_SCHEDULE, Explored
-from memhp.explore.trace import Line, Trace, Value
 from memhp.report.trace import ENDS, coverage_text, facts, replay_command
 from memhp.report.trace_columns import left
 from memhp.report.trace_fold import Row, fold

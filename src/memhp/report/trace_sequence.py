@@ -10,7 +10,7 @@ from textwrap import wrap
 from rich.console import Console
 from rich.text import Text
 
-from memhp.explore.trace import Trace
+from memhp.explore.engine.trace import Trace
 from memhp.report.trace_columns import STYLES
 from memhp.report.trace_lanes import Event, lanes
 

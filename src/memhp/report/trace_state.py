@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from memhp.explore.trace import Line
+from memhp.explore.engine.trace import Line
 from memhp.spans import SpanMap
 
 _STALE = re.compile(r"(.*) for (0x[0-9a-f]+)-(0x[0-9a-f]+)")

@@ -6,7 +6,7 @@ from html import escape
 from itertools import groupby
 from math import log2
 
-from memhp.explore.trace import Line, Trace
+from memhp.explore.engine.trace import Line, Trace
 from memhp.report.trace_lanes import Event, Lanes
 
 LANE, ROW, TOP = 124, 34, 24

@@ -9,8 +9,8 @@ import pytest
 from kernels import kernel, log
 from memhp.check import check_all
 from memhp.errors import KernelBug, KernelError
-from memhp.explore.doors import KernelProgram
-from memhp.explore.search import Limits, search
+from memhp.explore.doors.run import KernelProgram
+from memhp.explore.engine.search import Limits, search
 from memhp.hw.memory import Owner, Use
 from memhp.linux import arch
 from memhp.linux.choices import ARCHES, Arch

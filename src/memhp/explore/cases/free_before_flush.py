@@ -11,7 +11,7 @@ from dataclasses import replace
 from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import laws_hold
 from memhp.explore.cases.lone_dimm import add_lone, allocation, boot_lone, remove_lone
-from memhp.explore.doors import KernelProgram
+from memhp.explore.doors.run import KernelProgram
 from memhp.linux.choices import Arch
 
 FINDING = "riscv64 and x86-64 give frames back before the flush that covers them"

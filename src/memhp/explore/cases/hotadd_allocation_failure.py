@@ -12,8 +12,8 @@ from memhp.check import check_all, snapshot
 from memhp.errors import KernelError
 from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import BOOT_RAM, laws_hold, pfns
-from memhp.explore.doors import KernelProgram
-from memhp.explore.search import Limits
+from memhp.explore.doors.run import KernelProgram
+from memhp.explore.engine.search import Limits
 from memhp.hw.ledger import Violation
 from memhp.hw.memory import Owner, Use
 from memhp.hw.stepper import Stepper

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from functools import partial
 
 from memhp.explore.cases.actors import BOOT_RAM, pfns
-from memhp.explore.doors import Actor
+from memhp.explore.doors.run import Actor
 from memhp.hw.memory import Owner, Use
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel

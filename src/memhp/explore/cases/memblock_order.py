@@ -9,7 +9,7 @@ and who adds the memory again runs into it.
 from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import laws_hold
 from memhp.explore.cases.near_dimm import add_near, boot_near, remove_near
-from memhp.explore.doors import KernelProgram
+from memhp.explore.doors.run import KernelProgram
 from memhp.units import KiB
 
 SERIES = (

@@ -11,7 +11,7 @@ from functools import partial
 from memhp.check import check_all
 from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import BOOT_RAM, pfns
-from memhp.explore.doors import Actor, KernelProgram
+from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux import arch
 from memhp.linux.config import Config

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import laws_hold, pfns
 from memhp.explore.cases.near_dimm import add_near, boot_near, near_dimm, remove_near
-from memhp.explore.doors import KernelProgram
+from memhp.explore.doors.run import KernelProgram
 from memhp.hw.lifetime import use_object
 from memhp.linux.drivers.base.memory_lookup import find_memory_block_by_id, memblk_nr_poison_inc, memory_block_put
 from memhp.linux.state import Kernel

@@ -19,7 +19,7 @@ from typing import Any
 from memhp.errors import KernelBug, KernelError
 from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import BOOT_RAM, LawsHoldSince
-from memhp.explore.doors import KernelProgram
+from memhp.explore.doors.run import KernelProgram
 from memhp.hw.devices.backing import MachineBacking
 from memhp.hw.devices.virtio_mem import USABLE_EXTENT, Geometry, VirtioMemDevice
 from memhp.hw.devices.virtio_mem_rules import Rule

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import laws_hold, pfns
 from memhp.explore.cases.near_dimm import boot_near, near_dimm
-from memhp.explore.doors import Actor, KernelProgram
+from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.lib.percpu_refcount import PercpuRef, percpu_ref_kill
 from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import laws_hold, pfns
 from memhp.explore.cases.near_dimm import add_near, boot_near, near_dimm
-from memhp.explore.doors import KernelProgram
+from memhp.explore.doors.run import KernelProgram
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.fs.proc.page import kpagecount_read
 from memhp.linux.mm.memory_hotplug import offline_and_remove_memory

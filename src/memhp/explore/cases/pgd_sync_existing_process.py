@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import laws_hold
 from memhp.explore.cases.far_dimm import GEOMETRY, OLDER, add_and_online, boot_far, use_page
-from memhp.explore.doors import KernelProgram
+from memhp.explore.doors.run import KernelProgram
 from memhp.linux.state import Kernel
 
 

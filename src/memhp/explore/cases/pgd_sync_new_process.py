@@ -6,7 +6,7 @@ from functools import partial
 from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import laws_hold
 from memhp.explore.cases.far_dimm import CHILD, GEOMETRY, add_and_online, boot_far, fork_and_use, half_made
-from memhp.explore.doors import KernelProgram
+from memhp.explore.doors.run import KernelProgram
 
 
 def build(variant: Variant, configuration: Configuration) -> KernelProgram:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import laws_hold, pfns
 from memhp.explore.cases.lone_dimm import add_lone, boot_lone, lone_dimm, remove_lone
-from memhp.explore.doors import KernelProgram
+from memhp.explore.doors.run import KernelProgram
 from memhp.linux.mm.ptdump import ptdump_walk_pgd
 from memhp.linux.state import Kernel
 from memhp.spans import Span

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 
 from memhp.explore.case import Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import BOOT_RAM, laws_hold, reached
-from memhp.explore.doors import KernelProgram
+from memhp.explore.doors.run import KernelProgram
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.ptdump import ptdump_walk_pgd

@@ -13,7 +13,7 @@ from functools import partial
 from memhp.errors import KernelError
 from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import BOOT_RAM, laws_hold, pfns
-from memhp.explore.doors import KernelProgram
+from memhp.explore.doors.run import KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.arch.arm64.mm.pageattr import set_direct_map_valid_noflush
 from memhp.linux.choices import Arch

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from memhp.explore.case import MAINLINE, Case, Configuration, StandsFor, Variant, configurations
 from memhp.explore.cases.actors import laws_hold
 from memhp.explore.cases.lone_dimm import add_lone, boot_lone, lone_dimm, remove_lone
-from memhp.explore.doors import Actor, KernelProgram
+from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.mm.memory_hotplug_add import __add_memory
 from memhp.linux.mm.memory_hotplug_remove import try_remove_memory

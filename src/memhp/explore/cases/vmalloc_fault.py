@@ -5,7 +5,7 @@ from collections.abc import Hashable
 
 from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import BOOT_RAM, laws_hold
-from memhp.explore.doors import KernelProgram
+from memhp.explore.doors.run import KernelProgram
 from memhp.linux import arch
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.vmalloc import vmalloc

@@ -16,7 +16,7 @@ from memhp.explore.cases.vmalloc_vs_hot_remove import (
     hot_add,
     populate_chunk,
 )
-from memhp.explore.doors import KernelProgram
+from memhp.explore.doors.run import KernelProgram
 from memhp.linux.mm.vmalloc import vfree
 
 TABLE_THERE = "table-there"

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from memhp.explore.case import Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import laws_hold, pfns, reached
-from memhp.explore.doors import KernelProgram
+from memhp.explore.doors.run import KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel

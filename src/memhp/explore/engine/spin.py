@@ -1,11 +1,11 @@
 """Threads that go round: who waits for whom by trying again and again, and when that never ends.
 
 Design. A thread goes round when its last steps were the same ones twice, with the same values, and it stands again
-where it stood (:meth:`memhp.explore.op.Run.spin`). When no other thread has touched since what the two rounds looked
-at, a third would be the same, so it is left out: the thread is *parked* until somebody touches it. That is a wait in
-all but name, and the reduction takes it for one: the next step of a thread that goes round is a blocking operation on
-everything that the round touches (:class:`SpinOp`). So a thread that spins for another's store never runs ahead of
-it, and where all who could go on are parked, nobody ever will get further: a livelock.
+where it stood (:meth:`memhp.explore.engine.op.Run.spin`). When no other thread has touched since what the two rounds
+looked at, a third would be the same, so it is left out: the thread is *parked* until somebody touches it. That is a
+wait in all but name, and the reduction takes it for one: the next step of a thread that goes round is a blocking
+operation on everything that the round touches (:class:`SpinOp`). So a thread that spins for another's store never runs
+ahead of it, and where all who could go on are parked, nobody ever will get further: a livelock.
 
 Threads that wake each other for ever are told by the whole execution: its last steps are the same ones twice
 (:func:`repetition`), and all who could go on take part.
@@ -17,8 +17,8 @@ cannot be seen. So before a thread is parked for the first time at some place it
 
 from collections.abc import Hashable, Sequence
 
-from memhp.explore.op import Op, Run
-from memhp.explore.schedule import Choice
+from memhp.explore.engine.op import Op, Run
+from memhp.explore.engine.schedule import Choice
 
 LONGEST = 500
 """Steps of all threads together in the longest repetition that is looked for."""

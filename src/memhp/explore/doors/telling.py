@@ -3,9 +3,9 @@
 
 from typing import NamedTuple
 
-from memhp.explore import words
-from memhp.explore.places import NOWHERE
-from memhp.explore.trace import Change, Line, Value
+from memhp.explore.doors import words
+from memhp.explore.doors.places import NOWHERE
+from memhp.explore.engine.trace import Change, Line, Value
 from memhp.hw.locks import Lock
 from memhp.hw.stepper import Access
 from memhp.hw.tlb import ALL_ADDRESSES, Table

@@ -10,8 +10,8 @@ from itertools import pairwise
 from operator import is_
 from typing import Any, NamedTuple
 
-from memhp.explore import words
-from memhp.explore.trace import Change, ChangeKind
+from memhp.explore.doors import words
+from memhp.explore.engine.trace import Change, ChangeKind
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.memory import Owner
 from memhp.hw.tlb import Exposure, Stale

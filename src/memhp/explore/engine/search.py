@@ -17,18 +17,18 @@ Choices. An operation that can go several ways, an allocation that may fail, is 
 is tried. A bound on failures leaves the reduction sound: equivalent executions fail equally often, and the first way,
 which every operation has, costs nothing.
 
-Threads that go round. :mod:`memhp.explore.spin` tells when one waits in fact, and when nobody gets further. Where some
-threads repeat the same steps while another could go on, that other one goes first from there.
+Threads that go round. :mod:`memhp.explore.engine.spin` tells when one waits in fact, and when nobody gets further.
+Where some threads repeat the same steps while another could go on, that other one goes first from there.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import dataclass
 
-from memhp.explore.execution import Execution
-from memhp.explore.op import SHARED, Op, Run, deadlock
-from memhp.explore.schedule import Choice, to_text
-from memhp.explore.spin import endless, livelock, repetition, spin_of
-from memhp.explore.verdict import Bound, Coverage, Failure, Mode, Step, Verdict
+from memhp.explore.engine.execution import Execution
+from memhp.explore.engine.op import SHARED, Op, Run, deadlock
+from memhp.explore.engine.schedule import Choice, to_text
+from memhp.explore.engine.spin import endless, livelock, repetition, spin_of
+from memhp.explore.engine.verdict import Bound, Coverage, Failure, Mode, Step, Verdict
 
 NOTED = 20_000
 """Steps that are kept as objects before coverage takes them in."""

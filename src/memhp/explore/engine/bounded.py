@@ -9,11 +9,11 @@ drops below all others.
 
 from random import Random
 
-from memhp.explore.op import Run, deadlock
-from memhp.explore.schedule import Choice, to_text
-from memhp.explore.search import Limits, Search
-from memhp.explore.spin import spin_of
-from memhp.explore.verdict import Bound, Coverage, Failure, Mode, Verdict
+from memhp.explore.engine.op import Run, deadlock
+from memhp.explore.engine.schedule import Choice, to_text
+from memhp.explore.engine.search import Limits, Search
+from memhp.explore.engine.spin import spin_of
+from memhp.explore.engine.verdict import Bound, Coverage, Failure, Mode, Verdict
 
 
 class BoundedSearch(Search):

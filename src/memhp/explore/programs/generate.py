@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from random import Random
 from typing import NamedTuple, cast
 
-from memhp.explore.program import Body, Program, Shared
+from memhp.explore.programs.program import Body, Program, Shared
 
 VARIABLES = ("x", "y")
 LOCKS = ("l", "m")

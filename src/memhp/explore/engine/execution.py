@@ -1,15 +1,15 @@
 """One execution as a sequence of events: what was done, and what happened before what.
 
 What happened before an event is kept as a bit mask of positions: what vector clocks say, in a form that is cheap to
-join. Threads that go round are seen as :mod:`memhp.explore.spin` has them.
+join. Threads that go round are seen as :mod:`memhp.explore.engine.spin` has them.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Hashable
 
-from memhp.explore.op import Op, Run
-from memhp.explore.schedule import Choice
-from memhp.explore.spin import SpinOp, endless, own_steps, spin_of, spin_op
+from memhp.explore.engine.op import Op, Run
+from memhp.explore.engine.schedule import Choice
+from memhp.explore.engine.spin import SpinOp, endless, own_steps, spin_of, spin_op
 
 
 class Execution:

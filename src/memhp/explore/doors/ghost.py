@@ -9,7 +9,7 @@ it wrote is lost; or the frame was freed and is a table again, in another place 
 from collections.abc import Hashable, Iterator
 from typing import NamedTuple
 
-from memhp.explore.op import ALONE
+from memhp.explore.engine.op import ALONE
 from memhp.hw.format import Format
 from memhp.hw.ledger import Violation
 from memhp.hw.machine import Machine

@@ -1,9 +1,10 @@
 """A search in parts: rounds of parts that know nothing of each other, put together in their order.
 
 Design. The first round is the whole search, with a budget. What it does not get through is divided: each state that it
-stands in has branches left, and each branch is a part of the next round (:mod:`memhp.explore.part`). A part sleeps on
-the branches of its state that were given out before it, so that no class of executions is completed twice; what parts
-add to the sets of the states above them is put together when the round is over and makes parts of the round after.
+stands in has branches left, and each branch is a part of the next round (:mod:`memhp.explore.engine.part`). A part
+sleeps on the branches of its state that were given out before it, so that no class of executions is completed twice;
+what parts add to the sets of the states above them is put together when the round is over and makes parts of the round
+after.
 Rounds and parts depend on the budget only, not on who searches them or how many at a time: verdict and counts are the
 same with one process and with a cluster.
 """
@@ -12,10 +13,10 @@ same with one process and with a cluster.
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
-from memhp.explore.part import Found, Sets, Start
-from memhp.explore.schedule import Choice, from_text, to_text
-from memhp.explore.search import Limits
-from memhp.explore.verdict import Coverage, Failure, Mode, Verdict
+from memhp.explore.engine.part import Found, Sets, Start
+from memhp.explore.engine.schedule import Choice, from_text, to_text
+from memhp.explore.engine.search import Limits
+from memhp.explore.engine.verdict import Coverage, Failure, Mode, Verdict
 
 
 class _State:

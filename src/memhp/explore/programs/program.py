@@ -15,12 +15,12 @@ from typing import Optional
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from memhp.errors import KernelBug
-from memhp.explore import cells
-from memhp.explore.cells import CellOp
-from memhp.explore.op import Op, Outcome, Round
-from memhp.explore.schedule import MOST_THREADS
-from memhp.explore.standing import standing
-from memhp.explore.trace import Change, Line, Value
+from memhp.explore.engine.op import Op, Outcome, Round
+from memhp.explore.engine.schedule import MOST_THREADS
+from memhp.explore.engine.standing import standing
+from memhp.explore.engine.trace import Change, Line, Value
+from memhp.explore.programs import cells
+from memhp.explore.programs.cells import CellOp
 
 Body = Callable[["Shared"], Hashable]
 LONGEST = 200

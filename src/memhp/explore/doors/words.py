@@ -1,7 +1,7 @@
 """What a kernel developer calls what a step touches: entries and their addresses, frames, flushes."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.explore.trace import Value
+from memhp.explore.engine.trace import Value
 from memhp.hw.decode import attribute_text
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.tlb import ALL_ADDRESSES, Table

@@ -4,16 +4,16 @@ Design. A search is a tree of states, and what it must still do at each state is
 below a branch needs the sleep set at its top, and looks at events before its top only to add to what is wanted there.
 So a part can be searched anywhere: it is given the schedule that leads to it and the sets along that schedule, and
 hands back its counts, what it adds to the sets, and, when its budget is spent before it is through, the states that
-it stands in, which the whole search makes into parts again (:mod:`memhp.explore.split`).
+it stands in, which the whole search makes into parts again (:mod:`memhp.explore.engine.split`).
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import dataclass, field, replace
 
-from memhp.explore.op import Run
-from memhp.explore.schedule import Choice, from_text, to_text
-from memhp.explore.search import Limits, Search
-from memhp.explore.verdict import Coverage, Failure
+from memhp.explore.engine.op import Run
+from memhp.explore.engine.schedule import Choice, from_text, to_text
+from memhp.explore.engine.search import Limits, Search
+from memhp.explore.engine.verdict import Coverage, Failure
 
 BUDGET = 100_000
 """Steps after which a part is divided, those that lead to an execution's first new step included."""

@@ -6,7 +6,7 @@ A cell's value is immutable, so that a step is taken back by putting the old val
 
 from collections.abc import Callable, Hashable
 
-from memhp.explore.op import ALONE, MISSED, SHARED, Op
+from memhp.explore.engine.op import ALONE, MISSED, SHARED, Op
 
 Act = Callable[[Hashable, int, int], tuple[Hashable, Hashable]]
 """(the cell's value, the thread, the way to go) -> (its new value, what the thread gets to see)."""

@@ -12,7 +12,7 @@ from types import FrameType
 
 from greenlet import greenlet
 
-from memhp.explore.op import Round
+from memhp.explore.engine.op import Round
 
 LONGEST = 500
 """Steps of the longest round that is looked for."""
@@ -48,7 +48,7 @@ def _value(value: object) -> Hashable:
 
 
 class Rounds:
-    """The steps of one thread, to tell when it goes round (:meth:`memhp.explore.op.Run.spin`).
+    """The steps of one thread, to tell when it goes round (:meth:`memhp.explore.engine.op.Run.spin`).
 
     Where it stands is looked at only when its last steps were the same ones twice, so a round is known when it has been
     done two times more.

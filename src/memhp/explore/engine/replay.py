@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from string import ascii_lowercase
 
 from memhp.errors import BadInput
-from memhp.explore.follow import livelock_at
-from memhp.explore.op import Run, deadlock
-from memhp.explore.schedule import Choice, from_text, to_text
-from memhp.explore.trace import End, Trace
+from memhp.explore.engine.follow import livelock_at
+from memhp.explore.engine.op import Run, deadlock
+from memhp.explore.engine.schedule import Choice, from_text, to_text
+from memhp.explore.engine.trace import End, Trace
 
 
 def enabled_threads(run: Run) -> list[int]:

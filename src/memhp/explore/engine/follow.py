@@ -4,9 +4,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memhp.explore.op import Run
-from memhp.explore.schedule import Choice, to_text
-from memhp.explore.search import Limits, Search
+from memhp.explore.engine.op import Run
+from memhp.explore.engine.schedule import Choice, to_text
+from memhp.explore.engine.search import Limits, Search
 
 
 @dataclass(frozen=True)

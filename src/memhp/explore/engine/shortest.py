@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from memhp.explore.bounded import bounded_search
-from memhp.explore.follow import follow
-from memhp.explore.op import Run
-from memhp.explore.schedule import Choice, from_text
-from memhp.explore.search import Limits, search
-from memhp.explore.verdict import Failure, Verdict
+from memhp.explore.engine.bounded import bounded_search
+from memhp.explore.engine.follow import follow
+from memhp.explore.engine.op import Run
+from memhp.explore.engine.schedule import Choice, from_text
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.verdict import Failure, Verdict
 
 SHORT_BUDGET = 50_000
 """Steps spent on each number of preemptions, those that lead to an execution's first new step included."""

@@ -9,7 +9,7 @@ two shared acquisitions); different modes do not.
 from collections.abc import Hashable
 from typing import NamedTuple, Protocol
 
-from memhp.explore.trace import Line
+from memhp.explore.engine.trace import Line
 
 ALONE = 0
 """The mode that commutes with nothing: a store, taking or releasing a lock."""

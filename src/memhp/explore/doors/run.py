@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from memhp.errors import KernelError
-from memhp.explore import telling
-from memhp.explore.difference import Picture, differences, picture
-from memhp.explore.ghost import Ghost, links_touched
-from memhp.explore.op import ALONE, SHARED, Op, Outcome, Round
-from memhp.explore.places import place
-from memhp.explore.standing import Rounds
-from memhp.explore.trace import Change, Line
+from memhp.explore.doors import telling
+from memhp.explore.doors.difference import Picture, differences, picture
+from memhp.explore.doors.ghost import Ghost, links_touched
+from memhp.explore.doors.places import place
+from memhp.explore.engine.op import ALONE, SHARED, Op, Outcome, Round
+from memhp.explore.engine.standing import Rounds
+from memhp.explore.engine.trace import Change, Line
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.lifetime import walk
 from memhp.hw.stepper import Access
