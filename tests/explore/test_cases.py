@@ -1,6 +1,8 @@
 """Races of memory hotplug on the kernel code of the model, every access a point of choice."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from pathlib import Path
+
 import pytest
 
 from kernels import picture
@@ -43,6 +45,16 @@ def test_names_are_unique_and_every_variant_can_be_built() -> None:
             assert where
             assert len(set(where)) == len(where)
             assert one.program(variant.name).names
+
+
+def test_a_kernel_of_today_that_is_known_as_broken_is_written_up() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "findings.md").read_text(encoding="utf-8")
+    headings = {line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")}
+    for one in CASES:
+        for variant in one.variants:
+            assert not variant.finding or variant.finding in headings, variant.name
+            if variant.stands_for == "broken" and any(variant.current(where) for where in variant.configurations):
+                assert variant.finding, f"{one.name} {variant.name}"
 
 
 def test_a_variant_without_choices_is_the_kernel_of_today() -> None:

@@ -93,7 +93,7 @@ def test_the_tables_of_places_name_functions_of_the_kernel(functions: frozenset[
 
 
 def test_the_tables_of_places_name_functions_of_the_model() -> None:
-    top = Path(places.__file__).parent.parent
+    top = Path(places.__file__).parents[2]
     for file, function in (*places.FUNCTIONS, *places.PARTS):
         path = top / file if file.startswith("explore/") else top / "linux" / file
         assert f"def {function}(" in path.read_text(encoding="utf-8"), f"{file}:{function}"

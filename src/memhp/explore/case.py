@@ -79,7 +79,9 @@ class Variant:
     generic: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     finding: str = ""
-    """The heading of docs/findings.md that explains a verdict other than what the variant is known as."""
+    """The heading of docs/findings.md that tells of a broken kernel of today, or of a verdict that was not expected."""
+    of_kernel: bool = True
+    """False where the actors do what no kernel does."""
 
     def config(self, configuration: Configuration) -> Config:
         """The kernel of this variant on a machine."""
@@ -99,7 +101,7 @@ class Variant:
 
     def current(self, configuration: Configuration) -> bool:
         """Whether this is a kernel of today, unchanged."""
-        return not self.choices and not self.generic and configuration.release in MAINLINE
+        return self.of_kernel and not self.choices and not self.generic and configuration.release in MAINLINE
 
     def configuration(self, name: str | None) -> Configuration:
         """A configuration by name, the first without one. BadInput: the variant is not explored on it."""

@@ -17,17 +17,23 @@ STYLES = {"safe": "green", "broken": "red", "undecided": "yellow"}
 def print_races(out: Console, rows: Sequence[Row], *, full: bool = False) -> None:
     """Print the table (`full`: a line for each configuration), what differs from expectation, and a count."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    names = ("", "race", "variant", "known as", "verdict", "configuration" if full else "on", "executions", "steps")
-    for name in names:
-        table.add_column(name, justify="right" if name in {"executions", "steps"} else "left", no_wrap=not full)
+    for name in ("", "variant", "known as", "verdict", "configuration" if full else "on", "executions", "steps"):
+        right = name in {"on", "executions", "steps"}
+        table.add_column(name, justify="right" if right else "left", no_wrap=not full)
+    race = ""
     for group in _groups(rows, full=full):
         first = group[0]
-        where = first.configuration if full else f"{len(group)} configuration{'s' * (len(group) > 1)}"
+        if first.name != race:
+            race = first.name
+            table.add_row("", Text(race, style="bold"))
         table.add_row(
-            _mark(group), first.name, first.variant, first.stands_for, _verdicts(group), where,
+            _mark(group), f"  {first.variant}", first.stands_for, _verdicts(group),
+            first.configuration if full else str(len(group)),
             f"{sum(row.executions for row in group):,}", f"{sum(row.steps for row in group):,}",
         )  # fmt: skip
     out.print(table)
+    if not full:
+        out.print("on: how many configurations", style="dim")
     _explain(out, rows)
     out.print(_count(rows), style="bold")
 

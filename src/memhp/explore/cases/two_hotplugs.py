@@ -103,6 +103,7 @@ CASE = Case(
             pair.stands_for,
             configurations() if name.startswith("unlocked") else EVERYWHERE,
             options={"rodata_full": False},
+            of_kernel=not name.startswith("unlocked"),
         )
         for name, pair in PAIRS.items()
     ),
