@@ -86,7 +86,7 @@ FUNCTIONS: dict[tuple[str, str], str | ByHeight] = {
     ("mm/vmalloc.py", "vmalloc_huge"): "mm/vmalloc.c:alloc_vmap_area",
     ("mm/vmalloc.py", "pcpu_create_chunk"): "mm/vmalloc.c:pcpu_get_vm_areas",
     ("mm/vmalloc.py", "_map_new_pages"): "mm/vmalloc.c:__vmalloc_area_node",
-    ("mm/vmap.py", "_ptes"): VMAP,
+    ("mm/vmap.py", "_ptes"): (),
     ("mm/vmap.py", "_vmap_range"): VMAP,
     ("mm/vmap.py", "_vmap_small"): SMALL_VMAP,
     ("mm/vmap.py", "_try_huge"): TRY_HUGE,
@@ -254,7 +254,7 @@ def _in_descent(descent: Descent, part: Part, height: int, root: bool) -> str:
 
 
 def _height(frame: FrameType, target: object, variable: str) -> int:
-    table = target if isinstance(target, Table) else frame.f_locals.get(variable)
+    table = target if isinstance(target, Table) else frame.f_locals.get(variable, frame.f_locals.get("parent"))
     return table.height if isinstance(table, Table) else 0
 
 
