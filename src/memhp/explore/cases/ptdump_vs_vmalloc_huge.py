@@ -56,7 +56,7 @@ def build(variant: Variant, configuration: Configuration) -> KernelProgram:
 
 
 _WITH_HUGE_VMAP = (
-    *configurations("linux-7.2", page_size=4 * KiB),
+    *configurations("linux-7.2"),
     *configurations("linux-6.12", "riscv64", "x86_64"),
 )
 
@@ -64,7 +64,7 @@ CASE = Case(
     name="ptdump-vs-vmalloc-huge",
     actors="ptdump; vmap installs a huge leaf over an empty table",
     build=build,
-    geometry=f"real tables, of 4K pages only; the dump is followed over {PAGES_SHOWN} entries of the table that goes",
+    geometry=f"real tables; the dump is followed over {PAGES_SHOWN} entries of the table that goes",
     variants=(
         Variant(
             "no-lock",
