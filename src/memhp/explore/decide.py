@@ -5,8 +5,6 @@ import msgspec
 
 from memhp.explore.case import StandsFor
 from memhp.explore.cases import case
-from memhp.explore.engine.search import Limits
-from memhp.explore.engine.shortest import decide
 from memhp.explore.engine.verdict import Verdict
 
 
@@ -47,18 +45,6 @@ def as_known(verdict: str, stands_for: StandsFor, explanation: str) -> bool:
     if verdict == "undecided":
         return False
     return (verdict == "broken") == (stands_for == "broken") or bool(explanation)
-
-
-def decide_case(name: str, variant: str, configuration: str | None = None, limits: Limits | None = None) -> Row:
-    """Decide one variant on one configuration (the first, if none is named), within the case's limits or others.
-
-    BadInput: there is no such case, variant or configuration.
-    """
-    one = case(name)
-    chosen = one.variant(variant)
-    where = chosen.configuration(configuration)
-    run = one.build(chosen, where).run()
-    return row_of(name, variant, where.name, decide(run, limits if limits is not None else one.limits))
 
 
 def row_of(name: str, variant: str, configuration: str | None, verdict: Verdict) -> Row:
