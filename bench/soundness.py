@@ -1,7 +1,8 @@
 """Whether the reducing search finds exactly what exhaustive search finds.
 
 Run as ``python bench/soundness.py [--programs 10000] [--first 0] [--json]`` for generated programs: their final
-behaviours and their classes of equivalent executions. Programs with more schedules than `--most` are passed over, and
+behaviours and their classes of equivalent executions, with every step by itself, and with steps taken along whose
+order is settled anyway. Programs with more schedules than `--most` are passed over, and
 counted as such. With ``--cases`` for the races of memory hotplug, every variant on the configurations that it names
 first and last: their verdicts, where every schedule can be tried within `--steps` steps. Exits with 1 when one differs.
 """
@@ -31,15 +32,21 @@ def compare(programs: int, first: int, most: int) -> tuple[Counter[str], list[in
         full = search(run, within, reduce=False)
         if full.finished:
             reduced = search(run, every).coverage
+            run.tell_apart(frozenset())
+            along = search(run, every).coverage
             counts["programs"] += 1
             counts["executions, exhaustive"] += full.coverage.executions
             counts["executions, reduced"] += reduced.executions
             counts["executions cut"] += reduced.cut
+            counts["steps, each by itself"] += reduced.steps
+            counts["steps, others taken along"] += along.steps
             counts["programs that can deadlock"] += bool(reduced.deadlocks)
             same = (
                 reduced.behaviours == full.coverage.behaviours
                 and reduced.classes == full.coverage.classes
                 and reduced.executions == len(reduced.classes)
+                and along.behaviours == reduced.behaviours
+                and along.executions == reduced.executions
             )
             if not same:
                 different.append(seed)

@@ -8,7 +8,7 @@ number.
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -66,12 +66,14 @@ _kept = _Kept()
 
 
 @contextmanager
-def _run_of(job: Searchable) -> Iterator[Run]:
+def _run_of(job: Searchable, shared: frozenset[Hashable]) -> Iterator[Run]:
     """The program of a job before its first step, kept from one of its parts to the next."""
     if _kept.run is None or _kept.job != job:
         _kept.job, _kept.run = None, job.run()
     run = _kept.run
     try:
+        if run.shared != shared:
+            run.tell_apart(shared)
         yield run
     except BaseException:
         _kept.run = None  # it stands anywhere
@@ -79,15 +81,15 @@ def _run_of(job: Searchable) -> Iterator[Run]:
     _kept.job = job
 
 
-def search_part(job: Searchable, start: Start, budget: int) -> Found:
-    """Search a part of a job: what a worker does."""
-    with _run_of(job) as run:
+def search_part(job: Searchable, start: Start, shared: frozenset[Hashable], budget: int) -> Found:
+    """Search a part of a job, whose threads are known to share this: what a worker does."""
+    with _run_of(job, shared) as run:
         return Part(run, replace(job.searched_within, stop_at_failure=True), start, budget).look()
 
 
-def find_shortest(job: Searchable, failure: Failure) -> Failure:
+def find_shortest(job: Searchable, failure: Failure, shared: frozenset[Hashable]) -> Failure:
     """The failure of a job with a schedule that is as small as can be: what a worker does."""
-    with _run_of(job) as run:
+    with _run_of(job, shared) as run:
         return shortest(run, failure, job.searched_within)
 
 
@@ -140,7 +142,7 @@ def _run_jobs(
         one.parts = len(starts)
         one.found = {}
         for part, start in enumerate(starts):
-            call(number, part, search_part, start, budget)
+            call(number, part, search_part, start, one.search.shared, budget)
 
     for number in range(len(jobs)):
         begin_round(number)
@@ -160,7 +162,7 @@ def _run_jobs(
                 continue
             one.verdict = one.search.verdict
             if one.verdict.failure is not None:
-                call(number, 0, find_shortest, one.verdict.failure)
+                call(number, 0, find_shortest, one.verdict.failure, one.search.shared)
                 continue
             verdicts[number] = one.verdict
         if progress is not None:

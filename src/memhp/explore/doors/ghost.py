@@ -6,7 +6,7 @@ it wrote is lost; or the frame was freed and is a table again, in another place 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import NamedTuple
 
 from memhp.explore.engine.op import ALONE
@@ -19,6 +19,9 @@ from memhp.spans import Span
 
 INIT_MM = "init_mm"
 """The tree that counts: a process's own root entry may go while the kernel's stays."""
+
+Place = Callable[[object], str]
+"""Where in the kernel an access is made, given what it is about; asked where that matters."""
 
 WRITES, LINKS = 1, 2
 """Modes of a place in the tree: entries written in the table there, the entry that leads to it changed."""
@@ -39,8 +42,8 @@ class Ghost:
         self._fmt = hw.fmt
         self._lives: dict[int, _Life] = {}
 
-    def look(self, hw: Machine, access: Access, place: str) -> None:
-        """Judge an access, and remember what it does. Breaks go to ``hw.violations``."""
+    def look(self, hw: Machine, access: Access, place: Place) -> None:
+        """Judge an access, and remember what it does. Breaks go to ``hw.violations``; `place` tells where."""
         target = access.target
         if isinstance(target, Table):
             self._entry(hw, access, target, place)
@@ -48,7 +51,7 @@ class Ghost:
             for frame in [frame for frame in self._lives if frame in target]:
                 del self._lives[frame]
 
-    def _entry(self, hw: Machine, access: Access, table: Table, place: str) -> None:
+    def _entry(self, hw: Machine, access: Access, table: Table, place: Place) -> None:
         if hw.memory.arena.row(table.frame) is None:
             return
         life = self._lives.setdefault(table.frame, _Life(table))
@@ -57,15 +60,15 @@ class Ghost:
                 f"frame {table.frame:#x} is used as the table at {table.va:#x}, "
                 f"but was freed and is the table at {life.table.va:#x}"
             )
-            hw.violations.append(Violation("freed-table", text, place))
+            hw.violations.append(Violation("freed-table", text, place(table)))
         if access.kind != "store":
             return
         if access.value and life.unlinked:
             text = f"entry {access.entry} of the table at {table.va:#x} is written, but {life.unlinked} unlinked it"
-            hw.violations.append(Violation("lost-write", text, place))
+            hw.violations.append(Violation("lost-write", text, place(table)))
         self._link(hw, access, table, place)
 
-    def _link(self, hw: Machine, access: Access, table: Table, place: str) -> None:
+    def _link(self, hw: Machine, access: Access, table: Table, place: Place) -> None:
         """The entry may have pointed to a table, and may point to one from now on."""
         row = hw.memory.arena.row(table.frame)
         assert row is not None
@@ -74,7 +77,7 @@ class Ghost:
             child = hw.child(table, access.entry, self._fmt.table_pfn(old))
             life = self._lives.get(child.frame, _Life(child))
             if (life.table.height, life.table.va) == (child.height, child.va):
-                self._lives[child.frame] = life._replace(unlinked=place)
+                self._lives[child.frame] = life._replace(unlinked=place(table))
         if self._fmt.is_table(access.value, table.height):
             child = hw.child(table, access.entry, self._fmt.table_pfn(access.value))
             self._lives[child.frame] = _Life(child)

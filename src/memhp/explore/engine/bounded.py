@@ -7,8 +7,10 @@ drops below all others.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Hashable, Set
 from random import Random
 
+from memhp.explore.engine.meetings import settled
 from memhp.explore.engine.op import Run, deadlock
 from memhp.explore.engine.schedule import Choice, to_text
 from memhp.explore.engine.search import Limits, Search
@@ -42,10 +44,14 @@ def bounded_search(run: Run, bound: int, limits: Limits | None = None, *, budget
     its executions together.
     """
     limits = limits if limits is not None else Limits()
-    one = BoundedSearch(run, limits, bound, budget)
-    finished = one.explore()
-    run.back(0)
-    return Verdict(Mode.BOUNDED, finished, one.failure, one.coverage, Bound(bound, limits.failures))
+
+    def look(run: Run) -> tuple[Verdict, Set[Hashable]]:
+        one = BoundedSearch(run, limits, bound, budget)
+        finished = one.explore()
+        within = Bound(bound, limits.failures)
+        return Verdict(Mode.BOUNDED, finished, one.failure_one_by_one(), one.coverage, within), one.met
+
+    return settled(run, look)
 
 
 def random_search(run: Run, seed: int, executions: int, *, changes: int = 2, limits: Limits | None = None) -> Verdict:

@@ -7,6 +7,7 @@ join. Threads that go round are seen as :mod:`memhp.explore.engine.spin` has the
 
 from collections.abc import Hashable
 
+from memhp.explore.engine.meetings import Meetings
 from memhp.explore.engine.op import Op, Run
 from memhp.explore.engine.schedule import Choice
 from memhp.explore.engine.spin import SpinOp, endless, own_steps, spin_of, spin_op
@@ -22,7 +23,11 @@ class Execution:
         self._past: list[int] = []
         self._past_of_thread: list[int] = [0] * len(run.pending)
         self._saved_past: list[int] = []
-        self._events_of: dict[Hashable, list[tuple[int, int]]] = {}
+        self._taken: list[int] = [0]
+        """By state: how many steps led to it, with those that were taken along."""
+        self._events_of: dict[Hashable, list[tuple[int, int, int]]] = {}
+        """By object: events that touch it, how, and the number in the list of the last one of another mode."""
+        self._meetings = Meetings(len(run.pending))
 
     def _pending(self) -> list[Op | None]:
         """What each thread does next, as the reduction sees it."""
@@ -58,6 +63,9 @@ class Execution:
         """Whoever lets a thread go on, or keeps it from going on, must touch what it waits for."""
         for thread, op in enumerate(pending):
             if threads >> thread & 1 and op is not None and op.commutes(self._ops[-1]):
+                if self._run.shared is not None:
+                    self._meetings.found.update(target for target, _ in op.touches if target not in self._run.shared)
+                    continue
                 name = self._run.names[thread]
                 raise RuntimeError(f"whether {name} can {op.text} changes unseen: at {self._ops[-1].text}")
 
@@ -67,7 +75,10 @@ class Execution:
         thread = self._choices.pop().thread
         for target, _ in self._ops.pop().touches:
             self._events_of[target].pop()
+        if self._run.shared is not None:
+            self._meetings.back(thread)
         self._past.pop()
+        self._taken.pop()
         self._past_of_thread[thread] = self._saved_past.pop()
 
     def _class(self) -> Hashable:

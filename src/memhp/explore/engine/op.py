@@ -6,7 +6,7 @@ two shared acquisitions); different modes do not.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple, Protocol
 
 from memhp.explore.engine.trace import Line
@@ -85,6 +85,9 @@ class Run(Protocol):
     """What has gone wrong already, whatever comes: a thread that raised, a violation."""
     loops: bool
     """Whether some thread has ever gone round (:meth:`spin`); never taken back."""
+    shared: frozenset[Hashable] | None
+    """What threads share, as far as that is known: steps that touch nothing of it are taken along with the step of
+    their thread before them (:mod:`memhp.explore.engine.meetings`). None: every step is taken by itself."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,8 +115,8 @@ class Run(Protocol):
         before each of the two rounds, with the same values of its own variables, as far as can be seen.
         """
 
-    def told(self, depth: int) -> str:
-        """What step `depth` did, in words, with old and new value."""
+    def said(self, depth: int) -> Hashable:
+        """What step `depth` did, and those that were taken along: equal for the same with the same values."""
 
     def watch(self) -> None:
         """From now on, note what every step changes, for :meth:`line`; it takes time."""
@@ -123,6 +126,19 @@ class Run(Protocol):
 
     def outcome(self) -> Outcome:
         """The behaviour up to here; asked where no thread can go on."""
+
+    def tell_apart(self, shared: frozenset[Hashable] | None) -> None:
+        """Take this for what threads share; the run is at its start then."""
+
+    def is_lock(self, target: Hashable) -> bool:
+        """Whether an object is something that threads wait for."""
+
+    def along(self, depth: int) -> int:
+        """How many steps were taken along with step `depth`."""
+
+    @property
+    def touched_along(self) -> Sequence[tuple[Hashable, int]]:
+        """What the steps touched that were taken along with the last step that was done, with modes."""
 
 
 def deadlock(run: Run) -> str:

@@ -8,8 +8,10 @@ it stands in, which the whole search makes into parts again (:mod:`memhp.explore
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
+from memhp.explore.engine.meetings import first_of
 from memhp.explore.engine.op import Run
 from memhp.explore.engine.schedule import Choice, from_text, to_text
 from memhp.explore.engine.search import Limits, Search
@@ -61,6 +63,8 @@ class Found:
     added: dict[int, int]
     """By depth, for the states along the start's schedule: threads to be tried there."""
     rest: Rest | None
+    met: frozenset[Hashable] = frozenset()
+    """What threads share and was not known to be: the whole search has to begin again then."""
 
 
 class Part(Search):
@@ -83,9 +87,9 @@ class Part(Search):
         self._branch = max(self._floor - 1, 0)
         self.explore(asleep)
         added = {depth: more for depth, known in enumerate(start.sets.wanted) if (more := self._wanted[depth] & ~known)}
-        found = Found(self.coverage, self.failure, added, self._rest() if self._stopped else None)
-        self._run.back(0)
-        return found
+        rest = self._rest() if self._stopped else None
+        met = frozenset(first_of(self._run, self.met))
+        return Found(self.coverage, self.failure_one_by_one(), added, rest, met)
 
     def _by_state(self) -> tuple[list[int], ...]:
         return self._enabled, self._asleep, self._wanted, self._tried

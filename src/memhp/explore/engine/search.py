@@ -22,11 +22,13 @@ Where some threads repeat the same steps while another could go on, that other o
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Hashable, Set
 from dataclasses import dataclass
 
 from memhp.explore.engine.execution import Execution
+from memhp.explore.engine.meetings import MOST_ALONG, one_by_one, settled
 from memhp.explore.engine.op import SHARED, Op, Run, deadlock
-from memhp.explore.engine.schedule import Choice, to_text
+from memhp.explore.engine.schedule import Choice, from_text, to_text
 from memhp.explore.engine.spin import endless, livelock, repetition, spin_of
 from memhp.explore.engine.verdict import Bound, Coverage, Failure, Mode, Step, Verdict
 
@@ -100,7 +102,7 @@ class Search(Execution):
 
     def _over(self) -> bool:
         most = self._limits.executions
-        self._spent += len(self._choices)
+        self._spent += self._taken[-1]
         self._stopped = self._budget is not None and self._spent >= self._budget
         if self._stopped:
             return True
@@ -117,6 +119,8 @@ class Search(Execution):
         if len(self._choices) >= self._limits.steps:
             self.coverage.too_long += 1
             return -1
+        if self.met and (run.loops or self._taken[-1] >= MOST_ALONG):
+            return -1  # a round may be one that others would end, had they been seen
         enabled = 0
         pending = self._pending() if run.loops else run.pending
         for thread, op in enumerate(pending):
@@ -195,6 +199,19 @@ class Search(Execution):
             self.coverage.fired.add(ways[way])
         self._noted.clear()
 
+    @property
+    def met(self) -> Set[Hashable]:
+        """What threads share and was not known to be; what was found does not count then."""
+        return self._meetings.found
+
+    def failure_one_by_one(self) -> Failure | None:
+        """The failure, with a schedule of single steps; takes the run back to its start."""
+        self._run.back(0)
+        if self.failure is None or self._run.shared is None:
+            return self.failure
+        steps = one_by_one(self._run, from_text(self.failure.schedule))
+        return Failure(self.failure.reason, to_text(steps))
+
     def _fail(self, reason: str) -> None:
         self.coverage.failed += 1
         if self.failure is None:
@@ -218,6 +235,11 @@ class Search(Execution):
             failure = livelock(run, self._ops, self._choices) if round_ else deadlock(run)
         if failure is not None:
             self._fail(failure)
+        if run.shared is not None:
+            for thread in blocked:
+                op = run.pending[thread]
+                assert op is not None
+                self._meetings.waits(thread, op, self._past_of_thread[thread], run.shared)
         if self._reduce:
             pending = self._pending() if run.loops else run.pending
             for thread in blocked:
@@ -266,12 +288,15 @@ class Search(Execution):
             if events is None:
                 self._events_of[target] = []
                 continue
-            for at, other in reversed(events):
+            number = len(events) - 1
+            while number >= 0:
+                at, other, of_another_mode = events[number]
                 if other != mode or not mode:
                     direct |= 1 << at
                     past |= self._past[at]
-                    if not other:
-                        break
+                    number = number - 1 if other else -1
+                else:
+                    number = of_another_mode
         asleep = 0
         if self._reduce:
             if op.blocking:
@@ -295,13 +320,20 @@ class Search(Execution):
         past |= direct
         run.step(thread, way)
         self.coverage.steps += 1
+        taken = self._taken[-1] + 1
+        if run.shared is not None:
+            taken += run.along(depth)
+            self._meetings.step(thread, op, run.touched_along, past | 1 << depth, run.shared)
+        self._taken.append(taken)
         self._ops.append(op)
         self._choices.append(Choice(thread, way))
         self._past.append(past)
         self._saved_past.append(before)
         self._past_of_thread[thread] = past | 1 << depth
         for target, mode in op.touches:
-            self._events_of[target].append((depth, mode))
+            events = self._events_of[target]
+            same = bool(events) and events[-1][1] == mode
+            events.append((depth, mode, events[-1][2] if same else len(events) - 1))
         return asleep
 
     def _reverse(self, at: int, thread: int, past: int) -> None:
@@ -338,7 +370,7 @@ class Search(Execution):
         races = []
         past = before
         for target, mode in op.touches:
-            for at, other in self._events_of.get(target, ()):
+            for at, other, _ in self._events_of.get(target, ()):
                 if (other != mode or not mode) and not before >> at & 1:
                     races.append((at, other))
                     past |= 1 << at
@@ -363,8 +395,11 @@ def search(run: Run, limits: Limits | None = None, *, reduce: bool = True, budge
     With `budget` it ends undecided when its executions, all together, have come to so many steps.
     """
     limits = limits if limits is not None else Limits()
-    one = Search(run, limits, reduce=reduce, budget=budget)
-    finished = one.explore()
-    run.back(0)
+
+    def look(run: Run) -> tuple[Verdict, Set[Hashable]]:
+        one = Search(run, limits, reduce=reduce, budget=budget)
+        finished = one.explore()
+        return Verdict(mode, finished, one.failure_one_by_one(), one.coverage, limits.bound), one.met
+
     mode = Mode.REDUCED if reduce else Mode.EXHAUSTIVE
-    return Verdict(mode, finished, one.failure, one.coverage, limits.bound)
+    return settled(run, look)

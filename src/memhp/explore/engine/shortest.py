@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from memhp.explore.engine.bounded import bounded_search
-from memhp.explore.engine.follow import follow
+from memhp.explore.engine.bounded import BoundedSearch
+from memhp.explore.engine.follow import Followed, follow
+from memhp.explore.engine.meetings import one_by_one, taken_along
 from memhp.explore.engine.op import Run
-from memhp.explore.engine.schedule import Choice, from_text
+from memhp.explore.engine.schedule import Choice, from_text, to_text
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.verdict import Failure, Verdict
 
@@ -25,31 +26,67 @@ ROOM = 200
 
 
 def decide(run: Run, limits: Limits | None = None) -> Verdict:
-    """Safe, broken or undecided over every schedule; a failure comes with a schedule that is as small as can be."""
+    """Safe, broken or undecided over every schedule; a failure comes with a schedule that is as small as can be.
+
+    Steps that nobody else can see are taken along with others (:mod:`memhp.explore.engine.meetings`); in the schedule
+    they stand by themselves.
+    """
     limits = replace(limits if limits is not None else Limits(), stop_at_failure=True)
+    run.tell_apart(frozenset())
     found = search(run, limits)
-    if found.failure is None:
-        return found
-    return replace(found, failure=shortest(run, found.failure, limits))
+    if found.failure is not None:
+        found = replace(found, failure=shortest(run, found.failure, limits))
+    run.tell_apart(None)
+    return found
 
 
 def shortest(run: Run, failure: Failure, limits: Limits) -> Failure:
-    """A schedule as small as can be that goes wrong, in the way of the one given where that is found."""
-    small = shrink(run, failure, limits)
-    now = follow(run, from_text(small.schedule), limits.steps)
-    assert now is not None
-    for bound in range(now.preemptions):
-        most = 2 * len(now.steps) + ROOM
-        fewer = bounded_search(run, bound, replace(limits, steps=min(limits.steps, most)), budget=SHORT_BUDGET)
-        if fewer.failure is not None:
-            return shrink(run, fewer.failure, limits)
-    return small
+    """A schedule as small as can be that goes wrong, in the way of the one given where that is found.
+
+    RuntimeError: it does not go wrong when every step is taken by itself.
+    """
+    small = _shrunk(run, failure, limits)
+    followed = _follow(run, small, limits.steps)
+    for bound in range(followed.preemptions if followed is not None else 0):
+        assert followed is not None
+        most = min(limits.steps, 2 * len(followed.steps) + ROOM)
+        one = BoundedSearch(run, replace(limits, steps=most), bound, SHORT_BUDGET)
+        one.explore()
+        fewer = one.failure_one_by_one()
+        if fewer is not None:
+            small = _shrunk(run, fewer, limits)
+            break
+    return _single(run, small, limits)
 
 
 def shrink(run: Run, failure: Failure, limits: Limits) -> Failure:
-    """A smaller schedule that goes wrong in the same way."""
+    """A smaller schedule that goes wrong in the same way. RuntimeError: see :func:`shortest`."""
+    return _single(run, _shrunk(run, failure, limits), limits)
+
+
+def _single(run: Run, failure: Failure, limits: Limits) -> Failure:
+    """The failure as it is when every step is taken by itself."""
+    shared = run.shared
+    if shared is None:
+        return failure
+    run.tell_apart(None)
+    followed = follow(run, from_text(failure.schedule), limits.steps)
+    run.tell_apart(shared)
+    if followed is None or _kind(followed.reason) != _kind(failure.reason):
+        now = "cannot be done" if followed is None else followed.reason or "goes well"
+        raise RuntimeError(f"step by step, {failure.schedule} {now}, not {failure.reason}")
+    return Failure(followed.reason or failure.reason, followed.schedule)
+
+
+def _follow(run: Run, failure: Failure, most: int) -> Followed | None:
+    """A schedule of single steps, followed with steps taken along."""
+    steps = taken_along(run, from_text(failure.schedule))
+    return follow(run, steps, most) if steps is not None else None
+
+
+def _shrunk(run: Run, failure: Failure, limits: Limits) -> Failure:
     kind = _kind(failure.reason)
-    now = follow(run, from_text(failure.schedule), limits.steps)
+    now = _follow(run, failure, limits.steps)
     if now is None or _kind(now.reason) != kind:
         return failure
     tried: set[tuple[Choice, ...]] = set()
@@ -66,7 +103,7 @@ def shrink(run: Run, failure: Failure, limits: Limits) -> Failure:
                 now = then
                 better = True
                 break
-    return Failure(now.reason or failure.reason, now.schedule)
+    return Failure(now.reason or failure.reason, to_text(one_by_one(run, now.steps)))
 
 
 def _kind(reason: str | None) -> str | None:

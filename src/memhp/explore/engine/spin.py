@@ -70,7 +70,7 @@ def spin_op(op: Op, thread: int, period: int, ops: Sequence[Op], choices: Sequen
 def endless(run: Run, round_: Sequence[int], choices: Sequence[Choice]) -> bool:
     """Whether the events of these numbers happen again and again when nothing else does; the run comes back."""
     done = len(choices)
-    before = [run.told(at) for at in round_]
+    before = [run.said(at) for at in round_]
     goes_on = True
     for number in range(PROBE * len(round_)):
         place = number % len(round_)
@@ -78,7 +78,7 @@ def endless(run: Run, round_: Sequence[int], choices: Sequence[Choice]) -> bool:
         goes_on = run.broken is None and run.pending[thread] is not None and run.enabled(thread)
         if goes_on:
             run.step(thread, 0)
-            goes_on = run.told(done + number) == before[place]
+            goes_on = run.said(done + number) == before[place]
         if not goes_on:
             break
     run.back(done)
@@ -99,7 +99,7 @@ def repetition(run: Run, choices: Sequence[Choice]) -> int:
             continue
         if not all(spin_of(run, thread) for thread in {choice.thread for choice in choices[done - length :]}):
             continue
-        if all(run.told(at) == run.told(at - length) for at in range(done - length, done)):
+        if all(run.said(at) == run.said(at - length) for at in range(done - length, done)):
             return length
     return 0
 

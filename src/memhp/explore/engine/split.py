@@ -5,12 +5,14 @@ stands in has branches left, and each branch is a part of the next round (:mod:`
 sleeps on the branches of its state that were given out before it, so that no class of executions is completed twice;
 what parts add to the sets of the states above them is put together when the round is over and makes parts of the round
 after.
+When a part comes upon something that threads share and that was not known to be, the whole search begins again
+(:mod:`memhp.explore.engine.meetings`).
 Rounds and parts depend on the budget only, not on who searches them or how many at a time: verdict and counts are the
 same with one process and with a cluster.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Optional
 
 from memhp.explore.engine.part import Found, Sets, Start
@@ -68,6 +70,11 @@ class SplitSearch:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self.shared: frozenset[Hashable] = frozenset()
+        """What threads share, as far as that is known."""
+        self._begin()
+
+    def _begin(self) -> None:
         self._coverage = Coverage()
         self._failure: Failure | None = None
         self._stopped = False
@@ -85,10 +92,15 @@ class SplitSearch:
         return Verdict(Mode.REDUCED, finished, self._failure, self._coverage, self._limits.bound)
 
     def take(self, found: Sequence[Found]) -> None:
-        """What the parts of this round have found, in their order; parts after one that failed may be left out."""
+        """What the parts of this round have found, in their order."""
+        met = frozenset[Hashable]().union(*(part.met for part in found))
+        if met:
+            self.shared |= met
+            self._begin()
+            return
         touched: dict[_State, None] = {}
         following: list[_Branch] = []
-        for branch, part in zip(self._branches, found, strict=False):
+        for branch, part in zip(self._branches, found, strict=True):
             self._coverage.add(part.coverage)
             line = branch.state.line() if branch.state is not None else []
             for depth, more in part.added.items():

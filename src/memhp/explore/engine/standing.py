@@ -7,7 +7,7 @@ share. How far a loop over equal things has come is not seen.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from types import FrameType
 
 from greenlet import greenlet
@@ -20,13 +20,14 @@ LARGE = 100
 """Containers with more in them are told apart by their length and their ends."""
 
 
-def standing(running: greenlet) -> Hashable:
-    """Where a greenlet stands that has been switched away from."""
+def standing(running: greenlet, besides: str = "") -> Hashable:
+    """Where a greenlet stands that has been switched away from, besides the functions of a module that it is in."""
     frames = []
     frame: FrameType | None = running.gr_frame
     while frame is not None:
-        own = tuple((name, _value(value)) for name, value in frame.f_locals.items())
-        frames.append((id(frame.f_code), frame.f_lasti, own))
+        if frame.f_globals["__name__"] != besides:
+            own = tuple((name, _value(value)) for name, value in frame.f_locals.items())
+            frames.append((id(frame.f_code), frame.f_lasti, own))
         frame = frame.f_back
     return tuple(frames)
 
@@ -54,11 +55,15 @@ class Rounds:
     done two times more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, besides: str) -> None:
+        self._besides = besides
+        """The module whose functions do not count: by them a thread waits for its turn."""
         self._texts: list[str] = []
-        self._depths: list[int] = []
+        self._steps: list[int] = []
+        """What was done and what came next, as a number: equal for equal steps."""
         self._standing: list[Hashable] = []
         self._spin: list[Round | None] = []
+        self._numbers: dict[Hashable, int] = {}
         self._count: Counter[str] = Counter()
 
     @property
@@ -66,32 +71,32 @@ class Rounds:
         """The round that the thread has done twice, if it has."""
         return self._spin[-1] if self._spin else None
 
-    def step(self, depth: int, text: str, running: greenlet, told: Callable[[int], str]) -> None:
-        """The thread has done step `depth`, `told` says how, and has come to the one called `text`."""
-        self._depths.append(depth)
+    def step(self, said: Hashable, text: str, running: greenlet) -> None:
+        """The thread has done a step, `said` tells it from others, and has come to the one called `text`."""
+        number = self._numbers.setdefault((said, text), len(self._numbers))
         self._texts.append(text)
+        self._steps.append(number)
         self._standing.append(None)
         self._spin.append(None)
         if text and self._count[text] > 1:
-            self._spin[-1] = self._round(running, told)
+            self._spin[-1] = self._round(running)
         self._count[text] += 1
 
     def back(self) -> None:
         """Forget the last step."""
         self._count[self._texts.pop()] -= 1
-        self._depths.pop()
+        self._steps.pop()
         self._standing.pop()
         self._spin.pop()
 
-    def _round(self, running: greenlet, told: Callable[[int], str]) -> Round | None:
-        texts, depths, now = self._texts, self._depths, len(self._texts) - 1
+    def _round(self, running: greenlet) -> Round | None:
+        steps, now = self._steps, len(self._steps) - 1
         for at in range(now - 1, max(now - LONGEST, now // 2 - 1), -1):
             before = 2 * at - now
-            if texts[at] != texts[now] or before < 0 or texts[before:at] != texts[at:now]:
+            if steps[at] != steps[now] or before < 0 or self._texts[before] != self._texts[at]:
                 continue
-            if any(told(depths[i]) != told(depths[i + now - at]) for i in range(before + 1, at + 1)):
-                continue
-            self._standing[now] = standing(running)
-            same = self._standing[before] == self._standing[at] == self._standing[now]
-            return Round(now - at) if same else None
+            if steps[before + 1 : at] == steps[at + 1 : now]:
+                self._standing[now] = standing(running, self._besides)
+                same = self._standing[before] == self._standing[at] == self._standing[now]
+                return Round(now - at) if same else None
         return None

@@ -75,7 +75,7 @@ class Coverage:
     too_long: int = 0
     """Executions given up because they did not end."""
     steps: int = 0
-    """Steps taken, those that rebuild a state left out."""
+    """Steps taken, those that rebuild a state and those that were taken along with another left out."""
     behaviours: set[Hashable] = field(default_factory=set)
     """Final behaviours (:class:`memhp.explore.engine.op.Outcome`, `state`), when they were asked for."""
     classes: set[Hashable] = field(default_factory=set)

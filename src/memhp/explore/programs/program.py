@@ -15,6 +15,7 @@ from typing import Optional
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from memhp.errors import KernelBug
+from memhp.explore.engine.meetings import MOST_ALONG
 from memhp.explore.engine.op import Op, Outcome, Round
 from memhp.explore.engine.schedule import MOST_THREADS
 from memhp.explore.engine.standing import standing
@@ -202,6 +203,10 @@ class ProgramRun:
         self._places = [thread.first for thread in self._threads]
         self._cells: dict[str, Hashable] = dict(program.variables)
         self._done: list[tuple[int, _Place, str, Hashable, Hashable]] = []
+        self.shared: frozenset[Hashable] | None = None
+        self._rounds: dict[_Place, Round | None] = {}
+        self._begins: list[int] = []
+        """Where steps are taken along: the number of steps done before each that is not."""
         self.pending: list[Op | None] = [place.op for place in self._places]
         self.broken: str | None = self._error()
         self.loops = False
@@ -234,6 +239,21 @@ class ProgramRun:
 
     def step(self, thread: int, choice: int) -> None:
         """Do a thread's pending operation."""
+        if self.shared is None:
+            self._step(thread, choice)
+            return
+        self._begins.append(len(self._done))
+        self._step(thread, choice)
+        for _ in range(MOST_ALONG):
+            place = self._places[thread]
+            op = place.op
+            if op is None or op.choices > 1 or place.spin is not None or op.cell in self.shared:
+                break
+            if not self.enabled(thread):
+                break
+            self._step(thread, 0)
+
+    def _step(self, thread: int, choice: int) -> None:
         place = self._places[thread]
         op = place.op
         assert op is not None
@@ -254,6 +274,20 @@ class ProgramRun:
 
     def back(self, depth: int) -> None:
         """Return to the state after the first `depth` steps."""
+        begins = self._begins
+        if self.shared is not None:
+            number = self._number(depth)
+            del begins[depth:]
+            depth = number
+        self._back(depth)
+
+    def _number(self, depth: int) -> int:
+        """How many steps were done before step `depth`, with those that were taken along."""
+        if self.shared is None:
+            return depth
+        return self._begins[depth] if depth < len(self._begins) else len(self._done)
+
+    def _back(self, depth: int) -> None:
         done = self._done
         while len(done) > depth:
             thread, place, cell, old, _ = done.pop()
@@ -273,21 +307,32 @@ class ProgramRun:
     def could(self, op: Op, thread: int, depth: int) -> bool:
         """Whether a blocking operation would have been enabled just before step `depth`."""
         assert isinstance(op, CellOp) and op.ready is not None
-        return op.ready(self._done[depth][3], thread)
+        return op.ready(self._done[self._number(depth)][3], thread)
 
     def spin(self, thread: int) -> Round | None:
         """The round that a thread has done twice, if it has."""
-        return self._places[thread].spin
+        place = self._places[thread]
+        if self.shared is None or place.spin is None:
+            return place.spin
+        if place not in self._rounds:
+            begins, period = set(self._begins), place.spin.period
+            own = [at in begins for at, done in enumerate(self._done) if done[0] == thread][-2 * period :]
+            alike = any(own) and own[:period] == own[period:]
+            self._rounds[place] = Round(sum(own[period:])) if alike else None
+        return self._rounds[place]
 
-    def told(self, depth: int) -> str:
-        """What step `depth` did, in words."""
-        return self.line(depth).text
+    def said(self, depth: int) -> Hashable:
+        """What step `depth` did, and those that were taken along."""
+        return tuple(self._line(at).text for at in range(self._number(depth), self._number(depth + 1)))
 
     def watch(self) -> None:
         """Nothing: what a step changes is its cell, which is known anyway."""
 
     def line(self, depth: int) -> Line:
         """Step `depth` as a line of a trace."""
+        return self._line(self._number(depth))
+
+    def _line(self, depth: int) -> Line:
         thread, place, cell, old, seen = self._done[depth]
         assert place.op is not None
         later = next((step[3] for step in self._done[depth + 1 :] if step[2] == cell), self._cells[cell])
@@ -311,6 +356,27 @@ class ProgramRun:
         if failure is None and self._program.check is not None and not any(self.pending):
             failure = self._program.check(self._cells)
         return Outcome(state, failure)
+
+    def tell_apart(self, shared: frozenset[Hashable] | None) -> None:
+        """Take this for what threads share."""
+        self._back(0)
+        self._begins.clear()
+        self._rounds.clear()
+        self.shared = shared
+
+    def is_lock(self, target: Hashable) -> bool:
+        """Whether a cell is a lock."""
+        return isinstance(self._cells.get(str(target)), tuple) and target not in self._program.variables
+
+    def along(self, depth: int) -> int:
+        """How many steps were taken along with step `depth`."""
+        return self._number(depth + 1) - self._number(depth) - 1
+
+    @property
+    def touched_along(self) -> list[tuple[Hashable, int]]:
+        """The cells that were touched along with the last step."""
+        along = self._done[self._begins[-1] + 1 :] if self._begins else []
+        return [touch for _, place, *_ in along if place.op is not None for touch in place.op.touches]
 
     def close(self) -> None:
         """Take the greenlets down."""

@@ -1,0 +1,215 @@
+"""What stands behind a machine's doors while interleavings are explored: every access waits for its turn.
+
+A new step is announced to the search, which says when it happens; one that is the actor's own affair is taken along
+with the step before it (:mod:`memhp.explore.engine.meetings`). Steps that were done before, and are done again to
+rebuild a state, are not announced: an actor goes on with them for as long as the next one is its own.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Protocol
+
+from greenlet import GreenletExit, getcurrent
+
+from memhp.explore.doors.ghost import Ghost
+from memhp.explore.doors.places import place
+from memhp.explore.doors.touched import FIELD_MODES, Touches, touched
+from memhp.explore.engine.meetings import MOST_ALONG
+from memhp.explore.engine.op import SHARED, Op
+from memhp.hw.format import HEIGHT_NAMES
+from memhp.hw.stepper import Access
+from memhp.hw.tlb import ALL_ADDRESSES, Table
+from memhp.linux.state import Kernel
+
+LOOKS = frozenset({"load", "read", "touch"})
+"""Accesses that change nothing."""
+
+
+class DoorOp(Op):
+    """A step at a door."""
+
+    __slots__ = ("access", "changes_touched", "lock", "table", "waits", "write")
+
+    def __init__(self, text: str, touches: Touches, place: str, access: Access | None = None, choices: int = 1) -> None:
+        super().__init__(text, touches, choices=choices, place=place)
+        self.access = access
+        """None of a wait, and of an allocation that may fail."""
+        self.changes_touched = False
+        """Whether what it touches depends on the machine as it is now."""
+        self.lock = ""
+        """The lock that the step takes and may have to wait for."""
+        self.write = True
+        self.waits = False
+        """Whether it waits for something that can be asked of the machine as it is now only (:attr:`Doors.ready`)."""
+        self.table: tuple[Table, int] | None = None
+        """The entry that the step reads or writes."""
+
+    def where(self, target: object) -> str:
+        """The place of the step, once it is known."""
+        return self.place
+
+
+class Done(Protocol):
+    """A step that was done."""
+
+    thread: int
+    way: int
+    op: DoorOp
+    along: int
+    """How many steps were taken along with it."""
+
+
+class Astray(RuntimeError):
+    """An actor does not do again what it did."""
+
+
+class Doors:
+    """The stepper of a kernel under exploration.
+
+    `failures`: the actors whose allocations may fail. `shared`: what actors share; None: no step is taken along.
+    `again`: steps to be done once more.
+    """
+
+    def __init__(
+        self, k: Kernel, failures: frozenset[int], shared: frozenset[Hashable] | None, again: Sequence[Done]
+    ) -> None:
+        self._kernel = k
+        self._failures = failures
+        self._shared = shared
+        self._ghost = Ghost(k.hw)
+        self._hub = getcurrent()
+        self._again = again
+        self._nr_again = len(again)
+        self._to_take: dict[int, int] = {}
+        """By actor: steps that it takes along before its next one of those that are done once more."""
+        self._tired: set[int] = set()
+        self.at = 0
+        """How many of the steps to be done once more are done."""
+        self.starting = True
+        """Whether actors stop before their first step, whosever turn it is."""
+        self.thread = 0
+        """The actor that runs."""
+        self.doing: DoorOp | None = None
+        """The new step that it was told to take."""
+        self.along = 0
+        """How many steps it has taken along since."""
+        self.changed: list[Access] = []
+        """Those of them that change something."""
+        self.touched: list[tuple[Hashable, int]] = []
+        """What they touch."""
+        self.ready: dict[int, Callable[[], bool]] = {}
+        """By actor: what it waits for, or did when it last waited."""
+        self.given_up = False
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Doors":
+        raise TypeError("a kernel under exploration cannot be copied")
+
+    def _ask(self, op: DoorOp) -> int:
+        """Announce a new step; the way it is to go, when its turn has come."""
+        return int(self._hub.switch(op))
+
+    def _turn(self, access: Access | None) -> tuple[DoorOp, int] | None:
+        """Wait for the turn of a step that is done once more, and the way it went; None: it is a new one."""
+        if self.at >= self._nr_again:
+            return None
+        if self.starting or self._again[self.at].thread != self.thread:
+            way = self._hub.switch(None)
+            if self.at >= self._nr_again:
+                assert self.doing is not None
+                return self.doing, way
+        done = self._again[self.at]
+        if done.op.access != access:
+            raise Astray(f"{done.op.text} was done before, and now {access}")
+        self.at += 1
+        self._to_take[self.thread] = done.along
+        self._look_for_tired(done.along)
+        return done.op, done.way
+
+    def _look_for_tired(self, along: int) -> None:
+        """An actor that has taken very many steps along takes none from then on."""
+        if along >= MOST_ALONG:
+            self._tired.add(self.thread)
+
+    def _takes_along(self, access: Access, touches: Touches) -> bool:
+        """Whether a new step is the actor's own affair, and can be taken now."""
+        shared = self._shared
+        if shared is None or self.starting or self.thread in self._tired:
+            return False
+        if any(target in shared for target, _ in touches):
+            return False
+        if access.kind == "lock":
+            assert isinstance(access.target, str)
+            lock = self._kernel.hw.locks.get(access.target)
+            if lock is not None and not lock.can_take(self.thread, write=bool(access.value)):
+                return False
+        self.along += 1
+        self._look_for_tired(self.along)
+        self.touched += touches
+        if access.kind not in LOOKS:
+            self.changed.append(access)
+        return True
+
+    def step(self, access: Access) -> None:
+        """An access is about to happen."""
+        if self.given_up:
+            raise GreenletExit
+        hw = self._kernel.hw
+        if self._to_take.get(self.thread):
+            self._to_take[self.thread] -= 1
+            self._ghost.look(hw, access, place)
+            return
+        turn = self._turn(access)
+        if turn is not None:
+            op = turn[0]
+        else:
+            touches = touched(self._kernel, access)
+            if self._takes_along(access, touches):
+                self._ghost.look(hw, access, place)
+                return
+            op = _op(access, touches)
+            self._ask(op)
+        self._ghost.look(hw, access, op.where)
+
+    def fails(self, site: str) -> bool:
+        """Whether the allocation at `site` fails: both ways are explored for the actors that were named."""
+        if self.thread not in self._failures:
+            return False
+        if self.given_up:
+            raise GreenletExit
+        turn = self._turn(None)
+        return (turn[1] if turn is not None else self._ask(DoorOp("allocate", (), site, choices=2))) == 1
+
+    def wait(self, ready: Callable[[], bool], why: str, on: str) -> None:
+        """Go on when `ready()`, which looks at the shared field `on`."""
+        if self.given_up:
+            raise GreenletExit
+        self.ready[self.thread] = ready
+        if self._turn(None) is None:
+            op = DoorOp(f"wait for {why}", ((("field", on), SHARED),), place())
+            op.blocking = op.waits = True
+            self._ask(op)
+
+
+def _op(access: Access, touches: Touches) -> DoorOp:
+    kind, target = access.kind, access.target
+    changes = False
+    if isinstance(target, str):
+        shared = kind not in FIELD_MODES and not access.value
+        text = f"{kind} {target}" + (" shared" if shared else "")
+    elif isinstance(target, Table):
+        text = f"{kind} {HEIGHT_NAMES[target.height]} {target.frame:#x}[{access.entry}]"
+        changes = kind == "store"
+    elif kind == "touch":
+        text, changes = f"read memory at {target.start:#x}", True
+    elif kind == "flush":
+        text = "flush everything" if target == ALL_ADDRESSES else f"flush [{target.start:#x}-{target.end:#x})"
+        changes = True
+    else:
+        text = f"{kind} PFN [{target.start:#x}-{target.end:#x})"
+    op = DoorOp(text, touches, place(target), access)
+    op.changes_touched = changes
+    if isinstance(target, Table):
+        op.table = (target, access.entry)
+    elif isinstance(target, str) and kind == "lock":
+        op.blocking, op.lock, op.write = True, target, bool(access.value)
+    return op

@@ -1,0 +1,107 @@
+"""What an access at a door touches, for the search to tell which accesses commute.
+
+It depends on the machine as it is: an entry that was valid leaves translations behind when it goes, a flush that has
+something to drop meets more than one that has nothing, a walk goes through the tables as they are now.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Hashable, Iterator
+
+from memhp.explore.doors.ghost import links_touched
+from memhp.explore.engine.op import ALONE, SHARED
+from memhp.hw.lifetime import walk
+from memhp.hw.stepper import Access
+from memhp.hw.tlb import Table
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+Touches = tuple[tuple[Hashable, int], ...]
+"""Objects and the modes in which a step touches them (:attr:`memhp.explore.engine.op.Op.touches`)."""
+
+FIELD_MODES = {"read": SHARED, "write": ALONE, "atomic": ALONE}
+"""How accesses to a shared field outside page tables meet."""
+OWNERS_CHUNK = 1 << 13
+"""Frames by which claims and releases are told apart: those of different chunks have nothing to do with each other."""
+UNMAPS, FLUSHES, GIVES = 1, 2, 3
+"""Modes of the translations that CPUs may hold: entries that go, flushes, frames given back look at them."""
+
+
+def touched(k: Kernel, access: Access) -> Touches:
+    """What an access touches, were it done now."""
+    target = access.target
+    if isinstance(target, str):
+        mode = FIELD_MODES.get(access.kind)
+        if mode is not None:
+            return ((("field", target), mode),)
+        return ((("lock", target), ALONE if access.value else SHARED),)
+    if isinstance(target, Table):
+        return _entry_touched(k, access, target)
+    assert isinstance(target, Span)
+    if access.kind == "touch":
+        return _walk_touched(k, access, target)
+    if access.kind == "flush":
+        return _flush_touched(k, target)
+    return _frames_touched(k, access.kind, target)
+
+
+def _entry_touched(k: Kernel, access: Access, table: Table) -> Touches:
+    """Only an entry that was valid leaves translations behind."""
+    hw = k.hw
+    touches: list[tuple[Hashable, int]] = [(("frame", table.frame), SHARED)]
+    entry = ("entry", table.frame, access.entry)
+    if access.kind == "load":
+        return (*touches, (entry, SHARED))
+    touches += [(entry, ALONE), *links_touched(hw.fmt, access, table)]
+    row = hw.memory.arena.row(table.frame)
+    if row is None or int(row[access.entry]) & hw.fmt.valid:
+        size = hw.fmt.levels[table.height].size
+        start = table.va + access.entry * size
+        touches += (*_translations(k, Span(start, start + size), UNMAPS), ("unmapped", UNMAPS))
+    return tuple(touches)
+
+
+def _flush_touched(k: Kernel, span: Span) -> Touches:
+    """A flush that finds nothing to drop only meets entries that go, and flushes that have dropped it."""
+    tlb = k.hw.tlb
+    if not tlb.reaches(span):
+        return tuple(_translations(k, span, FLUSHES))
+    exposed = (("exposed", FLUSHES),) if tlb.exposed else ()
+    return (*_translations(k, span, ALONE), ("flushed", FLUSHES), *exposed)
+
+
+def _translations(k: Kernel, span: Span, mode: int) -> Iterator[tuple[Hashable, int]]:
+    """The translations of some addresses, by the areas of the kernel's address space that these lie in."""
+    layout = k.layout
+    areas = (layout.direct_map, layout.vmemmap, layout.vmalloc)
+    yield from ((("translations", area.name), mode) for area in areas if area.span.overlaps(span))
+    if not any(area.span.covers(span) for area in areas):
+        yield ("translations", ""), mode
+
+
+def _walk_touched(k: Kernel, access: Access, target: Span) -> Touches:
+    """Every entry that the walker goes through as the tables are now, and the use of the frame that it comes to."""
+    hw = k.hw
+    touches: list[tuple[Hashable, int]] = []
+    for hop in walk(hw, Table(access.entry, hw.fmt.root_height, 0), target.start):
+        touches += [(("frame", hop.table.frame), SHARED), (("entry", hop.table.frame, hop.entry), SHARED)]
+        if hop.frame is not None:
+            touches.append((("owners", hop.frame // OWNERS_CHUNK), SHARED))
+    return tuple(touches)
+
+
+def _frames_touched(k: Kernel, kind: str, frames: Span) -> Touches:
+    chunks = range(frames.start // OWNERS_CHUNK, (frames.end - 1) // OWNERS_CHUNK + 1)
+    touches: list[tuple[Hashable, int]] = [(("owners", chunk), ALONE) for chunk in chunks]
+    if kind == "claim":
+        touches.append(("exposed", SHARED))
+        tables = range(frames.start, frames.end) if frames.size == 1 else ()
+        return (*touches, *((("frame", pfn), ALONE) for pfn in tables))
+    if kind == "release":
+        touches += (("unmapped", GIVES), ("flushed", GIVES))
+        arena = k.hw.memory.arena
+        if frames.size == 1:
+            touches.append((("frame", frames.start), ALONE))
+        else:
+            inside = (frames.clip(span) for span in arena.frames())
+            touches += [(("frame", pfn), ALONE) for span in inside if span for pfn in range(span.start, span.end)]
+    return tuple(touches)

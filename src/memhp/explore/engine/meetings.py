@@ -1,0 +1,140 @@
+"""Steps whose order with others' steps is settled anyway are taken along with the step of their thread before them.
+
+Design. Most of what a thread does, nobody else looks at: the entries of a table that only it reads; or others look at
+it only before or after, as the locks have it. The search need not see such steps. It sees those that touch what is
+*shared*, and a step brings those after it along up to the next one of these. What is shared is not known in advance:
+the search begins with nothing. Of two steps on one object that do not commute, one of them taken along, no chain of
+steps that the search saw may be missing that puts one before the other; where it is, the object is shared. What was
+looked at with too little known does not count; the search begins again, and ends when it comes upon nothing new.
+Locks come first, for they put other things in order.
+
+That loses nothing. Take an execution, step by step, up to the first two steps that ought to have been seen. Every step
+that is taken along can be moved up to the one that brings it: a step in between with which it does not commute would
+be one that nothing puts in order with it. So there is an execution with steps taken along that comes to the same two
+steps, and finds that they meet.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable, Hashable, Sequence, Set
+from typing import TypeVar
+
+from memhp.explore.engine.op import Op, Run
+from memhp.explore.engine.schedule import Choice
+
+T = TypeVar("T")
+
+MOST_ALONG = 50_000
+"""Steps that are taken along with one. A thread that goes on for longer than that may be going round for ever; from
+then on each of its steps is taken by itself, so that it can be told."""
+
+Touches = Sequence[tuple[Hashable, int]]
+
+
+class Meetings:
+    """Who has touched what is not known to be shared, in the execution up to here.
+
+    When a step touched something is a number, twice the step's; one more for a step that it took along.
+    """
+
+    def __init__(self, nr_threads: int) -> None:
+        self.found: set[Hashable] = set()
+        """Objects that have turned out to be shared."""
+        self._steps_of = [0] * nr_threads
+        """By thread: a bit mask of its steps."""
+        self._last: dict[Hashable, dict[tuple[int, int, bool], int]] = {}
+        """By object, then by thread, mode and whether it was taken along: when it was touched last."""
+        self._log: list[list[tuple[Hashable, tuple[int, int, bool], int | None]]] = []
+
+    def step(self, thread: int, op: Op, along: Touches, past: int, shared: Set[Hashable]) -> None:
+        """A thread has done a step, and then those that it took along; `past` are the steps before, and itself.
+
+        A step that had to wait for a lock that is not shared would be taken along where it has not.
+        """
+        self._steps_of[thread] |= 1 << len(self._log)
+        self._log.append([])
+        self._touch(thread, op.touches, op.blocking, past, shared)
+        self._touch(thread, along, True, past, shared)
+
+    def _touch(self, thread: int, touches: Touches, along: bool, past: int, shared: Set[Hashable]) -> None:
+        log = self._log[-1]
+        now = 2 * len(self._log) - 2 + along
+        for target, mode in touches:
+            if target in shared:
+                continue
+            last = self._last.get(target)
+            if last is None:
+                last = self._last[target] = {}
+            key = (thread, mode, along)
+            before = last.get(key)
+            if before == now:
+                continue
+            for (who, other, taken), at in last.items():
+                if who != thread and (along or taken) and (other != mode or not mode):
+                    latest = (self._steps_of[who] & past).bit_length() - 1
+                    if 2 * latest < at:
+                        self.found.add(target)
+            log.append((target, key, before))
+            last[key] = now
+
+    def waits(self, thread: int, op: Op, past: int, shared: Set[Hashable]) -> None:
+        """A thread waits and nobody goes on: it would do its step where others had not come before."""
+        self.step(thread, op, (), past, shared)
+        self.back(thread)
+
+    def back(self, thread: int) -> None:
+        """Take the last step, which was this thread's, back."""
+        for target, key, before in reversed(self._log.pop()):
+            if before is None:
+                del self._last[target][key]
+            else:
+                self._last[target][key] = before
+        self._steps_of[thread] &= ~(1 << len(self._log))
+
+
+def settled(run: Run, look: Callable[[Run], tuple[T, Set[Hashable]]]) -> T:
+    """What `look` finds when it comes upon nothing that is shared and was not known to be.
+
+    `look` returns what it found, and what it came upon; the run is at its start afterwards.
+    """
+    while True:
+        found, met = look(run)
+        if not met or run.shared is None:
+            return found
+        run.tell_apart(run.shared | first_of(run, met))
+
+
+def first_of(run: Run, met: Set[Hashable]) -> Set[Hashable]:
+    """Of what has turned out to be shared, that which is to be taken as such first: locks, if there are any."""
+    return {target for target in met if run.is_lock(target)} or met
+
+
+def one_by_one(run: Run, steps: Sequence[Choice]) -> list[Choice]:
+    """A schedule with those steps in it that `steps` take along; the run is at its start before and after."""
+    single: list[Choice] = []
+    for depth, step in enumerate(steps):
+        run.step(*step)
+        single += [step, *[Choice(step.thread)] * run.along(depth)]
+    run.back(0)
+    return single
+
+
+def taken_along(run: Run, single: Sequence[Choice]) -> list[Choice] | None:
+    """The schedule that takes along what can be, of one that has every step by itself; None where it does not go so.
+
+    The run is at its start before and after.
+    """
+    steps: list[Choice] = []
+    left = 0
+    for step in single:
+        if left and step == Choice(steps[-1].thread):
+            left -= 1
+            continue
+        op = run.pending[step.thread]
+        if left or op is None or not run.enabled(step.thread) or step.way >= op.choices:
+            run.back(0)
+            return None
+        run.step(*step)
+        steps.append(step)
+        left = run.along(len(steps) - 1)
+    run.back(0)
+    return steps

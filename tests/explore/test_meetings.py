@@ -1,0 +1,80 @@
+"""Steps whose order is settled anyway are taken along with others: nothing that can happen is lost by that."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import pytest
+
+from memhp.explore.cases import case
+from memhp.explore.engine.meetings import one_by_one, taken_along
+from memhp.explore.engine.schedule import Choice, from_text
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.shortest import decide
+from memhp.explore.programs.generate import program
+from memhp.explore.programs.program import Program, Shared
+
+EVERYTHING = Limits(stop_at_failure=False, keep_behaviours=True)
+
+
+@pytest.mark.parametrize("first", range(0, 600, 100))
+def test_generated_programs_behave_the_same_with_and_without(first: int) -> None:
+    for seed in range(first, first + 100):
+        run = program(seed).run()
+        single = search(run, Limits(2_000, stop_at_failure=False, keep_behaviours=True))
+        if single.finished:
+            run.tell_apart(frozenset())
+            along = search(run, EVERYTHING)
+            assert along.coverage.behaviours == single.coverage.behaviours
+            assert along.coverage.executions == single.coverage.executions
+        run.close()
+
+
+def under_a_lock(memory: Shared) -> None:
+    with memory.locked("lock"):
+        memory.store("x", memory.load("x") + 1)
+
+
+def test_of_what_a_lock_keeps_in_order_only_the_lock_is_seen() -> None:
+    run = Program((under_a_lock, under_a_lock), {"x": 0}).run()
+    run.tell_apart(frozenset())
+    coverage = search(run, EVERYTHING).coverage
+    assert run.shared == frozenset({"lock"})
+    assert (coverage.executions, coverage.steps) == (2, 8)
+
+
+def test_what_no_lock_keeps_in_order_is_found_to_be_shared() -> None:
+    def reader(memory: Shared) -> int:
+        with memory.locked("other lock"):
+            return memory.load("x")
+
+    run = Program((under_a_lock, reader), {"x": 0}).run()
+    run.tell_apart(frozenset())
+    assert search(run, EVERYTHING).coverage.executions == 2
+    assert run.shared == frozenset({"x"})
+
+
+def test_a_schedule_is_the_same_with_steps_along_and_without() -> None:
+    run = Program((under_a_lock, under_a_lock), {"x": 0}).run()
+    run.tell_apart(frozenset({"lock"}))
+    steps = [Choice(0), Choice(0), Choice(1), Choice(1)]
+    single = one_by_one(run, steps)
+    assert single == from_text("a4b4")
+    assert taken_along(run, single) == steps
+    assert taken_along(run, from_text("aba2")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        ("ptdump-vs-vmalloc-huge", "no-lock"),
+        ("ptdump-vs-vmalloc-huge", "init-mm-lock"),
+        ("vmalloc-fault", "vmalloc-fault"),
+        ("memblock-order", "memblock-first"),
+        ("free-before-flush", "riscv-order"),
+    ],
+)
+def test_a_race_has_the_same_verdict_with_and_without(name: str, variant: str) -> None:
+    one = case(name)
+    single = search(one.program(variant).run(), one.limits)
+    along = decide(one.program(variant).run(), one.limits)
+    assert along.word == single.word
+    assert along.coverage.executions == single.coverage.executions
+    assert along.coverage.steps < single.coverage.steps
