@@ -27,9 +27,12 @@ from memhp.explore.cases import case
 from memhp.explore.engine.op import Run
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.shortest import decide
-from memhp.explore.programs.program import Program, Shared
+from memhp.explore.programs.program import Program
+from memhp.explore.programs.shared import Shared
 
 RUNS = 5
+SECONDS = 1.0
+"""Our own races are explored again and again for so long, and at least `RUNS` times."""
 TARGET = 30_000
 """Executions a second on the increment races."""
 THREADS = (2, 3, 4, 5)
@@ -87,17 +90,29 @@ def lost(threads: int) -> str:
 
 def ours(name: str, program: Program, expected: int) -> Figure:
     """The reducing search over a whole program."""
-    best = busy = float("inf")
-    executions = cut = 0
-    for _ in range(RUNS):
-        start, start_busy = time.perf_counter(), time.process_time()
+
+    def explore() -> int:
         run = program.run()
         coverage = search(run, Limits(stop_at_failure=False)).coverage
         run.close()
+        if coverage.executions != expected or coverage.cut:
+            raise SystemExit(
+                f"{name}: {coverage.executions} executions and {coverage.cut} cut, not {expected} and none"
+            )
+        return coverage.executions
+
+    return best_of(name, explore)
+
+
+def best_of(name: str, explore: Callable[[], int]) -> Figure:
+    """The best of several runs; `explore` returns how many executions it has looked at."""
+    best = busy = float("inf")
+    runs, end = 0, time.perf_counter() + SECONDS
+    while runs < RUNS or time.perf_counter() < end:
+        start, start_busy = time.perf_counter(), time.process_time()
+        executions = explore()
         best, busy = min(best, time.perf_counter() - start), min(busy, time.process_time() - start_busy)
-        executions, cut = coverage.executions, coverage.cut
-    if executions != expected or cut:
-        raise SystemExit(f"{name}: {executions} executions and {cut} cut, not {expected} and none")
+        runs += 1
     return Figure("memhp", name, best, executions, processor=busy)
 
 
@@ -107,14 +122,15 @@ def ours_lost(threads: int) -> Figure:
     def check(cells: Mapping[str, object]) -> str | None:
         return None if cells["x"] == threads else "lost"
 
-    best = busy = float("inf")
-    for _ in range(RUNS):
-        start, start_busy = time.perf_counter(), time.process_time()
-        found = search(Program((increment,) * threads, {"x": 0}, check=check).run())
-        best, busy = min(best, time.perf_counter() - start), min(busy, time.process_time() - start_busy)
+    def explore() -> int:
+        run = Program((increment,) * threads, {"x": 0}, check=check).run()
+        found = search(run)
+        run.close()
         if found.word != "broken":
             raise SystemExit(f"{lost(threads)}: {found.word}")
-    return Figure("memhp", lost(threads), best, found.coverage.executions, processor=busy)
+        return found.coverage.executions
+
+    return best_of(lost(threads), explore)
 
 
 def kernel(name: str, variant: str, configuration: str) -> Figure:
@@ -217,7 +233,7 @@ def main() -> int:
     options.add_argument("--spin", default="spin", help="the SPIN command")
     chosen = options.parse_args()
     figures = [ours(whole(n), Program((increment,) * n, {"x": 0}), factorial(n) ** 2) for n in THREADS]
-    fast = all((figure.rate or 0) >= TARGET for figure in figures[2:])
+    fast = all((figure.rate or 0) >= TARGET for figure in figures)
     figures += [ours_lost(n) for n in THREADS]
     figures.append(ours("2 threads, 3 critical sections", Program((three_sections,) * 2), 20))
     calls: list[Callable[[], Figure | str]] = [
@@ -245,7 +261,7 @@ def main() -> int:
         print(*map(text, figures), sep="\n")
         print(*ratios(figures), sep="\n", end="\n" if len(figures) > len(missing) else "")
         print(*missing, sep="\n", end="\n" if missing else "")
-        print(f"at least {TARGET:,} executions a second with 4 and 5 threads: {'yes' if fast else 'no'}")
+        print(f"at least {TARGET:,} executions a second on every race: {'yes' if fast else 'no'}")
     return 0 if fast else 1
 
 

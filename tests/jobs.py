@@ -9,7 +9,8 @@ from pathlib import Path
 from memhp.explore.engine.op import Run
 from memhp.explore.engine.search import Limits
 from memhp.explore.programs.generate import program
-from memhp.explore.programs.program import Program, Shared
+from memhp.explore.programs.program import Program
+from memhp.explore.programs.shared import Shared
 
 EVERYTHING = Limits(deadlock_is_failure=False, keep_behaviours=True, keep_classes=True)
 

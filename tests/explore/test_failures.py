@@ -12,7 +12,8 @@ from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.shortest import decide
 from memhp.explore.engine.verdict import Bound
 from memhp.explore.programs.generate import program
-from memhp.explore.programs.program import Program, Shared
+from memhp.explore.programs.program import Program
+from memhp.explore.programs.shared import Shared
 
 EVERYTHING = Limits(stop_at_failure=False, deadlock_is_failure=False, keep_behaviours=True, keep_classes=True)
 SITE = "mm/page_alloc.c:alloc_pages"

@@ -9,7 +9,8 @@ from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.replay import replay, watched
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.shortest import decide
-from memhp.explore.programs.program import Body, Program, Shared
+from memhp.explore.programs.program import Program
+from memhp.explore.programs.shared import Body, Shared
 from memhp.linux.state import Kernel
 from memhp.units import KiB
 

@@ -9,7 +9,8 @@ from memhp.explore.engine.schedule import Choice, from_text
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.shortest import decide
 from memhp.explore.programs.generate import program
-from memhp.explore.programs.program import Program, Shared
+from memhp.explore.programs.program import Program
+from memhp.explore.programs.shared import Shared
 
 EVERYTHING = Limits(stop_at_failure=False, keep_behaviours=True)
 

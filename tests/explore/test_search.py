@@ -9,7 +9,8 @@ import pytest
 from memhp.explore.engine.op import ALONE, SHARED, Op
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.programs.generate import program
-from memhp.explore.programs.program import Program, Shared
+from memhp.explore.programs.program import Program
+from memhp.explore.programs.shared import Shared
 
 EVERYTHING = Limits(stop_at_failure=False, deadlock_is_failure=False, keep_behaviours=True, keep_classes=True)
 

@@ -20,7 +20,8 @@ from memhp.explore.engine.replay import complete, replay, watched
 from memhp.explore.engine.schedule import Choice
 from memhp.explore.engine.trace import Line, Trace
 from memhp.explore.explored import How, explore, replay_schedule
-from memhp.explore.programs.program import Program, Shared
+from memhp.explore.programs.program import Program
+from memhp.explore.programs.shared import Shared
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanMap
 

@@ -6,9 +6,11 @@ share. How far a loop over equal things has come is not seen.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import dis
 from collections import Counter
 from collections.abc import Hashable
-from types import FrameType
+from functools import cache
+from types import CodeType, FrameType
 
 from greenlet import greenlet
 
@@ -21,15 +23,30 @@ LARGE = 100
 
 
 def standing(running: greenlet, besides: str = "") -> Hashable:
-    """Where a greenlet stands that has been switched away from, besides the functions of a module that it is in."""
+    """Where a greenlet stands that has been switched away from, besides the functions of a module that it is in.
+
+    None where it is in no loop: it will not stand there again.
+    """
     frames = []
+    loops = False
     frame: FrameType | None = running.gr_frame
     while frame is not None:
         if frame.f_globals["__name__"] != besides:
-            own = tuple((name, _value(value)) for name, value in frame.f_locals.items())
-            frames.append((id(frame.f_code), frame.f_lasti, own))
+            frames.append(frame)
+            loops = loops or _loops(frame.f_code)
         frame = frame.f_back
-    return tuple(frames)
+    if not loops:
+        return None
+    return tuple(
+        (id(frame.f_code), frame.f_lasti, tuple((name, _value(value)) for name, value in frame.f_locals.items()))
+        for frame in frames
+    )
+
+
+@cache
+def _loops(code: CodeType) -> bool:
+    """Whether a function can come by one of its places twice."""
+    return any("BACKWARD" in step.opname for step in dis.get_instructions(code))
 
 
 def _value(value: object) -> Hashable:
@@ -97,6 +114,9 @@ class Rounds:
                 continue
             if steps[before + 1 : at] == steps[at + 1 : now]:
                 self._standing[now] = standing(running, self._besides)
-                same = self._standing[before] == self._standing[at] == self._standing[now]
+                same = (
+                    self._standing[now] is not None
+                    and self._standing[before] == self._standing[at] == self._standing[now]
+                )
                 return Round(now - at) if same else None
         return None

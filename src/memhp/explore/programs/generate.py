@@ -11,7 +11,8 @@ from collections.abc import Callable, Hashable
 from random import Random
 from typing import NamedTuple, cast
 
-from memhp.explore.programs.program import Body, Program, Shared
+from memhp.explore.programs.program import Program
+from memhp.explore.programs.shared import Body, Shared
 
 VARIABLES = ("x", "y")
 LOCKS = ("l", "m")

@@ -7,81 +7,17 @@ Thread functions must be deterministic and keep their state in local variables.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Optional
 
-from greenlet import GreenletExit, getcurrent, greenlet
-
-from memhp.errors import KernelBug
 from memhp.explore.engine.meetings import MOST_ALONG
 from memhp.explore.engine.op import Op, Outcome, Round
 from memhp.explore.engine.schedule import MOST_THREADS
-from memhp.explore.engine.standing import standing
 from memhp.explore.engine.trace import Change, Line, Value
 from memhp.explore.programs import cells
 from memhp.explore.programs.cells import CellOp
-
-Body = Callable[["Shared"], Hashable]
-LONGEST = 200
-"""Steps of the longest round that is looked for."""
-
-
-class Shared:
-    """A thread's view of shared memory; every call is one step."""
-
-    def __init__(self) -> None:
-        self._hub = getcurrent()
-        self.given_up = False
-        """Whether the thread is being taken down: it does no more steps."""
-
-    def _ask(self, op: CellOp) -> Hashable:
-        if self.given_up:
-            raise GreenletExit
-        return self._hub.switch(op)  # type: ignore[no-any-return]
-
-    def load(self, cell: str) -> int:
-        """Read a variable."""
-        return self._ask(cells.load(cell))  # type: ignore[return-value]
-
-    def store(self, cell: str, value: Hashable) -> None:
-        """Write a variable."""
-        self._ask(cells.store(cell, value))
-
-    def update(self, cell: str, change: Callable[[Hashable], Hashable]) -> Hashable:
-        """Change a variable in one atomic step; returns the value it had."""
-        return self._ask(cells.update(cell, change))
-
-    def wait(self, cell: str, ready: Callable[[Hashable], bool]) -> Hashable:
-        """Block until `ready` holds of a variable's value; returns the value."""
-        return self._ask(cells.wait(cell, ready))
-
-    def lock(self, name: str, *, write: bool = True) -> None:
-        """Take a lock, alone or shared; blocks."""
-        self._ask(cells.lock_op("lock", name, write=write))
-
-    def trylock(self, name: str, *, write: bool = True) -> bool:
-        """Take a lock if it can be had now."""
-        return bool(self._ask(cells.lock_op("trylock", name, write=write)))
-
-    def unlock(self, name: str, *, write: bool = True) -> None:
-        """Let a lock go. KernelBug: the thread does not hold it."""
-        if not self._ask(cells.lock_op("unlock", name, write=write)):
-            raise KernelBug(f"a thread lets go of {name}, which it does not hold", place="explore")
-
-    @contextmanager
-    def locked(self, name: str, *, write: bool = True) -> Iterator[None]:
-        """Hold a lock for the length of a ``with`` block."""
-        self.lock(name, write=write)
-        try:
-            yield
-        finally:
-            self.unlock(name, write=write)
-
-    def fails(self, site: str) -> bool:
-        """Whether the allocation at `site` fails this time: both ways are explored."""
-        return self._ask(cells.choose(f"allocate at {site}", 2)) == 1
+from memhp.explore.programs.shared import Body
+from memhp.explore.programs.thread import Place, Thread
 
 
 @dataclass(frozen=True)
@@ -98,113 +34,23 @@ class Program:
     names: tuple[str, ...] = ()
 
     def run(self) -> "ProgramRun":
-        """The program, before its first step."""
+        """The program, before its first step. ValueError: it has more threads than a schedule has letters."""
+        if len(self.threads) > MOST_THREADS:
+            raise ValueError(f"{len(self.threads)} threads; a schedule has letters for {MOST_THREADS}")
         return ProgramRun(self)
-
-
-class _Place:
-    """Where a thread stands after it has seen certain values: what it does next, or how it ended."""
-
-    __slots__ = ("above", "error", "next", "op", "result", "seen", "spin", "standing")
-
-    def __init__(self, above: Optional["_Place"], seen: Hashable) -> None:
-        self.above = above
-        self.seen = seen
-        self.next: dict[Hashable, _Place] = {}
-        self.op: CellOp | None = None
-        self.result: Hashable = None
-        self.error: str | None = None
-        self.standing: Hashable = None
-        self.spin: Round | None = None
-
-    def goes_round(self) -> Round | None:
-        """The last two rounds, the same in all that was seen, if there were any."""
-        again = self._up()
-        once = again[0]._up() if again is not None else None
-        return Round(len(again[1])) if again is not None and once is not None and once[1] == again[1] else None
-
-    def _up(self) -> tuple["_Place", list[Hashable]] | None:
-        """The nearest place above at which the thread stood the same, and what it saw from there to here."""
-        seen: list[Hashable] = []
-        place = self
-        while place.above is not None and len(seen) < LONGEST:
-            seen.append(place.seen)
-            place = place.above
-            if place.standing == self.standing:
-                return place, seen
-        return None
-
-
-class _Thread:
-    """One thread's tree of places, and the greenlet that stands at one of them."""
-
-    def __init__(self, body: Body) -> None:
-        self._body = body
-        self._shared = Shared()
-        self._greenlet: greenlet | None = None
-        self.first = _Place(None, None)
-        self._start()
-        self._at = self.first
-        self._enter(self.first, None)
-
-    def _start(self) -> None:
-        self._shared = Shared()
-        self._greenlet = greenlet(self._body)
-
-    def _enter(self, place: _Place, value: Hashable) -> None:
-        """Let the greenlet go on with `value`, and note at `place` where it stops."""
-        assert self._greenlet is not None
-        try:
-            said = self._greenlet.switch(self._shared if place is self.first else value)
-        except Exception as error:
-            place.error = f"{type(error).__name__}: {error}"
-        else:
-            if self._greenlet.dead:
-                place.result = said
-            else:
-                place.op = said
-                place.standing = standing(self._greenlet)
-                place.spin = place.goes_round()
-
-    def grow(self, place: _Place, value: Hashable) -> _Place:
-        """The place after `place` when its operation returns `value`, which no execution has come to before."""
-        if self._at is not place:
-            self.give_up()
-            self._start()
-            values = []
-            at = place
-            while at.above is not None:
-                values.append(at.seen)
-                at = at.above
-            assert self._greenlet is not None
-            self._greenlet.switch(self._shared)
-            for seen in reversed(values):
-                self._greenlet.switch(seen)
-        self._at = place.next[value] = _Place(place, value)
-        self._enter(self._at, value)
-        return self._at
-
-    def give_up(self) -> None:
-        """Take the greenlet down, wherever it stands."""
-        self._shared.given_up = True
-        if self._greenlet is not None and not self._greenlet.dead:
-            self._greenlet.throw(GreenletExit)
-        self._greenlet = None
 
 
 class ProgramRun:
     """A program under exploration."""
 
     def __init__(self, program: Program) -> None:
-        if len(program.threads) > MOST_THREADS:
-            raise ValueError(f"{len(program.threads)} threads; a schedule has letters for {MOST_THREADS}")
         self._program = program
-        self._threads = [_Thread(body) for body in program.threads]
+        self._threads = [Thread(body) for body in program.threads]
         self._places = [thread.first for thread in self._threads]
         self._cells: dict[str, Hashable] = dict(program.variables)
-        self._done: list[tuple[int, _Place, str, Hashable, Hashable]] = []
+        self._done: list[tuple[int, Place, str, Hashable, Hashable]] = []
         self.shared: frozenset[Hashable] | None = None
-        self._rounds: dict[_Place, Round | None] = {}
+        self._rounds: dict[Place, Round | None] = {}
         self._begins: list[int] = []
         """Where steps are taken along: the number of steps done before each that is not."""
         self.pending: list[Op | None] = [place.op for place in self._places]
@@ -213,7 +59,7 @@ class ProgramRun:
         for place in self._places:
             self._mention(place)
 
-    def _mention(self, place: _Place) -> None:
+    def _mention(self, place: Place) -> None:
         """Locks come into being, free, when a thread first names them."""
         op = place.op
         if op is not None and op.cell not in self._cells:
@@ -225,7 +71,7 @@ class ProgramRun:
     def names(self) -> tuple[str, ...]:
         """The threads' names."""
         given = self._program.names
-        return tuple(given[i] if i < len(given) else f"thread {i}" for i in range(len(self._threads)))
+        return tuple(given[i] if i < len(given) else f"thread {i}" for i in range(len(self._places)))
 
     def enabled(self, thread: int) -> bool:
         """Whether a thread can do its pending operation now."""
@@ -378,10 +224,13 @@ class ProgramRun:
         along = self._done[self._begins[-1] + 1 :] if self._begins else []
         return [touch for _, place, *_ in along if place.op is not None for touch in place.op.touches]
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Take the greenlets down."""
-        for thread in self._threads:
-            thread.give_up()
+        """Let the greenlets go; that ends the run."""
+        while self._threads:
+            self._threads.pop().close()
 
 
 def _value(value: Hashable) -> Value:
