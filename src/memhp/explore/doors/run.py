@@ -20,7 +20,7 @@ from memhp.explore.doors import telling
 from memhp.explore.doors.difference import Picture, differences, picture
 from memhp.explore.doors.stepper import Astray, DoorOp, Doors
 from memhp.explore.doors.touched import touched
-from memhp.explore.engine.op import Op, Outcome, Round
+from memhp.explore.engine.op import Op, Round
 from memhp.explore.engine.standing import Rounds
 from memhp.explore.engine.trace import Change, Line
 from memhp.hw.stepper import Access
@@ -160,6 +160,12 @@ class KernelRun:
         self.pending, self.broken = pending, broken
         self._live = len(done)
 
+    def _live_kernel(self) -> Kernel:
+        """The kernel as the steps done have left it."""
+        if self._live != len(self._done):
+            self._rebuild()
+        return self._kernel
+
     def __del__(self) -> None:
         self.close()
 
@@ -195,16 +201,14 @@ class KernelRun:
 
     def step(self, thread: int, choice: int) -> None:
         """Let an actor do the access that it has announced."""
-        if self._live != len(self._done):
-            self._rebuild()
+        k = self._live_kernel()
         op = self.pending[thread]
         assert isinstance(op, DoorOp)
-        hw = self._kernel.hw
         name = op.touches[0][0] if op.touches else ""
-        lock = hw.locks.get(name[1]) if isinstance(name, tuple) and name[0] == "lock" else None
+        lock = k.hw.locks.get(name[1]) if isinstance(name, tuple) and name[0] == "lock" else None
         before = deepcopy(lock) if lock is not None else None
         if self._watched and self._picture is None:
-            self._picture = picture(self._kernel)
+            self._picture = picture(k)
         old = self._entry(op)
         self._do(thread, op, choice)
         new = self._entry(op)
@@ -306,14 +310,16 @@ class KernelRun:
         """What was touched along with the last step."""
         return self._stepper.touched
 
-    def outcome(self) -> Outcome:
+    def behaviour(self) -> Hashable:
         """What every actor returned, and the laws broken."""
-        if self._live != len(self._done):
-            self._rebuild()
-        broken = tuple(sorted({violation.law for violation in self._kernel.hw.violations}))
+        broken = tuple(sorted({violation.law for violation in self._live_kernel().hw.violations}))
         stuck = tuple(op.text if op is not None else None for op in self.pending)
-        failure = self.broken
-        if failure is None and self._program.check is not None and not any(self.pending):
-            self._kernel.hw.stepper = None
-            failure = self._program.check(self._kernel)
-        return Outcome((tuple(self._results), broken, stuck), failure)
+        return tuple(self._results), broken, stuck
+
+    def failure(self) -> str | None:
+        """What has gone wrong: a law broken, an actor that raised, or what the program's check says at the end."""
+        if self.broken is None and self._program.check is not None and not any(self.pending):
+            k = self._live_kernel()
+            k.hw.stepper = None
+            return self._program.check(k)
+        return self.broken

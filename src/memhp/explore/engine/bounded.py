@@ -103,9 +103,8 @@ def _one_at_random(
     coverage.executions += 1
     blocked = run.broken is None and any(run.pending)
     coverage.deadlocks += blocked
-    outcome = run.outcome()
     if limits.keep_behaviours:
-        coverage.behaviours.add(outcome.state)
-    reason = outcome.failure or (deadlock(run) if blocked and limits.deadlock_is_failure else None)
+        coverage.behaviours.add(run.behaviour())
+    reason = run.failure() or (deadlock(run) if blocked and limits.deadlock_is_failure else None)
     coverage.failed += reason is not None
     return reason, steps

@@ -7,7 +7,7 @@ two shared acquisitions); different modes do not.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from memhp.explore.engine.trace import Line
 
@@ -53,15 +53,6 @@ class Op:
                 if target == other_target and (mode != other_mode or not mode):
                     return False
         return True
-
-
-class Outcome(NamedTuple):
-    """How an execution ended."""
-
-    state: Hashable
-    """The final behaviour: shared memory and what each thread returned; equal for equal behaviours."""
-    failure: str | None = None
-    """What went wrong in it: a thread that raised, a property that does not hold; None when nothing did."""
 
 
 class Round:
@@ -124,8 +115,11 @@ class Run(Protocol):
     def line(self, depth: int) -> Line:
         """Step `depth` as a line of a trace."""
 
-    def outcome(self) -> Outcome:
-        """The behaviour up to here; asked where no thread can go on."""
+    def behaviour(self) -> Hashable:
+        """Shared memory and what each thread returned; equal for equal behaviours."""
+
+    def failure(self) -> str | None:
+        """What has gone wrong where no thread can go on: a thread that raised, a property that does not hold."""
 
     def tell_apart(self, shared: frozenset[Hashable] | None) -> None:
         """Take this for what threads share; the run is at its start then."""

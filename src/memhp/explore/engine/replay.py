@@ -97,7 +97,7 @@ def _trace(run: Run, steps: Sequence[Choice]) -> Trace:
         elif any(run.pending):
             end, reason = "deadlock", deadlock(run)
         else:
-            reason = run.outcome().failure
+            reason = run.failure()
             end = "done" if reason is None else "broken"
     preemptions = _preemptions(run, steps)
     if end == "unfinished" and run.loops:

@@ -193,10 +193,13 @@ class Search(Execution):
     def _count_steps(self) -> None:
         """Take the steps that were done into the coverage."""
         names = self._run.names
+        announced, fired = self.coverage.announced, self.coverage.fired
         for op, (thread, way) in self._noted:
-            ways = _ways(names[thread], op)
-            self.coverage.announced.update(ways)
-            self.coverage.fired.add(ways[way])
+            if op.choices > 1:
+                announced.update(_ways(names[thread], op))
+            step = Step(names[thread], op.place, op.text, way, op.choices)
+            announced.add(step)
+            fired.add(step)
         self._noted.clear()
 
     @property
@@ -223,12 +226,11 @@ class Search(Execution):
         coverage.executions += 1
         blocked = [thread for thread, op in enumerate(run.pending) if op is not None]
         coverage.deadlocks += bool(blocked)
-        outcome = run.outcome()
         if limits.keep_behaviours:
-            coverage.behaviours.add(outcome.state)
+            coverage.behaviours.add(run.behaviour())
         if limits.keep_classes:
             coverage.classes.add(self._class())
-        failure = outcome.failure
+        failure = run.failure()
         round_ = run.loops and any(spin_of(run, thread) for thread in blocked)
         coverage.livelocks += round_
         if failure is None and blocked and limits.deadlock_is_failure:

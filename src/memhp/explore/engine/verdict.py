@@ -77,7 +77,7 @@ class Coverage:
     steps: int = 0
     """Steps taken, those that rebuild a state and those that were taken along with another left out."""
     behaviours: set[Hashable] = field(default_factory=set)
-    """Final behaviours (:class:`memhp.explore.engine.op.Outcome`, `state`), when they were asked for."""
+    """Final behaviours (:meth:`memhp.explore.engine.op.Run.behaviour`), when they were asked for."""
     classes: set[Hashable] = field(default_factory=set)
     """Equivalence classes of the executions, when they were asked for."""
     announced: set[Step] = field(default_factory=set)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
 from memhp.explore.engine.meetings import MOST_ALONG
-from memhp.explore.engine.op import Op, Outcome, Round
+from memhp.explore.engine.op import Op, Round
 from memhp.explore.engine.schedule import MOST_THREADS
 from memhp.explore.engine.trace import Change, Line, Value
 from memhp.explore.programs import cells
@@ -191,17 +191,19 @@ class ProgramRun:
             changes=() if same else (Change("variable", cell, repr(old), repr(later)),),
         )  # fmt: skip
 
-    def outcome(self) -> Outcome:
+    def behaviour(self) -> Hashable:
         """Final variables and locks, and how each thread ended or where it is stuck."""
         ends = tuple(
             (place.result, place.error, place.op.text if place.op is not None else None) for place in self._places
         )
         held = {name: value for name, value in self._cells.items() if value != cells.FREE}
-        state = (tuple(sorted(held.items())), ends)
-        failure = self.broken
-        if failure is None and self._program.check is not None and not any(self.pending):
-            failure = self._program.check(self._cells)
-        return Outcome(state, failure)
+        return tuple(sorted(held.items())), ends
+
+    def failure(self) -> str | None:
+        """What has gone wrong: a thread that raised, or what the program's check says when all have ended."""
+        if self.broken is None and self._program.check is not None and not any(self.pending):
+            return self._program.check(self._cells)
+        return self.broken
 
     def tell_apart(self, shared: frozenset[Hashable] | None) -> None:
         """Take this for what threads share."""
