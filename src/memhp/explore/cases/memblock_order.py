@@ -10,15 +10,9 @@ from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configura
 from memhp.explore.cases.actors import laws_hold
 from memhp.explore.cases.near_dimm import add_near, boot_near, remove_near
 from memhp.explore.doors.run import KernelProgram
-from memhp.units import KiB
 
-SERIES = (
-    *(one for one in configurations("arm64-hotremove-v6") if one.page_size != 16 * KiB),
-    *configurations("arm64-hotremove-v7", page_size=4 * KiB),
-)
-"""V5 of the series breaks another law first (flush-before-free). Left out for the length of their executions, and with
-nothing that differs here: 16K pages, where a section of 1 GiB has 256 leaves of struct pages; V7 with larger pages,
-which reads tables of thousands of entries to their ends, to see whether they are empty."""
+SERIES = (*configurations("arm64-hotremove-v6"), *configurations("arm64-hotremove-v7"))
+"""V5 of the series breaks another law first (flush-before-free)."""
 FIRST = {"memblock_order": "memblock-first"}
 BLOCKS = {"rodata_full": False}
 

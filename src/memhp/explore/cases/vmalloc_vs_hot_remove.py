@@ -26,7 +26,7 @@ from memhp.linux.mm.memory_hotplug import MHP_NONE, add_memory, remove_memory
 from memhp.linux.mm.vmalloc import pcpu_create_chunk
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from memhp.units import GiB, KiB, align_up
+from memhp.units import GiB, align_up
 
 BELOW, ABOVE = GiB, 8 * GiB
 """Where the DIMM is: first in a linear map that starts with it, so that its struct pages are the first of the vmemmap;
@@ -151,10 +151,6 @@ def _note(configuration: Configuration) -> str:
 
 LAYOUTS = _noted("linux-6.12", "linux-5.13", "arm64-hotremove-v7", "arm64-hotremove-v6")
 """Every arm64 configuration in the address-space layouts of 6.9, 5.11, 5.4 and before."""
-LAYOUTS_OF_V5 = tuple(
-    one for one in LAYOUTS if one.release.startswith("linux-") or one.page_size == 4 * KiB or one.note != APART
-)
-"""The same without large pages in the oldest layouts where nothing is shared: the most work for the least doubt."""
 
 CASE = Case(
     name="vmalloc-vs-hot-remove",
@@ -169,7 +165,7 @@ CASE = Case(
             "V5",
             "frees any table that it finds empty, in one pass under the page-table lock",
             "broken",
-            LAYOUTS_OF_V5,
+            LAYOUTS,
             {"free_empty_tables": "always", "remove_passes": 1, "remove_lock": "whole-range"},
             options=OPTIONS,
         ),

@@ -3,6 +3,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
 
 from memhp.explore.engine.op import Run
 from memhp.explore.engine.schedule import Choice, to_text
@@ -11,21 +13,52 @@ from memhp.explore.engine.search import Limits, Search
 
 @dataclass(frozen=True)
 class Followed:
-    """An execution: its steps, what went wrong in it, and how often a thread was taken off that could go on."""
+    """An execution: its steps, and what went wrong in it."""
 
     steps: tuple[Choice, ...]
+    enabled: tuple[int, ...]
+    """By step: a bit mask of the threads that could have taken it."""
     reason: str | None
-    preemptions: int
 
     @property
     def schedule(self) -> str:
         """The steps as a string."""
         return to_text(self.steps)
 
+    @cached_property
+    def preemptions(self) -> int:
+        """How often a thread was taken off that could go on."""
+        return _preemptions(self.steps, self.enabled)
+
     @property
     def size(self) -> tuple[int, int, int]:
         """What smaller means: fewer preemptions, then fewer failed allocations, then fewer steps."""
         return self.preemptions, sum(step.way > 0 for step in self.steps), len(self.steps)
+
+    def may_shrink(self, steps: Sequence[Choice]) -> bool:
+        """Whether `steps`, followed, may come to a smaller execution, as far as this one tells.
+
+        Not if they have more preemptions already where they leave it, nor if they never leave it.
+        """
+        same = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(self.steps, steps, strict=False)))
+        if same < len(steps):
+            return same < len(self.steps) and _preemptions(steps[: same + 1], self.enabled) <= self.preemptions
+        return any(
+            self.steps[at] != Choice(_undisturbed(self.steps[at - 1].thread if at else 0, self.enabled[at]))
+            for at in range(same, len(self.steps))
+        )
+
+
+def _preemptions(steps: Sequence[Choice], enabled: Sequence[int]) -> int:
+    return sum(
+        steps[at].thread != steps[at - 1].thread and bool(enabled[at] >> steps[at - 1].thread & 1)
+        for at in range(1, len(steps))
+    )
+
+
+def _undisturbed(last: int, enabled: int) -> int:
+    """The thread that goes on where nobody says which."""
+    return last if enabled >> last & 1 else (enabled & -enabled).bit_length() - 1
 
 
 class _Follow(Search):
@@ -34,44 +67,40 @@ class _Follow(Search):
     def __init__(self, run: Run, most: int) -> None:
         super().__init__(run, Limits(steps=most), reduce=False)
 
-    def to_end(self, steps: Sequence[Choice], *, go_on: bool) -> Followed | None:
-        """Take `steps`, and then go on with each thread as long as it can; None: a step cannot be done."""
-        ended = False
-        while not ended:
-            thread = self._arrive(0)
-            done = len(self._choices)
-            ended = thread < 0
-            if ended and self.failure is None and done < len(steps):
-                return None
-            if not ended and done < len(steps):
+    def to_end(self, steps: Sequence[Choice], *, go_on: bool, preemptions: int | None = None) -> Followed | None:
+        """Take `steps`, and then go on with each thread as long as it can.
+
+        None: a step cannot be done, or there are more than so many preemptions.
+        """
+        choices = self._choices
+        while (thread := self._arrive(0)) >= 0:
+            done = len(choices)
+            step = Choice(thread)
+            if done < len(steps):
                 step = steps[done]
                 op = self._run.pending[step.thread] if step.thread < len(self._run.pending) else None
                 if op is None or not self._enabled[done] >> step.thread & 1 or step.way >= op.choices:
                     return None
-                self._step(*step)
-            elif not ended and go_on:
-                self._step(thread, 0)
-            else:
-                ended = True
-        return Followed(
-            tuple(self._choices), self.failure.reason if self.failure is not None else None, self._preemptions()
-        )
-
-    def _preemptions(self) -> int:
-        steps = self._choices
-        return sum(
-            steps[at].thread != steps[at - 1].thread and bool(self._enabled[at] >> steps[at - 1].thread & 1)
-            for at in range(1, len(steps))
-        )
+            elif not go_on:
+                break
+            if preemptions is not None and done and step.thread != choices[-1].thread:
+                preemptions -= self._enabled[done] >> choices[-1].thread & 1
+                if preemptions < 0:
+                    return None
+            self._step(*step)
+        if self.failure is None and len(choices) < len(steps):
+            return None
+        enabled = tuple(self._enabled[: len(choices)])
+        return Followed(tuple(choices), enabled, self.failure.reason if self.failure is not None else None)
 
 
-def follow(run: Run, steps: Sequence[Choice], most: int) -> Followed | None:
-    """Take `steps`, then let each thread go on as long as it can; None when one of them cannot be done.
+def follow(run: Run, steps: Sequence[Choice], most: int, *, preemptions: int | None = None) -> Followed | None:
+    """Take `steps`, then let each thread go on as long as it can.
 
-    It ends where something is broken or nobody gets any further, or after `most` steps. The run stands at its start
-    before and after.
+    None when one of them cannot be done, or when more than `preemptions` are made. It ends where something is broken
+    or nobody gets any further, or after `most` steps. The run stands at its start before and after.
     """
-    followed = _Follow(run, most).to_end(steps, go_on=True)
+    followed = _Follow(run, most).to_end(steps, go_on=True, preemptions=preemptions)
     run.back(0)
     return followed
 

@@ -114,6 +114,7 @@ class Search(Execution):
         """Enter a new state; the thread to go on with, or -1 when the execution ends here."""
         run = self._run
         if run.broken is not None and self._limits.stop_at_failure:
+            self.coverage.executions += 1
             self._fail(run.broken)
             return -1
         if len(self._choices) >= self._limits.steps:

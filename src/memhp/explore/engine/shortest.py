@@ -9,7 +9,7 @@ allocation that fails succeed. Then schedules with fewer preemptions than are le
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, islice
 
 from memhp.explore.engine.bounded import BoundedSearch
 from memhp.explore.engine.follow import Followed, follow
@@ -95,10 +95,10 @@ def _shrunk(run: Run, failure: Failure, limits: Limits) -> Failure:
         better = False
         for steps in _smaller(now.steps):
             key = tuple(steps)
-            if key in tried:
+            if key in tried or not now.may_shrink(steps):
                 continue
             tried.add(key)
-            then = follow(run, steps, min(limits.steps, 2 * len(now.steps) + ROOM))
+            then = follow(run, steps, min(limits.steps, 2 * len(now.steps) + ROOM), preemptions=now.preemptions)
             if then is not None and _kind(then.reason) == kind and then.size < now.size:
                 now = then
                 better = True
@@ -112,24 +112,26 @@ def _kind(reason: str | None) -> str | None:
 
 
 def _smaller(steps: Sequence[Choice]) -> Iterator[list[Choice]]:
-    """Schedules to try in place of this one."""
+    """Schedules to try in place of this one, those first that save most."""
     blocks = [list(same) for _, same in groupby(steps, key=lambda step: step.thread)]
+
+    def flat(*parts: Sequence[Sequence[Choice]]) -> list[Choice]:
+        return [step for part in parts for block in part for step in block]
+
+    for at, block in enumerate(blocks):
+        again = (later for later in range(at + 2, len(blocks)) if blocks[later][0].thread == block[0].thread)
+        for later in islice(again, 1):
+            before, between, after = blocks[:at], blocks[at + 1 : later], blocks[later + 1 :]
+            yield flat(before, [block, blocks[later]], between, after)
+            yield flat(before, between, [block, blocks[later]], after)
     for at in range(len(blocks)):
-        yield [step for block in blocks[:at] for step in block]
-        yield [step for block in [*blocks[:at], *blocks[at + 1 :]] for step in block]
-        less = len(blocks[at]) // 2
-        while less:
-            yield [step for block in [*blocks[:at], blocks[at][:-less], *blocks[at + 1 :]] for step in block]
-            less //= 2
-        for later in range(at + 2, len(blocks)):
-            if blocks[later][0].thread == blocks[at][0].thread:
-                before, between, after = blocks[:at], blocks[at + 1 : later], blocks[later + 1 :]
-                for moved in (
-                    [*before, blocks[at], blocks[later], *between, *after],
-                    [*before, *between, blocks[at], blocks[later], *after],
-                ):
-                    yield [step for block in moved for step in block]
-                break
+        yield flat(blocks[:at])
+        yield flat(blocks[:at], blocks[at + 1 :])
     for at, step in enumerate(steps):
         if step.way:
             yield [*steps[:at], Choice(step.thread)]
+    for at, block in enumerate(blocks):
+        less = len(block) // 2
+        while less:
+            yield flat(blocks[:at], [block[:-less]], blocks[at + 1 :])
+            less //= 2

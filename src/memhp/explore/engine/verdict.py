@@ -63,7 +63,7 @@ class Coverage:
     """What a search has looked at."""
 
     executions: int = 0
-    """Executions that ran until no thread could go on."""
+    """Executions that ran until no thread could go on, or until something was broken."""
     cut: int = 0
     """Executions given up half way because all that could follow had been seen before."""
     deadlocks: int = 0
