@@ -161,7 +161,7 @@ SCRIPT = r"""
   });
   $("columns").addEventListener("dblclick", event => {
     const row = event.target.closest(".row");
-    if (row) unfold(row);
+    if (row && !event.target.closest("button")) unfold(row);
   });
   $("first").onclick = KEYS.Home; $("last").onclick = KEYS.End;
   $("next").onclick = () => move(1); $("back").onclick = () => move(-1);
