@@ -9,6 +9,7 @@ from typing import Any
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.hw.stepper import Access
+from memhp.hw.tlb import Table
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory import walk_memory_blocks
@@ -125,6 +126,10 @@ class OneByOne:
 
     def step(self, access: Access) -> None:
         """Nobody else wants to run."""
+
+    def loads(self, table: Table, index: int, count: int) -> int:
+        """Each by itself."""
+        return 0
 
     def fails(self, site: str) -> bool:
         """Whether it is this allocation's turn to fail."""

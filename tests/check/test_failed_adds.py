@@ -14,6 +14,7 @@ from memhp.check import check_all, snapshot
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.hw.stepper import Access
+from memhp.hw.tlb import Table
 from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.config import Config, configs
 from memhp.linux.init import start_kernel
@@ -42,6 +43,9 @@ class FailsOnce:
 
     def step(self, access: Access) -> None:
         pass
+
+    def loads(self, table: Table, index: int, count: int) -> int:
+        return 0
 
     def fails(self, site: str) -> bool:
         self.left -= site == self.site

@@ -17,6 +17,7 @@ from memhp.claims.claim import Finding
 from memhp.claims.memmap_on_memory import KERNELS
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.stepper import Access
+from memhp.hw.tlb import Table
 from memhp.linux.drivers.base.memory import state_store
 from memhp.linux.mm import users
 from memhp.linux.state import Kernel
@@ -64,6 +65,10 @@ class NthFails:
 
     def step(self, access: Access) -> None:
         """Nobody else runs."""
+
+    def loads(self, table: Table, index: int, count: int) -> int:
+        """Each by itself."""
+        return 0
 
     def fails(self, site: str) -> bool:
         """Whether it is the turn of the one that fails."""

@@ -40,6 +40,10 @@ class Lock:
             del self.readers[cpu]
         return True
 
+    def copy(self) -> "Lock":
+        """The lock as it is now."""
+        return Lock(self.name, self.writer, self.readers.copy())
+
     def held_by(self, cpu: int, *, write: bool = False) -> bool:
         """Whether `cpu` holds the lock (alone, when `write` is asked for)."""
         return self.writer == cpu or (not write and self.readers[cpu] > 0)

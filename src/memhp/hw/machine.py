@@ -67,9 +67,23 @@ class Machine:
 
     def load_run(self, table: Table, index: int, count: int) -> U64:
         """Read entries ``[index, index + count)``: a copy."""
-        if self.stepper is not None:
-            return np.array([self.load(table, i) for i in range(index, index + count)], dtype=np.uint64)
-        return self._row(table, "load")[index : index + count].copy()
+        if self.stepper is None:
+            return self._row(table, "load")[index : index + count].copy()
+        values = np.empty(count, dtype=np.uint64)
+        done = 0
+        while done < count:
+            run = self._load_together(table, index + done, count - done)
+            values[done : done + len(run)] = run
+            done += len(run)
+        return values
+
+    def _load_together(self, table: Table, index: int, most: int) -> U64:
+        """Read as many entries from `index` on as the stepper lets through at once, at least one and at most `most`."""
+        assert self.stepper is not None
+        together = self.stepper.loads(table, index, most if self.memory.arena.row(table.frame) is not None else 1)
+        if not together:
+            return np.array([self.load(table, index)], dtype=np.uint64)
+        return self._row(table, "load")[index : index + together]
 
     def store_run(self, table: Table, index: int, values: U64, where: str = "") -> None:
         """Write entries from `index` on."""
@@ -134,9 +148,17 @@ class Machine:
     def is_empty(self, table: Table) -> bool:
         """Whether a table holds nothing: entries are read until one that is not empty."""
         entries = self.fmt.levels[table.height].entries
-        if self.stepper is not None:
-            return not any(self.load(table, i) for i in range(entries))
-        return not self._row(table, "load")[:entries].any()
+        if self.stepper is None:
+            return not self._row(table, "load")[:entries].any()
+        at = 0
+        while at < entries:
+            row = self.memory.arena.row(table.frame)
+            full = row[at:entries].nonzero()[0].tolist() if row is not None else []
+            run = self._load_together(table, at, full[0] + 1 if full else entries - at)
+            if run[-1]:
+                return False
+            at += len(run)
+        return True
 
     def _row(self, table: Table, where: str) -> U64:
         row = self.memory.arena.row(table.frame)

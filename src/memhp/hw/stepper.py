@@ -27,6 +27,12 @@ class Stepper(Protocol):
     def step(self, access: Access) -> None:
         """An access is about to happen; another CPU may run first."""
 
+    def loads(self, table: Table, index: int, count: int) -> int:
+        """How many of `count` loads of entries from `index` on happen now, one after the other without a step for each.
+
+        0: the first is a step like any other.
+        """
+
     def fails(self, site: str) -> bool:
         """Whether the allocation at `site` fails this time."""
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.hw.stepper import Access
+from memhp.hw.tlb import Table
 from memhp.linux.mm.mm_init import free_area_init, init_cma_reserved_pageblock
 from memhp.linux.mm.page_alloc import (
     alloc_pages,
@@ -340,6 +341,9 @@ class _Failing:
 
     def step(self, access: Access) -> None:
         """Nobody else runs."""
+
+    def loads(self, table: Table, index: int, count: int) -> int:
+        return 0
 
     def fails(self, site: str) -> bool:
         self.asked.append(site)

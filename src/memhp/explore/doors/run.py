@@ -206,7 +206,7 @@ class KernelRun:
         assert isinstance(op, DoorOp)
         name = op.touches[0][0] if op.touches else ""
         lock = k.hw.locks.get(name[1]) if isinstance(name, tuple) and name[0] == "lock" else None
-        before = deepcopy(lock) if lock is not None else None
+        before = lock.copy() if lock is not None else None
         if self._watched and self._picture is None:
             self._picture = picture(k)
         old = self._entry(op)

@@ -7,13 +7,14 @@ rebuild a state, are not announced: an actor goes on with them for as long as th
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Hashable, Sequence
+from itertools import takewhile
 from typing import Protocol
 
 from greenlet import GreenletExit, getcurrent
 
 from memhp.explore.doors.ghost import Ghost
 from memhp.explore.doors.places import place
-from memhp.explore.doors.touched import FIELD_MODES, Touches, touched
+from memhp.explore.doors.touched import FIELD_MODES, Touches, loads_touched, touched
 from memhp.explore.engine.meetings import MOST_ALONG
 from memhp.explore.engine.op import SHARED, Op
 from memhp.hw.format import HEIGHT_NAMES
@@ -132,22 +133,39 @@ class Doors:
 
     def _takes_along(self, access: Access, touches: Touches) -> bool:
         """Whether a new step is the actor's own affair, and can be taken now."""
-        shared = self._shared
-        if shared is None or self.starting or self.thread in self._tired:
-            return False
-        if any(target in shared for target, _ in touches):
+        shared = self._shared_now()
+        if shared is None or any(target in shared for target, _ in touches):
             return False
         if access.kind == "lock":
             assert isinstance(access.target, str)
             lock = self._kernel.hw.locks.get(access.target)
             if lock is not None and not lock.can_take(self.thread, write=bool(access.value)):
                 return False
-        self.along += 1
-        self._look_for_tired(self.along)
-        self.touched += touches
+        self._taken_along(1, touches)
         if access.kind not in LOOKS:
             self.changed.append(access)
         return True
+
+    def _takes_loads_along(self, table: Table, index: int, count: int) -> int:
+        """How many of these loads, the first ones, are the actor's own affair; they are taken then."""
+        shared = self._shared_now()
+        if shared is None:
+            return 0
+        touches = loads_touched(table, range(index, index + min(count, MOST_ALONG - self.along)))
+        own = tuple(takewhile(lambda touch: touch[0] not in shared, touches))
+        if len(own) < 2:
+            return 0
+        self._taken_along(len(own) - 1, own)
+        return len(own) - 1
+
+    def _shared_now(self) -> frozenset[Hashable] | None:
+        """What actors share; None where this one takes no step along."""
+        return None if self.starting or self.thread in self._tired else self._shared
+
+    def _taken_along(self, count: int, touches: Touches) -> None:
+        self.along += count
+        self._look_for_tired(self.along)
+        self.touched += touches
 
     def step(self, access: Access) -> None:
         """An access is about to happen."""
@@ -169,6 +187,21 @@ class Doors:
             op = _op(access, touches)
             self._ask(op)
         self._ghost.look(hw, access, op.where)
+
+    def loads(self, table: Table, index: int, count: int) -> int:
+        """How many of these loads are steps that are taken along, and so happen now."""
+        if self.given_up:
+            raise GreenletExit
+        if self._to_take.get(self.thread):
+            together = min(self._to_take[self.thread], count)
+            self._to_take[self.thread] -= together
+        elif self.at < self._nr_again:
+            return 0
+        else:
+            together = self._takes_loads_along(table, index, count)
+        if together:
+            self._ghost.look(self._kernel.hw, Access("load", table, index), place)
+        return together
 
     def fails(self, site: str) -> bool:
         """Whether the allocation at `site` fails: both ways are explored for the actors that were named."""

@@ -47,17 +47,26 @@ def touched(k: Kernel, access: Access) -> Touches:
 def _entry_touched(k: Kernel, access: Access, table: Table) -> Touches:
     """Only an entry that was valid leaves translations behind."""
     hw = k.hw
-    touches: list[tuple[Hashable, int]] = [(("frame", table.frame), SHARED)]
-    entry = ("entry", table.frame, access.entry)
     if access.kind == "load":
-        return (*touches, (entry, SHARED))
-    touches += [(entry, ALONE), *links_touched(hw.fmt, access, table)]
+        return tuple(loads_touched(table, range(access.entry, access.entry + 1)))
+    touches: list[tuple[Hashable, int]] = [
+        (("frame", table.frame), SHARED),
+        (("entry", table.frame, access.entry), ALONE),
+        *links_touched(hw.fmt, access, table),
+    ]
     row = hw.memory.arena.row(table.frame)
     if row is None or int(row[access.entry]) & hw.fmt.valid:
         size = hw.fmt.levels[table.height].size
         start = table.va + access.entry * size
         touches += (*_translations(k, Span(start, start + size), UNMAPS), ("unmapped", UNMAPS))
     return tuple(touches)
+
+
+def loads_touched(table: Table, entries: range) -> Iterator[tuple[Hashable, int]]:
+    """What loads of entries touch: first the frame that must be a table."""
+    yield ("frame", table.frame), SHARED
+    for entry in entries:
+        yield ("entry", table.frame, entry), SHARED
 
 
 def _flush_touched(k: Kernel, span: Span) -> Touches:
