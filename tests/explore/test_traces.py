@@ -5,6 +5,7 @@ import lzma
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from string import ascii_lowercase
 
 import msgspec
 import pytest
@@ -16,8 +17,7 @@ from memhp.explore.cases.actors import boot, hot_add, hot_remove
 from memhp.explore.doors import places
 from memhp.explore.doors.difference import picture
 from memhp.explore.doors.run import KernelProgram
-from memhp.explore.engine.replay import complete, replay, watched
-from memhp.explore.engine.schedule import Choice
+from memhp.explore.engine.replay import replay, watched
 from memhp.explore.engine.trace import Line, Trace
 from memhp.explore.explored import How, explore, replay_schedule
 from memhp.explore.programs.program import Program
@@ -45,10 +45,7 @@ def removal() -> Trace:
 
 def everything(name: str, variant: str, configuration: str) -> Trace:
     run = case(name).program(variant, configuration).run()
-    run.watch()
-    found = complete(run, [], 100_000)
-    assert found is not None
-    return found[0]
+    return watched(run, "", extend=100_000)
 
 
 def of_each_architecture() -> Iterator[tuple[Case, Variant, Configuration]]:
@@ -75,12 +72,10 @@ def test_every_step_is_in_a_function_of_the_kernel(
     program = one.build(variant, where)
     for first in range(len(program.names)):
         run = program.run()
-        run.watch()
-        found = complete(run, [Choice(first)] if run.enabled(first) else [], 20_000)
-        assert found is not None
-        nowhere = {line.kind for line in found[0].lines if not line.place}
+        trace = watched(run, ascii_lowercase[first] if run.enabled(first) else "", extend=20_000)
+        nowhere = {line.kind for line in trace.lines if not line.place}
         assert not nowhere & {"load", "store", "flush", "claim", "release"}
-        named = {line.place for line in found[0].lines} - {""}
+        named = {line.place for line in trace.lines} - {""}
         assert all(re.fullmatch(r"[a-z0-9_/.-]+\.[ch]:\w+", name) for name in named), named
         assert named <= functions, named - functions
 
@@ -171,12 +166,11 @@ def test_differences_add_up_to_what_became_of_the_machine(configuration: str) ->
         ends.append(k)
 
     run = KernelProgram(k, (add_and_remove,), ("cpu 0",), check=look).run()
-    run.watch()
-    found = complete(run, [], 100_000)
-    assert found is not None and found[0].end == "done"
+    trace = watched(run, "", extend=100_000)
+    assert trace.end == "done"
     owners = SpanMap((start, end, str(owner)) for start, end, owner in picture(k).owners)
     held: dict[str, str] = {}
-    for line in found[0].lines:
+    for line in trace.lines:
         for span, old, new in spans_of(line):
             assert {value for _, _, value in owners.runs(*span)} == {old}, line
             owners.set(*span, new)
@@ -186,7 +180,7 @@ def test_differences_add_up_to_what_became_of_the_machine(configuration: str) ->
                 held[change.what] = change.new
     assert owners == SpanMap((start, end, str(owner)) for start, end, owner in picture(ends[0]).owners)
     assert set(held.values()) == {"free"}
-    told = {(change.kind, change.new) for line in found[0].lines for change in line.changes}
+    told = {(change.kind, change.new) for line in trace.lines for change in line.changes}
     assert {("section", "not present"), ("block", "offline"), ("block", "no device"), ("iomem", "gone")} <= told
 
 

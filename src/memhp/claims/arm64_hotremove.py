@@ -11,7 +11,7 @@ from memhp.explore.engine.search import search
 from memhp.explore.engine.verdict import Verdict
 from memhp.linux.config import configs
 from memhp.linux.geometry import Row
-from memhp.linux.profiles import profile
+from memhp.linux.profiles import MAINLINE, profile
 from memhp.scenario.matrix import MatrixRow
 from memhp.units import GiB, KiB, TiB, format_size
 
@@ -55,7 +55,7 @@ def overlap() -> Finding:
     """a64-2: configurations in which vmalloc and vmemmap share a root entry, then and now."""
     then = [row for row in evidence.sizes("arm64", V7) if row.vmalloc_vmemmap_overlap]
     claimed = {(4 * KiB, 48), (16 * KiB, 48)}
-    others = {name: evidence.sizes("arm64", name) for name in (V6, *evidence.MAINLINE)}
+    others = {name: evidence.sizes("arm64", name) for name in (V6, *MAINLINE)}
     parts = [f"layout of the series: {_names(then)}"]
     parts += [f"{name}: {_names([r for r in rows if r.vmalloc_vmemmap_overlap])}" for name, rows in others.items()]
     same = {(row.page_size, row.va_bits) for row in then} == claimed
@@ -81,7 +81,7 @@ def empty_tables() -> Finding:
 
 def all_configurations() -> Finding:
     """a64-4: the whole life cycle on every configuration of the series and of today's kernels."""
-    rows = evidence.rows("arm64", V7, "linux-5.13", *evidence.MAINLINE)
+    rows = evidence.rows("arm64", V7, "linux-5.13", *MAINLINE)
     good = [row for row in rows if row.ok]
     figure = f"{len(good)} of {len(rows)} configurations keep every law, page tables as before"
     if len(good) < len(rows):

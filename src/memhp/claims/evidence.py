@@ -22,9 +22,6 @@ from memhp.scenario.run import rehearse_scenario
 from memhp.scenario.schema import MachineText, Scenario
 from memhp.units import GiB
 
-MAINLINE = ("linux-6.12", "linux-7.2")
-"""Profiles of kernels as they are today."""
-
 
 @cache
 def row(config: Config) -> MatrixRow:

@@ -13,12 +13,13 @@ from memhp.linux.memmap_verdicts import MemmapRow, memmap_rows
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mm.vmemmap_alloc import SELF_HOSTED
 from memhp.linux.mmzone import PageFlags
+from memhp.linux.profiles import MAINLINE
 from memhp.scenario.schema import Online, Plug
 from memhp.scenario.session import Session
 from memhp.scenario.steps import online, plug
 from memhp.units import GiB, KiB, MiB, format_size
 
-KERNELS = ("linux-5.13", *evidence.MAINLINE)
+KERNELS = ("linux-5.13", *MAINLINE)
 """Profiles of kernels that can keep struct pages in the memory that they describe."""
 
 

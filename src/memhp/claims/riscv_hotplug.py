@@ -12,6 +12,7 @@ from memhp.explore.cases.pgd_sync_new_process import CASE as NEW
 from memhp.explore.cases.ptdump_vs_hot_remove import CASE as PTDUMP
 from memhp.explore.cases.split_vs_remove import CASE as SPLIT
 from memhp.explore.cases.vmalloc_vs_hot_remove import CASE as VMALLOC
+from memhp.linux.profiles import MAINLINE
 from memhp.units import GiB, MiB, TiB, format_size
 
 V1 = "riscv-hotplug-v1"
@@ -21,7 +22,7 @@ PLUG_512M = {"do": "plug", "size": "512M", "driver": "virtio_mem"}
 
 def life_cycle() -> Finding:
     """rv-1: add, online, offline and remove under Sv39, Sv48 and Sv57, page tables as before afterwards."""
-    posted, mainline = evidence.rows("riscv64", V1), evidence.rows("riscv64", *evidence.MAINLINE)
+    posted, mainline = evidence.rows("riscv64", V1), evidence.rows("riscv64", *MAINLINE)
     good = sum(row.ok for row in mainline)
     broken = ", ".join(f"Sv{row.va_bits}" for row in posted if not row.ok)
     as_posted = f"as posted {sum(row.ok for row in posted)} of {len(posted)}" + (
@@ -115,7 +116,7 @@ def frames_conserved() -> Finding:
             {"do": "offline"},
             {"do": "remove"},
         )
-        for name in (V1, *evidence.MAINLINE)
+        for name in (V1, *MAINLINE)
     ]
     broken = sorted({law for run in runs for law in evidence.broken_laws(run)})
     back = [run.steps[0].memory_before.free - run.steps[-1].memory_after.free for run in runs]
@@ -202,7 +203,7 @@ def virtio_mem() -> Finding:
 
     The other half, a real riscv64 Linux that drives this device, is open.
     """
-    mainline = [_resized(kernel, preset, mode) for kernel in evidence.MAINLINE for preset in PRESETS for mode in MODES]
+    mainline = [_resized(kernel, preset, mode) for kernel in MAINLINE for preset in PRESETS for mode in MODES]
     posted = [_resized(V1, preset, "sub-blocks") for preset in PRESETS]
     figure = (
         f"in the model {sum(mainline)} of {len(mainline)} devices of mainline kernels (Sv39, Sv48, Sv57; "

@@ -18,15 +18,10 @@ from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import Limits
 from memhp.linux.choices import Arch
 from memhp.linux.config import VA_BITS, Config, va_bits_of
-from memhp.linux.profiles import profile
+from memhp.linux.profiles import MAINLINE, profile
 from memhp.units import KiB
 
 StandsFor = Literal["broken", "repaired"]
-
-RECORDS: dict[Arch, str] = {"riscv64": "riscv", "arm64": "arm64", "x86_64": "x86"}
-"""The name of an architecture's record in a profile."""
-MAINLINE = ("linux-6.12", "linux-7.2")
-"""Profiles of kernels as they are today."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +48,16 @@ def configurations(
     return tuple(
         Configuration(arch, size, va_bits, release)
         for arch, sizes in VA_BITS.items()
-        if (not arches or arch in arches) and getattr(chosen, RECORDS[arch]) is not None
+        if (not arches or arch in arches) and arch in chosen.arches
         for size in sizes
         if page_size in (None, size)
         for va_bits in va_bits_of(chosen.arch(arch), arch, size)
     )
+
+
+def mainline(*arches: Arch, page_size: int | None = None) -> tuple[Configuration, ...]:
+    """Every configuration of kernels as they are today; see :func:`configurations`."""
+    return tuple(one for release in MAINLINE for one in configurations(release, *arches, page_size=page_size))
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,8 @@ class Variant:
         """The kernel of this variant on a machine."""
         chosen = replace(profile(configuration.release), **self.generic)
         if self.choices:
-            record: dict[str, Any] = {
-                RECORDS[configuration.arch]: replace(chosen.arch(configuration.arch), **self.choices)
-            }
-            chosen = replace(chosen, **record)
+            arch = configuration.arch
+            chosen = chosen.with_arch(arch, replace(chosen.arch(arch), **self.choices))
         return Config(
             arch=configuration.arch,
             profile=chosen,

@@ -5,13 +5,15 @@ that has the later choice.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from memhp.errors import BadInput
 
 Arch = Literal["riscv64", "arm64", "x86_64"]
 ARCHES: tuple[Arch, ...] = ("riscv64", "arm64", "x86_64")
+RECORDS: dict[Arch, str] = {"riscv64": "riscv", "arm64": "arm64", "x86_64": "x86"}
+"""The field of a :class:`Profile` that holds an architecture's record."""
 
 Area = Literal["vmalloc", "modules", "vmemmap", "direct map", "kasan"]
 
@@ -302,7 +304,7 @@ class Profile:
 
     def arch(self, arch: Arch) -> ArchProfile:
         """The record of an architecture. Raises :class:`BadInput` when this kernel has no memory hotplug there."""
-        record = self._records[arch]
+        record: ArchProfile | None = getattr(self, RECORDS[arch])
         if record is None:
             have = ", ".join(self.arches)
             raise BadInput(f"{self.name} has no memory hotplug on {arch}", where="profile", fix=f"it has {have}")
@@ -311,8 +313,9 @@ class Profile:
     @property
     def arches(self) -> tuple[Arch, ...]:
         """The architectures on which this kernel has memory hotplug."""
-        return tuple(arch for arch in ARCHES if self._records[arch] is not None)
+        return tuple(arch for arch in ARCHES if getattr(self, RECORDS[arch]) is not None)
 
-    @property
-    def _records(self) -> dict[Arch, ArchProfile | None]:
-        return {"riscv64": self.riscv, "arm64": self.arm64, "x86_64": self.x86}
+    def with_arch(self, arch: Arch, record: ArchProfile) -> "Profile":
+        """The same kernel with another record of an architecture."""
+        changed: dict[str, Any] = {RECORDS[arch]: record}
+        return replace(self, **changed)

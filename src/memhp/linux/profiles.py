@@ -11,7 +11,10 @@ from dataclasses import replace
 from memhp.errors import BadInput
 from memhp.linux.choices import ARCHES, Arch, Arm64Profile, Profile, RiscvProfile, X86Profile
 
-__all__ = ["ARCHES", "PROFILES", "Arch", "Profile", "profile"]
+__all__ = ["ARCHES", "MAINLINE", "PROFILES", "Arch", "Profile", "profile"]
+
+MAINLINE = ("linux-6.12", "linux-7.2")
+"""Names of the profiles of kernels as they are today."""
 
 _RISCV_6_12 = RiscvProfile(
     layout="6.12",

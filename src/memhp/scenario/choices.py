@@ -6,11 +6,9 @@ from dataclasses import fields, replace
 from typing import Any, get_args, get_type_hints
 
 from memhp.errors import BadInput
+from memhp.linux.choices import RECORDS
 from memhp.linux.profiles import Arch, Profile
 from memhp.scenario.explain import one_of, quoted
-
-_RECORDS = {"riscv64": "riscv", "arm64": "arm64", "x86_64": "x86"}
-"""The field of a profile that holds an architecture's record."""
 
 
 def with_choices(profile: Profile, arch: Arch, wanted: Mapping[str, object], *, where: str) -> Profile:
@@ -23,12 +21,12 @@ def with_choices(profile: Profile, arch: Arch, wanted: Mapping[str, object], *, 
         key = f"{where}.{name}"
         if name in {f.name for f in fields(record)}:
             record = replace(record, **{name: _checked(record, name, value, key)})
-        elif name in (shared := {f.name for f in fields(profile)} - {"name", "release", "source", *_RECORDS.values()}):
+        elif name in (shared := {f.name for f in fields(profile)} - {"name", "release", "source", *RECORDS.values()}):
             profile = replace(profile, **{name: _checked(profile, name, value, key)})
         else:
             known = sorted({f.name for f in fields(record)} | shared)
             raise BadInput("there is no such choice", where=key, fix=one_of(name, known))
-    return replace(profile, **{_RECORDS[arch]: record})
+    return profile.with_arch(arch, record)
 
 
 def _checked(record: object, name: str, value: object, where: str) -> Any:

@@ -8,7 +8,7 @@ is broken when a frame is handed to somebody new before that. It does not say th
 
 from dataclasses import replace
 
-from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
+from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
 from memhp.explore.cases.actors import laws_hold
 from memhp.explore.cases.lone_dimm import add_lone, allocation, boot_lone, remove_lone
 from memhp.explore.doors.run import KernelProgram
@@ -35,7 +35,7 @@ def build(variant: Variant, configuration: Configuration) -> KernelProgram:
 
 
 def _mainline(arch: Arch) -> tuple[Configuration, ...]:
-    return tuple(one for release in MAINLINE for one in configurations(release, arch))
+    return mainline(arch)
 
 
 ONE_DESCENT = configurations("linux-6.12", "riscv64", "x86_64")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 
 from memhp.check import check_all, snapshot
 from memhp.errors import KernelError
-from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
+from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
 from memhp.explore.cases.actors import BOOT_RAM, laws_hold, pfns
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import Limits
@@ -81,7 +81,7 @@ def _adder(before: Kernel, dimm: Span) -> Callable[[Kernel], Hashable]:
     return hot_add
 
 
-EVERYWHERE = tuple(one for release in MAINLINE for one in configurations(release))
+EVERYWHERE = mainline()
 SELF_HOSTED = {"memmap_on_memory": "Y", "rodata_full": False}
 FINDING = "An add that runs out of memory half-way"
 """The heading in docs/findings.md."""

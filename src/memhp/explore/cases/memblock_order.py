@@ -6,7 +6,7 @@ and who adds the memory again runs into it.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
+from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
 from memhp.explore.cases.actors import laws_hold
 from memhp.explore.cases.near_dimm import add_near, boot_near, remove_near
 from memhp.explore.doors.run import KernelProgram
@@ -42,7 +42,7 @@ CASE = Case(
             "arch-first",
             "memblock forgets the memory after arch_remove_memory()",
             "repaired",
-            (*SERIES, *(one for release in ("linux-5.13", *MAINLINE) for one in configurations(release, "arm64"))),
+            (*SERIES, *configurations("linux-5.13", "arm64"), *mainline("arm64")),
             options=BLOCKS,
         ),
         Variant(

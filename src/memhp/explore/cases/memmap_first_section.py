@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from functools import partial
 
 from memhp.check import check_all
-from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
+from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
 from memhp.explore.cases.actors import BOOT_RAM, pfns
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.hw.memory import Owner, Use
@@ -104,7 +104,7 @@ def build(variant: Variant, configuration: Configuration) -> KernelProgram:
     return KernelProgram(k, actors, ("removal", "pfn walker"), check=struct_pages_whole)
 
 
-SERVERS = tuple(one for release in ("linux-5.13", *MAINLINE) for one in configurations(release, "x86_64"))
+SERVERS = (*configurations("linux-5.13", "x86_64"), *mainline("x86_64"))
 NO_KERNEL = {"source": "nothing: the kernel's functions in an order in which it does not call them"}
 SELF_HOSTED = {"memmap_on_memory": "Y", "gbpages": False, "hypervisor": False}
 

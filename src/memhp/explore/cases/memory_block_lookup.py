@@ -3,7 +3,7 @@
 
 from collections.abc import Hashable
 
-from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
+from memhp.explore.case import Case, Configuration, Variant, mainline
 from memhp.explore.cases.actors import laws_hold, pfns
 from memhp.explore.cases.near_dimm import add_near, boot_near, near_dimm, remove_near
 from memhp.explore.doors.run import KernelProgram
@@ -11,7 +11,7 @@ from memhp.hw.lifetime import use_object
 from memhp.linux.drivers.base.memory_lookup import find_memory_block_by_id, memblk_nr_poison_inc, memory_block_put
 from memhp.linux.state import Kernel
 
-EVERYWHERE = tuple(one for release in MAINLINE for one in configurations(release) if one.va_bits == 48)
+EVERYWHERE = tuple(one for one in mainline() if one.va_bits == 48)
 UNLOCKED = "lookup-unlocked"
 
 

@@ -17,7 +17,7 @@ from itertools import product
 from typing import Any
 
 from memhp.errors import KernelBug, KernelError
-from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
+from memhp.explore.case import Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import BOOT_RAM, LawsHoldSince
 from memhp.explore.doors.run import KernelProgram
 from memhp.hw.devices.backing import MachineBacking
@@ -30,6 +30,7 @@ from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_r
 from memhp.linux.drivers.virtio.virtio_mem_fake_offline import OnlinePages
 from memhp.linux.drivers.virtio.virtio_mem_state import Params, VirtioMem
 from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.profiles import MAINLINE
 from memhp.linux.state import Kernel
 from memhp.units import GiB, KiB
 

@@ -4,7 +4,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
+from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
 from memhp.explore.cases.actors import laws_hold, pfns
 from memhp.explore.cases.near_dimm import boot_near, near_dimm
 from memhp.explore.doors.run import Actor, KernelProgram
@@ -23,6 +23,7 @@ from memhp.linux.mm.memremap import (
     zone_device_page_init,
 )
 from memhp.linux.mm.util import snapshot_page
+from memhp.linux.profiles import MAINLINE
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -143,7 +144,7 @@ def build(variant: Variant, configuration: Configuration) -> KernelProgram:
 
 BLOCKS = {"rodata_full": False}
 THEN = configurations("linux-5.13")
-NOW = tuple(one for release in MAINLINE for one in configurations(release))
+NOW = mainline()
 BY_PAGE_SIZE = tuple(one for one in NOW if one.va_bits == 48)
 LATEST = tuple(one for one in BY_PAGE_SIZE if one.release == MAINLINE[-1])
 

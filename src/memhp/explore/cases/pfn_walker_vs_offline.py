@@ -3,7 +3,7 @@
 
 from collections.abc import Hashable
 
-from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
+from memhp.explore.case import Case, Configuration, Variant, mainline
 from memhp.explore.cases.actors import laws_hold, pfns
 from memhp.explore.cases.near_dimm import add_near, boot_near, near_dimm
 from memhp.explore.doors.run import KernelProgram
@@ -13,7 +13,7 @@ from memhp.linux.mm.memory_hotplug import offline_and_remove_memory
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
-EVERYWHERE = tuple(one for release in MAINLINE for one in configurations(release))
+EVERYWHERE = mainline()
 BY_PAGE_SIZE = tuple(one for one in EVERYWHERE if one.va_bits == 48)
 
 

@@ -4,7 +4,7 @@
 from collections.abc import Hashable
 from dataclasses import replace
 
-from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
+from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
 from memhp.explore.cases.actors import laws_hold, pfns
 from memhp.explore.cases.lone_dimm import add_lone, boot_lone, lone_dimm, remove_lone
 from memhp.explore.doors.run import KernelProgram
@@ -52,7 +52,7 @@ CASE = Case(
             "hotplug-lock",
             "the walk holds mem_hotplug_lock: kernels of today",
             "repaired",
-            tuple(one for release in MAINLINE for one in configurations(release)),
+            mainline(),
             options={"rodata_full": False},
         ),
     ),

@@ -11,7 +11,7 @@ from errno import EPERM
 from functools import partial
 
 from memhp.errors import KernelError
-from memhp.explore.case import MAINLINE, Case, Configuration, Variant, configurations
+from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
 from memhp.explore.cases.actors import BOOT_RAM, laws_hold, pfns
 from memhp.explore.doors.run import KernelProgram
 from memhp.hw.memory import Owner, Use
@@ -97,7 +97,7 @@ NEVER_MEET = "offlining is refused before it reads any page table: the two never
 
 
 def _mainline(arch: Arch, *widths: int) -> tuple[Configuration, ...]:
-    return tuple(one for release in MAINLINE for one in configurations(release, arch) if one.va_bits in widths)
+    return tuple(one for one in mainline(arch) if one.va_bits in widths)
 
 
 BBML2 = {"bbml2": True}

@@ -14,7 +14,7 @@ from collections.abc import Hashable
 from functools import partial
 from typing import NamedTuple
 
-from memhp.explore.case import MAINLINE, Case, Configuration, StandsFor, Variant, configurations
+from memhp.explore.case import Case, Configuration, StandsFor, Variant, configurations, mainline
 from memhp.explore.cases.actors import laws_hold
 from memhp.explore.cases.lone_dimm import add_lone, boot_lone, lone_dimm, remove_lone
 from memhp.explore.doors.run import Actor, KernelProgram
@@ -89,7 +89,7 @@ def build(variant: Variant, configuration: Configuration) -> KernelProgram:
     return KernelProgram(k, (actor, other), (name, other_name), check=laws_hold)
 
 
-EVERYWHERE = tuple(one for release in MAINLINE for one in configurations(release))
+EVERYWHERE = mainline()
 
 CASE = Case(
     name="two-hotplugs",

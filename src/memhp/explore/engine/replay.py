@@ -1,4 +1,4 @@
-"""One execution, step by step: a schedule replayed, extended, or completed."""
+"""One execution, step by step: a schedule replayed, and extended."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Sequence
@@ -43,27 +43,6 @@ def watched(run: Run, schedule: str, *, extend: int = 0) -> Trace:
     """
     run.watch()
     return replay(run, schedule, extend=extend)
-
-
-def complete(run: Run, steps: Sequence[Choice], most: int) -> tuple[Trace, list[Choice]] | None:
-    """Follow `steps`, then let each thread go on as long as it can; None when a step cannot be done.
-
-    It ends where something is broken or nobody can go on, within `most` steps.
-    """
-    taken: list[Choice] = []
-    while run.broken is None and len(taken) < most:
-        if len(taken) < len(steps):
-            step = steps[len(taken)]
-            if _impossible(run, step) is not None:
-                run.back(0)
-                return None
-        elif enabled_threads(run):
-            step = Choice(_default(run, taken))
-        else:
-            break
-        taken.append(step)
-        run.step(*step)
-    return _trace(run, taken), taken
 
 
 def _default(run: Run, steps: Sequence[Choice]) -> int:
