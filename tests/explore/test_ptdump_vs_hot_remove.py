@@ -3,11 +3,10 @@
 
 import pytest
 
-from memhp.explore.case import MAINLINE
 from memhp.explore.cases import case
 from memhp.explore.engine.replay import replay
 from memhp.explore.engine.search import Limits, search
-from memhp.linux.profiles import profile
+from memhp.linux.profiles import MAINLINE, profile
 
 NAME = "ptdump-vs-hot-remove"
 
