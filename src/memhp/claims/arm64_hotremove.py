@@ -7,8 +7,6 @@ from memhp.explore.cases.memblock_order import CASE as MEMBLOCK_ORDER
 from memhp.explore.cases.ptdump_vs_hot_remove import CASE as PTDUMP
 from memhp.explore.cases.vmalloc_vs_hot_remove import CASE as RACE
 from memhp.explore.cases.vmalloc_vs_hot_remove import LAYOUTS
-from memhp.explore.engine.search import search
-from memhp.explore.engine.verdict import Verdict
 from memhp.linux.config import configs
 from memhp.linux.geometry import Row
 from memhp.linux.profiles import MAINLINE, profile
@@ -29,12 +27,12 @@ def race() -> Finding:
     Explored with 4K pages and 48-bit addresses in today's layout, and with V5's rule in the layout of 5.4 as well.
     """
     name = "arm64-4K-48-linux-6.12"
-    verdicts = {one.name: _explored(one.name, name) for one in RACE.variants}
+    verdicts = {one.name: evidence.explored(RACE, one.name, name) for one in RACE.variants}
     parts = [f"{variant} {verdict.word} ({verdict.coverage.executions} executions)"
              for variant, verdict in verdicts.items()]  # fmt: skip
     today = [one for one in RACE.variant("V5").configurations if one.release == "linux-6.12"]
     old = next(one for one in LAYOUTS if (one.page_size, one.va_bits, one.release) == (4 * KiB, 48, V7))
-    then = _explored("V5", old.name)
+    then = evidence.explored(RACE, "V5", old.name)
     shared = [one for one in today if not one.note]
     parts += [
         f"they share a table that can become empty in {len(shared)} of {len(today)} configurations of this layout",
@@ -45,10 +43,6 @@ def race() -> Finding:
     found = failure is not None and failure.reason.startswith(("freed-table", "lost-write"))
     repaired = all(verdict.word == "safe" for variant, verdict in verdicts.items() if variant != "V5")
     return Finding("reproduced" if found and repaired else "refuted", "; ".join(parts))
-
-
-def _explored(variant: str, configuration: str) -> Verdict:
-    return search(RACE.program(variant, configuration).run(), RACE.limits)
 
 
 def overlap() -> Finding:

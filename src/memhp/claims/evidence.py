@@ -53,7 +53,9 @@ def kernel(machine: dict[str, Any]) -> Kernel:
 
 def explored(race: Case, variant: str, configuration: str) -> Verdict:
     """Whether a variant of a race is safe on a configuration, over every schedule."""
-    return search(race.program(variant, configuration).run(), race.limits)
+    run = race.program(variant, configuration).run()
+    run.tell_apart(frozenset())
+    return search(run, race.limits)
 
 
 def told(variant: str, verdict: Verdict) -> str:
