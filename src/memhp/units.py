@@ -1,4 +1,4 @@
-"""Sizes in bytes and page frame numbers (PFNs): constants, alignment, parsing and printing."""
+"""Sizes in bytes and page frame numbers (PFNs): constants, alignment, parsing and printing; counts in words."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
@@ -44,6 +44,11 @@ def format_size(size: int) -> str:
         if abs(size) >= unit:
             return f"{size / unit:.2f} {suffix}"
     return f"{size} B"
+
+
+def format_count(count: int, what: str) -> str:
+    """``1 step``, ``2 steps``, ``1 class``, ``2 classes``."""
+    return f"{count} {what}" + ("" if count == 1 else "es" if what.endswith("s") else "s")
 
 
 def align_down(value: int, alignment: int) -> int:

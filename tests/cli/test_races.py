@@ -91,7 +91,7 @@ def test_verdicts_of_a_variant_are_counted_where_they_differ(capsys: pytest.Capt
     )
     assert "broken 1, safe 1" in out
     assert "race with-lock (1 of its configurations): safe: no table is shared here" in out
-    assert "1 races, 2 verdicts: 1 safe, 1 broken; 2 as known or explained" in out
+    assert "1 race, 2 verdicts: 1 safe, 1 broken; 2 as known or explained" in out
 
 
 def test_a_broken_kernel_of_today_is_named_with_its_finding(capsys: pytest.CaptureFixture[str]) -> None:

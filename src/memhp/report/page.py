@@ -10,7 +10,7 @@ from memhp.report.page_style import STYLE
 from memhp.report.strip import Scale, strip, zone_class, zones_of
 from memhp.scenario.result import LawResult, Run, StepResult
 from memhp.scenario.views import write_whole
-from memhp.units import format_size
+from memhp.units import format_count, format_size
 
 HATCH = (
     '<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs><pattern id="hatch" width="6" '
@@ -126,7 +126,7 @@ def _step(step: StepResult, scale: Scale, block_size: int) -> Iterator[str]:
     yield from (f'<p class="soft">{escape(note)}</p>' for note in step.notes)
     if step.log:
         lines = "\n".join(entry.text for entry in step.log)
-        count = f"{len(step.log)} line{'s' * (len(step.log) != 1)} in the kernel log"
+        count = f"{format_count(len(step.log), 'line')} in the kernel log"
         yield f"<details><summary>{count}</summary><pre>{escape(lines)}</pre></details>"
     yield "</li>"
 

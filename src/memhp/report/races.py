@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memhp.explore.decide import Row
+from memhp.units import format_count
 
 STYLES = {"safe": "green", "broken": "red", "undecided": "yellow"}
 
@@ -89,4 +90,7 @@ def _count(rows: Sequence[Row]) -> str:
     counts = Counter(row.verdict.split()[0] for row in rows)
     words = ", ".join(f"{counts[word]} {word}" for word in STYLES if counts[word])
     races = len({row.name for row in rows})
-    return f"{races} races, {len(rows)} verdicts: {words}; {sum(row.as_known for row in rows)} as known or explained"
+    known = sum(row.as_known for row in rows)
+    return (
+        f"{format_count(races, 'race')}, {format_count(len(rows), 'verdict')}: {words}; {known} as known or explained"
+    )

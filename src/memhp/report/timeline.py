@@ -7,7 +7,7 @@ from rich.text import Text
 
 from memhp.report.changes import changes
 from memhp.scenario.result import BlockRun, MachineResult, Run, StepResult
-from memhp.units import format_size
+from memhp.units import format_count, format_size
 
 ZONE_STYLE = {"DMA": "yellow", "DMA32": "cyan", "Normal": "blue", "Movable": "green", "Device": "magenta", "": "white"}
 INDENT = "      "
@@ -78,7 +78,7 @@ def block_strip(blocks: list[BlockRun], machine: MachineResult) -> Text:
         style = ZONE_STYLE.get(run.zone, "white")
         strip.append(("█" if run.state == "online" else "░") * cells, style=style)
         end = run.last
-    scale = f"  {total} block{'s' * (total != 1)} of {format_size(machine.block_size)}"
+    scale = f"  {format_count(total, 'block')} of {format_size(machine.block_size)}"
     return strip.append(scale, style="dim")
 
 

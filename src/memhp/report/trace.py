@@ -14,6 +14,7 @@ from memhp.explore.explored import ONE_SCHEDULE, Explored
 from memhp.report.trace_columns import print_columns
 from memhp.report.trace_diff import print_differences
 from memhp.report.trace_sequence import mermaid, print_sequence
+from memhp.units import format_count
 
 FEW = 6
 """Steps never taken that are told one by one."""
@@ -80,20 +81,20 @@ def coverage_text(found: Explored) -> str:
     """``every schedule, by partial-order reduction: 4 executions, 4 classes, 698 steps``."""
     covered = found.coverage
     assert covered is not None
-    counted = [(covered.executions, "execution"), (covered.cut, "cut short"), (covered.steps, "step")]
-    if found.classes is not None:
-        counted.insert(1, (found.classes, "class"))
-    counted += [(covered.deadlocks, "deadlock"), (covered.livelocks, "livelock"), (covered.too_long, "too long")]
-    return f"{found.mode}: {', '.join(_count(number, what) for number, what in counted if number)}"
-
-
-def _count(number: int, what: str) -> str:
-    plural = {"class": "es", "cut short": "", "too long": ""}.get(what, "s") if number != 1 else ""
-    return f"{number} {what}{plural}"
+    parts = [
+        (covered.executions, format_count(covered.executions, "execution")),
+        (found.classes, format_count(found.classes or 0, "class")),
+        (covered.cut, f"{covered.cut} cut short"),
+        (covered.steps, format_count(covered.steps, "step")),
+        (covered.deadlocks, format_count(covered.deadlocks, "deadlock")),
+        (covered.livelocks, format_count(covered.livelocks, "livelock")),
+        (covered.too_long, f"{covered.too_long} too long"),
+    ]
+    return f"{found.mode}: {', '.join(words for number, words in parts if number)}"
 
 
 def _tail(found: Explored, trace: Trace) -> Iterator[Text]:
-    steps = f"{_count(len(trace.lines), 'step')}, {_count(trace.preemptions, 'preemption')}"
+    steps = f"{format_count(len(trace.lines), 'step')}, {format_count(trace.preemptions, 'preemption')}"
     yield Text(f"schedule {trace.schedule or 'of no steps'}: {steps}; {ENDS[trace.end]}")
     if trace.reason is not None:
         yield Text(trace.reason, style="bold red")
@@ -120,7 +121,7 @@ def print_cases(out: Console, cases: Sequence[Case]) -> None:
         table.add_column(no_wrap=True, width=17)
         table.add_column(overflow="fold")
         for variant in one.variants:
-            number = _count(len(variant.configurations), "configuration")
+            number = format_count(len(variant.configurations), "configuration")
             table.add_row("", variant.name, variant.stands_for, number, variant.about)
         out.print(table)
 

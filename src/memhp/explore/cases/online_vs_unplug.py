@@ -5,9 +5,10 @@ it does to blocks that are added, and lets go of it to add or remove memory. The
 variant says, and the others as it should. In the end the driver tries again until the device has its size; whatever
 came before, no memory may be lost, and no block online that the device took back.
 
-Offlining takes the zone's lock once for each pageblock, and so does the work: where a memory block has 64 pageblocks,
-the orders are beyond counting. Where user space sets a block offline the machine has pages of 64 KiB, and with them one
-pageblock a memory block (big-block mode), or two in a kernel built so (sub-block mode).
+Offlining takes the zone's lock once for each pageblock, and so does the work when it takes blocks back: where a memory
+block has 64 pageblocks, as with pages of 4 KiB, the orders are beyond counting. So an online block is taken back with
+pages of 64 KiB only: a memory block has one pageblock then (big-block mode), or two in a kernel built so (sub-block
+mode).
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -88,30 +89,28 @@ class Mode:
     big_blocks: bool
     configurations: tuple[Configuration, ...]
     meetings: tuple[str, ...]
-    answers: tuple[ResponseType, ...] = ANSWERS
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+SMALL_PAGES = tuple(configurations(release, arch, page_size=4 * KiB)[0] for release, arch in product(MAINLINE, VA_BITS))
+LARGE_PAGES = tuple(configurations(release, "arm64", page_size=64 * KiB)[0] for release in MAINLINE)
+NOT_WITH_SMALL_PAGES = "shrink-online"
+"""Both take the zone's lock for each pageblock."""
+
 MODES = {
-    "sub-block": Mode(
-        "sub-blocks",
-        False,
-        configurations("linux-7.2", "arm64", page_size=64 * KiB)[:1],
-        tuple(MEETINGS),
-        options={"page_block_max_order": 12},
-    ),
+    "sub-block": Mode("sub-blocks", False, LARGE_PAGES[-1:], tuple(MEETINGS), options={"page_block_max_order": 12}),
     "sub-block-4K": Mode(
         "sub-blocks, many pageblocks",
         False,
-        tuple(configurations(release, arch, page_size=4 * KiB)[0] for release, arch in product(MAINLINE, VA_BITS)),
-        ("shrink-offline", "fill-offline"),
-        (ResponseType.ACK,),
+        SMALL_PAGES,
+        tuple(name for name in MEETINGS if name != NOT_WITH_SMALL_PAGES),
     ),
-    "big-block": Mode(
-        "big blocks",
+    "big-block": Mode("big blocks", True, LARGE_PAGES, tuple(name for name in MEETINGS if name not in BY_HALVES)),
+    "big-block-4K": Mode(
+        "big blocks, many pageblocks",
         True,
-        tuple(configurations(release, "arm64", page_size=64 * KiB)[0] for release in MAINLINE),
-        tuple(name for name in MEETINGS if name not in BY_HALVES),
+        SMALL_PAGES,
+        tuple(name for name in MEETINGS if name not in {*BY_HALVES, NOT_WITH_SMALL_PAGES}),
     ),
 }
 
@@ -203,7 +202,7 @@ def build(variant: Variant, configuration: Configuration) -> KernelProgram:
 COMBINATIONS = {
     f"{place}-{name}-{answer.name}": (mode, MEETINGS[name], None if answer is ResponseType.ACK else answer)
     for place, mode in MODES.items()
-    for name, answer in product(mode.meetings, mode.answers)
+    for name, answer in product(mode.meetings, ANSWERS)
 }
 
 CASE = Case(

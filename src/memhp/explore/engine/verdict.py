@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
+from memhp.units import format_count
+
 
 class Mode(Enum):
     """How schedules are chosen."""
@@ -36,9 +38,7 @@ class Bound:
     def text(self) -> str:
         """``2 preemptions and 1 failed allocation``."""
         counted = ((self.preemptions, "preemption"), (self.failures, "failed allocation"))
-        return " and ".join(
-            f"{count} {what}" + ("" if count == 1 else "s") for count, what in counted if count is not None
-        )
+        return " and ".join(format_count(count, what) for count, what in counted if count is not None)
 
 
 class Step(NamedTuple):
