@@ -4,6 +4,7 @@
 import pytest
 
 from memhp.explore.cases import case
+from memhp.explore.engine.bounded import bounded_search
 from memhp.explore.engine.meetings import one_by_one, taken_along
 from memhp.explore.engine.schedule import Choice, from_text
 from memhp.explore.engine.search import Limits, search
@@ -26,6 +27,24 @@ def test_generated_programs_behave_the_same_with_and_without(first: int) -> None
             assert along.coverage.behaviours == single.coverage.behaviours
             assert along.coverage.executions == single.coverage.executions
         run.close()
+
+
+@pytest.mark.parametrize("preemptions", [0, 1, 2])
+def test_generated_programs_behave_the_same_within_a_bound_on_preemptions(preemptions: int) -> None:
+    within = Limits(3_000, stop_at_failure=False, keep_behaviours=True)
+    fewer = compared = 0
+    for seed in range(60):
+        run = program(seed).run()
+        single = bounded_search(run, preemptions, within)
+        if single.finished:
+            run.tell_apart(frozenset())
+            along = bounded_search(run, preemptions, within)
+            assert along.coverage.behaviours == single.coverage.behaviours
+            fewer += along.coverage.executions < single.coverage.executions
+            compared += 1
+        run.close()
+    assert compared > 50
+    assert fewer or not preemptions
 
 
 def under_a_lock(memory: Shared) -> None:

@@ -134,9 +134,13 @@ def _search(run: KernelRun, limits: Limits, how: How) -> Verdict:
     if how.random is not None:
         found = random_search(run, how.seed, how.random, limits=limits)
     elif how.preemptions is not None:
+        run.tell_apart(frozenset())
         found = bounded_search(run, how.preemptions, limits)
     elif not how.reduction:
         found = search(run, limits, reduce=False)
     else:
         return decide(run, limits)
-    return found if found.failure is None else replace(found, failure=shrink(run, found.failure, limits))
+    if found.failure is not None:
+        found = replace(found, failure=shrink(run, found.failure, limits))
+    run.tell_apart(None)
+    return found
