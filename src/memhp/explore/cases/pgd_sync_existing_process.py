@@ -3,9 +3,10 @@
 
 from collections.abc import Hashable
 
-from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
+from memhp.explore.case import Case, Configuration, Variant
 from memhp.explore.cases.actors import laws_hold
 from memhp.explore.cases.far_dimm import GEOMETRY, OLDER, add_and_online, boot_far, use_page
+from memhp.explore.cases.pgd_policies import POLICY_NONE, PREALLOCATE, sync
 from memhp.explore.doors.run import KernelProgram
 from memhp.linux.state import Kernel
 
@@ -26,32 +27,5 @@ CASE = Case(
     actors="hot-add; a process with an older PGD that uses the new direct map and vmemmap",
     build=build,
     geometry=GEOMETRY,
-    variants=(
-        Variant(
-            "policy-none",
-            "nothing brings new root entries to processes",
-            "broken",
-            configurations("linux-6.12", "riscv64", "x86_64"),
-            {"pgd_policy": "none", "pgd_preallocated": ()},
-        ),
-        Variant(
-            "sync",
-            "hot-add writes new root entries into every process's table (riscv as it was discussed)",
-            "repaired",
-            configurations("linux-6.12", "riscv64"),
-            {"pgd_policy": "sync", "pgd_preallocated": (), "pgd_list": "one-lock"},
-        ),
-        Variant(
-            "sync-global-pgds",
-            "hot-add writes new root entries into every process's table (x86 as it is)",
-            "repaired",
-            mainline("x86_64"),
-        ),
-        Variant(
-            "preallocate",
-            "boot fills the root entries of the areas before the first process (riscv as it is)",
-            "repaired",
-            mainline("riscv64"),
-        ),
-    ),
+    variants=(POLICY_NONE, *sync("hot-add writes new root entries into every process's table"), PREALLOCATE),
 )

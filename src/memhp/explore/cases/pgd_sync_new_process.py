@@ -3,9 +3,10 @@
 
 from functools import partial
 
-from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
+from memhp.explore.case import Case, Configuration, Variant
 from memhp.explore.cases.actors import laws_hold
 from memhp.explore.cases.far_dimm import CHILD, GEOMETRY, add_and_online, boot_far, fork_and_use, half_made
+from memhp.explore.cases.pgd_policies import POLICY_NONE, PREALLOCATE, sync, synchronised
 from memhp.explore.doors.run import KernelProgram
 
 
@@ -22,45 +23,20 @@ CASE = Case(
     build=build,
     geometry=f"{GEOMETRY}; of the root table only the entries that the DIMM needs are copied during the race",
     variants=(
-        Variant(
-            "policy-none",
-            "nothing brings new root entries to processes",
-            "broken",
-            configurations("linux-6.12", "riscv64", "x86_64"),
-            {"pgd_policy": "none", "pgd_preallocated": ()},
-        ),
-        Variant(
+        POLICY_NONE,
+        synchronised(
             "sync-copied-then-listed",
             "a new table is copied before synchronisation can find it, without a lock around both",
+            "after-copy",
             "broken",
-            configurations("linux-6.12", "riscv64", "x86_64"),
-            {"pgd_policy": "sync", "pgd_preallocated": (), "pgd_list": "after-copy"},
         ),
-        Variant(
+        synchronised(
             "sync-listed-then-copied",
             "synchronisation finds a new table before it is copied, without a lock around both",
+            "before-copy",
             "broken",
-            configurations("linux-6.12", "riscv64", "x86_64"),
-            {"pgd_policy": "sync", "pgd_preallocated": (), "pgd_list": "before-copy"},
         ),
-        Variant(
-            "sync",
-            "a new table is copied and listed under pgd_lock (riscv as it was discussed)",
-            "repaired",
-            configurations("linux-6.12", "riscv64"),
-            {"pgd_policy": "sync", "pgd_preallocated": (), "pgd_list": "one-lock"},
-        ),
-        Variant(
-            "sync-global-pgds",
-            "a new table is copied and listed under pgd_lock (x86 as it is)",
-            "repaired",
-            mainline("x86_64"),
-        ),
-        Variant(
-            "preallocate",
-            "boot fills the root entries of the areas before the first process (riscv as it is)",
-            "repaired",
-            mainline("riscv64"),
-        ),
+        *sync("a new table is copied and listed under pgd_lock"),
+        PREALLOCATE,
     ),
 )
