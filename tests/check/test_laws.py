@@ -12,6 +12,10 @@ from check.machines import booted, config, grown, online, plug, unplug, with_pro
 from memhp.check import LAWS, Breach, check_all, notes_of, snapshot
 from memhp.hw.tlb import Flush
 from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.config import Config
+from memhp.linux.mm.vmalloc import pcpu_create_chunk
+from memhp.linux.profiles import profile
+from memhp.units import GiB, KiB
 
 
 def broken(found: list[Breach]) -> dict[str, list[str]]:
@@ -33,6 +37,16 @@ def test_what_doors_record_belongs_to_a_law() -> None:
     }
     assert recorded
     assert recorded == {name for law in LAWS for name in law.doors}
+
+
+@pytest.mark.parametrize("page_size", [4 * KiB, 16 * KiB, 64 * KiB])
+def test_every_law_holds_with_vmalloc_memory_where_a_smaller_cpu_has_no_use_for_the_vmemmap(
+    page_size: int,
+) -> None:
+    k = booted(Config("arm64", profile("linux-6.12"), page_size=page_size, va_bits=52, lva=False).validate(), 2 * GiB)
+    chunk = pcpu_create_chunk(k, 64 * KiB, "percpu")
+    assert chunk.start >= k.layout.vmemmap.start
+    assert broken(check_all(k)) == {}
 
 
 @pytest.mark.parametrize("arch", ARCHES)

@@ -82,7 +82,7 @@ class Look:
     @cached_property
     def storage(self) -> tuple[SpanSet, list[Span]]:
         """The frames (PFNs) that vmemmap leaves map, and those among them that are mapped more than once."""
-        leaves = self.leaves(self.k.layout.vmemmap.span)
+        leaves = self.leaves(self.k.layout.vmemmap_usable)
         shift = np.uint64(self.k.config.page_shift)
         first = leaves.pa >> shift
         return merged(first, first + (leaves.size >> shift))

@@ -59,7 +59,7 @@ def snapshot_of(look: Look) -> Snapshot:
         early=early,
         hot=hot,
         direct_map=_area(look, layout.direct_map.span, frames=True),
-        vmemmap=_area(look, layout.vmemmap.span, frames=False),
+        vmemmap=_area(look, layout.vmemmap_usable, frames=False),
         exposed_frames=look.k.hw.tlb.exposed_frames,
     )
 

@@ -36,7 +36,7 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     """Struct pages without a mapping, mappings without a section, attributes that are not a memmap's."""
     k = look.k
     wanted = required(look)
-    leaves = look.leaves(k.layout.vmemmap.span)
+    leaves = look.leaves(k.layout.vmemmap_usable)
     mapped, _ = merged(leaves.va, leaves.va + leaves.size)
     for gap in minus(wanted, mapped):
         first, last = k.layout.page_to_pfn(gap.start), k.layout.page_to_pfn(gap.end - 1)

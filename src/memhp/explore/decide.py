@@ -60,7 +60,7 @@ def row_of(name: str, variant: str, configuration: str | None, verdict: Verdict)
         current=chosen.current(where),
         verdict=verdict.word,
         executions=verdict.coverage.executions,
-        classes=len(verdict.coverage.classes) or verdict.coverage.executions,
+        classes=verdict.classes or 0,
         steps=verdict.coverage.steps,
         bound=None if verdict.bound is None else verdict.bound.text,
         trace=failure.schedule if failure is not None else None,

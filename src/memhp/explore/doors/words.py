@@ -32,7 +32,7 @@ def entry_about(k: Kernel, table: Table, index: int) -> str:
 def area(k: Kernel, span: Span, before: str = "") -> str:
     """Which part of the kernel's address space a range is in, and what of physical memory it is about."""
     layout = k.layout
-    if span.start in layout.vmemmap and span.end <= layout.vmemmap.end:
+    if layout.vmemmap_usable.covers(span):
         first, last = layout.page_to_pfn(span.start), layout.page_to_pfn(span.end) - 1
         return f"{before}vmemmap: struct pages of {pfns(Span(first, last + 1))}"
     if span.start in layout.direct_map and span.end <= layout.direct_map.end:
