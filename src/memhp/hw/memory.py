@@ -21,6 +21,9 @@ from memhp.spans import Span, SpanMap, SpanSet
 MAP_NORESERVE = 0x4000
 """mmap(2) flag of Linux: reserve addresses without promising memory behind them."""
 
+LARGE_PAGE = 1 << 21
+"""Bytes of a large page of the host."""
+
 RESERVATION = 1 << 36
 """Bytes of address space asked for at first for the arena; halved until the host grants it."""
 
@@ -71,7 +74,7 @@ class Arena:
 
     def __init__(self, entries: int) -> None:
         self.entries = entries
-        self._rows = _reserve(entries)
+        self._area, self._rows = _reserve(entries)
         self._next = 0
         self._row_of: SpanMap[int] = SpanMap()
         """PFN span → (row - PFN), the same for a whole run of neighbours."""
@@ -83,8 +86,9 @@ class Arena:
         """A copy with the same contents, which costs what the tables take and not what is reserved for more."""
         copy = Arena(self.entries)
         copy._grow(self._next)
-        copy._rows[: self._next] = self._rows[: self._next]
         copy._next = self._next
+        copy._use_large_pages()
+        copy._rows[: self._next] = self._rows[: self._next]
         copy._row_of = deepcopy(self._row_of, memo)
         copy._spare = deepcopy(self._spare, memo)
         return copy
@@ -167,7 +171,17 @@ class Arena:
             self._grow(self._next + count)
             taken.append(Span(self._next, self._next + count))
             self._next += count
+            self._use_large_pages()
         return iter([(part.start, part.size) for part in taken])
+
+    def _use_large_pages(self) -> None:
+        """Ask for large pages as soon as tables fill more than one: to zero one takes long where few are needed."""
+        if self._area is None or self._next * self.entries * 8 <= LARGE_PAGE:
+            return
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):
+                self._area.madvise(mmap.MADV_HUGEPAGE)
+        self._area = None
 
     def _grow(self, rows: int) -> None:
         if rows <= len(self._rows):
@@ -177,8 +191,8 @@ class Arena:
         self._rows = bigger
 
 
-def _reserve(entries: int) -> U64:
-    """A zeroed array of table rows that costs memory only where it is written."""
+def _reserve(entries: int) -> tuple[mmap.mmap | None, U64]:
+    """A zeroed array of table rows that costs memory only where it is written, and the memory if it is a mapping."""
     size = RESERVATION
     while size > 1 << 24:
         try:
@@ -186,11 +200,8 @@ def _reserve(entries: int) -> U64:
         except (OSError, ValueError):
             size >>= 1
             continue
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            with contextlib.suppress(OSError):
-                area.madvise(mmap.MADV_HUGEPAGE)
-        return np.frombuffer(area, dtype=np.uint64).reshape(-1, entries)
-    return np.zeros(((1 << 24) // (8 * entries), entries), dtype=np.uint64)
+        return area, np.frombuffer(area, dtype=np.uint64).reshape(-1, entries)
+    return None, np.zeros(((1 << 24) // (8 * entries), entries), dtype=np.uint64)
 
 
 class PhysicalMemory:
