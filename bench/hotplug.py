@@ -27,7 +27,7 @@ from memhp.scenario.schema import Boot, MachineText
 from memhp.spans import Span
 from memhp.units import GiB, MiB, TiB, align_up, format_size
 
-RUNS = 3
+RUNS = 7
 
 
 class Figure(NamedTuple):
