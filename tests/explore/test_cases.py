@@ -109,7 +109,7 @@ def test_an_allocation_fails_only_for_the_actors_that_were_named() -> None:
     assert never.coverage.executions == 1
 
 
-def test_a_lock_order_turned_round_is_a_deadlock() -> None:
+def test_a_lock_order_turned_round_is_told_and_is_a_deadlock() -> None:
     def one(k: Kernel) -> None:
         with k.hw.locked("device_hotplug_lock"), k.hw.locked("mem_hotplug_lock", write=False):
             pass
@@ -118,13 +118,15 @@ def test_a_lock_order_turned_round_is_a_deadlock() -> None:
         with k.hw.locked("mem_hotplug_lock"), k.hw.locked("device_hotplug_lock"):
             pass
 
-    k = machine("arm64")
-    verdict = decide(KernelProgram(k, (one, other), ("cpu 0", "cpu 1")).run())
+    run = KernelProgram(machine("arm64"), (one, other), ("cpu 0", "cpu 1")).run()
+    verdict = decide(run)
     assert verdict.failure is not None
-    assert (
-        verdict.failure.reason == "deadlock: cpu 0 at lock mem_hotplug_lock shared, cpu 1 at lock device_hotplug_lock"
-    )
-    assert verdict.failure.schedule == "ab"
+    assert verdict.failure.reason.startswith("lock-order: ")
+    every = search(run, Limits(stop_at_failure=False)).coverage
+    assert (every.executions, every.failed, every.deadlocks) == (3, 3, 1)
+    trace = replay(run, "ab")
+    assert trace.end == "deadlock"
+    assert trace.reason == "deadlock: cpu 0 at lock mem_hotplug_lock shared, cpu 1 at lock device_hotplug_lock"
 
 
 def test_a_try_lock_does_not_block() -> None:

@@ -1,4 +1,4 @@
-"""Locks: a step ends with none of them held."""
+"""Locks: a step ends with none of them held, and they are always taken in the same order."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
@@ -20,4 +20,4 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
             yield Breach(NAME, f"{name} is still held for reading{often} by CPU {cpu}")
 
 
-LAW = Law(NAME, "A step ends with no lock held", find)
+LAW = Law(NAME, "A step ends with no lock held; no locks are taken in a circle", find, doors=("lock-order",))

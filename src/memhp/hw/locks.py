@@ -1,8 +1,14 @@
-"""Locks as a machine has them: who holds each, shared or alone. They live behind the machine's doors."""
+"""Locks as a machine has them: who holds each, shared or alone, in which order they are taken, and their doors."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from memhp.errors import KernelBug
+from memhp.hw.ledger import Violation
+from memhp.hw.stepper import Access, Stepper
 
 
 @dataclass
@@ -47,3 +53,122 @@ class Lock:
     def held_by(self, cpu: int, *, write: bool = False) -> bool:
         """Whether `cpu` holds the lock (alone, when `write` is asked for)."""
         return self.writer == cpu or (not write and self.readers[cpu] > 0)
+
+
+class LockOrder:
+    """Which locks were ever taken while which others were held: two that are taken in both orders may deadlock.
+
+    What ``kernel/locking/lockdep.c:check_noncircular()`` finds: no CPU has to wait for another one for it.
+    """
+
+    def __init__(self) -> None:
+        self._after: dict[str, set[str]] = {}
+        """By lock: those that were taken while it was held."""
+        self._held: defaultdict[int, list[str]] = defaultdict(list)
+        """By CPU: the locks that it holds, in the order in which it took them."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "LockOrder":
+        copy = LockOrder()
+        copy._after = {name: set(after) for name, after in self._after.items()}
+        copy._held.update((cpu, held[:]) for cpu, held in self._held.items())
+        return copy
+
+    def waits(self, cpu: int, name: str) -> Sequence[str]:
+        """A CPU is about to wait for a lock: the locks of a circle that this closes, if it does, `name` at its ends."""
+        for held in self._held[cpu]:
+            after = self._after.setdefault(held, set())
+            if name not in after and name != held:
+                circle = self._path(name, held)
+                if circle:
+                    return [*circle, name]
+                after.add(name)
+        return ()
+
+    def has(self, cpu: int, name: str) -> None:
+        """A CPU has taken a lock."""
+        self._held[cpu].append(name)
+
+    def lets_go(self, cpu: int, name: str) -> None:
+        """A CPU has let go of a lock."""
+        if name in self._held[cpu]:
+            self._held[cpu].remove(name)
+
+    def _path(self, first: str, last: str) -> list[str]:
+        """Locks from `first` to `last`, each taken while the one before it was held; none when there is no such way."""
+        came_from = {first: ""}
+        todo = [first]
+        while todo:
+            at = todo.pop()
+            if at == last:
+                path = [at]
+                while came_from[path[0]]:
+                    path.insert(0, came_from[path[0]])
+                return path
+            for then in sorted(self._after.get(at, set()) - came_from.keys()):
+                came_from[then] = at
+                todo.append(then)
+        return []
+
+
+class LockDoors:
+    """The doors of a machine that take locks and let them go."""
+
+    cpu: int
+    """The CPU that runs."""
+    stepper: Stepper | None
+    violations: list[Violation]
+
+    def __init__(self) -> None:
+        self.locks: dict[str, Lock] = {}
+        self.lock_order = LockOrder()
+
+    def lock(self, name: str, *, write: bool = True, ordered: bool = True) -> None:
+        """Take a lock, alone or shared. Taking one that can never be had is a deadlock: KernelBug.
+
+        `ordered` is False for a lock that has no place in the order of locks: ``lockdep_set_novalidate_class()``.
+        """
+        lock = self.locks.setdefault(name, Lock(name))
+        if self.stepper is not None:
+            self.stepper.step(Access("lock", name, 0, int(write)))
+        if ordered and (circle := self.lock_order.waits(self.cpu, name)):
+            text = f"{' under '.join(reversed(circle))}: locks that are taken in a circle"
+            self.violations.append(Violation("lock-order", text, ""))
+        if not lock.can_take(self.cpu, write=write):
+            raise KernelBug(f"deadlock: CPU {self.cpu} waits for {name}, which is never let go", place="hw")
+        lock.take(self.cpu, write=write)
+        if ordered:
+            self.lock_order.has(self.cpu, name)
+
+    def trylock(self, name: str, *, write: bool = True) -> bool:
+        """Take a lock if it is free now."""
+        lock = self.locks.setdefault(name, Lock(name))
+        if self.stepper is not None:
+            self.stepper.step(Access("trylock", name, 0, int(write)))
+        if not lock.can_take(self.cpu, write=write):
+            return False
+        lock.take(self.cpu, write=write)
+        self.lock_order.has(self.cpu, name)
+        return True
+
+    def unlock(self, name: str, *, write: bool = True) -> None:
+        """Let a lock go."""
+        if self.stepper is not None:
+            self.stepper.step(Access("unlock", name, 0, int(write)))
+        lock = self.locks.get(name)
+        if lock is None or not lock.drop(self.cpu, write=write):
+            raise KernelBug(f"CPU {self.cpu} lets go of {name}, which it does not hold", place="hw")
+        self.lock_order.lets_go(self.cpu, name)
+
+    def holds(self, name: str, *, write: bool = False) -> bool:
+        """Whether the running CPU holds a lock: ``lockdep_assert_held()``."""
+        lock = self.locks.get(name)
+        return lock is not None and lock.held_by(self.cpu, write=write)
+
+    @contextmanager
+    def locked(self, name: str, *, write: bool = True, ordered: bool = True) -> Iterator[None]:
+        """Hold a lock for the length of a ``with`` block; `ordered` as for :meth:`lock`."""
+        self.lock(name, write=write, ordered=ordered)
+        try:
+            yield
+        finally:
+            self.unlock(name, write=write)

@@ -9,14 +9,13 @@ code cannot tell the difference: loops over entries and tables ask :meth:`Machin
 
 import heapq
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import numpy as np
 
 from memhp.errors import KernelBug
 from memhp.hw.format import HEIGHT_NAMES, U64, Format
 from memhp.hw.ledger import Ledger, LogLine, Violation
-from memhp.hw.locks import Lock
+from memhp.hw.locks import LockDoors
 from memhp.hw.memory import Owner, PhysicalMemory, Use
 from memhp.hw.runs import frame_spans, leaf_run
 from memhp.hw.stepper import Access, Faults, Stepper
@@ -24,17 +23,17 @@ from memhp.hw.tlb import ALL_ADDRESSES, Flush, FlushPlan, Stale, Table, TlbState
 from memhp.spans import Span
 
 
-class Machine:
+class Machine(LockDoors):
     """CPUs, physical memory, translations and locks, behind doors."""
 
     def __init__(self, fmt: Format, *, nr_cpus: int = 1) -> None:
+        super().__init__()
         self.fmt = fmt
         self.nr_cpus = nr_cpus
         self.cpu = 0
         """The CPU that runs now."""
         self.memory = PhysicalMemory(fmt.page_size // 8)
         self.tlb = TlbState(fmt, nr_cpus)
-        self.locks: dict[str, Lock] = {}
         self.ledger = Ledger()
         self.log_lines: list[LogLine] = []
         self.violations: list[Violation] = []
@@ -344,49 +343,6 @@ class Machine:
         if times:
             self.ledger.flushes[flush] += times
             self.ledger.flushed_pages[flush] += pages
-
-    # Locks ---------------------------------------------------------------------------------------------------
-
-    def lock(self, name: str, *, write: bool = True) -> None:
-        """Take a lock, alone or shared. Taking one that can never be had is a deadlock: KernelBug."""
-        lock = self.locks.setdefault(name, Lock(name))
-        if self.stepper is not None:
-            self.stepper.step(Access("lock", name, 0, int(write)))
-        if not lock.can_take(self.cpu, write=write):
-            raise KernelBug(f"deadlock: CPU {self.cpu} waits for {name}, which is never let go", place="hw")
-        lock.take(self.cpu, write=write)
-
-    def trylock(self, name: str, *, write: bool = True) -> bool:
-        """Take a lock if it is free now."""
-        lock = self.locks.setdefault(name, Lock(name))
-        if self.stepper is not None:
-            self.stepper.step(Access("trylock", name, 0, int(write)))
-        if not lock.can_take(self.cpu, write=write):
-            return False
-        lock.take(self.cpu, write=write)
-        return True
-
-    def unlock(self, name: str, *, write: bool = True) -> None:
-        """Let a lock go."""
-        if self.stepper is not None:
-            self.stepper.step(Access("unlock", name, 0, int(write)))
-        lock = self.locks.get(name)
-        if lock is None or not lock.drop(self.cpu, write=write):
-            raise KernelBug(f"CPU {self.cpu} lets go of {name}, which it does not hold", place="hw")
-
-    def holds(self, name: str, *, write: bool = False) -> bool:
-        """Whether the running CPU holds a lock: ``lockdep_assert_held()``."""
-        lock = self.locks.get(name)
-        return lock is not None and lock.held_by(self.cpu, write=write)
-
-    @contextmanager
-    def locked(self, name: str, *, write: bool = True) -> Iterator[None]:
-        """Hold a lock for the length of a ``with`` block."""
-        self.lock(name, write=write)
-        try:
-            yield
-        finally:
-            self.unlock(name, write=write)
 
     # What CPUs share outside page tables ----------------------------------------------------------------------
 

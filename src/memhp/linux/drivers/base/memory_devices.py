@@ -138,12 +138,12 @@ def _pass_device_locks(k: Kernel, start_block: int, end_block: int) -> None:
     """Take each block's device lock once, as ``__device_attach()`` and ``device_del()`` do: only others can hold it."""
     if not k.hw.whole_tables:
         for block_id in range(start_block, end_block):
-            with k.hw.locked(device_lock(block_id)):
+            with k.hw.locked(device_lock(block_id), ordered=False):
                 pass
 
 
 def device_lock(block_id: int) -> str:
-    """The name of a block's ``device_lock()``."""
+    """The name of a block's ``device_lock()``, which has no place in the order of locks (``device_initialize()``)."""
     return f"memory{block_id}.device_lock"
 
 

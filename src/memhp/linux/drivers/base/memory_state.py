@@ -141,7 +141,7 @@ def _set_state(k: Kernel, block_id: int, state: BlockState) -> None:
 
 def device_online(k: Kernel, block_id: int, online_type: OnlineType = "online") -> bool:
     """Online a block's device: False when it is online already, where the kernel returns 1."""
-    with k.hw.locked(device_lock(block_id)):
+    with k.hw.locked(device_lock(block_id), ordered=False):
         if memory_block(k, block_id).state != "offline":
             return False
         memory_block_online(k, block_id, "online" if online_type == "offline" else online_type)
@@ -151,7 +151,7 @@ def device_online(k: Kernel, block_id: int, online_type: OnlineType = "online") 
 
 def device_offline(k: Kernel, block_id: int) -> bool:
     """Offline a block's device: False when it is offline already, where the kernel returns 1."""
-    with k.hw.locked(device_lock(block_id)):
+    with k.hw.locked(device_lock(block_id), ordered=False):
         if memory_block(k, block_id).state == "offline":
             return False
         _set_state(k, block_id, "going-offline")
