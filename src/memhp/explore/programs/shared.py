@@ -103,8 +103,8 @@ def hire() -> greenlet:
 
 
 def let_go(idle: greenlet) -> None:
-    """Keep a greenlet, whose function has ended, for others."""
-    if not idle.dead:
+    """Keep a greenlet, whose function has ended, for others; one of another thread is nobody else's."""
+    if not idle.dead and idle.parent is getcurrent():
         _idle.greenlets.append(idle)
 
 
