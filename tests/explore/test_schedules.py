@@ -1,6 +1,8 @@
 """A schedule is a string that replays, extends and shrinks; short counterexamples come first; verdicts name bounds."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import subprocess
+import sys
 from collections.abc import Mapping
 
 import pytest
@@ -138,3 +140,16 @@ def test_random_schedules_find_the_lost_increment_and_repeat_by_seed() -> None:
     assert first == random_search(LOST.run(), seed=7, executions=200)
     assert first.failure is not None
     assert replay(LOST.run(), first.failure.schedule).reason == first.failure.reason
+
+
+def test_programs_that_nobody_has_closed_end_quietly_with_the_interpreter() -> None:
+    script = """
+from memhp.explore.cases import case
+from memhp.explore.programs.generate import program
+kept = [program(3).run(), case("vmalloc-fault").program("no-fault-handler").run()]
+for run in kept:
+    run.step(0, 0)
+kept.append(kept)
+"""
+    done = subprocess.run([sys.executable, "-c", script], text=True, capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

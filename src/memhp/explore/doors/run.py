@@ -9,6 +9,7 @@ steps once more.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
@@ -167,7 +168,8 @@ class KernelRun:
         return self._kernel
 
     def __del__(self) -> None:
-        self.close()
+        if not sys.is_finalizing():
+            self.close()
 
     def close(self) -> None:
         """Take the greenlets down."""

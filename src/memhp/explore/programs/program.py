@@ -7,6 +7,7 @@ Thread functions must be deterministic and keep their state in local variables.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import sys
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
@@ -227,7 +228,8 @@ class ProgramRun:
         return [touch for _, place, *_ in along if place.op is not None for touch in place.op.touches]
 
     def __del__(self) -> None:
-        self.close()
+        if not sys.is_finalizing():
+            self.close()
 
     def close(self) -> None:
         """Let the greenlets go; that ends the run."""
