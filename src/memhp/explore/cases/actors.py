@@ -18,7 +18,6 @@ from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug import MHP_NONE, add_memory, remove_memory
 from memhp.linux.mm.page_alloc import alloc_pages
 from memhp.linux.mm.pgd import INIT_MM
-from memhp.linux.mm.ptdump import ptdump_walk_pgd
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, MiB
@@ -60,12 +59,6 @@ def take_pages(k: Kernel) -> Hashable:
     order = k.config.format.levels[1].shift - k.config.page_shift
     owner = Owner(Use.KERNEL, "someone else")
     return tuple(alloc_pages(k, order, 0, owner=owner, where="mm/page_alloc.c:alloc_pages"))
-
-
-def dump_page_tables(k: Kernel) -> Hashable:
-    """``cat /sys/kernel/debug/kernel_page_tables``, as far as the DIMM's direct map."""
-    start = k.layout.phys_to_virt(dimm(k).start)
-    return ptdump_walk_pgd(k, Span(start, start + dimm(k).size))
 
 
 def laws_hold(k: Kernel) -> str | None:

@@ -28,7 +28,7 @@ class Followed:
     @cached_property
     def preemptions(self) -> int:
         """How often a thread was taken off that could go on."""
-        return _preemptions(self.steps, self.enabled)
+        return preemptions_of(self.steps, self.enabled)
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -42,21 +42,22 @@ class Followed:
         """
         same = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(self.steps, steps, strict=False)))
         if same < len(steps):
-            return same < len(self.steps) and _preemptions(steps[: same + 1], self.enabled) <= self.preemptions
+            return same < len(self.steps) and preemptions_of(steps[: same + 1], self.enabled) <= self.preemptions
         return any(
-            self.steps[at] != Choice(_undisturbed(self.steps[at - 1].thread if at else 0, self.enabled[at]))
+            self.steps[at] != Choice(undisturbed(self.steps[at - 1].thread if at else 0, self.enabled[at]))
             for at in range(same, len(self.steps))
         )
 
 
-def _preemptions(steps: Sequence[Choice], enabled: Sequence[int]) -> int:
+def preemptions_of(steps: Sequence[Choice], enabled: Sequence[int]) -> int:
+    """How often a thread is taken off that could go on; `enabled` has a bit mask of threads by step."""
     return sum(
         steps[at].thread != steps[at - 1].thread and bool(enabled[at] >> steps[at - 1].thread & 1)
         for at in range(1, len(steps))
     )
 
 
-def _undisturbed(last: int, enabled: int) -> int:
+def undisturbed(last: int, enabled: int) -> int:
     """The thread that goes on where nobody says which."""
     return last if enabled >> last & 1 else (enabled & -enabled).bit_length() - 1
 

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from string import ascii_lowercase
 
 from memhp.errors import BadInput
-from memhp.explore.engine.follow import livelock_at
+from memhp.explore.engine.follow import livelock_at, preemptions_of, undisturbed
 from memhp.explore.engine.op import Run, deadlock
 from memhp.explore.engine.schedule import Choice, from_text, to_text
 from memhp.explore.engine.trace import End, Trace
 
 
-def enabled_threads(run: Run) -> list[int]:
-    """The threads that can do a step now."""
-    return [thread for thread, op in enumerate(run.pending) if op is not None and run.enabled(thread)]
+def _enabled(run: Run) -> int:
+    """The threads that can do a step now, as a bit mask."""
+    return sum(1 << thread for thread, op in enumerate(run.pending) if op is not None and run.enabled(thread))
 
 
 def replay(run: Run, schedule: str, *, extend: int = 0) -> Trace:
@@ -22,18 +22,21 @@ def replay(run: Run, schedule: str, *, extend: int = 0) -> Trace:
     BadInput: the schedule asks for a step that cannot be done. The run is at its start afterwards.
     """
     steps = from_text(schedule)
+    enabled: list[int] = []
     for number, step in enumerate(steps):
         why = _impossible(run, step)
         if why is not None:
             run.back(0)
             letter = ascii_lowercase[step.thread]
             raise BadInput(f"step {number + 1} of {schedule!r} cannot be done: {why}", where=f"thread {letter}")
+        enabled.append(_enabled(run))
         run.step(*step)
-    while extend and run.broken is None and enabled_threads(run):
-        steps.append(Choice(_default(run, steps)))
+    while extend and run.broken is None and (now := _enabled(run)):
+        steps.append(Choice(undisturbed(steps[-1].thread if steps else 0, now)))
+        enabled.append(now)
         run.step(*steps[-1])
         extend -= 1
-    return _trace(run, steps)
+    return _trace(run, steps, enabled)
 
 
 def watched(run: Run, schedule: str, *, extend: int = 0) -> Trace:
@@ -43,12 +46,6 @@ def watched(run: Run, schedule: str, *, extend: int = 0) -> Trace:
     """
     run.watch()
     return replay(run, schedule, extend=extend)
-
-
-def _default(run: Run, steps: Sequence[Choice]) -> int:
-    """The thread that ran last, if it can go on; the first that can, otherwise."""
-    enabled = enabled_threads(run)
-    return steps[-1].thread if steps and steps[-1].thread in enabled else enabled[0]
 
 
 def _impossible(run: Run, step: Choice) -> str | None:
@@ -64,36 +61,25 @@ def _impossible(run: Run, step: Choice) -> str | None:
     return None
 
 
-def _trace(run: Run, steps: Sequence[Choice]) -> Trace:
+def _trace(run: Run, steps: Sequence[Choice], enabled: Sequence[int]) -> Trace:
     """What the run has come to; takes it back to its start."""
     lines = tuple(run.line(at) for at in range(len(steps)))
     waiting = tuple(op.text if op is not None else None for op in run.pending)
     reason = run.broken
     end: End = "broken"
     if reason is None:
-        if enabled_threads(run):
+        if _enabled(run):
             end = "unfinished"
         elif any(run.pending):
             end, reason = "deadlock", deadlock(run)
         else:
             reason = run.failure()
             end = "done" if reason is None else "broken"
-    preemptions = _preemptions(run, steps)
+    run.back(0)
     if end == "unfinished" and run.loops:
         reason = livelock_at(run, steps)
         end = "livelock" if reason is not None else end
     return Trace(
-        schedule=to_text(steps), end=end, reason=reason, names=run.names, waiting=waiting, preemptions=preemptions,
-        lines=lines,
+        schedule=to_text(steps), end=end, reason=reason, names=run.names, waiting=waiting,
+        preemptions=preemptions_of(steps, enabled), lines=lines,
     )  # fmt: skip
-
-
-def _preemptions(run: Run, steps: Sequence[Choice]) -> int:
-    """How often a thread was taken off although it could go on; takes the run back to its start."""
-    count = 0
-    for at in range(len(steps) - 1, 0, -1):
-        run.back(at)
-        before = steps[at - 1].thread
-        count += steps[at].thread != before and run.pending[before] is not None and run.enabled(before)
-    run.back(0)
-    return count
