@@ -10,7 +10,7 @@ from captures import every_step, facts
 from memhp.errors import BadInput
 from memhp.facts.observed import Facts, observe
 from memhp.facts.source import open_source
-from memhp.facts.sysroot import MARK, write_sysroot
+from memhp.facts.sysroot import write_sysroot
 
 NAME = "x86_64-6.12.107+deb13-cloud-amd64-virtio-mem-default"
 
@@ -51,7 +51,7 @@ def test_an_empty_folder_is_filled_and_an_own_tree_is_replaced(tmp_path: Path) -
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "thesis.tex").write_text("years of work", encoding="utf-8")
-    with pytest.raises(BadInput, match="holds files that memhp did not write"):
+    with pytest.raises(BadInput, match=r"thesis\.tex: would be lost, and was not written by memhp"):
         write_sysroot(facts(NAME, "1-plugged"), tmp_path / "root")
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["thesis.tex"]
     assert [path.name for path in tmp_path.iterdir()] == ["root"]
@@ -68,11 +68,12 @@ def test_a_file_or_a_link_in_the_place_is_left_alone(tmp_path: Path) -> None:
     assert list((tmp_path / "folder").iterdir()) == []
 
 
-def test_missing_parents_are_made_and_impossible_ones_are_refused(tmp_path: Path) -> None:
-    write_sysroot(facts(NAME, "1-plugged"), tmp_path / "new" / "deep" / "root")
-    assert (tmp_path / "new" / "deep" / "root" / MARK).is_file()
+def test_missing_parents_are_refused_as_for_any_output(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="there is no such folder"):
+        write_sysroot(facts(NAME, "1-plugged"), tmp_path / "new" / "root")
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("mine", encoding="utf-8")
-    with pytest.raises(BadInput, match="cannot be written"):
+    with pytest.raises(BadInput, match="there is no such folder"):
         write_sysroot(facts(NAME, "1-plugged"), tmp_path / "file" / "root")
 
 
@@ -82,10 +83,10 @@ def test_when_writing_fails_nothing_is_left_and_the_old_tree_stays(
     target = tmp_path / "root"
     write_sysroot(facts(NAME, "1-plugged"), target)
 
-    def full_disk(path: Path, text: str, **more: object) -> int:
+    def full_disk(path: Path, data: bytes) -> int:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(Path, "write_text", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(BadInput, match="No space left on device"):
         write_sysroot(facts(NAME, "0-before"), target)
     assert (target / "sys/devices/system/memory/memory32").is_dir()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from memhp.cli.output import console, emit_json, json_option
+from memhp.cli.output import console, emit_json, json_option, output_option
 from memhp.errors import BadInput
 
 
@@ -21,9 +21,7 @@ from memhp.errors import BadInput
     help="A column for each CPU, what each step changes, a sequence diagram, or that as Mermaid text.",
 )
 @click.option("--full", is_flag=True, help="Every step; by default runs of the same steps share a line.")
-@click.option(
-    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the trace as a self-contained page."
-)
+@output_option("--html", help="Write the trace as a self-contained page.")
 @click.option("--replay", metavar="STRING", help="Follow this schedule, and decide nothing.")
 @click.option("--extend", type=click.IntRange(0), default=0, metavar="N", help="With --replay: N steps beyond it.")
 @click.option("--preemptions", type=click.IntRange(0), metavar="N", help="Only schedules with at most N preemptions.")
@@ -56,8 +54,8 @@ def explore(
     from memhp.explore.cases import CASES, case
     from memhp.explore.explored import How, replay_schedule
     from memhp.explore.explored import explore as decide
+    from memhp.outputs.check import check_outputs
     from memhp.report.trace import print_cases, print_explored, print_variants
-    from memhp.scenario.views import check_targets
 
     if name is None:
         print_cases(console(), CASES)
@@ -73,7 +71,7 @@ def explore(
         raise click.UsageError("--replay follows one schedule; the options of a search do not go with it")
     if extend and replay is None:
         raise click.UsageError("--extend goes with --replay")
-    check_targets(sysroot=None, files=[] if html is None else [html])
+    on_stdout = check_outputs({"--html": html}, stdout="--json" if as_json else "")
     if replay is not None:
         found = replay_schedule(name, variant, configuration, replay, extend=extend)
     else:
@@ -86,5 +84,5 @@ def explore(
     if as_json:
         emit_json(found)
     else:
-        print_explored(console(), found, view=view, full=full)
+        print_explored(console(stderr=on_stdout), found, view=view, full=full)
     return 0 if replay is not None or found.as_known else 1

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
@@ -11,8 +13,16 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 """The ``--json`` that every reporting command has; it arrives as the argument `as_json`."""
+
+
+def output_option(name: str, *, metavar: str = "FILE", help: str) -> Callable[[Command], Command]:
+    """An option that names something to write; :func:`memhp.outputs.check.check_outputs` is to look at it."""
+    return click.option(name, type=click.Path(path_type=Path), metavar=metavar, help=help)
+
 
 PIPE_WIDTH = 120
 """Columns when the output is not a terminal: the same on every machine."""

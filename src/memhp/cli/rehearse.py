@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from memhp.cli.output import console, emit_json, json_option, progress
+from memhp.cli.output import console, emit_json, json_option, output_option, progress
 from memhp.errors import BadInput
 from memhp.units import parse_size
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from memhp.linux.state import Kernel
     from memhp.scenario.plan import Plan
     from memhp.scenario.result import Run
-    from memhp.scenario.schema import DriverName, Zone
+    from memhp.scenario.schema import DriverName, Scenario, Zone
 
 
 @click.command()
@@ -31,13 +31,9 @@ if TYPE_CHECKING:
 @click.option("--plan", "total", metavar="SIZE", help="Then plan how to add this much, in steps that are safe.")
 @click.option("--unplug", is_flag=True, help="Then offline and remove it all again, last first.")
 @json_option
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a self-contained page.")
-@click.option(
-    "--sysroot", type=click.Path(path_type=Path, file_okay=False), help="Write /sys and /proc as they end up."
-)
-@click.option(
-    "--ptdump", type=click.Path(path_type=Path, dir_okay=False), help="Write the kernel page tables as ptdump."
-)
+@output_option("--html", help="Write a self-contained page.")
+@output_option("--sysroot", metavar="DIR", help="Write /sys and /proc as they end up.")
+@output_option("--ptdump", help="Write the kernel page tables as ptdump.")
 @click.option("--log", is_flag=True, help="Show the kernel log of each step.")
 def rehearse(
     file: Path | None,
@@ -60,6 +56,7 @@ def rehearse(
     reached. 1: a step or a law did not, or it cannot.
     2: the input cannot be used.
     """
+    from memhp.outputs.check import check_outputs
     from memhp.scenario import views
     from memhp.scenario.load import load
     from memhp.scenario.quick import quick_scenario, rehearse_quick
@@ -69,16 +66,22 @@ def rehearse(
         raise click.UsageError("give a scenario FILE, or --machine SOURCE with --plug or --plan SIZE")
     if file is not None and (plug or (online and not total) or unplug or step):
         raise click.UsageError("--plug, --online, --unplug and --step go with --machine; a FILE has its own steps")
-    views.check_targets(sysroot=sysroot, files=[path for path in (ptdump, html) if path is not None])
     if file is not None:
         scenario = load(file)
         go = partial(rehearse_scenario, scenario, where=str(file))
     else:
         scenario = quick_scenario(source or "", step, plug, driver, online, unplug=unplug)
         go = partial(rehearse_quick, scenario)
+    on_stdout = check_outputs(
+        {"--html": html, "--ptdump": ptdump},
+        folders={"--sysroot": sysroot},
+        inputs=[path for path in (file, _source(scenario)) if path is not None],
+        stdout="--json" if as_json else "",
+    )
     with progress() as bar:
         task = bar.add_task("rehearsing", total=len(scenario.steps))
         run, k = go(progress=lambda index, title: bar.update(task, completed=index, description=title))
+    made = None if total is None else _plan(run, k, total, driver, online)
     if sysroot is not None:
         views.write_sysroot(k, sysroot)
     if ptdump is not None:
@@ -87,18 +90,22 @@ def rehearse(
         from memhp.report.page import write_page
 
         write_page(run, html)
-    made = None if total is None else _plan(run, k, total, driver, online)
     if as_json:
         emit_json(run if made is None else {**msgspec.structs.asdict(run), "plan": made})
     else:
         from memhp.report.timeline import print_run
 
-        print_run(console(), run, log=log)
+        print_run(console(stderr=on_stdout), run, log=log)
         if made is not None:
             from memhp.report.plan import print_plan
 
-            print_plan(console(), made)
+            print_plan(console(stderr=on_stdout), made)
     return 0 if run.ok and (made is None or made.reached == made.total) else 1
+
+
+def _source(scenario: "Scenario") -> Path | None:
+    """The files that a scenario's machine is read from."""
+    return None if scenario.machine.source is None else Path(scenario.machine.source)
 
 
 def _plan(run: "Run", k: "Kernel", total: str, driver: "DriverName", online: "Zone | None") -> "Plan":

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
+from memhp.outputs.file import write_file
 from memhp.report.changes import changes
 from memhp.report.page_style import STYLE
 from memhp.report.strip import Scale, strip, zone_class, zones_of
 from memhp.scenario.result import LawResult, Run, StepResult
-from memhp.scenario.views import write_whole
 from memhp.units import format_count, format_size
 
 HATCH = (
@@ -22,7 +22,7 @@ HATCH = (
 
 def write_page(run: Run, path: Path) -> None:
     """Write the page to a file, whole or not at all. Raises :class:`~memhp.errors.BadInput` when it cannot be."""
-    write_whole(path, page(run))
+    write_file(path, page(run))
 
 
 def page(run: Run) -> str:

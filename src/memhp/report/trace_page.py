@@ -10,6 +10,7 @@ import msgspec
 
 from memhp.explore.engine.trace import Line, Trace, Value
 from memhp.explore.explored import ONE_SCHEDULE, Explored
+from memhp.outputs.file import write_file
 from memhp.report.trace import ENDS, coverage_text, facts, replay_command
 from memhp.report.trace_columns import left
 from memhp.report.trace_fold import Row, fold
@@ -18,7 +19,6 @@ from memhp.report.trace_page_script import SCRIPT
 from memhp.report.trace_page_style import STYLE
 from memhp.report.trace_state import Standing, standings
 from memhp.report.trace_svg import breaks, hue, sequence, strip
-from memhp.scenario.views import write_whole
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 BUTTONS = (
@@ -37,7 +37,7 @@ KEYS = (
 
 def write_page(found: Explored, path: Path) -> None:
     """Write the page to a file, whole or not at all. Raises :class:`~memhp.errors.BadInput` when it cannot be."""
-    write_whole(path, page(found))
+    write_file(path, page(found))
 
 
 def page(found: Explored) -> str:

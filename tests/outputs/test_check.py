@@ -1,0 +1,133 @@
+"""What is refused before anything runs: an output in the place of an input, or of another output."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from memhp.cli.main import main
+
+SCENARIO = '[machine]\npreset = "riscv-vm"\nmemory = "512M"\n[[steps]]\ndo = "plug"\nsize = "128M"\n'
+UNLOCKED = ("ptdump-vs-vmalloc-huge", "--variant", "no-lock", "--replay", "a")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    file = tmp_path / "x.toml"
+    file.write_text(SCENARIO, encoding="utf-8")
+    return file
+
+
+def refused(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_the_scenario_is_not_written_over_under_any_of_its_names(
+    scenario: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soft, hard = scenario.with_name("soft"), scenario.with_name("hard")
+    soft.symlink_to(scenario)
+    hard.hardlink_to(scenario)
+    for name in (scenario, soft, hard, scenario.parent / "." / ".." / scenario.parent.name / scenario.name):
+        refused(["rehearse", str(scenario), "--html", str(name)], "--html: ", capsys)
+        refused(["rehearse", str(scenario), "--ptdump", str(name)], "is read by this run", capsys)
+    assert scenario.read_text(encoding="utf-8") == SCENARIO
+
+
+def test_two_outputs_do_not_share_a_file(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = scenario.with_name("one")
+    two = scenario.with_name("two")
+    two.symlink_to("one")
+    for other in (one, two):
+        args = ["rehearse", str(scenario), "--html", str(one), "--ptdump", str(other)]
+        refused(args, "--ptdump: ", capsys)
+    assert not one.exists()
+
+
+def test_the_machine_that_is_read_is_not_written_into(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = tmp_path / "root"
+    assert main(["rehearse", "--machine", "riscv-vm", "--plug", "128M", "--sysroot", str(made)]) == 0
+    capsys.readouterr()
+    args = ["rehearse", "--machine", str(made), "--plug", "128M"]
+    refused([*args, "--html", str(made / "proc" / "iomem")], "the machine that is read", capsys)
+    refused([*args, "--sysroot", str(made)], "is read by this run", capsys)
+    refused([*args, "--sysroot", str(made / "again")], "the machine that is read", capsys)
+
+
+def test_no_output_lies_in_a_folder_that_is_written_as_a_whole(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "root").mkdir()
+    args = ["rehearse", str(scenario), "--sysroot", str(tmp_path / "root"), "--html", str(tmp_path / "root" / "page")]
+    refused(args, "which --sysroot writes as a whole", capsys)
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--html", "--ptdump", "--sysroot"])
+def test_one_rule_for_all_outputs_no_folder_is_made_above_them(
+    option: str, scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(["rehearse", str(scenario), option, str(tmp_path / "no" / "x")], "there is no such folder", capsys)
+    assert names(tmp_path) == ["x.toml"]
+
+
+def test_json_and_a_page_do_not_share_stdout(scenario: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+        assert main(["rehearse", str(scenario), "--json", "--html", name]) == 2
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert "stdout is where --json goes" in err
+
+
+def memhp(*args: str, **more: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "memhp", *args]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+    return subprocess.run(command, check=False, text=True, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def test_a_page_on_stdout_is_all_that_stands_there(scenario: Path) -> None:
+    done = memhp("rehearse", str(scenario), "--html", "-")
+    assert done.returncode == 0
+    assert done.stdout.startswith("<!doctype html>")
+    assert done.stdout.rstrip().endswith("</html>")
+    assert "the rehearsal went as expected" in done.stderr
+
+
+def test_the_file_that_stdout_goes_to_is_written_to_and_never_replaced(scenario: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with target.open("w") as stdout:
+        inode = os.fstat(stdout.fileno()).st_ino
+        refusal = memhp("rehearse", str(scenario), "--html", str(target), stdout=stdout)
+        done = memhp("rehearse", str(scenario), "--html", "/dev/stdout", stdout=stdout)
+    assert refusal.returncode == 2
+    assert f"{target} is where stdout goes" in refusal.stderr
+    assert done.returncode == 0
+    assert target.stat().st_ino == inode
+    assert target.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_the_null_device_takes_any_number_of_outputs_and_stays_a_device(scenario: Path) -> None:
+    null = Path(os.devnull)
+    assert main(["rehearse", str(scenario), "--html", str(null), "--ptdump", str(null)]) == 0
+    assert stat.S_ISCHR(null.stat().st_mode)
+
+
+def test_explore_writes_its_page_by_the_same_rules(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["explore", *UNLOCKED, "--html", "-"]) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("<!doctype html>")
+    assert "schedule a" in err
+    assert main(["explore", *UNLOCKED, "--html", str(tmp_path)]) == 2
+    assert "it is a folder" in capfd.readouterr().err
