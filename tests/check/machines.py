@@ -78,6 +78,4 @@ def with_process(k: Kernel, name: str = "init") -> Kernel:
 
 def without_choice(kernel: Config, **changed: object) -> Config:
     """The same kernel with other choices of its architecture's record."""
-    field = {"riscv64": "riscv", "arm64": "arm64", "x86_64": "x86"}[kernel.arch]
-    record = replace(kernel.choices, **changed)  # type: ignore[arg-type]
-    return replace(kernel, profile=replace(kernel.profile, **{field: record}))  # type: ignore[arg-type]
+    return replace(kernel, profile=kernel.profile.choosing(kernel.arch, changed))

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from memhp.errors import BadInput
+from memhp.linux.arch.arm64.choices import Arm64Profile
+from memhp.linux.arch.riscv.choices import RiscvProfile
+from memhp.linux.arch.x86.choices import X86Profile
 from memhp.linux.config import Config, configs
 from memhp.linux.profiles import PROFILES, profile
 from memhp.units import GiB, KiB, MiB
@@ -138,7 +141,11 @@ class TestRefused:
 
 class TestProfilesStandForTheirSources:
     def test_the_arm64_revisions_differ_in_when_they_free_empty_vmemmap_tables(self) -> None:
-        policies = {name: each.arm64.free_empty_tables for name, each in PROFILES.items() if each.arm64}
+        policies = {
+            name: each.record(Arm64Profile).free_empty_tables
+            for name, each in PROFILES.items()
+            if "arm64" in each.arches
+        }
         assert policies == {
             "arm64-hotremove-v5": "always",
             "arm64-hotremove-v6": "never",
@@ -149,9 +156,7 @@ class TestProfilesStandForTheirSources:
         }
 
     def test_arm64_v6_dropped_the_lock_and_split_the_descent(self) -> None:
-        five, six = PROFILES["arm64-hotremove-v5"].arm64, PROFILES["arm64-hotremove-v6"].arm64
-        assert five is not None
-        assert six is not None
+        five, six = (PROFILES[f"arm64-hotremove-v{n}"].record(Arm64Profile) for n in (5, 6))
         assert (five.remove_lock, five.remove_passes) == ("whole-range", 1)
         assert (six.remove_lock, six.remove_passes) == ("none", 2)
 
@@ -160,20 +165,21 @@ class TestProfilesStandForTheirSources:
             (each.name, arch)
             for each in PROFILES.values()
             for arch in each.arches
-            if each.arch(arch).storage_freed == "after-flush"
+            if getattr(each.arch(arch), "storage_freed") == "after-flush"  # noqa: B009
         }
-        assert safe == {(name, "arm64") for name, each in PROFILES.items() if each.arm64} - {
+        assert safe == {(name, "arm64") for name, each in PROFILES.items() if "arm64" in each.arches} - {
             ("arm64-hotremove-v5", "arm64")
         }
 
     def test_both_answers_to_new_root_entries_and_none_are_there(self) -> None:
-        policies = {arch: PROFILES["linux-7.2"].arch(arch).pgd_policy for arch in PROFILES["linux-7.2"].arches}
-        assert policies == {"riscv64": "preallocate", "arm64": "none", "x86_64": "sync"}
-        assert PROFILES["linux-7.2"].arch("arm64").pgd_shared
+        kernel = PROFILES["linux-7.2"]
+        assert kernel.record(RiscvProfile).pgd_policy == "preallocate"
+        assert kernel.record(X86Profile).pgd_policy == "sync"
+        assert kernel.arch("arm64").pgd_shared
 
     def test_every_series_has_memblock_forget_after_the_architecture(self) -> None:
         assert {each.memblock_order for each in PROFILES.values()} == {"arch-first"}
 
     def test_7_2_arm64_refuses_to_split_leaves_of_what_it_removes(self) -> None:
-        assert PROFILES["linux-7.2"].arch("arm64").bootmem_remove == "notifier-and-split-check"
-        assert PROFILES["linux-6.12"].arch("arm64").bootmem_remove == "notifier"
+        assert PROFILES["linux-7.2"].record(Arm64Profile).bootmem_remove == "notifier-and-split-check"
+        assert PROFILES["linux-6.12"].record(Arm64Profile).bootmem_remove == "notifier"

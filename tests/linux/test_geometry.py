@@ -81,7 +81,7 @@ class TestRootEntriesOfRealGuests:
         mine = layout(config, Span(*guest["ram"]))
         slots = config.entries_per_table
         wanted = set(root_entries(mine, mine.fixmap.span)) | set(root_entries(mine, mine.kernel.span))
-        for area in config.choices.pgd_preallocated:
+        for area in config.choices.areas_filled_at_boot:
             wanted |= set(root_entries(mine, area_span(mine, area)))
         present = set(guest["root_entries"])
         # One entry of the kernel's area may be missing: the image takes the first 1 GiB of two.

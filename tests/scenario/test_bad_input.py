@@ -81,7 +81,7 @@ MESSAGES = {
     M + "choices = { pgd_policy = 3 }": (
         "x.toml: machine.choices.pgd_policy: cannot be 3 (one of none, sync, preallocate)"
     ),
-    M + 'choices = { pgd_shared = "yes" }': 'x.toml: machine.choices.pgd_shared: want true or false, got "yes"',
+    M + 'choices = { vmalloc_fault = "yes" }': 'x.toml: machine.choices.vmalloc_fault: want true or false, got "yes"',
     M + 'choices = { pgd_preallocated = ["heap"] }': (
         'x.toml: machine.choices.pgd_preallocated: cannot have "heap" (a list of vmalloc, modules, vmemmap, …'
     ),

@@ -51,15 +51,11 @@ def test_the_series_as_posted_break_where_and_how_they_are_known_to(name: str) -
 
 
 def riscv(name: str, va_bits: int, **choices: Any) -> Config:
-    kernel = profile(name)
-    assert kernel.riscv is not None
-    return Config("riscv64", replace(kernel, riscv=replace(kernel.riscv, **choices)), 4 * KiB, va_bits).validate()
+    return Config("riscv64", profile(name).choosing("riscv64", choices), 4 * KiB, va_bits).validate()
 
 
 def arm64(name: str, page_size: int, va_bits: int, **choices: Any) -> Config:
-    kernel = profile(name)
-    assert kernel.arm64 is not None
-    return Config("arm64", replace(kernel, arm64=replace(kernel.arm64, **choices)), page_size, va_bits).validate()
+    return Config("arm64", profile(name).choosing("arm64", choices), page_size, va_bits).validate()
 
 
 @pytest.mark.parametrize("va_bits", [39, 48])

@@ -21,8 +21,8 @@ NAME = "processes"
 def promised(look: Look) -> list[Span]:
     """The areas (bytes) whose root entries every process has, as this kernel promises."""
     layout, choices = look.k.layout, look.k.config.choices
-    names: set[str] = set(choices.pgd_preallocated) if choices.pgd_policy != "none" else set()
-    if choices.pgd_policy == "sync":
+    names: set[str] = set(choices.areas_filled_at_boot)
+    if choices.syncs_root_entries:
         names |= {layout.direct_map.name, layout.vmemmap.name}
     areas = (layout.direct_map, layout.vmemmap, layout.vmalloc, layout.modules, layout.kasan)
     return [area.span for area in areas if area is not None and area.name in names]

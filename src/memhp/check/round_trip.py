@@ -42,7 +42,7 @@ def may_stay(layout: Layout, area: Area, height: int, va: int) -> bool:
     fmt = config.format
     if config.arch != "arm64":
         return height == fmt.root_height - 1
-    policy = config.choices.free_empty_tables
+    policy = config.arm64.free_empty_tables
     if area.name == "vmemmap" and (
         policy == "never" or (policy == "if-no-vmalloc-overlap" and layout.vmalloc_vmemmap_overlap)
     ):

@@ -10,7 +10,7 @@ Every module of :mod:`memhp.explore.cases` describes one case, as `CASE`.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from memhp.errors import BadInput
@@ -85,10 +85,7 @@ class Variant:
 
     def config(self, configuration: Configuration) -> Config:
         """The kernel of this variant on a machine."""
-        chosen = replace(profile(configuration.release), **self.generic)
-        if self.choices:
-            arch = configuration.arch
-            chosen = chosen.with_arch(arch, replace(chosen.arch(arch), **self.choices))
+        chosen = profile(configuration.release).choosing(configuration.arch, {**self.generic, **self.choices})
         return Config(
             arch=configuration.arch,
             profile=chosen,

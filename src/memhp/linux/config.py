@@ -11,7 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from memhp.errors import BadInput
-from memhp.linux.choices import ARCHES, Arch, ArchProfile, Arm64Profile, Profile, RiscvProfile, X86Profile
+from memhp.linux.arch.arm64.choices import Arm64Profile
+from memhp.linux.arch.riscv.choices import RiscvProfile
+from memhp.linux.arch.x86.choices import X86Profile
+from memhp.linux.choices import ARCHES, Arch, ArchProfile, Profile
 from memhp.linux.profiles import PROFILES
 from memhp.units import KiB, format_size
 
@@ -181,23 +184,17 @@ class Config:
     @property
     def riscv(self) -> RiscvProfile:
         """The record for riscv. Raises :class:`BadInput` where the profile has none."""
-        record = self.profile.arch("riscv64")
-        assert isinstance(record, RiscvProfile)
-        return record
+        return self.profile.record(RiscvProfile)
 
     @property
     def arm64(self) -> Arm64Profile:
         """The record for arm64. Raises :class:`BadInput` where the profile has none."""
-        record = self.profile.arch("arm64")
-        assert isinstance(record, Arm64Profile)
-        return record
+        return self.profile.record(Arm64Profile)
 
     @property
     def x86(self) -> X86Profile:
         """The record for x86-64. Raises :class:`BadInput` where the profile has none."""
-        record = self.profile.arch("x86_64")
-        assert isinstance(record, X86Profile)
-        return record
+        return self.profile.record(X86Profile)
 
     @property
     def _possible_pa_bits(self) -> tuple[int, ...]:
@@ -364,9 +361,10 @@ class Config:
     @cached_property
     def direct_map_base_pages(self) -> bool:
         """Whether the direct map has base pages only."""
-        if self.choices.direct_map_leaves == "largest":
+        leaves = self.arm64.direct_map_leaves if self.arch == "arm64" else "largest"
+        if leaves == "largest":
             return self.debug_pagealloc or (self.arch == "x86_64" and not self.pse)
-        if self.choices.direct_map_leaves == "base-unless-bbml2" and self.bbml2:
+        if leaves == "base-unless-bbml2" and self.bbml2:
             return self.debug_pagealloc
         return self.can_set_direct_map
 

@@ -96,7 +96,7 @@ class Row(msgspec.Struct, frozen=True):
 
 def virtio_mem(config: Config, memory_block_size: int, device_block_size: int) -> VirtioMem | None:
     """The driver's mode for a device with that block size: sub-blocks if at least two fit into a memory block."""
-    if config.arch not in config.profile.virtio_mem:
+    if not config.choices.virtio_mem:
         return None
     unit = max(device_block_size, config.pageblock_nr_pages * config.page_size)
     if unit < memory_block_size:
@@ -131,7 +131,7 @@ def preallocation(mine: Layout, ram: Span) -> list[Preallocation]:
     }
     seen: set[int] = set()
     found = []
-    for area in mine.config.choices.pgd_preallocated:
+    for area in mine.config.choices.areas_filled_at_boot:
         entries = root_entries(mine, area_span(mine, area))
         if entries:
             tables = len(set(entries) - seen)

@@ -9,7 +9,10 @@ carry it: fixes that went back to 6.12.y count as made.
 from dataclasses import replace
 
 from memhp.errors import BadInput
-from memhp.linux.choices import ARCHES, Arch, Arm64Profile, Profile, RiscvProfile, X86Profile
+from memhp.linux.arch.arm64.choices import Arm64Profile
+from memhp.linux.arch.riscv.choices import RiscvProfile
+from memhp.linux.arch.x86.choices import X86Profile
+from memhp.linux.choices import ARCHES, Arch, Profile
 
 __all__ = ["ARCHES", "MAINLINE", "PROFILES", "Arch", "Profile", "profile"]
 
@@ -24,29 +27,23 @@ _RISCV_6_12 = RiscvProfile(
     vmemmap_fallback="base-unless-altmap",
     altmap_fallback="fail",
     vmemmap_altmap="any-leaf",
-    vmemmap_subsection="same",
     vmemmap_check_pmd="anything",
-    direct_map_leaves="largest",
     mappable_range="direct-map",
     pgd_policy="preallocate",
     pgd_list="after-copy",
-    pgd_shared=False,
     pgd_preallocated=("vmalloc", "modules", "vmemmap", "direct map", "kasan"),
     vmalloc_fault=False,
-    free_empty_tables="always",
-    remove_passes=1,
     storage_freed="after-clear",
     table_freed="before-clear",
     leaf_flush="none",
-    pte_table_flush="none",
     end_flush="all",
     remove_extra_flush=True,
     add_flush="end",
-    remove_lock="none",
-    populate_lock="none",
     page_table_section="__meminit",
-    bootmem_remove="unchecked",
     ptdump_lock="mem_hotplug_lock",
+    huge_vmalloc=True,
+    optimize_dax_vmemmap=True,
+    virtio_mem=True,
 )
 
 _RISCV_V1 = replace(
@@ -62,6 +59,7 @@ _RISCV_V1 = replace(
     remove_extra_flush=False,
     add_flush="before-add-pages",
     ptdump_lock="none",
+    optimize_dax_vmemmap=False,
 )
 
 _ARM64_5_13 = Arm64Profile(
@@ -87,25 +85,19 @@ _ARM64_5_13 = Arm64Profile(
     vmemmap_check_pmd="anything",
     direct_map_leaves="base-if-set-direct-map",
     mappable_range="direct-map",
-    pgd_policy="none",
-    pgd_list="after-copy",
-    pgd_shared=True,
-    pgd_preallocated=(),
-    vmalloc_fault=False,
     free_empty_tables="floor-ceiling",
     remove_passes=2,
     storage_freed="after-flush",
-    table_freed="after-flush",
     leaf_flush="each-page",
     pte_table_flush="none",
     end_flush="none",
-    remove_extra_flush=False,
-    add_flush="none",
     remove_lock="none",
-    populate_lock="none",
     page_table_section="__meminit",
     bootmem_remove="notifier",
     ptdump_lock="mem_hotplug_lock",
+    huge_vmalloc=False,
+    optimize_dax_vmemmap=False,
+    virtio_mem=True,
 )
 
 _ARM64_V6 = replace(
@@ -122,6 +114,7 @@ _ARM64_V6 = replace(
     free_empty_tables="never",
     leaf_flush="each-range",
     bootmem_remove="unchecked",
+    virtio_mem=False,
 )
 
 _ARM64_V5 = replace(
@@ -147,6 +140,7 @@ _ARM64_6_12 = replace(
     vmemmap_subsection="base",
     leaf_flush="each-page-of-vmemmap",
     end_flush="direct-map-range",
+    huge_vmalloc=True,
 )
 
 _X86_5_13 = X86Profile(
@@ -156,41 +150,35 @@ _X86_5_13 = X86Profile(
     vmemmap_leaves="huge",
     vmemmap_fallback="base-unless-altmap",
     altmap_fallback="fail",
-    vmemmap_altmap="huge-leaf",
-    vmemmap_subsection="base",
-    vmemmap_check_pmd="leaf",
-    direct_map_leaves="largest",
-    mappable_range="everything",
     pgd_policy="sync",
     pgd_list="one-lock",
-    pgd_shared=False,
     pgd_preallocated=("vmalloc",),
     vmalloc_fault=False,
-    free_empty_tables="always",
-    remove_passes=1,
     storage_freed="before-clear",
     table_freed="before-clear",
     leaf_flush="none",
     pte_table_flush="all",
     end_flush="all",
-    remove_extra_flush=False,
-    add_flush="none",
     remove_lock="each-entry",
     populate_lock="each-entry",
     page_table_section="__meminit",
-    bootmem_remove="unchecked",
     ptdump_lock="none",
+    huge_vmalloc=False,
+    optimize_dax_vmemmap=False,
+    virtio_mem=True,
 )
 
-_X86_6_12 = replace(_X86_5_13, ptdump_lock="mem_hotplug_lock")
+_X86_6_12 = replace(
+    _X86_5_13,
+    ptdump_lock="mem_hotplug_lock",
+    huge_vmalloc=True,
+    optimize_dax_vmemmap=True,
+)
 
 _LINUX_5_13 = Profile(
     name="linux-5.13",
     release="5.13",
     source="Linux 5.13, June 2021",
-    riscv=None,
-    arm64=_ARM64_5_13,
-    x86=_X86_5_13,
     memblock_order="arch-first",
     memmap_on_memory="one-block",
     auto_movable=False,
@@ -208,21 +196,18 @@ _LINUX_5_13 = Profile(
     boot_vmemmap="sparse-buffer",
     movable_watermark="share",
     lowmem_reserve="with-watermarks",
-    scan_movable_holes="skip",
-    online_debug_pagealloc=False,
     vmap_huge_lock="none",
     ptdump_mmap_lock="read",
-    huge_vmalloc=(),
     memmap_counters=False,
-    optimize_dax_vmemmap=(),
     pgmap_ref="each-page",
     pgmap_drain="kill-and-wait",
     block_reference="held",
     pfn_walk_lock="none",
     kmem_tells_truncation=False,
-    virtio_mem=("arm64", "x86_64"),
     virtio_mem_sleep="refused",
     virtio_mem_unplugged_inaccessible=False,
+    records=(_ARM64_5_13, _X86_5_13),
+    dax_compound_pages=False,
 )
 
 _LINUX_6_12 = replace(
@@ -230,9 +215,6 @@ _LINUX_6_12 = replace(
     name="linux-6.12",
     release="6.12",
     source="Linux 6.12.y, November 2024 on",
-    riscv=_RISCV_6_12,
-    arm64=_ARM64_6_12,
-    x86=_X86_6_12,
     memmap_on_memory="many-blocks",
     auto_movable=True,
     pluggable_end="PHYSMEM_END",
@@ -242,13 +224,12 @@ _LINUX_6_12 = replace(
     movable_watermark="capped",
     vmap_huge_lock="init_mm.mmap_lock",
     ptdump_mmap_lock="write",
-    huge_vmalloc=("riscv64", "arm64", "x86_64"),
     memmap_counters=True,
-    optimize_dax_vmemmap=("riscv64", "x86_64"),
     pgmap_ref="at-once",
-    virtio_mem=("riscv64", "arm64", "x86_64"),
     virtio_mem_sleep="by-feature",
     virtio_mem_unplugged_inaccessible=True,
+    records=(_RISCV_6_12, _ARM64_6_12, _X86_6_12),
+    dax_compound_pages=True,
 )
 
 _LINUX_7_2 = replace(
@@ -256,22 +237,24 @@ _LINUX_7_2 = replace(
     name="linux-7.2",
     release="7.2",
     source="Linux 7.2.y",
-    riscv=replace(_RISCV_6_12, layout="7.2", vmemmap_check_pmd="leaf"),
-    arm64=replace(
-        _ARM64_6_12,
-        linear_map_random=False,
-        split_kernel_leaf=True,
-        vmap_huge_with_ptdump=True,
-        create_may_fail=True,
-        block_over_table="descend",
-        vmemmap_check_pmd="leaf",
-        kernel_prot="7.2",
-        table_attributes="XN-AF",
-        range_flush="by-range",
-        bootmem_remove="notifier-and-split-check",
-        direct_map_leaves="base-unless-bbml2",
+    records=(
+        replace(_RISCV_6_12, layout="7.2", vmemmap_check_pmd="leaf"),
+        replace(
+            _ARM64_6_12,
+            linear_map_random=False,
+            split_kernel_leaf=True,
+            vmap_huge_with_ptdump=True,
+            create_may_fail=True,
+            block_over_table="descend",
+            vmemmap_check_pmd="leaf",
+            kernel_prot="7.2",
+            table_attributes="XN-AF",
+            range_flush="by-range",
+            bootmem_remove="notifier-and-split-check",
+            direct_map_leaves="base-unless-bbml2",
+        ),
+        replace(_X86_6_12, pud_free="detach-first", block_size_advice=True),
     ),
-    x86=replace(_X86_6_12, pud_free="detach-first", block_size_advice=True),
     pageblock_cap="PAGE_BLOCK_MAX_ORDER",
     isolate_mark="pageblock-bit",
     node_notifier="node-notifier",
@@ -280,8 +263,6 @@ _LINUX_7_2 = replace(
     resource_split="children-move",
     boot_vmemmap="per-leaf",
     lowmem_reserve="with-managed-pages",
-    scan_movable_holes="trust-range",
-    online_debug_pagealloc=True,
     kmem_tells_truncation=True,
 )
 
@@ -290,18 +271,14 @@ _RISCV_HOTPLUG_V1 = replace(
     name="riscv-hotplug-v1",
     release="6.4",
     source="[PATCH 0/7] riscv: Memory Hot(Un)Plug support, 12 May 2023",
-    riscv=_RISCV_V1,
-    arm64=None,
-    x86=None,
     memmap_on_memory="none",
     pluggable_end="MAX_PHYSMEM_BITS",
     movable_watermark="share",
     prepare_online=False,
     vmap_huge_lock="none",
     memmap_counters=False,
-    optimize_dax_vmemmap=("x86_64",),
-    virtio_mem=("riscv64",),
     virtio_mem_sleep="refused",
+    records=(_RISCV_V1,),
 )
 
 _ARM64_HOTREMOVE_V5 = replace(
@@ -309,21 +286,19 @@ _ARM64_HOTREMOVE_V5 = replace(
     name="arm64-hotremove-v5",
     release="5.2",
     source="[PATCH V5 0/3] arm64/mm: Enable memory hot remove, 29 May 2019",
-    arm64=_ARM64_V5,
-    x86=None,
     memmap_on_memory="none",
     pluggable_end="none",
     ptdump_mmap_lock="none",
     zone_shrink="on-remove",
     block_nodes="by-page",
-    virtio_mem=(),
+    records=(_ARM64_V5,),
 )
 
 _ARM64_HOTREMOVE_V6 = replace(
     _ARM64_HOTREMOVE_V5,
     name="arm64-hotremove-v6",
     source="[PATCH V6 0/3] arm64/mm: Enable memory hot remove, 19 June 2019",
-    arm64=_ARM64_V6,
+    records=(_ARM64_V6,),
 )
 
 _ARM64_HOTREMOVE_V7 = replace(
@@ -331,7 +306,7 @@ _ARM64_HOTREMOVE_V7 = replace(
     name="arm64-hotremove-v7",
     release="5.4-rc",
     source="[PATCH V7 0/3] arm64/mm: Enable memory hot remove, 3 September 2019, on arm64 for-next/core",
-    arm64=_ARM64_V7,
+    records=(_ARM64_V7,),
 )
 
 PROFILES: dict[str, Profile] = {

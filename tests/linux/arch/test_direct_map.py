@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,11 +29,7 @@ EARLY = {"riscv64": 2 * GiB, "arm64": GiB, "x86_64": MiB}
 def boot(name: Arch, va_bits: int = 48, profile_name: str = "linux-6.12", *, ram: int = GiB, **options: Any) -> Kernel:
     page_size = options.pop("page_size", 4 * KiB)
     choices = options.pop("choices", {})
-    record = profile(profile_name)
-    field = {"riscv64": "riscv", "arm64": "arm64", "x86_64": "x86"}[name]
-    if choices:
-        changed: dict[str, Any] = {field: replace(record.arch(name), **choices)}
-        record = replace(record, **changed)
+    record = profile(profile_name).choosing(name, choices)
     config = Config(name, record, page_size, va_bits, **options).validate()
     return start_kernel(MachineSpec("small", config, (Ram(EARLY[name], ram),)))
 

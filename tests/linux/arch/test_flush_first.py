@@ -1,7 +1,6 @@
 """riscv and x86 with the choices that flush before they free: the order of accesses on removal of struct pages."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,15 +15,13 @@ from memhp.units import GiB
 from steppers import Recorder
 
 FIRST: dict[Arch, int] = {"riscv64": 2 * GiB, "x86_64": GiB}
-RECORD: dict[Arch, str] = {"riscv64": "riscv", "x86_64": "x86"}
 HOT = 128 * GiB
 
 
 def removal_of_struct_pages(name: Arch, **choices: Any) -> list[str]:
     """What ``vmemmap_free()`` of a section does to frames and translations, in order."""
     kernel = profile("linux-6.12")
-    chosen: dict[str, Any] = {RECORD[name]: replace(kernel.arch(name), **choices)}
-    config = Config(arch=name, profile=replace(kernel, **chosen), page_size=4096, va_bits=48).validate()
+    config = Config(arch=name, profile=kernel.choosing(name, choices), page_size=4096, va_bits=48).validate()
     k: Kernel = start_kernel(MachineSpec("flush-first", config, (Ram(FIRST[name], GiB),)))
     first = HOT >> config.page_shift
     memmap = k.layout.memmap(first, first + config.pages_per_section)

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -211,9 +210,7 @@ def test_so_is_a_root_entry_for_struct_pages() -> None:
 
 
 def test_flushes_are_choices_that_a_profile_can_be_given() -> None:
-    record = profile("linux-6.12")
-    assert record.riscv is not None
-    lazy = replace(record, riscv=replace(record.riscv, remove_extra_flush=False, add_flush="none"))
+    lazy = profile("linux-6.12").choosing("riscv64", {"remove_extra_flush": False, "add_flush": "none"})
     config = Config("riscv64", lazy, 4 * KiB, 48).validate()
     k = start_kernel(MachineSpec("small", config, (Ram(2 * GiB, GiB),)))
     k.hw.plug(Span(HOT >> 12, (HOT + GiB) >> 12), Owner(Use.DEVICE))

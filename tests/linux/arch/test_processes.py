@@ -22,13 +22,10 @@ from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB, TiB
 
 EARLY = {"riscv64": 2 * GiB, "arm64": GiB, "x86_64": MiB}
-FIELD = {"riscv64": "riscv", "arm64": "arm64", "x86_64": "x86"}
 
 
 def boot(name: Arch, va_bits: int = 48, profile_name: str = "linux-6.12", **choices: Any) -> Kernel:
-    record = profile(profile_name)
-    changed: dict[str, Any] = {FIELD[name]: replace(record.arch(name), **choices)}
-    record = replace(record, **changed)
+    record = profile(profile_name).choosing(name, choices)
     config = Config(name, record, 4 * KiB, va_bits).validate()
     return start_kernel(MachineSpec("small", config, (Ram(EARLY[name], GiB),)))
 
@@ -156,9 +153,7 @@ class TestPreallocation:
     def test_failing_to_is_a_panic(self, name: Arch, va_bits: int, text: str) -> None:
         k = boot(name, va_bits, pgd_preallocated=())
         starve(k)
-        record = k.config.profile
-        changed: dict[str, Any] = {FIELD[name]: replace(record.arch(name), pgd_preallocated=("vmalloc",))}
-        areas = replace(record, **changed)
+        areas = k.config.profile.choosing(name, {"pgd_preallocated": ("vmalloc",)})
         k.config = replace(k.config, profile=areas)
         with pytest.raises(KernelPanic, match=text):
             arch.ops(k).mem_init(k)

@@ -30,7 +30,7 @@ def kernel_access(k: Kernel, mm: str, va: int, oops: Oops) -> Outcome:
     if not entry & k.hw.fmt.valid and table.frame != k.init_mm.frame:
         reference = k.hw.load(k.init_mm, index)
         if reference & k.hw.fmt.valid:
-            if not (k.config.choices.vmalloc_fault and va in k.layout.vmalloc):
+            if not (k.config.choices.fixes_vmalloc_faults and va in k.layout.vmalloc):
                 _die(k, va, oops, f"the root table of {mm} lacks entry {index}, which init_mm has")
             k.hw.store(table, index, reference, oops.place)
             entry, outcome = reference, "vmalloc_fault fixed"

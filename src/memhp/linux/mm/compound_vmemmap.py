@@ -24,7 +24,7 @@ VMEMMAP_RESERVE_NR = 2
 
 def vmemmap_can_optimize(config: Config, altmap: VmemAltmap | None, vmemmap_shift: int) -> bool:
     """Whether struct pages of pages of this order are shared: by the kernel's build, never with an altmap."""
-    if config.arch not in config.profile.optimize_dax_vmemmap or altmap is not None:
+    if not config.choices.optimize_dax_vmemmap or altmap is not None:
         return False
     size = config.struct_page_size
     if size & (size - 1):

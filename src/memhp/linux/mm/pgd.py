@@ -15,6 +15,7 @@ import numpy as np
 from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.hw.format import U64, Format
 from memhp.hw.tlb import Table
+from memhp.linux.choices import OwnRootTables
 from memhp.linux.layout import Area
 from memhp.linux.mm.pgalloc import alloc_tables
 from memhp.linux.state import Kernel
@@ -95,7 +96,8 @@ def sync_root_entries(k: Kernel, span: Span, where: str) -> None:
 
 def _listed(k: Kernel) -> list[Table]:
     """``pgd_list``: the root tables of processes that a synchronisation finds."""
-    if k.config.choices.pgd_list != "one-lock":
+    record = k.config.choices
+    if isinstance(record, OwnRootTables) and record.pgd_list != "one-lock":
         k.hw.reads(PGD_LIST)
     return [root for mm, root in k.pgd.items() if mm != INIT_MM and root.frame != k.init_mm.frame]
 
@@ -118,7 +120,9 @@ def pgd_ctor(k: Kernel, root: Table, parts: Iterable[tuple[int, int]], where: st
 
     ``ArchProfile.pgd_list`` says in which order, and under which lock.
     """
-    choice = k.config.choices.pgd_list
+    record = k.config.choices
+    assert isinstance(record, OwnRootTables)
+    choice = record.pgd_list
     if choice == "before-copy":
         k.hw.writes(PGD_LIST)
         k.pgd[root.mm] = root

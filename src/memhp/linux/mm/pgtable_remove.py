@@ -19,7 +19,6 @@ from memhp.hw.format import U64
 from memhp.hw.machine import Machine
 from memhp.hw.runs import entry_runs, frame_spans
 from memhp.hw.tlb import FlushPlan, Table
-from memhp.linux.choices import ArchProfile
 from memhp.linux.mm.pgtable_populate import RootLock, entry_lock
 from memhp.spans import Span
 
@@ -66,11 +65,11 @@ def unmap(hw: Machine, root: Table, va: int, end: int, how: Remover) -> None:
     _unmap(hw, root, va, end, how, root.height)
 
 
-def gathered(how: Remover, record: ArchProfile) -> tuple[Remover, Callable[[], None]]:
+def gathered(how: Remover, *, storage_late: bool, tables_late: bool) -> tuple[Remover, Callable[[], None]]:
     """A removal as `how` says, and the call to be made behind the flush that ends it.
 
-    Where a kernel frees only after a flush, but makes none for each leaf, what is to be freed is kept until that call:
-    ``struct mmu_gather`` does so for user mappings.
+    What is to be freed late is kept until that call, for kernels that free only after a flush but make none for each
+    leaf: ``struct mmu_gather`` does so for user mappings.
     """
     late: list[Callable[[], None]] = []
     storage, table = how.free_storage, how.free_table
@@ -86,9 +85,9 @@ def gathered(how: Remover, record: ArchProfile) -> tuple[Remover, Callable[[], N
         for call in late:
             call()
 
-    if record.leaf_flush == "none" and record.storage_freed == "after-flush" and storage is not None:
+    if storage_late and storage is not None:
         how = replace(how, free_storage=keep_storage)
-    if record.leaf_flush == "none" and record.table_freed == "after-flush":
+    if tables_late:
         how = replace(how, free_table=keep_tables)
     return how, free
 

@@ -43,7 +43,7 @@ def vmalloc_huge(k: Kernel, nbytes: int, tag: str, nid: int = 0) -> Span:
     Without chunks of that size for all of it, base pages do.
     """
     config = k.config
-    huge = config.arch in config.profile.huge_vmalloc and arch.ops(k).arch_vmap_supported(k, 1)
+    huge = config.choices.huge_vmalloc and arch.ops(k).arch_vmap_supported(k, 1)
     if not huge or nbytes < config.pmd_size:
         return vmalloc(k, nbytes, tag, nid)
     area = _alloc_vmap_area(k, tag, align_up(nbytes, config.pmd_size), config.pmd_size)

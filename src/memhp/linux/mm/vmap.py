@@ -62,7 +62,7 @@ def vunmap_range_noflush(k: Kernel, area: Span) -> None:
 
 def _sync(k: Kernel, area: Span) -> None:
     """``arch_sync_kernel_mappings()``: root entries were filled."""
-    if k.config.choices.pgd_policy == "sync":
+    if k.config.choices.syncs_root_entries:
         pgd.sync_root_entries(k, area, SMALL)
 
 

@@ -19,18 +19,15 @@ def dev_dax_probe(k: Kernel, dev: DevDax) -> None:
         for span in dev.ranges:
             request_mem_region(k, span, dev.name, PROBE)
             claimed.append(span)
-        pgmap.vmemmap_shift = max(0, (dev.align - 1).bit_length() - k.config.page_shift) if _compound(k) else 0
+        pgmap.vmemmap_shift = (
+            max(0, (dev.align - 1).bit_length() - k.config.page_shift) if k.config.profile.dax_compound_pages else 0
+        )
         memremap_pages(k, pgmap, dev.target_node)
     except KernelError:
         for span in reversed(claimed):
             release_mem_region(k, span)
         raise
     dev.pgmap = pgmap
-
-
-def _compound(k: Kernel) -> bool:
-    """Whether the driver asks for compound pages: since their struct pages can share storage."""
-    return bool(k.config.profile.optimize_dax_vmemmap)
 
 
 def dev_dax_remove(k: Kernel, dev: DevDax) -> None:

@@ -75,7 +75,7 @@ def mem_init(k: Kernel) -> None:
         "direct map": layout.direct_map,
         "kasan": layout.kasan,
     }
-    for name in k.config.riscv.pgd_preallocated:
+    for name in k.config.riscv.areas_filled_at_boot:
         area = areas[name]
         if area is not None:
             pgd.preallocate_pgd_pages_range(k, area, PAGE_TABLE, PREALLOCATE)
@@ -144,7 +144,7 @@ def create_linear_mapping_range(k: Kernel, start: int, end: int, prot: int) -> N
 
 def _sync(k: Kernel, span: Span) -> None:
     """Bring new root entries to existing processes, in a kernel that does so: riscv ones have them from boot on."""
-    if k.config.riscv.pgd_policy == "sync":
+    if k.config.riscv.syncs_root_entries:
         pgd.sync_root_entries(k, span, CREATE)
 
 
@@ -184,14 +184,21 @@ def _remover(k: Kernel) -> Remover:
 
 def remove_pgd_mapping(k: Kernel, va: int, end: int, how: Remover, calls: int) -> None:
     """Unmap ``[va, end)`` and flush everything; `calls` of them were made for as many parts of the range."""
-    how, free_gathered = gathered(how, k.config.riscv)
-    if k.config.riscv.folded_levels == "indexed" and k.hw.fmt.root_height < 4:
+    record = k.config.riscv
+    once = record.leaf_flush == "none"
+    how, free_gathered = gathered(
+        how,
+        storage_late=once and record.storage_freed == "after-flush",
+        tables_late=once and record.table_freed == "after-flush",
+    )
+    if record.folded_levels == "indexed" and k.hw.fmt.root_height < 4:
         entries = k.hw.fmt.levels[-1].entries
         text = f"entries beyond the {entries} of the root table are taken for those of {va:#x}-{end:#x}"
         k.hw.violations.append(Violation("page-tables", text, "arch/riscv/mm/init.c:remove_p4d_mapping"))
     else:
         unmap(k.hw, k.init_mm, va, end, how)
-    flush_tlb_all(k, calls)
+    if record.end_flush == "all":
+        flush_tlb_all(k, calls)
     free_gathered()
 
 

@@ -74,7 +74,7 @@ def paging_init(k: Kernel) -> None:
 
 def mem_init(k: Kernel) -> None:
     """Fill the root entries of the vmalloc area: ``preallocate_vmalloc_pages()``."""
-    if "vmalloc" in k.config.x86.pgd_preallocated:
+    if "vmalloc" in k.config.x86.areas_filled_at_boot:
         where = "arch/x86/mm/init_64.c:preallocate_vmalloc_pages"
         pgd.preallocate_pgd_pages_range(k, k.layout.vmalloc, PAGE_TABLE, where)
 
@@ -129,7 +129,7 @@ def _alloc_low_page(k: Kernel, _height: int, count: int) -> list[Span]:
 
 def sync_global_pgds(k: Kernel, span: Span) -> None:
     """Bring the root entries for the addresses in `span` to every process."""
-    if k.config.x86.pgd_policy == "sync":
+    if k.config.x86.syncs_root_entries:
         pgd.sync_root_entries(k, span, "arch/x86/mm/init_64.c:sync_global_pgds")
 
 
@@ -138,9 +138,16 @@ def sync_global_pgds(k: Kernel, span: Span) -> None:
 
 def remove_pagetable(k: Kernel, span: Span, how: Remover, calls: int = 1) -> None:
     """Unmap the addresses in `span` and flush everything; `calls` of them were made for as many parts of it."""
-    how, free_gathered = gathered(how, k.config.x86)
+    record = k.config.x86
+    once = record.leaf_flush == "none"
+    how, free_gathered = gathered(
+        how,
+        storage_late=once and record.storage_freed == "after-flush",
+        tables_late=once and record.table_freed == "after-flush",
+    )
     unmap(k.hw, k.init_mm, span.start, span.end, how)
-    flush_tlb_all(k, calls)
+    if record.end_flush == "all":
+        flush_tlb_all(k, calls)
     free_gathered()
 
 
@@ -157,7 +164,7 @@ def direct_map_remover(k: Kernel) -> Remover:
         leaf_flush=tuple(flush_kernel_range(k, level.size) for level in k.hw.fmt.levels) if each else (),
         table="clear-flush-free" if record.table_freed == "after-flush" else "free-then-clear",
         table_flush=FlushPlan(FLUSH_TLB_ALL) if each else None,
-        after_leaf_table=lambda _: FlushPlan(FLUSH_TLB_ALL),
+        after_leaf_table=(lambda _: FlushPlan(FLUSH_TLB_ALL)) if record.pte_table_flush == "all" else None,
         keep_root_children=True,
         part_leaf=_part_of_direct_map,
         lock=pgd.PAGE_TABLE_LOCK if record.remove_lock == "each-entry" else "",

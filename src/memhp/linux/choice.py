@@ -1,0 +1,98 @@
+"""Records of choices, which refuse what they cannot be: names and values alike, whoever sets them.
+
+A choice is a field of a frozen dataclass whose type lists what it may be: a ``Literal``, ``bool``, or a tuple of
+literals. `Choices.__new__` and ``__post_init__`` hold construction, and with it ``dataclasses.replace``, to that.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any, Self, get_args, get_origin, get_type_hints
+
+from memhp.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A record of choices. Raises :class:`BadInput` for a field that there is not, or a value that it cannot have."""
+
+    def __new__(cls, *_: object, **values: object) -> Self:
+        """Refuse names before the dataclass does so with a TypeError."""
+        for name in values.keys() - hints(cls).keys():
+            raise unknown_choice(name, hints(cls))
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        """Refuse values."""
+        for name, hint in hints(type(self)).items():
+            check_value(name, hint, getattr(self, name))
+
+    def with_choices(self, **changes: object) -> Self:
+        """The same record with other values; lists stand for tuples."""
+        changed: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+        return replace(self, **changed)
+
+
+_HINTS: dict[Any, dict[str, Any]] = {}
+
+
+def hints(record: type[Choices]) -> dict[str, Any]:
+    """The choices of a record and their types."""
+    if record not in _HINTS:
+        known = get_type_hints(record)
+        _HINTS[record] = {field.name: known[field.name] for field in fields(record)}
+    return _HINTS[record]
+
+
+def is_set(hint: Any) -> bool:
+    """Whether a choice of that type is a selection, any number of its options, and not one of them."""
+    return get_origin(hint) is tuple
+
+
+def options(hint: Any) -> tuple[Any, ...]:
+    """What a choice of that type may be, or what it may hold; empty for free text."""
+    if hint is bool:
+        return (False, True)
+    return get_args(get_args(hint)[0]) if is_set(hint) else get_args(hint)
+
+
+def check_value(name: str, hint: Any, value: object) -> None:
+    """Refuse a value that a choice of type `hint` cannot have: :class:`BadInput` names what it can."""
+    known = options(hint)
+    if not known:
+        return
+    if is_set(hint):
+        if not isinstance(value, tuple):
+            raise BadInput(f"cannot be {shown(value)}", where=name, fix=f"a list of {', '.join(known)}")
+        for each in value:
+            if each not in known:
+                raise BadInput(f"cannot have {shown(each)}", where=name, fix=f"a list of {', '.join(known)}")
+    elif hint is bool:
+        if not isinstance(value, bool):
+            raise BadInput(f"want true or false, got {shown(value)}", where=name)
+    elif isinstance(value, bool) or value not in known:
+        raise BadInput(f"cannot be {shown(value)}", where=name, fix=one_of(str(value), map(str, known)))
+
+
+def unknown_choice(name: str, known: Iterable[str]) -> BadInput:
+    """The error about a choice that there is not."""
+    return BadInput("there is no such choice", where=name, fix=one_of(name, sorted(known)))
+
+
+def one_of(got: str, known: Iterable[str]) -> str:
+    """What to write instead of `got`: the option that it is a slip of, or all there are."""
+    names = list(known)
+    near = get_close_matches(got, names, n=1, cutoff=0.7)
+    return f"did you mean {near[0]}?" if near else f"one of {', '.join(names)}"
+
+
+def shown(value: object) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(shown, value))}]"
+    return "a table" if isinstance(value, dict) else str(value)
