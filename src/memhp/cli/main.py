@@ -36,6 +36,7 @@ COMMANDS = {
     "claims": LazyCommand("memhp.cli.claims:claims", "Decide every claim of the source documents."),
     "explore": LazyCommand("memhp.cli.explore:explore", "Decide a race, and trace what goes wrong step by step."),
     "races": LazyCommand("memhp.cli.races:races", "Decide every race, each variant on every configuration."),
+    "capture": LazyCommand("memhp.cli.capture:capture", "Keep a machine's facts as files that every command reads."),
     "geometry": LazyCommand("memhp.cli.geometry:geometry", "Show the sizes that hotplug works in, everywhere."),
 }
 """The sub-commands by name, in the order in which ``--help`` lists them."""

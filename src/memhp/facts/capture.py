@@ -27,13 +27,16 @@ TABLES = {
 
 PLAIN = {
     "dmesg": "/var/log/dmesg",
+    "osrelease": "/proc/sys/kernel/osrelease",
+    "capture.json": "/capture.json",
+    "kpageflags.tsv": "/kpageflags.tsv",
     "debug_kernel_page_tables": "/sys/kernel/debug/kernel_page_tables",
     "debug_page_tables_kernel": "/sys/kernel/debug/page_tables/kernel",
     "debug_page_tables_current_kernel": "/sys/kernel/debug/page_tables/current_kernel",
     "qmp.json": "/qmp.json",
     "qemu_info_registers": "/qemu_info_registers",
 }
-"""Files that stand for one path. The last two are not Linux's: what QEMU said stands at the top of the tree."""
+"""Files that stand for one path. Those at the top of the tree are not Linux's: docs/captures.md tells."""
 
 NODES = "sys_node.txt"
 _NODE_HEAD = "== "

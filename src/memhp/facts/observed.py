@@ -155,8 +155,8 @@ def _check_blocks(source: Source, facts: Facts) -> None:
 
 
 def link_nodes(facts: Facts) -> MemoryBlocks:
-    """The memory blocks with the node that each belongs to: captures keep files, and the links are none."""
-    linked = tuple(replace(block, nodes=_nodes_of(facts, block)) for block in facts.memory.blocks)
+    """The memory blocks with the node that each belongs to, told by what else is known where a capture has no links."""
+    linked = tuple(replace(block, nodes=block.nodes or _nodes_of(facts, block)) for block in facts.memory.blocks)
     return replace(facts.memory, blocks=linked)
 
 

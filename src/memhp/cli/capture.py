@@ -1,0 +1,37 @@
+"""``memhp capture``: keep the facts of a machine, live or in QEMU, as files that every other command reads."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from pathlib import Path
+
+import click
+
+from memhp.cli.output import emit_json, json_option
+
+
+@click.command()
+@click.argument("source", required=False)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder, or a name ending in .tar.xz.")
+@click.option("--step", default="0-now", show_default=True, help="What to call this moment.")
+@click.option("--private", is_flag=True, help="Keep the whole command line and kernel log too.")
+@click.option("--pages/--no-pages", default=True, help="Summarise /proc/kpageflags.  [default: pages]")
+@json_option
+def capture(source: str | None, out: Path, step: str, private: bool, pages: bool, as_json: bool) -> int:
+    """Keep the facts of SOURCE (/ for this host, or a sysroot) in --out.
+
+    Nothing is changed on the machine. What may be private is left out unless --private asks for it.
+    """
+    from memhp.facts.source import open_source
+    from memhp.target.captures.take import take
+    from memhp.target.captures.write import write
+
+    if source is None:
+        raise click.UsageError("give a SOURCE: / for this host, or a sysroot")
+    files = take(open_source(source), private=private, pages=pages)
+    write({step: files}, out)
+    report = {"schema": 1, "verdict": "captured", "out": str(out), "steps": {step: sorted(files)}}
+    if as_json:
+        emit_json(report)
+    else:
+        size = sum(len(text) for text in files.values())
+        click.echo(f"{out}: step {step}, {len(files)} files, {size >> 10} KiB")
+    return 0

@@ -1,0 +1,62 @@
+"""Capture steps onto disk: a folder of folders, or an archive of it, whole or not at all."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import io
+import shutil
+import tarfile
+from pathlib import Path
+
+import msgspec
+
+from memhp import __version__
+from memhp.errors import BadInput
+from memhp.target.captures.flatten import FORMAT
+
+MODES = {".tar.xz": "w:xz", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar": "w"}
+"""How an archive is written, by the end of its name."""
+
+
+def record(kind: str, left_out: tuple[str, ...]) -> str:
+    """``capture.json``: the format's version, what was captured by whom, and what was left out."""
+    said = {"format": FORMAT, "kind": kind, "left_out": list(left_out), "memhp": __version__}
+    return msgspec.json.format(msgspec.json.encode(said), indent=1).decode() + "\n"
+
+
+def write(steps: dict[str, dict[str, str]], out: Path) -> None:
+    """Write steps by name: an archive where the name ends like one, else a folder.
+
+    Raises :class:`BadInput` where there is something already.
+    """
+    if out.exists():
+        raise BadInput("is there already", where=str(out), fix="give a name that is free")
+    mode = next((mode for end, mode in MODES.items() if out.name.endswith(end)), None)
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        if mode is None:
+            _write_folder(steps, partial)
+        else:
+            _write_archive(steps, partial, mode)
+        partial.rename(out)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def _write_folder(steps: dict[str, dict[str, str]], folder: Path) -> None:
+    for step, files in steps.items():
+        (folder / step).mkdir(parents=True)
+        for name, text in files.items():
+            (folder / step / name).write_text(text, encoding="utf-8")
+
+
+def _write_archive(steps: dict[str, dict[str, str]], path: Path, mode: str) -> None:
+    """Equal steps give equal bytes: members carry no time and no owner."""
+    with path.open("wb") as file, tarfile.open(fileobj=file, mode=mode) as tar:  # type: ignore[call-overload]
+        for step, files in steps.items():
+            for name, text in files.items():
+                data = text.encode()
+                member = tarfile.TarInfo(f"{step}/{name}")
+                member.size, member.mode = len(data), 0o644
+                tar.addfile(member, io.BytesIO(data))
