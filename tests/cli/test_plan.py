@@ -106,3 +106,22 @@ def test_conditions_that_large_pages_do_not_meet_on_arm64(
 def test_the_table_of_verdicts_fits_into_100_columns(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["geometry", "--memmap-on-memory"]) == 0
     assert max(len(line.rstrip()) for line in capfd.readouterr().out.splitlines()) <= 104
+
+
+def test_the_page_holds_the_plan_with_every_step_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "page.html"
+    args = ["rehearse", "--machine", "riscv-vm", "--plan", "512G", "--html", str(target), "--json"]
+    assert main(args) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    page = target.read_text(encoding="utf-8")
+    assert "Plan: 512 GiB more, dimm" in page
+    assert len(plan["steps"]) == 2
+    for number, step in enumerate(plan["steps"], 1):
+        assert f"<title>step {number}: " in page
+        assert f"{step['at']:#x}–{step['at'] + step['size']:#x}</title>" in page
+
+
+def test_a_page_without_a_plan_says_nothing_of_one(tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    assert main(["rehearse", "--machine", "riscv-vm", "--plug", "128M", "--html", str(target)]) == 0
+    assert "Plan:" not in target.read_text(encoding="utf-8")

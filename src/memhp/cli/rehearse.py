@@ -89,7 +89,7 @@ def rehearse(
     if html is not None:
         from memhp.report.page import write_page
 
-        write_page(run, html)
+        write_page(run, html, made)
     if as_json:
         emit_json(run if made is None else {**msgspec.structs.asdict(run), "plan": made})
     else:

@@ -8,7 +8,9 @@ from pathlib import Path
 from memhp.outputs.file import write_file
 from memhp.report.changes import changes
 from memhp.report.page_style import STYLE
-from memhp.report.strip import Scale, strip, zone_class, zones_of
+from memhp.report.plan_page import plan_section
+from memhp.report.strip import Scale, scale_of, strip, zone_class, zones_of
+from memhp.scenario.plan import Plan
 from memhp.scenario.result import LawResult, Run, StepResult
 from memhp.units import format_count, format_size
 
@@ -20,17 +22,17 @@ HATCH = (
 """The pattern of offline memory, which all pictures of the page share."""
 
 
-def write_page(run: Run, path: Path) -> None:
+def write_page(run: Run, path: Path, plan: Plan | None = None) -> None:
     """Write the page to a file, whole or not at all. Raises :class:`~memhp.errors.BadInput` when it cannot be."""
-    write_file(path, page(run))
+    write_file(path, page(run, plan))
 
 
-def page(run: Run) -> str:
-    """The page's HTML."""
-    return "\n".join(_page(run))
+def page(run: Run, plan: Plan | None = None) -> str:
+    """The page's HTML: a run, and how to add more memory where that was asked for."""
+    return "\n".join(_page(run, plan))
 
 
-def _page(run: Run) -> Iterator[str]:
+def _page(run: Run, plan: Plan | None) -> Iterator[str]:
     title = escape(run.title or "rehearsal")
     yield '<!doctype html><html lang="en"><head><meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -40,11 +42,13 @@ def _page(run: Run) -> Iterator[str]:
     yield _verdict(run)
     yield _figures(run)
     yield _key(run)
-    scale = Scale(run)
+    scale = scale_of(run)
     yield "<ol>"
     for step in run.steps:
         yield from _step(step, scale, run.machine.block_size)
     yield "</ol>"
+    if plan is not None:
+        yield from plan_section(plan, run)
     yield from _zones(run)
     yield from _laws(run.laws)
     iomem = escape("\n".join(run.state.iomem))

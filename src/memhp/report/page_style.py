@@ -40,6 +40,7 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space:
 details { margin: .3rem 0 0; } summary { cursor: pointer; color: var(--soft); width: fit-content; }
 pre { overflow-x: auto; margin: .4rem 0 0; padding: .5rem .7rem; border-radius: .3rem; background: var(--bg); }
 .strip { display: block; width: 100%; height: auto; margin: .5rem 0 .1rem; }
+.strip text.on { fill: var(--bg); font-weight: 600; }
 .strip text { font: 10px ui-monospace, Menlo, Consolas, monospace; fill: var(--soft); }
 .z-dma { fill: var(--dma); } .z-dma32 { fill: var(--dma32); } .z-normal { fill: var(--normal); }
 .z-movable { fill: var(--movable); } .z-device { fill: var(--device); } .z-none { fill: var(--none); }

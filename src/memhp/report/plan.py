@@ -16,8 +16,8 @@ def print_plan(console: Console, plan: Plan) -> None:
     """Print a plan below the rehearsal of the machine that it is for."""
     console.print()
     console.print(Text(f"plan: {format_size(plan.total)} more, {plan.driver}", style="bold"))
-    console.print(Text(f"{INDENT}{_bill(plan)}"))
-    console.print(Text(f"{INDENT}{_largest(plan)}"))
+    console.print(Text(f"{INDENT}{bill_text(plan)}"))
+    console.print(Text(f"{INDENT}{largest_text(plan)}"))
     if plan.steps:
         console.print(_steps(plan))
     if plan.reached < plan.total:
@@ -27,12 +27,14 @@ def print_plan(console: Console, plan: Plan) -> None:
         console.print(Text(f"{INDENT}with memory_hotplug.memmap_on_memory=Y one step {can}"))
 
 
-def _bill(plan: Plan) -> str:
+def bill_text(plan: Plan) -> str:
+    """What adding it all in one step takes, and what can be had."""
     takes = "an unknown amount" if plan.needed is None else format_size(plan.needed)
     return f"one step takes {takes} of free memory before it is online; {format_size(plan.usable)} can be had"
 
 
-def _largest(plan: Plan) -> str:
+def largest_text(plan: Plan) -> str:
+    """The largest step that is safe now, and why not one block more."""
     more = f"; one block more: {plan.refusal}" if plan.refusal else ""
     return f"largest safe step now: {format_size(plan.largest)}{more}"
 

@@ -26,15 +26,9 @@ class Segment(NamedTuple):
 
 
 class Scale:
-    """Where addresses are in the pictures of a run: all memory that there ever was, holes cut short."""
+    """Where addresses are in a picture: the memory that it is of, holes cut short."""
 
-    def __init__(self, run: Run) -> None:
-        spans = SpanSet()
-        for step in run.steps:
-            for block in (*step.blocks_before, *step.blocks_after):
-                spans.add(block.start, block.start + block.size)
-        for block in run.state.blocks:
-            spans.add(block.start, block.start + block.size)
+    def __init__(self, spans: SpanSet) -> None:
         total = spans.size
         self.per_byte = (WIDTH - GAP * max(len(spans) - 1, 0)) / total if total else 0.0
         self.segments: list[Segment] = []
@@ -53,6 +47,17 @@ class Scale:
         return size * self.per_byte
 
 
+def scale_of(run: Run) -> Scale:
+    """The scale of the pictures of a run: all memory that there ever was."""
+    spans = SpanSet()
+    for step in run.steps:
+        for block in (*step.blocks_before, *step.blocks_after):
+            spans.add(block.start, block.start + block.size)
+    for block in run.state.blocks:
+        spans.add(block.start, block.start + block.size)
+    return Scale(spans)
+
+
 def zone_class(zone: str) -> str:
     """The style class of a zone's colour."""
     return f"z-{zone.lower() or 'none'}"
@@ -60,7 +65,7 @@ def zone_class(zone: str) -> str:
 
 def strip(blocks: list[BlockRun], scale: Scale, block_size: int) -> str:
     """Memory blocks as SVG: coloured by zone when online, hatched when offline, a ghost where memory is gone."""
-    parts = [*_ghosts(scale), *(part for run in blocks for part in _run(run, scale, block_size)), *_axis(scale)]
+    parts = [*ghosts(scale), *(part for run in blocks for part in _run(run, scale, block_size)), *axis(scale)]
     count = sum(run.last - run.first + 1 for run in blocks)
     online = sum(run.last - run.first + 1 for run in blocks if run.state == "online")
     label = f"{count} memory blocks, {online} of them online"
@@ -70,7 +75,8 @@ def strip(blocks: list[BlockRun], scale: Scale, block_size: int) -> str:
     )
 
 
-def _ghosts(scale: Scale) -> Iterator[str]:
+def ghosts(scale: Scale) -> Iterator[str]:
+    """The outlines of all memory that a picture is of."""
     for span, x in scale.segments:
         width = _at_least(scale.width(span.size) - 1)
         yield f'<rect class="ghost" x="{x + 0.5:.2f}" y="1.5" width="{width}" height="{HEIGHT - 3}"/>'
@@ -95,7 +101,7 @@ def _run(run: BlockRun, scale: Scale, block_size: int) -> Iterator[str]:
         yield f'<path class="cut" d="{cuts}"/>' if cuts else ""
 
 
-def _axis(scale: Scale) -> Iterator[str]:
+def axis(scale: Scale) -> Iterator[str]:
     """Addresses where memory starts, and where the last of it ends, as far as they have room."""
     free_from = 0.0
     for span, x in scale.segments:
