@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memhp.facts.ptwalk import ptwalk, ptwalk_lines
-from memhp.facts.vmcoreinfo import Root
 from memhp.hw.decode import attribute_text, text_bits
 from memhp.hw.format import HEIGHT_NAMES, U64, Format
-from memhp.hw.formats import format_for
 from memhp.hw.reader import ArrayReader
 from memhp.hw.walker import translate
+from memhp.linux.formats import format_for
+from memhp.linux.port import Root
 from memhp.units import GiB, KiB, MiB
 
 RUNS = 3

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 
 from memhp.hw.memory import Owner, Use
-from memhp.linux import arch
 from memhp.linux.init import MachineSpec, start_kernel
 from memhp.linux.mm.memory_hotplug import MHP_NONE, add_memory, remove_memory
 from memhp.linux.state import Kernel
@@ -77,7 +76,7 @@ def base_page_maps() -> Figure:
         k = start_kernel(spec)
         start = plug_range(k, size)
         before, stores = time.perf_counter(), k.hw.ledger.stores
-        arch.ops(k).arch_add_memory(k, 0, start, size)
+        k.port.arch_add_memory(k, 0, start, size)
         took = time.perf_counter() - before
         written = (k.hw.ledger.stores - stores) * 8
         return took

@@ -3,9 +3,9 @@
 
 import numpy as np
 
-from memhp.facts.vmcoreinfo import Root
 from memhp.hw.format import U64, Format
 from memhp.hw.reader import ArrayReader, MissingTables
+from memhp.linux.port import Root
 
 ROOT_PFN = 0x80
 FIRST_TABLE = 0x100

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Literal
 
 from memhp.hw.memory import Owner, Use
-from memhp.linux import arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory import state_store
 from memhp.linux.init import MachineSpec, Ram, start_kernel
@@ -72,7 +71,7 @@ def grown(kernel: Config) -> Kernel:
 
 def with_process(k: Kernel, name: str = "init") -> Kernel:
     """The same machine with a process."""
-    arch.ops(k).copy_pgd(k, name)
+    k.port.copy_pgd(k, name)
     return k
 
 

@@ -10,7 +10,6 @@ from memhp.explore.doors.run import KernelProgram, KernelRun
 from memhp.explore.engine.search import Limits, search
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Table
-from memhp.linux import arch
 from memhp.linux.mm.vmalloc import vmalloc
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -51,22 +50,22 @@ def clear(number: int) -> Callable[[Kernel], Hashable]:
 
 def fill(number: int) -> Callable[[Kernel], Hashable]:
     def actor(k: Kernel) -> None:
-        k.hw.store_leaves(leaves(k), number, 1, page(k, 2).start, arch.ops(k).page_kernel(k), HERE)
+        k.hw.store_leaves(leaves(k), number, 1, page(k, 2).start, k.port.page_kernel(k), HERE)
 
     return actor
 
 
 def flush(k: Kernel) -> None:
-    arch.ops(k).flush_tlb_all(k)
+    k.port.flush_tlb_all(k)
 
 
 def flush_range(k: Kernel) -> None:
-    arch.ops(k).flush_tlb_kernel_range(k, k.vmap_areas["mapped"][0])
+    k.port.flush_tlb_kernel_range(k, k.vmap_areas["mapped"][0])
 
 
 def flush_fixmap(k: Kernel) -> None:
     start = k.layout.fixmap.start
-    arch.ops(k).flush_tlb_kernel_range(k, Span(start, start + k.config.page_size))
+    k.port.flush_tlb_kernel_range(k, Span(start, start + k.config.page_size))
 
 
 def give_back(number: int, count: int = 1) -> Callable[[Kernel], Hashable]:

@@ -25,7 +25,6 @@ from memhp.explore.engine.replay import replay
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.trace import Trace
 from memhp.explore.engine.verdict import Verdict
-from memhp.linux import arch
 from memhp.linux.layout import layout
 from memhp.linux.mm.vmalloc import vfree
 from memhp.linux.state import Kernel
@@ -133,7 +132,7 @@ def free_vmemmap(k: Kernel) -> None:
     """``vmemmap_free()`` of the DIMM alone."""
     start, end = pfns(k, dimm(k))
     memmap = k.layout.memmap(start, end)
-    arch.ops(k).vmemmap_free(k, memmap.start, memmap.end, None)
+    k.port.vmemmap_free(k, memmap.start, memmap.end, None)
 
 
 def come_and_go(k: Kernel) -> None:

@@ -11,8 +11,9 @@ from memhp.errors import BadInput
 from memhp.facts.describe import MachineFacts, describe
 from memhp.facts.dmesg import parse as parse_log
 from memhp.facts.observed import observe
-from memhp.facts.paging import arm64_vmalloc, from_vmalloc_total
+from memhp.facts.paging import from_vmalloc_total
 from memhp.facts.source import open_source
+from memhp.linux.arch.arm64.include.asm.memory import vmalloc_size
 from memhp.spans import Span
 from memhp.units import GiB, MiB
 
@@ -204,7 +205,7 @@ def test_the_vmalloc_area_of_arm64_shrinks_by_the_vmemmap_behind_it() -> None:
     """Without a vmemmap the area would reach from the modules' end to 1 GiB and 8 MiB below the top."""
     bare = (1 << 47) - 2 * GiB - GiB - 8 * MiB
     for page_size, va_bits in ((4096, 48), (65536, 48)):
-        assert arm64_vmalloc(page_size, va_bits, va_bits) == bare - (1 << 47) // page_size * 64
+        assert vmalloc_size(page_size, va_bits, va_bits) == bare - (1 << 47) // page_size * 64
 
 
 def test_the_live_machine_is_described_as_python_knows_it() -> None:

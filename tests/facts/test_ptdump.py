@@ -10,13 +10,19 @@ from captures import DATA, captures, open_capture
 from memhp.errors import BadInput
 from memhp.facts.elfcore import ElfCore
 from memhp.facts.ptdump import Event, Marker, Section, Skipped, dump, parse, render
-from memhp.facts.ptdump_style import ARM64, ARM64_TABLE_BIT, RISCV64, STYLES, X86_64, Line, Style
 from memhp.facts.ptwalk import ptwalk
-from memhp.facts.vmcoreinfo import Root
-from memhp.hw import arm64, x86
 from memhp.hw.format import HEIGHT_NAMES
-from memhp.hw.formats import FORMATS
 from memhp.hw.walker import ALL
+from memhp.linux.arch.arm64 import format as arm64
+from memhp.linux.arch.arm64.mm.ptdump import STYLE as ARM64
+from memhp.linux.arch.arm64.mm.ptdump import STYLE_BEFORE_6_15
+from memhp.linux.arch.registry import port
+from memhp.linux.arch.riscv.mm.ptdump import STYLE as RISCV64
+from memhp.linux.arch.x86 import format as x86
+from memhp.linux.arch.x86.mm.dump_pagetables import STYLE as X86_64
+from memhp.linux.formats import FORMATS
+from memhp.linux.mm.ptdump_style import Line, Style
+from memhp.linux.port import Root
 from trees import Tree
 
 DUMP = "/sys/kernel/debug/kernel_page_tables"
@@ -37,7 +43,7 @@ kernels = pytest.mark.parametrize(("name", "step"), kernel_dumps())
 
 
 def style_of(name: str) -> Style:
-    return STYLES[name.partition("-")[0]]
+    return port(name.partition("-")[0]).ptdump_style
 
 
 def test_there_are_twelve_dumps_by_real_kernels() -> None:
@@ -143,11 +149,11 @@ def test_one_range_in_each_architectures_columns(style: Style, line: Line, text:
 def test_an_arm64_entry_that_is_not_valid_is_a_block_only_to_older_kernels() -> None:
     line = Line(0, 0x20_0000, "PMD", arm64.AF | arm64.UXN)
     assert ARM64.format(line).split("PMD", 1)[1] == " F     RW x      AF            UXN    MEM/NORMAL"
-    assert ARM64_TABLE_BIT.format(line).split("PMD", 1)[1] == " F     RW x      AF        BLK UXN    MEM/NORMAL"
+    assert STYLE_BEFORE_6_15.format(line).split("PMD", 1)[1] == " F     RW x      AF        BLK UXN    MEM/NORMAL"
     back = ARM64.parse(ARM64.format(line))
     assert back is not None
     assert ARM64.format(back) == ARM64.format(line)
-    assert ARM64_TABLE_BIT.parse(ARM64_TABLE_BIT.format(line)) == line
+    assert STYLE_BEFORE_6_15.parse(STYLE_BEFORE_6_15.format(line)) == line
 
 
 def x86_tree() -> Tree:
@@ -267,7 +273,7 @@ def test_a_guests_dump_covers_what_the_walk_with_physical_addresses_covers(path:
     """Level and extent of what is mapped, as the kernel's dump would show it, against the ranges of ptwalk."""
     core = ElfCore(path)
     root: Root = core.root()
-    style = STYLES[core.arch]
+    style = port(core.arch).ptdump_style
     text = render(dump(core, root, [Marker(0, "all")]), style)
     bottom = 1 << 63
     mapped = [line for line in parse(text, style) if isinstance(line, Line) and line.prot & 1 and line.start >= bottom]

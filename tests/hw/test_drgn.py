@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from drgn_oracle import drgn_walk, vmcoreinfo_for
 from memhp.facts.vmcoreinfo import parse_vmcoreinfo
-from memhp.hw.formats import FORMATS
 from memhp.hw.walker import translate
+from memhp.linux.formats import FORMATS
 from trees import ROOT_PFN, Tree
 
 KNOWN = sorted(name for name, fmt in FORMATS.items() if fmt.arch in ("x86_64", "arm64"))

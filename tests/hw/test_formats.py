@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from memhp.errors import BadInput
 from memhp.hw.format import Format
-from memhp.hw.formats import FORMATS, format_for
+from memhp.linux.formats import FORMATS, format_for
 from memhp.units import GiB, KiB, MiB
 
 formats = pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)

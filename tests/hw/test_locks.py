@@ -10,8 +10,8 @@ from kernels import kernel
 from memhp.check import check_all
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.shortest import decide
-from memhp.hw.formats import FORMATS
 from memhp.hw.machine import Machine
+from memhp.linux.formats import FORMATS
 from memhp.linux.state import Kernel
 
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memhp.hw.format import Format
-from memhp.hw.formats import FORMATS
 from memhp.hw.runs import entry_runs
+from memhp.linux.formats import FORMATS
 
 PROT = {"riscv64": 0xE6, "arm64": 0x60_0000_0000_0400, "x86_64": 0x163}
 

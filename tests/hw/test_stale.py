@@ -5,8 +5,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memhp.hw.formats import FORMATS
 from memhp.hw.tlb import Flush, Table, TlbState
+from memhp.linux.formats import FORMATS
 from memhp.spans import Span
 
 FMT = FORMATS["riscv64-sv48"]

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from memhp.errors import BadInput
 from memhp.hw.format import U64, Format
-from memhp.hw.formats import FORMATS
 from memhp.hw.ranges import ranges
 from memhp.hw.reader import ArrayReader
 from memhp.hw.walker import End, leaves, tables, translate, walk
+from memhp.linux.formats import FORMATS
 from naive_walk import Leaf, Shape, Table, everything
 from naive_walk import ranges as naive_ranges
 from trees import ROOT_PFN, Tree

@@ -17,7 +17,7 @@ from memhp.units import GiB, KiB, MiB
 
 
 def kernel(name: str, arch: str, page_size: int, va_bits: int, **options: Any) -> Config:
-    return Config(arch, PROFILES[name], page_size, va_bits, **options)  # type: ignore[arg-type]
+    return Config(arch, PROFILES[name], page_size, va_bits, **options)
 
 
 class TestWhatExists:

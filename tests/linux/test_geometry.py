@@ -22,7 +22,7 @@ GUESTS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "data" / 
 
 
 def kernel(profile: str, arch: str, page_size: int, va_bits: int, **options: Any) -> Config:
-    return Config(arch, PROFILES[profile], page_size, va_bits, **options).validate()  # type: ignore[arg-type]
+    return Config(arch, PROFILES[profile], page_size, va_bits, **options).validate()
 
 
 def rows(profile: str, arch: str, **options: Any) -> list[Row]:

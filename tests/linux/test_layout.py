@@ -25,7 +25,7 @@ RAM = {"riscv64": Span(2 * GiB, 4 * GiB), "arm64": Span(GiB, 3 * GiB), "x86_64":
 
 
 def kernel(profile: str, arch: str, page_size: int, va_bits: int, **options: Any) -> Config:
-    return Config(arch, PROFILES[profile], page_size, va_bits, **options).validate()  # type: ignore[arg-type]
+    return Config(arch, PROFILES[profile], page_size, va_bits, **options).validate()
 
 
 def guest_layout(guest: dict[str, Any]) -> Layout:

@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from memhp.check import Snapshot, check_all, round_trip, snapshot
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.hw.memory import Use
+from memhp.linux.arch.arm64.choices import Arm64Profile
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm import users
@@ -137,8 +138,8 @@ class Lives(RuleBasedStateMachine):
     @property
     def out_of_memory(self) -> list[str]:
         """How hot-add may end without memory: only some kernels survive when a table of the direct map is missing."""
-        config = self.k.config
-        return ["ENOMEM"] if config.arch == "arm64" and config.arm64.create_may_fail else ["ENOMEM", "BUG"]
+        record = self.k.config.choices
+        return ["ENOMEM"] if isinstance(record, Arm64Profile) and record.create_may_fail else ["ENOMEM", "BUG"]
 
     # What may happen -------------------------------------------------------------------------------------------
 
@@ -210,7 +211,7 @@ class Lives(RuleBasedStateMachine):
         a block keeps at its start, when huge leaves map these.
         """
         config = self.k.config
-        checks = config.arch == "arm64" and config.arm64.bootmem_remove == "notifier-and-split-check"
+        checks = getattr(config.choices, "bootmem_remove", "") == "notifier-and-split-check"
         hosting = any(block in self.k.altmaps and self.state[block] == "online" for block in blocks)
         return ["EPERM"] if checks and config.vmemmap_huge and hosting else []
 

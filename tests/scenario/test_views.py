@@ -14,13 +14,13 @@ from memhp.facts.derive import derive
 from memhp.facts.observed import observe
 from memhp.facts.ptdump import Section, parse
 from memhp.facts.ptdump_model import model_events
-from memhp.facts.ptdump_style import STYLES, Line
 from memhp.facts.ptwalk import KERNEL_HALF, ptwalk
 from memhp.facts.source import open_source
-from memhp.facts.vmcoreinfo import Root
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.walker import ALL
 from memhp.linux.drivers.base.memory import valid_zones
+from memhp.linux.mm.ptdump_style import Line
+from memhp.linux.port import Root
 from memhp.scenario.views import write_ptdump, write_sysroot
 from memhp.units import parse_size
 from scenario.examples import EXAMPLES, ROOT, rehearsed
@@ -99,7 +99,7 @@ def test_zones_that_a_block_may_go_to_are_those_that_the_kernel_would_name(name:
 def test_a_dump_of_page_tables_reads_back_and_covers_what_a_walk_covers(name: str, tmp_path: Path) -> None:
     _, k = rehearsed(name)
     write_ptdump(k, tmp_path / "dump")
-    style = STYLES[k.config.arch]
+    style = k.port.ptdump_style
     events = parse((tmp_path / "dump").read_text(), style)
     assert [event for event in events if isinstance(event, Section)] == [
         event for event in model_events(k) if isinstance(event, Section)

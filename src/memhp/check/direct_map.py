@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from memhp.check.kernel_data import WRITABLE, broken_rules
+from memhp.check.kernel_data import broken_rules
 from memhp.check.law import Breach, Law
 from memhp.check.look import Leaves, Look, merged, minus, pfn_text, va_text
 from memhp.check.snapshot import Snapshot
@@ -17,17 +17,20 @@ from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.memory import Use
 from memhp.linux.mm.dev_pagemap import MemoryType
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP
+from memhp.linux.port import WRITABLE
 from memhp.spans import Span, SpanSet
-from memhp.units import MiB
 
 NAME = "direct-map"
-ISA_END_ADDRESS = MiB
-"""x86-64: mapped from 0 on in any case (arch/x86/mm/init.c:init_mem_mapping)."""
 
 
 def required(look: Look) -> SpanSet:
-    """The frames (PFNs) that the direct map must translate: those present that the CPU may reach."""
+    """The frames (PFNs) that the direct map must translate: those present that the CPU may reach.
+
+    None where hardware reaches memory through a window, without page tables.
+    """
     k = look.k
+    if not k.port.direct_map_in_page_tables:
+        return SpanSet()
     shift = k.config.page_shift
     wanted = look.present.copy()
     for start, end, region in k.memblock.memory:
@@ -56,8 +59,8 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     for gap in minus(wanted, mapped):
         vas = _addresses(look, gap)
         yield Breach(NAME, f"present {pfn_text(gap)} is not mapped at {va_text(vas)}", pfns=gap, vas=vas)
-    if k.config.arch == "x86_64":
-        wanted.add(0, ISA_END_ADDRESS >> shift)
+    always = k.port.always_mapped(k.config)
+    wanted.add(always.start >> shift, always.end >> shift)
     for extra in minus(mapped, wanted):
         vas = _addresses(look, extra)
         yield Breach(NAME, f"{va_text(vas)} maps {pfn_text(extra)}, which is not present", pfns=extra, vas=vas)

@@ -30,27 +30,6 @@ def same_memory(before: Snapshot, after: Snapshot) -> bool:
     return (before.early, before.hot) == (after.early, after.hot)
 
 
-def may_stay(layout: Layout, area: Area, height: int, va: int) -> bool:
-    """Whether this kernel leaves an emptied table of `area` in place.
-
-    riscv and x86-64 keep what the root points to (``arch/riscv/mm/init.c:remove_p4d_mapping`` and its kin,
-    ``arch/x86/mm/init_64.c:remove_p4d_table``); arm64 keeps every table of the vmemmap where the profile's
-    ``free_empty_tables`` says so, and what reaches outside of the area (``arch/arm64/mm/mmu.c:free_empty_pte_table``
-    and its kin, with their floor and ceiling).
-    """
-    config = layout.config
-    fmt = config.format
-    if config.arch != "arm64":
-        return height == fmt.root_height - 1
-    policy = config.arm64.free_empty_tables
-    if area.name == "vmemmap" and (
-        policy == "never" or (policy == "if-no-vmalloc-overlap" and layout.vmalloc_vmemmap_overlap)
-    ):
-        return True
-    level = fmt.levels[height]
-    return not area.span.covers(Span(va, va + (level.entries << level.shift)))
-
-
 def compare(layout: Layout, before: Snapshot, after: Snapshot) -> tuple[list[Breach], dict[str, list[TablePlace]]]:
     """What differs although it must not, and the tables that stayed by policy, by area.
 
@@ -68,7 +47,7 @@ def compare(layout: Layout, before: Snapshot, after: Snapshot) -> tuple[list[Bre
             breaches.append(Breach(NAME, text, vas=_reach(layout, height, va)))
         kept_here: list[TablePlace] = []
         for height, va in sorted(now.keys() - there.keys()):
-            if now[height, va] and may_stay(layout, area, height, va):
+            if now[height, va] and layout.config.port.table_may_stay(layout, area, height, va):
                 kept_here.append((height, va))
             else:
                 name = f"{HEIGHT_NAMES[height]} table of the {area.name} at {va:#x}"

@@ -9,8 +9,8 @@ from itertools import product
 from typing import NamedTuple
 
 from memhp.claims.claim import Finding
+from memhp.linux.arch.registry import port
 from memhp.linux.choices import MemmapOnMemory
-from memhp.linux.config import MAX_PAGE_ORDER
 from memhp.linux.drivers.base.block_size import MAX_BLOCK_SIZE
 from memhp.linux.mm.memory_hotplug_memmap import MemmapGeometry
 from memhp.units import KiB, MiB, format_size, is_aligned
@@ -54,7 +54,7 @@ def cases() -> Iterator[Case]:
     """
     for page_size, struct_page_size, (rules, force) in product(SECTIONS, STRUCT_PAGES, RULES):
         pmd_order = (page_size // 8).bit_length() - 1
-        for order in range(1, MAX_PAGE_ORDER[page_size] + 1):
+        for order in range(1, port("arm64").max_page_order[page_size] + 1):
             block_size = SECTIONS[page_size]
             while block_size <= MAX_BLOCK_SIZE:
                 numbers = MemmapGeometry(

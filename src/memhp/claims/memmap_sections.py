@@ -13,7 +13,6 @@ from memhp.check.snapshot import Snapshot
 from memhp.claims import evidence
 from memhp.claims.claim import Finding
 from memhp.explore.cases.memmap_first_section import CASE as FIRST_SECTION
-from memhp.linux import arch
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import Plug
 from memhp.scenario.session import Session
@@ -38,7 +37,7 @@ def take_section(k: Kernel, start: int, section: int) -> None:
     """Remove one section of the block at `start` (bytes) without asking, and let the platform take its memory."""
     size = k.config.section_size
     at = start + section * size
-    arch.ops(k).arch_remove_memory(k, at, size, k.altmaps[start // k.memory_block_size])
+    k.port.arch_remove_memory(k, at, size, k.altmaps[start // k.memory_block_size])
     k.hw.unplug(Span(at >> k.config.page_shift, (at + size) >> k.config.page_shift), "platform")
 
 

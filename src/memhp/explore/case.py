@@ -16,8 +16,8 @@ from typing import Any, Literal
 from memhp.errors import BadInput
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import Limits
-from memhp.linux.choices import Arch
-from memhp.linux.config import VA_BITS, Config, va_bits_of
+from memhp.linux.arch.registry import Arch, port
+from memhp.linux.config import Config
 from memhp.linux.profiles import MAINLINE, profile
 from memhp.units import KiB
 
@@ -47,11 +47,11 @@ def configurations(
     chosen = profile(release)
     return tuple(
         Configuration(arch, size, va_bits, release)
-        for arch, sizes in VA_BITS.items()
-        if (not arches or arch in arches) and arch in chosen.arches
-        for size in sizes
+        for arch in chosen.arches
+        if not arches or arch in arches
+        for size in port(arch).va_bits
         if page_size in (None, size)
-        for va_bits in va_bits_of(chosen.arch(arch), arch, size)
+        for va_bits in port(arch).va_bits_of(chosen.arch(arch), size)
     )
 
 

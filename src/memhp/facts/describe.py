@@ -10,18 +10,16 @@ from memhp.facts import iomem
 from memhp.facts.dmesg import Dmesg, NodeRange, VirtioMem
 from memhp.facts.iomem import Resource
 from memhp.facts.observed import Facts
-from memhp.facts.paging import Paging, from_vmalloc_total
+from memhp.facts.paging import from_vmalloc_total
 from memhp.facts.params import HotplugParams
 from memhp.facts.zoneinfo import ZoneInfo
-from memhp.linux.choices import Arch
+from memhp.linux.arch.registry import ARCHES, Arch, port, ports
+from memhp.linux.port import Paging
 from memhp.spans import Span, SpanMap
 from memhp.units import parse_size
 
 Origin = Literal["boot", "dimm", "virtio_mem", "kmem", "hotplug"]
 """How memory came: at boot, with a DIMM, from one of two drivers, or in a way that nothing tells."""
-
-STRUCT_PAGE = 64
-"""``sizeof(struct page)`` on the kernels read here."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def describe(facts: Facts, *, name: str) -> MachineFacts:
         raise BadInput("no online zone tells the page size", where=facts.source, fix="capture a machine that is up")
     if facts.release is not None:
         evidence["release"] = "the kernel itself" if log.release or facts.qemu is None else "the image QEMU was given"
-    memory, boot_memory = _memory(facts, log, page_size, evidence)
+    memory, boot_memory = _memory(facts, log, page_size, port(arch).struct_page_size, evidence)
     options = facts.cmdline.hotplug() if facts.cmdline is not None else {}
     cpus = {pageset.cpu for zone in facts.zones for pageset in zone.pagesets}
     states = facts.nodes.states if facts.nodes is not None else {}
@@ -145,15 +143,6 @@ def describe(facts: Facts, *, name: str) -> MachineFacts:
     )
 
 
-_ARCH_WORDS: tuple[tuple[str, Arch], ...] = (
-    ("riscv64", "riscv64"),
-    ("arm64", "arm64"),
-    ("aarch64", "arm64"),
-    ("amd64", "x86_64"),
-    ("x86_64", "x86_64"),
-)
-
-
 def _paging(facts: Facts, log: Dmesg, evidence: dict[str, str]) -> tuple[Arch, Paging | None]:
     total = facts.meminfo.get("VmallocTotal")
     modes = from_vmalloc_total(total) if total is not None else ()
@@ -173,12 +162,12 @@ def _paging(facts: Facts, log: Dmesg, evidence: dict[str, str]) -> tuple[Arch, P
         "the QEMU binary": facts.qemu.args[0] if facts.qemu and facts.qemu.args else "",
     }
     for what, text in texts.items():
-        for word, arch in _ARCH_WORDS:
-            if word in text:
+        for each in ports():
+            if any(word in text for word in each.uname_words):
                 evidence["arch"] = what
-                return arch, None
+                return each.name, None
     raise BadInput(
-        "nothing tells that this machine is riscv64, arm64 or x86_64",
+        f"nothing tells that this machine is {', '.join(ARCHES[:-1])} or {ARCHES[-1]}",
         where=facts.source,
         fix="add /proc/meminfo or the kernel log",
     )
@@ -196,7 +185,7 @@ def _is_there(device: VirtioMem, facts: Facts) -> bool:
 
 
 def _memory(
-    facts: Facts, log: Dmesg, page_size: int, evidence: dict[str, str]
+    facts: Facts, log: Dmesg, page_size: int, struct_page: int, evidence: dict[str, str]
 ) -> tuple[tuple[Ram, ...], tuple[NodeRange, ...]]:
     """System RAM by node and origin, and what memblock held at boot."""
     owner: SpanMap[int] = SpanMap()
@@ -206,7 +195,7 @@ def _memory(
     for boot in log.early_node_ranges:
         owner.set(*boot.span, boot.nid)
     plain = [ram for ram in iomem.system_ram(facts.iomem) if not iomem.ram_driver(ram)]
-    plugged = _plugged(facts, log, plain, page_size, evidence)
+    plugged = _plugged(facts, log, plain, page_size * page_size // struct_page, evidence)
     memory = tuple(
         Ram(part, nid, _origin(ram, plugged), ram.name)
         for ram in iomem.system_ram(facts.iomem)
@@ -236,17 +225,18 @@ def _origin(ram: Resource, plugged: Mapping[Span, Origin]) -> Origin:
 
 
 def _plugged(
-    facts: Facts, log: Dmesg, plain: list[Resource], page_size: int, evidence: dict[str, str]
+    facts: Facts, log: Dmesg, plain: list[Resource], per_page: int, evidence: dict[str, str]
 ) -> dict[Span, Origin]:
     """Which resources named plain "System RAM" were plugged later: their names do not tell.
 
     The kernel log tells what was there at boot. Without it, QEMU tells its DIMMs; and the struct pages that boot made
-    tell how many blocks it had: what goes beyond, at the top, was plugged.
+    tell how many blocks it had: what goes beyond, at the top, was plugged. `per_page` are the bytes whose struct pages
+    fill a page.
     """
     dimms = [each.span for each in facts.qemu.devices if each.type in ("dimm", "nvdimm")] if facts.qemu else []
     found: dict[Span, Origin] = {}
     boot = [each.span for each in log.early_node_ranges]
-    budget = facts.vmstat.get("nr_memmap_boot_pages", 0) * page_size // STRUCT_PAGE * page_size
+    budget = facts.vmstat.get("nr_memmap_boot_pages", 0) * per_page
     blocks: set[int] = set()
     evidence["origin"] = "the kernel log" if boot else "QEMU's devices"
     for ram in plain:

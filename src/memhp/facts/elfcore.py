@@ -15,9 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from memhp.errors import BadInput
-from memhp.facts.vmcoreinfo import Root, VmCoreInfo, parse_vmcoreinfo
+from memhp.facts.vmcoreinfo import VmCoreInfo, parse_vmcoreinfo
 from memhp.hw.format import U64
 from memhp.hw.reader import MissingTables
+from memhp.linux.arch.registry import ports
+from memhp.linux.port import Root
 from memhp.spans import Span
 
 ET_CORE = 4
@@ -25,9 +27,6 @@ PT_LOAD = 1
 PT_NOTE = 4
 PN_XNUM = 0xFFFF
 NT_PRSTATUS = 1
-MACHINES = {62: "x86_64", 183: "arm64", 243: "riscv64"}
-"""``e_machine`` of the architectures that we know."""
-
 _XZ = b"\xfd7zXZ\0"
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
@@ -132,8 +131,9 @@ class ElfCore:
         ident, kind, machine, _, _, phoff, shoff, _, _, phentsize, phnum, _, _, _ = _EHDR.unpack_from(self._file)
         if ident[4:6] != b"\x02\x01" or kind != ET_CORE:
             raise BadInput("not a 64-bit little-endian ELF core", where=self.where)
-        if machine not in MACHINES:
-            known = ", ".join(f"{name} ({number})" for number, name in MACHINES.items())
+        machines = {each.elf_machine: each.name for each in ports()}
+        if machine not in machines:
+            known = ", ".join(f"{name} ({number})" for number, name in machines.items())
             raise BadInput(f"ELF core of machine {machine}, not one of {known}", where=self.where)
         if phnum == PN_XNUM:
             phnum = _SHDR.unpack(self._slice(shoff, _SHDR.size, "section header"))[7]
@@ -143,7 +143,7 @@ class ElfCore:
         headers = [(p[0], p[2], p[5], p[4]) for p in _PHDR.iter_unpack(table)]
         for _, start, size, pa in headers:
             self._slice(start, size, f"segment at physical address {pa:#x}")
-        return MACHINES[machine], headers
+        return machines[machine], headers
 
     def _slice(self, start: int, size: int, what: str) -> bytes | memoryview:
         if start + size > len(self._file):

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from memhp.errors import BadInput
-from memhp.facts.ptdump_style import STYLES, Line, Style
-from memhp.facts.vmcoreinfo import Root
-from memhp.hw import x86
 from memhp.hw.format import Format
 from memhp.hw.ranges import ranges
 from memhp.hw.reader import TableReader
 from memhp.hw.walker import ALL, End, walk
+from memhp.linux.arch.registry import port
+from memhp.linux.mm.ptdump_style import Line, Style
+from memhp.linux.port import Root
 
 _SECTION = re.compile(r"---\[ (.*) \]---")
 _SKIPPED = re.compile(r"\.\.\. (\d+) entr(?:y|ies) skipped \.\.\. ")
@@ -104,20 +104,12 @@ def dump(reader: TableReader, root: Root, markers: Sequence[Marker], *, style: S
     `style` is the architecture's current one unless given. Raises BadInput when a table is missing: the kernel's dump
     has no way to say so.
     """
-    style = style or STYLES[root.fmt.arch]
+    style = style or port(root.fmt.arch).ptdump_style
     state = _State(style, markers)
-    for start, end in _walked(root.fmt):
+    for start, end in port(root.fmt.arch).ptdump_spans(root.fmt):
         for notes in _notes(reader, root, style, start, end, state):
             yield from state.note(notes)
     yield from state.note(_Note(0, _FLUSH, 0, 0, 0))
-
-
-def _walked(fmt: Format) -> tuple[tuple[int, int], ...]:
-    """The addresses that the dump covers. x86 shows both halves without the hypervisor's hole (GUARD_HOLE_END_ADDR)."""
-    half = 1 << (fmt.va_bits - 1)
-    if fmt.arch == "x86_64":
-        return (0, half), (ALL - half + 16 * fmt.levels[-1].size, ALL)
-    return ((fmt.canonical(half) if fmt.sign_extended else fmt.canonical(0), ALL),)
 
 
 def _notes(reader: TableReader, root: Root, style: Style, start: int, end: int, state: _State) -> Iterator[_Note]:
@@ -140,7 +132,7 @@ def _notes(reader: TableReader, root: Root, style: Style, start: int, end: int, 
         raise BadInput(f"page table at {pa:#x} is missing, and {found.missing.frame.size - 1} more")
     columns = (found.va, found.size, found.height, found.bits, found.rights, found.entry, found.mapped)
     for va, size, height, prot, rights, entry, mapped in zip(*(column.tolist() for column in columns), strict=True):
-        if height and entry and not mapped and not (fmt.arch == "x86_64" and entry & x86.PS):
+        if height and entry and not mapped and not entry & style.leaf_bit:
             continue
         level = _level(fmt, height, mapped)
         pa = fmt.leaf_pfn(entry, height) << fmt.page_shift if style.physical else 0

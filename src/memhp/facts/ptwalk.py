@@ -8,11 +8,11 @@ Unlike the kernel's own dump (:mod:`memhp.facts.ptdump`) a range ends where the 
 
 from collections.abc import Iterator
 
-from memhp.facts.vmcoreinfo import Root
 from memhp.hw.decode import attribute_text, text_bits
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.ranges import Ranges, ranges
 from memhp.hw.reader import TableReader
+from memhp.linux.port import Root
 
 KERNEL_HALF = 1 << 63
 

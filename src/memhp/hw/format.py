@@ -7,13 +7,15 @@ take an entry take one ``int`` or a NumPy array of ``uint64`` alike, and answer 
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from operator import or_
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from memhp.hw.word import Word
 
 U64 = npt.NDArray[np.uint64]
 Entries = TypeVar("Entries", int, U64)
@@ -120,6 +122,8 @@ class Format:
     """Rights that a leaf has only if every table entry above it grants them too (x86: RW, US)."""
     rights_or: int = 0
     """Prohibitions that hold if the leaf or any table entry above it carries them (x86: XD)."""
+    words: tuple[Word, ...] = field(default=(), compare=False)
+    """What the attribute bits of a leaf are called in reports."""
 
     @property
     def page_size(self) -> int:
@@ -140,10 +144,10 @@ class Format:
         """The entry bits of some fields by name: ``fmt.bits(V=1, R=1)``. Raises KeyError for an unknown field."""
         total = 0
         for name, value in values.items():
-            field = self.field(name)
-            if value >> field.width:
-                raise ValueError(f"field {name} of {self.name} is {field.width} bits wide, {value:#x} does not fit")
-            total |= value << field.lo
+            place = self.field(name)
+            if value >> place.width:
+                raise ValueError(f"field {name} of {self.name} is {place.width} bits wide, {value:#x} does not fit")
+            total |= value << place.lo
         return total
 
     def field(self, name: str) -> Field:
@@ -152,7 +156,7 @@ class Format:
 
     @cached_property
     def _by_name(self) -> dict[str, Field]:
-        return {field.name: field for field in self.fields}
+        return {each.name: each for each in self.fields}
 
     def index(self, va: int, height: int) -> int:
         """Which entry of a table at `height` translates `va`."""
@@ -288,7 +292,7 @@ class Format:
 
     def decode(self, entry: int) -> dict[str, int]:
         """Every field of an entry by name."""
-        return {field.name: entry >> field.lo & ((1 << field.width) - 1) for field in self.fields}
+        return {each.name: entry >> each.lo & ((1 << each.width) - 1) for each in self.fields}
 
     def pages_at(self, height: int) -> int:
         """How many base pages one entry at `height` maps."""

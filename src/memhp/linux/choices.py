@@ -10,10 +10,10 @@ from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Literal, TypeVar
 
 from memhp.errors import BadInput
+from memhp.linux.arch.registry import ARCHES, Arch
 from memhp.linux.choice import Choices, hints, unknown_choice
 
-Arch = Literal["riscv64", "arm64", "x86_64"]
-ARCHES: tuple[Arch, ...] = ("riscv64", "arm64", "x86_64")
+__all__ = ["ARCHES", "Arch", "ArchProfile", "Area", "OwnRootTables", "Profile", "generic_choices"]
 
 Area = Literal["vmalloc", "modules", "vmemmap", "direct map", "kasan"]
 

@@ -11,42 +11,21 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from memhp.errors import BadInput
-from memhp.linux.arch.arm64.choices import Arm64Profile
-from memhp.linux.arch.riscv.choices import RiscvProfile
-from memhp.linux.arch.x86.choices import X86Profile
-from memhp.linux.choices import ARCHES, Arch, ArchProfile, Profile
+from memhp.linux.arch.registry import ARCHES, Arch, port
+from memhp.linux.choices import ArchProfile, Profile
 from memhp.linux.profiles import PROFILES
 from memhp.units import KiB, format_size
 
 if TYPE_CHECKING:
     from memhp.hw.format import Format
+    from memhp.linux.port import Port
 
 MemmapOnMemoryMode = Literal["N", "Y", "force"]
 OnlinePolicy = Literal["contig-zones", "auto-movable"]
 OnlineType = Literal["offline", "online", "online_kernel", "online_movable"]
 
-VA_BITS: dict[Arch, dict[int, tuple[int, ...]]] = {
-    "riscv64": {4 * KiB: (39, 48, 57)},
-    "arm64": {4 * KiB: (39, 48, 52), 16 * KiB: (36, 47, 48, 52), 64 * KiB: (42, 48, 52)},
-    "x86_64": {4 * KiB: (48, 57)},
-}
-"""Virtual address widths by architecture and page size: Sv39/48/57, ``CONFIG_ARM64_VA_BITS_*``, 4 and 5 levels."""
-
-VA_BITS_MIN = {4 * KiB: 48, 16 * KiB: 47, 64 * KiB: 48}
-"""What an arm64 kernel built for 52 bits falls back to on a CPU without LVA or LPA2 (``VA_BITS_MIN``)."""
-
-MAX_PAGE_ORDER = {4 * KiB: 10, 16 * KiB: 11, 64 * KiB: 13}
-"""The buddy's largest order by page size (``ARCH_FORCE_MAX_ORDER``; before 6.4 ``MAX_ORDER`` was one more, and
-exclusive, so the order is the same)."""
-
 SUBSECTION_SHIFT = 21
 """2 MiB (``include/linux/mmzone.h``)."""
-
-CONT_PTES = {4 * KiB: 16, 16 * KiB: 128, 64 * KiB: 32}
-"""arm64: PTEs that the contiguous hint joins (``CONT_PTES``)."""
-
-CONT_PMDS = {4 * KiB: 16, 16 * KiB: 32, 64 * KiB: 32}
-"""arm64: PMDs that the contiguous hint joins (``CONT_PMDS``)."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +61,8 @@ class Config:
     """arm64: whether the CPU has 52-bit virtual addresses (LVA with 64K pages, LPA2 with 4K and 16K)."""
     pa_bits: int = 0
     """arm64 ``CONFIG_ARM64_PA_BITS``, 48 or 52; 0 takes 52 where the build has it."""
-    struct_page_size: int = 64
-    """``sizeof(struct page)`` in bytes."""
+    struct_page_size: int = 0
+    """``sizeof(struct page)`` in bytes; 0 for the architecture's usual one, which stands here from then on."""
     bases: Bases = field(default_factory=Bases)
     randomize_memory: bool = False
     """x86 ``CONFIG_RANDOMIZE_MEMORY`` in effect; arm64: the linear map may start anywhere."""
@@ -136,18 +115,20 @@ class Config:
     nr_nodes: int = 1
     """Possible NUMA nodes."""
 
+    def __post_init__(self) -> None:
+        if not self.struct_page_size:
+            object.__setattr__(self, "struct_page_size", self.port.struct_page_size)
+
     def validate(self) -> "Config":
         """The same configuration, if such a kernel can exist. Raises :class:`BadInput` with what there is instead."""
-        if self.arch not in ARCHES:
-            raise BadInput(f"no architecture {self.arch!r}", where="arch", fix=f"one of {', '.join(ARCHES)}")
+        sizes = self.port.va_bits
         record = self.profile.arch(self.arch)
-        sizes = VA_BITS[self.arch]
         if self.page_size not in sizes:
             have = ", ".join(format_size(size) for size in sizes)
             raise BadInput(
                 f"{self.arch} has no {format_size(self.page_size)} pages", where="page_size", fix=f"one of {have}"
             )
-        widths = va_bits_of(record, self.arch, self.page_size)
+        widths = self.port.va_bits_of(record, self.page_size)
         if self.va_bits not in widths:
             raise BadInput(
                 f"{self.profile.name} on {self.arch} with {format_size(self.page_size)} pages has no "
@@ -155,8 +136,8 @@ class Config:
                 where="va_bits",
                 fix=f"one of {', '.join(map(str, widths))}",
             )
-        if self.pa_bits not in (0, *self._possible_pa_bits):
-            have = ", ".join(map(str, self._possible_pa_bits))
+        if self.pa_bits not in (0, *self.port.pa_bits(self)):
+            have = ", ".join(map(str, self.port.pa_bits(self)))
             raise BadInput(f"no {self.pa_bits}-bit physical addresses here", where="pa_bits", fix=f"one of {have}")
         if self.memmap_on_memory != "N" and self.profile.memmap_on_memory == "none":
             raise BadInput(f"{self.profile.name} has no memmap_on_memory", where="memmap_on_memory", fix="N")
@@ -177,75 +158,34 @@ class Config:
         return self
 
     @property
+    def port(self) -> "Port":
+        """What the architecture says. Raises :class:`BadInput` when there is no such architecture."""
+        return port(self.arch)
+
+    @property
     def choices(self) -> ArchProfile:
         """The profile's record for this architecture."""
         return self.profile.arch(self.arch)
 
-    @property
-    def riscv(self) -> RiscvProfile:
-        """The record for riscv. Raises :class:`BadInput` where the profile has none."""
-        return self.profile.record(RiscvProfile)
-
-    @property
-    def arm64(self) -> Arm64Profile:
-        """The record for arm64. Raises :class:`BadInput` where the profile has none."""
-        return self.profile.record(Arm64Profile)
-
-    @property
-    def x86(self) -> X86Profile:
-        """The record for x86-64. Raises :class:`BadInput` where the profile has none."""
-        return self.profile.record(X86Profile)
-
-    @property
-    def _possible_pa_bits(self) -> tuple[int, ...]:
-        if self.arch == "riscv64":
-            return (56,)
-        if self.arch == "x86_64":
-            return (52,) if self.va_bits == 57 else (46,)
-        if self.page_size == 64 * KiB:
-            return (48, 52)
-        return (52,) if self.va_bits == 52 else (48,)
-
     @cached_property
     def max_physmem_bits(self) -> int:
-        """``MAX_PHYSMEM_BITS``: the width of physical addresses that sections cover and entries can hold.
-
-        An arm64 kernel built for LPA2 has 48 bits on a CPU without it (``PHYS_MASK_SHIFT``).
-        """
-        if self.arch == "arm64" and self.page_size != 64 * KiB and self.va_bits_actual != 52:
-            return 48
-        return self.pa_bits or self._possible_pa_bits[-1]
+        """``MAX_PHYSMEM_BITS``: the width of physical addresses that sections cover and entries can hold."""
+        return self.port.max_physmem_bits(self)
 
     @cached_property
     def va_bits_actual(self) -> int:
         """The width in use (arm64 ``vabits_actual``)."""
-        if self.arch == "arm64" and self.va_bits == 52 and not self.lva:
-            return VA_BITS_MIN[self.page_size]
-        return self.va_bits
+        return self.port.va_bits_actual(self)
 
     @cached_property
     def va_bits_min(self) -> int:
         """The width that the fixed part of the layout is made for (arm64 ``VA_BITS_MIN``)."""
-        return VA_BITS_MIN[self.page_size] if self.arch == "arm64" and self.va_bits > 48 else self.va_bits
-
-    @cached_property
-    def format_va_bits(self) -> int:
-        """The width that the root table is indexed with.
-
-        arm64 with 64K pages built for 52 bits keeps its 1024-entry root on a 48-bit CPU and uses the last 64 entries;
-        with 4K and 16K pages the extra level is folded away (LPA2).
-        """
-        if self.arch == "arm64" and self.page_size == 64 * KiB:
-            return self.va_bits
-        return self.va_bits_actual
+        return self.port.va_bits_min(self)
 
     @cached_property
     def format(self) -> "Format":
         """The format of the kernel's page-table entries."""
-        from memhp.hw.formats import format_for
-
-        pa_bits = self.max_physmem_bits if self.arch == "arm64" else None
-        return format_for(self.arch, self.page_size, self.format_va_bits, pa_bits=pa_bits)
+        return self.port.format(self)
 
     @cached_property
     def page_shift(self) -> int:
@@ -255,7 +195,7 @@ class Config:
     @cached_property
     def levels(self) -> int:
         """Levels of tables in use, 2 to 5."""
-        return -(-(self.format_va_bits - self.page_shift) // (self.page_shift - 3))
+        return len(self.format.levels)
 
     @cached_property
     def entries_per_table(self) -> int:
@@ -264,7 +204,7 @@ class Config:
 
     def shift(self, height: int) -> int:
         """Address bits below an entry at `height`; a folded level has the shift of the root, as in the kernel."""
-        return self.page_shift + min(height, self.levels - 1) * (self.page_shift - 3)
+        return self.format.levels[min(height, self.levels - 1)].shift
 
     @property
     def pmd_size(self) -> int:
@@ -289,11 +229,7 @@ class Config:
     @cached_property
     def section_size_bits(self) -> int:
         """``SECTION_SIZE_BITS`` (``arch/*/include/asm/sparsemem.h``)."""
-        if self.arch == "arm64":
-            if self.arm64.section_size == "1G":
-                return 30
-            return 29 if self.page_size == 64 * KiB else 27
-        return 27
+        return self.port.section_size_bits(self)
 
     @property
     def section_size(self) -> int:
@@ -313,7 +249,7 @@ class Config:
     @property
     def max_page_order(self) -> int:
         """``MAX_PAGE_ORDER``: the largest block of the buddy, inclusive."""
-        return MAX_PAGE_ORDER[self.page_size]
+        return self.port.max_page_order[self.page_size]
 
     @cached_property
     def pageblock_order(self) -> int:
@@ -327,52 +263,35 @@ class Config:
         return 1 << self.pageblock_order
 
     @property
-    def cont_ptes(self) -> int:
-        """PTEs joined by the contiguous hint; 1 where there is none."""
-        return CONT_PTES[self.page_size] if self.arch == "arm64" else 1
-
-    @property
-    def cont_pmds(self) -> int:
-        """PMDs joined by the contiguous hint; 1 where there is none."""
-        return CONT_PMDS[self.page_size] if self.arch == "arm64" else 1
-
-    @property
     def has_hvo(self) -> bool:
         """Whether the build has ``HUGETLB_PAGE_OPTIMIZE_VMEMMAP``."""
-        return self.arch != "arm64" if self.hvo is None else self.hvo
+        return self.port.has_hvo if self.hvo is None else self.hvo
 
     @property
     def has_memblock(self) -> bool:
         """Whether memblock lives on after boot, so that hot-add and hot-remove keep it up to date."""
-        return self.arch != "x86_64" if self.keep_memblock is None else self.keep_memblock
+        return self.port.keeps_memblock if self.keep_memblock is None else self.keep_memblock
 
     @property
     def has_zone_dma(self) -> bool:
         """Whether the build has ZONE_DMA."""
-        return self.arch != "riscv64" if self.zone_dma is None else self.zone_dma
+        return self.port.has_zone_dma if self.zone_dma is None else self.zone_dma
 
     @cached_property
     def can_set_direct_map(self) -> bool:
         """Whether single pages of the direct map may change (arm64 ``can_set_direct_map()``; riscv and x86 always)."""
-        if self.arch != "arm64":
-            return True
-        return self.rodata_full or self.debug_pagealloc or not self.kfence_early
+        return self.port.can_set_direct_map(self)
 
     @cached_property
     def direct_map_base_pages(self) -> bool:
         """Whether the direct map has base pages only."""
-        leaves = self.arm64.direct_map_leaves if self.arch == "arm64" else "largest"
-        if leaves == "largest":
-            return self.debug_pagealloc or (self.arch == "x86_64" and not self.pse)
-        if leaves == "base-unless-bbml2" and self.bbml2:
-            return self.debug_pagealloc
-        return self.can_set_direct_map
+        return self.port.direct_map_base_pages(self)
 
     @cached_property
     def vmemmap_huge(self) -> bool:
         """Whether ``vmemmap_populate()`` tries PMD leaves for a whole section."""
         leaves = self.choices.vmemmap_leaves
-        if self.arch == "x86_64" and not self.pse:
+        if not self.port.pmd_leaves(self):
             return False
         return leaves == "huge" or (leaves != "base" and self.page_size == 4 * KiB)
 
@@ -388,20 +307,10 @@ class Config:
         return f"{self.profile.name} {self.arch} {format_size(self.page_size)} {self.va_bits}-bit{actual}"
 
 
-def va_bits_of(record: ArchProfile, arch: Arch, page_size: int) -> tuple[int, ...]:
-    """The virtual address widths that a kernel can be built for with that page size."""
-    widths = VA_BITS[arch][page_size]
-    if not isinstance(record, Arm64Profile):
-        return widths
-    if record.layout == "5.3":
-        return tuple(width for width in widths if width != 52)
-    return tuple(width for width in widths if width != 52 or record.layout == "6.12" or page_size == 64 * KiB)
-
-
 def configs(profile: Profile | None = None, arches: Iterable[Arch] = ARCHES) -> list[Config]:
     """Every configuration that can exist, in the order profile, architecture, page size, width, CPU.
 
-    A 52-bit arm64 kernel comes twice, on a CPU with 52-bit addresses and on one without.
+    A build that also runs on narrower CPUs comes twice, on a CPU with its width and on one without.
     """
     wanted = tuple(arches)
     return [
@@ -409,7 +318,7 @@ def configs(profile: Profile | None = None, arches: Iterable[Arch] = ARCHES) -> 
         for each in (PROFILES.values() if profile is None else (profile,))
         for arch in each.arches
         if arch in wanted
-        for page_size in VA_BITS[arch]
-        for va_bits in va_bits_of(each.arch(arch), arch, page_size)
-        for lva in ((True, False) if arch == "arm64" and va_bits == 52 else (True,))
+        for page_size in port(arch).va_bits
+        for va_bits in port(arch).va_bits_of(each.arch(arch), page_size)
+        for lva in ((True, False) if port(arch).runs_on_narrower_cpus(va_bits) else (True,))
     ]

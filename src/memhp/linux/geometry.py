@@ -18,9 +18,6 @@ from memhp.linux.layout import Layout, layout
 from memhp.spans import Span
 from memhp.units import GiB, MiB, align_down
 
-RAM_START: dict[Arch, int] = {"riscv64": 2 * GiB, "arm64": GiB, "x86_64": 0}
-"""Where QEMU's usual machines have their RAM."""
-
 DEVICE_BLOCK_SIZE = 2 * MiB
 """What a virtio-mem device of QEMU has on hosts with 2 MiB transparent huge pages."""
 
@@ -152,10 +149,8 @@ def direct_map_leaf_size(config: Config, size: int) -> int:
     """Bytes of a direct-map leaf for `size` bytes that are aligned to their size and have no neighbours."""
     if config.direct_map_base_pages:
         return config.page_size
-    leaves = [level.size for level in config.format.levels if level.leaf and level.size <= size]
-    if config.arch == "x86_64" and not config.gbpages:
-        leaves = [leaf for leaf in leaves if leaf <= config.pmd_size]
-    return max(leaves)
+    levels = config.format.levels if config.port.pud_leaves(config) else config.format.levels[:2]
+    return max(level.size for level in levels if level.leaf and level.size <= size)
 
 
 def shared_levels(mine: Layout) -> list[str]:
@@ -169,7 +164,7 @@ def row(config: Config, ram_size: int, device_block_size: int, max_possible: int
 
     `max_possible` is the end of what may ever be plugged, as ACPI's SRAT can tell (``max_possible_pfn``).
     """
-    start = RAM_START[config.arch]
+    start = config.port.ram_start
     mine = layout(config, Span(start, start + ram_size))
     ram = Span(start, min(start + ram_size, mine.boot_limit))
     bare_metal = replace(config, hypervisor=False)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from memhp.errors import BadInput
 from memhp.hw.machine import Machine
 from memhp.hw.memory import Owner, Use
-from memhp.linux import arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.acpi.numa.srat import acpi_map_pxm_to_node
 from memhp.linux.drivers.base.memory_devices import memory_dev_init
@@ -138,14 +137,13 @@ def start_kernel(spec: MachineSpec) -> Kernel:
     _reserve_image(k, spec)
     for area in spec.cma:
         k.memblock.memblock_reserve(area.start, area.size)
-    ops = arch.ops(k)
-    ops.paging_init(k)
+    k.port.paging_init(k)
     sparse_init(k)
     free_area_init(k)
     _reserve_early(k, spec)
     memblock_free_all(k)
     k.slab_is_available = True
-    ops.mem_init(k)
+    k.port.mem_init(k)
     _setup_iomem(k, spec)
     k.auto_online_blocks = config.memhp_default_state
     memory_dev_init(k)
@@ -178,10 +176,10 @@ def _setup_memory(k: Kernel, spec: MachineSpec) -> None:
 
 
 def _reserve_image(k: Kernel, spec: MachineSpec) -> None:
-    """Keep the kernel image: where it is known to lie, or at the first 2 MiB boundary with room for it, on x86 from
-    16 MiB on as its images are built.
+    """Keep the kernel image: where it is known to lie, or at the first 2 MiB boundary with room for it from
+    where images may be loaded.
     """
-    lowest = 16 * MiB if k.config.arch == "x86_64" else 0
+    lowest = k.port.image_start
     for ram in sorted(spec.ram):
         start = align_up(max(ram.start, lowest), 2 * MiB) if spec.image_start is None else spec.image_start
         image = Span(start, start + spec.image_size)

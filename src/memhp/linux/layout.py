@@ -80,6 +80,8 @@ class Layout:
     """Area markers of the page-table dump, in its order."""
     ptdump_start: int
     """The address that the dump of the kernel's half starts at."""
+    vmemmap_lent: int = 0
+    """Bytes at the start of the vmemmap that hold no struct pages of memory that the direct map can reach."""
 
     @property
     def vmemmap_base(self) -> int:
@@ -89,9 +91,7 @@ class Layout:
     @property
     def vmemmap_usable(self) -> Span:
         """The part of the vmemmap that holds struct pages of memory that the direct map can reach."""
-        if self.config.arch != "arm64":
-            return self.vmemmap.span
-        return Span(self.pfn_to_page(self.direct_mapped().start >> self.config.page_shift), self.vmemmap.end)
+        return Span(self.vmemmap.start + self.vmemmap_lent, self.vmemmap.end)
 
     def pfn_to_page(self, pfn: int) -> int:
         """The address of a page's struct page: ``pfn_to_page()``."""
@@ -131,9 +131,7 @@ class Layout:
         if not isinstance(record, Arm64Profile | RiscvProfile) or record.mappable_range == "everything":
             return Span(0, ADDRESS_SPACE)
         span = self.direct_mapped()
-        if self.config.arch == "arm64" and span.start < 0:
-            return Span(0, span.end)
-        return span
+        return Span(max(span.start, 0), span.end)
 
     def pluggable_range(self, *, need_mapping: bool = True) -> Span:
         """Physical bytes that may be hot-added: ``mm/memory_hotplug.c:mhp_get_pluggable_range``."""
@@ -168,10 +166,6 @@ def layout(config: Config, ram: Span, image_size: int = 32 * MiB) -> Layout:
     `image_size` is that of the kernel image in bytes, which riscv's modules area depends on. Raises
     :class:`BadInput` when there is no RAM or it starts where the kernel cannot reach it.
     """
-    from memhp.linux.arch.arm64.include.asm.memory import arm64_layout
-    from memhp.linux.arch.riscv.include.asm.pgtable import riscv_layout
-    from memhp.linux.arch.x86.include.asm.pgtable_64_types import x86_layout
-
     if not ram:
         raise BadInput("a machine needs RAM to boot", where="memory")
     if ram.start >> config.max_physmem_bits:
@@ -180,8 +174,4 @@ def layout(config: Config, ram: Span, image_size: int = 32 * MiB) -> Layout:
             where="memory",
             fix=f"start it below {1 << config.max_physmem_bits:#x}",
         )
-    if config.arch == "riscv64":
-        return riscv_layout(config, ram, image_size)
-    if config.arch == "arm64":
-        return arm64_layout(config, ram, image_size)
-    return x86_layout(config, image_size)
+    return config.port.layout(config, ram, image_size)

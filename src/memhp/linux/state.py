@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from memhp.linux.drivers.firmware.memmap import FirmwareMap
     from memhp.linux.mm.altmap import VmemAltmap
     from memhp.linux.mm.dev_pagemap import DevPagemap
+    from memhp.linux.port import Port
 
 Notifier = Callable[["Kernel", str, int, int], str]
 """``(k, action, start_pfn, nr_pages) -> "" or why not``: a memory notifier; a text is NOTIFY_BAD with a reason."""
@@ -65,6 +66,8 @@ class Kernel:
     iomem_resource: Resource
     firmware_map: FirmwareMap
     node_states: NodeStates
+    port: Port = field(init=False)
+    """What the architecture does on its own: that of `config`."""
     nodes: dict[int, Node] = field(default_factory=dict)
     mem_section: SpanMap[Section] = field(default_factory=SpanMap)
     """Section number → section, for present sections."""
@@ -129,6 +132,9 @@ class Kernel:
     """x86: from this address to the end of its PMD the mark is still to be made; 0 for none."""
     warned: set[str] = field(default_factory=set)
     """Messages that the kernel prints once and has printed: ``pr_warn_once()`` and static flags."""
+
+    def __post_init__(self) -> None:
+        self.port = self.config.port
 
     @property
     def init_mm(self) -> Table:

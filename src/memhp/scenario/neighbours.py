@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.errors import BadInput
-from memhp.linux import arch
 from memhp.linux.mm import users
 from memhp.linux.mm import vmalloc as vmap
 from memhp.linux.mm.memory_failure import memory_failure
@@ -49,7 +48,7 @@ def new_process(session: Session, step: schema.NewProcess) -> None:
     """Fork: a root table that copies the kernel's half."""
     if step.process in session.k.pgd:
         raise BadInput(f"there is a process {step.process!r} already", where="process", fix="name it otherwise")
-    arch.ops(session.k).copy_pgd(session.k, step.process)
+    session.k.port.copy_pgd(session.k, step.process)
 
 
 def touch(session: Session, step: schema.Touch) -> None:
@@ -62,7 +61,7 @@ def touch(session: Session, step: schema.Touch) -> None:
     address = (
         layout.phys_to_virt(phys) if step.what == "direct-map" else layout.pfn_to_page(phys >> k.config.page_shift)
     )
-    session.notes.append(f"{address:#x}: {arch.ops(k).kernel_access(k, step.process, address)}")
+    session.notes.append(f"{address:#x}: {k.port.kernel_access(k, step.process, address)}")
 
 
 def vmalloc(session: Session, step: schema.Vmalloc) -> None:

@@ -31,7 +31,7 @@ from memhp.scenario.session import Session, size_of
 from memhp.scenario.virtio_mem import add_device, bind, resize, unbind, wait
 from memhp.scenario.virtio_mem_blocks import device_at, grow, shrink
 from memhp.spans import Span, SpanSet
-from memhp.units import GiB, align_up, format_size, is_aligned
+from memhp.units import align_up, format_size, is_aligned
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def free_range(session: Session, size: int, driver: str) -> int:
     if own is not None:
         return own
     top = max((end for _, end, _ in k.hw.memory.owners), default=0) << k.config.page_shift
-    at = align_up(max(top, 4 * GiB if k.config.arch == "x86_64" else 0), unit)
+    at = align_up(max(top, k.port.plug_start), unit)
     for res in k.iomem_resource.children:
         if res.start < at + size and at <= res.end:
             at = align_up(res.end + 1, unit)

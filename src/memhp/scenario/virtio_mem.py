@@ -5,7 +5,7 @@ import re
 
 from memhp.errors import BadInput, KernelError
 from memhp.hw.devices.backing import MachineBacking
-from memhp.hw.devices.virtio_mem import USABLE_EXTENT, Geometry, VirtioMemDevice
+from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.devices.virtio_mem_rules import EVERY_TYPE, Rule
 from memhp.hw.devices.virtio_mem_wire import Feature, RequestType, ResponseType
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_remove
@@ -44,7 +44,7 @@ def add_device(session: Session, step: schema.VirtioMem, at: int) -> None:
         parse_size(step.block_size, where="block_size"),
         step.node,
         features,
-        USABLE_EXTENT[k.config.arch],
+        k.port.virtio_mem_extent,
     )
     _check(session, step, geometry)
     _clear(session, geometry.region)

@@ -13,7 +13,7 @@ from memhp.facts.observed import Facts
 from memhp.facts.virtio_mem import VirtioMemDevice as Seen
 from memhp.facts.virtio_mem import virtio_mem_devices
 from memhp.hw.devices.backing import MachineBacking
-from memhp.hw.devices.virtio_mem import USABLE_EXTENT, Geometry, VirtioMemDevice
+from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe
 from memhp.linux.drivers.virtio.virtio_mem_shared import virtio_mem_could_add_memory, virtio_mem_retry
@@ -39,7 +39,7 @@ def attach_seen(session: Session, facts: Facts) -> None:
         for _, res in list(iter_resources(k.iomem_resource)):
             if (res.start, res.end + 1, res.name) == (*seen.span, seen.name):
                 remove_resource(res)
-        extent = USABLE_EXTENT[k.config.arch]
+        extent = k.port.virtio_mem_extent
         node = 0 if seen.node is None else seen.node
         geometry = Geometry(seen.span.start, seen.span.size, seen.block_size, node, usable_extent=extent)
         device = VirtioMemDevice(geometry, MachineBacking(k.hw, seen.id or seen.name))

@@ -9,8 +9,8 @@ from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.devices.virtio_mem_wire import Feature
 from memhp.hw.machine import Machine
 from memhp.hw.memory import Owner, Use
-from memhp.hw.riscv import SV39
 from memhp.hw.tlb import Table
+from memhp.linux.arch.riscv.format import SV39
 from memhp.spans import Span
 from memory_device import ADDR, BLOCK, BLOCKS, EXTENT, Op, Told, operations
 

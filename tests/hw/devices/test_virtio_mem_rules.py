@@ -11,7 +11,7 @@ from memhp.hw.devices.virtio_mem_rules import Rule
 from memhp.hw.devices.virtio_mem_wire import Request, RequestType, Response, ResponseType
 from memhp.hw.machine import Machine
 from memhp.hw.memory import Owner, Use
-from memhp.hw.riscv import SV39
+from memhp.linux.arch.riscv.format import SV39
 from memhp.spans import Span
 from memhp.units import MiB
 

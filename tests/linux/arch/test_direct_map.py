@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.hw.walker import leaves
-from memhp.linux import arch
 from memhp.linux.arch.riscv.mm.init import best_map_sizes
 from memhp.linux.arch.x86.mm.init import MapRange, split_mem_range
 from memhp.linux.choices import Arch
@@ -65,7 +64,7 @@ class TestRiscvMapSizes:
     ) -> None:
         k = boot("riscv64", va_bits, ram=32 * GiB if size == TiB else GiB)
         plug(k, start, size)
-        arch.ops(k).arch_add_memory(k, 0, start, size)
+        k.port.arch_add_memory(k, 0, start, size)
         assert heights(k, start, size) == expected
 
     def test_512_gib_leaves_need_ram_that_starts_at_such_a_boundary(self) -> None:
@@ -73,7 +72,7 @@ class TestRiscvMapSizes:
             config = Config("riscv64", profile("linux-6.12"), 4 * KiB, 57)
             k = start_kernel(MachineSpec("small", config, (Ram(first, 32 * GiB),)))
             plug(k, TiB, TiB)
-            arch.ops(k).arch_add_memory(k, 0, TiB, TiB)
+            k.port.arch_add_memory(k, 0, TiB, TiB)
             assert heights(k, TiB, TiB) == expected
 
     @settings(max_examples=60)
@@ -107,15 +106,15 @@ class TestRiscvAsPosted:
     def test_an_aligned_gib_under_sv39_finds_its_root_entry_taken_and_is_not_mapped(self) -> None:
         k = boot("riscv64", 39, "riscv-hotplug-v1")
         plug(k, 4 * GiB, GiB)
-        arch.ops(k).arch_add_memory(k, 0, 4 * GiB, GiB)
+        k.port.arch_add_memory(k, 0, 4 * GiB, GiB)
         assert heights(k, 4 * GiB, GiB) == {}
 
     @pytest.mark.parametrize(("va_bits", "left"), [(39, 64), (48, 64), (57, 0)])
     def test_removal_finds_nothing_where_levels_are_folded(self, va_bits: int, left: int) -> None:
         k = boot("riscv64", va_bits, "riscv-hotplug-v1")
         plug(k, 4 * GiB, 128 * MiB)
-        arch.ops(k).arch_add_memory(k, 0, 4 * GiB, 128 * MiB)
-        arch.ops(k).arch_remove_memory(k, 4 * GiB, 128 * MiB)
+        k.port.arch_add_memory(k, 0, 4 * GiB, 128 * MiB)
+        k.port.arch_remove_memory(k, 4 * GiB, 128 * MiB)
         assert heights(k, 4 * GiB, 128 * MiB)[1] == left
         assert {violation.law for violation in k.hw.violations} == ({"page-tables"} if left else set())
 
@@ -163,7 +162,7 @@ class TestX86MapRanges:
         k = boot("x86_64")
         k.hw.log_lines.clear()
         plug(k, 4 * GiB, GiB + 128 * MiB)
-        arch.ops(k).arch_add_memory(k, 0, 4 * GiB, GiB + 128 * MiB)
+        k.port.arch_add_memory(k, 0, 4 * GiB, GiB + 128 * MiB)
         assert [line.text for line in k.hw.log_lines[:3]] == [
             "init_memory_mapping: [mem 0x100000000-0x147ffffff]",
             " [mem 0x100000000-0x13fffffff] page 1G",
@@ -178,10 +177,10 @@ class TestX86MapRanges:
     def test_part_of_a_gib_leaf_cannot_go(self) -> None:
         k = boot("x86_64")
         plug(k, 4 * GiB, GiB)
-        arch.ops(k).arch_add_memory(k, 0, 4 * GiB, GiB)
+        k.port.arch_add_memory(k, 0, 4 * GiB, GiB)
         assert heights(k, 4 * GiB, GiB) == {2: 1}
         with pytest.raises(KernelBug, match="as if it pointed to a table"):
-            arch.ops(k).arch_remove_memory(k, 4 * GiB, 128 * MiB)
+            k.port.arch_remove_memory(k, 4 * GiB, 128 * MiB)
 
 
 class TestArm64Leaves:
@@ -202,13 +201,13 @@ class TestArm64Leaves:
     def test_two_gib(self, name: str, page_size: int, options: dict[str, bool], expected: dict[int, int]) -> None:
         k = boot("arm64", 48, name, page_size=page_size, **options)
         plug(k, 8 * GiB, 2 * GiB)
-        arch.ops(k).arch_add_memory(k, 0, 8 * GiB, 2 * GiB)
+        k.port.arch_add_memory(k, 0, 8 * GiB, 2 * GiB)
         assert heights(k, 8 * GiB, 2 * GiB) == expected
 
     def test_blocks_that_span_a_contiguous_group_carry_the_hint(self) -> None:
         k = boot("arm64", rodata_full=False)
         plug(k, 8 * GiB, 128 * MiB)
-        arch.ops(k).arch_add_memory(k, 0, 8 * GiB, 128 * MiB)
+        k.port.arch_add_memory(k, 0, 8 * GiB, 128 * MiB)
         va = k.layout.phys_to_virt(8 * GiB)
         found = leaves(k.hw.memory, k.hw.fmt, k.init_mm.frame, va_start=va, va_end=va + 128 * MiB)
         assert len(found.va) == 64
@@ -238,7 +237,7 @@ class TestFailure:
         plug(k, 16 * GiB, 128 * MiB)
         self.starve(k)
         with pytest.raises(KernelBug) as bug:
-            arch.ops(k).arch_add_memory(k, 0, 16 * GiB, 128 * MiB)
+            k.port.arch_add_memory(k, 0, 16 * GiB, 128 * MiB)
         assert bug.value.place == place
 
     def test_arm64_can_report_it_by_7_2(self) -> None:
@@ -248,7 +247,7 @@ class TestFailure:
         tables = len(k.hw.memory.arena)
         self.starve(k)
         with pytest.raises(KernelError, match="ENOMEM"):
-            arch.ops(k).arch_add_memory(k, 0, 16 * GiB, 128 * MiB)
+            k.port.arch_add_memory(k, 0, 16 * GiB, 128 * MiB)
         assert heights(k, 16 * GiB, 128 * MiB) == {}
         assert len(k.hw.memory.arena) == tables
         assert before.covered(0, 1 << 40) == k.hw.memory.owners.covered(0, 1 << 40)
@@ -257,7 +256,7 @@ class TestFailure:
     def test_the_direct_map_goes_again_when_struct_pages_fail_but_on_x86(self, name: Arch, stays: bool) -> None:
         k = boot(name)
         plug(k, 16 * GiB, 256 * MiB)
-        ops = arch.ops(k)
+        ops = k.port
         ops.arch_add_memory(k, 0, 16 * GiB, 128 * MiB)
         flushes = k.hw.ledger.copy()
         with pytest.raises(KernelError, match="EEXIST"):
@@ -273,4 +272,4 @@ class TestFailure:
         k = boot(name, choices={"page_table_section": "__init"})
         plug(k, 16 * GiB, 128 * MiB)
         with pytest.raises(KernelBug, match="discarded"):
-            arch.ops(k).arch_add_memory(k, 0, 16 * GiB, 128 * MiB)
+            k.port.arch_add_memory(k, 0, 16 * GiB, 128 * MiB)

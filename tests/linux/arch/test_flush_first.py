@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from memhp.linux import arch
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
@@ -25,9 +24,9 @@ def removal_of_struct_pages(name: Arch, **choices: Any) -> list[str]:
     k: Kernel = start_kernel(MachineSpec("flush-first", config, (Ram(FIRST[name], GiB),)))
     first = HOT >> config.page_shift
     memmap = k.layout.memmap(first, first + config.pages_per_section)
-    arch.ops(k).vmemmap_populate(k, memmap.start, memmap.end, 0, None)
+    k.port.vmemmap_populate(k, memmap.start, memmap.end, 0, None)
     k.hw.stepper = seen = Recorder()
-    arch.ops(k).vmemmap_free(k, memmap.start, memmap.end, None)
+    k.port.vmemmap_free(k, memmap.start, memmap.end, None)
     k.hw.stepper = None
     assert k.hw.tlb.exposed_frames == 0
     return [access.kind for access in seen.accesses if access.kind in ("store", "flush", "release")]

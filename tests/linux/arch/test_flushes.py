@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import FlushPlan
-from memhp.linux import arch
 from memhp.linux.arch.arm64.include.asm import tlbflush as arm64
 from memhp.linux.arch.riscv.mm import tlbflush as riscv
 from memhp.linux.arch.x86.mm import tlb as x86
@@ -103,7 +102,7 @@ RANGES = boot("arm64", "linux-7.2", tlb_range=True)
 
 def removal(k: Kernel, size: int) -> Counter[tuple[str, str]]:
     """What removing hot-added memory again spends on flushes."""
-    ops = arch.ops(k)
+    ops = k.port
     ops.arch_add_memory(k, 0, HOT, size)
     before = k.hw.ledger.copy()
     ops.arch_remove_memory(k, HOT, size)
@@ -155,7 +154,7 @@ class TestRemoval:
     def test_arm64_flushes_a_fixmap_slot_for_each_table_that_it_fills(self) -> None:
         k = boot("arm64")
         before = k.hw.ledger.copy()
-        arch.ops(k).arch_add_memory(k, 0, HOT, 256 * MiB)
+        k.port.arch_add_memory(k, 0, HOT, 256 * MiB)
         assert k.hw.ledger.since(before).flushes == {arm64.CLEAR_FIXMAP.flush: 128 + 1 + 1}
 
 
@@ -190,7 +189,7 @@ class TestExposure:
 def test_a_root_entry_of_arm64_is_written_under_its_lock_through_the_fixmap() -> None:
     k = boot("arm64", va_bits=39)
     before = k.hw.ledger.copy()
-    arch.ops(k).arch_add_memory(k, 0, HOT, 128 * MiB)
+    k.port.arch_add_memory(k, 0, HOT, 128 * MiB)
     # 64 PTE tables, the PMD table, and the root entry that leads to it
     assert k.hw.ledger.since(before).flushes == {arm64.CLEAR_FIXMAP.flush: 64 + 1 + 1}
 
@@ -203,7 +202,7 @@ def test_so_is_a_root_entry_for_struct_pages() -> None:
     span = k.layout.memmap(far >> 12, (far + 128 * MiB) >> 12)
     root = k.hw.load_run(k.init_mm, 0, 512)
     before = k.hw.ledger.copy()
-    arch.ops(k).vmemmap_populate(k, span.start, span.end, 0, None)
+    k.port.vmemmap_populate(k, span.start, span.end, 0, None)
     made = int((k.hw.load_run(k.init_mm, 0, 512) != root).sum())
     assert made == 1
     assert k.hw.ledger.since(before).flushes == {arm64.CLEAR_FIXMAP.flush: made}
@@ -215,7 +214,7 @@ def test_flushes_are_choices_that_a_profile_can_be_given() -> None:
     k = start_kernel(MachineSpec("small", config, (Ram(2 * GiB, GiB),)))
     k.hw.plug(Span(HOT >> 12, (HOT + GiB) >> 12), Owner(Use.DEVICE))
     before = k.hw.ledger.copy()
-    arch.ops(k).arch_add_memory(k, 0, HOT, 128 * MiB)
+    k.port.arch_add_memory(k, 0, HOT, 128 * MiB)
     assert k.hw.ledger.since(before).flushes.total() == 0
-    arch.ops(k).arch_remove_memory(k, HOT, 128 * MiB)
+    k.port.arch_remove_memory(k, HOT, 128 * MiB)
     assert k.hw.ledger.since(before).flushes.total() == 2

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from memhp.hw.memory import Owner, Use
-from memhp.linux import arch
 from memhp.linux.arch.arm64.mm.memory_remove import addr_splits_kernel_leaf, can_unmap_without_split
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
@@ -24,7 +23,7 @@ def boot(name: str = "linux-7.2", **options: Any) -> Kernel:
     k = start_kernel(MachineSpec("small", config, (Ram(GiB, GiB),)))
     shift = k.config.page_shift
     k.hw.plug(Span(HOT >> shift, (HOT + GiB) >> shift), Owner(Use.DEVICE))
-    arch.ops(k).arch_add_memory(k, 0, HOT, 2 * BLOCK)
+    k.port.arch_add_memory(k, 0, HOT, 2 * BLOCK)
     return k
 
 
@@ -101,7 +100,7 @@ class TestSplit:
         k = start_kernel(MachineSpec("small", config, (Ram(GiB, GiB),)))
         shift, start = k.config.page_shift, 4 * GiB
         k.hw.plug(Span(start >> shift, (start + GiB) >> shift), Owner(Use.DEVICE))
-        arch.ops(k).arch_add_memory(k, 0, start, GiB)
+        k.port.arch_add_memory(k, 0, start, GiB)
         pages = page_size // 64
         assert can_unmap_without_split(k, (start >> shift) + pages, (GiB >> shift) - pages) == ""
         assert can_unmap_without_split(k, (start >> shift) + 1, (GiB >> shift) - 1).endswith("vmemmap")

@@ -9,7 +9,6 @@ first entry that is not empty, which for HOT's struct pages is that of boot memo
 import pytest
 
 from memhp.hw.memory import Owner, Use
-from memhp.linux import arch
 from memhp.linux.arch.arm64.mm import mmu
 from memhp.linux.arch.riscv.mm import init as riscv
 from memhp.linux.arch.x86.mm import init_64
@@ -45,7 +44,7 @@ def watch(k: Kernel) -> Recorder:
 def section(k: Kernel) -> Span:
     """The struct pages of the first section of HOT, in a PMD leaf of their own."""
     memmap = k.layout.memmap(HOT >> 12, (HOT + 128 * MiB) >> 12)
-    arch.ops(k).vmemmap_populate(k, memmap.start, memmap.end, 0, None)
+    k.port.vmemmap_populate(k, memmap.start, memmap.end, 0, None)
     return memmap
 
 
@@ -117,7 +116,7 @@ class TestArm64:
     def test_vmemmap_free_of_v5_frees_storage_that_is_still_mapped_and_never_flushes_a_block(self) -> None:
         k = boot("arm64", "arm64-hotremove-v5")
         memmap = k.layout.memmap(HOT >> 12, (HOT + GiB) >> 12)
-        arch.ops(k).vmemmap_populate(k, memmap.start, memmap.end, 0, None)
+        k.port.vmemmap_populate(k, memmap.start, memmap.end, 0, None)
         seen = watch(k)
         mmu.vmemmap_free(k, memmap.start, memmap.start + 2 * MiB, None)
         assert seen.told(LOCK) == [
@@ -189,8 +188,8 @@ def test_a_life_in_single_accesses_is_the_life_in_whole_runs(arch_name: Arch, na
     whole, single = boot(arch_name, name), boot(arch_name, name)
     watch(single)
     for k in (whole, single):
-        arch.ops(k).arch_add_memory(k, 0, HOT, 256 * MiB)
-        arch.ops(k).arch_remove_memory(k, HOT, 256 * MiB)
+        k.port.arch_add_memory(k, 0, HOT, 256 * MiB)
+        k.port.arch_remove_memory(k, HOT, 256 * MiB)
     assert whole.hw.ledger == single.hw.ledger
     assert whole.hw.tlb.exposed_frames == single.hw.tlb.exposed_frames
     assert whole.hw.violations == single.hw.violations == []

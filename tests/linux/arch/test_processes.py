@@ -10,7 +10,6 @@ import pytest
 from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Table
-from memhp.linux import arch
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
@@ -38,7 +37,7 @@ def far(k: Kernel) -> int:
 def add(k: Kernel, at: int) -> tuple[int, int]:
     """Hot-add a section: its first address in the direct map and that of its first struct page."""
     k.hw.plug(Span(at >> 12, (at + 128 * MiB) >> 12), Owner(Use.DEVICE))
-    arch.ops(k).arch_add_memory(k, 0, at, 128 * MiB)
+    k.port.arch_add_memory(k, 0, at, 128 * MiB)
     return k.layout.phys_to_virt(at), k.layout.pfn_to_page(at >> 12)
 
 
@@ -51,7 +50,7 @@ class TestPolicies:
     )
     def test_as_they_are_every_process_sees_hot_added_memory(self, name: Arch, va_bits: int) -> None:
         k = boot(name, va_bits)
-        ops = arch.ops(k)
+        ops = k.port
         ops.copy_pgd(k, "early")
         added = add(k, far(k))
         ops.copy_pgd(k, "late")
@@ -62,7 +61,7 @@ class TestPolicies:
     @pytest.mark.parametrize(("name", "va_bits"), [("riscv64", 39), ("riscv64", 48), ("x86_64", 48)])
     def test_with_neither_copies_nor_tables_in_advance_an_older_process_oopses(self, name: Arch, va_bits: int) -> None:
         k = boot(name, va_bits, pgd_policy="none", pgd_preallocated=())
-        ops = arch.ops(k)
+        ops = k.port
         ops.copy_pgd(k, "early")
         va, _ = add(k, far(k))
         ops.copy_pgd(k, "late")
@@ -73,13 +72,13 @@ class TestPolicies:
 
     def test_riscv_could_copy_entries_instead(self) -> None:
         k = boot("riscv64", 48, pgd_policy="sync", pgd_preallocated=())
-        arch.ops(k).copy_pgd(k, "early")
+        k.port.copy_pgd(k, "early")
         for va in add(k, far(k)):
-            assert arch.ops(k).kernel_access(k, "early", va) == "ok"
+            assert k.port.kernel_access(k, "early", va) == "ok"
 
     def test_a_fault_in_the_vmalloc_area_could_supply_the_entry(self) -> None:
         k = boot("riscv64", 48, pgd_policy="none", pgd_preallocated=(), vmalloc_fault=True)
-        ops = arch.ops(k)
+        ops = k.port
         ops.copy_pgd(k, "early")
         va = k.layout.vmalloc.start
         table = Table(pgd.alloc_root(k, "x", "test").frame, 2, va)
@@ -92,18 +91,18 @@ class TestPolicies:
     def test_what_nothing_maps_oopses_in_every_process(self, name: Arch) -> None:
         k = boot(name)
         with pytest.raises(KernelBug, match="nothing is mapped there"):
-            arch.ops(k).kernel_access(k, "init_mm", k.layout.phys_to_virt(16 * GiB))
+            k.port.kernel_access(k, "init_mm", k.layout.phys_to_virt(16 * GiB))
 
     def test_arm64_has_one_kernel_half_for_all(self) -> None:
         k = boot("arm64")
-        arch.ops(k).copy_pgd(k, "process")
+        k.port.copy_pgd(k, "process")
         assert k.pgd["process"].frame == k.init_mm.frame
 
 
 class TestSync:
     def test_each_process_gets_the_entry_once_under_pgd_lock(self) -> None:
         k = boot("x86_64")
-        ops = arch.ops(k)
+        ops = k.port
         for mm in ("a", "b"):
             ops.copy_pgd(k, mm)
         add(k, TiB)
@@ -112,7 +111,7 @@ class TestSync:
 
     def test_another_table_in_a_process_is_a_bug(self) -> None:
         k = boot("x86_64")
-        arch.ops(k).copy_pgd(k, "a")
+        k.port.copy_pgd(k, "a")
         va = k.layout.phys_to_virt(TiB)
         k.hw.store(k.pgd["a"], k.hw.fmt.index(va, 3), k.hw.fmt.table_entry(0x1234))
         with pytest.raises(KernelBug, match="another table"):
@@ -120,7 +119,7 @@ class TestSync:
 
     def test_a_process_copies_the_kernels_half_and_nothing_below(self) -> None:
         k = boot("riscv64")
-        arch.ops(k).copy_pgd(k, "a")
+        k.port.copy_pgd(k, "a")
         assert not k.hw.load_run(k.pgd["a"], 0, 256).any()
         np.testing.assert_array_equal(k.hw.load_run(k.pgd["a"], 256, 256), k.hw.load_run(k.init_mm, 256, 256))
 
@@ -156,7 +155,7 @@ class TestPreallocation:
         areas = k.config.profile.choosing(name, {"pgd_preallocated": ("vmalloc",)})
         k.config = replace(k.config, profile=areas)
         with pytest.raises(KernelPanic, match=text):
-            arch.ops(k).mem_init(k)
+            k.port.mem_init(k)
 
     def test_frames_that_come_a_few_at_a_time_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
         k = boot("riscv64", 48, pgd_preallocated=())
@@ -171,7 +170,7 @@ class TestPreallocation:
         k = boot(name)
         starve(k)
         with pytest.raises(KernelError, match="ENOMEM"):
-            arch.ops(k).copy_pgd(k, "a")
+            k.port.copy_pgd(k, "a")
         assert "a" not in k.pgd
 
 

@@ -13,7 +13,6 @@ import pytest
 from memhp.hw.format import Format
 from memhp.hw.reader import TableReader
 from memhp.hw.walker import leaves, tables, walk
-from memhp.linux import arch
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from ptcore_guests import Guest, guests
@@ -69,7 +68,7 @@ def compare(k: Kernel, guest: Guest, step: str, *, plugged: bool = False) -> Non
 @each_guest
 def test_direct_map_and_vmemmap_of_the_hot_range_are_the_guests(guest: Guest) -> None:
     k = guest.boot()
-    ops = arch.ops(k)
+    ops = k.port
     compare(k, guest, guest.before)
     for start, size in guest.blocks():
         ops.arch_add_memory(k, 0, start, size)
@@ -84,7 +83,7 @@ def test_direct_map_and_vmemmap_of_the_hot_range_are_the_guests(guest: Guest) ->
 def test_entries_on_the_way_to_the_hot_range_carry_the_guests_bits(guest: Guest) -> None:
     k = guest.boot()
     for start, size in guest.blocks():
-        arch.ops(k).arch_add_memory(k, 0, start, size)
+        k.port.arch_add_memory(k, 0, start, size)
     core, shift = guest.core(guest.plugged), k.config.page_shift
     fmt, root = core.root().fmt, core.root().pfn
     assert fmt == k.hw.fmt

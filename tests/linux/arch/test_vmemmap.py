@@ -8,7 +8,6 @@ import pytest
 
 from memhp.hw.memory import Owner, Use
 from memhp.hw.walker import leaves, tables
-from memhp.linux import arch
 from memhp.linux.arch.x86.mm.vmemmap_sub_pmd import (
     vmemmap_flush_unused_pmd,
     vmemmap_pmd_is_unused,
@@ -61,32 +60,31 @@ class TestLeaves:
     )
     def test_a_whole_one(self, name: Arch, profile_name: str, page_size: int, expected: dict[int, int]) -> None:
         k = boot(name, profile_name, page_size=page_size)
-        arch.ops(k).arch_add_memory(k, 0, HOT, 128 * MiB)
+        k.port.arch_add_memory(k, 0, HOT, 128 * MiB)
         assert heights(k, memmap(k, HOT, 128 * MiB)) == expected
 
     @pytest.mark.parametrize(("name", "expected"), [("riscv64", {1: 1}), ("arm64", {0: 8}), ("x86_64", {0: 8})])
     def test_two_mebibytes_of_one(self, name: Arch, expected: dict[int, int]) -> None:
         k = boot(name)
-        arch.ops(k).arch_add_memory(k, 0, HOT, 2 * MiB)
+        k.port.arch_add_memory(k, 0, HOT, 2 * MiB)
         assert heights(k, memmap(k, HOT, 128 * MiB)) == expected
 
     def test_riscv_takes_the_whole_leaf_away_with_part_of_it(self) -> None:
         k = boot("riscv64")
         whole = memmap(k, HOT, 128 * MiB)
-        arch.ops(k).vmemmap_populate(k, whole.start, whole.end, 0, None)
+        k.port.vmemmap_populate(k, whole.start, whole.end, 0, None)
         part = memmap(k, HOT, 2 * MiB)
-        arch.ops(k).vmemmap_free(k, part.start, part.end, None)
+        k.port.vmemmap_free(k, part.start, part.end, None)
         assert heights(k, whole) == {}
 
     @pytest.mark.parametrize(("profile_name", "found"), [("linux-6.12", 8), ("linux-7.2", 16)])
     def test_what_is_populated_beside_base_pages(self, profile_name: str, found: int) -> None:
         """riscv 6.12 takes a table, whatever is in it, for struct pages that are there."""
         k = boot("riscv64", profile_name)
-        ops = arch.ops(k)
         first, second = memmap(k, HOT, 2 * MiB), memmap(k, HOT + 2 * MiB, 2 * MiB)
         take_large_chunks(k)
-        ops.vmemmap_populate(k, first.start, first.end, 0, None)
-        ops.vmemmap_populate(k, second.start, second.end, 0, None)
+        k.port.vmemmap_populate(k, first.start, first.end, 0, None)
+        k.port.vmemmap_populate(k, second.start, second.end, 0, None)
         assert heights(k, memmap(k, HOT, 128 * MiB)) == {0: found}
 
 
@@ -105,9 +103,9 @@ class TestStorage:
     def test_it_goes_back_to_the_buddy(self, name: Arch) -> None:
         k = boot(name)
         free = k.hw.memory.used(Use.FREE)
-        arch.ops(k).arch_add_memory(k, 0, HOT, 256 * MiB)
+        k.port.arch_add_memory(k, 0, HOT, 256 * MiB)
         assert k.hw.memory.used(Use.FREE) <= free - 2 * 512
-        arch.ops(k).arch_remove_memory(k, HOT, 256 * MiB)
+        k.port.arch_remove_memory(k, HOT, 256 * MiB)
         kept = k.hw.ledger.tables_allocated.total() - k.hw.ledger.tables_freed.total()
         kept_before = len(k.hw.memory.arena) - 1 - kept
         assert k.hw.memory.used(Use.FREE) == free - kept_before == free
@@ -116,10 +114,10 @@ class TestStorage:
         k = boot(name)
         free = k.hw.memory.used(Use.FREE)
         altmap = VmemAltmap(base_pfn=HOT >> 12, end_pfn=((HOT + GiB) >> 12) - 1, free=4096)
-        arch.ops(k).arch_add_memory(k, 0, HOT, 256 * MiB, altmap)
+        k.port.arch_add_memory(k, 0, HOT, 256 * MiB, altmap)
         assert altmap.alloc == 2 * 512
         assert k.hw.memory.used(Use.MEMMAP, HOT >> 12) == 2 * 512
-        arch.ops(k).arch_remove_memory(k, HOT, 256 * MiB, altmap)
+        k.port.arch_remove_memory(k, HOT, 256 * MiB, altmap)
         assert altmap.alloc == 0
         assert k.hw.memory.used(Use.MEMMAP, HOT >> 12) == 0
         assert k.hw.memory.used(Use.FREE) == free
@@ -143,15 +141,14 @@ class TestEmptyTables:
     def test_base_pages_of_a_gib_with_4k_pages(self, name: str, va_bits: int, stay: int) -> None:
         k = boot("arm64", name, va_bits)
         take_large_chunks(k)
-        ops = arch.ops(k)
         span = memmap(k, HOT, GiB)
         before = table_set(k, span)
-        if k.config.arm64.vmemmap_fallback == "none":
+        if k.config.choices.vmemmap_fallback == "none":
             populate_base_pages(k, span)
         else:
-            ops.vmemmap_populate(k, span.start, span.end, 0, None)
+            k.port.vmemmap_populate(k, span.start, span.end, 0, None)
         assert len(table_set(k, span) - before) == 8
-        ops.vmemmap_free(k, span.start, span.end, None)
+        k.port.vmemmap_free(k, span.start, span.end, None)
         left = table_set(k, span) - before
         assert len(left) == stay
         assert all(empty for _, _, empty in left)
@@ -184,16 +181,15 @@ class TestSharedLeaves:
 
     def test_a_leaf_goes_with_the_last_section_in_it(self) -> None:
         k = boot("x86_64", struct_page_size=80)
-        ops = arch.ops(k)
         sections = [memmap(k, HOT + n * 128 * MiB, 128 * MiB) for n in range(4)]
         whole = Span(sections[0].start, sections[-1].end)
         assert whole.size == 5 * 2 * MiB
         for part in sections:
-            ops.vmemmap_populate(k, part.start, part.end, 0, None)
+            k.port.vmemmap_populate(k, part.start, part.end, 0, None)
         assert heights(k, whole) == {1: 5}
         left = []
         for i in (1, 0, 3, 2):
-            ops.vmemmap_free(k, sections[i].start, sections[i].end, None)
+            k.port.vmemmap_free(k, sections[i].start, sections[i].end, None)
             left.append(heights(k, whole)[1])
         assert left == [5, 3, 2, 0]
 
@@ -202,12 +198,12 @@ class TestSharedLeaves:
         marked = [Span(one.unused_pmd_start, align_up(one.unused_pmd_start, 2 * MiB))]
         sections = [memmap(one, HOT + n * 128 * MiB, 128 * MiB) for n in range(4)]
         for part in sections:
-            arch.ops(one).vmemmap_populate(one, part.start, part.end, 0, None)
-        arch.ops(all_at_once).vmemmap_populate(all_at_once, sections[0].start, sections[-1].end, 0, None)
+            one.port.vmemmap_populate(one, part.start, part.end, 0, None)
+        all_at_once.port.vmemmap_populate(all_at_once, sections[0].start, sections[-1].end, 0, None)
         assert one.hw.ledger == all_at_once.hw.ledger
         for part in sections:
-            arch.ops(one).vmemmap_free(one, part.start, part.end, None)
-        arch.ops(all_at_once).vmemmap_free(all_at_once, sections[0].start, sections[-1].end, None)
+            one.port.vmemmap_free(one, part.start, part.end, None)
+        all_at_once.port.vmemmap_free(all_at_once, sections[0].start, sections[-1].end, None)
         assert one.hw.ledger == all_at_once.hw.ledger
         for k in (one, all_at_once):
             vmemmap_flush_unused_pmd(k)
@@ -240,7 +236,7 @@ class TestSharedLeaves:
         altmap = VmemAltmap(base_pfn=HOT >> 12, end_pfn=((HOT + GiB) >> 12) - 1, free=4096)
         span = memmap(k, HOT, 128 * MiB)
         with pytest.raises(Exception, match="ENOMEM"):
-            arch.ops(k).vmemmap_populate(k, span.start, span.end, 0, altmap)
+            k.port.vmemmap_populate(k, span.start, span.end, 0, altmap)
         assert k.hw.log_lines[-1].text == "vmemmap_populate: no cpu support for altmap allocations"
-        arch.ops(k).vmemmap_populate(k, span.start, span.end, 0, None)
+        k.port.vmemmap_populate(k, span.start, span.end, 0, None)
         assert heights(k, span) == {0: 512}

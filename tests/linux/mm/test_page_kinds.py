@@ -13,7 +13,7 @@ from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory import state_store
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm.hugetlb import available_huge_pages, gigantic_page_size
+from memhp.linux.mm.hugetlb import available_huge_pages
 from memhp.linux.mm.memory_hotplug import add_memory
 from memhp.linux.mm.users import DEMANDS, Kind, allocate, free, spans_of
 from memhp.linux.profiles import profile
@@ -136,7 +136,7 @@ def large(arch: Arch = "x86_64", **changes: Any) -> Kernel:
 def test_gigantic_pages_are_of_1_gib_but_of_16_gib_with_64k_pages(arch: Arch, page_size: int, size: int) -> None:
     va_bits = 47 if page_size == 16 else 48
     config = Config(arch=arch, profile=profile("linux-6.12"), page_size=page_size * KiB, va_bits=va_bits)
-    assert gigantic_page_size(config) == size * GiB
+    assert config.port.gigantic_page_size(config) == size * GiB
 
 
 def test_an_x86_cpu_without_them_has_no_gigantic_pages() -> None:

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memhp.errors import KernelBug
-from memhp.hw.arm64 import CONTIGUOUS
 from memhp.hw.format import Format
-from memhp.hw.formats import FORMATS
 from memhp.hw.machine import Machine
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Flush, FlushPlan, Table
 from memhp.hw.walker import leaves, tables, translate
+from memhp.linux.arch.arm64.format import CONTIGUOUS
+from memhp.linux.formats import FORMATS
 from memhp.linux.mm.pgtable_populate import Builder, FixmapSlot, RootLock, ensure_table, populate
 from memhp.linux.mm.pgtable_remove import Remover, free_empty_tables, unmap
 from memhp.spans import Span

@@ -10,7 +10,6 @@ from memhp.check import check_all, snapshot
 from memhp.errors import KernelError
 from memhp.hw.memory import Use
 from memhp.hw.walker import translate
-from memhp.linux import arch
 from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.mm.vmalloc import vfree, vmalloc
 from memhp.linux.state import Kernel
@@ -73,6 +72,6 @@ def test_without_pages_nothing_is_mapped() -> None:
 
 def test_a_process_older_than_the_area_sees_it_where_root_entries_are_preallocated() -> None:
     k = kernel("x86_64", "linux-6.12")
-    arch.ops(k).copy_pgd(k, "older")
+    k.port.copy_pgd(k, "older")
     area = vmalloc(k, MiB, "a")
-    assert arch.ops(k).kernel_access(k, "older", area.start) == "ok"
+    assert k.port.kernel_access(k, "older", area.start) == "ok"

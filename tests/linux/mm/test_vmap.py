@@ -12,7 +12,6 @@ from memhp.errors import KernelBug, KernelError
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import Limits, search
 from memhp.hw.memory import Owner, Use
-from memhp.linux import arch
 from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.mm.memory import table_alloc
 from memhp.linux.mm.page_alloc import alloc_pages
@@ -111,7 +110,7 @@ def test_without_a_huge_chunk_base_pages_do() -> None:
 def test_huge_vmalloc_came_later_than_huge_ioremap() -> None:
     """Linux 5.13 arch/x86/Kconfig has HAVE_ARCH_HUGE_VMAP, not HAVE_ARCH_HUGE_VMALLOC."""
     k = kernel("x86_64", "linux-5.13")
-    assert arch.ops(k).arch_vmap_supported(k, 1)
+    assert k.port.arch_vmap_supported(k, 1)
     assert leaf_height(k, vmalloc_huge(k, 2 * MiB, "a").start) == 0
 
 
@@ -128,12 +127,12 @@ def test_a_pud_leaf_takes_the_place_of_two_levels_of_empty_tables(name: Arch) ->
     room = Span(base, base + GiB)
     pages = [Span(0x1000, 0x1001)]
     first, last = room.start, room.end - k.config.page_size
-    prot = arch.ops(k).page_kernel(k)
+    prot = k.port.page_kernel(k)
     for va in (first, last):
         vmap_pages_range_noflush(k, Span(va, va + k.config.page_size), pages, prot, k.config.page_shift)
     count = tables(k)
     vunmap_range_noflush(k, room)
-    arch.ops(k).flush_tlb_all(k)
+    k.port.flush_tlb_all(k)
     assert tables(k) == count
     vmap_range_noflush(k, room, 0x400000, prot, k.config.shift(2))
     assert leaf_height(k, last) == 2
@@ -147,7 +146,7 @@ def test_x86_clears_the_entries_below_first_or_not_at_all(release: str, stores: 
     """arch/x86/mm/pgtable.c:pud_free_pmd_page: what it stores until the leaf is there, that included."""
     k = kernel("x86_64", release)
     base = k.layout.vmalloc.start
-    prot = arch.ops(k).page_kernel(k)
+    prot = k.port.page_kernel(k)
     for va in (base, base + GiB - k.config.page_size):
         vmap_pages_range_noflush(
             k, Span(va, va + k.config.page_size), [Span(0x1000, 0x1001)], prot, k.config.page_shift
@@ -161,7 +160,7 @@ def test_x86_clears_the_entries_below_first_or_not_at_all(release: str, stores: 
 def test_what_is_mapped_already_stays() -> None:
     k = kernel("arm64", "linux-6.12")
     area = vmalloc(k, k.config.page_size, "a")
-    prot = arch.ops(k).page_kernel(k)
+    prot = k.port.page_kernel(k)
     with pytest.raises(KernelError, match="mapped at") as refused:
         vmap_pages_range_noflush(k, area, [Span(0x1000, 0x1001)], prot, k.config.page_shift)
     assert refused.value.errno == EBUSY

@@ -11,8 +11,6 @@ from memhp.check import check_all, snapshot
 from memhp.check.snapshot import Snapshot
 from memhp.errors import KernelBug
 from memhp.hw.memory import Owner, Use
-from memhp.linux import arch
-from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug import MHP_NONE, add_memory, remove_memory
@@ -20,16 +18,14 @@ from memhp.linux.mm.page_alloc import alloc_pages
 from memhp.linux.mm.pgd import INIT_MM
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from memhp.units import GiB, MiB
+from memhp.units import GiB
 
-BOOT_RAM: dict[Arch, int] = {"riscv64": 2 * GiB, "arm64": 1 * GiB, "x86_64": 1 * MiB}
-"""Where RAM starts on each architecture's usual virtual machine."""
 DIMM_AT = 8 * GiB
 
 
 def boot(config: Config, *, ram: int = GiB) -> Kernel:
     """A machine that has just booted, with a DIMM of one memory block plugged that the kernel does not know yet."""
-    k = start_kernel(MachineSpec("explored", config, (Ram(BOOT_RAM[config.arch], ram),)))
+    k = start_kernel(MachineSpec("explored", config, (Ram(config.port.ram_start, ram),)))
     k.hw.plug(pfns(k, dimm(k)), Owner(Use.DEVICE, "dimm"))
     return k
 
@@ -69,7 +65,7 @@ def laws_hold(k: Kernel) -> str | None:
 def reached(k: Kernel, va: int) -> str | None:
     """What happens to a CPU that reads a byte in the kernel when all is done; None if it gets it."""
     try:
-        arch.ops(k).kernel_access(k, INIT_MM, va)
+        k.port.kernel_access(k, INIT_MM, va)
     except KernelBug as bug:
         return f"oops: {bug}"
     return None

@@ -8,10 +8,9 @@ followed by the online of its first block; nothing else is in the zone of its pa
 
 from collections.abc import Hashable
 
-from memhp.explore.cases.actors import BOOT_RAM, pfns
+from memhp.explore.cases.actors import pfns
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Table
-from memhp.linux import arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory import state_store
 from memhp.linux.init import MachineSpec, Ram, start_kernel
@@ -37,8 +36,8 @@ PGD_ALLOC = {"riscv64": "arch/riscv/include/asm/pgalloc.h:pgd_alloc", "x86_64": 
 
 def boot_far(config: Config) -> Kernel:
     """A machine with 1 GiB of RAM, an older process, and the far DIMM plugged, which the kernel does not know yet."""
-    k = start_kernel(MachineSpec("explored", config, (Ram(BOOT_RAM[config.arch], GiB),)))
-    arch.ops(k).copy_pgd(k, OLDER)
+    k = start_kernel(MachineSpec("explored", config, (Ram(config.port.ram_start, GiB),)))
+    k.port.copy_pgd(k, OLDER)
     k.hw.plug(pfns(k, far_dimm(k)), Owner(Use.DEVICE, "dimm"))
     return k
 
@@ -75,7 +74,7 @@ def use_page(k: Kernel, mm: str) -> Hashable:
     ``rmqueue()`` takes a free page off its list under ``zone->lock``, which is in its struct page; then the page is
     cleared. Here the page stays free. Whether there was one; raises KernelBug where an access oopses.
     """
-    zone, ops = k.nodes[0].zone(ZoneType.NORMAL), arch.ops(k)
+    zone, ops = k.nodes[0].zone(ZoneType.NORMAL), k.port
     with k.hw.locked(zone.lock):
         free = next(iter(zone.free), None)
         if free is None:

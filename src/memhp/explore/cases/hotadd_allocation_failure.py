@@ -11,13 +11,12 @@ from collections.abc import Callable, Hashable
 from memhp.check import check_all, snapshot
 from memhp.errors import KernelError
 from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
-from memhp.explore.cases.actors import BOOT_RAM, laws_hold, pfns
+from memhp.explore.cases.actors import laws_hold, pfns
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import Limits
 from memhp.hw.ledger import Violation
 from memhp.hw.memory import Owner, Use
 from memhp.hw.stepper import Stepper
-from memhp.linux import arch
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory
 from memhp.linux.state import Kernel
@@ -49,9 +48,9 @@ class WholeRuns:
 def build(variant: Variant, configuration: Configuration) -> KernelProgram:
     """The DIMM is plugged, as far up as memory may be, 16 TiB at most; it is added until that succeeds."""
     config = variant.config(configuration)
-    k = start_kernel(MachineSpec("explored", config, (Ram(BOOT_RAM[config.arch], GiB),)))
+    k = start_kernel(MachineSpec("explored", config, (Ram(config.port.ram_start, GiB),)))
     size = k.memory_block_size * (2 if TWO_BLOCKS in variant.name else 1)
-    last = arch.ops(k).arch_get_mappable_range(k).end - size
+    last = k.port.arch_get_mappable_range(k).end - size
     start = min(16 * TiB, 1 << last.bit_length() - 1)
     dimm = Span(start, start + size)
     k.hw.plug(pfns(k, dimm), Owner(Use.DEVICE, "dimm"))

@@ -9,7 +9,7 @@ pages 8 GiB, with 64K pages 512 GiB; where the vmemmap starts in the middle of o
 from collections.abc import Hashable
 from functools import partial
 
-from memhp.explore.cases.actors import BOOT_RAM, pfns
+from memhp.explore.cases.actors import pfns
 from memhp.explore.doors.run import Actor
 from memhp.hw.memory import Owner, Use
 from memhp.linux.config import Config
@@ -26,7 +26,7 @@ LONE_AT = {4 * KiB: 128 * GiB, 16 * KiB: 16 * GiB, 64 * KiB: 1024 * GiB}
 
 def boot_lone(config: Config, *, dimms: int = 1) -> Kernel:
     """A machine with 1 GiB of RAM and DIMMs next to each other, a memory block each, that the kernel does not know."""
-    k = start_kernel(MachineSpec("explored", config, (Ram(BOOT_RAM[config.arch], GiB),)))
+    k = start_kernel(MachineSpec("explored", config, (Ram(config.port.ram_start, GiB),)))
     for number in range(dimms):
         k.hw.plug(pfns(k, lone_dimm(k, number)), Owner(Use.DEVICE, f"dimm{number}"))
     return k

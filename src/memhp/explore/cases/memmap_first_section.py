@@ -10,10 +10,9 @@ from functools import partial
 
 from memhp.check import check_all
 from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
-from memhp.explore.cases.actors import BOOT_RAM, pfns
+from memhp.explore.cases.actors import pfns
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.hw.memory import Owner, Use
-from memhp.linux import arch
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY, add_memory, remove_memory
@@ -32,7 +31,7 @@ STRUCT_PAGES = frozenset({"memmap-storage", "vmemmap", "altmaps", "frames", "one
 
 def boot_server(config: Config) -> Kernel:
     """A server with a memory block plugged right behind its RAM and added, which hosts its own struct pages."""
-    k = start_kernel(MachineSpec("explored", config, (Ram(BOOT_RAM[config.arch], RAM),)))
+    k = start_kernel(MachineSpec("explored", config, (Ram(config.port.ram_start, RAM),)))
     k.hw.plug(pfns(k, block(k)), Owner(Use.DEVICE, "dimm"))
     add_memory(k, 0, block(k).start, block(k).size, MHP_MEMMAP_ON_MEMORY)
     return k
@@ -40,7 +39,7 @@ def boot_server(config: Config) -> Kernel:
 
 def block(k: Kernel) -> Span:
     """The bytes of the block."""
-    start = -(-(BOOT_RAM[k.config.arch] + RAM) // k.memory_block_size) * k.memory_block_size
+    start = -(-(k.port.ram_start + RAM) // k.memory_block_size) * k.memory_block_size
     return Span(start, start + k.memory_block_size)
 
 
@@ -55,7 +54,7 @@ def _take_sections(numbers: tuple[int, ...], k: Kernel) -> None:
     for number in numbers:
         at = block(k).start + number * size
         with k.hw.locked("mem_hotplug_lock"):
-            arch.ops(k).arch_remove_memory(k, at, size, altmap)
+            k.port.arch_remove_memory(k, at, size, altmap)
         k.hw.unplug(pfns(k, Span(at, at + size)), "platform")
 
 

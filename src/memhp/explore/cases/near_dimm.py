@@ -4,7 +4,7 @@ That keeps executions short where tables are not what a race is about: an emptie
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.explore.cases.actors import BOOT_RAM, pfns
+from memhp.explore.cases.actors import pfns
 from memhp.hw.memory import Owner, Use
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
@@ -18,14 +18,14 @@ NEAR_RAM = 512 * MiB
 
 def boot_near(config: Config, *, tag: str = "dimm") -> Kernel:
     """A machine with 512 MiB of RAM and a memory block's worth behind it that the kernel does not know yet."""
-    k = start_kernel(MachineSpec("explored", config, (Ram(BOOT_RAM[config.arch], NEAR_RAM),)))
+    k = start_kernel(MachineSpec("explored", config, (Ram(config.port.ram_start, NEAR_RAM),)))
     k.hw.plug(pfns(k, near_dimm(k)), Owner(Use.DEVICE, tag))
     return k
 
 
 def near_dimm(k: Kernel) -> Span:
     """The bytes of the DIMM: one memory block."""
-    start = align_up(BOOT_RAM[k.config.arch] + NEAR_RAM, k.memory_block_size)
+    start = align_up(k.port.ram_start + NEAR_RAM, k.memory_block_size)
     return Span(start, start + k.memory_block_size)
 
 

@@ -19,13 +19,13 @@ from typing import Any
 
 from memhp.errors import KernelBug, KernelError
 from memhp.explore.case import Case, Configuration, Variant, configurations
-from memhp.explore.cases.actors import BOOT_RAM, LawsHoldSince
+from memhp.explore.cases.actors import LawsHoldSince
 from memhp.explore.doors.run import KernelProgram
 from memhp.hw.devices.backing import MachineBacking
-from memhp.hw.devices.virtio_mem import USABLE_EXTENT, Geometry, VirtioMemDevice
+from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.devices.virtio_mem_rules import Rule
 from memhp.hw.devices.virtio_mem_wire import RequestType, ResponseType
-from memhp.linux.config import VA_BITS
+from memhp.linux.arch.registry import ARCHES
 from memhp.linux.drivers.base.memory import state_store
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_run_wq
 from memhp.linux.drivers.virtio.virtio_mem_fake_offline import OnlinePages
@@ -92,7 +92,7 @@ class Mode:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-SMALL_PAGES = tuple(configurations(release, arch, page_size=4 * KiB)[0] for release, arch in product(MAINLINE, VA_BITS))
+SMALL_PAGES = tuple(configurations(release, arch, page_size=4 * KiB)[0] for release, arch in product(MAINLINE, ARCHES))
 LARGE_PAGES = tuple(configurations(release, "arm64", page_size=64 * KiB)[0] for release in MAINLINE)
 NOT_WITH_SMALL_PAGES = "shrink-online"
 """Both take the zone's lock for each pageblock."""
@@ -124,7 +124,7 @@ def the_device(k: Kernel) -> VirtioMem:
 def attach(k: Kernel, *, big_blocks: bool) -> VirtioMem:
     """A device of eight memory blocks. Sub-blocks are as large as can be: half a memory block."""
     half = k.memory_block_size // 2
-    geometry = Geometry(DEVICE_AT, 16 * half, half, usable_extent=USABLE_EXTENT[k.config.arch])
+    geometry = Geometry(DEVICE_AT, 16 * half, half, usable_extent=k.port.virtio_mem_extent)
     device = VirtioMemDevice(geometry, MachineBacking(k.hw, "vm0"))
     return virtio_mem_probe(k, device, "virtio1", Params(force_bbm=big_blocks))
 
@@ -185,7 +185,7 @@ def build(variant: Variant, configuration: Configuration) -> KernelProgram:
     """User space and the driver's work, with the device's answer to the first request as the variant has it."""
     mode, meeting, answer = COMBINATIONS[variant.name]
     config = variant.config(configuration)
-    k = start_kernel(MachineSpec("explored", config, (Ram(BOOT_RAM[config.arch], GiB),)))
+    k = start_kernel(MachineSpec("explored", config, (Ram(config.port.ram_start, GiB),)))
     check = NothingIsLost(k)
     half = k.memory_block_size // 2
     vm = attach(k, big_blocks=mode.big_blocks)

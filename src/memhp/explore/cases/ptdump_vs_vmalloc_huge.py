@@ -9,7 +9,7 @@ shared, or does with base pages if ptdump has it; until then arm64 had no huge v
 from collections.abc import Hashable
 
 from memhp.explore.case import Case, Configuration, Variant, configurations
-from memhp.explore.cases.actors import BOOT_RAM, laws_hold, reached
+from memhp.explore.cases.actors import laws_hold, reached
 from memhp.explore.doors.run import KernelProgram
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
@@ -27,7 +27,7 @@ after, and these are as many behaviours as two to the power of the entries."""
 
 def boot(config: Config) -> Kernel:
     """A machine on which an area has come and gone at the start of the vmalloc area, and has left its tables."""
-    k = start_kernel(MachineSpec("explored", config, (Ram(BOOT_RAM[config.arch], 2 * GiB),)))
+    k = start_kernel(MachineSpec("explored", config, (Ram(config.port.ram_start, 2 * GiB),)))
     vmalloc(k, config.page_size, "before")
     vfree(k, "before")
     return k

@@ -12,7 +12,7 @@ from functools import partial
 
 from memhp.errors import KernelError
 from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
-from memhp.explore.cases.actors import BOOT_RAM, laws_hold, pfns
+from memhp.explore.cases.actors import laws_hold, pfns
 from memhp.explore.doors.run import KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.arch.arm64.mm.pageattr import set_direct_map_valid_noflush
@@ -67,7 +67,7 @@ def run_of_pages(k: Kernel) -> int:
 def build(variant: Variant, configuration: Configuration) -> KernelProgram:
     """The leaf is there; of two of its blocks one is offline, and that is yet to be asked for, the other in use."""
     config = variant.config(configuration)
-    start = BOOT_RAM[config.arch]
+    start = config.port.ram_start
     k = start_kernel(MachineSpec("explored", config, (Ram(start, 3 * GiB),)))
     first = DIMM_AT if variant.name in DIMM_VARIANTS else align_up(start + 1, LEAF)
     leaf, size = Span(first, first + LEAF), k.memory_block_size

@@ -4,9 +4,8 @@
 from collections.abc import Hashable
 
 from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
-from memhp.explore.cases.actors import BOOT_RAM, laws_hold
+from memhp.explore.cases.actors import laws_hold
 from memhp.explore.doors.run import KernelProgram
-from memhp.linux import arch
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.vmalloc import vmalloc
 from memhp.linux.state import Kernel
@@ -31,20 +30,20 @@ def use(k: Kernel) -> Hashable:
     k.hw.reads(POINTER)
     if POINTER not in k.pointers:
         return "no area yet"
-    return arch.ops(k).kernel_access(k, OLDER, k.pointers[POINTER])
+    return k.port.kernel_access(k, OLDER, k.pointers[POINTER])
 
 
 def use_own(k: Kernel) -> Hashable:
     """The process makes an area for itself and reads what is in it."""
     area = vmalloc(k, k.config.page_size, "its own")
-    return arch.ops(k).kernel_access(k, OLDER, area.start)
+    return k.port.kernel_access(k, OLDER, area.start)
 
 
 def build(variant: Variant, configuration: Configuration) -> KernelProgram:
     """The first area in the vmalloc range is made; an older process looks for it, or makes one at the same time."""
     config = variant.config(configuration)
-    k = start_kernel(MachineSpec("explored", config, (Ram(BOOT_RAM[config.arch], GiB),)))
-    arch.ops(k).copy_pgd(k, OLDER)
+    k = start_kernel(MachineSpec("explored", config, (Ram(config.port.ram_start, GiB),)))
+    k.port.copy_pgd(k, OLDER)
     process = use_own if variant.name == TWO_CALLERS else use
     return KernelProgram(k, (grow, process), ("vmalloc", "process"), check=laws_hold)
 

@@ -66,7 +66,7 @@ def placed(config: Config) -> tuple[Config, Span]:
     RAM starts where its struct pages are outside the shared table, if the linear map reaches that far. Otherwise it
     starts at 4 GiB, or with the linear map, where that cannot be elsewhere.
     """
-    if not config.arm64.linear_map_random:
+    if not config.port.linear_map_random(config):
         return config, Span(GiB, 3 * GiB)
     first = BELOW - (1 << config.va_bits) + (1 << config.va_bits_actual)
     config = replace(config, bases=replace(config.bases, memstart_addr=first))
@@ -99,7 +99,7 @@ def boot(config: Config, *, added: bool = True) -> Kernel:
 
 def dimm(k: Kernel) -> Span:
     """The bytes of the DIMM."""
-    at = BELOW if k.config.arm64.linear_map_random else ABOVE
+    at = BELOW if k.port.linear_map_random(k.config) else ABOVE
     return Span(at, at + k.memory_block_size)
 
 

@@ -17,9 +17,9 @@ from memhp.hw.devices.virtio_mem_wire import BlockState, Config, Feature, Reques
 from memhp.spans import Span, SpanSet
 from memhp.units import MiB, align_up, is_aligned
 
-USABLE_EXTENT = {"riscv64": 2 * 128 * MiB, "arm64": 2 * 512 * MiB, "x86_64": 2 * 128 * MiB}
+USABLE_EXTENT = 2 * 128 * MiB
 """How far QEMU lets the usable region reach beyond the requested size: ``VIRTIO_MEM_USABLE_EXTENT``, two of the largest
-sections that Linux may have; QEMU has no such device on riscv64."""
+sections that Linux may have, which here are of 128 MiB."""
 
 
 class Backing(Protocol):
@@ -51,7 +51,7 @@ class Geometry:
     block_size: int = 2 * MiB
     node_id: int = 0
     features: Feature = Feature.ACPI_PXM | Feature.UNPLUGGED_INACCESSIBLE
-    usable_extent: int = USABLE_EXTENT["x86_64"]
+    usable_extent: int = USABLE_EXTENT
 
     def __post_init__(self) -> None:
         if self.block_size <= 0 or self.block_size & (self.block_size - 1):

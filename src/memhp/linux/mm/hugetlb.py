@@ -15,7 +15,7 @@ from memhp.linux.mm.zonelists import zonelist
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from memhp.units import GiB, align_down
+from memhp.units import align_down
 
 POOLS = {Use.HUGETLB: Use.HUGETLB_FREE, Use.GIGANTIC: Use.GIGANTIC_FREE}
 """Huge pages in use, and what they are while free in their pool."""
@@ -24,28 +24,14 @@ HUGE_USES = frozenset({*POOLS, *POOLS.values()})
 
 GIGANTIC_USES = frozenset({Use.GIGANTIC, Use.GIGANTIC_FREE})
 
-CONT_PMDS = {16 << 10: 32, 64 << 10: 32}
-"""PMDs of a contiguous run by page size: arch/arm64/include/asm/pgtable-hwdef.h."""
-
 DISSOLVE = "mm/hugetlb.c:dissolve_free_hugetlb_folio"
-
-
-def gigantic_page_size(config: Config) -> int | None:
-    """Bytes of a gigantic page; None where there is none.
-
-    That of a PUD, on x86 if the CPU maps it, on arm64 with larger base pages that of 32 PMDs in a row:
-    arch/*/mm/hugetlbpage.c.
-    """
-    if config.arch == "x86_64" and not config.gbpages:
-        return None
-    return config.pmd_size * CONT_PMDS[config.page_size] if config.page_size in CONT_PMDS else 1 * GiB
 
 
 def huge_page_order(config: Config, use: Use) -> int | None:
     """The order of huge pages of a use; None where the machine has no such pages, or pages of the use are not huge."""
     if use not in HUGE_USES:
         return None
-    size = gigantic_page_size(config) if use in GIGANTIC_USES else config.pmd_size
+    size = config.port.gigantic_page_size(config) if use in GIGANTIC_USES else config.pmd_size
     return None if size is None else (size >> config.page_shift).bit_length() - 1
 
 

@@ -12,7 +12,6 @@ from errno import ENOMEM
 
 from memhp.errors import KernelError
 from memhp.hw.tlb import Table
-from memhp.linux import arch
 from memhp.linux.mm.pgalloc import alloc_tables, free_tables
 from memhp.linux.mm.pgd import PAGE_TABLE_LOCK
 from memhp.linux.mm.pgtable_populate import entry_lock
@@ -37,7 +36,7 @@ def table_alloc(k: Kernel, parent: Table, index: int) -> tuple[Table, bool]:
 
 def root_locked(k: Kernel, table: Table) -> AbstractContextManager[None]:
     """What a store to an entry happens under in any case: on arm64 the ceremony for the root, ``set_swapper_pgd()``."""
-    return entry_lock(k.hw, "", arch.ops(k).vmemmap_builder(k).root if table.height == k.init_mm.height else None)
+    return entry_lock(k.hw, "", k.port.vmemmap_builder(k).root if table.height == k.init_mm.height else None)
 
 
 def install(k: Kernel, parent: Table, index: int) -> None:
@@ -50,7 +49,7 @@ def install(k: Kernel, parent: Table, index: int) -> None:
     hw.lock(PAGE_TABLE_LOCK)
     linked = hw.load(parent, index) == 0
     if linked:
-        entry = hw.fmt.encode_pfn(frames[0].start) | arch.ops(k).vmemmap_builder(k).table_bits
+        entry = hw.fmt.encode_pfn(frames[0].start) | k.port.vmemmap_builder(k).table_bits
         with root_locked(k, parent):
             hw.store(parent, index, entry, where)
         hw.ledger.tables_allocated[parent.height - 1] += 1

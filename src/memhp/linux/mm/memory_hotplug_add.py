@@ -4,7 +4,6 @@
 from errno import E2BIG, EEXIST, EINVAL, ENOMEM
 
 from memhp.errors import KernelBug, KernelError
-from memhp.linux import arch
 from memhp.linux.drivers.base.memory_devices import (
     create_memory_block_devices,
     register_memory_blocks_under_node,
@@ -208,11 +207,11 @@ def _add_blocks(k: Kernel, nid: int, group: int | None, start: int, size: int, f
     if supported:
         create_altmaps_and_memory_blocks(k, nid, group, start, size)
         return
-    arch.ops(k).arch_add_memory(k, nid, start, size)
+    k.port.arch_add_memory(k, nid, start, size)
     try:
         create_memory_block_devices(k, start, size, _nid_at_creation(k, nid), group=group)
     except KernelError:
-        arch.ops(k).arch_remove_memory(k, start, size)
+        k.port.arch_remove_memory(k, start, size)
         raise
 
 
@@ -240,7 +239,7 @@ def _create_altmap_and_memory_block(k: Kernel, nid: int, group: int | None, star
     free = memory_block_memmap_on_memory_pages(k.config, k.memory_block_size) if many else k.pages_per_block
     altmap = VmemAltmap(base_pfn=base_pfn, end_pfn=base_pfn + k.pages_per_block - 1, free=free)
     try:
-        arch.ops(k).arch_add_memory(k, nid, start, k.memory_block_size, altmap)
+        k.port.arch_add_memory(k, nid, start, k.memory_block_size, altmap)
         if not many:
             altmap.free = altmap.alloc
         try:
@@ -248,7 +247,7 @@ def _create_altmap_and_memory_block(k: Kernel, nid: int, group: int | None, star
                 k, start, k.memory_block_size, _nid_at_creation(k, nid), altmap=True, group=group
             )
         except KernelError:
-            arch.ops(k).arch_remove_memory(k, start, k.memory_block_size, altmap if many else None)
+            k.port.arch_remove_memory(k, start, k.memory_block_size, altmap if many else None)
             raise
     except KernelError:
         if k.config.profile.new_node == "before-add":

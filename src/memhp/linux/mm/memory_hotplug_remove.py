@@ -5,7 +5,6 @@ from contextlib import suppress
 from errno import EBUSY, EINVAL, ENOMEM
 
 from memhp.errors import KernelBug, KernelError
-from memhp.linux import arch
 from memhp.linux.config import OnlineType
 from memhp.linux.drivers.base.memory_devices import block_pfns, remove_memory_block_devices, walk_memory_blocks
 from memhp.linux.drivers.base.memory_lookup import MEMORY_BLOCKS
@@ -75,7 +74,7 @@ def try_remove_memory(k: Kernel, start: int, size: int) -> None:
             remove_memory_blocks_and_altmaps(k, start, size)
         else:
             remove_memory_block_devices(k, start, size)
-            arch.ops(k).arch_remove_memory(k, start, size)
+            k.port.arch_remove_memory(k, start, size)
         if k.config.profile.memblock_order == "arch-first":
             _memblock_remove(k, start, size)
         with k.hw.locked("resource_lock"):
@@ -131,7 +130,7 @@ def remove_memory_blocks_and_altmaps(k: Kernel, start: int, size: int) -> None:
             warn(k, "mm/memory_hotplug.c:remove_memory_blocks_and_altmaps", once=True)
             continue
         remove_memory_block_devices(k, at, k.memory_block_size)
-        arch.ops(k).arch_remove_memory(k, at, k.memory_block_size, altmap)
+        k.port.arch_remove_memory(k, at, k.memory_block_size, altmap)
         altmap_free(k, altmap)
 
 

@@ -6,7 +6,6 @@ from errno import EINVAL, ENODEV, ENOMEM, ENXIO
 
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.lifetime import kfree, use_object
-from memhp.linux import arch
 from memhp.linux.config import Config
 from memhp.linux.kernel.panic import warn
 from memhp.linux.kernel.rcu import rcu_read_lock, synchronize_rcu
@@ -152,8 +151,8 @@ def _lacking(k: Kernel, pgmap: DevPagemap) -> Iterator[str]:
 
 def _pgprot(k: Kernel, pgmap: DevPagemap) -> int:
     """Attribute bits of the direct map. What another device reads and writes is not cached."""
-    prot = arch.ops(k).page_kernel(k)
-    return arch.ops(k).pgprot_noncached(k, prot) if pgmap.type is MemoryType.PCI_P2PDMA else prot
+    prot = k.port.page_kernel(k)
+    return k.port.pgprot_noncached(k, prot) if pgmap.type is MemoryType.PCI_P2PDMA else prot
 
 
 def _pagemap_range(k: Kernel, pgmap: DevPagemap, range_id: int, nid: int, prot: int) -> None:
@@ -171,9 +170,9 @@ def _pagemap_range(k: Kernel, pgmap: DevPagemap, range_id: int, nid: int, prot: 
             raise KernelError(EINVAL, text, place=RANGE)
         with k.hw.locked("mem_hotplug_lock"):
             if private:
-                arch.ops(k).add_pages(k, nid, pages.start, pages.size, pgmap.altmap, pgmap)
+                k.port.add_pages(k, nid, pages.start, pages.size, pgmap.altmap, pgmap)
             else:
-                arch.ops(k).arch_add_memory(k, nid, span.start, span.size, pgmap.altmap, prot, pgmap)
+                k.port.arch_add_memory(k, nid, span.start, span.size, pgmap.altmap, prot, pgmap)
             zone = k.nodes[nid].zone(ZoneType.DEVICE)
             move_pfn_range_to_zone(k, zone, pages.start, pages.size, MigrateType.MOVABLE, altmap=pgmap.altmap)
     except KernelError:
@@ -300,7 +299,7 @@ def _pageunmap_range(k: Kernel, pgmap: DevPagemap, range_id: int) -> None:
         if pgmap.type is MemoryType.PRIVATE:
             __remove_pages(k, pages.start, pages.size)
         else:
-            arch.ops(k).arch_remove_memory(k, span.start, span.size, pgmap.altmap)
+            k.port.arch_remove_memory(k, span.start, span.size, pgmap.altmap)
     _pgmap_array_delete(k, pages)
 
 

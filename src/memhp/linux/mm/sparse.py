@@ -10,7 +10,6 @@ from errno import EEXIST, ENOMEM
 from typing import TYPE_CHECKING
 
 from memhp.errors import KernelError
-from memhp.linux import arch
 from memhp.linux.kernel.panic import warn
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.compound_vmemmap import vmemmap_can_optimize, vmemmap_populate_compound_pages
@@ -65,7 +64,7 @@ def _sparse_init_nid(k: Kernel, nid: int, runs: list[Span]) -> None:
     try:
         for run in runs:
             addresses = k.layout.memmap(run.start * per, run.end * per)
-            arch.ops(k).vmemmap_populate(k, addresses.start, addresses.end, nid, None)
+            k.port.vmemmap_populate(k, addresses.start, addresses.end, nid, None)
     except VmemmapPopulateError as error:
         k.hw.log(f"sparse_init_nid: node[{nid}] memory map backing failed. Some memory will not be available.", "err")
         k.mem_section.clear(k.section_nr(k.layout.page_to_pfn(error.address)), runs[-1].end)
@@ -103,8 +102,7 @@ def pfn_valid(k: Kernel, pfn: int) -> bool:
     section = k.mem_section.get(k.section_nr(pfn))
     if section is None:
         return False
-    asks = k.config.arm64.pfn_valid if k.config.arch == "arm64" else "sections"
-    if asks == "memblock" or (asks == "memblock-if-early" and section.early):
+    if k.port.pfn_valid_asks_memblock(k.config, early=section.early):
         return k.memblock.memblock_is_map_memory(pfn << k.config.page_shift)
     return section.early or pfn_section_valid(k, pfn)
 
@@ -230,10 +228,10 @@ def populate_section_memmap(
     mm/sparse-vmemmap.c:__populate_section_memmap. Raises :class:`VmemmapPopulateError`.
     """
     if pgmap is not None and vmemmap_can_optimize(k.config, altmap, pgmap.vmemmap_shift):
-        vmemmap_populate_compound_pages(k, pfn, nr_pages, nid, pgmap, arch.ops(k).vmemmap_builder(k))
+        vmemmap_populate_compound_pages(k, pfn, nr_pages, nid, pgmap, k.port.vmemmap_builder(k))
         return
     addresses = k.layout.memmap(pfn, pfn + nr_pages)
-    arch.ops(k).vmemmap_populate(k, addresses.start, addresses.end, nid, altmap)
+    k.port.vmemmap_populate(k, addresses.start, addresses.end, nid, altmap)
 
 
 def _needs_usage(k: Kernel, pfn: int) -> bool:
@@ -282,4 +280,4 @@ def section_deactivate(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | 
     pages = Span(first * per, last * per) if early else Span(pfn, pfn + nr_pages)
     if empty or not early:
         addresses = k.layout.memmap(*pages)
-        arch.ops(k).vmemmap_free(k, addresses.start, addresses.end, None if early else altmap)
+        k.port.vmemmap_free(k, addresses.start, addresses.end, None if early else altmap)

@@ -15,7 +15,6 @@ from errno import ENOMEM
 
 from memhp.errors import BadInput, KernelError
 from memhp.hw.memory import Owner, Use
-from memhp.linux import arch
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.vmap import vmap_pages_range_noflush, vunmap_range_noflush
 from memhp.linux.state import Kernel
@@ -43,7 +42,7 @@ def vmalloc_huge(k: Kernel, nbytes: int, tag: str, nid: int = 0) -> Span:
     Without chunks of that size for all of it, base pages do.
     """
     config = k.config
-    huge = config.choices.huge_vmalloc and arch.ops(k).arch_vmap_supported(k, 1)
+    huge = config.choices.huge_vmalloc and k.port.arch_vmap_supported(k, 1)
     if not huge or nbytes < config.pmd_size:
         return vmalloc(k, nbytes, tag, nid)
     area = _alloc_vmap_area(k, tag, align_up(nbytes, config.pmd_size), config.pmd_size)
@@ -70,7 +69,7 @@ def vfree(k: Kernel, tag: str) -> None:
             )
         area, pages = k.vmap_areas[tag]
     vunmap_range_noflush(k, area)
-    arch.ops(k).flush_tlb_kernel_range(k, area)
+    k.port.flush_tlb_kernel_range(k, area)
     free_pages(k, pages, "mm/vmalloc.c:vfree")
     with k.hw.locked(FREE_VMAP_AREA_LOCK):
         del k.vmap_areas[tag]
@@ -88,7 +87,7 @@ def _map_new_pages(k: Kernel, tag: str, area: Span, page_shift: int, nid: int) -
         raise KernelError(ENOMEM, f"vmalloc: no pages for {area.size} bytes", place=ALLOC, advice="free memory")
     k.vmap_areas[tag] = (area, pages)
     try:
-        vmap_pages_range_noflush(k, area, pages, arch.ops(k).page_kernel(k), page_shift)
+        vmap_pages_range_noflush(k, area, pages, k.port.page_kernel(k), page_shift)
     except KernelError:
         vfree(k, tag)
         raise

@@ -11,7 +11,6 @@ from errno import EBUSY
 
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.tlb import Table
-from memhp.linux import arch
 from memhp.linux.kernel.panic import warn
 from memhp.linux.mm import pgd
 from memhp.linux.mm.memory import root_locked, table_alloc
@@ -124,7 +123,7 @@ def _try_huge(k: Kernel, table: Table, index: int, part: Span, pfn: int, prot: i
     map has to be kept out of that: by 7.2 it holds off ptdump, or does without a huge leaf while ptdump walks.
     """
     hw, level = k.hw, k.hw.fmt.levels[table.height]
-    fits = level.leaf and max_page_shift >= level.shift and arch.ops(k).arch_vmap_supported(k, table.height)
+    fits = level.leaf and max_page_shift >= level.shift and k.port.arch_vmap_supported(k, table.height)
     if not fits or part.size != level.size or part.start % level.size or pfn % hw.fmt.pages_at(table.height):
         return False
     if not hw.load(table, index) & hw.fmt.valid:
@@ -134,10 +133,10 @@ def _try_huge(k: Kernel, table: Table, index: int, part: Span, pfn: int, prot: i
     if locked and not hw.trylock(MMAP_LOCK, write=False):
         return False
     if table.height == 1:
-        arch.ops(k).pmd_free_pte_page(k, table, index)
+        k.port.pmd_free_pte_page(k, table, index)
         freed = True
     else:
-        freed = arch.ops(k).pud_free_pmd_page(k, table, index)
+        freed = k.port.pud_free_pmd_page(k, table, index)
     if freed:
         _set_huge(k, table, index, pfn, prot)
     if locked:

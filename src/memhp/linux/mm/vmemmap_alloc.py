@@ -17,13 +17,12 @@ from memhp.linux.mm.rmqueue import free_cma_pages
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from memhp.units import MiB, align_up
+from memhp.units import align_up
 
 PLACE = "mm/sparse-vmemmap.c:vmemmap_alloc_block"
 MEMMAP = Owner(Use.MEMMAP)
 SELF_HOSTED = Owner(Use.MEMMAP, "altmap")
 """Struct pages that lie in the memory that an altmap sets aside."""
-X86_MAX_DMA_ADDRESS = 16 * MiB
 
 
 def vmemmap_alloc_block(k: Kernel, order: int, nid: int, count: int, owner: Owner) -> U64:
@@ -55,7 +54,7 @@ def plenty(k: Kernel, nid: int, pages: int) -> bool:
 def _earlyonly_bootmem_alloc(k: Kernel, order: int, nid: int, count: int, owner: Owner) -> U64:
     """From memblock, above ``MAX_DMA_ADDRESS`` if it can be."""
     size = k.config.page_size << order
-    goal = X86_MAX_DMA_ADDRESS if k.config.arch == "x86_64" else max(0, k.layout.phys_offset)
+    goal = k.port.max_dma_address(k.layout)
     addresses = k.memblock.memblock_phys_alloc_many(size, count, align=size, start=goal, nid=nid)
     if len(addresses) < count:
         rest = k.memblock.memblock_phys_alloc_many(size, count - len(addresses), align=size, nid=nid)
@@ -143,7 +142,7 @@ def section_map_size(k: Kernel) -> int:
 def sparse_buffer_init(k: Kernel, nr_sections: int, nid: int) -> None:
     """Take one buffer for the struct pages of all of a node's sections; none, if memblock has no such range."""
     size = nr_sections * section_map_size(k)
-    goal = X86_MAX_DMA_ADDRESS if k.config.arch == "x86_64" else max(0, k.layout.phys_offset)
+    goal = k.port.max_dma_address(k.layout)
     for start in (goal, 0):
         base = k.memblock.memblock_alloc_range_nid(size, section_map_size(k), start, 0, nid, exact_nid=True)
         if base is not None:

@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from memhp.linux.choices import Arch, ArchProfile
+
+if TYPE_CHECKING:
+    from memhp.linux.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,3 +93,8 @@ class Arm64Profile(ArchProfile):
     FEAT_HAFT (by 7.2)."""
     range_flush: Literal["by-page", "by-range"]
     """Whether ``flush_tlb_kernel_range()`` uses the range operations of CPUs that have them (by 7.2)."""
+
+
+def arm64(config: "Config") -> Arm64Profile:
+    """The record of a configuration's profile. Raises :class:`BadInput` where that has none."""
+    return config.profile.record(Arm64Profile)

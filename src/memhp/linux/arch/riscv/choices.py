@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from memhp.linux.choices import Arch, Area, OwnRootTables
+
+if TYPE_CHECKING:
+    from memhp.linux.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,3 +56,8 @@ class RiscvProfile(OwnRootTables):
     map_size: Literal["physical", "below-root"]
     """Which leaves ``best_map_size()`` finds for the direct map: up to that of a root entry, going by the physical
     address alone (6.4), or below the root, and only where the virtual address is aligned too (6.12)."""
+
+
+def riscv(config: "Config") -> RiscvProfile:
+    """The record of a configuration's profile. Raises :class:`BadInput` where that has none."""
+    return config.profile.record(RiscvProfile)

@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from memhp.linux.choices import Arch, OwnRootTables
+
+if TYPE_CHECKING:
+    from memhp.linux.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,3 +47,8 @@ class X86Profile(OwnRootTables):
     """Whether ``probe_memory_block_size()`` asks ``memory_block_advised_max_size()``: CXL windows set it (by 7.2)."""
     vmemmap_partial_pmd: bool
     """Whether a vmemmap PMD leaf that sections share goes with its last user (``vmemmap_use_sub_pmd()``, 5.13)."""
+
+
+def x86(config: "Config") -> X86Profile:
+    """The record of a configuration's profile. Raises :class:`BadInput` where that has none."""
+    return config.profile.record(X86Profile)

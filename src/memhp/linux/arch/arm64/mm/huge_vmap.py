@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.hw.tlb import Table
+from memhp.linux.arch.arm64.choices import arm64
 from memhp.linux.arch.arm64.include.asm.tlbflush import FLUSH_TLB_KERNEL_PGTABLE
 from memhp.linux.mm.memory import root_locked
 from memhp.linux.mm.pgalloc import free_tables
@@ -15,7 +16,7 @@ FREE_PMD = "arch/arm64/mm/mmu.c:pud_free_pmd_page"
 
 def arch_vmap_supported(k: Kernel, height: int) -> bool:
     """Blocks, PUD-sized ones with 4K pages only; none as long as ptdump, which every kernel here has, forbids it."""
-    return k.config.arm64.vmap_huge_with_ptdump and (height == 1 or (height == 2 and k.config.page_size == 4 * KiB))
+    return arm64(k.config).vmap_huge_with_ptdump and (height == 1 or (height == 2 and k.config.page_size == 4 * KiB))
 
 
 def pmd_free_pte_page(k: Kernel, table: Table, index: int) -> None:

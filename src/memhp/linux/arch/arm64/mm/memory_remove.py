@@ -1,6 +1,7 @@
 """arm64: what may not go offline: boot memory, and ranges that end within a leaf. From ``arch/arm64/mm/mmu.c``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from memhp.linux.arch.arm64.choices import arm64
 from memhp.linux.mm.sparse import early_section
 from memhp.linux.state import Kernel
 from memhp.units import is_aligned
@@ -10,7 +11,7 @@ ACTIONS = ("MEM_GOING_OFFLINE", "MEM_OFFLINE")
 
 def prevent_memory_remove_init(k: Kernel) -> None:
     """Register the notifier: ``prevent_bootmem_remove_init()``, by 7.2 ``prevent_memory_remove_init()``."""
-    if k.config.arm64.bootmem_remove != "unchecked":
+    if arm64(k.config).bootmem_remove != "unchecked":
         k.memory_notifiers.append(prevent_memory_remove_notifier)
 
 
@@ -31,7 +32,7 @@ def prevent_memory_remove_notifier(k: Kernel, action: str, start_pfn: int, nr_pa
                 return ""
             k.hw.log(f"{span} offlining attempted", "warn")
             return f"{span} offlining attempted"
-    if k.config.arm64.bootmem_remove == "notifier-and-split-check":
+    if arm64(k.config).bootmem_remove == "notifier-and-split-check":
         return can_unmap_without_split(k, start_pfn, nr_pages)
     return ""
 

@@ -7,8 +7,9 @@ from errno import ENOMEM
 from functools import partial
 
 from memhp.errors import KernelBug, KernelError, KernelPanic
-from memhp.hw.arm64 import CONTIGUOUS
 from memhp.hw.tlb import FlushPlan
+from memhp.linux.arch.arm64.choices import arm64
+from memhp.linux.arch.arm64.format import CONTIGUOUS
 from memhp.linux.arch.arm64.include.asm import pgtable_prot
 from memhp.linux.arch.arm64.include.asm.pgtable_prot import page_kernel_ram, table_bits, vmemmap_block
 from memhp.linux.arch.arm64.include.asm.tlbflush import (
@@ -99,7 +100,7 @@ def create_pgd_mapping(k: Kernel, start: int, end: int, prot: int) -> None:
     With base pages only, or with blocks and the contiguous hint, as the configuration says. Raises ENOMEM if this
     kernel can fail here.
     """
-    record = k.config.arm64
+    record = arm64(k.config)
     blocks = not k.config.direct_map_base_pages
     how = Builder(
         leaves=frozenset(h for h, level in enumerate(k.hw.fmt.levels) if h == 0 or (blocks and level.leaf)),
@@ -124,7 +125,7 @@ def _pgtable_alloc(k: Kernel, _height: int, count: int) -> list[Span]:
     if not frames:
         if not k.slab_is_available:
             raise KernelPanic("Failed to allocate page table page", place=name)
-        if not k.config.arm64.create_may_fail:
+        if not arm64(k.config).create_may_fail:
             raise KernelBug("BUG_ON: no memory for a page table of the direct map", place=name)
         raise KernelError(
             ENOMEM,
@@ -153,14 +154,14 @@ def remove_pgd_mapping(k: Kernel, start: int, size: int) -> None:
     span = Span(va, va + size)
     how = _remover(k, vmemmap=False)
     _unmap_hotplug_range(k, span, how)
-    if k.config.arm64.end_flush == "direct-map-range":
+    if arm64(k.config).end_flush == "direct-map-range":
         flush_tlb_kernel_range(k, span)
     _free_empty_tables(k, span, Span(k.layout.page_offset, k.layout.direct_map.end), how)
 
 
 def _remover(k: Kernel, *, vmemmap: bool) -> Remover:
     """How leaves go, and tables in the same descent where there is but one."""
-    record = k.config.arm64
+    record = arm64(k.config)
     return Remover(
         free_table=partial(free_tables, k, where="arch/arm64/mm/mmu.c:free_hotplug_pgtable_page"),
         leaf_flush=_leaf_flush(k, vmemmap=vmemmap),
@@ -175,7 +176,7 @@ def _remover(k: Kernel, *, vmemmap: bool) -> Remover:
 
 def _leaf_flush(k: Kernel, *, vmemmap: bool) -> tuple[FlushPlan, ...]:
     """The flush for each leaf that goes, by height. One page of a block is enough to invalidate it."""
-    kind = k.config.arm64.leaf_flush
+    kind = arm64(k.config).leaf_flush
     if kind == "none" or (kind == "each-page-of-vmemmap" and not vmemmap):
         return ()
     page = k.config.page_size
@@ -184,14 +185,14 @@ def _leaf_flush(k: Kernel, *, vmemmap: bool) -> tuple[FlushPlan, ...]:
 
 def _unmap_hotplug_range(k: Kernel, span: Span, how: Remover) -> None:
     """Remove the leaves of the addresses in `span`."""
-    with k.hw.locked(pgd.PAGE_TABLE_LOCK) if k.config.arm64.remove_lock == "whole-range" else nullcontext():
+    with k.hw.locked(pgd.PAGE_TABLE_LOCK) if arm64(k.config).remove_lock == "whole-range" else nullcontext():
         unmap(k.hw, k.init_mm, span.start, span.end, how)
 
 
 def _free_empty_tables(k: Kernel, span: Span, limits: Span, how: Remover) -> None:
     """The second descent: free tables that hold nothing and translate nothing outside `limits`, if that counts."""
-    if k.config.arm64.remove_passes == 2:
-        within = limits if k.config.arm64.free_empty_tables == "floor-ceiling" else EVERYWHERE
+    if arm64(k.config).remove_passes == 2:
+        within = limits if arm64(k.config).free_empty_tables == "floor-ceiling" else EVERYWHERE
         tables = replace(how, table="clear-flush-free", where=FREE_EMPTY)
         free_empty_tables(k.hw, k.init_mm, span.start, span.end, within, tables)
 
@@ -262,7 +263,7 @@ def arch_remove_memory(k: Kernel, start: int, size: int, altmap: VmemAltmap | No
 
 def vmemmap_builder(k: Kernel) -> VmemmapBuilder:
     """What entries of the vmemmap look like."""
-    any_pmd = k.config.arm64.vmemmap_check_pmd == "anything"
+    any_pmd = arm64(k.config).vmemmap_check_pmd == "anything"
     return VmemmapBuilder(
         page_prot=pgtable_prot.page_kernel(k.config),
         pmd_prot=vmemmap_block(k.config),
@@ -274,7 +275,7 @@ def vmemmap_builder(k: Kernel) -> VmemmapBuilder:
 
 def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
     """Map the struct pages at ``[start, end)`` (addresses). Raises ENOMEM; what was mapped by then stays."""
-    record = k.config.arm64
+    record = arm64(k.config)
     how = vmemmap_builder(k)
     if record.vmemmap_altmap == "none":
         altmap = None
@@ -303,7 +304,7 @@ def _consolidated_draft(k: Kernel, span: Span, nid: int, how: VmemmapBuilder) ->
 
 def vmemmap_free(k: Kernel, start: int, end: int, altmap: VmemAltmap | None) -> None:
     """Unmap the struct pages at ``[start, end)`` (addresses) and give their storage back."""
-    record = k.config.arm64
+    record = arm64(k.config)
     span = Span(start, end)
     own = None if record.vmemmap_altmap == "none" else altmap
     how = replace(

@@ -7,8 +7,8 @@ Nothing is locked but the splitting of leaves; who changes a page owns it.
 from errno import EINVAL
 
 from memhp.errors import KernelError
-from memhp.hw.arm64 import AP_RDONLY, DBM, NG, VALID
 from memhp.hw.tlb import Table
+from memhp.linux.arch.arm64.format import AP_RDONLY, DBM, NG, VALID
 from memhp.linux.arch.arm64.include.asm.tlbflush import flush_tlb_kernel_range
 from memhp.linux.arch.arm64.mm.split_kernel_leaf import split_kernel_leaf_mapping
 from memhp.linux.kernel.panic import warn

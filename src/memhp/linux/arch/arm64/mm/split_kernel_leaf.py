@@ -4,8 +4,9 @@
 from errno import ENOMEM
 
 from memhp.errors import KernelError
-from memhp.hw.arm64 import CONTIGUOUS, TYPE, VALID
 from memhp.hw.tlb import Table
+from memhp.linux.arch.arm64.choices import arm64
+from memhp.linux.arch.arm64.format import CONTIGUOUS, TYPE, VALID
 from memhp.linux.arch.arm64.include.asm.pgtable_prot import table_bits
 from memhp.linux.mm.pagewalk import expect_table
 from memhp.linux.mm.pgalloc import alloc_tables
@@ -22,7 +23,7 @@ def split_kernel_leaf_mapping(k: Kernel, span: Span) -> None:
 
     Of a single page, the end that is aligned less is enough. Raises ENOMEM.
     """
-    if not k.config.arm64.split_kernel_leaf or not k.config.bbml2:
+    if not arm64(k.config).split_kernel_leaf or not k.config.bbml2:
         return
     with k.hw.locked(PGTABLE_SPLIT_LOCK):
         if span.size == k.config.page_size:

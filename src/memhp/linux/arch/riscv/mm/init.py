@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.hw.ledger import Violation
+from memhp.linux.arch.riscv.choices import riscv
 from memhp.linux.arch.riscv.include.asm.pgtable_bits import PAGE_KERNEL, PAGE_TABLE
 from memhp.linux.arch.riscv.mm.pgtable import arch_vmap_supported, pmd_free_pte_page, pud_free_pmd_page
 from memhp.linux.arch.riscv.mm.tlbflush import flush_all, flush_kernel_range, flush_tlb_all, flush_tlb_kernel_range
@@ -75,7 +76,7 @@ def mem_init(k: Kernel) -> None:
         "direct map": layout.direct_map,
         "kasan": layout.kasan,
     }
-    for name in k.config.riscv.areas_filled_at_boot:
+    for name in riscv(k.config).areas_filled_at_boot:
         area = areas[name]
         if area is not None:
             pgd.preallocate_pgd_pages_range(k, area, PAGE_TABLE, PREALLOCATE)
@@ -105,7 +106,7 @@ class Stretch(NamedTuple):
 def best_map_sizes(k: Kernel, start: int, end: int) -> Iterator[Stretch]:
     """The leaves that ``create_linear_mapping_range()`` maps ``[start, end)`` (physical bytes) with, in order."""
     levels = k.hw.fmt.levels
-    by_pa = k.config.riscv.map_size == "physical"
+    by_pa = riscv(k.config).map_size == "physical"
     highest = k.hw.fmt.root_height - (0 if by_pa else 1)
     heights = [0] if k.config.direct_map_base_pages else range(highest + 1)
     skew = 0 if by_pa else k.layout.page_offset - k.layout.phys_offset
@@ -144,7 +145,7 @@ def create_linear_mapping_range(k: Kernel, start: int, end: int, prot: int) -> N
 
 def _sync(k: Kernel, span: Span) -> None:
     """Bring new root entries to existing processes, in a kernel that does so: riscv ones have them from boot on."""
-    if k.config.riscv.syncs_root_entries:
+    if riscv(k.config).syncs_root_entries:
         pgd.sync_root_entries(k, span, CREATE)
 
 
@@ -170,7 +171,7 @@ def _remover(k: Kernel) -> Remover:
 
     A fence for an address leaves cached pointers to tables alone, so that a table takes a flush of everything.
     """
-    record = k.config.riscv
+    record = riscv(k.config)
     each = record.leaf_flush == "each-range"
     return Remover(
         free_table=partial(_free_tables, k),
@@ -184,7 +185,7 @@ def _remover(k: Kernel) -> Remover:
 
 def remove_pgd_mapping(k: Kernel, va: int, end: int, how: Remover, calls: int) -> None:
     """Unmap ``[va, end)`` and flush everything; `calls` of them were made for as many parts of the range."""
-    record = k.config.riscv
+    record = riscv(k.config)
     once = record.leaf_flush == "none"
     how, free_gathered = gathered(
         how,
@@ -242,7 +243,7 @@ def arch_add_memory(
     call_page_table_code(k, "arch/riscv/mm/init.c:create_linear_mapping_range")
     shift = k.config.page_shift
     create_linear_mapping_range(k, start, start + size, pgprot_mhp(k) if pgprot is None else pgprot)
-    if k.config.riscv.add_flush == "before-add-pages":
+    if riscv(k.config).add_flush == "before-add-pages":
         flush_tlb_all(k)
     try:
         add_pages(k, nid, start >> shift, size >> shift, altmap, pgmap)
@@ -251,7 +252,7 @@ def arch_add_memory(
         remove_linear_mapping(k, start, size)
         raise
     finally:
-        if k.config.riscv.add_flush == "end":
+        if riscv(k.config).add_flush == "end":
             flush_tlb_all(k)
 
 
@@ -272,13 +273,13 @@ def arch_remove_memory(k: Kernel, start: int, size: int, altmap: VmemAltmap | No
     shift = k.config.page_shift
     __remove_pages(k, start >> shift, size >> shift, altmap)
     remove_linear_mapping(k, start, size)
-    if k.config.riscv.remove_extra_flush:
+    if riscv(k.config).remove_extra_flush:
         flush_tlb_all(k)
 
 
 def vmemmap_builder(k: Kernel) -> VmemmapBuilder:
     """What entries of the vmemmap look like."""
-    any_pmd = k.config.riscv.vmemmap_check_pmd == "anything"
+    any_pmd = riscv(k.config).vmemmap_check_pmd == "anything"
     return VmemmapBuilder(
         page_prot=PAGE_KERNEL,
         pmd_prot=PAGE_KERNEL,
@@ -290,7 +291,7 @@ def vmemmap_builder(k: Kernel) -> VmemmapBuilder:
 def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
     """Map the struct pages at ``[start, end)`` (addresses). Raises ENOMEM; what was mapped by then stays."""
     how = vmemmap_builder(k)
-    if k.config.riscv.vmemmap_altmap == "none":
+    if riscv(k.config).vmemmap_altmap == "none":
         altmap = None
     fill = vmemmap_populate_hugepages if k.config.vmemmap_huge else vmemmap_populate_basepages
     try:

@@ -7,8 +7,8 @@ What changes them holds init_mm's mmap lock alone; hot-add and hot-remove do not
 from errno import ENOMEM
 
 from memhp.errors import KernelError
-from memhp.hw.riscv import V, X
 from memhp.hw.tlb import Table
+from memhp.linux.arch.riscv.format import V, X
 from memhp.linux.arch.riscv.include.asm.pgtable_bits import PAGE_KERNEL, PAGE_TABLE
 from memhp.linux.arch.riscv.mm.tlbflush import flush_tlb_all
 from memhp.linux.mm.pagewalk import expect_table, walk_kernel_page_table_range

@@ -7,6 +7,7 @@ from functools import partial
 
 from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.hw.tlb import FlushPlan, Table
+from memhp.linux.arch.x86.choices import x86
 from memhp.linux.arch.x86.include.asm.pgtable_types import PAGE_KERNEL, PAGE_TABLE, PCD
 from memhp.linux.arch.x86.mm.init import MapRange, init_mem_mapping, init_memory_mapping
 from memhp.linux.arch.x86.mm.pgtable import arch_vmap_supported, pmd_free_pte_page, pud_free_pmd_page
@@ -74,7 +75,7 @@ def paging_init(k: Kernel) -> None:
 
 def mem_init(k: Kernel) -> None:
     """Fill the root entries of the vmalloc area: ``preallocate_vmalloc_pages()``."""
-    if "vmalloc" in k.config.x86.areas_filled_at_boot:
+    if "vmalloc" in x86(k.config).areas_filled_at_boot:
         where = "arch/x86/mm/init_64.c:preallocate_vmalloc_pages"
         pgd.preallocate_pgd_pages_range(k, k.layout.vmalloc, PAGE_TABLE, where)
 
@@ -105,7 +106,7 @@ def kernel_physical_mapping_init(k: Kernel, piece: MapRange, prot: int) -> None:
         link="after-fill",
         occupied="descend",
         table_bits=PAGE_TABLE,
-        lock=pgd.PAGE_TABLE_LOCK if k.config.x86.populate_lock == "each-entry" else "",
+        lock=pgd.PAGE_TABLE_LOCK if x86(k.config).populate_lock == "each-entry" else "",
         where=MAPPING,
     )
     children = k.hw.fmt.root_height - 1
@@ -129,7 +130,7 @@ def _alloc_low_page(k: Kernel, _height: int, count: int) -> list[Span]:
 
 def sync_global_pgds(k: Kernel, span: Span) -> None:
     """Bring the root entries for the addresses in `span` to every process."""
-    if k.config.x86.syncs_root_entries:
+    if x86(k.config).syncs_root_entries:
         pgd.sync_root_entries(k, span, "arch/x86/mm/init_64.c:sync_global_pgds")
 
 
@@ -138,7 +139,7 @@ def sync_global_pgds(k: Kernel, span: Span) -> None:
 
 def remove_pagetable(k: Kernel, span: Span, how: Remover, calls: int = 1) -> None:
     """Unmap the addresses in `span` and flush everything; `calls` of them were made for as many parts of it."""
-    record = k.config.x86
+    record = x86(k.config)
     once = record.leaf_flush == "none"
     how, free_gathered = gathered(
         how,
@@ -156,7 +157,7 @@ def direct_map_remover(k: Kernel) -> Remover:
 
     What an entry leads to is freed before the entry is cleared, unless this kernel flushes first.
     """
-    record = k.config.x86
+    record = x86(k.config)
     each = record.leaf_flush == "each-range"
     return Remover(
         free_table=partial(free_tables, k, where="arch/x86/mm/init_64.c:free_pagetable"),

@@ -3,6 +3,7 @@
 
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Table
+from memhp.linux.arch.x86.choices import x86
 from memhp.linux.arch.x86.mm.tlb import flush_kernel_range
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.pgalloc import free_tables
@@ -33,7 +34,7 @@ def pud_free_pmd_page(k: Kernel, table: Table, index: int) -> bool:
     hw = k.hw
     child = hw.child(table, index, hw.fmt.table_pfn(hw.load(table, index)))
     scratch: list[Span] = []
-    if k.config.x86.pud_free == "clear-below-first":
+    if x86(k.config).pud_free == "clear-below-first":
         scratch = alloc_pages(k, 0, min(k.nodes, default=0), owner=Owner(Use.KERNEL), where=FREE_PMD)
         if not scratch:
             return False

@@ -3,6 +3,8 @@
 
 from typing import NamedTuple
 
+from memhp.linux.arch.arm64.choices import arm64
+from memhp.linux.arch.arm64.format import CONT_PMDS
 from memhp.linux.config import Config
 from memhp.linux.layout import ADDRESS_MASK, ADDRESS_SPACE, Area, Layout, Marker
 from memhp.spans import Span
@@ -14,6 +16,8 @@ BPF_JIT_REGION_SIZE = 128 * MiB
 KASAN_SHADOW_SCALE_SHIFT = 3
 MAX_FDT_SIZE = 2 * MiB
 OLD_FIX_FDT_SIZE = 4 * MiB
+VA_BITS_MIN = {4 * KiB: 48, 16 * KiB: 47, 64 * KiB: 48}
+"""What a kernel built for 52 bits falls back to on a CPU without LVA or LPA2."""
 
 
 class Frame(NamedTuple):
@@ -135,7 +139,7 @@ _FRAMES = {"5.3": _frame_5_3, "5.4": _frame_5_4, "5.11": _frame_5_11, "6.12": _f
 
 def memstart_align(config: Config) -> int:
     """``ARM64_MEMSTART_ALIGN``: arch/arm64/mm/init.c; bytes."""
-    cont_pmd = config.shift(1) + config.cont_pmds.bit_length() - 1
+    cont_pmd = config.shift(1) + CONT_PMDS[config.page_size].bit_length() - 1
     shift = {4 * KiB: config.shift(2), 16 * KiB: cont_pmd, 64 * KiB: config.shift(1)}[config.page_size]
     return max(1 << shift, config.section_size)
 
@@ -155,10 +159,22 @@ def memstart_addr(config: Config, ram: Span, linear_size: int) -> int:
     return start - ((1 << config.va_bits) - (1 << config.va_bits_actual))
 
 
+def vmalloc_size(page_size: int, va_bits: int, va_bits_actual: int) -> int:
+    """Bytes of the vmalloc area (``VMALLOC_END - VMALLOC_START``, 6.9 and later).
+
+    From the end of the modules at the end of the linear map of VA_BITS_MIN, up to 8 MiB below what of vmemmap is used.
+    """
+    va_bits_min = min(va_bits, VA_BITS_MIN[page_size]) if va_bits > 48 else va_bits
+    page_end, page_offset = -(1 << (va_bits_min - 1)), -(1 << va_bits)
+    vmemmap_start = -GiB - (page_end - page_offset) // page_size * (1 << STRUCT_PAGE_MAX_SHIFT)
+    vmemmap_unused = (-(1 << va_bits_actual) - page_offset) // page_size * (1 << STRUCT_PAGE_MAX_SHIFT)
+    return vmemmap_start + vmemmap_unused - 8 * MiB - (page_end + 2 * GiB)
+
+
 def _fixmap_pages(config: Config) -> int:
     """Pages of the fixmap: arch/arm64/include/asm/fixmap.h; the slots of boot-time maps count since 6.6."""
     slots = config.fixmap_slots
-    if config.arm64.layout != "6.12":
+    if arm64(config).layout != "6.12":
         return OLD_FIX_FDT_SIZE // config.page_size + 3 + (6 if slots is None else slots)
     fdt = 1 + div_round_up(MAX_FDT_SIZE, config.page_size) + 1
     boot_maps = (256 * KiB // config.page_size + 1) * 7
@@ -168,12 +184,12 @@ def _fixmap_pages(config: Config) -> int:
 
 def _linear_base(config: Config, frame: Frame) -> int:
     """Where the direct map starts: ``_PAGE_OFFSET(vabits_actual)``."""
-    return frame.page_offset if config.arm64.layout == "5.3" else _neg(1 << config.va_bits_actual)
+    return frame.page_offset if arm64(config).layout == "5.3" else _neg(1 << config.va_bits_actual)
 
 
 def arm64_layout(config: Config, ram: Span, image_size: int) -> Layout:
     """The address space of an arm64 kernel whose RAM is `ram` and whose image has `image_size` bytes."""
-    frame = _FRAMES[config.arm64.layout](config)
+    frame = _FRAMES[arm64(config).layout](config)
     linear = _linear_base(config, frame)
     start = memstart_addr(config, ram, frame.page_end - linear)
     modules_end = frame.modules_start + frame.modules_size
@@ -201,10 +217,11 @@ def arm64_layout(config: Config, ram: Span, image_size: int) -> Layout:
         pci_io=pci_io,
         kasan=kasan,
         vmemmap_start_pfn=start >> config.page_shift,
+        vmemmap_lent=((linear - frame.page_offset) >> config.page_shift) * config.struct_page_size,
         physmem_end=ends[config.profile.pluggable_end],
         boot_limit=linear_end,
         markers=_markers(config, frame, parts, fixmap, pci_io, kasan),
-        ptdump_start=_neg(1 << config.va_bits) if config.arm64.layout == "5.3" else linear,
+        ptdump_start=_neg(1 << config.va_bits) if arm64(config).layout == "5.3" else linear,
         **parts,
     )
 
@@ -215,7 +232,7 @@ def _markers(
     """The markers of arch/arm64/mm/ptdump.c, in the order of its table."""
     unused = (parts["direct_map"].start - frame.page_offset) >> config.page_shift
     vmemmap_start = frame.vmemmap_start
-    if config.arm64.layout == "6.12":
+    if arm64(config).layout == "6.12":
         vmemmap_start += unused * config.struct_page_size
     vmemmap = Area("vmemmap", vmemmap_start, frame.vmemmap_start + frame.vmemmap_size)
     edges = ("start", "end")
@@ -228,9 +245,9 @@ def _markers(
     vmalloc = [Marker(parts["vmalloc"].start, "vmalloc() area"), Marker(parts["vmalloc"].end, "vmalloc() end")]
     linear = [Marker(frame.page_offset, "Linear Mapping start"), Marker(parts["direct_map"].end, "Linear Mapping end")]
     pci, fix = both(pci_io, "PCI I/O"), both(fixmap, "Fixmap")
-    if config.arm64.layout == "6.12":
+    if arm64(config).layout == "6.12":
         return (*linear, *shadow, *modules, *vmalloc, *both(vmemmap, "vmemmap"), *pci, *fix)
-    if config.arm64.layout == "5.3":
+    if arm64(config).layout == "5.3":
         direct = Marker(frame.page_offset, "Linear mapping")
         return (*shadow, *modules, *vmalloc, *fix, *pci, *both(vmemmap, "vmemmap"), direct)
     bpf = both(Area("bpf", frame.kasan_end, frame.kasan_end + BPF_JIT_REGION_SIZE), "BPF")

@@ -1,6 +1,7 @@
 """arm64: the attributes of the kernel's entries: arch/arm64/include/asm/pgtable-prot.h, -hwdef.h and memory.h."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from memhp.linux.arch.arm64.choices import arm64
 from memhp.linux.config import Config
 
 MT_NORMAL = {"5.2": 4, "5.10": 0, "6.12": 0, "7.2": 0}
@@ -27,7 +28,7 @@ def prot_normal(config: Config, *, dirty: bool, writable: bool = True, tagged: b
     fmt = config.format
     names = {field.name for field in fmt.fields}
     return fmt.bits(
-        AttrIndx=MT_NORMAL_TAGGED if tagged else MT_NORMAL[config.arm64.kernel_prot],
+        AttrIndx=MT_NORMAL_TAGGED if tagged else MT_NORMAL[arm64(config).kernel_prot],
         AF=1,
         PXN=1,
         UXN=1,
@@ -39,24 +40,24 @@ def prot_normal(config: Config, *, dirty: bool, writable: bool = True, tagged: b
 
 def page_kernel(config: Config) -> int:
     """``PAGE_KERNEL``; ``PTE_WRITE`` is the DBM bit."""
-    return prot_normal(config, dirty=config.arm64.kernel_prot != "5.10")
+    return prot_normal(config, dirty=arm64(config).kernel_prot != "5.10")
 
 
 def page_kernel_ram(config: Config) -> int:
     """RAM in the direct map: ``pgprot_tagged(PAGE_KERNEL)`` since it may hold memory tags."""
-    version = config.arm64.kernel_prot
+    version = arm64(config).kernel_prot
     return prot_normal(config, dirty=version != "5.10", tagged=version != "5.2")
 
 
 def pgprot_noncached(config: Config, prot: int) -> int:
     """The same attributes for Device-nGnRnE memory: ``pgprot_noncached()``."""
     fmt = config.format
-    return prot & ~fmt.bits(AttrIndx=7) | fmt.bits(AttrIndx=MT_DEVICE_NGNRNE[config.arm64.kernel_prot])
+    return prot & ~fmt.bits(AttrIndx=7) | fmt.bits(AttrIndx=MT_DEVICE_NGNRNE[arm64(config).kernel_prot])
 
 
 def vmemmap_block(config: Config) -> int:
     """A PMD leaf of struct pages: ``PROT_SECT_NORMAL``, by 7.2 ``PAGE_KERNEL``."""
-    version = config.arm64.kernel_prot
+    version = arm64(config).kernel_prot
     if version == "7.2":
         return page_kernel(config)
     return prot_normal(config, dirty=False, writable=version == "6.12")
@@ -65,7 +66,7 @@ def vmemmap_block(config: Config) -> int:
 def table_bits(config: Config, *, no_exec: bool = False) -> int:
     """What an entry carries that points to a table of the kernel; of the direct map with `no_exec`."""
     bits = config.format.table_bits
-    if config.arm64.table_attributes == "none":
+    if arm64(config).table_attributes == "none":
         return bits
     bits |= TABLE_UXN | (TABLE_PXN if no_exec else 0)
-    return bits | TABLE_AF if config.arm64.table_attributes == "XN-AF" else bits
+    return bits | TABLE_AF if arm64(config).table_attributes == "XN-AF" else bits

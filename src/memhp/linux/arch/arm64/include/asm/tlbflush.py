@@ -6,6 +6,7 @@ pointers alone; that is what ``__flush_tlb_kernel_pgtable()`` is for.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.hw.tlb import Flush, FlushPlan
+from memhp.linux.arch.arm64.choices import arm64
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import KiB
@@ -35,7 +36,7 @@ def flush_kernel_range(k: Kernel, size: int, va: int = 0) -> FlushPlan:
     name = "flush_tlb_kernel_range"
     pages = -(-size // k.config.page_size)
     max_dvm_ops = k.config.entries_per_table
-    if k.config.arm64.range_flush == "by-page":
+    if arm64(k.config).range_flush == "by-page":
         whole = pages > max_dvm_ops
     elif k.config.tlb_range:
         if pages <= MAX_TLBI_RANGE_PAGES:

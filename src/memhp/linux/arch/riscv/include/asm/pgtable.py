@@ -1,16 +1,20 @@
 """riscv: the areas of Sv39, Sv48 and Sv57: arch/riscv/include/asm/pgtable.h, page.h, fixmap.h and kasan.h."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from memhp.linux.arch.riscv.choices import riscv
 from memhp.linux.config import Config
 from memhp.linux.layout import ADDRESS_MASK, ADDRESS_SPACE, Area, Layout, Marker
 from memhp.spans import Span
-from memhp.units import GiB, MiB, align_down, align_up
+from memhp.units import GiB, MiB, PiB, TiB, align_down, align_up
 
 PAGE_OFFSET = {39: 0xFFFF_FFD6_0000_0000, 48: 0xFFFF_AF80_0000_0000, 57: 0xFF60_0000_0000_0000}
 """``PAGE_OFFSET_L3``, ``_L4`` and ``CONFIG_PAGE_OFFSET`` by address width."""
 
 PAGE_OFFSET_L3_6_4 = 0xFFFF_FFD8_0000_0000
 """``PAGE_OFFSET_L3`` until the Sv39 direct map grew from 124 GiB."""
+
+VMALLOC_SIZE = {39: 64 * GiB, 48: 32 * TiB, 57: 16 * PiB}
+"""A quarter of the kernel half: ``KERN_VIRT_SIZE >> 1``."""
 
 KERNEL_LINK_ADDR = ADDRESS_SPACE - 2 * GiB
 PCI_IO_SIZE = 16 * MiB
@@ -24,7 +28,7 @@ MAX_FOLIO_SIZE = 16 * GiB
 
 def vmemmap_start_pfn(config: Config, phys_ram_base: int) -> int:
     """The PFN at ``VMEMMAP_START``: arch/riscv/mm/init.c:setup_bootmem, and ``VMEMMAP_ADDR_ALIGN``."""
-    version = config.riscv.layout
+    version = riscv(config).layout
     if version == "6.4":
         return 0
     aligned = config.section_size
@@ -35,7 +39,7 @@ def vmemmap_start_pfn(config: Config, phys_ram_base: int) -> int:
 
 def riscv_layout(config: Config, ram: Span, image_size: int) -> Layout:
     """The address space of a riscv kernel whose RAM is `ram` (bytes) and whose image has `image_size` bytes."""
-    version = config.riscv.layout
+    version = riscv(config).layout
     pgdir, bits = config.pgdir_size, config.va_bits
     page_offset = PAGE_OFFSET_L3_6_4 if version == "6.4" and bits == 39 else PAGE_OFFSET[bits]
     kern_virt_size = config.entries_per_table // 2 * pgdir // 2

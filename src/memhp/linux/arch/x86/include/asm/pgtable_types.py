@@ -4,7 +4,7 @@ Without memory encryption and without page-table isolation, under which kernel l
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.hw.x86 import LEVEL4
+from memhp.linux.arch.x86.format import LEVEL4
 
 PAGE_KERNEL = LEVEL4.bits(P=1, RW=1, A=1, D=1, G=1, XD=1)
 """``__PAGE_KERNEL``; a large leaf has PS besides (``PAGE_KERNEL_LARGE``), which its level adds."""

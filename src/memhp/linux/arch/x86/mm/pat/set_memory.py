@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from memhp.errors import KernelError
 from memhp.hw.tlb import Table
-from memhp.hw.x86 import PS, RW, D, P
+from memhp.linux.arch.x86.format import PS, RW, D, P
 from memhp.linux.arch.x86.include.asm.pgtable_types import PAGE_TABLE
 from memhp.linux.arch.x86.mm.tlb import flush_tlb_all
 from memhp.linux.mm.pgalloc import alloc_tables, free_tables

@@ -8,6 +8,7 @@ a table entry has the lowest bit of its frame number.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.hw.format import HEIGHT_NAMES, Field, Format, Level, PfnPiece, Reserved
+from memhp.hw.word import flag
 
 P, RW, US, PWT, PCD, A, D, PS, G = (1 << bit for bit in range(9))
 PAT_LARGE = 1 << 12
@@ -37,6 +38,18 @@ FIELDS = (
 """PS is PAT in an entry at height 0; PAT_LARGE overlaps the lowest PFN bit and holds only for larger leaves."""
 
 
+WORDS = (
+    flag(RW, "RW", "ro"),
+    flag(US, "USR"),
+    flag(PWT, "PWT"),
+    flag(PCD, "PCD"),
+    flag(PS, "PSE", large=True),
+    flag(G, "GLB"),
+    flag(XD, "NX", "x"),
+)
+"""What its attribute bits are called in reports."""
+
+
 def _reserved(height: int) -> tuple[Reserved, ...]:
     """Reserved bits that raise a page fault at one height."""
     if height == 0:
@@ -64,6 +77,7 @@ def _paging(count: int) -> Format:
             )
             for h in heights
         ),
+        words=WORDS,
         fields=FIELDS,
         pfn_pieces=(PfnPiece(12, 40, 0),),
         valid=P,

@@ -1,17 +1,13 @@
-"""How each architecture's ptdump prints a range: columns as tables, the same for writing and for reading.
+"""How ptdump prints a range: columns as tables, the same for writing and for reading.
 
-Sources: arch/x86/mm/dump_pagetables.c (printk_prot, note_page), arch/arm64/mm/ptdump.c and arch/riscv/mm/ptdump.c
-(pte_bits, dump_prot, note_page).
+Each architecture has a style of its own (``note_page()`` and what it calls), which its port names.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
-
-from memhp.hw import arm64, riscv, x86
-from memhp.hw.format import sum_bits
 
 _RANGE = re.compile(r"0x([0-9a-f]{16})-0x([0-9a-f]{16})   ( 0x([0-9a-f]{16}) )?( *\d+[A-Z]) (.*)")
 
@@ -73,6 +69,12 @@ class Style:
     effective: bool = False
     advance_first: int = 0
     advance_break: int = 1
+    blank_without: int = 0
+    """A bit without which the columns stay blank (x86: present)."""
+    leaf_bit: int = 0
+    """A bit that makes an entry above the lowest level a leaf for the dump, valid or not (x86: page size)."""
+    section_limits: Mapping[str, int] = field(default_factory=dict)
+    """Sections → how many of their ranges are printed at most."""
 
     def size(self, size: int) -> str:
         """A size in bytes as the kernel prints it: divided by 1024 for as long as that leaves no rest."""
@@ -87,7 +89,7 @@ class Style:
         """The columns of one range: empty, or blank to the same width, where nothing is mapped."""
         at = self.level_names.index(level)
         texts = [column.text(prot, at) for column in self.columns]
-        if self.name_last and not prot & x86.P:
+        if self.blank_without and not prot & self.blank_without:
             return " " * sum(map(len, texts))
         return "".join(self.separator + text for text in texts if text) if prot else ""
 
@@ -130,96 +132,9 @@ class Style:
                     break
             else:
                 return None
-        return None if text else prot | (x86.P if self.name_last else 0)
+        return None if text else prot | self.blank_without
 
 
-def _flag(mask: int, text: str, clear: str, levels: range = range(5)) -> Column:
+def flag(mask: int, text: str, clear: str, levels: range = range(5)) -> Column:
+    """The column of a single bit: its text where set, and where clear."""
     return Column(mask, {mask: text, 0: clear}, levels=levels)
-
-
-_X86_COLUMNS = (
-    _flag(x86.US, "USR ", "    "),
-    _flag(x86.RW, "RW ", "ro "),
-    _flag(x86.PWT, "PWT ", "    "),
-    _flag(x86.PCD, "PCD ", "    "),
-    _flag(x86.PS, "PSE ", "    ", levels=range(4)),
-    _flag(x86.PS, "PAT ", "    ", levels=range(4, 5)),
-    _flag(x86.G, "GLB ", "    "),
-    _flag(x86.XD, "NX ", "x  "),
-)
-
-X86_64 = Style(
-    arch="x86_64",
-    prot=~(((1 << 52) - 1) & ~0xFFF) & 0xFFFF_FFFF_FFFF_FFFF,
-    columns=_X86_COLUMNS,
-    separator="",
-    units="BKMGTPE",
-    level_names=("pgd", "p4d", "pud", "pmd", "pte"),
-    name_last=True,
-    effective=True,
-)
-"""Every bit outside ``PTE_PFN_MASK`` tells ranges apart, though few are printed; so do the rights of the levels above.
-PAT of a large page lies inside that mask, so the dump never shows it.
-"""
-
-_MEMORY_TYPES = ("MEM/NORMAL", "MEM/NORMAL-TAGGED", "MEM/NORMAL-NC", "DEVICE/nGnRnE", "DEVICE/nGnRE")
-"""By MAIR index: ``MT_*`` of arch/arm64/include/asm/memory.h."""
-
-_BLOCK = Column(arm64.VALID | arm64.TYPE, {3: "   ", 1: "BLK"}, otherwise="   ")
-_ARM64_COLUMNS = (
-    _flag(arm64.VALID, " ", "F"),
-    _flag(arm64.AP_USER, "USR", "   "),
-    _flag(arm64.AP_RDONLY, "ro", "RW"),
-    _flag(arm64.PXN, "NX", "x "),
-    Column(arm64.SH, {arm64.SH: "SHD", 0: "   "}, otherwise="   "),
-    _flag(arm64.AF, "AF", "  "),
-    _flag(arm64.NG, "NG", "  "),
-    _flag(arm64.CONTIGUOUS, "CON", "   "),
-    _BLOCK,
-    _flag(arm64.UXN, "UXN", "   "),
-    _flag(arm64.GP, "GP", "  "),
-    Column(arm64.ATTRINDX, {index << 2: text for index, text in enumerate(_MEMORY_TYPES)}),
-)
-
-ARM64 = Style(
-    arch="arm64",
-    prot=sum_bits(column.mask for column in _ARM64_COLUMNS),
-    columns=_ARM64_COLUMNS,
-    separator=" ",
-    units="KMGTPE",
-    advance_first=1,
-    advance_break=2,
-)
-ARM64_TABLE_BIT = replace(
-    ARM64,
-    columns=tuple(_flag(arm64.TYPE, "   ", "BLK") if column is _BLOCK else column for column in _ARM64_COLUMNS),
-)
-"""arm64 before 6.15, which took a clear table bit for a block even in an entry that is not valid."""
-
-_RISCV_COLUMNS = (
-    _flag(riscv.N, "N", "."),
-    Column(riscv.PBMT, {0: "  ..  ", 1 << 61: "MT(NC)", 2 << 61: "MT(IO)", 3 << 61: "MT(??)"}),
-    Column(riscv.RSW, {0: "  ..  ", **{value << 8: f"RSW({value})" for value in (1, 2, 3)}}),
-    _flag(riscv.D, "D", "."),
-    _flag(riscv.A, "A", "."),
-    _flag(riscv.G, "G", "."),
-    _flag(riscv.U, "U", "."),
-    _flag(riscv.X, "X", "."),
-    _flag(riscv.W, "W", "."),
-    _flag(riscv.R, "R", "."),
-    _flag(riscv.V, "V", "."),
-)
-
-RISCV64 = Style(
-    arch="riscv64",
-    prot=sum_bits(column.mask for column in _RISCV_COLUMNS),
-    columns=_RISCV_COLUMNS,
-    separator=" ",
-    units="KMGTPE",
-    physical=True,
-    holes=False,
-    advance_break=1 << 30,
-)
-
-STYLES = {style.arch: style for style in (X86_64, ARM64, RISCV64)}
-"""The style of current kernels, by architecture."""

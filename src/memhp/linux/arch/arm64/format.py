@@ -9,6 +9,7 @@ the kernel offers and how it names things. Blocks that the architecture allows b
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.hw.format import HEIGHT_NAMES, Field, Format, Level, PfnPiece, Reserved
+from memhp.hw.word import Word, flag
 
 VALID = 1 << 0
 TYPE = 1 << 1
@@ -30,6 +31,20 @@ CONT_PTES = {4 * KiB: 16, 16 * KiB: 128, 64 * KiB: 32}
 CONT_PMDS = {4 * KiB: 16, 16 * KiB: 32, 64 * KiB: 32}
 """How many level 2 descriptors the Contiguous bit joins, by granule (CONFIG_ARM64_CONT_PMD_SHIFT)."""
 
+WORDS = (
+    flag(AP_RDONLY, "ro", "RW"),
+    flag(AP_USER, "USR"),
+    flag(PXN, "NX", "x"),
+    flag(CONTIGUOUS, "CON"),
+    flag(UXN, "UXN"),
+    flag(GP, "GP"),
+    flag(AF, "AF"),
+    flag(NG, "NG"),
+    Word(ATTRINDX, {index << 2: f"attr{index}" for index in range(8)}),
+    flag(DBM, "DBM"),
+)
+"""What its attribute bits are called in reports."""
+
 CONFIGURATIONS = (
     (4 * KiB, 39, 48),
     (4 * KiB, 48, 48),
@@ -42,10 +57,10 @@ CONFIGURATIONS = (
     (64 * KiB, 42, 52),
     (64 * KiB, 48, 48),
     (64 * KiB, 48, 52),
-    (64 * KiB, 52, 48),
     (64 * KiB, 52, 52),
+    (64 * KiB, 52, 48),
 )
-"""Granule, VA bits, PA bits (arch/arm64/Kconfig: ARM64_VA_BITS_*, ARM64_PA_BITS_*, ARM64_LPA2)."""
+"""Granule, VA bits, PA bits, the usual ones first (arch/arm64/Kconfig: ARM64_VA_BITS_*, ARM64_PA_BITS_*)."""
 
 
 def _fields(page_shift: int, pa_bits: int) -> tuple[Field, ...]:
@@ -104,6 +119,7 @@ def _format(granule: int, va_bits: int, pa_bits: int) -> Format:
         va_bits=va_bits,
         pa_bits=pa_bits,
         levels=levels,
+        words=WORDS,
         fields=_fields(page_shift, pa_bits),
         pfn_pieces=_pfn_pieces(page_shift, pa_bits),
         valid=VALID,

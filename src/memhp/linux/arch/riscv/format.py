@@ -7,6 +7,7 @@ the Svnapot, Svpbmt and Svrsw60t59b extensions; arch/riscv/include/asm/pgtable-{
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.hw.format import HEIGHT_NAMES, Field, Format, Level, PfnPiece, Reserved
+from memhp.hw.word import Word, flag
 
 V, R, W, X, U, G, A, D = (1 << bit for bit in range(8))
 RSW = 3 << 8
@@ -35,6 +36,19 @@ FIELDS = (
     Field("N", 63),
 )
 """Bits 60:59 are for software where Svrsw60t59b is implemented and reserved elsewhere; kernels use them only there."""
+
+WORDS = (
+    flag(D, "D", "."),
+    flag(A, "A", ".", glued=True),
+    flag(G, "G", ".", glued=True),
+    flag(U, "U", ".", glued=True),
+    flag(X, "X", ".", glued=True),
+    flag(W, "W", ".", glued=True),
+    flag(R, "R", ".", glued=True),
+    flag(N, "NAPOT"),
+    Word(PBMT, {value << 61: f"PBMT{value}" for value in (1, 2, 3)}),
+)
+"""What its attribute bits are called in reports."""
 
 _ANY_HEIGHT = (
     Reserved("W=1 with R=0 is reserved", V | R | W, V | W, V),
@@ -76,6 +90,7 @@ def _sv(va_bits: int) -> Format:
             Level(HEIGHT_NAMES[h], PAGE_SHIFT + TABLE_BITS_PER_LEVEL * h, 1 << TABLE_BITS_PER_LEVEL, leaf=True)
             for h in heights
         ),
+        words=WORDS,
         fields=FIELDS,
         pfn_pieces=(PfnPiece(PPN_LO, 44, 0),),
         valid=V,

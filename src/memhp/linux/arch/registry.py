@@ -1,0 +1,43 @@
+"""The architectures there are: the only list of them, and where the port of each is found.
+
+A port is loaded by name when a configuration first asks for it. Nothing else names a module below ``arch``, so the
+code of the kernel that all architectures share depends on none of them, and a list of names costs no imports.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from memhp.errors import BadInput
+
+if TYPE_CHECKING:
+    from memhp.linux.port import Port
+
+Arch = str
+"""The name of an architecture, one of `ARCHES`."""
+
+FOLDERS: dict[Arch, str] = {"riscv64": "riscv", "arm64": "arm64", "x86_64": "x86"}
+"""Name → folder of the kernel's ``arch``, whose module ``port`` holds the port as ``PORT``."""
+
+ARCHES: tuple[Arch, ...] = tuple(FOLDERS)
+
+
+def port(arch: Arch) -> Port:
+    """The port of an architecture. Raises :class:`BadInput`, with those that there are."""
+    if arch not in FOLDERS:
+        raise BadInput(f"no architecture {arch!r}", where="arch", fix=f"one of {', '.join(ARCHES)}")
+    return _loaded(FOLDERS[arch])
+
+
+def ports() -> tuple[Port, ...]:
+    """The ports of all architectures, in the order of the list."""
+    return tuple(port(arch) for arch in ARCHES)
+
+
+@cache
+def _loaded(folder: str) -> Port:
+    loaded: Port = import_module(f"memhp.linux.arch.{folder}.port").PORT
+    return loaded
