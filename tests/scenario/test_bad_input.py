@@ -67,7 +67,7 @@ MESSAGES = {
     ),
     '[machine]\narch = "sparc"': 'x.toml: machine.arch: cannot be "sparc" (one of arm64, riscv64, x86_64)',
     '[machine]\npreset = "vax"': f"x.toml: machine.preset: no preset 'vax' (one of {', '.join(PRESETS)})",
-    M + 'profile = "linux-6.13"': "x.toml: machine.profile: no kernel profile 'linux-6.13' (one of riscv-hotplug-v1, …",
+    M + 'profile = "linux-4.4"': "x.toml: machine.profile: no kernel profile 'linux-4.4' (one of riscv-hotplug-v1, …",
     M + 'profile = "linux-5.13"': (
         "x.toml: machine.profile: linux-5.13 has no memory hotplug on riscv64 (it has arm64, x86_64)"
     ),

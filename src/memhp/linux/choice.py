@@ -1,16 +1,18 @@
 """Records of choices, which refuse what they cannot be: names and values alike, whoever sets them.
 
 A choice is a field of a frozen dataclass whose type lists what it may be: a ``Literal``, ``bool``, or a tuple of
-literals. `Choices.__new__` and ``__post_init__`` hold construction, and with it ``dataclasses.replace``, to that.
+literals. `Choices.__new__` and ``__post_init__`` hold construction, and with it ``dataclasses.replace``, to that. What
+a choice decides, and which kernel decides how since when, stands with the field: :func:`choice`.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from memhp.errors import BadInput
+from memhp.linux.release import Release, Since
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,37 @@ class Choices:
         """The same record with other values; lists stand for tuples."""
         changed: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
         return replace(self, **changed)
+
+
+def choice(about: str, *history: Since) -> Any:
+    """A field that is a choice: what it decides, in the kernel's terms, and its values in the order they came."""
+    return field(metadata={"about": about, "history": history})
+
+
+def about(record: type[Choices], name: str) -> str:
+    """What a choice decides."""
+    return str(_metadata(record, name).get("about", ""))
+
+
+def history(record: type[Choices], name: str) -> tuple[Since, ...]:
+    """The values of a choice since when, oldest first."""
+    found: tuple[Since, ...] = _metadata(record, name).get("history", ())
+    return found
+
+
+def _metadata(record: type[Choices], name: str) -> Any:
+    return next(each.metadata for each in fields(record) if each.name == name)
+
+
+def value_in(release: Release, steps: tuple[Since, ...]) -> Any:
+    """The value that a kernel has, as far as is known: that of the last change that it has."""
+    return [step.value for step in steps if step.made_in(release)][-1]
+
+
+def values_in(release: Release, record: type[Choices]) -> dict[str, Any]:
+    """Every choice of a record with a history, as that kernel made it."""
+    found = {name: history(record, name) for name in hints(record)}
+    return {name: value_in(release, steps) for name, steps in found.items() if steps}
 
 
 _HINTS: dict[Any, dict[str, Any]] = {}

@@ -1,7 +1,7 @@
-"""The choices in which kernels differ: names and types. `profiles` says which kernel made which.
+"""The choices in which kernels differ, with the history of those that all architectures share.
 
-Every field stands for a decision at one place in the kernel, named in its docstring. A release after it is the first
-that has the later choice.
+Every field stands for a decision at one place in the kernel. Those of an architecture stand with it, in
+``arch/*/choices.py``; here are the ones that generic code asks of each, without their history.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -11,7 +11,8 @@ from typing import ClassVar, Literal, TypeVar
 
 from memhp.errors import BadInput
 from memhp.linux.arch.registry import ARCHES, Arch
-from memhp.linux.choice import Choices, hints, unknown_choice
+from memhp.linux.choice import Choices, choice, hints, unknown_choice
+from memhp.linux.release import between, first, since
 
 __all__ = ["ARCHES", "Arch", "ArchProfile", "Area", "OwnRootTables", "Profile", "generic_choices"]
 
@@ -28,7 +29,7 @@ PgmapDrain = Literal["none", "kill", "kill-and-wait"]
 PtdumpLock = Literal["none", "mem_hotplug_lock"]
 
 MemblockOrder = Literal["memblock-first", "arch-first"]
-MemmapOnMemory = Literal["none", "one-block", "many-blocks"]
+MemmapOnMemory = Literal["none", "one-block", "one-block-or-force", "many-blocks"]
 PluggableEnd = Literal["none", "MAX_PHYSMEM_BITS", "PHYSMEM_END"]
 IsolateMark = Literal["migratetype", "pageblock-bit"]
 NodeNotifier = Literal["memory-notifier", "node-notifier"]
@@ -49,28 +50,17 @@ class ArchProfile(Choices):
     pgd_shared: ClassVar[bool] = False
     """Whether all processes share the kernel's root table (arm64 TTBR1)."""
 
+    hotplug_since: ClassVar[str] = ""
+    """The first release with memory hotplug on it; empty where every known one has it."""
+
     vmemmap_leaves: VmemmapLeaves
-    """Which leaves ``arch/*/mm: vmemmap_populate()`` tries for a whole section."""
     vmemmap_fallback: VmemmapFallback
-    """When no PMD-sized chunk is free: base pages; base pages unless an altmap was to supply it, then ``-ENOMEM``
-    (``mm/sparse-vmemmap.c:vmemmap_populate_hugepages``, x86 before it); always ``-ENOMEM`` (arm64 before 5.11)."""
     altmap_fallback: AltmapFallback
-    """What happens when an altmap cannot supply a leaf: ``-ENOMEM`` (x86, arm64, riscv); RAM instead, as for a leaf
-    that reaches beyond the altmap's range (powerpc ``__vmemmap_populate()``, ``altmap_cross_boundary()``). Or a helper
-    drafted in March 2020, ``vmemmap_alloc_block_buf(size, node, altmap, fallback)``, which takes RAM all the same."""
     page_table_section: Literal["__init", "__meminit"]
-    """Where the functions live that build the direct map: ``__init`` code is gone after boot (riscv before patch 2
-    of the series)."""
     ptdump_lock: PtdumpLock
-    """Whether the page-table dump keeps hotplug out: arm64 from patch 2 of the series on, all since
-    ``mm/ptdump.c:ptdump_walk_pgd`` calls ``get_online_mems()`` (7.2, 6.12.y)."""
     huge_vmalloc: bool
-    """Whether ``vmalloc_huge()`` may use PMD leaves (``HAVE_ARCH_HUGE_VMALLOC``: arm64, x86-64 5.19)."""
     optimize_dax_vmemmap: bool
-    """Whether alike struct pages of a dax device's large pages share storage: 4917f55b4ef9, 5.19 on x86-64; riscv
-    since 6.5 (``ARCH_WANT_OPTIMIZE_DAX_VMEMMAP``)."""
     virtio_mem: bool
-    """Whether ``drivers/virtio/Kconfig`` has VIRTIO_MEM for it."""
 
     @property
     def areas_filled_at_boot(self) -> tuple[Area, ...]:
@@ -93,18 +83,9 @@ class OwnRootTables(ArchProfile):
     """An architecture on which every process has a root table of its own, with the kernel's half in it."""
 
     pgd_policy: PgdPolicy
-    """How a root entry that appears in init_mm reaches other processes: nothing does it (arm64 needs nothing, its
-    kernel half is one table for all: `pgd_shared`), ``sync_global_pgds()``, or it exists from boot on."""
     pgd_list: PgdList
-    """When a new root table is entered where ``sync_global_pgds()`` looks for it, against the copy of init_mm's kernel
-    half: under ``pgd_lock`` together with it (x86 ``pgd_alloc()``), or before or after it, which no kernel does. riscv
-    copies without a lock and has no such list, as nothing there walks it."""
     pgd_preallocated: tuple[Area, ...]
-    """Areas whose root entries boot fills: ``arch/riscv/mm/init.c:pgtable_cache_init`` (v1:
-    ``prepare_memory_hotplug``); ``arch/x86/mm/init_64.c:preallocate_vmalloc_pages`` (5.9). KASAN's only if built."""
     vmalloc_fault: bool
-    """Whether a fault in the vmalloc area copies the missing root entry (riscv before it preallocated, x86-64 before
-    5.8; in no profile here, as riscv v1 stops using it: patch 7)."""
 
     @property
     def areas_filled_at_boot(self) -> tuple[Area, ...]:
@@ -136,82 +117,188 @@ class Profile(Choices):
     """What it stands for: a release, or a mail series with its date."""
     records: tuple[ArchProfile, ...]
     """The records of the architectures on which this kernel has memory hotplug."""
-    memblock_order: MemblockOrder
-    """Whether ``try_remove_memory()`` forgets the range in memblock before ``arch_remove_memory()`` or after
-    (patch 1 of the arm64 series, which went in ahead of the rest)."""
-    memmap_on_memory: MemmapOnMemory
-    """``mhp_supports_memmap_on_memory()``: absent; for exactly one memory block whose memmap fills whole PMDs and
-    leaves whole pageblocks (5.13); for many blocks with an altmap each (6.8), ``force`` included (6.6)."""
-    auto_movable: bool
-    """Whether ``online_policy=auto-movable`` exists, and with it memory groups and ``present_early_pages`` (5.15)."""
-    pluggable_end: PluggableEnd
-    """The end of ``mhp_get_pluggable_range()``: not checked (before 5.12); the architecture's limit; what the direct
-    map can hold (ea72ce5da228, 6.11; by 7.2 named ``DIRECT_MAP_PHYSMEM_END``)."""
-    pageblock_cap: Literal["MAX_PAGE_ORDER", "PAGE_BLOCK_MAX_ORDER"]
-    """What bounds a pageblock: the buddy's largest order, or an order that the build chooses (by 7.2)."""
-    isolate_mark: IsolateMark
-    """How an isolated pageblock is marked: in place of its migratetype, or in a bit of its own (by 7.2)."""
-    node_notifier: NodeNotifier
-    """Who hears that a node gets its first memory or loses its last: fields of the memory notifier, or a chain of
-    its own that may refuse (by 7.2)."""
-    new_node: NewNode
-    """Whether ``add_memory_resource()`` sets a new node online after the memory is in (``BUG_ON()`` if that fails), or
-    before, with a way back (by 7.2)."""
-    zone_shrink: Literal["on-remove", "on-offline"]
-    """Whether zone and node shrink in ``__remove_pages()``, section by section, or when memory goes offline
-    (feb6cd6a0f9f, 5.5)."""
-    block_zone: Literal["looked-up", "stored"]
-    """Whether ``offline_pages()`` finds out itself that a block lies in one zone only, or ``memory_block_offline()``
-    reads it from the block (395f6081bad4, 5.18)."""
-    block_nodes: Literal["by-page", "stored"]
-    """Whether removal finds the nodes that a block is linked below by its pages, and only if ``pfn_valid()`` says that
-    they are there, or by the node stored in it (d84f2f5a7552, 5.4)."""
-    online_hwpoison: Literal["allowed", "refused"]
-    """Whether a block that lost pages to memory errors may go online again (5033091de814, 6.2)."""
-    prepare_online: bool
-    """Whether ``memory_block_online()`` asks the notifiers before it touches the block: ``MEM_PREPARE_ONLINE`` (6.9,
-    dropped by 7.2)."""
-    resource_split: Literal["children-stay", "children-move"]
-    """What becomes of resources above the hole when ``release_mem_region_adjustable()`` cuts one in two: they stay
-    with the lower half, and forbid the cut, or go with the upper (by 7.2)."""
-    boot_vmemmap: Literal["sparse-buffer", "per-leaf"]
-    """Whether boot takes a node's vmemmap from one buffer (``sparse_buffer_init()``) or leaf by leaf (by 7.2)."""
-    movable_watermark: MovableWatermark
-    """Whether ZONE_MOVABLE takes a share of min_free_kbytes as its watermark, or a small one of its own and leaves
-    the share to the zones below (6.6: ``__setup_per_zone_wmarks``)."""
-    lowmem_reserve: LowmemReserve
-    """Whether ``lowmem_reserve[]`` is only worked out anew together with the watermarks, or in
-    ``adjust_managed_page_count()`` too (7.2)."""
-    vmap_huge_lock: Literal["none", "init_mm.mmap_lock"]
-    """What a huge vmap holds while it frees the table that it replaces: nothing, or the lock that ptdump takes
-    (``mm/vmalloc.c:vmap_try_huge_pmd``, 7.2, 6.12.y)."""
-    ptdump_mmap_lock: Literal["none", "read", "write"]
-    """How ptdump takes init_mm's mmap lock: not at all (arm64 before the generic ``mm/ptdump.c`` of 5.7); shared; alone
-    (8782fb61cc84, 6.0)."""
-    memmap_counters: bool
-    """Whether ``/proc/vmstat`` has ``nr_memmap_pages`` and ``nr_memmap_boot_pages`` (by 6.12)."""
-    dax_compound_pages: bool
-    """Whether device-dax asks for compound pages of its alignment (14606001efb4, 5.17)."""
-    pgmap_ref: Literal["each-page", "at-once"]
-    """Who drops the references that pages hold on a device's mapping when it goes: each page, when nobody holds it any
-    more, so that DMA delays ``memunmap_pages()``, and a caller may bring its own count with ``kill`` and ``cleanup``
-    (5.13); or that function for all of them (by 6.12)."""
-    pgmap_drain: PgmapDrain
-    """What ``memunmap_pages()`` does about references before it unmaps: nothing, as there were none before
-    ``get_dev_pagemap()`` (5c2c2587b132, 4.5); refuse new ones and wait when all is unmapped (a95c90f1e2c2, 4.20); wait
-    before (50f44ee7248a, 5.3)."""
-    block_reference: BlockReference
-    """Whether ``find_memory_block_by_id()`` takes a reference on the device that it finds: every kernel does."""
-    pfn_walk_lock: PfnWalkLock
-    """What those who go from page to page with ``pfn_to_online_page()`` hold while they look at a struct page: nothing
-    in any kernel (``fs/proc/page.c``), or ``get_online_mems()``."""
-    kmem_tells_truncation: bool
-    """Whether the kmem driver says how much of a device alignment to memory blocks loses (by 7.2)."""
-    virtio_mem_sleep: Literal["refused", "by-feature"]
-    """Whether ``virtio_mem_freeze()`` lets no machine sleep, or only forbids hibernation and, where plugged memory does
-    not outlive it (``VIRTIO_MEM_F_PERSISTENT_SUSPEND``), suspend to RAM (6.10)."""
-    virtio_mem_unplugged_inaccessible: bool
-    """Whether the driver takes ``VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE`` (5.17)."""
+    memblock_order: MemblockOrder = choice(
+        "Whether ``try_remove_memory()`` forgets the range in memblock before ``arch_remove_memory()`` or after; "
+        "patch 1 of the arm64 series, which went in ahead of the rest.",
+        first("memblock-first"),
+        between(
+            "5.2", "5.13", "arch-first", "mm/hotplug: reorder memblock_[free|remove]() calls in try_remove_memory()"
+        ),
+    )
+    memmap_on_memory: MemmapOnMemory = choice(
+        "``mhp_supports_memmap_on_memory()``: absent; for exactly one memory block whose memmap fills whole PMDs "
+        "and leaves whole pageblocks; the same, or ``force``; for many blocks with an altmap each.",
+        first("none"),
+        since("5.13", "one-block", "mm,memory_hotplug: allocate memmap from the added memory range"),
+        since(
+            "6.6",
+            "one-block-or-force",
+            "mm/memory_hotplug: support memmap_on_memory when memmap is not aligned to pageblocks",
+        ),
+        since("6.8", "many-blocks", "mm/memory_hotplug: split memmap_on_memory requests across memblocks"),
+    )
+    auto_movable: bool = choice(
+        "Whether ``online_policy=auto-movable`` exists, and with it memory groups and ``present_early_pages``.",
+        first(False),
+        since("5.15", True, 'mm/memory_hotplug: introduce "auto-movable" online policy'),
+    )
+    pluggable_end: PluggableEnd = choice(
+        "The end of ``mhp_get_pluggable_range()``: not checked; the architecture's limit; what the direct map can "
+        "hold (``DIRECT_MAP_PHYSMEM_END``).",
+        first("none"),
+        since("5.12", "MAX_PHYSMEM_BITS", "mm/memory_hotplug: prevalidate the address range being added with platform"),
+        since(
+            "6.11",
+            "PHYSMEM_END",
+            "x86/kaslr: Expose and use the end of the physical memory address space",
+            ("6.1.110", "6.10.10"),
+        ),
+    )
+    pageblock_cap: Literal["MAX_PAGE_ORDER", "PAGE_BLOCK_MAX_ORDER"] = choice(
+        "What bounds a pageblock: the buddy's largest order, or an order that the build chooses.",
+        first("MAX_PAGE_ORDER"),
+        between("6.12", "7.2", "PAGE_BLOCK_MAX_ORDER", "mm: add CONFIG_PAGE_BLOCK_ORDER to select page block order"),
+    )
+    isolate_mark: IsolateMark = choice(
+        "How an isolated pageblock is marked: in place of its migratetype, or in a bit of its own.",
+        first("migratetype"),
+        since("6.17", "pageblock-bit", "mm/page_isolation: make page isolation a standalone bit"),
+    )
+    node_notifier: NodeNotifier = choice(
+        "Who hears that a node gets its first memory or loses its last: fields of the memory notifier, or a chain "
+        "of its own that may refuse.",
+        first("memory-notifier"),
+        since("6.17", "node-notifier", "mm,memory_hotplug: implement numa node notifier"),
+    )
+    new_node: NewNode = choice(
+        "Whether ``add_memory_resource()`` sets a new node online after the memory is in (``BUG_ON()`` if that "
+        "fails), or before, with a way back.",
+        first("after-add"),
+        between("6.12", "7.2", "before-add"),
+    )
+    zone_shrink: Literal["on-remove", "on-offline"] = choice(
+        "Whether zone and node shrink in ``__remove_pages()``, section by section, or when memory goes offline.",
+        first("on-remove"),
+        since("5.5", "on-offline", "mm/memory_hotplug: shrink zones when offlining memory"),
+    )
+    block_zone: Literal["looked-up", "stored"] = choice(
+        "Whether ``offline_pages()`` finds out itself that a block lies in one zone only, or "
+        "``memory_block_offline()`` reads it from the block.",
+        first("looked-up"),
+        since("5.18", "stored", "drivers/base/memory: determine and store zone for single-zone memory blocks"),
+    )
+    block_nodes: Literal["by-page", "stored"] = choice(
+        "Whether removal finds the nodes that a block is linked below by its pages, and only if ``pfn_valid()`` "
+        "says that they are there, or by the node stored in it.",
+        first("by-page"),
+        since("5.4", "stored", "drivers/base/node.c: simplify unregister_memory_block_under_nodes()"),
+    )
+    online_hwpoison: Literal["allowed", "refused"] = choice(
+        "Whether a block that lost pages to memory errors may go online again.",
+        first("allowed"),
+        since("6.2", "refused", "mm/hwpoison: introduce per-memory_block hwpoison counter"),
+    )
+    prepare_online: bool = choice(
+        "Whether ``memory_block_online()`` asks the notifiers before it touches the block: ``MEM_PREPARE_ONLINE``.",
+        first(False),
+        since("6.9", True, "mm/memory_hotplug: introduce MEM_PREPARE_ONLINE/MEM_FINISH_OFFLINE notifiers"),
+        between("6.12", "7.2", False, "mm/memory_hotplug: remove MEM_PREPARE_ONLINE/MEM_FINISH_OFFLINE notifiers"),
+    )
+    resource_split: Literal["children-stay", "children-move"] = choice(
+        "What becomes of resources above the hole when ``release_mem_region_adjustable()`` cuts one in two: they "
+        "stay with the lower half, and forbid the cut, or go with the upper.",
+        first("children-stay"),
+        between("6.12", "7.2", "children-move"),
+    )
+    boot_vmemmap: Literal["sparse-buffer", "per-leaf"] = choice(
+        "Whether boot takes a node's vmemmap from one buffer (``sparse_buffer_init()``) or leaf by leaf.",
+        first("sparse-buffer"),
+        between("6.12", "7.2", "per-leaf"),
+    )
+    movable_watermark: MovableWatermark = choice(
+        "Whether ZONE_MOVABLE takes a share of min_free_kbytes as its watermark, or a small one of its own and "
+        "leaves the share to the zones below (``__setup_per_zone_wmarks()``).",
+        first("share"),
+        since("6.6", "capped"),
+    )
+    lowmem_reserve: LowmemReserve = choice(
+        "Whether ``lowmem_reserve[]`` is only worked out anew together with the watermarks, or in "
+        "``adjust_managed_page_count()`` too.",
+        first("with-watermarks"),
+        between("6.12", "7.2", "with-managed-pages"),
+    )
+    vmap_huge_lock: Literal["none", "init_mm.mmap_lock"] = choice(
+        "What a huge vmap holds while it frees the table that it replaces: nothing, or the lock that ptdump takes "
+        "(``vmap_try_huge_pmd()``).",
+        first("none"),
+        between(
+            "6.12",
+            "7.2",
+            "init_mm.mmap_lock",
+            "mm/vmalloc: acquire init_mm lock on huge vmap to avoid ptdump UAF",
+            ("6.12.105",),
+        ),
+    )
+    ptdump_mmap_lock: Literal["none", "read", "write"] = choice(
+        "How ptdump takes init_mm's mmap lock: not at all (arm64 before the generic ``mm/ptdump.c``); shared; alone.",
+        first("none"),
+        since("5.7", "read", "mm: add generic ptdump"),
+        since("6.0", "write", "mm: pagewalk: Fix race between unmap and page walker", ("5.19.8",)),
+    )
+    memmap_counters: bool = choice(
+        "Whether ``/proc/vmstat`` has ``nr_memmap_pages`` and ``nr_memmap_boot_pages``.",
+        first(False),
+        since("6.11", True, "mm: report per-page metadata information"),
+    )
+    dax_compound_pages: bool = choice(
+        "Whether device-dax asks for compound pages of its alignment.",
+        first(False),
+        since("5.17", True, "device-dax: compound devmap support"),
+    )
+    pgmap_ref: Literal["each-page", "at-once"] = choice(
+        "Who drops the references that pages hold on a device's mapping when it goes: each page, when nobody holds "
+        "it any more, so that DMA delays ``memunmap_pages()``, and a caller may bring its own count with ``kill`` "
+        "and ``cleanup``; or that function for all of them.",
+        first("each-page"),
+        since("5.18", "at-once", "mm: remove the extra ZONE_DEVICE struct page refcount"),
+    )
+    pgmap_drain: PgmapDrain = choice(
+        "What ``memunmap_pages()`` does about references before it unmaps: nothing, as there were none before "
+        "``get_dev_pagemap()``; refuse new ones and wait when all is unmapped; wait before.",
+        first("none"),
+        since("4.20", "kill", "mm, devm_memremap_pages: fix shutdown handling"),
+        since("5.3", "kill-and-wait", "mm/devm_memremap_pages: fix final page put race"),
+    )
+    block_reference: BlockReference = choice(
+        "Whether ``find_memory_block_by_id()`` takes a reference on the device that it finds: every kernel does.",
+        first("held"),
+    )
+    pfn_walk_lock: PfnWalkLock = choice(
+        "What those who go from page to page with ``pfn_to_online_page()`` hold while they look at a struct page: "
+        "nothing in any kernel (``fs/proc/page.c``), or ``get_online_mems()``.",
+        first("none"),
+    )
+    kmem_tells_truncation: bool = choice(
+        "Whether the kmem driver says how much of a device alignment to memory blocks loses.",
+        first(False),
+        between("6.12", "7.2", True),
+    )
+    virtio_mem_sleep: Literal["refused", "by-feature"] = choice(
+        "Whether ``virtio_mem_freeze()`` lets no machine sleep, or only forbids hibernation and, where plugged "
+        "memory does not outlive it (``VIRTIO_MEM_F_PERSISTENT_SUSPEND``), suspend to RAM.",
+        first("refused"),
+        since("6.10", "by-feature", "virtio-mem: support suspend+resume"),
+    )
+    virtio_mem_unplugged_inaccessible: bool = choice(
+        "Whether the driver takes ``VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE``.",
+        first(False),
+        since("5.17", True, "virtio-mem: support VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE"),
+    )
+
+    @property
+    def memmap_on_one_block(self) -> bool:
+        """Whether added memory can hold its own struct pages only where it is one memory block."""
+        return self.memmap_on_memory in {"one-block", "one-block-or-force"}
 
     def arch(self, arch: Arch) -> ArchProfile:
         """The record of an architecture. Raises :class:`BadInput` when this kernel has no memory hotplug there."""

@@ -141,7 +141,7 @@ class Config:
             raise BadInput(f"no {self.pa_bits}-bit physical addresses here", where="pa_bits", fix=f"one of {have}")
         if self.memmap_on_memory != "N" and self.profile.memmap_on_memory == "none":
             raise BadInput(f"{self.profile.name} has no memmap_on_memory", where="memmap_on_memory", fix="N")
-        if self.memmap_on_memory == "force" and self.profile.memmap_on_memory != "many-blocks":
+        if self.memmap_on_memory == "force" and self.profile.memmap_on_memory == "one-block":
             raise BadInput(f"{self.profile.name} cannot force memmap_on_memory", where="memmap_on_memory", fix="Y or N")
         if self.online_policy == "auto-movable" and not self.profile.auto_movable:
             raise BadInput(f"{self.profile.name} has no auto-movable", where="online_policy", fix="contig-zones")

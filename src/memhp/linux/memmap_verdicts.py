@@ -19,6 +19,7 @@ from memhp.units import div_round_up
 MODES: dict[str, tuple[MemmapOnMemoryMode, ...]] = {
     "none": ("N",),
     "one-block": ("N", "Y"),
+    "one-block-or-force": ("N", "Y", "force"),
     "many-blocks": ("N", "Y", "force"),
 }
 """What ``memory_hotplug.memmap_on_memory`` can be, by the rules of a kernel."""

@@ -1,53 +1,86 @@
-"""Kernel versions and patch revisions as tables of the choices they made.
+"""Kernels by name: releases as the tables of choices have them, and mail series as they were posted.
 
 Nothing else in the package compares versions: code asks for the choice by name. A variant that never shipped (a race
-repaired or not) is ``dataclasses.replace`` of one of these. ``linux-6.12`` is the stable series as distributions
-carry it: fixes that went back to 6.12.y count as made.
+repaired or not) is :meth:`~memhp.linux.choices.Profile.choosing` of one of these. ``linux-6.12`` is the stable series
+as distributions carry it: fixes that went back to 6.12.y count as made; ``linux-6.12.42`` is without the later ones.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import replace
+from functools import cache
+from typing import NamedTuple
 
 from memhp.errors import BadInput
 from memhp.linux.arch.arm64.choices import Arm64Profile
+from memhp.linux.arch.registry import records
 from memhp.linux.arch.riscv.choices import RiscvProfile
-from memhp.linux.arch.x86.choices import X86Profile
-from memhp.linux.choices import ARCHES, Arch, Profile
+from memhp.linux.choice import Choices, hints, history, values_in
+from memhp.linux.choices import ARCHES, Arch, ArchProfile, Profile
+from memhp.linux.release import FIRST, LAST, Release, Since, known_release, parse_release, series
 
-__all__ = ["ARCHES", "MAINLINE", "PROFILES", "Arch", "Profile", "profile"]
+__all__ = ["ARCHES", "MAINLINE", "PROFILES", "RECORDS", "RELEASES", "Arch", "Profile", "profile", "unsettled"]
 
 MAINLINE = ("linux-6.12", "linux-7.2")
 """Names of the profiles of kernels as they are today."""
 
-_RISCV_6_12 = RiscvProfile(
-    layout="6.12",
-    folded_levels="skipped",
-    map_size="below-root",
-    vmemmap_leaves="huge",
-    vmemmap_fallback="base-unless-altmap",
-    altmap_fallback="fail",
-    vmemmap_altmap="any-leaf",
-    vmemmap_check_pmd="anything",
-    mappable_range="direct-map",
-    pgd_policy="preallocate",
-    pgd_list="after-copy",
-    pgd_preallocated=("vmalloc", "modules", "vmemmap", "direct map", "kasan"),
-    vmalloc_fault=False,
-    storage_freed="after-clear",
-    table_freed="before-clear",
-    leaf_flush="none",
-    end_flush="all",
-    remove_extra_flush=True,
-    add_flush="end",
-    page_table_section="__meminit",
-    ptdump_lock="mem_hotplug_lock",
-    huge_vmalloc=True,
-    optimize_dax_vmemmap=True,
-    virtio_mem=True,
-)
+RECORDS = records()
+"""The records of the architectures."""
 
-_RISCV_V1 = replace(
-    _RISCV_6_12,
+RELEASES = ("5.13", "5.15", "6.1", "6.6", "6.12", "7.2")
+"""Releases that are named where kernels are listed; any other from the first to the last is known too."""
+
+_DATES = {"5.13": "Linux 5.13, June 2021", "6.12": "Linux 6.12.y, November 2024 on"}
+
+
+class Unsettled(NamedTuple):
+    """A choice of which it is not known how a release made it: it is taken to be as before."""
+
+    record: type[Choices]
+    choice: str
+    step: Since
+    """The change that the release may have."""
+
+
+def unsettled(release: Release) -> list[Unsettled]:
+    """The choices of which it is not known how that kernel made them."""
+    return [
+        Unsettled(record, name, step)
+        for record in _records(release)
+        for name in hints(record)
+        for step in history(record, name)
+        if step.open_in(release)
+    ]
+
+
+def _records(release: Release) -> list[type[Choices]]:
+    """The records that have choices for that kernel."""
+    return [Profile, *(each for each in RECORDS if _has_hotplug(each, release))]
+
+
+def _has_hotplug(record: type[ArchProfile], release: Release) -> bool:
+    return not record.hotplug_since or release.series >= series(record.hotplug_since)
+
+
+@cache
+def _computed(release: Release) -> Profile:
+    """The kernel of a release, by the histories of all choices."""
+    point = release
+    if release.point is not None:
+        whole = Release(*release.series)
+        if all(values_in(release, record) == values_in(whole, record) for record in _records(release)):
+            point = whole
+    return Profile(
+        name=f"linux-{point}",
+        release=str(point),
+        source=_DATES.get(str(point), f"Linux {point}" + (".y" if point.point is None else "")),
+        records=tuple(record(**values_in(release, record)) for record in RECORDS if _has_hotplug(record, release)),
+        **values_in(release, Profile),
+    )
+
+
+_LINUX_5_13, _LINUX_6_12, _LINUX_7_2 = (_computed(Release(*series(name))) for name in ("5.13", "6.12", "7.2"))
+
+_RISCV_V1 = _LINUX_6_12.record(RiscvProfile).with_choices(
     layout="6.4",
     folded_levels="indexed",
     map_size="physical",
@@ -62,46 +95,7 @@ _RISCV_V1 = replace(
     optimize_dax_vmemmap=False,
 )
 
-_ARM64_5_13 = Arm64Profile(
-    layout="5.11",
-    section_size="128M-or-512M",
-    pfn_valid="memblock-if-early",
-    dma_zone="at-most-32-bit",
-    linear_map_random=True,
-    split_kernel_leaf=False,
-    vmap_huge_with_ptdump=False,
-    vmemmap_populate="merged",
-    create_may_fail=False,
-    create_lock="none",
-    block_over_table="keep",
-    kernel_prot="5.10",
-    table_attributes="XN",
-    range_flush="by-page",
-    vmemmap_leaves="huge-if-4k-pages",
-    vmemmap_fallback="base",
-    altmap_fallback="fail",
-    vmemmap_altmap="any-leaf",
-    vmemmap_subsection="same",
-    vmemmap_check_pmd="anything",
-    direct_map_leaves="base-if-set-direct-map",
-    mappable_range="direct-map",
-    free_empty_tables="floor-ceiling",
-    remove_passes=2,
-    storage_freed="after-flush",
-    leaf_flush="each-page",
-    pte_table_flush="none",
-    end_flush="none",
-    remove_lock="none",
-    page_table_section="__meminit",
-    bootmem_remove="notifier",
-    ptdump_lock="mem_hotplug_lock",
-    huge_vmalloc=False,
-    optimize_dax_vmemmap=False,
-    virtio_mem=True,
-)
-
-_ARM64_V6 = replace(
-    _ARM64_5_13,
+_ARM64_V6 = _LINUX_5_13.record(Arm64Profile).with_choices(
     layout="5.3",
     kernel_prot="5.2",
     table_attributes="none",
@@ -114,11 +108,9 @@ _ARM64_V6 = replace(
     free_empty_tables="never",
     leaf_flush="each-range",
     bootmem_remove="unchecked",
-    virtio_mem=False,
 )
 
-_ARM64_V5 = replace(
-    _ARM64_V6,
+_ARM64_V5 = _ARM64_V6.with_choices(
     free_empty_tables="always",
     remove_passes=1,
     storage_freed="before-clear",
@@ -127,150 +119,14 @@ _ARM64_V5 = replace(
     remove_lock="whole-range",
 )
 
-_ARM64_V7 = replace(_ARM64_V6, layout="5.4", free_empty_tables="if-no-vmalloc-overlap")
-
-_ARM64_6_12 = replace(
-    _ARM64_5_13,
-    layout="6.12",
-    pfn_valid="sections",
-    create_lock="fixmap_lock",
-    kernel_prot="6.12",
-    dma_zone="32-bit-if-ram-below",
-    vmemmap_fallback="base-unless-altmap",
-    vmemmap_subsection="base",
-    leaf_flush="each-page-of-vmemmap",
-    end_flush="direct-map-range",
-    huge_vmalloc=True,
-)
-
-_X86_5_13 = X86Profile(
-    pud_free="clear-below-first",
-    block_size_advice=False,
-    vmemmap_partial_pmd=True,
-    vmemmap_leaves="huge",
-    vmemmap_fallback="base-unless-altmap",
-    altmap_fallback="fail",
-    pgd_policy="sync",
-    pgd_list="one-lock",
-    pgd_preallocated=("vmalloc",),
-    vmalloc_fault=False,
-    storage_freed="before-clear",
-    table_freed="before-clear",
-    leaf_flush="none",
-    pte_table_flush="all",
-    end_flush="all",
-    remove_lock="each-entry",
-    populate_lock="each-entry",
-    page_table_section="__meminit",
-    ptdump_lock="none",
-    huge_vmalloc=False,
-    optimize_dax_vmemmap=False,
-    virtio_mem=True,
-)
-
-_X86_6_12 = replace(
-    _X86_5_13,
-    ptdump_lock="mem_hotplug_lock",
-    huge_vmalloc=True,
-    optimize_dax_vmemmap=True,
-)
-
-_LINUX_5_13 = Profile(
-    name="linux-5.13",
-    release="5.13",
-    source="Linux 5.13, June 2021",
-    memblock_order="arch-first",
-    memmap_on_memory="one-block",
-    auto_movable=False,
-    pluggable_end="MAX_PHYSMEM_BITS",
-    pageblock_cap="MAX_PAGE_ORDER",
-    isolate_mark="migratetype",
-    node_notifier="memory-notifier",
-    new_node="after-add",
-    zone_shrink="on-offline",
-    block_zone="looked-up",
-    block_nodes="stored",
-    online_hwpoison="allowed",
-    prepare_online=False,
-    resource_split="children-stay",
-    boot_vmemmap="sparse-buffer",
-    movable_watermark="share",
-    lowmem_reserve="with-watermarks",
-    vmap_huge_lock="none",
-    ptdump_mmap_lock="read",
-    memmap_counters=False,
-    pgmap_ref="each-page",
-    pgmap_drain="kill-and-wait",
-    block_reference="held",
-    pfn_walk_lock="none",
-    kmem_tells_truncation=False,
-    virtio_mem_sleep="refused",
-    virtio_mem_unplugged_inaccessible=False,
-    records=(_ARM64_5_13, _X86_5_13),
-    dax_compound_pages=False,
-)
-
-_LINUX_6_12 = replace(
-    _LINUX_5_13,
-    name="linux-6.12",
-    release="6.12",
-    source="Linux 6.12.y, November 2024 on",
-    memmap_on_memory="many-blocks",
-    auto_movable=True,
-    pluggable_end="PHYSMEM_END",
-    block_zone="stored",
-    online_hwpoison="refused",
-    prepare_online=True,
-    movable_watermark="capped",
-    vmap_huge_lock="init_mm.mmap_lock",
-    ptdump_mmap_lock="write",
-    memmap_counters=True,
-    pgmap_ref="at-once",
-    virtio_mem_sleep="by-feature",
-    virtio_mem_unplugged_inaccessible=True,
-    records=(_RISCV_6_12, _ARM64_6_12, _X86_6_12),
-    dax_compound_pages=True,
-)
-
-_LINUX_7_2 = replace(
-    _LINUX_6_12,
-    name="linux-7.2",
-    release="7.2",
-    source="Linux 7.2.y",
-    records=(
-        replace(_RISCV_6_12, layout="7.2", vmemmap_check_pmd="leaf"),
-        replace(
-            _ARM64_6_12,
-            linear_map_random=False,
-            split_kernel_leaf=True,
-            vmap_huge_with_ptdump=True,
-            create_may_fail=True,
-            block_over_table="descend",
-            vmemmap_check_pmd="leaf",
-            kernel_prot="7.2",
-            table_attributes="XN-AF",
-            range_flush="by-range",
-            bootmem_remove="notifier-and-split-check",
-            direct_map_leaves="base-unless-bbml2",
-        ),
-        replace(_X86_6_12, pud_free="detach-first", block_size_advice=True),
-    ),
-    pageblock_cap="PAGE_BLOCK_MAX_ORDER",
-    isolate_mark="pageblock-bit",
-    node_notifier="node-notifier",
-    new_node="before-add",
-    prepare_online=False,
-    resource_split="children-move",
-    boot_vmemmap="per-leaf",
-    lowmem_reserve="with-managed-pages",
-    kmem_tells_truncation=True,
-)
+_ARM64_V7 = _ARM64_V6.with_choices(layout="5.4", free_empty_tables="if-no-vmalloc-overlap")
 
 _RISCV_HOTPLUG_V1 = replace(
     _LINUX_6_12,
     name="riscv-hotplug-v1",
     release="6.4",
     source="[PATCH 0/7] riscv: Memory Hot(Un)Plug support, 12 May 2023",
+    records=(_RISCV_V1,),
     memmap_on_memory="none",
     pluggable_end="MAX_PHYSMEM_BITS",
     movable_watermark="share",
@@ -278,7 +134,6 @@ _RISCV_HOTPLUG_V1 = replace(
     vmap_huge_lock="none",
     memmap_counters=False,
     virtio_mem_sleep="refused",
-    records=(_RISCV_V1,),
 )
 
 _ARM64_HOTREMOVE_V5 = replace(
@@ -286,12 +141,12 @@ _ARM64_HOTREMOVE_V5 = replace(
     name="arm64-hotremove-v5",
     release="5.2",
     source="[PATCH V5 0/3] arm64/mm: Enable memory hot remove, 29 May 2019",
+    records=(_ARM64_V5,),
     memmap_on_memory="none",
     pluggable_end="none",
     ptdump_mmap_lock="none",
     zone_shrink="on-remove",
     block_nodes="by-page",
-    records=(_ARM64_V5,),
 )
 
 _ARM64_HOTREMOVE_V6 = replace(
@@ -321,11 +176,22 @@ PROFILES: dict[str, Profile] = {
         _LINUX_7_2,
     )
 }
-"""Every profile by its name."""
+"""The kernels that are taken where none is asked for: the mail series, and releases that real ones stand behind."""
 
 
 def profile(name: str, *, where: str = "profile") -> Profile:
-    """The profile of that name. Raises :class:`BadInput`, naming `where`, that lists the names there are."""
-    if name not in PROFILES:
-        raise BadInput(f"no kernel profile {name!r}", where=where, fix=f"one of {', '.join(PROFILES)}")
-    return PROFILES[name]
+    """The kernel of that name: a mail series, or a release such as ``6.6``, ``linux-6.6`` or ``6.1.148``.
+
+    Raises :class:`BadInput`, naming `where`, that lists the names there are.
+    """
+    if name in PROFILES:
+        return PROFILES[name]
+    release = parse_release(name)
+    if release is not None and known_release(release):
+        return _computed(release)
+    names = [each for each in PROFILES if not each.startswith("linux-")] + [f"linux-{each}" for each in RELEASES]
+    raise BadInput(
+        f"no kernel profile {name!r}",
+        where=where,
+        fix=f"one of {', '.join(names)}, or any other release from {FIRST} to {LAST}",
+    )

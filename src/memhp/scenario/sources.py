@@ -16,7 +16,8 @@ from memhp.facts.virtio_mem import virtio_mem_devices
 from memhp.linux.config import Config
 from memhp.linux.init import IomemEntry, MachineSpec, Ram
 from memhp.linux.mmzone import ZoneType
-from memhp.linux.profiles import PROFILES, profile
+from memhp.linux.profiles import PROFILES, Profile, profile
+from memhp.linux.release import LAST, Release, known_release, parse_release, series
 from memhp.scenario.boot import with_boot
 from memhp.scenario.choices import with_choices
 from memhp.scenario.dax_facts import REGION
@@ -77,14 +78,14 @@ def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> Ma
 
 def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
     """Build and boot options of the observed kernel."""
-    name = text.profile or nearest_profile(machine, where)
+    kernel = profile(text.profile) if text.profile else profile_of(machine, where)
     va_bits = text.va_bits or machine.va_bits
     if va_bits is None:
         raise BadInput("nothing tells the width of addresses", where=f"{where}: machine.va_bits", fix="write va_bits")
     params = machine.params
     config = Config(
         arch=machine.arch,
-        profile=with_choices(profile(name), machine.arch, text.choices, where=f"{where}: machine.choices"),
+        profile=with_choices(kernel, machine.arch, text.choices, where=f"{where}: machine.choices"),
         page_size=machine.page_size,
         va_bits=va_bits,
         lva=machine.va_bits_actual in {None, va_bits},
@@ -111,25 +112,25 @@ def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
 
 def _name(machine: MachineFacts, config: Config) -> str:
     """The machine's name, with its kernel's release where the profile is that of another one."""
-    same = config.profile.name == f"linux-{machine.series}"
+    same = config.profile.name.startswith(f"linux-{machine.series}")
     return machine.name if same else f"{machine.name} (Linux {machine.release})"
 
 
-def nearest_profile(machine: MachineFacts, where: str) -> str:
-    """The newest released kernel with a profile that is not newer than the machine's own.
+def profile_of(machine: MachineFacts, where: str) -> Profile:
+    """The machine's own kernel, or the newest that is known if it is newer.
 
     Raises :class:`BadInput` for a kernel older than all of them, or one that does not tell its release.
     """
-    series = re.fullmatch(r"(\d+)\.(\d+)", machine.series or "")
-    released = {tuple(map(int, name.removeprefix("linux-").split("."))): name for name in PROFILES if "linux-" in name}
-    known = [version for version in released if series and version <= (int(series[1]), int(series[2]))]
-    if not known:
+    release = parse_release(machine.release or "")
+    if release is not None and release.series > series(LAST):
+        release = Release(*series(LAST))
+    if release is None or not known_release(release):
         raise BadInput(
             f"kernel {machine.release or 'of unknown release'} is older than any that is modelled",
             where=f"{where}: machine.profile",
             fix=f"write one of {', '.join(PROFILES)}",
         )
-    return released[max(known)]
+    return profile(str(release))
 
 
 def _ram(machine: MachineFacts, page_size: int) -> Iterator[Ram]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from memhp.errors import BadInput
 
 if TYPE_CHECKING:
+    from memhp.linux.choices import ArchProfile
     from memhp.linux.port import Port
 
 Arch = str
@@ -35,6 +36,12 @@ def port(arch: Arch) -> Port:
 def ports() -> tuple[Port, ...]:
     """The ports of all architectures, in the order of the list."""
     return tuple(port(arch) for arch in ARCHES)
+
+
+@cache
+def records() -> tuple[type[ArchProfile], ...]:
+    """The types of the records in which a kernel keeps the choices of each architecture, in the order of the list."""
+    return tuple(import_module(f"memhp.linux.arch.{folder}.choices").RECORD for folder in FOLDERS.values())
 
 
 @cache

@@ -197,7 +197,7 @@ def try_online_node(k: Kernel, nid: int) -> bool:
 def _add_blocks(k: Kernel, nid: int, group: int | None, start: int, size: int, flags: int) -> None:
     """Struct pages, direct map and block devices, with altmaps if asked for and possible."""
     supported = bool(flags & MHP_MEMMAP_ON_MEMORY) and mhp_supports_memmap_on_memory(k, size)
-    if flags & MHP_MEMMAP_ON_MEMORY and not supported and k.config.profile.memmap_on_memory == "one-block":
+    if flags & MHP_MEMMAP_ON_MEMORY and not supported and k.config.profile.memmap_on_one_block:
         raise KernelError(
             EINVAL,
             memmap_on_memory_obstacle(k.config, k.memory_block_size, size),

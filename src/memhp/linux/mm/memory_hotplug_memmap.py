@@ -101,7 +101,7 @@ class MemmapGeometry(NamedTuple):
         return Condition("memory left", text if self.memmap_pages == self.block_pages else "")
 
     def one_block(self, size: int | None) -> Condition:
-        """5.13: the range that is added is one memory block."""
+        """Before 6.8: the range that is added is one memory block."""
         text = "" if size is None else f"{format_size(size)} is not one memory block of {format_size(self.block_size)}"
         return Condition("one block", "" if size in (None, self.block_size) else text)
 
@@ -111,7 +111,8 @@ class MemmapGeometry(NamedTuple):
             rest = self.remaining_size // self.page_size
             return self.one_block(size), self.whole_pmds(), self.whole_pageblocks(rest, "the rest")
         pageblocks = self.whole_pageblocks(self.memmap_pages, "struct pages")
-        return self.whole_pages(), pageblocks, self.memory_left(), self.whole_pmds()
+        one = (self.one_block(size),) if rules == "one-block-or-force" else ()
+        return *one, self.whole_pages(), pageblocks, self.memory_left(), self.whole_pmds()
 
 
 def memmap_geometry(config: Config, block_size: int) -> MemmapGeometry:

@@ -61,7 +61,7 @@ def try_remove_memory(k: Kernel, start: int, size: int) -> None:
         raise KernelBug(f"BUG_ON: {error.reason}", place=TRY_REMOVE) from error
     blocks = Span(start // k.memory_block_size, (start + size) // k.memory_block_size)
     nid = _check_memblocks_offlined(k, blocks)
-    one_block = k.config.profile.memmap_on_memory == "one-block"
+    one_block = k.config.profile.memmap_on_one_block
     if one_block:
         _check_granularity(k, start, size, blocks)
     with suppress(KernelError):

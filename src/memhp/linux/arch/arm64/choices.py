@@ -1,13 +1,18 @@
-"""What arm64 decides for itself: the choices that its code reads."""
+"""What arm64 decides for itself, and in which kernel how: the choices that its code reads."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from memhp.linux.choices import Arch, ArchProfile
+from memhp.linux.choice import choice
+from memhp.linux.choices import AltmapFallback, Arch, ArchProfile, PtdumpLock, VmemmapFallback
+from memhp.linux.release import between, first, only, since
 
 if TYPE_CHECKING:
     from memhp.linux.config import Config
+
+_BATCHED = "arm64/mm: Enable batched TLB flush in unmap_hotplug_range()"
+_LARGE = "arm64: mm: support large block mapping when rodata=full"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,82 +22,219 @@ class Arm64Profile(ArchProfile):
     arch: ClassVar[Arch] = "arm64"
     pgd_shared: ClassVar[bool] = True
 
-    vmemmap_leaves: Literal["base", "huge", "huge-if-4k-pages"]
-    """Which leaves ``arch/*/mm: vmemmap_populate()`` tries for a whole section."""
-    vmemmap_altmap: Literal["any-leaf", "none"]
-    """Which leaves take their storage from an altmap. x86 drops it for base pages
-    (``arch/x86/mm/init_64.c:vmemmap_populate``); riscv v1 and arm64 before 5.9 drop it always."""
-    vmemmap_subsection: Literal["base", "same"]
-    """Leaves for less than a section: base pages (x86; arm64 7.2, 6.12.y), or the same as for a whole one."""
-    vmemmap_check_pmd: Literal["leaf", "anything"]
-    """Which PMD entry ``vmemmap_check_pmd()`` takes for struct pages that are there: a leaf (x86, all by 7.2), or a
-    table as well, whatever is in it (riscv, arm64)."""
-    direct_map_leaves: Literal["largest", "base-if-set-direct-map", "base-unless-bbml2"]
-    """The largest that fit; base pages where single pages may change (arm64 ``can_set_direct_map()``, before 5.11
-    spelt out in ``arch_add_memory()``); or base pages unless all CPUs can split live blocks, BBML2
-    (arm64 7.2 ``force_pte_mapping()``)."""
-    mappable_range: Literal["everything", "direct-map"]
-    """What ``arch_get_mappable_range()`` answers: the weak default of ``mm/memory_hotplug.c``, or the direct map."""
-    free_empty_tables: Literal["always", "never", "if-no-vmalloc-overlap", "floor-ceiling"]
-    """Which emptied vmemmap tables go back: the choice that the arm64 series turned on. Tables of the direct map
-    always do, under floor and ceiling where this says so."""
-    remove_passes: Literal[1, 2]
-    """Leaves and tables in one descent (riscv, x86, arm64 V5), or tables in a second (arm64 V6 on)."""
-    storage_freed: Literal["before-clear", "after-flush"]
-    """When the frames behind a removed vmemmap leaf are freed, against clearing it and against the flush that
-    belongs to it: x86 ``remove_pte_table``, arm64 V5; riscv ``remove_pte_mapping``; arm64 ``unmap_hotplug_*``."""
-    leaf_flush: Literal["none", "each-range", "each-page", "each-page-of-vmemmap"]
-    """``flush_tlb_kernel_range()`` for every leaf as it goes: of all it maps (arm64 V6, V7), of its first page
-    (5.7), of its first page in the vmemmap only (7.2, 6.12.y)."""
-    pte_table_flush: Literal["none", "range"]
-    """A flush after each run of base-page leaves in one table: of that range (arm64 V5, which forgets blocks), or of
-    everything (x86 ``remove_pte_table``)."""
-    end_flush: Literal["none", "direct-map-range"]
-    """The flush at the end: of everything (riscv ``remove_pgd_mapping``, x86 ``remove_pagetable``), or of the range,
-    and for the direct map only (arm64 ``unmap_hotplug_range``, with `leaf_flush` each-page-of-vmemmap)."""
-    remove_lock: Literal["none", "whole-range"]
-    """``init_mm.page_table_lock`` on removal: around each cleared entry (x86), around the whole range (arm64 V5)."""
-    bootmem_remove: Literal["unchecked", "notifier", "notifier-and-split-check"]
-    """Whether boot memory may go offline. arm64 refuses it in ``prevent_bootmem_remove_notifier()`` (5.7), by 7.2 also
-    any range with an edge inside a leaf of direct map or vmemmap (``can_unmap_without_split()``)."""
-    layout: Literal["5.3", "5.4", "5.11", "6.12"]
-    """``5.3``: direct map in the upper half; ``5.4``: flipped, 52-bit with 64K pages (b6d00d47e81a); ``5.11``: vmemmap
-    on a power of two (8c96400d6a39, 9ad7c6d5e75b); ``6.12``: vmemmap ends 1 GiB below the top, 52-bit with all page
-    sizes (6.9), modules 2 GiB (6.5)."""
-    section_size: Literal["1G", "128M-or-512M"]
-    """1 GiB; since 5.12 (f0b13ee23241) 128 MiB, or 512 MiB with 64K pages."""
-    dma_zone: Literal["none", "at-most-32-bit", "32-bit-if-ram-below"]
-    """Whether there is a ZONE_DMA (5.5) and how far it may reach: as far as firmware says, but never above 4 GiB, or
-    above that only where RAM starts there (6.12: ``zone_sizes_init``). Without it ZONE_DMA32 ends 4 GiB above the
-    4 GiB boundary below the start of RAM."""
-    pfn_valid: Literal["memblock", "memblock-if-early", "sections"]
-    """What ``pfn_valid()`` asks: memblock; memblock for sections of boot memory (5.12); sections only (5.14)."""
-    linear_map_random: bool
-    """Whether the linear map may start at random below the first RAM where it is larger than what physical addresses
-    span (``arm64_memblock_init()``; by 7.2 it starts with RAM)."""
-    split_kernel_leaf: bool
-    """Whether ``set_memory_*()`` may split a live leaf of the direct map (``split_kernel_leaf_mapping()``, by 7.2)."""
-    vmap_huge_with_ptdump: bool
-    """Whether huge vmap stays on in a kernel with ptdump (off since 7ba36eccb3f8, 5.3; on again by 7.2)."""
-    vmemmap_populate: Literal["merged", "draft-consolidated"]
-    """As merged, or as drafted in March 2020 for large and for base pages in one: without an altmap as yet, and where
-    leaves are base pages with one of them for each PMD entry."""
-    create_may_fail: bool
-    """Whether ``__create_pgd_mapping()`` returns ``-ENOMEM`` (by 7.2), or runs into ``BUG_ON()``."""
-    create_lock: Literal["none", "fixmap_lock"]
-    """What ``__create_pgd_mapping()`` holds (6.12)."""
-    block_over_table: Literal["keep", "descend"]
-    """What ``init_pmd()`` and ``alloc_init_pud()`` do with a table where a block would fit: nothing, as
-    ``pmd_set_huge()`` refuses, or map within it (by 7.2)."""
-    kernel_prot: Literal["5.2", "5.10", "6.12", "7.2"]
-    """Attributes of kernel leaves (``pgtable-prot.h``). ``5.2``: MT_NORMAL is number 4, leaves are dirty. ``5.10``:
-    it is number 0 and leaves are clean; RAM in the direct map is Normal-Tagged (5.10, hot-added RAM 5.12). ``6.12``:
-    dirty again (6.12.y), blocks of the vmemmap writable but clean. ``7.2``: those like any other."""
-    table_attributes: Literal["none", "XN", "XN-AF"]
-    """What table entries carry: nothing; UXNTable, and PXNTable in the direct map (5.13); the access flag too, for
-    FEAT_HAFT (by 7.2)."""
-    range_flush: Literal["by-page", "by-range"]
-    """Whether ``flush_tlb_kernel_range()`` uses the range operations of CPUs that have them (by 7.2)."""
+    vmemmap_leaves: Literal["base", "huge", "huge-if-4k-pages"] = choice(
+        "Which leaves ``vmemmap_populate()`` tries for a whole section: base pages, PMDs, or those where pages are "
+        "4K (``ARM64_KERNEL_USES_PMD_MAPS``).",
+        first("huge-if-4k-pages"),
+    )
+    vmemmap_fallback: VmemmapFallback = choice(
+        "What ``vmemmap_populate()`` does when no PMD-sized chunk is free: base pages; base pages unless an altmap "
+        "was to supply it, then ``-ENOMEM`` (``vmemmap_populate_hugepages()``); always ``-ENOMEM`` (before 5.11).",
+        first("none"),
+        since("5.11", "base"),
+        since("6.2", "base-unless-altmap", "mm/sparse-vmemmap: generalise vmemmap_populate_hugepages()"),
+    )
+    altmap_fallback: AltmapFallback = choice(
+        "What happens when an altmap cannot supply a leaf: ``-ENOMEM``; RAM instead (powerpc "
+        "``altmap_cross_boundary()``); or a helper drafted in March 2020, which charges the altmap and takes RAM.",
+        first("fail"),
+    )
+    vmemmap_altmap: Literal["any-leaf", "none"] = choice(
+        "Whether leaves of the vmemmap take their storage from an altmap.",
+        first("none"),
+        since("5.9", "any-leaf", "arm64/mm: enable vmem_altmap support for vmemmap mappings"),
+    )
+    vmemmap_subsection: Literal["base", "same"] = choice(
+        "Leaves for less than a section: base pages, or the same as for a whole one, which removal of a part tears.",
+        first("same"),
+        between(
+            "6.12", "6.14", "base", "arm64: mm: Populate vmemmap at the page level if not section aligned",
+            stable=("6.1.132", "6.12.20"),
+        ),
+    )  # fmt: skip
+    vmemmap_check_pmd: Literal["leaf", "anything"] = choice(
+        "Which PMD entry ``vmemmap_check_pmd()`` takes for struct pages that are there: a leaf, or a table as well, "
+        "whatever is in it.",
+        first("anything"),
+        between("6.12", "7.2", "leaf"),
+    )
+    direct_map_leaves: Literal["largest", "base-if-set-direct-map", "base-unless-bbml2"] = choice(
+        "Leaves of the direct map: the largest that fit; base pages where single pages may change "
+        "(``can_set_direct_map()``); base pages unless all CPUs can split live blocks, BBML2 "
+        "(``force_pte_mapping()``).",
+        first("base-if-set-direct-map"),
+        since("6.18", "base-unless-bbml2", _LARGE),
+    )
+    mappable_range: Literal["everything", "direct-map"] = choice(
+        "What ``arch_get_mappable_range()`` answers: the weak default of ``mm/memory_hotplug.c``, or the direct map.",
+        first("everything"),
+        since("5.12", "direct-map", "arm64/mm: define arch_get_mappable_range()"),
+    )
+    free_empty_tables: Literal["always", "never", "if-no-vmalloc-overlap", "floor-ceiling"] = choice(
+        "Which emptied tables go back: those of the vmemmap always, never, or where no root entry is vmalloc's too; "
+        "or all that translate nothing outside of the area (floor and ceiling). The choice that the series turned "
+        "on.",
+        first("floor-ceiling"),
+    )
+    remove_passes: Literal[1, 2] = choice(
+        "Leaves and tables in one descent (V5 of the series), or tables in a second (V6 on).", first(2)
+    )
+    storage_freed: Literal["before-clear", "after-flush"] = choice(
+        "When the frames behind a vmemmap leaf are freed: before it is cleared (V5), or after that and after the "
+        "flush that `leaf_flush` makes.",
+        first("after-flush"),
+    )
+    leaf_flush: Literal["none", "each-range", "each-page", "each-range-of-vmemmap", "each-page-of-vmemmap"] = choice(
+        "``flush_tlb_kernel_range()`` for each leaf that goes: of all it maps (V6, V7), of its first page, or "
+        "either in the vmemmap only, where `end_flush` does for the direct map.",
+        first("each-page"),
+        only("6.1.176", "each-range-of-vmemmap", _BATCHED),
+        only("6.12.86", "each-range-of-vmemmap", _BATCHED),
+        between(
+            "6.12", "7.2", "each-page-of-vmemmap",
+            "arm64/mm: Optimize TLB flush in unmap_hotplug_[pmd|pud]_range()", stable=("6.12.97",),
+        ),
+    )  # fmt: skip
+    pte_table_flush: Literal["none", "range"] = choice(
+        "A flush after each run of base-page leaves in one table, of that range (V5, which forgets blocks).",
+        first("none"),
+    )
+    end_flush: Literal["none", "direct-map-range"] = choice(
+        "The flush when all leaves of the direct map are gone, of the range (``unmap_hotplug_range()``).",
+        first("none"),
+        between("6.12", "7.2", "direct-map-range", _BATCHED, stable=("6.1.176", "6.12.86")),
+    )
+    remove_lock: Literal["none", "whole-range"] = choice(
+        "``init_mm.page_table_lock`` around the whole removal (V5), or not.", first("none")
+    )
+    bootmem_remove: Literal["unchecked", "notifier", "notifier-and-split-check"] = choice(
+        "Whether boot memory may go offline: ``prevent_bootmem_remove_notifier()`` refuses it, later also any range "
+        "with an edge inside a leaf of direct map or vmemmap (``can_unmap_without_split()``).",
+        first("unchecked"),
+        since("5.7", "notifier", "arm64/mm: Enable memory hot remove"),
+        between("6.12", "7.2", "notifier-and-split-check"),
+    )
+    layout: Literal["5.3", "5.4", "5.11", "6.1", "6.5", "6.6", "6.12"] = choice(
+        "The address space. 5.3: direct map in the upper half. 5.4: flipped, 52 bits with 64K pages. 5.11: vmemmap "
+        "on a power of two. 6.1: no BPF region. 6.5: 2 GiB of modules. 6.6: boot maps count for the fixmap. 6.12: "
+        "vmemmap ends 1 GiB below the top, 52 bits with every page size.",
+        first("5.3"),
+        since("5.4", "5.4", "arm64: mm: Flip kernel VA space"),
+        since("5.11", "5.11", "arm64: mm: make vmemmap region a projection of the linear region"),
+        between("5.13", "6.1", "6.1", "arm64/bpf: Remove 128MB limit for BPF JIT programs"),
+        since("6.5", "6.5", "arm64: module: rework module VA range selection"),
+        since("6.6", "6.6"),
+        since("6.9", "6.12", "arm64: mm: Move PCI I/O emulation region above the vmemmap region"),
+    )
+    section_size: Literal["1G", "128M-or-512M"] = choice(
+        "``SECTION_SIZE_BITS``: 1 GiB, or 128 MiB and with 64K pages 512 MiB.",
+        first("1G"),
+        since("5.12", "128M-or-512M", "arm64/sparsemem: reduce SECTION_SIZE_BITS"),
+    )
+    dma_zone: Literal["none", "at-most-32-bit", "32-bit-if-ram-below"] = choice(
+        "How far ZONE_DMA reaches: there is none, and ZONE_DMA32 ends 4 GiB above the 4 GiB boundary below RAM; as "
+        "far as firmware says, never above 4 GiB; above that only where RAM starts there (``zone_sizes_init()``).",
+        first("none"),
+        since("5.5", "at-most-32-bit", "arm64: use both ZONE_DMA and ZONE_DMA32"),
+        since("6.12", "32-bit-if-ram-below", "dma: replace zone_dma_bits by zone_dma_limit"),
+    )
+    pfn_valid: Literal["memblock", "memblock-if-early", "sections"] = choice(
+        "What ``pfn_valid()`` asks: memblock; memblock for sections of boot memory; sections only.",
+        first("memblock"),
+        since("5.12", "memblock-if-early", "arm64/mm: Fix pfn_valid() for ZONE_DEVICE based memory"),
+        since("5.14", "sections", "arm64: drop pfn_valid_within() and simplify pfn_valid()"),
+    )
+    linear_map_random: bool = choice(
+        "Whether the linear map may start at random below the first RAM where it is larger than what physical "
+        "addresses span (``arm64_memblock_init()``).",
+        first(True),
+        between("6.12", "7.2", False),
+    )
+    split_kernel_leaf: bool = choice(
+        "Whether ``set_memory_*()`` may split a live leaf of the direct map (``split_kernel_leaf_mapping()``).",
+        first(False),
+        since("6.18", True, _LARGE),
+    )
+    vmap_huge_with_ptdump: bool = choice(
+        "Whether huge vmap stays on in a kernel with ptdump.",
+        first(False),
+        since("6.18", True, "arm64: Enable vmalloc-huge with ptdump"),
+    )
+    vmemmap_populate: Literal["merged", "draft-consolidated"] = choice(
+        "``vmemmap_populate()`` as merged, or as drafted in March 2020 for large and for base pages in one: without "
+        "an altmap as yet, and where leaves are base pages with one of them for each PMD entry.",
+        first("merged"),
+    )
+    create_may_fail: bool = choice(
+        "Whether ``__create_pgd_mapping()`` returns ``-ENOMEM``, or runs into ``BUG_ON()``.",
+        first(False),
+        between("6.12", "7.2", True),
+    )
+    create_lock: Literal["none", "fixmap_lock"] = choice(
+        "What ``__create_pgd_mapping()`` holds.",
+        first("none"),
+        between("5.13", "6.1", "fixmap_lock", "arm64/mm: avoid fixmap race condition when create pud mapping"),
+    )
+    block_over_table: Literal["keep", "descend"] = choice(
+        "What ``init_pmd()`` and ``alloc_init_pud()`` do with a table where a block would fit: nothing, as "
+        "``pmd_set_huge()`` refuses, or map within it.",
+        first("keep"),
+        between("6.12", "7.2", "descend"),
+    )
+    kernel_prot: Literal["5.2", "5.10", "6.1", "6.1.167", "6.12.0", "6.12", "7.2"] = choice(
+        "Attributes of kernel leaves (``pgtable-prot.h``). 5.2: MT_NORMAL is number 4, leaves are dirty. 5.10: it "
+        "is number 0, leaves are clean, RAM in the direct map is Normal-Tagged. 6.1: device memory is number 3. "
+        "6.1.167: dirty again. 6.12.0: clean, blocks of the vmemmap writable. 6.12: dirty but for these. 7.2: these "
+        "too.",
+        first("5.2"),
+        since("5.10", "5.10"),
+        between("5.13", "6.1", "6.1"),
+        only("6.1.167", "6.1.167", "arm64: mm: Add PTE_DIRTY back to PAGE_KERNEL* to fix kexec/hibernation"),
+        between("6.1", "6.12", "6.12.0", "arm64: add PTE_WRITE to PROT_SECT_NORMAL"),
+        between(
+            "6.12", "7.2", "6.12", "arm64: mm: Add PTE_DIRTY back to PAGE_KERNEL* to fix kexec/hibernation",
+            stable=("6.12.78",),
+        ),
+        between("6.12", "7.2", "7.2"),
+    )  # fmt: skip
+    table_attributes: Literal["none", "XN", "XN-AF"] = choice(
+        "What table entries carry: nothing; UXNTable, and PXNTable in the direct map; the access flag too, for "
+        "FEAT_HAFT.",
+        first("none"),
+        since("5.13", "XN", "arm64: mm: use XN table mapping attributes for the linear region"),
+        since("6.13", "XN-AF", "arm64: Add support for FEAT_HAFT"),
+    )
+    range_flush: Literal["by-page", "by-range"] = choice(
+        "Whether ``flush_tlb_kernel_range()`` uses the range operations of CPUs that have them.",
+        first("by-page"),
+        between("6.12", "7.2", "by-range"),
+    )
+    page_table_section: Literal["__init", "__meminit"] = choice(
+        "Where the functions live that build the direct map: ``__init`` code is gone after boot.", first("__meminit")
+    )
+    ptdump_lock: PtdumpLock = choice(
+        "Whether the page-table dump keeps hotplug out with ``get_online_mems()``; from patch 2 of the series on.",
+        first("mem_hotplug_lock"),
+    )
+    huge_vmalloc: bool = choice(
+        "Whether ``vmalloc_huge()`` may use PMD leaves (``HAVE_ARCH_HUGE_VMALLOC``).",
+        first(False),
+        since("5.19", True, "arm64: mm: support huge vmalloc mappings"),
+    )
+    optimize_dax_vmemmap: bool = choice(
+        "Whether alike struct pages of a dax device's large pages share storage.",
+        first(False),
+        since("5.19", True, "mm/sparse-vmemmap: improve memory savings for compound devmaps"),
+        between("6.1", "6.12", False, "mm/vmemmap/devdax: fix kernel crash when probing devdax devices"),
+    )  # fmt: skip
+    virtio_mem: bool = choice(
+        "Whether ``drivers/virtio/Kconfig`` has VIRTIO_MEM for it.",
+        first(False),
+        since("5.18", True, "drivers/virtio: Enable virtio mem for ARM64"),
+    )
+
+
+RECORD = Arm64Profile
 
 
 def arm64(config: "Config") -> Arm64Profile:

@@ -1,10 +1,21 @@
-"""What riscv decides for itself: the choices that its code reads."""
+"""What riscv decides for itself, and in which kernel how: the choices that its code reads."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from memhp.linux.choices import Arch, Area, OwnRootTables
+from memhp.linux.choice import choice
+from memhp.linux.choices import (
+    AltmapFallback,
+    Arch,
+    Area,
+    OwnRootTables,
+    PgdList,
+    PgdPolicy,
+    PtdumpLock,
+    VmemmapFallback,
+)
+from memhp.linux.release import between, first, since
 
 if TYPE_CHECKING:
     from memhp.linux.config import Config
@@ -15,47 +26,139 @@ class RiscvProfile(OwnRootTables):
     """riscv: the posting of May 2023, mainline since 6.11."""
 
     arch: ClassVar[Arch] = "riscv64"
+    hotplug_since: ClassVar[str] = "6.11"
 
-    vmemmap_leaves: Literal["base", "huge"]
-    """Which leaves ``arch/*/mm: vmemmap_populate()`` tries for a whole section."""
-    vmemmap_altmap: Literal["any-leaf", "none"]
-    """Which leaves take their storage from an altmap. x86 drops it for base pages
-    (``arch/x86/mm/init_64.c:vmemmap_populate``); riscv v1 and arm64 before 5.9 drop it always."""
-    vmemmap_check_pmd: Literal["leaf", "anything"]
-    """Which PMD entry ``vmemmap_check_pmd()`` takes for struct pages that are there: a leaf (x86, all by 7.2), or a
-    table as well, whatever is in it (riscv, arm64)."""
-    mappable_range: Literal["everything", "direct-map"]
-    """What ``arch_get_mappable_range()`` answers: the weak default of ``mm/memory_hotplug.c``, or the direct map."""
-    pgd_preallocated: tuple[Area, ...]
-    """Areas whose root entries boot fills: ``arch/riscv/mm/init.c:pgtable_cache_init`` (v1:
-    ``prepare_memory_hotplug``); ``arch/x86/mm/init_64.c:preallocate_vmalloc_pages`` (5.9). KASAN's only if built."""
-    storage_freed: Literal["before-clear", "after-clear", "after-flush"]
-    """When the frames behind a removed vmemmap leaf are freed, against clearing it and against the flush that
-    belongs to it: x86 ``remove_pte_table``, arm64 V5; riscv ``remove_pte_mapping``; arm64 ``unmap_hotplug_*``."""
-    table_freed: Literal["before-clear", "after-flush"]
-    """When an emptied table is freed: before the entry that points to it is cleared (riscv, x86), or after that and
-    after ``__flush_tlb_kernel_pgtable()`` (arm64)."""
-    leaf_flush: Literal["none", "each-range"]
-    """``flush_tlb_kernel_range()`` for every leaf as it goes: of all it maps (arm64 V6, V7), of its first page
-    (5.7), of its first page in the vmemmap only (7.2, 6.12.y)."""
-    end_flush: Literal["none", "all"]
-    """The flush at the end: of everything (riscv ``remove_pgd_mapping``, x86 ``remove_pagetable``), or of the range,
-    and for the direct map only (arm64 ``unmap_hotplug_range``, with `leaf_flush` each-page-of-vmemmap)."""
-    remove_extra_flush: bool
-    """Whether ``arch_remove_memory()`` flushes everything once more when all is done (riscv mainline)."""
-    add_flush: Literal["none", "before-add-pages", "end"]
-    """Where ``arch_add_memory()`` flushes everything: nowhere; between direct map and ``__add_pages()`` (riscv v1);
-    at the end, on failure too (riscv mainline)."""
-    layout: Literal["6.4", "6.12", "7.2"]
-    """``6.4``: Sv39 direct map at 0xffffffd800000000, ``vmemmap`` is VMEMMAP_START whatever the start of RAM. ``6.12``:
-    Sv39 direct map larger, ``vmemmap_start_pfn`` is the section that RAM starts in (f754f27e98f8, 6.12.y). ``7.2``:
-    it is aligned to the largest folio, 16 GiB, where the build has HVO (``VMEMMAP_ADDR_ALIGN``)."""
-    folded_levels: Literal["indexed", "skipped"]
-    """Whether the removal walk adds the index of a level that is folded: v1 does at P4D and PUD, so under Sv39 and
-    Sv48 it reads behind the root table; mainline asks ``pgtable_l5_enabled`` and ``pgtable_l4_enabled`` first."""
-    map_size: Literal["physical", "below-root"]
-    """Which leaves ``best_map_size()`` finds for the direct map: up to that of a root entry, going by the physical
-    address alone (6.4), or below the root, and only where the virtual address is aligned too (6.12)."""
+    vmemmap_leaves: Literal["base", "huge"] = choice(
+        "Which leaves ``vmemmap_populate()`` tries for a whole section: base pages or PMDs.",
+        first("base"),
+        since("6.11", "huge", "riscv: mm: Add support for ZONE_DEVICE"),
+    )
+    vmemmap_fallback: VmemmapFallback = choice(
+        "What ``vmemmap_populate_hugepages()`` does when no PMD-sized chunk is free: base pages; base pages unless "
+        "an altmap was to supply it, then ``-ENOMEM``; always ``-ENOMEM``, as arm64 once did.",
+        first("base"),
+        since("6.11", "base-unless-altmap"),
+    )
+    altmap_fallback: AltmapFallback = choice(
+        "What happens when an altmap cannot supply a leaf: ``-ENOMEM``; RAM instead (powerpc "
+        "``altmap_cross_boundary()``); or a helper drafted in March 2020, which charges the altmap and takes RAM.",
+        first("fail"),
+    )
+    vmemmap_altmap: Literal["any-leaf", "none"] = choice(
+        "Whether leaves of the vmemmap take their storage from an altmap; v1 drops it.",
+        first("none"),
+        since("6.11", "any-leaf"),
+    )
+    vmemmap_check_pmd: Literal["leaf", "anything"] = choice(
+        "Which PMD entry ``vmemmap_check_pmd()`` takes for struct pages that are there: a leaf, or a table as well, "
+        "whatever is in it.",
+        first("anything"),
+        between("6.12", "7.2", "leaf"),
+    )
+    mappable_range: Literal["everything", "direct-map"] = choice(
+        "What ``arch_get_mappable_range()`` answers: the weak default of ``mm/memory_hotplug.c``, or the direct map.",
+        first("everything"),
+        since("6.11", "direct-map", "riscv: mm: Add memory hotplugging support"),
+    )
+    pgd_policy: PgdPolicy = choice(
+        "How a root entry that appears in init_mm reaches other processes: nothing does it, it is copied to each, "
+        "or it exists from boot on.",
+        first("preallocate"),
+    )
+    pgd_list: PgdList = choice(
+        "When a new root table is entered where a copy to each process would find it: before or after the kernel's "
+        "half is copied, or together under ``pgd_lock`` (x86). riscv has no such list, as nothing there walks it.",
+        first("after-copy"),
+    )
+    pgd_preallocated: tuple[Area, ...] = choice(
+        "Areas whose root entries boot fills: ``pgtable_cache_init()`` (v1: ``prepare_memory_hotplug()``). KASAN's "
+        "only if built.",
+        first(("vmalloc", "vmemmap", "direct map")),
+        since(
+            "6.11",
+            ("vmalloc", "modules", "vmemmap", "direct map", "kasan"),
+            "riscv: mm: Pre-allocate vmemmap/direct map/kasan PGD entries",
+        ),
+    )
+    vmalloc_fault: bool = choice(
+        "Whether a fault in the vmalloc area copies the missing root entry; v1 stops using it (patch 7).", first(False)
+    )
+    storage_freed: Literal["before-clear", "after-clear", "after-flush"] = choice(
+        "When the frames behind a vmemmap leaf are freed: before it is cleared (x86), after "
+        "(``remove_pte_mapping()``), or behind the flush.",
+        first("after-clear"),
+    )
+    table_freed: Literal["before-clear", "after-flush"] = choice(
+        "When an emptied table is freed: before the entry that points to it is cleared, or after that and the flush.",
+        first("before-clear"),
+    )
+    leaf_flush: Literal["none", "each-range"] = choice(
+        "A flush for each leaf as it goes, and of everything for each table, as arm64 does; or none.", first("none")
+    )
+    end_flush: Literal["none", "all"] = choice(
+        "The flush at the end of ``remove_pgd_mapping()``, of everything.", first("all")
+    )
+    remove_extra_flush: bool = choice(
+        "Whether ``arch_remove_memory()`` flushes everything once more when all is done.",
+        first(False),
+        since("6.11", True, "riscv: mm: Add memory hotplugging support"),
+    )
+    add_flush: Literal["none", "before-add-pages", "end"] = choice(
+        "Where ``arch_add_memory()`` flushes everything: nowhere; between direct map and ``__add_pages()`` (v1); at "
+        "the end, on failure too.",
+        first("before-add-pages"),
+        since("6.11", "end", "riscv: mm: Add memory hotplugging support"),
+    )
+    layout: Literal["6.4", "6.12", "7.2"] = choice(
+        "The address space. 6.4: Sv39 direct map at 0xffffffd800000000, ``vmemmap`` is VMEMMAP_START whatever the "
+        "start of RAM. 6.12: Sv39 direct map larger, ``vmemmap_start_pfn`` is the section that RAM starts in. 7.2: "
+        "it is aligned to the largest folio, 16 GiB, where the build has HVO.",
+        first("6.4"),
+        between("6.4", "6.11", "6.12"),
+        between("6.12", "7.2", "7.2"),
+    )
+    folded_levels: Literal["indexed", "skipped"] = choice(
+        "Whether the removal walk adds the index of a level that is folded: v1 does at P4D and PUD, and reads "
+        "behind the root table under Sv39 and Sv48; mainline asks ``pgtable_l5_enabled`` and ``pgtable_l4_enabled``.",
+        first("indexed"),
+        since("6.11", "skipped", "riscv: mm: Add memory hotplugging support"),
+    )
+    map_size: Literal["physical", "below-root"] = choice(
+        "Which leaves ``best_map_size()`` finds for the direct map: up to that of a root entry, by the physical "
+        "address alone, or below the root, and only where the virtual address is aligned too.",
+        first("physical"),
+        between("6.4", "6.11", "below-root"),
+    )
+    page_table_section: Literal["__init", "__meminit"] = choice(
+        "Where the functions live that build the direct map: ``__init`` code is gone after boot (before patch 2).",
+        first("__meminit"),
+    )
+    ptdump_lock: PtdumpLock = choice(
+        "Whether the page-table dump keeps hotplug out with ``get_online_mems()``.",
+        first("none"),
+        since(
+            "6.17",
+            "mem_hotplug_lock",
+            "mm/ptdump: take the memory hotplug lock inside ptdump_walk_pgd()",
+            ("6.1.149", "6.12.43"),
+        ),
+    )
+    huge_vmalloc: bool = choice(
+        "Whether ``vmalloc_huge()`` may use PMD leaves (``HAVE_ARCH_HUGE_VMALLOC``).",
+        first(True),
+    )
+    optimize_dax_vmemmap: bool = choice(
+        "Whether alike struct pages of a dax device's large pages share storage (``ARCH_WANT_OPTIMIZE_DAX_VMEMMAP``).",
+        first(False),
+        since("6.5", True, "riscv: mm: Add support for ZONE_DEVICE"),
+    )
+    virtio_mem: bool = choice(
+        "Whether ``drivers/virtio/Kconfig`` has VIRTIO_MEM for it.",
+        first(True),
+    )
+
+
+RECORD = RiscvProfile
 
 
 def riscv(config: "Config") -> RiscvProfile:

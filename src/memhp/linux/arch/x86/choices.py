@@ -1,10 +1,20 @@
-"""What x86-64 decides for itself: the choices that its code reads."""
+"""What x86-64 decides for itself, and in which kernel how: the choices that its code reads."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from memhp.linux.choices import Arch, OwnRootTables
+from memhp.linux.choice import choice
+from memhp.linux.choices import (
+    AltmapFallback,
+    Arch,
+    OwnRootTables,
+    PgdList,
+    PgdPolicy,
+    PtdumpLock,
+    VmemmapFallback,
+)
+from memhp.linux.release import between, first, since
 
 if TYPE_CHECKING:
     from memhp.linux.config import Config
@@ -16,37 +26,109 @@ class X86Profile(OwnRootTables):
 
     arch: ClassVar[Arch] = "x86_64"
 
-    vmemmap_leaves: Literal["base", "huge"]
-    """Which leaves ``arch/*/mm: vmemmap_populate()`` tries for a whole section."""
-    pgd_preallocated: tuple[Literal["vmalloc"], ...]
-    """Areas whose root entries boot fills: ``arch/riscv/mm/init.c:pgtable_cache_init`` (v1:
-    ``prepare_memory_hotplug``); ``arch/x86/mm/init_64.c:preallocate_vmalloc_pages`` (5.9). KASAN's only if built."""
-    storage_freed: Literal["before-clear", "after-clear", "after-flush"]
-    """When the frames behind a removed vmemmap leaf are freed, against clearing it and against the flush that
-    belongs to it: x86 ``remove_pte_table``, arm64 V5; riscv ``remove_pte_mapping``; arm64 ``unmap_hotplug_*``."""
-    table_freed: Literal["before-clear", "after-flush"]
-    """When an emptied table is freed: before the entry that points to it is cleared (riscv, x86), or after that and
-    after ``__flush_tlb_kernel_pgtable()`` (arm64)."""
-    leaf_flush: Literal["none", "each-range"]
-    """``flush_tlb_kernel_range()`` for every leaf as it goes: of all it maps (arm64 V6, V7), of its first page
-    (5.7), of its first page in the vmemmap only (7.2, 6.12.y)."""
-    pte_table_flush: Literal["none", "all"]
-    """A flush after each run of base-page leaves in one table: of that range (arm64 V5, which forgets blocks), or of
-    everything (x86 ``remove_pte_table``)."""
-    end_flush: Literal["none", "all"]
-    """The flush at the end: of everything (riscv ``remove_pgd_mapping``, x86 ``remove_pagetable``), or of the range,
-    and for the direct map only (arm64 ``unmap_hotplug_range``, with `leaf_flush` each-page-of-vmemmap)."""
-    remove_lock: Literal["none", "each-entry"]
-    """``init_mm.page_table_lock`` on removal: around each cleared entry (x86), around the whole range (arm64 V5)."""
-    populate_lock: Literal["none", "each-entry"]
-    """``init_mm.page_table_lock`` in the direct-map code on hot-add (x86 ``phys_*_init``)."""
-    pud_free: Literal["clear-below-first", "detach-first"]
-    """How ``pud_free_pmd_page()`` takes a PMD table away: its entries are copied to a page and cleared before it is
-    unlinked; or it is unlinked, and its entries are read after the flush (by 7.2)."""
-    block_size_advice: bool
-    """Whether ``probe_memory_block_size()`` asks ``memory_block_advised_max_size()``: CXL windows set it (by 7.2)."""
-    vmemmap_partial_pmd: bool
-    """Whether a vmemmap PMD leaf that sections share goes with its last user (``vmemmap_use_sub_pmd()``, 5.13)."""
+    vmemmap_leaves: Literal["base", "huge"] = choice(
+        "Which leaves ``vmemmap_populate()`` tries for a whole section: base pages or PMDs.", first("huge")
+    )
+    vmemmap_fallback: VmemmapFallback = choice(
+        "What ``vmemmap_populate()`` does when no PMD-sized chunk is free: base pages; base pages unless an altmap "
+        "was to supply it, then ``-ENOMEM``; always ``-ENOMEM``, as arm64 once did.",
+        first("base-unless-altmap"),
+    )
+    vmemmap_partial_pmd: bool = choice(
+        "Whether a vmemmap PMD leaf that sections share goes with its last user: what of it nobody came to use is "
+        "marked from the first on (``vmemmap_use_new_sub_pmd()``). Else it goes only once all of it was in use.",
+        first(False),
+        since("5.13", True, "x86/vmemmap: handle unpopulated sub-pmd ranges"),
+    )
+    altmap_fallback: AltmapFallback = choice(
+        "What happens when an altmap cannot supply a leaf: ``-ENOMEM``; RAM instead (powerpc "
+        "``altmap_cross_boundary()``); or a helper drafted in March 2020, which charges the altmap and takes RAM.",
+        first("fail"),
+    )
+    pgd_policy: PgdPolicy = choice(
+        "How a root entry that appears in init_mm reaches other processes: nothing does it, ``sync_global_pgds()``, "
+        "or it exists from boot on.",
+        first("sync"),
+    )
+    pgd_list: PgdList = choice(
+        "When a new root table is entered where ``sync_global_pgds()`` looks for it, against the copy of the "
+        "kernel's half: together with it under ``pgd_lock`` (``pgd_alloc()``), or before or after it, which no "
+        "kernel does.",
+        first("one-lock"),
+    )
+    pgd_preallocated: tuple[Literal["vmalloc"], ...] = choice(
+        "Areas whose root entries boot fills: ``preallocate_vmalloc_pages()``.",
+        first(()),
+        since("5.9", ("vmalloc",), "x86/mm: Pre-allocate P4D/PUD pages for vmalloc area"),
+    )
+    vmalloc_fault: bool = choice(
+        "Whether a fault in the vmalloc area copies the missing root entry.",
+        first(True),
+        since("5.8", False, "x86/mm: Remove vmalloc faulting"),
+    )
+    storage_freed: Literal["before-clear", "after-clear", "after-flush"] = choice(
+        "When the frames behind a vmemmap leaf are freed: before it is cleared (``remove_pte_table()``), after, or "
+        "behind the flush.",
+        first("before-clear"),
+    )
+    table_freed: Literal["before-clear", "after-flush"] = choice(
+        "When an emptied table is freed: before the entry that points to it is cleared, or after that and the flush.",
+        first("before-clear"),
+    )
+    leaf_flush: Literal["none", "each-range"] = choice(
+        "A flush for each leaf as it goes, and of everything for each table, as arm64 does; or none.", first("none")
+    )
+    pte_table_flush: Literal["none", "all"] = choice(
+        "A flush of everything after each run of base-page leaves in one table (``remove_pte_table()``).", first("all")
+    )
+    end_flush: Literal["none", "all"] = choice(
+        "The flush at the end of ``remove_pagetable()``, of everything.", first("all")
+    )
+    remove_lock: Literal["none", "each-entry"] = choice(
+        "``init_mm.page_table_lock`` on removal, around each cleared entry.", first("each-entry")
+    )
+    populate_lock: Literal["none", "each-entry"] = choice(
+        "``init_mm.page_table_lock`` on hot-add, around each entry of the direct map (``phys_*_init()``).",
+        first("each-entry"),
+    )
+    pud_free: Literal["clear-below-first", "detach-first"] = choice(
+        "How ``pud_free_pmd_page()`` takes a PMD table away: its entries are copied to a page and cleared before it "
+        "is unlinked; or it is unlinked, and its entries are read after the flush.",
+        first("clear-below-first"),
+        between("6.12", "7.2", "detach-first"),
+    )
+    block_size_advice: bool = choice(
+        "Whether ``probe_memory_block_size()`` asks ``memory_block_advised_max_size()``: CXL windows set it.",
+        first(False),
+        between("6.12", "7.2", True, "x86: probe memory block size advisement value during mm init"),
+    )
+    page_table_section: Literal["__init", "__meminit"] = choice(
+        "Where the functions live that build the direct map: ``__init`` code is gone after boot.", first("__meminit")
+    )
+    ptdump_lock: PtdumpLock = choice(
+        "Whether the page-table dump keeps hotplug out with ``get_online_mems()``.",
+        first("none"),
+        since(
+            "6.17",
+            "mem_hotplug_lock",
+            "mm/ptdump: take the memory hotplug lock inside ptdump_walk_pgd()",
+            ("6.1.149", "6.12.43"),
+        ),
+    )
+    huge_vmalloc: bool = choice(
+        "Whether ``vmalloc_huge()`` may use PMD leaves (``HAVE_ARCH_HUGE_VMALLOC``).",
+        first(False),
+        since("5.19", True, "x86: Support huge vmalloc mappings"),
+    )
+    optimize_dax_vmemmap: bool = choice(
+        "Whether alike struct pages of a dax device's large pages share storage.",
+        first(False),
+        since("5.19", True, "mm/sparse-vmemmap: improve memory savings for compound devmaps"),
+    )
+    virtio_mem: bool = choice("Whether ``drivers/virtio/Kconfig`` has VIRTIO_MEM for it.", first(True))
+
+
+RECORD = X86Profile
 
 
 def x86(config: "Config") -> X86Profile:

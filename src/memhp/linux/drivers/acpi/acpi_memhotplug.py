@@ -84,7 +84,7 @@ def _enable(k: Kernel, adev: AcpiDevice, mem_device: AcpiMemoryDevice, memmap_on
 
 def _worth_asking(k: Kernel, size: int) -> bool:
     """Whether it asks for struct pages in the memory itself: 5.13 only where that is possible."""
-    return k.config.profile.memmap_on_memory != "one-block" or mhp_supports_memmap_on_memory(k, size)
+    return not k.config.profile.memmap_on_one_block or mhp_supports_memmap_on_memory(k, size)
 
 
 def _bind(k: Kernel, adev: AcpiDevice, span: Span) -> None:

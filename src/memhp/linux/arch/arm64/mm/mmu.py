@@ -177,10 +177,10 @@ def _remover(k: Kernel, *, vmemmap: bool) -> Remover:
 def _leaf_flush(k: Kernel, *, vmemmap: bool) -> tuple[FlushPlan, ...]:
     """The flush for each leaf that goes, by height. One page of a block is enough to invalidate it."""
     kind = arm64(k.config).leaf_flush
-    if kind == "none" or (kind == "each-page-of-vmemmap" and not vmemmap):
+    if kind == "none" or (kind.endswith("of-vmemmap") and not vmemmap):
         return ()
-    page = k.config.page_size
-    return tuple(flush_kernel_range(k, level.size if kind == "each-range" else page) for level in k.hw.fmt.levels)
+    whole, page = kind.startswith("each-range"), k.config.page_size
+    return tuple(flush_kernel_range(k, level.size if whole else page) for level in k.hw.fmt.levels)
 
 
 def _unmap_hotplug_range(k: Kernel, span: Span, how: Remover) -> None:

@@ -6,6 +6,7 @@ struct page only, which is enough while parts go as they came.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from memhp.linux.arch.x86.choices import x86
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up, is_aligned
@@ -50,6 +51,8 @@ def vmemmap_use_new_sub_pmds(k: Kernel, wanted: Span) -> None:
 
 def _use_new_sub_pmd(k: Kernel, part: Span) -> None:
     size = k.config.pmd_size
+    if not x86(k.config).vmemmap_partial_pmd:
+        return
     vmemmap_flush_unused_pmd(k)
     _use_first_page(k, part.start)
     k.vmemmap_unused.add(align_down(part.start, size), part.start)

@@ -1,6 +1,8 @@
-"""arm64: the four layouts that hotplug has seen, as arch/arm64/include/asm/memory.h and pgtable.h of each lay them."""
+"""arm64: the layouts that hotplug has seen, as arch/arm64/include/asm/memory.h and pgtable.h of each lay them."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from memhp.linux.arch.arm64.choices import arm64
@@ -92,14 +94,14 @@ def _frame_5_4(config: Config) -> Frame:
     )
 
 
-def _frame_5_11(config: Config) -> Frame:
+def _frame_5_11(config: Config, modules_size: int = 128 * MiB, bpf: int = BPF_JIT_REGION_SIZE) -> Frame:
     """The vmemmap as a projection of the whole address space: on a power of two."""
     shift = config.page_shift - STRUCT_PAGE_MAX_SHIFT
     start = _neg(1 << (config.va_bits - shift))
     return _flipped(
         config,
-        modules_start=page_end(config.va_bits_min) + BPF_JIT_REGION_SIZE,
-        modules_size=128 * MiB,
+        modules_start=page_end(config.va_bits_min) + bpf,
+        modules_size=modules_size,
         vmalloc_end=start - 256 * MiB,
         vmemmap_start=start,
         vmemmap_size=(page_end(config.va_bits_min) - _neg(1 << config.va_bits)) >> shift,
@@ -134,7 +136,15 @@ def _flipped(config: Config, **parts: int) -> Frame:
     return Frame(page_offset=_neg(1 << config.va_bits), page_end=end - _kasan_size(config), kasan_end=end, **parts)
 
 
-_FRAMES = {"5.3": _frame_5_3, "5.4": _frame_5_4, "5.11": _frame_5_11, "6.12": _frame_6_12}
+_FRAMES: dict[str, Callable[[Config], Frame]] = {
+    "5.3": _frame_5_3,
+    "5.4": _frame_5_4,
+    "5.11": _frame_5_11,
+    "6.1": partial(_frame_5_11, bpf=0),
+    "6.5": partial(_frame_5_11, modules_size=2 * GiB, bpf=0),
+    "6.6": partial(_frame_5_11, modules_size=2 * GiB, bpf=0),
+    "6.12": _frame_6_12,
+}
 
 
 def memstart_align(config: Config) -> int:
@@ -174,7 +184,7 @@ def vmalloc_size(page_size: int, va_bits: int, va_bits_actual: int) -> int:
 def _fixmap_pages(config: Config) -> int:
     """Pages of the fixmap: arch/arm64/include/asm/fixmap.h; the slots of boot-time maps count since 6.6."""
     slots = config.fixmap_slots
-    if arm64(config).layout != "6.12":
+    if arm64(config).layout not in {"6.6", "6.12"}:
         return OLD_FIX_FDT_SIZE // config.page_size + 3 + (6 if slots is None else slots)
     fdt = 1 + div_round_up(MAX_FDT_SIZE, config.page_size) + 1
     boot_maps = (256 * KiB // config.page_size + 1) * 7
@@ -250,5 +260,6 @@ def _markers(
     if arm64(config).layout == "5.3":
         direct = Marker(frame.page_offset, "Linear mapping")
         return (*shadow, *modules, *vmalloc, *fix, *pci, *both(vmemmap, "vmemmap"), direct)
-    bpf = both(Area("bpf", frame.kasan_end, frame.kasan_end + BPF_JIT_REGION_SIZE), "BPF")
+    bpf_region = Area("bpf", frame.kasan_end, frame.modules_start)
+    bpf = both(bpf_region, "BPF") if bpf_region.size else []
     return (*linear, *shadow, *bpf, *modules, *vmalloc, *fix, *pci, *both(vmemmap, "vmemmap"))

@@ -4,11 +4,13 @@
 from memhp.linux.arch.arm64.choices import arm64
 from memhp.linux.config import Config
 
-MT_NORMAL = {"5.2": 4, "5.10": 0, "6.12": 0, "7.2": 0}
+MT_NORMAL = {"5.2": 4, "5.10": 0, "6.1": 0, "6.1.167": 0, "6.12.0": 0, "6.12": 0, "7.2": 0}
 """The number of Normal memory in MAIR_EL1, by ``Arm64Profile.kernel_prot``."""
 MT_NORMAL_TAGGED = 1
-MT_DEVICE_NGNRNE = {"5.2": 0, "5.10": 4, "6.12": 3, "7.2": 3}
+MT_DEVICE_NGNRNE = {"5.2": 0, "5.10": 4, "6.1": 3, "6.1.167": 3, "6.12.0": 3, "6.12": 3, "7.2": 3}
 """The number of Device-nGnRnE memory, likewise."""
+CLEAN = ("5.10", "6.1", "6.12.0")
+"""Versions in which kernel leaves do not carry PTE_DIRTY."""
 PTE_DIRTY = 1
 """The lowest of the descriptor's software bits (bit 55)."""
 
@@ -40,13 +42,13 @@ def prot_normal(config: Config, *, dirty: bool, writable: bool = True, tagged: b
 
 def page_kernel(config: Config) -> int:
     """``PAGE_KERNEL``; ``PTE_WRITE`` is the DBM bit."""
-    return prot_normal(config, dirty=arm64(config).kernel_prot != "5.10")
+    return prot_normal(config, dirty=arm64(config).kernel_prot not in CLEAN)
 
 
 def page_kernel_ram(config: Config) -> int:
     """RAM in the direct map: ``pgprot_tagged(PAGE_KERNEL)`` since it may hold memory tags."""
     version = arm64(config).kernel_prot
-    return prot_normal(config, dirty=version != "5.10", tagged=version != "5.2")
+    return prot_normal(config, dirty=version not in CLEAN, tagged=version != "5.2")
 
 
 def pgprot_noncached(config: Config, prot: int) -> int:
@@ -60,7 +62,7 @@ def vmemmap_block(config: Config) -> int:
     version = arm64(config).kernel_prot
     if version == "7.2":
         return page_kernel(config)
-    return prot_normal(config, dirty=False, writable=version == "6.12")
+    return prot_normal(config, dirty=False, writable=version in {"6.12.0", "6.12"})
 
 
 def table_bits(config: Config, *, no_exec: bool = False) -> int:
