@@ -127,6 +127,9 @@ class OneByOne:
     def step(self, access: Access) -> None:
         """Nobody else wants to run."""
 
+    def data(self, access: Access) -> None:
+        pass
+
     def loads(self, table: Table, index: int, count: int) -> int:
         """Each by itself."""
         return 0

@@ -20,6 +20,9 @@ class Recorder:
     def step(self, access: Access) -> None:
         self.accesses.append(access)
 
+    def data(self, access: Access) -> None:
+        pass
+
     def loads(self, table: Table, index: int, count: int) -> int:
         return 0
 

@@ -44,6 +44,9 @@ class FailsOnce:
     def step(self, access: Access) -> None:
         pass
 
+    def data(self, access: Access) -> None:
+        pass
+
     def loads(self, table: Table, index: int, count: int) -> int:
         return 0
 

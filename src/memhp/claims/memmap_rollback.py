@@ -66,6 +66,9 @@ class NthFails:
     def step(self, access: Access) -> None:
         """Nobody else runs."""
 
+    def data(self, access: Access) -> None:
+        """Nobody else looks."""
+
     def loads(self, table: Table, index: int, count: int) -> int:
         """Each by itself."""
         return 0

@@ -18,6 +18,7 @@ from memhp.hw.ledger import Ledger, LogLine, Violation
 from memhp.hw.locks import LockDoors
 from memhp.hw.memory import Owner, PhysicalMemory, Use
 from memhp.hw.runs import frame_spans, leaf_run
+from memhp.hw.shared import CountedSet
 from memhp.hw.stepper import Access, Faults, Stepper
 from memhp.hw.tlb import ALL_ADDRESSES, Flush, FlushPlan, Stale, Table, TlbState
 from memhp.spans import Span
@@ -32,6 +33,8 @@ class Machine(LockDoors):
         self.nr_cpus = nr_cpus
         self.cpu = 0
         """The CPU that runs now."""
+        self.levels: dict[str, CountedSet] = {}
+        """Counters that CPUs compare with marks, by name."""
         self.memory = PhysicalMemory(fmt.page_size // 8)
         self.tlb = TlbState(fmt, nr_cpus)
         self.ledger = Ledger()

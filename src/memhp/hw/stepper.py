@@ -8,13 +8,29 @@ from memhp.hw.tlb import Table
 from memhp.spans import Span
 
 
+class Part(NamedTuple):
+    """A range of a map that CPUs share."""
+
+    name: str
+    start: int
+    end: int
+
+
+class Level(NamedTuple):
+    """A counter that some read without a lock, to compare it with a mark."""
+
+    name: str
+    by: int | None
+    """Of a change: by how much. Of a read: the lowest value for which it says yes; None: the value itself is read."""
+
+
 class Access(NamedTuple):
     """One access to shared state, as the explorer sees it before it happens."""
 
     kind: str
     """``load``, ``store``; ``plug``, ``unplug``, ``claim``, ``release``, ``retag``; ``lock``, ``trylock``, ``unlock``;
     ``read``, ``write``, ``atomic``; ``flush``; ``touch``: memory is read through the tables below a root."""
-    target: Table | Span | str
+    target: Table | Span | Part | Level | str
     entry: int = 0
     """Of a load or store: which entry of the table. Of a touch: the frame of the root table."""
     value: int = 0
@@ -26,6 +42,9 @@ class Stepper(Protocol):
 
     def step(self, access: Access) -> None:
         """An access is about to happen; another CPU may run first."""
+
+    def data(self, access: Access) -> None:
+        """A plain read or write of shared data (a :class:`Part`) is about to happen; it is no step of its own."""
 
     def loads(self, table: Table, index: int, count: int) -> int:
         """How many of `count` loads of entries from `index` on happen now, one after the other without a step for each.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag, StrEnum
 from typing import Literal, NamedTuple
 
-from memhp.spans import SpanMap, SpanSet
+from memhp.hw.shared import CountedSet, SharedMap, SharedSet, Stepped
 
 
 class ZoneType(IntEnum):
@@ -87,17 +87,25 @@ class Zone:
     watermark_promo: int = 0
     lowmem_reserve: dict[ZoneType, int] = field(default_factory=dict)
     """Zone that an allocation may use at most → pages kept from it here: ``protection`` of /proc/zoneinfo."""
-    free: SpanSet = field(default_factory=SpanSet)
+    free: CountedSet = field(default_factory=CountedSet)
     """PFNs in the buddy's free lists, those in isolated pageblocks left out."""
-    isolated_free: SpanSet = field(default_factory=SpanSet)
+    isolated_free: SharedSet = field(default_factory=SharedSet)
     """PFNs of free pages in isolated pageblocks."""
-    migratetypes: SpanMap[MigrateType] = field(default_factory=SpanMap)
+    migratetypes: SharedMap[MigrateType] = field(default_factory=SharedMap)
     """PFN span → migrate type of its pageblocks."""
-    isolated: SpanSet = field(default_factory=SpanSet)
+    isolated: SharedSet = field(default_factory=SharedSet)
     """PFNs of isolated pageblocks."""
     search_from: dict[tuple[MigrateType | None, int], int] = field(default_factory=dict, repr=False, compare=False)
     """(migrate type, order) → PFN below which there is no free block of them: saves the allocator a search. Only
     mm/page_alloc.py puts pages into `free`, and keeps this true."""
+
+    def belong(self, machine: Stepped) -> None:
+        """The zone is one of a machine's, whose explorer gets to see who touches its lists."""
+        for name, cell in (
+            ("free", self.free), ("isolated_free", self.isolated_free), ("migratetypes", self.migratetypes),
+            ("isolated", self.isolated),
+        ):  # fmt: skip
+            cell.belong(machine, f"zone{self.nid}/{self.name}.{name}")
 
     @property
     def end_pfn(self) -> int:
@@ -125,6 +133,7 @@ class Node:
     """``pg_data_t``: a node, its zones, and the PFN range that they span."""
 
     nid: int
+    machine: Stepped = field(repr=False, compare=False)
     zones: dict[ZoneType, Zone] = field(default_factory=dict)
     start_pfn: int = 0
     spanned: int = 0
@@ -139,6 +148,7 @@ class Node:
         """``&pgdat->node_zones[kind]``."""
         if kind not in self.zones:
             self.zones[kind] = Zone(self.nid, kind)
+            self.zones[kind].belong(self.machine)
         return self.zones[kind]
 
 

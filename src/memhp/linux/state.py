@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from memhp.hw.machine import Machine
+from memhp.hw.shared import SharedDict, SharedMap
 from memhp.hw.tlb import Table
 from memhp.linux.config import Config, OnlineType
 from memhp.linux.drivers.base.node import NodeStates
@@ -73,11 +74,11 @@ class Kernel:
     """Section number → section, for present sections."""
     subsection_map: SpanSet = field(default_factory=SpanSet)
     """PFNs whose sub-section is valid (``mem_section_usage``)."""
-    page_zone: SpanMap[ZoneRef] = field(default_factory=SpanMap)
+    page_zone: SharedMap[ZoneRef] = field(default_factory=SharedMap)
     """PFN → zone of an initialised struct page."""
-    page_flags: SpanMap[PageFlags] = field(default_factory=SpanMap)
+    page_flags: SharedMap[PageFlags] = field(default_factory=SharedMap)
     """PFN → flags, where any are set."""
-    memory_blocks: SpanMap[MemoryBlock] = field(default_factory=SpanMap)
+    memory_blocks: SharedMap[MemoryBlock] = field(default_factory=SharedMap)
     """Block id → memory block device."""
     block_devices: dict[int, Device] = field(default_factory=dict)
     """Block id → the device of a block that somebody has looked up on its own."""
@@ -97,7 +98,7 @@ class Kernel:
     max_pfn: int = 0
     pgd: dict[str, Table] = field(default_factory=dict)
     """Root tables by address space; ``init_mm`` is the kernel's own."""
-    vmap_areas: dict[str, tuple[Span, list[Span]]] = field(default_factory=dict)
+    vmap_areas: SharedDict[str, tuple[Span, list[Span]]] = field(default_factory=SharedDict)
     """vmalloc areas by tag: their addresses (bytes), and the pages (PFNs) behind them in order."""
     pointers: dict[str, int] = field(default_factory=dict)
     """Variables of the kernel that hold an address which one CPU stores for others to use, by name."""
@@ -135,6 +136,8 @@ class Kernel:
 
     def __post_init__(self) -> None:
         self.port = self.config.port
+        for name in ("page_zone", "page_flags", "memory_blocks", "vmap_areas"):
+            getattr(self, name).belong(self.hw, name)
 
     @property
     def init_mm(self) -> Table:

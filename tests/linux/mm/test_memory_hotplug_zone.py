@@ -309,7 +309,7 @@ def test_a_node_without_kernel_memory_of_its_own_gets_movable_memory_only_if_nod
     numa_aware: bool, expected: str
 ) -> None:
     k = kernel("x86_64", online_policy="auto-movable", auto_movable_numa_aware=numa_aware)
-    k.nodes.setdefault(1, Node(1))
+    k.nodes.setdefault(1, Node(1, k.hw))
     assert zone_for_pfn_range(k, "online", 1, None, PLUG_AT >> 12, PER).name == expected
 
 

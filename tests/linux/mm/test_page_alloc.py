@@ -342,6 +342,9 @@ class _Failing:
     def step(self, access: Access) -> None:
         """Nobody else runs."""
 
+    def data(self, access: Access) -> None:
+        pass
+
     def loads(self, table: Table, index: int, count: int) -> int:
         return 0
 

@@ -68,6 +68,8 @@ ALLOC = _levels("mm/memory.c", "__pte_alloc_kernel", "__pte_alloc_kernel", "__pm
 
 FUNCTIONS: dict[tuple[str, str], str | ByHeight] = {
     ("mm/page_alloc.py", "alloc_pages"): "mm/page_alloc.c:rmqueue_buddy",
+    ("mm/rmqueue.py", "rmqueue"): "mm/page_alloc.c:rmqueue_buddy",
+    ("mm/rmqueue.py", "put_free"): (),
     ("mm/page_alloc.py", "free_pages"): "mm/page_alloc.c:free_one_page",
     ("mm/page_alloc.py", "free_reserved"): "mm/page_alloc.c:free_one_page",
     ("mm/page_alloc.py", "free_pages_core"): "mm/page_alloc.c:__free_pages_core",

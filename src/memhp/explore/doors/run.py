@@ -10,7 +10,7 @@ steps once more.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import sys
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
 
@@ -19,9 +19,10 @@ from greenlet import GreenletExit, greenlet
 from memhp.errors import KernelError
 from memhp.explore.doors import telling
 from memhp.explore.doors.difference import Picture, differences, picture
-from memhp.explore.doors.stepper import Astray, DoorOp, Doors
+from memhp.explore.doors.stepper import BEGIN, Astray, DoorOp, Doors
 from memhp.explore.doors.touched import touched
 from memhp.explore.engine.op import Op, Round
+from memhp.explore.engine.races import Data
 from memhp.explore.engine.standing import Rounds
 from memhp.explore.engine.trace import Change, Line
 from memhp.hw.stepper import Access
@@ -77,6 +78,7 @@ class KernelRun:
         self._picture: Picture | None = None
         self._watched = False
         self.shared: frozenset[Hashable] | None = None
+        self.notes_places = False
         self._live = 0
         """How many of the steps done the greenlets have done; they are rebuilt when it is not all."""
         self._start()
@@ -84,7 +86,7 @@ class KernelRun:
     # The greenlets ---------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """Each actor before its first step, for the first time."""
+        """Each actor before its first step, for the first time: nothing of its code has run."""
         self._set_up(())
         self._first = (list(self.pending), self._enabled_now(), self.broken)
 
@@ -97,16 +99,15 @@ class KernelRun:
         self._results: list[Hashable] = [None] * len(self.names)
         self._raised: str | None = None
         self._greenlets = [greenlet(actor) for actor in self._program.actors]
-        self.pending: list[Op | None] = [self._resume(thread, k) for thread in range(len(self.names))]
-        stepper.starting = False
+        self.pending: list[Op | None] = [BEGIN for _ in self.names]
         self.broken: str | None = self._broken_now()
 
-    def _resume(self, thread: int, value: object) -> DoorOp | None:
+    def _resume(self, thread: int, way: int) -> DoorOp | None:
         """Let an actor run until it waits for its turn; what it does next, None when it has ended."""
         self._kernel.hw.cpu = self._stepper.thread = thread
         running = self._greenlets[thread]
         try:
-            said = running.switch(value)
+            said = running.switch(way if running else self._kernel)
         except KernelError as error:
             said = error.name
         except Astray:
@@ -130,7 +131,8 @@ class KernelRun:
     def _do(self, thread: int, op: DoorOp, way: int) -> None:
         """Let an actor take a new step, and run to its next one."""
         stepper = self._stepper
-        stepper.doing, stepper.along, stepper.changed, stepper.touched = op, 0, [], []
+        stepper.doing, stepper.along, stepper.changed, stepper.touched, stepper.data_seen = op, 0, [], [], {}
+        stepper.notes_places = self.notes_places
         self.pending[thread] = self._resume(thread, way)
         self.broken = self._broken_now()
         self._look_again(thread)
@@ -157,6 +159,8 @@ class KernelRun:
             step = done[stepper.at]
             if self._greenlets[step.thread].dead:
                 raise Astray(f"{self.names[step.thread]} has ended, before {step.op.text}")
+            if step.op is BEGIN:
+                stepper.begun(step.thread)
             self._resume(step.thread, 0)
         self.pending, self.broken = pending, broken
         self._live = len(done)
@@ -175,7 +179,7 @@ class KernelRun:
         """Take the greenlets down."""
         self._stepper.given_up = True
         for running in self._greenlets:
-            if not running.dead:
+            if running:
                 running.throw(GreenletExit)
 
     # The run ---------------------------------------------------------------------------------------------------
@@ -311,6 +315,11 @@ class KernelRun:
     def touched_along(self) -> list[tuple[Hashable, int]]:
         """What was touched along with the last step."""
         return self._stepper.touched
+
+    @property
+    def data(self) -> Mapping[Data, str]:
+        """Plain accesses to shared data that the last step brought with it, and where they are made."""
+        return self._stepper.data_seen
 
     def behaviour(self) -> Hashable:
         """What every actor returned, and the laws broken."""

@@ -13,12 +13,13 @@ from typing import Protocol
 from greenlet import GreenletExit, getcurrent
 
 from memhp.explore.doors.ghost import Ghost
-from memhp.explore.doors.places import place
+from memhp.explore.doors.places import NOWHERE, place
 from memhp.explore.doors.touched import FIELD_MODES, Touches, loads_touched, touched
 from memhp.explore.engine.meetings import MOST_ALONG
 from memhp.explore.engine.op import SHARED, Op
+from memhp.explore.engine.races import Data
 from memhp.hw.format import HEIGHT_NAMES
-from memhp.hw.stepper import Access
+from memhp.hw.stepper import Access, Level, Part
 from memhp.hw.tlb import ALL_ADDRESSES, Table
 from memhp.linux.state import Kernel
 
@@ -48,6 +49,10 @@ class DoorOp(Op):
     def where(self, target: object) -> str:
         """The place of the step, once it is known."""
         return self.place
+
+
+BEGIN = DoorOp("begin", (), NOWHERE)
+"""The first step of every actor: whatever its code does before its first access belongs to it, and to no other time."""
 
 
 class Done(Protocol):
@@ -86,8 +91,6 @@ class Doors:
         self._tired: set[int] = set()
         self.at = 0
         """How many of the steps to be done once more are done."""
-        self.starting = True
-        """Whether actors stop before their first step, whosever turn it is."""
         self.thread = 0
         """The actor that runs."""
         self.doing: DoorOp | None = None
@@ -98,6 +101,9 @@ class Doors:
         """Those of them that change something."""
         self.touched: list[tuple[Hashable, int]] = []
         """What they touch."""
+        self.data_seen: dict[Data, str] = {}
+        """Plain accesses to shared data since that step began; where and under which locks, if that is noted."""
+        self.notes_places = False
         self.ready: dict[int, Callable[[], bool]] = {}
         """By actor: what it waits for, or did when it last waited."""
         self.given_up = False
@@ -113,7 +119,7 @@ class Doors:
         """Wait for the turn of a step that is done once more, and the way it went; None: it is a new one."""
         if self.at >= self._nr_again:
             return None
-        if self.starting or self._again[self.at].thread != self.thread:
+        if self._again[self.at].thread != self.thread:
             way = self._hub.switch(None)
             if self.at >= self._nr_again:
                 assert self.doing is not None
@@ -121,10 +127,16 @@ class Doors:
         done = self._again[self.at]
         if done.op.access != access:
             raise Astray(f"{done.op.text} was done before, and now {access}")
-        self.at += 1
-        self._to_take[self.thread] = done.along
-        self._look_for_tired(done.along)
+        self.begun(self.thread)
         return done.op, done.way
+
+    def begun(self, thread: int) -> None:
+        """An actor does the next of the steps that are done once more."""
+        along = self._again[self.at].along
+        self.at += 1
+        self._to_take[thread] = along
+        if along >= MOST_ALONG:
+            self._tired.add(thread)
 
     def _look_for_tired(self, along: int) -> None:
         """An actor that has taken very many steps along takes none from then on."""
@@ -160,7 +172,7 @@ class Doors:
 
     def _shared_now(self) -> frozenset[Hashable] | None:
         """What actors share; None where this one takes no step along."""
-        return None if self.starting or self.thread in self._tired else self._shared
+        return None if self.thread in self._tired else self._shared
 
     def _taken_along(self, count: int, touches: Touches) -> None:
         self.along += count
@@ -171,6 +183,8 @@ class Doors:
         """An access is about to happen."""
         if self.given_up:
             raise GreenletExit
+        if getcurrent() is self._hub:
+            return  # it is not an actor that looks
         hw = self._kernel.hw
         if self._to_take.get(self.thread):
             self._to_take[self.thread] -= 1
@@ -187,6 +201,24 @@ class Doors:
             op = _op(access, touches)
             self._ask(op)
         self._ghost.look(hw, access, op.where)
+
+    def data(self, access: Access) -> None:
+        """An actor reads or writes shared data; new steps remember it, those that are done once more do not."""
+        if self.doing is None or getcurrent() is self._hub:
+            return
+        assert isinstance(access.target, Part)
+        one = Data(*access.target, access.kind == "write")
+        if self.notes_places:
+            self.data_seen.setdefault(one, self._where())
+        else:
+            self.data_seen[one] = ""
+
+    def _where(self) -> str:
+        """The place of the actor that runs, and the locks that it holds."""
+        locks = self._kernel.hw.locks.values()
+        held = [lock.name + ("" if lock.writer == self.thread else " (shared)") for lock in locks
+                if lock.held_by(self.thread)]  # fmt: skip
+        return f"{place()} (holding {', '.join(held)})" if held else f"{place()} (holding no lock)"
 
     def loads(self, table: Table, index: int, count: int) -> int:
         """How many of these loads are steps that are taken along, and so happen now."""
@@ -223,12 +255,22 @@ class Doors:
             self._ask(op)
 
 
+def _level(kind: str, by: int | None) -> str:
+    """How a counter is looked at or changed, in words."""
+    if by is None:
+        return ""
+    return f" >= {by}" if kind == "read" else f" {by:+}"
+
+
 def _op(access: Access, touches: Touches) -> DoorOp:
     kind, target = access.kind, access.target
+    assert not isinstance(target, Part)
     changes = False
     if isinstance(target, str):
         shared = kind not in FIELD_MODES and not access.value
         text = f"{kind} {target}" + (" shared" if shared else "")
+    elif isinstance(target, Level):
+        text, changes = f"{kind} {target.name}{_level(kind, target.by)}", kind != "read"
     elif isinstance(target, Table):
         text = f"{kind} {HEIGHT_NAMES[target.height]} {target.frame:#x}[{access.entry}]"
         changes = kind == "store"

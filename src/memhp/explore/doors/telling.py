@@ -7,7 +7,7 @@ from memhp.explore.doors import words
 from memhp.explore.doors.places import NOWHERE
 from memhp.explore.engine.trace import Change, Line, Value
 from memhp.hw.locks import Lock
-from memhp.hw.stepper import Access
+from memhp.hw.stepper import Access, Level
 from memhp.hw.tlb import ALL_ADDRESSES, Table
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -66,9 +66,11 @@ def line(k: Kernel, number: int, step: Step) -> Line:
         elif isinstance(target, Span) and kind == "touch":
             kind, what, about = "read", f"memory at {target.start:#x}", words.area(k, target)
             address = target.start
+        elif isinstance(target, Level):
+            about = "free pages of the zone, a counter that is read without a lock"
         elif isinstance(target, Span):
             what, about = words.pfns(target), words.frames_about(k, target)
-        else:
+        elif isinstance(target, str):
             what, about, result = target, *_lock(step, access)
     return Line(
         step=number, thread=step.thread, name=step.name, place="" if step.place == NOWHERE else step.place,

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator
 from memhp.explore.doors.ghost import links_touched
 from memhp.explore.engine.op import ALONE, SHARED
 from memhp.hw.lifetime import walk
-from memhp.hw.stepper import Access
+from memhp.hw.stepper import Access, Level
 from memhp.hw.tlb import Table
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -22,6 +22,8 @@ FIELD_MODES = {"read": SHARED, "write": ALONE, "atomic": ALONE}
 """How accesses to a shared field outside page tables meet."""
 OWNERS_CHUNK = 1 << 13
 """Frames by which claims and releases are told apart: those of different chunks have nothing to do with each other."""
+RANGES, MOST_RANGES = (4, 12, 20, 28, 40), 16
+"""Bits of the sizes of ranges by which marks of a counter are told apart, and how many of a size a change goes past."""
 UNMAPS, FLUSHES, GIVES = 1, 2, 3
 """Modes of the translations that CPUs may hold: entries that go, flushes, frames given back look at them."""
 
@@ -36,12 +38,31 @@ def touched(k: Kernel, access: Access) -> Touches:
         return ((("lock", target), ALONE if access.value else SHARED),)
     if isinstance(target, Table):
         return _entry_touched(k, access, target)
+    if isinstance(target, Level):
+        return _level_touched(k, access.kind, target)
     assert isinstance(target, Span)
     if access.kind == "touch":
         return _walk_touched(k, access, target)
     if access.kind == "flush":
         return _flush_touched(k, target)
     return _frames_touched(k, access.kind, target)
+
+
+def _level_touched(k: Kernel, kind: str, level: Level) -> Touches:
+    """A change of a counter meets who read its value, and who compared it with a mark that the change goes past.
+
+    Marks are told apart by ranges of several sizes: a change touches the fewest that hold all that it goes past.
+    """
+    if kind == "read":
+        if level.by is None:
+            return ((("level", level.name), SHARED),)
+        return tuple((("level", level.name, bits, level.by >> bits), SHARED) for bits in RANGES)
+    assert level.by is not None
+    now = k.hw.levels[level.name].count
+    low, high = sorted((now, now + level.by))
+    bits = next(bits for bits in RANGES if ((high >> bits) - (low + 1 >> bits) < MOST_RANGES) or bits == RANGES[-1])
+    marks = range(low + 1 >> bits, (high >> bits) + 1)
+    return ((("level", level.name), ALONE), *((("level", level.name, bits, at), ALONE) for at in marks))
 
 
 def _entry_touched(k: Kernel, access: Access, table: Table) -> Touches:

@@ -6,9 +6,10 @@ two shared acquisitions); different modes do not.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Protocol
 
+from memhp.explore.engine.races import Data
 from memhp.explore.engine.trace import Line
 
 ALONE = 0
@@ -79,6 +80,13 @@ class Run(Protocol):
     shared: frozenset[Hashable] | None
     """What threads share, as far as that is known: steps that touch nothing of it are taken along with the step of
     their thread before them (:mod:`memhp.explore.engine.meetings`). None: every step is taken by itself."""
+
+    notes_places: bool
+    """Whether plain accesses to shared data come with their places, which takes time."""
+
+    @property
+    def data(self) -> Mapping[Data, str]:
+        """Plain accesses to shared data that the last step brought with it, and where they were made."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from memhp.explore.engine.meetings import MOST_ALONG
 from memhp.explore.engine.op import Op, Round
+from memhp.explore.engine.races import Data
 from memhp.explore.engine.schedule import MOST_THREADS
 from memhp.explore.engine.trace import Change, Line, Value
 from memhp.explore.programs import cells
@@ -51,6 +52,8 @@ class ProgramRun:
         self._cells: dict[str, Hashable] = dict(program.variables)
         self._done: list[tuple[int, Place, str, Hashable, Hashable]] = []
         self.shared: frozenset[Hashable] | None = None
+        self.data: Mapping[Data, str] = {}
+        self.notes_places = False
         self._rounds: dict[Place, Round | None] = {}
         self._begins: list[int] = []
         """Where steps are taken along: the number of steps done before each that is not."""

@@ -117,7 +117,7 @@ def _log_ranges(
 
 def free_area_init_core_hotplug(k: Kernel, nid: int) -> Node:
     """The node of that id with all its zones, empty where it is new: ``free_area_init_core_hotplug()``."""
-    node = k.nodes.setdefault(nid, Node(nid))
+    node = k.nodes.setdefault(nid, Node(nid, k.hw))
     for kind in zone_types(k.config):
         node.zone(kind)
     return node

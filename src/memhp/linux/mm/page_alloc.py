@@ -105,7 +105,7 @@ def _get_pages(
             kept += zone.lowmem_reserve.get(highest, 0)
             if kind is not MigrateType.MOVABLE:
                 kept += free_cma_pages(zone)
-            allowed = min(left, max(0, zone.free.size - kept) >> order)
+            allowed = zone_watermark_fast(zone, kept, order, left)
             if not allowed:
                 continue
             with k.hw.locked(zone.lock):
@@ -116,6 +116,13 @@ def _get_pages(
             if not left:
                 return taken
     return taken
+
+
+def zone_watermark_fast(zone: Zone, kept: int, order: int, count: int) -> int:
+    """How many of `count` blocks of an order a zone can give and keep `kept` pages, as far as a look without its lock
+    tells: ``zone_watermark_fast()``, for many at a time.
+    """
+    return zone.free.spare(kept, order, count)
 
 
 def _spares_pageblocks(k: Kernel, zones: list[Zone]) -> bool:

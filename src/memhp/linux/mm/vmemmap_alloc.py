@@ -48,7 +48,7 @@ def plenty(k: Kernel, nid: int, pages: int) -> bool:
         key=lambda zone: zone.type,
         default=None,
     )
-    return zone is not None and zone.free.size > pages + zone.watermark_high + free_cma_pages(zone)
+    return zone is not None and zone.free.spare(pages + zone.watermark_high + free_cma_pages(zone), 0, 1) > 0
 
 
 def _earlyonly_bootmem_alloc(k: Kernel, order: int, nid: int, count: int, owner: Owner) -> U64:

@@ -1,0 +1,88 @@
+"""Data races: plain accesses to shared data, one of them a write, that nothing puts in order.
+
+Design. A plain access is not a step; it belongs to the step of its thread that it comes after. What puts steps in order
+(locks, waits, reference counts, marked accesses, in short all that the search sees) is what there is to order plain
+accesses. One is before another when a later step of its thread happened before the other's step. Where that is so for
+all that conflict, in every execution, no schedule is lost by not switching at plain accesses (Musuvathi and others,
+"Finding and Reproducing Heisenbugs in Concurrent Programs", OSDI 2008). Where it is not, that is the finding: as
+``kernel/kcsan`` has it, with both places.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Data(NamedTuple):
+    """A plain access to a range of something shared."""
+
+    name: str
+    start: int
+    end: int
+    write: bool
+
+
+class Race(NamedTuple):
+    """Two accesses that conflict, and that nothing orders: by thread, the earlier one first."""
+
+    first: tuple[int, Data, str]
+    second: tuple[int, Data, str]
+
+    def told(self, names: tuple[str, ...]) -> str:
+        """The race in words, without particulars that differ from execution to execution."""
+        (one, was, where), (other, then, here) = self
+        return f"{_access(was)} by {names[one]}{_at(where)} and {_access(then)} by {names[other]}{_at(here)}"
+
+
+def _access(data: Data) -> str:
+    return f"{'write' if data.write else 'read'} of {data.name}"
+
+
+def _at(where: str) -> str:
+    return f" at {where}" if where else ""
+
+
+class Races:
+    """Who has accessed what, in the execution up to here, and which accesses race."""
+
+    def __init__(self, nr_threads: int) -> None:
+        self.found: dict[tuple[str, int, bool, int, bool], Race] = {}
+        """By what it is, and by thread and whether it writes: the first race of that sort."""
+        self.latest: Race | None = None
+        """One that the last step has come upon, if it has."""
+        self._steps_of = [0] * nr_threads
+        self._seen: dict[str, dict[tuple[int, Data], tuple[int, str]]] = {}
+        """By name, then by thread and access: the step that it was made after last, and its place."""
+        self._log: list[list[tuple[tuple[int, Data], tuple[int, str] | None]]] = []
+
+    def step(self, thread: int, past: int, accesses: Mapping[Data, str]) -> None:
+        """A thread has done a step and made accesses after it; `past` are the steps before, and itself."""
+        at = len(self._log)
+        log: list[tuple[tuple[int, Data], tuple[int, str] | None]] = []
+        self._log.append(log)
+        self._steps_of[thread] |= 1 << at
+        self.latest = None
+        for one, where in accesses.items():
+            seen = self._seen.setdefault(one.name, {})
+            for (who, other), (when, there) in seen.items():
+                if (
+                    who != thread
+                    and (one.write or other.write)
+                    and one.start < other.end
+                    and other.start < one.end
+                    and (self._steps_of[who] & past).bit_length() - 1 <= when
+                ):
+                    self.latest = Race((who, other, there), (thread, one, where))
+                    self.found.setdefault((one.name, who, other.write, thread, one.write), self.latest)
+            key = (thread, one)
+            log.append((key, seen.get(key)))
+            seen[key] = at, where
+
+    def back(self, thread: int) -> None:
+        """Take the last step, which was this thread's, back."""
+        for key, before in reversed(self._log.pop()):
+            if before is None:
+                del self._seen[key[1].name][key]
+            else:
+                self._seen[key[1].name][key] = before
+        self._steps_of[thread] &= ~(1 << len(self._log))

@@ -1,0 +1,254 @@
+"""Kernel state that CPUs share, in maps and sets that announce every access with the range it touches.
+
+Code that uses them cannot forget to say so. While no stepper is in place an access costs one look at the machine. Two
+sorts are told apart, as the kernel's memory model has them. *Plain* accesses are not steps of their own: they belong
+to the step that they follow, and whoever watches checks that locks and other steps put conflicting ones in order
+(:meth:`memhp.hw.stepper.Stepper.data`). *Marked* ones (``READ_ONCE()``, ``WRITE_ONCE()``, atomics) are meant to meet
+others without a lock: each is a step.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator, MutableMapping
+from typing import Protocol, TypeVar
+
+from memhp.hw.stepper import Access, Level, Part, Stepper
+from memhp.spans import Span, SpanMap, SpanSet
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+EVERYTHING = 1 << 64
+"""Above every byte address and PFN: the end of a range that goes on for ever."""
+
+
+class Stepped(Protocol):
+    """A machine, as shared state knows it."""
+
+    stepper: Stepper | None
+    levels: dict[str, "CountedSet"]
+    """Counts that are compared with marks without a lock, by name."""
+
+
+class _Quiet:
+    """No machine: shared state that belongs to none, such as a copy, or one that is being made."""
+
+    stepper: Stepper | None = None
+    levels: dict[str, "CountedSet"] = {}  # noqa: RUF012 - nothing is ever put in
+
+
+_QUIET = _Quiet()
+
+
+class SharedMap(SpanMap[V]):
+    """A map of spans that CPUs share; every access is announced as plain, with its range."""
+
+    __slots__ = ("_machine", "name")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._machine: Stepped = _QUIET
+        self.name = ""
+
+    def belong(self, machine: Stepped, name: str) -> None:
+        """From now on accesses are announced to the stepper of `machine`, under `name`."""
+        self._machine, self.name = machine, name
+
+    def _announce(self, kind: str, start: int, end: int) -> None:
+        stepper = self._machine.stepper
+        if stepper is not None:
+            stepper.data(Access(kind, Part(self.name, start, end)))
+
+    def __len__(self) -> int:
+        self._announce("read", 0, EVERYTHING)
+        return len(self._starts)
+
+    def __bool__(self) -> bool:
+        self._announce("read", 0, EVERYTHING)
+        return bool(self._starts)
+
+    def __iter__(self) -> Iterator[tuple[int, int, V]]:
+        self._announce("read", 0, EVERYTHING)
+        return super().__iter__()
+
+    def copy(self) -> SpanMap[V]:
+        """As :meth:`SpanMap.copy`: nobody shares the copy."""
+        self._announce("read", 0, EVERYTHING)
+        return super().copy()
+
+    def get(self, at: int) -> V | None:
+        """As :meth:`SpanMap.get`."""
+        if self._machine.stepper is not None:
+            self._announce("read", at, at + 1)
+        return SpanMap.get(self, at)
+
+    def run_at(self, at: int) -> tuple[int, int, V] | None:
+        """As :meth:`SpanMap.run_at`; the run's neighbours are not looked at."""
+        if self._machine.stepper is None:
+            return SpanMap.run_at(self, at)
+        found = SpanMap.run_at(self, at)
+        self._announce("read", *((found[0], found[1]) if found is not None else (at, at + 1)))
+        return found
+
+    def runs(self, start: int, end: int) -> Iterator[tuple[int, int, V]]:
+        """As :meth:`SpanMap.runs`."""
+        if self._machine.stepper is not None:
+            self._announce("read", start, end)
+        return SpanMap.runs(self, start, end)
+
+    def next_run(self, at: int) -> tuple[int, int, V] | None:
+        """As :meth:`SpanMap.next_run`; all up to the run's end is looked at."""
+        found = SpanMap.next_run(self, at)
+        if self._machine.stepper is not None:
+            self._announce("read", at, found[1] if found is not None else EVERYTHING)
+        return found
+
+    def first_fit(self, size: int, start: int, end: int) -> Span | None:
+        """As :meth:`SpanMap.first_fit`; all up to the place is looked at."""
+        found = SpanMap.first_fit(self, size, start, end)
+        if self._machine.stepper is not None:
+            self._announce("read", start, found.end if found is not None else end)
+        return found
+
+    def set(self, start: int, end: int, value: V) -> None:
+        """As :meth:`SpanMap.set`."""
+        if self._machine.stepper is not None and start < end:
+            self._announce("write", start, end)
+        SpanMap.set(self, start, end, value)
+
+    def clear(self, start: int, end: int) -> None:
+        """As :meth:`SpanMap.clear`."""
+        if self._machine.stepper is not None and start < end:
+            self._announce("write", start, end)
+        SpanMap.clear(self, start, end)
+
+
+class SharedSet(SpanSet):
+    """A set of spans that CPUs share; every access is announced as plain, with its range."""
+
+    __slots__ = ()
+
+    _map: SharedMap[bool]
+
+    def __init__(self) -> None:
+        self._map = SharedMap()
+        self._size = 0
+
+    def belong(self, machine: Stepped, name: str) -> None:
+        """From now on accesses are announced to the stepper of `machine`, under `name`."""
+        self._map.belong(machine, name)
+
+    @property
+    def size(self) -> int:
+        """How many integers the set holds: all of it is looked at."""
+        self._map._announce("read", 0, EVERYTHING)
+        return self._size
+
+
+class CountedSet(SharedSet):
+    """A shared set whose size is a counter of its own, changed and read atomically, by readers without a lock as well.
+
+    ``NR_FREE_PAGES`` is one. A reader that compares it with a mark meets only changes that go past the mark.
+    """
+
+    __slots__ = ()
+
+    def belong(self, machine: Stepped, name: str) -> None:
+        """From now on accesses are announced to the stepper of `machine`, under `name`."""
+        super().belong(machine, name)
+        machine.levels[name] = self
+
+    @property
+    def size(self) -> int:
+        """How many integers the set holds, as an atomic read of the counter says."""
+        stepper = self._map._machine.stepper
+        if stepper is not None:
+            stepper.step(Access("read", Level(self._map.name, None)))
+        return self._size
+
+    @property
+    def count(self) -> int:
+        """The counter as it is, without anybody being told."""
+        return self._size
+
+    def spare(self, kept: int, order: int, most: int) -> int:
+        """How many blocks of ``1 << order``, at most `most`, there are beyond `kept`, as one read of the counter says.
+
+        ``zone_watermark_fast()``.
+        """
+        stepper = self._map._machine.stepper
+        if stepper is not None:
+            stepper.step(Access("read", Level(self._map.name, kept + (1 << order) if most == 1 else None)))
+        return min(most, max(0, self._size - kept) >> order)
+
+    def add(self, start: int, end: int) -> None:
+        """Put ``[start, end)`` in."""
+        if self._map._machine.stepper is not None and start < end:
+            self._changes(end - start - self._map.covered(start, end))
+        super().add(start, end)
+
+    def remove(self, start: int, end: int) -> None:
+        """Take ``[start, end)`` out."""
+        if self._map._machine.stepper is not None and start < end:
+            self._changes(-self._map.covered(start, end))
+        super().remove(start, end)
+
+    def _changes(self, by: int) -> None:
+        stepper = self._map._machine.stepper
+        if by and stepper is not None:
+            stepper.step(Access("atomic", Level(self._map.name, by)))
+
+
+class SharedDict(MutableMapping[K, V]):
+    """A dictionary that CPUs share; every access is announced as plain, to one key or to all."""
+
+    __slots__ = ("_items", "_machine", "_numbers", "name")
+
+    def __init__(self) -> None:
+        self._items: dict[K, V] = {}
+        self._numbers: dict[object, int] = {}
+        """By key that was ever asked for: a number, which stands for it in announcements."""
+        self._machine: Stepped = _QUIET
+        self.name = ""
+
+    def belong(self, machine: Stepped, name: str) -> None:
+        """From now on accesses are announced to the stepper of `machine`, under `name`."""
+        self._machine, self.name = machine, name
+
+    def _announce(self, kind: str, key: object = None, *, whole: bool = False) -> None:
+        stepper = self._machine.stepper
+        if stepper is not None:
+            at = 0 if whole else self._numbers.setdefault(key, len(self._numbers))
+            stepper.data(Access(kind, Part(self.name, at, EVERYTHING if whole else at + 1)))
+
+    def __getitem__(self, key: K) -> V:
+        self._announce("read", key)
+        return self._items[key]
+
+    def __contains__(self, key: object) -> bool:
+        self._announce("read", key)
+        return key in self._items
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self._announce("write", key)
+        self._items[key] = value
+
+    def __delitem__(self, key: K) -> None:
+        self._announce("write", key)
+        del self._items[key]
+
+    def __iter__(self) -> Iterator[K]:
+        self._announce("read", whole=True)
+        return iter(list(self._items))
+
+    def __len__(self) -> int:
+        self._announce("read", whole=True)
+        return len(self._items)
+
+    def __eq__(self, other: object) -> bool:
+        self._announce("read", whole=True)
+        return self._items == (other._items if isinstance(other, SharedDict) else other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self._items)
