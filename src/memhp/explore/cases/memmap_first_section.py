@@ -104,7 +104,6 @@ def build(variant: Variant, configuration: Configuration) -> KernelProgram:
 
 
 SERVERS = (*configurations("linux-5.13", "x86_64"), *mainline("x86_64"))
-NO_KERNEL = {"source": "nothing: the kernel's functions in an order in which it does not call them"}
 SELF_HOSTED = {"memmap_on_memory": "Y", "gbpages": False, "hypervisor": False}
 
 CASE = Case(
@@ -118,7 +117,7 @@ CASE = Case(
             "the first section goes before the others: no kernel does so",
             "broken",
             SERVERS,
-            generic=NO_KERNEL,
+            of_kernel=False,
             options=SELF_HOSTED,
         ),
         Variant(
@@ -133,7 +132,7 @@ CASE = Case(
             "from the last section to the first: no kernel does so either",
             "repaired",
             SERVERS,
-            generic=NO_KERNEL,
+            of_kernel=False,
             options=SELF_HOSTED,
         ),
     ),
