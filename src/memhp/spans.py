@@ -7,9 +7,13 @@ pages, never with pages. All spans are half-open, ``[start, end)``.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Generic, NamedTuple, TypeVar
 
 V = TypeVar("V")
+
+FEW_RUNS = 16
+"""Maps of so few runs are compared run by run."""
 
 
 class Span(NamedTuple):
@@ -147,6 +151,48 @@ class SpanMap(Generic[V]):
         """How many integers of ``[start, end)`` have a value."""
         return sum(e - s for s, e, _ in self.runs(start, end))
 
+    def differences(self, other: "SpanMap[V]") -> "list[Span]":
+        """Where two maps say different things, ascending: spans that differ in every integer, and may touch.
+
+        Equal stretches cost what comparing lists costs; each difference costs a few steps of halving.
+        """
+        return list(self._differences(other, (0, len(self._starts)), (0, len(other._starts))))
+
+    def _differences(self, other: "SpanMap[V]", mine: tuple[int, int], theirs: tuple[int, int]) -> "Iterator[Span]":
+        """Differences between the runs ``[lo, hi)`` of this map and those of the other, all within the same limits."""
+        (a, b), (c, d) = mine, theirs
+        if (
+            self._starts[a:b] == other._starts[c:d]
+            and self._ends[a:b] == other._ends[c:d]
+            and self._values[a:b] == other._values[c:d]
+        ):
+            return
+        cut = self._common_cut(other, mine, theirs) if b - a + d - c > FEW_RUNS else None
+        if cut is not None:
+            yield from self._differences(other, (a, cut[0]), (c, cut[1]))
+            yield from self._differences(other, (cut[0], b), (cut[1], d))
+            return
+        edges = {*self._starts[a:b], *self._ends[a:b], *other._starts[c:d], *other._ends[c:d]}
+        for start, end in pairwise(sorted(edges)):
+            if self.get(start) != other.get(start):
+                yield Span(start, end)
+
+    def _common_cut(
+        self, other: "SpanMap[V]", mine: tuple[int, int], theirs: tuple[int, int]
+    ) -> tuple[int, int] | None:
+        """A place near the middle where no run of either map goes across: the index of the first run behind it in each.
+
+        None where there is none nearby.
+        """
+        (a, b), (c, d) = mine, theirs
+        middle = (a + b) // 2
+        for i in range(max(middle - FEW_RUNS, a + 1), min(middle + FEW_RUNS, b)):
+            at = self._starts[i]
+            j = bisect_left(other._starts, at, c, d)
+            if j == c or other._ends[j - 1] <= at:
+                return i, j
+        return None
+
     def set(self, start: int, end: int, value: V) -> None:
         """Give every integer of ``[start, end)`` this value, whatever it had before."""
         if start >= end:
@@ -257,6 +303,25 @@ class SpanSet:
             whole = met is not None and met[0] <= start and end <= met[1]
             self._size -= end - start if whole else self._map.covered(start, end)
             self._map.clear(start, end)
+
+    @classmethod
+    def joined(cls, spans: Iterable[tuple[int, int]]) -> "SpanSet":
+        """The set of spans that come in ascending order by start; they may touch and overlap."""
+        new = cls()
+        starts, ends = new._map._starts, new._map._ends
+        for start, end in spans:
+            if ends and start <= ends[-1]:
+                ends[-1] = max(ends[-1], end)
+            elif start < end:
+                starts.append(start)
+                ends.append(end)
+        new._map._values = [True] * len(starts)
+        new._size = sum(ends) - sum(starts)
+        return new
+
+    def differences(self, other: "SpanSet") -> list[Span]:
+        """Where two sets differ, ascending."""
+        return self._map.differences(other._map)
 
     def run_at(self, at: int) -> Span | None:
         """The span that holds one integer, or None."""

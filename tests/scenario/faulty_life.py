@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from check.leftovers import kills, left_behind
-from memhp.check import check_all, snapshot
+from memhp.check import check_all, notes_of, snapshot, watch
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.linux.config import Config
 from memhp.linux.init import start_kernel
@@ -65,6 +65,7 @@ class FaultyLives(RuleBasedStateMachine):
         config = possible(self.kernel, options)
         self.k: Kernel = start_kernel(small_machine(config))
         self.baseline = snapshot(self.k)
+        self.laws = watch(self.k, self.baseline)
         self.session = Session(self.k)
         self.block = self.k.memory_block_size
         boot_blocks = [last for _, last, _ in self.k.memory_blocks]
@@ -92,8 +93,10 @@ class FaultyLives(RuleBasedStateMachine):
             self.k.hw.faults = None
             site = faults.failed if faults else None
         if site is not None and (may := left_behind(self.k.config, site)):
-            broken = {breach.law for breach in check_all(self.k, self.baseline)}
+            breaches = check_all(self.k, self.baseline)
+            broken = {breach.law for breach in breaches}
             assert broken <= may, (site, broken)
+            assert self.laws.check() == (breaches, notes_of(self.k, self.baseline))
             self.over = f"leftovers of {site}" if broken else ""
         return how
 
@@ -224,8 +227,10 @@ class FaultyLives(RuleBasedStateMachine):
     def every_law_holds(self) -> None:
         """All laws, with the machine as it booted to compare with."""
         if not self.over:
-            broken = [f"{breach.law}: {breach.text}" for breach in check_all(self.k, self.baseline)]
+            breaches = check_all(self.k, self.baseline)
+            broken = [f"{breach.law}: {breach.text}" for breach in breaches]
             assert not broken, broken
+            assert self.laws.check() == (breaches, notes_of(self.k, self.baseline))
 
     @invariant()
     def altmaps_that_went_owe_nothing(self) -> None:

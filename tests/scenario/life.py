@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from memhp.check import Snapshot, check_all, round_trip, snapshot
+from memhp.check import Snapshot, check_all, notes_of, round_trip, snapshot, watch
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.hw.memory import Use
 from memhp.linux.arch.arm64.choices import Arm64Profile
@@ -105,6 +105,7 @@ class Lives(RuleBasedStateMachine):
         config = possible(self.kernel, options)
         self.k: Kernel = start_kernel(small_machine(config))
         self.baseline = as_booted(config)
+        self.laws = watch(self.k, self.baseline)
         self.session = Session(self.k)
         self.block = self.k.memory_block_size
         self.boot_blocks = {i for first, end, _ in self.k.memory_blocks for i in range(first, end)}
@@ -338,8 +339,10 @@ class Lives(RuleBasedStateMachine):
         """All laws, with the machine as it booted to compare with."""
         if self.dead:
             return
-        broken = [f"{breach.law}: {breach.text}" for breach in check_all(self.k, self.baseline)]
+        breaches = check_all(self.k, self.baseline)
+        broken = [f"{breach.law}: {breach.text}" for breach in breaches]
         assert not broken, broken
+        assert self.laws.check() == (breaches, notes_of(self.k, self.baseline))
 
     @invariant()
     def the_accounts_agree(self) -> None:

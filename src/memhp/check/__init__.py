@@ -25,9 +25,10 @@ from memhp.check import (
 from memhp.check.law import Breach, Law, Note
 from memhp.check.look import Look
 from memhp.check.snapshot import Snapshot, snapshot
+from memhp.check.watch import Watch
 from memhp.linux.state import Kernel
 
-__all__ = ["LAWS", "Breach", "Law", "Note", "Snapshot", "check_all", "notes_of", "snapshot"]
+__all__ = ["LAWS", "Breach", "Law", "Note", "Snapshot", "Watch", "check_all", "notes_of", "snapshot", "watch"]
 
 LAWS: tuple[Law, ...] = (
     frames.LAW,
@@ -59,3 +60,10 @@ def notes_of(k: Kernel, baseline: Snapshot | None = None) -> list[Note]:
     """What the laws allow but a reader may want to know."""
     look = Look(k)
     return [note for law in LAWS for note in law.notes(look, baseline)]
+
+
+def watch(k: Kernel, baseline: Snapshot | None = None) -> Watch:
+    """Every law over the steps of a machine: finds what :func:`check_all` and :func:`notes_of` do, at the cost of what
+    each step changes.
+    """
+    return Watch(k, LAWS, baseline)

@@ -20,13 +20,22 @@ def room(altmap: VmemAltmap) -> Span:
 
 def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     """Altmaps without a block, blocks without their altmap, and accounts that do not add up."""
+    yield from _blocks(look)
+    yield from _devices(look, look.storage[0])
+
+
+def _blocks(look: Look) -> Iterator[Breach]:
+    """Altmaps of memory blocks; where the look is confined, of those blocks in it and of those that are gone."""
     k = look.k
-    for first, last, device in k.memory_blocks:
+    for first, last, device in look.memory_blocks:
         for block in range(first, last) if device.altmap else ():
             if block not in k.altmaps:
                 yield Breach(NAME, f"memory{block} hosts its memmap, but has no altmap")
     mapped, _ = look.storage
+    per = k.pages_per_block
     for block, altmap in sorted(k.altmaps.items()):
+        if look.near is not None and block * per not in look.near.pfns:
+            continue
         host = k.memory_blocks.get(block)
         frames = Span(block * k.pages_per_block, (block + 1) * k.pages_per_block)
         if host is None or not host.altmap:
@@ -43,7 +52,6 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
         if used != altmap.alloc:
             text = f"the altmap of memory{block} has {altmap.alloc} pages handed out, but vmemmap maps {used} of them"
             yield Breach(NAME, text, pfns=room(altmap))
-    yield from _devices(look, mapped)
 
 
 def _devices(look: Look, mapped: SpanSet) -> Iterator[Breach]:
@@ -59,5 +67,8 @@ def _devices(look: Look, mapped: SpanSet) -> Iterator[Breach]:
 
 
 LAW = Law(
-    NAME, "Every altmap belongs to a device or a block that hosts its memmap; its accounts agree with vmemmap", find
+    NAME,
+    "Every altmap belongs to a device or a block that hosts its memmap; its accounts agree with vmemmap",
+    find,
+    still=lambda look, near: not any(_blocks(near)) and not any(_devices(look, look.storage[0])),
 )

@@ -17,11 +17,16 @@ OFFLINE_USES = (Use.DEVICE, Use.MEMMAP, Use.OFFLINE, Use.HWPOISON)
 
 def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     """Blocks without sections, sections without blocks, and blocks that are half of one state."""
-    k = look.k
-    per = k.pages_per_block
     yield from _pairing(look)
     yield from _links(look)
-    for first, last, block in k.memory_blocks:
+    yield from _states(look)
+
+
+def _states(look: Look) -> Iterator[Breach]:
+    """Blocks that are half of one state."""
+    k = look.k
+    per = k.pages_per_block
+    for first, last, block in look.memory_blocks:
         frames = Span(first * per, last * per)
         name = f"memory{first}" if last == first + 1 else f"memory{first} to memory{last - 1}"
         if block.state == "online":
@@ -38,8 +43,8 @@ def _pairing(look: Look) -> Iterator[Breach]:
     """Every block has a present section, and every section that may go online has a block."""
     k = look.k
     per = k.pages_per_block
-    sections = SpanSet([*look.early_sections, *look.hot_sections])
-    whole = SpanSet((span.start // per * per, -(-span.end // per) * per) for span in sections)
+    sections = sorted([*look.early_sections, *look.hot_sections])
+    whole = SpanSet.joined((span.start // per * per, -(-span.end // per) * per) for span in sections)
     for bare in minus(look.block_frames, whole):
         text = f"memory{bare.start // per} to memory{bare.end // per - 1} have no present section"
         yield Breach(NAME, text, pfns=bare)
@@ -49,7 +54,7 @@ def _pairing(look: Look) -> Iterator[Breach]:
 
 def _links(look: Look) -> Iterator[Breach]:
     """What is linked below a node's device is a block that exists (``/sys/devices/system/node/nodeN/memoryM``)."""
-    blocks = SpanSet((first, last) for first, last, _ in look.k.memory_blocks)
+    blocks = SpanSet.joined((first, last) for first, last, _ in look.k.memory_blocks)
     for nid, links in sorted(look.k.node_states.devices.items()):
         for dangling in minus(links, blocks):
             text = f"node{nid} is linked to memory{dangling.start} to memory{dangling.end - 1}, which are gone"
@@ -96,4 +101,14 @@ def _offline(look: Look, name: str, frames: Span) -> Iterator[Breach]:
             yield Breach(NAME, text, pfns=Span(start, end))
 
 
-LAW = Law(NAME, "A memory block is online or offline as a whole: its sections, pages and users agree", find)
+def still(look: Look, near: Look) -> bool:
+    """Blocks lie apart from one another: those that changed are looked at, and that none has lost its group."""
+    groups = {block.group for _, _, block in look.k.memory_blocks} - {None}
+    return groups <= look.k.memory_groups.keys() and not any(
+        next(found, None) for found in (_pairing(near), _links(look), _states(near))
+    )
+
+
+LAW = Law(
+    NAME, "A memory block is online or offline as a whole: its sections, pages and users agree", find, still=still
+)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from memhp.check.kernel_data import broken_rules
-from memhp.check.law import Breach, Law
+from memhp.check.law import Breach, Law, nothing_near
 from memhp.check.look import Leaves, Look, merged, minus, pfn_text, va_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.format import HEIGHT_NAMES
@@ -98,4 +98,9 @@ def _attributes(look: Look, leaves: Leaves) -> Iterator[Breach]:
             yield Breach(NAME, text, pfns=frames, vas=vas)
 
 
-LAW = Law(NAME, "The direct map translates exactly the present memory, to itself, as ordinary kernel data", find)
+LAW = Law(
+    NAME,
+    "The direct map translates exactly the present memory, to itself, as ordinary kernel data",
+    find,
+    still=nothing_near(find),
+)

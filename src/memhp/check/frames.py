@@ -22,18 +22,17 @@ UNMANAGED = PageFlags.RESERVED | PageFlags.OFFLINE | PageFlags.VMEMMAP_SELF_HOST
 
 def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     """Free frames on no list or on a wrong one, lists of what is not there, wrong counts of managed pages."""
-    k = look.k
-    pages: dict[ZoneRef, SpanSet] = {}
-    for start, end, ref in k.page_zone:
-        pages.setdefault(ref, SpanSet()).add(start, end)
-    listed = SpanSet()
-    for zone in k.zones():
-        own = pages.get(ZoneRef(zone.nid, zone.type), SpanSet())
-        mine = SpanSet([*zone.free, *zone.isolated_free])
+    listed: list[Span] = []
+    for zone in look.k.zones():
+        own = look.zone_pages.get(ZoneRef(zone.nid, zone.type), SpanSet())
+        mine = SpanSet.joined(sorted([*look.spans(zone.free), *look.spans(zone.isolated_free)]))
         yield from _foreign(look, zone, mine, own)
-        for span in mine:
-            listed.add(*span)
-        yield from _managed(look, zone, own)
+        listed += mine
+        yield from () if look.near is not None else _managed(look, zone, own)
+    yield from _lost(look, SpanSet.joined(sorted(listed)))
+
+
+def _lost(look: Look, listed: SpanSet) -> Iterator[Breach]:
     for lost in minus(look.frames[Use.FREE], listed):
         yield Breach(NAME, f"{pfn_text(lost)} is free, but in no zone's free lists: it is lost", pfns=lost)
 
@@ -47,7 +46,7 @@ def _foreign(look: Look, zone: Zone, mine: SpanSet, own: SpanSet) -> Iterator[Br
         for other in own.gaps(*span):
             text = f"{pfn_text(other)} is in the free lists of {zone_name(zone)}, but its zone link says otherwise"
             yield Breach(NAME, text, pfns=other)
-    for span in zone.isolated_free:
+    for span in look.spans(zone.isolated_free):
         for gap in zone.isolated.gaps(*span):
             text = f"{pfn_text(gap)} is in the isolated free lists of {zone_name(zone)}, but in no isolated pageblock"
             yield Breach(NAME, text, pfns=gap)
@@ -70,9 +69,18 @@ def _kept_back(look: Look, span: Span) -> int:
     return sum(end - start for start, end, flags in look.k.page_flags.runs(*span) if flags & UNMANAGED)
 
 
+def still(look: Look, near: Look) -> bool:
+    """Free frames are looked at where something changed, the sums anew."""
+    sums = (
+        _managed(look, zone, look.zone_pages.get(ZoneRef(zone.nid, zone.type), SpanSet())) for zone in look.k.zones()
+    )
+    return next(find(near, None), None) is None and not any(next(found, None) for found in sums)
+
+
 LAW = Law(
     NAME,
     "No frame is lost: the free lists hold exactly the free frames of their zone, and managed pages add up",
     find,
     doors=("frames",),
+    still=still,
 )

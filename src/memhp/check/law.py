@@ -36,6 +36,14 @@ class Note:
 
 Check = Callable[[Look, Snapshot | None], Iterable[Breach]]
 Notes = Callable[[Look, Snapshot | None], Iterable[Note]]
+Still = Callable[[Look, Look], bool]
+
+
+def nothing_near(find: Check) -> Still:
+    """How a law that looks at frames and leaves one by one says that it still holds: it finds nothing where something
+    changed.
+    """
+    return lambda look, near: near.nothing or next(iter(find(near, None)), None) is None
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,16 @@ class Law:
     find: Check
     doors: tuple[str, ...] = ()
     find_notes: Notes | None = None
+    still: Still | None = None
+    """Whether a law that held before still does, for a look at the whole and one confined to what has changed since:
+    says no when it is not sure. Without it the law is cheap, and looked at anew each time.
+    """
+
+    def holds_on(self, look: Look, near: Look) -> bool:
+        """Whether the law, which held, is known to hold still."""
+        if self.still is None or any(violation.law in self.doors for violation in look.k.hw.violations):
+            return False
+        return self.still(look, near)
 
     def check(self, k: Kernel, before: Snapshot | None = None) -> list[Breach]:
         """Where the law does not hold now; empty when it does."""

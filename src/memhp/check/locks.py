@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
+from operator import itemgetter
 
 from memhp.check.law import Breach, Law
 from memhp.check.look import Look
@@ -12,7 +13,8 @@ NAME = "locks"
 
 def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     """Locks that some CPU still holds."""
-    for name, lock in sorted(look.k.hw.locks.items()):
+    held = [(name, lock) for name, lock in look.k.hw.locks.items() if lock.writer is not None or lock.readers]
+    for name, lock in sorted(held, key=itemgetter(0)):
         if lock.writer is not None:
             yield Breach(NAME, f"{name} is still held by CPU {lock.writer}")
         for cpu, times in sorted(lock.readers.items()):

@@ -6,7 +6,7 @@
 
 from collections.abc import Iterator
 
-from memhp.check.law import Breach, Law
+from memhp.check.law import Breach, Law, nothing_near
 from memhp.check.look import Look, minus
 from memhp.check.snapshot import Snapshot
 from memhp.spans import Span, SpanSet
@@ -19,7 +19,8 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     if not look.k.config.has_memblock:
         return
     shift = look.k.config.page_shift
-    known = SpanSet((start >> shift, end >> shift) for start, end, _ in look.k.memblock.memory)
+    memory = SpanSet.joined((start >> shift, end >> shift) for start, end, _ in look.k.memblock.memory)
+    known = SpanSet.joined(look.spans(memory))
     system = SpanSet(part for span in look.present for part in look.block_frames.runs(*span))
     for gap in minus(system, known):
         yield Breach(NAME, f"memblock does not know {_bytes(gap, shift)}, which is present", pfns=gap)
@@ -32,4 +33,9 @@ def _bytes(span: Span, shift: int) -> str:
     return f"[mem {span.start << shift:#018x}-{(span.end << shift) - 1:#018x}]"
 
 
-LAW = Law(NAME, "memblock knows the memory that is present, and no other", find)
+LAW = Law(
+    NAME,
+    "memblock knows the memory that is present, and no other",
+    find,
+    still=nothing_near(find),
+)

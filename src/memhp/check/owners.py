@@ -8,7 +8,7 @@ given are other claims to the same frames. Handing out or freeing a frame that i
 from collections.abc import Iterator
 from itertools import pairwise
 
-from memhp.check.law import Breach, Law
+from memhp.check.law import Breach, Law, nothing_near
 from memhp.check.look import Look, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.memory import Use
@@ -21,12 +21,13 @@ NAME = "one-owner"
 def _claims(look: Look) -> Iterator[tuple[Span, str]]:
     """Every claim to frames that excludes all others, in words."""
     for zone in look.k.zones():
-        for span in zone.free:
+        for span in look.spans(zone.free):
             yield span, f"the free lists of {zone_name(zone)}"
-        for span in zone.isolated_free:
+        for span in look.spans(zone.isolated_free):
             yield span, f"the isolated free lists of {zone_name(zone)}"
     for block, altmap in look.k.altmaps.items():
-        yield Span(altmap.base_pfn, altmap.base_pfn + altmap.reserve + altmap.free), f"the altmap of memory{block}"
+        if look.near is None or altmap.base_pfn in look.near.pfns:
+            yield Span(altmap.base_pfn, altmap.base_pfn + altmap.reserve + altmap.free), f"the altmap of memory{block}"
 
 
 def zone_name(zone: Zone) -> str:
@@ -47,7 +48,7 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
 
 
 def _listed_but_used(look: Look, zone: Zone, free: SpanSet) -> Iterator[Breach]:
-    for span in free:
+    for span in look.spans(free):
         for start, end, owner in look.k.hw.memory.owners.runs(*span):
             if owner.use is not Use.FREE:
                 text = f"{pfn_text(Span(start, end))} is in the free lists of {zone_name(zone)}, but is {owner}"
@@ -59,4 +60,5 @@ LAW = Law(
     "Each frame has one owner: nothing is handed out, listed as free or set aside twice",
     find,
     doors=("one-owner",),
+    still=nothing_near(find),
 )

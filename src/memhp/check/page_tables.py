@@ -55,9 +55,10 @@ def _twice(look: Look) -> Iterator[Breach]:
 
 
 def _ownership(look: Look) -> Iterator[Breach]:
-    reached = SpanSet(frame_spans(np.unique(look.tables.frame)))
+    reached = SpanSet.joined(frame_spans(np.unique(look.tables.frame)))
     for root in look.k.pgd.values():
-        reached.add(root.frame, root.frame + 1)
+        if look.near is None or root.frame in look.near.pfns:
+            reached.add(root.frame, root.frame + 1)
     owned = look.frames[Use.TABLE]
     for lost in minus(owned, reached):
         yield Breach(NAME, f"table {pfn_text(lost)} is reached from no root: it leaked", pfns=lost)
@@ -81,9 +82,18 @@ def _counts(look: Look) -> Iterator[Breach]:
             yield Breach(NAME, text)
 
 
+def still(look: Look, near: Look) -> bool:
+    """Frames of tables are looked at where something changed, entries and sums anew."""
+    if near.nothing:
+        return next(_counts(look), None) is None
+    found = (_missing(look), _reserved(look), _twice(near), _ownership(near), _counts(look))
+    return not any(next(each, None) for each in found)
+
+
 LAW = Law(
     NAME,
     "Page tables are a tree: every table frame is reached exactly once, and entries lead to tables or memory",
     find,
     doors=("page-tables", "lost-write"),
+    still=still,
 )

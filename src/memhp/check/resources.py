@@ -34,23 +34,38 @@ def _tree(parent: Resource) -> Iterator[Breach]:
         yield from _tree(child)
 
 
+def _sound(parent: Resource) -> bool:
+    """What :func:`_tree` finds nothing against."""
+    children = parent.children
+    ends = [child.end for child in children]
+    return (
+        all(child.parent is parent and child.start <= child.end for child in children)
+        and (not children or (parent.start <= children[0].start and ends[-1] <= parent.end))
+        and all(child.start > end for child, end in zip(children[1:], ends, strict=False))
+        and all(_sound(child) for child in children if child.children)
+    )
+
+
 def system_ram(root: Resource) -> SpanSet:
     """Bytes of all System RAM in the tree, driver-managed too; not of a region that its driver adds RAM below."""
-    found = SpanSet()
+    return SpanSet.joined(sorted(_system_ram(root)))
+
+
+def _system_ram(root: Resource) -> Iterator[Span]:
     for child in root.children:
         if child.flags & BUSY_SYSTEM_RAM == BUSY_SYSTEM_RAM:
-            found.add(child.start, child.end + 1)
-        else:
-            for span in system_ram(child):
-                found.add(*span)
-    return found
+            yield Span(child.start, child.end + 1)
+        elif child.children:
+            yield from _system_ram(child)
 
 
 def _ram(look: Look) -> Iterator[Breach]:
     k = look.k
     size, shift = k.memory_block_size, k.config.page_shift
     ram = system_ram(k.iomem_resource)
-    blocks = SpanSet(span.scaled(shift) for span in look.block_frames)
+    if look.near is not None:
+        ram = SpanSet.joined(part for span in look.near.pfns for part in ram.runs(*span.scaled(shift)))
+    blocks = SpanSet.joined(span.scaled(shift) for span in look.block_frames)
     for bare in minus(ram, blocks):
         yield Breach(NAME, f"System RAM [mem {bare.start:#010x}-{bare.end - 1:#010x}] has no memory block")
     for section in look.hot_sections:
@@ -78,7 +93,12 @@ def _usable(look: Look) -> Iterator[Span]:
 
 def _whole(size: int, spans: Iterable[Span]) -> SpanSet:
     """Spans rounded out to whole units of `size`."""
-    return SpanSet((span.start // size * size, -(-span.end // size) * size) for span in spans)
+    return SpanSet.joined(sorted((span.start // size * size, -(-span.end // size) * size) for span in spans))
 
 
-LAW = Law(NAME, "Resources nest and do not overlap, and System RAM is what the memory blocks stand for", find)
+LAW = Law(
+    NAME,
+    "Resources nest and do not overlap, and System RAM is what the memory blocks stand for",
+    find,
+    still=lambda look, near: _sound(look.k.iomem_resource) and next(_ram(near), None) is None,
+)

@@ -12,7 +12,7 @@ from itertools import chain
 
 from memhp.check.law import Breach, Law, Note
 from memhp.check.look import Leaves, Look, va_text
-from memhp.check.snapshot import AreaTables, Positions, Snapshot, snapshot, snapshot_of
+from memhp.check.snapshot import AreaTables, Positions, Snapshot, present_memory, snapshot, snapshot_of
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.linux.layout import Area, Layout
 from memhp.spans import Span
@@ -28,6 +28,13 @@ TablePlace = tuple[int, int]
 def same_memory(before: Snapshot, after: Snapshot) -> bool:
     """Whether the same memory is present, as old as it was: page tables of boot and of later differ."""
     return (before.early, before.hot) == (after.early, after.hot)
+
+
+def _comparable(before: Snapshot | None, look: Look) -> Snapshot | None:
+    """The machine as it is now, if it can be held against what it was before: if it has the same memory."""
+    if before is None or (before.early, before.hot) != present_memory(look):
+        return None
+    return snapshot_of(look)
 
 
 def compare(layout: Layout, before: Snapshot, after: Snapshot) -> tuple[list[Breach], dict[str, list[TablePlace]]]:
@@ -99,19 +106,15 @@ def kept(layout: Layout, before: Snapshot, after: Snapshot) -> Counter[int]:
 
 def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     """What the page tables have or lack against the snapshot, once the same memory is present again."""
-    if before is None:
-        return
-    after = snapshot_of(look)
-    if same_memory(before, after):
+    after = _comparable(before, look)
+    if before is not None and after is not None:
         yield from compare(look.k.layout, before, after)[0]
 
 
 def find_notes(look: Look, before: Snapshot | None) -> Iterator[Note]:
     """How many empty tables this kernel keeps on purpose."""
-    if before is None:
-        return
-    after = snapshot_of(look)
-    if not same_memory(before, after):
+    after = _comparable(before, look)
+    if before is None or after is None:
         return
     for height, count in sorted(kept(look.k.layout, before, after).items()):
         text = f"{count} empty {HEIGHT_NAMES[height]} tables stay behind, as this kernel never frees them"
@@ -123,4 +126,5 @@ LAW = Law(
     "Memory that was added and removed again leaves page tables as they were, but for those this kernel keeps",
     find,
     find_notes=find_notes,
+    still=lambda look, near: near.nothing,
 )

@@ -52,8 +52,7 @@ def snapshot(k: Kernel) -> Snapshot:
 
 def snapshot_of(look: Look) -> Snapshot:
     """The same, on a look that is there already."""
-    early = tuple(part for span in look.early_sections for part in look.present.runs(*span))
-    hot = tuple(part for span in look.hot_sections for part in look.present.runs(*span))
+    early, hot = present_memory(look)
     layout = look.k.layout
     return Snapshot(
         early=early,
@@ -62,6 +61,13 @@ def snapshot_of(look: Look) -> Snapshot:
         vmemmap=_area(look, layout.vmemmap_usable, frames=False),
         exposed_frames=look.k.hw.tlb.exposed_frames,
     )
+
+
+def present_memory(look: Look) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+    """The memory that is present (PFNs): since boot, and added later."""
+    early = tuple(part for span in look.early_sections for part in look.present.runs(*span))
+    hot = tuple(part for span in look.hot_sections for part in look.present.runs(*span))
+    return early, hot
 
 
 def _area(look: Look, area: Span, *, frames: bool) -> AreaTables:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from memhp.check.kernel_data import broken_rules
-from memhp.check.law import Breach, Law
+from memhp.check.law import Breach, Law, nothing_near
 from memhp.check.look import Leaves, Look, merged, minus, va_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.format import HEIGHT_NAMES
@@ -78,4 +78,9 @@ def _shape(look: Look, leaves: Leaves) -> Iterator[Breach]:
             yield Breach(NAME, text, vas=vas)
 
 
-LAW = Law(NAME, "vmemmap maps the struct pages of exactly the present sections, as ordinary kernel data", find)
+LAW = Law(
+    NAME,
+    "vmemmap maps the struct pages of exactly the present sections, as ordinary kernel data",
+    find,
+    still=nothing_near(find),
+)

@@ -19,9 +19,7 @@ NAME = "zones"
 
 def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     """Zones and nodes whose numbers do not add up."""
-    pages: dict[ZoneRef, SpanSet] = {}
-    for start, end, ref in look.k.page_zone:
-        pages.setdefault(ref, SpanSet()).add(start, end)
+    pages = dict(look.zone_pages)
     for zone in look.k.zones():
         linked = pages.pop(ZoneRef(zone.nid, zone.type), SpanSet())
         yield from _span(look, zone, linked)

@@ -21,6 +21,7 @@ from memhp.hw.runs import frame_spans, leaf_run
 from memhp.hw.shared import CountedSet
 from memhp.hw.stepper import Access, Faults, Stepper
 from memhp.hw.tlb import ALL_ADDRESSES, Flush, FlushPlan, Stale, Table, TlbState
+from memhp.hw.written import Written
 from memhp.spans import Span
 
 
@@ -45,6 +46,8 @@ class Machine(LockDoors):
         self.stepper: Stepper | None = None
         self.faults: Faults | None = None
         """What has allocations fail while no stepper is in place."""
+        self.written: Written | None = None
+        """A log of writes to page tables, while somebody keeps one."""
         self._timers: list[tuple[int, int, Callable[[], None]]] = []
         self._timer_serial = 0
 
@@ -63,7 +66,7 @@ class Machine(LockDoors):
         row = self._row(table, where)
         old = int(row[index])
         row[index] = value
-        self.ledger.stores += 1
+        self._wrote(table, index, 1)
         if old & self.fmt.valid and old != value:
             self.tlb.unmap(table, index, np.array([old], dtype=np.uint64), where)
 
@@ -96,14 +99,14 @@ class Machine(LockDoors):
         run = self._row(table, where)[index : index + len(values)]
         old = run.copy()
         run[:] = values
-        self.ledger.stores += len(values)
+        self._wrote(table, index, len(values))
         if old.any():
             self.tlb.unmap(table, index, np.where(old != values, old, np.uint64(0)), where)
 
     def fill_run(self, table: Table, index: int, values: U64, where: str = "") -> None:
         """Write entries of a new table that nothing leads to yet, so that nobody can tell in which order."""
         self._row(table, where)[index : index + len(values)] = values
-        self.ledger.stores += len(values)
+        self._wrote(table, index, len(values))
 
     def store_leaves(self, table: Table, index: int, count: int, pfn: int, prot: int, where: str = "") -> None:
         """Write `count` leaves that map the frames from `pfn` on, one after the other, over entries that are empty."""
@@ -113,7 +116,7 @@ class Machine(LockDoors):
                 self.store(table, index + i, self.fmt.leaf_entry(pfn + i * pages, table.height, prot), where)
             return
         leaf_run(self.fmt, self._row(table, where)[index : index + count], pfn, table.height, prot)
-        self.ledger.stores += count
+        self._wrote(table, index, count)
 
     def clear_run(self, table: Table, index: int, count: int, where: str, flush: FlushPlan | None = None) -> None:
         """Clear those of `count` entries that are not empty; with `flush`, invalidate each as soon as it is cleared.
@@ -137,6 +140,8 @@ class Machine(LockDoors):
     def _clear(self, run: U64, table: Table, index: int, where: str, flush: FlushPlan | None) -> None:
         changed = int(np.count_nonzero(run))
         self.ledger.stores += changed
+        if self.written is not None:
+            self.written.entries(table, index, len(run))
         if flush is None:
             self.tlb.unmap(table, index, run, where)
         else:
@@ -146,6 +151,12 @@ class Machine(LockDoors):
                 first = table.va + index * step
                 self.tlb.flush(flush.flush, Span(first, first + len(run) * step), self.cpu)
         run[:] = 0
+
+    def _wrote(self, table: Table, index: int, count: int) -> None:
+        """Entries ``[index, index + count)`` have been written."""
+        self.ledger.stores += count
+        if self.written is not None:
+            self.written.entries(table, index, count)
 
     def is_empty(self, table: Table) -> bool:
         """Whether a table holds nothing: entries are read until one that is not empty."""
@@ -276,6 +287,7 @@ class Machine(LockDoors):
         self.memory.owners.set(*frames, owner)
         if owner.use is Use.TABLE:
             self.memory.arena.add(frames)
+            self._tables_change(frames)
 
     def release(self, frames: Span, owner: Owner, where: str) -> None:
         """Frames in use are given back: to the buddy (`Use.FREE`) or to the device they lie in (`Use.DEVICE`)."""
@@ -288,6 +300,7 @@ class Machine(LockDoors):
                 )
             if old.use is Use.TABLE:
                 self.memory.arena.drop(Span(start, end))
+                self._tables_change(Span(start, end))
         self._expect_memory(frames, where)
         self._give_up(frames, where)
         self.memory.owners.set(*frames, owner)
@@ -298,6 +311,11 @@ class Machine(LockDoors):
             self.stepper.step(Access("retag", frames))
         self._expect_memory(frames, where)
         self.memory.owners.set(*frames, owner)
+
+    def _tables_change(self, frames: Span) -> None:
+        """Frames come to hold tables, or cease to."""
+        if self.written is not None:
+            self.written.tables(frames)
 
     def _give_up(self, frames: Span, where: str) -> None:
         self.tlb.give_back(frames, where)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from memhp.check import LAWS, Snapshot, check_all, notes_of, snapshot
+from memhp.check import LAWS, Watch, snapshot
+from memhp.check import watch as watch_laws
 from memhp.errors import BadInput, KernelBug, KernelError, KernelPanic
 from memhp.facts.observed import Facts
 from memhp.hw.ledger import Ledger
@@ -41,22 +42,23 @@ BOOT = -1
 class _Watch:
     """The laws over a run: since when each is broken, and what was remarked."""
 
-    baseline: Snapshot
+    laws: Watch
     first: dict[str, int] = field(default_factory=dict)
     breaches: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
 
-    def look(self, k: Kernel, index: int) -> tuple[list[result.Breach], list[str]]:
+    def look(self, index: int) -> tuple[list[result.Breach], list[str]]:
         """Check every law after step `index`: what is broken now and was not before, and new remarks."""
         new = []
-        for breach in check_all(k, self.baseline):
+        breaches, notes = self.laws.check()
+        for breach in breaches:
             known = self.breaches.setdefault(breach.law, [])
             self.first.setdefault(breach.law, index)
             if breach.text not in known:
                 known.append(breach.text)
                 new.append(result.Breach(law=breach.law, text=breach.text))
         remarks = []
-        for note in notes_of(k, self.baseline):
+        for note in notes:
             known = self.notes.setdefault(note.law, [])
             if note.text not in known:
                 known.append(note.text)
@@ -108,11 +110,11 @@ def rehearse(
     """
     with machine_keys(where):
         k = start_kernel(spec)
-    watch = _Watch(snapshot(k))
+    watch = _Watch(watch_laws(k, snapshot(k)))
     session = Session(k)
     if observed is not None:
         _take_up(session, observed, where)
-    watch.look(k, BOOT)
+    watch.look(BOOT)
     results: list[result.StepResult] = []
     dead = ""
     for index, step in enumerate(steps):
@@ -179,7 +181,7 @@ def _step(
         outcome = result.Outcome(result="not run", reason=f"the machine died in {dead!r}")
     else:
         outcome = _outcome(session, step, where)
-    breaches, remarks = ([], []) if dead or outcome.result in DEADLY else watch.look(k, index)
+    breaches, remarks = ([], []) if dead or outcome.result in DEADLY else watch.look(index)
     spent = k.hw.ledger.since(before.ledger)
     places = measure.memmap_places(k)
     places.subtract(before.places)

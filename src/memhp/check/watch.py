@@ -1,0 +1,231 @@
+"""A machine under watch: after each step the laws look at what changed, and find what a whole check would find.
+
+A law that held and can say so from the changes alone (:attr:`memhp.check.law.Law.still`) holds on; any other is looked
+at in full. What changed is found by comparing the maps of the kernel with copies of what they were, which costs little
+where they are equal, and from the log of writes to page tables that the machine's doors keep meanwhile.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+from itertools import pairwise
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from memhp.check.law import Breach, Law, Note
+from memhp.check.look import Look, Near, TableFrames, tables_below
+from memhp.check.snapshot import Snapshot
+from memhp.hw.format import U64
+from memhp.hw.ranges_again import ranges_again
+from memhp.hw.walker import ALL, Bools
+from memhp.hw.written import Written
+from memhp.linux.state import Kernel
+from memhp.spans import Span, SpanMap, SpanSet
+
+MOST_WINDOWS = 8
+"""Stretches of addresses that are read again one by one; more are taken together with what lies between them."""
+
+Key = tuple[object, ...]
+
+_altmap_state = attrgetter("base_pfn", "reserve", "free", "align", "alloc")
+
+
+class Watch:
+    """The laws over the life of a machine, whose page tables are written through the doors only. A machine has one."""
+
+    def __init__(self, k: Kernel, laws: tuple[Law, ...], baseline: Snapshot | None = None) -> None:
+        self._k = k
+        self._laws = laws
+        self._baseline = baseline
+        self._look: Look | None = None
+        self._seen: dict[Key, SpanMap[Any] | SpanSet] = {}
+        self._altmaps: dict[int, tuple[int, ...]] = {}
+        self._broken: set[str] = set()
+        self._notes: dict[str, list[Note]] = {}
+
+    def check(self) -> tuple[list[Breach], list[Note]]:
+        """Every place where a law does not hold now, and what the laws allow but a reader may want to know."""
+        near = self._see()
+        look = self._look
+        assert look is not None
+        breaches: list[Breach] = []
+        for law in self._laws:
+            if near is None or law.name in self._broken or not law.holds_on(look, near):
+                breaches += law.check_look(look, self._baseline)
+            if near is None or law.still is None or not near.nothing:
+                self._notes[law.name] = law.notes(look, self._baseline)
+        self._broken = {breach.law for breach in breaches}
+        return breaches, [note for notes in self._notes.values() for note in notes]
+
+    def _see(self) -> Look | None:
+        """Look again: a look confined to what changed since the last one; None the first time."""
+        k, old = self._k, self._look
+        if old is None or k.hw.written is None:
+            k.hw.written = Written(k.hw.fmt)
+            self._look = look = Look(k)
+            look.hold()
+            list(self._differences())
+            return None
+        written = k.hw.written.take()
+        vas = _few(SpanSet.joined(sorted([*written.addresses, *_reach(k, old.tables, written.frames)])))
+        ranges = ranges_again(old.ranges, k.hw.memory, k.init_mm.frame, vas) if vas else old.ranges
+        tables = _tables_again(k, old.tables, vas) if vas else old.tables
+        differing = list(self._differences())
+        if not vas and not differing:
+            near = Look(k, Near(SpanSet(), SpanSet()))
+            near.hold(ranges=ranges, tables=tables, storage=(SpanSet(), []))
+            return near
+        self._look = look = Look(k)
+        look.hold(ranges=ranges, tables=tables)
+        if not vas:
+            look.hold(storage=old.storage)
+        pfns = _units(k, [*differing, *_frames_of(old, vas), *_frames_of(look, vas)])
+        near = Look(k, Near(pfns, SpanSet.joined(sorted([*vas, *_addresses_of(k, pfns)]))))
+        mapped, twice = look.storage
+        near.hold(
+            ranges=ranges,
+            tables=tables.chosen(_inside(tables.frame, pfns)),
+            storage=(SpanSet.joined(near.spans(mapped)), [part for span in twice for part in pfns.runs(*span)]),
+        )
+        return near
+
+    def _differences(self) -> Iterator[Span]:
+        """The frames (PFNs) of which anything in the kernel's maps is not what it was, in no order."""
+        k = self._k
+        maps = dict(_maps(k))
+        for key in maps.keys() | self._seen.keys():
+            now, old = maps.get(key), self._seen.get(key)
+            if now == old:
+                continue
+            found = _differ(now, old)
+            unit, shift = _scale(k, key)
+            yield from (Span(span.start * unit >> shift, -(-span.end * unit >> shift)) for span in found)
+            if now is None:
+                del self._seen[key]
+            else:
+                self._seen[key] = now.copy()
+        altmaps = dict(zip(k.altmaps, map(_altmap_state, k.altmaps.values()), strict=True))
+        if altmaps != self._altmaps:
+            for block in altmaps.keys() | self._altmaps.keys():
+                if altmaps.get(block) != self._altmaps.get(block):
+                    yield Span(block * k.pages_per_block, (block + 1) * k.pages_per_block)
+            self._altmaps = altmaps
+
+
+def _maps(k: Kernel) -> Iterator[tuple[Key, SpanMap[Any] | SpanSet]]:
+    """What laws read of the kernel in runs: what it is kept by, of which the first word says what its keys are."""
+    for name in ("page_zone", "page_flags", "subsection_map", "pgmap_array", "boot_memory"):
+        yield ("page", name), getattr(k, name)
+    yield ("page", "owners"), k.hw.memory.owners
+    yield ("section", "mem_section"), k.mem_section
+    yield ("block", "memory_blocks"), k.memory_blocks
+    yield ("byte", "memblock"), k.memblock.memory
+    for nid, links in k.node_states.devices.items():
+        yield ("block", "node", nid), links
+    for zone in k.zones():
+        for name in ("free", "isolated_free", "isolated"):
+            yield ("page", zone.nid, zone.type, name), getattr(zone, name)
+
+
+def _scale(k: Kernel, key: Key) -> tuple[int, int]:
+    """How many pages a key of a map stands for: so many, shifted right by so many bits."""
+    units = {
+        "page": (1, 0),
+        "section": (k.config.pages_per_section, 0),
+        "block": (k.pages_per_block, 0),
+        "byte": (1, k.config.page_shift),
+    }
+    return units[str(key[0])]
+
+
+def _differ(now: Any, old: Any) -> list[Span]:
+    """Where two maps or sets differ, either of which may not be there."""
+    if now is None or old is None:
+        there = now if old is None else old
+        return [Span(run[0], run[1]) for run in there]
+    differences: list[Span] = now.differences(old)
+    return differences
+
+
+def _units(k: Kernel, frames: list[Span]) -> SpanSet:
+    """Spans of frames rounded out to memory blocks, and to what a leaf of vmemmap describes if that is more."""
+    unit = k.pages_per_block
+    if k.config.vmemmap_huge:
+        unit = max(unit, k.hw.fmt.levels[1].size // k.config.struct_page_size)
+    return SpanSet.joined(sorted((span.start // unit * unit, -(-span.end // unit) * unit) for span in frames))
+
+
+def _addresses_of(k: Kernel, pfns: SpanSet) -> Iterator[Span]:
+    """The addresses (bytes) at which frames are mapped, and those of their struct pages, rounded out to pages."""
+    shift, size = k.config.page_shift, k.config.page_size
+    for span in pfns:
+        start = k.layout.phys_to_virt(span.start << shift)
+        yield Span(start, min(start + (span.size << shift), ALL))
+        memmap = k.layout.memmap(*span)
+        yield Span(memmap.start // size * size, min(-(-memmap.end // size) * size, ALL))
+
+
+def _frames_of(look: Look, vas: SpanSet) -> Iterator[Span]:
+    """The frames that these addresses lead to, in direct map or vmemmap; of vmemmap those that it describes as well."""
+    k, shift = look.k, look.k.config.page_shift
+    if not vas:
+        return
+    confined = Look(k, Near(SpanSet(), vas))
+    confined.hold(ranges=look.ranges)
+    vmemmap = k.layout.vmemmap_usable
+    for area in (k.layout.direct_map.span, vmemmap):
+        leaves = confined.leaves(area)
+        for pa, size in zip(leaves.pa.tolist(), leaves.size.tolist(), strict=True):
+            yield Span(pa >> shift, -(-(pa + size) >> shift))
+    for part in vas.runs(*vmemmap):
+        yield Span(k.layout.page_to_pfn(part.start), k.layout.page_to_pfn(part.end - 1) + 1)
+
+
+def _reach(k: Kernel, tables: TableFrames, frames: SpanSet) -> Iterator[Span]:
+    """The addresses that the tables in these frames translate."""
+    found = tables.chosen(_inside(tables.frame, frames))
+    sizes = [level.entries << level.shift for level in k.hw.fmt.levels]
+    for va, height in zip(found.va.tolist(), found.height.tolist(), strict=True):
+        yield Span(va, va + sizes[height])
+
+
+def _tables_again(k: Kernel, old: TableFrames, written: SpanSet) -> TableFrames:
+    """The tables as they are now: those found before, but below the entries that were written those found now."""
+    entries = np.array([level.entries << level.shift for level in k.hw.fmt.levels[:-1]] + [0], dtype=np.uint64)
+    gone = np.zeros(old.frame.size, dtype=np.bool_)
+    parts = []
+    for span in written:
+        last = old.va + (entries[old.height] - np.uint64(1))
+        gone |= (old.va >= np.uint64(span.start)) & (last <= np.uint64(span.end - 1)) & (old.height < old.height[0])
+        parts.append(tables_below(k, span))
+    kept = old.chosen(~gone)
+    found = TableFrames(*(np.concatenate(columns) for columns in zip(kept, *parts, strict=True)))
+    return found.ordered()
+
+
+def _inside(frames: U64, spans: SpanSet) -> Bools:
+    """Which of these frames lie in the spans."""
+    starts = np.array([span.start for span in spans], dtype=np.uint64)
+    ends = np.array([span.end for span in spans], dtype=np.uint64)
+    if not starts.size:
+        return np.zeros(frames.size, dtype=np.bool_)
+    at = np.searchsorted(starts, frames, side="right") - 1
+    inside: Bools = (at >= 0) & (frames < ends[at])
+    return inside
+
+
+def _few(spans: SpanSet) -> SpanSet:
+    """The same addresses in few spans: where there are many, the narrowest gaps between them are taken along."""
+    these = list(spans)
+    if len(these) <= MOST_WINDOWS:
+        return spans
+    gaps = sorted(right.start - left.end for left, right in pairwise(these))
+    most = gaps[-MOST_WINDOWS]
+    few = [these[0]]
+    for span in these[1:]:
+        if span.start - few[-1].end <= most:
+            few[-1] = Span(few[-1].start, span.end)
+        else:
+            few.append(span)
+    return SpanSet.joined(few)
