@@ -1,7 +1,8 @@
 """The options that choose configurations, which several commands share, and what they choose."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,7 @@ from memhp.errors import BadInput
 from memhp.units import parse_size
 
 if TYPE_CHECKING:
+    from memhp.linux.choice import Told
     from memhp.linux.config import Config
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -25,6 +27,46 @@ _OPTIONS = (
     page_size_option,
     click.option("--va-bits", type=int, metavar="BITS", help="Only this width of virtual addresses."),
 )
+
+
+choice_option = click.option(
+    "--choice",
+    "chosen_texts",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Let the kernel choose otherwise (memhp choices lists what).",
+)
+"""What a kernel is to decide otherwise; it arrives as the argument of :func:`told_choices`."""
+
+
+def told_choices(texts: tuple[str, ...]) -> "dict[str, Told]":
+    """The choices that ``--choice`` names. BadInput: one is not written as NAME=VALUE."""
+    from memhp.linux.choice import Told
+
+    told = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise BadInput(f"want NAME=VALUE, got {text!r}", where="--choice", fix="memhp choices lists the names")
+        told[name.strip().replace("-", "_")] = Told(value.strip())
+    return told
+
+
+def choosing(configs: "list[Config]", told: "Mapping[str, Told]") -> "list[Config]":
+    """Those of the configurations whose kernels have all these choices, with them changed.
+
+    BadInput: none has them, or a value is not one that the choice can have.
+    """
+    from memhp.linux.choice import hints
+    from memhp.linux.choices import generic_choices
+    from memhp.scenario.choices import with_choices
+
+    shared = generic_choices()
+    left = [each for each in configs if all(name in shared or name in hints(type(each.choices)) for name in told)]
+    return [
+        replace(each, profile=with_choices(each.profile, each.arch, told, where="--choice")).validate()
+        for each in left or configs[:1]
+    ]
 
 
 def configuration_options(command: Command) -> Command:

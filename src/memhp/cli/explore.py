@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from memhp.cli.configurations import choice_option, told_choices
 from memhp.cli.output import console, emit_json, json_option, output_option
 from memhp.errors import BadInput
 
@@ -13,6 +14,7 @@ from memhp.errors import BadInput
 @click.argument("name", required=False)
 @click.option("--variant", metavar="V", help="The kernel's code as it was, or as it was repaired.")
 @click.option("--configuration", metavar="C", help="The machine; by default the first that the variant is for.")
+@choice_option
 @click.option(
     "--view",
     type=click.Choice(["columns", "diff", "sequence", "mermaid"]),
@@ -34,6 +36,7 @@ def explore(
     name: str | None,
     variant: str | None,
     configuration: str | None,
+    chosen_texts: tuple[str, ...],
     view: str,
     full: bool,
     html: Path | None,
@@ -72,11 +75,12 @@ def explore(
     if extend and replay is None:
         raise click.UsageError("--extend goes with --replay")
     on_stdout = check_outputs({"--html": html}, stdout="--json" if as_json else "")
+    told = told_choices(chosen_texts)
     if replay is not None:
-        found = replay_schedule(name, variant, configuration, replay, extend=extend)
+        found = replay_schedule(name, variant, configuration, replay, extend=extend, choices=told)
     else:
         how = How(preemptions, random, seed, reduction=not no_reduction, executions=executions)
-        found = decide(name, variant, configuration, how)
+        found = decide(name, variant, configuration, how, told)
     if html is not None:
         from memhp.report.trace_page import write_page
 

@@ -37,6 +37,7 @@ COMMANDS = {
     "explore": LazyCommand("memhp.cli.explore:explore", "Decide a race, and trace what goes wrong step by step."),
     "races": LazyCommand("memhp.cli.races:races", "Decide every race, each variant on every configuration."),
     "capture": LazyCommand("memhp.cli.capture:capture", "Keep a machine's facts as files that every command reads."),
+    "choices": LazyCommand("memhp.cli.choices:choices", "Tell the decisions in which kernels differ, and since when."),
     "geometry": LazyCommand("memhp.cli.geometry:geometry", "Show the sizes that hotplug works in, everywhere."),
 }
 """The sub-commands by name, in the order in which ``--help`` lists them."""

@@ -3,12 +3,13 @@
 
 import click
 
-from memhp.cli.configurations import chosen_configs, configuration_options
+from memhp.cli.configurations import choice_option, choosing, chosen_configs, configuration_options, told_choices
 from memhp.cli.output import console, emit_json, json_option, progress
 
 
 @click.command()
 @configuration_options
+@choice_option
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Processes; by default one for each CPU.")
 @json_option
 def matrix(
@@ -16,6 +17,7 @@ def matrix(
     profiles: tuple[str, ...],
     page_size: str | None,
     va_bits: int | None,
+    chosen_texts: tuple[str, ...],
     jobs: int | None,
     as_json: bool,
 ) -> int:
@@ -27,7 +29,8 @@ def matrix(
     from memhp.report.matrix import print_matrix
     from memhp.scenario.matrix import matrix as rows_of
 
-    chosen = chosen_configs(arches, profiles, page_size, va_bits)
+    told = told_choices(chosen_texts)
+    chosen = choosing(chosen_configs(arches, profiles, page_size, va_bits), told)
     rows = []
     with progress() as bar:
         task = bar.add_task("configurations", total=len(chosen))
@@ -35,7 +38,7 @@ def matrix(
             rows.append(row)
             bar.advance(task)
     if as_json:
-        emit_json({"rows": rows})
+        emit_json({"rows": rows, "choices": told})
     else:
-        print_matrix(console(), rows)
+        print_matrix(console(), rows, told)
     return 0 if all(row.as_known for row in rows) else 1

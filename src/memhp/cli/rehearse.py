@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from memhp.cli.configurations import choice_option, told_choices
 from memhp.cli.output import console, emit_json, json_option, output_option, progress
 from memhp.errors import BadInput
 from memhp.units import parse_size
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--online", type=click.Choice(["auto", "kernel", "movable"]), help="Bring what is plugged online.")
 @click.option("--plan", "total", metavar="SIZE", help="Then plan how to add this much, in steps that are safe.")
 @click.option("--unplug", is_flag=True, help="Then offline and remove it all again, last first.")
+@choice_option
 @json_option
 @output_option("--html", help="Write a self-contained page.")
 @output_option("--sysroot", metavar="DIR", help="Write /sys and /proc as they end up.")
@@ -44,6 +46,7 @@ def rehearse(
     online: "Zone | None",
     total: str | None,
     unplug: bool,
+    chosen_texts: tuple[str, ...],
     as_json: bool,
     html: Path | None,
     sysroot: Path | None,
@@ -58,6 +61,7 @@ def rehearse(
     """
     from memhp.outputs.check import check_outputs
     from memhp.scenario import views
+    from memhp.scenario.choices import with_told
     from memhp.scenario.load import load
     from memhp.scenario.quick import quick_scenario, rehearse_quick
     from memhp.scenario.run import rehearse_scenario
@@ -66,11 +70,12 @@ def rehearse(
         raise click.UsageError("give a scenario FILE, or --machine SOURCE with --plug or --plan SIZE")
     if file is not None and (plug or (online and not total) or unplug or step):
         raise click.UsageError("--plug, --online, --unplug and --step go with --machine; a FILE has its own steps")
+    told = told_choices(chosen_texts)
     if file is not None:
-        scenario = load(file)
+        scenario = with_told(load(file), told)
         go = partial(rehearse_scenario, scenario, where=str(file))
     else:
-        scenario = quick_scenario(source or "", step, plug, driver, online, unplug=unplug)
+        scenario = with_told(quick_scenario(source or "", step, plug, driver, online, unplug=unplug), told)
         go = partial(rehearse_quick, scenario)
     on_stdout = check_outputs(
         {"--html": html, "--ptdump": ptdump},

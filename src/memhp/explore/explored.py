@@ -1,10 +1,13 @@
 """One variant of a race looked at closely: its verdict with the trace, or a single schedule replayed."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import msgspec
 
+from memhp.errors import BadInput
 from memhp.explore.case import Case, Configuration, StandsFor, Variant
 from memhp.explore.cases import case
 from memhp.explore.decide import as_known
@@ -74,6 +77,8 @@ class Explored(msgspec.Struct, frozen=True, kw_only=True):
     trace: Trace | None
     geometry: str = ""
     note: str = ""
+    choices: dict[str, str] = {}
+    """What the kernel was told to choose otherwise, over what the variant says."""
     finding: str = ""
     """Where docs/findings.md explains a verdict other than what the variant is known as."""
 
@@ -83,19 +88,21 @@ class Explored(msgspec.Struct, frozen=True, kw_only=True):
         return as_known(self.verdict, self.stands_for, self.note or self.finding)
 
 
-def explore(name: str, variant: str, configuration: str | None = None, how: How | None = None) -> Explored:
+def explore(name: str, variant: str, configuration: str | None = None, how: How | None = None,
+            choices: Mapping[str, object] = MappingProxyType({})) -> Explored:
     """Decide a variant on a configuration (its first, if none is named), with the trace of what goes wrong.
 
     BadInput: there is no such case, variant or configuration.
     """
-    one, chosen, where = _chosen(name, variant, configuration)
+    one, chosen, where = _chosen(name, variant, configuration, choices)
     verdict = _search(one.build(chosen, where).run(), one.limits, how or How())
     failure = verdict.failure
     trace = None if failure is None else watched(one.build(chosen, where).run(), failure.schedule)
     covered = verdict.coverage
     return Explored(
         name=name, actors=one.actors, variant=variant, about=chosen.about, configuration=where.name,
-        stands_for=chosen.stands_for, current=chosen.current(where), mode=verdict.mode.value, verdict=verdict.word,
+        stands_for=chosen.stands_for, choices=_told(choices), current=chosen.current(where), mode=verdict.mode.value,
+        verdict=verdict.word,
         reason=None if failure is None else failure.reason, executions=covered.executions, classes=verdict.classes,
         steps=covered.steps, bound=None if verdict.bound is None else verdict.bound.text,
         coverage=Covered(
@@ -106,26 +113,42 @@ def explore(name: str, variant: str, configuration: str | None = None, how: How 
     )  # fmt: skip
 
 
-def replay_schedule(name: str, variant: str, configuration: str | None, schedule: str, *, extend: int = 0) -> Explored:
+def replay_schedule(name: str, variant: str, configuration: str | None, schedule: str, *, extend: int = 0,
+                    choices: Mapping[str, object] = MappingProxyType({})) -> Explored:
     """The trace of one schedule, and of `extend` steps beyond it. It says whether that one breaks, never more.
 
     BadInput: there is no such case, variant or configuration, or the schedule asks for a step that cannot be done.
     """
-    one, chosen, where = _chosen(name, variant, configuration)
+    one, chosen, where = _chosen(name, variant, configuration, choices)
     trace = watched(one.build(chosen, where).run(), schedule, extend=extend)
     return Explored(
         name=name, actors=one.actors, variant=variant, about=chosen.about, configuration=where.name,
-        stands_for=chosen.stands_for, current=chosen.current(where), mode=ONE_SCHEDULE,
+        stands_for=chosen.stands_for, choices=_told(choices), current=chosen.current(where), mode=ONE_SCHEDULE,
         verdict="undecided" if trace.reason is None else "broken", reason=trace.reason, executions=1, classes=None,
         steps=len(trace.lines), bound=None, coverage=None, trace=trace, geometry=one.geometry, note=where.note,
         finding=chosen.finding,
     )  # fmt: skip
 
 
-def _chosen(name: str, variant: str, configuration: str | None) -> tuple[Case, Variant, Configuration]:
+def _told(choices: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in choices.items()}
+
+
+def _chosen(
+    name: str, variant: str, configuration: str | None, choices: Mapping[str, object]
+) -> tuple[Case, Variant, Configuration]:
+    """The case, the variant with these choices changed too, and the configuration."""
     one = case(name)
     chosen = one.variant(variant)
-    return one, chosen, chosen.configuration(configuration)
+    where = chosen.configuration(configuration)
+    if not choices:
+        return one, chosen, where
+    try:
+        changed = replace(chosen, choices={**chosen.choices, **choices})
+        changed.config(where)
+    except BadInput as error:
+        raise BadInput(error.message, where=f"--choice {error.where}", fix=error.fix) from None
+    return one, changed, where
 
 
 def _search(run: KernelRun, limits: Limits, how: How) -> Verdict:

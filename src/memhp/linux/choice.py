@@ -31,9 +31,23 @@ class Choices:
             check_value(name, hint, getattr(self, name))
 
     def with_choices(self, **changes: object) -> Self:
-        """The same record with other values; lists stand for tuples."""
-        changed: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+        """The same record with other values; lists stand for tuples, :class:`Told` text for what it names."""
+        known = hints(type(self))
+        changed: Any = {name: _as_value(known.get(name), value) for name, value in changes.items()}
         return replace(self, **changed)
+
+
+class Told(str):
+    """A value as somebody wrote it on a command line: ``true``, ``2``, ``one-block``, ``vmalloc,modules``."""
+
+    __slots__ = ()
+
+
+def from_text(hint: Any, text: str) -> Any:
+    """The value of a choice of type `hint` that a text names, or the text, if it names none."""
+    if is_set(hint):
+        return tuple(part for part in text.split(",") if part)
+    return next((each for each in options(hint) if shown(each).strip('"') == text), text)
 
 
 def choice(about: str, *history: Since) -> Any:
@@ -76,6 +90,12 @@ def hints(record: type[Choices]) -> dict[str, Any]:
         known = get_type_hints(record)
         _HINTS[record] = {field.name: known[field.name] for field in fields(record)}
     return _HINTS[record]
+
+
+def _as_value(hint: Any, value: object) -> object:
+    if isinstance(value, Told):
+        return from_text(hint, value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def is_set(hint: Any) -> bool:

@@ -1,7 +1,8 @@
 """The matrix as a table: a configuration a row, what adding and removing cost, and whether every law held."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from rich.console import Console
 from rich.table import Table
@@ -28,8 +29,10 @@ COLUMNS = (
 )
 
 
-def print_matrix(out: Console, rows: Sequence[MatrixRow]) -> None:
-    """Print the table, then what went wrong where, then a count."""
+def print_matrix(out: Console, rows: Sequence[MatrixRow], choices: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Print the table, then what went wrong where, then a count; before that what kernels were told to choose."""
+    for name, value in choices.items():
+        out.print(f"with {name} = {value}", style="bold")
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for name in COLUMNS:
         table.add_column(name, justify="left" if name in {"kernel", "arch", ""} else "right", no_wrap=True)

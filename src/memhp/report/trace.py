@@ -104,8 +104,9 @@ def _tail(found: Explored, trace: Trace) -> Iterator[Text]:
 
 def replay_command(found: Explored, trace: Trace) -> str:
     """The command that replays the trace."""
+    choices = "".join(f"--choice {name}={value} " for name, value in found.choices.items())
     return (
-        f"memhp explore {found.name} --variant {found.variant} --configuration {found.configuration} "
+        f"memhp explore {found.name} --variant {found.variant} --configuration {found.configuration} {choices}"
         f"--replay {trace.schedule}"
     )
 

@@ -3,8 +3,18 @@
 
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from memhp.errors import BadInput
+from memhp.linux.choice import Told
 from memhp.linux.choices import Arch, Profile
+from memhp.scenario.schema import Scenario
+
+
+def with_told(scenario: Scenario, told: Mapping[str, Told]) -> Scenario:
+    """The same scenario on a kernel that makes these choices too, over those that the machine names itself."""
+    machine = scenario.machine
+    return replace(scenario, machine=replace(machine, choices={**machine.choices, **told}))
 
 
 def with_choices(profile: Profile, arch: Arch, wanted: Mapping[str, object], *, where: str) -> Profile:
@@ -17,4 +27,6 @@ def with_choices(profile: Profile, arch: Arch, wanted: Mapping[str, object], *, 
     try:
         return profile.choosing(arch, wanted)
     except BadInput as error:
-        raise BadInput(error.message, where=f"{where}.{error.where}", fix=error.fix) from None
+        told = isinstance(wanted.get(error.where), Told)
+        place = f"--choice {error.where}" if told else f"{where}.{error.where}"
+        raise BadInput(error.message, where=place, fix=error.fix) from None

@@ -12,12 +12,12 @@ from memhp.scenario.schema import Boot
 def machine_keys(where: str) -> Iterator[None]:
     """File a :class:`BadInput` that names an option, or nothing, under the key of ``[machine]`` that sets it.
 
-    `where` names the scenario; errors that name it already pass as they are.
+    `where` names the scenario; errors that name it already, or an option of the command line, pass as they are.
     """
     try:
         yield
     except BadInput as error:
-        if error.where.startswith(f"{where}: "):
+        if error.where.startswith((f"{where}: ", "--")):
             raise
         key = f"boot.{error.where}" if error.where in Boot.__struct_fields__ else error.where
         place = f"{where}: machine.{key}" if key else f"{where}: machine"
