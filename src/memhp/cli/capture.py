@@ -5,18 +5,22 @@ from pathlib import Path
 
 import click
 
+from memhp.cli.guest_options import GuestChoice, guest_options
 from memhp.cli.output import emit_json, json_option
 
 
 @click.command()
 @click.argument("source", required=False)
+@guest_options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder, or a name ending in .tar.xz.")
 @click.option("--step", default="0-now", show_default=True, help="What to call this moment.")
 @click.option("--private", is_flag=True, help="Keep the whole command line and kernel log too.")
 @click.option("--pages/--no-pages", default=True, help="Summarise /proc/kpageflags.  [default: pages]")
 @json_option
-def capture(source: str | None, out: Path, step: str, private: bool, pages: bool, as_json: bool) -> int:
-    """Keep the facts of SOURCE (/ for this host, or a sysroot) in --out.
+def capture(
+    source: str | None, choice: GuestChoice, out: Path, step: str, private: bool, pages: bool, as_json: bool
+) -> int:
+    """Keep the facts of SOURCE (/ for this host, or a sysroot), or of a kernel in QEMU that just booted, in --out.
 
     Nothing is changed on the machine. What may be private is left out unless --private asks for it.
     """
@@ -24,9 +28,17 @@ def capture(source: str | None, out: Path, step: str, private: bool, pages: bool
     from memhp.target.captures.take import take
     from memhp.target.captures.write import write
 
+    if (source is None) != bool(choice):
+        raise click.UsageError("give a SOURCE (/ for this host, or a sysroot), or --kernel or --linux for a guest")
     if source is None:
-        raise click.UsageError("give a SOURCE: / for this host, or a sysroot")
-    files = take(open_source(source), private=private, pages=pages)
+        from memhp.target.guest.guest import running
+        from memhp.target.guest.observe import step_files
+
+        qemu, spec = choice.resolve()
+        with running(choice.cache, qemu, spec) as guest:
+            files = step_files(guest, pages=pages)
+    else:
+        files = take(open_source(source), private=private, pages=pages)
     write({step: files}, out)
     report = {"schema": 1, "verdict": "captured", "out": str(out), "steps": {step: sorted(files)}}
     if as_json:

@@ -37,6 +37,8 @@ COMMANDS = {
     "explore": LazyCommand("memhp.cli.explore:explore", "Decide a race, and trace what goes wrong step by step."),
     "races": LazyCommand("memhp.cli.races:races", "Decide every race, each variant on every configuration."),
     "capture": LazyCommand("memhp.cli.capture:capture", "Keep a machine's facts as files that every command reads."),
+    "guest": LazyCommand("memhp.cli.guest:guest", "Boot real kernels in QEMU, without installing anything."),
+    "conform": LazyCommand("memhp.cli.conform:conform", "Hold the model against real kernels, fact by fact."),
     "choices": LazyCommand("memhp.cli.choices:choices", "Tell the decisions in which kernels differ, and since when."),
     "geometry": LazyCommand("memhp.cli.geometry:geometry", "Show the sizes that hotplug works in, everywhere."),
 }

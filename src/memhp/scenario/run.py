@@ -138,7 +138,7 @@ def _again(spec: MachineSpec, observed: Facts | None, steps: list[schema.StepKin
     if observed is not None:
         _take_up(session, observed, where)
     for step in steps:
-        _outcome(session, step, where)
+        outcome_of(session, step, where)
     return session
 
 
@@ -180,7 +180,7 @@ def _step(
     if dead:
         outcome = result.Outcome(result="not run", reason=f"the machine died in {dead!r}")
     else:
-        outcome = _outcome(session, step, where)
+        outcome = outcome_of(session, step, where)
     breaches, remarks = ([], []) if dead or outcome.result in DEADLY else watch.look(index)
     spent = k.hw.ledger.since(before.ledger)
     places = measure.memmap_places(k)
@@ -220,7 +220,8 @@ class _Measured:
         self.log = len(k.hw.log_lines)
 
 
-def _outcome(session: Session, step: schema.StepKind, where: str) -> result.Outcome:
+def outcome_of(session: Session, step: schema.StepKind, where: str) -> result.Outcome:
+    """Carry out one step and say how it ended. Raises :class:`BadInput` for a step that cannot be meant."""
     try:
         RUNNERS[type(step)](session, step)
         session.k.hw.advance(0)

@@ -38,9 +38,12 @@ def start(
     stdin: int = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
     cwd: Path | None = None,
+    own_group: bool = True,
 ) -> Child:
-    """Start a program whose standard output and error go to `output`. To be called from the main thread: Linux sends
-    the signal when the thread that forked is gone.
+    """Start a program whose standard output and error go to `output`.
+
+    To be called from the main thread: Linux sends the signal when the thread that forked is gone. A program that talks
+    to the terminal must stay in the group that the terminal listens to: not `own_group`.
     """
     return subprocess.Popen(
         command,
@@ -50,7 +53,7 @@ def start(
         pass_fds=tuple(pass_fds),
         cwd=cwd,
         env={**os.environ, "LC_ALL": "C.UTF-8"},
-        process_group=0,
+        process_group=0 if own_group else None,
         preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - runs two system calls, loaded beforehand
     )
 
@@ -58,7 +61,10 @@ def start(
 def end(child: Child) -> None:
     """End a child with all that it started, and wait for it."""
     if child.poll() is None:
-        os.killpg(child.pid, signal.SIGKILL)
+        if os.getpgid(child.pid) == child.pid:
+            os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
     child.wait()
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 def version_key(release: str) -> tuple[tuple[int, int, str], ...]:
     """A key that sorts releases; ``~`` comes before the end, as in Debian's versions (``deb-version(7)``)."""
     parts = re.findall(r"\d+|[^\d]+", release)
-    return tuple((1, int(part), "") if part.isdecimal() else (0 if part[0] == "~" else 2, 0, part) for part in parts)
+    keys = [(2, int(part), "") if part.isdecimal() else (0 if part[0] == "~" else 3, 0, part) for part in parts]
+    return (*keys, (1, 0, ""))
 
 
 def newest(releases: Iterable[str]) -> str:

@@ -1,0 +1,96 @@
+"""A capture held against the model: booted from its first step, then everything that happened to the machine."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from itertools import pairwise
+from pathlib import Path
+
+from memhp.conform.compare import Comparison, compare_moment
+from memhp.conform.rules import Context
+from memhp.errors import BadInput, KernelBug, KernelError
+from memhp.facts.derive import derive
+from memhp.facts.observed import Facts, observe
+from memhp.facts.source import open_source, steps
+from memhp.scenario.replay import replay
+from memhp.scenario.run import rehearse_scenario
+from memhp.scenario.schema import MachineText, Scenario
+from memhp.target.model.target import ModelTarget
+
+
+def captures_below(folder: Path) -> list[Path]:
+    """Every capture in a folder: folders of steps, and archives; or the folder itself if it is one.
+
+    Raises :class:`BadInput` for a folder with none.
+    """
+    if not folder.is_dir():
+        return [folder]
+    found = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and _is_capture(path)]
+    if not found and _is_capture(folder):
+        return [folder]
+    if not found:
+        raise BadInput("holds no captures", where=str(folder), fix="memhp capture takes one")
+    return found
+
+
+def _is_capture(path: Path) -> bool:
+    try:
+        return bool(steps(path))
+    except BadInput:
+        return False
+
+
+def conform_capture(path: Path) -> Comparison:
+    """Every step of a capture against the model that got there by the steps that the facts tell.
+
+    Raises :class:`BadInput` for a machine that the model cannot boot.
+    """
+    found = Comparison()
+    names = steps(path)
+    shown = [observe(open_source(path, step=name)) for name in names]
+    first = shown[0]
+    model = ModelTarget.like(first, MachineText(source=str(path), step=names[0]), where=str(path))
+    context = _context(first, first)
+    compare_moment(found, f"{path.name}/{names[0]}", first, model.facts(), context)
+    for name, (before, after) in zip(names[1:], pairwise(shown), strict=True):
+        step = f"{path.name}/{name}"
+        try:
+            replay(model.session, before, after)
+            result = "ok"
+        except (KernelError, KernelBug) as error:
+            result = error.reason
+        found.add(step, "replay", "ok", result, context)
+        context = _context(first, after, context)
+        compare_moment(found, step, after, model.facts(), context)
+    return found
+
+
+def conform_with(scenario: Scenario, path: Path, step: str | None, *, where: str) -> Comparison:
+    """A scenario carried out on the model, its end held against a step of a capture, by default the last."""
+    names = steps(path)
+    name = step or names[-1]
+    if name not in names:
+        raise BadInput(f"has no step {name!r}", where=str(path), fix=f"one of: {', '.join(names)}")
+    found = Comparison()
+    after, first = (observe(open_source(path, step=each)) for each in (name, names[0]))
+    run, k = rehearse_scenario(scenario, where=where)
+    for each in run.steps:
+        found.add(name, f"result of {each.title}", each.expect, each.outcome.result, Context())
+    compare_moment(found, f"{path.name}/{name}", after, derive(k), _context(first, after, played=True))
+    return found
+
+
+def _context(first: Facts, now: Facts, before: Context | None = None, *, played: bool = False) -> Context:
+    resized = [zone.managed for zone in first.zones] != [zone.managed for zone in now.zones]
+    log = now.boot_log
+    return Context(
+        resized=resized or (before is not None and before.resized),
+        steps_from_facts=not played,
+        virtio_mem=bool(log and log.virtio_mem),
+    )
+
+
+def conform_or_why(path: Path) -> Comparison | str:
+    """The comparison of a capture, or why the model cannot be that machine."""
+    try:
+        return conform_capture(path)
+    except (BadInput, KernelError) as error:
+        return str(error)

@@ -1,0 +1,74 @@
+"""Two machines at one moment, fact by fact: equal, differing, or incomparable for a reason that a rule states."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+
+import msgspec
+
+from memhp.conform.rules import Context, reason_for
+from memhp.facts.compare import SECTIONS, Value, named_facts
+from memhp.facts.observed import Facts
+
+ZONE_MARKS = ("min", "low", "high", "promo", "boost", "cma", "protection")
+"""Values of a zone besides those that :mod:`memhp.facts.compare` names."""
+
+
+class Detail(msgspec.Struct, frozen=True, kw_only=True):
+    """One fact that is not equal: `expected` is what the real machine showed; `reason` is empty where none is known."""
+
+    step: str
+    fact: str
+    expected: Value
+    got: Value
+    verdict: str
+    """``differing`` or ``incomparable``."""
+    reason: str = ""
+
+
+class Comparison(msgspec.Struct, kw_only=True):
+    """Facts compared, over any number of moments."""
+
+    facts: int = 0
+    equal: int = 0
+    details: list[Detail] = []
+
+    @property
+    def differing(self) -> int:
+        """Facts that differ and that no rule explains."""
+        return sum(detail.verdict == "differing" for detail in self.details)
+
+    @property
+    def incomparable(self) -> int:
+        """Facts that cannot be held against each other."""
+        return sum(detail.verdict == "incomparable" for detail in self.details)
+
+    def add(self, step: str, fact: str, expected: Value, got: Value, context: Context) -> None:
+        """Compare one fact."""
+        self.facts += 1
+        if expected == got:
+            self.equal += 1
+            return
+        reason = reason_for(fact, expected, got, context)
+        verdict = "incomparable" if reason else "differing"
+        detail = Detail(step=step, fact=fact, expected=expected, got=got, verdict=verdict, reason=reason)
+        self.details.append(detail)
+
+
+def every_fact(facts: Facts) -> dict[str, Value]:
+    """Every fact of a machine by its name: all sections, and each zone's watermarks and reserves."""
+    return {**named_facts(facts, SECTIONS), **dict(_zone_marks(facts))}
+
+
+def _zone_marks(facts: Facts) -> Iterator[tuple[str, Value]]:
+    for zone in facts.zones:
+        for mark in ZONE_MARKS:
+            value = getattr(zone, mark)
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            yield f"/proc/zoneinfo node {zone.node} {zone.name} {mark}", text
+
+
+def compare_moment(found: Comparison, step: str, real: Facts, mine: Facts, context: Context) -> None:
+    """Compare every fact that either machine shows at a step."""
+    expected, got = every_fact(real), every_fact(mine)
+    for fact in [*expected, *(fact for fact in got if fact not in expected)]:
+        found.add(step, fact, expected.get(fact), got.get(fact), context)

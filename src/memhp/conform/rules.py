@@ -1,0 +1,80 @@
+"""Facts that a model cannot have equal, each with its reason: everything else that is not equal is a difference.
+
+A rule names facts by pattern and says when it applies; where it applies to facts that are equal it does no harm, but it
+must not be wider than its reason.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from memhp.facts.compare import Value
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known at a moment: whether memory went on- or offline since boot, whether a virtio-mem device may have
+    taken back parts of blocks that no step tells of, and the kernel's series.
+    """
+
+    resized: bool = False
+    """Whether managed pages changed since boot, so that watermarks were set anew."""
+    steps_from_facts: bool = False
+    """Whether steps were told by facts alone, as in captures, rather than carried out."""
+    virtio_mem: bool = False
+    series: str = ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Facts (whole names) that are not compared when `applies`."""
+
+    facts: re.Pattern[str]
+    reason: str
+    applies: Callable[[Context], bool] = lambda _: True
+
+
+RULES = (
+    Rule(
+        re.compile(r"/proc/meminfo (?!MemTotal$).*"),
+        "what tasks and caches use is not known",
+    ),
+    Rule(
+        re.compile(r"/proc/vmstat (?!nr_memmap).*"),
+        "what tasks and caches use and did is not known",
+    ),
+    Rule(
+        re.compile(r"/proc/buddyinfo .*"),
+        "which pages are free depends on what tasks use",
+    ),
+    Rule(
+        re.compile(r"/proc/zoneinfo node \d+ \w+ (min|low|high|promo|protection)"),
+        "boot set them while memory of __init code was not yet managed; they are set anew as memory goes online",
+        lambda context: not context.resized,
+    ),
+    Rule(
+        re.compile(r"/proc/zoneinfo node \d+ \w+ (managed|protection)|/proc/meminfo MemTotal"),
+        "virtio-mem took back sub-blocks of a block that stays, of which no step taken from facts tells",
+        lambda context: context.steps_from_facts and context.virtio_mem,
+    ),
+)
+"""Every rule; the first that covers a fact gives the reason."""
+
+
+def reason_for(fact: str, expected: Value, got: Value, context: Context) -> str:
+    """Why a fact that is not equal need not be; "" where nothing says so."""
+    for rule in RULES:
+        if rule.applies(context) and rule.facts.fullmatch(fact):
+            return rule.reason
+    if got is None and _unmodelled(fact):
+        return "the model does not show this file"
+    del expected
+    return ""
+
+
+_UNMODELLED = re.compile(r"/sys/devices/system/memory/memory\d+/(phys_device|removable)")
+
+
+def _unmodelled(fact: str) -> bool:
+    return _UNMODELLED.fullmatch(fact) is not None

@@ -1,0 +1,79 @@
+"""The line to the agent in a guest: requests and answers over a stream socket."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import secrets
+import shlex
+import socket
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from memhp.errors import MemhpError
+from memhp.target.guest.initramfs import READY
+
+
+class GuestLost(MemhpError):
+    """The guest, or its agent, does not answer any more."""
+
+
+class Answer(NamedTuple):
+    """What commands printed, and the status of the last."""
+
+    output: bytes
+    status: int
+
+    @property
+    def text(self) -> str:
+        """The output as text."""
+        return self.output.decode("utf-8", "replace")
+
+
+class Agent:
+    """One agent; `explain` says what the guest's console showed last, for errors."""
+
+    def __init__(self, line: socket.socket, explain: Callable[[], str] = str) -> None:
+        self._line = line
+        self._explain = explain
+        self._buffer = b""
+
+    def wait(self, timeout: float) -> str:
+        """Wait until the agent is there; the kernel's release. Raises :class:`GuestLost`."""
+        said = self._until(READY.encode() + b" ", timeout)
+        del said
+        return self._until(b"\n", timeout).decode().strip()
+
+    def run(self, commands: str, timeout: float = 60) -> Answer:
+        """Carry out shell commands, on one line. Raises :class:`GuestLost` without an answer in `timeout` s."""
+        token = secrets.token_hex(8)
+        assert "\n" not in commands
+        self._line.settimeout(timeout)
+        try:
+            self._line.sendall(f"{token} {commands}\n".encode())
+        except OSError:
+            raise GuestLost(f"the guest is gone{self._explain()}") from None
+        output = self._until(f"\n{token} ".encode(), timeout)
+        return Answer(output, int(self._until(b"\n", timeout)))
+
+    def write(self, path: str, text: str, timeout: float = 60) -> str:
+        """``echo TEXT > PATH``: the error's text, "" when it was taken."""
+        answer = self.run(f"echo {shlex.quote(text)} > {shlex.quote(path)}", timeout)
+        return "" if answer.status == 0 else answer.text.strip().rpartition(": ")[2] or "failed"
+
+    def _until(self, end: bytes, timeout: float) -> bytes:
+        """What comes before `end`, which is taken too."""
+        deadline = time.monotonic() + timeout
+        start = 0
+        while (at := self._buffer.find(end, start)) < 0:
+            start = max(0, len(self._buffer) - len(end))
+            self._line.settimeout(max(0.001, deadline - time.monotonic()))
+            try:
+                part = self._line.recv(1 << 20)
+            except TimeoutError:
+                raise GuestLost(f"no answer in {timeout:g} s{self._explain()}") from None
+            except OSError:
+                part = b""
+            if not part:
+                raise GuestLost(f"the guest is gone{self._explain()}")
+            self._buffer += part
+        found, self._buffer = self._buffer[:at], self._buffer[at + len(end) :]
+        return found

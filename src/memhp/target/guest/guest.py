@@ -1,0 +1,124 @@
+"""A running guest: QEMU as a child that dies with this process, its monitor, its agent, its RAM in sight.
+
+Nothing of it is on a disk: RAM, console and sockets are anonymous, so that nothing is left whatever ends it.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from memhp.target.guest.agent import Agent
+from memhp.target.guest.cache import Cache
+from memhp.target.guest.initramfs import initramfs
+from memhp.target.guest.launch import end, start
+from memhp.target.guest.monitor import Monitor
+from memhp.target.guest.qemu import GuestSpec, Lines, Qemu, command_line
+
+BOOT_SECONDS = 240
+"""How long a guest may take to boot: software emulation on a busy machine needs tens of seconds."""
+
+DEBUGGED = ("memory_hotplug.c", "page_isolation.c", "memory.c", "acpi_memhotplug.c", "virtio_mem.c", "kmem.c")
+"""Kernel files whose debug messages are switched on: they tell of altmaps, offlined ranges and reasons."""
+
+
+class Guest:
+    """A guest that has booted. To be closed."""
+
+    def __init__(self, cache: Cache, qemu: Qemu, spec: GuestSpec) -> None:
+        self.spec = spec
+        self.boot_seconds = 0.0
+        self.ram: list[int] = []
+        self._open: list[socket.socket] = []
+        self._console = os.memfd_create("memhp-console")
+        began = time.monotonic()
+        image = spec.initrd or initramfs(cache, spec.kernel)
+        for node, size in enumerate(spec.nodes):
+            fd = os.memfd_create(f"memhp-ram{node}")
+            os.ftruncate(fd, size)
+            self.ram.append(fd)
+        monitor, far_monitor = socket.socketpair()
+        agent, far_agent = socket.socketpair()
+        self._open = [monitor, agent]
+        paths = tuple(f"/proc/self/fd/{fd}" for fd in self.ram)
+        lines = Lines(far_monitor.fileno(), far_agent.fileno(), self._console)
+        self.command = command_line(qemu, replace(spec, ram_paths=paths), image, lines)
+        passed = (*self.ram, self._console, far_monitor.fileno(), far_agent.fileno())
+        try:
+            self.child = start(self.command, output=self._console, pass_fds=passed)
+        finally:
+            far_monitor.close()
+            far_agent.close()
+        try:
+            self.monitor = Monitor(monitor, self.explain)
+            self.agent = Agent(agent, self.explain)
+            self.release = self.agent.wait(BOOT_SECONDS)
+        except BaseException:
+            end(self.child)
+            self._close_files()
+            raise
+        self.boot_seconds = time.monotonic() - began
+        for file in DEBUGGED:
+            self.agent.write("/sys/kernel/debug/dynamic_debug/control", f"file {file} +p")
+
+    def console(self) -> str:
+        """All that the console showed, and QEMU's own complaints."""
+        size = os.fstat(self._console).st_size
+        return os.pread(self._console, size, 0).decode("utf-8", "replace")
+
+    def explain(self) -> str:
+        """The last lines of the console, for an error."""
+        lines = [line.strip() for line in self.console().splitlines() if line.strip()]
+        return f"; its console ends: {' | '.join(lines[-8:])}" if lines else ""
+
+    def load(self, module: str) -> None:
+        """Load a module with what it needs, if the kernel has it as a module."""
+        order = self.agent.run("cat /modules/order").text.split()
+        if module in order:
+            wanted = " ".join(order[: order.index(module) + 1])
+            loaded = "grep -q ^$m' ' /proc/modules"
+            self.agent.run(f"for m in {wanted}; do {loaded} || insmod /modules/$m.ko; done")
+
+    def close(self) -> None:
+        """End the guest."""
+        try:
+            self.monitor.close()
+        finally:
+            end(self.child)
+            self._close_files()
+
+    def _close_files(self) -> None:
+        for line in self._open:
+            line.close()
+        for fd in (*self.ram, self._console):
+            os.close(fd)
+
+
+@contextmanager
+def running(cache: Cache, qemu: Qemu, spec: GuestSpec) -> Iterator[Guest]:
+    """A guest for as long as the block runs."""
+    guest = Guest(cache, qemu, spec)
+    try:
+        yield guest
+    finally:
+        guest.close()
+
+
+def shell(cache: Cache, qemu: Qemu, spec: GuestSpec) -> int:
+    """A guest whose console is this terminal, until its shell ends; QEMU's exit code."""
+    image: Path = spec.initrd or initramfs(cache, spec.kernel)
+    plain = replace(spec, shell=True)
+    fds = []
+    for node, size in enumerate(spec.nodes):
+        fds.append(os.memfd_create(f"memhp-ram{node}"))
+        os.ftruncate(fds[-1], size)
+    words = command_line(qemu, replace(plain, ram_paths=tuple(f"/proc/self/fd/{fd}" for fd in fds)), image, None)
+    child = start(words, stdin=0, output=1, pass_fds=fds, own_group=False)
+    try:
+        return child.wait()
+    finally:
+        end(child)

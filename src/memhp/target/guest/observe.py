@@ -1,0 +1,89 @@
+"""What a guest shows, read in one request: every file of interest by one process that never forks."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from memhp.facts import memory_blocks
+from memhp.facts.capture import File
+from memhp.facts.observed import Facts, observe
+from memhp.facts.source import DMESG, FileSource
+from memhp.target.captures.flatten import flatten
+from memhp.target.captures.kpageflags import ENTRY, summary
+from memhp.target.captures.write import record
+from memhp.target.guest.guest import Guest
+
+FILES = (
+    *(f"/proc/{name}" for name in ("iomem", "zoneinfo", "buddyinfo", "vmstat", "meminfo", "pagetypeinfo", "cmdline")),
+    "/proc/sys/kernel/osrelease",
+    "/sys/devices/system/memory",
+    "/sys/devices/system/node",
+    "/sys/module/memory_hotplug/parameters",
+)
+BUSES = ("/sys/bus/dax/devices", "/sys/bus/nd/devices")
+"""Folders of links to devices: what is behind each is read too."""
+
+_MARK = "@memhp@"
+COMMAND = (
+    f"grep -rHs '' {' '.join(FILES)} $(ls -d {' '.join(f'{bus}/*/' for bus in BUSES)} 2>/dev/null); "
+    f"echo {_MARK}; find /sys/devices/system/memory -name 'node*' -type l; echo {_MARK}; dmesg"
+)
+_LINE = re.compile(r"(/[^:\n]+):(.*)")
+
+
+def parse(text: str) -> dict[str, str]:
+    """Linux's paths with their texts, from what `COMMAND` prints."""
+    files, links, log = [*text.split(f"{_MARK}\n"), "", ""][:3]
+    found: dict[str, list[str]] = {}
+    for line in files.splitlines():
+        if match := _LINE.fullmatch(line):
+            found.setdefault(match[1].replace("//", "/"), []).append(match[2])
+    shown = {path: "".join(f"{line}\n" for line in lines) for path, lines in found.items()}
+    shown |= dict.fromkeys(links.split(), "")
+    return {**shown, DMESG: log}
+
+
+def source(guest: Guest) -> FileSource:
+    """Everything that a guest shows at this moment, and what QEMU says of it."""
+    shown = parse(guest.agent.run(COMMAND).text)
+    shown["/qmp.json"] = msgspec.json.format(msgspec.json.encode(qemu_record(guest)), indent=1).decode() + "\n"
+    files = {path: File(text, f"guest:{path}") for path, text in shown.items()}
+    return FileSource(f"guest {guest.release}", "capture", files)
+
+
+def facts(guest: Guest) -> Facts:
+    """The facts of a guest at this moment."""
+    return observe(source(guest))
+
+
+def qemu_record(guest: Guest) -> dict[str, Any]:
+    """What QEMU says of the machine's memory, and how it was started."""
+    return {
+        "memory_devices": guest.monitor.execute("query-memory-devices"),
+        "memory_size": guest.monitor.execute("query-memory-size-summary"),
+        "qemu_args": guest.command,
+    }
+
+
+def step_files(guest: Guest, *, pages: bool = False) -> dict[str, str]:
+    """A guest at this moment as the flat files of a capture step; `pages` reads ``/proc/kpageflags`` too."""
+    seen = source(guest)
+    files = {"capture.json": record("guest", ()), **flatten(seen)}
+    if pages:
+        files["kpageflags.tsv"] = "".join(_page_flags(guest, seen))
+    return files
+
+
+def _page_flags(guest: Guest, seen: FileSource) -> Iterator[str]:
+    memory = memory_blocks.read(seen)
+    page = observe(seen).page_size or 4096
+    per = memory.block_size // page
+    for block in memory.blocks:
+        skip, count = block.index * per * ENTRY // 4096, per * ENTRY // 4096
+        answer = guest.agent.run(f"dd if=/proc/kpageflags bs=4096 skip={skip} count={max(count, 1)} 2>/dev/null")
+        flags = np.frombuffer(answer.output[: per * ENTRY], dtype=np.uint64)
+        yield summary(block.name, block.index * per, flags)

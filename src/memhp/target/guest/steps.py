@@ -1,0 +1,212 @@
+"""What a guest can be told to do: the steps of a scenario, by the platform (QEMU) or by a user in the guest.
+
+Each waits until the kernel is done with it: an ACPI request when QEMU says how it ended, added memory when its blocks
+are there, a virtio-mem device when it has the size that was requested or no longer changes.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from memhp.errors import BadInput
+from memhp.scenario import schema
+from memhp.scenario.steps import ONLINE_TEXT
+from memhp.spans import Span
+from memhp.target.guest.guest import Guest
+from memhp.target.guest.monitor import Refused
+from memhp.target.target import Done
+from memhp.units import parse_size
+
+SYS = "/sys/devices/system/memory"
+SETTLE = 0.2
+"""Seconds between two looks at a guest that is still busy."""
+PATIENCE = 60
+"""Seconds until a guest that does not get done is left as it is."""
+
+ERRNO = {os.strerror(number): name for number, name in errno.errorcode.items()}
+"""Errno's names by what the shell prints (musl and glibc agree on those that matter here)."""
+
+
+class GuestMachine:
+    """A guest and what was plugged into it."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self.dimms: dict[str, Span] = {}
+        self.plugged: list[Span] = []
+        self.count = 0
+        self.block_size = int(self.read(f"{SYS}/block_size_bytes"), 16)
+
+    def read(self, path: str) -> str:
+        """The text of a file in the guest."""
+        return self.guest.agent.run(f"cat {path}").text.strip()
+
+    def states(self, span: Span | None = None) -> dict[int, str]:
+        """The state of each memory block of a range that is there."""
+        text = self.guest.agent.run(f"grep -Hs . {SYS}/memory*/state").text
+        found = {}
+        for line in text.splitlines():
+            path, _, state = line.rpartition(":")
+            found[int(path.split("/")[-2].removeprefix("memory"))] = state
+        wanted = None if span is None else range(span.start // self.block_size, -(-span.end // self.block_size))
+        return {block: found[block] for block in sorted(found) if wanted is None or block in wanted}
+
+    def devices(self) -> dict[str, dict[str, Any]]:
+        """QEMU's memory devices by name."""
+        return {each["data"]["id"]: each["data"] for each in self.guest.monitor.execute("query-memory-devices")}
+
+    def until(self, done: Callable[[], bool], seconds: float = PATIENCE) -> bool:
+        """Wait for something to be so; whether it came."""
+        end = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > end:
+                return False
+            time.sleep(SETTLE)
+        return True
+
+    def range_of(self, at: schema.Size | None, size: schema.Size | None) -> Span | None:
+        """The range that a step names, or what was plugged last; None for all memory."""
+        if at is None:
+            return self.plugged[-1] if self.plugged else None
+        start = parse_size(at)
+        if size is not None:
+            return Span(start, start + parse_size(size))
+        known = next((span for span in self.plugged if span.start == start), None)
+        if known is None:
+            raise BadInput(f"nothing was plugged at {start:#x}", where="at", fix="write `size` too")
+        return known
+
+
+def plug(machine: GuestMachine, step: schema.Plug) -> Done:
+    """Plug a DIMM; it comes where the step says, or where QEMU puts it."""
+    size = parse_size(step.size, where="size")
+    name = f"dimm{machine.count}"
+    machine.count += 1
+    monitor = machine.guest.monitor
+    place = {} if step.at is None else {"addr": parse_size(step.at)}
+    monitor.execute("object-add", qom_type="memory-backend-ram", id=f"{name}-ram", size=size)
+    try:
+        monitor.execute("device_add", driver="pc-dimm", id=name, memdev=f"{name}-ram", node=step.node, **place)
+    except Refused as error:
+        monitor.execute("object-del", id=f"{name}-ram")
+        raise BadInput(f"QEMU refuses: {error}", where="size", fix="change what is plugged, or the machine") from error
+    start = int(machine.devices()[name]["addr"])
+    span = Span(start, start + size)
+    machine.dimms[name] = span
+    machine.plugged.append(span)
+    done = msgspec.structs.replace(step, at=start)
+    first = span.start // machine.block_size
+    blocks = span.size // machine.block_size
+    failed = f"{start:#x}|add_memory failed|enumeration failure"
+
+    def added() -> bool:
+        online = machine.read(f"{SYS}/auto_online_blocks") != "offline"
+        states = machine.states(span)
+        there = len(states) == blocks and (not online or "offline" not in states.values())
+        return there or machine.guest.agent.run(f"dmesg | grep -qE 'PNP0C80.*({failed})'").status == 0
+
+    machine.until(added, 20)
+    states = machine.states(span)
+    if len(states) != blocks:
+        return Done(done, None, f"{len(states)} of {blocks} memory blocks from memory{first} on are there")
+    if step.online is not None:
+        return _each(machine, done, [block for block, state in states.items() if state == "offline"], step.online)
+    return Done(done, "ok")
+
+
+def _each(machine: GuestMachine, step: schema.StepKind, blocks: list[int], zone: str) -> Done:
+    """Write to the state of block after block, going on after a refusal; the first one counts."""
+    text = ONLINE_TEXT.get(zone, zone)
+    first = ""
+    for block in blocks:
+        said = machine.guest.agent.write(f"{SYS}/memory{block}/state", text, timeout=120)
+        first = first or said
+    return Done(step, ERRNO.get(first, first) if first else "ok")
+
+
+def online(machine: GuestMachine, step: schema.Online) -> Done:
+    """Bring blocks online by hand."""
+    return _each(machine, step, _blocks(machine, step, "offline"), step.zone)
+
+
+def offline(machine: GuestMachine, step: schema.Offline) -> Done:
+    """Take blocks offline by hand."""
+    return _each(machine, step, _blocks(machine, step, "online"), "offline")
+
+
+def _blocks(machine: GuestMachine, step: schema.Online | schema.Offline, state: str) -> list[int]:
+    if step.blocks is not None:
+        return list(step.blocks)
+    states = machine.states(machine.range_of(step.at, step.size))
+    return [block for block, each in states.items() if each == state]
+
+
+def eject(machine: GuestMachine, step: schema.Eject) -> Done:
+    """Ask for a DIMM back; QEMU tells how the guest answered (ACPI's ``_OST``)."""
+    at = None if step.at is None else parse_size(step.at)
+    name = next((each for each, span in reversed(machine.dimms.items()) if at in {None, span.start}), None)
+    if name is None:
+        raise BadInput("there is no such DIMM", where="at", fix="name one that was plugged")
+    machine.guest.monitor.execute("device_del", id=name)
+    names = ("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR", "ACPI_DEVICE_OST")
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        event = machine.guest.monitor.event(5, names)
+        if event is None or (event["event"] == "DEVICE_DELETED" and event["data"].get("device") != name):
+            continue
+        if event["event"] == "DEVICE_DELETED":
+            span = machine.dimms.pop(name)
+            machine.plugged.remove(span)
+            machine.guest.monitor.execute("object-del", id=f"{name}-ram")
+            return Done(msgspec.structs.replace(step, at=span.start), "ok")
+        if event["event"] != "ACPI_DEVICE_OST" or event["data"]["info"]["status"] not in {0, 0x84}:
+            return Done(msgspec.structs.replace(step, at=machine.dimms[name].start), "EBUSY")
+    return Done(step, None, "the guest did not answer")
+
+
+def virtio_mem(machine: GuestMachine, step: schema.VirtioMem) -> Done:
+    """The guest has the device since its start; its driver is loaded before the first step, so only a size is asked."""
+    return resize(machine, schema.Resize(to=step.requested, device=step.device, expect=step.expect))
+
+
+def resize(machine: GuestMachine, step: schema.Resize) -> Done:
+    """Request another size of a virtio-mem device, and wait until it is there or nothing changes any more."""
+    have = [name for name, data in machine.devices().items() if "requested-size" in data]
+    name = step.device or (have[0] if len(have) == 1 else "vm0")
+    wanted = parse_size(step.to, where="to")
+    path = f"/machine/peripheral/{name}"
+    machine.guest.monitor.execute("qom-set", path=path, property="requested-size", value=wanted)
+    sizes: list[int] = []
+    quiet = 30
+
+    def settled() -> bool:
+        sizes.append(int(machine.devices()[name]["size"]))
+        return sizes[-1] == wanted or (len(sizes) > quiet and len(set(sizes[-quiet:])) == 1)
+
+    machine.until(settled)
+    machine.until(lambda: "going-offline" not in machine.states().values(), 10)
+    done = msgspec.structs.replace(step, device=name)
+    return Done(done, "ok" if sizes[-1] == wanted else None, f"the device has {sizes[-1]:#x} bytes plugged")
+
+
+def wait(machine: GuestMachine, step: schema.Wait) -> Done:
+    """Let real time pass."""
+    time.sleep(step.seconds)
+    return Done(step, "ok")
+
+
+RUNNERS: dict[type, Callable[[GuestMachine, Any], Done]] = {
+    schema.Plug: plug,
+    schema.Online: online,
+    schema.Offline: offline,
+    schema.Eject: eject,
+    schema.VirtioMem: virtio_mem,
+    schema.Resize: resize,
+    schema.Wait: wait,
+}
+"""Which function carries out which kind of step."""

@@ -1,0 +1,127 @@
+"""A kernel in QEMU as a target: what it can do is known from its row in the table of machines before it starts."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from memhp.facts import dmesg
+from memhp.facts.observed import Facts
+from memhp.facts.source import DMESG
+from memhp.scenario import schema
+from memhp.target.guest import observe
+from memhp.target.guest.guest import Guest
+from memhp.target.guest.machines import MACHINES
+from memhp.target.guest.qemu import GuestSpec, VirtioMemDevice
+from memhp.target.guest.steps import RUNNERS, GuestMachine
+from memhp.target.target import Done
+from memhp.units import parse_size
+
+BOOT_OPTIONS = {
+    "memmap_on_memory": "memory_hotplug.memmap_on_memory={}",
+    "online_policy": "memory_hotplug.online_policy={}",
+    "auto_movable_ratio": "memory_hotplug.auto_movable_ratio={}",
+    "auto_movable_numa_aware": "memory_hotplug.auto_movable_numa_aware={}",
+    "memhp_default_state": "memhp_default_state={}",
+    "movable_node": "movable_node",
+    "rodata_full": "rodata=full",
+    "debug_pagealloc": "debug_pagealloc=on",
+    "gbpages": "gbpages",
+}
+"""What stands on a command line for each key of ``[machine.boot]`` (admin-guide/kernel-parameters.rst)."""
+
+WHEN_OFF = {"gbpages": "nogbpages", "rodata_full": "rodata=on"}
+"""The same for a key that is false, where leaving it out is not enough."""
+
+
+def refusal(arch: str, step: schema.StepKind) -> str | None:
+    """Why a guest of an architecture cannot carry out a step; None if it can."""
+    machine = MACHINES[arch]
+    if type(step) not in RUNNERS:
+        return "only the model can (another target would need a program of its own in the guest)"
+    if isinstance(step, schema.Plug):
+        if step.driver != "dimm":
+            return f"driver {step.driver!r} adds memory of a device: write that device's own steps"
+        if step.memmap_on_memory is not None:
+            return "the driver decides about memmap_on_memory: set it in [machine.boot]"
+        if not machine.dimm:
+            return f"QEMU has no DIMMs on {arch}"
+    if isinstance(step, schema.VirtioMem | schema.Resize):
+        if not machine.virtio_mem:
+            return f"QEMU has no virtio-mem on {arch}"
+        if step.faults:
+            return "QEMU's device makes no faults"
+    if isinstance(step, schema.VirtioMem) and (step.big_blocks or step.big_block_size or not step.unplug_online):
+        return "the driver is loaded without parameters"
+    if isinstance(step, schema.Eject) and not step.enabled:
+        return "the attribute that forbids ejecting is left alone"
+    return None
+
+
+def spec_for(base: GuestSpec, scenario: schema.Scenario) -> GuestSpec:
+    """A guest for a scenario: its RAM, nodes, CPUs and command line, with the virtio-mem devices of its steps.
+
+    Raises :class:`BadInput` for sizes that cannot be read.
+    """
+    text = scenario.machine
+    devices = tuple(
+        VirtioMemDevice(step.device, parse_size(step.size), parse_size(step.block_size), step.node)
+        for step in scenario.steps
+        if isinstance(step, schema.VirtioMem)
+    )
+    dimms = any(isinstance(step, schema.Plug) for step in scenario.steps)
+    return replace(
+        base,
+        nodes=_nodes(text) or base.nodes,
+        cpus=text.cpus or base.cpus,
+        append=" ".join(filter(None, (base.append, *_options(text.boot)))),
+        virtio_mem=devices,
+        dimms=dimms,
+    )
+
+
+def _nodes(text: schema.MachineText) -> tuple[int, ...]:
+    """The RAM of each node."""
+    if isinstance(text.memory, list):
+        count = max((part.node for part in text.memory), default=0) + 1
+        sizes = [0] * count
+        for part in text.memory:
+            sizes[part.node] += parse_size(part.size)
+        return tuple(sizes)
+    return (parse_size(text.memory),) if text.memory is not None else ()
+
+
+def _options(boot: schema.Boot | None) -> Iterable[str]:
+    for key, option in BOOT_OPTIONS.items():
+        value = None if boot is None else getattr(boot, key)
+        if value is False and "{}" not in option:
+            yield WHEN_OFF.get(key, "")
+        elif value is not None:
+            yield option.format({True: "Y", False: "N"}.get(value, value) if isinstance(value, bool) else value)
+
+
+class GuestTarget:
+    """A guest that runs. Whoever started the guest ends it."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self.name = f"guest {guest.release}"
+        if guest.spec.virtio_mem:
+            guest.load("virtio_mem")
+        self.machine = GuestMachine(guest)
+
+    def refusal(self, step: schema.StepKind) -> str | None:
+        """Why a step cannot be carried out here; None if it can."""
+        return refusal(self.guest.spec.kernel.arch, step)
+
+    def carry_out(self, step: schema.StepKind) -> Done:
+        """Do what a step says and wait until the kernel is done with it."""
+        return RUNNERS[type(step)](self.machine, step)
+
+    def facts(self) -> Facts:
+        """All that the guest shows now."""
+        return observe.facts(self.guest)
+
+    def log(self) -> tuple[str, ...]:
+        """The kernel log so far."""
+        text = observe.source(self.guest).get(DMESG) or ""
+        return tuple(line.text for line in dmesg.parse(text).lines)

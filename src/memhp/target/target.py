@@ -1,0 +1,62 @@
+"""What a target is: a machine that can be observed, told to carry out a step, and read for its log.
+
+A scenario says what is to be done; a target does it, be it the model, a kernel in QEMU, or something real. A step that
+a target cannot carry out is refused before anything starts (:func:`check_steps`).
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from memhp.errors import BadInput
+from memhp.facts.observed import Facts
+from memhp.scenario.schema import StepKind
+
+
+@dataclass(frozen=True)
+class Done:
+    """A step that was carried out.
+
+    `result` is ``ok``, an errno's name, ``BUG`` or ``PANIC``; None where the target cannot tell how it ended. `reason`
+    is in the kernel's words. `step` is the step with what the platform chose filled in, such as the address of a DIMM,
+    so that another target can do the very same.
+    """
+
+    step: StepKind
+    result: str | None
+    reason: str = ""
+
+
+class Target(Protocol):
+    """A machine to observe and to act on."""
+
+    @property
+    def name(self) -> str:
+        """What it is, in a few words."""
+        ...
+
+    def refusal(self, step: StepKind) -> str | None:
+        """Why a step cannot be carried out here; None if it can. Asked before anything starts."""
+        ...
+
+    def carry_out(self, step: StepKind) -> Done:
+        """Do what a step says and wait until it is over. Raises :class:`BadInput` for a step that cannot be meant."""
+        ...
+
+    def facts(self) -> Facts:
+        """All that the machine shows now."""
+        ...
+
+    def log(self) -> tuple[str, ...]:
+        """The kernel log so far, without time stamps."""
+        ...
+
+
+def check_steps(target: Target, steps: Iterable[StepKind], *, where: str) -> None:
+    """Raise :class:`BadInput`, naming the first step that a target cannot carry out."""
+    for index, step in enumerate(steps):
+        why = target.refusal(step)
+        if why is not None:
+            kind = step.__struct_config__.tag
+            raise BadInput(f"{target.name} cannot do {kind!r}: {why}", where=f"{where}: steps[{index}]")
