@@ -3,7 +3,7 @@
 
 import sys
 
-from memhp.cli.main import main
+from memhp.cli.entry import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(entry())

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import errno as _errno
+from collections.abc import Iterable
 
 _LATER = {133: "EHWPOISON"}
 """Symbols that Python knows from 3.14 on."""
@@ -26,6 +27,23 @@ class BadInput(MemhpError):
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where else self.message
         return f"{text} ({self.fix})" if self.fix else text
+
+
+MOST_OPTIONS = 24
+"""So many names are listed whole where one of them is wanted."""
+
+
+def one_of(got: str, options: Iterable[str]) -> str:
+    """What to write instead of `got`: the option that it is a slip of, or all there are if they are not too many."""
+    from difflib import get_close_matches
+
+    known = list(options)
+    near = get_close_matches(got[:200], known, n=1, cutoff=0.7)
+    if near:
+        return f"did you mean {near[0]}?"
+    if len(known) > MOST_OPTIONS:
+        return f"one of {', '.join(known[:MOST_OPTIONS])} and {len(known) - MOST_OPTIONS} more"
+    return f"one of {', '.join(known)}"
 
 
 class KernelError(MemhpError):

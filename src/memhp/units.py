@@ -11,9 +11,13 @@ GiB = 1 << 30
 TiB = 1 << 40
 PiB = 1 << 50
 
+MOST = 1 << 64
+"""No size and no address is as large as this."""
+_MOST_DIGITS = 20
+
 _UNITS = (("TiB", TiB), ("GiB", GiB), ("MiB", MiB), ("KiB", KiB))
 _SUFFIX = {"": 1, "K": KiB, "M": MiB, "G": GiB, "T": TiB, "P": PiB}
-_SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)\s*([KMGTP]?)(?:i?B)?", re.ASCII)
+_SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|0|[1-9]\d*)\s*([KMGTP]?)(?:i?B)?", re.ASCII)
 
 
 def parse_size(text: str | int, *, where: str = "size") -> int:
@@ -24,11 +28,17 @@ def parse_size(text: str | int, *, where: str = "size") -> int:
     if isinstance(text, int):
         if text < 0:
             raise BadInput(f"want a size of zero or more bytes, got {text}", where=where)
+        if text >= MOST:
+            raise BadInput(f"{text:#x} does not fit into 64 bits", where=where, fix="write less")
         return text
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise BadInput(f"want a size such as 128M, 2G or 0x8000000, got {text!r}", where=where)
-    return int(match[1], 0) * _SUFFIX[match[2]]
+    base, digits = (16, match[1][2:]) if match[1][:2] in {"0x", "0X"} else (10, match[1])
+    size = int(digits, base) * _SUFFIX[match[2]] if len(digits) <= _MOST_DIGITS else MOST
+    if size >= MOST:
+        raise BadInput(f"{text.strip()} does not fit into 64 bits", where=where, fix="write less")
+    return size
 
 
 def format_size(size: int) -> str:

@@ -35,7 +35,7 @@ def test_emit_json_ends_with_a_newline(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_pipe_gets_no_colours_and_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
-    console().print("[bold red]" + "x" * PIPE_WIDTH)
+    console().print("x" * PIPE_WIDTH, style="bold red")
     with progress() as shown:
         shown.advance(shown.add_task("boot", total=1))
     captured = capsys.readouterr()

@@ -21,9 +21,9 @@ from memhp.explore.engine.schedule import from_text
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.split import SplitSearch
 from memhp.explore.engine.verdict import Verdict
-from memhp.explore.pools import Cluster, WorkerDied
 from memhp.explore.programs.generate import program
 from memhp.explore.scale import Job, Searchable, run_jobs
+from memhp.pools import Cluster, WorkerDied
 
 SMALL: Sequence[Searchable] = (
     *(Generated(seed) for seed in range(12)),

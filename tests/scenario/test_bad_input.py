@@ -204,7 +204,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *args: str) -> str:
         (["--machine", "riscv-vm", "--plug", "lots"], "--plug: want a size such as 128M, 2G or 0x8000000, got 'lots'"),
         (["--machine", "riscv-vm", "--plug", "100M"], "--plug: [0x180000000-0x186400000) is not made of whole memory"),
         (["--machine", "vax", "--plug", "1G"], "--machine: no file, no folder and no preset 'vax' (presets: x86-vm, "),
-        (["--machine", "riscv-vm", "--step", "x"], "--step: only a captured machine has steps (leave it out)"),
+        (["--machine", "riscv-vm", "--plug", "128M", "--step", "x"], "--step: only a captured machine has steps"),
         (["--machine", "riscv-vm", "--online", "high"], "Invalid value for '--online': 'high' is not one of 'auto', "),
         (["--machine", "riscv-vm", "--driver", "usb"], "Invalid value for '--driver': 'usb' is not one of 'dimm', "),
         (["--plug", "1G"], "give a scenario FILE, or --machine SOURCE with --plug"),
@@ -213,8 +213,8 @@ def refusal(capsys: pytest.CaptureFixture[str], *args: str) -> str:
         (["x.toml"], "x.toml: cannot read the scenario: No such file or directory (name a TOML file, or use"),
         (["--machine", "riscv-vm", "--html", "no/x"], "no/x: cannot write: there is no such folder (create no first)"),
         (["--machine", "riscv-vm", "--ptdump", "no/x"], "no/x: cannot write: there is no such folder (create no first"),
-        (["--machine", "riscv-vm", "--html", "."], "Invalid value for '--html': File '.' is a directory."),
-        (["--machine", "riscv-vm", "--sysroot", "mine"], "mine: holds files that memhp did not write (name a new or"),
+        (["--machine", "riscv-vm", "--html", "."], ".: cannot write: it is a folder (name a file in it)"),
+        (["--machine", "riscv-vm", "--sysroot", "mine"], "mine/letter: would be lost, and was not written by"),
     ],
 )
 def test_options_are_refused_by_their_names(

@@ -7,10 +7,17 @@ import click
 
 from memhp.cli.configurations import chosen_configs, configuration_options
 from memhp.cli.output import console, emit_json, json_option
-from memhp.units import parse_size
+from memhp.errors import BadInput
+from memhp.units import KiB, MiB, format_size, parse_size
 
 if TYPE_CHECKING:
     from memhp.linux.config import Config
+
+LEAST_RAM = 64 * MiB
+"""No kernel that hotplugs memory boots with less."""
+
+LEAST_DEVICE_BLOCK = 4 * KiB
+"""No device plugs less than a page; its blocks are a power of two (virtio specification, memory device)."""
 
 
 @click.command()
@@ -42,9 +49,16 @@ def geometry(
 
     chosen = chosen_configs(arches, profiles, page_size, va_bits)
     ram, block = parse_size(memory, where="--memory"), parse_size(device_block, where="--device-block")
+    if not ram >= LEAST_RAM:
+        raise BadInput(f"a machine needs RAM: {ram:#x} bytes are none", where="--memory", fix="64M or more, such as 4G")
     if memmap_on_memory:
         return _memmap_on_memory(chosen, ram, as_json=as_json)
+    if block & (block - 1) or block < LEAST_DEVICE_BLOCK:
+        raise BadInput(f"a device cannot work in blocks of {block:#x} bytes", where="--device-block", fix="such as 2M")
     limit = None if max_memory is None else parse_size(max_memory, where="--max-memory")
+    if limit is not None and limit < ram:
+        text = f"memory cannot end at {limit:#x} when there are {format_size(ram)} of it"
+        raise BadInput(text, where="--max-memory", fix="an address above the RAM at boot")
     rows = figures(chosen, ram_size=ram, device_block_size=block, max_possible=limit)
     if as_json:
         emit_json({"rows": rows})

@@ -1,25 +1,33 @@
 """The ``memhp`` command: a table of sub-commands, loaded only when called, and how a run ends.
 
 Exit codes: what the command returns (0: all as expected; 1: a step, a law or a claim was not), 2 for input that
-cannot be used, 130 when interrupted, 141 when the reader of the output went away. Whatever goes wrong with the
-input is told in one line on stderr.
+cannot be used, 130 when interrupted (143 when asked to terminate), 141 when the reader of the output went away.
+Whatever goes wrong with the input is told in one line on stderr.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import codecs
+import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 
 import click
 
 from memhp import __version__
-from memhp.errors import BadInput
+from memhp.cli import ending
+from memhp.errors import BadInput, one_of
+from memhp.printable import printable, replaced
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+
+LONGEST_COMPLAINT = 600
+"""Characters of a complaint; a longer one loses its middle, which is some value that was far too long."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,14 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is meant; of a name that there is not, say which one it may be a slip of."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"No such command {args[0]!r}: {one_of(args[0], COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands for ``--help`` from the table alone."""
         if COMMANDS:
@@ -85,8 +101,11 @@ def cli(ctx: click.Context) -> None:
 
 
 def complain(message: str) -> None:
-    """One line on stderr, whatever the message holds."""
-    print("memhp:", " ".join(message.split()), file=sys.stderr)
+    """One line on stderr, whatever the message holds, and not a long one."""
+    text = printable(" ".join(message.split()))
+    if len(text) > LONGEST_COMPLAINT:
+        text = f"{text[: LONGEST_COMPLAINT // 2]} … {text[-LONGEST_COMPLAINT // 2 :]}"
+    print("memhp:", text, file=sys.stderr)
 
 
 def usage(error: click.ClickException) -> str:
@@ -107,8 +126,9 @@ def run(args: Sequence[str]) -> int:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """The ``memhp`` script: run with these arguments (the process's own by default) and give the exit code."""
+    """The ``memhp`` command: run with these arguments (the process's own by default) and give the exit code."""
     try:
+        _check_stdout()
         return run(sys.argv[1:] if args is None else args)
     except BadInput as error:
         complain(str(error))
@@ -116,11 +136,35 @@ def main(args: Sequence[str] | None = None) -> int:
         complain(usage(error))
     except (KeyboardInterrupt, click.Abort):
         complain("interrupted")
-        return EXIT_INTERRUPTED
+        return ending.exit_code() or EXIT_INTERRUPTED
     except BrokenPipeError:
-        # What is still buffered must not fail a second time when the interpreter flushes it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return EXIT_BROKEN_PIPE
     except OSError as error:
-        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        if error.filename is None:
+            _discard_stdout()
+        complain(f"{error.filename}: {error.strerror}" if error.filename else f"cannot write: {error.strerror}")
+    except RecursionError:
+        complain("the input is nested too deep")
+    except MemoryError:
+        complain("there is not enough memory for this")
     return EXIT_BAD_INPUT
+
+
+def _check_stdout() -> None:
+    """See to it that stdout takes whatever is printed. Raises :class:`BadInput` if it is closed."""
+    if sys.stdout is None:
+        raise BadInput("stdout is closed", fix="redirect it to a file, or to the null device")
+    codecs.register_error("memhp", replaced)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="memhp")
+
+
+def _discard_stdout() -> None:
+    """What is still buffered must not fail a second time when the interpreter flushes it at exit."""
+    with suppress(io.UnsupportedOperation):
+        number = sys.stdout.fileno()
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, number)
+        os.close(null)

@@ -10,7 +10,7 @@ from memhp.cli.output import console, emit_json, json_option, progress
 @click.command()
 @configuration_options
 @choice_option
-@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Processes; by default one for each CPU.")
+@click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Processes; by default one for each CPU.")
 @json_option
 def matrix(
     arches: tuple[str, ...],

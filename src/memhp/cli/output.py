@@ -46,15 +46,26 @@ def emit_json(report: object) -> None:
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """The terminal to print tables and colours to; plain text `PIPE_WIDTH` wide when it is none."""
-    from rich.console import Console
+    """The terminal to print tables and colours to; plain text `PIPE_WIDTH` wide when it is none.
+
+    Nothing that is printed there can steer it: text is shown as it is (:func:`memhp.printable.printable`).
+    """
+    from memhp.cli.terminal import Terminal
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else PIPE_WIDTH)
+    return Terminal(file=stream, highlight=False, markup=False, width=None if stream.isatty() else PIPE_WIDTH)
 
 
 def progress() -> "Progress":
     """A progress line on stderr that leaves no trace, and that nobody sees unless stderr is a terminal."""
-    from rich.progress import Progress
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    return Progress(console=console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )

@@ -15,7 +15,7 @@ from memhp.errors import BadInput
 @page_size_option
 @click.option("--release", "releases", multiple=True, metavar="NAME", help="Only this kernel, such as linux-6.12.")
 @click.option("--full", is_flag=True, help="A line for each configuration.")
-@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Processes; by default one for each CPU.")
+@click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Processes; by default one for each CPU.")
 @click.option("--cluster", metavar="ADDRESS", help="Run on the Dask cluster whose scheduler is at this address.")
 @json_option
 def races(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from memhp.linux.state import Kernel
     from memhp.scenario.plan import Plan
     from memhp.scenario.result import Run
-    from memhp.scenario.schema import DriverName, Scenario, Zone
+    from memhp.scenario.schema import DriverName, Zone
 
 
 @click.command()
@@ -71,18 +71,26 @@ def rehearse(
     if file is not None and (plug or (online and not total) or unplug or step):
         raise click.UsageError("--plug, --online, --unplug and --step go with --machine; a FILE has its own steps")
     told = told_choices(chosen_texts)
+    shown = as_json or any(each is not None for each in (html, sysroot, ptdump))
+    if file is None and not (plug or total or shown):
+        raise click.UsageError("nothing to do with this machine: give --plug SIZE, --plan SIZE or an output")
+    if unplug and not plug:
+        raise click.UsageError("--unplug takes away what --plug has added; give both")
+    check = partial(
+        check_outputs,
+        {"--html": html, "--ptdump": ptdump},
+        folders={"--sysroot": sysroot},
+        stdout="--json" if as_json else "",
+    )
+    on_stdout = check(inputs=[] if file is None else [file])
     if file is not None:
         scenario = with_told(load(file), told)
         go = partial(rehearse_scenario, scenario, where=str(file))
     else:
         scenario = with_told(quick_scenario(source or "", step, plug, driver, online, unplug=unplug), told)
         go = partial(rehearse_quick, scenario)
-    on_stdout = check_outputs(
-        {"--html": html, "--ptdump": ptdump},
-        folders={"--sysroot": sysroot},
-        inputs=[path for path in (file, _source(scenario)) if path is not None],
-        stdout="--json" if as_json else "",
-    )
+    if scenario.machine.source is not None:
+        check(inputs=[Path(scenario.machine.source)])
     with progress() as bar:
         task = bar.add_task("rehearsing", total=len(scenario.steps))
         run, k = go(progress=lambda index, title: bar.update(task, completed=index, description=title))
@@ -106,11 +114,6 @@ def rehearse(
 
             print_plan(console(stderr=on_stdout), made)
     return 0 if run.ok and (made is None or made.reached == made.total) else 1
-
-
-def _source(scenario: "Scenario") -> Path | None:
-    """The files that a scenario's machine is read from."""
-    return None if scenario.machine.source is None else Path(scenario.machine.source)
 
 
 def _plan(run: "Run", k: "Kernel", total: str, driver: "DriverName", online: "Zone | None") -> "Plan":

@@ -20,7 +20,7 @@ from memhp.explore.engine.search import Limits
 from memhp.explore.engine.shortest import shortest
 from memhp.explore.engine.split import SplitSearch
 from memhp.explore.engine.verdict import Failure, Verdict
-from memhp.explore.pools import Call, Cluster, Here, Pool, Processes
+from memhp.pools import Call, Cluster, Here, Pool, Processes
 
 
 class Searchable(Protocol):

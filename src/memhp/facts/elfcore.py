@@ -5,7 +5,6 @@ System V ABI, chapters "ELF Header", "Program Header" and "Note Section"; elf(5)
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import lzma
 import mmap
 import struct
 from collections.abc import Iterator
@@ -18,6 +17,8 @@ from memhp.errors import BadInput
 from memhp.facts.vmcoreinfo import VmCoreInfo, parse_vmcoreinfo
 from memhp.hw.format import U64
 from memhp.hw.reader import MissingTables
+from memhp.inputs import open_regular, unpack_xz
+from memhp.limits import CORE_HEADERS, CORE_NOTES, CORE_PACKED, CORE_SIZE
 from memhp.linux.arch.registry import ports
 from memhp.linux.port import Root
 from memhp.spans import Span
@@ -139,6 +140,8 @@ class ElfCore:
             phnum = _SHDR.unpack(self._slice(shoff, _SHDR.size, "section header"))[7]
         if phentsize != _PHDR.size:
             raise BadInput(f"program headers of {phentsize} bytes, not {_PHDR.size}", where=self.where)
+        if phnum > CORE_HEADERS.most:
+            raise CORE_HEADERS.refusal(self.where)
         table = self._slice(phoff, phnum * _PHDR.size, "program headers")
         headers = [(p[0], p[2], p[5], p[4]) for p in _PHDR.iter_unpack(table)]
         for _, start, size, pa in headers:
@@ -156,6 +159,8 @@ class ElfCore:
 
     def _notes(self, start: int, size: int) -> Iterator[Note]:
         end = start + size
+        if size > CORE_NOTES.most:
+            raise CORE_NOTES.refusal(self.where)
         while start + _NHDR.size <= end:
             name_size, desc_size, kind = _NHDR.unpack_from(self._file, start)
             name_at = start + _NHDR.size
@@ -181,14 +186,11 @@ class ElfCore:
 def _contents(path: Path) -> bytes | mmap.mmap:
     """The file's bytes, unpacked if need be."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if file.read(len(_XZ)) != _XZ:
                 if file.seek(0, 2) == 0:
                     raise BadInput("empty file", where=str(path))
                 return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            file.seek(0)
-            return lzma.decompress(file.read())
+        return unpack_xz(path, CORE_SIZE, CORE_PACKED)
     except OSError as error:
         raise BadInput(error.strerror or str(error), where=str(path)) from None
-    except (lzma.LZMAError, EOFError) as error:
-        raise BadInput(f"cannot unpack: {error}", where=str(path), fix="the file is truncated or damaged") from None

@@ -10,10 +10,8 @@
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import lzma
 import os
 import re
-import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -22,6 +20,9 @@ from typing import Literal, NamedTuple
 
 from memhp.errors import BadInput
 from memhp.facts import capture, dmesg
+from memhp.facts.archive import read_archive
+from memhp.inputs import read_file
+from memhp.limits import CAPTURE_STEPS, FILE_SIZE
 
 Kind = Literal["live", "sysroot", "capture"]
 
@@ -109,7 +110,7 @@ class TreeSource(Source):
         if path == DMESG and self.kind == "live":
             return _kernel_log()
         try:
-            return _decode((self.root / path.lstrip("/")).read_bytes(), self.where(path), path)
+            return _decode(read_file(self.root / path.lstrip("/"), FILE_SIZE), self.where(path), path)
         except OSError:
             return None
 
@@ -258,24 +259,18 @@ def _names(folder: Path) -> list[str]:
 
 def _step_folders(path: Path) -> dict[str, Callable[[], Mapping[str, bytes]]]:
     names = {file.parent.name for mark in capture.MARKS for file in path.glob(f"*/{mark}")}
+    if len(names) > CAPTURE_STEPS.most:
+        raise CAPTURE_STEPS.refusal(str(path))
     return {name: partial(_read_folder, path / name) for name in natural_order(names)}
 
 
 def _read_folder(path: Path) -> Mapping[str, bytes]:
-    return {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
+    return {file.name: read_file(file, FILE_SIZE) for file in path.iterdir() if capture.is_read(file.name)}
 
 
 def _read_archive(path: Path) -> Source | _Capture:
     """The capture, or the sysroot, inside a tar archive. Folders around either do not matter."""
-    members: dict[str, bytes] = {}
-    try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                content = tar.extractfile(member) if member.isreg() else None
-                if not member.isdir():
-                    members[member.name.removeprefix("./")] = content.read() if content is not None else b""
-    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
-        raise BadInput(f"cannot be read: {error}", where=str(path), fix="is the archive complete?") from error
+    members = read_archive(path)
     sysroot = [match for match in map(_SYSROOT.fullmatch, members) if match]
     if sysroot:
         return FileSource(str(path), "sysroot", {f"/{match[1]}": _member(path, match[0], members) for match in sysroot})
@@ -307,7 +302,13 @@ def _decode(data: bytes, where: str, path: str) -> str:
 
 def natural_order(names: Iterable[str]) -> tuple[str, ...]:
     """Names with the numbers in them in numeric order: memory2 before memory10 (``versionsort``)."""
-    return tuple(sorted(names, key=lambda name: [int(p) if p.isdecimal() else p for p in re.split(r"(\d+)", name)]))
+    return tuple(sorted(names, key=lambda name: [_magnitude(part) for part in re.split(r"(\d+)", name)]))
+
+
+def _magnitude(part: str) -> tuple[int, str]:
+    """A key by which digits are in the order of the numbers they write, however many they are."""
+    digits = part.lstrip("0") if part.isdecimal() else part
+    return (len(digits) if part.isdecimal() else 0, digits)
 
 
 def _kernel_log() -> str | None:

@@ -44,7 +44,8 @@ def _check_place(place: Place) -> None:
         return
     folder = place.target.parent
     if not folder.is_dir():
-        raise BadInput("cannot write: there is no such folder", where=where, fix=f"create {folder} first")
+        named = place.path.parent if not place.path.is_symlink() else folder
+        raise BadInput("cannot write: there is no such folder", where=where, fix=f"create {named} first")
     if place.status is None:
         allowed = os.access(folder, os.W_OK | os.X_OK)
     else:

@@ -19,7 +19,7 @@ from pathlib import Path
 from memhp.errors import BadInput
 from memhp.outputs.place import Place, place_of
 
-ENDING_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+ENDING_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM})
 """What ends a run on request; held back while files of the user's are between two states."""
 
 _CANNOT_REPLACE = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY, errno.EXDEV, errno.EROFS})

@@ -30,7 +30,8 @@ def check_tree(directory: Path) -> None:
     _replaceable(directory)
     parent = directory.absolute().parent
     if not parent.is_dir():
-        raise BadInput("cannot write: there is no such folder", where=str(directory), fix=f"create {parent} first")
+        fix = f"create {directory.parent} first"
+        raise BadInput("cannot write: there is no such folder", where=str(directory), fix=fix)
     if not os.access(parent, os.W_OK | os.X_OK):
         raise BadInput(f"cannot write: not allowed in {parent}", where=str(directory), fix="name another folder")
 

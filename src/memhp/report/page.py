@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 
 from memhp.outputs.file import write_file
+from memhp.printable import printable
 from memhp.report.changes import changes
 from memhp.report.page_style import STYLE
 from memhp.report.plan_page import plan_section
@@ -29,7 +30,7 @@ def write_page(run: Run, path: Path, plan: Plan | None = None) -> None:
 
 def page(run: Run, plan: Plan | None = None) -> str:
     """The page's HTML: a run, and how to add more memory where that was asked for."""
-    return "\n".join(_page(run, plan))
+    return printable("\n".join(_page(run, plan)), keep="\n")
 
 
 def _page(run: Run, plan: Plan | None) -> Iterator[str]:

@@ -11,6 +11,7 @@ import msgspec
 from memhp.explore.engine.trace import Line, Trace, Value
 from memhp.explore.explored import ONE_SCHEDULE, Explored
 from memhp.outputs.file import write_file
+from memhp.printable import printable
 from memhp.report.trace import ENDS, coverage_text, facts, replay_command
 from memhp.report.trace_columns import left
 from memhp.report.trace_fold import Row, fold
@@ -42,7 +43,7 @@ def write_page(found: Explored, path: Path) -> None:
 
 def page(found: Explored) -> str:
     """The page's HTML."""
-    return "\n".join(_page(found))
+    return printable("\n".join(_page(found)), keep="\n")
 
 
 def _page(found: Explored) -> Iterator[str]:

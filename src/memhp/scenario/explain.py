@@ -7,20 +7,26 @@ stands there, so that the message can say what to write instead.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
+from collections.abc import Iterator
 from functools import cache
 
 import msgspec
 from msgspec import inspect
 
-from memhp.errors import BadInput
+from memhp.errors import BadInput, one_of
 from memhp.scenario.schema import Scenario
 
+_LISTS = (inspect.ListType, inspect.VarTupleType)
 _MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
 _PART = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
+
+FAR = (1 << 31) - 1
+"""From here on an upper bound tells nobody anything."""
+
+MOST_QUOTED = 60
+"""Characters of a value that are shown."""
 
 EXAMPLES = {
     "machine": 'preset = "riscv-vm", source = "…" or arch = "riscv64" under [machine]',
@@ -47,6 +53,8 @@ def explained(error: msgspec.ValidationError, data: object, where: str) -> BadIn
     options = _tags(kind) if path.endswith(".do") else _options(kind)
     if options and isinstance(value, str):
         return BadInput(f"cannot be {quoted(value)}", where=key, fix=one_of(value, options))
+    if path.endswith(".do"):
+        return BadInput(f"want the name of a step in quotes, got {quoted(value)}", where=key, fix=one_of("", options))
     return BadInput(f"want {' or '.join(_wanted(kind))}, got {quoted(value)}", where=key)
 
 
@@ -57,17 +65,11 @@ def _unknown_key(name: str, kind: inspect.Type) -> str:
     return one_of(name, _keys(kind))
 
 
-def one_of(got: str, options: Iterable[str]) -> str:
-    """What to write instead of `got`: the option that it is a slip of, or all there are."""
-    known = list(options)
-    near = get_close_matches(got, known, n=1, cutoff=0.7)
-    return f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
-
-
 def quoted(value: object) -> str:
     """A value as TOML writes it, or what kind of value it is."""
     if isinstance(value, str | bool | int | float):
-        return json.dumps(value, ensure_ascii=False)
+        text = json.dumps(value, ensure_ascii=False) if not isinstance(value, int) or value < 1 << 80 else f"{value:#x}"
+        return text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}…"
     if isinstance(value, dict):
         return "a table"
     return "a list" if isinstance(value, list) else "a date or a time"
@@ -83,8 +85,8 @@ def _follow(path: str, data: object) -> tuple[inspect.Type, object]:
     kind, value = _schema(), data
     for number, name in _PART.findall(path):
         if number:
-            kind = next(each.item_type for each in _members(kind) if isinstance(each, inspect.ListType))
-            value = value[int(number)] if isinstance(value, list) else value
+            kind = next((each.item_type for each in _members(kind) if isinstance(each, _LISTS)), kind)
+            value = value[int(number)] if isinstance(value, list) and int(number) < len(value) else value
             continue
         fields = {field.encode_name: field.type for each in _structs(kind, value) for field in each.fields}
         kind = fields.get(name, kind)
@@ -126,7 +128,9 @@ def _wanted(kind: inspect.Type) -> Iterator[str]:
     if size:
         yield 'a size or an address such as "128M" or 0x8000000'
     for each in members:
-        if isinstance(each, inspect.IntType) and not size:
+        if isinstance(each, inspect.FloatType):
+            yield f"a number{_bounds(each)}"
+        elif isinstance(each, inspect.IntType) and not size and inspect.FloatType not in map(type, members):
             yield f"a whole number{_bounds(each)}"
         elif isinstance(each, inspect.StrType) and not size:
             yield "text in quotes"
@@ -134,13 +138,19 @@ def _wanted(kind: inspect.Type) -> Iterator[str]:
             yield "true or false"
         elif isinstance(each, inspect.LiteralType):
             yield f"one of {', '.join(quoted(value) for value in each.values)}"
-        elif isinstance(each, inspect.ListType):
-            yield "a list of tables" if _structs(each.item_type) else "a list of whole numbers"
+        elif isinstance(each, _LISTS):
+            yield f"a list of {_items(each.item_type)}"
     if _structs(kind) or any(isinstance(each, inspect.DictType) for each in members):
         yield "a table"
 
 
-def _bounds(kind: inspect.IntType) -> str:
-    if kind.ge is not None and kind.le is not None:
+def _items(kind: inspect.Type) -> str:
+    if _structs(kind):
+        return "tables"
+    return "whole numbers" if isinstance(kind, inspect.IntType) else " or ".join(_wanted(kind))
+
+
+def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
+    if kind.ge is not None and kind.le is not None and kind.le < FAR:
         return f" from {kind.ge} to {kind.le}"
     return f" of {kind.ge} or more" if kind.ge is not None else ""

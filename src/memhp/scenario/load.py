@@ -3,22 +3,26 @@
 
 import errno
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 
 import msgspec
 
 from memhp.errors import BadInput
-from memhp.scenario.explain import explained, one_of, quoted
-from memhp.scenario.schema import Scenario
+from memhp.inputs import read_input
+from memhp.limits import SCENARIO_DEPTH, SCENARIO_SIZE, SCENARIO_STEPS
+from memhp.scenario.explain import explained, quoted
+from memhp.scenario.schema import Offline, Online, Scenario
 
 OUTCOMES = ("ok", "BUG", "PANIC", *sorted({*errno.errorcode.values(), "EHWPOISON"}))
 """How a step can end, and so what it can be expected to: well, with an errno, or with the end of the machine."""
 
 
 def load(path: Path) -> Scenario:
-    """The scenario in a TOML file. Raises :class:`BadInput` with file and key."""
+    """The scenario in a TOML file, or on stdin for ``-``. Raises :class:`BadInput` with file and key."""
     try:
-        text = path.read_text(encoding="utf-8")
+        data = read_input(path, SCENARIO_SIZE)
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise BadInput(
             f"cannot read the scenario: {error.strerror}", where=str(path), fix="name a TOML file, or use --machine"
@@ -34,17 +38,56 @@ def loads(text: str, *, where: str = "scenario") -> Scenario:
     """The scenario in TOML text; `where` names its origin in errors."""
     try:
         data = tomllib.loads(text)
+    except RecursionError:
+        raise SCENARIO_DEPTH.refusal(where) from None
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"not TOML: {error}", where=where) from None
+    except ValueError as error:  # of a number or a date that Python cannot hold
+        raise BadInput(f"not TOML that can be read: {str(error).partition(':')[0]}", where=where) from None
+    if _deeper(data, SCENARIO_DEPTH.most):
+        raise SCENARIO_DEPTH.refusal(where)
     try:
         scenario = msgspec.convert(data, Scenario)
     except msgspec.ValidationError as error:
         raise explained(error, data, where) from None
+    if len(scenario.steps) > SCENARIO_STEPS.most:
+        raise SCENARIO_STEPS.refusal(f"{where}: steps")
     for index, step in enumerate(scenario.steps):
         if step.expect not in OUTCOMES:
             raise BadInput(
                 f"no step can end in {quoted(step.expect)}",
                 where=f"{where}: steps[{index}].expect",
-                fix=one_of(step.expect, OUTCOMES),
+                fix=_outcome_meant(step.expect),
             )
+        if isinstance(step, Online | Offline) and step.blocks is not None:
+            for key in ("at", "size"):
+                if getattr(step, key) is not None:
+                    raise BadInput(
+                        f"`blocks` and `{key}` both say which blocks",
+                        where=f"{where}: steps[{index}].{key}",
+                        fix="leave one of them out",
+                    )
+    proximity = scenario.machine.proximity or []
+    if len(set(proximity)) < len(proximity):
+        twice = next(domain for place, domain in enumerate(proximity) if domain in proximity[:place])
+        raise BadInput(
+            f"domain {twice} stands there twice", where=f"{where}: machine.proximity", fix="name each domain once"
+        )
     return scenario
+
+
+def _deeper(data: object, most: int) -> bool:
+    """Whether tables and lists are nested deeper than that."""
+    level = [data]
+    for _ in range(most):
+        level = [
+            each
+            for one in level
+            for each in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+        ]
+    return bool(level)
+
+
+def _outcome_meant(got: str) -> str:
+    near = get_close_matches(got.upper()[:32], OUTCOMES, n=1, cutoff=0.7)
+    return f"did you mean {near[0]}?" if near else "ok, BUG, PANIC or the name of an errno such as EBUSY"

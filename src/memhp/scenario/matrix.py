@@ -3,8 +3,6 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import msgspec
 
@@ -12,6 +10,7 @@ from memhp.errors import MemhpError
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.block_size import memory_block_size_bytes
 from memhp.linux.init import MachineSpec, Ram
+from memhp.pools import Call, Processes
 from memhp.scenario import schema
 from memhp.scenario.known import KnownFault, known_fault
 from memhp.scenario.presets import preset_for
@@ -151,5 +150,15 @@ def matrix(configs: Iterable[Config], *, workers: int | None = None) -> Iterator
     if workers == 1 or len(wanted) < 2:
         yield from map(life_cycle, wanted)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
-        yield from pool.map(life_cycle, wanted)
+    pool = Processes(workers)
+    try:
+        for number, config in enumerate(wanted):
+            pool.put(Call(number, life_cycle, (config,)))
+        done: dict[int, MatrixRow] = {}
+        for number in range(len(wanted)):
+            while number not in done:
+                made, row = pool.get()
+                done[made] = row
+            yield done.pop(number)
+    finally:
+        pool.close()

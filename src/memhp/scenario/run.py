@@ -1,6 +1,7 @@
 """Running a scenario: boot, then step after step, measuring what each did and checking every law after it."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from memhp.facts.observed import Facts
 from memhp.hw.ledger import Ledger
 from memhp.linux.init import MachineSpec, ram_lines, start_kernel
 from memhp.linux.state import Kernel
+from memhp.printable import printable
 from memhp.scenario import measure, result, schema
 from memhp.scenario.keys import machine_keys
 from memhp.scenario.machine import machine_spec
@@ -33,6 +35,9 @@ SHORTAGE = frozenset({"ENOMEM", "BUG", "PANIC"})
 
 DEADLY = frozenset({"BUG", "PANIC"})
 """How a step can end that is the machine's end."""
+
+KEYS = {"addr": "at", "region_size": "size", "requested_size": "requested"}
+"""How a scenario names what parts below name otherwise."""
 
 BOOT = -1
 """The index under which breaches found right after boot are filed."""
@@ -127,7 +132,7 @@ def rehearse(
         if done.outcome.result in DEADLY:
             dead = dead or results[-1].title
     run = result.Run(
-        title=heading, machine=machine_result(k, spec), steps=results, state=_state(k), laws=watch.results()
+        title=printable(heading), machine=machine_result(k, spec), steps=results, state=_state(k), laws=watch.results()
     )
     return run, k
 
@@ -232,8 +237,15 @@ def outcome_of(session: Session, step: schema.StepKind, where: str) -> result.Ou
     except KernelBug as error:
         return result.Outcome(result="BUG", reason=error.reason, place=error.place)
     except BadInput as error:
-        raise BadInput(error.message, where=f"{where}.{error.where}" if error.where else where, fix=error.fix) from None
+        key = _key(step, error.where)
+        raise BadInput(error.message, where=f"{where}.{key}" if key else where, fix=error.fix) from None
     return result.Outcome(result="ok")
+
+
+def _key(step: schema.StepKind, name: str) -> str:
+    """The key of a step that a part below knows by this name; "" if it has none."""
+    name = KEYS.get(name, name)
+    return name if re.split(r"[.\[]", name)[0] in (*step.__struct_fields__, "do") else ""
 
 
 def machine_result(k: Kernel, spec: MachineSpec) -> result.MachineResult:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from memhp.limits import SECONDS
 from memhp.linux.mm.users import Kind
 
 Size: TypeAlias = str | int
@@ -22,10 +23,10 @@ DriverName = Literal["dimm", "kmem", "virtio_mem"]
 """Who adds memory: the ACPI driver of DIMMs, or one that manages memory of its own."""
 
 
-Seconds = Annotated[int, Meta(ge=0)] | Annotated[float, Meta(ge=0)]
+Seconds = Annotated[int, Meta(ge=0, le=SECONDS.most)] | Annotated[float, Meta(ge=0, le=SECONDS.most)]
 """A length of time on the machine's clock."""
 
-Node = Annotated[int, Meta(ge=0)]
+Node = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
 """A NUMA node's number."""
 
 
@@ -51,7 +52,7 @@ class Boot(_Strict, frozen=True):
 
     memmap_on_memory: Literal["N", "Y", "force"] | None = None
     online_policy: Literal["contig-zones", "auto-movable"] | None = None
-    auto_movable_ratio: Annotated[int, Meta(ge=0)] | None = None
+    auto_movable_ratio: Annotated[int, Meta(ge=0, le=(1 << 32) - 1)] | None = None
     auto_movable_numa_aware: bool | None = None
     memhp_default_state: Literal["offline", "online", "online_kernel", "online_movable"] | None = None
     movable_node: bool | None = None
@@ -81,7 +82,7 @@ class MachineText(_Strict, frozen=True):
     """x86: whether the kernel runs under a hypervisor; decides the size of memory blocks."""
     max_memory: Size | None = None
     """Physical address that firmware names as the end of what may ever be plugged (ACPI SRAT)."""
-    proximity: list[Annotated[int, Meta(ge=0)]] | None = None
+    proximity: list[Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]] | None = None
     """Proximity domains in the order in which firmware names them (ACPI SRAT): the first is node 0, and so on; empty
     without such a table. By default domain N is node N."""
     reserved: Size | None = None
@@ -119,7 +120,7 @@ class Online(Step, frozen=True, tag="online"):
     zone: Zone = "auto"
     at: Size | None = None
     size: Size | None = None
-    blocks: list[Annotated[int, Meta(ge=0)]] | None = None
+    blocks: list[Annotated[int, Meta(ge=0, le=1 << 44)]] | None = None
     """Block numbers; by default every offline block of the range, or of the machine."""
 
 
@@ -128,7 +129,7 @@ class Offline(Step, frozen=True, tag="offline"):
 
     at: Size | None = None
     size: Size | None = None
-    blocks: list[Annotated[int, Meta(ge=0)]] | None = None
+    blocks: list[Annotated[int, Meta(ge=0, le=1 << 44)]] | None = None
 
 
 class Remove(Step, frozen=True, tag="remove"):
@@ -166,7 +167,7 @@ class Dax(Step, frozen=True, tag="dax"):
     """The driver to bind once the one before is unbound; by default it stays."""
     at: Size | None = None
     size: Size | None = None
-    node: int = 0
+    node: Node = 0
     """The node that its memory belongs to."""
     namespace: bool = True
     """Whether the region starts with a namespace's metadata; a soft-reserved one does not."""
@@ -179,7 +180,7 @@ class Dax(Step, frozen=True, tag="dax"):
     pagemap: bool = True
     """Whether the block driver (`raw`) gives the region struct pages: where firmware named it in the memory map or the
     device tree it does, for an NVDIMM it does not (``ND_REGION_PAGEMAP``)."""
-    pinned: int | None = None
+    pinned: Annotated[int, Meta(ge=0, le=1 << 52)] | None = None
     """How many of its pages somebody, long-term DMA say, holds from now on."""
 
 
@@ -188,9 +189,9 @@ class Fault(_Strict, frozen=True):
 
     request: Literal["PLUG", "UNPLUG", "UNPLUG_ALL"] | None = None
     """Only requests of this type."""
-    first: Annotated[int, Meta(ge=1)] = 1
+    first: Annotated[int, Meta(ge=1, le=1 << 62)] = 1
     """The first of them that it happens to, counted from 1."""
-    count: Annotated[int, Meta(ge=1)] | None = 1
+    count: Annotated[int, Meta(ge=1, le=1 << 62)] | None = 1
     answer: Literal["ACK", "NACK", "BUSY", "ERROR"] | None = None
     """What the device says, without doing what was asked; by default it does and says what it should."""
     delay: Seconds = 0

@@ -24,6 +24,7 @@ from memhp.linux.mm.memory_hotplug import (
     remove_memory,
 )
 from memhp.linux.state import Kernel
+from memhp.printable import printable
 from memhp.scenario import dimm, neighbours, schema
 from memhp.scenario.dax import dax as run_dax
 from memhp.scenario.power import suspend
@@ -351,7 +352,7 @@ RUNNERS: dict[type, Callable[[Session, Any], None]] = {
 def title(step: schema.StepKind) -> str:
     """A step in a few words: ``plug 2G dimm``."""
     if step.name:
-        return step.name
+        return printable(step.name)
     tag = step.__struct_config__.tag
     parts = [str(tag)]
     for name in step.__struct_fields__:
@@ -363,7 +364,7 @@ def title(step: schema.StepKind) -> str:
             parts.append(f"no {name}")
         else:
             parts.append(name if value is True or name == "faults" else f"{name} {_value_text(value)}")
-    return " ".join(parts)
+    return printable(" ".join(parts))
 
 
 def _value_text(value: Any) -> str:

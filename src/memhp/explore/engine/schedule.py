@@ -12,8 +12,10 @@ from string import ascii_lowercase
 from typing import NamedTuple
 
 from memhp.errors import BadInput
+from memhp.limits import SCHEDULE_STEPS
 
 MOST_THREADS = len(ascii_lowercase)
+_MOST_DIGITS = 10
 _STEP = re.compile(r"([a-z])(!*)([1-9][0-9]*)?")
 
 
@@ -40,8 +42,12 @@ def from_text(text: str) -> list[Choice]:
     while at < len(text):
         found = _STEP.match(text, at)
         if found is None:
-            raise BadInput(f"{text[at:]!r} is not a step", where=f"schedule, character {at + 1}", fix="write a3ba!b2")
+            where = f"schedule, character {at + 1}"
+            raise BadInput(f"{text[at : at + 20]!r} is not a step", where=where, fix="write a3ba!b2")
         letter, ways, count = found.groups()
-        steps += [Choice(ascii_lowercase.index(letter), len(ways))] * int(count or 1)
+        times = int(count or 1) if len(count or "") < _MOST_DIGITS else SCHEDULE_STEPS.most + 1
+        if len(steps) + times > SCHEDULE_STEPS.most:
+            raise SCHEDULE_STEPS.refusal(f"schedule, character {at + 1}")
+        steps += [Choice(ascii_lowercase.index(letter), len(ways))] * times
         at = found.end()
     return steps

@@ -5,15 +5,21 @@ is asked for. What is called must do the same every time: the call of a worker t
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import ctypes
+import os
 import signal
 from collections import deque
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.resource_tracker import ensure_running
 from typing import Any, NamedTuple, Protocol
 
 from memhp.errors import BadInput
+from memhp.outputs.file import uninterrupted
+
+_PR_SET_PDEATHSIG = 1
 
 ATTEMPTS = 3
 """How often a call is made whose workers die."""
@@ -68,9 +74,11 @@ class _Worker:
 
     def __init__(self) -> None:
         context = get_context("spawn")
+        ensure_running()
         self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
-        self.process.start()
+        self.process: BaseProcess = context.Process(target=_work, args=(theirs, os.getpid()), daemon=True)
+        with uninterrupted():  # a worker has these signals blocked from its first moment on
+            self.process.start()
         theirs.close()
         self.call: Call | None = None
 
@@ -90,9 +98,16 @@ class _Worker:
         self.pipe.close()
 
 
-def _work(pipe: Connection) -> None:
-    """A worker's life: an interrupt from the keyboard is the parent's business."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process when its parent ends, however that comes about (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _work(pipe: Connection, parent: int) -> None:
+    """A worker's life: what ends a run is the parent's business."""
+    _die_with(parent)
     while True:
         try:
             call = pipe.recv()
@@ -102,7 +117,10 @@ def _work(pipe: Connection) -> None:
             answer: tuple[bool, Any] = (True, call.function(*call.arguments))
         except Exception as error:
             answer = (False, error)
-        pipe.send(answer)
+        try:
+            pipe.send(answer)
+        except BrokenPipeError:
+            return
 
 
 class Processes:
@@ -144,10 +162,11 @@ class Processes:
 
     def close(self) -> None:
         """Kill every process and wait until it is gone."""
-        for worker in self._workers:
-            worker.kill()
-        self._workers.clear()
-        self._calls.clear()
+        with uninterrupted():
+            for worker in self._workers:
+                worker.kill()
+            self._workers.clear()
+            self._calls.clear()
 
     def _hand_out(self) -> None:
         idle = [worker for worker in self._workers if worker.call is None]
