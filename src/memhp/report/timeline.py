@@ -5,6 +5,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from memhp.report.assumptions import grounds, rests_on
 from memhp.report.changes import changes
 from memhp.scenario.result import BlockRun, MachineResult, Run, StepResult
 from memhp.units import format_count, format_size
@@ -19,7 +20,7 @@ def print_run(console: Console, run: Run, *, log: bool = False) -> None:
     """Print a whole run; with `log`, the kernel's log lines of each step too."""
     console.print(_head(run))
     for step in run.steps:
-        console.print(_step(step, run.machine, log=log))
+        console.print(_step(step, run, log=log))
     console.print(_state(run))
     console.print(_laws(run))
     console.print(_verdict(run))
@@ -37,10 +38,12 @@ def _head(run: Run) -> RenderableType:
         f"{format_size(ram)} of RAM, memory blocks of {format_size(machine.block_size)}, pageblocks of "
         f"{format_size(machine.pageblock_size)}, pluggable up to {machine.pluggable_end:#x}"
     )
-    return Group(title, Text(facts, style="dim"), Text(sizes, style="dim"), Text())
+    known = [Text.assemble((f"  {what}: ", "dim"), text) for what, text in grounds(run)]
+    rests = [Text("rests on", style="dim"), *known] if known else []
+    return Group(title, Text(facts, style="dim"), Text(sizes, style="dim"), *rests, Text())
 
 
-def _step(step: StepResult, machine: MachineResult, *, log: bool) -> RenderableType:
+def _step(step: StepResult, run: Run, *, log: bool) -> RenderableType:
     mark, style = ("✓", "green") if step.as_expected else ("✗", "bold red")
     line = Text.assemble((f"{step.index + 1:3} ", "dim"), (f"{mark} ", style), (step.title, "bold"), "  ")
     line.append(step.outcome.result, style="green" if step.outcome.result == "ok" else "yellow")
@@ -51,13 +54,15 @@ def _step(step: StepResult, machine: MachineResult, *, log: bool) -> RenderableT
         details.append(Text(f"{step.outcome.reason} — {step.outcome.place}", style="yellow"))
     if step.outcome.advice:
         details.append(Text(f"→ {step.outcome.advice}", style="italic"))
+    if rests := rests_on(run, step):
+        details.append(Text(f"if what is assumed holds: {rests}", style="dim"))
     details.extend(Text.assemble((f"{name:<10}", "dim"), text) for name, text in changes(step))
     details.extend(Text(f"breach: {breach.law}: {breach.text}", style="bold red") for breach in step.breaches)
     details.extend(Text(f"note: {note}", style="dim") for note in step.notes)
     if log:
         details.extend(Text(f"| {entry.text}", style="dim") for entry in step.log)
     if _strip_changed(step):
-        details.append(block_strip(step.blocks_after, machine))
+        details.append(block_strip(step.blocks_after, run.machine))
     return Group(line, *(Text.assemble(INDENT, detail) for detail in details), Text())
 
 

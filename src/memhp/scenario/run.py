@@ -16,6 +16,7 @@ from memhp.linux.init import MachineSpec, ram_lines, start_kernel
 from memhp.linux.state import Kernel
 from memhp.printable import printable
 from memhp.scenario import measure, result, schema
+from memhp.scenario.assumptions import of_description, of_machine, rests_on
 from memhp.scenario.keys import machine_keys
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.plan import Wish, advice
@@ -23,6 +24,7 @@ from memhp.scenario.replay import catch_up
 from memhp.scenario.session import Session
 from memhp.scenario.sources import facts_spec, source_facts
 from memhp.scenario.steps import RUNNERS, title
+from memhp.scenario.usage import place
 from memhp.scenario.virtio_mem_facts import settle_seen
 from memhp.scenario.virtio_mem_stuck import device_results
 from memhp.units import format_size, parse_size
@@ -120,6 +122,8 @@ def rehearse(
     if observed is not None:
         _take_up(session, observed, where)
     watch.look(BOOT)
+    placed = session.placed
+    known = of_description() if observed is None or placed is None else of_machine(observed, k.config, placed)
     results: list[result.StepResult] = []
     dead = ""
     for index, step in enumerate(steps):
@@ -128,13 +132,25 @@ def rehearse(
         done = _step(session, index, step, f"{where}: steps[{index}]", dead, watch)
         if isinstance(step, schema.Plug) and done.outcome.result in SHORTAGE:
             done = _advised(done, step, _again(spec, observed, steps[:index], where))
-        results.append(done)
+        results.append(_with_ground(done, rests_on(step, known)))
         if done.outcome.result in DEADLY:
             dead = dead or results[-1].title
     run = result.Run(
-        title=printable(heading), machine=machine_result(k, spec), steps=results, state=_state(k), laws=watch.results()
+        title=printable(heading),
+        machine=machine_result(k, spec),
+        steps=results,
+        state=_state(k),
+        laws=watch.results(),
+        assumptions=known,
     )
     return run, k
+
+
+def _with_ground(done: result.StepResult, rests: list[str]) -> result.StepResult:
+    """A step with the assumptions that its outcome rests on."""
+    if not rests:
+        return done
+    return msgspec.structs.replace(done, outcome=msgspec.structs.replace(done.outcome, rests_on=rests))
 
 
 def _again(spec: MachineSpec, observed: Facts | None, steps: list[schema.StepKind], where: str) -> Session:
@@ -167,6 +183,7 @@ def _take_up(session: Session, observed: Facts, where: str) -> None:
     try:
         catch_up(session, observed)
         settle_seen(session, observed)
+        session.placed = place(session.k, observed)
     except KernelError as error:
         raise BadInput(
             f"the state of the machine cannot be reached from its boot: {error.reason}",

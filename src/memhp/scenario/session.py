@@ -9,6 +9,7 @@ from memhp.linux.drivers.virtio.virtio_mem_state import VirtioMem
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.scenario.dax import Region
+from memhp.scenario.usage import Placed
 from memhp.spans import Span
 from memhp.units import format_size, is_aligned, parse_size
 
@@ -32,6 +33,8 @@ class Session:
     """Virtio-mem devices with their drivers, by name."""
     seen: set[str] = field(default_factory=set)
     """Those of them that the machine was seen with."""
+    placed: Placed | None = None
+    """The memory in use that the machine was seen with; None for one that nobody saw."""
     notes: list[str] = field(default_factory=list)
     """Remarks on the step that runs now."""
 
