@@ -29,7 +29,22 @@ STORAGE = Span(1 << 30, 1 << 35)
 PROT = {"riscv64": 0xE6, "arm64": 0x60_0000_0000_0400, "x86_64": 0x163}
 FLUSH = Flush("flush_tlb_kernel_range", "leaves", last_level=True)
 EVERYTHING = FlushPlan(Flush("flush_tlb_all", "all"))
-formats = pytest.mark.parametrize("name", FORMATS)
+WINDOW = 0x900 << 52
+"""The top bits of every virtual address in a window of all memory."""
+POINTERS = replace(
+    FORMATS["x86_64-4level"],
+    name="virtual-pointers",
+    none=(0x100, *(WINDOW | frame << 12 for frame in (0x51, 0x52, 0x53))),
+    pointer_mask=0xFFF << 52,
+    pointer=WINDOW,
+    table_bits=WINDOW,
+    rights_and=0,
+    rights_or=0,
+)
+"""Pointers to tables are virtual addresses without a valid bit, and empty entries are not zero: above the lowest level
+they point to tables that all share, as on LoongArch."""
+FORMS = {**FORMATS, POINTERS.name: POINTERS}
+formats = pytest.mark.parametrize("name", FORMS)
 
 
 class Bench:
@@ -41,15 +56,16 @@ class Bench:
         self.hw.plug(FRAMES, Owner(Use.FREE))
         self.hw.plug(STORAGE, Owner(Use.MEMMAP))
         self.next = FRAMES.start
-        self.root = Table(self.take(0, 1)[0].start, fmt.root_height, (1 << 64) - (1 << fmt.va_bits))
+        self.root = Table(self.take(fmt.root_height, 1)[0].start, fmt.root_height, (1 << 64) - (1 << fmt.va_bits))
         self.stored: Counter[int] = Counter()
         if stepped:
             self.hw.stepper = Recorder()
 
-    def take(self, _height: int, count: int) -> list[Span]:
+    def take(self, height: int, count: int) -> list[Span]:
         span = Span(self.next, self.next + count)
         self.next = span.end
         self.hw.claim(span, Owner(Use.TABLE), "test")
+        self.hw.blank_tables([span], height)
         return [span]
 
     def give(self, spans: list[Span]) -> None:
@@ -132,8 +148,31 @@ def lives(draw: st.DrawFn, fmt: Format) -> Life:
     return Life(heights, size, steps)
 
 
-def live(bench: Bench, life: Life, builder: Builder, remover: Remover, limits: Span | None = None) -> None:
-    """Carry the steps out."""
+def invalidate(bench: Bench, va: int, end: int, mask: int) -> None:
+    """Some leaves of a range (bytes), every fifth, lose the bits of `mask`: neither none nor present from then on."""
+    stepper, bench.hw.stepper = bench.hw.stepper, None
+    found = leaves(bench.hw.memory, bench.fmt, bench.root.frame, va_start=va, va_end=end)
+    for at, height in list(zip(found.va.tolist(), found.height.tolist(), strict=True))[::5]:
+        table = bench.root
+        while table.height > height:
+            index = bench.fmt.index(at, table.height)
+            table = bench.hw.child(table, index, bench.fmt.table_pfn(bench.hw.load(table, index)))
+        index = bench.fmt.index(at, height)
+        bench.hw.store(table, index, bench.hw.load(table, index) & ~mask)
+        bench.hw.flush_plan(EVERYTHING, 0)
+    bench.hw.stepper = stepper
+
+
+def live(
+    bench: Bench,
+    life: Life,
+    builder: Builder,
+    remover: Remover,
+    limits: Span | None = None,
+    *,
+    invalid: int = 0,
+) -> None:
+    """Carry the steps out; what is mapped loses the bits `invalid` in places."""
     unit, pages = life.unit(bench.fmt), bench.fmt.pages_at(life.heights[0])
     base = bench.window(unit)
     for step in life.steps:
@@ -141,6 +180,8 @@ def live(bench: Bench, life: Life, builder: Builder, remover: Remover, limits: S
         if step.maps:
             pfn = STORAGE.start + (step.first + step.skew) * pages
             populate(bench.hw, bench.root, va, end, pfn, PROT[bench.fmt.arch], builder)
+            if invalid:
+                invalidate(bench, va, end, invalid)
         elif step.count:
             unmap(bench.hw, bench.root, va, end, remover)
             if limits is not None:
@@ -155,7 +196,7 @@ class TestAgainstAnArray:
     @settings(max_examples=25)
     @given(data=st.data())
     def test_every_address_translates_as_the_array_says(self, name: str, data: st.DataObject) -> None:
-        bench = Bench(FORMATS[name])
+        bench = Bench(FORMS[name])
         life = data.draw(lives(bench.fmt))
         unit, pages = life.unit(bench.fmt), bench.fmt.pages_at(life.heights[0])
         base = bench.window(unit)
@@ -179,7 +220,7 @@ class TestAgainstAnArray:
     def test_nothing_is_left_of_what_was_mapped_but_the_tables_that_root_entries_keep(
         self, name: str, data: st.DataObject
     ) -> None:
-        bench = Bench(FORMATS[name])
+        bench = Bench(FORMS[name])
         life = data.draw(lives(bench.fmt))
         keep = data.draw(st.booleans())
         live(bench, life, bench.builder(life.heights), bench.remover(keep_root_children=keep))
@@ -201,7 +242,7 @@ def policies(bench: Bench) -> dict[str, tuple[dict[str, Any], dict[str, Any], Sp
     return {
         "riscv": (
             {"occupied": "keep"},
-            {"free_storage": bench.put_away},
+            {"free_storage": bench.put_away, "present": (bench.fmt.valid,) * len(bench.fmt.levels)},
             None,
         ),
         "x86": (
@@ -211,6 +252,7 @@ def policies(bench: Bench) -> dict[str, tuple[dict[str, Any], dict[str, Any], Sp
                 "storage": "free-then-clear",
                 "after_leaf_table": lambda _: EVERYTHING,
                 "lock": "page_table_lock",
+                "present": (bench.fmt.valid,) * len(bench.fmt.levels),
             },
             None,
         ),
@@ -244,14 +286,17 @@ def policies(bench: Bench) -> dict[str, tuple[dict[str, Any], dict[str, Any], Sp
 @settings(max_examples=5)
 @given(data=st.data())
 def test_single_accesses_do_what_whole_runs_do(name: str, policy: str, data: st.DataObject) -> None:
-    fmt = FORMATS[name]
-    life = data.draw(lives(fmt))
+    fmt = FORMS[name]
+    life, invalid = data.draw(lives(fmt)), data.draw(st.booleans())
     benches = (Bench(fmt), Bench(fmt, stepped=True))
     for bench in benches:
         build, remove, limits = policies(bench)[policy]
         if fmt.arch != "arm64":
             build = {key: value for key, value in build.items() if key != "contiguous"}
-        live(bench, life, bench.builder(life.heights, **build), bench.remover(**remove), limits)
+        if bench.fmt.pointer_mask:
+            remove.pop("present", None)
+        builder, remover = bench.builder(life.heights, **build), bench.remover(**remove)
+        live(bench, life, builder, remover, limits, invalid=bench.fmt.valid if invalid else 0)
     whole, single = benches
     assert whole.contents() == single.contents()
     assert whole.hw.ledger == single.hw.ledger
@@ -269,7 +314,7 @@ class TestContiguousHint:
     @settings(max_examples=10)
     @given(data=st.data())
     def test_it_stands_in_whole_aligned_groups_only(self, name: str, stepped: bool, data: st.DataObject) -> None:
-        bench = Bench(FORMATS[name], stepped=stepped)
+        bench = Bench(FORMS[name], stepped=stepped)
         height = data.draw(st.sampled_from([h for h in (0, 1) if h < bench.fmt.root_height]))
         level, pages = bench.fmt.levels[height], bench.fmt.pages_at(height)
         first = data.draw(st.integers(0, 3 * level.cont))

@@ -19,15 +19,21 @@ from memhp.spans import Span, SpanSet
 TABLE = Owner(Use.TABLE)
 
 
-def alloc_tables(k: Kernel, count: int, where: str) -> list[Span]:
-    """Up to `count` zeroed frames (PFNs) for page tables, from the running CPU's node; none when there are none."""
+def alloc_tables(k: Kernel, height: int, count: int, where: str) -> list[Span]:
+    """Up to `count` frames (PFNs) for page tables of a height that hold nothing; none when there are none.
+
+    From the running CPU's node.
+    """
     if k.slab_is_available:
-        return alloc_pages(k, 0, min(k.nodes, default=0), count=count, owner=TABLE, where=where)
+        spans = alloc_pages(k, 0, min(k.nodes, default=0), count=count, owner=TABLE, where=where)
+        k.hw.blank_tables(spans, height)
+        return spans
     size = k.config.page_size
     addresses = np.sort(k.memblock.memblock_phys_alloc_many(size, count, align=size))
     spans = frame_spans(addresses // np.uint64(size))
     for span in spans:
         k.hw.claim(span, TABLE, where)
+    k.hw.blank_tables(spans, height)
     return spans
 
 
