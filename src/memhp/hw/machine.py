@@ -7,14 +7,14 @@ code cannot tell the difference: loops over entries and tables ask :meth:`Machin
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import heapq
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from memhp.errors import KernelBug
+from memhp.hw.clock import Clock
 from memhp.hw.format import HEIGHT_NAMES, U64, Format
-from memhp.hw.ledger import Ledger, LogLine, Violation
+from memhp.hw.ledger import Ledger, Violation
 from memhp.hw.locks import LockDoors
 from memhp.hw.memory import Owner, PhysicalMemory, Use
 from memhp.hw.runs import Bools, empty_rows, frame_spans, leaf_run
@@ -27,11 +27,12 @@ from memhp.spans import Span
 ALL_BITS = (1 << 64) - 1
 
 
-class Machine(LockDoors):
+class Machine(LockDoors, Clock):
     """CPUs, physical memory, translations and locks, behind doors."""
 
     def __init__(self, fmt: Format, *, nr_cpus: int = 1) -> None:
-        super().__init__()
+        LockDoors.__init__(self)
+        Clock.__init__(self)
         self.fmt = fmt
         self.nr_cpus = nr_cpus
         self.cpu = 0
@@ -41,17 +42,12 @@ class Machine(LockDoors):
         self.memory = PhysicalMemory(fmt.page_size // 8)
         self.tlb = TlbState(fmt, nr_cpus)
         self.ledger = Ledger()
-        self.log_lines: list[LogLine] = []
         self.violations: list[Violation] = []
-        self.now = 0
-        """Machine time in nanoseconds."""
         self.stepper: Stepper | None = None
         self.faults: Faults | None = None
         """What has allocations fail while no stepper is in place."""
         self.written: Written | None = None
         """A log of writes to page tables, while somebody keeps one."""
-        self._timers: list[tuple[int, int, Callable[[], None]]] = []
-        self._timer_serial = 0
 
     # Entries of one table ------------------------------------------------------------------------------------
 
@@ -430,26 +426,6 @@ class Machine(LockDoors):
             self.advance(self._timers[0][0] - self.now)
         if not ready():
             raise KernelBug(f"CPU {self.cpu} waits for ever: {why}", place="hw")
-
-    # Time and talk -------------------------------------------------------------------------------------------
-
-    def log(self, text: str, level: str = "info") -> None:
-        """A line to the kernel log: ``pr_info()``, ``pr_warn()``, ``pr_debug()`` …"""
-        self.log_lines.append(LogLine(self.now, level, text))
-
-    def arm(self, delay: int, call: Callable[[], None]) -> None:
-        """Call something `delay` nanoseconds of machine time from now."""
-        self._timer_serial += 1
-        heapq.heappush(self._timers, (self.now + delay, self._timer_serial, call))
-
-    def advance(self, duration: int) -> None:
-        """Let `duration` nanoseconds pass; timers that come due run in order, and may themselves let time pass."""
-        until = self.now + duration
-        while self._timers and self._timers[0][0] <= until:
-            due, _, call = heapq.heappop(self._timers)
-            self.now = max(self.now, due)
-            call()
-        self.now = max(self.now, until)
 
 
 def _reuse_text(fmt: Format, frames: Span, owner: Owner, stale: Stale) -> str:
