@@ -1,14 +1,14 @@
 """From the machine of a scenario to a description that boots: a preset or a described machine."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.errors import BadInput
+from memhp.errors import BadInput, one_of
 from memhp.linux.arch.registry import ARCHES
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram
 from memhp.linux.profiles import profile
 from memhp.scenario.boot import with_boot
 from memhp.scenario.choices import with_choices
-from memhp.scenario.explain import one_of, quoted
+from memhp.scenario.explain import quoted
 from memhp.scenario.keys import machine_keys
 from memhp.scenario.presets import Preset, preset, preset_for
 from memhp.scenario.schema import MachineText, Memory

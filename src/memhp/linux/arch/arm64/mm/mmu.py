@@ -239,7 +239,6 @@ def arch_add_memory(
     except KernelError:
         remove_pgd_mapping(k, start, size)
         raise
-    k.max_pfn = max(k.max_pfn, (start + size) >> shift)
 
 
 def add_pages(

@@ -248,7 +248,6 @@ def arch_add_memory(
         flush_tlb_all(k)
     try:
         add_pages(k, nid, start >> shift, size >> shift, altmap, pgmap)
-        k.max_pfn = (start + size) >> shift
     except KernelError:
         remove_linear_mapping(k, start, size)
         raise

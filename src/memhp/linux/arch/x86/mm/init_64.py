@@ -234,7 +234,7 @@ def add_pages(
     altmap: VmemAltmap | None = None,
     pgmap: DevPagemap | None = None,
 ) -> None:
-    """``__add_pages()``, of which no error is expected, and the end of memory."""
+    """``__add_pages()``, of which no error is expected. Raises ERANGE too."""
     if (start_pfn + nr_pages) << k.config.page_shift > k.layout.physmem_end + 1:
         warn(k, ADD_PAGES, once=True)
         raise KernelError(ERANGE, "the range ends beyond what the direct map can hold", place=ADD_PAGES)
@@ -243,8 +243,6 @@ def add_pages(
     except KernelError:
         warn(k, ADD_PAGES, once=True)
         raise
-    finally:
-        k.max_pfn = max(k.max_pfn, start_pfn + nr_pages)
 
 
 def arch_remove_memory(k: Kernel, start: int, size: int, altmap: VmemAltmap | None = None) -> None:
