@@ -157,6 +157,7 @@ def _lend(session: Session, at: int, size: int, nid: int) -> None:
 def _offline_copy(session: Session) -> Session:
     """A copy of the machine that leaves new memory offline."""
     copy = deepcopy(session)
+    copy.k.hw.written = None
     copy.k.auto_online_blocks = "offline"
     return copy
 

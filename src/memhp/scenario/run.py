@@ -50,6 +50,7 @@ class _Watch:
     """The laws over a run: since when each is broken, and what was remarked."""
 
     laws: Watch
+    gauge: measure.Gauge
     first: dict[str, int] = field(default_factory=dict)
     breaches: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
@@ -117,7 +118,7 @@ def rehearse(
     """
     with machine_keys(where):
         k = start_kernel(spec)
-    watch = _Watch(watch_laws(k, snapshot(k)))
+    watch = _Watch(watch_laws(k, snapshot(k)), measure.Gauge(k))
     session = Session(k)
     if observed is not None:
         _take_up(session, observed, where)
@@ -139,7 +140,7 @@ def rehearse(
         title=printable(heading),
         machine=machine_result(k, spec),
         steps=results,
-        state=_state(k),
+        state=_state(k, watch.gauge),
         laws=watch.results(),
         assumptions=known,
     )
@@ -197,7 +198,7 @@ def _step(
 ) -> result.StepResult:
     """Carry out one step on a machine that is still alive, and measure around it; laws are not for dead machines."""
     k = session.k
-    before = _Measured(k)
+    before = _Measured(k, watch.gauge)
     session.notes.clear()
     if dead:
         outcome = result.Outcome(result="not run", reason=f"the machine died in {dead!r}")
@@ -205,7 +206,7 @@ def _step(
         outcome = outcome_of(session, step, where)
     breaches, remarks = ([], []) if dead or outcome.result in DEADLY else watch.look(index)
     spent = k.hw.ledger.since(before.ledger)
-    places = measure.memmap_places(k)
+    places = watch.gauge.memmap_places()
     places.subtract(before.places)
     return result.StepResult(
         index=index,
@@ -215,10 +216,10 @@ def _step(
         outcome=outcome,
         as_expected=outcome.result == step.expect,
         blocks_before=before.blocks,
-        blocks_after=measure.block_runs(k),
+        blocks_after=watch.gauge.blocks(),
         zones=measure.zone_counters(k),
         memory_before=before.memory,
-        memory_after=measure.memory(k),
+        memory_after=watch.gauge.memory(),
         memmap_from={place: size for place, size in places.items() if size},
         tables_allocated=measure.tables(spent.tables_allocated),
         tables_freed=measure.tables(spent.tables_freed),
@@ -234,11 +235,11 @@ def _step(
 class _Measured:
     """The machine just before a step."""
 
-    def __init__(self, k: Kernel) -> None:
+    def __init__(self, k: Kernel, gauge: measure.Gauge) -> None:
         self.ledger: Ledger = k.hw.ledger.copy()
-        self.blocks = measure.block_runs(k)
-        self.memory = measure.memory(k)
-        self.places = measure.memmap_places(k)
+        self.blocks = gauge.blocks()
+        self.memory = gauge.memory()
+        self.places = gauge.memmap_places()
         self.log = len(k.hw.log_lines)
 
 
@@ -287,13 +288,13 @@ def machine_result(k: Kernel, spec: MachineSpec) -> result.MachineResult:
     )
 
 
-def _state(k: Kernel) -> result.State:
+def _state(k: Kernel, gauge: measure.Gauge) -> result.State:
     tables = k.hw.ledger.tables_allocated.copy()
     tables.subtract(k.hw.ledger.tables_freed)
     return result.State(
-        blocks=measure.block_runs(k),
+        blocks=gauge.blocks(),
         zones=measure.zone_counters(k),
-        memory=measure.memory(k),
+        memory=gauge.memory(),
         tables=measure.tables(tables),
         iomem=ram_lines(k),
     )
