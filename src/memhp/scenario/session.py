@@ -1,6 +1,7 @@
 """A machine under rehearsal, and the sizes that steps name, as its pages allow."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from memhp.errors import BadInput
@@ -37,6 +38,8 @@ class Session:
     """The memory in use that the machine was seen with; None for one that nobody saw."""
     notes: list[str] = field(default_factory=list)
     """Remarks on the step that runs now."""
+    tried: Callable[[int], None] | None = None
+    """Called with the size of each step that is tried on a copy of the machine, before it is."""
 
     def frames(self, span: Span) -> Span:
         """A range of bytes as PFNs."""
