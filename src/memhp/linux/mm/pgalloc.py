@@ -69,9 +69,9 @@ def _put_pages(k: Kernel, spans: list[Span]) -> list[Span]:
     """Drop a reference for each frame of `spans`, which come as often as they were mapped; those free now."""
     if not spans or not k.page_refs:
         return spans
-    starts, sizes = np.array([(span.start, span.size) for span in spans], dtype=np.uint64).T
+    starts, sizes = np.array([(span.start, span.size) for span in spans], dtype=np.int64).T
     ends = np.cumsum(sizes)
-    frames = np.repeat(starts - (ends - sizes), sizes) + np.arange(int(ends[-1]), dtype=np.uint64)
+    frames = (np.repeat(starts - (ends - sizes), sizes) + np.arange(ends[-1])).astype(np.uint64)
     seen, times = np.unique(frames, return_counts=True)
     gone = np.ones(len(seen), dtype=bool)
     shared = ((place, frame) for place, frame in enumerate(seen.tolist()) if frame in k.page_refs)
