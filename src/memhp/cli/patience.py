@@ -7,6 +7,8 @@ from threading import Timer
 from rich.console import Console
 from rich.progress import Progress
 
+from memhp.printable import printable
+
 PATIENCE = 5.0
 """Seconds of work after which something is said."""
 
@@ -33,4 +35,4 @@ class PatientProgress(Progress):
         """Say what is being done, and how far it is."""
         for task in self.tasks:
             far = "" if task.total is None else f" ({task.completed:.0f} of {task.total:.0f} done)"
-            print(f"memhp: still at work: {task.description}{far}", file=sys.stderr, flush=True)
+            print(f"memhp: still at work: {printable(task.description)}{far}", file=sys.stderr, flush=True)
