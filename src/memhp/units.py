@@ -15,7 +15,7 @@ MOST = 1 << 64
 """No size and no address is as large as this."""
 _MOST_DIGITS = 20
 
-_UNITS = (("TiB", TiB), ("GiB", GiB), ("MiB", MiB), ("KiB", KiB))
+_UNITS = (("PiB", PiB), ("TiB", TiB), ("GiB", GiB), ("MiB", MiB), ("KiB", KiB), ("B", 1))
 _SUFFIX = {"": 1, "K": KiB, "M": MiB, "G": GiB, "T": TiB, "P": PiB}
 _SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|0|[1-9]\d*)\s*([KMGTP]?)(?:i?B)?", re.ASCII)
 
@@ -42,18 +42,31 @@ def parse_size(text: str | int, *, where: str = "size") -> int:
 
 
 def format_size(size: int) -> str:
-    """A size in bytes in the largest unit that tells it exactly to two places, else in the next one down.
+    """A size in bytes for people: three significant digits in the largest unit that it fills.
 
-    ``128 MiB``, ``1.5 GiB``, ``4097 B``; one that no unit tells exactly is rounded to three places and more digits:
-    ``1919.98 MiB``.
+    ``128 MiB``, ``1.5 GiB``, ``1012 GiB``; what is rounded keeps its zeros: ``25.0 GiB``. :func:`exact_size` for where
+    it must be right to the byte.
+    """
+    at = next((at for at, (_, unit) in enumerate(_UNITS) if abs(size) >= unit), len(_UNITS) - 1)
+    if at and size % _UNITS[at][1] and abs(round(size / _UNITS[at][1])) == 1024:
+        at -= 1
+    suffix, unit = _UNITS[at]
+    value = abs(size) / unit
+    places = 0 if value >= 99.95 else 1 if value >= 9.995 else 2
+    text = f"{size / unit:.{places}f}"
+    exact = places and (size * 10**places) % unit == 0
+    return f"{text.rstrip('0').rstrip('.') if exact else text} {suffix}"
+
+
+def exact_size(size: int) -> str:
+    """A size in bytes, exactly: in the largest unit that tells it to three places.
+
+    ``241.75 GiB``, ``1966084 KiB``, ``4097 B``.
     """
     for suffix, unit in _UNITS:
-        if abs(size) >= unit and (size * 100) % unit == 0:
-            return f"{size / unit:.2f}".rstrip("0").rstrip(".") + f" {suffix}"
-    for suffix, unit in _UNITS[1:]:
-        if abs(size) >= unit:
-            return f"{size / unit:.2f} {suffix}"
-    return f"{size} B"
+        if abs(size) >= unit and (size * 1000) % unit == 0:
+            return f"{size / unit:.3f}".rstrip("0").rstrip(".") + f" {suffix}"
+    return "0 B"
 
 
 def format_count(count: int, what: str) -> str:

@@ -60,7 +60,7 @@ def test_a_plug_that_finds_no_memory_is_told_what_it_takes_and_how_to_do_it(
 ) -> None:
     main(["rehearse", scenario(tmp_path, "64G", "ENOMEM"), "--json"])
     outcome = json.loads(capfd.readouterr().out)["steps"][0]["outcome"]
-    assert outcome["advice"].startswith("it takes 1048580 KiB of free memory, and ")
+    assert outcome["advice"].startswith("it takes 1.00 GiB of free memory, and ")
     assert "the largest safe step now is" in outcome["advice"]
     assert "one step will do" in outcome["advice"]
 

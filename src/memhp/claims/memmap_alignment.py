@@ -13,7 +13,7 @@ from memhp.linux.arch.registry import port
 from memhp.linux.choices import MemmapOnMemory
 from memhp.linux.drivers.base.block_size import MAX_BLOCK_SIZE
 from memhp.linux.mm.memory_hotplug_memmap import MemmapGeometry
-from memhp.units import KiB, MiB, format_size, is_aligned
+from memhp.units import KiB, MiB, exact_size, is_aligned
 
 SECTIONS = {4 * KiB: 128 * MiB, 16 * KiB: 128 * MiB, 64 * KiB: 512 * MiB}
 """Section sizes by page size; memory blocks are one or more of them, up to 2 GiB."""
@@ -83,7 +83,7 @@ def _witness(case: Case) -> str:
     numbers = case.numbers
     pageblock = numbers.pageblock_nr_pages * numbers.page_size
     return (
-        f"{format_size(numbers.page_size)} pages, {format_size(numbers.block_size)} blocks: struct pages of "
-        f"{numbers.struct_page_size} bytes take {format_size(numbers.vmemmap_size)}, and "
-        f"{format_size(numbers.remaining_size)} are not whole pageblocks of {format_size(pageblock)}"
+        f"{exact_size(numbers.page_size)} pages, {exact_size(numbers.block_size)} blocks: struct pages of "
+        f"{numbers.struct_page_size} bytes take {exact_size(numbers.vmemmap_size)}, and "
+        f"{exact_size(numbers.remaining_size)} are not whole pageblocks of {exact_size(pageblock)}"
     )

@@ -49,24 +49,34 @@ def explore(
     executions: int | None,
     as_json: bool,
 ) -> int:
-    """Decide race NAME in one variant, and show the shortest trace of what goes wrong; without NAME list the races.
+    """Decide race NAME in one variant, and show the shortest trace of what goes wrong.
 
-    Exit code 0: the verdict is what the variant is known as, or is explained, or the schedule was replayed. 1: it is
-    neither, or undecided. 2: the input cannot be used.
+    Without NAME: a line for each race. Without --variant: the variants of race NAME. Exit code 0: the verdict is what
+    the variant is known as, or is explained, or the schedule was replayed. 1: it is neither, or undecided. 2: the input
+    cannot be used.
     """
     from memhp.explore.cases import CASES, case
     from memhp.explore.explored import How, replay_schedule
     from memhp.explore.explored import explore as decide
     from memhp.outputs.check import check_outputs
-    from memhp.report.trace import print_cases, print_explored, print_variants
+    from memhp.report.races_known import case_row, print_cases, print_variants
+    from memhp.report.trace import print_explored
 
     if name is None:
-        print_cases(console(), CASES)
+        if as_json:
+            emit_json({"races": [case_row(one) for one in CASES]})
+        else:
+            print_cases(console(), CASES)
         return 0
     one = case(name)
+    if variant is None and replay is None:
+        if as_json:
+            emit_json(case_row(one))
+        else:
+            print_variants(console(), one)
+        return 0
     if variant is None:
-        print_variants(console(stderr=True), one)
-        raise BadInput(f"which variant of {name}?", where="--variant", fix="give one of those above")
+        raise BadInput(f"which variant of {name}?", where="--variant", fix=f"memhp explore {name} lists them")
     searches = [preemptions is not None, random is not None, no_reduction]
     if sum(searches) > 1:
         raise click.UsageError("--preemptions, --random and --no-reduction exclude each other")

@@ -25,6 +25,8 @@ from memhp.printable import printable, replaced
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+COMPLETE = "_MEMHP_COMPLETE"
+"""The environment variable by which the scripts of ``memhp completion`` ask."""
 
 LONGEST_COMPLAINT = 600
 """Characters of a complaint; a longer one loses its middle, which is some value that was far too long."""
@@ -49,6 +51,9 @@ COMMANDS = {
     "conform": LazyCommand("memhp.cli.conform:conform", "Hold the model against real kernels, fact by fact."),
     "choices": LazyCommand("memhp.cli.choices:choices", "Tell the decisions in which kernels differ, and since when."),
     "geometry": LazyCommand("memhp.cli.geometry:geometry", "Show the sizes that hotplug works in, everywhere."),
+    "example": LazyCommand("memhp.cli.example:example", "List, print or copy the scenarios that come with memhp."),
+    "completion": LazyCommand("memhp.cli.completion:completion", "Print the completion script of a shell."),
+    "man": LazyCommand("memhp.cli.man:man", "Print the manual page."),
 }
 """The sub-commands by name, in the order in which ``--help`` lists them."""
 
@@ -116,6 +121,9 @@ def usage(error: click.ClickException) -> str:
 
 def run(args: Sequence[str]) -> int:
     """Parse and run; a command's return value, when it is an int, is the exit code."""
+    if COMPLETE in os.environ:
+        # A shell asks what may stand at the cursor: click answers and leaves.
+        cli.main(prog_name="memhp", complete_var=COMPLETE)
     try:
         with cli.make_context("memhp", list(args)) as ctx:
             result = cli.invoke(ctx)

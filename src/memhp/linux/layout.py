@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from memhp.errors import BadInput
+from memhp.linux.arch.arm64.choices import Arm64Profile
+from memhp.linux.arch.riscv.choices import RiscvProfile
 from memhp.linux.config import Config
 from memhp.spans import Span
 from memhp.units import MiB
@@ -125,7 +127,8 @@ class Layout:
 
         The kernel's own ends are inclusive, and riscv and arm64 both say ``__pa(PAGE_END - 1)``: the last byte.
         """
-        if self.config.port.maps_everything(self.config):
+        record = self.config.choices
+        if not isinstance(record, Arm64Profile | RiscvProfile) or record.mappable_range == "everything":
             return Span(0, ADDRESS_SPACE)
         span = self.direct_mapped()
         return Span(max(span.start, 0), span.end)

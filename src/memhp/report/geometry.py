@@ -4,7 +4,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from memhp.linux.geometry import Row
+from memhp.report.lines import print_wrapped
+from memhp.report.table import Column, print_table
 from memhp.units import format_size
 
 if TYPE_CHECKING:
@@ -15,30 +19,40 @@ Cells = tuple[str, ...]
 
 def print_geometry(out: "Console", rows: Sequence[Row]) -> None:
     """Print three tables: the units, what a memory block costs, and the address space."""
-    print_table(out, "Units of hotplug", UNITS, _merged(rows, _units))
-    print_table(out, "What a memory block takes when it is added", COST, _merged(rows, _cost))
-    space = (*SPACE, "Room") if any(row.max_possible_fits is not None for row in rows) else SPACE
-    print_table(
-        out, f"Address space, with {format_size(rows[0].ram_size)} of RAM", space, _merged(rows, _space, by_va=True)
-    )
-    out.print(NOTES, style="dim", soft_wrap=False)
+    print_by_machine(out, "Units of hotplug", UNITS, _merged(rows, _units))
+    print_by_machine(out, "What a memory block takes when it is added", COST, _merged(rows, _cost))
+    space = (*SPACE, ROOM) if any(row.max_possible_fits is not None for row in rows) else SPACE
+    title = f"Address space, with {format_size(rows[0].ram_size)} of RAM"
+    print_by_machine(out, title, space, _merged(rows, _space, by_va=True))
+    print_wrapped(out, Text(NOTES, style="dim"))
 
 
-UNITS = ("Arch", "Page", "Kernels", "Section", "Block", "64 GiB+", "Buddy", "Pageblock", "virtio-mem")
-COST = ("Arch", "Page", "Kernels", "Block", "Struct pages", "Vmemmap", "Direct map")
-SPACE = ("Arch", "Page", "VA", "Kernels", "Direct", "Plug below", "At boot", "Used", "Shared")
+MACHINE = (Column("Arch", once=True), Column("Page", once=True))
+KERNELS = Column("Kernels", fold=True)
+UNITS = (
+    *MACHINE, KERNELS, Column("Section"), Column("Block"), Column("64 GiB+"), Column("Buddy", fold=True),
+    Column("Pageblock", fold=True), Column("virtio-mem", fold=True),
+)  # fmt: skip
+COST = (
+    *MACHINE, KERNELS, Column("Block"), Column("Struct pages", fold=True), Column("Vmemmap"), Column("Direct map"),
+)  # fmt: skip
+SPACE = (
+    *MACHINE, Column("VA", fold=True), KERNELS, Column("Direct", fold=True), Column("Plug below", fold=True),
+    Column("At boot", right=True), Column("Used", fold=True), Column("Shared", fold=True),
+)  # fmt: skip
+ROOM = Column("Room")
 NOTES = (
-    "Kernels: v1, v5, v6, v7 are mail series. Block: the smallest DIMM, too. 64 GiB+: on bare metal\n"
-    "with that much RAM. Buddy: its largest order. virtio-mem: sb sub-blocks, bb big blocks of that size.\n"
-    "Direct: size of the direct map. Plug below: where memory that needs it may be added. At boot: root\n"
-    "entries filled ahead, a table page each. Used: of those for direct map and vmemmap. Shared: levels\n"
-    "at which vmalloc and vmemmap have an entry in common. Room: if the direct map reaches the maximum."
+    "Kernels: v1, v5, v6, v7 are mail series. Block: the smallest DIMM, too. 64 GiB+: on bare metal with that much "
+    "RAM. Buddy: its largest order. virtio-mem: sb sub-blocks, bb big blocks of that size. Direct: size of the direct "
+    "map. Plug below: where memory that needs it may be added. At boot: root entries filled ahead, a table page each. "
+    "Used: of those for direct map and vmemmap. Shared: levels at which vmalloc and vmemmap have an entry in common. "
+    "Room: if the direct map reaches the maximum."
 )
 
 
 def short(profile: str) -> str:
     """A profile's name without what the other columns say: ``6.12``, ``v1``, ``v7``."""
-    return profile.rpartition("-")[2]
+    return profile.removeprefix("linux-").removeprefix("riscv-hotplug-").removeprefix("arm64-hotremove-")
 
 
 def _merged(rows: Iterable[Row], cells: Callable[[Row], Cells], *, by_va: bool = False) -> list[Cells]:
@@ -87,8 +101,8 @@ def _space(row: Row) -> Cells:
     used = sum(each.used for each in known if each.used is not None)
     end = row.pluggable_end
     return (
-        _near(row.direct_map_size),
-        "unchecked" if end is None else _near(end),
+        format_size(row.direct_map_size),
+        "unchecked" if end is None else format_size(end),
         filled,
         f"{used} of {sum(each.tables for each in known)}" if known else "-",
         " ".join(["root", *row.vmalloc_vmemmap_shared_levels[1:]] if row.vmalloc_vmemmap_overlap else ["-"]),
@@ -96,31 +110,7 @@ def _space(row: Row) -> Cells:
     )
 
 
-def _near(size: int) -> str:
-    """A size in the largest unit that it fills, four digits of it, with ``~`` where that rounds."""
-    for suffix, shift in (("PiB", 50), ("TiB", 40), ("GiB", 30)):
-        if size >> shift:
-            text = f"{size / (1 << shift):.4g} {suffix}"
-            return text if float(text.split(maxsplit=1)[0]) * (1 << shift) == size else f"~{text}"
-    return format_size(size)
-
-
-def print_table(out: "Console", title: str, columns: Cells, lines: Iterable[Cells]) -> None:
+def print_by_machine(out: "Console", title: str, columns: Sequence[Column], lines: Iterable[Cells]) -> None:
     """Print lines that start with architecture and page size, and name each of the two once."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    for name in columns:
-        table.add_column(name, no_wrap=name != "Kernels")
-    previous: Cells = ("", "")
-    for line in lines:
-        same_arch = line[0] == previous[0]
-        if previous[0] and not same_arch:
-            table.add_section()
-        same_page = same_arch and line[1] == previous[1]
-        table.add_row("" if same_arch else line[0], "" if same_page else line[1], *line[2:])
-        previous = line
-    out.print(table)
+    print_table(out, columns, lines, title=title)
+    out.print()

@@ -4,18 +4,24 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from memhp.linux.memmap_verdicts import MemmapRow
-from memhp.report.geometry import Cells, print_table, short
+from memhp.report.geometry import KERNELS, MACHINE, Cells, print_by_machine, short
+from memhp.report.lines import print_wrapped
+from memhp.report.table import Column
 from memhp.units import format_size
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-COLUMNS = ("Arch", "Page", "Kernels", "Block", "Mode", "Verdict", "Conditions")
+COLUMNS = (
+    *MACHINE, KERNELS, Column("Block"), Column("Mode"), Column("Verdict", fold=True), Column("Conditions", fold=True),
+)  # fmt: skip
 NOTES = (
-    "Mode: memory_hotplug.memmap_on_memory; with N, the default, no kernel does it. Set aside: pages at the\n"
-    "start of each memory block. Conditions, in the kernel's order: struct pages are whole pages, whole\n"
-    "pageblocks (5.13: leave whole pageblocks), leave memory to use, fill whole PMDs. The reasons: --json."
+    "Mode: memory_hotplug.memmap_on_memory; with N, the default, no kernel does it. Set aside: pages at the start of "
+    "each memory block. Conditions, in the kernel's order: struct pages are whole pages, whole pageblocks (5.13: leave "
+    "whole pageblocks), leave memory to use, fill whole PMDs. The reasons: --json."
 )
 
 
@@ -29,8 +35,8 @@ def print_memmap_on_memory(out: "Console", rows: Sequence[MemmapRow]) -> None:
         if short(row.profile) not in kernels:
             kernels.append(short(row.profile))
     lines = [(*key, " ".join(kernels), *cells) for (key, cells), kernels in found.items()]
-    print_table(out, "Struct pages in the memory that they describe", COLUMNS, lines)
-    out.print(NOTES, style="dim", soft_wrap=False)
+    print_by_machine(out, "Struct pages in the memory that they describe", COLUMNS, lines)
+    print_wrapped(out, Text(NOTES, style="dim"))
 
 
 def _cells(row: MemmapRow) -> Cells:

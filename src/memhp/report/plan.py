@@ -1,49 +1,69 @@
 """A plan in the terminal: what adding the memory takes, the largest safe step, and the steps in their order."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from rich import box
+from collections.abc import Iterator
+
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from memhp.report.lines import print_wrapped
+from memhp.report.table import Column, print_table
 from memhp.scenario.plan import Plan
-from memhp.units import format_size
+from memhp.units import exact_size, format_count, format_size
 
-INDENT = "  "
+COLUMNS = (
+    Column("step", right=True), Column("plug", right=True), Column("at", right=True), Column("then online"),
+    Column("takes", right=True), Column("free before it is online", right=True, fold=True),
+)  # fmt: skip
 
 
-def print_plan(console: Console, plan: Plan) -> None:
-    """Print a plan below the rehearsal of the machine that it is for."""
-    console.print()
-    console.print(Text(f"plan: {format_size(plan.total)} more, {plan.driver}", style="bold"))
-    console.print(Text(f"{INDENT}{bill_text(plan)}"))
-    console.print(Text(f"{INDENT}{largest_text(plan)}"))
+def print_plan(out: Console, plan: Plan, *, below: bool = False) -> None:
+    """Print a plan, `below` the steps of a rehearsal or for a machine as it is."""
+    if below:
+        out.print()
+    print_wrapped(out, Text(f"plan: {exact_size(plan.total)} more, {plan.driver}", style="bold"))
+    print_wrapped(out, Text(f"  {bill_text(plan)}"), hang=2)
+    print_wrapped(out, Text(f"  {largest_text(plan)}"), hang=2)
     if plan.steps:
-        console.print(_steps(plan))
-    if plan.reached < plan.total:
-        console.print(Text(f"{INDENT}no further step is safe after {format_size(plan.reached)}", "red"))
-    if plan.self_hosted is not None:
-        can = "will do" if plan.self_hosted else "will not do either"
-        console.print(Text(f"{INDENT}with memory_hotplug.memmap_on_memory=Y one step {can}"))
+        out.print()
+        print_table(out, COLUMNS, _steps(plan))
+        out.print()
+    print_wrapped(out, _verdict(plan), hang=2)
+    print_wrapped(out, Text(f"  {self_hosted_text(plan)}"), hang=2)
 
 
 def bill_text(plan: Plan) -> str:
     """What adding it all in one step takes, and what can be had."""
     takes = "an unknown amount" if plan.needed is None else format_size(plan.needed)
-    return f"one step takes {takes} of free memory before it is online; {format_size(plan.usable)} can be had"
+    return f"One step takes {takes} of free memory before it is online; {format_size(plan.usable)} can be had."
 
 
 def largest_text(plan: Plan) -> str:
     """The largest step that is safe now, and why not one block more."""
     more = f"; one block more: {plan.refusal}" if plan.refusal else ""
-    return f"largest safe step now: {format_size(plan.largest)}{more}"
+    return f"Largest safe step now: {exact_size(plan.largest)}{more}."
 
 
-def _steps(plan: Plan) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("step", "plug", "at", "then online", "takes", "free before it is online"):
-        table.add_column(name, justify="left" if name == "then online" else "right", no_wrap=True)
+def _steps(plan: Plan) -> Iterator[tuple[str, ...]]:
     for number, step in enumerate(plan.steps, 1):
         sizes = (format_size(step.takes), format_size(step.leaves))
-        table.add_row(str(number), format_size(step.size), f"{step.at:#x}", step.zone, *sizes)
-    return table
+        yield (str(number), exact_size(step.size), f"{step.at:#x}", step.zone, *sizes)
+
+
+def _verdict(plan: Plan) -> Text:
+    if plan.reached < plan.total:
+        return Text(f"  No further step is safe after {exact_size(plan.reached)}.", style="red")
+    return Text(f"  {format_count(len(plan.steps), 'step')} to {exact_size(plan.total)}.", style="green")
+
+
+def self_hosted_text(plan: Plan) -> str:
+    """Whether struct pages could lie in the memory itself, and whether that would make the plan shorter."""
+    name = "memory_hotplug.memmap_on_memory=Y"
+    if plan.self_hosted is None:
+        why = "virtio-mem never asks for it" if plan.driver == "virtio_mem" else "the kernel cannot do it here"
+        return f"{name} changes nothing: {why}."
+    if not plan.self_hosted:
+        return f"With {name} one step will not do either."
+    if len(plan.steps) == 1 and plan.reached == plan.total:
+        return f"With {name} the struct pages lie in the memory itself; it is not needed for this."
+    return f"With {name} one step will do."

@@ -9,7 +9,7 @@ from memhp.report.strip import AXIS, HEIGHT, WIDTH, Scale, axis, ghosts, zone_cl
 from memhp.scenario.plan import Plan, PlanStep
 from memhp.scenario.result import BlockRun, Run
 from memhp.spans import SpanSet
-from memhp.units import format_size
+from memhp.units import exact_size, format_size
 
 ZONES = {"kernel": "Normal", "auto": "Normal", "movable": "Movable"}
 """The zone whose colour a step has, by how its memory goes online."""
@@ -26,10 +26,10 @@ LABEL = 64
 
 def plan_section(plan: Plan, run: Run) -> Iterator[str]:
     """The section's HTML. `run` is the rehearsal of the machine that the plan is for."""
-    yield f"<h2>Plan: {escape(format_size(plan.total))} more, {escape(plan.driver)}</h2>"
+    yield f"<h2>Plan: {escape(exact_size(plan.total))} more, {escape(plan.driver)}</h2>"
     yield f"<p>{escape(bill_text(plan))}</p><p>{escape(largest_text(plan))}</p>"
     if plan.reached < plan.total:
-        yield f'<p class="bad">no further step is safe after {format_size(plan.reached)}</p>'
+        yield f'<p class="bad">No further step is safe after {exact_size(plan.reached)}.</p>'
     if not plan.steps:
         return
     yield _picture(plan, run.state.blocks)
@@ -41,7 +41,7 @@ def plan_section(plan: Plan, run: Run) -> Iterator[str]:
 
 
 def _row(number: int, step: PlanStep) -> str:
-    cells = [str(number), format_size(step.size), f"<code>{step.at:#x}</code>"]
+    cells = [str(number), exact_size(step.size), f"<code>{step.at:#x}</code>"]
     before = "".join(f'<td class="n">{cell}</td>' for cell in cells)
     after = "".join(f'<td class="n">{format_size(size)}</td>' for size in (step.takes, step.leaves))
     return f"<tr>{before}<td>{escape(step.zone)}</td>{after}</tr>"

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from memhp.explore.decide import Row
+from memhp.report.lines import print_wrapped
+from memhp.report.table import Column, Section, print_table
+from memhp.report.table import Row as TableRow
 from memhp.units import format_count
 
 STYLES = {"safe": "green", "broken": "red", "undecided": "yellow"}
@@ -17,26 +19,30 @@ STYLES = {"safe": "green", "broken": "red", "undecided": "yellow"}
 
 def print_races(out: Console, rows: Sequence[Row], *, full: bool = False) -> None:
     """Print the table (`full`: a line for each configuration), what differs from expectation, and a count."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    for name in ("", "variant", "known as", "verdict", "configuration" if full else "on", "executions", "steps"):
-        right = name in {"on", "executions", "steps"}
-        table.add_column(name, justify="right" if right else "left", no_wrap=not full)
+    where = Column("configuration", fold=True) if full else Column("on", right=True)
+    columns = (
+        Column(""), Column("variant"), Column("known as"), Column("verdict", fold=True), where,
+        Column("executions", right=True, drop=2), Column("steps", right=True, drop=1),
+    )  # fmt: skip
+    print_table(out, columns, _lines(rows, full=full))
+    if not full:
+        out.print(Text("on: how many configurations.", style="dim"))
+    _explain(out, rows)
+    print_wrapped(out, Text(_count(rows), style="bold"))
+
+
+def _lines(rows: Sequence[Row], *, full: bool) -> Iterator[TableRow]:
     race = ""
     for group in _groups(rows, full=full):
         first = group[0]
         if first.name != race:
             race = first.name
-            table.add_row("", Text(race, style="bold"))
-        table.add_row(
-            _mark(group), f"  {first.variant}", first.stands_for, _verdicts(group),
+            yield Section(Text(race, style="bold"))
+        yield (
+            _mark(group), first.variant, first.stands_for, _verdicts(group),
             first.configuration if full else str(len(group)),
             f"{sum(row.executions for row in group):,}", f"{sum(row.steps for row in group):,}",
         )  # fmt: skip
-    out.print(table)
-    if not full:
-        out.print("on: how many configurations", style="dim")
-    _explain(out, rows)
-    out.print(_count(rows), style="bold")
 
 
 def _groups(rows: Sequence[Row], *, full: bool) -> Iterator[list[Row]]:
@@ -83,7 +89,8 @@ def _explain(out: Console, rows: Sequence[Row]) -> None:
             why = f"docs/findings.md, {row.finding}" if row.finding else row.note or row.reason or "no reason is known"
             said[row.name, row.variant, f"{row.verdict}: {today}{why}"] += 1
     for (name, variant, why), count in said.items():
-        out.print(f"{name} {variant} ({count} of its configurations): {why}", style="yellow", soft_wrap=True)
+        text = f"{name} {variant} ({count} of its configurations): {why.removesuffix('.')}."
+        print_wrapped(out, Text(text, style="yellow"), hang=2)
 
 
 def _count(rows: Sequence[Row]) -> str:
@@ -92,5 +99,5 @@ def _count(rows: Sequence[Row]) -> str:
     races = len({row.name for row in rows})
     known = sum(row.as_known for row in rows)
     return (
-        f"{format_count(races, 'race')}, {format_count(len(rows), 'verdict')}: {words}; {known} as known or explained"
+        f"{format_count(races, 'race')}, {format_count(len(rows), 'verdict')}: {words}; {known} as known or explained."
     )

@@ -1,34 +1,49 @@
 """A rehearsal as a timeline in the terminal: each step, what it changed, what it cost, and the state it left."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from collections.abc import Iterator
+
+from rich.console import Console
 from rich.text import Text
 
-from memhp.report.assumptions import grounds, rests_on
 from memhp.report.changes import changes
-from memhp.scenario.result import BlockRun, MachineResult, Run, StepResult
+from memhp.report.lines import print_wrapped
+from memhp.report.table import Cell, Column, print_table
+from memhp.report.verdict import broke, verdict
+from memhp.scenario.result import BlockRun, LawResult, MachineResult, Run, StepResult
 from memhp.units import format_count, format_size
 
 ZONE_STYLE = {"DMA": "yellow", "DMA32": "cyan", "Normal": "blue", "Movable": "green", "Device": "magenta", "": "white"}
-INDENT = "      "
+INDENT = 6
+LABEL = 10
+"""Columns before what is told of a step, and for the name of what a line tells."""
 STRIP_WIDTH = 64
 """Cells of the strip that shows a machine's memory blocks."""
+TONES = {"good": "green", "meant": "yellow", "bad": "bold red"}
+ZONE_COLUMNS = (
+    Column("node"), Column("zone"), Column("start", right=True), Column("spanned", right=True),
+    Column("present", right=True), Column("managed", right=True), Column("free", right=True),
+)  # fmt: skip
 
 
-def print_run(console: Console, run: Run, *, log: bool = False) -> None:
-    """Print a whole run; with `log`, the kernel's log lines of each step too."""
-    console.print(_head(run))
+def print_run(out: Console, run: Run, *, log: bool = False) -> None:
+    """Print a whole run; with `log`, the kernel's log lines of each step too.
+
+    A run without steps is a machine as it is: no verdict is due, unless it breaks a law as it stands.
+    """
+    _print_head(out, run)
     for step in run.steps:
-        console.print(_step(step, run, log=log))
-    console.print(_state(run))
-    console.print(_laws(run))
-    console.print(_verdict(run))
+        _print_step(out, step, run, log=log)
+        out.print()
+    _print_state(out, run)
+    if run.steps or not run.ok:
+        _print_laws(out, run)
+        print_wrapped(out, Text(verdict(run), style="bold green" if run.ok else "bold red"))
 
 
-def _head(run: Run) -> RenderableType:
+def _print_head(out: Console, run: Run) -> None:
     machine = run.machine
-    title = Text(run.title or "rehearsal", style="bold")
+    print_wrapped(out, Text(run.title or "rehearsal", style="bold"))
     ram = sum(end - start for start, end, _ in machine.ram)
     facts = (
         f"{machine.name}: {machine.arch}, {machine.profile}, {format_size(machine.page_size)} pages, "
@@ -38,39 +53,46 @@ def _head(run: Run) -> RenderableType:
         f"{format_size(ram)} of RAM, memory blocks of {format_size(machine.block_size)}, pageblocks of "
         f"{format_size(machine.pageblock_size)}, pluggable up to {machine.pluggable_end:#x}"
     )
-    known = [Text.assemble((f"  {what}: ", "dim"), text) for what, text in grounds(run)]
-    rests = [Text("rests on", style="dim"), *known] if known else []
-    return Group(title, Text(facts, style="dim"), Text(sizes, style="dim"), *rests, Text())
+    print_wrapped(out, Text(f"{facts}\n{sizes}", style="dim"))
+    out.print()
 
 
-def _step(step: StepResult, run: Run, *, log: bool) -> RenderableType:
-    mark, style = ("✓", "green") if step.as_expected else ("✗", "bold red")
-    line = Text.assemble((f"{step.index + 1:3} ", "dim"), (f"{mark} ", style), (step.title, "bold"), "  ")
-    line.append(step.outcome.result, style="green" if step.outcome.result == "ok" else "yellow")
+def _print_step(out: Console, step: StepResult, run: Run, *, log: bool) -> None:
+    tone = broke(step, run).tone
+    head = Text.assemble((f"{step.index + 1:3} ", "dim"), (f"{broke(step, run).mark} ", TONES[tone]))
+    head = head + Text.assemble((step.title, "bold"), "  ")
+    head.append(step.outcome.result, style="green" if step.outcome.result == "ok" else "yellow")
     if not step.as_expected:
-        line.append(f" (expected {step.expect})", style="red")
-    details: list[Text] = []
-    if step.outcome.reason:
-        details.append(Text(f"{step.outcome.reason} — {step.outcome.place}", style="yellow"))
-    if step.outcome.advice:
-        details.append(Text(f"→ {step.outcome.advice}", style="italic"))
-    if rests := rests_on(run, step):
-        details.append(Text(f"if what is assumed holds: {rests}", style="dim"))
-    details.extend(Text.assemble((f"{name:<10}", "dim"), text) for name, text in changes(step))
-    details.extend(Text(f"breach: {breach.law}: {breach.text}", style="bold red") for breach in step.breaches)
-    details.extend(Text(f"note: {note}", style="dim") for note in step.notes)
-    if log:
-        details.extend(Text(f"| {entry.text}", style="dim") for entry in step.log)
+        head.append(f" (expected {step.expect})", style="red")
+    if step.breaches:
+        head.append(f", {broke(step, run).text}", style=TONES[tone])
+    print_wrapped(out, head, hang=INDENT)
+    for line, hang in _details(step, log=log):
+        print_wrapped(out, Text(" " * INDENT) + line, hang=INDENT + hang)
     if _strip_changed(step):
-        details.append(block_strip(step.blocks_after, run.machine))
-    return Group(line, *(Text.assemble(INDENT, detail) for detail in details), Text())
+        strip = block_strip(step.blocks_after, run.machine, min(STRIP_WIDTH, out.width - INDENT))
+        print_wrapped(out, Text(" " * INDENT) + strip, hang=INDENT)
+
+
+def _details(step: StepResult, *, log: bool) -> Iterator[tuple[Text, int]]:
+    """What is told of a step, a line each, and by how much what does not fit is set in."""
+    if step.outcome.reason:
+        place = f" — {step.outcome.place}" if step.outcome.place else ""
+        yield Text(f"{step.outcome.reason}{place}", style="yellow"), 2
+    if step.outcome.advice:
+        yield Text(f"→ {step.outcome.advice}", style="italic"), 2
+    yield from ((Text.assemble((f"{name:<{LABEL}}", "dim"), text), LABEL) for name, text in changes(step))
+    yield from ((Text(f"broke {breach.law}: {breach.text}", style="bold red"), 2) for breach in step.breaches)
+    yield from ((Text(f"note: {note}", style="dim"), 2) for note in step.notes)
+    if log:
+        yield from ((Text(f"| {entry.text}", style="dim"), 2) for entry in step.log)
 
 
 def _strip_changed(step: StepResult) -> bool:
     return step.blocks_before != step.blocks_after
 
 
-def block_strip(blocks: list[BlockRun], machine: MachineResult) -> Text:
+def block_strip(blocks: list[BlockRun], machine: MachineResult, width: int = STRIP_WIDTH) -> Text:
     """Memory blocks in a row, coloured by zone: full when online, light when offline, gaps between ranges marked."""
     total = sum(run.last - run.first + 1 for run in blocks)
     strip = Text()
@@ -79,7 +101,7 @@ def block_strip(blocks: list[BlockRun], machine: MachineResult) -> Text:
         if end is not None and run.first != end + 1:
             strip.append("┊", style="dim")
         count = run.last - run.first + 1
-        cells = count if total <= STRIP_WIDTH else max(1, round(count * STRIP_WIDTH / total))
+        cells = count if total <= width else max(1, round(count * width / total))
         style = ZONE_STYLE.get(run.zone, "white")
         strip.append(("█" if run.state == "online" else "░") * cells, style=style)
         end = run.last
@@ -87,50 +109,38 @@ def block_strip(blocks: list[BlockRun], machine: MachineResult) -> Text:
     return strip.append(scale, style="dim")
 
 
-def _state(run: Run) -> RenderableType:
-    table = Table(box=None, pad_edge=False, header_style="dim", title="zones", title_justify="left", title_style="bold")
-    for name in ("node", "zone"):
-        table.add_column(name)
-    for name in ("start", "spanned", "present", "managed", "free"):
-        table.add_column(name, justify="right")
+def _print_state(out: Console, run: Run) -> None:
     size = run.machine.page_size
+    rows: list[tuple[Cell, ...]] = []
     for zone in run.state.zones:
-        if not zone.spanned:
-            continue
-        cells = [format_size(getattr(zone, name) * size) for name in ("spanned", "present", "managed", "free")]
-        title = Text(zone.zone, style=ZONE_STYLE.get(zone.zone, ""))
-        table.add_row(str(zone.node), title, f"{zone.start_pfn * size:#x}", *cells)
+        if zone.spanned:
+            cells = (format_size(pages * size) for pages in (zone.spanned, zone.present, zone.managed, zone.free))
+            title = Text(zone.zone, style=ZONE_STYLE.get(zone.zone, ""))
+            rows.append((str(zone.node), title, f"{zone.start_pfn * size:#x}", *cells))
+    print_table(out, ZONE_COLUMNS, rows, title="zones")
     memory = run.state.memory
-    total = Text(
-        f"struct pages {format_size(memory.memmap)}"
-        + (f" ({format_size(memory.memmap_self_hosted)} self-hosted)" if memory.memmap_self_hosted else "")
-        + f", page tables {format_size(memory.page_tables)}",
-        style="dim",
-    )
-    return Group(table, total, Text())
+    hosted = f" ({format_size(memory.memmap_self_hosted)} self-hosted)" if memory.memmap_self_hosted else ""
+    text = f"struct pages {format_size(memory.memmap)}{hosted}, page tables {format_size(memory.page_tables)}"
+    print_wrapped(out, Text(text, style="dim"))
+    out.print()
 
 
-def _laws(run: Run) -> RenderableType:
-    broken = [law for law in run.laws if not law.held]
-    lines: list[RenderableType] = []
-    held = len(run.laws) - len(broken)
-    lines.append(Text(f"laws: {held} of {len(run.laws)} held after every step", style="green" if not broken else "red"))
-    for law in broken:
-        after = "the boot" if law.first_broken == -1 else f"step {(law.first_broken or 0) + 1}"
-        lines.append(Text(f"  ✗ {law.law}: {law.sentence} Broken since {after}:", style="red"))
-        lines.extend(Text(f"      {breach}", style="red") for breach in law.breaches[:5])
+def _print_laws(out: Console, run: Run) -> None:
+    held = sum(law.held for law in run.laws)
+    style = "green" if held == len(run.laws) else "yellow" if run.ok else "red"
+    out.print(Text(f"laws: {held} of {len(run.laws)} held after every step", style=style))
     for law in run.laws:
-        lines.extend(Text(f"  · {law.law}: {note}", style="dim") for note in law.notes[:5])
-    return Group(*lines)
+        for line in _law(law, run):
+            print_wrapped(out, Text("  ") + line, hang=4)
 
 
-def _verdict(run: Run) -> RenderableType:
-    if run.ok:
-        return Text("the rehearsal went as expected", style="bold green")
-    wrong = [str(step.index + 1) for step in run.steps if not step.as_expected]
-    parts = []
-    if wrong:
-        parts.append(f"step{'s' if len(wrong) > 1 else ''} {', '.join(wrong)} did not end as expected")
-    if not all(law.held for law in run.laws):
-        parts.append("a law was broken")
-    return Text("; ".join(parts), style="bold red")
+def _law(law: LawResult, run: Run) -> Iterator[Text]:
+    """A law that is broken, or was meant to be, and what no step tells of it: how the machine booted."""
+    if not law.held or law.meant:
+        mark, tone = ("~", "yellow") if law.as_expected else ("✗", "red")
+        sentence = law.sentence.removesuffix(".")
+        yield Text(f"{mark} {law.law}: {sentence}.", style=tone)
+    told = {breach.text for step in run.steps for breach in step.breaches}
+    yield from (Text(f"  at boot: {text}", style="red") for text in law.breaches if text not in told)
+    noted = {note for step in run.steps for note in step.notes}
+    yield from (Text(f"· {law.law}: {note}", style="dim") for note in law.notes if note not in noted)

@@ -4,13 +4,11 @@
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-from memhp.explore.case import Case
 from memhp.explore.engine.trace import Trace
 from memhp.explore.explored import ONE_SCHEDULE, Explored
+from memhp.report.lines import print_wrapped
 from memhp.report.trace_columns import print_columns
 from memhp.report.trace_diff import print_differences
 from memhp.report.trace_sequence import mermaid, print_sequence
@@ -36,13 +34,16 @@ def print_explored(out: Console, found: Explored, *, view: str = "columns", full
             out.print(mermaid(found.trace, full=full), end="", markup=False, soft_wrap=True)
         return
     for line in _head(found):
-        out.print(line, soft_wrap=True)
+        print_wrapped(out, line, hang=2)
     if found.trace is not None:
         out.print()
         VIEWS[view](out, found.trace, full=full)
         out.print()
-        for line in _tail(found, found.trace):
-            out.print(line, soft_wrap=True)
+        for line in _tail(found.trace):
+            print_wrapped(out, line, hang=2)
+        if found.trace.schedule and found.mode != ONE_SCHEDULE:
+            # A command is to be copied as a whole: the terminal breaks it where it must.
+            out.print(Text(f"again: {replay_command(found, found.trace)}", style="dim"), soft_wrap=True)
 
 
 def _head(found: Explored) -> Iterator[Text]:
@@ -93,13 +94,11 @@ def coverage_text(found: Explored) -> str:
     return f"{found.mode}: {', '.join(words for number, words in parts if number)}"
 
 
-def _tail(found: Explored, trace: Trace) -> Iterator[Text]:
+def _tail(trace: Trace) -> Iterator[Text]:
     steps = f"{format_count(len(trace.lines), 'step')}, {format_count(trace.preemptions, 'preemption')}"
     yield Text(f"schedule {trace.schedule or 'of no steps'}: {steps}; {ENDS[trace.end]}")
     if trace.reason is not None:
         yield Text(trace.reason, style="bold red")
-    if trace.schedule and found.mode != ONE_SCHEDULE:
-        yield Text(f"again: {replay_command(found, trace)}", style="dim")
 
 
 def replay_command(found: Explored, trace: Trace) -> str:
@@ -109,28 +108,3 @@ def replay_command(found: Explored, trace: Trace) -> str:
         f"memhp explore {found.name} --variant {found.variant} --configuration {found.configuration} {choices}"
         f"--replay {trace.schedule}"
     )
-
-
-def print_cases(out: Console, cases: Sequence[Case]) -> None:
-    """Print every race with its variants."""
-    for one in cases:
-        out.print(Text.assemble((one.name, "bold"), "  ", (one.actors, "dim")), soft_wrap=True)
-        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column(width=2)
-        table.add_column(no_wrap=True, width=max(len(variant.name) for each in cases for variant in each.variants))
-        table.add_column(no_wrap=True, width=8)
-        table.add_column(no_wrap=True, width=17)
-        table.add_column(overflow="fold")
-        for variant in one.variants:
-            number = format_count(len(variant.configurations), "configuration")
-            table.add_row("", variant.name, variant.stands_for, number, variant.about)
-        out.print(table)
-
-
-def print_variants(out: Console, one: Case) -> None:
-    """Print the variants of a race with the configurations that each is explored on."""
-    for variant in one.variants:
-        about = f"  {variant.about}; known as {variant.stands_for}, on"
-        out.print(Text.assemble((f"--variant {variant.name}", "bold"), about), soft_wrap=True)
-        names = ", ".join(where.name for where in variant.configurations)
-        out.print(Padding(Text(names, style="dim"), (0, 0, 0, 4)))

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from memhp.explore.engine.trace import Trace
-from memhp.report.trace_columns import STYLES
+from memhp.report.lines import print_wrapped
+from memhp.report.trace_columns import STYLES, print_columns
 from memhp.report.trace_lanes import Event, lanes
 
 STEP_WIDTH = 12
@@ -26,6 +27,10 @@ def print_sequence(out: Console, trace: Trace, *, full: bool = False) -> None:
     heads = [*(f"CPU {thread}: {trace.names[thread]}" for thread in shown), *found.names]
     room = out.width - STEP_WIDTH - LABEL_WIDTH
     width = max(NARROWEST, min(18, room // max(1, len(heads))))
+    if STEP_WIDTH + width * len(heads) > out.width:
+        out.print(Text("Too narrow for a diagram: as columns.", style="dim"))
+        print_columns(out, trace, full=full)
+        return
     for line in _heads(heads, width):
         out.print(Text(" " * STEP_WIDTH + line, style="bold"), soft_wrap=True)
     before = None
@@ -34,11 +39,24 @@ def print_sequence(out: Console, trace: Trace, *, full: bool = False) -> None:
         if before is not None and before != thread:
             out.print(Text(" " * STEP_WIDTH + _lifelines(len(heads), width), style="dim"), soft_wrap=True)
         before = thread
-        arrow = _arrow(event, shown, len(heads), width)
-        values = f": {event.row.values}" if event.row.values else ""
-        if arrow.cell_len + len(values) <= out.width:
-            arrow.append(values)
-        out.print(arrow, soft_wrap=True)
+        _print_arrow(out, event, _arrow(event, shown, len(heads), width))
+
+
+def _print_arrow(out: Console, event: Event, arrow: Text) -> None:
+    """One row: the arrow and what it is, beside it if it fits and below it if not, with its values where they fit."""
+    style = _style(event)
+    label = Text(event.row.title, style=style)
+    values = f": {event.row.values}" if event.row.values else ""
+    if arrow.cell_len + 1 + len(label.plain) <= out.width:
+        line = arrow + Text(" ") + label
+        if line.cell_len + len(values) <= out.width:
+            line.append(values)
+        out.print(line, soft_wrap=True)
+        return
+    arrow.rstrip()
+    out.print(arrow, soft_wrap=True)
+    label.append(values)
+    print_wrapped(out, Text(" " * STEP_WIDTH) + label, hang=STEP_WIDTH + 2)
 
 
 def _heads(names: list[str], width: int) -> Iterator[str]:
@@ -53,7 +71,7 @@ def _lifelines(count: int, width: int) -> str:
 
 
 def _arrow(event: Event, shown: list[int], count: int, width: int) -> Text:
-    """One row: the lifelines, the arrow across them, and what it is."""
+    """The lifelines, and the arrow across them."""
     line = event.row.first
     middle = (width - 2) // 2
     cells = list(_lifelines(count, width))
@@ -69,10 +87,12 @@ def _arrow(event: Event, shown: list[int], count: int, width: int) -> Text:
         cells[end] = "┤" if back else "▶"
         if back:
             cells[start + 1] = "◀"
+    return Text.assemble((f"{event.row.steps:>{STEP_WIDTH - 2}}  ", "dim"), ("".join(cells), _style(event)))
+
+
+def _style(event: Event) -> str:
     broken = any(change.kind == "broken" for one in event.row.lines for change in one.changes)
-    style = "bold red" if broken else STYLES.get(line.kind, "")
-    steps = f"{event.row.steps:>{STEP_WIDTH - 2}}  "
-    return Text.assemble((steps, "dim"), ("".join(cells), style), " ", (event.row.title, style))
+    return "bold red" if broken else STYLES.get(event.row.first.kind, "")
 
 
 def mermaid(trace: Trace, *, full: bool = False) -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from memhp.errors import BadInput
+from memhp.check import LAWS
+from memhp.errors import BadInput, one_of
 from memhp.inputs import read_input
 from memhp.limits import SCENARIO_DEPTH, SCENARIO_SIZE, SCENARIO_STEPS
+from memhp.scenario.examples import example_at
 from memhp.scenario.explain import explained, quoted
 from memhp.scenario.schema import Offline, Online, Scenario
 
@@ -19,9 +21,12 @@ OUTCOMES = ("ok", "BUG", "PANIC", *sorted({*errno.errorcode.values(), "EHWPOISON
 
 
 def load(path: Path) -> Scenario:
-    """The scenario in a TOML file, or on stdin for ``-``. Raises :class:`BadInput` with file and key."""
+    """The scenario in a TOML file, or the example of that name, or on stdin for ``-``.
+
+    Raises :class:`BadInput` with file and key.
+    """
     try:
-        data = read_input(path, SCENARIO_SIZE)
+        data = read_input(example_at(path), SCENARIO_SIZE)
         text = data.decode("utf-8-sig")
     except OSError as error:
         raise BadInput(
@@ -73,6 +78,10 @@ def loads(text: str, *, where: str = "scenario") -> Scenario:
         raise BadInput(
             f"domain {twice} stands there twice", where=f"{where}: machine.proximity", fix="name each domain once"
         )
+    laws = [law.name for law in LAWS]
+    for index, law in enumerate(scenario.breaks):
+        if law not in laws:
+            raise BadInput(f"there is no law {quoted(law)}", where=f"{where}: breaks[{index}]", fix=one_of(law, laws))
     return scenario
 
 

@@ -20,7 +20,7 @@ from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.scenario.session import Session
 from memhp.scenario.steps import free_range, online, plug
-from memhp.units import align_up, format_size, is_aligned
+from memhp.units import align_up, exact_size, format_size, is_aligned
 
 HELD = users.USER_USES - {Use.BOOT}
 """Uses of memory that somebody who allocated it can end."""
@@ -157,7 +157,6 @@ def _lend(session: Session, at: int, size: int, nid: int) -> None:
 def _offline_copy(session: Session) -> Session:
     """A copy of the machine that leaves new memory offline."""
     copy = deepcopy(session)
-    copy.k.hw.written = None
     copy.k.auto_online_blocks = "offline"
     return copy
 
@@ -167,8 +166,6 @@ def trial(session: Session, size: int, wish: Wish, *, bring_online: bool = True)
 
     It is safe if both succeed and the free memory stays above the high watermarks in between.
     """
-    if session.tried is not None:
-        session.tried(size)
     copy = _offline_copy(session)
     k = copy.k
     before = free_bytes(k)
@@ -223,27 +220,23 @@ def _last(safe: Callable[[int], bool], guess: int, refused: int) -> int:
     return low
 
 
-def plan(
-    session: Session, total: int, wish: Wish | None = None, *, progress: Callable[[int], None] | None = None
-) -> Plan:
+def plan(session: Session, total: int, wish: Wish | None = None) -> Plan:
     """How to add `total` bytes: the largest safe step first, then the largest that its memory makes safe, and so on.
 
     The machine itself stays as it is. Blocks go online as `wish` says, by default by :func:`default_zone`; but the
-    first ones in a kernel zone, from which later struct pages can come, if not all can go to ZONE_MOVABLE. `progress`
-    is called before each step that is tried, with its size. Raises :class:`BadInput` for a size that is not made of
-    memory blocks.
+    first ones in a kernel zone, from which later struct pages can come, if not all can go to ZONE_MOVABLE. Raises
+    :class:`BadInput` for a size that is not made of memory blocks.
     """
-    session = replace(session, tried=progress)
     k = session.k
     if wish is None:
         wish = Wish(zone=default_zone(k))
     block = k.memory_block_size
     if not total or not is_aligned(total, block):
-        text = f"{format_size(total)} is not made of whole memory blocks of {format_size(block)}"
+        text = f"{exact_size(total)} is not made of whole memory blocks of {format_size(block)}"
         raise BadInput(text, where="--plan", fix="round it up")
     largest = largest_safe_step(session, total, wish)
     refusal = trial(session, largest + block, wish).refusal if largest < total else ""
-    steps = _greedy(session, total, wish, largest)
+    steps = _greedy(session, total, wish)
     if wish.zone == "movable" and sum(step.size for step in steps) < total:
         steps = _kernel_first(session, total, wish) or steps
     return Plan(
@@ -260,16 +253,16 @@ def plan(
     )
 
 
-def _greedy(session: Session, total: int, wish: Wish, size: int) -> list[PlanStep]:
-    """The largest safe step, which is of `size` bytes, and again, until all is there or nothing more is safe."""
+def _greedy(session: Session, total: int, wish: Wish) -> list[PlanStep]:
+    """The largest safe step, and again, until all is there or nothing more is safe."""
     steps: list[PlanStep] = []
     while total:
+        size = largest_safe_step(session, total, wish)
         went = trial(session, size, wish) if size else None
         if went is None or went.refusal:
             break
         steps.append(_plan_step(size, wish, went))
         session, total = went.after, total - size
-        size = largest_safe_step(session, total, wish) if total else 0
     return steps
 
 
@@ -323,9 +316,9 @@ def advice(session: Session, size: int, wish: Wish) -> str:
     made = plan(session, size, wish)
     parts = [f"it takes {format_size(bill)} of free memory, and {format_size(made.usable)} can be had"]
     if made.largest:
-        parts.append(f"the largest safe step now is {format_size(made.largest)}")
+        parts.append(f"the largest safe step now is {exact_size(made.largest)}")
     if made.reached == made.total:
-        sizes = ", then ".join(format_size(step.size) for step in made.steps)
+        sizes = ", then ".join(exact_size(step.size) for step in made.steps)
         parts.append(f"plug {sizes}, each online before the next, the first in a kernel zone")
     if made.self_hosted:
         parts.append("with memory_hotplug.memmap_on_memory=Y one step will do")

@@ -17,8 +17,6 @@ class Outcome(_Frozen, frozen=True, kw_only=True):
     reason: str = ""
     place: str = ""
     advice: str = ""
-    rests_on: list[str] = []
-    """Assumptions, by name, that it could be another without."""
 
 
 class BlockRun(_Frozen, frozen=True, kw_only=True):
@@ -182,20 +180,13 @@ class LawResult(_Frozen, frozen=True, kw_only=True):
     """Index of the step after which it first did not hold; -1 for the boot."""
     breaches: list[str]
     notes: list[str]
+    meant: bool = False
+    """Whether the scenario means it to break (``breaks``)."""
 
-
-class Assumption(_Frozen, frozen=True, kw_only=True):
-    """Something that a run rests on: what, and on which ground it is taken so.
-
-    Told by the machine (`by`: in which file), foretold by computation, or assumed as nobody said (`settle`: what would
-    tell).
-    """
-
-    what: str
-    basis: Literal["told", "foretold", "assumed"]
-    text: str
-    by: str = ""
-    settle: str = ""
+    @property
+    def as_expected(self) -> bool:
+        """Whether it held, or broke and was meant to."""
+        return self.held != self.meant
 
 
 class MachineResult(_Frozen, frozen=True, kw_only=True):
@@ -239,12 +230,11 @@ class Run(_Frozen, frozen=True, kw_only=True):
     steps: list[StepResult]
     state: State
     laws: list[LawResult]
-    assumptions: list[Assumption] = []
 
     @property
     def ok(self) -> bool:
-        """Whether every step ended as expected and every law held."""
-        return all(step.as_expected for step in self.steps) and all(law.held for law in self.laws)
+        """Whether every step ended as expected and every law held, but for those that were meant to break and did."""
+        return all(step.as_expected for step in self.steps) and all(law.as_expected for law in self.laws)
 
 
 Verdict = Literal["reproduced", "answered", "refuted", "open"]

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -16,7 +16,6 @@ from memhp.linux.init import MachineSpec, ram_lines, start_kernel
 from memhp.linux.state import Kernel
 from memhp.printable import printable
 from memhp.scenario import measure, result, schema
-from memhp.scenario.assumptions import of_description, of_machine, rests_on
 from memhp.scenario.keys import machine_keys
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.plan import Wish, advice
@@ -24,7 +23,6 @@ from memhp.scenario.replay import catch_up
 from memhp.scenario.session import Session
 from memhp.scenario.sources import facts_spec, source_facts
 from memhp.scenario.steps import RUNNERS, title
-from memhp.scenario.usage import place
 from memhp.scenario.virtio_mem_facts import settle_seen
 from memhp.scenario.virtio_mem_stuck import device_results
 from memhp.units import format_size, parse_size
@@ -50,7 +48,8 @@ class _Watch:
     """The laws over a run: since when each is broken, and what was remarked."""
 
     laws: Watch
-    gauge: measure.Gauge
+    meant: frozenset[str] = frozenset()
+    """Laws that are meant to break."""
     first: dict[str, int] = field(default_factory=dict)
     breaches: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
@@ -83,6 +82,7 @@ class _Watch:
                 first_broken=self.first.get(law.name),
                 breaches=self.breaches.get(law.name, []),
                 notes=self.notes.get(law.name, []),
+                meant=law.name in self.meant,
             )
             for law in LAWS
         ]
@@ -99,7 +99,15 @@ def rehearse_scenario(
         observed = source_facts(scenario.machine, where=where)
         spec = facts_spec(observed, scenario.machine, where=where)
     heading = scenario.title or where
-    return rehearse(spec, scenario.steps, observed=observed, heading=heading, where=where, progress=progress)
+    return rehearse(
+        spec,
+        scenario.steps,
+        observed=observed,
+        breaks=scenario.breaks,
+        heading=heading,
+        where=where,
+        progress=progress,
+    )
 
 
 def rehearse(
@@ -107,24 +115,24 @@ def rehearse(
     steps: list[schema.StepKind],
     *,
     observed: Facts | None = None,
+    breaks: Iterable[str] = (),
     heading: str = "",
     where: str = "scenario",
     progress: Progress | None = None,
 ) -> tuple[result.Run, Kernel]:
     """Boot the machine, carry out the steps, and report; the machine as it ended comes along for other views.
 
-    What `observed`, the real machine, has plugged since its boot is plugged before the first step. Raises
+    What `observed`, the real machine, has plugged since its boot is plugged before the first step; `breaks` are the
+    laws that are meant to break. Raises
     :class:`BadInput`, naming `where` and the step's key, when a step cannot be meant.
     """
     with machine_keys(where):
         k = start_kernel(spec)
-    watch = _Watch(watch_laws(k, snapshot(k)), measure.Gauge(k))
+    watch = _Watch(watch_laws(k, snapshot(k)), frozenset(breaks))
     session = Session(k)
     if observed is not None:
         _take_up(session, observed, where)
     watch.look(BOOT)
-    placed = session.placed
-    known = of_description() if observed is None or placed is None else of_machine(observed, k.config, placed)
     results: list[result.StepResult] = []
     dead = ""
     for index, step in enumerate(steps):
@@ -133,25 +141,13 @@ def rehearse(
         done = _step(session, index, step, f"{where}: steps[{index}]", dead, watch)
         if isinstance(step, schema.Plug) and done.outcome.result in SHORTAGE:
             done = _advised(done, step, _again(spec, observed, steps[:index], where))
-        results.append(_with_ground(done, rests_on(step, known)))
+        results.append(done)
         if done.outcome.result in DEADLY:
             dead = dead or results[-1].title
     run = result.Run(
-        title=printable(heading),
-        machine=machine_result(k, spec),
-        steps=results,
-        state=_state(k, watch.gauge),
-        laws=watch.results(),
-        assumptions=known,
+        title=printable(heading), machine=machine_result(k, spec), steps=results, state=_state(k), laws=watch.results()
     )
     return run, k
-
-
-def _with_ground(done: result.StepResult, rests: list[str]) -> result.StepResult:
-    """A step with the assumptions that its outcome rests on."""
-    if not rests:
-        return done
-    return msgspec.structs.replace(done, outcome=msgspec.structs.replace(done.outcome, rests_on=rests))
 
 
 def _again(spec: MachineSpec, observed: Facts | None, steps: list[schema.StepKind], where: str) -> Session:
@@ -184,7 +180,6 @@ def _take_up(session: Session, observed: Facts, where: str) -> None:
     try:
         catch_up(session, observed)
         settle_seen(session, observed)
-        session.placed = place(session.k, observed)
     except KernelError as error:
         raise BadInput(
             f"the state of the machine cannot be reached from its boot: {error.reason}",
@@ -198,7 +193,7 @@ def _step(
 ) -> result.StepResult:
     """Carry out one step on a machine that is still alive, and measure around it; laws are not for dead machines."""
     k = session.k
-    before = _Measured(k, watch.gauge)
+    before = _Measured(k)
     session.notes.clear()
     if dead:
         outcome = result.Outcome(result="not run", reason=f"the machine died in {dead!r}")
@@ -206,7 +201,7 @@ def _step(
         outcome = outcome_of(session, step, where)
     breaches, remarks = ([], []) if dead or outcome.result in DEADLY else watch.look(index)
     spent = k.hw.ledger.since(before.ledger)
-    places = watch.gauge.memmap_places()
+    places = measure.memmap_places(k)
     places.subtract(before.places)
     return result.StepResult(
         index=index,
@@ -216,10 +211,10 @@ def _step(
         outcome=outcome,
         as_expected=outcome.result == step.expect,
         blocks_before=before.blocks,
-        blocks_after=watch.gauge.blocks(),
+        blocks_after=measure.block_runs(k),
         zones=measure.zone_counters(k),
         memory_before=before.memory,
-        memory_after=watch.gauge.memory(),
+        memory_after=measure.memory(k),
         memmap_from={place: size for place, size in places.items() if size},
         tables_allocated=measure.tables(spent.tables_allocated),
         tables_freed=measure.tables(spent.tables_freed),
@@ -235,11 +230,11 @@ def _step(
 class _Measured:
     """The machine just before a step."""
 
-    def __init__(self, k: Kernel, gauge: measure.Gauge) -> None:
+    def __init__(self, k: Kernel) -> None:
         self.ledger: Ledger = k.hw.ledger.copy()
-        self.blocks = gauge.blocks()
-        self.memory = gauge.memory()
-        self.places = gauge.memmap_places()
+        self.blocks = measure.block_runs(k)
+        self.memory = measure.memory(k)
+        self.places = measure.memmap_places(k)
         self.log = len(k.hw.log_lines)
 
 
@@ -288,13 +283,13 @@ def machine_result(k: Kernel, spec: MachineSpec) -> result.MachineResult:
     )
 
 
-def _state(k: Kernel, gauge: measure.Gauge) -> result.State:
+def _state(k: Kernel) -> result.State:
     tables = k.hw.ledger.tables_allocated.copy()
     tables.subtract(k.hw.ledger.tables_freed)
     return result.State(
-        blocks=gauge.blocks(),
+        blocks=measure.block_runs(k),
         zones=measure.zone_counters(k),
-        memory=gauge.memory(),
+        memory=measure.memory(k),
         tables=measure.tables(tables),
         iomem=ram_lines(k),
     )

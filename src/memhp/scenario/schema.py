@@ -71,8 +71,7 @@ class MachineText(_Strict, frozen=True):
     step: str | None = None
     """Which moment of a capture; its first by default."""
     preset: str | None = None
-    arch: str | None = None
-    """One of :data:`memhp.linux.arch.registry.ARCHES`."""
+    arch: Literal["riscv64", "arm64", "x86_64"] | None = None
     profile: str | None = None
     page_size: Size | None = None
     va_bits: int | None = None
@@ -378,3 +377,5 @@ class Scenario(_Strict, frozen=True):
     machine: MachineText
     steps: list[StepKind] = []
     title: str = ""
+    breaks: list[str] = []
+    """Laws that the steps are meant to break: the rehearsal goes as expected if these do and no other does."""

@@ -7,7 +7,7 @@ from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.tlb import ALL_ADDRESSES, Table
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from memhp.units import format_size
+from memhp.units import exact_size
 
 
 def entry_name(table: Table, index: int) -> str:
@@ -26,7 +26,7 @@ def entry_about(k: Kernel, table: Table, index: int) -> str:
     """``translates 0xffff8d8000000000 (2 MiB), vmemmap: struct pages of PFN 0x200000-0x207fff``."""
     span = entry_span(k, table, index)
     tree = "" if table.mm == "init_mm" else f" in the page tables of {table.mm}"
-    return f"translates {span.start:#x} ({format_size(span.size)}){tree}{area(k, span, ', ')}"
+    return f"translates {span.start:#x} ({exact_size(span.size)}){tree}{area(k, span, ', ')}"
 
 
 def area(k: Kernel, span: Span, before: str = "") -> str:
@@ -54,7 +54,7 @@ def entry_value(k: Kernel, entry: int, height: int) -> Value:
         return Value(entry, f"table in frame {fmt.table_pfn(entry):#x}")
     if fmt.is_leaf(entry, height):
         first, pages = int(fmt.leaf_pfn(entry, height)), fmt.pages_at(height)
-        size, frames = format_size(fmt.levels[height].size), pfns(Span(first, first + pages))
+        size, frames = exact_size(fmt.levels[height].size), pfns(Span(first, first + pages))
         return Value(entry, f"{size} leaf: {frames} {attribute_text(fmt, entry, height)}")
     return Value(entry, "not valid")
 
@@ -67,7 +67,7 @@ def pfns(span: Span) -> str:
 def frames_about(k: Kernel, frames: Span) -> str:
     """How much memory frames are, and at which address."""
     shift = k.config.page_shift
-    return f"{format_size(frames.size << shift)} at {frames.start << shift:#x}"
+    return f"{exact_size(frames.size << shift)} at {frames.start << shift:#x}"
 
 
 def flushed(k: Kernel, span: Span) -> str:

@@ -12,7 +12,7 @@ from memhp.linux.mm.memory_hotplug_zone import move_pfn_range_to_zone, remove_pf
 from memhp.linux.mm.sparse import offline_mem_sections, online_mem_sections
 from memhp.linux.mmzone import MigrateType, PageFlags, Zone
 from memhp.linux.state import Kernel
-from memhp.units import align_down, align_up, div_round_up, format_size, is_aligned
+from memhp.units import align_down, align_up, div_round_up, exact_size, is_aligned
 
 
 def memory_block_memmap_size(config: Config, block_size: int) -> int:
@@ -76,16 +76,14 @@ class MemmapGeometry(NamedTuple):
 
     def whole_pages(self) -> Condition:
         """Struct pages end with a page."""
-        text = (
-            f"struct pages of {format_size(self.block_size)} take {self.vmemmap_size} bytes, which is not whole pages"
-        )
+        text = f"struct pages of {exact_size(self.block_size)} take {self.vmemmap_size} bytes, which is not whole pages"
         return Condition("whole pages", "" if is_aligned(self.vmemmap_size, self.page_size) else text)
 
     def whole_pmds(self) -> Condition:
         """``arch_supports_memmap_on_memory()``: struct pages fill PMDs, so that one leaf serves one block only."""
         text = (
-            f"struct pages of {format_size(self.block_size)} take {format_size(self.vmemmap_size)}, "
-            f"which is not a multiple of the PMD size, {format_size(self.pmd_size)}"
+            f"struct pages of {exact_size(self.block_size)} take {exact_size(self.vmemmap_size)}, "
+            f"which is not a multiple of the PMD size, {exact_size(self.pmd_size)}"
         )
         return Condition("whole PMDs", "" if is_aligned(self.vmemmap_size, self.pmd_size) else text)
 
@@ -102,7 +100,7 @@ class MemmapGeometry(NamedTuple):
 
     def one_block(self, size: int | None) -> Condition:
         """Before 6.8: the range that is added is one memory block."""
-        text = "" if size is None else f"{format_size(size)} is not one memory block of {format_size(self.block_size)}"
+        text = "" if size is None else f"{exact_size(size)} is not one memory block of {exact_size(self.block_size)}"
         return Condition("one block", "" if size in (None, self.block_size) else text)
 
     def conditions(self, rules: MemmapOnMemory, size: int | None = None) -> tuple[Condition, ...]:

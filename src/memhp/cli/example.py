@@ -1,0 +1,49 @@
+"""``memhp example``: the scenarios that come with the package, listed, printed or copied."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from pathlib import Path
+
+import click
+
+from memhp.cli.output import console, emit_json, json_option
+from memhp.errors import BadInput
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--copy", "target", type=click.Path(path_type=Path), metavar="FILE", help="Write it to this new file.")
+@json_option
+def example(name: str | None, target: Path | None, as_json: bool) -> int:
+    """Print the example NAME; without NAME list them all.
+
+    memhp rehearse takes an example's name, as examples/NAME.toml, wherever there is no such file.
+    """
+    from memhp.scenario.examples import example as find
+    from memhp.scenario.examples import examples, title
+
+    if name is None:
+        rows = [{"name": path.stem, "title": title(path)} for path in examples()]
+        if as_json:
+            emit_json({"examples": rows})
+        else:
+            from memhp.report.table import Column, print_table
+
+            columns = (Column("example"), Column("what it shows", fold=True))
+            print_table(console(), columns, [(row["name"], row["title"]) for row in rows])
+        return 0
+    found = find(name)
+    if found is None:
+        names = ", ".join(path.stem for path in examples())
+        raise BadInput(f"there is no example {name!r}", where="NAME", fix=f"one of {names}")
+    text = found.read_text(encoding="utf-8")
+    if target is not None:
+        try:
+            with target.open("x", encoding="utf-8") as out:
+                out.write(text)
+        except OSError as error:
+            raise BadInput(f"cannot write: {error.strerror}", where=str(target), fix="name a new file") from None
+    elif as_json:
+        emit_json({"name": found.stem, "text": text})
+    else:
+        click.echo(text, nl=False)
+    return 0

@@ -1,0 +1,81 @@
+"""What surrounds the commands: completion scripts, the manual page, examples that come along."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+from memhp.cli.main import COMMANDS, cli, main
+from memhp.scenario.examples import examples
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_a_script_of_its_own(shell: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capfd.readouterr().out
+    assert f"_MEMHP_COMPLETE={shell}_complete" in script
+    if program := shutil.which(shell):
+        subprocess.run([program, "-n"], input=script, text=True, check=True)
+
+
+def test_a_shell_is_told_commands_and_options() -> None:
+    code = "from memhp.cli.main import main; main()"
+    env = {**os.environ, "_MEMHP_COMPLETE": "bash_complete", "COMP_WORDS": "memhp re", "COMP_CWORD": "1"}
+    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["plain,rehearse"]
+
+
+def test_the_manual_page_has_every_command_and_option(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["man"]) == 0
+    page = capfd.readouterr().out
+    plain = page.replace("\\-", "-")
+    ctx = click.Context(cli)
+    for name in COMMANDS:
+        assert f".SS memhp {name}" in plain
+        command = cli.get_command(ctx, name)
+        assert command is not None
+        for option in command.params:
+            assert all(text in plain for text in option.opts if text.startswith("--"))
+    if program := shutil.which("groff"):
+        done = subprocess.run(
+            [program, "-man", "-Tutf8", "-ww"], input=page, capture_output=True, text=True, check=True
+        )
+        assert "warning" not in done.stderr
+
+
+def test_examples_are_listed_printed_and_copied(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["example", "--json"]) == 0
+    names = [row["name"] for row in json.loads(capfd.readouterr().out)["examples"]]
+    assert names == [path.stem for path in sorted((ROOT / "examples").glob("*.toml"))]
+    assert main(["example", "refused"]) == 0
+    text = (ROOT / "examples" / "refused.toml").read_text(encoding="utf-8")
+    assert capfd.readouterr().out == text
+    copy = tmp_path / "mine.toml"
+    assert main(["example", "refused", "--copy", str(copy)]) == 0
+    assert copy.read_text(encoding="utf-8") == text
+    assert main(["example", "refused", "--copy", str(copy)]) == 2
+    assert main(["example", "refuse"]) == 2
+
+
+def test_an_example_runs_by_its_path_where_there_is_no_source_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["rehearse", "examples/first-plug.toml"]) == 0
+    assert main(["rehearse", "examples/no-such.toml"]) == 2
+    capfd.readouterr()
+
+
+def test_a_wheel_carries_the_examples() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"] == {"examples": "memhp/examples"}
+    assert all(path.is_file() for path in examples())

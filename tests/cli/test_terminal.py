@@ -1,0 +1,177 @@
+"""At any width of the terminal, verdicts, addresses and sizes that a command gives as JSON stand whole in its text."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memhp.cli.main import main
+from memhp.units import exact_size, format_size
+
+ROOT = Path(__file__).parents[2]
+WIDTHS = (60, 80, 120, 200)
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\r")
+
+SCRIPT = """
+import json, sys
+from memhp.cli.main import main
+for width, args in json.loads(sys.argv[1]):
+    import fcntl, struct, termios
+    fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    main(args)
+    print("\\n=====", flush=True)
+"""
+
+COMMANDS = {
+    "matrix": ["matrix", "--profile", "riscv-hotplug-v1", "--va-bits", "39", "--jobs", "1"],
+    "races": ["races", "vmalloc-fault", "--variant", "no-fault-handler", "--arch", "riscv64", "--jobs", "1"],
+    "races, each": [
+        "races",
+        "vmalloc-fault",
+        "--variant",
+        "no-fault-handler",
+        "--arch",
+        "riscv64",
+        "--jobs",
+        "1",
+        "--full",
+    ],
+    "geometry": ["geometry", "--profile", "linux-6.12", "--profile", "arm64-hotremove-v7", "--max-memory", "1T"],
+    "memmap_on_memory": ["geometry", "--memmap-on-memory", "--profile", "linux-7.2"],
+    "plan": ["rehearse", "--machine", "riscv-vm", "--plan", "8G"],
+    "rehearse": ["rehearse", "examples/memblock-order.toml"],
+    "claims": ["claims", "a64-2"],
+    "explore": ["explore", "vmalloc-fault", "--variant", "no-fault-handler", "--full"],
+    "explore, diff": ["explore", "vmalloc-fault", "--variant", "no-fault-handler", "--view", "diff", "--full"],
+    "explore, sequence": ["explore", "vmalloc-fault", "--variant", "no-fault-handler", "--view", "sequence"],
+    "the races": ["explore"],
+    "a race": ["explore", "ptdump-vs-hot-remove"],
+}
+
+
+def in_a_terminal(runs: list[tuple[int, list[str]]]) -> list[str]:
+    """What each run prints on a pseudo-terminal of its width."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 80, 0, 0))
+    settings = termios.tcgetattr(slave)
+    settings[1] &= ~termios.OPOST
+    termios.tcsetattr(slave, termios.TCSANOW, settings)
+    child = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, json.dumps(runs)],
+        stdin=slave, stdout=slave, stderr=subprocess.DEVNULL, cwd=ROOT, env={**os.environ, "TERM": "xterm-256color"},
+    )  # fmt: skip
+    os.close(slave)
+    parts = []
+    try:
+        while part := os.read(master, 1 << 16):
+            parts.append(part)
+    except OSError:
+        pass
+    assert child.wait(timeout=60) == 0
+    os.close(master)
+    text = _ESCAPE.sub("", b"".join(parts).decode())
+    outputs = text.split("\n=====\n")
+    assert outputs.pop() == ""
+    return outputs
+
+
+def told(name: str, report: Any) -> Iterator[str]:
+    """The verdicts, addresses and sizes of a report, as a text for people writes them."""
+    if name == "matrix":
+        for row in report["rows"]:
+            yield from (format_size(row["page_size"]), format_size(row["block_size"]), row["profile"])
+            yield from (word for word in row["failed"].split() if "0x" in word)
+    elif name.startswith("races"):
+        for row in report["rows"]:
+            yield from (row["verdict"], row["variant"], *([row["configuration"]] if "each" in name else []))
+    elif name == "geometry":
+        for row in report["rows"]:
+            for key in ("page_size", "section_size", "memory_block_size", "memory_block_size_large", "pageblock_size"):
+                yield format_size(row[key])
+            yield from (format_size(row[key]) for key in ("direct_map_size", "memmap_bytes", "direct_map_leaf_size"))
+            yield row["profile"].removeprefix("linux-").removeprefix("arm64-hotremove-")
+    elif name == "memmap_on_memory":
+        for row in report["memmap_on_memory"]:
+            yield format_size(row["memory_block_size"])
+            if row["supported"] and row["mode"] != "N":
+                yield str(row["memmap_pages"])
+    elif name == "plan":
+        for step in report["plan"]["steps"]:
+            yield from (
+                exact_size(step["size"]),
+                hex(step["at"]),
+                format_size(step["takes"]),
+                format_size(step["leaves"]),
+            )
+        yield from (format_size(report["plan"][key]) for key in ("needed", "usable"))
+    elif name == "rehearse":
+        size = report["machine"]["page_size"]
+        for zone in report["state"]["zones"]:
+            if zone["spanned"]:
+                yield hex(zone["start_pfn"] * size)
+                yield from (format_size(zone[key] * size) for key in ("spanned", "present", "managed", "free"))
+        for step in report["steps"]:
+            yield step["outcome"]["result"]
+            yield from (word for breach in step["breaches"] for word in (breach["law"], *addresses(breach["text"])))
+    elif name == "claims":
+        yield from (row[key] for row in report["claims"] for key in ("id", "verdict", "command"))
+    elif name == "explore, sequence":
+        yield report["verdict"]
+    elif name.startswith("explore"):
+        yield report["verdict"]
+        for line in report["trace"]["lines"]:
+            yield from (word.rstrip(":") for word in addresses(line["what"]))
+    elif name == "the races":
+        for race in report["races"]:
+            yield race["name"]
+    else:
+        for variant in report["variants"]:
+            yield from (variant["name"], variant["stands_for"])
+
+
+def addresses(text: str) -> list[str]:
+    return [word.strip("().,;:") for word in text.split() if "0x" in word]
+
+
+@pytest.fixture(scope="module")
+def printed() -> dict[tuple[str, int], str]:
+    """Every command at every width, in one process: the terminal changes its size between them."""
+    keys = [(name, width) for name in COMMANDS for width in WIDTHS]
+    outputs = in_a_terminal([(width, COMMANDS[name]) for name, width in keys])
+    return dict(zip(keys, outputs, strict=True))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_verdict_address_or_size_is_cut_at_any_width(
+    name: str,
+    printed: dict[tuple[str, int], str],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    main([*COMMANDS[name], "--json"])
+    wanted = set(told(name, json.loads(capfd.readouterr().out)))
+    assert wanted
+    for width in WIDTHS:
+        text = printed[name, width]
+        missing = {word for word in wanted if word not in text}
+        assert not missing, f"{name} at {width} columns lacks {sorted(missing)}:\n{text}"
+        assert "…" not in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_lines_fit_the_terminal_but_for_commands_to_copy(name: str, printed: dict[tuple[str, int], str]) -> None:
+    for width in WIDTHS:
+        for line in printed[name, width].split("\n"):
+            assert len(line) <= width or " memhp " in line, f"{name} at {width}: {line}"
