@@ -1,13 +1,17 @@
 """Two machines at one moment, fact by fact: equal, differing, or incomparable for a reason that a rule states."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
 from collections.abc import Iterator
 
 import msgspec
 
 from memhp.conform.rules import Context, reason_for
-from memhp.facts.compare import SECTIONS, Value, named_facts
+from memhp.conform.tables import Compared
+from memhp.facts.compare import STABLE, Value, named_facts
 from memhp.facts.observed import Facts
+
+_COUNTED = re.compile(r"/proc/meminfo MemTotal|/proc/vmstat nr_memmap\w*")
 
 ZONE_MARKS = ("min", "low", "high", "promo", "boost", "cma", "protection")
 """Values of a zone besides those that :mod:`memhp.facts.compare` names."""
@@ -53,10 +57,24 @@ class Comparison(msgspec.Struct, kw_only=True):
         detail = Detail(step=step, fact=fact, expected=expected, got=got, verdict=verdict, reason=reason)
         self.details.append(detail)
 
+    def add_counted(self, step: str, counted: Compared) -> None:
+        """Many facts of one kind at once, of which the first that differs is told."""
+        self.facts += counted.facts
+        self.equal += counted.equal
+        for number in range(counted.facts - counted.equal):
+            said = (counted.expected, counted.got) if number == 0 else ("see the first", "see the first")
+            detail = Detail(step=step, fact=counted.name, expected=said[0], got=said[1], verdict="differing")
+            self.details.append(detail)
+
 
 def every_fact(facts: Facts) -> dict[str, Value]:
-    """Every fact of a machine by its name: all sections, and each zone's watermarks and reserves."""
-    return {**named_facts(facts, SECTIONS), **dict(_zone_marks(facts))}
+    """Every fact of a machine that follows from its memory alone, by its name.
+
+    What tasks and caches use is no such fact: of the counters, ``MemTotal`` and those of the memmap are left.
+    """
+    counters = named_facts(facts, ("meminfo", "vmstat"))
+    kept = {name: value for name, value in counters.items() if _COUNTED.fullmatch(name)}
+    return {**named_facts(facts, STABLE), **dict(_zone_marks(facts)), **kept}
 
 
 def _zone_marks(facts: Facts) -> Iterator[tuple[str, Value]]:

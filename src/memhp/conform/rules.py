@@ -37,18 +37,6 @@ class Rule:
 
 RULES = (
     Rule(
-        re.compile(r"/proc/meminfo (?!MemTotal$).*"),
-        "what tasks and caches use is not known",
-    ),
-    Rule(
-        re.compile(r"/proc/vmstat (?!nr_memmap).*"),
-        "what tasks and caches use and did is not known",
-    ),
-    Rule(
-        re.compile(r"/proc/buddyinfo .*"),
-        "which pages are free depends on what tasks use",
-    ),
-    Rule(
         re.compile(r"/proc/zoneinfo node \d+ \w+ (min|low|high|promo|protection)"),
         "boot set them while memory of __init code was not yet managed; they are set anew as memory goes online",
         lambda context: not context.resized,

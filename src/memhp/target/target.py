@@ -7,10 +7,12 @@ a target cannot carry out is refused before anything starts (:func:`check_steps`
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from memhp.errors import BadInput
 from memhp.facts.observed import Facts
+from memhp.hw.reader import TableReader
+from memhp.linux.port import Root
 from memhp.scenario.schema import StepKind
 
 
@@ -50,6 +52,23 @@ class Target(Protocol):
 
     def log(self) -> tuple[str, ...]:
         """The kernel log so far, without time stamps."""
+        ...
+
+
+class Memory(TableReader, Protocol):
+    """Physical memory that can be read, and where the kernel's page tables begin."""
+
+    def root(self) -> Root:
+        """The kernel's page tables."""
+        ...
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A target whose physical memory can be read while it runs."""
+
+    def memory(self) -> Memory:
+        """Its memory now."""
         ...
 
 

@@ -37,10 +37,10 @@ class Guest:
         self._console = os.memfd_create("memhp-console")
         began = time.monotonic()
         image = spec.initrd or initramfs(cache, spec.kernel)
+        self.shared: dict[str, int] = {}
+        """The files that hold the guest's memory, by QEMU's name of it."""
         for node, size in enumerate(spec.nodes):
-            fd = os.memfd_create(f"memhp-ram{node}")
-            os.ftruncate(fd, size)
-            self.ram.append(fd)
+            self.ram.append(self.share(f"ram{node}", size))
         monitor, far_monitor = socket.socketpair()
         agent, far_agent = socket.socketpair()
         self._open = [monitor, agent]
@@ -75,6 +75,17 @@ class Guest:
         lines = [line.strip() for line in self.console().splitlines() if line.strip()]
         return f"; its console ends: {' | '.join(lines[-8:])}" if lines else ""
 
+    def share(self, name: str, size: int) -> int:
+        """A file without a name for memory that QEMU will know by `name`: it can be read while the guest runs."""
+        fd = os.memfd_create(f"memhp-{name}")
+        os.ftruncate(fd, size)
+        self.shared[name] = fd
+        return fd
+
+    def forget(self, name: str) -> None:
+        """Memory that QEMU has no more."""
+        os.close(self.shared.pop(name))
+
     def load(self, module: str) -> None:
         """Load a module with what it needs, if the kernel has it as a module."""
         order = self.agent.run("cat /modules/order").text.split()
@@ -84,7 +95,9 @@ class Guest:
             self.agent.run(f"for m in {wanted}; do {loaded} || insmod /modules/$m.ko; done")
 
     def close(self) -> None:
-        """End the guest."""
+        """End the guest; a second time does nothing."""
+        if self._console < 0:
+            return
         try:
             self.monitor.close()
         finally:
@@ -94,8 +107,9 @@ class Guest:
     def _close_files(self) -> None:
         for line in self._open:
             line.close()
-        for fd in (*self.ram, self._console):
+        for fd in (*self.shared.values(), self._console):
             os.close(fd)
+        self._console = -1
 
 
 @contextmanager

@@ -89,11 +89,14 @@ def plug(machine: GuestMachine, step: schema.Plug) -> Done:
     machine.count += 1
     monitor = machine.guest.monitor
     place = {} if step.at is None else {"addr": parse_size(step.at)}
-    monitor.execute("object-add", qom_type="memory-backend-ram", id=f"{name}-ram", size=size)
+    path = f"/proc/{os.getpid()}/fd/{machine.guest.share(f'{name}-ram', size)}"
+    backend = {"qom_type": "memory-backend-file", "id": f"{name}-ram", "size": size, "mem_path": path, "share": True}
+    monitor.execute("object-add", **backend)
     try:
         monitor.execute("device_add", driver="pc-dimm", id=name, memdev=f"{name}-ram", node=step.node, **place)
     except Refused as error:
         monitor.execute("object-del", id=f"{name}-ram")
+        machine.guest.forget(f"{name}-ram")
         raise BadInput(f"QEMU refuses: {error}", where="size", fix="change what is plugged, or the machine") from error
     start = int(machine.devices()[name]["addr"])
     span = Span(start, start + size)
@@ -163,6 +166,7 @@ def eject(machine: GuestMachine, step: schema.Eject) -> Done:
             span = machine.dimms.pop(name)
             machine.plugged.remove(span)
             machine.guest.monitor.execute("object-del", id=f"{name}-ram")
+            machine.guest.forget(f"{name}-ram")
             return Done(msgspec.structs.replace(step, at=span.start), "ok")
         if event["event"] != "ACPI_DEVICE_OST" or event["data"]["info"]["status"] not in {0, 0x84}:
             return Done(msgspec.structs.replace(step, at=machine.dimms[name].start), "EBUSY")

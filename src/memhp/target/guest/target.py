@@ -11,6 +11,7 @@ from memhp.scenario import schema
 from memhp.target.guest import observe
 from memhp.target.guest.guest import Guest
 from memhp.target.guest.machines import MACHINES
+from memhp.target.guest.memory import GuestMemory
 from memhp.target.guest.qemu import GuestSpec, VirtioMemDevice
 from memhp.target.guest.steps import RUNNERS, GuestMachine
 from memhp.target.target import Done
@@ -120,6 +121,10 @@ class GuestTarget:
     def facts(self) -> Facts:
         """All that the guest shows now."""
         return observe.facts(self.guest)
+
+    def memory(self) -> GuestMemory:
+        """Its physical memory, and where its page tables are. Raises :class:`BadInput` where that is not told."""
+        return GuestMemory(self.guest)
 
     def log(self) -> tuple[str, ...]:
         """The kernel log so far."""

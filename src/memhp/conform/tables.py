@@ -1,0 +1,86 @@
+"""Page tables of hot-added memory, real and modelled: the direct map entry by entry, and the struct pages' mapping.
+
+Where struct pages and tables are stored is the allocator's choice, so of the memmap only the shape is compared: which
+addresses are mapped, by leaves of which height, with which bits. The direct map is compared to the last bit.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from memhp.hw.format import U64, Format
+from memhp.hw.reader import TableReader
+from memhp.hw.walker import leaves, tables
+from memhp.linux.port import Root
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+
+class Entries(NamedTuple):
+    """Leaves, ascending by address: an element each; and the tables below the root, by height and first address."""
+
+    va: U64
+    pa: U64
+    height: U64
+    bits: U64
+    tables: frozenset[tuple[int, int]]
+
+
+def entries(reader: TableReader, fmt: Format, root: int, index: int, span: Span) -> Entries:
+    """What translates some of a span of addresses."""
+    leaf = leaves(reader, fmt, root, va_start=span.start, va_end=span.end, root_index=index)
+    bits = np.zeros(leaf.va.size, dtype=np.uint64)
+    for height in range(len(fmt.levels)):
+        bits[leaf.height == height] = fmt.attributes(leaf.entry[leaf.height == height], height)
+    found = tables(reader, fmt, root, va_start=span.start, va_end=span.end, root_index=index)
+    places = zip(found.height.tolist(), found.va.tolist(), strict=True)
+    below = frozenset((height, va) for height, va in places if height < fmt.root_height)
+    return Entries(leaf.va, leaf.pa, leaf.height.astype(np.uint64), bits, below)
+
+
+class Compared(NamedTuple):
+    """One area: how many facts, and how many are equal; the first difference in words, real and modelled."""
+
+    name: str
+    facts: int
+    equal: int
+    expected: str
+    got: str
+
+
+def compare_tables(k: Kernel, real: TableReader, root: Root, hot: Iterator[Span] | list[Span]) -> Iterator[Compared]:
+    """Compare the tables of hot-added physical ranges (bytes) in the direct map and the memmap."""
+    shift = k.config.page_shift
+    for span in hot:
+        start = k.layout.phys_to_virt(span.start)
+        memmap = k.layout.memmap(span.start >> shift, span.end >> shift)
+        for name, area, with_pa in (("direct map", Span(start, start + span.size), True), ("memmap", memmap, False)):
+            theirs = entries(real, root.fmt, root.pfn, root.index, area)
+            mine = entries(k.hw.memory, k.hw.fmt, k.init_mm.frame, 0, area)
+            yield _compare(f"{name} of {span.start:#x}-{span.end - 1:#x}", theirs, mine, with_pa=with_pa)
+
+
+def _compare(name: str, real: Entries, mine: Entries, *, with_pa: bool) -> Compared:
+    columns = [real.va, real.height, real.bits, *([real.pa] if with_pa else [])]
+    own = [mine.va, mine.height, mine.bits, *([mine.pa] if with_pa else [])]
+    theirs = set(zip(*(column.tolist() for column in columns), strict=True))
+    ours = set(zip(*(column.tolist() for column in own), strict=True))
+    equal = len(theirs & ours) + len(real.tables & mine.tables)
+    facts = len(theirs | ours) + len(real.tables | mine.tables)
+    return Compared(
+        name,
+        facts,
+        equal,
+        _first(theirs - ours, real.tables - mine.tables),
+        _first(ours - theirs, mine.tables - real.tables),
+    )
+
+
+def _first(leaf: set[tuple[int, ...]], table: frozenset[tuple[int, int]]) -> str:
+    """The first of what only one side has, with how many there are."""
+    if leaf:
+        va, height, bits, *_ = min(leaf)
+        return f"{len(leaf)} leaves, first at {va:#x} of height {height} with bits {bits:#x}"
+    return f"{len(table)} tables, first at {min(table)[1]:#x}" if table else "nothing more"

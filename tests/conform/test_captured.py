@@ -1,0 +1,88 @@
+"""``memhp conform`` on captures: it agrees where the model is right, and tells where something is wrong."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import json
+from pathlib import Path
+
+import pytest
+
+from captures import archive, captures, open_capture
+from memhp.cli.main import main
+from memhp.conform.captured import captures_below, conform_capture
+from memhp.facts.source import open_source
+from memhp.target.captures.flatten import flatten
+from memhp.target.captures.write import write
+
+NAMES = [name for name in captures() if name.endswith(("-virtio-mem-default", "-kmem-map-ram-mom0", "-pc-dimm-memmap"))]
+DIMM = "arm64-6.12.107+deb13-cloud-arm64-pc-dimm-memmap"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_model_goes_through_what_happened_to_a_machine_and_no_fact_differs(name: str) -> None:
+    found = conform_capture(archive(name))
+    assert [detail for detail in found.details if detail.verdict == "differing"] == []
+    assert found.equal + found.incomparable == found.facts
+    assert found.equal > 0.9 * found.facts > 400
+    assert all(detail.reason for detail in found.details)
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """A capture in which one block of the added memory is in another zone than any kernel would put it."""
+    steps = {step: flatten(open_source(archive(DIMM), step=step)) for step in list(open_capture(DIMM))[:3]}
+    *_, last = steps.values()
+    lines = last["proc_zoneinfo"].replace("        spanned  ", "        spanned  1", 1)
+    last["proc_zoneinfo"] = lines
+    write(steps, tmp_path / "damaged")
+    return tmp_path
+
+
+def test_a_fact_that_no_rule_explains_is_told_with_both_values_and_fails(
+    damaged: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["conform", "--captures", str(damaged), "--json"]) == 1
+    report = json.loads(capfd.readouterr().out)
+    assert report["verdict"] == "differs"
+    assert report["facts"] == report["equal"] + report["differing"] + report["incomparable"]
+    wrong = [detail for detail in report["details"] if detail["verdict"] == "differing"]
+    assert len(wrong) == report["differing"]
+    assert any(detail["fact"].endswith(" spanned") for detail in wrong)
+    assert all(detail["expected"] != detail["got"] for detail in wrong)
+
+
+def test_ktap_is_what_a_kernel_ci_reads(damaged: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["conform", "--captures", str(damaged), "--ktap"]) == 1
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[:2] == ["KTAP version 1", "1..1"]
+    assert lines[-1] == "not ok 1 damaged"
+    assert any(line.startswith("# ") and "spanned: expected" in line for line in lines)
+
+
+def test_a_machine_that_the_model_cannot_be_is_skipped_with_the_reason(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = flatten(next(iter(open_capture(DIMM).values())))
+    files["osrelease"] = "4.19.0\n"
+    write({"0": files}, tmp_path / "old")
+    assert main(["conform", "--captures", str(tmp_path), "--ktap"]) == 0
+    assert "ok 1 old # SKIP" in capfd.readouterr().out
+
+
+def test_a_scenario_is_held_against_a_captured_moment(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    first, second, *_ = open_capture(DIMM)
+    size = "\nsteps = [{ do = 'plug', size = '{}' }]\n"
+    text = f"machine = {{ source = '{archive(DIMM)}', step = '{first}' }}"
+    (tmp_path / "same.toml").write_text(text + size.replace("{}", "512M"))
+    (tmp_path / "other.toml").write_text(text + size.replace("{}", "256M"))
+    moment = f"{archive(DIMM)}:{second}"
+    assert main(["conform", str(tmp_path / "same.toml"), "--with", moment]) == 0
+    assert main(["conform", str(tmp_path / "other.toml"), "--with", moment]) == 1
+    assert "model None" in capfd.readouterr().out
+
+
+def test_a_folder_of_captures_is_walked_in_order(tmp_path: Path) -> None:
+    files = flatten(next(iter(open_capture(DIMM).values())))
+    write({"0": files}, tmp_path / "b")
+    write({"0": files}, tmp_path / "a.tar.xz")
+    (tmp_path / "notes.txt").write_text("nothing\n")
+    assert [path.name for path in captures_below(tmp_path)] == ["a.tar.xz", "b"]
