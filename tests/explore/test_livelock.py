@@ -185,3 +185,64 @@ def test_a_livelock_replays_from_its_schedule() -> None:
         trace = replay(program.run(), verdict.failure.schedule)
         assert (trace.end, trace.reason) == ("livelock", verdict.failure.reason)
     assert replay(program.run(), "ab").end == "unfinished"
+
+
+def test_a_livelock_is_decided_where_a_store_changes_nothing() -> None:
+    def waits(memory: Shared) -> None:
+        memory.store("x", 1)
+        while memory.load("y") < 1:
+            pass
+
+    def stores(memory: Shared) -> None:
+        memory.store("y", 0)
+
+    program = Program((waits, stores), {"x": 0, "y": 0})
+    failure = decide(program.run()).failure
+    assert failure is not None
+    assert failure.reason == "livelock: thread 0 repeats load y"
+    assert replay(program.run(), failure.schedule).reason == failure.reason
+
+
+def test_who_waits_for_a_lock_that_is_let_go_in_each_round_gets_it() -> None:
+    def plain(memory: Shared) -> None:
+        with memory.locked("b"), memory.locked("a"):
+            pass
+
+    for bodies in ((both("a", "b"), plain), (plain, both("a", "b"))):
+        assert search(Program(bodies).run()).word == decide(Program(bodies).run()).word == "safe"
+
+
+def test_a_for_loop_ends_however_often_its_rounds_are_the_same() -> None:
+    def thread(memory: Shared) -> None:
+        for _ in range(300):
+            memory.load("x")
+        raise ValueError("it has come to its end")
+
+    failure = decide(Program((thread,), {"x": 0}).run()).failure
+    assert failure is not None
+    assert failure.reason == "thread 0: ValueError: it has come to its end"
+
+
+def test_a_livelock_is_told_although_another_thread_has_raised() -> None:
+    def raises(memory: Shared) -> None:
+        memory.store("z", 1)
+        raise ValueError
+
+    coverage = search(Program((spin, raises), {"x": 0, "z": 0}).run(), EVERYTHING).coverage
+    assert (coverage.too_long, coverage.livelocks) == (0, coverage.executions)
+
+
+def test_how_often_a_round_is_done_before_it_counts_as_endless_is_a_limit() -> None:
+    class Hidden:
+        def __init__(self, count: int) -> None:
+            self.left = [0] * count  # nothing that shows where the thread stands
+
+    def patient(memory: Shared) -> None:
+        hidden = Hidden(100)
+        while hidden.left:
+            memory.load("x")
+            hidden.left.pop()
+
+    program = Program((patient,), {"x": 0})
+    assert search(program.run(), Limits(rounds=10)).word == "broken"
+    assert search(program.run(), Limits(rounds=200)).word == "safe"

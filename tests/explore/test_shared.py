@@ -8,10 +8,13 @@ import pytest
 from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases.actors import boot
 from memhp.explore.doors.run import Actor, KernelProgram
+from memhp.explore.engine.replay import replay
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.shortest import decide
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
+from memhp.linux.mm.vmalloc import vmalloc
+from memhp.linux.mmzone import PageFlags
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import KiB
@@ -81,3 +84,68 @@ def test_what_an_actor_does_before_its_first_access_does_not_happen_at_time_zero
 
     found = search(KernelProgram(k, (give, take), ("giver", "taker")).run(), KEPT, reduce=False)
     assert {behaviour[0][1] for behaviour in found.coverage.behaviours} == {0, 1}  # type: ignore[index]
+
+
+def machine() -> Kernel:
+    return boot(Variant("as it is", "", "repaired", (MACHINE,)).config(MACHINE))
+
+
+def mark(*, lock: bool) -> Actor:
+    """Give the first page flags, with a lock or without one."""
+
+    def actor(k: Kernel) -> None:
+        if lock:
+            with k.hw.locked("a_lock"):
+                k.page_flags.set(0x80000, 0x80001, PageFlags.OFFLINE)
+        else:
+            k.page_flags.set(0x80000, 0x80001, PageFlags.OFFLINE)
+
+    return actor
+
+
+def look(k: Kernel) -> None:
+    with k.hw.locked("a_lock"):
+        k.page_flags.get(0x80000)
+
+
+@pytest.mark.parametrize("reverse", [True, False])
+def test_accesses_that_no_lock_orders_are_a_data_race_with_both_places(*, reverse: bool) -> None:
+    actors: tuple[Actor, ...] = (mark(lock=False), look)
+    names: tuple[str, ...] = ("marker", "reader")
+    if reverse:
+        actors, names = actors[::-1], names[::-1]
+    program = KernelProgram(machine(), actors, names)
+    for verdict in (decide(program.run()), search(program.run()), search(program.run(), reduce=False)):
+        assert verdict.word == "broken"
+        assert verdict.failure is not None
+        assert verdict.failure.reason.startswith("data race: ")
+        assert "write of page_flags by marker" in verdict.failure.reason
+        assert "read of page_flags by reader" in verdict.failure.reason
+    found = decide(program.run()).failure
+    assert found is not None
+    assert "(holding a_lock)" in found.reason and "(holding no lock)" in found.reason
+    trace = replay(program.run(), found.schedule)
+    assert (trace.end, trace.reason) == ("broken", found.reason)
+
+
+def test_accesses_under_one_lock_or_to_other_ranges_do_not_race() -> None:
+    def elsewhere(k: Kernel) -> None:
+        k.page_flags.set(0x80001, 0x80002, PageFlags.OFFLINE)
+
+    for actors in ((mark(lock=True), look), (elsewhere, look), (look, look)):
+        assert decide(KernelProgram(machine(), actors, ("one", "other")).run()).word == "safe"
+
+
+def test_a_law_that_breaks_comes_before_a_data_race() -> None:
+    program = KernelProgram(machine(), (mark(lock=False), look), ("one", "other"), check=lambda k: "a law: broken")
+    failure = decide(program.run()).failure
+    assert failure is not None
+    assert failure.reason == "a law: broken"
+
+
+def test_two_vmallocs_at_once_do_not_race() -> None:
+    program = KernelProgram(
+        machine(), (lambda k: vmalloc(k, 4 * KiB, "a"), lambda k: vmalloc(k, 4 * KiB, "b")), ("one", "other")
+    )
+    verdict = decide(program.run(), Limits(executions=200))
+    assert verdict.failure is None or "vmap_areas" not in verdict.failure.reason

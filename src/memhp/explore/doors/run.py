@@ -28,6 +28,13 @@ from memhp.explore.engine.trace import Change, Line
 from memhp.hw.stepper import Access
 from memhp.linux.state import Kernel
 
+GRAIN = (
+    "grain: a step is one access to a page-table entry, lock, counter or run of frames, with all up to the next one",
+    "shared maps (free lists, page flags, struct page zones, memory blocks, vmalloc areas) are watched for data races",
+    "not announced: zone and node spans and counters, watermarks, memblock, resources, node states, altmaps, sections",
+    "not modelled: interrupts, weak memory orders, per-CPU lists, reclaim, compaction",
+)
+"""What a step of kernel code is, and what is left out."""
 Actor = Callable[[Kernel], Hashable]
 
 
@@ -79,6 +86,7 @@ class KernelRun:
         self._watched = False
         self.shared: frozenset[Hashable] | None = None
         self.notes_places = False
+        self.grain: tuple[str, ...] = GRAIN
         self._live = 0
         """How many of the steps done the greenlets have done; they are rebuilt when it is not all."""
         self._start()

@@ -49,7 +49,9 @@ def bounded_search(run: Run, bound: int, limits: Limits | None = None, *, budget
         one = BoundedSearch(run, limits, bound, budget)
         finished = one.explore()
         within = Bound(bound, limits.failures)
-        return Verdict(Mode.BOUNDED, finished, one.failure_one_by_one(), one.coverage, within), one.met
+        return Verdict(
+            Mode.BOUNDED, finished, one.failure_one_by_one(), one.coverage, within, limits.rests_on(run)
+        ), one.met
 
     return settled(run, look)
 
@@ -69,7 +71,7 @@ def random_search(run: Run, seed: int, executions: int, *, changes: int = 2, lim
             failure = Failure(reason, to_text(steps))
             if limits.stop_at_failure:
                 break
-    return Verdict(Mode.RANDOM, True, failure, coverage, limits.bound)
+    return Verdict(Mode.RANDOM, True, failure, coverage, limits.bound, limits.rests_on(run))
 
 
 def _one_at_random(

@@ -9,6 +9,7 @@ from collections.abc import Hashable
 
 from memhp.explore.engine.meetings import Meetings
 from memhp.explore.engine.op import Op, Run
+from memhp.explore.engine.races import Races
 from memhp.explore.engine.schedule import Choice
 from memhp.explore.engine.spin import SpinOp, endless, own_steps, spin_of, spin_op
 
@@ -16,8 +17,10 @@ from memhp.explore.engine.spin import SpinOp, endless, own_steps, spin_of, spin_
 class Execution:
     """The events of a run up to here."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, rounds: int) -> None:
         self._run = run
+        self._rounds_probed = rounds
+        """How often a thread goes round before that counts as endless."""
         self._ops: list[Op] = []
         self._choices: list[Choice] = []
         self._past: list[int] = []
@@ -28,6 +31,7 @@ class Execution:
         self._events_of: dict[Hashable, list[tuple[int, int, int]]] = {}
         """By object: events that touch it, how, and the number in the list of the last one of another mode."""
         self._meetings = Meetings(len(run.pending))
+        self._races = Races(len(run.pending))
 
     def _pending(self) -> list[Op | None]:
         """What each thread does next, as the reduction sees it."""
@@ -43,11 +47,20 @@ class Execution:
                 spin = run.spin(thread)
                 assert spin is not None
                 if spin.endless is None:
-                    spin.endless = endless(run, own_steps(self._choices, thread, period), self._choices)
+                    spin.endless = endless(
+                        run, own_steps(self._choices, thread, period), self._choices, self._rounds_probed
+                    )
                 if not spin.endless:
                     spinning = op
             found[thread] = spinning
         return found
+
+    def _is_parked(self, thread: int) -> bool:
+        """Whether a thread goes round and nobody has touched since what it looks at."""
+        if not self._run.loops or thread >= len(self._run.pending):
+            return False
+        op = self._pending()[thread]
+        return type(op) is SpinOp and op.waker is None
 
     def _can(self, op: Op, thread: int) -> bool:
         """Whether a blocking operation can be done now."""
@@ -77,6 +90,7 @@ class Execution:
             self._events_of[target].pop()
         if self._run.shared is not None:
             self._meetings.back(thread)
+        self._races.back(thread)
         self._past.pop()
         self._taken.pop()
         self._past_of_thread[thread] = self._saved_past.pop()

@@ -1,14 +1,15 @@
 """One execution followed to its end, judged as the search judges: broken, deadlock, livelock or done."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 
 from memhp.explore.engine.op import Run
-from memhp.explore.engine.schedule import Choice, to_text
-from memhp.explore.engine.search import Limits, Search
+from memhp.explore.engine.schedule import Choice, from_text, to_text
+from memhp.explore.engine.search import DATA_RACE, Limits, Search
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,14 @@ class _Follow(Search):
         None: a step cannot be done, or there are more than so many preemptions.
         """
         choices = self._choices
+        left = deque(steps)
         while (thread := self._arrive(0)) >= 0:
             done = len(choices)
             step = Choice(thread)
-            if done < len(steps):
-                step = steps[done]
+            while left and self._is_parked(left[0].thread):
+                left.popleft()  # one round more of the same
+            if left:
+                step = left.popleft()
                 op = self._run.pending[step.thread] if step.thread < len(self._run.pending) else None
                 if op is None or not self._enabled[done] >> step.thread & 1 or step.way >= op.choices:
                     return None
@@ -89,10 +93,14 @@ class _Follow(Search):
                 if preemptions < 0:
                     return None
             self._step(*step)
-        if self.failure is None and len(choices) < len(steps):
+        if self.failure is None and left:
             return None
         enabled = tuple(self._enabled[: len(choices)])
-        return Followed(tuple(choices), enabled, self.failure.reason if self.failure is not None else None)
+        failure = self.failure or self.race
+        if failure is None:
+            return Followed(tuple(choices), enabled, None)
+        broken = from_text(failure.schedule)
+        return Followed(tuple(broken), enabled[: len(broken)], failure.reason)
 
 
 def follow(run: Run, steps: Sequence[Choice], most: int, *, preemptions: int | None = None) -> Followed | None:
@@ -106,13 +114,15 @@ def follow(run: Run, steps: Sequence[Choice], most: int, *, preemptions: int | N
     return followed
 
 
-def livelock_at(run: Run, steps: Sequence[Choice]) -> str | None:
-    """Who goes round at the end of these steps, where nobody gets any further; None where somebody does.
+def unseen_at(run: Run, steps: Sequence[Choice]) -> str | None:
+    """What is wrong at the end of these steps and no state shows: who goes round where nobody gets any further, or
+    which accesses race.
 
     The run stands at its start before and after; the steps can be done.
     """
+    run.notes_places = True
     followed = _Follow(run, len(steps) + 1).to_end(steps, go_on=False)
+    run.notes_places = False
     run.back(0)
-    if followed is None or followed.reason is None or not followed.reason.startswith("livelock: "):
-        return None
-    return followed.reason
+    reason = followed.reason if followed is not None else None
+    return reason if reason is not None and reason.startswith(("livelock: ", f"{DATA_RACE}: ")) else None

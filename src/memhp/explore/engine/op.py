@@ -81,6 +81,8 @@ class Run(Protocol):
     """What threads share, as far as that is known: steps that touch nothing of it are taken along with the step of
     their thread before them (:mod:`memhp.explore.engine.meetings`). None: every step is taken by itself."""
 
+    grain: tuple[str, ...]
+    """What one step is, and what is not looked at, a line each: what a verdict rests on besides its limits."""
     notes_places: bool
     """Whether plain accesses to shared data come with their places, which takes time."""
 

@@ -65,6 +65,8 @@ class Found:
     rest: Rest | None
     met: frozenset[Hashable] = frozenset()
     """What threads share and was not known to be: the whole search has to begin again then."""
+    race: Failure | None = None
+    """A data race, which is a failure where no part has another."""
 
 
 class Part(Search):
@@ -89,7 +91,8 @@ class Part(Search):
         added = {depth: more for depth, known in enumerate(start.sets.wanted) if (more := self._wanted[depth] & ~known)}
         rest = self._rest() if self._stopped else None
         met = frozenset(first_of(self._run, self.met))
-        return Found(self.coverage, self.failure_one_by_one(), added, rest, met)
+        failure, race = self._one_by_one(self.failure), self._one_by_one(self.race)
+        return Found(self.coverage, failure, added, rest, met, race)
 
     def _by_state(self) -> tuple[list[int], ...]:
         return self._enabled, self._asleep, self._wanted, self._tried

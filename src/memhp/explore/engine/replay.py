@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from string import ascii_lowercase
 
 from memhp.errors import BadInput
-from memhp.explore.engine.follow import livelock_at, preemptions_of, undisturbed
+from memhp.explore.engine.follow import preemptions_of, undisturbed, unseen_at
 from memhp.explore.engine.op import Run, deadlock
 from memhp.explore.engine.schedule import Choice, from_text, to_text
 from memhp.explore.engine.trace import End, Trace
@@ -76,9 +76,10 @@ def _trace(run: Run, steps: Sequence[Choice], enabled: Sequence[int]) -> Trace:
             reason = run.failure()
             end = "done" if reason is None else "broken"
     run.back(0)
-    if end == "unfinished" and run.loops:
-        reason = livelock_at(run, steps)
-        end = "livelock" if reason is not None else end
+    if reason is None:
+        reason = unseen_at(run, steps)
+        if reason is not None:
+            end = "livelock" if reason.startswith("livelock: ") else "broken"
     return Trace(
         schedule=to_text(steps), end=end, reason=reason, names=run.names, waiting=waiting,
         preemptions=preemptions_of(steps, enabled), lines=lines,

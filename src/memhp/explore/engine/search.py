@@ -29,9 +29,21 @@ from memhp.explore.engine.execution import Execution
 from memhp.explore.engine.meetings import MOST_ALONG, one_by_one, settled
 from memhp.explore.engine.op import SHARED, Op, Run, deadlock
 from memhp.explore.engine.schedule import Choice, from_text, to_text
-from memhp.explore.engine.spin import endless, livelock, repetition, spin_of
-from memhp.explore.engine.verdict import Bound, Coverage, Failure, Mode, Step, Verdict
+from memhp.explore.engine.spin import endless, livelock, own_steps, repetition, spin_of
+from memhp.explore.engine.verdict import (
+    FAIR,
+    FOR_LOOPS,
+    SEQUENTIAL,
+    Bound,
+    Coverage,
+    Failure,
+    Mode,
+    Step,
+    Verdict,
+)
 
+DATA_RACE = "data race"
+"""The kind of failure that two accesses are which nothing puts in order (:mod:`memhp.explore.engine.races`)."""
 NOTED = 20_000
 """Steps that are kept as objects before coverage takes them in."""
 
@@ -48,10 +60,18 @@ class Limits:
     """The most allocations that fail in one execution; None: every combination is tried."""
     steps: int = 100_000
     """The longest execution that is followed; one that goes on leaves the search undecided."""
+    rounds: int = 50
+    """How often a thread goes round, with all that can be seen of it the same, before that counts as endless."""
     stop_at_failure: bool = True
     deadlock_is_failure: bool = True
     keep_behaviours: bool = False
     keep_classes: bool = False
+
+    def rests_on(self, run: Run) -> tuple[str, ...]:
+        """What a verdict within these limits takes for granted: see :attr:`Verdict.rests_on`."""
+        loops = f"a loop that goes round {self.rounds} times more, all that can be seen of it the same, never ends"
+        length = f"no execution has more than {self.steps:,} steps"
+        return (SEQUENTIAL, FAIR, FOR_LOOPS, loops, length, *run.grain)
 
     @property
     def bound(self) -> Bound | None:
@@ -63,7 +83,7 @@ class Search(Execution):
     """One search: the events of the current execution, and what has been and must be tried before each."""
 
     def __init__(self, run: Run, limits: Limits, *, reduce: bool, budget: int | None = None) -> None:
-        super().__init__(run)
+        super().__init__(run, limits.rounds)
         self._limits = limits
         self._reduce = reduce
         self._budget = budget
@@ -72,6 +92,8 @@ class Search(Execution):
         """Whether the budget is spent."""
         self.coverage = Coverage()
         self.failure: Failure | None = None
+        self.race: Failure | None = None
+        """The first data race, with a schedule that comes to it."""
         self._floor = 0
         """The depth whose subtree is searched."""
         self._branch = 0
@@ -132,6 +154,8 @@ class Search(Execution):
             flipped = (enabled ^ self._enabled[-1]) & ~last
             if flipped:
                 self._expect_touched(flipped, pending)
+        if not enabled and run.loops:
+            enabled = self._lets_go(pending)
         if not enabled:
             self._end()
             return -1
@@ -153,6 +177,23 @@ class Search(Execution):
         self._tried.append(0)
         return first.bit_length() - 1
 
+    def _lets_go(self, pending: list[Op | None]) -> int:
+        """Nobody can go on. A thread that goes round and in each round lets somebody go on who waits, as a mask."""
+        choices, enabled = self._choices, [*self._enabled[: len(self._choices)], 0]
+        waiting = {who for who, op in enumerate(pending) if op is not None and not spin_of(self._run, who)}
+        stepped = {
+            who: max((at for at, choice in enumerate(choices) if choice.thread == who), default=-1) for who in waiting
+        }
+        for thread in set(range(len(pending))) - waiting:
+            period = spin_of(self._run, thread)
+            if not period:
+                continue
+            for at in own_steps(choices, thread, period):
+                stopped = enabled[at] & ~enabled[at + 1]
+                if any(stopped >> who & 1 and stepped[who] < at for who in waiting):
+                    return 1 << thread
+        return 0
+
     def _allowed(self, enabled: int, last: int) -> int:
         """Without reduction: which of the enabled threads are tried, `last` being the one that ran."""
         return enabled
@@ -166,7 +207,7 @@ class Search(Execution):
             others |= self._enabled[at]
         others &= ~taking_part
         if not others:
-            if not endless(self._run, last, self._choices):
+            if not endless(self._run, last, self._choices, self._limits.rounds):
                 return 0
             self.coverage.executions += 1
             self.coverage.livelocks += 1
@@ -209,12 +250,18 @@ class Search(Execution):
         return self._meetings.found
 
     def failure_one_by_one(self) -> Failure | None:
-        """The failure, with a schedule of single steps; takes the run back to its start."""
+        """The failure, with a schedule of single steps; takes the run back to its start.
+
+        Where nothing else goes wrong a data race is one: schedules that switch at what races were not looked at.
+        """
+        return self._one_by_one(self.failure or self.race)
+
+    def _one_by_one(self, failure: Failure | None) -> Failure | None:
         self._run.back(0)
-        if self.failure is None or self._run.shared is None:
-            return self.failure
-        steps = one_by_one(self._run, from_text(self.failure.schedule))
-        return Failure(self.failure.reason, to_text(steps))
+        if failure is None or self._run.shared is None:
+            return failure
+        steps = one_by_one(self._run, from_text(failure.schedule))
+        return Failure(failure.reason, to_text(steps))
 
     def _fail(self, reason: str) -> None:
         self.coverage.failed += 1
@@ -330,6 +377,10 @@ class Search(Execution):
         self._taken.append(taken)
         self._ops.append(op)
         self._choices.append(Choice(thread, way))
+        self._races.step(thread, past | 1 << depth, run.data)
+        if self._races.latest is not None and self.race is None:
+            reason = f"{DATA_RACE}: {self._races.latest.told(run.names)}"
+            self.race = Failure(reason, to_text(self._choices))
         self._past.append(past)
         self._saved_past.append(before)
         self._past_of_thread[thread] = past | 1 << depth
@@ -402,7 +453,8 @@ def search(run: Run, limits: Limits | None = None, *, reduce: bool = True, budge
     def look(run: Run) -> tuple[Verdict, Set[Hashable]]:
         one = Search(run, limits, reduce=reduce, budget=budget)
         finished = one.explore()
-        return Verdict(mode, finished, one.failure_one_by_one(), one.coverage, limits.bound), one.met
+        failure = one.failure_one_by_one()
+        return Verdict(mode, finished, failure, one.coverage, limits.bound, limits.rests_on(run)), one.met
 
     mode = Mode.REDUCED if reduce else Mode.EXHAUSTIVE
     return settled(run, look)

@@ -12,11 +12,11 @@ from dataclasses import replace
 from itertools import groupby, islice
 
 from memhp.explore.engine.bounded import BoundedSearch
-from memhp.explore.engine.follow import Followed, follow
+from memhp.explore.engine.follow import Followed, follow, unseen_at
 from memhp.explore.engine.meetings import one_by_one, taken_along
 from memhp.explore.engine.op import Run
 from memhp.explore.engine.schedule import Choice, from_text, to_text
-from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.search import DATA_RACE, Limits, search
 from memhp.explore.engine.verdict import Failure, Verdict
 
 SHORT_BUDGET = 50_000
@@ -41,10 +41,7 @@ def decide(run: Run, limits: Limits | None = None) -> Verdict:
 
 
 def shortest(run: Run, failure: Failure, limits: Limits) -> Failure:
-    """A schedule as small as can be that goes wrong, in the way of the one given where that is found.
-
-    RuntimeError: it does not go wrong when every step is taken by itself.
-    """
+    """A schedule as small as can be that goes wrong, in the way of the one given where that is found."""
     small = _shrunk(run, failure, limits)
     followed = _follow(run, small, limits.steps)
     for bound in range(followed.preemptions if followed is not None else 0):
@@ -56,16 +53,27 @@ def shortest(run: Run, failure: Failure, limits: Limits) -> Failure:
         if fewer is not None:
             small = _shrunk(run, fewer, limits)
             break
-    return _single(run, small, limits)
+    return _with_places(run, _single(run, small, limits))
 
 
 def shrink(run: Run, failure: Failure, limits: Limits) -> Failure:
-    """A smaller schedule that goes wrong in the same way. RuntimeError: see :func:`shortest`."""
-    return _single(run, _shrunk(run, failure, limits), limits)
+    """A smaller schedule that goes wrong in the same way."""
+    return _with_places(run, _single(run, _shrunk(run, failure, limits), limits))
+
+
+def _with_places(run: Run, failure: Failure) -> Failure:
+    """A data race as it is told: with the places of both accesses and the locks held there."""
+    if _kind(failure.reason) != DATA_RACE:
+        return failure
+    shared = run.shared
+    run.tell_apart(None)
+    told = unseen_at(run, from_text(failure.schedule))
+    run.tell_apart(shared)
+    return replace(failure, reason=told or failure.reason)
 
 
 def _single(run: Run, failure: Failure, limits: Limits) -> Failure:
-    """The failure as it is when every step is taken by itself."""
+    """The failure as it is when every step is taken by itself; as it was found where that shows another one."""
     shared = run.shared
     if shared is None:
         return failure
@@ -73,8 +81,7 @@ def _single(run: Run, failure: Failure, limits: Limits) -> Failure:
     followed = follow(run, from_text(failure.schedule), limits.steps)
     run.tell_apart(shared)
     if followed is None or _kind(followed.reason) != _kind(failure.reason):
-        now = "cannot be done" if followed is None else followed.reason or "goes well"
-        raise RuntimeError(f"step by step, {failure.schedule} {now}, not {failure.reason}")
+        return failure
     return Failure(followed.reason or failure.reason, followed.schedule)
 
 

@@ -10,8 +10,12 @@ ahead of it, and where all who could go on are parked, nobody ever will get furt
 Threads that wake each other for ever are told by the whole execution: its last steps are the same ones twice
 (:func:`repetition`), and all who could go on take part.
 
+Who waits for a lock gets it when it is let go again and again: a fair lock. So where nobody can go on because a thread
+that goes round holds what others wait for, it is let go on to where one of them can, and that one goes first there.
+
 A loop that ends by itself is no such round, though it may look like one: how far a loop over equal things has come
-cannot be seen. So before a thread is parked for the first time at some place it is sent round :data:`PROBE` times more.
+cannot be seen. A ``for`` loop is taken to end, therefore, and before a thread is parked for the first time at some
+place it is sent round a number of times more (:attr:`memhp.explore.engine.search.Limits.rounds`).
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -22,8 +26,6 @@ from memhp.explore.engine.schedule import Choice
 
 LONGEST = 500
 """Steps of all threads together in the longest repetition that is looked for."""
-PROBE = 50
-"""Rounds after which a loop counts as endless."""
 SHOWN = 6
 """Steps of a round that a livelock's text names."""
 
@@ -67,15 +69,16 @@ def spin_op(op: Op, thread: int, period: int, ops: Sequence[Op], choices: Sequen
     return SpinOp(op, tuple(touches), waker)
 
 
-def endless(run: Run, round_: Sequence[int], choices: Sequence[Choice]) -> bool:
-    """Whether the events of these numbers happen again and again when nothing else does; the run comes back."""
+def endless(run: Run, round_: Sequence[int], choices: Sequence[Choice], rounds: int) -> bool:
+    """Whether the events of these numbers happen `rounds` times more when nothing else does; the run comes back."""
     done = len(choices)
+    broken = run.broken
     before = [run.said(at) for at in round_]
     goes_on = True
-    for number in range(PROBE * len(round_)):
+    for number in range(rounds * len(round_)):
         place = number % len(round_)
         thread = choices[round_[place]].thread
-        goes_on = run.broken is None and run.pending[thread] is not None and run.enabled(thread)
+        goes_on = run.broken == broken and run.pending[thread] is not None and run.enabled(thread)
         if goes_on:
             run.step(thread, 0)
             goes_on = run.said(done + number) == before[place]

@@ -77,6 +77,7 @@ class SplitSearch:
     def _begin(self) -> None:
         self._coverage = Coverage()
         self._failure: Failure | None = None
+        self._race: Failure | None = None
         self._stopped = False
         self._branches = [_Branch(None, Choice(0), 0)]
 
@@ -89,7 +90,8 @@ class SplitSearch:
     def verdict(self) -> Verdict:
         """What the search says when it is over."""
         finished = not (self._stopped or self._coverage.too_long)
-        return Verdict(Mode.REDUCED, finished, self._failure, self._coverage, self._limits.bound)
+        failure = self._failure or self._race
+        return Verdict(Mode.REDUCED, finished, failure, self._coverage, self._limits.bound)
 
     def take(self, found: Sequence[Found]) -> None:
         """What the parts of this round have found, in their order."""
@@ -102,6 +104,7 @@ class SplitSearch:
         following: list[_Branch] = []
         for branch, part in zip(self._branches, found, strict=True):
             self._coverage.add(part.coverage)
+            self._race = self._race or part.race
             line = branch.state.line() if branch.state is not None else []
             for depth, more in part.added.items():
                 line[depth].wanted |= more

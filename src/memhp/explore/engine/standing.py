@@ -25,17 +25,19 @@ LARGE = 100
 def standing(running: greenlet, besides: str = "") -> Hashable:
     """Where a greenlet stands that has been switched away from, besides the functions of a module that it is in.
 
-    None where it is in no loop: it will not stand there again.
+    None where it is in no loop: it will not stand there again. None as well where the innermost loop is a ``for``: that
+    ends, and how far it has come cannot be seen.
     """
     frames = []
-    loops = False
+    loop: bool | None = None
     frame: FrameType | None = running.gr_frame
     while frame is not None:
         if frame.f_globals["__name__"] != besides:
             frames.append(frame)
-            loops = loops or _loops(frame.f_code)
+            if loop is None:
+                loop = _may_go_on_for_ever(frame.f_code, frame.f_lasti)
         frame = frame.f_back
-    if not loops:
+    if not loop:
         return None
     return tuple(
         (id(frame.f_code), frame.f_lasti, tuple((name, _value(value)) for name, value in frame.f_locals.items()))
@@ -44,9 +46,17 @@ def standing(running: greenlet, besides: str = "") -> Hashable:
 
 
 @cache
-def _loops(code: CodeType) -> bool:
-    """Whether a function can come by one of its places twice."""
-    return any("BACKWARD" in step.opname for step in dis.get_instructions(code))
+def _may_go_on_for_ever(code: CodeType, at: int) -> bool | None:
+    """Whether the innermost loop around a place of a function is other than a ``for``; None where there is none."""
+    steps = {step.offset: step for step in dis.get_instructions(code)}
+    around = [
+        (step.offset - step.argval, step.argval)
+        for step in steps.values()
+        if "BACKWARD" in step.opname and "NO_INTERRUPT" not in step.opname and step.argval <= at <= step.offset
+    ]
+    if not around:
+        return None
+    return steps[min(around)[1]].opname != "FOR_ITER"
 
 
 def _value(value: object) -> Hashable:

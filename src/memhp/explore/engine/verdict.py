@@ -98,6 +98,11 @@ class Coverage:
             getattr(self, name).update(getattr(other, name))
 
 
+SEQUENTIAL = "memory model: sequential consistency; each step is seen by all CPUs at once and in one order"
+FAIR = "fairness: who can always go on does some time; who waits for a lock that is let go again and again gets it"
+FOR_LOOPS = "a for loop ends"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The answer of a search.
@@ -111,6 +116,8 @@ class Verdict:
     failure: Failure | None
     coverage: Coverage
     bound: Bound | None = None
+    rests_on: tuple[str, ...] = ()
+    """What the answer takes for granted, a line each: memory model, fairness, bounds of loops, grain of steps."""
 
     @property
     def classes(self) -> int | None:

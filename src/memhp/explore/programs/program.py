@@ -53,6 +53,7 @@ class ProgramRun:
         self._done: list[tuple[int, Place, str, Hashable, Hashable]] = []
         self.shared: frozenset[Hashable] | None = None
         self.data: Mapping[Data, str] = {}
+        self.grain: tuple[str, ...] = ("grain: a step is one operation on one variable or lock",)
         self.notes_places = False
         self._rounds: dict[Place, Round | None] = {}
         self._begins: list[int] = []

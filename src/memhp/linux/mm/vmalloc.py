@@ -85,7 +85,7 @@ def _map_new_pages(k: Kernel, tag: str, area: Span, page_shift: int, nid: int) -
         with k.hw.locked(FREE_VMAP_AREA_LOCK):
             del k.vmap_areas[tag]
         raise KernelError(ENOMEM, f"vmalloc: no pages for {area.size} bytes", place=ALLOC, advice="free memory")
-    k.vmap_areas[tag] = (area, pages)
+    k.vmap_areas[tag][1].extend(pages)
     try:
         vmap_pages_range_noflush(k, area, pages, k.port.page_kernel(k), page_shift)
     except KernelError:
