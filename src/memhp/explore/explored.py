@@ -81,6 +81,8 @@ class Explored(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel was told to choose otherwise, over what the variant says."""
     finding: str = ""
     """Where docs/findings.md explains a verdict other than what the variant is known as."""
+    rests_on: tuple[str, ...] = ()
+    """What the verdict takes for granted, a line each: memory model, fairness, bounds, grain, what is not modelled."""
 
     @property
     def as_known(self) -> bool:
@@ -88,8 +90,13 @@ class Explored(msgspec.Struct, frozen=True, kw_only=True):
         return as_known(self.verdict, self.stands_for, self.note or self.finding)
 
 
-def explore(name: str, variant: str, configuration: str | None = None, how: How | None = None,
-            choices: Mapping[str, object] = MappingProxyType({})) -> Explored:
+def explore(
+    name: str,
+    variant: str,
+    configuration: str | None = None,
+    how: How | None = None,
+    choices: Mapping[str, object] = MappingProxyType({}),
+) -> Explored:
     """Decide a variant on a configuration (its first, if none is named), with the trace of what goes wrong.
 
     BadInput: there is no such case, variant or configuration.
@@ -104,7 +111,7 @@ def explore(name: str, variant: str, configuration: str | None = None, how: How 
         stands_for=chosen.stands_for, choices=_told(choices), current=chosen.current(where), mode=verdict.mode.value,
         verdict=verdict.word,
         reason=None if failure is None else failure.reason, executions=covered.executions, classes=verdict.classes,
-        steps=covered.steps, bound=None if verdict.bound is None else verdict.bound.text,
+        steps=covered.steps, bound=None if verdict.bound is None else verdict.bound.text, rests_on=verdict.rests_on,
         coverage=Covered(
             executions=covered.executions, cut=covered.cut, deadlocks=covered.deadlocks, livelocks=covered.livelocks,
             failed=covered.failed, too_long=covered.too_long, steps=covered.steps, never_fired=covered.never_fired,
@@ -113,8 +120,15 @@ def explore(name: str, variant: str, configuration: str | None = None, how: How 
     )  # fmt: skip
 
 
-def replay_schedule(name: str, variant: str, configuration: str | None, schedule: str, *, extend: int = 0,
-                    choices: Mapping[str, object] = MappingProxyType({})) -> Explored:
+def replay_schedule(
+    name: str,
+    variant: str,
+    configuration: str | None,
+    schedule: str,
+    *,
+    extend: int = 0,
+    choices: Mapping[str, object] = MappingProxyType({}),
+) -> Explored:
     """The trace of one schedule, and of `extend` steps beyond it. It says whether that one breaks, never more.
 
     BadInput: there is no such case, variant or configuration, or the schedule asks for a step that cannot be done.

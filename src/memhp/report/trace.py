@@ -69,6 +69,7 @@ def facts(found: Explored) -> Iterator[str]:
     yield from filter(None, (found.note, found.geometry))
     if found.coverage is not None and found.verdict != "broken":
         yield from _never_fired(found.coverage.never_fired)
+        yield from ("it rests on", *(f"  {line}" for line in found.rests_on)) if found.rests_on else ()
 
 
 def _never_fired(steps: Sequence[str]) -> Iterator[str]:

@@ -70,8 +70,7 @@ class Limits:
     def rests_on(self, run: Run) -> tuple[str, ...]:
         """What a verdict within these limits takes for granted: see :attr:`Verdict.rests_on`."""
         loops = f"a loop that goes round {self.rounds} times more, all that can be seen of it the same, never ends"
-        length = f"no execution has more than {self.steps:,} steps"
-        return (SEQUENTIAL, FAIR, FOR_LOOPS, loops, length, *run.grain)
+        return (SEQUENTIAL, FAIR, FOR_LOOPS, loops, *run.grain)
 
     @property
     def bound(self) -> Bound | None:
