@@ -23,59 +23,21 @@ Where some threads repeat the same steps while another could go on, that other o
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Hashable, Set
-from dataclasses import dataclass
 
 from memhp.explore.engine.execution import Execution
+from memhp.explore.engine.limits import Limits
 from memhp.explore.engine.meetings import MOST_ALONG, one_by_one, settled
 from memhp.explore.engine.op import SHARED, Op, Run, deadlock
 from memhp.explore.engine.schedule import Choice, from_text, to_text
 from memhp.explore.engine.spin import endless, livelock, own_steps, repetition, spin_of
-from memhp.explore.engine.verdict import (
-    FAIR,
-    FOR_LOOPS,
-    SEQUENTIAL,
-    Bound,
-    Coverage,
-    Failure,
-    Mode,
-    Step,
-    Verdict,
-)
+from memhp.explore.engine.verdict import Coverage, Failure, Mode, Step, Verdict
+
+__all__ = ["DATA_RACE", "Limits", "Search", "search"]
 
 DATA_RACE = "data race"
 """The kind of failure that two accesses are which nothing puts in order (:mod:`memhp.explore.engine.races`)."""
 NOTED = 20_000
 """Steps that are kept as objects before coverage takes them in."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When a search ends before it has seen everything, and what it keeps.
-
-    Deadlocks and livelocks are failures unless `deadlock_is_failure` is False: a program may be meant to block.
-    """
-
-    executions: int | None = None
-    failures: int | None = None
-    """The most allocations that fail in one execution; None: every combination is tried."""
-    steps: int = 100_000
-    """The longest execution that is followed; one that goes on leaves the search undecided."""
-    rounds: int = 50
-    """How often a thread goes round, with all that can be seen of it the same, before that counts as endless."""
-    stop_at_failure: bool = True
-    deadlock_is_failure: bool = True
-    keep_behaviours: bool = False
-    keep_classes: bool = False
-
-    def rests_on(self, run: Run) -> tuple[str, ...]:
-        """What a verdict within these limits takes for granted: see :attr:`Verdict.rests_on`."""
-        loops = f"a loop that goes round {self.rounds} times more, all that can be seen of it the same, never ends"
-        return (SEQUENTIAL, FAIR, FOR_LOOPS, loops, *run.grain)
-
-    @property
-    def bound(self) -> Bound | None:
-        """What a verdict within these limits holds up to."""
-        return None if self.failures is None else Bound(failures=self.failures)
 
 
 class Search(Execution):

@@ -1,0 +1,37 @@
+"""When a search ends before it has seen everything, and what its answer takes for granted."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import dataclass
+
+from memhp.explore.engine.op import Run
+from memhp.explore.engine.verdict import FAIR, FOR_LOOPS, SEQUENTIAL, Bound
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a search ends before it has seen everything, and what it keeps.
+
+    Deadlocks and livelocks are failures unless `deadlock_is_failure` is False: a program may be meant to block.
+    """
+
+    executions: int | None = None
+    failures: int | None = None
+    """The most allocations that fail in one execution; None: every combination is tried."""
+    steps: int = 100_000
+    """The longest execution that is followed; one that goes on leaves the search undecided."""
+    rounds: int = 50
+    """How often a thread goes round, with all that can be seen of it the same, before that counts as endless."""
+    stop_at_failure: bool = True
+    deadlock_is_failure: bool = True
+    keep_behaviours: bool = False
+    keep_classes: bool = False
+
+    def rests_on(self, run: Run) -> tuple[str, ...]:
+        """What a verdict within these limits takes for granted: see :attr:`Verdict.rests_on`."""
+        loops = f"a loop that goes round {self.rounds} times more, all that can be seen of it the same, never ends"
+        return (SEQUENTIAL, FAIR, FOR_LOOPS, loops, *run.grain)
+
+    @property
+    def bound(self) -> Bound | None:
+        """What a verdict within these limits holds up to."""
+        return None if self.failures is None else Bound(failures=self.failures)
