@@ -12,13 +12,19 @@ from pathlib import Path
 
 from memhp.facts.observed import Facts, observe
 from memhp.facts.source import Source, open_source, steps
+from memhp.linux.arch.registry import ARCHES
 
 DATA = Path(__file__).parent / "data"
 
 
-def captures() -> list[str]:
-    """The names of the captures of whole scenarios."""
+def all_captures() -> list[str]:
+    """The names of all captures of whole scenarios, of machines that are modelled and others."""
     return sorted(path.name.removesuffix(".tar.xz") for path in (DATA / "captures").glob("*.tar.xz"))
+
+
+def captures() -> list[str]:
+    """The captures of machines whose architecture has a port: their names begin with it."""
+    return [name for name in all_captures() if name.split("-")[0] in ARCHES and "-6.1.0-" not in name]
 
 
 def guests() -> list[str]:
@@ -45,6 +51,11 @@ def open_capture(name: str) -> dict[str, Source]:
 def facts(name: str, step: str) -> Facts:
     """The facts of one step, read once in a test run."""
     return observe(open_capture(name)[step])
+
+
+def everything_read() -> list[tuple[str, str]]:
+    """The name of every capture with each of its steps, of machines that are not modelled too."""
+    return [(name, step) for name in all_captures() for step in steps(archive(name))]
 
 
 def every_step() -> list[tuple[str, str]]:

@@ -73,9 +73,9 @@ def test_memory_is_split_by_how_it_came(name: str, step: str) -> None:
     boot = found.memory_of("boot")
     assert all(any(each.span.overlaps(span) for each in found.boot_memory) for span in boot)
     assert sum(span.size for span in boot) <= sum(each.span.size for each in found.boot_memory) + found.page_size * 4
-    late = {"virtio-mem": "virtio_mem", "kmem": "kmem", "pc-dimm": "dimm"}
-    allowed = {origin for word, origin in late.items() if word in name} or {"virtio_mem", "kmem"}
-    assert {ram.origin for ram in found.memory} <= {"boot"} | allowed
+    qemu = facts(name, step).qemu
+    kinds = {device.type.replace("-", "_") for device in qemu.devices} if qemu is not None else set()
+    assert {ram.origin for ram in found.memory} <= {"boot", "kmem", "virtio_mem"} | kinds
     assert found.evidence["origin"] == "the kernel log"
     if len(boot) == len(found.memory):
         present = sum(zone.present for zone in found.zones)

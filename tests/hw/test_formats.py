@@ -162,7 +162,7 @@ def test_scalars_and_arrays_agree_on_any_word(data: st.DataObject, fmt: Format, 
     assert fmt.canonical(vas).tolist() == [fmt.canonical(va)]
     kinds = [fmt.is_leaf(entry, height), fmt.is_table(entry, height), fmt.is_reserved(entry, height)]
     assert sum(map(bool, kinds)) <= 1
-    assert any(kinds) <= bool(fmt.is_valid(entry))
+    assert any(kinds) <= bool(fmt.is_valid(entry, height))
 
 
 def test_canonical_addresses() -> None:
@@ -203,7 +203,7 @@ def test_canonical_addresses() -> None:
 )
 def test_reserved_encodings_map_nothing(fmt: str, height: int, entry: int, why: str) -> None:
     of = FORMATS[fmt]
-    assert of.is_valid(entry)
+    assert of.is_valid(entry, height)
     assert of.is_reserved(entry, height), why
     assert not of.is_leaf(entry, height)
     assert not of.is_table(entry, height)

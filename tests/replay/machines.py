@@ -7,17 +7,17 @@ from itertools import pairwise
 
 from captures import facts, open_capture
 from memhp.errors import KernelError
-from memhp.facts.derive import derive
 from memhp.hw.memory import Use
 from memhp.linux.config import Bases
 from memhp.linux.drivers.base.memory import valid_zones
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.init import start_kernel
 from memhp.linux.mm import users
-from memhp.scenario.replay import replay
+from memhp.scenario.replay import catch_up, replay
 from memhp.scenario.schema import MachineText
 from memhp.scenario.session import Session
 from memhp.scenario.sources import facts_spec
+from memhp.scenario.virtio_mem_facts import settle_seen
 from memhp.spans import Span
 from replay.diary import Refusal, Write, refusals, writes
 
@@ -55,7 +55,8 @@ def boot(name: str, step: str, bases: Bases = NO_KASLR) -> Session:
     observed = facts(name, step)
     spec = facts_spec(observed, MachineText(source=name))
     session = Session(start_kernel(replace(spec, config=replace(spec.config, bases=bases))))
-    replay(session, derive(session.k), observed)
+    catch_up(session, observed)
+    settle_seen(session, observed)
     return session
 
 

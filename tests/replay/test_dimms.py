@@ -72,7 +72,7 @@ def offline_by_hand(session: Session) -> None:
 def same(name: str, step: str, session: Session) -> None:
     real, mine = named_facts(facts(name, step), STABLE), named_facts(derive(session.k), STABLE)
     unequal = {fact for fact in real.keys() | mine.keys() if real.get(fact) != mine.get(fact)}
-    surprising, _ = unnamed(f"{name}/{step}", unequal)
+    surprising, _ = unnamed(facts(name, step), unequal)
     assert {fact: (real.get(fact), mine.get(fact)) for fact in surprising} == {}, step
 
 

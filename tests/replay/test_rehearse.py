@@ -14,8 +14,7 @@ from memhp.facts.memory_blocks import MemoryBlocks
 from memhp.facts.observed import Facts
 from memhp.linux.config import OnlineType
 from memhp.linux.init import MachineSpec
-from memhp.scenario.dax_facts import dax_steps
-from memhp.scenario.replay import coming, leaving
+from memhp.scenario.replay import steps_between
 from memhp.scenario.result import Run
 from memhp.scenario.run import rehearse, rehearse_scenario
 from memhp.scenario.schema import MachineText, Plug, Scenario, StepKind
@@ -37,7 +36,7 @@ def between(name: str, step: str, later: str) -> list[StepKind]:
     """The steps that led from one moment to the next."""
     before, after = facts(name, step), facts(name, later)
     (auto_online,) = (each for each in ONLINE_TYPES if each == before.memory.auto_online)
-    return [*leaving(before, after), *dax_steps(before, after), *coming(before, after, auto_online)]
+    return steps_between(before, after, auto_online)
 
 
 @pytest.mark.parametrize(("name", "step", "later"), neighbours())
@@ -48,7 +47,7 @@ def test_from_every_moment_the_steps_taken_lead_to_the_next(name: str, step: str
     observed = facts(name, later)
     real, mine = named_facts(observed, STABLE), named_facts(derive(k), STABLE)
     unequal = {fact for fact in real.keys() | mine.keys() if real.get(fact) != mine.get(fact)}
-    surprising, _ = unnamed(f"{name}/{later}", unequal)
+    surprising, _ = unnamed(observed, unequal)
     assert {fact: (real.get(fact), mine.get(fact)) for fact in surprising} == {}
 
 

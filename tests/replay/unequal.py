@@ -1,82 +1,79 @@
-"""The facts of captures that the model cannot have equal, each with its reason. Every other fact is compared.
+"""The facts of captures that the model cannot have equal, each with the condition and the reason. All else is compared.
 
 Not facts of Linux, and so not compared: what QEMU said, the list of dax devices, which the model is told.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
-from fnmatch import fnmatch
+from collections.abc import Callable
 from typing import NamedTuple
+
+from memhp.facts.observed import Facts
+from memhp.facts.virtio_mem import virtio_mem_devices
 
 
 class Named(NamedTuple):
-    """Facts that differ: at which moments (``capture/step``, with wildcards), which (whole names), and why."""
+    """Facts that differ: of which machines, which (whole names), and why."""
 
-    moments: tuple[str, ...]
+    applies: Callable[[Facts], bool]
     facts: str
     reason: str
-
-    def applies(self, moment: str) -> bool:
-        """Whether the facts are expected to differ at a moment."""
-        return any(fnmatch(moment, pattern) for pattern in self.moments)
 
     def covers(self, fact: str) -> bool:
         """Whether a fact is one of them."""
         return re.fullmatch(self.facts, fact) is not None
 
 
-ALWAYS = ("*",)
+def always(observed: Facts) -> bool:
+    return True
 
-BEFORE_ONLINING = (
-    # The builds of riscv64 and arm64 with 4 KiB pages are not among them: what khugepaged wants is the same for any
-    # amount of memory there.
-    "arm64-*-16k-*/0-*",
-    "arm64-*-16k-kmem-*/1-*",
-    "arm64-*-16k-kmem-map-pmem-mom1/2-kmem-added",
-    "arm64-*-16k-kmem-map-pmem-mom0/2-devdax",
-    "arm64-*-16k-kmem-map-pmem-mom0/3-kmem-added",
-    "arm64-*-16k-virtio-mem-default/1-plugged",
-    "arm64-custom-*/0-before",
-    "arm64-custom-*/1-plugged",
-    "x86_64-*-dax-nvdimm/1",
-    "x86_64-*/0-*",
-    "x86_64-*-kmem-*/1-devdax",
-    "x86_64-*-virtio-mem-offline-state/1-plugged",
-)
 
-PARTLY_UNPLUGGED = (
-    "*+deb*-virtio-mem-default/5-unplugged",
-    "*-virtio-mem-movable/5-unplugged",
-    "*-virtio-mem-movable-memmap/5-unplugged",
-    "*-virtio-mem-offline-state/5-unplugged",
-    "arm64-custom-arm64-64k-virtio-mem-default/4-unplug-to-128M",
-)
+def partly_unplugged(observed: Facts) -> bool:
+    """Whether sub-blocks are missing of a virtio-mem device whose requested size nothing tells."""
+    untold = any(device.added and not device.told for device in virtio_mem_devices(observed))
+    return untold and any(zone.present > zone.managed for zone in observed.zones if zone.name in ("Normal", "Movable"))
+
+
+def sets_lowmem_reserve_anew(observed: Facts) -> bool:
+    """Whether the same is so on a kernel that sets the lowmem reserve whenever managed pages change, from 7.2 on."""
+    return partly_unplugged(observed) and (observed.release or "").startswith("7.")
+
+
+def an_add_failed(observed: Facts) -> bool:
+    """Whether memory was added since boot that could not be, of which the facts of no moment tell."""
+    lines = observed.log.lines if observed.log is not None else ()
+    return any(
+        re.search(r"add_memory failed|^Oops: |failed with error -12|mapping0:.* add fail", each.text) for each in lines
+    )
+
 
 UNEQUAL = (
-    Named(ALWAYS, r"/proc/meminfo (?!MemTotal$).*", "what tasks and caches use, which is not known"),
-    Named(ALWAYS, r"/proc/vmstat (?!nr_memmap).*", "what tasks and caches use and did, which is not known"),
-    Named(ALWAYS, r"/proc/buddyinfo .*", "which pages are free depends on what tasks use"),
+    Named(always, r"/proc/meminfo (?!MemTotal$).*", "what tasks and caches use, which is not known"),
+    Named(always, r"/proc/vmstat (?!nr_memmap).*", "what tasks and caches use and did, which is not known"),
+    Named(always, r"/proc/buddyinfo .*", "which pages are free depends on what tasks use"),
     Named(
-        BEFORE_ONLINING,
-        r"/proc/zoneinfo node \d \w+ (min|low|high|promo|protection)",
-        "boot set them while memory of __init code was not yet managed; they are set anew as memory goes online",
-    ),
-    Named(
-        PARTLY_UNPLUGGED,
+        partly_unplugged,
         r"/proc/zoneinfo node 0 Normal managed|/proc/meminfo MemTotal",
         "virtio-mem took back sub-blocks of a block that stays, of which no step taken from facts tells",
     ),
     Named(
-        ("*-7.2.*-virtio-mem-default/5-unplugged",),
+        sets_lowmem_reserve_anew,
         r"/proc/zoneinfo node 0 \w+ protection",
         "7.2 sets the lowmem reserve whenever managed pages change, by sub-blocks too",
     ),
 )
 
+LEFT_BEHIND = Named(
+    an_add_failed,
+    r"/proc/vmstat nr_memmap_pages|/proc/iomem .* : System RAM",
+    "struct pages and a resource that a failed add left behind",
+)
 
-def unnamed(moment: str, unequal: set[str]) -> tuple[list[str], list[str]]:
-    """Facts that differ at a moment and should not; and what should differ and does not, by its reason."""
-    named = [each for each in UNEQUAL if each.applies(moment)]
-    surprising = sorted(fact for fact in unequal if not any(each.covers(fact) for each in named))
+
+def unnamed(observed: Facts, unequal: set[str]) -> tuple[list[str], list[str]]:
+    """Facts that differ and should not; and what should differ and does not, by its reason."""
+    named = [each for each in UNEQUAL if each.applies(observed)]
+    allowed = [*named, *([LEFT_BEHIND] if LEFT_BEHIND.applies(observed) else [])]
+    surprising = sorted(fact for fact in unequal if not any(each.covers(fact) for each in allowed))
     idle = [each.reason for each in named if not any(each.covers(fact) for fact in unequal)]
     return surprising, idle

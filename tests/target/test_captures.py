@@ -9,10 +9,10 @@ import pytest
 
 from captures import captures, open_capture
 from memhp.errors import BadInput
+from memhp.facts.kpageflags import summary
 from memhp.facts.observed import observe
 from memhp.facts.source import Source, open_source, steps
 from memhp.target.captures.flatten import flatten, hides_addresses
-from memhp.target.captures.kpageflags import summary
 from memhp.target.captures.privacy import public, public_log
 from memhp.target.captures.take import take
 from memhp.target.captures.write import write

@@ -7,7 +7,7 @@ from memhp.check.law import Breach, Law
 from memhp.check.look import Look, minus, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.memory import Use
-from memhp.linux.mmzone import MemoryBlock, ZoneRef
+from memhp.linux.mmzone import MemoryBlock, ZoneRef, ZoneType
 from memhp.spans import Span, SpanSet
 
 NAME = "blocks"
@@ -62,7 +62,10 @@ def _links(look: Look) -> Iterator[Breach]:
 
 
 def _online(look: Look, name: str, frames: Span, block: MemoryBlock) -> Iterator[Breach]:
-    """All present sections are online, all pages have a zone: the block's, where it names one."""
+    """All present sections are online, all pages have a zone: the block's, where it names one.
+
+    A block or section that RAM fills in part may have a device's memory in the rest, which is ZONE_DEVICE's.
+    """
     k = look.k
     per = k.config.pages_per_section
     for start, end, section in k.mem_section.runs(frames.start // per, frames.end // per):
@@ -73,16 +76,22 @@ def _online(look: Look, name: str, frames: Span, block: MemoryBlock) -> Iterator
             text = f"{name} is on node {block.nid}, the sections of {pfn_text(span)} on node {section.nid}"
             yield Breach(NAME, text, pfns=span)
     for part in look.present.runs(*frames):
-        for gap in k.page_zone.gaps(*part):
+        for gap in minus(SpanSet(k.page_zone.gaps(*part)), _devices_own(look, part)):
             yield Breach(NAME, f"{name} is online, but {pfn_text(gap)} has no zone", pfns=gap)
         for start, end, ref in k.page_zone.runs(*part):
-            if block.zone is not None and ref != ZoneRef(block.nid or 0, block.zone):
+            devices = ref.type is ZoneType.DEVICE and k.pgmap_array.covers(start, end)
+            if block.zone is not None and ref != ZoneRef(block.nid or 0, block.zone) and not devices:
                 span = Span(start, end)
                 text = (
                     f"{name} is online in zone {block.zone.title} of node {block.nid}, but {pfn_text(span)} is linked "
                     f"to zone {ref.type.title} of node {ref.nid}"
                 )
                 yield Breach(NAME, text, pfns=span)
+
+
+def _devices_own(look: Look, part: Span) -> SpanSet:
+    """What of a part is no RAM: the rest of a section of boot memory, whose struct pages a device has made."""
+    return SpanSet(gap for section in look.early_sections.runs(*part) for gap in look.k.boot_memory.gaps(*section))
 
 
 def _offline(look: Look, name: str, frames: Span) -> Iterator[Breach]:

@@ -39,7 +39,8 @@ def _missing(look: Look) -> Iterator[Breach]:
 
 def _reserved(look: Look) -> Iterator[Breach]:
     found, fmt = look.ranges, look.k.hw.fmt
-    bad = np.flatnonzero(~found.mapped & ((found.entry & np.uint64(fmt.valid)) != 0))
+    none = np.array(fmt.empty, dtype=np.uint64)[found.height]
+    bad = np.flatnonzero(~found.mapped & ((found.entry & np.uint64(fmt.valid)) != 0) & (found.entry != none))
     for i in bad.tolist():
         entry, height, va = int(found.entry[i]), int(found.height[i]), int(found.va[i])
         text = f"the {HEIGHT_NAMES[height]} entry {entry:#x} for {va:#x} is valid, but its encoding is reserved"

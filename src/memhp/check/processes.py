@@ -34,7 +34,8 @@ def _differences(look: Look, root: Table) -> Iterator[tuple[Span, int, int]]:
     level = fmt.levels[fmt.root_height]
     rows = look.k.hw.memory.tables(np.array([look.k.init_mm.frame, root.frame], dtype=np.uint64))
     kernel, own = rows[0, : level.entries], rows[1, : level.entries]
-    differ = (fmt.table_pfn(kernel) != fmt.table_pfn(own)) | ((kernel == 0) != (own == 0))
+    empty = np.uint64(fmt.empty[fmt.root_height])
+    differ = (fmt.table_pfn(kernel) != fmt.table_pfn(own)) | ((kernel == empty) != (own == empty))
     if fmt.sign_extended:
         differ[: level.entries // 2] = False
     for index in np.flatnonzero(differ).tolist():

@@ -68,9 +68,10 @@ def _ram(look: Look) -> Iterator[Breach]:
     blocks = SpanSet.joined(span.scaled(shift) for span in look.block_frames)
     for bare in minus(ram, blocks):
         yield Breach(NAME, f"System RAM [mem {bare.start:#010x}-{bare.end - 1:#010x}] has no memory block")
+    devices = SpanSet(Span(start, end).scaled(shift) for start, end, _ in k.pgmap_array)
     for section in look.hot_sections:
         for block in blocks.runs(*section.scaled(shift)):
-            for gap in ram.gaps(*block):
+            for gap in minus(SpanSet(ram.gaps(*block)), devices):
                 text = f"memory{gap.start // size} has [mem {gap.start:#010x}-{gap.end - 1:#010x}] without System RAM"
                 yield Breach(NAME, text, pfns=Span(gap.start >> shift, gap.end >> shift))
     for bare in minus(_whole(size, _usable(look)), _whole(size, ram)):

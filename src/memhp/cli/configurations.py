@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from memhp.errors import BadInput
+from memhp.linux.arch.registry import ARCHES
 from memhp.units import parse_size
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 arch_option = click.option(
-    "--arch", "arches", multiple=True, type=click.Choice(["riscv64", "arm64", "x86_64"]), help="Only this one."
+    "--arch", "arches", multiple=True, type=click.Choice(ARCHES), help="Only this one."
 )
 page_size_option = click.option("--page-size", metavar="SIZE", help="Only this page size: 4K, 16K or 64K.")
 _OPTIONS = (

@@ -57,9 +57,13 @@ def console(*, stderr: bool = False) -> "Console":
 
 
 def progress() -> "Progress":
-    """A progress line on stderr that leaves no trace, and that nobody sees unless stderr is a terminal."""
+    """A progress line on stderr that leaves no trace; where stderr is no terminal, one line about work that is long."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+    from memhp.cli.patience import PatientProgress
+
+    if not sys.stderr.isatty():
+        return PatientProgress(console(stderr=True))
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -67,5 +71,4 @@ def progress() -> "Progress":
         TimeRemainingColumn(),
         console=console(stderr=True),
         transient=True,
-        disable=not sys.stderr.isatty(),
     )

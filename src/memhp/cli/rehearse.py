@@ -11,7 +11,7 @@ import msgspec
 from memhp.cli.configurations import choice_option, told_choices
 from memhp.cli.output import console, emit_json, json_option, output_option, progress
 from memhp.errors import BadInput
-from memhp.units import parse_size
+from memhp.units import format_size, parse_size
 
 if TYPE_CHECKING:
     from memhp.linux.state import Kernel
@@ -124,4 +124,11 @@ def _plan(run: "Run", k: "Kernel", total: str, driver: "DriverName", online: "Zo
     if any(step.outcome.result in {"BUG", "PANIC"} for step in run.steps):
         raise BadInput("the machine died, and nothing can be added to it", where="--plan", fix="plan before that step")
     wish = Wish(driver, zone=online or default_zone(k))
-    return plan(Session(k), parse_size(total, where="--plan"), wish)
+    with progress() as bar:
+        task = bar.add_task("planning", total=None)
+        return plan(
+            Session(k),
+            parse_size(total, where="--plan"),
+            wish,
+            progress=lambda size: bar.update(task, description=f"planning: a step of {format_size(size)}"),
+        )

@@ -24,8 +24,6 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 from memhp.units import KiB, div_round_up
 
-CPU_NODE = 0
-"""The node that all CPUs of a modelled machine are on."""
 LOCAL_DISTANCE, REMOTE_DISTANCE = 10, 20
 """``include/linux/topology.h``: how far nodes are apart on machines whose firmware does not say."""
 
@@ -118,14 +116,14 @@ def _nodes(k: Kernel) -> Nodes:
             "online": tuple(sorted(states.online)),
             "has_memory": tuple(sorted(states.memory)),
             "has_normal_memory": tuple(sorted(states.normal_memory)),
-            "has_cpu": (CPU_NODE,),
+            "has_cpu": tuple(sorted(states.cpus)),
             "has_generic_initiator": (),
         },
         tuple(
             Node(
                 nid,
                 meminfo=_node_meminfo(k, nid),
-                cpulist=tuple(range(k.config.nr_cpus)) if nid == CPU_NODE else (),
+                cpulist=states.cpus.get(nid, ()),
                 distance=tuple(LOCAL_DISTANCE if nid == other else REMOTE_DISTANCE for other in sorted(states.online)),
             )
             for nid in sorted(states.devices)

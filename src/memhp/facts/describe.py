@@ -99,7 +99,7 @@ def describe(facts: Facts, *, name: str) -> MachineFacts:
     """
     evidence: dict[str, str] = {}
     log = facts.boot_log or Dmesg(())
-    arch, paging = _paging(facts, log, evidence)
+    arch, paging = _paging(facts, evidence)
     page_size = facts.page_size
     if page_size is None:
         raise BadInput("no online zone tells the page size", where=facts.source, fix="capture a machine that is up")
@@ -143,17 +143,17 @@ def describe(facts: Facts, *, name: str) -> MachineFacts:
     )
 
 
-def _paging(facts: Facts, log: Dmesg, evidence: dict[str, str]) -> tuple[Arch, Paging | None]:
+WITHOUT_PORT = {"loong": "loongarch64", "s390x": "s390x", "powerpc64": "ppc64le", "ppc64": "ppc64le"}
+"""Words in the names of releases, compilers and emulators of architectures whose machines can be read and not
+rehearsed, unless a port has the word too."""
+
+
+def architecture(facts: Facts) -> tuple[str, str]:
+    """The architecture of a machine, with a port or without, and what told it. Raises :class:`BadInput` where nothing
+    does.
+    """
     total = facts.meminfo.get("VmallocTotal")
-    modes = from_vmalloc_total(total) if total is not None else ()
-    if modes:
-        evidence["arch"] = evidence["va_bits_actual"] = f"VmallocTotal {total} kB in /proc/meminfo"
-        evidence["va_bits"] = evidence["va_bits_actual"]
-        if len(modes) > 1:
-            evidence["va_bits"] += (
-                f", which a build for {modes[-1].va_bits} bits has too; {modes[0].va_bits} is the default"
-            )
-        return modes[0].arch, modes[0]
+    log = facts.boot_log or Dmesg(())
     texts = {
         "the name of the kernel's release": facts.release or "",
         "the compiler named in the kernel log": next(
@@ -161,16 +161,41 @@ def _paging(facts: Facts, log: Dmesg, evidence: dict[str, str]) -> tuple[Arch, P
         ),
         "the QEMU binary": facts.qemu.args[0] if facts.qemu and facts.qemu.args else "",
     }
+    words = [*((word, each.name) for each in ports() for word in each.uname_words), *WITHOUT_PORT.items()]
     for what, text in texts.items():
-        for each in ports():
-            if any(word in text for word in each.uname_words):
-                evidence["arch"] = what
-                return each.name, None
+        for word, arch in words:
+            if word in text:
+                return arch, what
+    modes = from_vmalloc_total(total) if total is not None else ()
+    if modes:
+        return modes[0].arch, f"VmallocTotal {total} kB in /proc/meminfo"
     raise BadInput(
         f"nothing tells that this machine is {', '.join(ARCHES[:-1])} or {ARCHES[-1]}",
         where=facts.source,
         fix="add /proc/meminfo or the kernel log",
     )
+
+
+def _paging(facts: Facts, evidence: dict[str, str]) -> tuple[Arch, Paging | None]:
+    found, told = architecture(facts)
+    arch = next((each for each in ARCHES if each == found), None)
+    if arch is None:
+        raise BadInput(
+            f"{found} has no port: its facts can be read, and nothing rehearsed",
+            where=facts.source,
+            fix=f"take a machine that is {', '.join(ARCHES[:-1])} or {ARCHES[-1]}",
+        )
+    evidence["arch"] = told
+    total = facts.meminfo.get("VmallocTotal")
+    modes = [mode for mode in from_vmalloc_total(total) if mode.arch == arch] if total is not None else []
+    if not modes:
+        return arch, None
+    evidence["va_bits_actual"] = f"VmallocTotal {total} kB in /proc/meminfo"
+    evidence["va_bits"] = evidence["va_bits_actual"]
+    if len(modes) > 1:
+        other, default = modes[-1].va_bits, modes[0].va_bits
+        evidence["va_bits"] += f", which a build for {other} bits has too; {default} is the default"
+    return arch, modes[0]
 
 
 def _mem_limit(facts: Facts, options: Mapping[str, str]) -> int | None:

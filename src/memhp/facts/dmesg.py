@@ -54,6 +54,13 @@ class Available(NamedTuple):
     parts: dict[str, int]
 
 
+class GivenBack(NamedTuple):
+    """``Freeing WHAT memory: 1384K`` (``mm/page_alloc.c:free_reserved_area``): what boot kept for a while, bytes."""
+
+    what: str
+    size: int
+
+
 class OfflineFailure(NamedTuple):
     """``memory offlining [mem ...] failed due to REASON`` (``mm/memory_hotplug.c:offline_pages``), in bytes."""
 
@@ -105,6 +112,8 @@ _UNAVAILABLE = re.compile(r"On node (\d+), zone (\w+): (\d+) pages in unavailabl
 _SRAT = re.compile(rf"ACPI: SRAT: Node (\d+) PXM (\d+) {_MEM}(.*)")
 _AVAILABLE = re.compile(r"Memory: (\d+)K/(\d+)K available \((.*)\)")
 _CMA = re.compile(r"cma: Reserved (\d+) MiB at (0x[0-9a-f]+)(?: on node -?\d+)?")
+_FREEING = re.compile(r"Freeing (initrd|unused .+) memory: (\d+)K")
+_RAMDISK = re.compile(rf"RAMDISK: {_MEM}")
 _OFFLINED = re.compile(r"Offlined Pages (\d+)")
 _FAILED = re.compile(rf"memory offlining {_MEM} failed due to (.+)")
 _ALTMAP = re.compile(r"altmap_alloc_block_buf: pfn: (0x[0-9a-f]+) alloc: (\d+) align: (\d+) nr: (0x[0-9a-f]+)")
@@ -216,6 +225,16 @@ class Dmesg:
         """Memory kept for the contiguous memory allocator at boot (``mm/cma.c:cma_declare_contiguous_nid``), bytes."""
         areas = ((int(match[2], 16), int(match[1]) << 20) for match in self._matches(_CMA))
         return tuple(Span(start, start + size) for start, size in areas)
+
+    @cached_property
+    def given_back(self) -> tuple[GivenBack, ...]:
+        """What boot gave to the buddy after the initcalls that set watermarks: the initial ramdisk, ``__init`` code."""
+        return tuple(GivenBack(match[1], int(match[2]) << 10) for match in self._matches(_FREEING))
+
+    @cached_property
+    def ramdisk(self) -> Span | None:
+        """x86: where the initial ramdisk lay (``arch/x86/kernel/setup.c:reserve_initrd``)."""
+        return next((_span(match[1], match[2]) for match in self._matches(_RAMDISK)), None)
 
     @cached_property
     def offlined(self) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """All facts of one machine at one moment."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import log2
 from typing import Protocol, TypeVar
@@ -14,6 +14,7 @@ from memhp.facts import (
     devices,
     dmesg,
     iomem,
+    kpageflags,
     memory_blocks,
     nodes,
     pagetypeinfo,
@@ -24,7 +25,9 @@ from memhp.facts.buddyinfo import BuddyZone
 from memhp.facts.cmdline import Cmdline
 from memhp.facts.devices import DaxDevice, Qemu
 from memhp.facts.dmesg import Dmesg
+from memhp.facts.hidden import hides_addresses, page_size_of, system_ram
 from memhp.facts.iomem import Resource
+from memhp.facts.kpageflags import PageRun
 from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
 from memhp.facts.nodes import Nodes
 from memhp.facts.pagetypeinfo import NodePageTypes
@@ -75,6 +78,10 @@ class Facts:
     qemu: Qemu | None = None
     log: Dmesg | None = None
     boot_log: Dmesg | None = None
+    hidden: bool = False
+    """Whether /proc/iomem shows no addresses: then `iomem` is what zones and memory blocks tell."""
+    pages: tuple[PageRun, ...] = field(default=(), compare=False)
+    """What pages are used for, where that can be read; it takes no part in comparisons either."""
     source: str = field(default="", compare=False)
 
     def zone(self, nid: int, name: str) -> ZoneInfo | None:
@@ -103,10 +110,15 @@ def observe(source: Source) -> Facts:
     """
     for path in _EVERY_CAPTURE_HAS if source.kind == "capture" else ():
         source.read(path)
+    zones = zoneinfo.parse(source.read("/proc/zoneinfo"), where=source.where("/proc/zoneinfo"))
+    memory = memory_blocks.read(source)
+    resources = source.read("/proc/iomem")
+    hidden = hides_addresses(resources) and source.kind == "live"
     found = Facts(
-        iomem=iomem.parse(source.read("/proc/iomem"), where=source.where("/proc/iomem")),
-        zones=zoneinfo.parse(source.read("/proc/zoneinfo"), where=source.where("/proc/zoneinfo")),
-        memory=memory_blocks.read(source),
+        iomem=_hidden_memory(zones, memory) if hidden else iomem.parse(resources, where=source.where("/proc/iomem")),
+        hidden=hidden,
+        zones=zones,
+        memory=memory,
         nodes=nodes.read(source),
         params=params.read(source),
         cmdline=None if (text := source.get("/proc/cmdline")) is None else cmdline.parse(text),
@@ -120,12 +132,19 @@ def observe(source: Source) -> Facts:
         boot_log=None if (text := source.boot_log()) is None else dmesg.parse(text),
         source=source.name,
     )
+    found = replace(found, pages=kpageflags.read(source, found.memory, found.page_size or PAGE_SIZES[0]))
     release = source.get(OSRELEASE)
     found = replace(found, release=release.strip() if release else _release(found))
     if source.kind != "capture":
         return found
     _check_blocks(source, found)
-    return replace(found, memory=link_nodes(found))
+    linked = any(block.nodes for block in found.memory.blocks)
+    return found if linked else replace(found, memory=link_nodes(found))
+
+
+def _hidden_memory(zones: tuple[ZoneInfo, ...], memory: MemoryBlocks) -> tuple[Resource, ...]:
+    page = page_size_of(zones, memory, PAGE_SIZES)
+    return system_ram(zones, memory, page) if page is not None else ()
 
 
 def _parsed(source: Source, path: str, parse: Parser[T_co]) -> T_co | None:
@@ -142,16 +161,20 @@ def _release(facts: Facts) -> str | None:
 
 
 def _check_blocks(source: Source, facts: Facts) -> None:
-    """Every page of System RAM has a memory block: a list that lacks some was cut off."""
+    """Every page of System RAM has a memory block: a list that lacks some was cut off.
+
+    Unless the kernel died while it added them: the resource comes first, the blocks last.
+    """
     size = facts.memory.block_size
+    died = facts.log is not None and facts.log.after("Oops: ") is not None
     for ram in iomem.system_ram(facts.iomem):
-        for index in range(ram.start // size, ram.end // size + 1):
-            if index not in facts.memory.by_index:
-                raise BadInput(
-                    f"memory{index} is missing, though /proc/iomem has '{ram.line()}'",
-                    where=source.where("/sys/devices/system/memory"),
-                    fix="the list of memory blocks looks cut off: take it again",
-                )
+        missing = [i for i in range(ram.start // size, ram.end // size + 1) if i not in facts.memory.by_index]
+        if missing and not (died and len(missing) == ram.end // size + 1 - ram.start // size):
+            raise BadInput(
+                f"memory{missing[0]} is missing, though /proc/iomem has '{ram.line()}'",
+                where=source.where("/sys/devices/system/memory"),
+                fix="the list of memory blocks looks cut off: take it again",
+            )
 
 
 def link_nodes(facts: Facts) -> MemoryBlocks:
@@ -160,25 +183,66 @@ def link_nodes(facts: Facts) -> MemoryBlocks:
     return replace(facts.memory, blocks=linked)
 
 
+def node_of_domain(facts: Facts, domain: int) -> int | None:
+    """The node that Linux made of one of firmware's proximity domains (``pxm_to_node()``); None where nothing tells.
+
+    Without a SRAT each domain that QEMU names is taken for the node of the same number.
+    """
+    ranges = facts.boot_log.srat if facts.boot_log is not None else ()
+    if not ranges:
+        return domain
+    return next((each.nid for each in ranges if each.pxm == domain), None)
+
+
 def _nodes_of(facts: Facts, block: MemoryBlock) -> tuple[int, ...]:
-    """The nodes of a block: the only one, or who had its memory at boot, owns its device, zone or SRAT range."""
+    """The nodes of a block: the only one; else the first that tells of the memory at boot, the zone that an online
+    block is in, the device that the block is of, firmware's ranges.
+    """
     if facts.nodes is None:
         return ()
     online = facts.nodes.states.get("online") or tuple(node.nid for node in facts.nodes.nodes)
     if len(online) == 1:
         return online
     span = facts.memory.span(block)
-    page = facts.page_size or 4096
-    zones = [
-        (zone.node, Span(zone.start_pfn * page, (zone.start_pfn + zone.spanned) * page))
-        for zone in facts.zones
-        if zone.start_pfn is not None
-    ]
     log = facts.boot_log
-    boot = [(each.nid, each.span) for each in log.early_node_ranges] if log else []
-    srat = [(each.nid, each.span) for each in log.srat] if log else []
-    plugged = [(each.node, each.span) for each in facts.qemu.devices] if facts.qemu else []
-    found: list[int] = []
-    for ranges in (boot, plugged, zones if block.state == "online" else [], srat):
-        found = found or sorted({nid for nid, each in ranges if each.overlaps(span)})
-    return tuple(found)
+    boot = {each.nid for each in log.early_node_ranges if each.span.overlaps(span)} if log else set()
+    if boot:
+        return tuple(sorted(boot))
+    zones = _nodes_of_zones(facts, block)
+    if len(zones) == 1:
+        return tuple(zones)
+    hints = list(_node_hints(facts, span))
+    likely = [nid for nid in hints if nid in zones] if zones else [nid for nid in hints if nid in online]
+    return (likely[0],) if likely else tuple(sorted(zones)[:1]) or (min(online),)
+
+
+def _nodes_of_zones(facts: Facts, block: MemoryBlock) -> set[int]:
+    """The nodes with a zone that an online block can be in: of its name, and around its addresses."""
+    if block.zone is None:
+        return set()
+    page, span = facts.page_size or 4096, facts.memory.span(block)
+    return {
+        zone.node
+        for zone in facts.zones
+        if zone.name == block.zone
+        and zone.start_pfn is not None
+        and Span(zone.start_pfn * page, (zone.start_pfn + zone.spanned) * page).covers(span)
+    }
+
+
+def _node_hints(facts: Facts, span: Span) -> Iterator[int]:
+    """The nodes of what a range of memory belongs to, the surest first."""
+    log = facts.boot_log
+    for device in log.virtio_mem if log else ():
+        if device.nid is not None and device.span.overlaps(span):
+            yield device.nid
+    for plugged in facts.qemu.devices if facts.qemu else ():
+        if plugged.span.overlaps(span) and (nid := node_of_domain(facts, plugged.node)) is not None:
+            yield nid
+    for dax in facts.dax:
+        if dax.span is not None and dax.span.overlaps(span) and dax.target_node is not None:
+            yield dax.target_node
+    for affinity in log.srat if log else ():
+        if affinity.span.overlaps(span) and not affinity.hotplug:
+            yield affinity.nid
+    yield 0

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from memhp.facts import iomem
@@ -32,6 +32,8 @@ class PlugChange:
     device: str
     nid: int | None
     zone: str | None = None
+    added_at: int | None = field(default=None, compare=False)
+    """Of memory that came or went: where its resource begins, where the ``add_memory()`` that brought it began."""
 
     @property
     def span(self) -> Span:
@@ -79,6 +81,7 @@ def _change(kind: Kind, facts: Facts, block: MemoryBlock) -> PlugChange:
         device=parent.name if parent is not None else "",
         nid=block.nodes[0] if block.nodes else None,
         zone=block.zone if kind in ("online", "offline") else None,
+        added_at=ram.start if ram is not None and kind in ("add", "remove") else None,
     )
 
 
@@ -98,12 +101,14 @@ def _resource(
 
 
 def _merged(found: Iterator[PlugChange]) -> list[PlugChange]:
+    """Neighbours that are alike in one change; what several ``add_memory()`` brought, as DIMMs are, stays apart."""
     out: list[PlugChange] = []
     for change in found:
         last = out[-1] if out else None
         if (
             last is not None
             and last.span.end == change.start
+            and last.added_at == change.added_at
             and replace(last, start=0, size=0) == replace(change, start=0, size=0)
         ):
             out[-1] = replace(last, size=last.size + change.size)

@@ -31,6 +31,9 @@ SYS_NODE = "/sys/devices/system/node"
 DMESG = "/var/log/dmesg"
 """Where a sysroot keeps the kernel log; a live host is asked for its own (``/dev/kmsg``)."""
 
+BEGINNING = "Linux version "
+"""What a kernel log begins with, unless so much was printed that its buffer lost it."""
+
 _SYSROOT = re.compile(r"(?:.+?/)?((?:sys/devices|sys/module|proc|var/log)/.+)")
 _TAR = re.compile(r".+\.tar(\.(xz|gz|bz2))?|.+\.t[gx]z")
 
@@ -165,8 +168,8 @@ class FileSource(Source):
         return f"{self.name}/{capture.file_of(path)}" if self.kind == "capture" else f"{self.name}{path}"
 
     def boot_log(self) -> str | None:
-        """The step's own log, or another step's."""
-        return self.get(DMESG) or self._boot_log
+        """The step's own log if it has its beginning, or another step's."""
+        return self._boot_log or self.get(DMESG)
 
 
 def open_source(path: str | Path, *, step: str | None = None) -> Source:
@@ -208,7 +211,8 @@ class _Capture(NamedTuple):
             for file, data in self.steps[step]().items()
             if capture.is_read(file)
         }
-        log = None if "dmesg" in flat else self._boot_log(flat.get("proc_cmdline", ("", ""))[0].strip())
+        whole = BEGINNING in flat.get("dmesg", ("", ""))[0]
+        log = None if whole else self._boot_log(flat.get("proc_cmdline", ("", ""))[0].strip())
         return FileSource(name, "capture", capture.expand(flat), step=step, boot_log=log)
 
     def _boot_log(self, cmdline: str) -> str | None:

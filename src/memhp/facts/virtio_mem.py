@@ -9,7 +9,7 @@ from memhp.facts import iomem
 from memhp.facts.devices import MemoryDevice
 from memhp.facts.dmesg import VirtioMem as Said
 from memhp.facts.iomem import Resource
-from memhp.facts.observed import Facts
+from memhp.facts.observed import Facts, node_of_domain
 from memhp.spans import Span, SpanSet
 from memhp.units import MiB
 
@@ -32,7 +32,7 @@ class VirtioMemDevice:
     block_size: int
     """Of the device; 2 MiB where nothing tells."""
     node: int | None
-    """The proximity domain that the device names, or the node that its driver found."""
+    """The node that its driver found; where its log is lost, Linux's node for the domain that QEMU named."""
     sub_block: int
     """What the driver unplugs at least of an online block: by its log, or by the size of pageblocks."""
     big_block: int
@@ -41,6 +41,8 @@ class VirtioMemDevice:
     """System RAM that the driver added."""
     plugged: int
     requested: int
+    told: bool
+    """Whether QEMU or the driver told what is requested; else it is taken to be what is added."""
     unplugged: SpanSet
     """What of the added memory is not plugged. Facts tell how much, not where: it is taken to be at the ends of blocks,
     from the highest block down, with a sub-block left in each."""
@@ -59,20 +61,27 @@ def _device(facts: Facts, res: Resource) -> VirtioMemDevice:
     added = SpanSet(child.span for child in res.children if iomem.ram_driver(child) == "virtio_mem")
     sub_block = max(block_size, (said.subblock_size if said is not None else None) or _pageblock(facts))
     least = added.size // facts.memory.block_size * sub_block
-    plugged, requested = _sizes(facts, res.name, qemu, least, added.size)
+    plugged, requested, told = _sizes(facts, res.name, qemu, least, added.size)
     return VirtioMemDevice(
         name=res.name,
         id=qemu.id if qemu is not None else "",
         span=res.span,
         block_size=block_size,
-        node=qemu.node if qemu is not None else said.nid if said is not None else None,
+        node=_node(facts, qemu, said),
         sub_block=sub_block,
         big_block=(said.big_block_size if said is not None else None) or 0,
         added=added,
         plugged=plugged,
         requested=requested,
+        told=told,
         unplugged=SpanSet(_ends(facts, added, sub_block, added.size - plugged)),
     )
+
+
+def _node(facts: Facts, qemu: MemoryDevice | None, said: Said | None) -> int | None:
+    if said is not None and said.nid is not None:
+        return said.nid
+    return node_of_domain(facts, qemu.node) if qemu is not None else None
 
 
 def _qemu(facts: Facts, region: Span) -> MemoryDevice | None:
@@ -92,16 +101,18 @@ def _pageblock(facts: Facts) -> int:
     return 0 if order is None or facts.page_size is None else facts.page_size << order
 
 
-def _sizes(facts: Facts, name: str, qemu: MemoryDevice | None, least: int, added: int) -> tuple[int, int]:
-    """Plugged and requested size: as QEMU says; else what the driver last read as requested, if that can be plugged."""
+def _sizes(facts: Facts, name: str, qemu: MemoryDevice | None, least: int, added: int) -> tuple[int, int, bool]:
+    """Plugged and requested size, and whether they are told: as QEMU says; else what the driver last read as requested,
+    if that can be plugged.
+    """
     if qemu is not None:
         plugged = min(qemu.size, added)
-        return plugged, plugged if qemu.requested_size is None else qemu.requested_size
+        return plugged, plugged if qemu.requested_size is None else qemu.requested_size, True
     read = facts.log.virtio_mem_sizes if facts.log is not None else ()
     requested = [size for who, what, size in read if (who, what) == (name, "requested")]
     if not requested:
-        return added, added
-    return min(added, max(requested[-1], least)), requested[-1]
+        return added, added, False
+    return min(added, max(requested[-1], least)), requested[-1], True
 
 
 def _ends(facts: Facts, added: SpanSet, sub_block: int, missing: int) -> Iterator[Span]:

@@ -122,6 +122,14 @@ class Format:
     """Rights that a leaf has only if every table entry above it grants them too (x86: RW, US)."""
     rights_or: int = 0
     """Prohibitions that hold if the leaf or any table entry above it carries them (x86: XD)."""
+    none: tuple[int, ...] = ()
+    """By height: what an entry holds that leads nowhere, which may be the address of a table that all share; () where
+    it is zero."""
+    pointer_mask: int = 0
+    """Bits by which an entry that points to a table is known, where pointers have no valid bit: those that all virtual
+    addresses of tables have in common. 0 where the valid bit tells, and pointers are physical addresses."""
+    pointer: int = 0
+    """What stands there; among `table_bits`."""
     words: tuple[Word, ...] = field(default=(), compare=False)
     """What the attribute bits of a leaf are called in reports."""
 
@@ -134,6 +142,17 @@ class Format:
     def root_height(self) -> int:
         """The height of the root table."""
         return len(self.levels) - 1
+
+    @cached_property
+    def empty(self) -> tuple[int, ...]:
+        """By height: what an entry holds that leads nowhere."""
+        return self.none or (0,) * len(self.levels)
+
+    def is_none(self, entry: Entries, height: int) -> Truth:
+        """Where an entry leads nowhere, and was left or made so: ``pte_none()``, ``pmd_none()`` and their kin."""
+        none: Any = self.empty[height]
+        nowhere: Truth = entry == none
+        return nowhere
 
     @cached_property
     def pfn_mask(self) -> int:
@@ -180,11 +199,11 @@ class Format:
         same: Truth = self.canonical(va) == va
         return same
 
-    def is_valid(self, entry: Entries) -> Entries:
-        """Non-zero where the entry's valid bit is set, reserved or not."""
-        valid: Any = self.valid
-        bit: Entries = entry & valid
-        return bit
+    def is_valid(self, entry: Entries, height: int) -> Truth:
+        """Where hardware goes by the entry: its valid bit is set, reserved or not, or it points to a table without."""
+        bits: Any = entry
+        valid: Truth = (bits & self.valid) != 0
+        return valid | self.is_table(entry, height) if self.pointer_mask else valid
 
     def is_reserved(self, entry: Entries, height: int) -> Truth:
         """Where an entry's valid bit is set but the hardware faults on the entry all the same."""
@@ -205,6 +224,10 @@ class Format:
     def is_table(self, entry: Entries, height: int) -> Truth:
         """Where an entry is valid and points to a table of the next height down."""
         bits: Any = entry
+        if self.pointer_mask:
+            pointer: Any = self.pointer
+            named: Truth = ((bits & self.pointer_mask) == pointer) & (bits != self.empty[height])
+            return named if height else named & False
         table: Truth = ((bits & self.valid) != 0) & (self.is_reserved(entry, height) ^ True)
         points: Truth = ((bits & self.leaf_mask) != 0) != self.leaf_if_set
         return table & points if height else table & False
@@ -285,8 +308,9 @@ class Format:
     def structure(self) -> tuple[int, ...]:
         """By height: every bit outside the frame number that decides whether an entry is a leaf, a table or neither."""
         rules = self.reserved or ((),) * len(self.levels)
+        always = self.valid | self.leaf_mask | self.pointer_mask
         return tuple(
-            (self.valid | self.leaf_mask | sum_bits(rule.mask | rule.any_of for rule in rules[height])) & ~self.pfn_mask
+            (always | sum_bits(rule.mask | rule.any_of for rule in rules[height])) & ~self.pfn_mask
             for height in range(len(self.levels))
         )
 

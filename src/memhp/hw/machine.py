@@ -7,29 +7,32 @@ code cannot tell the difference: loops over entries and tables ask :meth:`Machin
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import heapq
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from memhp.errors import KernelBug
+from memhp.hw.clock import Clock
 from memhp.hw.format import HEIGHT_NAMES, U64, Format
-from memhp.hw.ledger import Ledger, LogLine, Violation
+from memhp.hw.ledger import Ledger, Violation
 from memhp.hw.locks import LockDoors
 from memhp.hw.memory import Owner, PhysicalMemory, Use
-from memhp.hw.runs import frame_spans, leaf_run
+from memhp.hw.runs import Bools, empty_rows, frame_spans, leaf_run
 from memhp.hw.shared import CountedSet
 from memhp.hw.stepper import Access, Faults, Stepper
 from memhp.hw.tlb import ALL_ADDRESSES, Flush, FlushPlan, Stale, Table, TlbState
 from memhp.hw.written import Written
 from memhp.spans import Span
 
+ALL_BITS = (1 << 64) - 1
 
-class Machine(LockDoors):
+
+class Machine(LockDoors, Clock):
     """CPUs, physical memory, translations and locks, behind doors."""
 
     def __init__(self, fmt: Format, *, nr_cpus: int = 1) -> None:
-        super().__init__()
+        LockDoors.__init__(self)
+        Clock.__init__(self)
         self.fmt = fmt
         self.nr_cpus = nr_cpus
         self.cpu = 0
@@ -39,17 +42,12 @@ class Machine(LockDoors):
         self.memory = PhysicalMemory(fmt.page_size // 8)
         self.tlb = TlbState(fmt, nr_cpus)
         self.ledger = Ledger()
-        self.log_lines: list[LogLine] = []
         self.violations: list[Violation] = []
-        self.now = 0
-        """Machine time in nanoseconds."""
         self.stepper: Stepper | None = None
         self.faults: Faults | None = None
         """What has allocations fail while no stepper is in place."""
         self.written: Written | None = None
         """A log of writes to page tables, while somebody keeps one."""
-        self._timers: list[tuple[int, int, Callable[[], None]]] = []
-        self._timer_serial = 0
 
     # Entries of one table ------------------------------------------------------------------------------------
 
@@ -67,7 +65,7 @@ class Machine(LockDoors):
         old = int(row[index])
         row[index] = value
         self._wrote(table, index, 1)
-        if old & self.fmt.valid and old != value:
+        if old != value and old != self.fmt.empty[table.height]:
             self.tlb.unmap(table, index, np.array([old], dtype=np.uint64), where)
 
     def load_run(self, table: Table, index: int, count: int) -> U64:
@@ -100,8 +98,9 @@ class Machine(LockDoors):
         old = run.copy()
         run[:] = values
         self._wrote(table, index, len(values))
-        if old.any():
-            self.tlb.unmap(table, index, np.where(old != values, old, np.uint64(0)), where)
+        none = np.uint64(self.fmt.empty[table.height])
+        if (old != none).any() if none else old.any():
+            self.tlb.unmap(table, index, np.where(old != values, old, none), where)
 
     def fill_run(self, table: Table, index: int, values: U64, where: str = "") -> None:
         """Write entries of a new table that nothing leads to yet, so that nobody can tell in which order."""
@@ -124,21 +123,30 @@ class Machine(LockDoors):
         The caller has loaded them.
         """
         if self.stepper is not None:
+            none = self.fmt.empty[table.height]
             for i in range(index, index + count):
-                if self._row(table, where)[i]:
-                    self.store(table, i, 0, where)
+                if self._row(table, where)[i] != none:
+                    self.store(table, i, none, where)
                     if flush is not None:
                         self.flush_plan(flush, table.va + i * self.fmt.levels[table.height].size)
             return
         run = self._row(table, where)[index : index + count]
-        self._clear(run, table, index, where, flush)
+        self._clear(run, table, index, where, flush, ALL_BITS)
 
     def expect_clear(self, table: Table, index: int, values: U64, where: str) -> None:
         """Entries from `index` on, which hold `values`, go next; what they lead to is given back before they do."""
         self.tlb.unmap(table, index, values, where)
 
-    def _clear(self, run: U64, table: Table, index: int, where: str, flush: FlushPlan | None) -> None:
-        changed = int(np.count_nonzero(run))
+    def _clear(self, run: U64, table: Table, index: int, where: str, flush: FlushPlan | None, goes: int) -> bool:
+        """Clear the entries that have a bit of `goes`; whether that were all that are not empty."""
+        none = np.uint64(self.fmt.empty[table.height])
+        if goes != ALL_BITS and not int(np.bitwise_and.reduce(run)) & goes:
+            stays = (run != none) & ((run & np.uint64(goes)) == 0)
+            if stays.any():
+                for part in frame_spans(np.flatnonzero(~stays).astype(np.uint64)):
+                    self._clear(run[part.start : part.end], table, index + part.start, where, flush, ALL_BITS)
+                return False
+        changed = int(np.count_nonzero(run != none if none else run))
         self.ledger.stores += changed
         if self.written is not None:
             self.written.entries(table, index, len(run))
@@ -150,7 +158,8 @@ class Machine(LockDoors):
                 step = self.fmt.levels[table.height].size
                 first = table.va + index * step
                 self.tlb.flush(flush.flush, Span(first, first + len(run) * step), self.cpu)
-        run[:] = 0
+        run[:] = none
+        return True
 
     def _wrote(self, table: Table, index: int, count: int) -> None:
         """Entries ``[index, index + count)`` have been written."""
@@ -161,14 +170,16 @@ class Machine(LockDoors):
     def is_empty(self, table: Table) -> bool:
         """Whether a table holds nothing: entries are read until one that is not empty."""
         entries = self.fmt.levels[table.height].entries
+        none = np.uint64(self.fmt.empty[table.height])
         if self.stepper is None:
-            return not self._row(table, "load")[:entries].any()
+            held = self._row(table, "load")[:entries]
+            return not ((held != none).any() if none else held.any())
         at = 0
         while at < entries:
             row = self.memory.arena.row(table.frame)
-            full = row[at:entries].nonzero()[0].tolist() if row is not None else []
+            full = np.flatnonzero(row[at:entries] != none).tolist() if row is not None else []
             run = self._load_together(table, at, full[0] + 1 if full else entries - at)
-            if run[-1]:
+            if run[-1] != none:
                 return False
             at += len(run)
         return True
@@ -246,10 +257,32 @@ class Machine(LockDoors):
                     place="hw",
                 ) from None
 
-    def clear_children(self, parent: Table, index: int, frames: U64, where: str, flush: FlushPlan | None) -> None:
-        """Clear every entry of whole tables, children of `parent` from entry `index` on (see :meth:`clear_run`)."""
+    def clear_children(
+        self,
+        parent: Table,
+        index: int,
+        frames: U64,
+        where: str,
+        flush: FlushPlan | None,
+        *,
+        goes: int = ALL_BITS,
+    ) -> Bools:
+        """Clear entries of whole tables, children of `parent` from entry `index` on (see :meth:`clear_run`): those in
+        which a bit of `goes` is set. Which of the tables are empty now.
+        """
+        emptied = np.ones(len(frames), dtype=np.bool_)
         for place, view in self.look_children(parent, frames):
-            self._clear(view.reshape(-1), self.child(parent, index + place, int(frames[place])), 0, where, flush)
+            child = self.child(parent, index + place, int(frames[place]))
+            if not self._clear(view.reshape(-1), child, 0, where, flush, goes):
+                emptied[place : place + len(view)] = empty_rows(self.fmt, view, child.height)
+        return emptied
+
+    def blank_tables(self, frames: list[Span], height: int) -> None:
+        """New tables of a height, which nothing leads to yet, hold nothing: ``pmd_init()``, ``kernel_pte_init()``."""
+        if self.fmt.empty[height]:
+            for span in frames:
+                for view in self.memory.arena.views(span):
+                    view[:] = self.fmt.empty[height]
 
     # Frames --------------------------------------------------------------------------------------------------
 
@@ -393,26 +426,6 @@ class Machine(LockDoors):
             self.advance(self._timers[0][0] - self.now)
         if not ready():
             raise KernelBug(f"CPU {self.cpu} waits for ever: {why}", place="hw")
-
-    # Time and talk -------------------------------------------------------------------------------------------
-
-    def log(self, text: str, level: str = "info") -> None:
-        """A line to the kernel log: ``pr_info()``, ``pr_warn()``, ``pr_debug()`` …"""
-        self.log_lines.append(LogLine(self.now, level, text))
-
-    def arm(self, delay: int, call: Callable[[], None]) -> None:
-        """Call something `delay` nanoseconds of machine time from now."""
-        self._timer_serial += 1
-        heapq.heappush(self._timers, (self.now + delay, self._timer_serial, call))
-
-    def advance(self, duration: int) -> None:
-        """Let `duration` nanoseconds pass; timers that come due run in order, and may themselves let time pass."""
-        until = self.now + duration
-        while self._timers and self._timers[0][0] <= until:
-            due, _, call = heapq.heappop(self._timers)
-            self.now = max(self.now, due)
-            call()
-        self.now = max(self.now, until)
 
 
 def _reuse_text(fmt: Format, frames: Span, owner: Owner, stale: Stale) -> str:

@@ -62,8 +62,7 @@ def entry_runs(fmt: Format, entries: U64, height: int) -> EntryRuns:
                 np.array([pfn], np.uint64),
                 np.array([leaf]),
             )
-    valid = (entries & np.uint64(fmt.valid)) != 0
-    if not valid.any():
+    if not np.any(fmt.is_valid(entries, height)):
         return NO_RUNS
     leaves = np.asarray(fmt.is_leaf(entries, height))
     tables = np.asarray(fmt.is_table(entries, height))
@@ -76,6 +75,13 @@ def entry_runs(fmt: Format, entries: U64, height: int) -> EntryRuns:
     count = np.diff(np.append(at, len(entries)))
     runs = EntryRuns(at, count, pfns[at], leaves[at])
     return runs.chosen((leaves | tables)[at])
+
+
+def empty_rows(fmt: Format, rows: U64, height: int) -> Bools:
+    """Which tables of a height, one a row, shape [n, entries], hold nothing."""
+    none = fmt.empty[height]
+    full: Bools = np.any(rows != np.uint64(none) if none else rows, axis=1)
+    return ~full
 
 
 CHUNK = 1 << 16

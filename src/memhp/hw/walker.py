@@ -17,6 +17,7 @@ import numpy.typing as npt
 from memhp.errors import BadInput
 from memhp.hw.format import U64, Format
 from memhp.hw.reader import TableReader, read_tables
+from memhp.hw.runs import empty_rows
 
 ALL = 1 << 64
 """One past the last address."""
@@ -119,7 +120,7 @@ class Missing(NamedTuple):
 class Tables(NamedTuple):
     """Tables below a root, level by level from the root down, ascending by address within a level.
 
-    `empty` says that every entry is zero; where `present` is False the reader lacks the table.
+    `empty` says that no entry leads anywhere or is in any use; where `present` is False the reader lacks the table.
     """
 
     frame: U64
@@ -164,7 +165,7 @@ def walk(reader: TableReader, fmt: Format, root_pfn: int, va: int, *, root_index
         if not fmt.is_table(entry, height):
             break
         frame = fmt.table_pfn(entry)
-    return Walk(va, End.RESERVED if fmt.is_valid(steps[-1].entry) else End.HOLE, tuple(steps))
+    return Walk(va, End.RESERVED if fmt.is_valid(entry, height) else End.HOLE, tuple(steps))
 
 
 def translate(reader: TableReader, fmt: Format, root_pfn: int, vas: U64, *, root_index: int = 0) -> Translations:
@@ -327,7 +328,7 @@ def tables(
     where = {"va_start": va_start, "va_end": va_end, "root_index": root_index}
     parts: list[Tables] = []
     for slab in slabs(reader, fmt, root_pfn, clip=False, **where):
-        empty = ~slab.entries.any(axis=1) & slab.present
+        empty = empty_rows(fmt, slab.entries, slab.height) & slab.present
         if slab.height == fmt.root_height and parts:
             parts[0].empty[:] &= empty
             continue

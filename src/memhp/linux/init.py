@@ -1,7 +1,7 @@
 """Booting: from a description of a machine to a running kernel, in the order of ``init/main.c:start_kernel``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from memhp.linux.layout import layout
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP, MEMBLOCK_NONE, Memblock
 from memhp.linux.mm.memory_hotplug_memmap import set_memmap_mode
 from memhp.linux.mm.mm_init import free_area_init, init_cma_reserved_pageblock
-from memhp.linux.mm.page_alloc import free_pages_core
+from memhp.linux.mm.page_alloc import free_pages_core, free_reserved
 from memhp.linux.mm.sparse import sparse_init
 from memhp.linux.mm.watermarks import hugepage_init, init_per_zone_wmark_min
 from memhp.linux.mmzone import PageFlags, ZoneType
@@ -76,6 +76,13 @@ class MachineSpec:
     """Bytes that early boot keeps for good besides kernel image, struct pages and page tables."""
     managed: Mapping[tuple[int, ZoneType], int] = field(default_factory=dict)
     """Managed pages by (node, zone) where they are known from a real boot; what is above them stays reserved."""
+    given_back: Mapping[tuple[int, ZoneType], int] = field(default_factory=dict)
+    """How many of these pages boot gave back only after it had set the watermarks: ``__init`` sections, initial
+    ramdisk."""
+    init: tuple[Span, ...] = ()
+    """Bytes of the kernel image that only boot needed: some or all of them are given back."""
+    untouched: tuple[Span, ...] = ()
+    """Bytes in which boot is known to have kept nothing."""
     cma: tuple[Span, ...] = ()
     """Bytes kept for the contiguous memory allocator."""
     iomem: tuple[IomemEntry, ...] = ()
@@ -84,6 +91,8 @@ class MachineSpec:
     """End of what firmware says may ever be plugged (SRAT), bytes."""
     nodes: tuple[int, ...] = (0,)
     """Possible nodes."""
+    cpus: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """CPUs by node, all on the first node where nobody says."""
     srat: tuple[int, ...] | None = None
     """Proximity domains in the order in which firmware's SRAT first names them, () without a SRAT; by default domain N
     is node N."""
@@ -127,7 +136,9 @@ def start_kernel(spec: MachineSpec) -> Kernel:
         memblock=Memblock(config.page_size),
         iomem_resource=iomem_root(),
         firmware_map=FirmwareMap(),
-        node_states=NodeStates(possible=set(spec.nodes)),
+        node_states=NodeStates(
+            possible=set(spec.nodes), cpus=dict(spec.cpus) or {spec.nodes[0]: tuple(range(config.nr_cpus))}
+        ),
     )
     if spec.srat is None:
         k.pxm_to_node_map = {nid: nid for nid in spec.nodes}
@@ -135,12 +146,14 @@ def start_kernel(spec: MachineSpec) -> Kernel:
         acpi_map_pxm_to_node(k, pxm)
     _setup_memory(k, spec)
     _reserve_image(k, spec)
-    for area in spec.cma:
+    for area in (*spec.cma, *spec.untouched):
         k.memblock.memblock_reserve(area.start, area.size)
     k.port.paging_init(k)
     sparse_init(k)
     free_area_init(k)
-    _reserve_early(k, spec)
+    late = _reserve_early(k, spec)
+    for area in spec.untouched:
+        k.memblock.memblock_phys_free(area.start, area.size)
     memblock_free_all(k)
     k.slab_is_available = True
     k.port.mem_init(k)
@@ -151,6 +164,7 @@ def start_kernel(spec: MachineSpec) -> Kernel:
     for area in spec.cma:
         init_cma_reserved_pageblock(k, area.start >> config.page_shift, area.size >> config.page_shift)
     hugepage_init(k, init_per_zone_wmark_min(k))
+    free_reserved(k, late, "mm/page_alloc.c:free_reserved_area")
     k.initmem_freed = True
     return k
 
@@ -193,8 +207,11 @@ def _reserve_image(k: Kernel, spec: MachineSpec) -> None:
     )
 
 
-def _reserve_early(k: Kernel, spec: MachineSpec) -> None:
-    """Keep what early boot allocates: so much in each zone that managed pages are as known, or a lump sum."""
+def _reserve_early(k: Kernel, spec: MachineSpec) -> list[Span]:
+    """Keep what early boot allocates: so much in each zone that managed pages are as known, or a lump sum.
+
+    Gives the PFNs of what boot gives back once it has set the watermarks.
+    """
     size = k.config.page_size
     if not spec.managed and spec.reserved and k.memblock.memblock_phys_alloc(spec.reserved, size) is None:
         raise BadInput(
@@ -202,23 +219,54 @@ def _reserve_early(k: Kernel, spec: MachineSpec) -> None:
             where="reserved",
             fix="reserve less, or boot with more memory",
         )
+    late: list[Span] = []
     for (nid, kind), managed in spec.managed.items():
         zone = k.nodes[nid].zone(kind)
         span = Span(zone.start_pfn * size, zone.end_pfn * size)
-        lent = sum(area.clip(span).size for area in spec.cma)
-        surplus = k.memblock.free_size(span.start, span.end) + lent - managed * size
-        if surplus > 0:
-            _reserve_from_top(k, span, surplus)
+        lent = sum(area.clip(span).size for area in (*spec.cma, *spec.untouched) if area.overlaps(span))
+        back = spec.given_back.get((nid, kind), 0)
+        surplus = k.memblock.free_size(span.start, span.end) + lent - (managed - back) * size
+        kept = _reserve_from_top(k, span, surplus)
+        init = [area.clip(span) for area in spec.init if area.overlaps(span)]
+        if surplus < 0:
+            init = list(_free_init(k, init, -surplus))
+        late += _pages([*init, *kept], back, k.config.page_shift)
+    return late
 
 
-def _reserve_from_top(k: Kernel, span: Span, nbytes: int) -> None:
+def _free_init(k: Kernel, init: list[Span], nbytes: int) -> Iterator[Span]:
+    """Give so many bytes of what only boot needed back to memblock: the rest of it."""
+    for area in init:
+        piece = min(area.size, nbytes)
+        k.memblock.memblock_phys_free(area.start, piece)
+        nbytes -= piece
+        if piece < area.size:
+            yield Span(area.start + piece, area.end)
+
+
+def _pages(areas: list[Span], count: int, shift: int) -> list[Span]:
+    """The first `count` pages of some areas of bytes, as PFNs."""
+    found = []
+    for area in areas:
+        first, end = -(-area.start >> shift), area.end >> shift
+        taken = min(max(end - first, 0), count)
+        if taken:
+            found.append(Span(first, first + taken))
+        count -= taken
+    return found
+
+
+def _reserve_from_top(k: Kernel, span: Span, nbytes: int) -> list[Span]:
     """Reserve the topmost free bytes of a range, in pieces where it is already cut up."""
+    pieces: list[Span] = []
     for free in reversed(list(k.memblock.free_ranges(span.start, span.end))):
         piece = min(free.size, nbytes)
+        if piece <= 0:
+            break
         k.memblock.memblock_reserve(free.end - piece, piece)
+        pieces.append(Span(free.end - piece, free.end))
         nbytes -= piece
-        if not nbytes:
-            return
+    return pieces
 
 
 def memblock_free_all(k: Kernel) -> None:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from memhp.errors import BadInput
-from memhp.linux.arch.arm64.choices import Arm64Profile
-from memhp.linux.arch.riscv.choices import RiscvProfile
 from memhp.linux.config import Config
 from memhp.spans import Span
 from memhp.units import MiB
@@ -127,8 +125,7 @@ class Layout:
 
         The kernel's own ends are inclusive, and riscv and arm64 both say ``__pa(PAGE_END - 1)``: the last byte.
         """
-        record = self.config.choices
-        if not isinstance(record, Arm64Profile | RiscvProfile) or record.mappable_range == "everything":
+        if self.config.port.maps_everything(self.config):
             return Span(0, ADDRESS_SPACE)
         span = self.direct_mapped()
         return Span(max(span.start, 0), span.end)

@@ -168,6 +168,9 @@ class Port(Protocol):
     def linear_map_random(self, config: Config) -> bool:
         """Whether the direct map may start at random, below the first RAM."""
 
+    def maps_everything(self, config: Config) -> bool:
+        """Whether ``arch_get_mappable_range()`` sets no limits, rather than those of the direct map."""
+
     def always_mapped(self, config: Config) -> Span:
         """Physical bytes that the direct map holds whatever is there."""
 
@@ -268,6 +271,9 @@ class Port(Protocol):
 
     def set_direct_map_default_noflush(self, k: Kernel, pfn: int) -> None:
         """Put a page back into the direct map with its ordinary attributes. Raises as the other one does."""
+
+    def set_direct_map_valid_noflush(self, k: Kernel, pfn: int, nr: int, *, valid: bool) -> None:
+        """Take `nr` pages out of the direct map, or put them back. Raises ENOMEM, EINVAL."""
 
     def flush_tlb_all(self, k: Kernel, times: int = 1) -> None:
         """Invalidate every translation on every CPU."""

@@ -11,9 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 from memhp.errors import BadInput
-from memhp.linux.arch.arm64.choices import Arm64Profile
 from memhp.linux.arch.registry import records
-from memhp.linux.arch.riscv.choices import RiscvProfile
 from memhp.linux.choice import Choices, hints, history, values_in
 from memhp.linux.choices import ARCHES, Arch, ArchProfile, Profile
 from memhp.linux.release import FIRST, LAST, Release, Since, known_release, parse_release, series
@@ -80,7 +78,7 @@ def _computed(release: Release) -> Profile:
 
 _LINUX_5_13, _LINUX_6_12, _LINUX_7_2 = (_computed(Release(*series(name))) for name in ("5.13", "6.12", "7.2"))
 
-_RISCV_V1 = _LINUX_6_12.record(RiscvProfile).with_choices(
+_RISCV_V1 = _LINUX_6_12.arch("riscv64").with_choices(
     layout="6.4",
     folded_levels="indexed",
     map_size="physical",
@@ -95,7 +93,7 @@ _RISCV_V1 = _LINUX_6_12.record(RiscvProfile).with_choices(
     optimize_dax_vmemmap=False,
 )
 
-_ARM64_V6 = _LINUX_5_13.record(Arm64Profile).with_choices(
+_ARM64_V6 = _LINUX_5_13.arch("arm64").with_choices(
     layout="5.3",
     kernel_prot="5.2",
     table_attributes="none",

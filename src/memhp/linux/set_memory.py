@@ -9,6 +9,11 @@ def set_direct_map_invalid_noflush(k: Kernel, pfn: int) -> None:
     k.port.set_direct_map_invalid_noflush(k, pfn)
 
 
+def set_direct_map_valid_noflush(k: Kernel, pfn: int, nr: int, *, valid: bool) -> None:
+    """Take `nr` pages out of the direct map, or put them back. Raises as for one page."""
+    k.port.set_direct_map_valid_noflush(k, pfn, nr, valid=valid)
+
+
 def set_direct_map_default_noflush(k: Kernel, pfn: int) -> None:
     """Put a page back into the direct map with its ordinary attributes. Raises as the other one does."""
     k.port.set_direct_map_default_noflush(k, pfn)

@@ -96,6 +96,7 @@ class Kernel:
     memory_block_size: int = 0
     """Bytes of a memory block: ``memory_block_size_bytes()``."""
     max_pfn: int = 0
+    """First PFN above the RAM that the kernel booted with; what hot-add makes of it, nothing here reads."""
     pgd: dict[str, Table] = field(default_factory=dict)
     """Root tables by address space; ``init_mm`` is the kernel's own."""
     vmap_areas: SharedDict[str, tuple[Span, list[Span]]] = field(default_factory=SharedDict)

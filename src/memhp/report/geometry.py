@@ -52,7 +52,7 @@ NOTES = (
 
 def short(profile: str) -> str:
     """A profile's name without what the other columns say: ``6.12``, ``v1``, ``v7``."""
-    return profile.removeprefix("linux-").removeprefix("riscv-hotplug-").removeprefix("arm64-hotremove-")
+    return profile.rpartition("-")[2]
 
 
 def _merged(rows: Iterable[Row], cells: Callable[[Row], Cells], *, by_va: bool = False) -> list[Cells]:

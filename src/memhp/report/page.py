@@ -7,6 +7,7 @@ from pathlib import Path
 
 from memhp.outputs.file import write_file
 from memhp.printable import printable
+from memhp.report.assumptions import grounds, was_read
 from memhp.report.changes import changes
 from memhp.report.page_style import STYLE
 from memhp.report.plan_page import plan_section
@@ -42,11 +43,12 @@ def _page(run: Run, plan: Plan | None) -> Iterator[str]:
     yield _machine(run)
     yield _verdict(run)
     yield _figures(run)
+    yield from _grounds(run)
     yield _key(run)
     scale = scale_of(run)
     yield "<ol>"
     for step in run.steps:
-        yield from _step(step, scale, run.machine.block_size)
+        yield from _step(step, scale, run.machine.block_size, read=was_read(run))
     yield "</ol>"
     if plan is not None:
         yield from plan_section(plan, run)
@@ -76,6 +78,15 @@ def _verdict(run: Run) -> str:
     parts = [f"steps not as expected: {', '.join(wrong)}"] if wrong else []
     parts += [f"laws broken: {', '.join(broken)}"] if broken else []
     return f'<p class="verdict bad">✗ {escape("; ".join(parts))}</p>'
+
+
+def _grounds(run: Run) -> Iterator[str]:
+    """What the run rests on, folded up: of a machine that was read."""
+    known = list(grounds(run))
+    if known:
+        assumed = sum(each.basis == "assumed" for each in run.assumptions)
+        rows = "".join(f"<tr><th>{escape(what)}</th><td>{escape(text)}</td></tr>" for what, text in known)
+        yield f"<details><summary>What this rests on: {assumed} assumptions</summary><table>{rows}</table></details>"
 
 
 def _figures(run: Run) -> str:
@@ -109,7 +120,7 @@ def _key(run: Run) -> str:
     return f'<div class="key">{cells}</div>' if cells else ""
 
 
-def _step(step: StepResult, scale: Scale, block_size: int) -> Iterator[str]:
+def _step(step: StepResult, scale: Scale, block_size: int, *, read: bool) -> Iterator[str]:
     mark, tone = ("✓", "good") if step.as_expected else ("✗", "bad")
     expected = "" if step.as_expected else f'<span class="bad">expected {escape(step.expect)}</span>'
     result = step.outcome.result
@@ -124,6 +135,8 @@ def _step(step: StepResult, scale: Scale, block_size: int) -> Iterator[str]:
         yield f"<p>{escape(step.outcome.reason)}{place}</p>"
     if step.outcome.advice:
         yield f"<p>→ {escape(step.outcome.advice)}</p>"
+    if read and step.outcome.rests_on:
+        yield f'<p class="soft">if what is assumed holds: {escape(", ".join(step.outcome.rests_on))}</p>'
     yield strip(step.blocks_after, scale, block_size)
     facts = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in changes(step))
     yield f"<dl>{facts}</dl>" if facts else ""

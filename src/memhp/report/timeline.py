@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
+from memhp.report.assumptions import grounds, rests_on
 from memhp.report.changes import changes
 from memhp.report.lines import print_wrapped
 from memhp.report.table import Cell, Column, print_table
@@ -54,6 +55,10 @@ def _print_head(out: Console, run: Run) -> None:
         f"{format_size(machine.pageblock_size)}, pluggable up to {machine.pluggable_end:#x}"
     )
     print_wrapped(out, Text(f"{facts}\n{sizes}", style="dim"))
+    if known := list(grounds(run)):
+        out.print(Text("rests on", style="dim"))
+        for what, text in known:
+            print_wrapped(out, Text.assemble((f"  {what}: ", "dim"), text), hang=4)
     out.print()
 
 
@@ -67,20 +72,22 @@ def _print_step(out: Console, step: StepResult, run: Run, *, log: bool) -> None:
     if step.breaches:
         head.append(f", {broke(step, run).text}", style=TONES[tone])
     print_wrapped(out, head, hang=INDENT)
-    for line, hang in _details(step, log=log):
+    for line, hang in _details(step, run, log=log):
         print_wrapped(out, Text(" " * INDENT) + line, hang=INDENT + hang)
     if _strip_changed(step):
         strip = block_strip(step.blocks_after, run.machine, min(STRIP_WIDTH, out.width - INDENT))
         print_wrapped(out, Text(" " * INDENT) + strip, hang=INDENT)
 
 
-def _details(step: StepResult, *, log: bool) -> Iterator[tuple[Text, int]]:
+def _details(step: StepResult, run: Run, *, log: bool) -> Iterator[tuple[Text, int]]:
     """What is told of a step, a line each, and by how much what does not fit is set in."""
     if step.outcome.reason:
         place = f" — {step.outcome.place}" if step.outcome.place else ""
         yield Text(f"{step.outcome.reason}{place}", style="yellow"), 2
     if step.outcome.advice:
         yield Text(f"→ {step.outcome.advice}", style="italic"), 2
+    if rests := rests_on(run, step):
+        yield Text(f"if what is assumed holds: {rests}", style="dim"), 2
     yield from ((Text.assemble((f"{name:<{LABEL}}", "dim"), text), LABEL) for name, text in changes(step))
     yield from ((Text(f"broke {breach.law}: {breach.text}", style="bold red"), 2) for breach in step.breaches)
     yield from ((Text(f"note: {note}", style="dim"), 2) for note in step.notes)

@@ -1,12 +1,14 @@
 """From the machine of a scenario to a description that boots: a preset or a described machine."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.errors import BadInput
+from memhp.errors import BadInput, one_of
+from memhp.linux.arch.registry import ARCHES
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram
 from memhp.linux.profiles import profile
 from memhp.scenario.boot import with_boot
 from memhp.scenario.choices import with_choices
+from memhp.scenario.explain import quoted
 from memhp.scenario.keys import machine_keys
 from memhp.scenario.presets import Preset, preset, preset_for
 from memhp.scenario.schema import MachineText, Memory
@@ -41,6 +43,10 @@ def _spec(text: MachineText, base: Preset, where: str) -> MachineSpec:
 
 def _base(text: MachineText, where: str) -> Preset:
     """The preset that a description starts from."""
+    if text.arch is not None and text.arch not in ARCHES:
+        raise BadInput(
+            f"cannot be {quoted(text.arch)}", where=f"{where}: machine.arch", fix=one_of(text.arch, sorted(ARCHES))
+        )
     if text.step is not None:
         raise BadInput("only a captured machine has steps", where=f"{where}: machine.step", fix="leave it out")
     if text.preset is not None:
@@ -87,7 +93,7 @@ def _ram(text: MachineText, base: Preset, where: str) -> tuple[Ram, ...]:
         size = parse_size(text.memory, where=f"{where}: machine.memory")
         return tuple(Ram(start, part) for start, part in base.spread(size))
     ranges: list[Ram] = []
-    at = base.ram[0][0]
+    at = base.ranges[0][0]
     for i, memory in enumerate(text.memory):
         start, size = _range(memory, at, f"{where}: machine.memory[{i}]")
         ranges.append(Ram(start, size, memory.node))

@@ -157,6 +157,7 @@ def _lend(session: Session, at: int, size: int, nid: int) -> None:
 def _offline_copy(session: Session) -> Session:
     """A copy of the machine that leaves new memory offline."""
     copy = deepcopy(session)
+    copy.k.hw.written = None
     copy.k.auto_online_blocks = "offline"
     return copy
 
@@ -166,6 +167,8 @@ def trial(session: Session, size: int, wish: Wish, *, bring_online: bool = True)
 
     It is safe if both succeed and the free memory stays above the high watermarks in between.
     """
+    if session.tried is not None:
+        session.tried(size)
     copy = _offline_copy(session)
     k = copy.k
     before = free_bytes(k)
@@ -220,13 +223,17 @@ def _last(safe: Callable[[int], bool], guess: int, refused: int) -> int:
     return low
 
 
-def plan(session: Session, total: int, wish: Wish | None = None) -> Plan:
+def plan(
+    session: Session, total: int, wish: Wish | None = None, *, progress: Callable[[int], None] | None = None
+) -> Plan:
     """How to add `total` bytes: the largest safe step first, then the largest that its memory makes safe, and so on.
 
     The machine itself stays as it is. Blocks go online as `wish` says, by default by :func:`default_zone`; but the
-    first ones in a kernel zone, from which later struct pages can come, if not all can go to ZONE_MOVABLE. Raises
-    :class:`BadInput` for a size that is not made of memory blocks.
+    first ones in a kernel zone, from which later struct pages can come, if not all can go to ZONE_MOVABLE. `progress`
+    is called before each step that is tried, with its size. Raises :class:`BadInput` for a size that is not made of
+    memory blocks.
     """
+    session = replace(session, tried=progress)
     k = session.k
     if wish is None:
         wish = Wish(zone=default_zone(k))
@@ -236,7 +243,7 @@ def plan(session: Session, total: int, wish: Wish | None = None) -> Plan:
         raise BadInput(text, where="--plan", fix="round it up")
     largest = largest_safe_step(session, total, wish)
     refusal = trial(session, largest + block, wish).refusal if largest < total else ""
-    steps = _greedy(session, total, wish)
+    steps = _greedy(session, total, wish, largest)
     if wish.zone == "movable" and sum(step.size for step in steps) < total:
         steps = _kernel_first(session, total, wish) or steps
     return Plan(
@@ -253,16 +260,16 @@ def plan(session: Session, total: int, wish: Wish | None = None) -> Plan:
     )
 
 
-def _greedy(session: Session, total: int, wish: Wish) -> list[PlanStep]:
-    """The largest safe step, and again, until all is there or nothing more is safe."""
+def _greedy(session: Session, total: int, wish: Wish, size: int) -> list[PlanStep]:
+    """The largest safe step, which is of `size` bytes, and again, until all is there or nothing more is safe."""
     steps: list[PlanStep] = []
     while total:
-        size = largest_safe_step(session, total, wish)
         went = trial(session, size, wish) if size else None
         if went is None or went.refusal:
             break
         steps.append(_plan_step(size, wish, went))
         session, total = went.after, total - size
+        size = largest_safe_step(session, total, wish) if total else 0
     return steps
 
 

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from memhp.errors import BadInput
-from memhp.linux.profiles import Arch
+from memhp.linux.arch.registry import Arch, port
 from memhp.units import GiB, KiB, MiB, TiB
 
 
@@ -13,7 +13,7 @@ class Preset:
     """A machine by default: everything in it can be overridden in the scenario. Sizes in bytes.
 
     `ram` are the ranges that a boot memory of `memory` bytes is spread over, as (start, room) in the order filled;
-    the last has room for all the rest.
+    the last has room for all the rest. Without any it is one range, where the architecture's usual machine has it.
     """
 
     name: str
@@ -30,10 +30,15 @@ class Preset:
     hypervisor: bool = True
     max_memory: int | None = None
 
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """Where RAM may be: `ram`, or one range without end."""
+        return self.ram or ((port(self.arch).ram_start, 1 << 52),)
+
     def spread(self, memory: int) -> list[tuple[int, int]]:
         """Boot RAM of `memory` bytes as (start, size) ranges of this machine."""
         ranges = []
-        for start, room in self.ram:
+        for start, room in self.ranges:
             size = min(memory, room)
             if size:
                 ranges.append((start, size))
@@ -91,7 +96,7 @@ _ALL = [
         4 * KiB,
         48,
         4 * GiB,
-        ((1 * GiB, 1 << 52),),
+        (),
         96 * MiB,
     ),
     Preset(
@@ -102,7 +107,7 @@ _ALL = [
         16 * KiB,
         48,
         4 * GiB,
-        ((1 * GiB, 1 << 52),),
+        (),
         96 * MiB,
     ),
     Preset(
@@ -113,7 +118,7 @@ _ALL = [
         64 * KiB,
         52,
         8 * GiB,
-        ((1 * GiB, 1 << 52),),
+        (),
         128 * MiB,
     ),
     Preset(
@@ -124,7 +129,7 @@ _ALL = [
         4 * KiB,
         48,
         4 * GiB,
-        ((2 * GiB, 1 << 52),),
+        (),
         64 * MiB,
     ),
     Preset(
@@ -135,7 +140,7 @@ _ALL = [
         4 * KiB,
         39,
         4 * GiB,
-        ((2 * GiB, 1 << 52),),
+        (),
         64 * MiB,
     ),
     Preset(
@@ -146,7 +151,7 @@ _ALL = [
         4 * KiB,
         57,
         4 * GiB,
-        ((2 * GiB, 1 << 52),),
+        (),
         64 * MiB,
     ),
 ]

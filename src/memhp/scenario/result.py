@@ -17,6 +17,8 @@ class Outcome(_Frozen, frozen=True, kw_only=True):
     reason: str = ""
     place: str = ""
     advice: str = ""
+    rests_on: list[str] = []
+    """Assumptions, by name, that it could be another without."""
 
 
 class BlockRun(_Frozen, frozen=True, kw_only=True):
@@ -189,6 +191,20 @@ class LawResult(_Frozen, frozen=True, kw_only=True):
         return self.held != self.meant
 
 
+class Assumption(_Frozen, frozen=True, kw_only=True):
+    """Something that a run rests on: what, and on which ground it is taken so.
+
+    Told by the machine (`by`: in which file), foretold by computation, or assumed as nobody said (`settle`: what would
+    tell).
+    """
+
+    what: str
+    basis: Literal["told", "foretold", "assumed"]
+    text: str
+    by: str = ""
+    settle: str = ""
+
+
 class MachineResult(_Frozen, frozen=True, kw_only=True):
     """The machine as it booted."""
 
@@ -230,6 +246,7 @@ class Run(_Frozen, frozen=True, kw_only=True):
     steps: list[StepResult]
     state: State
     laws: list[LawResult]
+    assumptions: list[Assumption] = []
 
     @property
     def ok(self) -> bool:

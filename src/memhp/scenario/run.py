@@ -16,6 +16,7 @@ from memhp.linux.init import MachineSpec, ram_lines, start_kernel
 from memhp.linux.state import Kernel
 from memhp.printable import printable
 from memhp.scenario import measure, result, schema
+from memhp.scenario.assumptions import of_description, of_machine, rests_on
 from memhp.scenario.keys import machine_keys
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.plan import Wish, advice
@@ -23,6 +24,7 @@ from memhp.scenario.replay import catch_up
 from memhp.scenario.session import Session
 from memhp.scenario.sources import facts_spec, source_facts
 from memhp.scenario.steps import RUNNERS, title
+from memhp.scenario.usage import place
 from memhp.scenario.virtio_mem_facts import settle_seen
 from memhp.scenario.virtio_mem_stuck import device_results
 from memhp.units import format_size, parse_size
@@ -48,6 +50,7 @@ class _Watch:
     """The laws over a run: since when each is broken, and what was remarked."""
 
     laws: Watch
+    gauge: measure.Gauge
     meant: frozenset[str] = frozenset()
     """Laws that are meant to break."""
     first: dict[str, int] = field(default_factory=dict)
@@ -128,11 +131,13 @@ def rehearse(
     """
     with machine_keys(where):
         k = start_kernel(spec)
-    watch = _Watch(watch_laws(k, snapshot(k)), frozenset(breaks))
+    watch = _Watch(watch_laws(k, snapshot(k)), measure.Gauge(k), frozenset(breaks))
     session = Session(k)
     if observed is not None:
         _take_up(session, observed, where)
     watch.look(BOOT)
+    placed = session.placed
+    known = of_description() if observed is None or placed is None else of_machine(observed, k.config, placed)
     results: list[result.StepResult] = []
     dead = ""
     for index, step in enumerate(steps):
@@ -141,13 +146,25 @@ def rehearse(
         done = _step(session, index, step, f"{where}: steps[{index}]", dead, watch)
         if isinstance(step, schema.Plug) and done.outcome.result in SHORTAGE:
             done = _advised(done, step, _again(spec, observed, steps[:index], where))
-        results.append(done)
+        results.append(_with_ground(done, rests_on(step, known)))
         if done.outcome.result in DEADLY:
             dead = dead or results[-1].title
     run = result.Run(
-        title=printable(heading), machine=machine_result(k, spec), steps=results, state=_state(k), laws=watch.results()
+        title=printable(heading),
+        machine=machine_result(k, spec),
+        steps=results,
+        state=_state(k, watch.gauge),
+        laws=watch.results(),
+        assumptions=known,
     )
     return run, k
+
+
+def _with_ground(done: result.StepResult, rests: list[str]) -> result.StepResult:
+    """A step with the assumptions that its outcome rests on."""
+    if not rests:
+        return done
+    return msgspec.structs.replace(done, outcome=msgspec.structs.replace(done.outcome, rests_on=rests))
 
 
 def _again(spec: MachineSpec, observed: Facts | None, steps: list[schema.StepKind], where: str) -> Session:
@@ -180,6 +197,7 @@ def _take_up(session: Session, observed: Facts, where: str) -> None:
     try:
         catch_up(session, observed)
         settle_seen(session, observed)
+        session.placed = place(session.k, observed)
     except KernelError as error:
         raise BadInput(
             f"the state of the machine cannot be reached from its boot: {error.reason}",
@@ -193,7 +211,7 @@ def _step(
 ) -> result.StepResult:
     """Carry out one step on a machine that is still alive, and measure around it; laws are not for dead machines."""
     k = session.k
-    before = _Measured(k)
+    before = _Measured(k, watch.gauge)
     session.notes.clear()
     if dead:
         outcome = result.Outcome(result="not run", reason=f"the machine died in {dead!r}")
@@ -201,7 +219,7 @@ def _step(
         outcome = outcome_of(session, step, where)
     breaches, remarks = ([], []) if dead or outcome.result in DEADLY else watch.look(index)
     spent = k.hw.ledger.since(before.ledger)
-    places = measure.memmap_places(k)
+    places = watch.gauge.memmap_places()
     places.subtract(before.places)
     return result.StepResult(
         index=index,
@@ -211,10 +229,10 @@ def _step(
         outcome=outcome,
         as_expected=outcome.result == step.expect,
         blocks_before=before.blocks,
-        blocks_after=measure.block_runs(k),
+        blocks_after=watch.gauge.blocks(),
         zones=measure.zone_counters(k),
         memory_before=before.memory,
-        memory_after=measure.memory(k),
+        memory_after=watch.gauge.memory(),
         memmap_from={place: size for place, size in places.items() if size},
         tables_allocated=measure.tables(spent.tables_allocated),
         tables_freed=measure.tables(spent.tables_freed),
@@ -230,11 +248,11 @@ def _step(
 class _Measured:
     """The machine just before a step."""
 
-    def __init__(self, k: Kernel) -> None:
+    def __init__(self, k: Kernel, gauge: measure.Gauge) -> None:
         self.ledger: Ledger = k.hw.ledger.copy()
-        self.blocks = measure.block_runs(k)
-        self.memory = measure.memory(k)
-        self.places = measure.memmap_places(k)
+        self.blocks = gauge.blocks()
+        self.memory = gauge.memory()
+        self.places = gauge.memmap_places()
         self.log = len(k.hw.log_lines)
 
 
@@ -283,13 +301,13 @@ def machine_result(k: Kernel, spec: MachineSpec) -> result.MachineResult:
     )
 
 
-def _state(k: Kernel) -> result.State:
+def _state(k: Kernel, gauge: measure.Gauge) -> result.State:
     tables = k.hw.ledger.tables_allocated.copy()
     tables.subtract(k.hw.ledger.tables_freed)
     return result.State(
-        blocks=measure.block_runs(k),
+        blocks=gauge.blocks(),
         zones=measure.zone_counters(k),
-        memory=measure.memory(k),
+        memory=gauge.memory(),
         tables=measure.tables(tables),
         iomem=ram_lines(k),
     )

@@ -71,7 +71,8 @@ class MachineText(_Strict, frozen=True):
     step: str | None = None
     """Which moment of a capture; its first by default."""
     preset: str | None = None
-    arch: Literal["riscv64", "arm64", "x86_64"] | None = None
+    arch: str | None = None
+    """One of :data:`memhp.linux.arch.registry.ARCHES`."""
     profile: str | None = None
     page_size: Size | None = None
     va_bits: int | None = None

@@ -1,6 +1,7 @@
 """A machine under rehearsal, and the sizes that steps name, as its pages allow."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from memhp.errors import BadInput
@@ -9,6 +10,7 @@ from memhp.linux.drivers.virtio.virtio_mem_state import VirtioMem
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.scenario.dax import Region
+from memhp.scenario.usage import Placed
 from memhp.spans import Span
 from memhp.units import format_size, is_aligned, parse_size
 
@@ -32,8 +34,12 @@ class Session:
     """Virtio-mem devices with their drivers, by name."""
     seen: set[str] = field(default_factory=set)
     """Those of them that the machine was seen with."""
+    placed: Placed | None = None
+    """The memory in use that the machine was seen with; None for one that nobody saw."""
     notes: list[str] = field(default_factory=list)
     """Remarks on the step that runs now."""
+    tried: Callable[[int], None] | None = None
+    """Called with the size of each step that is tried on a copy of the machine, before it is."""
 
     def frames(self, span: Span) -> Span:
         """A range of bytes as PFNs."""

@@ -2,34 +2,35 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from memhp.errors import BadInput
 from memhp.facts import iomem
-from memhp.facts.describe import MachineFacts, Origin, describe
+from memhp.facts.describe import MachineFacts, describe
 from memhp.facts.observed import Facts, observe
 from memhp.facts.source import open_source
-from memhp.facts.virtio_mem import virtio_mem_devices
 from memhp.linux.config import Config
 from memhp.linux.init import IomemEntry, MachineSpec, Ram
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import PROFILES, Profile, profile
 from memhp.linux.release import LAST, Release, known_release, parse_release, series
 from memhp.scenario.boot import with_boot
+from memhp.scenario.boot_facts import (
+    HOT,
+    boot_zones,
+    given_back,
+    kernel_image,
+    managed_at_boot,
+    moved_blocks,
+)
 from memhp.scenario.choices import with_choices
 from memhp.scenario.dax_facts import REGION
 from memhp.scenario.keys import machine_keys, source_key
 from memhp.scenario.schema import MachineText
 from memhp.spans import Span, SpanSet
-from memhp.units import MiB, align_down, align_up, parse_size
-
-ZONE_OF = {kind.title: kind for kind in ZoneType}
-
-HOT: tuple[Origin, ...] = ("dimm", "virtio_mem", "kmem", "hotplug")
-"""How memory can have come after boot."""
+from memhp.units import align_down, align_up, parse_size
 
 _HOSTS_MEMORY = re.compile(r"virtio\d+|dax\d+\.\d+|Persistent Memory.*|Soft Reserved|CXL Window \d+")
 
@@ -56,18 +57,23 @@ def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> Ma
         machine = describe(facts, name=facts.source or "captured machine")
     with machine_keys(where):
         config = _config(machine, text, where)
-    image = _image(facts, config.page_size)
+    zones = boot_zones(machine, config)
+    image, init = kernel_image(facts, config.page_size)
     spec = MachineSpec(
         name=_name(machine, config),
         config=config,
         ram=tuple(_ram(machine, config.page_size)),
-        managed=_managed(facts, machine),
+        managed=managed_at_boot(facts, machine, zones),
+        given_back=given_back(facts, zones, config.page_size),
+        init=init,
+        untouched=tuple(moved_blocks(facts, machine, zones)),
         cma=facts.boot_log.cma if facts.boot_log is not None else (),
         iomem=tuple(_boot_iomem(facts, machine)),
         max_memory=None
         if text.max_memory is None
         else parse_size(text.max_memory, where=f"{where}: machine.max_memory"),
         nodes=machine.possible_nodes or machine.nodes,
+        cpus=_cpus(facts),
         srat=_srat(facts) if text.proximity is None else tuple(text.proximity),
     )
     if image is not None:
@@ -142,38 +148,27 @@ def _ram(machine: MachineFacts, page_size: int) -> Iterator[Ram]:
             yield Ram(start, end - start, nid, nomap=not visible.covered(start, end))
 
 
+def _cpus(facts: Facts) -> dict[int, tuple[int, ...]]:
+    """The CPUs of each node that has some; nothing where the machine does not tell."""
+    if facts.nodes is None:
+        return {}
+    lists = {node.nid: node.cpulist or () for node in facts.nodes.nodes}
+    return {nid: lists.get(nid, ()) for nid in facts.nodes.states.get("has_cpu", ())}
+
+
 def _srat(facts: Facts) -> tuple[int, ...] | None:
     """The proximity domains by node, where the kernel log has them."""
     ranges = facts.boot_log.srat if facts.boot_log is not None else ()
     return tuple(dict.fromkeys(each.pxm for each in sorted(ranges, key=lambda each: each.nid))) or None
 
 
-def _image(facts: Facts, page_size: int) -> Span | None:
-    """Where the kernel image lies: from the 2 MiB boundary that its code starts behind to the end of its data."""
-    parts = [res.span for _, res in iomem.walk(facts.iomem) if res.name.startswith("Kernel ")]
-    if not parts:
-        return None
-    start = min(part.start for part in parts)
-    return Span(align_down(start, 2 * MiB), align_up(max(part.end for part in parts), page_size))
-
-
-def _managed(facts: Facts, machine: MachineFacts) -> dict[tuple[int, ZoneType], int]:
-    """Managed pages by zone, less the hot-plugged blocks that are online there: exact unless part of them is unused."""
-    hot = SpanSet(machine.memory_of(*HOT))
-    devices = virtio_mem_devices(facts)
-    plugged: Counter[tuple[int, str]] = Counter()
-    for block in facts.memory.blocks:
-        span = facts.memory.span(block)
-        if block.state == "online" and block.zone is not None and hot.covers(*span):
-            online = span.size - sum(device.unplugged.covered(*span) for device in devices)
-            plugged[block.nodes[0] if block.nodes else 0, block.zone] += online // machine.page_size
-    left = {(zone.node, zone.name): zone.managed - plugged[zone.node, zone.name] for zone in machine.zones}
-    return {(nid, ZONE_OF[name]): pages for (nid, name), pages in left.items() if pages > 0}
-
-
 def _boot_iomem(facts: Facts, machine: MachineFacts) -> Iterator[IomemEntry]:
-    """The lines of ``/proc/iomem`` but for hot-plugged memory, and for what drivers of dax regions claim."""
-    hot = set(machine.memory_of(*HOT))
+    """The lines of ``/proc/iomem`` but for hot-plugged memory, and for what drivers of dax regions claim.
+
+    A range that an add left behind when it failed has no memory blocks: nothing will add it, and it stays.
+    """
+    blocks = SpanSet(facts.memory.span(block) for block in facts.memory.blocks)
+    hot = {span for span in machine.memory_of(*HOT) if blocks.covered(*span)}
     skip: Span | None = None
     for depth, res in iomem.walk(facts.iomem):
         if skip is not None and skip.covers(res.span):

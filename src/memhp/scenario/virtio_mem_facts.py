@@ -40,8 +40,8 @@ def attach_seen(session: Session, facts: Facts) -> None:
             if (res.start, res.end + 1, res.name) == (*seen.span, seen.name):
                 remove_resource(res)
         extent = k.port.virtio_mem_extent
-        node = 0 if seen.node is None else seen.node
-        geometry = Geometry(seen.span.start, seen.span.size, seen.block_size, node, usable_extent=extent)
+        domain = _domain(k, 0 if seen.node is None else seen.node)
+        geometry = Geometry(seen.span.start, seen.span.size, seen.block_size, domain, usable_extent=extent)
         device = VirtioMemDevice(geometry, MachineBacking(k.hw, seen.id or seen.name))
         params = Params(force_bbm=bool(seen.big_block), bbm_block_size=seen.big_block)
         vm = session.devices[seen.id or seen.name] = virtio_mem_probe(k, device, seen.name, params)
@@ -52,6 +52,11 @@ def attach_seen(session: Session, facts: Facts) -> None:
         request(k, vm, sum(part.size for part in parts), top)
         plug_blocks(k, vm, parts)
         session.plugged.extend(seen.added)
+
+
+def _domain(k: Kernel, nid: int) -> int:
+    """The proximity domain that a device names whose driver found this node."""
+    return next((domain for domain, node in k.pxm_to_node_map.items() if node == nid), nid)
 
 
 def settle_seen(session: Session, facts: Facts) -> None:

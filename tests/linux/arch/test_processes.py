@@ -160,7 +160,7 @@ class TestPreallocation:
     def test_frames_that_come_a_few_at_a_time_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
         k = boot("riscv64", 48, pgd_preallocated=())
         few = alloc_tables
-        monkeypatch.setattr(pgd, "alloc_tables", lambda k, count, where: few(k, min(count, 3), where))
+        monkeypatch.setattr(pgd, "alloc_tables", lambda k, height, count, where: few(k, height, min(count, 3), where))
         pgd.preallocate_pgd_pages_range(k, k.layout.vmalloc, k.hw.fmt.table_bits, "test")
         entries = k.hw.load_run(k.init_mm, *root_entries(k, "vmalloc"))
         assert len(entries) == len(set(entries.tolist())) == 64 and entries.all()

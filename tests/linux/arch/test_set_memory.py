@@ -9,15 +9,19 @@ import pytest
 
 from memhp.check import check_all
 from memhp.errors import KernelError
+from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Table
 from memhp.linux.arch.arm64.mm.pageattr import set_direct_map_valid_noflush
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.mm.memory_hotplug import MHP_NONE, add_memory, remove_memory
 from memhp.linux.profiles import profile
 from memhp.linux.set_memory import set_direct_map_default_noflush, set_direct_map_invalid_noflush
 from memhp.linux.state import Kernel
+from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB
+from steppers import Recorder
 
 START: dict[Arch, int] = {"riscv64": 2 * GiB, "arm64": GiB, "x86_64": MiB}
 
@@ -145,3 +149,36 @@ def test_without_memory_for_a_table_nothing_changes(arch: Arch) -> None:
         set_direct_map_invalid_noflush(k, page(k))
     assert leaves(k) == before
     assert not any(lock.writer is not None or lock.readers for lock in k.hw.locks.values())
+
+
+DIMM = Span(8 * GiB, 9 * GiB)
+
+
+@pytest.mark.parametrize("stepped", [False, True], ids=["whole runs", "single accesses"])
+@pytest.mark.parametrize(
+    ("arch", "left"),
+    [
+        # remove_pte_mapping() asks pte_present(), which the G of a kernel page answers: it is PROT_NONE's bit too.
+        ("riscv64", {}),
+        # unmap_hotplug_pte_range() asks pte_none().
+        ("arm64", {}),
+        # remove_pte_table() asks pte_present(), and set_memory.c took G away with P: entry and table stay.
+        ("x86_64", {(0, False): 1}),
+    ],
+)
+def test_hot_remove_meets_a_page_that_was_taken_out_of_the_direct_map(
+    arch: Arch, left: dict[tuple[int, bool], int], stepped: bool
+) -> None:
+    k = boot(arch, 4 * KiB, 48, "linux-7.2", **({"bbml2": True} if arch == "arm64" else {}))
+    frames = Span(DIMM.start >> 12, DIMM.end >> 12)
+    k.hw.plug(frames, Owner(Use.DEVICE, "dimm"))
+    before = leaves(k)
+    add_memory(k, 0, DIMM.start, DIMM.size, MHP_NONE)
+    set_direct_map_invalid_noflush(k, frames.start + 5)
+    if stepped:
+        k.hw.stepper = Recorder()
+    remove_memory(k, DIMM.start, DIMM.size)
+    k.hw.stepper = None
+    after = leaves(k)
+    assert {key: after[key] - before[key] for key in after | before if after[key] != before[key]} == left
+    assert ("page-tables" in {breach.law for breach in check_all(k)}) is False

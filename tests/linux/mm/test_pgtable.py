@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from memhp.errors import KernelBug
 from memhp.hw.format import Format
-from memhp.hw.machine import Machine
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Flush, FlushPlan, Table
 from memhp.hw.walker import leaves, tables, translate
@@ -21,69 +20,9 @@ from memhp.linux.formats import FORMATS
 from memhp.linux.mm.pgtable_populate import Builder, FixmapSlot, RootLock, ensure_table, populate
 from memhp.linux.mm.pgtable_remove import Remover, free_empty_tables, unmap
 from memhp.spans import Span
-from steppers import Recorder
+from table_bench import EVERYTHING, FLUSH, FORMS, PROT, STORAGE, Bench
 
-FRAMES = Span(0x100, 0x100 + (1 << 18))
-STORAGE = Span(1 << 30, 1 << 35)
-"""What the leaves of the tests map."""
-PROT = {"riscv64": 0xE6, "arm64": 0x60_0000_0000_0400, "x86_64": 0x163}
-FLUSH = Flush("flush_tlb_kernel_range", "leaves", last_level=True)
-EVERYTHING = FlushPlan(Flush("flush_tlb_all", "all"))
-formats = pytest.mark.parametrize("name", FORMATS)
-
-
-class Bench:
-    """A machine with a root table and frames for more, handed out in order."""
-
-    def __init__(self, fmt: Format, *, stepped: bool = False) -> None:
-        self.fmt = fmt
-        self.hw = Machine(fmt, nr_cpus=2)
-        self.hw.plug(FRAMES, Owner(Use.FREE))
-        self.hw.plug(STORAGE, Owner(Use.MEMMAP))
-        self.next = FRAMES.start
-        self.root = Table(self.take(0, 1)[0].start, fmt.root_height, (1 << 64) - (1 << fmt.va_bits))
-        self.stored: Counter[int] = Counter()
-        if stepped:
-            self.hw.stepper = Recorder()
-
-    def take(self, _height: int, count: int) -> list[Span]:
-        span = Span(self.next, self.next + count)
-        self.next = span.end
-        self.hw.claim(span, Owner(Use.TABLE), "test")
-        return [span]
-
-    def give(self, spans: list[Span]) -> None:
-        for span in spans:
-            self.hw.release(span, Owner(Use.FREE), "test")
-
-    def put_away(self, spans: list[Span], height: int) -> None:
-        for span in spans:
-            self.stored[height] += span.size
-            self.hw.tlb.give_back(span, "test")
-
-    def builder(self, heights: list[int], **options: Any) -> Builder:
-        base = Builder(frozenset(heights), self.take, "before-fill", "descend", self.fmt.table_bits, where="test")
-        return replace(base, **options)
-
-    def remover(self, **options: Any) -> Remover:
-        return replace(Remover(free_table=self.give, where="test"), **options)
-
-    def window(self, unit: int) -> int:
-        """An address from which on a few tables full of units cross a root entry's edge, if one can."""
-        root = self.fmt.levels[-1]
-        edge = self.root.va + max(root.entries - 8, root.entries // 2) * root.size
-        return edge - 700 * unit if 700 * unit < root.size else edge
-
-    def contents(self) -> dict[int, bytes]:
-        """Every table."""
-        frames = [frame for span in self.hw.memory.arena.frames() for frame in range(*span)]
-        rows = self.hw.memory.tables(np.array(frames, dtype=np.uint64))
-        return {frame: row.tobytes() for frame, row in zip(frames, rows, strict=True)}
-
-    def tables(self) -> Counter[int]:
-        """Tables that the root leads to, itself included, by height."""
-        found = tables(self.hw.memory, self.fmt, self.root.frame)
-        return Counter(found.height.tolist())
+formats = pytest.mark.parametrize("name", FORMS)
 
 
 @dataclass(frozen=True)
@@ -132,8 +71,31 @@ def lives(draw: st.DrawFn, fmt: Format) -> Life:
     return Life(heights, size, steps)
 
 
-def live(bench: Bench, life: Life, builder: Builder, remover: Remover, limits: Span | None = None) -> None:
-    """Carry the steps out."""
+def invalidate(bench: Bench, va: int, end: int, mask: int) -> None:
+    """Some leaves of a range (bytes), every fifth, lose the bits of `mask`: neither none nor present from then on."""
+    stepper, bench.hw.stepper = bench.hw.stepper, None
+    found = leaves(bench.hw.memory, bench.fmt, bench.root.frame, va_start=va, va_end=end)
+    for at, height in list(zip(found.va.tolist(), found.height.tolist(), strict=True))[::5]:
+        table = bench.root
+        while table.height > height:
+            index = bench.fmt.index(at, table.height)
+            table = bench.hw.child(table, index, bench.fmt.table_pfn(bench.hw.load(table, index)))
+        index = bench.fmt.index(at, height)
+        bench.hw.store(table, index, bench.hw.load(table, index) & ~mask)
+        bench.hw.flush_plan(EVERYTHING, 0)
+    bench.hw.stepper = stepper
+
+
+def live(
+    bench: Bench,
+    life: Life,
+    builder: Builder,
+    remover: Remover,
+    limits: Span | None = None,
+    *,
+    invalid: int = 0,
+) -> None:
+    """Carry the steps out; what is mapped loses the bits `invalid` in places."""
     unit, pages = life.unit(bench.fmt), bench.fmt.pages_at(life.heights[0])
     base = bench.window(unit)
     for step in life.steps:
@@ -141,6 +103,8 @@ def live(bench: Bench, life: Life, builder: Builder, remover: Remover, limits: S
         if step.maps:
             pfn = STORAGE.start + (step.first + step.skew) * pages
             populate(bench.hw, bench.root, va, end, pfn, PROT[bench.fmt.arch], builder)
+            if invalid:
+                invalidate(bench, va, end, invalid)
         elif step.count:
             unmap(bench.hw, bench.root, va, end, remover)
             if limits is not None:
@@ -155,7 +119,7 @@ class TestAgainstAnArray:
     @settings(max_examples=25)
     @given(data=st.data())
     def test_every_address_translates_as_the_array_says(self, name: str, data: st.DataObject) -> None:
-        bench = Bench(FORMATS[name])
+        bench = Bench(FORMS[name])
         life = data.draw(lives(bench.fmt))
         unit, pages = life.unit(bench.fmt), bench.fmt.pages_at(life.heights[0])
         base = bench.window(unit)
@@ -179,7 +143,7 @@ class TestAgainstAnArray:
     def test_nothing_is_left_of_what_was_mapped_but_the_tables_that_root_entries_keep(
         self, name: str, data: st.DataObject
     ) -> None:
-        bench = Bench(FORMATS[name])
+        bench = Bench(FORMS[name])
         life = data.draw(lives(bench.fmt))
         keep = data.draw(st.booleans())
         live(bench, life, bench.builder(life.heights), bench.remover(keep_root_children=keep))
@@ -201,7 +165,7 @@ def policies(bench: Bench) -> dict[str, tuple[dict[str, Any], dict[str, Any], Sp
     return {
         "riscv": (
             {"occupied": "keep"},
-            {"free_storage": bench.put_away},
+            {"free_storage": bench.put_away, "present": (bench.fmt.valid,) * len(bench.fmt.levels)},
             None,
         ),
         "x86": (
@@ -211,6 +175,7 @@ def policies(bench: Bench) -> dict[str, tuple[dict[str, Any], dict[str, Any], Sp
                 "storage": "free-then-clear",
                 "after_leaf_table": lambda _: EVERYTHING,
                 "lock": "page_table_lock",
+                "present": (bench.fmt.valid,) * len(bench.fmt.levels),
             },
             None,
         ),
@@ -244,14 +209,17 @@ def policies(bench: Bench) -> dict[str, tuple[dict[str, Any], dict[str, Any], Sp
 @settings(max_examples=5)
 @given(data=st.data())
 def test_single_accesses_do_what_whole_runs_do(name: str, policy: str, data: st.DataObject) -> None:
-    fmt = FORMATS[name]
-    life = data.draw(lives(fmt))
+    fmt = FORMS[name]
+    life, invalid = data.draw(lives(fmt)), data.draw(st.booleans())
     benches = (Bench(fmt), Bench(fmt, stepped=True))
     for bench in benches:
         build, remove, limits = policies(bench)[policy]
         if fmt.arch != "arm64":
             build = {key: value for key, value in build.items() if key != "contiguous"}
-        live(bench, life, bench.builder(life.heights, **build), bench.remover(**remove), limits)
+        if bench.fmt.pointer_mask:
+            remove.pop("present", None)
+        builder, remover = bench.builder(life.heights, **build), bench.remover(**remove)
+        live(bench, life, builder, remover, limits, invalid=bench.fmt.valid if invalid else 0)
     whole, single = benches
     assert whole.contents() == single.contents()
     assert whole.hw.ledger == single.hw.ledger
@@ -269,7 +237,7 @@ class TestContiguousHint:
     @settings(max_examples=10)
     @given(data=st.data())
     def test_it_stands_in_whole_aligned_groups_only(self, name: str, stepped: bool, data: st.DataObject) -> None:
-        bench = Bench(FORMATS[name], stepped=stepped)
+        bench = Bench(FORMS[name], stepped=stepped)
         height = data.draw(st.sampled_from([h for h in (0, 1) if h < bench.fmt.root_height]))
         level, pages = bench.fmt.levels[height], bench.fmt.pages_at(height)
         first = data.draw(st.integers(0, 3 * level.cont))

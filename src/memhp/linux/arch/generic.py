@@ -85,6 +85,10 @@ class GenericPort(Port):
         """It starts where the kernel's headers say, or with the first RAM."""
         return False
 
+    def maps_everything(self, config: Config) -> bool:
+        """The weak function of mm/memory_hotplug.c allows every address."""
+        return True
+
     def always_mapped(self, config: Config) -> Span:
         """Nothing."""
         return Span(0, 0)
@@ -112,6 +116,12 @@ class GenericPort(Port):
     def arch_get_mappable_range(self, k: Kernel) -> Span:
         """Physical bytes that the direct map can hold."""
         return k.layout.mappable_range()
+
+    def set_direct_map_valid_noflush(self, k: Kernel, pfn: int, nr: int, *, valid: bool) -> None:
+        """Page by page."""
+        change = self.set_direct_map_default_noflush if valid else self.set_direct_map_invalid_noflush
+        for page in range(pfn, pfn + nr):
+            change(k, page)
 
     def ptdump_spans(self, fmt: Format) -> tuple[Span, ...]:
         """The kernel's half."""

@@ -27,9 +27,9 @@ def kernel_access(k: Kernel, mm: str, va: int, oops: Oops) -> Outcome:
     outcome = "ok"
     index = k.hw.fmt.index(va, table.height)
     entry = k.hw.load(table, index)
-    if not entry & k.hw.fmt.valid and table.frame != k.init_mm.frame:
+    if not k.hw.fmt.is_valid(entry, table.height) and table.frame != k.init_mm.frame:
         reference = k.hw.load(k.init_mm, index)
-        if reference & k.hw.fmt.valid:
+        if k.hw.fmt.is_valid(reference, table.height):
             if not (k.config.choices.fixes_vmalloc_faults and va in k.layout.vmalloc):
                 _die(k, va, oops, f"the root table of {mm} lacks entry {index}, which init_mm has")
             k.hw.store(table, index, reference, oops.place)

@@ -28,7 +28,7 @@ def table_alloc(k: Kernel, parent: Table, index: int) -> tuple[Table, bool]:
     ``p4d_alloc_track()``, ``pud_alloc_track()``, ``pmd_alloc_track()``, ``pte_alloc_kernel_track()``: an entry that
     another CPU fills in the meantime counts as modified by this one too. Raises ENOMEM.
     """
-    modified = k.hw.load(parent, index) == 0
+    modified = bool(k.hw.fmt.is_none(k.hw.load(parent, index), parent.height))
     if modified:
         install(k, parent, index)
     return k.hw.child(parent, index, k.hw.fmt.table_pfn(k.hw.load(parent, index))), modified
@@ -43,11 +43,11 @@ def install(k: Kernel, parent: Table, index: int) -> None:
     """Allocate a table for an entry that was empty; it goes back if the entry no longer is: ``__pmd_alloc()``."""
     hw = k.hw
     where = ALLOCATORS[parent.height - 1]
-    frames = alloc_tables(k, 1, where)
+    frames = alloc_tables(k, parent.height - 1, 1, where)
     if not frames:
         raise KernelError(ENOMEM, "no memory for a page table", place=where, advice="free memory")
     hw.lock(PAGE_TABLE_LOCK)
-    linked = hw.load(parent, index) == 0
+    linked = hw.fmt.is_none(hw.load(parent, index), parent.height)
     if linked:
         entry = hw.fmt.encode_pfn(frames[0].start) | k.port.vmemmap_builder(k).table_bits
         with root_locked(k, parent):

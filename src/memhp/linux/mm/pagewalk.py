@@ -30,7 +30,7 @@ def _walk(k: Kernel, table: Table, span: Span, visit: Visit) -> None:
                 visit(table, index, entry, part)
             elif fmt.is_table(entry, table.height):
                 _walk(k, k.hw.child(table, index, fmt.table_pfn(entry)), part, visit)
-            elif entry:
+            elif not fmt.is_none(entry, table.height):
                 visit(table, index, entry, part)
 
 

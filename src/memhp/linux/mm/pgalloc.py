@@ -19,15 +19,21 @@ from memhp.spans import Span, SpanSet
 TABLE = Owner(Use.TABLE)
 
 
-def alloc_tables(k: Kernel, count: int, where: str) -> list[Span]:
-    """Up to `count` zeroed frames (PFNs) for page tables, from the running CPU's node; none when there are none."""
+def alloc_tables(k: Kernel, height: int, count: int, where: str) -> list[Span]:
+    """Up to `count` frames (PFNs) for page tables of a height that hold nothing; none when there are none.
+
+    From the running CPU's node.
+    """
     if k.slab_is_available:
-        return alloc_pages(k, 0, min(k.nodes, default=0), count=count, owner=TABLE, where=where)
+        spans = alloc_pages(k, 0, min(k.nodes, default=0), count=count, owner=TABLE, where=where)
+        k.hw.blank_tables(spans, height)
+        return spans
     size = k.config.page_size
     addresses = np.sort(k.memblock.memblock_phys_alloc_many(size, count, align=size))
     spans = frame_spans(addresses // np.uint64(size))
     for span in spans:
         k.hw.claim(span, TABLE, where)
+    k.hw.blank_tables(spans, height)
     return spans
 
 
@@ -63,7 +69,9 @@ def _put_pages(k: Kernel, spans: list[Span]) -> list[Span]:
     """Drop a reference for each frame of `spans`, which come as often as they were mapped; those free now."""
     if not spans or not k.page_refs:
         return spans
-    frames = np.concatenate([np.arange(*span, dtype=np.uint64) for span in spans])
+    starts, sizes = np.array([(span.start, span.size) for span in spans], dtype=np.int64).T
+    ends = np.cumsum(sizes)
+    frames = (np.repeat(starts - (ends - sizes), sizes) + np.arange(ends[-1])).astype(np.uint64)
     seen, times = np.unique(frames, return_counts=True)
     gone = np.ones(len(seen), dtype=bool)
     shared = ((place, frame) for place, frame in enumerate(seen.tolist()) if frame in k.page_refs)

@@ -35,7 +35,7 @@ def root_va(fmt: Format) -> int:
 
 def alloc_root(k: Kernel, mm: str, where: str) -> Table:
     """A root table of nothing for an address space; it is not yet in ``Kernel.pgd``. Raises ENOMEM."""
-    frames = alloc_tables(k, 1, where)
+    frames = alloc_tables(k, k.hw.fmt.root_height, 1, where)
     if not frames:
         raise KernelError(ENOMEM, "no memory for a root table", place=where)
     return Table(frames[0].start, k.hw.fmt.root_height, root_va(k.hw.fmt), mm)
@@ -55,9 +55,9 @@ def preallocate_pgd_pages_range(k: Kernel, area: Area, table_bits: int, where: s
     """
     hw, root = k.hw, k.init_mm
     for at, n in hw.batches(*root_entries(k, area.span)):
-        empty = np.flatnonzero(hw.load_run(root, at, n) == 0) + at
+        empty = np.flatnonzero(hw.fmt.is_none(hw.load_run(root, at, n), root.height)) + at
         while len(empty):
-            frames = alloc_tables(k, len(empty), where)
+            frames = alloc_tables(k, root.height - 1, len(empty), where)
             if not frames:
                 level = LEVEL_NAMES[root.height - 1]
                 raise KernelPanic(f"Failed to pre-allocate {level} pages for {area.name} area", place=where)
@@ -83,14 +83,16 @@ def sync_root_entries(k: Kernel, span: Span, where: str) -> None:
     """
     for at, n in k.hw.batches(*root_entries(k, span)):
         wanted = k.hw.load_run(k.init_mm, at, n)
-        if not wanted.any():
+        there = ~np.asarray(k.hw.fmt.is_none(wanted, k.init_mm.height))
+        if not there.any():
             continue
         with k.hw.locked(PGD_LOCK):
             for root in _listed(k):
                 own = k.hw.load_run(root, at, n)
-                if ((own != 0) & (wanted != 0) & (k.hw.fmt.table_pfn(own) != k.hw.fmt.table_pfn(wanted))).any():
+                lacks = np.asarray(k.hw.fmt.is_none(own, root.height))
+                if (~lacks & there & (k.hw.fmt.table_pfn(own) != k.hw.fmt.table_pfn(wanted))).any():
                     raise KernelBug(f"{root.mm} has another table than init_mm in a kernel entry", place=where)
-                for place in np.flatnonzero((own == 0) & (wanted != 0)).tolist():
+                for place in np.flatnonzero(lacks & there).tolist():
                     k.hw.store(root, at + place, int(wanted[place]), where)
 
 

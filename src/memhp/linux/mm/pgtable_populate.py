@@ -117,7 +117,7 @@ def _leaves(
     for first, size, hint in _hinted(hw, table.height, index, count, pfn, how):
         for at, n in hw.batches(first, first + size):
             old = hw.load_run(table, at, n)
-            for lo, hi, empty in _runs(old == 0):
+            for lo, hi, empty in _runs(np.asarray(hw.fmt.is_none(old, table.height))):
                 start = pfn + (at - index + lo) * pages
                 if empty:
                     with _locked(hw, how, table.height, top, hi - lo) if table.height else nullcontext():
@@ -147,7 +147,7 @@ def _full_children(
     level = hw.fmt.levels[table.height]
     pages = hw.fmt.pages_at(table.height)
     old = hw.load_run(table, index, count)
-    for lo, hi, empty in _runs(old == 0):
+    for lo, hi, empty in _runs(np.asarray(hw.fmt.is_none(old, table.height))):
         at = lo
         while empty and at < hi:
             frames = how.new_table(table.height - 1, hi - at)
@@ -172,8 +172,8 @@ def _one_child(
 ) -> None:
     """Map ``[va, end)``, which lies under one entry of `table`, in the child table of that entry."""
     old = hw.load(table, index)
-    if old & hw.fmt.valid:
-        if not hw.fmt.is_leaf(old, table.height):
+    if not hw.fmt.is_none(old, table.height):
+        if hw.fmt.is_table(old, table.height):
             _existing_child(hw, table, index, old, va, end, pfn, prot, how, top)
         elif how.bugs:
             raise KernelBug(f"a leaf stands where a table for {va:#x} is wanted", place=how.where)
@@ -208,7 +208,7 @@ def ensure_table(hw: Machine, root: Table, va: int, height: int, how: Builder) -
     while table.height > height:
         index = hw.fmt.index(va, table.height)
         entry = hw.load(table, index)
-        if entry == 0:
+        if hw.fmt.is_none(entry, table.height):
             frames = how.new_table(table.height - 1, 1)
             hw.ledger.tables_allocated[table.height - 1] += 1
             _link(hw, table, index, frames, how, root.height)

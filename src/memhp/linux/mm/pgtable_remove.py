@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 
 from memhp.hw.format import U64
-from memhp.hw.machine import Machine
-from memhp.hw.runs import entry_runs, frame_spans
+from memhp.hw.machine import ALL_BITS, Machine
+from memhp.hw.runs import Bools, empty_rows, entry_runs, frame_spans
 from memhp.hw.tlb import FlushPlan, Table
 from memhp.linux.mm.pgtable_populate import RootLock, entry_lock
 from memhp.spans import Span
@@ -50,6 +50,9 @@ class Remover:
     (x86 ``remove_pte_table``, arm64 V5)."""
     keep_root_children: bool = True
     """Whether the tables that root entries point to stay for good (riscv, x86)."""
+    present: tuple[int, ...] = ()
+    """By height: the bits of which an entry must have one to go: ``pte_present()`` and its kin (riscv, x86). Others
+    stay, and the table with them. Without them, all goes that is not ``pte_none()`` (arm64)."""
     part_leaf: PartLeaf | None = None
     """Asked when the range covers a leaf in part, with the part (bytes): whether the whole leaf may go. Without it,
     it goes unasked."""
@@ -58,6 +61,10 @@ class Remover:
     root: RootLock | None = None
     where: str = ""
     """``file:function`` for reports."""
+
+    def goes(self, height: int) -> int:
+        """Bits of an entry of which any makes it go."""
+        return self.present[height] if self.present else ALL_BITS
 
 
 def unmap(hw: Machine, root: Table, va: int, end: int, how: Remover) -> None:
@@ -98,7 +105,7 @@ def _unmap(hw: Machine, table: Table, va: int, end: int, how: Remover, top: int)
     last = -(-(end - table.va) // size)
     for at, n in hw.batches(first, last):
         entries = hw.load_run(table, at, n)
-        for lo, hi, leaves in _kinds(hw, entries, table.height):
+        for lo, hi, leaves in _kinds(hw, entries, table.height, how):
             start = table.va + (at + lo) * size
             for i, j, part in _pieces(Span(start, start + (hi - lo) * size), Span(va, end), size):
                 piece = entries[lo + i : lo + j]
@@ -112,10 +119,12 @@ def _unmap(hw: Machine, table: Table, va: int, end: int, how: Remover, top: int)
         _flush_leaf_table(hw, how, va, end - va, 1)
 
 
-def _kinds(hw: Machine, entries: U64, height: int) -> Iterator[tuple[int, int, bool]]:
-    """Runs of valid entries of one kind, as (start, end, whether leaves)."""
-    valid = (entries & np.uint64(hw.fmt.valid)) != 0
-    kind = np.where(valid, np.where(np.asarray(hw.fmt.is_leaf(entries, height)), 1, 2), 0)
+def _kinds(hw: Machine, entries: U64, height: int, how: Remover) -> Iterator[tuple[int, int, bool]]:
+    """Runs of entries of one kind that go, as (start, end, whether leaves); what is no table counts as a leaf."""
+    goes = ~np.asarray(hw.fmt.is_none(entries, height))
+    if how.present:
+        goes &= (entries & np.uint64(how.present[height])) != 0
+    kind = np.where(goes, np.where(np.asarray(hw.fmt.is_table(entries, height)), 2, 1), 0)
     cuts = [0, *(np.flatnonzero(np.diff(kind)) + 1).tolist(), len(kind)]
     return ((a, b, bool(kind[a] == 1)) for a, b in itertools.pairwise(cuts) if b > a and kind[a])
 
@@ -172,7 +181,8 @@ def _children(hw: Machine, table: Table, index: int, entries: U64, how: Remover,
     """Unmap all that a run of child tables maps: many at once when they hold nothing but leaves."""
     size = hw.fmt.levels[table.height].size
     height = table.height - 1
-    if not hw.whole_tables or not _drain(hw, table, index, entries, how):
+    emptied = _drain(hw, table, index, entries, how) if hw.whole_tables else None
+    if emptied is None:
         for i, entry in enumerate(entries.tolist()):
             start = table.va + (index + i) * size
             _child(hw, table, index + i, entry, Span(start, start + size), how, top)
@@ -180,11 +190,15 @@ def _children(hw: Machine, table: Table, index: int, entries: U64, how: Remover,
     if height == 0:
         _flush_leaf_table(hw, how, table.va + index * size, size, len(entries))
     if _frees(how, table, top):
-        _free_tables(hw, table, index, entries, how, top)
+        for run in frame_spans(np.flatnonzero(emptied).astype(np.uint64)):
+            _free_tables(hw, table, index + run.start, entries[run.start : run.end], how, top)
 
 
-def _drain(hw: Machine, table: Table, index: int, entries: U64, how: Remover) -> bool:
-    """Clear whole child tables and free what their leaves mapped; False, and nothing done, if they hold tables too."""
+def _drain(hw: Machine, table: Table, index: int, entries: U64, how: Remover) -> Bools | None:
+    """Clear whole child tables and free what their leaves mapped: which of them are empty now.
+
+    None, and nothing done, if they hold tables too.
+    """
     height = table.height - 1
     children = hw.fmt.table_pfn(entries)
     frames: list[Span] = []
@@ -192,7 +206,7 @@ def _drain(hw: Machine, table: Table, index: int, entries: U64, how: Remover) ->
         for _, rows in hw.look_children(table, children):
             runs = entry_runs(hw.fmt, rows.reshape(-1), height)
             if not runs.leaf.all():
-                return False
+                return None
             frames += runs.frames(hw.fmt.pages_at(height))
     if how.free_storage is not None and how.storage == "free-then-clear":
         for place, rows in hw.look_children(table, children):
@@ -200,10 +214,10 @@ def _drain(hw: Machine, table: Table, index: int, entries: U64, how: Remover) ->
             hw.expect_clear(child, 0, rows.reshape(-1), how.where)
         how.free_storage(frames, height)
     with entry_lock(hw, how.lock):
-        hw.clear_children(table, index, children, how.where, _leaf_flush(how, height))
+        emptied = hw.clear_children(table, index, children, how.where, _leaf_flush(how, height), goes=how.goes(height))
     if how.free_storage is not None and how.storage == "clear-then-free":
         how.free_storage(frames, height)
-    return True
+    return emptied
 
 
 def _frees(how: Remover, parent: Table, top: int) -> bool:
@@ -244,7 +258,7 @@ def _free_empty(hw: Machine, table: Table, va: int, end: int, limits: Span, how:
     last = -(-(end - table.va) // size)
     for at, n in hw.batches(first, last):
         entries = hw.load_run(table, at, n)
-        for lo, hi, leaves in _kinds(hw, entries, table.height):
+        for lo, hi, leaves in _kinds(hw, entries, table.height, how):
             if leaves:
                 continue
             if table.height == 1 and hw.whole_tables:
@@ -264,6 +278,6 @@ def _free_if_empty(hw: Machine, table: Table, index: int, entries: U64, limits: 
     places = np.arange(index, index + len(entries))
     wanted = (places >= -((table.va - limits.start) // size)) & (places < (limits.end - table.va) // size)
     for place, rows in hw.look_children(table, hw.fmt.table_pfn(entries)):
-        wanted[place : place + len(rows)] &= ~rows.any(axis=1)
+        wanted[place : place + len(rows)] &= empty_rows(hw.fmt, rows, table.height - 1)
     for run in frame_spans(np.flatnonzero(wanted).astype(np.uint64)):
         _free_tables(hw, table, index + run.start, entries[run.start : run.end], how, top)

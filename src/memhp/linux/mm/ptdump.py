@@ -37,7 +37,7 @@ def walk_range(k: Kernel, table: Table, span: Span) -> int:
     shown = 0
     for at, n in hw.batches(first, last):
         for index, entry in enumerate(hw.load_run(table, at, n).tolist(), at):
-            if not entry & hw.fmt.valid or table.height == 0 or hw.fmt.is_leaf(entry, table.height):
+            if table.height == 0 or not hw.fmt.is_table(entry, table.height):
                 shown += 1
                 continue
             start = table.va + index * size

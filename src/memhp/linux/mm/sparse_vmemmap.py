@@ -74,7 +74,7 @@ def vmemmap_populate_hugepages(
         last = first + ((stop - 1 >> level.shift) - (va >> level.shift)) + 1
         for at, n in k.hw.batches(first, last):
             entries = k.hw.load_run(table, at, n)
-            for lo, hi, empty in _runs(entries == 0):
+            for lo, hi, empty in _runs(np.asarray(k.hw.fmt.is_none(entries, table.height))):
                 wanted = Span(
                     max(va, _address(k, table, at + lo)),
                     min(stop, _address(k, table, at + hi - 1) + level.size),
@@ -133,7 +133,7 @@ def vmemmap_populate_basepages(
         first = fmt.index(va, 0)
         for at, n in k.hw.batches(first, first + (stop - va) // page):
             entries = k.hw.load_run(table, at, n)
-            for lo, hi, empty in _runs(entries == 0):
+            for lo, hi, empty in _runs(np.asarray(k.hw.fmt.is_none(entries, table.height))):
                 if empty:
                     _new_pages(k, table, at + lo, hi - lo, nid, altmap, how)
                 else:
@@ -155,7 +155,8 @@ def _whole_tables(k: Kernel, start: int, end: int, nid: int, how: VmemmapBuilder
     for table, va, stop in vmemmap_tables(k, start, end // size * size, 1, nid, how):
         index = fmt.index(va, 1)
         old = k.hw.load_run(table, index, (stop - va) // size)
-        count = int(np.flatnonzero(old)[0]) if old.any() else len(old)
+        held = np.flatnonzero(~np.asarray(fmt.is_none(old, 1)))
+        count = int(held[0]) if len(held) else len(old)
         if not count or not plenty(k, nid, 2 * count * (entries + 1)):
             return at
         tables = vmemmap_alloc_block(k, 0, nid, count, Owner(Use.TABLE))
@@ -213,11 +214,13 @@ def vmemmap_tables(
 def _table_builder(k: Kernel, va: int, nid: int, how: VmemmapBuilder) -> Builder:
     """``vmemmap_p?d_populate()``: tables come from where struct pages come from, but never from an altmap."""
 
-    def new_table(_height: int, _wanted: int) -> list[Span]:
+    def new_table(height: int, _wanted: int) -> list[Span]:
         block = vmemmap_alloc_block(k, 0, nid, 1, Owner(Use.TABLE))
         if not len(block):
             raise VmemmapPopulateError(va, "a page table", "mm/sparse-vmemmap.c:vmemmap_alloc_block_zero")
-        return frame_spans(block)
+        frames = frame_spans(block)
+        k.hw.blank_tables(frames, height)
+        return frames
 
     return Builder(
         leaves=frozenset(),

@@ -141,7 +141,7 @@ def _order(k: Kernel, kind: Kind, use: Use) -> int:
     """The order of the pages of a kind. Raises :class:`BadInput` for gigantic pages where there are none."""
     order = huge_page_order(k.config, use)
     if order is None and use in GIGANTIC_USES:
-        raise BadInput(f"this machine has no pages for {kind} memory", where="kind", fix="an x86 CPU with gbpages")
+        raise BadInput(f"this machine has no pages for {kind} memory", where="kind", fix="a CPU that maps them")
     return order or 0
 
 

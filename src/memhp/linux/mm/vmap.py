@@ -9,6 +9,8 @@ huge leaf takes the place of.
 from collections.abc import Iterator
 from errno import EBUSY
 
+import numpy as np
+
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.tlb import Table
 from memhp.linux.kernel.panic import warn
@@ -107,7 +109,7 @@ def _ptes(k: Kernel, table: Table, area: Span, pfn: int, prot: int, where: str) 
     shift = k.config.page_shift
     first = (area.start - table.va) >> shift
     for at, n in k.hw.batches(first, first + (area.size >> shift)):
-        if k.hw.load_run(table, at, n).any():
+        if not np.all(k.hw.fmt.is_none(k.hw.load_run(table, at, n), table.height)):
             text = f"a page is mapped at {table.va + (at << shift):#x} already"
             if where == RANGE:
                 raise KernelBug(text, place=where)
@@ -126,7 +128,7 @@ def _try_huge(k: Kernel, table: Table, index: int, part: Span, pfn: int, prot: i
     fits = level.leaf and max_page_shift >= level.shift and k.port.arch_vmap_supported(k, table.height)
     if not fits or part.size != level.size or part.start % level.size or pfn % hw.fmt.pages_at(table.height):
         return False
-    if not hw.load(table, index) & hw.fmt.valid:
+    if not hw.fmt.is_valid(hw.load(table, index), table.height):
         _set_huge(k, table, index, pfn, prot)
         return True
     locked = k.config.profile.vmap_huge_lock == "init_mm.mmap_lock"
@@ -162,5 +164,5 @@ def _vunmap(k: Kernel, table: Table, area: Span) -> None:
         if hw.fmt.is_leaf(entry, table.height):
             with root_locked(k, table):
                 hw.clear_run(table, index, 1, UNMAP)
-        elif entry:
+        elif not hw.fmt.is_none(entry, table.height):
             _vunmap(k, hw.child(table, index, hw.fmt.table_pfn(hw.load(table, index))), part)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from memhp.errors import BadInput
 from memhp.facts import memory_blocks
+from memhp.facts.kpageflags import of_file
 from memhp.facts.observed import observe
 from memhp.facts.source import Source
 from memhp.spans import Span
 from memhp.target.captures.flatten import flatten, hides_addresses
-from memhp.target.captures.kpageflags import of_file
 from memhp.target.captures.privacy import LEFT_OUT, public
 from memhp.target.captures.write import record
 

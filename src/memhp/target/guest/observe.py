@@ -10,10 +10,10 @@ import numpy as np
 
 from memhp.facts import memory_blocks
 from memhp.facts.capture import File
+from memhp.facts.kpageflags import ENTRY, summary
 from memhp.facts.observed import Facts, observe
 from memhp.facts.source import DMESG, FileSource
 from memhp.target.captures.flatten import flatten
-from memhp.target.captures.kpageflags import ENTRY, summary
 from memhp.target.captures.write import record
 from memhp.target.guest.guest import Guest
 

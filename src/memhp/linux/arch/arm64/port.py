@@ -88,6 +88,10 @@ class Arm64Port(GenericPort):
         """That of a PUD with 4K pages, else that of a run of PMDs that the contiguous hint joins."""
         return 1 * GiB if config.page_size == 4 * KiB else config.pmd_size * CONT_PMDS[config.page_size]
 
+    def maps_everything(self, config: Config) -> bool:
+        """Before it had ``arch_get_mappable_range()``."""
+        return arm64(config).mappable_range == "everything"
+
     layout = staticmethod(arm64_layout)
 
     def linear_map_random(self, config: Config) -> bool:
@@ -129,6 +133,7 @@ class Arm64Port(GenericPort):
     pud_free_pmd_page = staticmethod(huge_vmap.pud_free_pmd_page)
     set_direct_map_invalid_noflush = staticmethod(pageattr.set_direct_map_invalid_noflush)
     set_direct_map_default_noflush = staticmethod(pageattr.set_direct_map_default_noflush)
+    set_direct_map_valid_noflush = staticmethod(pageattr.set_direct_map_valid_noflush)
     flush_tlb_all = staticmethod(flush_tlb_all)
     flush_tlb_kernel_range = staticmethod(flush_tlb_kernel_range)
 

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from memhp.linux.arch.generic import BITS_32, GenericPort
 from memhp.linux.arch.riscv import checks
+from memhp.linux.arch.riscv.choices import riscv
 from memhp.linux.arch.riscv.format import FORMATS
 from memhp.linux.arch.riscv.include.asm.pgtable import VMALLOC_SIZE, riscv_layout
 from memhp.linux.arch.riscv.kernel.vmcore_info import vmcoreinfo_root
@@ -36,6 +37,10 @@ class RiscvPort(GenericPort):
     def pa_bits(self, config: Config) -> tuple[int, ...]:
         """56 bits in every mode."""
         return (56,)
+
+    def maps_everything(self, config: Config) -> bool:
+        """Before it had ``arch_get_mappable_range()``."""
+        return riscv(config).mappable_range == "everything"
 
     layout = staticmethod(riscv_layout)
 

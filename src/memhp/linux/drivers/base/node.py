@@ -25,6 +25,8 @@ class NodeStates:
     """``N_NORMAL_MEMORY``: nodes with online memory in a zone up to ZONE_NORMAL."""
     memory: set[int] = field(default_factory=set)
     """``N_MEMORY``: nodes with online memory of any kind."""
+    cpus: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """Node id → its CPUs, for every node that has some: ``N_CPU``."""
     devices: dict[int, SpanSet] = field(default_factory=dict)
     """Node id → ids of the memory blocks linked below its device, for every node that has a device."""
 

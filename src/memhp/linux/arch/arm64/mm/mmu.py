@@ -118,10 +118,10 @@ def create_pgd_mapping(k: Kernel, start: int, end: int, prot: int) -> None:
         populate(k.hw, k.init_mm, va, va + end - start, start >> k.config.page_shift, prot, how)
 
 
-def _pgtable_alloc(k: Kernel, _height: int, count: int) -> list[Span]:
+def _pgtable_alloc(k: Kernel, height: int, count: int) -> list[Span]:
     """``early_pgtable_alloc()``, ``__pgd_pgtable_alloc()``."""
     name = f"arch/arm64/mm/mmu.c:{'__pgd_pgtable_alloc' if k.slab_is_available else 'early_pgtable_alloc'}"
-    frames = alloc_tables(k, count, name)
+    frames = alloc_tables(k, height, count, name)
     if not frames:
         if not k.slab_is_available:
             raise KernelPanic("Failed to allocate page table page", place=name)
@@ -239,7 +239,6 @@ def arch_add_memory(
     except KernelError:
         remove_pgd_mapping(k, start, size)
         raise
-    k.max_pfn = max(k.max_pfn, (start + size) >> shift)
 
 
 def add_pages(

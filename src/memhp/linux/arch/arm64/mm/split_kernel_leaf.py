@@ -65,7 +65,7 @@ def _split_contiguous(k: Kernel, table: Table, index: int) -> None:
 def _split_leaf(k: Kernel, table: Table, index: int, entry: int) -> None:
     """``split_pud()``, ``split_pmd()``: a new table, filled with contiguous leaves, takes the place of the leaf."""
     hw, fmt = k.hw, k.hw.fmt
-    frames = alloc_tables(k, 1, SPLIT)
+    frames = alloc_tables(k, table.height - 1, 1, SPLIT)
     if not frames:
         raise KernelError(ENOMEM, "no memory to split a leaf of the direct map", place=SPLIT, advice="free memory")
     prot = fmt.attributes(entry, table.height) & ~(VALID | TYPE) | CONTIGUOUS

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.hw.ledger import Violation
 from memhp.linux.arch.riscv.choices import riscv
-from memhp.linux.arch.riscv.include.asm.pgtable_bits import PAGE_KERNEL, PAGE_TABLE
+from memhp.linux.arch.riscv.include.asm.pgtable_bits import PAGE_KERNEL, PAGE_TABLE, PRESENT
 from memhp.linux.arch.riscv.mm.pgtable import arch_vmap_supported, pmd_free_pte_page, pud_free_pmd_page
 from memhp.linux.arch.riscv.mm.tlbflush import flush_all, flush_kernel_range, flush_tlb_all, flush_tlb_kernel_range
 from memhp.linux.init_text import call_page_table_code
@@ -152,7 +152,7 @@ def _sync(k: Kernel, span: Span) -> None:
 def _alloc_table(k: Kernel, height: int, count: int) -> list[Span]:
     """``alloc_pte_late()`` and its kin; while booting the ``_fixmap`` ones."""
     name = f"arch/riscv/mm/init.c:alloc_{pgd.LEVEL_NAMES[height]}_{'late' if k.slab_is_available else 'fixmap'}"
-    frames = alloc_tables(k, count, name)
+    frames = alloc_tables(k, height, count, name)
     if not frames:
         if not k.slab_is_available:
             raise KernelPanic("no memory for page tables", place=name)
@@ -179,6 +179,7 @@ def _remover(k: Kernel) -> Remover:
         leaf_flush=tuple(flush_kernel_range(k, level.size) for level in k.hw.fmt.levels) if each else (),
         table="clear-flush-free" if record.table_freed == "after-flush" else "free-then-clear",
         table_flush=flush_all(k) if each else None,
+        present=PRESENT,
         where=REMOVE,
     )
 
@@ -247,7 +248,6 @@ def arch_add_memory(
         flush_tlb_all(k)
     try:
         add_pages(k, nid, start >> shift, size >> shift, altmap, pgmap)
-        k.max_pfn = (start + size) >> shift
     except KernelError:
         remove_linear_mapping(k, start, size)
         raise

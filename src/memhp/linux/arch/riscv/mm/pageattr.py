@@ -74,7 +74,7 @@ def _split_leaf(k: Kernel, table: Table, index: int) -> None:
     """Fill a new table with leaves that map the same, then write the entry that points to it over the leaf."""
     hw, fmt = k.hw, k.hw.fmt
     entry = hw.load(table, index)
-    frames = alloc_tables(k, 1, SPLIT)
+    frames = alloc_tables(k, table.height - 1, 1, SPLIT)
     if not frames:
         raise KernelError(ENOMEM, "no memory to split a leaf of the direct map", place=SPLIT, advice="free memory")
     pfn, prot = fmt.leaf_pfn(entry, table.height), fmt.attributes(entry, table.height)

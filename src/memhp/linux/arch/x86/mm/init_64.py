@@ -8,7 +8,7 @@ from functools import partial
 from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.hw.tlb import FlushPlan, Table
 from memhp.linux.arch.x86.choices import x86
-from memhp.linux.arch.x86.include.asm.pgtable_types import PAGE_KERNEL, PAGE_TABLE, PCD
+from memhp.linux.arch.x86.include.asm.pgtable_types import PAGE_KERNEL, PAGE_TABLE, PCD, PRESENT
 from memhp.linux.arch.x86.mm.init import MapRange, init_mem_mapping, init_memory_mapping
 from memhp.linux.arch.x86.mm.pgtable import arch_vmap_supported, pmd_free_pte_page, pud_free_pmd_page
 from memhp.linux.arch.x86.mm.tlb import FLUSH_TLB_ALL, flush_kernel_range, flush_tlb_all, flush_tlb_kernel_range
@@ -117,10 +117,10 @@ def kernel_physical_mapping_init(k: Kernel, piece: MapRange, prot: int) -> None:
         sync_global_pgds(k, Span(va, va + end - start))
 
 
-def _alloc_low_page(k: Kernel, _height: int, count: int) -> list[Span]:
+def _alloc_low_page(k: Kernel, height: int, count: int) -> list[Span]:
     """``alloc_low_page()``, whose failure after boot nobody looks for."""
     name = "arch/x86/mm/init.c:alloc_low_pages"
-    frames = alloc_tables(k, count, name)
+    frames = alloc_tables(k, height, count, name)
     if not frames:
         if not k.slab_is_available:
             raise KernelPanic("alloc_low_pages: can not alloc memory", place=name)
@@ -167,6 +167,7 @@ def direct_map_remover(k: Kernel) -> Remover:
         table_flush=FlushPlan(FLUSH_TLB_ALL) if each else None,
         after_leaf_table=(lambda _: FlushPlan(FLUSH_TLB_ALL)) if record.pte_table_flush == "all" else None,
         keep_root_children=True,
+        present=PRESENT,
         part_leaf=_part_of_direct_map,
         lock=pgd.PAGE_TABLE_LOCK if record.remove_lock == "each-entry" else "",
         where=REMOVE,
@@ -233,7 +234,7 @@ def add_pages(
     altmap: VmemAltmap | None = None,
     pgmap: DevPagemap | None = None,
 ) -> None:
-    """``__add_pages()``, of which no error is expected, and the end of memory."""
+    """``__add_pages()``, of which no error is expected. Raises ERANGE too."""
     if (start_pfn + nr_pages) << k.config.page_shift > k.layout.physmem_end + 1:
         warn(k, ADD_PAGES, once=True)
         raise KernelError(ERANGE, "the range ends beyond what the direct map can hold", place=ADD_PAGES)
@@ -242,8 +243,6 @@ def add_pages(
     except KernelError:
         warn(k, ADD_PAGES, once=True)
         raise
-    finally:
-        k.max_pfn = max(k.max_pfn, start_pfn + nr_pages)
 
 
 def arch_remove_memory(k: Kernel, start: int, size: int, altmap: VmemAltmap | None = None) -> None:

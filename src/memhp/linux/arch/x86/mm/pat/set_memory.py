@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from memhp.errors import KernelError
 from memhp.hw.tlb import Table
-from memhp.linux.arch.x86.format import PS, RW, D, P
+from memhp.linux.arch.x86.format import PS, RW, D, G, P
 from memhp.linux.arch.x86.include.asm.pgtable_types import PAGE_TABLE
 from memhp.linux.arch.x86.mm.tlb import flush_tlb_all
 from memhp.linux.mm.pgalloc import alloc_tables, free_tables
@@ -43,7 +43,8 @@ def set_direct_map_default_noflush(k: Kernel, pfn: int) -> None:
 def _change_page_attr(k: Kernel, pfn: int, set_mask: int, clear_mask: int) -> None:
     """``__change_page_attr_set_clr()`` for a page: leaves above it are split one level at a time, then it is changed.
 
-    A page that nothing maps is left alone (``__cpa_process_fault()``).
+    A page that nothing maps is left alone (``__cpa_process_fault()``). What is not present loses G, which would mean
+    PROTNONE there, and does not get it back (``pgprot_clear_protnone_bits()``).
     """
     va = k.layout.phys_to_virt(pfn << k.config.page_shift)
     with _cpa_locked(k):
@@ -53,8 +54,11 @@ def _change_page_attr(k: Kernel, pfn: int, set_mask: int, clear_mask: int) -> No
             if not entry:
                 return
             if place.table.height == 0:
-                if entry != entry & ~clear_mask | set_mask:
-                    k.hw.store(*place, entry & ~clear_mask | set_mask, CHANGE)
+                changed = entry & ~clear_mask | set_mask
+                if not changed & P:
+                    changed &= ~G
+                if changed != entry:
+                    k.hw.store(*place, changed, CHANGE)
                 return
             with k.hw.locked(PGD_LOCK):  # __should_split_large_page(): nothing less will do for one page
                 lookup_address(k, va)
@@ -87,7 +91,7 @@ def _split_large_page(k: Kernel, place: Place, va: int) -> None:
     table, index = place
     if not k.config.debug_pagealloc:
         hw.unlock(CPA_LOCK)
-    frames = alloc_tables(k, 1, SPLIT)
+    frames = alloc_tables(k, table.height - 1, 1, SPLIT)
     if not k.config.debug_pagealloc:
         hw.lock(CPA_LOCK)
     if not frames:

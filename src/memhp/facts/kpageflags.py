@@ -1,0 +1,149 @@
+"""``/proc/kpageflags`` summarised: for each memory block, how many pages carry which flags, and between which PFNs.
+
+The kernel gives 8 bytes a page (``fs/proc/page.c``, Documentation/admin-guide/mm/pagemap.rst). Flags that change from
+one moment to the next and do not decide what can be moved are left out, so that a block takes a few lines. Captures
+hold these lines as ``kpageflags.tsv``; docs/captures.md tells their form.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from memhp.facts.lines import bad_line, lines
+from memhp.facts.memory_blocks import MemoryBlocks
+from memhp.facts.source import Source
+from memhp.spans import Span
+
+KEPT = {
+    "LRU": 5,
+    "SLAB": 7,
+    "BUDDY": 10,
+    "MMAP": 11,
+    "ANON": 12,
+    "SWAPBACKED": 14,
+    "COMPOUND_HEAD": 15,
+    "COMPOUND_TAIL": 16,
+    "HUGE": 17,
+    "UNEVICTABLE": 18,
+    "HWPOISON": 19,
+    "NOPAGE": 20,
+    "KSM": 21,
+    "THP": 22,
+    "OFFLINE": 23,
+    "ZERO_PAGE": 24,
+    "PGTABLE": 26,
+    "RESERVED": 32,
+    "MLOCKED": 33,
+}
+"""The flags that are kept, by name, with their bit (``include/uapi/linux/kernel-page-flags.h``)."""
+
+MASK = np.uint64(sum(1 << bit for bit in KEPT.values()))
+ENTRY = 8
+"""Bytes that the kernel gives for a page."""
+
+Flags = npt.NDArray[np.uint64]
+
+KPAGEFLAGS = "/proc/kpageflags"
+SUMMARY = "/kpageflags.tsv"
+"""Where the summary stands in a tree: at the top, as it is not Linux's."""
+
+Kind = Literal["hole", "poisoned", "free", "offline", "huge", "reserved", "slab", "table", "movable", "kernel"]
+"""What a page is: without a struct page; poisoned; in the buddy; ``PageOffline`` (virtio-mem, balloons); of a pool of
+huge pages; reserved at boot; slab; a page table; on LRU lists or mapped to processes; the kernel's in another way."""
+
+DECIDES: tuple[tuple[Kind, tuple[str, ...]], ...] = (
+    ("hole", ("NOPAGE",)),
+    ("poisoned", ("HWPOISON",)),
+    ("free", ("BUDDY",)),
+    ("offline", ("OFFLINE",)),
+    ("huge", ("HUGE",)),
+    ("reserved", ("RESERVED",)),
+    ("slab", ("SLAB",)),
+    ("table", ("PGTABLE",)),
+    ("movable", ("LRU", "MMAP", "ANON", "UNEVICTABLE", "THP")),
+)
+"""The kinds by the flags that decide them, the first that a page has any flag of."""
+
+
+class PageRun(NamedTuple):
+    """Pages of one memory block that carry the same flags: how many, and the PFNs that they lie between."""
+
+    block: int
+    flags: int
+    pages: int
+    span: Span
+
+    @property
+    def kind(self) -> Kind:
+        """What they are."""
+        for kind, names in DECIDES:
+            if any(self.flags >> KEPT[name] & 1 for name in names):
+                return kind
+        return "kernel"
+
+
+def read(source: Source, memory: MemoryBlocks, page_size: int) -> tuple[PageRun, ...]:
+    """What the pages of online memory blocks are; nothing where the machine does not tell, as to all but root.
+
+    Raises :class:`BadInput` for a line of a summary that is none.
+    """
+    text = source.get(SUMMARY)
+    if text is None and source.kind == "live":
+        online = [block for block in memory.blocks if block.state == "online"]
+        spans = {block.name: memory.span(block) for block in online}
+        blocks = ((name, Span(start // page_size, end // page_size)) for name, (start, end) in spans.items())
+        text = of_file(Path(KPAGEFLAGS), blocks)
+    return parse(text, where=source.where(SUMMARY)) if text else ()
+
+
+def parse(text: str, *, where: str = "kpageflags.tsv") -> tuple[PageRun, ...]:
+    """The lines of a summary. Raises :class:`BadInput` naming one that is none."""
+    return tuple(_run(line, where, number) for number, line in lines(text, where))
+
+
+def _run(line: str, where: str, number: int) -> PageRun:
+    try:
+        name, flags, pages, first, last = line.split("\t")
+        run = PageRun(
+            int(name.removeprefix("memory")), int(flags, 16), int(pages), Span(int(first, 16), int(last, 16) + 1)
+        )
+    except ValueError as error:
+        raise bad_line(where, number, line, "block, flags, pages, first and last PFN") from error
+    if not 0 < run.pages <= run.span.size:
+        raise bad_line(where, number, line, "as many pages as lie between the two PFNs, or fewer")
+    return run
+
+
+def summary(block: str, first_pfn: int, flags: Flags) -> str:
+    """The lines of one memory block, its pages' flags given in order: ``block flags pages first-PFN last-PFN``."""
+    values, place, counts = np.unique(flags & MASK, return_inverse=True, return_counts=True)
+    lines = []
+    for index, (value, count) in enumerate(zip(values.tolist(), counts.tolist(), strict=True)):
+        at = np.flatnonzero(place == index)
+        first, last = first_pfn + int(at[0]), first_pfn + int(at[-1])
+        lines.append(f"{block}\t{value:#x}\t{count}\t{first:#x}\t{last:#x}\n")
+    return "".join(lines)
+
+
+def of_file(path: Path, blocks: Iterable[tuple[str, Span]]) -> str | None:
+    """The summary of a machine's blocks (name, PFNs); None where the file cannot be read, as by all but root."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return "".join(_read(file.fileno(), name, span) for name, span in blocks)
+    except OSError:
+        return None
+
+
+def _read(fd: int, name: str, span: Span) -> str:
+    data = b""
+    while len(data) < span.size * ENTRY:
+        part = os.pread(fd, span.size * ENTRY - len(data), span.start * ENTRY + len(data))
+        if not part:
+            break
+        data += part
+    return summary(name, span.start, np.frombuffer(data, dtype=np.uint64)) if data else ""

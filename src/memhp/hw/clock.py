@@ -1,0 +1,36 @@
+"""Machine time, what is to happen later, and the kernel log, whose lines carry the time."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import heapq
+from collections.abc import Callable
+
+from memhp.hw.ledger import LogLine
+
+
+class Clock:
+    """The doors of a machine that read the clock, arm timers and log lines."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        """Machine time in nanoseconds."""
+        self.log_lines: list[LogLine] = []
+        self._timers: list[tuple[int, int, Callable[[], None]]] = []
+        self._timer_serial = 0
+
+    def log(self, text: str, level: str = "info") -> None:
+        """A line to the kernel log: ``pr_info()``, ``pr_warn()``, ``pr_debug()`` …"""
+        self.log_lines.append(LogLine(self.now, level, text))
+
+    def arm(self, delay: int, call: Callable[[], None]) -> None:
+        """Call something `delay` nanoseconds of machine time from now."""
+        self._timer_serial += 1
+        heapq.heappush(self._timers, (self.now + delay, self._timer_serial, call))
+
+    def advance(self, duration: int) -> None:
+        """Let `duration` nanoseconds pass; timers that come due run in order, and may themselves let time pass."""
+        until = self.now + duration
+        while self._timers and self._timers[0][0] <= until:
+            due, _, call = heapq.heappop(self._timers)
+            self.now = max(self.now, due)
+            call()
+        self.now = max(self.now, until)

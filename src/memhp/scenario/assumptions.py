@@ -1,0 +1,196 @@
+"""What a rehearsal rests on: facts that were told, those that were computed, and what is assumed as nobody said.
+
+Each assumption names what would settle it. A step whose outcome could be another one if an assumption is wrong names
+that assumption: :func:`rests_on`.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+
+from memhp.facts.kpageflags import KPAGEFLAGS
+from memhp.facts.observed import Facts
+from memhp.linux.config import Config
+from memhp.scenario import schema
+from memhp.scenario.result import Assumption
+from memhp.scenario.usage import Placed
+from memhp.units import format_size
+
+IN_USE = "memory in use"
+PLACES = "places of memory in use"
+KINDS = "kinds of memory in use"
+CACHE = "page cache"
+NODES = "nodes"
+PARAMETERS = "parameters"
+COMMAND_LINE = "command line"
+BOOT = "boot memory"
+DOMAINS = "proximity domains"
+KERNEL = "kernel"
+ADDRESSES = "addresses"
+
+TAKES_AWAY = (schema.Offline, schema.Unplug, schema.Remove, schema.Eject, schema.Resize)
+ADDS = (schema.Plug, schema.Resize, schema.Online, schema.Dax)
+PUTS_ONLINE = (schema.Plug, schema.Online, schema.Resize)
+
+DEPENDS: tuple[tuple[str, tuple[type, ...]], ...] = (
+    (IN_USE, (*TAKES_AWAY, *ADDS)),
+    (PLACES, TAKES_AWAY),
+    (KINDS, TAKES_AWAY),
+    (CACHE, ADDS),
+    (NODES, PUTS_ONLINE),
+    (PARAMETERS, ADDS),
+    (COMMAND_LINE, ADDS),
+    (DOMAINS, ADDS),
+)
+"""The steps that could end otherwise were an assumption wrong; those not here change addresses and costs only."""
+
+
+def rests_on(step: schema.StepKind, assumptions: list[Assumption]) -> list[str]:
+    """The assumptions that the outcome of a step depends on, by their names."""
+    assumed = {each.what for each in assumptions if each.basis == "assumed"}
+    return [what for what, steps in DEPENDS if what in assumed and isinstance(step, steps)]
+
+
+def of_description() -> list[Assumption]:
+    """What the rehearsal of a described machine rests on besides its description."""
+    return [
+        Assumption(
+            what=IN_USE,
+            basis="assumed",
+            text="none but what boot keeps",
+            settle="write what is in use as `allocate` steps, or take a captured machine",
+        )
+    ]
+
+
+def of_machine(facts: Facts, config: Config, placed: Placed) -> list[Assumption]:
+    """What the rehearsal of a machine that was read rests on."""
+    return [
+        *_use(facts, placed),
+        *_kernel(facts, config),
+        *_memory(facts),
+        *_settings(facts),
+        Assumption(
+            what=ADDRESSES,
+            basis="foretold",
+            text="virtual addresses are those of a kernel without KASLR; sizes of tables do not depend on them",
+        ),
+    ]
+
+
+def _use(facts: Facts, placed: Placed) -> Iterator[Assumption]:
+    page = facts.page_size or 4096
+    used = [
+        f"{format_size(use.used * page)} in {use.zone}" + (f" of node {use.node}" if use.node else "")
+        for use in placed.zones
+        if use.used
+    ]
+    yield Assumption(
+        what=IN_USE,
+        basis="told",
+        text=", ".join(used) or "none",
+        by="/proc/zoneinfo: managed less free pages and per-CPU lists",
+    )
+    if placed.unmatched:
+        yield Assumption(
+            what=IN_USE,
+            basis="foretold",
+            text=f"{format_size(placed.unmatched * page)} more than that: boot of the model keeps more",
+        )
+    kinds = {
+        "movable": sum(use.movable for use in placed.zones),
+        "huge pages": sum(use.hugetlb + use.hugetlb_free for use in placed.zones),
+        "the kernel's": sum(use.kernel + use.reclaimable for use in placed.zones),
+    }
+    text = ", ".join(f"{format_size(pages * page)} {name}" for name, pages in kinds.items() if pages)
+    yield Assumption(
+        what=KINDS, basis="told", text=text or "none", by="counters of zones and nodes; what is left is the kernel's"
+    )
+    if placed.located:
+        yield Assumption(what=PLACES, basis="told", text="where each kind lies in its block", by=KPAGEFLAGS)
+    else:
+        yield Assumption(
+            what=PLACES,
+            basis="assumed",
+            text="the lowest pages of each zone, and what the kernel uses cannot move",
+            settle=f"run as root, or give {KPAGEFLAGS} (memhp capture keeps a summary)",
+        )
+    cache = sum(use.cache for use in placed.zones)
+    if cache:
+        yield Assumption(
+            what=CACHE,
+            basis="assumed",
+            text=f"{format_size(cache * page)} of files stay: nothing is reclaimed",
+            settle="drop caches, then read the machine again",
+        )
+
+
+def _kernel(facts: Facts, config: Config) -> Iterator[Assumption]:
+    release = facts.release
+    if release is None:
+        yield Assumption(
+            what=KERNEL,
+            basis="assumed",
+            text=f"{config.profile.name}, as the scenario has it",
+            settle="give /proc/sys/kernel/osrelease or the kernel log",
+        )
+    elif config.profile.name.removeprefix("linux-") != ".".join(release.split(".")[:2]):
+        yield Assumption(
+            what=KERNEL,
+            basis="assumed",
+            text=f"Linux {release} does what {config.profile.name} does",
+            settle="write machine.profile, or single choices",
+        )
+    else:
+        yield Assumption(what=KERNEL, basis="told", text=f"Linux {release}", by="the kernel's release")
+
+
+def _memory(facts: Facts) -> Iterator[Assumption]:
+    log = facts.boot_log
+    if facts.hidden:
+        yield Assumption(
+            what=BOOT,
+            basis="assumed",
+            text="what zones and memory blocks have, all of it there at boot; no device is in the way",
+            settle="read /proc/iomem as root",
+        )
+    elif log is not None and log.early_node_ranges:
+        yield Assumption(what=BOOT, basis="told", text="as memblock had it", by="the kernel log")
+    else:
+        yield Assumption(
+            what=BOOT,
+            basis="assumed",
+            text="System RAM of /proc/iomem that no device brought was there at boot",
+            settle="give the kernel log from its first line",
+        )
+    several = facts.nodes is not None and len(facts.nodes.states.get("possible", (0,))) > 1
+    if several and not (log is not None and log.srat):
+        yield Assumption(
+            what=DOMAINS,
+            basis="assumed",
+            text="each proximity domain is the node of its number",
+            settle="give the kernel log with its SRAT lines",
+        )
+    if facts.nodes is None:
+        yield Assumption(
+            what=NODES,
+            basis="assumed",
+            text="all memory and CPUs are on node 0",
+            settle="give /sys/devices/system/node, unless the kernel has no NUMA",
+        )
+
+
+def _settings(facts: Facts) -> Iterator[Assumption]:
+    if not facts.params.files():
+        yield Assumption(
+            what=PARAMETERS,
+            basis="assumed",
+            text="memory_hotplug has its defaults: no memmap_on_memory, contig-zones",
+            settle="give /sys/module/memory_hotplug/parameters",
+        )
+    if facts.cmdline is None:
+        yield Assumption(
+            what=COMMAND_LINE,
+            basis="assumed",
+            text="no option of the command line matters",
+            settle="give /proc/cmdline",
+        )

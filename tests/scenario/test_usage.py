@@ -1,0 +1,99 @@
+"""Memory that a real machine had in use is in use in its rehearsal, and what that rests on is said."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import replace
+
+import pytest
+
+from captures import archive, every_step, facts
+from memhp.errors import BadInput
+from memhp.facts import kpageflags
+from memhp.facts.usage import usage
+from memhp.linux.init import start_kernel
+from memhp.linux.mm.free_area import nr_free_pages
+from memhp.linux.state import Kernel
+from memhp.scenario.replay import catch_up
+from memhp.scenario.result import Run
+from memhp.scenario.run import rehearse, rehearse_scenario
+from memhp.scenario.schema import MachineText, Offline, Plug, Scenario
+from memhp.scenario.session import Session
+from memhp.scenario.sources import facts_spec
+from memhp.scenario.usage import Placed, place
+from memhp.spans import Span
+from memhp.units import MiB
+
+BUSY = "x86_64-6.12.117+deb13-cloud-amd64-plan-16000M"
+
+
+def taken_up(name: str, step: str) -> tuple[Kernel, Placed]:
+    observed = facts(name, step)
+    session = Session(start_kernel(facts_spec(observed, MachineText(source=name))))
+    catch_up(session, observed)
+    return session.k, place(session.k, observed)
+
+
+@pytest.mark.parametrize(("name", "step"), every_step()[::7])
+def test_as_much_is_free_as_the_machine_had(name: str, step: str) -> None:
+    k, placed = taken_up(name, step)
+    mine, real = sum(nr_free_pages(zone) for zone in k.zones()), sum(use.free for use in placed.zones)
+    assert real - mine == placed.unmatched
+    assert placed.unmatched * k.config.page_size <= 2 * MiB, "what the model's boot keeps more than the real one"
+
+
+def test_an_add_that_was_too_large_for_a_busy_guest_is_foretold() -> None:
+    """Done for real it ended in ``add_memory failed``, and left 51200 pages of struct pages behind."""
+    left = facts(BUSY, "2-added").vmstat["nr_memmap_pages"]
+    machine = MachineText(source=str(archive(BUSY)), step="1-before-add")
+    run, k = rehearse_scenario(Scenario(machine=machine, steps=[Plug(size="16000M")]))
+    (step,) = run.steps
+    assert step.outcome.result == "ENOMEM"
+    section = k.config.pages_per_section // 64
+    assert abs(step.memory_after.memmap - step.memory_before.memmap - left * k.config.page_size) < 8 * section * 4096
+
+
+def grounds(run: Run) -> dict[str, str]:
+    return {each.what: each.basis for each in run.assumptions}
+
+
+def offline_last_block(summary: str) -> Run:
+    observed = facts(BUSY, "1-before-add")
+    told = replace(observed, pages=kpageflags.parse(summary)) if summary else observed
+    return rehearse(facts_spec(told, MachineText(source=BUSY)), [Offline(blocks=[1])], observed=told)[0]
+
+
+def test_where_memory_in_use_lies_is_assumed_and_verdicts_say_so() -> None:
+    run = offline_last_block("")
+    assert grounds(run)["memory in use"] == "told"
+    assert grounds(run)["places of memory in use"] == "assumed"
+    assert all(each.settle for each in run.assumptions if each.basis == "assumed")
+    (step,) = run.steps
+    assert step.outcome.result == "ok"
+    assert "places of memory in use" in step.outcome.rests_on
+
+
+def test_a_page_of_the_kernel_seen_in_a_block_keeps_it_online() -> None:
+    run = offline_last_block("memory1\t0x80\t100\t0x8000\t0xffff\n")
+    assert grounds(run)["places of memory in use"] == "told"
+    (step,) = run.steps
+    assert step.outcome.result == "EBUSY"
+    assert step.outcome.rests_on == []
+
+
+def test_pages_are_what_the_first_deciding_flag_says() -> None:
+    """Bits of include/uapi/linux/kernel-page-flags.h."""
+    text = "".join(f"memory8\t{1 << bit:#x}\t1\t0x10\t0x10\n" for bit in (7, 5, 10, 17, 19, 20, 23, 26, 32, 15))
+    kinds = [run.kind for run in kpageflags.parse(text)]
+    assert kinds[:5] == ["slab", "movable", "free", "huge", "poisoned"]
+    assert kinds[5:] == ["hole", "offline", "table", "reserved", "kernel"]
+    assert kpageflags.parse(text)[0].span == Span(0x10, 0x11)
+
+
+@pytest.mark.parametrize("line", ["memory8\t0x80\t1\t0x10\n", "memory8\t0x80\t3\t0x10\t0x11\n", "x\ty\n"])
+def test_a_line_that_no_capture_holds_is_named(line: str) -> None:
+    with pytest.raises(BadInput, match=r"kpageflags.tsv:1"):
+        kpageflags.parse(line)
+
+
+def test_kinds_add_up_to_what_is_not_free() -> None:
+    for use in usage(facts(BUSY, "1-before-add")):
+        assert use.movable + use.hugetlb + use.hugetlb_free + use.reclaimable + use.kernel == use.managed - use.free
