@@ -1,0 +1,407 @@
+"""What is done to a machine to show how its kernel decides, and all that can be seen of it then."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from kernels import BOOT_RAM, PLUG_AT, pfns, plug, zone_picture
+from memhp.check import check_all
+from memhp.errors import BadInput, KernelBug, KernelError
+from memhp.explore.cases import vmalloc_vs_hot_remove
+from memhp.facts.derive import derive
+from memhp.hw.tlb import Table
+from memhp.linux.arch.arm64.mm import mmu
+from memhp.linux.config import Config
+from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.drivers.base.memory_lookup import memblk_nr_poison_inc
+from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_features
+from memhp.linux.fs.proc.page import kpagecount_read
+from memhp.linux.geometry import row
+from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.kernel.resource import Resource, request_resource
+from memhp.linux.layout import layout
+from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
+from memhp.linux.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory, offline_and_remove_memory
+from memhp.linux.mm.memremap import get_dev_pagemap, memremap_pages, memunmap_pages, pin_pages
+from memhp.linux.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
+from memhp.linux.mm.ptdump import ptdump_walk_pgd
+from memhp.linux.mm.rmqueue import set_pageblock_migratetype
+from memhp.linux.mm.users import fragment
+from memhp.linux.mm.vmalloc import vfree, vmalloc, vmalloc_huge
+from memhp.linux.mm.vmap import vmap_range_noflush
+from memhp.linux.mm.zone_limits import zone_limits
+from memhp.linux.mmzone import MigrateType
+from memhp.linux.set_memory import set_direct_map_default_noflush, set_direct_map_invalid_noflush
+from memhp.linux.state import Kernel
+from memhp.scenario.run import rehearse_scenario
+from memhp.scenario.schema import Scenario
+from memhp.spans import Span
+from memhp.units import GiB, MiB
+from steppers import Failing, Recorder
+
+Script = Callable[[Kernel], object]
+
+
+def add(k: Kernel, size: int = 0, at: int = PLUG_AT, nid: int = 0) -> Span:
+    """Memory is plugged and added: its PFNs."""
+    size = size or k.memory_block_size
+    span = plug(k, size, at)
+    add_memory(k, nid, at, size, MHP_MEMMAP_ON_MEMORY if k.config.memmap_on_memory != "N" else MHP_NONE)
+    return span
+
+
+def boot(k: Kernel) -> None:
+    """Nothing more."""
+
+
+def life(k: Kernel) -> None:
+    """Two blocks are added, go online, offline, and are removed."""
+    span = add(k, 2 * k.memory_block_size)
+    for block in (first := k.block_id(span.start), first + 1):
+        state_store(k, block, "online_movable")
+    offline_and_remove_memory(k, PLUG_AT, 2 * k.memory_block_size)
+
+
+def offline(k: Kernel) -> None:
+    """A block goes online and offline, and stays."""
+    block = k.block_id(add(k).start)
+    state_store(k, block, "online_movable")
+    state_store(k, block, "offline")
+
+
+def remove(k: Kernel) -> None:
+    """A block that never was online is removed."""
+    add(k)
+    offline_and_remove_memory(k, PLUG_AT, k.memory_block_size)
+
+
+def far(k: Kernel) -> None:
+    """A process is there, then memory far away, then another process; both read it."""
+    k.port.copy_pgd(k, "old")
+    at = k.layout.phys_offset + max(k.hw.fmt.levels[-1].size, 16 * GiB)
+    add(k, at=at)
+    k.port.copy_pgd(k, "new")
+    for mm in ("new", "old"):
+        k.port.kernel_access(k, mm, k.layout.phys_to_virt(at))
+
+
+def area(k: Kernel) -> None:
+    """A process is there, then an area of vmalloc, which the process reads."""
+    k.port.copy_pgd(k, "old")
+    span = vmalloc(k, k.config.page_size, "area")
+    k.port.kernel_access(k, "old", span.start)
+
+
+def fork(k: Kernel) -> None:
+    """A process comes."""
+    k.port.copy_pgd(k, "init")
+
+
+def scarce(k: Kernel) -> None:
+    """No chunk of 2 MiB is free when memory is added."""
+    fragment(k, k.config.pmd_size, tag="fragments")
+    add(k)
+
+
+def device(k: Kernel, size: int = GiB, free: int | None = None, at: int = PLUG_AT) -> DevPagemap:
+    """A device with struct pages, on itself if `free` pages are set aside for them."""
+    frames = plug(k, size, at)
+    altmap = None if free is None else VmemAltmap(frames.start, frames.end - 1, free)
+    pgmap = DevPagemap(MemoryType.GENERIC, (Span(at, at + size),), altmap)
+    memremap_pages(k, pgmap, 0)
+    return pgmap
+
+
+def altmap(k: Kernel) -> None:
+    """A device keeps its own struct pages, and goes."""
+    memunmap_pages(k, device(k, free=16384))
+
+
+def short_altmap(k: Kernel) -> None:
+    """A device has too few pages set aside for its struct pages."""
+    device(k, free=300)
+
+
+def scarce_altmap(k: Kernel) -> None:
+    """A device has room for half of its struct pages, and none for another leaf."""
+    device(k, free=600)
+
+
+def part_of_a_section(k: Kernel) -> None:
+    """A device covers less than a section, then another the rest of it; the first goes."""
+    half = k.config.section_size // 2
+    first = device(k, half)
+    device(k, half, at=PLUG_AT + half)
+    memunmap_pages(k, first)
+
+
+def shared_leaf(k: Kernel) -> None:
+    """A device of less than a section, with large struct-page leaves shared by nobody, comes and goes."""
+    memunmap_pages(k, device(k, k.config.section_size))
+
+
+def referenced(k: Kernel) -> None:
+    """Somebody holds a device's mapping while it goes."""
+    pgmap = device(k)
+    get_dev_pagemap(k, pfns(k, PLUG_AT, GiB).start)
+    memunmap_pages(k, pgmap)
+
+
+def pinned(k: Kernel) -> None:
+    """Pages of a device are pinned while it goes."""
+    pgmap = device(k)
+    pin_pages(k, pgmap, 1)
+    memunmap_pages(k, pgmap)
+
+
+def dump(k: Kernel) -> None:
+    """The page tables of some memory are dumped."""
+    va = k.layout.phys_to_virt(BOOT_RAM[k.config.arch].start)
+    ptdump_walk_pgd(k, Span(va, va + 2 * MiB))
+
+
+def count(k: Kernel) -> None:
+    """Somebody reads ``/proc/kpagecount``."""
+    first = BOOT_RAM[k.config.arch].start >> k.config.page_shift
+    kpagecount_read(k, Span(first, first + 2))
+
+
+def poison(k: Kernel) -> None:
+    """A poisoned page is counted for its block."""
+    memblk_nr_poison_inc(k, BOOT_RAM[k.config.arch].start >> k.config.page_shift)
+
+
+def huge_area(k: Kernel) -> None:
+    """An area large enough for a PMD leaf."""
+    vmalloc_huge(k, 2 * k.config.pmd_size, "huge")
+
+
+def huge_over_small(k: Kernel) -> None:
+    """A PMD leaf takes the place of tables that an area of pages left behind."""
+    span = vmalloc(k, k.config.page_size, "before")
+    vfree(k, "before")
+    size = k.config.pmd_size
+    start = span.start // size * size
+    vmap_range_noflush(k, Span(start, start + size), 0, k.port.page_kernel(k), k.config.shift(1))
+
+
+def huger_over_small(k: Kernel) -> None:
+    """A PUD leaf takes the place of tables that an area of pages left behind."""
+    span = vmalloc(k, k.config.page_size, "before")
+    vfree(k, "before")
+    size = k.config.pud_size
+    start = span.start // size * size
+    vmap_range_noflush(k, Span(start, start + size), 0, k.port.page_kernel(k), k.config.shift(2))
+
+
+def node(k: Kernel) -> None:
+    """A new node gets its first memory, and loses it."""
+    block = k.block_id(add(k, nid=1).start)
+    state_store(k, block, "online")
+    offline_and_remove_memory(k, PLUG_AT, k.memory_block_size)
+
+
+def node_fails(k: Kernel) -> None:
+    """A new node gets its first memory, and there is no memory for its device."""
+    k.hw.faults = Failing("drivers/base/node.c:register_node", 1)
+    add(k, nid=1)
+
+
+def no_tables(k: Kernel) -> None:
+    """The first allocation of an addition fails."""
+    k.hw.faults = Failing(None, 1)
+    add(k, at=PLUG_AT + 64 * GiB)
+
+
+def far_life(k: Kernel) -> None:
+    """Memory far away is added and removed: tables under a root entry of their own."""
+    at = k.layout.phys_offset + max(k.hw.fmt.levels[-1].size, 16 * GiB)
+    add(k, at=at)
+    offline_and_remove_memory(k, at, k.memory_block_size)
+
+
+def scarce_life(k: Kernel) -> None:
+    """No chunk of 2 MiB is free when memory is added; it is removed."""
+    scarce(k)
+    offline_and_remove_memory(k, PLUG_AT, k.memory_block_size)
+
+
+def split_resource(k: Kernel) -> None:
+    """Of a range of System RAM the middle is removed, while a driver has part of the upper end."""
+    size = k.memory_block_size
+    add(k, 3 * size)
+    ram = next(res for res in k.iomem_resource.children if res.start == PLUG_AT)
+    request_resource(ram, Resource(PLUG_AT + 2 * size, PLUG_AT + 2 * size + 0xFFF, "driver"))
+    offline_and_remove_memory(k, PLUG_AT + size, size)
+
+
+def large_leaves(k: Kernel) -> None:
+    """A block goes offline whose direct map is part of a larger leaf."""
+    size = k.memory_block_size
+    block = k.block_id(add(k, GiB).start)
+    state_store(k, block, "online")
+    state_store(k, block, "offline")
+    offline_and_remove_memory(k, PLUG_AT, size)
+
+
+def protect(k: Kernel) -> None:
+    """A page of hot-added memory leaves the direct map, and comes back."""
+    pfn = add(k).start
+    set_direct_map_invalid_noflush(k, pfn)
+    set_direct_map_default_noflush(k, pfn)
+
+
+def twice(k: Kernel) -> None:
+    """A page is mapped, then a block over the table that it left behind."""
+    at = PLUG_AT
+    plug(k, GiB, at)
+    mmu.create_pgd_mapping(k, at, at + k.config.page_size, k.port.page_kernel(k))
+    table, index = entry(k, k.layout.phys_to_virt(at), 0)
+    k.hw.clear_run(table, index, 1, "witness")
+    mmu.create_pgd_mapping(k, at, at + k.config.pmd_size, k.port.page_kernel(k))
+
+
+def entry(k: Kernel, va: int, height: int) -> tuple[Table, int]:
+    """The table and the index of the entry for an address at a height."""
+    table = k.init_mm
+    while table.height > height:
+        index = k.hw.fmt.index(va, table.height)
+        table = k.hw.child(table, index, int(k.hw.fmt.table_pfn(k.hw.load(table, index))))
+    return table, k.hw.fmt.index(va, height)
+
+
+def torn_section(k: Kernel) -> None:
+    """Struct pages of half a section are base pages, for want of others; those of the other half come after."""
+    half = k.config.section_size // 2
+    scarce(k)
+    device(k, half, at=16 * GiB)
+    device(k, half, at=16 * GiB + half)
+
+
+def remove_boot(k: Kernel) -> None:
+    """Boot memory is removed."""
+    size = k.memory_block_size
+    offline_and_remove_memory(k, BOOT_RAM[k.config.arch].start + 3 * size, size)
+
+
+def isolated(k: Kernel) -> None:
+    """Pageblocks that are Unmovable are isolated and put back into use."""
+    span = add(k)
+    state_store(k, k.block_id(span.start), "online_kernel")
+    zone = k.zone_of(span.start)
+    assert zone is not None
+    set_pageblock_migratetype(zone, span.start, span.end, MigrateType.UNMOVABLE)
+    start_isolate_page_range(k, span.start, span.end)
+    undo_isolate_page_range(k, span.start, span.end)
+
+
+def limits(k: Kernel) -> object:
+    """Where zones end on a board whose devices reach 3 GiB (``dma-ranges``)."""
+    return zone_limits(k.config, Span(GiB, 9 * GiB), dma_limit=3 * GiB)
+
+
+def uncached(k: Kernel) -> None:
+    """A PCI BAR gets struct pages, and a direct map that is not cached."""
+    plug(k, GiB)
+    memremap_pages(k, DevPagemap(MemoryType.PCI_P2PDMA, (Span(PLUG_AT, PLUG_AT + GiB),)), 0)
+
+
+def shared_table(k: Kernel) -> object:
+    """Memory is removed whose struct pages share an empty table with vmalloc."""
+    other = vmalloc_vs_hot_remove.boot(k.config)
+    before = dict(other.hw.ledger.tables_freed)
+    vmalloc_vs_hot_remove.hot_remove(other)
+    return before, dict(other.hw.ledger.tables_freed), list(state(other))
+
+
+def features(k: Kernel) -> object:
+    """What the virtio-mem driver offers to a device."""
+    return virtio_mem_features(k)
+
+
+def geometry(k: Kernel) -> object:
+    """The figures of ``memhp geometry``, and the layout."""
+    start = BOOT_RAM[k.config.arch].start
+    return row(k.config, 4 * GiB, 2 * MiB), replace(layout(k.config, Span(start, start + 4 * GiB)), config=None)  # type: ignore[arg-type]
+
+
+SCRIPTS: dict[str, Script] = {
+    each.__name__: each
+    for each in (
+        boot, life, offline, remove, far, area, fork, scarce, altmap, short_altmap, scarce_altmap, part_of_a_section,
+        shared_leaf, referenced, pinned, dump, count, poison, huge_area, huge_over_small, huger_over_small, node,
+        node_fails, no_tables, geometry, far_life, scarce_life, split_resource, large_leaves, protect, twice,
+        torn_section, remove_boot, limits, isolated, uncached, shared_table, features,
+    )
+}  # fmt: skip
+
+
+def seen_of(config: Config, script: str, *, stepped: bool, nodes: int = 2) -> str:
+    """All that is seen of a script on a machine, as a digest; or why there is no such machine."""
+    try:
+        config.validate()
+    except BadInput as error:
+        return str(error)
+    ram = BOOT_RAM[config.arch]
+    spec = MachineSpec("small", config, (Ram(ram.start, ram.size),), nodes=tuple(range(nodes)))
+    k = start_kernel(spec)
+    k.memory_notifiers.append(lambda k, action, *_: k.hw.log(action) or "")
+    k.node_notifiers.append(lambda k, action, *_: k.hw.log(action) or "")
+    steps: list[str] = []
+    said = ""
+    with _recording(k, steps) if stepped else _plainly():
+        try:
+            said = repr(SCRIPTS[script](k))
+        except (KernelError, KernelBug) as error:
+            said = f"{type(error).__name__}: {error}"
+    return _digest(said, *steps, *state(k))
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _recording(k: Kernel, steps: list[str]) -> Iterator[None]:
+    k.hw.stepper = seen = Recorder()
+    try:
+        yield
+    finally:
+        k.hw.stepper = None
+        steps += [f"{each.kind} {each.target} {each.value}" for each in seen.accesses]
+
+
+def state(k: Kernel) -> Iterator[str]:
+    """Log, costs, page tables, memory, zones and what Linux would show; the laws that do not hold."""
+    yield repr([(line.level, line.text) for line in k.hw.log_lines])
+    yield repr(k.hw.ledger)
+    for frames in k.hw.memory.arena.frames():
+        yield repr(frames)
+        for view in k.hw.memory.arena.views(frames):
+            yield hashlib.sha256(view.tobytes()).hexdigest()
+    yield repr(list(k.hw.memory.owners))
+    yield repr([zone_picture(zone) for zone in k.zones()])
+    yield repr(replace(derive(k), release=None, source=""))
+    yield repr({nid: list(below) for nid, below in k.node_states.devices.items()})
+    yield repr([str(breach) for breach in check_all(k, None)])
+
+
+def rehearsed(machine: dict[str, Any], steps: list[dict[str, Any]]) -> str:
+    """All that a rehearsal reports, as a digest; or why there can be none."""
+    try:
+        scenario = msgspec.convert({"machine": machine, "steps": steps}, Scenario)
+        run, k = rehearse_scenario(scenario, where="witness")
+    except BadInput as error:
+        return str(error)
+    return _digest(repr(run.steps), repr(run.laws), *state(k))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,208 @@
+"""For every choice what shows it: the machines and steps on which each of its values looks different from the others.
+
+A witness is a script of `choice_scripts` or the steps of a rehearsal, on one kernel. `given` are choices without which
+this one decides nothing there: a fault in the vmalloc area, say, comes only where nothing filled its root entries.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from choice_scripts import rehearsed, seen_of
+from memhp.linux.choice import Choices, hints, is_set, options
+from memhp.linux.choices import Profile
+from memhp.linux.config import Config
+from memhp.linux.profiles import RECORDS, profile
+from memhp.units import KiB
+
+PRESET = {"x86_64": "x86-vm", "arm64": "arm64-vm", "riscv64": "riscv-vm"}
+VA_BITS = {("riscv64", 4): 39, ("arm64", 4): 48, ("arm64", 16): 47, ("arm64", 64): 48, ("x86_64", 4): 48}
+Steps = tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A kernel, and what is done on it."""
+
+    arch: str
+    do: str | Steps
+    release: str = "6.12"
+    stepped: bool = False
+    """Whether every access is seen, one by one, and its order with it."""
+    page: int = 4
+    """Page size in KiB."""
+    va_bits: int = 0
+    given: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Build and boot options; of a rehearsal keys of its machine."""
+
+    def shows(self, choice: str, value: object) -> str:
+        """All that is seen with the choice made that way."""
+        if isinstance(self.do, tuple):
+            chosen = {name: list(each) if isinstance(each, tuple) else each for name, each in self.given.items()}
+            chosen[choice] = list(value) if isinstance(value, tuple) else value
+            machine = {"preset": PRESET[self.arch], "memory": "2G", "profile": self.release, **self.config}
+            return rehearsed({**machine, "choices": chosen}, list(self.do))
+        kernel = profile(self.release).choosing(self.arch, {**self.given, choice: value})
+        va_bits = self.va_bits or VA_BITS[self.arch, self.page]
+        return seen_of(
+            Config(self.arch, kernel, self.page * KiB, va_bits, **self.config), self.do, stepped=self.stepped
+        )
+
+
+def x86(do: str | Steps, release: str = "6.12", **named: Any) -> Witness:
+    return Witness("x86_64", do, release, **named)
+
+
+def arm64(do: str | Steps, release: str = "6.12", **named: Any) -> Witness:
+    return Witness("arm64", do, release, **named)
+
+
+def riscv(do: str | Steps, release: str = "6.12", **named: Any) -> Witness:
+    return Witness("riscv64", do, release, **named)
+
+
+def every(do: str | Steps, **named: Any) -> tuple[Witness, ...]:
+    return riscv(do, **named), arm64(do, **named), x86(do, **named)
+
+
+def step(do: str, **named: Any) -> dict[str, Any]:
+    return {"do": do, **named}
+
+
+BY_PAGE = {"memblock_order": "memblock-first", "block_nodes": "by-page"}
+"""Removal asks ``pfn_valid()`` when memblock has forgotten the memory."""
+PLUG = step("plug", size="1G", online="movable")
+DEVDAX = (step("dax", at="8G", size="1G", mode="devdax", align="2M"),)
+LARGE = {"direct_map_leaves": "largest"}
+"""Few leaves, so that few accesses show all."""
+
+WITNESSES: dict[str, tuple[Witness, ...]] = {
+    # What all architectures share.
+    "memblock_order": (arm64("remove", given={"block_nodes": "by-page", "pfn_valid": "memblock"}),),
+    "memmap_on_memory": tuple(x86("life", config={"memmap_on_memory": mode}) for mode in ("Y", "force")),
+    "auto_movable": (x86("boot"),),
+    "pluggable_end": (arm64("geometry"),),
+    "pageblock_cap": (x86("boot", config={"page_block_max_order": 5}),),
+    "isolate_mark": (x86("isolated"),),
+    "node_notifier": (x86("node", stepped=True),),
+    "new_node": (x86("node", stepped=True), x86("node_fails")),
+    "zone_shrink": (x86("offline"),),
+    "block_zone": (x86((step("offline", blocks=[0], expect="EINVAL"),)),),
+    "block_nodes": (arm64("remove", given={"memblock_order": "memblock-first", "pfn_valid": "memblock"}),),
+    "online_hwpoison": (
+        x86((PLUG, step("poison", at="4G"), step("offline", at="4G", size="128M"), step("online", zone="movable"))),
+    ),
+    "prepare_online": (x86("life", stepped=True),),
+    "resource_split": (x86("split_resource"),),
+    "boot_vmemmap": (x86("boot"),),
+    "movable_watermark": (x86("offline"),),
+    "lowmem_reserve": (
+        x86(
+            (step("virtio-mem", size="1G", requested="256M"), step("resize", to="200M")),
+            config={"boot": {"memhp_default_state": "online_movable"}},
+        ),
+    ),
+    "vmap_huge_lock": (x86("huge_over_small", stepped=True),),
+    "ptdump_mmap_lock": (x86("dump", stepped=True),),
+    "memmap_counters": (x86("boot"),),
+    "dax_compound_pages": (x86(DEVDAX),),
+    "pgmap_ref": (x86("pinned"),),
+    "pgmap_drain": (x86("altmap", stepped=True), x86("referenced")),
+    "block_reference": (x86("poison", stepped=True),),
+    "pfn_walk_lock": (x86("count", stepped=True),),
+    "kmem_tells_truncation": (x86((step("dax", size="1000M", at="0x104000000", mode="kmem"),)),),
+    "virtio_mem_sleep": (x86((step("virtio-mem", size="1G", requested="512M"), step("suspend"))),),
+    "virtio_mem_unplugged_inaccessible": (x86("features"),),
+    # What each architecture decides, and generic code asks.
+    "vmemmap_leaves": (*every("life"), arm64("life", page=16)),
+    "vmemmap_fallback": (*every("scarce"), *every("scarce_altmap")),
+    "altmap_fallback": (*every("short_altmap"), *every("scarce_altmap")),
+    "page_table_section": every("life"),
+    "ptdump_lock": every("dump", stepped=True),
+    "huge_vmalloc": (riscv("huge_area"), arm64("huge_area", "7.2"), x86("huge_area")),
+    "optimize_dax_vmemmap": every(DEVDAX),
+    "virtio_mem": every("geometry"),
+    # riscv and x86: root tables of processes, removal in one descent.
+    "pgd_policy": (riscv("far"), riscv("far", given={"pgd_preallocated": ()}), x86("far")),
+    "pgd_list": (riscv("fork", stepped=True), x86("fork", stepped=True)),
+    "pgd_preallocated": (riscv("boot", config={"kasan": True}), x86("boot")),
+    "vmalloc_fault": tuple(make("area", given={"pgd_policy": "none"}) for make in (riscv, x86)),
+    "storage_freed": (
+        riscv("life", stepped=True),
+        arm64("life", stepped=True, given=LARGE),
+        x86("life", stepped=True),
+    ),
+    "table_freed": (riscv("scarce_life", stepped=True), x86("scarce_life", stepped=True)),
+    "leaf_flush": (riscv("life"), arm64("life"), x86("life")),
+    "end_flush": (riscv("life"), arm64("life"), x86("life")),
+    "mappable_range": (riscv("geometry"), arm64("geometry")),
+    "vmemmap_altmap": (riscv("altmap"), arm64("altmap")),
+    "vmemmap_check_pmd": (riscv("torn_section"), arm64("torn_section", given={"vmemmap_subsection": "same"})),
+    "pte_table_flush": (arm64("life"), x86("scarce_life")),
+    "remove_lock": (arm64("life", stepped=True, given=LARGE), x86("life", stepped=True)),
+    "layout": (riscv("geometry"), arm64("geometry")),
+    # riscv
+    "remove_extra_flush": (riscv("life"),),
+    "add_flush": (riscv("life"), riscv("life", stepped=True)),
+    "folded_levels": (riscv("life"),),
+    "map_size": (riscv("boot"),),
+    # arm64
+    "vmemmap_subsection": (arm64("part_of_a_section"),),
+    "direct_map_leaves": (arm64("life"), arm64("life", config={"bbml2": True})),
+    "free_empty_tables": (
+        arm64("far_life"),
+        arm64("scarce_life", va_bits=39),
+        arm64("shared_table"),
+    ),
+    "remove_passes": (arm64("life", stepped=True, given=LARGE),),
+    "bootmem_remove": (
+        arm64((step("offline", blocks=[9], expect="EPERM"),)),
+        arm64("large_leaves", config={"rodata_full": False}),
+    ),
+    "section_size": (arm64("geometry"),),
+    "dma_zone": (arm64("limits"),),
+    "pfn_valid": (
+        arm64("remove_boot", given={**BY_PAGE, "bootmem_remove": "unchecked"}),
+        arm64("remove", given=BY_PAGE),
+    ),
+    "linear_map_random": (arm64("shared_table"),),
+    "split_kernel_leaf": (arm64("protect", "7.2", config={"bbml2": True}),),
+    "vmap_huge_with_ptdump": (arm64("huge_area"),),
+    "vmemmap_populate": (arm64("life", page=16),),
+    "create_may_fail": (arm64("no_tables"),),
+    "create_lock": (arm64("life", stepped=True, given=LARGE),),
+    "block_over_table": (arm64("twice", config={"rodata_full": False}),),
+    "kernel_prot": (arm64("life"), arm64("uncached")),
+    "table_attributes": (arm64("life"),),
+    "range_flush": (arm64("life", config={"tlb_range": True}),),
+    # x86
+    "populate_lock": (x86("life", stepped=True),),
+    "pud_free": (x86("huger_over_small", stepped=True),),
+    "block_size_advice": (x86("geometry", config={"memory_block_advice": 256 << 20}),),
+    "vmemmap_partial_pmd": (x86("life", config={"struct_page_size": 56}),),
+}
+"""By choice; of an architecture's own the witnesses on that architecture count."""
+
+RECORD_TYPES: tuple[type[Choices], ...] = (Profile, *RECORDS)
+
+
+def witnesses(record: type[Choices], choice: str) -> list[Witness]:
+    """What shows a choice of a record."""
+    arch = getattr(record, "arch", None) if record is not Profile else None
+    return [each for each in WITNESSES.get(choice, ()) if arch in (None, each.arch)]
+
+
+def values(hint: Any) -> list[Any]:
+    """Every value of a choice; of a selection none, each alone, and all."""
+    known = options(hint)
+    if not is_set(hint):
+        return list(known)
+    return list(dict.fromkeys([(), *combinations(known, 1), known]))
+
+
+def choices() -> list[tuple[type[Choices], str]]:
+    """Every choice of every record."""
+    return [(record, name) for record in RECORD_TYPES for name, hint in hints(record).items() if options(hint)]
