@@ -54,6 +54,12 @@ def known_release(release: Release) -> bool:
     return newest is not None and series(FIRST) <= release.series and release.minor <= newest
 
 
+def same_series(release: Release, name: str) -> bool:
+    """Whether a kernel of that name is of the release's series."""
+    other = parse_release(name)
+    return other is not None and other.series == release.series
+
+
 def series(text: str) -> tuple[int, int]:
     """The major and the minor number of a release that is known to be one."""
     release = parse_release(text)

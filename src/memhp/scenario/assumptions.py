@@ -9,7 +9,10 @@ from collections.abc import Iterator
 
 from memhp.facts.kpageflags import KPAGEFLAGS
 from memhp.facts.observed import Facts
+from memhp.linux.choices import Profile
 from memhp.linux.config import Config
+from memhp.linux.profiles import unsettled
+from memhp.linux.release import parse_release, same_series
 from memhp.scenario import schema
 from memhp.scenario.result import Assumption
 from memhp.scenario.usage import Placed
@@ -25,6 +28,7 @@ COMMAND_LINE = "command line"
 BOOT = "boot memory"
 DOMAINS = "proximity domains"
 KERNEL = "kernel"
+CHOICES = "choices of the kernel"
 ADDRESSES = "addresses"
 
 TAKES_AWAY = (schema.Offline, schema.Unplug, schema.Remove, schema.Eject, schema.Resize)
@@ -133,7 +137,7 @@ def _kernel(facts: Facts, config: Config) -> Iterator[Assumption]:
             text=f"{config.profile.name}, as the scenario has it",
             settle="give /proc/sys/kernel/osrelease or the kernel log",
         )
-    elif config.profile.name.removeprefix("linux-") != ".".join(release.split(".")[:2]):
+    elif (own := parse_release(release)) is None or not same_series(own, config.profile.name):
         yield Assumption(
             what=KERNEL,
             basis="assumed",
@@ -142,6 +146,15 @@ def _kernel(facts: Facts, config: Config) -> Iterator[Assumption]:
         )
     else:
         yield Assumption(what=KERNEL, basis="told", text=f"Linux {release}", by="the kernel's release")
+        if names := dict.fromkeys(
+            each.choice for each in unsettled(own) if each.record in (Profile, type(config.choices))
+        ):
+            yield Assumption(
+                what=CHOICES,
+                basis="assumed",
+                text=f"{', '.join(names)} as in the kernels before: when they changed is not established",
+                settle="see memhp choices NAME, and write machine.choices where you know",
+            )
 
 
 def _memory(facts: Facts) -> Iterator[Assumption]:

@@ -15,7 +15,7 @@ from memhp.linux.config import Config
 from memhp.linux.init import IomemEntry, MachineSpec, Ram
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import PROFILES, Profile, profile
-from memhp.linux.release import LAST, Release, known_release, parse_release, series
+from memhp.linux.release import LAST, Release, known_release, parse_release, same_series, series
 from memhp.scenario.boot import with_boot
 from memhp.scenario.boot_facts import (
     HOT,
@@ -118,7 +118,8 @@ def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
 
 def _name(machine: MachineFacts, config: Config) -> str:
     """The machine's name, with its kernel's release where the profile is that of another one."""
-    same = config.profile.name.startswith(f"linux-{machine.series}")
+    own = parse_release(machine.release or "")
+    same = own is not None and same_series(own, config.profile.name)
     return machine.name if same else f"{machine.name} (Linux {machine.release})"
 
 

@@ -1,8 +1,8 @@
 """Memory and node notifiers: whoever wants to hear of memory going online or offline, and may refuse.
 
-``memory_notify()`` of drivers/base/memory.c and, by 7.2, ``node_notify()`` of drivers/base/node.c. A chain stops at the
-first refusal; those called before it hear of that by a second action, ``MEM_CANCEL_*`` or ``NODE_CANCEL_*``. A refusal
-is ``NOTIFY_BAD``, which ``notifier_to_errno()`` makes EPERM.
+``memory_notify()`` of drivers/base/memory.c and, since 6.17, ``node_notify()`` of drivers/base/node.c. A chain stops at
+the first refusal; those called before it hear of that by a second action, ``MEM_CANCEL_*`` or ``NODE_CANCEL_*``. A
+refusal is ``NOTIFY_BAD``, which ``notifier_to_errno()`` makes EPERM.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 

@@ -1,4 +1,4 @@
-"""arm64: splitting live leaves of the direct map, on CPUs that can (BBML2): ``arch/arm64/mm/mmu.c``, by 7.2."""
+"""arm64: splitting live leaves of the direct map, on CPUs that can (BBML2): ``arch/arm64/mm/mmu.c``, 6.18."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from errno import ENOMEM

@@ -1,0 +1,55 @@
+"""Which kernel a captured machine is taken for: that of the release it tells of itself."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import replace
+
+import pytest
+
+from captures import all_captures, facts, open_capture
+from memhp.scenario.assumptions import CHOICES, KERNEL
+from memhp.scenario.run import rehearse
+from memhp.scenario.schema import MachineText, Scenario
+from memhp.scenario.sources import facts_spec
+
+OLD = [name for name in all_captures() if name.startswith("x86_64-6.1.0-")]
+NEW = next(name for name in all_captures() if name.startswith("x86_64-6.12"))
+
+
+def taken_for(release: str) -> str:
+    observed = replace(facts(NEW, next(iter(open_capture(NEW)))), release=release)
+    return facts_spec(observed, MachineText(source=NEW)).config.profile.name
+
+
+@pytest.mark.parametrize(
+    ("release", "kernel"),
+    [
+        ("6.12.94+deb13-amd64", "linux-6.12.94"),
+        ("6.12.117+deb13-amd64", "linux-6.12"),
+        ("6.1.0-56-cloud-amd64", "linux-6.1"),
+        ("5.15.0-91-generic", "linux-5.15"),
+        ("5.14.0-503.el9.x86_64", "linux-5.14"),
+        ("6.8.12", "linux-6.8"),
+        ("7.4.0", "linux-7.2"),
+    ],
+)
+def test_a_capture_is_taken_for_the_release_that_it_tells(release: str, kernel: str) -> None:
+    assert taken_for(release) == kernel
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_a_6_1_capture_runs_6_1_and_assumes_nothing_of_its_choices(name: str) -> None:
+    observed = facts(name, next(iter(open_capture(name))))
+    spec = facts_spec(observed, MachineText(source=name))
+    run, _ = rehearse(spec, Scenario(machine=MachineText(source=name)).steps, observed=observed)
+    said = {each.what: each for each in run.assumptions}
+    assert spec.config.profile.name == "linux-6.1"
+    assert said[KERNEL].basis == "told"
+    assert CHOICES not in said
+
+
+def test_a_release_that_was_not_read_says_what_it_assumes() -> None:
+    observed = replace(facts(NEW, next(iter(open_capture(NEW)))), release="6.15.3")
+    run, _ = rehearse(facts_spec(observed, MachineText(source=NEW)), [], observed=observed)
+    (told,) = [each for each in run.assumptions if each.what == CHOICES]
+    assert told.basis == "assumed"
+    assert "boot_vmemmap" in told.text
