@@ -243,6 +243,8 @@ def test_kernels_are_found_in_the_cache_as_their_packages_unpack(tmp_path: Path)
         ("7.2.1-riscv64", "riscv64"),
     ]
     assert find(cache, wanted("7.2:arm64-16k")).release == "7.2.1-arm64-16k"
+    for each in fetched(cache):
+        assert find(cache, wanted(each.wanted)) == each
     with pytest.raises(BadInput, match=r"memhp guest fetch 7\.2:arm64"):
         find(cache, wanted("7.2:arm64"))
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @guest_options
 @click.option("--captures", type=click.Path(path_type=Path), help="Every capture in a folder, or one.")
+@click.option("--all", "everywhere", is_flag=True, help="On every fetched kernel that can carry out the steps.")
 @click.option("--with", "with_", metavar="CAPTURE[:STEP]", help="Hold the end of the scenario against this moment.")
 @click.option("--ktap", "as_ktap", is_flag=True, help="Print KTAP, the kernel's test format.")
 @json_option
@@ -25,6 +26,7 @@ def conform(
     file: Path | None,
     choice: GuestChoice,
     captures: Path | None,
+    everywhere: bool,
     with_: str | None,
     as_ktap: bool,
     as_json: bool,
@@ -34,8 +36,10 @@ def conform(
     With --captures the model goes through what happened to machines that were captured; with --with the scenario is
     carried out on the model alone. Exit code 1 if any fact differs that no rule explains.
     """
-    if sum((bool(choice), captures is not None, with_ is not None)) != 1 or (file is None) == (captures is None):
-        raise click.UsageError("give FILE with --kernel, --linux or --with; or --captures alone")
+    if sum((bool(choice), everywhere, captures is not None, with_ is not None)) != 1 or (file is None) == (
+        captures is None
+    ):
+        raise click.UsageError("give FILE with --kernel, --linux, --all or --with; or --captures alone")
     found: dict[str, Comparison | str]
     if captures is not None:
         found = _captures(captures)
@@ -43,7 +47,7 @@ def conform(
         found = {str(file): _with(file, with_)}
     else:
         assert file is not None
-        found = _live(file, choice)
+        found = _everywhere(file, choice) if everywhere else _live(file, choice)
     return _report(found, as_json=as_json, as_ktap=as_ktap)
 
 
@@ -67,6 +71,24 @@ def _with(file: Path, text: str) -> "Comparison":
 
     path, _, step = text.rpartition(":") if ":" in text and not Path(text).exists() else (text, "", "")
     return conform_with(load(file), Path(path), step or None, where=str(file))
+
+
+def _everywhere(file: Path, choice: GuestChoice) -> "dict[str, Comparison | str]":
+    """On every fetched kernel; where one cannot carry out the steps, why."""
+    from dataclasses import replace
+
+    from memhp.errors import BadInput
+    from memhp.target.guest.kernel import fetched
+
+    found: dict[str, Comparison | str] = {}
+    for kernel in fetched(choice.cache):
+        try:
+            found |= _live(file, replace(choice, kernel=kernel.wanted))
+        except BadInput as error:
+            found[f"{file} on {kernel.release}"] = str(error)
+    if not found:
+        raise BadInput("no kernel is fetched", where="--all", fix="memhp guest fetch")
+    return found
 
 
 def _live(file: Path, choice: GuestChoice) -> "dict[str, Comparison | str]":

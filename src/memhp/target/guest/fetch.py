@@ -20,6 +20,9 @@ from memhp.target.guest.versions import newest, version_key
 KERNEL = re.compile(r"linux-image-(?P<release>(?P<version>\d+\.\d+(?:\.\d+)?[^-]*(?:-\d+)?)-(?P<flavour>.+))")
 """Image packages carry the release that ``uname -r`` prints."""
 
+FRESH = 24 * 60 * 60
+"""Seconds for which package lists are good: an archive keeps the packages that they name for longer."""
+
 HOST_ARCH = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "loongarch64": "loong64"}
 """Package architectures by the machine's own name of itself (``uname -m``)."""
 
@@ -42,10 +45,11 @@ def fetch(cache: Cache, kernels: Iterable[Wanted], host: str, progress: Progress
 
 
 def _repository(cache: Cache, deb_arch: str, known: dict[str, Repository], progress: Progress) -> Repository:
-    """The packages of an architecture, their lists fetched once in a run."""
+    """The packages of an architecture, their lists fetched when they are a day old."""
     if deb_arch not in known:
         repository = Repository(cache.repository(deb_arch), deb_arch)
-        repository.update(progress)
+        if repository.age() > FRESH:
+            repository.update(progress)
         known[deb_arch] = repository
     return known[deb_arch]
 

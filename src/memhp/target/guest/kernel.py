@@ -37,6 +37,12 @@ class Kernel:
     modules: Path | None = None
     config: Path | None = None
 
+    @property
+    def wanted(self) -> str:
+        """How a fetched kernel is asked for: ``6.12.117+deb13:arm64``."""
+        flavour = next((each for each in _longest_first() if self.release.endswith(f"-{each}")), self.arch)
+        return f"{self.release.removesuffix(f'-{flavour}')}:{flavour}"
+
     def option(self, name: str) -> str | None:
         """The value of a build option (``y``, ``m``, a number); None where it is off or unknown."""
         if self.config is None:

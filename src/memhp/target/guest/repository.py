@@ -5,10 +5,12 @@ the keyring that the machine's sources name; what was downloaded in part goes on
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import math
 import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +74,11 @@ class Repository:
         (self.folder / "status").touch()
         (self.folder / "etc" / "memhp.sources").write_text(text, encoding="utf-8")
 
+    def age(self) -> float:
+        """Seconds since the indices were fetched; infinite where they never were."""
+        mark = self.folder / "updated"
+        return time.time() - mark.stat().st_mtime if mark.is_file() else math.inf
+
     def update(self, progress: Progress) -> None:
         """Fetch the indices. A suite that does not have this architecture is left out, as long as another does."""
         self.prepare()
@@ -79,6 +86,7 @@ class Repository:
         if not any((self.folder / "lists").glob(f"*_binary-{self.deb_arch}_Packages*")):
             where = f"packages of {self.deb_arch}"
             raise BadInput(_last_error(done.stderr), where=where, fix="is the archive reachable?")
+        (self.folder / "updated").touch()
 
     def names(self, prefix: str) -> list[str]:
         """The names of packages that begin with `prefix`."""

@@ -1,0 +1,74 @@
+"""Page tables of added memory, held against each other entry by entry; and where a guest's memory is found."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import pytest
+
+from memhp.conform.tables import Compared, compare_tables
+from memhp.linux.port import Root
+from memhp.scenario.machine import machine_spec
+from memhp.scenario.schema import MachineText, Plug
+from memhp.spans import Span
+from memhp.target.guest.memory import Piece, pieces
+from memhp.target.model.target import ModelTarget
+
+ADDED = {"x86-vm": 256, "riscv-vm": 256, "arm64-vm": 131072}
+"""Leaves of the direct map that 512 MiB add, as page tables of real guests show."""
+
+
+def booted(preset: str, *, plugged: bool) -> tuple[ModelTarget, Span]:
+    """A machine, with 512 MiB plugged or not, and where they are or would be."""
+    target = ModelTarget.booted(machine_spec(MachineText(preset=preset)))
+    if plugged:
+        assert target.carry_out(Plug(size="512M")).result == "ok"
+        return target, target.session.plugged[-1]
+    return target, Span(0, 0)
+
+
+def against(mine: ModelTarget, real: ModelTarget, span: Span) -> list[Compared]:
+    k = real.session.k
+    return list(compare_tables(mine.session.k, k.hw.memory, Root(k.hw.fmt, k.init_mm.frame, 0), [span]))
+
+
+@pytest.mark.parametrize("preset", ADDED)
+def test_all_entries_of_added_memory_are_compared(preset: str) -> None:
+    mine, span = booted(preset, plugged=True)
+    real, _ = booted(preset, plugged=True)
+    direct, memmap = against(mine, real, span)
+    leaves = ADDED[preset]
+    assert direct.facts == direct.equal > leaves
+    assert memmap.facts == memmap.equal >= 4
+
+
+@pytest.mark.parametrize("preset", ADDED)
+def test_a_kernel_that_lacks_the_entries_differs_in_every_leaf(preset: str) -> None:
+    mine, span = booted(preset, plugged=True)
+    real, _ = booted(preset, plugged=False)
+    direct, _ = against(mine, real, span)
+    leaves = ADDED[preset]
+    assert direct.facts - direct.equal >= leaves
+    assert direct.got.startswith(f"{leaves} leaves, first at {mine.session.k.layout.phys_to_virt(span.start):#x}")
+    assert direct.expected == "nothing more"
+
+
+MTREE = """\
+FlatView #3
+ Root memory region: dimm0-ram
+  0000000000000000-000000001fffffff (prio 0, ram): dimm0-ram
+
+FlatView #6
+ Root memory region: system
+  0000000000000000-00000000000c2fff (prio 0, ram): ram0
+  00000000000c3000-00000000000e7fff (prio 0, rom): ram0 @00000000000c3000
+  0000000000100000-000000003fffffff (prio 0, ram): ram0 @0000000000100000
+  00000000b0000000-00000000bfffffff (prio 0, i/o): pcie-mmcfg-mmio
+  0000000100000000-000000011fffffff (prio 0, ram): dimm0-ram KVM
+  0000000120000000-000000013fffffff (prio 0, ram): somebody-elses
+"""
+
+
+def test_physical_memory_is_found_in_the_view_of_the_whole_system_only() -> None:
+    assert pieces(MTREE, {"ram0": 4, "dimm0-ram": 9}) == (
+        Piece(0, 0xC3000, 4, 0),
+        Piece(0x100000, 0x40000000, 4, 0x100000),
+        Piece(0x100000000, 0x120000000, 9, 0),
+    )
