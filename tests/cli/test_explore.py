@@ -86,7 +86,7 @@ def test_a_verdict_that_is_not_reached_is_not_as_known(
 def test_a_bound_is_named(capfd: pytest.CaptureFixture[str]) -> None:
     assert explore(*LOCKED, "--preemptions", "0", "--json") == 0
     found = report(capfd)
-    assert (found["verdict"], found["bound"]) == ("safe up to 0 preemptions", "0 preemptions")
+    assert (found["verdict"], found["bound"]) == ("bounded", "0 preemptions")
 
 
 @pytest.mark.parametrize("view", ["columns", "diff", "sequence", "mermaid"])

@@ -26,7 +26,7 @@ def printed(*args: str) -> str:
 
 def rows(*args: str) -> list[dict[str, Any]]:
     report = json.loads(printed("--json", *args))
-    assert list(report) == ["rows"]
+    assert (report["schema"], report["verdict"]) == (1, "listed")
     found: list[dict[str, Any]] = report["rows"]
     return found
 

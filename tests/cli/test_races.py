@@ -11,15 +11,15 @@ from memhp.explore.cases import CASES
 from memhp.explore.decide import Row
 from memhp.report.races import print_races
 
-KEYS = {"name", "variant", "configuration", "verdict", "executions", "classes", "bound", "trace"}
+KEYS = {"name", "variant", "configuration", "verdict", "executions", "classes", "bound", "schedule"}
 
 
 def row(**changes: object) -> Row:
     """A row as a search that found nothing would give it."""
     told: dict[str, object] = {
         "name": "race", "variant": "with-lock", "configuration": "arm64-4K-48-linux-6.12", "stands_for": "repaired",
-        "current": False, "verdict": "safe", "executions": 2, "classes": 2, "steps": 10, "bound": None, "trace": None,
-        "reason": None,
+        "current": False, "verdict": "safe", "executions": 2, "classes": 2, "steps": 10, "bound": None,
+        "schedule": None, "reason": None,
     }  # fmt: skip
     return Row(**(told | changes))  # type: ignore[arg-type]
 
@@ -36,7 +36,7 @@ def test_rows_have_the_same_keys_whatever_the_verdict(capfd: pytest.CaptureFixtu
     for one in rows:
         assert one.keys() >= KEYS
         assert one["name"] == "ptdump-vs-hot-remove"
-        assert (one["trace"] is None) == (one["verdict"] == "safe")
+        assert (one["schedule"] is None) == (one["verdict"] == "safe")
 
 
 def test_processes_give_the_rows_that_one_process_gives(capfd: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,9 @@ def choices(names: tuple[str, ...], arches: tuple[str, ...], profiles: tuple[str
     kernels = [profile(name, where="--profile") for name in profiles]
     rows = choice_rows(names, arches, kernels)
     if as_json:
-        emit_json({"choices": rows})
+        from memhp.report.documents import ChoicesDocument
+
+        emit_json(ChoicesDocument(choices=rows))
     else:
         (print_choice if names else print_choices)(console(), rows)
     return 0

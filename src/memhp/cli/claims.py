@@ -31,8 +31,11 @@ def claims(ids: tuple[str, ...], as_json: bool) -> int:
             bar.update(task, description=claim.id)
             rows.append(decide(claim))
             bar.advance(task)
+    refuted = any(row.verdict == "refuted" for row in rows)
     if as_json:
-        emit_json({"claims": rows})
+        from memhp.report.documents import ClaimsDocument
+
+        emit_json(ClaimsDocument(verdict="refuted" if refuted else "upheld", claims=rows))
     else:
         print_claims(console(), rows)
-    return 1 if any(row.verdict == "refuted" for row in rows) else 0
+    return 1 if refuted else 0

@@ -96,7 +96,9 @@ def explore(
 
         write_page(found, html)
     if as_json:
-        emit_json(found)
+        from memhp.report.documents import explore_document
+
+        emit_json(explore_document(found))
     else:
         print_explored(console(stderr=on_stdout), found, view=view, full=full)
     return 0 if replay is not None or found.as_known else 1

@@ -61,7 +61,9 @@ def geometry(
         raise BadInput(text, where="--max-memory", fix="an address above the RAM at boot")
     rows = figures(chosen, ram_size=ram, device_block_size=block, max_possible=limit)
     if as_json:
-        emit_json({"rows": rows})
+        from memhp.report.documents import GeometryDocument
+
+        emit_json(GeometryDocument(rows=rows))
     else:
         print_geometry(console(), rows)
     return 0
@@ -74,7 +76,9 @@ def _memmap_on_memory(chosen: "list[Config]", ram_size: int, *, as_json: bool) -
 
     rows = list(memmap_rows(chosen, ram_size))
     if as_json:
-        emit_json({"memmap_on_memory": rows})
+        from memhp.report.documents import GeometryDocument
+
+        emit_json(GeometryDocument(memmap_on_memory=rows))
     else:
         print_memmap_on_memory(console(), rows)
     return 0

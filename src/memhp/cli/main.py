@@ -50,6 +50,7 @@ COMMANDS = {
     "guest": LazyCommand("memhp.cli.guest:guest", "Boot real kernels in QEMU, without installing anything."),
     "conform": LazyCommand("memhp.cli.conform:conform", "Hold the model against real kernels, fact by fact."),
     "choices": LazyCommand("memhp.cli.choices:choices", "Tell the decisions in which kernels differ, and since when."),
+    "schema": LazyCommand("memhp.cli.schema:schema", "Print the JSON Schemas of what --json prints."),
     "geometry": LazyCommand("memhp.cli.geometry:geometry", "Show the sizes that hotplug works in, everywhere."),
     "example": LazyCommand("memhp.cli.example:example", "List, print or copy the scenarios that come with memhp."),
     "completion": LazyCommand("memhp.cli.completion:completion", "Print the completion script of a shell."),
@@ -119,13 +120,18 @@ def usage(error: click.ClickException) -> str:
     return f"{error.format_message()} (see {ctx.command_path} --help)" if ctx else error.format_message()
 
 
+def with_hex(args: Sequence[str]) -> list[str]:
+    """The arguments with ``--json=hex`` as two options: one that takes a value would swallow a file's name."""
+    return [each for arg in args for each in (("--json", "--json-hex") if arg == "--json=hex" else (arg,))]
+
+
 def run(args: Sequence[str]) -> int:
     """Parse and run; a command's return value, when it is an int, is the exit code."""
     if COMPLETE in os.environ:
         # A shell asks what may stand at the cursor: click answers and leaves.
         cli.main(prog_name="memhp", complete_var=COMPLETE)
     try:
-        with cli.make_context("memhp", list(args)) as ctx:
+        with cli.make_context("memhp", with_hex(args)) as ctx:
             result = cli.invoke(ctx)
     except click.exceptions.Exit as done:
         result = done.exit_code

@@ -37,8 +37,11 @@ def matrix(
         for row in rows_of(chosen, workers=jobs):
             rows.append(row)
             bar.advance(task)
+    fine = all(row.as_known for row in rows)
     if as_json:
-        emit_json({"rows": rows, "choices": told})
+        from memhp.report.documents import MatrixDocument, expected
+
+        emit_json(MatrixDocument(verdict=expected(fine), rows=rows, choices=told))
     else:
         print_matrix(console(), rows, told)
-    return 0 if all(row.as_known for row in rows) else 1
+    return 0 if fine else 1

@@ -15,8 +15,25 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-"""The ``--json`` that every reporting command has; it arrives as the argument `as_json`."""
+HEX = "memhp.json-hex"
+"""Where the context of a command keeps whether ``--json=hex`` was given."""
+
+EXACT = 1 << 53
+"""From here on a number of JavaScript, and of many who read JSON, is not exact."""
+
+
+def json_option(command: Command) -> Command:
+    """The ``--json`` that every reporting command has; it arrives as the argument `as_json`.
+
+    With ``--json=hex`` integers from 2^53 on, which are all addresses, are printed as text, ``"0xffffffc600000000"``.
+    """
+
+    def remember(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        ctx.meta[HEX] = value
+
+    help = "Print the report as JSON; --json=hex: integers from 2^53 on as hexadecimal text."
+    hidden = click.option("--json-hex", is_flag=True, hidden=True, expose_value=False, callback=remember)
+    return click.option("--json", "as_json", is_flag=True, help=help)(hidden(command))
 
 
 def output_option(name: str, *, metavar: str = "FILE", help: str) -> Callable[[Command], Command]:
@@ -38,8 +55,20 @@ def json_bytes(report: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(report, enc_hook=_plain, order="sorted"), indent=2) + b"\n"
 
 
+def hexadecimal(value: Any) -> Any:
+    """A report of plain values with each integer that is not exact everywhere as text."""
+    if isinstance(value, dict):
+        return {key: hexadecimal(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [hexadecimal(each) for each in value]
+    return f"{value:#x}" if isinstance(value, int) and abs(value) >= EXACT else value
+
+
 def emit_json(report: object) -> None:
-    """Write a report to stdout, as :func:`json_bytes` gives it."""
+    """Write a report to stdout, as :func:`json_bytes` gives it, or as ``--json=hex`` wants it."""
+    ctx = click.get_current_context(silent=True)
+    if ctx is not None and ctx.meta.get(HEX):
+        report = hexadecimal(msgspec.to_builtins(report, enc_hook=_plain))
     sys.stdout.flush()
     sys.stdout.buffer.write(json_bytes(report))
     sys.stdout.buffer.flush()

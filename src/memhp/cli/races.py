@@ -55,8 +55,11 @@ def races(
         task = bar.add_task("races", total=len(chosen))
         verdicts = run_jobs(chosen, jobs, cluster, lambda done, _: bar.update(task, completed=done))
     rows = [row_of(job.case, job.variant, job.configuration, said) for job, said in zip(chosen, verdicts, strict=True)]
+    fine = all(row.as_known for row in rows)
     if as_json:
-        emit_json({"rows": rows})
+        from memhp.report.documents import RacesDocument, expected
+
+        emit_json(RacesDocument(verdict=expected(fine), rows=rows))
     else:
         print_races(console(), rows, full=full)
-    return 0 if all(row.as_known for row in rows) else 1
+    return 0 if fine else 1

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from memhp.cli.configurations import choice_option, told_choices
 from memhp.cli.output import console, emit_json, json_option, output_option, progress
@@ -103,8 +102,11 @@ def rehearse(
         from memhp.report.page import write_page
 
         write_page(run, html, made)
+    fine = run.ok and (made is None or made.reached == made.total)
     if as_json:
-        emit_json(run if made is None else {**msgspec.structs.asdict(run), "plan": made})
+        from memhp.report.documents import rehearse_document
+
+        emit_json(rehearse_document(run, made, fine=fine))
     else:
         from memhp.report.timeline import print_run
 
@@ -113,7 +115,7 @@ def rehearse(
             from memhp.report.plan import print_plan
 
             print_plan(console(stderr=on_stdout), made, below=bool(run.steps))
-    return 0 if run.ok and (made is None or made.reached == made.total) else 1
+    return 0 if fine else 1
 
 
 def _plan(run: "Run", k: "Kernel", total: str, driver: "DriverName", online: "Zone | None") -> "Plan":

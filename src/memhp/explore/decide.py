@@ -25,8 +25,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Classes of equivalent executions that were looked at."""
     steps: int
     bound: str | None
-    trace: str | None
-    """The schedule of the counterexample: the string that `memhp explore --replay` takes."""
+    schedule: str | None
+    """Of the counterexample: the string that `memhp explore --replay` takes; ``trace`` of that shows every step."""
     reason: str | None
     """What goes wrong."""
     note: str = ""
@@ -63,7 +63,7 @@ def row_of(name: str, variant: str, configuration: str | None, verdict: Verdict)
         classes=verdict.classes or 0,
         steps=verdict.coverage.steps,
         bound=None if verdict.bound is None else verdict.bound.text,
-        trace=failure.schedule if failure is not None else None,
+        schedule=failure.schedule if failure is not None else None,
         reason=failure.reason if failure is not None else None,
         note=where.note,
         finding=chosen.finding,

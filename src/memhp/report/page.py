@@ -152,12 +152,11 @@ def _step(step: StepResult, scale: Scale, block_size: int, *, read: bool) -> Ite
 def _zones(run: Run) -> Iterator[str]:
     yield '<h2>Zones at the end</h2><div class="scroll"><table><tr><th>node</th><th>zone</th><th class="n">start</th>'
     yield "".join(f'<th class="n">{name}</th>' for name in ("spanned", "present", "managed", "free")) + "</tr>"
-    size = run.machine.page_size
     for zone in run.state.zones:
         if zone.spanned:
             cells = (zone.spanned, zone.present, zone.managed, zone.free)
-            numbers = "".join(f'<td class="n">{format_size(pages * size)}</td>' for pages in cells)
-            start = f'<td class="n"><code>{zone.start_pfn * size:#x}</code></td>'
+            numbers = "".join(f'<td class="n">{format_size(part)}</td>' for part in cells)
+            start = f'<td class="n"><code>{zone.start:#x}</code></td>'
             yield f"<tr><td>{zone.node}</td><td>{escape(zone.zone)}</td>{start}{numbers}</tr>"
     yield "</table></div>"
 

@@ -117,13 +117,12 @@ def block_strip(blocks: list[BlockRun], machine: MachineResult, width: int = STR
 
 
 def _print_state(out: Console, run: Run) -> None:
-    size = run.machine.page_size
     rows: list[tuple[Cell, ...]] = []
     for zone in run.state.zones:
         if zone.spanned:
-            cells = (format_size(pages * size) for pages in (zone.spanned, zone.present, zone.managed, zone.free))
+            cells = (format_size(part) for part in (zone.spanned, zone.present, zone.managed, zone.free))
             title = Text(zone.zone, style=ZONE_STYLE.get(zone.zone, ""))
-            rows.append((str(zone.node), title, f"{zone.start_pfn * size:#x}", *cells))
+            rows.append((str(zone.node), title, f"{zone.start:#x}", *cells))
     print_table(out, ZONE_COLUMNS, rows, title="zones")
     memory = run.state.memory
     hosted = f" ({format_size(memory.memmap_self_hosted)} self-hosted)" if memory.memmap_self_hosted else ""

@@ -118,16 +118,17 @@ def block_runs(k: Kernel, start: int = 0, end: int = 1 << 64) -> list[BlockRun]:
 
 
 def zone_counters(k: Kernel) -> list[ZoneCounters]:
-    """Every zone's counters, in pages."""
+    """Every zone's counters, in bytes."""
+    size = k.config.page_size
     return [
         ZoneCounters(
             node=zone.nid,
             zone=zone.name,
-            start_pfn=zone.start_pfn,
-            spanned=zone.spanned,
-            present=zone.present,
-            managed=zone.managed,
-            free=zone.free.size + zone.isolated_free.size,
+            start=zone.start_pfn * size,
+            spanned=zone.spanned * size,
+            present=zone.present * size,
+            managed=zone.managed * size,
+            free=(zone.free.size + zone.isolated_free.size) * size,
         )
         for zone in k.zones()
     ]

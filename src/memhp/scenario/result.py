@@ -35,11 +35,12 @@ class BlockRun(_Frozen, frozen=True, kw_only=True):
 
 
 class ZoneCounters(_Frozen, frozen=True, kw_only=True):
-    """One zone, in pages, as ``/proc/zoneinfo`` counts."""
+    """One zone, in bytes: where it starts, and what ``/proc/zoneinfo`` counts in pages."""
 
     node: int
     zone: str
-    start_pfn: int
+    start: int
+    """Physical address."""
     spanned: int
     present: int
     managed: int

@@ -1,0 +1,22 @@
+"""``memhp schema``: the JSON Schemas of what ``--json`` prints."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import click
+
+from memhp.cli.output import emit_json
+from memhp.errors import BadInput, one_of
+
+
+@click.command()
+@click.argument("command", required=False)
+def schema(command: str | None) -> int:
+    """Print the JSON Schema of a COMMAND's --json; without one, those of all commands by name."""
+    from memhp.report.documents import DOCUMENTS, json_schema
+
+    if command is None:
+        emit_json({name: json_schema(name) for name in DOCUMENTS})
+        return 0
+    if command not in DOCUMENTS:
+        raise BadInput(f"no schema for {command!r}", where="COMMAND", fix=one_of(command, DOCUMENTS))
+    emit_json(json_schema(command))
+    return 0

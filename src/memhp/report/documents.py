@@ -1,0 +1,126 @@
+"""What ``--json`` prints: one typed document a command, from which its JSON Schema is made (``memhp schema``).
+
+Sizes are bytes, addresses integers of up to 64 bits; a key of anything else names its unit. `schema` changes when a key
+goes or means something else, not when one is added. `verdict` is one word for the whole.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from typing import Any, Literal
+
+import msgspec
+
+from memhp.claims.claim import ClaimRow
+from memhp.explore.decide import Row as RaceRow
+from memhp.explore.explored import Explored
+from memhp.linux.choice_table import ChoiceRow
+from memhp.linux.geometry import Row as GeometryRow
+from memhp.linux.memmap_verdicts import MemmapRow
+from memhp.scenario.matrix import MatrixRow
+from memhp.scenario.plan import Plan
+from memhp.scenario.result import LawResult, MachineResult, Run, State, StepResult
+
+Expected = Literal["expected", "unexpected"]
+"""Whether all came out as it should, which exit code 0 says too."""
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """What all documents begin with."""
+
+    schema: Literal[1] = 1
+    """The version of the document."""
+
+
+class RehearseDocument(Document, frozen=True, kw_only=True):
+    """``memhp rehearse --json``; `verdict` is ``unexpected`` too if the plan does not reach its size."""
+
+    verdict: Expected
+    title: str
+    machine: MachineResult
+    steps: list[StepResult]
+    state: State
+    laws: list[LawResult]
+    plan: Plan | None = None
+
+
+class MatrixDocument(Document, frozen=True, kw_only=True):
+    """``memhp matrix --json``."""
+
+    verdict: Expected
+    rows: list[MatrixRow]
+    choices: dict[str, Any]
+    """What kernels were told to decide otherwise."""
+
+
+class ExploreDocument(Explored, frozen=True, kw_only=True):
+    """``memhp explore RACE --json``: what was found out, with the trace of what goes wrong."""
+
+    schema: Literal[1] = 1
+    verdict: Literal["safe", "bounded", "broken", "undecided"]
+    """``bounded``: safe as far as `bound` goes."""
+
+
+class RacesDocument(Document, frozen=True, kw_only=True):
+    """``memhp races --json``."""
+
+    verdict: Expected
+    rows: list[RaceRow]
+
+
+class ClaimsDocument(Document, frozen=True, kw_only=True):
+    """``memhp claims --json``."""
+
+    verdict: Literal["upheld", "refuted"]
+    claims: list[ClaimRow]
+
+
+class GeometryDocument(Document, frozen=True, kw_only=True):
+    """``memhp geometry --json``: one of the two lists, by ``--memmap-on-memory``."""
+
+    verdict: Literal["listed"] = "listed"
+    rows: list[GeometryRow] = []
+    memmap_on_memory: list[MemmapRow] = []
+
+
+class ChoicesDocument(Document, frozen=True, kw_only=True):
+    """``memhp choices --json``."""
+
+    verdict: Literal["listed"] = "listed"
+    choices: list[ChoiceRow]
+
+
+DOCUMENTS: dict[str, type[msgspec.Struct]] = {
+    "rehearse": RehearseDocument,
+    "matrix": MatrixDocument,
+    "explore": ExploreDocument,
+    "races": RacesDocument,
+    "claims": ClaimsDocument,
+    "geometry": GeometryDocument,
+    "choices": ChoicesDocument,
+}
+"""The document of each command."""
+
+
+def json_schema(command: str) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a command's document."""
+    return msgspec.json.schema(DOCUMENTS[command])
+
+
+def expected(fine: bool) -> Expected:
+    """The verdict that goes with exit codes 0 and 1."""
+    return "expected" if fine else "unexpected"
+
+
+def rehearse_document(run: Run, plan: Plan | None, *, fine: bool) -> RehearseDocument:
+    """The document of a rehearsal, and of what was planned after it."""
+    return RehearseDocument(
+        verdict=expected(fine), title=run.title, machine=run.machine, steps=run.steps, state=run.state, laws=run.laws,
+        plan=plan,
+    )  # fmt: skip
+
+
+def explore_document(found: Explored) -> ExploreDocument:
+    """The document of one race."""
+    verdict: Literal["safe", "bounded", "broken", "undecided"] = "safe" if found.bound is None else "bounded"
+    if found.verdict in ("broken", "undecided"):
+        verdict = "broken" if found.verdict == "broken" else "undecided"
+    return ExploreDocument(**{**msgspec.structs.asdict(found), "verdict": verdict})

@@ -1,0 +1,121 @@
+"""JSON as a contract: each command's document is what its published schema says, in bytes, with version and verdict."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from memhp.cli.main import COMMANDS, main
+from memhp.report.documents import DOCUMENTS, json_schema
+
+RUNS = {
+    "rehearse": ["rehearse", "--machine", "x86-vm", "--plug", "128M", "--online", "movable", "--unplug"],
+    "plan": ["rehearse", "--machine", "riscv-vm", "--plan", "1G"],
+    "matrix": ["matrix", "--arch", "riscv64", "--profile", "linux-6.12", "--va-bits", "39", "--jobs", "1"],
+    "explore": ["explore", "ptdump-vs-vmalloc-huge", "--variant", "no-lock"],
+    "replay": ["explore", "ptdump-vs-vmalloc-huge", "--variant", "no-lock", "--replay", "b2"],
+    "races": ["races", "pagemap-lookup-vs-unmap", "--arch", "riscv64", "--jobs", "1"],
+    "claims": ["claims", "rv-3"],
+    "geometry": ["geometry"],
+    "memmap": ["geometry", "--memmap-on-memory"],
+    "choices": ["choices"],
+}
+CHECKED_ELSEWHERE = {"guest", "conform", "capture"}
+"""Commands whose documents want real kernels; and those that print none."""
+WITHOUT = {"schema", "completion", "man", "example"}
+
+
+def document(args: list[str], capfd: pytest.CaptureFixture[str], option: str = "--json") -> dict[str, Any]:
+    assert main([*args, option]) in (0, 1)
+    found: dict[str, Any] = json.loads(capfd.readouterr().out)
+    return found
+
+
+def wrong(value: object, kind: dict[str, Any], schema: dict[str, Any], at: str = "$") -> list[str]:
+    """Where a value is not what a JSON Schema says, as far as msgspec's schemas go; extra keys are wrong too."""
+    if "$ref" in kind:
+        return wrong(value, schema["$defs"][kind["$ref"].rpartition("/")[2]], schema, at)
+    if "anyOf" in kind:
+        options = [wrong(value, each, schema, at) for each in kind["anyOf"]]
+        return [] if [] in options else min(options, key=len)
+    if "enum" in kind:
+        return [] if value in kind["enum"] else [f"{at}: {value!r} is not one of {kind['enum']}"]
+    types: dict[str, type | tuple[type, ...]] = {
+        "object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool,
+        "null": type(None),
+    }  # fmt: skip
+    if "type" not in kind:
+        return []
+    if not isinstance(value, types[kind["type"]]) or (isinstance(value, bool) and kind["type"] != "boolean"):
+        return [f"{at}: {value!r} is no {kind['type']}"]
+    if isinstance(value, dict):
+        known = kind.get("properties", {})
+        more = kind.get("additionalProperties", {} if not known else None)
+        found = [f"{at}.{key}: missing" for key in kind.get("required", []) if key not in value]
+        for key, each in value.items():
+            if key not in known and not isinstance(more, dict):
+                found.append(f"{at}.{key}: not in the schema")
+            else:
+                found += wrong(each, known.get(key, more), schema, f"{at}.{key}")
+        return found
+    if isinstance(value, list):
+        firsts = kind.get("prefixItems", [])
+        items = [*firsts, *[kind.get("items")] * (len(value) - len(firsts))]
+        pairs = zip(value, items, strict=True)
+        return [bad for i, (each, item) in enumerate(pairs) if item for bad in wrong(each, item, schema, f"{at}[{i}]")]
+    return []
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_document_is_what_its_schema_says(run: str, capfd: pytest.CaptureFixture[str]) -> None:
+    args = RUNS[run]
+    found = document(args, capfd)
+    schema = json_schema(args[0])
+    assert wrong(found, schema, schema) == []
+    assert found["schema"] == 1
+    assert found["verdict"].isalpha()
+    msgspec.convert(found, DOCUMENTS[args[0]])
+
+
+def test_the_validator_finds_what_is_wrong() -> None:
+    schema = json_schema("claims")
+    fine = {"schema": 1, "verdict": "upheld", "claims": []}
+    assert wrong(fine, schema, schema) == []
+    for bad in ({**fine, "schema": 2}, {**fine, "more": 1}, {"schema": 1, "claims": []}, {**fine, "claims": [1]}):
+        assert wrong(bad, schema, schema) != [], bad
+
+
+def test_every_command_that_prints_json_has_a_schema(capfd: pytest.CaptureFixture[str]) -> None:
+    assert set(COMMANDS) - CHECKED_ELSEWHERE - WITHOUT == set(DOCUMENTS) == {args[0] for args in RUNS.values()}
+    assert main(["schema"]) == 0
+    assert set(json.loads(capfd.readouterr().out)) == set(DOCUMENTS)
+    assert main(["schema", "matrix"]) == 0
+    assert json.loads(capfd.readouterr().out) == json_schema("matrix")
+    assert main(["schema", "matricks"]) == 2
+    assert "did you mean matrix?" in capfd.readouterr().err
+
+
+def test_zones_are_in_bytes(capfd: pytest.CaptureFixture[str]) -> None:
+    state = document(RUNS["rehearse"], capfd)["state"]
+    for key in ("present", "managed"):
+        assert sum(zone[key] for zone in state["zones"]) == state["memory"][key]
+    normal = next(zone for zone in state["zones"] if zone["zone"] == "Normal")
+    assert normal["start"] == 4 << 30
+
+
+def test_a_race_is_told_by_its_schedule_and_a_trace_is_one_shape(capfd: pytest.CaptureFixture[str]) -> None:
+    rows = document(["races", "ptdump-vs-vmalloc-huge", "--variant", "no-lock", "--jobs", "1"], capfd)["rows"]
+    row = next(row for row in rows if row["verdict"] == "broken")
+    where = ["--configuration", row["configuration"]]
+    found = document([*RUNS["explore"], *where], capfd)
+    assert found["trace"]["schedule"] == row["schedule"]
+
+
+def test_addresses_that_not_every_reader_holds_are_text_on_request(capfd: pytest.CaptureFixture[str]) -> None:
+    machine = document(RUNS["rehearse"], capfd)["machine"]
+    assert machine["page_offset"] == 0xFFFF888000000000
+    text = document(RUNS["rehearse"], capfd, "--json=hex")["machine"]
+    assert text["page_offset"] == "0xffff888000000000"
+    assert text["pluggable_end"] == machine["pluggable_end"] < 1 << 53
