@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @output_option("--html", help="Write a self-contained page.")
 @output_option("--sysroot", metavar="DIR", help="Write /sys and /proc as they end up.")
 @output_option("--ptdump", help="Write the kernel page tables as ptdump.")
+@click.option("--tables", is_flag=True, help="Show which page-table entries each step set, cleared and changed.")
 @click.option("--log", is_flag=True, help="Show the kernel log of each step.")
 def rehearse(
     file: Path | None,
@@ -50,6 +51,7 @@ def rehearse(
     html: Path | None,
     sysroot: Path | None,
     ptdump: Path | None,
+    tables: bool,
     log: bool,
 ) -> int:
     """Rehearse the scenario in FILE, or plug memory into --machine; then plan how to add more.
@@ -92,7 +94,7 @@ def rehearse(
         check(inputs=[Path(scenario.machine.source)])
     with progress() as bar:
         task = bar.add_task("rehearsing", total=len(scenario.steps))
-        run, k = go(progress=lambda index, title: bar.update(task, completed=index, description=title))
+        run, k = go(tables=tables, progress=lambda index, title: bar.update(task, completed=index, description=title))
     made = None if total is None else _plan(run, k, total, driver, online)
     if sysroot is not None:
         views.write_sysroot(k, sysroot)

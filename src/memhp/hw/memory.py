@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from memhp.hw.format import U64
+from memhp.hw.preimages import Preimages
 from memhp.spans import Span, SpanMap, SpanSet
 
 MAP_NORESERVE = 0x4000
@@ -81,6 +82,8 @@ class Arena:
         self._spare = SpanSet()
         """Rows given back; their old contents are wiped when they are taken again."""
         self._index: tuple[U64, U64, U64] | None = None
+        self.preimages: Preimages | None = None
+        """Where tables are kept as they were before they are touched; None: nowhere."""
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Arena":
         """A copy with the same contents, which costs what the tables take and not what is reserved for more."""
@@ -108,6 +111,8 @@ class Arena:
     def add(self, pfns: Span) -> None:
         """Give frames that have no contents yet some: zeroes."""
         for gap in self._row_of.gaps(*pfns):
+            if self.preimages is not None:
+                self.preimages.fresh(gap)
             at = gap.start
             for row, count in self._take_rows(gap.size):
                 self._row_of.set(at, at + count, row - at)
@@ -117,6 +122,8 @@ class Arena:
     def drop(self, pfns: Span) -> None:
         """Forget the contents of frames."""
         for start, end, delta in self._row_of.runs(*pfns):
+            if self.preimages is not None:
+                self.preimages.keep(Span(start, end), self._rows[start + delta : end + delta])
             self._spare.add(start + delta, end + delta)
         self._row_of.clear(*pfns)
         self._index = None
@@ -124,7 +131,12 @@ class Arena:
     def row(self, pfn: int) -> U64 | None:
         """The words of one table frame as a writable view, or None when the frame holds no table."""
         delta = self._row_of.get(pfn)
-        return None if delta is None else self._rows[pfn + delta]
+        if delta is None:
+            return None
+        if self.preimages is not None and pfn not in self.preimages:
+            self.preimages.keep(Span(pfn, pfn + 1), self._rows[pfn + delta : pfn + delta + 1])
+        row: U64 = self._rows[pfn + delta]
+        return row
 
     def views(self, pfns: Span) -> Iterator[U64]:
         """Writable views, shape [n, entries], that together cover a span of frames. KeyError for a frame without."""
@@ -132,6 +144,8 @@ class Arena:
         for start, end, delta in self._row_of.runs(*pfns):
             if start != at:
                 break
+            if self.preimages is not None:
+                self.preimages.keep(Span(start, end), self._rows[start + delta : end + delta])
             yield self._rows[start + delta : end + delta]
             at = end
         if at != pfns.end:

@@ -4,9 +4,9 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from memhp.scenario.result import BlockRun, Memory, StepResult, Tables
+from memhp.scenario.result import BlockRun, Memory, StepResult, TableChange, Tables
 from memhp.spans import SpanMap
-from memhp.units import format_size
+from memhp.units import exact_size, format_size
 
 
 def changes(step: StepResult) -> Iterator[tuple[str, str]]:
@@ -22,6 +22,7 @@ def changes(step: StepResult) -> Iterator[tuple[str, str]]:
     tables = ", ".join(filter(None, (_tables("+", step.tables_allocated), _tables("-", step.tables_freed))))
     if tables or step.entries_written:
         yield "tables", f"{tables or 'none new or freed'}; {step.entries_written} entries written"
+    yield from ((change.level, table_change(change)) for change in step.table_changes)
     for flush in step.flushes:
         reach = "this CPU" if flush.local else "all CPUs"
         what = f"{flush.pages} pages" if flush.pages else "everything"
@@ -68,3 +69,15 @@ def memory_changes(before: Memory, after: Memory) -> str:
 def _tables(sign: str, tables: Tables) -> str:
     counts = [(name, getattr(tables, name)) for name in ("PGD", "P4D", "PUD", "PMD", "PTE")]
     return ", ".join(f"{sign}{count} {name}" for name, count in counts if count)
+
+
+def table_change(change: TableChange) -> str:
+    """A run of page-table entries that a step changed alike, in words."""
+    size = exact_size((change.end - change.start) // change.entries)
+    what = {"leaf": "leaf", "table": "table", "other": "entry"}[change.what]
+    many = {"leaf": "leaves", "table": "tables", "other": "entries"}[change.what]
+    told = f"1 {what} of {size}" if change.entries == 1 else f"{change.entries} {many} of {size}"
+    last = change.frame + change.stride * (change.entries - 1)
+    frames = f"PFN {change.frame:#x}" + (f"–{last:#x}" if change.entries > 1 else "")
+    entry = f"{change.old:#x} → {change.new:#x}" if change.change == "changed" else f"{change.new or change.old:#x}"
+    return f"{change.area} {change.start:#x}–{change.end:#x}: {told} {change.change}, {frames}, {entry}"

@@ -39,10 +39,10 @@ def quick_scenario(
     return Scenario(machine=machine, steps=steps, title=f"{source}: plug {', '.join(plug)}" if plug else source)
 
 
-def rehearse_quick(scenario: Scenario, *, progress: Progress | None = None) -> tuple[Run, Kernel]:
+def rehearse_quick(scenario: Scenario, *, progress: Progress | None = None, tables: bool = False) -> tuple[Run, Kernel]:
     """Rehearse a scenario of :func:`quick_scenario`. Raises :class:`BadInput` that names options instead of keys."""
     try:
-        return rehearse_scenario(scenario, where=WHERE, progress=progress)
+        return rehearse_scenario(scenario, where=WHERE, progress=progress, tables=tables)
     except BadInput as error:
         match = _KEY.fullmatch(error.where)
         where = _OPTIONS[match[1]] if match else error.where

@@ -146,6 +146,29 @@ class VirtioMemDevice(_Frozen, frozen=True, kw_only=True):
     """The memory that should be given back and was not, range by range."""
 
 
+class TableChange(_Frozen, frozen=True, kw_only=True):
+    """A run of neighbouring entries of the kernel's page tables that a step set, cleared or changed alike."""
+
+    area: str
+    """The part of the kernel's address space: ``direct map``, ``vmemmap``, ``vmalloc`` …"""
+    level: str
+    """The level of the entries."""
+    change: Literal["set", "cleared", "changed"]
+    what: Literal["leaf", "table", "other"]
+    """Whether they map memory, point to tables, which come or go with them, or do neither."""
+    start: int
+    end: int
+    """Virtual addresses, end exclusive."""
+    entries: int
+    frame: int
+    """The PFN in the first of them, now or, where they were cleared, before."""
+    stride: int
+    """By how much PFNs grow from each entry to the next."""
+    old: int
+    new: int
+    """The first of them, as it stood in memory before and after."""
+
+
 class StepResult(_Frozen, frozen=True, kw_only=True):
     """One step: what was asked, how it ended, what it changed and what it cost."""
 
@@ -171,6 +194,8 @@ class StepResult(_Frozen, frozen=True, kw_only=True):
     notes: list[str]
     devices: list[VirtioMemDevice] = []
     """Virtio-mem devices after the step."""
+    table_changes: list[TableChange] = []
+    """What became of the kernel's page tables, from the root down, by address; only when asked for."""
 
 
 class LawResult(_Frozen, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from memhp.check import watch as watch_laws
 from memhp.errors import BadInput, KernelBug, KernelError, KernelPanic
 from memhp.facts.observed import Facts
 from memhp.hw.ledger import Ledger
+from memhp.hw.preimages import Preimages
 from memhp.linux.init import MachineSpec, ram_lines, start_kernel
 from memhp.linux.state import Kernel
 from memhp.printable import printable
@@ -24,6 +25,7 @@ from memhp.scenario.replay import catch_up
 from memhp.scenario.session import Session
 from memhp.scenario.sources import facts_spec, source_facts
 from memhp.scenario.steps import RUNNERS, title
+from memhp.scenario.table_changes import table_changes
 from memhp.scenario.usage import place
 from memhp.scenario.virtio_mem_facts import settle_seen
 from memhp.scenario.virtio_mem_stuck import device_results
@@ -53,6 +55,8 @@ class _Watch:
     gauge: measure.Gauge
     meant: frozenset[str] = frozenset()
     """Laws that are meant to break."""
+    tables: bool = False
+    """Whether steps tell what they did to page tables."""
     first: dict[str, int] = field(default_factory=dict)
     breaches: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
@@ -92,7 +96,7 @@ class _Watch:
 
 
 def rehearse_scenario(
-    scenario: schema.Scenario, *, where: str = "scenario", progress: Progress | None = None
+    scenario: schema.Scenario, *, where: str = "scenario", progress: Progress | None = None, tables: bool = False
 ) -> tuple[result.Run, Kernel]:
     """Rehearse a scenario as it was read from a file: see :func:`rehearse`."""
     observed = None
@@ -110,6 +114,7 @@ def rehearse_scenario(
         heading=heading,
         where=where,
         progress=progress,
+        tables=tables,
     )
 
 
@@ -122,16 +127,17 @@ def rehearse(
     heading: str = "",
     where: str = "scenario",
     progress: Progress | None = None,
+    tables: bool = False,
 ) -> tuple[result.Run, Kernel]:
     """Boot the machine, carry out the steps, and report; the machine as it ended comes along for other views.
 
     What `observed`, the real machine, has plugged since its boot is plugged before the first step; `breaks` are the
-    laws that are meant to break. Raises
+    laws that are meant to break. With `tables` each step tells what it did to page tables. Raises
     :class:`BadInput`, naming `where` and the step's key, when a step cannot be meant.
     """
     with machine_keys(where):
         k = start_kernel(spec)
-    watch = _Watch(watch_laws(k, snapshot(k)), measure.Gauge(k), frozenset(breaks))
+    watch = _Watch(watch_laws(k, snapshot(k)), measure.Gauge(k), frozenset(breaks), tables)
     session = Session(k)
     if observed is not None:
         _take_up(session, observed, where)
@@ -213,10 +219,13 @@ def _step(
     k = session.k
     before = _Measured(k, watch.gauge)
     session.notes.clear()
+    arena = k.hw.memory.arena
+    arena.preimages = Preimages() if watch.tables else None
     if dead:
         outcome = result.Outcome(result="not run", reason=f"the machine died in {dead!r}")
     else:
         outcome = outcome_of(session, step, where)
+    touched, arena.preimages = arena.preimages, None
     breaches, remarks = ([], []) if dead or outcome.result in DEADLY else watch.look(index)
     spent = k.hw.ledger.since(before.ledger)
     places = watch.gauge.memmap_places()
@@ -242,6 +251,7 @@ def _step(
         breaches=breaches,
         notes=[*session.notes, *remarks],
         devices=device_results(k, session.devices),
+        table_changes=[] if touched is None else table_changes(k, touched),
     )
 
 
