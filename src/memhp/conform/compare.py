@@ -27,6 +27,8 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     """``differing`` or ``incomparable``."""
     reason: str = ""
+    count: int = 1
+    """How many facts it stands for: of page-table entries only the first is told."""
 
 
 class Comparison(msgspec.Struct, kw_only=True):
@@ -39,12 +41,12 @@ class Comparison(msgspec.Struct, kw_only=True):
     @property
     def differing(self) -> int:
         """Facts that differ and that no rule explains."""
-        return sum(detail.verdict == "differing" for detail in self.details)
+        return sum(detail.count for detail in self.details if detail.verdict == "differing")
 
     @property
     def incomparable(self) -> int:
         """Facts that cannot be held against each other."""
-        return sum(detail.verdict == "incomparable" for detail in self.details)
+        return sum(detail.count for detail in self.details if detail.verdict == "incomparable")
 
     def add(self, step: str, fact: str, expected: Value, got: Value, context: Context) -> None:
         """Compare one fact."""
@@ -61,10 +63,10 @@ class Comparison(msgspec.Struct, kw_only=True):
         """Many facts of one kind at once, of which the first that differs is told."""
         self.facts += counted.facts
         self.equal += counted.equal
-        for number in range(counted.facts - counted.equal):
-            said = (counted.expected, counted.got) if number == 0 else ("see the first", "see the first")
-            detail = Detail(step=step, fact=counted.name, expected=said[0], got=said[1], verdict="differing")
-            self.details.append(detail)
+        wrong = counted.facts - counted.equal
+        if wrong:
+            values = {"expected": counted.expected, "got": counted.got}
+            self.details.append(Detail(step=step, fact=counted.name, **values, verdict="differing", count=wrong))
 
 
 def every_fact(facts: Facts) -> dict[str, Value]:

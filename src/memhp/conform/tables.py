@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from memhp.hw.format import U64, Format
 from memhp.hw.reader import TableReader
@@ -63,24 +64,28 @@ def compare_tables(k: Kernel, real: TableReader, root: Root, hot: Iterator[Span]
 
 
 def _compare(name: str, real: Entries, mine: Entries, *, with_pa: bool) -> Compared:
-    columns = [real.va, real.height, real.bits, *([real.pa] if with_pa else [])]
-    own = [mine.va, mine.height, mine.bits, *([mine.pa] if with_pa else [])]
-    theirs = set(zip(*(column.tolist() for column in columns), strict=True))
-    ours = set(zip(*(column.tolist() for column in own), strict=True))
-    equal = len(theirs & ours) + len(real.tables & mine.tables)
-    facts = len(theirs | ours) + len(real.tables | mine.tables)
+    """An entry is equal where both have the same leaf at the same address; what only one side has is a fact too."""
+    _, here, there = np.intersect1d(real.va, mine.va, assume_unique=True, return_indices=True)
+    same = (real.height[here] == mine.height[there]) & (real.bits[here] == mine.bits[there])
+    if with_pa:
+        same &= real.pa[here] == mine.pa[there]
+    equal = int(same.sum()) + len(real.tables & mine.tables)
+    facts = real.va.size + mine.va.size + len(real.tables) + len(mine.tables) - equal
     return Compared(
         name,
         facts,
         equal,
-        _first(theirs - ours, real.tables - mine.tables),
-        _first(ours - theirs, mine.tables - real.tables),
+        _first(real, here[same], real.tables - mine.tables),
+        _first(mine, there[same], mine.tables - real.tables),
     )
 
 
-def _first(leaf: set[tuple[int, ...]], table: frozenset[tuple[int, int]]) -> str:
+def _first(side: Entries, same: npt.NDArray[np.intp], table: frozenset[tuple[int, int]]) -> str:
     """The first of what only one side has, with how many there are."""
-    if leaf:
-        va, height, bits, *_ = min(leaf)
-        return f"{len(leaf)} leaves, first at {va:#x} of height {height} with bits {bits:#x}"
+    other = np.ones(side.va.size, dtype=np.bool_)
+    other[same] = False
+    if other.any():
+        at = int(np.flatnonzero(other)[0])
+        where, height, bits = int(side.va[at]), int(side.height[at]), int(side.bits[at])
+        return f"{int(other.sum())} leaves, first at {where:#x} of height {height} with bits {bits:#x}"
     return f"{len(table)} tables, first at {min(table)[1]:#x}" if table else "nothing more"
