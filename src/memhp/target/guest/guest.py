@@ -22,7 +22,15 @@ from memhp.target.guest.qemu import GuestSpec, Lines, Qemu, command_line
 BOOT_SECONDS = 240
 """How long a guest may take to boot: software emulation on a busy machine needs tens of seconds."""
 
-DEBUGGED = ("memory_hotplug.c", "page_isolation.c", "memory.c", "acpi_memhotplug.c", "virtio_mem.c", "kmem.c")
+DEBUGGED = (
+    "memory_hotplug.c",
+    "page_isolation.c",
+    "memory.c",
+    "acpi_memhotplug.c",
+    "virtio_mem.c",
+    "kmem.c",
+    "sparse-vmemmap.c",
+)
 """Kernel files whose debug messages are switched on: they tell of altmaps, offlined ranges and reasons."""
 
 
