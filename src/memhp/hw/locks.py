@@ -13,17 +13,27 @@ from memhp.hw.stepper import Access, Stepper
 
 @dataclass
 class Lock:
-    """A mutex, spin lock or read/write lock: at most one writer, or any number of readers, by CPU."""
+    """A mutex, spin lock or read/write lock: at most one writer, or any number of readers, by CPU.
+
+    A writer that has come while readers held the lock goes before readers that come after it, those that hold the lock
+    already not excepted: ``kernel/locking/rwsem.c``, ``percpu-rwsem.c``.
+    """
 
     name: str
     writer: int | None = None
     readers: Counter[int] = field(default_factory=Counter)
+    queue: set[int] = field(default_factory=set)
+    """Writers that wait for readers to let go."""
 
     def can_take(self, cpu: int, *, write: bool) -> bool:
         """Whether `cpu` would get the lock now."""
         if write:
             return self.writer is None and not self.readers
-        return self.writer is None
+        return self.writer is None and not self.queue
+
+    def can_come(self, cpu: int, *, write: bool) -> bool:
+        """Whether `cpu` would get the lock now, or a place before readers that come later."""
+        return self.can_take(cpu, write=write) or (write and bool(self.readers) and cpu not in self.queue)
 
     def take(self, cpu: int, *, write: bool) -> None:
         """Give the lock to `cpu`; the caller has asked :meth:`can_take`."""
@@ -48,7 +58,7 @@ class Lock:
 
     def copy(self) -> "Lock":
         """The lock as it is now."""
-        return Lock(self.name, self.writer, self.readers.copy())
+        return Lock(self.name, self.writer, self.readers.copy(), self.queue.copy())
 
     def held_by(self, cpu: int, *, write: bool = False) -> bool:
         """Whether `cpu` holds the lock (alone, when `write` is asked for)."""
@@ -121,6 +131,8 @@ class LockDoors:
     def __init__(self) -> None:
         self.locks: dict[str, Lock] = {}
         self.lock_order = LockOrder()
+        self._sections: dict[str, dict[int, list[int]]] = {}
+        self._entered = 0
 
     def lock(self, name: str, *, write: bool = True, ordered: bool = True) -> None:
         """Take a lock, alone or shared. Taking one that can never be had is a deadlock: KernelBug.
@@ -130,6 +142,10 @@ class LockDoors:
         lock = self.locks.setdefault(name, Lock(name))
         if self.stepper is not None:
             self.stepper.step(Access("lock", name, 0, int(write)))
+            if write and lock.readers:
+                lock.queue.add(self.cpu)
+                self.stepper.step(Access("lock", name, 0, 1))
+                lock.queue.discard(self.cpu)
         if ordered and (circle := self.lock_order.waits(self.cpu, name)):
             text = f"{' under '.join(reversed(circle))}: locks that are taken in a circle"
             self.violations.append(Violation("lock-order", text, ""))
@@ -158,6 +174,23 @@ class LockDoors:
         if lock is None or not lock.drop(self.cpu, write=write):
             raise KernelBug(f"CPU {self.cpu} lets go of {name}, which it does not hold", place="hw")
         self.lock_order.lets_go(self.cpu, name)
+
+    def enter(self, section: str) -> None:
+        """The running CPU enters a read-side section, which :meth:`readers_of` tells from then on."""
+        if self.stepper is not None:
+            self.stepper.step(Access("enter", section))
+        self._entered += 1
+        self._sections.setdefault(section, {}).setdefault(self.cpu, []).append(self._entered)
+
+    def leave(self, section: str) -> None:
+        """The running CPU leaves a read-side section, the one that it entered last."""
+        if self.stepper is not None:
+            self.stepper.step(Access("leave", section))
+        self._sections[section][self.cpu].pop()
+
+    def readers_of(self, section: str) -> frozenset[int]:
+        """The outermost read-side sections that some CPU is in, each by a number of its own."""
+        return frozenset(inside[0] for inside in self._sections.get(section, {}).values() if inside)
 
     def holds(self, name: str, *, write: bool = False) -> bool:
         """Whether the running CPU holds a lock: ``lockdep_assert_held()``."""

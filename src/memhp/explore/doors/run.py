@@ -203,7 +203,7 @@ class KernelRun:
         if not op.lock:
             return True
         lock = self._kernel.hw.locks.get(op.lock)
-        return lock is None or lock.can_take(thread, write=op.write)
+        return lock is None or lock.can_come(thread, write=op.write)
 
     def enabled(self, thread: int) -> bool:
         """Whether an actor can go on now."""
@@ -270,7 +270,7 @@ class KernelRun:
         if not op.lock:
             return True
         before = self._done[depth].told.before
-        return before is None or before.can_take(thread, write=op.write)
+        return before is None or before.can_come(thread, write=op.write)
 
     def spin(self, thread: int) -> Round | None:
         """The round that an actor has done twice, if it has."""

@@ -96,7 +96,10 @@ def _lock(step: Step, access: Access) -> tuple[str, str]:
     if access.kind not in ("lock", "trylock", "unlock"):
         return "", ""
     about = "alone" if access.value else "shared"
-    if access.kind != "trylock":
+    if access.kind == "unlock":
         return about, ""
+    if access.kind == "lock":
+        queues = step.before is not None and not step.before.can_take(step.thread, write=bool(access.value))
+        return about, "has to wait" if queues else ""
     free = step.before is None or step.before.can_take(step.thread, write=bool(access.value))
     return about, "taken" if free else "busy"

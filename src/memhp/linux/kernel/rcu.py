@@ -1,23 +1,33 @@
-"""Read-copy-update, as a read/write lock: ``kernel/rcu/``.
+"""Read-copy-update: ``kernel/rcu/``.
 
-A writer waits until no reader is left at all, where the kernel waits for those only that were there when it began. With
-one reader at a time that is the same.
+A grace period waits for the readers that there were when it began. Others may begin meanwhile: nobody waits for them,
+and they wait for nobody.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from memhp.hw.machine import Machine
 
 RCU = "rcu"
 
 
-def rcu_read_lock(hw: Machine) -> AbstractContextManager[None]:
+@contextmanager
+def rcu_read_lock(hw: Machine) -> Iterator[None]:
     """What is read within a ``with`` block stays for as long."""
-    return hw.locked(RCU, write=False)
+    hw.enter(RCU)
+    try:
+        yield
+    finally:
+        hw.leave(RCU)
 
 
 def synchronize_rcu(hw: Machine) -> None:
-    """Wait until whoever may have read what was there before has finished."""
-    with hw.locked(RCU):
-        pass
+    """Wait until whoever may have read what was there before has finished.
+
+    KernelBug, or a deadlock, within a read-side section: it would wait for itself.
+    """
+    hw.atomic(RCU)
+    before = hw.readers_of(RCU)
+    hw.wait(lambda: not before & hw.readers_of(RCU), "a grace period", RCU)
