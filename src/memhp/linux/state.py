@@ -88,6 +88,8 @@ class Kernel:
     """Block id → the device of ACPI's namespace that it is bound to (``ACPI_COMPANION()``)."""
     pgmap_array: SpanMap[DevPagemap] = field(default_factory=SpanMap)
     """PFN → the device mapping that it belongs to (``mm/memremap.c:pgmap_array``)."""
+    drvdata: dict[str, DevPagemap] = field(default_factory=dict)
+    """Device → the mapping that its driver keeps, also when it is undone (``dev_get_drvdata()``)."""
     page_refs: dict[int, int] = field(default_factory=dict)
     """PFN → references beyond the first to a page of struct pages that vmemmap maps several times."""
     resv_huge_pages: dict[str, tuple[Use, int]] = field(default_factory=dict)

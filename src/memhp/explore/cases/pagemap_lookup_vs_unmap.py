@@ -67,6 +67,9 @@ DEVICES = {
 """By variant."""
 
 
+DEVICE = "device memory"
+
+
 def ranges_of(k: Kernel, count: int) -> tuple[Span, ...]:
     """Ranges of the device, a section each, with a section between two."""
     start, size = near_dimm(k).start, k.config.section_size
@@ -85,11 +88,9 @@ def device(k: Kernel, shape: Device) -> DevPagemap:
 
 
 def _mapping(k: Kernel) -> tuple[DevPagemap, int]:
-    """The device's mapping, and the first page of its last range."""
-    last = max(start for start, _, _ in k.pgmap_array)
-    pgmap = k.pgmap_array.get(last)
-    assert pgmap is not None
-    return pgmap, last
+    """The device's mapping, whether it is there or not any more, and the first page of its last range."""
+    pgmap = k.drvdata[DEVICE]
+    return pgmap, pgmap.ranges[-1].start >> k.config.page_shift
 
 
 def unbind(k: Kernel) -> None:
@@ -121,11 +122,12 @@ def free_page(k: Kernel) -> None:
 def build(variant: Variant, configuration: Configuration) -> KernelProgram:
     """The device is mapped; its driver is unbound while somebody looks a page up, or lets one go."""
     shape = DEVICES[variant.name]
-    k = boot_near(variant.config(configuration), tag="device memory")
+    k = boot_near(variant.config(configuration), tag=DEVICE)
     pgmap = device(k, shape)
     for span in pgmap.ranges[1:]:
-        k.hw.plug(pfns(k, span), Owner(Use.DEVICE, "device memory"))
+        k.hw.plug(pfns(k, span), Owner(Use.DEVICE, DEVICE))
     memremap_pages(k, pgmap, 0)
+    k.drvdata[DEVICE] = pgmap
     actors: list[Actor] = [unbind]
     names = ["unbind"]
     if shape.pinned:
