@@ -38,10 +38,18 @@ def everything(observed: Facts) -> dict[str, Value]:
     return found
 
 
+def compared(observed: Facts, derived: Facts) -> tuple[dict[str, Value], dict[str, Value]]:
+    """The facts of the real machine and of the model; before 6.2 no line tells of promo, and it is no fact."""
+    real, mine = everything(observed), everything(derived)
+    if not any(name.endswith(" promo") for name in real):
+        mine = {name: value for name, value in mine.items() if not name.endswith(" promo")}
+    return real, mine
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_at_every_moment_all_facts_but_the_named_ones_are_those_of_the_real_machine(name: str) -> None:
     for moment in played(name):
-        real, mine = everything(facts(name, moment.step)), everything(derive(moment.session.k))
+        real, mine = compared(facts(name, moment.step), derive(moment.session.k))
         unequal = {fact for fact in real.keys() | mine.keys() if real.get(fact) != mine.get(fact)}
         surprising, idle = unnamed(facts(name, moment.step), unequal)
         assert {fact: (real.get(fact), mine.get(fact)) for fact in surprising} == {}, moment.step

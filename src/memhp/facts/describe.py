@@ -187,7 +187,8 @@ def _paging(facts: Facts, evidence: dict[str, str]) -> tuple[Arch, Paging | None
         )
     evidence["arch"] = told
     total = facts.meminfo.get("VmallocTotal")
-    modes = [mode for mode in from_vmalloc_total(total) if mode.arch == arch] if total is not None else []
+    known = [mode for mode in from_vmalloc_total(total) if mode.arch == arch] if total is not None else []
+    modes = [mode for mode in known if facts.page_size in {None, mode.page_size}]
     if not modes:
         return arch, None
     evidence["va_bits_actual"] = f"VmallocTotal {total} kB in /proc/meminfo"

@@ -110,6 +110,8 @@ class Config:
     """``CONFIG_ZONE_DMA``; None: as distributions build it (arm64 and x86 yes, riscv has none)."""
     zone_dma32: bool = True
     """``CONFIG_ZONE_DMA32``."""
+    zone_device: bool = True
+    """``CONFIG_ZONE_DEVICE``, without which devices get no struct pages of their own."""
     nr_cpus: int = 2
     """CPUs online."""
     nr_nodes: int = 1

@@ -8,6 +8,8 @@ allocated, and parts of memory blocks that a device took back of whose requested
 
 from collections.abc import Iterator
 
+import msgspec
+
 from memhp.errors import KernelError
 from memhp.facts import iomem
 from memhp.facts.derive import derive
@@ -30,6 +32,7 @@ from memhp.scenario.dax_facts import REGION, dax_steps
 from memhp.scenario.session import Session
 from memhp.scenario.sources import hosts_memory
 from memhp.scenario.steps import RUNNERS
+from memhp.scenario.virtio_mem_blocks import device_at
 from memhp.scenario.virtio_mem_facts import attach_seen
 from memhp.scenario.virtio_mem_replay import resizes, told_regions
 from memhp.spans import Span
@@ -80,7 +83,8 @@ def _widen_zones(k: Kernel, facts: Facts) -> None:
 
 def _run(session: Session, steps: Iterator[schema.StepKind]) -> None:
     for step in steps:
-        if isinstance(step, schema.Allocate) and _in_use(session.k, step):
+        if isinstance(step, schema.Allocate):
+            _hold(session, step)
             continue
         try:
             RUNNERS[type(step)](session, step)
@@ -89,10 +93,17 @@ def _run(session: Session, steps: Iterator[schema.StepKind]) -> None:
                 raise
 
 
-def _in_use(k: Kernel, step: schema.Allocate) -> bool:
-    """Whether somebody has the page already that is to be in use."""
+def _hold(session: Session, step: schema.Allocate) -> None:
+    """Use the page that is to be in use, or where it is not free the next one that is in a later sub-block."""
+    k = session.k
     assert isinstance(step.at, int)
-    return k.hw.memory.use_of(step.at >> k.config.page_shift) is not Use.FREE
+    vm = device_at(session.devices, Span(step.at, step.at + 1))
+    unit = k.memory_block_size if vm is None or not vm.in_sbm else vm.sbm.sb_size
+    end = (step.at // k.memory_block_size + 1) * k.memory_block_size
+    for at in range(step.at, end, unit):
+        if k.hw.memory.use_of(at >> k.config.page_shift) is Use.FREE:
+            RUNNERS[schema.Allocate](session, msgspec.structs.replace(step, at=at))
+            return
 
 
 def leaving(before: Facts, after: Facts) -> Iterator[schema.StepKind]:

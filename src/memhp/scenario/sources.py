@@ -102,6 +102,7 @@ def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
         gbpages=True if machine.gbpages is None else machine.gbpages,
         zone_dma=ZoneType.DMA.title in machine.zone_names,
         zone_dma32=ZoneType.DMA32.title in machine.zone_names,
+        zone_device=ZoneType.DEVICE.title in machine.zone_names,
     )
     observed: dict[str, Any] = {
         "memmap_on_memory": params.memmap_on_memory,

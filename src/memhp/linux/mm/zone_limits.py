@@ -17,6 +17,8 @@ def zone_types(config: Config) -> tuple[ZoneType, ...]:
         absent.add(ZoneType.DMA)
     if not config.zone_dma32:
         absent.add(ZoneType.DMA32)
+    if not config.zone_device:
+        absent.add(ZoneType.DEVICE)
     return tuple(kind for kind in ZoneType if kind not in absent)
 
 

@@ -8,7 +8,7 @@ from memhp.hw.formats import chosen
 from memhp.linux.arch.arm64 import checks
 from memhp.linux.arch.arm64.choices import Arm64Profile, arm64
 from memhp.linux.arch.arm64.format import CONT_PMDS, FORMATS
-from memhp.linux.arch.arm64.include.asm.memory import VA_BITS_MIN, arm64_layout, vmalloc_size
+from memhp.linux.arch.arm64.include.asm.memory import VA_BITS_MIN, arm64_layout, vmalloc_size, vmalloc_size_before_6_9
 from memhp.linux.arch.arm64.include.asm.tlbflush import flush_tlb_all, flush_tlb_kernel_range
 from memhp.linux.arch.arm64.kernel.vmcore_info import vmcoreinfo_root
 from memhp.linux.arch.arm64.mm import huge_vmap, init, mmu, pageattr
@@ -18,6 +18,9 @@ from memhp.linux.choices import ArchProfile
 from memhp.linux.config import Config
 from memhp.linux.port import Paging, Port
 from memhp.units import GiB, KiB, MiB
+
+MODULES_BEFORE_6_9 = (128 * MiB, 2 * GiB)
+"""``MODULES_VSIZE`` from 6.0 to 6.4, and from 6.5 to 6.8."""
 
 
 class Arm64Port(GenericPort):
@@ -149,8 +152,11 @@ class Arm64Port(GenericPort):
                 for actual in {va_bits, VA_BITS_MIN[page_size] if va_bits == 52 else va_bits}:
                     name = f"{page_size // KiB}K, {va_bits}-bit"
                     name += f" on a {actual}-bit CPU" if actual != va_bits else ""
-                    size = vmalloc_size(page_size, va_bits, actual)
-                    found.append((size, Paging(self.name, page_size, va_bits, actual, name)))
+                    paging = Paging(self.name, page_size, va_bits, actual, name)
+                    found.append((vmalloc_size(page_size, va_bits, actual), paging))
+                    if actual == va_bits:
+                        old = (vmalloc_size_before_6_9(page_size, va_bits, size) for size in MODULES_BEFORE_6_9)
+                        found += [(size, paging) for size in old]
         return tuple(found)
 
     kernel_data_rules = staticmethod(checks.kernel_data_rules)

@@ -181,6 +181,16 @@ def vmalloc_size(page_size: int, va_bits: int, va_bits_actual: int) -> int:
     return vmemmap_start + vmemmap_unused - 8 * MiB - (page_end + 2 * GiB)
 
 
+def vmalloc_size_before_6_9(page_size: int, va_bits: int, modules: int) -> int:
+    """Bytes of the vmalloc area from 6.0 to 6.8: from the end of `modules` bytes for modules to 256 MiB below vmemmap.
+
+    vmemmap has room for the whole width, up to the top (``VMEMMAP_START``, ``VMEMMAP_SHIFT``).
+    """
+    va_bits_min = min(va_bits, VA_BITS_MIN[page_size]) if va_bits > 48 else va_bits
+    vmemmap_start = -((1 << va_bits) // page_size * (1 << STRUCT_PAGE_MAX_SHIFT))
+    return vmemmap_start - 256 * MiB - (-(1 << (va_bits_min - 1)) + modules)
+
+
 def _fixmap_pages(config: Config) -> int:
     """Pages of the fixmap: arch/arm64/include/asm/fixmap.h; the slots of boot-time maps count since 6.6."""
     slots = config.fixmap_slots
