@@ -28,6 +28,7 @@ from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.dev_pagemap import DevPagemap
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP, memblock_setclr_flag
 from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
+from memhp.linux.mm.oom_kill import out_of_memory
 from memhp.linux.mm.pgalloc import alloc_tables, by_reserved, free_memmap, free_tables
 from memhp.linux.mm.pgtable_populate import Builder, FixmapSlot, RootLock, populate
 from memhp.linux.mm.pgtable_remove import Remover, free_empty_tables, unmap
@@ -125,6 +126,7 @@ def _pgtable_alloc(k: Kernel, height: int, count: int) -> list[Span]:
     if not frames:
         if not k.slab_is_available:
             raise KernelPanic("Failed to allocate page table page", place=name)
+        out_of_memory(k)
         if not arm64(k.config).create_may_fail:
             raise KernelBug("BUG_ON: no memory for a page table of the direct map", place=name)
         raise KernelError(

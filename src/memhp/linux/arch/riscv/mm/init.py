@@ -18,6 +18,7 @@ from memhp.linux.mm import access, pgd
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.dev_pagemap import DevPagemap
 from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
+from memhp.linux.mm.oom_kill import out_of_memory
 from memhp.linux.mm.pgalloc import alloc_tables, free_memmap, free_tables
 from memhp.linux.mm.pgtable_populate import Builder, populate
 from memhp.linux.mm.pgtable_remove import Remover, gathered, unmap
@@ -156,6 +157,7 @@ def _alloc_table(k: Kernel, height: int, count: int) -> list[Span]:
     if not frames:
         if not k.slab_is_available:
             raise KernelPanic("no memory for page tables", place=name)
+        out_of_memory(k)
         raise KernelBug("BUG_ON: no memory for a page table of the direct map", place=name)
     return frames
 
