@@ -83,6 +83,13 @@ def test_every_refusal_in_their_logs_belongs_to_a_write(name: str) -> None:
     assert last(name).unmatched == []
 
 
+def came_since(name: str, refusal: Refusal) -> bool:
+    """Whether nothing tells what kept a block, or it is not the memory that was refused: gone, and plugged anew."""
+    size = facts(name, next(iter(open_capture(name)))).memory.block_size
+    there = [refusal.span.start // size in facts(name, step).memory.by_index for step in open_capture(name)]
+    return refusal.pfn is None or not all(there[there.index(True) :] if True in there else [False])
+
+
 @pytest.mark.parametrize("name", [name for name in captures() if name not in TRIED])
 def test_refusals_that_drivers_met_are_refused_at_the_end(name: str) -> None:
     moment = last(name)
@@ -90,6 +97,8 @@ def test_refusals_that_drivers_met_are_refused_at_the_end(name: str) -> None:
     for refusal in moment.unmatched:
         block = refusal.span.start // k.memory_block_size
         outcome = attempt(moment.session, block, "offline", refusal)
+        if outcome.write.state == "offline" and came_since(name, refusal):
+            continue
         assert outcome.write.errno == "EBUSY"
         assert (block + 1) * k.memory_block_size == refusal.span.end
         check(name, refusal, outcome, boot_memory=False)
