@@ -22,6 +22,7 @@ from memhp.explore.cases import (
     vmalloc_vs_hot_add,
     vmalloc_vs_hot_remove,
 )
+from memhp.explore.own import own_case
 
 __all__ = ["CASES", "case"]
 
@@ -48,7 +49,9 @@ CASES: tuple[Case, ...] = (
 
 
 def case(name: str) -> Case:
-    """A case by name. BadInput: there is none."""
+    """A case by name, or the one in a Python file (``FILE.py``). BadInput: there is none."""
+    if name.endswith(".py"):
+        return own_case(name)
     for one in CASES:
         if one.name == name:
             return one

@@ -13,10 +13,12 @@ import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
+from inspect import signature
+from traceback import extract_tb
 
 from greenlet import GreenletExit, greenlet
 
-from memhp.errors import KernelError
+from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.explore.doors import telling
 from memhp.explore.doors.difference import Picture, differences, picture
 from memhp.explore.doors.stepper import BEGIN, Astray, DoorOp, Doors
@@ -51,9 +53,34 @@ class KernelProgram:
     failures: frozenset[int] = frozenset()
     check: Callable[[Kernel], str | None] | None = None
 
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.actors):
+            raise BadInput(f"wanted a name for each of {len(self.actors)} actors, got {len(self.names)}", where="names")
+        for name in self.names:
+            if self.names.count(name) > 1:
+                raise BadInput(f"two actors are called {name!r}", where="names", fix="give each a name of its own")
+        for name, actor in zip(self.names, self.actors, strict=True):
+            _check_signature(actor, "the kernel, k", name)
+        if self.check is not None:
+            _check_signature(self.check, "the kernel, k", "check")
+
     def run(self) -> "KernelRun":
         """The program, before its first step."""
         return KernelRun(self)
+
+
+def _check_signature(function: Callable[..., object], wanted: str, name: str) -> None:
+    """BadInput: a function cannot be called with one argument."""
+    try:
+        signature(function).bind(None)
+    except TypeError as error:
+        raise BadInput(f"wanted a function of one argument ({wanted}): {error}", where=name) from None
+
+
+def _user_error(name: str, error: Exception) -> BadInput:
+    """An error in an actor's Python code that no kernel raises."""
+    frame = extract_tb(error.__traceback__)[-1]
+    return BadInput(f"{name} raised {type(error).__name__}: {error}", where=f"{frame.filename}:{frame.lineno}")
 
 
 @dataclass
@@ -118,11 +145,13 @@ class KernelRun:
             said = running.switch(way if running else self._kernel)
         except KernelError as error:
             said = error.name
-        except Astray:
+        except (Astray, BadInput):
             raise
-        except Exception as error:
+        except KernelBug as error:
             said = type(error).__name__
             self._raised = self._raised or f"{self.names[thread]}: {said}: {error}"
+        except Exception as error:
+            raise _user_error(self.names[thread], error) from error
         if running.dead:
             self._results[thread] = said
             return None

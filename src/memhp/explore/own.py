@@ -1,0 +1,55 @@
+"""A race of one's own: a Python file that defines `CASE`, as the modules of :mod:`memhp.explore.cases` do.
+
+An error in such a file is an error, with its place, and never a verdict.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from traceback import extract_tb
+from types import ModuleType
+
+from memhp.errors import BadInput, MemhpError
+from memhp.explore.case import Case
+
+
+@contextmanager
+def told(file: Path) -> Iterator[None]:
+    """What goes wrong in the Python code of a file is told as bad input: ``FILE:LINE: TypeError: …``."""
+    try:
+        yield
+    except MemhpError:
+        raise
+    except (Exception, SystemExit) as error:
+        lines = [frame.lineno for frame in extract_tb(error.__traceback__) if Path(frame.filename) == file]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        raise BadInput(f"{type(error).__name__}: {error}", where=f"{file}:{line}" if line else str(file)) from error
+
+
+@cache
+def load(file: Path) -> ModuleType:
+    """The module that a file of Python code makes. BadInput: it cannot be read, or raises."""
+    if not file.is_file():
+        raise BadInput("there is no such file", where=str(file))
+    spec = spec_from_file_location(f"memhp_own_{file.stem}_{abs(hash(file))}", file)
+    if spec is None or spec.loader is None:
+        raise BadInput("is no Python file", where=str(file), fix="give it a name that ends with .py")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    with told(file):
+        spec.loader.exec_module(module)
+    return module
+
+
+def own_case(path: str) -> Case:
+    """The race that a file describes. BadInput: it has none, or its code raises."""
+    file = Path(path).resolve()
+    found = getattr(load(file), "CASE", None)
+    if not isinstance(found, Case):
+        got = "no CASE" if found is None else f"a CASE that is a {type(found).__name__}"
+        raise BadInput(f"wanted CASE, a memhp.explore.case.Case, and there is {got}", where=str(file))
+    return found

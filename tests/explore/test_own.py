@@ -1,0 +1,72 @@
+"""A race of one's own: a file with a CASE is explored as those of the package; errors in it are errors, no verdicts."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from pathlib import Path
+
+import pytest
+
+from memhp.errors import BadInput
+from memhp.explore.case import Configuration, Variant
+from memhp.explore.cases import case
+from memhp.explore.cases.actors import boot
+from memhp.explore.doors.run import KernelProgram
+from memhp.explore.explored import explore
+from memhp.linux.state import Kernel
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own_race.py"
+MACHINE = Configuration("riscv64", 4096, 48)
+
+
+def test_the_planted_bug_of_the_example_is_found_and_the_repair_is_safe() -> None:
+    broken = explore(str(EXAMPLE), "free-first")
+    assert (broken.verdict, broken.as_known) == ("broken", True)
+    assert broken.reason is not None and broken.reason.startswith("flush-before-free: ")
+    assert explore(str(EXAMPLE), "flush-first").verdict == "safe"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("x = 1\n", "there is no CASE"),
+        ("CASE = 1\n", "there is a CASE that is a int"),
+        ("x = 1\ny = x +\n", r"own.py:2: SyntaxError"),
+        ("x = 1\nx()\n", r"own.py:2: TypeError"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_told_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match=told):
+        case(str(file))
+
+
+def test_a_file_that_is_not_there_is_refused() -> None:
+    with pytest.raises(BadInput, match="there is no such file"):
+        case("nothing/here.py")
+
+
+def test_an_error_in_an_actor_is_an_error_with_its_place() -> None:
+    def actor(k: Kernel) -> None:
+        k.nonsense()  # type: ignore[attr-defined]
+
+    k = boot(Variant("as it is", "", "repaired", (MACHINE,)).config(MACHINE))
+    run = KernelProgram(k, (actor,), ("one",)).run()
+    with pytest.raises(BadInput, match=r"test_own.py:\d+: one raised AttributeError"):
+        run.step(0, 0)
+
+
+def test_wrong_signatures_and_equal_names_are_refused() -> None:
+    k = boot(Variant("as it is", "", "repaired", (MACHINE,)).config(MACHINE))
+
+    def good(k: Kernel) -> None:
+        """An actor."""
+
+    def bad() -> None:
+        """No actor."""
+
+    with pytest.raises(BadInput, match="one: wanted a function of one argument"):
+        KernelProgram(k, (bad,), ("one",))  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="two actors are called 'one'"):
+        KernelProgram(k, (good, good), ("one", "one"))
+    with pytest.raises(BadInput, match="wanted a name for each of 2 actors, got 1"):
+        KernelProgram(k, (good, good), ("one",))
