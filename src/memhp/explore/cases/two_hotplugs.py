@@ -54,19 +54,21 @@ class Pair(NamedTuple):
 
 
 ADD, REMOVE = ("hot-add", add_lone), ("hot-remove", remove_lone)
+ADD_TOO = ("other hot-add", add_lone)
 ADD_NEXT = ("hot-add next door", partial(add_lone, number=1))
 BARE_ADD, BARE_REMOVE = ("hot-add", add_unlocked), ("hot-remove", remove_unlocked)
+BARE_ADD_TOO = ("other hot-add", add_unlocked)
 BARE_ADD_NEXT = ("hot-add next door", partial(add_unlocked, number=1))
 WRITE = ("write to state", write_online)
 ALONE = "without device_hotplug_lock; mem_hotplug_lock and the resource tree are enough"
 
 PAIRS: dict[str, Pair] = {
-    "two-adds": Pair("two adds of one range", "repaired", False, ADD, ADD),
+    "two-adds": Pair("two adds of one range", "repaired", False, ADD, ADD_TOO),
     "add-and-online": Pair("an add, and a write to the new block's state file", "repaired", False, ADD, WRITE),
     "remove-and-add": Pair("a removal, and an add of the same range", "repaired", True, REMOVE, ADD),
     "remove-and-neighbour": Pair("a removal, and an add next door", "repaired", True, REMOVE, ADD_NEXT),
     "remove-and-online": Pair("a removal, and a write to the block's state file", "repaired", True, REMOVE, WRITE),
-    "unlocked-two-adds": Pair(f"two adds {ALONE}", "repaired", False, BARE_ADD, BARE_ADD),
+    "unlocked-two-adds": Pair(f"two adds {ALONE}", "repaired", False, BARE_ADD, BARE_ADD_TOO),
     "unlocked-remove-and-add": Pair(f"a removal and an add {ALONE}", "repaired", True, BARE_REMOVE, BARE_ADD),
     "unlocked-neighbour": Pair(f"a removal, an add next door {ALONE}", "repaired", True, BARE_REMOVE, BARE_ADD_NEXT),
     "unlocked-add-and-online": Pair(
