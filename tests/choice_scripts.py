@@ -19,6 +19,7 @@ from memhp.linux.arch.arm64.mm import mmu
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory import state_store
 from memhp.linux.drivers.base.memory_lookup import memblk_nr_poison_inc
+from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_features
 from memhp.linux.fs.proc.page import kpagecount_read
 from memhp.linux.geometry import row
@@ -351,8 +352,8 @@ def seen_of(config: Config, script: str, *, stepped: bool, nodes: int = 2) -> st
     ram = BOOT_RAM[config.arch]
     spec = MachineSpec("small", config, (Ram(ram.start, ram.size),), nodes=tuple(range(nodes)))
     k = start_kernel(spec)
-    k.memory_notifiers.append(lambda k, action, *_: k.hw.log(action) or "")
-    k.node_notifiers.append(lambda k, action, *_: k.hw.log(action) or "")
+    k.statics(Chains).memory.append(lambda k, action, *_: k.hw.log(action) or "")
+    k.statics(Chains).node.append(lambda k, action, *_: k.hw.log(action) or "")
     steps: list[str] = []
     said = ""
     with _recording(k, steps) if stepped else _plainly():

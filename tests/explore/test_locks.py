@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 
 import pytest
 
@@ -19,11 +20,17 @@ MACHINE = Configuration("arm64", 4 * KiB, 48)
 KEPT = Limits(stop_at_failure=False, keep_behaviours=True)
 
 
+@dataclass
+class Pointers:
+    """Whether what one pointer leads to was replaced, and whether the old was freed."""
+
+    old: int = 0
+    freed: int = 0
+
+
 @pytest.fixture(scope="module")
 def k() -> Kernel:
-    k = boot(Variant("as it is", "", "repaired", (MACHINE,)).config(MACHINE))
-    k.pointers["old"] = 0
-    return k
+    return boot(Variant("as it is", "", "repaired", (MACHINE,)).config(MACHINE))
 
 
 def twice(k: Kernel) -> None:
@@ -62,17 +69,17 @@ def test_a_reader_that_takes_the_lock_once_waits_for_the_writer_and_no_longer(k:
 def reads_old(k: Kernel) -> Hashable:
     with rcu_read_lock(k.hw):
         k.hw.reads("old")
-        seen = k.pointers["old"]
+        seen = k.statics(Pointers).old
         k.hw.reads("freed")
-        return seen, k.pointers.get("freed", 0)
+        return seen, k.statics(Pointers).freed
 
 
 def replaces(k: Kernel) -> None:
     k.hw.writes("old")
-    k.pointers["old"] = 1
+    k.statics(Pointers).old = 1
     synchronize_rcu(k.hw)
     k.hw.writes("freed")
-    k.pointers["freed"] = 1
+    k.statics(Pointers).freed = 1
 
 
 def test_a_grace_period_waits_for_those_who_saw_the_old_and_for_nobody_else(k: Kernel) -> None:

@@ -10,7 +10,7 @@ from memhp.explore.cases.near_dimm import boot_near
 from memhp.explore.cases.pagemap_lookup_vs_unmap import CASE, DEVICES, device
 from memhp.explore.engine.trace import Line
 from memhp.linux.mm.dev_pagemap import MemoryType
-from memhp.linux.mm.memremap import devm_memremap_pages_release, memremap_pages, memunmap_pages
+from memhp.linux.mm.memremap import Memremap, devm_memremap_pages_release, memremap_pages, memunmap_pages
 
 THEN, NOW = "arm64-64K-48-linux-5.13", "riscv64-4K-48-linux-7.2"
 
@@ -68,7 +68,7 @@ def test_a_copy_of_a_kernel_drains_the_copy_of_its_mapping() -> None:
     pgmap = device(k, DEVICES["generic"])
     memremap_pages(k, pgmap, 0)
     again = deepcopy(k)
-    copied = again.pgmap_array.get(next(iter(again.pgmap_array))[0])
+    copied = again.statics(Memremap).pgmap_array.get(next(iter(again.statics(Memremap).pgmap_array))[0])
     assert copied is not None and copied is not pgmap
     memunmap_pages(again, copied)
     assert copied.done

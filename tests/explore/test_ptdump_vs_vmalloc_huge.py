@@ -10,13 +10,13 @@ from memhp.explore.cases.ptdump_vs_vmalloc_huge import CASE, HUGE, area_is_mappe
 from memhp.explore.engine.replay import replay
 from memhp.explore.engine.search import search
 from memhp.linux.choices import ARCHES, Arch
-from memhp.linux.mm.vmalloc import vmalloc_huge
+from memhp.linux.mm.vmalloc import Vmalloc, vmalloc_huge
 from memhp.linux.state import Kernel
 
 
 def leaf_height(k: Kernel) -> int:
     """The height of the leaf that maps the start of the huge area."""
-    va = k.vmap_areas[HUGE][0].start
+    va = k.statics(Vmalloc).vmap_areas[HUGE][0].start
     table = k.init_mm
     while True:
         index = k.hw.fmt.index(va, table.height)

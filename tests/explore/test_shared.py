@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 
 import pytest
 
@@ -24,6 +25,13 @@ OWNER = Owner(Use.KERNEL, "test")
 KEPT = Limits(stop_at_failure=False, keep_behaviours=True)
 
 
+@dataclass
+class Seen:
+    """What an actor of this file has seen."""
+
+    number: int = 0
+
+
 @pytest.fixture(scope="module")
 def at_the_mark() -> tuple[Kernel, Span]:
     """A machine with nothing left above the min watermark, and a page in use that may be freed."""
@@ -44,8 +52,8 @@ def free_one(page: Span) -> Actor:
 def take_one(k: Kernel) -> Hashable:
     with k.hw.locked("any_lock"):
         pass
-    k.pointers["pages"] = len(alloc_pages(k, 0, 0, owner=OWNER, where="test"))
-    return k.pointers["pages"]
+    k.statics(Seen).number = len(alloc_pages(k, 0, 0, owner=OWNER, where="test"))
+    return k.statics(Seen).number
 
 
 @pytest.mark.parametrize("freer_first", [True, False])
@@ -56,7 +64,7 @@ def test_a_watermark_read_without_the_lock_meets_the_page_that_is_freed(
     k, page = at_the_mark
     actors = (free_one(page), take_one) if freer_first else (take_one, free_one(page))
     program = KernelProgram(
-        k, actors, ("one", "other"), check=lambda k: None if k.pointers["pages"] == want else "pages: another number"
+        k, actors, ("one", "other"), check=lambda k: None if k.statics(Seen).number == want else "pages: another number"
     )
     assert decide(program.run()).word == search(program.run(), reduce=False).word == "broken"
     reduced, every = (search(program.run(), KEPT, reduce=reduce).coverage.behaviours for reduce in (True, False))
@@ -74,13 +82,13 @@ def test_far_above_the_mark_allocations_do_not_meet_at_it() -> None:
 def test_what_an_actor_does_before_its_first_access_does_not_happen_at_time_zero() -> None:
     """What it reads there is read when its turn has come, like everything else that it does."""
     k = boot(Variant("as it is", "", "repaired", (MACHINE,)).config(MACHINE))
-    k.pointers["given"] = 0
+    k.statics(Seen).number = 0
 
     def give(k: Kernel) -> None:
-        k.pointers["given"] = 1
+        k.statics(Seen).number = 1
 
     def take(k: Kernel) -> int:
-        return k.pointers["given"]
+        return k.statics(Seen).number
 
     found = search(KernelProgram(k, (give, take), ("giver", "taker")).run(), KEPT, reduce=False)
     assert {behaviour[0][1] for behaviour in found.coverage.behaviours} == {0, 1}  # type: ignore[index]

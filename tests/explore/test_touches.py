@@ -10,7 +10,7 @@ from memhp.explore.doors.run import KernelProgram, KernelRun
 from memhp.explore.engine.search import Limits, search
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Table
-from memhp.linux.mm.vmalloc import vmalloc
+from memhp.linux.mm.vmalloc import Vmalloc, vmalloc
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import KiB
@@ -28,7 +28,7 @@ def entries(k: Kernel, table: Table) -> list[int]:
 def leaves(k: Kernel) -> Table:
     """The table that maps the vmalloc area `mapped`."""
     table = k.init_mm
-    va = k.vmap_areas["mapped"][0].start
+    va = k.statics(Vmalloc).vmap_areas["mapped"][0].start
     while table.height:
         index = k.hw.fmt.index(va, table.height)
         table = k.hw.child(table, index, k.hw.fmt.table_pfn(entries(k, table)[index]))
@@ -37,7 +37,7 @@ def leaves(k: Kernel) -> Table:
 
 def page(k: Kernel, number: int, count: int = 1) -> Span:
     """Pages of the vmalloc area."""
-    pfn = k.vmap_areas["mapped"][1][0].start + number
+    pfn = k.statics(Vmalloc).vmap_areas["mapped"][1][0].start + number
     return Span(pfn, pfn + count)
 
 
@@ -60,7 +60,7 @@ def flush(k: Kernel) -> None:
 
 
 def flush_range(k: Kernel) -> None:
-    k.port.flush_tlb_kernel_range(k, k.vmap_areas["mapped"][0])
+    k.port.flush_tlb_kernel_range(k, k.statics(Vmalloc).vmap_areas["mapped"][0])
 
 
 def flush_fixmap(k: Kernel) -> None:

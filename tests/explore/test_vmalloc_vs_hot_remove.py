@@ -26,7 +26,7 @@ from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.trace import Trace
 from memhp.explore.engine.verdict import Verdict
 from memhp.linux.layout import layout
-from memhp.linux.mm.vmalloc import vfree
+from memhp.linux.mm.vmalloc import Vmalloc, vfree
 from memhp.linux.state import Kernel
 from memhp.units import GiB, KiB
 
@@ -167,5 +167,5 @@ def test_an_area_that_cannot_be_reached_is_an_oops() -> None:
     k = boot(CASE.variant("floor-ceiling").config(named("floor-ceiling", 4 * KiB, 48)))
     populate_chunk(k)
     assert chunk_is_mapped(k) is None
-    area = k.vmap_areas[CHUNK][0]
+    area = k.statics(Vmalloc).vmap_areas[CHUNK][0]
     assert "oops" in (reached(k, area.start - k.config.page_size) or "")

@@ -18,6 +18,7 @@ from memhp.linux.config import Config
 from memhp.linux.init import start_kernel
 from memhp.linux.mm import users
 from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.memremap import Memremap
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.scenario.session import Session
@@ -237,7 +238,8 @@ class FaultyLives(RuleBasedStateMachine):
         """Of an altmap that hosts nothing any more all pages are back."""
         if self.over:
             return
-        devices = {id(pgmap): pgmap.altmap for _, _, pgmap in self.k.pgmap_array if pgmap.altmap is not None}
+        mappings = self.k.statics(Memremap).pgmap_array
+        devices = {id(pgmap): pgmap.altmap for _, _, pgmap in mappings if pgmap.altmap is not None}
         now = {id(altmap): altmap for altmap in (*self.k.altmaps.values(), *devices.values())}
         for key in self.altmaps.keys() - now.keys():
             assert self.altmaps.pop(key).alloc == 0

@@ -7,6 +7,7 @@ from memhp.check.law import Breach, Law
 from memhp.check.look import Look, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.memremap import Memremap
 from memhp.spans import Span, SpanSet
 
 NAME = "altmaps"
@@ -56,7 +57,7 @@ def _blocks(look: Look) -> Iterator[Breach]:
 
 def _devices(look: Look, mapped: SpanSet) -> Iterator[Breach]:
     """Altmaps of devices whose accounts do not add up."""
-    for pgmap in {id(pgmap): pgmap for _, _, pgmap in look.k.pgmap_array}.values():
+    for pgmap in {id(pgmap): pgmap for _, _, pgmap in look.k.statics(Memremap).pgmap_array}.values():
         if pgmap.altmap is None:
             continue
         altmap = pgmap.altmap

@@ -7,6 +7,7 @@ from memhp.check.law import Breach, Law
 from memhp.check.look import Look, minus, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.memory import Use
+from memhp.linux.mm.memremap import Memremap
 from memhp.linux.mmzone import MemoryBlock, ZoneRef, ZoneType
 from memhp.spans import Span, SpanSet
 
@@ -79,7 +80,7 @@ def _online(look: Look, name: str, frames: Span, block: MemoryBlock) -> Iterator
         for gap in minus(SpanSet(k.page_zone.gaps(*part)), _devices_own(look, part)):
             yield Breach(NAME, f"{name} is online, but {pfn_text(gap)} has no zone", pfns=gap)
         for start, end, ref in k.page_zone.runs(*part):
-            devices = ref.type is ZoneType.DEVICE and k.pgmap_array.covers(start, end)
+            devices = ref.type is ZoneType.DEVICE and k.statics(Memremap).pgmap_array.covers(start, end)
             if block.zone is not None and ref != ZoneRef(block.nid or 0, block.zone) and not devices:
                 span = Span(start, end)
                 text = (

@@ -17,6 +17,7 @@ from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.memory import Use
 from memhp.linux.mm.dev_pagemap import MemoryType
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP
+from memhp.linux.mm.memremap import Memremap
 from memhp.linux.port import WRITABLE
 from memhp.spans import Span, SpanSet
 
@@ -36,7 +37,7 @@ def required(look: Look) -> SpanSet:
     for start, end, region in k.memblock.memory:
         if region.flags & MEMBLOCK_NOMAP:
             wanted.remove(start >> shift, -(-end >> shift))
-    for start, end, pgmap in k.pgmap_array:
+    for start, end, pgmap in k.statics(Memremap).pgmap_array:
         if pgmap.type is MemoryType.PRIVATE:
             wanted.remove(start, end)
     return wanted

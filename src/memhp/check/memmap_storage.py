@@ -11,6 +11,7 @@ from memhp.check.law import Breach, Law, nothing_near
 from memhp.check.look import Look, minus, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.memory import Use
+from memhp.linux.mm.pgalloc import PageRefs
 from memhp.spans import Span, SpanSet
 
 NAME = "memmap-storage"
@@ -36,7 +37,7 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
 
 def _minus_shared(look: Look, span: Span) -> list[Span]:
     """The parts of a span that no page of equal tails lies in, which compound pages of a device map many times."""
-    refs = look.k.page_refs
+    refs = look.k.statics(PageRefs).more
     pfns: Iterable[int] = range(*span) if span.size < len(refs) else sorted(refs)
     shared = SpanSet.joined((pfn, pfn + 1) for pfn in pfns if pfn in refs and pfn in span)
     return list(shared.gaps(*span))

@@ -8,6 +8,7 @@ from memhp.check.look import Look, minus
 from memhp.check.snapshot import Snapshot
 from memhp.linux.kernel.resource import BUSY_SYSTEM_RAM, Resource
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP
+from memhp.linux.mm.memremap import Memremap
 from memhp.spans import Span, SpanSet
 
 NAME = "resources"
@@ -68,7 +69,7 @@ def _ram(look: Look) -> Iterator[Breach]:
     blocks = SpanSet.joined(span.scaled(shift) for span in look.block_frames)
     for bare in minus(ram, blocks):
         yield Breach(NAME, f"System RAM [mem {bare.start:#010x}-{bare.end - 1:#010x}] has no memory block")
-    devices = SpanSet(Span(start, end).scaled(shift) for start, end, _ in k.pgmap_array)
+    devices = SpanSet(Span(start, end).scaled(shift) for start, end, _ in k.statics(Memremap).pgmap_array)
     for section in look.hot_sections:
         for block in blocks.runs(*section.scaled(shift)):
             for gap in minus(SpanSet(ram.gaps(*block)), devices):

@@ -11,6 +11,7 @@ from memhp.check.law import Breach, Law
 from memhp.check.look import Look, pfn_text
 from memhp.check.owners import zone_name
 from memhp.check.snapshot import Snapshot
+from memhp.linux.mm.mm_init import ZoneLimits
 from memhp.linux.mmzone import Node, Zone, ZoneRef, ZoneType
 from memhp.spans import Span, SpanSet
 
@@ -57,7 +58,7 @@ def _span(look: Look, zone: Zone, linked: SpanSet) -> Iterator[Breach]:
 
 def _boot_edges(look: Look) -> set[int]:
     """Where boot may have let a zone start or end without a page: at its limits, and at edges of boot memory."""
-    edges = set(look.k.zone_limits.values())
+    edges = set(look.k.statics(ZoneLimits).ends.values())
     for span in look.k.boot_memory:
         edges |= {span.start, span.end}
     return edges

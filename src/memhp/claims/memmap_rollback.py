@@ -19,6 +19,7 @@ from memhp.errors import KernelBug, KernelError
 from memhp.hw.stepper import Access
 from memhp.hw.tlb import Table
 from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.mm import users
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import Plug
@@ -94,13 +95,13 @@ def refusing(k: Kernel, action: str) -> Iterator[None]:
     def node(_k: Kernel, asked: str, nid: int) -> str:
         return f"{action} refused" if asked == action else ""
 
-    k.memory_notifiers.append(memory)
-    k.node_notifiers.append(node)
+    k.statics(Chains).memory.append(memory)
+    k.statics(Chains).node.append(node)
     try:
         yield
     finally:
-        k.memory_notifiers.remove(memory)
-        k.node_notifiers.remove(node)
+        k.statics(Chains).memory.remove(memory)
+        k.statics(Chains).node.remove(node)
 
 
 @contextmanager

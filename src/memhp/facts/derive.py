@@ -18,6 +18,7 @@ from memhp.linux.kernel.resource import Resource
 from memhp.linux.mm.compound_vmemmap import VMEMMAP_RESERVE_NR, vmemmap_can_optimize
 from memhp.linux.mm.dev_pagemap import DevPagemap, pgmap_vmemmap_nr
 from memhp.linux.mm.free_area import free_by_order, nr_free_pages
+from memhp.linux.mm.memremap import Memremap
 from memhp.linux.mm.zone_limits import zone_types
 from memhp.linux.mmzone import Zone
 from memhp.linux.state import Kernel
@@ -169,7 +170,8 @@ def memmap_pages(k: Kernel, *, early: bool) -> int:
             pages += (last - first) * div_round_up(per * size, k.config.page_size)
             continue
         for run in k.subsection_map.runs(first * per, last * per):
-            shared = [(Span(*part), pgmap) for *part, pgmap in k.pgmap_array.runs(*run) if _shares(k, pgmap)]
+            mappings = k.statics(Memremap).pgmap_array.runs(*run)
+            shared = [(Span(*part), pgmap) for *part, pgmap in mappings if _shares(k, pgmap)]
             pages += sum(_compounds(part, pgmap) * VMEMMAP_RESERVE_NR for part, pgmap in shared)
             for part in SpanSet(each for each, _ in shared).gaps(*run):
                 whole = part.end // per - -(-part.start // per)

@@ -9,7 +9,7 @@ from memhp.errors import BadInput
 from memhp.hw.machine import Machine
 from memhp.hw.memory import Owner, Use
 from memhp.linux.config import Config
-from memhp.linux.drivers.acpi.numa.srat import acpi_map_pxm_to_node
+from memhp.linux.drivers.acpi.numa.srat import Srat, acpi_map_pxm_to_node
 from memhp.linux.drivers.base.memory_devices import memory_dev_init
 from memhp.linux.drivers.base.node import NodeStates
 from memhp.linux.drivers.firmware.memmap import FirmwareMap
@@ -141,7 +141,7 @@ def start_kernel(spec: MachineSpec) -> Kernel:
         ),
     )
     if spec.srat is None:
-        k.pxm_to_node_map = {nid: nid for nid in spec.nodes}
+        k.statics(Srat).pxm_to_node_map = {nid: nid for nid in spec.nodes}
     for pxm in spec.srat or ():
         acpi_map_pxm_to_node(k, pxm)
     _setup_memory(k, spec)

@@ -3,62 +3,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from memhp.hw.machine import Machine
-from memhp.hw.shared import SharedDict, SharedMap
+from memhp.hw.shared import SharedMap
 from memhp.hw.tlb import Table
 from memhp.linux.config import Config, OnlineType
 from memhp.linux.drivers.base.node import NodeStates
 from memhp.linux.kernel.resource import Resource
 from memhp.linux.layout import Layout
 from memhp.linux.mm.memblock import Memblock
-from memhp.linux.mmzone import MemoryBlock, MemoryGroup, Node, PageFlags, Section, Zone, ZoneRef, ZoneType
-from memhp.spans import Span, SpanMap, SpanSet
+from memhp.linux.mmzone import MemoryBlock, MemoryGroup, Node, PageFlags, Section, Zone, ZoneRef
+from memhp.spans import SpanMap, SpanSet
 
 if TYPE_CHECKING:
-    from memhp.hw.memory import Use
-    from memhp.linux.drivers.acpi.device import AcpiDevice
-    from memhp.linux.drivers.base.core import Device
     from memhp.linux.drivers.firmware.memmap import FirmwareMap
     from memhp.linux.mm.altmap import VmemAltmap
-    from memhp.linux.mm.dev_pagemap import DevPagemap
     from memhp.linux.port import Port
 
-Notifier = Callable[["Kernel", str, int, int], str]
-"""``(k, action, start_pfn, nr_pages) -> "" or why not``: a memory notifier; a text is NOTIFY_BAD with a reason."""
-
-NodeNotifier = Callable[["Kernel", str, int], str]
-"""``(k, action, nid) -> "" or why not``: a node notifier."""
-
-OnlinePageCallback = Callable[["Kernel", int, int], None]
-"""``(k, pfn, nr_pages)``: what becomes of a run of pages that goes online (``online_page_callback_t``)."""
-
-PmAction = Literal[
-    "PM_SUSPEND_PREPARE", "PM_POST_SUSPEND", "PM_HIBERNATION_PREPARE", "PM_POST_HIBERNATION", "PM_RESTORE_PREPARE"
-]
-
-PmNotifier = Callable[["Kernel", PmAction], str]
-"""``(k, action) -> "" or why not``: a power-management notifier."""
-
-SuspendState = Literal["freeze", "mem", "disk"]
-"""What is written to ``/sys/power/state``: to idle, to RAM, to disk."""
+R = TypeVar("R")
 
 
-class PmDevice(NamedTuple):
-    """A device that sleeps when the machine does: ``dev_pm_ops`` of its driver."""
+@runtime_checkable
+class Shared(Protocol):
+    """State that announces accesses to it (:mod:`memhp.hw.shared`)."""
 
-    name: str
-    suspend: Callable[[Kernel, SuspendState], None]
-    """Raises :class:`memhp.errors.KernelError` when the device must not sleep now."""
-    resume: Callable[[Kernel], None]
+    def belong(self, machine: Machine, name: str) -> None:
+        """From now on to the stepper of `machine`, under `name`."""
 
 
 @dataclass
 class Kernel:
-    """One running kernel. PFN-keyed maps hold runs; nothing here is kept page by page."""
+    """One running kernel. PFN-keyed maps hold runs; nothing here is kept page by page.
+
+    Here are the variables that many files of the kernel use; those of one file are in a record there (:meth:`statics`).
+    """
 
     hw: Machine
     config: Config
@@ -80,20 +60,8 @@ class Kernel:
     """PFN → flags, where any are set."""
     memory_blocks: SharedMap[MemoryBlock] = field(default_factory=SharedMap)
     """Block id → memory block device."""
-    block_devices: dict[int, Device] = field(default_factory=dict)
-    """Block id → the device of a block that somebody has looked up on its own."""
     altmaps: dict[int, VmemAltmap] = field(default_factory=dict)
     """Block id → the altmap that hosts its memmap."""
-    acpi_companions: dict[int, AcpiDevice] = field(default_factory=dict)
-    """Block id → the device of ACPI's namespace that it is bound to (``ACPI_COMPANION()``)."""
-    pgmap_array: SpanMap[DevPagemap] = field(default_factory=SpanMap)
-    """PFN → the device mapping that it belongs to (``mm/memremap.c:pgmap_array``)."""
-    drvdata: dict[str, DevPagemap] = field(default_factory=dict)
-    """Device → the mapping that its driver keeps, also when it is undone (``dev_get_drvdata()``)."""
-    page_refs: dict[int, int] = field(default_factory=dict)
-    """PFN → references beyond the first to a page of struct pages that vmemmap maps several times."""
-    resv_huge_pages: dict[str, tuple[Use, int]] = field(default_factory=dict)
-    """Whose → free huge pages that are promised to mappings: the use of such a free page, and how many."""
     memory_groups: dict[int, MemoryGroup] = field(default_factory=dict)
     memory_block_size: int = 0
     """Bytes of a memory block: ``memory_block_size_bytes()``."""
@@ -101,46 +69,38 @@ class Kernel:
     """First PFN above the RAM that the kernel booted with; what hot-add makes of it, nothing here reads."""
     pgd: dict[str, Table] = field(default_factory=dict)
     """Root tables by address space; ``init_mm`` is the kernel's own."""
-    vmap_areas: SharedDict[str, tuple[Span, list[Span]]] = field(default_factory=SharedDict)
-    """vmalloc areas by tag: their addresses (bytes), and the pages (PFNs) behind them in order."""
-    pointers: dict[str, int] = field(default_factory=dict)
-    """Variables of the kernel that hold an address which one CPU stores for others to use, by name."""
-    memory_notifiers: list[Notifier] = field(default_factory=list)
-    node_notifiers: list[NodeNotifier] = field(default_factory=list)
-    pm_notifiers: list[PmNotifier] = field(default_factory=list)
-    dpm_list: list[PmDevice] = field(default_factory=list)
-    """Devices in the order in which they were registered (``drivers/base/power/main.c``)."""
-    pxm_to_node_map: dict[int, int] = field(default_factory=dict)
-    """Proximity domains of ACPI's SRAT → nodes (``drivers/acpi/numa/srat.c``)."""
-    online_page_callback: OnlinePageCallback | None = None
-    """The driver's own way of giving pages to the buddy (``set_online_page_callback()``); None for the usual way."""
     auto_online_blocks: OnlineType = "offline"
     """``/sys/devices/system/memory/auto_online_blocks``: ``mhp_default_online_type``."""
-    zone_limits: dict[ZoneType, int] = field(default_factory=dict)
-    """First PFN above each zone that boot memory is divided into (``arch_zone_limits_init``)."""
     slab_is_available: bool = False
     """Whether memory comes from the page allocator (True) or still from memblock."""
     initmem_freed: bool = False
     """Whether ``__init`` code is gone."""
-    policy_zone: ZoneType = ZoneType.DMA
-    """The highest zone but ZONE_MOVABLE that ever had pages (``policy_zone`` of mm/mempolicy.c)."""
-    khugepaged: bool = False
-    """Whether transparent huge pages are on, and with them khugepaged, which wants more memory kept free."""
     boot_memory: SpanSet = field(default_factory=SpanSet)
     """PFNs of the RAM that the kernel booted with."""
-    sparsemap_buf: Span = field(default=Span(0, 0))
-    """PFNs left in the buffer that boot takes a node's struct pages from (``mm/sparse.c``)."""
-    vmemmap_unused: SpanSet = field(default_factory=SpanSet)
-    """x86: addresses of struct pages that are marked as used by nobody (``PAGE_UNUSED``), in leaves that they share."""
-    unused_pmd_start: int = 0
-    """x86: from this address to the end of its PMD the mark is still to be made; 0 for none."""
     warned: set[str] = field(default_factory=set)
     """Messages that the kernel prints once and has printed: ``pr_warn_once()`` and static flags."""
+    _statics: dict[type, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.port = self.config.port
-        for name in ("page_zone", "page_flags", "memory_blocks", "vmap_areas"):
-            getattr(self, name).belong(self.hw, name)
+        self._announce(self)
+
+    def _announce(self, record: object) -> None:
+        """Have the state in a record that announces accesses do so to this machine's stepper, by the fields' names."""
+        for name, value in vars(record).items():
+            if isinstance(value, Shared):
+                value.belong(self.hw, name)
+
+    def statics(self, record: type[R]) -> R:
+        """The variables of one file of the kernel, as the record that the file declares for them.
+
+        There is one of each type; it is made, with its fields' default values, when it is first asked for.
+        """
+        found = self._statics.get(record)
+        if found is None:
+            found = self._statics[record] = record()
+            self._announce(found)
+        return found  # type: ignore[return-value]
 
     @property
     def init_mm(self) -> Table:

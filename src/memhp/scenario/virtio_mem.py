@@ -8,6 +8,7 @@ from memhp.hw.devices.backing import MachineBacking
 from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.devices.virtio_mem_rules import EVERY_TYPE, Rule
 from memhp.hw.devices.virtio_mem_wire import Feature, RequestType, ResponseType
+from memhp.linux.drivers.acpi.numa.srat import Srat
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_remove
 from memhp.linux.drivers.virtio.virtio_mem_state import Params, VirtioMem
 from memhp.linux.kernel.resource import IORESOURCE_BUSY, iter_resources, remove_resource
@@ -68,7 +69,7 @@ def _check(session: Session, step: schema.VirtioMem, geometry: Geometry) -> None
         raise BadInput(f"{geometry.block_size:#x} is not made of whole pages", where="block_size", fix=fix)
     if not geometry.region_size:
         raise BadInput("a device without memory", where="size", fix="write a size of at least one memory block")
-    domains = sorted(k.pxm_to_node_map)
+    domains = sorted(k.statics(Srat).pxm_to_node_map)
     if "acpi-pxm" in step.features and domains and step.node not in domains:
         raise BadInput(f"node {step.node} cannot exist", where="node", fix=f"one of {domains}")
 

@@ -15,6 +15,7 @@ from memhp.facts.virtio_mem import virtio_mem_devices
 from memhp.hw.devices.backing import MachineBacking
 from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.memory import Owner, Use
+from memhp.linux.drivers.acpi.numa.srat import Srat
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe
 from memhp.linux.drivers.virtio.virtio_mem_shared import virtio_mem_could_add_memory, virtio_mem_retry
 from memhp.linux.drivers.virtio.virtio_mem_state import Params, VirtioMem
@@ -56,7 +57,7 @@ def attach_seen(session: Session, facts: Facts) -> None:
 
 def _domain(k: Kernel, nid: int) -> int:
     """The proximity domain that a device names whose driver found this node."""
-    return next((domain for domain, node in k.pxm_to_node_map.items() if node == nid), nid)
+    return next((domain for domain, node in k.statics(Srat).pxm_to_node_map.items() if node == nid), nid)
 
 
 def settle_seen(session: Session, facts: Facts) -> None:

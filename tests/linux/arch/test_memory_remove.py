@@ -8,6 +8,7 @@ import pytest
 from memhp.hw.memory import Owner, Use
 from memhp.linux.arch.arm64.mm.memory_remove import addr_splits_kernel_leaf, can_unmap_without_split
 from memhp.linux.config import Config
+from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
@@ -29,7 +30,7 @@ def boot(name: str = "linux-7.2", **options: Any) -> Kernel:
 
 def notify(k: Kernel, action: str, start: int, size: int) -> list[str]:
     shift = k.config.page_shift
-    return [notifier(k, action, start >> shift, size >> shift) for notifier in k.memory_notifiers]
+    return [notifier(k, action, start >> shift, size >> shift) for notifier in k.statics(Chains).memory]
 
 
 def said(k: Kernel) -> str:
@@ -58,7 +59,7 @@ class TestBootMemory:
 @pytest.mark.parametrize("name", ["arm64-hotremove-v5", "arm64-hotremove-v6", "arm64-hotremove-v7"])
 def test_the_series_of_2019_had_no_notifier(name: str) -> None:
     config = Config("arm64", profile(name), 4 * KiB, 48)
-    assert not start_kernel(MachineSpec("small", config, (Ram(GiB, GiB),))).memory_notifiers
+    assert not start_kernel(MachineSpec("small", config, (Ram(GiB, GiB),))).statics(Chains).memory
 
 
 class TestSplit:

@@ -9,6 +9,7 @@ import pytest
 from memhp.hw.memory import Owner, Use
 from memhp.hw.walker import leaves, tables
 from memhp.linux.arch.x86.mm.vmemmap_sub_pmd import (
+    SharedLeaves,
     vmemmap_flush_unused_pmd,
     vmemmap_pmd_is_unused,
     vmemmap_use_new_sub_pmds,
@@ -172,7 +173,8 @@ def table_set(k: Kernel, span: Span) -> set[tuple[int, int, bool]]:
 def unmarked() -> Kernel:
     """A kernel whose boot memory has left no part of a leaf unused."""
     k = boot("x86_64", struct_page_size=80)
-    k.vmemmap_unused, k.unused_pmd_start = SpanSet(), 0
+    own = k.statics(SharedLeaves)
+    own.unused, own.unused_pmd_start = SpanSet(), 0
     return k
 
 
@@ -195,7 +197,8 @@ class TestSharedLeaves:
 
     def test_in_one_go_they_go_as_one_by_one(self) -> None:
         one, all_at_once = (boot("x86_64", struct_page_size=80) for _ in range(2))
-        marked = [Span(one.unused_pmd_start, align_up(one.unused_pmd_start, 2 * MiB))]
+        put_off = one.statics(SharedLeaves).unused_pmd_start
+        marked = [Span(put_off, align_up(put_off, 2 * MiB))]
         sections = [memmap(one, HOT + n * 128 * MiB, 128 * MiB) for n in range(4)]
         for part in sections:
             one.port.vmemmap_populate(one, part.start, part.end, 0, None)
@@ -207,29 +210,30 @@ class TestSharedLeaves:
         assert one.hw.ledger == all_at_once.hw.ledger
         for k in (one, all_at_once):
             vmemmap_flush_unused_pmd(k)
-            assert list(k.vmemmap_unused) == marked
+            assert list(k.statics(SharedLeaves).unused) == marked
 
     def test_marks(self) -> None:
         k = unmarked()
         base, half = 0xFFFF_EA10_0000_0000, MiB
         vmemmap_use_new_sub_pmds(k, Span(base, base + half))
-        assert k.unused_pmd_start == base + half and not k.vmemmap_unused
+        assert k.statics(SharedLeaves).unused_pmd_start == base + half and not k.statics(SharedLeaves).unused
         vmemmap_use_sub_pmd(k, Span(base + half, base + 2 * half))
-        assert k.unused_pmd_start == 0
+        assert k.statics(SharedLeaves).unused_pmd_start == 0
         assert not vmemmap_pmd_is_unused(k, Span(base, base + half))
         vmemmap_use_sub_pmd(k, Span(base, base + half))
-        assert list(k.vmemmap_unused) == [Span(base + 80, base + half)]
+        assert list(k.statics(SharedLeaves).unused) == [Span(base + 80, base + half)]
         assert not vmemmap_pmd_is_unused(k, Span(base + half, base + 2 * half))
         assert vmemmap_pmd_is_unused(k, Span(base, base + half))
-        assert not k.vmemmap_unused
+        assert not k.statics(SharedLeaves).unused
 
     def test_a_mark_that_was_put_off_is_made_before_another_leaf_is_begun(self) -> None:
         k = unmarked()
         base = 0xFFFF_EA10_0000_0000
         vmemmap_use_new_sub_pmds(k, Span(base, base + MiB))
         vmemmap_use_new_sub_pmds(k, Span(base + 5 * MiB, base + 6 * MiB))
-        assert list(k.vmemmap_unused) == [Span(base + MiB, base + 2 * MiB), Span(base + 4 * MiB, base + 5 * MiB)]
-        assert k.unused_pmd_start == 0
+        own = k.statics(SharedLeaves)
+        assert list(own.unused) == [Span(base + MiB, base + 2 * MiB), Span(base + 4 * MiB, base + 5 * MiB)]
+        assert own.unused_pmd_start == 0
 
     def test_without_pse_an_altmap_cannot_be_used(self) -> None:
         k = boot("x86_64", pse=False)

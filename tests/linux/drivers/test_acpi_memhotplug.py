@@ -11,8 +11,10 @@ from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.linux.config import Config
 from memhp.linux.drivers.acpi.device import AcpiDevice
+from memhp.linux.drivers.acpi.glue import Companions
 from memhp.linux.drivers.acpi.scan import Event, acpi_device_hotplug
 from memhp.linux.drivers.base.memory_state import state_store
+from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm import users
 from memhp.linux.mm.memory_hotplug import add_memory
@@ -109,7 +111,7 @@ def test_memory_that_is_in_already_counts_as_added_and_can_be_ejected() -> None:
     add_memory(k, 0, AT, 2 * BLOCK)
     acpi_device_hotplug(k, adev, CHECK)
     acpi_device_hotplug(k, adev, EJECT)
-    assert states(k) == [] and not k.acpi_companions
+    assert states(k) == [] and not k.statics(Companions).by_block
 
 
 def test_a_second_device_with_the_same_memory_parts_the_first_from_its_blocks() -> None:
@@ -120,7 +122,7 @@ def test_a_second_device_with_the_same_memory_parts_the_first_from_its_blocks() 
     error = refusal(k, AcpiDevice("PNP0C80:01", adev.crs, 0))
     assert (error.name, error.reason) == ("ENODEV", f"memory{AT // BLOCK} belongs to PNP0C80:00")
     assert states(k) == ["offline", "offline"]
-    assert not k.acpi_companions and not adev.physical_node_list
+    assert not k.statics(Companions).by_block and not adev.physical_node_list
 
 
 def test_a_block_that_cannot_be_bound_leaves_the_memory_in_without_a_driver() -> None:
@@ -130,7 +132,7 @@ def test_a_block_that_cannot_be_bound_leaves_the_memory_in_without_a_driver() ->
     error = refusal(k, adev)
     k.hw.faults = None
     assert error.name == "ENODEV"
-    assert states(k) == ["offline", "offline"] and not k.acpi_companions
+    assert states(k) == ["offline", "offline"] and not k.statics(Companions).by_block
     assert list(k.memory_groups) == [0], "it cannot be unregistered while blocks belong to it"
     assert check_all(k) == []
 
@@ -175,7 +177,7 @@ def test_a_dimm_goes_and_leaves_nothing() -> None:
     acpi_device_hotplug(k, adev, CHECK)
     state_store(k, AT // BLOCK, "online_movable")
     acpi_device_hotplug(k, adev, EJECT)
-    assert not k.memory_groups and not k.acpi_companions and adev.driver_data is None
+    assert not k.memory_groups and not k.statics(Companions).by_block and adev.driver_data is None
     k.hw.unplug(Span(AT >> k.config.page_shift, AT + 3 * BLOCK >> k.config.page_shift), "platform")
     assert check_all(k, before) == []
 
@@ -203,7 +205,7 @@ def dependent(k: Kernel, on: int) -> Callable[[Kernel, str, int, int], str]:
 
 def test_a_block_that_only_another_one_holds_goes_in_the_second_pass() -> None:
     k, adev = plugged("online", "online", "online")
-    k.memory_notifiers.append(dependent(k, on=2))
+    k.statics(Chains).memory.append(dependent(k, on=2))
     acpi_device_hotplug(k, adev, EJECT)
     assert states(k) == []
     assert said(k) == ["acpi PNP0C80:00: Memory device configured by ACPI"]
@@ -251,4 +253,4 @@ def test_a_dimm_that_was_plugged_beside_others_is_independent_of_them() -> None:
     adev = dimm(k, (8, 9))
     acpi_device_hotplug(k, adev, CHECK)
     acpi_device_hotplug(k, adev, EJECT)
-    assert not k.acpi_companions
+    assert not k.statics(Companions).by_block

@@ -19,6 +19,7 @@ from memhp.linux.drivers.base.memory import (
     valid_zones,
     walk_memory_blocks,
 )
+from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug import add_memory
 from memhp.linux.mmzone import MemoryBlock, ZoneType
@@ -150,7 +151,7 @@ def test_a_block_on_its_way_is_going_offline_under_the_hotplug_locks() -> None:
         seen.append((block.state, *held))
         return ""
 
-    k.memory_notifiers.append(look)
+    k.statics(Chains).memory.append(look)
     state_store(k, first, "offline")
     assert set(seen) == {("going-offline", True, True)}
     assert not any(lock.writer is not None or lock.readers for lock in k.hw.locks.values())
@@ -160,7 +161,7 @@ def test_locks_are_let_go_when_an_offline_fails() -> None:
     k = added()
     first = blocks(k, 1)[0]
     state_store(k, first, "online_movable")
-    k.memory_notifiers.append(lambda _k, action, _p, _n: "no" if action == "MEM_GOING_OFFLINE" else "")
+    k.statics(Chains).memory.append(lambda _k, action, _p, _n: "no" if action == "MEM_GOING_OFFLINE" else "")
     refused(state_store, k, first, "offline")
     assert not any(lock.writer is not None or lock.readers for lock in k.hw.locks.values())
 

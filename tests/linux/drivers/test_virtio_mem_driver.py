@@ -15,7 +15,7 @@ from memhp.hw.devices.virtio_mem_wire import Feature, RequestType, ResponseType
 from memhp.hw.memory import Use
 from memhp.linux.choices import Arch
 from memhp.linux.config import OnlineType
-from memhp.linux.drivers.acpi.numa.srat import NUMA_NO_NODE, acpi_map_pxm_to_node, pxm_to_node
+from memhp.linux.drivers.acpi.numa.srat import NUMA_NO_NODE, Srat, acpi_map_pxm_to_node, pxm_to_node
 from memhp.linux.drivers.base.memory import memory_block, state_store
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe
 from memhp.linux.drivers.virtio.virtio_mem_state import Params
@@ -118,7 +118,7 @@ def test_the_node_is_that_of_the_proximity_domain_else_of_the_address(
     map_: dict[int, int], domain: int, features: Feature, node: int
 ) -> None:
     k = guest()
-    k.pxm_to_node_map = map_
+    k.statics(Srat).pxm_to_node_map = map_
     shape = Geometry(AT, GiB, node_id=domain, features=features)
     vm = virtio_mem_probe(k, VirtioMemDevice(shape, MachineBacking(k.hw, "vm0")), "virtio1")
     resize(k, vm, BLOCK)
@@ -128,7 +128,7 @@ def test_the_node_is_that_of_the_proximity_domain_else_of_the_address(
 
 def test_proximity_domains_get_the_lowest_free_nodes_in_the_order_in_which_they_come() -> None:
     k = guest()
-    k.pxm_to_node_map = {}
+    k.statics(Srat).pxm_to_node_map = {}
     assert [acpi_map_pxm_to_node(k, pxm) for pxm in (9, 4, 9, 0)] == [0, 1, 0, 2]
     assert [pxm_to_node(k, pxm) for pxm in (9, 4, 0, 5)] == [0, 1, 2, NUMA_NO_NODE]
 

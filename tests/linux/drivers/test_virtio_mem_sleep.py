@@ -14,6 +14,7 @@ from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.devices.virtio_mem_wire import Feature
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_remove
 from memhp.linux.drivers.virtio.virtio_mem_state import VirtioMem
+from memhp.linux.kernel.power.main import PmChain
 from memhp.linux.kernel.power.suspend import hibernate, pm_suspend
 from memhp.linux.state import Kernel
 from memhp.units import GiB, MiB
@@ -134,8 +135,8 @@ def test_no_machine_with_such_a_device_hibernates(plugged: int, persistent: bool
 
 def test_nor_does_it_go_back_to_an_image() -> None:
     k, _ = machine()
-    assert [bool(notifier(k, "PM_RESTORE_PREPARE")) for notifier in k.pm_notifiers] == [True]
-    assert [bool(notifier(k, "PM_SUSPEND_PREPARE")) for notifier in k.pm_notifiers] == [False]
+    assert [bool(notifier(k, "PM_RESTORE_PREPARE")) for notifier in k.statics(PmChain).notifiers] == [True]
+    assert [bool(notifier(k, "PM_SUSPEND_PREPARE")) for notifier in k.statics(PmChain).notifiers] == [False]
 
 
 def test_an_unbound_driver_forbids_nothing_and_the_memory_is_lost() -> None:

@@ -11,11 +11,15 @@ from memhp.hw.devices.virtio_mem_rules import Rule
 from memhp.hw.devices.virtio_mem_wire import RequestType, ResponseType
 from memhp.linux.config import OnlineType
 from memhp.linux.drivers.base.memory import memory_block, state_store
+from memhp.linux.drivers.base.notify import Chains
+from memhp.linux.drivers.base.power.main import DpmList
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_remove
 from memhp.linux.drivers.virtio.virtio_mem_state import Params
+from memhp.linux.kernel.power.main import PmChain
 from memhp.linux.kernel.resource import iter_resources
 from memhp.linux.mm import users
 from memhp.linux.mm.memory_hotplug import remove_memory
+from memhp.linux.mm.memory_hotplug_online import Onlining
 from memhp.units import GiB, KiB, MiB
 from virtio_mem import AT, SECOND, attach, guest, lawful, resize
 
@@ -32,8 +36,9 @@ def test_nothing_is_left_if_nothing_was_plugged() -> None:
         resize(k, vm, BLOCK)
         resize(k, vm, 0)
         virtio_mem_remove(k, vm)
-    assert (k.memory_notifiers, k.pm_notifiers, k.dpm_list, k.memory_groups) == ([], [], [], {})
-    assert k.online_page_callback is None
+    assert not k.statics(Chains).memory and not k.statics(PmChain).notifiers
+    assert not k.statics(DpmList).devices and not k.memory_groups
+    assert k.statics(Onlining).online_page_callback is None
     assert vm.device.config_changed == []
     attach(k)
 

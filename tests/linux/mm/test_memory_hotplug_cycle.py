@@ -10,6 +10,7 @@ from memhp.errors import KernelBug
 from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory import memory_group_register_static, memory_group_unregister, state_store
+from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug import (
     MHP_MEMMAP_ON_MEMORY,
@@ -255,7 +256,7 @@ def test_offline_and_remove_rolls_back_each_block_to_the_zone_that_it_came_from(
         if how != "offline":
             state_store(k, block, how)
     last = pfns(k, PLUG_AT + 3 * one, one)
-    k.memory_notifiers.append(
+    k.statics(Chains).memory.append(
         lambda _k, action, pfn, _n: "no" if action == "MEM_GOING_OFFLINE" and pfn == last.start else ""
     )
     before = picture(k)
@@ -273,7 +274,7 @@ def test_a_block_that_cannot_come_back_is_warned_of() -> None:
     for block in (first, second):
         state_store(k, block, "online_movable")
     boundary = pfns(k, PLUG_AT + one, 0).start
-    k.memory_notifiers.append(
+    k.statics(Chains).memory.append(
         lambda _k, action, pfn, _n: (
             "no" if (action == "MEM_GOING_OFFLINE" and pfn >= boundary) or action == "MEM_GOING_ONLINE" else ""
         )

@@ -13,6 +13,7 @@ from memhp.hw.memory import Owner, Use
 from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory import state_store, valid_zones
+from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory, offline_pages, online_pages
 from memhp.linux.mm.users import allocate, free
@@ -159,8 +160,8 @@ def test_notifier_failure(arch: Arch) -> None:
         heard.append(f"{action} {start_pfn:#x} {nr_pages:#x}")
         return ""
 
-    k.memory_notifiers.insert(0, listener)
-    k.memory_notifiers.append(lambda _k, action, _pfn, _n: "mine" if action == "MEM_GOING_OFFLINE" else "")
+    k.statics(Chains).memory.insert(0, listener)
+    k.statics(Chains).memory.append(lambda _k, action, _pfn, _n: "mine" if action == "MEM_GOING_OFFLINE" else "")
     error = fails(k, first_block(k))
     assert (error.name, error.reason, error.advice) == ("EPERM", "notifier failure", "mine")
     assert heard == ["MEM_GOING_OFFLINE 0x200000 0x8000", "MEM_CANCEL_OFFLINE 0x200000 0x8000"]
@@ -178,7 +179,7 @@ def test_node_notifier_failure() -> None:
     k = kernel("x86_64", "linux-7.2")
     plug(k, k.memory_block_size)
     add_memory(k, 1, PLUG_AT, k.memory_block_size)
-    k.node_notifiers.append(refuse)
+    k.statics(Chains).node.append(refuse)
     state_store(k, first_block(k), "online_movable")
     error = fails(k, first_block(k))
     assert (error.name, error.reason) == ("EPERM", "node notifier failure")
@@ -342,7 +343,7 @@ def test_a_notifier_that_refuses_online_leaves_the_block_offline_and_the_zone_as
         heard.append(action)
         return "not now" if action == "MEM_GOING_ONLINE" else ""
 
-    k.memory_notifiers.append(refuse)
+    k.statics(Chains).memory.append(refuse)
     before = picture(k)
     error = refused(state_store, k, first_block(k), "online_movable")
     assert (error.name, error.reason) == ("EPERM", "not now")
@@ -361,7 +362,7 @@ def test_a_notifier_can_refuse_before_anything_is_done_in_6_12() -> None:
     k = kernel("x86_64")
     plug(k, k.memory_block_size)
     add_memory(k, 0, PLUG_AT, k.memory_block_size)
-    k.memory_notifiers.append(lambda _k, action, _pfn, _n: "early" if action == "MEM_PREPARE_ONLINE" else "")
+    k.statics(Chains).memory.append(lambda _k, action, _pfn, _n: "early" if action == "MEM_PREPARE_ONLINE" else "")
     before = picture(k)
     assert refused(state_store, k, first_block(k), "online").reason == "early"
     assert picture(k) == before

@@ -19,6 +19,7 @@ from memhp.linux.mm.compound_vmemmap import vmemmap_can_optimize, vmemmap_storag
 from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType
 from memhp.linux.mm.memory_hotplug import add_memory, pfn_to_online_page
 from memhp.linux.mm.memremap import (
+    Memremap,
     free_zone_device_folio,
     get_dev_pagemap,
     memremap_compat_align,
@@ -30,6 +31,7 @@ from memhp.linux.mm.memremap import (
     unpin_pages,
     zone_device_page_init,
 )
+from memhp.linux.mm.pgalloc import PageRefs
 from memhp.linux.mmzone import ZoneRef, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -53,7 +55,7 @@ def mapped(k: Kernel, address: int) -> bool:
 
 def whole(k: Kernel, before: Any) -> None:
     """Nothing is left of a device that went, but that ZONE_DEVICE spans where it was."""
-    assert not k.pgmap_array and not k.page_refs
+    assert not k.statics(Memremap).pgmap_array and not k.statics(PageRefs).more
     assert check_all(k, None) == []
     assert (storage(k), k.hw.memory.used(Use.TABLE)) == before
 
@@ -88,7 +90,7 @@ def test_large_pages_of_a_device_keep_two_pages_of_struct_pages_each(arch: Arch,
     pgmap = device(vmemmap_shift=order)
     memremap_pages(k, pgmap, 0)
     assert storage(k) - before[0] == 2 * compounds == vmemmap_storage_pages(k.config, GiB >> 12, order)
-    assert sum(k.page_refs.values()) == (1 * GiB >> 12) * 64 // 4096 - 2 * compounds
+    assert sum(k.statics(PageRefs).more.values()) == (1 * GiB >> 12) * 64 // 4096 - 2 * compounds
     assert check_all(k) == []
     memunmap_pages(k, pgmap)
     whole(k, before)
@@ -320,7 +322,7 @@ def test_in_5_13_a_driver_brings_its_own_reference_count() -> None:
 
     ops = DevPagemapOps(kill=kill, cleanup=lambda _k, _pgmap: order.append("cleanup"))
     memremap_pages(k, device(128 * MiB, ref=ref, ops=ops), 0)
-    pgmap = k.pgmap_array.get(pfns(k, PLUG_AT, 0).start)
+    pgmap = k.statics(Memremap).pgmap_array.get(pfns(k, PLUG_AT, 0).start)
     assert pgmap is not None
     memunmap_pages(k, pgmap)
     assert order == ["kill", "released", "cleanup"]

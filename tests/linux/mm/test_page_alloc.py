@@ -12,7 +12,7 @@ from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.hw.stepper import Access
 from memhp.hw.tlb import Table
-from memhp.linux.mm.mm_init import free_area_init, init_cma_reserved_pageblock
+from memhp.linux.mm.mm_init import ZoneLimits, free_area_init, init_cma_reserved_pageblock
 from memhp.linux.mm.page_alloc import (
     alloc_pages,
     free_by_order,
@@ -50,7 +50,7 @@ def small(*, cma: bool) -> Kernel:
     """640 pages in two zones, which begin and end within a pageblock; watermarks of a few pages."""
     config = replace(X86, zone_dma=False, page_block_max_order=4)
     k = unzoned(config, [(5 * 4096, PAGES * 4096, 0)])
-    k.zone_limits = {ZoneType.DMA32: DMA32_END + 3, ZoneType.NORMAL: PAGES}
+    k.statics(ZoneLimits).ends = {ZoneType.DMA32: DMA32_END + 3, ZoneType.NORMAL: PAGES}
     free_area_init(k)
     for span in (Span(5, CMA_PAGES.start), Span(CMA_PAGES.end, PAGES)):
         free_pages_core(k, span.start, span.size, BOOT)

@@ -22,6 +22,7 @@ from memhp.linux.mm.memory_hotplug import (
 )
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.users import fragment
+from memhp.linux.mm.vmemmap_alloc import SparseBuffer
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -202,7 +203,7 @@ def test_boot_maps_all_struct_pages_and_gives_back_what_its_buffer_has_left(arch
     for first, last, _ in k.mem_section:
         per = k.config.pages_per_section
         assert leaf_heights(k, first * per, (last - first) * per) == {1: last - first}
-    assert not k.sparsemap_buf
+    assert not k.statics(SparseBuffer).left
 
 
 def test_boot_on_arm64_with_16k_pages_takes_32_mib_a_section_from_memblock_and_keeps_512_kib() -> None:

@@ -11,7 +11,7 @@ from memhp.errors import KernelError
 from memhp.hw.memory import Use
 from memhp.hw.walker import translate
 from memhp.linux.choices import ARCHES, Arch
-from memhp.linux.mm.vmalloc import vfree, vmalloc
+from memhp.linux.mm.vmalloc import Vmalloc, vfree, vmalloc
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import MiB
@@ -28,7 +28,7 @@ def translated(k: Kernel, area: Span) -> npt.NDArray[np.int64]:
 def test_an_area_is_mapped_to_its_pages_in_order(name: Arch) -> None:
     k = kernel(name, "linux-6.12")
     area = vmalloc(k, 3 * MiB, "a")
-    pages = np.concatenate([np.arange(*span) for span in k.vmap_areas["a"][1]])
+    pages = np.concatenate([np.arange(*span) for span in k.statics(Vmalloc).vmap_areas["a"][1]])
     assert area.start == k.layout.vmalloc.start
     assert (translated(k, area) == pages << k.config.page_shift).all()
     assert {k.hw.memory.use_of(int(pfn)) for pfn in pages} == {Use.KERNEL}
@@ -66,7 +66,7 @@ def test_without_pages_nothing_is_mapped() -> None:
     free = sum(zone.free.size for zone in k.zones())
     with pytest.raises(KernelError, match="no pages"):
         vmalloc(k, (free + 1) * k.config.page_size, "a")
-    assert k.vmap_areas == {}
+    assert k.statics(Vmalloc).vmap_areas == {}
     assert sum(zone.free.size for zone in k.zones()) == free
 
 

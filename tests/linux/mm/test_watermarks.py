@@ -17,6 +17,7 @@ from memhp.linux.mm.mm_init import free_area_init_core_hotplug
 from memhp.linux.mm.page_alloc import adjust_managed_page_count, build_all_zonelists
 from memhp.linux.mm.watermarks import (
     MIN_FREE_KBYTES,
+    Khugepaged,
     hugepage_init,
     init_per_zone_wmark_min,
     setup_per_zone_lowmem_reserve,
@@ -38,7 +39,7 @@ def kernel_with(config: Config, zones: tuple[ZoneInfo, ...]) -> Kernel:
         zone = zone_named(k, seen.node, seen.name)
         zone.spanned, zone.present, zone.managed = seen.spanned, seen.present, seen.managed
         zone.watermark_high = seen.high or 0
-    k.khugepaged = True
+    k.statics(Khugepaged).on = True
     return k
 
 
@@ -124,7 +125,7 @@ def test_with_less_than_512_mib_at_boot_khugepaged_asks_for_nothing(name: str) -
     (step,) = open_capture(name)
     now = facts(name, step)
     k = kernel_with(config_of(describe(now, name=name)), now.zones)
-    k.khugepaged = False
+    k.statics(Khugepaged).on = False
     init_per_zone_wmark_min(k)
     assert marks_of(k) == marks(now.zones)
 
@@ -134,7 +135,7 @@ def test_huge_pages_are_on_from_512_mib_of_managed_memory_on() -> None:
         k = booted(RISCV, [(2 * GiB, 2 * GiB + size, 0)])
         kbytes = init_per_zone_wmark_min(k)
         assert hugepage_init(k, kbytes) >= kbytes
-        assert k.khugepaged is on
+        assert k.statics(Khugepaged).on is on
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_r
 from memhp.linux.drivers.virtio.virtio_mem_fake_offline import OnlinePages
 from memhp.linux.drivers.virtio.virtio_mem_state import Params, VirtioMem
 from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.mm.memory_hotplug_online import Onlining
 from memhp.linux.profiles import MAINLINE
 from memhp.linux.state import Kernel
 from memhp.units import GiB, KiB
@@ -117,8 +118,9 @@ MODES = {
 
 def the_device(k: Kernel) -> VirtioMem:
     """The driver's state."""
-    assert isinstance(k.online_page_callback, OnlinePages)
-    return k.online_page_callback.devices[0]
+    callback = k.statics(Onlining).online_page_callback
+    assert isinstance(callback, OnlinePages)
+    return callback.devices[0]
 
 
 def attach(k: Kernel, *, big_blocks: bool) -> VirtioMem:

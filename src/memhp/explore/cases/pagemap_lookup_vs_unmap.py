@@ -12,6 +12,7 @@ from memhp.hw.memory import Owner, Use
 from memhp.linux.lib.percpu_refcount import PercpuRef, percpu_ref_kill
 from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType
 from memhp.linux.mm.memremap import (
+    Memremap,
     devm_memremap_pages_release,
     free_zone_device_folio,
     get_dev_pagemap,
@@ -89,7 +90,7 @@ def device(k: Kernel, shape: Device) -> DevPagemap:
 
 def _mapping(k: Kernel) -> tuple[DevPagemap, int]:
     """The device's mapping, whether it is there or not any more, and the first page of its last range."""
-    pgmap = k.drvdata[DEVICE]
+    pgmap = k.statics(Memremap).drvdata[DEVICE]
     return pgmap, pgmap.ranges[-1].start >> k.config.page_shift
 
 
@@ -127,7 +128,7 @@ def build(variant: Variant, configuration: Configuration) -> KernelProgram:
     for span in pgmap.ranges[1:]:
         k.hw.plug(pfns(k, span), Owner(Use.DEVICE, DEVICE))
     memremap_pages(k, pgmap, 0)
-    k.drvdata[DEVICE] = pgmap
+    k.statics(Memremap).drvdata[DEVICE] = pgmap
     actors: list[Actor] = [unbind]
     names = ["unbind"]
     if shape.pinned:

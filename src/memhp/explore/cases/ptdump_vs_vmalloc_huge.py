@@ -14,7 +14,7 @@ from memhp.explore.doors.run import KernelProgram
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.ptdump import ptdump_walk_pgd
-from memhp.linux.mm.vmalloc import vfree, vmalloc, vmalloc_huge
+from memhp.linux.mm.vmalloc import Vmalloc, vfree, vmalloc, vmalloc_huge
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, KiB
@@ -46,7 +46,7 @@ def dump(k: Kernel) -> Hashable:
 
 def area_is_mapped(k: Kernel) -> str | None:
     """When all is done: the first law that does not hold, or that the area cannot be reached."""
-    return laws_hold(k) or reached(k, k.vmap_areas[HUGE][0].end - 1)
+    return laws_hold(k) or reached(k, k.statics(Vmalloc).vmap_areas[HUGE][0].end - 1)
 
 
 def build(variant: Variant, configuration: Configuration) -> KernelProgram:

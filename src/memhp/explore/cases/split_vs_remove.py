@@ -17,6 +17,7 @@ from memhp.explore.doors.run import KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.choices import Arch
 from memhp.linux.drivers.base.memory import device_offline, device_online
+from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug import MHP_NONE, add_memory, remove_memory
 from memhp.linux.mm.page_alloc import take_pages_off_buddy
@@ -42,7 +43,7 @@ def remove_part(start: int, k: Kernel) -> None:
     """
     block = pfns(k, Span(start, start + k.memory_block_size))
     with k.hw.locked("mem_hotplug_lock"):
-        for notifier in k.memory_notifiers:
+        for notifier in k.statics(Chains).memory:
             reason = notifier(k, "MEM_GOING_OFFLINE", block.start, block.size)
             if reason:
                 raise KernelError(EPERM, reason, place="mm/memory_hotplug.c:offline_pages")
@@ -76,9 +77,9 @@ def build(variant: Variant, configuration: Configuration) -> KernelProgram:
         add_memory(k, 0, leaf.start, leaf.size, MHP_NONE)
         device_online(k, used // size, "online")
     else:
-        notifiers, k.memory_notifiers = k.memory_notifiers, []
+        notifiers, k.statics(Chains).memory = k.statics(Chains).memory, []
         device_offline(k, gone // size)
-        k.memory_notifiers = notifiers
+        k.statics(Chains).memory = notifiers
     pfn = used >> config.page_shift
     count = run_of_pages(k) if config.arch == "arm64" else 1
     take_pages_off_buddy(k, Span(pfn, pfn + count), Owner(Use.KERNEL, "in use"), "mm/secretmem.c:secretmem_fault")

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 
 from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
 from memhp.explore.cases.actors import laws_hold
@@ -9,6 +10,7 @@ from memhp.explore.doors.run import KernelProgram
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.vmalloc import vmalloc
 from memhp.linux.state import Kernel
+from memhp.spans import Span
 from memhp.units import GiB
 
 OLDER = "older"
@@ -18,19 +20,25 @@ V1 = "riscv-hotplug-v1"
 TWO_CALLERS = "sync-two-callers"
 
 
+@dataclass
+class Pointer:
+    """A variable of the kernel, through which one CPU hands an area to others."""
+
+    area: Span | None = None
+
+
 def grow(k: Kernel) -> None:
     """``vmalloc()`` of a page, then the pointer to it is stored where others find it."""
     area = vmalloc(k, k.config.page_size, "shared")
     k.hw.writes(POINTER)
-    k.pointers[POINTER] = area.start
+    k.statics(Pointer).area = area
 
 
 def use(k: Kernel) -> Hashable:
     """Another process takes the pointer and reads what it points to: the outcome of the access, if there was one."""
     k.hw.reads(POINTER)
-    if POINTER not in k.pointers:
-        return "no area yet"
-    return k.port.kernel_access(k, OLDER, k.pointers[POINTER])
+    area = k.statics(Pointer).area
+    return k.port.kernel_access(k, OLDER, area.start) if area is not None else "no area yet"
 
 
 def use_own(k: Kernel) -> Hashable:

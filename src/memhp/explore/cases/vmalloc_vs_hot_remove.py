@@ -23,7 +23,7 @@ from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.layout import Layout, layout
 from memhp.linux.mm.memory import table_alloc
 from memhp.linux.mm.memory_hotplug import MHP_NONE, add_memory, remove_memory
-from memhp.linux.mm.vmalloc import pcpu_create_chunk
+from memhp.linux.mm.vmalloc import Vmalloc, pcpu_create_chunk
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, align_up
@@ -120,7 +120,7 @@ def populate_chunk(k: Kernel) -> None:
 
 def chunk_is_mapped(k: Kernel) -> str | None:
     """When all is done: the first law that does not hold, or that the chunk cannot be reached."""
-    return laws_hold(k) or reached(k, k.vmap_areas[CHUNK][0].start)
+    return laws_hold(k) or reached(k, k.statics(Vmalloc).vmap_areas[CHUNK][0].start)
 
 
 def build(variant: Variant, configuration: Configuration) -> KernelProgram:

@@ -16,6 +16,7 @@ from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.memory import Owner
 from memhp.hw.tlb import Exposure, Stale
 from memhp.linux.kernel.resource import iter_resources
+from memhp.linux.mm.memremap import Memremap
 from memhp.linux.mmzone import MemoryBlock, Section, ZoneRef
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -53,7 +54,7 @@ def picture(k: Kernel) -> Picture:
         blocks=list(k.memory_blocks),
         pages=list(k.page_zone),
         memblock=list(k.memblock.memory),
-        mappings=[(start, end, id(pgmap)) for start, end, pgmap in k.pgmap_array],
+        mappings=[(start, end, id(pgmap)) for start, end, pgmap in k.statics(Memremap).pgmap_array],
         zones={
             f"zone {zone.name} of node {zone.nid}": (
                 zone.start_pfn, zone.spanned, zone.present, zone.managed, zone.nr_isolate_pageblock,

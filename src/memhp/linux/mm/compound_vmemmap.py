@@ -13,6 +13,7 @@ from memhp.hw.walker import Bools
 from memhp.linux.config import Config
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.dev_pagemap import DevPagemap, pgmap_vmemmap_nr
+from memhp.linux.mm.pgalloc import PageRefs
 from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, VmemmapPopulateError, vmemmap_tables
 from memhp.linux.mm.vmemmap_alloc import vmemmap_alloc_block_buf
 from memhp.linux.state import Kernel
@@ -86,8 +87,9 @@ def _storage(k: Kernel, own: Bools, tail: int | None, nid: int, va: int) -> tupl
     known = np.concatenate([np.array([0 if tail is None else tail], dtype=np.uint64), new])
     frames: U64 = known[np.cumsum(own)]
     again, times = np.unique(frames[~own], return_counts=True)
+    refs = k.statics(PageRefs).more
     for frame, count in zip(again.tolist(), times.tolist(), strict=True):
-        k.page_refs[frame] = k.page_refs.get(frame, 0) + count
+        refs[frame] = refs.get(frame, 0) + count
     return frames, short
 
 

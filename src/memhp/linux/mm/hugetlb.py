@@ -5,6 +5,7 @@ There are two pools: of pages of a PMD, and of gigantic ones, which the buddy ha
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from errno import EBUSY
 
 from memhp.errors import KernelError
@@ -27,6 +28,14 @@ GIGANTIC_USES = frozenset({Use.GIGANTIC, Use.GIGANTIC_FREE})
 DISSOLVE = "mm/hugetlb.c:dissolve_free_hugetlb_folio"
 
 
+@dataclass
+class Hugetlb:
+    """``resv_huge_pages`` of the pools."""
+
+    promised: dict[str, tuple[Use, int]] = field(default_factory=dict)
+    """Whose → free huge pages that are promised to mappings: the use of such a free page, and how many."""
+
+
 def huge_page_order(config: Config, use: Use) -> int | None:
     """The order of huge pages of a use; None where the machine has no such pages, or pages of the use are not huge."""
     if use not in HUGE_USES:
@@ -47,7 +56,7 @@ def available_huge_pages(k: Kernel, pool: Use) -> int:
     """Free huge pages of a pool that are not promised to a mapping."""
     order = huge_page_order(k.config, pool)
     assert order is not None
-    promised = sum(count for use, count in k.resv_huge_pages.values() if use is pool)
+    promised = sum(count for use, count in k.statics(Hugetlb).promised.values() if use is pool)
     return (k.hw.memory.used(pool) >> order) - promised
 
 

@@ -1,6 +1,8 @@
 """Bringing pages online: ``mm/memory_hotplug.c:online_pages``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from errno import EINVAL
 
 from memhp.errors import KernelError
@@ -15,10 +17,21 @@ from memhp.linux.mm.page_alloc import build_all_zonelists, free_pages_core, init
 from memhp.linux.mm.page_isolation import undo_isolate_page_range
 from memhp.linux.mm.sparse import online_mem_sections
 from memhp.linux.mmzone import MemoryGroup, MigrateType, Zone, ZoneType
-from memhp.linux.state import Kernel, OnlinePageCallback
+from memhp.linux.state import Kernel
 from memhp.units import is_aligned
 
 PLACE = "mm/memory_hotplug.c:online_pages"
+
+OnlinePageCallback = Callable[[Kernel, int, int], None]
+"""``(k, pfn, nr_pages)``: what becomes of a run of pages that goes online (``online_page_callback_t``)."""
+
+
+@dataclass
+class Onlining:
+    """Who has a say in what goes online."""
+
+    online_page_callback: OnlinePageCallback | None = None
+    """The driver's own way of giving pages to the buddy (``set_online_page_callback()``); None for the usual way."""
 
 
 def online_pages(k: Kernel, pfn: int, nr_pages: int, zone: Zone, group: MemoryGroup | None) -> None:
@@ -63,7 +76,7 @@ def online_pages(k: Kernel, pfn: int, nr_pages: int, zone: Zone, group: MemoryGr
 
 def online_pages_range(k: Kernel, start_pfn: int, nr_pages: int) -> None:
     """Give pages to the buddy, or to the driver that wants to choose among them, and mark their sections online."""
-    online_page = k.online_page_callback or generic_online_page
+    online_page = k.statics(Onlining).online_page_callback or generic_online_page
     online_page(k, start_pfn, nr_pages)
     online_mem_sections(k, start_pfn, start_pfn + nr_pages)
 
@@ -75,22 +88,22 @@ def generic_online_page(k: Kernel, pfn: int, nr_pages: int) -> None:
 
 def set_online_page_callback(k: Kernel, callback: OnlinePageCallback) -> None:
     """Have a driver decide which pages go to the buddy. Raises EINVAL when another driver does."""
-    if k.online_page_callback is not None:
+    if k.statics(Onlining).online_page_callback is not None:
         raise KernelError(
             EINVAL,
             "another driver decides which pages go online",
             place="mm/memory_hotplug.c:set_online_page_callback",
         )
-    k.online_page_callback = callback
+    k.statics(Onlining).online_page_callback = callback
 
 
 def restore_online_page_callback(k: Kernel, callback: OnlinePageCallback) -> None:
     """Let all pages go to the buddy again. Raises EINVAL when the callback is not this one."""
-    if k.online_page_callback is not callback:
+    if k.statics(Onlining).online_page_callback is not callback:
         raise KernelError(
             EINVAL, "this is not the driver that decides", place="mm/memory_hotplug.c:restore_online_page_callback"
         )
-    k.online_page_callback = None
+    k.statics(Onlining).online_page_callback = None
 
 
 def _going_online(k: Kernel, pfn: int, nr_pages: int, nid: int, first_memory: bool) -> str:

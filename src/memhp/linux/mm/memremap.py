@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from errno import EINVAL, ENODEV, ENOMEM, ENXIO
 
 from memhp.errors import KernelBug, KernelError
@@ -25,7 +26,7 @@ from memhp.linux.mm.mm_init import memmap_init_range
 from memhp.linux.mm.util import snapshot_page
 from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
 from memhp.linux.state import Kernel
-from memhp.spans import Span
+from memhp.spans import Span, SpanMap
 
 MEMREMAP = "mm/memremap.c:memremap_pages"
 MEMUNMAP = "mm/memremap.c:memunmap_pages"
@@ -35,6 +36,16 @@ PGMAP_ARRAY = "pgmap_array"
 """The field by which lookups and updates meet."""
 PAGE_REFCOUNT = "page->_refcount"
 """The references that others hold to a device's pages."""
+
+
+@dataclass
+class Memremap:
+    """Whose device memory is."""
+
+    pgmap_array: SpanMap[DevPagemap] = field(default_factory=SpanMap)
+    """PFN → the device mapping that it belongs to."""
+    drvdata: dict[str, DevPagemap] = field(default_factory=dict)
+    """Device → the mapping that its driver keeps, also when it is undone (``dev_get_drvdata()``)."""
 
 
 def memremap_compat_align(config: Config) -> int:
@@ -82,7 +93,7 @@ def get_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap | None = None) -> Dev
         put_dev_pagemap(k, pgmap)
     with rcu_read_lock(k.hw):
         k.hw.reads(PGMAP_ARRAY)
-        found = k.pgmap_array.get(pfn)
+        found = k.statics(Memremap).pgmap_array.get(pfn)
         if found is None or found.ref is None or k.config.profile.pgmap_drain == "none":
             return found
         use_object(k.hw, found.slab, GET)
@@ -163,7 +174,7 @@ def _pagemap_range(k: Kernel, pgmap: DevPagemap, range_id: int, nid: int, prot: 
     if k.hw.may_fail(RANGE):
         raise KernelError(ENOMEM, "no memory for the index of mappings", place=RANGE)
     k.hw.writes(PGMAP_ARRAY)
-    k.pgmap_array.set(*pages, pgmap)
+    k.statics(Memremap).pgmap_array.set(*pages, pgmap)
     try:
         if not mhp_range_allowed(k, span.start, span.size, need_mapping=not private):
             text = f"[{span.start:#x}-{span.end:#x}) is outside what the kernel can map"
@@ -217,7 +228,7 @@ def memmap_init_zone_device(k: Kernel, zone: Zone, pages: Span, pgmap: DevPagema
 
 def _pgmap_array_delete(k: Kernel, pages: Span) -> None:
     k.hw.writes(PGMAP_ARRAY)
-    k.pgmap_array.clear(*pages)
+    k.statics(Memremap).pgmap_array.clear(*pages)
     synchronize_rcu(k.hw)
 
 

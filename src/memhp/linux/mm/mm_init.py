@@ -5,6 +5,7 @@ Every node has all the zones that the kernel was built with, most of them empty.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mm.memblock import MEMBLOCK_HOTPLUG
@@ -17,15 +18,23 @@ from memhp.spans import Span
 from memhp.units import align_down, align_up
 
 
+@dataclass
+class ZoneLimits:
+    """How boot memory is divided."""
+
+    ends: dict[ZoneType, int] = field(default_factory=dict)
+    """First PFN above each zone (``arch_zone_limits_init``)."""
+
+
 def free_area_init(k: Kernel) -> None:
     """Divide boot memory, as memblock knows it, into zones, and initialise its struct pages.
 
-    Sets ``k.zone_limits`` if nobody has, ``k.nodes``, the sub-section map, node states, zone links and migrate types.
+    Sets the zones' limits if nobody has, ``k.nodes``, the sub-section map, node states, zone links and migrate types.
     Nothing is free yet. mm/mm_init.c:free_area_init.
     """
-    if not k.zone_limits:
+    if not k.statics(ZoneLimits).ends:
         dram = Span(k.memblock.memblock_start_of_DRAM(), k.memblock.memblock_end_of_DRAM())
-        k.zone_limits = zone_limits(k.config, dram)
+        k.statics(ZoneLimits).ends = zone_limits(k.config, dram)
     ranges = list(k.memblock.for_each_mem_pfn_range())
     arch = _arch_zone_ranges(k, ranges[0][0])
     movable = _zone_movable_pfns(k, arch)
@@ -43,7 +52,7 @@ def _arch_zone_ranges(k: Kernel, start_pfn: int) -> dict[ZoneType, Span]:
     ranges = {}
     for kind in zone_types(k.config):
         if kind < ZoneType.MOVABLE:
-            end = max(k.zone_limits.get(kind, 0), start_pfn)
+            end = max(k.statics(ZoneLimits).ends.get(kind, 0), start_pfn)
             ranges[kind] = Span(start_pfn, end)
             start_pfn = end
     return ranges

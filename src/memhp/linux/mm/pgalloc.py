@@ -5,6 +5,8 @@
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from memhp.hw.memory import Owner, Use
@@ -17,6 +19,14 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 
 TABLE = Owner(Use.TABLE)
+
+
+@dataclass
+class PageRefs:
+    """``_refcount`` of pages that hold struct pages and that vmemmap maps several times."""
+
+    more: dict[int, int] = field(default_factory=dict)
+    """PFN → references beyond the first."""
 
 
 def alloc_tables(k: Kernel, height: int, count: int, where: str) -> list[Span]:
@@ -67,18 +77,19 @@ def free_memmap(k: Kernel, spans: list[Span], altmap: VmemAltmap | None, where: 
 
 def _put_pages(k: Kernel, spans: list[Span]) -> list[Span]:
     """Drop a reference for each frame of `spans`, which come as often as they were mapped; those free now."""
-    if not spans or not k.page_refs:
+    refs = k.statics(PageRefs).more
+    if not spans or not refs:
         return spans
     starts, sizes = np.array([(span.start, span.size) for span in spans], dtype=np.int64).T
     ends = np.cumsum(sizes)
     frames = (np.repeat(starts - (ends - sizes), sizes) + np.arange(ends[-1])).astype(np.uint64)
     seen, times = np.unique(frames, return_counts=True)
     gone = np.ones(len(seen), dtype=bool)
-    shared = ((place, frame) for place, frame in enumerate(seen.tolist()) if frame in k.page_refs)
+    shared = ((place, frame) for place, frame in enumerate(seen.tolist()) if frame in refs)
     for place, frame in shared:
-        left = k.page_refs.pop(frame) - int(times[place])
+        left = refs.pop(frame) - int(times[place])
         if left >= 0:
-            k.page_refs[frame] = left
+            refs[frame] = left
             gone[place] = False
     return frame_spans(seen[gone])
 

@@ -13,7 +13,7 @@ from memhp.errors import BadInput, KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mm.alloc_contig import alloc_contig_pages
 from memhp.linux.mm.balloon import BALLOON_USES, balloon_page_dequeue, balloon_page_enqueue
-from memhp.linux.mm.hugetlb import GIGANTIC_USES, huge_page_order
+from memhp.linux.mm.hugetlb import GIGANTIC_USES, Hugetlb, huge_page_order
 from memhp.linux.mm.page_alloc import (
     adjust_managed_page_count,
     alloc_pages,
@@ -127,7 +127,7 @@ def allocate(
     elif demand.use in BALLOON_USES:
         balloon_page_enqueue(k, spans)
     elif kind == "hugetlb-reserved":
-        k.resv_huge_pages[tag] = (demand.use, count)
+        k.statics(Hugetlb).promised[tag] = (demand.use, count)
     elif kind == "pinned":
         try:
             pin(k, tag, in_place=at is not None)
@@ -206,7 +206,7 @@ def free(k: Kernel, tag: str) -> None:
 
     Boot memory becomes managed, and what comes out of a balloon. Raises :class:`BadInput` for nothing.
     """
-    promised = k.resv_huge_pages.pop(tag, None)
+    promised = k.statics(Hugetlb).promised.pop(tag, None)
     for span in spans_of(k, tag) if promised else known_spans(k, tag):
         for start, end, owner in list(k.hw.memory.owners.runs(*span)):
             if owner.use in BALLOON_USES:

@@ -11,10 +11,12 @@ away flushes for it.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from dataclasses import dataclass, field
 from errno import ENOMEM
 
 from memhp.errors import BadInput, KernelError
 from memhp.hw.memory import Owner, Use
+from memhp.hw.shared import SharedDict
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.vmap import vmap_pages_range_noflush, vunmap_range_noflush
 from memhp.linux.state import Kernel
@@ -23,6 +25,14 @@ from memhp.units import align_down, align_up
 
 ALLOC = "mm/vmalloc.c:__vmalloc_node_range"
 FREE_VMAP_AREA_LOCK = "free_vmap_area_lock"
+
+
+@dataclass
+class Vmalloc:
+    """The areas that are in use."""
+
+    vmap_areas: SharedDict[str, tuple[Span, list[Span]]] = field(default_factory=SharedDict)
+    """By tag: their addresses (bytes), and the pages (PFNs) behind them in order."""
 
 
 def vmalloc(k: Kernel, nbytes: int, tag: str, nid: int = 0) -> Span:
@@ -62,17 +72,18 @@ def pcpu_create_chunk(k: Kernel, nbytes: int, tag: str, nid: int = 0) -> Span:
 
 def vfree(k: Kernel, tag: str) -> None:
     """Unmap an area, flush its addresses, and free its pages; the tables stay."""
+    areas = k.statics(Vmalloc).vmap_areas
     with k.hw.locked(FREE_VMAP_AREA_LOCK):
-        if tag not in k.vmap_areas:
+        if tag not in areas:
             raise BadInput(
-                f"there is no vmalloc area {tag!r}", where="tag", fix=f"one of {', '.join(k.vmap_areas) or 'none'}"
+                f"there is no vmalloc area {tag!r}", where="tag", fix=f"one of {', '.join(areas) or 'none'}"
             )
-        area, pages = k.vmap_areas[tag]
+        area, pages = areas[tag]
     vunmap_range_noflush(k, area)
     k.port.flush_tlb_kernel_range(k, area)
     free_pages(k, pages, "mm/vmalloc.c:vfree")
     with k.hw.locked(FREE_VMAP_AREA_LOCK):
-        del k.vmap_areas[tag]
+        del areas[tag]
 
 
 def _map_new_pages(k: Kernel, tag: str, area: Span, page_shift: int, nid: int) -> Span:
@@ -83,9 +94,9 @@ def _map_new_pages(k: Kernel, tag: str, area: Span, page_shift: int, nid: int) -
         pages = _alloc_pages(k, tag, area.size, page_shift, nid)
     if not pages:
         with k.hw.locked(FREE_VMAP_AREA_LOCK):
-            del k.vmap_areas[tag]
+            del k.statics(Vmalloc).vmap_areas[tag]
         raise KernelError(ENOMEM, f"vmalloc: no pages for {area.size} bytes", place=ALLOC, advice="free memory")
-    k.vmap_areas[tag][1].extend(pages)
+    k.statics(Vmalloc).vmap_areas[tag][1].extend(pages)
     try:
         vmap_pages_range_noflush(k, area, pages, k.port.page_kernel(k), page_shift)
     except KernelError:
@@ -106,15 +117,16 @@ def _alloc_pages(k: Kernel, tag: str, size: int, page_shift: int, nid: int) -> l
 
 def _alloc_vmap_area(k: Kernel, tag: str, size: int, align: int, *, top: bool = False) -> Span:
     """Addresses with room for `size` bytes and a guard page, the lowest or the highest, and `tag` for their name."""
+    areas = k.statics(Vmalloc).vmap_areas
     with k.hw.locked(FREE_VMAP_AREA_LOCK):
-        if tag in k.vmap_areas:
+        if tag in areas:
             raise BadInput(f"there is a vmalloc area {tag!r} already", where="tag")
         holes = list(_holes(k))
         for hole in reversed(holes) if top else holes:
             start = align_down(hole.end - size, align) if top else align_up(hole.start, align)
             area = Span(start, start + size)
             if hole.start <= area.start and area.end + k.config.page_size * (not top) <= hole.end:
-                k.vmap_areas[tag] = (area, [])
+                areas[tag] = (area, [])
                 return area
     place = "mm/vmalloc.c:pcpu_get_vm_areas" if top else "mm/vmalloc.c:alloc_vmap_area"
     raise KernelError(ENOMEM, f"vmap allocation for size {size} failed", place=place)
@@ -125,7 +137,7 @@ def _holes(k: Kernel) -> list[Span]:
     room = k.layout.vmalloc
     starts = [room.start]
     ends = []
-    for area, _ in sorted(k.vmap_areas.values()):
+    for area, _ in sorted(k.statics(Vmalloc).vmap_areas.values()):
         ends.append(area.start)
         starts.append(min(area.end + k.config.page_size, room.end))
     return [Span(start, end) for start, end in zip(starts, [*ends, room.end], strict=True) if end > start]

@@ -6,6 +6,8 @@ in which the kernel would get them; fewer, when the next call would fail.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from memhp.hw.format import U64
@@ -134,6 +136,14 @@ def altmap_charge(k: Kernel, order: int, altmap: VmemAltmap, count: int) -> U64:
     return np.arange(first, first + taken * pages, pages, dtype=np.uint64)
 
 
+@dataclass
+class SparseBuffer:
+    """``sparsemap_buf`` of mm/sparse.c."""
+
+    left: Span = field(default=Span(0, 0))
+    """PFNs left in the buffer that boot takes a node's struct pages from."""
+
+
 def section_map_size(k: Kernel) -> int:
     """Bytes of vmemmap that boot sets aside for a section: whole PMDs (mm/sparse.c:section_map_size)."""
     return align_up(k.config.memmap_bytes_per_section, k.config.pmd_size)
@@ -146,13 +156,14 @@ def sparse_buffer_init(k: Kernel, nr_sections: int, nid: int) -> None:
     for start in (goal, 0):
         base = k.memblock.memblock_alloc_range_nid(size, section_map_size(k), start, 0, nid, exact_nid=True)
         if base is not None:
-            k.sparsemap_buf = Span(base >> k.config.page_shift, (base + size) >> k.config.page_shift)
+            k.statics(SparseBuffer).left = Span(base >> k.config.page_shift, (base + size) >> k.config.page_shift)
             return
 
 
 def sparse_buffer_alloc(k: Kernel, order: int, count: int) -> U64:
     """First PFNs of up to `count` blocks of the buffer, each aligned to its size; what that skips is given back."""
-    buffer = k.sparsemap_buf
+    own = k.statics(SparseBuffer)
+    buffer = own.left
     pages = 1 << order
     first = align_up(buffer.start, pages)
     taken = min(count, max(0, buffer.end - first) // pages)
@@ -160,15 +171,16 @@ def sparse_buffer_alloc(k: Kernel, order: int, count: int) -> U64:
         return np.empty(0, np.uint64)
     _sparse_buffer_free(k, Span(buffer.start, first))
     end = first + taken * pages
-    k.sparsemap_buf = Span(end, buffer.end)
+    own.left = Span(end, buffer.end)
     k.hw.claim(Span(first, end), MEMMAP, "mm/sparse.c:sparse_buffer_alloc")
     return np.arange(first, end, pages, dtype=np.uint64)
 
 
 def sparse_buffer_fini(k: Kernel) -> None:
     """Give back what is left of the buffer."""
-    _sparse_buffer_free(k, k.sparsemap_buf)
-    k.sparsemap_buf = Span(0, 0)
+    own = k.statics(SparseBuffer)
+    _sparse_buffer_free(k, own.left)
+    own.left = Span(0, 0)
 
 
 def _sparse_buffer_free(k: Kernel, frames: Span) -> None:

@@ -6,6 +6,7 @@ boot, and whenever memory goes online or offline. Counts are pages, but for min_
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from dataclasses import dataclass
 from math import isqrt
 
 from memhp.linux.mmzone import Zone, ZoneType
@@ -31,6 +32,14 @@ PCPTYPES = 3
 """``MIGRATE_PCPTYPES``: migrate types that have pageblocks of their own in every zone."""
 
 
+@dataclass
+class Khugepaged:
+    """``khugepaged_thread`` of mm/khugepaged.c."""
+
+    on: bool = False
+    """Whether transparent huge pages are on, and with them khugepaged, which wants more memory kept free."""
+
+
 def init_per_zone_wmark_min(k: Kernel) -> int:
     """Set watermarks and lowmem reserve of every zone from its managed pages: the new min_free_kbytes.
 
@@ -39,7 +48,7 @@ def init_per_zone_wmark_min(k: Kernel) -> int:
     kbytes = calculate_min_free_kbytes(k)
     setup_per_zone_wmarks(k, kbytes)
     setup_per_zone_lowmem_reserve(k)
-    return set_recommended_min_free_kbytes(k, kbytes) if k.khugepaged else kbytes
+    return set_recommended_min_free_kbytes(k, kbytes) if k.statics(Khugepaged).on else kbytes
 
 
 def calculate_min_free_kbytes(k: Kernel) -> int:
@@ -106,8 +115,8 @@ def hugepage_init(k: Kernel, min_free_kbytes: int) -> int:
     mm/huge_memory.c:hugepage_init, late in boot.
     """
     total = sum(zone.managed for zone in k.zones()) * k.config.page_size
-    k.khugepaged = total >= THP_LEAST_RAM
-    return set_recommended_min_free_kbytes(k, min_free_kbytes) if k.khugepaged else min_free_kbytes
+    k.statics(Khugepaged).on = total >= THP_LEAST_RAM
+    return set_recommended_min_free_kbytes(k, min_free_kbytes) if k.statics(Khugepaged).on else min_free_kbytes
 
 
 def _lowmem_zones(k: Kernel) -> list[Zone]:

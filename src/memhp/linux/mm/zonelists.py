@@ -2,9 +2,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from memhp.linux.mmzone import Zone, ZoneType
 from memhp.linux.state import Kernel
+
+
+@dataclass
+class Mempolicy:
+    """What mm/mempolicy.c is told of zones."""
+
+    policy_zone: ZoneType = ZoneType.DMA
+    """The highest zone but ZONE_MOVABLE that ever had pages."""
 
 
 def node_order(k: Kernel, nid: int) -> list[int]:
@@ -44,5 +53,6 @@ def build_all_zonelists(k: Kernel) -> None:
     total = sum(max(0, zone.managed - zone.watermark_high) for zone in k.zones())
     k.hw.log(f"Built {len(k.nodes)} zonelists, mobility grouping on.  Total pages: {total}")
     kinds = [zone.type for zone in k.zones() if zone.managed and zone.type is not ZoneType.MOVABLE]
-    k.policy_zone = max([k.policy_zone, *kinds])
-    k.hw.log(f"Policy zone: {k.policy_zone.title}")
+    policy = k.statics(Mempolicy)
+    policy.policy_zone = max([policy.policy_zone, *kinds])
+    k.hw.log(f"Policy zone: {policy.policy_zone.title}")

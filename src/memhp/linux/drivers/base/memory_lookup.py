@@ -4,6 +4,8 @@ Most blocks are only ever runs of ``Kernel.memory_blocks``; one that was looked 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from dataclasses import dataclass, field
+
 from memhp.hw.lifetime import SlabObject, use_object
 from memhp.linux.drivers.base.core import Device, device_unregister, get_device, put_device
 from memhp.linux.state import Kernel
@@ -14,6 +16,14 @@ RELEASE = "drivers/base/memory.c:memory_block_release"
 POISON = "drivers/base/memory.c:memblk_nr_poison_inc"
 
 
+@dataclass
+class BlockDevices:
+    """Memory blocks that are more than a run of blocks."""
+
+    by_id: dict[int, Device] = field(default_factory=dict)
+    """Block id → the device of a block that somebody has looked up on its own."""
+
+
 def find_memory_block_by_id(k: Kernel, block_id: int) -> Device | None:
     """The device of a block (7.2: ``memory_block_get()``), with a reference where ``Profile.block_reference`` says so.
 
@@ -22,9 +32,10 @@ def find_memory_block_by_id(k: Kernel, block_id: int) -> Device | None:
     k.hw.reads(MEMORY_BLOCKS)
     if k.memory_blocks.get(block_id) is None:
         return None
-    if block_id not in k.block_devices:
-        k.block_devices[block_id] = Device(SlabObject(f"memory{block_id}"), RELEASE)
-    dev = k.block_devices[block_id]
+    devices = k.statics(BlockDevices).by_id
+    if block_id not in devices:
+        devices[block_id] = Device(SlabObject(f"memory{block_id}"), RELEASE)
+    dev = devices[block_id]
     if k.config.profile.block_reference == "held":
         get_device(k.hw, dev)
     return dev
@@ -38,8 +49,9 @@ def memory_block_put(k: Kernel, dev: Device) -> None:
 
 def unregister_memory_blocks(k: Kernel, start_block: int, end_block: int) -> None:
     """Blocks that are not in the xarray any more lose the reference of their registration: remove_memory_block()."""
-    for block_id in [block_id for block_id in k.block_devices if start_block <= block_id < end_block]:
-        device_unregister(k.hw, k.block_devices.pop(block_id))
+    devices = k.statics(BlockDevices).by_id
+    for block_id in [block_id for block_id in devices if start_block <= block_id < end_block]:
+        device_unregister(k.hw, devices.pop(block_id))
 
 
 def memblk_nr_poison_inc(k: Kernel, pfn: int) -> bool:

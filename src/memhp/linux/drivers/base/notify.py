@@ -6,6 +6,8 @@ refusal is ``NOTIFY_BAD``, which ``notifier_to_errno()`` makes EPERM.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from errno import EPERM
 from typing import Literal
 
@@ -32,12 +34,26 @@ NodeAction = Literal[
     "NODE_REMOVED_LAST_MEMORY",
 ]
 
+MemoryNotifier = Callable[[Kernel, str, int, int], str]
+"""``(k, action, start_pfn, nr_pages) -> "" or why not``: a text is NOTIFY_BAD with a reason."""
+
+NodeNotifier = Callable[[Kernel, str, int], str]
+"""``(k, action, nid) -> "" or why not``."""
+
+
+@dataclass
+class Chains:
+    """``memory_chain`` and ``node_chain``: who is told, in this order."""
+
+    memory: list[MemoryNotifier] = field(default_factory=list)
+    node: list[NodeNotifier] = field(default_factory=list)
+
 
 def memory_notify(k: Kernel, action: MemoryAction, start_pfn: int, nr_pages: int) -> str:
     """Tell the memory notifiers in the order in which they registered; "" or the reason of the one that refused."""
-    return next(filter(None, (notifier(k, action, start_pfn, nr_pages) for notifier in k.memory_notifiers)), "")
+    return next(filter(None, (notifier(k, action, start_pfn, nr_pages) for notifier in k.statics(Chains).memory)), "")
 
 
 def node_notify(k: Kernel, action: NodeAction, nid: int) -> str:
     """Tell the node notifiers; "" or the reason of the one that refused."""
-    return next(filter(None, (notifier(k, action, nid) for notifier in k.node_notifiers)), "")
+    return next(filter(None, (notifier(k, action, nid) for notifier in k.statics(Chains).node)), "")

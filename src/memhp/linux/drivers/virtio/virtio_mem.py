@@ -14,6 +14,7 @@ from memhp.hw.devices.virtio_mem import VirtioMemDevice
 from memhp.hw.devices.virtio_mem_wire import Config, Feature
 from memhp.linux.drivers.acpi.numa.srat import NUMA_NO_NODE, pxm_to_node
 from memhp.linux.drivers.base.memory_groups import memory_group_register_dynamic, memory_group_unregister
+from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.drivers.virtio.virtio_mem_bbm import (
     virtio_mem_bbm_cleanup_pending_bb,
     virtio_mem_bbm_plug_request,
@@ -165,13 +166,13 @@ def virtio_mem_init_hotplug(k: Kernel, vm: VirtioMem) -> None:
 def _register_callbacks(k: Kernel, vm: VirtioMem) -> None:
     """Hear of memory that changes and of the machine's sleep. Raises EINVAL when another driver chooses pages."""
     vm.notifier = partial(virtio_mem_memory_notifier_cb, vm)
-    k.memory_notifiers.append(vm.notifier)
+    k.statics(Chains).memory.append(vm.notifier)
     virtio_mem_pm_register(k, vm)
     try:
         register_virtio_mem_device(k, vm)
     except KernelError:
         virtio_mem_pm_unregister(k, vm)
-        k.memory_notifiers.remove(vm.notifier)
+        k.statics(Chains).memory.remove(vm.notifier)
         if vm.mgid is not None:
             memory_group_unregister(k, vm.mgid)
         virtio_mem_delete_resource(k, vm)
@@ -334,7 +335,7 @@ def virtio_mem_remove(k: Kernel, vm: VirtioMem) -> None:
             vm.sbm.blocks.set(mb_id, MbState.UNUSED)
     unregister_virtio_mem_device(k, vm)
     virtio_mem_pm_unregister(k, vm)
-    k.memory_notifiers.remove(vm.notifier)
+    k.statics(Chains).memory.remove(vm.notifier)
     start, end = vm.region.start, vm.region.end - 1
     if next(walk_iomem_res_desc(k.iomem_resource, IORES_DESC_NONE, BUSY_SYSTEM_RAM, start, end), None) is not None:
         dev_log(k, vm, "device still has system memory added", "warn")

@@ -14,6 +14,7 @@ from memhp.linux.drivers.virtio.virtio_mem_shared import block_state, config_cha
 from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, BbState, VirtioMem
 from memhp.linux.mm.alloc_contig import alloc_contig_range, free_contig_range
 from memhp.linux.mm.memory_hotplug_online import (
+    Onlining,
     generic_online_page,
     restore_online_page_callback,
     set_online_page_callback,
@@ -136,15 +137,16 @@ class OnlinePages:
 
 def register_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
     """Have the driver decide which pages of a device go to the buddy. Raises EINVAL when somebody else decides."""
-    if not isinstance(k.online_page_callback, OnlinePages):
-        set_online_page_callback(k, OnlinePages())
-    assert isinstance(k.online_page_callback, OnlinePages)
-    k.online_page_callback.devices.append(vm)
+    callback = k.statics(Onlining).online_page_callback
+    if not isinstance(callback, OnlinePages):
+        callback = OnlinePages()
+        set_online_page_callback(k, callback)
+    callback.devices.append(vm)
 
 
 def unregister_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
     """The driver no longer decides for a device."""
-    callback = k.online_page_callback
+    callback = k.statics(Onlining).online_page_callback
     assert isinstance(callback, OnlinePages)
     callback.devices.remove(vm)
     if not callback.devices:

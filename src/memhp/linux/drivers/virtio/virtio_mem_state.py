@@ -14,8 +14,10 @@ from memhp.errors import KernelError
 from memhp.hw.devices.virtio_mem import VirtioMemDevice
 from memhp.hw.devices.virtio_mem_wire import Feature
 from memhp.hw.memory import Owner, Use
+from memhp.linux.drivers.base.notify import MemoryNotifier
+from memhp.linux.kernel.power.main import PmNotifier
 from memhp.linux.kernel.resource import Resource
-from memhp.linux.state import Kernel, Notifier, PmNotifier
+from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 from memhp.units import GiB
 
@@ -198,7 +200,7 @@ class VirtioMem:
     """Timers armed with a lower number were cancelled."""
     run_work: Callable[[], None] = _nothing
     """What the queued work does."""
-    notifier: Notifier = _deaf
+    notifier: MemoryNotifier = _deaf
     """``memory_notifier``."""
     pm_notifier: PmNotifier | None = None
     """``pm_notifier``; None in kernels without."""

@@ -6,34 +6,15 @@ machine's clock, ``CLOCK_MONOTONIC``, stands still while it sleeps.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable
-from errno import EPERM
 from typing import Literal
 
 from memhp.errors import KernelError
 from memhp.linux.drivers.base.power.main import dpm_resume, dpm_suspend
-from memhp.linux.state import Kernel, PmAction
+from memhp.linux.kernel.power.main import pm_notifier_call_chain, pm_notifier_call_chain_robust
+from memhp.linux.state import Kernel
 
 MEM_SLEEP_LABELS: dict[Literal["freeze", "mem"], str] = {"freeze": "s2idle", "mem": "deep"}
 """What is written to ``/sys/power/state``, and what the kernel calls it."""
-
-
-def pm_notifier_call_chain_robust(k: Kernel, up: PmAction, down: PmAction, place: str) -> None:
-    """Ask the notifiers; when one refuses, tell those asked before it that nothing comes of it. Raises EPERM then.
-
-    kernel/power/main.c; a refusal is ``NOTIFY_BAD``.
-    """
-    for asked, notifier in enumerate(k.pm_notifiers):
-        refusal = notifier(k, up)
-        if refusal:
-            for earlier in k.pm_notifiers[:asked]:
-                earlier(k, down)
-            raise KernelError(EPERM, refusal, place=place)
-
-
-def pm_notifier_call_chain(k: Kernel, action: PmAction) -> None:
-    """Tell the notifiers: kernel/power/main.c."""
-    for notifier in k.pm_notifiers:
-        notifier(k, action)
 
 
 def pm_suspend(k: Kernel, state: Literal["freeze", "mem"], asleep: Callable[[], None]) -> None:

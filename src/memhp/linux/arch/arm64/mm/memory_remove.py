@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.linux.arch.arm64.choices import arm64
+from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.mm.sparse import early_section
 from memhp.linux.state import Kernel
 from memhp.units import is_aligned
@@ -12,7 +13,7 @@ ACTIONS = ("MEM_GOING_OFFLINE", "MEM_OFFLINE")
 def prevent_memory_remove_init(k: Kernel) -> None:
     """Register the notifier: ``prevent_bootmem_remove_init()``, by 7.2 ``prevent_memory_remove_init()``."""
     if arm64(k.config).bootmem_remove != "unchecked":
-        k.memory_notifiers.append(prevent_memory_remove_notifier)
+        k.statics(Chains).memory.append(prevent_memory_remove_notifier)
 
 
 def prevent_memory_remove_notifier(k: Kernel, action: str, start_pfn: int, nr_pages: int) -> str:

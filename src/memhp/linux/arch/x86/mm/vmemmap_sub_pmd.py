@@ -6,34 +6,49 @@ struct page only, which is enough while parts go as they came.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from dataclasses import dataclass, field
+
 from memhp.linux.arch.x86.choices import x86
 from memhp.linux.state import Kernel
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 from memhp.units import align_down, align_up, is_aligned
+
+
+@dataclass
+class SharedLeaves:
+    """What is known of leaves in which not all addresses are in use."""
+
+    unused: SpanSet = field(default_factory=SpanSet)
+    """Addresses of struct pages that are marked as used by nobody (``PAGE_UNUSED``)."""
+    unused_pmd_start: int = 0
+    """From this address to the end of its PMD the mark is still to be made; 0 for none."""
 
 
 def vmemmap_flush_unused_pmd(k: Kernel) -> None:
     """Make the mark that was put off."""
-    if k.unused_pmd_start:
-        k.vmemmap_unused.add(k.unused_pmd_start, align_up(k.unused_pmd_start, k.config.pmd_size))
-        k.unused_pmd_start = 0
+    own = k.statics(SharedLeaves)
+    if own.unused_pmd_start:
+        own.unused.add(own.unused_pmd_start, align_up(own.unused_pmd_start, k.config.pmd_size))
+        own.unused_pmd_start = 0
 
 
 def vmemmap_pmd_is_unused(k: Kernel, part: Span) -> bool:
     """Part of a leaf (addresses) goes out of use: whether nothing of the leaf is in use any more."""
     leaf = align_down(part.start, k.config.pmd_size)
     vmemmap_flush_unused_pmd(k)
-    k.vmemmap_unused.add(*part)
-    if not k.vmemmap_unused.covers(leaf, leaf + k.config.pmd_size):
+    unused = k.statics(SharedLeaves).unused
+    unused.add(*part)
+    if not unused.covers(leaf, leaf + k.config.pmd_size):
         return False
-    k.vmemmap_unused.remove(leaf, leaf + k.config.pmd_size)
+    unused.remove(leaf, leaf + k.config.pmd_size)
     return True
 
 
 def vmemmap_use_sub_pmd(k: Kernel, part: Span) -> None:
     """Part of a leaf that is there already comes into use."""
-    if k.unused_pmd_start == part.start:
-        k.unused_pmd_start = 0 if is_aligned(part.end, k.config.pmd_size) else part.end
+    own = k.statics(SharedLeaves)
+    if own.unused_pmd_start == part.start:
+        own.unused_pmd_start = 0 if is_aligned(part.end, k.config.pmd_size) else part.end
         return
     vmemmap_flush_unused_pmd(k)
     _use_first_page(k, part.start)
@@ -55,10 +70,11 @@ def _use_new_sub_pmd(k: Kernel, part: Span) -> None:
         return
     vmemmap_flush_unused_pmd(k)
     _use_first_page(k, part.start)
-    k.vmemmap_unused.add(align_down(part.start, size), part.start)
+    own = k.statics(SharedLeaves)
+    own.unused.add(align_down(part.start, size), part.start)
     if not is_aligned(part.end, size):
-        k.unused_pmd_start = part.end
+        own.unused_pmd_start = part.end
 
 
 def _use_first_page(k: Kernel, address: int) -> None:
-    k.vmemmap_unused.remove(address, address + k.config.struct_page_size)
+    k.statics(SharedLeaves).unused.remove(address, address + k.config.struct_page_size)
