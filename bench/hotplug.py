@@ -19,7 +19,8 @@ import numpy as np
 
 from memhp.hw.memory import Owner, Use
 from memhp.linux.init import MachineSpec, start_kernel
-from memhp.linux.mm.memory_hotplug import MHP_NONE, add_memory, remove_memory
+from memhp.linux.mm.memory_hotplug_add import MHP_NONE, add_memory
+from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.linux.state import Kernel
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.schema import Boot, MachineText

@@ -17,8 +17,8 @@ from memhp.facts.derive import derive
 from memhp.hw.tlb import Table
 from memhp.linux.arch.arm64.mm import mmu
 from memhp.linux.config import Config
-from memhp.linux.drivers.base.memory import state_store
 from memhp.linux.drivers.base.memory_lookup import memblk_nr_poison_inc
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_features
 from memhp.linux.fs.proc.page import kpagecount_read
@@ -28,7 +28,8 @@ from memhp.linux.kernel.resource import Resource, request_resource
 from memhp.linux.layout import layout
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
-from memhp.linux.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory, offline_and_remove_memory
+from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory
+from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory
 from memhp.linux.mm.memremap import get_dev_pagemap, memremap_pages, memunmap_pages, pin_pages
 from memhp.linux.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
 from memhp.linux.mm.ptdump import ptdump_walk_pgd

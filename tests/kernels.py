@@ -12,7 +12,7 @@ from memhp.hw.stepper import Access
 from memhp.hw.tlb import Table
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
-from memhp.linux.drivers.base.memory import walk_memory_blocks
+from memhp.linux.drivers.base.memory_devices import walk_memory_blocks
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mmzone import Zone
 from memhp.linux.profiles import profile

@@ -6,9 +6,10 @@ from typing import Literal
 
 from memhp.hw.memory import Owner, Use
 from memhp.linux.config import Config
-from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory, offline_and_remove_memory
+from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory
+from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory
 from memhp.linux.profiles import Arch, profile
 from memhp.linux.state import Kernel
 from memhp.spans import Span

@@ -18,7 +18,7 @@ from memhp.hw.tlb import Table
 from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.config import Config, configs
 from memhp.linux.init import start_kernel
-from memhp.linux.mm.memory_hotplug import add_memory
+from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import Dax, Plug

@@ -13,7 +13,7 @@ from memhp.claims.claim import decide
 from memhp.claims.table import CLAIMS
 from memhp.linux.config import configs
 from memhp.linux.drivers.base import memory_state
-from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.memmap_verdicts import MODES, memmap_rows
 from memhp.linux.mm.memory_hotplug_memmap import MemmapGeometry
 from memhp.linux.mm.memory_hotplug_zone import adjust_present_page_count

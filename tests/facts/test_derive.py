@@ -17,7 +17,7 @@ from memhp.facts.sysroot import write_sysroot
 from memhp.hw.memory import Owner, Use
 from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.init import start_kernel
-from memhp.linux.mm.memory_hotplug import add_memory_driver_managed
+from memhp.linux.mm.memory_hotplug_add import add_memory_driver_managed
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import MachineText
 from memhp.scenario.sources import facts_spec

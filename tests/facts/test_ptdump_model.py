@@ -5,7 +5,8 @@ from captures import facts, open_capture
 from memhp.facts.ptdump_model import model_ptdump
 from memhp.hw.memory import Owner, Use
 from memhp.linux.init import start_kernel
-from memhp.linux.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory_driver_managed, remove_memory
+from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory_driver_managed
+from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import MachineText
 from memhp.scenario.sources import facts_spec

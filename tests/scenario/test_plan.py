@@ -13,7 +13,7 @@ from memhp.errors import BadInput
 from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.init import start_kernel
 from memhp.linux.mm import users
-from memhp.linux.mm.memory_hotplug import add_memory
+from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.scenario.machine import machine_spec

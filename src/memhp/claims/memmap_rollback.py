@@ -18,7 +18,7 @@ from memhp.claims.memmap_on_memory import KERNELS
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.stepper import Access
 from memhp.hw.tlb import Table
-from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.mm import users
 from memhp.linux.state import Kernel

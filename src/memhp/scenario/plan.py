@@ -14,7 +14,8 @@ import msgspec
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mm import users
-from memhp.linux.mm.memory_hotplug import mhp_range_allowed, mhp_supports_memmap_on_memory
+from memhp.linux.mm.memory_hotplug_memmap import mhp_supports_memmap_on_memory
+from memhp.linux.mm.memory_hotplug_pages import mhp_range_allowed
 from memhp.linux.mm.page_alloc import alloc_pages
 from memhp.linux.state import Kernel
 from memhp.scenario import schema

@@ -7,22 +7,21 @@ from typing import Any
 
 from memhp.errors import BadInput, KernelError
 from memhp.hw.memory import Owner, Use
-from memhp.linux.drivers.base.memory import (
+from memhp.linux.drivers.base.memory_groups import (
     memory_group_register_dynamic,
     memory_group_register_static,
     memory_group_unregister,
-    state_store,
 )
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.kernel.resource import IORESOURCE_BUSY, iter_resources
-from memhp.linux.mm.memory_hotplug import (
+from memhp.linux.mm.memory_hotplug_add import (
     MHP_MEMMAP_ON_MEMORY,
     MHP_MERGE_RESOURCE,
     MHP_NID_IS_MGID,
     MHP_NONE,
     add_memory_driver_managed,
-    offline_and_remove_memory,
-    remove_memory,
 )
+from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory, remove_memory
 from memhp.linux.state import Kernel
 from memhp.printable import printable
 from memhp.scenario import dimm, neighbours, schema

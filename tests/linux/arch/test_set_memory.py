@@ -15,7 +15,8 @@ from memhp.linux.arch.arm64.mm.pageattr import set_direct_map_valid_noflush
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm.memory_hotplug import MHP_NONE, add_memory, remove_memory
+from memhp.linux.mm.memory_hotplug_add import MHP_NONE, add_memory
+from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.linux.profiles import profile
 from memhp.linux.set_memory import set_direct_map_default_noflush, set_direct_map_invalid_noflush
 from memhp.linux.state import Kernel

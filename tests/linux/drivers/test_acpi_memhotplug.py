@@ -17,7 +17,7 @@ from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm import users
-from memhp.linux.mm.memory_hotplug import add_memory
+from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel

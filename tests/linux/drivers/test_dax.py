@@ -8,7 +8,7 @@ import pytest
 from kernels import PLUG_AT, kernel, log, plug, refused
 from memhp.check import check_all
 from memhp.linux.choices import ARCHES, Arch
-from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.dax.bus import DevDax
 from memhp.linux.drivers.dax.device import dev_dax_probe, dev_dax_remove
 from memhp.linux.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove, string_get_size

@@ -8,20 +8,18 @@ from kernels import PLUG_AT, blocks, kernel, log, one_by_one, picture, plug, ref
 from memhp.errors import KernelPanic
 from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.config import Config
-from memhp.linux.drivers.base.memory import (
-    auto_online_blocks_store,
+from memhp.linux.drivers.base.memory import auto_online_blocks_store, valid_zones
+from memhp.linux.drivers.base.memory_devices import (
     create_memory_block_devices,
     memory_dev_init,
-    memory_group_register_dynamic,
-    memory_group_register_static,
     remove_memory_block_devices,
-    state_store,
-    valid_zones,
     walk_memory_blocks,
 )
+from memhp.linux.drivers.base.memory_groups import memory_group_register_dynamic, memory_group_register_static
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm.memory_hotplug import add_memory
+from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mmzone import MemoryBlock, ZoneType
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel

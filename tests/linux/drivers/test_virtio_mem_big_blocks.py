@@ -9,7 +9,7 @@ from memhp.hw.devices.virtio_mem_rules import Rule
 from memhp.hw.devices.virtio_mem_wire import RequestType, ResponseType
 from memhp.hw.memory import Use
 from memhp.linux.config import OnlineType
-from memhp.linux.drivers.base.memory import memory_block, state_store
+from memhp.linux.drivers.base.memory_state import memory_block, state_store
 from memhp.linux.drivers.virtio.virtio_mem_state import BbState, Params, VirtioMem
 from memhp.linux.mm import users
 from memhp.linux.state import Kernel

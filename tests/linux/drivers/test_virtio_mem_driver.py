@@ -16,7 +16,7 @@ from memhp.hw.memory import Use
 from memhp.linux.choices import Arch
 from memhp.linux.config import OnlineType
 from memhp.linux.drivers.acpi.numa.srat import NUMA_NO_NODE, Srat, acpi_map_pxm_to_node, pxm_to_node
-from memhp.linux.drivers.base.memory import memory_block, state_store
+from memhp.linux.drivers.base.memory_state import memory_block, state_store
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe
 from memhp.linux.drivers.virtio.virtio_mem_state import Params
 from memhp.linux.mm import users

@@ -16,7 +16,7 @@ from memhp.errors import KernelError
 from memhp.hw.devices.virtio_mem_rules import Rule
 from memhp.hw.devices.virtio_mem_wire import RequestType, ResponseType
 from memhp.linux.config import OnlineType
-from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.virtio.virtio_mem_state import Params, VirtioMem
 from memhp.linux.kernel.power.suspend import pm_suspend
 from memhp.linux.mm import users

@@ -10,7 +10,7 @@ from memhp.check import check_all
 from memhp.hw.devices.virtio_mem_rules import Rule
 from memhp.hw.devices.virtio_mem_wire import RequestType, ResponseType
 from memhp.linux.config import OnlineType
-from memhp.linux.drivers.base.memory import memory_block, state_store
+from memhp.linux.drivers.base.memory_state import memory_block, state_store
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.drivers.base.power.main import DpmList
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_remove
@@ -18,8 +18,8 @@ from memhp.linux.drivers.virtio.virtio_mem_state import Params
 from memhp.linux.kernel.power.main import PmChain
 from memhp.linux.kernel.resource import iter_resources
 from memhp.linux.mm import users
-from memhp.linux.mm.memory_hotplug import remove_memory
 from memhp.linux.mm.memory_hotplug_online import Onlining
+from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.units import GiB, KiB, MiB
 from virtio_mem import AT, SECOND, attach, guest, lawful, resize
 

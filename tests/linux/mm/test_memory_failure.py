@@ -7,9 +7,9 @@ from kernels import PLUG_AT, kernel, plug
 from memhp.check import check_all
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Use
-from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.mm.memory_failure import memory_failure
-from memhp.linux.mm.memory_hotplug import add_memory
+from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mm.users import Kind, allocate, free, spans_of
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.state import Kernel

@@ -9,22 +9,21 @@ from kernels import PLUG_AT, blocks, kernel, log, pfns, picture, plug, refused, 
 from memhp.errors import KernelBug
 from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.config import Config
-from memhp.linux.drivers.base.memory import memory_group_register_static, memory_group_unregister, state_store
+from memhp.linux.drivers.base.memory_groups import memory_group_register_static, memory_group_unregister
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm.memory_hotplug import (
+from memhp.linux.mm.memory_hotplug_add import (
     MHP_MEMMAP_ON_MEMORY,
     MHP_MERGE_RESOURCE,
     MHP_NID_IS_MGID,
     MHP_NONE,
-    __remove_memory,
     add_memory,
     add_memory_driver_managed,
-    mhp_get_pluggable_range,
-    offline_and_remove_memory,
-    remove_memory,
     try_online_node,
 )
+from memhp.linux.mm.memory_hotplug_pages import mhp_get_pluggable_range
+from memhp.linux.mm.memory_hotplug_remove import __remove_memory, offline_and_remove_memory, remove_memory
 from memhp.linux.profiles import PROFILES, profile
 from memhp.linux.state import Kernel
 from memhp.units import GiB, KiB, MiB

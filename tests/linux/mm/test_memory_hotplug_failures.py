@@ -10,7 +10,7 @@ from kernels import PLUG_AT, blocks, kernel, one_by_one, picture, plug, refused,
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Use
 from memhp.linux.choices import Arch
-from memhp.linux.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory
+from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory
 from memhp.linux.mm.sparse import sparse_add_section
 from memhp.linux.state import Kernel
 from memhp.units import KiB

@@ -12,15 +12,11 @@ from memhp.facts.observed import observe
 from memhp.hw.memory import Owner, Use
 from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.config import Config
-from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm.memory_hotplug import (
-    MHP_MEMMAP_ON_MEMORY,
-    add_memory,
-    memmap_on_memory_obstacle,
-    mhp_supports_memmap_on_memory,
-    remove_memory,
-)
+from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, add_memory
+from memhp.linux.mm.memory_hotplug_memmap import memmap_on_memory_obstacle, mhp_supports_memmap_on_memory
+from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.profiles import profile

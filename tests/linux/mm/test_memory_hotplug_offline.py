@@ -12,10 +12,13 @@ from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.config import Config
-from memhp.linux.drivers.base.memory import state_store, valid_zones
+from memhp.linux.drivers.base.memory import valid_zones
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory, offline_pages, online_pages
+from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory
+from memhp.linux.mm.memory_hotplug_offline import offline_pages
+from memhp.linux.mm.memory_hotplug_online import online_pages
 from memhp.linux.mm.users import allocate, free
 from memhp.linux.mmzone import PageFlags, ZoneType
 from memhp.linux.profiles import profile

@@ -9,22 +9,13 @@ from hypothesis import strategies as st
 
 from kernels import PLUG_AT, blocks, kernel, plug
 from memhp.linux.config import Config
-from memhp.linux.drivers.base.memory import (
-    memory_group_register_dynamic,
-    memory_group_register_static,
-    state_store,
-    valid_zones,
-)
+from memhp.linux.drivers.base.memory import valid_zones
+from memhp.linux.drivers.base.memory_groups import memory_group_register_dynamic, memory_group_register_static
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm.memory_hotplug import (
-    MHP_NID_IS_MGID,
-    add_memory,
-    add_memory_driver_managed,
-    move_pfn_range_to_zone,
-    remove_memory,
-    remove_pfn_range_from_zone,
-    zone_for_pfn_range,
-)
+from memhp.linux.mm.memory_hotplug_add import MHP_NID_IS_MGID, add_memory, add_memory_driver_managed
+from memhp.linux.mm.memory_hotplug_remove import remove_memory
+from memhp.linux.mm.memory_hotplug_zone import move_pfn_range_to_zone, remove_pfn_range_from_zone, zone_for_pfn_range
 from memhp.linux.mm.sparse import offline_mem_sections, online_mem_sections, sparse_add_section
 from memhp.linux.mmzone import MigrateType, Node, ZoneType
 from memhp.linux.profiles import profile

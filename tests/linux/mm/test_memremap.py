@@ -17,7 +17,7 @@ from memhp.linux.lib.percpu_refcount import PercpuRef, percpu_ref_kill
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.compound_vmemmap import vmemmap_can_optimize, vmemmap_storage_pages
 from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType
-from memhp.linux.mm.memory_hotplug import add_memory, pfn_to_online_page
+from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mm.memremap import (
     Memremap,
     free_zone_device_folio,
@@ -32,6 +32,7 @@ from memhp.linux.mm.memremap import (
     zone_device_page_init,
 )
 from memhp.linux.mm.pgalloc import PageRefs
+from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mmzone import ZoneRef, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span

@@ -11,10 +11,10 @@ from memhp.errors import BadInput, KernelError
 from memhp.hw.memory import Use
 from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.config import Config
-from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.hugetlb import available_huge_pages
-from memhp.linux.mm.memory_hotplug import add_memory
+from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mm.users import DEMANDS, Kind, allocate, free, spans_of
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel

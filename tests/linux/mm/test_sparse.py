@@ -12,7 +12,7 @@ from memhp.hw.memory import Owner, Use
 from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm.memory_hotplug import __add_pages, __remove_pages
+from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.sparse import (
     early_section,

@@ -14,12 +14,8 @@ from memhp.linux.choices import ARCHES, Arch
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.altmap import VmemAltmap
-from memhp.linux.mm.memory_hotplug import (
-    MHP_MEMMAP_ON_MEMORY,
-    __add_pages,
-    __remove_pages,
-    add_memory_driver_managed,
-)
+from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, add_memory_driver_managed
+from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.users import fragment
 from memhp.linux.mm.vmemmap_alloc import SparseBuffer

@@ -13,7 +13,8 @@ from memhp.errors import KernelBug
 from memhp.hw.memory import Owner, Use
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm.memory_hotplug import MHP_NONE, add_memory, remove_memory
+from memhp.linux.mm.memory_hotplug_add import MHP_NONE, add_memory
+from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.linux.mm.page_alloc import alloc_pages
 from memhp.linux.mm.pgd import INIT_MM
 from memhp.linux.state import Kernel

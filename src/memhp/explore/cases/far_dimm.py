@@ -12,10 +12,10 @@ from memhp.explore.cases.actors import pfns
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Table
 from memhp.linux.config import Config
-from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm import pgd
-from memhp.linux.mm.memory_hotplug import MHP_NONE, add_memory
+from memhp.linux.mm.memory_hotplug_add import MHP_NONE, add_memory
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span

@@ -18,7 +18,7 @@ from memhp.hw.ledger import Violation
 from memhp.hw.memory import Owner, Use
 from memhp.hw.stepper import Stepper
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory
+from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, KiB, TiB

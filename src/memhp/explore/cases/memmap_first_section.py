@@ -15,7 +15,8 @@ from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY, add_memory, remove_memory
+from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, add_memory
+from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.linux.mm.sparse import pfn_valid
 from memhp.linux.mm.util import snapshot_page
 from memhp.linux.state import Kernel

@@ -8,7 +8,8 @@ from memhp.explore.cases.actors import pfns
 from memhp.hw.memory import Owner, Use
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm.memory_hotplug import MHP_NONE, add_memory, remove_memory
+from memhp.linux.mm.memory_hotplug_add import MHP_NONE, add_memory
+from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import MiB, align_up

@@ -26,7 +26,7 @@ from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.devices.virtio_mem_rules import Rule
 from memhp.hw.devices.virtio_mem_wire import RequestType, ResponseType
 from memhp.linux.arch.registry import ARCHES
-from memhp.linux.drivers.base.memory import state_store
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_run_wq
 from memhp.linux.drivers.virtio.virtio_mem_fake_offline import OnlinePages
 from memhp.linux.drivers.virtio.virtio_mem_state import Params, VirtioMem

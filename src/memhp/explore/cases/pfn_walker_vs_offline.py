@@ -9,7 +9,7 @@ from memhp.explore.cases.near_dimm import add_near, boot_near, near_dimm
 from memhp.explore.doors.run import KernelProgram
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.fs.proc.page import kpagecount_read
-from memhp.linux.mm.memory_hotplug import offline_and_remove_memory
+from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 

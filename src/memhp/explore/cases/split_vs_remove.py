@@ -16,10 +16,11 @@ from memhp.explore.cases.actors import laws_hold, pfns
 from memhp.explore.doors.run import KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.choices import Arch
-from memhp.linux.drivers.base.memory import device_offline, device_online
+from memhp.linux.drivers.base.memory_state import device_offline, device_online
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm.memory_hotplug import MHP_NONE, add_memory, remove_memory
+from memhp.linux.mm.memory_hotplug_add import MHP_NONE, add_memory
+from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.linux.mm.page_alloc import take_pages_off_buddy
 from memhp.linux.set_memory import set_direct_map_default_noflush, set_direct_map_valid_noflush
 from memhp.linux.state import Kernel

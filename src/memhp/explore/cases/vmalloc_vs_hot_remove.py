@@ -22,7 +22,8 @@ from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.layout import Layout, layout
 from memhp.linux.mm.memory import table_alloc
-from memhp.linux.mm.memory_hotplug import MHP_NONE, add_memory, remove_memory
+from memhp.linux.mm.memory_hotplug_add import MHP_NONE, add_memory
+from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.linux.mm.vmalloc import Vmalloc, pcpu_create_chunk
 from memhp.linux.state import Kernel
 from memhp.spans import Span

@@ -1,4 +1,4 @@
-"""``/sys/devices/system/memory``: ``drivers/base/memory.c``. What its files say is here; the rest by its kernel name.
+"""``/sys/devices/system/memory``: ``drivers/base/memory.c``. Here is what its files say.
 
 Blocks as devices are in `memory_devices`, their state machine in `memory_state`, memory groups in `memory_groups`.
 """
@@ -8,60 +8,10 @@ from errno import EINVAL
 
 from memhp.errors import KernelError
 from memhp.linux.config import OnlineType
-from memhp.linux.drivers.base.memory_devices import (
-    block_pfns,
-    create_memory_block_devices,
-    memory_dev_init,
-    register_memory_blocks_under_node,
-    remove_memory_block_devices,
-    walk_memory_blocks,
-)
-from memhp.linux.drivers.base.memory_groups import (
-    memory_group_register_dynamic,
-    memory_group_register_static,
-    memory_group_unregister,
-)
-from memhp.linux.drivers.base.memory_state import (
-    device_offline,
-    device_online,
-    memblk_nr_poison,
-    memory_block,
-    memory_block_offline,
-    memory_block_online,
-    memory_group_of,
-    mhp_online_type_from_str,
-    nr_vmemmap_pages,
-    state_store,
-)
-from memhp.linux.drivers.base.notify import memory_notify, node_notify
+from memhp.linux.drivers.base.memory_devices import block_pfns
+from memhp.linux.drivers.base.memory_state import memory_block, memory_group_of, mhp_online_type_from_str
 from memhp.linux.mm.memory_hotplug_zone import zone_for_pfn_range
 from memhp.linux.state import Kernel
-
-__all__ = [
-    "auto_online_blocks_store",
-    "block_pfns",
-    "create_memory_block_devices",
-    "device_offline",
-    "device_online",
-    "memblk_nr_poison",
-    "memory_block",
-    "memory_block_offline",
-    "memory_block_online",
-    "memory_dev_init",
-    "memory_group_of",
-    "memory_group_register_dynamic",
-    "memory_group_register_static",
-    "memory_group_unregister",
-    "memory_notify",
-    "mhp_online_type_from_str",
-    "node_notify",
-    "nr_vmemmap_pages",
-    "register_memory_blocks_under_node",
-    "remove_memory_block_devices",
-    "state_store",
-    "valid_zones",
-    "walk_memory_blocks",
-]
 
 
 def auto_online_blocks_store(k: Kernel, text: str) -> None:

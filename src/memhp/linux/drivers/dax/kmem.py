@@ -4,16 +4,11 @@
 from errno import EBUSY, EINVAL
 
 from memhp.errors import KernelError
-from memhp.linux.drivers.base.memory import memory_group_register_static, memory_group_unregister
+from memhp.linux.drivers.base.memory_groups import memory_group_register_static, memory_group_unregister
 from memhp.linux.drivers.dax.bus import DevDax, KmemData
 from memhp.linux.kernel.resource import IORESOURCE_SYSTEM_RAM, Resource, remove_resource, request_region
-from memhp.linux.mm.memory_hotplug import (
-    MHP_MEMMAP_ON_MEMORY,
-    MHP_NID_IS_MGID,
-    MHP_NONE,
-    add_memory_driver_managed,
-    remove_memory,
-)
+from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NID_IS_MGID, MHP_NONE, add_memory_driver_managed
+from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up
