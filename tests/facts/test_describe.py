@@ -27,11 +27,11 @@ def test_architecture_and_release_are_those_that_the_capture_is_named_after(name
     found = machine(name, step)
     arch, _, rest = name.partition("-")
     assert found.arch == arch
-    assert found.series in ("6.12", "7.2")
     assert found.release is not None
     if not rest.startswith("custom"):
         assert rest.startswith(found.release)
-    assert found.release.startswith(found.series)
+    assert found.series is not None
+    assert found.release.startswith(f"{found.series}.")
 
 
 QEMU_CPU = {
