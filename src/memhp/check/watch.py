@@ -20,6 +20,7 @@ from memhp.hw.format import U64
 from memhp.hw.ranges_again import ranges_again
 from memhp.hw.walker import ALL, Bools
 from memhp.hw.written import Written
+from memhp.linux.mm.memremap import Memremap
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanMap, SpanSet
 
@@ -115,9 +116,10 @@ class Watch:
 
 def _maps(k: Kernel) -> Iterator[tuple[Key, SpanMap[Any] | SpanSet]]:
     """What laws read of the kernel in runs: what it is kept by, of which the first word says what its keys are."""
-    for name in ("page_zone", "page_flags", "subsection_map", "pgmap_array", "boot_memory"):
+    for name in ("page_zone", "page_flags", "subsection_map", "boot_memory"):
         yield ("page", name), getattr(k, name)
     yield ("page", "owners"), k.hw.memory.owners
+    yield ("page", "pgmap_array"), k.statics(Memremap).pgmap_array
     yield ("section", "mem_section"), k.mem_section
     yield ("block", "memory_blocks"), k.memory_blocks
     yield ("byte", "memblock"), k.memblock.memory

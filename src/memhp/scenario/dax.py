@@ -1,9 +1,10 @@
 """The step `dax`: a region that firmware keeps from the kernel, and the driver that has it."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from errno import EBUSY
 
-from memhp.errors import BadInput
+from memhp.errors import BadInput, KernelError
 from memhp.hw.devices.pmem import plug_pmem
 from memhp.linux.drivers.dax.bus import DevDax
 from memhp.linux.drivers.dax.device import dev_dax_probe, dev_dax_remove
@@ -18,6 +19,8 @@ from memhp.scenario import schema
 from memhp.spans import Span
 from memhp.units import format_size, parse_size
 
+STAYS = "its memory stays RAM until the next boot: take all its blocks offline before kmem is unbound"
+
 
 @dataclass
 class Region:
@@ -25,12 +28,16 @@ class Region:
 
     span: Span
     node: int
+    namespace: bool = True
+    """Whether it starts with a namespace's metadata."""
     mode: schema.DaxMode = "none"
     disk: DevPagemap | None = None
     """What the block driver mapped, in mode `raw`."""
     info: PfnInfo | None = None
     """The info block of a namespace whose metadata is claimed."""
     dev: DevDax | None = None
+    stays: list[Span] = field(default_factory=list)
+    """Memory that kmem left behind, as not all its blocks were offline."""
 
     @property
     def pgmap(self) -> DevPagemap | None:
@@ -41,9 +48,16 @@ class Region:
 def dax(k: Kernel, regions: dict[str, Region], step: schema.Dax, notes: list[str]) -> None:
     """Unbind the driver that has the region, then bind the one that the step names."""
     region = regions.get(step.device) or _plug(k, regions, step)
+    if step.namespace is not None:
+        region.namespace = step.namespace
     if step.mode is not None:
         _unbind(k, region, notes)
-        _bind(k, region, step)
+        try:
+            _bind(k, region, step)
+        except KernelError as error:
+            if error.errno == EBUSY and region.stays:
+                raise KernelError(EBUSY, error.reason, place=error.place, advice=STAYS) from error
+            raise
     if step.pinned is not None:
         _pin(k, region, step.pinned)
 
@@ -74,7 +88,8 @@ def _unbind(k: Kernel, region: Region, notes: list[str]) -> None:
     elif mode == "devdax" and region.dev is not None:
         dev_dax_remove(k, region.dev)
     elif mode == "kmem" and region.dev is not None:
-        for i, span in enumerate(dev_dax_kmem_remove(k, region.dev)):
+        region.stays = dev_dax_kmem_remove(k, region.dev)
+        for i, span in enumerate(region.stays):
             notes.append(f"{mapping(i, span)} stays RAM until the next boot: not all its blocks are offline")
 
 
@@ -84,7 +99,8 @@ def _bind(k: Kernel, region: Region, step: schema.Dax) -> None:
         region.disk = pmem_attach_disk(k, namespace_name(step.device), region.span, region.node, pagemap=step.pagemap)
     elif step.mode in ("devdax", "kmem"):
         dev = _device(k, region, step)
-        dev.memmap_on_memory = step.memmap_on_memory
+        if step.memmap_on_memory is not None:
+            dev.memmap_on_memory = step.memmap_on_memory
         (dev_dax_probe if step.mode == "devdax" else dev_dax_kmem_probe)(k, dev)
     elif region.dev is None:
         _device(k, region, step)
@@ -93,25 +109,33 @@ def _bind(k: Kernel, region: Region, step: schema.Dax) -> None:
 
 def _device(k: Kernel, region: Region, step: schema.Dax) -> DevDax:
     """The device of the DAX bus; made anew when the step wants another geometry than it has."""
-    align = k.config.pmd_size if step.align is None else parse_size(step.align, where="align")
-    if align < k.config.page_size or align & (align - 1):
-        raise BadInput(f"{align:#x} is no alignment", where="align", fix="a power of two, at least a page")
-    if not step.namespace:
+    align = _align(k, region, step)
+    if not region.namespace:
         if region.dev is None or region.dev.align != align:
             region.dev = DevDax(step.device, (region.span,), align, region.node)
         return region.dev
-    info = nd_pfn_init(k.config, region.span, step.map, align)
+    info = nd_pfn_init(k.config, region.span, step.map or (region.info.mode if region.info else "mem"), align)
     if region.dev is None or region.info != info:
+        attribute = region.dev is not None and region.dev.memmap_on_memory
         _forget(k, region)
         region.dev = dax_pmem_probe(k, step.device, namespace_name(step.device), region.span, info, region.node)
+        region.dev.memmap_on_memory = attribute
         region.info = info
     return region.dev
 
 
+def _align(k: Kernel, region: Region, step: schema.Dax) -> int:
+    """The page size that a step asks for, or the device has. Raises :class:`BadInput` for what is none."""
+    if step.align is None:
+        return k.config.pmd_size if region.dev is None else region.dev.align
+    align = parse_size(step.align, where="align")
+    if align < k.config.page_size or align & (align - 1):
+        raise BadInput(f"{align:#x} is no alignment", where="align", fix="a power of two, at least a page")
+    return align
+
+
 def _forget(k: Kernel, region: Region) -> None:
-    """The namespace gives up its device of the DAX bus. Raises :class:`BadInput` while memory of it is RAM."""
-    if region.dev is not None and region.dev.kmem is not None:
-        raise BadInput("memory of the region is still RAM", where="mode", fix="take it offline before it is unbound")
+    """The namespace gives up its device of the DAX bus; memory of it that is RAM stays, with its resource."""
     if region.info is not None:
         dax_pmem_remove(k, region.span, region.info)
     region.dev = region.info = None

@@ -170,14 +170,15 @@ class Dax(Step, frozen=True, tag="dax"):
     size: Size | None = None
     node: Node = 0
     """The node that its memory belongs to."""
-    namespace: bool = True
-    """Whether the region starts with a namespace's metadata; a soft-reserved one does not."""
-    map: Literal["mem", "dev"] = "mem"
-    """Where struct pages are kept for device-dax: in RAM, or in the region itself."""
+    namespace: bool | None = None
+    """Whether the region starts with a namespace's metadata, as it does if nobody says; a soft-reserved one does not.
+    This and what follows stays as the device has it, if a later step does not say otherwise."""
+    map: Literal["mem", "dev"] | None = None
+    """Where struct pages are kept for device-dax: in RAM, as at first, or in the region itself."""
     align: Size | None = None
-    """The device's page size; by default that of a PMD leaf."""
-    memmap_on_memory: bool = False
-    """The device's attribute: kmem asks for struct pages in the memory itself."""
+    """The device's page size, at first that of a PMD leaf."""
+    memmap_on_memory: bool | None = None
+    """The device's attribute, at first false: kmem asks for struct pages in the memory itself."""
     pagemap: bool = True
     """Whether the block driver (`raw`) gives the region struct pages: where firmware named it in the memory map or the
     device tree it does, for an NVDIMM it does not (``ND_REGION_PAGEMAP``)."""

@@ -7,7 +7,9 @@ from typing import Literal, NamedTuple
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.memory_state import EHWPOISON
+from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
 from memhp.linux.mm.hugetlb import POOLS, dissolve_free_hugetlb_folio, huge_pages
+from memhp.linux.mm.memremap import get_dev_pagemap, pfn_first, pgmap_pfn_valid, put_dev_pagemap
 from memhp.linux.mm.page_alloc import take_pages_off_buddy
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mmzone import PageFlags
@@ -15,6 +17,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 PLACE = "mm/memory-failure.c:memory_failure"
+DEV_PAGEMAP = "mm/memory-failure.c:memory_failure_dev_pagemap"
 HUGETLB = "mm/memory-failure.c:try_memory_failure_hugetlb"
 POISONED = Owner(Use.HWPOISON)
 
@@ -38,6 +41,7 @@ ACTIONS = {
 """By the use of a page; of any other the kernel can do nothing but remember that it is bad. Huge pages and others that
 can be recovered are anonymous memory: the processes that map them are killed."""
 
+DAX_PAGE = Action("dax page", "Recovered")
 UNHANDLABLE = Action("get hwpoison page", "Ignored")
 
 KEPT_BY_DRIVER = frozenset({Use.BALLOON, Use.BALLOON_FIXED, Use.OFFLINE})
@@ -56,9 +60,13 @@ def memory_failure(k: Kernel, pfn: int) -> None:
 
     A bad page does not keep its memory block online, whoever still uses it. Raises EHWPOISON for a page known to be
     bad, ENXIO outside online memory, EBUSY for one that somebody goes on using, :class:`KernelBug` for one that no
-    kernel can do without.
+    kernel can do without. For a device's page see :func:`memory_failure_dev_pagemap`.
     """
     if not pfn_to_online_page(k, pfn):
+        pgmap = get_dev_pagemap(k, pfn)
+        if pgmap is not None:
+            memory_failure_dev_pagemap(k, pfn, pgmap)
+            return
         k.hw.log(f"Memory failure: {pfn:#x}: memory outside kernel control", "err")
         raise KernelError(ENXIO, f"PFN {pfn:#x} is outside kernel control", place=PLACE)
     owner = k.hw.memory.owners.get(pfn)
@@ -87,6 +95,28 @@ def memory_failure(k: Kernel, pfn: int) -> None:
         text = f"recovery action for {action.page}: {action.result}"
         advice = f"{owner} goes on using the page, though its memory block may go offline now"
         raise KernelError(EBUSY, text, place=PLACE, advice=advice)
+
+
+def memory_failure_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap) -> None:
+    """A page of a device's own has gone bad: whoever maps it is killed.
+
+    Raises ENXIO for what holds the device's struct pages, or is another device's to look after, and EBUSY for a page
+    that no process and no file has mapped, which cannot be locked (``fs/dax.c:dax_lock_folio``).
+    """
+    try:
+        if not pgmap_pfn_valid(k, pgmap, pfn):
+            raise KernelError(ENXIO, "metadata of the device is lost", place=DEV_PAGEMAP)
+        if pfn - pfn_first(k, pgmap, 0) >= pgmap.pinned:
+            raise KernelError(EBUSY, "no file has the page mapped", place=DEV_PAGEMAP)
+        if pgmap.type in (MemoryType.PRIVATE, MemoryType.COHERENT):
+            raise KernelError(ENXIO, "a page of device memory, which its driver must look after", place=DEV_PAGEMAP)
+    except KernelError:
+        _action_result(k, pfn, DAX_PAGE._replace(result="Failed"))
+        raise
+    finally:
+        put_dev_pagemap(k, pgmap)
+    k.page_flags.set(pfn, pfn + 1, (k.page_flags.get(pfn) or PageFlags.NONE) | PageFlags.HWPOISON)
+    _action_result(k, pfn, DAX_PAGE)
 
 
 def _huge_page(k: Kernel, pfn: int, owner: Owner, action: Action) -> Action:

@@ -32,6 +32,7 @@ MEMREMAP = "mm/memremap.c:memremap_pages"
 MEMUNMAP = "mm/memremap.c:memunmap_pages"
 RANGE = "mm/memremap.c:pagemap_range"
 GET = "mm/memremap.c:get_dev_pagemap"
+NO_ZONE_DEVICE = "this kernel was built without CONFIG_ZONE_DEVICE: devices get no struct pages"
 PGMAP_ARRAY = "pgmap_array"
 """The field by which lookups and updates meet."""
 PAGE_REFCOUNT = "page->_refcount"
@@ -112,8 +113,12 @@ def put_dev_pagemap(k: Kernel, pgmap: DevPagemap | None) -> None:
 def memremap_pages(k: Kernel, pgmap: DevPagemap, nid: int = -1) -> int:
     """Give a device's memory struct pages in ZONE_DEVICE, and a direct map if the CPU can reach it: its address.
 
-    Raises EINVAL for what `pgmap` lacks, and what the first range that fails raises; ranges before it are undone.
+    Raises ENXIO where there is no ZONE_DEVICE (``include/linux/memremap.h``), EINVAL for what `pgmap` lacks, and what
+    the first range that fails raises; ranges before it are undone.
     """
+    if not k.config.zone_device:
+        warn(k, "include/linux/memremap.h:devm_memremap_pages", once=True)
+        raise KernelError(ENXIO, NO_ZONE_DEVICE, place=MEMREMAP)
     _check(k, pgmap)
     prot = _pgprot(k, pgmap)
     pgmap.done = False

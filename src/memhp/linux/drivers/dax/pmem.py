@@ -1,9 +1,13 @@
 """A namespace of persistent memory as a device of the DAX bus: ``drivers/dax/pmem.c``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from errno import ENXIO
+
+from memhp.errors import KernelError
 from memhp.linux.drivers.dax.bus import DevDax
 from memhp.linux.drivers.nvdimm.pfn_devs import PfnInfo, nvdimm_setup_pfn
 from memhp.linux.drivers.nvdimm.pmem import release_mem_region, request_mem_region
+from memhp.linux.mm.memremap import NO_ZONE_DEVICE
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -11,7 +15,12 @@ PROBE = "drivers/dax/pmem.c:__dax_pmem_probe"
 
 
 def dax_pmem_probe(k: Kernel, name: str, namespace_name: str, namespace: Span, info: PfnInfo, nid: int) -> DevDax:
-    """Claim the metadata at the start of a namespace (physical bytes); the device is the rest. Raises EBUSY."""
+    """Claim the metadata at the start of a namespace (physical bytes); the device is the rest.
+
+    Raises EBUSY, and ENXIO where devices get no struct pages (``CONFIG_NVDIMM_PFN`` wants ``CONFIG_ZONE_DEVICE``).
+    """
+    if not k.config.zone_device:
+        raise KernelError(ENXIO, NO_ZONE_DEVICE, place=PROBE)
     request_mem_region(k, Span(namespace.start, namespace.start + info.dataoff), namespace_name, PROBE)
     pgmap = nvdimm_setup_pfn(k.config, namespace, info)
     data = Span(namespace.start + info.dataoff, pgmap.ranges[0].end)

@@ -16,10 +16,11 @@ FSDAX_PAGEMAP_OPS = DevPagemapOps(page_free=lambda _k, _pfn: None)
 def pmem_attach_disk(k: Kernel, name: str, namespace: Span, nid: int, *, pagemap: bool = True) -> DevPagemap | None:
     """Claim the namespace (physical bytes) and, with `pagemap`, give all of it struct pages.
 
-    Without, it is mapped like device registers, which is not modelled. Raises EBUSY, and what mapping raises.
+    Without, or on a kernel without ZONE_DEVICE (``pmem_should_map_pages()``), it is mapped like device registers, which
+    is not modelled. Raises EBUSY, and what mapping raises.
     """
     request_mem_region(k, namespace, name, "drivers/nvdimm/pmem.c:pmem_attach_disk")
-    if not pagemap:
+    if not (pagemap and k.config.zone_device):
         return None
     pgmap = DevPagemap(MemoryType.FS_DAX, (namespace,), ops=FSDAX_PAGEMAP_OPS, owner=name)
     try:
