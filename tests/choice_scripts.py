@@ -259,6 +259,11 @@ def protect(k: Kernel) -> None:
     set_direct_map_default_noflush(k, pfn)
 
 
+def hide(k: Kernel) -> None:
+    """A page of hot-added memory leaves the direct map."""
+    set_direct_map_invalid_noflush(k, add(k).start)
+
+
 def twice(k: Kernel) -> None:
     """A page is mapped, then a block over the table that it left behind."""
     at = PLUG_AT
@@ -338,7 +343,7 @@ SCRIPTS: dict[str, Script] = {
     for each in (
         boot, life, offline, remove, far, area, fork, scarce, altmap, short_altmap, scarce_altmap, part_of_a_section,
         shared_leaf, referenced, pinned, dump, count, poison, huge_area, huge_over_small, huger_over_small, node,
-        node_fails, no_tables, geometry, far_life, scarce_life, split_resource, large_leaves, protect, twice,
+        node_fails, no_tables, geometry, far_life, scarce_life, split_resource, large_leaves, protect, hide, twice,
         torn_section, remove_boot, limits, isolated, uncached, shared_table, features,
     )
 }  # fmt: skip

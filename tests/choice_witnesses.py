@@ -169,6 +169,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
         arm64("remove", given=BY_PAGE),
     ),
     "linear_map_random": (arm64("shared_table"),),
+    "present_invalid": (arm64("hide"),),
     "split_kernel_leaf": (arm64("protect", "7.2", config={"bbml2": True}),),
     "vmap_huge_with_ptdump": (arm64("huge_area"),),
     "vmemmap_populate": (arm64("life", page=16),),
@@ -181,6 +182,9 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     # x86
     "populate_lock": (x86("life", stepped=True),),
     "pud_free": (x86("huger_over_small", stepped=True),),
+    "vmemmap_root_entries": (
+        x86((step("new-process", process="old"), step("dax", at="0x200000000000", size="2G", mode="devdax", align="2M"))),
+    ),
     "block_size_advice": (x86("geometry", config={"memory_block_advice": 256 << 20}),),
     "vmemmap_partial_pmd": (x86("life", config={"struct_page_size": 56}),),
 }

@@ -174,6 +174,17 @@ class TestX86MapRanges:
         assert heights(k, 0, 2 * MiB) == {0: 512}
         assert heights(k, 2 * MiB, 512 * MiB) == {1: 256}
 
+    def test_a_leaf_left_behind_makes_way_for_the_smaller_ones_of_a_smaller_addition(self) -> None:
+        """linux-6.12 arch/x86/mm/init_64.c:phys_pud_init: ``pud_populate_init()`` over a leaf, of which the rest goes."""
+        k = boot("x86_64")
+        plug(k, 4 * GiB, GiB)
+        k.port.arch_add_memory(k, 0, 4 * GiB, GiB)
+        with pytest.raises(KernelError, match="EEXIST"):
+            k.port.arch_add_memory(k, 0, 4 * GiB + 128 * MiB, 128 * MiB)
+        assert heights(k, 4 * GiB, GiB) == {1: 64}
+        assert heights(k, 4 * GiB + 128 * MiB, 128 * MiB) == {1: 64}
+        assert "WARNING: at arch/x86/include/asm/pgalloc.h:pud_populate_safe" in [line.text for line in k.hw.log_lines]
+
     def test_part_of_a_gib_leaf_cannot_go(self) -> None:
         k = boot("x86_64")
         plug(k, 4 * GiB, GiB)

@@ -1,6 +1,7 @@
 """Root tables of processes: which kernel mappings those see that come after them, under each policy."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +15,14 @@ from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm import pgd
+from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
+from memhp.linux.mm.memremap import memremap_pages
 from memhp.linux.mm.pgalloc import alloc_tables
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB, TiB
+from steppers import Failing
 
 EARLY = {"riscv64": 2 * GiB, "arm64": GiB, "x86_64": MiB}
 
@@ -122,6 +126,77 @@ class TestSync:
         k.port.copy_pgd(k, "a")
         assert not k.hw.load_run(k.pgd["a"], 0, 256).any()
         np.testing.assert_array_equal(k.hw.load_run(k.pgd["a"], 256, 256), k.hw.load_run(k.init_mm, 256, 256))
+
+
+class Exhausted(Failing):
+    """Faults by which all allocations after the first few fail."""
+
+    def __init__(self, granted: int) -> None:
+        super().__init__(None, granted)
+
+    def fails(self, site: str) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+class TestVmemmapOfX86:
+    """arch/x86/mm/init_64.c:vmemmap_populate, include/linux/pgalloc.h: how root entries of the vmemmap get around."""
+
+    @pytest.mark.parametrize(("release", "reaches"), [("6.12.47", False), ("6.12.48", True), ("6.16", False)])
+    def test_a_section_that_fails_is_not_brought_to_others_unless_each_entry_is(
+        self, release: str, reaches: bool
+    ) -> None:
+        k = boot("x86_64", profile_name=release)
+        k.port.copy_pgd(k, "early")
+        pfn = 0x2000_0000_0000 >> 12
+        k.hw.plug(Span(pfn, pfn + (128 * MiB >> 12)), Owner(Use.DEVICE))
+        where = k.layout.memmap(pfn, pfn + (128 * MiB >> 12))
+        k.hw.faults = Failing("mm/sparse-vmemmap.c:vmemmap_alloc_block", 2)
+        with pytest.raises(KernelError, match="ENOMEM"):
+            k.port.vmemmap_populate(k, where.start, where.end, 0, None)
+        index = k.hw.fmt.index(where.start, k.init_mm.height)
+        assert k.hw.load(k.init_mm, index)
+        assert bool(k.hw.load(k.pgd["early"], index)) == reaches
+
+    def test_sections_before_the_one_that_fails_have_been(self) -> None:
+        k = boot("x86_64", profile_name="6.12.47")
+        k.port.copy_pgd(k, "early")
+        pfn = 0x2000_0000_0000 >> 12
+        k.hw.plug(Span(pfn, pfn + (256 * MiB >> 12)), Owner(Use.DEVICE))
+        where = k.layout.memmap(pfn, pfn + (256 * MiB >> 12))
+        k.hw.faults = Exhausted(3)
+        with pytest.raises(KernelError, match="ENOMEM"):
+            k.port.vmemmap_populate(k, where.start, where.end, 0, None)
+        assert k.port.kernel_access(k, "early", where.start) == "ok"
+
+    @pytest.mark.parametrize(("release", "sees"), [("6.12.47", False), ("6.12.48", True)])
+    def test_struct_pages_of_compound_pages_are_seen_by_older_processes_since_each_entry_is(
+        self, release: str, sees: bool
+    ) -> None:
+        """A 2 GiB device-dax with ``align = "2M"`` far away: vmemmap_populate_compound_pages() synchronises nothing."""
+        k = boot("x86_64", profile_name=release)
+        k.port.copy_pgd(k, "early")
+        at = 0x2000_0000_0000
+        k.hw.plug(Span(at >> 12, (at + 2 * GiB) >> 12), Owner(Use.DEVICE))
+        memremap_pages(k, DevPagemap(MemoryType.GENERIC, (Span(at, at + 2 * GiB),), vmemmap_shift=9), 0)
+        page = k.layout.pfn_to_page(at >> 12)
+        if sees:
+            assert k.port.kernel_access(k, "early", page) == "ok"
+            return
+        with pytest.raises(KernelBug, match="lacks entry"):
+            k.port.kernel_access(k, "early", page)
+
+    def test_the_struct_page_that_is_written_at_once_oopses_before_the_section_is_synchronised(self) -> None:
+        """vmemmap_use_new_sub_pmd() writes into a leaf that sections share, as with a struct page of 80 bytes."""
+        span = Span(0x2000_0000_0000, 0x2000_0800_0000)
+        for release, oops in (("6.12.47", True), ("6.12.48", False)):
+            record = profile(release)
+            config = Config("x86_64", record, 4 * KiB, 48, struct_page_size=80).validate()
+            k = start_kernel(MachineSpec("small", config, (Ram(MiB, GiB),)))
+            k.port.copy_pgd(k, "early")
+            k.hw.plug(Span(span.start >> 12, span.end >> 12), Owner(Use.DEVICE))
+            with pytest.raises(KernelBug, match="lacks entry") if oops else nullcontext():
+                k.port.arch_add_memory(k, 0, span.start, span.size)
 
 
 class TestPreallocation:

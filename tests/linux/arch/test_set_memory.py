@@ -85,6 +85,32 @@ def test_a_page_leaves_the_direct_map_and_comes_back(
     assert leaves(k) == after
 
 
+@pytest.mark.parametrize(("release", "left"), [("linux-6.12", 0), ("linux-7.2", 1 << 11)])
+def test_arm64_marks_a_page_that_left_the_direct_map_by_7_2_only(release: str, left: int) -> None:
+    """linux-6.12 and -7.2 arch/arm64/mm/pageattr.c:set_direct_map_invalid_noflush: bit 0 goes, nG comes by 7.2."""
+    k = boot("arm64", 4 * KiB, 48, release)
+    va = k.layout.phys_to_virt(page(k) << 12)
+    table = k.init_mm
+    while table.height:
+        table = below(k, table, va)
+    index = k.hw.fmt.index(va, 0)
+    before = k.hw.load(table, index)
+    set_direct_map_invalid_noflush(k, page(k))
+    assert k.hw.load(table, index) == before & ~1 | left
+    set_direct_map_default_noflush(k, page(k))
+    assert k.hw.load(table, index) == before
+
+
+@pytest.mark.parametrize(("release", "flushes"), [("linux-6.12", 2), ("linux-7.2", 1)])
+def test_arm64_flushes_for_a_page_that_comes_back_unless_it_knows_better(release: str, flushes: int) -> None:
+    """linux-7.2 arch/arm64/mm/pageattr.c:__change_memory_common; 6.12 always flushes."""
+    k = boot("arm64", 4 * KiB, 48, release)
+    before = k.hw.ledger.copy()
+    for valid in (False, True):
+        set_direct_map_valid_noflush(k, page(k), 1, valid=valid)
+    assert k.hw.ledger.since(before).flushes.total() == flushes
+
+
 def test_arm64_takes_the_hint_from_the_whole_run_before_it_splits_one_of_it() -> None:
     """linux-7.2 arch/arm64/mm/mmu.c:split_contpmd, split_contpte: the runs around the page, and no others."""
     k = boot("arm64", 4 * KiB, 48, "linux-7.2", bbml2=True)

@@ -61,6 +61,11 @@ class Builder:
     """The lock around each store (x86): base-page leaves are written under it only in a table that was there before,
     and then in one go."""
     root: RootLock | None = None
+    root_linked: Callable[[int], None] | None = None
+    """Told the address for which a root entry was just written, by :func:`ensure_table`: ``pgd_populate_kernel()``."""
+    replaced: Callable[[], None] | None = None
+    """Where smaller leaves are wanted than the one that stands there, with a height that `leaves` lacks: a table with
+    them takes its place, and this is told (x86). None: the leaf stays."""
     slot: FixmapSlot | None = None
     """Through what it reaches the tables below the root, when not through the direct map (arm64)."""
     where: str = ""
@@ -175,9 +180,13 @@ def _one_child(
     if not hw.fmt.is_none(old, table.height):
         if hw.fmt.is_table(old, table.height):
             _existing_child(hw, table, index, old, va, end, pfn, prot, how, top)
-        elif how.bugs:
+            return
+        if how.bugs:
             raise KernelBug(f"a leaf stands where a table for {va:#x} is wanted", place=how.where)
-        return
+        if how.replaced is None or table.height in how.leaves or not hw.fmt.is_leaf(old, table.height):
+            return
+        prot = int(hw.fmt.attributes(old, table.height)) & ~hw.fmt.leaf_bits[table.height] | hw.fmt.leaf_bits[0]
+        how.replaced()
     frames = how.new_table(table.height - 1, 1)
     hw.ledger.tables_allocated[table.height - 1] += 1
     child = hw.child(table, index, frames[0].start)
@@ -212,6 +221,8 @@ def ensure_table(hw: Machine, root: Table, va: int, height: int, how: Builder) -
             frames = how.new_table(table.height - 1, 1)
             hw.ledger.tables_allocated[table.height - 1] += 1
             _link(hw, table, index, frames, how, root.height)
+            if how.root_linked is not None and table.height == root.height:
+                how.root_linked(va)
             table = hw.child(table, index, frames[0].start)
         elif hw.fmt.is_leaf(entry, table.height):
             return None

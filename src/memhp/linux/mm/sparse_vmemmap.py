@@ -58,6 +58,9 @@ class VmemmapBuilder:
     part); at most the first and the last of them are in part."""
     root: RootLock | None = None
     """How entries of the root table are written, where that takes more than a store (arm64)."""
+    root_linked: Callable[[int], None] | None = None
+    """Told the address for which a root entry was written: ``arch_sync_kernel_mappings()``, where the kernel calls it
+    for each (x86)."""
 
 
 def vmemmap_populate_hugepages(
@@ -229,6 +232,7 @@ def _table_builder(k: Kernel, va: int, nid: int, how: VmemmapBuilder) -> Builder
         occupied="keep",
         table_bits=how.table_bits,
         root=how.root,
+        root_linked=how.root_linked,
         where="mm/sparse-vmemmap.c:vmemmap_populate_address",
     )
 

@@ -150,6 +150,12 @@ class Arm64Profile(ArchProfile):
         first(True),
         between("6.12", "7.2", False),
     )
+    present_invalid: bool = choice(
+        "Whether a page that leaves the direct map keeps a mark in its entry, ``PTE_PRESENT_INVALID``, by which "
+        "``pte_present()`` knows it, and a flush is saved when it comes back; else only ``PTE_VALID`` is cleared.",
+        first(False),
+        between("6.12", "7.2", True),
+    )
     split_kernel_leaf: bool = choice(
         "Whether ``set_memory_*()`` may split a live leaf of the direct map (``split_kernel_leaf_mapping()``).",
         first(False),

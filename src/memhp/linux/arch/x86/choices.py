@@ -61,6 +61,12 @@ class X86Profile(OwnRootTables):
         first(()),
         since("5.9", ("vmalloc",), "x86/mm: Pre-allocate P4D/PUD pages for vmalloc area"),
     )
+    vmemmap_root_entries: Literal["after-section", "each-entry"] = choice(
+        "When root entries of the vmemmap reach other processes: after ``vmemmap_populate()`` of a section, which "
+        "``vmemmap_populate_compound_pages()`` does not call; or each as it is made, by ``{pgd,p4d}_populate_kernel()``.",
+        first("after-section"),
+        since("6.17", "each-entry", "mm: introduce and use {pgd,p4d}_populate_kernel()", ("6.1.153", "6.12.48")),
+    )
     vmalloc_fault: bool = choice(
         "Whether a fault in the vmalloc area copies the missing root entry.",
         first(True),

@@ -8,6 +8,7 @@ from errno import EINVAL
 
 from memhp.errors import KernelError
 from memhp.hw.tlb import Table
+from memhp.linux.arch.arm64.choices import arm64
 from memhp.linux.arch.arm64.format import AP_RDONLY, DBM, NG, VALID
 from memhp.linux.arch.arm64.include.asm.tlbflush import flush_tlb_kernel_range
 from memhp.linux.arch.arm64.mm.split_kernel_leaf import split_kernel_leaf_mapping
@@ -24,30 +25,35 @@ PRESENT_INVALID = NG
 def set_direct_map_invalid_noflush(k: Kernel, pfn: int) -> None:
     """Take a page out of the direct map, where single pages may change. Raises ENOMEM, EINVAL."""
     if k.config.can_set_direct_map:
-        _update_range_prot(k, pfn, 1, PRESENT_INVALID, VALID)
+        _update_range_prot(k, pfn, 1, _mark(k), VALID)
 
 
 def set_direct_map_default_noflush(k: Kernel, pfn: int) -> None:
     """Give a page its ordinary attributes in the direct map, where single pages may change. Raises ENOMEM, EINVAL."""
     if k.config.can_set_direct_map:
-        _update_range_prot(k, pfn, 1, VALID | DBM, PRESENT_INVALID | AP_RDONLY)
+        _update_range_prot(k, pfn, 1, VALID | DBM, _mark(k) | AP_RDONLY)
 
 
 def set_direct_map_valid_noflush(k: Kernel, pfn: int, nr: int, *, valid: bool) -> None:
     """Take `nr` pages out of the direct map, or put them back, where that may be. Raises ENOMEM, EINVAL.
 
-    ``set_memory_valid()``: it flushes after all, but for entries that were not valid before.
+    ``set_memory_valid()``: it flushes after all, but for entries that it knows were not valid before.
     """
     if not k.config.can_set_direct_map:
         return
-    if valid:
-        _update_range_prot(k, pfn, nr, VALID, PRESENT_INVALID)
+    if valid and _mark(k):
+        _update_range_prot(k, pfn, nr, VALID, _mark(k))
         return
     try:
-        _update_range_prot(k, pfn, nr, PRESENT_INVALID, VALID)
+        _update_range_prot(k, pfn, nr, *((VALID, 0) if valid else (_mark(k), VALID)))
     finally:
         va = k.layout.phys_to_virt(pfn << k.config.page_shift)
         flush_tlb_kernel_range(k, Span(va, va + nr * k.config.page_size))
+
+
+def _mark(k: Kernel) -> int:
+    """What an entry that is not valid gets, so that it is told from one that holds nothing."""
+    return PRESENT_INVALID if arm64(k.config).present_invalid else 0
 
 
 def _update_range_prot(k: Kernel, pfn: int, nr: int, set_mask: int, clear_mask: int) -> None:

@@ -13,6 +13,7 @@ from memhp.linux.arch.x86.mm.init import MapRange, init_mem_mapping, init_memory
 from memhp.linux.arch.x86.mm.pgtable import arch_vmap_supported, pmd_free_pte_page, pud_free_pmd_page
 from memhp.linux.arch.x86.mm.tlb import FLUSH_TLB_ALL, flush_kernel_range, flush_tlb_all, flush_tlb_kernel_range
 from memhp.linux.arch.x86.mm.vmemmap_sub_pmd import (
+    parts_of_leaves,
     vmemmap_pmd_is_unused,
     vmemmap_use_new_sub_pmds,
     vmemmap_use_sub_pmd,
@@ -59,6 +60,7 @@ __all__ = [
 
 MAPPING = "arch/x86/mm/init_64.c:kernel_physical_mapping_init"
 REMOVE = "arch/x86/mm/init_64.c:remove_pagetable"
+SAFE = "arch/x86/include/asm/pgalloc.h:pud_populate_safe"
 ADD_PAGES = "arch/x86/mm/init_64.c:add_pages"
 NO_CPU_SUPPORT = "vmemmap_populate: no cpu support for altmap allocations"
 OOPS = access.Oops("BUG: unable to handle page fault for address: {va:016x}", "arch/x86/mm/fault.c:show_fault_oops")
@@ -96,7 +98,9 @@ def kernel_access(k: Kernel, mm: str, va: int) -> access.Outcome:
 def kernel_physical_mapping_init(k: Kernel, piece: MapRange, prot: int) -> None:
     """Map a piece in the direct map, with large leaves where they fit and base pages elsewhere.
 
-    A piece that may have large leaves has them even where it covers them only in part.
+    A piece that may have large leaves has them even where it covers them only in part. A leaf larger than the piece may
+    have, which an earlier addition left, makes way for a table of smaller ones, with a warning; what of it lies outside
+    the piece is mapped no more.
     """
     size = k.hw.fmt.levels[max(piece.large, default=0)].size
     start, end = piece.start // size * size, -(-piece.end // size) * size
@@ -107,6 +111,7 @@ def kernel_physical_mapping_init(k: Kernel, piece: MapRange, prot: int) -> None:
         occupied="descend",
         table_bits=PAGE_TABLE,
         lock=pgd.PAGE_TABLE_LOCK if x86(k.config).populate_lock == "each-entry" else "",
+        replaced=lambda: warn(k, SAFE, once=True),
         where=MAPPING,
     )
     children = k.hw.fmt.root_height - 1
@@ -132,6 +137,11 @@ def sync_global_pgds(k: Kernel, span: Span) -> None:
     """Bring the root entries for the addresses in `span` to every process."""
     if x86(k.config).syncs_root_entries:
         pgd.sync_root_entries(k, span, "arch/x86/mm/init_64.c:sync_global_pgds")
+
+
+def arch_sync_kernel_mappings(k: Kernel, va: int) -> None:
+    """Bring the root entry for an address to every process, as soon as it stands in init_mm."""
+    sync_global_pgds(k, Span(va, va + 1))
 
 
 # Removal -----------------------------------------------------------------------------------------------------
@@ -260,12 +270,16 @@ def vmemmap_builder(k: Kernel) -> VmemmapBuilder:
         pmd_prot=PAGE_KERNEL,
         table_bits=PAGE_TABLE,
         check_pmd=partial(_vmemmap_check_pmd, k),
-        set_pmd=partial(vmemmap_use_new_sub_pmds, k),
+        set_pmd=partial(_vmemmap_set_pmds, k),
+        root_linked=partial(arch_sync_kernel_mappings, k) if x86(k.config).vmemmap_root_entries == "each-entry" else None,
     )
 
 
 def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
-    """Map the struct pages at ``[start, end)`` (addresses). Raises ENOMEM; what was mapped by then stays."""
+    """Map the struct pages at ``[start, end)`` (addresses). Raises ENOMEM; what was mapped by then stays.
+
+    Root entries reach every process section by section, after each that could be populated.
+    """
     how = vmemmap_builder(k)
     whole = end - start >= k.config.memmap_bytes_per_section
     try:
@@ -278,8 +292,25 @@ def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltm
             raise VmemmapPopulateError(start, "struct pages", "arch/x86/mm/init_64.c:vmemmap_populate")
         else:
             vmemmap_populate_basepages(k, start, end, nid, None, how)
-    finally:
-        sync_global_pgds(k, Span(start, end))
+    except VmemmapPopulateError as error:
+        section = k.config.memmap_bytes_per_section
+        done = Span(start, start + max(0, error.address - start) // section * section)
+        if done:
+            sync_global_pgds(k, done)
+        raise
+    sync_global_pgds(k, Span(start, end))
+
+
+def _vmemmap_set_pmds(k: Kernel, wanted: Span) -> None:
+    """``vmemmap_set_pmd()``: of leaves that are wanted in part only, a struct page is written at once.
+
+    By whichever process runs: an oops, if it may be one that lacks the root entry.
+    """
+    if x86(k.config).vmemmap_partial_pmd:
+        for part in parts_of_leaves(k, wanted):
+            for mm in list(k.pgd):
+                kernel_access(k, mm, part.start)
+    vmemmap_use_new_sub_pmds(k, wanted)
 
 
 def _vmemmap_check_pmd(k: Kernel, entry: int, part: Span) -> bool:

@@ -56,12 +56,16 @@ def vmemmap_use_sub_pmd(k: Kernel, part: Span) -> None:
 
 def vmemmap_use_new_sub_pmds(k: Kernel, wanted: Span) -> None:
     """New leaves are there for the addresses `wanted`, the first and the last of them perhaps only in part."""
+    for part in parts_of_leaves(k, wanted):
+        _use_new_sub_pmd(k, part)
+
+
+def parts_of_leaves(k: Kernel, wanted: Span) -> list[Span]:
+    """The ends of a range of addresses that are less than a leaf."""
     size = k.config.pmd_size
     head = Span(wanted.start, min(wanted.end, align_up(wanted.start, size)))
     tail = Span(max(head.end, align_down(wanted.end, size)), wanted.end)
-    for part in (head, tail):
-        if part:
-            _use_new_sub_pmd(k, part)
+    return [part for part in (head, tail) if part]
 
 
 def _use_new_sub_pmd(k: Kernel, part: Span) -> None:
