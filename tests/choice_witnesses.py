@@ -98,6 +98,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "prepare_online": (x86("life", stepped=True),),
     "resource_split": (x86("split_resource"),),
     "boot_vmemmap": (x86("boot"),),
+    "zonelist_local": (x86("node"),),
     "movable_watermark": (x86("offline"),),
     "lowmem_reserve": (
         x86(
@@ -183,7 +184,9 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "populate_lock": (x86("life", stepped=True),),
     "pud_free": (x86("huger_over_small", stepped=True),),
     "vmemmap_root_entries": (
-        x86((step("new-process", process="old"), step("dax", at="0x200000000000", size="2G", mode="devdax", align="2M"))),
+        x86(
+            (step("new-process", process="old"), step("dax", at="0x200000000000", size="2G", mode="devdax", align="2M"))
+        ),
     ),
     "block_size_advice": (x86("geometry", config={"memory_block_advice": 256 << 20}),),
     "vmemmap_partial_pmd": (x86("life", config={"struct_page_size": 56}),),

@@ -215,6 +215,11 @@ class Profile(Choices):
         first("sparse-buffer"),
         between("6.12", "7.2", "per-leaf"),
     )
+    zonelist_local: Literal["always", "with-memory"] = choice(
+        "Whether the fallback order of a node without memory begins with itself (``find_next_best_node()``).",
+        first("always"),
+        between("6.1", "6.12", "with-memory"),
+    )
     movable_watermark: MovableWatermark = choice(
         "Whether ZONE_MOVABLE takes a share of min_free_kbytes as its watermark, or a small one of its own and "
         "leaves the share to the zones below (``__setup_per_zone_wmarks()``).",

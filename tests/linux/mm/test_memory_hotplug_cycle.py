@@ -324,3 +324,32 @@ def test_with_memblock_forgotten_first_arm64_leaves_links_behind_and_cannot_add_
                 add_memory(k, 0, PLUG_AT, size)
         else:
             add_memory(k, 0, PLUG_AT, size)
+
+
+class TestZonelistsOfANewNode:
+    """x86_64-6.12.117+deb13-cloud-amd64-dimm-memoryless-node, dmesg: node 1 is possible, and has nothing at boot."""
+
+    def told(self, k: Kernel) -> list[str]:
+        found = [line.text for line in k.hw.log_lines if line.text.startswith(("Fallback", "Built"))]
+        k.hw.log_lines.clear()
+        return [text.partition(",")[0].strip() for text in found]
+
+    def test_it_hears_of_the_others_at_once_and_they_of_it_when_it_has_memory(self) -> None:
+        k = kernel("x86_64")
+        self.told(k)
+        plug(k, 128 * MiB)
+        add_memory(k, 1, PLUG_AT, 128 * MiB)
+        assert self.told(k) == ["Fallback order for Node 1: 0", "Built 1 zonelists"]
+        state_store(k, blocks(k, 128 * MiB)[0], "online_movable")
+        both = ["Fallback order for Node 0: 0 1", "Fallback order for Node 1: 1 0", "Built 2 zonelists"]
+        assert self.told(k) == both
+        offline_and_remove_memory(k, PLUG_AT, 128 * MiB)
+        assert self.told(k) == ["Fallback order for Node 0: 0", "Fallback order for Node 1: 0", "Built 2 zonelists"]
+
+    def test_6_1_puts_it_first_though_it_has_nothing(self) -> None:
+        """Debian's 6.1.0-56: "Fallback order for Node 1: 1 0" for a new node."""
+        k = kernel("x86_64", "6.1")
+        self.told(k)
+        plug(k, 128 * MiB)
+        add_memory(k, 1, PLUG_AT, 128 * MiB)
+        assert self.told(k) == ["Fallback order for Node 1: 1 0", "Built 1 zonelists"]

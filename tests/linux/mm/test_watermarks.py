@@ -188,5 +188,7 @@ def test_zonelists_are_built_anew_with_the_pages_above_high_watermarks() -> None
     k = kernel_with(X86, facts(name, "1-plugged").zones)
     normal = k.nodes[0].zones[ZoneType.NORMAL]
     normal.managed, normal.watermark_high = 128 * MiB >> 12, 0
+    k.node_states.online.add(0)
+    k.node_states.memory.add(0)
     build_all_zonelists(k)
     assert [line.text for line in k.hw.log_lines] == ["Fallback order for Node 0: 0 ", real, "Policy zone: Normal"]

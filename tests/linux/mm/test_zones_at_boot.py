@@ -14,7 +14,7 @@ from memhp.facts.observed import Facts
 from memhp.linux.config import Config
 from memhp.linux.mm.mm_init import free_area_init, init_cma_reserved_pageblock, set_zone_contiguous
 from memhp.linux.mm.zone_limits import zone_limits, zone_types
-from memhp.linux.mmzone import MigrateType, PageFlags, ZoneType
+from memhp.linux.mmzone import MigrateType, PageFlags, ZoneRef, ZoneType
 from memhp.linux.profiles import PROFILES
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanMap, SpanSet
@@ -195,3 +195,16 @@ def test_a_zone_is_contiguous_unless_a_hole_or_another_zone_is_in_its_span() -> 
         set_zone_contiguous(k, zone)
     assert k.nodes[0].zones[ZoneType.DMA32].contiguous
     assert not k.nodes[0].zones[ZoneType.NORMAL].contiguous
+
+
+def test_only_the_ends_of_a_pageblock_tell_whether_a_zone_is_contiguous() -> None:
+    """mm/page_alloc.c:__pageblock_pfn_to_page asks for the first and the last page of a pageblock."""
+    k = booted(RISCV, [(2 * GiB, 4 * GiB, 0)])
+    zone = k.nodes[0].zones[ZoneType.DMA32]
+    for hole, contiguous in ((Span(1, 511), True), (Span(0, 1), False), (Span(511, 512), False)):
+        zone.contiguous = False
+        start = (3 * GiB >> 12) + hole.start
+        k.page_zone.set(start, start + hole.size, ZoneRef(0, ZoneType.MOVABLE))
+        set_zone_contiguous(k, zone)
+        k.page_zone.set(start, start + hole.size, ZoneRef(0, ZoneType.DMA32))
+        assert zone.contiguous == contiguous

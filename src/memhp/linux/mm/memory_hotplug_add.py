@@ -181,7 +181,7 @@ def __try_online_node(k: Kernel, nid: int, *, set_node_online: bool) -> bool:
         k.hw.log(f"Cannot online node {nid} due to NULL pgdat", "err")
         raise KernelError(ENOMEM, f"no memory for node {nid}", place=TRY_ONLINE_NODE)
     free_area_init_core_hotplug(k, nid)
-    build_all_zonelists(k)
+    build_all_zonelists(k, nid)
     if set_node_online:
         k.node_states.online.add(nid)
         register_node(k.node_states, nid)

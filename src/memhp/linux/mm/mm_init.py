@@ -11,10 +11,11 @@ from memhp.hw.memory import Owner, Use
 from memhp.linux.mm.memblock import MEMBLOCK_HOTPLUG
 from memhp.linux.mm.page_alloc import adjust_managed_page_count
 from memhp.linux.mm.rmqueue import put_free, set_pageblock_migratetype
+from memhp.linux.mm.sparse import online_runs
 from memhp.linux.mm.zone_limits import zone_limits, zone_types
 from memhp.linux.mmzone import MigrateType, Node, PageFlags, Zone, ZoneRef, ZoneType
 from memhp.linux.state import Kernel
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 from memhp.units import align_down, align_up
 
 
@@ -211,10 +212,20 @@ def init_cma_reserved_pageblock(k: Kernel, start_pfn: int, nr_pages: int) -> Non
 
 
 def set_zone_contiguous(k: Kernel, zone: Zone) -> None:
-    """Note whether all pages within the zone's span are its own, without holes: mm/mm_init.c:set_zone_contiguous."""
+    """Note whether the zone has no hole: mm/mm_init.c:set_zone_contiguous.
+
+    Asked are the first and the last page of each pageblock; the first must be online. While memory is onlined its
+    sections are not yet, so that the zone which gets it is never contiguous then. One that is stays so.
+    """
     span = Span(zone.start_pfn, zone.end_pfn)
-    own = sum(end - start for start, end, ref in k.page_zone.runs(*span) if ref == (zone.nid, zone.type))
-    zone.contiguous = own == zone.spanned and k.subsection_map.covers(*span)
+    unit = k.config.pageblock_nr_pages
+    own = SpanSet((start, end) for start, end, ref in k.page_zone.runs(*span) if ref == (zone.nid, zone.type))
+    online = SpanSet(run for run in online_runs(k, *span))
+    holes = [hole for found in (own, online) for hole in found.gaps(*span)]
+    first_missed = any(hole.start == span.start or align_up(hole.start, unit) < hole.end for hole in holes)
+    last_missed = any(hole.end == span.end or hole.start < align_down(hole.end, unit) for hole in own.gaps(*span))
+    if span and not first_missed and not last_missed:
+        zone.contiguous = True
 
 
 def page_init_poison(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone) -> None:

@@ -41,17 +41,19 @@ def zonelist(k: Kernel, nid: int, highest: ZoneType, nodes: Collection[int] | No
     ]
 
 
-def build_all_zonelists(k: Kernel) -> None:
+def build_all_zonelists(k: Kernel, new: int | None = None) -> None:
     """Say what the fallback order is, as the kernel does when a zone gets its first pages or loses its last.
 
+    Of every possible node; for the node `new`, which is not online yet, of that one only.
     mm/page_alloc.c:build_all_zonelists; the lists themselves are worked out when they are used.
     """
-    with_memory = {zone.nid for zone in k.zones() if zone.managed}
-    for nid in sorted(k.nodes):
-        order = [each for each in node_order(k, nid) if each in with_memory]
+    states = k.node_states
+    local_first = k.config.profile.zonelist_local == "always"
+    for nid in sorted(states.possible | states.online) if new is None or new in states.online else [new]:
+        order = [each for each in node_order(k, nid) if each in states.memory or (local_first and each == nid)]
         k.hw.log(f"Fallback order for Node {nid}: {''.join(f'{each} ' for each in order)}")
     total = sum(max(0, zone.managed - zone.watermark_high) for zone in k.zones())
-    k.hw.log(f"Built {len(k.nodes)} zonelists, mobility grouping on.  Total pages: {total}")
+    k.hw.log(f"Built {len(states.online)} zonelists, mobility grouping on.  Total pages: {total}")
     kinds = [zone.type for zone in k.zones() if zone.managed and zone.type is not ZoneType.MOVABLE]
     policy = k.statics(Mempolicy)
     policy.policy_zone = max([policy.policy_zone, *kinds])

@@ -271,7 +271,9 @@ def vmemmap_builder(k: Kernel) -> VmemmapBuilder:
         table_bits=PAGE_TABLE,
         check_pmd=partial(_vmemmap_check_pmd, k),
         set_pmd=partial(_vmemmap_set_pmds, k),
-        root_linked=partial(arch_sync_kernel_mappings, k) if x86(k.config).vmemmap_root_entries == "each-entry" else None,
+        root_linked=partial(arch_sync_kernel_mappings, k)
+        if x86(k.config).vmemmap_root_entries == "each-entry"
+        else None,
     )
 
 
