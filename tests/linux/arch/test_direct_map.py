@@ -175,7 +175,7 @@ class TestX86MapRanges:
         assert heights(k, 2 * MiB, 512 * MiB) == {1: 256}
 
     def test_a_leaf_left_behind_makes_way_for_the_smaller_ones_of_a_smaller_addition(self) -> None:
-        """linux-6.12 arch/x86/mm/init_64.c:phys_pud_init: ``pud_populate_init()`` over a leaf, of which the rest goes."""
+        """linux-6.12 arch/x86/mm/init_64.c:phys_pud_init: a table in place of a leaf, of which the rest goes."""
         k = boot("x86_64")
         plug(k, 4 * GiB, GiB)
         k.port.arch_add_memory(k, 0, 4 * GiB, GiB)

@@ -63,7 +63,7 @@ class X86Profile(OwnRootTables):
     )
     vmemmap_root_entries: Literal["after-section", "each-entry"] = choice(
         "When root entries of the vmemmap reach other processes: after ``vmemmap_populate()`` of a section, which "
-        "``vmemmap_populate_compound_pages()`` does not call; or each as it is made, by ``{pgd,p4d}_populate_kernel()``.",
+        "``vmemmap_populate_compound_pages()`` does not call; or each as it is made (``pgd_populate_kernel()``).",
         first("after-section"),
         since("6.17", "each-entry", "mm: introduce and use {pgd,p4d}_populate_kernel()", ("6.1.153", "6.12.48")),
     )
