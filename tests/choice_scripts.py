@@ -46,6 +46,7 @@ from memhp.scenario.schema import Scenario
 from memhp.spans import Span
 from memhp.units import GiB, MiB
 from steppers import Failing, Recorder
+from virtio_mem import SECOND, attach, resize
 
 Script = Callable[[Kernel], object]
 
@@ -75,6 +76,13 @@ def offline(k: Kernel) -> None:
     block = k.block_id(add(k).start)
     state_store(k, block, "online_movable")
     state_store(k, block, "offline")
+
+
+def going_online(k: Kernel) -> None:
+    """A notifier looks at the pages of a block that is about to go online."""
+    chain = k.statics(Chains).memory
+    chain.append(lambda k, _action, pfn, _n: k.hw.log(repr(k.page_flags.get(pfn))) or "")
+    state_store(k, k.block_id(add(k).start), "online_movable")
 
 
 def remove(k: Kernel) -> None:
@@ -215,6 +223,24 @@ def node_fails(k: Kernel) -> None:
     add(k, nid=1)
 
 
+def no_device(k: Kernel) -> None:
+    """A block that hosts its own struct pages is added, and there is no memory for its device."""
+    k.hw.faults = Failing("drivers/base/memory.c:add_memory_block", 1)
+    add(k)
+
+
+def unremovable(k: Kernel) -> None:
+    """Nobody may take memory of a virtio-mem device offline; the device is to shrink, a minute passes, then he may."""
+    k.auto_online_blocks = "online_movable"
+    vm = attach(k)
+    resize(k, vm, 512 * MiB)
+    chain = k.statics(Chains).memory
+    chain.append(lambda k, action, *_: "not now" if action == "MEM_GOING_OFFLINE" else "")
+    resize(k, vm, 0, 60 * SECOND)
+    chain.pop()
+    k.hw.advance(600 * SECOND)
+
+
 def no_tables(k: Kernel) -> None:
     """The first allocation of an addition fails."""
     k.hw.faults = Failing(None, 1)
@@ -341,9 +367,9 @@ def geometry(k: Kernel) -> object:
 SCRIPTS: dict[str, Script] = {
     each.__name__: each
     for each in (
-        boot, life, offline, remove, far, area, fork, scarce, altmap, short_altmap, scarce_altmap, part_of_a_section,
+        boot, life, offline, going_online, remove, far, area, fork, scarce, altmap, short_altmap, scarce_altmap, part_of_a_section,
         shared_leaf, referenced, pinned, dump, count, poison, huge_area, huge_over_small, huger_over_small, node,
-        node_fails, no_tables, geometry, far_life, scarce_life, split_resource, large_leaves, protect, hide, twice,
+        node_fails, no_device, unremovable, no_tables, geometry, far_life, scarce_life, split_resource, large_leaves, protect, hide, twice,
         torn_section, remove_boot, limits, isolated, uncached, shared_table, features,
     )
 }  # fmt: skip

@@ -95,6 +95,22 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "online_hwpoison": (
         x86((PLUG, step("poison", at="4G"), step("offline", at="4G", size="128M"), step("online", zone="movable"))),
     ),
+    "block_lock": (x86("life", stepped=True),),
+    "create_failure_altmap": (x86("no_device", "6.1", config={"memmap_on_memory": "Y"}),),
+    "devices_removed": (x86("remove", stepped=True),),
+    "hotplugged_pages": (x86("going_online"),),
+    "virtio_mem_sub_block": (x86((step("virtio-mem", size="2G", requested="1030M"),)),),
+    "virtio_mem_movable_first": (
+        x86(
+            (
+                step("virtio-mem", size="512M", at="8G", requested="512M"),
+                step("online", blocks=[64, 65], zone="movable"),
+                step("online", blocks=[66, 67], zone="kernel"),
+                step("resize", to="256M"),
+            )
+        ),
+    ),
+    "virtio_mem_remove_errors": (x86("unremovable"),),
     "prepare_online": (x86("life", stepped=True),),
     "resource_split": (x86("split_resource"),),
     "boot_vmemmap": (x86("boot"),),

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-arch_option = click.option(
-    "--arch", "arches", multiple=True, type=click.Choice(ARCHES), help="Only this one."
-)
+arch_option = click.option("--arch", "arches", multiple=True, type=click.Choice(ARCHES), help="Only this one.")
 page_size_option = click.option("--page-size", metavar="SIZE", help="Only this page size: 4K, 16K or 64K.")
 _OPTIONS = (
     arch_option,

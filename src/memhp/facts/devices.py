@@ -1,7 +1,6 @@
 """What plugs memory, seen from outside and inside: QEMU's memory devices (QMP) and the kernel's DAX devices."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-
 from dataclasses import dataclass
 
 import msgspec

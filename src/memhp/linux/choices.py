@@ -198,6 +198,53 @@ class Profile(Choices):
         first("allowed"),
         since("6.2", "refused", "mm/hwpoison: introduce per-memory_block hwpoison counter"),
     )
+    block_lock: Literal["pages", "whole"] = choice(
+        "Under ``mem_hotplug_lock`` when a block goes online or offline: only ``online_pages()`` and "
+        "``offline_pages()``, or what is done to the pages that hold its own memmap and to counters as well.",
+        first("pages"),
+        since("6.7", "whole", "mm/memory_hotplug: add missing mem_hotplug_lock", ("6.1.72",)),
+    )
+    create_failure_altmap: Literal["forgotten", "passed"] = choice(
+        "Whether ``arch_remove_memory()`` hears of the altmap when the block device of memory that hosts its own "
+        "memmap could not be made; else what never was the buddy's is freed to it.",
+        first("forgotten"),
+        since("6.7", "passed", "mm/memory_hotplug: fix error handling in add_memory_resource()", ("6.1.72",)),
+    )
+    devices_removed: Literal["under-lock", "before-lock"] = choice(
+        "Whether ``try_remove_memory()`` removes the block devices under ``mem_hotplug_lock`` or before it takes it.",
+        first("under-lock"),
+        since("5.5", "before-lock", "mm/memory_hotplug: fix remove_memory() lockdep splat", ("5.4.19",)),
+        since("6.8", "under-lock", "mm/memory_hotplug: split memmap_on_memory requests across memblocks"),
+    )
+    hotplugged_pages: Literal["reserved", "offline"] = choice(
+        "What marks struct pages of memory that goes online until the buddy gets them: ``PageReserved`` or "
+        "``PageOffline`` (``move_pfn_range_to_zone()``).",
+        first("reserved"),
+        since(
+            "6.11",
+            "offline",
+            "mm/memory_hotplug: initialize memmap of !ZONE_DEVICE with PageOffline() instead of PageReserved()",
+        ),
+    )
+    virtio_mem_sub_block: Literal["max-order", "pageblock"] = choice(
+        "The least that the virtio-mem driver plugs and unplugs in sub-block mode: the buddy's largest block, or a "
+        "pageblock.",
+        first("max-order"),
+        since("5.19", "pageblock", "drivers: virtio_mem: use pageblock size as the minimum virtio_mem size."),
+    )
+    virtio_mem_movable_first: bool = choice(
+        "Whether the virtio-mem driver unplugs from ZONE_MOVABLE before it tries kernel zones.",
+        first(False),
+        since("5.14", True, "virtio-mem: prioritize unplug from ZONE_MOVABLE in Sub Block Mode"),
+    )
+    virtio_mem_remove_errors: Literal["given-up", "retried"] = choice(
+        "What the virtio-mem driver makes of an unplugged memory block that cannot be removed: it is forgotten, and "
+        "in big-block mode the error ends the request; or EBUSY, and tried again later.",
+        first("given-up"),
+        since(
+            "6.6", "retried", "virtio-mem: keep retrying on offline_and_remove_memory() errors in Sub Block Mode (SBM)"
+        ),
+    )
     prepare_online: bool = choice(
         "Whether ``memory_block_online()`` asks the notifiers before it touches the block: ``MEM_PREPARE_ONLINE``.",
         first(False),

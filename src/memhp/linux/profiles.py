@@ -120,18 +120,12 @@ _ARM64_V5 = _ARM64_V6.with_choices(
 _ARM64_V7 = _ARM64_V6.with_choices(layout="5.4", free_empty_tables="if-no-vmalloc-overlap")
 
 _RISCV_HOTPLUG_V1 = replace(
-    _LINUX_6_12,
+    _computed(Release(6, 3)),
     name="riscv-hotplug-v1",
     release="6.4",
     source="[PATCH 0/7] riscv: Memory Hot(Un)Plug support, 12 May 2023",
     records=(_RISCV_V1,),
     memmap_on_memory="none",
-    pluggable_end="MAX_PHYSMEM_BITS",
-    movable_watermark="share",
-    prepare_online=False,
-    vmap_huge_lock="none",
-    memmap_counters=False,
-    virtio_mem_sleep="refused",
 )
 
 _ARM64_HOTREMOVE_V5 = replace(
@@ -142,6 +136,7 @@ _ARM64_HOTREMOVE_V5 = replace(
     records=(_ARM64_V5,),
     memmap_on_memory="none",
     pluggable_end="none",
+    devices_removed="under-lock",
     ptdump_mmap_lock="none",
     zone_shrink="on-remove",
     block_nodes="by-page",

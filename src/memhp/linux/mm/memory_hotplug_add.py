@@ -236,6 +236,7 @@ def _create_altmap_and_memory_block(k: Kernel, nid: int, group: int | None, star
         raise KernelError(ENOMEM, "no memory for an altmap", place=ALTMAPS)
     base_pfn = start >> k.config.page_shift
     many = k.config.profile.memmap_on_memory == "many-blocks"
+    passed = k.config.profile.create_failure_altmap == "passed"
     free = memory_block_memmap_on_memory_pages(k.config, k.memory_block_size) if many else k.pages_per_block
     altmap = VmemAltmap(base_pfn=base_pfn, end_pfn=base_pfn + k.pages_per_block - 1, free=free)
     try:
@@ -247,7 +248,7 @@ def _create_altmap_and_memory_block(k: Kernel, nid: int, group: int | None, star
                 k, start, k.memory_block_size, _nid_at_creation(k, nid), altmap=True, group=group
             )
         except KernelError:
-            k.port.arch_remove_memory(k, start, k.memory_block_size, altmap if many else None)
+            k.port.arch_remove_memory(k, start, k.memory_block_size, altmap if passed else None)
             raise
     except KernelError:
         if k.config.profile.new_node == "before-add":

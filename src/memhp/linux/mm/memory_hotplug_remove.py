@@ -66,14 +66,19 @@ def try_remove_memory(k: Kernel, start: int, size: int) -> None:
         _check_granularity(k, start, size, blocks)
     with suppress(KernelError):
         firmware_map_remove(k.firmware_map, start, start + size, "System RAM")
+    early = k.config.profile.devices_removed == "before-lock"
+    altmaps = early and _memory_blocks_have_altmaps(k, blocks)
+    if early:
+        remove_memory_block_devices(k, start, size)
     with k.hw.locked("mem_hotplug_lock"):
-        altmaps = _memory_blocks_have_altmaps(k, blocks)
+        altmaps = altmaps if early else _memory_blocks_have_altmaps(k, blocks)
         if k.config.profile.memblock_order == "memblock-first":
             _memblock_remove(k, start, size)
         if altmaps:
-            remove_memory_blocks_and_altmaps(k, start, size)
+            remove_memory_blocks_and_altmaps(k, start, size, devices=not early)
         else:
-            remove_memory_block_devices(k, start, size)
+            if not early:
+                remove_memory_block_devices(k, start, size)
             k.port.arch_remove_memory(k, start, size)
         if k.config.profile.memblock_order == "arch-first":
             _memblock_remove(k, start, size)
@@ -121,15 +126,16 @@ def _memory_blocks_have_altmaps(k: Kernel, blocks: Span) -> bool:
     return True
 
 
-def remove_memory_blocks_and_altmaps(k: Kernel, start: int, size: int) -> None:
-    """Remove blocks that host their own struct pages, one by one."""
+def remove_memory_blocks_and_altmaps(k: Kernel, start: int, size: int, *, devices: bool = True) -> None:
+    """Remove blocks that host their own struct pages, one by one, with their `devices` unless those have gone."""
     for at in range(start, start + size, k.memory_block_size):
         block_id = at // k.memory_block_size
         altmap = k.altmaps.pop(block_id, None)
         if altmap is None:
             warn(k, "mm/memory_hotplug.c:remove_memory_blocks_and_altmaps", once=True)
             continue
-        remove_memory_block_devices(k, at, k.memory_block_size)
+        if devices:
+            remove_memory_block_devices(k, at, k.memory_block_size)
         k.port.arch_remove_memory(k, at, k.memory_block_size, altmap)
         altmap_free(k, altmap)
 

@@ -9,7 +9,7 @@ from memhp.linux.config import OnlineType
 from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_offset
 from memhp.linux.mm.memory_hotplug_policy import auto_movable_zone_for_pfn, default_kernel_zone_for_pfn, zone_intersects
 from memhp.linux.mm.mm_init import memmap_init_range, page_init_poison, set_zone_contiguous
-from memhp.linux.mm.sparse import early_section, online_runs
+from memhp.linux.mm.sparse import early_section, online_runs, valid_section
 from memhp.linux.mmzone import MemoryGroup, MigrateType, Node, PageFlags, Zone, ZoneRef, ZoneType
 from memhp.linux.state import Kernel
 
@@ -102,12 +102,33 @@ def move_pfn_range_to_zone(
     resize_zone_range(zone, start_pfn, nr_pages)
     resize_pgdat_range(node, start_pfn, nr_pages)
     if zone.type is not ZoneType.DEVICE:
-        memmap_init_range(k, start_pfn, nr_pages, zone, migratetype, flags=PageFlags.OFFLINE, isolate=isolate)
+        memmap_init_range(k, start_pfn, nr_pages, zone, migratetype, flags=_mark(k), isolate=isolate)
     elif altmap is not None:
         first = start_pfn + (altmap.reserve if start_pfn == altmap.base_pfn else 0)
         pages = altmap.base_pfn + vmem_altmap_offset(altmap) - first
         memmap_init_range(k, first, pages, zone, migratetype, flags=PageFlags.RESERVED)
     set_zone_contiguous(k, zone)
+
+
+def _mark(k: Kernel) -> PageFlags:
+    """What pages on their way online are marked with."""
+    return PageFlags.OFFLINE if k.config.profile.hotplugged_pages == "offline" else PageFlags.RESERVED
+
+
+def test_pages_in_a_zone(k: Kernel, start_pfn: int, end_pfn: int) -> Zone | None:
+    """The one zone of a range; None if there are several, or it reaches beyond the zone: before 5.18.
+
+    Asked is one page of each block of the largest order, in sections that are there.
+    """
+    found: Zone | None = None
+    for pfn in range(start_pfn, end_pfn, 1 << k.config.max_page_order):
+        if not valid_section(k, k.section_nr(pfn)):
+            continue
+        zone = k.zone_of(pfn)
+        if zone is None or not zone.start_pfn <= pfn < zone.end_pfn or found not in (None, zone):
+            return None
+        found = zone
+    return found
 
 
 def remove_pfn_range_from_zone(k: Kernel, zone: Zone, start_pfn: int, nr_pages: int) -> None:

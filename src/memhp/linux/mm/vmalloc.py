@@ -75,9 +75,7 @@ def vfree(k: Kernel, tag: str) -> None:
     areas = k.statics(Vmalloc).vmap_areas
     with k.hw.locked(FREE_VMAP_AREA_LOCK):
         if tag not in areas:
-            raise BadInput(
-                f"there is no vmalloc area {tag!r}", where="tag", fix=f"one of {', '.join(areas) or 'none'}"
-            )
+            raise BadInput(f"there is no vmalloc area {tag!r}", where="tag", fix=f"one of {', '.join(areas) or 'none'}")
         area, pages = areas[tag]
     vunmap_range_noflush(k, area)
     k.port.flush_tlb_kernel_range(k, area)

@@ -10,7 +10,7 @@ from memhp.errors import KernelError
 from memhp.linux.config import OnlineType
 from memhp.linux.drivers.base.memory_devices import block_pfns
 from memhp.linux.drivers.base.memory_state import memory_block, memory_group_of, mhp_online_type_from_str
-from memhp.linux.mm.memory_hotplug_zone import zone_for_pfn_range
+from memhp.linux.mm.memory_hotplug_zone import test_pages_in_a_zone, zone_for_pfn_range
 from memhp.linux.state import Kernel
 
 
@@ -28,6 +28,9 @@ def valid_zones(k: Kernel, block_id: int) -> str:
     The first of these is where plain ``online`` puts it now. drivers/base/memory.c:valid_zones_show.
     """
     block = memory_block(k, block_id)
+    if block.state == "online" and k.config.profile.block_zone == "looked-up":
+        zone = test_pages_in_a_zone(k, *block_pfns(k, block_id))
+        return zone.name if zone is not None else "none"
     if block.state == "online":
         return block.zone.title if block.zone is not None else "none"
     assert block.nid is not None

@@ -5,6 +5,7 @@
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from errno import EINVAL, ENOENT
 from typing import get_args
@@ -25,6 +26,7 @@ from memhp.linux.state import Kernel
 EHWPOISON = 133
 """Memory page has hardware error; Python's errno module has it from 3.14 on."""
 
+LOCK = "mem_hotplug_lock"
 ONLINE = "drivers/base/memory.c:memory_block_online"
 FIND = "drivers/base/memory.c:find_memory_block_by_id"
 STORE = "drivers/base/memory.c:state_store"
@@ -67,7 +69,7 @@ def memory_block_online(k: Kernel, block_id: int, online_type: OnlineType) -> No
     zone = zone_for_pfn_range(k, online_type, block.nid, group, pfns.start, pfns.size)
     own = nr_vmemmap_pages(k, block_id)
     start, nr_pages = pfns.start + own, pfns.size - own
-    with k.hw.locked("mem_hotplug_lock"):
+    with _whole(k):
         if k.config.profile.prepare_online:
             refusal = memory_notify(k, "MEM_PREPARE_ONLINE", start, nr_pages)
             if refusal:
@@ -86,7 +88,8 @@ def _online(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone, group: MemoryG
     if own:
         mhp_init_memmap_on_memory(k, start_pfn - own, own, zone)
     try:
-        online_pages(k, start_pfn, nr_pages, zone, group)
+        with _pages(k):
+            online_pages(k, start_pfn, nr_pages, zone, group)
     except KernelError:
         if own:
             mhp_deinit_memmap_on_memory(k, start_pfn - own, own)
@@ -103,11 +106,12 @@ def memory_block_offline(k: Kernel, block_id: int) -> None:
     pfns = block_pfns(k, block_id)
     own = nr_vmemmap_pages(k, block_id)
     start, nr_pages = pfns.start + own, pfns.size - own
-    with k.hw.locked("mem_hotplug_lock"):
+    with _whole(k):
         if own:
             adjust_present_page_count(k, pfns.start, group, -own)
         try:
-            offline_pages(k, start, nr_pages, zone, group)
+            with _pages(k):
+                offline_pages(k, start, nr_pages, zone, group)
         except KernelError:
             if own:
                 adjust_present_page_count(k, pfns.start, group, own)
@@ -117,6 +121,16 @@ def memory_block_offline(k: Kernel, block_id: int) -> None:
         k.memory_blocks.set(block_id, block_id + 1, replace(memory_block(k, block_id), zone=None))
         if k.config.profile.prepare_online:
             memory_notify(k, "MEM_FINISH_OFFLINE", start, nr_pages)
+
+
+def _whole(k: Kernel) -> AbstractContextManager[None]:
+    """``mem_hotplug_lock`` around all that happens to a block, in kernels that take it there."""
+    return k.hw.locked(LOCK) if k.config.profile.block_lock == "whole" else nullcontext()
+
+
+def _pages(k: Kernel) -> AbstractContextManager[None]:
+    """The same around ``online_pages()`` and ``offline_pages()`` only."""
+    return nullcontext() if k.config.profile.block_lock == "whole" else k.hw.locked(LOCK)
 
 
 def _stored_zone(k: Kernel, block_id: int, block: MemoryBlock) -> Zone | None:

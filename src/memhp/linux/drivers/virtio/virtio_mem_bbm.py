@@ -93,7 +93,8 @@ def virtio_mem_bbm_unplug_request(k: Kernel, vm: VirtioMem, diff: int) -> None:
     if not nb_bb:
         return
     passes: tuple[Callable[[Kernel, VirtioMem, int], bool], ...]
-    passes = (virtio_mem_bbm_bb_is_offline, virtio_mem_bbm_bb_is_movable, _any)
+    movable = (virtio_mem_bbm_bb_is_movable,) if k.config.profile.virtio_mem_movable_first else ()
+    passes = (virtio_mem_bbm_bb_is_offline, *movable, _any)
     for wanted in passes if vm.params.unplug_online else passes[:1]:
         for bb_id in vm.bbm.blocks.each_rev(BbState.ADDED):
             if not wanted(k, vm, bb_id):

@@ -99,7 +99,7 @@ def virtio_mem_fake_offline_cancel_offline(k: Kernel, vm: VirtioMem, span: Span)
 
 
 def virtio_mem_online_page(k: Kernel, vm: VirtioMem, span: Span) -> None:
-    """Give to the buddy what of a run of pages is plugged; the driver keeps the rest, flagged as it is."""
+    """Give to the buddy what of a run of pages is plugged; the driver keeps the rest, as ``PageOffline``."""
     if vm.in_sbm:
         size = vm.sbm.sb_size >> k.config.page_shift
         plugged = [
@@ -110,6 +110,7 @@ def virtio_mem_online_page(k: Kernel, vm: VirtioMem, span: Span) -> None:
         bb_id = (span.start << k.config.page_shift) // vm.bbm.bb_size
         plugged = [] if block_state(k, vm, bb_id) == BbState.FAKE_OFFLINE else [span]
     vm.never_onlined.add(*span)
+    k.page_flags.set(*span, PageFlags.OFFLINE)
     for part in plugged:
         vm.never_onlined.remove(*part)
         generic_online_page(k, part.start, part.size)

@@ -50,6 +50,8 @@ def virtio_mem_offline_and_remove_memory(k: Kernel, vm: VirtioMem, addr: int, si
         offline_and_remove_memory(k, addr, size)
     except KernelError as error:
         dev_log(k, vm, f"offlining and removing memory failed: {-error.errno}", "debug")
+        if k.config.profile.virtio_mem_remove_errors == "given-up":
+            raise
         if error.errno not in (ENOMEM, EBUSY):
             warn(k, place, once=True)
         errno = ENOMEM if error.errno == ENOMEM else EBUSY

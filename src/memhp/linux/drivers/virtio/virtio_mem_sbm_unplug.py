@@ -20,8 +20,10 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 OFFLINE_ORDER = (MbState.OFFLINE_PARTIAL, MbState.OFFLINE)
-ONLINE_ORDER = (MbState.MOVABLE_PARTIAL, MbState.KERNEL_PARTIAL, MbState.MOVABLE, MbState.KERNEL)
+ONLINE_ORDER = ((MbState.MOVABLE_PARTIAL,), (MbState.KERNEL_PARTIAL,), (MbState.MOVABLE,), (MbState.KERNEL,))
 """The memory blocks to unplug from, first to last."""
+OLD_ONLINE_ORDER = ((MbState.KERNEL_PARTIAL, MbState.MOVABLE_PARTIAL), (MbState.KERNEL, MbState.MOVABLE))
+"""The same before the driver knew of zones."""
 REMOVE_ORDER = (MbState.MOVABLE_PARTIAL, MbState.KERNEL_PARTIAL, MbState.OFFLINE_PARTIAL)
 """The memory blocks to look through for those without a plugged sub-block."""
 
@@ -34,10 +36,12 @@ def virtio_mem_sbm_unplug_request(k: Kernel, vm: VirtioMem, diff: int) -> None:
     nb_sb = diff // vm.sbm.sb_size
     if not nb_sb:
         return
-    order = OFFLINE_ORDER + ONLINE_ORDER if vm.params.unplug_online else OFFLINE_ORDER
+    order: list[tuple[MbState, ...]] = [(state,) for state in OFFLINE_ORDER]
+    if vm.params.unplug_online:
+        order += ONLINE_ORDER if k.config.profile.virtio_mem_movable_first else OLD_ONLINE_ORDER
     with k.hw.locked(vm.hotplug_mutex):
-        for state in order:
-            for mb_id in vm.sbm.blocks.each_rev(state):
+        for states in order:
+            for mb_id in vm.sbm.blocks.each_rev(*states):
                 nb_sb -= virtio_mem_sbm_unplug_any_sb(k, vm, mb_id, nb_sb)
                 if not nb_sb:
                     return
@@ -113,7 +117,8 @@ def virtio_mem_sbm_unplug_any_sb_online(k: Kernel, vm: VirtioMem, mb_id: int, nb
                 if not left:
                     break
                 left -= _unplug_unless_busy(k, vm, mb_id, Span(sb, sb + 1))
-    sbm.have_unplugged_mb |= not virtio_mem_sbm_try_remove_unplugged_mb(k, vm, mb_id)
+    if not virtio_mem_sbm_try_remove_unplugged_mb(k, vm, mb_id):
+        sbm.have_unplugged_mb = k.config.profile.virtio_mem_remove_errors == "retried"
     return nb_sb - left
 
 

@@ -95,12 +95,12 @@ class StateTable:
             yield self.first_id + at
             at = self.states.find(state, at + 1)
 
-    def each_rev(self, state: int) -> Iterator[int]:
-        """The same, descending."""
-        at = self.states.rfind(state)
+    def each_rev(self, *states: int) -> Iterator[int]:
+        """The same, descending: blocks in any of several states."""
+        at = max(self.states.rfind(state) for state in states)
         while at >= 0:
             yield self.first_id + at
-            at = self.states.rfind(state, 0, at)
+            at = max(self.states.rfind(state, 0, at) for state in states)
 
 
 @dataclass
