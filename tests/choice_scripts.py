@@ -80,8 +80,12 @@ def offline(k: Kernel) -> None:
 
 def going_online(k: Kernel) -> None:
     """A notifier looks at the pages of a block that is about to go online."""
-    chain = k.statics(Chains).memory
-    chain.append(lambda k, _action, pfn, _n: k.hw.log(repr(k.page_flags.get(pfn))) or "")
+
+    def look(k: Kernel, _action: str, pfn: int, _nr: int) -> str:
+        k.hw.log(repr(k.page_flags.get(pfn)))
+        return ""
+
+    k.statics(Chains).memory.append(look)
     state_store(k, k.block_id(add(k).start), "online_movable")
 
 
@@ -367,10 +371,11 @@ def geometry(k: Kernel) -> object:
 SCRIPTS: dict[str, Script] = {
     each.__name__: each
     for each in (
-        boot, life, offline, going_online, remove, far, area, fork, scarce, altmap, short_altmap, scarce_altmap, part_of_a_section,
-        shared_leaf, referenced, pinned, dump, count, poison, huge_area, huge_over_small, huger_over_small, node,
-        node_fails, no_device, unremovable, no_tables, geometry, far_life, scarce_life, split_resource, large_leaves, protect, hide, twice,
-        torn_section, remove_boot, limits, isolated, uncached, shared_table, features,
+        boot, life, offline, going_online, remove, far, area, fork, scarce, altmap, short_altmap, scarce_altmap,
+        part_of_a_section, shared_leaf, referenced, pinned, dump, count, poison, huge_area, huge_over_small,
+        huger_over_small, node, node_fails, no_device, unremovable, no_tables, geometry, far_life, scarce_life,
+        split_resource, large_leaves, protect, hide, twice, torn_section, remove_boot, limits, isolated, uncached,
+        shared_table, features,
     )
 }  # fmt: skip
 
