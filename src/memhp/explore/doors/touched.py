@@ -8,6 +8,7 @@ something to drop meets more than one that has nothing, a walk goes through the 
 from collections.abc import Hashable, Iterator
 
 from memhp.explore.doors.ghost import links_touched
+from memhp.explore.engine.levels import change_touches, read_touches
 from memhp.explore.engine.op import ALONE, SHARED
 from memhp.hw.lifetime import walk
 from memhp.hw.stepper import Access, Level
@@ -22,8 +23,8 @@ FIELD_MODES = {"read": SHARED, "write": ALONE, "atomic": ALONE, "enter": 2, "lea
 """How accesses to a shared field outside page tables meet."""
 OWNERS_CHUNK = 1 << 13
 """Frames by which claims and releases are told apart: those of different chunks have nothing to do with each other."""
-RANGES, MOST_RANGES = (4, 12, 20, 28, 40), 16
-"""Bits of the sizes of ranges by which marks of a counter are told apart, and how many of a size a change goes past."""
+RANGES = (4, 12, 20, 28, 40)
+"""Bits of the sizes of ranges by which marks of a counter are told apart."""
 UNMAPS, FLUSHES, GIVES = 1, 2, 3
 """Modes of the translations that CPUs may hold: entries that go, flushes, frames given back look at them."""
 
@@ -49,20 +50,11 @@ def touched(k: Kernel, access: Access) -> Touches:
 
 
 def _level_touched(k: Kernel, kind: str, level: Level) -> Touches:
-    """A change of a counter meets who read its value, and who compared it with a mark that the change goes past.
-
-    Marks are told apart by ranges of several sizes: a change touches the fewest that hold all that it goes past.
-    """
+    """What an access to a counter meets (:mod:`memhp.explore.engine.levels`)."""
     if kind == "read":
-        if level.by is None:
-            return ((("level", level.name), SHARED),)
-        return tuple((("level", level.name, bits, level.by >> bits), SHARED) for bits in RANGES)
+        return read_touches(level.name, level.by, RANGES)
     assert level.by is not None
-    now = k.hw.levels[level.name].count
-    low, high = sorted((now, now + level.by))
-    bits = next(bits for bits in RANGES if ((high >> bits) - (low + 1 >> bits) < MOST_RANGES) or bits == RANGES[-1])
-    marks = range(low + 1 >> bits, (high >> bits) + 1)
-    return ((("level", level.name), ALONE), *((("level", level.name, bits, at), ALONE) for at in marks))
+    return change_touches(level.name, k.hw.levels[level.name].count, level.by, RANGES)
 
 
 def _entry_touched(k: Kernel, access: Access, table: Table) -> Touches:

@@ -29,7 +29,7 @@ from memhp.explore.engine.limits import Limits
 from memhp.explore.engine.meetings import MOST_ALONG, one_by_one, settled
 from memhp.explore.engine.op import SHARED, Op, Run, deadlock
 from memhp.explore.engine.schedule import Choice, from_text, to_text
-from memhp.explore.engine.spin import endless, livelock, own_steps, repetition, spin_of
+from memhp.explore.engine.spin import SpinOp, endless, livelock, own_steps, repetition, spin_of
 from memhp.explore.engine.verdict import Coverage, Failure, Mode, Step, Verdict
 
 __all__ = ["DATA_RACE", "Limits", "Search", "search"]
@@ -123,6 +123,8 @@ class Search(Execution):
         awake = enabled & ~asleep
         if not awake:
             self.coverage.cut += 1
+            if self._reduce:
+                self._blocked_by_several(pending)
             return -1
         first = awake & last or awake & -awake
         if run.loops and last and spin_of(run, last.bit_length() - 1):
@@ -137,6 +139,12 @@ class Search(Execution):
         self._wanted.append(first if self._reduce else self._allowed(enabled, last))
         self._tried.append(0)
         return first.bit_length() - 1
+
+    def _blocked_by_several(self, pending: list[Op | None]) -> None:
+        """An execution is given up: what waits for several objects may have been enabled on the way."""
+        for thread, op in enumerate(pending):
+            if op is not None and op.blocking and _waits_for_several(op) and not self._can(op, thread):
+                self._blocking_races(thread, op)
 
     def _lets_go(self, pending: list[Op | None]) -> int:
         """Nobody can go on. A thread that goes round and in each round lets somebody go on who waits, as a mask."""
@@ -380,7 +388,12 @@ class Search(Execution):
         self._wanted[at] |= begin & -begin if begin else self._enabled[at]
 
     def _blocking_races(self, thread: int, op: Op) -> None:
-        """Reverse the races of an operation that can be disabled."""
+        """Reverse the races of an operation that can be disabled.
+
+        One that waits for several objects may be enabled by an order of events that have nothing to do with each
+        other: which, no single execution tells, so anything may come first wherever one of the objects is touched.
+        """
+        several = _waits_for_several(op)
         before = self._past_of_thread[thread]
         races = []
         past = before
@@ -391,12 +404,17 @@ class Search(Execution):
                     past |= 1 << at
         for at, other in races:
             # Sharers that came after a sharer may have disabled the operation again: then anything may come first.
-            if other == SHARED and at != races[-1][0]:
+            if several or (other == SHARED and at != races[-1][0]):
                 self._wanted[at] |= self._enabled[at]
             elif self._could(op, thread, at):
                 self._reverse(at, thread, past)
             elif other == SHARED:
                 self._wanted[at] |= self._enabled[at]
+
+
+def _waits_for_several(op: Op) -> bool:
+    """Whether an operation waits for several objects: :class:`SpinOp` looks for what wakes it itself."""
+    return type(op) is not SpinOp and len(op.touches) > 1
 
 
 def _ways(name: str, op: Op) -> list[Step]:

@@ -4,30 +4,77 @@ A cell's value is immutable, so that a step is taken back by putting the old val
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from copy import copy
 
+from memhp.explore.engine.levels import change_touches, read_touches
 from memhp.explore.engine.op import ALONE, MISSED, SHARED, Op
 
 Act = Callable[[Hashable, int, int], tuple[Hashable, Hashable]]
 """(the cell's value, the thread, the way to go) -> (its new value, what the thread gets to see)."""
 Ready = Callable[[Hashable, int], bool]
 
+Values = tuple[Hashable, ...]
+ActOnAll = Callable[[Values, int, int], tuple[Values, Hashable]]
+"""As `Act`, on all the cells of an operation at once."""
+ReadyOfAll = Callable[[Values, int], bool]
+Meets = Callable[[Hashable], tuple[tuple[Hashable, int], ...]]
+
+SIZES = (0, 1, 3)
+"""Of ranges by which marks of a counter are told apart: small, so that small programs have many."""
 FREE: tuple[int | None, tuple[int, ...]] = (None, ())
 """A lock that nobody holds: (the thread that has it alone, the threads that share it)."""
 
 
 class CellOp(Op):
-    """An operation on one cell."""
+    """An operation on one cell, or on several at once."""
 
-    __slots__ = ("act", "cell", "ready", "taken")
+    __slots__ = ("act", "cells", "meets", "ready", "taken")
 
     def __init__(self, text: str, cell: str, mode: int, act: Act, *, ready: Ready | None = None, ways: int = 1) -> None:
         super().__init__(text, ((cell, mode),) if cell else (), blocking=ready is not None, choices=ways)
-        self.cell = cell
-        self.act = act
-        self.ready = ready
-        self.taken: Ready | None = None
+        self.cells: tuple[str, ...] = (cell,)
+        self.act: ActOnAll = _on_one(act)
+        self.ready: ReadyOfAll | None = None if ready is None else _of_one(ready)
+        self.taken: ReadyOfAll | None = None
         """Of an attempt: whether it gets the lock."""
+        self.meets: Meets | None = None
+        """What it touches, where that depends on the cells as they are."""
+
+    @classmethod
+    def on(cls, text: str, modes: Mapping[str, int], act: ActOnAll, ready: ReadyOfAll | None = None) -> "CellOp":
+        """An operation on several cells, each in a mode of its own."""
+        op = cls(text, "", ALONE, _keep)
+        op.cells, op.touches, op.act = tuple(modes), tuple(modes.items()), act
+        op.ready, op.blocking = ready, ready is not None
+        return op
+
+    def now(self, values: Mapping[str, Hashable]) -> "CellOp":
+        """The operation with what it touches were it done where cells have these values."""
+        if self.meets is None:
+            return self
+        touches = self.meets(values[self.cells[0]])
+        if touches == self.touches:
+            return self
+        changed = copy(self)
+        changed.touches = touches
+        return changed
+
+
+def _on_one(act: Act) -> ActOnAll:
+    def acts(values: Values, thread: int, way: int) -> tuple[Values, Hashable]:
+        new, seen = act(values[0], thread, way)
+        return (new,), seen
+
+    return acts
+
+
+def _of_one(ready: Ready) -> ReadyOfAll:
+    return lambda values, thread: ready(values[0], thread)
+
+
+def _keep(value: Hashable, thread: int, way: int) -> tuple[Hashable, Hashable]:
+    return value, None
 
 
 def load(cell: str) -> CellOp:
@@ -50,6 +97,58 @@ def wait(cell: str, ready: Callable[[Hashable], bool]) -> CellOp:
     return CellOp(
         f"wait for {cell}", cell, SHARED, lambda value, thread, way: (value, value), ready=lambda v, _: ready(v)
     )
+
+
+def move(first: str, second: str, change: Callable[[Values], Values]) -> CellOp:
+    """Change two variables in one step; the thread sees the old values."""
+    return CellOp.on(
+        f"move {first} {second}", {first: ALONE, second: ALONE}, lambda values, thread, way: (change(values), values)
+    )
+
+
+def peek(looked_at: str, written: str) -> CellOp:
+    """Copy a variable to another in one step; the thread sees both old values."""
+    return CellOp.on(
+        f"copy {looked_at} to {written}", {looked_at: SHARED, written: ALONE},
+        lambda values, thread, way: ((values[0], values[0]), values),
+    )  # fmt: skip
+
+
+def wait_all(names: tuple[str, ...], ready: Callable[[Values], bool]) -> CellOp:
+    """Block until the values of several variables together satisfy `ready`; the thread sees them."""
+    return CellOp.on(
+        f"wait for {' and '.join(names)}", dict.fromkeys(names, SHARED), lambda values, thread, way: (values, values),
+        lambda values, thread: ready(values),
+    )  # fmt: skip
+
+
+def take_all(names: tuple[str, ...]) -> CellOp:
+    """Take several locks in one step, when all are free."""
+    return CellOp.on(
+        f"lock {' and '.join(names)}", dict.fromkeys(names, ALONE), lambda values, thread, way: (
+            tuple((thread, ()) for _ in values), True), lambda values, thread: all(value == FREE for value in values),
+    )  # fmt: skip
+
+
+def above(counter: str, mark: int) -> CellOp:
+    """Whether a counter is at a mark or above it; meets only changes that go past the mark."""
+    op = CellOp(f"{counter} >= {mark}", counter, SHARED, lambda value, thread, way: (value, value >= mark))  # type: ignore[operator]
+    op.touches = read_touches(counter, mark, SIZES)
+    return op
+
+
+def count(counter: str) -> CellOp:
+    """Read a counter."""
+    op = CellOp(f"count {counter}", counter, SHARED, lambda value, thread, way: (value, value))
+    op.touches = read_touches(counter, None, SIZES)
+    return op
+
+
+def add(counter: str, by: int) -> CellOp:
+    """Add to a counter."""
+    op = CellOp(f"add {counter} {by:+}", counter, ALONE, lambda value, thread, way: (value + by, None))  # type: ignore[operator]
+    op.meets = lambda value: change_touches(counter, value, by, SIZES)  # type: ignore[arg-type]
+    return op
 
 
 def choose(site: str, ways: int) -> CellOp:
@@ -110,5 +209,5 @@ def lock_op(kind: str, cell: str, *, write: bool) -> CellOp:
     text = f"{kind} {cell}" + ("" if write else " shared")
     op = CellOp(text, cell, mode, act, ready=ready)
     if kind == "trylock":
-        op.missed, op.taken = Op(text, ((cell, MISSED),)), _TRIED[write]
+        op.missed, op.taken = Op(text, ((cell, MISSED),)), _of_one(_TRIED[write])
     return op

@@ -3,7 +3,8 @@
 They use everything that the engine has: loads, stores, atomic updates, locks taken alone and shared, try-locks,
 attempts repeated a few times or until they succeed, blocking waits, reference counts that are taken, put, killed and
 waited for, allocations that may fail; branches depend on what was seen. A program uses some of these kinds and of the
-names only: few kinds together collide more often than all of them. The same seed gives the same program.
+names only: few kinds together collide more often than all of them. The same seed gives the same program. With `joint`
+the statements of :mod:`memhp.explore.programs.joint` come in.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -11,6 +12,7 @@ from collections.abc import Callable, Hashable
 from random import Random
 from typing import NamedTuple, cast
 
+from memhp.explore.programs.joint import COUNTER, COUNTER_AT, JOINT
 from memhp.explore.programs.program import Program
 from memhp.explore.programs.shared import Body, Shared
 
@@ -29,18 +31,20 @@ class Statement(NamedTuple):
     inside: tuple["Statement", ...] = ()
 
 
-def program(seed: int) -> Program:
-    """The generated program of that number: two or three threads."""
+def program(seed: int, *, joint: bool = False) -> Program:
+    """The generated program of that number: two to four threads; `joint`: steps may touch several objects at once."""
     random = Random(seed)
     nr_threads = random.choice((2, 2, 2, 3, 3, 3, 4))
     most = {2: 6, 3: random.choice((3, 3, 3, 4)), 4: 2}[nr_threads]
     kinds = tuple(random.sample(_KINDS, random.randint(2, 6)))
+    if joint:
+        kinds = (*random.sample(tuple(JOINT), random.randint(2, 4)), *kinds[: random.randint(0, 2)])
     names = random.randint(1, 2)
     bodies = []
     for _ in range(nr_threads):
         statements, _ = _block(random, kinds, names, random.randint(1, most), 0)
         bodies.append(body(statements))
-    return Program(tuple(bodies), {**dict.fromkeys(VARIABLES, 0), COUNT: (0, False)})
+    return Program(tuple(bodies), {**dict.fromkeys(VARIABLES, 0), COUNT: (0, False), COUNTER: COUNTER_AT})
 
 
 def _block(
@@ -78,7 +82,11 @@ def body(statements: tuple[Statement, ...]) -> Body:
 
 def _execute(memory: Shared, statements: tuple[Statement, ...], seen: list[Hashable]) -> None:
     for statement in statements:
-        _KIND_OF[statement.kind](memory, statement, seen)
+        if statement.kind in JOINT:
+            other = VARIABLES[1 - VARIABLES.index(statement.name)]
+            JOINT[statement.kind](memory, statement.name, other, statement.number, seen)
+        else:
+            _KIND_OF[statement.kind](memory, statement, seen)
 
 
 def _load(memory: Shared, statement: Statement, seen: list[Hashable]) -> None:

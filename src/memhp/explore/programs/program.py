@@ -17,7 +17,7 @@ from memhp.explore.engine.races import Data
 from memhp.explore.engine.schedule import MOST_THREADS
 from memhp.explore.engine.trace import Change, Line, Value
 from memhp.explore.programs import cells
-from memhp.explore.programs.cells import CellOp
+from memhp.explore.programs.cells import CellOp, Values
 from memhp.explore.programs.shared import Body
 from memhp.explore.programs.thread import Place, Thread
 
@@ -50,7 +50,8 @@ class ProgramRun:
         self._threads = [Thread(body) for body in program.threads]
         self._places = [thread.first for thread in self._threads]
         self._cells: dict[str, Hashable] = dict(program.variables)
-        self._done: list[tuple[int, Place, str, Hashable, Hashable]] = []
+        self._done: list[tuple[int, CellOp, Place, Values, Hashable]] = []
+        """By step: whose, what, where the thread stood, the cells' old values, what it saw."""
         self.shared: frozenset[Hashable] | None = None
         self.data: Mapping[Data, str] = {}
         self.grain: tuple[str, ...] = ("grain: a step is one operation on one variable or lock",)
@@ -59,18 +60,34 @@ class ProgramRun:
         self._begins: list[int] = []
         """Where steps are taken along: the number of steps done before each that is not."""
         self.pending: list[Op | None] = [place.op for place in self._places]
+        self._moody = False
+        """Whether what some operation touches depends on values."""
         self.broken: str | None = self._error()
         self.loops = False
         for place in self._places:
             self._mention(place)
+        self._look_again()
 
     def _mention(self, place: Place) -> None:
         """Locks come into being, free, when a thread first names them."""
         op = place.op
-        if op is not None and op.cell not in self._cells:
-            if op.cell and op.text.split()[0] not in ("lock", "trylock", "unlock"):
-                raise ValueError(f"variable {op.cell} has no initial value")
-            self._cells[op.cell] = cells.FREE
+        if op is None:
+            return
+        self._moody = self._moody or op.meets is not None
+        for cell in op.cells:
+            if cell not in self._cells:
+                if cell and op.text.split()[0] not in ("lock", "trylock", "unlock"):
+                    raise ValueError(f"variable {cell} has no initial value")
+                self._cells[cell] = cells.FREE
+
+    def _look_again(self) -> None:
+        """What threads are about to do may touch more, or less, since values have changed."""
+        if self._moody:
+            for thread, place in enumerate(self._places):
+                self.pending[thread] = None if place.op is None else place.op.now(self._cells)
+
+    def _values(self, op: CellOp) -> Values:
+        return tuple([self._cells[cell] for cell in op.cells])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,12 +98,12 @@ class ProgramRun:
     def enabled(self, thread: int) -> bool:
         """Whether a thread can do its pending operation now."""
         op = self._places[thread].op
-        return op is not None and (op.ready is None or op.ready(self._cells[op.cell], thread))
+        return op is not None and (op.ready is None or op.ready(self._values(op), thread))
 
     def misses(self, thread: int) -> bool:
         """Whether a thread's attempt finds its lock taken now."""
         op = self._places[thread].op
-        return op is not None and op.taken is not None and not op.taken(self._cells[op.cell], thread)
+        return op is not None and op.taken is not None and not op.taken(self._values(op), thread)
 
     def step(self, thread: int, choice: int) -> None:
         """Do a thread's pending operation."""
@@ -98,7 +115,9 @@ class ProgramRun:
         for _ in range(MOST_ALONG):
             place = self._places[thread]
             op = place.op
-            if op is None or op.choices > 1 or place.spin is not None or op.cell in self.shared:
+            if op is None or op.choices > 1 or place.spin is not None:
+                break
+            if any(target in self.shared for target, _ in op.now(self._cells).touches):
                 break
             if not self.enabled(thread):
                 break
@@ -108,20 +127,22 @@ class ProgramRun:
         place = self._places[thread]
         op = place.op
         assert op is not None
-        cell = op.cell
-        old = self._cells[cell]
-        new, seen = op.act(old, thread, choice)
+        op = op.now(self._cells)
+        olds = self._values(op)
+        news, seen = op.act(olds, thread, choice)
         after = place.next.get(seen)
         if after is None:
             after = self._threads[thread].grow(place, seen)
             self._mention(after)
             self.loops = self.loops or after.spin is not None
-        self._cells[cell] = new
+        for cell, new in zip(op.cells, news, strict=True):
+            self._cells[cell] = new
         self._places[thread] = after
         self.pending[thread] = after.op
+        self._look_again()
         if after.error is not None:
             self.broken = self._error()
-        self._done.append((thread, place, cell, old, seen))
+        self._done.append((thread, op, place, olds, seen))
 
     def back(self, depth: int) -> None:
         """Return to the state after the first `depth` steps."""
@@ -141,10 +162,12 @@ class ProgramRun:
     def _back(self, depth: int) -> None:
         done = self._done
         while len(done) > depth:
-            thread, place, cell, old, _ = done.pop()
-            self._cells[cell] = old
+            thread, op, place, olds, _ = done.pop()
+            for cell, old in zip(op.cells, olds, strict=True):
+                self._cells[cell] = old
             self._places[thread] = place
             self.pending[thread] = place.op
+        self._look_again()
         if self.broken is not None:
             self.broken = self._error()
 
@@ -158,7 +181,14 @@ class ProgramRun:
     def could(self, op: Op, thread: int, depth: int) -> bool:
         """Whether a blocking operation would have been enabled just before step `depth`."""
         assert isinstance(op, CellOp) and op.ready is not None
-        return op.ready(self._done[self._number(depth)][3], thread)
+        return op.ready(tuple([self._value_before(cell, self._number(depth)) for cell in op.cells]), thread)
+
+    def _value_before(self, cell: str, number: int) -> Hashable:
+        """What a cell held before a step."""
+        for _, op, _, olds, _ in self._done[number:]:
+            if cell in op.cells:
+                return olds[op.cells.index(cell)]
+        return self._cells[cell]
 
     def spin(self, thread: int) -> Round | None:
         """The round that a thread has done twice, if it has."""
@@ -184,16 +214,19 @@ class ProgramRun:
         return self._line(self._number(depth))
 
     def _line(self, depth: int) -> Line:
-        thread, place, cell, old, seen = self._done[depth]
-        assert place.op is not None
-        later = next((step[3] for step in self._done[depth + 1 :] if step[2] == cell), self._cells[cell])
-        kind, what = place.op.text.partition(" ")[::2]
-        same = later == old
+        thread, op, _, olds, seen = self._done[depth]
+        laters = tuple([self._value_before(cell, depth + 1) for cell in op.cells])
+        kind, what = op.text.partition(" ")[::2]
+        same = laters == olds
+        old, later = (olds[0], laters[0]) if len(olds) == 1 else (olds, laters)
         return Line(
-            step=depth + 1, thread=thread, name=self.names[thread], place=place.op.place, kind=kind, what=what,
+            step=depth + 1, thread=thread, name=self.names[thread], place=op.place, kind=kind, what=what,
             old=_value(seen if same else old), new=None if same else _value(later),
-            text=place.op.text + (f": {seen!r}" if same else f": {old!r} -> {later!r}"),
-            changes=() if same else (Change("variable", cell, repr(old), repr(later)),),
+            text=op.text + (f": {seen!r}" if same else f": {old!r} -> {later!r}"),
+            changes=tuple(
+                Change("variable", cell, repr(was), repr(then))
+                for cell, was, then in zip(op.cells, olds, laters, strict=True) if was != then
+            ),
         )  # fmt: skip
 
     def behaviour(self) -> Hashable:
@@ -229,7 +262,7 @@ class ProgramRun:
     def touched_along(self) -> list[tuple[Hashable, int]]:
         """The cells that were touched along with the last step."""
         along = self._done[self._begins[-1] + 1 :] if self._begins else []
-        return [touch for _, place, *_ in along if place.op is not None for touch in place.op.touches]
+        return [touch for _, op, *_ in along for touch in op.touches]
 
     def __del__(self) -> None:
         if not sys.is_finalizing():

@@ -49,6 +49,10 @@ class Shared:
         """Block until `ready` holds of a variable's value; returns the value."""
         return self._ask(cells.wait(cell, ready))
 
+    def do(self, op: CellOp) -> Hashable:
+        """Do an operation of :mod:`memhp.explore.programs.cells`; returns what the thread gets to see."""
+        return self._ask(op)
+
     def lock(self, name: str, *, write: bool = True) -> None:
         """Take a lock, alone or shared; blocks."""
         self._ask(cells.lock_op("lock", name, write=write))

@@ -1,0 +1,66 @@
+"""Steps that touch several objects, block on several, or compare counters with marks: nothing is missed of them."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Hashable
+
+import pytest
+
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.programs import cells
+from memhp.explore.programs.generate import program
+from memhp.explore.programs.program import Program
+from memhp.explore.programs.shared import Body, Shared
+
+KEPT = Limits(stop_at_failure=False, keep_behaviours=True, keep_classes=True)
+SMALL = Limits(300, stop_at_failure=False, keep_behaviours=True, keep_classes=True)
+
+
+def up_and_down(name: str) -> Body:
+    def body(memory: Shared) -> None:
+        memory.store(name, 1)
+        memory.store(name, 0)
+
+    return body
+
+
+def wait_for_both(memory: Shared) -> Hashable:
+    return memory.do(cells.wait_all(("x", "y"), lambda values: values == (1, 1)))
+
+
+def test_a_wait_for_two_objects_is_met_by_an_order_of_steps_that_have_nothing_to_do_with_each_other() -> None:
+    waits = Program((up_and_down("x"), up_and_down("y"), wait_for_both), {"x": 0, "y": 0})
+    ends = {behaviour[1][2] for behaviour in search(waits.run(), KEPT).coverage.behaviours}  # type: ignore[index]
+    assert ends == {((1, 1), None, None), (None, None, "wait for x and y")}
+
+
+def test_changes_that_pass_a_mark_in_one_order_only_are_tried_in_both() -> None:
+    """From 3, a look for 3 meets neither change when +2 comes first, and -1 when that does."""
+
+    def look(memory: Shared) -> Hashable:
+        return memory.do(cells.above("free", 3))
+
+    def change(by: int) -> Body:
+        return lambda memory: memory.do(cells.add("free", by))
+
+    for order in ((look, change(2), change(-1)), (change(-1), look, change(2)), (change(2), change(-1), look)):
+        run = Program(order, {"free": 3}).run()
+        reduced, every = (search(run, KEPT, reduce=reduce).coverage for reduce in (True, False))
+        assert reduced.behaviours == every.behaviours
+        assert len(reduced.behaviours) == 2
+        assert reduced.executions == len(reduced.classes) == len(every.classes)
+
+
+@pytest.mark.parametrize("seeds", [range(first, first + 25) for first in range(0, 100, 25)], ids=lambda seeds: seeds[0])
+def test_what_generated_programs_do_is_what_every_schedule_does(seeds: range) -> None:
+    compared = 0
+    for seed in seeds:
+        run = program(seed, joint=True).run()
+        every = search(run, SMALL, reduce=False)
+        if every.finished:
+            compared += 1
+            reduced = search(run, KEPT).coverage
+            assert reduced.behaviours == every.coverage.behaviours, seed
+            assert reduced.classes == every.coverage.classes, seed
+            assert reduced.executions == len(reduced.classes), seed
+        run.close()
+    assert compared > 10
