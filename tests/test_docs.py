@@ -53,7 +53,7 @@ def test_a_command_prints_what_the_page_shows(
     words = shlex.split(re.split(r"\s+#", one.command)[0])
     main(words[1:])
     out, err = capfd.readouterr()
-    lines = [line.rstrip() for line in (out + err).rstrip("\n").split("\n")]
+    lines = [line.rstrip() for line in (out or err).rstrip("\n").split("\n")]
     assert matches(lines, one.output), f"{one.page} shows another output of: {one.command}\n" + "\n".join(lines)
 
 

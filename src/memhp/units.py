@@ -10,14 +10,15 @@ MiB = 1 << 20
 GiB = 1 << 30
 TiB = 1 << 40
 PiB = 1 << 50
+EiB = 1 << 60
 
 MOST = 1 << 64
 """No size and no address is as large as this."""
 _MOST_DIGITS = 20
 
-_UNITS = (("PiB", PiB), ("TiB", TiB), ("GiB", GiB), ("MiB", MiB), ("KiB", KiB), ("B", 1))
-_SUFFIX = {"": 1, "K": KiB, "M": MiB, "G": GiB, "T": TiB, "P": PiB}
-_SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|0|[1-9]\d*)\s*([KMGTP]?)(?:i?B)?", re.ASCII)
+_UNITS = (("EiB", EiB), ("PiB", PiB), ("TiB", TiB), ("GiB", GiB), ("MiB", MiB), ("KiB", KiB), ("B", 1))
+_SUFFIX = {"": 1, "K": KiB, "M": MiB, "G": GiB, "T": TiB, "P": PiB, "E": EiB}
+_SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|0|[1-9]\d*)\s*([KMGTPE]?)(?:i?B)?", re.ASCII)
 
 
 def parse_size(text: str | int, *, where: str = "size") -> int:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from memhp.cli.geometry import geometry
+from memhp.cli.output import PIPE_WIDTH
 from memhp.errors import BadInput
 from memhp.linux.config import configs
 
@@ -52,9 +53,9 @@ def test_a_larger_device_block_makes_virtio_mem_work_in_big_blocks() -> None:
     assert {(row["virtio_mem"]["mode"], row["virtio_mem"]["unit"]) for row in found} == {("big-block", 512 << 20)}
 
 
-def test_every_line_fits_into_100_columns() -> None:
-    assert max(len(line.rstrip()) for line in printed().splitlines()) <= 100
-    assert max(len(line.rstrip()) for line in printed("--max-memory", "1T").splitlines()) <= 100
+def test_every_line_fits_into_the_columns_of_a_pipe() -> None:
+    assert max(len(line.rstrip()) for line in printed().splitlines()) <= PIPE_WIDTH
+    assert max(len(line.rstrip()) for line in printed("--max-memory", "1T").splitlines()) <= PIPE_WIDTH
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from memhp.cli.main import main
+from memhp.cli.output import PIPE_WIDTH
 
 SHORT = """
 [machine]
@@ -35,7 +36,7 @@ def scenario(folder: Path, size: str, expect: str) -> str:
 
 def test_a_plan_comes_with_the_rehearsal_it_is_for(capfd: pytest.CaptureFixture[str]) -> None:
     found = report(capfd, "rehearse", "--machine", "riscv-vm", "--plug", "1G", "--online", "kernel", "--plan", "8G")
-    assert set(found) == {"laws", "machine", "plan", "state", "steps", "title"}
+    assert set(found) == {"laws", "machine", "plan", "schema", "state", "steps", "title", "verdict"}
     (step,) = found["plan"]["steps"]
     (plugged,) = [run for run in found["state"]["blocks"] if run["first"] == 48]
     assert step["at"] == plugged["start"] + plugged["size"]
@@ -103,9 +104,9 @@ def test_conditions_that_large_pages_do_not_meet_on_arm64(
     assert found == [unmet] * len(found) != []
 
 
-def test_the_table_of_verdicts_fits_into_100_columns(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_table_of_verdicts_fits_into_the_columns_of_a_pipe(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["geometry", "--memmap-on-memory"]) == 0
-    assert max(len(line.rstrip()) for line in capfd.readouterr().out.splitlines()) <= 104
+    assert max(len(line.rstrip()) for line in capfd.readouterr().out.splitlines()) <= PIPE_WIDTH
 
 
 def test_the_page_holds_the_plan_with_every_step_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,6 +44,8 @@ def test_the_manual_page_has_every_command_and_option(capfd: pytest.CaptureFixtu
         command = cli.get_command(ctx, name)
         assert command is not None
         for option in command.params:
+            if isinstance(option, click.Option) and option.hidden:
+                continue
             assert all(text in plain for text in option.opts if text.startswith("--"))
     if program := shutil.which("groff"):
         done = subprocess.run(

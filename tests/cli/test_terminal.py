@@ -67,9 +67,10 @@ def in_a_terminal(runs: list[tuple[int, list[str]]]) -> list[str]:
     settings = termios.tcgetattr(slave)
     settings[1] &= ~termios.OPOST
     termios.tcsetattr(slave, termios.TCSANOW, settings)
+    ours = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     child = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, json.dumps(runs)],
-        stdin=slave, stdout=slave, stderr=subprocess.DEVNULL, cwd=ROOT, env={**os.environ, "TERM": "xterm-256color"},
+        stdin=slave, stdout=slave, stderr=subprocess.DEVNULL, cwd=ROOT, env={**ours, "TERM": "xterm-256color"},
     )  # fmt: skip
     os.close(slave)
     parts = []
@@ -116,11 +117,10 @@ def told(name: str, report: Any) -> Iterator[str]:
             )
         yield from (format_size(report["plan"][key]) for key in ("needed", "usable"))
     elif name == "rehearse":
-        size = report["machine"]["page_size"]
         for zone in report["state"]["zones"]:
             if zone["spanned"]:
-                yield hex(zone["start_pfn"] * size)
-                yield from (format_size(zone[key] * size) for key in ("spanned", "present", "managed", "free"))
+                yield hex(zone["start"])
+                yield from (format_size(zone[key]) for key in ("spanned", "present", "managed", "free"))
         for step in report["steps"]:
             yield step["outcome"]["result"]
             yield from (word for breach in step["breaches"] for word in (breach["law"], *addresses(breach["text"])))

@@ -102,7 +102,7 @@ def test_a_page_on_stdout_is_all_that_stands_there(scenario: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.startswith("<!doctype html>")
     assert done.stdout.rstrip().endswith("</html>")
-    assert "the rehearsal went as expected" in done.stderr
+    assert "The rehearsal went as expected." in done.stderr
 
 
 def test_the_file_that_stdout_goes_to_is_written_to_and_never_replaced(scenario: Path, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_differences_are_all_told(trace: Trace) -> None:
 def test_the_diagram_has_an_arrow_for_each_row(trace: Trace) -> None:
     rows = fold(trace.lines)
     lines = printed(print_sequence, trace)
-    arrows = [at for at, line in enumerate(lines) if "├" in line]
+    arrows = [at for at, line in enumerate(lines) if "├" in line or "●" in line]
     assert len(arrows) == len(rows)
     for row, at, following in zip(rows, arrows, [*arrows[1:], len(lines)], strict=True):
         assert lines[at].split()[0] == row.steps

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from memhp.units import GiB, KiB, MiB, exact_size, format_size
 
-BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "PiB": 1 << 50}
+BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "PiB": 1 << 50, "EiB": 1 << 60}
 
 
 @pytest.mark.parametrize(
