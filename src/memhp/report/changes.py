@@ -9,8 +9,8 @@ from memhp.spans import SpanMap
 from memhp.units import exact_size, format_size
 
 
-def changes(step: StepResult) -> Iterator[tuple[str, str]]:
-    """What a step changed and cost, as (name, text)."""
+def changes(step: StepResult, *, entries: bool = True) -> Iterator[tuple[str, str]]:
+    """What a step changed and cost, as (name, text); with `entries`, those of page tables too where they were kept."""
     blocks = "; ".join(block_changes(step.blocks_before, step.blocks_after))
     if blocks:
         yield "blocks", blocks
@@ -22,7 +22,8 @@ def changes(step: StepResult) -> Iterator[tuple[str, str]]:
     tables = ", ".join(filter(None, (_tables("+", step.tables_allocated), _tables("-", step.tables_freed))))
     if tables or step.entries_written:
         yield "tables", f"{tables or 'none new or freed'}; {step.entries_written} entries written"
-    yield from ((change.level, table_change(change)) for change in step.table_changes)
+    if entries:
+        yield from ((change.level, table_change(change)) for change in step.table_changes)
     for flush in step.flushes:
         reach = "this CPU" if flush.local else "all CPUs"
         what = f"{flush.pages} pages" if flush.pages else "everything"
@@ -73,11 +74,24 @@ def _tables(sign: str, tables: Tables) -> str:
 
 def table_change(change: TableChange) -> str:
     """A run of page-table entries that a step changed alike, in words."""
+    told = f"{what_changed(change)} {change.change}, {frames(change)}, {first_entry(change)}"
+    return f"{change.area} {change.start:#x}–{change.end:#x}: {told}"
+
+
+def what_changed(change: TableChange) -> str:
+    """``1 table of 4 KiB``, ``3 leaves of 2 MiB``."""
     size = exact_size((change.end - change.start) // change.entries)
     what = {"leaf": "leaf", "table": "table", "other": "entry"}[change.what]
     many = {"leaf": "leaves", "table": "tables", "other": "entries"}[change.what]
-    told = f"1 {what} of {size}" if change.entries == 1 else f"{change.entries} {many} of {size}"
+    return f"1 {what} of {size}" if change.entries == 1 else f"{change.entries} {many} of {size}"
+
+
+def frames(change: TableChange) -> str:
+    """The frames that the entries name."""
     last = change.frame + change.stride * (change.entries - 1)
-    frames = f"PFN {change.frame:#x}" + (f"–{last:#x}" if change.entries > 1 else "")
-    entry = f"{change.old:#x} → {change.new:#x}" if change.change == "changed" else f"{change.new or change.old:#x}"
-    return f"{change.area} {change.start:#x}–{change.end:#x}: {told} {change.change}, {frames}, {entry}"
+    return f"PFN {change.frame:#x}" + (f"–{last:#x}" if change.entries > 1 else "")
+
+
+def first_entry(change: TableChange) -> str:
+    """The first of the entries as it stands, or stood, in memory."""
+    return f"{change.old:#x} → {change.new:#x}" if change.change == "changed" else f"{change.new or change.old:#x}"

@@ -51,9 +51,14 @@ def _steps(plan: Plan) -> Iterator[tuple[str, ...]]:
 
 
 def _verdict(plan: Plan) -> Text:
+    return Text(f"  {reached_text(plan)}", style="red" if plan.reached < plan.total else "green")
+
+
+def reached_text(plan: Plan) -> str:
+    """How far the steps get."""
     if plan.reached < plan.total:
-        return Text(f"  No further step is safe after {exact_size(plan.reached)}.", style="red")
-    return Text(f"  {format_count(len(plan.steps), 'step')} to {exact_size(plan.total)}.", style="green")
+        return f"No further step is safe after {exact_size(plan.reached)}."
+    return f"{format_count(len(plan.steps), 'step')} to {exact_size(plan.total)}."
 
 
 def self_hosted_text(plan: Plan) -> str:

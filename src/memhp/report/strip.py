@@ -1,61 +1,66 @@
-"""Memory blocks as a picture: a strip for each step, all on one scale, so that memory is seen to come and to go."""
+"""Memory blocks as a picture: their zones above, what their memory is used for below, and what stands in the way.
+
+All pictures of a run are on one scale, so that memory is seen to come and to go. Each block is a bar of its use: the
+share of the bar's height is the share of the block, and what is there at all is seen, however little it is.
+"""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from html import escape
 from typing import NamedTuple
 
-from memhp.scenario.result import BlockRun, Run
-from memhp.spans import Span, SpanSet
+from markupsafe import Markup
 
-WIDTH, HEIGHT, AXIS, GAP = 960, 30, 15, 22
-"""User units: the width of a strip, its height, that of the addresses below, and a break where there is no memory."""
+from memhp.report.in_the_way import InTheWay
+from memhp.report.scale import AXIS, Scale, axis, cuts, outlines
+from memhp.report.svg import Label, element, labels, percent, picture, spread
+from memhp.scenario.result import BlockRun, BlockUse, Run
+from memhp.spans import Span, SpanMap
+from memhp.units import align_down, align_up, format_size
 
-LETTER = 6.2
-"""The width of a letter of the axis, about."""
+ZONE, USE, LANE, MARK = 16, 36, 7, 15
+"""Pixels: the heights of the zones, of the use, of the pages in the way, and of the words above refused blocks."""
 
-NARROW = 5
-"""A block narrower than this gets no border of its own."""
+SPACE = 2
+"""Pixels between them."""
+
+LEAST = 3
+"""Pixels: the least height of a use that is there at all."""
+
+FINE = 0.0025
+"""The share of the width below which blocks are drawn together."""
 
 
-class Segment(NamedTuple):
-    """Memory without a hole, in bytes, and where it starts in the picture."""
+class Kind(NamedTuple):
+    """Uses of memory that are drawn alike: their name, their style, and the uses."""
 
-    span: Span
-    x: float
+    name: str
+    style: str
+    uses: tuple[str, ...]
 
 
-class Scale:
-    """Where addresses are in a picture: the memory that it is of, holes cut short."""
+KINDS = (
+    Kind("reserved at boot", "u-boot", ("boot",)),
+    Kind("unmovable", "u-unmovable", ("kernel", "reclaimable")),
+    Kind("page tables", "u-tables", ("table",)),
+    Kind("struct pages", "u-memmap", ("memmap",)),
+    Kind("pinned", "u-pinned", ("pinned",)),
+    Kind("movable", "u-movable", ("movable", "hugetlb", "hugetlb-free", "gigantic", "gigantic-free", "balloon")),
+    Kind("kept offline by a driver", "u-kept", ("logically-offline", "balloon-fixed")),
+    Kind("poisoned", "u-poisoned", ("hwpoison",)),
+    Kind("free", "u-free", ("free",)),
+)
+"""From the bottom of a bar to its top; what is not in use is left blank."""
 
-    def __init__(self, spans: SpanSet) -> None:
-        total = spans.size
-        self.per_byte = (WIDTH - GAP * max(len(spans) - 1, 0)) / total if total else 0.0
-        self.segments: list[Segment] = []
-        x = 0.0
-        for span in spans:
-            self.segments.append(Segment(span, x))
-            x += span.size * self.per_byte + GAP
-
-    def x(self, address: int) -> float:
-        """Where an address is: its segment's end where it is one."""
-        found = [each for each in self.segments if each.span.start <= address <= each.span.end]
-        return found[-1].x + (address - found[-1].span.start) * self.per_byte
-
-    def width(self, size: int) -> float:
-        """How wide so many bytes are."""
-        return size * self.per_byte
+ZONES = {"DMA": "D", "DMA32": "3", "Normal": "N", "Movable": "M", "Device": "V", "": "∗"}
+"""The letter that stands for a zone where its name has no room; "" is several zones."""
 
 
 def scale_of(run: Run) -> Scale:
     """The scale of the pictures of a run: all memory that there ever was."""
-    spans = SpanSet()
-    for step in run.steps:
-        for block in (*step.blocks_before, *step.blocks_after):
-            spans.add(block.start, block.start + block.size)
-    for block in run.state.blocks:
-        spans.add(block.start, block.start + block.size)
-    return Scale(spans)
+    blocks = {(each.start, each.size) for step in run.steps for each in (*step.blocks_before, *step.blocks_after)}
+    blocks |= {(each.start, each.size) for each in run.state.blocks}
+    return Scale((start, start + size) for start, size in sorted(blocks))
 
 
 def zone_class(zone: str) -> str:
@@ -63,60 +68,121 @@ def zone_class(zone: str) -> str:
     return f"z-{zone.lower() or 'none'}"
 
 
-def strip(blocks: list[BlockRun], scale: Scale, block_size: int) -> str:
-    """Memory blocks as SVG: coloured by zone when online, hatched when offline, a ghost where memory is gone."""
-    parts = [*ghosts(scale), *(part for run in blocks for part in _run(run, scale, block_size)), *axis(scale)]
+def strip(blocks: list[BlockRun], uses: list[BlockUse], marks: list[InTheWay], scale: Scale, block_size: int) -> Markup:
+    """Memory blocks after a step: a ghost where memory is gone, hatched where it is offline."""
     count = sum(run.last - run.first + 1 for run in blocks)
     online = sum(run.last - run.first + 1 for run in blocks if run.state == "online")
     label = f"{count} memory blocks, {online} of them online"
-    return (
-        f'<svg class="strip" viewBox="0 0 {WIDTH} {HEIGHT + AXIS}" role="img" aria-label="{label}">'
-        f"{''.join(parts)}</svg>"
-    )
+    if marks:
+        label += f"; {', '.join(mark.title for mark in marks)}"
+    top = MARK if marks else 1
+    use = top + ZONE + SPACE
+    bottom = use + USE + (SPACE + LANE if marks else 0)
+    parts = [*outlines(scale, top, ZONE), *outlines(scale, use, USE)]
+    for run in blocks:
+        parts += _zone(run, scale, top, block_size)
+    parts += (bar for column in _columns(uses, scale, block_size) for bar in _bars(column, scale, use, block_size))
+    parts += _marks(marks, scale, block_size, top, bottom)
+    parts += axis(scale, bottom)
+    return picture(label, bottom + AXIS, parts, "strip")
 
 
-def ghosts(scale: Scale) -> Iterator[str]:
-    """The outlines of all memory that a picture is of."""
-    for span, x in scale.segments:
-        width = _at_least(scale.width(span.size) - 1)
-        yield f'<rect class="ghost" x="{x + 0.5:.2f}" y="1.5" width="{width}" height="{HEIGHT - 3}"/>'
-
-
-def _run(run: BlockRun, scale: Scale, block_size: int) -> Iterator[str]:
-    x, width = scale.x(run.start), scale.width(run.size)
-    look = zone_class(run.zone) if run.state == "online" else "offline"
-    state = f"online in {run.zone or 'several zones'}" if run.state == "online" else run.state
+def _zone(run: BlockRun, scale: Scale, y: float, block_size: int) -> Iterator[Markup]:
+    online = run.state == "online"
+    state = f"online in {run.zone or 'several zones'}" if online else run.state
     hosts = ", hosting their own memmap" if run.memmap_on_memory else ""
-    blocks = f"block {run.first}" if run.first == run.last else f"blocks {run.first}–{run.last}"
-    title = f"{blocks}: {state}{hosts}; {run.start:#x}–{run.start + run.size:#x}"
-    yield (
-        f'<rect class="{look}" x="{x:.2f}" y="1" width="{_at_least(width)}" height="{HEIGHT - 2}">'
-        f"<title>{escape(title)}</title></rect>"
-    )
+    title = f"{blocks_text(run.first, run.last)}: {state}{hosts}; {run.start:#x}–{run.start + run.size:#x}"
+    yield scale.bar(run.start, run.size, y, ZONE, zone_class(run.zone) if online else "offline", title)
     if run.memmap_on_memory:
-        yield f'<rect class="host" x="{x:.2f}" y="1" width="{_at_least(width)}" height="4"/>'
-    step = scale.width(block_size)
-    if step >= NARROW:
-        cuts = "".join(f"M{x + i * step:.2f} 1v{HEIGHT - 2}" for i in range(1, run.last - run.first + 1))
-        yield f'<path class="cut" d="{cuts}"/>' if cuts else ""
+        yield scale.bar(run.start, run.size, y, 3, "host")
+    yield from cuts(scale, Span(run.start, run.start + run.size), block_size, y, ZONE)
+    share = scale.width(run.size)
+    middle = percent(scale.x(run.start) + share / 2)
+    long, short = (run.zone or "several", ZONES.get(run.zone, "?")) if online else (run.state, "–")
+    for name, windows in labels(long, short, share):
+        look = f"{f'on {zone_class(run.zone)}' if online else 'off'} {windows}".rstrip()
+        yield element("text", name, class_=look, x=middle, y=y + ZONE - 4.5, text_anchor="middle")
 
 
-def axis(scale: Scale) -> Iterator[str]:
-    """Addresses where memory starts, and where the last of it ends, as far as they have room."""
-    free_from = 0.0
-    for span, x in scale.segments:
-        text = f"{span.start:#x}"
-        if x >= free_from:
-            yield f'<text x="{x:.1f}" y="{HEIGHT + AXIS - 4}">{text}</text>'
-            free_from = x + LETTER * (len(text) + 1)
-    if scale.segments:
-        text = f"{scale.segments[-1].span.end:#x}"
-        if WIDTH - LETTER * len(text) >= free_from:
-            yield f'<text x="{WIDTH}" y="{HEIGHT + AXIS - 4}" text-anchor="end">{text}</text>'
+class _Column(NamedTuple):
+    """Neighbouring blocks that are drawn as one bar: bytes of each use in all of them."""
+
+    first: int
+    last: int
+    use: dict[str, int]
 
 
-def _at_least(width: float) -> str:
-    return f"{max(width, 0.6):.2f}"
+def _columns(uses: list[BlockUse], scale: Scale, block_size: int) -> Iterator[_Column]:
+    """Runs of blocks that are alike; together where they are too narrow to be told apart."""
+    few = FINE / scale.width(block_size) if uses and scale.width(block_size) else 0
+    open_: _Column | None = None
+    for each in uses:
+        count = each.last - each.first + 1
+        use = {name: size * count for name, size in each.use.items()}
+        narrow = count < few and open_ is not None and open_.last - open_.first + 1 < few
+        if open_ is not None and narrow and open_.last + 1 == each.first:
+            open_ = _Column(open_.first, each.last, dict(Counter(open_.use) + Counter(use)))
+            continue
+        if open_ is not None:
+            yield open_
+        open_ = _Column(each.first, each.last, use)
+    if open_ is not None:
+        yield open_
+
+
+def _bars(column: _Column, scale: Scale, y: float, block_size: int) -> Iterator[Markup]:
+    sizes = kinds_of(column.use)
+    start, size = column.first * block_size, (column.last - column.first + 1) * block_size
+    told = ", ".join(f"{kind.name} {format_size(sizes[kind])}" for kind in KINDS if kind in sizes) or "not in use"
+    at = y + USE
+    for kind, height in _heights(sizes, size):
+        at -= height
+        yield scale.bar(start, size, at, height, kind.style, f"{blocks_text(column.first, column.last)}: {told}")
+
+
+def kinds_of(use: dict[str, int]) -> dict[Kind, int]:
+    """Bytes of each kind that there is."""
+    sizes = {kind: sum(use.get(name, 0) for name in kind.uses) for kind in KINDS}
+    return {kind: size for kind, size in sizes.items() if size}
+
+
+def _heights(sizes: dict[Kind, int], whole: int) -> list[tuple[Kind, float]]:
+    """The height of each kind, in proportion as far as all of them can be seen."""
+    heights = {kind: max(LEAST, USE * size / whole) for kind, size in sizes.items()}
+    over = sum(heights.values()) - USE
+    for kind in sorted(heights, key=lambda kind: -heights[kind]):
+        less = min(max(over, 0.0), heights[kind] - LEAST)
+        heights[kind] -= less
+        over -= less
+    return [(kind, heights[kind]) for kind in KINDS if kind in heights]
+
+
+def _marks(marks: list[InTheWay], scale: Scale, block_size: int, top: float, bottom: float) -> Iterator[Markup]:
+    """Blocks that would not go, framed, and the pages in the way as a row of their own below."""
+    frames: SpanMap[str] = SpanMap()
+    for mark in marks:
+        frames.set(align_down(mark.start, block_size), align_up(mark.start + mark.size, block_size), mark.word)
+    words = []
+    for start, end, word in frames:
+        title = f"{word}: {start:#x}–{end:#x}"
+        yield scale.bar(start, end - start, top - 1, bottom - LANE - SPACE - top + 2, "refused", title)
+        x = scale.x(start)
+        ends = Label(x + scale.width(end - start), f"{word} ▼", ends=True)
+        words.append(Label(x, f"▼ {word}") if x < 0.5 else ends)
+    yield from spread(words, top - 4, "mark")
+    shown = -1.0
+    for page in (page for mark in marks for page in mark.pages):
+        x = scale.x(page.start)
+        if x + scale.width(page.size) < shown:
+            continue
+        shown = x + max(scale.width(page.size), FINE)
+        text = f"in the way: {format_size(page.size)} at {page.start:#x}, {page.owner}"
+        yield scale.bar(page.start, page.size, bottom - LANE, LANE, "way", text)
+
+
+def blocks_text(first: int, last: int) -> str:
+    """``block 3``, ``blocks 3–7``."""
+    return f"block {first}" if first == last else f"blocks {first}–{last}"
 
 
 def zones_of(runs: Iterable[BlockRun]) -> list[str]:

@@ -11,7 +11,8 @@ from memhp.hw.ledger import Ledger
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mmzone import Section
 from memhp.linux.state import Kernel
-from memhp.scenario.result import BlockRun, FlushCount, Memory, Tables, ZoneCounters
+from memhp.scenario.block_use import BlockUses
+from memhp.scenario.result import BlockRun, BlockUse, FlushCount, Memory, Tables, ZoneCounters
 from memhp.spans import Span, SpanMap, SpanSet
 
 
@@ -26,6 +27,9 @@ class Gauge:
         self._sections: SpanMap[Section] = SpanMap()
         self._uses: Counter[Use] = Counter()
         self._places: Counter[str] = Counter()
+        self._block_uses = BlockUses(k)
+        for first, last, _ in self._blocks:
+            self._block_uses.changed_blocks(Span(first, last))
 
     def blocks(self) -> list[BlockRun]:
         """The memory blocks, neighbours that are alike as one."""
@@ -38,7 +42,15 @@ class Gauge:
             end = self._runs[after].first if after < len(self._runs) else 1 << 64
             self._runs = [*self._runs[:before], *block_runs(self._k, start, end), *self._runs[after:]]
             self._blocks = now.copy()
+            for span in changed:
+                self._block_uses.changed_blocks(span)
         return self._runs
+
+    def block_use(self) -> list[BlockUse]:
+        """What the memory of each block is used for, neighbours that are alike as one."""
+        self.blocks()
+        self._count()
+        return self._block_uses.read()
 
     def memory(self) -> Memory:
         """Where the machine's memory is, in bytes."""
@@ -78,6 +90,7 @@ class Gauge:
         if not changed:
             return
         for span in SpanSet.joined(sorted(changed)):
+            self._block_uses.changed(span)
             for sign, at, of in ((-1, self._owners, self._sections), (1, owners, sections)):
                 for start, end, owner in at.runs(*span):
                     self._uses[owner.use] += sign * (end - start)

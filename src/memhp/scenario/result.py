@@ -34,6 +34,15 @@ class BlockRun(_Frozen, frozen=True, kw_only=True):
     size: int
 
 
+class BlockUse(_Frozen, frozen=True, kw_only=True):
+    """Neighbouring memory blocks whose memory is used alike."""
+
+    first: int
+    last: int
+    use: dict[str, int]
+    """Bytes of each of the blocks by use: ``free``, ``movable``, ``kernel``, ``pinned``, ``memmap``, ``table`` …"""
+
+
 class ZoneCounters(_Frozen, frozen=True, kw_only=True):
     """One zone, in bytes: where it starts, and what ``/proc/zoneinfo`` counts in pages."""
 
@@ -101,6 +110,18 @@ class Held(_Frozen, frozen=True, kw_only=True):
     start: int
     size: int
     owner: str
+
+
+class Refused(_Frozen, frozen=True, kw_only=True):
+    """Memory that would not go offline."""
+
+    start: int
+    """Physical address."""
+    size: int
+    reason: str
+    """The kernel's word for it."""
+    pages: list[Held]
+    """The pages that stand in the way, every run; empty where it is not about pages."""
 
 
 class Stuck(_Frozen, frozen=True, kw_only=True):
@@ -194,6 +215,10 @@ class StepResult(_Frozen, frozen=True, kw_only=True):
     notes: list[str]
     devices: list[VirtioMemDevice] = []
     """Virtio-mem devices after the step."""
+    block_use: list[BlockUse] = []
+    """What the memory of each block is used for after the step."""
+    refused: list[Refused] = []
+    """What would not go offline, by address."""
     table_changes: list[TableChange] = []
     """What became of the kernel's page tables, from the root down, by address; only when asked for."""
 

@@ -21,6 +21,7 @@ from memhp.scenario.assumptions import of_description, of_machine, rests_on
 from memhp.scenario.keys import machine_keys
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.plan import Wish, advice
+from memhp.scenario.refused import refused
 from memhp.scenario.replay import catch_up
 from memhp.scenario.session import Session
 from memhp.scenario.sources import facts_spec, source_facts
@@ -228,6 +229,7 @@ def _step(
     touched, arena.preimages = arena.preimages, None
     breaches, remarks = ([], []) if dead or outcome.result in DEADLY else watch.look(index)
     spent = k.hw.ledger.since(before.ledger)
+    log = k.hw.log_lines[before.log :]
     places = watch.gauge.memmap_places()
     places.subtract(before.places)
     return result.StepResult(
@@ -247,10 +249,12 @@ def _step(
         tables_freed=measure.tables(spent.tables_freed),
         flushes=measure.flushes(spent),
         entries_written=spent.stores,
-        log=[result.LogEntry(level=line.level, text=line.text) for line in k.hw.log_lines[before.log :]],
+        log=[result.LogEntry(level=line.level, text=line.text) for line in log],
         breaches=breaches,
         notes=[*session.notes, *remarks],
         devices=device_results(k, session.devices),
+        block_use=watch.gauge.block_use(),
+        refused=[] if dead else refused(k, (line.text for line in log)),
         table_changes=[] if touched is None else table_changes(k, touched),
     )
 
