@@ -21,6 +21,7 @@ RUNS = {
     "geometry": ["geometry"],
     "memmap": ["geometry", "--memmap-on-memory"],
     "choices": ["choices"],
+    "fixes": ["fixes", "--kernel", "6.1.100"],
 }
 CHECKED_ELSEWHERE = {"guest", "conform", "capture"}
 """Commands whose documents want real kernels; and those that print none."""

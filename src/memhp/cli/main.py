@@ -50,6 +50,7 @@ COMMANDS = {
     "guest": LazyCommand("memhp.cli.guest:guest", "Boot real kernels in QEMU, without installing anything."),
     "conform": LazyCommand("memhp.cli.conform:conform", "Hold the model against real kernels, fact by fact."),
     "choices": LazyCommand("memhp.cli.choices:choices", "Tell the decisions in which kernels differ, and since when."),
+    "fixes": LazyCommand("memhp.cli.fixes:fixes", "List what was mended in hotplug, and what a kernel lacks of it."),
     "schema": LazyCommand("memhp.cli.schema:schema", "Print the JSON Schemas of what --json prints."),
     "geometry": LazyCommand("memhp.cli.geometry:geometry", "Show the sizes that hotplug works in, everywhere."),
     "example": LazyCommand("memhp.cli.example:example", "List, print or copy the scenarios that come with memhp."),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from memhp.claims.claim import ClaimRow
+from memhp.claims.fix import FixRow
 from memhp.explore.decide import Row as RaceRow
 from memhp.explore.explored import Explored
 from memhp.linux.choice_table import ChoiceRow
@@ -88,6 +89,14 @@ class ChoicesDocument(Document, frozen=True, kw_only=True):
     choices: list[ChoiceRow]
 
 
+class FixesDocument(Document, frozen=True, kw_only=True):
+    """``memhp fixes --json``: every fix, or those that `kernel` lacks."""
+
+    verdict: Literal["listed"] = "listed"
+    kernel: str | None
+    fixes: list[FixRow]
+
+
 DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "rehearse": RehearseDocument,
     "matrix": MatrixDocument,
@@ -96,6 +105,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "claims": ClaimsDocument,
     "geometry": GeometryDocument,
     "choices": ChoicesDocument,
+    "fixes": FixesDocument,
 }
 """The document of each command."""
 

@@ -1,0 +1,293 @@
+"""Fixes in the drivers of hotplug and in architectures: drivers/base, virtio_mem, dax, acpi; arm64, riscv, x86.
+
+As in :mod:`memhp.claims.fix_table`.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.claims.fix import Fix, Rehearsed
+from memhp.linux.release import between, since
+
+FAR_DAX = (
+    {"do": "new-process", "process": "old"},
+    {"do": "dax", "at": "0x200000000000", "size": "2G", "mode": "devdax", "align": "2M"},
+)
+SEEN_BY_OLD = Rehearsed({"preset": "x86-vm", "memory": "2G"}, FAR_DAX, {"profile": "6.12.47"}, {"profile": "6.12.48"})
+REFERENCES = "references to devices are taken as each kernel should take them"
+
+DRIVERS: tuple[Fix, ...] = (
+    Fix(
+        since("5.3", True, "device-dax: fix memory and resource leak if hotplug fails", ("5.2.7",)),
+        "A dax device whose memory could not be added keeps its range for good.",
+        "not modelled",
+        "kmem is modelled from 5.13 on",
+    ),
+    Fix(
+        between(
+            "5.2",
+            "5.4",
+            True,
+            "drivers/base/memory.c: don't access uninitialized memmaps in soft_offline_page_store()",
+            ("5.3.8",),
+        ),
+        "Writing an address of offline memory to soft_offline_page is an oops.",
+        "not modelled",
+        "soft offlining is not",
+    ),
+    Fix(
+        between("5.5", "5.7", True, "drivers/base/memory.c: indicate all memory blocks as removable", ("5.5.14",)),
+        "Tools read `removable`, which walks struct pages without a lock, and believe it.",
+        "not modelled",
+        "the file is not",
+    ),
+    Fix(
+        between("5.10", "5.12", True, "device-dax: Fix range release", ("5.10.5",)),
+        "Removing a range of a dax device removes the others as well.",
+        "not modelled",
+        "ranges come and go with their device here",
+    ),
+    Fix(
+        between("5.10", "5.13", True, "drivers/base/memory: don't store phys_device in memory blocks", ("5.10.24",)),
+        "phys_device tells a number that means nothing outside s390.",
+        "not modelled",
+        "the file is not",
+    ),
+    Fix(
+        between(
+            "5.18",
+            "6.0",
+            True,
+            "drivers/base/memory: fix an unlikely reference counting issue in __add_memory_block()",
+            ("5.18.3",),
+        ),
+        "A block that does not get into the index is not freed.",
+        "not modelled",
+        REFERENCES,
+    ),
+    Fix(
+        between("5.18", "6.0", True, "drivers/base/node.c: fix compaction sysfs file leak", ("5.18.3",)),
+        "A node that goes leaves its compact file behind.",
+        "not modelled",
+        "the file is not",
+    ),
+    Fix(
+        between("6.1", "6.6", True, "dax/kmem: Fix leak of memory-hotplug resources", ("6.1.16",)),
+        "After kmem is unbound its child resource stays, and the range cannot be used again.",
+        "not modelled",
+        "every kernel here releases it",
+    ),
+    Fix(
+        between("6.1", "6.6", True, "dax/kmem: Pass valid argument to memory_group_register_static", ("6.1.39",)),
+        "The memory group of a dax device is a page short where its size is no multiple of one.",
+        "not modelled",
+        "every kernel here rounds up",
+        broken_since="5.15",
+    ),
+    Fix(
+        since("6.6", True, "virtio-mem: keep retrying on offline_and_remove_memory() errors in Sub Block Mode (SBM)"),
+        "A block that is unplugged, but could not be removed, stays for good.",
+        "not modelled",
+        "both are (choice virtio_mem_remove_errors); no scenario step has a notifier refuse",
+    ),
+    Fix(
+        since("6.6", True, "virtio-mem: convert most offline_and_remove_memory() errors to -EBUSY"),
+        "An error of a notifier ends virtio-mem's work on the device.",
+        "not modelled",
+        "both are (choice virtio_mem_remove_errors); no scenario step has a notifier refuse",
+    ),
+    Fix(
+        since("6.6", True, "virtio-mem: remove unsafe unplug in Big Block Mode (BBM)"),
+        "With bbm_safe_unplug off, memory is offlined for ever while it is in use.",
+        "not modelled",
+        "the parameter is not: its default is what is left",
+    ),
+    Fix(
+        between("6.11", "6.12", True, "device-dax: correct pgoff align in dax_set_mapping()", ("6.1.113",)),
+        "A memory error in a dax device kills by a wrong address.",
+        "not modelled",
+        "mappings of device-dax by processes are not",
+    ),
+    Fix(
+        between(
+            "6.10",
+            "6.12",
+            True,
+            "resource: fix region_intersects() vs add_memory_driver_managed()",
+            ("6.1.113", "6.11.3"),
+        ),
+        "Driver-managed RAM is not seen as RAM: /dev/mem maps it, a device mapping may overlap it.",
+        "not modelled",
+        "every kernel here looks below the device's own resource",
+    ),
+    Fix(
+        between(
+            "6.12",
+            "7.2",
+            True,
+            "drivers/base/node: handle error properly in register_one_node()",
+            ("6.1.156", "6.12.53"),
+        ),
+        "A new node whose device could not be made is used as if it had one.",
+        "not modelled",
+        "that failure is a BUG here until 7.2, as add_memory_resource() has it",
+    ),
+    Fix(
+        between(
+            "6.12", "7.2", True, "drivers/base/node: fix double free in register_one_node()", ("6.1.156", "6.12.53")
+        ),
+        "The same failure frees the node's device twice.",
+        "not modelled",
+        REFERENCES,
+    ),
+    Fix(
+        between(
+            "6.12",
+            "7.2",
+            True,
+            "drivers/base/memory: fix memory block reference leak in poison accounting",
+            ("6.12.92",),
+        ),
+        "A block that ever had a bad page is never freed.",
+        "not modelled",
+        REFERENCES,
+        broken_since="6.2",
+    ),
+    Fix(
+        between(
+            "6.12",
+            "7.2",
+            True,
+            "drivers/base/memory: set mem->altmap after successful device registration",
+            ("6.12.95",),
+        ),
+        "An addition that fails frees an altmap twice.",
+        "not modelled",
+        "altmaps are kept outside of block devices here",
+        broken_since="6.8",
+    ),
+    Fix(
+        between("6.12", "7.2", True, "dax/kmem: account for partial discontiguous resource upon removal", ("6.12.97",)),
+        "Unbinding kmem from a device of several ranges, one of which had failed, trips over it.",
+        "not modelled",
+        "every kernel here passes over such a range",
+    ),
+)
+
+ARCHITECTURES: tuple[Fix, ...] = (
+    Fix(
+        between("5.10", "5.12", True, "arm64: mte: Map hotplugged memory as Normal Tagged", ("5.10.24",)),
+        "arm64: hot-added memory has no tags; programs with MTE fault.",
+        "not modelled",
+        "kernels before 5.13 are modelled as far as mail series stand on them",
+    ),
+    Fix(
+        between(
+            "5.17",
+            "5.19",
+            True,
+            "arm[64]/memremap: don't abuse pfn_valid() to ensure presence of linear map",
+            ("5.17.9",),
+        ),
+        "arm64: a reserved area that is not in the direct map is taken for mapped.",
+        "not modelled",
+        "memremap() by firmware's drivers is not",
+    ),
+    Fix(
+        between("6.1", "6.6", True, "arm64: mm: hugetlb: Disable HUGETLB_PAGE_OPTIMIZE_VMEMMAP", ("6.1.16",)),
+        "arm64: changing live vmemmap entries without break-before-make.",
+        "not modelled",
+        "the option is off on arm64 here",
+    ),
+    Fix(
+        since(
+            "6.11",
+            True,
+            "x86/kaslr: Expose and use the end of the physical memory address space",
+            ("6.1.110", "6.10.10"),
+        ),
+        "x86 with KASLR: a device's memory is placed where the direct map does not reach.",
+        "not modelled",
+        "the limit is (choice pluggable_end), who places devices is not",
+    ),
+    Fix(
+        between("6.12", "7.2", True, "arm64: mm: Fix zone_dma_limit calculation", ("6.12.5",)),
+        "arm64: ZONE_DMA ends at the wrong place where DMA reaches all of RAM.",
+        "not modelled",
+        "6.12 is modelled as 6.12.5 has it",
+        broken_since="6.12",
+    ),
+    Fix(
+        between(
+            "6.12",
+            "6.14",
+            True,
+            "arm64: mm: Populate vmemmap at the page level if not section aligned",
+            ("6.1.132", "6.12.20"),
+        ),
+        "arm64: removing part of a section takes struct pages of the rest of it away.",
+        "not modelled",
+        "both are (choice vmemmap_subsection); a scenario cannot remove a device for good",
+    ),
+    Fix(
+        between("6.12", "7.2", True, "arm64: mm: Correct the update of max_pfn", ("6.1.135", "6.12.24")),
+        "arm64: adding memory below the highest lowers max_pfn, and tools miss pages.",
+        "not modelled",
+        "nothing here reads what hot-add makes of max_pfn",
+    ),
+    Fix(
+        between("6.12", "7.2", True, "riscv: mm: Do not call pmd dtor on vmemmap page table teardown", ("6.12.6",)),
+        "riscv64: removing memory takes a table's lock that was never made: an oops.",
+        "not modelled",
+        "constructors of page tables are not",
+        broken_since="6.11",
+    ),
+    Fix(
+        between("6.12", "7.2", True, "riscv: mm: Fix the out of bound issue of vmemmap address", ("6.12.10",)),
+        "riscv64: where RAM starts high, struct pages lie outside the vmemmap area.",
+        "not modelled",
+        "6.12 is modelled as 6.12.10 has it",
+    ),
+    Fix(
+        between(
+            "6.12", "7.2", True, "riscv: mm: Fix out-of-bounds page-table walk during memory hot-remove", ("6.12.103",)
+        ),
+        "riscv64: removal walks past the end of a page table.",
+        "not modelled",
+        "6.12 is modelled as 6.12.103 has it",
+        broken_since="6.11",
+    ),
+    Fix(
+        between(
+            "6.12", "7.2", True, "arm64/mm: Enable batched TLB flush in unmap_hotplug_range()", ("6.1.176", "6.12.86")
+        ),
+        "arm64: removing 1 GiB of 4K pages broadcasts 262144 invalidations: removal takes very long.",
+        "not modelled",
+        "how many there are is (choices leaf_flush and end_flush), how long they take is not",
+        broken_since="5.7",
+    ),
+    Fix(
+        between("6.12", "7.2", True, "arm64/mm: Optimize TLB flush in unmap_hotplug_[pmd|pud]_range()", ("6.12.97",)),
+        "arm64: one invalidation for each page of a block that goes, where one would do.",
+        "not modelled",
+        "how many there are is (choice leaf_flush), how long they take is not",
+        broken_since="5.7",
+    ),
+    Fix(
+        since(
+            "6.17",
+            True,
+            "x86/mm/64: define ARCH_PAGE_TABLE_SYNC_MASK and arch_sync_kernel_mappings()",
+            ("6.1.151", "6.12.46"),
+        ),
+        "x86-64: struct pages of far memory are unknown to processes that were there before: an oops.",
+        "shown",
+        broken_since="5.19",
+        witness=SEEN_BY_OLD,
+    ),
+    Fix(
+        since("6.17", True, "mm: introduce and use {pgd,p4d}_populate_kernel()", ("6.1.153", "6.12.48")),
+        "x86-64: the same; it is the other half of that fix.",
+        "shown",
+        broken_since="5.19",
+        witness=SEEN_BY_OLD,
+    ),
+)

@@ -1,0 +1,92 @@
+"""Fixes: exact about titles and releases, each shown on both sides, and only what a kernel lacks is told of it."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import json
+
+import pytest
+
+from memhp.claims.fix import Fix, Shown
+from memhp.claims.fixes import FIXES, fix_rows
+from memhp.cli.main import main
+from memhp.errors import BadInput
+from memhp.linux.release import parse_release
+
+SHOWN = [fix for fix in FIXES if fix.status == "shown"]
+
+
+def by_title(part: str) -> Fix:
+    (found,) = [fix for fix in FIXES if part in fix.since.title]
+    return found
+
+
+@pytest.mark.parametrize("fix", SHOWN, ids=lambda fix: fix.since.title)
+def test_it_is_broken_before_and_right_after(fix: Fix) -> None:
+    assert fix.witness is not None
+    shown = fix.witness.show()
+    assert shown.holds, shown
+
+
+def test_the_witness_of_a_fix_says_what_goes_wrong() -> None:
+    """x86-64 before 6.12.48: the struct pages of far device-dax are missing in a process that was there before."""
+    witness = by_title("introduce and use {pgd,p4d}_populate_kernel").witness
+    assert witness is not None
+    assert witness.show() == Shown("law processes", "")
+
+
+def test_every_fix_has_a_title_of_its_own_and_says_why_it_is_not_shown() -> None:
+    assert len({fix.since.title for fix in FIXES}) == len(FIXES)
+    for fix in FIXES:
+        assert fix.since.title and fix.wrong
+        assert (fix.witness is not None) == (fix.status == "shown")
+        assert bool(fix.reason) == (fix.status != "shown")
+        for point in fix.since.stable:
+            release = parse_release(point)
+            assert release is not None and release.point
+
+
+@pytest.mark.parametrize(
+    ("title", "has", "lacks"),
+    [
+        # Point releases under which Debian's changelogs of 6.1 and 6.12 list the commits.
+        ("add missing mem_hotplug_lock", ["6.1.72", "6.7", "6.12"], ["6.1.71", "5.13"]),
+        ("fix error handling in add_memory_resource", ["6.1.72", "6.12.1"], ["6.1.71", "6.6"]),
+        ("fix race in accessing memory_section->usage", ["6.1.76", "6.8"], ["6.1.75"]),
+        ("take the memory hotplug lock inside ptdump_walk_pgd", ["6.1.149", "6.12.43", "6.17"], ["6.1.148", "6.12.42"]),
+        ("introduce and use {pgd,p4d}_populate_kernel", ["6.1.153", "6.12.48", "6.17", "5.15"], ["6.1.152", "6.12.47"]),
+        ("Populate vmemmap at the page level", ["6.1.132", "6.12.20", "7.2"], ["6.1.131", "6.12.19"]),
+    ],
+)
+def test_which_kernels_have_it(title: str, has: list[str], lacks: list[str]) -> None:
+    fix = by_title(title)
+    for name in has:
+        release = parse_release(name)
+        assert release is not None and fix.lacking(release) is None, name
+    for name in lacks:
+        release = parse_release(name)
+        assert release is not None and fix.lacking(release) is not None, name
+
+
+def test_what_only_newer_series_took_is_not_said_to_be_lacking_for_certain() -> None:
+    titles = {row.title: row.lack for row in fix_rows("6.1.176")}
+    assert titles["mm/memory_hotplug: fix memory block reference leak on remove"] == "not established"
+
+
+def test_a_kernel_with_every_fix_lacks_none() -> None:
+    assert fix_rows("7.2") == []
+
+
+def test_an_unknown_kernel_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(BadInput, match="no kernel 'six'"):
+        fix_rows("six")
+
+
+def test_the_command_tells_what_a_kernel_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fixes", "--kernel", "6.1.100"]) == 0
+    out = capsys.readouterr().out
+    assert "introduce and use {pgd,p4d}_populate_kernel()" in out
+    assert "add missing mem_hotplug_lock" not in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+    assert main(["fixes", "--kernel", "6.1.100", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["kernel"] == "6.1.100"
+    assert {row["lack"] for row in document["fixes"]} == {"lacks", "not established"}
