@@ -7,9 +7,9 @@ Nothing of it is on a disk: RAM, console and sockets are anonymous, so that noth
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memhp.target.guest.agent import Agent
@@ -34,11 +34,21 @@ DEBUGGED = (
 """Kernel files whose debug messages are switched on: they tell of altmaps, offlined ranges and reasons."""
 
 
+@dataclass(frozen=True)
+class Resumed:
+    """What a guest that need not boot goes on from: `fill` writes a file of RAM by QEMU's name of it, `load` lets QEMU
+    read the state of its devices and run."""
+
+    release: str
+    fill: Callable[[str, int], None]
+    load: Callable[[Monitor], None]
+
+
 class Guest:
     """A guest that has booted. To be closed."""
 
-    def __init__(self, cache: Cache, qemu: Qemu, spec: GuestSpec) -> None:
-        self.spec = spec
+    def __init__(self, cache: Cache, qemu: Qemu, spec: GuestSpec, resumed: Resumed | None = None) -> None:
+        self.cache, self.qemu, self.spec = cache, qemu, spec
         self.boot_seconds = 0.0
         self.ram: list[int] = []
         self._open: list[socket.socket] = []
@@ -49,12 +59,16 @@ class Guest:
         """The files that hold the guest's memory, by QEMU's name of it."""
         for node, size in enumerate(spec.nodes):
             self.ram.append(self.share(f"ram{node}", size))
+            if resumed is not None:
+                resumed.fill(f"ram{node}", self.ram[-1])
         monitor, far_monitor = socket.socketpair()
         agent, far_agent = socket.socketpair()
         self._open = [monitor, agent]
         paths = tuple(f"/proc/self/fd/{fd}" for fd in self.ram)
         lines = Lines(far_monitor.fileno(), far_agent.fileno(), self._console)
         self.command = command_line(qemu, replace(spec, ram_paths=paths), image, lines)
+        if resumed is not None:
+            self.command += ["-incoming", "defer"]
         passed = (*self.ram, self._console, far_monitor.fileno(), far_agent.fileno())
         try:
             self.child = start(self.command, output=self._console, pass_fds=passed)
@@ -64,12 +78,18 @@ class Guest:
         try:
             self.monitor = Monitor(monitor, self.explain)
             self.agent = Agent(agent, self.explain)
-            self.release = self.agent.wait(BOOT_SECONDS)
+            if resumed is None:
+                self.release = self.agent.wait(BOOT_SECONDS)
+            else:
+                resumed.load(self.monitor)
+                self.release = resumed.release
         except BaseException:
             end(self.child)
             self._close_files()
             raise
         self.boot_seconds = time.monotonic() - began
+        if resumed is not None:
+            return
         for file in DEBUGGED:
             self.agent.write("/sys/kernel/debug/dynamic_debug/control", f"file {file} +p")
 
