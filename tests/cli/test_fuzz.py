@@ -104,6 +104,7 @@ STEPS = [
     "bind",
     "suspend",
     "wait",
+    "set",
     "dax",
     "allocate",
     "free",

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from memhp.cli.guest_options import GuestChoice
+from memhp.cli.lives import random
+from memhp.conform.compare import Comparison
 from memhp.conform.lockstep import conform
 from memhp.facts.observed import observe
 from memhp.facts.source import open_source
@@ -22,6 +25,7 @@ from memhp.target.guest.guest import Guest, running
 from memhp.target.guest.kernel import Kernel, fetched
 from memhp.target.guest.observe import facts, step_files
 from memhp.target.guest.qemu import GuestSpec, find_qemu
+from memhp.target.guest.snapshot import Snapshot, resumed
 from memhp.target.guest.target import GuestTarget, spec_for
 from memhp.target.guest.versions import newest
 
@@ -95,8 +99,25 @@ def test_after_every_step_the_model_shows_what_the_kernel_shows(guest: tuple[Gue
         name, _, count, *_ = line.split("\t")
         pages[name] += int(count)
     assert set(pages.values()) == {kept.memory.block_size // (shown.page_size or 0)}
-    machine.close()
+    snapshot = Snapshot.of(machine)
     until_gone(machine.child.pid)
+    for _ in range(2):
+        with resumed(snapshot) as again:
+            assert again.agent.write("/run/mark", "here") == ""
+            now = facts(again)
+            assert (now.iomem, now.memory, now.params) == (shown.iomem, shown.memory, shown.params)
+            assert again.agent.run("ls /run").text.split() == ["mark"]
+        until_gone(again.child.pid)
+    snapshot.close()
+
+
+def test_random_lives_of_a_kernel_are_those_of_its_model() -> None:
+    chosen = kernel("x86_64")
+    choice = GuestChoice(chosen.wanted, None, None, None, None, None, "", None, None)
+    (found,) = random(choice, 2, 5, None, quiet=True).values()
+    assert isinstance(found, Comparison)
+    assert [detail for detail in found.details if detail.verdict == "differing"] == []
+    assert found.equal > 2000
 
 
 def until_gone(pid: int) -> None:

@@ -1,6 +1,7 @@
 """The parts that a guest is made of, each without a guest."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import os
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from memhp.target.guest.machines import MACHINES
 from memhp.target.guest.modules import depends, load_order
 from memhp.target.guest.observe import parse
 from memhp.target.guest.qemu import GuestSpec, Lines, Qemu, VirtioMemDevice, command_line
+from memhp.target.guest.snapshot import copy_data
 from memhp.target.guest.sources import first_archive, own_archive, parse_deb822, parse_one_line, rewritten
 from memhp.target.guest.target import refusal, spec_for
 from memhp.target.guest.versions import newest
@@ -41,6 +43,26 @@ URIs: http://mirror.example/debian-security
 Suites: bookworm-security
 Components: main
 """
+
+
+def test_a_copy_of_guest_memory_has_the_same_bytes_and_the_same_holes() -> None:
+    source, target = os.memfd_create("source"), os.memfd_create("target")
+    try:
+        os.ftruncate(source, 64 << 20)
+        for at, data in ((0, b"first"), (1 << 20, bytes(range(256)) * 64), ((64 << 20) - 4, b"last")):
+            os.pwrite(source, data, at)
+        copy_data(source, target)
+        assert os.pread(target, 64 << 20, 0) == os.pread(source, 64 << 20, 0)
+        assert os.fstat(target).st_blocks == os.fstat(source).st_blocks
+    finally:
+        os.close(source)
+        os.close(target)
+
+
+def test_what_a_guest_cannot_hold_in_its_tmpfs_is_refused() -> None:
+    assert refusal("x86_64", schema.Allocate(size="8M")) is None
+    assert "kind 'movable'" in (refusal("x86_64", schema.Allocate(size="8M", kind="kernel")) or "")
+    assert "64 KiB" in (refusal("x86_64", schema.Allocate(size="4K")) or "")
 
 
 def test_each_suite_gets_a_stanza_of_its_own_with_the_machines_address_and_keyring() -> None:

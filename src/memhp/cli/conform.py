@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 @click.option("--captures", type=click.Path(path_type=Path), help="Every capture in a folder, or one.")
 @click.option("--all", "everywhere", is_flag=True, help="On every fetched kernel that can carry out the steps.")
 @click.option("--with", "with_", metavar="CAPTURE[:STEP]", help="Hold the end of the scenario against this moment.")
+@click.option("--random", "lives", type=click.IntRange(1, 100_000), metavar="N", help="Play N random lives.")
+@click.option("--seed", type=click.IntRange(0), default=0, metavar="S", help="Which lives these are.")
+@click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Where lives that differ are written.")
 @click.option("--ktap", "as_ktap", is_flag=True, help="Print KTAP, the kernel's test format.")
 @json_option
 def conform(
@@ -28,20 +31,29 @@ def conform(
     captures: Path | None,
     everywhere: bool,
     with_: str | None,
+    lives: int | None,
+    seed: int,
+    keep: Path | None,
     as_ktap: bool,
     as_json: bool,
 ) -> int:
     """Carry out the scenario in FILE on a kernel in QEMU and on the model of it, and compare after every step.
 
     With --captures the model goes through what happened to machines that were captured; with --with the scenario is
-    carried out on the model alone. Exit code 1 if any fact differs that no rule explains.
+    carried out on the model alone. With --random steps are drawn, and lives
+    that differ are shrunk. Exit code 1 if any fact differs that no rule explains.
     """
-    if sum((bool(choice), everywhere, captures is not None, with_ is not None)) != 1 or (file is None) == (
-        captures is None
-    ):
-        raise click.UsageError("give FILE with --kernel, --linux, --all or --with; or --captures alone")
+    modes = sum((bool(choice), everywhere, captures is not None, with_ is not None))
+    if modes != 1 or (file is None) == (captures is None and lives is None) or (lives is not None and not choice):
+        raise click.UsageError(
+            "give FILE with --kernel, --linux, --all or --with; --random with --kernel or --linux; or --captures alone"
+        )
     found: dict[str, Comparison | str]
-    if captures is not None:
+    if lives is not None:
+        from memhp.cli.lives import random
+
+        found = random(choice, lives, seed, keep, quiet=as_json or as_ktap)
+    elif captures is not None:
         found = _captures(captures)
     elif file is not None and with_ is not None:
         found = {str(file): _with(file, with_)}

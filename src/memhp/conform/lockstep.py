@@ -32,6 +32,60 @@ HOTPLUG_LINES = re.compile(
 """Lines of the log that tell of hot(un)plug and that a model writes word for word."""
 
 
+class Lockstep:
+    """A real machine, and the model of it that was booted from what the machine shows now.
+
+    `found` is all that was compared so far. Raises :class:`BadInput` for a machine that the model cannot be.
+    """
+
+    def __init__(self, real: Target, *, where: str = "scenario") -> None:
+        self.real = real
+        self._observed = real.facts()
+        self.model = ModelTarget.like(self._observed, MachineText(source=self._observed.source), where=where)
+        self.found = Comparison()
+        self.done: list[StepKind] = []
+        """The steps so far, with what the platform chose filled in."""
+        self._context = Context(series=_series(self._observed))
+        compare_moment(self.found, "0-boot", self._observed, self.model.facts(), self._context)
+        self._seen = [len(real.log()), len(self.model.log())]
+        self._free = _free(self._observed, self.model)
+
+    def carry_out(self, step: StepKind) -> None:
+        """Do a step on both and compare every fact."""
+        real, model, found = self.real, self.model, self.found
+        name = f"{len(self.done) + 1}-{title(step)}"
+        theirs = real.carry_out(step)
+        shown, log = real.facts(), real.log()
+        tell(model, shown, log[self._seen[0] :])
+        mine = model.carry_out(theirs.step)
+        self.done.append(theirs.step)
+        resized = self._context.resized or _resized(self._observed, shown)
+        self._context = Context(resized=resized, series=self._context.series)
+        if theirs.result is not None:
+            found.add(name, "result", theirs.result, mine.result, self._context)
+        compare_moment(found, name, shown, model.facts(), self._context)
+        if isinstance(real, Readable):
+            memory = real.memory()
+            for counted in compare_tables(model.session.k, memory, memory.root(), _hot(model)):
+                found.add_counted(name, counted)
+        self._compare_free(name, shown)
+        self._compare_log(name, log)
+
+    def _compare_free(self, name: str, shown: Facts) -> None:
+        now = _free(shown, self.model)
+        real, mine = (after - before for after, before in zip(now, self._free, strict=True))
+        self.found.add(name, FREE, 0, 0 if abs(real - mine) <= FREE_BOUND else mine - real, self._context)
+        self._free = now
+
+    def _compare_log(self, name: str, log: tuple[str, ...]) -> None:
+        logs = [log, self.model.log()]
+        new = [_told(log[start:]) for log, start in zip(logs, self._seen, strict=True)]
+        for number in range(max(map(len, new))):
+            line = [lines[number] if number < len(lines) else None for lines in new]
+            self.found.add(name, f"log {number}", line[0], line[1], self._context)
+        self._seen = [len(log) for log in logs]
+
+
 def conform(
     real: Target, steps: Sequence[StepKind], *, where: str = "scenario", progress: Progress | None = None
 ) -> Comparison:
@@ -40,39 +94,12 @@ def conform(
     Raises :class:`BadInput` for a step that the machine cannot carry out, before anything starts.
     """
     check_steps(real, steps, where=where)
-    observed = real.facts()
-    model = ModelTarget.like(observed, MachineText(source=observed.source), where=where)
-    found = Comparison()
-    context = Context(series=_series(observed))
-    compare_moment(found, "0-boot", observed, model.facts(), context)
-    seen = [len(real.log()), len(model.log())]
-    free = _free(observed, model)
+    both = Lockstep(real, where=where)
     for index, step in enumerate(steps):
-        name = f"{index + 1}-{title(step)}"
         if progress is not None:
             progress(index, title(step))
-        theirs = real.carry_out(step)
-        shown, log = real.facts(), real.log()
-        tell(model, shown, log[seen[0] :])
-        mine = model.carry_out(theirs.step)
-        context = Context(resized=context.resized or _resized(observed, shown), series=context.series)
-        if theirs.result is not None:
-            found.add(name, "result", theirs.result, mine.result, context)
-        compare_moment(found, name, shown, model.facts(), context)
-        if isinstance(real, Readable):
-            memory = real.memory()
-            for counted in compare_tables(model.session.k, memory, memory.root(), _hot(model)):
-                found.add_counted(name, counted)
-        change = [after - before for after, before in zip(_free(shown, model), free, strict=True)]
-        found.add(name, FREE, 0, 0 if abs(change[0] - change[1]) <= FREE_BOUND else change[1] - change[0], context)
-        free = _free(shown, model)
-        logs = [log, model.log()]
-        new = [_told(log[start:]) for log, start in zip(logs, seen, strict=True)]
-        for number in range(max(map(len, new))):
-            line = [lines[number] if number < len(lines) else None for lines in new]
-            found.add(name, f"log {number}", line[0], line[1], context)
-        seen = [len(log) for log in logs]
-    return found
+        both.carry_out(step)
+    return both.found
 
 
 def _free(shown: Facts, model: ModelTarget) -> tuple[int, int]:

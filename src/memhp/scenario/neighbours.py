@@ -2,11 +2,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.errors import BadInput
+from memhp.linux.drivers.base.memory import auto_online_blocks_store
 from memhp.linux.mm import users
 from memhp.linux.mm import vmalloc as vmap
 from memhp.linux.mm.memory_failure import memory_failure
+from memhp.linux.mm.memory_hotplug_params import param_attr_store
 from memhp.scenario import schema
 from memhp.scenario.session import Session, bytes_of, size_of
+
+
+def set_parameter(session: Session, step: schema.Set) -> None:
+    """Change a parameter of hotplug while the machine runs."""
+    text = parameter_text(step)
+    if step.parameter == "auto_online_blocks":
+        auto_online_blocks_store(session.k, text)
+    else:
+        param_attr_store(session.k, step.parameter, text)
+
+
+def parameter_text(step: schema.Set) -> str:
+    """What is written to the parameter's file."""
+    return ("Y" if step.to else "N") if isinstance(step.to, bool) else str(step.to)
 
 
 def allocate(session: Session, step: schema.Allocate) -> None:

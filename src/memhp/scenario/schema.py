@@ -279,6 +279,19 @@ class Wait(Step, frozen=True, tag="wait"):
     seconds: Seconds
 
 
+ParameterName = Literal["auto_online_blocks", "online_policy", "auto_movable_ratio", "auto_movable_numa_aware"]
+"""What decides how memory goes online, and may be changed while the machine runs."""
+
+
+class Set(Step, frozen=True, tag="set"):
+    """Somebody changes a parameter of hotplug: ``echo VALUE > …/memory/auto_online_blocks`` or
+    ``> /sys/module/memory_hotplug/parameters/NAME``.
+    """
+
+    parameter: ParameterName
+    to: str | Annotated[int, Meta(ge=0, le=(1 << 32) - 1)] | bool
+
+
 class Allocate(Step, frozen=True, tag="allocate"):
     """Somebody uses memory: `kind` says what for, `tag` names it for a later free or pin."""
 
@@ -360,6 +373,7 @@ StepKind: TypeAlias = (
     | Bind
     | Suspend
     | Wait
+    | Set
     | Dax
     | Allocate
     | Free

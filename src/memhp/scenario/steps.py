@@ -334,6 +334,7 @@ RUNNERS: dict[type, Callable[[Session, Any], None]] = {
     schema.Bind: bind,
     schema.Suspend: suspend,
     schema.Wait: wait,
+    schema.Set: neighbours.set_parameter,
     schema.Dax: dax,
     schema.Allocate: neighbours.allocate,
     schema.Free: neighbours.free,

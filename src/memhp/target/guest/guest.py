@@ -37,9 +37,12 @@ DEBUGGED = (
 @dataclass(frozen=True)
 class Resumed:
     """What a guest that need not boot goes on from: `fill` writes a file of RAM by QEMU's name of it, `load` lets QEMU
-    read the state of its devices and run."""
+    read the state of its devices and run.
+    """
 
     release: str
+    modules: frozenset[str]
+    """What was loaded on demand."""
     fill: Callable[[str, int], None]
     load: Callable[[Monitor], None]
 
@@ -54,7 +57,8 @@ class Guest:
         self._open: list[socket.socket] = []
         self._console = os.memfd_create("memhp-console")
         began = time.monotonic()
-        image = spec.initrd or initramfs(cache, spec.kernel)
+        self.image = spec.initrd or initramfs(cache, spec.kernel)
+        self.modules = resumed.modules if resumed is not None else frozenset[str]()
         self.shared: dict[str, int] = {}
         """The files that hold the guest's memory, by QEMU's name of it."""
         for node, size in enumerate(spec.nodes):
@@ -66,7 +70,7 @@ class Guest:
         self._open = [monitor, agent]
         paths = tuple(f"/proc/self/fd/{fd}" for fd in self.ram)
         lines = Lines(far_monitor.fileno(), far_agent.fileno(), self._console)
-        self.command = command_line(qemu, replace(spec, ram_paths=paths), image, lines)
+        self.command = command_line(qemu, replace(spec, ram_paths=paths), self.image, lines)
         if resumed is not None:
             self.command += ["-incoming", "defer"]
         passed = (*self.ram, self._console, far_monitor.fileno(), far_agent.fileno())
@@ -116,6 +120,9 @@ class Guest:
 
     def load(self, module: str) -> None:
         """Load a module with what it needs, if the kernel has it as a module."""
+        if module in self.modules:
+            return
+        self.modules |= {module}
         order = self.agent.run("cat /modules/order").text.split()
         if module in order:
             wanted = " ".join(order[: order.index(module) + 1])

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memhp.target.guest.agent import GuestLost
 from memhp.target.guest.cache import Cache
@@ -63,6 +63,7 @@ class Snapshot:
     qemu: Qemu
     spec: GuestSpec
     release: str
+    modules: frozenset[str]
     ram: Mapping[str, int]
     state: int
 
@@ -80,7 +81,8 @@ class Snapshot:
             raise
         ram = {name: os.dup(fd) for name, fd in guest.shared.items()}
         guest.close()
-        return cls(guest.cache, guest.qemu, guest.spec, guest.release, ram, state)
+        spec = replace(guest.spec, initrd=guest.image)
+        return cls(guest.cache, guest.qemu, spec, guest.release, guest.modules, ram, state)
 
     def resume(self) -> Guest:
         """A guest that goes on from here."""
@@ -94,7 +96,7 @@ class Snapshot:
         def fill(name: str, file: int) -> None:
             copy_data(self.ram[name], file)
 
-        return Guest(self.cache, self.qemu, self.spec, Resumed(self.release, fill, load))
+        return Guest(self.cache, self.qemu, self.spec, Resumed(self.release, self.modules, fill, load))
 
     def close(self) -> None:
         """Forget it."""

@@ -7,6 +7,7 @@ are there, a virtio-mem device when it has the size that was requested or no lon
 
 import errno
 import os
+import shlex
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ import msgspec
 
 from memhp.errors import BadInput
 from memhp.scenario import schema
+from memhp.scenario.neighbours import parameter_text
 from memhp.scenario.steps import ONLINE_TEXT
 from memhp.spans import Span
 from memhp.target.guest.guest import Guest
@@ -23,6 +25,10 @@ from memhp.target.target import Done
 from memhp.units import parse_size
 
 SYS = "/sys/devices/system/memory"
+FILES = "/run"
+"""Where the guest keeps the files that stand for memory in use: its tmpfs."""
+FILE_UNIT = 64 << 10
+"""Bytes that such a file is written in."""
 SETTLE = 0.2
 """Seconds between two looks at a guest that is still busy."""
 PATIENCE = 60
@@ -198,6 +204,33 @@ def resize(machine: GuestMachine, step: schema.Resize) -> Done:
     return Done(done, "ok" if sizes[-1] == wanted else None, f"the device has {sizes[-1]:#x} bytes plugged")
 
 
+PARAMETERS = "/sys/module/memory_hotplug/parameters"
+
+
+def set_parameter(machine: GuestMachine, step: schema.Set) -> Done:
+    """Write to a parameter's file."""
+    folder = SYS if step.parameter == "auto_online_blocks" else PARAMETERS
+    said = machine.guest.agent.write(f"{folder}/{step.parameter}", parameter_text(step))
+    return Done(step, ERRNO.get(said, said) if said else "ok")
+
+
+def allocate(machine: GuestMachine, step: schema.Allocate) -> Done:
+    """A file in memory of its own (tmpfs), whose pages can be moved."""
+    size = parse_size(step.size, where="size")
+    path = shlex.quote(f"{FILES}/{step.tag}")
+    fill = f"dd if=/dev/zero of={path} bs={FILE_UNIT} count={size // FILE_UNIT} 2>&1 | grep -q 'No space' && rm {path}"
+    failed = machine.guest.agent.run(fill, timeout=300).status == 0
+    return Done(step, "ENOMEM" if failed else "ok")
+
+
+def free(machine: GuestMachine, step: schema.Free) -> Done:
+    """The file goes."""
+    missing = machine.guest.agent.run(f"rm {shlex.quote(f'{FILES}/{step.tag}')}").status
+    if missing:
+        raise BadInput(f"nothing is allocated as {step.tag!r}", where="tag", fix="allocate it first")
+    return Done(step, "ok")
+
+
 def wait(machine: GuestMachine, step: schema.Wait) -> Done:
     """Let real time pass."""
     time.sleep(step.seconds)
@@ -212,5 +245,8 @@ RUNNERS: dict[type, Callable[[GuestMachine, Any], Done]] = {
     schema.VirtioMem: virtio_mem,
     schema.Resize: resize,
     schema.Wait: wait,
+    schema.Set: set_parameter,
+    schema.Allocate: allocate,
+    schema.Free: free,
 }
 """Which function carries out which kind of step."""

@@ -6,14 +6,13 @@ from dataclasses import replace
 
 from memhp.facts import dmesg
 from memhp.facts.observed import Facts
-from memhp.facts.source import DMESG
 from memhp.scenario import schema
 from memhp.target.guest import observe
 from memhp.target.guest.guest import Guest
 from memhp.target.guest.machines import MACHINES
 from memhp.target.guest.memory import GuestMemory
 from memhp.target.guest.qemu import GuestSpec, VirtioMemDevice
-from memhp.target.guest.steps import RUNNERS, GuestMachine
+from memhp.target.guest.steps import FILE_UNIT, RUNNERS, GuestMachine
 from memhp.target.target import Done
 from memhp.units import parse_size
 
@@ -53,6 +52,11 @@ def refusal(arch: str, step: schema.StepKind) -> str | None:
             return "QEMU's device makes no faults"
     if isinstance(step, schema.VirtioMem) and (step.big_blocks or step.big_block_size or not step.unplug_online):
         return "the driver is loaded without parameters"
+    if isinstance(step, schema.Allocate):
+        if step.kind != "movable" or step.at is not None or step.node:
+            return "of memory in use a guest has files in its tmpfs only: kind 'movable', anywhere"
+        if parse_size(step.size, where="size") % FILE_UNIT:
+            return f"such files are made of {FILE_UNIT >> 10} KiB"
     if isinstance(step, schema.Eject) and not step.enabled:
         return "the attribute that forbids ejecting is left alone"
     return None
@@ -128,5 +132,4 @@ class GuestTarget:
 
     def log(self) -> tuple[str, ...]:
         """The kernel log so far."""
-        text = observe.source(self.guest).get(DMESG) or ""
-        return tuple(line.text for line in dmesg.parse(text).lines)
+        return tuple(line.text for line in dmesg.parse(self.guest.agent.run("dmesg").text).lines)

@@ -1,0 +1,144 @@
+"""What may happen next in a random life of a machine: a smaller life is drawn from fewer, smaller numbers.
+
+Kinds of steps are in a fixed order and targets are numbers, taken modulo what the machine has: a life keeps its meaning
+when a shrinker leaves out a step before. What the machine has is asked of the model, which has seen the same life.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from memhp.scenario import schema
+from memhp.target.model.target import ModelTarget
+from memhp.units import MiB
+
+T = TypeVar("T")
+
+MOST_DIMMS = 6
+DIMM_BLOCKS = (1, 2, 3, 4, 8)
+"""Sizes of DIMMs, memory blocks."""
+ZONES: tuple[schema.Zone, ...] = ("auto", "kernel", "movable")
+DEVICE = "vm0"
+DEVICE_SIZE = 2048 * MiB
+DEVICE_UNIT = 2 * MiB
+"""The virtio-mem device that lives have where the platform has such devices."""
+MOST_IN_USE = 96 * MiB
+USE_UNIT = 8 * MiB
+VALUES: dict[schema.ParameterName, tuple[str | int | bool, ...]] = {
+    "auto_online_blocks": ("offline", "online", "online_kernel", "online_movable"),
+    "online_policy": ("contig-zones", "auto-movable"),
+    "auto_movable_ratio": (0, 50, 100, 301, 1000),
+    "auto_movable_numa_aware": (True, False),
+}
+
+
+class Choices(Protocol):
+    """Where numbers come from."""
+
+    def pick(self, values: Sequence[T]) -> T:
+        """One of these; the first is the smallest."""
+        ...
+
+    def number(self, most: int) -> int:
+        """A number from 0 to `most`."""
+        ...
+
+
+def plug(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
+    """A DIMM, which nobody, or somebody at once, brings online."""
+    blocks, zone = choices.pick(DIMM_BLOCKS), choices.pick((None, *ZONES))
+    if len(model.session.dimms) >= MOST_DIMMS:
+        return None
+    return schema.Plug(size=blocks * model.session.k.memory_block_size, online=zone)
+
+
+def eject(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
+    """A DIMM is asked for."""
+    which, dimms = choices.number(MOST_DIMMS - 1), model.session.dimms
+    return schema.Eject(at=dimms[which % len(dimms)].crs[0].start) if dimms else None
+
+
+def online(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
+    """Some offline blocks in a row."""
+    zone = choices.pick(ZONES)
+    blocks = _some(choices, _in_state(model, "offline"))
+    return schema.Online(blocks=blocks, zone=zone) if blocks else None
+
+
+def offline(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
+    """Some online blocks in a row: added ones come first, then boot memory from its end on."""
+    blocks = _some(choices, _in_state(model, "online")[::-1])
+    return schema.Offline(blocks=blocks) if blocks else None
+
+
+def resize(choices: Choices, model: ModelTarget) -> schema.StepKind:
+    """Another size of the virtio-mem device."""
+    del model
+    return schema.Resize(to=choices.number(DEVICE_SIZE // DEVICE_UNIT) * DEVICE_UNIT, device=DEVICE)
+
+
+def set_parameter(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
+    """A parameter changes."""
+    name = choices.pick(tuple(VALUES))
+    value = VALUES[name][choices.number(max(map(len, VALUES.values())) - 1) % len(VALUES[name])]
+    known = name == "auto_online_blocks" or model.session.k.config.profile.auto_movable
+    return schema.Set(parameter=name, to=value) if known else None
+
+
+def allocate(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
+    """Memory comes into use that can be moved."""
+    size = (1 + choices.number(7)) * USE_UNIT
+    used = in_use(model)
+    tag = next(name for name in map("use{}".format, range(len(used) + 1)) if name not in used)
+    return schema.Allocate(size=size, tag=tag) if sum(used.values()) + size <= MOST_IN_USE else None
+
+
+def free(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
+    """Such memory is free again."""
+    which, used = choices.number(3), sorted(in_use(model))
+    return schema.Free(tag=used[which % len(used)]) if used else None
+
+
+def in_use(model: ModelTarget) -> dict[str, int]:
+    """What lives allocated: bytes by tag."""
+    k = model.session.k
+    found: dict[str, int] = {}
+    for start, end, owner in k.hw.memory.owners:
+        if owner.tag.startswith("use"):
+            found[owner.tag] = found.get(owner.tag, 0) + ((end - start) << k.config.page_shift)
+    return found
+
+
+KINDS: dict[type, Callable[[Choices, ModelTarget], schema.StepKind | None]] = {
+    schema.Plug: plug,
+    schema.Offline: offline,
+    schema.Online: online,
+    schema.Resize: resize,
+    schema.Eject: eject,
+    schema.Set: set_parameter,
+    schema.Allocate: allocate,
+    schema.Free: free,
+}
+"""How a step of each kind is drawn; a drawing that comes to nothing on this machine is None."""
+
+SAMPLES: dict[type, schema.StepKind] = {
+    schema.Plug: schema.Plug(size=1024 * MiB),
+    schema.Offline: schema.Offline(),
+    schema.Online: schema.Online(),
+    schema.Resize: schema.Resize(to=0),
+    schema.Eject: schema.Eject(),
+    schema.Set: schema.Set(parameter="auto_online_blocks", to="offline"),
+    schema.Allocate: schema.Allocate(size=USE_UNIT),
+    schema.Free: schema.Free(),
+}
+"""A step of each kind, to ask a machine whether it can do such steps at all."""
+
+
+def _in_state(model: ModelTarget, state: str) -> list[int]:
+    return [i for first, end, block in model.session.k.memory_blocks if block.state == state for i in range(first, end)]
+
+
+def _some(choices: Choices, blocks: list[int]) -> list[int]:
+    first, count = choices.number(63), 1 + choices.number(3)
+    at = first % len(blocks) if blocks else 0
+    return sorted(blocks[at : at + count])
