@@ -141,3 +141,33 @@ def test_one_view_is_seen_at_a_time_and_nothing_is_wider_than_the_window(
     found, too_wide = told(broken, tmp_path, script, width=width)["said"]
     assert found == [columns, diagram, columns, diagram, columns]
     assert too_wide <= 0
+
+
+def test_rows_are_reached_and_walked_with_the_keyboard_alone(broken: Explored, tmp_path: Path) -> None:
+    script = """
+    const reachable = () => all("#columns .row[tabindex='0']");
+    const press = name =>
+      document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
+    const focused = () => Number(document.activeElement.dataset.step);
+    const once = reachable().length;
+    reachable()[0].focus();
+    const been = [focused()];
+    for (const name of ["ArrowDown", "ArrowUp", "Home"]) { press(name); been.push(focused()); }
+    const fold = all("#columns .row[aria-expanded]")[0];
+    click(fold); fold.focus();
+    const counts = [rows()];
+    for (const name of ["ArrowRight", "ArrowRight", "ArrowLeft", "Enter", "Enter"]) {
+      press(name);
+      counts.push(rows());
+    }
+    document.getElementById("tab-columns").focus();
+    press("ArrowRight");
+    return [once, been, counts, fold.dataset.last - fold.dataset.step + 1, document.activeElement.id, seen("sequence"),
+            all("#columns .row[aria-selected=true]").length];
+    """
+    once, been, counts, inside, tab, diagram, selected = told(broken, tmp_path, script)["said"]
+    assert (once, selected) == (1, 1)
+    assert been == [3, 4, 3, 1]
+    closed = counts[0]
+    assert counts == [closed, closed + inside, closed + inside, closed, closed + inside, closed]
+    assert (tab, diagram) == ("tab-sequence", True)

@@ -2,22 +2,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+from markupsafe import Markup
 
 from memhp.explore.engine.trace import Line, Trace, Value
 from memhp.explore.explored import ONE_SCHEDULE, Explored
 from memhp.outputs.file import write_file
-from memhp.printable import printable
+from memhp.report.rendering import render
 from memhp.report.trace import ENDS, coverage_text, facts, replay_command
 from memhp.report.trace_columns import left
 from memhp.report.trace_fold import Row, fold
 from memhp.report.trace_lanes import lanes
-from memhp.report.trace_page_script import SCRIPT
-from memhp.report.trace_page_style import STYLE
 from memhp.report.trace_state import Standing, standings
 from memhp.report.trace_svg import breaks, hue, sequence, strip
 
@@ -31,9 +29,27 @@ BUTTONS = (
 """Of the bar: name, title, the path of its picture."""
 KEYS = (
     ("↓ j", "next step"), ("↑ k", "step before"), ("n", "next switch of CPU"), ("p", "switch before"),
-    ("Home", "first step"), ("End", "last step"), ("f", "unfold steps taken together"), ("v", "columns or diagram"),
-    ("c", "copy the schedule"),
+    ("Home", "first step"), ("End", "last step"), ("→ ← f", "unfold and fold steps taken together"),
+    ("v", "columns or diagram"), ("c", "copy the schedule"),
 )  # fmt: skip
+
+
+class RowView(NamedTuple):
+    """A row as the page shows it."""
+
+    style: str
+    first: int
+    last: int
+    steps: str
+    column: int
+    who: str
+    place: Markup
+    times: int
+    kinds: list[str]
+    what: str
+    values: str
+    dots: list[str]
+    reason: str
 
 
 def write_page(found: Explored, path: Path) -> None:
@@ -43,99 +59,68 @@ def write_page(found: Explored, path: Path) -> None:
 
 def page(found: Explored) -> str:
     """The page's HTML."""
-    return printable("\n".join(_page(found)), keep="\n")
-
-
-def _page(found: Explored) -> Iterator[str]:
-    title = escape(f"{found.name}, {found.variant}")
-    yield '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>{title}</title><style>{STYLE}</style></head><body>"
-    yield from _head(found)
-    if found.trace is None:
-        yield '<main class="alone"><p>No schedule goes wrong, so there is no trace to show.</p></main></body></html>'
-        return
-    yield from _trace(found.trace)
-    data = msgspec.json.encode(_data(found.trace)).decode().replace("<", "\\u003c")
-    yield f'<script type="application/json" id="trace">{data}</script><script>{SCRIPT}</script></body></html>'
-
-
-def _head(found: Explored) -> Iterator[str]:
     one = found.mode == ONE_SCHEDULE
-    tone = "warn" if one or found.verdict == "undecided" else "bad" if found.verdict == "broken" else "good"
-    word = ENDS[found.trace.end] if one and found.trace is not None else found.verdict
-    yield f'<header><h1>{escape(found.name)} <span class="chip {tone}">{escape(word)}</span></h1>'
-    yield f'<p class="soft"><b>{escape(found.variant)}</b>: {escape(found.about)} · {escape(found.configuration)}</p>'
-    if found.reason is not None:
-        yield f'<p class="reason">{escape(found.reason)}</p>'
-    yield f"<details><summary>{escape(found.actors)}</summary><ul>"
-    yield from (f"<li>{escape(fact)}</li>" for fact in facts(found))
-    yield "</ul></details>"
-    if found.trace is not None:
-        yield from (f'<p class="soft">{escape(line)}</p>' for line in left(found.trace))
-        schedule = found.trace.schedule
-        command = replay_command(found, found.trace)
-        yield (
-            f'<div class="schedule"><span class="soft">schedule</span> <code id="schedule">{escape(schedule)}</code>'
-            f'<button data-copy="{escape(schedule)}">Copy</button>'
-            f'<button data-copy="{escape(command)}">Copy command</button></div>'
-        )
-    elif found.coverage is not None:
-        yield f'<p class="soft">{escape(coverage_text(found))}</p>'
-    yield "</header>"
+    trace = found.trace
+    return render(
+        "trace.html",
+        title=f"{found.name}, {found.variant}",
+        found=found,
+        tone="warn" if one or found.verdict == "undecided" else "bad" if found.verdict == "broken" else "good",
+        word=ENDS[trace.end] if one and trace is not None else found.verdict,
+        facts=list(facts(found)),
+        trace=trace,
+        coverage=coverage_text(found) if trace is None and found.coverage is not None else "",
+        **({} if trace is None else _trace(found, trace)),
+    )
 
 
-def _trace(trace: Trace) -> Iterator[str]:
+def _trace(found: Explored, trace: Trace) -> dict[str, object]:
     active = {line.thread for line in trace.lines}
     shown = [thread for thread in range(len(trace.names)) if thread in active]
-    yield '<nav class="bar"><div class="steps">'
-    yield from (
-        f'<button id="{name}" title="{title}" aria-label="{title}"><svg viewBox="0 0 12 12"><path d="{icon}"/></svg>'
-        "</button>"
-        for name, title, icon in BUTTONS
-    )
-    yield f'<output id="at"></output><span class="soft"> of {len(trace.lines)}</span></div>'
-    yield f'<div class="run">{strip(trace.lines, shown)}<i id="now"></i></div>'
-    yield '<div class="tabs" role="tablist"><button role="tab" id="tab-columns" aria-selected="true">Columns</button>'
-    yield '<button role="tab" id="tab-sequence" aria-selected="false">Diagram</button></div></nav>'
-    yield f'<main><section id="columns"><div class="grid names" style="--cpus:{len(shown)}"><span></span>'
-    for thread in shown:
-        yield f'<b class="{hue(thread)}">CPU {thread}: {escape(trace.names[thread])} <i>{LETTERS[thread]}</i></b>'
-    yield f'</div><ol class="rows" style="--cpus:{len(shown)}">'
+    data = msgspec.json.encode(_data(trace)).decode().replace("<", "\\u003c")
+    return {
+        "left": list(left(trace)),
+        "command": replay_command(found, trace),
+        "buttons": BUTTONS,
+        "keys": KEYS,
+        "strip": Markup(strip(trace.lines, shown)),
+        "heads": [
+            {"style": hue(thread), "cpu": thread, "name": trace.names[thread], "letter": LETTERS[thread]}
+            for thread in shown
+        ],
+        "rows": list(_rows(trace, shown)),
+        "sequence": Markup(sequence(trace, lanes(trace), shown)),
+        "data": Markup(data),
+    }
+
+
+def _rows(trace: Trace, shown: list[int]) -> Iterator[RowView]:
     before: Line | None = None
     for row in fold(trace.lines):
         yield _row(row, before, shown.index(row.first.thread), trace)
         before = row.last
-    yield "</ol></section>"
-    yield f'<section id="sequence" hidden><div class="scroll">{sequence(trace, lanes(trace), shown)}</div></section>'
-    yield '<aside id="detail" aria-live="polite"></aside></main><footer>'
-    yield from (f"<span><kbd>{keys}</kbd> {what}</span>" for keys, what in KEYS)
-    yield "</footer>"
 
 
-def _row(row: Row, before: Line | None, column: int, trace: Trace) -> str:
+def _row(row: Row, before: Line | None, column: int, trace: Trace) -> RowView:
     line = row.first
     switched = before is None or before.thread != line.thread
     broken = any(change.kind == "broken" for one in row.lines for change in one.changes)
     classes = ["row", hue(line.thread)] + ["switch"] * (switched and before is not None) + ["bad"] * broken
-    place = ""
-    if line.place and (switched or before is None or before.place != line.place):
-        place = f'<span class="place">{breaks(line.place)}</span>'
-    who = f'<span class="who">CPU {line.thread}: {escape(line.name)}</span>' if switched else ""
-    fold_button = (
-        '<button class="fold" aria-expanded="false" title="Show each step (f)">▸</button>' if row.times > 1 else ""
-    )
-    dots = "".join(f'<i class="dot {kind}" title="{kind}"></i>' for kind in dict.fromkeys(c.kind for c in row.changes))
-    values = f'<span class="values">{escape(row.values)}</span>' if row.values else ""
-    reason = f'<span class="reason">{escape(trace.reason)}</span>' if broken and trace.reason else ""
-    times = f"{row.times} × " if row.times > 1 else ""
-    kinds = ", ".join(f'<em class="{escape(one.kind)}">{escape(one.kind)}</em>' for one in row.lines[: row.period])
-    return (
-        f'<li class="{" ".join(classes)}" data-step="{line.step}" data-last="{row.last.step}">'
-        f'<span class="n">{row.steps}</span><div class="cell" style="--at:{column + 2}">{who}{place}'
-        f'<span class="does">{fold_button}{times}{kinds} <code>{escape(row.what)}</code>{values}'
-        f'<span class="dots">{dots}</span></span>'
-        f"{reason}</div></li>"
+    placed = line.place and (switched or before is None or before.place != line.place)
+    return RowView(
+        style=" ".join(classes),
+        first=line.step,
+        last=row.last.step,
+        steps=row.steps,
+        column=column + 2,
+        who=f"CPU {line.thread}: {line.name}" if switched else "",
+        place=Markup(breaks(line.place)) if placed else Markup(""),
+        times=row.times,
+        kinds=[one.kind for one in row.lines[: row.period]],
+        what=row.what,
+        values=row.values,
+        dots=list(dict.fromkeys(change.kind for change in row.changes)),
+        reason=trace.reason or "" if broken else "",
     )
 
 

@@ -33,7 +33,7 @@ def sequence(trace: Trace, found: Lanes, shown: Sequence[int]) -> str:
     height = TOP + ROW * len(found.events) + 8
     parts = [
         f'<div class="heads" style="width:{width}px">{"".join(heads)}</div>',
-        f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" '
+        f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="listbox" '
         'aria-label="Sequence diagram: an arrow for each step, from its CPU to what it is about">',
         '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
         'orient="auto-start-reverse"><path class="tip" d="M0 0L8 4L0 8z"/></marker></defs>',
@@ -106,7 +106,8 @@ def _arrow(event: Event, at: int, shown: Sequence[int]) -> str:
         tips = f"M{end - 5} {y}H{start + 6}" if reads else f"M{start + 5} {y}H{end - 6}"
         shape = f'<path d="{tips}" marker-end="url(#head)"/>'
     return (
-        f'<g class="event {hue(line.thread)} {escape(line.kind)}{bad}" data-step="{line.step}" '
+        f'<g role="option" tabindex="-1" aria-selected="false" aria-label="{escape(title)}" '
+        f'class="event {hue(line.thread)} {escape(line.kind)}{bad}" data-step="{line.step}" '
         f'data-last="{event.row.last.step}"><title>{escape(title)}</title>'
         f'<rect class="hit" x="0" y="{y - ROW + 12}" width="100%" height="{ROW}"/>{shape}'
         f'<text x="{start + 14}" y="{y - 6}">{escape(label)}</text></g>'

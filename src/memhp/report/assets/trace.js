@@ -1,7 +1,3 @@
-"""The script of a trace's page: it picks a step, shows what it changed and what stands after it, and goes by key."""
-# SPDX-License-Identifier: GPL-2.0-or-later
-
-SCRIPT = r"""
 (() => {
   const { steps, states, schedule } = JSON.parse(document.getElementById("trace").textContent);
   const $ = id => document.getElementById(id);
@@ -52,12 +48,16 @@ SCRIPT = r"""
   function mark() {
     for (const node of document.querySelectorAll(".picked")) {
       node.classList.remove("picked");
-      node.removeAttribute("aria-current");
+      node.setAttribute("aria-selected", "false");
+      node.tabIndex = -1;
     }
     const rows = holding($("columns"), at + 1), row = rows[rows.length - 1];
-    if (row) { row.classList.add("picked"); row.setAttribute("aria-current", "step"); }
     const event = holding($("sequence"), at + 1)[0];
-    if (event) event.classList.add("picked");
+    for (const node of [row, event].filter(Boolean)) {
+      node.classList.add("picked");
+      node.setAttribute("aria-selected", "true");
+      node.tabIndex = 0;
+    }
     const block = holding(document.querySelector(".strip"), at + 1)[0];
     if (block) {
       const first = +block.dataset.step, count = +block.dataset.last - first + 1;
@@ -67,9 +67,11 @@ SCRIPT = r"""
     return columns ? row : event;
   }
   function go(step, scroll = true) {
+    const focused = document.activeElement && document.activeElement.closest("#columns, #sequence");
     at = Math.max(0, Math.min(steps.length - 1, step));
     const node = mark();
     show();
+    if (focused && node) node.focus({ preventScroll: true });
     if (scroll && node) node.scrollIntoView({ block: "nearest", inline: "nearest" });
     history.replaceState(null, "", "#step=" + (at + 1));
   }
@@ -77,7 +79,7 @@ SCRIPT = r"""
     const rows = holding($("columns"), at + 1), row = rows[rows.length - 1];
     const span = columns ? row : holding($("sequence"), at + 1)[0];
     const folded = span && span.dataset.last !== span.dataset.step &&
-      !(columns && span.querySelector(".fold[aria-expanded=true]"));
+      !(columns && span.getAttribute("aria-expanded") === "true");
     if (!folded) return go(at + by);
     go(by > 0 ? +span.dataset.last : +span.dataset.step - 2);
   }
@@ -86,12 +88,13 @@ SCRIPT = r"""
     do { step += by; } while (steps[step] && steps[step - 1] && steps[step].thread === steps[step - 1].thread);
     if (steps[step]) go(step);
   }
+  const expanded = row => row.getAttribute("aria-expanded") === "true";
   function unfold(row) {
-    const button = row.querySelector(".fold");
-    if (!button) return;
-    const open = button.getAttribute("aria-expanded") === "true";
-    button.setAttribute("aria-expanded", String(!open));
+    if (!row.querySelector(".fold")) return;
+    const open = expanded(row);
+    row.setAttribute("aria-expanded", String(!open));
     if (open) {
+      if (document.activeElement.closest("#columns .inner")) row.focus({ preventScroll: true });
       let inner = row.nextElementSibling;
       while (inner && inner.classList.contains("inner")) {
         inner.remove();
@@ -104,7 +107,13 @@ SCRIPT = r"""
         const cell = make("div", "cell", make("span", "does", make("em", one.kind, one.kind), " ",
           make("code", "", one.what), make("span", "values", one.result || raw)));
         cell.style.setProperty("--at", row.querySelector(".cell").style.getPropertyValue("--at"));
-        const line = make("li", "row inner cpu" + one.thread % HUES, make("span", "n", String(step)), cell);
+        const number = make("span", "n", String(step));
+        const line = make("div", "row inner cpu" + one.thread % HUES, number, cell);
+        for (const [node, role] of [[line, "row"], [number, "rowheader"], [cell, "gridcell"]])
+          node.setAttribute("role", role);
+        line.setAttribute("aria-level", "2");
+        line.setAttribute("aria-selected", "false");
+        line.tabIndex = -1;
         line.dataset.step = line.dataset.last = step;
         inner.push(line);
       }
@@ -116,8 +125,10 @@ SCRIPT = r"""
     columns = first;
     $("columns").hidden = !first;
     $("sequence").hidden = first;
-    $("tab-columns").setAttribute("aria-selected", String(first));
-    $("tab-sequence").setAttribute("aria-selected", String(!first));
+    for (const [tab, shown] of [[$("tab-columns"), first], [$("tab-sequence"), !first]]) {
+      tab.setAttribute("aria-selected", String(shown));
+      tab.tabIndex = shown ? 0 : -1;
+    }
     go(at);
   }
   function copy(text, button) {
@@ -144,8 +155,21 @@ SCRIPT = r"""
     f: () => { const row = holding($("columns"), at + 1)[0]; if (row) unfold(row); }, v: () => view(!columns),
     c: () => copy(schedule, document.querySelector(".schedule button")),
   };
+  const open_or_close = wanted => () => {
+    const row = document.activeElement.closest("#columns .row");
+    if (row && row.querySelector(".fold") && expanded(row) !== wanted) return unfold(row);
+    const above = row && !wanted && row.classList.contains("inner") && holding($("columns"), at + 1)[0];
+    if (above) { unfold(above); go(+above.dataset.step - 1); }
+  };
+  const IN_ROWS = { ArrowRight: open_or_close(true), ArrowLeft: open_or_close(false), Enter: KEYS.f, " ": KEYS.f };
+  const IN_TABS = {};
+  for (const key of ["ArrowRight", "ArrowLeft"])
+    IN_TABS[key] = () => { view(!columns); $(columns ? "tab-columns" : "tab-sequence").focus(); };
   document.addEventListener("keydown", event => {
-    const act = KEYS[event.key];
+    const target = event.target.closest ? event.target : document.body;
+    const local = target.closest("#columns .row") && !target.closest("button") ? IN_ROWS :
+      target.closest("[role=tablist]") ? IN_TABS : {};
+    const act = local[event.key] || KEYS[event.key];
     if (!act || event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "TEXTAREA") return;
     event.preventDefault();
     act();
@@ -169,4 +193,3 @@ SCRIPT = r"""
   const wanted = /^#step=(\d+)$/.exec(location.hash);
   go(wanted ? wanted[1] - 1 : 0, Boolean(wanted));
 })();
-"""
