@@ -213,7 +213,7 @@ class Profile(Choices):
     devices_removed: Literal["under-lock", "before-lock"] = choice(
         "Whether ``try_remove_memory()`` removes the block devices under ``mem_hotplug_lock`` or before it takes it.",
         first("under-lock"),
-        since("5.5", "before-lock", "mm/memory_hotplug: fix remove_memory() lockdep splat", ("5.4.19",)),
+        between("5.5", "5.6", "before-lock", "mm/memory_hotplug: fix remove_memory() lockdep splat", ("5.4.19",)),
         since("6.8", "under-lock", "mm/memory_hotplug: split memmap_on_memory requests across memblocks"),
     )
     hotplugged_pages: Literal["reserved", "offline"] = choice(
