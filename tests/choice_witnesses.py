@@ -131,6 +131,11 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "block_reference": (x86("poison", stepped=True),),
     "pfn_walk_lock": (x86("count", stepped=True),),
     "kmem_tells_truncation": (x86((step("dax", size="1000M", at="0x104000000", mode="kmem"),)),),
+    "acpi_device_check": (
+        x86(
+            (step("plug", size="64M", expect="EINVAL"), step("plug", size="1G", at="8G")),
+        ),
+    ),
     "virtio_mem_sleep": (x86((step("virtio-mem", size="1G", requested="512M"), step("suspend"))),),
     "virtio_mem_unplugged_inaccessible": (x86("features"),),
     # What each architecture decides, and generic code asks.

@@ -77,7 +77,8 @@ MESSAGES = {
     M + 'choices = { pgd_polcy = "none" }': (
         "x.toml: machine.choices.pgd_polcy: there is no such choice (did you mean pgd_policy?)"
     ),
-    M + 'choices = { name = "mine" }': "x.toml: machine.choices.name: there is no such choice (one of add_flush, …",
+    M
+    + 'choices = { name = "mine" }': "x.toml: machine.choices.name: there is no such choice (one of acpi_device_check, …",
     M + "choices = { pgd_policy = 3 }": (
         "x.toml: machine.choices.pgd_policy: cannot be 3 (one of none, sync, preallocate)"
     ),
@@ -95,8 +96,8 @@ MESSAGES = {
         "x.toml: steps[0].size: [0xc0000000-0xc6400000) is not made of whole memory blocks of 128 MiB "
         '(align it, or write expect = "EINVAL" to see the kernel refuse it)'
     ),
-    PLUG + 'size = "1G"\nat = "0x80000000"': (
-        "x.toml: steps[0].at: [0x80000000-0xc0000000) overlaps memory at 0x80000000 "
+    M + '[[steps]]\ndo = "dax"\nat = "8G"\nsize = "1G"\n[[steps]]\ndo = "plug"\nsize = "1G"\nat = "8G"': (
+        "x.toml: steps[1].at: [0x200000000-0x240000000) overlaps memory at 0x200000000 "
         "(leave `at` out to plug above all memory)"
     ),
     PLUG + 'size = "1G"\nnode = 4': "x.toml: steps[0].node: node 4 cannot exist (one of 0)",

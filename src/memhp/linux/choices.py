@@ -335,6 +335,12 @@ class Profile(Choices):
         first(False),
         between("6.12", "7.2", True),
     )
+    acpi_device_check: Literal["device", "parent"] = choice(
+        "What a Device Check has ``acpi_scan_device_check()`` enumerate: the device that appeared, or all that is on "
+        "its bus, so that a DIMM that was refused is tried again whenever another one comes.",
+        first("device"),
+        between("6.1", "6.12", "parent"),
+    )
     virtio_mem_sleep: Literal["refused", "by-feature"] = choice(
         "Whether ``virtio_mem_freeze()`` lets no machine sleep, or only forbids hibernation and, where plugged "
         "memory does not outlive it (``VIRTIO_MEM_F_PERSISTENT_SUSPEND``), suspend to RAM.",

@@ -3,9 +3,10 @@
 
 from collections import Counter
 
-from memhp.errors import BadInput, KernelError
+from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.linux.drivers.acpi.acpi_memhotplug import acpi_memory_device_free
 from memhp.linux.drivers.acpi.device import AcpiDevice
+from memhp.linux.drivers.acpi.numa.srat import pxm_to_node
 from memhp.linux.drivers.acpi.scan import acpi_device_hotplug
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
@@ -15,12 +16,39 @@ from memhp.spans import Span
 
 
 def add(session: Session, step: schema.Plug, span: Span) -> None:
-    """A DIMM (bytes) has been put into the next free slot, and its driver adds it."""
+    """A DIMM (bytes) has been put into the next free slot, and its driver adds it.
+
+    One that the kernel refuses keeps slot and address. Raises what the driver was refused with.
+    """
+    k = session.k
     taken = {adev.name for adev in session.dimms}
     name = next(each for each in map("PNP0C80:{:02x}".format, range(len(taken) + 1)) if each not in taken)
-    adev = AcpiDevice(name, (span,), step.node)
-    acpi_device_hotplug(session.k, adev, "ACPI_NOTIFY_DEVICE_CHECK", memmap_on_memory=step.memmap_on_memory)
+    adev = AcpiDevice(name, (span,), pxm_to_node(k, step.node))
+    refused = [each for each in session.dimms if each.driver_data is None]
+    bus = [*session.dimms]
     session.dimms.append(adev)
+    try:
+        acpi_device_hotplug(k, adev, "ACPI_NOTIFY_DEVICE_CHECK", memmap_on_memory=step.memmap_on_memory, bus=bus)
+    except KernelError:
+        session.notes.append("the DIMM keeps slot and address until it is ejected: the next one comes behind it")
+        raise
+    finally:
+        for each in refused:
+            if each.driver_data is not None:
+                session.plugged.extend(each.crs)
+                session.notes.append(f"the DIMM at {each.crs[0].start:#x} was tried again: {_came(k, each)}")
+    if not _blocks_of(k, adev):
+        session.notes.append(_came(k, adev))
+
+
+def _came(k: Kernel, adev: AcpiDevice) -> str:
+    """What came of a DIMM whose driver says that it is configured."""
+    if _blocks_of(k, adev):
+        return "it is in"
+    return (
+        "nothing was added, as add_memory() answers EEXIST where an add that failed left something behind, "
+        "and the driver takes that for well; eject the DIMM"
+    )
 
 
 def eject(session: Session, step: schema.Eject) -> list[Span]:
@@ -33,6 +61,9 @@ def eject(session: Session, step: schema.Eject) -> list[Span]:
     if missing is not None:
         at = missing.start << session.k.config.page_shift
         raise BadInput(f"{at:#x} of the DIMM is gone already", where="at", fix="take the rest away as that was")
+    if adev.driver_data is None and _blocks_of(session.k, adev):
+        text = "the memory is unplugged though the kernel goes on using it: no driver has the DIMM"
+        raise KernelBug(text, place="drivers/acpi/scan.c:acpi_scan_hot_remove")
     before = _zones(session.k, adev)
     adev.hotplug_enabled = step.enabled
     try:
@@ -42,6 +73,12 @@ def eject(session: Session, step: schema.Eject) -> list[Span]:
         raise
     session.dimms.remove(adev)
     return list(adev.crs)
+
+
+def _blocks_of(k: Kernel, adev: AcpiDevice) -> bool:
+    """Whether any memory block lies in a DIMM."""
+    size = k.memory_block_size
+    return any(k.memory_blocks.covered(span.start // size, -(-span.end // size)) for span in adev.crs)
 
 
 def _dimm(session: Session, step: schema.Eject) -> AcpiDevice:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import errno
+import os
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
@@ -36,7 +37,16 @@ def load(path: Path) -> Scenario:
         raise BadInput(
             f"not a text file: byte {error.start} is not UTF-8", where=str(path), fix="scenarios are TOML in UTF-8"
         ) from None
-    return loads(text, where=str(path))
+    return _beside(loads(text, where=str(path)), example_at(path).parent)
+
+
+def _beside(scenario: Scenario, folder: Path) -> Scenario:
+    """The scenario with the source of its machine where the file names it: from its own folder on, if that is there."""
+    source = scenario.machine.source
+    if source is None or not (folder / source).exists():
+        return scenario
+    machine = msgspec.structs.replace(scenario.machine, source=os.path.normpath(folder / source))
+    return msgspec.structs.replace(scenario, machine=machine)
 
 
 def loads(text: str, *, where: str = "scenario") -> Scenario:

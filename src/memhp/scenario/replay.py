@@ -6,7 +6,7 @@ allocated, and parts of memory blocks that a device took back of whose requested
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -18,6 +18,7 @@ from memhp.facts.observed import Facts
 from memhp.facts.plug import PlugChange, changes
 from memhp.hw.memory import Use
 from memhp.linux.config import OnlineType
+from memhp.linux.drivers.acpi.numa.srat import Srat
 from memhp.linux.kernel.resource import (
     IORESOURCE_BUSY,
     IORESOURCE_MEM,
@@ -44,17 +45,23 @@ def replay(session: Session, before: Facts, after: Facts) -> None:
     sync_devices(session.k, after)
     _run(session, dax_steps(before, after))
     _run(session, resizes(before, after))
-    _run(session, coming(before, after, session.k.auto_online_blocks))
+    _run(session, coming(before, after, session.k.auto_online_blocks, domains(session.k)))
 
 
 def steps_between(before: Facts, after: Facts, auto_online: OnlineType) -> list[schema.StepKind]:
     """The same as steps of a scenario."""
+    ranges = after.boot_log.srat if after.boot_log is not None else ()
     return [
         *leaving(before, after),
         *dax_steps(before, after),
         *resizes(before, after),
-        *coming(before, after, auto_online),
+        *coming(before, after, auto_online, {each.nid: each.pxm for each in ranges}),
     ]
+
+
+def domains(k: Kernel) -> dict[int, int]:
+    """Node → the proximity domain that a DIMM of that node names."""
+    return {nid: domain for domain, nid in k.statics(Srat).pxm_to_node_map.items()}
 
 
 def catch_up(session: Session, facts: Facts) -> None:
@@ -142,8 +149,12 @@ def _set_by_hand(before: Facts, after: Facts, state: State) -> Iterator[tuple[Sp
             yield span, block.zone
 
 
-def coming(before: Facts, after: Facts, auto_online: OnlineType) -> Iterator[schema.StepKind]:
+def coming(
+    before: Facts, after: Facts, auto_online: OnlineType, domains: Mapping[int, int]
+) -> Iterator[schema.StepKind]:
     """The steps that brought memory; with `auto_online` the kernel itself puts it online as it comes.
+
+    A DIMM names a proximity domain, which `domains` tells of each node where it is another number.
 
     The virtio-mem driver adds a memory block at a time (``virtio_mem_sbm_plug_request()``).
     """
@@ -159,7 +170,9 @@ def coming(before: Facts, after: Facts, auto_online: OnlineType) -> Iterator[sch
         parts = _blocks(change.span, size) if driver == "virtio_mem" else [change.start]
         for at in parts:
             part = size if driver == "virtio_mem" else change.size
-            yield schema.Plug(at=at, size=part, node=change.nid or 0, driver=driver)
+            nid = change.nid or 0
+            node = domains.get(nid, nid) if driver == "dimm" else nid
+            yield schema.Plug(at=at, size=part, node=node, driver=driver)
     automatic = [change.span for change in added] if auto_online != "offline" else []
     for change in found:
         if change.kind != "online" or resized.covers(*change.span):

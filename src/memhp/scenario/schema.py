@@ -67,7 +67,8 @@ class MachineText(_Strict, frozen=True):
     """The machine of a scenario: a source of facts, or a preset, with whatever is to be different."""
 
     source: str | None = None
-    """A captured folder or archive, a sysroot, or ``/`` for the running host."""
+    """A captured folder or archive, a sysroot, or ``/`` for the running host: from the scenario's own folder on, or
+    where memhp runs."""
     step: str | None = None
     """Which moment of a capture; its first by default."""
     preset: str | None = None
@@ -108,6 +109,8 @@ class Plug(Step, frozen=True, tag="plug"):
     at: Size | None = None
     """Physical address; by default the first block-aligned address above all memory."""
     node: Node = 0
+    """The node that the memory goes to; of a DIMM the proximity domain that it names: see `proximity` of the machine.
+    A domain that firmware's tables do not name is none, and the DIMM goes where the first boot memory is."""
     driver: DriverName = "dimm"
     memmap_on_memory: bool | None = None
     """Whether the driver asks for it (MHP_MEMMAP_ON_MEMORY); by default as that driver does."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from memhp.errors import BadInput, KernelError
 from memhp.hw.memory import Owner, Use
+from memhp.linux.drivers.acpi.numa.srat import Srat
 from memhp.linux.drivers.base.memory_groups import (
     memory_group_register_dynamic,
     memory_group_register_static,
@@ -19,6 +20,7 @@ from memhp.linux.mm.memory_hotplug_add import (
     MHP_MERGE_RESOURCE,
     MHP_NID_IS_MGID,
     MHP_NONE,
+    add_memory,
     add_memory_driver_managed,
 )
 from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory, remove_memory
@@ -31,7 +33,7 @@ from memhp.scenario.session import Session, size_of
 from memhp.scenario.virtio_mem import add_device, bind, resize, unbind, wait
 from memhp.scenario.virtio_mem_blocks import device_at, grow, shrink
 from memhp.spans import Span, SpanSet
-from memhp.units import align_up, format_size, is_aligned
+from memhp.units import GiB, align_up, format_size, is_aligned
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ DRIVERS = {
 }
 """Drivers that manage memory of their own: ``drivers/dax/kmem.c``, which asks for memmap_on_memory only if the device's
 attribute says so, and ``drivers/virtio/virtio_mem.c``, which never does."""
+
+DEVICE_MEMORY_ALIGN = 1 * GiB
+"""Where QEMU's machines begin the memory of devices (``hw/i386/pc.c:pc_get_device_memory_range()``)."""
 
 ONLINE_TEXT = {"auto": "online", "kernel": "online_kernel", "movable": "online_movable"}
 
@@ -81,8 +86,12 @@ def plug(session: Session, step: schema.Plug) -> None:
 
 
 def _plug(session: Session, step: schema.Plug, span: Span) -> None:
-    """The platform plugs, and the driver adds; what cannot be added is unplugged again."""
-    session.k.hw.plug(session.frames(span), Owner(Use.DEVICE, step.driver))
+    """The platform plugs, and the driver adds; what cannot be added is unplugged again, but for a DIMM in its slot."""
+    k = session.k
+    if k.hw.memory.owners.covered(*session.frames(span)):
+        _add_again(k, step, span)
+        return
+    k.hw.plug(session.frames(span), Owner(Use.DEVICE, step.driver))
     session.plugged.append(span)
     try:
         if step.driver == "dimm":
@@ -91,8 +100,19 @@ def _plug(session: Session, step: schema.Plug, span: Span) -> None:
             _add(session, step, DRIVERS[step.driver], span)
     except KernelError:
         if not _blocks(session, span, None):
-            _unplug(session, span)
+            if step.driver == "dimm":
+                session.plugged.remove(span)
+            else:
+                _unplug(session, span)
         raise
+
+
+def _add_again(k: Kernel, step: schema.Plug, span: Span) -> None:
+    """Somebody adds what is there and claimed. Raises what ``add_memory()`` answers, EEXIST if nothing else."""
+    if step.driver == "dimm":
+        add_memory(k, step.node, span.start, span.size)
+    else:
+        add_memory_driver_managed(k, step.node, span.start, span.size, DRIVERS[step.driver].resource)
 
 
 def _add(session: Session, step: schema.Plug, driver: Driver, span: Span) -> None:
@@ -121,17 +141,17 @@ def _check_plug(session: Session, step: schema.Plug, span: Span) -> None:
     """Refuse what no platform could plug, and slips that the scenario does not say it means."""
     k = session.k
     taken = next(k.hw.memory.owners.runs(*session.frames(span)), None)
-    if taken is not None:
+    if taken is not None and (device_at(session.devices, span) is not None or not _claimed(k, span)):
         raise BadInput(
             f"[{span.start:#x}-{span.end:#x}) overlaps memory at {taken[0] << k.config.page_shift:#x}",
             where="at",
             fix="leave `at` out to plug above all memory",
         )
-    if step.node not in k.node_states.possible and step.expect == "ok":
-        possible = ", ".join(map(str, sorted(k.node_states.possible)))
-        raise BadInput(f"node {step.node} cannot exist", where="node", fix=f"one of {possible}")
+    if step.expect == "ok":
+        _check_node(session, step)
     block = k.memory_block_size
-    if step.expect == "ok" and not (is_aligned(span.start, block) and is_aligned(span.size, block)):
+    told = step.at is not None and not is_aligned(span.start, block)
+    if step.expect == "ok" and (told or not is_aligned(span.size, block)):
         raise BadInput(
             f"[{span.start:#x}-{span.end:#x}) is not made of whole memory blocks of {format_size(block)}",
             where="size" if not is_aligned(span.size, block) else "at",
@@ -139,10 +159,33 @@ def _check_plug(session: Session, step: schema.Plug, span: Span) -> None:
         )
 
 
-def free_range(session: Session, size: int, driver: str) -> int:
-    """Where the platform plugs by default: block-aligned, above all memory, on a PC not below 4 GiB, clear of devices.
+def _check_node(session: Session, step: schema.Plug) -> None:
+    """Refuse a node that firmware cannot have meant: for a DIMM a domain above all that it names."""
+    possible = session.k.node_states.possible
+    if step.driver == "dimm":
+        domains = session.k.statics(Srat).pxm_to_node_map or possible
+        if step.node > max(domains):
+            have = ", ".join(map(str, sorted(domains)))
+            raise BadInput(f"node {step.node} cannot exist", where="node", fix=f"one of {have}")
+    elif step.node not in possible:
+        have = ", ".join(map(str, sorted(possible)))
+        raise BadInput(f"node {step.node} cannot exist", where="node", fix=f"one of {have}")
 
-    Virtio-mem plugs within its own device where the machine shows one.
+
+def _claimed(k: Kernel, span: Span) -> bool:
+    """Whether a resource is in the way of memory that somebody adds (``__request_region()``)."""
+    for _, res in iter_resources(k.iomem_resource):
+        inside = res.start <= span.start and span.end - 1 <= res.end
+        if Span(res.start, res.end + 1).overlaps(span) and (res.flags & IORESOURCE_BUSY or not inside):
+            return True
+    return False
+
+
+def free_range(session: Session, size: int, driver: str) -> int:
+    """Where the platform plugs by default: above all memory, on a PC not below 4 GiB, clear of devices.
+
+    The first device begins at a GiB, as memory for devices does in QEMU's machines, the others with a memory block, but
+    for what comes behind a DIMM that was refused. Virtio-mem plugs within its own device where the machine shows one.
     """
     k = session.k
     unit = max(k.memory_block_size, k.config.section_size)
@@ -150,7 +193,10 @@ def free_range(session: Session, size: int, driver: str) -> int:
     if own is not None:
         return own
     top = max((end for _, end, _ in k.hw.memory.owners), default=0) << k.config.page_shift
-    at = align_up(max(top, k.port.plug_start), unit)
+    if driver == "dimm" and any(adev.driver_data is None and adev.crs[-1].end == top for adev in session.dimms):
+        return top
+    first = top == max(span.end for span in k.boot_memory) << k.config.page_shift
+    at = align_up(max(top, k.port.plug_start), max(unit, DEVICE_MEMORY_ALIGN) if first else unit)
     for res in k.iomem_resource.children:
         if res.start < at + size and at <= res.end:
             at = align_up(res.end + 1, unit)

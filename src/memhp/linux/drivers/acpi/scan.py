@@ -1,8 +1,10 @@
 """A device appears or is to be ejected: ``drivers/acpi/scan.c``, from ``acpi_device_hotplug()`` on."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Iterable
 from contextlib import suppress
 from errno import EBUSY, EPERM
+from operator import attrgetter
 from typing import Literal
 
 from memhp.errors import KernelError
@@ -17,8 +19,17 @@ EVENT = "drivers/acpi/scan.c:acpi_generic_hotplug_event"
 TRY = "drivers/acpi/scan.c:acpi_scan_try_to_offline"
 
 
-def acpi_device_hotplug(k: Kernel, adev: AcpiDevice, event: Event, *, memmap_on_memory: bool | None = None) -> None:
+def acpi_device_hotplug(
+    k: Kernel,
+    adev: AcpiDevice,
+    event: Event,
+    *,
+    memmap_on_memory: bool | None = None,
+    bus: Iterable[AcpiDevice] = (),
+) -> None:
     """Firmware tells of a device: that it appeared, so that its driver takes it over; or that it is to be ejected.
+
+    `bus` are the devices beside it, see :func:`acpi_scan_device_check`.
 
     An eject, which may also be asked for through ``…/eject``, takes all of it offline and removes it; the platform
     unplugs it then. `memmap_on_memory` and what is raised for a new device: see
@@ -27,9 +38,29 @@ def acpi_device_hotplug(k: Kernel, adev: AcpiDevice, event: Event, *, memmap_on_
     """
     with k.hw.locked("device_hotplug_lock"), k.hw.locked("acpi_scan_lock"):
         if event == "ACPI_NOTIFY_DEVICE_CHECK":
-            acpi_memory_device_add(k, adev, memmap_on_memory=memmap_on_memory)
+            acpi_scan_device_check(k, adev, bus, memmap_on_memory=memmap_on_memory)
         else:
             acpi_scan_hot_remove(k, adev)
+
+
+def acpi_scan_device_check(
+    k: Kernel, adev: AcpiDevice, bus: Iterable[AcpiDevice], *, memmap_on_memory: bool | None
+) -> None:
+    """A device appeared: it is enumerated, or all of its bus is, so that drivers try once more what they refused.
+
+    What becomes of the others is only logged. Raises what :func:`acpi_memory_device_add` raises for the device itself.
+    """
+    others = [each for each in bus if each is not adev and each.driver_data is None]
+    found = [adev, *others] if k.config.profile.acpi_device_check == "parent" else [adev]
+    refusal: KernelError | None = None
+    for each in sorted(found, key=attrgetter("name")):
+        try:
+            acpi_memory_device_add(k, each, memmap_on_memory=memmap_on_memory if each is adev else None)
+        except KernelError as error:
+            if each is adev:
+                refusal = error
+    if refusal is not None:
+        raise refusal
 
 
 def acpi_scan_hot_remove(k: Kernel, adev: AcpiDevice) -> None:
