@@ -77,8 +77,9 @@ MESSAGES = {
     M + 'choices = { pgd_polcy = "none" }': (
         "x.toml: machine.choices.pgd_polcy: there is no such choice (did you mean pgd_policy?)"
     ),
-    M
-    + 'choices = { name = "mine" }': "x.toml: machine.choices.name: there is no such choice (one of acpi_device_check, …",
+    M + 'choices = { name = "mine" }': (
+        "x.toml: machine.choices.name: there is no such choice (one of acpi_device_check, …"
+    ),
     M + "choices = { pgd_policy = 3 }": (
         "x.toml: machine.choices.pgd_policy: cannot be 3 (one of none, sync, preallocate)"
     ),

@@ -222,7 +222,7 @@ def test_x86_dies_where_not_even_a_page_table_can_be_had_and_the_rehearsal_says_
     assert [step.as_expected for step in run.steps] == [True, True]
     outcome = run.steps[1].outcome
     assert outcome.reason == "BUG: kernel NULL pointer dereference: no memory for a page table"
-    assert outcome.advice == "it takes 2052 KiB of free memory, and 0 B can be had"
+    assert outcome.advice == "it takes 2.00 MiB of free memory, and 0 B can be had"
 
 
 def test_a_wish_for_struct_pages_in_the_memory_itself_is_planned_with_them_there() -> None:
