@@ -4,6 +4,9 @@
 import pytest
 
 from memhp.conform.tables import Compared, compare_tables
+from memhp.hw.format import U64
+from memhp.hw.reader import MissingTables, TableReader
+from memhp.hw.walker import tables
 from memhp.linux.port import Root
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.schema import MachineText, Plug
@@ -48,6 +51,31 @@ def test_a_kernel_that_lacks_the_entries_differs_in_every_leaf(preset: str) -> N
     assert direct.facts - direct.equal >= leaves
     assert direct.got.startswith(f"{leaves} leaves, first at {mine.session.k.layout.phys_to_virt(span.start):#x}")
     assert direct.expected == "nothing more"
+
+
+class Lacking:
+    """A machine's tables but for those in some frames."""
+
+    def __init__(self, memory: TableReader, frames: set[int]) -> None:
+        self.memory, self.frames = memory, frames
+
+    def tables(self, pfns: U64) -> U64:
+        if lacking := self.frames & set(pfns.tolist()):
+            raise MissingTables(sorted(lacking))
+        return self.memory.tables(pfns)
+
+
+@pytest.mark.parametrize("preset", ADDED)
+def test_a_table_that_cannot_be_read_is_not_taken_for_one_that_is_not_there(preset: str) -> None:
+    mine, span = booted(preset, plugged=True)
+    k = booted(preset, plugged=True)[0].session.k
+    start = k.layout.phys_to_virt(span.start)
+    found = tables(k.hw.memory, k.hw.fmt, k.init_mm.frame, va_start=start, va_end=start + span.size)
+    lowest = {int(frame) for frame, height in zip(found.frame, found.height, strict=True) if height == 1}
+    assert lowest or preset == "arm64-vm"
+    lacking = Lacking(k.hw.memory, lowest or {int(found.frame[-1])})
+    with pytest.raises(MissingTables):
+        list(compare_tables(mine.session.k, lacking, Root(k.hw.fmt, k.init_mm.frame, 0), [span]))
 
 
 MTREE = """\

@@ -241,6 +241,14 @@ def test_dimms_on_arm64_want_uefi_and_virtio_mem_devices_are_there_from_the_star
         command_line(Qemu(("qemu",), tmp_path), replace(spec, ram_paths=("/r",)), Path("/i"), None)
 
 
+def test_memory_of_a_virtio_mem_device_is_in_a_file_like_ram_as_page_tables_may_be_in_it(tmp_path: Path) -> None:
+    spec = GuestSpec(kernel("x86_64"), virtio_mem=(VirtioMemDevice("vm3", 4 << 30, 4 << 20),), ram_paths=("/r", "/v"))
+    words = command_line(Qemu(("qemu",), tmp_path), spec, Path("/i"), None)
+    assert list(spec.memory()) == [("ram0", 1 << 30), ("vm3-ram", 4 << 30)]
+    (backend,) = (word for word in words if "id=vm3-ram," in word)
+    assert "mem-path=/v" in backend and "share=on" in backend
+
+
 def test_what_a_guest_cannot_do_is_refused_with_its_reason() -> None:
     assert refusal("x86_64", schema.Plug(size="1G")) is None
     assert "no DIMMs on riscv64" in (refusal("riscv64", schema.Plug(size="1G")) or "")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--random", "lives", type=click.IntRange(1, 100_000), metavar="N", help="Play N random lives.")
 @click.option("--seed", type=click.IntRange(0), default=0, metavar="S", help="Which lives these are.")
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Where lives that differ are written.")
+@click.option("--selftest", type=click.Path(path_type=Path), metavar="TREE", help="Run that kernel tree's own test.")
 @click.option("--ktap", "as_ktap", is_flag=True, help="Print KTAP, the kernel's test format.")
 @json_option
 def conform(
@@ -34,6 +35,7 @@ def conform(
     lives: int | None,
     seed: int,
     keep: Path | None,
+    selftest: Path | None,
     as_ktap: bool,
     as_json: bool,
 ) -> int:
@@ -44,15 +46,19 @@ def conform(
     that differ are shrunk. Exit code 1 if any fact differs that no rule explains.
     """
     modes = sum((bool(choice), everywhere, captures is not None, with_ is not None))
-    if modes != 1 or (file is None) == (captures is None and lives is None) or (lives is not None and not choice):
+    alone = sum(each is not None for each in (captures, lives, selftest))
+    if modes != 1 or (file is not None) + alone != 1 or (alone and captures is None and not choice):
         raise click.UsageError(
-            "give FILE with --kernel, --linux, --all or --with; --random with --kernel or --linux; or --captures alone"
+            "give FILE with --kernel, --linux, --all or --with; --random or --selftest with --kernel or --linux; or "
+            "--captures alone"
         )
     found: dict[str, Comparison | str]
     if lives is not None:
         from memhp.cli.lives import random
 
         found = random(choice, lives, seed, keep, quiet=as_json or as_ktap)
+    elif selftest is not None:
+        found = _selftest(selftest, choice)
     elif captures is not None:
         found = _captures(captures)
     elif file is not None and with_ is not None:
@@ -123,6 +129,20 @@ def _live(file: Path, choice: GuestChoice) -> "dict[str, Comparison | str]":
                 progress=lambda index, title: bar.update(task, completed=index, description=title),
             )
             return {f"{file} on {guest.release}": found}
+
+
+def _selftest(tree: Path, choice: GuestChoice) -> "dict[str, Comparison | str]":
+    from memhp.conform.selftest import run_selftest, script_of
+    from memhp.target.guest.guest import running
+    from memhp.target.guest.target import GuestTarget
+
+    script = script_of(tree)
+    qemu, spec = choice.resolve()
+    with progress() as bar:
+        bar.add_task("booting, then the kernel's test")
+        with running(choice.cache, qemu, spec) as guest:
+            both = run_selftest(GuestTarget(guest), script, where=str(tree))
+            return {f"memory-hotplug selftest on {guest.release}": both.found}
 
 
 def _report(found: "dict[str, Comparison | str]", *, as_json: bool, as_ktap: bool) -> int:

@@ -76,7 +76,12 @@ def guest_options(command: Command) -> Command:
     @wraps(command)
     def gathered(**arguments: Any) -> Any:
         choice = GuestChoice(**{name: arguments.pop(f"guest_{name}") for name in names})
-        return command(choice=choice, **arguments)
+        from memhp.target.guest.agent import GuestLost
+
+        try:
+            return command(choice=choice, **arguments)
+        except GuestLost as error:
+            raise click.ClickException(str(error)) from error
 
     path = click.Path(path_type=Path)
     options = [

@@ -19,8 +19,10 @@ from hypothesis.errors import Flaky, FlakyFailure
 from memhp.conform.compare import Comparison, Detail
 from memhp.conform.draw import KINDS, SAMPLES, Choices
 from memhp.conform.lockstep import Lockstep
+from memhp.conform.rules import Context
 from memhp.scenario.schema import StepKind
 from memhp.scenario.steps import title
+from memhp.target.guest.agent import GuestLost
 from memhp.target.target import Target
 
 T = TypeVar("T")
@@ -103,10 +105,7 @@ def play(both: Lockstep, first: Sequence[StepKind], choices: Choices) -> None:
 def random_lives(
     begin: Begin, count: int, number: int, *, first: Sequence[StepKind] = (), progress: Progress | None = None
 ) -> Lives:
-    """Play `count` lives that follow from the seed `number`.
-
-    Raises :class:`~memhp.target.guest.agent.GuestLost` where a guest dies of a life.
-    """
+    """Play `count` lives that follow from the seed `number`; a guest that dies of its life is a difference."""
     out = Lives()
     known: set[str] = set()
     while out.lives < count:
@@ -170,6 +169,8 @@ def _one_life(out: Lives, begin: Begin, first: Sequence[StepKind], choices: Choi
         both = Lockstep(real)
         try:
             play(both, first, choices)
+        except GuestLost as error:
+            both.found.add(f"{len(both.done)}-{title(both.done[-1])}", "the guest", str(error), "alive", Context())
         finally:
             _count(out, both)
     return Life(tuple(both.done), tuple(each for each in both.found.details if each.verdict == "differing"))

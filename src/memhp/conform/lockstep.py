@@ -14,7 +14,7 @@ from memhp.scenario.schema import MachineText, StepKind
 from memhp.scenario.steps import title
 from memhp.spans import Span, SpanSet
 from memhp.target.model.target import ModelTarget
-from memhp.target.target import Readable, Target, check_steps
+from memhp.target.target import REFUSED, Done, Readable, Target, check_steps
 from memhp.units import KiB, MiB
 
 Progress = Callable[[int, str], None]
@@ -52,17 +52,24 @@ class Lockstep:
 
     def carry_out(self, step: StepKind) -> None:
         """Do a step on both and compare every fact."""
+        self.done.append(step)
+        theirs = self.real.carry_out(step)
+        self.done[-1] = theirs.step
+        self.foretell(f"{len(self.done)}-{title(step)}", [theirs])
+
+    def foretell(self, name: str, done: Sequence[Done]) -> None:
+        """Do on the model what the real machine has done since, one act after the other, and compare every fact."""
         real, model, found = self.real, self.model, self.found
-        name = f"{len(self.done) + 1}-{title(step)}"
-        theirs = real.carry_out(step)
         shown, log = real.facts(), real.log()
         tell(model, shown, log[self._seen[0] :])
-        mine = model.carry_out(theirs.step)
-        self.done.append(theirs.step)
         resized = self._context.resized or _resized(self._observed, shown)
         self._context = Context(resized=resized, series=self._context.series)
-        if theirs.result is not None:
-            found.add(name, "result", theirs.result, mine.result, self._context)
+        for theirs in done:
+            mine = model.carry_out(theirs.step)
+            if theirs.result is not None:
+                fact = "result" if len(done) == 1 else f"result of {title(theirs.step)}"
+                refused = theirs.result == REFUSED and mine.result != "ok"
+                found.add(name, fact, theirs.result, REFUSED if refused else mine.result, self._context)
         compare_moment(found, name, shown, model.facts(), self._context)
         if isinstance(real, Readable):
             memory = real.memory()

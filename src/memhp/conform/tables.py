@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from memhp.hw.format import U64, Format
-from memhp.hw.reader import TableReader
+from memhp.hw.reader import MissingTables, TableReader
 from memhp.hw.walker import leaves, tables
 from memhp.linux.port import Root
 from memhp.linux.state import Kernel
@@ -30,8 +30,10 @@ class Entries(NamedTuple):
 
 
 def entries(reader: TableReader, fmt: Format, root: int, index: int, span: Span) -> Entries:
-    """What translates some of a span of addresses."""
+    """What translates some of a span of addresses. Raises :class:`MissingTables`: unread is not the same as empty."""
     leaf = leaves(reader, fmt, root, va_start=span.start, va_end=span.end, root_index=index)
+    if leaf.missing.frame.size:
+        raise MissingTables(leaf.missing.frame.tolist())
     bits = np.zeros(leaf.va.size, dtype=np.uint64)
     for height in range(len(fmt.levels)):
         bits[leaf.height == height] = fmt.attributes(leaf.entry[leaf.height == height], height)

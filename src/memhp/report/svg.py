@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 LETTER = 6.7
 """Pixels that a letter of a label takes, about."""
 
+
 class Room(NamedTuple):
     """A width of the window for which labels are placed."""
 

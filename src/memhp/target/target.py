@@ -15,14 +15,17 @@ from memhp.hw.reader import TableReader
 from memhp.linux.port import Root
 from memhp.scenario.schema import StepKind
 
+REFUSED = "refused"
+"""The result of a step that the kernel refused with an errno that nobody saw."""
+
 
 @dataclass(frozen=True)
 class Done:
     """A step that was carried out.
 
-    `result` is ``ok``, an errno's name, ``BUG`` or ``PANIC``; None where the target cannot tell how it ended. `reason`
-    is in the kernel's words. `step` is the step with what the platform chose filled in, such as the address of a DIMM,
-    so that another target can do the very same.
+    `result` is ``ok``, an errno's name, ``BUG``, ``PANIC`` or :data:`REFUSED`; None where the target cannot tell how it
+    ended. `reason` is in the kernel's words. `step` is the step with what the platform chose filled in, such as the
+    address of a DIMM, so that another target can do the very same.
     """
 
     step: StepKind

@@ -61,10 +61,10 @@ class Guest:
         self.modules = resumed.modules if resumed is not None else frozenset[str]()
         self.shared: dict[str, int] = {}
         """The files that hold the guest's memory, by QEMU's name of it."""
-        for node, size in enumerate(spec.nodes):
-            self.ram.append(self.share(f"ram{node}", size))
+        for name, size in spec.memory():
+            self.ram.append(self.share(name, size))
             if resumed is not None:
-                resumed.fill(f"ram{node}", self.ram[-1])
+                resumed.fill(name, self.ram[-1])
         monitor, far_monitor = socket.socketpair()
         agent, far_agent = socket.socketpair()
         self._open = [monitor, agent]
@@ -88,6 +88,8 @@ class Guest:
                 resumed.load(self.monitor)
                 self.release = resumed.release
         except BaseException:
+            if "monitor" in vars(self):
+                self.monitor.close()
             end(self.child)
             self._close_files()
             raise
@@ -162,8 +164,8 @@ def shell(cache: Cache, qemu: Qemu, spec: GuestSpec) -> int:
     image: Path = spec.initrd or initramfs(cache, spec.kernel)
     plain = replace(spec, shell=True)
     fds = []
-    for node, size in enumerate(spec.nodes):
-        fds.append(os.memfd_create(f"memhp-ram{node}"))
+    for name, size in spec.memory():
+        fds.append(os.memfd_create(f"memhp-{name}"))
         os.ftruncate(fds[-1], size)
     words = command_line(qemu, replace(plain, ram_paths=tuple(f"/proc/self/fd/{fd}" for fd in fds)), image, None)
     child = start(words, stdin=0, output=1, pass_fds=fds, own_group=False)

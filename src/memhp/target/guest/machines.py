@@ -23,12 +23,14 @@ class Machine:
     needs_firmware: bool = False
     """Whether the kernel's image only starts through it."""
     dimm_needs_firmware: bool = False
+    append: str = ""
+    """For the kernel's command line."""
     virtio_mem: bool = True
     dimm: bool = True
 
 
 MACHINES = {
-    "x86_64": Machine("x86_64", "q35", "max", "ttyS0", ("qemu-system-x86", "seabios")),
+    "x86_64": Machine("x86_64", "q35", "max", "ttyS0", ("qemu-system-x86", "seabios"), append="no_timer_check"),
     "arm64": Machine(
         "aarch64",
         "virt,gic-version=3",

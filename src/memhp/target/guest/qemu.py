@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,7 +79,12 @@ class GuestSpec:
     initrd: Path | None = None
     shell: bool = False
     ram_paths: tuple[str, ...] = field(default=())
-    """Files that hold the RAM of each node, shared with whoever reads the guest's memory."""
+    """Files that hold the RAM of each node, then of each virtio-mem device, for whoever reads the guest's memory."""
+
+    def memory(self) -> Iterator[tuple[str, int]]:
+        """What such files hold: QEMU's name of it, and bytes."""
+        yield from ((f"ram{node}", size) for node, size in enumerate(self.nodes))
+        yield from ((f"{device.name}-ram", device.size) for device in self.virtio_mem)
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,8 @@ class Lines:
 def command_line(qemu: Qemu, spec: GuestSpec, initrd: Path, lines: Lines | None) -> list[str]:
     """The words that start a guest. Without `lines` its console is the terminal (a shell)."""
     machine = MACHINES[spec.kernel.arch]
-    append = f"console={machine.console} quiet panic=-1 nokaslr log_buf_len=1M {spec.append}".strip()
+    append = f"console={machine.console} quiet panic=-1 nokaslr log_buf_len=1M"
+    append = " ".join(filter(None, (append, machine.append, spec.append)))
     if spec.shell:
         append += " memhp.shell"
     memory = f"{sum(spec.nodes) >> 20}M"
@@ -102,7 +109,7 @@ def command_line(qemu: Qemu, spec: GuestSpec, initrd: Path, lines: Lines | None)
     words = [*qemu.command, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none"]
     words += ["-machine", machine.machine, "-accel", "tcg,thread=multi", "-cpu", spec.cpu or machine.cpu]
     words += ["-smp", str(spec.cpus), "-m", memory]
-    for node, (size, path) in enumerate(zip(spec.nodes, spec.ram_paths, strict=True)):
+    for node, (size, path) in enumerate(zip(spec.nodes, spec.ram_paths, strict=False)):
         words += ["-object", f"memory-backend-file,id=ram{node},size={size},mem-path={path},share=on"]
         cpus = f",cpus=0-{spec.cpus - 1}" if node == 0 and spec.cpus else ""
         words += ["-numa", f"node,nodeid={node},memdev=ram{node}{cpus}"]
@@ -121,8 +128,9 @@ def command_line(qemu: Qemu, spec: GuestSpec, initrd: Path, lines: Lines | None)
         words += ["-chardev", f"socket,id=monitor,fd={lines.monitor}", "-mon", "chardev=monitor,mode=control"]
         words += ["-chardev", f"socket,id=agent,fd={lines.agent}", "-device", "virtio-serial-pci"]
         words += ["-device", "virtserialport,chardev=agent,name=memhp.agent"]
-    for device in spec.virtio_mem:
-        words += ["-object", f"memory-backend-ram,id={device.name}-ram,size={device.size},reserve=off"]
+    for device, path in zip(spec.virtio_mem, spec.ram_paths[len(spec.nodes) :], strict=True):
+        backend = f"memory-backend-file,id={device.name}-ram,size={device.size},mem-path={path},share=on,reserve=off"
+        words += ["-object", backend]
         words += ["-device", _virtio_mem(device)]
     return [*words, *spec.extra]
 
