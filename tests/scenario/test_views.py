@@ -131,7 +131,7 @@ def test_the_command_writes_every_view_and_prints_the_run(tmp_path: Path, capsys
     views = {option: tmp_path / option for option in ("sysroot", "ptdump", "html")}
     options = [word for option, path in views.items() for word in (f"--{option}", str(path))]
     assert main(["rehearse", str(ROOT / "examples" / name), *options]) == 0
-    assert "the rehearsal went as expected" in capsys.readouterr().out
+    assert "The rehearsal went as expected." in capsys.readouterr().out
     run, k = rehearsed(name)
     write_ptdump(k, tmp_path / "again")
     assert views["ptdump"].read_bytes() == (tmp_path / "again").read_bytes()
