@@ -80,7 +80,7 @@ def test_arm64_of_7_2_says_why_blocks_stay() -> None:
         "[138000000 140000000] splits a leaf entry in linear map",
         "Boot memory [a0000000 a8000000] offlining attempted",
     ]
-    assert all("one memory block at a time, or with rodata=full" in what for _, what in advised[:2])
+    assert all("one memory block at a time, or booted with rodata=on" in what for _, what in advised[:2])
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,16 @@ class Boot(_Strict, frozen=True):
     """x86: 1 GiB leaves in the direct map."""
 
 
+class Cpu(_Strict, frozen=True):
+    """What the CPUs can do; what is left out is as the machine has it."""
+
+    bbml2: bool | None = None
+    """arm64: leaves of the direct map can be split while they are in use (Cortex-X4, Neoverse V3, Ampere1, NVIDIA
+    Olympus): kernels since 6.18 map memory by the largest that fit then."""
+    tlb_range: bool | None = None
+    """arm64: one instruction invalidates a range (FEAT_TLBIRANGE)."""
+
+
 class MachineText(_Strict, frozen=True):
     """The machine of a scenario: a source of facts, or a preset, with whatever is to be different."""
 
@@ -82,6 +92,7 @@ class MachineText(_Strict, frozen=True):
     nodes: Annotated[int, Meta(ge=1, le=1024)] | None = None
     hypervisor: bool | None = None
     """x86: whether the kernel runs under a hypervisor; decides the size of memory blocks."""
+    cpu: Cpu | None = None
     max_memory: Size | None = None
     """Physical address that firmware names as the end of what may ever be plugged (ACPI SRAT)."""
     proximity: list[Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]] | None = None

@@ -16,7 +16,7 @@ from memhp.linux.init import IomemEntry, MachineSpec, Ram
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import PROFILES, Profile, profile
 from memhp.linux.release import LAST, Release, known_release, parse_release, same_series, series
-from memhp.scenario.boot import with_boot
+from memhp.scenario.boot import with_boot, with_cpu
 from memhp.scenario.boot_facts import (
     HOT,
     boot_zones,
@@ -114,7 +114,7 @@ def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
     config = replace(config, **{name: value for name, value in observed.items() if value is not None})
     if machine.pageblock_order is not None and machine.pageblock_order < config.pageblock_order:
         config = replace(config, page_block_max_order=machine.pageblock_order)
-    return with_boot(config, text.boot)
+    return with_boot(with_cpu(config, text.cpu), text.boot)
 
 
 def _name(machine: MachineFacts, config: Config) -> str:

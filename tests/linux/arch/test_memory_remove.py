@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from memhp.claims.evidence import run
 from memhp.hw.memory import Owner, Use
 from memhp.linux.arch.arm64.mm.memory_remove import addr_splits_kernel_leaf, can_unmap_without_split
 from memhp.linux.config import Config
@@ -105,3 +106,21 @@ class TestSplit:
         pages = page_size // 64
         assert can_unmap_without_split(k, (start >> shift) + pages, (GiB >> shift) - pages) == ""
         assert can_unmap_without_split(k, (start >> shift) + 1, (GiB >> shift) - 1).endswith("vmemmap")
+
+
+@pytest.mark.parametrize(("page_size", "va_bits"), [("4K", 48), ("16K", 48)])
+@pytest.mark.parametrize(("profile", "bbml2", "left"), [("7.2", True, 0), ("7.2", False, 8), ("6.12", True, 8)])
+def test_a_dimm_larger_than_a_block_stays_on_cpus_that_split_live_leaves(
+    page_size: str, va_bits: int, profile: str, bbml2: bool, left: int
+) -> None:
+    """linux-7.2 arch/arm64/mm/mmu.c: force_pte_mapping() is false with BBML2_NOABORT though rodata is full by default.
+
+    can_unmap_without_split() asks block by block: of 1 GiB at 4 GiB none of 8 blocks goes.
+    """
+    cpu = {"bbml2": bbml2}
+    machine = {"preset": "arm64-vm", "memory": "2G", "profile": profile, "page_size": page_size, "va_bits": va_bits}
+    plug = {"do": "plug", "at": "4G", "size": "1G", "online": "movable"}
+    result = run({**machine, "cpu": cpu}, plug, *({"do": "offline", "blocks": [block]} for block in range(32, 40)))
+    ends = [step.outcome for step in result.steps[1:]]
+    assert [end.result for end in ends] == ["ok"] * left + ["EPERM"] * (8 - left)
+    assert all("on this CPU (BBML2) no rodata= makes leaves smaller" in end.advice for end in ends[left:])

@@ -22,12 +22,14 @@ PLACE = "mm/memory_hotplug.c:offline_pages"
 OFFLINE = "mm/page_alloc.c:__offline_isolated_pages"
 
 
+IN_LINEAR_MAP = "splits a leaf entry in linear map"
 NOTIFIERS_SAY = {
-    "splits a leaf entry in linear map": "it would go if plugged one memory block at a time, or with rodata=full",
+    IN_LINEAR_MAP: "it would go if plugged one memory block at a time, or booted with rodata=on",
     "splits a leaf entry in vmemmap": "it would go if its struct pages were in RAM: memory_hotplug.memmap_on_memory=N",
     "offlining attempted": "boot memory stays on this architecture: plug what is to go again",
 }
 """What can be done when a notifier refuses, by the end of what it says."""
+ON_BBML2 = "it would go if plugged one memory block at a time; on this CPU (BBML2) no rodata= makes leaves smaller"
 
 
 def offline_pages(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone | None, group: MemoryGroup | None) -> None:
@@ -115,6 +117,8 @@ def _going_offline(k: Kernel, span: Span, nid: int, last_memory: bool) -> None:
     refusal = memory_notify(k, "MEM_GOING_OFFLINE", span.start, span.size)
     if refusal:
         helps = next((what for end, what in NOTIFIERS_SAY.items() if refusal.endswith(end)), "")
+        if k.config.bbml2 and refusal.endswith(IN_LINEAR_MAP):
+            helps = ON_BBML2
         advice = f"{refusal}: {helps}" if helps else refusal
         raise KernelError(NOTIFY_BAD_ERRNO, "notifier failure", place=PLACE, advice=advice)
 
