@@ -36,7 +36,7 @@ def scenario(folder: Path, size: str, expect: str) -> str:
 
 def test_a_plan_comes_with_the_rehearsal_it_is_for(capfd: pytest.CaptureFixture[str]) -> None:
     found = report(capfd, "rehearse", "--machine", "riscv-vm", "--plug", "1G", "--online", "kernel", "--plan", "8G")
-    assert set(found) == {"laws", "machine", "plan", "schema", "state", "steps", "title", "verdict"}
+    assert set(found) == {"assumptions", "laws", "machine", "plan", "schema", "state", "steps", "title", "verdict"}
     (step,) = found["plan"]["steps"]
     (plugged,) = [run for run in found["state"]["blocks"] if run["first"] == 48]
     assert step["at"] == plugged["start"] + plugged["size"]

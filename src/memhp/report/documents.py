@@ -18,7 +18,7 @@ from memhp.linux.geometry import Row as GeometryRow
 from memhp.linux.memmap_verdicts import MemmapRow
 from memhp.scenario.matrix import MatrixRow
 from memhp.scenario.plan import Plan
-from memhp.scenario.result import LawResult, MachineResult, Run, State, StepResult
+from memhp.scenario.result import Assumption, LawResult, MachineResult, Run, State, StepResult
 
 Expected = Literal["expected", "unexpected"]
 """Whether all came out as it should, which exit code 0 says too."""
@@ -40,6 +40,8 @@ class RehearseDocument(Document, frozen=True, kw_only=True):
     steps: list[StepResult]
     state: State
     laws: list[LawResult]
+    assumptions: list[Assumption]
+    """What the run rests on: told by the machine, foretold, or assumed because nobody said."""
     plan: Plan | None = None
 
 
@@ -124,7 +126,7 @@ def rehearse_document(run: Run, plan: Plan | None, *, fine: bool) -> RehearseDoc
     """The document of a rehearsal, and of what was planned after it."""
     return RehearseDocument(
         verdict=expected(fine), title=run.title, machine=run.machine, steps=run.steps, state=run.state, laws=run.laws,
-        plan=plan,
+        assumptions=run.assumptions, plan=plan,
     )  # fmt: skip
 
 
