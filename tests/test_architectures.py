@@ -13,7 +13,7 @@ from memhp.linux.arch.registry import ARCHES, FOLDERS, port
 
 PACKAGE = Path(memhp.__file__).parent
 NAMED_BY_RIGHT = re.compile(
-    r"linux/arch/|linux/profiles\.py|scenario/presets\.py|explore/cases/|claims/|target/|explore/doors/places\.py"
+    r"linux/arch/|linux/profiles\.py|scenario/presets\.py|explore/cases/|claims/|target/"
 )
 """Folders of architectures, the registry, mail series, presets, races, claims, and what is done with real kernels and
 their images, which have names of their own."""

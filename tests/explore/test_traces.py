@@ -4,17 +4,20 @@
 import lzma
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from string import ascii_lowercase
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
+from memhp import linux
 from memhp.errors import BadInput
 from memhp.explore.case import Case, Configuration, Variant
 from memhp.explore.cases import CASES, case
 from memhp.explore.cases.actors import boot, hot_add, hot_remove
-from memhp.explore.doors import places
 from memhp.explore.doors.difference import picture
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.replay import replay, watched
@@ -22,6 +25,8 @@ from memhp.explore.engine.trace import Line, Trace
 from memhp.explore.explored import How, explore, replay_schedule
 from memhp.explore.programs.program import Program
 from memhp.explore.programs.shared import Shared
+from memhp.hw.tlb import Table
+from memhp.linux import place
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanMap
 
@@ -80,21 +85,39 @@ def test_every_step_is_in_a_function_of_the_kernel(
         assert named <= functions, named - functions
 
 
-def test_the_tables_of_places_name_functions_of_the_kernel(functions: frozenset[str]) -> None:
-    named = {name for entry in places.FUNCTIONS.values() for name in ([entry] if isinstance(entry, str) else entry)}
-    for descent in places.DESCENTS.values():
-        named |= {*descent.unmap, *descent.free, *descent.leaf, *descent.fill}
-    assert named <= functions
-    assert len(named) > 60
+def test_what_goes_by_another_name_here_goes_by_that_of_a_function_of_the_kernel(functions: frozenset[str]) -> None:
+    """What decorators, builders and removers of page tables say, also where no race comes by."""
+    for module in walk_packages(linux.__path__, f"{linux.__name__}."):
+        import_module(module.name)
+    assert functions >= place.STATED, place.STATED - functions
+    assert len(place.STATED) > 60
 
 
-def test_the_tables_of_places_name_functions_of_the_model() -> None:
-    top = Path(places.__file__).parents[2]
-    for file, function in (*places.FUNCTIONS, *places.PARTS):
-        path = top / file if file.startswith("explore/") else top / "linux" / file
-        assert f"def {function}(" in path.read_text(encoding="utf-8"), f"{file}:{function}"
-    for file in (*places.DESCENTS, *places.NO_PLACE):
-        assert (top / "linux" / file).is_file()
+def test_modules_lie_where_the_files_of_the_kernel_lie_that_they_stand_for() -> None:
+    top = Path(linux.__file__).parent
+    for module in sorted(top.rglob("*.py")):
+        for name in re.findall(r'^KERNEL_FILE = "(.*)"$', module.read_text(encoding="utf-8"), re.MULTILINE):
+            folder = Path(name).parent
+            beside = module.relative_to(top)
+            assert folder in (beside.parent, beside.with_suffix("")) or folder == Path("include/linux"), module
+
+
+def test_a_renamed_variable_changes_no_place() -> None:
+    """The table and the names come by position and from the remover: what a function calls them does not matter."""
+    names = place.Descent(unmap=("a.c:pte", "a.c:pmd"))
+
+    @place.part_of_descent("unmap")
+    def anything(_machine: object, _as_told: SimpleNamespace, _tables: Table) -> str:
+        return place.here()
+
+    @place.each_level(("b.c:pte", "b.c:pmd"))
+    def other(_kernel: object, _tables: Table) -> tuple[str, str]:
+        return place.here(), place.place(Table(0, 0, 0))
+
+    assert [anything(None, SimpleNamespace(names=names), Table(0, height, 0)) for height in (0, 1, 2)] == [
+        "a.c:pte", "a.c:pmd", "a.c:pmd",
+    ]  # fmt: skip
+    assert other(None, Table(0, 1, 0)) == ("b.c:pmd", "b.c:pte")
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 from memhp.units import MiB, align_up, format_size, is_aligned
 
+KERNEL_FILE = "init/main.c"
+
 
 class Ram(NamedTuple):
     """A range of RAM that firmware reports, in bytes; `nomap` memory is firmware's and has no direct map."""

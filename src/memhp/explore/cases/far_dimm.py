@@ -17,6 +17,7 @@ from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm import pgd
 from memhp.linux.mm.memory_hotplug_add import MHP_NONE, add_memory
 from memhp.linux.mmzone import ZoneType
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, align_up
@@ -68,6 +69,7 @@ def add_and_online(k: Kernel) -> None:
     state_store(k, dimm.start // k.memory_block_size, "online")
 
 
+@kernel_function("mm/page_alloc.c:rmqueue_buddy")
 def use_page(k: Kernel, mm: str) -> Hashable:
     """What an allocation from the new memory touches, by a process that runs with its own tables.
 
@@ -94,6 +96,7 @@ def half_made(k: Kernel, mm: str) -> Table:
     return root
 
 
+@kernel_function("kernel/fork.c:mm_alloc_pgd")
 def fork_and_use(root: Table, k: Kernel) -> Hashable:
     """A new process: the rest of its root table is copied, it is scheduled, and allocates."""
     pgd.pgd_ctor(k, root, [(place, 1) for place in root_places(k)], PGD_ALLOC[k.config.arch])

@@ -9,12 +9,14 @@ from memhp.explore.cases.near_dimm import add_near, boot_near, near_dimm, remove
 from memhp.explore.doors.run import KernelProgram
 from memhp.hw.lifetime import use_object
 from memhp.linux.drivers.base.memory_lookup import find_memory_block_by_id, memblk_nr_poison_inc, memory_block_put
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 
 EVERYWHERE = tuple(one for one in mainline() if one.va_bits == 48)
 UNLOCKED = "lookup-unlocked"
 
 
+@kernel_function("drivers/base/memory.c:state_show")
 def read_block(k: Kernel) -> Hashable:
     """Find the block under ``device_hotplug_lock``, let that go, read a field, give the block back."""
     with k.hw.locked("device_hotplug_lock"):

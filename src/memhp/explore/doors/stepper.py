@@ -13,7 +13,6 @@ from typing import Protocol
 from greenlet import GreenletExit, getcurrent
 
 from memhp.explore.doors.ghost import Ghost
-from memhp.explore.doors.places import NOWHERE, place
 from memhp.explore.doors.touched import FIELD_MODES, Touches, loads_touched, touched
 from memhp.explore.engine.meetings import MOST_ALONG
 from memhp.explore.engine.op import SHARED, Op
@@ -21,6 +20,7 @@ from memhp.explore.engine.races import Data
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.stepper import Access, Level, Part
 from memhp.hw.tlb import ALL_ADDRESSES, Table
+from memhp.linux.place import NOWHERE, place
 from memhp.linux.state import Kernel
 
 LOOKS = frozenset({"load", "read", "touch"})

@@ -4,11 +4,11 @@
 from typing import NamedTuple
 
 from memhp.explore.doors import words
-from memhp.explore.doors.places import NOWHERE
 from memhp.explore.engine.trace import Change, Line, Value
 from memhp.hw.locks import Lock
 from memhp.hw.stepper import Access, Level
 from memhp.hw.tlb import ALL_ADDRESSES, Table
+from memhp.linux.place import NOWHERE
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 

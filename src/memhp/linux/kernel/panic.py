@@ -3,6 +3,8 @@
 
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "kernel/panic.c"
+
 
 def warn(k: Kernel, place: str, text: str = "", *, once: bool = False) -> None:
     """A line for the place (``file:function``), then the message if there is one: kernel/panic.c:__warn."""

@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from memhp.hw.machine import Machine
+from memhp.linux.place import kernel_function
 
+KERNEL_FILE = "kernel/rcu/tree.c"
 RCU = "rcu"
 
 
 @contextmanager
+@kernel_function(None)
 def rcu_read_lock(hw: Machine) -> Iterator[None]:
     """What is read within a ``with`` block stays for as long."""
     hw.enter(RCU)

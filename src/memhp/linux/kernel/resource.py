@@ -15,6 +15,7 @@ from itertools import chain, pairwise
 from memhp.errors import KernelError
 from memhp.units import align_up
 
+KERNEL_FILE = "kernel/resource.c"
 IORESOURCE_TYPE_BITS = 0x0000_1F00
 IORESOURCE_IO = 0x0000_0100
 IORESOURCE_MEM = 0x0000_0200

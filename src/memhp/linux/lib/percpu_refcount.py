@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from memhp.errors import KernelBug
 from memhp.hw.machine import Machine
 
+KERNEL_FILE = "include/linux/percpu-refcount.h"
+
 
 @dataclass(eq=False)
 class PercpuRef:

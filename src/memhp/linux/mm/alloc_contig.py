@@ -15,15 +15,18 @@ from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.page_isolation import start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
 from memhp.linux.mm.zonelists import zonelist
 from memhp.linux.mmzone import ZoneType
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up
 
+KERNEL_FILE = "mm/page_alloc.c"
 ALLOC = "mm/page_alloc.c:alloc_contig_range"
 FREE = "mm/page_alloc.c:free_contig_range"
 REPLACE = "mm/hugetlb.c:replace_free_hugepage_folios"
 
 
+@kernel_function(f"{KERNEL_FILE}:alloc_contig_range_noprof")
 def alloc_contig_range(k: Kernel, start_pfn: int, end_pfn: int, owner: Owner) -> None:
     """Take the pages of a range, in one zone and made of whole pageblocks, for `owner`.
 

@@ -6,6 +6,8 @@ include/linux/memremap.h, and the functions of mm/sparse-vmemmap.c and mm/memrem
 
 from dataclasses import dataclass
 
+KERNEL_FILE = "include/linux/memremap.h"
+
 
 @dataclass
 class VmemAltmap:

@@ -12,6 +12,7 @@ from memhp.linux.mmzone import PageFlags
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "mm/balloon_compaction.c"
 BALLOON_USES = frozenset({Use.BALLOON, Use.BALLOON_FIXED})
 
 DEQUEUE = "mm/balloon_compaction.c:balloon_page_dequeue"

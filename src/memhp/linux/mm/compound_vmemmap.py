@@ -18,6 +18,7 @@ from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, VmemmapPopulateError, 
 from memhp.linux.mm.vmemmap_alloc import vmemmap_alloc_block_buf
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "mm/sparse-vmemmap.c"
 COMPOUND = "mm/sparse-vmemmap.c:vmemmap_populate_compound_pages"
 VMEMMAP_RESERVE_NR = 2
 """Pages of vmemmap that a compound page keeps for itself: the one with its head, and the one of tails."""

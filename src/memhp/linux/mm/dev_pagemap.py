@@ -16,6 +16,8 @@ from memhp.spans import Span
 if TYPE_CHECKING:
     from memhp.linux.state import Kernel
 
+KERNEL_FILE = "mm/memremap.c"
+
 
 class MemoryType(StrEnum):
     """``enum memory_type``: what a device's memory is good for."""

@@ -18,6 +18,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down
 
+KERNEL_FILE = "mm/hugetlb.c"
 POOLS = {Use.HUGETLB: Use.HUGETLB_FREE, Use.GIGANTIC: Use.GIGANTIC_FREE}
 """Huge pages in use, and what they are while free in their pool."""
 

@@ -16,6 +16,7 @@ from memhp.hw.format import U64
 from memhp.spans import Span, SpanMap
 from memhp.units import align_down, align_up
 
+KERNEL_FILE = "mm/memblock.c"
 MEMBLOCK_NONE = 0x0
 MEMBLOCK_HOTPLUG = 0x1
 MEMBLOCK_MIRROR = 0x2

@@ -15,13 +15,15 @@ from memhp.hw.tlb import Table
 from memhp.linux.mm.pgalloc import alloc_tables, free_tables
 from memhp.linux.mm.pgd import PAGE_TABLE_LOCK
 from memhp.linux.mm.pgtable_populate import entry_lock
+from memhp.linux.place import by_height, each_level, here
 from memhp.linux.state import Kernel
 
-ALLOCATORS = ("mm/memory.c:__pte_alloc_kernel", "mm/memory.c:__pmd_alloc", "mm/memory.c:__pud_alloc",
-              "mm/memory.c:__p4d_alloc")  # fmt: skip
-"""By the height of the table that they allocate."""
+KERNEL_FILE = "mm/memory.c"
+ALLOC = by_height(KERNEL_FILE, "__pte_alloc_kernel", "__pte_alloc_kernel", "__pmd_alloc", "__pud_alloc", "__p4d_alloc")
+"""What allocates a table, by the height of the one with the entry that is to point to it."""
 
 
+@each_level(ALLOC)
 def table_alloc(k: Kernel, parent: Table, index: int) -> tuple[Table, bool]:
     """The table below an entry, allocated if there is none, and whether there was none when this CPU looked.
 
@@ -39,10 +41,11 @@ def root_locked(k: Kernel, table: Table) -> AbstractContextManager[None]:
     return entry_lock(k.hw, "", k.port.vmemmap_builder(k).root if table.height == k.init_mm.height else None)
 
 
+@each_level(ALLOC)
 def install(k: Kernel, parent: Table, index: int) -> None:
     """Allocate a table for an entry that was empty; it goes back if the entry no longer is: ``__pmd_alloc()``."""
     hw = k.hw
-    where = ALLOCATORS[parent.height - 1]
+    where = here()
     frames = alloc_tables(k, parent.height - 1, 1, where)
     if not frames:
         raise KernelError(ENOMEM, "no memory for a page table", place=where, advice="free memory")

@@ -16,6 +16,7 @@ from memhp.linux.mmzone import PageFlags
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "mm/memory-failure.c"
 PLACE = "mm/memory-failure.c:memory_failure"
 DEV_PAGEMAP = "mm/memory-failure.c:memory_failure_dev_pagemap"
 HUGETLB = "mm/memory-failure.c:try_memory_failure_hugetlb"

@@ -39,6 +39,7 @@ from memhp.linux.mm.mm_init import free_area_init_core_hotplug
 from memhp.linux.mm.page_alloc import build_all_zonelists
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "mm/memory_hotplug.c"
 MHP_NONE = 0
 MHP_MERGE_RESOURCE = 1 << 0
 """The resource may be merged with its neighbours: its driver finds its memory without it."""

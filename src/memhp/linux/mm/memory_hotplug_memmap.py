@@ -14,6 +14,8 @@ from memhp.linux.mmzone import MigrateType, PageFlags, Zone
 from memhp.linux.state import Kernel
 from memhp.units import align_down, align_up, div_round_up, exact_size, is_aligned
 
+KERNEL_FILE = "mm/memory_hotplug.c"
+
 
 def memory_block_memmap_size(config: Config, block_size: int) -> int:
     """Bytes of struct pages for a memory block of `block_size` bytes."""

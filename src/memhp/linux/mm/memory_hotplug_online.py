@@ -20,6 +20,7 @@ from memhp.linux.mmzone import MemoryGroup, MigrateType, Zone, ZoneType
 from memhp.linux.state import Kernel
 from memhp.units import is_aligned
 
+KERNEL_FILE = "mm/memory_hotplug.c"
 PLACE = "mm/memory_hotplug.c:online_pages"
 
 OnlinePageCallback = Callable[[Kernel, int, int], None]

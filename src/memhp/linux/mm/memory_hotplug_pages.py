@@ -21,6 +21,7 @@ from memhp.units import align_down, align_up, is_aligned
 if TYPE_CHECKING:
     from memhp.linux.mm.dev_pagemap import DevPagemap
 
+KERNEL_FILE = "mm/memory_hotplug.c"
 ADD = "mm/memory_hotplug.c:__add_pages"
 REMOVE = "mm/memory_hotplug.c:__remove_pages"
 INVALID_ALTMAP = "memory add fail, invalid altmap"

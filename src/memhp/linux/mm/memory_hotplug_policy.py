@@ -12,6 +12,8 @@ from memhp.linux.mmzone import MemoryGroup, Zone, ZoneType
 from memhp.linux.state import Kernel
 from memhp.units import align_down
 
+KERNEL_FILE = "mm/memory_hotplug.c"
+
 
 def zone_intersects(zone: Zone, start_pfn: int, nr_pages: int) -> bool:
     """Whether the span of a zone meets the range."""

@@ -20,6 +20,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import is_aligned
 
+KERNEL_FILE = "mm/memory_hotplug.c"
 CHECK = "mm/memory_hotplug.c:check_hotplug_memory_range"
 TRY_REMOVE = "mm/memory_hotplug.c:try_remove_memory"
 OFFLINE_AND_REMOVE = "mm/memory_hotplug.c:offline_and_remove_memory"

@@ -13,6 +13,9 @@ from memhp.linux.mm.sparse import early_section, online_runs, valid_section
 from memhp.linux.mmzone import MemoryGroup, MigrateType, Node, PageFlags, Zone, ZoneRef, ZoneType
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "mm/memory_hotplug.c"
+
+
 # Spans -------------------------------------------------------------------------------------------------------
 
 

@@ -25,9 +25,11 @@ from memhp.linux.mm.memory_hotplug_zone import move_pfn_range_to_zone, remove_pf
 from memhp.linux.mm.mm_init import memmap_init_range
 from memhp.linux.mm.util import snapshot_page
 from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanMap
 
+KERNEL_FILE = "mm/memremap.c"
 MEMREMAP = "mm/memremap.c:memremap_pages"
 MEMUNMAP = "mm/memremap.c:memunmap_pages"
 RANGE = "mm/memremap.c:pagemap_range"
@@ -289,6 +291,7 @@ def _drain(k: Kernel, pgmap: DevPagemap) -> None:
         wait_for_references(k, pgmap)
 
 
+@kernel_function(f"{KERNEL_FILE}:memunmap_pages")
 def wait_for_references(k: Kernel, pgmap: DevPagemap) -> None:
     """``wait_for_completion(&pgmap->done)``. :class:`KernelBug` when that would never come."""
     assert pgmap.ref is not None
@@ -333,6 +336,7 @@ def pin_pages(k: Kernel, pgmap: DevPagemap, nr: int) -> None:
     put_dev_pagemap(k, pgmap)
 
 
+@kernel_function("mm/gup.c:unpin_user_page")
 def unpin_pages(k: Kernel, pgmap: DevPagemap, nr: int) -> None:
     """`nr` pinned pages are let go; where the mapping waits for them, each drops its reference on it.
 

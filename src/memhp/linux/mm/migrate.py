@@ -18,6 +18,7 @@ from memhp.linux.mmzone import PageFlags, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "mm/migrate.c"
 MOVABLE_USES = frozenset({Use.MOVABLE, Use.PINNED, Use.HUGETLB, Use.GIGANTIC, Use.BALLOON})
 """Uses that ``scan_movable_pages()`` finds: on an LRU list, pinned or not, a huge page in use, or a page whose driver
 moves it."""

@@ -18,6 +18,8 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 from memhp.units import align_down, align_up
 
+KERNEL_FILE = "mm/mm_init.c"
+
 
 @dataclass
 class ZoneLimits:

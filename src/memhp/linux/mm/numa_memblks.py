@@ -3,6 +3,8 @@
 
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "mm/numa_memblks.c"
+
 
 def memory_add_physaddr_to_nid(k: Kernel, start: int) -> int:
     """The node of boot memory at an address, else that of the first boot memory there is."""

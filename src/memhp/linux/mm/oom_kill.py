@@ -12,6 +12,8 @@ from memhp.linux.mm.rmqueue import free_cma_pages
 from memhp.linux.mmzone import Zone, ZoneType
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "mm/oom_kill.c"
+
 
 def out_of_memory(k: Kernel) -> None:
     """Raise :class:`KernelPanic` where an allocation of a single page failed as no zone has one above its watermark.

@@ -16,9 +16,11 @@ from memhp.linux.mm.rmqueue import free_cma_pages, put_free, rmqueue
 from memhp.linux.mm.watermarks import init_per_zone_wmark_min, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks
 from memhp.linux.mm.zonelists import build_all_zonelists, zonelist
 from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 
+KERNEL_FILE = "mm/page_alloc.c"
 __all__ = [
     "adjust_managed_page_count",
     "alloc_pages",
@@ -39,6 +41,7 @@ __all__ = [
 FREE = Owner(Use.FREE)
 
 
+@kernel_function(f"{KERNEL_FILE}:rmqueue_buddy")
 def alloc_pages(
     k: Kernel,
     order: int,
@@ -156,6 +159,7 @@ def take_pages_off_buddy(k: Kernel, span: Span, owner: Owner, where: str) -> boo
     return True
 
 
+@kernel_function(f"{KERNEL_FILE}:free_one_page")
 def free_pages(k: Kernel, spans: Iterable[Span], where: str) -> None:
     """Give pages back to the buddy of their zones; in isolated pageblocks they stay aside: ``__free_pages()``.
 
@@ -172,6 +176,7 @@ def free_pages(k: Kernel, spans: Iterable[Span], where: str) -> None:
                     put_free(zone, sound)
 
 
+@kernel_function(f"{KERNEL_FILE}:free_one_page")
 def free_reserved(k: Kernel, spans: Iterable[Span], where: str) -> None:
     """Give boot memory that was reserved to the buddy, as managed pages: ``free_reserved_page()``."""
     for span in spans:
@@ -181,6 +186,7 @@ def free_reserved(k: Kernel, spans: Iterable[Span], where: str) -> None:
             adjust_managed_page_count(k, part.start, part.size)
 
 
+@kernel_function(f"{KERNEL_FILE}:__free_pages_core")
 def free_pages_core(k: Kernel, start_pfn: int, nr_pages: int, where: str) -> None:
     """Give pages to the buddy for the first time, as managed pages: ``__free_pages_core()``.
 

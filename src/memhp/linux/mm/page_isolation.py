@@ -15,6 +15,8 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up
 
+KERNEL_FILE = "mm/page_isolation.c"
+
 
 class Obstacle(NamedTuple):
     """Why pages do not make way, and what can be done about it."""

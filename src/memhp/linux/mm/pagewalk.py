@@ -5,8 +5,12 @@ from collections.abc import Callable
 
 from memhp.errors import KernelBug
 from memhp.hw.tlb import Table
+from memhp.linux.place import LEVELS, by_height, each_level, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
+
+KERNEL_FILE = "mm/pagewalk.c"
+PAGEWALK = by_height(KERNEL_FILE, *(f"walk_{level}_range" for level in LEVELS))
 
 Visit = Callable[[Table, int, int, Span], None]
 """``(table, index, entry, part)``: an entry that maps memory or, of a PTE table, any entry; `part` are the addresses
@@ -18,6 +22,7 @@ def walk_kernel_page_table_range(k: Kernel, span: Span, visit: Visit) -> None:
     _walk(k, k.init_mm, span, visit)
 
 
+@each_level(PAGEWALK)
 def _walk(k: Kernel, table: Table, span: Span, visit: Visit) -> None:
     fmt = k.hw.fmt
     size = fmt.levels[table.height].size
@@ -34,6 +39,7 @@ def _walk(k: Kernel, table: Table, span: Span, visit: Visit) -> None:
                 visit(table, index, entry, part)
 
 
+@kernel_function(None)
 def expect_table(k: Kernel, table: Table, index: int, where: str) -> Table:
     """The table that an entry points to, for code that does not look whether it does: KernelBug where it does not."""
     entry = k.hw.load(table, index)

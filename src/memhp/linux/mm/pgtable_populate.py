@@ -20,6 +20,7 @@ from memhp.errors import KernelBug
 from memhp.hw.format import U64
 from memhp.hw.machine import Machine
 from memhp.hw.tlb import FlushPlan, Table
+from memhp.linux.place import UNNAMED, Descent, part_of_descent
 from memhp.spans import Span
 
 TableAllocator = Callable[[int, int], list[Span]]
@@ -68,6 +69,8 @@ class Builder:
     them takes its place, and this is told (x86). None: the leaf stays."""
     slot: FixmapSlot | None = None
     """Through what it reaches the tables below the root, when not through the direct map (arm64)."""
+    names: Descent = UNNAMED
+    """What its functions are called, for traces."""
     where: str = ""
     """``file:function`` for reports."""
 
@@ -84,10 +87,11 @@ class Builder:
 
 def populate(hw: Machine, root: Table, va: int, end: int, pfn: int, prot: int, how: Builder) -> None:
     """Map ``[va, end)`` (bytes) to the frames from `pfn` on, with attribute bits `prot`, under `root`."""
-    _populate(hw, root, va, end, pfn, prot, how, root.height)
+    _populate(hw, how, root, va, end, pfn, prot, root.height)
 
 
-def _populate(hw: Machine, table: Table, va: int, end: int, pfn: int, prot: int, how: Builder, top: int) -> None:
+@part_of_descent("fill")
+def _populate(hw: Machine, how: Builder, table: Table, va: int, end: int, pfn: int, prot: int, top: int) -> None:
     height = table.height
     level = hw.fmt.levels[height]
     pages = hw.fmt.pages_at(height)
@@ -95,12 +99,12 @@ def _populate(hw: Machine, table: Table, va: int, end: int, pfn: int, prot: int,
         index = hw.fmt.index(va, height)
         whole = min((end - va) >> level.shift, level.entries - index) if va & (level.size - 1) == 0 else 0
         if whole and height in how.leaves and pfn & (pages - 1) == 0:
-            _leaves(hw, table, index, whole, va, pfn, prot, how, top)
+            _leaves(hw, how, table, index, whole, va, pfn, prot, top)
         elif whole and hw.whole_tables and _holds_leaves(hw, height - 1, pfn, how):
             _full_children(hw, table, index, whole, va, pfn, prot, how, top)
         else:
             stop = min(end, (va | (level.size - 1)) + 1)
-            _one_child(hw, table, index, va, stop, pfn, prot, how, top)
+            _one_child(hw, how, table, index, va, stop, pfn, prot, top)
             pfn += (stop - va) >> hw.fmt.page_shift
             va = stop
             continue
@@ -113,8 +117,9 @@ def _holds_leaves(hw: Machine, height: int, pfn: int, how: Builder) -> bool:
     return height in how.leaves and pfn & (hw.fmt.pages_at(height) - 1) == 0
 
 
+@part_of_descent("leaf")
 def _leaves(
-    hw: Machine, table: Table, index: int, count: int, va: int, pfn: int, prot: int, how: Builder, top: int
+    hw: Machine, how: Builder, table: Table, index: int, count: int, va: int, pfn: int, prot: int, top: int
 ) -> None:
     """Put `count` leaves into one table."""
     level = hw.fmt.levels[table.height]
@@ -140,7 +145,7 @@ def _occupied(
     if hw.fmt.is_table(old, table.height):
         if how.descends:
             size = hw.fmt.levels[table.height].size
-            _existing_child(hw, table, index, old, va, va + size, pfn, prot, how, top)
+            _existing_child(hw, how, table, index, old, va, va + size, pfn, prot, top)
     elif how.bugs and table.height == 0 and hw.fmt.leaf_pfn(old, 0) != pfn:
         raise KernelBug(f"the entry for {va:#x} maps another frame already", place=how.where)
 
@@ -161,25 +166,26 @@ def _full_children(
             first = pfn + at * pages
             bits = prot | _whole_table_hint(hw, table.height - 1, first, how)
             if how.link == "before-fill":
-                _link(hw, table, index + at, frames, how, top)
+                _link(hw, how, table, index + at, frames, top)
             hw.fill_children(table, frames, first, bits)
             if how.link == "after-fill":
-                _link(hw, table, index + at, frames, how, top)
+                _link(hw, how, table, index + at, frames, top)
             _clear_slot(hw, how.slot, got)
             at += got
         for i in range(at, hi):
             start = va + i * level.size
-            _one_child(hw, table, index + i, start, start + level.size, pfn + i * pages, prot, how, top)
+            _one_child(hw, how, table, index + i, start, start + level.size, pfn + i * pages, prot, top)
 
 
+@part_of_descent("fill")
 def _one_child(
-    hw: Machine, table: Table, index: int, va: int, end: int, pfn: int, prot: int, how: Builder, top: int
+    hw: Machine, how: Builder, table: Table, index: int, va: int, end: int, pfn: int, prot: int, top: int
 ) -> None:
     """Map ``[va, end)``, which lies under one entry of `table`, in the child table of that entry."""
     old = hw.load(table, index)
     if not hw.fmt.is_none(old, table.height):
         if hw.fmt.is_table(old, table.height):
-            _existing_child(hw, table, index, old, va, end, pfn, prot, how, top)
+            _existing_child(hw, how, table, index, old, va, end, pfn, prot, top)
             return
         if how.bugs:
             raise KernelBug(f"a leaf stands where a table for {va:#x} is wanted", place=how.where)
@@ -191,20 +197,21 @@ def _one_child(
     hw.ledger.tables_allocated[table.height - 1] += 1
     child = hw.child(table, index, frames[0].start)
     if how.link == "before-fill":
-        _link(hw, table, index, frames, how, top)
-    _populate(hw, child, va, end, pfn, prot, how, top)
+        _link(hw, how, table, index, frames, top)
+    _populate(hw, how, child, va, end, pfn, prot, top)
     if how.link == "after-fill":
-        _link(hw, table, index, frames, how, top)
+        _link(hw, how, table, index, frames, top)
     _clear_slot(hw, how.slot, 1)
 
 
+@part_of_descent("fill")
 def _existing_child(
-    hw: Machine, table: Table, index: int, entry: int, va: int, end: int, pfn: int, prot: int, how: Builder, top: int
+    hw: Machine, how: Builder, table: Table, index: int, entry: int, va: int, end: int, pfn: int, prot: int, top: int
 ) -> None:
     """Map ``[va, end)`` in the table that `entry` points to."""
     child = hw.child(table, index, hw.fmt.table_pfn(entry))
     with entry_lock(hw, how.lock) if child.height == 0 else nullcontext():
-        _populate(hw, child, va, end, pfn, prot, how, top)
+        _populate(hw, how, child, va, end, pfn, prot, top)
     _clear_slot(hw, how.slot, 1)
 
 
@@ -213,25 +220,31 @@ def ensure_table(hw: Machine, root: Table, va: int, height: int, how: Builder) -
 
     None when a leaf stands in the way. ``pud_alloc()``, ``vmemmap_pmd_populate()`` and their kin.
     """
-    table = root
-    while table.height > height:
-        index = hw.fmt.index(va, table.height)
-        entry = hw.load(table, index)
-        if hw.fmt.is_none(entry, table.height):
-            frames = how.new_table(table.height - 1, 1)
-            hw.ledger.tables_allocated[table.height - 1] += 1
-            _link(hw, table, index, frames, how, root.height)
-            if how.root_linked is not None and table.height == root.height:
-                how.root_linked(va)
-            table = hw.child(table, index, frames[0].start)
-        elif hw.fmt.is_leaf(entry, table.height):
-            return None
-        else:
-            table = hw.child(table, index, hw.fmt.table_pfn(entry))
+    table: Table | None = root
+    while table is not None and table.height > height:
+        table = _ensure_child(hw, how, table, va, root.height)
     return table
 
 
-def _link(hw: Machine, table: Table, index: int, frames: list[Span], how: Builder, top: int) -> None:
+@part_of_descent("fill")
+def _ensure_child(hw: Machine, how: Builder, table: Table, va: int, top: int) -> Table | None:
+    """One level of that: the table below, None where a leaf stands."""
+    index = hw.fmt.index(va, table.height)
+    entry = hw.load(table, index)
+    if hw.fmt.is_none(entry, table.height):
+        frames = how.new_table(table.height - 1, 1)
+        hw.ledger.tables_allocated[table.height - 1] += 1
+        _link(hw, how, table, index, frames, top)
+        if how.root_linked is not None and table.height == top:
+            how.root_linked(va)
+        return hw.child(table, index, frames[0].start)
+    if hw.fmt.is_leaf(entry, table.height):
+        return None
+    return hw.child(table, index, hw.fmt.table_pfn(entry))
+
+
+@part_of_descent("fill")
+def _link(hw: Machine, how: Builder, table: Table, index: int, frames: list[Span], top: int) -> None:
     pfns: U64 = np.concatenate([np.arange(*span, dtype=np.uint64) for span in frames])
     with _locked(hw, how, table.height, top, len(pfns)):
         hw.store_run(table, index, hw.fmt.encode_pfn(pfns) | np.uint64(how.table_bits), how.where)

@@ -20,6 +20,7 @@ from memhp.hw.machine import ALL_BITS, Machine
 from memhp.hw.runs import Bools, empty_rows, entry_runs, frame_spans
 from memhp.hw.tlb import FlushPlan, Table
 from memhp.linux.mm.pgtable_populate import RootLock, entry_lock
+from memhp.linux.place import UNNAMED, Descent, part_of_descent
 from memhp.spans import Span
 
 FreeFrames = Callable[[list[Span]], None]
@@ -59,6 +60,8 @@ class Remover:
     lock: str = ""
     """The lock taken around each store, if any."""
     root: RootLock | None = None
+    names: Descent = UNNAMED
+    """What its functions are called, for traces."""
     where: str = ""
     """``file:function`` for reports."""
 
@@ -69,7 +72,7 @@ class Remover:
 
 def unmap(hw: Machine, root: Table, va: int, end: int, how: Remover) -> None:
     """Remove every leaf of ``[va, end)`` (bytes) under `root`, and the tables that this empties, as `how` says."""
-    _unmap(hw, root, va, end, how, root.height)
+    _unmap(hw, how, root, va, end, root.height)
 
 
 def gathered(how: Remover, *, storage_late: bool, tables_late: bool) -> tuple[Remover, Callable[[], None]]:
@@ -99,7 +102,8 @@ def gathered(how: Remover, *, storage_late: bool, tables_late: bool) -> tuple[Re
     return how, free
 
 
-def _unmap(hw: Machine, table: Table, va: int, end: int, how: Remover, top: int) -> None:
+@part_of_descent("unmap")
+def _unmap(hw: Machine, how: Remover, table: Table, va: int, end: int, top: int) -> None:
     size = hw.fmt.levels[table.height].size
     first = (va - table.va) // size
     last = -(-(end - table.va) // size)
@@ -110,11 +114,11 @@ def _unmap(hw: Machine, table: Table, va: int, end: int, how: Remover, top: int)
             for i, j, part in _pieces(Span(start, start + (hi - lo) * size), Span(va, end), size):
                 piece = entries[lo + i : lo + j]
                 if part is None:
-                    (_leaves if leaves else _children)(hw, table, at + lo + i, piece, how, top)
+                    (_leaves if leaves else _children)(hw, how, table, at + lo + i, piece, top)
                 elif not leaves:
-                    _child(hw, table, at + lo + i, int(piece[0]), part, how, top)
+                    _child(hw, how, table, at + lo + i, int(piece[0]), part, top)
                 elif how.part_leaf is None or how.part_leaf(table, at + lo + i, part):
-                    _leaves(hw, table, at + lo + i, piece, how, top)
+                    _leaves(hw, how, table, at + lo + i, piece, top)
     if table.height == 0:
         _flush_leaf_table(hw, how, va, end - va, 1)
 
@@ -145,7 +149,8 @@ def _pieces(run: Span, wanted: Span, size: int) -> Iterator[tuple[int, int, Span
         yield count - 1, count, Span(run.end - size, wanted.end)
 
 
-def _leaves(hw: Machine, table: Table, index: int, entries: U64, how: Remover, top: int) -> None:
+@part_of_descent("unmap")
+def _leaves(hw: Machine, how: Remover, table: Table, index: int, entries: U64, top: int) -> None:
     """Clear a run of leaves and free what they mapped, in the kernel's order."""
     frames: list[Span] = []
     if how.free_storage is not None:
@@ -169,15 +174,17 @@ def _flush_leaf_table(hw: Machine, how: Remover, va: int, size: int, count: int)
         hw.flush_each(how.after_leaf_table(size), va, size, count)
 
 
-def _child(hw: Machine, table: Table, index: int, entry: int, part: Span, how: Remover, top: int) -> None:
+@part_of_descent("free")
+def _child(hw: Machine, how: Remover, table: Table, index: int, entry: int, part: Span, top: int) -> None:
     """Unmap part of what one child table maps; free it if nothing is left in it."""
     child = hw.child(table, index, hw.fmt.table_pfn(entry))
-    _unmap(hw, child, part.start, part.end, how, top)
+    _unmap(hw, how, child, part.start, part.end, top)
     if _frees(how, table, top) and hw.is_empty(child):
-        _free_tables(hw, table, index, np.array([entry], dtype=np.uint64), how, top)
+        _free_tables(hw, how, table, index, np.array([entry], dtype=np.uint64), top)
 
 
-def _children(hw: Machine, table: Table, index: int, entries: U64, how: Remover, top: int) -> None:
+@part_of_descent("unmap")
+def _children(hw: Machine, how: Remover, table: Table, index: int, entries: U64, top: int) -> None:
     """Unmap all that a run of child tables maps: many at once when they hold nothing but leaves."""
     size = hw.fmt.levels[table.height].size
     height = table.height - 1
@@ -185,13 +192,13 @@ def _children(hw: Machine, table: Table, index: int, entries: U64, how: Remover,
     if emptied is None:
         for i, entry in enumerate(entries.tolist()):
             start = table.va + (index + i) * size
-            _child(hw, table, index + i, entry, Span(start, start + size), how, top)
+            _child(hw, how, table, index + i, entry, Span(start, start + size), top)
         return
     if height == 0:
         _flush_leaf_table(hw, how, table.va + index * size, size, len(entries))
     if _frees(how, table, top):
         for run in frame_spans(np.flatnonzero(emptied).astype(np.uint64)):
-            _free_tables(hw, table, index + run.start, entries[run.start : run.end], how, top)
+            _free_tables(hw, how, table, index + run.start, entries[run.start : run.end], top)
 
 
 def _drain(hw: Machine, table: Table, index: int, entries: U64, how: Remover) -> Bools | None:
@@ -225,7 +232,8 @@ def _frees(how: Remover, parent: Table, top: int) -> bool:
     return how.table != "kept" and not (how.keep_root_children and parent.height == top)
 
 
-def _free_tables(hw: Machine, parent: Table, index: int, entries: U64, how: Remover, top: int) -> None:
+@part_of_descent("free", below=1)
+def _free_tables(hw: Machine, how: Remover, parent: Table, index: int, entries: U64, top: int) -> None:
     """Unlink and free emptied child tables, `parent`'s entries from `index` on, in the kernel's order."""
     spans = frame_spans(hw.fmt.table_pfn(entries))
     size = hw.fmt.levels[parent.height].size
@@ -247,10 +255,11 @@ def free_empty_tables(hw: Machine, root: Table, va: int, end: int, limits: Span,
     arch/arm64/mm/mmu.c:free_empty_tables with its floor and ceiling; `how` says in which order. Leaves in the range are
     passed over.
     """
-    _free_empty(hw, root, va, end, limits, how, root.height)
+    _free_empty(hw, how, root, va, end, limits, root.height)
 
 
-def _free_empty(hw: Machine, table: Table, va: int, end: int, limits: Span, how: Remover, top: int) -> None:
+@part_of_descent("free")
+def _free_empty(hw: Machine, how: Remover, table: Table, va: int, end: int, limits: Span, top: int) -> None:
     if table.height == 0:
         return
     size = hw.fmt.levels[table.height].size
@@ -267,9 +276,9 @@ def _free_empty(hw: Machine, table: Table, va: int, end: int, limits: Span, how:
             for i, entry in enumerate(entries[lo:hi].tolist(), at + lo):
                 start = table.va + i * size
                 child = hw.child(table, i, hw.fmt.table_pfn(entry))
-                _free_empty(hw, child, max(va, start), min(end, start + size), limits, how, top)
+                _free_empty(hw, how, child, max(va, start), min(end, start + size), limits, top)
                 if limits.covers(Span(start, start + size)) and hw.is_empty(child):
-                    _free_tables(hw, table, i, entries[i - at : i - at + 1], how, top)
+                    _free_tables(hw, how, table, i, entries[i - at : i - at + 1], top)
 
 
 def _free_if_empty(hw: Machine, table: Table, index: int, entries: U64, limits: Span, how: Remover, top: int) -> None:
@@ -280,4 +289,4 @@ def _free_if_empty(hw: Machine, table: Table, index: int, entries: U64, limits: 
     for place, rows in hw.look_children(table, hw.fmt.table_pfn(entries)):
         wanted[place : place + len(rows)] &= empty_rows(hw.fmt, rows, table.height - 1)
     for run in frame_spans(np.flatnonzero(wanted).astype(np.uint64)):
-        _free_tables(hw, table, index + run.start, entries[run.start : run.end], how, top)
+        _free_tables(hw, how, table, index + run.start, entries[run.start : run.end], top)

@@ -7,9 +7,13 @@ What it prints is read from entries in :mod:`memhp.facts`; here is how it gets a
 from contextlib import nullcontext
 
 from memhp.hw.tlb import Table
+from memhp.linux.mm.pagewalk import PAGEWALK
 from memhp.linux.mm.vmap import MMAP_LOCK
+from memhp.linux.place import each_level
 from memhp.linux.state import Kernel
 from memhp.spans import Span
+
+KERNEL_FILE = "mm/ptdump.c"
 
 
 def ptdump_walk_pgd(k: Kernel, *ranges: Span) -> int:
@@ -28,6 +32,7 @@ def ptdump_walk_pgd(k: Kernel, *ranges: Span) -> int:
         return sum(walk_range(k, k.init_mm, span) for span in ranges)
 
 
+@each_level(PAGEWALK)
 def walk_range(k: Kernel, table: Table, span: Span) -> int:
     """Entries of one table and below it, one after the other; tables are descended into as they are met."""
     hw = k.hw

@@ -9,10 +9,12 @@ step for each free span. The caller holds ``zone->lock``.
 
 from memhp.hw.memory import Use
 from memhp.linux.mmzone import MigrateType, Zone
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up, div_round_up
 
+KERNEL_FILE = "mm/page_alloc.c"
 FALLBACKS = {
     MigrateType.UNMOVABLE: (MigrateType.RECLAIMABLE, MigrateType.MOVABLE),
     MigrateType.MOVABLE: (MigrateType.RECLAIMABLE, MigrateType.UNMOVABLE),
@@ -27,6 +29,7 @@ NOWHERE = 1 << 63
 """Above every PFN: where the search starts when nothing is to be found."""
 
 
+@kernel_function(f"{KERNEL_FILE}:rmqueue_buddy")
 def rmqueue(k: Kernel, zone: Zone, order: int, count: int, kind: MigrateType, *, nofragment: bool) -> list[Span]:
     """Take up to `count` blocks of an order for an allocation of a migrate type: spans (PFNs), in the order taken.
 
@@ -49,6 +52,7 @@ def rmqueue(k: Kernel, zone: Zone, order: int, count: int, kind: MigrateType, *,
     return taken
 
 
+@kernel_function(None)
 def put_free(zone: Zone, span: Span) -> None:
     """Put pages (PFNs) on the free lists of their pageblocks: ``__free_one_page()``."""
     if zone.isolated:

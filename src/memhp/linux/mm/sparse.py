@@ -16,6 +16,7 @@ from memhp.linux.mm.compound_vmemmap import vmemmap_can_optimize, vmemmap_popula
 from memhp.linux.mm.sparse_vmemmap import VmemmapPopulateError
 from memhp.linux.mm.vmemmap_alloc import sparse_buffer_fini, sparse_buffer_init
 from memhp.linux.mmzone import Section, ZoneType
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down
@@ -23,6 +24,7 @@ from memhp.units import align_down
 if TYPE_CHECKING:
     from memhp.linux.mm.dev_pagemap import DevPagemap
 
+KERNEL_FILE = "mm/sparse.c"
 EARLY = "mm/sparse.c:sparse_init_nid"
 ACTIVATE = "mm/sparse.c:section_activate"
 REMOVE = "mm/sparse.c:sparse_remove_section"
@@ -96,6 +98,7 @@ def early_section(k: Kernel, pfn: int) -> bool:
     return section is not None and section.early
 
 
+@kernel_function("include/linux/mmzone.h:pfn_valid")
 def pfn_valid(k: Kernel, pfn: int) -> bool:
     """Whether a page has a struct page; in an early section every page has. Old arm64 kernels ask memblock too."""
     k.hw.reads(section_field(k.section_nr(pfn)))
@@ -107,12 +110,14 @@ def pfn_valid(k: Kernel, pfn: int) -> bool:
     return section.early or pfn_section_valid(k, pfn)
 
 
+@kernel_function("include/linux/mmzone.h:pfn_section_valid")
 def pfn_section_valid(k: Kernel, pfn: int) -> bool:
     """Whether the sub-section of a page is valid."""
     k.hw.reads(usage_field(k.section_nr(pfn)))
     return pfn in k.subsection_map
 
 
+@kernel_function("mm/memory_hotplug.c:pfn_to_online_page")
 def pfn_to_online_page(k: Kernel, pfn: int) -> bool:
     """Whether ``pfn_to_online_page()`` gives a page for `pfn`: it is valid, online and no ZONE_DEVICE page.
 

@@ -22,9 +22,12 @@ from memhp.hw.tlb import Table
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.pgtable_populate import Builder, RootLock, ensure_table, entry_lock
 from memhp.linux.mm.vmemmap_alloc import plenty, vmemmap_alloc_block, vmemmap_alloc_block_buf
+from memhp.linux.place import LEVELS, Descent, by_height
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "mm/sparse-vmemmap.c"
+TABLES = Descent(fill=by_height(KERNEL_FILE, *(f"vmemmap_{level}_populate" for level in LEVELS)))
 BASEPAGES = "mm/sparse-vmemmap.c:vmemmap_populate_basepages"
 HUGEPAGES = "mm/sparse-vmemmap.c:vmemmap_populate_hugepages"
 OFFNODE = "mm/sparse-vmemmap.c:vmemmap_verify"
@@ -233,6 +236,7 @@ def _table_builder(k: Kernel, va: int, nid: int, how: VmemmapBuilder) -> Builder
         table_bits=how.table_bits,
         root=how.root,
         root_linked=how.root_linked,
+        names=TABLES,
         where="mm/sparse-vmemmap.c:vmemmap_populate_address",
     )
 

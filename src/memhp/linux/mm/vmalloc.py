@@ -19,10 +19,12 @@ from memhp.hw.memory import Owner, Use
 from memhp.hw.shared import SharedDict
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.vmap import vmap_pages_range_noflush, vunmap_range_noflush
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up
 
+KERNEL_FILE = "mm/vmalloc.c"
 ALLOC = "mm/vmalloc.c:__vmalloc_node_range"
 FREE_VMAP_AREA_LOCK = "free_vmap_area_lock"
 
@@ -35,6 +37,7 @@ class Vmalloc:
     """By tag: their addresses (bytes), and the pages (PFNs) behind them in order."""
 
 
+@kernel_function(f"{KERNEL_FILE}:alloc_vmap_area")
 def vmalloc(k: Kernel, nbytes: int, tag: str, nid: int = 0) -> Span:
     """Map newly allocated pages at addresses of their own: the area, guard page left out (bytes).
 
@@ -46,6 +49,7 @@ def vmalloc(k: Kernel, nbytes: int, tag: str, nid: int = 0) -> Span:
     return _map_new_pages(k, tag, area, k.config.page_shift, nid)
 
 
+@kernel_function(f"{KERNEL_FILE}:alloc_vmap_area")
 def vmalloc_huge(k: Kernel, nbytes: int, tag: str, nid: int = 0) -> Span:
     """The same in PMD leaves where the kernel has huge vmap and `nbytes` fill one: ``VM_ALLOW_HUGE_VMAP``.
 
@@ -59,6 +63,7 @@ def vmalloc_huge(k: Kernel, nbytes: int, tag: str, nid: int = 0) -> Span:
     return _map_new_pages(k, tag, area, config.shift(1), nid)
 
 
+@kernel_function(f"{KERNEL_FILE}:pcpu_get_vm_areas")
 def pcpu_create_chunk(k: Kernel, nbytes: int, tag: str, nid: int = 0) -> Span:
     """A chunk of per-CPU memory, all of it populated: ``mm/percpu-vm.c:pcpu_create_chunk``, ``pcpu_populate_chunk``.
 
@@ -84,6 +89,7 @@ def vfree(k: Kernel, tag: str) -> None:
         del areas[tag]
 
 
+@kernel_function(f"{KERNEL_FILE}:__vmalloc_area_node")
 def _map_new_pages(k: Kernel, tag: str, area: Span, page_shift: int, nid: int) -> Span:
     """Pages for an area, mapped: ``__vmalloc_area_node()``."""
     pages = _alloc_pages(k, tag, area.size, page_shift, nid)

@@ -16,15 +16,20 @@ from memhp.hw.tlb import Table
 from memhp.linux.kernel.panic import warn
 from memhp.linux.mm import pgd
 from memhp.linux.mm.memory import root_locked, table_alloc
+from memhp.linux.place import LEVELS, by_height, each_level
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "mm/vmalloc.c"
 MMAP_LOCK = "init_mm.mmap_lock"
 
-SMALL = "mm/vmalloc.c:vmap_pages_pte_range"
-RANGE = "mm/vmalloc.c:vmap_pte_range"
-UNMAP = "mm/vmalloc.c:vunmap_range_noflush"
-TRY_HUGE = ("", "mm/vmalloc.c:vmap_try_huge_pmd", "mm/vmalloc.c:vmap_try_huge_pud")
+SMALL_VMAP = by_height(
+    KERNEL_FILE, *(f"vmap_pages_{level}_range" for level in LEVELS[:4]), "vmap_small_pages_range_noflush"
+)
+VMAP = by_height(KERNEL_FILE, *(f"vmap_{level}_range" for level in LEVELS[:4]), "vmap_range_noflush")
+TRY_HUGE = by_height(KERNEL_FILE, "vmap_pte_range", *(f"vmap_try_huge_{level}" for level in LEVELS[1:4]))
+VUNMAP = by_height(KERNEL_FILE, *(f"vunmap_{level}_range" for level in LEVELS[:4]), "vunmap_range_noflush")
+SMALL, RANGE, UNMAP = SMALL_VMAP[0], VMAP[0], VUNMAP[-1]
 
 
 def vmap_pages_range_noflush(k: Kernel, area: Span, pages: list[Span], prot: int, page_shift: int) -> None:
@@ -76,6 +81,7 @@ def _entries(k: Kernel, table: Table, area: Span) -> Iterator[tuple[int, Span]]:
             yield index, Span(max(area.start, start), min(area.end, start + size))
 
 
+@each_level(SMALL_VMAP)
 def _vmap_small(k: Kernel, table: Table, area: Span, pfn: int, prot: int) -> bool:
     """``vmap_pages_pud_range()`` and below: base pages. Whether an entry of `table` was filled."""
     if table.height == 0:
@@ -89,6 +95,7 @@ def _vmap_small(k: Kernel, table: Table, area: Span, pfn: int, prot: int) -> boo
     return filled
 
 
+@each_level(VMAP)
 def _vmap_range(k: Kernel, table: Table, area: Span, pfn: int, prot: int, max_page_shift: int) -> bool:
     """``vmap_pud_range()`` and below: a huge leaf where one fits, and a table where none does."""
     if table.height == 0:
@@ -118,6 +125,7 @@ def _ptes(k: Kernel, table: Table, area: Span, pfn: int, prot: int, where: str) 
         k.hw.store_leaves(table, at, n, pfn + at - first, prot, where)
 
 
+@each_level(TRY_HUGE)
 def _try_huge(k: Kernel, table: Table, index: int, part: Span, pfn: int, prot: int, max_page_shift: int) -> bool:
     """``vmap_try_huge_pmd()``, ``vmap_try_huge_pud()``: a leaf in this entry, over an empty table if there is one.
 
@@ -153,6 +161,7 @@ def _set_huge(k: Kernel, table: Table, index: int, pfn: int, prot: int) -> None:
         k.hw.store_leaves(table, index, 1, pfn, prot, TRY_HUGE[table.height])
 
 
+@each_level(VUNMAP)
 def _vunmap(k: Kernel, table: Table, area: Span) -> None:
     """``vunmap_pud_range()`` and below."""
     hw = k.hw

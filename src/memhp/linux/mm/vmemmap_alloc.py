@@ -21,6 +21,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_up
 
+KERNEL_FILE = "mm/sparse-vmemmap.c"
 PLACE = "mm/sparse-vmemmap.c:vmemmap_alloc_block"
 MEMMAP = Owner(Use.MEMMAP)
 SELF_HOSTED = Owner(Use.MEMMAP, "altmap")

@@ -13,6 +13,7 @@ from memhp.linux.mmzone import Zone, ZoneType
 from memhp.linux.state import Kernel
 from memhp.units import KiB, MiB
 
+KERNEL_FILE = "mm/page_alloc.c"
 LOWMEM_RESERVE_RATIO = {ZoneType.DMA: 256, ZoneType.DMA32: 256, ZoneType.NORMAL: 32, ZoneType.MOVABLE: 0}
 """``sysctl_lowmem_reserve_ratio``: one page of the zone is kept for so many of the zones above; 0: none is."""
 

@@ -9,6 +9,8 @@ from memhp.linux.config import Config
 from memhp.linux.mmzone import ZoneType
 from memhp.spans import Span
 
+KERNEL_FILE = "mm/mm_init.c"
+
 
 def zone_types(config: Config) -> tuple[ZoneType, ...]:
     """The zones that this kernel was built with, lowest first: ``enum zone_type``."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from memhp.linux.mmzone import Zone, ZoneType
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "mm/page_alloc.c"
+
 
 @dataclass
 class Mempolicy:

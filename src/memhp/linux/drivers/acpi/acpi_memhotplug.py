@@ -16,6 +16,7 @@ from memhp.linux.mm.numa_memblks import memory_add_physaddr_to_nid
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "drivers/acpi/acpi_memhotplug.c"
 ADD = "drivers/acpi/acpi_memhotplug.c:acpi_memory_device_add"
 ENABLE = "drivers/acpi/acpi_memhotplug.c:acpi_memory_enable_device"
 

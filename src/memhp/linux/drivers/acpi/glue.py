@@ -8,6 +8,7 @@ from memhp.errors import KernelError
 from memhp.linux.drivers.acpi.device import AcpiDevice, PhysicalNode
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "drivers/acpi/glue.c"
 BIND = "drivers/acpi/glue.c:acpi_bind_one"
 
 

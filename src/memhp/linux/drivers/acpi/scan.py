@@ -13,6 +13,7 @@ from memhp.linux.drivers.acpi.device import AcpiDevice
 from memhp.linux.drivers.base.memory_state import device_offline, device_online
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "drivers/acpi/scan.c"
 Event = Literal["ACPI_NOTIFY_DEVICE_CHECK", "ACPI_NOTIFY_EJECT_REQUEST"]
 
 EVENT = "drivers/acpi/scan.c:acpi_generic_hotplug_event"

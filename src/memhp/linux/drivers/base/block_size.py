@@ -4,6 +4,7 @@
 from memhp.linux.config import Config
 from memhp.units import GiB
 
+KERNEL_FILE = "drivers/base/memory.c"
 MAX_BLOCK_SIZE = 2 * GiB
 """The largest that any architecture has (x86)."""
 MEM_SIZE_FOR_LARGE_BLOCK = 64 * GiB

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from memhp.hw.lifetime import SlabObject, kfree, use_object
 from memhp.hw.machine import Machine
 
+KERNEL_FILE = "drivers/base/core.c"
+
 
 @dataclass(eq=False)
 class Device:

@@ -13,6 +13,8 @@ from memhp.linux.drivers.base.memory_state import memory_block, memory_group_of,
 from memhp.linux.mm.memory_hotplug_zone import test_pages_in_a_zone, zone_for_pfn_range
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "drivers/base/memory.c"
+
 
 def auto_online_blocks_store(k: Kernel, text: str) -> None:
     """Write to ``auto_online_blocks``. Raises EINVAL."""

@@ -28,6 +28,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import is_aligned
 
+KERNEL_FILE = "drivers/base/memory.c"
 INIT = "drivers/base/memory.c:memory_dev_init"
 ADD = "drivers/base/memory.c:add_memory_block"
 CREATE = "drivers/base/memory.c:create_memory_block_devices"

@@ -7,6 +7,7 @@ from memhp.errors import KernelError
 from memhp.linux.mmzone import MemoryGroup
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "drivers/base/memory.c"
 STATIC = "drivers/base/memory.c:memory_group_register_static"
 DYNAMIC = "drivers/base/memory.c:memory_group_register_dynamic"
 UNREGISTER = "drivers/base/memory.c:memory_group_unregister"

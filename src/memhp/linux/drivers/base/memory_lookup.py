@@ -10,6 +10,7 @@ from memhp.hw.lifetime import SlabObject, use_object
 from memhp.linux.drivers.base.core import Device, device_unregister, get_device, put_device
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "drivers/base/memory.c"
 MEMORY_BLOCKS = "memory_blocks"
 """The xarray by which lookups and removals meet."""
 RELEASE = "drivers/base/memory.c:memory_block_release"

@@ -21,8 +21,10 @@ from memhp.linux.mm.memory_hotplug_offline import offline_pages
 from memhp.linux.mm.memory_hotplug_online import online_pages
 from memhp.linux.mm.memory_hotplug_zone import adjust_present_page_count, zone_for_pfn_range
 from memhp.linux.mmzone import BlockState, MemoryBlock, MemoryGroup, Zone
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "drivers/base/memory.c"
 EHWPOISON = 133
 """Memory page has hardware error; Python's errno module has it from 3.14 on."""
 
@@ -32,6 +34,7 @@ FIND = "drivers/base/memory.c:find_memory_block_by_id"
 STORE = "drivers/base/memory.c:state_store"
 
 
+@kernel_function(None)
 def memory_block(k: Kernel, block_id: int) -> MemoryBlock:
     """The block of that id: ``find_memory_block_by_id()``. Raises ENOENT, as its folder is not there."""
     k.hw.reads(MEMORY_BLOCKS)
@@ -153,6 +156,7 @@ def _set_state(k: Kernel, block_id: int, state: BlockState) -> None:
     k.memory_blocks.set(block_id, block_id + 1, replace(block, state=state))
 
 
+@kernel_function("drivers/base/core.c:device_online")
 def device_online(k: Kernel, block_id: int, online_type: OnlineType = "online") -> bool:
     """Online a block's device: False when it is online already, where the kernel returns 1."""
     with k.hw.locked(device_lock(block_id), ordered=False):
@@ -163,6 +167,7 @@ def device_online(k: Kernel, block_id: int, online_type: OnlineType = "online") 
         return True
 
 
+@kernel_function("drivers/base/core.c:device_offline")
 def device_offline(k: Kernel, block_id: int) -> bool:
     """Offline a block's device: False when it is offline already, where the kernel returns 1."""
     with k.hw.locked(device_lock(block_id), ordered=False):

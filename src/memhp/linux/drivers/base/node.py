@@ -12,6 +12,8 @@ from memhp.errors import KernelBug, KernelError
 from memhp.linux.mm.memblock import Memblock
 from memhp.spans import SpanMap, SpanSet
 
+KERNEL_FILE = "drivers/base/node.c"
+
 
 @dataclass
 class NodeStates:

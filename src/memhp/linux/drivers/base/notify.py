@@ -13,6 +13,7 @@ from typing import Literal
 
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "drivers/base/memory.c"
 NOTIFY_BAD_ERRNO = EPERM
 
 MemoryAction = Literal[

@@ -8,6 +8,7 @@ from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
 from memhp.linux.mm.memremap import memremap_pages, memunmap_pages
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "drivers/dax/device.c"
 PROBE = "drivers/dax/device.c:dev_dax_probe"
 
 

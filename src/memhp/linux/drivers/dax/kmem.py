@@ -13,6 +13,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up
 
+KERNEL_FILE = "drivers/dax/kmem.c"
 PROBE = "drivers/dax/kmem.c:dev_dax_kmem_probe"
 KMEM_NAME = "System RAM (kmem)"
 

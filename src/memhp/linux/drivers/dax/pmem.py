@@ -11,6 +11,7 @@ from memhp.linux.mm.memremap import NO_ZONE_DEVICE
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "drivers/dax/pmem.c"
 PROBE = "drivers/dax/pmem.c:__dax_pmem_probe"
 
 

@@ -10,6 +10,8 @@ from errno import EINVAL
 
 from memhp.errors import KernelError
 
+KERNEL_FILE = "drivers/firmware/memmap.c"
+
 
 @dataclass
 class FirmwareMapEntry:

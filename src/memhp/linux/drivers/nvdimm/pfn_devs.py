@@ -13,6 +13,7 @@ from memhp.linux.mm.memremap import memremap_compat_align
 from memhp.spans import Span
 from memhp.units import KiB, align_down, align_up, format_size
 
+KERNEL_FILE = "drivers/nvdimm/pfn_devs.c"
 PfnMode = Literal["mem", "dev"]
 """Struct pages in RAM (``PFN_MODE_RAM``, ``map=mem``) or on the device (``PFN_MODE_PMEM``, ``map=dev``)."""
 

@@ -10,6 +10,7 @@ from memhp.linux.mm.memremap import memremap_pages, memunmap_pages
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "drivers/nvdimm/pmem.c"
 FSDAX_PAGEMAP_OPS = DevPagemapOps(page_free=lambda _k, _pfn: None)
 
 

@@ -74,6 +74,7 @@ from memhp.linux.mm.numa_memblks import memory_add_physaddr_to_nid
 from memhp.linux.state import Kernel
 from memhp.units import is_aligned
 
+KERNEL_FILE = "drivers/virtio/virtio_mem.c"
 MS = 1_000_000
 """Nanoseconds."""
 

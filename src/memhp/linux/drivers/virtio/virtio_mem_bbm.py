@@ -25,6 +25,7 @@ from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "drivers/virtio/virtio_mem.c"
 PREPARE = f"{PLACE}:virtio_mem_bbm_prepare_next_bb"
 PLUG_REQUEST = f"{PLACE}:virtio_mem_bbm_plug_request"
 

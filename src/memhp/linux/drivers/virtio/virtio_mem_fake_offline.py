@@ -24,6 +24,7 @@ from memhp.linux.mmzone import PageFlags, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "drivers/virtio/virtio_mem.c"
 FAKE_OFFLINE = f"{PLACE}:virtio_mem_fake_offline"
 FAKE_ONLINE = f"{PLACE}:virtio_mem_fake_online"
 GOING_OFFLINE = f"{PLACE}:virtio_mem_fake_offline_going_offline"

@@ -14,6 +14,8 @@ from memhp.linux.mm.memory_hotplug_add import MHP_MERGE_RESOURCE, MHP_NID_IS_MGI
 from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory, remove_memory
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "drivers/virtio/virtio_mem.c"
+
 
 def virtio_mem_add_memory(k: Kernel, vm: VirtioMem, addr: int, size: int) -> None:
     """Add memory, which may go online at once. Raises what ``add_memory_driver_managed()`` raises."""

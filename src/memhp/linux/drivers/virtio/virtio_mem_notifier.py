@@ -27,6 +27,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 from memhp.units import is_aligned
 
+KERNEL_FILE = "drivers/virtio/virtio_mem.c"
 NOTIFIER = f"{PLACE}:virtio_mem_memory_notifier_cb"
 DENIED = "memory block onlining denied"
 REMOVING = "the virtio-mem driver is being removed"

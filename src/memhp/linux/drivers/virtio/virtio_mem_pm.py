@@ -17,6 +17,7 @@ from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, VirtioMem, dev_lo
 from memhp.linux.kernel.power.main import PmAction, PmChain
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "drivers/virtio/virtio_mem.c"
 FREEZE = f"{PLACE}:virtio_mem_freeze"
 
 

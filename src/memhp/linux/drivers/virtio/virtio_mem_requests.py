@@ -12,6 +12,7 @@ from memhp.linux.drivers.virtio.virtio_mem_shared import config_changed, set_con
 from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, VirtioMem, dev_log
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "drivers/virtio/virtio_mem.c"
 ERRNO = {
     (RequestType.PLUG, ResponseType.NACK): EAGAIN,
     (RequestType.PLUG, ResponseType.BUSY): ETXTBSY,

@@ -24,6 +24,7 @@ from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, MbState, VirtioMe
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "drivers/virtio/virtio_mem.c"
 PREPARE = f"{PLACE}:virtio_mem_sbm_prepare_next_mb"
 PLUG_ORDER = (MbState.KERNEL_PARTIAL, MbState.MOVABLE_PARTIAL, MbState.OFFLINE_PARTIAL)
 """The memory blocks to fill up, first to last."""

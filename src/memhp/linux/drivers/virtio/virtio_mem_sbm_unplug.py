@@ -19,6 +19,7 @@ from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, MbState, VirtioMe
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "drivers/virtio/virtio_mem.c"
 OFFLINE_ORDER = (MbState.OFFLINE_PARTIAL, MbState.OFFLINE)
 ONLINE_ORDER = ((MbState.MOVABLE_PARTIAL,), (MbState.KERNEL_PARTIAL,), (MbState.MOVABLE,), (MbState.KERNEL,))
 """The memory blocks to unplug from, first to last."""

@@ -17,10 +17,12 @@ from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.notify import MemoryNotifier
 from memhp.linux.kernel.power.main import PmNotifier
 from memhp.linux.kernel.resource import Resource
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 from memhp.units import GiB
 
+KERNEL_FILE = "drivers/virtio/virtio_mem.c"
 PLACE = "drivers/virtio/virtio_mem.c"
 RESOURCE_NAME = "System RAM (virtio_mem)"
 DEFAULT_OFFLINE_THRESHOLD = GiB
@@ -251,6 +253,7 @@ def dev_log(k: Kernel, vm: VirtioMem, text: str, level: str = "info") -> None:
 
 
 @contextmanager
+@kernel_function(None)
 def mutex_dropped(k: Kernel, vm: VirtioMem) -> Iterator[None]:
     """Let the hotplug mutex go for the length of a ``with`` block."""
     k.hw.unlock(vm.hotplug_mutex)

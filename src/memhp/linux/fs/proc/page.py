@@ -8,6 +8,7 @@ from memhp.linux.mm.util import snapshot_page
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "fs/proc/page.c"
 COUNT = "fs/proc/page.c:kpagecount_read"
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from memhp.errors import KernelError
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "kernel/power/main.c"
 PmAction = Literal[
     "PM_SUSPEND_PREPARE", "PM_POST_SUSPEND", "PM_HIBERNATION_PREPARE", "PM_POST_HIBERNATION", "PM_RESTORE_PREPARE"
 ]

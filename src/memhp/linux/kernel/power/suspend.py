@@ -13,6 +13,7 @@ from memhp.linux.drivers.base.power.main import dpm_resume, dpm_suspend
 from memhp.linux.kernel.power.main import pm_notifier_call_chain, pm_notifier_call_chain_robust
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "kernel/power/suspend.c"
 MEM_SLEEP_LABELS: dict[Literal["freeze", "mem"], str] = {"freeze": "s2idle", "mem": "deep"}
 """What is written to ``/sys/power/state``, and what the kernel calls it."""
 

@@ -6,6 +6,8 @@ from memhp.linux.arch.arm64.format import FORMATS
 from memhp.linux.layout import ADDRESS_MASK
 from memhp.linux.port import Root, VmCoreNotes
 
+KERNEL_FILE = "arch/arm64/kernel/vmcore_info.c"
+
 
 def vmcoreinfo_root(info: VmCoreNotes) -> Root:
     """TCR_EL1.T1SZ, not VA_BITS, tells the address size: a 52-bit kernel runs with 48 or 47 bits on an older CPU.

@@ -10,6 +10,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import KiB
 
+KERNEL_FILE = "arch/arm64/mm/mmu.c"
 FREE_PTE = "arch/arm64/mm/mmu.c:pmd_free_pte_page"
 FREE_PMD = "arch/arm64/mm/mmu.c:pud_free_pmd_page"
 

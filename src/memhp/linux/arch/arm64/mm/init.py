@@ -8,6 +8,8 @@ from memhp.linux.mmzone import ZoneType
 from memhp.spans import Span
 from memhp.units import align_down
 
+KERNEL_FILE = "arch/arm64/mm/init.c"
+
 
 def has_dma_zone(config: Config) -> bool:
     """Since 5.5."""

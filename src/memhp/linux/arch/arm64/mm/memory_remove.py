@@ -7,6 +7,7 @@ from memhp.linux.mm.sparse import early_section
 from memhp.linux.state import Kernel
 from memhp.units import is_aligned
 
+KERNEL_FILE = "arch/arm64/mm/mmu.c"
 ACTIONS = ("MEM_GOING_OFFLINE", "MEM_OFFLINE")
 
 

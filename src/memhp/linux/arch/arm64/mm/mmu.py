@@ -33,9 +33,11 @@ from memhp.linux.mm.pgalloc import alloc_tables, by_reserved, free_memmap, free_
 from memhp.linux.mm.pgtable_populate import Builder, FixmapSlot, RootLock, populate
 from memhp.linux.mm.pgtable_remove import Remover, free_empty_tables, unmap
 from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, vmemmap_populate_basepages, vmemmap_populate_hugepages
+from memhp.linux.place import LEVELS, Descent, by_height, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "arch/arm64/mm/mmu.c"
 __all__ = [
     "add_pages",
     "arch_add_memory",
@@ -61,6 +63,16 @@ __all__ = [
 CREATE = "arch/arm64/mm/mmu.c:__create_pgd_mapping"
 UNMAP = "arch/arm64/mm/mmu.c:unmap_hotplug_range"
 FREE_EMPTY = "arch/arm64/mm/mmu.c:free_empty_tables"
+CREATE_LEVELS = Descent(
+    leaf=by_height(KERNEL_FILE, "init_pte", "init_pmd", "alloc_init_pud"),
+    fill=by_height(
+        KERNEL_FILE, "init_pte", "alloc_init_cont_pte", "alloc_init_cont_pmd", "alloc_init_pud", "alloc_init_p4d"
+    ),
+)
+UNMAP_LEVELS = Descent(
+    unmap=by_height(KERNEL_FILE, *(f"unmap_hotplug_{level}_range" for level in LEVELS[:4]), "unmap_hotplug_range"),
+    free=by_height(KERNEL_FILE, *(f"free_empty_{level}_table" for level in LEVELS[:4]), "free_empty_tables"),
+)
 EVERYWHERE = Span(0, 1 << 64)
 OOPS = access.Oops(
     "Unable to handle kernel paging request at virtual address {va:016x}", "arch/arm64/mm/fault.c:die_kernel_fault"
@@ -82,11 +94,13 @@ def mem_init(k: Kernel) -> None:
     prevent_memory_remove_init(k)
 
 
+@kernel_function("arch/arm64/mm/pgd.c:pgd_alloc")
 def copy_pgd(k: Kernel, mm: str) -> None:
     """A new process: TTBR1 stays what it is, the kernel's half is one table for all."""
     pgd.copy_kernel_half(k, mm, "arch/arm64/mm/pgd.c:pgd_alloc")
 
 
+@kernel_function("arch/arm64/mm/fault.c:do_translation_fault")
 def kernel_access(k: Kernel, mm: str, va: int) -> access.Outcome:
     """Read a byte in the kernel, in the address space `mm`. Raises :class:`KernelBug` when that oopses."""
     return access.kernel_access(k, mm, va, OOPS)
@@ -95,6 +109,7 @@ def kernel_access(k: Kernel, mm: str, va: int) -> access.Outcome:
 # Direct map --------------------------------------------------------------------------------------------------
 
 
+@kernel_function(f"{KERNEL_FILE}:__create_pgd_mapping")
 def create_pgd_mapping(k: Kernel, start: int, end: int, prot: int) -> None:
     """Map ``[start, end)`` (physical bytes, whole pages) in the direct map: ``__create_pgd_mapping()``.
 
@@ -112,6 +127,7 @@ def create_pgd_mapping(k: Kernel, start: int, end: int, prot: int) -> None:
         contiguous=CONTIGUOUS if blocks else 0,
         root=_root_lock(k),
         slot=_slot(k),
+        names=CREATE_LEVELS,
         where=CREATE,
     )
     va = k.layout.phys_to_virt(start)
@@ -150,6 +166,7 @@ def _root_lock(k: Kernel) -> RootLock | None:
 # Removal -----------------------------------------------------------------------------------------------------
 
 
+@kernel_function(f"{KERNEL_FILE}:__remove_pgd_mapping")
 def remove_pgd_mapping(k: Kernel, start: int, size: int) -> None:
     """Take ``[start, start + size)`` (physical bytes) out of the direct map: ``__remove_pgd_mapping()``."""
     va = k.layout.phys_to_virt(start)
@@ -172,6 +189,7 @@ def _remover(k: Kernel, *, vmemmap: bool) -> Remover:
         after_leaf_table=partial(flush_kernel_range, k) if record.pte_table_flush == "range" else None,
         keep_root_children=False,
         root=_root_lock(k),
+        names=UNMAP_LEVELS,
         where=UNMAP,
     )
 

@@ -14,9 +14,11 @@ from memhp.linux.arch.arm64.include.asm.tlbflush import flush_tlb_kernel_range
 from memhp.linux.arch.arm64.mm.split_kernel_leaf import split_kernel_leaf_mapping
 from memhp.linux.kernel.panic import warn
 from memhp.linux.mm.pagewalk import walk_kernel_page_table_range
+from memhp.linux.place import LEVELS, by_height, each_level
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "arch/arm64/mm/pageattr.c"
 UPDATE = "arch/arm64/mm/pageattr.c:update_range_prot"
 PRESENT_INVALID = NG
 """``PTE_PRESENT_INVALID``: what nG means in an entry that is not valid."""
@@ -61,10 +63,15 @@ def _update_range_prot(k: Kernel, pfn: int, nr: int, set_mask: int, clear_mask: 
     span = Span(va, va + nr * k.config.page_size)
     split_kernel_leaf_mapping(k, span)
 
-    def change(table: Table, index: int, entry: int, part: Span) -> None:
-        if part.size != k.hw.fmt.levels[table.height].size:
-            warn(k, UPDATE, once=True)
-            raise KernelError(EINVAL, "the pages are part of a larger leaf, which cannot be split", place=UPDATE)
-        k.hw.store(table, index, entry & ~clear_mask | set_mask, UPDATE)
+    def _visit(table: Table, index: int, entry: int, part: Span) -> None:
+        _change(k, table, index, entry, part, set_mask, clear_mask)
 
-    walk_kernel_page_table_range(k, span, change)
+    walk_kernel_page_table_range(k, span, _visit)
+
+
+@each_level(by_height(KERNEL_FILE, *(f"pageattr_{level}_entry" for level in LEVELS[:3])))
+def _change(k: Kernel, table: Table, index: int, entry: int, part: Span, set_mask: int, clear_mask: int) -> None:
+    if part.size != k.hw.fmt.levels[table.height].size:
+        warn(k, UPDATE, once=True)
+        raise KernelError(EINVAL, "the pages are part of a larger leaf, which cannot be split", place=UPDATE)
+    k.hw.store(table, index, entry & ~clear_mask | set_mask, UPDATE)

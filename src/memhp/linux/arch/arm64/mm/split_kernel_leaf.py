@@ -14,6 +14,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, is_aligned
 
+KERNEL_FILE = "arch/arm64/mm/mmu.c"
 SPLIT = "arch/arm64/mm/mmu.c:split_kernel_leaf_mapping"
 PGTABLE_SPLIT_LOCK = "pgtable_split_lock"
 

@@ -6,6 +6,8 @@ from memhp.linux.arch.riscv.format import FORMATS
 from memhp.linux.layout import ADDRESS_MASK
 from memhp.linux.port import Root, VmCoreNotes
 
+KERNEL_FILE = "arch/riscv/kernel/vmcore_info.c"
+
 
 def vmcoreinfo_root(info: VmCoreNotes) -> Root:
     """``va_kernel_pa_offset`` holds for the kernel image, in which swapper_pg_dir stands."""

@@ -23,10 +23,12 @@ from memhp.linux.mm.pgalloc import alloc_tables, free_memmap, free_tables
 from memhp.linux.mm.pgtable_populate import Builder, populate
 from memhp.linux.mm.pgtable_remove import Remover, gathered, unmap
 from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, vmemmap_populate_basepages, vmemmap_populate_hugepages
+from memhp.linux.place import LEVELS, Descent, by_height, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up
 
+KERNEL_FILE = "arch/riscv/mm/init.c"
 __all__ = [
     "add_pages",
     "arch_add_memory",
@@ -51,6 +53,11 @@ __all__ = [
 
 CREATE = "arch/riscv/mm/init.c:create_pgd_mapping"
 REMOVE = "arch/riscv/mm/init.c:remove_pgd_mapping"
+CREATE_LEVELS = by_height(KERNEL_FILE, *(f"create_{level}_mapping" for level in LEVELS))
+REMOVE_LEVELS = Descent(
+    unmap=by_height(KERNEL_FILE, *(f"remove_{level}_mapping" for level in LEVELS)),
+    free=by_height(KERNEL_FILE, "free_pte_table", "free_pmd_table", "free_pud_table"),
+)
 PREALLOCATE = "arch/riscv/mm/init.c:preallocate_pgd_pages_range"
 OOPS = access.Oops(
     "Unable to handle kernel paging request at virtual address {va:016x}", "arch/riscv/mm/fault.c:no_context"
@@ -67,6 +74,7 @@ def paging_init(k: Kernel) -> None:
         create_linear_mapping_range(k, memory.start, memory.end, PAGE_KERNEL)
 
 
+@kernel_function(f"{KERNEL_FILE}:preallocate_pgd_pages_range")
 def mem_init(k: Kernel) -> None:
     """Fill the root entries of areas that processes copy: ``pgtable_cache_init()``, v1 ``prepare_memory_hotplug()``."""
     layout = k.layout
@@ -83,11 +91,13 @@ def mem_init(k: Kernel) -> None:
             pgd.preallocate_pgd_pages_range(k, area, PAGE_TABLE, PREALLOCATE)
 
 
+@kernel_function("arch/riscv/include/asm/pgalloc.h:pgd_alloc")
 def copy_pgd(k: Kernel, mm: str) -> None:
     """A new process: ``pgd_alloc()`` copies the kernel's half. Raises ENOMEM."""
     pgd.copy_kernel_half(k, mm, "arch/riscv/include/asm/pgalloc.h:pgd_alloc")
 
 
+@kernel_function("arch/riscv/mm/fault.c:handle_page_fault")
 def kernel_access(k: Kernel, mm: str, va: int) -> access.Outcome:
     """Read a byte in the kernel, in the address space `mm`. Raises :class:`KernelBug` when that oopses."""
     return access.kernel_access(k, mm, va, OOPS)
@@ -127,6 +137,7 @@ def best_map_sizes(k: Kernel, start: int, end: int) -> Iterator[Stretch]:
 
 def create_linear_mapping_range(k: Kernel, start: int, end: int, prot: int) -> None:
     """Map ``[start, end)`` (physical bytes, whole pages) in the direct map; what is mapped already stays as it is."""
+    fill = (*CREATE_LEVELS[: k.hw.fmt.root_height], CREATE)
     for stretch in best_map_sizes(k, start, end):
         level = k.hw.fmt.levels[stretch.height]
         how = Builder(
@@ -135,6 +146,7 @@ def create_linear_mapping_range(k: Kernel, start: int, end: int, prot: int) -> N
             link="before-fill",
             occupied="keep",
             table_bits=PAGE_TABLE,
+            names=Descent(leaf=CREATE_LEVELS, fill=fill),
             where=CREATE,
         )
         for at, n in k.hw.batches(0, stretch.leaves):
@@ -182,6 +194,7 @@ def _remover(k: Kernel) -> Remover:
         table="clear-flush-free" if record.table_freed == "after-flush" else "free-then-clear",
         table_flush=flush_all(k) if each else None,
         present=PRESENT,
+        names=REMOVE_LEVELS,
         where=REMOVE,
     )
 

@@ -18,6 +18,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import is_aligned
 
+KERNEL_FILE = "arch/riscv/mm/pageattr.c"
 SPLIT = "arch/riscv/mm/pageattr.c:__split_linear_mapping"
 SET = "arch/riscv/mm/pageattr.c:__set_memory"
 

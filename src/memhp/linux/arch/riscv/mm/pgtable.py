@@ -7,6 +7,7 @@ from memhp.linux.mm.pgalloc import free_tables
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "arch/riscv/mm/pgtable.c"
 FREE_PTE = "arch/riscv/mm/pgtable.c:pmd_free_pte_page"
 FREE_PMD = "arch/riscv/mm/pgtable.c:pud_free_pmd_page"
 

@@ -8,6 +8,7 @@ from memhp.hw.tlb import Flush, FlushPlan
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "arch/riscv/mm/tlbflush.c"
 TLB_FLUSH_ALL_THRESHOLD = 64
 """``tlb_flush_all_threshold``: pages up to which a range is flushed page by page on the own hart."""
 

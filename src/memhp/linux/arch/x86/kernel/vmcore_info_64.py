@@ -10,6 +10,8 @@ from memhp.linux.arch.x86.include.asm.pgtable_64_types import START_KERNEL_MAP
 from memhp.linux.layout import ADDRESS_MASK
 from memhp.linux.port import Root, VmCoreNotes
 
+KERNEL_FILE = "arch/x86/kernel/vmcore_info_64.c"
+
 
 def vmcoreinfo_root(info: VmCoreNotes) -> Root:
     """``phys_base`` is the load address minus the link address: negative when KASLR moves the image up less than its

@@ -9,6 +9,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, MiB, align_down, align_up
 
+KERNEL_FILE = "arch/x86/mm/init.c"
 ISA_END_ADDRESS = MiB
 PMD_SIZE = 2 * MiB
 PUD_SIZE = GiB

@@ -33,9 +33,11 @@ from memhp.linux.mm.sparse_vmemmap import (
     vmemmap_populate_basepages,
     vmemmap_populate_hugepages,
 )
+from memhp.linux.place import LEVELS, Descent, by_height, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "arch/x86/mm/init_64.c"
 __all__ = [
     "add_pages",
     "arch_add_memory",
@@ -61,6 +63,13 @@ __all__ = [
 MAPPING = "arch/x86/mm/init_64.c:kernel_physical_mapping_init"
 REMOVE = "arch/x86/mm/init_64.c:remove_pagetable"
 SAFE = "arch/x86/include/asm/pgalloc.h:pud_populate_safe"
+INIT_LEVELS = by_height(
+    KERNEL_FILE, *(f"phys_{level}_init" for level in LEVELS[:4]), "__kernel_physical_mapping_init"
+)
+REMOVE_LEVELS = Descent(
+    unmap=by_height(KERNEL_FILE, *(f"remove_{level}_table" for level in LEVELS[:4]), "remove_pagetable"),
+    free=by_height(KERNEL_FILE, "free_pte_table", "free_pmd_table", "free_pud_table"),
+)
 ADD_PAGES = "arch/x86/mm/init_64.c:add_pages"
 NO_CPU_SUPPORT = "vmemmap_populate: no cpu support for altmap allocations"
 OOPS = access.Oops("BUG: unable to handle page fault for address: {va:016x}", "arch/x86/mm/fault.c:show_fault_oops")
@@ -75,6 +84,7 @@ def paging_init(k: Kernel) -> None:
     init_mem_mapping(k, lambda piece: kernel_physical_mapping_init(k, piece, PAGE_KERNEL))
 
 
+@kernel_function(f"{KERNEL_FILE}:preallocate_vmalloc_pages")
 def mem_init(k: Kernel) -> None:
     """Fill the root entries of the vmalloc area: ``preallocate_vmalloc_pages()``."""
     if "vmalloc" in x86(k.config).areas_filled_at_boot:
@@ -82,11 +92,13 @@ def mem_init(k: Kernel) -> None:
         pgd.preallocate_pgd_pages_range(k, k.layout.vmalloc, PAGE_TABLE, where)
 
 
+@kernel_function("arch/x86/mm/pgtable.c:pgd_alloc")
 def copy_pgd(k: Kernel, mm: str) -> None:
     """A new process: ``pgd_alloc()`` copies the kernel's half and lists the table. Raises ENOMEM."""
     pgd.copy_kernel_half(k, mm, "arch/x86/mm/pgtable.c:pgd_alloc")
 
 
+@kernel_function("arch/x86/mm/fault.c:do_kern_addr_fault")
 def kernel_access(k: Kernel, mm: str, va: int) -> access.Outcome:
     """Read a byte in the kernel, in the address space `mm`. Raises :class:`KernelBug` when that oopses."""
     return access.kernel_access(k, mm, va, OOPS)
@@ -112,6 +124,7 @@ def kernel_physical_mapping_init(k: Kernel, piece: MapRange, prot: int) -> None:
         table_bits=PAGE_TABLE,
         lock=pgd.PAGE_TABLE_LOCK if x86(k.config).populate_lock == "each-entry" else "",
         replaced=lambda: warn(k, SAFE, once=True),
+        names=Descent(leaf=INIT_LEVELS, fill=(*INIT_LEVELS[: k.hw.fmt.root_height], INIT_LEVELS[-1])),
         where=MAPPING,
     )
     children = k.hw.fmt.root_height - 1
@@ -180,6 +193,7 @@ def direct_map_remover(k: Kernel) -> Remover:
         present=PRESENT,
         part_leaf=_part_of_direct_map,
         lock=pgd.PAGE_TABLE_LOCK if record.remove_lock == "each-entry" else "",
+        names=REMOVE_LEVELS,
         where=REMOVE,
     )
 

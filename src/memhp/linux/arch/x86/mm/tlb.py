@@ -5,6 +5,7 @@ from memhp.hw.tlb import Flush, FlushPlan
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "arch/x86/mm/tlb.c"
 TLB_SINGLE_PAGE_FLUSH_CEILING = 33
 """``tlb_single_page_flush_ceiling``: pages up to which a range is flushed page by page."""
 

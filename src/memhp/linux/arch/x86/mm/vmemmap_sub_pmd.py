@@ -13,6 +13,8 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 from memhp.units import align_down, align_up, is_aligned
 
+KERNEL_FILE = "arch/x86/mm/init_64.c"
+
 
 @dataclass
 class SharedLeaves:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "drivers/acpi/numa/srat.c"
 NUMA_NO_NODE = -1
 
 

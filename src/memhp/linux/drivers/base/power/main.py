@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from memhp.errors import KernelError
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "drivers/base/power/main.c"
 SuspendState = Literal["freeze", "mem", "disk"]
 """What is written to ``/sys/power/state``: to idle, to RAM, to disk."""
 

@@ -12,6 +12,7 @@ from memhp.linux.layout import ADDRESS_MASK, ADDRESS_SPACE, Area, Layout, Marker
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB, align_down, align_up, div_round_up
 
+KERNEL_FILE = "arch/arm64/include/asm/memory.h"
 STRUCT_PAGE_MAX_SHIFT = 6
 PCI_IO_SIZE = 16 * MiB
 BPF_JIT_REGION_SIZE = 128 * MiB

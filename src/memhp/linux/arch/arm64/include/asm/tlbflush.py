@@ -11,6 +11,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import KiB
 
+KERNEL_FILE = "arch/arm64/include/asm/tlbflush.h"
 EVERYTHING = "tlbi vmalle1is"
 LEAF = "tlbi vaale1is"
 LEAF_RANGE = "tlbi rvaale1is"

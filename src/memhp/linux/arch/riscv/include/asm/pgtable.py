@@ -7,6 +7,7 @@ from memhp.linux.layout import ADDRESS_MASK, ADDRESS_SPACE, Area, Layout, Marker
 from memhp.spans import Span
 from memhp.units import GiB, MiB, PiB, TiB, align_down, align_up
 
+KERNEL_FILE = "arch/riscv/include/asm/pgtable.h"
 PAGE_OFFSET = {39: 0xFFFF_FFD6_0000_0000, 48: 0xFFFF_AF80_0000_0000, 57: 0xFF60_0000_0000_0000}
 """``PAGE_OFFSET_L3``, ``_L4`` and ``CONFIG_PAGE_OFFSET`` by address width."""
 

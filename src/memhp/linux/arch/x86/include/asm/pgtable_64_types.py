@@ -8,6 +8,7 @@ from memhp.linux.config import Config
 from memhp.linux.layout import ADDRESS_MASK, Area, Layout, Marker
 from memhp.units import GiB, MiB, TiB, align_up
 
+KERNEL_FILE = "arch/x86/include/asm/pgtable_64_types.h"
 PAGE_OFFSET_BASE = {48: 0xFFFF_8880_0000_0000, 57: 0xFF11_0000_0000_0000}
 VMALLOC_BASE = {48: 0xFFFF_C900_0000_0000, 57: 0xFFA0_0000_0000_0000}
 VMALLOC_SIZE = {48: 32 * TiB, 57: 12800 * TiB}

@@ -18,6 +18,7 @@ from memhp.linux.mm.pgalloc import alloc_tables, free_tables
 from memhp.linux.mm.pgd import PGD_LOCK
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "arch/x86/mm/pat/set_memory.c"
 CPA_LOCK = "cpa_lock"
 CHANGE = "arch/x86/mm/pat/set_memory.c:__change_page_attr"
 SPLIT = "arch/x86/mm/pat/set_memory.c:__split_large_page"

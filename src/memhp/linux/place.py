@@ -1,0 +1,157 @@
+"""Where in the kernel a step is taken or an error raised: ``file:function`` of Linux's tree, from the code that runs.
+
+Each module of this tree that stands for a file of the kernel, or for a part of one, says which by the constant
+``KERNEL_FILE``. Its public functions have the kernel's names, and a private function is part of the public one that
+called it. What is otherwise is said where it is defined: :func:`kernel_function` for a function that goes by another
+name in the kernel or is no function there, :func:`each_level` for one that the kernel has for each level of page
+tables, :func:`part_of_descent` for the descents that architectures share here, whose builders and removers know what
+each architecture calls its own.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import sys
+from collections.abc import Callable
+from functools import update_wrapper
+from types import CodeType, FrameType
+from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
+
+from memhp.hw.tlb import Table
+
+A = TypeVar("A")
+B = TypeVar("B")
+F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
+
+NOWHERE = "hw"
+"""The place of a step that is in no function of the kernel."""
+ByHeight = tuple[str, ...]
+"""``file:function`` by the height of the table that is looked at, from 0 (PTE) on; the last also for those above."""
+LEVELS = ("pte", "pmd", "pud", "p4d", "pgd")
+"""What functions for tables of a height have in their names."""
+
+_NAMED: dict[CodeType, str] = {}
+"""What :func:`kernel_function` says; an empty string where the place is the caller's."""
+
+
+STATED: set[str] = set()
+"""Every ``file:function`` that is said here, of the modules that are loaded."""
+_AT_LEVEL: set[CodeType] = set()
+"""The functions here that call one which is several in the kernel."""
+
+
+def by_height(file: str, *functions: str) -> ByHeight:
+    """Functions of one file of the kernel, by height."""
+    names = tuple(f"{file}:{function}" for function in functions)
+    STATED.update(names)
+    return names
+
+
+def kernel_function(place: str | None) -> Callable[[F], F]:
+    """A function that is ``file:function`` in the kernel; None: the kernel writes it out where it is used."""
+
+    def name(function: F) -> F:
+        _NAMED[function.__code__] = place or ""
+        STATED.update({place} if place else ())
+        return function
+
+    return name
+
+
+def each_level(names: ByHeight) -> Callable[
+    [Callable[Concatenate[A, Table, P], R]], Callable[Concatenate[A, Table, P], R]
+]:  # fmt: skip
+    """A function that works on the table that is its second argument, and is one function for each height there."""
+
+    def name(function: Callable[Concatenate[A, Table, P], R]) -> Callable[Concatenate[A, Table, P], R]:
+        def at_level(first: A, table: Table, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            _level = (names, table.height, 0)
+            return function(first, table, *args, **kwargs)
+
+        update_wrapper(at_level, function)
+        _NAMED[function.__code__] = ""
+        _AT_LEVEL.add(at_level.__code__)
+        return at_level
+
+    return name
+
+
+class Descent(NamedTuple):
+    """What an architecture calls the functions of a descent of page tables."""
+
+    unmap: ByHeight = ()
+    """Where entries are read and leaves cleared, by the height of the table that they are in."""
+    free: ByHeight = ()
+    """Where a table is found empty and unlinked, by its own height."""
+    leaf: ByHeight = ()
+    """Where leaves are made, by the height of the table that they are put in."""
+    fill: ByHeight = ()
+    """Where tables are made or found, by the height of the table with the entries that point to them."""
+
+
+UNNAMED = Descent()
+"""A descent that no architecture's functions stand for."""
+
+
+class Named(Protocol):
+    """How a descent goes: a builder or a remover."""
+
+    @property
+    def names(self) -> Descent:
+        """What its functions are called."""
+
+
+H = TypeVar("H", bound=Named)
+
+
+def part_of_descent(
+    of: Literal["unmap", "free", "leaf", "fill"], *, below: int = 0
+) -> Callable[[Callable[Concatenate[A, H, Table, P], R]], Callable[Concatenate[A, H, Table, P], R]]:
+    """A function of a shared descent, whose second argument says how and whose third is a table.
+
+    It is one of the functions `of` that descent for tables `below` levels under that one.
+    """
+
+    def name(function: Callable[Concatenate[A, H, Table, P], R]) -> Callable[Concatenate[A, H, Table, P], R]:
+        def in_descent(first: A, how: H, table: Table, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            _level = (getattr(how.names, of), table.height, below)
+            return function(first, how, table, *args, **kwargs)
+
+        update_wrapper(in_descent, function)
+        _NAMED[function.__code__] = ""
+        _AT_LEVEL.add(in_descent.__code__)
+        return in_descent
+
+    return name
+
+
+def here() -> str:
+    """Where in the kernel the caller is: ``mm/memory_hotplug.c:try_remove_memory``."""
+    return _place(sys._getframe(1), None)
+
+
+def place(target: object = None) -> str:
+    """Where in the kernel the caller looks at `target`.
+
+    Of a table, its height decides between functions that there are for each level. :data:`NOWHERE` for an actor that
+    stands for no function of the kernel in particular.
+    """
+    return _place(sys._getframe(1), target)
+
+
+def _place(frame: FrameType | None, target: object) -> str:
+    while frame is not None:
+        code = frame.f_code
+        if code in _AT_LEVEL:
+            names, height, below = frame.f_locals["_level"]
+            if isinstance(target, Table):
+                height = target.height
+            if names:
+                return str(names[min(height - below, len(names) - 1)])
+        elif code in _NAMED:
+            if _NAMED[code]:
+                return _NAMED[code]
+        elif "KERNEL_FILE" in frame.f_globals and (code.co_name[0] not in "_<" or code.co_name.startswith("__")):
+            return f"{frame.f_globals['KERNEL_FILE']}:{code.co_name}"
+        frame = frame.f_back
+    return NOWHERE
