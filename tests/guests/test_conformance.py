@@ -32,10 +32,15 @@ from memhp.target.guest.versions import newest
 DIMM = """
 machine = { arch = "x86_64", memory = "1G" }
 steps = [
+  { do = "set", parameter = "auto_online_blocks", to = "online_movable" },
   { do = "plug", size = "512M" },
+  { do = "allocate", size = "64M", kind = "hugetlb-free", tag = "pool" },
+  { do = "poison", at = "0x11f800000" },
+  { do = "poison", at = "0x11f800000", expect = "EHWPOISON" },
+  { do = "free", tag = "pool" },
   { do = "offline" },
   { do = "online", zone = "movable" },
-  { do = "offline" },
+  { do = "set", parameter = "online_policy", to = "nonsense", expect = "EINVAL" },
   { do = "eject" },
 ]
 """

@@ -62,6 +62,9 @@ def test_a_copy_of_guest_memory_has_the_same_bytes_and_the_same_holes() -> None:
 def test_what_a_guest_cannot_hold_in_its_tmpfs_is_refused() -> None:
     assert refusal("x86_64", schema.Allocate(size="8M")) is None
     assert "kind 'movable'" in (refusal("x86_64", schema.Allocate(size="8M", kind="kernel")) or "")
+    assert refusal("x86_64", schema.Allocate(size="8M", kind="hugetlb-free")) is None
+    assert refusal("arm64", schema.Poison(at="5G")) is None
+    assert "`at`" in (refusal("arm64", schema.Poison(tag="a")) or "")
     assert "64 KiB" in (refusal("x86_64", schema.Allocate(size="4K")) or "")
 
 

@@ -5,9 +5,7 @@ are there, a virtio-mem device when it has the size that was requested or no lon
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import errno
 import os
-import shlex
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,76 +14,13 @@ import msgspec
 
 from memhp.errors import BadInput
 from memhp.scenario import schema
-from memhp.scenario.neighbours import parameter_text
 from memhp.scenario.steps import ONLINE_TEXT
 from memhp.spans import Span
-from memhp.target.guest.guest import Guest
+from memhp.target.guest import users
 from memhp.target.guest.monitor import Refused
+from memhp.target.guest.plugged import ERRNO, PATIENCE, SYS, GuestMachine
 from memhp.target.target import Done
 from memhp.units import parse_size
-
-SYS = "/sys/devices/system/memory"
-FILES = "/run"
-"""Where the guest keeps the files that stand for memory in use: its tmpfs."""
-FILE_UNIT = 64 << 10
-"""Bytes that such a file is written in."""
-SETTLE = 0.2
-"""Seconds between two looks at a guest that is still busy."""
-PATIENCE = 60
-"""Seconds until a guest that does not get done is left as it is."""
-
-ERRNO = {os.strerror(number): name for number, name in errno.errorcode.items()}
-"""Errno's names by what the shell prints (musl and glibc agree on those that matter here)."""
-
-
-class GuestMachine:
-    """A guest and what was plugged into it."""
-
-    def __init__(self, guest: Guest) -> None:
-        self.guest = guest
-        self.dimms: dict[str, Span] = {}
-        self.plugged: list[Span] = []
-        self.count = 0
-        self.block_size = int(self.read(f"{SYS}/block_size_bytes"), 16)
-
-    def read(self, path: str) -> str:
-        """The text of a file in the guest."""
-        return self.guest.agent.run(f"cat {path}").text.strip()
-
-    def states(self, span: Span | None = None) -> dict[int, str]:
-        """The state of each memory block of a range that is there."""
-        text = self.guest.agent.run(f"grep -Hs . {SYS}/memory*/state").text
-        found = {}
-        for line in text.splitlines():
-            path, _, state = line.rpartition(":")
-            found[int(path.split("/")[-2].removeprefix("memory"))] = state
-        wanted = None if span is None else range(span.start // self.block_size, -(-span.end // self.block_size))
-        return {block: found[block] for block in sorted(found) if wanted is None or block in wanted}
-
-    def devices(self) -> dict[str, dict[str, Any]]:
-        """QEMU's memory devices by name."""
-        return {each["data"]["id"]: each["data"] for each in self.guest.monitor.execute("query-memory-devices")}
-
-    def until(self, done: Callable[[], bool], seconds: float = PATIENCE) -> bool:
-        """Wait for something to be so; whether it came."""
-        end = time.monotonic() + seconds
-        while not done():
-            if time.monotonic() > end:
-                return False
-            time.sleep(SETTLE)
-        return True
-
-    def range_of(self, at: schema.Size | None, size: schema.Size | None) -> Span | None:
-        """The range that a step names, or what was plugged last; None for all memory."""
-        if at is None:
-            return self.plugged[-1] if self.plugged else None
-        start = parse_size(at)
-        if size is not None:
-            return Span(start, start + parse_size(size))
-        known = next((span for span in self.plugged if span.start == start), None)
-        if known is None:
-            raise BadInput(f"nothing was plugged at {start:#x}", where="at", fix="write `size` too")
-        return known
 
 
 def plug(machine: GuestMachine, step: schema.Plug) -> Done:
@@ -114,12 +49,11 @@ def plug(machine: GuestMachine, step: schema.Plug) -> Done:
     failed = f"{start:#x}|add_memory failed|enumeration failure"
 
     def added() -> bool:
-        online = machine.read(f"{SYS}/auto_online_blocks") != "offline"
-        states = machine.states(span)
-        there = len(states) == blocks and (not online or "offline" not in states.values())
-        return there or machine.guest.agent.run(f"dmesg | grep -qE 'PNP0C80.*({failed})'").status == 0
+        refused = f"dmesg | grep -qE 'PNP0C80.*({failed})'"
+        return len(machine.states(span)) == blocks or machine.guest.agent.run(refused).status == 0
 
-    machine.until(added, 20)
+    if machine.until(added) and machine.read(f"{SYS}/auto_online_blocks") != "offline":
+        machine.until(lambda: "offline" not in machine.states(span).values(), 20)
     states = machine.states(span)
     if len(states) != blocks:
         return Done(done, None, f"{len(states)} of {blocks} memory blocks from memory{first} on are there")
@@ -204,33 +138,6 @@ def resize(machine: GuestMachine, step: schema.Resize) -> Done:
     return Done(done, "ok" if sizes[-1] == wanted else None, f"the device has {sizes[-1]:#x} bytes plugged")
 
 
-PARAMETERS = "/sys/module/memory_hotplug/parameters"
-
-
-def set_parameter(machine: GuestMachine, step: schema.Set) -> Done:
-    """Write to a parameter's file."""
-    folder = SYS if step.parameter == "auto_online_blocks" else PARAMETERS
-    said = machine.guest.agent.write(f"{folder}/{step.parameter}", parameter_text(step))
-    return Done(step, ERRNO.get(said, said) if said else "ok")
-
-
-def allocate(machine: GuestMachine, step: schema.Allocate) -> Done:
-    """A file in memory of its own (tmpfs), whose pages can be moved."""
-    size = parse_size(step.size, where="size")
-    path = shlex.quote(f"{FILES}/{step.tag}")
-    fill = f"dd if=/dev/zero of={path} bs={FILE_UNIT} count={size // FILE_UNIT} 2>&1 | grep -q 'No space' && rm {path}"
-    failed = machine.guest.agent.run(fill, timeout=300).status == 0
-    return Done(step, "ENOMEM" if failed else "ok")
-
-
-def free(machine: GuestMachine, step: schema.Free) -> Done:
-    """The file goes."""
-    missing = machine.guest.agent.run(f"rm {shlex.quote(f'{FILES}/{step.tag}')}").status
-    if missing:
-        raise BadInput(f"nothing is allocated as {step.tag!r}", where="tag", fix="allocate it first")
-    return Done(step, "ok")
-
-
 def wait(machine: GuestMachine, step: schema.Wait) -> Done:
     """Let real time pass."""
     time.sleep(step.seconds)
@@ -245,8 +152,9 @@ RUNNERS: dict[type, Callable[[GuestMachine, Any], Done]] = {
     schema.VirtioMem: virtio_mem,
     schema.Resize: resize,
     schema.Wait: wait,
-    schema.Set: set_parameter,
-    schema.Allocate: allocate,
-    schema.Free: free,
+    schema.Set: users.set_parameter,
+    schema.Allocate: users.allocate,
+    schema.Free: users.free,
+    schema.Poison: users.poison,
 }
 """Which function carries out which kind of step."""

@@ -11,8 +11,10 @@ from memhp.target.guest import observe
 from memhp.target.guest.guest import Guest
 from memhp.target.guest.machines import MACHINES
 from memhp.target.guest.memory import GuestMemory
+from memhp.target.guest.plugged import GuestMachine
 from memhp.target.guest.qemu import GuestSpec, VirtioMemDevice
-from memhp.target.guest.steps import FILE_UNIT, RUNNERS, GuestMachine
+from memhp.target.guest.steps import RUNNERS
+from memhp.target.guest.users import FILE_UNIT
 from memhp.target.target import Done
 from memhp.units import parse_size
 
@@ -53,10 +55,12 @@ def refusal(arch: str, step: schema.StepKind) -> str | None:
     if isinstance(step, schema.VirtioMem) and (step.big_blocks or step.big_block_size or not step.unplug_online):
         return "the driver is loaded without parameters"
     if isinstance(step, schema.Allocate):
-        if step.kind != "movable" or step.at is not None or step.node:
-            return "of memory in use a guest has files in its tmpfs only: kind 'movable', anywhere"
-        if parse_size(step.size, where="size") % FILE_UNIT:
+        if step.kind not in {"movable", "hugetlb-free"} or step.at is not None or step.node:
+            return "a guest uses memory for files in its tmpfs, kind 'movable', and for 'hugetlb-free', both anywhere"
+        if step.kind == "movable" and parse_size(step.size, where="size") % FILE_UNIT:
             return f"such files are made of {FILE_UNIT >> 10} KiB"
+    if isinstance(step, schema.Poison) and step.at is None:
+        return "which page it is only its address says: write `at`"
     if isinstance(step, schema.Eject) and not step.enabled:
         return "the attribute that forbids ejecting is left alone"
     return None

@@ -1,0 +1,77 @@
+"""A guest with what was plugged into it: what its files say, and how to wait for it."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from memhp.errors import BadInput
+from memhp.scenario import schema
+from memhp.spans import Span
+from memhp.target.guest.guest import Guest
+from memhp.units import parse_size
+
+SYS = "/sys/devices/system/memory"
+SETTLE = 0.2
+"""Seconds between two looks at a guest that is still busy."""
+PATIENCE = 60
+"""Seconds until a guest that does not get done is left as it is."""
+
+EHWPOISON = 133
+"""Which Python does not know by name."""
+ERRNO = {os.strerror(number): name for number, name in {**errno.errorcode, EHWPOISON: "EHWPOISON"}.items()}
+"""Errno's names by what the shell prints (musl and glibc agree on those that matter here)."""
+
+
+class GuestMachine:
+    """A guest and what was plugged into it."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self.dimms: dict[str, Span] = {}
+        self.plugged: list[Span] = []
+        self.count = 0
+        self.pools: dict[str, int] = {}
+        """Huge pages that were added to the pool, by tag."""
+        self.block_size = int(self.read(f"{SYS}/block_size_bytes"), 16)
+
+    def read(self, path: str) -> str:
+        """The text of a file in the guest."""
+        return self.guest.agent.run(f"cat {path}").text.strip()
+
+    def states(self, span: Span | None = None) -> dict[int, str]:
+        """The state of each memory block of a range that is there."""
+        text = self.guest.agent.run(f"grep -Hs . {SYS}/memory*/state").text
+        found = {}
+        for line in text.splitlines():
+            path, _, state = line.rpartition(":")
+            found[int(path.split("/")[-2].removeprefix("memory"))] = state
+        wanted = None if span is None else range(span.start // self.block_size, -(-span.end // self.block_size))
+        return {block: found[block] for block in sorted(found) if wanted is None or block in wanted}
+
+    def devices(self) -> dict[str, dict[str, Any]]:
+        """QEMU's memory devices by name."""
+        return {each["data"]["id"]: each["data"] for each in self.guest.monitor.execute("query-memory-devices")}
+
+    def until(self, done: Callable[[], bool], seconds: float = PATIENCE) -> bool:
+        """Wait for something to be so; whether it came."""
+        end = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > end:
+                return False
+            time.sleep(SETTLE)
+        return True
+
+    def range_of(self, at: schema.Size | None, size: schema.Size | None) -> Span | None:
+        """The range that a step names, or what was plugged last; None for all memory."""
+        if at is None:
+            return self.plugged[-1] if self.plugged else None
+        start = parse_size(at)
+        if size is not None:
+            return Span(start, start + parse_size(size))
+        known = next((span for span in self.plugged if span.start == start), None)
+        if known is None:
+            raise BadInput(f"nothing was plugged at {start:#x}", where="at", fix="write `size` too")
+        return known
