@@ -19,7 +19,7 @@ from memhp.hw.format import U64
 from memhp.hw.reader import MissingTables
 from memhp.inputs import open_regular, unpack_xz
 from memhp.limits import CORE_HEADERS, CORE_NOTES, CORE_PACKED, CORE_SIZE
-from memhp.linux.arch.registry import ports
+from memhp.linux.arch.registry import port, ports
 from memhp.linux.port import Root
 from memhp.spans import Span
 
@@ -88,7 +88,7 @@ class ElfCore:
 
     def root(self) -> Root:
         """The kernel's page tables."""
-        return self.info.root()
+        return port(self.arch).read_root(self.info.root(), self)
 
     def tables(self, pfns: U64) -> U64:
         """Whole frames, shape ``[n, page_size // 8]``. Raises MissingTables for those that the file does not hold."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from memhp.errors import BadInput
 from memhp.linux.arch.registry import ARCHES, Arch, port
-from memhp.linux.choices import ArchProfile, Profile
+from memhp.linux.choices import ArchProfile, MemmapOnMemory, Profile
 from memhp.linux.profiles import PROFILES
 from memhp.units import KiB, format_size
 
@@ -141,9 +141,10 @@ class Config:
         if self.pa_bits not in (0, *self.port.pa_bits(self)):
             have = ", ".join(map(str, self.port.pa_bits(self)))
             raise BadInput(f"no {self.pa_bits}-bit physical addresses here", where="pa_bits", fix=f"one of {have}")
-        if self.memmap_on_memory != "N" and self.profile.memmap_on_memory == "none":
-            raise BadInput(f"{self.profile.name} has no memmap_on_memory", where="memmap_on_memory", fix="N")
-        if self.memmap_on_memory == "force" and self.profile.memmap_on_memory == "one-block":
+        if self.memmap_on_memory != "N" and self.memmap_on_memory_rules == "none":
+            lacks = self.profile.name if self.port.has_memmap_on_memory else self.arch
+            raise BadInput(f"{lacks} has no memmap_on_memory", where="memmap_on_memory", fix="N")
+        if self.memmap_on_memory == "force" and self.memmap_on_memory_rules == "one-block":
             raise BadInput(f"{self.profile.name} cannot force memmap_on_memory", where="memmap_on_memory", fix="Y or N")
         if self.online_policy == "auto-movable" and not self.profile.auto_movable:
             raise BadInput(f"{self.profile.name} has no auto-movable", where="online_policy", fix="contig-zones")
@@ -268,6 +269,11 @@ class Config:
     def has_hvo(self) -> bool:
         """Whether the build has ``HUGETLB_PAGE_OPTIMIZE_VMEMMAP``."""
         return self.port.has_hvo if self.hvo is None else self.hvo
+
+    @property
+    def memmap_on_memory_rules(self) -> MemmapOnMemory:
+        """The conditions of ``mhp_supports_memmap_on_memory()`` in this kernel; none on an architecture without it."""
+        return self.profile.memmap_on_memory if self.port.has_memmap_on_memory else "none"
 
     @property
     def has_memblock(self) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from memhp.hw.format import Format
+    from memhp.hw.reader import TableReader
     from memhp.hw.tlb import Table
     from memhp.linux.arch.registry import Arch
     from memhp.linux.choices import ArchProfile
@@ -105,6 +106,8 @@ class Port(Protocol):
     """``sizeof(struct page)`` as distributions build it, bytes; need not divide a page."""
     has_hvo: bool
     """Whether builds have ``HUGETLB_PAGE_OPTIMIZE_VMEMMAP``."""
+    has_memmap_on_memory: bool
+    """Whether builds have ``ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE``."""
     keeps_memblock: bool
     """Whether distributions build it with ``ARCH_KEEP_MEMBLOCK``."""
     has_zone_dma: bool
@@ -300,6 +303,12 @@ class Port(Protocol):
 
     def vmcoreinfo_root(self, info: VmCoreNotes) -> Root:
         """Where ``swapper_pg_dir`` is and how to read it. Raises :class:`memhp.errors.BadInput`."""
+
+    def read_root(self, root: Root, reader: TableReader) -> Root:
+        """The same, with what only memory tells: which tables entries share that lead nowhere.
+
+        Raises :class:`memhp.errors.BadInput`, :class:`memhp.hw.reader.MissingTables`.
+        """
 
     def kernel_data_rules(self, config: Config) -> tuple[LeafRule, ...]:
         """What a leaf for kernel data must say: readable, writable for the kernel alone, not executable, cached."""

@@ -303,7 +303,7 @@ def _kernel_first(session: Session, total: int, wish: Wish) -> list[PlanStep]:
 
 def _self_hosted(session: Session, total: int, wish: Wish) -> bool | None:
     """Whether all of it can be added in one step on a copy that was booted with ``memmap_on_memory=Y``."""
-    if wish.driver == "virtio_mem" or session.k.config.profile.memmap_on_memory == "none":
+    if wish.driver == "virtio_mem" or session.k.config.memmap_on_memory_rules == "none":
         return None
     copy = _offline_copy(session)
     copy.k.config = replace(copy.k.config, memmap_on_memory="Y")

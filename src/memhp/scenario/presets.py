@@ -49,6 +49,9 @@ class Preset:
 _PC = ((0x1000, 0x9E000), (1 * MiB, 3 * GiB - 1 * MiB), (4 * GiB, 1 << 52))
 """A PC: the first megabyte has a hole for legacy devices, PCI lies below 4 GiB."""
 
+_LOONGARCH = ((0, 256 * MiB), (2 * GiB, 1 << 52))
+"""A LoongArch machine: devices lie between 256 MiB and 2 GiB."""
+
 _ALL = [
     Preset("x86-vm", "x86-64 virtual machine (q35)", "x86_64", "linux-6.12", 4 * KiB, 48, 4 * GiB, _PC, 96 * MiB),
     Preset(
@@ -153,6 +156,28 @@ _ALL = [
         4 * GiB,
         (),
         64 * MiB,
+    ),
+    Preset(
+        "loongarch-vm",
+        "LoongArch virtual machine, 16K pages",
+        "loongarch64",
+        "linux-7.2",
+        16 * KiB,
+        47,
+        4 * GiB + 256 * MiB,
+        _LOONGARCH,
+        96 * MiB,
+    ),
+    Preset(
+        "loongarch-4k-vm",
+        "LoongArch virtual machine, 4K pages",
+        "loongarch64",
+        "linux-7.2",
+        4 * KiB,
+        48,
+        4 * GiB + 256 * MiB,
+        _LOONGARCH,
+        96 * MiB,
     ),
 ]
 

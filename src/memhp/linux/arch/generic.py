@@ -16,10 +16,11 @@ from memhp.units import GiB
 
 if TYPE_CHECKING:
     from memhp.hw.format import Format
+    from memhp.hw.reader import TableReader
     from memhp.linux.choices import ArchProfile
     from memhp.linux.config import Config
     from memhp.linux.layout import Area, Layout
-    from memhp.linux.port import VmCoreNotes
+    from memhp.linux.port import Root, VmCoreNotes
     from memhp.linux.state import Kernel
 
 BITS_32 = 4 * GiB
@@ -31,6 +32,7 @@ class GenericPort(Port):
 
     struct_page_size = 64
     has_hvo = True
+    has_memmap_on_memory = True
     keeps_memblock = True
     has_zone_dma = True
     plug_start = 0
@@ -132,6 +134,10 @@ class GenericPort(Port):
         """It has the line that only ``arch_crash_save_vmcoreinfo()`` of this architecture writes."""
         kind, _, name = self.vmcoreinfo_mark.rstrip(")").partition("(")
         return notes.has(name, kind)
+
+    def read_root(self, root: Root, reader: TableReader) -> Root:
+        """Entries that lead nowhere are zero."""
+        return root
 
     def table_may_stay(self, layout: Layout, area: Area, height: int, va: int) -> bool:
         """Tables that root entries point to stay."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Arch = str
 """The name of an architecture, one of `ARCHES`."""
 
-FOLDERS: dict[Arch, str] = {"riscv64": "riscv", "arm64": "arm64", "x86_64": "x86"}
+FOLDERS: dict[Arch, str] = {"riscv64": "riscv", "arm64": "arm64", "x86_64": "x86", "loongarch64": "loongarch"}
 """Name → folder of the kernel's ``arch``, whose module ``port`` holds the port as ``PORT``."""
 
 ARCHES: tuple[Arch, ...] = tuple(FOLDERS)

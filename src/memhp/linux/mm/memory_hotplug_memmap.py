@@ -133,7 +133,7 @@ def memmap_on_memory_verdict(config: Config, block_size: int, size: int | None =
     It says yes if none is unmet. `block_size` is the size of a memory block, `size` that of the range to be added, both
     in bytes; only 5.13 asks for the latter, which must be one block there.
     """
-    rules = config.profile.memmap_on_memory
+    rules = config.memmap_on_memory_rules
     if rules == "none":
         return (Condition("kernel", f"{config.profile.name} on {config.arch} cannot do it"),)
     off = "memory_hotplug.memmap_on_memory is N" if config.memmap_on_memory == "N" else ""

@@ -57,7 +57,7 @@ class GuestMemory:
 
     def root(self) -> Root:
         """The kernel's page tables."""
-        return self.info.root()
+        return port(self.info.arch).read_root(self.info.root(), self)
 
     def read(self, start: int, size: int) -> bytes | None:
         """Bytes of physical memory; None for what is in no file, or in more than one piece."""

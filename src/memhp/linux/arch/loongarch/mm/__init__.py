@@ -1,0 +1,2 @@
+"""The kernel's ``arch/loongarch/mm``."""
+# SPDX-License-Identifier: GPL-2.0-or-later

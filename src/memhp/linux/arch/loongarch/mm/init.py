@@ -1,0 +1,135 @@
+"""LoongArch: boot, hot-added memory and its struct pages: ``arch/loongarch/mm/init.c``.
+
+There is no direct map to build or to take down. Struct pages are mapped, and never unmapped: see :func:`vmemmap_free`.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.errors import KernelError
+from memhp.linux.arch.loongarch.choices import loongarch
+from memhp.linux.arch.loongarch.include.asm import pgtable_bits
+from memhp.linux.arch.loongarch.include.asm.pgtable_bits import PAGE_KERNEL, PAGE_KERNEL_HUGE, PAGE_TABLE
+from memhp.linux.arch.loongarch.include.asm.tlbflush import flush_tlb_all
+from memhp.linux.mm import access, pgd
+from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.dev_pagemap import DevPagemap
+from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
+from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, vmemmap_populate_basepages, vmemmap_populate_hugepages
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+OOPS = access.Oops(
+    "Unable to handle kernel paging request at virtual address {va:016x}", "arch/loongarch/mm/fault.c:no_context"
+)
+
+
+# Boot --------------------------------------------------------------------------------------------------------
+
+
+def paging_init(k: Kernel) -> None:
+    """The kernel's root table, all of whose entries lead to tables of nothing: ``pagetable_init()``."""
+    k.pgd[pgd.INIT_MM] = pgd.alloc_root(k, pgd.INIT_MM, "arch/loongarch/mm/pgtable.c:pagetable_init")
+
+
+def mem_init(k: Kernel) -> None:
+    """Nothing: all address spaces have the kernel's root table, and none of its entries is filled in advance."""
+
+
+def copy_pgd(k: Kernel, mm: str) -> None:
+    """A new process: its own root table is that of the lower half, which is user space's."""
+    pgd.copy_kernel_half(k, mm, "arch/loongarch/mm/pgtable.c:pgd_alloc")
+
+
+def kernel_access(k: Kernel, mm: str, va: int) -> access.Outcome:
+    """Read a byte in the kernel, in the address space `mm`. Raises :class:`KernelBug` when that oopses."""
+    return access.kernel_access(k, mm, va, OOPS)
+
+
+# Hotplug -----------------------------------------------------------------------------------------------------
+
+
+def pgprot_mhp(k: Kernel) -> int:
+    """Attributes of hot-added memory: those of the window, whatever ``mhp_params`` say."""
+    return PAGE_KERNEL
+
+
+def page_kernel(k: Kernel) -> int:
+    """Attributes of ordinary kernel memory: ``PAGE_KERNEL``."""
+    return PAGE_KERNEL
+
+
+def pgprot_noncached(k: Kernel, prot: int) -> int:
+    """The same attributes for memory that no cache may hold."""
+    return pgtable_bits.pgprot_noncached(prot)
+
+
+def arch_add_memory(
+    k: Kernel,
+    nid: int,
+    start: int,
+    size: int,
+    altmap: VmemAltmap | None = None,
+    pgprot: int | None = None,
+    pgmap: DevPagemap | None = None,
+) -> None:
+    """Struct pages for ``[start, start + size)`` (physical bytes); what the window shows is there at once.
+
+    Sections that were added before one that failed stay.
+    """
+    shift = k.config.page_shift
+    try:
+        add_pages(k, nid, start >> shift, size >> shift, altmap, pgmap)
+    except KernelError as error:
+        k.hw.log(f"arch_add_memory: Problem encountered in __add_pages() as ret=-{error.errno}", "warn")
+        raise
+
+
+def add_pages(
+    k: Kernel,
+    nid: int,
+    start_pfn: int,
+    nr_pages: int,
+    altmap: VmemAltmap | None = None,
+    pgmap: DevPagemap | None = None,
+) -> None:
+    """Struct pages alone: generic ``__add_pages()``."""
+    __add_pages(k, nid, start_pfn, nr_pages, altmap, pgmap)
+
+
+def arch_remove_memory(k: Kernel, start: int, size: int, altmap: VmemAltmap | None = None) -> None:
+    """Take the sections of ``[start, start + size)`` (physical bytes) away; nothing is flushed."""
+    shift = k.config.page_shift
+    __remove_pages(k, start >> shift, size >> shift, altmap)
+
+
+# Struct pages ------------------------------------------------------------------------------------------------
+
+
+def vmemmap_builder(k: Kernel) -> VmemmapBuilder:
+    """What entries of the vmemmap look like; each PMD leaf costs a flush of everything: ``set_pmd_at()``."""
+    size = k.config.pmd_size
+
+    def vmemmap_set_pmd(span: Span) -> None:
+        flush_tlb_all(k, -(-span.end // size) - span.start // size)
+
+    return VmemmapBuilder(
+        page_prot=PAGE_KERNEL,
+        pmd_prot=PAGE_KERNEL_HUGE,
+        table_bits=PAGE_TABLE,
+        check_pmd=lambda entry, _: bool(k.hw.fmt.is_leaf(entry, 1)),
+        set_pmd=vmemmap_set_pmd,
+    )
+
+
+def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
+    """Map the struct pages at ``[start, end)`` (addresses). Raises ENOMEM; what was mapped by then stays.
+
+    A PMD leaf is taken whole for a section that needs a part of it; later sections find it there.
+    """
+    if loongarch(k.config).vmemmap_altmap == "none":
+        altmap = None
+    fill = vmemmap_populate_hugepages if k.config.vmemmap_huge else vmemmap_populate_basepages
+    fill(k, start, end, nid, altmap, vmemmap_builder(k))
+
+
+def vmemmap_free(k: Kernel, start: int, end: int, altmap: VmemAltmap | None) -> None:
+    """Nothing: leaves, their storage and the tables stay. Memory added again at the same place finds them."""
