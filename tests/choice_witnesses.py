@@ -11,14 +11,14 @@ from itertools import combinations
 from typing import Any
 
 from choice_scripts import rehearsed, seen_of
+from kernels import VA_BITS
 from memhp.linux.choice import Choices, hints, is_set, options
 from memhp.linux.choices import Profile
 from memhp.linux.config import Config
 from memhp.linux.profiles import RECORDS, profile
 from memhp.units import KiB
 
-PRESET = {"x86_64": "x86-vm", "arm64": "arm64-vm", "riscv64": "riscv-vm"}
-VA_BITS = {("riscv64", 4): 39, ("arm64", 4): 48, ("arm64", 16): 47, ("arm64", 64): 48, ("x86_64", 4): 48}
+PRESET = {"x86_64": "x86-vm", "arm64": "arm64-vm", "riscv64": "riscv-vm", "loongarch64": "loongarch-4k-vm"}
 Steps = tuple[dict[str, Any], ...]
 
 
@@ -62,6 +62,10 @@ def arm64(do: str | Steps, release: str = "6.12", **named: Any) -> Witness:
 
 def riscv(do: str | Steps, release: str = "6.12", **named: Any) -> Witness:
     return Witness("riscv64", do, release, **named)
+
+
+def loongarch(do: str | Steps, release: str = "7.2", **named: Any) -> Witness:
+    return Witness("loongarch64", do, release, **named)
 
 
 def every(do: str | Steps, **named: Any) -> tuple[Witness, ...]:
@@ -139,14 +143,14 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "virtio_mem_sleep": (x86((step("virtio-mem", size="1G", requested="512M"), step("suspend"))),),
     "virtio_mem_unplugged_inaccessible": (x86("features"),),
     # What each architecture decides, and generic code asks.
-    "vmemmap_leaves": (*every("life"), arm64("life", page=16)),
-    "vmemmap_fallback": (*every("scarce"), *every("scarce_altmap")),
-    "altmap_fallback": (*every("short_altmap"), *every("scarce_altmap")),
-    "page_table_section": every("life"),
-    "ptdump_lock": every("dump", stepped=True),
-    "huge_vmalloc": (riscv("huge_area"), arm64("huge_area", "7.2"), x86("huge_area")),
-    "optimize_dax_vmemmap": every(DEVDAX),
-    "virtio_mem": every("geometry"),
+    "vmemmap_leaves": (*every("life"), arm64("life", page=16), loongarch("life")),
+    "vmemmap_fallback": (*every("scarce"), *every("scarce_altmap"), loongarch("scarce")),
+    "altmap_fallback": (*every("short_altmap"), *every("scarce_altmap"), loongarch("short_altmap")),
+    "page_table_section": (*every("life"), loongarch("life")),
+    "ptdump_lock": (*every("dump", stepped=True), loongarch("dump")),
+    "huge_vmalloc": (riscv("huge_area"), arm64("huge_area", "7.2"), x86("huge_area"), loongarch("huge_area")),
+    "optimize_dax_vmemmap": (*every(DEVDAX), loongarch(DEVDAX, config={"struct_page_size": 64})),
+    "virtio_mem": (*every("geometry"), loongarch("geometry")),
     # riscv and x86: root tables of processes, removal in one descent.
     "pgd_policy": (riscv("far"), riscv("far", given={"pgd_preallocated": ()}), x86("far")),
     "pgd_list": (riscv("fork", stepped=True), x86("fork", stepped=True)),
@@ -161,7 +165,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "leaf_flush": (riscv("life"), arm64("life"), x86("life")),
     "end_flush": (riscv("life"), arm64("life"), x86("life")),
     "mappable_range": (riscv("geometry"), arm64("geometry")),
-    "vmemmap_altmap": (riscv("altmap"), arm64("altmap")),
+    "vmemmap_altmap": (riscv("altmap"), arm64("altmap"), loongarch("altmap")),
     "vmemmap_check_pmd": (riscv("torn_section"), arm64("torn_section", given={"vmemmap_subsection": "same"})),
     "pte_table_flush": (arm64("life"), x86("scarce_life")),
     "remove_lock": (arm64("life", stepped=True, given=LARGE), x86("life", stepped=True)),
@@ -171,6 +175,8 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "add_flush": (riscv("life"), riscv("life", stepped=True)),
     "folded_levels": (riscv("life"),),
     "map_size": (riscv("boot"),),
+    # LoongArch
+    "vmemmap_free": (loongarch("life"),),
     # arm64
     "vmemmap_subsection": (arm64("part_of_a_section"),),
     "direct_map_leaves": (arm64("life"), arm64("life", config={"bbml2": True})),

@@ -20,13 +20,15 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanMap, SpanSet
 from memhp.units import GiB, KiB, MiB
 
-VA_BITS = {("riscv64", 4): 39, ("arm64", 4): 48, ("arm64", 16): 47, ("arm64", 64): 48, ("x86_64", 4): 48}
+VA_BITS = {("riscv64", 4): 39, ("arm64", 4): 48, ("arm64", 16): 47, ("arm64", 64): 48, ("x86_64", 4): 48,
+           ("loongarch64", 4): 48, ("loongarch64", 16): 47}  # fmt: skip
 """The usual width of addresses by architecture and page size in KiB."""
 
 BOOT_RAM: dict[Arch, Span] = {
     "riscv64": Span(2 * GiB, 3 * GiB),
     "arm64": Span(1 * GiB, 2 * GiB),
     "x86_64": Span(1 * MiB, 1 * GiB),
+    "loongarch64": Span(2 * GiB, 4 * GiB),
 }
 PLUG_AT = 8 * GiB
 """Where these tests plug: above all boot memory."""

@@ -8,13 +8,20 @@ Frames = dict[int, list[int]]
 
 
 class Shape(NamedTuple):
-    """A format in four numbers: bits of the page offset, of the address, of the physical address, and levels."""
+    """A format in four numbers, bits of the page offset, of the address, of the physical address, and levels; and what
+    entries hold that lead nowhere, by height."""
 
     arch: str
     page: int
     va: int
     pa: int
     levels: int
+    none: tuple[int, ...]
+
+    @property
+    def top_only(self) -> bool:
+        """Whether the root serves the top of the address space alone."""
+        return self.arch in {"arm64", "loongarch64"}
 
 
 class Leaf(NamedTuple):
@@ -34,7 +41,8 @@ class Table(NamedTuple):
 
 def classify(shape: Shape, entry: int, height: int) -> tuple[str, int]:
     """``("leaf", frame)``, ``("table", frame)`` or ``("nothing", 0)``."""
-    return {"riscv64": _riscv, "arm64": _arm64, "x86_64": _x86}[shape.arch](shape, entry, height)
+    by_arch = {"riscv64": _riscv, "arm64": _arm64, "x86_64": _x86, "loongarch64": _loongarch}
+    return by_arch[shape.arch](shape, entry, height)
 
 
 def _riscv(shape: Shape, e: int, h: int) -> tuple[str, int]:
@@ -81,6 +89,16 @@ def _x86(shape: Shape, e: int, h: int) -> tuple[str, int]:
     return "leaf", pfn & ~1
 
 
+def _loongarch(shape: Shape, e: int, h: int) -> tuple[str, int]:
+    pfn = e % (1 << 48) >> shape.page
+    if h and e >> 48 == 0x9000 and not e & 0x41:
+        return "table", pfn
+    if not e & 1 or (h and not e & 0x40):
+        return "nothing", 0
+    low = (shape.page - 3) * h
+    return "leaf", pfn >> low << low
+
+
 def _entries(shape: Shape, height: int) -> int:
     bits = shape.page - 3
     return 1 << (shape.va - shape.page - bits * height if height == shape.levels - 1 else bits)
@@ -91,17 +109,17 @@ def everything(shape: Shape, frames: Frames, root: int, first: int = 0) -> Itera
 
     def below(frame: int, height: int, base: int) -> Iterator[Leaf | Table]:
         row = frames.get(frame)
-        yield Table(base, height, frame, row is not None, row is not None and not any(row))
+        yield Table(base, height, frame, row is not None, row is not None and set(row) == {shape.none[height]})
         if row is None:
             return
         shift = shape.page + (shape.page - 3) * height
         top = height == shape.levels - 1
         for i in range(_entries(shape, height)):
             entry = row[first + i if top else i]
-            if not entry:
+            if entry == shape.none[height]:
                 continue
             va = base + (i << shift)
-            if top and shape.arch != "arm64" and i >= _entries(shape, height) // 2:
+            if top and not shape.top_only and i >= _entries(shape, height) // 2:
                 va += (1 << 64) - (1 << shape.va)
             kind, pfn = classify(shape, entry, height)
             if kind == "table":
@@ -111,7 +129,7 @@ def everything(shape: Shape, frames: Frames, root: int, first: int = 0) -> Itera
                 pa = (pfn << shape.page) + (va % (1 << 16) if napot else 0)
                 yield Leaf(va, pa, height, entry)
 
-    yield from below(root, shape.levels - 1, (1 << 64) - (1 << shape.va) if shape.arch == "arm64" else 0)
+    yield from below(root, shape.levels - 1, (1 << 64) - (1 << shape.va) if shape.top_only else 0)
 
 
 def ranges(

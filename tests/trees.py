@@ -16,16 +16,16 @@ class Tree:
 
     def __init__(self, fmt: Format) -> None:
         self.fmt = fmt
-        self.frames: dict[int, U64] = {ROOT_PFN: self._blank()}
+        self.frames: dict[int, U64] = {ROOT_PFN: self._blank(fmt.root_height)}
         self.root = Root(fmt, ROOT_PFN)
 
-    def _blank(self) -> U64:
-        return np.zeros(self.fmt.page_size // 8, dtype=np.uint64)
+    def _blank(self, height: int) -> U64:
+        return np.full(self.fmt.page_size // 8, self.fmt.empty[height], dtype=np.uint64)
 
-    def add_table(self) -> int:
-        """A new empty table's PFN."""
+    def add_table(self, height: int) -> int:
+        """The PFN of a new table of a height that holds nothing."""
         pfn = FIRST_TABLE + len(self.frames)
-        self.frames[pfn] = self._blank()
+        self.frames[pfn] = self._blank(height)
         return pfn
 
     def table_at(self, va: int, height: int) -> int:
@@ -34,8 +34,8 @@ class Tree:
         for above in range(self.fmt.root_height, height, -1):
             index = self.fmt.index(va, above)
             entry = int(self.frames[pfn][index])
-            if not entry:
-                entry = self.fmt.table_entry(self.add_table())
+            if self.fmt.is_none(entry, above):
+                entry = self.fmt.table_entry(self.add_table(above - 1))
                 self.frames[pfn][index] = entry
             pfn = self.fmt.table_pfn(entry)
         return pfn

@@ -23,7 +23,7 @@ every_format = pytest.mark.parametrize("name", sorted(FORMATS))
 
 
 def shape_of(fmt: Format) -> Shape:
-    return Shape(fmt.arch, fmt.page_shift, fmt.va_bits, fmt.pa_bits, len(fmt.levels))
+    return Shape(fmt.arch, fmt.page_shift, fmt.va_bits, fmt.pa_bits, len(fmt.levels), fmt.empty)
 
 
 def prots(fmt: Format) -> list[int]:
@@ -31,6 +31,8 @@ def prots(fmt: Format) -> list[int]:
         return [fmt.bits(R=1, A=1), fmt.bits(R=1, W=1, A=1, D=1, PBMT=1), fmt.bits(X=1, G=1)]
     if fmt.arch == "arm64":
         return [fmt.bits(AF=1), fmt.bits(AF=1, Contig=1, AttrIndx=1), fmt.bits(AP=2, DBM=1)]
+    if fmt.arch == "loongarch64":
+        return [fmt.bits(P=1, D=1), fmt.bits(P=1, W=1, MAT=1), fmt.bits(NX=1, PLV=3)]
     return [fmt.bits(RW=1), fmt.bits(RW=1, XD=1, A=1), fmt.bits(US=1, G=1)]
 
 
@@ -62,11 +64,13 @@ def trees(draw: st.DrawFn, name: str) -> Tree:
                 row[first : first + draw(st.integers(1, 16))] = fmt.leaf_entry(pfn, 0, prots(fmt)[0] | fmt.napot_mask)
             elif kind == "broken":
                 row[at] = int(row[at]) ^ (1 << draw(st.integers(0, 63)))
-            elif not row[at] and kind == "lost" and height:
+            elif not fmt.is_none(int(row[at]), height):
+                continue
+            elif kind == "lost" and height:
                 row[at] = fmt.table_entry(draw(NOWHERE))
-            elif not row[at] and kind == "empty" and height:
-                row[at] = fmt.table_entry(tree.add_table())
-            elif not row[at] and kind == "rubbish":
+            elif kind == "empty" and height:
+                row[at] = fmt.table_entry(tree.add_table(height - 1))
+            elif kind == "rubbish":
                 row[at] = draw(st.integers(1, (1 << 64) - 1)) & ~fmt.pfn_mask
     return tree
 

@@ -9,13 +9,14 @@ are empty: they are counted.
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
+from typing import NamedTuple
 
 from memhp.check.law import Breach, Law, Note
 from memhp.check.look import Leaves, Look, va_text
 from memhp.check.snapshot import AreaTables, Positions, Snapshot, present_memory, snapshot, snapshot_of
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.linux.layout import Area, Layout
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 
 __all__ = ["LAW", "Snapshot", "compare", "kept", "snapshot"]
 
@@ -75,27 +76,42 @@ def _reach(layout: Layout, height: int, va: int) -> Span:
 
 
 def _entries(area: Area, old: AreaTables, new: AreaTables) -> Iterator[Breach]:
-    """Runs of leaves that are not what they were."""
-    was, now = _rows(old.leaves), _rows(new.leaves)
-    for row in sorted(was - now):
-        text = f"the {area.name} had {_row_text(row)} before, and has not any more"
-        yield Breach(NAME, text, vas=Span(row[0], row[0] + row[1]))
-    for row in sorted(now - was):
-        text = f"the {area.name} has {_row_text(row)}, and had not before"
-        yield Breach(NAME, text, vas=Span(row[0], row[0] + row[1]))
+    """Leaves that are not what they were, in runs."""
+    was, now = _by_kind(old.leaves), _by_kind(new.leaves)
+    for kind, span in _only_in(was, now):
+        yield Breach(NAME, f"the {area.name} had {_text(kind, span)} before, and has not any more", vas=span)
+    for kind, span in _only_in(now, was):
+        yield Breach(NAME, f"the {area.name} has {_text(kind, span)}, and had not before", vas=span)
 
 
-Row = tuple[int, int, int, int, int]
+class Kind(NamedTuple):
+    """What leaves of one run have in common: height, attribute bits, and the physical less the virtual address."""
+
+    height: int
+    bits: int
+    offset: int
 
 
-def _rows(leaves: Leaves) -> set[Row]:
+def _by_kind(leaves: Leaves) -> dict[Kind, SpanSet]:
+    """The addresses (bytes) of leaves of each kind."""
+    found: dict[Kind, SpanSet] = {}
     columns = (leaves.va, leaves.size, leaves.pa, leaves.height, leaves.bits)
-    return set(zip(*(column.tolist() for column in columns), strict=True))
+    for va, size, pa, height, bits in zip(*(column.tolist() for column in columns), strict=True):
+        found.setdefault(Kind(height, bits, pa - va), SpanSet()).add(va, va + size)
+    return found
 
 
-def _row_text(row: Row) -> str:
-    va, size, _, height, bits = row
-    return f"{HEIGHT_NAMES[height]} leaves {bits:#x} at {va_text(Span(va, va + size))}"
+def _only_in(these: dict[Kind, SpanSet], others: dict[Kind, SpanSet]) -> list[tuple[Kind, Span]]:
+    """The runs of some leaves that others lack, ascending by address."""
+    none = SpanSet()
+    lacking = [
+        (gap, kind) for kind, spans in these.items() for span in spans for gap in others.get(kind, none).gaps(*span)
+    ]
+    return [(kind, gap) for gap, kind in sorted(lacking)]
+
+
+def _text(kind: Kind, span: Span) -> str:
+    return f"{HEIGHT_NAMES[kind.height]} leaves {kind.bits:#x} at {va_text(span)}"
 
 
 def kept(layout: Layout, before: Snapshot, after: Snapshot) -> Counter[int]:

@@ -15,6 +15,7 @@ from memhp.check.look import Leaves, Look, merged, minus, va_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.spans import Span, SpanSet
+from memhp.units import exact_size
 
 NAME = "vmemmap"
 
@@ -60,7 +61,8 @@ def _stray(look: Look, leaves: Leaves, extra: Span, wanted: SpanSet) -> Iterator
         left = Span(max(part.start, lo), min(part.end, hi))
         if left:
             low, high = k.layout.page_to_pfn(left.start), k.layout.page_to_pfn(left.end - 1)
-            text = f"{va_text(left)} maps struct pages of PFN {low:#x}-{high:#x}, which no present section has"
+            whose = f"struct pages of PFN {low:#x}-{high:#x}, which no present section has"
+            text = f"{va_text(left)} maps {whose}: {exact_size(left.size)} stay taken"
             yield Breach(NAME, text, pfns=Span(low, high + 1), vas=left)
 
 

@@ -143,7 +143,7 @@ def describe(facts: Facts, *, name: str) -> MachineFacts:
     )
 
 
-WITHOUT_PORT = {"loong": "loongarch64", "s390x": "s390x", "powerpc64": "ppc64le", "ppc64": "ppc64le"}
+WITHOUT_PORT = {"s390x": "s390x", "powerpc64": "ppc64le", "ppc64": "ppc64le"}
 """Words in the names of releases, compilers and emulators of architectures whose machines can be read and not
 rehearsed, unless a port has the word too."""
 

@@ -10,9 +10,7 @@ from memhp.hw.format import Format, sum_bits
 
 def text_bits(fmt: Format) -> tuple[int, ...]:
     """By height: the bits of a leaf that its text shows."""
-    return tuple(
-        sum_bits(word.mask for word in fmt.words if height or not word.large) for height in range(len(fmt.levels))
-    )
+    return tuple(sum_bits(word.mask for word in fmt.words if word.is_at(height)) for height in range(len(fmt.levels)))
 
 
 def attribute_text(fmt: Format, entry: int, height: int) -> str:
@@ -20,6 +18,6 @@ def attribute_text(fmt: Format, entry: int, height: int) -> str:
     text = ""
     for word in fmt.words:
         name = word.names.get(entry & word.mask)
-        if name is not None and (height or not word.large):
+        if name is not None and word.is_at(height):
             text += name if word.glued or not text else f" {name}"
     return text

@@ -16,7 +16,7 @@ from memhp.linux.config import Config
 from memhp.linux.drivers.base.block_size import MEM_SIZE_FOR_LARGE_BLOCK, memory_block_size_bytes
 from memhp.linux.layout import Layout, layout
 from memhp.spans import Span
-from memhp.units import GiB, MiB, align_down
+from memhp.units import GiB, MiB, align_down, div_round_up
 
 DEVICE_BLOCK_SIZE = 2 * MiB
 """What a virtio-mem device of QEMU has on hosts with 2 MiB transparent huge pages."""
@@ -68,8 +68,9 @@ class Row(msgspec.Struct, frozen=True):
     """Struct pages of a memory block."""
     memmap_leaf_size: int
     memmap_leaves: int
-    """Leaves that map them, when a chunk for each is free."""
+    """Leaves that map them, when a chunk for each is free; one that is larger than they are is shared with others."""
     direct_map_leaf_size: int
+    """0 where hardware reaches memory through a window."""
     direct_map_leaves: int
     """Leaves that map a memory block that is added alone."""
     direct_map_size: int
@@ -140,13 +141,14 @@ def preallocation(mine: Layout, ram: Span) -> list[Preallocation]:
 
 
 def memmap_leaf_size(config: Config) -> int:
-    """Bytes of a vmemmap leaf for a whole section: a PMD where the memmap of a section fills some, or a page."""
-    huge = config.vmemmap_huge and config.memmap_bytes_per_section % config.pmd_size == 0
-    return config.pmd_size if huge else config.page_size
+    """Bytes of a vmemmap leaf for a whole section: a PMD, though the section fill only part of it, or a page."""
+    return config.pmd_size if config.vmemmap_huge else config.page_size
 
 
 def direct_map_leaf_size(config: Config, size: int) -> int:
-    """Bytes of a direct-map leaf for `size` bytes that are aligned to their size and have no neighbours."""
+    """Bytes of a direct-map leaf for `size` bytes that are aligned to their size and have no neighbours; 0 for none."""
+    if not config.port.direct_map_in_page_tables:
+        return 0
     if config.direct_map_base_pages:
         return config.page_size
     levels = config.format.levels if config.port.pud_leaves(config) else config.format.levels[:2]
@@ -190,9 +192,9 @@ def row(config: Config, ram_size: int, device_block_size: int, max_possible: int
         virtio_mem=virtio_mem(config, block, device_block_size),
         memmap_bytes=memmap,
         memmap_leaf_size=leaf,
-        memmap_leaves=memmap // leaf,
+        memmap_leaves=div_round_up(memmap, leaf),
         direct_map_leaf_size=direct_leaf,
-        direct_map_leaves=block // direct_leaf,
+        direct_map_leaves=block // direct_leaf if direct_leaf else 0,
         direct_map_size=mine.direct_map.size,
         boot_limit=mine.boot_limit,
         pluggable_start=pluggable.start,

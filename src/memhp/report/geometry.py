@@ -90,8 +90,10 @@ def _cost(row: Row) -> Cells:
     return (
         format_size(row.memory_block_size),
         f"{format_size(row.memmap_bytes)}, {row.memmap_bytes / row.memory_block_size:.2%}",
-        f"{row.memmap_leaves} x {format_size(row.memmap_leaf_size)}",
-        f"{row.direct_map_leaves} x {format_size(row.direct_map_leaf_size)}",
+        f"{row.memmap_leaves} x {format_size(row.memmap_leaf_size)}"
+        if row.memmap_leaf_size <= row.memmap_bytes
+        else f"part of {format_size(row.memmap_leaf_size)}",
+        f"{row.direct_map_leaves} x {format_size(row.direct_map_leaf_size)}" if row.direct_map_leaf_size else "window",
     )
 
 

@@ -52,7 +52,7 @@ def _cells(row: MatrixRow) -> tuple[Cell, ...]:
     width = str(row.va_bits) if row.va_bits == row.va_bits_actual else f"{row.va_bits}→{row.va_bits_actual}"
     return (
         _mark(row), row.profile, row.arch, format_size(row.page_size), width, format_size(row.block_size),
-        row.direct_map_leaf, row.memmap_leaf, tables_text(row.tables_added), tables_text(row.tables_freed),
+        row.direct_map_leaf or "-", row.memmap_leaf, tables_text(row.tables_added), tables_text(row.tables_freed),
         str(row.tables_left), str(flush_count(row.flushes_remove)), str(row.freed_before_flush),
     )  # fmt: skip
 

@@ -44,6 +44,11 @@ KNOWN = (
         laws=frozenset({"flush-before-free"}),
         why="only tables of base pages are flushed, so the storage of struct pages goes while PMD leaves are cached",
     ),
+    KnownFault(
+        choices={"vmemmap_free": "nothing"},
+        laws=frozenset({"vmemmap", "round-trip"}),
+        why="vmemmap_free() is empty: leaves of struct pages stay when their sections go, and the storage is lost",
+    ),
 )
 
 

@@ -47,6 +47,7 @@ class MatrixRow(msgspec.Struct, frozen=True, kw_only=True):
     memmap_leaf: str
     """The height of the leaves that map them."""
     direct_map_leaf: str
+    """The height of the leaves of the direct map; empty where hardware reaches memory through a window."""
     entries_added: int
     """Page-table entries written by hot-add."""
     entries_removed: int
@@ -121,7 +122,7 @@ def _row(config: Config, added: int, run: Run | None, failed: str, exposed: int)
         as_known=_as_known(run, broken, fault),
         memmap=added // config.page_size * config.struct_page_size,
         memmap_leaf="PMD" if config.vmemmap_huge else "PTE",
-        direct_map_leaf="PTE" if config.direct_map_base_pages else "PMD",
+        direct_map_leaf=_direct_map_leaf(config),
         entries_added=plug.entries_written if plug else 0,
         entries_removed=remove.entries_written if remove else 0,
         tables_added=tables_added,
@@ -131,6 +132,12 @@ def _row(config: Config, added: int, run: Run | None, failed: str, exposed: int)
         flushes_remove=remove.flushes if remove else [],
         freed_before_flush=exposed,
     )
+
+
+def _direct_map_leaf(config: Config) -> str:
+    if not config.port.direct_map_in_page_tables:
+        return ""
+    return "PTE" if config.direct_map_base_pages else "PMD"
 
 
 def _tables(step: StepResult | None, *, freed: bool) -> Tables:

@@ -16,6 +16,7 @@ from memhp.errors import BadInput
 from memhp.facts.vmcoreinfo import VmCoreInfo, parse_vmcoreinfo
 from memhp.hw.format import U64
 from memhp.hw.reader import MissingTables
+from memhp.linux.arch.registry import port
 from memhp.linux.port import Root
 from memhp.target.guest.guest import Guest
 

@@ -11,7 +11,7 @@ from memhp.hw.format import HEIGHT_NAMES, Field, Format, Level, PfnPiece
 from memhp.hw.word import Word, flag
 
 CACHE_BASE = 0x9000 << 48
-"""``CSR_DMW1_BASE``: the window through which the kernel reaches memory with caches; an address less this is physical."""
+"""``CSR_DMW1_BASE``: the window through which the kernel reaches memory with caches; less this it is physical."""
 PA_BITS = 48
 """``DMW_PABITS``."""
 VMLINUX_LOAD_ADDRESS = CACHE_BASE + (2 << 20)
@@ -63,14 +63,16 @@ WORDS = (
     flag(W, "RW", "ro"),
     flag(D, "D"),
     flag(M, "M"),
-    Word(PLV, {value << 2: f"PLV{value}" for value in (1, 2, 3)}),
-    Word(MAT, {0: "SUC", 2 << 4: "WUC", 3 << 4: "MAT3"}),
+    Word(PLV, {value << 2: f"PLV{value}" for value in range(4)}),
+    Word(MAT, {value << 4: f"MAT{value}" for value in range(4)}),
+    flag(G, "G", small=True),
     flag(H, "HUGE", large=True),
+    flag(HG, "HG", large=True),
     flag(NR, "NR"),
     flag(NX, "NX", "x"),
     flag(RPLV, "RPLV"),
 )
-"""What its attribute bits are called in reports; coherent cached memory of the kernel goes without saying."""
+"""What its attribute bits are called in reports; MAT 0 is strongly ordered uncached, 1 coherent cached memory."""
 
 
 def _tables(page_shift: int, count: int) -> Format:
@@ -93,7 +95,7 @@ def _tables(page_shift: int, count: int) -> Format:
         leaf_if_set=True,
         leaf_bits=tuple(V | H if h else V for h in heights),
         table_bits=CACHE_BASE,
-        leaf_ignored_bits=tuple(HG if h else 0 for h in heights),
+        leaf_ignored_bits=tuple((1 << page_shift + per_level * h) - (1 << page_shift) for h in heights),
         sign_extended=False,
         none=shared_tables(page_shift, count),
         pointer_mask=0xFFFF << 48 | H | V,

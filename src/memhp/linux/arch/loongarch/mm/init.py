@@ -5,18 +5,23 @@ There is no direct map to build or to take down. Struct pages are mapped, and ne
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.errors import KernelError
+from memhp.hw.tlb import FlushPlan, Table
 from memhp.linux.arch.loongarch.choices import loongarch
 from memhp.linux.arch.loongarch.include.asm import pgtable_bits
 from memhp.linux.arch.loongarch.include.asm.pgtable_bits import PAGE_KERNEL, PAGE_KERNEL_HUGE, PAGE_TABLE
-from memhp.linux.arch.loongarch.include.asm.tlbflush import flush_tlb_all
+from memhp.linux.arch.loongarch.include.asm.tlbflush import FLUSH_TLB_ALL, flush_tlb_all
 from memhp.linux.mm import access, pgd
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.dev_pagemap import DevPagemap
 from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
+from memhp.linux.mm.pgalloc import free_memmap, free_tables
+from memhp.linux.mm.pgtable_remove import Remover, gathered, unmap
 from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, vmemmap_populate_basepages, vmemmap_populate_hugepages
 from memhp.linux.state import Kernel
 from memhp.spans import Span
+from memhp.units import align_down, align_up
 
+FREE = "arch/loongarch/mm/init.c:vmemmap_free"
 OOPS = access.Oops(
     "Unable to handle kernel paging request at virtual address {va:016x}", "arch/loongarch/mm/fault.c:no_context"
 )
@@ -132,4 +137,41 @@ def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltm
 
 
 def vmemmap_free(k: Kernel, start: int, end: int, altmap: VmemAltmap | None) -> None:
-    """Nothing: leaves, their storage and the tables stay. Memory added again at the same place finds them."""
+    """Nothing: leaves, their storage and the tables stay. Memory added again at the same place finds them.
+
+    Or, in a kernel that chooses so, take away the leaves that struct pages of no section are on any more.
+    """
+    if loongarch(k.config).vmemmap_free == "nothing":
+        return
+    page = k.config.page_size
+    low, high = align_down(start, page), align_up(end, page)
+    edges = Span(low, low + page), Span(high - page, high)
+    span = Span(low + (page if _in_use(k, edges[0]) else 0), high - (page if _in_use(k, edges[1]) else 0))
+    if not span:
+        return
+    how = Remover(
+        free_table=lambda frames: free_tables(k, frames, FREE),
+        free_storage=lambda frames, _: free_memmap(k, frames, altmap, FREE),
+        part_leaf=lambda table, index, _: not _in_use(k, _addresses(k, table, index)),
+        table="clear-flush-free",
+        table_flush=FlushPlan(FLUSH_TLB_ALL),
+        where=FREE,
+    )
+    how, free_gathered = gathered(how, storage_late=True, tables_late=False)
+    unmap(k.hw, k.init_mm, span.start, span.end, how)
+    flush_tlb_all(k)
+    free_gathered()
+
+
+def _addresses(k: Kernel, table: Table, index: int) -> Span:
+    size = k.hw.fmt.levels[table.height].size
+    return Span(table.va + index * size, table.va + (index + 1) * size)
+
+
+def _in_use(k: Kernel, vas: Span) -> bool:
+    """Whether struct pages lie at some of these addresses whose sections have them."""
+    vas = vas.clip(k.layout.vmemmap.span)
+    per = k.config.pages_per_section
+    first, last = k.layout.page_to_pfn(vas.start), k.layout.page_to_pfn(vas.end - 1)
+    sections = k.mem_section.runs(first // per, last // per + 1)
+    return any(section.early for _, _, section in sections) or k.subsection_map.covered(first, last + 1) > 0
