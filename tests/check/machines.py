@@ -15,8 +15,8 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB
 
-RAM_START: dict[Arch, int] = {"riscv64": 2 * GiB, "arm64": GiB, "x86_64": 0x100000}
-VA_BITS: dict[Arch, int] = {"riscv64": 39, "arm64": 48, "x86_64": 48}
+RAM_START: dict[Arch, int] = {"riscv64": 2 * GiB, "arm64": GiB, "x86_64": 0x100000, "loongarch64": 2 * GiB}
+VA_BITS: dict[Arch, int] = {"riscv64": 39, "arm64": 48, "x86_64": 48, "loongarch64": 48}
 HOTPLUG_AT = 8 * GiB
 
 

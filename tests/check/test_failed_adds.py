@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from architectures import DIRECT_MAPPED
 from check.leftovers import DEADLY, LEFTOVERS, Deadly, Leftover
 from check.machines import HOTPLUG_AT, booted, config
 from memhp.check import check_all, snapshot
@@ -15,7 +16,7 @@ from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.hw.stepper import Access
 from memhp.hw.tlb import Table
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.linux.config import Config, configs
 from memhp.linux.init import start_kernel
 from memhp.linux.mm.memory_hotplug_add import add_memory
@@ -73,7 +74,7 @@ def laws_after_failed_add(arch: Arch, site: str, time: int) -> set[str]:
     return {breach.law for breach in check_all(k, before)}
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 @pytest.mark.parametrize("time", [1, 2])
 def test_nothing_is_left_when_a_block_device_cannot_be_made(arch: Arch, time: int) -> None:
     assert laws_after_failed_add(arch, BLOCK, time) == set()
@@ -84,7 +85,7 @@ def test_nothing_is_left_when_the_first_section_cannot_be_added(arch: Arch) -> N
     assert laws_after_failed_add(arch, SECTION, 1) == set()
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_base_pages_serve_when_a_huge_chunk_of_struct_pages_cannot_be_had(arch: Arch) -> None:
     k = booted(replace(config(arch), rodata_full=False))
     shift = k.config.page_shift

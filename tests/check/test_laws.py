@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 import memhp
+from architectures import DIRECT_MAPPED
 from check import defects
 from check.machines import booted, config, grown, online, plug, unplug, with_process, without_choice
 from memhp.check import LAWS, Breach, check_all, notes_of, snapshot
 from memhp.hw.tlb import Flush
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.mm.vmalloc import pcpu_create_chunk
 from memhp.linux.profiles import profile
@@ -49,7 +50,7 @@ def test_every_law_holds_with_vmalloc_memory_where_a_smaller_cpu_has_no_use_for_
     assert broken(check_all(k)) == {}
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_every_law_holds_through_a_life_cycle(arch: Arch) -> None:
     k = with_process(booted(config(arch)))
     start = snapshot(k)
@@ -63,7 +64,7 @@ def test_every_law_holds_through_a_life_cycle(arch: Arch) -> None:
     assert broken(check_all(k, start)) == {}
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 @pytest.mark.parametrize("how", ["online_kernel", "online_movable"])
 def test_every_law_holds_with_self_hosted_struct_pages(arch: Arch, how: str) -> None:
     k = booted(config(arch, memmap_on_memory="Y"))
@@ -81,7 +82,7 @@ def test_every_law_holds_with_self_hosted_struct_pages(arch: Arch, how: str) -> 
     assert broken(check_all(k, start)) == {}
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 @pytest.mark.parametrize(
     ("law", "defect"),
     [
@@ -125,7 +126,7 @@ def test_memblock_of_x86_ends_with_boot() -> None:
     assert broken(check_all(k)) == {}
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 @pytest.mark.parametrize("defect", [defects.altmap_lost_count, defects.altmap_is_gone])
 def test_accounts_of_an_altmap_must_agree_with_the_vmemmap(arch: Arch, defect: defects.Defect) -> None:
     k = grown(config(arch, memmap_on_memory="Y"))

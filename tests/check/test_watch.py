@@ -7,17 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from architectures import DIRECT_MAPPED
 from check import defects
 from check.machines import config, grown, online, with_process
 from memhp.check import check_all, notes_of, snapshot, watch
 from memhp.errors import KernelBug, KernelError
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.spans import Span, SpanMap
 
 EVERY_FRAME = Span(0, 1 << 52)
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 @pytest.mark.parametrize("defect", [defect for those in defects.DEFECTS.values() for defect in those])
 def test_a_defect_is_found_by_a_watch_as_by_a_whole_check(arch: Arch, defect: defects.Defect) -> None:
     k = with_process(grown(config(arch)))

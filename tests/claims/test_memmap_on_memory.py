@@ -148,7 +148,7 @@ def test_auto_movable_at_301_percent_has_the_published_layouts(name: str) -> Non
 def test_every_configuration_in_every_mode_has_a_verdict() -> None:
     rows = list(memmap_rows(configs(), 4 * GiB))
     with_blocks = {(row.profile, row.arch, row.page_size, row.va_bits, row.va_bits_actual, row.mode) for row in rows}
-    assert len(with_blocks) == sum(len(MODES[config.profile.memmap_on_memory]) for config in configs())
+    assert len(with_blocks) == sum(len(MODES[config.memmap_on_memory_rules]) for config in configs())
 
 
 def test_blocks_of_many_sections_can_host_their_struct_pages_too() -> None:

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from architectures import DIRECT_MAPPED
 from memhp.explore.case import Configuration
 from memhp.explore.cases.ptdump_vs_vmalloc_huge import CASE, HUGE, area_is_mapped, boot
 from memhp.explore.engine.replay import replay
 from memhp.explore.engine.search import search
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.linux.mm.vmalloc import Vmalloc, vmalloc_huge
 from memhp.linux.state import Kernel
 
@@ -32,7 +33,7 @@ def name_of(arch: Arch) -> str:
     return f"{arch}-4K-48-linux-7.2"
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_without_the_lock_the_dump_reads_the_table_that_was_freed(arch: Arch) -> None:
     verdict = search(CASE.program("no-lock", name_of(arch)).run())
     assert verdict.word == "broken"
@@ -45,7 +46,7 @@ def test_without_the_lock_the_dump_reads_the_table_that_was_freed(arch: Arch) ->
     assert any(line.name == "vmalloc-huge" and "release PFN" in line.text for line in trace.lines)
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_under_the_lock_it_reads_the_table_or_the_leaf_and_vmap_does_with_base_pages(arch: Arch) -> None:
     heights = set()
 

@@ -67,6 +67,9 @@ class TestWhatGuestsReported:
             ("arm64", 4 * KiB): (4, 131072),
             ("arm64", 16 * KiB): (128, 32768),
             ("arm64", 64 * KiB): (8, 8192),
+            # A struct page of 80 bytes; the leaf of 32 MiB is shared, and there is no direct map.
+            ("loongarch64", 4 * KiB): (5, 0),
+            ("loongarch64", 16 * KiB): (1, 0),
         }
 
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from architectures import DIRECT_MAPPED
 from kernels import kernel, picture, plug
 from memhp.errors import BadInput
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.linux.init import start_kernel
 from memhp.linux.mm import users
 from memhp.linux.mm.memory_hotplug_add import add_memory
@@ -47,7 +48,7 @@ def use_up(k: Kernel, left: int) -> None:
 # A copy ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_a_copy_of_a_machine_is_equal_and_goes_its_own_way(arch: Arch) -> None:
     k = kernel(arch)
     before = picture(k)

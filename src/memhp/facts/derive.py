@@ -196,7 +196,7 @@ def _params(k: Kernel) -> HotplugParams:
     config = k.config
     auto = config.profile.auto_movable
     return HotplugParams(
-        memmap_on_memory=config.memmap_on_memory if config.profile.memmap_on_memory != "none" else None,
+        memmap_on_memory=config.memmap_on_memory if config.memmap_on_memory_rules != "none" else None,
         online_policy=config.online_policy if auto else None,
         auto_movable_ratio=config.auto_movable_ratio if auto else None,
         auto_movable_numa_aware=config.auto_movable_numa_aware if auto else None,

@@ -63,7 +63,7 @@ def memmap_rows(configs: Iterable[Config], ram_size: int) -> Iterator[MemmapRow]
     for config in configs:
         large = memory_block_size_bytes(replace(config, hypervisor=False), MEM_SIZE_FOR_LARGE_BLOCK)
         for block in sorted({memory_block_size_bytes(config, ram_size), large}):
-            for mode in MODES[config.profile.memmap_on_memory]:
+            for mode in MODES[config.memmap_on_memory_rules]:
                 yield memmap_row(replace(config, memmap_on_memory=mode).validate(), block)
 
 

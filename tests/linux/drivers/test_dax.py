@@ -5,9 +5,10 @@ from errno import EBUSY, EINVAL, ENXIO
 
 import pytest
 
+from architectures import DIRECT_MAPPED
 from kernels import PLUG_AT, kernel, log, plug, refused
 from memhp.check import check_all
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.dax.bus import DevDax
 from memhp.linux.drivers.dax.device import dev_dax_probe, dev_dax_remove
@@ -45,7 +46,7 @@ def test_namespaces_that_are_misaligned_or_too_small_are_refused() -> None:
     assert nd_pfn_init(config, odd, "mem", 2 * MiB).end_trunc == 1 * MiB
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_device_dax_claims_its_range_and_gives_it_back(arch: Arch) -> None:
     k = kernel(arch)
     plug(k, 1 * GiB)

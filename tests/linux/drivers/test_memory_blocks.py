@@ -3,10 +3,11 @@
 
 import pytest
 
+from architectures import DIRECT_MAPPED
 from captures import captures, facts, guests, open_capture
 from kernels import PLUG_AT, blocks, kernel, log, one_by_one, picture, plug, refused
 from memhp.errors import KernelPanic
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory import auto_online_blocks_store, valid_zones
 from memhp.linux.drivers.base.memory_devices import (
@@ -84,7 +85,7 @@ def test_a_block_size_that_is_no_power_of_two_panics() -> None:
 # state -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 @pytest.mark.parametrize(
     ("word", "zone"), [("online", "Normal"), ("online_kernel", "Normal"), ("online_movable", "Movable")]
 )

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from architectures import DIRECT_MAPPED
 from kernels import PLUG_AT, kernel, log, plug, refused
 from memhp.check import check_all
 from memhp.hw.memory import Use
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
 from memhp.linux.mm.memremap import memremap_pages, memunmap_pages
@@ -46,7 +47,7 @@ def needed(k: Kernel) -> int:
     return (GiB // k.config.page_size) * k.config.struct_page_size // k.config.page_size
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_without_a_fallback_an_altmap_that_is_used_up_fails_the_add(arch: Arch) -> None:
     """__add_pages() leaves the sections before the one that failed, and with them the pages that they were given."""
     k = machine(arch)

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from architectures import DIRECT_MAPPED
 from kernels import PLUG_AT, blocks, kernel, log, pfns, picture, plug, refused, settled
 from memhp.errors import KernelBug
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory_groups import memory_group_register_static, memory_group_unregister
 from memhp.linux.drivers.base.memory_state import state_store
@@ -73,7 +74,7 @@ def block_range(k: Kernel, size: int) -> tuple[int, int]:
     return PLUG_AT // k.memory_block_size, (PLUG_AT + size) // k.memory_block_size
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_blocks_are_removed_in_any_pieces(arch: Arch) -> None:
     k = kernel(arch)
     size = 4 * k.memory_block_size
@@ -225,7 +226,7 @@ def test_a_memory_group_tells_the_node_and_stays_while_blocks_belong_to_it() -> 
 # Removal that is refused -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_online_memory_is_not_removed(arch: Arch) -> None:
     k = kernel(arch)
     one = k.memory_block_size
@@ -244,7 +245,7 @@ def test_online_memory_is_not_removed(arch: Arch) -> None:
         __remove_memory(k, PLUG_AT, 2 * one)
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_offline_and_remove_rolls_back_each_block_to_the_zone_that_it_came_from(arch: Arch) -> None:
     k = kernel(arch)
     one = k.memory_block_size

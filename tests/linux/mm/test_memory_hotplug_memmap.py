@@ -5,12 +5,13 @@ from typing import Literal
 
 import pytest
 
+from architectures import DIRECT_MAPPED
 from captures import captures, open_capture
 from kernels import PLUG_AT, blocks, kernel, log, plug, refused
 from memhp.facts.describe import describe
 from memhp.facts.observed import observe
 from memhp.hw.memory import Owner, Use
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.init import MachineSpec, Ram, start_kernel
@@ -99,7 +100,7 @@ def test_some_captured_kernel_was_forced() -> None:
 # What it looks like ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_a_block_that_hosts_its_struct_pages_gives_the_rest_to_the_buddy(arch: Arch) -> None:
     """512 pages at the start of each block are set aside; online they are in the block's zone, but not managed."""
     k = kernel(arch, memmap_on_memory="Y")

@@ -6,11 +6,12 @@ from contextlib import suppress
 
 import pytest
 
+from architectures import DIRECT_MAPPED
 from captures import captures, facts, open_capture
 from kernels import PLUG_AT, blocks, kernel, log, pfns, picture, plug, refused
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory import valid_zones
 from memhp.linux.drivers.base.memory_state import state_store
@@ -142,7 +143,7 @@ def test_a_block_of_several_zones_is_refused_before_anything_is_tried_in_kernels
     assert not log(k, "debug") or not log(k, "debug")[-1].startswith("memory offlining")
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 @pytest.mark.parametrize(("kind", "why"), [("kernel", "unmovable kernel memory"), ("reclaimable", "reclaimable")])
 def test_failure_to_isolate_range(arch: Arch, kind: str, why: str) -> None:
     k = grown(arch, online="online_kernel")
@@ -153,7 +154,7 @@ def test_failure_to_isolate_range(arch: Arch, kind: str, why: str) -> None:
     assert last_words(k) == spoken(k, first_block(k), "failure to isolate range")
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_notifier_failure(arch: Arch) -> None:
     """Everybody who was asked before hears that nothing came of it."""
     k = grown(arch)
@@ -194,7 +195,7 @@ def test_node_notifier_failure() -> None:
     ]
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_signal_backoff_when_a_page_is_pinned(arch: Arch) -> None:
     """Migration is tried for ever; only a signal ends it."""
     k = grown(arch)
@@ -257,7 +258,7 @@ def test_a_range_that_is_not_pageblocks_up_to_the_end_of_a_section_is_invalid(st
 # Success -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 @pytest.mark.parametrize("release", ["linux-6.12", "linux-7.2"])
 def test_movable_memory_moves_away_and_the_block_goes_offline(arch: Arch, release: str) -> None:
     k = grown(arch, release)
@@ -271,7 +272,7 @@ def test_movable_memory_moves_away_and_the_block_goes_offline(arch: Arch, releas
     assert k.hw.memory.used(Use.MOVABLE) == 0
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 @pytest.mark.parametrize("memmap", [False, True])
 def test_a_refused_block_that_hosts_its_struct_pages_has_its_counters_back(arch: Arch, memmap: bool) -> None:
     k = grown(arch, online="online_kernel", memmap=memmap)

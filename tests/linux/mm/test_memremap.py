@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from architectures import DIRECT_MAPPED
 from kernels import PLUG_AT, kernel, log, one_by_one, pfns, plug, refused
 from memhp.check import check_all
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Use
 from memhp.hw.walker import walk
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.linux.config import configs
 from memhp.linux.lib.percpu_refcount import PercpuRef, percpu_ref_kill
 from memhp.linux.mm.altmap import VmemAltmap
@@ -61,7 +62,7 @@ def whole(k: Kernel, before: Any) -> None:
     assert (storage(k), k.hw.memory.used(Use.TABLE)) == before
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 @pytest.mark.parametrize("release", ["linux-5.13", "linux-6.12", "linux-7.2"])
 def test_a_devices_memory_is_linked_to_zone_device_mapped_and_never_online(arch: Arch, release: str) -> None:
     if release == "linux-5.13" and arch == "riscv64":
@@ -145,7 +146,7 @@ def test_no_frame_is_lost_whichever_allocation_fails(order: int) -> None:
     assert outcomes.count("ENOMEM") >= 2 + (4 if order else 0)
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_an_altmap_pays_for_the_struct_pages_and_its_account_returns_to_zero(arch: Arch) -> None:
     k = kernel(arch)
     frames = plug(k, 1 * GiB)

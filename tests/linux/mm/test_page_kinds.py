@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from architectures import DIRECT_MAPPED
 from kernels import PLUG_AT, kernel, plug
 from memhp.check import check_all
 from memhp.errors import BadInput, KernelError
 from memhp.hw.memory import Use
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.init import MachineSpec, Ram, start_kernel
@@ -95,7 +96,7 @@ def test_offlining_a_block_with_such_a_page_ends_as_it_must_and_says_what_to_do(
         assert attempt(k)[0] == "ok", "what the advice says helps"
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_a_balloon_takes_other_pages_and_the_zones_manage_as_many_as_are_theirs(arch: Arch) -> None:
     k = grown("online_movable", arch)
     managed = {zone.name: zone.managed for zone in k.zones()}
@@ -144,7 +145,7 @@ def test_an_x86_cpu_without_them_has_no_gigantic_pages() -> None:
         allocate(large(gbpages=False), 1 * GiB, "gigantic", "vm")
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_a_gigantic_page_only_moves_into_a_free_one(arch: Arch) -> None:
     k = large(arch)
     allocate(k, 1 * GiB, "gigantic", "vm", at=8 * GiB)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from architectures import DIRECT_MAPPED
 from kernels import PLUG_AT, kernel, log, one_by_one, pfns, picture, plug, refused
 from memhp.hw.memory import Owner, Use
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
@@ -57,7 +58,7 @@ def test_a_section_that_boot_memory_only_begins_is_present_valid_and_has_all_its
     assert memmap_frames(k) * 4 * KiB == 3 * 2 * MiB
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_early_sections_are_online_and_hot_added_ones_are_not_until_they_are_onlined(arch: Arch) -> None:
     k = kernel(arch)
     size = 2 * k.config.section_size
@@ -130,7 +131,7 @@ def test_a_section_that_is_there_ends_the_loop_and_those_before_it_stay() -> Non
     assert list(k.mem_section.runs(first, first + 4)) == [(first, first + 3, Section(0, online=False, early=False))]
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 @pytest.mark.parametrize("left", [0, 1, 200])
 def test_without_memory_the_failed_section_is_undone_and_those_before_it_stay(arch: Arch, left: int) -> None:
     """``__add_pages()`` has no way back: what it added before it failed is there to stay."""

@@ -6,11 +6,12 @@ from errno import ENOMEM
 
 import pytest
 
+from architectures import DIRECT_MAPPED
 from captures import captures, open_capture
 from kernels import kernel, log, plug, refused
 from memhp.hw.memory import Owner, Use
 from memhp.hw.walker import walk
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.altmap import VmemAltmap
@@ -61,14 +62,14 @@ ALTMAP_CAPTURES = [name for name in captures() if logged_altmaps(name)]
 
 
 def config_of(name: str) -> Config:
-    arch: Arch = next(arch for arch in ARCHES if name.startswith(arch))
+    arch: Arch = next(arch for arch in DIRECT_MAPPED if name.startswith(arch))
     release = "linux-7.2" if "-7.2" in name else "linux-6.12"
     pages = 16 * KiB if "16k" in name else 4 * KiB
     width = {"riscv64": 57, "x86_64": 48, "arm64": 47 if "16k" in name else 48}[arch]
     return Config(arch=arch, profile=profile(release), page_size=pages, va_bits=width, memmap_on_memory="Y")
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_a_section_of_4k_pages_takes_one_pmd_leaf_of_struct_pages(arch: Arch) -> None:
     k = kernel(arch)
     span = plug(k, k.config.section_size)
@@ -91,7 +92,7 @@ def test_the_first_riscv_posting_maps_struct_pages_with_base_pages_only() -> Non
     assert leaf_heights(k, span.start, span.size) == {0: 1024}
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_without_a_free_huge_chunk_base_pages_take_its_place(arch: Arch) -> None:
     k = kernel(arch)
     span = plug(k, k.config.section_size)
@@ -101,7 +102,7 @@ def test_without_a_free_huge_chunk_base_pages_take_its_place(arch: Arch) -> None
     assert log(k, "warn") == ["vmemmap alloc failure: order:9"]
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_the_only_free_huge_chunk_is_taken(arch: Arch) -> None:
     k = kernel(arch)
     span = plug(k, k.config.section_size)
@@ -131,7 +132,7 @@ def test_struct_pages_on_another_node_are_warned_of_once() -> None:
 
 
 def test_real_kernels_with_altmaps_are_among_the_captures() -> None:
-    assert {name.split("-")[0] for name in ALTMAP_CAPTURES} == set(ARCHES)
+    assert {name.split("-")[0] for name in ALTMAP_CAPTURES} == set(DIRECT_MAPPED)
 
 
 @pytest.mark.parametrize("name", ALTMAP_CAPTURES)
@@ -156,7 +157,7 @@ def test_an_altmap_is_used_up_as_a_real_kernels_log_says(name: str) -> None:
     assert [line for line in log(k, "debug") if ALTMAP_LINE.fullmatch(line)] == lines
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 def test_an_altmap_that_holds_one_huge_chunk_serves_one_section_and_fails_at_the_next(arch: Arch) -> None:
     k = kernel(arch)
     span = plug(k, 2 * k.config.section_size)
@@ -190,7 +191,7 @@ def test_an_altmap_that_does_not_fit_the_range_is_refused(base: int, free: int) 
 # Boot --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", DIRECT_MAPPED)
 @pytest.mark.parametrize("release", ["linux-6.12", "linux-7.2"])
 def test_boot_maps_all_struct_pages_and_gives_back_what_its_buffer_has_left(arch: Arch, release: str) -> None:
     k = kernel(arch, release)

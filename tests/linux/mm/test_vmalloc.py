@@ -5,12 +5,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from architectures import DIRECT_MAPPED
 from kernels import kernel
 from memhp.check import check_all, snapshot
 from memhp.errors import KernelError
 from memhp.hw.memory import Use
 from memhp.hw.walker import translate
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.linux.mm.vmalloc import Vmalloc, vfree, vmalloc
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -24,7 +25,7 @@ def translated(k: Kernel, area: Span) -> npt.NDArray[np.int64]:
     return np.where(found.mapped, found.pa.astype(np.int64), -1)
 
 
-@pytest.mark.parametrize("name", ARCHES)
+@pytest.mark.parametrize("name", DIRECT_MAPPED)
 def test_an_area_is_mapped_to_its_pages_in_order(name: Arch) -> None:
     k = kernel(name, "linux-6.12")
     area = vmalloc(k, 3 * MiB, "a")
@@ -35,7 +36,7 @@ def test_an_area_is_mapped_to_its_pages_in_order(name: Arch) -> None:
     assert check_all(k) == []
 
 
-@pytest.mark.parametrize("name", ARCHES)
+@pytest.mark.parametrize("name", DIRECT_MAPPED)
 def test_a_guard_page_lies_between_areas_and_a_hole_is_used_again(name: Arch) -> None:
     k = kernel(name, "linux-6.12")
     first, second = vmalloc(k, MiB, "first"), vmalloc(k, MiB, "second")
@@ -45,7 +46,7 @@ def test_a_guard_page_lies_between_areas_and_a_hole_is_used_again(name: Arch) ->
     assert vmalloc(k, 2 * MiB, "fourth").start == second.end + k.config.page_size
 
 
-@pytest.mark.parametrize("name", ARCHES)
+@pytest.mark.parametrize("name", DIRECT_MAPPED)
 def test_vfree_unmaps_flushes_and_then_frees_but_keeps_tables(name: Arch) -> None:
     k = kernel(name, "linux-6.12")
     before, tables = snapshot(k), k.hw.memory.used(Use.TABLE)

@@ -6,13 +6,14 @@ from errno import EBUSY
 
 import pytest
 
+from architectures import DIRECT_MAPPED
 from kernels import kernel, log
 from memhp.check import check_all
 from memhp.errors import KernelBug, KernelError
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import Limits, search
 from memhp.hw.memory import Owner, Use
-from memhp.linux.choices import ARCHES, Arch
+from memhp.linux.choices import Arch
 from memhp.linux.mm.memory import table_alloc
 from memhp.linux.mm.page_alloc import alloc_pages
 from memhp.linux.mm.users import fragment
@@ -48,7 +49,7 @@ def with_old_tables(name: Arch, release: str = "linux-7.2") -> tuple[Kernel, Spa
     return k, area
 
 
-@pytest.mark.parametrize("name", ARCHES)
+@pytest.mark.parametrize("name", DIRECT_MAPPED)
 def test_a_huge_area_is_one_leaf_and_needs_no_pte_table(name: Arch) -> None:
     k = kernel(name, "linux-7.2")
     before = dict(k.hw.ledger.tables_allocated)
@@ -60,7 +61,7 @@ def test_a_huge_area_is_one_leaf_and_needs_no_pte_table(name: Arch) -> None:
     assert check_all(k) == []
 
 
-@pytest.mark.parametrize("name", ARCHES)
+@pytest.mark.parametrize("name", DIRECT_MAPPED)
 def test_its_leaf_takes_the_place_of_an_empty_table_which_is_flushed_and_freed(name: Arch) -> None:
     k, old = with_old_tables(name)
     count = tables(k)
@@ -73,7 +74,7 @@ def test_its_leaf_takes_the_place_of_an_empty_table_which_is_flushed_and_freed(n
     assert not any(lock.held_by(k.hw.cpu) for lock in k.hw.locks.values())
 
 
-@pytest.mark.parametrize("name", ARCHES)
+@pytest.mark.parametrize("name", DIRECT_MAPPED)
 def test_while_ptdump_holds_the_mmap_lock_base_pages_do(name: Arch) -> None:
     """linux-7.2 mm/vmalloc.c:vmap_try_huge_pmd: mmap_read_trylock."""
     k, _ = with_old_tables(name)
@@ -120,7 +121,7 @@ def test_arm64_has_huge_vmap_beside_ptdump_since_ptdump_is_held_off(release: str
     assert leaf_height(k, vmalloc_huge(k, 2 * MiB, "a").start) == int(huge)
 
 
-@pytest.mark.parametrize("name", ARCHES)
+@pytest.mark.parametrize("name", DIRECT_MAPPED)
 def test_a_pud_leaf_takes_the_place_of_two_levels_of_empty_tables(name: Arch) -> None:
     k = kernel(name, "linux-7.2", va_bits=48)
     base = align_up(k.layout.vmalloc.start, GiB)
@@ -169,7 +170,7 @@ def test_what_is_mapped_already_stays() -> None:
         vmap_range_noflush(k, area, 0x1000, prot, k.config.page_shift)
 
 
-@pytest.mark.parametrize("name", ARCHES)
+@pytest.mark.parametrize("name", DIRECT_MAPPED)
 def test_per_cpu_chunks_come_from_the_top(name: Arch) -> None:
     """linux-6.12 mm/vmalloc.c:pcpu_get_vm_areas."""
     k = kernel(name, "linux-6.12")
