@@ -90,6 +90,10 @@ def came_since(name: str, refusal: Refusal) -> bool:
     return refusal.pfn is None or not all(there[there.index(True) :] if True in there else [False])
 
 
+MEMMAP_IN_THE_BLOCK = {"loongarch64-7.2.13+deb14-loong64-dimm-pt"}
+"""Where other memory's struct pages keep a block as well, in a leaf that the allocator puts elsewhere in the model."""
+
+
 @pytest.mark.parametrize("name", [name for name in captures() if name not in TRIED])
 def test_refusals_that_drivers_met_are_refused_at_the_end(name: str) -> None:
     moment = last(name)
@@ -101,7 +105,7 @@ def test_refusals_that_drivers_met_are_refused_at_the_end(name: str) -> None:
             continue
         assert outcome.write.errno == "EBUSY"
         assert (block + 1) * k.memory_block_size == refusal.span.end
-        check(name, refusal, outcome, boot_memory=False)
+        check(name, refusal, outcome, boot_memory=name in MEMMAP_IN_THE_BLOCK)
 
 
 def test_such_drivers_were_those_of_dimms_and_kmem() -> None:
