@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import groupby
 
 from memhp.hw.format import HEIGHT_NAMES
-from memhp.hw.stepper import Access
+from memhp.hw.stepper import Access, Level
 from memhp.hw.tlb import ALL_ADDRESSES, Table
 from memhp.spans import Span
 
@@ -33,7 +33,7 @@ class Recorder:
         assert ready(), f"nobody else is there to bring an end to {why}"
 
     def told(self, *locks: str) -> list[str]:
-        """The accesses in words, runs of equal ones as one with a star; of locks only the named ones."""
+        """The accesses in words, runs of equal ones as one with a star; of locks only the named ones; free memory is no page table."""
         words = [_words(access) for access in self.accesses if _wanted(access, locks)]
         return [word if len(list(same)) == 1 else f"{word} *" for word, same in groupby(words)]
 
@@ -76,6 +76,8 @@ class Failing:
 
 
 def _wanted(access: Access, locks: tuple[str, ...]) -> bool:
+    if isinstance(access.target, Level):
+        return False
     return access.kind not in ("lock", "unlock") or access.target in locks
 
 

@@ -19,7 +19,7 @@ from memhp.linux.mm.memblock import Memblock
 from memhp.linux.mm.mm_init import free_area_init, memmap_init_range
 from memhp.linux.mm.page_alloc import free_pages_core, init_per_zone_wmark_min
 from memhp.linux.mmzone import PageFlags, Section, Zone, ZoneType
-from memhp.linux.profiles import PROFILES
+from memhp.linux.profiles import PROFILES, profile
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 
@@ -88,7 +88,7 @@ def config_of(machine: MachineFacts) -> Config:
     assert machine.va_bits is not None
     config = Config(
         arch=machine.arch,
-        profile=PROFILES[f"linux-{machine.series}"],
+        profile=profile(machine.series),
         page_size=machine.page_size,
         va_bits=machine.va_bits,
         zone_dma="DMA" in machine.zone_names,
