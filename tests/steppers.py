@@ -33,7 +33,7 @@ class Recorder:
         assert ready(), f"nobody else is there to bring an end to {why}"
 
     def told(self, *locks: str) -> list[str]:
-        """The accesses in words, runs of equal ones as one with a star; of locks only the named ones; free memory is no page table."""
+        """The accesses in words, runs of equal ones as one with a star; of locks only the named ones, no counters."""
         words = [_words(access) for access in self.accesses if _wanted(access, locks)]
         return [word if len(list(same)) == 1 else f"{word} *" for word, same in groupby(words)]
 

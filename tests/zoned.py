@@ -93,6 +93,7 @@ def config_of(machine: MachineFacts) -> Config:
         va_bits=machine.va_bits,
         zone_dma="DMA" in machine.zone_names,
         zone_dma32="DMA32" in machine.zone_names,
+        zone_device="Device" in machine.zone_names,
         movable_node=machine.movable_node,
     ).validate()
     if config.pageblock_order != machine.pageblock_order:
