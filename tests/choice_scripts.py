@@ -155,6 +155,13 @@ def part_of_a_section(k: Kernel) -> None:
     memunmap_pages(k, first)
 
 
+def large_pages(k: Kernel) -> None:
+    """A device has pages of 2 MiB."""
+    plug(k, GiB)
+    order = (2 * MiB // k.config.page_size).bit_length() - 1
+    memremap_pages(k, DevPagemap(MemoryType.GENERIC, (Span(PLUG_AT, PLUG_AT + GiB),), vmemmap_shift=order), 0)
+
+
 def shared_leaf(k: Kernel) -> None:
     """A device of less than a section, with large struct-page leaves shared by nobody, comes and goes."""
     memunmap_pages(k, device(k, k.config.section_size))
@@ -372,7 +379,8 @@ SCRIPTS: dict[str, Script] = {
     each.__name__: each
     for each in (
         boot, life, offline, going_online, remove, far, area, fork, scarce, altmap, short_altmap, scarce_altmap,
-        part_of_a_section, shared_leaf, referenced, pinned, dump, count, poison, huge_area, huge_over_small,
+        part_of_a_section, large_pages, shared_leaf, referenced, pinned, dump, count, poison, huge_area,
+        huge_over_small,
         huger_over_small, node, node_fails, no_device, unremovable, no_tables, geometry, far_life, scarce_life,
         split_resource, large_leaves, protect, hide, twice, torn_section, remove_boot, limits, isolated, uncached,
         shared_table, features,

@@ -149,7 +149,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "page_table_section": (*every("life"), loongarch("life")),
     "ptdump_lock": (*every("dump", stepped=True), loongarch("dump")),
     "huge_vmalloc": (riscv("huge_area"), arm64("huge_area", "7.2"), x86("huge_area"), loongarch("huge_area")),
-    "optimize_dax_vmemmap": (*every(DEVDAX), loongarch(DEVDAX, config={"struct_page_size": 64})),
+    "optimize_dax_vmemmap": (*every(DEVDAX), loongarch("large_pages", config={"struct_page_size": 64})),
     "virtio_mem": (*every("geometry"), loongarch("geometry")),
     # riscv and x86: root tables of processes, removal in one descent.
     "pgd_policy": (riscv("far"), riscv("far", given={"pgd_preallocated": ()}), x86("far")),

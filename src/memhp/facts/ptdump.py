@@ -131,9 +131,11 @@ def _notes(reader: TableReader, root: Root, style: Style, start: int, end: int, 
         pa = int(found.missing.frame[0]) << fmt.page_shift
         raise BadInput(f"page table at {pa:#x} is missing, and {found.missing.frame.size - 1} more")
     columns = (found.va, found.size, found.height, found.bits, found.rights, found.entry, found.mapped)
-    for va, size, height, prot, rights, entry, mapped in zip(*(column.tolist() for column in columns), strict=True):
-        if height and entry and not mapped and not entry & style.leaf_bit:
+    for va, size, height, bits, rights, entry, mapped in zip(*(column.tolist() for column in columns), strict=True):
+        nowhere = fmt.is_none(entry, height)
+        if height and not nowhere and not mapped and not entry & style.leaf_bit:
             continue
+        prot = 0 if nowhere else bits
         level = _level(fmt, height, mapped)
         pa = fmt.leaf_pfn(entry, height) << fmt.page_shift if style.physical else 0
         yield _Note(va, level, prot, rights, pa)

@@ -183,6 +183,9 @@ class Port(Protocol):
     def direct_map_base_pages(self, config: Config) -> bool:
         """Whether the direct map has base pages only."""
 
+    zones_end_with_ram: bool
+    """Whether DMA zones end where RAM ends before them, rather than where their addresses do."""
+
     def max_dma_address(self, layout: Layout) -> int:
         """``__pa(MAX_DMA_ADDRESS)``: from where on boot looks for struct pages first."""
 

@@ -38,6 +38,7 @@ class GenericPort(Port):
     plug_start = 0
     image_start = 0
     direct_map_in_page_tables = True
+    zones_end_with_ram = True
 
     def va_bits_of(self, record: ArchProfile, page_size: int) -> tuple[int, ...]:
         """Whatever the kernel's choices, the widths that there are."""

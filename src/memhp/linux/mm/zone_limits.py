@@ -34,4 +34,6 @@ def zone_limits(config: Config, dram: Span, *, dma_limit: int | None = None) -> 
     """
     ends = config.port.arch_zone_limits_init(config, dram, dma_limit)
     ends[ZoneType.NORMAL] = dram.end
-    return {kind: min(ends[kind], dram.end) >> config.page_shift for kind in zone_types(config) if kind in ends}
+    if config.port.zones_end_with_ram:
+        ends = {kind: min(end, dram.end) for kind, end in ends.items()}
+    return {kind: ends[kind] >> config.page_shift for kind in zone_types(config) if kind in ends}

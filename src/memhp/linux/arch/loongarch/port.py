@@ -35,6 +35,7 @@ class LoongArchPort(GenericPort):
     has_zone_dma = False
     has_memmap_on_memory = False
     direct_map_in_page_tables = False
+    zones_end_with_ram = False
 
     ram_start = 0
     plug_start = 2 * GiB
