@@ -23,7 +23,7 @@ RUNS = {
     "choices": ["choices"],
     "fixes": ["fixes", "--kernel", "6.1.100"],
 }
-CHECKED_ELSEWHERE = {"guest", "conform", "capture"}
+CHECKED_ELSEWHERE = {"guest", "conform", "capture", "device"}
 """Commands whose documents want real kernels; and those that print none."""
 WITHOUT = {"schema", "completion", "man", "example"}
 
@@ -89,7 +89,8 @@ def test_the_validator_finds_what_is_wrong() -> None:
 
 
 def test_every_command_that_prints_json_has_a_schema(capfd: pytest.CaptureFixture[str]) -> None:
-    assert set(COMMANDS) - CHECKED_ELSEWHERE - WITHOUT == set(DOCUMENTS) == {args[0] for args in RUNS.values()}
+    run = {args[0] for args in RUNS.values()}
+    assert set(COMMANDS) - CHECKED_ELSEWHERE - WITHOUT == set(DOCUMENTS) - CHECKED_ELSEWHERE == run
     assert main(["schema"]) == 0
     assert set(json.loads(capfd.readouterr().out)) == set(DOCUMENTS)
     assert main(["schema", "matrix"]) == 0

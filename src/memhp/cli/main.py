@@ -48,6 +48,7 @@ COMMANDS = {
     "races": LazyCommand("memhp.cli.races:races", "Decide every race, each variant on every configuration."),
     "capture": LazyCommand("memhp.cli.capture:capture", "Keep a machine's facts as files that every command reads."),
     "guest": LazyCommand("memhp.cli.guest:guest", "Boot real kernels in QEMU, without installing anything."),
+    "device": LazyCommand("memhp.cli.device:device", "Serve a virtio-mem device to QEMU, with faults on demand."),
     "conform": LazyCommand("memhp.cli.conform:conform", "Hold the model against real kernels, fact by fact."),
     "choices": LazyCommand("memhp.cli.choices:choices", "Tell the decisions in which kernels differ, and since when."),
     "fixes": LazyCommand("memhp.cli.fixes:fixes", "List what was mended in hotplug, and what a kernel lacks of it."),

@@ -19,6 +19,7 @@ from memhp.linux.memmap_verdicts import MemmapRow
 from memhp.scenario.matrix import MatrixRow
 from memhp.scenario.plan import Plan
 from memhp.scenario.result import Assumption, LawResult, MachineResult, Run, State, StepResult
+from memhp.target.device.status import DeviceDocument
 
 Expected = Literal["expected", "unexpected"]
 """Whether all came out as it should, which exit code 0 says too."""
@@ -108,6 +109,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "geometry": GeometryDocument,
     "choices": ChoicesDocument,
     "fixes": FixesDocument,
+    "device": DeviceDocument,
 }
 """The document of each command."""
 

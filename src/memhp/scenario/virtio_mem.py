@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
+from collections.abc import Sequence
 
 from memhp.errors import BadInput, KernelError
 from memhp.hw.devices.backing import MachineBacking
@@ -49,7 +50,7 @@ def add_device(session: Session, step: schema.VirtioMem, at: int) -> None:
     )
     _check(session, step, geometry)
     _clear(session, geometry.region)
-    rules = _rules(step.faults)
+    rules = fault_rules(step.faults)
     device = VirtioMemDevice(geometry, MachineBacking(k.hw, step.device), rules=rules)
     request_size(device, parse_size(step.requested, where="requested"), "requested")
     params = Params(step.unplug_online, step.big_blocks, parse_size(step.big_block_size, where="big_block_size"))
@@ -100,8 +101,9 @@ def _clear(session: Session, region: Span) -> None:
             remove_resource(res)
 
 
-def _rules(faults: list[schema.Fault]) -> list[Rule]:
-    return [_rule(fault, f"faults[{place}]") for place, fault in enumerate(faults)]
+def fault_rules(faults: Sequence[schema.Fault], *, where: str = "faults") -> list[Rule]:
+    """Faults of a device as the rules that make them. Raises :class:`BadInput` naming the key."""
+    return [_rule(fault, f"{where}[{place}]") for place, fault in enumerate(faults)]
 
 
 def _rule(fault: schema.Fault, where: str) -> Rule:
@@ -145,7 +147,7 @@ def resize(session: Session, step: schema.Resize) -> None:
     """The host asks for a size, and time passes. Raises what the driver's work ended in, if the size is not reached."""
     k = session.k
     name, vm = find_device(session, step.device)
-    vm.device.rules.extend(_rules(step.faults))
+    vm.device.rules.extend(fault_rules(step.faults))
     request_size(vm.device, parse_size(step.to, where="to"), "to")
     k.hw.advance(round(step.wait * SECOND))
     reached, wanted = vm.device.plugged_size, vm.device.requested_size

@@ -124,11 +124,8 @@ class VirtioMemDevice:
 
     # What the platform does ----------------------------------------------------------------------------------
 
-    def resize(self, requested_size: int) -> None:
-        """Ask the driver for another size. Raises :class:`BadInput` for one that the device cannot have.
-
-        The usable region grows to hold it, and never shrinks; the driver is notified.
-        """
+    def check_size(self, requested_size: int) -> None:
+        """Raise :class:`BadInput` for a size that the device cannot be asked to have."""
         shape = self.geometry
         if requested_size < 0 or not is_aligned(requested_size, shape.block_size):
             fix = f"a multiple of {shape.block_size:#x}"
@@ -136,6 +133,13 @@ class VirtioMemDevice:
         if requested_size > shape.region_size:
             fix = f"at most region_size, {shape.region_size:#x}"
             raise BadInput(f"{requested_size:#x} is more than the device has", where="requested_size", fix=fix)
+
+    def resize(self, requested_size: int) -> None:
+        """Ask the driver for another size. Raises :class:`BadInput` for one that the device cannot have.
+
+        The usable region grows to hold it, and never shrinks; the driver is notified.
+        """
+        self.check_size(requested_size)
         usable = max(self.usable_region_size, self._usable_for(requested_size))
         changed = (usable, requested_size) != (self.usable_region_size, self.requested_size)
         self.usable_region_size, self.requested_size = usable, requested_size
