@@ -159,6 +159,7 @@ def test_whatever_is_sent_the_server_serves_on(tmp_path: Path) -> None:
         assert _files() == idle
         if RUNS > SETTLED:
             assert _memory() - settled < MOST_GROWTH
+        host.server.answer(Ask(clear=True))
         front = FrontEnd(host.path, host.turn)
         front.hello()
         assert front.number(17) == 1
