@@ -18,6 +18,7 @@ from memhp.linux.kernel.resource import Resource
 from memhp.linux.mm.compound_vmemmap import VMEMMAP_RESERVE_NR, vmemmap_can_optimize
 from memhp.linux.mm.dev_pagemap import DevPagemap, pgmap_vmemmap_nr
 from memhp.linux.mm.free_area import free_by_order, nr_free_pages
+from memhp.linux.mm.hugetlb import HUGE_USES
 from memhp.linux.mm.memremap import Memremap
 from memhp.linux.mm.zone_limits import zone_types
 from memhp.linux.mmzone import Zone
@@ -28,6 +29,9 @@ from memhp.units import KiB, div_round_up
 LOCAL_DISTANCE, REMOTE_DISTANCE = 10, 20
 """``include/linux/topology.h``: how far nodes are apart on machines whose firmware does not say."""
 
+OVERCOMMIT_RATIO = 50
+"""Percent: ``sysctl_overcommit_ratio``."""
+
 
 def derive(k: Kernel) -> Facts:
     """Everything that Linux would show of the machine as it is now."""
@@ -37,7 +41,7 @@ def derive(k: Kernel) -> Facts:
         memory=_memory_blocks(k),
         nodes=_nodes(k),
         params=_params(k),
-        meminfo=_meminfo(k, k.zones()),
+        meminfo=_meminfo(k, k.zones()) | {"CommitLimit": _commit_limit(k)} | k.port.arch_report_meminfo(k),
         vmstat=_vmstat(k),
         buddyinfo=tuple(
             BuddyZone(zone.nid, zone.name, tuple(free_by_order(k, zone))) for zone in k.zones() if zone.populated
@@ -145,6 +149,13 @@ def _meminfo(k: Kernel, zones: list[Zone]) -> dict[str, int]:
         "MemTotal": sum(zone.managed for zone in zones) * kbytes,
         "MemFree": sum(nr_free_pages(zone) for zone in zones) * kbytes,
     }
+
+
+def _commit_limit(k: Kernel) -> int:
+    """``CommitLimit`` without swap, with ``vm.overcommit_ratio`` at its default (``mm/util.c:vm_commit_limit``), kB."""
+    huge = sum(k.hw.memory.used(use) for use in HUGE_USES)
+    managed = sum(zone.managed for zone in k.zones())
+    return (managed - huge) * OVERCOMMIT_RATIO // 100 * (k.config.page_size // KiB)
 
 
 def _vmstat(k: Kernel) -> dict[str, int]:

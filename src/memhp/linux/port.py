@@ -212,6 +212,9 @@ class Port(Protocol):
     def kernel_access(self, k: Kernel, mm: str, va: int) -> str:
         """Read a byte in the kernel while `mm` is the address space: ``ok`` or what fixed it. Raises KernelBug."""
 
+    def arch_report_meminfo(self, k: Kernel) -> dict[str, int]:
+        """What ``/proc/meminfo`` says of the direct map, in kB by name; nothing but on x86."""
+
     # Hotplug -------------------------------------------------------------------------------------------------
 
     def pgprot_mhp(self, k: Kernel) -> int:

@@ -72,6 +72,10 @@ class GenericPort(Port):
         """One section: the weak function of drivers/base/memory.c."""
         return config.section_size
 
+    def arch_report_meminfo(self, k: Kernel) -> dict[str, int]:
+        """Nothing: the weak function of fs/proc/meminfo.c."""
+        return {}
+
     def pmd_leaves(self, config: Config) -> bool:
         """Yes."""
         return True

@@ -89,6 +89,7 @@ class X86Port(GenericPort):
     arch_vmap_supported = staticmethod(pgtable.arch_vmap_supported)
     pmd_free_pte_page = staticmethod(pgtable.pmd_free_pte_page)
     pud_free_pmd_page = staticmethod(pgtable.pud_free_pmd_page)
+    arch_report_meminfo = staticmethod(set_memory.arch_report_meminfo)
     set_direct_map_invalid_noflush = staticmethod(set_memory.set_direct_map_invalid_noflush)
     set_direct_map_default_noflush = staticmethod(set_memory.set_direct_map_default_noflush)
     flush_tlb_all = staticmethod(tlb.flush_tlb_all)

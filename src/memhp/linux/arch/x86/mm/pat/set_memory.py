@@ -5,18 +5,23 @@ Hot-add and hot-remove take neither, but ``init_mm.page_table_lock``.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from errno import ENOMEM
 from typing import NamedTuple
 
+import numpy as np
+
 from memhp.errors import KernelError
 from memhp.hw.tlb import Table
+from memhp.hw.walker import slabs
 from memhp.linux.arch.x86.format import PS, RW, D, G, P
 from memhp.linux.arch.x86.include.asm.pgtable_types import PAGE_TABLE
 from memhp.linux.arch.x86.mm.tlb import flush_tlb_all
 from memhp.linux.mm.pgalloc import alloc_tables, free_tables
 from memhp.linux.mm.pgd import PGD_LOCK
 from memhp.linux.state import Kernel
+from memhp.units import KiB
 
 KERNEL_FILE = "arch/x86/mm/pat/set_memory.c"
 CPA_LOCK = "cpa_lock"
@@ -108,3 +113,13 @@ def _split_large_page(k: Kernel, place: Place, va: int) -> None:
             flush_tlb_all(k)
     if not same:
         free_tables(k, frames, SPLIT)
+
+
+def arch_report_meminfo(k: Kernel) -> dict[str, int]:
+    """How much of the direct map leaves of each size map, in kB; 1 GiB only where the CPU has such."""
+    fmt, span = k.hw.fmt, k.layout.direct_map.span
+    counts = Counter[int]()
+    for slab in slabs(k.hw.memory, fmt, k.init_mm.frame, va_start=span.start, va_end=span.end):
+        counts[slab.height] += int(np.count_nonzero(fmt.is_leaf(slab.entries, slab.height)))
+    sizes = ("DirectMap4k", "DirectMap2M", "DirectMap1G")[: 3 if k.config.gbpages else 2]
+    return {name: counts[height] * fmt.levels[height].size // KiB for height, name in enumerate(sizes)}
