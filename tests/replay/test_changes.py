@@ -28,7 +28,7 @@ def changed(before: Facts, after: Facts) -> dict[str, int]:
     """Bytes by which memory changed; files that somebody keeps in memory count as free."""
     page = after.page_size or 4 * KiB
     now, then = (
-        sum(map(free_pages, each.zones)) * page + each.meminfo.get("Unevictable", 0) * KiB for each in (after, before)
+        sum(map(free_pages, each.zones)) * page + each.meminfo.get("Shmem", 0) * KiB for each in (after, before)
     )
     found = {"free": now - then}
     for name in LEAVES:
