@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memhp.errors import KernelBug, KernelError
+from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.hw.memory import Owner, Use
 from memhp.hw.walker import leaves
 from memhp.linux.arch.riscv.mm.init import best_map_sizes
@@ -21,6 +21,7 @@ from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB, TiB
+from steppers import Failing
 
 EARLY = {"riscv64": 2 * GiB, "arm64": GiB, "x86_64": MiB}
 
@@ -236,27 +237,38 @@ class TestFailure:
                 zone.free.remove(*span)
 
     @pytest.mark.parametrize(
-        ("name", "place"),
-        [
-            ("riscv64", "arch/riscv/mm/init.c:alloc_pmd_late"),
-            ("x86_64", "arch/x86/mm/init_64.c:kernel_physical_mapping_init"),
-            ("arm64", "arch/arm64/mm/mmu.c:__pgd_pgtable_alloc"),
-        ],
+        ("name", "release"), [("riscv64", "linux-6.12"), ("arm64", "linux-6.12"), ("arm64", "linux-7.2")]
     )
-    def test_no_memory_for_tables_of_the_direct_map_is_a_bug(self, name: Arch, place: str) -> None:
-        k = boot(name)
+    def test_a_machine_without_memory_for_tables_ends_with_the_oom_killer(self, name: Arch, release: str) -> None:
+        k = boot(name, profile_name=release)
         plug(k, 16 * GiB, 128 * MiB)
         self.starve(k)
+        with pytest.raises(KernelPanic, match="System is deadlocked on memory") as panic:
+            k.port.arch_add_memory(k, 0, 16 * GiB, 128 * MiB)
+        assert panic.value.place == "mm/oom_kill.c:out_of_memory"
+
+    @pytest.mark.parametrize(
+        ("name", "site"),
+        [
+            ("riscv64", "arch/riscv/mm/init.c:alloc_pmd_late"),
+            ("arm64", "arch/arm64/mm/mmu.c:__pgd_pgtable_alloc"),
+            ("x86_64", "arch/x86/mm/init_64.c:kernel_physical_mapping_init"),
+        ],
+    )
+    def test_a_table_of_the_direct_map_that_is_refused_is_a_bug(self, name: Arch, site: str) -> None:
+        k = boot(name)
+        plug(k, 16 * GiB, 128 * MiB)
+        k.hw.faults = Failing(None, 1)
         with pytest.raises(KernelBug) as bug:
             k.port.arch_add_memory(k, 0, 16 * GiB, 128 * MiB)
-        assert bug.value.place == place
+        assert bug.value.place == site
 
     def test_arm64_can_report_it_by_7_2(self) -> None:
         k = boot("arm64", profile_name="linux-7.2")
         plug(k, 16 * GiB, 128 * MiB)
         before = k.hw.memory.owners.copy()
         tables = len(k.hw.memory.arena)
-        self.starve(k)
+        k.hw.faults = Failing(None, 1)
         with pytest.raises(KernelError, match="ENOMEM"):
             k.port.arch_add_memory(k, 0, 16 * GiB, 128 * MiB)
         assert heights(k, 16 * GiB, 128 * MiB) == {}
