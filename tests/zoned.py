@@ -88,7 +88,7 @@ def config_of(machine: MachineFacts) -> Config:
     assert machine.va_bits is not None
     config = Config(
         arch=machine.arch,
-        profile=profile(machine.series),
+        profile=profile(machine.series or ""),
         page_size=machine.page_size,
         va_bits=machine.va_bits,
         zone_dma="DMA" in machine.zone_names,
