@@ -3,6 +3,7 @@
 ``python3 dev.py memhp ARGS...`` runs memhp, ``python3 dev.py test [PYTEST ARGS...]`` runs every check, and
 ``python3 dev.py lock`` writes the three requirements files anew from pyproject.toml. The first two keep a virtual
 environment in .venv that holds exactly what a requirements file pins, and renew it when that file changes.
+``python3 dev.py drift SOURCE`` lists the kernel functions mirrored here that have another text in a kernel source tree.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -108,7 +109,12 @@ def lock(args: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"memhp": memhp, "test": test, "lock": lock}
+def drift(args: list[str]) -> int:
+    """Hold the kernel functions that memhp mirrors against a source tree: see ``tools/drift.py``."""
+    return subprocess.run([sys.executable, "-m", "tools.drift", *args], cwd=ROOT, check=False).returncode
+
+
+COMMANDS = {"memhp": memhp, "test": test, "lock": lock, "drift": drift}
 
 
 def main(argv: list[str]) -> int:

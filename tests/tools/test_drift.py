@@ -1,0 +1,117 @@
+"""Kernel functions are told apart by their text, whatever their comments and layout."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import lzma
+import re
+from pathlib import Path
+
+import pytest
+
+from tools.c_functions import hashes
+from tools.drift import ABSENT, MODEL, PLACE, Row, Tree, drift, main, read_table, record
+
+ONE = """
+static int __ref first(int a)
+{
+	return a; /* } */
+}
+EXPORT_SYMBOL(first);
+
+#ifdef CONFIG_X
+void __meminit second(unsigned long start, unsigned long end) {
+	char c = '{';
+}
+#else
+static inline void second(unsigned long start, unsigned long end) { }
+#endif
+
+#define third(x) \\
+	((x) + 1)
+
+struct fourth {
+	int (*fn)(int);
+};
+
+static const struct ops table = {
+	.fn = first,
+};
+"""
+
+
+def test_definitions_are_found_whatever_stands_before_and_around_them() -> None:
+    assert sorted(hashes(ONE)) == ["first", "second", "third"]
+
+
+def test_comments_and_white_space_do_not_change_a_hash() -> None:
+    other = ONE.replace("return a; /* } */", "// a comment\n\treturn\n\t\ta;").replace("((x) + 1)", "((x)  +  1)")
+    assert hashes(other) == hashes(ONE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("return a;", "return -a;", "first"),
+        ("char c = '{';", "char c = '}';", "second"),
+        ("unsigned long end) { }", "unsigned long end) { return; }", "second"),
+        ("(x) + 1", "(x) + 2", "third"),
+    ],
+)
+def test_a_change_in_any_body_changes_the_hash_of_that_function_alone(old: str, new: str, changed: str) -> None:
+    before, after = hashes(ONE), hashes(ONE.replace(old, new))
+    assert [name for name in before if before[name] != after[name]] == [changed]
+
+
+def tree(root: Path, release: str, **files: str) -> Tree:
+    (root / "mm").mkdir(parents=True)
+    version, patchlevel = release.split(".")
+    (root / "Makefile").write_text(f"VERSION = {version}\nPATCHLEVEL = {patchlevel}\n")
+    for name, text in files.items():
+        (root / "mm" / f"{name}.c").write_text(text)
+    return Tree(root)
+
+
+def rows(*functions: str, before: Tree) -> list[Row]:
+    places = [("mm/a.c", function, before.functions("mm/a.c").get(function, ABSENT)) for function in functions]
+    return [Row(*place[:2], {"7.2": place[2]}, "") for place in [*places, ("mm/b.c", "b", ABSENT)]]
+
+
+def test_drift_tells_what_changed_went_came_and_that_moving_alone_is_nothing(tmp_path: Path) -> None:
+    body = "int {}(void)\n{{\n\treturn {};\n}}\n\n"
+    old = tree(tmp_path / "old", "7.2", a=body.format("stays", 1) + body.format("moves", 2) + body.format("goes", 3))
+    new = tree(tmp_path / "new", "7.3", a=body.format("stays", 4), b=body.format("moves", 2) + body.format("b", 5))
+    found = drift(new, rows("stays", "moves", "goes", before=old), "7.2")
+    assert [(each.what, each.row.function) for each in found] == [("changed", "stays"), ("gone", "goes"), ("new", "b")]
+
+
+def test_the_table_lists_every_place_that_the_model_names_and_the_kernel_has() -> None:
+    data = Path(__file__).parents[1] / "data" / "functions" / "linux-6.12-7.2.txt.xz"
+    kernels = {tuple(line.split(":")) for line in lzma.decompress(data.read_bytes()).decode().split()}
+    named = {place for path in MODEL.rglob("*.py") for place in PLACE.findall(path.read_text(encoding="utf-8"))}
+    releases, table = read_table()
+    assert releases[0] == "6.1"
+    assert {"6.12", "7.2"} <= set(releases)
+    listed = {(row.file, row.function) for row in table}
+    assert sorted(named & kernels - listed) == []  # else: python3 dev.py drift --record
+    assert len(table) >= len(named & kernels)
+    for row in table:
+        assert set(row.hashes.values()) != {ABSENT}, row
+        assert all(known == ABSENT or re.fullmatch("[0-9a-f]{12}", known) for known in row.hashes.values()), row
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", row.compared), row
+
+
+def test_a_function_keeps_its_day_until_its_text_changes(tmp_path: Path) -> None:
+    place = next(row for row in read_table()[1] if row.file == "mm/memory_hotplug.c")
+    body = f"int {place.function}(void)\n{{\n\treturn 1;\n}}\n"
+    table = tmp_path / "functions.tsv"
+    first = tree(tmp_path / "one", "7.2", memory_hotplug=body)
+    assert record({"7.2": first}, "2026-01-01", table) == 1
+    record({"7.2": Tree(first.root)}, "2026-02-02", table)
+    assert read_table(table)[1][0].compared == "2026-01-01"
+    (first.root / "mm" / "memory_hotplug.c").write_text(body.replace("1", "2"))
+    record({"7.2": Tree(first.root)}, "2026-03-03", table)
+    assert read_table(table)[1][0].compared == "2026-03-03"
+
+
+def test_what_is_no_kernel_tree_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

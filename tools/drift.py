@@ -1,0 +1,199 @@
+"""``python3 dev.py drift SOURCE``: which kernel functions that memhp mirrors have another text in a source tree.
+
+``tools/functions.tsv`` holds, for every function of the kernel that ``src/memhp/linux`` mirrors or names, the hash of
+its text in the releases it was last compared with, and when that was: hashes and names only. A function is looked for
+in its file, and where it is not there any more in the other files of the table, as functions move.
+
+``drift SOURCE`` compares with the newest release of the table that is not younger than the tree, ``drift SOURCE
+--against 6.12`` with another. ``drift --record 6.1=TREE 6.12=TREE 7.2=TREE`` writes the table anew after the functions
+that it listed have been read.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import argparse
+import ast
+import datetime
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.c_functions import hashes
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = ROOT / "src" / "memhp"
+TABLE = Path(__file__).with_name("functions.tsv")
+ABSENT = "-"
+"""In the table: this release has no such function."""
+HEAD = ("file", "function")
+LAST = "compared"
+VERSION = re.compile(r"^(VERSION|PATCHLEVEL)\s*=\s*(\d+)", re.MULTILINE)
+PLACE = re.compile(r"\b((?:arch|drivers|fs|include|init|kernel|lib|mm)/[\w/.-]*\w\.[chS]):([A-Za-z_]\w*)")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A kernel function, the hash of its text by release, and the day when it was last compared (ISO)."""
+
+    file: str
+    function: str
+    hashes: dict[str, str]
+    compared: str
+
+
+class Tree:
+    """An unpacked kernel source tree. Raises ValueError when `root` is none."""
+
+    def __init__(self, root: Path) -> None:
+        makefile = root / "Makefile"
+        if not makefile.is_file() or not (root / "mm").is_dir():
+            raise ValueError(f"{root}: no kernel source tree there (no Makefile beside mm/)")
+        found = dict(VERSION.findall(makefile.read_text(errors="replace")))
+        if len(found) != 2:
+            raise ValueError(f"{makefile}: names no VERSION and PATCHLEVEL")
+        self.root = root
+        self.release = f"{found['VERSION']}.{found['PATCHLEVEL']}"
+        self._files: dict[str, dict[str, str]] = {}
+
+    def functions(self, file: str) -> dict[str, str]:
+        """The hashes of a file's functions; empty where the tree has no such file."""
+        if file not in self._files:
+            path = self.root / file
+            self._files[file] = hashes(path.read_text(errors="replace")) if path.is_file() else {}
+        return self._files[file]
+
+    def find(self, file: str, function: str, others: Iterable[str]) -> tuple[str, str] | None:
+        """(file, hash) of a function in its file or else in the only one of `others` that defines it."""
+        if found := self.functions(file).get(function):
+            return file, found
+        moved = [(other, self.functions(other)[function]) for other in others if function in self.functions(other)]
+        near = [place for place in moved if place[0].split("/")[:2] == file.split("/")[:2]]
+        chosen = near if near else moved
+        return chosen[0] if len(chosen) == 1 else None
+
+
+def mirrored(trees: Sequence[Tree]) -> list[tuple[str, str]]:
+    """(file, function) of every kernel function that the model names as a place, or defines under the same name.
+
+    A module of ``linux/`` mirrors the file of the same name and those that it names places in; what it defines counts
+    when one of the trees has a function of that name there.
+    """
+    found: set[tuple[str, str]] = set()
+    for path in sorted(MODEL.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        places = set(PLACE.findall(text))
+        found |= places
+        relative = path.relative_to(MODEL).as_posix()
+        if not relative.startswith("linux/"):
+            continue
+        stem = relative.removeprefix("linux/").removesuffix(".py")
+        files = {file for file, _ in places} | {f"{stem}.c", f"{stem}.h", f"{stem.replace('_', '-')}.c"}
+        names = {node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)}
+        found |= {(f, name) for f in files for name in names if any(name in tree.functions(f) for tree in trees)}
+    return sorted(place for place in found if any(place[1] in tree.functions(place[0]) for tree in trees))
+
+
+def read_table(path: Path = TABLE) -> tuple[list[str], list[Row]]:
+    """The releases of the table, oldest first, and its rows."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    head = lines[0].split("\t")
+    releases = head[len(HEAD) : -1]
+    rows = []
+    for line in lines[1:]:
+        file, function, *known, compared = line.split("\t")
+        rows.append(Row(file, function, dict(zip(releases, known, strict=True)), compared))
+    return releases, rows
+
+
+def record(trees: dict[str, Tree], today: str, path: Path = TABLE) -> int:
+    """Write the table anew from one tree a release; rows that come out as they were keep their day. Their number."""
+    before = {(row.file, row.function): row for row in read_table(path)[1]} if path.is_file() else {}
+    places = mirrored(list(trees.values()))
+    files = sorted({file for file, _ in places})
+    lines = ["\t".join((*HEAD, *trees, LAST))]
+    for file, function in places:
+        found = {release: tree.find(file, function, files) for release, tree in trees.items()}
+        known = {release: place[1] if place else ABSENT for release, place in found.items()}
+        was = before.get((file, function))
+        compared = was.compared if was is not None and was.hashes == known else today
+        lines.append("\t".join((file, function, *known.values(), compared)))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return len(places)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What became of a function in a tree: ``changed``, ``moved`` (with where to), ``gone`` or ``new``."""
+
+    row: Row
+    what: str
+    where: str = ""
+
+
+def drift(tree: Tree, rows: Sequence[Row], release: str) -> list[Drift]:
+    """The functions whose text in `tree` is not that of `release`; a move alone is none."""
+    files = sorted({row.file for row in rows})
+    found = []
+    for row in rows:
+        was, place = row.hashes[release], tree.find(row.file, row.function, files)
+        where = place[0] if place is not None and place[0] != row.file else ""
+        if place is None and was != ABSENT:
+            found.append(Drift(row, "gone"))
+        elif place is not None and was == ABSENT:
+            found.append(Drift(row, "new", where))
+        elif place is not None and place[1] != was:
+            found.append(Drift(row, "changed", where))
+    return found
+
+
+def _number(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split("."))
+
+
+def _tree(text: str) -> Tree:
+    return Tree(Path(text).expanduser())
+
+
+def main(argv: Sequence[str]) -> int:
+    """0: nothing drifted, or the table was written; 1: something drifted; 2: what was asked for cannot be done."""
+    parser = argparse.ArgumentParser(prog="dev.py drift", description="Compare mirrored kernel functions.")
+    parser.add_argument("source", nargs="?", help="an unpacked kernel source tree")
+    parser.add_argument("--against", metavar="RELEASE", help="a release of the table (by default the newest not above)")
+    parser.add_argument("--record", nargs="+", metavar="RELEASE=TREE", help="write the table anew from these trees")
+    given = parser.parse_args(argv)
+    if (given.source is None) == (given.record is None):
+        parser.error("name one source tree, or --record RELEASE=TREE ...")
+    try:
+        if given.record:
+            pairs = [pair.partition("=") for pair in given.record]
+            trees = {release: _tree(path) for release, _, path in pairs}
+            for release, tree in trees.items():
+                if tree.release != release:
+                    raise ValueError(f"{tree.root}: is Linux {tree.release}, not {release}")
+            count = record(trees, datetime.date.today().isoformat())
+            print(f"{TABLE.name}: {count} functions of {', '.join(trees)}")
+            return 0
+        return _compare(_tree(given.source), given.against)
+    except (ValueError, OSError) as error:
+        print(f"dev.py drift: {error}", file=sys.stderr)
+        return 2
+
+
+def _compare(tree: Tree, against: str | None) -> int:
+    releases, rows = read_table()
+    older = [release for release in releases if _number(release) <= _number(tree.release)]
+    release = against or (older or releases)[-1 if older else 0]
+    if release not in releases:
+        raise ValueError(f"no release {release} in the table, which has {', '.join(releases)}")
+    found = drift(tree, rows, release)
+    for each in found:
+        moved = f" (now in {each.where})" if each.where else ""
+        print(f"{each.what:8} {each.row.file}:{each.row.function}{moved}")
+    same = len(rows) - len(found)
+    print(f"Linux {tree.release} against {release}: {same} of {len(rows)} functions as compared, {len(found)} not")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
