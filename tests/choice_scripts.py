@@ -1,19 +1,14 @@
 """What is done to a machine to show how its kernel decides, and all that can be seen of it then."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
-import msgspec
-
-from kernels import BOOT_RAM, PLUG_AT, pfns, plug, zone_picture
-from memhp.check import check_all
+from choice_views import digest, state
+from kernels import BOOT_RAM, PLUG_AT, pfns, plug
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.explore.cases import vmalloc_vs_hot_remove
-from memhp.facts.derive import derive
 from memhp.hw.tlb import Table
 from memhp.linux.arch.arm64.mm import mmu
 from memhp.linux.config import Config
@@ -41,8 +36,6 @@ from memhp.linux.mm.zone_limits import zone_limits
 from memhp.linux.mmzone import MigrateType
 from memhp.linux.set_memory import set_direct_map_default_noflush, set_direct_map_invalid_noflush
 from memhp.linux.state import Kernel
-from memhp.scenario.run import rehearse_scenario
-from memhp.scenario.schema import Scenario
 from memhp.spans import Span
 from memhp.units import GiB, MiB
 from steppers import Failing, Recorder
@@ -406,7 +399,7 @@ def seen_of(config: Config, script: str, *, stepped: bool, nodes: int = 2) -> st
             said = repr(SCRIPTS[script](k))
         except (KernelError, KernelBug) as error:
             said = f"{type(error).__name__}: {error}"
-    return _digest(said, *steps, *state(k))
+    return digest(said, *steps, *state(k))
 
 
 @contextmanager
@@ -422,32 +415,3 @@ def _recording(k: Kernel, steps: list[str]) -> Iterator[None]:
     finally:
         k.hw.stepper = None
         steps += [f"{each.kind} {each.target} {each.value}" for each in seen.accesses]
-
-
-def state(k: Kernel) -> Iterator[str]:
-    """Log, costs, page tables, memory, zones and what Linux would show; the laws that do not hold."""
-    yield repr([(line.level, line.text) for line in k.hw.log_lines])
-    yield repr(k.hw.ledger)
-    for frames in k.hw.memory.arena.frames():
-        yield repr(frames)
-        for view in k.hw.memory.arena.views(frames):
-            yield hashlib.sha256(view.tobytes()).hexdigest()
-    yield repr(list(k.hw.memory.owners))
-    yield repr([zone_picture(zone) for zone in k.zones()])
-    yield repr(replace(derive(k), release=None, source=""))
-    yield repr({nid: list(below) for nid, below in k.node_states.devices.items()})
-    yield repr([str(breach) for breach in check_all(k, None)])
-
-
-def rehearsed(machine: dict[str, Any], steps: list[dict[str, Any]]) -> str:
-    """All that a rehearsal reports, as a digest; or why there can be none."""
-    try:
-        scenario = msgspec.convert({"machine": machine, "steps": steps}, Scenario)
-        run, k = rehearse_scenario(scenario, where="witness")
-    except BadInput as error:
-        return str(error)
-    return _digest(repr(run.steps), repr(run.laws), *state(k))
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

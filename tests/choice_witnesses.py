@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from choice_scripts import rehearsed, seen_of
+from choice_scripts import seen_of
+from choice_views import rehearsed
 from kernels import VA_BITS
 from memhp.linux.choice import Choices, hints, is_set, options
 from memhp.linux.choices import Profile

@@ -28,6 +28,8 @@ ABSENT = "-"
 """In the table: this release has no such function."""
 HEAD = ("file", "function")
 LAST = "compared"
+STATED = re.compile(r'^KERNEL_FILE = "([^"]+)"', re.MULTILINE)
+"""Where a module says which kernel file it stands for."""
 VERSION = re.compile(r"^(VERSION|PATCHLEVEL)\s*=\s*(\d+)", re.MULTILINE)
 PLACE = re.compile(r"\b((?:arch|drivers|fs|include|init|kernel|lib|mm)/[\w/.-]*\w\.[chS]):([A-Za-z_]\w*)")
 
@@ -76,8 +78,8 @@ class Tree:
 def mirrored(trees: Sequence[Tree]) -> list[tuple[str, str]]:
     """(file, function) of every kernel function that the model names as a place, or defines under the same name.
 
-    A module of ``linux/`` mirrors the file of the same name and those that it names places in; what it defines counts
-    when one of the trees has a function of that name there.
+    A module of ``linux/`` mirrors the file that it states or that has its name, and those that it names places in; what
+    it defines counts when one of the trees has a function of that name there.
     """
     found: set[tuple[str, str]] = set()
     for path in sorted(MODEL.rglob("*.py")):
@@ -88,7 +90,7 @@ def mirrored(trees: Sequence[Tree]) -> list[tuple[str, str]]:
         if not relative.startswith("linux/"):
             continue
         stem = relative.removeprefix("linux/").removesuffix(".py")
-        files = {file for file, _ in places} | {f"{stem}.c", f"{stem}.h", f"{stem.replace('_', '-')}.c"}
+        files = {file for file, _ in places} | {f"{stem}.c", f"{stem}.h"} | set(STATED.findall(text))
         names = {node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)}
         found |= {(f, name) for f in files for name in names if any(name in tree.functions(f) for tree in trees)}
     return sorted(place for place in found if any(place[1] in tree.functions(place[0]) for tree in trees))
