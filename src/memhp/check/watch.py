@@ -116,8 +116,10 @@ class Watch:
 
 def _maps(k: Kernel) -> Iterator[tuple[Key, SpanMap[Any] | SpanSet]]:
     """What laws read of the kernel in runs: what it is kept by, of which the first word says what its keys are."""
-    for name in ("page_zone", "page_flags", "subsection_map", "boot_memory"):
-        yield ("page", name), getattr(k, name)
+    yield ("page", "page_zone"), k.page_zone
+    yield ("page", "page_flags"), k.page_flags
+    yield ("page", "subsection_map"), k.subsection_map
+    yield ("page", "boot_memory"), k.boot_memory
     yield ("page", "owners"), k.hw.memory.owners
     yield ("page", "pgmap_array"), k.statics(Memremap).pgmap_array
     yield ("section", "mem_section"), k.mem_section
@@ -126,8 +128,9 @@ def _maps(k: Kernel) -> Iterator[tuple[Key, SpanMap[Any] | SpanSet]]:
     for nid, links in k.node_states.devices.items():
         yield ("block", "node", nid), links
     for zone in k.zones():
-        for name in ("free", "isolated_free", "isolated"):
-            yield ("page", zone.nid, zone.type, name), getattr(zone, name)
+        yield ("page", zone.nid, zone.type, "free"), zone.free
+        yield ("page", zone.nid, zone.type, "isolated_free"), zone.isolated_free
+        yield ("page", zone.nid, zone.type, "isolated"), zone.isolated
 
 
 def _scale(k: Kernel, key: Key) -> tuple[int, int]:
