@@ -78,6 +78,19 @@ def test_a_series_that_skips_folded_levels_is_whole(va_bits: int) -> None:
     assert life_cycle(repaired).ok
 
 
+@pytest.mark.parametrize("va_bits", [39, 48, 57])
+@pytest.mark.parametrize(
+    ("release", "mended"),
+    [("6.11", False), ("6.12.102", False), ("6.12.103", True), ("6.12", True), ("6.18", False), ("7.2", True)],
+)
+def test_releases_from_6_11_on_removed_nothing_under_sv39_and_sv48_until_the_mend(
+    release: str, mended: bool, va_bits: int
+) -> None:
+    """Commit a0188cc13369 is in 7.2; Debian's changelog has it under 6.12.103."""
+    fault = known_fault(riscv(release, va_bits))
+    assert (fault is None) is (mended or va_bits == 57)
+
+
 def test_a_series_that_flushes_what_huge_leaves_mapped_is_whole() -> None:
     repaired = arm64("arm64-hotremove-v5", 4 * KiB, 48, leaf_flush="each-range")
     assert known_fault(repaired) is None

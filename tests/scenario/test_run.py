@@ -22,6 +22,7 @@ BREAKING = {
     "altmap-draft-consolidated.toml",
     "altmap-draft-helper.toml",
     "memblock-order.toml",
+    "riscv-folded-levels.toml",
     "too-large-a-step.toml",
 }
 """Examples that show how laws are broken; all others go as they expect to go."""

@@ -118,10 +118,16 @@ class RiscvProfile(OwnRootTables):
         between("6.12", "7.2", "7.2"),
     )
     folded_levels: Literal["indexed", "skipped"] = choice(
-        "Whether the removal walk adds the index of a level that is folded: v1 does at P4D and PUD, and reads "
-        "behind the root table under Sv39 and Sv48; mainline asks ``pgtable_l5_enabled`` and ``pgtable_l4_enabled``.",
+        "Whether the removal walk adds the index of a level that is folded: from v1 until July 2026 at P4D and PUD, so "
+        "that it reads behind the root table under Sv39 and Sv48; then it asks ``pgtable_l5_enabled`` and "
+        "``pgtable_l4_enabled``.",
         first("indexed"),
-        since("6.11", "skipped", "riscv: mm: Add memory hotplugging support"),
+        since(
+            "7.2",
+            "skipped",
+            "riscv: mm: Fix out-of-bounds page-table walk during memory hot-remove",
+            ("6.12.103",),
+        ),
     )
     map_size: Literal["physical", "below-root"] = choice(
         "Which leaves ``best_map_size()`` finds for the direct map: up to that of a root entry, by the physical "
