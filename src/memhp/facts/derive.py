@@ -14,6 +14,7 @@ from memhp.facts.observed import Facts
 from memhp.facts.params import HotplugParams
 from memhp.facts.zoneinfo import ZoneInfo
 from memhp.linux.drivers.base.memory import valid_zones
+from memhp.linux.drivers.base.memory_lookup import Poisoned
 from memhp.linux.kernel.resource import Resource
 from memhp.linux.mm.compound_vmemmap import VMEMMAP_RESERVE_NR, vmemmap_can_optimize
 from memhp.linux.mm.dev_pagemap import DevPagemap, pgmap_vmemmap_nr
@@ -41,7 +42,12 @@ def derive(k: Kernel) -> Facts:
         memory=_memory_blocks(k),
         nodes=_nodes(k),
         params=_params(k),
-        meminfo=_meminfo(k, k.zones()) | {"CommitLimit": _commit_limit(k)} | k.port.arch_report_meminfo(k),
+        meminfo={
+            **_meminfo(k, k.zones()),
+            "CommitLimit": _commit_limit(k),
+            "HardwareCorrupted": k.statics(Poisoned).num_poisoned_pages * (k.config.page_size // KiB),
+            **k.port.arch_report_meminfo(k),
+        },
         vmstat=_vmstat(k),
         buddyinfo=tuple(
             BuddyZone(zone.nid, zone.name, tuple(free_by_order(k, zone))) for zone in k.zones() if zone.populated

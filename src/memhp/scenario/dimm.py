@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections import Counter
+from errno import EINVAL
 
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.linux.drivers.acpi.acpi_memhotplug import acpi_memory_device_free
@@ -18,7 +19,8 @@ from memhp.spans import Span
 def add(session: Session, step: schema.Plug, span: Span) -> None:
     """A DIMM (bytes) has been put into the next free slot, and its driver adds it.
 
-    One that the kernel refuses keeps slot and address. Raises what the driver was refused with.
+    One that the kernel refuses keeps slot and address. Raises what refused the driver: firmware hears of no errno, and
+    the driver's own, EINVAL, would say nothing.
     """
     k = session.k
     taken = {adev.name for adev in session.dimms}
@@ -29,8 +31,10 @@ def add(session: Session, step: schema.Plug, span: Span) -> None:
     session.dimms.append(adev)
     try:
         acpi_device_hotplug(k, adev, "ACPI_NOTIFY_DEVICE_CHECK", memmap_on_memory=step.memmap_on_memory, bus=bus)
-    except KernelError:
+    except KernelError as error:
         session.notes.append("the DIMM keeps slot and address until it is ejected: the next one comes behind it")
+        if error.errno == EINVAL and isinstance(error.__cause__, KernelError):
+            raise error.__cause__ from None
         raise
     finally:
         for each in refused:

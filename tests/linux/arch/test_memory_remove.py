@@ -9,7 +9,7 @@ from memhp.claims.evidence import run
 from memhp.hw.memory import Owner, Use
 from memhp.linux.arch.arm64.mm.memory_remove import addr_splits_kernel_leaf, can_unmap_without_split
 from memhp.linux.config import Config
-from memhp.linux.drivers.base.notify import Chains
+from memhp.linux.drivers.base.notify import Chains, Refusal
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
@@ -29,7 +29,7 @@ def boot(name: str = "linux-7.2", **options: Any) -> Kernel:
     return k
 
 
-def notify(k: Kernel, action: str, start: int, size: int) -> list[str]:
+def notify(k: Kernel, action: str, start: int, size: int) -> list[str | Refusal]:
     shift = k.config.page_shift
     return [notifier(k, action, start >> shift, size >> shift) for notifier in k.statics(Chains).memory]
 

@@ -7,7 +7,6 @@ walks into what is no table; nobody splits it before.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import replace
-from errno import EPERM
 from functools import partial
 
 from memhp.errors import KernelError
@@ -17,7 +16,7 @@ from memhp.explore.doors.run import KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.choices import Arch
 from memhp.linux.drivers.base.memory_state import device_offline, device_online
-from memhp.linux.drivers.base.notify import Chains
+from memhp.linux.drivers.base.notify import Chains, memory_notify
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug_add import MHP_NONE, add_memory
 from memhp.linux.mm.memory_hotplug_remove import remove_memory
@@ -44,10 +43,9 @@ def remove_part(start: int, k: Kernel) -> None:
     """
     block = pfns(k, Span(start, start + k.memory_block_size))
     with k.hw.locked("mem_hotplug_lock"):
-        for notifier in k.statics(Chains).memory:
-            reason = notifier(k, "MEM_GOING_OFFLINE", block.start, block.size)
-            if reason:
-                raise KernelError(EPERM, reason, place="mm/memory_hotplug.c:offline_pages")
+        refusal = memory_notify(k, "MEM_GOING_OFFLINE", block.start, block.size)
+        if refusal:
+            raise KernelError(refusal.errno, refusal.reason, place="mm/memory_hotplug.c:offline_pages")
     remove_memory(k, start, k.memory_block_size)
 
 

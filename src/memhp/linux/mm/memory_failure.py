@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
+from memhp.linux.drivers.base.memory_lookup import num_poisoned_pages_inc
 from memhp.linux.drivers.base.memory_state import EHWPOISON
 from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
 from memhp.linux.mm.hugetlb import POOLS, dissolve_free_hugetlb_folio, huge_pages
@@ -21,6 +22,8 @@ PLACE = "mm/memory-failure.c:memory_failure"
 DEV_PAGEMAP = "mm/memory-failure.c:memory_failure_dev_pagemap"
 HUGETLB = "mm/memory-failure.c:try_memory_failure_hugetlb"
 POISONED = Owner(Use.HWPOISON)
+UNPLUGGED = Owner(Use.OFFLINE)
+"""Whose a page of an online block is that has no memory behind it: a driver's, which keeps its struct page."""
 
 
 class Action(NamedTuple):
@@ -43,6 +46,8 @@ ACTIONS = {
 can be recovered are anonymous memory: the processes that map them are killed."""
 
 DAX_PAGE = Action("dax page", "Recovered")
+ALREADY = Action("already poisoned page", "Failed")
+"""Not counted a second time."""
 UNHANDLABLE = Action("get hwpoison page", "Ignored")
 
 KEPT_BY_DRIVER = frozenset({Use.BALLOON, Use.BALLOON_FIXED, Use.OFFLINE})
@@ -70,13 +75,12 @@ def memory_failure(k: Kernel, pfn: int) -> None:
             return
         k.hw.log(f"Memory failure: {pfn:#x}: memory outside kernel control", "err")
         raise KernelError(ENXIO, f"PFN {pfn:#x} is outside kernel control", place=PLACE)
-    owner = k.hw.memory.owners.get(pfn)
-    assert owner is not None
+    owner = k.hw.memory.owners.get(pfn) or UNPLUGGED
     if owner.use in UNBEARABLE:
         raise KernelBug(f"machine check: uncorrected error in {UNBEARABLE[owner.use]}", place=PLACE)
     flags = k.page_flags.get(pfn) or PageFlags.NONE
     if PageFlags.HWPOISON in flags:
-        _action_result(k, pfn, Action("already poisoned page", "Failed"))
+        _action_result(k, pfn, ALREADY)
         raise KernelError(EHWPOISON, f"PFN {pfn:#x} is poisoned already", place=PLACE)
     action = ACTIONS.get(owner.use, UNHANDLABLE)
     if owner.use in POOLS or owner.use in POOLS.values():
@@ -134,4 +138,6 @@ def _huge_page(k: Kernel, pfn: int, owner: Owner, action: Action) -> Action:
 
 
 def _action_result(k: Kernel, pfn: int, action: Action) -> None:
+    if action is not ALREADY:
+        num_poisoned_pages_inc(k, pfn)
     k.hw.log(f"Memory failure: {pfn:#x}: recovery action for {action.page}: {action.result}", "err")

@@ -5,7 +5,7 @@ from errno import EBUSY, EINTR, EINVAL
 
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
-from memhp.linux.drivers.base.notify import NOTIFY_BAD_ERRNO, memory_notify, node_notify
+from memhp.linux.drivers.base.notify import memory_notify, node_notify
 from memhp.linux.kernel.panic import warn
 from memhp.linux.kernel.resource import walk_system_ram_range
 from memhp.linux.mm.hugetlb import GIGANTIC_USES, POOLS, dissolve_free_hugetlb_folios
@@ -115,14 +115,14 @@ def _going_offline(k: Kernel, span: Span, nid: int, last_memory: bool) -> None:
     if last_memory and k.config.profile.node_notifier == "node-notifier":
         refusal = node_notify(k, "NODE_REMOVING_LAST_MEMORY", nid)
         if refusal:
-            raise KernelError(NOTIFY_BAD_ERRNO, "node notifier failure", place=PLACE, advice=refusal)
+            raise KernelError(refusal.errno, "node notifier failure", place=PLACE, advice=refusal.reason)
     refusal = memory_notify(k, "MEM_GOING_OFFLINE", span.start, span.size)
     if refusal:
-        helps = next((what for end, what in NOTIFIERS_SAY.items() if refusal.endswith(end)), "")
-        if k.config.bbml2 and refusal.endswith(IN_LINEAR_MAP):
+        why = refusal.reason
+        helps = next((what for end, what in NOTIFIERS_SAY.items() if why.endswith(end)), "")
+        if k.config.bbml2 and why.endswith(IN_LINEAR_MAP):
             helps = ON_BBML2
-        advice = f"{refusal}: {helps}" if helps else refusal
-        raise KernelError(NOTIFY_BAD_ERRNO, "notifier failure", place=PLACE, advice=advice)
+        raise KernelError(refusal.errno, "notifier failure", place=PLACE, advice=f"{why}: {helps}" if helps else why)
 
 
 def _migrate_all(k: Kernel, span: Span) -> None:

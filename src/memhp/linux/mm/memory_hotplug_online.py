@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from errno import EINVAL
 
 from memhp.errors import KernelError
-from memhp.linux.drivers.base.notify import NOTIFY_BAD_ERRNO, memory_notify, node_notify
+from memhp.linux.drivers.base.notify import Refusal, memory_notify, node_notify
 from memhp.linux.kernel.panic import warn
 from memhp.linux.mm.memory_hotplug_zone import (
     adjust_present_page_count,
@@ -53,8 +53,8 @@ def online_pages(k: Kernel, pfn: int, nr_pages: int, zone: Zone, group: MemoryGr
     if refusal:
         _failed_addition(k, pfn, nr_pages, zone, first_memory)
         raise KernelError(
-            NOTIFY_BAD_ERRNO,
-            refusal,
+            refusal.errno,
+            refusal.reason,
             place=PLACE,
             advice="a driver or the architecture will not have this memory online",
         )
@@ -107,8 +107,8 @@ def restore_online_page_callback(k: Kernel, callback: OnlinePageCallback) -> Non
     k.statics(Onlining).online_page_callback = None
 
 
-def _going_online(k: Kernel, pfn: int, nr_pages: int, nid: int, first_memory: bool) -> str:
-    """Ask the notifiers; "" or why not."""
+def _going_online(k: Kernel, pfn: int, nr_pages: int, nid: int, first_memory: bool) -> Refusal | None:
+    """Ask the notifiers."""
     if first_memory and k.config.profile.node_notifier == "node-notifier":
         refusal = node_notify(k, "NODE_ADDING_FIRST_MEMORY", nid)
         if refusal:

@@ -86,6 +86,9 @@ def has_unmovable_pages(k: Kernel, start_pfn: int, end_pfn: int, *, offline: boo
 def start_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int, *, offline: bool = True) -> None:
     """Isolate the pageblocks of a range: first the first, then the last, then those between, as the kernel does.
 
+    Each is looked at whole, the first and the last as well where the range begins or ends within
+    (``isolate_single_pageblock()``).
+
     `offline` says what for (``MEMORY_OFFLINE``, ``PB_ISOLATE_MODE_MEM_OFFLINE``); the page that rules it out is logged.
 
     Raises :class:`KernelError` EBUSY, with nothing isolated, when a pageblock is isolated already, holds an unmovable
@@ -97,21 +100,21 @@ def start_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int, *, offline
     try:
         for lo, hi in ((first, first + size), (max(last, first + size), last + size), (first + size, last)):
             for block, count in k.hw.batches(lo // size, hi // size):
-                _isolate(k, Span(block * size, (block + count) * size), Span(start_pfn, end_pfn), done, offline=offline)
+                _isolate(k, Span(block * size, (block + count) * size), done, offline=offline)
     except KernelError:
         for blocks in done:
             undo_isolate_page_range(k, *blocks)
         raise
 
 
-def _isolate(k: Kernel, blocks: Span, wanted: Span, done: list[Span], *, offline: bool) -> None:
+def _isolate(k: Kernel, blocks: Span, done: list[Span], *, offline: bool) -> None:
     """``set_migratetype_isolate()`` for a run of pageblocks, up to the first that cannot be; `done` gets what was."""
     zone = _zone(k, blocks.start)
     size = k.config.pageblock_nr_pages
     with k.hw.locked(zone.lock):
         taken = next(zone.isolated.runs(*blocks), None)
         before = Span(blocks.start, taken.start if taken is not None else blocks.end)
-        unmovable = has_unmovable_pages(k, *before.clip(wanted), offline=offline)
+        unmovable = has_unmovable_pages(k, *before, offline=offline)
         good = Span(blocks.start, align_down(unmovable.pfn, size) if unmovable is not None else before.end)
         crosses = good and (good.start < zone.start_pfn or good.end > zone.end_pfn)
         if good and not crosses:

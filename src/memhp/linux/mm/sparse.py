@@ -6,6 +6,7 @@ Functions that the kernel calls once for each section take a run of whole sectio
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from errno import EEXIST, ENOMEM
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,17 @@ EARLY = "mm/sparse.c:sparse_init_nid"
 ACTIVATE = "mm/sparse.c:section_activate"
 REMOVE = "mm/sparse.c:sparse_remove_section"
 DEACTIVATE = "mm/sparse.c:section_deactivate"
+INDEX = "mm/sparse.c:sparse_index_init"
+MEM_SECTION_SIZE = 16
+"""``sizeof(struct mem_section)``: ``section_mem_map`` and ``usage``, without ``CONFIG_PAGE_EXTENSION``."""
+
+
+@dataclass
+class SectionRoots:
+    """``mem_section[]``, which pages of it there are."""
+
+    hot_added: set[int] = field(default_factory=set)
+    """Those that hot-add brought; what boot memory has is told by its sections."""
 
 
 # Boot --------------------------------------------------------------------------------------------------------
@@ -186,6 +198,7 @@ def sparse_add_section(
     taken = next(k.subsection_map.runs(start_pfn, end_pfn), None)
     stop = end_pfn if taken is None else max(start_pfn, align_down(taken.start, per))
     if stop > start_pfn:
+        sparse_index_init(k, start_pfn // per)
         section_activate(k, nid, start_pfn, stop - start_pfn, altmap, pgmap)
         k.hw.writes(section_field(start_pfn // per))
         for gap in list(k.mem_section.gaps(start_pfn // per, -(-stop // per))):
@@ -197,6 +210,21 @@ def sparse_add_section(
             place="mm/sparse.c:fill_subsection_map",
             advice="add memory where none has been added yet",
         )
+
+
+def sparse_index_init(k: Kernel, section_nr: int) -> None:
+    """Make sure that there is an array that the section's ``mem_section`` lies in. Raises ENOMEM.
+
+    ``SECTIONS_PER_ROOT`` sections share a page (``CONFIG_SPARSEMEM_EXTREME``), which stays when they go.
+    """
+    per_root = k.config.page_size // MEM_SECTION_SIZE
+    root = section_nr // per_root
+    roots = k.statics(SectionRoots).hot_added
+    if root in roots or k.mem_section.covered(root * per_root, (root + 1) * per_root):
+        return
+    if k.hw.may_fail(INDEX):
+        raise KernelError(ENOMEM, "no memory for mem_section", place=INDEX)
+    roots.add(root)
 
 
 def section_activate(

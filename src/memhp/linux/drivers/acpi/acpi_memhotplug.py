@@ -26,8 +26,8 @@ def acpi_memory_device_add(k: Kernel, adev: AcpiDevice, *, memmap_on_memory: boo
 
     The driver asks for struct pages in the memory itself, in 5.13 where it is possible; `memmap_on_memory` says whether
     it does regardless. Raises EINVAL for a device without memory, ENODEV when a memory block cannot be bound, which
-    leaves the memory in and the device without a driver, and, when no range could be added, what the first was refused
-    with (the driver makes EINVAL of it).
+    leaves the memory in and the device without a driver, and EINVAL when no range could be added; what the first was
+    refused with is its cause.
     """
     if k.hw.may_fail(ADD):
         raise KernelError(ENOMEM, "no memory for the device", place=ADD)
@@ -80,7 +80,7 @@ def _enable(k: Kernel, adev: AcpiDevice, mem_device: AcpiMemoryDevice, memmap_on
     if not any(info.enabled for info in infos):
         k.hw.log(f"acpi {adev.name}: add_memory failed", "err")
         assert refusal is not None
-        raise refusal
+        raise KernelError(EINVAL, "add_memory failed", place=ENABLE, advice=refusal.reason) from refusal
 
 
 def _worth_asking(k: Kernel, size: int) -> bool:

@@ -13,7 +13,12 @@ from errno import EEXIST, EINVAL, ENOMEM
 from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.linux.drivers.acpi.glue import acpi_unbind_one
 from memhp.linux.drivers.base.block_size import memory_block_size_bytes
-from memhp.linux.drivers.base.memory_lookup import MEMORY_BLOCKS, unregister_memory_blocks
+from memhp.linux.drivers.base.memory_lookup import (
+    MEMORY_BLOCKS,
+    memblk_nr_poison,
+    num_poisoned_pages_sub,
+    unregister_memory_blocks,
+)
 from memhp.linux.drivers.base.node import (
     register_memory_blocks_under_node_hotplug,
     register_memory_blocks_under_nodes,
@@ -105,7 +110,7 @@ def create_memory_block_devices(
     if made == blocks.end:
         return
     for first, count in k.hw.batches(blocks.start, made):
-        k.memory_blocks.clear(first, first + count)
+        remove_memory_block(k, first, first + count)
     if taken is None:
         raise KernelError(ENOMEM, f"no memory for the device of memory block {made}", place=ADD)
     raise KernelError(EEXIST, f"memory block {made} is there already", place=ADD)
@@ -129,10 +134,16 @@ def remove_memory_block_devices(k: Kernel, start: int, size: int) -> None:
             if k.config.profile.block_nodes == "stored" or pfn_valid(k, block_pfns(k, run_start).start):
                 for block_id in range(run_start, run_end):
                     unregister_memory_block_under_nodes(k.node_states, block.nid, block_id)
-            k.hw.writes(MEMORY_BLOCKS)
-            k.memory_blocks.clear(run_start, run_end)
-            _pass_device_locks(k, run_start, run_end)
-            unregister_memory_blocks(k, run_start, run_end)
+            num_poisoned_pages_sub(k, memblk_nr_poison(k, run_start, run_end))
+            remove_memory_block(k, run_start, run_end)
+
+
+def remove_memory_block(k: Kernel, start_block: int, end_block: int) -> None:
+    """Take blocks out of the index and unregister their devices; each is freed with its last reference."""
+    k.hw.writes(MEMORY_BLOCKS)
+    k.memory_blocks.clear(start_block, end_block)
+    _pass_device_locks(k, start_block, end_block)
+    unregister_memory_blocks(k, start_block, end_block)
 
 
 def _pass_device_locks(k: Kernel, start_block: int, end_block: int) -> None:

@@ -25,6 +25,16 @@ class BlockDevices:
     """Block id → the device of a block that somebody has looked up on its own."""
 
 
+@dataclass
+class Poisoned:
+    """How many pages memory errors have taken."""
+
+    num_poisoned_pages: int = 0
+    """All that are known; ``HardwareCorrupted`` of /proc/meminfo in pages. mm/memory-failure.c."""
+    nr_hwpoison: dict[int, int] = field(default_factory=dict)
+    """Block id → those of a block, for as long as its device is there, online or not."""
+
+
 def find_memory_block_by_id(k: Kernel, block_id: int) -> Device | None:
     """The device of a block (7.2: ``memory_block_get()``), with a reference where ``Profile.block_reference`` says so.
 
@@ -50,16 +60,44 @@ def memory_block_put(k: Kernel, dev: Device) -> None:
 
 def unregister_memory_blocks(k: Kernel, start_block: int, end_block: int) -> None:
     """Blocks that are not in the xarray any more lose the reference of their registration: remove_memory_block()."""
-    devices = k.statics(BlockDevices).by_id
+    devices, counts = k.statics(BlockDevices).by_id, k.statics(Poisoned).nr_hwpoison
+    for block_id in [block_id for block_id in counts if start_block <= block_id < end_block]:
+        del counts[block_id]
     for block_id in [block_id for block_id in devices if start_block <= block_id < end_block]:
         device_unregister(k.hw, devices.pop(block_id))
 
 
 def memblk_nr_poison_inc(k: Kernel, pfn: int) -> bool:
     """Count a poisoned page for its block, if that is there; what calls it, memory_failure(), holds no hotplug lock."""
-    dev = find_memory_block_by_id(k, k.block_id(pfn))
+    block_id = k.block_id(pfn)
+    dev = find_memory_block_by_id(k, block_id)
     if dev is None:
         return False
     use_object(k.hw, dev.slab, POISON, change=True)
+    if k.statics(BlockDevices).by_id.get(block_id) is dev:
+        counts = k.statics(Poisoned).nr_hwpoison
+        counts[block_id] = counts.get(block_id, 0) + 1
     memory_block_put(k, dev)
     return True
+
+
+def memblk_nr_poison(k: Kernel, start_block: int, end_block: int) -> int:
+    """Pages of blocks that a memory error took, whoever has them since."""
+    counts = k.statics(Poisoned).nr_hwpoison
+    return sum(nr for block_id, nr in counts.items() if start_block <= block_id < end_block)
+
+
+def forget_poison(k: Kernel, block_id: int) -> None:
+    """Kernels without a count of their own for each block lose the flags as they initialise its struct pages anew."""
+    k.statics(Poisoned).nr_hwpoison.pop(block_id, None)
+
+
+def num_poisoned_pages_inc(k: Kernel, pfn: int) -> None:
+    """One page more has been taken."""
+    k.statics(Poisoned).num_poisoned_pages += 1
+    memblk_nr_poison_inc(k, pfn)
+
+
+def num_poisoned_pages_sub(k: Kernel, nr: int) -> None:
+    """Poisoned pages go with their memory block: ``num_poisoned_pages_sub(-1UL, nr)``; its own count goes with it."""
+    k.statics(Poisoned).num_poisoned_pages -= nr

@@ -11,11 +11,10 @@ from errno import EINVAL, ENOENT
 from typing import get_args
 
 from memhp.errors import KernelBug, KernelError
-from memhp.hw.memory import Use
 from memhp.linux.config import OnlineType
 from memhp.linux.drivers.base.memory_devices import block_pfns, device_lock
-from memhp.linux.drivers.base.memory_lookup import MEMORY_BLOCKS
-from memhp.linux.drivers.base.notify import NOTIFY_BAD_ERRNO, memory_notify
+from memhp.linux.drivers.base.memory_lookup import MEMORY_BLOCKS, forget_poison, memblk_nr_poison
+from memhp.linux.drivers.base.notify import memory_notify
 from memhp.linux.mm.memory_hotplug_memmap import mhp_deinit_memmap_on_memory, mhp_init_memmap_on_memory
 from memhp.linux.mm.memory_hotplug_offline import offline_pages
 from memhp.linux.mm.memory_hotplug_online import online_pages
@@ -49,11 +48,6 @@ def memory_group_of(k: Kernel, block: MemoryBlock) -> MemoryGroup | None:
     return None if block.group is None else k.memory_groups[block.group]
 
 
-def memblk_nr_poison(k: Kernel, block_id: int) -> int:
-    """Pages of a block that a memory error took."""
-    return k.hw.memory.used(Use.HWPOISON, *block_pfns(k, block_id))
-
-
 def nr_vmemmap_pages(k: Kernel, block_id: int) -> int:
     """Pages at the start of a block that are set aside for its own struct pages."""
     return k.altmaps[block_id].free if block_id in k.altmaps else 0
@@ -64,7 +58,9 @@ def memory_block_online(k: Kernel, block_id: int, online_type: OnlineType) -> No
     block = memory_block(k, block_id)
     if block.nid is None:
         raise KernelBug(f"BUG: memory{block_id} is onlined before its node is noted: NUMA_NO_NODE", place=ONLINE)
-    if k.config.profile.online_hwpoison == "refused" and (lost := memblk_nr_poison(k, block_id)):
+    if k.config.profile.online_hwpoison == "allowed":
+        forget_poison(k, block_id)
+    elif lost := memblk_nr_poison(k, block_id, block_id + 1):
         advice = "it stays offline until the machine boots again with that memory replaced"
         raise KernelError(EHWPOISON, f"memory{block_id} has {lost} poisoned pages", place=ONLINE, advice=advice)
     pfns = block_pfns(k, block_id)
@@ -76,7 +72,7 @@ def memory_block_online(k: Kernel, block_id: int, online_type: OnlineType) -> No
         if k.config.profile.prepare_online:
             refusal = memory_notify(k, "MEM_PREPARE_ONLINE", start, nr_pages)
             if refusal:
-                raise KernelError(NOTIFY_BAD_ERRNO, refusal, place=ONLINE)
+                raise KernelError(refusal.errno, refusal.reason, place=ONLINE)
         try:
             _online(k, start, nr_pages, zone, group, own)
         except KernelError:

@@ -1,12 +1,13 @@
 """Memory and node notifiers: whoever wants to hear of memory going online or offline, and may refuse.
 
 ``memory_notify()`` of drivers/base/memory.c and, since 6.17, ``node_notify()`` of drivers/base/node.c. A chain stops at
-the first refusal; those called before it hear of that by a second action, ``MEM_CANCEL_*`` or ``NODE_CANCEL_*``. A
-refusal is ``NOTIFY_BAD``, which ``notifier_to_errno()`` makes EPERM.
+the first refusal; all of it, those behind the refusal as well, hear of that by a second action, ``MEM_CANCEL_*`` or
+``NODE_CANCEL_*``. A refusal is ``NOTIFY_BAD``, which ``notifier_to_errno()`` makes EPERM, or has an errno of its own
+(``notifier_from_errno()``).
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from errno import EPERM
 from typing import Literal
@@ -35,10 +36,19 @@ NodeAction = Literal[
     "NODE_REMOVED_LAST_MEMORY",
 ]
 
-MemoryNotifier = Callable[[Kernel, str, int, int], str]
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a notifier will not have it, and what ``notifier_to_errno()`` makes of its answer."""
+
+    reason: str
+    errno: int = NOTIFY_BAD_ERRNO
+
+
+MemoryNotifier = Callable[[Kernel, str, int, int], str | Refusal]
 """``(k, action, start_pfn, nr_pages) -> "" or why not``: a text is NOTIFY_BAD with a reason."""
 
-NodeNotifier = Callable[[Kernel, str, int], str]
+NodeNotifier = Callable[[Kernel, str, int], str | Refusal]
 """``(k, action, nid) -> "" or why not``."""
 
 
@@ -50,11 +60,19 @@ class Chains:
     node: list[NodeNotifier] = field(default_factory=list)
 
 
-def memory_notify(k: Kernel, action: MemoryAction, start_pfn: int, nr_pages: int) -> str:
-    """Tell the memory notifiers in the order in which they registered; "" or the reason of the one that refused."""
-    return next(filter(None, (notifier(k, action, start_pfn, nr_pages) for notifier in k.statics(Chains).memory)), "")
+def memory_notify(k: Kernel, action: MemoryAction, start_pfn: int, nr_pages: int) -> Refusal | None:
+    """Tell the memory notifiers in the order in which they registered: how the first that refused did."""
+    return _first(notifier(k, action, start_pfn, nr_pages) for notifier in k.statics(Chains).memory)
 
 
-def node_notify(k: Kernel, action: NodeAction, nid: int) -> str:
-    """Tell the node notifiers; "" or the reason of the one that refused."""
-    return next(filter(None, (notifier(k, action, nid) for notifier in k.statics(Chains).node)), "")
+def node_notify(k: Kernel, action: NodeAction, nid: int) -> Refusal | None:
+    """Tell the node notifiers: how the first that refused did."""
+    return _first(notifier(k, action, nid) for notifier in k.statics(Chains).node)
+
+
+def _first(answers: Iterable[str | Refusal]) -> Refusal | None:
+    """The first answer that is a refusal; those behind it are not asked."""
+    for answer in answers:
+        if answer:
+            return Refusal(answer) if isinstance(answer, str) else answer
+    return None

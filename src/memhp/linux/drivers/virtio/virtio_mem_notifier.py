@@ -5,8 +5,10 @@ It holds its hotplug mutex from the first word of a change to the last.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
+from errno import EBUSY
 
 from memhp.errors import KernelBug
+from memhp.linux.drivers.base.notify import Refusal
 from memhp.linux.drivers.virtio.virtio_mem_fake_offline import (
     is_zone_movable_page,
     virtio_mem_fake_offline_cancel_offline,
@@ -47,7 +49,9 @@ AFTER_ONLINE = {
 """What becomes of a memory block that is onlined, by whether that is in ZONE_MOVABLE."""
 
 
-def virtio_mem_memory_notifier_cb(vm: VirtioMem, k: Kernel, action: str, start_pfn: int, nr_pages: int) -> str:
+def virtio_mem_memory_notifier_cb(
+    vm: VirtioMem, k: Kernel, action: str, start_pfn: int, nr_pages: int
+) -> str | Refusal:
     """Hear of memory that changes: "" or why the driver will not have it."""
     span = Span(start_pfn, start_pfn + nr_pages)
     where = span.scaled(k.config.page_shift)
@@ -70,11 +74,11 @@ def virtio_mem_memory_notifier_cb(vm: VirtioMem, k: Kernel, action: str, start_p
     return ""
 
 
-def _going(k: Kernel, vm: VirtioMem, action: str, block_id: int, span: Span) -> str:
+def _going(k: Kernel, vm: VirtioMem, action: str, block_id: int, span: Span) -> str | Refusal:
     k.hw.lock(vm.hotplug_mutex)
     if vm.removing:
         k.hw.unlock(vm.hotplug_mutex)
-        return REMOVING
+        return Refusal(REMOVING, EBUSY)
     vm.hotplug_active = True
     if action == "MEM_GOING_OFFLINE":
         for part in _kept(k, vm, block_id, span):
