@@ -17,6 +17,7 @@ from memhp.linux.drivers.base.memory import valid_zones
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory
 from memhp.linux.mm.memory_hotplug_offline import offline_pages
 from memhp.linux.mm.memory_hotplug_online import online_pages
@@ -303,9 +304,7 @@ def test_a_block_with_a_poisoned_page_goes_offline_and_newer_kernels_do_not_brin
     span = pfns(k, PLUG_AT + 8 * MiB, 4 * KiB)
     zone = k.zone_of(span.start)
     assert zone is not None
-    zone.free.remove(*span)
-    k.hw.retag(span, Owner(Use.HWPOISON), "test")
-    k.page_flags.set(*span, PageFlags.HWPOISON)
+    memory_failure(k, span.start)
     state_store(k, first_block(k), "offline")
     assert (zone.managed, zone.present) == (0, 0)
     if name == "ok":
