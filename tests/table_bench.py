@@ -21,7 +21,7 @@ from steppers import Recorder
 FRAMES = Span(0x100, 0x100 + (1 << 18))
 STORAGE = Span(1 << 30, 1 << 35)
 """What the leaves of the tests map."""
-PROT = {"riscv64": 0xE6, "arm64": 0x60_0000_0000_0400, "x86_64": 0x163}
+PROT = {"riscv64": 0xE6, "arm64": 0x60_0000_0000_0400, "x86_64": 0x163, "loongarch64": 0x1D3}
 FLUSH = Flush("flush_tlb_kernel_range", "leaves", last_level=True)
 EVERYTHING = FlushPlan(Flush("flush_tlb_all", "all"))
 WINDOW = 0x900 << 52

@@ -18,7 +18,10 @@ SCENARIOS = {
     "no size": (MACHINE + '[[steps]]\ndo = "plug"\nsize = "lots"\n', ["lots", "128M"]),
     "misaligned size": (MACHINE + '[[steps]]\ndo = "plug"\nsize = "100M"\n', ["128 MiB", "EINVAL"]),
     "less than a page": (MACHINE + '[[steps]]\ndo = "plug"\nsize = 77\n', ["page size"]),
-    "overlapping range": (MACHINE + '[[steps]]\ndo = "plug"\nsize = "1G"\nat = "0x80000000"\n', ["overlaps"]),
+    "a DIMM where a dax device is": (
+        MACHINE + "".join(f'[[steps]]\ndo = "{do}"\nsize = "1G"\nat = "8G"\n' for do in ("dax", "plug")),
+        ["overlaps"],
+    ),
     "nothing plugged": (MACHINE + '[[steps]]\ndo = "remove"\n', ["at"]),
     "unknown preset": ('[machine]\npreset = "toaster"\n', ["toaster", "riscv-vm"]),
     "unknown profile": (MACHINE + 'profile = "linux-1.0"\n', ["linux-1.0", "linux-6.12"]),

@@ -248,7 +248,7 @@ def interrupted(chance: random.Random, folder: Path) -> list[str]:
     """A run of some length, to be interrupted."""
     return chance.choice((
         ["rehearse", "--machine", "x86-64tib", "--plug", "1T", "--html", "page"],
-        ["explore", "vmalloc-vs-hot-remove", "--variant", "no-lock"],
+        ["explore", "vmalloc-vs-hot-remove", "--variant", "V5"],
         ["matrix", "--jobs", "2", "--arch", "riscv64"],
     ))  # fmt: skip
 

@@ -15,7 +15,7 @@ COMMANDS = {
     "rehearse": ["rehearse", "--machine", "x86-64tib", "--plug", "1T", "--html", "page.html", "--sysroot", "root"],
     "plan": ["rehearse", "--machine", "riscv-vm", "--plan", "2T", "--json"],
     "matrix": ["matrix", "--jobs", "2"],
-    "explore": ["explore", "vmalloc-vs-hot-remove", "--variant", "no-lock"],
+    "explore": ["explore", "vmalloc-vs-hot-remove", "--variant", "V5"],
     "races": ["races", "--jobs", "2", "--json"],
     "claims": ["claims", "--json"],
     "geometry": ["geometry"],
@@ -61,10 +61,11 @@ def test_an_interrupt_at_any_moment(command: str, whole_group: bool, tmp_path: P
             (os.killpg if whole_group else os.kill)(process.pid, number)
             out, err = process.communicate(timeout=60)
         assert "Traceback" not in out + err, (command, number, err)
+        said = [line for line in err.splitlines() if not line.startswith("memhp: still at work: ")]
         if process.returncode == code:
-            assert err == "memhp: interrupted\n"
+            assert said == ["memhp: interrupted"]
         else:  # it had ended by then
-            assert (process.returncode, err) == (0, ""), (command, number)
+            assert (process.returncode, said) == (0, []), (command, number, err)
         assert children(process.pid) == []
         left = {path.name for path in tmp_path.iterdir()} - {"page.html", "root"}
         assert left == set()

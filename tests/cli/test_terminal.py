@@ -100,7 +100,8 @@ def told(name: str, report: Any) -> Iterator[str]:
         for row in report["rows"]:
             for key in ("page_size", "section_size", "memory_block_size", "memory_block_size_large", "pageblock_size"):
                 yield format_size(row[key])
-            yield from (format_size(row[key]) for key in ("direct_map_size", "memmap_bytes", "direct_map_leaf_size"))
+            yield from (format_size(row[key]) for key in ("direct_map_size", "memmap_bytes"))
+            yield format_size(row["direct_map_leaf_size"]) if row["direct_map_leaf_size"] else "window"
             yield row["profile"].removeprefix("linux-").removeprefix("arm64-hotremove-")
     elif name == "memmap_on_memory":
         for row in report["memmap_on_memory"]:

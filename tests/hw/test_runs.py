@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from memhp.hw.format import Format
 from memhp.hw.runs import entry_runs
 from memhp.linux.formats import FORMATS
-
-PROT = {"riscv64": 0xE6, "arm64": 0x60_0000_0000_0400, "x86_64": 0x163}
+from table_bench import PROT
 
 
 def slow_runs(fmt: Format, entries: list[int], height: int) -> list[tuple[int, int, int, bool]]:
@@ -46,9 +45,9 @@ def test_runs_are_those_that_a_loop_finds(name: str, data: st.DataObject) -> Non
     ):
         pfn += jump * pages
         for _ in range(count):
-            leaf = fmt.leaf_entry(pfn, height, PROT[fmt.arch])
+            none, leaf = fmt.empty[height], fmt.leaf_entry(pfn, height, PROT[fmt.arch])
             invalid = leaf & ~fmt.valid
-            entries.append({"none": 0, "invalid": invalid, "leaf": leaf, "table": fmt.table_entry(pfn)}[kind])
+            entries.append({"none": none, "invalid": invalid, "leaf": leaf, "table": fmt.table_entry(pfn)}[kind])
             pfn += 1 if kind == "table" and data.draw(st.booleans()) else pages
     runs = entry_runs(fmt, np.array(entries, dtype=np.uint64), height)
     rows = zip(runs.at.tolist(), runs.length.tolist(), runs.pfn.tolist(), runs.leaf.tolist(), strict=True)

@@ -25,7 +25,7 @@ MESSAGES = {
     ),
     # Keys.
     M + 'colour = "red"': "x.toml: machine.colour: there is no such key (one of source, step, preset, arch, …",
-    M + "cpu = 2": "x.toml: machine.cpu: there is no such key (did you mean cpus?)",
+    M + "cpuss = 2": "x.toml: machine.cpuss: there is no such key (did you mean cpus?)",
     M + "steps = []": (
         "x.toml: machine.steps: there is no such key (steps belongs to the scenario itself: write it above [machine])"
     ),
@@ -36,9 +36,18 @@ MESSAGES = {
     M + '[[steps]]\ndo = "new-process"': 'x.toml: steps[0]: the key process is missing (write process = "init")',
     M + "boot = { gbpage = true }": "x.toml: machine.boot.gbpage: there is no such key (did you mean gbpages?)",
     # Values of the wrong kind.
-    "machine = 3": "x.toml: machine: want a table, got 3",
-    "steps = 3\n" + M: "x.toml: steps: want a list of tables, got 3",
-    'steps = ["plug"]\n' + M: 'x.toml: steps[0]: want a table, got "plug"',
+    "machine = 3": (
+        'x.toml: machine: want a table, got 3 (write preset = "riscv-vm", source = "…" or arch = "riscv64" '
+        "under [machine])"
+    ),
+    M + "cpu = 2": "x.toml: machine.cpu: want a table, got 2 (its keys are bbml2, tlb_range)",
+    M + "choices = 3": 'x.toml: machine.choices: want a table, got 3 (write choices = { pgd_policy = "none" })',
+    "steps = 3\n" + M: (
+        'x.toml: steps: want a list of tables, got 3 (write [[steps]] and do = "plug" below it)'
+    ),
+    'steps = ["plug"]\n' + M: (
+        'x.toml: steps[0]: want a table, got "plug" (write [[steps]] and do = "plug" below it)'
+    ),
     PLUG + 'size = ["1G"]': 'x.toml: steps[0].size: want a size or an address such as "128M" or 0x8000000, got a list',
     PLUG + "size = 1.5": 'x.toml: steps[0].size: want a size or an address such as "128M" or 0x8000000, got 1.5',
     PLUG + 'size = "1G"\nname = 7': "x.toml: steps[0].name: want text in quotes, got 7",
@@ -55,7 +64,9 @@ MESSAGES = {
     '[machine]\narch = "riscv64"\nmemory = [{ size = "1G", start = true }]': (
         'x.toml: machine.memory[0].start: want a size or an address such as "128M" or 0x8000000, got true'
     ),
-    '[machine]\narch = "riscv64"\nmemory = [3]': "x.toml: machine.memory[0]: want a table, got 3",
+    '[machine]\narch = "riscv64"\nmemory = [3]': (
+        "x.toml: machine.memory[0]: want a table, got 3 (its keys are size, start, node)"
+    ),
     # Values that there are not.
     M + '[[steps]]\ndo = "plugg"': 'x.toml: steps[0].do: cannot be "plugg" (did you mean plug?)',
     M + '[[steps]]\ndo = "eat"': f'x.toml: steps[0].do: cannot be "eat" (one of {STEPS}, …',
@@ -65,7 +76,7 @@ MESSAGES = {
     PLUG + 'size = "1G"\nexpect = "EBUZY"': (
         'x.toml: steps[0].expect: no step can end in "EBUZY" (did you mean EBUSY?)'
     ),
-    '[machine]\narch = "sparc"': 'x.toml: machine.arch: cannot be "sparc" (one of arm64, riscv64, x86_64)',
+    '[machine]\narch = "sparc"': 'x.toml: machine.arch: cannot be "sparc" (one of arm64, loongarch64, riscv64, x86_64)',
     '[machine]\npreset = "vax"': f"x.toml: machine.preset: no preset 'vax' (one of {', '.join(PRESETS)})",
     M + 'profile = "linux-4.4"': "x.toml: machine.profile: no kernel profile 'linux-4.4' (one of riscv-hotplug-v1, …",
     M + 'profile = "linux-5.13"': (

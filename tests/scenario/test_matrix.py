@@ -123,7 +123,7 @@ def test_known_faults_are_marked_with_their_reason_and_end_well(capsys: pytest.C
     assert code == 0
     assert [line[0] for line in lines[1:4]] == ["~", "~", "✓"]
     assert sum(line == f"  known: {KNOWN[0].why}" for line in lines) == 2
-    assert lines[-1] == "1 of 3 configurations came through with every law held, 2 broke as they are known to"
+    assert lines[-1] == "1 of 3 configurations came through with every law held, 2 broke as they are known to."
 
 
 def test_a_fault_that_nobody_knows_of_fails_the_matrix(

@@ -36,6 +36,13 @@ EXAMPLES = {
 }
 """What to write for the keys that must be there."""
 
+TABLES = {
+    "machine": EXAMPLES["machine"],
+    "steps": '[[steps]] and do = "plug" below it',
+    "choices": 'choices = { pgd_policy = "none" }',
+}
+"""What to write for the tables whose keys are many, or not the schema's."""
+
 
 def explained(error: msgspec.ValidationError, data: object, where: str) -> BadInput:
     """A decoder's error about `data`, a scenario as TOML has it, in words; `where` names the file."""
@@ -55,7 +62,17 @@ def explained(error: msgspec.ValidationError, data: object, where: str) -> BadIn
         return BadInput(f"cannot be {quoted(value)}", where=key, fix=one_of(value, options))
     if path.endswith(".do"):
         return BadInput(f"want the name of a step in quotes, got {quoted(value)}", where=key, fix=one_of("", options))
-    return BadInput(f"want {' or '.join(_wanted(kind))}, got {quoted(value)}", where=key)
+    fix = "" if isinstance(value, dict) else _table_meant(path, kind)
+    return BadInput(f"want {' or '.join(_wanted(kind))}, got {quoted(value)}", where=key, fix=fix)
+
+
+def _table_meant(path: str, kind: inspect.Type) -> str:
+    """What to write where a table is wanted, and nothing else than one."""
+    name = path.rpartition(".")[2].partition("[")[0]
+    if name in TABLES:
+        return f"write {TABLES[name]}"
+    tables = len(_structs(kind)) == len(list(_members(kind)))
+    return f"its keys are {', '.join(_keys(kind))}" if tables else ""
 
 
 def _unknown_key(name: str, kind: inspect.Type) -> str:

@@ -30,8 +30,13 @@ from memhp.linux.state import Kernel
 from memhp.units import GiB, KiB, MiB
 
 CYCLES: list[tuple[Arch, str, int, bool]] = [
-    *((arch, name, 4 * KiB, False) for name, each in PROFILES.items() for arch in each.arches),
-    *((arch, name, 4 * KiB, True) for name in ("linux-5.13", "linux-6.12") for arch in PROFILES[name].arches),
+    *(
+        (arch, name, 4 * KiB, memmap)
+        for name, each in PROFILES.items()
+        for arch in each.arches
+        for memmap in ((False, True) if name in ("linux-5.13", "linux-6.12") else (False,))
+        if arch in DIRECT_MAPPED
+    ),
     ("arm64", "linux-6.12", 16 * KiB, False),
     ("arm64", "linux-7.2", 64 * KiB, False),
 ]

@@ -1,0 +1,83 @@
+"""LoongArch: memory reached through a window, and struct pages that are mapped once and never unmapped.
+
+``vmemmap_free()`` of arch/loongarch/mm/init.c is empty. What real guests show of it is held against the model in
+``tests/replay/test_loongarch_page_tables.py``.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import pytest
+
+from kernels import PLUG_AT, blocks, kernel, picture, plug, settled
+from memhp.errors import BadInput
+from memhp.hw.memory import Use
+from memhp.hw.walker import leaves
+from memhp.linux.drivers.base.memory_state import state_store
+from memhp.linux.mm.memory_hotplug_add import add_memory
+from memhp.linux.mm.memory_hotplug_remove import remove_memory
+from memhp.linux.state import Kernel
+from memhp.units import KiB, MiB
+
+STRUCT_PAGE = 80
+"""Bytes: ``SIZE(page)`` in VMCOREINFO of Debian's kernels."""
+BUILDS = [("linux-6.12", 4 * KiB), ("linux-7.2", 4 * KiB), ("linux-7.2", 16 * KiB)]
+ON_STRUCT_PAGES = ("owners", "tables", "zones")
+"""What of a kernel's picture tells where struct pages are stored, how they are mapped and how much memory is left."""
+
+builds = pytest.mark.parametrize(("release", "page_size"), BUILDS)
+
+
+def cycle(k: Kernel, size: int) -> None:
+    """Memory is plugged, added, set online in both zones, set offline, removed and unplugged."""
+    span = plug(k, size)
+    add_memory(k, 0, PLUG_AT, size)
+    for block, zone in zip(blocks(k, size), ("movable", "kernel", "kernel"), strict=True):
+        state_store(k, block, f"online_{zone}")
+    for block in blocks(k, size):
+        state_store(k, block, "offline")
+    remove_memory(k, PLUG_AT, size)
+    k.hw.unplug(span, "platform")
+
+
+def memmap_bytes(k: Kernel) -> int:
+    return k.hw.memory.used(Use.MEMMAP) * k.config.page_size
+
+
+def pmd_leaves_of_memmap(k: Kernel, start: int, size: int) -> int:
+    """Bytes of the leaves that the struct pages of ``[start, start + size)`` (physical bytes) touch."""
+    leaf = 32 * MiB if k.config.page_size == 16 * KiB else 2 * MiB
+    first, last = (at // k.config.page_size * STRUCT_PAGE for at in (start, start + size))
+    return (-(-last // leaf) - first // leaf) * leaf
+
+
+@builds
+def test_all_is_as_before_but_struct_pages_and_their_leaves_which_stay_for_the_next_time(
+    release: str, page_size: int
+) -> None:
+    k = kernel("loongarch64", release, page_size=page_size)
+    size = 3 * k.memory_block_size
+    before, memmap = settled(picture(k)), memmap_bytes(k)
+    cycle(k, size)
+    after = settled(picture(k))
+    assert {name for name in before if before[name] != after[name]} <= {*ON_STRUCT_PAGES}
+    left = memmap_bytes(k) - memmap
+    assert 0 < left == pmd_leaves_of_memmap(k, PLUG_AT, size)
+    cycle(k, size)
+    assert settled(picture(k)) == after
+    assert not k.hw.violations
+
+
+@builds
+def test_memory_has_no_page_table_entries_struct_pages_have_all_there_are(release: str, page_size: int) -> None:
+    k = kernel("loongarch64", release, page_size=page_size)
+    plug(k, k.memory_block_size)
+    add_memory(k, 0, PLUG_AT, k.memory_block_size)
+    found = leaves(k.hw.memory, k.hw.fmt, k.init_mm.frame)
+    assert found.va.size and all(int(va) in k.layout.vmemmap for va in found.va)
+
+
+@builds
+@pytest.mark.parametrize("mode", ["Y", "force"])
+def test_struct_pages_cannot_lie_on_the_memory_that_they_describe(release: str, page_size: int, mode: str) -> None:
+    """There is no ``ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE`` in arch/loongarch/Kconfig."""
+    with pytest.raises(BadInput, match="loongarch64 has no memmap_on_memory"):
+        kernel("loongarch64", release, page_size=page_size, memmap_on_memory=mode)
