@@ -38,6 +38,18 @@ def test_what_is_missing_of_a_block_is_taken_to_be_its_end() -> None:
     assert seen.unplugged == SpanSet([(LAST.start + 6 * MiB, LAST.end)])
 
 
+def test_what_is_missing_lies_in_the_zone_that_lacks_managed_pages() -> None:
+    """300 MiB of three blocks: one in Normal, which has all its pages, and two in Movable, which lacks 84 MiB."""
+    observed = facts("x86_64-6.1.0-56-cloud-amd64-vmem-online-movable", "3-requested-300M")
+    seen = device(observed)
+    zones = {block.index: block.zone for block in observed.memory.blocks}
+    assert (seen.added.size, seen.plugged) == (384 * MiB, 300 * MiB)
+    assert {zones[start // (128 * MiB)] for start, _ in seen.unplugged} == {"Movable"}
+    movable = observed.zone(0, "Movable")
+    assert movable is not None
+    assert seen.unplugged.size == movable.reserved * 4096 == 84 * MiB
+
+
 def test_without_qemu_the_driver_has_said_what_is_requested_and_a_sub_block_is_left_at_least() -> None:
     observed = facts(X86, "5-unplugged")
     seen = device(replace(observed, qemu=None))

@@ -23,7 +23,7 @@ ERRNO = {
 _ONE = re.compile(r"-> (\w+)\n(?:sh: write error: (.+)\n)?rc=(\d)\n(\w+)\n(.+)")
 _MANY = re.compile(r"(?:sh: write error: (.+)\n)?memory(\d+) rc=(\d) (\w+)$", re.M)
 _BLOCK = re.compile(r"^memory(\d+)\n(?=\w+\n.+\n-> )", re.M)
-_DUMPED = re.compile(r"page: .* pfn:(0x[0-9a-f]+)")
+_DUMPED = re.compile(r"page:.* pfn:(0x[0-9a-f]+)")
 
 STEP_OF_ONE = "2-onoff"
 STEP_OF_MANY = "3-offline-boot-tried"

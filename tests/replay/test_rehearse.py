@@ -8,13 +8,14 @@ import pytest
 
 from captures import archive, facts, neighbours
 from memhp.errors import BadInput
-from memhp.facts.compare import STABLE, named_facts
+from memhp.facts.compare import STABLE, Value, named_facts
 from memhp.facts.derive import derive
 from memhp.facts.memory_blocks import MemoryBlocks
 from memhp.facts.observed import Facts
 from memhp.linux.config import OnlineType
 from memhp.linux.init import MachineSpec
 from memhp.linux.state import Kernel
+from memhp.scenario.assumptions import PLACES
 from memhp.scenario.replay import steps_between
 from memhp.scenario.result import Run
 from memhp.scenario.run import rehearse, rehearse_scenario
@@ -65,8 +66,20 @@ def test_from_every_moment_the_steps_taken_lead_to_the_next(name: str, step: str
     observed = facts(name, later)
     real, mine = named_facts(observed, STABLE), named_facts(derive(k), STABLE)
     unequal = {fact for fact in real.keys() | mine.keys() if real.get(fact) != mine.get(fact)}
+    if kept_where_assumed(run):
+        unequal = {fact for fact in unequal if not more_than_real(fact, real.get(fact), mine.get(fact))}
     surprising, _ = unnamed(observed, unequal)
     assert {fact: (real.get(fact), mine.get(fact)) for fact in surprising} == {}
+
+
+def kept_where_assumed(run: Run) -> bool:
+    """Whether a device kept memory that is in use, and what lies where in it nobody said."""
+    return any(step.outcome.result == "EBUSY" and PLACES in step.outcome.rests_on for step in run.steps)
+
+
+def more_than_real(fact: str, real: Value, mine: Value) -> bool:
+    """Whether a zone manages more pages than the real one: what it uses lies in more sub-blocks."""
+    return fact.endswith(" managed") and isinstance(real, int) and isinstance(mine, int) and mine > real
 
 
 def places(name: str, *steps: Plug) -> tuple[Run, list[int]]:

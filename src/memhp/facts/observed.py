@@ -231,7 +231,9 @@ def _nodes_of_zones(facts: Facts, block: MemoryBlock) -> set[int]:
 
 
 def _node_hints(facts: Facts, span: Span) -> Iterator[int]:
-    """The nodes of what a range of memory belongs to, the surest first."""
+    """The nodes of what a range of memory belongs to, the surest first; at last the one that is taken for memory of
+    which a device says nothing (``memory_add_physaddr_to_nid()``).
+    """
     log = facts.boot_log
     for device in log.virtio_mem if log else ():
         if device.nid is not None and device.span.overlaps(span):
@@ -242,7 +244,7 @@ def _node_hints(facts: Facts, span: Span) -> Iterator[int]:
     for dax in facts.dax:
         if dax.span is not None and dax.span.overlaps(span) and dax.target_node is not None:
             yield dax.target_node
-    for affinity in log.srat if log else ():
-        if affinity.span.overlaps(span) and not affinity.hotplug:
+    for affinity in sorted(log.srat if log else (), key=lambda each: each.hotplug):
+        if affinity.span.overlaps(span):
             yield affinity.nid
     yield 0

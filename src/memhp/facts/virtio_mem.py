@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -44,8 +45,8 @@ class VirtioMemDevice:
     told: bool
     """Whether QEMU or the driver told what is requested; else it is taken to be what is added."""
     unplugged: SpanSet
-    """What of the added memory is not plugged. Facts tell how much, not where: it is taken to be at the ends of blocks,
-    from the highest block down, with a sub-block left in each."""
+    """What of the added memory is not plugged. Facts tell how much, and what each zone lacks of managed pages, but not
+    where: it is taken to be at the ends of blocks, from a zone's highest block down, with a sub-block left in each."""
 
 
 def virtio_mem_devices(facts: Facts) -> tuple[VirtioMemDevice, ...]:
@@ -116,12 +117,29 @@ def _sizes(facts: Facts, name: str, qemu: MemoryDevice | None, least: int, added
 
 
 def _ends(facts: Facts, added: SpanSet, sub_block: int, missing: int) -> Iterator[Span]:
-    """So many bytes at the ends of added memory blocks."""
-    size = facts.memory.block_size
-    blocks = [at for span in added for at in range(span.start, span.end, size)]
-    for at in reversed(blocks):
-        part = min(missing, size - sub_block)
-        if part <= 0:
-            return
-        yield Span(at + size - part, at + size)
-        missing -= part
+    """So many bytes at the ends of added memory blocks: of those in a zone no more than it lacks of managed pages, but
+    where more is missing than all zones lack. Zones of such blocks alone come first: all that they lack is missing.
+    """
+    size, page = facts.memory.block_size, facts.page_size or 0
+    blocks = sorted((at for span in added for at in range(span.start, span.end, size)), reverse=True)
+    zone_of = {at: _zone_of(facts, at // size) for at in blocks}
+    present = {(zone.node, zone.name): zone.present * page for zone in facts.zones}
+    lacks = {(zone.node, zone.name): zone.reserved * page for zone in facts.zones}
+    online = Counter(zone_of.values())
+    blocks.sort(key=lambda at: present.get(zone_of[at]) != online[zone_of[at]] * size)
+    parts = dict.fromkeys(blocks, 0)
+    for most in (lacks, {}):
+        for at in blocks:
+            zone = zone_of[at]
+            part = max(0, min(missing, most.get(zone, missing), size - sub_block - parts[at]))
+            parts[at] += part
+            missing -= part
+            if zone in lacks:
+                lacks[zone] -= part
+    yield from (Span(at + size - part, at + size) for at, part in parts.items() if part)
+
+
+def _zone_of(facts: Facts, index: int) -> tuple[int, str]:
+    """The node and the zone that a memory block is in; one that no machine has where it is offline or nothing tells."""
+    block = facts.memory.by_index.get(index)
+    return (block.nodes[0], block.zone) if block is not None and block.zone and block.nodes else (-1, "")
