@@ -63,6 +63,15 @@ def _buddyinfo(facts: Facts) -> Named:
             yield f"/proc/buddyinfo node {zone.node} {zone.zone} order {order}", count
 
 
+def _pagetypes(facts: Facts) -> Named:
+    """The pageblocks of zones Movable, as far as there are some of a type: those of others change with use."""
+    for node in facts.pagetypeinfo:
+        for blocks in node.blocks:
+            for migratetype, count in zip(node.migratetypes, blocks.count, strict=True):
+                if blocks.zone == "Movable" and count:
+                    yield f"/proc/pagetypeinfo node {node.node} {blocks.zone} {migratetype} blocks", count
+
+
 def _counters(path: str, counters: Mapping[str, int]) -> Named:
     return ((f"{path} {name}", value) for name, value in counters.items())
 
@@ -74,6 +83,7 @@ SECTIONS: dict[str, Callable[[Facts], Named]] = {
     "params": _params,
     "nodes": _nodes,
     "buddyinfo": _buddyinfo,
+    "pagetypeinfo": _pagetypes,
     "meminfo": lambda facts: _counters("/proc/meminfo", facts.meminfo),
     "vmstat": lambda facts: _counters("/proc/vmstat", facts.vmstat),
 }

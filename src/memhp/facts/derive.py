@@ -11,6 +11,7 @@ from memhp.facts.buddyinfo import BuddyZone
 from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
 from memhp.facts.nodes import Node, Nodes
 from memhp.facts.observed import Facts
+from memhp.facts.pagetypeinfo import NodePageTypes, PageBlocks
 from memhp.facts.params import HotplugParams
 from memhp.facts.zoneinfo import ZoneInfo
 from memhp.linux.drivers.base.memory import valid_zones
@@ -22,7 +23,7 @@ from memhp.linux.mm.free_area import free_by_order, nr_free_pages
 from memhp.linux.mm.hugetlb import HUGE_USES
 from memhp.linux.mm.memremap import Memremap
 from memhp.linux.mm.zone_limits import zone_types
-from memhp.linux.mmzone import Zone
+from memhp.linux.mmzone import MigrateType, Zone, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 from memhp.units import KiB, div_round_up
@@ -52,9 +53,25 @@ def derive(k: Kernel) -> Facts:
         buddyinfo=tuple(
             BuddyZone(zone.nid, zone.name, tuple(free_by_order(k, zone))) for zone in k.zones() if zone.populated
         ),
+        pagetypeinfo=tuple(_pagetypeinfo(k)),
         release=k.config.profile.release,
         source=k.config.title,
     )
+
+
+def _pagetypeinfo(k: Kernel) -> Iterator[NodePageTypes]:
+    """The pageblocks of each zone Movable by migrate type (``mm/vmstat.c:pagetypeinfo_showblockcount_print``).
+
+    Those of other zones change with what tasks allocate, and are left out with the lists of free pages.
+    """
+    size = k.config.pageblock_nr_pages
+    for zone in k.zones():
+        if zone.type is ZoneType.MOVABLE and zone.populated:
+            count = dict.fromkeys(MigrateType, 0)
+            for start, end, migratetype in zone.migratetypes:
+                count[migratetype] += div_round_up(end, size) - start // size
+            blocks = PageBlocks(zone.name, tuple(count.values()))
+            yield NodePageTypes(zone.nid, k.config.pageblock_order, tuple(count), (), (blocks,))
 
 
 def _resources(parent: Resource) -> tuple[iomem.Resource, ...]:

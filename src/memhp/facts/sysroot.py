@@ -21,7 +21,7 @@ def files(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "/proc/vmstat", counters.render_vmstat(facts.vmstat)
     if facts.buddyinfo:
         yield "/proc/buddyinfo", buddyinfo.render(facts.buddyinfo)
-    if facts.pagetypeinfo:
+    if facts.pagetypeinfo and all(node.free for node in facts.pagetypeinfo):
         yield "/proc/pagetypeinfo", pagetypeinfo.render(facts.pagetypeinfo)
     if facts.cmdline is not None:
         yield "/proc/cmdline", f"{facts.cmdline.text}\n"

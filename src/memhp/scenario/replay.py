@@ -11,27 +11,18 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from memhp.errors import KernelError
-from memhp.facts import iomem
 from memhp.facts.derive import derive
 from memhp.facts.memory_blocks import State
 from memhp.facts.observed import Facts
 from memhp.facts.plug import PlugChange, changes
+from memhp.facts.virtio_mem import DEVICE
 from memhp.hw.memory import Use
 from memhp.linux.config import OnlineType
 from memhp.linux.drivers.acpi.numa.srat import Srat
-from memhp.linux.kernel.resource import (
-    IORESOURCE_BUSY,
-    IORESOURCE_MEM,
-    Resource,
-    insert_resource,
-    iter_resources,
-    remove_resource,
-)
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.scenario.dax_facts import REGION, dax_steps
 from memhp.scenario.session import Session
-from memhp.scenario.sources import hosts_memory
 from memhp.scenario.steps import RUNNERS
 from memhp.scenario.virtio_mem_blocks import device_at
 from memhp.scenario.virtio_mem_facts import attach_seen
@@ -40,9 +31,11 @@ from memhp.spans import Span
 
 
 def replay(session: Session, before: Facts, after: Facts) -> None:
-    """Do to the model what happened to a machine from `before` to `after`. Raises what a step raises."""
+    """Do to the model what happened to a machine from `before` to `after`. Raises what a step raises.
+
+    What devices have in ``/proc/iomem`` stays as it is, but for those that memory comes with.
+    """
     _run(session, leaving(before, after))
-    sync_devices(session.k, after)
     _run(session, dax_steps(before, after))
     _run(session, resizes(before, after))
     _run(session, coming(before, after, session.k.auto_online_blocks, domains(session.k)))
@@ -198,9 +191,11 @@ def _online_by_hand(before: Facts, after: Facts, auto_online: OnlineType) -> Ite
 
 
 def _driver(change: PlugChange) -> schema.DriverName:
-    """The driver that adds memory under this name; firmware's memory map has plain ``System RAM``."""
-    drivers: dict[str, schema.DriverName] = {"System RAM (virtio_mem)": "virtio_mem", "System RAM (kmem)": "kmem"}
-    return drivers.get(change.driver, "dimm")
+    """The driver that adds memory there: virtio-mem within the region that it claimed, else that of firmware's devices.
+
+    Not by the name that the memory has: that is the driver's, and is to come out.
+    """
+    return "virtio_mem" if DEVICE.fullmatch(change.device) else "dimm"
 
 
 def _of_dax(change: PlugChange) -> bool:
@@ -211,22 +206,3 @@ def _of_dax(change: PlugChange) -> bool:
 def _blocks(span: Span, size: int) -> range:
     """The start of each memory block of a span."""
     return range(span.start, span.end, size)
-
-
-def _is_device(name: str) -> bool:
-    return not name.startswith("System RAM") and REGION.fullmatch(name) is None
-
-
-def sync_devices(k: Kernel, facts: Facts) -> None:
-    """Give the devices of ``/proc/iomem`` the resources that they have in `facts`; memory stays as it is.
-
-    Drivers claim and release them on their own account; those of dax devices do so in the model too.
-    """
-    shown = {(res.start, res.end, res.name) for _, res in iomem.walk(facts.iomem) if _is_device(res.name)}
-    for _, res in list(iter_resources(k.iomem_resource)):
-        if _is_device(res.name) and (res.start, res.end, res.name) not in shown:
-            remove_resource(res)
-    have = {(res.start, res.end, res.name) for _, res in iter_resources(k.iomem_resource)}
-    for start, end, name in sorted(shown - have, key=lambda each: (each[0], -each[1])):
-        busy = 0 if hosts_memory(name) else IORESOURCE_BUSY
-        insert_resource(k.iomem_resource, Resource(start, end, name, IORESOURCE_MEM | busy))
