@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from captures import DATA
 from memhp.cli.main import COMMANDS, main
 from memhp.report.documents import DOCUMENTS, json_schema
 
+TABLES = DATA / "ptcores" / "x86_64-7.2.13+deb14-cloud-amd64-virtio-mem-4level" / "0-before" / "pt.elf.xz"
 RUNS = {
     "rehearse": ["rehearse", "--machine", "x86-vm", "--plug", "128M", "--online", "movable", "--unplug"],
     "plan": ["rehearse", "--machine", "riscv-vm", "--plan", "1G"],
@@ -22,6 +24,7 @@ RUNS = {
     "memmap": ["geometry", "--memmap-on-memory"],
     "choices": ["choices"],
     "fixes": ["fixes", "--kernel", "6.1.100"],
+    "pagetables": ["pagetables", str(TABLES), "--summary"],
 }
 CHECKED_ELSEWHERE = {"guest", "conform", "capture", "device"}
 """Commands whose documents want real kernels; and those that print none."""

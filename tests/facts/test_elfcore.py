@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captures import DATA
+from cores import NOTES, elf
 from memhp.errors import BadInput
 from memhp.facts.elfcore import ElfCore
 from memhp.facts.vmcoreinfo import parse_vmcoreinfo
@@ -19,37 +20,6 @@ from memhp.spans import Span
 
 GUESTS = DATA / "ptcores"
 SMALL = GUESTS / "riscv64-7.2.13+deb14-riscv64-virtio-mem-vhost-sv39" / "0-before" / "pt.elf.xz"
-NOTES = (
-    b"OSRELEASE=6.12.0\nPAGESIZE=4096\nNUMBER(VA_BITS)=39\n"
-    b"NUMBER(va_kernel_pa_offset)=0x0\nSYMBOL(swapper_pg_dir)=80000000\n"
-)
-
-
-def elf(
-    loads: list[tuple[int, bytes]],
-    *,
-    notes: bytes = NOTES,
-    machine: int = 243,
-    kind: int = 4,
-    ident: bytes = b"\x7fELF\x02\x01\x01",
-    many: bool = False,
-) -> bytes:
-    """An ELF core with one VMCOREINFO note and these (physical address, bytes) segments."""
-    note = struct.pack("<III", 11, len(notes), 0) + b"VMCOREINFO\0\0" + notes + b"\0" * (-len(notes) % 4)
-    count = 1 + len(loads)
-    at = 64 + 56 * count + (64 if many else 0)
-    headers = [struct.pack("<IIQQQQQQ", 4, 0, at, 0, 0, len(note), len(note), 0)]
-    body = note
-    for pa, data in loads:
-        headers.append(struct.pack("<IIQQQQQQ", 1, 0, at + len(body), 0, pa, len(data), len(data), 0))
-        body += data
-    section = struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 0, 0, count, 0, 0) if many else b""
-    start = struct.pack(
-        "<16sHHIQQQIHHHHHH",
-        ident, kind, machine, 1, 0, 64, 64 + 56 * count if many else 0, 0, 64, 56,
-        0xFFFF if many else count, 64, int(many), 0,
-    )  # fmt: skip
-    return start + b"".join(headers) + section + body
 
 
 def written(tmp_path: Path, data: bytes) -> ElfCore:

@@ -50,6 +50,7 @@ COMMANDS = {
     "guest": LazyCommand("memhp.cli.guest:guest", "Boot real kernels in QEMU, without installing anything."),
     "device": LazyCommand("memhp.cli.device:device", "Serve a virtio-mem device to QEMU, with faults on demand."),
     "conform": LazyCommand("memhp.cli.conform:conform", "Hold the model against real kernels, fact by fact."),
+    "pagetables": LazyCommand("memhp.cli.pagetables:pagetables", "Show a real kernel's page tables, from dump or RAM."),
     "choices": LazyCommand("memhp.cli.choices:choices", "Tell the decisions in which kernels differ, and since when."),
     "fixes": LazyCommand("memhp.cli.fixes:fixes", "List what was mended in hotplug, and what a kernel lacks of it."),
     "schema": LazyCommand("memhp.cli.schema:schema", "Print the JSON Schemas of what --json prints."),

@@ -8,12 +8,14 @@ System V ABI, chapters "ELF Header", "Program Header" and "Note Section"; elf(5)
 import mmap
 import struct
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from memhp.errors import BadInput
+from memhp.facts.frame_runs import FrameRuns
 from memhp.facts.vmcoreinfo import VmCoreInfo, parse_vmcoreinfo
 from memhp.hw.format import U64
 from memhp.hw.reader import MissingTables
@@ -54,22 +56,45 @@ class Load(NamedTuple):
 class ElfCore:
     """An ELF64 core of one machine, plain or compressed with xz.
 
-    Raises BadInput for anything else: another kind of file, a truncated one, an unknown machine, no VMCOREINFO.
+    Raises BadInput for anything else: another kind of file, a truncated one, an unknown machine, no VMCOREINFO. With
+    `noted` False the last is told only when the notes are asked for.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    live = False
+    """Whether the kernel runs while it is read, so that segments do not end with the file."""
+
+    def __init__(self, path: Path | str, *, noted: bool = True) -> None:
         self.where = str(path)
-        self._file = _contents(Path(path))
+        self._file = self.contents(Path(path))
         self.arch, headers = self._headers()
         self.notes = tuple(
             note for kind, start, size, _ in headers if kind == PT_NOTE for note in self._notes(start, size)
         )
-        self.loads = tuple(
-            sorted(Load(pa, size, start) for kind, start, size, pa in headers if kind == PT_LOAD and size)
-        )
-        self.info = self._vmcoreinfo()
-        self._runs = [(span, rows) for load in self.loads for span, rows in self._frames(load)]
-        self._starts = np.array([span.start for span, _ in self._runs], dtype=np.uint64)
+        loads = (Load(pa, size, start) for kind, start, size, pa in headers if kind == PT_LOAD and size)
+        self.loads = tuple(sorted(load for load in loads if self.usable(load)))
+        if noted:
+            _ = self.info if self.live else self._runs
+
+    def contents(self, path: Path) -> bytes | mmap.mmap:
+        """The file, or as much of it as headers and notes take."""
+        return _contents(path)
+
+    def usable(self, load: Load) -> bool:
+        """Whether a segment is physical memory."""
+        return True
+
+    @cached_property
+    def info(self) -> VmCoreInfo:
+        """The kernel's own notes. Raises BadInput where there are none, or another architecture's."""
+        return self._vmcoreinfo()
+
+    @cached_property
+    def _runs(self) -> FrameRuns:
+        return self.frame_runs(self.page_size)
+
+    def frame_runs(self, page_size: int) -> FrameRuns:
+        """The frames of the dump, for pages of that size."""
+        return FrameRuns(page_size, (part for load in self.loads for part in self._frames(load, page_size)))
 
     @property
     def prstatus(self) -> tuple[bytes, ...]:
@@ -84,7 +109,7 @@ class ElfCore:
     @property
     def frames(self) -> tuple[Span, ...]:
         """The PFNs of the frames that the file holds, ascending."""
-        return tuple(span for span, _ in self._runs)
+        return self._runs.spans
 
     def root(self) -> Root:
         """The kernel's page tables."""
@@ -92,17 +117,7 @@ class ElfCore:
 
     def tables(self, pfns: U64) -> U64:
         """Whole frames, shape ``[n, page_size // 8]``. Raises MissingTables for those that the file does not hold."""
-        at = np.searchsorted(self._starts, pfns, side="right").astype(np.int64) - 1
-        out = np.empty((pfns.size, self.page_size // 8), dtype=np.uint64)
-        found = np.zeros(pfns.size, dtype=np.bool_)
-        for i in np.unique(at[at >= 0]).tolist():
-            span, rows = self._runs[i]
-            here = (at == i) & (pfns < np.uint64(span.end))
-            out[here] = rows[pfns[here] - np.uint64(span.start)]
-            found |= here
-        if not found.all():
-            raise MissingTables(pfns[~found].tolist())
-        return out
+        return self._runs.tables(pfns)
 
     def read(self, pa: int, size: int) -> bytes:
         """Bytes of physical memory. Raises MissingTables for what the file does not hold."""
@@ -117,12 +132,12 @@ class ElfCore:
             pa, size = pa + part, size - part
         return bytes(data)
 
-    def _frames(self, load: Load) -> Iterator[tuple[Span, U64]]:
+    def _frames(self, load: Load, page_size: int) -> Iterator[tuple[Span, U64]]:
         """The whole frames of a run: their PFNs, and a view of them, shape ``[n, page_size // 8]``."""
-        span = Span(-(-load.pa // self.page_size), (load.pa + load.size) // self.page_size)
+        span = Span(-(-load.pa // page_size), (load.pa + load.size) // page_size)
         if span:
-            offset = load.offset + span.start * self.page_size - load.pa
-            words = np.frombuffer(self._file, dtype="<u8", count=span.size * self.page_size // 8, offset=offset)
+            offset = load.offset + span.start * page_size - load.pa
+            words = np.frombuffer(self._file, dtype="<u8", count=span.size * page_size // 8, offset=offset)
             yield span, words.reshape(span.size, -1)
 
     def _headers(self) -> tuple[str, list[tuple[int, int, int, int]]]:
@@ -144,8 +159,9 @@ class ElfCore:
             raise CORE_HEADERS.refusal(self.where)
         table = self._slice(phoff, phnum * _PHDR.size, "program headers")
         headers = [(p[0], p[2], p[5], p[4]) for p in _PHDR.iter_unpack(table)]
-        for _, start, size, pa in headers:
-            self._slice(start, size, f"segment at physical address {pa:#x}")
+        for kind, start, size, pa in headers:
+            if kind != PT_LOAD or not self.live:
+                self._slice(start, size, f"segment at physical address {pa:#x}")
         return machines[machine], headers
 
     def _slice(self, start: int, size: int, what: str) -> bytes | memoryview:

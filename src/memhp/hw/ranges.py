@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from memhp.hw.format import U64, Format
 from memhp.hw.reader import TableReader
-from memhp.hw.walker import ALL, Bools, Heights, Missing, Slab, missing_of, slabs
+from memhp.hw.walker import ALL, Bools, Heights, Missing, Slab, leaves_of, missing_of, slabs
 
 Indices = npt.NDArray[np.intp]
 
@@ -145,7 +145,7 @@ def _comparable(fmt: Format, slab: Slab, mask: int, contiguous: bool, holes: boo
         live = ~np.asarray(fmt.is_table(entries, height)) if height else np.ones(entries.shape, dtype=np.bool_)
         live &= slab.present[:, None]
     elif height or napot:
-        live = np.asarray(fmt.is_leaf(entries, height))
+        live = leaves_of(fmt, slab)
     else:
         live = (words & np.uint64(fmt.valid)) != 0
     return words, live

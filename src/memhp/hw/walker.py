@@ -298,7 +298,9 @@ def _read(
 
 def _children(fmt: Format, slab: Slab, start: int, last: int) -> tuple[U64, U64, U64]:
     """Frame, first address and rights of every table that a slab points to and that translates some of the range."""
-    rows, columns = np.nonzero(np.asarray(fmt.is_table(slab.entries, slab.height)))
+    rows, columns = np.nonzero(_in_use(fmt, slab))
+    there = np.asarray(fmt.is_table(slab.entries[rows, columns], slab.height))
+    rows, columns = rows[there], columns[there]
     size = fmt.levels[slab.height].size
     va = slab.va[rows] + columns.astype(np.uint64) * np.uint64(size)
     inside = (va <= np.uint64(last)) & (va + np.uint64(size - 1) >= np.uint64(start))
@@ -306,6 +308,20 @@ def _children(fmt: Format, slab: Slab, start: int, last: int) -> tuple[U64, U64,
     above = slab.rights[rows]
     rights = (above & entries & np.uint64(fmt.rights_and)) | ((above | entries) & np.uint64(fmt.rights_or))
     return fmt.table_pfn(entries[inside]), va[inside], rights[inside]
+
+
+def _in_use(fmt: Format, slab: Slab) -> Bools:
+    """Entries that may lead anywhere; of most tables that is a small part, and only that is looked at closely."""
+    if fmt.pointer_mask:
+        return np.asarray(slab.entries != np.uint64(fmt.empty[slab.height]))
+    return np.asarray((slab.entries & np.uint64(fmt.valid)) != 0)
+
+
+def leaves_of(fmt: Format, slab: Slab) -> Bools:
+    """Which entries of a slab are leaves."""
+    found: Bools = (slab.entries & np.uint64(fmt.valid)) != 0
+    found[found] = fmt.is_leaf(slab.entries[found], slab.height)
+    return found
 
 
 def missing_of(found: list[Slab]) -> Missing:
@@ -357,7 +373,7 @@ def leaves(
     for slab in slabs(reader, fmt, root_pfn, va_start=va_start, va_end=va_end, root_index=root_index):
         if not slab.present.all():
             lacking.append(slab)
-        rows, columns = np.nonzero(np.asarray(fmt.is_leaf(slab.entries, slab.height)))
+        rows, columns = np.nonzero(leaves_of(fmt, slab))
         va = slab.va[rows] + columns.astype(np.uint64) * np.uint64(fmt.levels[slab.height].size)
         entries = slab.entries[rows, columns]
         height = np.full(va.size, slab.height, dtype=np.uint8)

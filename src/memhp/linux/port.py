@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from memhp.hw.format import Format
+    from memhp.hw.ranges import Ranges
     from memhp.hw.reader import TableReader
     from memhp.hw.tlb import Table
     from memhp.linux.arch.registry import Arch
     from memhp.linux.choices import ArchProfile
-    from memhp.linux.config import Config
+    from memhp.linux.config import Bases, Config
     from memhp.linux.layout import Area, Layout
     from memhp.linux.mm.altmap import VmemAltmap
     from memhp.linux.mm.dev_pagemap import DevPagemap
@@ -63,6 +64,18 @@ class Paging:
     va_bits: int
     va_bits_actual: int
     name: str
+
+
+class NotedLayout(NamedTuple):
+    """What a dump tells of the kernel's layout: the address width of the build and whether the CPU has it, the width of
+    physical addresses where the build chooses (else 0), the first byte of RAM, and what a boot drew at random.
+    """
+
+    va_bits: int
+    ram_start: int
+    bases: Bases
+    lva: bool = True
+    pa_bits: int = 0
 
 
 class VmCoreNotes(Protocol):
@@ -309,6 +322,12 @@ class Port(Protocol):
 
     def vmcoreinfo_root(self, info: VmCoreNotes) -> Root:
         """Where ``swapper_pg_dir`` is and how to read it. Raises :class:`memhp.errors.BadInput`."""
+
+    def vmcoreinfo_layout(self, info: VmCoreNotes, root: Root, found: Ranges) -> NotedLayout:
+        """What the notes, or else the leaves found below `root`, tell of the layout. Raises BadInput."""
+
+    def registers_root(self, registers: Mapping[str, int]) -> Root | None:
+        """The page tables that a CPU's registers (lower case) point to; None where they do not say."""
 
     def read_root(self, root: Root, reader: TableReader) -> Root:
         """The same, with what only memory tells: which tables entries share that lead nowhere.

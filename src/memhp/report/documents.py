@@ -13,6 +13,7 @@ from memhp.claims.claim import ClaimRow
 from memhp.claims.fix import FixRow
 from memhp.explore.decide import Row as RaceRow
 from memhp.explore.explored import Explored
+from memhp.facts.page_tables import AreaUse, Difference, MappedRange, MissingTable, TableChange
 from memhp.linux.choice_table import ChoiceRow
 from memhp.linux.geometry import Row as GeometryRow
 from memhp.linux.memmap_verdicts import MemmapRow
@@ -100,6 +101,41 @@ class FixesDocument(Document, frozen=True, kw_only=True):
     fixes: list[FixRow]
 
 
+class LawOfTables(msgspec.Struct, frozen=True, kw_only=True):
+    """One law on real page tables: where it does not hold, what is worth knowing, or why it was not looked at."""
+
+    law: str
+    sentence: str
+    holds: bool | None
+    """Null: not checked."""
+    breaches: list[str]
+    notes: list[str]
+    unchecked: str
+
+
+class PagetablesDocument(Document, frozen=True, kw_only=True):
+    """``memhp pagetables --json``; what an option did not ask for is empty."""
+
+    verdict: Literal["listed", "incomplete", "equal", "differs", "expected", "unexpected"]
+    """``incomplete``: tables are missing. ``equal`` and ``differs`` with --diff, the last two with --check."""
+    source: str
+    kind: str
+    """``ELF core``, ``compressed dump``, ``RAM`` or ``live kernel``."""
+    release: str | None
+    """``uname -r`` of the kernel."""
+    format: str
+    root: int
+    """Physical address of the first entry of the root table."""
+    doubts: list[str]
+    """Why areas may be named wrongly."""
+    areas: list[AreaUse]
+    ranges: list[MappedRange] = []
+    missing: list[MissingTable] = []
+    differences: list[Difference] = []
+    table_changes: list[TableChange] = []
+    laws: list[LawOfTables] = []
+
+
 DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "rehearse": RehearseDocument,
     "matrix": MatrixDocument,
@@ -110,6 +146,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "choices": ChoicesDocument,
     "fixes": FixesDocument,
     "device": DeviceDocument,
+    "pagetables": PagetablesDocument,
 }
 """The document of each command."""
 

@@ -7,6 +7,7 @@ memory_block_size_bytes`` and their like.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from memhp.hw.formats import chosen
@@ -139,6 +140,10 @@ class GenericPort(Port):
         """It has the line that only ``arch_crash_save_vmcoreinfo()`` of this architecture writes."""
         kind, _, name = self.vmcoreinfo_mark.rstrip(")").partition("(")
         return notes.has(name, kind)
+
+    def registers_root(self, registers: Mapping[str, int]) -> Root | None:
+        """Registers that can be read from outside do not say."""
+        return None
 
     def read_root(self, root: Root, reader: TableReader) -> Root:
         """Entries that lead nowhere are zero."""

@@ -10,7 +10,7 @@ from memhp.linux.arch.arm64.choices import Arm64Profile, arm64
 from memhp.linux.arch.arm64.format import CONT_PMDS, FORMATS
 from memhp.linux.arch.arm64.include.asm.memory import VA_BITS_MIN, arm64_layout, vmalloc_size, vmalloc_size_before_6_9
 from memhp.linux.arch.arm64.include.asm.tlbflush import flush_tlb_all, flush_tlb_kernel_range
-from memhp.linux.arch.arm64.kernel.vmcore_info import vmcoreinfo_root
+from memhp.linux.arch.arm64.kernel.vmcore_info import registers_root, vmcoreinfo_layout, vmcoreinfo_root
 from memhp.linux.arch.arm64.mm import huge_vmap, init, mmu, pageattr
 from memhp.linux.arch.arm64.mm.ptdump import STYLE
 from memhp.linux.arch.generic import GenericPort
@@ -143,6 +143,8 @@ class Arm64Port(GenericPort):
     ptdump_style = STYLE
     vmcoreinfo_mark = "NUMBER(kimage_voffset)"
     vmcoreinfo_root = staticmethod(vmcoreinfo_root)
+    vmcoreinfo_layout = staticmethod(vmcoreinfo_layout)
+    registers_root = staticmethod(registers_root)
 
     def paging_modes(self) -> tuple[tuple[int, Paging], ...]:
         """Every page size and width, those of 52-bit kernels on smaller CPUs too."""

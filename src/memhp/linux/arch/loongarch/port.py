@@ -92,6 +92,7 @@ class LoongArchPort(GenericPort):
     """Where the symbol lies: there is no note of its own."""
     vmcoreinfo_is_ours = staticmethod(vmcore_info.vmcoreinfo_is_ours)
     vmcoreinfo_root = staticmethod(vmcore_info.vmcoreinfo_root)
+    vmcoreinfo_layout = staticmethod(vmcore_info.vmcoreinfo_layout)
     read_root = staticmethod(vmcore_info.shared_tables_of)
 
     def paging_modes(self) -> tuple[tuple[int, Paging], ...]:

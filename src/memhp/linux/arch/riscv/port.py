@@ -8,7 +8,7 @@ from memhp.linux.arch.riscv import checks
 from memhp.linux.arch.riscv.choices import riscv
 from memhp.linux.arch.riscv.format import FORMATS
 from memhp.linux.arch.riscv.include.asm.pgtable import VMALLOC_SIZE, riscv_layout
-from memhp.linux.arch.riscv.kernel.vmcore_info import vmcoreinfo_root
+from memhp.linux.arch.riscv.kernel.vmcore_info import registers_root, vmcoreinfo_layout, vmcoreinfo_root
 from memhp.linux.arch.riscv.mm import init, pageattr, pgtable, tlbflush
 from memhp.linux.arch.riscv.mm.ptdump import STYLE
 from memhp.linux.config import Config
@@ -75,6 +75,8 @@ class RiscvPort(GenericPort):
     vmcoreinfo_mark = "NUMBER(va_kernel_pa_offset)"
     """Noted from 6.4 on."""
     vmcoreinfo_root = staticmethod(vmcoreinfo_root)
+    vmcoreinfo_layout = staticmethod(vmcoreinfo_layout)
+    registers_root = staticmethod(registers_root)
 
     def paging_modes(self) -> tuple[tuple[int, Paging], ...]:
         """The three modes."""

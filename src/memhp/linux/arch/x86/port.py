@@ -8,7 +8,7 @@ from memhp.linux.arch.generic import BITS_32, GenericPort
 from memhp.linux.arch.x86 import checks
 from memhp.linux.arch.x86.format import FORMATS
 from memhp.linux.arch.x86.include.asm.pgtable_64_types import VMALLOC_SIZE, x86_layout
-from memhp.linux.arch.x86.kernel.vmcore_info_64 import vmcoreinfo_root
+from memhp.linux.arch.x86.kernel.vmcore_info_64 import registers_root, vmcoreinfo_layout, vmcoreinfo_root
 from memhp.linux.arch.x86.mm import init_64, pgtable, tlb
 from memhp.linux.arch.x86.mm.block_size import probe_memory_block_size
 from memhp.linux.arch.x86.mm.dump_pagetables import STYLE
@@ -104,6 +104,8 @@ class X86Port(GenericPort):
 
     vmcoreinfo_mark = "NUMBER(phys_base)"
     vmcoreinfo_root = staticmethod(vmcoreinfo_root)
+    vmcoreinfo_layout = staticmethod(vmcoreinfo_layout)
+    registers_root = staticmethod(registers_root)
 
     def paging_modes(self) -> tuple[tuple[int, Paging], ...]:
         """4 and 5 levels; VMALLOC_END stands before the last byte."""

@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 
 from memhp.errors import BadInput
+from memhp.hw.ranges import Ranges
 from memhp.hw.reader import TableReader
 from memhp.linux.arch.loongarch.format import CACHE_BASE, FORMATS, PA_BITS, G
-from memhp.linux.port import Root, VmCoreNotes
+from memhp.linux.config import Bases
+from memhp.linux.port import NotedLayout, Root, VmCoreNotes
 
 WINDOW = CACHE_BASE >> PA_BITS
 
@@ -22,6 +24,11 @@ def vmcoreinfo_root(info: VmCoreNotes) -> Root:
     """``swapper_pg_dir`` through the window; the levels are those that builds for its page size have."""
     fmt = next(each for each in FORMATS if each.page_size == info.page_size)
     return Root(fmt, (info.symbol("swapper_pg_dir") - CACHE_BASE) >> fmt.page_shift)
+
+
+def vmcoreinfo_layout(info: VmCoreNotes, root: Root, found: Ranges) -> NotedLayout:
+    """Nothing is drawn at random but the place of the image in the window."""
+    return NotedLayout(root.fmt.va_bits, 0, Bases())
 
 
 def shared_tables_of(root: Root, reader: TableReader) -> Root:

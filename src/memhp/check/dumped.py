@@ -1,0 +1,220 @@
+"""The laws that page tables and /proc/iomem are enough for, on the tables of a real kernel.
+
+They are those of :mod:`memhp.check.page_tables`, :mod:`~memhp.check.direct_map` and :mod:`~memhp.check.vmemmap`, as far
+as a machine in use keeps them: drivers change how pages of theirs are cached, and single pages are taken out of the
+direct map on purpose (secretmem, KFENCE, hwpoison, ``set_direct_map_invalid_noflush()``): those are notes.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from memhp.check.kernel_data import broken_rules
+from memhp.check.law import MOST_TOLD, Breach, Note
+from memhp.check.look import Leaves, merged, minus, pfn_text, va_text
+from memhp.hw.format import HEIGHT_NAMES
+from memhp.hw.ranges import Ranges
+from memhp.hw.runs import frame_spans
+from memhp.hw.walker import Tables
+from memhp.linux.layout import Layout
+from memhp.linux.port import WRITABLE
+from memhp.spans import Span, SpanSet
+from memhp.units import exact_size
+
+NEVER = frozenset({"executable", "executable by user space", "open to user space"})
+"""Rules about kernel data that no driver has a reason to break. Read-only code may be executable: riscv lets aliases of
+modules' text follow it (arch/riscv/mm/pageattr.c:__set_memory), and x86 has its real-mode trampoline there."""
+
+
+@dataclass(frozen=True)
+class DumpedTables:
+    """The kernel's half of a real machine's page tables: ranges of everything, holes included, and the tables.
+
+    `layout` is None where the kernel's notes do not tell it. `ram` are the PFNs of System RAM, `memory` of all that
+    may be mapped, both None without /proc/iomem.
+    """
+
+    ranges: Ranges
+    tables: Tables
+    layout: Layout | None
+    ram: SpanSet | None = None
+    memory: SpanSet | None = None
+
+    def leaves(self, area: Span) -> Leaves:
+        """The leaves that translate some of `area` (bytes), those at its edges whole."""
+        found = self.ranges
+        end = np.uint64(min(area.end, (1 << 64) - 1))
+        inside = found.mapped & (found.va < end) & (found.va + (found.size - np.uint64(1)) >= np.uint64(area.start))
+        return Leaves(found.va, found.size, found.pa, found.height, found.bits).chosen(inside)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One law on a real machine: where it does not hold, what is worth knowing; `unchecked` says why it was not looked
+    at.
+    """
+
+    law: str
+    sentence: str
+    breaches: tuple[Breach, ...] = ()
+    notes: tuple[Note, ...] = ()
+    unchecked: str = ""
+
+
+@dataclass(frozen=True)
+class DumpedLaw:
+    """A law and what it needs beside page tables."""
+
+    name: str
+    sentence: str
+    find: Callable[[DumpedTables], Iterator[Breach | Note]]
+    needs_layout: bool = True
+    needs_memory: bool = True
+
+
+def check_dumped(seen: DumpedTables) -> list[Finding]:
+    """Every law, whether it holds on these page tables."""
+    return [_checked(law, seen) for law in LAWS]
+
+
+def _checked(law: DumpedLaw, seen: DumpedTables) -> Finding:
+    if law.needs_layout and seen.layout is None:
+        return Finding(law.name, law.sentence, unchecked="where the kernel's areas lie is not known: no VMCOREINFO")
+    if law.needs_memory and seen.memory is None:
+        return Finding(law.name, law.sentence, unchecked="which memory there is is not known: no /proc/iomem")
+    found = list(law.find(seen))
+    breaches = [each for each in found if isinstance(each, Breach)]
+    if len(breaches) > MOST_TOLD + 1:
+        more = f"and in {len(breaches) - MOST_TOLD} more places"
+        breaches = [*breaches[:MOST_TOLD], Breach(law.name, more)]
+    return Finding(law.name, law.sentence, tuple(breaches), tuple(each for each in found if isinstance(each, Note)))
+
+
+def page_tables(seen: DumpedTables) -> Iterator[Breach | Note]:
+    """Tables that are not there, encodings that are reserved, tables reached by more than one way."""
+    fmt, found = seen.ranges.fmt, seen.ranges
+    for frame, height, va in zip(*(column.tolist() for column in found.missing), strict=True):
+        text = f"the entry for {va:#x} points to PFN {frame:#x} as a {HEIGHT_NAMES[height]} table, which is not there"
+        yield Breach("page-tables", text, pfns=Span(frame, frame + 1), vas=Span(va, va + 1))
+    none = np.array(fmt.empty, dtype=np.uint64)[found.height]
+    bad = np.flatnonzero(~found.mapped & ((found.entry & np.uint64(fmt.valid)) != 0) & (found.entry != none))
+    for i in bad.tolist():
+        entry, height, va = int(found.entry[i]), int(found.height[i]), int(found.va[i])
+        text = f"the {HEIGHT_NAMES[height]} entry {entry:#x} for {va:#x} is valid, but its encoding is reserved"
+        yield Breach("page-tables", text, vas=Span(va, va + int(found.size[i])))
+    yield from _shared(seen)
+
+
+def _shared(seen: DumpedTables) -> Iterator[Breach | Note]:
+    """Tables that several entries point to: on purpose outside of the areas that hotplug changes, never inside."""
+    frames, counts = np.unique(seen.tables.frame, return_counts=True)
+    again = frames[counts > 1]
+    if not again.size:
+        return
+    areas = [] if seen.layout is None else [seen.layout.direct_map.span, seen.layout.vmemmap.span]
+    for span in frame_spans(again):
+        inside = (seen.tables.frame >= np.uint64(span.start)) & (seen.tables.frame < np.uint64(span.end))
+        at = seen.tables.va[inside].tolist()
+        places = [va for va in at if any(area.start <= va < area.end for area in areas)]
+        if places:
+            text = f"table {pfn_text(span)} is reached more than once: for {' and '.join(f'{va:#x}' for va in at[:4])}"
+            yield Breach("page-tables", text, pfns=span)
+    yield Note("page-tables", f"{again.size} tables serve several addresses", int(again.size))
+
+
+def direct_map(seen: DumpedTables) -> Iterator[Breach | Note]:
+    """Memory that is not mapped, mappings of what is no memory or elsewhere, attributes that kernel data never has."""
+    layout = seen.layout
+    assert layout is not None
+    assert seen.ram is not None
+    assert seen.memory is not None
+    config = layout.config
+    if not config.port.direct_map_in_page_tables:
+        return
+    shift = np.uint64(config.page_shift)
+    leaves = seen.leaves(layout.direct_map.span)
+    offset = np.uint64((layout.page_offset - layout.phys_offset) & (1 << 64) - 1)
+    for i in np.flatnonzero(leaves.pa + offset != leaves.va).tolist():
+        vas = Span(int(leaves.va[i]), int(leaves.va[i] + leaves.size[i]))
+        text = f"{va_text(vas)} translates to {int(leaves.pa[i]):#x} instead of {int(leaves.va[i] - offset):#x}"
+        yield Breach("direct-map", text, vas=vas)
+    mapped, _ = merged(leaves.pa >> shift, (leaves.pa + leaves.size) >> shift)
+    yield from _unmapped(layout, minus(seen.ram, mapped))
+    always = config.port.always_mapped(config)
+    allowed = seen.memory.copy()
+    allowed.add(always.start >> config.page_shift, always.end >> config.page_shift)
+    for extra in minus(mapped, allowed):
+        text = f"{pfn_text(extra)} is mapped, {exact_size(extra.size << config.page_shift)}, but is no memory"
+        yield Breach("direct-map", text, pfns=extra)
+    broken = broken_rules(config, leaves)
+    read_only = np.zeros(leaves.va.size, dtype=np.bool_)
+    for rule, wrong in broken:
+        read_only |= wrong if rule.what == WRITABLE else False
+    for rule, wrong in broken:
+        for i in np.flatnonzero(wrong & ~read_only).tolist() if rule.what in NEVER else ():
+            vas = Span(int(leaves.va[i]), int(leaves.va[i] + leaves.size[i]))
+            text = f"{va_text(vas)} is writable and {rule.what}: its leaves have attributes {int(leaves.bits[i]):#x}"
+            yield Breach("direct-map", text, vas=vas)
+
+
+def _unmapped(layout: Layout, gaps: list[Span]) -> Iterator[Breach | Note]:
+    """System RAM without a translation: a breach where a whole sub-section is, else pages taken out one by one."""
+    unit = layout.config.pages_per_subsection
+    single = [gap for gap in gaps if gap.size < unit]
+    for gap in gaps:
+        if gap.size >= unit:
+            at = layout.phys_to_virt(gap.start << layout.config.page_shift)
+            text = f"System RAM {pfn_text(gap)} is not mapped at {at:#x}"
+            yield Breach("direct-map", text, pfns=gap)
+    if single:
+        pages = sum(gap.size for gap in single)
+        yield Note("direct-map", f"{pages} pages of System RAM are taken out of the direct map", pages)
+
+
+def vmemmap(seen: DumpedTables) -> Iterator[Breach | Note]:
+    """System RAM without struct pages, struct pages of what is no memory."""
+    layout = seen.layout
+    assert layout is not None
+    assert seen.ram is not None
+    assert seen.memory is not None
+    config = layout.config
+    leaves = seen.leaves(layout.vmemmap_usable)
+    mapped, _ = merged(leaves.va, leaves.va + leaves.size)
+    page = config.page_size
+    wanted = SpanSet()
+    for part in seen.ram:
+        memmap = layout.memmap(*part)
+        wanted.add(memmap.start // page * page, -(-memmap.end // page) * page)
+    for gap in minus(wanted, mapped):
+        first, last = layout.page_to_pfn(gap.start), layout.page_to_pfn(gap.end - 1)
+        text = f"the struct pages of PFN {first:#x}-{last:#x} are not mapped at {va_text(gap)}"
+        yield Breach("vmemmap", text, pfns=Span(first, last + 1), vas=gap)
+    per, largest = config.pages_per_section, config.format.levels[int(config.vmemmap_huge)].size
+    allowed = SpanSet()
+    for part in seen.memory:
+        memmap = layout.memmap(part.start // per * per, -(-part.end // per) * per)
+        allowed.add(memmap.start // largest * largest, -(-memmap.end // largest) * largest)
+    for extra in minus(mapped, allowed):
+        low, high = layout.page_to_pfn(extra.start), layout.page_to_pfn(extra.end - 1)
+        text = f"{va_text(extra)} maps struct pages of PFN {low:#x}-{high:#x}, where no memory is"
+        yield Breach("vmemmap", f"{text}: {exact_size(extra.size)} stay taken", pfns=Span(low, high + 1), vas=extra)
+
+
+LAWS = (
+    DumpedLaw(
+        "page-tables",
+        "Page tables are a tree, and every entry leads to a table or maps memory",
+        page_tables,
+        needs_layout=False,
+        needs_memory=False,
+    ),
+    DumpedLaw(
+        "direct-map",
+        "The direct map translates exactly the memory there is, to itself, never writable and executable",
+        direct_map,
+    ),
+    DumpedLaw("vmemmap", "vmemmap maps the struct pages of exactly the memory there is", vmemmap),
+)
+"""Every law that is checked on real page tables."""

@@ -1,0 +1,40 @@
+"""Physical memory that lies in runs somewhere: a dump's segments, the files of a virtual machine's RAM."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from memhp.hw.format import U64
+from memhp.hw.reader import MissingTables
+from memhp.spans import Span
+
+
+class FrameRuns:
+    """A :class:`~memhp.hw.reader.TableReader` of runs of frames: spans of PFNs, each with a view of its frames, shape
+    ``[n, page_size // 8]``. Of frames that several runs have, the run that starts last counts.
+    """
+
+    def __init__(self, page_size: int, runs: Iterable[tuple[Span, U64]]) -> None:
+        self.page_size = page_size
+        self._runs = sorted(runs, key=lambda run: run[0].start)
+        self._starts = np.array([span.start for span, _ in self._runs], dtype=np.uint64)
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The PFNs of the runs, ascending."""
+        return tuple(span for span, _ in self._runs)
+
+    def tables(self, pfns: U64) -> U64:
+        """Whole frames, shape ``[n, page_size // 8]``. Raises MissingTables for those that no run holds."""
+        at = np.searchsorted(self._starts, pfns, side="right").astype(np.int64) - 1
+        out = np.empty((pfns.size, self.page_size // 8), dtype=np.uint64)
+        found = np.zeros(pfns.size, dtype=np.bool_)
+        for i in np.unique(at[at >= 0]).tolist():
+            span, rows = self._runs[i]
+            here = (at == i) & (pfns < np.uint64(span.end))
+            out[here] = rows[pfns[here] - np.uint64(span.start)]
+            found |= here
+        if not found.all():
+            raise MissingTables(pfns[~found].tolist())
+        return out

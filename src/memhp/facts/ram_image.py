@@ -1,0 +1,115 @@
+"""The RAM of a virtual machine as it lies in files: what QEMU shares (``memory-backend-file``, ``-memfd``), or a copy.
+
+Such a file says nothing of itself. The kernel's VMCOREINFO note is searched for in it; where each part of the file
+lies in physical memory, whoever has the machine knows.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import mmap
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from memhp.errors import BadInput
+from memhp.facts.frame_runs import FrameRuns
+from memhp.facts.vmcoreinfo import VmCoreInfo, parse_vmcoreinfo
+from memhp.hw.format import U64
+from memhp.inputs import open_regular
+from memhp.limits import RAM_PIECES
+from memhp.linux.arch.registry import port
+from memhp.spans import Span
+from memhp.units import MiB
+
+_HEADER = struct.Struct("<III")
+_NAME = b"VMCOREINFO\0\0"
+_BEGIN = _NAME + b"OSRELEASE="
+LONGEST_NOTE = 64 * 1024
+"""``VMCOREINFO_BYTES`` is a page, 64 KiB at most."""
+FIRST_HOLE = 256 * MiB
+"""Where the RAM of QEMU's machines that starts at 0 has its first hole, at the earliest."""
+
+
+class Piece(NamedTuple):
+    """Bytes ``[offset, offset + size)`` of a file stand for physical memory from `pa` on."""
+
+    path: Path
+    pa: int
+    offset: int
+    size: int
+
+
+class RamImage:
+    """A :class:`~memhp.hw.reader.TableReader` of RAM in files. `info` is None where no note was found.
+
+    Raises BadInput for what is no file of RAM, or where its parts lie is not known.
+    """
+
+    def __init__(self, path: Path | str, pieces: Sequence[Piece] = ()) -> None:
+        self.where = str(path)
+        files = {each: _mapped(each) for each in {piece.path for piece in pieces} or {Path(path)}}
+        found = (info for data in files.values() for info in notes_in(data, self.where))
+        self.info = next(found, None)
+        if not pieces:
+            pieces = (_whole(Path(path), len(files[Path(path)]), self.info),)
+        if len(pieces) > RAM_PIECES.most:
+            raise RAM_PIECES.refusal(self.where)
+        for piece in pieces:
+            if piece.offset + piece.size > len(files[piece.path]):
+                raise BadInput(
+                    f"bytes {piece.offset:#x}-{piece.offset + piece.size - 1:#x} are not in the file",
+                    where=str(piece.path),
+                    fix=f"it ends at {len(files[piece.path]):#x}",
+                )
+        self._pieces, self._files = tuple(pieces), files
+
+    def frame_runs(self, page_size: int) -> FrameRuns:
+        """The frames of the RAM, for pages of that size."""
+        return FrameRuns(page_size, (run for piece in self._pieces for run in self._frames(piece, page_size)))
+
+    def _frames(self, piece: Piece, page_size: int) -> Iterator[tuple[Span, U64]]:
+        span = Span(-(-piece.pa // page_size), (piece.pa + piece.size) // page_size)
+        if span:
+            offset = piece.offset + span.start * page_size - piece.pa
+            words = np.frombuffer(self._files[piece.path], "<u8", span.size * page_size // 8, offset)
+            yield span, words.reshape(span.size, -1)
+
+
+def notes_in(data: mmap.mmap, where: str) -> Iterator[VmCoreInfo]:
+    """Every VMCOREINFO note of a kernel known here that lies in memory, whole, where it lies first."""
+    at = data.find(_BEGIN)
+    while at >= 0:
+        if at >= _HEADER.size:
+            name_size, size, kind = _HEADER.unpack_from(data, at - _HEADER.size)
+            if name_size == len(_NAME) - 1 and kind == 0 and size <= LONGEST_NOTE:
+                start = at + len(_NAME)
+                try:
+                    info = parse_vmcoreinfo(data[start : start + size], where=where)
+                    info.root()
+                    yield info
+                except BadInput:
+                    pass
+        at = data.find(_BEGIN, at + 1)
+
+
+def _whole(path: Path, size: int, info: VmCoreInfo | None) -> Piece:
+    """The file as one piece, where RAM begins on QEMU's machine of that architecture."""
+    fix = "say what lies where, as QEMU's info mtree -f does: --ram 0:0:2G --ram 4G:2G"
+    if info is None:
+        raise BadInput("neither a dump nor RAM with a VMCOREINFO note in it", where=str(path), fix=fix)
+    start = port(info.arch).ram_start
+    if not start and size > FIRST_HOLE:
+        raise BadInput(f"where its {size:#x} bytes of RAM lie is not known: there is a hole", where=str(path), fix=fix)
+    return Piece(path, start, 0, size)
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    try:
+        with open_regular(path) as file:
+            if file.seek(0, 2) == 0:
+                raise BadInput("empty file", where=str(path))
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise BadInput(error.strerror or str(error), where=str(path)) from None

@@ -1,0 +1,176 @@
+"""Where page tables are read from: whichever kind of file it is, opened, with the root found.
+
+The kernel's notes say where its root table is; else the registers of a CPU do, if they are given. A walk of a file
+takes time and memory in proportion to the file, whatever the tables in it say: :class:`Bounded` stops it.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from memhp.errors import BadInput
+from memhp.facts.elfcore import ElfCore
+from memhp.facts.frame_runs import FrameRuns
+from memhp.facts.kcore import Kcore
+from memhp.facts.kdump import SIGNATURES, Kdump
+from memhp.facts.ram_image import Piece, RamImage
+from memhp.facts.vmcoreinfo import VmCoreInfo
+from memhp.hw.format import U64
+from memhp.hw.reader import MissingTables, TableReader
+from memhp.inputs import open_regular
+from memhp.limits import TABLE_ENTRIES
+from memhp.linux.arch.registry import port, ports
+from memhp.linux.port import Root
+from memhp.linux.profiles import ARCHES
+
+KCORE = Path("/proc/kcore")
+ELF, XZ = b"\x7fELF", b"\xfd7zXZ\0"
+LEAST_ENTRIES = 1 << 22
+"""So many entries are read of any file."""
+REREAD = 2
+"""A file's frames are read so many times on average at most: kernels share few tables among addresses."""
+
+
+class Bounded:
+    """A reader that gives up when more entries are asked for than an honest dump of `frames` frames can have."""
+
+    def __init__(self, reader: TableReader, where: str, page_size: int, frames: int) -> None:
+        self._reader, self._where = reader, where
+        per = page_size // 8
+        self._left = self._most = min(max(LEAST_ENTRIES, REREAD * frames * per), TABLE_ENTRIES.most)
+
+    def tables(self, pfns: U64) -> U64:
+        """What the reader has. Raises BadInput when it is too much."""
+        rows = self._reader.tables(pfns)
+        self._left -= rows.size
+        if self._left < 0:
+            raise BadInput(
+                f"no sound page tables: more than {self._most} entries are reached in them", where=self._where
+            )
+        return rows
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """Page tables to be walked: who reads them, where they begin, what the kernel noted (None: nothing was found).
+
+    `kind` says what the source is. `live`: the kernel runs meanwhile.
+    """
+
+    where: str
+    kind: str
+    reader: TableReader
+    root: Root
+    info: VmCoreInfo | None
+    live: bool = False
+
+
+def open_tables(
+    path: Path,
+    *,
+    registers: Mapping[str, int] | None = None,
+    arch: str | None = None,
+    ram: Sequence[Piece] = (),
+) -> TableSource:
+    """Open a dump, RAM or ``/proc/kcore``. `registers` (lower case) and `arch` count before what the dump notes.
+
+    Raises BadInput for what is neither, is truncated, or does not tell where its page tables are.
+    """
+    if ram:
+        return _of_ram(path, registers, arch, ram)
+    if path == KCORE or _is_endless(path):
+        core = Kcore(path)
+        frames = sum(load.size for load in core.loads) // core.page_size
+        return _source(path, "live kernel", core, core.info, registers, arch, core.page_size, frames)
+    begin = _begin(path)
+    if begin.startswith(SIGNATURES):
+        kdump = Kdump(path)
+        frames = path.stat().st_size * 8 // kdump.page_size
+        return _source(path, "compressed dump", kdump, kdump.info, registers, arch, kdump.page_size, frames)
+    if begin.startswith((ELF, XZ)):
+        return _of_elf(path, registers, arch)
+    return _of_ram(path, registers, arch, ())
+
+
+def _is_endless(path: Path) -> bool:
+    """Whether a path is another name of the kernel's own file, which is as long as the address space."""
+    try:
+        return path.samefile(KCORE)
+    except OSError:
+        return False
+
+
+def _of_elf(path: Path, registers: Mapping[str, int] | None, arch: str | None) -> TableSource:
+    core = ElfCore(path, noted=not registers)
+    info = None if registers else core.info
+    size = _root_of(info, registers, arch or core.arch, str(path)).fmt.page_size
+    runs = core.frame_runs(size)
+    return _of_runs(path, "ELF core", runs, info, registers, arch or core.arch)
+
+
+def _of_ram(path: Path, registers: Mapping[str, int] | None, arch: str | None, pieces: Sequence[Piece]) -> TableSource:
+    image = RamImage(path, pieces)
+    size = _root_of(image.info, registers, arch, str(path)).fmt.page_size
+    return _of_runs(path, "RAM", image.frame_runs(size), image.info, registers, arch)
+
+
+def _of_runs(
+    path: Path,
+    kind: str,
+    runs: FrameRuns,
+    info: VmCoreInfo | None,
+    registers: Mapping[str, int] | None,
+    arch: str | None,
+) -> TableSource:
+    frames = sum(span.size for span in runs.spans)
+    return _source(path, kind, runs, info, registers, arch, runs.page_size, frames)
+
+
+def _source(
+    path: Path,
+    kind: str,
+    reader: TableReader,
+    info: VmCoreInfo | None,
+    registers: Mapping[str, int] | None,
+    arch: str | None,
+    page_size: int,
+    frames: int,
+) -> TableSource:
+    where = str(path)
+    bounded = Bounded(reader, where, page_size, frames)
+    root = _root_of(info, registers, arch, where)
+    try:
+        root = port(root.fmt.arch).read_root(root, bounded)
+    except MissingTables as error:
+        raise BadInput(f"page table at {error.pfns[0] * page_size:#x} is missing", where=where) from None
+    return TableSource(where, kind, bounded, root, info, live=isinstance(reader, Kcore))
+
+
+def _root_of(info: VmCoreInfo | None, registers: Mapping[str, int] | None, arch: str | None, where: str) -> Root:
+    """The root by registers if they are given, else by the notes."""
+    if registers:
+        asked = [each for each in ports() if arch in (None, each.name)]
+        for each in asked:
+            root = each.registers_root(registers)
+            if root is not None:
+                return root
+        names = ", ".join(sorted(registers))
+        raise BadInput(
+            f"{names} do not say where page tables are", where=where, fix="cr3 and cr4, satp, or ttbr1_el1 and tcr_el1"
+        )
+    if info is None:
+        raise BadInput(
+            "no VMCOREINFO note in it", where=where, fix="give --register cr3=… and cr4=…, satp=…, or ttbr1_el1=…"
+        )
+    if arch is not None and arch != info.arch:
+        raise BadInput(f"the notes are of {info.arch}, not {arch}", where=where, fix=f"one of {', '.join(ARCHES)}")
+    return info.root()
+
+
+def _begin(path: Path) -> bytes:
+    try:
+        with open_regular(path) as file:
+            return file.read(16)
+    except OSError as error:
+        raise BadInput(error.strerror or str(error), where=str(path)) from None

@@ -1,0 +1,181 @@
+"""Page tables are the same whatever they are read from: ELF core, compressed dump, RAM in files, /proc/kcore."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from captures import DATA
+from cores import elf, elf_note, kdump, table_frames
+from memhp.errors import BadInput
+from memhp.facts import table_source
+from memhp.facts.elfcore import ElfCore
+from memhp.facts.kcore import Kcore
+from memhp.facts.ptwalk import ptwalk, ptwalk_lines
+from memhp.facts.ram_image import Piece
+from memhp.facts.table_source import TableSource, open_tables
+from memhp.hw.walker import tables
+
+X86 = DATA / "ptcores" / "x86_64-7.2.13+deb14-cloud-amd64-virtio-mem-4level" / "0-before" / "pt.elf.xz"
+RISCV = DATA / "ptcores" / "riscv64-7.2.13+deb14-riscv64-virtio-mem-vhost-sv39" / "0-before" / "pt.elf.xz"
+ARM64 = DATA / "ptcores" / "arm64-7.2.13+deb14-arm64-virtio-mem-48bit" / "0-before" / "pt.elf.xz"
+MACHINE = {"x86_64": "x86_64", "arm64": "aarch64", "riscv64": "riscv64"}
+
+
+def notes_of(core: ElfCore) -> bytes:
+    return next(note.desc for note in core.notes if note.name == "VMCOREINFO")
+
+
+def note_in_ram(core: ElfCore) -> bytes:
+    """VMCOREINFO as it lies in a guest's memory."""
+    return elf_note(notes_of(core))
+
+
+def same(source: TableSource, path: Path) -> bool:
+    """Whether a source shows what the core at `path` does; an assertion would show their difference for minutes."""
+    return lines(source) == lines(open_tables(path))
+
+
+def lines(source: TableSource) -> list[str]:
+    return list(ptwalk_lines(ptwalk(source.reader, source.root)))
+
+
+def ram_file(core: ElfCore, path: Path, *, note: bool = True) -> int:
+    """Write a sparse file of a guest's RAM from its first byte on; its size."""
+    base = min(MACHINE_RAM[core.arch], *table_frames(core))
+    with path.open("wb") as file:
+        for pa, data in table_frames(core).items():
+            file.seek(pa - base)
+            file.write(data)
+        if note:
+            file.seek(0x10_0000)
+            file.write(note_in_ram(core))
+        return file.truncate((max(table_frames(core)) - base | 0xFFFFF) + 1)
+
+
+MACHINE_RAM = {"x86_64": 0, "riscv64": 0x8000_0000, "arm64": 0x4000_0000}
+
+
+@pytest.mark.parametrize("path", [X86, ARM64], ids=["x86_64", "arm64"])
+def test_a_compressed_dump_says_what_the_elf_core_says(path: Path, tmp_path: Path) -> None:
+    core = ElfCore(path)
+    size = core.page_size
+    (tmp_path / "vmcore").write_bytes(kdump(table_frames(core), notes_of(core), MACHINE[core.arch], page_size=size))
+    source = open_tables(tmp_path / "vmcore")
+    assert source.kind == "compressed dump"
+    assert same(source, path)
+
+
+def test_without_drgn_a_compressed_dump_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "drgn", None)
+    (tmp_path / "vmcore").write_bytes(b"KDUMP   " + bytes(4096))
+    with pytest.raises(BadInput, match="needs drgn"):
+        open_tables(tmp_path / "vmcore")
+
+
+@pytest.mark.parametrize("path", [ARM64, RISCV], ids=["arm64", "riscv64"])
+def test_ram_of_a_guest_is_placed_by_the_note_that_is_found_in_it(path: Path, tmp_path: Path) -> None:
+    ram_file(ElfCore(path), tmp_path / "ram")
+    source = open_tables(tmp_path / "ram")
+    assert source.kind == "RAM"
+    assert same(source, path)
+
+
+def test_ram_with_a_hole_needs_to_be_told_where_it_lies(tmp_path: Path) -> None:
+    size = ram_file(ElfCore(X86), tmp_path / "ram")
+    with pytest.raises(BadInput, match="--ram"):
+        open_tables(tmp_path / "ram")
+    half = 0x200_0000
+    ram = [Piece(tmp_path / "ram", 0, 0, half), Piece(tmp_path / "ram", half, half, size - half)]
+    assert same(open_tables(tmp_path / "ram", ram=ram), X86)
+
+
+def test_a_part_of_ram_beyond_the_end_of_the_file_is_refused(tmp_path: Path) -> None:
+    size = ram_file(ElfCore(RISCV), tmp_path / "ram")
+    with pytest.raises(BadInput, match="not in the file"):
+        open_tables(tmp_path / "ram", ram=[Piece(tmp_path / "ram", 0x8000_0000, 4096, size)])
+
+
+def test_registers_say_where_tables_are_when_no_note_is_found(tmp_path: Path) -> None:
+    """The satp of a guest whose CPU was in the kernel, as QEMU's ``info registers`` showed it; and the kernel's own."""
+    ram_file(ElfCore(RISCV), tmp_path / "ram", note=False)
+    ram = [Piece(tmp_path / "ram", 0x8000_0000, 0, (tmp_path / "ram").stat().st_size)]
+    with pytest.raises(BadInput, match="no VMCOREINFO note"):
+        open_tables(tmp_path / "ram", ram=ram)
+    satp = ElfCore(RISCV).info.number("satp")
+    source = open_tables(tmp_path / "ram", ram=ram, registers={"satp": satp})
+    assert source.info is None
+    assert same(source, RISCV)
+
+
+@pytest.mark.parametrize(
+    ("path", "registers"),
+    [
+        (X86, {"cr3": 0x322_A000, "cr4": 0x750EF0}),
+        (ARM64, {"ttbr1_el1": 0x41D2_4001, "tcr_el1": 2 << 30 | 16 << 16}),
+    ],
+    ids=["x86_64", "arm64"],
+)
+def test_registers_of_other_architectures(path: Path, registers: dict[str, int]) -> None:
+    noted = ElfCore(path).root()
+    if "ttbr1_el1" in registers:
+        registers |= {"ttbr1_el1": noted.pfn << noted.fmt.page_shift | 1}
+    source = open_tables(path, registers=registers)
+    assert (source.root.fmt.va_bits, source.root.pfn) == (noted.fmt.va_bits, noted.pfn)
+    assert same(source, path)
+
+
+def kcore_of(core: ElfCore, path: Path) -> None:
+    """A file as /proc/kcore looks: segments far beyond its headers, of which only RAM has a physical address."""
+    frames = table_frames(core)
+    note = note_in_ram(core)
+    base, end = min(frames), max(frames) + core.page_size
+    headers = [
+        struct.pack("<IIQQQQQQ", 4, 0, 4096, 0, 0, len(note), len(note), 0),
+        struct.pack("<IIQQQQQQ", 1, 7, 1 << 46, 0xFFFF_C900_0000_0000, (1 << 64) - 1, 1 << 45, 1 << 45, 4096),
+        struct.pack("<IIQQQQQQ", 1, 7, 1 << 24, 0xFFFF_8880_0000_0000, base, end - base, end - base, 4096),
+    ]
+    machine = {"x86_64": 62, "riscv64": 243}[core.arch]
+    start = struct.pack(
+        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 4, machine, 1, 0, 64, 0, 0, 64, 56, len(headers), 0, 0, 0
+    )
+    with path.open("wb") as file:
+        file.write(start + b"".join(headers))
+        file.seek(4096)
+        file.write(note)
+        for pa, data in frames.items():
+            file.seek((1 << 24) + pa - base)
+            file.write(data)
+
+
+@pytest.mark.parametrize("path", [X86, RISCV], ids=["x86_64", "riscv64"])
+def test_a_live_kernel_is_read_through_the_segments_that_are_ram(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kcore_of(ElfCore(path), tmp_path / "kcore")
+    monkeypatch.setattr(table_source, "KCORE", tmp_path / "kcore")
+    source = open_tables(tmp_path / "kcore")
+    assert source.live
+    assert isinstance(source.reader._reader, Kcore)  # type: ignore[attr-defined]
+    assert same(source, path)
+
+
+def test_the_same_file_is_truncated_when_it_is_no_live_kernel(tmp_path: Path) -> None:
+    kcore_of(ElfCore(RISCV), tmp_path / "kcore")
+    with pytest.raises(BadInput, match="truncated"):
+        open_tables(tmp_path / "kcore")
+
+
+def test_tables_that_refer_to_themselves_end_in_one_line(tmp_path: Path) -> None:
+    """A root whose entries all point to itself: 512^3 leaf tables, were they all read."""
+    entry = struct.pack("<Q", 0x80000 << 10 | 1)
+    notes = (
+        b"OSRELEASE=7.2.0\nPAGESIZE=4096\nNUMBER(VA_BITS)=57\nNUMBER(va_kernel_pa_offset)=0x0\n"
+        b"SYMBOL(swapper_pg_dir)=80000000\n"
+    )
+    (tmp_path / "core").write_bytes(elf([(0x8000_0000, entry * 512)], notes=notes))
+    source = open_tables(tmp_path / "core")
+    with pytest.raises(BadInput, match="no sound page tables"):
+        tables(source.reader, source.root.fmt, source.root.pfn)
