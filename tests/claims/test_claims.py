@@ -1,51 +1,110 @@
-"""Every claim is decided as this model decides it, and the command that it names works."""
+"""Every claim has the verdict that it is known to have, kernel by kernel, and names what stands behind it."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import json
+import shlex
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from memhp.claims import riscv_hotplug
-from memhp.claims.claim import Claim, decide
+from claims.verdicts import VERDICTS, Pinned
+from memhp.claims.claim import Claim, ClaimRow, Evidence, Finding, decide, over_releases, together
+from memhp.claims.device_records import records
 from memhp.claims.table import CLAIMS
+from memhp.cli.main import main
+from memhp.report.claims_page import claims_page
 from memhp.scenario.load import load
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
+KINDS = {"capture", "guest", "source", "posting", "model only"}
 
 
-def test_every_claim_has_an_id_of_its_own() -> None:
+def test_every_claim_has_an_id_of_its_own_and_a_pinned_verdict() -> None:
     assert [each for each, count in Counter(claim.id for claim in CLAIMS).items() if count > 1] == []
-    families = Counter(claim.id.split("-")[0] for claim in CLAIMS)
-    assert families == {"rv": 11, "a64": 7, "mom": 9, "alt": 4, "zd": 3}
+    assert [claim.id for claim in CLAIMS] == list(VERDICTS)
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
-def test_a_claim_is_decided_with_a_figure_and_none_is_refuted(claim: Claim) -> None:
+def test_a_claim_is_decided_as_is_known_kernel_by_kernel_and_says_by_which_figure(claim: Claim) -> None:
     row = decide(claim)
-    assert row.verdict in {"reproduced", "answered"}, row
+    assert Pinned(row.verdict, row.by_release, VERDICTS[claim.id].why) == VERDICTS[claim.id], row.figure
+    assert row.as_known
     assert row.figure
 
 
-def test_virtio_mem_on_riscv64_works_in_the_model_on_every_mainline_kernel() -> None:
-    figure = riscv_hotplug.virtio_mem().figure
-    assert figure.startswith("in the model 12 of 12 devices of mainline kernels")
-    assert figure.count("in a guest with this device: 15 of 15 steps") == 2
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_what_a_claim_is_held_against_is_there(claim: Claim) -> None:
+    """Captures and page tables of guests come with the tests; functions are in the record of kernel sources."""
+    guests = {path.name for path in (DATA / "ptcores").iterdir()} | {record.release for record in records()}
+    functions = {
+        ":".join(line.split("\t")[:2]) for line in (ROOT / "tools" / "functions.tsv").read_text().splitlines()[1:]
+    }
+    assert claim.held_against
+    for each in claim.held_against:
+        assert each.kind in KINDS
+        if each.kind == "capture":
+            assert (DATA / "captures" / f"{each.name}.tar.xz").is_file(), each.name
+        elif each.kind == "guest":
+            assert each.name in guests, each.name
+        elif each.kind == "source":
+            assert each.name in functions, each.name
+        else:
+            assert bool(each.name) is (each.kind == "posting")
 
 
-def test_commands_name_scenarios_that_exist_and_can_be_read() -> None:
-    files = [claim.command.split()[2] for claim in CLAIMS if claim.command.startswith("memhp rehearse examples/")]
-    assert files
-    for file in files:
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_an_answer_is_a_few_sentences_and_its_command_names_what_exists(claim: Claim) -> None:
+    assert claim.text and claim.answer.endswith(".")
+    assert 1 <= claim.answer.count(". ") + 1 <= 4
+    words = shlex.split(claim.command)
+    assert words[0] == "memhp"
+    for file in (word for word in words if word.endswith(".toml")):
         assert load(ROOT / file).steps
 
 
-def test_a_policy_that_does_not_do_what_it_says_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(riscv_hotplug.POLICIES, "preallocate", riscv_hotplug.POLICIES["none"])
-    assert riscv_hotplug.root_entries().verdict == "refuted"
+def test_kernels_that_differ_make_a_claim_hold_in_part() -> None:
+    assert over_releases("1", {"linux-6.12": "reproduced", "linux-7.2": "refuted"}).verdict == "in part"
+    assert together(["refuted", "refuted"]) == "refuted"
+    assert together([]) == "open"
 
 
-def test_a_rule_that_changes_nothing_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    rule, race, off, _, name = riscv_hotplug.RULES[0]
-    monkeypatch.setattr(riscv_hotplug, "RULES", ((rule, race, off, off, name),))
-    assert riscv_hotplug.neighbours().verdict == "refuted"
+def row(verdict: str = "refuted") -> ClaimRow:
+    claim = Claim(
+        id="x-1", source="a thread", text="tables are <freed>", answer="They are not. They stay.", known="reproduced",
+        decide=lambda: Finding("refuted", "3 of 4 & more", {"linux-6.12": "refuted"}), command="memhp claims x-1",
+        held_against=(Evidence("capture", "some-guest"), Evidence("source", "mm/x.c:y")),
+    )  # fmt: skip
+    return decide(claim)
+
+
+def test_the_page_shows_question_answer_figure_evidence_and_command_escaped() -> None:
+    text = claims_page([row()])
+    for part in (
+        "tables are &lt;freed&gt;", "They are not. They stay.", "3 of 4 &amp; more", "linux-6.12 refuted",
+        "capture some-guest", "source mm/x.c:y", "<code>memhp claims x-1</code>", "known as reproduced",
+    ):  # fmt: skip
+        assert part in text, part
+
+
+def test_the_command_tells_verdict_kernels_and_evidence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    page = tmp_path / "claims.html"
+    assert main(["claims", "rv-3", "--html", str(page), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["verdict"] == "expected"
+    (found,) = document["claims"]
+    assert {"id", "verdict", "figure", "command", "held_against", "by_release"} <= set(found)
+    assert found["by_release"]["linux-7.2"] == "reproduced"
+    assert {each["kind"] for each in found["held_against"]} == {"guest", "source"}
+    assert 'id="rv-3"' in page.read_text(encoding="utf-8")
+
+
+def test_a_verdict_that_is_not_the_known_one_is_exit_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (claim,) = [each for each in CLAIMS if each.id == "rv-3"]
+    monkeypatch.setattr("memhp.claims.table.CLAIMS", (replace(claim, known="refuted"),))
+    assert main(["claims", "rv-3"]) == 1
+    assert "known as refuted" in capsys.readouterr().out

@@ -1,13 +1,56 @@
-"""What a claim is: where it stands, what it says, how it is decided, and which command shows it at length."""
+"""What a claim is: where it stands, what it says, how it is decided, what that is held against, and how to see more.
+
+A verdict is computed for each kernel that is asked (`by_release`); that of the row is theirs where they agree, and
+``in part`` where they do not. The table has the verdict that a row is known to have (`known`), so that another one is
+seen: by ``memhp claims`` as exit code 1, by the tests as a failure.
+"""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
 
-VerdictName = Literal["reproduced", "answered", "refuted", "open"]
+VerdictName = Literal["reproduced", "refuted", "in part", "answered", "not decidable here", "open"]
+"""A claim holds; it does not; it holds for some kernels or in some respects. A question has its answer, by a figure
+that could have come out otherwise. Nothing that runs here can tell. Nobody has built it."""
+
+EvidenceKind = Literal["capture", "guest", "source", "posting", "model only"]
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """What a row is held against, beside the model."""
+
+    kind: EvidenceKind
+    """``capture``: files of a real machine that come with the tests. ``guest``: page tables or requests of a real
+    kernel, likewise. ``source``: a kernel function, read in the releases at hand. ``posting``: a mail as it was sent.
+    ``model only``: nothing."""
+    name: str = ""
+    """The capture's or the guest's name, or ``file:function``; of a posting, its subject."""
+
+
+MODEL_ONLY = (Evidence("model only"),)
+
+
+def captures(*names: str) -> tuple[Evidence, ...]:
+    """Captures by name."""
+    return tuple(Evidence("capture", name) for name in names)
+
+
+def guests(*names: str) -> tuple[Evidence, ...]:
+    """Records of real guests by name: their page tables, or what their driver asked the served device for."""
+    return tuple(Evidence("guest", name) for name in names)
+
+
+def sources(*places: str) -> tuple[Evidence, ...]:
+    """Kernel functions as ``file:function``."""
+    return tuple(Evidence("source", place) for place in places)
+
+
+def postings(*subjects: str) -> tuple[Evidence, ...]:
+    """Mails by subject."""
+    return tuple(Evidence("posting", subject) for subject in subjects)
 
 
 @dataclass(frozen=True)
@@ -16,17 +59,24 @@ class Finding:
 
     verdict: VerdictName
     figure: str
+    by_release: Mapping[str, VerdictName] = field(default_factory=dict)
+    """The verdict for each kernel that was asked, by the name of its profile."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One row: `text` is the claim or question in our words, `decide` computes its finding (None: nobody has yet)."""
+    """One row: a claim or question in our words, how it is decided, and what a maintainer would want beside it."""
 
     id: str
     source: str
     text: str
-    decide: Callable[[], Finding] | None = None
-    command: str = ""
+    answer: str
+    """What came of it, in about two sentences; figures are in the finding's."""
+    known: VerdictName
+    """The verdict that it is known to have; another one is a fault of this program, or news."""
+    decide: Callable[[], Finding]
+    command: str
+    held_against: tuple[Evidence, ...]
 
 
 class ClaimRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,11 +88,48 @@ class ClaimRow(msgspec.Struct, frozen=True, kw_only=True):
     command: str
     text: str
     source: str
+    answer: str
+    known: VerdictName
+    by_release: dict[str, VerdictName]
+    held_against: list[Evidence]
+
+    @property
+    def as_known(self) -> bool:
+        """Whether the verdict is the one that it is known to have."""
+        return self.verdict == self.known
+
+
+def judged(holds: bool) -> VerdictName:
+    """The verdict on a claim that holds or does not."""
+    return "reproduced" if holds else "refuted"
+
+
+def together(verdicts: Iterable[VerdictName]) -> VerdictName:
+    """The verdict of a row: that of all its kernels, or ``in part``; ``open`` if none was asked."""
+    found = set(verdicts)
+    return found.pop() if len(found) == 1 else "in part" if found else "open"
+
+
+def over_releases(figure: str, by_release: Mapping[str, VerdictName]) -> Finding:
+    """A finding whose verdict is that of its kernels together."""
+    return Finding(together(by_release.values()), figure, by_release)
+
+
+def on(releases: Iterable[str], holds: bool, figure: str) -> Finding:
+    """A finding that is the same for all kernels that were asked, as they were asked together."""
+    verdict = judged(holds)
+    return Finding(verdict, figure, dict.fromkeys(releases, verdict))
+
+
+def answered(releases: Iterable[str], found: bool, figure: str) -> Finding:
+    """The finding on a question: answered if what its answer rests on came out so, else open."""
+    verdict: VerdictName = "answered" if found else "open"
+    return Finding(verdict, figure, dict.fromkeys(releases, verdict))
 
 
 def decide(claim: Claim) -> ClaimRow:
-    """Decide a claim now; one that nobody has built yet is open."""
-    finding = claim.decide() if claim.decide is not None else Finding("open", "")
+    """Decide a claim now."""
+    finding = claim.decide()
     return ClaimRow(
         id=claim.id,
         verdict=finding.verdict,
@@ -50,4 +137,8 @@ def decide(claim: Claim) -> ClaimRow:
         command=claim.command,
         text=claim.text,
         source=claim.source,
+        answer=claim.answer,
+        known=claim.known,
+        by_release=dict(finding.by_release),
+        held_against=list(claim.held_against),
     )

@@ -19,7 +19,9 @@ from memhp.scenario.machine import machine_spec
 from memhp.scenario.matrix import MatrixRow, life_cycle
 from memhp.scenario.result import Run, StepResult, Tables
 from memhp.scenario.run import rehearse_scenario
-from memhp.scenario.schema import MachineText, Scenario
+from memhp.scenario.schema import MachineText, Plug, Scenario
+from memhp.scenario.session import Session
+from memhp.scenario.steps import plug
 from memhp.units import GiB
 
 
@@ -40,15 +42,20 @@ def sizes(arch: Arch, *profiles: str, max_possible: int | None = None) -> list[R
     return geometry(wanted, ram_size=4 * GiB, device_block_size=2 << 20, max_possible=max_possible)
 
 
-def run(machine: dict[str, Any], *steps: dict[str, Any]) -> Run:
-    """A rehearsal of a scenario written as a dict, as a TOML file would say it."""
+def run(machine: dict[str, Any], *steps: dict[str, Any], tables: bool = False) -> Run:
+    """A rehearsal of a scenario written as a dict, as a TOML file would say it; with what page tables became."""
     scenario = msgspec.convert({"machine": machine, "steps": list(steps)}, Scenario)
-    return rehearse_scenario(scenario, where="claim")[0]
+    return rehearse_scenario(scenario, where="claim", tables=tables)[0]
 
 
 def kernel(machine: dict[str, Any]) -> Kernel:
     """A machine that has just booted, described as a scenario would."""
     return start_kernel(machine_spec(msgspec.convert(machine, MachineText), where="claim"))
+
+
+def added(k: Kernel, at: int, size: int) -> None:
+    """Add `size` bytes of memory at `at` (physical), offline."""
+    plug(Session(k), Plug(size=size, at=at))
 
 
 def explored(race: Case, variant: str, configuration: str) -> Verdict:

@@ -11,7 +11,7 @@ from typing import Any
 from memhp.check import check_all, snapshot
 from memhp.check.snapshot import Snapshot
 from memhp.claims import evidence
-from memhp.claims.claim import Finding
+from memhp.claims.claim import Finding, answered
 from memhp.explore.cases.memmap_first_section import CASE as FIRST_SECTION
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import Plug
@@ -71,5 +71,5 @@ def first_section() -> Finding:
     }
     parts.append(f"explored against a reader: {', '.join(evidence.told(name, each) for name, each in race.items())}")
     as_expected = [each.word for each in race.values()] == ["broken", "safe", "safe"]
-    answered = as_expected and asked.steps[1].as_expected and set(broken) == {0} and not backwards
-    return Finding("answered" if answered else "open", "; ".join(parts))
+    found = as_expected and asked.steps[1].as_expected and set(broken) == {0} and not backwards
+    return answered(("linux-6.12",), found, "; ".join(parts))

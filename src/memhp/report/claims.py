@@ -2,31 +2,63 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from rich.console import Console
 from rich.text import Text
 
-from memhp.claims.claim import ClaimRow
+from memhp.claims.claim import ClaimRow, Evidence
 from memhp.report.lines import print_wrapped
 
 HANG = 9
 """Where the text of a claim starts."""
-STYLE = {"reproduced": "green", "answered": "cyan", "refuted": "bold red", "open": "dim"}
+STYLE = {
+    "reproduced": "green",
+    "answered": "cyan",
+    "in part": "yellow",
+    "refuted": "bold red",
+    "not decidable here": "dim",
+    "open": "dim",
+}
 
 
 def print_claims(out: Console, rows: Sequence[ClaimRow]) -> None:
-    """Print claims by source: verdict, claim, figure, and the command that shows it at length."""
+    """Print claims by source: verdict, claim, answer, figure, each kernel's verdict, evidence, and the command."""
     for source, group in groupby(rows, key=lambda row: row.source):
         print_wrapped(out, Text(source, style="bold"))
         for row in group:
             head = Text.assemble(f"  {row.id:<6} ", (f"{row.verdict:<11}", STYLE[row.verdict]), row.text)
             print_wrapped(out, head, hang=HANG)
-            if row.figure:
-                print_wrapped(out, Text(f"{'':{HANG}}{row.figure}"), hang=HANG)
-            if row.command:
-                out.print(Text(f"{'':{HANG}}$ {row.command}", style="dim"), soft_wrap=True)
+            for text, style in _lines(row):
+                print_wrapped(out, Text(f"{'':{HANG}}{text}", style=style), hang=HANG)
+            out.print(Text(f"{'':{HANG}}$ {row.command}", style="dim"), soft_wrap=True)
         out.print()
     counts = Counter(row.verdict for row in rows)
     out.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()), soft_wrap=True)
+
+
+def _lines(row: ClaimRow) -> Iterator[tuple[str, str]]:
+    if not row.as_known:
+        yield f"known as {row.known}: a fault of memhp, or news", "bold red"
+    yield row.answer, ""
+    yield f"figure: {row.figure}", "dim"
+    if row.by_release:
+        yield f"kernels: {kernels(row)}", ""
+    yield f"held against: {'; '.join(evidence(row.held_against))}", "dim"
+
+
+def kernels(row: ClaimRow) -> str:
+    """The verdict of each kernel, those that are alike together."""
+    alike: dict[str, list[str]] = {}
+    for name, verdict in row.by_release.items():
+        alike.setdefault(verdict, []).append(name)
+    return "; ".join(f"{', '.join(names)} {verdict}" for verdict, names in alike.items())
+
+
+def evidence(held_against: Sequence[Evidence]) -> list[str]:
+    """What a row is held against, kind by kind."""
+    kinds: dict[str, list[str]] = {}
+    for each in held_against:
+        kinds.setdefault(each.kind, []).append(each.name)
+    return [f"{kind} {', '.join(names)}".rstrip() for kind, names in kinds.items()]

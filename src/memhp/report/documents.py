@@ -72,9 +72,9 @@ class RacesDocument(Document, frozen=True, kw_only=True):
 
 
 class ClaimsDocument(Document, frozen=True, kw_only=True):
-    """``memhp claims --json``."""
+    """``memhp claims --json``; `verdict` is ``unexpected`` if a row has another than it is known to have."""
 
-    verdict: Literal["upheld", "refuted"]
+    verdict: Expected
     claims: list[ClaimRow]
 
 

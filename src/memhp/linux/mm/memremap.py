@@ -54,8 +54,11 @@ class Memremap:
 def memremap_compat_align(config: Config) -> int:
     """Bytes that a device's memory must be aligned to so that it can get struct pages: a sub-section.
 
-    All three architectures leave it at that; only powerpc, whose hash MMU maps 16 MiB at a time, says otherwise.
+    Only powerpc, whose hash MMU maps 16 MiB at a time, says otherwise. A kernel without ZONE_DEVICE says a page
+    (``include/linux/memremap.h``).
     """
+    if not config.zone_device:
+        return config.page_size
     return config.pages_per_subsection << config.page_shift
 
 

@@ -1,0 +1,116 @@
+"""The claims about memmap_on_memory, each with its answer and what it is held against."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.claims import memmap_alignment, memmap_on_memory, memmap_rollback, memmap_sections
+from memhp.claims.claim import Claim, captures, postings, sources
+
+SOURCE = "review of memmap_on_memory, March 2021, and the commit that merged it, May 2021"
+REVIEW = postings("review of memmap_on_memory, March 2021")
+
+CLAIMS = (
+    Claim(
+        id="mom-1", source=SOURCE, known="reproduced",
+        text="hot-add eats memory, about 2 MiB for 128 MiB; base pages when no huge chunk is free",
+        answer="2 MiB of struct pages on x86-64, in one chunk or in 512 pages. What fragmentation adds is a table of "
+        "PTEs for each 2 MiB of them.",
+        decide=memmap_on_memory.cost, command="memhp rehearse examples/fragmented.toml",
+        held_against=(
+            *captures("x86_64-6.12.107+deb13-cloud-amd64-pc-dimm-default"),
+            *sources("mm/sparse-vmemmap.c:vmemmap_populate_hugepages"),
+        ),
+    ),
+    Claim(
+        id="mom-2", source=SOURCE, known="reproduced",
+        text="the system can even run out of memory before the new memory is online",
+        answer="Yes. Struct pages fail with ENOMEM, and what is left is too little for anybody else; tables of the "
+        "direct map are taken with GFP_KERNEL on arm64, which kills and then panics, with memmap_on_memory as well, "
+        "as tables do not lie in the block.",
+        decide=memmap_on_memory.exhaustion, command="memhp rehearse examples/too-large-a-step.toml",
+        held_against=captures(
+            "x86_64-6.12.117+deb13-cloud-amd64-plan-16000M", "x86_64-6.12.117+deb13-cloud-amd64-oom-halfway-x86",
+            "arm64-6.12.117+deb13-cloud-arm64-oom-arm64-400G",
+        ),
+    ),
+    Claim(
+        id="mom-3", source=SOURCE, known="reproduced",
+        text="a movable-only node has its struct pages on other nodes",
+        answer="All of them, as nothing in the node may hold them; with memmap_on_memory none.",
+        decide=memmap_on_memory.off_node, command="memhp rehearse examples/movable-only-node.toml",
+        held_against=captures("x86_64-6.12.117+deb13-cloud-amd64-dimm-numa2-movablenode-kaslr"),
+    ),
+    Claim(
+        id="mom-4", source=SOURCE, known="in part",
+        text="vmemmap pages at the start of a block are reserved, the rest goes to the buddy, and "
+        "pfn_to_online_page() is NULL for the former",
+        answer="The pages are as described. But pfn_to_online_page() is NULL for them only while the block is offline: "
+        "it asks about sections, and the section that they share with other pages is online with these.",
+        decide=memmap_on_memory.page_states, command="memhp rehearse examples/self-hosted.toml",
+        held_against=(
+            *captures(
+                "x86_64-7.2.13+deb14-amd64-pc-dimm-memmap", "x86_64-6.1.0-56-cloud-amd64-dimm-memmap-on-memory"
+            ),
+            *sources("mm/memory_hotplug.c:mhp_init_memmap_on_memory", "mm/memory_hotplug.c:pfn_to_online_page"),
+        ),
+    ),
+    Claim(
+        id="mom-5", source=SOURCE, known="in part",
+        text="one memory block; vmemmap in whole PMDs; whole pageblocks left over",
+        answer="These are the conditions of 5.13 to 6.7. Since 6.8 each block of a larger add hosts its own; whole "
+        "PMDs and pageblocks are still asked for, and with force rounded up to.",
+        decide=memmap_on_memory.conditions, command="memhp geometry --memmap-on-memory",
+        held_against=(
+            *captures(
+                "x86_64-6.1.0-56-cloud-amd64-dimm-memmap-on-memory",
+                "arm64-6.12.107+deb13-arm64-16k-virtio-mem-movable-memmap",
+                "arm64-7.2.13+deb14-arm64-16k-kmem-map-pmem-momf",
+            ),
+            *sources("mm/memory_hotplug.c:mhp_supports_memmap_on_memory"),
+        ),
+    ),
+    Claim(
+        id="mom-6", source=SOURCE, known="answered",
+        text="can the rest be misaligned when the vmemmap fills whole PMDs?",
+        answer="Not with pageblocks of at most a PMD, which every kernel with huge pages has. Without, pageblocks are "
+        "4 MiB and it can: 2 MiB of 128 MiB leave 126. The separate check refuses these.",
+        decide=memmap_alignment.remaining_size, command="memhp claims mom-6",
+        held_against=sources("mm/memory_hotplug.c:mhp_supports_memmap_on_memory"),
+    ),
+    Claim(
+        id="mom-7", source=SOURCE, known="answered",
+        text="what if the first section of a multi-section block goes before the others?",
+        answer="The kernel takes no part of a block. If it did, the other sections' struct pages would be mapped to "
+        "memory that is gone, and a reader would use them; from the last section to the first nothing breaks.",
+        decide=memmap_sections.first_section, command="memhp rehearse examples/first-section.toml",
+        held_against=sources("mm/memory_hotplug.c:check_hotplug_memory_range"),
+    ),
+    Claim(
+        id="mom-8", source=SOURCE, known="in part",
+        text="memory cannot be removed in another granularity than it was added in",
+        answer="5.13 to 6.7 refuse more than one block at a time. Since 6.8 each block has an altmap of its own, as "
+        "the review suggests, and two are taken; but release_mem_region_adjustable() finds no one resource that covers "
+        "both, so System RAM stays in /proc/iomem. The kernel leaks it, and no driver in the tree removes so.",
+        decide=memmap_on_memory.granularity, command="memhp rehearse examples/other-granularity.toml",
+        held_against=(
+            *sources(
+                "mm/memory_hotplug.c:try_remove_memory", "mm/memory_hotplug.c:remove_memory_blocks_and_altmaps",
+                "kernel/resource.c:release_mem_region_adjustable",
+            ),
+            *REVIEW,
+        ),
+    ),
+    Claim(
+        id="mom-9", source=SOURCE, known="in part",
+        text="online and offline account vmemmap pages apart, and roll back on failure",
+        answer="Every failure to go online or offline leaves the counters as they were. Adding is another matter: 5.13 "
+        "frees the block's own struct pages to the buddy when its device cannot be made, until 6.7; on x86-64 a page "
+        "table that cannot be had is fatal to this day, and a node's device was until 7.2.",
+        decide=memmap_rollback.failures, command="memhp rehearse examples/pinned-self-hosted.toml",
+        held_against=(
+            *captures("x86_64-6.12.117+deb13-cloud-amd64-oom-lowpages-612"),
+            *sources(
+                "drivers/base/memory.c:memory_block_online", "drivers/base/memory.c:memory_block_offline",
+                "mm/memory_hotplug.c:add_memory_resource",
+            ),
+        ),
+    ),
+)  # fmt: skip

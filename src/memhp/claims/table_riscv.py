@@ -1,0 +1,124 @@
+"""The claims of the RISC-V series and its replies, each with its answer and what it is held against."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.claims import riscv_hotplug, riscv_machine
+from memhp.claims.claim import Claim, captures, guests, postings, sources
+
+SOURCE = "RISC-V memory hot(un)plug, v1, May 2023, and the replies"
+
+PAGE_TABLES = guests(
+    "riscv64-7.2.13+deb14-riscv64-virtio-mem-vhost-sv39",
+    "riscv64-6.12.107+deb13-riscv64-virtio-mem-vhost-sv48",
+    "riscv64-6.12.107+deb13-riscv64-virtio-mem-vhost-sv57",
+    "riscv64-7.2.13+deb14-riscv64-virtio-mem-vhost-sv57",
+)
+"""Page tables of guests before, with and after hot-added memory."""
+
+REMOVAL = sources("arch/riscv/mm/init.c:remove_pgd_mapping", "arch/riscv/mm/init.c:remove_p4d_mapping")
+V1_PATCH_4 = postings("[PATCH 4/7] riscv: mm: Add memory hot add/remove support")
+
+CLAIMS = (
+    Claim(
+        id="rv-1", source=SOURCE, known="in part",
+        text="arch_add_memory, arch_remove_memory and vmemmap_free are all that the port needs",
+        answer="Yes, but the three as posted remove nothing under Sv39 and Sv48, as the walk indexes levels that are "
+        "folded away; so do all releases from 6.11 until July 2026 (7.2, 6.12.103). Guests of 6.12.107 and 7.2.13 end "
+        "with the page tables that they began with, in every mode.",
+        decide=riscv_hotplug.life_cycle, command="memhp matrix --arch riscv64",
+        held_against=(*PAGE_TABLES, *REMOVAL, *V1_PATCH_4),
+    ),
+    Claim(
+        id="rv-2", source=SOURCE, known="reproduced",
+        text="a new root entry of init_mm must reach every process: by synchronisation or pre-allocation",
+        answer="Without either, a process that is older than the memory faults on it. With either none does, whatever "
+        "the order with a fork; with synchronisation the new table has to be copied and listed under one lock.",
+        decide=riscv_hotplug.root_entries, command="memhp rehearse examples/pgd-policies.toml",
+        held_against=sources(
+            "arch/riscv/mm/init.c:preallocate_pgd_pages_range", "arch/riscv/include/asm/pgalloc.h:pgd_alloc"
+        ),
+    ),
+    Claim(
+        id="rv-3", source=SOURCE, known="reproduced",
+        text="pre-allocating the tables below the root wastes about 128 pages",
+        answer="Yes: 128 to 132 for vmemmap and direct map as posted, of which a small machine uses two to five; today "
+        "eight more under Sv39, whose direct map has grown. Patch 7 adds 64 for vmalloc, which the cover letter "
+        "does not count.",
+        decide=riscv_hotplug.preallocation, command="memhp geometry --arch riscv64",
+        held_against=(*PAGE_TABLES, *sources("arch/riscv/mm/init.c:preallocate_pgd_pages_range")),
+    ),
+    Claim(
+        id="rv-4", source=SOURCE, known="reproduced",
+        text="v1 maps the vmemmap with base pages only; PMD leaves, as in mainline, save entries and tables",
+        answer="Each 128 MiB takes 512 entries and a table of their own as posted, and one leaf since v2. The storage "
+        "is the same.",
+        decide=riscv_hotplug.vmemmap_leaves, command="memhp matrix --arch riscv64 --json",
+        held_against=(*PAGE_TABLES, *postings("[PATCH v2 0/8] riscv: Memory Hot(Un)Plug support")),
+    ),
+    Claim(
+        id="rv-5", source=SOURCE, known="in part",
+        text="one function tears down direct map and vmemmap; only for the latter it frees what is mapped",
+        answer="So it does where it finds anything: under Sv57 nothing is lost. Under Sv39 and Sv48 it finds nothing, "
+        "and the struct pages of what goes are lost with their tables, until the mend of July 2026.",
+        decide=riscv_hotplug.frames_conserved, command="memhp rehearse examples/riscv-v1.toml",
+        held_against=(*PAGE_TABLES, *REMOVAL, *V1_PATCH_4),
+    ),
+    Claim(
+        id="rv-6", source=SOURCE, known="refuted",
+        text="TLB: one big hammer that flushes everything is enough",
+        answer="Its reach is, its place is not: v1, 6.12 and 7.2 give storage and tables back before it falls, so that "
+        "somebody may have a frame that a CPU still translates to. One flush before anything is freed is enough, and "
+        "no more flushes; x86-64 has riscv64's order, arm64 flushes first.",
+        decide=riscv_hotplug.flushes, command="memhp explore free-before-flush --variant riscv-order",
+        held_against=(
+            *REMOVAL, *sources("arch/riscv/mm/init.c:free_vmemmap_storage", "arch/riscv/mm/init.c:free_pte_table"),
+            *V1_PATCH_4,
+        ),
+    ),
+    Claim(
+        id="rv-7", source=SOURCE, known="reproduced",
+        text="page-table functions must survive boot (__meminit instead of __init)",
+        answer="Yes. The first hot-add after boot calls code that is gone.",
+        decide=riscv_machine.discarded_code, command="memhp rehearse examples/riscv-init-discarded.toml",
+        held_against=postings("[PATCH 2/7] riscv: mm: Change attribute from __init to __meminit for page functions"),
+    ),
+    Claim(
+        id="rv-8", source=SOURCE, known="in part",
+        text="a section is 128 MiB, the smallest DIMM; a pageblock, virtio-mem's unit, is 1024 pages",
+        answer="The section is 128 MiB, and so is what virtio-mem adds at a time. The pageblock is 2 MiB and not 4, as "
+        "with huge pages its order is that of a PMD; v2 of the series says so. Kernels without huge pages have 4 MiB.",
+        decide=riscv_machine.granularity, command="memhp geometry",
+        held_against=(
+            *guests("6.12.117+deb13-riscv64", "7.2.13+deb14-riscv64"),
+            *captures("riscv64-6.12.107+deb13-riscv64-virtio-mem-vhost-default"),
+        ),
+    ),
+    Claim(
+        id="rv-9", source=SOURCE, known="in part",
+        text="something like SRAT's max_possible_pfn is required on RISC-V",
+        answer="Not for the layout, which is fixed by the paging mode; what v1 lacked is a check of the range, without "
+        "which memory is mapped into KASAN's shadow (mainline says E2BIG). For DMA it would help: bounce buffers are "
+        "set up for boot RAM above 4 GiB, and a guest that grows beyond has none; only x86-64 asks max_possible_pfn.",
+        decide=riscv_machine.pluggable_range, command="memhp geometry --arch riscv64",
+        held_against=sources("arch/riscv/mm/init.c:arch_get_mappable_range", "mm/memory_hotplug.c:mhp_range_allowed"),
+    ),
+    Claim(
+        id="rv-10", source=SOURCE, known="answered",
+        text="how do lock-less arm64 updates mix with code that takes page-table locks?",
+        answer="They do not meet: mem_hotplug_lock keeps adds and removals apart and the dump out, and arm64 removes "
+        "only what was added, whole leaves of it, and no table that vmalloc shares. With any one of these rules off "
+        "there is a schedule that goes wrong.",
+        decide=riscv_machine.neighbours, command="memhp explore split-vs-remove --variant split-refused",
+        held_against=sources(
+            "arch/arm64/mm/mmu.c:prevent_memory_remove_notifier", "arch/arm64/mm/mmu.c:free_empty_tables",
+            "mm/ptdump.c:ptdump_walk_pgd",
+        ),
+    ),
+    Claim(
+        id="rv-11", source=SOURCE, known="in part",
+        text="virtio-mem works on RISC-V",
+        answer="It grows on all; it shrinks without loss under Sv57, and under Sv39 and Sv48 only since the mend of "
+        "July 2026. Guests of 6.12.117 and 7.2.13 did, request by request, what the modelled driver does.",
+        decide=riscv_machine.virtio_mem, command="memhp rehearse examples/virtio-mem-riscv.toml",
+        held_against=guests("6.12.117+deb13-riscv64", "7.2.13+deb14-riscv64"),
+    ),
+)  # fmt: skip

@@ -1,0 +1,90 @@
+"""The verdict of every claim, kernel by kernel, and why it is that one: from sources, captures and the mails."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from typing import NamedTuple
+
+from memhp.claims.claim import VerdictName
+
+
+class Pinned(NamedTuple):
+    """What a row is known to say."""
+
+    verdict: VerdictName
+    by_release: dict[str, VerdictName]
+    why: str
+
+
+V1, V6, V7 = "riscv-hotplug-v1", "arm64-hotremove-v6", "arm64-hotremove-v7"
+BEFORE = "linux-6.12.102"
+
+
+def alike(verdict: VerdictName, why: str, *kernels: str) -> Pinned:
+    return Pinned(verdict, dict.fromkeys(kernels, verdict), why)
+
+
+def partly(why: str, **verdicts: VerdictName) -> Pinned:
+    names = {"v1": V1, "v6": V6, "v7": V7, "before": BEFORE}
+    by_release = {names.get(key, f"linux-{key[1:].replace('_', '.')}"): each for key, each in verdicts.items()}
+    return Pinned("in part", by_release, why)
+
+
+TODAY = ("linux-6.12", "linux-7.2")
+
+VERDICTS = {
+    "rv-1": partly(
+        "remove_p4d_mapping() of the posting and of 6.12.102 indexes a folded level; 6.12.103's asks first",
+        v1="refuted", before="refuted", v6_12="reproduced", v7_2="reproduced",
+    ),
+    "rv-2": alike("reproduced", "pgd_alloc() copies the kernel's half once", "linux-6.12"),
+    "rv-3": alike("reproduced", "four entries for 4 GiB of struct pages, and one for each GiB of Sv39", V1, *TODAY),
+    "rv-4": alike("reproduced", "a page has 64 struct pages, a PMD 32768", V1, *TODAY),
+    "rv-5": partly(
+        "as rv-1", v1="refuted", before="refuted", v6_12="reproduced", v7_2="reproduced",
+    ),
+    "rv-6": alike("refuted", "free_vmemmap_storage() comes before flush_tlb_all() in all three", V1, *TODAY),
+    "rv-7": alike("reproduced", "free_initmem() gives the section back", "linux-6.12"),
+    "rv-8": alike("in part", "SECTION_SIZE_BITS is 27; pageblock_order is HUGETLB_PAGE_ORDER", V1, *TODAY),
+    "rv-9": alike("in part", "SATP mode fixes the layout; swiotlb_init() is asked at boot", V1, *TODAY),
+    "rv-10": alike("answered", "each rule alone makes the difference", *TODAY),
+    "rv-11": partly("as rv-1", v1="refuted", before="refuted", v6_12="reproduced", v7_2="reproduced"),
+    "a64-1": partly(
+        "VMEMMAP_START moved below the fixmap in 6.9, so that the table it shares with vmalloc holds nothing else",
+        v6_12="reproduced", v5_13="refuted", v7="refuted", v6="refuted",
+    ),
+    "a64-2": partly(
+        "asm/memory.h of each: VMEMMAP_START and VMALLOC_END",
+        v7="reproduced", v6="refuted", v5_13="refuted", v6_12="refuted", v7_2="refuted",
+    ),
+    "a64-3": alike("reproduced", "one PUD or PMD table at most is shared", V6, V7, *TODAY),
+    "a64-4": alike("reproduced", "guests of 4K and 16K pages end as they began", V7, "linux-5.13", *TODAY),
+    "a64-5": alike("reproduced", "ptdump_walk_pgd() reads tables that free_empty_tables() frees", "linux-6.12"),
+    "a64-6": alike("reproduced", "pfn_valid() asks memblock in 5.2", V7),
+    "a64-7": alike(
+        "reproduced", "unmap_hotplug_range() before free_empty_tables()",
+        V6, V7, "linux-5.13", "linux-6.12.85", *TODAY,
+    ),
+    "mom-1": alike("reproduced", "32768 pages of 64 bytes", "linux-5.13", *TODAY),
+    "mom-2": alike("reproduced", "captures of both ends: add_memory failed, and a panic", "linux-5.13", *TODAY),
+    "mom-3": alike("reproduced", "GFP_KERNEL has no ZONE_MOVABLE", *TODAY),
+    "mom-4": alike("in part", "pfn_to_online_page() asks online_section()", "linux-5.13", *TODAY),
+    "mom-5": partly(
+        "6.8 split adds of many blocks", v5_13="reproduced", v6_12="in part", v7_2="in part",
+    ),
+    "mom-6": alike("answered", "arithmetic over the whole space", "linux-5.13", *TODAY),
+    "mom-7": alike("answered", "check_hotplug_memory_range() takes whole blocks", "linux-6.12"),
+    "mom-8": partly(
+        "try_remove_memory() of 6.1 refuses; of 6.12 goes on to release_mem_region_adjustable()",
+        v5_13="reproduced", v6_1="reproduced", v6_12="refuted", v7_2="refuted",
+    ),
+    "mom-9": partly(
+        "a capture of 6.12 dies below alloc_low_pages(); 5.13 forgets the altmap",
+        v5_13="refuted", v6_12="in part", v7_2="in part",
+    ),
+    "alt-1": alike("reproduced", "a capture of 16K pages with map=dev", "linux-5.13", *TODAY),
+    "alt-2": alike("reproduced", "the two callers", "linux-6.12"),
+    "alt-3": alike("refuted", "the drafted text: ptr is set again", "draft of March 2020"),
+    "alt-4": alike("in part", "the drafted text: next is pmd_addr_end()", "draft of March 2020"),
+    "zd-1": alike("reproduced", "altmap_alloc_block_buf() aligns to the size asked for", *TODAY),
+    "zd-2": alike("reproduced", "the races of each type", "linux-5.13", "linux-7.2"),
+    "zd-3": alike("answered", "SUBSECTION_SIZE", V1, "linux-5.13", *TODAY),
+}  # fmt: skip
