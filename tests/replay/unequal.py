@@ -5,11 +5,12 @@ Not facts of Linux, and so not compared: what QEMU said, the list of dax devices
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from memhp.facts.observed import Facts
 from memhp.facts.virtio_mem import virtio_mem_devices
+from memhp.linux.state import Kernel
 
 
 class Named(NamedTuple):
@@ -45,6 +46,21 @@ def an_add_failed(observed: Facts) -> bool:
     return any(
         re.search(r"add_memory failed|^Oops: |failed with error -12|mapping0:.* add fail", each.text) for each in lines
     )
+
+
+def leaf_outlives_memory(k: Kernel, earlier: Iterable[Facts], now: Facts) -> bool:
+    """Whether all memory went whose struct pages a leaf of the vmemmap holds, on LoongArch: ``vmemmap_free()`` there
+    does nothing, and the leaf stays until memory of the same addresses comes again.
+    """
+    if k.port.name != "loongarch64":
+        return False
+    leaf, size = k.config.format.levels[1].size, k.config.struct_page_size
+
+    def leaves(observed: Facts) -> set[int]:
+        blocks = (observed.memory.span(block).start // k.config.page_size for block in observed.memory.blocks)
+        return {pfn * size // leaf for pfn in blocks}
+
+    return any(leaves(each) - leaves(now) for each in earlier)
 
 
 UNEQUAL = (
