@@ -174,6 +174,7 @@ FALSEHOODS: dict[str, Falsehood] = {
     "a zone's protection": protection,
     "free memory": less_free,
     "MemTotal": counter("meminfo", "MemTotal", lambda kbytes: kbytes + 4),
+    "VmallocTotal": counter("meminfo", "VmallocTotal", lambda kbytes: kbytes + 1),
     "CommitLimit": counter("meminfo", "CommitLimit", lambda kbytes: 2 * kbytes),
     **{name: counter("meminfo", name, lambda kb: kb + 512 * 1024) for name in ("DirectMap4k", "DirectMap2M")},
     "struct pages since boot": counter("vmstat", "nr_memmap_pages", lambda pages: pages + 1),

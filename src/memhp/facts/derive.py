@@ -12,6 +12,7 @@ from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
 from memhp.facts.nodes import Node, Nodes
 from memhp.facts.observed import Facts
 from memhp.facts.pagetypeinfo import NodePageTypes, PageBlocks
+from memhp.facts.paging import vmalloc_total
 from memhp.facts.params import HotplugParams
 from memhp.facts.zoneinfo import ZoneInfo
 from memhp.linux.drivers.base.memory import valid_zones
@@ -47,6 +48,7 @@ def derive(k: Kernel) -> Facts:
             **_meminfo(k, k.zones()),
             "CommitLimit": _commit_limit(k),
             "HardwareCorrupted": k.statics(Poisoned).num_poisoned_pages * (k.config.page_size // KiB),
+            **_vmalloc_total(k),
             **k.port.arch_report_meminfo(k),
         },
         vmstat=_vmstat(k),
@@ -179,6 +181,12 @@ def _commit_limit(k: Kernel) -> int:
     huge = sum(k.hw.memory.used(use) for use in HUGE_USES)
     managed = sum(zone.managed for zone in k.zones())
     return (managed - huge) * OVERCOMMIT_RATIO // 100 * (k.config.page_size // KiB)
+
+
+def _vmalloc_total(k: Kernel) -> dict[str, int]:
+    """``VmallocTotal``, kB."""
+    total = vmalloc_total(k.config, k.layout.vmalloc.size)
+    return {} if total is None else {"VmallocTotal": total}
 
 
 def _vmstat(k: Kernel) -> dict[str, int]:

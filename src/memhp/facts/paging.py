@@ -9,6 +9,7 @@ built for a wider one, on a CPU without it, from one built for that CPU's width.
 from functools import cache
 
 from memhp.linux.arch.registry import ports
+from memhp.linux.config import Config
 from memhp.linux.port import Paging
 from memhp.units import KiB
 
@@ -22,3 +23,17 @@ def layouts() -> tuple[tuple[int, Paging], ...]:
 def from_vmalloc_total(kilobytes: int) -> tuple[Paging, ...]:
     """The paging modes whose vmalloc area is so large, widest build first; none for a layout not known here."""
     return tuple(paging for size, paging in layouts() if size // KiB == kilobytes)
+
+
+def vmalloc_total(config: Config, area: int) -> int | None:
+    """``VmallocTotal`` of a kernel whose vmalloc area has `area` bytes, kB; None for a layout not known here.
+
+    ``VMALLOC_END`` is the last byte of the area on x86 (``arch/x86/include/asm/pgtable_64_types.h``).
+    """
+    mode = (config.arch, config.page_size, config.va_bits, config.va_bits_actual)
+    sizes = [
+        size
+        for size, each in layouts()
+        if (each.arch, each.page_size, each.va_bits, each.va_bits_actual) == mode and size <= area
+    ]
+    return max(sizes) // KiB if sizes else None

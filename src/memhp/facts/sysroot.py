@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from memhp.facts import buddyinfo, counters, iomem, pagetypeinfo, zoneinfo
+from memhp.facts.dmesg import Line
 from memhp.facts.observed import OSRELEASE, Facts
 from memhp.facts.params import DIRECTORY as PARAMETERS
-from memhp.facts.source import SYS_MEMORY, SYS_NODE
+from memhp.facts.source import DMESG, SYS_MEMORY, SYS_NODE
 from memhp.outputs.tree import write_tree
 
 
@@ -27,6 +28,8 @@ def files(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "/proc/cmdline", f"{facts.cmdline.text}\n"
     if facts.release is not None:
         yield OSRELEASE, f"{facts.release}\n"
+    if facts.log is not None:
+        yield DMESG, "".join(_log_line(line) for line in facts.log.lines)
     for name, text in facts.params.files().items():
         yield f"{PARAMETERS}/{name}", text
     for name, text in facts.memory.files().items():
@@ -40,6 +43,11 @@ def files(facts: Facts) -> Iterator[tuple[str, str]]:
         for node in facts.nodes.nodes:
             for name, text in node.files().items():
                 yield f"{SYS_NODE}/node{node.nid}/{name}", text
+
+
+def _log_line(line: Line) -> str:
+    """A line of the kernel log as ``dmesg`` prints it (``kernel/printk/printk.c:print_time``)."""
+    return f"{line.text}\n" if line.time is None else f"[{line.time:12.6f}] {line.text}\n"
 
 
 def links(facts: Facts) -> Iterator[tuple[str, str]]:

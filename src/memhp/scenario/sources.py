@@ -30,7 +30,7 @@ from memhp.scenario.dax_facts import REGION
 from memhp.scenario.keys import machine_keys, source_key
 from memhp.scenario.schema import MachineText
 from memhp.spans import Span, SpanSet
-from memhp.units import align_down, align_up, parse_size
+from memhp.units import align_down, align_up, is_aligned, parse_size
 
 _HOSTS_MEMORY = re.compile(r"virtio\d+|dax\d+\.\d+|Persistent Memory.*|Soft Reserved|CXL Window \d+")
 
@@ -114,7 +114,17 @@ def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
     config = replace(config, **{name: value for name, value in observed.items() if value is not None})
     if machine.pageblock_order is not None and machine.pageblock_order < config.pageblock_order:
         config = replace(config, page_block_max_order=machine.pageblock_order)
+    if text.hypervisor is None and _on_bare_metal(machine, config):
+        config = replace(config, hypervisor=False)
     return with_boot(with_cpu(config, text.cpu), text.boot)
+
+
+def _on_bare_metal(machine: MachineFacts, config: Config) -> bool:
+    """Whether memory blocks are larger than x86 has them under a hypervisor, where boot memory ends with one
+    (``arch/x86/mm/init_64.c:probe_memory_block_size``).
+    """
+    end = max((each.span.end for each in machine.boot_memory), default=0)
+    return machine.block_size > config.section_size and not is_aligned(end, machine.block_size)
 
 
 def _name(machine: MachineFacts, config: Config) -> str:

@@ -1,0 +1,54 @@
+"""What a rehearsal writes as ``--sysroot`` is a machine: taken up from there, it is what it was at the end."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from pathlib import Path
+
+import pytest
+
+from captures import archive
+from memhp.facts.compare import SECTIONS, compare
+from memhp.facts.derive import derive
+from memhp.facts.source import open_source
+from memhp.linux.state import Kernel
+from memhp.scenario.load import loads
+from memhp.scenario.run import rehearse_scenario
+from memhp.scenario.views import write_sysroot
+
+MACHINES = [
+    *(f'preset = "{name}"' for name in ("x86-vm-la57", "x86-server", "arm64-16k-vm", "arm64-64k-vm", "riscv-vm-sv39")),
+    'preset = "loongarch-vm"',
+    *(
+        f'source = "{archive(name)}"'
+        for name in (
+            "x86_64-6.12.117+deb13-cloud-amd64-dimm-numa2-movablenode-kaslr",
+            "x86_64-6.12.107+deb13-cloud-amd64-virtio-mem-movable-clean",
+            "arm64-6.1.0-56-cloud-arm64-dimm-512M",
+        )
+    ),
+]
+TOLD = tuple(section for section in SECTIONS if section not in ("buddyinfo", "vmstat"))
+
+
+def rehearsed(machine: str, *steps: str) -> Kernel:
+    text = "steps = [" + ", ".join(f"{{ {step} }}" for step in steps) + f"]\n[machine]\n{machine}\n"
+    run, k = rehearse_scenario(loads(text))
+    assert run.ok
+    return k
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_machine_is_read_from_the_tree_that_a_rehearsal_wrote(machine: str, tmp_path: Path) -> None:
+    k = rehearsed(machine, 'do = "plug", size = "2G", online = "movable"')
+    write_sysroot(k, tmp_path / "root")
+    again = rehearsed(f'source = "{tmp_path / "root"}"', 'do = "wait", seconds = 0')
+    assert again.config.va_bits_actual == k.config.va_bits_actual
+    differ = [each for each in compare(derive(k), derive(again), sections=TOLD) if "MemFree" not in each.path]
+    assert differ == []
+
+
+def test_the_tree_tells_what_its_kernel_said(tmp_path: Path) -> None:
+    k = rehearsed('preset = "riscv-vm"', 'do = "plug", size = "1G"')
+    write_sysroot(k, tmp_path / "root")
+    log = open_source(tmp_path / "root").boot_log()
+    assert log is not None
+    assert "Early memory node ranges" in log
