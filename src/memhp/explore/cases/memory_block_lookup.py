@@ -9,7 +9,7 @@ from memhp.explore.cases.near_dimm import add_near, boot_near, near_dimm, remove
 from memhp.explore.doors.run import KernelProgram
 from memhp.hw.lifetime import use_object
 from memhp.linux.drivers.base.memory_lookup import find_memory_block_by_id, memblk_nr_poison_inc, memory_block_put
-from memhp.linux.place import kernel_function
+from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 
 EVERYWHERE = tuple(one for one in mainline() if one.va_bits == 48)
@@ -23,7 +23,7 @@ def read_block(k: Kernel) -> Hashable:
         dev = find_memory_block_by_id(k, k.block_id(pfns(k, near_dimm(k)).start))
     if dev is None:
         return "no block"
-    use_object(k.hw, dev.slab, "drivers/base/memory.c:state_show")
+    use_object(k.hw, dev.slab, here())
     memory_block_put(k, dev)
     return "read"
 

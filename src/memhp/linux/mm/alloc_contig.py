@@ -15,14 +15,13 @@ from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.page_isolation import start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
 from memhp.linux.mm.zonelists import zonelist
 from memhp.linux.mmzone import ZoneType
-from memhp.linux.place import kernel_function
+from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up
 
 KERNEL_FILE = "mm/page_alloc.c"
 ALLOC = "mm/page_alloc.c:alloc_contig_range"
-FREE = "mm/page_alloc.c:free_contig_range"
 REPLACE = "mm/hugetlb.c:replace_free_hugepage_folios"
 
 
@@ -109,4 +108,4 @@ def _range_valid_contig(k: Kernel, page: Span) -> bool:
 
 def free_contig_range(k: Kernel, start_pfn: int, nr_pages: int) -> None:
     """Give pages of such a range back to the buddy."""
-    free_pages(k, [Span(start_pfn, start_pfn + nr_pages)], FREE)
+    free_pages(k, [Span(start_pfn, start_pfn + nr_pages)], here())

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from memhp.hw.memory import Use
 from memhp.linux.mm.page_alloc import adjust_managed_page_count, free_pages
 from memhp.linux.mmzone import PageFlags
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "mm/balloon_compaction.c"
 BALLOON_USES = frozenset({Use.BALLOON, Use.BALLOON_FIXED})
 
-DEQUEUE = "mm/balloon_compaction.c:balloon_page_dequeue"
 
 
 def balloon_page_enqueue(k: Kernel, spans: Iterable[Span]) -> None:
@@ -33,7 +33,7 @@ def balloon_page_dequeue(k: Kernel, spans: Iterable[Span]) -> None:
             k.page_flags.clear(start, end)
             if flags is not PageFlags.OFFLINE:
                 k.page_flags.set(start, end, flags & ~PageFlags.OFFLINE)
-        free_pages(k, [span], DEQUEUE)
+        free_pages(k, [span], here())
 
 
 def _manage(k: Kernel, span: Span, sign: int) -> None:

@@ -16,10 +16,10 @@ from memhp.linux.mm.dev_pagemap import DevPagemap, pgmap_vmemmap_nr
 from memhp.linux.mm.pgalloc import PageRefs
 from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, VmemmapPopulateError, vmemmap_tables
 from memhp.linux.mm.vmemmap_alloc import vmemmap_alloc_block_buf
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "mm/sparse-vmemmap.c"
-COMPOUND = "mm/sparse-vmemmap.c:vmemmap_populate_compound_pages"
 VMEMMAP_RESERVE_NR = 2
 """Pages of vmemmap that a compound page keeps for itself: the one with its head, and the one of tails."""
 
@@ -72,10 +72,10 @@ def _populate_section(k: Kernel, pfn: int, end_pfn: int, nid: int, pgmap: DevPag
         place = np.arange((va - span.start) // page, (stop - span.start) // page)
         own = np.zeros(len(place), dtype=bool) if tail is not None else place % unit < VMEMMAP_RESERVE_NR
         frames, short = _storage(k, own, last, nid, va)
-        k.hw.store_run(table, first, fmt.leaf_entry(frames, 0, how.page_prot), COMPOUND)
+        k.hw.store_run(table, first, fmt.leaf_entry(frames, 0, how.page_prot), here())
         last = int(frames[-1]) if len(frames) else last
         if short:
-            raise VmemmapPopulateError(va + len(frames) * page, "a page of struct pages", COMPOUND)
+            raise VmemmapPopulateError(va + len(frames) * page, "a page of struct pages", here())
 
 
 def _storage(k: Kernel, own: Bools, tail: int | None, nid: int, va: int) -> tuple[U64, bool]:

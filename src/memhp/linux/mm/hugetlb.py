@@ -14,6 +14,7 @@ from memhp.linux.config import Config
 from memhp.linux.mm.page_alloc import free_pages
 from memhp.linux.mm.zonelists import zonelist
 from memhp.linux.mmzone import ZoneType
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down
@@ -26,7 +27,6 @@ HUGE_USES = frozenset({*POOLS, *POOLS.values()})
 
 GIGANTIC_USES = frozenset({Use.GIGANTIC, Use.GIGANTIC_FREE})
 
-DISSOLVE = "mm/hugetlb.c:dissolve_free_hugetlb_folio"
 
 
 @dataclass
@@ -85,10 +85,10 @@ def dissolve_free_hugetlb_folio(k: Kernel, page: Span) -> None:
         raise KernelError(
             EBUSY,
             f"the free huge page at PFN {page.start:#x} is promised to a mapping, as all free ones are",
-            place=DISSOLVE,
+            place=here(),
             advice="raise nr_hugepages, or end the mapping that reserves them",
         )
-    free_pages(k, [page], DISSOLVE)
+    free_pages(k, [page], here())
 
 
 def dissolve_free_hugetlb_folios(k: Kernel, start_pfn: int, end_pfn: int) -> None:

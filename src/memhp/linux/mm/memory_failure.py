@@ -14,12 +14,11 @@ from memhp.linux.mm.memremap import get_dev_pagemap, pfn_first, pgmap_pfn_valid,
 from memhp.linux.mm.page_alloc import take_pages_off_buddy
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mmzone import PageFlags
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "mm/memory-failure.c"
-PLACE = "mm/memory-failure.c:memory_failure"
-DEV_PAGEMAP = "mm/memory-failure.c:memory_failure_dev_pagemap"
 HUGETLB = "mm/memory-failure.c:try_memory_failure_hugetlb"
 POISONED = Owner(Use.HWPOISON)
 UNPLUGGED = Owner(Use.OFFLINE)
@@ -74,22 +73,22 @@ def memory_failure(k: Kernel, pfn: int) -> None:
             memory_failure_dev_pagemap(k, pfn, pgmap)
             return
         k.hw.log(f"Memory failure: {pfn:#x}: memory outside kernel control", "err")
-        raise KernelError(ENXIO, f"PFN {pfn:#x} is outside kernel control", place=PLACE)
+        raise KernelError(ENXIO, f"PFN {pfn:#x} is outside kernel control", place=here())
     owner = k.hw.memory.owners.get(pfn) or UNPLUGGED
     if owner.use in UNBEARABLE:
-        raise KernelBug(f"machine check: uncorrected error in {UNBEARABLE[owner.use]}", place=PLACE)
+        raise KernelBug(f"machine check: uncorrected error in {UNBEARABLE[owner.use]}", place=here())
     flags = k.page_flags.get(pfn) or PageFlags.NONE
     if PageFlags.HWPOISON in flags:
         _action_result(k, pfn, ALREADY)
-        raise KernelError(EHWPOISON, f"PFN {pfn:#x} is poisoned already", place=PLACE)
+        raise KernelError(EHWPOISON, f"PFN {pfn:#x} is poisoned already", place=here())
     action = ACTIONS.get(owner.use, UNHANDLABLE)
     if owner.use in POOLS or owner.use in POOLS.values():
         action = _huge_page(k, pfn, owner, action)
     elif owner.use is Use.FREE:
-        if not take_pages_off_buddy(k, Span(pfn, pfn + 1), POISONED, PLACE):
+        if not take_pages_off_buddy(k, Span(pfn, pfn + 1), POISONED, here()):
             action = action._replace(result="Failed")
     elif owner.use not in KEPT_BY_DRIVER:
-        k.hw.retag(Span(pfn, pfn + 1), POISONED, PLACE)
+        k.hw.retag(Span(pfn, pfn + 1), POISONED, here())
     k.page_flags.set(pfn, pfn + 1, flags | PageFlags.HWPOISON)
     if action is UNHANDLABLE:
         k.hw.log(f"Memory failure: {pfn:#x}: unhandlable page.", "err")
@@ -99,7 +98,7 @@ def memory_failure(k: Kernel, pfn: int) -> None:
     if action.result != "Recovered":
         text = f"recovery action for {action.page}: {action.result}"
         advice = f"{owner} goes on using the page, though its memory block may go offline now"
-        raise KernelError(EBUSY, text, place=PLACE, advice=advice)
+        raise KernelError(EBUSY, text, place=here(), advice=advice)
 
 
 def memory_failure_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap) -> None:
@@ -110,11 +109,11 @@ def memory_failure_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap) -> None:
     """
     try:
         if not pgmap_pfn_valid(k, pgmap, pfn):
-            raise KernelError(ENXIO, "metadata of the device is lost", place=DEV_PAGEMAP)
+            raise KernelError(ENXIO, "metadata of the device is lost", place=here())
         if pfn - pfn_first(k, pgmap, 0) >= pgmap.pinned:
-            raise KernelError(EBUSY, "no file has the page mapped", place=DEV_PAGEMAP)
+            raise KernelError(EBUSY, "no file has the page mapped", place=here())
         if pgmap.type in (MemoryType.PRIVATE, MemoryType.COHERENT):
-            raise KernelError(ENXIO, "a page of device memory, which its driver must look after", place=DEV_PAGEMAP)
+            raise KernelError(ENXIO, "a page of device memory, which its driver must look after", place=here())
     except KernelError:
         _action_result(k, pfn, DAX_PAGE._replace(result="Failed"))
         raise

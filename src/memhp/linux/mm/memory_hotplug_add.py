@@ -37,6 +37,7 @@ from memhp.linux.mm.memory_hotplug_remove import (
 )
 from memhp.linux.mm.mm_init import free_area_init_core_hotplug
 from memhp.linux.mm.page_alloc import build_all_zonelists
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "mm/memory_hotplug.c"
@@ -49,10 +50,6 @@ MHP_NID_IS_MGID = 1 << 2
 """The node id is the id of a memory group."""
 
 SYSTEM_RAM = "System RAM"
-ADD_RESOURCE = "mm/memory_hotplug.c:add_memory_resource"
-REGISTER = "mm/memory_hotplug.c:register_memory_resource"
-ALTMAPS = "mm/memory_hotplug.c:create_altmaps_and_memory_blocks"
-TRY_ONLINE_NODE = "mm/memory_hotplug.c:__try_online_node"
 
 
 def add_memory(k: Kernel, nid: int, start: int, size: int, flags: int = MHP_NONE) -> None:
@@ -74,7 +71,7 @@ def add_memory_driver_managed(
     Raises EINVAL for another name, else as :func:`add_memory`.
     """
     if not (resource_name.startswith("System RAM (") and resource_name.endswith(")")):
-        place = "mm/memory_hotplug.c:add_memory_driver_managed"
+        place = here()
         text = f"{resource_name!r} is no name for driver-managed memory"
         raise KernelError(EINVAL, text, place=place, advice="call it System RAM (driver)")
     with k.hw.locked("device_hotplug_lock"):
@@ -94,7 +91,7 @@ def register_memory_resource(k: Kernel, start: int, size: int, resource_name: st
     """Claim a range of bytes as busy System RAM. Raises E2BIG outside what may be plugged, EEXIST when it is taken."""
     if not mhp_range_allowed(k, start, size, need_mapping=True):
         text = f"[{start:#x}-{start + size:#x}) is outside what the kernel can map"
-        raise KernelError(E2BIG, text, place=REGISTER, advice="plug it at a lower address")
+        raise KernelError(E2BIG, text, place=here(), advice="plug it at a lower address")
     flags = IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY
     if resource_name != SYSTEM_RAM:
         flags |= IORESOURCE_SYSRAM_DRIVER_MANAGED
@@ -103,7 +100,7 @@ def register_memory_resource(k: Kernel, start: int, size: int, resource_name: st
             return request_region(k.iomem_resource, start, size, resource_name, flags)
     except KernelError as error:
         k.hw.log(f"Unable to reserve System RAM region: {start:016x}->{start + size:016x}", "debug")
-        raise KernelError(EEXIST, error.reason, place=REGISTER, advice=error.advice) from error
+        raise KernelError(EEXIST, error.reason, place=here(), advice=error.advice) from error
 
 
 def add_memory_resource(k: Kernel, nid: int, res: Resource, flags: int) -> None:
@@ -117,12 +114,12 @@ def add_memory_resource(k: Kernel, nid: int, res: Resource, flags: int) -> None:
     group = None
     if flags & MHP_NID_IS_MGID:
         if nid not in k.memory_groups:
-            raise KernelError(EINVAL, f"there is no memory group {nid}", place=ADD_RESOURCE)
+            raise KernelError(EINVAL, f"there is no memory group {nid}", place=here())
         group, nid = nid, k.memory_groups[nid].nid
     if nid not in k.node_states.possible:
         text = f"node {nid} was absent from the node_possible_map"
-        warn(k, ADD_RESOURCE, text)
-        raise KernelError(EINVAL, text, place=ADD_RESOURCE, advice=f"possible: {sorted(k.node_states.possible)}")
+        warn(k, here(), text)
+        raise KernelError(EINVAL, text, place=here(), advice=f"possible: {sorted(k.node_states.possible)}")
     with k.hw.locked("mem_hotplug_lock"):
         _add_under_lock(k, nid, group, res, flags)
     if flags & MHP_MERGE_RESOURCE:
@@ -156,7 +153,7 @@ def _add_under_lock(k: Kernel, nid: int, group: int | None, res: Resource, flags
         try:
             _register_new_node(k, nid)
         except KernelError as error:
-            raise KernelBug(f"BUG_ON: {error.reason}", place=ADD_RESOURCE) from error
+            raise KernelBug(f"BUG_ON: {error.reason}", place=here()) from error
     register_memory_blocks_under_node(k, nid, start, size)
     if res.name == SYSTEM_RAM:
         firmware_map_add_hotplug(k.firmware_map, start, start + size, SYSTEM_RAM)
@@ -168,7 +165,7 @@ def _register_new_node(k: Kernel, nid: int) -> None:
     k.node_states.online.add(nid)
     if k.hw.may_fail(place):
         if k.config.profile.new_node == "before-add":
-            warn(k, ADD_RESOURCE)
+            warn(k, here())
             k.node_states.online.discard(nid)
         raise KernelError(ENOMEM, f"no memory for the device of node {nid}", place=place)
     register_node(k.node_states, nid)
@@ -178,9 +175,9 @@ def __try_online_node(k: Kernel, nid: int, *, set_node_online: bool) -> bool:
     """Make a node ready for memory: whether it was offline. Raises ENOMEM."""
     if nid in k.node_states.online:
         return False
-    if k.hw.may_fail(TRY_ONLINE_NODE):
+    if k.hw.may_fail(here()):
         k.hw.log(f"Cannot online node {nid} due to NULL pgdat", "err")
-        raise KernelError(ENOMEM, f"no memory for node {nid}", place=TRY_ONLINE_NODE)
+        raise KernelError(ENOMEM, f"no memory for node {nid}", place=here())
     free_area_init_core_hotplug(k, nid)
     build_all_zonelists(k, nid)
     if set_node_online:
@@ -202,7 +199,7 @@ def _add_blocks(k: Kernel, nid: int, group: int | None, start: int, size: int, f
         raise KernelError(
             EINVAL,
             memmap_on_memory_obstacle(k.config, k.memory_block_size, size),
-            place=ADD_RESOURCE,
+            place=here(),
             advice="ask mhp_supports_memmap_on_memory() before passing MHP_MEMMAP_ON_MEMORY, as ACPI does",
         )
     if supported:
@@ -233,8 +230,8 @@ def create_altmaps_and_memory_blocks(k: Kernel, nid: int, group: int | None, sta
 
 
 def _create_altmap_and_memory_block(k: Kernel, nid: int, group: int | None, start: int) -> None:
-    if k.hw.may_fail(ALTMAPS):
-        raise KernelError(ENOMEM, "no memory for an altmap", place=ALTMAPS)
+    if k.hw.may_fail(here()):
+        raise KernelError(ENOMEM, "no memory for an altmap", place=here())
     base_pfn = start >> k.config.page_shift
     many = k.config.profile.memmap_on_memory == "many-blocks"
     passed = k.config.profile.create_failure_altmap == "passed"

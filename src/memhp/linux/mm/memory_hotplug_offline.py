@@ -15,12 +15,11 @@ from memhp.linux.mm.page_alloc import adjust_managed_page_count, build_all_zonel
 from memhp.linux.mm.page_isolation import start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
 from memhp.linux.mm.sparse import offline_mem_sections
 from memhp.linux.mmzone import MemoryGroup, PageFlags, Zone, ZoneRef, ZoneType
-from memhp.linux.place import kernel_function
+from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "mm/memory_hotplug.c"
-PLACE = "mm/memory_hotplug.c:offline_pages"
 OFFLINE = "mm/page_alloc.c:__offline_isolated_pages"
 
 
@@ -43,9 +42,9 @@ def offline_pages(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone | None, g
     """
     end_pfn = start_pfn + nr_pages
     if not nr_pages or start_pfn % k.config.pageblock_nr_pages or end_pfn % k.config.pages_per_section:
-        warn(k, PLACE, once=True)
+        warn(k, here(), once=True)
         text = f"PFN {start_pfn:#x}-{end_pfn:#x} is not pageblocks up to the end of a section"
-        raise KernelError(EINVAL, text, place=PLACE)
+        raise KernelError(EINVAL, text, place=here())
     span = Span(start_pfn, end_pfn)
     try:
         _check_holes(k, span)
@@ -66,7 +65,7 @@ def _check_holes(k: Kernel, span: Span) -> None:
         )
     if ram != span.size:
         advice = f"only {ram} of {span.size} pages are System RAM: a block of boot memory with holes stays online"
-        raise KernelError(EINVAL, "memory holes", place=PLACE, advice=advice)
+        raise KernelError(EINVAL, "memory holes", place=here(), advice=advice)
 
 
 def _one_zone(k: Kernel, span: Span, zone: Zone | None) -> Zone:
@@ -80,9 +79,9 @@ def _one_zone(k: Kernel, span: Span, zone: Zone | None) -> Zone:
         ref = ZoneRef(zone.nid, zone.type)
         if k.page_zone.get(span.start) == ref and k.page_zone.get(span.end - 1) == ref:
             return zone
-        warn(k, PLACE, once=True)
+        warn(k, here(), once=True)
     advice = "a block whose pages are in several zones stays online"
-    raise KernelError(EINVAL, "multizone range", place=PLACE, advice=advice)
+    raise KernelError(EINVAL, "multizone range", place=here(), advice=advice)
 
 
 def _offline_isolated(k: Kernel, span: Span, zone: Zone) -> bool:
@@ -115,14 +114,14 @@ def _going_offline(k: Kernel, span: Span, nid: int, last_memory: bool) -> None:
     if last_memory and k.config.profile.node_notifier == "node-notifier":
         refusal = node_notify(k, "NODE_REMOVING_LAST_MEMORY", nid)
         if refusal:
-            raise KernelError(refusal.errno, "node notifier failure", place=PLACE, advice=refusal.reason)
+            raise KernelError(refusal.errno, "node notifier failure", place=here(), advice=refusal.reason)
     refusal = memory_notify(k, "MEM_GOING_OFFLINE", span.start, span.size)
     if refusal:
         why = refusal.reason
         helps = next((what for end, what in NOTIFIERS_SAY.items() if why.endswith(end)), "")
         if k.config.bbml2 and why.endswith(IN_LINEAR_MAP):
             helps = ON_BBML2
-        raise KernelError(refusal.errno, "notifier failure", place=PLACE, advice=f"{why}: {helps}" if helps else why)
+        raise KernelError(refusal.errno, "notifier failure", place=here(), advice=f"{why}: {helps}" if helps else why)
 
 
 def _migrate_all(k: Kernel, span: Span) -> None:
@@ -174,7 +173,7 @@ def _signal_backoff(why: str) -> KernelError:
     return KernelError(
         EINTR,
         "signal backoff",
-        place=PLACE,
+        place=here(),
         advice=f"{why}. The kernel goes on trying until whoever asked for it is interrupted by a signal",
     )
 
@@ -212,7 +211,7 @@ def __offline_isolated_pages(k: Kernel, span: Span, zone: Zone) -> int:
     with k.hw.locked(zone.lock):
         for start, end, owner in list(k.hw.memory.owners.runs(*span)):
             if owner.use is Use.FREE or (owner.use is Use.HWPOISON and forgets_poison):
-                k.hw.release(Span(start, end), device, OFFLINE)
+                k.hw.release(Span(start, end), device, here())
         zone.isolated_free.remove(*span)
     already_offline = sum(end - start for start, end, flags in k.page_flags.runs(*span) if PageFlags.OFFLINE in flags)
     return span.size - already_offline

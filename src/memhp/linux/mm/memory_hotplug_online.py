@@ -17,11 +17,11 @@ from memhp.linux.mm.page_alloc import build_all_zonelists, free_pages_core, init
 from memhp.linux.mm.page_isolation import undo_isolate_page_range
 from memhp.linux.mm.sparse import online_mem_sections
 from memhp.linux.mmzone import MemoryGroup, MigrateType, Zone, ZoneType
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.units import is_aligned
 
 KERNEL_FILE = "mm/memory_hotplug.c"
-PLACE = "mm/memory_hotplug.c:online_pages"
 
 OnlinePageCallback = Callable[[Kernel, int, int], None]
 """``(k, pfn, nr_pages)``: what becomes of a run of pages that goes online (``online_page_callback_t``)."""
@@ -43,9 +43,9 @@ def online_pages(k: Kernel, pfn: int, nr_pages: int, zone: Zone, group: MemoryGr
     """
     end_pfn = pfn + nr_pages
     if not nr_pages or not is_aligned(pfn, k.config.pageblock_nr_pages) or end_pfn % k.config.pages_per_section:
-        warn(k, PLACE, once=True)
+        warn(k, here(), once=True)
         raise KernelError(
-            EINVAL, f"PFN {pfn:#x}-{end_pfn:#x} is not pageblocks up to the end of a section", place=PLACE
+            EINVAL, f"PFN {pfn:#x}-{end_pfn:#x} is not pageblocks up to the end of a section", place=here()
         )
     move_pfn_range_to_zone(k, zone, pfn, nr_pages, MigrateType.MOVABLE, isolate=True)
     first_memory = zone.nid not in k.node_states.memory
@@ -55,7 +55,7 @@ def online_pages(k: Kernel, pfn: int, nr_pages: int, zone: Zone, group: MemoryGr
         raise KernelError(
             refusal.errno,
             refusal.reason,
-            place=PLACE,
+            place=here(),
             advice="a driver or the architecture will not have this memory online",
         )
     with k.hw.locked(zone.lock):
@@ -93,7 +93,7 @@ def set_online_page_callback(k: Kernel, callback: OnlinePageCallback) -> None:
         raise KernelError(
             EINVAL,
             "another driver decides which pages go online",
-            place="mm/memory_hotplug.c:set_online_page_callback",
+            place=here(),
         )
     k.statics(Onlining).online_page_callback = callback
 
@@ -102,7 +102,7 @@ def restore_online_page_callback(k: Kernel, callback: OnlinePageCallback) -> Non
     """Let all pages go to the buddy again. Raises EINVAL when the callback is not this one."""
     if k.statics(Onlining).online_page_callback is not callback:
         raise KernelError(
-            EINVAL, "this is not the driver that decides", place="mm/memory_hotplug.c:restore_online_page_callback"
+            EINVAL, "this is not the driver that decides", place=here()
         )
     k.statics(Onlining).online_page_callback = None
 

@@ -14,6 +14,7 @@ from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_offset
 from memhp.linux.mm.memory_hotplug_zone import shrink_zone_span, update_pgdat_span
 from memhp.linux.mm.mm_init import page_init_poison
 from memhp.linux.mm.sparse import sparse_add_section, sparse_remove_section
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up, is_aligned
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from memhp.linux.mm.dev_pagemap import DevPagemap
 
 KERNEL_FILE = "mm/memory_hotplug.c"
-ADD = "mm/memory_hotplug.c:__add_pages"
-REMOVE = "mm/memory_hotplug.c:__remove_pages"
 INVALID_ALTMAP = "memory add fail, invalid altmap"
 
 
@@ -64,13 +63,13 @@ def __add_pages(
             if INVALID_ALTMAP not in k.warned:
                 k.warned.add(INVALID_ALTMAP)
                 k.hw.log(INVALID_ALTMAP, "warn")
-            raise KernelError(EINVAL, INVALID_ALTMAP, place=ADD)
+            raise KernelError(EINVAL, INVALID_ALTMAP, place=here())
         altmap.alloc = 0
     if not check_pfn_span(k, pfn, nr_pages):
         text = f"Misaligned __add_pages start: {pfn:#x} end: {pfn + nr_pages - 1:#x}"
-        warn(k, ADD, text)
+        warn(k, here(), text)
         advice = f"align start and size to {k.config.pages_per_subsection * k.config.page_size:#x}"
-        raise KernelError(EINVAL, text, place=ADD, advice=advice)
+        raise KernelError(EINVAL, text, place=here(), advice=advice)
     for start, count in _pieces(k, pfn, nr_pages):
         sparse_add_section(k, nid, start, count, altmap, pgmap)
 
@@ -78,7 +77,7 @@ def __add_pages(
 def __remove_pages(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | None = None) -> None:
     """Remove the sections, or parts of sections, of a range. Kernels before 5.5 shrink the zones here."""
     if not check_pfn_span(k, pfn, nr_pages):
-        warn(k, REMOVE, f"Misaligned __remove_pages start: {pfn:#x} end: {pfn + nr_pages - 1:#x}")
+        warn(k, here(), f"Misaligned __remove_pages start: {pfn:#x} end: {pfn + nr_pages - 1:#x}")
         return
     for start, count in _pieces(k, pfn, nr_pages):
         if k.config.profile.zone_shrink == "on-remove":

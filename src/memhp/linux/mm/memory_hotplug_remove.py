@@ -16,14 +16,12 @@ from memhp.linux.kernel.resource import release_mem_region_adjustable
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mmzone import ZoneType
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import is_aligned
 
 KERNEL_FILE = "mm/memory_hotplug.c"
-CHECK = "mm/memory_hotplug.c:check_hotplug_memory_range"
-TRY_REMOVE = "mm/memory_hotplug.c:try_remove_memory"
-OFFLINE_AND_REMOVE = "mm/memory_hotplug.c:offline_and_remove_memory"
 
 
 def check_hotplug_memory_range(k: Kernel, start: int, size: int) -> None:
@@ -33,7 +31,7 @@ def check_hotplug_memory_range(k: Kernel, start: int, size: int) -> None:
     text = f"Block size [{k.memory_block_size:#x}] unaligned hotplug range: start {start:#x}, size {size:#x}"
     k.hw.log(text, "err")
     advice = f"use a start and a size that are multiples of {k.memory_block_size:#x}"
-    raise KernelError(EINVAL, text, place=CHECK, advice=advice)
+    raise KernelError(EINVAL, text, place=here(), advice=advice)
 
 
 def remove_memory(k: Kernel, start: int, size: int) -> None:
@@ -47,7 +45,7 @@ def __remove_memory(k: Kernel, start: int, size: int) -> None:
     try:
         try_remove_memory(k, start, size)
     except KernelError as error:
-        raise KernelBug(f"BUG: {error.reason}", place="mm/memory_hotplug.c:__remove_memory") from error
+        raise KernelBug(f"BUG: {error.reason}", place=here()) from error
 
 
 def try_remove_memory(k: Kernel, start: int, size: int) -> None:
@@ -59,7 +57,7 @@ def try_remove_memory(k: Kernel, start: int, size: int) -> None:
     try:
         check_hotplug_memory_range(k, start, size)
     except KernelError as error:
-        raise KernelBug(f"BUG_ON: {error.reason}", place=TRY_REMOVE) from error
+        raise KernelBug(f"BUG_ON: {error.reason}", place=here()) from error
     blocks = Span(start // k.memory_block_size, (start + size) // k.memory_block_size)
     nid = _check_memblocks_offlined(k, blocks)
     one_block = k.config.profile.memmap_on_one_block
@@ -100,7 +98,7 @@ def _check_memblocks_offlined(k: Kernel, blocks: Span) -> int | None:
             mem = f"[{start:#018x}-{start + k.memory_block_size - 1:#018x}]"
             text = f"removing memory fails, because memory {mem} is onlined"
             k.hw.log(text, "warn")
-            raise KernelError(EBUSY, text, place=TRY_REMOVE, advice=f"take memory{first} offline first")
+            raise KernelError(EBUSY, text, place=here(), advice=f"take memory{first} offline first")
         nid = block.nid
     return nid
 
@@ -111,7 +109,7 @@ def _check_granularity(k: Kernel, start: int, size: int, blocks: Span) -> None:
         text = f"Refuse to remove {start:#x} - {start + size:#x},wrong granularity"
         k.hw.log(text, "warn")
         advice = f"remove memory blocks of {k.memory_block_size:#x} bytes one by one, as they were added"
-        raise KernelError(EINVAL, text, place=TRY_REMOVE, advice=advice)
+        raise KernelError(EINVAL, text, place=here(), advice=advice)
 
 
 def _memory_blocks_have_altmaps(k: Kernel, blocks: Span) -> bool:
@@ -133,7 +131,7 @@ def remove_memory_blocks_and_altmaps(k: Kernel, start: int, size: int, *, device
         block_id = at // k.memory_block_size
         altmap = k.altmaps.pop(block_id, None)
         if altmap is None:
-            warn(k, "mm/memory_hotplug.c:remove_memory_blocks_and_altmaps", once=True)
+            warn(k, here(), once=True)
             continue
         if devices:
             remove_memory_block_devices(k, at, k.memory_block_size)
@@ -144,7 +142,7 @@ def remove_memory_blocks_and_altmaps(k: Kernel, start: int, size: int, *, device
 def altmap_free(k: Kernel, altmap: VmemAltmap) -> None:
     """Forget an altmap; all that it handed out should be back."""
     if altmap.alloc:
-        warn(k, "mm/memory_hotplug.c:altmap_free", "Altmap not fully unmapped")
+        warn(k, here(), "Altmap not fully unmapped")
 
 
 def _memblock_remove(k: Kernel, start: int, size: int) -> None:
@@ -164,9 +162,9 @@ def offline_and_remove_memory(k: Kernel, start: int, size: int) -> None:
     """Offline all blocks of a range of bytes and remove it; if one refuses, online again those that went before it."""
     if not size or not is_aligned(start | size, k.memory_block_size):
         text = f"[{start:#x}-{start + size:#x}) is not made of memory blocks of {k.memory_block_size:#x} bytes"
-        raise KernelError(EINVAL, text, place=OFFLINE_AND_REMOVE)
-    if k.hw.may_fail(OFFLINE_AND_REMOVE):
-        raise KernelError(ENOMEM, "no memory for the online types of the blocks", place=OFFLINE_AND_REMOVE)
+        raise KernelError(EINVAL, text, place=here())
+    if k.hw.may_fail(here()):
+        raise KernelError(ENOMEM, "no memory for the online types of the blocks", place=here())
     offlined: dict[int, OnlineType] = {}
     with k.hw.locked("device_hotplug_lock"):
         try:

@@ -25,15 +25,12 @@ from memhp.linux.mm.memory_hotplug_zone import move_pfn_range_to_zone, remove_pf
 from memhp.linux.mm.mm_init import memmap_init_range
 from memhp.linux.mm.util import snapshot_page
 from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
-from memhp.linux.place import kernel_function
+from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanMap
 
 KERNEL_FILE = "mm/memremap.c"
-MEMREMAP = "mm/memremap.c:memremap_pages"
-MEMUNMAP = "mm/memremap.c:memunmap_pages"
 RANGE = "mm/memremap.c:pagemap_range"
-GET = "mm/memremap.c:get_dev_pagemap"
 NO_ZONE_DEVICE = "this kernel was built without CONFIG_ZONE_DEVICE: devices get no struct pages"
 PGMAP_ARRAY = "pgmap_array"
 """The field by which lookups and updates meet."""
@@ -102,7 +99,7 @@ def get_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap | None = None) -> Dev
         found = k.statics(Memremap).pgmap_array.get(pfn)
         if found is None or found.ref is None or k.config.profile.pgmap_drain == "none":
             return found
-        use_object(k.hw, found.slab, GET)
+        use_object(k.hw, found.slab, here())
         return found if percpu_ref_tryget_live(k.hw, found.ref) else None
 
 
@@ -123,13 +120,13 @@ def memremap_pages(k: Kernel, pgmap: DevPagemap, nid: int = -1) -> int:
     """
     if not k.config.zone_device:
         warn(k, "include/linux/memremap.h:devm_memremap_pages", once=True)
-        raise KernelError(ENXIO, NO_ZONE_DEVICE, place=MEMREMAP)
+        raise KernelError(ENXIO, NO_ZONE_DEVICE, place=here())
     _check(k, pgmap)
     prot = _pgprot(k, pgmap)
     pgmap.done = False
     if pgmap.ref is None or k.config.profile.pgmap_ref == "at-once":
-        if k.hw.may_fail(MEMREMAP):
-            raise KernelError(ENOMEM, "no memory for a percpu reference count", place=MEMREMAP)
+        if k.hw.may_fail(here()):
+            raise KernelError(ENOMEM, "no memory for a percpu reference count", place=here())
         pgmap.ref = PercpuRef("dev_pagemap.ref", pgmap.release)
     pgmap.nr_range = 0
     for range_id in range(len(pgmap.ranges)):
@@ -148,8 +145,8 @@ def _pages(k: Kernel, span: Span) -> Span:
 
 def _check(k: Kernel, pgmap: DevPagemap) -> None:
     for text in _lacking(k, pgmap):
-        warn(k, MEMREMAP, text)
-        raise KernelError(EINVAL, text, place=MEMREMAP)
+        warn(k, here(), text)
+        raise KernelError(EINVAL, text, place=here())
 
 
 def _lacking(k: Kernel, pgmap: DevPagemap) -> Iterator[str]:
@@ -263,7 +260,7 @@ def memunmap_pages(k: Kernel, pgmap: DevPagemap) -> None:
     pgmap.nr_range = 0
     pgmap.ref = None
     if pgmap.altmap is not None and pgmap.altmap.alloc:
-        warn(k, MEMUNMAP, "failed to free all reserved pages", once=True)
+        warn(k, here(), "failed to free all reserved pages", once=True)
 
 
 def devm_memremap_pages_release(k: Kernel, pgmap: DevPagemap) -> None:
@@ -303,7 +300,7 @@ def wait_for_references(k: Kernel, pgmap: DevPagemap) -> None:
         k.hw.wait(lambda: pgmap.done, why, on=pgmap.ref.name)
     except KernelBug as hung:
         text = f"{hung.reason}; {pgmap.ref.count} are held, and nobody is left to drop them: release the pins first"
-        raise KernelBug(text, place=MEMUNMAP) from None
+        raise KernelBug(text, place=here()) from None
 
 
 def _counts_pages_in_use(k: Kernel, pgmap: DevPagemap) -> bool:
@@ -345,7 +342,7 @@ def unpin_pages(k: Kernel, pgmap: DevPagemap, nr: int) -> None:
 
     :class:`KernelBug` when it did not wait, and their struct pages are gone.
     """
-    snapshot_page(k, pfn_first(k, pgmap, 0), "mm/gup.c:unpin_user_page")
+    snapshot_page(k, pfn_first(k, pgmap, 0), here())
     k.hw.atomic(PAGE_REFCOUNT)
     pgmap.pinned -= nr
     late = min(nr, pgmap.left_to_pins)
@@ -358,13 +355,13 @@ def zone_device_page_init(k: Kernel, pgmap: DevPagemap, nr: int = 1) -> None:
     """The driver of private or coherent memory takes `nr` pages into use; it must not once the mapping is killed."""
     assert pgmap.ref is not None
     if not percpu_ref_tryget_live(k.hw, pgmap.ref, nr):
-        warn(k, "mm/memremap.c:zone_device_page_init", once=True)
+        warn(k, here(), once=True)
 
 
 def free_zone_device_folio(k: Kernel, pgmap: DevPagemap, pfn: int) -> None:
     """The last reference to a page is gone: its driver is told, and private or coherent memory unpins the mapping."""
     if pgmap.ops is None or pgmap.ops.page_free is None:
-        warn(k, "mm/memremap.c:free_zone_device_folio", once=True)
+        warn(k, here(), once=True)
         return
     pgmap.ops.page_free(k, pfn)
     if pgmap.type.page_by_page:

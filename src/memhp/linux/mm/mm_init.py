@@ -14,6 +14,7 @@ from memhp.linux.mm.rmqueue import put_free, set_pageblock_migratetype
 from memhp.linux.mm.sparse import online_runs
 from memhp.linux.mm.zone_limits import zone_limits, zone_types
 from memhp.linux.mmzone import MigrateType, Node, PageFlags, Zone, ZoneRef, ZoneType
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 from memhp.units import align_down, align_up
@@ -207,7 +208,7 @@ def init_cma_reserved_pageblock(k: Kernel, start_pfn: int, nr_pages: int) -> Non
     end_pfn = start_pfn + nr_pages
     k.page_flags.clear(start_pfn, end_pfn)
     set_pageblock_migratetype(zone, start_pfn, end_pfn, MigrateType.CMA)
-    k.hw.release(Span(start_pfn, end_pfn), Owner(Use.FREE), "mm/mm_init.c:init_cma_reserved_pageblock")
+    k.hw.release(Span(start_pfn, end_pfn), Owner(Use.FREE), here())
     put_free(zone, Span(start_pfn, end_pfn))
     adjust_managed_page_count(k, start_pfn, nr_pages)
     zone.cma_pages += nr_pages

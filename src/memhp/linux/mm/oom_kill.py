@@ -10,6 +10,7 @@ from memhp.errors import KernelPanic
 from memhp.linux.mm.free_area import nr_free_pages
 from memhp.linux.mm.rmqueue import free_cma_pages
 from memhp.linux.mmzone import Zone, ZoneType
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "mm/oom_kill.c"
@@ -22,7 +23,7 @@ def out_of_memory(k: Kernel) -> None:
     """
     zones = [zone for zone in k.zones() if zone.populated and zone.type < ZoneType.MOVABLE]
     if all(_usable(zone) <= zone.watermark_min + zone.lowmem_reserve.get(ZoneType.NORMAL, 0) for zone in zones):
-        raise KernelPanic("System is deadlocked on memory", place="mm/oom_kill.c:out_of_memory")
+        raise KernelPanic("System is deadlocked on memory", place=here())
 
 
 def _usable(zone: Zone) -> int:

@@ -16,7 +16,7 @@ from memhp.linux.mm.rmqueue import free_cma_pages, put_free, rmqueue
 from memhp.linux.mm.watermarks import init_per_zone_wmark_min, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks
 from memhp.linux.mm.zonelists import build_all_zonelists, zonelist
 from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
-from memhp.linux.place import kernel_function
+from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 
@@ -209,7 +209,7 @@ def adjust_managed_page_count(k: Kernel, pfn: int, count: int) -> None:
     """Change by `count` how many pages the zone of `pfn` manages: mm/page_alloc.c."""
     zone = k.zone_of(pfn)
     if zone is None:
-        raise KernelBug(f"PFN {pfn:#x} has no struct page", place="mm/page_alloc.c:adjust_managed_page_count")
+        raise KernelBug(f"PFN {pfn:#x} has no struct page", place=here())
     zone.managed += count
     if k.config.profile.lowmem_reserve == "with-managed-pages" and k.slab_is_available:
         setup_per_zone_lowmem_reserve(k)

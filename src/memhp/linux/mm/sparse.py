@@ -17,7 +17,7 @@ from memhp.linux.mm.compound_vmemmap import vmemmap_can_optimize, vmemmap_popula
 from memhp.linux.mm.sparse_vmemmap import VmemmapPopulateError
 from memhp.linux.mm.vmemmap_alloc import sparse_buffer_fini, sparse_buffer_init
 from memhp.linux.mmzone import Section, ZoneType
-from memhp.linux.place import kernel_function
+from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from memhp.linux.mm.dev_pagemap import DevPagemap
 
 KERNEL_FILE = "mm/sparse.c"
-EARLY = "mm/sparse.c:sparse_init_nid"
-ACTIVATE = "mm/sparse.c:section_activate"
-REMOVE = "mm/sparse.c:sparse_remove_section"
-DEACTIVATE = "mm/sparse.c:section_deactivate"
-INDEX = "mm/sparse.c:sparse_index_init"
 MEM_SECTION_SIZE = 16
 """``sizeof(struct mem_section)``: ``section_mem_map`` and ``usage``, without ``CONFIG_PAGE_EXTENSION``."""
 
@@ -222,8 +217,8 @@ def sparse_index_init(k: Kernel, section_nr: int) -> None:
     roots = k.statics(SectionRoots).hot_added
     if root in roots or k.mem_section.covered(root * per_root, (root + 1) * per_root):
         return
-    if k.hw.may_fail(INDEX):
-        raise KernelError(ENOMEM, "no memory for mem_section", place=INDEX)
+    if k.hw.may_fail(here()):
+        raise KernelError(ENOMEM, "no memory for mem_section", place=here())
     roots.add(root)
 
 
@@ -235,8 +230,8 @@ def section_activate(
     Raises :class:`VmemmapPopulateError`; sections before the one that failed stay populated and are marked present.
     """
     per = k.config.pages_per_section
-    if _needs_usage(k, pfn) and k.hw.may_fail(ACTIVATE):
-        raise KernelError(ENOMEM, "no memory for mem_section_usage", place=ACTIVATE)
+    if _needs_usage(k, pfn) and k.hw.may_fail(here()):
+        raise KernelError(ENOMEM, "no memory for mem_section_usage", place=here())
     k.hw.writes(usage_field(pfn // per))
     k.subsection_map.add(pfn, pfn + nr_pages)
     if nr_pages < per and early_section(k, pfn):
@@ -282,7 +277,7 @@ def sparse_remove_section(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap
     per = k.config.pages_per_section
     end_pfn = pfn + nr_pages
     if not k.mem_section.covers(pfn // per, -(-end_pfn // per)):
-        warn(k, REMOVE, once=True)
+        warn(k, here(), once=True)
     for first, last, _ in list(k.mem_section.runs(pfn // per, -(-end_pfn // per))):
         start, end = max(pfn, first * per), min(end_pfn, last * per)
         if k.subsection_map.covers(start, end):
@@ -300,7 +295,7 @@ def section_deactivate(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | 
     """
     per = k.config.pages_per_section
     if not k.subsection_map.covers(pfn, pfn + nr_pages):
-        warn(k, DEACTIVATE, f"section already deactivated ({pfn:#x} + {nr_pages})")
+        warn(k, here(), f"section already deactivated ({pfn:#x} + {nr_pages})")
         return
     early = early_section(k, pfn)
     first, last = pfn // per, -(-(pfn + nr_pages) // per)

@@ -22,14 +22,12 @@ from memhp.hw.tlb import Table
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.pgtable_populate import Builder, RootLock, ensure_table, entry_lock
 from memhp.linux.mm.vmemmap_alloc import plenty, vmemmap_alloc_block, vmemmap_alloc_block_buf
-from memhp.linux.place import LEVELS, Descent, by_height
+from memhp.linux.place import LEVELS, Descent, by_height, here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "mm/sparse-vmemmap.c"
 TABLES = Descent(fill=by_height(KERNEL_FILE, *(f"vmemmap_{level}_populate" for level in LEVELS)))
-BASEPAGES = "mm/sparse-vmemmap.c:vmemmap_populate_basepages"
-HUGEPAGES = "mm/sparse-vmemmap.c:vmemmap_populate_hugepages"
 OFFNODE = "mm/sparse-vmemmap.c:vmemmap_verify"
 
 
@@ -105,7 +103,7 @@ def _new_leaves(
         blocks = vmemmap_alloc_block_buf(k, order, nid, altmap, count, wanted.start)
         if len(blocks):
             with _written(k, table, len(blocks), how):
-                k.hw.store_run(table, index, fmt.leaf_entry(blocks, 1, how.pmd_prot), HUGEPAGES)
+                k.hw.store_run(table, index, fmt.leaf_entry(blocks, 1, how.pmd_prot), here())
             mapped = Span(wanted.start, min(wanted.end, (wanted.start // size + len(blocks)) * size))
             if how.set_pmd is not None:
                 how.set_pmd(mapped)
@@ -114,7 +112,7 @@ def _new_leaves(
         if len(blocks) < count:
             fallback = k.config.choices.vmemmap_fallback
             if fallback == "none" or (fallback == "base-unless-altmap" and altmap is not None):
-                raise VmemmapPopulateError(wanted.start, "a PMD-sized chunk of struct pages", HUGEPAGES)
+                raise VmemmapPopulateError(wanted.start, "a PMD-sized chunk of struct pages", here())
             chunk = next(_parts(wanted, size))
             vmemmap_populate_basepages(k, chunk.start, chunk.end, nid, altmap, how)
             index += 1
@@ -169,7 +167,7 @@ def _whole_tables(k: Kernel, start: int, end: int, nid: int, how: VmemmapBuilder
         blocks = vmemmap_alloc_block_buf(k, 0, nid, None, count * entries, va)
         k.hw.ledger.tables_allocated[0] += count
         with _written(k, table, count, how):
-            k.hw.store_run(table, index, fmt.encode_pfn(tables) | np.uint64(how.table_bits), BASEPAGES)
+            k.hw.store_run(table, index, fmt.encode_pfn(tables) | np.uint64(how.table_bits), here())
         leaves = fmt.leaf_entry(blocks, 0, how.page_prot).reshape(count, entries)
         k.hw.store_children(table, frame_spans(tables), leaves)
         _vmemmap_verify(k, blocks, va, nid)
@@ -184,10 +182,10 @@ def _new_pages(
 ) -> None:
     """Fill empty base-page entries from `index` on."""
     blocks = vmemmap_alloc_block_buf(k, 0, nid, altmap, count, _address(k, table, index))
-    k.hw.store_run(table, index, k.hw.fmt.leaf_entry(blocks, 0, how.page_prot), BASEPAGES)
+    k.hw.store_run(table, index, k.hw.fmt.leaf_entry(blocks, 0, how.page_prot), here())
     _vmemmap_verify(k, blocks, _address(k, table, index), nid)
     if len(blocks) < count:
-        raise VmemmapPopulateError(_address(k, table, index + len(blocks)), "a page of struct pages", BASEPAGES)
+        raise VmemmapPopulateError(_address(k, table, index + len(blocks)), "a page of struct pages", here())
 
 
 def _vmemmap_verify(k: Kernel, frames: U64, va: int, nid: int) -> None:

@@ -19,7 +19,7 @@ from memhp.hw.memory import Owner, Use
 from memhp.hw.shared import SharedDict
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.vmap import vmap_pages_range_noflush, vunmap_range_noflush
-from memhp.linux.place import kernel_function
+from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up
@@ -84,7 +84,7 @@ def vfree(k: Kernel, tag: str) -> None:
         area, pages = areas[tag]
     vunmap_range_noflush(k, area)
     k.port.flush_tlb_kernel_range(k, area)
-    free_pages(k, pages, "mm/vmalloc.c:vfree")
+    free_pages(k, pages, here())
     with k.hw.locked(FREE_VMAP_AREA_LOCK):
         del areas[tag]
 

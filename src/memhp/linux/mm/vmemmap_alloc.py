@@ -17,12 +17,12 @@ from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_next_pfn, vmem_altmap_
 from memhp.linux.mm.page_alloc import alloc_pages
 from memhp.linux.mm.rmqueue import free_cma_pages
 from memhp.linux.mmzone import ZoneType
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_up
 
 KERNEL_FILE = "mm/sparse-vmemmap.c"
-PLACE = "mm/sparse-vmemmap.c:vmemmap_alloc_block"
 MEMMAP = Owner(Use.MEMMAP)
 SELF_HOSTED = Owner(Use.MEMMAP, "altmap")
 """Struct pages that lie in the memory that an altmap sets aside."""
@@ -32,12 +32,12 @@ def vmemmap_alloc_block(k: Kernel, order: int, nid: int, count: int, owner: Owne
     """First PFNs of up to `count` blocks of ``2**order`` pages, from the buddy or, before it exists, from memblock."""
     if not k.slab_is_available:
         return _earlyonly_bootmem_alloc(k, order, nid, count, owner)
-    spans = alloc_pages(k, order, nid, count=count, owner=owner, where=PLACE)
+    spans = alloc_pages(k, order, nid, count=count, owner=owner, where=here())
     step = 1 << order
     pieces = [np.arange(span.start, span.end, step, dtype=np.uint64) for span in spans]
     blocks = np.concatenate(pieces) if pieces else np.empty(0, np.uint64)
-    if len(blocks) < count and PLACE not in k.warned:
-        k.warned.add(PLACE)
+    if len(blocks) < count and here() not in k.warned:
+        k.warned.add(here())
         k.hw.log(f"vmemmap alloc failure: order:{order}", "warn")
     return blocks
 
@@ -64,7 +64,7 @@ def _earlyonly_bootmem_alloc(k: Kernel, order: int, nid: int, count: int, owner:
         addresses = np.concatenate([addresses, rest])
     blocks: U64 = addresses >> np.uint64(k.config.page_shift)
     for run in frame_spans(np.sort(blocks >> np.uint64(order))):
-        k.hw.claim(Span(run.start << order, run.end << order), owner, PLACE)
+        k.hw.claim(Span(run.start << order, run.end << order), owner, here())
     return blocks
 
 

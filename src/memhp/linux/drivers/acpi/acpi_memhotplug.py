@@ -13,11 +13,11 @@ from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NID_IS_M
 from memhp.linux.mm.memory_hotplug_memmap import mhp_supports_memmap_on_memory
 from memhp.linux.mm.memory_hotplug_remove import __remove_memory
 from memhp.linux.mm.numa_memblks import memory_add_physaddr_to_nid
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "drivers/acpi/acpi_memhotplug.c"
-ADD = "drivers/acpi/acpi_memhotplug.c:acpi_memory_device_add"
 ENABLE = "drivers/acpi/acpi_memhotplug.c:acpi_memory_enable_device"
 
 
@@ -29,8 +29,8 @@ def acpi_memory_device_add(k: Kernel, adev: AcpiDevice, *, memmap_on_memory: boo
     leaves the memory in and the device without a driver, and EINVAL when no range could be added; what the first was
     refused with is its cause.
     """
-    if k.hw.may_fail(ADD):
-        raise KernelError(ENOMEM, "no memory for the device", place=ADD)
+    if k.hw.may_fail(here()):
+        raise KernelError(ENOMEM, "no memory for the device", place=here())
     mem_device = AcpiMemoryDevice(_combined(adev.crs))
     adev.driver_data = mem_device
     try:

@@ -6,10 +6,10 @@ from errno import EINVAL, ENOMEM
 
 from memhp.errors import KernelError
 from memhp.linux.drivers.acpi.device import AcpiDevice, PhysicalNode
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/acpi/glue.c"
-BIND = "drivers/acpi/glue.c:acpi_bind_one"
 
 
 @dataclass
@@ -26,9 +26,9 @@ def acpi_bind_one(k: Kernel, block_id: int, adev: AcpiDevice) -> None:
     if block_id in companions:
         k.hw.log(f"memory memory{block_id}: ACPI companion already set", "warn")
         text = f"memory{block_id} belongs to {companions[block_id].name}"
-        raise KernelError(EINVAL, text, place=BIND)
-    if k.hw.may_fail(BIND):
-        raise KernelError(ENOMEM, "no memory to bind a memory block to its device", place=BIND)
+        raise KernelError(EINVAL, text, place=here())
+    if k.hw.may_fail(here()):
+        raise KernelError(ENOMEM, "no memory to bind a memory block to its device", place=here())
     node_id = _free_node_id(adev)
     adev.physical_node_list.insert(node_id, PhysicalNode(node_id, block_id))
     companions[block_id] = adev

@@ -11,13 +11,13 @@ from memhp.errors import KernelError
 from memhp.linux.drivers.acpi.acpi_memhotplug import acpi_memory_device_add, acpi_memory_device_remove
 from memhp.linux.drivers.acpi.device import AcpiDevice
 from memhp.linux.drivers.base.memory_state import device_offline, device_online
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/acpi/scan.c"
 Event = Literal["ACPI_NOTIFY_DEVICE_CHECK", "ACPI_NOTIFY_EJECT_REQUEST"]
 
 EVENT = "drivers/acpi/scan.c:acpi_generic_hotplug_event"
-TRY = "drivers/acpi/scan.c:acpi_scan_try_to_offline"
 
 
 def acpi_device_hotplug(
@@ -89,7 +89,7 @@ def acpi_scan_try_to_offline(k: Kernel, adev: AcpiDevice) -> None:
     k.hw.log(f"memory memory{block_id}: Offline failed.", "warn")
     _acpi_bus_online(k, adev)
     why = ": ".join(filter(None, (f"memory{block_id}", error.reason, error.advice)))
-    raise KernelError(EBUSY, "Offline failed", place=TRY, advice=why) from error
+    raise KernelError(EBUSY, "Offline failed", place=here(), advice=why) from error
 
 
 def _acpi_bus_offline(k: Kernel, adev: AcpiDevice, *, second_pass: bool) -> tuple[int, KernelError] | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from memhp.hw.lifetime import SlabObject, kfree, use_object
 from memhp.hw.machine import Machine
+from memhp.linux.place import here
 
 KERNEL_FILE = "drivers/base/core.c"
 
@@ -21,13 +22,13 @@ class Device:
 
 def get_device(hw: Machine, dev: Device) -> None:
     """Take a reference; whoever calls it must know that there is one already."""
-    use_object(hw, dev.slab, "drivers/base/core.c:get_device", change=True)
+    use_object(hw, dev.slab, here(), change=True)
     dev.refs += 1
 
 
 def put_device(hw: Machine, dev: Device) -> None:
     """Drop a reference; with the last one the device is freed."""
-    use_object(hw, dev.slab, "drivers/base/core.c:put_device", change=True)
+    use_object(hw, dev.slab, here(), change=True)
     dev.refs -= 1
     if not dev.refs:
         kfree(hw, dev.slab, dev.release)

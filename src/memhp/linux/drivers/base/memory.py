@@ -11,6 +11,7 @@ from memhp.linux.config import OnlineType
 from memhp.linux.drivers.base.memory_devices import block_pfns
 from memhp.linux.drivers.base.memory_state import memory_block, memory_group_of, mhp_online_type_from_str
 from memhp.linux.mm.memory_hotplug_zone import test_pages_in_a_zone, zone_for_pfn_range
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/base/memory.c"
@@ -20,7 +21,7 @@ def auto_online_blocks_store(k: Kernel, text: str) -> None:
     """Write to ``auto_online_blocks``. Raises EINVAL."""
     online_type = mhp_online_type_from_str(text.removesuffix("\n"))
     if online_type is None:
-        raise KernelError(EINVAL, f"{text!r} is no online type", place="drivers/base/memory.c:auto_online_blocks_store")
+        raise KernelError(EINVAL, f"{text!r} is no online type", place=here())
     k.auto_online_blocks = online_type
 
 

@@ -29,16 +29,14 @@ from memhp.linux.kernel.panic import warn
 from memhp.linux.mm.memory_hotplug_policy import zone_intersects
 from memhp.linux.mm.sparse import pfn_valid
 from memhp.linux.mmzone import MemoryBlock, ZoneType
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import is_aligned
 
 KERNEL_FILE = "drivers/base/memory.c"
-INIT = "drivers/base/memory.c:memory_dev_init"
 ADD = "drivers/base/memory.c:add_memory_block"
-CREATE = "drivers/base/memory.c:create_memory_block_devices"
 LINK = "drivers/base/node.c:link_mem_sections"
-REMOVE = "drivers/base/memory.c:remove_memory_block_devices"
 
 
 def memory_dev_init(k: Kernel) -> None:
@@ -47,7 +45,7 @@ def memory_dev_init(k: Kernel) -> None:
         k.memory_block_size = memory_block_size_bytes(k.config, k.max_pfn << k.config.page_shift)
     size = k.memory_block_size
     if size & (size - 1) or size < k.config.section_size:
-        raise KernelPanic(f"Memory block size not suitable: {size:#x}", place=INIT)
+        raise KernelPanic(f"Memory block size not suitable: {size:#x}", place=here())
     sections = size >> k.config.section_size_bits
     for start, end, _ in k.mem_section:
         k.memory_blocks.set(start // sections, -(-end // sections), MemoryBlock("online", None))
@@ -94,8 +92,8 @@ def create_memory_block_devices(
     `nid` is None while the node is still to be noted. Raises EINVAL for a range not made of blocks, EEXIST, ENOMEM.
     """
     if not is_aligned(start | size, k.memory_block_size):
-        warn(k, CREATE, once=True)
-        raise KernelError(EINVAL, f"[{start:#x}-{start + size:#x}) is not made of memory blocks", place=CREATE)
+        warn(k, here(), once=True)
+        raise KernelError(EINVAL, f"[{start:#x}-{start + size:#x}) is not made of memory blocks", place=here())
     blocks = Span(start // k.memory_block_size, (start + size) // k.memory_block_size)
     taken = next(k.memory_blocks.runs(*blocks), None)
     made = blocks.start
@@ -122,11 +120,11 @@ def remove_memory_block_devices(k: Kernel, start: int, size: int) -> None:
     Kernels that find the nodes by the pages leave the links when ``pfn_valid()`` does not know the pages any more.
     """
     if not is_aligned(start | size, k.memory_block_size):
-        warn(k, REMOVE, once=True)
+        warn(k, here(), once=True)
         return
     blocks = Span(start // k.memory_block_size, (start + size) // k.memory_block_size)
     if not k.memory_blocks.covers(*blocks):
-        warn(k, REMOVE, once=True)
+        warn(k, here(), once=True)
     for first, count in k.hw.batches(*blocks):
         for run_start, run_end, block in list(k.memory_blocks.runs(first, first + count)):
             for block_id in range(run_start, run_end):

@@ -5,19 +5,17 @@ from errno import EBUSY, EINVAL
 
 from memhp.errors import KernelError
 from memhp.linux.mmzone import MemoryGroup
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/base/memory.c"
-STATIC = "drivers/base/memory.c:memory_group_register_static"
-DYNAMIC = "drivers/base/memory.c:memory_group_register_dynamic"
-UNREGISTER = "drivers/base/memory.c:memory_group_unregister"
 
 
 def memory_group_register_static(k: Kernel, nid: int, max_pages: int) -> int:
     """A group for memory that is added and removed in one go, such as a DIMM: its id. Raises EINVAL."""
     if not max_pages:
-        raise KernelError(EINVAL, "a static memory group of no pages", place=STATIC)
-    return _memory_group_register(k, MemoryGroup(nid, dynamic=False, max_pages=max_pages), STATIC)
+        raise KernelError(EINVAL, "a static memory group of no pages", place=here())
+    return _memory_group_register(k, MemoryGroup(nid, dynamic=False, max_pages=max_pages), here())
 
 
 def memory_group_register_dynamic(k: Kernel, nid: int, unit_pages: int) -> int:
@@ -27,8 +25,8 @@ def memory_group_register_dynamic(k: Kernel, nid: int, unit_pages: int) -> int:
     """
     if unit_pages < k.pages_per_block or unit_pages & (unit_pages - 1):
         text = f"{unit_pages} pages cannot be the unit of a memory group, a block has {k.pages_per_block}"
-        raise KernelError(EINVAL, text, place=DYNAMIC)
-    return _memory_group_register(k, MemoryGroup(nid, dynamic=True, unit_pages=unit_pages), DYNAMIC)
+        raise KernelError(EINVAL, text, place=here())
+    return _memory_group_register(k, MemoryGroup(nid, dynamic=True, unit_pages=unit_pages), here())
 
 
 def _memory_group_register(k: Kernel, group: MemoryGroup, place: str) -> int:
@@ -42,7 +40,7 @@ def _memory_group_register(k: Kernel, group: MemoryGroup, place: str) -> int:
 def memory_group_unregister(k: Kernel, mgid: int) -> None:
     """Drop a group. Raises EINVAL when there is none of that id, EBUSY while memory blocks belong to it."""
     if mgid not in k.memory_groups:
-        raise KernelError(EINVAL, f"there is no memory group {mgid}", place=UNREGISTER)
+        raise KernelError(EINVAL, f"there is no memory group {mgid}", place=here())
     if any(block.group == mgid for _, _, block in k.memory_blocks):
-        raise KernelError(EBUSY, f"memory blocks belong to memory group {mgid}", place=UNREGISTER)
+        raise KernelError(EBUSY, f"memory blocks belong to memory group {mgid}", place=here())
     del k.memory_groups[mgid]

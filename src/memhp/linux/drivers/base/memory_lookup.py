@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 from memhp.hw.lifetime import SlabObject, use_object
 from memhp.linux.drivers.base.core import Device, device_unregister, get_device, put_device
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/base/memory.c"
 MEMORY_BLOCKS = "memory_blocks"
 """The xarray by which lookups and removals meet."""
 RELEASE = "drivers/base/memory.c:memory_block_release"
-POISON = "drivers/base/memory.c:memblk_nr_poison_inc"
 
 
 @dataclass
@@ -73,7 +73,7 @@ def memblk_nr_poison_inc(k: Kernel, pfn: int) -> bool:
     dev = find_memory_block_by_id(k, block_id)
     if dev is None:
         return False
-    use_object(k.hw, dev.slab, POISON, change=True)
+    use_object(k.hw, dev.slab, here(), change=True)
     if k.statics(BlockDevices).by_id.get(block_id) is dev:
         counts = k.statics(Poisoned).nr_hwpoison
         counts[block_id] = counts.get(block_id, 0) + 1

@@ -20,7 +20,7 @@ from memhp.linux.mm.memory_hotplug_offline import offline_pages
 from memhp.linux.mm.memory_hotplug_online import online_pages
 from memhp.linux.mm.memory_hotplug_zone import adjust_present_page_count, zone_for_pfn_range
 from memhp.linux.mmzone import BlockState, MemoryBlock, MemoryGroup, Zone
-from memhp.linux.place import kernel_function
+from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/base/memory.c"
@@ -28,9 +28,7 @@ EHWPOISON = 133
 """Memory page has hardware error; Python's errno module has it from 3.14 on."""
 
 LOCK = "mem_hotplug_lock"
-ONLINE = "drivers/base/memory.c:memory_block_online"
 FIND = "drivers/base/memory.c:find_memory_block_by_id"
-STORE = "drivers/base/memory.c:state_store"
 
 
 @kernel_function(None)
@@ -57,12 +55,12 @@ def memory_block_online(k: Kernel, block_id: int, online_type: OnlineType) -> No
     """Online a block in the zone that type and policy choose. Raises EHWPOISON, and what ``online_pages()`` raises."""
     block = memory_block(k, block_id)
     if block.nid is None:
-        raise KernelBug(f"BUG: memory{block_id} is onlined before its node is noted: NUMA_NO_NODE", place=ONLINE)
+        raise KernelBug(f"BUG: memory{block_id} is onlined before its node is noted: NUMA_NO_NODE", place=here())
     if k.config.profile.online_hwpoison == "allowed":
         forget_poison(k, block_id)
     elif lost := memblk_nr_poison(k, block_id, block_id + 1):
         advice = "it stays offline until the machine boots again with that memory replaced"
-        raise KernelError(EHWPOISON, f"memory{block_id} has {lost} poisoned pages", place=ONLINE, advice=advice)
+        raise KernelError(EHWPOISON, f"memory{block_id} has {lost} poisoned pages", place=here(), advice=advice)
     pfns = block_pfns(k, block_id)
     group = memory_group_of(k, block)
     zone = zone_for_pfn_range(k, online_type, block.nid, group, pfns.start, pfns.size)
@@ -72,7 +70,7 @@ def memory_block_online(k: Kernel, block_id: int, online_type: OnlineType) -> No
         if k.config.profile.prepare_online:
             refusal = memory_notify(k, "MEM_PREPARE_ONLINE", start, nr_pages)
             if refusal:
-                raise KernelError(refusal.errno, refusal.reason, place=ONLINE)
+                raise KernelError(refusal.errno, refusal.reason, place=here())
         try:
             _online(k, start, nr_pages, zone, group, own)
         except KernelError:
@@ -140,7 +138,7 @@ def _stored_zone(k: Kernel, block_id: int, block: MemoryBlock) -> Zone | None:
         raise KernelError(
             EINVAL,
             f"memory{block_id} has pages of several zones",
-            place="drivers/base/memory.c:memory_block_offline",
+            place=here(),
             advice="such a block of boot memory stays online",
         )
     return k.nodes[block.nid].zones[block.zone]
@@ -185,12 +183,12 @@ def state_store(k: Kernel, block_id: int, text: str) -> None:
     online_type = mhp_online_type_from_str(text)
     if online_type is None:
         words = ", ".join(get_args(OnlineType))
-        raise KernelError(EINVAL, f"{text!r} is no state", place=STORE, advice=f"write one of {words}")
+        raise KernelError(EINVAL, f"{text!r} is no state", place=here(), advice=f"write one of {words}")
     with k.hw.locked("device_hotplug_lock"):
         changed = device_offline(k, block_id) if online_type == "offline" else device_online(k, block_id, online_type)
     if not changed:
         state = memory_block(k, block_id).state
-        raise KernelError(EINVAL, f"memory{block_id} is {state} already", place=STORE)
+        raise KernelError(EINVAL, f"memory{block_id} is {state} already", place=here())
 
 
 def mhp_online_type_from_str(text: str) -> OnlineType | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from memhp.errors import KernelBug, KernelError
 from memhp.linux.mm.memblock import Memblock
+from memhp.linux.place import here
 from memhp.spans import SpanMap, SpanSet
 
 KERNEL_FILE = "drivers/base/node.c"
@@ -36,7 +37,7 @@ class NodeStates:
 def register_node(states: NodeStates, nid: int) -> None:
     """``register_node()`` (6.12: ``register_one_node()``): a node gets its device. Raises EEXIST when it has one."""
     if nid in states.devices:
-        raise KernelError(EEXIST, f"node {nid} has a device already", place="drivers/base/node.c:register_node")
+        raise KernelError(EEXIST, f"node {nid} has a device already", place=here())
     states.devices[nid] = SpanSet()
 
 

@@ -6,10 +6,10 @@ from memhp.linux.drivers.dax.bus import DevDax
 from memhp.linux.drivers.nvdimm.pmem import release_mem_region, request_mem_region
 from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
 from memhp.linux.mm.memremap import memremap_pages, memunmap_pages
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/dax/device.c"
-PROBE = "drivers/dax/device.c:dev_dax_probe"
 
 
 def dev_dax_probe(k: Kernel, dev: DevDax) -> None:
@@ -18,7 +18,7 @@ def dev_dax_probe(k: Kernel, dev: DevDax) -> None:
     claimed = []
     try:
         for span in dev.ranges:
-            request_mem_region(k, span, dev.name, PROBE)
+            request_mem_region(k, span, dev.name, here())
             claimed.append(span)
         pgmap.vmemmap_shift = (
             max(0, (dev.align - 1).bit_length() - k.config.page_shift) if k.config.profile.dax_compound_pages else 0

@@ -9,12 +9,12 @@ from memhp.linux.drivers.dax.bus import DevDax, KmemData
 from memhp.linux.kernel.resource import IORESOURCE_SYSTEM_RAM, Resource, remove_resource, request_region
 from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NID_IS_MGID, MHP_NONE, add_memory_driver_managed
 from memhp.linux.mm.memory_hotplug_remove import remove_memory
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up
 
 KERNEL_FILE = "drivers/dax/kmem.c"
-PROBE = "drivers/dax/kmem.c:dev_dax_kmem_probe"
 KMEM_NAME = "System RAM (kmem)"
 
 
@@ -60,7 +60,7 @@ def dev_dax_kmem_probe(k: Kernel, dev: DevDax) -> None:
 
 def _rejected(k: Kernel, dev: DevDax, text: str) -> KernelError:
     k.hw.log(f"kmem {dev.name}: {text}", "warn")
-    return KernelError(EINVAL, text, place=PROBE, advice=f"memory blocks are {k.memory_block_size:#x} bytes")
+    return KernelError(EINVAL, text, place=here(), advice=f"memory blocks are {k.memory_block_size:#x} bytes")
 
 
 def _add_ranges(k: Kernel, dev: DevDax, data: KmemData) -> None:
@@ -84,7 +84,7 @@ def _add_range(k: Kernel, dev: DevDax, data: KmemData, i: int, span: Span) -> Re
             res = request_region(k.iomem_resource, span.start, span.size, dev.name)
     except KernelError as error:
         k.hw.log(f"kmem {dev.name}: {mapping(i, span)} could not reserve region", "warn")
-        raise KernelError(EBUSY, error.reason, place=PROBE, advice=error.advice) from error
+        raise KernelError(EBUSY, error.reason, place=here(), advice=error.advice) from error
     res.flags = IORESOURCE_SYSTEM_RAM
     flags = MHP_NONE if data.mgid is None else MHP_NID_IS_MGID
     if dev.memmap_on_memory and k.config.profile.memmap_on_memory == "many-blocks":

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from errno import EINVAL
 
 from memhp.errors import KernelError
+from memhp.linux.place import here
 
 KERNEL_FILE = "drivers/firmware/memmap.c"
 
@@ -69,5 +70,5 @@ def firmware_map_remove(fm: FirmwareMap, start: int, end: int, type_: str) -> No
     entry = _find(fm, start, end, type_)
     if entry is None:
         reason = f"no firmware map entry {type_} [{start:#x}-{end - 1:#x}]"
-        raise KernelError(EINVAL, reason, place="drivers/firmware/memmap.c:firmware_map_remove")
+        raise KernelError(EINVAL, reason, place=here())
     fm.entries.remove(entry)

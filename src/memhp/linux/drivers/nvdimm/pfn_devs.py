@@ -10,6 +10,7 @@ from memhp.linux.config import Config
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
 from memhp.linux.mm.memremap import memremap_compat_align
+from memhp.linux.place import here
 from memhp.spans import Span
 from memhp.units import KiB, align_down, align_up, format_size
 
@@ -17,7 +18,6 @@ KERNEL_FILE = "drivers/nvdimm/pfn_devs.c"
 PfnMode = Literal["mem", "dev"]
 """Struct pages in RAM (``PFN_MODE_RAM``, ``map=mem``) or on the device (``PFN_MODE_PMEM``, ``map=dev``)."""
 
-INIT = "drivers/nvdimm/pfn_devs.c:nd_pfn_init"
 SZ_8K = 8 * KiB
 MAX_STRUCT_PAGE_SIZE = 64
 """What is set aside for each struct page, whatever size this kernel's has."""
@@ -44,7 +44,7 @@ def nd_pfn_init(config: Config, namespace: Span, mode: PfnMode, align: int) -> P
     if namespace.start % compat:
         text = f"start {namespace.start:#x} misaligned to {compat:#x}"
         raise KernelError(
-            EINVAL, text, place=INIT, advice=f"start the namespace at a multiple of {format_size(compat)}"
+            EINVAL, text, place=here(), advice=f"start the namespace at a multiple of {format_size(compat)}"
         )
     unit = max(align, compat)
     end_trunc = namespace.end - align_down(namespace.end, unit)
@@ -54,7 +54,7 @@ def nd_pfn_init(config: Config, namespace: Span, mode: PfnMode, align: int) -> P
     offset = align_up(first, unit) - namespace.start
     if offset >= namespace.size - end_trunc:
         advice = "take a larger namespace, a smaller alignment, or map=mem"
-        raise KernelError(ENXIO, "unable to satisfy requested alignment", place=INIT, advice=advice)
+        raise KernelError(ENXIO, "unable to satisfy requested alignment", place=here(), advice=advice)
     return PfnInfo(mode, offset, align, end_trunc)
 
 

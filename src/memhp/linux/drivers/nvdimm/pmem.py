@@ -7,6 +7,7 @@ from memhp.errors import KernelError
 from memhp.linux.kernel.resource import release_region, request_region
 from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType
 from memhp.linux.mm.memremap import memremap_pages, memunmap_pages
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -20,7 +21,7 @@ def pmem_attach_disk(k: Kernel, name: str, namespace: Span, nid: int, *, pagemap
     Without, or on a kernel without ZONE_DEVICE (``pmem_should_map_pages()``), it is mapped like device registers, which
     is not modelled. Raises EBUSY, and what mapping raises.
     """
-    request_mem_region(k, namespace, name, "drivers/nvdimm/pmem.c:pmem_attach_disk")
+    request_mem_region(k, namespace, name, here())
     if not (pagemap and k.config.zone_device):
         return None
     pgmap = DevPagemap(MemoryType.FS_DAX, (namespace,), ops=FSDAX_PAGEMAP_OPS, owner=name)

@@ -5,11 +5,11 @@ from contextlib import nullcontext
 
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mm.util import snapshot_page
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "fs/proc/page.c"
-COUNT = "fs/proc/page.c:kpagecount_read"
 
 
 def kpagecount_read(k: Kernel, pfns: Span) -> int:
@@ -23,6 +23,6 @@ def kpagecount_read(k: Kernel, pfns: Span) -> int:
     for pfn in range(pfns.start, pfns.end):
         with k.hw.locked("mem_hotplug_lock", write=False) if kept_out else nullcontext():
             if pfn_to_online_page(k, pfn):
-                snapshot_page(k, pfn, COUNT)
+                snapshot_page(k, pfn, here())
                 online += 1
     return online

@@ -6,13 +6,13 @@ from memhp.linux.arch.arm64.choices import arm64
 from memhp.linux.arch.arm64.include.asm.tlbflush import FLUSH_TLB_KERNEL_PGTABLE
 from memhp.linux.mm.memory import root_locked
 from memhp.linux.mm.pgalloc import free_tables
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import KiB
 
 KERNEL_FILE = "arch/arm64/mm/mmu.c"
 FREE_PTE = "arch/arm64/mm/mmu.c:pmd_free_pte_page"
-FREE_PMD = "arch/arm64/mm/mmu.c:pud_free_pmd_page"
 
 
 def arch_vmap_supported(k: Kernel, height: int) -> bool:
@@ -22,7 +22,7 @@ def arch_vmap_supported(k: Kernel, height: int) -> bool:
 
 def pmd_free_pte_page(k: Kernel, table: Table, index: int) -> None:
     """Clear the entry, invalidate the cached pointer, free the table."""
-    _free(k, table, index, FREE_PTE)
+    _free(k, table, index, here())
 
 
 def pud_free_pmd_page(k: Kernel, table: Table, index: int) -> bool:
@@ -34,7 +34,7 @@ def pud_free_pmd_page(k: Kernel, table: Table, index: int) -> bool:
             for place in range(at, at + n):
                 if hw.load(child, place) & hw.fmt.valid:
                     _free(k, child, place, FREE_PTE)
-        _free(k, table, index, FREE_PMD)
+        _free(k, table, index, here())
     return True
 
 

@@ -33,7 +33,7 @@ from memhp.linux.mm.pgalloc import alloc_tables, by_reserved, free_memmap, free_
 from memhp.linux.mm.pgtable_populate import Builder, FixmapSlot, RootLock, populate
 from memhp.linux.mm.pgtable_remove import Remover, free_empty_tables, unmap
 from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, vmemmap_populate_basepages, vmemmap_populate_hugepages
-from memhp.linux.place import LEVELS, Descent, by_height, kernel_function
+from memhp.linux.place import LEVELS, Descent, by_height, here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -84,7 +84,7 @@ OOPS = access.Oops(
 
 def paging_init(k: Kernel) -> None:
     """Map all boot memory: ``map_mem()``. The kernel image's alias is mapped like the rest."""
-    k.pgd[pgd.INIT_MM] = pgd.alloc_root(k, pgd.INIT_MM, "arch/arm64/mm/mmu.c:paging_init")
+    k.pgd[pgd.INIT_MM] = pgd.alloc_root(k, pgd.INIT_MM, here())
     for memory in k.memblock.for_each_mem_range():
         create_pgd_mapping(k, memory.start, memory.end, page_kernel_ram(k.config))
 
@@ -97,7 +97,7 @@ def mem_init(k: Kernel) -> None:
 @kernel_function("arch/arm64/mm/pgd.c:pgd_alloc")
 def copy_pgd(k: Kernel, mm: str) -> None:
     """A new process: TTBR1 stays what it is, the kernel's half is one table for all."""
-    pgd.copy_kernel_half(k, mm, "arch/arm64/mm/pgd.c:pgd_alloc")
+    pgd.copy_kernel_half(k, mm, here())
 
 
 @kernel_function("arch/arm64/mm/fault.c:do_translation_fault")
@@ -128,7 +128,7 @@ def create_pgd_mapping(k: Kernel, start: int, end: int, prot: int) -> None:
         root=_root_lock(k),
         slot=_slot(k),
         names=CREATE_LEVELS,
-        where=CREATE,
+        where=here(),
     )
     va = k.layout.phys_to_virt(start)
     with k.hw.locked("fixmap_lock") if record.create_lock == "fixmap_lock" else nullcontext():
@@ -341,7 +341,7 @@ def vmemmap_free(k: Kernel, start: int, end: int, altmap: VmemAltmap | None) -> 
 
 def free_hotplug_page_range(k: Kernel, frames: list[Span], altmap: VmemAltmap | None) -> None:
     """Give the frames (PFNs) of struct pages back; that boot reserved them is not expected."""
-    place = "arch/arm64/mm/mmu.c:free_hotplug_page_range"
+    place = here()
     if altmap is None and any(reserved for span in frames for _, reserved in by_reserved(k, span)):
         warn(k, place)
     free_memmap(k, frames, altmap, place)

@@ -10,12 +10,12 @@ from memhp.linux.arch.arm64.format import CONTIGUOUS, TYPE, VALID
 from memhp.linux.arch.arm64.include.asm.pgtable_prot import table_bits
 from memhp.linux.mm.pagewalk import expect_table
 from memhp.linux.mm.pgalloc import alloc_tables
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, is_aligned
 
 KERNEL_FILE = "arch/arm64/mm/mmu.c"
-SPLIT = "arch/arm64/mm/mmu.c:split_kernel_leaf_mapping"
 PGTABLE_SPLIT_LOCK = "pgtable_split_lock"
 
 
@@ -51,7 +51,7 @@ def _split_at(k: Kernel, addr: int) -> None:
             if is_aligned(addr, level.size) or table.height == 0:
                 return
             _split_leaf(k, table, index, entry)
-        table = expect_table(k, table, index, SPLIT)
+        table = expect_table(k, table, index, here())
 
 
 def _split_contiguous(k: Kernel, table: Table, index: int) -> None:
@@ -60,16 +60,16 @@ def _split_contiguous(k: Kernel, table: Table, index: int) -> None:
     first = align_down(index, group)
     for at, n in k.hw.batches(first, first + group):
         for place in range(at, at + n):
-            k.hw.store(table, place, k.hw.load(table, place) & ~CONTIGUOUS, SPLIT)
+            k.hw.store(table, place, k.hw.load(table, place) & ~CONTIGUOUS, here())
 
 
 def _split_leaf(k: Kernel, table: Table, index: int, entry: int) -> None:
     """``split_pud()``, ``split_pmd()``: a new table, filled with contiguous leaves, takes the place of the leaf."""
     hw, fmt = k.hw, k.hw.fmt
-    frames = alloc_tables(k, table.height - 1, 1, SPLIT)
+    frames = alloc_tables(k, table.height - 1, 1, here())
     if not frames:
-        raise KernelError(ENOMEM, "no memory to split a leaf of the direct map", place=SPLIT, advice="free memory")
+        raise KernelError(ENOMEM, "no memory to split a leaf of the direct map", place=here(), advice="free memory")
     prot = fmt.attributes(entry, table.height) & ~(VALID | TYPE) | CONTIGUOUS
     hw.fill_children(table, frames, fmt.leaf_pfn(entry, table.height), prot)
     hw.ledger.tables_allocated[table.height - 1] += 1
-    hw.store(table, index, fmt.encode_pfn(frames[0].start) | table_bits(k.config, no_exec=True), SPLIT)
+    hw.store(table, index, fmt.encode_pfn(frames[0].start) | table_bits(k.config, no_exec=True), here())

@@ -23,7 +23,7 @@ from memhp.linux.mm.pgalloc import alloc_tables, free_memmap, free_tables
 from memhp.linux.mm.pgtable_populate import Builder, populate
 from memhp.linux.mm.pgtable_remove import Remover, gathered, unmap
 from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, vmemmap_populate_basepages, vmemmap_populate_hugepages
-from memhp.linux.place import LEVELS, Descent, by_height, kernel_function
+from memhp.linux.place import LEVELS, Descent, by_height, here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up
@@ -58,7 +58,6 @@ REMOVE_LEVELS = Descent(
     unmap=by_height(KERNEL_FILE, *(f"remove_{level}_mapping" for level in LEVELS)),
     free=by_height(KERNEL_FILE, "free_pte_table", "free_pmd_table", "free_pud_table"),
 )
-PREALLOCATE = "arch/riscv/mm/init.c:preallocate_pgd_pages_range"
 OOPS = access.Oops(
     "Unable to handle kernel paging request at virtual address {va:016x}", "arch/riscv/mm/fault.c:no_context"
 )
@@ -88,13 +87,13 @@ def mem_init(k: Kernel) -> None:
     for name in riscv(k.config).areas_filled_at_boot:
         area = areas[name]
         if area is not None:
-            pgd.preallocate_pgd_pages_range(k, area, PAGE_TABLE, PREALLOCATE)
+            pgd.preallocate_pgd_pages_range(k, area, PAGE_TABLE, here())
 
 
 @kernel_function("arch/riscv/include/asm/pgalloc.h:pgd_alloc")
 def copy_pgd(k: Kernel, mm: str) -> None:
     """A new process: ``pgd_alloc()`` copies the kernel's half. Raises ENOMEM."""
-    pgd.copy_kernel_half(k, mm, "arch/riscv/include/asm/pgalloc.h:pgd_alloc")
+    pgd.copy_kernel_half(k, mm, here())
 
 
 @kernel_function("arch/riscv/mm/fault.c:handle_page_fault")

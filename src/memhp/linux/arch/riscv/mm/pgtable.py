@@ -4,12 +4,11 @@
 from memhp.hw.tlb import Table
 from memhp.linux.arch.riscv.mm.tlbflush import flush_tlb_kernel_range
 from memhp.linux.mm.pgalloc import free_tables
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "arch/riscv/mm/pgtable.c"
-FREE_PTE = "arch/riscv/mm/pgtable.c:pmd_free_pte_page"
-FREE_PMD = "arch/riscv/mm/pgtable.c:pud_free_pmd_page"
 
 
 def arch_vmap_supported(k: Kernel, height: int) -> bool:
@@ -19,19 +18,19 @@ def arch_vmap_supported(k: Kernel, height: int) -> bool:
 
 def pmd_free_pte_page(k: Kernel, table: Table, index: int) -> None:
     """Clear the entry, flush all that it translated, free the table."""
-    _unlink(k, table, index, FREE_PTE)
+    _unlink(k, table, index, here())
 
 
 def pud_free_pmd_page(k: Kernel, table: Table, index: int) -> bool:
     """Unlink the PMD table and flush; then free the tables that it points to, and itself."""
     hw = k.hw
     child = hw.child(table, index, hw.fmt.table_pfn(hw.load(table, index)))
-    _detach(k, table, index, FREE_PMD)
+    _detach(k, table, index, here())
     for at, n in hw.batches(0, hw.fmt.levels[child.height].entries):
         for entry in hw.load_run(child, at, n).tolist():
             if entry:
-                _free(k, hw.fmt.table_pfn(entry), 0, FREE_PMD)
-    _free(k, child.frame, child.height, FREE_PMD)
+                _free(k, hw.fmt.table_pfn(entry), 0, here())
+    _free(k, child.frame, child.height, here())
     return True
 
 

@@ -33,7 +33,7 @@ from memhp.linux.mm.sparse_vmemmap import (
     vmemmap_populate_basepages,
     vmemmap_populate_hugepages,
 )
-from memhp.linux.place import LEVELS, Descent, by_height, kernel_function
+from memhp.linux.place import LEVELS, Descent, by_height, here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -70,7 +70,6 @@ REMOVE_LEVELS = Descent(
     unmap=by_height(KERNEL_FILE, *(f"remove_{level}_table" for level in LEVELS[:4]), "remove_pagetable"),
     free=by_height(KERNEL_FILE, "free_pte_table", "free_pmd_table", "free_pud_table"),
 )
-ADD_PAGES = "arch/x86/mm/init_64.c:add_pages"
 NO_CPU_SUPPORT = "vmemmap_populate: no cpu support for altmap allocations"
 OOPS = access.Oops("BUG: unable to handle page fault for address: {va:016x}", "arch/x86/mm/fault.c:show_fault_oops")
 
@@ -88,14 +87,14 @@ def paging_init(k: Kernel) -> None:
 def mem_init(k: Kernel) -> None:
     """Fill the root entries of the vmalloc area: ``preallocate_vmalloc_pages()``."""
     if "vmalloc" in x86(k.config).areas_filled_at_boot:
-        where = "arch/x86/mm/init_64.c:preallocate_vmalloc_pages"
+        where = here()
         pgd.preallocate_pgd_pages_range(k, k.layout.vmalloc, PAGE_TABLE, where)
 
 
 @kernel_function("arch/x86/mm/pgtable.c:pgd_alloc")
 def copy_pgd(k: Kernel, mm: str) -> None:
     """A new process: ``pgd_alloc()`` copies the kernel's half and lists the table. Raises ENOMEM."""
-    pgd.copy_kernel_half(k, mm, "arch/x86/mm/pgtable.c:pgd_alloc")
+    pgd.copy_kernel_half(k, mm, here())
 
 
 @kernel_function("arch/x86/mm/fault.c:do_kern_addr_fault")
@@ -125,7 +124,7 @@ def kernel_physical_mapping_init(k: Kernel, piece: MapRange, prot: int) -> None:
         lock=pgd.PAGE_TABLE_LOCK if x86(k.config).populate_lock == "each-entry" else "",
         replaced=lambda: warn(k, SAFE, once=True),
         names=Descent(leaf=INIT_LEVELS, fill=(*INIT_LEVELS[: k.hw.fmt.root_height], INIT_LEVELS[-1])),
-        where=MAPPING,
+        where=here(),
     )
     children = k.hw.fmt.root_height - 1
     before = k.hw.ledger.tables_allocated[children]
@@ -149,7 +148,7 @@ def _alloc_low_page(k: Kernel, height: int, count: int) -> list[Span]:
 def sync_global_pgds(k: Kernel, span: Span) -> None:
     """Bring the root entries for the addresses in `span` to every process."""
     if x86(k.config).syncs_root_entries:
-        pgd.sync_root_entries(k, span, "arch/x86/mm/init_64.c:sync_global_pgds")
+        pgd.sync_root_entries(k, span, here())
 
 
 def arch_sync_kernel_mappings(k: Kernel, va: int) -> None:
@@ -260,12 +259,12 @@ def add_pages(
 ) -> None:
     """``__add_pages()``, of which no error is expected. Raises ERANGE too."""
     if (start_pfn + nr_pages) << k.config.page_shift > k.layout.physmem_end + 1:
-        warn(k, ADD_PAGES, once=True)
-        raise KernelError(ERANGE, "the range ends beyond what the direct map can hold", place=ADD_PAGES)
+        warn(k, here(), once=True)
+        raise KernelError(ERANGE, "the range ends beyond what the direct map can hold", place=here())
     try:
         __add_pages(k, nid, start_pfn, nr_pages, altmap, pgmap)
     except KernelError:
-        warn(k, ADD_PAGES, once=True)
+        warn(k, here(), once=True)
         raise
 
 
@@ -305,7 +304,7 @@ def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltm
             if NO_CPU_SUPPORT not in k.warned:
                 k.warned.add(NO_CPU_SUPPORT)
                 k.hw.log(NO_CPU_SUPPORT, "err")
-            raise VmemmapPopulateError(start, "struct pages", "arch/x86/mm/init_64.c:vmemmap_populate")
+            raise VmemmapPopulateError(start, "struct pages", here())
         else:
             vmemmap_populate_basepages(k, start, end, nid, None, how)
     except VmemmapPopulateError as error:

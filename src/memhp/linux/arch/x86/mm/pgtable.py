@@ -7,12 +7,11 @@ from memhp.linux.arch.x86.choices import x86
 from memhp.linux.arch.x86.mm.tlb import flush_kernel_range
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.pgalloc import free_tables
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "arch/x86/mm/pgtable.c"
-FREE_PTE = "arch/x86/mm/pgtable.c:pmd_free_pte_page"
-FREE_PMD = "arch/x86/mm/pgtable.c:pud_free_pmd_page"
 
 
 def arch_vmap_supported(k: Kernel, height: int) -> bool:
@@ -23,8 +22,8 @@ def arch_vmap_supported(k: Kernel, height: int) -> bool:
 def pmd_free_pte_page(k: Kernel, table: Table, index: int) -> None:
     """Clear the entry, flush, free the table."""
     frame = k.hw.fmt.table_pfn(k.hw.load(table, index))
-    _detach(k, table, index, FREE_PTE)
-    _free(k, frame, 0, FREE_PTE)
+    _detach(k, table, index, here())
+    _free(k, frame, 0, here())
 
 
 def pud_free_pmd_page(k: Kernel, table: Table, index: int) -> bool:
@@ -36,20 +35,20 @@ def pud_free_pmd_page(k: Kernel, table: Table, index: int) -> bool:
     child = hw.child(table, index, hw.fmt.table_pfn(hw.load(table, index)))
     scratch: list[Span] = []
     if x86(k.config).pud_free == "clear-below-first":
-        scratch = alloc_pages(k, 0, min(k.nodes, default=0), owner=Owner(Use.KERNEL), where=FREE_PMD)
+        scratch = alloc_pages(k, 0, min(k.nodes, default=0), owner=Owner(Use.KERNEL), where=here())
         if not scratch:
             return False
         tables = _tables(k, child)
         for place, _ in tables:
-            hw.store(child, place, 0, FREE_PMD)
-        _detach(k, table, index, FREE_PMD)
+            hw.store(child, place, 0, here())
+        _detach(k, table, index, here())
     else:
-        _detach(k, table, index, FREE_PMD)
+        _detach(k, table, index, here())
         tables = _tables(k, child)
     for _, frame in tables:
-        _free(k, frame, 0, FREE_PMD)
-    free_pages(k, scratch, FREE_PMD)
-    _free(k, child.frame, 1, FREE_PMD)
+        _free(k, frame, 0, here())
+    free_pages(k, scratch, here())
+    _free(k, child.frame, 1, here())
     return True
 
 
