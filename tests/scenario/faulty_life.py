@@ -115,10 +115,10 @@ class FaultyLives(RuleBasedStateMachine):
     def plug(
         self, pick: int, blocks: int, driver: Any, node: int, memmap: bool | None, online: Any, fault: int | None
     ) -> None:
-        """A device appears."""
-        there = {i for span in self.session.plugged for i in range(span.start // self.block, span.end // self.block)}
+        """A device appears, where there is none: a DIMM that was refused still is."""
+        owners, pages = self.k.hw.memory.owners, self.k.pages_per_block
         window = range(self.first, self.first + WINDOW - blocks + 1)
-        places = [at for at in window if not there & set(range(at, at + blocks))]
+        places = [at for at in window if not owners.covered(at * pages, (at + blocks) * pages)]
         if places:
             at, size = places[pick % len(places)] * self.block, blocks * self.block
             step = schema.Plug(at=at, size=size, driver=driver, node=node, memmap_on_memory=memmap, online=online)

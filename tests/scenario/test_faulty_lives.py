@@ -4,6 +4,7 @@ But for what the kernels are known to leave behind, row by row.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import os
 from typing import Any
 from zlib import crc32
 
@@ -16,11 +17,12 @@ from memhp.linux.profiles import profile
 from scenario.faulty_life import FaultyLives
 
 SETTINGS = settings(
-    max_examples=6,
+    max_examples=int(os.environ.get("MEMHP_LIVES", "3")),
     stateful_step_count=14,
     print_blob=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+"""Few lives for each kernel, as there are many kernels; the environment may ask for more."""
 
 USUAL = {("riscv64", 39), ("arm64", 48), ("x86_64", 48)}
 

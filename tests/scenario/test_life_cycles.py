@@ -1,6 +1,7 @@
 """Random life cycles on every architecture: all laws after every step, and as if nothing had been at the end."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import os
 from dataclasses import replace
 from typing import Any
 from zlib import crc32
@@ -14,12 +15,12 @@ from memhp.linux.profiles import profile
 from scenario.life import Lives
 
 SETTINGS = settings(
-    max_examples=6,
+    max_examples=int(os.environ.get("MEMHP_LIVES", "3")),
     stateful_step_count=16,
     print_blob=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-"""Few lives for each kernel, as there are many kernels; each kernel has lives of its own."""
+"""Few lives for each kernel, as there are many kernels; the environment may ask for more. Each has lives of its own."""
 
 FREEING = {"loongarch64": {"vmemmap_free": "unused"}}
 """Choices without which no law of struct pages holds once memory has gone."""

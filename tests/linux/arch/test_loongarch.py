@@ -8,9 +8,10 @@
 import pytest
 
 from kernels import PLUG_AT, blocks, kernel, picture, plug, settled
-from memhp.errors import BadInput
+from memhp.errors import BadInput, KernelBug
 from memhp.hw.memory import Use
 from memhp.hw.walker import leaves
+from memhp.linux.arch.loongarch.mm.init import copy_pgd, kernel_access
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mm.memory_hotplug_remove import remove_memory
@@ -81,3 +82,17 @@ def test_struct_pages_cannot_lie_on_the_memory_that_they_describe(release: str, 
     """There is no ``ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE`` in arch/loongarch/Kconfig."""
     with pytest.raises(BadInput, match="loongarch64 has no memmap_on_memory"):
         kernel("loongarch64", release, page_size=page_size, memmap_on_memory=mode)
+
+
+@builds
+def test_the_window_shows_memory_to_every_process_without_page_tables(release: str, page_size: int) -> None:
+    k = kernel("loongarch64", release, page_size=page_size)
+    copy_pgd(k, "old")
+    plug(k, k.memory_block_size)
+    add_memory(k, 0, PLUG_AT, k.memory_block_size)
+    struct_page = k.layout.pfn_to_page(PLUG_AT >> k.config.page_shift)
+    for mm in ("init_mm", "old"):
+        assert kernel_access(k, mm, k.layout.phys_to_virt(PLUG_AT)) == "ok"
+        assert kernel_access(k, mm, struct_page) == "ok"
+        with pytest.raises(KernelBug, match="Unable to handle kernel paging request"):
+            kernel_access(k, mm, k.layout.vmalloc.start)
