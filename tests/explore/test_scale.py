@@ -16,10 +16,10 @@ import pytest
 from jobs import EVERYTHING, Deadly, Generated, Increments
 from memhp.errors import BadInput
 from memhp.explore.engine.follow import follow
-from memhp.explore.engine.part import Part
 from memhp.explore.engine.schedule import from_text
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.split import SplitSearch
+from memhp.explore.engine.subtree import Part
 from memhp.explore.engine.verdict import Verdict
 from memhp.explore.programs.generate import program
 from memhp.explore.scale import Job, Searchable, run_jobs

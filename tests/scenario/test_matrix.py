@@ -11,8 +11,8 @@ from memhp.cli.main import main
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config, configs
 from memhp.linux.profiles import PROFILES, profile
-from memhp.scenario import known
-from memhp.scenario.known import KNOWN, KnownFault, known_fault
+from memhp.scenario import known_faults
+from memhp.scenario.known_faults import KNOWN, KnownFault, known_fault
 from memhp.scenario.matrix import MatrixRow, life_cycle, matrix
 from memhp.units import KiB
 
@@ -108,7 +108,7 @@ def test_a_fault_that_breaks_other_laws_than_is_known_is_not_as_known(
     laws: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fault = replace(KNOWN[0], laws=frozenset(laws))
-    monkeypatch.setattr(known, "KNOWN", (fault,))
+    monkeypatch.setattr(known_faults, "KNOWN", (fault,))
     row = life_cycle(riscv("riscv-hotplug-v1", 48))
     assert (row.ok, row.known, row.as_known) == (False, fault.why, False)
 
@@ -129,7 +129,7 @@ def test_known_faults_are_marked_with_their_reason_and_end_well(capsys: pytest.C
 def test_a_fault_that_nobody_knows_of_fails_the_matrix(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known, "KNOWN", ())
+    monkeypatch.setattr(known_faults, "KNOWN", ())
     code, lines = printed(capsys, "--profile", "riscv-hotplug-v1")
     assert code == 1
     assert [line[0] for line in lines[1:4]] == ["✗", "✗", "✓"]
@@ -140,7 +140,7 @@ def test_a_known_fault_that_does_not_show_fails_the_matrix(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     imagined = KnownFault({"folded_levels": "skipped"}, frozenset({"locks"}), "a lock is forgotten", levels=(5,))
-    monkeypatch.setattr(known, "KNOWN", (imagined,))
+    monkeypatch.setattr(known_faults, "KNOWN", (imagined,))
     code, lines = printed(capsys, "--profile", "linux-7.2", "--arch", "riscv64")
     assert code == 1
     assert [line[0] for line in lines[1:4]] == ["✓", "✓", "✗"]

@@ -23,7 +23,7 @@ from memhp.check import (
     zones,
 )
 from memhp.check.law import Breach, Law, Note
-from memhp.check.look import Look
+from memhp.check.machine_view import MachineView
 from memhp.check.snapshot import Snapshot, snapshot
 from memhp.check.watch import Watch
 from memhp.linux.state import Kernel
@@ -52,13 +52,13 @@ LAWS: tuple[Law, ...] = (
 
 def check_all(k: Kernel, baseline: Snapshot | None = None) -> list[Breach]:
     """Every place where a law does not hold now; `baseline` is what the machine was like before."""
-    look = Look(k)
+    look = MachineView(k)
     return [breach for law in LAWS for breach in law.check_look(look, baseline)]
 
 
 def notes_of(k: Kernel, baseline: Snapshot | None = None) -> list[Note]:
     """What the laws allow but a reader may want to know."""
-    look = Look(k)
+    look = MachineView(k)
     return [note for law in LAWS for note in law.notes(look, baseline)]
 
 

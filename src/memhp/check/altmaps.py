@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 from memhp.check.law import Breach, Law
-from memhp.check.look import Look, pfn_text
+from memhp.check.machine_view import MachineView, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.memremap import Memremap
@@ -19,13 +19,13 @@ def room(altmap: VmemAltmap) -> Span:
     return Span(start, start + altmap.free)
 
 
-def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """Altmaps without a block, blocks without their altmap, and accounts that do not add up."""
     yield from _blocks(look)
     yield from _devices(look, look.storage[0])
 
 
-def _blocks(look: Look) -> Iterator[Breach]:
+def _blocks(look: MachineView) -> Iterator[Breach]:
     """Altmaps of memory blocks; where the look is confined, of those blocks in it and of those that are gone."""
     k = look.k
     for first, last, device in look.memory_blocks:
@@ -55,7 +55,7 @@ def _blocks(look: Look) -> Iterator[Breach]:
             yield Breach(NAME, text, pfns=room(altmap))
 
 
-def _devices(look: Look, mapped: SpanSet) -> Iterator[Breach]:
+def _devices(look: MachineView, mapped: SpanSet) -> Iterator[Breach]:
     """Altmaps of devices whose accounts do not add up."""
     for pgmap in {id(pgmap): pgmap for _, _, pgmap in look.k.statics(Memremap).pgmap_array}.values():
         if pgmap.altmap is None:

@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 from memhp.check.law import Breach, Law
-from memhp.check.look import Look, minus, pfn_text
+from memhp.check.machine_view import MachineView, minus, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.memory import Use
 from memhp.linux.mm.memremap import Memremap
@@ -16,14 +16,14 @@ OFFLINE_USES = (Use.DEVICE, Use.MEMMAP, Use.OFFLINE, Use.HWPOISON)
 """What frames of an offline block may be: the device's, or struct pages that the block hosts itself."""
 
 
-def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """Blocks without sections, sections without blocks, and blocks that are half of one state."""
     yield from _pairing(look)
     yield from _links(look)
     yield from _states(look)
 
 
-def _states(look: Look) -> Iterator[Breach]:
+def _states(look: MachineView) -> Iterator[Breach]:
     """Blocks that are half of one state."""
     k = look.k
     per = k.pages_per_block
@@ -40,7 +40,7 @@ def _states(look: Look) -> Iterator[Breach]:
             yield Breach(NAME, f"{name} belongs to memory group {block.group}, which does not exist", pfns=frames)
 
 
-def _pairing(look: Look) -> Iterator[Breach]:
+def _pairing(look: MachineView) -> Iterator[Breach]:
     """Every block has a present section, and every section that may go online has a block."""
     k = look.k
     per = k.pages_per_block
@@ -53,7 +53,7 @@ def _pairing(look: Look) -> Iterator[Breach]:
         yield Breach(NAME, f"the sections of {pfn_text(loose)} are online without a memory block", pfns=loose)
 
 
-def _links(look: Look) -> Iterator[Breach]:
+def _links(look: MachineView) -> Iterator[Breach]:
     """What is linked below a node's device is a block that exists (``/sys/devices/system/node/nodeN/memoryM``)."""
     blocks = SpanSet.joined((first, last) for first, last, _ in look.k.memory_blocks)
     for nid, links in sorted(look.k.node_states.devices.items()):
@@ -62,7 +62,7 @@ def _links(look: Look) -> Iterator[Breach]:
             yield Breach(NAME, text)
 
 
-def _online(look: Look, name: str, frames: Span, block: MemoryBlock) -> Iterator[Breach]:
+def _online(look: MachineView, name: str, frames: Span, block: MemoryBlock) -> Iterator[Breach]:
     """All present sections are online, all pages have a zone: the block's, where it names one.
 
     A block or section that RAM fills in part may have a device's memory in the rest, which is ZONE_DEVICE's.
@@ -90,12 +90,12 @@ def _online(look: Look, name: str, frames: Span, block: MemoryBlock) -> Iterator
                 yield Breach(NAME, text, pfns=span)
 
 
-def _devices_own(look: Look, part: Span) -> SpanSet:
+def _devices_own(look: MachineView, part: Span) -> SpanSet:
     """What of a part is no RAM: the rest of a section of boot memory, whose struct pages a device has made."""
     return SpanSet(gap for section in look.early_sections.runs(*part) for gap in look.k.boot_memory.gaps(*section))
 
 
-def _offline(look: Look, name: str, frames: Span) -> Iterator[Breach]:
+def _offline(look: MachineView, name: str, frames: Span) -> Iterator[Breach]:
     """No section is online, no page has a zone (unless this kernel cuts zones on removal), nobody uses the memory."""
     k = look.k
     for span in look.online_sections.runs(*frames):
@@ -111,7 +111,7 @@ def _offline(look: Look, name: str, frames: Span) -> Iterator[Breach]:
             yield Breach(NAME, text, pfns=Span(start, end))
 
 
-def still(look: Look, near: Look) -> bool:
+def still(look: MachineView, near: MachineView) -> bool:
     """Blocks lie apart from one another: those that changed are looked at, and that none has lost its group."""
     groups = {block.group for _, _, block in look.k.memory_blocks} - {None}
     return groups <= look.k.memory_groups.keys() and not any(

@@ -11,7 +11,7 @@ import numpy as np
 
 from memhp.check.kernel_data import broken_rules
 from memhp.check.law import Breach, Law, nothing_near
-from memhp.check.look import Leaves, Look, merged, minus, pfn_text, va_text
+from memhp.check.machine_view import Leaves, MachineView, merged, minus, pfn_text, va_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.memory import Use
@@ -24,7 +24,7 @@ from memhp.spans import Span, SpanSet
 NAME = "direct-map"
 
 
-def required(look: Look) -> SpanSet:
+def required(look: MachineView) -> SpanSet:
     """The frames (PFNs) that the direct map must translate: those present that the CPU may reach.
 
     None where hardware reaches memory through a window, without page tables.
@@ -43,7 +43,7 @@ def required(look: Look) -> SpanSet:
     return wanted
 
 
-def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """Present memory that is not mapped, mappings of what is not present or elsewhere, wrong heights and attributes."""
     k = look.k
     layout, shift = k.layout, k.config.page_shift
@@ -69,13 +69,13 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     yield from _attributes(look, leaves)
 
 
-def _addresses(look: Look, frames: Span) -> Span:
+def _addresses(look: MachineView, frames: Span) -> Span:
     shift = look.k.config.page_shift
     start = look.k.layout.phys_to_virt(frames.start << shift)
     return Span(start, start + (frames.size << shift))
 
 
-def _heights(look: Look, leaves: Leaves) -> Iterator[Breach]:
+def _heights(look: MachineView, leaves: Leaves) -> Iterator[Breach]:
     """Leaves where this kernel makes none: of heights that neither architecture nor configuration has."""
     config, fmt = look.k.config, look.k.hw.fmt
     legal = np.array([level.leaf and not (config.direct_map_base_pages and h) for h, level in enumerate(fmt.levels)])
@@ -85,7 +85,7 @@ def _heights(look: Look, leaves: Leaves) -> Iterator[Breach]:
         yield Breach(NAME, f"{HEIGHT_NAMES[leaves.height[i]]} leaves at {va_text(vas)}, {why}", vas=vas)
 
 
-def _attributes(look: Look, leaves: Leaves) -> Iterator[Breach]:
+def _attributes(look: MachineView, leaves: Leaves) -> Iterator[Breach]:
     k = look.k
     shift = k.config.page_shift
     boot = look.frames[Use.BOOT]

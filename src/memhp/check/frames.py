@@ -8,7 +8,7 @@ the buddy was never given, or that a driver keeps from it, is not managed.
 from collections.abc import Iterator
 
 from memhp.check.law import Breach, Law
-from memhp.check.look import Look, minus, pfn_text
+from memhp.check.machine_view import MachineView, minus, pfn_text
 from memhp.check.owners import zone_name
 from memhp.check.snapshot import Snapshot
 from memhp.hw.memory import Use
@@ -20,7 +20,7 @@ UNMANAGED = PageFlags.RESERVED | PageFlags.OFFLINE | PageFlags.VMEMMAP_SELF_HOST
 """Pages of an online block that are not the buddy's: reserved since boot, kept back by a driver, self-hosted memmap."""
 
 
-def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """Free frames on no list or on a wrong one, lists of what is not there, wrong counts of managed pages."""
     listed: list[Span] = []
     for zone in look.k.zones():
@@ -32,12 +32,12 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     yield from _lost(look, SpanSet.joined(sorted(listed)))
 
 
-def _lost(look: Look, listed: SpanSet) -> Iterator[Breach]:
+def _lost(look: MachineView, listed: SpanSet) -> Iterator[Breach]:
     for lost in minus(look.frames[Use.FREE], listed):
         yield Breach(NAME, f"{pfn_text(lost)} is free, but in no zone's free lists: it is lost", pfns=lost)
 
 
-def _foreign(look: Look, zone: Zone, mine: SpanSet, own: SpanSet) -> Iterator[Breach]:
+def _foreign(look: MachineView, zone: Zone, mine: SpanSet, own: SpanSet) -> Iterator[Breach]:
     """What a zone lists as free though it is no memory, or another zone's."""
     for span in mine:
         for hole in look.k.hw.memory.owners.gaps(*span):
@@ -52,7 +52,7 @@ def _foreign(look: Look, zone: Zone, mine: SpanSet, own: SpanSet) -> Iterator[Br
             yield Breach(NAME, text, pfns=gap)
 
 
-def _managed(look: Look, zone: Zone, own: SpanSet) -> Iterator[Breach]:
+def _managed(look: MachineView, zone: Zone, own: SpanSet) -> Iterator[Breach]:
     """``managed_pages``: what the buddy was given and nobody took away for good."""
     if zone.type is ZoneType.DEVICE:
         wanted = 0
@@ -65,11 +65,11 @@ def _managed(look: Look, zone: Zone, own: SpanSet) -> Iterator[Breach]:
         yield Breach(NAME, text)
 
 
-def _kept_back(look: Look, span: Span) -> int:
+def _kept_back(look: MachineView, span: Span) -> int:
     return sum(end - start for start, end, flags in look.k.page_flags.runs(*span) if flags & UNMANAGED)
 
 
-def still(look: Look, near: Look) -> bool:
+def still(look: MachineView, near: MachineView) -> bool:
     """Free frames are looked at where something changed, the sums anew."""
     sums = (
         _managed(look, zone, look.zone_pages.get(ZoneRef(zone.nid, zone.type), SpanSet())) for zone in look.k.zones()

@@ -5,7 +5,7 @@ ordinary cacheable memory. In the manuals' fields, so that it holds whatever els
 
 import numpy as np
 
-from memhp.check.look import Leaves
+from memhp.check.machine_view import Leaves
 from memhp.hw.walker import Bools
 from memhp.linux.config import Config
 from memhp.linux.port import LeafRule

@@ -4,7 +4,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from memhp.check.look import Look
+from memhp.check.machine_view import MachineView
 from memhp.check.snapshot import Snapshot
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -34,9 +34,9 @@ class Note:
     count: int
 
 
-Check = Callable[[Look, Snapshot | None], Iterable[Breach]]
-Notes = Callable[[Look, Snapshot | None], Iterable[Note]]
-Still = Callable[[Look, Look], bool]
+Check = Callable[[MachineView, Snapshot | None], Iterable[Breach]]
+Notes = Callable[[MachineView, Snapshot | None], Iterable[Note]]
+Still = Callable[[MachineView, MachineView], bool]
 
 
 def nothing_near(find: Check) -> Still:
@@ -64,7 +64,7 @@ class Law:
     says no when it is not sure. Without it the law is cheap, and looked at anew each time.
     """
 
-    def holds_on(self, look: Look, near: Look) -> bool:
+    def holds_on(self, look: MachineView, near: MachineView) -> bool:
         """Whether the law, which held, is known to hold still."""
         if self.still is None or any(violation.law in self.doors for violation in look.k.hw.violations):
             return False
@@ -72,9 +72,9 @@ class Law:
 
     def check(self, k: Kernel, before: Snapshot | None = None) -> list[Breach]:
         """Where the law does not hold now; empty when it does."""
-        return self.check_look(Look(k), before)
+        return self.check_look(MachineView(k), before)
 
-    def check_look(self, look: Look, before: Snapshot | None) -> list[Breach]:
+    def check_look(self, look: MachineView, before: Snapshot | None) -> list[Breach]:
         """The same, on a look that other laws share."""
         found = [
             Breach(self.name, f"{violation.text}, in {violation.where}" if violation.where else violation.text)
@@ -87,6 +87,6 @@ class Law:
             return [*found[:MOST_TOLD], Breach(self.name, more)]
         return found
 
-    def notes(self, look: Look, before: Snapshot | None) -> list[Note]:
+    def notes(self, look: MachineView, before: Snapshot | None) -> list[Note]:
         """What the law allows but is worth telling."""
         return list(self.find_notes(look, before)) if self.find_notes is not None else []

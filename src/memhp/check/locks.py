@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from operator import itemgetter
 
 from memhp.check.law import Breach, Law
-from memhp.check.look import Look
+from memhp.check.machine_view import MachineView
 from memhp.check.snapshot import Snapshot
 
 NAME = "locks"
 
 
-def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """Locks that some CPU still holds."""
     held = [(name, lock) for name, lock in look.k.hw.locks.items() if lock.writer is not None or lock.readers]
     for name, lock in sorted(held, key=itemgetter(0)):

@@ -7,14 +7,14 @@
 from collections.abc import Iterator
 
 from memhp.check.law import Breach, Law, nothing_near
-from memhp.check.look import Look, minus
+from memhp.check.machine_view import MachineView, minus
 from memhp.check.snapshot import Snapshot
 from memhp.spans import Span, SpanSet
 
 NAME = "memblock"
 
 
-def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """Memory that memblock lacks or still has. Device memory, which has no memory blocks, it is not told of."""
     if not look.k.config.has_memblock:
         return

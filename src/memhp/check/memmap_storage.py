@@ -8,7 +8,7 @@ else's was returned too early.
 from collections.abc import Iterable, Iterator
 
 from memhp.check.law import Breach, Law, nothing_near
-from memhp.check.look import Look, minus, pfn_text
+from memhp.check.machine_view import MachineView, minus, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.memory import Use
 from memhp.linux.mm.pgalloc import PageRefs
@@ -17,7 +17,7 @@ from memhp.spans import Span, SpanSet
 NAME = "memmap-storage"
 
 
-def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """Frames mapped twice, mapped but not a memmap's, a memmap's but not mapped."""
     mapped, twice = look.storage
     for span in (part for each in twice for part in _minus_shared(look, each)):
@@ -35,7 +35,7 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
         yield Breach(NAME, text, pfns=lost)
 
 
-def _minus_shared(look: Look, span: Span) -> list[Span]:
+def _minus_shared(look: MachineView, span: Span) -> list[Span]:
     """The parts of a span that no page of equal tails lies in, which compound pages of a device map many times."""
     refs = look.k.statics(PageRefs).more
     pfns: Iterable[int] = range(*span) if span.size < len(refs) else sorted(refs)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from memhp.check.law import Breach, Law, nothing_near
-from memhp.check.look import Look, pfn_text
+from memhp.check.machine_view import MachineView, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.memory import Use
 from memhp.linux.mmzone import Zone
@@ -18,7 +18,7 @@ from memhp.spans import Span, SpanSet
 NAME = "one-owner"
 
 
-def _claims(look: Look) -> Iterator[tuple[Span, str]]:
+def _claims(look: MachineView) -> Iterator[tuple[Span, str]]:
     """Every claim to frames that excludes all others, in words."""
     for zone in look.k.zones():
         for span in look.spans(zone.free):
@@ -35,7 +35,7 @@ def zone_name(zone: Zone) -> str:
     return f"node {zone.nid} zone {zone.name}"
 
 
-def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """Frames that two free lists or altmaps claim, or a free list and a user."""
     claims = sorted(_claims(look))
     for (low, one), (high, other) in pairwise(claims):
@@ -47,7 +47,7 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
             yield from _listed_but_used(look, zone, free)
 
 
-def _listed_but_used(look: Look, zone: Zone, free: SpanSet) -> Iterator[Breach]:
+def _listed_but_used(look: MachineView, zone: Zone, free: SpanSet) -> Iterator[Breach]:
     for span in look.spans(free):
         for start, end, owner in look.k.hw.memory.owners.runs(*span):
             if owner.use is not Use.FREE:

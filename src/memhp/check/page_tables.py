@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from memhp.check.law import Breach, Law
-from memhp.check.look import Look, minus, pfn_text
+from memhp.check.machine_view import MachineView, minus, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.memory import Use
@@ -21,7 +21,7 @@ from memhp.spans import Span, SpanSet
 NAME = "page-tables"
 
 
-def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """Entries that lead nowhere or to what is no table, tables reached twice or not at all, counts that disagree."""
     yield from _missing(look)
     yield from _reserved(look)
@@ -30,14 +30,14 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     yield from _counts(look)
 
 
-def _missing(look: Look) -> Iterator[Breach]:
+def _missing(look: MachineView) -> Iterator[Breach]:
     missing = look.ranges.missing
     for frame, height, va in zip(missing.frame.tolist(), missing.height.tolist(), missing.va.tolist(), strict=True):
         text = f"the entry for {va:#x} points to PFN {frame:#x} as a {HEIGHT_NAMES[height]} table, which holds none"
         yield Breach(NAME, text, pfns=Span(frame, frame + 1), vas=Span(va, va + 1))
 
 
-def _reserved(look: Look) -> Iterator[Breach]:
+def _reserved(look: MachineView) -> Iterator[Breach]:
     found, fmt = look.ranges, look.k.hw.fmt
     none = np.array(fmt.empty, dtype=np.uint64)[found.height]
     bad = np.flatnonzero(~found.mapped & ((found.entry & np.uint64(fmt.valid)) != 0) & (found.entry != none))
@@ -47,7 +47,7 @@ def _reserved(look: Look) -> Iterator[Breach]:
         yield Breach(NAME, text, vas=Span(va, va + int(found.size[i])))
 
 
-def _twice(look: Look) -> Iterator[Breach]:
+def _twice(look: MachineView) -> Iterator[Breach]:
     frames, counts = np.unique(look.tables.frame, return_counts=True)
     for span in frame_spans(frames[counts > 1]):
         at = look.tables.va[look.tables.frame == np.uint64(span.start)]
@@ -55,7 +55,7 @@ def _twice(look: Look) -> Iterator[Breach]:
         yield Breach(NAME, text, pfns=span)
 
 
-def _ownership(look: Look) -> Iterator[Breach]:
+def _ownership(look: MachineView) -> Iterator[Breach]:
     reached = SpanSet.joined(frame_spans(np.unique(look.tables.frame)))
     for root in look.k.pgd.values():
         if look.near is None or root.frame in look.near.pfns:
@@ -69,7 +69,7 @@ def _ownership(look: Look) -> Iterator[Breach]:
         yield Breach(NAME, text, pfns=wrong)
 
 
-def _counts(look: Look) -> Iterator[Breach]:
+def _counts(look: MachineView) -> Iterator[Breach]:
     ledger, root = look.k.hw.ledger, look.k.hw.fmt.root_height
     heights = np.bincount(look.tables.height, minlength=root + 1).tolist()
     counted = Counter(ledger.tables_allocated)
@@ -83,7 +83,7 @@ def _counts(look: Look) -> Iterator[Breach]:
             yield Breach(NAME, text)
 
 
-def still(look: Look, near: Look) -> bool:
+def still(look: MachineView, near: MachineView) -> bool:
     """Frames of tables are looked at where something changed, entries and sums anew."""
     if near.nothing:
         return next(_counts(look), None) is None

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from memhp.check.law import Breach, Law, Note
-from memhp.check.look import Look, va_text
+from memhp.check.machine_view import MachineView, va_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.tlb import Table
 from memhp.spans import Span
@@ -18,7 +18,7 @@ from memhp.spans import Span
 NAME = "processes"
 
 
-def promised(look: Look) -> list[Span]:
+def promised(look: MachineView) -> list[Span]:
     """The areas (bytes) whose root entries every process has, as this kernel promises."""
     layout, choices = look.k.layout, look.k.config.choices
     names: set[str] = set(choices.areas_filled_at_boot)
@@ -28,7 +28,7 @@ def promised(look: Look) -> list[Span]:
     return [area.span for area in areas if area is not None and area.name in names]
 
 
-def _differences(look: Look, root: Table) -> Iterator[tuple[Span, int, int]]:
+def _differences(look: MachineView, root: Table) -> Iterator[tuple[Span, int, int]]:
     """Where the kernel half of a root table leads elsewhere than ``init_mm``'s: addresses, kernel entry, own entry."""
     fmt = look.k.hw.fmt
     level = fmt.levels[fmt.root_height]
@@ -43,7 +43,7 @@ def _differences(look: Look, root: Table) -> Iterator[tuple[Span, int, int]]:
         yield Span(va, va + level.size), int(kernel[index]), int(own[index])
 
 
-def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """Root entries of processes that lead elsewhere than the kernel's, or that a process lacks against the promise."""
     k = look.k
     fmt = k.hw.fmt
@@ -64,7 +64,7 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
                 yield Breach(NAME, f"{mm} lacks the root entry for {va_text(vas)}, which init_mm has", vas=vas)
 
 
-def find_notes(look: Look, before: Snapshot | None) -> Iterator[Note]:
+def find_notes(look: MachineView, before: Snapshot | None) -> Iterator[Note]:
     """How many root entries processes lack that this kernel never promised them."""
     k = look.k
     areas = promised(look)

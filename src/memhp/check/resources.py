@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Iterator
 
 from memhp.check.law import Breach, Law
-from memhp.check.look import Look, minus
+from memhp.check.machine_view import MachineView, minus
 from memhp.check.snapshot import Snapshot
 from memhp.linux.kernel.resource import BUSY_SYSTEM_RAM, Resource
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP
@@ -14,7 +14,7 @@ from memhp.spans import Span, SpanSet
 NAME = "resources"
 
 
-def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """Resources outside their parents or over their neighbours; RAM without a block, blocks without RAM."""
     yield from _tree(look.k.iomem_resource)
     yield from _ram(look)
@@ -60,7 +60,7 @@ def _system_ram(root: Resource) -> Iterator[Span]:
             yield from _system_ram(child)
 
 
-def _ram(look: Look) -> Iterator[Breach]:
+def _ram(look: MachineView) -> Iterator[Breach]:
     k = look.k
     size, shift = k.memory_block_size, k.config.page_shift
     ram = system_ram(k.iomem_resource)
@@ -82,7 +82,7 @@ def _ram(look: Look) -> Iterator[Breach]:
         yield Breach(NAME, text, pfns=Span(bare.start >> shift, bare.end >> shift))
 
 
-def _usable(look: Look) -> Iterator[Span]:
+def _usable(look: MachineView) -> Iterator[Span]:
     """Bytes of boot memory that is still there and was not firmware's own (NOMAP)."""
     k = look.k
     shift = k.config.page_shift

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from memhp.check.law import Breach, Law, Note
-from memhp.check.look import Leaves, Look, va_text
+from memhp.check.machine_view import Leaves, MachineView, va_text
 from memhp.check.snapshot import AreaTables, Positions, Snapshot, present_memory, snapshot, snapshot_of
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.linux.layout import Area, Layout
@@ -31,7 +31,7 @@ def same_memory(before: Snapshot, after: Snapshot) -> bool:
     return (before.early, before.hot) == (after.early, after.hot)
 
 
-def _comparable(before: Snapshot | None, look: Look) -> Snapshot | None:
+def _comparable(before: Snapshot | None, look: MachineView) -> Snapshot | None:
     """The machine as it is now, if it can be held against what it was before: if it has the same memory."""
     if before is None or (before.early, before.hot) != present_memory(look):
         return None
@@ -120,14 +120,14 @@ def kept(layout: Layout, before: Snapshot, after: Snapshot) -> Counter[int]:
     return Counter(height for height, _ in chain.from_iterable(stayed.values()))
 
 
-def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """What the page tables have or lack against the snapshot, once the same memory is present again."""
     after = _comparable(before, look)
     if before is not None and after is not None:
         yield from compare(look.k.layout, before, after)[0]
 
 
-def find_notes(look: Look, before: Snapshot | None) -> Iterator[Note]:
+def find_notes(look: MachineView, before: Snapshot | None) -> Iterator[Note]:
     """How many empty tables this kernel keeps on purpose."""
     after = _comparable(before, look)
     if before is None or after is None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from memhp.check.look import Leaves, Look
+from memhp.check.machine_view import Leaves, MachineView
 from memhp.hw.format import U64
 from memhp.hw.walker import Bools, Heights
 from memhp.linux.state import Kernel
@@ -47,10 +47,10 @@ class Snapshot:
 
 def snapshot(k: Kernel) -> Snapshot:
     """The machine as it is now."""
-    return snapshot_of(Look(k))
+    return snapshot_of(MachineView(k))
 
 
-def snapshot_of(look: Look) -> Snapshot:
+def snapshot_of(look: MachineView) -> Snapshot:
     """The same, on a look that is there already."""
     early, hot = present_memory(look)
     layout = look.k.layout
@@ -63,14 +63,14 @@ def snapshot_of(look: Look) -> Snapshot:
     )
 
 
-def present_memory(look: Look) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+def present_memory(look: MachineView) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
     """The memory that is present (PFNs): since boot, and added later."""
     early = tuple(part for span in look.early_sections for part in look.present.runs(*span))
     hot = tuple(part for span in look.hot_sections for part in look.present.runs(*span))
     return early, hot
 
 
-def _area(look: Look, area: Span, *, frames: bool) -> AreaTables:
+def _area(look: MachineView, area: Span, *, frames: bool) -> AreaTables:
     leaves = look.leaves(area)
     if not frames:
         leaves = _without_frames(leaves)
@@ -89,7 +89,7 @@ def _without_frames(leaves: Leaves) -> Leaves:
     return Leaves(leaves.va[heads], sizes, pa, leaves.height[heads], leaves.bits[heads])
 
 
-def _tables(look: Look, area: Span) -> Positions:
+def _tables(look: MachineView, area: Span) -> Positions:
     """The tables that translate some of `area` (bytes), root left out, ascending by height, then address."""
     found, fmt = look.tables, look.k.hw.fmt
     shifts = np.array([level.shift for level in fmt.levels], dtype=np.uint64)
@@ -104,7 +104,7 @@ def _tables(look: Look, area: Span) -> Positions:
     return Positions(height, va, _empty(look, va, last))
 
 
-def _empty(look: Look, va: U64, last: U64) -> Bools:
+def _empty(look: MachineView, va: U64, last: U64) -> Bools:
     """Which of these tables no leaf lies below."""
     found = look.ranges
     starts = found.va[found.mapped]

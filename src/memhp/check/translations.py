@@ -8,7 +8,7 @@ and flushed before anybody got it breaks nothing, but a reader of patches wants 
 from collections.abc import Iterator
 
 from memhp.check.law import Breach, Law, Note
-from memhp.check.look import Look, pfn_text, va_text
+from memhp.check.machine_view import MachineView, pfn_text, va_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.tlb import Stale
@@ -17,7 +17,7 @@ from memhp.spans import Span
 NAME = "flush-before-free"
 
 
-def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """Frames that are given back and that a stale entry still leads to."""
     for exposure in look.k.hw.tlb.exposed:
         stale = exposure.stale
@@ -30,14 +30,14 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
         yield Breach(NAME, text, pfns=exposure.frames, vas=reach(look, stale))
 
 
-def reach(look: Look, stale: Stale) -> Span:
+def reach(look: MachineView, stale: Stale) -> Span:
     """The addresses (bytes) that a run of stale entries translates."""
     size = look.k.hw.fmt.levels[stale.table.height].size
     start = stale.table.va + stale.index * size
     return Span(start, start + stale.count * size)
 
 
-def find_notes(look: Look, before: Snapshot | None) -> Iterator[Note]:
+def find_notes(look: MachineView, before: Snapshot | None) -> Iterator[Note]:
     """How many frames were given back before the flush that covers them, since the snapshot or since boot."""
     count = look.k.hw.tlb.exposed_frames - (before.exposed_frames if before is not None else 0)
     if count > 0:

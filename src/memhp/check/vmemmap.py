@@ -11,7 +11,7 @@ import numpy as np
 
 from memhp.check.kernel_data import broken_rules
 from memhp.check.law import Breach, Law, nothing_near
-from memhp.check.look import Leaves, Look, merged, minus, va_text
+from memhp.check.machine_view import Leaves, MachineView, merged, minus, va_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.spans import Span, SpanSet
@@ -20,7 +20,7 @@ from memhp.units import exact_size
 NAME = "vmemmap"
 
 
-def required(look: Look) -> SpanSet:
+def required(look: MachineView) -> SpanSet:
     """The addresses (bytes) of every struct page that must be mapped, rounded out to whole pages."""
     k = look.k
     size = k.config.page_size
@@ -33,7 +33,7 @@ def required(look: Look) -> SpanSet:
     return found
 
 
-def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """Struct pages without a mapping, mappings without a section, attributes that are not a memmap's."""
     k = look.k
     wanted = required(look)
@@ -48,7 +48,7 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
     yield from _shape(look, leaves)
 
 
-def _stray(look: Look, leaves: Leaves, extra: Span, wanted: SpanSet) -> Iterator[Breach]:
+def _stray(look: MachineView, leaves: Leaves, extra: Span, wanted: SpanSet) -> Iterator[Breach]:
     """The parts of `extra` that no leaf shares with a struct page that must be there."""
     k = look.k
     first = np.flatnonzero((leaves.va < extra.end) & (leaves.va + leaves.size > extra.start))
@@ -66,7 +66,7 @@ def _stray(look: Look, leaves: Leaves, extra: Span, wanted: SpanSet) -> Iterator
             yield Breach(NAME, text, pfns=Span(low, high + 1), vas=left)
 
 
-def _shape(look: Look, leaves: Leaves) -> Iterator[Breach]:
+def _shape(look: MachineView, leaves: Leaves) -> Iterator[Breach]:
     """Leaves of a height that this kernel does not use here, or that are not kernel data."""
     highest = 1 if look.k.config.vmemmap_huge else 0
     for i in np.flatnonzero(leaves.height > highest).tolist():

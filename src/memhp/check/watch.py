@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from memhp.check.law import Breach, Law, Note
-from memhp.check.look import Look, Near, TableFrames, tables_below
+from memhp.check.machine_view import MachineView, Near, TableFrames, tables_below
 from memhp.check.snapshot import Snapshot
 from memhp.hw.format import U64
 from memhp.hw.ranges_again import ranges_again
@@ -39,7 +39,7 @@ class Watch:
         self._k = k
         self._laws = laws
         self._baseline = baseline
-        self._look: Look | None = None
+        self._look: MachineView | None = None
         self._seen: dict[Key, SpanMap[Any] | SpanSet] = {}
         self._altmaps: dict[int, tuple[int, ...]] = {}
         self._broken: set[str] = set()
@@ -59,12 +59,12 @@ class Watch:
         self._broken = {breach.law for breach in breaches}
         return breaches, [note for notes in self._notes.values() for note in notes]
 
-    def _see(self) -> Look | None:
+    def _see(self) -> MachineView | None:
         """Look again: a look confined to what changed since the last one; None the first time."""
         k, old = self._k, self._look
         if old is None or k.hw.written is None:
             k.hw.written = Written(k.hw.fmt)
-            self._look = look = Look(k)
+            self._look = look = MachineView(k)
             look.hold()
             list(self._differences())
             return None
@@ -74,15 +74,15 @@ class Watch:
         tables = _tables_again(k, old.tables, vas) if vas else old.tables
         differing = list(self._differences())
         if not vas and not differing:
-            near = Look(k, Near(SpanSet(), SpanSet()))
+            near = MachineView(k, Near(SpanSet(), SpanSet()))
             near.hold(ranges=ranges, tables=tables, storage=(SpanSet(), []))
             return near
-        self._look = look = Look(k)
+        self._look = look = MachineView(k)
         look.hold(ranges=ranges, tables=tables)
         if not vas:
             look.hold(storage=old.storage)
         pfns = _units(k, [*differing, *_frames_of(old, vas), *_frames_of(look, vas)])
-        near = Look(k, Near(pfns, SpanSet.joined(sorted([*vas, *_addresses_of(k, pfns)]))))
+        near = MachineView(k, Near(pfns, SpanSet.joined(sorted([*vas, *_addresses_of(k, pfns)]))))
         mapped, twice = look.storage
         near.hold(
             ranges=ranges,
@@ -171,12 +171,12 @@ def _addresses_of(k: Kernel, pfns: SpanSet) -> Iterator[Span]:
         yield Span(memmap.start // size * size, min(-(-memmap.end // size) * size, ALL))
 
 
-def _frames_of(look: Look, vas: SpanSet) -> Iterator[Span]:
+def _frames_of(look: MachineView, vas: SpanSet) -> Iterator[Span]:
     """The frames that these addresses lead to, in direct map or vmemmap; of vmemmap those that it describes as well."""
     k, shift = look.k, look.k.config.page_shift
     if not vas:
         return
-    confined = Look(k, Near(SpanSet(), vas))
+    confined = MachineView(k, Near(SpanSet(), vas))
     confined.hold(ranges=look.ranges)
     vmemmap = k.layout.vmemmap_usable
     for area in (k.layout.direct_map.span, vmemmap):

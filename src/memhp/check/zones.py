@@ -8,7 +8,7 @@
 from collections.abc import Iterator
 
 from memhp.check.law import Breach, Law
-from memhp.check.look import Look, pfn_text
+from memhp.check.machine_view import MachineView, pfn_text
 from memhp.check.owners import zone_name
 from memhp.check.snapshot import Snapshot
 from memhp.linux.mm.mm_init import ZoneLimits
@@ -18,7 +18,7 @@ from memhp.spans import Span, SpanSet
 NAME = "zones"
 
 
-def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
+def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """Zones and nodes whose numbers do not add up."""
     pages = dict(look.zone_pages)
     for zone in look.k.zones():
@@ -32,7 +32,7 @@ def find(look: Look, before: Snapshot | None) -> Iterator[Breach]:
         yield from _node(node)
 
 
-def _span(look: Look, zone: Zone, linked: SpanSet) -> Iterator[Breach]:
+def _span(look: MachineView, zone: Zone, linked: SpanSet) -> Iterator[Breach]:
     """The zone spans its pages, and no more than these or what boot gave it.
 
     Struct pages for holes in boot memory are linked to the zone beside them, whatever it spans. ZONE_DEVICE never
@@ -56,7 +56,7 @@ def _span(look: Look, zone: Zone, linked: SpanSet) -> Iterator[Breach]:
         yield Breach(NAME, text, pfns=whole)
 
 
-def _boot_edges(look: Look) -> set[int]:
+def _boot_edges(look: MachineView) -> set[int]:
     """Where boot may have let a zone start or end without a page: at its limits, and at edges of boot memory."""
     edges = set(look.k.statics(ZoneLimits).ends.values())
     for span in look.k.boot_memory:
@@ -64,7 +64,7 @@ def _boot_edges(look: Look) -> set[int]:
     return edges
 
 
-def _counters(look: Look, zone: Zone, linked: SpanSet) -> Iterator[Breach]:
+def _counters(look: MachineView, zone: Zone, linked: SpanSet) -> Iterator[Breach]:
     k = look.k
     online = [part for span in linked for part in look.online_sections.runs(*span)]
     early = sum(

@@ -63,8 +63,8 @@ def rehearse(
     from memhp.outputs.check import check_outputs
     from memhp.scenario import views
     from memhp.scenario.choices import with_told
+    from memhp.scenario.from_options import quick_scenario, rehearse_quick
     from memhp.scenario.load import load
-    from memhp.scenario.quick import quick_scenario, rehearse_quick
     from memhp.scenario.run import rehearse_scenario
 
     if (file is None) == (source is None):

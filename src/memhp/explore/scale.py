@@ -15,10 +15,10 @@ from typing import Protocol
 
 from memhp.explore.cases import case
 from memhp.explore.engine.op import Run
-from memhp.explore.engine.part import BUDGET, Found, Part, Start
 from memhp.explore.engine.search import Limits
 from memhp.explore.engine.shortest import shortest
 from memhp.explore.engine.split import SplitSearch
+from memhp.explore.engine.subtree import BUDGET, Found, Part, Start
 from memhp.explore.engine.verdict import Failure, Verdict
 from memhp.pools import Call, Cluster, Here, Pool, Processes
 

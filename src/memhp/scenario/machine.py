@@ -8,8 +8,8 @@ from memhp.linux.init import MachineSpec, Ram
 from memhp.linux.profiles import profile
 from memhp.scenario.boot import with_boot, with_cpu
 from memhp.scenario.choices import with_choices
+from memhp.scenario.error_keys import machine_keys
 from memhp.scenario.explain import quoted
-from memhp.scenario.keys import machine_keys
 from memhp.scenario.presets import Preset, preset, preset_for
 from memhp.scenario.schema import MachineText, Memory
 from memhp.units import parse_size

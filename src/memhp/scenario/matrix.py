@@ -12,7 +12,7 @@ from memhp.linux.drivers.base.block_size import memory_block_size_bytes
 from memhp.linux.init import MachineSpec, Ram
 from memhp.pools import Call, Processes
 from memhp.scenario import schema
-from memhp.scenario.known import KnownFault, known_fault
+from memhp.scenario.known_faults import KnownFault, known_fault
 from memhp.scenario.presets import preset_for
 from memhp.scenario.result import FlushCount, Run, StepResult, Tables
 from memhp.scenario.run import rehearse

@@ -18,7 +18,7 @@ from memhp.linux.state import Kernel
 from memhp.printable import printable
 from memhp.scenario import measure, result, schema
 from memhp.scenario.assumptions import of_description, of_machine, rests_on
-from memhp.scenario.keys import machine_keys
+from memhp.scenario.error_keys import machine_keys
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.plan import Wish, advice
 from memhp.scenario.refused import refused

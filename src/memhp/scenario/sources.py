@@ -27,7 +27,7 @@ from memhp.scenario.boot_facts import (
 )
 from memhp.scenario.choices import with_choices
 from memhp.scenario.dax_facts import REGION
-from memhp.scenario.keys import machine_keys, source_key
+from memhp.scenario.error_keys import machine_keys, source_key
 from memhp.scenario.schema import MachineText
 from memhp.spans import Span, SpanSet
 from memhp.units import align_down, align_up, is_aligned, parse_size

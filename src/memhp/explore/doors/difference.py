@@ -10,7 +10,7 @@ from itertools import pairwise
 from operator import is_
 from typing import Any, NamedTuple
 
-from memhp.explore.doors import words
+from memhp.explore.doors import access_text
 from memhp.explore.engine.trace import Change, ChangeKind
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.memory import Owner
@@ -126,7 +126,7 @@ def _frames(old: Picture, new: Picture) -> Iterator[Change]:
     def text(owner: Owner | None) -> str:
         return "no memory" if owner is None else str(owner)
 
-    yield from _run_changes("frames", old.owners, new.owners, words.pfns, text)
+    yield from _run_changes("frames", old.owners, new.owners, access_text.pfns, text)
 
 
 def _sections(old: Picture, new: Picture) -> Iterator[Change]:
@@ -151,7 +151,7 @@ def _blocks(old: Picture, new: Picture) -> Iterator[Change]:
 
 def _pages(old: Picture, new: Picture) -> Iterator[Change]:
     def what(span: Span) -> str:
-        return f"struct pages of {words.pfns(span)}"
+        return f"struct pages of {access_text.pfns(span)}"
 
     def text(ref: ZoneRef | None) -> str:
         return "not initialised" if ref is None else f"node {ref.nid}, zone {ref.type.title}"
@@ -196,7 +196,7 @@ def _mappings(old: Picture, new: Picture) -> Iterator[Change]:
         "mapping",
         old.mappings,
         new.mappings,
-        lambda span: f"pgmap_array, {words.pfns(span)}",
+        lambda span: f"pgmap_array, {access_text.pfns(span)}",
         lambda pgmap: "none" if pgmap is None else "a device's mapping",
     )
 
@@ -254,15 +254,15 @@ def _joined(k: Kernel, pieces: list[tuple[Stale, int, int]]) -> Iterator[Change]
 
     def text(mask: int, *, after: bool) -> str:
         if mask:
-            return f"stale on {words.cpus(mask, everyone)}"
+            return f"stale on {access_text.cpus(mask, everyone)}"
         return "clean" if after else "valid"
 
     def where(one: tuple[Stale, int, int]) -> tuple[bool, Span]:
-        return one[0].leaves, words.entry_span(k, one[0].table, one[0].index, one[0].count)
+        return one[0].leaves, access_text.entry_span(k, one[0].table, one[0].index, one[0].count)
 
     joined: list[tuple[Span, str, str, str]] = []
     for piece, was, now in sorted(pieces, key=where):
-        span = words.entry_span(k, piece.table, piece.index, piece.count)
+        span = access_text.entry_span(k, piece.table, piece.index, piece.count)
         level = HEIGHT_NAMES[piece.table.height]
         what = f"{level} {'leaves' if piece.leaves else 'pointers to tables'}"
         row = (text(was, after=False), text(now, after=True))
@@ -271,7 +271,7 @@ def _joined(k: Kernel, pieces: list[tuple[Stale, int, int]]) -> Iterator[Change]
         else:
             joined.append((span, what, *row))
     for span, what, was_text, now_text in joined:
-        addresses = f"{span.start:#x}-{span.end - 1:#x}{words.area(k, span, ', ')}"
+        addresses = f"{span.start:#x}-{span.end - 1:#x}{access_text.area(k, span, ', ')}"
         yield Change("stale", f"{what} for {addresses}", was_text, now_text)
 
 
@@ -285,7 +285,8 @@ def _exposed(k: Kernel, old: Picture, new: Picture) -> Iterator[Change]:
         added = [one for one in now if id(one) not in kept]
         gone = [one for one in was if id(one) not in kept]
     for one in added:
-        through = words.entry_name(one.stale.table, one.stale.index)
-        yield Change("exposed", words.pfns(one.frames), "", f"given back, still reached through what {through} held")
+        through = access_text.entry_name(one.stale.table, one.stale.index)
+        how = f"given back, still reached through what {through} held"
+        yield Change("exposed", access_text.pfns(one.frames), "", how)
     for one in gone:
-        yield Change("exposed", words.pfns(one.frames), "reached through a stale entry", "out of reach")
+        yield Change("exposed", access_text.pfns(one.frames), "reached through a stale entry", "out of reach")

@@ -19,13 +19,13 @@ from traceback import extract_tb
 from greenlet import GreenletExit, greenlet
 
 from memhp.errors import BadInput, KernelBug, KernelError
-from memhp.explore.doors import telling
+from memhp.explore.doors import trace_line
 from memhp.explore.doors.difference import Picture, differences, picture
 from memhp.explore.doors.stepper import BEGIN, Astray, DoorOp, Doors
 from memhp.explore.doors.touched import touched
+from memhp.explore.engine.control_state import Rounds
 from memhp.explore.engine.op import Op, Round
 from memhp.explore.engine.races import Data
-from memhp.explore.engine.standing import Rounds
 from memhp.explore.engine.trace import Change, Line
 from memhp.hw.stepper import Access
 from memhp.linux.state import Kernel
@@ -90,7 +90,7 @@ class _Done:
     thread: int
     way: int
     op: DoorOp
-    told: telling.Step
+    told: trace_line.Step
     pending: list[Op | None]
     enabled: list[bool]
     broken: str | None
@@ -257,7 +257,8 @@ class KernelRun:
         new = self._entry(op)
         went = ("fails" if choice else "succeeds") if op.choices > 1 else ""
         changes = self._changes(thread) if self._watched else ()
-        told = telling.Step(thread, self.names[thread], op.place, op.text, op.access, went, old, new, before, changes)
+        name = self.names[thread]
+        told = trace_line.Step(thread, name, op.place, op.text, op.access, went, old, new, before, changes)
         along, changed = self._stepper.along, tuple(self._stepper.changed)
         self._done.append(
             _Done(thread, choice, op, told, list(self.pending), self._enabled_now(), self.broken, along, changed)
@@ -330,7 +331,7 @@ class KernelRun:
 
     def line(self, depth: int) -> Line:
         """Step `depth` as a line of a trace."""
-        return telling.line(self._kernel, depth + 1, self._done[depth].told)
+        return trace_line.line(self._kernel, depth + 1, self._done[depth].told)
 
     def tell_apart(self, shared: frozenset[Hashable] | None) -> None:
         """Take this for what actors share."""

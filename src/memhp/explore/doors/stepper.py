@@ -1,7 +1,7 @@
 """What stands behind a machine's doors while interleavings are explored: every access waits for its turn.
 
 A new step is announced to the search, which says when it happens; one that is the actor's own affair is taken along
-with the step before it (:mod:`memhp.explore.engine.meetings`). Steps that were done before, and are done again to
+with the step before it (:mod:`memhp.explore.engine.fusion`). Steps that were done before, and are done again to
 rebuild a state, are not announced: an actor goes on with them for as long as the next one is its own.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
@@ -14,7 +14,7 @@ from greenlet import GreenletExit, getcurrent
 
 from memhp.explore.doors.ghost import Ghost
 from memhp.explore.doors.touched import FIELD_MODES, Touches, loads_touched, touched
-from memhp.explore.engine.meetings import MOST_ALONG
+from memhp.explore.engine.fusion import MOST_ALONG
 from memhp.explore.engine.op import SHARED, Op
 from memhp.explore.engine.races import Data
 from memhp.hw.format import HEIGHT_NAMES

@@ -10,7 +10,7 @@ drops below all others.
 from collections.abc import Hashable, Set
 from random import Random
 
-from memhp.explore.engine.meetings import settled
+from memhp.explore.engine.fusion import settled
 from memhp.explore.engine.op import Run, deadlock
 from memhp.explore.engine.schedule import Choice, to_text
 from memhp.explore.engine.search import Limits, Search

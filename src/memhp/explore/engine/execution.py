@@ -7,7 +7,7 @@ join. Threads that go round are seen as :mod:`memhp.explore.engine.spin` has the
 
 from collections.abc import Hashable
 
-from memhp.explore.engine.meetings import Meetings
+from memhp.explore.engine.fusion import LazyDependence
 from memhp.explore.engine.op import Op, Run
 from memhp.explore.engine.races import Races
 from memhp.explore.engine.schedule import Choice
@@ -30,7 +30,7 @@ class Execution:
         """By state: how many steps led to it, with those that were taken along."""
         self._events_of: dict[Hashable, list[tuple[int, int, int]]] = {}
         """By object: events that touch it, how, and the number in the list of the last one of another mode."""
-        self._meetings = Meetings(len(run.pending))
+        self._dependence = LazyDependence(len(run.pending))
         self._races = Races(len(run.pending))
 
     def _pending(self) -> list[Op | None]:
@@ -77,7 +77,7 @@ class Execution:
         for thread, op in enumerate(pending):
             if threads >> thread & 1 and op is not None and op.commutes(self._ops[-1]):
                 if self._run.shared is not None:
-                    self._meetings.found.update(target for target, _ in op.touches if target not in self._run.shared)
+                    self._dependence.found.update(target for target, _ in op.touches if target not in self._run.shared)
                     continue
                 name = self._run.names[thread]
                 raise RuntimeError(f"whether {name} can {op.text} changes unseen: at {self._ops[-1].text}")
@@ -89,7 +89,7 @@ class Execution:
         for target, _ in self._ops.pop().touches:
             self._events_of[target].pop()
         if self._run.shared is not None:
-            self._meetings.back(thread)
+            self._dependence.back(thread)
         self._races.back(thread)
         self._past.pop()
         self._taken.pop()

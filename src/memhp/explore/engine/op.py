@@ -79,7 +79,7 @@ class Run(Protocol):
     """Whether some thread has ever gone round (:meth:`spin`); never taken back."""
     shared: frozenset[Hashable] | None
     """What threads share, as far as that is known: steps that touch nothing of it are taken along with the step of
-    their thread before them (:mod:`memhp.explore.engine.meetings`). None: every step is taken by itself."""
+    their thread before them (:mod:`memhp.explore.engine.fusion`). None: every step is taken by itself."""
 
     grain: tuple[str, ...]
     """What one step is, and what is not looked at, a line each: what a verdict rests on besides its limits."""

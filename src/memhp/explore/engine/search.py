@@ -25,8 +25,8 @@ Where some threads repeat the same steps while another could go on, that other o
 from collections.abc import Hashable, Set
 
 from memhp.explore.engine.execution import Execution
+from memhp.explore.engine.fusion import MOST_ALONG, one_by_one, settled
 from memhp.explore.engine.limits import Limits
-from memhp.explore.engine.meetings import MOST_ALONG, one_by_one, settled
 from memhp.explore.engine.op import SHARED, Op, Run, deadlock
 from memhp.explore.engine.schedule import Choice, from_text, to_text
 from memhp.explore.engine.spin import SpinOp, endless, livelock, own_steps, repetition, spin_of
@@ -216,7 +216,7 @@ class Search(Execution):
     @property
     def met(self) -> Set[Hashable]:
         """What threads share and was not known to be; what was found does not count then."""
-        return self._meetings.found
+        return self._dependence.found
 
     def failure_one_by_one(self) -> Failure | None:
         """The failure, with a schedule of single steps; takes the run back to its start.
@@ -258,7 +258,7 @@ class Search(Execution):
             for thread in blocked:
                 op = run.pending[thread]
                 assert op is not None
-                self._meetings.waits(thread, op, self._past_of_thread[thread], run.shared)
+                self._dependence.waits(thread, op, self._past_of_thread[thread], run.shared)
         if self._reduce:
             pending = self._pending() if run.loops else run.pending
             for thread in blocked:
@@ -342,7 +342,7 @@ class Search(Execution):
         taken = self._taken[-1] + 1
         if run.shared is not None:
             taken += run.along(depth)
-            self._meetings.step(thread, op, run.touched_along, past | 1 << depth, run.shared)
+            self._dependence.step(thread, op, run.touched_along, past | 1 << depth, run.shared)
         self._taken.append(taken)
         self._ops.append(op)
         self._choices.append(Choice(thread, way))

@@ -13,7 +13,7 @@ from itertools import groupby, islice
 
 from memhp.explore.engine.bounded import BoundedSearch
 from memhp.explore.engine.follow import Followed, follow, unseen_at
-from memhp.explore.engine.meetings import one_by_one, taken_along
+from memhp.explore.engine.fusion import one_by_one, taken_along
 from memhp.explore.engine.op import Run
 from memhp.explore.engine.schedule import Choice, from_text, to_text
 from memhp.explore.engine.search import DATA_RACE, Limits, search
@@ -28,7 +28,7 @@ ROOM = 200
 def decide(run: Run, limits: Limits | None = None) -> Verdict:
     """Safe, broken or undecided over every schedule; a failure comes with a schedule that is as small as can be.
 
-    Steps that nobody else can see are taken along with others (:mod:`memhp.explore.engine.meetings`); in the schedule
+    Steps that nobody else can see are taken along with others (:mod:`memhp.explore.engine.fusion`); in the schedule
     they stand by themselves.
     """
     limits = replace(limits if limits is not None else Limits(), stop_at_failure=True)

@@ -5,7 +5,8 @@ where it stood (:meth:`memhp.explore.engine.op.Run.spin`). When no other thread 
 looked at, a third would be the same, so it is left out: the thread is *parked* until somebody touches it. That is a
 wait in all but name, and the reduction takes it for one: the next step of a thread that goes round is a blocking
 operation on everything that the round touches (:class:`SpinOp`). So a thread that spins for another's store never runs
-ahead of it, and where all who could go on are parked, nobody ever will get further: a livelock.
+ahead of it, and where all who could go on are parked, nobody ever will get further: a livelock, or non-progress cycle
+(G. J. Holzmann, The SPIN Model Checker, 2003).
 
 Threads that wake each other for ever are told by the whole execution: its last steps are the same ones twice
 (:func:`repetition`), and all who could go on take part.

@@ -1,12 +1,12 @@
 """A search in parts: rounds of parts that know nothing of each other, put together in their order.
 
 Design. The first round is the whole search, with a budget. What it does not get through is divided: each state that it
-stands in has branches left, and each branch is a part of the next round (:mod:`memhp.explore.engine.part`). A part
+stands in has branches left, and each branch is a part of the next round (:mod:`memhp.explore.engine.subtree`). A part
 sleeps on the branches of its state that were given out before it, so that no class of executions is completed twice;
 what parts add to the sets of the states above them is put together when the round is over and makes parts of the round
 after.
 When a part comes upon something that threads share and that was not known to be, the whole search begins again
-(:mod:`memhp.explore.engine.meetings`).
+(:mod:`memhp.explore.engine.fusion`).
 Rounds and parts depend on the budget only, not on who searches them or how many at a time: verdict and counts are the
 same with one process and with a cluster.
 """
@@ -15,9 +15,9 @@ same with one process and with a cluster.
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Optional
 
-from memhp.explore.engine.part import Found, Sets, Start
 from memhp.explore.engine.schedule import Choice, from_text, to_text
 from memhp.explore.engine.search import Limits
+from memhp.explore.engine.subtree import Found, Sets, Start
 from memhp.explore.engine.verdict import Coverage, Failure, Mode, Verdict
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
-from memhp.explore.engine.meetings import MOST_ALONG
+from memhp.explore.engine.fusion import MOST_ALONG
 from memhp.explore.engine.op import Op, Round
 from memhp.explore.engine.races import Data
 from memhp.explore.engine.schedule import MOST_THREADS

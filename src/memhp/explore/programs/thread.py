@@ -9,8 +9,8 @@ from typing import Optional
 
 from greenlet import GreenletExit
 
+from memhp.explore.engine.control_state import standing
 from memhp.explore.engine.op import Round
-from memhp.explore.engine.standing import standing
 from memhp.explore.programs.cells import CellOp
 from memhp.explore.programs.shared import Body, Ended, Shared, hire, let_go
 

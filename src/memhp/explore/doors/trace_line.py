@@ -3,7 +3,7 @@
 
 from typing import NamedTuple
 
-from memhp.explore.doors import words
+from memhp.explore.doors import access_text
 from memhp.explore.engine.trace import Change, Line, Value
 from memhp.hw.locks import Lock
 from memhp.hw.stepper import Access, Level
@@ -54,22 +54,22 @@ def line(k: Kernel, number: int, step: Step) -> Line:
     if access is not None:
         kind, target = access.kind, access.target
         if isinstance(target, Table):
-            what = words.entry_name(target, access.entry)
-            about = words.entry_about(k, target, access.entry)
-            address = words.entry_span(k, target, access.entry).start
+            what = access_text.entry_name(target, access.entry)
+            about = access_text.entry_about(k, target, access.entry)
+            address = access_text.entry_span(k, target, access.entry).start
             old, new = _value(k, step.old, target), _value(k, step.new, target)
             entry = _entry(what, old, new)
         elif isinstance(target, Span) and kind == "flush":
             what, about = "everything" if target == ALL_ADDRESSES else f"[{target.start:#x}-{target.end:#x})", ""
-            about = words.flushed(k, target)
+            about = access_text.flushed(k, target)
             address = target.start
         elif isinstance(target, Span) and kind == "touch":
-            kind, what, about = "read", f"memory at {target.start:#x}", words.area(k, target)
+            kind, what, about = "read", f"memory at {target.start:#x}", access_text.area(k, target)
             address = target.start
         elif isinstance(target, Level):
             about = "free pages of the zone, a counter that is read without a lock"
         elif isinstance(target, Span):
-            what, about = words.pfns(target), words.frames_about(k, target)
+            what, about = access_text.pfns(target), access_text.frames_about(k, target)
         elif isinstance(target, str):
             what, about, result = target, *_lock(step, access)
     return Line(
@@ -81,7 +81,7 @@ def line(k: Kernel, number: int, step: Step) -> Line:
 
 
 def _value(k: Kernel, entry: int | None, table: Table) -> Value | None:
-    return None if entry is None else words.entry_value(k, entry, table.height)
+    return None if entry is None else access_text.entry_value(k, entry, table.height)
 
 
 def _entry(what: str, old: Value | None, new: Value | None) -> tuple[Change, ...]:

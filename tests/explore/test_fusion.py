@@ -5,7 +5,7 @@ import pytest
 
 from memhp.explore.cases import case
 from memhp.explore.engine.bounded import bounded_search
-from memhp.explore.engine.meetings import one_by_one, taken_along
+from memhp.explore.engine.fusion import one_by_one, taken_along
 from memhp.explore.engine.schedule import Choice, from_text
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.shortest import decide

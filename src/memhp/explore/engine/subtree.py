@@ -11,7 +11,7 @@ it stands in, which the whole search makes into parts again (:mod:`memhp.explore
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
-from memhp.explore.engine.meetings import first_of
+from memhp.explore.engine.fusion import first_of
 from memhp.explore.engine.op import Run
 from memhp.explore.engine.schedule import Choice, from_text, to_text
 from memhp.explore.engine.search import Limits, Search

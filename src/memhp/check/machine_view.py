@@ -61,7 +61,7 @@ class Near(NamedTuple):
     vas: SpanSet
 
 
-class Look:
+class MachineView:
     """The state of a machine `k` at one moment; `near` confines it, so that a law which looks at frames and leaves one
     by one finds what it would find there.
     """

@@ -1,4 +1,4 @@
-"""Steps whose order with others' steps is settled anyway are taken along with the step of their thread before them.
+"""Transition fusion: steps whose order with others' is settled anyway are taken along with their thread's step before.
 
 Design. Most of what a thread does, nobody else looks at: the entries of a table that only it reads; or others look at
 it only before or after, as the locks have it. The search need not see such steps. It sees those that touch what is
@@ -12,6 +12,10 @@ That loses nothing. Take an execution, step by step, up to the first two steps t
 that is taken along can be moved up to the one that brings it: a step in between with which it does not commute would
 be one that nothing puts in order with it. So there is an execution with steps taken along that comes to the same two
 steps, and finds that they meet.
+
+Literature: R. J. Lipton, Reduction: A Method of Proving Properties of Parallel Programs (CACM 18:12, 1975), fuses steps
+that commute with all others'; C. Flanagan, S. Qadeer, Transactions for Software Model Checking (SoftMC 2003), do so in
+a search. Here dependence is found lazily, by happens-before (L. Lamport, CACM 21:7, 1978) of what was seen so far.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -30,8 +34,8 @@ then on each of its steps is taken by itself, so that it can be told."""
 Touches = Sequence[tuple[Hashable, int]]
 
 
-class Meetings:
-    """Who has touched what is not known to be shared, in the execution up to here.
+class LazyDependence:
+    """Dependence as it is found: who has touched what is not known to be shared, in the execution up to here.
 
     When a step touched something is a number, twice the step's; one more for a step that it took along.
     """
