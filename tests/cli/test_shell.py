@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from zipfile import ZipFile
 
 import click
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 from memhp.cli.main import COMMANDS, cli, main
 from memhp.scenario.examples import examples
@@ -81,3 +83,13 @@ def test_a_wheel_carries_the_examples() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert settings["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"] == {"examples": "memhp/examples"}
     assert all(path.is_file() for path in examples())
+
+
+def test_a_wheel_carries_the_manual_page_where_man_finds_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with ZipFile(wheel) as archive:
+        (name,) = (each for each in archive.namelist() if each.endswith(".data/data/share/man/man1/memhp.1"))
+        text = archive.read(name).decode()
+    capfd.readouterr()
+    assert main(["man"]) == 0
+    assert text == capfd.readouterr().out
