@@ -13,7 +13,7 @@ import numpy as np
 
 from memhp.check.kernel_data import broken_rules
 from memhp.check.law import MOST_TOLD, Breach, Note
-from memhp.check.look import Leaves, merged, minus, pfn_text, va_text
+from memhp.check.machine_view import Leaves, merged, minus, pfn_text, va_text
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.ranges import Ranges
 from memhp.hw.runs import frame_spans
