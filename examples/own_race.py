@@ -6,7 +6,7 @@ from memhp.explore.cases.actors import boot
 from memhp.explore.doors.run import KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
-from memhp.linux.mm.vmalloc import vmalloc
+from memhp.linux.mm.vmalloc import Vmalloc, vmalloc
 from memhp.linux.mm.vmap import vunmap_range_noflush
 from memhp.linux.state import Kernel
 
@@ -15,7 +15,7 @@ MACHINE = Configuration("riscv64", 4096, 48)
 
 def give_back(k: Kernel, *, flush_first: bool) -> None:
     """What the driver does when it goes."""
-    area, pages = k.vmap_areas["buffer"]
+    area, pages = k.statics(Vmalloc).vmap_areas["buffer"]
     vunmap_range_noflush(k, area)
     if flush_first:
         k.port.flush_tlb_kernel_range(k, area)

@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Hashable
+from copy import deepcopy
+from itertools import permutations
 
+from memhp.errors import KernelError
 from memhp.explore.case import Case
-from memhp.explore.doors.run import KernelRun
+from memhp.explore.doors.run import KernelProgram, KernelRun
 from memhp.explore.engine.replay import replay
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.trace import Line
@@ -36,4 +39,21 @@ def behaviours(case: Case, variant: str, configuration: str) -> set[tuple[Hashab
     for state in search(run_of(case, variant, configuration), every).coverage.behaviours:
         assert isinstance(state, tuple)
         found.add((state[0], state[1]))
+    return found
+
+
+def in_turn(program: KernelProgram) -> set[tuple[Hashable, ...]]:
+    """What the actors return when one runs after the other, in each order; nothing of the explorer takes part."""
+    found = set()
+    for order in permutations(range(len(program.actors))):
+        k = deepcopy(program.kernel)
+        results: list[Hashable] = [None] * len(order)
+        for cpu in order:
+            k.hw.cpu = cpu
+            try:
+                results[cpu] = program.actors[cpu](k)
+            except KernelError as error:
+                results[cpu] = error.name
+        assert not k.hw.violations
+        found.add(tuple(results))
     return found

@@ -1,7 +1,7 @@
 """Sections of a memory block that hosts its own struct pages, removed one by one."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from deciding import counterexample, decided
+from deciding import behaviours, counterexample, in_turn
 from memhp.explore.cases.memmap_first_section import CASE, block, boot_server
 
 WHERE = "x86_64-4K-48-linux-7.2"
@@ -16,13 +16,12 @@ def test_the_first_section_takes_the_struct_pages_of_the_others_along() -> None:
 
 
 def test_the_whole_block_goes_before_or_after_the_reader() -> None:
-    verdict = decided(CASE, "whole-block", WHERE)
-    assert (verdict.word, verdict.coverage.executions) == ("safe", 2)
+    assert behaviours(CASE, "whole-block", WHERE) == {((None, "read"), ()), ((None, "no page"), ())}
+    assert in_turn(CASE.program("whole-block", WHERE)) == {(None, "read"), (None, "no page")}
 
 
 def test_from_the_last_section_to_the_first_the_reader_finds_its_page_or_none() -> None:
-    verdict = decided(CASE, "tail-first", WHERE)
-    assert (verdict.word, verdict.coverage.executions) == ("safe", 3)
+    assert behaviours(CASE, "tail-first", WHERE) == {((None, "read"), ()), ((None, "no page"), ())}
 
 
 def test_all_struct_pages_of_the_block_lie_in_its_first_section() -> None:

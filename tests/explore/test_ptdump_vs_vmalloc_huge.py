@@ -61,7 +61,8 @@ def test_under_the_lock_it_reads_the_table_or_the_leaf_and_vmap_does_with_base_p
     assert heights == {0, 1}
 
 
-def test_what_is_explored_is_todays_kernels() -> None:
+def test_what_is_explored_are_todays_kernels_with_huge_vmap_and_ptdump() -> None:
+    """Of 7.2 arch/*/Kconfig, those that select HAVE_ARCH_HUGE_VMAP and ARCH_HAS_PTDUMP: LoongArch has neither."""
     variant = CASE.variant("init-mm-lock")
     assert {(one.arch, one.release) for one in variant.configurations if variant.current(one)} == {
         ("riscv64", "linux-7.2"), ("arm64", "linux-7.2"), ("x86_64", "linux-7.2"),

@@ -247,7 +247,8 @@ def test_a_deadlock_says_who_waits_for_what() -> None:
 def test_a_search_says_how_it_went_and_whether_that_is_as_known() -> None:
     name, variant, where = "ptdump-vs-hot-remove", "hotplug-lock", RISCV
     every = explore(name, variant, where)
-    assert (every.verdict, every.executions, every.classes, every.bound, every.trace) == ("safe", 2, 2, None, None)
+    assert (every.verdict, every.executions, every.bound, every.trace) == ("safe", every.classes, None, None)
+    assert every.executions >= 2, "the dump comes first, or the removal"
     assert every.as_known
     few = explore(name, variant, where, How(preemptions=0))
     assert (few.verdict, few.bound) == ("safe up to 0 preemptions", "0 preemptions")

@@ -9,6 +9,7 @@ others without a lock: each is a step.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator, MutableMapping
+from enum import IntFlag
 from typing import Protocol, TypeVar
 
 from memhp.hw.stepper import Access, Level, Part, Stepper
@@ -16,6 +17,7 @@ from memhp.spans import Span, SpanMap, SpanSet
 
 K = TypeVar("K")
 V = TypeVar("V")
+F = TypeVar("F", bound=IntFlag)
 
 EVERYTHING = 1 << 64
 """Above every byte address and PFN: the end of a range that goes on for ever."""
@@ -120,6 +122,72 @@ class SharedMap(SpanMap[V]):
         if self._machine.stepper is not None and start < end:
             self._announce("write", start, end)
         SpanMap.clear(self, start, end)
+
+    def publish(self, start: int, end: int, value: V) -> None:
+        """Let others find what has been made before: a step, as ``xa_store()`` and ``smp_store_release()`` are one."""
+        self._announce("write", start, end)
+        self._step("write")
+        SpanMap.set(self, start, end, value)
+
+    def withdraw(self, start: int, end: int) -> None:
+        """Let nobody find it any more, a step as well; whoever has found it may look at it still: ``xa_erase()``."""
+        self._step("write")
+        SpanMap.clear(self, start, end)
+
+    def lookup(self, at: int) -> V | None:
+        """Find what :meth:`publish` has put there, as a step; only what is found is looked at: ``xa_load()``."""
+        self._step("read")
+        found = SpanMap.get(self, at)
+        if found is not None:
+            self._announce("read", at, at + 1)
+        return found
+
+    def _step(self, kind: str) -> None:
+        stepper = self._machine.stepper
+        if stepper is not None:
+            stepper.step(Access(kind, self.name))
+
+
+class SharedFlags(SharedMap[F]):
+    """A map of flags, which CPUs read and change with atomic bit operations: ``test_bit()``, ``set_bit()``.
+
+    These are marked. :meth:`set` and :meth:`clear` are plain, as when a structure is made.
+    """
+
+    __slots__ = ()
+
+    def _announce(self, kind: str, start: int, end: int) -> None:
+        if kind == "write":
+            super()._announce(kind, start, end)
+        else:
+            self._marked(kind, start, end)
+
+    def _marked(self, kind: str, start: int, end: int) -> None:
+        stepper = self._machine.stepper
+        if stepper is not None:
+            stepper.step(Access(kind, Part(self.name, start, end)))
+
+    def set_flags(self, start: int, end: int, flags: F) -> None:
+        """Give each of ``[start, end)`` these flags too: ``SetPageFlag()``."""
+        self._change(start, end, flags, on=True)
+
+    def clear_flags(self, start: int, end: int, flags: F) -> None:
+        """Take these flags from each of ``[start, end)``: ``ClearPageFlag()``."""
+        self._change(start, end, flags, on=False)
+
+    def _change(self, start: int, end: int, flags: F, *, on: bool) -> None:
+        if start >= end:
+            return
+        self._marked("atomic", start, end)
+        before = list(SpanMap.runs(self, start, end))
+        if on:
+            SpanMap.set(self, start, end, flags)
+        for lo, hi, old in before:
+            new = old | flags if on else old & ~flags
+            if new:
+                SpanMap.set(self, lo, hi, new)
+            else:
+                SpanMap.clear(self, lo, hi)
 
 
 class SharedSet(SpanSet):

@@ -63,6 +63,8 @@ class Section(NamedTuple):
     online: bool
     early: bool
     """Present since boot."""
+    zone_device: bool = False
+    """Some of its pages are, or were, a device's: ``SECTION_TAINT_ZONE_DEVICE``."""
 
 
 @dataclass

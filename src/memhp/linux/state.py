@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from memhp.hw.machine import Machine
-from memhp.hw.shared import SharedMap
+from memhp.hw.shared import SharedFlags, SharedMap
 from memhp.hw.tlb import Table
 from memhp.linux.config import Config, OnlineType
 from memhp.linux.drivers.base.node import NodeStates
@@ -56,7 +56,7 @@ class Kernel:
     """PFNs whose sub-section is valid (``mem_section_usage``)."""
     page_zone: SharedMap[ZoneRef] = field(default_factory=SharedMap)
     """PFN → zone of an initialised struct page."""
-    page_flags: SharedMap[PageFlags] = field(default_factory=SharedMap)
+    page_flags: SharedFlags[PageFlags] = field(default_factory=SharedFlags)
     """PFN → flags, where any are set."""
     memory_blocks: SharedMap[MemoryBlock] = field(default_factory=SharedMap)
     """Block id → memory block device."""

@@ -56,7 +56,7 @@ def build(variant: Variant, configuration: Configuration) -> KernelProgram:
 
 
 _WITH_HUGE_VMAP = (
-    *configurations("linux-7.2"),
+    *configurations("linux-7.2", "riscv64", "arm64", "x86_64"),
     *configurations("linux-6.12", "riscv64", "x86_64"),
 )
 

@@ -197,17 +197,22 @@ class Doors:
             touches = touched(self._kernel, access)
             if self._takes_along(access, touches):
                 self._ghost.look(hw, access, place)
+                self._note(access, marked=True)
                 return
             op = _op(access, touches)
             self._ask(op)
         self._ghost.look(hw, access, op.where)
+        self._note(access, marked=True, a_step=True)
 
     def data(self, access: Access) -> None:
         """An actor reads or writes shared data; new steps remember it, those that are done once more do not."""
-        if self.doing is None or getcurrent() is self._hub:
+        if getcurrent() is not self._hub:
+            self._note(access)
+
+    def _note(self, access: Access, *, marked: bool = False, a_step: bool = False) -> None:
+        if self.doing is None or not isinstance(access.target, Part):
             return
-        assert isinstance(access.target, Part)
-        one = Data(*access.target, access.kind == "write")
+        one = Data(*access.target, access.kind != "read", marked, a_step)
         if self.notes_places:
             self.data_seen.setdefault(one, self._where())
         else:
@@ -264,13 +269,14 @@ def _level(kind: str, by: int | None) -> str:
 
 def _op(access: Access, touches: Touches) -> DoorOp:
     kind, target = access.kind, access.target
-    assert not isinstance(target, Part)
     changes = False
     if isinstance(target, str):
         shared = kind not in FIELD_MODES and not access.value
         text = f"{kind} {target}" + (" shared" if shared else "")
     elif isinstance(target, Level):
         text, changes = f"{kind} {target.name}{_level(kind, target.by)}", kind != "read"
+    elif isinstance(target, Part):
+        text = f"{kind} {target.name} [{target.start:#x}-{target.end:#x})"
     elif isinstance(target, Table):
         text = f"{kind} {HEIGHT_NAMES[target.height]} {target.frame:#x}[{access.entry}]"
         changes = kind == "store"

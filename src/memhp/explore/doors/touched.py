@@ -11,7 +11,7 @@ from memhp.explore.doors.ghost import links_touched
 from memhp.explore.engine.levels import change_touches, read_touches
 from memhp.explore.engine.op import ALONE, SHARED
 from memhp.hw.lifetime import walk
-from memhp.hw.stepper import Access, Level
+from memhp.hw.stepper import Access, Level, Part
 from memhp.hw.tlb import Table
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -41,12 +41,20 @@ def touched(k: Kernel, access: Access) -> Touches:
         return _entry_touched(k, access, target)
     if isinstance(target, Level):
         return _level_touched(k, access.kind, target)
+    if isinstance(target, Part):
+        mode = FIELD_MODES[access.kind]
+        return tuple((("part", target.name, chunk), mode) for chunk in _chunks(target.start, target.end))
     assert isinstance(target, Span)
     if access.kind == "touch":
         return _walk_touched(k, access, target)
     if access.kind == "flush":
         return _flush_touched(k, target)
     return _frames_touched(k, access.kind, target)
+
+
+def _chunks(start: int, end: int) -> range:
+    """By number, the stretches of page frames that ``[start, end)`` touches."""
+    return range(start // OWNERS_CHUNK, (end - 1) // OWNERS_CHUNK + 1)
 
 
 def _level_touched(k: Kernel, kind: str, level: Level) -> Touches:
@@ -112,7 +120,7 @@ def _walk_touched(k: Kernel, access: Access, target: Span) -> Touches:
 
 
 def _frames_touched(k: Kernel, kind: str, frames: Span) -> Touches:
-    chunks = range(frames.start // OWNERS_CHUNK, (frames.end - 1) // OWNERS_CHUNK + 1)
+    chunks = _chunks(frames.start, frames.end)
     touches: list[tuple[Hashable, int]] = [(("owners", chunk), ALONE) for chunk in chunks]
     if kind == "claim":
         touches.append(("exposed", SHARED))

@@ -1,11 +1,12 @@
-"""Data races: plain accesses to shared data, one of them a write, that nothing puts in order.
+"""Data races: accesses to shared data, one of them a write and one of them plain, that nothing puts in order.
 
 Design. A plain access is not a step; it belongs to the step of its thread that it comes after. What puts steps in order
 (locks, waits, reference counts, marked accesses, in short all that the search sees) is what there is to order plain
 accesses. One is before another when a later step of its thread happened before the other's step. Where that is so for
 all that conflict, in every execution, no schedule is lost by not switching at plain accesses (Musuvathi and others,
 "Finding and Reproducing Heisenbugs in Concurrent Programs", OSDI 2008). Where it is not, that is the finding: as
-``kernel/kcsan`` has it, with both places.
+``kernel/kcsan`` has it, with both places. A marked access (``READ_ONCE()``, an atomic bit operation) is a step, so its
+orders with others of its kind are looked at; with a plain one it races as two plain ones do.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -14,12 +15,15 @@ from typing import NamedTuple
 
 
 class Data(NamedTuple):
-    """A plain access to a range of something shared."""
+    """An access to a range of something shared."""
 
     name: str
     start: int
     end: int
     write: bool
+    marked: bool = False
+    a_step: bool = False
+    """Of a marked one: whether it is the step itself, not one that was taken along after it."""
 
 
 class Race(NamedTuple):
@@ -68,9 +72,10 @@ class Races:
                 if (
                     who != thread
                     and (one.write or other.write)
+                    and not (one.marked and other.marked)
                     and one.start < other.end
                     and other.start < one.end
-                    and (self._steps_of[who] & past).bit_length() - 1 <= when
+                    and (self._steps_of[who] & past).bit_length() - 1 <= when - other.a_step
                 ):
                     self.latest = Race((who, other, there), (thread, one, where))
                     self.found.setdefault((one.name, who, other.write, thread, one.write), self.latest)

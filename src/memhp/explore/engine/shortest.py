@@ -41,7 +41,10 @@ def decide(run: Run, limits: Limits | None = None) -> Verdict:
 
 
 def shortest(run: Run, failure: Failure, limits: Limits) -> Failure:
-    """A schedule as small as can be that goes wrong, in the way of the one given where that is found."""
+    """A schedule as small as can be that goes wrong, in the way of the one given where that is found.
+
+    A data race never takes the place of what else goes wrong.
+    """
     small = _shrunk(run, failure, limits)
     followed = _follow(run, small, limits.steps)
     for bound in range(followed.preemptions if followed is not None else 0):
@@ -50,7 +53,7 @@ def shortest(run: Run, failure: Failure, limits: Limits) -> Failure:
         one = BoundedSearch(run, replace(limits, steps=most), bound, SHORT_BUDGET)
         one.explore()
         fewer = one.failure_one_by_one()
-        if fewer is not None:
+        if fewer is not None and (_kind(fewer.reason) != DATA_RACE or _kind(failure.reason) == DATA_RACE):
             small = _shrunk(run, fewer, limits)
             break
     return _with_places(run, _single(run, small, limits))

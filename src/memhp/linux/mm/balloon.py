@@ -21,7 +21,7 @@ BALLOON_USES = frozenset({Use.BALLOON, Use.BALLOON_FIXED})
 def balloon_page_enqueue(k: Kernel, spans: Iterable[Span]) -> None:
     """Pages that were allocated (PFNs) go into a balloon: marked offline, and managed no more."""
     for span in spans:
-        k.page_flags.set(*span, PageFlags.OFFLINE)
+        k.page_flags.set_flags(*span, PageFlags.OFFLINE)
         _manage(k, span, -1)
 
 
@@ -29,10 +29,7 @@ def balloon_page_dequeue(k: Kernel, spans: Iterable[Span]) -> None:
     """Pages come out of a balloon and are free; those that a memory error took stay out of use."""
     for span in spans:
         _manage(k, span, 1)
-        for start, end, flags in list(k.page_flags.runs(*span)):
-            k.page_flags.clear(start, end)
-            if flags is not PageFlags.OFFLINE:
-                k.page_flags.set(start, end, flags & ~PageFlags.OFFLINE)
+        k.page_flags.clear_flags(*span, PageFlags.OFFLINE)
         free_pages(k, [span], here())
 
 

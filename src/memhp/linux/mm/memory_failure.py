@@ -89,7 +89,7 @@ def memory_failure(k: Kernel, pfn: int) -> None:
             action = action._replace(result="Failed")
     elif owner.use not in KEPT_BY_DRIVER:
         k.hw.retag(Span(pfn, pfn + 1), POISONED, here())
-    k.page_flags.set(pfn, pfn + 1, flags | PageFlags.HWPOISON)
+    k.page_flags.set_flags(pfn, pfn + 1, PageFlags.HWPOISON)
     if action is UNHANDLABLE:
         k.hw.log(f"Memory failure: {pfn:#x}: unhandlable page.", "err")
     if owner.use is Use.PINNED:
@@ -119,7 +119,7 @@ def memory_failure_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap) -> None:
         raise
     finally:
         put_dev_pagemap(k, pgmap)
-    k.page_flags.set(pfn, pfn + 1, (k.page_flags.get(pfn) or PageFlags.NONE) | PageFlags.HWPOISON)
+    k.page_flags.set_flags(pfn, pfn + 1, PageFlags.HWPOISON)
     _action_result(k, pfn, DAX_PAGE)
 
 

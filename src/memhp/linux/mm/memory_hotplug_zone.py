@@ -9,7 +9,7 @@ from memhp.linux.config import OnlineType
 from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_offset
 from memhp.linux.mm.memory_hotplug_policy import auto_movable_zone_for_pfn, default_kernel_zone_for_pfn, zone_intersects
 from memhp.linux.mm.mm_init import memmap_init_range, page_init_poison, set_zone_contiguous
-from memhp.linux.mm.sparse import early_section, online_runs, valid_section
+from memhp.linux.mm.sparse import early_section, online_runs, section_taint_zone_device, valid_section
 from memhp.linux.mmzone import MemoryGroup, MigrateType, Node, PageFlags, Zone, ZoneRef, ZoneType
 from memhp.linux.state import Kernel
 
@@ -104,12 +104,14 @@ def move_pfn_range_to_zone(
     zone.contiguous = False
     resize_zone_range(zone, start_pfn, nr_pages)
     resize_pgdat_range(node, start_pfn, nr_pages)
-    if zone.type is not ZoneType.DEVICE:
+    if zone.type is ZoneType.DEVICE:
+        section_taint_zone_device(k, start_pfn, start_pfn + nr_pages)
+        if altmap is not None:
+            first = start_pfn + (altmap.reserve if start_pfn == altmap.base_pfn else 0)
+            pages = altmap.base_pfn + vmem_altmap_offset(altmap) - first
+            memmap_init_range(k, first, pages, zone, migratetype, flags=PageFlags.RESERVED)
+    else:
         memmap_init_range(k, start_pfn, nr_pages, zone, migratetype, flags=_mark(k), isolate=isolate)
-    elif altmap is not None:
-        first = start_pfn + (altmap.reserve if start_pfn == altmap.base_pfn else 0)
-        pages = altmap.base_pfn + vmem_altmap_offset(altmap) - first
-        memmap_init_range(k, first, pages, zone, migratetype, flags=PageFlags.RESERVED)
     set_zone_contiguous(k, zone)
 
 

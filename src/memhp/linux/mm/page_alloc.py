@@ -180,7 +180,7 @@ def free_pages(k: Kernel, spans: Iterable[Span], where: str) -> None:
 def free_reserved(k: Kernel, spans: Iterable[Span], where: str) -> None:
     """Give boot memory that was reserved to the buddy, as managed pages: ``free_reserved_page()``."""
     for span in spans:
-        _clear_flags(k, span, PageFlags.RESERVED)
+        k.page_flags.clear_flags(*span, PageFlags.RESERVED)
         free_pages(k, [span], where)
         for _, part in _by_zone(k, span):
             adjust_managed_page_count(k, part.start, part.size)
@@ -197,7 +197,7 @@ def free_pages_core(k: Kernel, start_pfn: int, nr_pages: int, where: str) -> Non
     for start, end, owner in k.hw.memory.owners.runs(*span):
         if owner.use not in (Use.DEVICE, Use.BOOT):
             raise KernelBug(f"BUG: Bad page state: PFN {start:#x}-{end:#x} is {owner}", place=where)
-    _clear_flags(k, span, PageFlags.RESERVED | PageFlags.OFFLINE)
+    k.page_flags.clear_flags(*span, PageFlags.RESERVED | PageFlags.OFFLINE)
     for zone, part in _by_zone(k, span):
         adjust_managed_page_count(k, part.start, part.size)
         with k.hw.locked(zone.lock):
@@ -223,11 +223,3 @@ def _by_zone(k: Kernel, span: Span) -> Iterator[tuple[Zone, Span]]:
         yield k.nodes[nid].zones[kind], Span(start, end)
     if covered != span.size:
         raise KernelBug(f"PFN {span.start:#x}-{span.end:#x} is not all struct pages", place="mm/page_alloc.c")
-
-
-def _clear_flags(k: Kernel, span: Span, flags: PageFlags) -> None:
-    for start, end, old in list(k.page_flags.runs(*span)):
-        if old & ~flags:
-            k.page_flags.set(start, end, old & ~flags)
-        else:
-            k.page_flags.clear(start, end)

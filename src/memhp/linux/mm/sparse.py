@@ -128,13 +128,16 @@ def pfn_section_valid(k: Kernel, pfn: int) -> bool:
 def pfn_to_online_page(k: Kernel, pfn: int) -> bool:
     """Whether ``pfn_to_online_page()`` gives a page for `pfn`: it is valid, online and no ZONE_DEVICE page.
 
-    No lock is needed to call it, but without ``get_online_mems()`` the answer may be out of date at once.
+    No lock is needed to call it, but without ``get_online_mems()`` the answer may be out of date at once. Struct pages
+    are not looked at but in sections that a device has part of, where the kernel asks ``get_dev_pagemap()``.
     mm/memory_hotplug.c:pfn_to_online_page.
     """
     k.hw.reads(section_field(k.section_nr(pfn)))
     section = k.mem_section.get(k.section_nr(pfn))
     if section is None or not section.online or not pfn_section_valid(k, pfn):
         return False
+    if not section.zone_device:
+        return True
     zone = k.page_zone.get(pfn)
     return zone is None or zone.type is not ZoneType.DEVICE
 
@@ -158,6 +161,16 @@ def online_mem_sections(k: Kernel, start_pfn: int, end_pfn: int) -> None:
 def offline_mem_sections(k: Kernel, start_pfn: int, end_pfn: int) -> None:
     """The opposite of :func:`online_mem_sections`."""
     _set_online(k, start_pfn, end_pfn, online=False)
+
+
+def section_taint_zone_device(k: Kernel, start_pfn: int, end_pfn: int) -> None:
+    """Note of the sections at the ends of a device's pages that others may have the rest: mm/memory_hotplug.c."""
+    for pfn in (start_pfn, end_pfn):
+        nr = k.section_nr(pfn)
+        section = k.mem_section.get(nr)
+        if pfn % k.config.pages_per_section and section is not None:
+            k.hw.writes(section_field(nr))
+            k.mem_section.set(nr, nr + 1, section._replace(zone_device=True))
 
 
 def _set_online(k: Kernel, start_pfn: int, end_pfn: int, *, online: bool) -> None:

@@ -175,7 +175,7 @@ def _take_exactly(k: Kernel, at: int, nbytes: int, unit: int, owner: Owner) -> S
 def _reserve(k: Kernel, spans: list[Span]) -> None:
     """Make pages as memblock would have left them had it kept them: reserved, and no zone's to manage."""
     for span in spans:
-        k.page_flags.set(*span, PageFlags.RESERVED)
+        k.page_flags.set_flags(*span, PageFlags.RESERVED)
         for start, end, _ in list(k.page_zone.runs(*span)):
             adjust_managed_page_count(k, start, start - end)
 

@@ -101,8 +101,7 @@ def create_memory_block_devices(
         if k.hw.may_fail(ADD):
             taken = None
             break
-        k.hw.writes(MEMORY_BLOCKS)
-        k.memory_blocks.set(first, first + count, MemoryBlock("offline", nid, altmap=altmap, group=group))
+        k.memory_blocks.publish(first, first + count, MemoryBlock("offline", nid, altmap=altmap, group=group))
         _pass_device_locks(k, first, first + count)
         made = first + count
     if made == blocks.end:
@@ -138,8 +137,7 @@ def remove_memory_block_devices(k: Kernel, start: int, size: int) -> None:
 
 def remove_memory_block(k: Kernel, start_block: int, end_block: int) -> None:
     """Take blocks out of the index and unregister their devices; each is freed with its last reference."""
-    k.hw.writes(MEMORY_BLOCKS)
-    k.memory_blocks.clear(start_block, end_block)
+    k.memory_blocks.withdraw(start_block, end_block)
     _pass_device_locks(k, start_block, end_block)
     unregister_memory_blocks(k, start_block, end_block)
 
@@ -167,8 +165,14 @@ def register_memory_blocks_under_node(k: Kernel, nid: int, start: int, size: int
     if left is not None and k.config.profile.block_nodes == "by-page":
         raise KernelBug(f"BUG_ON: node {nid} has a link to memory{left.start} already", place=LINK)
     for first, last, block in list(k.memory_blocks.runs(*blocks)):
-        k.memory_blocks.set(first, last, replace(block, nid=nid))
+        memory_block_add_nid(k, Span(first, last), replace(block, nid=nid))
         register_memory_blocks_under_node_hotplug(k.node_states, nid, first, last)
+
+
+def memory_block_add_nid(k: Kernel, blocks: Span, noted: MemoryBlock) -> None:
+    """Note the node of blocks that others may have found by now."""
+    k.hw.writes(MEMORY_BLOCKS)
+    k.memory_blocks.set(*blocks, noted)
 
 
 def walk_memory_blocks(k: Kernel, start: int, size: int) -> Iterator[int]:

@@ -40,8 +40,7 @@ def find_memory_block_by_id(k: Kernel, block_id: int) -> Device | None:
 
     Between finding it and taking the reference nothing keeps it but ``device_hotplug_lock``, if the caller has that.
     """
-    k.hw.reads(MEMORY_BLOCKS)
-    if k.memory_blocks.get(block_id) is None:
+    if k.memory_blocks.lookup(block_id) is None:
         return None
     devices = k.statics(BlockDevices).by_id
     if block_id not in devices:

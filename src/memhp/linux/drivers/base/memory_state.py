@@ -34,8 +34,7 @@ FIND = "drivers/base/memory.c:find_memory_block_by_id"
 @kernel_function(None)
 def memory_block(k: Kernel, block_id: int) -> MemoryBlock:
     """The block of that id: ``find_memory_block_by_id()``. Raises ENOENT, as its folder is not there."""
-    k.hw.reads(MEMORY_BLOCKS)
-    block = k.memory_blocks.get(block_id)
+    block = k.memory_blocks.lookup(block_id)
     if block is None:
         raise KernelError(ENOENT, f"there is no memory{block_id}", place=FIND)
     return block
@@ -187,7 +186,7 @@ def state_store(k: Kernel, block_id: int, text: str) -> None:
     with k.hw.locked("device_hotplug_lock"):
         changed = device_offline(k, block_id) if online_type == "offline" else device_online(k, block_id, online_type)
     if not changed:
-        state = memory_block(k, block_id).state
+        state = "offline" if online_type == "offline" else "online"
         raise KernelError(EINVAL, f"memory{block_id} is {state} already", place=here())
 
 

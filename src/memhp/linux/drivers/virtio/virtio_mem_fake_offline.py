@@ -52,7 +52,7 @@ def virtio_mem_fake_offline(k: Kernel, vm: VirtioMem, span: Span) -> None:
                 raise
             refusal = error.reason
             continue
-        k.page_flags.set(*span, PageFlags.OFFLINE)
+        k.page_flags.set_flags(*span, PageFlags.OFFLINE)
         adjust_managed_page_count(k, span.start, -span.size)
         return
     raise KernelError(EBUSY, refusal, place=FAKE_OFFLINE, advice="free or move what uses this memory")
@@ -70,7 +70,7 @@ def virtio_mem_fake_online(k: Kernel, vm: VirtioMem, span: Span) -> None:
         for start, end, owner in list(k.hw.memory.owners.runs(*part)):
             if owner.use is Use.DEVICE:
                 k.hw.claim(Span(start, end), vm.owner, FAKE_ONLINE)
-        k.page_flags.clear(*part)
+        k.page_flags.clear_flags(*part, PageFlags.OFFLINE)
         free_contig_range(k, part.start, part.size)
         adjust_managed_page_count(k, part.start, part.size)
 
@@ -80,7 +80,7 @@ def virtio_mem_fake_offline_going_offline(k: Kernel, vm: VirtioMem, span: Span) 
     _let_frames_go(k, vm, span)
     for start, end, flags in list(k.page_flags.runs(*span)):
         if PageFlags.OFFLINE in flags:
-            k.page_flags.set(start, end, flags | PageFlags.UNREFERENCED)
+            k.page_flags.set_flags(start, end, PageFlags.UNREFERENCED)
 
 
 def _let_frames_go(k: Kernel, vm: VirtioMem, span: Span) -> None:
@@ -93,7 +93,7 @@ def virtio_mem_fake_offline_cancel_offline(k: Kernel, vm: VirtioMem, span: Span)
     """Take hold of those pages again: their block stays online."""
     for start, end, flags in list(k.page_flags.runs(*span)):
         if PageFlags.OFFLINE in flags:
-            k.page_flags.set(start, end, flags & ~PageFlags.UNREFERENCED)
+            k.page_flags.clear_flags(start, end, PageFlags.UNREFERENCED)
             for lo, hi, owner in list(k.hw.memory.owners.runs(start, end)):
                 if owner.use is Use.DEVICE:
                     k.hw.retag(Span(lo, hi), vm.owner, CANCEL_OFFLINE)
@@ -111,7 +111,7 @@ def virtio_mem_online_page(k: Kernel, vm: VirtioMem, span: Span) -> None:
         bb_id = (span.start << k.config.page_shift) // vm.bbm.bb_size
         plugged = [] if block_state(k, vm, bb_id) == BbState.FAKE_OFFLINE else [span]
     vm.never_onlined.add(*span)
-    k.page_flags.set(*span, PageFlags.OFFLINE)
+    k.page_flags.set_flags(*span, PageFlags.OFFLINE)
     for part in plugged:
         vm.never_onlined.remove(*part)
         generic_online_page(k, part.start, part.size)
