@@ -144,6 +144,41 @@ def test_accesses_under_one_lock_or_to_other_ranges_do_not_race() -> None:
         assert decide(KernelProgram(machine(), actors, ("one", "other")).run()).word == "safe"
 
 
+def test_page_flags_change_atomically_and_are_read_without_a_lock() -> None:
+    """``SetPageReserved()`` and ``SetPageHWPoison()`` of one page are bit operations: neither loses the other's."""
+
+    def reserve(k: Kernel) -> None:
+        k.page_flags.set_flags(0x90000, 0x90001, PageFlags.RESERVED)
+
+    def poison(k: Kernel) -> None:
+        k.page_flags.set_flags(0x90000, 0x90002, PageFlags.HWPOISON)
+
+    def read(k: Kernel) -> Hashable:
+        return k.page_flags.get(0x90000) or PageFlags.NONE
+
+    run = KernelProgram(machine(), (reserve, poison, read), ("one", "other", "reader")).run()
+    for reduce in (True, False):
+        found = search(run, KEPT, reduce=reduce)
+        assert found.word == "safe"
+        both = PageFlags.RESERVED | PageFlags.HWPOISON
+        assert {behaviour[0][2] for behaviour in found.coverage.behaviours} == {  # type: ignore[index]
+            PageFlags.NONE, PageFlags.RESERVED, PageFlags.HWPOISON, both,
+        }  # fmt: skip
+
+
+def test_an_atomic_change_of_a_flag_races_with_a_plain_one_and_not_behind_it() -> None:
+    def poison(k: Kernel) -> None:
+        k.page_flags.set_flags(0x80000, 0x80001, PageFlags.HWPOISON)
+
+    def poison_behind(k: Kernel) -> None:
+        with k.hw.locked("a_lock"):
+            poison(k)
+
+    raced = decide(KernelProgram(machine(), (mark(lock=True), poison), ("initialiser", "other")).run())
+    assert raced.failure is not None and raced.failure.reason.startswith("data race: ")
+    assert decide(KernelProgram(machine(), (mark(lock=True), poison_behind), ("a", "b")).run()).word == "safe"
+
+
 def test_a_law_that_breaks_comes_before_a_data_race() -> None:
     program = KernelProgram(machine(), (mark(lock=False), look), ("one", "other"), check=lambda k: "a law: broken")
     failure = decide(program.run()).failure
