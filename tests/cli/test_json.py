@@ -22,6 +22,7 @@ RUNS = {
     "claims": ["claims", "rv-3"],
     "geometry": ["geometry"],
     "memmap": ["geometry", "--memmap-on-memory"],
+    "blocks": ["blocks", "--machine", "tests/data/lsmem/s390-zvm-6g.tar.bz2"],
     "choices": ["choices"],
     "fixes": ["fixes", "--kernel", "6.1.100"],
     "pagetables": ["pagetables", str(TABLES), "--summary"],

@@ -51,6 +51,7 @@ COMMANDS = {
     "device": LazyCommand("memhp.cli.device:device", "Serve a virtio-mem device to QEMU, with faults on demand."),
     "conform": LazyCommand("memhp.cli.conform:conform", "Hold the model against real kernels, fact by fact."),
     "pagetables": LazyCommand("memhp.cli.pagetables:pagetables", "Show a real kernel's page tables, from dump or RAM."),
+    "blocks": LazyCommand("memhp.cli.blocks:blocks", "List memory blocks: state, zone, use, and who added them."),
     "choices": LazyCommand("memhp.cli.choices:choices", "Tell the decisions in which kernels differ, and since when."),
     "fixes": LazyCommand("memhp.cli.fixes:fixes", "List what was mended in hotplug, and what a kernel lacks of it."),
     "schema": LazyCommand("memhp.cli.schema:schema", "Print the JSON Schemas of what --json prints."),

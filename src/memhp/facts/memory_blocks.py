@@ -7,13 +7,18 @@ from functools import cached_property
 from typing import Literal, cast, get_args
 
 from memhp.errors import BadInput
-from memhp.facts.source import SYS_MEMORY, Source
+from memhp.facts.source import SYS_MEMORY, SYS_NODE, Source
 from memhp.spans import Span
 
 State = Literal["online", "going-offline", "offline"]
 STATES: tuple[State, ...] = get_args(State)
 ONLINE_TYPES = ("offline", "online", "online_kernel", "online_movable")
 
+ATTRIBUTES = ("phys_index", "state", "valid_zones", "removable", "phys_device")
+"""The files of a block that are read."""
+
+_SHOWN_STATES = {f"{state}\n": state for state in STATES}
+_SHOWN_BITS: dict[str | None, bool | None] = {"0\n": False, "1\n": True, None: None}
 _BLOCK = re.compile(r"memory(\d+)")
 _NODE = re.compile(r"node(\d+)")
 
@@ -98,10 +103,16 @@ def read(source: Source) -> MemoryBlocks:
     size = source.number(size_path, base=16)
     if size is None or size <= 0 or size & (size - 1):
         raise BadInput(f"want a power of two, got {size}", where=source.where(size_path))
-    names = [name for name in source.listdir(SYS_MEMORY) if _BLOCK.fullmatch(name)]
+    names = [name for name in source.entries(SYS_MEMORY) if _BLOCK.fullmatch(name)]
+    names.sort(key=lambda name: int(name.removeprefix("memory")))
     if not names:
         raise BadInput("shows no memory blocks", where=source.where(size_path), fix="take it again from the machine")
-    blocks = tuple(_block(source, name) for name in names)
+    nodes = _linked_nodes(source)
+    rows = source.rows(SYS_MEMORY, names, ATTRIBUTES)
+    blocks = tuple(
+        _block(source, name, row, nodes.get(name, ()) if nodes else _own_links(source, name))
+        for name, row in zip(names, rows, strict=True)
+    )
     _check_alike(source, blocks)
     return MemoryBlocks(
         block_size=size,
@@ -111,22 +122,40 @@ def read(source: Source) -> MemoryBlocks:
     )
 
 
-def _block(source: Source, name: str) -> MemoryBlock:
-    folder = f"{SYS_MEMORY}/{name}"
-    index = int(name.removeprefix("memory"))
-    if source.number(f"{folder}/phys_index", base=16) not in (None, index):
-        where = source.where(f"{folder}/phys_index")
-        raise BadInput(f"want {index:08x}, as {name} is block {index}", where=where)
-    source.read(f"{folder}/state")
-    zones = source.get(f"{folder}/valid_zones")
-    removable = source.number(f"{folder}/removable")
+def _linked_nodes(source: Source) -> dict[str, tuple[int, ...]]:
+    """The nodes that each block is linked to, as the nodes' own folders tell (``drivers/base/node.c``)."""
+    found: dict[str, tuple[int, ...]] = {}
+    for entry in source.listdir(SYS_NODE):
+        if node := _NODE.fullmatch(entry):
+            for name in source.entries(f"{SYS_NODE}/{entry}"):
+                if _BLOCK.fullmatch(name):
+                    found[name] = (*found.get(name, ()), int(node[1]))
+    return found
+
+
+def _own_links(source: Source, name: str) -> tuple[int, ...]:
+    return tuple(int(node[1]) for entry in source.listdir(f"{SYS_MEMORY}/{name}") if (node := _NODE.fullmatch(entry)))
+
+
+def _block(source: Source, name: str, row: tuple[str | None, ...], nodes: tuple[int, ...]) -> MemoryBlock:
+    """A block of its files' texts, in the order of ATTRIBUTES; what is not as usual is read and told by the source."""
+    phys_index, state, zones, removable, phys_device = row
+    folder, index = f"{SYS_MEMORY}/{name}", int(name.removeprefix("memory"))
+    if phys_index is not None and phys_index != f"{index:08x}\n":
+        number = source.number(f"{folder}/phys_index", base=16)
+        if number not in (None, index):
+            where = source.where(f"{folder}/phys_index")
+            raise BadInput(f"want {index:08x}, as {name} is block {index}", where=where)
+    if state not in _SHOWN_STATES:
+        source.read(f"{folder}/state")
+        state = source.choice(f"{folder}/state", STATES)
     return MemoryBlock(
         index=index,
-        state=cast(State, source.choice(f"{folder}/state", STATES)),
+        state=_SHOWN_STATES.get(state or "") or cast(State, state),
         valid_zones=None if zones is None else tuple(zones.split()),
-        removable=None if removable is None else removable == 1,
-        phys_device=source.number(f"{folder}/phys_device"),
-        nodes=tuple(int(node[1]) for entry in source.listdir(folder) if (node := _NODE.fullmatch(entry))),
+        removable=_SHOWN_BITS[removable] if removable in _SHOWN_BITS else source.number(f"{folder}/removable") == 1,
+        phys_device=0 if phys_device == "0\n" else source.number(f"{folder}/phys_device"),
+        nodes=nodes,
     )
 
 

@@ -17,6 +17,7 @@ from memhp.facts.page_tables import AreaUse, Difference, MappedRange, MissingTab
 from memhp.linux.choice_table import ChoiceRow
 from memhp.linux.geometry import Row as GeometryRow
 from memhp.linux.memmap_verdicts import MemmapRow
+from memhp.operate.blocks import BlocksDocument
 from memhp.scenario.matrix import MatrixRow
 from memhp.scenario.plan import Plan
 from memhp.scenario.result import Assumption, LawResult, MachineResult, Run, State, StepResult
@@ -143,6 +144,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "races": RacesDocument,
     "claims": ClaimsDocument,
     "geometry": GeometryDocument,
+    "blocks": BlocksDocument,
     "choices": ChoicesDocument,
     "fixes": FixesDocument,
     "device": DeviceDocument,

@@ -141,7 +141,7 @@ def rehearse(
     watch = _Watch(watch_laws(k, snapshot(k)), measure.Gauge(k), frozenset(breaks), tables)
     session = Session(k)
     if observed is not None:
-        _take_up(session, observed, where)
+        take_up(session, observed, where)
     watch.look(BOOT)
     placed = session.placed
     known = of_description() if observed is None or placed is None else of_machine(observed, k.config, placed)
@@ -178,7 +178,7 @@ def _again(spec: MachineSpec, observed: Facts | None, steps: list[schema.StepKin
     """The machine once more as it was after these steps."""
     session = Session(start_kernel(spec))
     if observed is not None:
-        _take_up(session, observed, where)
+        take_up(session, observed, where)
     for step in steps:
         outcome_of(session, step, where)
     return session
@@ -192,7 +192,7 @@ def _advised(done: result.StepResult, step: schema.Plug, before: Session) -> res
     return msgspec.structs.replace(done, outcome=outcome)
 
 
-def _take_up(session: Session, observed: Facts, where: str) -> None:
+def take_up(session: Session, observed: Facts, where: str) -> None:
     """Bring the machine that booted to the state in which the real one was seen."""
     size, real = session.k.memory_block_size, observed.memory.block_size
     if size != real:

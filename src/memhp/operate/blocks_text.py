@@ -1,0 +1,150 @@
+"""Memory blocks as plain text of 80 columns: a picture and a table, without anything that takes long to load."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from textwrap import wrap
+
+from memhp.operate.blocks import BlockRange, BlocksDocument
+from memhp.printable import printable
+from memhp.units import exact_size, format_size
+
+WIDTH = 80
+"""Columns of the report."""
+PICTURE = 76
+"""Columns of the picture."""
+LETTERS = {"DMA": "D", "DMA32": "3", "Normal": "N", "HighMem": "H", "Movable": "M", "Device": "V"}
+SEVERAL, OFFLINE, GOING, GAP, MIXED = "*", "·", "~", "┊", "▒"
+LEGEND = {**{letter: zone for zone, letter in LETTERS.items()}, SEVERAL: "several zones", OFFLINE: "offline"}
+LEGEND |= {GOING: "going offline", GAP: "no memory", MIXED: "blocks that differ"}
+
+
+def text_of(document: BlocksDocument) -> str:
+    """The whole report."""
+    return as_text(_lines(document))
+
+
+def as_text(lines: Iterable[str]) -> str:
+    """Lines as they are printed: those of words are broken at WIDTH, tables and pictures are not that wide."""
+    out = []
+    for line in lines:
+        safe = printable(line)
+        out += [safe] if len(safe) <= WIDTH else wrap(safe, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    return "".join(f"{line}\n" for line in out)
+
+
+def _lines(document: BlocksDocument) -> Iterator[str]:
+    total = sum(each.size for each in document.ranges)
+    count = sum(each.last - each.first + 1 for each in document.ranges)
+    kernel = f"Linux {document.kernel}, " if document.kernel else ""
+    size = exact_size(document.block_size)
+    yield f"{document.source}: {kernel}{exact_size(total)} in {count} memory blocks of {size}"
+    states = {state: document.blocks(state) for state in ("online", "going-offline", "offline")}
+    yield "  " + ", ".join(f"{number} {state}" for state, number in states.items() if number or state == "online")
+    yield ""
+    drawn = picture(document.ranges)
+    yield f"  {drawn}"
+    yield "  " + "  ".join(f"{sign} {LEGEND[sign]}" for sign in dict.fromkeys(drawn))
+    yield ""
+    yield from table(document.ranges)
+    yield ""
+    yield from _uses(document.ranges)
+    yield from _zones(document)
+    yield from _policy(document)
+    for text in document.unseen:
+        yield f"not seen: {text}"
+
+
+def _sign(each: BlockRange) -> str:
+    if each.state != "online":
+        return OFFLINE if each.state == "offline" else GOING
+    return LETTERS.get(each.zones[0], SEVERAL) if each.zones and each.zones != ["none"] else SEVERAL
+
+
+def picture(ranges: Sequence[BlockRange]) -> str:
+    """A sign for each block, or for as many as make the whole fit; a gap is one sign however wide."""
+    count = sum(each.last - each.first + 1 for each in ranges)
+    gaps = sum(before.last + 1 < after.first for before, after in pairwise(ranges))
+    per = max(1, -(-count // max(PICTURE - gaps, 1)))
+    out, last, pending, held = "", None, "", 0
+    for each in ranges:
+        if last is not None and last + 1 < each.first:
+            out, pending, held = out + _cell(pending) + GAP, "", 0
+        left = each.last - each.first + 1
+        while left:
+            part = min(left, per - held)
+            pending, held, left = pending + _sign(each), held + part, left - part
+            if held == per:
+                out, pending, held = out + _cell(pending), "", 0
+        last = each.last
+    return out + _cell(pending)
+
+
+def _cell(signs: str) -> str:
+    return MIXED if len(set(signs)) > 1 else signs[:1]
+
+
+COLUMNS = ("blocks", "start", "size", "state", "zones", "node", "removable", "added by")
+
+
+def table(ranges: Iterable[BlockRange]) -> Iterator[str]:
+    """A row for each range; columns that nobody fills are left out."""
+    rows = [_row(each) for each in ranges]
+    shown = [at for at in range(len(COLUMNS)) if any(row[at] for row in rows)]
+    widths = {at: max(len(COLUMNS[at]), *(len(row[at]) for row in rows)) for at in shown}
+    for row in (COLUMNS, *rows):
+        cells = (row[at].rjust(widths[at]) if COLUMNS[at] == "size" else row[at].ljust(widths[at]) for at in shown)
+        yield "  ".join(cells).rstrip()
+
+
+def _row(each: BlockRange) -> tuple[str, ...]:
+    zones = "" if each.zones is None else "several" if each.zones == ["none"] else "/".join(each.zones)
+    hosted = ", own memmap" if each.memmap_on_memory else ""
+    return (
+        block_numbers(each.first, each.last),
+        f"{each.start:#x}",
+        exact_size(each.size),
+        each.state,
+        zones,
+        ",".join(map(str, each.nodes)),
+        "" if each.removable is None else "yes" if each.removable else "no",
+        (each.added_by or "") + hosted,
+    )
+
+
+def _uses(ranges: Iterable[BlockRange]) -> Iterator[str]:
+    """What the pages of each range are, most first."""
+    for each in ranges:
+        if each.use is not None:
+            sizes = sorted(each.use.items(), key=lambda use: -use[1])
+            told = ", ".join(f"{format_size(size)} {kind}" for kind, size in sizes)
+            yield f"use of {block_numbers(each.first, each.last)}: {told}"
+
+
+def block_numbers(first: int, last: int) -> str:
+    """``3``, ``3–7``."""
+    return str(first) if first == last else f"{first}–{last}"
+
+
+def _zones(document: BlocksDocument) -> Iterator[str]:
+    for zone in document.zones:
+        sizes = f"{format_size(zone.present)} present, {format_size(zone.free)} free"
+        yield f"zone {zone.zone} of node {zone.node}: {sizes}"
+    if document.memmap is not None:
+        ratio = document.movable_ratio
+        movable = f"; Movable is {ratio} % of the rest" if ratio is not None else ""
+        yield f"struct pages: {format_size(document.memmap)}{movable}"
+
+
+def _policy(document: BlocksDocument) -> Iterator[str]:
+    policy = document.policy
+    named = {
+        "auto_online_blocks": policy.auto_online_blocks,
+        "memhp_default_state": policy.memhp_default_state,
+        "online_policy": policy.online_policy,
+        "auto_movable_ratio": policy.auto_movable_ratio,
+        "memmap_on_memory": policy.memmap_on_memory,
+    }
+    told = [f"{name} {value}" for name, value in named.items() if value is not None]
+    if told:
+        yield f"policy: {', '.join(told)}"
