@@ -30,6 +30,8 @@ def partly(why: str, **verdicts: VerdictName) -> Pinned:
 
 TODAY = ("linux-6.12", "linux-7.2")
 
+OPEN = Pinned("open", {}, "nobody has built it")
+
 VERDICTS = {
     "rv-1": partly(
         "remove_p4d_mapping() of the posting and of 6.12.102 indexes a folded level; 6.12.103's asks first",
@@ -47,6 +49,13 @@ VERDICTS = {
     "rv-9": alike("in part", "SATP mode fixes the layout; swiotlb_init() is asked at boot", V1, *TODAY),
     "rv-10": alike("answered", "each rule alone makes the difference", *TODAY),
     "rv-11": partly("as rv-1", v1="refuted", before="refuted", v6_12="reproduced", v7_2="reproduced"),
+    "rv-12": alike("answered", "sync_global_pgds() stores for each page of pgd_list", "linux-6.12"),
+    "rv-13": partly(
+        "vmemmap_populate() of v1 hands NULL on", v1="refuted", v6_12="reproduced", v7_2="reproduced",
+    ),
+    "rv-14": alike("answered", "mm/Kconfig and arch/riscv/Kconfig", V1, *TODAY),
+    "rv-15": alike("answered", "the four postings", "v1", "v2", "v3", "v4"),
+    "rv-16": OPEN,
     "a64-1": partly(
         "VMEMMAP_START moved below the fixmap in 6.9, so that the table it shares with vmalloc holds nothing else",
         v6_12="reproduced", v5_13="refuted", v7="refuted", v6="refuted",
@@ -63,6 +72,7 @@ VERDICTS = {
         "reproduced", "unmap_hotplug_range() before free_empty_tables()",
         V6, V7, "linux-5.13", "linux-6.12.85", *TODAY,
     ),
+    "a64-8": OPEN,
     "mom-1": alike("reproduced", "32768 pages of 64 bytes", "linux-5.13", *TODAY),
     "mom-2": alike("reproduced", "captures of both ends: add_memory failed, and a panic", "linux-5.13", *TODAY),
     "mom-3": alike("reproduced", "GFP_KERNEL has no ZONE_MOVABLE", *TODAY),
@@ -80,11 +90,21 @@ VERDICTS = {
         "a capture of 6.12 dies below alloc_low_pages(); 5.13 forgets the altmap",
         v5_13="refuted", v6_12="in part", v7_2="in part",
     ),
+    "mom-10": alike("answered", "can_unmap_without_split() gets arg->start_pfn", *TODAY),
+    "mom-11": alike("answered", "arithmetic", "linux-5.13", *TODAY),
+    "mom-12": alike("answered", "saveable_page()", "linux-5.13", *TODAY),
+    "mom-13": alike("not decidable here", "time is not modelled", *TODAY),
+    "mom-14": OPEN,
+    "mom-15": OPEN,
     "alt-1": alike("reproduced", "a capture of 16K pages with map=dev", "linux-5.13", *TODAY),
     "alt-2": alike("reproduced", "the two callers", "linux-6.12"),
     "alt-3": alike("refuted", "the drafted text: ptr is set again", "draft of March 2020"),
     "alt-4": alike("in part", "the drafted text: next is pmd_addr_end()", "draft of March 2020"),
+    "alt-5": alike("answered", "vmemmap_populate() of arch/riscv/mm/init.c is generic", *TODAY),
     "zd-1": alike("reproduced", "altmap_alloc_block_buf() aligns to the size asked for", *TODAY),
     "zd-2": alike("reproduced", "the races of each type", "linux-5.13", "linux-7.2"),
     "zd-3": alike("answered", "SUBSECTION_SIZE", V1, "linux-5.13", *TODAY),
+    "zd-4": OPEN,
+    "zd-5": OPEN,
+    "zd-6": OPEN,
 }  # fmt: skip

@@ -110,6 +110,17 @@ def _half(field: Literal["free", "end_pfn"], policy: str) -> str:
     return figure if pgmap.altmap.alloc == 0 and not left else f"{figure}, {left} lost"
 
 
+def shared_by_others() -> Finding:
+    """alt-5: whether riscv64, which takes PMDs first, can take base pages from an altmap by the generic code."""
+    parts, verdicts = [], dict[str, VerdictName]()
+    for name in MAINLINE:
+        machine = {"preset": "riscv-vm", "memory": "1G", "profile": name, "choices": {"vmemmap_leaves": "base"}}
+        charged, own, ram, left, lost = _life(machine, GiB)
+        verdicts[name] = "answered" if own == charged > 0 == ram == left == lost else "open"
+        parts.append(f"{name}, riscv64 by base pages: {own} pages on the device, {ram} in RAM, {lost} lost")
+    return over_releases("; ".join(parts), verdicts)
+
+
 DRAFT = "draft of March 2020"
 
 
@@ -132,14 +143,14 @@ def draft_helper() -> Finding:
     return Finding(verdict, "; ".join(parts), {DRAFT: verdict})
 
 
-def _life(machine: dict[str, Any]) -> tuple[int, int, int, int, int]:
-    """4 GiB of a device that comes and goes.
+def _life(machine: dict[str, Any], size: int = 4 * GiB) -> tuple[int, int, int, int, int]:
+    """`size` bytes of a device that comes and goes.
 
     Pages charged to the altmap, pages on the device, pages in RAM; then what is left on the account, and in RAM.
     """
     k = evidence.kernel(machine)
     before = storage(k)[1]
-    pgmap = device(k, 4 * GiB)
+    pgmap = device(k, size)
     altmap = _altmap(pgmap)
     memremap_pages(k, pgmap, 0)
     charged, (own, ram) = altmap.alloc, storage(k)

@@ -53,9 +53,11 @@ def kernel(machine: dict[str, Any]) -> Kernel:
     return start_kernel(machine_spec(msgspec.convert(machine, MachineText), where="claim"))
 
 
-def added(k: Kernel, at: int, size: int) -> None:
-    """Add `size` bytes of memory at `at` (physical), offline."""
-    plug(Session(k), Plug(size=size, at=at))
+def added(k: Kernel, at: int, size: int) -> Session:
+    """Add `size` bytes of memory at `at` (physical), offline; the session that did it."""
+    session = Session(k)
+    plug(session, Plug(size=size, at=at))
+    return session
 
 
 def explored(race: Case, variant: str, configuration: str) -> Verdict:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.claims import arm64_hotremove, arm64_two_passes
-from memhp.claims.claim import Claim, guests, postings, sources
+from memhp.claims.claim import Claim, guests, postings, sources, unbuilt
 
 SOURCE = "arm64 memory hot remove, V7, September 2019"
 
@@ -67,5 +67,12 @@ CLAIMS = (
         "some 266,000 invalidations, one for each page, until 6.12.86 and 7.2 made them one for the range.",
         decide=arm64_two_passes.two_passes, command="memhp matrix --arch arm64 --json",
         held_against=(*REMOVAL, *COVER),
+    ),
+    Claim(
+        id="a64-8", source=SOURCE, known="open",
+        text="what did V2 to V4 do otherwise?",
+        answer="Nobody has built them: only V7's change log says, and not in full, where they flushed and what they "
+        "locked. V5, V6 and V7 are profiles.",
+        decide=unbuilt, command="memhp geometry --profile arm64-hotremove-v5", held_against=COVER,
     ),
 )  # fmt: skip

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.claims import altmap, zone_device
-from memhp.claims.claim import MODEL_ONLY, Claim, captures, guests, postings, sources
+from memhp.claims.claim import MODEL_ONLY, Claim, captures, guests, postings, sources, unbuilt
 
 ALTMAP = "altmap in vmemmap_populate_basepages, March 2020"
 MEMREMAP = "include/linux/memremap.h, May 2021"
@@ -45,6 +45,15 @@ CLAIMS = (
         held_against=postings("[PATCH] arm64/mm: Consolidate vmemmap_populate()"),
     ),
     Claim(
+        id="alt-5", source=ALTMAP, known="answered",
+        text="could s390 or RISC-V share the population of base pages from an altmap?",
+        answer="RISC-V could and does: vmemmap_populate() there is the generic code, which takes PMDs first and base "
+        "pages where they do not fit. s390 keeps a walker of its own, arch/s390/mm/vmem.c, which allocates each page "
+        "through vmemmap_alloc_block_buf() with the altmap: the helper is shared, the walk is not.",
+        decide=altmap.shared_by_others, command="memhp claims alt-5",
+        held_against=sources("mm/sparse-vmemmap.c:vmemmap_populate_basepages"),
+    ),
+    Claim(
         id="zd-1", source=MEMREMAP, known="reproduced",
         text="vmem_altmap: base_pfn, end_pfn, reserve, free, align, alloc",
         answer="Allocations are aligned to their size by what align counts as lost, and all is given back.",
@@ -66,5 +75,23 @@ CLAIMS = (
         "ZONE_DEVICE. The arm64 series of 2019 are older than it.",
         decide=zone_device.compat_align, command="memhp claims zd-3 --json",
         held_against=MODEL_ONLY,
+    ),
+    Claim(
+        id="zd-4", source=MEMREMAP, known="open",
+        text="migrate_to_ram: a fault on a PRIVATE page brings it back, and its owner alone may see it",
+        answer="Nobody has built a driver of private memory as the neighbour. The life of such a mapping is in zd-2.",
+        decide=unbuilt, command="memhp claims zd-4", held_against=MODEL_ONLY,
+    ),
+    Claim(
+        id="zd-5", source=MEMREMAP, known="open",
+        text="FS_DAX: a wakeup when a page is no longer pinned, for truncation to wait for",
+        answer="Nobody has built it: file systems are not modelled.",
+        decide=unbuilt, command="memhp claims zd-5", held_against=MODEL_ONLY,
+    ),
+    Claim(
+        id="zd-6", source=MEMREMAP, known="open",
+        text="PCI_P2PDMA: a BAR gets struct pages",
+        answer="Nobody has built a PCI device whose BAR it would be. References on such a mapping are in zd-2.",
+        decide=unbuilt, command="memhp claims zd-6", held_against=MODEL_ONLY,
     ),
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """The claims about memmap_on_memory, each with its answer and what it is held against."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.claims import memmap_alignment, memmap_on_memory, memmap_rollback, memmap_sections
-from memhp.claims.claim import Claim, captures, postings, sources
+from memhp.claims import memmap_alignment, memmap_design, memmap_on_memory, memmap_rollback, memmap_sections
+from memhp.claims.claim import MODEL_ONLY, Claim, captures, postings, sources, unbuilt
 
 SOURCE = "review of memmap_on_memory, March 2021, and the commit that merged it, May 2021"
 REVIEW = postings("review of memmap_on_memory, March 2021")
@@ -112,5 +112,54 @@ CLAIMS = (
                 "mm/memory_hotplug.c:add_memory_resource",
             ),
         ),
+    ),
+    Claim(
+        id="mom-10", source=SOURCE, known="answered",
+        text="nr_vmemmap_pages handed to online_pages() and offline_pages(), or a start that skips them?",
+        answer="The review had its way: callers skip them, and notifiers see what is left. From that follows what 7.2 "
+        "does on arm64 with 4K pages: its notifier looks for leaves that would be split at the edges, finds the "
+        "block's own struct pages in one, and refuses for ever. Of the whole block, as posted, it would not.",
+        decide=memmap_design.interface, command="memhp rehearse examples/arm64-self-hosted-stays.toml",
+        held_against=(
+            *REVIEW,
+            *sources(
+                "arch/arm64/mm/mmu.c:prevent_memory_remove_notifier", "drivers/base/memory.c:memory_block_offline"
+            ),
+        ),
+    ),
+    Claim(
+        id="mom-11", source=SOURCE, known="answered",
+        text="struct pages at the beginning of each section, or of the memory block?",
+        answer="Both take the same. By section no more than 126 MiB are in one piece, so that a block of 2 GiB has no "
+        "room for a page of 1 GiB; by block all but the start is. Merged is the latter, as the review says.",
+        decide=memmap_design.place, command="memhp geometry --memmap-on-memory", held_against=REVIEW,
+    ),
+    Claim(
+        id="mom-12", source=SOURCE, known="answered",
+        text="hibernation does not save struct pages that lie in an offline block; is that harmless?",
+        answer="saveable_page() asks pfn_to_online_page(), so they are not saved while the block is offline, and are "
+        "when it is online. After resume the block may go online: mhp_init_memmap_on_memory() and online_pages() "
+        "write every struct page of it anew.",
+        decide=memmap_design.hibernation, command="memhp claims mom-12",
+        held_against=sources("mm/memory_hotplug.c:pfn_to_online_page", "mm/memory_hotplug.c:mhp_init_memmap_on_memory"),
+    ),
+    Claim(
+        id="mom-13", source=SOURCE, known="not decidable here",
+        text="struct pages off-node cost 5 to 10 % of a kernel build",
+        answer="Nothing here knows what a remote access costs. A machine of two nodes or more would tell: "
+        "movable_node, a build bound to the movable node, with memmap_on_memory and without.",
+        decide=memmap_design.off_node_slowdown, command="memhp claims mom-3", held_against=MODEL_ONLY,
+    ),
+    Claim(
+        id="mom-14", source=SOURCE, known="open",
+        text="offline unaccounts vmemmap pages before offline_pages(), which asks whether zone and node are empty",
+        answer="Nobody has built the other order. That failure accounts them back is in mom-9.",
+        decide=unbuilt, command="memhp claims mom-9", held_against=MODEL_ONLY,
+    ),
+    Claim(
+        id="mom-15", source=SOURCE, known="open",
+        text="KASAN's zero shadow comes and goes with the struct pages",
+        answer="Nobody has built the shadow: the model has its area and no mappings in it.",
+        decide=unbuilt, command="memhp geometry", held_against=MODEL_ONLY,
     ),
 )  # fmt: skip

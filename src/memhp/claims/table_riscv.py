@@ -1,8 +1,8 @@
 """The claims of the RISC-V series and its replies, each with its answer and what it is held against."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.claims import riscv_hotplug, riscv_machine
-from memhp.claims.claim import Claim, captures, guests, postings, sources
+from memhp.claims import riscv_hotplug, riscv_machine, riscv_series
+from memhp.claims.claim import MODEL_ONLY, Claim, captures, guests, postings, sources, unbuilt
 
 SOURCE = "RISC-V memory hot(un)plug, v1, May 2023, and the replies"
 
@@ -120,5 +120,58 @@ CLAIMS = (
         "July 2026. Guests of 6.12.117 and 7.2.13 did, request by request, what the modelled driver does.",
         decide=riscv_machine.virtio_mem, command="memhp rehearse examples/virtio-mem-riscv.toml",
         held_against=guests("6.12.117+deb13-riscv64", "7.2.13+deb14-riscv64"),
+    ),
+    Claim(
+        id="rv-12", source=SOURCE, known="answered",
+        text="pre-allocation against explicit synchronisation: what does each cost?",
+        answer="Synchronisation stores every new root entry into every process, under pgd_lock, at each hot-add that "
+        "needs one; pre-allocation is some 200 tables once, and nothing after. How long the lock is held in seconds is "
+        "not for a model to say: it grows with the stores.",
+        decide=riscv_series.sync_cost, command="memhp rehearse examples/pgd-policies.toml",
+        held_against=MODEL_ONLY,
+    ),
+    Claim(
+        id="rv-13", source=SOURCE, known="in part",
+        text="freeing the vmemmap takes care of the altmap, so that the right allocator gets the pages",
+        answer="As posted it frees to the altmap what vmemmap_populate() had taken from RAM, for which it drops the "
+        "altmap: RAM would be lost. Nothing in v1 hands an altmap down, as there is neither ZONE_DEVICE nor "
+        "memmap_on_memory; v2 brings the former and forwards the altmap.",
+        decide=riscv_series.altmap_aware_free, command="memhp rehearse examples/pmem-to-ram.toml",
+        held_against=(
+            *V1_PATCH_4, *sources("arch/riscv/mm/init.c:free_vmemmap_storage"),
+            *guests("riscv64-7.2.13+deb14-riscv64-kmem-map-pmem-mom1"),
+        ),
+    ),
+    Claim(
+        id="rv-14", source=SOURCE, known="answered",
+        text="patch 5, Kconfig: which builds can add memory, remove it, give devices struct pages?",
+        answer="64-bit builds with SPARSEMEM as posted, with SPARSEMEM_VMEMMAP as merged. Without MIGRATION a kernel "
+        "adds and never removes, until 7.2, which selects it; without ZONE_DEVICE its functions are stubs that fail.",
+        decide=riscv_series.build_options, command="memhp claims rv-14",
+        held_against=postings("[PATCH 5/7] riscv: Enable memory hot add/remove arch kbuild support"),
+    ),
+    Claim(
+        id="rv-15", source=SOURCE, known="answered",
+        text="what did v2 to v4 change?",
+        answer="v2: PMD leaves, the range that can be mapped, the dump's lock, ZONE_DEVICE; v3: the flush behind "
+        "__add_pages() and one more on removal, tables of boot memory freed as what they are; v4: KASAN's root "
+        "entries, tables freed by the allocator that made them, shared struct pages of dax. The index of folded levels "
+        "is in all four.",
+        decide=riscv_series.revisions, command="memhp matrix --profile riscv-hotplug-v1",
+        held_against=(
+            *V1_PATCH_4,
+            *postings(
+                "[PATCH v2 0/8] riscv: Memory Hot(Un)Plug support",
+                "[PATCH v3 5/9] riscv: mm: Add memory hotplugging support",
+                "[PATCH v4 00/11] riscv: Memory Hot(Un)Plug support",
+            ),
+        ),
+    ),
+    Claim(
+        id="rv-16", source=SOURCE, known="open",
+        text="every page table that is made as one is unmade as one: constructor and destructor in pairs",
+        answer="Nobody has built the law. 6.11 broke it: a table of the vmemmap was unmade that had never been made, "
+        "mended by 6.12.6; memhp fixes has it.",
+        decide=unbuilt, command="memhp fixes", held_against=MODEL_ONLY,
     ),
 )  # fmt: skip

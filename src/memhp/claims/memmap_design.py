@@ -1,0 +1,84 @@
+"""How questions about the design of memmap_on_memory are decided: its interface, its place, hibernation."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from typing import Any
+
+from memhp.claims import evidence
+from memhp.claims.claim import Finding, VerdictName, answered, over_releases
+from memhp.claims.memmap_on_memory import KERNELS
+from memhp.linux.drivers.base.notify import Chains
+from memhp.linux.mm.memory_hotplug_memmap import MemmapGeometry
+from memhp.linux.mm.sparse import pfn_to_online_page
+from memhp.linux.profiles import MAINLINE
+from memhp.scenario.schema import Online
+from memhp.scenario.steps import online
+from memhp.units import GiB, KiB, MiB, exact_size
+
+AT = 4 * GiB
+GOING = "MEM_GOING_OFFLINE"
+
+
+def interface() -> Finding:
+    """mom-10: what arm64's notifier says of a block from its first page on, as posted, and behind its struct pages.
+
+    The posting hands `nr_vmemmap_pages` down and the notifiers get the whole block; as merged the callers offset the
+    start, as the review asks, and notifiers see the rest alone.
+    """
+    parts, verdicts = [], dict[str, VerdictName]()
+    for name in MAINLINE:
+        machine: dict[str, Any] = {"preset": "arm64-vm", "memory": "2G", "profile": name}
+        k = evidence.kernel({**machine, "boot": {"memmap_on_memory": "Y"}})
+        evidence.added(k, AT, k.memory_block_size)
+        first, own = AT >> k.config.page_shift, next(iter(k.altmaps.values())).free
+        said = [
+            [
+                str(answer)
+                for ask in k.statics(Chains).memory
+                if (answer := ask(k, GOING, first + skip, k.pages_per_block - skip))
+            ]
+            for skip in (0, own)
+        ]
+        refused = ["refused" if answers else "let go" for answers in said]
+        expected = ["let go", "refused" if name == "linux-7.2" else "let go"]
+        verdicts[name] = "answered" if refused == expected else "open"
+        parts.append(f"{name}: from the first page {refused[0]}, behind {own} pages of struct pages {refused[1]}")
+    return over_releases("; ".join(parts), verdicts)
+
+
+def place() -> Finding:
+    """mom-11: struct pages at the start of each section, or of the block: what is left in one piece."""
+    parts, good = [], True
+    section = MemmapGeometry(4 * KiB, 2 * MiB, 512, 128 * MiB, 64)
+    for sections in (1, 8, 16):
+        block = sections * section.block_size
+        whole = MemmapGeometry(4 * KiB, 2 * MiB, 512, block, 64)
+        taken = sections * section.vmemmap_size
+        good = good and taken == whole.vmemmap_size and whole.remaining_size == sections * section.remaining_size > 1
+        parts.append(
+            f"blocks of {exact_size(block)}: {exact_size(taken)} either way, in one piece "
+            f"{exact_size(section.remaining_size)} by section and {exact_size(whole.remaining_size)} by block"
+        )
+    return answered(("linux-5.13", *MAINLINE), good, "; ".join(parts))
+
+
+def hibernation() -> Finding:
+    """mom-12: whether pages that hold the struct pages of an offline block would be saved: ``saveable_page()`` asks
+    ``pfn_to_online_page()``.
+    """
+    parts, verdicts = [], dict[str, VerdictName]()
+    for name in KERNELS:
+        k = evidence.kernel({"preset": "x86-vm", "memory": "2G", "profile": name, "boot": {"memmap_on_memory": "Y"}})
+        session = evidence.added(k, AT, k.memory_block_size)
+        first = AT >> k.config.page_shift
+        offline = pfn_to_online_page(k, first)
+        online(session, Online(zone="movable"))
+        there = pfn_to_online_page(k, first)
+        verdicts[name] = "answered" if (offline, there) == (False, True) else "open"
+        parts.append(f"{name}: {'saved' if offline else 'not saved'} offline, {'saved' if there else 'not'} online")
+    return over_releases("; ".join(parts), verdicts)
+
+
+def off_node_slowdown() -> Finding:
+    """mom-13: time is not modelled."""
+    figure = "what runs here counts accesses and places, not time; the share of struct pages off-node is mom-3's"
+    return Finding("not decidable here", figure, dict.fromkeys(MAINLINE, "not decidable here"))
