@@ -20,6 +20,7 @@ from memhp.claims import (
     riscv_hotplug,
     riscv_machine,
     riscv_series,
+    table_findings,
     zone_device,
 )
 from memhp.claims.claim import decide
@@ -160,6 +161,19 @@ PLANTED: dict[str, tuple[str, Plant]] = {
         only(zone_device, "DRAINED", "generic"), function(memremap, "wait_for_references", nothing))),
     "zd-3": ("no sub-sections", function(zone_device, "memremap_compat_align", lambda config: config.section_size)),
 }  # fmt: skip
+
+
+def unrepaired(name: str) -> Plant:
+    """The repair of a finding leaves everything as it is."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        witness: Any = table_findings.WITNESSES[name]
+        patch.setitem(table_findings.WITNESSES, name, replace(witness, after=witness.before))
+
+    return plant
+
+
+PLANTED |= {name: ("the repair changes nothing", unrepaired(name)) for name in table_findings.WITNESSES}
 
 
 @pytest.fixture(autouse=True)

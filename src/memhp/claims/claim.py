@@ -77,6 +77,8 @@ class Claim:
     decide: Callable[[], Finding]
     command: str
     held_against: tuple[Evidence, ...]
+    status: str = ""
+    """Of a finding of ours: read in source, seen in a guest, reported, fixed in which kernels."""
 
 
 class ClaimRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +94,8 @@ class ClaimRow(msgspec.Struct, frozen=True, kw_only=True):
     known: VerdictName
     by_release: dict[str, VerdictName]
     held_against: list[Evidence]
+    status: str = ""
+    """Of a finding of ours: read in source, seen in a guest, reported, fixed in which kernels."""
 
     @property
     def as_known(self) -> bool:
@@ -146,4 +150,5 @@ def decide(claim: Claim) -> ClaimRow:
         known=claim.known,
         by_release=dict(finding.by_release),
         held_against=list(claim.held_against),
+        status=claim.status,
     )

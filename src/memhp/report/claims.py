@@ -41,6 +41,8 @@ def print_claims(out: Console, rows: Sequence[ClaimRow]) -> None:
 def _lines(row: ClaimRow) -> Iterator[tuple[str, str]]:
     if not row.as_known:
         yield f"known as {row.known}: a fault of memhp, or news", "bold red"
+    if row.status:
+        yield f"status: {row.status}", ""
     yield row.answer, ""
     yield f"figure: {row.figure}", "dim"
     if row.by_release:

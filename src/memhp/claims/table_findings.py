@@ -1,0 +1,185 @@
+"""What rehearsals turned up, each shown as it is and repaired: what a patch has to change, and what that costs.
+
+The pages of docs/findings.md tell each at length. `reproduced` says that it is broken as it is and whole as repaired.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable, Sequence
+
+from memhp.claims.claim import MODEL_ONLY, Claim, Evidence, Finding, captures, judged, sources, unbuilt
+from memhp.claims.fix import Raced, Rehearsed
+from memhp.explore.cases.free_before_flush import CASE as FREE_BEFORE_FLUSH
+from memhp.explore.cases.memory_block_lookup import CASE as BLOCK_LOOKUP
+from memhp.explore.cases.pagemap_lookup_vs_unmap import CASE as PAGEMAP
+from memhp.explore.cases.pfn_walker_vs_offline import CASE as PFN_WALKER
+from memhp.explore.cases.split_vs_remove import CASE as SPLIT
+from memhp.explore.cases.vmalloc_vs_hot_add import CASE as VMALLOC
+
+SOURCE = "docs/findings.md"
+ADD_AND_REMOVE = ({"do": "plug", "size": "1G", "at": "16G"}, {"do": "remove"})
+ONLINE_AND_REMOVE = ({"do": "plug", "size": "1G", "at": "4G", "online": "movable"}, {"do": "offline"}, {"do": "remove"})
+BOOT_MEMORY_ONLY = {"choices": {"bootmem_remove": "notifier"}}
+
+WITNESSES: dict[str, Rehearsed | Raced] = {
+    "f-1": Rehearsed(
+        {"preset": "riscv-vm-sv39", "memory": "1G"}, ADD_AND_REMOVE,
+        {"profile": "linux-6.12.102"}, {"profile": "linux-6.12.103"},
+    ),
+    "f-2": Rehearsed(
+        {"arch": "arm64", "page_size": "4K", "va_bits": 48, "memory": "4G", "profile": "arm64-hotremove-v5"},
+        ADD_AND_REMOVE, {}, {"choices": {"leaf_flush": "each-range"}},
+    ),
+    "f-3": Raced(
+        FREE_BEFORE_FLUSH, ("riscv-order", "riscv64-4K-48-linux-7.2"), ("flush-then-free", "riscv64-4K-48-linux-6.12")
+    ),
+    "f-5": Rehearsed(
+        {"preset": "arm64-vm", "memory": "2G", "profile": "linux-7.2", "boot": {"memmap_on_memory": "Y"}},
+        ONLINE_AND_REMOVE, {}, BOOT_MEMORY_ONLY,
+    ),
+    "f-8": Raced(PFN_WALKER, ("no-lock", "x86_64-4K-48-linux-7.2"), ("hotplug-lock", "x86_64-4K-48-linux-7.2")),
+    "f-10": Raced(PAGEMAP, ("dma-at-once", "riscv64-4K-48-linux-7.2"), ("dma-each-page", "arm64-4K-48-linux-5.13")),
+    "f-11": Raced(
+        BLOCK_LOOKUP, ("lookup-unlocked", "riscv64-4K-48-linux-7.2"), ("reference-held", "riscv64-4K-48-linux-7.2")
+    ),
+    "f-12": Raced(VMALLOC, ("first-table", "arm64-4K-48-linux-6.12"), ("table-there", "arm64-4K-48-linux-6.12")),
+    "f-14": Raced(SPLIT, ("riscv-as-it-is", "riscv64-4K-48-linux-7.2"), ("bootmem-notifier", "arm64-4K-48-linux-7.2")),
+    "f-15": Rehearsed(
+        {"preset": "arm64-vm", "memory": "2G", "profile": "linux-7.2", "cpu": {"bbml2": True}},
+        ONLINE_AND_REMOVE, {}, BOOT_MEMORY_ONLY,
+    ),
+    "f-16": Rehearsed(
+        {"arch": "loongarch64", "page_size": "16K", "va_bits": 47, "memory": "4G", "profile": "linux-7.2"},
+        ({"do": "plug", "size": "512M", "at": "16G"}, {"do": "remove"}), {}, {"choices": {"vmemmap_free": "unused"}},
+    ),
+}  # fmt: skip
+"""What is broken, and the same repaired."""
+
+
+def decided(name: str, *kernels: str) -> Callable[[], Finding]:
+    """How a finding of these kernels is decided: by its witness, on both sides."""
+
+    def decide() -> Finding:
+        shown = WITNESSES[name].show()
+        verdict = judged(shown.holds)
+        figure = f"as it is: {shown.before or 'nothing breaks'}; repaired: {shown.after or 'nothing breaks'}"
+        return Finding(verdict, figure, dict.fromkeys(kernels, verdict))
+
+    return decide
+
+
+def _finding(
+    name: str, text: str, status: str, repair: str, command: str, evidence: Sequence[Evidence], *kernels: str
+) -> Claim:
+    return Claim(
+        id=name, source=SOURCE, known="reproduced" if name in WITNESSES else "open", text=text, status=status,
+        answer=repair, command=command, held_against=tuple(evidence),
+        decide=decided(name, *kernels) if name in WITNESSES else unbuilt,
+    )  # fmt: skip
+
+
+READ = "read in source"
+SEEN = "seen in a guest"
+
+CLAIMS = (
+    _finding(
+        "f-1", "riscv64 under Sv39 and Sv48 removes nothing: 6.11 to 7.1", f"{READ}, fixed in 7.2 and 6.12.103",
+        "Ask pgtable_l5_enabled and pgtable_l4_enabled before indexing a level. It costs nothing.",
+        "memhp rehearse examples/riscv-folded-levels.toml",
+        sources("arch/riscv/mm/init.c:remove_p4d_mapping"), "linux-6.12.102",
+    ),
+    _finding(
+        "f-2", "arm64 hot-remove V5 frees huge vmemmap storage that a TLB may still reach", f"{READ}, fixed in V6",
+        "Flush each leaf before what it maps is freed: 8 invalidations for a GiB, one for each PMD; V6 flushed the "
+        "range of each, 4096.",
+        "memhp matrix --profile arm64-hotremove-v5", MODEL_ONLY, "arm64-hotremove-v5",
+    ),
+    _finding(
+        "f-3", "riscv64 and x86-64 give frames back before the flush that covers them", READ,
+        "Gather storage and tables, flush once, free. No more flushes than today; the frames wait until the end of the "
+        "call, some 1025 for 256 MiB, on a list through their own struct pages.",
+        "memhp explore free-before-flush --variant riscv-order",
+        sources("arch/riscv/mm/init.c:remove_pgd_mapping", "arch/riscv/mm/init.c:free_vmemmap_storage"), "linux-7.2",
+    ),
+    _finding(
+        "f-4", "an add that runs out of memory half-way leaves what it made", SEEN,
+        "Not explored: take back the direct map where __add_pages() fails, and the sections before the one that "
+        "failed.",
+        "memhp explore hotadd-allocation-failure --variant two-blocks",
+        captures(
+            "x86_64-6.12.117+deb13-cloud-amd64-oom-lowpages-612", "x86_64-6.12.117+deb13-cloud-amd64-plan-16000M"
+        ),
+    ),
+    _finding(
+        "f-5", "arm64 7.2 with 4K pages never lets go of memory that hosts its own struct pages", f"{READ}, {SEEN}",
+        "Ask can_unmap_without_split() about the whole block, struct pages and all (mom-10), not about what the "
+        "notifier is told of. Without the check altogether, as here, blocks go as in 6.12. No flush, no memory.",
+        "memhp rehearse examples/arm64-self-hosted-stays.toml",
+        sources("arch/arm64/mm/mmu.c:prevent_memory_remove_notifier"), "linux-7.2",
+    ),
+    _finding(
+        "f-6", "a page that memory errors took lets its block go offline, whoever uses it", READ,
+        "Not explored: pass over a poisoned page only if nobody holds it.",
+        "memhp rehearse examples/page-kinds.toml", captures("x86_64-6.12.117+deb13-cloud-amd64-poison-612"),
+    ),
+    _finding(
+        "f-7", "a DIMM that could not be ejected may come back in another zone", READ,
+        "Not explored: remember the zone of each block, as offline_and_remove_memory() does: a byte a block.",
+        "memhp rehearse examples/dimm-eject.toml", captures("x86_64-6.12.107+deb13-cloud-amd64-pc-dimm-default"),
+    ),
+    _finding(
+        "f-8", "who goes through pages by PFN may find their struct pages gone", READ,
+        "Hold get_online_mems() over pfn_to_online_page() and what is done with its answer: a per-CPU read lock for "
+        "each stretch of pages.",
+        "memhp explore pfn-walker-vs-offline --variant no-lock", sources("fs/proc/page.c:kpagecount_read"), "linux-7.2",
+    ),
+    _finding(
+        "f-9", "virtio-mem asks for the zone of a page that may be going offline", READ,
+        "Not explored: ask under the device's hotplug mutex.",
+        "memhp explore online-vs-unplug --variant big-block-shrink-online-BUSY", MODEL_ONLY,
+    ),
+    _finding(
+        "f-10", "a device's struct pages go while DMA holds its pages", READ,
+        "Have each page drop its reference when it is let go, as until 5.17: an atomic operation for each page that "
+        "is freed.",
+        "memhp explore pagemap-lookup-vs-unmap --variant dma-at-once", sources("mm/memremap.c:memunmap_pages"),
+        "linux-7.2",
+    ),
+    _finding(
+        "f-11", "a memory error may be counted for a memory block that is freed already", READ,
+        "Look the block up under device_hotplug_lock, or free it behind a grace period: a mutex in memory_failure().",
+        "memhp explore memory-block-lookup --variant lookup-unlocked",
+        sources("drivers/base/memory.c:find_memory_block_by_id"), "linux-7.2",
+    ),
+    _finding(
+        "f-12", "hot-add and vmalloc may both make the page table that they share", READ,
+        "Make the table that both share at boot: one page at most. Or fill the entry by compare and exchange.",
+        "memhp explore vmalloc-vs-hot-add --variant first-table",
+        sources("mm/sparse-vmemmap.c:vmemmap_populate_hugepages"), "linux-6.12",
+    ),
+    _finding(
+        "f-13", "a run of leaves that is being split may lose its last memory block", READ,
+        "Not explored: look at the block's leaves under pgtable_split_lock.",
+        "memhp explore split-vs-remove --variant split-refused-last-block", MODEL_ONLY,
+    ),
+    _finding(
+        "f-14", "on riscv64 and x86-64 nothing keeps part of a boot leaf from being removed", READ,
+        "Refuse to take boot memory offline, as arm64's notifier does: a walk over the block's sections.",
+        "memhp explore split-vs-remove --variant riscv-as-it-is",
+        sources("arch/arm64/mm/mmu.c:prevent_memory_remove_notifier"), "linux-7.2",
+    ),
+    _finding(
+        "f-15", "on arm64 servers with BBML2 hot-added memory larger than a block never goes offline in 7.2", READ,
+        "Ask about what is removed when it is removed, not about each block as it goes offline. Without the check "
+        "altogether, as here, memory goes as in 6.12. No flush, no memory.",
+        "memhp rehearse examples/arm64-leaf-split.toml",
+        sources("arch/arm64/mm/mmu.c:prevent_memory_remove_notifier"), "linux-7.2",
+    ),
+    _finding(
+        "f-16", "LoongArch keeps a leaf of struct pages for every stretch of memory that was ever there",
+        f"{READ}, {SEEN}",
+        "Free a leaf when no section under it is left, which vmemmap_free() has to look for; the flush is one for "
+        "each leaf.",
+        "memhp matrix --profile linux-7.2 --arch loongarch64",
+        captures("loongarch64-7.2.13+deb14-loong64-dimm-leak-loop"), "linux-7.2",
+    ),
+)  # fmt: skip
