@@ -3,6 +3,7 @@
 
 import errno as _errno
 from collections.abc import Iterable
+from functools import partial
 
 _LATER = {133: "EHWPOISON"}
 """Symbols that Python knows from 3.14 on."""
@@ -59,6 +60,10 @@ class KernelError(MemhpError):
         self.place = place
         self.advice = advice
         super().__init__(f"{self.name}: {reason} ({place})")
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        """How it is copied, with a machine whose driver remembers it for instance."""
+        return partial(type(self), self.errno, self.reason, place=self.place, advice=self.advice), ()
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ from memhp.cli.main import COMMANDS, main
 from memhp.report.documents import DOCUMENTS, json_schema
 
 TABLES = DATA / "ptcores" / "x86_64-7.2.13+deb14-cloud-amd64-virtio-mem-4level" / "0-before" / "pt.elf.xz"
+CAPTURE = "tests/data/captures/arm64-6.12.107+deb13-arm64-kmem-map-ram-mom0.tar.xz/3-online"
 RUNS = {
     "rehearse": ["rehearse", "--machine", "x86-vm", "--plug", "128M", "--online", "movable", "--unplug"],
     "plan": ["rehearse", "--machine", "riscv-vm", "--plan", "1G"],
@@ -23,11 +24,13 @@ RUNS = {
     "geometry": ["geometry"],
     "memmap": ["geometry", "--memmap-on-memory"],
     "blocks": ["blocks", "--machine", "tests/data/lsmem/s390-zvm-6g.tar.bz2"],
+    "why": ["why", "12", "--machine", CAPTURE],
+    "host-plan": ["plan", "--evacuate", "dax0.0", "--machine", CAPTURE],
     "choices": ["choices"],
     "fixes": ["fixes", "--kernel", "6.1.100"],
     "pagetables": ["pagetables", str(TABLES), "--summary"],
 }
-CHECKED_ELSEWHERE = {"guest", "conform", "capture", "device"}
+CHECKED_ELSEWHERE = {"guest", "conform", "capture", "device", "apply"}
 """Commands whose documents want real kernels; and those that print none."""
 WITHOUT = {"schema", "completion", "man", "example"}
 

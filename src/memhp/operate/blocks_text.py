@@ -29,7 +29,8 @@ def as_text(lines: Iterable[str]) -> str:
     out = []
     for line in lines:
         safe = printable(line)
-        out += [safe] if len(safe) <= WIDTH else wrap(safe, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        hang = " " * (len(safe) - len(safe.lstrip()) + 2)
+        out += [safe] if len(safe) <= WIDTH else wrap(safe, WIDTH, subsequent_indent=hang, break_on_hyphens=False)
     return "".join(f"{line}\n" for line in out)
 
 

@@ -17,7 +17,10 @@ from memhp.facts.page_tables import AreaUse, Difference, MappedRange, MissingTab
 from memhp.linux.choice_table import ChoiceRow
 from memhp.linux.geometry import Row as GeometryRow
 from memhp.linux.memmap_verdicts import MemmapRow
+from memhp.operate.apply import Applied
 from memhp.operate.blocks import BlocksDocument
+from memhp.operate.plan import HostPlan
+from memhp.operate.why import WhyDocument
 from memhp.scenario.matrix import MatrixRow
 from memhp.scenario.plan import Plan
 from memhp.scenario.result import Assumption, LawResult, MachineResult, Run, State, StepResult
@@ -145,6 +148,9 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "claims": ClaimsDocument,
     "geometry": GeometryDocument,
     "blocks": BlocksDocument,
+    "why": WhyDocument,
+    "plan": HostPlan,
+    "apply": Applied,
     "choices": ChoicesDocument,
     "fixes": FixesDocument,
     "device": DeviceDocument,

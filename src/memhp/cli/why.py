@@ -1,0 +1,31 @@
+"""``memhp why``: why memory will not go offline, and what to do about it."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import sys
+
+import click
+
+from memhp.cli.machine_options import machine_options, opened
+from memhp.cli.output import emit_json, json_option
+
+
+@click.command()
+@click.argument("about", metavar="BLOCK|RANGE|DEVICE")
+@machine_options
+@json_option
+def why(about: str, sysroot: str | None, machine: str | None, as_json: bool) -> int:
+    """Tell why memory will not go offline: BLOCK (32, 32-39), RANGE (0x100000000+1G) or DEVICE (virtio0, dax0.0).
+
+    Nothing is tried: what the kernel checks is read from its files, and its own words from its log. Exit code 0:
+    nothing that is seen keeps it; 1: it would be refused, or that cannot be told.
+    """
+    from memhp.operate.why import why as asked
+
+    document = asked(opened(sysroot, machine), about)
+    if as_json:
+        emit_json(document)
+    else:
+        from memhp.operate.why_text import text_of
+
+        sys.stdout.write(text_of(document))
+    return 0 if document.verdict in ("goes", "offline") else 1

@@ -1,0 +1,67 @@
+"""Which memory blocks somebody means: a block, a range of addresses, or the device that brought them."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import re
+
+from memhp.errors import BadInput, one_of
+from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
+from memhp.facts.source import Source
+from memhp.operate.blocks import read_blocks
+from memhp.spans import Span
+from memhp.units import parse_size
+
+_BLOCK = re.compile(r"(?:memory)?(\d{1,18})")
+_BLOCKS = re.compile(r"(\d{1,18})[-–](\d{1,18})")
+_RANGE = re.compile(r"(0[xX][0-9a-fA-F]+)(?:([-+])(\w+))?")
+
+
+def blocks_about(source: Source, memory: MemoryBlocks, about: str) -> list[MemoryBlock]:
+    """The blocks that ``32``, ``memory32``, ``32-39``, ``0x100000000``, ``0x100000000-0x13fffffff``,
+    ``0x100000000+1G``, ``virtio0`` or ``dax0.0`` names, ascending.
+
+    Raises :class:`BadInput` for what names no memory of this machine.
+    """
+    if match := _BLOCK.fullmatch(about):
+        return _numbered(memory, int(match[1]), int(match[1]), about)
+    if match := _BLOCKS.fullmatch(about):
+        return _numbered(memory, int(match[1]), int(match[2]), about)
+    if match := _RANGE.fullmatch(about):
+        return _within(memory, _span(match), about)
+    return _of_device(source, memory, about)
+
+
+def _span(match: re.Match[str]) -> Span:
+    start = int(match[1], 16)
+    if match[2] is None:
+        return Span(start, start + 1)
+    end = parse_size(match[3], where="BLOCK")
+    return Span(start, start + end if match[2] == "+" else end + 1)
+
+
+def _numbered(memory: MemoryBlocks, first: int, last: int, about: str) -> list[MemoryBlock]:
+    found = [block for block in memory.blocks if first <= block.index <= last]
+    if not found:
+        numbers = f"there are {memory.blocks[0].index} to {memory.blocks[-1].index}"
+        raise BadInput(f"there is no memory block {about}", where="BLOCK", fix=numbers)
+    return found
+
+
+def _within(memory: MemoryBlocks, span: Span, about: str) -> list[MemoryBlock]:
+    found = [block for block in memory.blocks if memory.span(block).overlaps(span)]
+    if not found:
+        raise BadInput(f"no memory block is in {about}", where="BLOCK", fix="memhp blocks lists them")
+    return found
+
+
+def _of_device(source: Source, memory: MemoryBlocks, name: str) -> list[MemoryBlock]:
+    found: list[MemoryBlock] = []
+    known: dict[str, None] = {}
+    for each in read_blocks(source).ranges:
+        driver, _, device = (each.added_by or "").partition(" ")
+        known |= dict.fromkeys(filter(None, (driver, device)))
+        if name in {driver, device}:
+            found += [memory.by_index[index] for index in range(each.first, each.last + 1)]
+    if not found:
+        hint = one_of(name, known) if known else "name a block such as 32, or a range such as 0x100000000+1G"
+        raise BadInput(f"no memory came from {name[:80]!r}", where="BLOCK", fix=hint)
+    return found

@@ -1,0 +1,231 @@
+"""Carrying out a plan: a step at a time, each in the journal before and after, each held against what was foretold.
+
+A run that was interrupted, at any moment, is taken up by the same code that runs a plan from its beginning: the journal
+says which steps are over, the machine says what became of the one that was under way.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from memhp.errors import BadInput
+from memhp.operate.host import INTERRUPTED, Host
+from memhp.operate.journal import SUFFIX, Entry, Journal, unfinished
+from memhp.operate.plan import BlockState, HostPlan, MachineState, Step, machine_state
+from memhp.outputs.file import uninterrupted
+
+Outcome = Literal["done", "rolled-back", "stopped", "interrupted", "planned"]
+Mode = Literal["new", "resume", "roll-back"]
+LEAST_SECONDS = 60.0
+"""How long a write is given at least: a busy page can take a while to come free."""
+MARGIN = 10
+"""A write is given so many times what was foretold."""
+RECORDS = 4
+"""Records of a step: before and after it, before and after it is taken back."""
+MORE = 8
+"""Records besides those of steps: stops and the end."""
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """``memhp apply --json``."""
+
+    schema: Literal[1] = 1
+    verdict: Outcome
+    plan: str
+    journal: str | None
+    steps: list[str]
+    """What each step that was begun came to: ``ok``, an errno, or how it differed from what was foretold."""
+    why: str
+    """Why it stopped; "" if it did not."""
+
+
+class Stopped(Exception):
+    """Something is not as it was foretold."""
+
+
+def check_machine(plan: HostPlan, now: MachineState, done: int = 0) -> str:
+    """How a machine differs from the one of a plan with its first `done` steps carried out; "" if it does not."""
+    was = plan.machine
+    for what, before, after in (
+        ("kernel", was.kernel, now.kernel), ("boot", was.boot, now.boot),
+        ("block size", was.block_size, now.block_size),
+    ):  # fmt: skip
+        if before != after:
+            return f"its {what} is {after}, and was {before}"
+    expected = {each.block: each for each in was.blocks}
+    for step in plan.steps[:done]:
+        expected[step.block] = step.after
+    found = {each.block: each for each in now.blocks}
+    for block in sorted(expected.keys() | found.keys()):
+        if expected.get(block) != found.get(block):
+            return f"block {block} is {_words(found.get(block))}, not {_words(expected.get(block))}"
+    return ""
+
+
+def _words(state: BlockState | None) -> str:
+    if state is None:
+        return "not there"
+    return f"{state.state} in {state.zone}" if state.zone else state.state
+
+
+def apply(
+    plan: HostPlan,
+    host: Host,
+    journals: Path,
+    *,
+    mode: Mode = "new",
+    tell: Callable[[str], None] = lambda _: None,
+    asked: Callable[[], bool] = lambda: False,
+    seconds: float | None = None,
+) -> Applied:
+    """Carry a plan out from its beginning, go on with it, or take back what was done of it.
+
+    `asked` says, between two steps, whether somebody wants an end. The caller has the host's lock. Raises
+    :class:`BadInput` before anything is done: for a machine that is not the plan's, and for journals that forbid it.
+    """
+    with _journal(plan, host, journals, mode) as journal:
+        run = _Run(plan, host, journal, tell, asked, seconds)
+        try:
+            run.settle(everything=mode != "roll-back")
+            outcome = run.back() if mode == "roll-back" else run.forth()
+            why = ""
+        except Stopped as stopped:
+            why = str(stopped)
+            journal.add(Entry(event="stop", result=why[:200]))
+            outcome = "interrupted" if why == ASKED else "stopped"
+        return Applied(verdict=outcome, plan=plan.id, journal=str(journal.path), steps=run.results(), why=why)
+
+
+ASKED = "asked to stop"
+
+
+@contextmanager
+def _journal(plan: HostPlan, host: Host, folder: Path, mode: Mode) -> Iterator[Journal]:
+    path = folder / f"{plan.id}{SUFFIX}"
+    open_ones = unfinished(folder)
+    other = next((each for each in open_ones if each != path), None)
+    if other is not None:
+        raise BadInput("another plan was begun and is not over", where=str(other), fix="resume it, or roll it back")
+    if mode == "new":
+        if path.exists() and path in open_ones:
+            raise BadInput("this plan was begun and is not over", where=str(path), fix="give --resume or --roll-back")
+        if differs := check_machine(plan, machine_state(host.source())):
+            raise BadInput(f"the machine changed since the plan: {differs}", where=plan.id, fix="make another plan")
+        if path.exists():
+            path.unlink()
+        journal = Journal.create(path, plan.id, RECORDS * len(plan.steps) + MORE)
+    else:
+        journal = Journal.open(path)
+        if journal.plan != plan.id or (mode == "resume" and journal.finished):
+            journal.close()
+            raise BadInput("nothing of this plan is left to do", where=str(path), fix="apply a new plan")
+        journal.reserve(RECORDS * len(plan.steps) + MORE)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+class _Run:
+    """A plan on its way."""
+
+    def __init__(
+        self, plan: HostPlan, host: Host, journal: Journal, tell: Callable[[str], None], asked: Callable[[], bool],
+        seconds: float | None,
+    ) -> None:  # fmt: skip
+        self.plan, self.host, self.journal, self.tell, self.asked = plan, host, journal, tell, asked
+        self.seconds = seconds
+
+    def done(self) -> int:
+        """How many steps, from the first on, are carried out and not taken back."""
+        count = 0
+        for entry in self.journal.entries:
+            if entry.event == "end" and entry.result == "ok":
+                count = entry.step + 1
+            elif entry.event == "undone" and entry.result == "ok":
+                count = entry.step
+        return count
+
+    def results(self) -> list[str]:
+        """What each step that was begun came to, last."""
+        found: dict[int, str] = {}
+        for entry in self.journal.entries:
+            if entry.event in ("end", "undone"):
+                found[entry.step] = entry.result if entry.event == "end" else f"taken back: {entry.result}"
+        return [found[step] for step in sorted(found)]
+
+    def settle(self, *, everything: bool) -> None:
+        """Find out what became of a step that was under way, and see that the rest is as it was left.
+
+        Who takes steps back looks at their own blocks only: what others changed is no reason to leave them.
+        """
+        last = next((e for e in reversed(self.journal.entries) if e.event not in ("stop", "start")), None)
+        if last is not None and last.event in ("begin", "undo"):
+            step = self.plan.steps[last.step]
+            after, before = (step.after, step.before) if last.event == "begin" else (step.before, step.after)
+            now = self._state(step.block)
+            if now not in (after, before):
+                raise Stopped(f"block {step.block} is {_words(now)}: neither as before the step nor as after it")
+            result = "ok" if now == after else "not done"
+            self.journal.add(Entry(event="end" if last.event == "begin" else "undone", step=last.step, result=result))
+        if everything:
+            self._look()
+
+    def forth(self) -> Outcome:
+        """The steps that are left."""
+        for at in range(self.done(), len(self.plan.steps)):
+            self._pause()
+            step = self.plan.steps[at]
+            self._one("begin", "end", at, step.write, step.after)
+            self._look()
+        self.journal.add(Entry(event="done"))
+        return "done"
+
+    def back(self) -> Outcome:
+        """The steps that were carried out, taken back from the last on."""
+        for at in range(self.done() - 1, -1, -1):
+            self._pause()
+            step = self.plan.steps[at]
+            self._one("undo", "undone", at, undo(step), step.before)
+        self.journal.add(Entry(event="rolled-back"))
+        return "rolled-back"
+
+    def _pause(self) -> None:
+        if self.asked():
+            raise Stopped(ASKED)
+
+    def _one(self, before: Literal["begin", "undo"], after: Literal["end", "undone"], at: int, text: str,
+             wanted: BlockState) -> None:  # fmt: skip
+        """One write: journal, write, look, journal. Signals wait until it is over."""
+        step = self.plan.steps[at]
+        limit = self.seconds or max(LEAST_SECONDS, MARGIN * (step.seconds or 0))
+        with uninterrupted():
+            self.journal.add(Entry(event=before, step=at))
+            result = self.host.write(step.block, text, limit)
+            now = self._state(step.block)
+            if result == "ok" and now != wanted:
+                result = f"{_words(now)}, foretold {_words(wanted)}"
+            self.journal.add(Entry(event=after, step=at, result=result[:200]))
+        self.tell(f"{at + 1} of {len(self.plan.steps)}: block {step.block} {text}: {result}")
+        if result != "ok":
+            hint = ": it took longer than it was given, or was told to stop" if result == INTERRUPTED else ""
+            raise Stopped(f"block {step.block} did not go {text}: {result}{hint}")
+
+    def _look(self) -> None:
+        """Raise where anything but the steps that were done has changed."""
+        if differs := check_machine(self.plan, machine_state(self.host.source()), self.done()):
+            raise Stopped(differs)
+
+    def _state(self, block: int) -> BlockState | None:
+        return next((each for each in machine_state(self.host.source()).blocks if each.block == block), None)
+
+
+def undo(step: Step) -> str:
+    """What takes a step back: the same block to the state and the zone that it was in."""
+    if step.before.state == "offline":
+        return "offline"
+    return "online_movable" if step.before.zone == "Movable" else "online_kernel"

@@ -1,0 +1,271 @@
+"""Plans for a host: which memory blocks to bring online or to take offline, in order, as rehearsed on that machine.
+
+A plan names the machine that it is for by what that shows: kernel, boot, and every block's state and zone. What is
+carried out by :mod:`memhp.operate.apply` is that plan and nothing else.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import hashlib
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from memhp.errors import BadInput
+from memhp.facts.memory_blocks import MemoryBlock
+from memhp.facts.observed import Facts
+from memhp.facts.source import Source
+from memhp.operate.about import blocks_about
+from memhp.operate.rehearsal import session_of
+from memhp.operate.why import Seen, seen_of, told
+from memhp.scenario import schema
+from memhp.scenario.plan import free_bytes
+from memhp.scenario.run import outcome_of
+from memhp.scenario.session import Session
+from memhp.units import exact_size, format_size, is_aligned
+
+Write = Literal["offline", "online", "online_kernel", "online_movable"]
+"""What is written to a block's ``state``."""
+Zone = Literal["auto", "kernel", "movable"]
+ONLINE: dict[Zone, Write] = {"auto": "online", "kernel": "online_kernel", "movable": "online_movable"}
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+MOVE_SECONDS = 2e-6
+"""Assumed for each page in use: to unmap, copy and map it again. Plans say that it is assumed."""
+
+
+class BlockState(msgspec.Struct, frozen=True, array_like=True):
+    """A block with what a machine shows of it: its zone is "" while it is offline or in several."""
+
+    block: int
+    state: str
+    zone: str
+
+
+class MachineState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan is for: it holds for no other kernel, boot or state of blocks."""
+
+    kernel: str | None
+    boot: str | None
+    block_size: int
+    blocks: list[BlockState]
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One write to one block, and what the rehearsal says will come of it. Sizes are bytes."""
+
+    block: int
+    write: Write
+    before: BlockState
+    after: BlockState
+    moves: int | None
+    """Memory in use that has to move elsewhere; None where nothing shows it."""
+    seconds: float | None
+    """How long that takes, at an assumed rate; None where it is not known how much."""
+    free: int
+    """Free memory that the machine gains (or loses, below zero)."""
+    risk: Literal["low", "some"]
+    because: str
+
+
+class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """``memhp plan --json``, and the file that ``memhp apply`` takes. Sizes are bytes."""
+
+    schema: Literal[1] = 1
+    verdict: Literal["reached", "short"]
+    goal: str
+    source: str
+    id: str
+    """Of goal, machine and steps: two plans that differ in anything have different ones."""
+    machine: MachineState
+    wanted: int
+    reached: int
+    steps: list[Step]
+    passed_over: list[str]
+    """Blocks that would not go, and why."""
+    assumed: list[str]
+
+
+class Goal(NamedTuple):
+    """What is wanted: so many bytes of these blocks, best first, each written these texts in turn."""
+
+    text: str
+    size: int
+    blocks: list[MemoryBlock]
+    writes: tuple[Write, ...]
+
+
+def machine_state(source: Source, facts: Facts | None = None) -> MachineState:
+    """What a machine shows now."""
+    from memhp.facts import memory_blocks
+
+    memory = memory_blocks.read(source) if facts is None else facts.memory
+    boot, release = source.get(BOOT_ID), source.get("/proc/sys/kernel/osrelease")
+    return MachineState(
+        kernel=release.strip() if release else None,
+        boot=boot.strip() if boot else None,
+        block_size=memory.block_size,
+        blocks=[state_of(block) for block in memory.blocks],
+    )
+
+
+def state_of(block: MemoryBlock) -> BlockState:
+    """A block's state and zone."""
+    return BlockState(block.index, block.state, block.zone or "")
+
+
+def grow(facts: Facts, size: int, zone: Zone) -> Goal:
+    """Bring offline blocks online, the lowest first."""
+    _check_size(facts, size, "--grow-by")
+    blocks = [block for block in facts.memory.blocks if block.state == "offline"]
+    return Goal(f"grow by {exact_size(size)} ({zone})", size, blocks, (ONLINE[zone],))
+
+
+def shrink(facts: Facts, size: int) -> Goal:
+    """Take blocks offline: those of ZONE_MOVABLE before others, those with least in use before others, from the top."""
+    _check_size(facts, size, "--shrink-by")
+    seen = seen_of(facts)
+    online = [block for block in facts.memory.blocks if block.state == "online"]
+    online.sort(key=lambda block: (block.zone != "Movable", in_use(seen, block) or 0, -block.index))
+    return Goal(f"shrink by {exact_size(size)}", size, online, ("offline",))
+
+
+def evacuate(source: Source, facts: Facts, about: str) -> Goal:
+    """Take all blocks of a node, a device or a range offline."""
+    if about.startswith("node") and about[4:].isdecimal():
+        blocks = [block for block in facts.memory.blocks if int(about[4:]) in block.nodes]
+        if not blocks:
+            raise BadInput(f"no memory block is on {about}", where="--evacuate", fix="memhp blocks lists them")
+    else:
+        blocks = blocks_about(source, facts.memory, about)
+    online = [block for block in reversed(blocks) if block.state == "online"]
+    return Goal(f"evacuate {about}", len(online) * facts.memory.block_size, online, ("offline",))
+
+
+def move(source: Source, facts: Facts, about: str, zone: Zone) -> Goal:
+    """Take blocks offline and bring them online in another zone, one after the other."""
+    blocks = [block for block in blocks_about(source, facts.memory, about) if block.state == "online"]
+    movable = zone == "movable"
+    wrong = [block for block in blocks if (block.zone == "Movable") != movable]
+    size = len(wrong) * facts.memory.block_size
+    return Goal(f"move {about} to {zone}", size, wrong, ("offline", ONLINE[zone]))
+
+
+def _check_size(facts: Facts, size: int, where: str) -> None:
+    block = facts.memory.block_size
+    if not size or not is_aligned(size, block):
+        text = f"{exact_size(size)} is not made of whole memory blocks of {format_size(block)}"
+        raise BadInput(text, where=where, fix="round it up")
+
+
+def in_use(seen: Seen, block: MemoryBlock) -> int | None:
+    """Bytes of a block in use; None where nothing shows it."""
+    runs = seen.pages.get(block.index)
+    if runs is None:
+        return None
+    return sum(run.pages for run in runs if run.kind not in ("free", "hole")) * seen.page_size
+
+
+def plan(source: Source, facts: Facts, goal: Goal, *, most: int | None = None) -> HostPlan:
+    """The steps to a goal, each rehearsed on the machine as the steps before it leave it; at `most` so many blocks.
+
+    A block that the rehearsal or the machine's own files refuse is passed over. Raises :class:`BadInput` for a machine
+    that cannot be modelled.
+    """
+    session = session_of(facts, where=source.name)
+    seen, block_size = seen_of(facts), facts.memory.block_size
+    steps: list[Step] = []
+    passed: list[str] = []
+    reached = blocks = 0
+    for block in goal.blocks:
+        if reached >= goal.size or (most is not None and blocks >= most):
+            break
+        found = _rehearsed(session, seen, block, goal.writes)
+        if isinstance(found, str):
+            passed.append(f"{block.index}: {found}")
+            continue
+        steps += found
+        reached, blocks = reached + block_size, blocks + 1
+    machine = machine_state(source, facts)
+    key = msgspec.json.encode((goal.text, machine, steps))
+    return HostPlan(
+        verdict="reached" if reached >= goal.size else "short",
+        goal=goal.text,
+        source=source.name,
+        id=hashlib.sha256(key).hexdigest()[:16],
+        machine=machine,
+        wanted=goal.size,
+        reached=reached,
+        steps=steps,
+        passed_over=passed,
+        assumed=list(_assumed(seen, steps)),
+    )
+
+
+def _assumed(seen: Seen, steps: list[Step]) -> Iterable[str]:
+    if any(step.write == "offline" for step in steps):
+        yield f"moving a page takes {MOVE_SECONDS * 1e6:g} µs"
+        yield "no page is pinned"
+        if not seen.pages:
+            yield "what pages are: as the counters of zones have it, lowest pages first (root sees /proc/kpageflags)"
+
+
+def _rehearsed(session: Session, seen: Seen, block: MemoryBlock, writes: tuple[Write, ...]) -> list[Step] | str:
+    """The steps on one block, or why it is refused; then the model is as the kernel leaves it."""
+    if writes[0] == "offline":
+        certain = next((each for each in told(seen, block) if each.certain), None)
+        if certain is not None:
+            return f"{certain.errno}, {certain.reason}"
+    steps: list[Step] = []
+    before = state_of(block)
+    for write in writes:
+        free = free_bytes(session.k)
+        step: schema.StepKind = schema.Offline(blocks=[block.index])
+        if write != "offline":
+            zone: Zone = next(name for name, text in ONLINE.items() if text == write)
+            step = schema.Online(zone=zone, blocks=[block.index])
+        outcome = outcome_of(session, step, "plan")
+        if outcome.result != "ok":
+            return f"{outcome.result}, {outcome.reason}"
+        after = _after(session, block.index)
+        moves = in_use(seen, block) if write == "offline" else 0
+        pages = None if moves is None else moves // seen.page_size
+        risk, because = _risk(seen, block, write)
+        steps.append(
+            Step(block=block.index, write=write, before=before, after=after, moves=moves,
+                 seconds=None if pages is None else round(pages * MOVE_SECONDS, 3),
+                 free=free_bytes(session.k) - free, risk=risk, because=because)
+        )  # fmt: skip
+        before = after
+    return steps
+
+
+def _after(session: Session, index: int) -> BlockState:
+    k = session.k
+    block = k.memory_blocks.get(index)
+    assert block is not None
+    zone = k.zone_of(index * k.memory_block_size >> k.config.page_shift) if block.state == "online" else None
+    return BlockState(index, block.state, zone.type.title if zone is not None else "")
+
+
+def _risk(seen: Seen, block: MemoryBlock, write: Write) -> tuple[Literal["low", "some"], str]:
+    if write != "offline":
+        return "low", "memory that is there goes online"
+    if told(seen, block):
+        return "some", "; ".join(each.reason for each in told(seen, block))
+    if block.zone == "Movable":
+        return "low", "in ZONE_MOVABLE"
+    return (
+        ("low", "all pages are free or can move") if block.index in seen.pages else ("some", "nothing shows its pages")
+    )
+
+
+def read_plan(text: bytes, *, where: str) -> HostPlan:
+    """A plan as it was written. Raises :class:`BadInput` for what is none, and for one that was changed by hand."""
+    try:
+        found = msgspec.json.decode(text, type=HostPlan)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"is no plan: {error}", where=where, fix="make one with memhp plan --out FILE") from error
+    key = msgspec.json.encode((found.goal, found.machine, found.steps))
+    if hashlib.sha256(key).hexdigest()[:16] != found.id:
+        raise BadInput("was changed after it was made", where=where, fix="make another with memhp plan")
+    return found

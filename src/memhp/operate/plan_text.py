@@ -1,0 +1,65 @@
+"""A plan for a host, and what came of it, as plain text of 80 columns."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+
+from memhp.operate.apply import Applied
+from memhp.operate.blocks_text import as_text
+from memhp.operate.plan import BlockState, HostPlan, Step
+from memhp.units import exact_size, format_count, format_size
+
+HEADS = ("step", "block", "write", "then", "moves", "time", "free", "risk")
+
+
+def text_of(plan: HostPlan) -> str:
+    """The plan: its steps with cost, time and risk, what was passed over, what is assumed."""
+    return as_text(_lines(plan))
+
+
+def _lines(plan: HostPlan) -> Iterator[str]:
+    yield f"{plan.source}: {plan.goal}, plan {plan.id}"
+    yield ""
+    if plan.steps:
+        rows = [HEADS, *(_row(number, step) for number, step in enumerate(plan.steps, 1))]
+        widths = [max(len(row[at]) for row in rows) for at in range(len(HEADS))]
+        for row in rows:
+            yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        yield ""
+    for step in plan.steps:
+        if step.risk != "low":
+            yield f"risk of block {step.block}: {step.because}"
+    if plan.passed_over:
+        yield f"passed over: {'; '.join(plan.passed_over)}"
+    for text in plan.assumed:
+        yield f"assumed: {text}"
+    steps = format_count(len(plan.steps), "step")
+    far = "reach" if plan.verdict == "reached" else "fall short of"
+    yield f"{steps} to {exact_size(plan.reached)} {far} {exact_size(plan.wanted)}."
+
+
+def _row(number: int, step: Step) -> tuple[str, ...]:
+    return (
+        str(number),
+        str(step.block),
+        step.write,
+        _state(step.after),
+        "?" if step.moves is None else format_size(step.moves),
+        "?" if step.seconds is None else f"{step.seconds:.1f} s",
+        ("+" if step.free > 0 else "") + format_size(step.free),
+        step.risk,
+    )
+
+
+def _state(state: BlockState) -> str:
+    return f"{state.state}, {state.zone}" if state.zone else state.state
+
+
+def applied_text(applied: Applied) -> str:
+    """How a plan ended."""
+    done = sum(result == "ok" for result in applied.steps)
+    lines = [f"plan {applied.plan}: {applied.verdict}, {format_count(done, 'step')} done"]
+    if applied.why:
+        lines.append(f"why: {applied.why}")
+    if applied.verdict in ("stopped", "interrupted"):
+        lines.append("go on with --resume, or take it back with --roll-back")
+    return as_text(lines)

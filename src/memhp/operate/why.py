@@ -1,0 +1,293 @@
+"""Why memory blocks will not go offline: the checks of ``offline_pages()`` in their order, held against what is seen.
+
+What the kernel asks of pages is read from ``/proc/kpageflags``; what it asks of architectures and drivers is asked of
+the model, where the machine is one that is modelled. What neither shows is said to be open, never guessed.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from memhp.errors import BadInput, KernelBug, KernelError
+from memhp.facts import iomem
+from memhp.facts.dmesg import Dmesg
+from memhp.facts.kpageflags import PageRun
+from memhp.facts.memory_blocks import MemoryBlock
+from memhp.facts.observed import Facts, observe
+from memhp.facts.source import Source
+from memhp.facts.usage import free_pages
+from memhp.operate.about import blocks_about
+from memhp.operate.rehearsal import session_of
+from memhp.operate.remedies import NEED, remedies
+from memhp.scenario import schema
+from memhp.scenario.run import outcome_of
+from memhp.scenario.session import Session
+from memhp.spans import Span, SpanSet
+from memhp.units import format_count, format_size
+
+Verdict = Literal["goes", "refused", "unclear", "offline"]
+HOLES = "memory holes"
+ISOLATION = "failure to isolate range"
+HUGE = "failure to dissolve huge pages"
+OFFLINE_PAGES = "mm/memory_hotplug.c:offline_pages"
+SEVERAL_ZONES = "several zones"
+DUMPED = "page dumped because: "
+"""How ``mm/debug.c:dump_page`` says why."""
+
+UNMOVABLE = {"kernel": "kernel memory", "slab": "slab", "table": "page tables", "reserved": "reserved pages"}
+"""Kinds of pages that stand in the way of isolation outside ZONE_MOVABLE (``has_unmovable_pages()``)."""
+OF_PAGES = frozenset({ISOLATION, HUGE, "unmovable page", "signal backoff"})
+"""Reasons that are about pages: the model knows them no better than the machine shows them."""
+
+
+class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
+    """A check that fails: the kernel's words for it, its errno, and what is seen that makes it fail."""
+
+    reason: str
+    errno: str
+    place: str
+    detail: str
+    certain: bool
+    """Whether what is seen decides it; else it may be so."""
+
+
+class Logged(msgspec.Struct, frozen=True, kw_only=True):
+    """A refusal as the kernel logged it. `start` and `size` are bytes, `seconds` since boot."""
+
+    seconds: float | None
+    start: int
+    size: int
+    reason: str
+    page: str
+    """Why it dumped a page, where it did."""
+
+
+class BlockWhy(msgspec.Struct, frozen=True, kw_only=True):
+    """One block: what would come of taking it offline now. `start` and `size` are bytes."""
+
+    block: int
+    start: int
+    size: int
+    state: str
+    zones: list[str] | None
+    verdict: Verdict
+    obstacles: list[Obstacle]
+    use: dict[str, int]
+    """Bytes of pages of each kind; empty where nothing shows them."""
+
+
+class WhyDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """``memhp why --json``."""
+
+    schema: Literal[1] = 1
+    verdict: Verdict
+    """That of the whole: ``refused`` if any block is, else ``unclear`` if any is."""
+    source: str
+    about: str
+    blocks: list[BlockWhy]
+    logged: list[Logged]
+    remedies: list[str]
+    """What to do, the cheapest first."""
+    unseen: list[str]
+    """What could not be seen, and what would show it."""
+
+
+class Seen(NamedTuple):
+    """A machine with what was worked out of it once."""
+
+    facts: Facts
+    ram: SpanSet
+    pages: dict[int, list[PageRun]]
+    page_size: int
+
+
+def why(source: Source, about: str) -> WhyDocument:
+    """What would come of taking the blocks of `about` (a block, a range or a device) offline.
+
+    Raises :class:`BadInput` for what names no memory of this machine.
+    """
+    facts = observe(source)
+    wanted = blocks_about(source, facts.memory, about)
+    seen = seen_of(facts)
+    model = _Rehearsed(facts)
+    blocks = [_block(seen, block, model) for block in wanted]
+    verdicts = {each.verdict for each in blocks}
+    order: tuple[Verdict, ...] = ("refused", "unclear", "goes", "offline")
+    span = Span(facts.memory.span(wanted[0]).start, facts.memory.span(wanted[-1]).end)
+    refusals = logged(facts.log, span)
+    reasons = list(
+        dict.fromkeys([*(each.reason for each in refusals), *(o.reason for b in blocks for o in b.obstacles)])
+    )
+    others = [block.index for block in facts.memory.blocks if block.zone == "Movable" and block not in wanted]
+    return WhyDocument(
+        verdict=next(each for each in order if each in verdicts),
+        source=source.name,
+        about=about,
+        blocks=blocks,
+        logged=refusals,
+        remedies=remedies(reasons, others),
+        unseen=list(_unseen(seen, model, refusals)),
+    )
+
+
+def seen_of(facts: Facts) -> Seen:
+    """What the checks of one block after the other ask for."""
+    pages: dict[int, list[PageRun]] = {}
+    for run in facts.pages:
+        pages.setdefault(run.block, []).append(run)
+    ram = SpanSet(res.span for res in iomem.system_ram(facts.iomem))
+    return Seen(facts, ram, pages, facts.page_size or 4096)
+
+
+def told(seen: Seen, block: MemoryBlock) -> list[Obstacle]:
+    """The checks that fail as far as files show it, in the kernel's order."""
+    return list(_obstacles(seen, block, seen.facts.memory.span(block), seen.pages.get(block.index, [])))
+
+
+def _block(seen: Seen, block: MemoryBlock, model: "_Rehearsed") -> BlockWhy:
+    span = seen.facts.memory.span(block)
+    runs = seen.pages.get(block.index, [])
+    use: dict[str, int] = {}
+    for run in runs:
+        use[run.kind] = use.get(run.kind, 0) + run.pages * seen.page_size
+    obstacles: list[Obstacle] = []
+    verdict: Verdict = "offline"
+    if block.state != "offline":
+        obstacles = list(_obstacles(seen, block, span, runs))
+        if not any(each.certain for each in obstacles):
+            obstacles = [*model.obstacles(block, pages=not runs), *obstacles]
+        certain = any(each.certain for each in obstacles)
+        verdict = "refused" if certain else "unclear" if obstacles or _open(block, runs) else "goes"
+    return BlockWhy(
+        block=block.index, start=span.start, size=span.size, state=block.state,
+        zones=None if block.valid_zones is None else list(block.valid_zones), verdict=verdict, obstacles=obstacles,
+        use=use,
+    )  # fmt: skip
+
+
+def _open(block: MemoryBlock, runs: list[PageRun]) -> bool:
+    """Whether pages that nobody sees decide: in ZONE_MOVABLE they move, unless they are pinned."""
+    return not runs and block.zone != "Movable"
+
+
+def _obstacles(seen: Seen, block: MemoryBlock, span: Span, runs: list[PageRun]) -> Iterator[Obstacle]:
+    """The checks in the kernel's order, as far as files decide them; the first certain one is what it would say."""
+    if block.valid_zones == ("none",):
+        yield Obstacle(
+            reason=SEVERAL_ZONES, errno="EINVAL", place="drivers/base/memory.c:memory_block_offline",
+            detail="the block spans several zones, and belongs to none", certain=True,
+        )  # fmt: skip
+        return
+    missing = span.size - sum(part.size for part in seen.ram.runs(*span))
+    if missing and seen.ram:
+        yield Obstacle(
+            reason=HOLES, errno="EINVAL", place=OFFLINE_PAGES, certain=not seen.facts.hidden,
+            detail=f"{format_size(missing)} of the block are no System RAM",
+        )  # fmt: skip
+        return
+    yield from _isolation(seen, block, runs)
+    kept = sum(run.pages for run in runs if run.kind == "offline")
+    if kept:
+        yield Obstacle(
+            reason="unmovable page", errno="EBUSY", place=OFFLINE_PAGES, certain=False,
+            detail=f"{format_size(kept * seen.page_size)} belong to a balloon or a virtio-mem device, "
+            "which alone can let them go",
+        )  # fmt: skip
+    yield from _huge(seen, runs)
+
+
+def _isolation(seen: Seen, block: MemoryBlock, runs: list[PageRun]) -> Iterator[Obstacle]:
+    """Pages that ``has_unmovable_pages()`` stops at: in ZONE_MOVABLE only reserved ones."""
+    kinds = UNMOVABLE if block.zone != "Movable" else {"reserved": UNMOVABLE["reserved"]}
+    found = [run for run in runs if run.kind in kinds]
+    if not found:
+        return
+    plain = sum(run.pages for run in found if not run.flags)
+    marked = sum(run.pages for run in found if run.flags)
+    lists = sum(free_pages(zone) - zone.free for zone in seen.facts.zones if zone.name == block.zone)
+    sizes: dict[str, int] = {}
+    for run in found:
+        sizes[kinds[run.kind]] = sizes.get(kinds[run.kind], 0) + run.pages * seen.page_size
+    lowest = min(run.span.start for run in found)
+    told = ", ".join(
+        f"{format_size(size)} of {name}" for name, size in sorted(sizes.items(), key=lambda each: -each[1])
+    )
+    certain = bool(marked) or plain > lists
+    caveat = "" if certain else "; or they are free, in lists of CPUs, which the kernel empties first"
+    yield Obstacle(
+        reason=ISOLATION, errno="EBUSY", place="mm/page_isolation.c:set_migratetype_isolate", certain=certain,
+        detail=f"{told}, from PFN {lowest:#x} on{caveat}",
+    )  # fmt: skip
+
+
+def _huge(seen: Seen, runs: list[PageRun]) -> Iterator[Obstacle]:
+    """Huge pages go to free ones elsewhere, or are dissolved if none of those that are free is promised."""
+    pages = sum(run.pages for run in runs if run.kind == "huge")
+    counts = seen.facts.meminfo
+    if not pages:
+        return
+    spare = counts.get("HugePages_Free", 0) - counts.get("HugePages_Rsvd", 0)
+    needed = pages * seen.page_size // max(counts.get("Hugepagesize", 2048) << 10, 1)
+    if needed > spare:
+        yield Obstacle(
+            reason=HUGE, errno="EBUSY", place=OFFLINE_PAGES, certain=False,
+            detail=f"{format_count(needed, 'huge page')} in the block, {spare} of the pool free and not promised",
+        )  # fmt: skip
+
+
+class _Rehearsed:
+    """The same machine in the model, booted when first asked; `missing` says why there is none."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._session: Session | None = None
+        self.missing = ""
+
+    def obstacles(self, block: MemoryBlock, *, pages: bool) -> Iterator[Obstacle]:
+        """What the model's kernel refuses the block for; reasons about pages only if `pages`, as a possibility."""
+        if self._session is None and not self.missing:
+            try:
+                self._session = session_of(self._facts, where=self._facts.source)
+            except (BadInput, KernelError, KernelBug) as error:
+                self.missing = str(error)
+        if self._session is None or self._session.k.memory_blocks.get(block.index) is None:
+            return
+        outcome = outcome_of(deepcopy(self._session), schema.Offline(blocks=[block.index]), "why")
+        reason = outcome.reason
+        if outcome.result == "ok" or (reason in OF_PAGES and not pages):
+            return
+        certain = reason not in OF_PAGES
+        supposed = "rehearsed on a model of this machine"
+        detail = supposed if certain else f"{supposed}, with the lowest pages of each zone in use"
+        yield Obstacle(reason=reason, errno=outcome.result, place=outcome.place, detail=detail, certain=certain)
+
+
+def logged(log: Dmesg | None, span: Span) -> list[Logged]:
+    """The refusals of ranges that overlap `span`, the last first, with why a page was dumped just before each."""
+    found: list[Logged] = []
+    failures = iter(log.offline_failures if log is not None else ())
+    page = ""
+    for line in log.lines if log is not None else ():
+        if line.text.startswith(DUMPED):
+            page = line.text.removeprefix(DUMPED)
+        elif line.text.startswith("memory offlining [mem ") and (failure := next(failures, None)) is not None:
+            if failure.span.overlaps(span):
+                start, size = failure.span.start, failure.span.size
+                found.append(Logged(seconds=failure.time, start=start, size=size, reason=failure.reason, page=page))
+            page = ""
+    return found[::-1]
+
+
+def _unseen(seen: Seen, model: _Rehearsed, refusals: list[Logged]) -> Iterator[str]:
+    if not seen.pages:
+        yield NEED["pages"]
+    if seen.facts.hidden:
+        yield NEED["iomem"]
+    yield NEED["pins"]
+    if not refusals:
+        yield NEED["log" if seen.facts.log is None else "debug"]
+    if model.missing:
+        yield f"what the architecture and drivers say: {model.missing}"

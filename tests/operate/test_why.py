@@ -1,0 +1,139 @@
+"""``memhp why`` against real refusals: what kernels of seven architectures logged, and what was seen just before."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from captures import all_captures, archive, facts, open_capture
+from fake_host import CAPTURE
+from memhp.cli.main import main
+from memhp.errors import BadInput
+from memhp.facts import dmesg, kpageflags, memory_blocks
+from memhp.facts.source import DMESG, Source, open_source, steps
+from memhp.facts.sysroot import write_sysroot
+from memhp.operate.remedies import BY_REASON
+from memhp.operate.why import WhyDocument, logged, why
+
+DECIDED = {"memory holes", "notifier failure"}
+"""Reasons that are told without looking at pages, which captures do not show."""
+
+
+@cache
+def last(name: str) -> Source:
+    """The last step of a capture, which has the log of all of them."""
+    return open_source(archive(name), step=steps(archive(name))[-1])
+
+
+def refusals(name: str) -> list[tuple[int, str]]:
+    """The blocks that the kernel refused and that are still online, with its last reason for each."""
+    source = last(name)
+    text = source.get(DMESG)
+    failures = dmesg.parse(text).offline_failures if text else ()
+    if not failures:
+        return []
+    memory = memory_blocks.read(source)
+    found = {
+        each.span.start // memory.block_size: each.reason for each in failures if each.span.size <= memory.block_size
+    }
+    return [(index, reason) for index, reason in found.items() if memory.by_index[index].state == "online"]
+
+
+@cache
+def refused() -> list[tuple[str, int, str]]:
+    return [(name, block, reason) for name in all_captures() for block, reason in refusals(name)]
+
+
+def test_enough_was_refused_to_be_worth_the_name() -> None:
+    assert len(refused()) >= 30
+    assert len({name.split("-")[0] for name, *_ in refused()}) >= 5
+    assert {reason for *_, reason in refused()} >= {*DECIDED, "failure to isolate range"}
+
+
+def each_once() -> list[tuple[str, int, str]]:
+    """One block of each capture and reason."""
+    return list({(name, reason): (name, block, reason) for name, block, reason in refused()}.values())
+
+
+@pytest.mark.parametrize(("name", "block", "reason"), each_once())
+def test_the_kernels_own_words_come_first_and_its_refusal_is_not_denied(name: str, block: int, reason: str) -> None:
+    found = why(last(name), str(block))
+    assert found.logged[0].reason == reason
+    assert found.verdict in ("refused", "unclear")
+    assert found.remedies[0] in (*BY_REASON[reason], *(text for text in found.remedies if "ZONE_MOVABLE" in text))
+    if reason in DECIDED:
+        first = found.blocks[0].obstacles[0]
+        assert (first.reason, first.certain, found.verdict) == (reason, True, "refused")
+
+
+def test_why_a_page_was_dumped_is_told_with_the_refusal() -> None:
+    dumped = set()
+    for name, block, _ in refused():
+        memory, log = memory_blocks.read(last(name)), dmesg.parse(last(name).get(DMESG) or "")
+        dumped |= {each.page for each in logged(log, memory.span(memory.by_index[block]))}
+    assert "unmovable page" in dumped
+
+
+def with_pages(root: Path, *lines: tuple[int, str, int, int]) -> Source:
+    """A machine with pages of one block: flags by name ("" is none), how many, from which page of the block on."""
+    memory = facts(*CAPTURE).memory
+    write_sysroot(facts(*CAPTURE), root)
+    pages = memory.block_size // 4096
+    text = ""
+    for block, name, count, at in lines:
+        flags = 1 << kpageflags.KEPT[name] if name else 0
+        first = block * pages + at
+        text += f"memory{block}\t{flags:#x}\t{count}\t{first:#x}\t{first + count - 1:#x}\n"
+    (root / "kpageflags.tsv").write_text(text)
+    return open_source(root)
+
+
+def blocks_in(zone: str) -> int:
+    """A block in a zone."""
+    return next(block.index for block in facts(*CAPTURE).memory.blocks if block.zone == zone)
+
+
+PAGES = 32768
+CASES = {
+    "slab in a kernel zone": ("Normal", ("SLAB", 8), "refused", "failure to isolate range"),
+    "slab in ZONE_MOVABLE": ("Movable", ("SLAB", 8), "goes", ""),
+    "reserved pages in ZONE_MOVABLE": ("Movable", ("RESERVED", 8), "refused", "failure to isolate range"),
+    "page tables": ("Normal", ("PGTABLE", 1), "refused", "failure to isolate range"),
+    "pages of processes": ("Normal", ("LRU", 5000), "goes", ""),
+    "free pages only": ("Normal", ("BUDDY", 8), "goes", ""),
+    "a few pages without any flag": ("Normal", ("", 1), "unclear", "failure to isolate range"),
+    "many pages without any flag": ("Normal", ("", 20000), "refused", "failure to isolate range"),
+    "pages of a balloon": ("Movable", ("OFFLINE", 512), "unclear", "unmovable page"),
+    "poisoned pages": ("Normal", ("HWPOISON", 1), "goes", ""),
+    "huge pages with none free": ("Movable", ("HUGE", 512), "unclear", "failure to dissolve huge pages"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pages_decide_as_has_unmovable_pages_has_it(case: str, tmp_path: Path) -> None:
+    zone, (name, count), verdict, reason = CASES[case]
+    block = blocks_in(zone)
+    rest = (block, "BUDDY", PAGES - count, count)
+    found = why(with_pages(tmp_path / "root", (block, name, count, 0), rest), str(block))
+    assert found.verdict == verdict
+    assert [each.reason for each in found.blocks[0].obstacles] == ([reason] if reason else [])
+
+
+def test_a_device_and_a_range_name_the_same_blocks() -> None:
+    source = open_capture("arm64-6.12.107+deb13-arm64-kmem-map-ram-mom0")["3-online"]
+    texts = ("dax0.0", "kmem", "25-31", "0xc8000000-0xffffffff", "0xc8000000+896M")
+    answers: list[WhyDocument] = [why(source, text) for text in texts]
+    assert {tuple(each.block for each in found.blocks) for found in answers} == {tuple(range(25, 32))}
+    assert {found.verdict for found in answers} == {"goes"}
+    assert any("kpageflags" in text for text in answers[0].unseen)
+
+
+@pytest.mark.parametrize("about", ["7000", "nonsense", "0xffffff0000000", "5-3", "-1", "memory99999999999999999999"])
+def test_what_names_no_memory_is_refused_in_one_line(about: str, capfd: pytest.CaptureFixture[str]) -> None:
+    name = "arm64-6.12.107+deb13-arm64-kmem-map-ram-mom0"
+    with pytest.raises(BadInput):
+        why(open_capture(name)["3-online"], about)
+    assert main(["why", "--machine", f"{archive(name)}/3-online", "--", about]) == 2
+    assert re.fullmatch(r"memhp: .+\n", capfd.readouterr().err)
