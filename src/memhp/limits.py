@@ -47,6 +47,7 @@ CORE_HEADERS = Limit("a core", 1_000_000, "program headers")
 CORE_NOTES = Limit("the notes of a core", 64 * MiB)
 KCORE_HEADERS = Limit("what stands before the memory in /proc/kcore", 16 * MiB)
 TABLE_ENTRIES = Limit("a walk of page tables", 1 << 31, "entries")
+AGENT_ANSWER = Limit("an answer of a guest agent or a monitor", 64 * MiB)
 RAM_PIECES = Limit("the pieces of a RAM file", 1000, "ranges")
 
 SCHEDULE_STEPS = Limit("a schedule", 1_000_000, "steps")

@@ -30,7 +30,7 @@ RUNS = {
     "fixes": ["fixes", "--kernel", "6.1.100"],
     "pagetables": ["pagetables", str(TABLES), "--summary"],
 }
-CHECKED_ELSEWHERE = {"guest", "conform", "capture", "device", "apply"}
+CHECKED_ELSEWHERE = {"guest", "conform", "capture", "device", "apply", "vm"}
 """Commands whose documents want real kernels; and those that print none."""
 WITHOUT = {"schema", "completion", "man", "example"}
 

@@ -50,6 +50,7 @@ COMMANDS = {
     "guest": LazyCommand("memhp.cli.guest:guest", "Boot real kernels in QEMU, without installing anything."),
     "device": LazyCommand("memhp.cli.device:device", "Serve a virtio-mem device to QEMU, with faults on demand."),
     "conform": LazyCommand("memhp.cli.conform:conform", "Hold the model against real kernels, fact by fact."),
+    "vm": LazyCommand("memhp.cli.vm:vm", "See, rehearse and change the memory of a running virtual machine."),
     "pagetables": LazyCommand("memhp.cli.pagetables:pagetables", "Show a real kernel's page tables, from dump or RAM."),
     "blocks": LazyCommand("memhp.cli.blocks:blocks", "List memory blocks: state, zone, use, and who added them."),
     "choices": LazyCommand("memhp.cli.choices:choices", "Tell the decisions in which kernels differ, and since when."),

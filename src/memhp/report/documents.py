@@ -25,6 +25,9 @@ from memhp.scenario.matrix import MatrixRow
 from memhp.scenario.plan import Plan
 from memhp.scenario.result import Assumption, LawResult, MachineResult, Run, State, StepResult
 from memhp.target.device.status import DeviceDocument
+from memhp.target.vm import VmStatus
+from memhp.target.vm_agent import GuestBlock
+from memhp.target.vm_resize import Change
 
 Expected = Literal["expected", "unexpected"]
 """Whether all came out as it should, which exit code 0 says too."""
@@ -140,6 +143,29 @@ class PagetablesDocument(Document, frozen=True, kw_only=True):
     laws: list[LawOfTables] = []
 
 
+class VmRehearsal(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model says of a change."""
+
+    ok: bool
+    step: StepResult
+    """The change itself, on the model."""
+    assumed: list[str]
+
+
+class VmDocument(Document, frozen=True, kw_only=True):
+    """``memhp vm … --json``."""
+
+    verdict: Literal["listed", "rehearsed", "refused", "requested", "reached", "stuck", "timeout"]
+    """``listed`` by status; ``rehearsed`` and ``refused``: nothing was changed; the rest: how the change ended."""
+    vm: VmStatus | None = None
+    """Before the change."""
+    block_size: int | None = None
+    blocks: list[GuestBlock] = []
+    """What the guest's agent tells of its memory blocks."""
+    rehearsal: VmRehearsal | None = None
+    change: Change | None = None
+
+
 DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "rehearse": RehearseDocument,
     "matrix": MatrixDocument,
@@ -155,6 +181,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "fixes": FixesDocument,
     "device": DeviceDocument,
     "pagetables": PagetablesDocument,
+    "vm": VmDocument,
 }
 """The document of each command."""
 

@@ -1,0 +1,149 @@
+"""The QEMU guest agent: which memory blocks of the guest are online, which may go offline, and to change that.
+
+Lines of JSON over a Unix socket (``-device virtserialport,name=org.qemu.guest_agent.0``). Source: QEMU's
+qga/qapi-schema.json (guest-sync-delimited, guest-get-memory-blocks, guest-set-memory-blocks,
+guest-get-memory-block-info).
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import json
+import secrets
+import socket
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from memhp.errors import BadInput
+from memhp.limits import AGENT_ANSWER
+from memhp.target.vm import VmDevice, VmLost, VmRefused, VmStatus
+from memhp.target.vm_resize import Why, why_stuck
+from memhp.units import exact_size
+
+DELIMITER = b"\xff"
+
+
+class GuestBlock(msgspec.Struct, frozen=True, kw_only=True):
+    """A memory block of the guest: its number (``phys_index``), and whether the kernel would take it offline (None:
+    that is not told).
+    """
+
+    number: int
+    online: bool
+    can_offline: bool | None = None
+
+
+class GuestAgent:
+    """A session with an agent. To be closed."""
+
+    def __init__(self, path: Path, timeout: float = 30) -> None:
+        self.where, self._timeout, self._buffer = str(path), timeout, b""
+        self._line = socket.socket(socket.AF_UNIX)
+        try:
+            self._line.settimeout(timeout)
+            self._line.connect(self.where)
+            self._synchronise()
+        except (OSError, VmLost, VmRefused) as error:
+            self._line.close()
+            why = error.strerror if isinstance(error, OSError) and error.strerror else "no guest agent answers"
+            raise BadInput(why, where=self.where, fix="start qemu-guest-agent in the guest") from None
+
+    def _synchronise(self) -> None:
+        """Skip what an earlier session left on the line."""
+        token = secrets.randbelow(1 << 31)
+        request = {"execute": "guest-sync-delimited", "arguments": {"id": token}}
+        self._line.sendall(DELIMITER + json.dumps(request).encode() + b"\n")
+        self._until(DELIMITER)
+        if self._answer() != token:
+            raise VmLost("the guest agent answers somebody else")
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        """What a command returns. Raises :class:`VmRefused` with the agent's words, :class:`VmLost`."""
+        named = {name.replace("_", "-"): value for name, value in arguments.items()}
+        request = {"execute": command} | ({"arguments": named} if named else {})
+        try:
+            self._line.sendall(json.dumps(request).encode() + b"\n")
+        except OSError as error:
+            raise VmLost(f"the guest agent is gone: {error.strerror}") from None
+        return self._answer()
+
+    def _answer(self) -> Any:
+        line = self._until(b"\n")
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            raise VmLost(f"the guest agent does not speak JSON: {line[:80]!r}") from None
+        if not isinstance(answer, dict) or "return" not in answer:
+            error = answer.get("error", {}) if isinstance(answer, dict) else {}
+            raise VmRefused(str(error.get("desc") or line[:200]) if isinstance(error, dict) else str(error))
+        return answer["return"]
+
+    def _until(self, end: bytes) -> bytes:
+        deadline = time.monotonic() + self._timeout
+        while end not in self._buffer:
+            self._line.settimeout(max(0.001, deadline - time.monotonic()))
+            try:
+                part = self._line.recv(1 << 16)
+            except OSError:
+                part = b""
+            if not part:
+                raise VmLost(f"the guest agent does not answer in {self._timeout:g} s")
+            self._buffer += part
+            if len(self._buffer) > AGENT_ANSWER.most:
+                raise AGENT_ANSWER.refusal(self.where)
+        found, _, self._buffer = self._buffer.partition(end)
+        return found
+
+    def block_size(self) -> int:
+        """Bytes of a memory block."""
+        return int(self.ask("guest-get-memory-block-info")["size"])
+
+    def blocks(self) -> list[GuestBlock]:
+        """Every memory block, by number."""
+        found = [
+            GuestBlock(number=each["phys-index"], online=each["online"], can_offline=each.get("can-offline"))
+            for each in self.ask("guest-get-memory-blocks")
+        ]
+        return sorted(found, key=lambda each: each.number)
+
+    def change(self, numbers: Iterable[int], *, online: bool) -> dict[int, str]:
+        """Bring blocks online or offline: by number "", or why not."""
+        wanted = [{"phys-index": number, "online": online} for number in numbers]
+        answers = self.ask("guest-set-memory-blocks", mem_blks=wanted)
+        return {each["phys-index"]: _said(each) for each in answers}
+
+    def close(self) -> None:
+        """End the session."""
+        self._line.close()
+
+
+def _said(answer: dict[str, Any]) -> str:
+    if answer["response"] == "success":
+        return ""
+    code = f", errno {answer['error-code']}" if "error-code" in answer else ""
+    return str(answer["response"]).replace("-", " ") + code
+
+
+def why_with(agent: GuestAgent) -> Why:
+    """Why a device is stuck, with what the agent says of its blocks beside what the host can tell."""
+
+    def why(status: VmStatus, device: VmDevice, size: int) -> str:
+        text = why_stuck(status, device, size)
+        try:
+            unit, blocks = agent.block_size(), agent.blocks()
+        except (VmLost, VmRefused) as error:
+            return f"{text}; {error}"
+        first, last = (device.at or 0) // unit, ((device.at or 0) + (device.most or 0)) // unit
+        here = [block for block in blocks if first <= block.number < last]
+        offline = [block for block in here if not block.online]
+        fixed = [block for block in here if block.online and block.can_offline is False]
+        told = f"of its {len(here)} memory blocks of {exact_size(unit)} {len(here) - len(offline)} are online"
+        if device.size > size and fixed:
+            return f"{text}; {told}, {len(fixed)} of them cannot go offline, from memory{fixed[0].number} on"
+        if device.size < size and offline:
+            return f"{text}; {told}: memory{offline[0].number} waits to be brought online"
+        return f"{text}; {told}"
+
+    return why

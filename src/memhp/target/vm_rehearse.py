@@ -1,0 +1,121 @@
+"""A change of a virtual machine's memory, rehearsed on the model before the machine hears of it.
+
+The machine is read from its monitor: base RAM, devices, what they give now. Which kernel runs in it, and what its
+memory is used for, no monitor tells: that comes from a capture or sysroot of the guest, or is assumed and said so.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from typing import NamedTuple
+
+from memhp.errors import BadInput
+from memhp.linux.arch.registry import ARCHES
+from memhp.linux.profiles import profile
+from memhp.linux.release import LAST
+from memhp.scenario import result, schema
+from memhp.scenario.run import Progress, rehearse_scenario
+from memhp.target.vm import VmDevice, VmStatus
+
+WHERE = "rehearsal"
+OFFLINE_WAIT = 60
+"""Seconds that the modelled driver has for what it does at once in the real one."""
+
+
+class Rehearsed(NamedTuple):
+    """How the change went on the model: the last step, and what that rests on."""
+
+    run: result.Run
+    assumed: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the model gets where the request wants to go, with all laws holding."""
+        return self.run.ok
+
+    @property
+    def step(self) -> result.StepResult:
+        """The change itself."""
+        return self.run.steps[-1]
+
+
+class Guest(NamedTuple):
+    """What is known of the guest: a capture or sysroot of it (with the moment), or only its kernel; None: nothing."""
+
+    source: str | None = None
+    step: str | None = None
+    kernel: str | None = None
+
+
+def machine_of(status: VmStatus, guest: Guest) -> tuple[schema.MachineText, tuple[str, ...]]:
+    """The machine to model, and what had to be assumed of it. Raises BadInput for one that the model does not know."""
+    if guest.source is not None:
+        return schema.MachineText(source=guest.source, step=guest.step), ()
+    if status.arch not in ARCHES:
+        raise BadInput(f"no model of this machine's architecture ({status.arch})", where=status.name)
+    assumed = [
+        "the guest uses no more of its memory than a kernel takes at boot",
+        "it brings added memory online itself",
+    ]
+    name = guest.kernel or f"linux-{LAST}"
+    if guest.kernel is None:
+        assumed.append(f"the guest runs Linux {LAST} (--kernel says otherwise)")
+    text = schema.MachineText(
+        arch=status.arch,
+        profile=profile(name, where="--kernel").name,
+        memory=status.base,
+        boot=schema.Boot(memhp_default_state="online"),
+    )
+    return text, tuple(assumed)
+
+
+def steps_of(status: VmStatus) -> list[schema.StepKind]:
+    """What the devices gave the guest until now, in the order in which they lie."""
+    steps: list[schema.StepKind] = []
+    for device in sorted(status.devices, key=lambda each: each.at or 0):
+        if device.kind == "virtio-mem" and device.most:
+            steps.append(
+                schema.VirtioMem(
+                    device=device.id,
+                    size=device.most,
+                    at=device.at,
+                    block_size=device.block_size or "2M",
+                    requested=device.size,
+                )
+            )
+        elif device.kind == "dimm" and device.size:
+            steps.append(schema.Plug(size=device.size, at=device.at, online="auto"))
+    return steps
+
+
+def rehearse_request(
+    status: VmStatus, guest: Guest, device: VmDevice, size: int, *, progress: Progress | None = None
+) -> Rehearsed:
+    """Another size of a virtio-mem device, on the model; where memory grows by DIMMs, one of the difference.
+
+    Raises BadInput for what only virtio-mem can: to shrink.
+    """
+    if device.kind != "virtio-mem":
+        if size <= device.size:
+            raise BadInput(f"{device.id} grows by DIMMs and cannot shrink", where=status.name, fix="use virtio-mem")
+        return rehearse_plug(status, guest, size - device.size, progress=progress)
+    step = schema.Resize(to=size, device=device.id, wait=OFFLINE_WAIT)
+    return _rehearsed(status, guest, step, f"{device.id}: {device.size:#x} → {size:#x}", progress)
+
+
+def rehearse_plug(status: VmStatus, guest: Guest, size: int, *, progress: Progress | None = None) -> Rehearsed:
+    """One more DIMM, on the model."""
+    return _rehearsed(status, guest, schema.Plug(size=size, online="auto"), f"a DIMM of {size:#x}", progress)
+
+
+def rehearse_unplug(status: VmStatus, guest: Guest, device: VmDevice, *, progress: Progress | None = None) -> Rehearsed:
+    """A DIMM asked back, on the model."""
+    return _rehearsed(status, guest, schema.Eject(at=device.at), f"{device.id} is asked back", progress)
+
+
+def _rehearsed(
+    status: VmStatus, guest: Guest, step: schema.StepKind, title: str, progress: Progress | None
+) -> Rehearsed:
+    machine, assumed = machine_of(status, guest)
+    before = [] if guest.source is not None else steps_of(status)
+    scenario = schema.Scenario(machine=machine, steps=[*before, step], title=f"{status.name}: {title}")
+    run, _ = rehearse_scenario(scenario, where=WHERE, progress=progress)
+    return Rehearsed(run, assumed)

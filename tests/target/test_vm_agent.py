@@ -1,0 +1,129 @@
+"""The guest agent's protocol against a server that follows its schema: stale answers, refusals, silence."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import msgspec
+import pytest
+
+from memhp.cli.main import main
+from memhp.errors import BadInput
+from memhp.target.vm import VmRefused
+from memhp.target.vm_agent import GuestAgent, why_with
+from memhp.units import GiB, MiB
+from target.vm_fakes import STATUS, VIRTIO_MEM
+
+BLOCKS = [
+    {"phys-index": number, "online": number != 33, "can-offline": number > 1} for number in (*range(16), 32, 33, 34)
+]
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """What qemu-ga answers: qga/qapi-schema.json."""
+    arguments = request.get("arguments", {})
+    if request["execute"] == "guest-sync-delimited":
+        return {"return": arguments["id"]}
+    if request["execute"] == "guest-get-memory-block-info":
+        return {"return": {"size": 128 * MiB}}
+    if request["execute"] == "guest-get-memory-blocks":
+        return {"return": BLOCKS}
+    if request["execute"] == "guest-set-memory-blocks":
+        known = {block["phys-index"] for block in BLOCKS}
+        said = [
+            {"phys-index": each["phys-index"], "response": "success"}
+            if each["phys-index"] in known and (each["online"] or each["phys-index"] > 1)
+            else {"phys-index": each["phys-index"], "response": "operation-failed", "error-code": 16}
+            if each["phys-index"] in known
+            else {"phys-index": each["phys-index"], "response": "not-found"}
+            for each in arguments["mem-blks"]
+        ]
+        return {"return": said}
+    return {"error": {"class": "CommandNotFound", "desc": f"The command {request['execute']} has not been found"}}
+
+
+@contextmanager
+def agent_at(path: Path, *, stale: bytes = b"", mute: bool = False) -> Iterator[Path]:
+    """A guest agent for one session; `stale` is what an earlier session left on the line."""
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen(1)
+
+    def serve() -> None:
+        line, _ = server.accept()
+        with line, line.makefile("rb") as requests:
+            line.sendall(stale)
+            for request in requests:
+                if mute:
+                    continue
+                text = json.loads(request.lstrip(b"\xff"))
+                mark = b"\xff" if text["execute"] == "guest-sync-delimited" else b""
+                line.sendall(mark + json.dumps(answer(text)).encode() + b"\n")
+
+    thread = Thread(target=serve, daemon=True)
+    thread.start()
+    yield path
+    server.close()
+
+
+def test_blocks_are_read_and_changed(tmp_path: Path) -> None:
+    with agent_at(tmp_path / "qga") as path, closing(GuestAgent(path)) as agent:
+        assert agent.block_size() == 128 * MiB
+        assert [(b.number, b.online, b.can_offline) for b in agent.blocks()][:3] == [
+            (0, True, False), (1, True, False), (2, True, True),
+        ]  # fmt: skip
+        said = agent.change([0, 2, 99], online=False)
+        assert said == {0: "operation failed, errno 16", 2: "", 99: "not found"}
+
+
+def test_what_an_earlier_session_left_is_skipped(tmp_path: Path) -> None:
+    stale = b'{"return": {"size": 1}}\n{"return": [half'
+    with agent_at(tmp_path / "qga", stale=stale) as path, closing(GuestAgent(path)) as agent:
+        assert agent.block_size() == 128 * MiB
+
+
+def test_a_refusal_is_told_in_the_agents_words(tmp_path: Path) -> None:
+    refused = pytest.raises(VmRefused, match="guest-nonsense has not been found")
+    with agent_at(tmp_path / "qga") as path, closing(GuestAgent(path)) as agent, refused:
+        agent.ask("guest-nonsense")
+
+
+def test_an_agent_that_says_nothing_is_no_agent(tmp_path: Path) -> None:
+    with agent_at(tmp_path / "qga", mute=True) as path, pytest.raises(BadInput, match="no guest agent answers"):
+        GuestAgent(path, timeout=0.2)
+
+
+def test_the_reason_for_a_stop_names_blocks(tmp_path: Path) -> None:
+    device = msgspec.structs.replace(VIRTIO_MEM, size=384 * MiB, requested=0)
+    with agent_at(tmp_path / "qga") as path, closing(GuestAgent(path)) as agent:
+        grows = why_with(agent)(STATUS, device, GiB)
+        shrinks = why_with(agent)(STATUS, msgspec.structs.replace(device, at=0), 0)
+    assert "of its 3 memory blocks of 128 MiB 2 are online: memory33 waits to be brought online" in grows
+    assert "2 of them cannot go offline, from memory0 on" in shrinks
+
+
+def test_the_command_shows_runs_of_blocks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with agent_at(tmp_path / "qga") as path:
+        assert main(["vm", "blocks", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "19 memory blocks of 128 MiB",
+        "  memory0-1: 256 MiB online, cannot go offline",
+        "  memory2-15: 1.75 GiB online, may go offline",
+        "  memory32: 128 MiB online, may go offline",
+        "  memory33: 128 MiB offline",
+        "  memory34: 128 MiB online, may go offline",
+    ]
+
+
+def test_blocks_change_only_when_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with agent_at(tmp_path / "a") as path:
+        assert main(["vm", "online", str(path), "33"]) == 0
+    assert "nothing was changed" in capsys.readouterr().out
+    with agent_at(tmp_path / "b") as path:
+        assert main(["vm", "online", str(path), "33", "99", "--yes"]) == 1
+    assert capsys.readouterr().out == "✓ memory33\n✗ memory99: not found\n"
