@@ -1,18 +1,23 @@
 """``memhp vm`` on a real QEMU with a real kernel: sizes are reached, DIMMs come and go, and the model foretold it."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from memhp.facts.table_source import open_tables
 from memhp.spans import Span
 from memhp.target.guest.cache import user_cache
 from memhp.target.guest.guest import Guest, running
 from memhp.target.guest.kernel import fetched
+from memhp.target.guest.memory import GuestMemory
 from memhp.target.guest.plugged import GuestMachine
 from memhp.target.guest.qemu import GuestSpec, VirtioMemDevice, find_qemu
 from memhp.target.guest.versions import newest
 from memhp.target.vm import Plugged
+from memhp.target.vm_memory import ram_of, registers_of
 from memhp.target.vm_qmp import QemuVm
 from memhp.target.vm_rehearse import Guest as Known
 from memhp.target.vm_rehearse import rehearse_request
@@ -61,6 +66,17 @@ def test_a_virtio_mem_device_grows_and_shrinks_as_rehearsed(guest: Guest) -> Non
     assert 512 * MiB in told
 
 
+def test_the_ram_of_a_running_machine_is_found_by_asking(guest: Guest) -> None:
+    """The guest's backends are files of this process; the kernel's note lies where the kernel says."""
+    vm = QemuVm(guest.monitor, process=os.getpid())
+    source = open_tables(Path("guest"), ram=ram_of(vm, Path("guest")))
+    assert source.info is not None
+    assert source.info.release == guest.release
+    assert source.root == GuestMemory(guest).root()
+    registers = registers_of(vm)
+    assert {"cr3", "cr4"} <= registers.keys()
+
+
 def test_a_dimm_is_plugged_and_given_back(guest: Guest) -> None:
     vm = QemuVm(guest.monitor)
     there = plug(vm, Plugged(id="memhp-dimm0", size=256 * MiB))
@@ -81,7 +97,7 @@ def test_a_dimm_whose_memory_is_in_use_is_refused_with_a_reason(guest: Guest) ->
     there = plug(vm, Plugged(id="memhp-dimm1", size=128 * MiB))
     assert there.at is not None
     assert online(guest, Span(there.at, there.at + there.size))
-    guest.agent.run("mkdir -p /tmp/d; mount -t ramfs none /tmp/d; dd if=/dev/zero of=/tmp/d/f bs=1M count=200")
+    guest.agent.run("mkdir -p /full; mount -t ramfs none /full; dd if=/dev/zero of=/full/f bs=1M count=200")
     change = unplug(vm, "memhp-dimm1", patience=Patience(120, 60))
     assert change.ended == "stuck"
     assert change.now == 128 * MiB

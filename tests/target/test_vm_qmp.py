@@ -23,6 +23,10 @@ from memhp.units import GiB, MiB
 GREETING = {"QMP": {"version": {"qemu": {"micro": 0, "minor": 1, "major": 11}, "package": ""}, "capabilities": []}}
 
 
+class Refusal(str):
+    """QEMU's words where it refuses a command."""
+
+
 class Qemu:
     """A machine of 2 GiB with a virtio-mem device, whose guest takes at most `takes` bytes, and slots for DIMMs."""
 
@@ -37,7 +41,7 @@ class Qemu:
         self.changes: list[str] = []
 
     def answer(self, command: str, arguments: dict[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
-        """What a command returns, and the events that follow; a string is a refusal."""
+        """What a command returns, and the events that follow."""
         if command.startswith("query-") or command == "qmp_capabilities":
             return self.shown().get(command, {}), []
         if command == "qom-get":
@@ -57,7 +61,7 @@ class Qemu:
         if command == "device_add":
             size = self.objects[arguments["memdev"]]
             if size % (128 * MiB):
-                return "memory size must be aligned", []
+                return Refusal("memory size must be aligned"), []
             self.dimms[arguments["id"]] = {
                 "id": arguments["id"], "addr": 8 * GiB, "size": size, "slot": 0, "node": 0,
                 "memdev": f"/objects/{arguments['memdev']}", "hotplugged": True, "hotpluggable": True,
@@ -112,7 +116,7 @@ def served(path: Path, qemu: Qemu) -> Iterator[str]:
                     found, events = qemu.answer(request["execute"], request.get("arguments", {}))
                     refused = {"error": {"class": "GenericError", "desc": found}}
                     mark = {"id": request["id"]} if "id" in request else {}
-                    said = (refused if isinstance(found, str) else {"return": found}) | mark
+                    said = (refused if isinstance(found, Refusal) else {"return": found}) | mark
                     for each in (said, *events):
                         stamp = {"timestamp": {"seconds": 1, "microseconds": 0}} if "event" in each else {}
                         line.sendall(json.dumps(each | stamp).encode() + b"\r\n")

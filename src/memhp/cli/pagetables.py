@@ -55,7 +55,8 @@ def pagetables(
     """Print the kernel page tables of SOURCE in the format of the kernel's own dump.
 
     SOURCE is an ELF core with VMCOREINFO (kdump, QEMU, page tables alone), a dump that makedumpfile compressed, a file
-    that holds a VM's RAM, or /proc/kcore. Exit code 1 if tables are missing, moments differ or a law is broken.
+    that holds a VM's RAM, the socket of QEMU's monitor, or /proc/kcore. Exit code 1 if tables are missing, moments
+    differ or a law is broken.
     """
     if sum((summary, leaves, other is not None, check)) > 1:
         raise click.UsageError("one of --summary, --leaves, --diff and --check")
@@ -91,6 +92,10 @@ def pagetables(
 
 def _open(path: Path, pieces: tuple[str, ...], options: dict[str, Any]) -> "TableSource":
     """Whatever a path is: a file, or the socket of QEMU's monitor."""
+    if path.is_socket():
+        from memhp.target.vm_memory import open_vm_tables
+
+        return open_vm_tables(path, **options)
     from memhp.facts.table_source import open_tables
 
     return open_tables(path, ram=[_piece(path, text) for text in pieces], **options)

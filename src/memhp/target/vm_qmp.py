@@ -6,6 +6,7 @@ Sources: QEMU's qapi/machine.json (MemoryDeviceInfo, MEMORY_DEVICE_SIZE_CHANGE, 
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import socket
+import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,10 @@ OST_WORDS = {
 """Status codes of an ejection request."""
 
 
+_CREDENTIALS = struct.Struct("3i")
+"""Process, user and group: unix(7), SO_PEERCRED."""
+
+
 def connect(path: Path) -> "QemuVm":
     """A session with the monitor at a Unix socket. Raises BadInput where no QMP monitor answers."""
     line = socket.socket(socket.AF_UNIX)
@@ -46,7 +51,8 @@ def connect(path: Path) -> "QemuVm":
         line.settimeout(10)
         line.connect(str(path))
         line.settimeout(None)
-        return QemuVm(Monitor(line), str(path))
+        process = _CREDENTIALS.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[0]
+        return QemuVm(Monitor(line), str(path), process)
     except (OSError, GuestLost) as error:
         line.close()
         why = error.strerror if isinstance(error, OSError) and error.strerror else "no QMP monitor answers"
@@ -58,8 +64,10 @@ def connect(path: Path) -> "QemuVm":
 class QemuVm:
     """A machine that QEMU runs. To be closed; that leaves the machine as it is."""
 
-    def __init__(self, monitor: Monitor, where: str = "QEMU") -> None:
+    def __init__(self, monitor: Monitor, where: str = "QEMU", process: int = 0) -> None:
         self.monitor, self.where = monitor, where
+        self.process = process
+        """The process that listens at the socket, QEMU as a rule; 0: not known."""
         self._backends: dict[str, str] = {}
 
     def ask(self, command: str, **arguments: Any) -> Any:
