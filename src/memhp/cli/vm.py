@@ -78,8 +78,8 @@ def change_options(command: Command) -> Command:
 def vm() -> None:
     """See and change the memory of a running virtual machine.
 
-    VM is the socket of QEMU's monitor (-qmp unix:PATH,server=on,wait=off). Exit code 1 if a change would fail, failed,
-    or was not reached in time.
+    VM is the socket of QEMU's monitor (-qmp unix:PATH,server=on,wait=off), ch:SOCKET or libvirt:DOMAIN. Exit code 1 if
+    a change would fail, failed, or was not reached in time.
     """
 
 

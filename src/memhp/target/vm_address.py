@@ -1,11 +1,13 @@
-"""Which monitor an address means: ``PATH`` or ``qmp:PATH`` is a socket of QEMU's, ``ch:PATH`` Cloud Hypervisor's."""
+"""Which monitor an address means: ``PATH`` or ``qmp:PATH`` is a socket of QEMU's, ``ch:PATH`` Cloud Hypervisor's,
+``libvirt:NAME`` a domain of libvirt's.
+"""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable
 from pathlib import Path
 
 from memhp.errors import BadInput, one_of
-from memhp.target import vm_cloud_hypervisor, vm_qmp
+from memhp.target import vm_cloud_hypervisor, vm_libvirt, vm_qmp
 from memhp.target.vm import Vm
 
 
@@ -17,7 +19,7 @@ def _cloud_hypervisor(rest: str) -> Vm:
     return vm_cloud_hypervisor.CloudHypervisorVm(Path(rest))
 
 
-SCHEMES: dict[str, Callable[[str], Vm]] = {"qmp": _qmp, "ch": _cloud_hypervisor}
+SCHEMES: dict[str, Callable[[str], Vm]] = {"qmp": _qmp, "ch": _cloud_hypervisor, "libvirt": vm_libvirt.LibvirtVm}
 """What comes before the colon."""
 
 
