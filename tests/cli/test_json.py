@@ -26,6 +26,7 @@ RUNS = {
     "blocks": ["blocks", "--machine", "tests/data/lsmem/s390-zvm-6g.tar.bz2"],
     "why": ["why", "12", "--machine", CAPTURE],
     "host-plan": ["plan", "--evacuate", "dax0.0", "--machine", CAPTURE],
+    "lint": ["lint", "--machine", CAPTURE],
     "choices": ["choices"],
     "fixes": ["fixes", "--kernel", "6.1.100"],
     "pagetables": ["pagetables", str(TABLES), "--summary"],

@@ -59,6 +59,7 @@ COMMANDS = {
     "why": LazyCommand("memhp.cli.why:why", "Tell why memory will not go offline, and what to do."),
     "plan": LazyCommand("memhp.cli.plan:plan", "Plan a change of a host's memory, as rehearsed on it."),
     "apply": LazyCommand("memhp.cli.apply:apply", "Carry out a plan on a host, with a journal."),
+    "lint": LazyCommand("memhp.cli.lint:lint", "Find settings of memory hotplug that fight or have no effect."),
     "geometry": LazyCommand("memhp.cli.geometry:geometry", "Show the sizes that hotplug works in, everywhere."),
     "example": LazyCommand("memhp.cli.example:example", "List, print or copy the scenarios that come with memhp."),
     "completion": LazyCommand("memhp.cli.completion:completion", "Print the completion script of a shell."),

@@ -19,6 +19,7 @@ from memhp.linux.geometry import Row as GeometryRow
 from memhp.linux.memmap_verdicts import MemmapRow
 from memhp.operate.apply import Applied
 from memhp.operate.blocks import BlocksDocument
+from memhp.operate.lint import LintDocument
 from memhp.operate.plan import HostPlan
 from memhp.operate.why import WhyDocument
 from memhp.scenario.matrix import MatrixRow
@@ -177,6 +178,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "why": WhyDocument,
     "plan": HostPlan,
     "apply": Applied,
+    "lint": LintDocument,
     "choices": ChoicesDocument,
     "fixes": FixesDocument,
     "device": DeviceDocument,

@@ -1,0 +1,176 @@
+"""``memhp lint``: each finding is provoked by the setting that it is about, and by nothing else."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from captures import all_captures, archive, facts
+from memhp.cli.main import main
+from memhp.facts.source import open_source, steps
+from memhp.facts.sysroot import write_sysroot
+from memhp.operate.lint import RULES, LintDocument, lint
+from memhp.operate.lint_report import sarif, text_of
+from memhp.operate.settings import settings
+
+MACHINE = ("x86_64-6.12.107+deb13-cloud-amd64-pc-dimm-default", "2-online")
+VIRTIO_MEM = ("x86_64-6.12.107+deb13-cloud-amd64-virtio-mem-default", "1-plugged")
+AUTO = "sys/devices/system/memory/auto_online_blocks"
+PARAMS = "sys/module/memory_hotplug/parameters"
+RULE = 'SUBSYSTEM=="memory", ACTION=="add", ATTR{state}=="offline", ATTR{state}="%s"\n'
+
+
+def machine(root: Path, files: dict[str, str], base: tuple[str, str] = MACHINE) -> LintDocument:
+    """What is found on a machine with these files besides, or instead of, its own."""
+    if not root.exists():
+        write_sysroot(facts(*base), root)
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return lint(open_source(root))
+
+
+def ids(document: LintDocument) -> set[str]:
+    return {each.id for each in document.findings}
+
+
+QUIET = {"proc/cmdline": "quiet\n", AUTO: "online_movable\n"}
+PROVOKED: dict[str, tuple[dict[str, str], str, int]] = {
+    "nobody-onlines": ({AUTO: "offline\n"}, f"/{AUTO}", 1),
+    "kernel-first": (
+        {AUTO: "online\n", "etc/udev/rules.d/80-hotplug.rules": "# ours\n" + RULE % "online_movable"},
+        "/etc/udev/rules.d/80-hotplug.rules", 2,
+    ),
+    "rules-differ": (
+        {AUTO: "offline\n", "usr/lib/udev/rules.d/40-a.rules": RULE % "online",
+         "etc/udev/rules.d/90-b.rules": RULE % "online_movable"},
+        "/etc/udev/rules.d/90-b.rules", 1,
+    ),
+    "wrong-file": (
+        {"etc/systemd/system/mem.service": "[Service]\nExecStart=/bin/sh -c 'for m in /sys; do echo online_movable > "
+         "/sys/devices/system/memory/memory40/online; done'\n"},
+        "/etc/systemd/system/mem.service", 2,
+    ),
+    "boot-overridden": ({"proc/cmdline": "memhp_default_state=offline\n"}, f"/{AUTO}", 1),
+    "policy-unused": ({f"{PARAMS}/online_policy": "auto-movable\n"}, f"/{AUTO}", 1),
+    "ratio-unused": ({f"{PARAMS}/auto_movable_ratio": "400\n"}, f"/{PARAMS}/auto_movable_ratio", 1),
+    "memmap-refused": (
+        {"proc/cmdline": "memory_hotplug.memmap_on_memory=y\n", f"{PARAMS}/memmap_on_memory": "N\n"},
+        "/proc/cmdline", 1,
+    ),
+    "built-in": (
+        {"etc/modprobe.d/mem.conf": "\noptions memory_hotplug memmap_on_memory=Y\n"}, "/etc/modprobe.d/mem.conf", 2,
+    ),
+    "unplug-online-off": (
+        {"sys/module/virtio_mem/parameters/unplug_online": "N\n"}, "/sys/module/virtio_mem/parameters/unplug_online", 1,
+    ),
+    "vfio-limit": (
+        {"sys/module/vfio_iommu_type1/parameters/dma_entry_limit": "5\n"},
+        "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit", 1,
+    ),
+    "unaligned": (
+        {"sys/bus/dax/devices/dax0.0/resource": "0x24c000000\n", "sys/bus/dax/devices/dax0.0/size": "1073741824\n"},
+        "/sys/bus/dax/devices/dax0.0/resource", 1,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("id", PROVOKED)
+def test_a_finding_comes_with_its_cause_and_goes_with_it(id: str, tmp_path: Path) -> None:
+    cause, file, line = PROVOKED[id]
+    assert ids(machine(tmp_path / "quiet", QUIET)) == set()
+    found = machine(tmp_path / "root", QUIET | cause)
+    assert ids(found) == {id}
+    assert [(each.file, each.line, each.severity) for each in found.findings] == [(file, line, RULES[id].severity)]
+    assert found.verdict == ("clean" if RULES[id].severity == "note" else "found")
+
+
+def test_memory_of_a_virtio_mem_device_in_a_kernel_zone_may_not_come_back(tmp_path: Path) -> None:
+    found = machine(tmp_path / "root", {f"{PARAMS}/memmap_on_memory": "Y\n"}, VIRTIO_MEM)
+    shrink = next(each for each in found.findings if each.id == "cannot-shrink")
+    assert shrink.text.startswith("512 MiB of virtio")
+    assert "memmap-unused" in ids(found)
+
+
+def test_every_rule_is_provoked_somewhere() -> None:
+    elsewhere = {"cannot-shrink", "memmap-unused", "device-pinned", "too-movable"}
+    assert set(PROVOKED) | elsewhere == set(RULES)
+
+
+def test_devices_that_started_in_the_middle_of_a_section_lost_their_ends_and_lint_says_so() -> None:
+    name = "x86_64-6.12.117+deb13-cloud-amd64-kmem-odd-section"
+    found = {each.id for step in steps(archive(name)) for each in lint(open_source(archive(name), step=step)).findings}
+    assert "unaligned" in found
+
+
+@pytest.mark.parametrize("name", all_captures())
+def test_any_machine_can_be_looked_at(name: str) -> None:
+    document = lint(open_source(archive(name), step=steps(archive(name))[-1]))
+    assert all(each.id in RULES and each.line >= 1 and each.remedy for each in document.findings)
+    assert text_of(document).splitlines()[-1].endswith(("finding.", "findings."))
+
+
+def test_the_first_to_act_wins(tmp_path: Path) -> None:
+    rule = {"etc/udev/rules.d/80-a.rules": RULE % "online_movable"}
+    assert machine(tmp_path / "a", QUIET | rule).winner.by == "kernel"
+    udev = machine(tmp_path / "b", QUIET | rule | {AUTO: "offline\n"}).winner
+    assert (udev.by, udev.how, udev.file, udev.line) == ("udev", "online_movable", "/etc/udev/rules.d/80-a.rules", 1)
+    assert machine(tmp_path / "c", QUIET | {AUTO: "offline\n"}).winner.by == "nobody"
+
+
+def test_files_are_read_as_their_programs_read_them(tmp_path: Path) -> None:
+    files = {
+        "usr/lib/udev/rules.d/40-a.rules": RULE % "online",
+        "etc/udev/rules.d/40-a.rules": "# masks its namesake\n",
+        "etc/udev/rules.d/50-b.rules": 'SUBSYSTEM=="memory", \\\n  ENV{zone}="online_kernel"\n'
+        'SUBSYSTEM=="memory", ATTR{state}="$env{zone}"\n',
+        "usr/lib/udev/rules.d/55-masked.rules": RULE % "online",
+        "etc/udev/rules.d/60-net.rules": 'SUBSYSTEM=="net", ATTR{state}="up"\n',
+        "etc/daxctl.conf.d/a.conf": "[reconfigure-device one]\nnvdimm.uuid = 1\nmode = system-ram\nmovable = false\n"
+        "[reconfigure-device two]\nmode = devdax\n",
+        "etc/tmpfiles.d/mem.conf": "w /sys/devices/system/memory/auto_online_blocks - - - - online_movable\n",
+        "etc/tuned/active_profile": "virt\n",
+        "usr/lib/tuned/virt/tuned.conf": "[sysfs]\n/sys/devices/system/memory/auto_online_blocks=online\n",
+        "etc/systemd/system/a.service": "[Service]\nExecStart=/usr/bin/chmem --enable -z Movable 1g\n",
+    }
+    machine(tmp_path / "root", QUIET | files)
+    (tmp_path / "root/etc/udev/rules.d/55-masked.rules").symlink_to("/dev/null")
+    told = [each[:5] for each in settings(open_source(tmp_path / "root")) if each.actor not in ("kernel", "cmdline")]
+    assert told == [
+        ("udev", "/etc/udev/rules.d/50-b.rules", 3, "online", "online_kernel"),
+        ("systemd", "/etc/systemd/system/a.service", 2, "online", "online_movable"),
+        ("tmpfiles", "/etc/tmpfiles.d/mem.conf", 1, "auto_online_blocks", "online_movable"),
+        ("tuned", "/usr/lib/tuned/virt/tuned.conf", 2, "auto_online_blocks", "online"),
+        ("daxctl", "/etc/daxctl.conf.d/a.conf", 4, "online", "online"),
+    ]
+
+
+def keys(value: dict[str, Any], required: set[str], allowed: set[str]) -> None:
+    """What the schema of SARIF 2.1.0 says of an object: these keys at least, these at most."""
+    assert required <= set(value) <= required | allowed
+
+
+def test_sarif_is_what_its_schema_wants(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    files = {name: text for cause, *_ in PROVOKED.values() for name, text in cause.items()}
+    document = machine(tmp_path / "root", files)
+    assert main(["lint", "--sysroot", str(tmp_path / "root"), "--sarif"]) == 1
+    log = json.loads(capfd.readouterr().out)
+    assert log == sarif(document)
+    keys(log, {"version", "runs"}, {"$schema"})
+    assert log["version"] == "2.1.0"
+    (run,) = log["runs"]
+    keys(run, {"tool"}, {"results", "columnKind"})
+    driver = run["tool"]["driver"]
+    keys(driver, {"name"}, {"semanticVersion", "rules"})
+    assert len({rule["id"] for rule in driver["rules"]}) == len(driver["rules"])
+    assert run["results"]
+    for each in run["results"]:
+        keys(each, {"message"}, {"ruleId", "ruleIndex", "level", "locations"})
+        assert each["level"] in {"none", "note", "warning", "error"}
+        assert driver["rules"][each["ruleIndex"]]["id"] == each["ruleId"]
+        assert isinstance(each["message"]["text"], str)
+        place = each["locations"][0]["physicalLocation"]
+        assert place["artifactLocation"]["uri"].startswith("file:///")
+        assert place["region"]["startLine"] >= 1
