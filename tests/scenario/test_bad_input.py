@@ -24,7 +24,7 @@ MESSAGES = {
         "under [machine])"
     ),
     # Keys.
-    M + 'colour = "red"': "x.toml: machine.colour: there is no such key (one of source, step, preset, arch, …",
+    M + 'colour = "red"': "x.toml: machine.colour: there is no such key (one of source, step, preset, qemu, arch, …",
     M + "cpuss = 2": "x.toml: machine.cpuss: there is no such key (did you mean cpus?)",
     M + "steps = []": (
         "x.toml: machine.steps: there is no such key (steps belongs to the scenario itself: write it above [machine])"
@@ -220,8 +220,8 @@ def refusal(capsys: pytest.CaptureFixture[str], *args: str) -> str:
         (["--machine", "riscv-vm", "--plug", "128M", "--step", "x"], "--step: only a captured machine has steps"),
         (["--machine", "riscv-vm", "--online", "high"], "Invalid value for '--online': 'high' is not one of 'auto', "),
         (["--machine", "riscv-vm", "--driver", "usb"], "Invalid value for '--driver': 'usb' is not one of 'dimm', "),
-        (["--plug", "1G"], "give a scenario FILE, or --machine SOURCE with --plug"),
-        (["x.toml", "--machine", "riscv-vm"], "give a scenario FILE, or --machine SOURCE with --plug"),
+        (["--plug", "1G"], "give a scenario FILE, or --machine SOURCE or --qemu with --plug"),
+        (["x.toml", "--machine", "riscv-vm"], "give a scenario FILE, or --machine SOURCE or --qemu with --plug"),
         (["x.toml", "--plug", "1G"], "--plug, --online, --unplug and --step go with --machine; a FILE has its own"),
         (["x.toml"], "x.toml: cannot read the scenario: No such file or directory (name a TOML file, or use"),
         (["--machine", "riscv-vm", "--html", "no/x"], "no/x: cannot write: there is no such folder (create no first)"),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--machine", "source", metavar="SOURCE", help="A preset's name, a capture, a sysroot, or / for this host."
 )
+@click.option("--qemu", metavar="'OPTIONS'", help="The machine that this command line of QEMU makes, instead.")
 @click.option("--step", help="Which moment of a capture to start from.")
 @click.option("--plug", multiple=True, metavar="SIZE", help="Plug this much memory (may be repeated).")
 @click.option("--driver", type=click.Choice(["dimm", "kmem", "virtio_mem"]), default="dimm", show_default=True)
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 def rehearse(
     file: Path | None,
     source: str | None,
+    qemu: str | None,
     step: str | None,
     plug: tuple[str, ...],
     driver: "DriverName",
@@ -54,7 +56,7 @@ def rehearse(
     tables: bool,
     log: bool,
 ) -> int:
-    """Rehearse the scenario in FILE, or plug memory into --machine; then plan how to add more.
+    """Rehearse the scenario in FILE, or plug memory into --machine or --qemu; then plan how to add more.
 
     Exit code 0: every step ended as the scenario expects and every law held, and what was to be planned can be
     reached. 1: a step or a law did not, or it cannot.
@@ -63,17 +65,19 @@ def rehearse(
     from memhp.outputs.check import check_outputs
     from memhp.scenario import views
     from memhp.scenario.choices import with_told
-    from memhp.scenario.from_options import quick_scenario, rehearse_quick
+    from memhp.scenario.from_options import qemu_scenario, quick_scenario, rehearse_quick
     from memhp.scenario.load import load
     from memhp.scenario.run import rehearse_scenario
 
-    if (file is None) == (source is None):
-        raise click.UsageError("give a scenario FILE, or --machine SOURCE with --plug or --plan SIZE")
+    if sum(each is not None for each in (file, source, qemu)) != 1:
+        raise click.UsageError("give a scenario FILE, or --machine SOURCE or --qemu with --plug or --plan SIZE")
+    if qemu is not None and step:
+        raise click.UsageError("--step goes with --machine: a command line has no moments")
     if file is not None and (plug or (online and not total) or unplug or step):
         raise click.UsageError("--plug, --online, --unplug and --step go with --machine; a FILE has its own steps")
     told = told_choices(chosen_texts)
     shown = as_json or any(each is not None for each in (html, sysroot, ptdump))
-    if file is None and not (plug or total or shown):
+    if source is not None and not (plug or total or shown):
         raise click.UsageError("nothing to do with this machine: give --plug SIZE, --plan SIZE or an output")
     if unplug and not plug:
         raise click.UsageError("--unplug takes away what --plug has added; give both")
@@ -88,7 +92,12 @@ def rehearse(
         scenario = with_told(load(file), told)
         go = partial(rehearse_scenario, scenario, where=str(file))
     else:
-        scenario = with_told(quick_scenario(source or "", step, plug, driver, online, unplug=unplug), told)
+        quick = (
+            qemu_scenario(qemu, plug, driver, online, unplug=unplug)
+            if qemu is not None
+            else quick_scenario(source or "", step, plug, driver, online, unplug=unplug)
+        )
+        scenario = with_told(quick, told)
         go = partial(rehearse_quick, scenario)
     if scenario.machine.source is not None:
         check(inputs=[Path(scenario.machine.source)])

@@ -91,6 +91,10 @@ class MachineSpec:
     """Resources known from a real machine; without them there is one ``System RAM`` for each range."""
     max_memory: int | None = None
     """End of what firmware says may ever be plugged (SRAT), bytes."""
+    slots: int | None = None
+    """How many DIMMs the platform has room for."""
+    device_memory: int | None = None
+    """How much memory the platform's devices may have together, bytes."""
     nodes: tuple[int, ...] = (0,)
     """Possible nodes."""
     cpus: Mapping[int, tuple[int, ...]] = field(default_factory=dict)

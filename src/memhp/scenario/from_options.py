@@ -15,8 +15,8 @@ from memhp.scenario.run import Progress, rehearse_scenario
 from memhp.scenario.schema import MachineText, Plug, Scenario, StepKind, Unplug
 
 WHERE = "command line"
-_KEY = re.compile(rf"{WHERE}: (machine\.step|machine|steps)\b.*")
-_OPTIONS = {"machine.step": "--step", "machine": "--machine", "steps": "--plug"}
+_KEY = re.compile(rf"{WHERE}: (machine\.step|machine\.qemu|machine|steps)\b.*")
+_OPTIONS = {"machine.step": "--step", "machine.qemu": "--qemu", "machine": "--machine", "steps": "--plug"}
 """The options that say what these keys of a scenario say."""
 
 
@@ -32,11 +32,23 @@ def quick_scenario(
         presets = ", ".join(PRESETS)
         raise BadInput(f"no file, no folder and no preset {source!r}", where="--machine", fix=f"presets: {presets}")
     machine = MachineText(preset=source, step=step) if source in PRESETS else MachineText(source=source, step=step)
+    steps = _steps(plug, driver, online, unplug=unplug)
+    return Scenario(machine=machine, steps=steps, title=f"{source}: plug {', '.join(plug)}" if plug else source)
+
+
+def qemu_scenario(command: str, plug: tuple[str, ...], driver: str, online: str | None, *, unplug: bool) -> Scenario:
+    """The scenario of ``--qemu 'COMMAND LINE'`` with the same options."""
+    machine = MachineText(qemu=command)
+    return Scenario(machine=machine, steps=_steps(plug, driver, online, unplug=unplug), title="a machine of QEMU")
+
+
+def _steps(plug: tuple[str, ...], driver: str, online: str | None, *, unplug: bool) -> list[StepKind]:
+    """What ``--plug SIZE … --driver DRIVER --online ZONE --unplug`` say."""
     options: dict[str, Any] = {"driver": driver, "online": online}
     steps: list[StepKind] = [msgspec.convert({"do": "plug", "size": size, **options}, Plug) for size in plug]
     if unplug:
         steps.extend(Unplug() for _ in plug)
-    return Scenario(machine=machine, steps=steps, title=f"{source}: plug {', '.join(plug)}" if plug else source)
+    return steps
 
 
 def rehearse_quick(scenario: Scenario, *, progress: Progress | None = None, tables: bool = False) -> tuple[Run, Kernel]:

@@ -11,6 +11,7 @@ from memhp.scenario.choices import with_choices
 from memhp.scenario.error_keys import machine_keys
 from memhp.scenario.explain import quoted
 from memhp.scenario.presets import Preset, preset, preset_for
+from memhp.scenario.qemu_machine import described
 from memhp.scenario.schema import MachineText, Memory
 from memhp.units import parse_size
 
@@ -20,6 +21,7 @@ def machine_spec(text: MachineText, *, where: str = "scenario") -> MachineSpec:
 
     Raises :class:`BadInput`, with `where` naming file and key.
     """
+    text, _ = described(text, where=where)
     base = _base(text, where)
     with machine_keys(where):
         return _spec(text, base, where).validate()
@@ -36,6 +38,10 @@ def _spec(text: MachineText, base: Preset, where: str) -> MachineSpec:
         max_memory=None
         if text.max_memory is None
         else parse_size(text.max_memory, where=f"{where}: machine.max_memory"),
+        slots=text.slots,
+        device_memory=None
+        if text.device_memory is None
+        else parse_size(text.device_memory, where=f"{where}: machine.device_memory"),
         nodes=tuple(range(text.nodes or base.nodes)),
         srat=None if text.proximity is None else tuple(text.proximity),
     )

@@ -21,9 +21,10 @@ from memhp.scenario.assumptions import of_description, of_machine, rests_on
 from memhp.scenario.error_keys import machine_keys
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.plan import Wish, advice
+from memhp.scenario.qemu_machine import described
 from memhp.scenario.refused import refused
 from memhp.scenario.replay import catch_up
-from memhp.scenario.session import Session
+from memhp.scenario.session import Room, Session
 from memhp.scenario.sources import facts_spec, source_facts
 from memhp.scenario.steps import RUNNERS, title
 from memhp.scenario.table_changes import table_changes
@@ -101,15 +102,17 @@ def rehearse_scenario(
 ) -> tuple[result.Run, Kernel]:
     """Rehearse a scenario as it was read from a file: see :func:`rehearse`."""
     observed = None
-    if scenario.machine.source is None:
-        spec = machine_spec(scenario.machine, where=where)
+    machine, devices = described(scenario.machine, where=where)
+    if machine.source is None:
+        spec = machine_spec(machine, where=where)
     else:
-        observed = source_facts(scenario.machine, where=where)
-        spec = facts_spec(observed, scenario.machine, where=where)
+        observed = source_facts(machine, where=where)
+        spec = facts_spec(observed, machine, where=where)
     heading = scenario.title or where
     return rehearse(
         spec,
-        scenario.steps,
+        [*devices, *scenario.steps],
+        devices=len(devices),
         observed=observed,
         breaks=scenario.breaks,
         heading=heading,
@@ -123,6 +126,7 @@ def rehearse(
     spec: MachineSpec,
     steps: list[schema.StepKind],
     *,
+    devices: int = 0,
     observed: Facts | None = None,
     breaks: Iterable[str] = (),
     heading: str = "",
@@ -133,13 +137,14 @@ def rehearse(
     """Boot the machine, carry out the steps, and report; the machine as it ended comes along for other views.
 
     What `observed`, the real machine, has plugged since its boot is plugged before the first step; `breaks` are the
-    laws that are meant to break. With `tables` each step tells what it did to page tables. Raises
-    :class:`BadInput`, naming `where` and the step's key, when a step cannot be meant.
+    laws that are meant to break. The first `devices` steps are no steps of a file, but the machine's. With `tables`
+    each step tells what it did to page tables. Raises :class:`BadInput`, naming `where` and the step's key, when a step
+    cannot be meant.
     """
     with machine_keys(where):
         k = start_kernel(spec)
     watch = _Watch(watch_laws(k, snapshot(k)), measure.Gauge(k), frozenset(breaks), tables)
-    session = Session(k)
+    session = Session(k, room=_room(spec))
     if observed is not None:
         take_up(session, observed, where)
     watch.look(BOOT)
@@ -150,7 +155,8 @@ def rehearse(
     for index, step in enumerate(steps):
         if progress is not None:
             progress(index, title(step))
-        done = _step(session, index, step, f"{where}: steps[{index}]", dead, watch)
+        key = "machine.qemu" if index < devices else f"steps[{index - devices}]"
+        done = _step(session, index, step, f"{where}: {key}", dead, watch)
         if isinstance(step, schema.Plug) and done.outcome.result in SHORTAGE:
             done = _advised(done, step, _again(spec, observed, steps[:index], where))
         results.append(_with_ground(done, rests_on(step, known)))
@@ -167,6 +173,11 @@ def rehearse(
     return run, k
 
 
+def _room(spec: MachineSpec) -> Room:
+    """What the platform of a machine has room for."""
+    return Room(spec.slots, spec.device_memory, spec.max_memory)
+
+
 def _with_ground(done: result.StepResult, rests: list[str]) -> result.StepResult:
     """A step with the assumptions that its outcome rests on."""
     if not rests:
@@ -176,7 +187,7 @@ def _with_ground(done: result.StepResult, rests: list[str]) -> result.StepResult
 
 def _again(spec: MachineSpec, observed: Facts | None, steps: list[schema.StepKind], where: str) -> Session:
     """The machine once more as it was after these steps."""
-    session = Session(start_kernel(spec))
+    session = Session(start_kernel(spec), room=_room(spec))
     if observed is not None:
         take_up(session, observed, where)
     for step in steps:

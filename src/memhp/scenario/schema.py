@@ -82,6 +82,8 @@ class MachineText(_Strict, frozen=True):
     step: str | None = None
     """Which moment of a capture; its first by default."""
     preset: str | None = None
+    qemu: str | None = None
+    """A command line of QEMU: RAM, nodes, slots and memory devices as they are there."""
     arch: str | None = None
     """One of :data:`memhp.linux.arch.registry.ARCHES`."""
     profile: str | None = None
@@ -95,6 +97,10 @@ class MachineText(_Strict, frozen=True):
     cpu: Cpu | None = None
     max_memory: Size | None = None
     """Physical address that firmware names as the end of what may ever be plugged (ACPI SRAT)."""
+    slots: Annotated[int, Meta(ge=0, le=256)] | None = None
+    """How many DIMMs there is room for; by default as many as anybody plugs."""
+    device_memory: Size | None = None
+    """How much memory devices may have together: ``maxmem`` less the RAM at boot."""
     proximity: list[Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]] | None = None
     """Proximity domains in the order in which firmware names them (ACPI SRAT): the first is node 0, and so on; empty
     without such a table. By default domain N is node N."""

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from memhp.errors import BadInput
 from memhp.linux.drivers.acpi.device import AcpiDevice
@@ -13,6 +14,17 @@ from memhp.scenario.dax import Region
 from memhp.scenario.usage import Placed
 from memhp.spans import Span
 from memhp.units import format_size, is_aligned, parse_size
+
+
+class Room(NamedTuple):
+    """What a platform has room for; None without a limit that is known."""
+
+    slots: int | None = None
+    """DIMMs at a time."""
+    device_memory: int | None = None
+    """Bytes of DIMMs and of virtio-mem devices' regions."""
+    end: int | None = None
+    """The first physical address behind all that may be plugged."""
 
 
 @dataclass
@@ -38,6 +50,8 @@ class Session:
     """The memory in use that the machine was seen with; None for one that nobody saw."""
     notes: list[str] = field(default_factory=list)
     """Remarks on the step that runs now."""
+    room: Room = field(default_factory=Room)
+    """What the platform has room for."""
     tried: Callable[[int], None] | None = None
     """Called with the size of each step that is tried on a copy of the machine, before it is."""
 
@@ -61,3 +75,25 @@ def bytes_of(text: schema.Size, key: str) -> int:
     if size >> 64:
         raise BadInput(f"{size:#x} does not fit into 64 bits", where=key, fix="write less")
     return size
+
+
+def check_room(session: Session, span: Span, *, dimm: bool) -> None:
+    """Refuse a device (bytes) that the platform has no room for, as QEMU refuses to add it: no slot, not enough of
+    ``maxmem`` left (``hw/mem/memory-device.c:memory_device_get_free_addr``), or an address behind what firmware names.
+
+    Raises :class:`BadInput`.
+    """
+    room = session.room
+    if dimm and room.slots is not None and len(session.dimms) >= room.slots:
+        text = f"all {room.slots} slots are taken" if room.slots else "there is no slot for a DIMM"
+        raise BadInput(text, where="do", fix="eject a DIMM, or give the machine more slots (-m …,slots=N,maxmem=SIZE)")
+    regions = [vm.region.size for vm in session.devices.values()]
+    used = sum(part.size for adev in session.dimms for part in adev.crs) + sum(regions)
+    if room.device_memory is not None and used + span.size > room.device_memory:
+        raise BadInput(
+            f"memory devices may have {format_size(room.device_memory)}, of which {format_size(used)} are taken",
+            where="size",
+            fix="plug less, or raise maxmem",
+        )
+    if room.end is not None and span.end > room.end:
+        raise BadInput(f"{span.end - 1:#x} is beyond what may be plugged", where="at", fix=f"below {room.end:#x}")

@@ -29,7 +29,7 @@ from memhp.printable import printable
 from memhp.scenario import dimm, neighbours, schema
 from memhp.scenario.dax import dax as run_dax
 from memhp.scenario.power import suspend
-from memhp.scenario.session import Session, size_of
+from memhp.scenario.session import Session, check_room, size_of
 from memhp.scenario.virtio_mem import add_device, bind, resize, unbind, wait
 from memhp.scenario.virtio_mem_blocks import device_at, grow, shrink
 from memhp.spans import Span, SpanSet
@@ -69,6 +69,8 @@ def plug(session: Session, step: schema.Plug) -> None:
     span = Span(start, start + size)
     _check_plug(session, step, span)
     vm = device_at(session.devices, span)
+    if vm is None and not k.hw.memory.owners.covered(*session.frames(span)):
+        check_room(session, span, dimm=step.driver == "dimm")
     if vm is not None:
         grow(k, vm, span)
         session.plugged.append(span)
@@ -364,6 +366,7 @@ def virtio_mem(session: Session, step: schema.VirtioMem) -> None:
     """A virtio-mem device appears, by default above all memory."""
     size = size_of(session, step.size, "size")
     at = free_range(session, size, "") if step.at is None else size_of(session, step.at, "at")
+    check_room(session, Span(at, at + size), dimm=False)
     add_device(session, step, at)
 
 

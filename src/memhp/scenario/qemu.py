@@ -1,0 +1,238 @@
+"""A QEMU command line, as far as it decides about memory: RAM, NUMA nodes, slots, and devices that are memory.
+
+Words that have nothing to do with memory are passed over; memory that this does not understand is refused, so that no
+machine is taken for a smaller one. Numbers without a unit are MiB for ``-m`` and ``-numa``, bytes elsewhere
+(``qemu-options.hx``).
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from memhp.errors import BadInput
+from memhp.linux.arch.registry import ports
+from memhp.units import MiB, parse_size
+
+DEFAULT_RAM = 128 * MiB
+"""``hw/core/machine.c:machine_class_base_init``."""
+
+Properties = Mapping[str, str]
+
+_MEMORY_BACKEND = "memory-backend-"
+_DIMM = ("pc-dimm",)
+_VIRTIO_MEM = ("virtio-mem-pci", "virtio-mem-device", "virtio-mem")
+_NOT_UNDERSTOOD = ("nvdimm", "virtio-pmem-pci", "cxl-type3", "sgx-epc")
+
+
+@dataclass(frozen=True)
+class NumaNode:
+    """A node of ``-numa``: bytes of RAM, and its CPUs as they are listed."""
+
+    nid: int
+    size: int
+    cpus: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MemoryDevice:
+    """A device that is memory: sizes and addresses in bytes; `node` is a proximity domain."""
+
+    kind: str
+    """``dimm`` or ``virtio-mem``."""
+    id: str
+    size: int
+    node: int
+    at: int | None
+    block_size: int | None = None
+    requested: int = 0
+
+
+@dataclass(frozen=True)
+class QemuCommand:
+    """What a command line says of memory. Sizes in bytes."""
+
+    arch: str
+    machine: str
+    """The machine's type without its version: ``pc``, ``q35``, ``microvm``, ``virt``."""
+    ram: int
+    max_ram: int
+    """``maxmem``: RAM and all that may be plugged."""
+    slots: int
+    cpus: int
+    nodes: tuple[NumaNode, ...]
+    devices: tuple[MemoryDevice, ...]
+    firmware: bool
+    """Whether firmware was named, which on ``virt`` brings ACPI."""
+    append: str
+    """The kernel's command line."""
+
+
+def parse(text: str, *, arch: str | None, where: str) -> QemuCommand:
+    """The machine of a command line, with or without the program at its beginning; x86-64 where neither it nor `arch`
+    says.
+
+    Raises :class:`BadInput` naming `where` for words that QEMU refuses, and for memory that is not understood.
+    """
+    words = _words(text, where)
+    options = list(_options(words, where))
+    program = words[0] if words and not words[0].startswith("-") else ""
+    arch = arch or _arch(program) or "x86_64"
+    memory = _merged(options, ("-m", "-memory"), "size", where)
+    ram = _size(memory.get("size", ""), MiB, where, "-m") or DEFAULT_RAM
+    backends = dict(_backends(options, where))
+    nodes = tuple(_nodes(options, backends, ram, where))
+    return QemuCommand(
+        arch=arch,
+        machine=_machine_type(_merged(options, ("-M", "-machine"), "type", where), arch, where),
+        ram=ram,
+        max_ram=_size(memory.get("maxmem", ""), MiB, where, "-m maxmem") or ram,
+        slots=_number(memory.get("slots", "0"), where, "-m slots"),
+        cpus=_number(_merged(options, ("-smp",), "cpus", where).get("cpus", "1"), where, "-smp"),
+        nodes=nodes,
+        devices=tuple(_devices(options, backends, where)),
+        firmware=any(name == "-bios" or (name == "-drive" and "if=pflash" in value) for name, value in options),
+        append=next((value for name, value in options if name == "-append"), ""),
+    )
+
+
+def _words(text: str, where: str) -> list[str]:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise BadInput(f"not a command line: {error}", where=where, fix="close what is quoted") from None
+    return ["-" + word[2:] if word.startswith("--") else word for word in words]
+
+
+def _options(words: list[str], where: str) -> Iterator[tuple[str, str]]:
+    """Every option with its value, "" for one that has none."""
+    for at, word in enumerate(words):
+        if word.startswith("-"):
+            following = words[at + 1] if at + 1 < len(words) else ""
+            yield word, "" if following.startswith("-") else following
+        elif at and not words[at - 1].startswith("-"):
+            raise BadInput(f"what is {word!r} for?", where=where, fix="options begin with -, and have one value")
+
+
+def _arch(program: str) -> str | None:
+    """The architecture that a program emulates: ``qemu-system-aarch64``."""
+    name = program.rpartition("/")[2]
+    return next((each.name for each in ports() for word in each.uname_words if name.endswith(f"-{word}")), None)
+
+
+def properties(text: str, first: str, where: str) -> dict[str, str]:
+    """``first,key=value,flag`` as a mapping; a first word without ``=`` is the value of `first`."""
+    found: dict[str, str] = {}
+    for at, word in enumerate(text.split(",")):
+        name, equals, value = word.partition("=")
+        if not equals and at == 0:
+            found[first] = word
+        elif name:
+            found[name] = value if equals else "on"
+        else:
+            raise BadInput(f"an empty word in {text!r}", where=where, fix="take out a comma")
+    return found
+
+
+def _merged(options: list[tuple[str, str]], names: tuple[str, ...], first: str, where: str) -> dict[str, str]:
+    """All properties that an option was given, the last of each counting."""
+    found: dict[str, str] = {}
+    for name, value in options:
+        if name in names and value:
+            found |= properties(value, first, where)
+    return found
+
+
+def _machine_type(told: Properties, arch: str, where: str) -> str:
+    """``pc-q35-9.2`` is ``q35``, ``pc-i440fx-9.2`` is ``pc``, ``virt-9.2`` is ``virt``."""
+    name = told.get("type", "pc" if arch == "x86_64" else "virt")
+    short = name.removeprefix("pc-").rpartition("-")[0] if name.rpartition("-")[2][:1].isdigit() else name
+    if "max-ram-below-4g" in told:
+        raise BadInput("max-ram-below-4g is not understood", where=where, fix="leave it out, and write `memory`")
+    return {"i440fx": "pc"}.get(short, short)
+
+
+def _size(text: str, unit: int, where: str, what: str) -> int:
+    """Bytes of a size, in `unit` where it says none; 0 where there is none."""
+    if not text:
+        return 0
+    size = parse_size(text, where=f"{where}: {what}")
+    return size * unit if text.isdigit() else size
+
+
+def _number(text: str, where: str, what: str) -> int:
+    if not text.isdigit():
+        raise BadInput(f"want a number, got {text!r}", where=f"{where}: {what}")
+    return int(text)
+
+
+def _backends(options: list[tuple[str, str]], where: str) -> Iterator[tuple[str, int]]:
+    """The memory backends by name, with their sizes."""
+    for name, value in options:
+        if name == "-object" and value.startswith(_MEMORY_BACKEND):
+            told = properties(value, "qom-type", where)
+            yield told.get("id", ""), _size(told.get("size", ""), 1, where, f"-object {told.get('id', '')}")
+
+
+def _backend(backends: Mapping[str, int], name: str, where: str) -> int:
+    if name not in backends:
+        fix = f"add -object memory-backend-ram,id={name},size=…"
+        raise BadInput(f"there is no memory backend {name!r}", where=where, fix=fix)
+    return backends[name]
+
+
+def _nodes(options: list[tuple[str, str]], backends: Mapping[str, int], ram: int, where: str) -> Iterator[NumaNode]:
+    """The nodes of ``-numa node``; all RAM together must be what ``-m`` says."""
+    nodes = [
+        properties(value, "kind", where) for name, value in options if name == "-numa" and value.startswith("node")
+    ]
+    sizes = []
+    for at, told in enumerate(nodes):
+        if "memdev" in told:
+            sizes.append(_backend(backends, told["memdev"], where))
+        else:
+            sizes.append(_size(told.get("mem", ""), MiB, where, f"-numa node {at}"))
+    if nodes and sum(sizes) != ram:
+        raise BadInput(
+            f"the nodes have {sum(sizes) // MiB} MiB of RAM, and -m says {ram // MiB} MiB",
+            where=where,
+            fix="give every node its memory: QEMU refuses this too",
+        )
+    for at, (told, size) in enumerate(zip(nodes, sizes, strict=True)):
+        cpus = tuple(cpu for each in told.get("cpus", "").split(":") if each for cpu in _cpu_range(each, where))
+        yield NumaNode(_number(told.get("nodeid", str(at)), where, "-numa nodeid"), size, cpus)
+
+
+def _cpu_range(text: str, where: str) -> range:
+    first, _, last = text.partition("-")
+    start = _number(first, where, "-numa cpus")
+    return range(start, (_number(last, where, "-numa cpus") if last else start) + 1)
+
+
+def _devices(options: list[tuple[str, str]], backends: Mapping[str, int], where: str) -> Iterator[MemoryDevice]:
+    """The devices that are memory, in the order in which QEMU gives them addresses."""
+    for name, value in options:
+        if name != "-device":
+            continue
+        told = properties(value, "driver", where)
+        driver = told.get("driver", "")
+        if driver in _NOT_UNDERSTOOD:
+            raise BadInput(f"memory of {driver} is not understood", where=where, fix="write it as a `dax` step instead")
+        if driver not in _DIMM + _VIRTIO_MEM:
+            continue
+        size = _backend(backends, told.get("memdev", ""), where)
+        node = _number(told.get("node", "0"), where, f"-device {driver}")
+        place = told.get("addr" if driver in _DIMM else "memaddr")
+        at = None if place is None else parse_size(place, where=f"{where}: -device {driver}")
+        if driver in _DIMM:
+            yield MemoryDevice("dimm", told.get("id", ""), size, node, at)
+            continue
+        yield MemoryDevice(
+            "virtio-mem",
+            told.get("id", ""),
+            size,
+            node,
+            at,
+            _size(told.get("block-size", ""), 1, where, "block-size") or None,
+            _size(told.get("requested-size", ""), 1, where, "requested-size"),
+        )

@@ -1,0 +1,198 @@
+"""Machines described by a command line of QEMU: as the kernels found them that were booted with it."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import shlex
+
+import pytest
+
+from captures import captures, facts, guests, open_capture
+from memhp.errors import BadInput
+from memhp.facts.observed import Facts
+from memhp.linux.init import MachineSpec, start_kernel
+from memhp.linux.kernel.resource import Resource
+from memhp.linux.state import Kernel
+from memhp.scenario.load import loads
+from memhp.scenario.machine import machine_spec
+from memhp.scenario.qemu import parse
+from memhp.scenario.qemu_machine import described
+from memhp.scenario.run import rehearse_scenario
+from memhp.scenario.schema import MachineText, VirtioMem
+from memhp.spans import SpanSet
+from memhp.units import GiB, MiB
+
+
+def command(observed: Facts) -> str:
+    """The command line that QEMU says it was started with; an option's value may begin with anything."""
+    return shlex.join(observed.qemu.args) if observed.qemu is not None else ""
+
+
+def first(name: str) -> Facts:
+    return facts(name, next(iter(open_capture(name))))
+
+
+def told(name: str) -> bool:
+    """Whether the command line alone decides where RAM is: not what ``memmap=`` sets aside, firmware keeps for itself
+    (EFI on LoongArch), tables of NVDIMMs take from the end of RAM, or a device tree of somebody's own says.
+    """
+    words = command(first(name))
+    return bool(words) and not any(each in words for each in ("memmap=", "loongarch", "nvdimm=on", "-dtb"))
+
+
+NAMES = [name for name in (*captures(), *guests()) if told(name)]
+
+
+def spec_of(text: str) -> MachineSpec:
+    return machine_spec(MachineText(qemu=text))
+
+
+def test_most_captures_tell() -> None:
+    assert {name.split("-")[0] for name in NAMES} == {"x86_64", "arm64"}
+    assert any("numa2" in name for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ram_lies_where_the_kernel_found_it(name: str) -> None:
+    log = first(name).boot_log
+    assert log is not None
+    spec = spec_of(command(first(name)))
+    for nid in {each.nid for each in log.early_node_ranges}:
+        mine = SpanSet(ram.span for ram in spec.ram if ram.nid == nid)
+        assert mine == SpanSet(each.span for each in log.early_node_ranges if each.nid == nid)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_memory_blocks_are_as_large_and_domains_are_nodes_as_there(name: str) -> None:
+    observed = first(name)
+    machine, _ = described(MachineText(qemu=command(observed), page_size=observed.page_size))
+    k = start_kernel(machine_spec(machine))
+    assert k.memory_block_size == observed.memory.block_size
+    ranges = observed.boot_log.srat if observed.boot_log is not None else ()
+    real = list(dict.fromkeys(each.pxm for each in sorted(ranges, key=lambda each: each.nid)))
+    assert machine.proximity == real
+
+
+WITH_DEVICES = [name for name in NAMES if "virtio-mem-pci" in command(first(name))]
+
+
+@pytest.mark.parametrize("name", WITH_DEVICES)
+def test_virtio_mem_devices_appear_where_qemu_put_them(name: str) -> None:
+    observed = first(name)
+    assert observed.qemu is not None
+    text = f"steps = []\n[machine]\nqemu = '''{command(observed)}'''\n"
+    run, k = rehearse_scenario(loads(text))
+    assert run.ok
+    found = {res.name: (res.start, res.end + 1) for res in _devices(k)}
+    real = [each for each in observed.qemu.devices if each.type == "virtio-mem"]
+    assert sorted(found.values()) == sorted((each.addr, each.addr + each.max_size) for each in real if each.max_size)
+
+
+def _devices(k: Kernel) -> list[Resource]:
+    return [res for res in k.iomem_resource.children if res.name.startswith("virtio")]
+
+
+def ends(text: str) -> list[int]:
+    return [ram.span.end for ram in spec_of(text).ram]
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("-M pc -m 3G", 3 * GiB - 128 * 1024),
+        ("-M pc -m 4G", 5 * GiB),
+        ("-M pc-i440fx-9.2 -m 3583M", 3583 * MiB - 128 * 1024),
+        ("-M pc-q35-9.2 -m 2815M", 2815 * MiB - 128 * 1024),
+        ("-M q35 -m 2816M", 4 * GiB + 768 * MiB),
+        ("-M q35 -m 4096", 6 * GiB),
+        ("-M microvm -m 4G", 5 * GiB),
+        ("qemu-system-aarch64 -machine virt -m 4G", 5 * GiB),
+        ("qemu-system-riscv64 -m 4G", 6 * GiB),
+        ("qemu-system-loongarch64 -m 4G", 6 * GiB - 256 * MiB),
+    ],
+)
+def test_ram_ends_where_the_boards_sources_say(text: str, end: int) -> None:
+    assert ends(text)[-1] == end
+
+
+@pytest.mark.parametrize(("ram", "block"), [("61G", 128 * MiB), ("62G", 2 * GiB), ("63G", GiB), ("70G", 2 * GiB)])
+def test_large_guests_have_the_blocks_that_the_end_of_their_ram_allows(ram: str, block: int) -> None:
+    """``probe_memory_block_size()``: from 64 GiB on the largest that boot memory ends with; a q35 ends 2 GiB higher."""
+    assert start_kernel(spec_of(f"-M q35 -m {ram}")).memory_block_size == block
+
+
+def run(text: str, *steps: str) -> list[str]:
+    scenario = "steps = [" + ", ".join(f"{{ {step} }}" for step in steps) + f"]\n[machine]\nqemu = '''{text}'''\n"
+    done, k = rehearse_scenario(loads(scenario))
+    assert done.ok
+    return [f"{res.start:#x}" for res in k.iomem_resource.children if res.start >= 4 * GiB]
+
+
+def test_the_first_dimm_of_a_pc_with_4_gib_follows_its_ram() -> None:
+    assert run("-M pc -m 4G,slots=1,maxmem=5G", 'do = "plug", size = "1G"') == ["0x100000000", "0x140000000"]
+
+
+def test_devices_of_the_command_line_are_there_before_all_steps() -> None:
+    text = (
+        "-M q35 -m 1G,slots=2,maxmem=16G -object memory-backend-ram,id=a,size=1G -device pc-dimm,memdev=a,id=d0 "
+        "-object memory-backend-ram,id=b,size=4G -device virtio-mem-pci,memdev=b,id=v,requested-size=512M,block-size=4M"
+    )
+    _, devices = described(MachineText(qemu=text))
+    assert [type(each).__name__ for each in devices] == ["Plug", "VirtioMem"]
+    assert isinstance(devices[1], VirtioMem)
+    assert (devices[1].device, devices[1].block_size, devices[1].requested) == ("v", 4 * MiB, 512 * MiB)
+    assert run(text, 'do = "resize", to = "1G", device = "v"') == ["0x100000000", "0x140000000"]
+
+
+@pytest.mark.parametrize(
+    ("text", "step", "message"),
+    [
+        ("-m 1G,slots=1,maxmem=9G", 'do = "plug", size = "1G" }, { do = "plug", size = "1G"', "all 1 slots are taken"),
+        ("-m 1G,slots=2,maxmem=3G", 'do = "plug", size = "4G"', "memory devices may have 2 GiB"),
+        ("-m 1G", 'do = "plug", size = "1G"', "no slot for a DIMM"),
+        ("-m 1G,slots=1,maxmem=2G", 'do = "plug", size = "1G", at = "0x4000000000"', "beyond what may be plugged"),
+        ("-m 1G,maxmem=2G", 'do = "virtio-mem", size = "2G"', "memory devices may have 1 GiB"),
+    ],
+)
+def test_what_there_is_no_room_for_is_refused(text: str, step: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as refused:
+        run(text, step)
+    assert "steps[" in refused.value.where
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("-m 1G 'unclosed", "not a command line"),
+        ("-m 1G stray words", "what is 'stray' for"),
+        ("-M isapc -m 1G", "machine isapc of x86_64 is not known"),
+        ("-m 2G,maxmem=1G", "maxmem is less than the RAM"),
+        ("-m 1G -device virtio-mem-pci,memdev=none", "no memory backend 'none'"),
+        ("-m 2G -numa node,mem=1G", "the nodes have 1024 MiB of RAM, and -m says 2048 MiB"),
+        ("-m 1G -smp many", "want a number, got 'many'"),
+        ("-m 1G -device nvdimm,memdev=x", "memory of nvdimm is not understood"),
+        ("-M microvm -m 1G -object memory-backend-ram,id=a,size=1G -device pc-dimm,memdev=a", "no room"),
+        ("-m 1G -append 'memmap=1G!4G'", "memmap= on -append is not understood"),
+        ("-m 1G -append memhp_default_state=maybe", "-append: Invalid enum value 'maybe'"),
+    ],
+)
+def test_a_command_line_that_cannot_be_used_is_told_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as refused:
+        described(MachineText(qemu=text))
+    assert "machine.qemu" in refused.value.where
+
+
+def test_the_kernels_options_are_those_of_append() -> None:
+    append = "console=ttyS0 movable_node memory_hotplug.memmap_on_memory=1 memhp_default_state=online_movable"
+    config = spec_of(f"-m 4G -append '{append}'").config
+    assert (config.movable_node, config.memmap_on_memory) == (True, "Y")
+    assert config.memhp_default_state == "online_movable"
+
+
+def test_a_key_that_the_command_line_tells_already_is_refused() -> None:
+    with pytest.raises(BadInput, match="the command line tells this") as refused:
+        described(MachineText(qemu="-m 1G", memory="2G"))
+    assert refused.value.where.endswith("machine.memory")
+
+
+def test_nodes_take_their_ram_in_turn_and_have_their_cpus() -> None:
+    found = parse("-m 3G -smp 4 -numa node,mem=1G,cpus=0-1 -numa node,nodeid=1,mem=2048,cpus=2:3", arch=None, where="")
+    assert [(node.nid, node.size, node.cpus) for node in found.nodes] == [(0, GiB, (0, 1)), (1, 2 * GiB, (2, 3))]
