@@ -33,9 +33,9 @@ CLAIMS = (
         answer="Without either, a process that is older than the memory faults on it. With either none does, whatever "
         "the order with a fork; with synchronisation the new table has to be copied and listed under one lock.",
         decide=riscv_hotplug.root_entries, command="memhp rehearse examples/pgd-policies.toml",
-        held_against=sources(
+        held_against=(*PAGE_TABLES, *sources(
             "arch/riscv/mm/init.c:preallocate_pgd_pages_range", "arch/riscv/include/asm/pgalloc.h:pgd_alloc"
-        ),
+        )),
     ),
     Claim(
         id="rv-3", source=SOURCE, known="reproduced",

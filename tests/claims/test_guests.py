@@ -1,0 +1,86 @@
+"""What real machines said of the oldest claims of each thread: their logs and counters, beside the figures."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from typing import Any
+
+import pytest
+
+from captures import open_capture
+from memhp.claims import evidence, memmap_on_memory, memmap_rollback, riscv_machine
+from memhp.claims.memmap_on_memory import cost
+from memhp.units import MiB, format_size
+from ptcore_guests import NOTED
+
+RISCV = [noted for noted in NOTED if noted["arch"] == "riscv64" and "root_entries" in noted]
+
+
+def log(name: str) -> str:
+    """The kernel's log of the last step that has one."""
+    found = [text for source in open_capture(name).values() if (text := source.boot_log())]
+    return found[-1]
+
+
+def vmstat(name: str, step: str, counter: str) -> int:
+    text = open_capture(name)[step].get("/proc/vmstat") or ""
+    return int(dict(line.split() for line in text.splitlines())[counter])
+
+
+def test_virtio_mem_on_riscv64_has_the_section_and_the_pageblock_that_rv_8_tells() -> None:
+    text = log("riscv64-6.12.107+deb13-riscv64-virtio-mem-vhost-default")
+    assert f"memory block size: {128 * MiB:#x}" in text
+    assert f"subblock size: {2 * MiB:#x}" in text
+    figure = riscv_machine.granularity().figure
+    assert "linux-6.12: section 128 MiB" in figure and "virtio-mem sub-block of 2 MiB" in figure
+
+
+@pytest.mark.parametrize("noted", RISCV, ids=lambda noted: str(noted["name"]))
+def test_root_entries_of_a_riscv64_guest_are_there_from_boot_as_rv_2_and_rv_3_tell(noted: dict[str, Any]) -> None:
+    """Those of direct map and vmemmap: what is to come has its root entry before anything is plugged."""
+    (row,) = (row for row in evidence.sizes("riscv64", noted["profile"]) if row.va_bits == noted["va_bits"])
+    told = {area.area: area.tables for area in row.preallocated}
+    shift = {39: 30, 48: 39, 57: 48}[noted["va_bits"]]
+    notes = noted["vmcoreinfo"]
+    vmemmap = {va >> shift & 511 for va in range(notes["VMEMMAP_START"], notes["VMEMMAP_END"], 1 << shift)}
+    direct = range(notes["PAGE_OFFSET"] >> shift & 511, (notes["PAGE_OFFSET"] >> shift & 511) + told["direct map"])
+    there = set(noted["root_entries"])
+    assert len(vmemmap) == told["vmemmap"]
+    assert there >= vmemmap | set(direct)
+
+
+def test_a_dimm_took_of_ram_what_mom_1_tells() -> None:
+    """512 MiB: 2048 pages of struct pages, 2 MiB for each 128 MiB."""
+    name = "x86_64-6.12.107+deb13-cloud-amd64-pc-dimm-default"
+    pages = [vmstat(name, step, "nr_memmap_pages") for step in ("0-before", "1-plugged")]
+    assert pages[1] - pages[0] == 4 * 2 * MiB // 4096
+    assert f"linux-6.12: {format_size(2 * MiB)} of struct pages" in cost().figure
+
+
+def test_adding_far_too_much_failed_or_killed_as_mom_2_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memmap_on_memory, "KERNELS", ("linux-6.12",))
+    name = "x86_64-6.12.117+deb13-cloud-amd64-plan-16000M"
+    assert "add_memory failed" in log(name)
+    assert vmstat(name, "2-added", "nr_memmap_pages") > 0
+    figure = memmap_on_memory.exhaustion().figure
+    assert "linux-6.12 x86_64, N: 120G more: ENOMEM" in figure
+    assert "linux-6.12 arm64, N: 4G more: PANIC (System is deadlocked on memory)" in figure
+
+
+def test_a_block_keeps_its_struct_pages_at_its_start_and_the_rest_goes_offline_as_mom_4_tells() -> None:
+    text = log("x86_64-6.1.0-56-cloud-amd64-dimm-memmap-on-memory")
+    assert "altmap_alloc_block_buf: pfn: 0x108000 alloc: 512" in text
+    assert "Offlined Pages 32256" in text
+    assert "512 pages reserved, 32256 to the buddy" in memmap_on_memory.page_states().figure
+
+
+def test_a_page_table_that_cannot_be_had_is_fatal_on_x86_64_as_mom_9_tells() -> None:
+    text = log("x86_64-6.12.117+deb13-cloud-amd64-oom-lowpages-612")
+    assert "BUG: kernel NULL pointer dereference" in text
+    assert "phys_pmd_init" in text
+    fatal = [site for site, end in memmap_rollback.adds("linux-6.12") if end == "dies"]
+    assert "arch/x86/mm/init.c:alloc_low_pages" in fatal
+
+
+def test_a_device_of_arm64_with_16k_pages_gives_its_struct_pages_room_page_by_page_as_alt_1_tells() -> None:
+    text = log("arm64-6.12.107+deb13-arm64-16k-kmem-map-pmem-mom1")
+    taken = [line for line in text.splitlines() if "altmap_alloc_block_buf" in line]
+    assert taken and all(line.endswith("nr: 0x1") for line in taken)
