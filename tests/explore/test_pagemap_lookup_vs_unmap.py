@@ -9,8 +9,8 @@ from deciding import counterexample, decided
 from memhp.explore.cases.near_dimm import boot_near
 from memhp.explore.cases.pagemap_lookup_vs_unmap import CASE, DEVICES, device
 from memhp.explore.engine.trace import Line
-from memhp.linux.mm.dev_pagemap import MemoryType
-from memhp.linux.mm.memremap import Memremap, devm_memremap_pages_release, memremap_pages, memunmap_pages
+from memhp.linux.mm.dev_pagemap import MemoryType, Memremap
+from memhp.linux.mm.memremap import devm_memremap_pages_release, memremap_pages, memunmap_pages
 
 THEN, NOW = "arm64-64K-48-linux-5.13", "riscv64-4K-48-linux-7.2"
 

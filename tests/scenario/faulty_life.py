@@ -18,7 +18,7 @@ from memhp.linux.config import Config
 from memhp.linux.init import start_kernel
 from memhp.linux.mm import users
 from memhp.linux.mm.altmap import VmemAltmap
-from memhp.linux.mm.memremap import Memremap
+from memhp.linux.mm.dev_pagemap import Memremap
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.scenario.session import Session

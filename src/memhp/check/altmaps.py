@@ -7,7 +7,7 @@ from memhp.check.law import Breach, Law
 from memhp.check.machine_view import MachineView, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.linux.mm.altmap import VmemAltmap
-from memhp.linux.mm.memremap import Memremap
+from memhp.linux.mm.dev_pagemap import Memremap
 from memhp.spans import Span, SpanSet
 
 NAME = "altmaps"

@@ -7,7 +7,7 @@ from memhp.check.law import Breach, Law
 from memhp.check.machine_view import MachineView, minus, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.memory import Use
-from memhp.linux.mm.memremap import Memremap
+from memhp.linux.mm.dev_pagemap import Memremap
 from memhp.linux.mmzone import MemoryBlock, ZoneRef, ZoneType
 from memhp.spans import Span, SpanSet
 

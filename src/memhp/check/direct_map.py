@@ -15,9 +15,8 @@ from memhp.check.machine_view import Leaves, MachineView, merged, minus, pfn_tex
 from memhp.check.snapshot import Snapshot
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.memory import Use
-from memhp.linux.mm.dev_pagemap import MemoryType
+from memhp.linux.mm.dev_pagemap import MemoryType, Memremap
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP
-from memhp.linux.mm.memremap import Memremap
 from memhp.linux.port import WRITABLE
 from memhp.spans import Span, SpanSet
 

@@ -7,8 +7,8 @@ from memhp.check.law import Breach, Law
 from memhp.check.machine_view import MachineView, minus
 from memhp.check.snapshot import Snapshot
 from memhp.linux.kernel.resource import BUSY_SYSTEM_RAM, Resource
+from memhp.linux.mm.dev_pagemap import Memremap
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP
-from memhp.linux.mm.memremap import Memremap
 from memhp.spans import Span, SpanSet
 
 NAME = "resources"

@@ -20,7 +20,7 @@ from memhp.hw.format import U64
 from memhp.hw.ranges_again import ranges_again
 from memhp.hw.walker import ALL, Bools
 from memhp.hw.written import Written
-from memhp.linux.mm.memremap import Memremap
+from memhp.linux.mm.dev_pagemap import Memremap
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanMap, SpanSet
 

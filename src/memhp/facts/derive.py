@@ -19,10 +19,9 @@ from memhp.linux.drivers.base.memory import valid_zones
 from memhp.linux.drivers.base.memory_lookup import Poisoned
 from memhp.linux.kernel.resource import Resource
 from memhp.linux.mm.compound_vmemmap import VMEMMAP_RESERVE_NR, vmemmap_can_optimize
-from memhp.linux.mm.dev_pagemap import DevPagemap, pgmap_vmemmap_nr
+from memhp.linux.mm.dev_pagemap import DevPagemap, Memremap, pgmap_vmemmap_nr
 from memhp.linux.mm.free_area import free_by_order, nr_free_pages
 from memhp.linux.mm.hugetlb import HUGE_USES
-from memhp.linux.mm.memremap import Memremap
 from memhp.linux.mm.zone_limits import zone_types
 from memhp.linux.mmzone import MigrateType, Zone, ZoneType
 from memhp.linux.state import Kernel

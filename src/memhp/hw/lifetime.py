@@ -16,6 +16,9 @@ from memhp.hw.stepper import Access
 from memhp.hw.tlb import Table
 from memhp.spans import Span
 
+RCU = "rcu"
+"""The read-side sections of read-copy-update."""
+
 
 @dataclass(eq=False)
 class SlabObject:
@@ -24,6 +27,8 @@ class SlabObject:
     name: str
     freed_by: str = ""
     """Who freed it: ``file:function``."""
+    spares: frozenset[int] = frozenset()
+    """Read-side sections that it outlives, being freed after a grace period."""
 
 
 class Hop(NamedTuple):
@@ -83,7 +88,7 @@ def use_object(hw: Machine, thing: SlabObject, where: str, *, change: bool = Fal
         hw.atomic(thing.name)
     else:
         hw.reads(thing.name)
-    if thing.freed_by:
+    if thing.freed_by and hw.outermost(RCU) not in thing.spares:
         hw.violations.append(Violation("use-after-free", f"{thing.name} is used, but {thing.freed_by} freed it", where))
 
 

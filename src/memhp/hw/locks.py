@@ -192,6 +192,11 @@ class LockDoors:
         """The outermost read-side sections that some CPU is in, each by a number of its own."""
         return frozenset(inside[0] for inside in self._sections.get(section, {}).values() if inside)
 
+    def outermost(self, section: str) -> int | None:
+        """The number of the read-side section that the running CPU is in; None when it is in none."""
+        inside = self._sections.get(section, {}).get(self.cpu)
+        return inside[0] if inside else None
+
     def holds(self, name: str, *, write: bool = False) -> bool:
         """Whether the running CPU holds a lock: ``lockdep_assert_held()``."""
         lock = self.locks.get(name)

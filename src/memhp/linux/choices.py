@@ -181,6 +181,22 @@ class Profile(Choices):
         first("on-remove"),
         since("5.5", "on-offline", "mm/memory_hotplug: shrink zones when offlining memory"),
     )
+    device_sections: Literal["untold", "told"] = choice(
+        "Whether ``pfn_to_online_page()`` looks for a device's mapping in sections that RAM and a device share.",
+        first("untold"),
+        since("5.12", "told", "mm: teach pfn_to_online_page() about ZONE_DEVICE section collisions"),
+    )
+    section_usage: Literal["freed-at-once", "freed-after-grace-period"] = choice(
+        "Whether the usage map of a section that goes is freed while ``pfn_valid()`` may read it, and before the "
+        "section is invalid, or after that and by RCU, which ``pfn_valid()`` holds.",
+        first("freed-at-once"),
+        since(
+            "6.8",
+            "freed-after-grace-period",
+            "mm/sparsemem: fix race in accessing memory_section->usage",
+            ("6.1.76",),
+        ),
+    )
     block_zone: Literal["looked-up", "stored"] = choice(
         "Whether ``offline_pages()`` finds out itself that a block lies in one zone only, or "
         "``memory_block_offline()`` reads it from the block.",
@@ -251,6 +267,36 @@ class Profile(Choices):
         since("6.9", True, "mm/memory_hotplug: introduce MEM_PREPARE_ONLINE/MEM_FINISH_OFFLINE notifiers"),
         between("6.12", "7.2", False, "mm/memory_hotplug: remove MEM_PREPARE_ONLINE/MEM_FINISH_OFFLINE notifiers"),
     )
+    contig_hugetlb: Literal["first-pass", "never", "second-pass"] = choice(
+        "Whether the search for a gigantic page's place takes ranges with smaller huge pages, which have to move: like "
+        "any other, not at all, or once no other can be had (``alloc_contig_frozen_pages()``).",
+        first("first-pass"),
+        between(
+            "6.1",
+            "6.6",
+            "never",
+            "mm: page_alloc: skip regions with hugetlbfs pages when allocating 1G pages",
+            ("6.1.26",),
+        ),
+        between("6.12", "7.2", "second-pass"),
+    )
+    boot_block_nodes: Literal["by-node", "by-region"] = choice(
+        "In which order boot links memory blocks and nodes, so that the last is ``mem->nid``: node by node, or as the "
+        "memory comes (``register_memory_blocks_under_nodes()``).",
+        first("by-node"),
+        between("6.12", "7.2", "by-region"),
+    )
+    kmem_absent_ranges: Literal["removed", "passed-over"] = choice(
+        "Whether ``dev_dax_kmem_remove()`` removes ranges that it never added, with whatever is there, or not.",
+        first("removed"),
+        between(
+            "6.12",
+            "7.2",
+            "passed-over",
+            "dax/kmem: account for partial discontiguous resource upon removal",
+            ("6.12.97",),
+        ),
+    )
     resource_split: Literal["children-stay", "children-move"] = choice(
         "What becomes of resources above the hole when ``release_mem_region_adjustable()`` cuts one in two: they "
         "stay with the lower half, and forbid the cut, or go with the upper.",
@@ -313,6 +359,26 @@ class Profile(Choices):
         "and ``cleanup``; or that function for all of them.",
         first("each-page"),
         since("5.18", "at-once", "mm: remove the extra ZONE_DEVICE struct page refcount"),
+    )
+    pgmap_free: Literal["page_free", "folio_free"] = choice(
+        "What the method is called that ``memremap_pages()`` wants of private and coherent memory.",
+        first("page_free"),
+        between("6.12", "7.2", "folio_free"),
+    )
+    pgmap_order: Literal["any", "at-most-a-folio"] = choice(
+        "Whether ``memremap_pages()`` refuses pages larger than any folio may be (``MAX_FOLIO_ORDER``).",
+        first("any"),
+        between("6.12", "7.2", "at-most-a-folio"),
+    )
+    page_init_ref: Literal["live", "any"] = choice(
+        "Whether ``zone_device_page_init()`` warns once a mapping is killed, or only when its last reference has gone.",
+        first("live"),
+        between("6.12", "7.2", "any"),
+    )
+    dax_regions: Literal["each-alone", "one-tree"] = choice(
+        "Whether ``alloc_dax_region()`` refuses a region that overlaps another one's.",
+        first("each-alone"),
+        between("6.12", "7.2", "one-tree"),
     )
     pgmap_drain: PgmapDrain = choice(
         "What ``memunmap_pages()`` does about references before it unmaps: nothing, as there were none before "

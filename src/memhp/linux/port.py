@@ -117,6 +117,8 @@ class Port(Protocol):
     """Page size → the buddy's largest order, inclusive (``MAX_PAGE_ORDER``)."""
     struct_page_size: int
     """``sizeof(struct page)`` as distributions build it, bytes; need not divide a page."""
+    has_gigantic_folios: bool
+    """``CONFIG_HAVE_GIGANTIC_FOLIOS``: whether folios may be larger than the buddy's largest block."""
     has_hvo: bool
     """Whether builds have ``HUGETLB_PAGE_OPTIMIZE_VMEMMAP``."""
     has_memmap_on_memory: bool

@@ -6,7 +6,7 @@ from errno import EBUSY
 
 from memhp.errors import BadInput, KernelError
 from memhp.hw.devices.pmem import plug_pmem
-from memhp.linux.drivers.dax.bus import DevDax
+from memhp.linux.drivers.dax.bus import DevDax, alloc_dax_region, dax_region_unregister
 from memhp.linux.drivers.dax.device import dev_dax_probe, dev_dax_remove
 from memhp.linux.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove, mapping
 from memhp.linux.drivers.dax.pmem import dax_pmem_probe, dax_pmem_remove
@@ -95,7 +95,7 @@ def _unbind(k: Kernel, region: Region, notes: list[str]) -> None:
 
 def _bind(k: Kernel, region: Region, step: schema.Dax) -> None:
     if step.mode == "raw":
-        _forget(k, region)
+        _forget(k, region, step.device)
         region.disk = pmem_attach_disk(k, namespace_name(step.device), region.span, region.node, pagemap=step.pagemap)
     elif step.mode in ("devdax", "kmem"):
         dev = _device(k, region, step)
@@ -111,13 +111,15 @@ def _device(k: Kernel, region: Region, step: schema.Dax) -> DevDax:
     """The device of the DAX bus; made anew when the step wants another geometry than it has."""
     align = _align(k, region, step)
     if not region.namespace:
+        if region.dev is None:
+            alloc_dax_region(k, hmem_name(step.device), region.span)
         if region.dev is None or region.dev.align != align:
             region.dev = DevDax(step.device, (region.span,), align, region.node)
         return region.dev
     info = nd_pfn_init(k.config, region.span, step.map or (region.info.mode if region.info else "mem"), align)
     if region.dev is None or region.info != info:
         attribute = region.dev is not None and region.dev.memmap_on_memory
-        _forget(k, region)
+        _forget(k, region, step.device)
         region.dev = dax_pmem_probe(k, step.device, namespace_name(step.device), region.span, info, region.node)
         region.dev.memmap_on_memory = attribute
         region.info = info
@@ -134,10 +136,12 @@ def _align(k: Kernel, region: Region, step: schema.Dax) -> int:
     return align
 
 
-def _forget(k: Kernel, region: Region) -> None:
+def _forget(k: Kernel, region: Region, name: str) -> None:
     """The namespace gives up its device of the DAX bus; memory of it that is RAM stays, with its resource."""
     if region.info is not None:
-        dax_pmem_remove(k, region.span, region.info)
+        dax_pmem_remove(k, namespace_name(name), region.span, region.info)
+    elif region.dev is not None:
+        dax_region_unregister(k, hmem_name(name))
     region.dev = region.info = None
 
 
@@ -154,3 +158,8 @@ def _pin(k: Kernel, region: Region, wanted: int) -> None:
 def namespace_name(name: str) -> str:
     """The namespace that a dax device belongs to: ``namespace0.0`` of ``dax0.0``."""
     return f"namespace{name.removeprefix('dax')}"
+
+
+def hmem_name(name: str) -> str:
+    """The device of a region without a namespace that a dax device belongs to: ``hmem.0`` of ``dax0.0``."""
+    return f"hmem.{name.removeprefix('dax').split('.')[0]}"

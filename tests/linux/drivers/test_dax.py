@@ -8,9 +8,10 @@ import pytest
 from architectures import DIRECT_MAPPED
 from kernels import PLUG_AT, kernel, log, plug, refused
 from memhp.check import check_all
+from memhp.errors import KernelBug
 from memhp.linux.choices import Arch
 from memhp.linux.drivers.base.memory_state import state_store
-from memhp.linux.drivers.dax.bus import DevDax
+from memhp.linux.drivers.dax.bus import DevDax, alloc_dax_region, dax_region_unregister
 from memhp.linux.drivers.dax.device import dev_dax_probe, dev_dax_remove
 from memhp.linux.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove, string_get_size
 from memhp.linux.drivers.nvdimm.pfn_devs import nd_pfn_init, nvdimm_setup_pfn
@@ -19,6 +20,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB, TiB
 
+AT = PLUG_AT
 WHOLE = Span(PLUG_AT, PLUG_AT + 1 * GiB)
 
 
@@ -127,3 +129,44 @@ def test_kmem_asks_for_self_hosted_struct_pages_only_if_the_attribute_says_so(me
 )
 def test_sizes_are_printed_to_three_digits(size: int, text: str) -> None:
     assert string_get_size(size) == text
+
+
+@pytest.mark.parametrize(("release", "refuses"), [("linux-6.12", False), ("linux-7.2", True)])
+def test_regions_that_overlap_are_refused_as_they_are_made_by_7_2(release: str, refuses: bool) -> None:
+    """alloc_dax_region(): ``request_resource(&dax_regions, …)``; until then kmem or device-dax found out."""
+    k = kernel("x86_64", release)
+    alloc_dax_region(k, "hmem.0", Span(AT, AT + GiB))
+    alloc_dax_region(k, "hmem.1", Span(AT + GiB, AT + 2 * GiB))
+    if refuses:
+        error = refused(alloc_dax_region, k, "hmem.2", Span(AT + GiB // 2, AT + 3 * GiB))
+        assert (error.name, error.advice) == ("ENOMEM", "hmem.0 has that range")
+        assert log(k)[-1] == f"hmem.2: dax_region resource conflict for [mem {AT + GiB // 2:#x}-{AT + 3 * GiB - 1:#x}]"
+        for parent in ("hmem.0", "hmem.1"):
+            dax_region_unregister(k, parent)
+    alloc_dax_region(k, "hmem.2", Span(AT + GiB // 2, AT + 3 * GiB))
+
+
+@pytest.mark.parametrize("release", ["linux-6.1", "linux-6.12", "linux-7.2"])
+def test_a_range_too_small_for_a_block_keeps_the_memory_group_when_kmem_is_unbound(release: str) -> None:
+    """dev_dax_kmem_remove() counts ranges that went, and passes over such a one without counting it."""
+    k = kernel("x86_64", release)
+    plug(k, 1 * GiB)
+    small = Span(AT + GiB // 2, AT + GiB // 2 + 64 * MiB)
+    dev = DevDax("dax0.0", (Span(AT, AT + GiB // 2), small), 2 * MiB)
+    dev_dax_kmem_probe(k, dev)
+    assert dev_dax_kmem_remove(k, dev) == []
+    assert tree(k) == [] and list(k.memory_groups) == [0]
+    whole = DevDax("dax0.0", (Span(AT, AT + GiB // 2),), 2 * MiB)
+    dev_dax_kmem_probe(k, whole)
+    assert dev_dax_kmem_remove(k, whole) == [] and list(k.memory_groups) == [0]
+
+
+def test_before_6_12_97_a_range_that_was_never_added_is_removed_with_what_is_there() -> None:
+    """Linux 6.1: ``remove_resource(data->res[i])`` of a range that failed at probe follows a null pointer."""
+    k = kernel("x86_64", "linux-6.1")
+    plug(k, 1 * GiB)
+    request_region(k.iomem_resource, AT + GiB // 2, GiB // 2, "somebody")
+    dev = DevDax("dax0.0", (Span(AT, AT + GiB // 2), Span(AT + GiB // 2, AT + GiB)), 2 * MiB)
+    dev_dax_kmem_probe(k, dev)
+    with pytest.raises(KernelBug, match="never added"):
+        dev_dax_kmem_remove(k, dev)

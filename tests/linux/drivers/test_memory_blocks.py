@@ -75,6 +75,16 @@ def test_a_block_that_two_nodes_share_belongs_to_the_last_and_to_no_zone() -> No
     assert refused(state_store, k, 8, "offline").name == "EINVAL"
 
 
+@pytest.mark.parametrize(("release", "nid"), [("linux-6.12", 1), ("linux-7.2", 0)])
+def test_of_nodes_that_interleave_the_highest_has_the_block_and_in_7_2_the_last(release: str, nid: int) -> None:
+    """6.12: node_dev_init() links node by node; 7.2: register_memory_blocks_under_nodes() region by region."""
+    config = Config(arch="x86_64", profile=profile(release), page_size=4 * KiB, va_bits=48)
+    ram = (Ram(1 * MiB, GiB + 63 * MiB, nid=1), Ram(GiB + 64 * MiB, 960 * MiB, nid=0))
+    k = start_kernel(MachineSpec("numa", config, ram, nodes=(0, 1)))
+    assert k.memory_blocks.get(8) == MemoryBlock("online", nid, None)
+    assert [nid for nid, below in k.node_states.devices.items() if 8 in below] == [0, 1]
+
+
 def test_a_block_size_that_is_no_power_of_two_panics() -> None:
     k = kernel("x86_64")
     k.memory_block_size = 3 * 128 * MiB

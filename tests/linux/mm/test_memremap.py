@@ -17,18 +17,15 @@ from memhp.linux.config import configs
 from memhp.linux.lib.percpu_refcount import PercpuRef, percpu_ref_kill
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.compound_vmemmap import vmemmap_can_optimize, vmemmap_storage_pages
-from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType
+from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType, Memremap, get_dev_pagemap, put_dev_pagemap
 from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mm.memremap import (
-    Memremap,
     free_zone_device_folio,
-    get_dev_pagemap,
     memremap_compat_align,
     memremap_pages,
     memunmap_pages,
     pgmap_pfn_valid,
     pin_pages,
-    put_dev_pagemap,
     unpin_pages,
     zone_device_page_init,
 )
@@ -334,3 +331,49 @@ def test_in_5_13_a_driver_brings_its_own_reference_count() -> None:
 
 def test_the_alignment_that_struct_pages_need_is_a_sub_section_everywhere() -> None:
     assert {memremap_compat_align(config) for config in configs() if config.page_size < 64 * KiB} == {2 * MiB}
+
+
+@pytest.mark.parametrize(("release", "method"), [("linux-6.12", "page_free"), ("linux-7.2", "folio_free")])
+def test_private_memory_needs_a_method_that_goes_by_another_name_in_7_2(release: str, method: str) -> None:
+    k = kernel("x86_64", release)
+    ops = DevPagemapOps(migrate_to_ram=lambda _k, _pfn: None)
+    error = refused(memremap_pages, k, device(type=MemoryType.PRIVATE, ops=ops, owner="gpu"), 0)
+    assert (error.errno, error.reason) == (EINVAL, f"Missing {method} method")
+
+
+@pytest.mark.parametrize(
+    ("arch", "page_size", "largest"),
+    [
+        # include/linux/mmzone.h: ilog2(SZ_16G) - PAGE_SHIFT with gigantic folios, else MAX_PAGE_ORDER.
+        ("x86_64", 4 * KiB, 22),
+        ("arm64", 64 * KiB, 18),
+        ("loongarch64", 16 * KiB, 11),
+    ],
+)
+def test_7_2_refuses_pages_larger_than_any_folio(arch: Arch, page_size: int, largest: int) -> None:
+    k = kernel(arch, "linux-7.2", page_size=page_size)
+    plug(k, 1 * GiB)
+    error = refused(memremap_pages, k, device(vmemmap_shift=largest + 1), 0)
+    assert (error.errno, error.reason) == (EINVAL, "requested folio size unsupported")
+    memremap_pages(k, device(vmemmap_shift=min(largest, 14)), 0)
+
+
+def test_pages_of_a_dying_mapping_are_refused_while_6_12_still_looks_and_7_2_counts() -> None:
+    """zone_device_page_init(): percpu_ref_tryget_live(), by 7.2 percpu_ref_tryget_many(), which only zero stops."""
+    for release, warned in (("linux-6.12", True), ("linux-7.2", False)):
+        k = kernel("x86_64", release)
+        plug(k, 1 * GiB)
+        pgmap = device(type=MemoryType.COHERENT, ops=PRIVATE_OPS, owner="gpu")
+        memremap_pages(k, pgmap, 0)
+        zone_device_page_init(k, pgmap, 3)
+        assert pgmap.ref is not None
+        percpu_ref_kill(k.hw, pgmap.ref)
+        zone_device_page_init(k, pgmap, 2)
+        assert any("zone_device_page_init" in line for line in log(k)) == warned
+        assert pgmap.ref.count == (3 if warned else 5)
+        free = pgmap.ref.count
+        for _ in range(free):
+            free_zone_device_folio(k, pgmap, PLUG_AT >> 12)
+        zone_device_page_init(k, pgmap)
+        assert any("zone_device_page_init" in line for line in log(k))
+        assert pgmap.ref.count == 0

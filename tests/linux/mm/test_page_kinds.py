@@ -187,3 +187,35 @@ def test_a_free_gigantic_page_is_dissolved_whole_and_no_other() -> None:
     allocate(k, 1 * GiB, "gigantic-free", "another")
     assert attempt(k, 8 * GiB // k.memory_block_size)[0] == "ok"
     assert not spans_of(k, "pool") and spans_of(k, "another")
+
+
+def booted_with(release: str, size: int) -> Kernel:
+    """An x86-64 machine with `size` bytes of RAM, none of it between 3 and 4 GiB."""
+    config = Config("x86_64", profile(release), 4 * KiB, 48)
+    return start_kernel(MachineSpec("large", config, (Ram(MiB, 3 * GiB), Ram(4 * GiB, size - 3 * GiB))))
+
+
+@pytest.mark.parametrize(("release", "made"), [("linux-6.12", False), ("linux-7.2", True)])
+def test_huge_pages_in_every_gigabyte_make_way_for_a_gigantic_one_in_7_2_only(release: str, made: bool) -> None:
+    """alloc_contig_frozen_pages(): a second search takes ranges with smaller huge pages, which then have to move."""
+    k = booted_with(release, 6 * GiB)
+    huge = [1 * GiB + 2 * MiB, 2 * GiB, 5 * GiB - 512 * MiB, 5 * GiB, 7 * GiB - 512 * MiB]
+    for at in huge:
+        allocate(k, 2 * MiB, "hugetlb", f"app{at}", at=at)
+    try:
+        (page,) = allocate(k, 1 * GiB, "gigantic", "vm")
+    except KernelError as error:
+        assert not made and error.name == "ENOMEM"
+        return
+    assert made and page.size << 12 == GiB
+    assert k.hw.memory.used(Use.HUGETLB) == len(huge) * 512, "each is somewhere else, and none is lost"
+
+
+def test_a_range_without_huge_pages_is_taken_before_one_with() -> None:
+    k = booted_with("linux-7.2", 6 * GiB)
+    huge = [2 * GiB, 5 * GiB - 512 * MiB, 5 * GiB, 7 * GiB - 512 * MiB]
+    for at in huge:
+        allocate(k, 2 * MiB, "hugetlb", f"app{at}", at=at)
+    (page,) = allocate(k, 1 * GiB, "gigantic", "vm")
+    assert page.start << 12 == 1 * GiB
+    assert {k.hw.memory.use_of(at >> 12) for at in huge} == {Use.HUGETLB}, "none had to move"

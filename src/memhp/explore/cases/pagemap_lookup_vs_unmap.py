@@ -10,15 +10,12 @@ from memhp.explore.cases.near_dimm import boot_near, near_dimm
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.lib.percpu_refcount import PercpuRef, percpu_ref_kill
-from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType
+from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType, Memremap, get_dev_pagemap, put_dev_pagemap
 from memhp.linux.mm.memremap import (
-    Memremap,
     devm_memremap_pages_release,
     free_zone_device_folio,
-    get_dev_pagemap,
     memremap_pages,
     pin_pages,
-    put_dev_pagemap,
     unpin_pages,
     wait_for_references,
     zone_device_page_init,

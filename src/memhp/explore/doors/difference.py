@@ -16,7 +16,7 @@ from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.memory import Owner
 from memhp.hw.tlb import Exposure, Stale
 from memhp.linux.kernel.resource import iter_resources
-from memhp.linux.mm.memremap import Memremap
+from memhp.linux.mm.dev_pagemap import Memremap
 from memhp.linux.mmzone import MemoryBlock, Section, ZoneRef
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -133,8 +133,8 @@ def _sections(old: Picture, new: Picture) -> Iterator[Change]:
     def text(section: Section | None) -> str:
         if section is None:
             return "not present"
-        early = ", early" if section.early else ""
-        return f"present, {'online' if section.online else 'offline'}, node {section.nid}{early}"
+        also = f"{', early' if section.early else ''}{', a device has part of it' if section.zone_device else ''}"
+        return f"present, {'online' if section.online else 'offline'}, node {section.nid}{also}"
 
     yield from _run_changes("section", old.sections, new.sections, _numbered("section"), text)
 

@@ -32,6 +32,7 @@ class GenericPort(Port):
     """The answers that most architectures share."""
 
     struct_page_size = 64
+    has_gigantic_folios = True
     has_hvo = True
     has_memmap_on_memory = True
     keeps_memblock = True

@@ -8,11 +8,11 @@ and they wait for nobody.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from memhp.hw.lifetime import RCU, SlabObject, kfree
 from memhp.hw.machine import Machine
 from memhp.linux.place import kernel_function
 
 KERNEL_FILE = "kernel/rcu/tree.c"
-RCU = "rcu"
 
 
 @contextmanager
@@ -34,3 +34,11 @@ def synchronize_rcu(hw: Machine) -> None:
     hw.atomic(RCU)
     before = hw.readers_of(RCU)
     hw.wait(lambda: not before & hw.readers_of(RCU), "a grace period", RCU)
+
+
+@kernel_function(f"{KERNEL_FILE}:kvfree_call_rcu")
+def kfree_rcu(hw: Machine, thing: SlabObject, where: str) -> None:
+    """Free an object once whoever may have found it before has finished; the caller goes on at once."""
+    hw.atomic(RCU)
+    thing.spares = hw.readers_of(RCU)
+    kfree(hw, thing, where)

@@ -52,6 +52,15 @@ def percpu_ref_tryget_live(hw: Machine, ref: PercpuRef, nr: int = 1) -> bool:
     return True
 
 
+def percpu_ref_tryget_many(hw: Machine, ref: PercpuRef, nr: int) -> bool:
+    """Take `nr` references unless all have been dropped: whether they were taken."""
+    hw.atomic(ref.name)
+    if not ref.count:
+        return False
+    ref.count += nr
+    return True
+
+
 def percpu_ref_kill(hw: Machine, ref: PercpuRef) -> None:
     """Refuse new references, and drop the owner's."""
     hw.atomic(ref.name)

@@ -76,34 +76,44 @@ def replace_free_hugepage_folios(k: Kernel, start_pfn: int, end_pfn: int) -> Non
 def alloc_contig_pages(k: Kernel, order: int, nid: int, owner: Owner) -> Span | None:
     """A block of an order that the buddy has none of, near node `nid`, emptied of what can move; None if there is none.
 
-    In zones for the kernel's memory only, as gigantic pages are not to hold up ZONE_MOVABLE. mm/page_alloc.c.
+    In zones for the kernel's memory only, as gigantic pages are not to hold up ZONE_MOVABLE. Kernels that look twice
+    take ranges with smaller huge pages, which have to move, when there is no other. mm/page_alloc.c.
     """
-    for page in _candidates(k, order, nid):
-        try:
-            alloc_contig_range(k, *page, owner)
-        except KernelError:
-            continue
-        return page
+    passes = {"first-pass": (order,), "never": (0,), "second-pass": (0, order)}[k.config.profile.contig_hugetlb]
+    for huge_below in passes:
+        for page in _candidates(k, order, nid, huge_below):
+            try:
+                alloc_contig_range(k, *page, owner)
+            except KernelError:
+                continue
+            return page
     return None
 
 
-def _candidates(k: Kernel, order: int, nid: int) -> Iterator[Span]:
-    """Aligned ranges near node `nid`, in one kernel zone each, whose pages are all online, not reserved, not huge."""
+def _candidates(k: Kernel, order: int, nid: int, huge_below: int) -> Iterator[Span]:
+    """Aligned ranges near node `nid`, in one kernel zone each, whose pages are all online and not reserved.
+
+    Huge pages may be in them if their order is below `huge_below`.
+    """
     size = 1 << order
     for zone in zonelist(k, nid, ZoneType.NORMAL):
         for start in range(align_up(zone.start_pfn, size), align_down(zone.end_pfn, size), size):
             page = Span(start, start + size)
-            if _range_valid_contig(k, page):
+            if _range_valid_contig(k, page, huge_below):
                 yield page
 
 
-def _range_valid_contig(k: Kernel, page: Span) -> bool:
+def _range_valid_contig(k: Kernel, page: Span, huge_below: int) -> bool:
     """``pfn_range_valid_contig()``."""
     zones = list(k.page_zone.runs(*page))
     if len({ref for _, _, ref in zones}) != 1 or sum(end - start for start, end, _ in zones) != page.size:
         return False
     uses = {owner.use for _, _, owner in k.hw.memory.owners.runs(*page)}
-    return k.hw.memory.owners.covers(*page) and not uses & {Use.DEVICE, Use.BOOT, *HUGE_USES}
+    return (
+        k.hw.memory.owners.covers(*page)
+        and not uses & {Use.DEVICE, Use.BOOT}
+        and all((huge_page_order(k.config, use) or 0) < huge_below for use in uses & HUGE_USES)
+    )
 
 
 def free_contig_range(k: Kernel, start_pfn: int, nr_pages: int) -> None:

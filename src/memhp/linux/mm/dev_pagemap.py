@@ -8,15 +8,19 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from memhp.hw.lifetime import SlabObject
-from memhp.linux.lib.percpu_refcount import PercpuRef
+from memhp.hw.lifetime import SlabObject, use_object
+from memhp.linux.kernel.rcu import rcu_read_lock
+from memhp.linux.lib.percpu_refcount import PercpuRef, percpu_ref_put_many, percpu_ref_tryget_live
 from memhp.linux.mm.altmap import VmemAltmap
-from memhp.spans import Span
+from memhp.linux.place import here
+from memhp.spans import Span, SpanMap
 
 if TYPE_CHECKING:
     from memhp.linux.state import Kernel
 
 KERNEL_FILE = "mm/memremap.c"
+PGMAP_ARRAY = "pgmap_array"
+"""The field by which lookups and updates meet."""
 
 
 class MemoryType(StrEnum):
@@ -92,3 +96,38 @@ class DevPagemap:
 def pgmap_vmemmap_nr(pgmap: DevPagemap) -> int:
     """Pages of one of the device's large pages: ``pgmap_vmemmap_nr()``."""
     return 1 << pgmap.vmemmap_shift
+
+
+@dataclass
+class Memremap:
+    """Whose device memory is."""
+
+    pgmap_array: SpanMap[DevPagemap] = field(default_factory=SpanMap)
+    """PFN → the device mapping that it belongs to."""
+    drvdata: dict[str, DevPagemap] = field(default_factory=dict)
+    """Device → the mapping that its driver keeps, also when it is undone (``dev_get_drvdata()``)."""
+
+
+def get_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap | None = None) -> DevPagemap | None:
+    """Pin the mapping that a page belongs to; None when there is none, or when it is going away.
+
+    `pgmap`, which the caller holds already, is given back as it is when it has the page in its first range, else
+    released. Kernels without references (``Profile.pgmap_drain``) hand out what is there.
+    """
+    if pgmap is not None:
+        if pfn << k.config.page_shift in pgmap.ranges[0]:
+            return pgmap
+        put_dev_pagemap(k, pgmap)
+    with rcu_read_lock(k.hw):
+        k.hw.reads(PGMAP_ARRAY)
+        found = k.statics(Memremap).pgmap_array.get(pfn)
+        if found is None or found.ref is None or k.config.profile.pgmap_drain == "none":
+            return found
+        use_object(k.hw, found.slab, here())
+        return found if percpu_ref_tryget_live(k.hw, found.ref) else None
+
+
+def put_dev_pagemap(k: Kernel, pgmap: DevPagemap | None) -> None:
+    """Give a reference back; the last one after the mapping was killed lets :func:`memunmap_pages` go on."""
+    if pgmap is not None and pgmap.ref is not None and k.config.profile.pgmap_drain != "none":
+        percpu_ref_put_many(k.hw, pgmap.ref, 1)

@@ -8,9 +8,9 @@ from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.memory_lookup import num_poisoned_pages_inc
 from memhp.linux.drivers.base.memory_state import EHWPOISON
-from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
+from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType, get_dev_pagemap, put_dev_pagemap
 from memhp.linux.mm.hugetlb import POOLS, dissolve_free_hugetlb_folio, huge_pages
-from memhp.linux.mm.memremap import get_dev_pagemap, pfn_first, pgmap_pfn_valid, put_dev_pagemap
+from memhp.linux.mm.memremap import pfn_first, pgmap_pfn_valid
 from memhp.linux.mm.page_alloc import take_pages_off_buddy
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mmzone import PageFlags

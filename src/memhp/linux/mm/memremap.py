@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from errno import EINVAL, ENODEV, ENOMEM, ENXIO
 
 from memhp.errors import KernelBug, KernelError
-from memhp.hw.lifetime import kfree, use_object
+from memhp.hw.lifetime import kfree
 from memhp.linux.config import Config
 from memhp.linux.kernel.panic import warn
-from memhp.linux.kernel.rcu import rcu_read_lock, synchronize_rcu
+from memhp.linux.kernel.rcu import synchronize_rcu
 from memhp.linux.kernel.resource import IORESOURCE_SYSTEM_RAM, Region, region_intersects
 from memhp.linux.lib.percpu_refcount import (
     PercpuRef,
@@ -17,9 +16,17 @@ from memhp.linux.lib.percpu_refcount import (
     percpu_ref_kill,
     percpu_ref_put_many,
     percpu_ref_tryget_live,
+    percpu_ref_tryget_many,
 )
 from memhp.linux.mm.altmap import vmem_altmap_offset
-from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
+from memhp.linux.mm.dev_pagemap import (
+    PGMAP_ARRAY,
+    DevPagemap,
+    MemoryType,
+    Memremap,
+    get_dev_pagemap,
+    put_dev_pagemap,
+)
 from memhp.linux.mm.memory_hotplug_pages import __remove_pages, mhp_range_allowed
 from memhp.linux.mm.memory_hotplug_zone import move_pfn_range_to_zone, remove_pfn_range_from_zone
 from memhp.linux.mm.mm_init import memmap_init_range
@@ -27,25 +34,14 @@ from memhp.linux.mm.util import snapshot_page
 from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
 from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
-from memhp.spans import Span, SpanMap
+from memhp.spans import Span
+from memhp.units import GiB
 
 KERNEL_FILE = "mm/memremap.c"
 RANGE = "mm/memremap.c:pagemap_range"
 NO_ZONE_DEVICE = "this kernel was built without CONFIG_ZONE_DEVICE: devices get no struct pages"
-PGMAP_ARRAY = "pgmap_array"
-"""The field by which lookups and updates meet."""
 PAGE_REFCOUNT = "page->_refcount"
 """The references that others hold to a device's pages."""
-
-
-@dataclass
-class Memremap:
-    """Whose device memory is."""
-
-    pgmap_array: SpanMap[DevPagemap] = field(default_factory=SpanMap)
-    """PFN → the device mapping that it belongs to."""
-    drvdata: dict[str, DevPagemap] = field(default_factory=dict)
-    """Device → the mapping that its driver keeps, also when it is undone (``dev_get_drvdata()``)."""
 
 
 def memremap_compat_align(config: Config) -> int:
@@ -79,34 +75,6 @@ def pgmap_pfn_valid(k: Kernel, pgmap: DevPagemap, pfn: int) -> bool:
         if pfn << shift in pgmap.ranges[i]:
             return pfn >= pfn_first(k, pgmap, i)
     return False
-
-
-# References --------------------------------------------------------------------------------------------------
-
-
-def get_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap | None = None) -> DevPagemap | None:
-    """Pin the mapping that a page belongs to; None when there is none, or when it is going away.
-
-    `pgmap`, which the caller holds already, is given back as it is when it has the page in its first range, else
-    released. Kernels without references (``Profile.pgmap_drain``) hand out what is there.
-    """
-    if pgmap is not None:
-        if pfn << k.config.page_shift in pgmap.ranges[0]:
-            return pgmap
-        put_dev_pagemap(k, pgmap)
-    with rcu_read_lock(k.hw):
-        k.hw.reads(PGMAP_ARRAY)
-        found = k.statics(Memremap).pgmap_array.get(pfn)
-        if found is None or found.ref is None or k.config.profile.pgmap_drain == "none":
-            return found
-        use_object(k.hw, found.slab, here())
-        return found if percpu_ref_tryget_live(k.hw, found.ref) else None
-
-
-def put_dev_pagemap(k: Kernel, pgmap: DevPagemap | None) -> None:
-    """Give a reference back; the last one after the mapping was killed lets :func:`memunmap_pages` go on."""
-    if pgmap is not None and pgmap.ref is not None and k.config.profile.pgmap_drain != "none":
-        percpu_ref_put_many(k.hw, pgmap.ref, 1)
 
 
 # Mapping -----------------------------------------------------------------------------------------------------
@@ -154,10 +122,12 @@ def _lacking(k: Kernel, pgmap: DevPagemap) -> Iterator[str]:
     ops, kind = pgmap.ops, pgmap.type
     if not pgmap.ranges:
         yield "nr_range must be specified"
+    if k.config.profile.pgmap_order == "at-most-a-folio" and pgmap.vmemmap_shift > max_folio_order(k.config):
+        yield "requested folio size unsupported"
     if kind is MemoryType.PRIVATE and (ops is None or ops.migrate_to_ram is None):
         yield "Missing migrate_to_ram method"
     if kind.page_by_page and (ops is None or ops.page_free is None):
-        yield "Missing page_free method"
+        yield f"Missing {k.config.profile.pgmap_free} method"
     if kind.page_by_page and not pgmap.owner:
         yield "Missing owner"
     if k.config.profile.pgmap_ref == "each-page" and pgmap.ref is not None:
@@ -165,6 +135,13 @@ def _lacking(k: Kernel, pgmap: DevPagemap) -> Iterator[str]:
             yield "Missing reference count teardown definition"
     elif ops is not None and (ops.kill is not None or ops.cleanup is not None):
         yield "Internal reference count teardown with methods of its own"
+
+
+def max_folio_order(config: Config) -> int:
+    """``MAX_FOLIO_ORDER``: 16 GiB where hugetlb has gigantic pages (``CONFIG_ARCH_HAS_GIGANTIC_PAGE``)."""
+    if not config.port.has_gigantic_folios:
+        return config.max_page_order
+    return (16 * GiB // config.page_size).bit_length() - 1
 
 
 def _pgprot(k: Kernel, pgmap: DevPagemap) -> int:
@@ -352,9 +329,14 @@ def unpin_pages(k: Kernel, pgmap: DevPagemap, nr: int) -> None:
 
 
 def zone_device_page_init(k: Kernel, pgmap: DevPagemap, nr: int = 1) -> None:
-    """The driver of private or coherent memory takes `nr` pages into use; it must not once the mapping is killed."""
+    """The driver of private or coherent memory takes `nr` pages into use; it must not once the mapping is killed.
+
+    Kernels that take the references of a whole folio at once notice that only when the last one has gone.
+    """
     assert pgmap.ref is not None
-    if not percpu_ref_tryget_live(k.hw, pgmap.ref, nr):
+    live = k.config.profile.page_init_ref == "live"
+    taken = (percpu_ref_tryget_live if live else percpu_ref_tryget_many)(k.hw, pgmap.ref, nr)
+    if not taken:
         warn(k, here(), once=True)
 
 

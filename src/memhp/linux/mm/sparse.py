@@ -8,22 +8,21 @@ Functions that the kernel calls once for each section take a run of whole sectio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from errno import EEXIST, ENOMEM
-from typing import TYPE_CHECKING
 
 from memhp.errors import KernelError
+from memhp.hw.lifetime import SlabObject, kfree, use_object
 from memhp.linux.kernel.panic import warn
+from memhp.linux.kernel.rcu import kfree_rcu, rcu_read_lock
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.compound_vmemmap import vmemmap_can_optimize, vmemmap_populate_compound_pages
+from memhp.linux.mm.dev_pagemap import DevPagemap, get_dev_pagemap, put_dev_pagemap
 from memhp.linux.mm.sparse_vmemmap import VmemmapPopulateError
 from memhp.linux.mm.vmemmap_alloc import sparse_buffer_fini, sparse_buffer_init
-from memhp.linux.mmzone import Section, ZoneType
+from memhp.linux.mmzone import Section
 from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down
-
-if TYPE_CHECKING:
-    from memhp.linux.mm.dev_pagemap import DevPagemap
 
 KERNEL_FILE = "mm/sparse.c"
 MEM_SECTION_SIZE = 16
@@ -94,6 +93,20 @@ def usage_field(section_nr: int) -> str:
     return f"mem_section[{section_nr}].usage"
 
 
+@dataclass
+class SectionUsages:
+    """Usage maps that are more than part of ``Kernel.subsection_map``."""
+
+    by_section: dict[int, SlabObject] = field(default_factory=dict)
+    """Section number → the ``mem_section_usage`` of a section whose life is watched; a freed one is what ``ms->usage``
+    leads to until the section is added again (kernels set it to NULL)."""
+
+
+def usage_of(k: Kernel, section_nr: int) -> SlabObject:
+    """``ms->usage``, as it is read together with ``section_mem_map``."""
+    return k.statics(SectionUsages).by_section.setdefault(section_nr, SlabObject(usage_field(section_nr)))
+
+
 def valid_section(k: Kernel, section_nr: int) -> bool:
     """Whether the section has struct pages."""
     return k.mem_section.get(section_nr) is not None
@@ -107,14 +120,30 @@ def early_section(k: Kernel, pfn: int) -> bool:
 
 @kernel_function("include/linux/mmzone.h:pfn_valid")
 def pfn_valid(k: Kernel, pfn: int) -> bool:
-    """Whether a page has a struct page; in an early section every page has. Old arm64 kernels ask memblock too."""
-    k.hw.reads(section_field(k.section_nr(pfn)))
-    section = k.mem_section.get(k.section_nr(pfn))
+    """Whether a page has a struct page; in an early section every page has. Old arm64 kernels ask memblock too.
+
+    Nobody has to hold a lock. That the section's usage map is there still when it is read, RCU takes care of, in
+    kernels in which it does.
+    """
+    if k.config.profile.section_usage == "freed-at-once":
+        return _pfn_valid(k, pfn)
+    with rcu_read_lock(k.hw):
+        return _pfn_valid(k, pfn)
+
+
+def _pfn_valid(k: Kernel, pfn: int) -> bool:
+    nr = k.section_nr(pfn)
+    k.hw.reads(section_field(nr))
+    section = k.mem_section.get(nr)
     if section is None:
         return False
     if k.port.pfn_valid_asks_memblock(k.config, early=section.early):
         return k.memblock.memblock_is_map_memory(pfn << k.config.page_shift)
-    return section.early or pfn_section_valid(k, pfn)
+    if section.early:
+        return True
+    usage = usage_of(k, nr)
+    use_object(k.hw, usage, "include/linux/mmzone.h:pfn_section_valid")
+    return pfn_section_valid(k, pfn)
 
 
 @kernel_function("include/linux/mmzone.h:pfn_section_valid")
@@ -128,18 +157,21 @@ def pfn_section_valid(k: Kernel, pfn: int) -> bool:
 def pfn_to_online_page(k: Kernel, pfn: int) -> bool:
     """Whether ``pfn_to_online_page()`` gives a page for `pfn`: it is valid, online and no ZONE_DEVICE page.
 
-    No lock is needed to call it, but without ``get_online_mems()`` the answer may be out of date at once. Struct pages
-    are not looked at but in sections that a device has part of, where the kernel asks ``get_dev_pagemap()``.
+    In a section that a device has part of, a page is a device's for as long as its mapping can be pinned: one of a
+    mapping that was killed counts as online until it is unmapped, and one whose struct page is not initialised yet does
+    not. No lock is needed to call it, but without ``get_online_mems()`` the answer may be out of date at once.
     mm/memory_hotplug.c:pfn_to_online_page.
     """
     k.hw.reads(section_field(k.section_nr(pfn)))
     section = k.mem_section.get(k.section_nr(pfn))
     if section is None or not section.online or not pfn_section_valid(k, pfn):
         return False
-    if not section.zone_device:
+    if not section.zone_device or k.config.profile.device_sections == "untold":
         return True
-    zone = k.page_zone.get(pfn)
-    return zone is None or zone.type is not ZoneType.DEVICE
+    pgmap = get_dev_pagemap(k, pfn)
+    put_dev_pagemap(k, pgmap)
+    return pgmap is None
+
 
 
 def online_runs(k: Kernel, start_pfn: int, end_pfn: int) -> Iterator[Span]:
@@ -194,7 +226,7 @@ def sparse_add_section(
     start_pfn: int,
     nr_pages: int,
     altmap: VmemAltmap | None = None,
-    pgmap: "DevPagemap | None" = None,
+    pgmap: DevPagemap | None = None,
 ) -> None:
     """Add part of a section, or a run of whole sections one after the other.
 
@@ -236,7 +268,7 @@ def sparse_index_init(k: Kernel, section_nr: int) -> None:
 
 
 def section_activate(
-    k: Kernel, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | None, pgmap: "DevPagemap | None" = None
+    k: Kernel, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | None, pgmap: DevPagemap | None = None
 ) -> None:
     """Make sub-sections valid and populate their struct pages; the latter not within an early section, which has all.
 
@@ -246,6 +278,9 @@ def section_activate(
     if _needs_usage(k, pfn) and k.hw.may_fail(here()):
         raise KernelError(ENOMEM, "no memory for mem_section_usage", place=here())
     k.hw.writes(usage_field(pfn // per))
+    usages = k.statics(SectionUsages).by_section
+    for nr in [nr for nr, usage in usages.items() if usage.freed_by and pfn // per <= nr < -(-(pfn + nr_pages) // per)]:
+        usages[nr] = SlabObject(usage_field(nr))
     k.subsection_map.add(pfn, pfn + nr_pages)
     if nr_pages < per and early_section(k, pfn):
         return
@@ -262,7 +297,7 @@ def section_activate(
 
 
 def populate_section_memmap(
-    k: Kernel, pfn: int, nr_pages: int, nid: int, altmap: VmemAltmap | None, pgmap: "DevPagemap | None"
+    k: Kernel, pfn: int, nr_pages: int, nid: int, altmap: VmemAltmap | None, pgmap: DevPagemap | None
 ) -> None:
     """Map the struct pages of a range: alike ones of a device's large pages share storage where that saves any.
 
@@ -304,7 +339,8 @@ def section_deactivate(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | 
     """Make sub-sections invalid and free their struct pages: of part of a section, or of a run of alike sections.
 
     An early section keeps its struct pages until its last sub-section goes, and then frees them all. A section that
-    nothing is left of is invalid (``SECTION_HAS_MEM_MAP``) before its struct pages go.
+    nothing is left of is invalid (``SECTION_HAS_MEM_MAP``) before its struct pages go, and in kernels that free its
+    usage map by RCU before that goes.
     """
     per = k.config.pages_per_section
     if not k.subsection_map.covers(pfn, pfn + nr_pages):
@@ -315,9 +351,17 @@ def section_deactivate(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | 
     k.hw.writes(usage_field(first))
     k.subsection_map.remove(pfn, pfn + nr_pages)
     empty = not k.subsection_map.covered(first * per, last * per)
+    usages = k.statics(SectionUsages).by_section
+    freed = [usages[nr] for nr in range(first, last) if nr in usages] if empty and usages else []
+    if k.config.profile.section_usage == "freed-at-once":
+        for usage in freed:
+            kfree(k.hw, usage, here())
     if empty:
         k.hw.writes(section_field(first))
         k.mem_section.clear(first, last)
+    if k.config.profile.section_usage == "freed-after-grace-period":
+        for usage in freed:
+            kfree_rcu(k.hw, usage, here())
     pages = Span(first * per, last * per) if early else Span(pfn, pfn + nr_pages)
     if empty or not early:
         addresses = k.layout.memmap(*pages)

@@ -33,6 +33,7 @@ class LoongArchPort(GenericPort):
     struct_page_size = 80
     """KFENCE makes it store its address (``WANT_PAGE_VIRTUAL``)."""
     has_zone_dma = False
+    has_gigantic_folios = False
     has_memmap_on_memory = False
     direct_map_in_page_tables = False
     zones_end_with_ram = False

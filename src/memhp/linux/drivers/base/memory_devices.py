@@ -57,7 +57,10 @@ def _node_dev_init(k: Kernel) -> None:
     for nid in sorted(k.node_states.online - set(k.node_states.devices)):
         register_node(k.node_states, nid)
     size = k.memory_block_size
-    for start, end, nid in register_memory_blocks_under_nodes(k.node_states, k.memblock, k.memory_blocks, size):
+    by_node = k.config.profile.boot_block_nodes == "by-node"
+    for start, end, nid in register_memory_blocks_under_nodes(
+        k.node_states, k.memblock, k.memory_blocks, size, by_node=by_node
+    ):
         _add_nid_early(k, Span(start, end), nid)
 
 

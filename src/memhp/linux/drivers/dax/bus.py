@@ -2,10 +2,44 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import dataclass, field
+from errno import ENOMEM
 
+from memhp.errors import KernelError
 from memhp.linux.kernel.resource import Resource
 from memhp.linux.mm.dev_pagemap import DevPagemap
+from memhp.linux.state import Kernel
 from memhp.spans import Span
+
+KERNEL_FILE = "drivers/dax/bus.c"
+REGION = "drivers/dax/bus.c:alloc_dax_region"
+
+
+@dataclass
+class DaxRegions:
+    """``dax_regions``: whose address ranges are handed out as dax devices."""
+
+    by_parent: dict[str, Span] = field(default_factory=dict)
+    """Parent device → its region (physical bytes)."""
+
+
+def alloc_dax_region(k: Kernel, parent: str, span: Span) -> None:
+    """A parent device offers its range (physical bytes) to the DAX bus.
+
+    Raises ENOMEM, as callers make of every failure, when another one's region overlaps it.
+    """
+    regions = k.statics(DaxRegions).by_parent
+    if k.config.profile.dax_regions == "one-tree":
+        other = next((name for name, each in regions.items() if each.overlaps(span)), None)
+        if other is not None:
+            text = f"dax_region resource conflict for [mem {span.start:#010x}-{span.end - 1:#010x}]"
+            k.hw.log(f"{parent}: {text}", "err")
+            raise KernelError(ENOMEM, text, place=REGION, advice=f"{other} has that range")
+    regions[parent] = span
+
+
+def dax_region_unregister(k: Kernel, parent: str) -> None:
+    """The parent's driver is unbound."""
+    k.statics(DaxRegions).by_parent.pop(parent, None)
 
 
 @dataclass

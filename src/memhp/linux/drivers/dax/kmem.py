@@ -3,7 +3,7 @@
 
 from errno import EBUSY, EINVAL
 
-from memhp.errors import KernelError
+from memhp.errors import KernelBug, KernelError
 from memhp.linux.drivers.base.memory_groups import memory_group_register_static, memory_group_unregister
 from memhp.linux.drivers.dax.bus import DevDax, KmemData
 from memhp.linux.kernel.resource import IORESOURCE_SYSTEM_RAM, Resource, remove_resource, request_region
@@ -102,14 +102,19 @@ def _add_range(k: Kernel, dev: DevDax, data: KmemData, i: int, span: Span) -> Re
 def dev_dax_kmem_remove(k: Kernel, dev: DevDax) -> list[Span]:
     """The driver is unbound, which cannot fail: the ranges (bytes) whose memory stays until the next boot.
 
-    Memory whose blocks are not all offline is such.
+    Memory whose blocks are not all offline is such. The memory group stays as well if any range has to, also for one
+    that was too small to be added. :class:`KernelBug` where a kernel removes what it never added.
     """
     data = dev.kmem
     assert data is not None
     kept = []
+    success = 0
     for i, each in enumerate(dev.ranges):
         span, res = dax_kmem_range(k, each), data.res[i]
-        if span is None or res is None:
+        if span is None:
+            continue
+        if res is None and k.config.profile.kmem_absent_ranges == "passed-over":
+            success += 1
             continue
         try:
             remove_memory(k, span.start, span.size)
@@ -117,9 +122,12 @@ def dev_dax_kmem_remove(k: Kernel, dev: DevDax) -> list[Span]:
             k.hw.log(f"kmem {dev.name}: {mapping(i, span)} cannot be hotremoved until the next reboot", "err")
             kept.append(span)
             continue
+        if res is None:
+            raise KernelBug("NULL pointer dereference: the resource of a range that was never added", place=here())
         _remove(k, res)
         data.res[i] = None
-    if not kept:
+        success += 1
+    if success == len(dev.ranges):
         if data.mgid is not None:
             memory_group_unregister(k, data.mgid)
         dev.kmem = None

@@ -4,7 +4,7 @@
 from errno import ENXIO
 
 from memhp.errors import KernelError
-from memhp.linux.drivers.dax.bus import DevDax
+from memhp.linux.drivers.dax.bus import DevDax, alloc_dax_region, dax_region_unregister
 from memhp.linux.drivers.nvdimm.pfn_devs import PfnInfo, nvdimm_setup_pfn
 from memhp.linux.drivers.nvdimm.pmem import release_mem_region, request_mem_region
 from memhp.linux.mm.memremap import NO_ZONE_DEVICE
@@ -18,16 +18,23 @@ PROBE = "drivers/dax/pmem.c:__dax_pmem_probe"
 def dax_pmem_probe(k: Kernel, name: str, namespace_name: str, namespace: Span, info: PfnInfo, nid: int) -> DevDax:
     """Claim the metadata at the start of a namespace (physical bytes); the device is the rest.
 
-    Raises EBUSY, and ENXIO where devices get no struct pages (``CONFIG_NVDIMM_PFN`` wants ``CONFIG_ZONE_DEVICE``).
+    Raises EBUSY, ENOMEM where another region overlaps it, and ENXIO where devices get no struct pages
+    (``CONFIG_NVDIMM_PFN`` wants ``CONFIG_ZONE_DEVICE``).
     """
     if not k.config.zone_device:
         raise KernelError(ENXIO, NO_ZONE_DEVICE, place=PROBE)
     request_mem_region(k, Span(namespace.start, namespace.start + info.dataoff), namespace_name, PROBE)
     pgmap = nvdimm_setup_pfn(k.config, namespace, info)
     data = Span(namespace.start + info.dataoff, pgmap.ranges[0].end)
+    try:
+        alloc_dax_region(k, namespace_name, data)
+    except KernelError:
+        release_mem_region(k, Span(namespace.start, namespace.start + info.dataoff))
+        raise
     return DevDax(name, (data,), info.align, nid, static_pgmap=pgmap)
 
 
-def dax_pmem_remove(k: Kernel, namespace: Span, info: PfnInfo) -> None:
+def dax_pmem_remove(k: Kernel, namespace_name: str, namespace: Span, info: PfnInfo) -> None:
     """Give the metadata back."""
+    dax_region_unregister(k, namespace_name)
     release_mem_region(k, Span(namespace.start, namespace.start + info.dataoff))
