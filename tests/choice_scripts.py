@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from choice_device_scripts import DEVICE_SCRIPTS
 from choice_views import digest, state
 from kernels import BOOT_RAM, PLUG_AT, pfns, plug
 from memhp.errors import BadInput, KernelBug, KernelError
@@ -15,25 +16,22 @@ from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory_lookup import memblk_nr_poison_inc
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
-from memhp.linux.drivers.dax.bus import DevDax, alloc_dax_region
-from memhp.linux.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_features
 from memhp.linux.fs.proc.page import kpagecount_read
 from memhp.linux.geometry import row
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.kernel.resource import Resource, request_region, request_resource
+from memhp.linux.kernel.resource import Resource, request_resource
 from memhp.linux.layout import layout
-from memhp.linux.lib.percpu_refcount import percpu_ref_kill
 from memhp.linux.mm.altmap import VmemAltmap
-from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType, get_dev_pagemap
+from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType, get_dev_pagemap
 from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory
 from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory, remove_memory
-from memhp.linux.mm.memremap import memremap_pages, memunmap_pages, pin_pages, zone_device_page_init
+from memhp.linux.mm.memremap import memremap_pages, memunmap_pages, pin_pages
 from memhp.linux.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
 from memhp.linux.mm.ptdump import ptdump_walk_pgd
 from memhp.linux.mm.rmqueue import set_pageblock_migratetype
-from memhp.linux.mm.sparse import pfn_to_online_page, pfn_valid, usage_of
-from memhp.linux.mm.users import allocate, fragment
+from memhp.linux.mm.sparse import pfn_valid, usage_of
+from memhp.linux.mm.users import fragment
 from memhp.linux.mm.vmalloc import vfree, vmalloc, vmalloc_huge
 from memhp.linux.mm.vmap import vmap_range_noflush
 from memhp.linux.mm.zone_limits import zone_limits
@@ -159,75 +157,6 @@ def large_pages(k: Kernel) -> None:
     memremap_pages(k, DevPagemap(MemoryType.GENERIC, (Span(PLUG_AT, PLUG_AT + GiB),), vmemmap_shift=order), 0)
 
 
-def huger_pages(k: Kernel) -> None:
-    """A device has pages of 32 GiB."""
-    plug(k, GiB)
-    memremap_pages(k, DevPagemap(MemoryType.GENERIC, (Span(PLUG_AT, PLUG_AT + GiB),), vmemmap_shift=23), 0)
-
-
-def private_without_methods(k: Kernel) -> None:
-    """A device that the CPU cannot reach has a driver that migrates its pages and does not free them."""
-    ops = DevPagemapOps(migrate_to_ram=lambda _k, _pfn: None)
-    memremap_pages(k, DevPagemap(MemoryType.PRIVATE, (Span(PLUG_AT, PLUG_AT + GiB),), ops=ops, owner="gpu"), 0)
-
-
-def taken_late(k: Kernel) -> None:
-    """A driver takes a page of its device into use while the mapping goes."""
-    plug(k, GiB)
-    ops = DevPagemapOps(page_free=lambda _k, _pfn: None)
-    pgmap = DevPagemap(MemoryType.COHERENT, (Span(PLUG_AT, PLUG_AT + GiB),), ops=ops, owner="gpu")
-    memremap_pages(k, pgmap, 0)
-    zone_device_page_init(k, pgmap)
-    assert pgmap.ref is not None
-    percpu_ref_kill(k.hw, pgmap.ref)
-    zone_device_page_init(k, pgmap)
-
-
-def two_regions(k: Kernel) -> None:
-    """Two devices offer the same range to the DAX bus."""
-    for name in ("hmem.0", "hmem.1"):
-        alloc_dax_region(k, name, Span(PLUG_AT, PLUG_AT + GiB))
-
-
-def gigantic(k: Kernel, *, free: bool = True) -> object:
-    """A gigantic page is made while a process has a huge page in each gigabyte, or in all but one."""
-    k = start_kernel(MachineSpec("large", k.config, (Ram(MiB, 3 * GiB), Ram(4 * GiB, 2 * GiB))))
-    half = GiB // 2
-    for at in (GiB, 4 * GiB + half, 5 * GiB + half, *(() if free else (2 * GiB,))):
-        allocate(k, 2 * MiB, "hugetlb", f"huge{at}", at=at)
-    return allocate(k, GiB, "gigantic", "vm")
-
-
-def gigantic_among_huge(k: Kernel) -> object:
-    """The same, where no gigabyte is without."""
-    return gigantic(k, free=False)
-
-
-def shared_block(k: Kernel) -> object:
-    """A memory block of boot memory is of two nodes, the higher one first."""
-    ram = (Ram(MiB, GiB, nid=1), Ram(GiB + MiB, GiB, nid=0))
-    k = start_kernel(MachineSpec("crossed", k.config, ram, nodes=(0, 1)))
-    return k.memory_blocks.get(GiB // k.memory_block_size)
-
-
-def kmem_of_two_ranges(k: Kernel) -> None:
-    """Kmem is unbound from a device of two ranges, of which somebody has the second."""
-    plug(k, GiB)
-    request_region(k.iomem_resource, PLUG_AT + GiB // 2, GiB // 2, "somebody")
-    dev = DevDax("dax0.0", (Span(PLUG_AT, PLUG_AT + GiB // 2), Span(PLUG_AT + GiB // 2, PLUG_AT + GiB)), 2 * MiB)
-    dev_dax_kmem_probe(k, dev)
-    dev_dax_kmem_remove(k, dev)
-
-
-def shared_section(k: Kernel) -> bool:
-    """A device has part of a section, of which RAM has the rest: is a page of its own online?"""
-    end = BOOT_RAM[k.config.arch].end - k.config.section_size // 2
-    k = start_kernel(MachineSpec("short", k.config, (Ram(BOOT_RAM[k.config.arch].start, end - MiB),)))
-    frames = plug(k, k.config.section_size // 2, end)
-    memremap_pages(k, DevPagemap(MemoryType.GENERIC, (Span(end, end + k.config.section_size // 2),)), 0)
-    return pfn_to_online_page(k, frames.start)
-
-
 def asked_while_removed(k: Kernel) -> bool:
     """``pfn_valid()`` is asked of a page of a section, which goes then."""
     frames = add(k)
@@ -294,6 +223,21 @@ def huger_over_small(k: Kernel) -> None:
     size = k.config.pud_size
     start = span.start // size * size
     vmap_range_noflush(k, Span(start, start + size), 0, k.port.page_kernel(k), k.config.shift(2))
+
+
+def huger_over_two(k: Kernel) -> object:
+    """The same, where the tables lie below several entries: what may be reached through them then."""
+    span = vmalloc(k, 2 * k.config.pmd_size, "before")
+    vfree(k, "before")
+    size = k.config.pud_size
+    start = span.start // size * size
+    vmap_range_noflush(k, Span(start, start + size), 0, k.port.page_kernel(k), k.config.shift(2))
+    return list(k.hw.tlb.exposed_set())
+
+
+def rodata_on(k: Kernel) -> object:
+    """The command line says ``rodata=on``."""
+    return k.port.told_config(k.config, (), (), "on").rodata_full
 
 
 def node(k: Kernel) -> None:
@@ -458,10 +402,10 @@ SCRIPTS: dict[str, Script] = {
         huge_over_small,
         huger_over_small, node, node_fails, no_device, unremovable, no_tables, geometry, far_life, scarce_life,
         split_resource, large_leaves, protect, hide, twice, torn_section, remove_boot, limits, isolated, uncached,
-        shared_table, features, huger_pages, private_without_methods, taken_late, two_regions, shared_section,
-        asked_while_removed, gigantic, gigantic_among_huge, shared_block, kmem_of_two_ranges,
+        shared_table, features,
+        huger_over_two, rodata_on, asked_while_removed,
     )
-}  # fmt: skip
+} | DEVICE_SCRIPTS  # fmt: skip
 
 
 def seen_of(config: Config, script: str, *, stepped: bool, nodes: int = 2) -> str:

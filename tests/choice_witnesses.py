@@ -200,6 +200,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
         arm64((step("offline", blocks=[9], expect="EPERM"),)),
         arm64("large_leaves", config={"rodata_full": False}),
     ),
+    "rodata_words": (arm64("rodata_on"),),
     "section_size": (arm64("geometry"),),
     "dma_zone": (arm64("limits"),),
     "pfn_valid": (
@@ -224,6 +225,11 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
         x86(
             (step("new-process", process="old"), step("dax", at="0x200000000000", size="2G", mode="devdax", align="2M"))
         ),
+    ),
+    "broadcast_flush": (x86("life", config={"invlpgb": True}),),
+    "translation_cache_extension": (
+        x86("huger_over_small", "7.2", stepped=True, config={"tce": True}),
+        x86("huger_over_two", "7.2", config={"tce": True}),
     ),
     "block_size_advice": (x86("geometry", config={"memory_block_advice": 256 << 20}),),
     "vmemmap_partial_pmd": (x86("life", config={"struct_page_size": 56}),),

@@ -1,6 +1,7 @@
 """What a model needs to know to boot the machine that was observed."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -67,10 +68,16 @@ class MachineFacts:
     pageblock_order: int | None
     gbpages: bool | None
     """x86: whether the direct map may have leaves of 1 GiB."""
+    large_leaves: bool
+    """x86: whether the direct map is known to have leaves larger than a page."""
     hypervisor: str | None
     """x86: the hypervisor that the kernel detected (``Hypervisor detected: KVM``)."""
     cpu_features: frozenset[str]
-    """arm64: the CPU features in use, in the kernel's words."""
+    """arm64: the CPU features in use, in the kernel's words; of every architecture the `flags` of /proc/cpuinfo."""
+    midrs: frozenset[int]
+    """arm64: the CPUs' identities (MIDR_EL1)."""
+    cxl_windows: tuple[Span, ...]
+    """Where CXL memory may be (bytes), as firmware says: ``CXL Window N`` of /proc/iomem."""
     memmap_pages: Mapping[str, int]
     """Pages of struct page: nr_memmap_pages and nr_memmap_boot_pages of /proc/vmstat."""
     virtio_mem: tuple[VirtioMem, ...]
@@ -135,13 +142,18 @@ def describe(facts: Facts, *, name: str) -> MachineFacts:
         max_order=len(facts.buddyinfo[0].free) - 1 if facts.buddyinfo else None,
         pageblock_order=facts.pagetypeinfo[0].pageblock_order if facts.pagetypeinfo else None,
         gbpages="DirectMap1G" in facts.meminfo if "DirectMap4k" in facts.meminfo else None,
+        large_leaves=any(facts.meminfo.get(name) for name in ("DirectMap2M", "DirectMap4M", "DirectMap1G")),
         hypervisor=log.after("Hypervisor detected: "),
-        cpu_features=log.cpu_features,
+        cpu_features=log.cpu_features | (facts.cpuinfo.flags if facts.cpuinfo is not None else frozenset()),
+        midrs=log.midrs | (facts.cpuinfo.midrs if facts.cpuinfo is not None else frozenset()),
+        cxl_windows=tuple(each.span for _, each in iomem.walk(facts.iomem) if CXL_WINDOW.fullmatch(each.name)),
         memmap_pages={name: pages for name, pages in facts.vmstat.items() if name.startswith("nr_memmap")},
         virtio_mem=tuple(device for device in log.virtio_mem if _is_there(device, facts)),
         evidence=evidence,
     )
 
+
+CXL_WINDOW = re.compile(r"CXL Window \d+")
 
 WITHOUT_PORT = {"s390x": "s390x", "powerpc64": "ppc64le", "ppc64": "ppc64le"}
 """Words in the names of releases, compilers and emulators of architectures whose machines can be read and not

@@ -118,6 +118,7 @@ _OFFLINED = re.compile(r"Offlined Pages (\d+)")
 _FAILED = re.compile(rf"memory offlining {_MEM} failed due to (.+)")
 _ALTMAP = re.compile(r"altmap_alloc_block_buf: pfn: (0x[0-9a-f]+) alloc: (\d+) align: (\d+) nr: (0x[0-9a-f]+)")
 _VIRTIO_MEM = re.compile(r"virtio_mem (\w+): (.+)")
+_MIDR = re.compile(r"(?:Booting Linux on physical CPU|CPU\d+: Booted secondary processor) 0x\w+ \[0x([0-9a-f]{8})\]")
 _CPU_FEATURE = re.compile(r"CPU features: detected: (.+)")
 _LAYOUT = re.compile(r" +(\S.*?) +: (0x[0-9a-f]+) - (0x[0-9a-f]+) +\( *\d+ \w+\)")
 
@@ -281,6 +282,11 @@ class Dmesg:
     def cpu_features(self) -> frozenset[str]:
         """arm64: the CPU features in use (``arch/arm64/kernel/cpufeature.c``)."""
         return frozenset(match[1] for match in self._matches(_CPU_FEATURE))
+
+    @cached_property
+    def midrs(self) -> frozenset[int]:
+        """arm64: the identities (MIDR_EL1) of the CPUs that came up."""
+        return frozenset(int(match[1], 16) for match in self._matches(_MIDR))
 
     @cached_property
     def layout(self) -> dict[str, Span]:

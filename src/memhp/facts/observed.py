@@ -11,6 +11,7 @@ from memhp.facts import (
     buddyinfo,
     cmdline,
     counters,
+    cpuinfo,
     devices,
     dmesg,
     iomem,
@@ -23,6 +24,7 @@ from memhp.facts import (
 )
 from memhp.facts.buddyinfo import BuddyZone
 from memhp.facts.cmdline import Cmdline
+from memhp.facts.cpuinfo import Cpuinfo
 from memhp.facts.devices import DaxDevice, Qemu
 from memhp.facts.dmesg import Dmesg
 from memhp.facts.hidden import hides_addresses, page_size_of, system_ram
@@ -78,6 +80,8 @@ class Facts:
     qemu: Qemu | None = None
     log: Dmesg | None = None
     boot_log: Dmesg | None = None
+    cpuinfo: Cpuinfo | None = field(default=None, compare=False)
+    """What the CPUs are; it takes no part in comparisons."""
     hidden: bool = False
     """Whether /proc/iomem shows no addresses: then `iomem` is what zones and memory blocks tell."""
     pages: tuple[PageRun, ...] = field(default=(), compare=False)
@@ -122,6 +126,7 @@ def observe(source: Source) -> Facts:
         nodes=nodes.read(source),
         params=params.read(source),
         cmdline=None if (text := source.get("/proc/cmdline")) is None else cmdline.parse(text),
+        cpuinfo=_parsed(source, "/proc/cpuinfo", cpuinfo.parse),
         meminfo=_parsed(source, "/proc/meminfo", counters.parse_meminfo) or {},
         vmstat=_parsed(source, "/proc/vmstat", counters.parse_vmstat) or {},
         buddyinfo=_parsed(source, "/proc/buddyinfo", buddyinfo.parse) or (),

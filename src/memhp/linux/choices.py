@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, TypeVar
 from memhp.errors import BadInput
 from memhp.linux.arch.registry import ARCHES, Arch
 from memhp.linux.choice import Choices, choice, hints, unknown_choice
+from memhp.linux.choices_devices import DeviceChoices
 from memhp.linux.release import between, first, since
 
 __all__ = ["ARCHES", "Arch", "ArchProfile", "Area", "OwnRootTables", "Profile", "generic_choices"]
@@ -25,7 +26,6 @@ PgdPolicy = Literal["none", "sync", "preallocate"]
 PgdList = Literal["before-copy", "after-copy", "one-lock"]
 BlockReference = Literal["none", "held"]
 PfnWalkLock = Literal["none", "mem_hotplug_lock"]
-PgmapDrain = Literal["none", "kill", "kill-and-wait"]
 PtdumpLock = Literal["none", "mem_hotplug_lock"]
 
 MemblockOrder = Literal["memblock-first", "arch-first"]
@@ -107,7 +107,7 @@ Record = TypeVar("Record", bound=ArchProfile)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profile(Choices):
+class Profile(DeviceChoices):
     """One kernel: its name, what it stands for, its generic choices, and a record for each architecture it has."""
 
     name: str
@@ -242,25 +242,6 @@ class Profile(Choices):
             "mm/memory_hotplug: initialize memmap of !ZONE_DEVICE with PageOffline() instead of PageReserved()",
         ),
     )
-    virtio_mem_sub_block: Literal["max-order", "pageblock"] = choice(
-        "The least that the virtio-mem driver plugs and unplugs in sub-block mode: the buddy's largest block, or a "
-        "pageblock.",
-        first("max-order"),
-        since("5.19", "pageblock", "drivers: virtio_mem: use pageblock size as the minimum virtio_mem size."),
-    )
-    virtio_mem_movable_first: bool = choice(
-        "Whether the virtio-mem driver unplugs from ZONE_MOVABLE before it tries kernel zones.",
-        first(False),
-        since("5.14", True, "virtio-mem: prioritize unplug from ZONE_MOVABLE in Sub Block Mode"),
-    )
-    virtio_mem_remove_errors: Literal["given-up", "retried"] = choice(
-        "What the virtio-mem driver makes of an unplugged memory block that cannot be removed: it is forgotten, and "
-        "in big-block mode the error ends the request; or EBUSY, and tried again later.",
-        first("given-up"),
-        since(
-            "6.6", "retried", "virtio-mem: keep retrying on offline_and_remove_memory() errors in Sub Block Mode (SBM)"
-        ),
-    )
     prepare_online: bool = choice(
         "Whether ``memory_block_online()`` asks the notifiers before it touches the block: ``MEM_PREPARE_ONLINE``.",
         first(False),
@@ -285,17 +266,6 @@ class Profile(Choices):
         "memory comes (``register_memory_blocks_under_nodes()``).",
         first("by-node"),
         between("6.12", "7.2", "by-region"),
-    )
-    kmem_absent_ranges: Literal["removed", "passed-over"] = choice(
-        "Whether ``dev_dax_kmem_remove()`` removes ranges that it never added, with whatever is there, or not.",
-        first("removed"),
-        between(
-            "6.12",
-            "7.2",
-            "passed-over",
-            "dax/kmem: account for partial discontiguous resource upon removal",
-            ("6.12.97",),
-        ),
     )
     resource_split: Literal["children-stay", "children-move"] = choice(
         "What becomes of resources above the hole when ``release_mem_region_adjustable()`` cuts one in two: they "
@@ -348,45 +318,6 @@ class Profile(Choices):
         first(False),
         since("6.11", True, "mm: report per-page metadata information"),
     )
-    dax_compound_pages: bool = choice(
-        "Whether device-dax asks for compound pages of its alignment.",
-        first(False),
-        since("5.17", True, "device-dax: compound devmap support"),
-    )
-    pgmap_ref: Literal["each-page", "at-once"] = choice(
-        "Who drops the references that pages hold on a device's mapping when it goes: each page, when nobody holds "
-        "it any more, so that DMA delays ``memunmap_pages()``, and a caller may bring its own count with ``kill`` "
-        "and ``cleanup``; or that function for all of them.",
-        first("each-page"),
-        since("5.18", "at-once", "mm: remove the extra ZONE_DEVICE struct page refcount"),
-    )
-    pgmap_free: Literal["page_free", "folio_free"] = choice(
-        "What the method is called that ``memremap_pages()`` wants of private and coherent memory.",
-        first("page_free"),
-        between("6.12", "7.2", "folio_free"),
-    )
-    pgmap_order: Literal["any", "at-most-a-folio"] = choice(
-        "Whether ``memremap_pages()`` refuses pages larger than any folio may be (``MAX_FOLIO_ORDER``).",
-        first("any"),
-        between("6.12", "7.2", "at-most-a-folio"),
-    )
-    page_init_ref: Literal["live", "any"] = choice(
-        "Whether ``zone_device_page_init()`` warns once a mapping is killed, or only when its last reference has gone.",
-        first("live"),
-        between("6.12", "7.2", "any"),
-    )
-    dax_regions: Literal["each-alone", "one-tree"] = choice(
-        "Whether ``alloc_dax_region()`` refuses a region that overlaps another one's.",
-        first("each-alone"),
-        between("6.12", "7.2", "one-tree"),
-    )
-    pgmap_drain: PgmapDrain = choice(
-        "What ``memunmap_pages()`` does about references before it unmaps: nothing, as there were none before "
-        "``get_dev_pagemap()``; refuse new ones and wait when all is unmapped; wait before.",
-        first("none"),
-        since("4.20", "kill", "mm, devm_memremap_pages: fix shutdown handling"),
-        since("5.3", "kill-and-wait", "mm/devm_memremap_pages: fix final page put race"),
-    )
     block_reference: BlockReference = choice(
         "Whether ``find_memory_block_by_id()`` takes a reference on the device that it finds: every kernel does.",
         first("held"),
@@ -395,28 +326,6 @@ class Profile(Choices):
         "What those who go from page to page with ``pfn_to_online_page()`` hold while they look at a struct page: "
         "nothing in any kernel (``fs/proc/page.c``), or ``get_online_mems()``.",
         first("none"),
-    )
-    kmem_tells_truncation: bool = choice(
-        "Whether the kmem driver says how much of a device alignment to memory blocks loses.",
-        first(False),
-        between("6.12", "7.2", True),
-    )
-    acpi_device_check: Literal["device", "parent"] = choice(
-        "What a Device Check has ``acpi_scan_device_check()`` enumerate: the device that appeared, or all that is on "
-        "its bus, so that a DIMM that was refused is tried again whenever another one comes.",
-        first("device"),
-        between("6.1", "6.12", "parent"),
-    )
-    virtio_mem_sleep: Literal["refused", "by-feature"] = choice(
-        "Whether ``virtio_mem_freeze()`` lets no machine sleep, or only forbids hibernation and, where plugged "
-        "memory does not outlive it (``VIRTIO_MEM_F_PERSISTENT_SUSPEND``), suspend to RAM.",
-        first("refused"),
-        since("6.10", "by-feature", "virtio-mem: support suspend+resume"),
-    )
-    virtio_mem_unplugged_inaccessible: bool = choice(
-        "Whether the driver takes ``VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE``.",
-        first(False),
-        since("5.17", True, "virtio-mem: support VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE"),
     )
 
     @property

@@ -81,13 +81,18 @@ class Config:
     hypervisor: bool = True
     """x86: whether CPUID says that there is a hypervisor (decides the memory block size from 64 GiB on)."""
     memory_block_advice: int = 0
-    """Largest memory block size that firmware advises, 0 for none (7.2: CXL windows)."""
+    """Largest memory block size that firmware advises, bytes, 0 for none (7.2: CXL windows)."""
     pse: bool = True
     """x86: whether the CPU maps 2 MiB pages."""
     gbpages: bool = True
     """x86: whether the direct map may use 1 GiB pages (CPU ``pdpe1gb``, ``nogbpages``)."""
     tlb_range: bool = False
     """arm64: whether the CPU invalidates ranges (FEAT_TLBIRANGE)."""
+    invlpgb: bool = False
+    """x86: whether one CPU flushes the TLBs of all (AMD INVLPGB), where the kernel uses it."""
+    tce: bool = False
+    """x86: whether INVLPG leaves pointers to tables cached that other addresses are translated by (AMD EFER.TCE), where
+    the kernel sets that bit."""
     bbml2: bool = False
     """arm64: whether every CPU can split a live block mapping without a conflict abort (BBML2)."""
     rodata_full: bool = True

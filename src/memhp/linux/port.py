@@ -9,7 +9,7 @@ Each architecture has one object that answers them, in the module ``port`` of it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -304,6 +304,14 @@ class Port(Protocol):
 
     def flush_tlb_kernel_range(self, k: Kernel, span: Span) -> None:
         """Invalidate the kernel's translations of the addresses in `span`."""
+
+    def told_config(
+        self, config: Config, midrs: Collection[int], features: Collection[str], rodata: str | None
+    ) -> Config:
+        """A configuration with what a running machine tells: its CPUs' identities and features, and ``rodata=``.
+
+        Features are `flags` of /proc/cpuinfo, and on arm64 what the kernel log names as detected.
+        """
 
     # What can be seen of it ----------------------------------------------------------------------------------
 

@@ -1,13 +1,18 @@
 """The kernel's command line and the CPUs, as a scenario writes them."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
+from memhp.errors import BadInput
 from memhp.linux.config import Config
-from memhp.scenario.schema import Boot, Cpu
+from memhp.linux.drivers.acpi.numa.srat import memory_block_advice
+from memhp.scenario.schema import Boot, Cpu, Memory
+from memhp.spans import Span
+from memhp.units import parse_size
 
 
 def with_boot(config: Config, boot: Boot | None) -> Config:
@@ -18,6 +23,23 @@ def with_boot(config: Config, boot: Boot | None) -> Config:
 def with_cpu(config: Config, cpu: Cpu | None) -> Config:
     """A configuration on CPUs that can do what the scenario says; what it does not name stays as it was."""
     return _with(config, cpu)
+
+
+def with_cxl(
+    config: Config, written: Iterable[Memory] | None, told: Iterable[Span] = (), where: str = "scenario"
+) -> Config:
+    """A configuration whose firmware names CXL windows: those that the scenario writes, or those that were `told`."""
+    spans = told
+    if written is not None:
+        spans = [_window(each, f"{where}: machine.cxl_windows[{i}]") for i, each in enumerate(written)]
+    return replace(config, memory_block_advice=memory_block_advice(spans))
+
+
+def _window(window: Memory, where: str) -> Span:
+    if window.start is None:
+        raise BadInput("a window lies somewhere", where=f"{where}.start", fix="write where it starts")
+    start = parse_size(window.start, where=f"{where}.start")
+    return Span(start, start + parse_size(window.size, where=f"{where}.size"))
 
 
 def _with(config: Config, keys: Boot | Cpu | None) -> Config:

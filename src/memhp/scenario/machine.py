@@ -6,7 +6,7 @@ from memhp.linux.arch.registry import ARCHES
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram
 from memhp.linux.profiles import profile
-from memhp.scenario.boot import with_boot, with_cpu
+from memhp.scenario.boot import with_boot, with_cpu, with_cxl
 from memhp.scenario.choices import with_choices
 from memhp.scenario.error_keys import machine_keys
 from memhp.scenario.explain import quoted
@@ -88,7 +88,7 @@ def described_config(text: MachineText, base: Preset, where: str) -> Config:
         nr_nodes=text.nodes or base.nodes,
         hypervisor=base.hypervisor if text.hypervisor is None else text.hypervisor,
     )
-    return with_boot(with_cpu(config, text.cpu), text.boot)
+    return with_cxl(with_boot(with_cpu(config, text.cpu), text.boot), text.cxl_windows, where=where)
 
 
 def _ram(text: MachineText, base: Preset, where: str) -> tuple[Ram, ...]:

@@ -210,7 +210,7 @@ def take_up(session: Session, observed: Facts, where: str) -> None:
         raise BadInput(
             f"memory blocks are {format_size(real)} on the machine, and {format_size(size)} as its kernel would choose",
             where=f"{where}: machine",
-            fix="write hypervisor or max_memory as that machine has it",
+            fix="write hypervisor, max_memory or cxl_windows as that machine has it",
         )
     try:
         catch_up(session, observed)

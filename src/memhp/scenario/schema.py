@@ -71,6 +71,10 @@ class Cpu(_Strict, frozen=True):
     Olympus): kernels since 6.18 map memory by the largest that fit then."""
     tlb_range: bool | None = None
     """arm64: one instruction invalidates a range (FEAT_TLBIRANGE)."""
+    invlpgb: bool | None = None
+    """x86: one CPU flushes the TLBs of all, without an IPI (AMD INVLPGB)."""
+    tce: bool | None = None
+    """x86: INVLPG drops no cached pointer to a table but those on the way to its address (AMD EFER.TCE)."""
 
 
 class MachineText(_Strict, frozen=True):
@@ -95,6 +99,9 @@ class MachineText(_Strict, frozen=True):
     hypervisor: bool | None = None
     """x86: whether the kernel runs under a hypervisor; decides the size of memory blocks."""
     cpu: Cpu | None = None
+    cxl_windows: list[Memory] | None = None
+    """Where firmware says that CXL memory may be (CEDT, CFMWS): kernels of 7.2 make memory blocks no larger than what
+    the windows are aligned to."""
     max_memory: Size | None = None
     """Physical address that firmware names as the end of what may ever be plugged (ACPI SRAT)."""
     slots: Annotated[int, Meta(ge=0, le=256)] | None = None

@@ -16,7 +16,7 @@ from memhp.linux.init import IomemEntry, MachineSpec, Ram
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import PROFILES, Profile, profile
 from memhp.linux.release import LAST, Release, known_release, parse_release, same_series, series
-from memhp.scenario.boot import with_boot, with_cpu
+from memhp.scenario.boot import with_boot, with_cpu, with_cxl
 from memhp.scenario.boot_facts import (
     HOT,
     boot_zones,
@@ -116,7 +116,17 @@ def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
         config = replace(config, page_block_max_order=machine.pageblock_order)
     if text.hypervisor is None and _on_bare_metal(machine, config):
         config = replace(config, hypervisor=False)
-    return with_boot(with_cpu(config, text.cpu), text.boot)
+    config = config.port.told_config(config, machine.midrs, machine.cpu_features, machine.options.get("rodata"))
+    config = replace(config, debug_pagealloc=_debug_pagealloc(machine))
+    return with_cxl(with_boot(with_cpu(config, text.cpu), text.boot), text.cxl_windows, machine.cxl_windows, where)
+
+
+def _debug_pagealloc(machine: MachineFacts) -> bool:
+    """Whether ``debug_pagealloc=on`` is in effect: kernels that were not built for it pass over it.
+
+    Large leaves of the direct map, which x86 counts in /proc/meminfo, tell that it is not.
+    """
+    return machine.options.get("debug_pagealloc") == "on" and not machine.large_leaves
 
 
 def _on_bare_metal(machine: MachineFacts, config: Config) -> bool:

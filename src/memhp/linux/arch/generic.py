@@ -16,6 +16,8 @@ from memhp.spans import Span
 from memhp.units import GiB
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from memhp.hw.format import Format
     from memhp.hw.reader import TableReader
     from memhp.linux.choices import ArchProfile
@@ -89,6 +91,12 @@ class GenericPort(Port):
     def gigantic_page_size(self, config: Config) -> int | None:
         """That of a PUD, if the CPU maps it: arch/*/mm/hugetlbpage.c."""
         return 1 * GiB if self.pud_leaves(config) else None
+
+    def told_config(
+        self, config: Config, midrs: Collection[int], features: Collection[str], rodata: str | None
+    ) -> Config:
+        """Nothing of it matters."""
+        return config
 
     def linear_map_random(self, config: Config) -> bool:
         """It starts where the kernel's headers say, or with the first RAM."""

@@ -107,6 +107,12 @@ class Arm64Profile(ArchProfile):
     remove_lock: Literal["none", "whole-range"] = choice(
         "``init_mm.page_table_lock`` around the whole removal (V5), or not.", first("none")
     )
+    rodata_words: Literal["full-on-off", "on-noalias-off"] = choice(
+        "What ``rodata=`` may be: ``on`` leaves the direct map alone and ``full``, the default, does not; or ``on`` is "
+        "what ``full`` was, and ``noalias`` what ``on`` was.",
+        first("full-on-off"),
+        between("6.12", "7.2", "on-noalias-off"),
+    )
     bootmem_remove: Literal["unchecked", "notifier", "notifier-and-split-check"] = choice(
         "Whether boot memory may go offline: ``prevent_bootmem_remove_notifier()`` refuses it, later also any range "
         "with an edge inside a leaf of direct map or vmemmap (``can_unmap_without_split()``).",

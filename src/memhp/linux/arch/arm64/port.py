@@ -1,6 +1,8 @@
 """arm64: what the kernel's ``arch/arm64`` says where its generic code asks."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Collection
+from dataclasses import replace
 from types import MappingProxyType
 
 from memhp.hw.format import Format
@@ -10,6 +12,12 @@ from memhp.linux.arch.arm64.choices import Arm64Profile, arm64
 from memhp.linux.arch.arm64.format import CONT_PMDS, FORMATS
 from memhp.linux.arch.arm64.include.asm.memory import VA_BITS_MIN, arm64_layout, vmalloc_size, vmalloc_size_before_6_9
 from memhp.linux.arch.arm64.include.asm.tlbflush import flush_tlb_all, flush_tlb_kernel_range
+from memhp.linux.arch.arm64.kernel.cpufeature import (
+    BBML2,
+    TLB_RANGE,
+    arch_parse_debug_rodata,
+    cpu_supports_bbml2_noabort,
+)
 from memhp.linux.arch.arm64.kernel.vmcore_info import registers_root, vmcoreinfo_layout, vmcoreinfo_root
 from memhp.linux.arch.arm64.mm import huge_vmap, init, mmu, pageattr
 from memhp.linux.arch.arm64.mm.ptdump import STYLE
@@ -90,6 +98,17 @@ class Arm64Port(GenericPort):
     def gigantic_page_size(self, config: Config) -> int | None:
         """That of a PUD with 4K pages, else that of a run of PMDs that the contiguous hint joins."""
         return 1 * GiB if config.page_size == 4 * KiB else config.pmd_size * CONT_PMDS[config.page_size]
+
+    def told_config(
+        self, config: Config, midrs: Collection[int], features: Collection[str], rodata: str | None
+    ) -> Config:
+        """BBML2 by the list of CPUs that kernels trust, or as detected; range invalidation; ``rodata=``."""
+        return replace(
+            config,
+            bbml2=BBML2 in features or cpu_supports_bbml2_noabort(midrs),
+            tlb_range=TLB_RANGE in features,
+            rodata_full=arch_parse_debug_rodata(config, rodata),
+        )
 
     def maps_everything(self, config: Config) -> bool:
         """Before it had ``arch_get_mappable_range()``."""

@@ -103,6 +103,17 @@ class X86Profile(OwnRootTables):
         first("clear-below-first"),
         between("6.12", "7.2", "detach-first"),
     )
+    broadcast_flush: bool = choice(
+        "Whether the kernel flushes with INVLPGB on CPUs that have it, in place of IPIs.",
+        first(False),
+        between("6.12", "7.2", True, "x86/mm: Use INVLPGB for kernel TLB flushes"),
+    )
+    translation_cache_extension: bool = choice(
+        "Whether the kernel sets EFER.TCE on CPUs that have it, so that INVLPG drops no more cached pointers to tables "
+        "than those on the way to its address.",
+        first(False),
+        between("6.12", "7.2", True, "x86/mm: Enable AMD translation cache extensions"),
+    )
     block_size_advice: bool = choice(
         "Whether ``probe_memory_block_size()`` asks ``memory_block_advised_max_size()``: CXL windows set it.",
         first(False),

@@ -1,6 +1,8 @@
 """x86-64: what the kernel's ``arch/x86`` says where its generic code asks."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Collection
+from dataclasses import replace
 from types import MappingProxyType
 
 from memhp.hw.format import Format
@@ -93,6 +95,12 @@ class X86Port(GenericPort):
     set_direct_map_invalid_noflush = staticmethod(set_memory.set_direct_map_invalid_noflush)
     set_direct_map_default_noflush = staticmethod(set_memory.set_direct_map_default_noflush)
     flush_tlb_all = staticmethod(tlb.flush_tlb_all)
+
+    def told_config(
+        self, config: Config, midrs: Collection[int], features: Collection[str], rodata: str | None
+    ) -> Config:
+        """AMD's flushes without an IPI, and what INVLPG leaves in the paging-structure caches."""
+        return replace(config, invlpgb="invlpgb" in features, tce="tce" in features)
     flush_tlb_kernel_range = staticmethod(tlb.flush_tlb_kernel_range)
 
     ptdump_style = STYLE

@@ -11,7 +11,7 @@ from memhp.linux.arch.x86.choices import x86
 from memhp.linux.arch.x86.include.asm.pgtable_types import PAGE_KERNEL, PAGE_TABLE, PCD, PRESENT
 from memhp.linux.arch.x86.mm.init import MapRange, init_mem_mapping, init_memory_mapping
 from memhp.linux.arch.x86.mm.pgtable import arch_vmap_supported, pmd_free_pte_page, pud_free_pmd_page
-from memhp.linux.arch.x86.mm.tlb import FLUSH_TLB_ALL, flush_kernel_range, flush_tlb_all, flush_tlb_kernel_range
+from memhp.linux.arch.x86.mm.tlb import flush_all, flush_kernel_range, flush_tlb_all, flush_tlb_kernel_range
 from memhp.linux.arch.x86.mm.vmemmap_sub_pmd import (
     parts_of_leaves,
     vmemmap_pmd_is_unused,
@@ -186,8 +186,8 @@ def direct_map_remover(k: Kernel) -> Remover:
         storage="free-then-clear" if record.storage_freed == "before-clear" else "clear-then-free",
         leaf_flush=tuple(flush_kernel_range(k, level.size) for level in k.hw.fmt.levels) if each else (),
         table="clear-flush-free" if record.table_freed == "after-flush" else "free-then-clear",
-        table_flush=FlushPlan(FLUSH_TLB_ALL) if each else None,
-        after_leaf_table=(lambda _: FlushPlan(FLUSH_TLB_ALL)) if record.pte_table_flush == "all" else None,
+        table_flush=FlushPlan(flush_all(k.config)) if each else None,
+        after_leaf_table=(lambda _: FlushPlan(flush_all(k.config))) if record.pte_table_flush == "all" else None,
         keep_root_children=True,
         present=PRESENT,
         part_leaf=_part_of_direct_map,

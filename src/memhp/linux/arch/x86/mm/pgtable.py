@@ -43,6 +43,9 @@ def pud_free_pmd_page(k: Kernel, table: Table, index: int) -> bool:
             hw.store(child, place, 0, here())
         _detach(k, table, index, here())
     else:
+        if k.config.tce and x86(k.config).translation_cache_extension:
+            entries = hw.fmt.levels[child.height].entries
+            hw.expect_clear(child, 0, hw.load_run(child, 0, entries), here())
         _detach(k, table, index, here())
         tables = _tables(k, child)
     for _, frame in tables:
@@ -67,12 +70,14 @@ def _detach(k: Kernel, table: Table, index: int, where: str) -> None:
 
     The kernel flushes one page: INVLPG drops every entry of the paging-structure caches, whatever address it is for
     (Intel SDM volume 3, "Operations that Invalidate TLBs and Paging-Structure Caches"). Here the flush names all that
-    the entry translated, as flushes reach no further than what they name.
+    the entry translated, as flushes reach no further than what they name. Under EFER.TCE it reaches no further either.
     """
     size = k.hw.fmt.levels[table.height].size
     va = table.va + index * size
     k.hw.store(table, index, 0, where)
-    k.hw.flush(flush_kernel_range(k, k.config.page_size).flush, Span(va, va + size))
+    page_only = k.config.tce and x86(k.config).translation_cache_extension
+    reach = k.config.page_size if page_only else size
+    k.hw.flush(flush_kernel_range(k, k.config.page_size).flush, Span(va, va + reach))
 
 
 def _free(k: Kernel, frame: int, height: int, where: str) -> None:

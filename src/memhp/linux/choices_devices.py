@@ -1,0 +1,107 @@
+"""The choices of drivers: of memory devices, and of the struct pages that devices get."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import dataclass
+from typing import Literal
+
+from memhp.linux.choice import Choices, choice
+from memhp.linux.release import between, first, since
+
+PgmapDrain = Literal["none", "kill", "kill-and-wait"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceChoices(Choices):
+    """What ``drivers/virtio``, ``drivers/dax``, ``drivers/acpi`` and ``mm/memremap.c`` decide."""
+
+    virtio_mem_sub_block: Literal["max-order", "pageblock"] = choice(
+        "The least that the virtio-mem driver plugs and unplugs in sub-block mode: the buddy's largest block, or a "
+        "pageblock.",
+        first("max-order"),
+        since("5.19", "pageblock", "drivers: virtio_mem: use pageblock size as the minimum virtio_mem size."),
+    )
+    virtio_mem_movable_first: bool = choice(
+        "Whether the virtio-mem driver unplugs from ZONE_MOVABLE before it tries kernel zones.",
+        first(False),
+        since("5.14", True, "virtio-mem: prioritize unplug from ZONE_MOVABLE in Sub Block Mode"),
+    )
+    virtio_mem_remove_errors: Literal["given-up", "retried"] = choice(
+        "What the virtio-mem driver makes of an unplugged memory block that cannot be removed: it is forgotten, and "
+        "in big-block mode the error ends the request; or EBUSY, and tried again later.",
+        first("given-up"),
+        since(
+            "6.6", "retried", "virtio-mem: keep retrying on offline_and_remove_memory() errors in Sub Block Mode (SBM)"
+        ),
+    )
+    dax_compound_pages: bool = choice(
+        "Whether device-dax asks for compound pages of its alignment.",
+        first(False),
+        since("5.17", True, "device-dax: compound devmap support"),
+    )
+    pgmap_ref: Literal["each-page", "at-once"] = choice(
+        "Who drops the references that pages hold on a device's mapping when it goes: each page, when nobody holds "
+        "it any more, so that DMA delays ``memunmap_pages()``, and a caller may bring its own count with ``kill`` "
+        "and ``cleanup``; or that function for all of them.",
+        first("each-page"),
+        since("5.18", "at-once", "mm: remove the extra ZONE_DEVICE struct page refcount"),
+    )
+    pgmap_free: Literal["page_free", "folio_free"] = choice(
+        "What the method is called that ``memremap_pages()`` wants of private and coherent memory.",
+        first("page_free"),
+        between("6.12", "7.2", "folio_free"),
+    )
+    pgmap_order: Literal["any", "at-most-a-folio"] = choice(
+        "Whether ``memremap_pages()`` refuses pages larger than any folio may be (``MAX_FOLIO_ORDER``).",
+        first("any"),
+        between("6.12", "7.2", "at-most-a-folio"),
+    )
+    page_init_ref: Literal["live", "any"] = choice(
+        "Whether ``zone_device_page_init()`` warns once a mapping is killed, or only when its last reference has gone.",
+        first("live"),
+        between("6.12", "7.2", "any"),
+    )
+    dax_regions: Literal["each-alone", "one-tree"] = choice(
+        "Whether ``alloc_dax_region()`` refuses a region that overlaps another one's.",
+        first("each-alone"),
+        between("6.12", "7.2", "one-tree"),
+    )
+    pgmap_drain: PgmapDrain = choice(
+        "What ``memunmap_pages()`` does about references before it unmaps: nothing, as there were none before "
+        "``get_dev_pagemap()``; refuse new ones and wait when all is unmapped; wait before.",
+        first("none"),
+        since("4.20", "kill", "mm, devm_memremap_pages: fix shutdown handling"),
+        since("5.3", "kill-and-wait", "mm/devm_memremap_pages: fix final page put race"),
+    )
+    kmem_tells_truncation: bool = choice(
+        "Whether the kmem driver says how much of a device alignment to memory blocks loses.",
+        first(False),
+        between("6.12", "7.2", True),
+    )
+    kmem_absent_ranges: Literal["removed", "passed-over"] = choice(
+        "Whether ``dev_dax_kmem_remove()`` removes ranges that it never added, with whatever is there, or not.",
+        first("removed"),
+        between(
+            "6.12",
+            "7.2",
+            "passed-over",
+            "dax/kmem: account for partial discontiguous resource upon removal",
+            ("6.12.97",),
+        ),
+    )
+    acpi_device_check: Literal["device", "parent"] = choice(
+        "What a Device Check has ``acpi_scan_device_check()`` enumerate: the device that appeared, or all that is on "
+        "its bus, so that a DIMM that was refused is tried again whenever another one comes.",
+        first("device"),
+        between("6.1", "6.12", "parent"),
+    )
+    virtio_mem_sleep: Literal["refused", "by-feature"] = choice(
+        "Whether ``virtio_mem_freeze()`` lets no machine sleep, or only forbids hibernation and, where plugged "
+        "memory does not outlive it (``VIRTIO_MEM_F_PERSISTENT_SUSPEND``), suspend to RAM.",
+        first("refused"),
+        since("6.10", "by-feature", "virtio-mem: support suspend+resume"),
+    )
+    virtio_mem_unplugged_inaccessible: bool = choice(
+        "Whether the driver takes ``VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE``.",
+        first(False),
+        since("5.17", True, "virtio-mem: support VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE"),
+    )

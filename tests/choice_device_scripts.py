@@ -1,0 +1,96 @@
+"""What is done to memory devices, and by boot, to show how a kernel decides."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable
+
+from kernels import BOOT_RAM, PLUG_AT, plug
+from memhp.linux.drivers.dax.bus import DevDax, alloc_dax_region
+from memhp.linux.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove
+from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.kernel.resource import request_region
+from memhp.linux.lib.percpu_refcount import percpu_ref_kill
+from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType
+from memhp.linux.mm.memremap import memremap_pages, zone_device_page_init
+from memhp.linux.mm.sparse import pfn_to_online_page
+from memhp.linux.mm.users import allocate
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import GiB, MiB
+
+
+def huger_pages(k: Kernel) -> None:
+    """A device has pages of 32 GiB."""
+    plug(k, GiB)
+    memremap_pages(k, DevPagemap(MemoryType.GENERIC, (Span(PLUG_AT, PLUG_AT + GiB),), vmemmap_shift=23), 0)
+
+
+def private_without_methods(k: Kernel) -> None:
+    """A device that the CPU cannot reach has a driver that migrates its pages and does not free them."""
+    ops = DevPagemapOps(migrate_to_ram=lambda _k, _pfn: None)
+    memremap_pages(k, DevPagemap(MemoryType.PRIVATE, (Span(PLUG_AT, PLUG_AT + GiB),), ops=ops, owner="gpu"), 0)
+
+
+def taken_late(k: Kernel) -> None:
+    """A driver takes a page of its device into use while the mapping goes."""
+    plug(k, GiB)
+    ops = DevPagemapOps(page_free=lambda _k, _pfn: None)
+    pgmap = DevPagemap(MemoryType.COHERENT, (Span(PLUG_AT, PLUG_AT + GiB),), ops=ops, owner="gpu")
+    memremap_pages(k, pgmap, 0)
+    zone_device_page_init(k, pgmap)
+    assert pgmap.ref is not None
+    percpu_ref_kill(k.hw, pgmap.ref)
+    zone_device_page_init(k, pgmap)
+
+
+def two_regions(k: Kernel) -> None:
+    """Two devices offer the same range to the DAX bus."""
+    for name in ("hmem.0", "hmem.1"):
+        alloc_dax_region(k, name, Span(PLUG_AT, PLUG_AT + GiB))
+
+
+def gigantic(k: Kernel, *, free: bool = True) -> object:
+    """A gigantic page is made while a process has a huge page in each gigabyte, or in all but one."""
+    k = start_kernel(MachineSpec("large", k.config, (Ram(MiB, 3 * GiB), Ram(4 * GiB, 2 * GiB))))
+    half = GiB // 2
+    for at in (GiB, 4 * GiB + half, 5 * GiB + half, *(() if free else (2 * GiB,))):
+        allocate(k, 2 * MiB, "hugetlb", f"huge{at}", at=at)
+    return allocate(k, GiB, "gigantic", "vm")
+
+
+def gigantic_among_huge(k: Kernel) -> object:
+    """The same, where no gigabyte is without."""
+    return gigantic(k, free=False)
+
+
+def shared_block(k: Kernel) -> object:
+    """A memory block of boot memory is of two nodes, the higher one first."""
+    ram = (Ram(MiB, GiB, nid=1), Ram(GiB + MiB, GiB, nid=0))
+    k = start_kernel(MachineSpec("crossed", k.config, ram, nodes=(0, 1)))
+    return k.memory_blocks.get(GiB // k.memory_block_size)
+
+
+def kmem_of_two_ranges(k: Kernel) -> None:
+    """Kmem is unbound from a device of two ranges, of which somebody has the second."""
+    plug(k, GiB)
+    request_region(k.iomem_resource, PLUG_AT + GiB // 2, GiB // 2, "somebody")
+    dev = DevDax("dax0.0", (Span(PLUG_AT, PLUG_AT + GiB // 2), Span(PLUG_AT + GiB // 2, PLUG_AT + GiB)), 2 * MiB)
+    dev_dax_kmem_probe(k, dev)
+    dev_dax_kmem_remove(k, dev)
+
+
+def shared_section(k: Kernel) -> bool:
+    """A device has part of a section, of which RAM has the rest: is a page of its own online?"""
+    end = BOOT_RAM[k.config.arch].end - k.config.section_size // 2
+    k = start_kernel(MachineSpec("short", k.config, (Ram(BOOT_RAM[k.config.arch].start, end - MiB),)))
+    frames = plug(k, k.config.section_size // 2, end)
+    memremap_pages(k, DevPagemap(MemoryType.GENERIC, (Span(end, end + k.config.section_size // 2),)), 0)
+    return pfn_to_online_page(k, frames.start)
+
+
+DEVICE_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
+    each.__name__: each
+    for each in (
+        huger_pages, private_without_methods, taken_late, two_regions, gigantic, gigantic_among_huge, shared_block,
+        kmem_of_two_ranges, shared_section,
+    )
+}  # fmt: skip
