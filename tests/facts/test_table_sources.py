@@ -158,7 +158,7 @@ def test_a_live_kernel_is_read_through_the_segments_that_are_ram(
     monkeypatch.setattr(table_source, "KCORE", tmp_path / "kcore")
     source = open_tables(tmp_path / "kcore")
     assert source.live
-    assert isinstance(source.reader._reader, Kcore)  # type: ignore[attr-defined]
+    assert isinstance(source.memory, Kcore)
     assert same(source, path)
 
 
@@ -166,6 +166,12 @@ def test_the_same_file_is_truncated_when_it_is_no_live_kernel(tmp_path: Path) ->
     kcore_of(ElfCore(RISCV), tmp_path / "kcore")
     with pytest.raises(BadInput, match="truncated"):
         open_tables(tmp_path / "kcore")
+
+
+def test_an_honest_dump_of_nothing_but_tables_may_be_walked_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_source, "LEAST_ENTRIES", 0)
+    source = open_tables(ARM64)
+    assert len({len(ptwalk(source.reader, source.root)) for _ in range(5)}) == 1
 
 
 def test_tables_that_refer_to_themselves_end_in_one_line(tmp_path: Path) -> None:

@@ -26,14 +26,14 @@ from memhp.linux.profiles import ARCHES
 
 KCORE = Path("/proc/kcore")
 ELF, XZ = b"\x7fELF", b"\xfd7zXZ\0"
-LEAST_ENTRIES = 1 << 22
-"""So many entries are read of any file."""
+LEAST_ENTRIES = 1 << 20
+"""So many entries are read of any file in one walk."""
 REREAD = 2
-"""A file's frames are read so many times on average at most: kernels share few tables among addresses."""
+"""One walk reads a file's frames so many times on average at most: kernels share few tables among addresses."""
 
 
 class Bounded:
-    """A reader that gives up when more entries are asked for than an honest dump of `frames` frames can have."""
+    """A reader for one walk, which gives up when that asks for more than an honest dump of `frames` frames has."""
 
     def __init__(self, reader: TableReader, where: str, page_size: int, frames: int) -> None:
         self._reader, self._where = reader, where
@@ -53,17 +53,23 @@ class Bounded:
 
 @dataclass(frozen=True)
 class TableSource:
-    """Page tables to be walked: who reads them, where they begin, what the kernel noted (None: nothing was found).
+    """Page tables to be walked: where they begin, what the kernel noted (None: nothing was found).
 
-    `kind` says what the source is. `live`: the kernel runs meanwhile.
+    `kind` says what the source is, `memory` reads its `frames` frames. `live`: the kernel runs meanwhile.
     """
 
     where: str
     kind: str
-    reader: TableReader
+    memory: TableReader
+    frames: int
     root: Root
     info: VmCoreInfo | None
     live: bool = False
+
+    @property
+    def reader(self) -> TableReader:
+        """What one walk reads through; the next walk is to ask for another."""
+        return Bounded(self.memory, self.where, self.root.fmt.page_size, self.frames)
 
 
 def open_tables(
@@ -138,13 +144,12 @@ def _source(
     frames: int,
 ) -> TableSource:
     where = str(path)
-    bounded = Bounded(reader, where, page_size, frames)
     root = _root_of(info, registers, arch, where)
     try:
-        root = port(root.fmt.arch).read_root(root, bounded)
+        root = port(root.fmt.arch).read_root(root, reader)
     except MissingTables as error:
         raise BadInput(f"page table at {error.pfns[0] * page_size:#x} is missing", where=where) from None
-    return TableSource(where, kind, bounded, root, info, live=isinstance(reader, Kcore))
+    return TableSource(where, kind, reader, frames, root, info, live=isinstance(reader, Kcore))
 
 
 def _root_of(info: VmCoreInfo | None, registers: Mapping[str, int] | None, arch: str | None, where: str) -> Root:
