@@ -1,6 +1,7 @@
 """Page tables are the same whatever they are read from: ELF core, compressed dump, RAM in files, /proc/kcore."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import random
 import struct
 import sys
 from pathlib import Path
@@ -185,3 +186,31 @@ def test_tables_that_refer_to_themselves_end_in_one_line(tmp_path: Path) -> None
     source = open_tables(tmp_path / "core")
     with pytest.raises(BadInput, match="no sound page tables"):
         tables(source.reader, source.root.fmt, source.root.pfn)
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_a_spoiled_compressed_dump_is_read_or_refused_though_the_library_dies_of_it(part: int, tmp_path: Path) -> None:
+    core = ElfCore(X86)
+    whole = kdump(table_frames(core), notes_of(core), "x86_64")
+    chance = random.Random(f"kdump {part}")
+    for _ in range(8):
+        data = bytearray(whole)
+        for _ in range(chance.choice((1, 4, 32))):
+            at = chance.randrange(chance.choice((480, 8192, len(data) - 8)))
+            data[at : at + 8] = chance.randbytes(8)
+        if chance.random() < 0.4:
+            del data[chance.randrange(16, len(data)) :]
+        (tmp_path / "vmcore").write_bytes(data)
+        try:
+            source = open_tables(tmp_path / "vmcore")
+            ptwalk(source.reader, source.root)
+        except BadInput as error:
+            assert "\n" not in str(error)
+
+
+def test_a_truncated_compressed_dump_says_so(tmp_path: Path) -> None:
+    core = ElfCore(X86)
+    data = kdump(table_frames(core), notes_of(core), "x86_64")
+    (tmp_path / "vmcore").write_bytes(data[: len(data) // 2])
+    with pytest.raises(BadInput, match=r"truncated or damaged|cannot read|is missing"):
+        lines(open_tables(tmp_path / "vmcore"))

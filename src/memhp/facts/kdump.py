@@ -1,10 +1,17 @@
 """makedumpfile's compressed dumps (``KDUMP   ``, flattened or not), read through drgn and its libkdumpfile.
 
-Needs the extra ``drgn``; no debug information of the kernel. Source: makedumpfile's IMPLEMENTATION, "kdump-compressed".
+Needs the extra ``drgn``; no debug information of the kernel. The library maps the file and dies of one that is cut off
+(SIGBUS), so it reads in a process of its own. Source: makedumpfile's IMPLEMENTATION, "kdump-compressed".
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import faulthandler
+import multiprocessing
+import os
+import signal
 from importlib import import_module
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +24,8 @@ from memhp.hw.reader import MissingTables
 
 SIGNATURES = (b"KDUMP   ", b"DISKDUMP", b"makedumpfile\0")
 """How such files begin; the last is the flattened form that goes through pipes."""
+PATIENCE = 60
+"""Seconds that the library may take for one answer."""
 
 
 class Kdump:
@@ -25,31 +34,79 @@ class Kdump:
     def __init__(self, path: Path | str) -> None:
         self.where = str(path)
         try:
-            self._drgn: Any = import_module("drgn")
-        except ImportError:
+            there = find_spec("drgn") is not None
+        except ValueError:
+            there = False
+        if not there:
             raise BadInput(
                 "a dump that makedumpfile compressed: reading it needs drgn",
                 where=self.where,
                 fix="pip install 'memhp[drgn]', or make an ELF dump: makedumpfile -E",
-            ) from None
-        self._program = self._drgn.Program()
-        try:
-            self._program.set_core_dump(self.where)
-            text = self._program["VMCOREINFO"].string_()
-        except Exception as error:
-            # libkdumpfile's complaints come as plain Exception.
-            raise BadInput(f"drgn cannot read it: {error}", where=self.where, fix="copy the dump whole") from None
+            )
+        context = multiprocessing.get_context("fork")
+        self._line, far = context.Pipe()
+        self._process = context.Process(target=_serve, args=(self.where, far), daemon=True)
+        self._process.start()
+        far.close()
+        error, text = self._answer()
+        if error:
+            raise BadInput(f"drgn cannot read it: {error}", where=self.where, fix="copy the dump whole")
         self.info: VmCoreInfo = parse_vmcoreinfo(text, where=self.where)
         self.page_size = self.info.page_size
 
     def tables(self, pfns: U64) -> U64:
         """Whole frames, shape ``[n, page_size // 8]``. Raises MissingTables for those that were left out."""
-        frames, missing = [], []
-        for pfn in pfns.tolist():
-            try:
-                frames.append(self._program.read(pfn * self.page_size, self.page_size, True))
-            except (self._drgn.FaultError, ValueError, OSError):
-                missing.append(pfn)
+        try:
+            self._line.send((pfns.tolist(), self.page_size))
+        except OSError:
+            raise self._dead() from None
+        frames: list[bytes | None] = self._answer()
+        missing = [pfn for pfn, frame in zip(pfns.tolist(), frames, strict=True) if frame is None]
         if missing:
             raise MissingTables(missing)
-        return np.frombuffer(b"".join(frames), dtype="<u8").reshape(pfns.size, -1)
+        return np.frombuffer(b"".join(frame or b"" for frame in frames), dtype="<u8").reshape(pfns.size, -1)
+
+    def _answer(self) -> Any:
+        try:
+            if self._line.poll(PATIENCE):
+                return self._line.recv()
+        except (EOFError, OSError):
+            pass
+        raise self._dead()
+
+    def _dead(self) -> BadInput:
+        """What to raise when no answer comes: the library died, or goes round in circles."""
+        self._process.join(1)
+        code = self._process.exitcode
+        how = f"died of it ({signal.Signals(-code).name})" if code is not None and code < 0 else "does not get done"
+        self._process.kill()
+        return BadInput(f"drgn {how}: a truncated or damaged dump", where=self.where, fix="copy the dump whole")
+
+
+def _serve(where: str, line: Connection) -> None:
+    """The process of its own: send what the dump notes, then the frames that are asked for, None for what it lacks."""
+    faulthandler.disable()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    drgn: Any = import_module("drgn")
+    program = drgn.Program()
+    try:
+        program.set_core_dump(where)
+        line.send(("", program["VMCOREINFO"].string_()))
+    except Exception as error:
+        # libkdumpfile's complaints come as plain Exception.
+        line.send((str(error) or type(error).__name__, b""))
+        return
+    while True:
+        try:
+            pfns, size = line.recv()
+        except EOFError:
+            return
+        line.send([_frame(program, drgn, pfn * size, size) for pfn in pfns])
+
+
+def _frame(program: Any, drgn: Any, pa: int, size: int) -> bytes | None:
+    try:
+        found: bytes = program.read(pa, size, True)
+    except (drgn.FaultError, ValueError, OSError, OverflowError):
+        return None
+    return found
