@@ -109,7 +109,7 @@ class LazyGroup(click.Group):
 def cli(ctx: click.Context) -> None:
     """Memory hot(un)plug, rehearsed before it is real.
 
-    An executable, bit-exact model of what Linux does on riscv64, arm64 and x86-64.
+    An executable, bit-exact model of what Linux does on riscv64, arm64, x86-64 and loongarch64.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
