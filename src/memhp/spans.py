@@ -73,6 +73,11 @@ class SpanMap(Generic[V]):
     def __bool__(self) -> bool:
         return bool(self._starts)
 
+    @property
+    def end(self) -> int:
+        """Where the last run ends; 0 without one."""
+        return self._ends[-1] if self._ends else 0
+
     def __iter__(self) -> Iterator[tuple[int, int, V]]:
         """Every run as ``(start, end, value)``, ascending."""
         return iter(list(zip(self._starts, self._ends, self._values, strict=True)))

@@ -1,6 +1,7 @@
 """The resource tree is sound, and ``System RAM`` in it is what memory blocks stand for."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
 from memhp.check.law import Breach, Law
@@ -52,8 +53,18 @@ def system_ram(root: Resource) -> SpanSet:
     return SpanSet.joined(sorted(_system_ram(root)))
 
 
-def _system_ram(root: Resource) -> Iterator[Span]:
-    for child in root.children:
+def _system_ram_in(root: Resource, spans: Iterable[Span]) -> SpanSet:
+    """The part of it that lies in spans of bytes, of a tree whose neighbours are in order."""
+    found = []
+    for span in spans:
+        first = bisect_left(root.children, span.start, key=lambda child: child.end)
+        last = bisect_left(root.children, span.end, key=lambda child: child.start)
+        found += [ram.clip(span) for ram in _system_ram(root, first, last) if ram.overlaps(span)]
+    return SpanSet.joined(sorted(found))
+
+
+def _system_ram(root: Resource, first: int = 0, last: int | None = None) -> Iterator[Span]:
+    for child in root.children[first:last]:
         if child.flags & BUSY_SYSTEM_RAM == BUSY_SYSTEM_RAM:
             yield Span(child.start, child.end + 1)
         elif child.children:
@@ -63,9 +74,12 @@ def _system_ram(root: Resource) -> Iterator[Span]:
 def _ram(look: MachineView) -> Iterator[Breach]:
     k = look.k
     size, shift = k.memory_block_size, k.config.page_shift
-    ram = system_ram(k.iomem_resource)
-    if look.near is not None:
-        ram = SpanSet.joined(part for span in look.near.pfns for part in ram.runs(*span.scaled(shift)))
+    near = look.near
+    ram = (
+        system_ram(k.iomem_resource)
+        if near is None
+        else _system_ram_in(k.iomem_resource, (span.scaled(shift) for span in near.pfns))
+    )
     blocks = SpanSet.joined(span.scaled(shift) for span in look.block_frames)
     for bare in minus(ram, blocks):
         yield Breach(NAME, f"System RAM [mem {bare.start:#010x}-{bare.end - 1:#010x}] has no memory block")

@@ -1,6 +1,7 @@
 """What each step of a scenario does to the machine: the platform's part, then the kernel's own entry points."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -194,12 +195,13 @@ def free_range(session: Session, size: int, driver: str) -> int:
     own = next(_free_in_virtio_mem(session, size, unit), None) if driver == "virtio_mem" else None
     if own is not None:
         return own
-    top = max((end for _, end, _ in k.hw.memory.owners), default=0) << k.config.page_shift
+    top = k.hw.memory.owners.end << k.config.page_shift
     if driver == "dimm" and any(adev.driver_data is None and adev.crs[-1].end == top for adev in session.dimms):
         return top
     first = top == max(span.end for span in k.boot_memory) << k.config.page_shift
     at = align_up(max(top, k.port.plug_start), max(unit, DEVICE_MEMORY_ALIGN) if first else unit)
-    for res in k.iomem_resource.children:
+    above = k.iomem_resource.children
+    for res in above[bisect_left(above, at, key=lambda res: res.end) :]:
         if res.start < at + size and at <= res.end:
             at = align_up(res.end + 1, unit)
     return at

@@ -27,16 +27,24 @@ class FirmwareMapEntry:
 
 @dataclass
 class FirmwareMap:
-    """The entries in the order in which they came."""
+    """The entries in the order in which they came, by their first and last byte and their type.
 
-    entries: list[FirmwareMapEntry] = field(default_factory=list)
+    Equal ones do not occur: those of boot come of a table that is free of overlaps (``e820__update_table()``).
+    """
+
+    by_range: dict[tuple[int, int, str], FirmwareMapEntry] = field(default_factory=dict)
     map_entries_nr: int = 0
     """The number of the next folder: they count up and are never used again."""
 
+    @property
+    def entries(self) -> list[FirmwareMapEntry]:
+        """The entries in the order in which they came."""
+        return list(self.by_range.values())
 
-def _find(fm: FirmwareMap, start: int, end: int, type_: str) -> FirmwareMapEntry | None:
-    wanted = (start, end - 1, type_)
-    return next((entry for entry in fm.entries if (entry.start, entry.end, entry.type) == wanted), None)
+    def append(self, start: int, end: int, type_: str) -> FirmwareMapEntry:
+        """A new last entry for ``[start, end)``."""
+        entry = self.by_range[start, end - 1, type_] = FirmwareMapEntry(start, end - 1, type_)
+        return entry
 
 
 def _add_sysfs(fm: FirmwareMap, entry: FirmwareMapEntry) -> None:
@@ -46,7 +54,7 @@ def _add_sysfs(fm: FirmwareMap, entry: FirmwareMapEntry) -> None:
 
 def firmware_map_add_early(fm: FirmwareMap, start: int, end: int, type_: str) -> None:
     """``firmware_map_add_early()``: add ``[start, end)``; the folder comes with :func:`firmware_memmap_init`."""
-    fm.entries.append(FirmwareMapEntry(start, end - 1, type_))
+    fm.append(start, end, type_)
 
 
 def firmware_memmap_init(fm: FirmwareMap) -> None:
@@ -57,9 +65,8 @@ def firmware_memmap_init(fm: FirmwareMap) -> None:
 
 def firmware_map_add_hotplug(fm: FirmwareMap, start: int, end: int, type_: str) -> None:
     """``firmware_map_add_hotplug()``: an entry with its folder for ``[start, end)``, unless there is an equal one."""
-    if _find(fm, start, end, type_) is None:
-        fm.entries.append(entry := FirmwareMapEntry(start, end - 1, type_))
-        _add_sysfs(fm, entry)
+    if (start, end - 1, type_) not in fm.by_range:
+        _add_sysfs(fm, fm.append(start, end, type_))
 
 
 def firmware_map_remove(fm: FirmwareMap, start: int, end: int, type_: str) -> None:
@@ -67,8 +74,6 @@ def firmware_map_remove(fm: FirmwareMap, start: int, end: int, type_: str) -> No
 
     ``try_remove_memory()`` does not look at the error: a removal in pieces leaves the entry of the whole behind.
     """
-    entry = _find(fm, start, end, type_)
-    if entry is None:
+    if fm.by_range.pop((start, end - 1, type_), None) is None:
         reason = f"no firmware map entry {type_} [{start:#x}-{end - 1:#x}]"
         raise KernelError(EINVAL, reason, place=here())
-    fm.entries.remove(entry)
