@@ -101,6 +101,29 @@ def test_the_driver_tries_again_while_time_passes() -> None:
     assert [step.devices[0].plugged for step in run(*steps).steps] == [0, 0, GiB]
 
 
+def busy(count: str, wait: str) -> tuple[str, str]:
+    """A device that is always busy, or so many times, and is given time."""
+    fault = f'faults = [{{ request = "PLUG", answer = "BUSY"{count} }}]'
+    return f"{DEVICE}, {fault}", f'do = "resize", to = "1G", {wait}'
+
+
+def test_retries_of_decades_are_counted_and_come_to_the_same_as_in_small_steps() -> None:
+    """The driver tries again after 50, 100 and 200 s, and every 300 s from then on."""
+    device, resize = busy(", count = 1000000000", 'wait = 1000000000, expect = "ETXTBSY"')
+    done = run(device, resize)
+    assert done.ok
+    assert (last(done).plugged, last(done).requests) == (0, 1 + 3 + (10**9 - 350) // 300)
+    device, resize = busy(", count = 1000000000", 'wait = 10000, expect = "ETXTBSY"')
+    whole = run(device, resize)
+    small = run(device, 'do = "resize", to = "1G", wait = 0, expect = "ETXTBSY"', *['do = "wait", seconds = 500'] * 20)
+    assert last(small).requests == last(whole).requests == 1 + 3 + (10_000 - 350) // 300
+
+
+def test_a_device_that_is_busy_a_thousand_times_has_its_memory_after_a_thousand_retries() -> None:
+    enough, short = (run(*busy(", count = 1000", f"wait = {seconds}")) for seconds in (350 + 997 * 300, 997 * 300))
+    assert (last(enough).plugged, last(short).plugged) == (GiB, 0)
+
+
 @pytest.mark.parametrize(
     ("fault", "outcome", "plugged"),
     [

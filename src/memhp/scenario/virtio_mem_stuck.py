@@ -150,7 +150,7 @@ def device_results(k: Kernel, devices: dict[str, VirtioMem]) -> list[result.Virt
             plugged=vm.device.plugged_size,
             usable=vm.device.usable_region_size,
             offline=vm.offline_size,
-            requests=len(vm.device.log),
+            requests=len(vm.device.log) + vm.device.unlogged,
             bound=not vm.removing,
             broken=vm.broken,
             held=held(k, vm),

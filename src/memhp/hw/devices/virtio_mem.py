@@ -92,7 +92,8 @@ class VirtioMemDevice:
     negotiated: Feature = Feature.NONE
     rules: list[Rule] = field(default_factory=list)
     log: list[Exchange] = field(default_factory=list)
-    """Every request that was answered, in order."""
+    """Every request that was answered, in order, but for `unlogged` ones that were the same over and over."""
+    unlogged: int = 0
     config_changed: list[Callable[[], None]] = field(default_factory=list)
     """Who is to be told of a configuration change: the driver's interrupt handler."""
     matched: dict[int, int] = field(default_factory=dict)

@@ -45,6 +45,11 @@ class Rule:
             return False
         return self.overlaps is None or self.overlaps.overlaps(request.span(block_size))
 
+    def edges(self) -> tuple[int, ...]:
+        """After how many requests that match the rule begins to be about them, and ends."""
+        begins = self.first - 1
+        return (begins,) if self.count is None else (begins, begins + self.count)
+
     def applies(self, number: int) -> bool:
         """Whether the rule is about the `number`-th request that matches."""
         return number >= self.first and (self.count is None or number < self.first + self.count)

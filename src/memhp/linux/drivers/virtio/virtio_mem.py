@@ -32,6 +32,7 @@ from memhp.linux.drivers.virtio.virtio_mem_pm import (
     virtio_mem_pm_register,
     virtio_mem_pm_unregister,
 )
+from memhp.linux.drivers.virtio.virtio_mem_repetition import repetition
 from memhp.linux.drivers.virtio.virtio_mem_requests import virtio_mem_send_unplug_all_request
 from memhp.linux.drivers.virtio.virtio_mem_sbm import virtio_mem_sbm_plug_request
 from memhp.linux.drivers.virtio.virtio_mem_sbm_unplug import (
@@ -316,7 +317,8 @@ def _end(k: Kernel, vm: VirtioMem, error: KernelError | None) -> None:
         vm.retry_timer_ms = RETRY_TIMER_MIN_MS
     elif error.errno in (ETXTBSY, EBUSY, ENOMEM):
         vm.timer_serial += 1
-        k.hw.arm(vm.retry_timer_ms * MS, partial(virtio_mem_timer_expired, k, vm, vm.timer_serial))
+        expired = partial(virtio_mem_timer_expired, k, vm, vm.timer_serial)
+        k.hw.arm(vm.retry_timer_ms * MS, expired, again=repetition(k, vm, error))
     elif error.errno != ENOSPC:
         dev_log(k, vm, f"unknown error, marking device broken: {-error.errno}", "err")
         vm.broken = True

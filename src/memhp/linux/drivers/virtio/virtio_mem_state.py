@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 from memhp.errors import KernelError
 from memhp.hw.devices.virtio_mem import VirtioMemDevice
 from memhp.hw.devices.virtio_mem_wire import Feature
+from memhp.hw.ledger import Ledger
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.notify import MemoryNotifier
 from memhp.linux.kernel.power.main import PmNotifier
 from memhp.linux.kernel.resource import Resource
 from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
-from memhp.spans import Span, SpanSet
+from memhp.spans import Span, SpanMap, SpanSet
 from memhp.units import GiB
 
 KERNEL_FILE = "drivers/virtio/virtio_mem.c"
@@ -162,6 +164,32 @@ def _deaf(k: Kernel, action: str, start_pfn: int, nr_pages: int) -> str:
     return ""
 
 
+class Outcome(NamedTuple):
+    """What a run of the work came to, and all that it could have changed."""
+
+    error: str
+    said: tuple[str, ...]
+    """Lines of the kernel log since the run before."""
+    exchanged: tuple[str, ...]
+    """Requests and answers since then."""
+    ledger: Ledger
+    owners: SpanMap[Owner]
+
+
+@dataclass
+class LastRun:
+    """The run before, as a device remembers it."""
+
+    at: int = 0
+    """Machine time in nanoseconds at which it ended."""
+    lines: int = 0
+    requests: int = 0
+    """How long the kernel's log and the device's were then."""
+    matched: tuple[int, ...] = ()
+    """By rule of the device: how many requests it had matched by then."""
+    outcome: Outcome | None = None
+
+
 @dataclass
 class VirtioMem:
     """``struct virtio_mem``: one device as its driver sees it. Sizes are bytes."""
@@ -200,6 +228,8 @@ class VirtioMem:
     retry_timer_ms: int = RETRY_TIMER_MIN_MS
     timer_serial: int = 0
     """Timers armed with a lower number were cancelled."""
+    last_run: LastRun = field(default_factory=LastRun)
+    """What the run of the work before came to."""
     run_work: Callable[[], None] = _nothing
     """What the queued work does."""
     notifier: MemoryNotifier = _deaf
