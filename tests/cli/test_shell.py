@@ -39,6 +39,7 @@ def test_a_shell_is_told_commands_and_options() -> None:
 def test_the_manual_page_has_every_command_and_option(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["man"]) == 0
     page = capfd.readouterr().out
+    assert page.isascii()
     plain = page.replace("\\-", "-")
     ctx = click.Context(cli)
     for name in COMMANDS:

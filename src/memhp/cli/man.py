@@ -60,6 +60,7 @@ def _paragraphs(text: str | None) -> Iterator[str]:
 
 
 def escape(text: str) -> str:
-    """Text without what roff would read as a request or an escape."""
+    """Text without what roff would read as a request or an escape, in ASCII, which every roff reads."""
     safe = text.replace("\\", "\\e").replace("-", "\\-")
+    safe = "".join(each if each.isascii() else f"\\[u{ord(each):04X}]" for each in safe)
     return f"\\&{safe}" if safe.startswith((".", "'")) else safe
