@@ -20,7 +20,6 @@ from typing import Literal, NamedTuple
 
 from memhp.errors import BadInput
 from memhp.facts import capture, dmesg
-from memhp.facts.archive import read_archive
 from memhp.inputs import read_file
 from memhp.limits import CAPTURE_STEPS, FILE_SIZE
 
@@ -304,6 +303,8 @@ def _read_folder(path: Path) -> Mapping[str, bytes]:
 
 def _read_archive(path: Path) -> Source | _Capture:
     """The capture, or the sysroot, inside a tar archive. Folders around either do not matter."""
+    from memhp.facts.archive import read_archive
+
     members = read_archive(path)
     sysroot = [match for match in map(_SYSROOT.fullmatch, members) if match]
     if sysroot:

@@ -186,12 +186,11 @@ def plan(source: Source, facts: Facts, goal: Goal, *, most: int | None = None) -
         steps += found
         reached, blocks = reached + block_size, blocks + 1
     machine = machine_state(source, facts)
-    key = msgspec.json.encode((goal.text, machine, steps))
     return HostPlan(
         verdict="reached" if reached >= goal.size else "short",
         goal=goal.text,
         source=source.name,
-        id=hashlib.sha256(key).hexdigest()[:16],
+        id=plan_id(goal.text, machine, steps),
         machine=machine,
         wanted=goal.size,
         reached=reached,
@@ -199,6 +198,11 @@ def plan(source: Source, facts: Facts, goal: Goal, *, most: int | None = None) -
         passed_over=passed,
         assumed=list(_assumed(seen, steps)),
     )
+
+
+def plan_id(goal: str, machine: MachineState, steps: list[Step]) -> str:
+    """What tells a plan from every other."""
+    return hashlib.sha256(msgspec.json.encode((goal, machine, steps))).hexdigest()[:16]
 
 
 def _assumed(seen: Seen, steps: list[Step]) -> Iterable[str]:
@@ -265,7 +269,6 @@ def read_plan(text: bytes, *, where: str) -> HostPlan:
         found = msgspec.json.decode(text, type=HostPlan)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"is no plan: {error}", where=where, fix="make one with memhp plan --out FILE") from error
-    key = msgspec.json.encode((found.goal, found.machine, found.steps))
-    if hashlib.sha256(key).hexdigest()[:16] != found.id:
+    if plan_id(found.goal, found.machine, found.steps) != found.id:
         raise BadInput("was changed after it was made", where=where, fix="make another with memhp plan")
     return found

@@ -6,7 +6,6 @@ the model, where the machine is one that is modelled. What neither shows is said
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
-from copy import deepcopy
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -246,6 +245,11 @@ class _Rehearsed:
         self._session: Session | None = None
         self.missing = ""
 
+    def _online(self, block: MemoryBlock) -> bool:
+        """Whether the model has the block online, as the machine has."""
+        found = None if self._session is None else self._session.k.memory_blocks.get(block.index)
+        return found is not None and found.state == "online"
+
     def obstacles(self, block: MemoryBlock, *, pages: bool) -> Iterator[Obstacle]:
         """What the model's kernel refuses the block for; reasons about pages only if `pages`, as a possibility."""
         if self._session is None and not self.missing:
@@ -253,10 +257,14 @@ class _Rehearsed:
                 self._session = session_of(self._facts, where=self._facts.source)
             except (BadInput, KernelError, KernelBug) as error:
                 self.missing = str(error)
-        if self._session is None or self._session.k.memory_blocks.get(block.index) is None:
+        if self._session is None or not self._online(block):
             return
-        outcome = outcome_of(deepcopy(self._session), schema.Offline(blocks=[block.index]), "why")
+        outcome = outcome_of(self._session, schema.Offline(blocks=[block.index]), "why")
         reason = outcome.reason
+        if outcome.result == "ok":
+            zone: schema.Zone = "movable" if block.zone == "Movable" else "kernel"
+            if outcome_of(self._session, schema.Online(zone=zone, blocks=[block.index]), "why").result != "ok":
+                self._session = None
         if outcome.result == "ok" or (reason in OF_PAGES and not pages):
             return
         certain = reason not in OF_PAGES
