@@ -8,7 +8,7 @@ unless a name says pages or order.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from memhp.errors import BadInput
 from memhp.linux.arch.registry import ARCHES, Arch, port
@@ -48,6 +48,13 @@ class Bases:
     """Start of the modules area where it depends on the image (riscv ``MODULES_VADDR``)."""
 
 
+class Core(NamedTuple):
+    """An amount of memory as ``kernelcore`` and ``movablecore`` name it: bytes, or percent of all."""
+
+    size: int = 0
+    percent: int = 0
+
+
 @dataclass(frozen=True)
 class Config:
     """One kernel on one kind of CPU: build options, boot options, CPU features. :meth:`validate` checks the whole."""
@@ -78,6 +85,10 @@ class Config:
     """``memhp_default_state=`` or the build's default."""
     movable_node: bool = False
     """``movable_node`` on the command line."""
+    kernelcore: Core | None = None
+    """``kernelcore=``: what all nodes together keep for any use, the rest being ZONE_MOVABLE."""
+    movablecore: Core | None = None
+    """``movablecore=``: what is to be ZONE_MOVABLE."""
     hypervisor: bool = True
     """x86: whether CPUID says that there is a hypervisor (decides the memory block size from 64 GiB on)."""
     memory_block_advice: int = 0

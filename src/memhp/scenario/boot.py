@@ -8,16 +8,36 @@ from typing import Any
 import msgspec
 
 from memhp.errors import BadInput
-from memhp.linux.config import Config
+from memhp.linux.config import Config, Core
 from memhp.linux.drivers.acpi.numa.srat import memory_block_advice
-from memhp.scenario.schema import Boot, Cpu, Memory
+from memhp.scenario.schema import Boot, Cpu, Memory, Size
 from memhp.spans import Span
 from memhp.units import parse_size
+
+CORES = ("kernelcore", "movablecore")
+PERCENT = 100
 
 
 def with_boot(config: Config, boot: Boot | None) -> Config:
     """A configuration with what the scenario puts on the command line; what it does not name stays as it was."""
-    return _with(config, boot)
+    if boot is None:
+        return config
+    plain = msgspec.structs.replace(boot, kernelcore=None, movablecore=None)
+    cores: dict[str, Any] = {
+        name: core(text, where=f"{name}=") for name in CORES if (text := getattr(boot, name)) is not None
+    }
+    return replace(_with(config, plain), **cores)
+
+
+def core(text: Size, *, where: str) -> Core:
+    """An amount as the kernel reads it: a size, or so many percent of all memory (``mm/mm_init.c:cmdline_parse_core``).
+
+    Raises :class:`BadInput`.
+    """
+    number = text.removesuffix("%") if isinstance(text, str) else ""
+    if isinstance(text, str) and number != text and number.isdigit() and int(number) <= PERCENT:
+        return Core(percent=int(number))
+    return Core(size=parse_size(text, where=where))
 
 
 def with_cpu(config: Config, cpu: Cpu | None) -> Config:

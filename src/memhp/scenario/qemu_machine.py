@@ -71,6 +71,8 @@ _BOOT: dict[str, str] = {
     "memory_hotplug.auto_movable_numa_aware": "auto_movable_numa_aware",
     "memhp_default_state": "memhp_default_state",
     "movable_node": "movable_node",
+    "kernelcore": "kernelcore",
+    "movablecore": "movablecore",
 }
 """Options of ``-append`` by the keys that say the same."""
 

@@ -56,6 +56,10 @@ class Boot(_Strict, frozen=True):
     auto_movable_numa_aware: bool | None = None
     memhp_default_state: Literal["offline", "online", "online_kernel", "online_movable"] | None = None
     movable_node: bool | None = None
+    kernelcore: Size | None = None
+    """What the kernel keeps of the memory at boot for any use, the rest being Movable: a size, or ``"40%"``."""
+    movablecore: Size | None = None
+    """What of it is to be Movable."""
     rodata_full: bool | None = None
     """arm64: single pages of the direct map may change protection, so it is mapped by base pages."""
     debug_pagealloc: bool | None = None

@@ -16,7 +16,7 @@ from memhp.linux.init import IomemEntry, MachineSpec, Ram
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import PROFILES, Profile, profile
 from memhp.linux.release import LAST, Release, known_release, parse_release, same_series, series
-from memhp.scenario.boot import with_boot, with_cpu, with_cxl
+from memhp.scenario.boot import CORES, core, with_boot, with_cpu, with_cxl
 from memhp.scenario.boot_facts import (
     HOT,
     boot_zones,
@@ -112,6 +112,10 @@ def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
         "memhp_default_state": machine.auto_online,
     }
     config = replace(config, **{name: value for name, value in observed.items() if value is not None})
+    cores: dict[str, Any] = {
+        name: core(machine.options[name], where=f"{name}=") for name in CORES if _amount(machine, name)
+    }
+    config = replace(config, **cores)
     if machine.pageblock_order is not None and machine.pageblock_order < config.pageblock_order:
         config = replace(config, page_block_max_order=machine.pageblock_order)
     if text.hypervisor is None and _on_bare_metal(machine, config):
@@ -127,6 +131,11 @@ def _debug_pagealloc(machine: MachineFacts) -> bool:
     Large leaves of the direct map, which x86 counts in /proc/meminfo, tell that it is not.
     """
     return machine.options.get("debug_pagealloc") == "on" and not machine.large_leaves
+
+
+def _amount(machine: MachineFacts, name: str) -> bool:
+    """Whether an option of the command line names an amount, as ``kernelcore=mirror`` does not."""
+    return machine.options.get(name, "")[:1].isdigit()
 
 
 def _on_bare_metal(machine: MachineFacts, config: Config) -> bool:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from memhp.hw.memory import Owner, Use
-from memhp.linux.mm.memblock import MEMBLOCK_HOTPLUG
 from memhp.linux.mm.page_alloc import adjust_managed_page_count
 from memhp.linux.mm.rmqueue import put_free, set_pageblock_migratetype
 from memhp.linux.mm.sparse import online_runs
 from memhp.linux.mm.zone_limits import zone_limits, zone_types
+from memhp.linux.mm.zone_movable import find_zone_movable_pfns_for_nodes
 from memhp.linux.mmzone import MigrateType, Node, PageFlags, Zone, ZoneRef, ZoneType
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
@@ -41,7 +41,7 @@ def free_area_init(k: Kernel) -> None:
         k.statics(ZoneLimits).ends = zone_limits(k.config, dram)
     ranges = list(k.memblock.for_each_mem_pfn_range())
     arch = _arch_zone_ranges(k, ranges[0][0])
-    movable = _zone_movable_pfns(k, arch)
+    movable = find_zone_movable_pfns_for_nodes(k, arch)
     _log_ranges(k, arch, movable, ranges)
     for start, end, _ in ranges:
         unit = k.config.pages_per_subsection
@@ -60,22 +60,6 @@ def _arch_zone_ranges(k: Kernel, start_pfn: int) -> dict[ZoneType, Span]:
             ranges[kind] = Span(start_pfn, end)
             start_pfn = end
     return ranges
-
-
-def _zone_movable_pfns(k: Kernel, arch: dict[ZoneType, Span]) -> dict[int, int]:
-    """Node → where its ZONE_MOVABLE begins: under ``movable_node``, at its first hotpluggable memory.
-
-    mm/mm_init.c:find_zone_movable_pfns_for_nodes; ``kernelcore`` and ``movablecore`` are not modelled.
-    """
-    found: dict[int, int] = {}
-    if not k.config.movable_node:
-        return found
-    shift = k.config.page_shift
-    for start, _, region in k.memblock.memory:
-        if region.flags & MEMBLOCK_HOTPLUG and region.nid not in found:
-            found[region.nid] = align_up(-(-start >> shift), 1 << k.config.max_page_order)
-    ends = {nid: end for _, end, nid in k.memblock.for_each_mem_pfn_range()}
-    return {nid: pfn for nid, pfn in found.items() if pfn < ends[nid]}
 
 
 def _free_area_init_node(
