@@ -14,7 +14,7 @@ import pytest
 
 from memhp.cli.main import main
 from memhp.errors import BadInput
-from memhp.target.vm import VmRefused
+from memhp.target.vm import VmLost, VmRefused
 from memhp.target.vm_agent import GuestAgent, why_with
 from memhp.units import GiB, MiB
 from target.vm_fakes import STATUS, VIRTIO_MEM
@@ -91,6 +91,20 @@ def test_a_refusal_is_told_in_the_agents_words(tmp_path: Path) -> None:
     refused = pytest.raises(VmRefused, match="guest-nonsense has not been found")
     with agent_at(tmp_path / "qga") as path, closing(GuestAgent(path)) as agent, refused:
         agent.ask("guest-nonsense")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"size": 0}, {"size": "much"}, [], "x" * 1000, None, {"phys-index": 1}],
+)
+def test_a_guest_that_answers_anything_is_told_so(said: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = object.__new__(GuestAgent)
+    monkeypatch.setattr(GuestAgent, "ask", lambda self, command, **arguments: said)
+    with pytest.raises(VmLost, match="answer is none"):
+        agent.block_size()
+    if said != []:
+        with pytest.raises(VmLost, match="answer is none"):
+            agent.blocks()
 
 
 def test_an_agent_that_says_nothing_is_no_agent(tmp_path: Path) -> None:

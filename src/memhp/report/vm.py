@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from memhp.printable import printable
 from memhp.target.vm import VmDevice, VmStatus
 from memhp.target.vm_agent import GuestBlock
 from memhp.target.vm_rehearse import Rehearsed
@@ -61,7 +62,7 @@ def change_lines(change: Change) -> Iterator[str]:
     else:
         yield f"{sign} {change.device}: {change.ended} at {now}, {wanted} wanted, after {change.seconds:.1f} s"
     if change.why:
-        yield f"    because: {change.why}"
+        yield f"    because: {printable(change.why)}"
 
 
 def block_lines(size: int, blocks: Sequence[GuestBlock]) -> Iterator[str]:

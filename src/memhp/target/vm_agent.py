@@ -12,16 +12,18 @@ import socket
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from memhp.errors import BadInput
 from memhp.limits import AGENT_ANSWER
+from memhp.printable import printable
 from memhp.target.vm import VmDevice, VmLost, VmRefused, VmStatus
 from memhp.target.vm_resize import Why, why_stuck
 from memhp.units import exact_size
 
+T = TypeVar("T")
 DELIMITER = b"\xff"
 
 
@@ -33,6 +35,30 @@ class GuestBlock(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     online: bool
     can_offline: bool | None = None
+
+
+class _Info(msgspec.Struct):
+    size: Annotated[int, msgspec.Meta(gt=0)]
+
+
+class _Told(msgspec.Struct, rename="kebab"):
+    phys_index: Annotated[int, msgspec.Meta(ge=0)]
+    online: bool
+    can_offline: bool | None = None
+
+
+class _Response(msgspec.Struct, rename="kebab"):
+    phys_index: int
+    response: str
+    error_code: int | None = None
+
+
+def _read(answer: object, kind: type[T]) -> T:
+    """An answer as what the schema says it is: the guest may answer anything. Raises :class:`VmLost`."""
+    try:
+        return msgspec.convert(answer, kind)
+    except msgspec.ValidationError as error:
+        raise VmLost(f"the guest agent's answer is none: {error}") from None
 
 
 class GuestAgent:
@@ -98,32 +124,32 @@ class GuestAgent:
 
     def block_size(self) -> int:
         """Bytes of a memory block."""
-        return int(self.ask("guest-get-memory-block-info")["size"])
+        return _read(self.ask("guest-get-memory-block-info"), _Info).size
 
     def blocks(self) -> list[GuestBlock]:
         """Every memory block, by number."""
         found = [
-            GuestBlock(number=each["phys-index"], online=each["online"], can_offline=each.get("can-offline"))
-            for each in self.ask("guest-get-memory-blocks")
+            GuestBlock(number=each.phys_index, online=each.online, can_offline=each.can_offline)
+            for each in _read(self.ask("guest-get-memory-blocks"), list[_Told])
         ]
         return sorted(found, key=lambda each: each.number)
 
     def change(self, numbers: Iterable[int], *, online: bool) -> dict[int, str]:
         """Bring blocks online or offline: by number "", or why not."""
         wanted = [{"phys-index": number, "online": online} for number in numbers]
-        answers = self.ask("guest-set-memory-blocks", mem_blks=wanted)
-        return {each["phys-index"]: _said(each) for each in answers}
+        answers = _read(self.ask("guest-set-memory-blocks", mem_blks=wanted), list[_Response])
+        return {each.phys_index: _said(each) for each in answers}
 
     def close(self) -> None:
         """End the session."""
         self._line.close()
 
 
-def _said(answer: dict[str, Any]) -> str:
-    if answer["response"] == "success":
+def _said(answer: _Response) -> str:
+    if answer.response == "success":
         return ""
-    code = f", errno {answer['error-code']}" if "error-code" in answer else ""
-    return str(answer["response"]).replace("-", " ") + code
+    code = "" if answer.error_code is None else f", errno {answer.error_code}"
+    return printable(answer.response[:200].replace("-", " ")) + code
 
 
 def why_with(agent: GuestAgent) -> Why:

@@ -71,6 +71,12 @@ class CloudHypervisorVm:
 
     def status(self) -> VmStatus:
         """The memory of ``vm.info``: with zones a device each, else one."""
+        try:
+            return self._status()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise VmLost(f"not an answer of Cloud Hypervisor: {error!r}") from None
+
+    def _status(self) -> VmStatus:
         info = self.ask("GET", "vm.info")
         memory = info["config"]["memory"]
         zones = memory.get("zones") or []
