@@ -16,3 +16,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("REAL KERNELS ARE MISSING FROM THIS RUN", red=True, bold=True)
         for reason in missing:
             terminalreporter.write_line(reason, red=True)
+    without = sorted(reason.removeprefix("Skipped: ") for reason in reasons if "NO TWIN WAS RUN" in reason)
+    if without:
+        terminalreporter.section("NO TOOL WAS RUN ON A TWIN IN THIS RUN", red=True, bold=True)
+        for reason in without:
+            terminalreporter.write_line(reason, red=True)

@@ -49,6 +49,7 @@ COMMANDS = {
     "capture": LazyCommand("memhp.cli.capture:capture", "Keep a machine's facts as files that every command reads."),
     "guest": LazyCommand("memhp.cli.guest:guest", "Boot real kernels in QEMU, without installing anything."),
     "device": LazyCommand("memhp.cli.device:device", "Serve a virtio-mem device to QEMU, with faults on demand."),
+    "twin": LazyCommand("memhp.cli.twin:twin", "Run unmodified tools on a rehearsed machine."),
     "conform": LazyCommand("memhp.cli.conform:conform", "Hold the model against real kernels, fact by fact."),
     "vm": LazyCommand("memhp.cli.vm:vm", "See, rehearse and change the memory of a running virtual machine."),
     "pagetables": LazyCommand("memhp.cli.pagetables:pagetables", "Show a real kernel's page tables, from dump or RAM."),

@@ -38,29 +38,21 @@ OVERCOMMIT_RATIO = 50
 def derive(k: Kernel) -> Facts:
     """Everything that Linux would show of the machine as it is now."""
     return Facts(
-        iomem=_resources(k.iomem_resource),
-        zones=tuple(_zoneinfo(k)),
+        iomem=resources_of(k.iomem_resource),
+        zones=tuple(zones_of(k)),
         memory=_memory_blocks(k),
-        nodes=_nodes(k),
-        params=_params(k),
-        meminfo={
-            **_meminfo(k, k.zones()),
-            "CommitLimit": _commit_limit(k),
-            "HardwareCorrupted": k.statics(Poisoned).num_poisoned_pages * (k.config.page_size // KiB),
-            **_vmalloc_total(k),
-            **k.port.arch_report_meminfo(k),
-        },
-        vmstat=_vmstat(k),
-        buddyinfo=tuple(
-            BuddyZone(zone.nid, zone.name, tuple(free_by_order(k, zone))) for zone in k.zones() if zone.populated
-        ),
-        pagetypeinfo=tuple(_pagetypeinfo(k)),
+        nodes=nodes_of(k),
+        params=params_of(k),
+        meminfo=meminfo_of(k),
+        vmstat=vmstat_of(k),
+        buddyinfo=buddyinfo_of(k),
+        pagetypeinfo=tuple(pagetypeinfo_of(k)),
         release=k.config.profile.release,
         source=k.config.title,
     )
 
 
-def _pagetypeinfo(k: Kernel) -> Iterator[NodePageTypes]:
+def pagetypeinfo_of(k: Kernel) -> Iterator[NodePageTypes]:
     """The pageblocks of each zone Movable by migrate type (``mm/vmstat.c:pagetypeinfo_showblockcount_print``).
 
     Those of other zones change with what tasks allocate, and are left out with the lists of free pages.
@@ -75,12 +67,12 @@ def _pagetypeinfo(k: Kernel) -> Iterator[NodePageTypes]:
             yield NodePageTypes(zone.nid, k.config.pageblock_order, tuple(count), (), (blocks,))
 
 
-def _resources(parent: Resource) -> tuple[iomem.Resource, ...]:
+def resources_of(parent: Resource) -> tuple[iomem.Resource, ...]:
     """``/proc/iomem`` as root sees it."""
-    return tuple(iomem.Resource(child.start, child.end, child.name, _resources(child)) for child in parent.children)
+    return tuple(iomem.Resource(child.start, child.end, child.name, resources_of(child)) for child in parent.children)
 
 
-def _zoneinfo(k: Kernel) -> Iterator[ZoneInfo]:
+def zones_of(k: Kernel) -> Iterator[ZoneInfo]:
     """``/proc/zoneinfo``: every zone of every online node, populated or not (``mm/vmstat.c:zoneinfo_show``)."""
     kinds = zone_types(k.config)
     for nid in sorted(k.node_states.online & k.nodes.keys()):
@@ -117,7 +109,7 @@ def _memory_blocks(k: Kernel) -> MemoryBlocks:
         MemoryBlock(
             index=index,
             state=block.state,
-            valid_zones=_valid_zones(k, index),
+            valid_zones=valid_zones_of(k, index),
             removable=True,
             phys_device=0,
             nodes=tuple(nodes.get(index, ())),
@@ -128,7 +120,7 @@ def _memory_blocks(k: Kernel) -> MemoryBlocks:
     return MemoryBlocks(k.memory_block_size, tuple(blocks), k.auto_online_blocks)
 
 
-def _valid_zones(k: Kernel, index: int) -> tuple[str, ...]:
+def valid_zones_of(k: Kernel, index: int) -> tuple[str, ...]:
     """``valid_zones``; none where the machine died before it told the block its node."""
     block = k.memory_blocks.get(index)
     if block is None or (block.nid is None and block.state != "online"):
@@ -136,7 +128,7 @@ def _valid_zones(k: Kernel, index: int) -> tuple[str, ...]:
     return tuple(valid_zones(k, index).split())
 
 
-def _nodes(k: Kernel) -> Nodes:
+def nodes_of(k: Kernel) -> Nodes:
     """``/sys/devices/system/node``."""
     states = k.node_states
     return Nodes(
@@ -151,7 +143,7 @@ def _nodes(k: Kernel) -> Nodes:
         tuple(
             Node(
                 nid,
-                meminfo=_node_meminfo(k, nid),
+                meminfo=node_meminfo(k, nid),
                 cpulist=states.cpus.get(nid, ()),
                 distance=tuple(LOCAL_DISTANCE if nid == other else REMOTE_DISTANCE for other in sorted(states.online)),
             )
@@ -160,7 +152,7 @@ def _nodes(k: Kernel) -> Nodes:
     )
 
 
-def _node_meminfo(k: Kernel, nid: int) -> dict[str, int]:
+def node_meminfo(k: Kernel, nid: int) -> dict[str, int]:
     """A node's meminfo (``drivers/base/node.c:node_read_meminfo``), kB."""
     counted = _meminfo(k, [zone for zone in k.zones() if zone.nid == nid])
     return {**counted, "MemUsed": counted["MemTotal"] - counted["MemFree"]}
@@ -173,6 +165,22 @@ def _meminfo(k: Kernel, zones: list[Zone]) -> dict[str, int]:
         "MemTotal": sum(zone.managed for zone in zones) * kbytes,
         "MemFree": sum(nr_free_pages(zone) for zone in zones) * kbytes,
     }
+
+
+def meminfo_of(k: Kernel) -> dict[str, int]:
+    """``/proc/meminfo``, as far as the model knows it, kB."""
+    return {
+        **_meminfo(k, k.zones()),
+        "CommitLimit": _commit_limit(k),
+        "HardwareCorrupted": k.statics(Poisoned).num_poisoned_pages * (k.config.page_size // KiB),
+        **_vmalloc_total(k),
+        **k.port.arch_report_meminfo(k),
+    }
+
+
+def buddyinfo_of(k: Kernel) -> tuple[BuddyZone, ...]:
+    """``/proc/buddyinfo``."""
+    return tuple(BuddyZone(zone.nid, zone.name, tuple(free_by_order(k, zone))) for zone in k.zones() if zone.populated)
 
 
 def _commit_limit(k: Kernel) -> int:
@@ -188,7 +196,7 @@ def _vmalloc_total(k: Kernel) -> dict[str, int]:
     return {} if total is None else {"VmallocTotal": total}
 
 
-def _vmstat(k: Kernel) -> dict[str, int]:
+def vmstat_of(k: Kernel) -> dict[str, int]:
     """The lines of ``/proc/vmstat`` that the model knows."""
     found = {"nr_free_pages": sum(nr_free_pages(zone) for zone in k.zones())}
     if k.config.profile.memmap_counters:
@@ -232,7 +240,7 @@ def _compounds(part: Span, pgmap: DevPagemap) -> int:
     return -(-part.end // nr) - -(-part.start // nr)
 
 
-def _params(k: Kernel) -> HotplugParams:
+def params_of(k: Kernel) -> HotplugParams:
     """``/sys/module/memory_hotplug/parameters``, as far as this kernel has them."""
     config = k.config
     auto = config.profile.auto_movable

@@ -39,6 +39,10 @@ class Clock:
         self._timer_serial += 1
         heapq.heappush(self._timers, (self.now + delay, self._timer_serial, call, again))
 
+    def next_due(self) -> int | None:
+        """When the next timer is due, in machine time; None without one."""
+        return self._timers[0][0] if self._timers else None
+
     def advance(self, duration: int) -> None:
         """Let `duration` nanoseconds pass; timers that come due run in order, and may themselves let time pass."""
         until = self.now + duration

@@ -10,6 +10,8 @@ from memhp.errors import KernelError
 from memhp.linux.config import OnlineType
 from memhp.linux.drivers.base.memory_devices import block_pfns
 from memhp.linux.drivers.base.memory_state import memory_block, memory_group_of, mhp_online_type_from_str
+from memhp.linux.lib.kstrtox import kstrtoull
+from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.memory_hotplug_zone import test_pages_in_a_zone, zone_for_pfn_range
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
@@ -23,6 +25,14 @@ def auto_online_blocks_store(k: Kernel, text: str) -> None:
     if online_type is None:
         raise KernelError(EINVAL, f"{text!r} is no online type", place=here())
     k.auto_online_blocks = online_type
+
+
+def hard_offline_page_store(k: Kernel, text: str) -> None:
+    """Write an address to ``hard_offline_page``: its page goes bad. Raises EINVAL, and what memory_failure() raises."""
+    address = kstrtoull(text)
+    if address is None:
+        raise KernelError(EINVAL, f"{text!r} is no address", place="drivers/base/memory.c:hard_offline_page_store")
+    memory_failure(k, address >> k.config.page_shift)
 
 
 def valid_zones(k: Kernel, block_id: int) -> str:

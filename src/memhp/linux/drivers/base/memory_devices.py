@@ -26,6 +26,7 @@ from memhp.linux.drivers.base.node import (
     unregister_memory_block_under_nodes,
 )
 from memhp.linux.kernel.panic import warn
+from memhp.linux.lib.kobject_uevent import block_uevents
 from memhp.linux.mm.memory_hotplug_policy import zone_intersects
 from memhp.linux.mm.sparse import pfn_valid
 from memhp.linux.mmzone import MemoryBlock, ZoneType
@@ -106,6 +107,7 @@ def create_memory_block_devices(
             break
         k.memory_blocks.publish(first, first + count, MemoryBlock("offline", nid, altmap=altmap, group=group))
         _pass_device_locks(k, first, first + count)
+        block_uevents(k, "add", first, first + count)
         made = first + count
     if made == blocks.end:
         return
@@ -141,6 +143,7 @@ def remove_memory_block_devices(k: Kernel, start: int, size: int) -> None:
 def remove_memory_block(k: Kernel, start_block: int, end_block: int) -> None:
     """Take blocks out of the index and unregister their devices; each is freed with its last reference."""
     k.memory_blocks.withdraw(start_block, end_block)
+    block_uevents(k, "remove", start_block, end_block)
     _pass_device_locks(k, start_block, end_block)
     unregister_memory_blocks(k, start_block, end_block)
 

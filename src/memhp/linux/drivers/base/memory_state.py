@@ -15,6 +15,8 @@ from memhp.linux.config import OnlineType
 from memhp.linux.drivers.base.memory_devices import block_pfns, device_lock
 from memhp.linux.drivers.base.memory_lookup import MEMORY_BLOCKS, forget_poison, memblk_nr_poison
 from memhp.linux.drivers.base.notify import memory_notify
+from memhp.linux.lib.kobject_uevent import block_uevents
+from memhp.linux.lib.kstrtox import kstrtobool
 from memhp.linux.mm.memory_hotplug_memmap import mhp_deinit_memmap_on_memory, mhp_init_memmap_on_memory
 from memhp.linux.mm.memory_hotplug_offline import offline_pages
 from memhp.linux.mm.memory_hotplug_online import online_pages
@@ -157,6 +159,7 @@ def device_online(k: Kernel, block_id: int, online_type: OnlineType = "online") 
             return False
         memory_block_online(k, block_id, "online" if online_type == "offline" else online_type)
         _set_state(k, block_id, "online")
+        block_uevents(k, "online", block_id, block_id + 1)
         return True
 
 
@@ -173,6 +176,7 @@ def device_offline(k: Kernel, block_id: int) -> bool:
             _set_state(k, block_id, "online")
             raise
         _set_state(k, block_id, "offline")
+        block_uevents(k, "offline", block_id, block_id + 1)
         return True
 
 
@@ -188,6 +192,16 @@ def state_store(k: Kernel, block_id: int, text: str) -> None:
     if not changed:
         state = "offline" if online_type == "offline" else "online"
         raise KernelError(EINVAL, f"memory{block_id} is {state} already", place=here())
+
+
+@kernel_function("drivers/base/core.c:online_store")
+def online_store(k: Kernel, block_id: int, text: str) -> None:
+    """Write to a block's ``online``, which is no error where it is so already. Raises EINVAL for no truth value."""
+    wanted = kstrtobool(text)
+    if wanted is None:
+        raise KernelError(EINVAL, f"{text!r} is neither 0 nor 1", place="drivers/base/core.c:online_store")
+    with k.hw.locked("device_hotplug_lock"):
+        device_online(k, block_id) if wanted else device_offline(k, block_id)
 
 
 def mhp_online_type_from_str(text: str) -> OnlineType | None:

@@ -1,0 +1,125 @@
+"""``/sys/devices/system/memory``: memory blocks as ``drivers/base/memory.c`` shows them and takes what is written."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import re
+from collections.abc import Iterable, Iterator
+from errno import ENODEV
+
+from memhp.errors import KernelError
+from memhp.facts.derive import valid_zones_of
+from memhp.linux.drivers.base.memory import auto_online_blocks_store, hard_offline_page_store
+from memhp.linux.drivers.base.memory_state import online_store, state_store
+from memhp.linux.lib.kobject_uevent import Action, kobject_uevent
+from memhp.linux.mmzone import MemoryBlock
+from memhp.linux.state import Kernel
+from memhp.twin.tree import Attribute, Entry, Folder, Link, folder, joined
+
+SYS_MEMORY = "/sys/devices/system/memory"
+_BLOCK = re.compile(r"memory(0|[1-9][0-9]*)")
+_UEVENT = re.compile(r"(add|remove|change|online|offline|bind|unbind)\b.*", re.DOTALL)
+
+
+def memory_root(k: Kernel) -> Folder:
+    """The folder: its own attributes, and a folder a block."""
+    own = folder(
+        {
+            "auto_online_blocks": Attribute(
+                0o644, lambda: f"{k.auto_online_blocks}\n", lambda text: auto_online_blocks_store(k, text)
+            ),
+            "block_size_bytes": Attribute(0o444, lambda: f"{k.memory_block_size:x}\n"),
+            "hard_offline_page": Attribute(0o200, None, lambda text: hard_offline_page_store(k, text)),
+            "uevent": Attribute(0o200, None, lambda text: None),
+        }
+    )
+    return joined(own, _blocks(k))
+
+
+def block_ids(k: Kernel) -> Iterator[int]:
+    """The memory blocks that there are, ascending."""
+    for first, end, _ in k.memory_blocks:
+        yield from range(first, end)
+
+
+def _blocks(k: Kernel) -> Folder:
+    def names() -> Iterable[str]:
+        return (f"memory{block}" for block in block_ids(k))
+
+    def child(name: str) -> Entry | None:
+        match = _BLOCK.fullmatch(name)
+        return block_folder(k, int(match[1])) if match and k.memory_blocks.get(int(match[1])) is not None else None
+
+    return Folder(names, child)
+
+
+def block_of(k: Kernel, block_id: int) -> MemoryBlock:
+    """A block. Raises ENODEV, as an open file of a device that is gone does (``fs/kernfs/file.c``)."""
+    block = k.memory_blocks.get(block_id)
+    if block is None:
+        raise KernelError(ENODEV, f"memory{block_id} is gone", place="fs/kernfs/file.c:kernfs_fop_read_iter")
+    return block
+
+
+def nodes_of_block(k: Kernel, block_id: int) -> list[int]:
+    """The nodes that a block is linked to."""
+    return [nid for nid, linked in sorted(k.node_states.devices.items()) if linked.covers(block_id, block_id + 1)]
+
+
+def block_folder(k: Kernel, block_id: int) -> Folder:
+    """``memoryN``: what a block shows, what can be written to it, and links to its nodes."""
+
+    def names() -> Iterable[str]:
+        return (*FILES, "subsystem", *(f"node{nid}" for nid in nodes_of_block(k, block_id)))
+
+    def child(name: str) -> Entry | None:
+        if name in FILES:
+            return _file(k, block_id, name)
+        if name == "subsystem":
+            return Link("../../../../bus/memory")
+        nid = name.removeprefix("node")
+        linked = nid.isdecimal() and int(nid) in nodes_of_block(k, block_id)
+        return Link(f"../../node/{name}") if linked else None
+
+    return Folder(names, child)
+
+
+FILES = ("online", "phys_device", "phys_index", "removable", "state", "uevent", "valid_zones")
+
+
+def _file(k: Kernel, block_id: int, name: str) -> Attribute:
+    if name == "state":
+        return Attribute(0o644, lambda: f"{block_of(k, block_id).state}\n", lambda text: state_store(k, block_id, text))
+    if name == "online":
+        return Attribute(
+            0o644,
+            lambda: f"{int(block_of(k, block_id).state != 'offline')}\n",
+            lambda text: online_store(k, block_id, text),
+        )
+    if name == "valid_zones":
+        return Attribute(0o444, lambda: _valid_zones(k, block_id))
+    if name == "uevent":
+        devpath = f"/devices/system/memory/memory{block_id}"
+        return Attribute(0o644, lambda: "", lambda text: uevent_store(k, devpath, "memory", text))
+    fixed = {"phys_index": f"{block_id:08x}\n", "removable": "1\n", "phys_device": "0\n"}[name]
+    return Attribute(0o444, lambda: fixed)
+
+
+def _valid_zones(k: Kernel, block_id: int) -> str:
+    block_of(k, block_id)
+    return " ".join(valid_zones_of(k, block_id)) + "\n"
+
+
+def uevent_store(k: Kernel, devpath: str, subsystem: str, text: str) -> None:
+    """Write to a device's ``uevent``: an event by that name, as ``udevadm trigger`` asks for. Raises EINVAL."""
+    match = _UEVENT.fullmatch(text)
+    if match is None:
+        raise KernelError(22, f"{text!r} is no action", place="lib/kobject_uevent.c:kobject_synth_uevent")
+    actions: dict[str, Action] = {
+        "add": "add",
+        "remove": "remove",
+        "change": "change",
+        "online": "online",
+        "offline": "offline",
+        "bind": "bind",
+        "unbind": "unbind",
+    }
+    kobject_uevent(k, actions[match[1]], devpath, subsystem, (("SYNTH_UUID", "0"),))

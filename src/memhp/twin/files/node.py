@@ -1,0 +1,80 @@
+"""``/sys/devices/system/node``: NUMA nodes as ``drivers/base/node.c`` shows them."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import re
+from collections.abc import Callable, Iterable
+
+from memhp.facts.derive import node_meminfo, nodes_of
+from memhp.facts.lines import render_id_list
+from memhp.facts.nodes import NODE_STATES, Node
+from memhp.linux.state import Kernel
+from memhp.twin.tree import Attribute, Entry, Folder, Link, folder, joined
+
+SYS_NODE = "/sys/devices/system/node"
+_NODE = re.compile(r"node(0|[1-9][0-9]*)")
+_LINK = re.compile(r"memory(0|[1-9][0-9]*)")
+BITS = 32
+"""Bits of each group of a map as ``lib/bitmap-str.c`` prints it."""
+
+
+def node_root(k: Kernel) -> Folder:
+    """The folder: which nodes are in which state, and a folder a node."""
+    own = folder({name: Attribute(0o444, _state_list(k, name)) for name in NODE_STATES})
+
+    def names() -> Iterable[str]:
+        return (f"node{nid}" for nid in sorted(k.node_states.devices))
+
+    def child(name: str) -> Entry | None:
+        match = _NODE.fullmatch(name)
+        return _node_folder(k, int(match[1])) if match and int(match[1]) in k.node_states.devices else None
+
+    return joined(own, Folder(names, child))
+
+
+def _state_list(k: Kernel, name: str) -> Callable[[], str]:
+    return lambda: render_id_list(nodes_of(k).states[name]) + "\n"
+
+
+def _node_folder(k: Kernel, nid: int) -> Folder:
+    def shown(name: str) -> Callable[[], str]:
+        return lambda: _found(k, nid).files()[name]
+
+    own = folder(
+        {
+            "cpulist": Attribute(0o444, lambda: render_id_list(k.node_states.cpus.get(nid, ())) + "\n"),
+            "cpumap": Attribute(0o444, lambda: cpumap(k.node_states.cpus.get(nid, ()), k.config.nr_cpus)),
+            "distance": Attribute(0o444, shown("distance")),
+            "meminfo": Attribute(0o444, lambda: Node(nid, meminfo=node_meminfo(k, nid)).files()["meminfo"]),
+            "subsystem": Link("../../../../bus/node"),
+        }
+    )
+
+    def names() -> Iterable[str]:
+        linked = k.node_states.devices.get(nid, ())
+        yield from (f"cpu{cpu}" for cpu in k.node_states.cpus.get(nid, ()))
+        yield from (f"memory{block}" for span in linked for block in range(*span))
+
+    def child(name: str) -> Entry | None:
+        match = _LINK.fullmatch(name)
+        linked = k.node_states.devices.get(nid)
+        if match and linked is not None and linked.covers(int(match[1]), int(match[1]) + 1):
+            return Link(f"../../memory/{name}")
+        if name in (f"cpu{cpu}" for cpu in k.node_states.cpus.get(nid, ())):
+            return Link(f"../../cpu/{name}")
+        return None
+
+    return joined(own, Folder(names, child))
+
+
+def _found(k: Kernel, nid: int) -> Node:
+    return next(node for node in nodes_of(k).nodes if node.nid == nid)
+
+
+def cpumap(cpus: Iterable[int], nr_cpus: int) -> str:
+    """CPUs as a map of bits in groups of 32, the highest first."""
+    bits = sum(1 << cpu for cpu in cpus)
+    head, *rest = range(0, max(nr_cpus, 1), BITS)
+    groups = [f"{bits >> at & 0xFFFFFFFF:08x}" for at in (head, *rest)]
+    top = (nr_cpus - 1) % BITS // 4 + 1
+    groups[-1] = groups[-1][-top:]
+    return ",".join(reversed(groups)) + "\n"

@@ -1,0 +1,241 @@
+"""A process whose ``/sys`` and ``/proc`` are the twin's: a user and mount namespace of its own, which dies with it.
+
+The files are bound over the host's one by one; all else of ``/sys`` stays the host's, read-only. What is run is run
+only when every file of the twin is in its place, so that nothing it writes to these paths can reach the host.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import errno
+import os
+import signal
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from memhp.errors import BadInput
+from memhp.twin import syscalls
+from memhp.twin.syscalls import MNT_DETACH, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC
+
+FUSE = "/dev/fuse"
+STAGE = "/mnt"
+"""Where the twin's tree is mounted while its parts are bound, in the namespace only."""
+NOT_FOUND, NOT_RUN, NOT_READY = 127, 126, 125
+"""How a process ends that cannot run the command: as shells say it, and when its namespace could not be made."""
+UNSHARED, MAPPED, READY = b"u", b"m", b"r"
+"""Words between the process and whoever started it: its namespace is there, its users are mapped, its files are."""
+DEBUG = "/sys/kernel/debug"
+OPTIONAL = (DEBUG, "/dev/kmsg")
+"""Paths of the twin that a host may lack without harm: what is not there on it cannot be written to."""
+LOCKED = MS_NOSUID | MS_NODEV | MS_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME
+"""Flags of a mount that a user namespace may not take away: they have the same bits in statvfs and mount."""
+MS_RELATIME = 1 << 21
+
+
+class NoNamespace(BadInput):
+    """The host lets nobody have a namespace, or a file of the twin cannot be bound."""
+
+
+def start(command: Sequence[str], paths: Sequence[str], environment: Mapping[str, str]) -> "Inside":
+    """Fork a process that gets namespaces and a FUSE mount, and waits until it is told to run the command."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parent = os.getpid()
+    pid = os.fork()
+    if not pid:
+        ours.close()
+        _child(command, paths, environment, its, parent)
+    its.close()
+    return Inside(pid, ours)
+
+
+class Inside:
+    """The process on the inside, from the outside."""
+
+    def __init__(self, pid: int, line: socket.socket) -> None:
+        self.pid = pid
+        self.line = line
+        self._ended: int | None = None
+
+    def connect(self) -> int:
+        """Map its users, and get the ``/dev/fuse`` that its tree is served through.
+
+        Raises :class:`NoNamespace` when it gets no namespace.
+        """
+        self._expect(UNSHARED)
+        try:
+            _map_users(self.pid)
+        except OSError as error:
+            self._fail(f"users cannot be mapped: {error.strerror}")
+        self.line.send(MAPPED)
+        told, files, _, _ = socket.recv_fds(self.line, 4096, 1)
+        if not files:
+            self._fail(told.decode(errors="replace"))
+        os.set_blocking(files[0], False)
+        return files[0]
+
+    def ready(self) -> None:
+        """Its line says that all files are in place. Raises :class:`NoNamespace` if it says anything else."""
+        self._expect(READY)
+
+    def _expect(self, word: bytes) -> None:
+        told = self.line.recv(4096)
+        if told != word:
+            self._fail(told.decode(errors="replace") or "it has gone")
+
+    def _fail(self, text: str) -> NoReturn:
+        self.end(signal.SIGKILL)
+        self.wait()
+        fix = "it takes user namespaces and /dev/fuse; --plain DIR does without them"
+        raise NoNamespace(text, where="namespace", fix=fix)
+
+    def end(self, number: int) -> None:
+        """Send it a signal, if it is still there."""
+        if self._ended is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        """Its exit code, as a shell gives it, when it has ended."""
+        if self._ended is None:
+            _, status = os.waitpid(self.pid, 0)
+            code = os.waitstatus_to_exitcode(status)
+            self._ended = code if code >= 0 else 128 - code
+            self.line.close()
+        return self._ended
+
+
+def _map_users(pid: int) -> None:
+    """Root may keep all users as they are; anybody else becomes root on the inside."""
+    proc = Path("/proc") / str(pid)
+    if os.geteuid():
+        (proc / "setgroups").write_text("deny")
+        (proc / "uid_map").write_text(f"0 {os.geteuid()} 1")
+        (proc / "gid_map").write_text(f"0 {os.getegid()} 1")
+        return
+    for name in ("uid_map", "gid_map"):
+        lines = (line.split() for line in Path("/proc/self", name).read_text().splitlines())
+        (proc / name).write_text("".join(f"{inside} {inside} {count}\n" for inside, _, count in lines))
+
+
+def _child(
+    command: Sequence[str], paths: Sequence[str], environment: Mapping[str, str], line: socket.socket, parent: int
+) -> NoReturn:
+    try:
+        try:
+            if not os.geteuid():
+                _mount_debugfs()
+            syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+            syscalls.die_with_parent(parent)
+            line.send(UNSHARED)
+            if line.recv(16) != MAPPED:
+                os._exit(NOT_READY)
+            device = os.open(FUSE, os.O_RDWR | os.O_CLOEXEC)
+            syscalls.mount("none", "/", flags=MS_REC | MS_PRIVATE)
+            _mount_fuse(device, STAGE)
+            socket.send_fds(line, [READY], [device])
+            os.close(device)
+            bind(STAGE, paths)
+            line.send(READY)
+        except OSError as error:
+            line.send(_told(error).encode()[:4000])
+            os._exit(NOT_READY)
+        line.close()
+        _run(command, environment, parent)
+    finally:
+        os._exit(NOT_READY)
+
+
+def _mount_debugfs() -> None:
+    """Have a debugfs where tools look for one, which only root may mount; the twin's files come over it."""
+    with suppress(OSError):
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        syscalls.mount("none", "/", flags=MS_REC | MS_PRIVATE)
+        if not Path(DEBUG, "tracing").exists():
+            syscalls.mount("debugfs", DEBUG, "debugfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def _told(error: OSError) -> str:
+    name = f"{error.filename}: " if error.filename else ""
+    return f"{name}{error.strerror or error}"
+
+
+def _mount_fuse(device: int, where: str) -> None:
+    data = f"fd={device},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other"
+    syscalls.mount("memhp", where, "fuse.memhp", MS_NOSUID | MS_NODEV | MS_NOEXEC, data)
+
+
+def bind(stage: str, paths: Iterable[str]) -> None:
+    """Put the files mounted at `stage` over those of the same path, and see that each is there; then let `stage` go.
+
+    Raises OSError when one is not.
+    """
+    wanted = [Path(path) for path in paths if Path(path).exists() or path not in OPTIONAL]
+    device = Path(stage).stat().st_dev
+    for path in read_only_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8")):
+        flags = os.statvfs(path).f_flag
+        keep = flags & LOCKED | (MS_RELATIME if flags & os.ST_RELATIME else 0)
+        syscalls.mount("none", path, flags=MS_BIND | syscalls.MS_REMOUNT | MS_RDONLY | keep)
+    covered: set[Path] = set()
+    for target in wanted:
+        _make_room(target, covered)
+        syscalls.mount(f"{stage}{target}", str(target), flags=MS_BIND)
+        if target.stat().st_dev != device:
+            raise OSError(errno.EBUSY, f"{target} is still the host's")
+    syscalls.umount(stage, MNT_DETACH)
+
+
+def read_only_mounts(mountinfo: str) -> list[str]:
+    """Where the host's kernel is to be seen and not to be changed: mounts of sysfs and debugfs."""
+    found = []
+    for line in mountinfo.splitlines():
+        head, _, tail = line.partition(" - ")
+        if tail.split()[0] in ("sysfs", "debugfs"):
+            found.append(head.split()[4].encode().decode("unicode_escape"))
+    return found
+
+
+def _make_room(path: Path, covered: set[Path]) -> None:
+    """Where the host has no such path: put a folder over the nearest that there is, with what the host has in it."""
+    if path.exists():
+        return
+    above = path.parent
+    _make_room(above, covered)
+    if above not in covered:
+        names = sorted(each.name for each in above.iterdir())
+        hold = os.open(above, os.O_PATH | os.O_DIRECTORY)
+        try:
+            syscalls.mount("memhp", str(above), "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+            for name in names:
+                _again(Path("/proc/self/fd", str(hold), name), above / name)
+        finally:
+            os.close(hold)
+        covered.add(above)
+    path.mkdir()
+    covered.add(path)
+
+
+def _again(source: Path, target: Path) -> None:
+    """The same entry of the host in a folder that covers its own."""
+    if source.is_symlink():
+        target.symlink_to(source.readlink())
+        return
+    if source.is_dir():
+        target.mkdir()
+    else:
+        target.touch()
+    syscalls.mount(str(source), str(target), flags=MS_BIND | MS_REC)
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], parent: int) -> NoReturn:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    syscalls.die_with_parent(parent)
+    try:
+        os.execvpe(command[0], list(command), dict(environment))
+    except FileNotFoundError:
+        os.write(2, f"memhp: {command[0]}: no such command\n".encode())
+        os._exit(NOT_FOUND)
+    except OSError as error:
+        os.write(2, f"memhp: {command[0]}: {error.strerror}\n".encode())
+        os._exit(NOT_RUN)

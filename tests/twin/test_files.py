@@ -1,0 +1,173 @@
+"""The twin's files say what the facts derived from the same machine say, and do what the kernel's do."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from memhp.errors import KernelError
+from memhp.facts import sysroot
+from memhp.facts.derive import derive
+from memhp.facts.kpageflags import KEPT
+from memhp.facts.observed import observe
+from memhp.facts.source import open_source
+from memhp.twin.boot import boot
+from memhp.twin.files.node import cpumap
+from memhp.twin.files.root import twin_files, twin_root
+from memhp.twin.machine import Twin
+from memhp.twin.tree import Attribute, Folder, Link, Stream, Window, resolve
+from twin_machines import SMALL
+from twin_runs import scenario
+
+MEMORY = "/sys/devices/system/memory"
+
+
+@pytest.fixture
+def twin(tmp_path: Path) -> Twin:
+    return boot(scenario(tmp_path, SMALL), speed=0)[0]
+
+
+@pytest.fixture
+def root(twin: Twin) -> Folder:
+    return twin_root(twin_files(twin.session.k, "quiet"))
+
+
+def text_of(root: Folder, path: str) -> str:
+    entry = resolve(root, path)
+    assert isinstance(entry, Attribute) and entry.show is not None
+    return entry.show()
+
+
+def write(root: Folder, path: str, text: str) -> str:
+    """What a write ends in: "" or an errno's name."""
+    entry = resolve(root, path)
+    assert isinstance(entry, Attribute) and entry.store is not None
+    try:
+        entry.store(text)
+    except KernelError as error:
+        return errno.errorcode[error.errno]
+    return ""
+
+
+def test_every_file_of_a_sysroot_export_is_there_with_the_same_text(twin: Twin, root: Folder) -> None:
+    facts = derive(twin.session.k)
+    told = {path: text for path, text in sysroot.files(facts) if "osrelease" not in path}
+    assert len(told) > 200
+    assert {path: text_of(root, path) for path in told} == told
+
+
+def test_links_between_blocks_and_nodes_point_where_linux_has_them_point(twin: Twin, root: Folder) -> None:
+    told = dict(sysroot.links(derive(twin.session.k)))
+    assert len(told) > 80
+    assert {path: resolve(root, path) for path in told} == {path: Link(target) for path, target in told.items()}
+
+
+def test_folders_list_what_is_in_them(root: Folder) -> None:
+    for path in ("", "/sys/devices/system/memory", f"{MEMORY}/memory40", "/sys/devices/system/node/node0", "/proc"):
+        found = resolve(root, path)
+        assert isinstance(found, Folder)
+        names = list(found.names())
+        assert names and len(set(names)) == len(names)
+        assert [name for name in names if found.child(name) is None] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "ends_in"),
+    [
+        ("memory48/state", "online_movable\n", ""),
+        ("memory48/state", "offline", "EINVAL"),
+        ("memory40/state", "online", "EINVAL"),
+        ("memory40/state", "off", "EINVAL"),
+        ("memory0/state", "offline", "EINVAL"),
+        ("memory40/online", "1", ""),
+        ("memory48/online", "0", ""),
+        ("memory48/online", "yes", ""),
+        ("memory48/online", "maybe", "EINVAL"),
+        ("auto_online_blocks", "online_kernel\n", ""),
+        ("auto_online_blocks", "always", "EINVAL"),
+        ("hard_offline_page", "0x180000000", "ENXIO"),
+        ("hard_offline_page", "page 5", "EINVAL"),
+    ],
+)
+def test_writes_end_as_the_kernels_store_functions_do(root: Folder, path: str, text: str, ends_in: str) -> None:
+    assert write(root, f"{MEMORY}/{path}", text) == ends_in
+
+
+def test_a_file_of_a_block_that_is_gone_says_enodev(twin: Twin, root: Folder) -> None:
+    entry = resolve(root, f"{MEMORY}/memory48/state")
+    assert isinstance(entry, Attribute) and entry.show is not None
+    twin.session.k.memory_blocks.clear(48, 49)
+    with pytest.raises(KernelError) as raised:
+        entry.show()
+    assert raised.value.errno == errno.ENODEV
+
+
+def test_parameters_that_boot_decides_about_cannot_be_written(root: Folder) -> None:
+    parameters = "/sys/module/memory_hotplug/parameters"
+    only_read = resolve(root, f"{parameters}/memmap_on_memory")
+    assert isinstance(only_read, Attribute) and only_read.store is None and only_read.mode == 0o444
+    assert write(root, f"{parameters}/online_policy", "auto-movable\n") == ""
+    assert text_of(root, f"{parameters}/online_policy") == "auto-movable\n"
+    assert write(root, f"{parameters}/auto_movable_ratio", "-1") == "EINVAL"
+
+
+def test_injected_errors_are_what_onlining_and_offlining_end_in(root: Folder) -> None:
+    actions = "/sys/kernel/debug/notifier-error-inject/memory/actions"
+    assert write(root, f"{actions}/MEM_GOING_ONLINE/error", "-12\n") == ""
+    assert text_of(root, f"{actions}/MEM_GOING_ONLINE/error") == "-12\n"
+    assert write(root, f"{MEMORY}/memory48/state", "online") == "ENOMEM"
+    assert write(root, f"{actions}/MEM_GOING_ONLINE/error", "0\n") == ""
+    assert write(root, f"{MEMORY}/memory48/state", "online") == ""
+    assert write(root, f"{actions}/MEM_GOING_OFFLINE/error", "-99999") == ""
+    assert text_of(root, f"{actions}/MEM_GOING_OFFLINE/error") == "-4095\n"
+
+
+def test_kpageflags_summed_up_by_our_reader_tell_free_pages_and_holes(twin: Twin, root: Folder) -> None:
+    window = resolve(root, "/proc/kpageflags")
+    assert isinstance(window, Window)
+    k = twin.session.k
+    pages = k.pages_per_block
+    offline = window.read(48 * pages * 8, 16)
+    assert offline == (1 << KEPT["NOPAGE"]).to_bytes(8, "little") * 2
+    free = next(start for start, _, owner in k.hw.memory.owners if owner.use == "free")
+    assert window.read(free * 8, 8) == (1 << KEPT["BUDDY"]).to_bytes(8, "little")
+    assert window.read(free * 8 + 4, 2) == b"\0\0"
+    assert window.read(56 * pages * 8, 8) == b""
+
+
+def test_kmsg_gives_a_record_a_read_in_the_documented_form(twin: Twin, root: Folder) -> None:
+    stream = resolve(root, "/dev/kmsg")
+    assert isinstance(stream, Stream) and stream.store is not None
+    count = len(twin.session.k.hw.log_lines)
+    assert stream.read(count) is None
+    stream.store("hello\n")
+    assert stream.read(count) == f"5,{count},{twin.session.k.hw.now // 1000},-;hello\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("cpus", "count", "text"),
+    [((0, 1), 2, "3\n"), ((0, 33), 34, "2,00000001\n"), ((31,), 32, "80000000\n"), ((), 8, "00\n")],
+)
+def test_maps_of_cpus_are_printed_as_bitmaps_are(cpus: tuple[int, ...], count: int, text: str) -> None:
+    assert cpumap(cpus, count) == text
+
+
+def test_what_the_twin_shows_can_be_read_as_facts_of_a_machine(twin: Twin, root: Folder, tmp_path: Path) -> None:
+    for path, entry in twin_files(twin.session.k, "quiet").items():
+        _copy(entry, tmp_path / path.lstrip("/"))
+    facts = observe(open_source(str(tmp_path)))
+    assert facts.memory == derive(twin.session.k).memory
+    assert facts.cmdline is not None and facts.cmdline.text == "quiet"
+
+
+def _copy(entry: object, path: Path) -> None:
+    if isinstance(entry, Folder):
+        path.mkdir(parents=True, exist_ok=True)
+        for name in entry.names():
+            _copy(entry.child(name), path / name)
+    elif isinstance(entry, Link):
+        path.symlink_to(entry.target)
+    elif isinstance(entry, Attribute) and entry.show is not None and path.name != "pagetypeinfo":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(entry.show())

@@ -1,0 +1,193 @@
+"""Unmodified programs in namespaces of their own: the memory files are the twin's, and the host is out of reach."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from memhp.linux.state import Kernel
+from memhp.twin import namespace
+from memhp.twin.boot import boot
+from memhp.twin.files.root import twin_files, twin_root
+from memhp.twin.fuse.server import Server
+from memhp.twin.loop import Loop
+from memhp.twin.run import serve
+from twin_machines import SMALL
+from twin_runs import needs_a_twin, on_twin, scenario, start_on_twin
+
+MEMORY = "/sys/devices/system/memory"
+
+PROBE = """
+import errno, json, os, select
+def said(act):
+    try:
+        return act()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+def write(path, text, flags=0):
+    def act():
+        fd = os.open(path, os.O_WRONLY | flags)
+        try:
+            return os.write(fd, text)
+        finally:
+            os.close(fd)
+    return said(act)
+def read(path):
+    return said(lambda: open(path).read())
+def polled(fd):
+    poll = select.poll()
+    poll.register(fd, select.POLLPRI | select.POLLERR)
+    return [bits for _, bits in poll.poll(0)]
+M = "/sys/devices/system/memory/"
+told = {}
+told["twice"] = write(M + "memory36/state", b"online")
+told["offline"] = [write(M + "memory36/state", b"offline", os.O_TRUNC), read(M + "memory36/state")]
+told["nonsense"] = write(M + "memory36/state", b"gone\\n")
+told["unmovable"] = write(M + "memory0/state", b"offline\\n")
+told["read-only"] = write(M + "memory36/removable", b"0")
+told["write-only"] = read(M + "hard_offline_page")
+told["host"] = write("/sys/power/state", b"nonsense")
+told["new"] = said(lambda: os.mkdir(M + "memory999"))
+told["missing"] = read(M + "memory47/state")
+told["link"] = os.readlink(M + "memory36/node0")
+paths = ("/proc/iomem", "/proc/cmdline", M + "memory0/state")
+told["devices"] = sorted({os.stat(path).st_dev == os.stat(M).st_dev for path in paths})
+fd = os.open(M + "memory36/state", os.O_RDONLY)
+told["poll-new"] = polled(fd)
+os.read(fd, 100)
+told["poll-read"] = polled(fd)
+kmsg = os.open("/dev/kmsg", os.O_RDWR | os.O_NONBLOCK)
+records = []
+while (record := said(lambda: os.read(kmsg, 8192))) != "EAGAIN":
+    records.append(record.decode())
+told["kmsg"] = [len(records) > 3, records[0][:4], polled(kmsg)]
+os.write(kmsg, b"probe: hello")
+told["kmsg-own"] = os.read(kmsg, 8192).decode().partition(";")[2]
+flags = os.open("/proc/kpageflags", os.O_RDONLY)
+told["kpageflags"] = os.pread(flags, 8, 48 * 32768 * 8).hex()
+told["uid"] = os.getuid()
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """What a program saw that tried many things."""
+    done = on_twin([scenario(tmp_path_factory.mktemp("probe"), SMALL)], [sys.executable, "-c", PROBE])
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_writes_end_in_the_kernels_errno(told: dict[str, object]) -> None:
+    assert told["twice"] == told["nonsense"] == told["unmovable"] == "EINVAL"
+    assert told["offline"] == [7, "offline\n"]
+
+
+def test_files_open_the_ways_that_sysfs_lets_them(told: dict[str, object]) -> None:
+    assert told["read-only"] == told["write-only"] == "EACCES"
+    assert told["new"] == "EPERM"
+    assert told["missing"] == "ENOENT"
+    assert told["link"] == "../../node/node0"
+
+
+def test_nothing_else_of_the_hosts_sysfs_can_be_written(told: dict[str, object]) -> None:
+    assert told["host"] == "EROFS"
+    assert told["devices"] == [True]
+    assert told["uid"] == 0
+
+
+def test_poll_says_of_an_attribute_what_kernfs_says(told: dict[str, object]) -> None:
+    import select
+
+    assert told["poll-new"] == [select.POLLPRI | select.POLLERR]
+    assert told["poll-read"] == []
+
+
+def test_kmsg_is_read_record_by_record_and_says_when_there_are_no_more(told: dict[str, object]) -> None:
+    kmsg = told["kmsg"]
+    assert isinstance(kmsg, list) and kmsg[0] is True and kmsg[1].endswith(",0,") and kmsg[2] == []
+    assert told["kmsg-own"] == "probe: hello\n"
+
+
+def test_kpageflags_says_that_offline_pages_are_none(told: dict[str, object]) -> None:
+    assert told["kpageflags"] == (1 << 20).to_bytes(8, "little").hex()
+
+
+TOOLS = """
+chmem --verbose --disable 256M
+chmem --enable 0x0000000180000000-0x000000018fffffff
+lsmem --output RANGE,STATE,ZONES
+"""
+
+
+@pytest.mark.skipif(shutil.which("chmem") is None, reason="no util-linux")
+def test_chmem_passes_over_blocks_that_refuse_and_lsmem_shows_what_it_did(tmp_path: Path) -> None:
+    done = on_twin([scenario(tmp_path, SMALL)], ["sh", "-ec", TOOLS])
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[2] for line in lines if line.endswith("disable failed")] == ["40", "39", "38"]
+    assert [line.split()[2] for line in lines if line.endswith("disabled")] == ["37", "36"]
+    table = [line.split() for line in lines if line.startswith("0x")]
+    assert ["0x0000000120000000-0x000000012fffffff", "offline", "Normal/Movable"] in table
+    assert ["0x0000000180000000-0x000000018fffffff", "online", "Movable"] in table
+
+
+def test_the_exit_code_is_the_commands(tmp_path: Path) -> None:
+    small = scenario(tmp_path, SMALL)
+    assert on_twin([small], ["sh", "-c", "exit 7"]).returncode == 7
+    missing = on_twin([small], ["no-such-command"])
+    assert missing.returncode == 127 and missing.stderr == "memhp: no-such-command: no such command\n"
+
+
+def mounts() -> str:
+    """What this process sees mounted of any twin."""
+    return "".join(line for line in Path("/proc/self/mountinfo").read_text().splitlines(True) if "memhp" in line)
+
+
+@pytest.mark.parametrize("victim", ["twin", "command"])
+def test_whoever_is_killed_leaves_no_mount_and_nobody_hanging(tmp_path: Path, victim: str) -> None:
+    done = tmp_path / "pid"
+    script = f"echo $$ > {done}.new; mv {done}.new {done}; while cat {MEMORY}/memory0/state > /dev/null; do :; done"
+    process = start_on_twin([scenario(tmp_path, SMALL)], ["sh", "-c", script])
+    while not done.exists():
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.05)
+    command = int(done.read_text())
+    os.kill(process.pid if victim == "twin" else command, signal.SIGKILL)
+    process.communicate(timeout=30)
+    assert process.returncode == (-signal.SIGKILL if victim == "twin" else 128 + signal.SIGKILL)
+    while Path(f"/proc/{command}").exists():
+        time.sleep(0.05)
+    assert mounts() == ""
+
+
+def test_a_command_is_not_run_when_a_file_of_the_twin_cannot_be_put_in_its_place(tmp_path: Path) -> None:
+    needs_a_twin()
+    twin = boot(scenario(tmp_path, SMALL))[0]
+    k: Kernel = twin.session.k
+    files = twin_files(k, "")
+    ran = tmp_path / "ran"
+    inside = namespace.start(["touch", str(ran)], [*files, "/proc/version"], os.environ)
+    loop = Loop(twin)
+    serve(loop, Server(inside.connect(), twin_root(files), twin))
+    refused: list[str] = []
+
+    def hear() -> None:
+        try:
+            inside.ready()
+        except namespace.NoNamespace as error:
+            refused.append(str(error))
+            loop.done = True
+
+    loop.add(inside.line.fileno(), hear)
+    loop.run()
+    assert "/proc/version" in refused[0]
+    assert not ran.exists()
