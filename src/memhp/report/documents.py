@@ -29,6 +29,7 @@ from memhp.target.device.status import DeviceDocument
 from memhp.target.vm import VmStatus
 from memhp.target.vm_agent import GuestBlock
 from memhp.target.vm_resize import Change
+from memhp.twin.result import TwinRun
 
 Expected = Literal["expected", "unexpected"]
 """Whether all came out as it should, which exit code 0 says too."""
@@ -167,6 +168,13 @@ class VmDocument(Document, frozen=True, kw_only=True):
     change: Change | None = None
 
 
+class TwinDocument(TwinRun, frozen=True, kw_only=True):
+    """``memhp twin --record FILE.json``."""
+
+    schema: Literal[1] = 1
+    verdict: Expected
+
+
 DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "rehearse": RehearseDocument,
     "matrix": MatrixDocument,
@@ -182,6 +190,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "choices": ChoicesDocument,
     "fixes": FixesDocument,
     "device": DeviceDocument,
+    "twin": TwinDocument,
     "pagetables": PagetablesDocument,
     "vm": VmDocument,
 }
@@ -204,6 +213,11 @@ def rehearse_document(run: Run, plan: Plan | None, *, fine: bool) -> RehearseDoc
         verdict=expected(fine), title=run.title, machine=run.machine, steps=run.steps, state=run.state, laws=run.laws,
         assumptions=run.assumptions, plan=plan,
     )  # fmt: skip
+
+
+def twin_document(run: TwinRun) -> TwinDocument:
+    """The document of a run on a twin."""
+    return TwinDocument(**msgspec.structs.asdict(run), verdict=expected(run.fine))
 
 
 def explore_document(found: Explored) -> ExploreDocument:

@@ -426,3 +426,5 @@ class Scenario(_Strict, frozen=True):
     title: str = ""
     breaks: list[str] = []
     """Laws that the steps are meant to break: the rehearsal goes as expected if these do and no other does."""
+    twin: list[dict[str, Any]] = []
+    """What happens while tools work on the machine (``memhp twin``): see :mod:`memhp.twin.script`."""

@@ -2,27 +2,38 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from pathlib import Path
+from typing import NamedTuple
 
 from memhp.errors import BadInput
 from memhp.facts.observed import Facts
 from memhp.linux.init import start_kernel
 from memhp.scenario import schema
-from memhp.scenario.keys import machine_keys
+from memhp.scenario.error_keys import machine_keys
+from memhp.scenario.from_options import quick_scenario
 from memhp.scenario.load import load
 from memhp.scenario.machine import machine_spec
-from memhp.scenario.quick import quick_scenario
 from memhp.scenario.run import take_up
 from memhp.scenario.session import Session
 from memhp.scenario.sources import facts_spec, source_facts
 from memhp.scenario.steps import title
 from memhp.twin.machine import Twin
+from memhp.twin.script import Cue, cues
 
 CMDLINE = "console=hvc0"
 """The command line of a machine that was not seen with one."""
 
 
-def boot(machine: str, *, step: str | None = None, speed: float = 1.0) -> tuple[Twin, str]:
-    """The machine as the steps of its scenario leave it, and its kernel's command line.
+class Booted(NamedTuple):
+    """A machine, its kernel's command line, what it is called, and what its scenario wants to happen meanwhile."""
+
+    twin: Twin
+    cmdline: str
+    title: str
+    cues: list[Cue]
+
+
+def boot(machine: str, *, step: str | None = None, speed: float = 1.0) -> Booted:
+    """The machine as the steps of its scenario leave it.
 
     `machine` is a scenario's file, or what ``rehearse --machine`` takes. Raises :class:`BadInput` for one that cannot
     be, and for a step that ends otherwise than the scenario expects.
@@ -41,7 +52,7 @@ def boot(machine: str, *, step: str | None = None, speed: float = 1.0) -> tuple[
             text = f"{title(each)!r} ended in {outcome.result}: {outcome.reason}"
             raise BadInput(text, where=where, fix=f'expected {each.expect}; write expect = "{outcome.result}"')
     seen = observed.cmdline.text if observed is not None and observed.cmdline is not None else CMDLINE
-    return twin, seen
+    return Booted(twin, seen, scenario.title or machine, cues(scenario.twin, where=machine))
 
 
 def _session(scenario: schema.Scenario, where: str) -> tuple[Session, Facts | None]:

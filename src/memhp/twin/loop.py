@@ -38,6 +38,10 @@ class Loop:
             if key.fileobj in self._selector.get_map():
                 key.data()
 
+    def end(self) -> None:
+        """It is done after this turn."""
+        self.done = True
+
     def run(self) -> None:
         """Go on until somebody says that it is done."""
         while not self.done:

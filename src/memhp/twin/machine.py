@@ -9,8 +9,11 @@ import errno
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from memhp.errors import BadInput, KernelBug, KernelError, KernelPanic
 from memhp.linux.lib.kobject_uevent import Uevent, Uevents
@@ -21,7 +24,7 @@ from memhp.scenario.session import Session
 from memhp.scenario.steps import title
 from memhp.twin.fuse.server import Later
 from memhp.twin.record import Record, What
-from memhp.twin.trouble import Trouble
+from memhp.twin.trouble import Trouble, TroubleKind
 
 Answer = Callable[[int], None]
 """Called with the errno of an operation that is over, 0 for none."""
@@ -49,6 +52,8 @@ class Twin:
     speed: float = 1.0
     record: Record = field(default_factory=Record)
     trouble: Trouble = field(default_factory=Trouble)
+    between: list[Callable[[], None]] = field(default_factory=list)
+    """What is called when something was done or read, before whoever did it hears of it."""
     moved: list[Callable[[], None]] = field(default_factory=list)
     """Who is to be told that something may have changed."""
     uevents: list[Callable[[Uevent], None]] = field(default_factory=list)
@@ -73,7 +78,9 @@ class Twin:
         now = time.monotonic()
         passed, self._seen = now - self._seen, now
         if self.speed and not self.dead:
-            self._alive(lambda: self.session.k.hw.advance(round(passed * self.speed * SECOND)))
+            with suppress(KernelError):
+                self._alive(lambda: self.session.k.hw.advance(round(passed * self.speed * SECOND)))
+            self.rest()
 
     def until_due(self) -> float | None:
         """Seconds until something is due on the machine; None for never."""
@@ -97,6 +104,19 @@ class Twin:
         self.changed()
         return outcome
 
+    def act(self, asked: schema.StepKind | TroubleKind, *, where: str) -> result.Outcome:
+        """Carry out a step, or see that there is trouble from now on. Raises :class:`BadInput`."""
+        if isinstance(asked, schema.Step):
+            return self.do(asked, where=where)
+        self.trouble.add(asked, where=where)
+        self.note("step", str(asked.__struct_config__.tag), msgspec.json.encode(asked).decode())
+        return result.Outcome(result="ok")
+
+    def rest(self) -> None:
+        """An operation is over: what follows from it is done now."""
+        for act in self.between:
+            act()
+
     def changed(self) -> None:
         """Tell whoever wants to know that something may have changed."""
         for tell in self.moved:
@@ -112,6 +132,7 @@ class Twin:
         """A file was read. Raises EIO once the machine is dead."""
         self._check_alive()
         self.note("read", path, text, pid=pid)
+        self.rest()
 
     def listed(self, pid: int, path: str) -> None:
         """A folder was listed. Raises EIO once the machine is dead."""
@@ -182,6 +203,7 @@ class Twin:
             self.note("write", path, text, pid=pid, command=command)
         finally:
             self.changed()
+            self.rest()
 
     def _alive(self, act: Callable[[], object]) -> None:
         """Do something that may be the machine's end. Raises EIO then."""

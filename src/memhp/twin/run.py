@@ -1,44 +1,165 @@
-"""A twin from beginning to end: a command that runs on it, or a folder that it is mounted at."""
+"""A twin from beginning to end: a command that runs on it, a folder that it is mounted at, or sockets only."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from memhp.twin import namespace
+from memhp.twin.boot import Booted
+from memhp.twin.control import Control
+from memhp.twin.expect import Expectation, unmet
 from memhp.twin.files.root import twin_files, twin_root
+from memhp.twin.fuse.mount import mounted
 from memhp.twin.fuse.server import Server
 from memhp.twin.loop import AT_ONCE, Loop
 from memhp.twin.machine import Twin
+from memhp.twin.qemu.agent import Agent
+from memhp.twin.qemu.monitor import Monitor
+from memhp.twin.qemu.platform import Platform
+from memhp.twin.result import TwinRun, block_ranges
+from memhp.twin.script import Cue, Script
+from memhp.twin.sockets import LineServer
+from memhp.twin.tree import Entry
+from memhp.twin.uevents import UeventLog
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CONTROL = "MEMHP_TWIN"
+"""The variable that tells the command where the control socket is."""
 
 
-def run_command(twin: Twin, loop: Loop, command: Sequence[str], environment: Mapping[str, str], cmdline: str) -> int:
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be served to whom, and how the run is judged."""
+
+    command: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    mount: Path | None = None
+    control: Path | None = None
+    qmp: Path | None = None
+    qga: Path | None = None
+    slots: int = 16
+    max_memory: int = 0
+    """QEMU's ``-m``: slots for DIMMs, and bytes of all memory; 0 for 64 GiB more than there are."""
+    uevents: Path | None = None
+    cues: Sequence[Cue] = ()
+    expectation: Expectation = field(default_factory=Expectation)
+
+
+def run(booted: Booted, wanted: Wanted) -> TwinRun:
+    """Serve a twin until its command has ended or, without one, until somebody wants it to end.
+
+    Raises :class:`~memhp.errors.BadInput` for sockets and folders that cannot be had, and
+    :class:`~memhp.twin.namespace.NoNamespace` when a command cannot be run; nothing was run then.
+    """
+    twin = booted.twin
+    files = twin_files(twin.session.k, booted.cmdline)
+    with ExitStack() as stack:
+        loop = Loop(twin)
+        stack.callback(loop.close)
+        _sockets(stack, loop, wanted, files)
+        Script(twin, [*booted.cues, *wanted.cues])
+        code = None
+        if wanted.command:
+            environment = dict(wanted.environment)
+            if wanted.control is not None:
+                environment[CONTROL] = str(wanted.control.absolute())
+            code = run_command(twin, loop, wanted.command, environment, files)
+        else:
+            if wanted.mount is not None:
+                serve(loop, Server(stack.enter_context(mounted(wanted.mount)), twin_root(files), twin))
+            stack.enter_context(_ends_when_asked(loop))
+            loop.run()
+    twin.tick()
+    return TwinRun(
+        title=booted.title,
+        machine=twin.session.k.config.title,
+        command=list(wanted.command),
+        exit_code=code,
+        time=twin.session.k.hw.now,
+        entries=twin.record.entries,
+        blocks=block_ranges(twin.session.k),
+        unmet=unmet(wanted.expectation, twin.record.entries, twin_root(files), code),
+        dead=twin.dead,
+    )
+
+
+def _sockets(stack: ExitStack, loop: Loop, wanted: Wanted, files: dict[str, Entry]) -> None:
+    twin = loop.twin
+    if wanted.control is not None:
+        stack.callback(LineServer(loop, wanted.control, lambda _: Control(twin)).close)
+    if wanted.qmp is not None:
+        monitor = Monitor(Platform(twin, wanted.slots, wanted.max_memory))
+        stack.callback(LineServer(loop, wanted.qmp, monitor.connection).close)
+    if wanted.qga is not None:
+        root = twin_root(files)
+        stack.callback(LineServer(loop, wanted.qga, lambda _: Agent(twin, root)).close)
+    if wanted.uevents is not None:
+        log = UeventLog(wanted.uevents, lambda: twin.session.k.hw.now)
+        stack.callback(log.close)
+        twin.uevents.append(log.tell)
+
+
+def run_command(
+    twin: Twin, loop: Loop, command: Sequence[str], environment: Mapping[str, str], files: dict[str, Entry]
+) -> int:
     """Run a command whose files are the twin's, and give its exit code.
 
     Raises :class:`~memhp.twin.namespace.NoNamespace` when that cannot be; nothing was run then.
     """
-    files = twin_files(twin.session.k, cmdline)
     inside = namespace.start(command, list(files), environment)
     device = inside.connect()
     server = Server(device, twin_root(files), twin)
     twin.moved.append(server.streams_moved)
     watch = os.pidfd_open(inside.pid)
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         serve(loop, server)
         loop.add(inside.line.fileno(), lambda: _told(loop, inside))
-        loop.add(watch, lambda: setattr(loop, "done", True))
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda number, _: inside.end(number))
-        loop.run()
-        return inside.wait()
+        loop.add(watch, loop.end)
+        with _signals({signal.SIGINT: lambda _: None, **dict.fromkeys((signal.SIGTERM, signal.SIGHUP), inside.end)}):
+            loop.run()
+            return inside.wait()
     finally:
         inside.end(signal.SIGKILL)
         os.close(device)
         os.close(watch)
+
+
+@contextmanager
+def _signals(acts: Mapping[signal.Signals, Callable[[int], object]]) -> Iterator[None]:
+    """Have signals do something else meanwhile."""
+    kept = {number: signal.signal(number, lambda number, _, act=act: act(number)) for number, act in acts.items()}  # type: ignore[misc]
+    try:
+        yield
+    finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _ends_when_asked(loop: Loop) -> Iterator[None]:
+    """A signal ends the loop, even one that waits."""
+    heard, wake = socket.socketpair()
+    with heard, wake:
+        heard.setblocking(False)
+        wake.setblocking(False)
+        before = signal.set_wakeup_fd(wake.fileno())
+        loop.add(heard.fileno(), lambda: _swallow(heard))
+        try:
+            with _signals({number: lambda _: loop.end() for number in ENDING}):
+                yield
+        finally:
+            signal.set_wakeup_fd(before)
+            loop.remove(heard.fileno())
+
+
+def _swallow(heard: socket.socket) -> None:
+    with suppress(BlockingIOError):
+        heard.recv(64)
 
 
 def serve(loop: Loop, server: Server) -> None:

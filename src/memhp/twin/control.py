@@ -1,0 +1,121 @@
+"""The control socket of a twin: a line of JSON asks for a step, for trouble, for another speed, or how things are.
+
+Each line is answered by one; a connection may ask as often as it likes. Steps are those of scenarios.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import socket
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from memhp.errors import BadInput, MemhpError
+from memhp.limits import SECONDS
+from memhp.scenario import schema
+from memhp.scenario.schema import StepKind
+from memhp.twin.machine import Twin
+from memhp.twin.record import Entry
+from memhp.twin.trouble import TroubleKind
+
+PATIENCE = 600.0
+"""Seconds until a twin that does not answer is given up."""
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do", tag="speed"):
+    """Machine time is to pass so many times as fast as outside; with 0 it stands still."""
+
+    factor: Annotated[float, Meta(ge=0, le=SECONDS.most)] | Annotated[int, Meta(ge=0, le=SECONDS.most)]
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do", tag="status"):
+    """How things are, with the record from entry `since` on; None for none of it."""
+
+    since: Annotated[int, Meta(ge=0)] | None = None
+
+
+Ask: TypeAlias = StepKind | TroubleKind | Speed | Status
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it, and how things are now."""
+
+    result: str = "ok"
+    reason: str = ""
+    place: str = ""
+    notes: list[str] = []
+    time: int = 0
+    """Nanoseconds of machine time."""
+    speed: float = 0
+    entries: int = 0
+    """How long the record is."""
+    trouble: list[TroubleKind] = []
+    dead: str = ""
+    record: list[Entry] = []
+    error: str = ""
+    """Why the request could not be meant."""
+
+
+def answer(twin: Twin, line: bytes) -> Answer:
+    """Do what a line asks for."""
+    try:
+        asked: Ask = msgspec.json.decode(line, type=Ask)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return Answer(error=f"the request cannot be read: {error}")
+    since = asked.since if isinstance(asked, Status) else None
+    came = None
+    try:
+        if isinstance(asked, Speed):
+            twin.tick()
+            twin.speed = float(asked.factor)
+        elif not isinstance(asked, Status):
+            came = twin.act(asked, where="ask")
+    except MemhpError as error:
+        return Answer(error=str(error))
+    return Answer(
+        result=came.result if came else "ok",
+        reason=came.reason if came else "",
+        place=came.place if came else "",
+        notes=list(twin.session.notes) if isinstance(asked, schema.Step) else [],
+        time=twin.session.k.hw.now,
+        speed=twin.speed,
+        entries=len(twin.record.entries),
+        trouble=[row for row, _ in twin.trouble.rows],
+        dead=twin.dead,
+        record=[] if since is None else twin.record.entries[since:],
+    )
+
+
+class Control:
+    """Somebody who is connected to the control socket (:class:`~memhp.twin.sockets.Talk`)."""
+
+    def __init__(self, twin: Twin) -> None:
+        self._twin = twin
+
+    def greeting(self) -> bytes:
+        """Nothing is said unasked."""
+        return b""
+
+    def said(self) -> None:
+        """Nothing follows from that."""
+
+    def line(self, text: bytes) -> bytes:
+        """The answer as a line."""
+        return msgspec.json.encode(answer(self._twin, text)) + b"\n"
+
+
+def ask(path: Path, asked: dict[str, object]) -> Answer:
+    """Ask a twin. Raises :class:`BadInput` where none answers, and with what it has against the request."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(PATIENCE)
+        try:
+            line.connect(str(path))
+            line.sendall(msgspec.json.encode(asked) + b"\n")
+            with line.makefile("rb") as answers:
+                told = msgspec.json.decode(answers.readline(), type=Answer)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise BadInput(f"no twin answers: {error}", where=str(path), fix="memhp twin --ctl SOCKET …") from None
+    if told.error:
+        raise BadInput(told.error, where=str(asked.get("do", "")))
+    return told

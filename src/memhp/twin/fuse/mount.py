@@ -1,0 +1,87 @@
+"""A twin mounted at a folder of the host's, and unmounted whatever becomes of the process that serves it."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from memhp.errors import BadInput
+from memhp.twin import syscalls
+from memhp.twin.namespace import FUSE
+
+OPTIONS = "default_permissions,allow_other"
+KIND = "fuse.memhp"
+
+
+@contextmanager
+def mounted(folder: Path) -> Iterator[int]:
+    """The ``/dev/fuse`` of a tree that is mounted at a folder meanwhile. Raises :class:`BadInput` when it cannot be.
+
+    Root mounts it alone, anybody else by ``fusermount3``. A process of its own waits for the end, so that the mount
+    does not outlive a process that was killed.
+    """
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise BadInput("want an empty folder", where=str(folder))
+    device, kept = (_as_root if not os.geteuid() else _by_fusermount)(folder)
+    try:
+        os.set_blocking(device, False)
+        yield device
+    finally:
+        os.close(device)
+        kept.close()
+
+
+def _as_root(folder: Path) -> tuple[int, socket.socket]:
+    ours, its = socket.socketpair()
+    try:
+        device = os.open(FUSE, os.O_RDWR | os.O_CLOEXEC)
+        data = f"fd={device},rootmode=40000,user_id=0,group_id=0,{OPTIONS}"
+        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+        syscalls.mount("memhp", str(folder), KIND, flags, data)
+    except OSError as error:
+        raise BadInput(f"cannot mount: {error.strerror}", where=str(folder), fix="--plain DIR needs no mount") from None
+    if not os.fork():
+        _unmount_at_the_end(folder, device, ours, its)
+    its.close()
+    return device, ours
+
+
+def _unmount_at_the_end(folder: Path, device: int, ours: socket.socket, its: socket.socket) -> None:
+    """In a process of its own: wait until the other end of the line is closed, and unmount."""
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    ours.close()
+    os.close(device)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(null, standard)
+    with suppress(OSError):
+        its.recv(1)
+    with suppress(OSError):
+        syscalls.umount(str(folder), syscalls.MNT_DETACH)
+    os._exit(0)
+
+
+def _by_fusermount(folder: Path) -> tuple[int, socket.socket]:
+    program = shutil.which("fusermount3") or shutil.which("fusermount")
+    if program is None:
+        raise BadInput("no fusermount3", where=str(folder), fix="install fuse3, or run a COMMAND, which needs none")
+    ours, its = socket.socketpair()
+    pid = os.fork()
+    if not pid:
+        with suppress(OSError):
+            os.set_inheritable(its.fileno(), True)
+            words = [program, "-o", "auto_unmount,default_permissions,fsname=memhp,subtype=memhp", "--", str(folder)]
+            os.execve(program, words, {**os.environ, "_FUSE_COMMFD": str(its.fileno())})
+        os._exit(1)
+    its.close()
+    _, files, _, _ = socket.recv_fds(ours, 1, 1)
+    if not files:
+        os.waitpid(pid, 0)
+        raise BadInput("fusermount3 refused", where=str(folder), fix="a folder of your own")
+    return files[0], ours

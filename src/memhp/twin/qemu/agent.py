@@ -1,0 +1,115 @@
+"""The guest agent's commands on memory blocks, carried out through the twin's own files (``qga/commands-linux.c``)."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import errno
+from typing import Any
+
+from memhp.errors import KernelError
+from memhp.twin.files.memory import SYS_MEMORY, block_ids
+from memhp.twin.fuse.server import Later
+from memhp.twin.machine import Twin
+from memhp.twin.qemu.protocol import Arguments, Command, Parameter, QmpError, dispatch, error_body, parse, reply
+from memhp.twin.tree import Attribute, Folder, resolve
+
+VERSION = "11.1.3"
+SENTINEL = b"\xff"
+"""What a delimited answer begins with, and a client may send to have what came before forgotten."""
+
+
+class Agent:
+    """Somebody who is connected to the agent (:class:`~memhp.twin.sockets.Talk`)."""
+
+    def __init__(self, twin: Twin, root: Folder) -> None:
+        self.twin = twin
+        self.root = root
+
+    def greeting(self) -> bytes:
+        """Nothing is said unasked."""
+        return b""
+
+    def said(self) -> None:
+        """Nothing follows from that."""
+
+    def line(self, text: bytes) -> bytes:
+        """The answer to a request."""
+        text = text.rpartition(SENTINEL)[2]
+        if not text.strip():
+            return b""
+        request: dict[str, Any] = {}
+        said = text.decode(errors="replace").strip()
+        try:
+            request = parse(text, 1)
+            result = dispatch(COMMANDS, self, request)
+        except QmpError as error:
+            self.twin.note("qga", str(request.get("execute", "")), said, result=error.kind, reason=error.text)
+            return reply(request, error_body(error))
+        self.twin.note("qga", str(request["execute"]), said)
+        head = SENTINEL if request["execute"] == "guest-sync-delimited" else b""
+        return head + reply(request, {"return": result})
+
+    def read(self, block: int, name: str) -> str | None:
+        """A block's file; None where there is none."""
+        entry = resolve(self.root, f"{SYS_MEMORY}/memory{block}/{name}")
+        return entry.show().strip() if isinstance(entry, Attribute) and entry.show is not None else None
+
+
+def get_memory_blocks(agent: Agent, _: Arguments) -> list[dict[str, Any]]:
+    """``guest-get-memory-blocks``."""
+    return [
+        {
+            "phys-index": block, "online": agent.read(block, "state") == "online",
+            "can-offline": agent.read(block, "removable") != "0",
+        }
+        for block in block_ids(agent.twin.session.k)
+    ]  # fmt: skip
+
+
+def set_memory_blocks(agent: Agent, arguments: Arguments) -> list[dict[str, Any]]:
+    """``guest-set-memory-blocks``: block after block; each tells how it went. Raises :class:`QmpError`."""
+    told = []
+    for place, wanted in enumerate(arguments["mem-blks"]):
+        for key, word in (("phys-index", int), ("online", bool)):
+            if not isinstance(wanted, dict) or key not in wanted:
+                raise QmpError(f"Parameter 'mem-blks[{place}].{key}' is missing")
+            if not isinstance(wanted[key], word):
+                expected = "integer" if word is int else "boolean"
+                raise QmpError(f"Invalid parameter type for 'mem-blks[{place}].{key}', expected: {expected}")
+        told.append(_set(agent, wanted["phys-index"], online=wanted["online"]))
+    return told
+
+
+def _set(agent: Agent, block: int, *, online: bool) -> dict[str, Any]:
+    state = agent.read(block, "state")
+    if state is None:
+        return {"phys-index": block, "response": "not-found", "error-code": errno.ENOENT}
+    if online == (state == "online"):
+        return {"phys-index": block, "response": "success"}
+    path = f"{SYS_MEMORY}/memory{block}/state"
+    entry = resolve(agent.root, path)
+    assert isinstance(entry, Attribute) and entry.store is not None
+    try:
+        agent.twin.wrote(0, path, "online" if online else "offline", entry.store)
+    except KernelError as error:
+        return {"phys-index": block, "response": "operation-failed", "error-code": error.errno}
+    except Later as later:
+        later.begin(lambda _: None)
+    return {"phys-index": block, "response": "success"}
+
+
+def info(_: Agent, __: Arguments) -> dict[str, Any]:
+    """``guest-info``."""
+    commands = [{"name": name, "enabled": True, "success-response": True} for name in COMMANDS]
+    return {"version": VERSION, "supported_commands": commands}
+
+
+ID = {"id": Parameter("integer")}
+COMMANDS: dict[str, Command] = {
+    "guest-sync": Command(lambda _, arguments: arguments["id"], ID),
+    "guest-sync-delimited": Command(lambda _, arguments: arguments["id"], ID),
+    "guest-ping": Command(lambda *_: {}),
+    "guest-info": Command(info),
+    "guest-get-memory-blocks": Command(get_memory_blocks),
+    "guest-set-memory-blocks": Command(set_memory_blocks, {"mem-blks": Parameter("array")}),
+    "guest-get-memory-block-info": Command(lambda agent, _: {"size": agent.twin.session.k.memory_block_size}),
+}
+"""By name."""

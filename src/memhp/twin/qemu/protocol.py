@@ -1,0 +1,103 @@
+"""Requests and answers of QMP and the guest agent: JSON lines, checked as ``qapi/qmp-dispatch.c`` checks them."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+Arguments = Mapping[str, Any]
+
+JSON_TYPES = {"string": str, "integer": int, "boolean": bool, "array": list, "object": dict, "any": object}
+"""Types by the word that an error uses."""
+
+
+class QmpError(Exception):
+    """A command is refused: with QEMU's class of error, and its text."""
+
+    def __init__(self, text: str, kind: str = "GenericError") -> None:
+        self.text = text
+        self.kind = kind
+        super().__init__(text)
+
+
+class Parameter(NamedTuple):
+    """What a command takes: the word of its type, and whether it may be left out."""
+
+    type: str
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: what it takes, and what it does; `free` takes anything else too, as ``device_add`` does."""
+
+    act: Callable[[Any, Arguments], Any]
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    free: bool = False
+
+
+def fits(value: object, word: str) -> bool:
+    """Whether a JSON value is of a type; a truth value is no integer."""
+    wanted = JSON_TYPES[word]
+    return isinstance(value, wanted) and not (isinstance(value, bool) and word == "integer")
+
+
+def check(arguments: Arguments, command: Command) -> None:
+    """See that arguments are what a command takes. Raises :class:`QmpError`."""
+    for name, parameter in command.parameters.items():
+        if name not in arguments:
+            if not parameter.optional:
+                raise QmpError(f"Parameter '{name}' is missing")
+        elif not fits(arguments[name], parameter.type):
+            raise QmpError(f"Invalid parameter type for '{name}', expected: {parameter.type}")
+    extra = next((name for name in arguments if name not in command.parameters), None)
+    if extra is not None and not command.free:
+        raise QmpError(f"Parameter '{extra}' is unexpected")
+
+
+def parse(text: bytes, line: int) -> dict[str, Any]:
+    """A request as an object. Raises :class:`QmpError` for what is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        word = text.decode(errors="replace").strip()
+        what = f"invalid keyword '{word}'" if word.isalpha() else "expecting value"
+        raise QmpError(f"{line}:1: JSON parse error, {what}") from None
+    if not isinstance(found, dict):
+        raise QmpError("QMP input must be a JSON object")
+    return found
+
+
+def dispatch(commands: Mapping[str, Command], target: object, request: dict[str, Any]) -> Any:
+    """What a request returns. Raises :class:`QmpError`."""
+    for member in request:
+        if member not in ("execute", "exec-oob", "arguments", "id"):
+            raise QmpError(f"QMP input member '{member}' is unexpected")
+    name = request.get("execute", request.get("exec-oob"))
+    if name is None:
+        raise QmpError("QMP input lacks member 'execute'")
+    if not isinstance(name, str):
+        raise QmpError(f"QMP input member '{'execute' if 'execute' in request else 'exec-oob'}' must be a string")
+    arguments = request.get("arguments", {})
+    if not isinstance(arguments, dict):
+        raise QmpError("QMP input member 'arguments' must be an object")
+    command = commands.get(name)
+    if command is None:
+        raise QmpError(f"The command {name} has not been found", "CommandNotFound")
+    if "exec-oob" in request and name != "qmp_capabilities":
+        raise QmpError(f"The command {name} does not support OOB")
+    check(arguments, command)
+    return command.act(target, arguments)
+
+
+def reply(request: Mapping[str, Any], body: dict[str, Any]) -> bytes:
+    """An answer as a line, with the request's id."""
+    if "id" in request:
+        body = {**body, "id": request["id"]}
+    return json.dumps(body).encode() + b"\r\n"
+
+
+def error_body(error: QmpError) -> dict[str, Any]:
+    """A refusal as QEMU tells it."""
+    return {"error": {"class": error.kind, "desc": error.text}}

@@ -1,0 +1,174 @@
+"""The monitor answers as QEMU 11.1 does: the same requests, with the replies that a real one (``-S``, TCG) gave."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memhp.twin.boot import boot
+from memhp.twin.qemu.monitor import Connection, Monitor
+from memhp.twin.qemu.platform import Platform
+from memhp.units import GiB
+from twin_runs import scenario
+
+DATA = Path(__file__).parents[1] / "data" / "twin"
+MACHINE = '[machine]\narch = "x86_64"\nprofile = "6.12"\nmemory = "1G"\ncpus = {cpus}\n'
+
+UNLIKE = {
+    '{"execute":"query-status","id":1}': "QEMU waits with -S, the twin's guest has booted",
+    '{"execute":"object-add","arguments":{"qom-type":"memory-backend-ram","id":"mem5","size":34359738368}}': (
+        "the host had no such memory; the twin takes none"
+    ),
+    '{"execute":"device_add","arguments":{"driver":"pc-dimm","id":"d5","memdev":"mem5"}}': "so there is that backend",
+    '{"execute":"object-del","arguments":{"id":"mem5"}}': "and it can be deleted",
+    '{"execute":"device_del","arguments":{"id":"vm0"}}': "the twin's guest has plugged what was requested",
+    '{"execute":"query-memory-size-summary"}': "and so it counts",
+}
+"""Requests that are answered otherwise, and why."""
+
+
+def platform(tmp_path: Path, *, cpus: int = 1, slots: int = 4) -> Platform:
+    twin = boot(scenario(tmp_path, MACHINE.format(cpus=cpus)), speed=0).twin
+    return Platform(twin, slots, 16 * GiB)
+
+
+def ask(connection: Connection, text: str) -> Any:
+    reply = json.loads(connection.line(text.encode()))
+    connection.said()
+    return reply
+
+
+def asleep(reply: Any) -> Any:
+    """A reply as if no guest had plugged anything of a virtio-mem device, as QEMU's never booted."""
+    devices = reply.get("return") if isinstance(reply, dict) else None
+    if isinstance(devices, list):
+        for device in devices:
+            if isinstance(device, dict) and device.get("type") == "virtio-mem":
+                device["data"]["size"] = 0
+    return reply
+
+
+def unordered(value: Any) -> Any:
+    """A reply whose lists of objects have no order, as QEMU keeps objects in hash tables."""
+    if isinstance(value, dict):
+        return {key: unordered(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return sorted((unordered(each) for each in value), key=lambda each: json.dumps(each, sort_keys=True))
+    return value
+
+
+@pytest.mark.parametrize(("name", "cpus"), [("dimm", 1), ("both", 2)])
+def test_replies_are_those_of_a_real_qemu(tmp_path: Path, name: str, cpus: int) -> None:
+    connection = Connection(platform(tmp_path, cpus=cpus))
+    rows = [json.loads(line) for line in (DATA / f"qemu-11.1-{name}.jsonl").read_text().splitlines()]
+    assert len(rows) > 40
+    differ = []
+    for request, reply in rows:
+        # A DIMM that the guest was asked for is given back at once where nobody needs it; QEMU's guest never booted.
+        if request == '{"execute":"device_del","arguments":{"id":"d1"}}':
+            assert reply == {"return": {}}
+            continue
+        got = asleep(ask(connection, request))
+        if unordered(got) != unordered(reply) and request not in UNLIKE:
+            differ.append((request, reply, got))
+    assert differ == []
+
+
+def events(tmp_path: Path) -> tuple[Platform, list[tuple[str, dict[str, Any]]]]:
+    found = platform(tmp_path)
+    Monitor(found)
+    told: list[tuple[str, dict[str, Any]]] = []
+    found.listeners.append(lambda name, data: told.append((name, data)))
+    return found, told
+
+
+def run(connection: Connection, *requests: tuple[str, dict[str, Any]]) -> None:
+    for command, arguments in requests:
+        reply = ask(connection, json.dumps({"execute": command, "arguments": arguments}))
+        assert "error" not in reply, (command, arguments, reply)
+
+
+BACKEND = {"qom-type": "memory-backend-ram", "size": 512 << 20}
+
+
+def test_a_dimm_that_the_guest_gives_back_is_deleted_and_one_that_it_keeps_is_not(tmp_path: Path) -> None:
+    found, told = events(tmp_path)
+    connection = Connection(found)
+    run(connection, ("qmp_capabilities", {}), ("object-add", {**BACKEND, "id": "m0"}))
+    run(connection, ("device_add", {"driver": "pc-dimm", "id": "d0", "memdev": "m0"}))
+    info = {"device": "d0", "slot": "0", "slot-type": "DIMM"}
+    assert told == [("ACPI_DEVICE_OST", {"info": {**info, "source": 1, "status": 0}})]
+    k = found.twin.session.k
+    assert k.memory_blocks.covers(32, 36)
+    told.clear()
+    run(connection, ("device_del", {"id": "d0"}))
+    gone = {"slot": "0", "slot-type": "DIMM"}
+    assert told == [
+        ("ACPI_DEVICE_OST", {"info": {**info, "source": 3, "status": 0x84}}),
+        ("DEVICE_DELETED", {"device": "d0", "path": "/machine/peripheral/d0"}),
+        ("ACPI_DEVICE_OST", {"info": {**gone, "source": 3, "status": 0}}),
+    ]
+    assert not k.memory_blocks.covered(32, 36)
+    run(connection, ("device_add", {"driver": "pc-dimm", "id": "d0", "memdev": "m0"}))
+    found.twin.trouble.add(_refuse())
+    from memhp.scenario.schema import Online
+
+    found.twin.do(Online())
+    told.clear()
+    run(connection, ("device_del", {"id": "d0"}))
+    assert told == [("ACPI_DEVICE_OST", {"info": {**info, "source": 3, "status": code}}) for code in (0x84, 0x82)]
+    assert "d0" in found.devices and k.memory_blocks.covers(32, 36)
+
+
+def _refuse() -> Any:
+    from memhp.twin.trouble import Refuse
+
+    return Refuse(blocks=[33])
+
+
+def test_the_size_of_a_virtio_mem_device_is_told_at_once_and_then_once_a_second(tmp_path: Path) -> None:
+    found, told = events(tmp_path)
+    connection = Connection(found)
+    run(
+        connection,
+        ("qmp_capabilities", {}),
+        ("object-add", {**BACKEND, "id": "m0", "size": 4 << 30}),
+        ("device_add", {"driver": "virtio-mem-pci", "id": "vm0", "memdev": "m0"}),
+    )
+
+    def sized(size: int) -> tuple[str, dict[str, Any]]:
+        place = "/machine/peripheral/vm0/virtio-backend"
+        return "MEMORY_DEVICE_SIZE_CHANGE", {"id": "vm0", "size": size, "qom-path": place}
+
+    def resize(size: int) -> None:
+        run(connection, ("qom-set", {"path": "vm0", "property": "requested-size", "value": size}))
+
+    resize(256 << 20)
+    assert told == [sized(256 << 20)]
+    resize(512 << 20)
+    resize(384 << 20)
+    assert told == [sized(256 << 20)]
+    found.twin.session.k.hw.advance(1_000_000_000)
+    assert told == [sized(256 << 20), sized(384 << 20)]
+    assert ask(connection, '{"execute":"qom-get","arguments":{"path":"vm0","property":"size"}}') == {
+        "return": 384 << 20
+    }
+    refused = ask(connection, '{"execute":"device_del","arguments":{"id":"vm0"}}')
+    assert refused["error"]["class"] == "GenericError"
+    resize(0)
+    told.clear()
+    run(connection, ("device_del", {"id": "vm0"}))
+    assert [data for name, data in told if name == "DEVICE_DELETED"] == [
+        {"path": "/machine/peripheral/vm0/virtio-backend"},
+        {"device": "vm0", "path": "/machine/peripheral/vm0"},
+    ]
+    run(connection, ("object-del", {"id": "m0"}))
+
+
+def test_devices_that_a_scenario_plugged_are_qemus_too(tmp_path: Path) -> None:
+    text = MACHINE.format(cpus=1) + '[[steps]]\ndo = "plug"\nsize = "1G"\n[[steps]]\ndo = "virtio-mem"\nsize = "2G"\n'
+    found = Platform(boot(scenario(tmp_path, text), speed=0).twin)
+    data = [(each.kind, each.name, each.addr, each.backend.size) for each in found.by_address()]
+    assert data == [("dimm", "dimm0", 4 * GiB, GiB), ("virtio-mem", "vm0", 5 * GiB, 2 * GiB)]
