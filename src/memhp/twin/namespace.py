@@ -19,7 +19,7 @@ from memhp.twin import syscalls
 from memhp.twin.syscalls import MNT_DETACH, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC
 
 FUSE = "/dev/fuse"
-STAGE = "/mnt"
+STAGE = "/sys/class"
 """Where the twin's tree is mounted while its parts are bound, in the namespace only."""
 NOT_FOUND, NOT_RUN, NOT_READY = 127, 126, 125
 """How a process ends that cannot run the command: as shells say it, and when its namespace could not be made."""
