@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 )
 @click.option("--qemu", metavar="'OPTIONS'", help="The machine that this command line of QEMU makes, instead.")
 @click.option("--step", help="Which moment of a capture to start from.")
+@click.option("--memory", metavar="SIZE", help="RAM at boot, where a preset has another size.")
+@click.option("--profile", metavar="NAME", help="The kernel: 6.12, 7.2 or another that memhp choices knows.")
 @click.option("--plug", multiple=True, metavar="SIZE", help="Plug this much memory (may be repeated).")
 @click.option("--driver", type=click.Choice(["dimm", "kmem", "virtio_mem"]), default="dimm", show_default=True)
 @click.option("--online", type=click.Choice(["auto", "kernel", "movable"]), help="Bring what is plugged online.")
@@ -43,6 +45,8 @@ def rehearse(
     source: str | None,
     qemu: str | None,
     step: str | None,
+    memory: str | None,
+    profile: str | None,
     plug: tuple[str, ...],
     driver: "DriverName",
     online: "Zone | None",
@@ -65,7 +69,7 @@ def rehearse(
     from memhp.outputs.check import check_outputs
     from memhp.scenario import views
     from memhp.scenario.choices import with_told
-    from memhp.scenario.from_options import qemu_scenario, quick_scenario, rehearse_quick
+    from memhp.scenario.from_options import qemu_scenario, quick_scenario, rehearse_quick, with_machine
     from memhp.scenario.load import load
     from memhp.scenario.run import rehearse_scenario
 
@@ -75,6 +79,8 @@ def rehearse(
         raise click.UsageError("--step goes with --machine: a command line has no moments")
     if file is not None and (plug or (online and not total) or unplug or step):
         raise click.UsageError("--plug, --online, --unplug and --step go with --machine; a FILE has its own steps")
+    if file is not None and (memory or profile):
+        raise click.UsageError("--memory and --profile go with --machine or --qemu; a FILE has its own machine")
     told = told_choices(chosen_texts)
     shown = as_json or any(each is not None for each in (html, sysroot, ptdump))
     if source is not None and not (plug or total or shown):
@@ -97,7 +103,7 @@ def rehearse(
             if qemu is not None
             else quick_scenario(source or "", step, plug, driver, online, unplug=unplug)
         )
-        scenario = with_told(quick, told)
+        scenario = with_told(with_machine(quick, memory=memory, profile=profile), told)
         go = partial(rehearse_quick, scenario)
     if scenario.machine.source is not None:
         check(inputs=[Path(scenario.machine.source)])

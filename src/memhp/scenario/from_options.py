@@ -15,8 +15,15 @@ from memhp.scenario.run import Progress, rehearse_scenario
 from memhp.scenario.schema import MachineText, Plug, Scenario, StepKind, Unplug
 
 WHERE = "command line"
-_KEY = re.compile(rf"{WHERE}: (machine\.step|machine\.qemu|machine|steps)\b.*")
-_OPTIONS = {"machine.step": "--step", "machine.qemu": "--qemu", "machine": "--machine", "steps": "--plug"}
+_KEY = re.compile(rf"{WHERE}: (machine\.(?:step|qemu|memory|profile)|machine|steps)\b.*")
+_OPTIONS = {
+    "machine.step": "--step",
+    "machine.qemu": "--qemu",
+    "machine.memory": "--memory",
+    "machine.profile": "--profile",
+    "machine": "--machine",
+    "steps": "--plug",
+}
 """The options that say what these keys of a scenario say."""
 
 
@@ -40,6 +47,12 @@ def qemu_scenario(command: str, plug: tuple[str, ...], driver: str, online: str 
     """The scenario of ``--qemu 'COMMAND LINE'`` with the same options."""
     machine = MachineText(qemu=command)
     return Scenario(machine=machine, steps=_steps(plug, driver, online, unplug=unplug), title="a machine of QEMU")
+
+
+def with_machine(scenario: Scenario, *, memory: str | None, profile: str | None) -> Scenario:
+    """The scenario with other RAM at boot, or another kernel, where an option says so."""
+    told = {name: text for name, text in (("memory", memory), ("profile", profile)) if text is not None}
+    return msgspec.structs.replace(scenario, machine=msgspec.structs.replace(scenario.machine, **told))
 
 
 def _steps(plug: tuple[str, ...], driver: str, online: str | None, *, unplug: bool) -> list[StepKind]:

@@ -1,0 +1,46 @@
+"""``memhp rehearse`` without a file: the machine that options name."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import json
+
+import pytest
+
+from memhp.cli.main import main
+from memhp.units import GiB
+
+
+def machine(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
+    """The machine of the report."""
+    assert main(["rehearse", *words, "--plug", "2G", "--json"]) == 0
+    found: dict[str, object] = json.loads(capsys.readouterr().out)["machine"]
+    return found
+
+
+def test_memory_and_kernel_are_those_of_the_options(capsys: pytest.CaptureFixture[str]) -> None:
+    found = machine(capsys, "--machine", "arm64-vm", "--memory", "8G", "--profile", "7.2")
+    assert found["ram"] == [[GiB, 9 * GiB, 0]]
+    assert found["profile"] == "linux-7.2"
+
+
+def test_a_command_line_of_qemu_has_the_kernel_of_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+    found = machine(capsys, "--qemu", "-M q35 -m 62G,slots=1,maxmem=66G", "--profile", "6.1")
+    assert (found["profile"], found["block_size"]) == ("linux-6.1", 2 * GiB)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--qemu", "-m 1G", "--memory", "2G", "--plug", "1G"], "--memory: the command line tells this"),
+        (["--machine", "x86-vm", "--memory", "lots", "--plug", "1G"], "--memory: want a size"),
+        (["--machine", "x86-vm", "--profile", "2.6", "--plug", "1G"], "no kernel profile '2.6'"),
+        (["--qemu", "-m 1G", "--step", "0-before"], "--step goes with --machine"),
+        (["any.toml", "--memory", "1G"], "--memory and --profile go with --machine or --qemu"),
+        (["--qemu", "-M isapc"], "--qemu: machine isapc of x86_64 is not known"),
+    ],
+)
+def test_what_does_not_go_together_is_told_in_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rehearse", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
