@@ -7,7 +7,7 @@ hold these lines as ``kpageflags.tsv``; docs/captures.md tells their form.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -87,14 +87,18 @@ class PageRun(NamedTuple):
         return "kernel"
 
 
-def read(source: Source, memory: MemoryBlocks, page_size: int) -> tuple[PageRun, ...]:
+def read(
+    source: Source, memory: MemoryBlocks, page_size: int, only: Collection[int] | None = None
+) -> tuple[PageRun, ...]:
     """What the pages of online memory blocks are; nothing where the machine does not tell, as to all but root.
+
+    On a live machine only the blocks of `only` are looked at, if they are named: 8 bytes a page take their time.
 
     Raises :class:`BadInput` for a line of a summary that is none.
     """
     text = source.get(SUMMARY)
     if text is None and source.kind == "live":
-        online = [block for block in memory.blocks if block.state == "online"]
+        online = [block for block in memory.blocks if block.state == "online" and (only is None or block.index in only)]
         spans = {block.name: memory.span(block) for block in online}
         blocks = ((name, Span(start // page_size, end // page_size)) for name, (start, end) in spans.items())
         text = of_file(Path(KPAGEFLAGS), blocks)

@@ -1,7 +1,7 @@
 """All facts of one machine at one moment."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import log2
 from typing import Protocol, TypeVar
@@ -106,8 +106,8 @@ class Facts:
         return min(PAGE_SIZES, key=lambda size: abs(log2(min(max(online), max(ram)) / pages) - log2(size)))
 
 
-def observe(source: Source) -> Facts:
-    """Read everything that a source shows.
+def observe(source: Source, *, only: Collection[int] | None = None) -> Facts:
+    """Read everything that a source shows; what pages are, on a live machine, of the blocks of `only` if named.
 
     Raises :class:`BadInput` naming the file that is missing, empty, cut off or not what a kernel prints: /proc/iomem,
     /proc/zoneinfo and the memory blocks must be there; in a capture also what every capture holds.
@@ -137,7 +137,7 @@ def observe(source: Source) -> Facts:
         boot_log=None if (text := source.boot_log()) is None else dmesg.parse(text),
         source=source.name,
     )
-    found = replace(found, pages=kpageflags.read(source, found.memory, found.page_size or PAGE_SIZES[0]))
+    found = replace(found, pages=kpageflags.read(source, found.memory, found.page_size or PAGE_SIZES[0], only))
     release = source.get(OSRELEASE)
     found = replace(found, release=release.strip() if release else _release(found))
     if source.kind != "capture":

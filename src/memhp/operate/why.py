@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from memhp.errors import BadInput, KernelBug, KernelError
-from memhp.facts import iomem
+from memhp.facts import iomem, memory_blocks
 from memhp.facts.dmesg import Dmesg
 from memhp.facts.kpageflags import PageRun
 from memhp.facts.memory_blocks import MemoryBlock
@@ -108,8 +108,9 @@ def why(source: Source, about: str) -> WhyDocument:
 
     Raises :class:`BadInput` for what names no memory of this machine.
     """
-    facts = observe(source)
-    wanted = blocks_about(source, facts.memory, about)
+    wanted = blocks_about(source, memory_blocks.read(source), about)
+    facts = observe(source, only={block.index for block in wanted})
+    wanted = [facts.memory.by_index[block.index] for block in wanted if block.index in facts.memory.by_index]
     seen = seen_of(facts)
     model = _Rehearsed(facts)
     blocks = [_block(seen, block, model) for block in wanted]

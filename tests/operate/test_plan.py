@@ -1,0 +1,94 @@
+"""``memhp plan``: what is foretold of each block is what the kernel of a capture then showed of it."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import json
+from pathlib import Path
+
+import pytest
+
+from captures import archive, facts, open_capture
+from memhp.cli.main import main
+from memhp.errors import BadInput
+from memhp.facts.sysroot import write_sysroot
+from memhp.operate import plan as plans
+from memhp.operate.plan import Goal, HostPlan, Zone, state_of
+
+MIB = 1 << 20
+KMEM = ("arm64-6.12.107+deb13-arm64-kmem-map-ram-mom0", "riscv64-6.12.107+deb13-riscv64-kmem-map-ram-mom0",
+        "x86_64-6.12.107+deb13-cloud-amd64-kmem-map-ram-mom0")  # fmt: skip
+# The last of them brought its blocks online as it added them.
+ADDED, ONLINE, OFFLINED = "2-kmem-added", "3-online", "4-offlined"
+
+
+def planned(name: str, step: str, goal: Goal, most: int | None = None) -> HostPlan:
+    return plans.plan(open_capture(name)[step], facts(name, step), goal, most=most)
+
+
+def differences(name: str, before: str, after: str) -> dict[int, plans.BlockState]:
+    """The blocks that another state or zone is shown of at a later step, with what is shown then."""
+    was = {block.index: state_of(block) for block in facts(name, before).memory.blocks}
+    now = {block.index: state_of(block) for block in facts(name, after).memory.blocks}
+    return {index: state for index, state in now.items() if was.get(index) != state}
+
+
+@pytest.mark.parametrize("name", KMEM[:2])
+def test_memory_that_a_kernel_brought_online_was_foretold_in_that_zone(name: str) -> None:
+    came = differences(name, ADDED, ONLINE)
+    (zone,) = {state.zone for state in came.values()}
+    how: Zone = "movable" if zone == "Movable" else "kernel"
+    size = len(came) * facts(name, ADDED).memory.block_size
+    plan = planned(name, ADDED, plans.grow(facts(name, ADDED), size, how))
+    assert plan.verdict == "reached"
+    assert {step.block: step.after for step in plan.steps} == came
+
+
+@pytest.mark.parametrize("name", KMEM)
+def test_memory_that_a_kernel_took_offline_was_foretold_to_go(name: str) -> None:
+    went = differences(name, ONLINE, OFFLINED)
+    about = f"{min(went)}-{max(went)}"
+    plan = planned(name, ONLINE, plans.evacuate(open_capture(name)[ONLINE], facts(name, ONLINE), about))
+    assert plan.verdict == "reached"
+    assert {step.block: step.after for step in plan.steps} == went
+    assert plan.passed_over == []
+
+
+def test_no_more_blocks_are_touched_than_was_said() -> None:
+    plan = planned(KMEM[0], ONLINE, plans.shrink(facts(KMEM[0], ONLINE), 512 * MIB), most=2)
+    assert (plan.verdict, plan.reached, len(plan.steps)) == ("short", 256 * MIB, 2)
+
+
+def test_memory_in_a_kernel_zone_moves_to_zone_movable_in_two_writes() -> None:
+    name = "x86_64-6.12.107+deb13-cloud-amd64-pc-dimm-default"
+    source, seen = open_capture(name)["2-online"], facts(name, "2-online")
+    blocks = [block.index for block in seen.memory.blocks if block.zone == "Normal"]
+    plan = planned(name, "2-online", plans.move(source, seen, str(blocks[-1]), "movable"))
+    assert [(step.write, step.after.state, step.after.zone) for step in plan.steps] == [
+        ("offline", "offline", ""), ("online_movable", "online", "Movable"),
+    ]  # fmt: skip
+
+
+def test_a_size_that_no_blocks_make_and_a_node_that_is_not_there_are_refused() -> None:
+    seen, source = facts(KMEM[0], ONLINE), open_capture(KMEM[0])[ONLINE]
+    with pytest.raises(BadInput, match="not made of whole memory blocks"):
+        plans.shrink(seen, 100 * MIB)
+    with pytest.raises(BadInput, match="no memory block is on node7"):
+        plans.evacuate(source, seen, "node7")
+
+
+def test_what_is_written_is_the_document_and_falling_short_is_exit_code_1(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_sysroot(facts(*("x86_64-6.12.107+deb13-cloud-amd64-pc-dimm-default", "2-online")), tmp_path / "root")
+    args = ["plan", "--sysroot", str(tmp_path / "root"), "--shrink-by", "64G", "--out", str(tmp_path / "plan.json")]
+    assert main([*args, "--json"]) == 1
+    shown = json.loads(capfd.readouterr().out)
+    assert shown == json.loads((tmp_path / "plan.json").read_text())
+    assert shown["verdict"] == "short"
+    assert shown["reached"] == sum(step["write"] == "offline" for step in shown["steps"]) * 128 * MIB
+
+
+def test_a_machine_that_is_not_modelled_is_told_so(capfd: pytest.CaptureFixture[str]) -> None:
+    name = "s390x-6.12.107+deb13-s390x-boot-only"
+    step = next(iter(open_capture(name)))
+    assert main(["plan", "--machine", f"{archive(name)}/{step}", "--shrink-by", "256M"]) == 2
+    assert capfd.readouterr().err.startswith("memhp: ")
