@@ -31,7 +31,7 @@ from memhp.linux.arch.arm64.mm import mmu
 from memhp.linux.arch.registry import port
 from memhp.linux.arch.riscv.mm import init as riscv
 from memhp.linux.config import Config
-from memhp.linux.mm import memory_hotplug_add, memremap, pgalloc, pgd, vmemmap_alloc
+from memhp.linux.mm import memory_hotplug_add, memory_hotplug_offline, memremap, pgalloc, pgd, vmemmap_alloc
 from memhp.linux.mm.memory_hotplug_memmap import MemmapGeometry
 from memhp.linux.mm.pgtable_remove import free_empty_tables
 from memhp.linux.mm.sparse_vmemmap import vmemmap_populate_basepages
@@ -147,6 +147,8 @@ PLANTED: dict[str, tuple[str, Plant]] = {
     "mom-10": ("7.2 refuses boot memory only", choosing("linux-7.2", "arm64", bootmem_remove="notifier")),
     "mom-11": ("a block leaves one piece as small", function(MemmapGeometry, "remaining_size", property(lambda _: 1))),
     "mom-12": ("a section is online at once", function(memmap_design, "pfn_to_online_page", lambda *_: True)),
+    "mom-14": ("offlining looks at no node", function(
+        memory_hotplug_offline, "_present_pages", lambda *_: 0)),
     "alt-1": ("7.2 drops the altmap", choosing("linux-7.2", "arm64", vmemmap_altmap="none")),
     "alt-2": ("the altmap's end is not asked", function(
         vmemmap_alloc, "_within_altmap", lambda k, order, altmap, count, va: (0, count))),

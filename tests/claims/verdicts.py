@@ -94,7 +94,7 @@ VERDICTS = {
     "mom-11": alike("answered", "arithmetic", "linux-5.13", *TODAY),
     "mom-12": alike("answered", "saveable_page()", "linux-5.13", *TODAY),
     "mom-13": alike("not decidable here", "time is not modelled", *TODAY),
-    "mom-14": OPEN,
+    "mom-14": alike("reproduced", "offline_pages() compares node_present_pages", "linux-5.13", *TODAY),
     "mom-15": OPEN,
     "alt-1": alike("reproduced", "a capture of 16K pages with map=dev", "linux-5.13", *TODAY),
     "alt-2": alike("reproduced", "the two callers", "linux-6.12"),

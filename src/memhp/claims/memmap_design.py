@@ -3,15 +3,19 @@
 
 from typing import Any
 
-from memhp.claims import evidence
-from memhp.claims.claim import Finding, VerdictName, answered, over_releases
+from memhp.claims import evidence, memmap_rollback
+from memhp.claims.claim import Finding, VerdictName, answered, judged, over_releases
 from memhp.claims.memmap_on_memory import KERNELS
+from memhp.linux.drivers.base.memory_state import LOCK, state_store
 from memhp.linux.drivers.base.notify import Chains
-from memhp.linux.mm.memory_hotplug_memmap import MemmapGeometry
+from memhp.linux.mm.memory_hotplug_memmap import MemmapGeometry, mhp_deinit_memmap_on_memory
+from memhp.linux.mm.memory_hotplug_offline import offline_pages
+from memhp.linux.mm.memory_hotplug_zone import adjust_present_page_count
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.profiles import MAINLINE
-from memhp.scenario.schema import Online
-from memhp.scenario.steps import online
+from memhp.linux.state import Kernel
+from memhp.scenario.schema import Online, Plug
+from memhp.scenario.steps import online, plug
 from memhp.units import GiB, KiB, MiB, exact_size
 
 AT = 4 * GiB
@@ -75,6 +79,40 @@ def hibernation() -> Finding:
         there = pfn_to_online_page(k, first)
         verdicts[name] = "answered" if (offline, there) == (False, True) else "open"
         parts.append(f"{name}: {'saved' if offline else 'not saved'} offline, {'saved' if there else 'not'} online")
+    return over_releases("; ".join(parts), verdicts)
+
+
+def _populated(k: Kernel, block: int, *, unaccounted_first: bool) -> bool:
+    """Whether the node of an online block, its only memory, counts as one with memory when that is offline."""
+    (start, nid), own = (block * k.pages_per_block, memmap_rollback.NODE), k.altmaps[block].free
+    if unaccounted_first:
+        state_store(k, block, "offline")
+    else:
+        with k.hw.locked(LOCK):
+            offline_pages(k, start + own, k.pages_per_block - own, None, None)
+            adjust_present_page_count(k, start, None, -own)
+            mhp_deinit_memmap_on_memory(k, start, own)
+    return nid in k.node_states.memory
+
+
+def accounting() -> Finding:
+    """mom-14: a block that hosts its struct pages and is all that its node has goes offline, in either order.
+
+    ``offline_pages()`` asks whether the node has other pages than those that go: with the block's own struct pages
+    still accounted it has, and stays in N_MEMORY, with its kswapd and in the zonelists, though nothing is left in it.
+    """
+    parts, verdicts = [], dict[str, VerdictName]()
+    for name in KERNELS:
+        ends = []
+        for first in (True, False):
+            session = memmap_rollback.session(name)
+            plug(session, Plug(size=memmap_rollback.BLOCK_SIZE, node=memmap_rollback.NODE))
+            (block, _, _) = list(session.k.memory_blocks)[-1]
+            state_store(session.k, block, "online_movable")
+            ends.append(_populated(session.k, block, unaccounted_first=first))
+        verdicts[name] = judged(ends == [False, True])
+        told = [f"{'stays' if populated else 'goes'}" for populated in ends]
+        parts.append(f"{name}: the node {told[0]} with its last block, {told[1]} in the other order")
     return over_releases("; ".join(parts), verdicts)
 
 

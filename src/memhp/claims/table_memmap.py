@@ -151,10 +151,15 @@ CLAIMS = (
         decide=memmap_design.off_node_slowdown, command="memhp claims mom-3", held_against=MODEL_ONLY,
     ),
     Claim(
-        id="mom-14", source=SOURCE, known="open",
+        id="mom-14", source=SOURCE, known="reproduced",
         text="offline unaccounts vmemmap pages before offline_pages(), which asks whether zone and node are empty",
-        answer="Nobody has built the other order. That failure accounts them back is in mom-9.",
-        decide=unbuilt, command="memhp claims mom-9", held_against=MODEL_ONLY,
+        answer="In the other order a node whose last block goes offline would stay in N_MEMORY, as the block's own "
+        "struct pages still count: its kswapd would run, and allocations look into it. That a failure accounts them "
+        "back is in mom-9.",
+        decide=memmap_design.accounting, command="memhp claims mom-14",
+        held_against=sources(
+            "drivers/base/memory.c:memory_block_offline", "mm/memory_hotplug.c:offline_pages"
+        ),
     ),
     Claim(
         id="mom-15", source=SOURCE, known="open",
