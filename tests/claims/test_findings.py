@@ -20,10 +20,9 @@ def test_the_page_says_what_the_table_says(finding: Claim) -> None:
     assert f"\n\n`{finding.id}`: {finding.status}. `{finding.command}`\n\nRepair: {finding.answer}\n" in text
 
 
-def test_every_part_of_the_page_is_a_finding_of_the_table() -> None:
+def test_ids_stand_on_the_page_in_the_order_of_the_table() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert re.findall(r"^## .*\n\n`(f-\d+)`", text, re.M) == [finding.id for finding in CLAIMS]
-    assert len(re.findall(r"^## ", text, re.M)) == len(CLAIMS)
 
 
 @pytest.mark.parametrize("finding", CLAIMS, ids=lambda finding: finding.id)

@@ -37,7 +37,10 @@ VERDICTS = {
         "remove_p4d_mapping() of the posting and of 6.12.102 indexes a folded level; 6.12.103's asks first",
         v1="refuted", before="refuted", v6_12="reproduced", v7_2="reproduced",
     ),
-    "rv-2": alike("reproduced", "pgd_alloc() copies the kernel's half once", "linux-6.12"),
+    "rv-2": partly(
+        "create_pgd_mapping() of v1 writes a leaf of PGDIR_SIZE only into an empty entry",
+        v1="refuted", v6_12="reproduced", v7_2="reproduced",
+    ),
     "rv-3": alike("reproduced", "four entries for 4 GiB of struct pages, and one for each GiB of Sv39", V1, *TODAY),
     "rv-4": alike("reproduced", "a page has 64 struct pages, a PMD 32768", V1, *TODAY),
     "rv-5": partly(
@@ -102,7 +105,7 @@ VERDICTS = {
     "alt-4": alike("in part", "the drafted text: next is pmd_addr_end()", "draft of March 2020"),
     "alt-5": alike("answered", "vmemmap_populate() of arch/riscv/mm/init.c is generic", *TODAY),
     "zd-1": alike("reproduced", "altmap_alloc_block_buf() aligns to the size asked for", *TODAY),
-    "zd-2": alike("reproduced", "the races of each type", "linux-5.13", "linux-7.2"),
+    "zd-2": partly("memunmap_pages() puts the references of all pages since 5.18", v5_13="reproduced", v7_2="in part"),
     "zd-3": alike("answered", "SUBSECTION_SIZE", V1, "linux-5.13", *TODAY),
     "zd-4": OPEN,
     "zd-5": OPEN,
@@ -123,4 +126,8 @@ VERDICTS = {
     "f-14": alike("reproduced", "remove_pud_mapping() clears the whole leaf", "linux-7.2"),
     "f-15": alike("reproduced", "can_unmap_without_split() asks for each block", "linux-7.2"),
     "f-16": alike("reproduced", "vmemmap_free() is empty", "linux-7.2"),
+    "f-17": OPEN,
+    "f-18": OPEN,
+    "f-19": OPEN,
+    "f-20": OPEN,
 }  # fmt: skip

@@ -61,7 +61,7 @@ CLAIMS = (
         held_against=guests("riscv64-7.2.13+deb14-riscv64-kmem-map-pmem-mom1"),
     ),
     Claim(
-        id="zd-2", source=MEMREMAP, known="reproduced",
+        id="zd-2", source=MEMREMAP, known="in part",
         text="dev_pagemap: types, ranges, ops, reference and completion",
         answer="Whoever holds a reference finds its struct pages, for every type, one range and two. Pages that DMA "
         "holds were waited for until 5.17, and are not today.",

@@ -182,4 +182,23 @@ CLAIMS = (
         "memhp matrix --profile linux-7.2 --arch loongarch64",
         captures("loongarch64-7.2.13+deb14-loong64-dimm-leak-loop"), "linux-7.2",
     ),
+    _finding(
+        "f-17", "on AMD CPUs with EFER.TCE 7.2 frees page tables that a walk may still go through", READ,
+        "Not explored: flush all that the PUD entry translated.", "memhp claims f-17", MODEL_ONLY,
+    ),
+    _finding(
+        "f-18", "counts of page tables drift as memory comes and goes", READ,
+        "Not explored: run the destructor for the tables that a constructor was run for, and for no others (rv-16).",
+        "memhp claims f-18", sources("arch/riscv/mm/init.c:free_pte_table"),
+    ),
+    _finding(
+        "f-19", "a resource inside removed memory would be left with a parent that is freed", READ,
+        "Not explored: shrink the lower half before the children of the upper move.", "memhp claims f-19",
+        sources("kernel/resource.c:release_mem_region_adjustable"),
+    ),
+    _finding(
+        "f-20", "notifiers are told of plans cancelled that they never heard of", READ,
+        "Not explored: ask the node chain first, or cancel on the chains that were asked.", "memhp claims f-20",
+        sources("mm/memory_hotplug.c:online_pages", "mm/memory_hotplug.c:offline_pages"),
+    ),
 )  # fmt: skip

@@ -28,10 +28,12 @@ CLAIMS = (
         held_against=(*PAGE_TABLES, *REMOVAL, *V1_PATCH_4),
     ),
     Claim(
-        id="rv-2", source=SOURCE, known="reproduced",
+        id="rv-2", source=SOURCE, known="in part",
         text="a new root entry of init_mm must reach every process: by synchronisation or pre-allocation",
         answer="Without either, a process that is older than the memory faults on it. With either none does, whatever "
-        "the order with a fork; with synchronisation the new table has to be copied and listed under one lock.",
+        "the order with a fork, if synchronisation copies and lists a new table under one lock. As posted a "
+        "pre-allocated entry excludes a leaf of its size: under Sv39 an aligned GiB added at once is mapped "
+        "by nothing, until 6.11.",
         decide=riscv_hotplug.root_entries, command="memhp rehearse examples/pgd-policies.toml",
         held_against=(*PAGE_TABLES, *sources(
             "arch/riscv/mm/init.c:preallocate_pgd_pages_range", "arch/riscv/include/asm/pgalloc.h:pgd_alloc"
@@ -171,7 +173,7 @@ CLAIMS = (
         id="rv-16", source=SOURCE, known="open",
         text="every page table that is made as one is unmade as one: constructor and destructor in pairs",
         answer="Nobody has built the law. 6.11 broke it: a table of the vmemmap was unmade that had never been made, "
-        "mended by 6.12.6; memhp fixes has it.",
+        "mended by 6.12.6; f-18 has what still does not pair.",
         decide=unbuilt, command="memhp fixes", held_against=MODEL_ONLY,
     ),
 )  # fmt: skip
