@@ -15,7 +15,7 @@ from memhp.facts import dmesg, kpageflags, memory_blocks
 from memhp.facts.source import DMESG, Source, open_source, steps
 from memhp.facts.sysroot import write_sysroot
 from memhp.operate.remedies import BY_REASON
-from memhp.operate.why import WhyDocument, logged, why
+from memhp.operate.why import Obstacle, WhyDocument, in_order, logged, why
 
 DECIDED = {"memory holes", "notifier failure"}
 """Reasons that are told without looking at pages, which captures do not show."""
@@ -137,3 +137,16 @@ def test_what_names_no_memory_is_refused_in_one_line(about: str, capfd: pytest.C
         why(open_capture(name)["3-online"], about)
     assert main(["why", "--machine", f"{archive(name)}/3-online", "--", about]) == 2
     assert re.fullmatch(r"memhp: .+\n", capfd.readouterr().err)
+
+
+def obstacle(reason: str, *, certain: bool) -> Obstacle:
+    return Obstacle(reason=reason, errno="EBUSY", place="", detail="", certain=certain)
+
+
+def test_obstacles_come_in_the_order_of_the_kernels_checks_and_end_with_the_first_that_is_certain() -> None:
+    found = in_order([
+        obstacle("failure to dissolve huge pages", certain=False),
+        obstacle("notifier failure", certain=True),
+        obstacle("failure to isolate range", certain=False),
+    ])  # fmt: skip
+    assert [each.reason for each in found] == ["failure to isolate range", "notifier failure"]

@@ -29,10 +29,13 @@ from memhp.units import format_count, format_size
 
 Verdict = Literal["goes", "refused", "unclear", "offline"]
 HOLES = "memory holes"
+SEVERAL_ZONES = "several zones"
 ISOLATION = "failure to isolate range"
 HUGE = "failure to dissolve huge pages"
+ORDER = (SEVERAL_ZONES, HOLES, "multizone range", ISOLATION, "node notifier failure", "notifier failure",
+         "signal backoff", "unmovable page", HUGE)  # fmt: skip
+"""The checks in the order of ``memory_block_offline()`` and ``offline_pages()``."""
 OFFLINE_PAGES = "mm/memory_hotplug.c:offline_pages"
-SEVERAL_ZONES = "several zones"
 DUMPED = "page dumped because: "
 """How ``mm/debug.c:dump_page`` says why."""
 
@@ -133,6 +136,13 @@ def why(source: Source, about: str) -> WhyDocument:
     )
 
 
+def in_order(obstacles: list[Obstacle]) -> list[Obstacle]:
+    """Obstacles in the order of the kernel's checks, up to the first that is certain: it gets no further than that."""
+    found = sorted(obstacles, key=lambda each: ORDER.index(each.reason) if each.reason in ORDER else len(ORDER))
+    end = next((at for at, each in enumerate(found) if each.certain), len(found))
+    return found[: end + 1]
+
+
 def seen_of(facts: Facts) -> Seen:
     """What the checks of one block after the other ask for."""
     pages: dict[int, list[PageRun]] = {}
@@ -158,7 +168,7 @@ def _block(seen: Seen, block: MemoryBlock, model: "_Rehearsed") -> BlockWhy:
     if block.state != "offline":
         obstacles = list(_obstacles(seen, block, span, runs))
         if not any(each.certain for each in obstacles):
-            obstacles = [*model.obstacles(block, pages=not runs), *obstacles]
+            obstacles = in_order([*obstacles, *model.obstacles(block, pages=not runs)])
         certain = any(each.certain for each in obstacles)
         verdict = "refused" if certain else "unclear" if obstacles or _open(block, runs) else "goes"
     return BlockWhy(
