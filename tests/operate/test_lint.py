@@ -120,6 +120,26 @@ def test_the_first_to_act_wins(tmp_path: Path) -> None:
     assert machine(tmp_path / "c", QUIET | {AUTO: "offline\n"}).winner.by == "nobody"
 
 
+def test_two_who_write_the_same_file_differently_are_told(tmp_path: Path) -> None:
+    files = {
+        "etc/tmpfiles.d/mem.conf": "w /sys/devices/system/memory/auto_online_blocks - - - - online_movable\n",
+        "etc/tuned/active_profile": "virt\n",
+        "etc/tuned/virt/tuned.conf": "[sysfs]\n/sys/devices/system/memory/auto_online_blocks=online\n",
+    }
+    found = machine(tmp_path / "root", QUIET | files)
+    assert [(each.id, each.file, each.line) for each in found.findings] == [
+        ("rules-differ", "/etc/tuned/virt/tuned.conf", 2)
+    ]
+
+
+def test_a_program_that_a_rule_runs_is_read_for_what_it_writes(tmp_path: Path) -> None:
+    rule = 'SUBSYSTEM=="memory", ACTION=="add", RUN+="/bin/sh -c \'echo online_movable > /sys$devpath/%s\'"\n'
+    files = {AUTO: "offline\n", "etc/udev/rules.d/80-a.rules": rule % "state"}
+    assert machine(tmp_path / "a", QUIET | files).winner.how == "online_movable"
+    files["etc/udev/rules.d/80-a.rules"] = rule % "online"
+    assert "wrong-file" in ids(machine(tmp_path / "b", QUIET | files))
+
+
 def test_files_are_read_as_their_programs_read_them(tmp_path: Path) -> None:
     files = {
         "usr/lib/udev/rules.d/40-a.rules": RULE % "online",

@@ -156,6 +156,17 @@ def _online(seen: Seen) -> Iterator[Finding]:
             )  # fmt: skip
 
 
+def _auto_online(seen: Seen) -> Iterator[Finding]:
+    writers = seen.of("auto_online_blocks")
+    for each in writers[1:]:
+        if each.value != writers[0].value:
+            yield _finding(
+                "rules-differ", each.file, each.line,
+                f"writes {each.value} to auto_online_blocks; {writers[0].file}:{writers[0].line} writes "
+                f"{writers[0].value}: whoever comes last is right", "keep one of the two",
+            )  # fmt: skip
+
+
 def _wrong(seen: Seen) -> Iterator[Finding]:
     for each in seen.of("online-file"):
         if each.value not in ("0", "1"):
@@ -293,6 +304,6 @@ def _vfio(seen: Seen) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Seen], Iterable[Finding]], ...] = (
-    _online, _wrong, _boot, _policy, _memmap, _built_in, _alignment, _shrink, _ratio, _vfio,
+    _online, _auto_online, _wrong, _boot, _policy, _memmap, _built_in, _alignment, _shrink, _ratio, _vfio,
 )  # fmt: skip
 """Every check."""

@@ -94,7 +94,8 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 _TOKEN = re.compile(r'([A-Z]+)(?:\{([^}]*)\})?\s*(==|!=|\+=|-=|:=|=)\s*"((?:[^"\\]|\\.)*)"')
 _WRITES = re.compile(
-    r"(online(?:_kernel|_movable)?)\b['\"]?\s*(?:>|\|\s*(?:sudo\s+)?tee)\s*['\"]?(/sys/devices/system/memory/\S+)"
+    r"(online(?:_kernel|_movable)?)\b['\"]?\s*(?:>|\|\s*(?:sudo\s+)?tee)\s*['\"]?"
+    r"([^\s'\";]*/(?:state|online|auto_online_blocks))\b"
 )
 _VARIABLE = re.compile(r"\$env\{([^}]*)\}|%E\{([^}]*)\}")
 
@@ -111,7 +112,7 @@ def _udev(source: Source) -> Iterator[Setting]:
                 elif key == "ATTR" and operator in ("=", ":=") and name in ("state", "online"):
                     if matches.get(("SUBSYSTEM", ""), "memory") == "memory":
                         yield Setting("udev", path, number, _target(name), _value(value, variables), line)
-                elif key == "RUN" and (written := _WRITES.search(value)):
+                elif key == "RUN" and (written := _WRITES.search(value)) and '"memory"' in line:
                     yield Setting("udev", path, number, _target(written[2].rpartition("/")[2]), written[1], line)
 
 
@@ -131,7 +132,7 @@ def _systemd(source: Source) -> Iterator[Setting]:
             if not line.startswith("Exec"):
                 continue
             written = _WRITES.search(line)
-            if written is not None:
+            if written is not None and "memory" in line:
                 yield Setting("systemd", path, number, _target(written[2].rpartition("/")[2]), written[1], line)
             elif re.search(r"\bchmem\b.*(?:-e|--enable)\b", line):
                 zone = "online_movable" if re.search(r"(?:-z|--zone)[ =]?movable", line, re.I) else "online"
