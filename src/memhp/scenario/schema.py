@@ -304,6 +304,12 @@ class Suspend(Step, frozen=True, tag="suspend"):
     """Sizes that the host requests of virtio-mem devices meanwhile, by the name of the device."""
 
 
+class Probe(Step, frozen=True, tag="probe"):
+    """``echo ADDRESS > /sys/devices/system/memory/probe``: the kernel adds one memory block (x86-64, LoongArch)."""
+
+    at: Size
+
+
 class Wait(Step, frozen=True, tag="wait"):
     """Time passes."""
 
@@ -403,6 +409,7 @@ StepKind: TypeAlias = (
     | Unbind
     | Bind
     | Suspend
+    | Probe
     | Wait
     | Set
     | Dax

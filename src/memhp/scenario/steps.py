@@ -30,6 +30,7 @@ from memhp.printable import printable
 from memhp.scenario import dimm, neighbours, schema
 from memhp.scenario.dax import dax as run_dax
 from memhp.scenario.power import suspend
+from memhp.scenario.probe import probe
 from memhp.scenario.session import Session, check_room, size_of
 from memhp.scenario.virtio_mem import add_device, bind, resize, unbind, wait
 from memhp.scenario.virtio_mem_blocks import device_at, grow, shrink
@@ -384,6 +385,7 @@ RUNNERS: dict[type, Callable[[Session, Any], None]] = {
     schema.Unbind: unbind,
     schema.Bind: bind,
     schema.Suspend: suspend,
+    schema.Probe: probe,
     schema.Wait: wait,
     schema.Set: neighbours.set_parameter,
     schema.Dax: dax,

@@ -1,0 +1,30 @@
+"""The step `probe`: somebody tells the kernel of memory that no device announced."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.errors import BadInput
+from memhp.hw.memory import Owner, Use
+from memhp.linux.drivers.base.memory_probe import probe_store
+from memhp.scenario import schema
+from memhp.scenario.session import Session, bytes_of
+from memhp.spans import Span
+
+PROBED = ("x86_64", "loongarch64")
+"""The architectures with ``ARCH_MEMORY_PROBE`` (``arch/*/Kconfig``)."""
+
+
+def probe(session: Session, step: schema.Probe) -> None:
+    """Write an address to the file; the memory behind it is there.
+
+    Raises :class:`BadInput` where there is no such file, and what the kernel refuses with.
+    """
+    k = session.k
+    if k.config.arch not in PROBED:
+        raise BadInput(f"{k.config.arch} has no such file", where="do", fix="plug a DIMM instead")
+    at = bytes_of(step.at, "at")
+    span = Span(at, at + k.memory_block_size)
+    new = not any(k.hw.memory.owners.runs(*session.frames(span)))
+    if new:
+        k.hw.plug(session.frames(span), Owner(Use.DEVICE, "probe"))
+    probe_store(k, at)
+    if new:
+        session.plugged.append(span)
