@@ -11,6 +11,7 @@ import pytest
 
 from claims.verdicts import VERDICTS, Pinned
 from memhp.claims.claim import Claim, ClaimRow, Evidence, Finding, decide, over_releases, together
+from memhp.claims.decided import decided
 from memhp.claims.device_records import records
 from memhp.claims.table import CLAIMS
 from memhp.cli.main import main
@@ -108,3 +109,8 @@ def test_a_verdict_that_is_not_the_known_one_is_exit_1(
     monkeypatch.setattr("memhp.claims.table.CLAIMS", (replace(claim, known="refuted"),))
     assert main(["claims", "rv-3"]) == 1
     assert "known as refuted" in capsys.readouterr().out
+
+
+def test_claims_decided_by_two_processes_are_those_decided_by_one_in_their_order() -> None:
+    chosen = [claim for claim in CLAIMS if claim.id in {"rv-3", "rv-8", "a64-2", "mom-6", "zd-1", "zd-3"}]
+    assert list(decided(chosen, workers=2)) == list(decided(chosen, workers=1))

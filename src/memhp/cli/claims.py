@@ -18,7 +18,7 @@ def claims(ids: tuple[str, ...], html: Path | None, as_json: bool) -> int:
 
     Exit code 1 when a verdict is another than it is known to be.
     """
-    from memhp.claims.claim import decide
+    from memhp.claims.decided import decided
     from memhp.claims.table import CLAIMS
     from memhp.outputs.check import check_outputs
     from memhp.report.claims import print_claims
@@ -32,9 +32,9 @@ def claims(ids: tuple[str, ...], html: Path | None, as_json: bool) -> int:
     rows = []
     with progress() as bar:
         task = bar.add_task("claims", total=len(chosen))
-        for claim in chosen:
-            bar.update(task, description=claim.id)
-            rows.append(decide(claim))
+        for row in decided(chosen):
+            bar.update(task, description=row.id)
+            rows.append(row)
             bar.advance(task)
     fine = all(row.as_known for row in rows)
     if html is not None:
