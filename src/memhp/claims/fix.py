@@ -1,7 +1,7 @@
 """What a fix is: the commit, which kernels have it, what goes wrong without it, and what shows that."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,8 +9,12 @@ import msgspec
 
 from memhp.claims import evidence
 from memhp.explore.case import Case
+from memhp.linux.arch.registry import Arch
+from memhp.linux.config import Config
+from memhp.linux.profiles import profile
 from memhp.linux.release import Release, Since, parse_release, series
 from memhp.scenario.result import StepResult
+from memhp.units import KiB
 
 Status = Literal["shown", "not reachable", "not modelled"]
 Lack = Literal["lacks", "not established"]
@@ -70,6 +74,28 @@ class Raced:
 
 
 @dataclass(frozen=True)
+class Called:
+    """Kernel functions called on a small machine, as no step of a scenario does: `does` says what goes wrong."""
+
+    does: Callable[[Config], str]
+    arch: Arch
+    before: Mapping[str, object]
+    """Choices of a kernel without the fix."""
+    after: Mapping[str, object]
+    release: str = "6.12"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Build and boot options."""
+
+    def show(self) -> Shown:
+        """Call them on both."""
+        return Shown(self._wrong(self.before), self._wrong(self.after))
+
+    def _wrong(self, choices: Mapping[str, object]) -> str:
+        kernel = profile(self.release).choosing(self.arch, choices)
+        return self.does(Config(self.arch, kernel, 4 * KiB, 48, **self.options))
+
+
+@dataclass(frozen=True)
 class Fix:
     """One row. `since` has the commit's title, its release and the point releases that took it."""
 
@@ -81,7 +107,7 @@ class Fix:
     """Why it cannot be met, or is not modelled."""
     broken_since: str = ""
     """The release that brought what it mends; empty for what was there before 5.13 or is not known."""
-    witness: Rehearsed | Raced | None = field(default=None, compare=False)
+    witness: Rehearsed | Raced | Called | None = field(default=None, compare=False)
 
     def lacking(self, release: Release) -> Lack | None:
         """Whether a kernel lacks it: None if it has it, or has not what it mends."""

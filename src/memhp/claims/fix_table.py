@@ -5,11 +5,13 @@ the first release with a fix, only that the one does not have it and the other d
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.claims.fix import Fix, Raced, Rehearsed
+from memhp.claims import fix_witnesses
+from memhp.claims.fix import Called, Fix, Raced, Rehearsed
 from memhp.explore.cases import (
     hotadd_allocation_failure,
     memblock_order,
     pagemap_lookup_vs_unmap,
+    pfn_valid_vs_remove,
     ptdump_vs_hot_remove,
     ptdump_vs_vmalloc_huge,
 )
@@ -95,9 +97,9 @@ HOTPLUG: tuple[Fix, ...] = (
     ),
     Fix(
         between("5.4", "5.6", True, "mm/memory_hotplug: fix remove_memory() lockdep splat", ("5.4.19",)),
-        "Removal takes mem_hotplug_lock and then a block's kernfs lock, online the other way round: a deadlock.",
-        "not modelled",
-        "kernfs' active references are not; the order is (choice devices_removed)",
+        "lockdep reports that removal waits under mem_hotplug_lock for users of a block's files, who take it.",
+        "not reachable",
+        "state_store() has device_hotplug_lock before it asks for the other, and starts again where removal has that",
     ),
     Fix(
         between("5.5", "5.7", True, "mm/sparse: fix kernel crash with pfn_section_valid check", ("5.5.14",)),
@@ -133,8 +135,13 @@ HOTPLUG: tuple[Fix, ...] = (
     Fix(
         since("5.12", True, "mm: teach pfn_to_online_page() about ZONE_DEVICE section collisions"),
         "Who goes from page to page takes a device's pages for RAM where a section has both.",
-        "not modelled",
-        "kernels from 5.13 on all have it",
+        "shown",
+        witness=Called(
+            fix_witnesses.page_of_a_device_is_online,
+            "x86_64",
+            {"device_sections": "untold"},
+            {"device_sections": "told"},
+        ),
     ),
     Fix(
         since("5.12", True, "mm/memory_hotplug: prevalidate the address range being added with platform"),
@@ -208,8 +215,12 @@ HOTPLUG: tuple[Fix, ...] = (
     Fix(
         since("6.8", True, "mm/sparsemem: fix race in accessing memory_section->usage", ("6.1.76",)),
         "Who asks pfn_valid() while a section goes reads a usage map that is freed.",
-        "not modelled",
-        "mem_section_usage has no storage here whose life could be watched",
+        "shown",
+        witness=Raced(
+            pfn_valid_vs_remove.CASE,
+            ("freed-at-once", "x86_64-4K-48-linux-6.12"),
+            ("grace-period", "x86_64-4K-48-linux-6.12"),
+        ),
     ),
     Fix(
         between(
@@ -327,7 +338,12 @@ HOTPLUG: tuple[Fix, ...] = (
             ("6.1.26",),
         ),
         "Allocating a gigantic page moves other huge pages, and takes very long or fails.",
-        "not modelled",
-        "every kernel here skips such regions at first",
+        "shown",
+        witness=Called(
+            fix_witnesses.gigantic_page_among_huge_ones,
+            "x86_64",
+            {"contig_hugetlb": "first-pass"},
+            {"contig_hugetlb": "never"},
+        ),
     ),
 )

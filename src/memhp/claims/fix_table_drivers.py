@@ -4,7 +4,8 @@ As in :mod:`memhp.claims.fix_table`.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.claims.fix import Fix, Rehearsed
+from memhp.claims import fix_witnesses
+from memhp.claims.fix import Called, Fix, Rehearsed
 from memhp.linux.release import between, since
 
 FAR_DAX = (
@@ -13,6 +14,8 @@ FAR_DAX = (
 )
 SEEN_BY_OLD = Rehearsed({"preset": "x86-vm", "memory": "2G"}, FAR_DAX, {"profile": "6.12.47"}, {"profile": "6.12.48"})
 REFERENCES = "references to devices are taken as each kernel should take them"
+
+REMOVE_ERRORS = ({"virtio_mem_remove_errors": "given-up"}, {"virtio_mem_remove_errors": "retried"})
 
 DRIVERS: tuple[Fix, ...] = (
     Fix(
@@ -77,22 +80,22 @@ DRIVERS: tuple[Fix, ...] = (
     ),
     Fix(
         between("6.1", "6.6", True, "dax/kmem: Pass valid argument to memory_group_register_static", ("6.1.39",)),
-        "The memory group of a dax device is a page short where its size is no multiple of one.",
-        "not modelled",
-        "every kernel here rounds up",
+        "The memory group of a dax device may have as many pages as the device has bytes: auto-movable miscounts.",
+        "shown",
         broken_since="5.15",
+        witness=Called(fix_witnesses.kmem_group, "x86_64", {"kmem_group_size": "bytes"}, {"kmem_group_size": "pages"}),
     ),
     Fix(
         since("6.6", True, "virtio-mem: keep retrying on offline_and_remove_memory() errors in Sub Block Mode (SBM)"),
         "A block that is unplugged, but could not be removed, stays for good.",
-        "not modelled",
-        "both are (choice virtio_mem_remove_errors); no scenario step has a notifier refuse",
+        "shown",
+        witness=Called(fix_witnesses.virtio_mem_sub_blocks_stuck, "x86_64", *REMOVE_ERRORS),
     ),
     Fix(
         since("6.6", True, "virtio-mem: convert most offline_and_remove_memory() errors to -EBUSY"),
         "An error of a notifier ends virtio-mem's work on the device.",
-        "not modelled",
-        "both are (choice virtio_mem_remove_errors); no scenario step has a notifier refuse",
+        "shown",
+        witness=Called(fix_witnesses.virtio_mem_big_blocks_stuck, "x86_64", *REMOVE_ERRORS),
     ),
     Fix(
         since("6.6", True, "virtio-mem: remove unsafe unplug in Big Block Mode (BBM)"),
@@ -167,12 +170,28 @@ DRIVERS: tuple[Fix, ...] = (
     Fix(
         between("6.12", "7.2", True, "dax/kmem: account for partial discontiguous resource upon removal", ("6.12.97",)),
         "Unbinding kmem from a device of several ranges, one of which had failed, trips over it.",
-        "not modelled",
-        "every kernel here passes over such a range",
+        "shown",
+        witness=Called(
+            fix_witnesses.kmem_without_a_range,
+            "x86_64",
+            {"kmem_absent_ranges": "removed"},
+            {"kmem_absent_ranges": "passed-over"},
+        ),
     ),
 )
 
 ARCHITECTURES: tuple[Fix, ...] = (
+    Fix(
+        since("5.12", True, "arm64/mm: Fix pfn_valid() for ZONE_DEVICE based memory"),
+        "arm64: pfn_valid() denies the struct pages of device memory, so that nobody can use it.",
+        "shown",
+        witness=Called(
+            fix_witnesses.page_of_a_device_is_invalid,
+            "arm64",
+            {"pfn_valid": "memblock"},
+            {"pfn_valid": "memblock-if-early"},
+        ),
+    ),
     Fix(
         between("5.10", "5.12", True, "arm64: mte: Map hotplugged memory as Normal Tagged", ("5.10.24",)),
         "arm64: hot-added memory has no tags; programs with MTE fault.",
@@ -224,8 +243,13 @@ ARCHITECTURES: tuple[Fix, ...] = (
             ("6.1.132", "6.12.20"),
         ),
         "arm64: removing part of a section takes struct pages of the rest of it away.",
-        "not modelled",
-        "both are (choice vmemmap_subsection); a scenario cannot remove a device for good",
+        "shown",
+        witness=Called(
+            fix_witnesses.part_of_a_section_goes,
+            "arm64",
+            {"vmemmap_subsection": "same"},
+            {"vmemmap_subsection": "base"},
+        ),
     ),
     Fix(
         between("6.12", "7.2", True, "arm64: mm: Correct the update of max_pfn", ("6.1.135", "6.12.24")),
@@ -250,19 +274,29 @@ ARCHITECTURES: tuple[Fix, ...] = (
         between(
             "6.12", "7.2", True, "riscv: mm: Fix out-of-bounds page-table walk during memory hot-remove", ("6.12.103",)
         ),
-        "riscv64: removal walks past the end of a page table.",
-        "not modelled",
-        "6.12 is modelled as 6.12.103 has it",
+        "riscv64: removal walks past the end of a page table, and finds nothing to remove.",
+        "shown",
         broken_since="6.11",
+        witness=Rehearsed(
+            {"preset": "riscv-vm", "va_bits": 39},
+            ({"do": "plug", "size": "128M", "online": "movable"}, {"do": "unplug"}),
+            {"profile": "6.12", "choices": {"folded_levels": "indexed"}},
+            {"profile": "6.12", "choices": {"folded_levels": "skipped"}},
+        ),
     ),
     Fix(
         between(
             "6.12", "7.2", True, "arm64/mm: Enable batched TLB flush in unmap_hotplug_range()", ("6.1.176", "6.12.86")
         ),
         "arm64: removing 1 GiB of 4K pages broadcasts 262144 invalidations: removal takes very long.",
-        "not modelled",
-        "how many there are is (choices leaf_flush and end_flush), how long they take is not",
+        "shown",
         broken_since="5.7",
+        witness=Called(
+            fix_witnesses.flushes_of_removal,
+            "arm64",
+            {"leaf_flush": "each-page", "end_flush": "none"},
+            {"leaf_flush": "each-range-of-vmemmap", "end_flush": "direct-map-range"},
+        ),
     ),
     Fix(
         between("6.12", "7.2", True, "arm64/mm: Optimize TLB flush in unmap_hotplug_[pmd|pud]_range()", ("6.12.97",)),

@@ -77,6 +77,11 @@ class DeviceChoices(Choices):
         first(False),
         between("6.12", "7.2", True),
     )
+    kmem_group_size: Literal["bytes", "pages"] = choice(
+        "What ``dev_dax_kmem_probe()`` says how large its memory group may become in, which is read as pages.",
+        first("bytes"),
+        between("6.1", "6.6", "pages", "dax/kmem: Pass valid argument to memory_group_register_static", ("6.1.39",)),
+    )
     kmem_absent_ranges: Literal["removed", "passed-over"] = choice(
         "Whether ``dev_dax_kmem_remove()`` removes ranges that it never added, with whatever is there, or not.",
         first("removed"),

@@ -47,7 +47,8 @@ def dev_dax_kmem_probe(k: Kernel, dev: DevDax) -> None:
         k.hw.log(f"kmem {dev.name}: DAX region truncated by {string_get_size(lost)} due to alignment", "warn")
     mgid = None
     if k.config.profile.auto_movable:
-        mgid = memory_group_register_static(k, dev.target_node, -(-total // k.config.page_size))
+        unit = k.config.page_size if k.config.profile.kmem_group_size == "pages" else 1
+        mgid = memory_group_register_static(k, dev.target_node, -(-total // unit))
     data = KmemData(mgid, [None] * len(dev.ranges))
     try:
         _add_ranges(k, dev, data)
