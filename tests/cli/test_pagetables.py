@@ -216,6 +216,24 @@ def test_a_svnapot_leaf_shows_its_own_physical_address_and_its_block(
     assert (found["leaf_size"], found["block"], found["count"]) == (4096, 65536, 13)
 
 
+def test_a_contiguous_run_is_one_block_of_the_tlb(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """16 neighbouring 4K entries with the contiguous hint make 64 KiB (Arm ARM, D8.7, "The Contiguous bit")."""
+    fmt = FORMATS["arm64-4k-va48-pa48"]
+    tree = Tree(fmt)
+    va = 0xFFFF_8000_8000_0000
+    tree.map(va, va + 0x10000, 0, 0x4020_0000, fmt.bits(AF=1, SH=3) | fmt.cont_mask)
+    tree.map(va + 0x10000, va + 0x12000, 0, 0x4021_0000, fmt.bits(AF=1, SH=3))
+    notes = (
+        b"OSRELEASE=7.2.13\nPAGESIZE=4096\nNUMBER(VA_BITS)=48\nNUMBER(TCR_EL1_T1SZ)=0x10\n"
+        b"NUMBER(kimage_voffset)=0x0\nNUMBER(PHYS_OFFSET)=0x40000000\nSYMBOL(swapper_pg_dir)=80000\n"
+    )
+    loads = [(pfn << 12, row.tobytes()) for pfn, row in sorted(tree.frames.items())]
+    (tmp_path / "core").write_bytes(elf(loads, notes=notes, machine=183))
+    joined, plain = report(capfd, str(tmp_path / "core"))["ranges"]
+    assert (joined["va"], joined["pa"], joined["count"], joined["block"]) == (va, 0x4020_0000, 16, 65536)
+    assert (plain["va"], plain["block"]) == (va + 0x10000, 4096)
+
+
 # The laws -----------------------------------------------------------------------------------------------------------
 
 

@@ -95,3 +95,14 @@ def test_without_a_note_a_cpus_registers_say_where_the_tables_are(tmp_path: Path
 def test_ram_that_nobody_else_sees_is_told_with_what_helps(tmp_path: Path) -> None:
     with served(tmp_path / "qmp", QemuWithRam(None)) as path, pytest.raises(BadInput, match="memory-backend-memfd"):
         open_vm_tables(Path(path))
+
+
+def test_the_kernel_that_a_rehearsal_models_is_the_one_in_ram(
+    tmp_path: Path, frames: dict[int, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (tmp_path / "ram").open("wb") as file:
+        write_ram(file.fileno(), frames, note=True)
+    for ram, assumed in ((tmp_path / "ram", False), (None, True)):
+        with served(tmp_path / f"qmp{assumed}", QemuWithRam(ram)) as path:
+            assert main(["vm", "resize", path, "1G", "--dry-run"]) == 0
+        assert ("assumed: the guest runs Linux" in capsys.readouterr().out) is assumed

@@ -46,6 +46,10 @@ class Qemu:
             return self.shown().get(command, {}), []
         if command == "qom-get":
             return {"size": 2 * GiB, "max-size": 16 * GiB, "slots": 2}, []
+        if command == "human-monitor-command":
+            return "", []
+        if command not in ("qom-set", "object-add", "object-del", "device_add", "device_del"):
+            return Refusal(f"The command {command} has not been found"), []
         self.changes.append(command)
         if command == "qom-set":
             self.vm0["requested-size"] = arguments["value"]

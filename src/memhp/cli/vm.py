@@ -46,12 +46,13 @@ class Wish:
 
         return Patience(self.timeout, self.quiet) if self.wait else None
 
-    @property
-    def guest(self) -> "Guest":
-        """What is known of the guest."""
+    def guest(self, machine: "Vm") -> "Guest":
+        """What is known of the guest: what the options say, else the kernel that left its note in RAM."""
+        from memhp.target.vm_memory import kernel_of
         from memhp.target.vm_rehearse import Guest
 
-        return Guest(self.machine, self.step, self.kernel)
+        kernel = self.kernel or (None if self.machine else kernel_of(machine))
+        return Guest(self.machine, self.step, kernel)
 
 
 def change_options(command: Command) -> Command:
@@ -120,7 +121,7 @@ def resize(address: str, size: str, device: str | None, rollback: bool, agent: P
         found = machine.status()
         chosen = found.device(device)
         check_request(chosen, wanted)
-        rehearsed = rehearse_request(found, wish.guest, chosen, wanted)
+        rehearsed = rehearse_request(found, wish.guest(machine), chosen, wanted)
 
         def change(told: "Progress") -> "Change":
             return vm_resize.resize(
@@ -153,7 +154,7 @@ def plug(address: str, size: str, name: str | None, node: int | None, file: Path
         free = name or next(f"memhp-dimm{i}" for i in range(len(taken) + 1) if f"memhp-dimm{i}" not in taken)
         path = None if file is None else str(file.resolve())
         what = Plugged(id=free, kind="nvdimm" if file else "dimm", size=wanted, node=node, file=path)
-        rehearsed = None if file else rehearse_plug(found, wish.guest, wanted)
+        rehearsed = None if file else rehearse_plug(found, wish.guest(machine), wanted)
 
         def change(told: "Progress") -> "Change":
             there = vm_resize.plug(machine, what)
@@ -176,7 +177,7 @@ def unplug(address: str, device: str | None, **options: Any) -> int:
         found = machine.status()
         kind = next((each.kind for each in found.devices if each.id == device), "dimm")
         chosen = found.device(device, "nvdimm" if kind == "nvdimm" else "dimm")
-        rehearsed = None if kind == "nvdimm" else rehearse_unplug(found, wish.guest, chosen)
+        rehearsed = None if kind == "nvdimm" else rehearse_unplug(found, wish.guest(machine), chosen)
 
         def change(told: "Progress") -> "Change":
             return vm_resize.unplug(machine, chosen.id, patience=wish.patience)

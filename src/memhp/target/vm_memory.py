@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from memhp.errors import BadInput
-from memhp.facts.ram_image import Piece
+from memhp.facts.ram_image import Piece, RamImage
 from memhp.facts.table_source import TableSource, open_tables
+from memhp.linux.release import known_release, parse_release
 from memhp.target.guest.memory import pieces
-from memhp.target.vm import VmLost, VmRefused
+from memhp.target.vm import Vm, VmLost, VmRefused
 from memhp.target.vm_qmp import QemuVm, connect
+from memhp.units import GiB
 
 _REGISTER = re.compile(r"\b(CR3|CR4|satp|TTBR1_EL1|TCR_EL1)\s*=?\s*([0-9a-fA-F]{8,16})\b")
+SEARCHED = 16 * GiB
+"""In RAM that is larger no note is searched for without need."""
 _MEMFD = "memfd:memory-backend-memfd"
 
 
@@ -40,6 +44,24 @@ def open_vm_tables(path: Path, *, registers: dict[str, int] | None = None, arch:
         raise BadInput(str(error), where=str(path)) from None
     finally:
         vm.close()
+
+
+def kernel_of(vm: Vm) -> str | None:
+    """The release of the guest's kernel, as its VMCOREINFO note in RAM tells.
+
+    None where that cannot be seen, is not known here, or would take long to find.
+    """
+    if not isinstance(vm, QemuVm):
+        return None
+    try:
+        ram = ram_of(vm, Path(vm.where))
+        if sum(piece.size for piece in ram) > SEARCHED:
+            return None
+        info = RamImage(vm.where, ram).info
+    except (BadInput, VmRefused):
+        return None
+    release = None if info is None else parse_release(info.release)
+    return None if release is None or not known_release(release) else str(release)
 
 
 def ram_of(vm: QemuVm, path: Path) -> list[Piece]:
