@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from captures import DATA
+from memhp.cli.conform import _report as conformed
 from memhp.cli.main import COMMANDS, main
+from memhp.conform.compare import Comparison, Detail
 from memhp.report.documents import DOCUMENTS, json_schema
 
 TABLES = DATA / "ptcores" / "x86_64-7.2.13+deb14-cloud-amd64-virtio-mem-4level" / "0-before" / "pt.elf.xz"
@@ -31,7 +34,7 @@ RUNS = {
     "fixes": ["fixes", "--kernel", "6.1.100"],
     "pagetables": ["pagetables", str(TABLES), "--summary"],
 }
-CHECKED_ELSEWHERE = {"guest", "conform", "capture", "device", "apply", "vm"}
+CHECKED_ELSEWHERE = {"guest", "conform", "capture", "device", "apply", "vm", "twin"}
 """Commands whose documents want real kernels; and those that print none."""
 WITHOUT = {"schema", "completion", "man", "example"}
 
@@ -88,6 +91,31 @@ def test_a_document_is_what_its_schema_says(run: str, capfd: pytest.CaptureFixtu
     msgspec.convert(found, DOCUMENTS[args[0]])
 
 
+def test_documents_of_captures_and_guests_are_what_their_schemas_say(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert main(["rehearse", "--machine", "x86-vm", "--plug", "1G", "--sysroot", str(tmp_path / "root")]) == 0
+    capfd.readouterr()
+    runs = {
+        "capture": ["capture", str(tmp_path / "root"), "--out", str(tmp_path / "capture")],
+        "guest list": ["guest", "list"],
+        "guest doctor": ["guest", "doctor"],
+    }
+    for name, args in runs.items():
+        found, schema = document(args, capfd), json_schema(name)
+        assert wrong(found, schema, schema) == [], name
+        msgspec.convert(found, DOCUMENTS[name])
+
+
+def test_a_comparison_is_what_its_schema_says(capfd: pytest.CaptureFixture[str]) -> None:
+    details = [Detail(step="0-now", fact="MemTotal", expected=1, got="2", verdict="differing")]
+    assert conformed({"a": Comparison(facts=2, equal=1, details=details), "b": "no"}, as_json=True, as_ktap=False) == 1
+    found, schema = json.loads(capfd.readouterr().out), json_schema("conform")
+    assert wrong(found, schema, schema) == []
+    assert (found["verdict"], found["differing"], found["skipped"]) == ("differs", 1, {"b": "no"})
+
+
 def test_the_validator_finds_what_is_wrong() -> None:
     schema = json_schema("claims")
     fine = {"schema": 1, "verdict": "expected", "claims": []}
@@ -98,11 +126,14 @@ def test_the_validator_finds_what_is_wrong() -> None:
 
 def test_every_command_that_prints_json_has_a_schema(capfd: pytest.CaptureFixture[str]) -> None:
     run = {args[0] for args in RUNS.values()}
-    assert set(COMMANDS) - CHECKED_ELSEWHERE - WITHOUT == set(DOCUMENTS) - CHECKED_ELSEWHERE == run
+    first = {name.partition(" ")[0] for name in DOCUMENTS}
+    assert set(COMMANDS) - WITHOUT == first == run | CHECKED_ELSEWHERE
     assert main(["schema"]) == 0
     assert set(json.loads(capfd.readouterr().out)) == set(DOCUMENTS)
     assert main(["schema", "matrix"]) == 0
     assert json.loads(capfd.readouterr().out) == json_schema("matrix")
+    assert main(["schema", "guest", "run"]) == 0
+    assert json.loads(capfd.readouterr().out) == json_schema("guest run")
     assert main(["schema", "matricks"]) == 2
     assert "did you mean matrix?" in capfd.readouterr().err
 

@@ -25,9 +25,11 @@ def capture(
     Nothing is changed on the machine. What may be private is left out unless --private asks for it.
     """
     from memhp.facts.source import open_source
+    from memhp.outputs.new import check_new
     from memhp.target.captures.take import take
     from memhp.target.captures.write import write
 
+    check_new(out)
     if (source is None) != bool(choice):
         raise click.UsageError("give a SOURCE (/ for this host, or a sysroot), or --kernel or --linux for a guest")
     if source is None:
@@ -40,9 +42,10 @@ def capture(
     else:
         files = take(open_source(source), private=private, pages=pages)
     write({step: files}, out)
-    report = {"schema": 1, "verdict": "captured", "out": str(out), "steps": {step: sorted(files)}}
     if as_json:
-        emit_json(report)
+        from memhp.report.documents_guests import CaptureDocument
+
+        emit_json(CaptureDocument(out=str(out), steps={step: sorted(files)}))
     else:
         size = sum(len(text) for text in files.values())
         click.echo(f"{out}: step {step}, {len(files)} files, {size >> 10} KiB")

@@ -150,17 +150,18 @@ def _report(found: "dict[str, Comparison | str]", *, as_json: bool, as_ktap: boo
     compared = {name: each for name, each in found.items() if not isinstance(each, str)}
     differing = sum(each.differing for each in compared.values())
     if as_json:
+        from memhp.report.documents_guests import ConformDocument
+
         emit_json(
-            {
-                "schema": 1,
-                "verdict": "differs" if differing else "conforms",
-                "facts": sum(each.facts for each in compared.values()),
-                "equal": sum(each.equal for each in compared.values()),
-                "differing": differing,
-                "incomparable": sum(each.incomparable for each in compared.values()),
-                "skipped": {name: each for name, each in found.items() if isinstance(each, str)},
-                "details": [detail for each in compared.values() for detail in each.details],
-            }
+            ConformDocument(
+                verdict="differs" if differing else "conforms",
+                facts=sum(each.facts for each in compared.values()),
+                equal=sum(each.equal for each in compared.values()),
+                differing=differing,
+                incomparable=sum(each.incomparable for each in compared.values()),
+                skipped={name: each for name, each in found.items() if isinstance(each, str)},
+                details=[detail for each in compared.values() for detail in each.details],
+            )
         )
     elif as_ktap:
         from memhp.conform.ktap import ktap

@@ -3,6 +3,7 @@
 
 import platform
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -28,7 +29,9 @@ def doctor(as_json: bool) -> int:
     found = examine(user_cache(), platform.machine())
     wrong = [each for each in found if not each.ok]
     if as_json:
-        emit_json({"schema": 1, "verdict": "incomplete" if wrong else "ready", "checks": found})
+        from memhp.report.documents_guests import GuestDoctorDocument
+
+        emit_json(GuestDoctorDocument(verdict="incomplete" if wrong else "ready", checks=found))
     else:
         for each in found:
             click.echo(f"{'✓' if each.ok else '✗'} {each.name}: {each.found}" + (f"; {each.fix}" if each.fix else ""))
@@ -57,7 +60,9 @@ def fetch(kernels: tuple[str, ...], as_json: bool) -> int:
 
         releases = fetch_all(cache, chosen, platform.machine(), show)
     if as_json:
-        emit_json({"schema": 1, "verdict": "fetched", "cache": str(cache.root), "kernels": releases})
+        from memhp.report.documents_guests import GuestFetchDocument
+
+        emit_json(GuestFetchDocument(cache=str(cache.root), kernels=releases))
     else:
         for kernel, release in zip(chosen, releases, strict=True):
             click.echo(f"{kernel}: {release}")
@@ -74,8 +79,10 @@ def list_kernels(as_json: bool) -> int:
 
     found = fetched(user_cache())
     if as_json:
-        rows = [{"release": each.release, "arch": each.arch, "image": str(each.image)} for each in found]
-        emit_json({"schema": 1, "verdict": "listed", "kernels": rows, "flavours": list(FLAVOURS)})
+        from memhp.report.documents_guests import FetchedKernel, GuestListDocument
+
+        rows = [FetchedKernel(release=each.release, arch=each.arch, image=str(each.image)) for each in found]
+        emit_json(GuestListDocument(kernels=rows, flavours=list(FLAVOURS)))
     else:
         for each in found:
             click.echo(f"{each.release}  {each.arch}")
@@ -107,10 +114,13 @@ def run(file: Path, choice: GuestChoice, out: Path | None, as_json: bool) -> int
 
     Exit code 0: every step ended as the scenario expects; 1: one did not.
     """
+    from memhp.outputs.new import check_new
     from memhp.scenario.load import load
     from memhp.target.captures.write import write
     from memhp.target.guest.run import run_scenario
 
+    if out is not None:
+        check_new(out)
     scenario = load(file)
     qemu, spec = choice.resolve()
     with progress() as bar:
@@ -126,9 +136,11 @@ def run(file: Path, choice: GuestChoice, out: Path | None, as_json: bool) -> int
         )
     if out is not None:
         write(played.captures, out)
-    verdict = "as expected" if played.ok else "unexpected"
     if as_json:
-        emit_json({"schema": 1, "verdict": verdict, "release": played.release, "steps": played.steps})
+        from memhp.report.documents_guests import GuestRunDocument
+
+        verdict: Literal["expected", "unexpected"] = "expected" if played.ok else "unexpected"
+        emit_json(GuestRunDocument(verdict=verdict, release=played.release, steps=played.steps))
     else:
         screen = console()
         screen.print(f"Linux {played.release}, booted in {played.boot_seconds:.1f} s", markup=False)

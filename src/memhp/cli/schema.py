@@ -8,15 +8,16 @@ from memhp.errors import BadInput, one_of
 
 
 @click.command()
-@click.argument("command", required=False)
-def schema(command: str | None) -> int:
+@click.argument("command", nargs=-1)
+def schema(command: tuple[str, ...]) -> int:
     """Print the JSON Schema of a COMMAND's --json; without one, those of all commands by name."""
     from memhp.report.documents import DOCUMENTS, json_schema
 
-    if command is None:
+    name = " ".join(command)
+    if not name:
         emit_json({name: json_schema(name) for name in DOCUMENTS})
         return 0
-    if command not in DOCUMENTS:
-        raise BadInput(f"no schema for {command!r}", where="COMMAND", fix=one_of(command, DOCUMENTS))
-    emit_json(json_schema(command))
+    if name not in DOCUMENTS:
+        raise BadInput(f"no schema for {name!r}", where="COMMAND", fix=one_of(name, DOCUMENTS))
+    emit_json(json_schema(name))
     return 0

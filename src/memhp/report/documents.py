@@ -22,6 +22,7 @@ from memhp.operate.blocks import BlocksDocument
 from memhp.operate.lint import LintDocument
 from memhp.operate.plan import HostPlan
 from memhp.operate.why import WhyDocument
+from memhp.report.documents_guests import GUEST_DOCUMENTS
 from memhp.scenario.matrix import MatrixRow
 from memhp.scenario.plan import Plan
 from memhp.scenario.result import Assumption, LawResult, MachineResult, Run, State, StepResult
@@ -193,6 +194,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "twin": TwinDocument,
     "pagetables": PagetablesDocument,
     "vm": VmDocument,
+    **GUEST_DOCUMENTS,
 }
 """The document of each command."""
 

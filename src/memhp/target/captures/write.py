@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import io
-import shutil
 import tarfile
 from pathlib import Path
 
 import msgspec
 
 from memhp import __version__
-from memhp.errors import BadInput
+from memhp.outputs.new import new_place
 from memhp.target.captures.flatten import FORMAT
 
 MODES = {".tar.xz": "w:xz", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar": "w"}
@@ -25,23 +24,14 @@ def record(kind: str, left_out: tuple[str, ...]) -> str:
 def write(steps: dict[str, dict[str, str]], out: Path) -> None:
     """Write steps by name: an archive where the name ends like one, else a folder.
 
-    Raises :class:`BadInput` where there is something already.
+    Raises :class:`memhp.errors.BadInput` where there is something already, or nothing can be written.
     """
-    if out.exists():
-        raise BadInput("is there already", where=str(out), fix="give a name that is free")
     mode = next((mode for end, mode in MODES.items() if out.name.endswith(end)), None)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
+    with new_place(out) as draft:
         if mode is None:
-            _write_folder(steps, partial)
+            _write_folder(steps, draft)
         else:
-            _write_archive(steps, partial, mode)
-        partial.rename(out)
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
+            _write_archive(steps, draft, mode)
 
 
 def _write_folder(steps: dict[str, dict[str, str]], folder: Path) -> None:

@@ -1,0 +1,62 @@
+"""Outputs that take nothing's place: built under a name that nobody can foresee, and named when they are whole."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from memhp.errors import BadInput
+from memhp.outputs.file import uninterrupted
+
+
+def check_new(out: Path) -> None:
+    """Raise :class:`BadInput` where there is something already, or nothing could be made."""
+    if out.exists() or out.is_symlink():
+        raise BadInput("is there already", where=str(out), fix="give a name that is free")
+    parent = out.absolute().parent
+    if not parent.is_dir():
+        raise BadInput("cannot write: there is no such folder", where=str(out), fix=f"create {out.parent} first")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise BadInput(f"cannot write: not allowed in {parent}", where=str(out), fix="name another folder")
+
+
+def _name(draft: Path, target: Path) -> None:
+    """Give a file its name unless another has it: FileExistsError. Where files have one name only, by renaming."""
+    try:
+        os.link(draft, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        if os.path.lexists(target):
+            raise FileExistsError from None
+        draft.rename(target)
+
+
+@contextmanager
+def new_place(out: Path) -> Iterator[Path]:
+    """Where to build what is to be `out` (a file or a folder): it gets that name when the block is done, or goes.
+
+    Raises :class:`BadInput` as :func:`check_new` does.
+    """
+    check_new(out)
+    target = out.absolute()
+    with uninterrupted():
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name[:64]}.", dir=target.parent))
+    try:
+        draft = staging / "new"
+        yield draft
+        with uninterrupted():
+            if draft.is_dir():
+                draft.rename(target)  # refused where something but an empty folder has come meanwhile
+            else:
+                _name(draft, target)
+    except FileExistsError:
+        raise BadInput("is there already", where=str(out), fix="give a name that is free") from None
+    except OSError as error:
+        raise BadInput(f"cannot write: {error.strerror}", where=str(out)) from None
+    finally:
+        with uninterrupted():
+            shutil.rmtree(staging)
