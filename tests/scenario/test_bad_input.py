@@ -11,6 +11,7 @@ from memhp.errors import BadInput
 from memhp.scenario.load import loads
 from memhp.scenario.presets import PRESETS
 from memhp.scenario.run import rehearse_scenario
+from memhp.scenario.schema import Cpu
 
 M = '[machine]\npreset = "riscv-vm"\nmemory = "1G"\n'
 PLUG = M + '[[steps]]\ndo = "plug"\n'
@@ -40,7 +41,7 @@ MESSAGES = {
         'x.toml: machine: want a table, got 3 (write preset = "riscv-vm", source = "…" or arch = "riscv64" '
         "under [machine])"
     ),
-    M + "cpu = 2": "x.toml: machine.cpu: want a table, got 2 (its keys are bbml2, tlb_range)",
+    M + "cpu = 2": f"x.toml: machine.cpu: want a table, got 2 (its keys are {', '.join(Cpu.__struct_fields__)})",
     M + "choices = 3": 'x.toml: machine.choices: want a table, got 3 (write choices = { pgd_policy = "none" })',
     "steps = 3\n" + M: (
         'x.toml: steps: want a list of tables, got 3 (write [[steps]] and do = "plug" below it)'
