@@ -30,7 +30,7 @@ def twin(tmp_path: Path) -> Twin:
 
 @pytest.fixture
 def root(twin: Twin) -> Folder:
-    return twin_root(twin_files(twin.session.k, "quiet"))
+    return twin_root(twin_files(twin, "quiet"))
 
 
 def text_of(root: Folder, path: str) -> str:
@@ -154,7 +154,7 @@ def test_maps_of_cpus_are_printed_as_bitmaps_are(cpus: tuple[int, ...], count: i
 
 
 def test_what_the_twin_shows_can_be_read_as_facts_of_a_machine(twin: Twin, root: Folder, tmp_path: Path) -> None:
-    for path, entry in twin_files(twin.session.k, "quiet").items():
+    for path, entry in twin_files(twin, "quiet").items():
         _copy(entry, tmp_path / path.lstrip("/"))
     facts = observe(open_source(str(tmp_path)))
     assert facts.memory == derive(twin.session.k).memory
@@ -171,3 +171,11 @@ def _copy(entry: object, path: Path) -> None:
     elif isinstance(entry, Attribute) and entry.show is not None and path.name != "pagetypeinfo":
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(entry.show())
+
+
+def test_whether_dimms_may_be_ejected_is_read_as_the_kernel_reads_it(twin: Twin, root: Folder) -> None:
+    enabled = "/sys/firmware/acpi/hotplug/memory/enabled"
+    assert text_of(root, enabled) == "1\n"
+    assert [write(root, enabled, text) for text in ("2\n", "0x1", "0\n")] == ["EINVAL", "EINVAL", ""]
+    assert text_of(root, enabled) == "0\n"
+    assert not twin.eject_enabled

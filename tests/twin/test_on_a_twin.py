@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from memhp.linux.state import Kernel
 from memhp.twin import namespace
 from memhp.twin.boot import boot
 from memhp.twin.files.root import twin_files, twin_root
@@ -172,8 +171,7 @@ def test_whoever_is_killed_leaves_no_mount_and_nobody_hanging(tmp_path: Path, vi
 def test_a_command_is_not_run_when_a_file_of_the_twin_cannot_be_put_in_its_place(tmp_path: Path) -> None:
     needs_a_twin()
     twin = boot(scenario(tmp_path, SMALL))[0]
-    k: Kernel = twin.session.k
-    files = twin_files(k, "")
+    files = twin_files(twin, "")
     ran = tmp_path / "ran"
     inside = namespace.start(["touch", str(ran)], [*files, "/proc/version"], os.environ)
     loop = Loop(twin)

@@ -33,7 +33,7 @@ class Tool:
 
     def __init__(self, folder: Path, text: str = SMALL) -> None:
         self.twin: Twin = boot(scenario(folder, text), speed=0).twin
-        self.root: Folder = twin_root(twin_files(self.twin.session.k, ""))
+        self.root: Folder = twin_root(twin_files(self.twin, ""))
         self.answers: dict[str, int] = {}
 
     def read(self, name: str) -> str:

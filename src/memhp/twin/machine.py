@@ -56,6 +56,8 @@ class Twin:
     """What is called when something was done or read, before whoever did it hears of it."""
     moved: list[Callable[[], None]] = field(default_factory=list)
     """Who is to be told that something may have changed."""
+    eject_enabled: bool = True
+    """``/sys/firmware/acpi/hotplug/memory/enabled``: whether DIMMs may be ejected."""
     uevents: list[Callable[[Uevent], None]] = field(default_factory=list)
     """Who gets the events that are not lost."""
     dead: str = ""

@@ -86,7 +86,7 @@ class Inside:
     def _fail(self, text: str) -> NoReturn:
         self.end(signal.SIGKILL)
         self.wait()
-        fix = "it takes user namespaces and /dev/fuse; --plain DIR does without them"
+        fix = "it takes /dev/fuse, and user namespaces: see docs/twin.md"
         raise NoNamespace(text, where="namespace", fix=fix)
 
     def end(self, number: int) -> None:

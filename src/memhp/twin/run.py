@@ -57,7 +57,7 @@ def run(booted: Booted, wanted: Wanted) -> TwinRun:
     :class:`~memhp.twin.namespace.NoNamespace` when a command cannot be run; nothing was run then.
     """
     twin = booted.twin
-    files = twin_files(twin.session.k, booted.cmdline)
+    files = twin_files(twin, booted.cmdline)
     with ExitStack() as stack:
         loop = Loop(twin)
         stack.callback(loop.close)

@@ -43,7 +43,9 @@ def _as_root(folder: Path) -> tuple[int, socket.socket]:
         flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
         syscalls.mount("memhp", str(folder), KIND, flags, data)
     except OSError as error:
-        raise BadInput(f"cannot mount: {error.strerror}", where=str(folder), fix="--plain DIR needs no mount") from None
+        raise BadInput(
+            f"cannot mount: {error.strerror}", where=str(folder), fix="or run a COMMAND"
+        ) from None
     if not os.fork():
         _unmount_at_the_end(folder, device, ours, its)
     its.close()

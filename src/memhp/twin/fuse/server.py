@@ -193,7 +193,11 @@ class Server:
             raise OSError(errno.ENOENT, name)
         number = self._id_of(f"{parent.path}/{name}", entry)
         self._nodes[number].lookups += 1
-        return wire.ENTRY_OUT.pack(number, 0, 0, wire.FOR_LONG, 0, 0) + self._attributes(number, entry)
+        return wire.ENTRY_OUT.pack(number, 0, self._valid(entry), wire.FOR_LONG, 0, 0) + self._attributes(number, entry)
+
+    def _valid(self, entry: Entry) -> int:
+        """Seconds that the kernel may keep a name: a file's for as long as that of its folder, which may vanish."""
+        return 0 if isinstance(entry, Folder | Link) else wire.FOR_LONG
 
     def _forget(self, request: Request) -> None:
         self._let_go(request.node, *wire.FORGET_IN.unpack_from(request.body))

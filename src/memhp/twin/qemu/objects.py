@@ -247,7 +247,7 @@ def _eject(platform: Platform, device: MemoryDevice) -> None:
     if device.name not in platform.devices:
         return
     _ost(platform, device, EJECT, OST_IN_PROGRESS)
-    came = _quietly(lambda: platform.twin.do(schema.Eject(at=device.addr)).result)
+    came = _quietly(lambda: platform.twin.do(schema.Eject(at=device.addr, enabled=platform.twin.eject_enabled)).result)
     if came == "ok":
         platform.gone(device)
     _told(platform, device, EJECT, came)
