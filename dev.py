@@ -3,7 +3,8 @@
 ``python3 dev.py memhp ARGS...`` runs memhp, ``python3 dev.py test [PYTEST ARGS...]`` runs every check, and
 ``python3 dev.py lock`` writes the three requirements files anew from pyproject.toml. The first two keep a virtual
 environment in .venv that holds exactly what a requirements file pins, and renew it when that file changes.
-``python3 dev.py drift SOURCE`` lists the kernel functions mirrored here that have another text in a kernel source tree.
+``python3 dev.py drift SOURCE`` lists the kernel functions mirrored here that have another text in a kernel source tree,
+and ``python3 dev.py mutate FILE --tests TESTS`` the small changes of a module that tests do not notice.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -114,7 +115,13 @@ def drift(args: list[str]) -> int:
     return subprocess.run([sys.executable, "-m", "tools.drift", *args], cwd=ROOT, check=False).returncode
 
 
-COMMANDS = {"memhp": memhp, "test": test, "lock": lock, "drift": drift}
+def mutate(args: list[str]) -> int:
+    """Change modules a little and see whether tests notice: see ``tools/mutate.py``."""
+    environment(DEV)
+    return subprocess.run([BIN / "python", "-m", "tools.mutate", *args], cwd=ROOT, check=False).returncode
+
+
+COMMANDS = {"memhp": memhp, "test": test, "lock": lock, "drift": drift, "mutate": mutate}
 
 
 def main(argv: list[str]) -> int:
