@@ -19,6 +19,7 @@ from memhp.linux.kernel.resource import iter_resources, request_region
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB, TiB
+from steppers import Failing
 
 AT = PLUG_AT
 WHOLE = Span(PLUG_AT, PLUG_AT + 1 * GiB)
@@ -170,3 +171,14 @@ def test_before_6_12_97_a_range_that_was_never_added_is_removed_with_what_is_the
     dev_dax_kmem_probe(k, dev)
     with pytest.raises(KernelBug, match="never added"):
         dev_dax_kmem_remove(k, dev)
+
+
+def test_a_range_whose_memory_cannot_be_added_leaves_no_resource_of_the_device() -> None:
+    """dev_dax_kmem_probe(): ``remove_resource(res)`` where add_memory_driver_managed() fails."""
+    k = kernel("x86_64")
+    plug(k, 1 * GiB)
+    k.hw.faults = Failing("drivers/base/memory.c:add_memory_block", 1)
+    assert refused(dev_dax_kmem_probe, k, DevDax("dax0.0", (WHOLE,), 2 * MiB)).name == "ENOMEM"
+    k.hw.faults = None
+    assert tree(k) == [] and not k.memory_groups
+    assert log(k)[-1] == "kmem dax0.0: mapping0: 0x200000000-0x23fffffff memory add failed"
