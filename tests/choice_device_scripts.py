@@ -78,6 +78,13 @@ def kmem_of_two_ranges(k: Kernel) -> None:
     dev_dax_kmem_remove(k, dev)
 
 
+def kmem_group(k: Kernel) -> object:
+    """Kmem is bound to a device: how large its memory group may become."""
+    plug(k, GiB)
+    dev_dax_kmem_probe(k, DevDax("dax0.0", (Span(PLUG_AT, PLUG_AT + GiB),), 2 * MiB))
+    return [group.max_pages for group in k.memory_groups.values()]
+
+
 def shared_section(k: Kernel) -> bool:
     """A device has part of a section, of which RAM has the rest: is a page of its own online?"""
     end = BOOT_RAM[k.config.arch].end - k.config.section_size // 2
@@ -91,6 +98,6 @@ DEVICE_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
     each.__name__: each
     for each in (
         huger_pages, private_without_methods, taken_late, two_regions, gigantic, gigantic_among_huge, shared_block,
-        kmem_of_two_ranges, shared_section,
+        kmem_of_two_ranges, kmem_group, shared_section,
     )
 }  # fmt: skip

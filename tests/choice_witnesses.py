@@ -121,7 +121,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "prepare_online": (x86("life", stepped=True),),
     "contig_hugetlb": (x86("gigantic"), x86("gigantic_among_huge")),
     "boot_block_nodes": (x86("shared_block"),),
-    "kmem_group_size": (x86("kmem_of_two_ranges"),),
+    "kmem_group_size": (x86("kmem_group"),),
     "kmem_absent_ranges": (x86("kmem_of_two_ranges"),),
     "resource_split": (x86("split_resource"),),
     "boot_vmemmap": (x86("boot"),),
