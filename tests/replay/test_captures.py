@@ -24,7 +24,7 @@ from memhp.scenario.schema import MachineText
 from memhp.scenario.session import Session
 from memhp.scenario.sources import facts_spec
 from replay.machines import played
-from replay.unequal import an_add_failed, leaf_outlives_memory, unnamed
+from replay.unequal import LEFT_BEHIND, an_add_failed, leaf_outlives_memory, unnamed
 
 EVERY = [*captures(), *guests()]
 MARKS = ("min", "low", "high", "promo")
@@ -132,4 +132,5 @@ def test_a_machine_can_be_taken_up_at_any_moment(name: str, step: str) -> None:
     unequal = {fact for fact in real.keys() | mine.keys() if real.get(fact) != mine.get(fact)}
     surprising, _ = unnamed(facts(name, step), unequal)
     assert {fact: (real.get(fact), mine.get(fact)) for fact in surprising} == {}
-    assert check_all(session.k) == []
+    left_behind = {"resources"} if LEFT_BEHIND.applies(observed) else set()
+    assert {breach.law for breach in check_all(session.k)} <= left_behind

@@ -70,7 +70,7 @@ def catch_up(session: Session, facts: Facts) -> None:
 
 
 def _widen_zones(k: Kernel, facts: Facts) -> None:
-    """Zones that had shrunk before end with a sub-section, not where boot memory ends within one.
+    """Zones that had shrunk before, and their nodes, end with a sub-section, not where boot memory ends within one.
 
     ``shrink_zone_span()`` looks at struct pages a sub-section at a time, and boot made some behind the end.
     """
@@ -79,6 +79,8 @@ def _widen_zones(k: Kernel, facts: Facts) -> None:
         told = facts.zone(zone.nid, zone.name)
         if told is not None and told.start_pfn == zone.start_pfn and 0 < told.spanned - zone.spanned < step:
             zone.spanned = told.spanned
+            node = k.nodes[zone.nid]
+            node.spanned = max(node.spanned, zone.end_pfn - node.start_pfn)
 
 
 def _run(session: Session, steps: Iterator[schema.StepKind]) -> None:

@@ -100,7 +100,10 @@ def virtio_mem_fake_offline_cancel_offline(k: Kernel, vm: VirtioMem, span: Span)
 
 
 def virtio_mem_online_page(k: Kernel, vm: VirtioMem, span: Span) -> None:
-    """Give to the buddy what of a run of pages is plugged; the driver keeps the rest, as ``PageOffline``."""
+    """Give to the buddy what of a run of pages is plugged; the driver keeps the rest, as ``PageOffline``.
+
+    ``PageReserved``, which hot-added pages had before 6.11, would keep the block from going offline.
+    """
     if vm.in_sbm:
         size = vm.sbm.sb_size >> k.config.page_shift
         plugged = [
@@ -112,6 +115,8 @@ def virtio_mem_online_page(k: Kernel, vm: VirtioMem, span: Span) -> None:
         plugged = [] if block_state(k, vm, bb_id) == BbState.FAKE_OFFLINE else [span]
     vm.never_onlined.add(*span)
     k.page_flags.set_flags(*span, PageFlags.OFFLINE)
+    if k.config.profile.hotplugged_pages == "reserved":
+        k.page_flags.clear_flags(*span, PageFlags.RESERVED)
     for part in plugged:
         vm.never_onlined.remove(*part)
         generic_online_page(k, part.start, part.size)
