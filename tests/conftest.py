@@ -9,15 +9,12 @@ settings.load_profile("memhp")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in capitals which real kernels were not booted: a run without them proves less."""
+    """Say in capitals which real kernels were not booted and which twins not run: a run without them proves less."""
     reasons = {str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ()) if report.longrepr}
-    missing = sorted(reason.removeprefix("Skipped: ") for reason in reasons if "KERNEL WAS BOOTED" in reason)
-    if missing:
-        terminalreporter.section("REAL KERNELS ARE MISSING FROM THIS RUN", red=True, bold=True)
-        for reason in missing:
-            terminalreporter.write_line(reason, red=True)
-    without = sorted(reason.removeprefix("Skipped: ") for reason in reasons if "NO TWIN WAS RUN" in reason)
-    if without:
-        terminalreporter.section("NO TOOL WAS RUN ON A TWIN IN THIS RUN", red=True, bold=True)
-        for reason in without:
-            terminalreporter.write_line(reason, red=True)
+    told = sorted(reason.removeprefix("Skipped: ") for reason in reasons)
+    for loud, title in (("KERNEL WAS BOOTED", "REAL KERNELS ARE"), ("NO TWIN WAS RUN", "TWINS ARE")):
+        missing = [reason for reason in told if loud in reason]
+        if missing:
+            terminalreporter.section(f"{title} MISSING FROM THIS RUN", red=True, bold=True)
+            for reason in missing:
+                terminalreporter.write_line(reason, red=True)

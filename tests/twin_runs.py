@@ -3,6 +3,7 @@
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ def missing() -> str:
     """Why no command can be run on a twin here; "" if one can."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         return "/dev/fuse is not to be had"
+    if shutil.which("unshare") is None:
+        return "no unshare (util-linux)"
     done = subprocess.run(["unshare", "--user", "--mount", "true"], capture_output=True, text=True, check=False)
     return f"no user namespace: {done.stderr.strip()}" if done.returncode else ""
 
