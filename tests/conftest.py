@@ -1,11 +1,20 @@
 """What all tests share: their helpers are importable, and Hypothesis draws the same examples everywhere, untimed."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import signal
+
 import pytest
 from hypothesis import settings
 
 settings.register_profile("memhp", deadline=None, derandomize=True)
 settings.load_profile("memhp")
+
+
+def pytest_configure() -> None:
+    """What tests start heeds an interrupt, also where a shell in the background or nohup has these signals ignored."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -59,7 +59,11 @@ def test_an_interrupt_at_any_moment(command: str, whole_group: bool, tmp_path: P
                 time.sleep(0.002)
             time.sleep(chance.random() ** 2 * LONGEST_WAIT)
             (os.killpg if whole_group else os.kill)(process.pid, number)
-            out, err = process.communicate(timeout=60)
+            try:
+                out, err = process.communicate(timeout=60)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
         assert "Traceback" not in out + err, (command, number, err)
         said = [line for line in err.splitlines() if not line.startswith("memhp: still at work: ")]
         if process.returncode == code:
