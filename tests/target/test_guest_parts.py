@@ -327,7 +327,7 @@ def test_a_child_dies_with_its_parent_whatever_ends_that(how: signal.Signals) ->
     child = int(parent.stdout.readline())
     assert alive(child)
     parent.send_signal(how)
-    parent.wait()
+    parent.wait(timeout=60)
     parent.stdout.close()
     end = time.monotonic() + 30
     while alive(child) and time.monotonic() < end:

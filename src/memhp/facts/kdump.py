@@ -9,6 +9,7 @@ import faulthandler
 import multiprocessing
 import os
 import signal
+import weakref
 from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
@@ -48,6 +49,7 @@ class Kdump:
         self._process = context.Process(target=_serve, args=(self.where, far), daemon=True)
         self._process.start()
         far.close()
+        weakref.finalize(self, self._process.kill)
         error, text = self._answer()
         if error:
             raise BadInput(f"drgn cannot read it: {error}", where=self.where, fix="copy the dump whole")
