@@ -20,7 +20,6 @@ SMALL = (
     ("vmalloc-fault", "preallocate", "riscv64-4K-39-linux-6.12"),
     ("pgd-sync-existing-process", "policy-none", "riscv64-4K-39-linux-6.12"),
     ("pagemap-lookup-vs-unmap", "no-reference", "arm64-4K-39-linux-5.13"),
-    ("ptdump-vs-hot-remove", "hotplug-lock", "riscv64-4K-39-linux-6.12"),
     ("two-hotplugs", "two-adds", "riscv64-4K-39-linux-6.12"),
 )
 

@@ -49,6 +49,11 @@ class Machine(LockDoors, Clock):
         self.written: Written | None = None
         """A log of writes to page tables, while somebody keeps one."""
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody steps in between accesses: what is done many times alike is then done so."""
+        return self.stepper is not None
+
     # Entries of one table ------------------------------------------------------------------------------------
 
     def load(self, table: Table, index: int) -> int:

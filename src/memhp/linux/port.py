@@ -121,6 +121,8 @@ class Port(Protocol):
     """``CONFIG_HAVE_GIGANTIC_FOLIOS``: whether folios may be larger than the buddy's largest block."""
     has_hvo: bool
     """Whether builds have ``HUGETLB_PAGE_OPTIMIZE_VMEMMAP``."""
+    has_memory_probe: bool
+    """Whether builds may have ``ARCH_MEMORY_PROBE``: the file ``probe``."""
     has_memmap_on_memory: bool
     """Whether builds have ``ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE``."""
     keeps_memblock: bool

@@ -8,9 +8,6 @@ from memhp.scenario import schema
 from memhp.scenario.session import Session, bytes_of
 from memhp.spans import Span
 
-PROBED = ("x86_64", "loongarch64")
-"""The architectures with ``ARCH_MEMORY_PROBE`` (``arch/*/Kconfig``)."""
-
 
 def probe(session: Session, step: schema.Probe) -> None:
     """Write an address to the file; the memory behind it is there.
@@ -18,7 +15,7 @@ def probe(session: Session, step: schema.Probe) -> None:
     Raises :class:`BadInput` where there is no such file, and what the kernel refuses with.
     """
     k = session.k
-    if k.config.arch not in PROBED:
+    if not k.port.has_memory_probe:
         raise BadInput(f"{k.config.arch} has no such file", where="do", fix="plug a DIMM instead")
     at = bytes_of(step.at, "at")
     span = Span(at, at + k.memory_block_size)

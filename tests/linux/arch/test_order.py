@@ -41,6 +41,11 @@ def watch(k: Kernel) -> Recorder:
     return recorder
 
 
+def order(seen: Recorder, *locks: str) -> list[str]:
+    """What was done to page tables, TLB, frames and `locks`; freeing a page looks at its flags as well."""
+    return [word for word in seen.told(*locks) if "page_flags" not in word]
+
+
 def section(k: Kernel) -> Span:
     """The struct pages of the first section of HOT, in a PMD leaf of their own."""
     memmap = k.layout.memmap(HOT >> 12, (HOT + 128 * MiB) >> 12)
@@ -53,7 +58,7 @@ class TestRiscv:
         k = boot("riscv64")
         seen = watch(k)
         riscv.create_linear_mapping_range(k, HOT, HOT + 4 * MiB, riscv.pgprot_mhp(k))
-        assert seen.told() == [
+        assert order(seen) == [
             *("load P4D", "load PUD", "claim 1", "store PUD", "load PMD", "store PMD"),
             *("load P4D", "load PUD", "load PMD", "store PMD"),
         ]
@@ -63,7 +68,7 @@ class TestRiscv:
         riscv.create_linear_mapping_range(k, HOT, HOT + 4 * MiB, riscv.pgprot_mhp(k))
         seen = watch(k)
         riscv.remove_linear_mapping(k, HOT, 4 * MiB)
-        assert seen.told() == [
+        assert order(seen) == [
             *("load P4D", "load PUD", "load PMD", "store PMD none", "load PMD", "store PMD none"),
             *("load PMD *", "release 1", "store PUD none", "flush all"),
         ]
@@ -73,7 +78,7 @@ class TestRiscv:
         memmap = section(k)
         seen = watch(k)
         riscv.vmemmap_free(k, memmap.start, memmap.end, None)
-        assert seen.told() == [
+        assert order(seen) == [
             *("load P4D", "load PUD", "load PMD", "store PMD none", "release 512"),
             *("load PMD", "flush all"),
         ]
@@ -97,7 +102,7 @@ class TestArm64:
         mmu.create_pgd_mapping(k, HOT, HOT + 8 * KiB, mmu.pgprot_mhp(k))
         seen = watch(k)
         mmu.remove_pgd_mapping(k, HOT, 8 * KiB)
-        assert seen.told() == [
+        assert order(seen) == [
             *("load P4D", "load PUD", "load PMD", "load PTE", "store PTE none", "load PTE", "store PTE none"),
             *("flush range", "load P4D", "load PUD", "load PMD"),
             *("load PTE *", "store PMD none", "flush range", "release 1"),
@@ -109,7 +114,7 @@ class TestArm64:
         memmap = section(k)
         seen = watch(k)
         mmu.vmemmap_free(k, memmap.start, memmap.end, None)
-        assert seen.told()[:6] == [
+        assert order(seen)[:6] == [
             *("load P4D", "load PUD", "load PMD", "store PMD none", "flush range", "release 512"),
         ]
 
@@ -119,7 +124,7 @@ class TestArm64:
         k.port.vmemmap_populate(k, memmap.start, memmap.end, 0, None)
         seen = watch(k)
         mmu.vmemmap_free(k, memmap.start, memmap.start + 2 * MiB, None)
-        assert seen.told(LOCK) == [
+        assert order(seen, LOCK) == [
             *(f"lock {LOCK}", "load P4D", "load PUD", "load PMD", "release 512", "store PMD none"),
             *("load PMD", "load PUD", f"unlock {LOCK}"),
         ]
@@ -131,7 +136,7 @@ class TestX86:
         seen = watch(k)
         init_64.kernel_physical_mapping_init(k, MapRange(HOT, HOT + 4 * MiB, frozenset({1})), init_64.pgprot_mhp(k))
         leaf = ("load PMD", f"lock {LOCK}", "store PMD", f"unlock {LOCK}")
-        assert seen.told(LOCK) == [
+        assert order(seen, LOCK) == [
             *("load P4D", "load PUD", "claim 1", *leaf, *leaf),
             *(f"lock {LOCK}", "store PUD", f"unlock {LOCK}"),
         ]
@@ -142,7 +147,7 @@ class TestX86:
         for start in (HOT, HOT + 8 * KiB):
             init_64.kernel_physical_mapping_init(k, MapRange(start, start + 8 * KiB), init_64.pgprot_mhp(k))
         pages = ("load PTE", "store PTE", "load PTE", "store PTE")
-        assert seen.told(LOCK) == [
+        assert order(seen, LOCK) == [
             *("load P4D", "load PUD", "claim 1", "load PMD", "claim 1", *pages),
             *(f"lock {LOCK}", "store PMD", f"unlock {LOCK}", f"lock {LOCK}", "store PUD", f"unlock {LOCK}"),
             *("load P4D", "load PUD", "load PMD", f"lock {LOCK}", *pages, f"unlock {LOCK}"),
@@ -155,7 +160,7 @@ class TestX86:
         va = k.layout.phys_to_virt(HOT)
         init_64.remove_pagetable(k, Span(va, va + 128 * MiB), init_64.direct_map_remover(k))
         leaf = ("load PMD", f"lock {LOCK}", "store PMD none", f"unlock {LOCK}")
-        assert seen.told(LOCK) == [
+        assert order(seen, LOCK) == [
             *("load P4D", "load PUD", *(64 * leaf), "load PMD *"),
             *("release 1", f"lock {LOCK}", "store PUD none", f"unlock {LOCK}", "flush all"),
         ]
@@ -165,7 +170,7 @@ class TestX86:
         memmap = section(k)
         seen = watch(k)
         init_64.vmemmap_free(k, memmap.start, memmap.end, None)
-        assert seen.told(LOCK) == [
+        assert order(seen, LOCK) == [
             *("load P4D", "load PUD", "load PMD", "release 512"),
             *(f"lock {LOCK}", "store PMD none", f"unlock {LOCK}", "load PMD", "flush all"),
         ]
@@ -177,7 +182,7 @@ class TestX86:
         seen = watch(k)
         init_64.vmemmap_free(k, memmap.start, memmap.start + 8 * KiB, None)
         page = ("load PTE", "release 1", f"lock {LOCK}", "store PTE none", f"unlock {LOCK}")
-        assert seen.told(LOCK)[:16] == [
+        assert order(seen, LOCK)[:16] == [
             *("load P4D", "load PUD", "load PMD", *page, *page, "flush all", "load PTE *", "release 1"),
         ]
 

@@ -36,6 +36,7 @@ class GenericPort(Port):
     struct_page_size = 64
     has_gigantic_folios = True
     has_hvo = True
+    has_memory_probe = False
     has_memmap_on_memory = True
     keeps_memblock = True
     has_zone_dma = True

@@ -157,6 +157,7 @@ def mhp_supports_memmap_on_memory(k: Kernel, size: int | None = None) -> bool:
 def mhp_init_memmap_on_memory(k: Kernel, pfn: int, nr_pages: int, zone: Zone) -> None:
     """Initialise the pages that hold a block's struct pages, as the block goes online."""
     move_pfn_range_to_zone(k, zone, pfn, nr_pages, MigrateType.UNMOVABLE)
+    k.page_flags.clear_flags(pfn, pfn + nr_pages, PageFlags.OFFLINE)
     k.page_flags.set_flags(pfn, pfn + nr_pages, PageFlags.VMEMMAP_SELF_HOSTED)
     if nr_pages >= k.config.pages_per_section:
         online_mem_sections(k, pfn, align_down(pfn + nr_pages, k.config.pages_per_section))

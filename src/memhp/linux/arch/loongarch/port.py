@@ -34,6 +34,7 @@ class LoongArchPort(GenericPort):
     """KFENCE makes it store its address (``WANT_PAGE_VIRTUAL``)."""
     has_zone_dma = False
     has_gigantic_folios = False
+    has_memory_probe = True
     has_memmap_on_memory = False
     direct_map_in_page_tables = False
     zones_end_with_ram = False

@@ -35,6 +35,7 @@ class X86Port(GenericPort):
     va_bits = MappingProxyType({4 * KiB: (48, 57)})
     max_page_order = MappingProxyType({4 * KiB: 10})
     keeps_memblock = False
+    has_memory_probe = True
 
     ram_start = 0
     plug_start = 4 * GiB

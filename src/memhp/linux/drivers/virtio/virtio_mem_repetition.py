@@ -10,6 +10,7 @@ from functools import partial
 
 from memhp.errors import KernelError
 from memhp.hw.clock import Repetition
+from memhp.hw.devices.virtio_mem import VirtioMemDevice
 from memhp.linux.drivers.virtio.virtio_mem_state import RETRY_TIMER_MAX_MS, LastRun, Outcome, VirtioMem, dev_log
 from memhp.linux.state import Kernel
 
@@ -20,7 +21,9 @@ MOST = 1 << 62
 def repetition(k: Kernel, vm: VirtioMem, error: KernelError) -> Repetition | None:
     """How the run that ends now will come to the same again, and again; None if it may not."""
     last, device, now = vm.last_run, vm.device, k.hw.now
-    if vm.retry_timer_ms != RETRY_TIMER_MAX_MS or k.hw.stepper is not None:
+    if not isinstance(device, VirtioMemDevice):  # served elsewhere: what it will do is not known here
+        return None
+    if vm.retry_timer_ms != RETRY_TIMER_MAX_MS or k.hw.is_watched:
         last.outcome = None
         last.lines, last.requests = len(k.hw.log_lines), len(device.log)
         return None
