@@ -26,7 +26,7 @@ def missing() -> str:
 
 
 def needs_a_twin() -> None:
-    """Skip where there is none; the end of the run says so in capitals."""
+    """Skip where there is none; the end of the run says so."""
     if missing():
         pytest.skip(f"NO TWIN WAS RUN: {missing()}")
 

@@ -1,7 +1,7 @@
 """Real kernels, one of each architecture, and the model: the same steps on both, and every fact compared after each.
 
 The kernels are those that ``memhp guest fetch`` has put into the user's cache. Where one is missing its test cannot
-run: the end of the test run says so in capitals (tests/conftest.py).
+run: the end of the test run says so (tests/conftest.py).
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 

@@ -127,7 +127,7 @@ lsmem --output RANGE,STATE,ZONES
 """
 
 
-@pytest.mark.skipif(shutil.which("chmem") is None, reason="no util-linux")
+@pytest.mark.skipif(shutil.which("chmem") is None, reason="NO TWIN WAS SEEN BY chmem: no util-linux")
 def test_chmem_passes_over_blocks_that_refuse_and_lsmem_shows_what_it_did(tmp_path: Path) -> None:
     done = on_twin([scenario(tmp_path, SMALL)], ["sh", "-ec", TOOLS])
     assert done.returncode == 0, done.stderr
