@@ -14,7 +14,6 @@ from memhp.linux.mmzone import MemoryBlock
 from memhp.linux.state import Kernel
 from memhp.twin.tree import Attribute, Entry, Folder, Link, folder, joined
 
-SYS_MEMORY = "/sys/devices/system/memory"
 _BLOCK = re.compile(r"memory(0|[1-9][0-9]*)")
 _UEVENT = re.compile(r"(add|remove|change|online|offline|bind|unbind)\b.*", re.DOTALL)
 

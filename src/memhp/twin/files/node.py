@@ -10,7 +10,6 @@ from memhp.facts.nodes import NODE_STATES, Node
 from memhp.linux.state import Kernel
 from memhp.twin.tree import Attribute, Entry, Folder, Link, folder, joined
 
-SYS_NODE = "/sys/devices/system/node"
 _NODE = re.compile(r"node(0|[1-9][0-9]*)")
 _LINK = re.compile(r"memory(0|[1-9][0-9]*)")
 BITS = 32

@@ -4,11 +4,12 @@
 from errno import EINVAL
 
 from memhp.errors import KernelError
+from memhp.facts.source import SYS_MEMORY, SYS_NODE
 from memhp.linux.lib.kstrtox import kstrtouint
 from memhp.twin.files.kmsg import kmsg
-from memhp.twin.files.memory import SYS_MEMORY, memory_root
+from memhp.twin.files.memory import memory_root
 from memhp.twin.files.module import DEBUG, error_injection, parameters
-from memhp.twin.files.node import SYS_NODE, node_root
+from memhp.twin.files.node import node_root
 from memhp.twin.files.proc import proc_files
 from memhp.twin.machine import Twin
 from memhp.twin.tree import Attribute, Entry, Folder, folder, planted

@@ -5,7 +5,8 @@ import errno
 from typing import Any
 
 from memhp.errors import KernelError
-from memhp.twin.files.memory import SYS_MEMORY, block_ids
+from memhp.facts.source import SYS_MEMORY
+from memhp.twin.files.memory import block_ids
 from memhp.twin.fuse.server import Later
 from memhp.twin.machine import Twin
 from memhp.twin.qemu.protocol import Arguments, Command, Parameter, QmpError, dispatch, error_body, parse, reply
