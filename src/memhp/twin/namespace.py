@@ -132,7 +132,7 @@ def _child(
                 os._exit(NOT_READY)
             device = os.open(FUSE, os.O_RDWR | os.O_CLOEXEC)
             syscalls.mount("none", "/", flags=MS_REC | MS_PRIVATE)
-            _mount_fuse(device, STAGE)
+            mount_fuse(device, STAGE)
             socket.send_fds(line, [READY], [device])
             os.close(device)
             bind(STAGE, paths)
@@ -160,7 +160,8 @@ def _told(error: OSError) -> str:
     return f"{name}{error.strerror or error}"
 
 
-def _mount_fuse(device: int, where: str) -> None:
+def mount_fuse(device: int, where: str) -> None:
+    """Mount the tree that is served through a ``/dev/fuse``, which root may do."""
     data = f"fd={device},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other"
     syscalls.mount("memhp", where, "fuse.memhp", MS_NOSUID | MS_NODEV | MS_NOEXEC, data)
 

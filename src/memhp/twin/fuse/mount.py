@@ -11,10 +11,7 @@ from pathlib import Path
 
 from memhp.errors import BadInput
 from memhp.twin import syscalls
-from memhp.twin.namespace import FUSE
-
-OPTIONS = "default_permissions,allow_other"
-KIND = "fuse.memhp"
+from memhp.twin.namespace import FUSE, mount_fuse
 
 
 @contextmanager
@@ -39,9 +36,7 @@ def _as_root(folder: Path) -> tuple[int, socket.socket]:
     ours, its = socket.socketpair()
     try:
         device = os.open(FUSE, os.O_RDWR | os.O_CLOEXEC)
-        data = f"fd={device},rootmode=40000,user_id=0,group_id=0,{OPTIONS}"
-        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
-        syscalls.mount("memhp", str(folder), KIND, flags, data)
+        mount_fuse(device, str(folder))
     except OSError as error:
         raise BadInput(
             f"cannot mount: {error.strerror}", where=str(folder), fix="or run a COMMAND"
