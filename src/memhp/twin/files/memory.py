@@ -4,6 +4,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from errno import ENODEV
+from typing import cast, get_args
 
 from memhp.errors import KernelError
 from memhp.facts.derive import valid_zones_of
@@ -15,7 +16,7 @@ from memhp.linux.state import Kernel
 from memhp.twin.tree import Attribute, Entry, Folder, Link, folder, joined
 
 _BLOCK = re.compile(r"memory(0|[1-9][0-9]*)")
-_UEVENT = re.compile(r"(add|remove|change|online|offline|bind|unbind)\b.*", re.DOTALL)
+_UEVENT = re.compile(rf"({'|'.join(get_args(Action))})\b.*", re.DOTALL)
 
 
 def memory_root(k: Kernel) -> Folder:
@@ -112,13 +113,4 @@ def uevent_store(k: Kernel, devpath: str, subsystem: str, text: str) -> None:
     match = _UEVENT.fullmatch(text)
     if match is None:
         raise KernelError(22, f"{text!r} is no action", place="lib/kobject_uevent.c:kobject_synth_uevent")
-    actions: dict[str, Action] = {
-        "add": "add",
-        "remove": "remove",
-        "change": "change",
-        "online": "online",
-        "offline": "offline",
-        "bind": "bind",
-        "unbind": "unbind",
-    }
-    kobject_uevent(k, actions[match[1]], devpath, subsystem, (("SYNTH_UUID", "0"),))
+    kobject_uevent(k, cast(Action, match[1]), devpath, subsystem, (("SYNTH_UUID", "0"),))
