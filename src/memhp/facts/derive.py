@@ -130,26 +130,34 @@ def valid_zones_of(k: Kernel, index: int) -> tuple[str, ...]:
 
 def nodes_of(k: Kernel) -> Nodes:
     """``/sys/devices/system/node``."""
-    states = k.node_states
-    return Nodes(
-        {
-            "possible": tuple(sorted(states.possible)),
-            "online": tuple(sorted(states.online)),
-            "has_memory": tuple(sorted(states.memory)),
-            "has_normal_memory": tuple(sorted(states.normal_memory)),
-            "has_cpu": tuple(sorted(states.cpus)),
-            "has_generic_initiator": (),
-        },
-        tuple(
-            Node(
-                nid,
-                meminfo=node_meminfo(k, nid),
-                cpulist=states.cpus.get(nid, ()),
-                distance=tuple(LOCAL_DISTANCE if nid == other else REMOTE_DISTANCE for other in sorted(states.online)),
-            )
-            for nid in sorted(states.devices)
-        ),
+    nodes = (
+        Node(
+            nid,
+            meminfo=node_meminfo(k, nid),
+            cpulist=k.node_states.cpus.get(nid, ()),
+            distance=node_distance(k, nid),
+        )
+        for nid in sorted(k.node_states.devices)
     )
+    return Nodes(node_lists(k), tuple(nodes))
+
+
+def node_lists(k: Kernel) -> dict[str, tuple[int, ...]]:
+    """The nodes in each of NODE_STATES."""
+    states = k.node_states
+    return {
+        "possible": tuple(sorted(states.possible)),
+        "online": tuple(sorted(states.online)),
+        "has_memory": tuple(sorted(states.memory)),
+        "has_normal_memory": tuple(sorted(states.normal_memory)),
+        "has_cpu": tuple(sorted(states.cpus)),
+        "has_generic_initiator": (),
+    }
+
+
+def node_distance(k: Kernel, nid: int) -> tuple[int, ...]:
+    """How far a node is from each that is online."""
+    return tuple(LOCAL_DISTANCE if nid == other else REMOTE_DISTANCE for other in sorted(k.node_states.online))
 
 
 def node_meminfo(k: Kernel, nid: int) -> dict[str, int]:

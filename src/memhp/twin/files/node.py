@@ -4,7 +4,7 @@
 import re
 from collections.abc import Callable, Iterable
 
-from memhp.facts.derive import node_meminfo, nodes_of
+from memhp.facts.derive import node_distance, node_lists, node_meminfo
 from memhp.facts.lines import render_id_list
 from memhp.facts.nodes import NODE_STATES, Node
 from memhp.linux.state import Kernel
@@ -31,18 +31,15 @@ def node_root(k: Kernel) -> Folder:
 
 
 def _state_list(k: Kernel, name: str) -> Callable[[], str]:
-    return lambda: render_id_list(nodes_of(k).states[name]) + "\n"
+    return lambda: render_id_list(node_lists(k)[name]) + "\n"
 
 
 def _node_folder(k: Kernel, nid: int) -> Folder:
-    def shown(name: str) -> Callable[[], str]:
-        return lambda: _found(k, nid).files()[name]
-
     own = folder(
         {
             "cpulist": Attribute(0o444, lambda: render_id_list(k.node_states.cpus.get(nid, ())) + "\n"),
             "cpumap": Attribute(0o444, lambda: cpumap(k.node_states.cpus.get(nid, ()), k.config.nr_cpus)),
-            "distance": Attribute(0o444, shown("distance")),
+            "distance": Attribute(0o444, lambda: Node(nid, distance=node_distance(k, nid)).files()["distance"]),
             "meminfo": Attribute(0o444, lambda: Node(nid, meminfo=node_meminfo(k, nid)).files()["meminfo"]),
             "subsystem": Link("../../../../bus/node"),
         }
@@ -63,10 +60,6 @@ def _node_folder(k: Kernel, nid: int) -> Folder:
         return None
 
     return joined(own, Folder(names, child))
-
-
-def _found(k: Kernel, nid: int) -> Node:
-    return next(node for node in nodes_of(k).nodes if node.nid == nid)
 
 
 def cpumap(cpus: Iterable[int], nr_cpus: int) -> str:
