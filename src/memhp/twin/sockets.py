@@ -2,18 +2,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import socket
-import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from memhp.errors import BadInput
+from memhp.target.device.sockets import listen
 from memhp.twin.loop import Loop
 
 MOST_LINE = 1 << 20
 """Bytes of a line; whoever sends a longer one is cut off."""
 AT_ONCE = 1 << 16
+BACKLOG = 128
+"""Connections that may wait until the twin has time for them."""
 
 
 class Talk(Protocol):
@@ -72,7 +73,7 @@ class LineServer:
         self._loop = loop
         self._path = path
         self._talk = talk
-        self._listener = _listen(path)
+        self._listener = listen(path, where="socket", backlog=BACKLOG)
         loop.add(self._listener.fileno(), self._accept)
 
     def _accept(self) -> None:
@@ -102,23 +103,3 @@ class LineServer:
         self._loop.remove(self._listener.fileno())
         self._listener.close()
         self._path.unlink(missing_ok=True)
-
-
-def _listen(path: Path) -> socket.socket:
-    """Listen at a path; a socket that nobody listens at any more is replaced. Raises :class:`BadInput`."""
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
-            with socket.socket(socket.AF_UNIX) as probe:
-                if probe.connect_ex(str(path)) == 0:
-                    raise BadInput("somebody listens there already", where=str(path), fix="choose another path")
-            path.unlink()
-        listener.bind(str(path))
-        path.chmod(0o600)
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise BadInput(
-            f"cannot listen: {error.strerror or error}", where=str(path), fix="a path below 100 bytes"
-        ) from None
-    return listener

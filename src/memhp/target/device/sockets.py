@@ -14,8 +14,8 @@ OWNER_ONLY = 0o177
 """The mode bits that are masked while a socket is made: it is 0600 from its first moment on."""
 
 
-def listen(path: Path, *, where: str) -> socket.socket:
-    """A non-blocking listening socket at `path`, of mode 0600. Raises :class:`BadInput`."""
+def listen(path: Path, *, where: str, backlog: int = 1) -> socket.socket:
+    """A non-blocking listening socket at `path`, of mode 0600, where so many may wait. Raises :class:`BadInput`."""
     if len(os.fsencode(path)) > MOST_PATH:
         raise BadInput(f"the path has more than {MOST_PATH} bytes", where=f"{where} {path}", fix="a shorter path")
     _clear(path, where)
@@ -23,7 +23,7 @@ def listen(path: Path, *, where: str) -> socket.socket:
     before = os.umask(OWNER_ONLY)
     try:
         line.bind(os.fspath(path))
-        line.listen(1)
+        line.listen(backlog)
     except OSError as error:
         line.close()
         raise BadInput(f"cannot listen: {error.strerror}", where=f"{where} {path}") from None
