@@ -38,9 +38,7 @@ def _as_root(folder: Path) -> tuple[int, socket.socket]:
         device = os.open(FUSE, os.O_RDWR | os.O_CLOEXEC)
         mount_fuse(device, str(folder))
     except OSError as error:
-        raise BadInput(
-            f"cannot mount: {error.strerror}", where=str(folder), fix="or run a COMMAND"
-        ) from None
+        raise BadInput(f"cannot mount: {error.strerror}", where=str(folder), fix="or run a COMMAND") from None
     if not os.fork():
         _unmount_at_the_end(folder, device, ours, its)
     its.close()
