@@ -164,6 +164,9 @@ def test_slips_in_scripts_and_expectations_name_the_file(tmp_path: Path) -> None
     path.write_text("exits = 0\n")
     with pytest.raises(BadInput, match="exits"):
         load_expectation(path)
+    path.write_text("exit = " + "1" * 5000)
+    with pytest.raises(BadInput, match="not TOML that can be read"):
+        load_expectation(path)
     with pytest.raises(BadInput, match="no errno"):
         Tool(tmp_path).twin.trouble.add(Refuse(errno="EBUZY"))
 

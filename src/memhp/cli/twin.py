@@ -167,5 +167,5 @@ def value_of(text: str) -> object:
     """A value as TOML has it; anything else is text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text

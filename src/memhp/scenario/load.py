@@ -6,6 +6,7 @@ import os
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -51,16 +52,7 @@ def _beside(scenario: Scenario, folder: Path) -> Scenario:
 
 def loads(text: str, *, where: str = "scenario") -> Scenario:
     """The scenario in TOML text; `where` names its origin in errors."""
-    try:
-        data = tomllib.loads(text)
-    except RecursionError:
-        raise SCENARIO_DEPTH.refusal(where) from None
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"not TOML: {error}", where=where) from None
-    except ValueError as error:  # of a number or a date that Python cannot hold
-        raise BadInput(f"not TOML that can be read: {str(error).partition(':')[0]}", where=where) from None
-    if _deeper(data, SCENARIO_DEPTH.most):
-        raise SCENARIO_DEPTH.refusal(where)
+    data = toml(text, where=where)
     try:
         scenario = msgspec.convert(data, Scenario)
     except msgspec.ValidationError as error:
@@ -93,6 +85,21 @@ def loads(text: str, *, where: str = "scenario") -> Scenario:
         if law not in laws:
             raise BadInput(f"there is no law {quoted(law)}", where=f"{where}: breaks[{index}]", fix=one_of(law, laws))
     return scenario
+
+
+def toml(text: str, *, where: str) -> dict[str, Any]:
+    """TOML text as a table, no deeper than scenarios may be. Raises :class:`BadInput`."""
+    try:
+        data = tomllib.loads(text)
+    except RecursionError:
+        raise SCENARIO_DEPTH.refusal(where) from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"not TOML: {error}", where=where) from None
+    except ValueError as error:  # of a number or a date that Python cannot hold
+        raise BadInput(f"not TOML that can be read: {str(error).partition(':')[0]}", where=where) from None
+    if _deeper(data, SCENARIO_DEPTH.most):
+        raise SCENARIO_DEPTH.refusal(where)
+    return data
 
 
 def _deeper(data: object, most: int) -> bool:

@@ -1,16 +1,13 @@
 """What a run on a twin is to have been like: a file that fails it when the end is not as told."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import tomllib
 from pathlib import Path
 
 import msgspec
 
-from memhp.errors import BadInput, KernelError
-from memhp.inputs import read_input
-from memhp.limits import SCENARIO_SIZE
+from memhp.errors import KernelError
 from memhp.twin.record import Entry
-from memhp.twin.script import Pattern
+from memhp.twin.script import Pattern, load_table
 from memhp.twin.tree import Attribute, Folder, Link, resolve
 
 
@@ -26,15 +23,8 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def load_expectation(path: Path) -> Expectation:
-    """The expectation in a TOML file. Raises :class:`BadInput`."""
-    try:
-        return msgspec.convert(tomllib.loads(read_input(path, SCENARIO_SIZE).decode("utf-8-sig")), Expectation)
-    except OSError as error:
-        raise BadInput(f"cannot read it: {error.strerror}", where=str(path), fix="name a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput(f"not TOML: {error}", where=str(path)) from None
-    except msgspec.ValidationError as error:
-        raise BadInput(str(error), where=str(path)) from None
+    """The expectation in a TOML file. Raises :class:`~memhp.errors.BadInput`."""
+    return load_table(path, Expectation)
 
 
 def unmet(wanted: Expectation, entries: list[Entry], root: Folder, code: int | None) -> list[str]:

@@ -1,10 +1,9 @@
 """What happens to a twin while tools work on it: at a moment of machine time, or when a tool has done something."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -12,10 +11,13 @@ from msgspec import Meta
 from memhp.errors import BadInput
 from memhp.inputs import read_input
 from memhp.limits import SCENARIO_SIZE
+from memhp.scenario.load import toml
 from memhp.scenario.schema import Seconds, StepKind
 from memhp.twin.machine import SECOND, Twin
 from memhp.twin.record import Entry, What
 from memhp.twin.trouble import TroubleKind
+
+T = TypeVar("T")
 
 
 class Pattern(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,16 +59,22 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load_script(path: Path) -> list[Cue]:
     """The cues of a TOML file, a table ``[[twin]]`` each. Raises :class:`BadInput`."""
+    return load_table(path, _File).twin
+
+
+def load_table(path: Path, kind: type[T]) -> T:
+    """What a TOML file says, as a `kind`. Raises :class:`BadInput`."""
+    where = str(path)
     try:
-        data = tomllib.loads(read_input(path, SCENARIO_SIZE).decode("utf-8-sig"))
+        text = read_input(path, SCENARIO_SIZE).decode("utf-8-sig")
     except OSError as error:
-        raise BadInput(f"cannot read the script: {error.strerror}", where=str(path)) from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"not TOML: {error}", where=str(path)) from None
+        raise BadInput(f"cannot read it: {error.strerror}", where=where, fix="name a TOML file") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"not TOML: {error}", where=where) from None
     try:
-        return msgspec.convert(data, _File).twin
+        return msgspec.convert(toml(text, where=where), kind)
     except msgspec.ValidationError as error:
-        raise BadInput(str(error), where=str(path)) from None
+        raise BadInput(str(error), where=where) from None
 
 
 def cues(rows: list[dict[str, Any]], *, where: str) -> list[Cue]:
