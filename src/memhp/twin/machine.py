@@ -151,7 +151,7 @@ class Twin:
         Raises :class:`KernelError` with what came of it.
         """
         self._check_alive()
-        delay = self.trouble.delay(path, text)
+        delay = self.trouble.delay(path)
         if not delay and not self.busy:
             self._carry_out(pid, path, text, act)
             return
@@ -167,7 +167,7 @@ class Twin:
         """Begin what waits first, if anything does."""
         while self.waiting and not self.busy:
             pending = self.waiting.popleft()
-            delay = self.trouble.delay(pending.path, pending.text)
+            delay = self.trouble.delay(pending.path)
             if not delay:
                 self._finish(pending)
                 continue

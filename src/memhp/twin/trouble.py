@@ -60,6 +60,11 @@ class Clear(_Trouble, frozen=True, tag="clear"):
 TroubleKind: TypeAlias = Refuse | Slow | LoseUevents | Clear
 
 
+def _slows(block: int) -> Callable[[TroubleKind], bool]:
+    """Whether trouble is a :class:`Slow` of a block."""
+    return lambda trouble: isinstance(trouble, Slow) and (trouble.blocks is None or block in trouble.blocks)
+
+
 class Trouble:
     """All the trouble that is in force."""
 
@@ -80,13 +85,21 @@ class Trouble:
             raise BadInput(f"no errno {trouble.errno!r}", where=f"{where}.errno", fix=one_of(trouble.errno, NAMES))
         self.rows.append((trouble, 0))
 
-    def _strike(self, fits: Callable[[TroubleKind], bool]) -> TroubleKind | None:
-        """The first trouble in force that fits; it has struck once more then."""
+    def _first(self, fits: Callable[[TroubleKind], bool]) -> int | None:
+        """The row of the first trouble in force that fits."""
         for place, (trouble, struck) in enumerate(self.rows):
             if fits(trouble) and (trouble.count is None or struck < trouble.count):
-                self.rows[place] = (trouble, struck + 1)
-                return trouble
+                return place
         return None
+
+    def _strike(self, fits: Callable[[TroubleKind], bool]) -> TroubleKind | None:
+        """The first trouble in force that fits; it has struck once more then."""
+        place = self._first(fits)
+        if place is None:
+            return None
+        trouble, struck = self.rows[place]
+        self.rows[place] = (trouble, struck + 1)
+        return trouble
 
     def _notified(self, k: Kernel, action: str, pfn: int, _pages: int) -> str | Refusal:
         going = {"MEM_GOING_OFFLINE": "offline", "MEM_GOING_ONLINE": "online"}.get(action)
@@ -104,24 +117,19 @@ class Trouble:
         found = self._strike(fits)
         return Refusal(found.reason, NAMES[found.errno]) if isinstance(found, Refuse) else ""
 
-    def delay(self, path: str, _text: str) -> float:
+    def delay(self, path: str) -> float:
         """Seconds that a write takes."""
         match = _STATE.fullmatch(path) if self.rows else None
-        if match is None:
-            return 0
-        block = int(match[1])
-        for trouble, struck in self.rows:
-            fits = isinstance(trouble, Slow) and (trouble.blocks is None or block in trouble.blocks)
-            if fits and isinstance(trouble, Slow) and (trouble.count is None or struck < trouble.count):
-                return trouble.seconds
-        return 0
+        place = self._first(_slows(int(match[1]))) if match is not None else None
+        slow = self.rows[place][0] if place is not None else None
+        return slow.seconds if isinstance(slow, Slow) else 0
 
     def going(self, k: Kernel, path: str, text: str) -> Callable[[], None]:
         """A slow write begins: a block that is to go offline says so meanwhile. Gives what ends that."""
         match = _STATE.fullmatch(path)
         assert match is not None
         block_id = int(match[1])
-        self._strike(lambda each: isinstance(each, Slow) and (each.blocks is None or block_id in each.blocks))
+        self._strike(_slows(block_id))
         block = k.memory_blocks.get(block_id)
         if block is None or block.state != "online" or text.strip() not in ("offline", "0"):
             return lambda: None
