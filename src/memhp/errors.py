@@ -5,8 +5,8 @@ import errno as _errno
 from collections.abc import Iterable
 from functools import partial
 
-_LATER = {133: "EHWPOISON"}
-"""Symbols that Python knows from 3.14 on."""
+ERRNO_NAMES = {**_errno.errorcode, 133: "EHWPOISON"}
+"""Symbols by number, with the one that Python knows from 3.14 on."""
 
 
 class MemhpError(Exception):
@@ -68,7 +68,7 @@ class KernelError(MemhpError):
     @property
     def name(self) -> str:
         """The symbol of the errno, as in ``EBUSY``."""
-        return _errno.errorcode.get(self.errno) or _LATER.get(self.errno, str(self.errno))
+        return ERRNO_NAMES.get(self.errno, str(self.errno))
 
 
 class KernelBug(MemhpError):

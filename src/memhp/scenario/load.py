@@ -1,7 +1,6 @@
 """Reading scenario files: TOML in, a checked :class:`Scenario` out, or one line that says what to change."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import errno
 import os
 import tomllib
 from difflib import get_close_matches
@@ -11,14 +10,14 @@ from typing import Any
 import msgspec
 
 from memhp.check import LAWS
-from memhp.errors import BadInput, one_of
+from memhp.errors import ERRNO_NAMES, BadInput, one_of
 from memhp.inputs import read_input
 from memhp.limits import SCENARIO_DEPTH, SCENARIO_SIZE, SCENARIO_STEPS
 from memhp.scenario.examples import example_at
 from memhp.scenario.explain import explained, quoted
 from memhp.scenario.schema import Offline, Online, Scenario
 
-OUTCOMES = ("ok", "BUG", "PANIC", *sorted({*errno.errorcode.values(), "EHWPOISON"}))
+OUTCOMES = ("ok", "BUG", "PANIC", *sorted(ERRNO_NAMES.values()))
 """How a step can end, and so what it can be expected to: well, with an errno, or with the end of the machine."""
 
 

@@ -1,7 +1,6 @@
 """Trouble on demand: blocks that refuse, operations that take their time, events that get lost."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import errno
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from memhp.errors import BadInput, one_of
+from memhp.errors import ERRNO_NAMES, BadInput, one_of
 from memhp.linux.drivers.base.notify import Chains, Refusal
 from memhp.linux.lib.kobject_uevent import Uevent
 from memhp.linux.state import Kernel
@@ -18,7 +17,7 @@ from memhp.scenario.schema import Seconds
 
 Count = Annotated[int, Meta(ge=1, le=1 << 62)]
 _STATE = re.compile(r"/sys/devices/system/memory/memory(\d+)/(?:state|online)")
-NAMES = {name: number for number, name in {**errno.errorcode, 133: "EHWPOISON"}.items()}
+NAMES = {name: number for number, name in ERRNO_NAMES.items()}
 
 
 class _Trouble(

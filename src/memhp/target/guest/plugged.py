@@ -1,13 +1,12 @@
 """A guest with what was plugged into it: what its files say, and how to wait for it."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import errno
 import os
 import time
 from collections.abc import Callable
 from typing import Any
 
-from memhp.errors import BadInput
+from memhp.errors import ERRNO_NAMES, BadInput
 from memhp.scenario import schema
 from memhp.spans import Span
 from memhp.target.guest.guest import Guest
@@ -19,9 +18,7 @@ SETTLE = 0.2
 PATIENCE = 60
 """Seconds until a guest that does not get done is left as it is."""
 
-EHWPOISON = 133
-"""Which Python does not know by name."""
-ERRNO = {os.strerror(number): name for number, name in {**errno.errorcode, EHWPOISON: "EHWPOISON"}.items()}
+ERRNO = {os.strerror(number): name for number, name in ERRNO_NAMES.items()}
 """Errno's names by what the shell prints (musl and glibc agree on those that matter here)."""
 
 
