@@ -12,10 +12,10 @@ from memhp.outputs.file import write_file
 from memhp.printable import printable
 from memhp.report.lines import print_wrapped
 from memhp.report.rendering import Cell, Head, PageTable, code, render
+from memhp.twin.machine import SECOND
 from memhp.twin.record import OK, Entry
 from memhp.twin.result import TwinRun
 
-SECOND = 1_000_000_000
 WIDTH = 120
 LONGEST_TEXT = 60
 """Characters of what was read or written that a line shows."""

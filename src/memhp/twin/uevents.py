@@ -8,8 +8,7 @@ from pathlib import Path
 
 from memhp.errors import BadInput
 from memhp.linux.lib.kobject_uevent import Uevent
-
-SECOND = 1_000_000_000
+from memhp.twin.machine import SECOND
 
 
 def text_of(event: Uevent, now: int) -> str:

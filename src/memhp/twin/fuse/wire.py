@@ -53,14 +53,11 @@ class Notify(IntEnum):
     """``enum fuse_notify_code``: what the server tells the kernel unasked, as a negative error."""
 
     POLL = 1
-    INVAL_INODE = 2
-    INVAL_ENTRY = 3
 
 
 class InitFlag(IntFlag):
     """Flags of ``FUSE_INIT``."""
 
-    ASYNC_READ = 1 << 0
     BIG_WRITES = 1 << 5
     ATOMIC_O_TRUNC = 1 << 3
     PARALLEL_DIROPS = 1 << 18
@@ -70,14 +67,12 @@ class OpenFlag(IntFlag):
     """``FOPEN_*``: how the kernel is to treat an open file."""
 
     DIRECT_IO = 1 << 0
-    KEEP_CACHE = 1 << 1
     NONSEEKABLE = 1 << 2
-    CACHE_DIR = 1 << 3
     STREAM = 1 << 4
 
 
 POLL_SCHEDULE_NOTIFY = 1
-FATTR_MODE, FATTR_UID, FATTR_GID, FATTR_SIZE = 1, 2, 4, 8
+FATTR_MODE, FATTR_UID, FATTR_GID = 1, 2, 4
 
 HEAD = Struct("=IIQQIIIHH")
 """``struct fuse_in_header``: len, opcode, unique, nodeid, uid, gid, pid, total_extlen, padding."""
