@@ -55,6 +55,16 @@ class BlockRange(msgspec.Struct, frozen=True, kw_only=True):
     use: dict[str, int] | None = None
     """Bytes of pages of each kind (:data:`memhp.facts.kpageflags.Kind`)."""
 
+    @property
+    def count(self) -> int:
+        """How many blocks these are."""
+        return self.last - self.first + 1
+
+    @property
+    def driver(self) -> str:
+        """Who added them, without the device; "" where nothing tells."""
+        return (self.added_by or "").partition(" ")[0]
+
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """What decides how added memory goes online; None where the kernel does not show it."""
@@ -100,7 +110,7 @@ class BlocksDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     def blocks(self, state: str) -> int:
         """How many blocks are in a state."""
-        return sum(each.last - each.first + 1 for each in self.ranges if each.state == state)
+        return sum(each.count for each in self.ranges if each.state == state)
 
 
 class _Told(NamedTuple):

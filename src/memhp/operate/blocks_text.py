@@ -36,7 +36,7 @@ def as_text(lines: Iterable[str]) -> str:
 
 def _lines(document: BlocksDocument) -> Iterator[str]:
     total = sum(each.size for each in document.ranges)
-    count = sum(each.last - each.first + 1 for each in document.ranges)
+    count = sum(each.count for each in document.ranges)
     kernel = f"Linux {document.kernel}, " if document.kernel else ""
     size = exact_size(document.block_size)
     yield f"{document.source}: {kernel}{exact_size(total)} in {count} memory blocks of {size}"
@@ -64,14 +64,14 @@ def _sign(each: BlockRange) -> str:
 
 def picture(ranges: Sequence[BlockRange]) -> str:
     """A sign for each block, or for as many as make the whole fit; a gap is one sign however wide."""
-    count = sum(each.last - each.first + 1 for each in ranges)
+    count = sum(each.count for each in ranges)
     gaps = sum(before.last + 1 < after.first for before, after in pairwise(ranges))
     per = max(1, -(-count // max(PICTURE - gaps, 1)))
     out, last, pending, held = "", None, "", 0
     for each in ranges:
         if last is not None and last + 1 < each.first:
             out, pending, held = out + _cell(pending) + GAP, "", 0
-        left = each.last - each.first + 1
+        left = each.count
         while left:
             part = min(left, per - held)
             pending, held, left = pending + _sign(each), held + part, left - part

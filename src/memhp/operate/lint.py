@@ -10,7 +10,7 @@ from memhp.facts import devices, iomem
 from memhp.facts.hidden import hides_addresses
 from memhp.facts.memory_blocks import ONLINE_TYPES
 from memhp.facts.source import Source
-from memhp.operate.blocks import BlockRange, BlocksDocument, read_blocks
+from memhp.operate.blocks import BlocksDocument, read_blocks
 from memhp.operate.settings import AUTO_ONLINE, Setting, settings
 from memhp.units import align_down, align_up, exact_size
 
@@ -220,16 +220,12 @@ def _memmap(seen: Seen) -> Iterator[Finding]:
                 "the struct pages of a block must fill whole pageblocks: try =force, or see memhp geometry "
                 "--memmap-on-memory",
             )  # fmt: skip
-    drivers = {driver for each in seen.blocks.ranges if (driver := _driver(each)) not in ("", "boot")}
+    drivers = {each.driver for each in seen.blocks.ranges} - {"", "boot"}
     if value in ("Y", "force") and drivers == {"virtio_mem"}:
         yield _finding(
             "memmap-unused", f"{PARAMETERS}/memmap_on_memory", 1, "is on, and virtio_mem, which added memory here, "
             "never asks for it", "leave it off, or plug DIMMs or kmem devices",
         )  # fmt: skip
-
-
-def _driver(each: BlockRange) -> str:
-    return (each.added_by or "").partition(" ")[0]
 
 
 def _built_in(seen: Seen) -> Iterator[Finding]:
@@ -268,7 +264,7 @@ def _alignment(seen: Seen) -> Iterator[Finding]:
 def _shrink(seen: Seen) -> Iterator[Finding]:
     kernel: dict[str, int] = {}
     for each in seen.blocks.ranges:
-        if each.state == "online" and _driver(each) in ("virtio_mem", "kmem") and each.zones != ["Movable"]:
+        if each.state == "online" and each.driver in ("virtio_mem", "kmem") and each.zones != ["Movable"]:
             kernel[each.added_by or ""] = kernel.get(each.added_by or "", 0) + each.size
     for owner, size in kernel.items():
         driver, _, device = owner.partition(" ")
@@ -295,7 +291,7 @@ def _ratio(seen: Seen) -> Iterator[Finding]:
 
 def _vfio(seen: Seen) -> Iterator[Finding]:
     limit = seen.source.number(VFIO_LIMIT)
-    blocks = sum(each.last - each.first + 1 for each in seen.blocks.ranges)
+    blocks = sum(each.count for each in seen.blocks.ranges)
     if limit is not None and blocks > limit:
         yield _finding(
             "vfio-limit", VFIO_LIMIT, 1, f"{blocks} memory blocks, {limit} ranges",

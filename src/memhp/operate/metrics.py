@@ -22,7 +22,7 @@ def _lines(document: BlocksDocument, largest_safe_step: int | None) -> Iterator[
     for each in document.ranges:
         zone = each.zones[0] if each.zones and each.state == "online" else ""
         node = ",".join(map(str, each.nodes))
-        blocks[each.state, zone, node] += each.last - each.first + 1
+        blocks[each.state, zone, node] += each.count
     yield from _gauge(
         "memhp_memory_blocks",
         "Memory blocks by state, by zone where they are online, and by node.",
