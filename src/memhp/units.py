@@ -1,4 +1,4 @@
-"""Sizes in bytes and page frame numbers (PFNs): constants, alignment, parsing and printing; counts in words."""
+"""Sizes in bytes and page frame numbers (PFNs): constants, alignment, parsing, printing; counts and runs in words."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
@@ -73,6 +73,11 @@ def exact_size(size: int) -> str:
 def format_count(count: int, what: str) -> str:
     """``1 step``, ``2 steps``, ``1 class``, ``2 classes``."""
     return f"{count} {what}" + ("" if count == 1 else "es" if what.endswith("s") else "s")
+
+
+def format_range(first: int, last: int) -> str:
+    """Numbers from `first` to `last`: ``3``, ``3–7``."""
+    return str(first) if first == last else f"{first}–{last}"
 
 
 def align_down(value: int, alignment: int) -> int:

@@ -7,7 +7,7 @@ from textwrap import wrap
 
 from memhp.operate.blocks import BlockRange, BlocksDocument
 from memhp.printable import printable
-from memhp.units import exact_size, format_size
+from memhp.units import exact_size, format_range, format_size
 
 WIDTH = 80
 """Columns of the report."""
@@ -102,7 +102,7 @@ def _row(each: BlockRange) -> tuple[str, ...]:
     zones = "" if each.zones is None else "several" if each.zones == ["none"] else "/".join(each.zones)
     hosted = ", own memmap" if each.memmap_on_memory else ""
     return (
-        block_numbers(each.first, each.last),
+        format_range(each.first, each.last),
         f"{each.start:#x}",
         exact_size(each.size),
         each.state,
@@ -119,12 +119,7 @@ def _uses(ranges: Iterable[BlockRange]) -> Iterator[str]:
         if each.use is not None:
             sizes = sorted(each.use.items(), key=lambda use: -use[1])
             told = ", ".join(f"{format_size(size)} {kind}" for kind, size in sizes)
-            yield f"use of {block_numbers(each.first, each.last)}: {told}"
-
-
-def block_numbers(first: int, last: int) -> str:
-    """``3``, ``3–7``."""
-    return str(first) if first == last else f"{first}–{last}"
+            yield f"use of {format_range(each.first, each.last)}: {told}"
 
 
 def _zones(document: BlocksDocument) -> Iterator[str]:

@@ -4,9 +4,9 @@
 from collections.abc import Iterator
 from itertools import groupby
 
-from memhp.operate.blocks_text import as_text, block_numbers
+from memhp.operate.blocks_text import as_text
 from memhp.operate.why import BlockWhy, WhyDocument
-from memhp.units import format_size
+from memhp.units import format_range, format_size
 
 VERDICTS = {
     "goes": "nothing that is seen keeps it",
@@ -47,7 +47,7 @@ def _blocks(blocks: list[BlockWhy]) -> Iterator[str]:
     first, last = blocks[0], blocks[-1]
     zones = f" in {'/'.join(first.zones)}" if first.zones and first.zones != ["none"] else ""
     name = "block" if first is last else "blocks"
-    numbers = block_numbers(first.block, last.block)
+    numbers = format_range(first.block, last.block)
     yield f"{name} {numbers} ({first.start:#x}, {first.state}{zones}): {VERDICTS[first.verdict]}"
     use: dict[str, int] = {}
     for block in blocks:

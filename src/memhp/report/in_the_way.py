@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from memhp.report.rendering import Head, PageTable, code
 from memhp.scenario.result import Held, StepResult
 from memhp.spans import SpanSet
-from memhp.units import format_size
+from memhp.units import format_range, format_size
 
 MOST_TOLD = 6
 """So many runs of pages are told of each range; the picture and JSON have all."""
@@ -72,11 +72,11 @@ def in_the_way_table(marks: list[InTheWay], block_size: int, page_size: int) -> 
 
 def _row(mark: InTheWay, block_size: int, page_size: int) -> tuple[str, ...]:
     first, last = mark.start // block_size, (mark.start + mark.size - 1) // block_size
-    blocks = str(first) if first == last else f"{first}–{last}"
     told = list(_pages(mark.pages, page_size))
     more = f"; {len(told) - MOST_TOLD} more runs" if len(told) > MOST_TOLD else ""
     pages = "; ".join(told[:MOST_TOLD]) + more
-    return (blocks, code(f"{mark.start:#x}–{mark.start + mark.size:#x}"), mark.reason, pages or "none")
+    addresses = code(f"{mark.start:#x}–{mark.start + mark.size:#x}")
+    return (format_range(first, last), addresses, mark.reason, pages or "none")
 
 
 def _pages(pages: Iterable[Held], page_size: int) -> Iterator[str]:

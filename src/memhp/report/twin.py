@@ -15,6 +15,7 @@ from memhp.report.rendering import Cell, Head, PageTable, code, render
 from memhp.twin.machine import SECOND
 from memhp.twin.record import OK, Entry
 from memhp.twin.result import TwinRun
+from memhp.units import format_range
 
 WIDTH = 120
 LONGEST_TEXT = 60
@@ -89,7 +90,7 @@ def twin_page(run: TwinRun) -> str:
     heads = (Head("time (s)", right=True), Head("what"), Head("who"), Head("about"), Head("what came of it"))
     rows: list[tuple[Cell, ...]] = [(time, what, who, code(about), came) for time, who, what, about, came in lines(run)]
     blocks: list[tuple[Cell, ...]] = [
-        (f"{block.first}" if block.first == block.last else f"{block.first}–{block.last}", block.state, block.zone)
+        (format_range(block.first, block.last), block.state, block.zone)
         for block in run.blocks
     ]
     return render(
