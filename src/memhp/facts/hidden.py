@@ -16,6 +16,8 @@ from memhp.facts.zoneinfo import ZoneInfo
 from memhp.spans import Span, SpanSet
 from memhp.units import KiB, MiB
 
+PAGE_SIZES = (4 * KiB, 16 * KiB, 64 * KiB)
+"""The page sizes of riscv64, x86-64 and arm64."""
 PC_HOLE = Span(640 * KiB, 1 * MiB)
 """What display memory and option ROMs have of a PC's first megabyte."""
 PC_DMA = 16 * MiB
@@ -30,11 +32,13 @@ def hides_addresses(text: str) -> bool:
     return count > 1 and len(_ZERO.findall(text)) == count
 
 
-def page_size_of(zones: Iterable[ZoneInfo], memory: MemoryBlocks, sizes: Iterable[int]) -> int | None:
+def page_size_of(zones: Iterable[ZoneInfo], memory: MemoryBlocks) -> int | None:
     """Bytes of a page: zones end, in pages, where online memory ends, in bytes."""
     online = [memory.span(block).end for block in memory.blocks if block.state == "online"]
     pages = max((zone.end_pfn or 0 for zone in zones), default=0)
-    return min(sizes, key=lambda size: abs(log2(max(online) / pages) - log2(size))) if online and pages else None
+    if not online or not pages:
+        return None
+    return min(PAGE_SIZES, key=lambda size: abs(log2(max(online) / pages) - log2(size)))
 
 
 def system_ram(zones: Iterable[ZoneInfo], memory: MemoryBlocks, page: int) -> tuple[Resource, ...]:

@@ -27,17 +27,16 @@ from memhp.facts.cmdline import Cmdline
 from memhp.facts.cpuinfo import Cpuinfo
 from memhp.facts.devices import DaxDevice, Qemu
 from memhp.facts.dmesg import Dmesg
-from memhp.facts.hidden import hides_addresses, page_size_of, system_ram
+from memhp.facts.hidden import PAGE_SIZES, hides_addresses, page_size_of, system_ram
 from memhp.facts.iomem import Resource
 from memhp.facts.kpageflags import PageRun
 from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
 from memhp.facts.nodes import Nodes
 from memhp.facts.pagetypeinfo import NodePageTypes
 from memhp.facts.params import HotplugParams
-from memhp.facts.source import DMESG, Source
+from memhp.facts.source import DMESG, OSRELEASE, Source
 from memhp.facts.zoneinfo import ZoneInfo
 from memhp.spans import Span
-from memhp.units import KiB
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -48,11 +47,6 @@ class Parser(Protocol[T_co]):
     def __call__(self, text: str, *, where: str) -> T_co:
         """What the text says."""
 
-
-OSRELEASE = "/proc/sys/kernel/osrelease"
-
-PAGE_SIZES = (4 * KiB, 16 * KiB, 64 * KiB)
-"""The page sizes of riscv64, x86-64 and arm64."""
 
 _EVERY_CAPTURE_HAS = ("/proc/meminfo", "/proc/vmstat", "/proc/buddyinfo", "/proc/cmdline")
 
@@ -148,7 +142,7 @@ def observe(source: Source, *, only: Collection[int] | None = None) -> Facts:
 
 
 def _hidden_memory(zones: tuple[ZoneInfo, ...], memory: MemoryBlocks) -> tuple[Resource, ...]:
-    page = page_size_of(zones, memory, PAGE_SIZES)
+    page = page_size_of(zones, memory)
     return system_ram(zones, memory, page) if page is not None else ()
 
 

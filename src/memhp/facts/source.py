@@ -27,6 +27,7 @@ Kind = Literal["live", "sysroot", "capture"]
 
 SYS_MEMORY = "/sys/devices/system/memory"
 SYS_NODE = "/sys/devices/system/node"
+OSRELEASE = "/proc/sys/kernel/osrelease"
 DMESG = "/var/log/dmesg"
 """Where a sysroot keeps the kernel log; a live host is asked for its own (``/dev/kmsg``)."""
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from memhp.facts import buddyinfo, counters, iomem, pagetypeinfo, zoneinfo
 from memhp.facts.dmesg import Line
-from memhp.facts.observed import OSRELEASE, Facts
+from memhp.facts.observed import Facts
 from memhp.facts.params import DIRECTORY as PARAMETERS
-from memhp.facts.source import DMESG, SYS_MEMORY, SYS_NODE
+from memhp.facts.source import DMESG, OSRELEASE, SYS_MEMORY, SYS_NODE
 from memhp.outputs.tree import write_tree
 
 

@@ -13,14 +13,12 @@ from memhp.errors import BadInput
 from memhp.facts import cmdline, iomem, memory_blocks, params, zoneinfo
 from memhp.facts.hidden import hides_addresses, page_size_of
 from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
-from memhp.facts.source import SYS_MEMORY, Source
+from memhp.facts.source import OSRELEASE, SYS_MEMORY, Source
 from memhp.facts.zoneinfo import ZoneInfo
 from memhp.spans import Span, SpanMap
-from memhp.units import KiB
 
 STRUCT_PAGE = 64
 """Bytes of a ``struct page`` on 64-bit kernels as distributions build them."""
-PAGE_SIZES = (4 * KiB, 16 * KiB, 64 * KiB)
 SCLP_MEMORY = "/sys/firmware/memory"
 """s390: standby memory, a folder a block (``drivers/s390/char/sclp_mem.c``)."""
 ACPI_DEVICES = "/sys/bus/acpi/devices"
@@ -129,7 +127,7 @@ def read_blocks(source: Source, *, use: bool = False) -> BlocksDocument:
     memory = memory_blocks.read(source)
     text = source.get("/proc/zoneinfo")
     zones = zoneinfo.parse(text, where=source.where("/proc/zoneinfo")) if text else ()
-    page = page_size_of(zones, memory, PAGE_SIZES) if zones else None
+    page = page_size_of(zones, memory) if zones else None
     parameters, unseen = params.read(source), list[str]()
     owners = _owners(source, memory, unseen)
     pages = _use(source, memory, page, unseen) if use else None
@@ -139,7 +137,7 @@ def read_blocks(source: Source, *, use: bool = False) -> BlocksDocument:
         for block in memory.blocks
     }
     line = source.get("/proc/cmdline")
-    release = source.get("/proc/sys/kernel/osrelease")
+    release = source.get(OSRELEASE)
     return BlocksDocument(
         source=source.name,
         kernel=release.strip() if release else None,
@@ -154,7 +152,7 @@ def read_blocks(source: Source, *, use: bool = False) -> BlocksDocument:
             auto_movable_ratio=parameters.auto_movable_ratio,
             auto_movable_numa_aware=parameters.auto_movable_numa_aware,
         ),
-        zones=[_total(zone, page) for zone in zones if zone.present and page],
+        zones=[_total(zone, page) for zone in zones if zone.present] if page else [],
         movable_ratio=movable_ratio(zones),
         memmap=sum(zone.present for zone in zones) * STRUCT_PAGE if zones else None,
         unseen=unseen,
@@ -172,8 +170,7 @@ def movable_ratio(zones: Iterable[ZoneInfo]) -> int | None:
     return movable * 100 // kernel if kernel else None
 
 
-def _total(zone: ZoneInfo, page: int | None) -> ZoneTotal:
-    size = page or 0
+def _total(zone: ZoneInfo, size: int) -> ZoneTotal:
     return ZoneTotal(
         node=zone.node, zone=zone.name, present=zone.present * size, managed=zone.managed * size, free=zone.free * size
     )

@@ -9,13 +9,13 @@ import msgspec
 from memhp.facts import devices, iomem
 from memhp.facts.hidden import hides_addresses
 from memhp.facts.memory_blocks import ONLINE_TYPES
+from memhp.facts.params import DIRECTORY as PARAMETERS
 from memhp.facts.source import Source
 from memhp.operate.blocks import BlocksDocument, read_blocks
 from memhp.operate.settings import AUTO_ONLINE, Setting, settings
 from memhp.units import align_down, align_up, exact_size
 
 Severity = Literal["error", "warning", "note"]
-PARAMETERS = "/sys/module/memory_hotplug/parameters"
 UNPLUG_ONLINE = "/sys/module/virtio_mem/parameters/unplug_online"
 VFIO_LIMIT = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
 IOMEM = "/proc/iomem"

@@ -14,7 +14,7 @@ import msgspec
 from memhp.errors import BadInput
 from memhp.facts.memory_blocks import MemoryBlock
 from memhp.facts.observed import Facts
-from memhp.facts.source import Source
+from memhp.facts.source import OSRELEASE, Source
 from memhp.operate.about import blocks_about
 from memhp.operate.rehearsal import session_of
 from memhp.operate.why import Seen, seen_of, told
@@ -99,7 +99,7 @@ def machine_state(source: Source, facts: Facts | None = None) -> MachineState:
     from memhp.facts import memory_blocks
 
     memory = memory_blocks.read(source) if facts is None else facts.memory
-    boot, release = source.get(BOOT_ID), source.get("/proc/sys/kernel/osrelease")
+    boot, release = source.get(BOOT_ID), source.get(OSRELEASE)
     return MachineState(
         kernel=release.strip() if release else None,
         boot=boot.strip() if boot else None,
