@@ -6,7 +6,7 @@ import re
 from memhp.errors import BadInput, one_of
 from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
 from memhp.facts.source import Source
-from memhp.operate.blocks import read_blocks
+from memhp.operate.blocks import owners_of
 from memhp.spans import Span
 from memhp.units import parse_size
 
@@ -56,11 +56,11 @@ def _within(memory: MemoryBlocks, span: Span, about: str) -> list[MemoryBlock]:
 def _of_device(source: Source, memory: MemoryBlocks, name: str) -> list[MemoryBlock]:
     found: list[MemoryBlock] = []
     known: dict[str, None] = {}
-    for each in read_blocks(source).ranges:
-        driver, _, device = (each.added_by or "").partition(" ")
+    for index, owner in sorted(owners_of(source, memory, unseen=[]).items()):
+        driver, _, device = owner.partition(" ")
         known |= dict.fromkeys(filter(None, (driver, device)))
         if name in {driver, device}:
-            found += [memory.by_index[index] for index in range(each.first, each.last + 1)]
+            found.append(memory.by_index[index])
     if not found:
         hint = one_of(name, known) if known else "name a block such as 32, or a range such as 0x100000000+1G"
         raise BadInput(f"no memory came from {name[:80]!r}", where="BLOCK", fix=hint)

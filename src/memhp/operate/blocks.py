@@ -129,7 +129,7 @@ def read_blocks(source: Source, *, use: bool = False) -> BlocksDocument:
     zones = zoneinfo.parse(text, where=source.where("/proc/zoneinfo")) if text else ()
     page = page_size_of(zones, memory) if zones else None
     parameters, unseen = params.read(source), list[str]()
-    owners = _owners(source, memory, unseen)
+    owners = owners_of(source, memory, unseen)
     pages = _use(source, memory, page, unseen) if use else None
     hosting = _hosting(source, memory, parameters.memmap_on_memory, owners)
     told = {
@@ -218,7 +218,7 @@ def _range(memory: MemoryBlocks, blocks: list[MemoryBlock], told: Mapping[int, _
     )
 
 
-def _owners(source: Source, memory: MemoryBlocks, unseen: list[str]) -> dict[int, str]:
+def owners_of(source: Source, memory: MemoryBlocks, unseen: list[str]) -> dict[int, str]:
     """Who added each block, as far as ``/proc/iomem``, links to ACPI devices and the log of the boot tell."""
     found = _acpi(source, memory)
     text = source.get("/proc/iomem")
