@@ -12,12 +12,13 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from memhp.errors import BadInput
+from memhp.facts import memory_blocks
 from memhp.facts.memory_blocks import MemoryBlock
 from memhp.facts.observed import Facts
 from memhp.facts.source import OSRELEASE, Source
 from memhp.operate.about import blocks_about
 from memhp.operate.rehearsal import session_of
-from memhp.operate.why import Seen, seen_of, told
+from memhp.operate.why import Obstacle, Seen, seen_of, told
 from memhp.scenario import schema
 from memhp.scenario.plan import free_bytes
 from memhp.scenario.run import outcome_of
@@ -96,8 +97,6 @@ class Goal(NamedTuple):
 
 def machine_state(source: Source, facts: Facts | None = None) -> MachineState:
     """What a machine shows now."""
-    from memhp.facts import memory_blocks
-
     memory = memory_blocks.read(source) if facts is None else facts.memory
     boot, release = source.get(BOOT_ID), source.get(OSRELEASE)
     return MachineState(
@@ -215,10 +214,10 @@ def _assumed(seen: Seen, steps: list[Step]) -> Iterable[str]:
 
 def _rehearsed(session: Session, seen: Seen, block: MemoryBlock, writes: tuple[Write, ...]) -> list[Step] | str:
     """The steps on one block, or why it is refused; then the model is as the kernel leaves it."""
-    if writes[0] == "offline":
-        certain = next((each for each in told(seen, block) if each.certain), None)
-        if certain is not None:
-            return f"{certain.errno}, {certain.reason}"
+    obstacles = told(seen, block) if writes[0] == "offline" else []
+    for each in obstacles:
+        if each.certain:
+            return f"{each.errno}, {each.reason}"
     steps: list[Step] = []
     before = state_of(block)
     for write in writes:
@@ -233,7 +232,7 @@ def _rehearsed(session: Session, seen: Seen, block: MemoryBlock, writes: tuple[W
         after = _after(session, block.index)
         moves = in_use(seen, block) if write == "offline" else 0
         pages = None if moves is None else moves // seen.page_size
-        risk, because = _risk(seen, block, write)
+        risk, because = _risk(seen, block, write, obstacles)
         steps.append(
             Step(block=block.index, write=write, before=before, after=after, moves=moves,
                  seconds=None if pages is None else round(pages * MOVE_SECONDS, 3),
@@ -251,16 +250,18 @@ def _after(session: Session, index: int) -> BlockState:
     return BlockState(index, block.state, zone.type.title if zone is not None else "")
 
 
-def _risk(seen: Seen, block: MemoryBlock, write: Write) -> tuple[Literal["low", "some"], str]:
+def _risk(
+    seen: Seen, block: MemoryBlock, write: Write, obstacles: list[Obstacle]
+) -> tuple[Literal["low", "some"], str]:
     if write != "offline":
         return "low", "memory that is there goes online"
-    if told(seen, block):
-        return "some", "; ".join(each.reason for each in told(seen, block))
+    if obstacles:
+        return "some", "; ".join(each.reason for each in obstacles)
     if block.zone == "Movable":
         return "low", "in ZONE_MOVABLE"
-    return (
-        ("low", "all pages are free or can move") if block.index in seen.pages else ("some", "nothing shows its pages")
-    )
+    if block.index in seen.pages:
+        return "low", "all pages are free or can move"
+    return "some", "nothing shows its pages"
 
 
 def read_plan(text: bytes, *, where: str) -> HostPlan:

@@ -191,7 +191,7 @@ def _obstacles(seen: Seen, block: MemoryBlock, span: Span, runs: list[PageRun]) 
             detail="the block spans several zones, and belongs to none", certain=True,
         )  # fmt: skip
         return
-    missing = span.size - sum(part.size for part in seen.ram.runs(*span))
+    missing = span.size - seen.ram.covered(*span)
     if missing and seen.ram:
         yield Obstacle(
             reason=HOLES, errno="EINVAL", place=OFFLINE_PAGES, certain=not seen.facts.hidden,
