@@ -47,7 +47,7 @@ def _lines(document: BlocksDocument) -> Iterator[str]:
     yield f"  {drawn}"
     yield "  " + "  ".join(f"{sign} {LEGEND[sign]}" for sign in dict.fromkeys(drawn))
     yield ""
-    yield from table(document.ranges)
+    yield from table(COLUMNS, [_row(each) for each in document.ranges])
     yield ""
     yield from _uses(document.ranges)
     yield from _zones(document)
@@ -88,13 +88,12 @@ def _cell(signs: str) -> str:
 COLUMNS = ("blocks", "start", "size", "state", "zones", "node", "removable", "added by")
 
 
-def table(ranges: Iterable[BlockRange]) -> Iterator[str]:
-    """A row for each range; columns that nobody fills are left out."""
-    rows = [_row(each) for each in ranges]
-    shown = [at for at in range(len(COLUMNS)) if any(row[at] for row in rows)]
-    widths = {at: max(len(COLUMNS[at]), *(len(row[at]) for row in rows)) for at in shown}
-    for row in (COLUMNS, *rows):
-        cells = (row[at].rjust(widths[at]) if COLUMNS[at] == "size" else row[at].ljust(widths[at]) for at in shown)
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Heads and rows, sizes flush right; columns that nobody fills are left out."""
+    shown = [at for at in range(len(heads)) if any(row[at] for row in rows)]
+    widths = {at: max(len(row[at]) for row in (heads, *rows)) for at in shown}
+    for row in (heads, *rows):
+        cells = (row[at].rjust(widths[at]) if heads[at] == "size" else row[at].ljust(widths[at]) for at in shown)
         yield "  ".join(cells).rstrip()
 
 

@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 from memhp.operate.apply import Applied
-from memhp.operate.blocks_text import as_text
+from memhp.operate.blocks_text import as_text, table
 from memhp.operate.plan import BlockState, HostPlan, Step
 from memhp.units import exact_size, format_count, format_size
 
@@ -20,10 +20,7 @@ def _lines(plan: HostPlan) -> Iterator[str]:
     yield f"{plan.source}: {plan.goal}, plan {plan.id}"
     yield ""
     if plan.steps:
-        rows = [HEADS, *(_row(number, step) for number, step in enumerate(plan.steps, 1))]
-        widths = [max(len(row[at]) for row in rows) for at in range(len(HEADS))]
-        for row in rows:
-            yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        yield from table(HEADS, [_row(number, step) for number, step in enumerate(plan.steps, 1)])
         yield ""
     for step in plan.steps:
         if step.risk != "low":
