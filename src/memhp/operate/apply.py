@@ -167,21 +167,20 @@ class _Run:
         if last is not None and last.event in ("begin", "undo"):
             step = self.plan.steps[last.step]
             after, before = (step.after, step.before) if last.event == "begin" else (step.before, step.after)
-            now = self._state(step.block)
+            now = _state(self._now(), step.block)
             if now not in (after, before):
                 raise Stopped(f"block {step.block} is {_words(now)}: neither as before the step nor as after it")
             result = "ok" if now == after else "not done"
             self.journal.add(Entry(event="end" if last.event == "begin" else "undone", step=last.step, result=result))
         if everything:
-            self._look()
+            self._look(self._now())
 
     def forth(self) -> Outcome:
         """The steps that are left."""
         for at in range(self.done(), len(self.plan.steps)):
             self._pause()
             step = self.plan.steps[at]
-            self._one("begin", "end", at, step.write, step.after)
-            self._look()
+            self._look(self._one("begin", "end", at, step.write, step.after))
         self.journal.add(Entry(event="done"))
         return "done"
 
@@ -199,14 +198,15 @@ class _Run:
             raise Stopped(ASKED)
 
     def _one(self, before: Literal["begin", "undo"], after: Literal["end", "undone"], at: int, text: str,
-             wanted: BlockState) -> None:  # fmt: skip
-        """One write: journal, write, look, journal. Signals wait until it is over."""
+             wanted: BlockState) -> MachineState:  # fmt: skip
+        """One write: journal, write, look, journal; what is seen. Signals wait until it is over."""
         step = self.plan.steps[at]
         limit = self.seconds or max(LEAST_SECONDS, MARGIN * (step.seconds or 0))
         with uninterrupted():
             self.journal.add(Entry(event=before, step=at))
             result = self.host.write(step.block, text, limit)
-            now = self._state(step.block)
+            seen = self._now()
+            now = _state(seen, step.block)
             if result == "ok" and now != wanted:
                 result = f"{_words(now)}, foretold {_words(wanted)}"
             self.journal.add(Entry(event=after, step=at, result=result[:200]))
@@ -214,14 +214,19 @@ class _Run:
         if result != "ok":
             hint = ": it took longer than it was given, or was told to stop" if result == INTERRUPTED else ""
             raise Stopped(f"block {step.block} did not go {text}: {result}{hint}")
+        return seen
 
-    def _look(self) -> None:
+    def _look(self, seen: MachineState) -> None:
         """Raise where anything but the steps that were done has changed."""
-        if differs := check_machine(self.plan, machine_state(self.host.source()), self.done()):
+        if differs := check_machine(self.plan, seen, self.done()):
             raise Stopped(differs)
 
-    def _state(self, block: int) -> BlockState | None:
-        return next((each for each in machine_state(self.host.source()).blocks if each.block == block), None)
+    def _now(self) -> MachineState:
+        return machine_state(self.host.source())
+
+
+def _state(machine: MachineState, block: int) -> BlockState | None:
+    return next((each for each in machine.blocks if each.block == block), None)
 
 
 def undo(step: Step) -> str:
