@@ -2,25 +2,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from memhp.errors import BadInput
 from memhp.outputs.file import uninterrupted
+from memhp.outputs.staging import check_beside, staging
 
 
 def check_new(out: Path) -> None:
     """Raise :class:`BadInput` where there is something already, or nothing could be made."""
     if out.exists() or out.is_symlink():
         raise BadInput("is there already", where=str(out), fix="give a name that is free")
-    parent = out.absolute().parent
-    if not parent.is_dir():
-        raise BadInput("cannot write: there is no such folder", where=str(out), fix=f"create {out.parent} first")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise BadInput(f"cannot write: not allowed in {parent}", where=str(out), fix="name another folder")
+    check_beside(out)
 
 
 def _name(draft: Path, target: Path) -> None:
@@ -43,20 +38,16 @@ def new_place(out: Path) -> Iterator[Path]:
     """
     check_new(out)
     target = out.absolute()
-    with uninterrupted():
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name[:64]}.", dir=target.parent))
     try:
-        draft = staging / "new"
-        yield draft
-        with uninterrupted():
-            if draft.is_dir():
-                draft.rename(target)  # refused where something but an empty folder has come meanwhile
-            else:
-                _name(draft, target)
+        with staging(target) as beside:
+            draft = beside / "new"
+            yield draft
+            with uninterrupted():
+                if draft.is_dir():
+                    draft.rename(target)  # refused where something but an empty folder has come meanwhile
+                else:
+                    _name(draft, target)
     except FileExistsError:
         raise BadInput("is there already", where=str(out), fix="give a name that is free") from None
     except OSError as error:
         raise BadInput(f"cannot write: {error.strerror}", where=str(out)) from None
-    finally:
-        with uninterrupted():
-            shutil.rmtree(staging)

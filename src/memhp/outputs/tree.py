@@ -8,15 +8,14 @@ where it points. A folder is replaced if everything in it is on its list and is 
 import hashlib
 import json
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from memhp.errors import BadInput
 from memhp.outputs.file import uninterrupted
+from memhp.outputs.staging import check_beside, staging
 
 MARK = ".memhp-sysroot"
 """The list of what was written, in every tree written here."""
@@ -28,12 +27,7 @@ MOST_MARK = 1 << 28
 def check_tree(directory: Path) -> None:
     """Raise :class:`BadInput` where :func:`write_tree` would refuse the folder or could not create it."""
     _replaceable(directory)
-    parent = directory.absolute().parent
-    if not parent.is_dir():
-        fix = f"create {directory.parent} first"
-        raise BadInput("cannot write: there is no such folder", where=str(directory), fix=fix)
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise BadInput(f"cannot write: not allowed in {parent}", where=str(directory), fix="name another folder")
+    check_beside(directory)
 
 
 def write_tree(directory: Path, files: Mapping[str, str], links: Mapping[str, str]) -> None:
@@ -44,20 +38,14 @@ def write_tree(directory: Path, files: Mapping[str, str], links: Mapping[str, st
     """
     check_tree(directory)
     target = directory.absolute()
-    staging: Path | None = None
     try:
-        with uninterrupted():
-            staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        tree = staging / "new"
-        _fill(tree, files, links)
-        with uninterrupted():
-            _swap(target, tree, staging / "old")
+        with staging(target) as beside:
+            tree = beside / "new"
+            _fill(tree, files, links)
+            with uninterrupted():
+                _swap(target, tree, beside / "old")
     except OSError as error:
         raise BadInput(f"cannot write: {error.strerror}", where=str(directory)) from None
-    finally:
-        if staging is not None:
-            with uninterrupted():
-                shutil.rmtree(staging)
 
 
 def _swap(target: Path, tree: Path, aside: Path) -> None:

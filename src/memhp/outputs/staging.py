@@ -1,0 +1,35 @@
+"""Where an output is built before it gets its name: a folder beside it under a name that nobody can foresee."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from memhp.errors import BadInput
+from memhp.outputs.file import uninterrupted
+
+
+def check_beside(out: Path) -> None:
+    """Raise :class:`BadInput` where nothing could be made beside an output."""
+    parent = out.absolute().parent
+    if not parent.is_dir():
+        raise BadInput("cannot write: there is no such folder", where=str(out), fix=f"create {out.parent} first")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise BadInput(f"cannot write: not allowed in {parent}", where=str(out), fix="name another folder")
+
+
+@contextmanager
+def staging(target: Path) -> Iterator[Path]:
+    """Such a folder beside `target`, with all that is still in it gone when the block is done. Raises OSError."""
+    folder: Path | None = None
+    try:
+        with uninterrupted():
+            folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:64]}.", dir=target.parent))
+        yield folder
+    finally:
+        if folder is not None:
+            with uninterrupted():
+                shutil.rmtree(folder)
