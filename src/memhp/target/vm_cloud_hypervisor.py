@@ -15,7 +15,7 @@ from typing import Any
 
 from memhp.errors import BadInput
 from memhp.limits import AGENT_ANSWER
-from memhp.linux.arch.registry import ports
+from memhp.linux.arch.registry import arch_called
 from memhp.target.vm import Plugged, VmDevice, VmLost, VmRefused, VmStatus
 
 RAM = "ram"
@@ -90,11 +90,10 @@ class CloudHypervisorVm:
             device = devices[0]
             devices = [VmDevice(id=device.id, kind=device.kind, size=max(0, int(actual) - base),
                                 requested=device.requested, most=device.most)]  # fmt: skip
-        machine = os.uname().machine
         return VmStatus(
             monitor=f"Cloud Hypervisor {self._version}",
             name=Path(self.where).name,
-            arch=next((each.name for each in ports() if machine in (each.name, *each.uname_words)), None),
+            arch=arch_called(os.uname().machine),
             state=str(info.get("state", "")).lower(),
             base=base,
             most=base + room,

@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from memhp.errors import BadInput
-from memhp.linux.arch.registry import ports
+from memhp.linux.arch.registry import arch_called
 from memhp.target.vm import Kind, Plugged, VmDevice, VmRefused, VmStatus
 from memhp.units import GiB, KiB, MiB, TiB
 
@@ -73,7 +73,7 @@ class LibvirtVm:
         return VmStatus(
             monitor=f"libvirt {version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}",
             name=root.findtext("name", ""),
-            arch=next((each.name for each in ports() if arch in (each.name, *each.uname_words)), None),
+            arch=arch_called(arch),
             state=STATES.get(self._ask("state")[0], "unknown"),
             base=base,
             most=None if most is None else _size(most),

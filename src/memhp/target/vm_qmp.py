@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from memhp.errors import BadInput
-from memhp.linux.arch.registry import ports
+from memhp.linux.arch.registry import arch_called
 from memhp.target.guest.agent import GuestLost
 from memhp.target.guest.monitor import Event, Monitor, Refused
 from memhp.target.vm import Kind, Plugged, VmDevice, VmLost, VmRefused, VmStatus
@@ -93,7 +93,7 @@ class QemuVm:
         return VmStatus(
             monitor=f"QEMU {version['major']}.{version['minor']}.{version['micro']}",
             name=name,
-            arch=next((each.name for each in ports() if target in (each.name, *each.uname_words)), None),
+            arch=arch_called(target),
             state=str(self.ask("query-status")["status"]),
             base=int(summary["base-memory"]),
             most=memory.get("max-size"),

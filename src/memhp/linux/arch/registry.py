@@ -38,6 +38,11 @@ def ports() -> tuple[Port, ...]:
     return tuple(port(arch) for arch in ARCHES)
 
 
+def arch_called(word: str) -> Arch | None:
+    """The architecture that a word such as ``uname -m`` prints is a name of; None where no port has it."""
+    return next((each.name for each in ports() if word in (each.name, *each.uname_words)), None)
+
+
 @cache
 def records() -> tuple[type[ArchProfile], ...]:
     """The types of the records in which a kernel keeps the choices of each architecture, in the order of the list."""
