@@ -9,13 +9,12 @@ import mmap
 import struct
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from memhp.errors import BadInput
-from memhp.facts.frame_runs import FrameRuns
+from memhp.facts.frame_runs import FrameRuns, whole_frames
 from memhp.facts.vmcoreinfo import VmCoreInfo, parse_vmcoreinfo
 from memhp.hw.format import U64
 from memhp.hw.reader import MissingTables
@@ -94,7 +93,8 @@ class ElfCore:
 
     def frame_runs(self, page_size: int) -> FrameRuns:
         """The frames of the dump, for pages of that size."""
-        return FrameRuns(page_size, (part for load in self.loads for part in self._frames(load, page_size)))
+        found = (whole_frames(self._file, load.offset, load.pa, load.size, page_size) for load in self.loads)
+        return FrameRuns(page_size, chain.from_iterable(found))
 
     @property
     def prstatus(self) -> tuple[bytes, ...]:
@@ -131,14 +131,6 @@ class ElfCore:
             data += self._file[start : start + part]
             pa, size = pa + part, size - part
         return bytes(data)
-
-    def _frames(self, load: Load, page_size: int) -> Iterator[tuple[Span, U64]]:
-        """The whole frames of a run: their PFNs, and a view of them, shape ``[n, page_size // 8]``."""
-        span = Span(-(-load.pa // page_size), (load.pa + load.size) // page_size)
-        if span:
-            offset = load.offset + span.start * page_size - load.pa
-            words = np.frombuffer(self._file, dtype="<u8", count=span.size * page_size // 8, offset=offset)
-            yield span, words.reshape(span.size, -1)
 
     def _headers(self) -> tuple[str, list[tuple[int, int, int, int]]]:
         """The architecture, and (type, file offset, size in the file, physical address) of each program header."""

@@ -1,7 +1,8 @@
 """Physical memory that lies in runs somewhere: a dump's segments, the files of a virtual machine's RAM."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterable
+import mmap
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -9,13 +10,24 @@ from memhp.hw.format import U64
 from memhp.hw.reader import MissingTables
 from memhp.spans import Span
 
+FrameRun = tuple[Span, U64]
+"""PFNs, and a view of their frames, shape ``[n, page_size // 8]``."""
+
+
+def whole_frames(data: bytes | mmap.mmap, offset: int, pa: int, size: int, page_size: int) -> Iterator[FrameRun]:
+    """The whole frames, if any, in `size` bytes of memory from `pa` on, which lie at `offset`."""
+    span = Span(-(-pa // page_size), (pa + size) // page_size)
+    if span:
+        words = np.frombuffer(data, "<u8", span.size * page_size // 8, offset + span.start * page_size - pa)
+        yield span, words.reshape(span.size, -1)
+
 
 class FrameRuns:
-    """A :class:`~memhp.hw.reader.TableReader` of runs of frames: spans of PFNs, each with a view of its frames, shape
-    ``[n, page_size // 8]``. Of frames that several runs have, the run that starts last counts.
+    """A :class:`~memhp.hw.reader.TableReader` of runs of frames. Of frames that several runs have, the run that
+    starts last counts.
     """
 
-    def __init__(self, page_size: int, runs: Iterable[tuple[Span, U64]]) -> None:
+    def __init__(self, page_size: int, runs: Iterable[FrameRun]) -> None:
         self.page_size = page_size
         self._runs = sorted(runs, key=lambda run: run[0].start)
         self._starts = np.array([span.start for span, _ in self._runs], dtype=np.uint64)

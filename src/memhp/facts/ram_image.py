@@ -8,19 +8,16 @@ lies in physical memory, whoever has the machine knows.
 import mmap
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from memhp.errors import BadInput
-from memhp.facts.frame_runs import FrameRuns
+from memhp.facts.frame_runs import FrameRuns, whole_frames
 from memhp.facts.vmcoreinfo import VmCoreInfo, parse_vmcoreinfo
-from memhp.hw.format import U64
 from memhp.inputs import open_regular
 from memhp.limits import RAM_PIECES
 from memhp.linux.arch.registry import port
-from memhp.spans import Span
 from memhp.units import MiB
 
 _HEADER = struct.Struct("<III")
@@ -67,14 +64,11 @@ class RamImage:
 
     def frame_runs(self, page_size: int) -> FrameRuns:
         """The frames of the RAM, for pages of that size."""
-        return FrameRuns(page_size, (run for piece in self._pieces for run in self._frames(piece, page_size)))
-
-    def _frames(self, piece: Piece, page_size: int) -> Iterator[tuple[Span, U64]]:
-        span = Span(-(-piece.pa // page_size), (piece.pa + piece.size) // page_size)
-        if span:
-            offset = piece.offset + span.start * page_size - piece.pa
-            words = np.frombuffer(self._files[piece.path], "<u8", span.size * page_size // 8, offset)
-            yield span, words.reshape(span.size, -1)
+        found = (
+            whole_frames(self._files[piece.path], piece.offset, piece.pa, piece.size, page_size)
+            for piece in self._pieces
+        )
+        return FrameRuns(page_size, chain.from_iterable(found))
 
 
 def notes_in(data: mmap.mmap, where: str) -> Iterator[VmCoreInfo]:
