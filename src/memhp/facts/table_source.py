@@ -88,12 +88,14 @@ def open_tables(
     if path == KCORE or _is_endless(path):
         core = Kcore(path)
         frames = sum(load.size for load in core.loads) // core.page_size
-        return _source(path, "live kernel", core, core.info, registers, arch, core.page_size, frames)
+        root = _root_of(core.info, registers, arch, str(path))
+        return _source(path, "live kernel", core, core.info, root, frames, live=True)
     begin = _begin(path)
     if begin.startswith(SIGNATURES):
         kdump = Kdump(path)
         frames = path.stat().st_size * 8 // kdump.page_size
-        return _source(path, "compressed dump", kdump, kdump.info, registers, arch, kdump.page_size, frames)
+        root = _root_of(kdump.info, registers, arch, str(path))
+        return _source(path, "compressed dump", kdump, kdump.info, root, frames)
     if begin.startswith((ELF, XZ)):
         return _of_elf(path, registers, arch)
     return _of_ram(path, registers, arch, ())
@@ -110,46 +112,36 @@ def _is_endless(path: Path) -> bool:
 def _of_elf(path: Path, registers: Mapping[str, int] | None, arch: str | None) -> TableSource:
     core = ElfCore(path, noted=not registers)
     info = None if registers else core.info
-    size = _root_of(info, registers, arch or core.arch, str(path)).fmt.page_size
-    runs = core.frame_runs(size)
-    return _of_runs(path, "ELF core", runs, info, registers, arch or core.arch)
+    root = _root_of(info, registers, arch or core.arch, str(path))
+    return _of_runs(path, "ELF core", core.frame_runs(root.fmt.page_size), info, root)
 
 
 def _of_ram(path: Path, registers: Mapping[str, int] | None, arch: str | None, pieces: Sequence[Piece]) -> TableSource:
     image = RamImage(path, pieces)
-    size = _root_of(image.info, registers, arch, str(path)).fmt.page_size
-    return _of_runs(path, "RAM", image.frame_runs(size), image.info, registers, arch)
+    root = _root_of(image.info, registers, arch, str(path))
+    return _of_runs(path, "RAM", image.frame_runs(root.fmt.page_size), image.info, root)
 
 
-def _of_runs(
-    path: Path,
-    kind: str,
-    runs: FrameRuns,
-    info: VmCoreInfo | None,
-    registers: Mapping[str, int] | None,
-    arch: str | None,
-) -> TableSource:
-    frames = sum(span.size for span in runs.spans)
-    return _source(path, kind, runs, info, registers, arch, runs.page_size, frames)
+def _of_runs(path: Path, kind: str, runs: FrameRuns, info: VmCoreInfo | None, root: Root) -> TableSource:
+    return _source(path, kind, runs, info, root, sum(span.size for span in runs.spans))
 
 
 def _source(
     path: Path,
     kind: str,
-    reader: TableReader,
+    reader: FrameRuns | Kcore | Kdump,
     info: VmCoreInfo | None,
-    registers: Mapping[str, int] | None,
-    arch: str | None,
-    page_size: int,
+    root: Root,
     frames: int,
+    *,
+    live: bool = False,
 ) -> TableSource:
     where = str(path)
-    root = _root_of(info, registers, arch, where)
     try:
         root = port(root.fmt.arch).read_root(root, reader)
     except MissingTables as error:
-        raise BadInput(f"page table at {error.pfns[0] * page_size:#x} is missing", where=where) from None
-    return TableSource(where, kind, reader, frames, root, info, live=isinstance(reader, Kcore))
+        raise BadInput(f"page table at {error.pfns[0] * reader.page_size:#x} is missing", where=where) from None
+    return TableSource(where, kind, reader, frames, root, info, live)
 
 
 def _root_of(info: VmCoreInfo | None, registers: Mapping[str, int] | None, arch: str | None, where: str) -> Root:
