@@ -12,7 +12,7 @@ from memhp.linux.arch.registry import ARCHES
 from memhp.linux.profiles import profile
 from memhp.linux.release import LAST
 from memhp.scenario import result, schema
-from memhp.scenario.run import Progress, rehearse_scenario
+from memhp.scenario.run import rehearse_scenario
 from memhp.target.vm import VmDevice, VmStatus
 
 WHERE = "rehearsal"
@@ -86,9 +86,7 @@ def steps_of(status: VmStatus) -> list[schema.StepKind]:
     return steps
 
 
-def rehearse_request(
-    status: VmStatus, guest: Guest, device: VmDevice, size: int, *, progress: Progress | None = None
-) -> Rehearsed:
+def rehearse_request(status: VmStatus, guest: Guest, device: VmDevice, size: int) -> Rehearsed:
     """Another size of a virtio-mem device, on the model; where memory grows by DIMMs, one of the difference.
 
     Raises BadInput for what only virtio-mem can: to shrink.
@@ -96,26 +94,24 @@ def rehearse_request(
     if device.kind != "virtio-mem":
         if size <= device.size:
             raise BadInput(f"{device.id} grows by DIMMs and cannot shrink", where=status.name, fix="use virtio-mem")
-        return rehearse_plug(status, guest, size - device.size, progress=progress)
+        return rehearse_plug(status, guest, size - device.size)
     step = schema.Resize(to=size, device=device.id, wait=OFFLINE_WAIT)
-    return _rehearsed(status, guest, step, f"{device.id}: {device.size:#x} → {size:#x}", progress)
+    return _rehearsed(status, guest, step, f"{device.id}: {device.size:#x} → {size:#x}")
 
 
-def rehearse_plug(status: VmStatus, guest: Guest, size: int, *, progress: Progress | None = None) -> Rehearsed:
+def rehearse_plug(status: VmStatus, guest: Guest, size: int) -> Rehearsed:
     """One more DIMM, on the model."""
-    return _rehearsed(status, guest, schema.Plug(size=size, online="auto"), f"a DIMM of {size:#x}", progress)
+    return _rehearsed(status, guest, schema.Plug(size=size, online="auto"), f"a DIMM of {size:#x}")
 
 
-def rehearse_unplug(status: VmStatus, guest: Guest, device: VmDevice, *, progress: Progress | None = None) -> Rehearsed:
+def rehearse_unplug(status: VmStatus, guest: Guest, device: VmDevice) -> Rehearsed:
     """A DIMM asked back, on the model."""
-    return _rehearsed(status, guest, schema.Eject(at=device.at), f"{device.id} is asked back", progress)
+    return _rehearsed(status, guest, schema.Eject(at=device.at), f"{device.id} is asked back")
 
 
-def _rehearsed(
-    status: VmStatus, guest: Guest, step: schema.StepKind, title: str, progress: Progress | None
-) -> Rehearsed:
+def _rehearsed(status: VmStatus, guest: Guest, step: schema.StepKind, title: str) -> Rehearsed:
     machine, assumed = machine_of(status, guest)
     before = [] if guest.source is not None else steps_of(status)
     scenario = schema.Scenario(machine=machine, steps=[*before, step], title=f"{status.name}: {title}")
-    run, _ = rehearse_scenario(scenario, where=WHERE, progress=progress)
+    run, _ = rehearse_scenario(scenario, where=WHERE)
     return Rehearsed(run, assumed)
