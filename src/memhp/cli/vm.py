@@ -175,9 +175,8 @@ def unplug(address: str, device: str | None, **options: Any) -> int:
     wish = Wish(**options)
     with _session(address) as machine:
         found = machine.status()
-        kind = next((each.kind for each in found.devices if each.id == device), "dimm")
-        chosen = found.device(device, "nvdimm" if kind == "nvdimm" else "dimm")
-        rehearsed = None if kind == "nvdimm" else rehearse_unplug(found, wish.guest(machine), chosen)
+        chosen = found.dimm(device)
+        rehearsed = None if chosen.kind == "nvdimm" else rehearse_unplug(found, wish.guest(machine), chosen)
 
         def change(told: "Progress") -> "Change":
             return vm_resize.unplug(machine, chosen.id, patience=wish.patience)

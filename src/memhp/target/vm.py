@@ -12,6 +12,8 @@ import msgspec
 from memhp.errors import BadInput, MemhpError, one_of
 
 Kind = Literal["virtio-mem", "dimm", "nvdimm", "other"]
+KINDS: dict[str, Kind] = {"virtio-mem": "virtio-mem", "dimm": "dimm", "nvdimm": "nvdimm"}
+"""Devices that are known, by the name that QEMU and libvirt have for them; every other is ``other``."""
 
 
 class VmLost(MemhpError):
@@ -71,6 +73,11 @@ class VmStatus(msgspec.Struct, frozen=True, kw_only=True):
             each.id: each for each in self.devices if (each.most is not None if kind is None else each.kind == kind)
         }
         return self._chosen(name, fits, kind or "virtio-mem")
+
+    def dimm(self, name: str | None) -> VmDevice:
+        """The DIMM or NVDIMM of that name; None: the only DIMM. Raises BadInput that lists what there is."""
+        nvdimm = any(each.id == name and each.kind == "nvdimm" for each in self.devices)
+        return self.device(name, "nvdimm" if nvdimm else "dimm")
 
     def _chosen(self, name: str | None, there: dict[str, VmDevice], kind: Kind) -> VmDevice:
         if name is None and len(there) == 1:

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from memhp.errors import BadInput
 from memhp.limits import AGENT_ANSWER
 from memhp.linux.arch.registry import arch_called
@@ -87,9 +89,7 @@ class CloudHypervisorVm:
         devices = [device for device in devices if device.most]
         actual = info.get("memory_actual_size")
         if len(devices) == 1 and actual is not None:
-            device = devices[0]
-            devices = [VmDevice(id=device.id, kind=device.kind, size=max(0, int(actual) - base),
-                                requested=device.requested, most=device.most)]  # fmt: skip
+            devices = [msgspec.structs.replace(devices[0], size=max(0, int(actual) - base))]
         return VmStatus(
             monitor=f"Cloud Hypervisor {self._version}",
             name=Path(self.where).name,

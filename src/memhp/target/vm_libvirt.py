@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from memhp.errors import BadInput
 from memhp.linux.arch.registry import arch_called
-from memhp.target.vm import Kind, Plugged, VmDevice, VmRefused, VmStatus
+from memhp.target.vm import KINDS, Plugged, VmDevice, VmRefused, VmStatus
 from memhp.units import GiB, KiB, MiB, TiB
 
 UNITS = {
@@ -21,7 +21,6 @@ UNITS = {
     "GiB": GiB, "TB": 10**12, "T": TiB, "TiB": TiB,
 }  # fmt: skip
 """Units of libvirt's sizes; without one it is KiB."""
-KINDS: dict[str, Kind] = {"virtio-mem": "virtio-mem", "dimm": "dimm", "nvdimm": "nvdimm"}
 STATES = {1: "running", 2: "blocked", 3: "paused", 4: "shutting down", 5: "shut off", 6: "crashed", 7: "suspended"}
 """``virDomainState``."""
 POLL = 0.5

@@ -15,9 +15,8 @@ from memhp.errors import BadInput
 from memhp.linux.arch.registry import arch_called
 from memhp.target.guest.agent import GuestLost
 from memhp.target.guest.monitor import Event, Monitor, Refused
-from memhp.target.vm import Kind, Plugged, VmDevice, VmLost, VmRefused, VmStatus
+from memhp.target.vm import KINDS, Plugged, VmDevice, VmLost, VmRefused, VmStatus
 
-KINDS: dict[str, Kind] = {"virtio-mem": "virtio-mem", "dimm": "dimm", "nvdimm": "nvdimm"}
 EVENTS = (
     "MEMORY_DEVICE_SIZE_CHANGE",
     "DEVICE_DELETED",

@@ -136,9 +136,7 @@ def unplug(
     vm: Vm, name: str | None, *, patience: Patience | None, clock: Callable[[], float] = time.monotonic
 ) -> Change:
     """Ask for a DIMM or NVDIMM back; with `patience`, wait for the guest's answer."""
-    status = vm.status()
-    kinds = [device.kind for device in status.devices if device.id == name] or ["dimm"]
-    device = status.device(name, "nvdimm" if kinds[0] == "nvdimm" else "dimm")
+    device = vm.status().dimm(name)
     began = clock()
     vm.unplug(device.id)
     ended: Ended = "requested"
