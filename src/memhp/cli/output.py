@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -72,6 +72,12 @@ def emit_json(report: object) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(json_bytes(report))
     sys.stdout.buffer.flush()
+
+
+def echo_lines(lines: Iterable[str]) -> None:
+    """Print lines, each as soon as it is there."""
+    for line in lines:
+        click.echo(line)
 
 
 def console(*, stderr: bool = False) -> "Console":

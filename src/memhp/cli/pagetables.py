@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from memhp.cli.output import emit_json, json_option
+from memhp.cli.output import echo_lines, emit_json, json_option
 from memhp.errors import BadInput, one_of
 
 if TYPE_CHECKING:
@@ -78,12 +78,12 @@ def pagetables(
         from memhp.report.page_tables import missing_lines, summary_lines
 
         uses = [use for use in area_uses(seen) if not names or any(use.start in span for span in spans)]
-        _echo([*summary_lines(seen, uses), *missing_lines(seen.missing)])
+        echo_lines([*summary_lines(seen, uses), *missing_lines(seen.missing)])
     elif leaves:
         from memhp.facts.page_tables import mapped_ranges
         from memhp.report.page_tables import missing_lines, range_lines
 
-        _echo([*range_lines(mapped_ranges(seen, spans, level)), *missing_lines(seen.missing)])
+        echo_lines([*range_lines(mapped_ranges(seen, spans, level)), *missing_lines(seen.missing)])
     else:
         _print_dump(seen, spans, level, everything=not (names or start or end or level))
     _tell(seen)
@@ -185,7 +185,7 @@ def _diff(before: "SeenTables", after: "SeenTables", spans: "list[Span]", *, as_
         verdict = "differs" if found or tables else "incomplete" if missing else "equal"
         _emit(before, verdict, differences=found, table_changes=tables, missing=missing)
     else:
-        _echo([*difference_lines(found, tables), *missing_lines(missing)])
+        echo_lines([*difference_lines(found, tables), *missing_lines(missing)])
     _tell(before)
     return 1 if found or tables or missing else 0
 
@@ -203,7 +203,7 @@ def _check(seen: "SeenTables", iomem: Path | None, *, as_json: bool) -> int:
     if as_json:
         _emit(seen, "unexpected" if broken else "expected", laws=_laws(findings), missing=seen.missing)
     else:
-        _echo(law_lines(findings))
+        echo_lines(law_lines(findings))
     _tell(seen)
     return 1 if broken else 0
 
@@ -254,17 +254,12 @@ def _emit(seen: "SeenTables", verdict: Any, **found: Any) -> None:
             kind=source.kind,
             release=source.info.release if source.info is not None else None,
             format=seen.fmt.name,
-            root=(source.root.pfn << seen.fmt.page_shift) + 8 * source.root.index,
+            root=source.root.address,
             doubts=list(seen.kernel.doubts) if seen.kernel is not None else [],
             areas=area_uses(seen),
             **found,
         )
     )
-
-
-def _echo(lines: Iterable[str]) -> None:
-    for line in lines:
-        click.echo(line)
 
 
 def _tell(seen: "SeenTables") -> None:

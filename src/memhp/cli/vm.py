@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from memhp.cli.output import emit_json, json_option, progress
+from memhp.cli.output import echo_lines, emit_json, json_option, progress
 from memhp.errors import BadInput
 from memhp.units import exact_size, parse_size
 
@@ -96,7 +96,7 @@ def status(address: str, as_json: bool) -> int:
     if as_json:
         _emit("listed", found)
     else:
-        _echo(status_lines(found))
+        echo_lines(status_lines(found))
     return 0
 
 
@@ -199,7 +199,7 @@ def blocks(agent: Path, as_json: bool) -> int:
 
         emit_json(VmDocument(verdict="listed", block_size=size, blocks=found))
     else:
-        _echo(block_lines(size, found))
+        echo_lines(block_lines(size, found))
     return 0
 
 
@@ -214,9 +214,9 @@ def online(agent: Path, numbers: tuple[int, ...], offline: bool, yes: bool) -> i
 
     what = f"{'take offline' if offline else 'bring online'} {', '.join(f'memory{number}' for number in numbers)}"
     with _answering(), closing(GuestAgent(agent)) as guest:
-        if not (yes or (sys.stdin is not None and sys.stdin.isatty() and click.confirm(f"{what.capitalize()}?"))):
+        if not (yes or _asked(what)):
             there = {block.number for block in guest.blocks()}
-            _echo(f"memory{number}: there is no such block" for number in numbers if number not in there)
+            echo_lines(f"memory{number}: there is no such block" for number in numbers if number not in there)
             click.echo(f"nothing was changed: --yes does it ({what})")
             return 0 if there.issuperset(numbers) else 1
         said = guest.change(numbers, online=not offline)
@@ -253,7 +253,7 @@ def _carry_out(
     from memhp.report.vm import change_lines, rehearsal_lines
 
     if rehearsed is not None and not wish.as_json:
-        _echo(rehearsal_lines(rehearsed))
+        echo_lines(rehearsal_lines(rehearsed))
     fine = rehearsed is None or rehearsed.ok
     if not _wanted(wish, what):
         if wish.as_json:
@@ -267,7 +267,7 @@ def _carry_out(
     if wish.as_json:
         _emit(done.ended, found, rehearsed, done)
     else:
-        _echo(change_lines(done))
+        echo_lines(change_lines(done))
     return 0 if done.ended in ("reached", "requested") else 1
 
 
@@ -277,7 +277,12 @@ def _wanted(wish: Wish, what: str) -> bool:
         return False
     if wish.yes:
         return True
-    return not wish.as_json and sys.stdin is not None and sys.stdin.isatty() and click.confirm(what.capitalize() + "?")
+    return not wish.as_json and _asked(what)
+
+
+def _asked(what: str) -> bool:
+    """Whether somebody at a terminal was asked, and said yes."""
+    return sys.stdin is not None and sys.stdin.isatty() and click.confirm(f"{what.capitalize()}?")
 
 
 def _emit(
@@ -289,8 +294,3 @@ def _emit(
     if rehearsed is not None:
         rehearsal = VmRehearsal(ok=rehearsed.ok, step=rehearsed.step, assumed=list(rehearsed.assumed))
     emit_json(VmDocument(verdict=verdict, vm=found, rehearsal=rehearsal, change=change))
-
-
-def _echo(lines: Iterable[str]) -> None:
-    for line in lines:
-        click.echo(line)

@@ -51,6 +51,11 @@ class Root:
     pfn: int
     index: int = 0
 
+    @property
+    def address(self) -> int:
+        """Where the first entry is in physical memory."""
+        return (self.pfn << self.fmt.page_shift) + 8 * self.index
+
 
 @dataclass(frozen=True)
 class Paging:

@@ -42,7 +42,7 @@ def summary_lines(seen: SeenTables, areas: Sequence[AreaUse]) -> Iterator[str]:
     fmt, info = seen.fmt, seen.source.info
     tables = sum(each.count for area in areas for each in area.tables) + 1
     release = f"{info.release}, " if info is not None else ""
-    yield f"{release}{fmt.name}, root at {(seen.source.root.pfn << fmt.page_shift) + 8 * seen.source.root.index:#x}"
+    yield f"{release}{fmt.name}, root at {seen.source.root.address:#x}"
     mapped = sum(area.mapped for area in areas)
     size = exact_size(tables * fmt.page_size)
     yield f"{format_size(mapped)} mapped by {format_count(tables, 'table')} of {size}, the root among them"
