@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from memhp.check.kernel_data import broken_rules
-from memhp.check.law import MOST_TOLD, Breach, Note
-from memhp.check.machine_view import Leaves, merged, minus, pfn_text, va_text
+from memhp.check.law import Breach, Note, as_many_as_are_told
+from memhp.check.machine_view import Leaves, leaves_in, merged, minus, pfn_text, va_text
+from memhp.check.page_tables import reserved
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.ranges import Ranges
 from memhp.hw.runs import frame_spans
@@ -44,10 +45,7 @@ class DumpedTables:
 
     def leaves(self, area: Span) -> Leaves:
         """The leaves that translate some of `area` (bytes), those at its edges whole."""
-        found = self.ranges
-        end = np.uint64(min(area.end, (1 << 64) - 1))
-        inside = found.mapped & (found.va < end) & (found.va + (found.size - np.uint64(1)) >= np.uint64(area.start))
-        return Leaves(found.va, found.size, found.pa, found.height, found.bits).chosen(inside)
+        return leaves_in(self.ranges, area)
 
 
 @dataclass(frozen=True)
@@ -85,25 +83,17 @@ def _checked(law: DumpedLaw, seen: DumpedTables) -> Finding:
     if law.needs_memory and seen.memory is None:
         return Finding(law.name, law.sentence, unchecked="which memory there is is not known: no /proc/iomem")
     found = list(law.find(seen))
-    breaches = [each for each in found if isinstance(each, Breach)]
-    if len(breaches) > MOST_TOLD + 1:
-        more = f"and in {len(breaches) - MOST_TOLD} more places"
-        breaches = [*breaches[:MOST_TOLD], Breach(law.name, more)]
+    breaches = as_many_as_are_told(law.name, [each for each in found if isinstance(each, Breach)])
     return Finding(law.name, law.sentence, tuple(breaches), tuple(each for each in found if isinstance(each, Note)))
 
 
 def page_tables(seen: DumpedTables) -> Iterator[Breach | Note]:
     """Tables that are not there, encodings that are reserved, tables reached by more than one way."""
-    fmt, found = seen.ranges.fmt, seen.ranges
+    found = seen.ranges
     for frame, height, va in zip(*(column.tolist() for column in found.missing), strict=True):
         text = f"the entry for {va:#x} points to PFN {frame:#x} as a {HEIGHT_NAMES[height]} table, which is not there"
         yield Breach("page-tables", text, pfns=Span(frame, frame + 1), vas=Span(va, va + 1))
-    none = np.array(fmt.empty, dtype=np.uint64)[found.height]
-    bad = np.flatnonzero(~found.mapped & ((found.entry & np.uint64(fmt.valid)) != 0) & (found.entry != none))
-    for i in bad.tolist():
-        entry, height, va = int(found.entry[i]), int(found.height[i]), int(found.va[i])
-        text = f"the {HEIGHT_NAMES[height]} entry {entry:#x} for {va:#x} is valid, but its encoding is reserved"
-        yield Breach("page-tables", text, vas=Span(va, va + int(found.size[i])))
+    yield from reserved(found)
     yield from _shared(seen)
 
 

@@ -34,6 +34,13 @@ class Note:
     count: int
 
 
+def as_many_as_are_told(law: str, found: list[Breach]) -> list[Breach]:
+    """The first breaches of a law, and how many more there are."""
+    if len(found) <= MOST_TOLD + 1:
+        return found
+    return [*found[:MOST_TOLD], Breach(law, f"and in {len(found) - MOST_TOLD} more places")]
+
+
 Check = Callable[[MachineView, Snapshot | None], Iterable[Breach]]
 Notes = Callable[[MachineView, Snapshot | None], Iterable[Note]]
 Still = Callable[[MachineView, MachineView], bool]
@@ -82,10 +89,7 @@ class Law:
             if violation.law in self.doors
         ]
         found += self.find(look, before)
-        if len(found) > MOST_TOLD + 1:
-            more = f"and in {len(found) - MOST_TOLD} more places"
-            return [*found[:MOST_TOLD], Breach(self.name, more)]
-        return found
+        return as_many_as_are_told(self.name, found)
 
     def notes(self, look: MachineView, before: Snapshot | None) -> list[Note]:
         """What the law allows but is worth telling."""

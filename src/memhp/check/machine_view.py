@@ -54,6 +54,13 @@ class Leaves(NamedTuple):
         return Leaves(self.va[which], self.size[which], self.pa[which], self.height[which], self.bits[which])
 
 
+def leaves_in(found: Ranges, area: Span) -> Leaves:
+    """The leaves that translate some of `area` (bytes), those at its edges whole."""
+    end = np.uint64(min(area.end, (1 << 64) - 1))
+    inside = found.mapped & (found.va < end) & (found.va + (found.size - np.uint64(1)) >= np.uint64(area.start))
+    return Leaves(found.va, found.size, found.pa, found.height, found.bits).chosen(inside)
+
+
 class Near(NamedTuple):
     """The parts of a machine that a look is confined to: whole memory blocks (PFNs), and addresses (bytes)."""
 
@@ -115,10 +122,7 @@ class MachineView:
 
     def leaves(self, area: Span) -> Leaves:
         """The leaves that translate some of `area` (bytes), those at its edges whole."""
-        found = self.ranges
-        end = np.uint64(min(area.end, (1 << 64) - 1))
-        inside = found.mapped & (found.va < end) & (found.va + (found.size - np.uint64(1)) >= np.uint64(area.start))
-        leaves = Leaves(found.va, found.size, found.pa, found.height, found.bits).chosen(inside)
+        leaves = leaves_in(self.ranges, area)
         return leaves if self.near is None else _confined(leaves, self.near.vas)
 
     @cached_property

@@ -15,6 +15,7 @@ from memhp.check.machine_view import MachineView, minus, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.memory import Use
+from memhp.hw.ranges import Ranges
 from memhp.hw.runs import frame_spans
 from memhp.spans import Span, SpanSet
 
@@ -24,7 +25,7 @@ NAME = "page-tables"
 def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """Entries that lead nowhere or to what is no table, tables reached twice or not at all, counts that disagree."""
     yield from _missing(look)
-    yield from _reserved(look)
+    yield from reserved(look.ranges)
     yield from _twice(look)
     yield from _ownership(look)
     yield from _counts(look)
@@ -37,8 +38,9 @@ def _missing(look: MachineView) -> Iterator[Breach]:
         yield Breach(NAME, text, pfns=Span(frame, frame + 1), vas=Span(va, va + 1))
 
 
-def _reserved(look: MachineView) -> Iterator[Breach]:
-    found, fmt = look.ranges, look.k.hw.fmt
+def reserved(found: Ranges) -> Iterator[Breach]:
+    """Entries that are valid, and neither a leaf nor lead to a table."""
+    fmt = found.fmt
     none = np.array(fmt.empty, dtype=np.uint64)[found.height]
     bad = np.flatnonzero(~found.mapped & ((found.entry & np.uint64(fmt.valid)) != 0) & (found.entry != none))
     for i in bad.tolist():
@@ -87,7 +89,7 @@ def still(look: MachineView, near: MachineView) -> bool:
     """Frames of tables are looked at where something changed, entries and sums anew."""
     if near.nothing:
         return next(_counts(look), None) is None
-    found = (_missing(look), _reserved(look), _twice(near), _ownership(near), _counts(look))
+    found = (_missing(look), reserved(look.ranges), _twice(near), _ownership(near), _counts(look))
     return not any(next(each, None) for each in found)
 
 
