@@ -7,6 +7,7 @@ may show anything, as with every reader of a live kernel.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import os
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ class Kcore(ElfCore):
             raise BadInput("not allowed", where=str(path), fix="read it as root; lockdown forbids it to all") from None
         except OSError as error:
             raise BadInput(error.strerror or str(error), where=str(path)) from None
+        weakref.finalize(self, os.close, self._fd)
         super().__init__(path)
 
     def contents(self, path: Path) -> bytes:
@@ -67,7 +69,3 @@ class Kcore(ElfCore):
                 except OSError:
                     continue
         return b""
-
-    def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._fd)
