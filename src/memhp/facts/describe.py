@@ -8,6 +8,7 @@ from typing import Literal
 
 from memhp.errors import BadInput
 from memhp.facts import iomem
+from memhp.facts.cpuinfo import Cpuinfo
 from memhp.facts.dmesg import Dmesg, NodeRange, VirtioMem
 from memhp.facts.iomem import Resource
 from memhp.facts.observed import Facts
@@ -117,6 +118,7 @@ def describe(facts: Facts, *, name: str) -> MachineFacts:
     cpus = {pageset.cpu for zone in facts.zones for pageset in zone.pagesets}
     states = facts.nodes.states if facts.nodes is not None else {}
     nids = tuple(dict.fromkeys(zone.node for zone in facts.zones))
+    cpuinfo = facts.cpuinfo or Cpuinfo()
     return MachineFacts(
         name=name,
         arch=arch,
@@ -144,8 +146,8 @@ def describe(facts: Facts, *, name: str) -> MachineFacts:
         gbpages="DirectMap1G" in facts.meminfo if "DirectMap4k" in facts.meminfo else None,
         large_leaves=any(facts.meminfo.get(name) for name in ("DirectMap2M", "DirectMap4M", "DirectMap1G")),
         hypervisor=log.after("Hypervisor detected: "),
-        cpu_features=log.cpu_features | (facts.cpuinfo.flags if facts.cpuinfo is not None else frozenset()),
-        midrs=log.midrs | (facts.cpuinfo.midrs if facts.cpuinfo is not None else frozenset()),
+        cpu_features=log.cpu_features | cpuinfo.flags,
+        midrs=log.midrs | cpuinfo.midrs,
         cxl_windows=tuple(each.span for _, each in iomem.walk(facts.iomem) if CXL_WINDOW.fullmatch(each.name)),
         memmap_pages={name: pages for name, pages in facts.vmstat.items() if name.startswith("nr_memmap")},
         virtio_mem=tuple(device for device in log.virtio_mem if _is_there(device, facts)),
