@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from memhp.check import check_all
 from memhp.claims import evidence
-from memhp.claims.claim import Finding, VerdictName, judged, on, over_releases
+from memhp.claims.claim import Finding, VerdictName, judged, on, over_releases, settled, together
 from memhp.errors import KernelError
 from memhp.hw.devices.pmem import plug_pmem
 from memhp.hw.memory import Use
@@ -116,7 +116,7 @@ def shared_by_others() -> Finding:
     for name in MAINLINE:
         machine = {"preset": "riscv-vm", "memory": "1G", "profile": name, "choices": {"vmemmap_leaves": "base"}}
         charged, own, ram, left, lost = _life(machine, GiB)
-        verdicts[name] = "answered" if own == charged > 0 == ram == left == lost else "open"
+        verdicts[name] = settled(own == charged > 0 == ram == left == lost)
         parts.append(f"{name}, riscv64 by base pages: {own} pages on the device, {ram} in RAM, {lost} lost")
     return over_releases("; ".join(parts), verdicts)
 
@@ -175,5 +175,5 @@ def draft_consolidated() -> Finding:
             f"{page_size}: {in_ram} of {needed} pages ({format_size(size)}) set, all in RAM, "
             f"{charged} charged; afterwards the account shows {left}, {lost} pages lost"
         )
-    verdict: VerdictName = judged(all(works)) if all(works) or not any(works) else "in part"
+    verdict = together(map(judged, works))
     return Finding(verdict, "; ".join(parts), {DRAFT: verdict})

@@ -108,6 +108,11 @@ def judged(holds: bool) -> VerdictName:
     return "reproduced" if holds else "refuted"
 
 
+def settled(found: bool) -> VerdictName:
+    """The verdict on a question: answered if what its answer rests on came out so, else open."""
+    return "answered" if found else "open"
+
+
 def together(verdicts: Iterable[VerdictName]) -> VerdictName:
     """The verdict of a row: that of all its kernels, or ``in part``; ``open`` if none was asked."""
     found = set(verdicts)
@@ -127,7 +132,7 @@ def on(releases: Iterable[str], holds: bool, figure: str) -> Finding:
 
 def answered(releases: Iterable[str], found: bool, figure: str) -> Finding:
     """The finding on a question: answered if what its answer rests on came out so, else open."""
-    verdict: VerdictName = "answered" if found else "open"
+    verdict = settled(found)
     return Finding(verdict, figure, dict.fromkeys(releases, verdict))
 
 

@@ -4,7 +4,7 @@
 from typing import Any
 
 from memhp.claims import evidence, memmap_rollback
-from memhp.claims.claim import Finding, VerdictName, answered, judged, over_releases
+from memhp.claims.claim import Finding, VerdictName, answered, judged, over_releases, settled
 from memhp.claims.memmap_on_memory import KERNELS
 from memhp.linux.drivers.base.memory_state import LOCK, state_store
 from memhp.linux.drivers.base.notify import Chains
@@ -44,7 +44,7 @@ def interface() -> Finding:
         ]
         refused = ["refused" if answers else "let go" for answers in said]
         expected = ["let go", "refused" if name == "linux-7.2" else "let go"]
-        verdicts[name] = "answered" if refused == expected else "open"
+        verdicts[name] = settled(refused == expected)
         parts.append(f"{name}: from the first page {refused[0]}, behind {own} pages of struct pages {refused[1]}")
     return over_releases("; ".join(parts), verdicts)
 
@@ -77,7 +77,7 @@ def hibernation() -> Finding:
         offline = pfn_to_online_page(k, first)
         online(session, Online(zone="movable"))
         there = pfn_to_online_page(k, first)
-        verdicts[name] = "answered" if (offline, there) == (False, True) else "open"
+        verdicts[name] = settled((offline, there) == (False, True))
         parts.append(f"{name}: {'saved' if offline else 'not saved'} offline, {'saved' if there else 'not'} online")
     return over_releases("; ".join(parts), verdicts)
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.claims import evidence
-from memhp.claims.claim import Finding, VerdictName, answered, judged, on, over_releases
+from memhp.claims.claim import Finding, VerdictName, answered, judged, on, over_releases, together
 from memhp.claims.device_records import Held, held, records
 from memhp.claims.riscv_hotplug import KERNELS, PLUG_512M, V1
 from memhp.claims.riscv_hotplug import MODES as PAGING
@@ -36,7 +36,7 @@ def granularity() -> Finding:
         device = row.virtio_mem
         assert device is not None
         said = (row.section_size == SECTION_SAID, row.pageblock_size == PAGEBLOCK_SAID)
-        verdicts[name] = judged(all(said)) if all(said) or not any(said) else "in part"
+        verdicts[name] = together(map(judged, said))
         parts.append(
             f"{name}: section {format_size(row.section_size)}, smallest DIMM {format_size(row.smallest_dimm)}, "
             f"pageblock {format_size(row.pageblock_size)} (order {row.pageblock_order}, not {row.max_page_order}), "
@@ -75,7 +75,7 @@ def pluggable_range() -> Finding:
         end = k.max_pfn << k.config.page_shift
         no_buffers = end <= DMA32 < unknown[0].boot_limit
         needs = [not same, outcome.result == "ok", no_buffers]
-        verdicts[name] = judged(all(needs)) if all(needs) or not any(needs) else "in part"
+        verdicts[name] = together(map(judged, needs))
         parts.append(
             f"{name}: the layout is {'the same' if same else 'another'} with a known maximum; {beyond}; "
             f"a guest that boots up to {end:#x} and grows above 4 GiB has {'no ' if no_buffers else ''}bounce buffers"

@@ -6,7 +6,7 @@ from typing import Any
 
 from memhp.claims import evidence
 from memhp.claims.altmap import device, storage
-from memhp.claims.claim import Finding, VerdictName, answered, judged, over_releases
+from memhp.claims.claim import Finding, VerdictName, answered, judged, over_releases, settled
 from memhp.claims.kconfig import BUILDS, RULES, option
 from memhp.claims.riscv_hotplug import V1
 from memhp.linux.config import configs
@@ -82,8 +82,7 @@ def build_options() -> Finding:
         for build, asked in BUILDS.items():
             has = [each for each in ("MEMORY_HOTPLUG", "MEMORY_HOTREMOVE", "ZONE_DEVICE") if option(name, each, asked)]
             told.append(f"{build}: {', '.join(has) or 'none'}")
-        whole = option(name, "MEMORY_HOTREMOVE", BUILDS["as distributions build it"])
-        verdicts[name] = "answered" if whole else "open"
+        verdicts[name] = settled(option(name, "MEMORY_HOTREMOVE", BUILDS["as distributions build it"]))
         parts.append(f"{name}: {'; '.join(told)}")
     return over_releases("; ".join(parts), verdicts)
 

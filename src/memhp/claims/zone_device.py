@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from memhp.claims import evidence
 from memhp.claims.altmap import device
-from memhp.claims.claim import Finding, VerdictName, judged, over_releases
+from memhp.claims.claim import Finding, VerdictName, judged, over_releases, settled
 from memhp.explore.cases.pagemap_lookup_vs_unmap import CASE as PAGEMAP
 from memhp.linux.config import configs
 from memhp.linux.mm.altmap import vmem_altmap_nr_free
@@ -80,8 +80,7 @@ def compat_align() -> Finding:
         every = list(configs(PROFILES[name]))
         found = sorted({memremap_compat_align(config) for config in every})
         stub = {memremap_compat_align(replace(config, zone_device=False)) == config.page_size for config in every}
-        as_is = found == [SUBSECTION] and stub == {True}
-        verdicts[name] = "answered" if as_is else "open"
+        verdicts[name] = settled(found == [SUBSECTION] and stub == {True})
         parts.append(f"{name}: {', '.join(map(format_size, found))} in {len(every)} configurations")
     return over_releases(f"{'; '.join(parts)}; a page without ZONE_DEVICE", verdicts)
 
