@@ -115,7 +115,7 @@ def shared_by_others() -> Finding:
     parts, verdicts = [], dict[str, VerdictName]()
     for name in MAINLINE:
         machine = {"preset": "riscv-vm", "memory": "1G", "profile": name, "choices": {"vmemmap_leaves": "base"}}
-        charged, own, ram, left, lost = _life(machine, GiB)
+        charged, own, ram, left, lost = _life(evidence.kernel(machine), GiB)
         verdicts[name] = settled(own == charged > 0 == ram == left == lost)
         parts.append(f"{name}, riscv64 by base pages: {own} pages on the device, {ram} in RAM, {lost} lost")
     return over_releases("; ".join(parts), verdicts)
@@ -132,7 +132,7 @@ def draft_helper() -> Finding:
     parts, works = [], []
     for policy, what in (("draft-helper", "as drafted"), ("fail", "returning what the altmap gave")):
         for page_size in LARGE_PAGES:
-            charged, on_device, in_ram, left, lost = _life(_arm64(page_size, altmap_fallback=policy))
+            charged, on_device, in_ram, left, lost = _life(evidence.kernel(_arm64(page_size, altmap_fallback=policy)))
             works.append((on_device == charged > 0, in_ram == 0, left == 0, lost == 0))
             parts.append(
                 f"{what}, {page_size}: the account is charged {charged} pages, {on_device} are used and RAM gives "
@@ -143,12 +143,11 @@ def draft_helper() -> Finding:
     return Finding(verdict, "; ".join(parts), {DRAFT: verdict})
 
 
-def _life(machine: dict[str, Any], size: int = 4 * GiB) -> tuple[int, int, int, int, int]:
+def _life(k: Kernel, size: int = 4 * GiB) -> tuple[int, int, int, int, int]:
     """`size` bytes of a device that comes and goes.
 
     Pages charged to the altmap, pages on the device, pages in RAM; then what is left on the account, and in RAM.
     """
-    k = evidence.kernel(machine)
     before = storage(k)[1]
     pgmap = device(k, size)
     altmap = _altmap(pgmap)
@@ -165,11 +164,10 @@ def draft_consolidated() -> Finding:
     """
     parts, works = [], []
     for page_size in ("4K", *LARGE_PAGES):
-        machine = _arm64(page_size, vmemmap_populate="draft-consolidated")
-        charged, _, in_ram, left, lost = _life(machine)
-        config = evidence.kernel(machine).config
-        size = (4 * GiB >> config.page_shift) * config.struct_page_size
-        needed = size // config.page_size
+        k = evidence.kernel(_arm64(page_size, vmemmap_populate="draft-consolidated"))
+        charged, _, in_ram, left, lost = _life(k)
+        size = (4 * GiB >> k.config.page_shift) * k.config.struct_page_size
+        needed = size // k.config.page_size
         works.append(in_ram == needed)
         parts.append(
             f"{page_size}: {in_ram} of {needed} pages ({format_size(size)}) set, all in RAM, "

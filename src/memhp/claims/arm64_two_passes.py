@@ -12,6 +12,7 @@ from memhp.hw.stepper import Access
 from memhp.hw.tlb import Table
 from memhp.linux.mm.pgd import PAGE_TABLE_LOCK
 from memhp.linux.profiles import MAINLINE
+from memhp.scenario.result import flush_count
 from memhp.units import GiB, KiB, MiB, format_size
 
 V5 = "arm64-hotremove-v5"
@@ -96,7 +97,7 @@ def two_passes() -> Finding:
         counts = []
         for page_size in PAGE_SIZES:
             steps = ({"do": "plug", "size": GiB, "at": AT}, {"do": "remove"})
-            flushed = evidence.flush_count(evidence.run(machine(name, page_size), *steps).steps[1])
+            flushed = flush_count(evidence.run(machine(name, page_size), *steps).steps[1].flushes)
             counts.append(f"{format_size(page_size)} {flushed}")
         parts.append(
             f"{name}: {made} {'pass' if made == 1 else 'passes'}{', under the lock' if locked else ''}; "

@@ -17,7 +17,7 @@ from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.matrix import MatrixRow, life_cycle
-from memhp.scenario.result import Run, StepResult, Tables
+from memhp.scenario.result import Run, Tables
 from memhp.scenario.run import rehearse_scenario
 from memhp.scenario.schema import MachineText, Plug, Scenario
 from memhp.scenario.session import Session
@@ -77,11 +77,6 @@ def told(variant: str, verdict: Verdict) -> str:
 def table_count(tables: Tables) -> int:
     """Table frames of all levels."""
     return sum(getattr(tables, name) for name in tables.__struct_fields__)
-
-
-def flush_count(step: StepResult) -> int:
-    """Invalidations that a step made."""
-    return sum(flush.times for flush in step.flushes)
 
 
 def broken_laws(run: Run) -> list[str]:

@@ -8,7 +8,9 @@ from memhp.claims.claim import Finding, VerdictName, judged, over_releases
 from memhp.explore.cases.free_before_flush import CASE as FREE_BEFORE_FLUSH
 from memhp.explore.cases.pgd_sync_existing_process import CASE as EXISTING
 from memhp.explore.cases.pgd_sync_new_process import CASE as NEW
-from memhp.linux.profiles import MAINLINE, Arch
+from memhp.linux.config import configs
+from memhp.linux.profiles import MAINLINE, Arch, profile
+from memhp.scenario.result import flush_count
 from memhp.units import GiB, KiB, MiB
 
 V1 = "riscv-hotplug-v1"
@@ -151,8 +153,8 @@ def flushes() -> Finding:
     parts, verdicts = [], dict[str, VerdictName]()
     for (arch, kernel), (variant, where) in FLUSH_ORDERS.items():
         word = evidence.explored(FREE_BEFORE_FLUSH, variant, where).word
-        row = [each for each in evidence.rows(arch, kernel) if each.page_size == 4 * KiB][-1]
-        times = sum(flush.times for flush in row.flushes_remove)
+        row = evidence.row([each for each in configs(profile(kernel), [arch]) if each.page_size == 4 * KiB][-1])
+        times = flush_count(row.flushes_remove)
         early = row.freed_before_flush
         enough = word == "safe" and not early
         if arch == "riscv64":

@@ -67,11 +67,10 @@ def pluggable_range() -> Finding:
         checked = name != V1
         at = unknown[0].pluggable_end if checked else FAR
         run = evidence.run(machine, {"do": "plug", "size": 128 * MiB, "at": at})
-        outcome, va = run.steps[0].outcome, evidence.kernel(machine).layout.phys_to_virt(at or 0)
+        k, outcome = evidence.kernel(machine), run.steps[0].outcome
         beyond = f"a plug at {at:#x} beyond the direct map: {outcome.result}"
         if outcome.result == "ok":
-            beyond += f", mapped at {va:#x}"
-        k = evidence.kernel(machine)
+            beyond += f", mapped at {k.layout.phys_to_virt(at or 0):#x}"
         end = k.max_pfn << k.config.page_shift
         no_buffers = end <= DMA32 < unknown[0].boot_limit
         needs = [not same, outcome.result == "ok", no_buffers]

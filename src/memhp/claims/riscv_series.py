@@ -12,7 +12,7 @@ from memhp.claims.riscv_hotplug import V1
 from memhp.linux.config import configs
 from memhp.linux.mm.memremap import memremap_pages, memunmap_pages
 from memhp.linux.profiles import MAINLINE, PROFILES, profile
-from memhp.scenario.matrix import life_cycle
+from memhp.scenario.result import flush_count
 from memhp.units import GiB
 
 SYNC = {"pgd_policy": "sync", "pgd_preallocated": []}
@@ -104,10 +104,10 @@ def revisions() -> Finding:
     }
     parts, whole = [], {}
     for name, kernel in kernels.items():
-        rows = [life_cycle(config) for config in configs(kernel, ["riscv64"])]
+        rows = [evidence.row(config) for config in configs(kernel, ["riscv64"])]
         whole[name] = [f"Sv{row.va_bits}" for row in rows if row.ok]
         last = rows[-1]
-        times = [sum(flush.times for flush in flushes) for flushes in (last.flushes_add, last.flushes_remove)]
+        times = [flush_count(flushes) for flushes in (last.flushes_add, last.flushes_remove)]
         parts.append(
             f"{name}: {', '.join(whole[name])} keeps every law, struct pages by {last.memmap_leaf}, "
             f"{times[0]} flushes to add and {times[1]} to remove"

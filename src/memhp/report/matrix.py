@@ -10,7 +10,7 @@ from rich.text import Text
 from memhp.report.lines import print_wrapped
 from memhp.report.table import Cell, Column, print_table
 from memhp.scenario.matrix import MatrixRow
-from memhp.scenario.result import FlushCount, Tables
+from memhp.scenario.result import Tables, flush_count
 from memhp.units import format_size
 
 COLUMNS = (
@@ -68,8 +68,3 @@ def tables_text(tables: Tables) -> str:
     """Table frames by level, the leaf tables first: ``256 PTE 1 PMD``."""
     counts = [(name, getattr(tables, name)) for name in tables.__struct_fields__]
     return " ".join(f"{count} {name}" for name, count in counts if count) or "0"
-
-
-def flush_count(flushes: Sequence[FlushCount]) -> int:
-    """Invalidations of any kind."""
-    return sum(flush.times for flush in flushes)

@@ -1,6 +1,7 @@
 """What a run yields: plain structures that print as JSON, from which every view is made. Sizes are bytes."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -88,6 +89,11 @@ class FlushCount(_Frozen, frozen=True, kw_only=True):
     times: int
     pages: int
     """Base pages that ranged flushes named; 0 for flushes of everything."""
+
+
+def flush_count(flushes: Iterable[FlushCount]) -> int:
+    """Invalidations of any kind."""
+    return sum(flush.times for flush in flushes)
 
 
 class LogEntry(_Frozen, frozen=True, kw_only=True):
