@@ -7,11 +7,10 @@ from errno import EINVAL
 
 from memhp.errors import KernelError
 from memhp.linux.drivers.base.notify import Chains, Refusal
-from memhp.linux.place import kernel_function
+from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "lib/memory-notifier-error-inject.c"
-SET = "lib/notifier-error-inject.c:debugfs_errno_set"
 MAX_ERRNO = 4095
 
 ACTIONS = ("MEM_GOING_ONLINE", "MEM_GOING_OFFLINE")
@@ -44,5 +43,5 @@ def notifier_err_inject_callback(k: Kernel, action: str, _pfn: int, _pages: int)
 def debugfs_errno_set(k: Kernel, action: str, text: str) -> None:
     """Write to an action's ``error``: what is beyond an errno becomes the nearest that is one. Raises EINVAL."""
     if _NUMBER.fullmatch(text) is None:
-        raise KernelError(EINVAL, f"{text!r} is no number", place=SET)
+        raise KernelError(EINVAL, f"{text!r} is no number", place=here())
     k.statics(MemoryNotifierErrInject).actions[action] = min(max(int(text), -MAX_ERRNO), 0)

@@ -17,7 +17,6 @@ KERNEL_FILE = "mm/balloon_compaction.c"
 BALLOON_USES = frozenset({Use.BALLOON, Use.BALLOON_FIXED})
 
 
-
 def balloon_page_enqueue(k: Kernel, spans: Iterable[Span]) -> None:
     """Pages that were allocated (PFNs) go into a balloon: marked offline, and managed no more."""
     for span in spans:

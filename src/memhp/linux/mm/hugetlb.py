@@ -28,7 +28,6 @@ HUGE_USES = frozenset({*POOLS, *POOLS.values()})
 GIGANTIC_USES = frozenset({Use.GIGANTIC, Use.GIGANTIC_FREE})
 
 
-
 @dataclass
 class Hugetlb:
     """``resv_huge_pages`` of the pools."""

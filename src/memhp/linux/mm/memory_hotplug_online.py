@@ -101,9 +101,7 @@ def set_online_page_callback(k: Kernel, callback: OnlinePageCallback) -> None:
 def restore_online_page_callback(k: Kernel, callback: OnlinePageCallback) -> None:
     """Let all pages go to the buddy again. Raises EINVAL when the callback is not this one."""
     if k.statics(Onlining).online_page_callback is not callback:
-        raise KernelError(
-            EINVAL, "this is not the driver that decides", place=here()
-        )
+        raise KernelError(EINVAL, "this is not the driver that decides", place=here())
     k.statics(Onlining).online_page_callback = None
 
 

@@ -173,7 +173,6 @@ def pfn_to_online_page(k: Kernel, pfn: int) -> bool:
     return pgmap is None
 
 
-
 def online_runs(k: Kernel, start_pfn: int, end_pfn: int) -> Iterator[Span]:
     """The pages of ``[start_pfn, end_pfn)`` that lie in valid sub-sections of online sections, ascending."""
     per = k.config.pages_per_section

@@ -96,13 +96,13 @@ class X86Port(GenericPort):
     set_direct_map_invalid_noflush = staticmethod(set_memory.set_direct_map_invalid_noflush)
     set_direct_map_default_noflush = staticmethod(set_memory.set_direct_map_default_noflush)
     flush_tlb_all = staticmethod(tlb.flush_tlb_all)
+    flush_tlb_kernel_range = staticmethod(tlb.flush_tlb_kernel_range)
 
     def told_config(
         self, config: Config, midrs: Collection[int], features: Collection[str], rodata: str | None
     ) -> Config:
         """AMD's flushes without an IPI, and what INVLPG leaves in the paging-structure caches."""
         return replace(config, invlpgb="invlpgb" in features, tce="tce" in features)
-    flush_tlb_kernel_range = staticmethod(tlb.flush_tlb_kernel_range)
 
     ptdump_style = STYLE
 

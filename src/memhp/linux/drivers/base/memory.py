@@ -31,7 +31,7 @@ def hard_offline_page_store(k: Kernel, text: str) -> None:
     """Write an address to ``hard_offline_page``: its page goes bad. Raises EINVAL, and what memory_failure() raises."""
     address = kstrtoull(text)
     if address is None:
-        raise KernelError(EINVAL, f"{text!r} is no address", place="drivers/base/memory.c:hard_offline_page_store")
+        raise KernelError(EINVAL, f"{text!r} is no address", place=here())
     memory_failure(k, address >> k.config.page_shift)
 
 

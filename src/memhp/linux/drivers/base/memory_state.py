@@ -199,7 +199,7 @@ def online_store(k: Kernel, block_id: int, text: str) -> None:
     """Write to a block's ``online``, which is no error where it is so already. Raises EINVAL for no truth value."""
     wanted = kstrtobool(text)
     if wanted is None:
-        raise KernelError(EINVAL, f"{text!r} is neither 0 nor 1", place="drivers/base/core.c:online_store")
+        raise KernelError(EINVAL, f"{text!r} is neither 0 nor 1", place=here())
     with k.hw.locked("device_hotplug_lock"):
         device_online(k, block_id) if wanted else device_offline(k, block_id)
 

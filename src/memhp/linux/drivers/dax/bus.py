@@ -7,11 +7,11 @@ from errno import ENOMEM
 from memhp.errors import KernelError
 from memhp.linux.kernel.resource import Resource
 from memhp.linux.mm.dev_pagemap import DevPagemap
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "drivers/dax/bus.c"
-REGION = "drivers/dax/bus.c:alloc_dax_region"
 
 
 @dataclass
@@ -33,7 +33,7 @@ def alloc_dax_region(k: Kernel, parent: str, span: Span) -> None:
         if other is not None:
             text = f"dax_region resource conflict for [mem {span.start:#010x}-{span.end - 1:#010x}]"
             k.hw.log(f"{parent}: {text}", "err")
-            raise KernelError(ENOMEM, text, place=REGION, advice=f"{other} has that range")
+            raise KernelError(ENOMEM, text, place=here(), advice=f"{other} has that range")
     regions[parent] = span
 
 

@@ -43,7 +43,7 @@ def pud_free_pmd_page(k: Kernel, table: Table, index: int) -> bool:
             hw.store(child, place, 0, here())
         _detach(k, table, index, here())
     else:
-        if k.config.tce and x86(k.config).translation_cache_extension:
+        if _keeps_pointers(k):
             entries = hw.fmt.levels[child.height].entries
             hw.expect_clear(child, 0, hw.load_run(child, 0, entries), here())
         _detach(k, table, index, here())
@@ -75,9 +75,13 @@ def _detach(k: Kernel, table: Table, index: int, where: str) -> None:
     size = k.hw.fmt.levels[table.height].size
     va = table.va + index * size
     k.hw.store(table, index, 0, where)
-    page_only = k.config.tce and x86(k.config).translation_cache_extension
-    reach = k.config.page_size if page_only else size
+    reach = k.config.page_size if _keeps_pointers(k) else size
     k.hw.flush(flush_kernel_range(k, k.config.page_size).flush, Span(va, va + reach))
+
+
+def _keeps_pointers(k: Kernel) -> bool:
+    """Whether an INVLPG drops no more cached pointers to tables than those on the way to its address: EFER.TCE."""
+    return k.config.tce and x86(k.config).translation_cache_extension
 
 
 def _free(k: Kernel, frame: int, height: int, where: str) -> None:
