@@ -1,12 +1,12 @@
 """How the claim about the order of arm64 hot-remove is decided: two passes, no page-table lock, and what they flush."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from memhp.claims import evidence
 from memhp.claims.claim import Finding, VerdictName, judged, over_releases
+from memhp.claims.in_order import InOrder
 from memhp.hw.format import Format
 from memhp.hw.stepper import Access
 from memhp.hw.tlb import Table
@@ -26,8 +26,8 @@ AT = 16 * GiB
 
 
 @dataclass
-class Order:
-    """A stepper under which everything happens in its order, and the accesses of a removal are told apart."""
+class Order(InOrder):
+    """A stepper that tells the accesses of a removal apart."""
 
     fmt: Format
     locks: list[str] = field(default_factory=list)
@@ -41,22 +41,6 @@ class Order:
         elif access.kind == "store" and isinstance(access.target, Table):
             at = access.target.va + access.entry * self.fmt.levels[access.target.height].size
             self.stores.append((at, access.target.height, access.value))
-
-    def data(self, access: Access) -> None:
-        """Nobody else looks."""
-
-    def loads(self, table: Table, index: int, count: int) -> int:
-        """All at once."""
-        return count
-
-    def fails(self, site: str) -> bool:
-        """No allocation does."""
-        return False
-
-    def wait(self, ready: Callable[[], bool], why: str, on: str) -> None:
-        """Nobody else could end the wait. Raises RuntimeError."""
-        if not ready():
-            raise RuntimeError(f"waits for {why} on {on}")
 
 
 def machine(name: str, page_size: int) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 from memhp.claims import evidence
 from memhp.claims.claim import Finding, VerdictName, over_releases
+from memhp.claims.in_order import InOrder
 from memhp.claims.memmap_on_memory import KERNELS
 from memhp.errors import KernelBug, KernelError
-from memhp.hw.stepper import Access
 from memhp.hw.tlb import Table
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
@@ -57,19 +57,13 @@ def counters(k: Kernel) -> Counters:
 
 
 @dataclass
-class NthFails:
-    """A stepper under which everything happens in its order, and one allocation fails."""
+class NthFails(InOrder):
+    """A stepper under which one allocation fails."""
 
     failing: int
     asked: int = 0
     site: str = ""
     """Where the one that failed was asked for, as ``file:function``."""
-
-    def step(self, access: Access) -> None:
-        """Nobody else runs."""
-
-    def data(self, access: Access) -> None:
-        """Nobody else looks."""
 
     def loads(self, table: Table, index: int, count: int) -> int:
         """Each by itself."""
@@ -81,11 +75,6 @@ class NthFails:
         if self.asked == self.failing:
             self.site = site
         return self.asked == self.failing
-
-    def wait(self, ready: Callable[[], bool], why: str, on: str) -> None:
-        """Nobody else could end the wait. Raises RuntimeError."""
-        if not ready():
-            raise RuntimeError(f"waits for {why} on {on}")
 
 
 @contextmanager
