@@ -51,7 +51,7 @@ def machine(name: str, page_size: int) -> dict[str, Any]:
 def removal(name: str) -> Order:
     """The accesses in which 4 MiB of the direct map go, which have two tables of 4K pages to themselves."""
     k = evidence.kernel(machine(name, 4 * KiB))
-    evidence.added(k, AT, GiB)
+    evidence.added(k, GiB, AT)
     k.hw.stepper = order = Order(k.hw.fmt)
     try:
         k.port.arch_remove_memory(k, AT, 4 * MiB)

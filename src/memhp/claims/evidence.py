@@ -53,8 +53,8 @@ def kernel(machine: dict[str, Any]) -> Kernel:
     return start_kernel(machine_spec(msgspec.convert(machine, MachineText), where="claim"))
 
 
-def added(k: Kernel, at: int, size: int) -> Session:
-    """Add `size` bytes of memory at `at` (physical), offline; the session that did it."""
+def added(k: Kernel, size: int, at: int | None = None) -> Session:
+    """Add `size` bytes of memory at `at` (physical; None: above all there is), offline; the session that did it."""
     session = Session(k)
     plug(session, Plug(size=size, at=at))
     return session

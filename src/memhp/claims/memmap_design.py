@@ -32,7 +32,7 @@ def interface() -> Finding:
     for name in MAINLINE:
         machine: dict[str, Any] = {"preset": "arm64-vm", "memory": "2G", "profile": name}
         k = evidence.kernel({**machine, "boot": {"memmap_on_memory": "Y"}})
-        evidence.added(k, AT, k.memory_block_size)
+        evidence.added(k, k.memory_block_size, AT)
         first, own = AT >> k.config.page_shift, next(iter(k.altmaps.values())).free
         said = [
             [
@@ -72,7 +72,7 @@ def hibernation() -> Finding:
     parts, verdicts = [], dict[str, VerdictName]()
     for name in KERNELS:
         k = evidence.kernel({"preset": "x86-vm", "memory": "2G", "profile": name, "boot": {"memmap_on_memory": "Y"}})
-        session = evidence.added(k, AT, k.memory_block_size)
+        session = evidence.added(k, k.memory_block_size, AT)
         first = AT >> k.config.page_shift
         offline = pfn_to_online_page(k, first)
         online(session, Online(zone="movable"))
@@ -111,7 +111,7 @@ def accounting() -> Finding:
             state_store(session.k, block, "online_movable")
             ends.append(_populated(session.k, block, unaccounted_first=first))
         verdicts[name] = judged(ends == [False, True])
-        told = [f"{'stays' if populated else 'goes'}" for populated in ends]
+        told = ["stays" if populated else "goes" for populated in ends]
         parts.append(f"{name}: the node {told[0]} with its last block, {told[1]} in the other order")
     return over_releases("; ".join(parts), verdicts)
 

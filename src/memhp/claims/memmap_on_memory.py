@@ -15,9 +15,8 @@ from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mm.vmemmap_alloc import SELF_HOSTED
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.profiles import MAINLINE
-from memhp.scenario.schema import Online, Plug
-from memhp.scenario.session import Session
-from memhp.scenario.steps import online, plug
+from memhp.scenario.schema import Online
+from memhp.scenario.steps import online
 from memhp.units import GiB, KiB, MiB, format_size
 
 KERNELS = ("linux-5.13", *MAINLINE)
@@ -133,8 +132,7 @@ def page_states() -> Finding:
     parts, verdicts = [], dict[str, VerdictName]()
     for name in KERNELS:
         k = evidence.kernel({"preset": "x86-vm", "memory": "2G", "profile": name, "boot": {"memmap_on_memory": "Y"}})
-        session = Session(k)
-        plug(session, Plug(size=k.memory_block_size))
+        session = evidence.added(k, k.memory_block_size)
         start = session.plugged[0].start >> k.config.page_shift
         end, own = start + k.pages_per_block, next(iter(k.altmaps.values())).free
         seen = [pfn_to_online_page(k, start)]

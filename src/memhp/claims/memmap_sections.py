@@ -14,9 +14,6 @@ from memhp.claims import evidence
 from memhp.claims.claim import Finding, answered
 from memhp.explore.cases.memmap_first_section import CASE as FIRST_SECTION
 from memhp.linux.state import Kernel
-from memhp.scenario.schema import Plug
-from memhp.scenario.session import Session
-from memhp.scenario.steps import plug
 from memhp.spans import Span
 from memhp.units import format_size
 
@@ -28,9 +25,7 @@ def added_block() -> tuple[Kernel, Snapshot, int]:
     """A server with a block that hosts its struct pages: the kernel, how it was before, the block's first byte."""
     k = evidence.kernel(SERVER)
     before = snapshot(k)
-    session = Session(k)
-    plug(session, Plug(size=k.memory_block_size))
-    return k, before, session.plugged[0].start
+    return k, before, evidence.added(k, k.memory_block_size).plugged[0].start
 
 
 def take_section(k: Kernel, start: int, section: int) -> None:
