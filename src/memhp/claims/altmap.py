@@ -8,6 +8,7 @@ from memhp.check import check_all
 from memhp.claims import evidence
 from memhp.claims.claim import Finding, VerdictName, judged, on, over_releases, settled, together
 from memhp.errors import KernelError
+from memhp.explore.cases.actors import pfns
 from memhp.hw.devices.pmem import plug_pmem
 from memhp.hw.memory import Use
 from memhp.linux.drivers.nvdimm.pfn_devs import nd_pfn_init, nvdimm_setup_pfn
@@ -27,8 +28,7 @@ LARGE_PAGES = {"16K": 47, "64K": 48}
 def device(k: Kernel, size: int, at: int = AT) -> DevPagemap:
     """A namespace of persistent memory that keeps its struct pages itself (``map=dev``); its memory is plugged."""
     span = Span(at, at + size)
-    shift = k.config.page_shift
-    plug_pmem(k.hw, Span(span.start >> shift, span.end >> shift))
+    plug_pmem(k.hw, pfns(k, span))
     return nvdimm_setup_pfn(k.config, span, nd_pfn_init(k.config, span, "dev", k.config.pmd_size))
 
 

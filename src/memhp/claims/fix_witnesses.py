@@ -6,6 +6,7 @@ Each takes a kernel, does something to a small machine, and says what is wrong t
 
 from memhp.check import check_all
 from memhp.errors import KernelBug
+from memhp.explore.cases.actors import pfns
 from memhp.hw.devices.backing import MachineBacking
 from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.memory import Owner, Use
@@ -39,9 +40,9 @@ def _boot(config: Config, *, end: int = GiB) -> Kernel:
 
 def _device(k: Kernel, size: int, at: int = AT) -> DevPagemap:
     """A device of `size` bytes that has struct pages."""
-    shift = k.config.page_shift
-    k.hw.plug(Span(at >> shift, (at + size) >> shift), Owner(Use.DEVICE, "pmem"))
-    pgmap = DevPagemap(MemoryType.GENERIC, (Span(at, at + size),))
+    span = Span(at, at + size)
+    k.hw.plug(pfns(k, span), Owner(Use.DEVICE, "pmem"))
+    pgmap = DevPagemap(MemoryType.GENERIC, (span,))
     memremap_pages(k, pgmap, 0)
     return pgmap
 
@@ -78,8 +79,7 @@ def part_of_a_section_goes(config: Config) -> str:
 def kmem_without_a_range(config: Config) -> str:
     """Kmem is unbound from a device of two ranges, of which somebody had the second."""
     k = _boot(config)
-    shift = config.page_shift
-    k.hw.plug(Span(AT >> shift, (AT + GiB) >> shift), Owner(Use.DEVICE, "dax"))
+    k.hw.plug(pfns(k, Span(AT, AT + GiB)), Owner(Use.DEVICE, "dax"))
     request_region(k.iomem_resource, AT + GiB // 2, GiB // 2, "somebody")
     dev = DevDax("dax0.0", (Span(AT, AT + GiB // 2), Span(AT + GiB // 2, AT + GiB)), 2 * MiB)
     dev_dax_kmem_probe(k, dev)
@@ -93,11 +93,10 @@ def kmem_without_a_range(config: Config) -> str:
 def kmem_group(config: Config) -> str:
     """How large the memory group of 1 GiB under kmem may become."""
     k = _boot(config)
-    shift = config.page_shift
-    k.hw.plug(Span(AT >> shift, (AT + GiB) >> shift), Owner(Use.DEVICE, "dax"))
+    k.hw.plug(pfns(k, Span(AT, AT + GiB)), Owner(Use.DEVICE, "dax"))
     dev_dax_kmem_probe(k, DevDax("dax0.0", (Span(AT, AT + GiB),), 2 * MiB))
     (group,) = k.memory_groups.values()
-    wanted = GiB >> shift
+    wanted = GiB >> config.page_shift
     return "" if group.max_pages == wanted else f"its group may have {group.max_pages} pages, the device has {wanted}"
 
 
@@ -149,8 +148,7 @@ def flushes_of_removal(config: Config) -> str:
     """How often every CPU is told to invalidate something while one memory block is removed."""
     k = _boot(config)
     size = k.memory_block_size
-    shift = config.page_shift
-    k.hw.plug(Span(AT >> shift, (AT + size) >> shift), Owner(Use.DEVICE, "dimm"))
+    k.hw.plug(pfns(k, Span(AT, AT + size)), Owner(Use.DEVICE, "dimm"))
     add_memory(k, 0, AT, size, MHP_NONE)
     before = sum(k.hw.ledger.flushes.values())
     remove_memory(k, AT, size)

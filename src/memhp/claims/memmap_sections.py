@@ -12,6 +12,7 @@ from memhp.check import check_all, snapshot
 from memhp.check.snapshot import Snapshot
 from memhp.claims import evidence
 from memhp.claims.claim import Finding, answered
+from memhp.explore.cases.actors import pfns
 from memhp.explore.cases.memmap_first_section import CASE as FIRST_SECTION
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -33,7 +34,7 @@ def take_section(k: Kernel, start: int, section: int) -> None:
     size = k.config.section_size
     at = start + section * size
     k.port.arch_remove_memory(k, at, size, k.altmaps[start // k.memory_block_size])
-    k.hw.unplug(Span(at >> k.config.page_shift, (at + size) >> k.config.page_shift), "platform")
+    k.hw.unplug(pfns(k, Span(at, at + size)), "platform")
 
 
 def first_section() -> Finding:
