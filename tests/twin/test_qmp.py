@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from memhp.facts.derive import derive
+from memhp.scenario.load import load
+from memhp.scenario.run import rehearse_scenario
+from memhp.spans import Span
 from memhp.twin.boot import boot
 from memhp.twin.qemu.monitor import Connection, Monitor
 from memhp.twin.qemu.platform import Platform
@@ -172,3 +176,13 @@ def test_devices_that_a_scenario_plugged_are_qemus_too(tmp_path: Path) -> None:
     found = Platform(boot(scenario(tmp_path, text), speed=0).twin)
     data = [(each.kind, each.name, each.addr, each.backend.size) for each in found.by_address()]
     assert data == [("dimm", "dimm0", 4 * GiB, GiB), ("virtio-mem", "vm0", 5 * GiB, 2 * GiB)]
+
+
+def test_devices_of_a_command_line_are_there_as_they_are_in_a_rehearsal(tmp_path: Path) -> None:
+    line = "-m 4G,slots=2,maxmem=8G -object memory-backend-ram,id=m0,size=1G -device pc-dimm,memdev=m0"
+    path = scenario(tmp_path, f"steps = []\n[machine]\nqemu = '{line}'\n")
+    booted = boot(path, speed=0).twin
+    _, rehearsed = rehearse_scenario(load(Path(path)))
+    assert booted.session.room.slots == 2
+    assert [part for adev in booted.session.dimms for part in adev.crs] == [Span(5 * GiB, 6 * GiB)]
+    assert derive(booted.session.k).memory == derive(rehearsed).memory

@@ -4,9 +4,8 @@
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.facts.observed import Facts, observe
 from memhp.facts.source import Source
-from memhp.linux.init import start_kernel
 from memhp.scenario.plan import Wish, default_zone, free_bytes, largest_safe_step
-from memhp.scenario.run import take_up
+from memhp.scenario.run import boot
 from memhp.scenario.schema import MachineText
 from memhp.scenario.session import Session
 from memhp.scenario.sources import facts_spec
@@ -22,9 +21,7 @@ def session_of(facts: Facts, *, where: str) -> Session:
     Raises :class:`BadInput` for an architecture or a kernel that is not modelled, and a state that no boot leads to.
     """
     text = MachineText(source=facts.source)
-    session = Session(start_kernel(facts_spec(facts, text, where=where)))
-    take_up(session, facts, where)
-    return session
+    return boot(facts_spec(facts, text, where=where), facts, where)
 
 
 def safe_step(source: Source) -> int | None:

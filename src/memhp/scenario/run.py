@@ -4,6 +4,7 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -97,25 +98,47 @@ class _Watch:
         ]
 
 
+class ReadMachine(NamedTuple):
+    """A scenario's machine: what boots, the steps that plug what it comes with, and the real one if it was seen."""
+
+    spec: MachineSpec
+    devices: list[schema.StepKind]
+    observed: Facts | None
+
+
+def read_machine(text: schema.MachineText, *, where: str) -> ReadMachine:
+    """What a scenario says of its machine, with what it names read. Raises :class:`BadInput`."""
+    machine, devices = described(text, where=where)
+    if machine.source is None:
+        return ReadMachine(machine_spec(machine, where=where), devices, None)
+    observed = source_facts(machine, where=where)
+    return ReadMachine(facts_spec(observed, machine, where=where), devices, observed)
+
+
+def boot(spec: MachineSpec, observed: Facts | None, where: str) -> Session:
+    """The machine booted, and brought to the state in which the real one was seen, if it was.
+
+    Raises :class:`BadInput` for a machine that cannot be.
+    """
+    with machine_keys(where):
+        session = Session(start_kernel(spec), room=_room(spec))
+    if observed is not None:
+        take_up(session, observed, where)
+    return session
+
+
 def rehearse_scenario(
     scenario: schema.Scenario, *, where: str = "scenario", progress: Progress | None = None, tables: bool = False
 ) -> tuple[result.Run, Kernel]:
     """Rehearse a scenario as it was read from a file: see :func:`rehearse`."""
-    observed = None
-    machine, devices = described(scenario.machine, where=where)
-    if machine.source is None:
-        spec = machine_spec(machine, where=where)
-    else:
-        observed = source_facts(machine, where=where)
-        spec = facts_spec(observed, machine, where=where)
-    heading = scenario.title or where
+    machine = read_machine(scenario.machine, where=where)
     return rehearse(
-        spec,
-        [*devices, *scenario.steps],
-        devices=len(devices),
-        observed=observed,
+        machine.spec,
+        [*machine.devices, *scenario.steps],
+        devices=len(machine.devices),
+        observed=machine.observed,
         breaks=scenario.breaks,
-        heading=heading,
+        heading=scenario.title or where,
         where=where,
         progress=progress,
         tables=tables,
@@ -187,9 +210,7 @@ def _with_ground(done: result.StepResult, rests: list[str]) -> result.StepResult
 
 def _again(spec: MachineSpec, observed: Facts | None, steps: list[schema.StepKind], where: str) -> Session:
     """The machine once more as it was after these steps."""
-    session = Session(start_kernel(spec), room=_room(spec))
-    if observed is not None:
-        take_up(session, observed, where)
+    session = boot(spec, observed, where)
     for step in steps:
         outcome_of(session, step, where)
     return session

@@ -5,16 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memhp.errors import BadInput
-from memhp.facts.observed import Facts
-from memhp.linux.init import start_kernel
-from memhp.scenario import schema
-from memhp.scenario.error_keys import machine_keys
 from memhp.scenario.from_options import quick_scenario
 from memhp.scenario.load import load
-from memhp.scenario.machine import machine_spec
-from memhp.scenario.run import take_up
-from memhp.scenario.session import Session
-from memhp.scenario.sources import facts_spec, source_facts
+from memhp.scenario.run import boot as boot_session
+from memhp.scenario.run import read_machine
 from memhp.scenario.steps import title
 from memhp.twin.machine import Twin
 from memhp.twin.script import Cue, cues
@@ -43,25 +37,15 @@ def boot(machine: str, *, step: str | None = None, speed: float = 1.0) -> Booted
         scenario = quick_scenario(machine, step, (), "dimm", None, unplug=False)
     elif step is not None:
         raise BadInput("a scenario names its own moment", where="--step", fix="write machine.step")
-    session, observed = _session(scenario, machine)
-    twin = Twin(session, speed=speed)
-    for index, each in enumerate(scenario.steps):
-        where = f"{machine}: steps[{index}]"
+    read = read_machine(scenario.machine, where=machine)
+    twin = Twin(boot_session(read.spec, read.observed, machine), speed=speed)
+    places = ["machine.qemu"] * len(read.devices) + [f"steps[{index}]" for index in range(len(scenario.steps))]
+    for place, each in zip(places, [*read.devices, *scenario.steps], strict=True):
+        where = f"{machine}: {place}"
         outcome = twin.do(each, where=where)
         if outcome.result != each.expect:
             text = f"{title(each)!r} ended in {outcome.result}: {outcome.reason}"
             raise BadInput(text, where=where, fix=f'expected {each.expect}; write expect = "{outcome.result}"')
-    seen = observed.cmdline.text if observed is not None and observed.cmdline is not None else CMDLINE
+    real = read.observed
+    seen = real.cmdline.text if real is not None and real.cmdline is not None else CMDLINE
     return Booted(twin, seen, scenario.title or machine, cues(scenario.twin, where=machine))
-
-
-def _session(scenario: schema.Scenario, where: str) -> tuple[Session, Facts | None]:
-    if scenario.machine.source is None:
-        with machine_keys(where):
-            return Session(start_kernel(machine_spec(scenario.machine, where=where))), None
-    observed = source_facts(scenario.machine, where=where)
-    spec = facts_spec(observed, scenario.machine, where=where)
-    with machine_keys(where):
-        session = Session(start_kernel(spec))
-    take_up(session, observed, where)
-    return session, observed
