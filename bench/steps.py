@@ -17,10 +17,10 @@ from typing import NamedTuple
 from memhp.linux.init import start_kernel
 from memhp.scenario import schema
 from memhp.scenario.machine import machine_spec
-from memhp.scenario.plan import plan
-from memhp.scenario.run import rehearse
-from memhp.scenario.session import Session
-from memhp.scenario.steps import RUNNERS
+from memhp.target.model.plan import plan
+from memhp.target.model.run import rehearse
+from memhp.target.model.session import Session
+from memhp.target.model.steps import RUNNERS
 from memhp.units import GiB, TiB, format_size
 
 VM = schema.MachineText(preset="x86-vm")

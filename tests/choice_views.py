@@ -13,8 +13,8 @@ from memhp.check import check_all
 from memhp.errors import BadInput
 from memhp.facts.derive import derive
 from memhp.linux.state import Kernel
-from memhp.scenario.run import rehearse_scenario
 from memhp.scenario.schema import Scenario
+from memhp.target.model.run import rehearse_scenario
 
 
 def state(k: Kernel) -> Iterator[str]:

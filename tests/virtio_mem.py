@@ -25,10 +25,10 @@ from memhp.linux.drivers.virtio.virtio_mem_state import MbState, Params, VirtioM
 from memhp.linux.init import start_kernel
 from memhp.linux.kernel.resource import iter_resources, remove_resource
 from memhp.linux.state import Kernel
-from memhp.scenario.replay import replay
 from memhp.scenario.schema import MachineText
-from memhp.scenario.session import Session
-from memhp.scenario.sources import facts_spec
+from memhp.target.model.replay import replay
+from memhp.target.model.session import Session
+from memhp.target.seen.sources import facts_spec
 from memhp.units import GiB, MiB
 from replay.diary import log_text
 

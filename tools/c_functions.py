@@ -102,6 +102,4 @@ def hashes(source: str) -> dict[str, str]:
     tokens: dict[str, list[str]] = {}
     for name, text in definitions(source):
         tokens.setdefault(name, []).extend(_TOKEN.findall(text.replace("\\\n", " ")))
-    return {
-        name: hashlib.sha256("\0".join(found).encode()).hexdigest()[:HASH_DIGITS] for name, found in tokens.items()
-    }
+    return {name: hashlib.sha256("\0".join(found).encode()).hexdigest()[:HASH_DIGITS] for name, found in tokens.items()}

@@ -23,9 +23,9 @@ from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import Dax, Plug
-from memhp.scenario.session import Session
-from memhp.scenario.steps import RUNNERS
 from memhp.spans import Span
+from memhp.target.model.session import Session
+from memhp.target.model.steps import RUNNERS
 from memhp.units import GiB, KiB, align_up
 from scenario.life import possible, small_machine
 from steppers import Asked, Failing

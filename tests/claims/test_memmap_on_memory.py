@@ -18,9 +18,9 @@ from memhp.linux.mm.memory_hotplug_zone import adjust_present_page_count
 from memhp.linux.state import Kernel
 from memhp.scenario.load import load
 from memhp.scenario.result import Run
-from memhp.scenario.run import rehearse_scenario
 from memhp.scenario.schema import Boot, MachineText, Offline, Plug, Scenario, StepKind
-from memhp.scenario.steps import plug
+from memhp.target.model.run import rehearse_scenario
+from memhp.target.model.steps import plug
 from memhp.units import GiB, KiB, MiB
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from memhp.scenario.load import load
-from memhp.scenario.run import rehearse_scenario
+from memhp.target.model.run import rehearse_scenario
 
 ROOT = Path(__file__).parents[2]
 DRAFTS = {"altmap-draft-helper": ["memmap-storage", "altmaps"], "altmap-draft-consolidated": ["vmemmap"]}

@@ -20,8 +20,8 @@ from memhp.linux.init import start_kernel
 from memhp.linux.mm.memory_hotplug_add import add_memory_driver_managed
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import MachineText
-from memhp.scenario.sources import facts_spec
 from memhp.spans import Span
+from memhp.target.seen.sources import facts_spec
 from memhp.units import KiB, MiB, TiB
 
 BOOTED = [name for name in (*captures(), *guests()) if next(iter(open_capture(name))) == "0-before"]

@@ -9,8 +9,8 @@ from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NONE, ad
 from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import MachineText
-from memhp.scenario.sources import facts_spec
 from memhp.spans import Span
+from memhp.target.seen.sources import facts_spec
 from memhp.units import MiB
 
 ARM64_64K = "arm64-custom-arm64-64k-virtio-mem-default"

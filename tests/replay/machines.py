@@ -13,12 +13,12 @@ from memhp.linux.drivers.base.memory import valid_zones
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.init import start_kernel
 from memhp.linux.mm import users
-from memhp.scenario.replay import catch_up, replay
 from memhp.scenario.schema import MachineText
-from memhp.scenario.session import Session
-from memhp.scenario.sources import facts_spec
-from memhp.scenario.virtio_mem_facts import settle_seen
 from memhp.spans import Span
+from memhp.target.model.replay import catch_up, replay
+from memhp.target.model.session import Session
+from memhp.target.model.virtio_mem_facts import settle_seen
+from memhp.target.seen.sources import facts_spec
 from replay.diary import Refusal, Write, refusals, writes
 
 NO_KASLR = Bases()

@@ -19,10 +19,10 @@ from memhp.facts.derive import derive
 from memhp.facts.dmesg import Altmap, Dmesg
 from memhp.facts.observed import Facts
 from memhp.linux.init import start_kernel
-from memhp.scenario.replay import catch_up
 from memhp.scenario.schema import MachineText
-from memhp.scenario.session import Session
-from memhp.scenario.sources import facts_spec
+from memhp.target.model.replay import catch_up
+from memhp.target.model.session import Session
+from memhp.target.seen.sources import facts_spec
 from replay.machines import played
 from replay.unequal import LEFT_BEHIND, an_add_failed, leaf_outlives_memory, unnamed
 

@@ -18,9 +18,9 @@ from memhp.hw.memory import Use
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.mm import users
 from memhp.scenario import schema
-from memhp.scenario.replay import replay
-from memhp.scenario.session import Session
-from memhp.scenario.steps import RUNNERS
+from memhp.target.model.replay import replay
+from memhp.target.model.session import Session
+from memhp.target.model.steps import RUNNERS
 from replay.diary import refusals
 from replay.machines import boot
 from replay.unequal import unnamed

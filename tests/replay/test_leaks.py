@@ -16,7 +16,7 @@ from memhp.errors import BadInput, KernelError
 from memhp.facts.derive import derive
 from memhp.facts.iomem import Resource, is_system_ram
 from memhp.facts.observed import Facts
-from memhp.scenario.replay import replay, steps_between
+from memhp.target.model.replay import replay, steps_between
 from memhp.units import MiB
 from replay.machines import boot
 from replay.test_captures import compared

@@ -14,11 +14,11 @@ from memhp.facts.plug import changes
 from memhp.facts.virtio_mem import virtio_mem_devices
 from memhp.linux.init import start_kernel
 from memhp.linux.mmzone import ZoneType
-from memhp.scenario.replay import catch_up
 from memhp.scenario.schema import MachineText
-from memhp.scenario.session import Session
-from memhp.scenario.sources import facts_spec
 from memhp.spans import Span
+from memhp.target.model.replay import catch_up
+from memhp.target.model.session import Session
+from memhp.target.seen.sources import facts_spec
 
 SMALL = "x86_64-6.12.117+deb13-cloud-amd64-dimm-memoryless-node"
 DIMMS = "x86_64-6.12.117+deb13-cloud-amd64-automovable301"

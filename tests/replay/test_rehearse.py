@@ -15,12 +15,12 @@ from memhp.facts.observed import Facts
 from memhp.linux.config import OnlineType
 from memhp.linux.init import MachineSpec
 from memhp.linux.state import Kernel
-from memhp.scenario.assumptions import PLACES
-from memhp.scenario.replay import steps_between
 from memhp.scenario.result import Run
-from memhp.scenario.run import rehearse, rehearse_scenario
 from memhp.scenario.schema import Allocate, MachineText, Plug, Scenario, StepKind
-from memhp.scenario.sources import facts_spec
+from memhp.target.model.replay import steps_between
+from memhp.target.model.run import rehearse, rehearse_scenario
+from memhp.target.seen.assumptions import PLACES
+from memhp.target.seen.sources import facts_spec
 from memhp.units import GiB
 from replay.unequal import leaf_outlives_memory, unnamed
 

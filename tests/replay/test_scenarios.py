@@ -9,7 +9,7 @@ import pytest
 from captures import DATA, captures, facts
 from memhp.facts.derive import derive
 from memhp.scenario.load import load
-from memhp.scenario.run import rehearse_scenario
+from memhp.target.model.run import rehearse_scenario
 from replay.test_captures import compared
 from replay.unequal import unnamed
 

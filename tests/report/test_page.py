@@ -18,10 +18,10 @@ from memhp.report.scale import Scale
 from memhp.report.strip import USE, scale_of, strip
 from memhp.report.svg import Label, spread
 from memhp.scenario.load import loads
-from memhp.scenario.plan import Wish, plan
 from memhp.scenario.result import BlockRun, BlockUse
-from memhp.scenario.run import rehearse_scenario
-from memhp.scenario.session import Session
+from memhp.target.model.plan import Wish, plan
+from memhp.target.model.run import rehearse_scenario
+from memhp.target.model.session import Session
 from memhp.units import GiB, MiB
 from report.page_parser import Page
 from scenario.examples import rehearsed

@@ -7,7 +7,7 @@ from pathlib import Path
 from memhp.linux.state import Kernel
 from memhp.scenario.load import load
 from memhp.scenario.result import Run
-from memhp.scenario.run import rehearse_scenario
+from memhp.target.model.run import rehearse_scenario
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.toml"))

@@ -21,9 +21,9 @@ from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.dev_pagemap import Memremap
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
-from memhp.scenario.session import Session
-from memhp.scenario.steps import RUNNERS
 from memhp.spans import Span
+from memhp.target.model.session import Session
+from memhp.target.model.steps import RUNNERS
 from memhp.units import align_up
 from scenario.life import possible, small_machine
 from steppers import Failing

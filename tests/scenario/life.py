@@ -23,10 +23,10 @@ from memhp.linux.mm import users
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
-from memhp.scenario.matrix import boot_memory
 from memhp.scenario.presets import preset_for
-from memhp.scenario.session import Session
-from memhp.scenario.steps import RUNNERS
+from memhp.target.model.matrix import boot_memory
+from memhp.target.model.session import Session
+from memhp.target.model.steps import RUNNERS
 from memhp.units import MiB, align_up
 
 WINDOW = 20

@@ -10,8 +10,8 @@ from memhp.cli.main import main
 from memhp.errors import BadInput
 from memhp.scenario.load import loads
 from memhp.scenario.presets import PRESETS
-from memhp.scenario.run import rehearse_scenario
 from memhp.scenario.schema import Cpu
+from memhp.target.model.run import rehearse_scenario
 
 M = '[machine]\npreset = "riscv-vm"\nmemory = "1G"\n'
 PLUG = M + '[[steps]]\ndo = "plug"\n'
@@ -43,12 +43,8 @@ MESSAGES = {
     ),
     M + "cpu = 2": f"x.toml: machine.cpu: want a table, got 2 (its keys are {', '.join(Cpu.__struct_fields__)})",
     M + "choices = 3": 'x.toml: machine.choices: want a table, got 3 (write choices = { pgd_policy = "none" })',
-    "steps = 3\n" + M: (
-        'x.toml: steps: want a list of tables, got 3 (write [[steps]] and do = "plug" below it)'
-    ),
-    'steps = ["plug"]\n' + M: (
-        'x.toml: steps[0]: want a table, got "plug" (write [[steps]] and do = "plug" below it)'
-    ),
+    "steps = 3\n" + M: ('x.toml: steps: want a list of tables, got 3 (write [[steps]] and do = "plug" below it)'),
+    'steps = ["plug"]\n' + M: ('x.toml: steps[0]: want a table, got "plug" (write [[steps]] and do = "plug" below it)'),
     PLUG + 'size = ["1G"]': 'x.toml: steps[0].size: want a size or an address such as "128M" or 0x8000000, got a list',
     PLUG + "size = 1.5": 'x.toml: steps[0].size: want a size or an address such as "128M" or 0x8000000, got 1.5',
     PLUG + 'size = "1G"\nname = 7': "x.toml: steps[0].name: want text in quotes, got 7",

@@ -6,9 +6,9 @@ import re
 import pytest
 
 from memhp.scenario.load import loads
-from memhp.scenario.measure import Gauge
 from memhp.scenario.result import BlockUse, Held, Run
-from memhp.scenario.run import rehearse_scenario
+from memhp.target.measure.counters import Gauge
+from memhp.target.model.run import rehearse_scenario
 from memhp.units import KiB, MiB
 from scenario.examples import rehearsed
 

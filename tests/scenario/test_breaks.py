@@ -8,7 +8,7 @@ import pytest
 from memhp.cli.main import main
 from memhp.errors import BadInput
 from memhp.scenario.load import load, loads
-from memhp.scenario.run import rehearse_scenario
+from memhp.target.model.run import rehearse_scenario
 
 ROOT = Path(__file__).parents[2]
 MEANT = ["altmap-draft-consolidated", "altmap-draft-helper", "memblock-order", "too-large-a-step"]

@@ -11,8 +11,8 @@ from memhp.errors import BadInput
 from memhp.scenario import schema
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.result import Run
-from memhp.scenario.run import rehearse, rehearse_scenario
 from memhp.scenario.schema import Scenario
+from memhp.target.model.run import rehearse, rehearse_scenario
 
 REGION = {"do": "dax", "at": "8G", "size": "1G"}
 

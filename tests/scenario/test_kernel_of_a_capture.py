@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from captures import all_captures, facts, open_capture
-from memhp.scenario.assumptions import CHOICES, KERNEL
-from memhp.scenario.run import rehearse
 from memhp.scenario.schema import MachineText, Scenario
-from memhp.scenario.sources import facts_spec
+from memhp.target.model.run import rehearse
+from memhp.target.seen.assumptions import CHOICES, KERNEL
+from memhp.target.seen.sources import facts_spec
 
 OLD = [name for name in all_captures() if name.startswith("x86_64-6.1.0-")]
 NEW = next(name for name in all_captures() if name.startswith("x86_64-6.12"))

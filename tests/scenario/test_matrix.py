@@ -13,7 +13,7 @@ from memhp.linux.config import Config, configs
 from memhp.linux.profiles import PROFILES, profile
 from memhp.scenario import known_faults
 from memhp.scenario.known_faults import KNOWN, KnownFault, known_fault
-from memhp.scenario.matrix import MatrixRow, life_cycle, matrix
+from memhp.target.model.matrix import MatrixRow, life_cycle, matrix
 from memhp.units import KiB
 
 RELEASED = [

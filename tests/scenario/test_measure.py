@@ -12,9 +12,9 @@ from memhp.errors import BadInput, KernelError
 from memhp.linux.init import start_kernel
 from memhp.scenario import schema
 from memhp.scenario.machine import machine_spec
-from memhp.scenario.measure import Gauge, block_runs
-from memhp.scenario.session import Session
-from memhp.scenario.steps import RUNNERS
+from memhp.target.measure.counters import Gauge, block_runs
+from memhp.target.model.session import Session
+from memhp.target.model.steps import RUNNERS
 
 STEPS = st.one_of(
     st.builds(

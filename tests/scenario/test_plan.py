@@ -18,11 +18,22 @@ from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.scenario.machine import machine_spec
-from memhp.scenario.plan import Plan, Wish, advice, free_bytes, largest_safe_step, needed, plan, reserve, trial, usable
-from memhp.scenario.run import rehearse
 from memhp.scenario.schema import MachineText
-from memhp.scenario.session import Session
 from memhp.spans import Span
+from memhp.target.model.plan import (
+    Plan,
+    Wish,
+    advice,
+    free_bytes,
+    largest_safe_step,
+    needed,
+    plan,
+    reserve,
+    trial,
+    usable,
+)
+from memhp.target.model.run import rehearse
+from memhp.target.model.session import Session
 from memhp.units import GiB, KiB, MiB
 
 FEW_TABLES = 4

@@ -7,7 +7,7 @@ from memhp.errors import BadInput
 from memhp.linux.state import Kernel
 from memhp.scenario.load import loads
 from memhp.scenario.result import Run
-from memhp.scenario.run import rehearse_scenario
+from memhp.target.model.run import rehearse_scenario
 
 
 def probed(preset: str, *steps: str) -> tuple[Run, Kernel]:

@@ -15,9 +15,9 @@ from memhp.scenario.load import loads
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.qemu import parse
 from memhp.scenario.qemu_machine import described
-from memhp.scenario.run import rehearse_scenario
 from memhp.scenario.schema import MachineText, VirtioMem
 from memhp.spans import SpanSet
+from memhp.target.model.run import rehearse_scenario
 from memhp.units import GiB, MiB
 
 

@@ -9,8 +9,8 @@ import pytest
 from captures import archive, facts
 from memhp.scenario.load import load
 from memhp.scenario.result import Run
-from memhp.scenario.run import rehearse_scenario
 from memhp.scenario.schema import Scenario
+from memhp.target.model.run import rehearse_scenario
 
 BIG = {"6.12": "x86_64-6.12.117+deb13-cloud-amd64-bigram-70G", "6.1": "x86_64-6.1.0-56-cloud-amd64-bigram-70G"}
 

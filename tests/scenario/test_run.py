@@ -15,7 +15,7 @@ from memhp.cli.main import main
 from memhp.cli.output import json_bytes
 from memhp.scenario.load import load, loads
 from memhp.scenario.result import Run
-from memhp.scenario.run import rehearse_scenario
+from memhp.target.model.run import rehearse_scenario
 from scenario.examples import EXAMPLES, ROOT, rehearsed
 
 BREAKING = {

@@ -11,8 +11,8 @@ from memhp.facts.derive import derive
 from memhp.facts.source import open_source
 from memhp.linux.state import Kernel
 from memhp.scenario.load import loads
-from memhp.scenario.run import rehearse_scenario
-from memhp.scenario.views import write_sysroot
+from memhp.target.measure.views import write_sysroot
+from memhp.target.model.run import rehearse_scenario
 
 MACHINES = [
     *(f'preset = "{name}"' for name in ("x86-vm-la57", "x86-server", "arm64-16k-vm", "arm64-64k-vm", "riscv-vm-sv39")),

@@ -11,7 +11,7 @@ from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.walker import slabs
 from memhp.linux.state import Kernel
 from memhp.scenario.load import loads
-from memhp.scenario.run import rehearse_scenario
+from memhp.target.model.run import rehearse_scenario
 
 STEPS = """
 [[steps]]

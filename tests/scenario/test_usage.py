@@ -12,14 +12,14 @@ from memhp.facts.usage import usage
 from memhp.linux.init import start_kernel
 from memhp.linux.mm.free_area import nr_free_pages
 from memhp.linux.state import Kernel
-from memhp.scenario.replay import catch_up
 from memhp.scenario.result import Run
-from memhp.scenario.run import rehearse, rehearse_scenario
 from memhp.scenario.schema import MachineText, Offline, Plug, Scenario
-from memhp.scenario.session import Session
-from memhp.scenario.sources import facts_spec
-from memhp.scenario.usage import Placed, place
 from memhp.spans import Span
+from memhp.target.model.replay import catch_up
+from memhp.target.model.run import rehearse, rehearse_scenario
+from memhp.target.model.session import Session
+from memhp.target.seen.sources import facts_spec
+from memhp.target.seen.usage import Placed, place
 from memhp.units import MiB
 
 BUSY = "x86_64-6.12.117+deb13-cloud-amd64-plan-16000M"

@@ -21,7 +21,7 @@ from memhp.hw.walker import ALL
 from memhp.linux.drivers.base.memory import valid_zones
 from memhp.linux.mm.ptdump_style import Line
 from memhp.linux.port import Root
-from memhp.scenario.views import write_ptdump, write_sysroot
+from memhp.target.measure.views import write_ptdump, write_sysroot
 from memhp.units import parse_size
 from scenario.examples import EXAMPLES, ROOT, rehearsed
 

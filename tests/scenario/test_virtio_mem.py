@@ -10,7 +10,7 @@ from captures import archive
 from memhp.errors import BadInput
 from memhp.scenario import result
 from memhp.scenario.load import load, loads
-from memhp.scenario.run import rehearse_scenario
+from memhp.target.model.run import rehearse_scenario
 from memhp.units import GiB, MiB
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "virtio-mem.toml"

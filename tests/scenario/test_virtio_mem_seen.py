@@ -16,12 +16,12 @@ from memhp.linux.init import start_kernel
 from memhp.linux.state import Kernel
 from memhp.scenario import result
 from memhp.scenario.load import loads
-from memhp.scenario.replay import catch_up
-from memhp.scenario.run import rehearse_scenario
 from memhp.scenario.schema import MachineText
-from memhp.scenario.session import Session
-from memhp.scenario.sources import facts_spec
-from memhp.scenario.virtio_mem_facts import settle_seen
+from memhp.target.model.replay import catch_up
+from memhp.target.model.run import rehearse_scenario
+from memhp.target.model.session import Session
+from memhp.target.model.virtio_mem_facts import settle_seen
+from memhp.target.seen.sources import facts_spec
 from memhp.units import MiB
 from virtio_mem import named
 

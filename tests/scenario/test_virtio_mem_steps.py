@@ -11,7 +11,7 @@ from memhp.cli.rehearse import rehearse
 from memhp.errors import BadInput
 from memhp.scenario import result
 from memhp.scenario.load import load, loads
-from memhp.scenario.run import rehearse_scenario
+from memhp.target.model.run import rehearse_scenario
 from memhp.units import GiB, MiB
 
 DAY = Path(__file__).parent.parent.parent / "examples" / "virtio-mem-day.toml"

@@ -9,7 +9,7 @@ import pytest
 from captures import archive
 from memhp.scenario.load import loads
 from memhp.scenario.result import Run
-from memhp.scenario.run import rehearse_scenario
+from memhp.target.model.run import rehearse_scenario
 
 NAME = "x86_64-6.12.107+deb13-cloud-amd64-virtio-mem-default"
 LOST = {"sys_node.txt": "nodes", "memory_hotplug_params.tsv": "parameters"}

@@ -9,8 +9,8 @@ import pytest
 
 from memhp.facts.derive import derive
 from memhp.scenario.load import load
-from memhp.scenario.run import rehearse_scenario
 from memhp.spans import Span
+from memhp.target.model.run import rehearse_scenario
 from memhp.twin.boot import boot
 from memhp.twin.qemu.monitor import Connection, Monitor
 from memhp.twin.qemu.platform import Platform

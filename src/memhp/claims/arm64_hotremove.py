@@ -10,7 +10,7 @@ from memhp.explore.cases.vmalloc_vs_hot_remove import LAYOUTS
 from memhp.linux.config import configs
 from memhp.linux.geometry import Row
 from memhp.linux.profiles import MAINLINE, profile
-from memhp.scenario.matrix import MatrixRow
+from memhp.target.model.matrix import MatrixRow
 from memhp.units import GiB, KiB, TiB, format_size
 
 V6, V7 = "arm64-hotremove-v6", "arm64-hotremove-v7"

@@ -16,12 +16,12 @@ from memhp.linux.init import start_kernel
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.scenario.machine import machine_spec
-from memhp.scenario.matrix import MatrixRow, life_cycle
 from memhp.scenario.result import Run, Tables
-from memhp.scenario.run import rehearse_scenario
 from memhp.scenario.schema import MachineText, Plug, Scenario
-from memhp.scenario.session import Session
-from memhp.scenario.steps import plug
+from memhp.target.model.matrix import MatrixRow, life_cycle
+from memhp.target.model.run import rehearse_scenario
+from memhp.target.model.session import Session
+from memhp.target.model.steps import plug
 from memhp.units import GiB
 
 

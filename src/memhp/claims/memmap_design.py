@@ -15,7 +15,7 @@ from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.profiles import MAINLINE
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import Online, Plug
-from memhp.scenario.steps import online, plug
+from memhp.target.model.steps import online, plug
 from memhp.units import GiB, KiB, MiB, exact_size
 
 AT = 4 * GiB

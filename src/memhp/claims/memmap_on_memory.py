@@ -16,7 +16,7 @@ from memhp.linux.mm.vmemmap_alloc import SELF_HOSTED
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.profiles import MAINLINE
 from memhp.scenario.schema import Online
-from memhp.scenario.steps import online
+from memhp.target.model.steps import online
 from memhp.units import GiB, KiB, MiB, format_size
 
 KERNELS = ("linux-5.13", *MAINLINE)

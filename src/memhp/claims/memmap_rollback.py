@@ -22,8 +22,8 @@ from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.mm import users
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import Plug
-from memhp.scenario.session import Session
-from memhp.scenario.steps import plug
+from memhp.target.model.session import Session
+from memhp.target.model.steps import plug
 from memhp.units import MiB
 
 BLOCK_SIZE = 128 * MiB

@@ -27,7 +27,7 @@ def matrix(
     posted; when one of these does not show, too.
     """
     from memhp.report.matrix import print_matrix
-    from memhp.scenario.matrix import matrix as rows_of
+    from memhp.target.model.matrix import matrix as rows_of
 
     told = told_choices(chosen_texts)
     chosen = choosing(chosen_configs(arches, profiles, page_size, va_bits), told)

@@ -14,9 +14,9 @@ from memhp.units import format_size, parse_size
 
 if TYPE_CHECKING:
     from memhp.linux.state import Kernel
-    from memhp.scenario.plan import Plan
     from memhp.scenario.result import Run
     from memhp.scenario.schema import DriverName, Zone
+    from memhp.target.model.plan import Plan
 
 
 @click.command()
@@ -67,11 +67,11 @@ def rehearse(
     2: the input cannot be used.
     """
     from memhp.outputs.check import check_outputs
-    from memhp.scenario import views
     from memhp.scenario.choices import with_told
-    from memhp.scenario.from_options import qemu_scenario, quick_scenario, rehearse_quick, with_machine
     from memhp.scenario.load import load
-    from memhp.scenario.run import rehearse_scenario
+    from memhp.target.measure import views
+    from memhp.target.model.from_options import qemu_scenario, quick_scenario, rehearse_quick, with_machine
+    from memhp.target.model.run import rehearse_scenario
 
     if sum(each is not None for each in (file, source, qemu)) != 1:
         raise click.UsageError("give a scenario FILE, or --machine SOURCE or --qemu with --plug or --plan SIZE")
@@ -137,8 +137,8 @@ def rehearse(
 
 def _plan(run: "Run", k: "Kernel", total: str, driver: "DriverName", online: "Zone | None") -> "Plan":
     """How to add memory to the machine as the rehearsal left it. Raises :class:`BadInput` if that is dead."""
-    from memhp.scenario.plan import Wish, default_zone, plan
-    from memhp.scenario.session import Session
+    from memhp.target.model.plan import Wish, default_zone, plan
+    from memhp.target.model.session import Session
 
     if any(step.outcome.result in {"BUG", "PANIC"} for step in run.steps):
         raise BadInput("the machine died, and nothing can be added to it", where="--plan", fix="plan before that step")

@@ -10,9 +10,9 @@ from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.facts.derive import derive
 from memhp.facts.observed import Facts, observe
 from memhp.facts.source import open_source, steps
-from memhp.scenario.replay import replay
-from memhp.scenario.run import rehearse_scenario
 from memhp.scenario.schema import MachineText, Scenario
+from memhp.target.model.replay import replay
+from memhp.target.model.run import rehearse_scenario
 from memhp.target.model.target import ModelTarget
 
 

@@ -21,8 +21,8 @@ from memhp.conform.draw import KINDS, SAMPLES, Choices
 from memhp.conform.lockstep import Lockstep
 from memhp.conform.rules import Context
 from memhp.scenario.schema import StepKind
-from memhp.scenario.steps import title
 from memhp.target.guest.agent import GuestLost
+from memhp.target.model.steps import title
 from memhp.target.target import Target
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from memhp.conform.told import tell
 from memhp.facts.observed import Facts
 from memhp.linux.mm.free_area import nr_free_pages
 from memhp.scenario.schema import MachineText, StepKind
-from memhp.scenario.steps import title
 from memhp.spans import Span, SpanSet
+from memhp.target.model.steps import title
 from memhp.target.model.target import ModelTarget
 from memhp.target.target import REFUSED, Done, Readable, Target, check_steps
 from memhp.units import KiB, MiB

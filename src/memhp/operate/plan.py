@@ -20,9 +20,9 @@ from memhp.operate.about import blocks_about
 from memhp.operate.rehearsal import session_of
 from memhp.operate.why import Obstacle, Seen, seen_of, told
 from memhp.scenario import schema
-from memhp.scenario.plan import free_bytes
-from memhp.scenario.run import outcome_of
-from memhp.scenario.session import Session
+from memhp.target.model.plan import free_bytes
+from memhp.target.model.run import outcome_of
+from memhp.target.model.session import Session
 from memhp.units import exact_size, format_size, is_aligned
 
 Write = Literal["offline", "online", "online_kernel", "online_movable"]

@@ -4,11 +4,11 @@
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.facts.observed import Facts, observe
 from memhp.facts.source import Source
-from memhp.scenario.plan import Wish, default_zone, free_bytes, largest_safe_step
-from memhp.scenario.run import boot
 from memhp.scenario.schema import MachineText
-from memhp.scenario.session import Session
-from memhp.scenario.sources import facts_spec
+from memhp.target.model.plan import Wish, default_zone, free_bytes, largest_safe_step
+from memhp.target.model.run import boot
+from memhp.target.model.session import Session
+from memhp.target.seen.sources import facts_spec
 from memhp.units import align_down
 
 STRUCT_PAGE_SHARE = 64

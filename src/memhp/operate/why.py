@@ -22,9 +22,9 @@ from memhp.operate.about import blocks_about
 from memhp.operate.rehearsal import session_of
 from memhp.operate.remedies import NEED, remedies
 from memhp.scenario import schema
-from memhp.scenario.run import outcome_of
-from memhp.scenario.session import Session
 from memhp.spans import Span, SpanSet
+from memhp.target.model.run import outcome_of
+from memhp.target.model.session import Session
 from memhp.units import format_count, format_size
 
 Verdict = Literal["goes", "refused", "unclear", "offline"]

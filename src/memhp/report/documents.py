@@ -23,10 +23,10 @@ from memhp.operate.lint import LintDocument
 from memhp.operate.plan import HostPlan
 from memhp.operate.why import WhyDocument
 from memhp.report.documents_guests import GUEST_DOCUMENTS
-from memhp.scenario.matrix import MatrixRow
-from memhp.scenario.plan import Plan
 from memhp.scenario.result import Assumption, LawResult, MachineResult, Run, State, StepResult
 from memhp.target.device.status import DeviceDocument
+from memhp.target.model.matrix import MatrixRow
+from memhp.target.model.plan import Plan
 from memhp.target.vm import VmStatus
 from memhp.target.vm_agent import GuestBlock
 from memhp.target.vm_resize import Change

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from memhp.report.lines import print_wrapped
 from memhp.report.table import Cell, Column, print_table
-from memhp.scenario.matrix import MatrixRow
 from memhp.scenario.result import Tables, flush_count
+from memhp.target.model.matrix import MatrixRow
 from memhp.units import format_size
 
 COLUMNS = (

@@ -17,8 +17,8 @@ from memhp.report.rendering import Head, PageTable, code, render
 from memhp.report.scale import Scale
 from memhp.report.strip import KINDS, ZONES, kinds_of, scale_of, strip, zone_class, zones_of
 from memhp.report.verdict import Broke, broke, verdict
-from memhp.scenario.plan import Plan
 from memhp.scenario.result import Run, StepResult
+from memhp.target.model.plan import Plan
 from memhp.units import exact_size, format_size
 
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from memhp.report.lines import print_wrapped
 from memhp.report.table import Column, print_table
-from memhp.scenario.plan import Plan
+from memhp.target.model.plan import Plan
 from memhp.units import exact_size, format_count, format_size
 
 COLUMNS = (

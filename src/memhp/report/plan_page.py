@@ -7,8 +7,8 @@ from memhp.report.rendering import Head, PageTable, code
 from memhp.report.scale import AXIS, Scale, axis, outlines
 from memhp.report.strip import zone_class
 from memhp.report.svg import element, labels, percent, picture
-from memhp.scenario.plan import Plan, PlanStep
 from memhp.scenario.result import BlockRun
+from memhp.target.model.plan import Plan, PlanStep
 from memhp.units import exact_size, format_size
 
 ZONES = {"kernel": "Normal", "auto": "Normal", "movable": "Movable"}

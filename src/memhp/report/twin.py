@@ -90,8 +90,7 @@ def twin_page(run: TwinRun) -> str:
     heads = (Head("time (s)", right=True), Head("what"), Head("who"), Head("about"), Head("what came of it"))
     rows: list[tuple[Cell, ...]] = [(time, what, who, code(about), came) for time, who, what, about, came in lines(run)]
     blocks: list[tuple[Cell, ...]] = [
-        (format_range(block.first, block.last), block.state, block.zone)
-        for block in run.blocks
+        (format_range(block.first, block.last), block.state, block.zone) for block in run.blocks
     ]
     return render(
         "twin.html",

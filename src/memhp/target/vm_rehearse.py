@@ -12,7 +12,7 @@ from memhp.linux.arch.registry import ARCHES
 from memhp.linux.profiles import profile
 from memhp.linux.release import LAST
 from memhp.scenario import result, schema
-from memhp.scenario.run import rehearse_scenario
+from memhp.target.model.run import rehearse_scenario
 from memhp.target.vm import VmDevice, VmStatus
 
 WHERE = "rehearsal"

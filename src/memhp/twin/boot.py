@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memhp.errors import BadInput
-from memhp.scenario.from_options import quick_scenario
 from memhp.scenario.load import load
-from memhp.scenario.run import boot as boot_session
-from memhp.scenario.run import read_machine
-from memhp.scenario.steps import title
+from memhp.target.model.from_options import quick_scenario
+from memhp.target.model.run import boot as boot_session
+from memhp.target.model.run import read_machine
+from memhp.target.model.steps import title
 from memhp.twin.machine import Twin
 from memhp.twin.script import Cue, cues
 

@@ -21,8 +21,8 @@ from memhp.linux.mm.vmap import vmap_range_noflush
 from memhp.linux.profiles import profile
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.schema import Cpu, MachineText, Memory
-from memhp.scenario.sources import facts_spec
 from memhp.spans import Span
+from memhp.target.seen.sources import facts_spec
 from memhp.units import GiB, KiB, MiB
 
 

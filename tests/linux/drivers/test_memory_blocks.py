@@ -25,7 +25,7 @@ from memhp.linux.mmzone import MemoryBlock, ZoneType
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import MachineText
-from memhp.scenario.sources import facts_spec
+from memhp.target.seen.sources import facts_spec
 from memhp.units import GiB, KiB, MiB
 
 

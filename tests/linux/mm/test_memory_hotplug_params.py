@@ -6,7 +6,7 @@ import pytest
 from memhp.errors import KernelError
 from memhp.linux.mm.memory_hotplug_params import param_attr_store
 from memhp.scenario.load import loads
-from memhp.scenario.run import rehearse_scenario
+from memhp.target.model.run import rehearse_scenario
 
 MACHINE = 'machine = { preset = "x86-vm", memory = "4G"%s }\n'
 

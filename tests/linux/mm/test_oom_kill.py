@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from captures import archive
-from memhp.scenario.run import rehearse_scenario
 from memhp.scenario.schema import Allocate, MachineText, Plug, Scenario
+from memhp.target.model.run import rehearse_scenario
 
 GUEST = "arm64-6.12.117+deb13-cloud-arm64-oom-arm64-400G"
 

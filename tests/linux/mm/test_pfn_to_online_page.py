@@ -116,4 +116,3 @@ class TestUsageMap:
         with rcu_read_lock(k.hw):
             use_object(k.hw, thing, "t")
         assert [each.law for each in k.hw.violations] == ["use-after-free"]
-

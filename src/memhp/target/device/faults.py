@@ -12,7 +12,7 @@ from memhp.errors import BadInput, one_of
 from memhp.hw.devices.virtio_mem import Geometry
 from memhp.hw.devices.virtio_mem_rules import Rule
 from memhp.scenario.schema import Fault
-from memhp.scenario.virtio_mem import fault_rules
+from memhp.target.model.virtio_mem import fault_rules
 from memhp.units import is_aligned
 
 MOST_FAULTS = 1000

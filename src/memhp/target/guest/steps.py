@@ -14,11 +14,11 @@ import msgspec
 
 from memhp.errors import BadInput
 from memhp.scenario import schema
-from memhp.scenario.steps import ONLINE_TEXT
 from memhp.spans import Span
 from memhp.target.guest import users
 from memhp.target.guest.monitor import Refused
 from memhp.target.guest.plugged import ERRNO, PATIENCE, SYS, GuestMachine
+from memhp.target.model.steps import ONLINE_TEXT
 from memhp.target.target import Done
 from memhp.units import parse_size
 

@@ -5,8 +5,8 @@ import shlex
 
 from memhp.errors import BadInput
 from memhp.scenario import schema
-from memhp.scenario.neighbours import parameter_text
 from memhp.target.guest.plugged import ERRNO, SYS, GuestMachine
+from memhp.target.model.neighbours import parameter_text
 from memhp.target.target import Done
 from memhp.units import KiB, format_size, parse_size
 

@@ -4,12 +4,12 @@
 from memhp.facts.derive import derive
 from memhp.facts.observed import Facts
 from memhp.linux.init import MachineSpec, start_kernel
-from memhp.scenario.replay import catch_up
-from memhp.scenario.run import outcome_of
 from memhp.scenario.schema import MachineText, StepKind
-from memhp.scenario.session import Session
-from memhp.scenario.sources import facts_spec
-from memhp.scenario.virtio_mem_facts import settle_seen
+from memhp.target.model.replay import catch_up
+from memhp.target.model.run import outcome_of
+from memhp.target.model.session import Session
+from memhp.target.model.virtio_mem_facts import settle_seen
+from memhp.target.seen.sources import facts_spec
 from memhp.target.target import Done
 
 

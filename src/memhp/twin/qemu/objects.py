@@ -7,7 +7,7 @@ from typing import Any
 
 from memhp.errors import BadInput
 from memhp.scenario import schema
-from memhp.scenario.virtio_mem import request_size
+from memhp.target.model.virtio_mem import request_size
 from memhp.twin.qemu.platform import REGION_ALIGN, Backend, Kind, MemoryDevice, Platform
 from memhp.twin.qemu.protocol import Arguments, QmpError, fits
 from memhp.units import MiB

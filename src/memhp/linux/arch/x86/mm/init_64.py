@@ -63,9 +63,7 @@ __all__ = [
 MAPPING = "arch/x86/mm/init_64.c:kernel_physical_mapping_init"
 REMOVE = "arch/x86/mm/init_64.c:remove_pagetable"
 SAFE = "arch/x86/include/asm/pgalloc.h:pud_populate_safe"
-INIT_LEVELS = by_height(
-    KERNEL_FILE, *(f"phys_{level}_init" for level in LEVELS[:4]), "__kernel_physical_mapping_init"
-)
+INIT_LEVELS = by_height(KERNEL_FILE, *(f"phys_{level}_init" for level in LEVELS[:4]), "__kernel_physical_mapping_init")
 REMOVE_LEVELS = Descent(
     unmap=by_height(KERNEL_FILE, *(f"remove_{level}_table" for level in LEVELS[:4]), "remove_pagetable"),
     free=by_height(KERNEL_FILE, "free_pte_table", "free_pmd_table", "free_pud_table"),

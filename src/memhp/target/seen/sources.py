@@ -17,7 +17,11 @@ from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import PROFILES, Profile, profile
 from memhp.linux.release import LAST, Release, known_release, parse_release, same_series, series
 from memhp.scenario.boot import CORES, core, with_boot, with_cpu, with_cxl
-from memhp.scenario.boot_facts import (
+from memhp.scenario.choices import with_choices
+from memhp.scenario.error_keys import machine_keys, source_key
+from memhp.scenario.schema import MachineText
+from memhp.spans import Span, SpanSet
+from memhp.target.seen.boot_facts import (
     HOT,
     boot_zones,
     given_back,
@@ -25,11 +29,7 @@ from memhp.scenario.boot_facts import (
     managed_at_boot,
     moved_blocks,
 )
-from memhp.scenario.choices import with_choices
-from memhp.scenario.dax_facts import REGION
-from memhp.scenario.error_keys import machine_keys, source_key
-from memhp.scenario.schema import MachineText
-from memhp.spans import Span, SpanSet
+from memhp.target.seen.dax_facts import REGION
 from memhp.units import align_down, align_up, is_aligned, parse_size
 
 _HOSTS_MEMORY = re.compile(r"virtio\d+|dax\d+\.\d+|Persistent Memory.*|Soft Reserved|CXL Window \d+")

@@ -4,8 +4,8 @@
 from memhp.errors import BadInput
 from memhp.linux.kernel.power.suspend import hibernate, pm_suspend
 from memhp.scenario import schema
-from memhp.scenario.session import Session
-from memhp.scenario.virtio_mem import request_size
+from memhp.target.model.session import Session
+from memhp.target.model.virtio_mem import request_size
 from memhp.units import parse_size
 
 

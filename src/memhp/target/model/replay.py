@@ -21,13 +21,13 @@ from memhp.linux.config import OnlineType
 from memhp.linux.drivers.acpi.numa.srat import Srat
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
-from memhp.scenario.dax_facts import REGION, dax_steps
-from memhp.scenario.session import Session
-from memhp.scenario.steps import RUNNERS
-from memhp.scenario.virtio_mem_blocks import device_at
-from memhp.scenario.virtio_mem_facts import attach_seen
-from memhp.scenario.virtio_mem_replay import resizes, told_regions
 from memhp.spans import Span
+from memhp.target.model.session import Session
+from memhp.target.model.steps import RUNNERS
+from memhp.target.model.virtio_mem_blocks import device_at
+from memhp.target.model.virtio_mem_facts import attach_seen
+from memhp.target.model.virtio_mem_replay import resizes, told_regions
+from memhp.target.seen.dax_facts import REGION, dax_steps
 
 
 def replay(session: Session, before: Facts, after: Facts) -> None:

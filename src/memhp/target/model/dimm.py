@@ -12,8 +12,8 @@ from memhp.linux.drivers.acpi.scan import acpi_device_hotplug
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
-from memhp.scenario.session import Session, size_of
 from memhp.spans import Span
+from memhp.target.model.session import Session, size_of
 
 
 def add(session: Session, step: schema.Plug, span: Span) -> None:

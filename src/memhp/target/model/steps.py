@@ -27,14 +27,15 @@ from memhp.linux.mm.memory_hotplug_add import (
 from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory, remove_memory
 from memhp.linux.state import Kernel
 from memhp.printable import printable
-from memhp.scenario import dimm, neighbours, schema
-from memhp.scenario.dax import dax as run_dax
-from memhp.scenario.power import suspend
-from memhp.scenario.probe import probe
-from memhp.scenario.session import Session, check_room, size_of
-from memhp.scenario.virtio_mem import add_device, bind, resize, unbind, wait
-from memhp.scenario.virtio_mem_blocks import device_at, grow, shrink
+from memhp.scenario import schema
 from memhp.spans import Span, SpanSet
+from memhp.target.model import dimm, neighbours
+from memhp.target.model.dax import dax as run_dax
+from memhp.target.model.power import suspend
+from memhp.target.model.probe import probe
+from memhp.target.model.session import Session, check_room, size_of
+from memhp.target.model.virtio_mem import add_device, bind, resize, unbind, wait
+from memhp.target.model.virtio_mem_blocks import device_at, grow, shrink
 from memhp.units import GiB, align_up, format_size, is_aligned
 
 

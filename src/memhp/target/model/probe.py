@@ -5,8 +5,8 @@ from memhp.errors import BadInput
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.memory_probe import probe_store
 from memhp.scenario import schema
-from memhp.scenario.session import Session, bytes_of
 from memhp.spans import Span
+from memhp.target.model.session import Session, bytes_of
 
 
 def probe(session: Session, step: schema.Probe) -> None:

@@ -19,8 +19,8 @@ from memhp.linux.mm.memory_hotplug_pages import mhp_range_allowed
 from memhp.linux.mm.page_alloc import alloc_pages
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
-from memhp.scenario.session import Session
-from memhp.scenario.steps import free_range, online, plug
+from memhp.target.model.session import Session
+from memhp.target.model.steps import free_range, online, plug
 from memhp.units import align_up, exact_size, format_size, is_aligned
 
 HELD = users.USER_USES - {Use.BOOT}

@@ -17,21 +17,22 @@ from memhp.hw.preimages import Preimages
 from memhp.linux.init import MachineSpec, ram_lines, start_kernel
 from memhp.linux.state import Kernel
 from memhp.printable import printable
-from memhp.scenario import measure, result, schema
-from memhp.scenario.assumptions import of_description, of_machine, rests_on
+from memhp.scenario import result, schema
 from memhp.scenario.error_keys import machine_keys
 from memhp.scenario.machine import machine_spec
-from memhp.scenario.plan import Wish, advice
 from memhp.scenario.qemu_machine import described
-from memhp.scenario.refused import refused
-from memhp.scenario.replay import catch_up
-from memhp.scenario.session import Room, Session
-from memhp.scenario.sources import facts_spec, source_facts
-from memhp.scenario.steps import RUNNERS, title
-from memhp.scenario.table_changes import table_changes
-from memhp.scenario.usage import place
-from memhp.scenario.virtio_mem_facts import settle_seen
-from memhp.scenario.virtio_mem_stuck import device_results
+from memhp.target.measure import counters
+from memhp.target.measure.refused import refused
+from memhp.target.measure.table_changes import table_changes
+from memhp.target.model.plan import Wish, advice
+from memhp.target.model.replay import catch_up
+from memhp.target.model.session import Room, Session
+from memhp.target.model.steps import RUNNERS, title
+from memhp.target.model.virtio_mem_facts import settle_seen
+from memhp.target.model.virtio_mem_stuck import device_results
+from memhp.target.seen.assumptions import of_description, of_machine, rests_on
+from memhp.target.seen.sources import facts_spec, source_facts
+from memhp.target.seen.usage import place
 from memhp.units import format_size, parse_size
 
 Progress = Callable[[int, str], None]
@@ -55,7 +56,7 @@ class _Watch:
     """The laws over a run: since when each is broken, and what was remarked."""
 
     laws: Watch
-    gauge: measure.Gauge
+    gauge: counters.Gauge
     meant: frozenset[str] = frozenset()
     """Laws that are meant to break."""
     tables: bool = False
@@ -166,7 +167,7 @@ def rehearse(
     """
     with machine_keys(where):
         k = start_kernel(spec)
-    watch = _Watch(watch_laws(k, snapshot(k)), measure.Gauge(k), frozenset(breaks), tables)
+    watch = _Watch(watch_laws(k, snapshot(k)), counters.Gauge(k), frozenset(breaks), tables)
     session = Session(k, room=_room(spec))
     if observed is not None:
         take_up(session, observed, where)
@@ -273,13 +274,13 @@ def _step(
         as_expected=outcome.result == step.expect,
         blocks_before=before.blocks,
         blocks_after=watch.gauge.blocks(),
-        zones=measure.zone_counters(k),
+        zones=counters.zone_counters(k),
         memory_before=before.memory,
         memory_after=watch.gauge.memory(),
         memmap_from={place: size for place, size in places.items() if size},
-        tables_allocated=measure.tables(spent.tables_allocated),
-        tables_freed=measure.tables(spent.tables_freed),
-        flushes=measure.flushes(spent),
+        tables_allocated=counters.tables(spent.tables_allocated),
+        tables_freed=counters.tables(spent.tables_freed),
+        flushes=counters.flushes(spent),
         entries_written=spent.stores,
         log=[result.LogEntry(level=line.level, text=line.text) for line in log],
         breaches=breaches,
@@ -294,7 +295,7 @@ def _step(
 class _Measured:
     """The machine just before a step."""
 
-    def __init__(self, k: Kernel, gauge: measure.Gauge) -> None:
+    def __init__(self, k: Kernel, gauge: counters.Gauge) -> None:
         self.ledger: Ledger = k.hw.ledger.copy()
         self.blocks = gauge.blocks()
         self.memory = gauge.memory()
@@ -347,13 +348,13 @@ def machine_result(k: Kernel, spec: MachineSpec) -> result.MachineResult:
     )
 
 
-def _state(k: Kernel, gauge: measure.Gauge) -> result.State:
+def _state(k: Kernel, gauge: counters.Gauge) -> result.State:
     tables = k.hw.ledger.tables_allocated.copy()
     tables.subtract(k.hw.ledger.tables_freed)
     return result.State(
         blocks=gauge.blocks(),
-        zones=measure.zone_counters(k),
+        zones=counters.zone_counters(k),
         memory=gauge.memory(),
-        tables=measure.tables(tables),
+        tables=counters.tables(tables),
         iomem=ram_lines(k),
     )

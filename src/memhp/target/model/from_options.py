@@ -11,8 +11,8 @@ from memhp.errors import BadInput
 from memhp.linux.state import Kernel
 from memhp.scenario.presets import PRESETS
 from memhp.scenario.result import Run
-from memhp.scenario.run import Progress, rehearse_scenario
 from memhp.scenario.schema import MachineText, Plug, Scenario, StepKind, Unplug
+from memhp.target.model.run import Progress, rehearse_scenario
 
 WHERE = "command line"
 _KEY = re.compile(rf"{WHERE}: (machine\.(?:step|qemu|memory|profile)|machine|steps)\b.*")
@@ -32,7 +32,7 @@ def quick_scenario(
 ) -> Scenario:
     """The scenario of ``--machine SOURCE --plug SIZE … --online ZONE --unplug``.
 
-    `source` is a preset's name or whatever :mod:`memhp.scenario.sources` can read. Raises :class:`BadInput` for one
+    `source` is a preset's name or whatever :mod:`memhp.target.seen.sources` can read. Raises :class:`BadInput` for one
     that is neither.
     """
     if source not in PRESETS and not Path(source).exists():

@@ -11,9 +11,9 @@ from memhp.hw.ledger import Ledger
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mmzone import Section
 from memhp.linux.state import Kernel
-from memhp.scenario.block_use import BlockUses
 from memhp.scenario.result import BlockRun, BlockUse, FlushCount, Memory, Tables, ZoneCounters
 from memhp.spans import Span, SpanMap, SpanSet
+from memhp.target.measure.block_use import BlockUses
 
 
 class Gauge:

@@ -8,7 +8,7 @@ from memhp.linux.mm import vmalloc as vmap
 from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.memory_hotplug_params import param_attr_store
 from memhp.scenario import schema
-from memhp.scenario.session import Session, bytes_of, size_of
+from memhp.target.model.session import Session, bytes_of, size_of
 
 
 def set_parameter(session: Session, step: schema.Set) -> None:

@@ -15,7 +15,7 @@ from memhp.linux.profiles import unsettled
 from memhp.linux.release import parse_release, same_series
 from memhp.scenario import schema
 from memhp.scenario.result import Assumption
-from memhp.scenario.usage import Placed
+from memhp.target.seen.usage import Placed
 from memhp.units import format_size
 
 IN_USE = "memory in use"

@@ -10,9 +10,9 @@ from memhp.linux.drivers.acpi.device import AcpiDevice
 from memhp.linux.drivers.virtio.virtio_mem_state import VirtioMem
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
-from memhp.scenario.dax import Region
-from memhp.scenario.usage import Placed
 from memhp.spans import Span
+from memhp.target.model.dax import Region
+from memhp.target.seen.usage import Placed
 from memhp.units import format_size, is_aligned, parse_size
 
 

@@ -23,9 +23,9 @@ from memhp.linux.kernel.resource import iter_resources, remove_resource
 from memhp.linux.mm.page_alloc import take_pages_off_buddy
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
-from memhp.scenario.session import Session
-from memhp.scenario.virtio_mem_blocks import block_unit, plug_blocks, request
 from memhp.spans import Span
+from memhp.target.model.session import Session
+from memhp.target.model.virtio_mem_blocks import block_unit, plug_blocks, request
 
 UNKNOWN = "unknown"
 """The tag of pages that must be in use, by whom nobody knows."""

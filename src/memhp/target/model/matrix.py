@@ -15,7 +15,7 @@ from memhp.scenario import schema
 from memhp.scenario.known_faults import KnownFault, known_fault
 from memhp.scenario.presets import preset_for
 from memhp.scenario.result import FlushCount, Run, StepResult, Tables
-from memhp.scenario.run import rehearse
+from memhp.target.model.run import rehearse
 from memhp.units import GiB, MiB
 
 BLOCKS = 2

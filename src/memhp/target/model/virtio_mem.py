@@ -14,9 +14,9 @@ from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_r
 from memhp.linux.drivers.virtio.virtio_mem_state import Params, VirtioMem
 from memhp.linux.kernel.resource import IORESOURCE_BUSY, iter_resources, remove_resource
 from memhp.scenario import schema
-from memhp.scenario.session import Session
-from memhp.scenario.virtio_mem_stuck import stuck_notes
 from memhp.spans import Span
+from memhp.target.model.session import Session
+from memhp.target.model.virtio_mem_stuck import stuck_notes
 from memhp.units import format_size, parse_size
 
 SECOND = 1_000_000_000
