@@ -3,7 +3,7 @@
 Run as ``python bench/pagetables.py [--json] [DUMP ...]``; by default the largest dump of each architecture under
 tests/data/ptcores. Rates count every entry read, valid or not; drgn's count the addresses that it translates. What drgn
 finds must be what we find. drgn translates one address after the other and keeps no tables, so the ratio says what a
-whole dump takes with either, no more. Exits with 1 below TARGET.
+whole dump takes with either, no more. Exits with 1 where one of them is walked slower than TARGET.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -111,15 +111,15 @@ def main() -> int:
         theirs = drgn_walked(path, source)
         if theirs is not None:
             rows.append(theirs._replace(ratio=rows[-1].rate / theirs.rate))
-    best = max(row.rate for row in rows if row.what == "memhp")
+    slowest = min(row.rate for row in rows if row.what == "memhp")
     if options.json:
         print(json.dumps({"target": TARGET, "rows": [row._asdict() | {"rate": row.rate} for row in rows]}, indent=2))
     else:
         for row in rows:
             note = f"memhp is {row.ratio:.0f}×" if row.ratio else ""
             print(f"{row.dump[:48]:48} {row.what:24} {row.entries:8} {row.rate / 1e6:8.2f} M/s  {note}")
-        print(f"at least {TARGET / 1e6:.0f} M/s on the largest: {'holds' if best >= TARGET else 'MISSED'}")
-    return 0 if best >= TARGET else 1
+        print(f"at least {TARGET / 1e6:.0f} M/s on each: {'holds' if slowest >= TARGET else 'MISSED'}")
+    return 0 if slowest >= TARGET else 1
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@ import lzma
 import os
 import random
 import tarfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from captures import DATA, open_capture
@@ -18,7 +20,13 @@ from cores import elf
 from drgn_oracle import drgn_walk
 from memhp.cli.main import main
 from memhp.facts.elfcore import ElfCore
+from memhp.facts.page_tables import read_tables_of
 from memhp.facts.ptdump import parse
+from memhp.facts.ptwalk import KERNEL_HALF, ptwalk
+from memhp.facts.table_source import open_tables
+from memhp.hw.format import U64
+from memhp.hw.reader import TableReader
+from memhp.hw.walker import tables
 from memhp.linux.arch.registry import port
 from memhp.linux.formats import FORMATS
 from memhp.linux.mm.ptdump_style import Line
@@ -320,6 +328,32 @@ def test_a_dump_without_one_of_its_tables_says_which(tmp_path: Path, capfd: pyte
     assert f"table at pa={gone << 12:#x}" in printed(capfd, str(tmp_path / "core"), "--leaves", code=1)
     assert main(["pagetables", str(tmp_path / "core")]) == 2
     assert f"page table at {gone << 12:#x} is missing" in capfd.readouterr().err
+
+
+class Counting:
+    """A reader that counts the frames that it is asked for."""
+
+    def __init__(self, reader: TableReader) -> None:
+        self.reader, self.frames = reader, 0
+
+    def tables(self, pfns: U64) -> U64:
+        self.frames += pfns.size
+        return self.reader.tables(pfns)
+
+
+@pytest.mark.parametrize("guest", [X86, ARM64, RISCV_PMEM, LOONGARCH], ids=lambda guest: guest.name)
+def test_one_walk_finds_what_a_walk_for_ranges_and_a_walk_for_tables_find(guest: Path) -> None:
+    """Every table is read once, whether its ranges, its holes or the table itself are wanted."""
+    source = open_tables(Path(core(guest)))
+    root, counting = source.root, Counting(source.memory)
+    seen = read_tables_of(replace(source, memory=counting))
+    assert counting.frames == seen.found.tables == seen.tables.frame.size
+    alone = ptwalk(source.reader, root)
+    for name in ("va", "size", "pa", "height", "bits", "entry", "rights", "mapped"):
+        assert np.array_equal(getattr(alone, name), getattr(seen.found, name)), name
+    listed = tables(source.reader, root.fmt, root.pfn, root_index=root.index, va_start=KERNEL_HALF)
+    for column, other in zip(listed, seen.tables, strict=True):
+        assert np.array_equal(column, other)
 
 
 @pytest.mark.parametrize("part", range(4))

@@ -31,6 +31,7 @@ class FrameRuns:
         self.page_size = page_size
         self._runs = sorted(runs, key=lambda run: run[0].start)
         self._starts = np.array([span.start for span, _ in self._runs], dtype=np.uint64)
+        self._ends = np.array([span.end for span, _ in self._runs], dtype=np.uint64)
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -41,12 +42,12 @@ class FrameRuns:
         """Whole frames, shape ``[n, page_size // 8]``. Raises MissingTables for those that no run holds."""
         at = np.searchsorted(self._starts, pfns, side="right").astype(np.int64) - 1
         out = np.empty((pfns.size, self.page_size // 8), dtype=np.uint64)
-        found = np.zeros(pfns.size, dtype=np.bool_)
-        for i in np.unique(at[at >= 0]).tolist():
-            span, rows = self._runs[i]
-            here = (at == i) & (pfns < np.uint64(span.end))
-            out[here] = rows[pfns[here] - np.uint64(span.start)]
-            found |= here
+        found = (at >= 0) & (pfns < self._ends[np.maximum(at, 0)]) if self._runs else at >= 0
         if not found.all():
             raise MissingTables(pfns[~found].tolist())
+        order = np.argsort(at, kind="stable")
+        cuts = np.flatnonzero(np.diff(at[order])) + 1
+        for those in np.split(order, cuts) if pfns.size else ():
+            span, rows = self._runs[at[those[0]]]
+            out[those] = rows[pfns[those] - np.uint64(span.start)]
         return out

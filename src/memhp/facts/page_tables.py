@@ -18,12 +18,12 @@ import numpy.typing as npt
 from memhp.errors import BadInput
 from memhp.facts.noted_layout import NotedKernel, areas_of, noted_kernel
 from memhp.facts.ptdump import Event, Marker, Section, Skipped, dump
-from memhp.facts.ptwalk import KERNEL_HALF, ptwalk
+from memhp.facts.ptwalk import KERNEL_HALF
 from memhp.facts.table_source import TableSource
-from memhp.hw.decode import attribute_text
+from memhp.hw.decode import attribute_text, text_bits
 from memhp.hw.format import HEIGHT_NAMES, U64, Format
-from memhp.hw.ranges import Ranges, ranges
-from memhp.hw.walker import Heights, Tables, tables
+from memhp.hw.ranges import Ranges, coarser, ranges
+from memhp.hw.walker import Heights, TableList, Tables
 from memhp.linux.arch.registry import port
 from memhp.linux.layout import Area
 from memhp.linux.mm.ptdump_style import Line
@@ -144,7 +144,11 @@ class SeenTables:
 
     source: TableSource
     found: Ranges
+    tables: Tables
+    """Every table, the root first."""
     kernel: NotedKernel | None
+    everything: Ranges
+    """The same ranges with those of entries that lead nowhere or are reserved, told apart by all attributes."""
 
     @property
     def fmt(self) -> Format:
@@ -161,18 +165,6 @@ class SeenTables:
         """The kernel's half by area."""
         return parts_of(self.areas)
 
-    @cached_property
-    def tables(self) -> Tables:
-        """Every table, the root first."""
-        root = self.source.root
-        return tables(self.source.reader, root.fmt, root.pfn, root_index=root.index, va_start=KERNEL_HALF)
-
-    @cached_property
-    def everything(self) -> Ranges:
-        """The same ranges with those of entries that lead nowhere or are reserved, told apart by all attributes."""
-        root = self.source.root
-        return ranges(self.source.reader, root.fmt, root.pfn, root_index=root.index, va_start=KERNEL_HALF, holes=True)
-
     @property
     def missing(self) -> list[MissingTable]:
         """The tables that the source lacks."""
@@ -186,10 +178,14 @@ class SeenTables:
 
 
 def read_tables_of(source: TableSource) -> SeenTables:
-    """Walk the kernel's half of the page tables of a source. Raises BadInput when they are no page tables."""
-    found = ptwalk(source.reader, source.root)
-    kernel = None if source.info is None else noted_kernel(source.info, source.root, found)
-    return SeenTables(source, found, kernel)
+    """Walk the kernel's half of the page tables of a source, once. Raises BadInput when they are no page tables."""
+    root, listed = source.root, TableList(source.root.fmt)
+    everything = ranges(
+        source.reader, root.fmt, root.pfn, root_index=root.index, va_start=KERNEL_HALF, holes=True, see=listed.add
+    )
+    found = coarser(everything, text_bits(root.fmt))
+    kernel = None if source.info is None else noted_kernel(source.info, root, found)
+    return SeenTables(source, found, listed.tables(), kernel, everything)
 
 
 def events_of(seen: SeenTables) -> Iterator[Event]:

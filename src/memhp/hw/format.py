@@ -209,8 +209,12 @@ class Format:
         """Where an entry's valid bit is set but the hardware faults on the entry all the same."""
         bits: Any = entry
         found: Truth = (bits & 0) != 0
-        for rule in self.reserved[height] if self.reserved else ():
-            found = found | (((bits & rule.mask) == rule.value) & ((bits & rule.any_of) != 0))
+        rules = self.reserved[height] if self.reserved else ()
+        some = int(np.bitwise_or.reduce(bits, axis=None)) if rules and isinstance(entry, np.ndarray) else bits
+        for rule in rules:
+            # Of many entries rarely any has the bits at all: one pass over them tells.
+            if not rule.value & ~some and rule.any_of & some:
+                found = found | (((bits & rule.mask) == rule.value) & ((bits & rule.any_of) != 0))
         return found
 
     def is_leaf(self, entry: Entries, height: int) -> Truth:

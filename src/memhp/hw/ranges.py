@@ -5,7 +5,7 @@ more closely (is it a leaf, what does it map, what are its attributes) looks at 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,13 +77,14 @@ def ranges(
     contiguous: bool = True,
     holes: bool = False,
     effective: bool = False,
+    see: Callable[[Slab], None] = lambda _: None,
 ) -> Ranges:
     """Consecutive entries of equal height and equal `bits`, merged, for all that maps some of ``[va_start, va_end)``.
 
     `bits` by height says which entry bits tell ranges apart; by default all attribute bits. With `contiguous` the
     physical addresses must follow on as well; without, only the addresses, as in the kernel's ptdump. With `holes`,
     entries that are neither leaf nor table make ranges too. With `effective`, the rights that the levels above leave
-    tell ranges apart as well.
+    tell ranges apart as well. `see` is shown every slab on the way, for what else is wanted of the same walk.
     """
     masks = tuple(bits) if bits is not None else tuple(fmt.attribute_mask(h) for h in range(len(fmt.levels)))
     found: list[_Runs] = []
@@ -91,6 +92,7 @@ def ranges(
     entries = count = 0
     root_seen = False
     for slab in slabs(reader, fmt, root_pfn, va_start=va_start, va_end=va_end, root_index=root_index):
+        see(slab)
         entries += slab.entries.size
         if slab.height < fmt.root_height or not root_seen:
             count += int(slab.present.sum())
@@ -100,6 +102,15 @@ def ranges(
         found.append(_runs_of(fmt, slab, masks[slab.height], contiguous, holes))
     runs = _merge(_concatenate(found), contiguous, effective)
     return Ranges(fmt, *runs, missing_of(lacking), entries, count)
+
+
+def coarser(found: Ranges, bits: Sequence[int]) -> Ranges:
+    """What :func:`ranges` finds that goes by fewer `bits` and passes over what maps nothing, out of what it found."""
+    rows = found.mapped
+    mask = np.array(bits, dtype=np.uint64)[found.height[rows]]
+    runs = _Runs(*(getattr(found, name)[rows] for name in _Runs._fields))
+    merged = _merge(runs._replace(bits=runs.bits & mask), contiguous=True, effective=False)
+    return Ranges(found.fmt, *merged, found.missing, found.entries, found.tables)
 
 
 def _runs_of(fmt: Format, slab: Slab, mask: int, contiguous: bool, holes: bool) -> _Runs:
@@ -140,14 +151,17 @@ def _comparable(fmt: Format, slab: Slab, mask: int, contiguous: bool, holes: boo
     height, entries = slab.height, slab.entries
     keep = np.uint64(mask | fmt.structure[height] | (fmt.pfn_mask if contiguous else 0))
     words: U64 = entries & keep if int(keep) != ALL - 1 else entries
-    napot = height == 0 and fmt.napot_mask and bool((entries & np.uint64(fmt.napot_mask)).any())
     if holes:
         live = ~np.asarray(fmt.is_table(entries, height)) if height else np.ones(entries.shape, dtype=np.bool_)
         live &= slab.present[:, None]
-    elif height or napot:
+    elif height:
         live = leaves_of(fmt, slab)
     else:
         live = (words & np.uint64(fmt.valid)) != 0
+        if fmt.napot_mask:
+            # The frame number, by which the entries of a run differ, decides whether such a leaf is one.
+            several = live & ((entries & np.uint64(fmt.napot_mask)) != 0)
+            live[several] = fmt.is_leaf(entries[several], height)
     return words, live
 
 

@@ -337,28 +337,36 @@ def _heights(slab: Slab) -> Heights:
     return np.full(slab.frames.size, slab.height, dtype=np.uint8)
 
 
+class TableList:
+    """The tables of the slabs of one walk."""
+
+    def __init__(self, fmt: Format) -> None:
+        self._fmt = fmt
+        self._parts: list[Tables] = []
+
+    def add(self, slab: Slab) -> None:
+        """Note the tables of the next slab. The halves of a root that serves both are one table."""
+        empty = empty_rows(self._fmt, slab.entries, slab.height) & slab.present
+        if slab.height == self._fmt.root_height and self._parts:
+            self._parts[0].empty[:] &= empty
+        else:
+            self._parts.append(Tables(slab.frames, _heights(slab), slab.va, empty, slab.present))
+
+    def tables(self) -> Tables:
+        """What was noted."""
+        none = np.zeros(0, dtype=np.uint64)
+        nothing = Tables(none, none.astype(np.uint8), none, none.astype(np.bool_), none.astype(np.bool_))
+        return Tables(*(np.concatenate(columns) for columns in zip(nothing, *self._parts, strict=True)))
+
+
 def tables(
     reader: TableReader, fmt: Format, root_pfn: int, *, va_start: int = 0, va_end: int = ALL, root_index: int = 0
 ) -> Tables:
     """Every table that translates some of ``[va_start, va_end)``, the root first."""
-    where = {"va_start": va_start, "va_end": va_end, "root_index": root_index}
-    parts: list[Tables] = []
-    for slab in slabs(reader, fmt, root_pfn, clip=False, **where):
-        empty = empty_rows(fmt, slab.entries, slab.height) & slab.present
-        if slab.height == fmt.root_height and parts:
-            parts[0].empty[:] &= empty
-            continue
-        parts.append(Tables(slab.frames, _heights(slab), slab.va, empty, slab.present))
-    if not parts:
-        none = np.zeros(0, dtype=np.uint64)
-        return Tables(none, none.astype(np.uint8), none, none.astype(np.bool_), none.astype(np.bool_))
-    return Tables(
-        np.concatenate([part.frame for part in parts]),
-        np.concatenate([part.height for part in parts]),
-        np.concatenate([part.va for part in parts]),
-        np.concatenate([part.empty for part in parts]),
-        np.concatenate([part.present for part in parts]),
-    )
+    found = TableList(fmt)
+    for slab in slabs(reader, fmt, root_pfn, va_start=va_start, va_end=va_end, root_index=root_index, clip=False):
+        found.add(slab)
+    return found.tables()
 
 
 def leaves(
