@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from choice_device_scripts import DEVICE_SCRIPTS
+from choice_repair_scripts import REPAIR_SCRIPTS
 from choice_views import digest, state
 from kernels import BOOT_RAM, PLUG_AT, pfns, plug
 from memhp.errors import BadInput, KernelBug, KernelError
@@ -405,7 +406,7 @@ SCRIPTS: dict[str, Script] = {
         shared_table, features,
         huger_over_two, rodata_on, asked_while_removed,
     )
-} | DEVICE_SCRIPTS  # fmt: skip
+} | DEVICE_SCRIPTS | REPAIR_SCRIPTS  # fmt: skip
 
 
 def seen_of(config: Config, script: str, *, stepped: bool, nodes: int = 2) -> str:

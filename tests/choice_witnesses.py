@@ -123,7 +123,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "boot_block_nodes": (x86("shared_block"),),
     "kmem_group_size": (x86("kmem_group"),),
     "kmem_absent_ranges": (x86("kmem_of_two_ranges"),),
-    "resource_split": (x86("split_resource"),),
+    "resource_split": (x86("split_resource"), x86("split_refused")),
     "boot_vmemmap": (x86("boot"),),
     "zonelist_local": (x86("node"),),
     "movable_watermark": (x86("offline"),),
@@ -133,6 +133,30 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
             config={"boot": {"memhp_default_state": "online_movable"}},
         ),
     ),
+    "failed_add": (x86("no_section"),),
+    "poisoned_offline": (
+        x86(
+            (
+                step("plug", size="128M", at="4G", online="kernel"),
+                step("allocate", kind="pinned", size="8K", at="4G", tag="dma"),
+                step("poison", at="4G", expect="EBUSY"),
+                step("poison", at="0x100001000", expect="EBUSY"),
+                step("offline", at="4G"),
+            )
+        ),
+    ),
+    "eject_undo": (
+        x86(
+            (
+                step("plug", size="256M", at="4G"),
+                step("online", zone="movable", at="0x108000000", size="128M"),
+                step("online", zone="kernel", at="4G", size="128M"),
+                step("allocate", kind="kernel", size="4K", at="4G", tag="slab"),
+                step("eject", expect="EBUSY"),
+            )
+        ),
+    ),
+    "cancel_heard": (x86("node_refused", "7.2"), x86("last_memory_refused", "7.2")),
     "vmap_huge_lock": (x86("huge_over_small", stepped=True),),
     "ptdump_mmap_lock": (x86("dump", stepped=True),),
     "memmap_counters": (x86("boot"),),
@@ -222,6 +246,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     # x86
     "populate_lock": (x86("life", stepped=True),),
     "pud_free": (x86("huger_over_small", stepped=True),),
+    "pud_free_flush": (x86("huger_over_two", "7.2", config={"tce": True}),),
     "vmemmap_root_entries": (
         x86(
             (step("new-process", process="old"), step("dax", at="0x200000000000", size="2G", mode="devdax", align="2M"))

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memhp.errors import KernelError
+from memhp.linux.choices import ResourceSplit
 from memhp.linux.kernel import resource as r
 from memhp.linux.kernel.resource import Region, Resource
 
@@ -169,13 +170,25 @@ def test_releasing_part_of_system_ram_cuts_it_to_fit(cut: tuple[int, int], left:
 
 def test_a_cut_in_the_middle_moves_the_children_above_it_in_7_2_and_is_not_made_in_6_12() -> None:
     children = [span(11, 11, "low"), span(18, 18, "high")]
-    for reparent, left in (
-        (True, [(0, 10, 13, "ram"), (1, 11, 11, "low"), (0, 16, 19, "ram"), (1, 18, 18, "high")]),
-        (False, [(0, 10, 19, "ram"), (1, 11, 11, "low"), (1, 18, 18, "high")]),
-    ):
+    cut: list[tuple[int, int, int, str]] = [(0, 10, 13, "ram"), (1, 11, 11, "low"), (0, 16, 19, "ram")]
+    whole = [(0, 10, 19, "ram"), (1, 11, 11, "low"), (1, 18, 18, "high")]
+    splits: dict[ResourceSplit, list[tuple[int, int, int, str]]] = {
+        "children-move": [*cut, (1, 18, 18, "high")],
+        "children-stay": whole,
+        "children-move-after": [*cut, (1, 18, 18, "high")],
+    }
+    for split, left in splits.items():
         root = root_with(span(10, 19, "ram", RAM), *(span(c.start // UNIT, c.end // UNIT, c.name) for c in children))
-        done = r.release_mem_region_adjustable(root, 14 * UNIT, 2 * UNIT, reparent_children=reparent)
-        assert (shape(root), done) == (left, reparent)
+        done = r.release_mem_region_adjustable(root, 14 * UNIT, 2 * UNIT, split=split)
+        assert (shape(root), done) == (left, left != whole)
+
+
+def test_a_cut_that_a_child_forbids_loses_those_above_it_unless_they_move_after_the_lower_half_shrinks() -> None:
+    splits: tuple[tuple[ResourceSplit, bool], ...] = (("children-move", False), ("children-move-after", True))
+    for split, kept in splits:
+        root = root_with(span(10, 19, "ram", RAM), span(13, 14, "in the way"), span(18, 18, "high"))
+        assert not r.release_mem_region_adjustable(root, 14 * UNIT, 2 * UNIT, split=split)
+        assert shape(root) == [(0, 10, 19, "ram"), (1, 13, 14, "in the way"), *([(1, 18, 18, "high")] if kept else [])]
 
 
 def test_a_child_in_the_way_keeps_the_edge_of_its_parent() -> None:

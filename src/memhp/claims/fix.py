@@ -42,6 +42,8 @@ class Rehearsed:
     steps: tuple[Mapping[str, Any], ...]
     before: Mapping[str, Any]
     after: Mapping[str, Any]
+    note: str = ""
+    """What a note of a step has in it where something goes wrong that neither a result nor a law shows."""
 
     def show(self) -> Shown:
         """Run both."""
@@ -50,7 +52,8 @@ class Rehearsed:
     def _wrong(self, over: Mapping[str, Any]) -> str:
         run = evidence.run({**self.machine, **over}, *map(dict, self.steps))
         steps = [_ended(step) for step in run.steps if not step.as_expected]
-        return "; ".join([*steps, *(f"law {law}" for law in evidence.broken_laws(run))])
+        notes = [text for step in run.steps for text in step.notes if self.note and self.note in text]
+        return "; ".join([*steps, *notes, *(f"law {law}" for law in evidence.broken_laws(run))])
 
 
 def _ended(step: StepResult) -> str:

@@ -7,7 +7,8 @@ The pages of docs/findings.md tell each at length. `reproduced` says that it is 
 from collections.abc import Callable, Sequence
 
 from memhp.claims.claim import MODEL_ONLY, Claim, Evidence, Finding, captures, judged, sources, unbuilt
-from memhp.claims.fix import Raced, Rehearsed
+from memhp.claims.finding_witnesses import plan_cancelled_unheard, resource_above_a_hole, tables_of_a_gigabyte
+from memhp.claims.fix import Called, Raced, Rehearsed
 from memhp.explore.cases.free_before_flush import CASE as FREE_BEFORE_FLUSH
 from memhp.explore.cases.memory_block_lookup import CASE as BLOCK_LOOKUP
 from memhp.explore.cases.pagemap_lookup_vs_unmap import CASE as PAGEMAP
@@ -20,7 +21,22 @@ ADD_AND_REMOVE = ({"do": "plug", "size": "1G", "at": "16G"}, {"do": "remove"})
 ONLINE_AND_REMOVE = ({"do": "plug", "size": "1G", "at": "4G", "online": "movable"}, {"do": "offline"}, {"do": "remove"})
 BOOT_MEMORY_ONLY = {"choices": {"bootmem_remove": "notifier"}}
 
-WITNESSES: dict[str, Rehearsed | Raced] = {
+OUT_OF_MEMORY = ({"do": "plug", "size": "30G", "expect": "ENOMEM"},)
+BAD_PAGE_OF_DMA = (
+    {"do": "plug", "size": "128M", "at": "4G", "online": "kernel"},
+    {"do": "allocate", "kind": "pinned", "size": "64K", "at": "4G", "tag": "dma"},
+    *({"do": "poison", "at": f"{0x100000 + page:#x}000", "expect": "EBUSY"} for page in range(16)),
+    {"do": "offline", "at": "4G", "expect": "EBUSY"},
+)
+STAYS = (
+    {"do": "plug", "size": "512M", "at": "4G"},
+    {"do": "online", "zone": "movable", "at": "0x108000000", "size": "384M"},
+    {"do": "online", "zone": "kernel", "at": "4G", "size": "128M"},
+    {"do": "allocate", "kind": "kernel", "size": "4K", "at": "4G", "tag": "slab"},
+    {"do": "eject", "expect": "EBUSY"},
+)
+
+WITNESSES: dict[str, Called | Rehearsed | Raced] = {
     "f-1": Rehearsed(
         {"preset": "riscv-vm-sv39", "memory": "1G"}, ADD_AND_REMOVE,
         {"profile": "linux-6.12.102"}, {"profile": "linux-6.12.103"},
@@ -32,9 +48,21 @@ WITNESSES: dict[str, Rehearsed | Raced] = {
     "f-3": Raced(
         FREE_BEFORE_FLUSH, ("riscv-order", "riscv64-4K-48-linux-7.2"), ("flush-then-free", "riscv64-4K-48-linux-6.12")
     ),
+    "f-4": Rehearsed(
+        {"preset": "x86-vm", "memory": "512M", "profile": "linux-7.2"}, OUT_OF_MEMORY, {},
+        {"choices": {"failed_add": "taken-back"}},
+    ),
     "f-5": Rehearsed(
         {"preset": "arm64-vm", "memory": "2G", "profile": "linux-7.2", "boot": {"memmap_on_memory": "Y"}},
         ONLINE_AND_REMOVE, {}, BOOT_MEMORY_ONLY,
+    ),
+    "f-6": Rehearsed(
+        {"preset": "x86-vm", "memory": "2G", "profile": "linux-7.2"}, BAD_PAGE_OF_DMA, {},
+        {"choices": {"poisoned_offline": "unless-held"}},
+    ),
+    "f-7": Rehearsed(
+        {"preset": "x86-vm", "memory": "2G", "profile": "linux-7.2"}, STAYS, {},
+        {"choices": {"eject_undo": "zone-before"}}, note="came back online in",
     ),
     "f-8": Raced(PFN_WALKER, ("no-lock", "x86_64-4K-48-linux-7.2"), ("hotplug-lock", "x86_64-4K-48-linux-7.2")),
     "f-10": Raced(PAGEMAP, ("dma-at-once", "riscv64-4K-48-linux-7.2"), ("dma-each-page", "arm64-4K-48-linux-5.13")),
@@ -51,6 +79,13 @@ WITNESSES: dict[str, Rehearsed | Raced] = {
         {"arch": "loongarch64", "page_size": "16K", "va_bits": 47, "memory": "4G", "profile": "linux-7.2"},
         ({"do": "plug", "size": "512M", "at": "16G"}, {"do": "remove"}), {}, {"choices": {"vmemmap_free": "unused"}},
     ),
+    "f-17": Called(
+        tables_of_a_gigabyte, "x86_64", {}, {"pud_free_flush": "range"}, release="7.2", options={"tce": True}
+    ),
+    "f-19": Called(
+        resource_above_a_hole, "x86_64", {}, {"resource_split": "children-move-after"}, release="7.2"
+    ),
+    "f-20": Called(plan_cancelled_unheard, "x86_64", {}, {"cancel_heard": "by-those-asked"}, release="7.2"),
 }  # fmt: skip
 """What is broken, and the same repaired."""
 
@@ -102,12 +137,12 @@ CLAIMS = (
     ),
     _finding(
         "f-4", "an add that runs out of memory half-way leaves what it made", SEEN,
-        "Not explored: take back the direct map where __add_pages() fails, and the sections before the one that "
-        "failed.",
+        "Take back the direct map where __add_pages() fails, and the sections before the one that failed: what "
+        "removal does, with its flushes; no memory.",
         "memhp explore hotadd-allocation-failure --variant two-blocks",
         captures(
             "x86_64-6.12.117+deb13-cloud-amd64-oom-lowpages-612", "x86_64-6.12.117+deb13-cloud-amd64-plan-16000M"
-        ),
+        ), "linux-7.2",
     ),
     _finding(
         "f-5", "arm64 7.2 with 4K pages never lets go of memory that hosts its own struct pages", f"{READ}, {SEEN}",
@@ -118,13 +153,17 @@ CLAIMS = (
     ),
     _finding(
         "f-6", "a page that memory errors took lets its block go offline, whoever uses it", READ,
-        "Not explored: pass over a poisoned page only if nobody holds it.",
+        "Pass over a poisoned page only if nobody holds it: a look at its reference count, where isolation looks at "
+        "it anyway. Such a block then refuses with EBUSY until its user lets go.",
         "memhp rehearse examples/page-kinds.toml", captures("x86_64-6.12.117+deb13-cloud-amd64-poison-612"),
+        "linux-7.2",
     ),
     _finding(
         "f-7", "a DIMM that could not be ejected may come back in another zone", READ,
-        "Not explored: remember the zone of each block, as offline_and_remove_memory() does: a byte a block.",
+        "Remember the zone of each block, as offline_and_remove_memory() does: a byte a block, for as long as the "
+        "eject lasts.",
         "memhp rehearse examples/dimm-eject.toml", captures("x86_64-6.12.107+deb13-cloud-amd64-pc-dimm-default"),
+        "linux-7.2",
     ),
     _finding(
         "f-8", "who goes through pages by PFN may find their struct pages gone", READ,
@@ -184,7 +223,8 @@ CLAIMS = (
     ),
     _finding(
         "f-17", "on AMD CPUs with EFER.TCE 7.2 frees page tables that a walk may still go through", READ,
-        "Not explored: flush all that the PUD entry translated.", "memhp claims f-17", MODEL_ONLY,
+        "Flush all that the PUD entry translated, which is beyond the limit for single pages: one full flush for each "
+        "gigabyte in place of one page.", "memhp claims f-17", MODEL_ONLY, "linux-7.2",
     ),
     _finding(
         "f-18", "counts of page tables drift as memory comes and goes", READ,
@@ -193,12 +233,14 @@ CLAIMS = (
     ),
     _finding(
         "f-19", "a resource inside removed memory would be left with a parent that is freed", READ,
-        "Not explored: shrink the lower half before the children of the upper move.", "memhp claims f-19",
-        sources("kernel/resource.c:release_mem_region_adjustable"),
+        "Shrink the lower half before the children of the upper move: nothing is lost where that is refused, and it "
+        "costs nothing.", "memhp claims f-19",
+        sources("kernel/resource.c:release_mem_region_adjustable"), "linux-7.2",
     ),
     _finding(
         "f-20", "notifiers are told of plans cancelled that they never heard of", READ,
-        "Not explored: ask the node chain first, or cancel on the chains that were asked.", "memhp claims f-20",
-        sources("mm/memory_hotplug.c:online_pages", "mm/memory_hotplug.c:offline_pages"),
+        "Cancel on the chains that were asked: memory_notify() only if node_notify() did not refuse. It costs "
+        "nothing.", "memhp claims f-20",
+        sources("mm/memory_hotplug.c:online_pages", "mm/memory_hotplug.c:offline_pages"), "linux-7.2",
     ),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from memhp.errors import BadInput
 from memhp.linux.arch.registry import ARCHES, Arch
 from memhp.linux.choice import Choices, choice, hints, unknown_choice
 from memhp.linux.choices_devices import DeviceChoices
+from memhp.linux.choices_repairs import RepairChoices
 from memhp.linux.release import between, first, since
 
 __all__ = ["ARCHES", "Arch", "ArchProfile", "Area", "OwnRootTables", "Profile", "generic_choices"]
@@ -36,6 +37,7 @@ NodeNotifier = Literal["memory-notifier", "node-notifier"]
 NewNode = Literal["after-add", "before-add"]
 MovableWatermark = Literal["share", "capped"]
 LowmemReserve = Literal["with-watermarks", "with-managed-pages"]
+ResourceSplit = Literal["children-stay", "children-move", "children-move-after"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,7 @@ Record = TypeVar("Record", bound=ArchProfile)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profile(DeviceChoices):
+class Profile(DeviceChoices, RepairChoices):
     """One kernel: its name, what it stands for, its generic choices, and a record for each architecture it has."""
 
     name: str
@@ -267,9 +269,10 @@ class Profile(DeviceChoices):
         first("by-node"),
         between("6.12", "7.2", "by-region"),
     )
-    resource_split: Literal["children-stay", "children-move"] = choice(
+    resource_split: ResourceSplit = choice(
         "What becomes of resources above the hole when ``release_mem_region_adjustable()`` cuts one in two: they "
-        "stay with the lower half, and forbid the cut, or go with the upper.",
+        "stay with the lower half, and forbid the cut, or go with the upper, before the lower shrinks (a repair: after "
+        "it).",
         first("children-stay"),
         between("6.12", "7.2", "children-move"),
     )

@@ -13,6 +13,7 @@ from errno import EBUSY, EINVAL, ERANGE
 from itertools import chain, pairwise
 
 from memhp.errors import KernelError
+from memhp.linux.choices import ResourceSplit
 from memhp.units import align_up
 
 KERNEL_FILE = "kernel/resource.c"
@@ -245,13 +246,16 @@ def release_region(parent: Resource, start: int, n: int) -> bool:
     return False
 
 
-def release_mem_region_adjustable(root: Resource, start: int, size: int, *, reparent_children: bool = True) -> bool:
+def release_mem_region_adjustable(
+    root: Resource, start: int, size: int, *, split: ResourceSplit = "children-move"
+) -> bool:
     """``release_mem_region_adjustable()``: take a range out of the busy resource that holds it, cutting it to fit.
 
-    A cut in the middle leaves a new resource above the hole; children that lie there move into it when
-    `reparent_children` (7.2), else they stay with the lower half and forbid the cut (6.12). False when the range stays
-    claimed: no busy resource holds it, or a child is in the way, for which the kernel has a warning and no error. (A
-    child within the range itself makes 7.2 lose those above it: they had moved to the half that is then not linked.)
+    A cut in the middle leaves a new resource above the hole; children that lie there move into it (7.2), or stay with
+    the lower half and forbid the cut (6.12), as `split` says. False when the range stays claimed: no busy resource
+    holds it, or a child is in the way, for which the kernel has a warning and no error. (A child within the range
+    itself makes 7.2 lose those above it: they had moved to the half that is then not linked. With
+    ``children-move-after`` they have not.)
     """
     end = start + size - 1
     for res in _holders(root, start, end):
@@ -264,17 +268,19 @@ def release_mem_region_adjustable(root: Resource, start: int, size: int, *, repa
     if res.start == start and res.end == end:
         release_resource(res)
         return True
-    above = [child for child in res.children if child.start > end] if reparent_children else []
+    above = [child for child in res.children if child.start > end] if split != "children-stay" else []
     upper = Resource(end + 1, res.end, res.name, res.flags, res.desc, res.parent, above)
-    split = res.start < start and res.end > end
+    before, in_middle = res.children, res.start < start and res.end > end
     try:
-        if not split:
+        if not in_middle:
             low, high = (end + 1, res.end) if res.start == start else (res.start, start - 1)
             adjust_resource(res, low, high - low + 1)
             return True
         res.children = [child for child in res.children if child not in above]
         adjust_resource(res, res.start, start - res.start)
     except KernelError:
+        if split == "children-move-after":
+            res.children = before
         return False
     for child in above:
         child.parent = upper

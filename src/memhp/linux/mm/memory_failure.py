@@ -88,7 +88,8 @@ def memory_failure(k: Kernel, pfn: int) -> None:
         if not take_pages_off_buddy(k, Span(pfn, pfn + 1), POISONED, here()):
             action = action._replace(result="Failed")
     elif owner.use not in KEPT_BY_DRIVER:
-        k.hw.retag(Span(pfn, pfn + 1), POISONED, here())
+        holder = "" if action.result == "Recovered" else owner.tag or str(owner.use)
+        k.hw.retag(Span(pfn, pfn + 1), POISONED._replace(tag=holder), here())
     k.page_flags.set_flags(pfn, pfn + 1, PageFlags.HWPOISON)
     if action is UNHANDLABLE:
         k.hw.log(f"Memory failure: {pfn:#x}: unhandlable page.", "err")

@@ -20,6 +20,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "mm/memory_hotplug.c"
+NODE_REFUSED = "node notifier failure"
 OFFLINE = "mm/page_alloc.c:__offline_isolated_pages"
 
 
@@ -96,9 +97,10 @@ def _offline_isolated(k: Kernel, span: Span, zone: Zone) -> bool:
     try:
         _going_offline(k, span, zone.nid, last_memory)
         _migrate_all(k, span)
-    except KernelError:
+    except KernelError as error:
         undo_isolate_page_range(k, *span)
-        memory_notify(k, "MEM_CANCEL_OFFLINE", span.start, span.size)
+        if error.reason != NODE_REFUSED or k.config.profile.cancel_heard == "by-all":
+            memory_notify(k, "MEM_CANCEL_OFFLINE", span.start, span.size)
         if last_memory and k.config.profile.node_notifier == "node-notifier":
             node_notify(k, "NODE_CANCEL_REMOVING_LAST_MEMORY", zone.nid)
         raise
@@ -114,7 +116,7 @@ def _going_offline(k: Kernel, span: Span, nid: int, last_memory: bool) -> None:
     if last_memory and k.config.profile.node_notifier == "node-notifier":
         refusal = node_notify(k, "NODE_REMOVING_LAST_MEMORY", nid)
         if refusal:
-            raise KernelError(refusal.errno, "node notifier failure", place=here(), advice=refusal.reason)
+            raise KernelError(refusal.errno, NODE_REFUSED, place=here(), advice=refusal.reason)
     refusal = memory_notify(k, "MEM_GOING_OFFLINE", span.start, span.size)
     if refusal:
         why = refusal.reason

@@ -49,9 +49,9 @@ def online_pages(k: Kernel, pfn: int, nr_pages: int, zone: Zone, group: MemoryGr
         )
     move_pfn_range_to_zone(k, zone, pfn, nr_pages, MigrateType.MOVABLE, isolate=True)
     first_memory = zone.nid not in k.node_states.memory
-    refusal = _going_online(k, pfn, nr_pages, zone.nid, first_memory)
+    refusal, asked = _going_online(k, pfn, nr_pages, zone.nid, first_memory)
     if refusal:
-        _failed_addition(k, pfn, nr_pages, zone, first_memory)
+        _failed_addition(k, pfn, nr_pages, zone, first_memory, asked=asked)
         raise KernelError(
             refusal.errno,
             refusal.reason,
@@ -105,19 +105,20 @@ def restore_online_page_callback(k: Kernel, callback: OnlinePageCallback) -> Non
     k.statics(Onlining).online_page_callback = None
 
 
-def _going_online(k: Kernel, pfn: int, nr_pages: int, nid: int, first_memory: bool) -> Refusal | None:
-    """Ask the notifiers."""
+def _going_online(k: Kernel, pfn: int, nr_pages: int, nid: int, first_memory: bool) -> tuple[Refusal | None, bool]:
+    """Ask the notifiers: how the first that refused did, and whether the memory chain was asked."""
     if first_memory and k.config.profile.node_notifier == "node-notifier":
         refusal = node_notify(k, "NODE_ADDING_FIRST_MEMORY", nid)
         if refusal:
-            return refusal
-    return memory_notify(k, "MEM_GOING_ONLINE", pfn, nr_pages)
+            return refusal, False
+    return memory_notify(k, "MEM_GOING_ONLINE", pfn, nr_pages), True
 
 
-def _failed_addition(k: Kernel, pfn: int, nr_pages: int, zone: Zone, first_memory: bool) -> None:
+def _failed_addition(k: Kernel, pfn: int, nr_pages: int, zone: Zone, first_memory: bool, *, asked: bool) -> None:
     shift = k.config.page_shift
     k.hw.log(f"online_pages [mem {pfn << shift:#010x}-{(pfn + nr_pages << shift) - 1:#010x}] failed", "debug")
-    memory_notify(k, "MEM_CANCEL_ONLINE", pfn, nr_pages)
+    if asked or k.config.profile.cancel_heard == "by-all":
+        memory_notify(k, "MEM_CANCEL_ONLINE", pfn, nr_pages)
     if first_memory and k.config.profile.node_notifier == "node-notifier":
         node_notify(k, "NODE_CANCEL_ADDING_FIRST_MEMORY", zone.nid)
     remove_pfn_range_from_zone(k, zone, pfn, nr_pages)

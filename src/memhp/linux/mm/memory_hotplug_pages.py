@@ -53,7 +53,7 @@ def __add_pages(
     altmap: VmemAltmap | None = None,
     pgmap: "DevPagemap | None" = None,
 ) -> None:
-    """Add the sections, or parts of sections, of a range. Those added before one that fails stay.
+    """Add the sections, or parts of sections, of a range. Those added before one that fails stay, in every kernel.
 
     Raises EINVAL for a range not made of sub-sections or an altmap that does not fit, else what
     :func:`~memhp.linux.mm.sparse.sparse_add_section` raises.
@@ -70,8 +70,17 @@ def __add_pages(
         warn(k, here(), text)
         advice = f"align start and size to {k.config.pages_per_subsection * k.config.page_size:#x}"
         raise KernelError(EINVAL, text, place=here(), advice=advice)
-    for start, count in _pieces(k, pfn, nr_pages):
-        sparse_add_section(k, nid, start, count, altmap, pgmap)
+    there = next(k.subsection_map.runs(pfn, pfn + nr_pages), None)
+    try:
+        for start, count in _pieces(k, pfn, nr_pages):
+            sparse_add_section(k, nid, start, count, altmap, pgmap)
+    except KernelError:
+        if k.config.profile.failed_add == "taken-back":
+            gaps = k.subsection_map.gaps(pfn, pfn + nr_pages)
+            added = min([*(gap.start for gap in gaps), *((there.start,) if there is not None else ())]) - pfn
+            if added:
+                __remove_pages(k, pfn, added, altmap)
+        raise
 
 
 def __remove_pages(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | None = None) -> None:

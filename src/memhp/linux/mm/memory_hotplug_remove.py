@@ -82,8 +82,7 @@ def try_remove_memory(k: Kernel, start: int, size: int) -> None:
         if k.config.profile.memblock_order == "arch-first":
             _memblock_remove(k, start, size)
         with k.hw.locked("resource_lock"):
-            children_move = k.config.profile.resource_split == "children-move"
-            release_mem_region_adjustable(k.iomem_resource, start, size, reparent_children=children_move)
+            release_mem_region_adjustable(k.iomem_resource, start, size, split=k.config.profile.resource_split)
         if nid is not None:
             try_offline_node(k, nid)
 
@@ -169,7 +168,7 @@ def offline_and_remove_memory(k: Kernel, start: int, size: int) -> None:
     with k.hw.locked("device_hotplug_lock"):
         try:
             for block_id in walk_memory_blocks(k, start, size):
-                online_type = _online_type(k, block_id)
+                online_type = online_type_of(k, block_id)
                 if device_offline(k, block_id):
                     offlined[block_id] = online_type
             _remove_offlined(k, start, size)
@@ -178,8 +177,8 @@ def offline_and_remove_memory(k: Kernel, start: int, size: int) -> None:
             raise
 
 
-def _online_type(k: Kernel, block_id: int) -> OnlineType:
-    """How a block was onlined, by the zone of its first page."""
+def online_type_of(k: Kernel, block_id: int) -> OnlineType:
+    """How a block was onlined, by the zone of its first page (``try_offline_memory_block()``)."""
     pfn = block_pfns(k, block_id).start
     zone = k.page_zone.get(pfn)
     movable = pfn_to_online_page(k, pfn) and zone is not None and zone.type is ZoneType.MOVABLE

@@ -76,6 +76,12 @@ def has_unmovable_pages(k: Kernel, start_pfn: int, end_pfn: int, *, offline: boo
             for lo, _, owner in k.hw.memory.owners.runs(start_pfn, end_pfn)
             if owner.use in obstacles
         )
+    if offline and k.config.profile.poisoned_offline == "unless-held":
+        found.extend(
+            Unmovable(lo, POISONED)
+            for lo, _, owner in k.hw.memory.owners.runs(start_pfn, end_pfn)
+            if _is_held_poison(owner)
+        )
     if zone.cma_pages:
         found.extend(
             Unmovable(lo, CMA) for lo, _, kind in zone.migratetypes.runs(start_pfn, end_pfn) if kind is MigrateType.CMA
@@ -157,7 +163,8 @@ def undo_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int) -> None:
 def test_pages_isolated(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
     """The first page of an isolated range that is still in use, or in a pageblock not isolated; None if all is free.
 
-    Poisoned pages count as free, and logically offline ones that their driver let go of (`PageFlags.UNREFERENCED`).
+    Poisoned pages count as free, whoever holds them, and logically offline ones that their driver let go of
+    (`PageFlags.UNREFERENCED`).
     mm/page_isolation.c:test_pages_isolated.
     """
     zone = _zone(k, start_pfn)
@@ -176,13 +183,18 @@ def test_pages_isolated(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
 def _first_held(k: Kernel, span: Span, owner: Owner) -> int | None:
     """The first page of a run of one owner that somebody holds on to."""
     if owner.use is Use.HWPOISON:
-        return None
+        return span.start if _is_held_poison(owner) and k.config.profile.poisoned_offline == "unless-held" else None
     at = span.start
     for lo, hi, flags in k.page_flags.runs(*span):
         if lo > at or not flags & (PageFlags.UNREFERENCED | PageFlags.HWPOISON):
             return at
         at = hi
     return None if at == span.end else at
+
+
+def _is_held_poison(owner: Owner) -> bool:
+    """Whether somebody goes on using pages that memory errors took."""
+    return owner.use is Use.HWPOISON and bool(owner.tag)
 
 
 def _is_reserved(flags: PageFlags) -> bool:

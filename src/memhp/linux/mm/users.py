@@ -207,7 +207,10 @@ def free(k: Kernel, tag: str) -> None:
     Boot memory becomes managed, and what comes out of a balloon. Raises :class:`BadInput` for nothing.
     """
     promised = k.statics(Hugetlb).promised.pop(tag, None)
-    for span in spans_of(k, tag) if promised else known_spans(k, tag):
+    poisoned = [Span(start, end) for start, end, owner in k.hw.memory.owners if owner == Owner(Use.HWPOISON, tag)]
+    for span in poisoned if tag else ():
+        k.hw.retag(span, Owner(Use.HWPOISON), FREE)
+    for span in spans_of(k, tag) if promised or poisoned else known_spans(k, tag):
         for start, end, owner in list(k.hw.memory.owners.runs(*span)):
             if owner.use in BALLOON_USES:
                 balloon_page_dequeue(k, [Span(start, end)])

@@ -103,6 +103,11 @@ class X86Profile(OwnRootTables):
         first("clear-below-first"),
         between("6.12", "7.2", "detach-first"),
     )
+    pud_free_flush: Literal["page", "range"] = choice(
+        "How much ``pud_free_pmd_page()`` flushes before it frees tables: one page in every kernel (a repair: all that "
+        "the PUD entry translated).",
+        first("page"),
+    )
     broadcast_flush: bool = choice(
         "Whether the kernel flushes with INVLPGB on CPUs that have it, in place of IPIs.",
         first(False),

@@ -6,6 +6,7 @@ include/acpi/acpi_bus.h. Those are memory blocks here, each by its id.
 
 from dataclasses import dataclass, field
 
+from memhp.linux.config import OnlineType
 from memhp.spans import Span
 
 
@@ -17,6 +18,8 @@ class PhysicalNode:
     block_id: int
     put_online: bool = False
     """Whether an eject took it offline, and would put it online again if it came to nothing."""
+    online_type: OnlineType = "online"
+    """How it would; no kernel keeps that."""
 
 
 @dataclass

@@ -11,6 +11,7 @@ from memhp.errors import KernelError
 from memhp.linux.drivers.acpi.acpi_memhotplug import acpi_memory_device_add, acpi_memory_device_remove
 from memhp.linux.drivers.acpi.device import AcpiDevice
 from memhp.linux.drivers.base.memory_state import device_offline, device_online
+from memhp.linux.mm.memory_hotplug_remove import online_type_of
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
@@ -100,6 +101,8 @@ def _acpi_bus_offline(k: Kernel, adev: AcpiDevice, *, second_pass: bool) -> tupl
             continue
         if not second_pass:
             node.put_online = False
+        if k.config.profile.eject_undo == "zone-before":
+            node.online_type = online_type_of(k, node.block_id)
         try:
             node.put_online = device_offline(k, node.block_id)
         except KernelError as error:
@@ -114,5 +117,5 @@ def _acpi_bus_online(k: Kernel, adev: AcpiDevice) -> None:
     for node in adev.physical_node_list:
         if node.put_online:
             with suppress(KernelError):
-                device_online(k, node.block_id)
+                device_online(k, node.block_id, node.online_type)
             node.put_online = False

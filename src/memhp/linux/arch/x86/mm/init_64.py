@@ -239,12 +239,17 @@ def arch_add_memory(
 ) -> None:
     """Give ``[start, start + size)`` (physical bytes) a direct map and struct pages.
 
-    When the latter fail, the direct map stays.
+    When the latter fail, the direct map stays, in every kernel.
     """
     call_page_table_code(k, MAPPING)
     prot = pgprot_mhp(k) if pgprot is None else pgprot
     init_memory_mapping(k, start, start + size, lambda piece: kernel_physical_mapping_init(k, piece, prot))
-    add_pages(k, nid, start >> k.config.page_shift, size >> k.config.page_shift, altmap, pgmap)
+    try:
+        add_pages(k, nid, start >> k.config.page_shift, size >> k.config.page_shift, altmap, pgmap)
+    except KernelError:
+        if k.config.profile.failed_add == "taken-back":
+            _remove_direct_map(k, start, size)
+        raise
 
 
 def add_pages(
@@ -270,6 +275,11 @@ def arch_remove_memory(k: Kernel, start: int, size: int, altmap: VmemAltmap | No
     """Take the struct pages and the direct map of ``[start, start + size)`` (physical bytes) away."""
     shift = k.config.page_shift
     __remove_pages(k, start >> shift, size >> shift, altmap)
+    _remove_direct_map(k, start, size)
+
+
+def _remove_direct_map(k: Kernel, start: int, size: int) -> None:
+    """``kernel_physical_mapping_remove()``."""
     va = k.layout.phys_to_virt(start)
     remove_pagetable(k, Span(va, va + size), direct_map_remover(k))
 

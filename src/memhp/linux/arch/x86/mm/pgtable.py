@@ -12,6 +12,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "arch/x86/mm/pgtable.c"
+PUD = 2
 
 
 def arch_vmap_supported(k: Kernel, height: int) -> bool:
@@ -75,8 +76,9 @@ def _detach(k: Kernel, table: Table, index: int, where: str) -> None:
     size = k.hw.fmt.levels[table.height].size
     va = table.va + index * size
     k.hw.store(table, index, 0, where)
-    reach = k.config.page_size if _keeps_pointers(k) else size
-    k.hw.flush(flush_kernel_range(k, k.config.page_size).flush, Span(va, va + reach))
+    told = size if table.height == PUD and x86(k.config).pud_free_flush == "range" else k.config.page_size
+    reach = told if _keeps_pointers(k) else size
+    k.hw.flush(flush_kernel_range(k, told).flush, Span(va, va + reach))
 
 
 def _keeps_pointers(k: Kernel) -> bool:

@@ -1,0 +1,43 @@
+"""The choices by which what docs/findings.md lists as broken would be repaired: no kernel has made them yet.
+
+Each begins with what every kernel does. The other value is what a patch would have to do, so that a rehearsal or a race
+can say whether it is enough, and what it costs (`memhp claims f-4`).
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import dataclass
+from typing import Literal
+
+from memhp.linux.choice import Choices, choice
+from memhp.linux.release import first
+
+FailedAdd = Literal["stays", "taken-back"]
+PoisonedOffline = Literal["passed-over", "unless-held"]
+EjectUndo = Literal["any-zone", "zone-before"]
+CancelHeard = Literal["by-all", "by-those-asked"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairChoices(Choices):
+    """What findings would be repaired by, in generic code."""
+
+    failed_add: FailedAdd = choice(
+        "What becomes of the sections that ``__add_pages()`` added before the one that failed, and of the direct map "
+        "that x86 had made by then: they stay, or are taken back.",
+        first("stays"),
+    )
+    poisoned_offline: PoisonedOffline = choice(
+        "Whether ``has_unmovable_pages()`` and ``test_pages_isolated()`` pass over a poisoned page that somebody holds "
+        "when memory is to go offline.",
+        first("passed-over"),
+    )
+    eject_undo: EjectUndo = choice(
+        "Where the blocks of a DIMM that could not be ejected come back (``acpi_bus_online()``): where plain "
+        "``online`` puts them, or in the zone that each was in.",
+        first("any-zone"),
+    )
+    cancel_heard: CancelHeard = choice(
+        "Who on the memory chain hears that a plan is cancelled which the node chain refused: all, though nobody there "
+        "was asked, or nobody.",
+        first("by-all"),
+    )

@@ -1,0 +1,54 @@
+"""What is done to show a repair that no kernel has: additions and plans that fail half-way."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable
+
+from kernels import PLUG_AT, plug
+from memhp.linux.drivers.base.memory_state import state_store
+from memhp.linux.drivers.base.notify import Chains
+from memhp.linux.kernel.resource import Resource, request_resource
+from memhp.linux.mm.memory_hotplug_add import add_memory
+from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory
+from memhp.linux.state import Kernel
+from steppers import Failing
+
+
+def no_section(k: Kernel) -> None:
+    """Memory is added, and there is no memory for what a section needs."""
+    k.hw.faults = Failing("mm/sparse.c:section_activate", 1)
+    plug(k, k.memory_block_size)
+    add_memory(k, 0, PLUG_AT, k.memory_block_size)
+
+
+def split_refused(k: Kernel) -> None:
+    """The middle of System RAM is removed, while drivers have a part that reaches into it and one above."""
+    size = k.memory_block_size
+    plug(k, 3 * size)
+    add_memory(k, 0, PLUG_AT, 3 * size)
+    ram = next(res for res in k.iomem_resource.children if res.start == PLUG_AT)
+    for start in (PLUG_AT + size - 0x1000, PLUG_AT + 2 * size):
+        request_resource(ram, Resource(start, start + 0x1FFF, "driver"))
+    offline_and_remove_memory(k, PLUG_AT + size, size)
+
+
+def node_refused(k: Kernel) -> None:
+    """A notifier will not have a node's first memory."""
+    k.statics(Chains).node.append(lambda _, action, __: "no" if action == "NODE_ADDING_FIRST_MEMORY" else "")
+    plug(k, k.memory_block_size)
+    add_memory(k, 1, PLUG_AT, k.memory_block_size)
+    state_store(k, k.block_id(PLUG_AT >> k.config.page_shift), "online")
+
+
+def last_memory_refused(k: Kernel) -> None:
+    """A notifier will not have a node's last memory go."""
+    k.statics(Chains).node.append(lambda _, action, __: "no" if action == "NODE_REMOVING_LAST_MEMORY" else "")
+    plug(k, k.memory_block_size)
+    add_memory(k, 1, PLUG_AT, k.memory_block_size)
+    block = k.block_id(PLUG_AT >> k.config.page_shift)
+    state_store(k, block, "online")
+    state_store(k, block, "offline")
+
+
+REPAIR_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
+    each.__name__: each for each in (no_section, split_refused, node_refused, last_memory_refused)
+}
