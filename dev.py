@@ -5,6 +5,7 @@
 environment in .venv that holds exactly what a requirements file pins, and renew it when that file changes.
 ``python3 dev.py drift SOURCE`` lists the kernel functions mirrored here that have another text in a kernel source tree,
 and ``python3 dev.py mutate FILE --tests TESTS`` the small changes of a module that tests do not notice.
+``python3 dev.py guests`` holds real kernels in QEMU against the model.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -121,7 +122,14 @@ def mutate(args: list[str]) -> int:
     return subprocess.run([BIN / "python", "-m", "tools.mutate", *args], cwd=ROOT, check=False).returncode
 
 
-COMMANDS = {"memhp": memhp, "test": test, "lock": lock, "drift": drift, "mutate": mutate}
+def guests(args: list[str]) -> int:
+    """Hold real kernels in QEMU against the model: see ``tools/guests.py``."""
+    environment(DEV)
+    print("== guests", flush=True)
+    return subprocess.run([BIN / "python", "-m", "tools.guests", *args], cwd=ROOT, check=False).returncode
+
+
+COMMANDS = {"memhp": memhp, "test": test, "guests": guests, "lock": lock, "drift": drift, "mutate": mutate}
 
 
 def main(argv: list[str]) -> int:

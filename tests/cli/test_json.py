@@ -9,9 +9,11 @@ import msgspec
 import pytest
 
 from captures import DATA
-from memhp.cli.conform import _report as conformed
 from memhp.cli.main import COMMANDS, main
+from memhp.cli.output import json_bytes
 from memhp.conform.compare import Comparison, Detail
+from memhp.conform.lived import Lives
+from memhp.report.conform import document as conformed
 from memhp.report.documents import DOCUMENTS, json_schema
 
 TABLES = DATA / "ptcores" / "x86_64-7.2.13+deb14-cloud-amd64-virtio-mem-4level" / "0-before" / "pt.elf.xz"
@@ -108,12 +110,15 @@ def test_documents_of_captures_and_guests_are_what_their_schemas_say(
         msgspec.convert(found, DOCUMENTS[name])
 
 
-def test_a_comparison_is_what_its_schema_says(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_comparison_is_what_its_schema_says() -> None:
     details = [Detail(step="0-now", fact="MemTotal", expected=1, got="2", verdict="differing")]
-    assert conformed({"a": Comparison(facts=2, equal=1, details=details), "b": "no"}, as_json=True, as_ktap=False) == 1
-    found, schema = json.loads(capfd.readouterr().out), json_schema("conform")
+    compared: dict[str, Comparison | str] = {"a": Comparison(facts=2, equal=1, details=details), "b": "no"}
+    said = json_bytes(conformed(compared, Lives(lives=2, unfinished=["too slow"]), ["steps = []"]))
+    found, schema = json.loads(said), json_schema("conform")
     assert wrong(found, schema, schema) == []
     assert (found["verdict"], found["differing"], found["skipped"]) == ("differs", 1, {"b": "no"})
+    assert found["machines"] == [{"name": "a", "facts": 2, "equal": 1, "differing": 1, "incomparable": 0}]
+    assert (found["lives"]["drawn"], found["lives"]["finished"]) == (2, 1)
 
 
 def test_the_validator_finds_what_is_wrong() -> None:

@@ -9,7 +9,9 @@ import pytest
 from captures import archive, captures, open_capture
 from memhp.cli.main import main
 from memhp.conform.captured import captures_below, conform_capture
-from memhp.facts.source import open_source
+from memhp.conform.refusals import refused_bindings
+from memhp.facts.observed import observe
+from memhp.facts.source import open_source, open_steps
 from memhp.target.captures.flatten import flatten
 from memhp.target.captures.write import write
 
@@ -24,6 +26,29 @@ def test_the_model_goes_through_what_happened_to_a_machine_and_no_fact_differs(n
     assert found.equal + found.incomparable == found.facts
     assert found.equal > 0.9 * found.facts > 400
     assert all(detail.reason for detail in found.details)
+
+
+ODD = "riscv64-6.12.117+deb13-riscv64-kmem-odd-sv48-mom1"
+HALFWAY = "x86_64-6.12.117+deb13-cloud-amd64-oom-halfway-x86"
+
+
+def test_drivers_that_could_not_take_a_device_leave_the_same_behind_in_the_model() -> None:
+    """device_dax ran out of altmap and left 2816 pages of struct pages, so that kmem met memory that was there."""
+    found = conform_capture(archive(ODD))
+    assert found.equal == found.facts
+    first, second, third = (observe(each) for each in list(open_steps(archive(ODD)).values())[:3])
+    assert [(step.mode, step.expect) for step in refused_bindings(first, second)] == [("devdax", "ENOMEM")]
+    assert [(step.mode, step.expect) for step in refused_bindings(second, third)] == [("kmem", "EEXIST")]
+    assert third.vmstat["nr_memmap_pages"] == 2816
+
+
+def test_what_an_add_left_that_ran_out_of_memory_is_told_apart_by_the_log_alone() -> None:
+    found = conform_capture(archive(HALFWAY))
+    assert found.differing == 0
+    left = [each for each in found.details if each.fact == "/proc/vmstat nr_memmap_pages"]
+    assert {each.expected for each in left} == {45568}
+    assert all("ran out of memory" in each.reason for each in left)
+    assert not any(each.step.endswith("1-ballast-48M") for each in left)
 
 
 @pytest.fixture

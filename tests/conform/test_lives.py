@@ -10,7 +10,8 @@ import pytest
 from captures import facts, open_capture
 from memhp.conform.draw import KINDS, SAMPLES
 from memhp.conform.keep import scenario_text
-from memhp.conform.lives import LENGTH, Lives, random_lives
+from memhp.conform.lived import Lives
+from memhp.conform.lives import LENGTH, random_lives
 from memhp.facts.observed import Facts
 from memhp.scenario import schema
 from memhp.scenario.load import loads

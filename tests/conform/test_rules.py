@@ -16,3 +16,12 @@ def test_a_promo_watermark_is_excused_only_where_the_kernel_prints_none() -> Non
 
 def test_a_boost_of_watermarks_is_what_tasks_made_of_it() -> None:
     assert "kswapd" in reason_for("/proc/zoneinfo node 0 DMA32 boost", 1024, 0, Context(resized=True))
+
+
+def test_struct_pages_and_a_resource_are_left_behind_only_where_the_log_tells_of_it() -> None:
+    pages, memory = "/proc/vmstat nr_memmap_pages", "/proc/iomem 10000000000-4ffffffffff : System RAM"
+    assert reason_for(pages, 45568, 0, Context(steps_from_facts=True)) == ""
+    assert "ran out of memory" in reason_for(pages, 45568, 0, Context(steps_from_facts=True, add_failed=True))
+    assert reason_for(pages, 45568, 0, Context(add_failed=True)) == ""
+    assert reason_for(memory, 0, None, Context(steps_from_facts=True, add_failed=True)) == ""
+    assert "oops" in reason_for(memory, 0, None, Context(steps_from_facts=True, died=True))

@@ -13,11 +13,11 @@ import pytest
 
 from memhp.cli.guest_options import GuestChoice
 from memhp.cli.lives import random
-from memhp.conform.compare import Comparison
+from memhp.conform.live import FOLDER
 from memhp.conform.lockstep import conform
 from memhp.facts.observed import observe
 from memhp.facts.source import open_source
-from memhp.scenario.load import loads
+from memhp.scenario.load import load
 from memhp.scenario.schema import Scenario
 from memhp.target.captures.write import write
 from memhp.target.guest.cache import user_cache
@@ -29,43 +29,7 @@ from memhp.target.guest.snapshot import Snapshot, resumed
 from memhp.target.guest.target import GuestTarget, spec_for
 from memhp.target.guest.versions import newest
 
-DIMM = """
-machine = { arch = "x86_64", memory = "1G" }
-steps = [
-  { do = "set", parameter = "auto_online_blocks", to = "online_movable" },
-  { do = "plug", size = "512M" },
-  { do = "allocate", size = "64M", kind = "hugetlb-free", tag = "pool" },
-  { do = "poison", at = "0x11f800000" },
-  { do = "poison", at = "0x11f800000", expect = "EHWPOISON" },
-  { do = "free", tag = "pool" },
-  { do = "offline" },
-  { do = "online", zone = "movable" },
-  { do = "set", parameter = "online_policy", to = "nonsense", expect = "EINVAL" },
-  { do = "eject" },
-]
-"""
-
-VIRTIO_MEM = """
-machine = { arch = "arm64", memory = "1G", boot = { memhp_default_state = "online_movable" } }
-steps = [
-  { do = "virtio-mem", size = "2G", requested = "512M" },
-  { do = "resize", to = "1200M" },
-  { do = "resize", to = "100M", wait = 600 },
-  { do = "resize", to = "0", wait = 600 },
-]
-"""
-
-BOOT_MEMORY = """
-machine = { arch = "riscv64", memory = "1G" }
-steps = [
-  { do = "offline", blocks = [20] },
-  { do = "online", zone = "movable", blocks = [20] },
-  { do = "offline", blocks = [20] },
-  { do = "online", zone = "kernel", blocks = [20] },
-]
-"""
-
-SCENARIOS = {"x86_64": DIMM, "arm64": VIRTIO_MEM, "riscv64": BOOT_MEMORY}
+SCENARIOS = {"x86_64": "dimm-x86_64", "arm64": "virtio-mem", "riscv64": "boot-memory-riscv64"}
 ARCHES = [pytest.param(arch, marks=pytest.mark.xdist_group(f"guest-{arch}")) for arch in SCENARIOS]
 
 
@@ -81,7 +45,7 @@ def kernel(arch: str) -> Kernel:
 def guest(request: pytest.FixtureRequest) -> Iterator[tuple[Guest, Scenario]]:
     """A running guest for the scenario of its architecture."""
     arch: str = request.param
-    chosen, scenario = kernel(arch), loads(SCENARIOS[arch])
+    chosen, scenario = kernel(arch), load(FOLDER / f"{SCENARIOS[arch]}.toml")
     spec = spec_for(GuestSpec(chosen), scenario)
     with running(user_cache(), find_qemu(user_cache(), arch), spec) as started:
         yield started, scenario
@@ -117,12 +81,11 @@ def test_after_every_step_the_model_shows_what_the_kernel_shows(guest: tuple[Gue
 
 
 def test_random_lives_of_a_kernel_are_those_of_its_model() -> None:
-    chosen = kernel("x86_64")
-    choice = GuestChoice(chosen.wanted, None, None, None, None, None, "", None, None)
-    (found,) = random(choice, 2, 5, None, quiet=True).values()
-    assert isinstance(found, Comparison)
-    assert [detail for detail in found.details if detail.verdict == "differing"] == []
-    assert found.equal > 2000
+    choice = GuestChoice(kernel("x86_64").wanted, None, None, None, None, None, "", None, None)
+    played = random(choice, 2, 5, seconds=180)
+    assert [detail for detail in played.lives.found.details if detail.verdict == "differing"] == []
+    assert played.kept == []
+    assert played.lives.found.equal > 1000
 
 
 def until_gone(pid: int) -> None:

@@ -1,30 +1,40 @@
 """``memhp conform``: hold the model against real kernels, fact by fact, after every step."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from memhp.cli.guest_options import GuestChoice, guest_options
-from memhp.cli.output import emit_json, json_option, progress
+from memhp.cli.output import emit_json, json_option, output_option, progress
+from memhp.errors import BadInput
 
 if TYPE_CHECKING:
+    from memhp.cli.lives import Played
     from memhp.conform.compare import Comparison
+
+USAGE = (
+    "give FILE with --kernel, --linux, --all or --with; --random or --selftest with --kernel or --linux; or --all, "
+    "--captures, or both alone"
+)
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @guest_options
 @click.option("--captures", type=click.Path(path_type=Path), help="Every capture in a folder, or one.")
-@click.option("--all", "everywhere", is_flag=True, help="On every fetched kernel that can carry out the steps.")
+@click.option("--all", "everywhere", is_flag=True, help="On every fetched kernel; without FILE, memhp's own scenarios.")
 @click.option("--with", "with_", metavar="CAPTURE[:STEP]", help="Hold the end of the scenario against this moment.")
 @click.option("--random", "lives", type=click.IntRange(1, 100_000), metavar="N", help="Play N random lives.")
 @click.option("--seed", type=click.IntRange(0), default=0, metavar="S", help="Which lives these are.")
+@click.option(
+    "--timeout", type=click.FloatRange(1), metavar="SECONDS", help="Begin no further step, with --all or --random."
+)
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Where lives that differ are written.")
 @click.option("--selftest", type=click.Path(path_type=Path), metavar="TREE", help="Run that kernel tree's own test.")
 @click.option("--ktap", "as_ktap", is_flag=True, help="Print KTAP, the kernel's test format.")
+@output_option("--html", help="Write a self-contained page.")
 @json_option
 def conform(
     file: Path | None,
@@ -34,39 +44,67 @@ def conform(
     with_: str | None,
     lives: int | None,
     seed: int,
+    timeout: float | None,
     keep: Path | None,
     selftest: Path | None,
     as_ktap: bool,
+    html: Path | None,
     as_json: bool,
 ) -> int:
     """Carry out the scenario in FILE on a kernel in QEMU and on the model of it, and compare after every step.
 
     With --captures the model goes through what happened to machines that were captured; with --with the scenario is
-    carried out on the model alone. With --random steps are drawn, and lives
-    that differ are shrunk. Exit code 1 if any fact differs that no rule explains.
+    carried out on the model alone. --all without FILE takes memhp's own scenarios, and the captures if they are given.
+    With --random steps are drawn, and lives that differ are shrunk. Exit code 1 if any fact differs that no rule
+    explains.
     """
-    modes = sum((bool(choice), everywhere, captures is not None, with_ is not None))
-    alone = sum(each is not None for each in (captures, lives, selftest))
-    if modes != 1 or (file is not None) + alone != 1 or (alone and captures is None and not choice):
-        raise click.UsageError(
-            "give FILE with --kernel, --linux, --all or --with; --random or --selftest with --kernel or --linux; or "
-            "--captures alone"
-        )
-    found: dict[str, Comparison | str]
+    from memhp.outputs.check import check_outputs
+
+    _check_usage(file, choice, captures, everywhere, with_, lives is not None, selftest is not None)
+    check_outputs({"--html": html}, inputs=[file] if file else [], stdout="--json" if as_json else "")
+    found: dict[str, Comparison | str] = {}
+    played: Played | None = None
     if lives is not None:
         from memhp.cli.lives import random
 
-        found = random(choice, lives, seed, keep, quiet=as_json or as_ktap)
+        played = random(choice, lives, seed, timeout)
+        found[f"random lives on {played.release}, seed {seed}"] = played.lives.found
     elif selftest is not None:
         found = _selftest(selftest, choice)
-    elif captures is not None:
-        found = _captures(captures)
     elif file is not None and with_ is not None:
         found = {str(file): _with(file, with_)}
+    elif file is not None:
+        found = _everywhere([file], choice, timeout) if everywhere else _live(file, choice)
     else:
-        assert file is not None
-        found = _everywhere(file, choice) if everywhere else _live(file, choice)
-    return _report(found, as_json=as_json, as_ktap=as_ktap)
+        if captures is not None:
+            found |= _captures(captures)
+        if everywhere:
+            from memhp.conform.live import standard
+
+            found |= _everywhere(standard(), choice, timeout)
+    return _report(found, played, seed=seed, keep=keep, html=html, as_json=as_json, as_ktap=as_ktap)
+
+
+def _check_usage(
+    file: Path | None,
+    choice: GuestChoice,
+    captures: Path | None,
+    everywhere: bool,
+    with_: str | None,
+    random: bool,
+    selftest: bool,
+) -> None:
+    """Raise :class:`click.UsageError` for options that do not go together."""
+    alone = random + selftest
+    on_one = bool(choice) and not everywhere
+    if file is not None:
+        fits = not alone and captures is None and on_one + everywhere + (with_ is not None) == 1
+    elif alone:
+        fits = alone == 1 and on_one and captures is None and with_ is None
+    else:
+        fits = (everywhere or captures is not None) and not choice and with_ is None
+    if not fits:
+        raise click.UsageError(USAGE)
 
 
 def _captures(folder: Path) -> "dict[str, Comparison | str]":
@@ -91,44 +129,46 @@ def _with(file: Path, text: str) -> "Comparison":
     return conform_with(load(file), Path(path), step or None, where=str(file))
 
 
-def _everywhere(file: Path, choice: GuestChoice) -> "dict[str, Comparison | str]":
+def _everywhere(files: list[Path], choice: GuestChoice, timeout: float | None) -> "dict[str, Comparison | str]":
     """On every fetched kernel; where one cannot carry out the steps, why."""
+    import math
+    import time
     from dataclasses import replace
 
-    from memhp.errors import BadInput
+    from memhp.conform.live import conform_kernels
     from memhp.target.guest.kernel import fetched
 
-    found: dict[str, Comparison | str] = {}
-    for kernel in fetched(choice.cache):
-        try:
-            found |= _live(file, replace(choice, kernel=kernel.wanted))
-        except BadInput as error:
-            found[f"{file} on {kernel.release}"] = str(error)
-    if not found:
+    guests = [replace(choice, kernel=kernel.wanted).resolve() for kernel in fetched(choice.cache)]
+    if not guests:
         raise BadInput("no kernel is fetched", where="--all", fix="memhp guest fetch")
-    return found
+    with progress() as bar:
+        task = bar.add_task("booting")
+        return conform_kernels(
+            choice.cache,
+            guests,
+            files,
+            begun=lambda name: bar.update(task, description=name),
+            until=math.inf if timeout is None else time.monotonic() + timeout,
+        )
 
 
 def _live(file: Path, choice: GuestChoice) -> "dict[str, Comparison | str]":
-    from memhp.conform.lockstep import conform as in_lockstep
+    from memhp.conform.live import conform_guest
     from memhp.scenario.load import load
-    from memhp.target.guest.guest import running
-    from memhp.target.guest.run import check_scenario
-    from memhp.target.guest.target import GuestTarget, spec_for
 
     scenario = load(file)
     qemu, spec = choice.resolve()
-    check_scenario(spec, scenario, where=str(file))
     with progress() as bar:
         task = bar.add_task("booting", total=len(scenario.steps))
-        with running(choice.cache, qemu, spec_for(spec, scenario)) as guest:
-            found = in_lockstep(
-                GuestTarget(guest),
-                scenario.steps,
-                where=str(file),
-                progress=lambda index, title: bar.update(task, completed=index, description=title),
-            )
-            return {f"{file} on {guest.release}": found}
+        found = conform_guest(
+            choice.cache,
+            qemu,
+            spec,
+            scenario,
+            where=str(file),
+            progress=lambda index, title: bar.update(task, completed=index, description=title),
+        )
+        return {f"{file} on {spec.kernel.release}": found}
 
 
 def _selftest(tree: Path, choice: GuestChoice) -> "dict[str, Comparison | str]":
@@ -145,48 +185,39 @@ def _selftest(tree: Path, choice: GuestChoice) -> "dict[str, Comparison | str]":
             return {f"memory-hotplug selftest on {guest.release}": both.found}
 
 
-def _report(found: "dict[str, Comparison | str]", *, as_json: bool, as_ktap: bool) -> int:
-    """Print what was compared; the exit code."""
-    compared = {name: each for name, each in found.items() if not isinstance(each, str)}
-    differing = sum(each.differing for each in compared.values())
-    if as_json:
-        from memhp.report.documents_guests import ConformDocument
+def _report(
+    found: "dict[str, Comparison | str]",
+    played: "Played | None",
+    *,
+    seed: int,
+    keep: Path | None,
+    html: Path | None,
+    as_json: bool,
+    as_ktap: bool,
+) -> int:
+    """Print what was compared, and keep lives that differ; the exit code."""
+    from memhp.report.conform import document, lines, totals, write_page
 
-        emit_json(
-            ConformDocument(
-                verdict="differs" if differing else "conforms",
-                facts=sum(each.facts for each in compared.values()),
-                equal=sum(each.equal for each in compared.values()),
-                differing=differing,
-                incomparable=sum(each.incomparable for each in compared.values()),
-                skipped={name: each for name, each in found.items() if isinstance(each, str)},
-                details=[detail for each in compared.values() for detail in each.details],
-            )
-        )
+    kept = played.kept if played is not None else []
+    if played is not None and keep is not None:
+        from memhp.cli.lives import keep as keep_lives
+
+        keep_lives(played, seed, keep)
+    if html is not None:
+        write_page(found, html)
+    if as_json:
+        emit_json(document(found, None if played is None else played.lives, kept))
     elif as_ktap:
         from memhp.conform.ktap import ktap
 
         click.echo(ktap(found), nl=False)
     else:
-        _print(found)
-    return 1 if differing else 0
+        if played is not None:
+            from memhp.cli.lives import tell
 
-
-def _print(found: "dict[str, Comparison | str]") -> None:
-    total = Counter[str]()
-    reasons = Counter[str]()
-    for name, each in found.items():
-        if isinstance(each, str):
-            click.echo(f"- {name}: {each}")
-            total["machines skipped"] += 1
-            continue
-        click.echo(f"{'✗' if each.differing else '✓'} {name}: {each.equal} of {each.facts} facts equal")
-        for detail in each.details:
-            if detail.verdict == "differing":
-                click.echo(f"    {detail.step}: {detail.fact}\n      kernel {detail.expected!r}, model {detail.got!r}")
-            else:
-                reasons[detail.reason] += 1
-        total.update(facts=each.facts, equal=each.equal, differing=each.differing, incomparable=each.incomparable)
-    for reason, count in reasons.most_common():
-        click.echo(f"  {count} incomparable: {reason}")
-    click.echo(", ".join(f"{count} {name}" for name, count in total.items()))
+            for text in kept if keep is None else []:
+                click.echo(text)
+            tell(played)
+        for line in lines(found):
+            click.echo(line)
+    return 1 if totals(found)["differing"] else 0

@@ -1,11 +1,12 @@
 """Random lives of a kernel in QEMU, for ``memhp conform --random``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -14,22 +15,30 @@ from memhp.cli.output import progress
 from memhp.errors import BadInput
 
 if TYPE_CHECKING:
-    from memhp.conform.compare import Comparison
+    from memhp.conform.lived import Lives
     from memhp.target.target import Target
 
 
-def random(
-    choice: GuestChoice, count: int, seed: int, keep: Path | None, *, quiet: bool
-) -> "dict[str, Comparison | str]":
-    """Play random lives; what was compared. Smallest lives that differ go to `keep`, or to the terminal."""
+class Played(NamedTuple):
+    """What came of lives, of which kernel, and the smallest ones that differ as scenarios."""
+
+    release: str
+    lives: "Lives"
+    kept: list[str]
+
+
+def random(choice: GuestChoice, count: int, seed: int, seconds: float | None = None) -> Played:
+    """Play random lives, as many as `seconds` allow."""
     try:
         import hypothesis  # noqa: F401
     except ImportError:
         raise BadInput("random lives need Hypothesis", where="--random", fix="pip install 'memhp[lives]'") from None
     from memhp.conform.draw import DEVICE, DEVICE_SIZE
     from memhp.conform.keep import scenario_text
+    from memhp.conform.lived import Lives
     from memhp.conform.lives import random_lives
     from memhp.scenario.schema import MachineText, Scenario, StepKind, VirtioMem
+    from memhp.target.guest.agent import GuestSlow
     from memhp.target.guest.guest import running
     from memhp.target.guest.machines import MACHINES
     from memhp.target.guest.snapshot import Snapshot, resumed
@@ -43,10 +52,13 @@ def random(
     spec = replace(spec, dimms=MACHINES[arch].dimm)
     with progress() as bar:
         task = bar.add_task("booting", total=count)
-        with running(choice.cache, qemu, spec) as guest:
-            GuestTarget(guest).facts()
-            release = guest.release
-            snapshot = Snapshot.of(guest)
+        try:
+            with running(choice.cache, qemu, spec) as guest:
+                GuestTarget(guest).facts()
+                release = guest.release
+                snapshot = Snapshot.of(guest)
+        except GuestSlow as error:
+            return Played(base.kernel.release, Lives(lives=1, unfinished=[str(error)]), [])
 
         @contextmanager
         def begin() -> "Iterator[Target]":
@@ -60,19 +72,28 @@ def random(
                 seed,
                 first=device,
                 progress=lambda lives, text: bar.update(task, completed=lives, description=f"life {lives}: {text}"),
+                seconds=math.inf if seconds is None else seconds,
             )
         finally:
             snapshot.close()
-    for number, life in enumerate(out.kept):
-        text = scenario_text(life, device, machine, release, base.append)
-        if keep is not None:
-            keep.mkdir(parents=True, exist_ok=True)
-            (keep / f"{release}-{seed}-{number}.toml").write_text(text, encoding="utf-8")
-        elif not quiet:
-            click.echo(text)
-    if not quiet:
-        click.echo(
-            f"{out.lives} lives of {out.steps} steps in all, {out.tried} more to shrink; {out.differed} differed, in "
-            f"{len(out.kept)} ways" + (f", {out.unsteady} of them not twice" if out.unsteady else "")
-        )
-    return {f"random lives on {release}, seed {seed}": out.found}
+    return Played(release, out, [scenario_text(life, device, machine, release, base.append) for life in out.kept])
+
+
+def keep(played: Played, seed: int, folder: Path) -> None:
+    """Write the scenarios into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, text in enumerate(played.kept):
+        (folder / f"{played.release}-{seed}-{number}.toml").write_text(text, encoding="utf-8")
+
+
+def tell(played: Played) -> None:
+    """Say how many lives there were, and why some ended before their time."""
+    out = played.lives
+    for why in out.unfinished:
+        click.echo(f"not finished, {why}")
+    click.echo(
+        f"{out.lives} lives of {out.steps} steps in all, {out.tried} more to shrink; {out.differed} differed, in "
+        f"{len(out.kept)} ways"
+        + (f", {out.unsteady} of them not twice" if out.unsteady else "")
+        + (f"; {len(out.unfinished)} were not finished" if out.unfinished else "")
+    )

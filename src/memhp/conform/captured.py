@@ -5,15 +5,22 @@ from itertools import pairwise
 from pathlib import Path
 
 from memhp.conform.compare import Comparison, compare_moment
+from memhp.conform.refusals import refused_bindings
 from memhp.conform.rules import Context
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.facts.derive import derive
 from memhp.facts.observed import Facts, observe
-from memhp.facts.source import open_source, steps
+from memhp.facts.source import open_source, open_steps, steps
 from memhp.scenario.schema import MachineText, Scenario
 from memhp.target.model.replay import replay
 from memhp.target.model.run import rehearse_scenario
+from memhp.target.model.steps import title
 from memhp.target.model.target import ModelTarget
+
+OUT_OF_MEMORY = "vmemmap alloc failure: "
+"""``mm/sparse-vmemmap.c:vmemmap_alloc_block``."""
+ADD_FAILED = "add_memory failed"
+"""``drivers/acpi/acpi_memhotplug.c:acpi_memory_enable_device``."""
 
 
 def captures_below(folder: Path) -> list[Path]:
@@ -44,8 +51,8 @@ def conform_capture(path: Path) -> Comparison:
     Raises :class:`BadInput` for a machine that the model cannot boot.
     """
     found = Comparison()
-    names = steps(path)
-    shown = [observe(open_source(path, step=name)) for name in names]
+    sources = open_steps(path)
+    names, shown = list(sources), [observe(source) for source in sources.values()]
     first = shown[0]
     model = ModelTarget.like(first, MachineText(source=str(path), step=names[0]), where=str(path))
     context = _context(first, first)
@@ -55,6 +62,9 @@ def conform_capture(path: Path) -> Comparison:
         try:
             replay(model.session, before, after)
             result = "ok"
+            for refused in refused_bindings(before, after):
+                fact = f"result of {title(refused)}"
+                found.add(step, fact, refused.expect, model.carry_out(refused).result, context)
         except (KernelError, KernelBug) as error:
             result = error.reason
         found.add(step, "replay", "ok", result, context)
@@ -81,10 +91,13 @@ def conform_with(scenario: Scenario, path: Path, step: str | None, *, where: str
 def _context(first: Facts, now: Facts, before: Context | None = None, *, played: bool = False) -> Context:
     resized = [zone.managed for zone in first.zones] != [zone.managed for zone in now.zones]
     log = now.boot_log
+    lines = [line.text for line in now.log.lines] if now.log is not None else []
     return Context(
         resized=resized or (before is not None and before.resized),
         steps_from_facts=not played,
         virtio_mem=bool(log and log.virtio_mem),
+        add_failed=all(any(words in line for line in lines) for words in (OUT_OF_MEMORY, ADD_FAILED)),
+        died=any(line.startswith("Oops: ") for line in lines),
     )
 
 

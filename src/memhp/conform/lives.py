@@ -6,23 +6,24 @@ nothing else are counted and not shrunk again. Every life begins from the same s
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import re
+import math
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, FlakyFailure
 
-from memhp.conform.compare import Comparison, Detail
-from memhp.conform.draw import KINDS, SAMPLES, Choices
+from memhp.conform.draw import DEVICE, KINDS, SAMPLES, Choices
+from memhp.conform.lived import Life, Lives
 from memhp.conform.lockstep import Lockstep
 from memhp.conform.rules import Context
-from memhp.scenario.schema import StepKind
-from memhp.target.guest.agent import GuestLost
+from memhp.scenario.schema import Resize, StepKind
+from memhp.target.guest.agent import GuestLost, GuestSlow
 from memhp.target.model.steps import title
+from memhp.target.model.target import ModelTarget
 from memhp.target.target import Target
 
 T = TypeVar("T")
@@ -38,35 +39,6 @@ Begin = Callable[[], AbstractContextManager[Target]]
 """A machine as it was at first, for as long as a block runs."""
 Progress = Callable[[int, str], None]
 """Called with the number of lives that were begun, and what happens now."""
-
-
-@dataclass(frozen=True)
-class Life:
-    """The steps of a life as they were carried out, and what differed after the last."""
-
-    steps: tuple[StepKind, ...]
-    details: tuple[Detail, ...]
-
-    @property
-    def kind(self) -> frozenset[str]:
-        """The names of the facts that differ, without their numbers."""
-        return frozenset(re.sub(r"0x[0-9a-f]+|\d+", "N", detail.fact) for detail in self.details)
-
-
-@dataclass
-class Lives:
-    """What came out of lives; `kept` are the smallest of each kind that differed."""
-
-    lives: int = 0
-    """Those that were drawn; those that shrinking tried are `tried`."""
-    tried: int = 0
-    steps: int = 0
-    differed: int = 0
-    """Lives at whose end something differed."""
-    found: Comparison = field(default_factory=Comparison)
-    kept: list[Life] = field(default_factory=list)
-    unsteady: int = 0
-    """Of `kept`, those that did not differ again when they were played again."""
 
 
 class Differs(Exception):
@@ -88,8 +60,11 @@ class _Drawn:
         return self._data.draw(st.integers(0, most))
 
 
-def play(both: Lockstep, first: Sequence[StepKind], choices: Choices) -> None:
-    """One life, until something differs or it is long enough. `first` are steps that every life begins with."""
+def play(both: Lockstep, first: Sequence[StepKind], choices: Choices, until: float = math.inf) -> None:
+    """One life, until something differs or it is long enough. `first` are steps that every life begins with.
+
+    Raises :class:`GuestSlow` when ``time.monotonic()`` is past `until`.
+    """
     for step in first:
         both.carry_out(step)
     length = choices.number(LENGTH[1] - LENGTH[0]) + LENGTH[0]
@@ -97,19 +72,43 @@ def play(both: Lockstep, first: Sequence[StepKind], choices: Choices) -> None:
     for _ in range(length * DRAWINGS):
         if both.found.differing or len(both.done) - len(first) >= length:
             return
+        if time.monotonic() > until:
+            raise GuestSlow("time is up")
         drawn = KINDS[choices.pick(kinds)](choices, both.model)
-        if drawn is not None:
-            both.carry_out(drawn)
+        if drawn is None:
+            continue
+        both.carry_out(drawn)
+        if isinstance(drawn, Resize) and not both.found.differing and (left := _left(both.model)) is not None:
+            both.carry_out(left)
+
+
+def _left(model: ModelTarget) -> Resize | None:
+    """What ends the driver's trying where a device did not get to its size: it would go on in 50 seconds of real time,
+    which is at another step in every run.
+    """
+    device = model.session.devices[DEVICE].device
+    stuck = device.plugged_size != device.requested_size
+    return Resize(to=device.plugged_size, device=DEVICE) if stuck else None
 
 
 def random_lives(
-    begin: Begin, count: int, number: int, *, first: Sequence[StepKind] = (), progress: Progress | None = None
+    begin: Begin,
+    count: int,
+    number: int,
+    *,
+    first: Sequence[StepKind] = (),
+    progress: Progress | None = None,
+    seconds: float = math.inf,
 ) -> Lives:
-    """Play `count` lives that follow from the seed `number`; a guest that dies of its life is a difference."""
+    """Play `count` lives that follow from the seed `number`, or as many as begin in so many seconds.
+
+    A guest that dies of its life is a difference; one that is too slow is none.
+    """
     out = Lives()
     known: set[str] = set()
-    while out.lives < count:
-        smallest = _until_new(out, known, begin, count - out.lives, number + len(out.kept), first, progress)
+    until = time.monotonic() + seconds
+    while out.lives < count and time.monotonic() < until:
+        smallest = _until_new(out, known, begin, count - out.lives, number + len(out.kept), first, progress, until)
         if smallest is None:
             break
         out.kept.append(smallest)
@@ -125,6 +124,7 @@ def _until_new(
     number: int,
     first: Sequence[StepKind],
     progress: Progress | None,
+    until: float,
 ) -> Life | None:
     """Draw lives until one differs in a way that is not known, and shrink it; None when none of `count` does."""
     latest: list[Life] = []
@@ -142,13 +142,13 @@ def _until_new(
     )
     @given(st.data())
     def one(data: st.DataObject) -> None:
-        if latest and out.tried - tried >= SHRINKS:
+        if time.monotonic() > until or (latest and out.tried - tried >= SHRINKS):
             raise _Enough
         if latest:
             out.tried += 1
         else:
             out.lives += 1
-        life = _one_life(out, begin, first, _Drawn(data))
+        life = _one_life(out, begin, first, _Drawn(data), until)
         if progress is not None:
             progress(out.lives, f"{'shrinking, ' if latest else ''}{len(life.steps)} steps")
         if life.kind - known:
@@ -164,15 +164,21 @@ def _until_new(
     return min(latest, key=lambda life: (len(life.steps), sum(map(len, map(title, life.steps)))), default=None)
 
 
-def _one_life(out: Lives, begin: Begin, first: Sequence[StepKind], choices: Choices) -> Life:
-    with begin() as real:
-        both = Lockstep(real)
-        try:
-            play(both, first, choices)
-        except GuestLost as error:
-            both.found.add(f"{len(both.done)}-{title(both.done[-1])}", "the guest", str(error), "alive", Context())
-        finally:
-            _count(out, both)
+def _one_life(out: Lives, begin: Begin, first: Sequence[StepKind], choices: Choices, until: float) -> Life:
+    both: Lockstep | None = None
+    try:
+        with begin() as real:
+            both = Lockstep(real)
+            play(both, first, choices, until)
+    except GuestSlow as error:
+        out.unfinished.append(f"after {len(both.done) if both is not None else 0} steps: {error}")
+    except GuestLost as error:
+        if both is None or not both.done:
+            raise
+        both.found.add(f"{len(both.done)}-{title(both.done[-1])}", "the guest", str(error), "alive", Context())
+    if both is None:
+        return Life((), ())
+    _count(out, both)
     return Life(tuple(both.done), tuple(each for each in both.found.details if each.verdict == "differing"))
 
 

@@ -45,7 +45,7 @@ class Lockstep:
         self.found = Comparison()
         self.done: list[StepKind] = []
         """The steps so far, with what the platform chose filled in."""
-        self._context = Context(series=_series(self._observed))
+        self._context = Context()
         compare_moment(self.found, "0-boot", self._observed, self.model.facts(), self._context)
         self._seen = [len(real.log()), len(self.model.log())]
         self._free = _free(self._observed, self.model)
@@ -63,7 +63,7 @@ class Lockstep:
         shown, log = real.facts(), real.log()
         tell(model, shown, log[self._seen[0] :])
         resized = self._context.resized or _resized(self._observed, shown)
-        self._context = Context(resized=resized, series=self._context.series)
+        self._context = Context(resized=resized)
         for theirs in done:
             mine = model.carry_out(theirs.step)
             if theirs.result is not None:
@@ -136,10 +136,6 @@ def _told(lines: Sequence[str]) -> list[str]:
     Those are less the high watermarks, which boot set before the memory of __init code was managed.
     """
     return [line.partition("  Total pages: ")[0] for line in lines if HOTPLUG_LINES.fullmatch(line)]
-
-
-def _series(facts: Facts) -> str:
-    return ".".join((facts.release or "").split(".")[:2])
 
 
 def _resized(before: Facts, after: Facts) -> bool:

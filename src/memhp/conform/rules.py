@@ -14,16 +14,18 @@ from memhp.facts.compare import Value
 
 @dataclass(frozen=True)
 class Context:
-    """What is known at a moment: whether memory went on- or offline since boot, whether a virtio-mem device may have
-    taken back parts of blocks that no step tells of, and the kernel's series.
-    """
+    """What is known at a moment: of the machine's past what decides which facts a model can have equal."""
 
     resized: bool = False
     """Whether managed pages changed since boot, so that watermarks were set anew."""
     steps_from_facts: bool = False
     """Whether steps were told by facts alone, as in captures, rather than carried out."""
     virtio_mem: bool = False
-    series: str = ""
+    """Whether a device may have taken back parts of blocks, of which no step tells."""
+    add_failed: bool = False
+    """Whether the kernel's log tells of an ``add_memory()`` since boot that ran out of memory."""
+    died: bool = False
+    """Whether the kernel's log tells of an oops."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,17 @@ RULES = (
         re.compile(r"/proc/zoneinfo node \d+ \w+ (managed|protection)|/proc/meminfo MemTotal"),
         "virtio-mem took back sub-blocks of a block that stays, of which no step taken from facts tells",
         lambda context: context.steps_from_facts and context.virtio_mem,
+    ),
+    Rule(
+        re.compile(r"/proc/vmstat nr_memmap_pages"),
+        "an add ran out of memory and left the struct pages that it had made: how many depends on what tasks had left "
+        "free, which no fact tells (mm/sparse.c:sparse_add_section, mm/memory_hotplug.c:__add_pages)",
+        lambda context: context.steps_from_facts and context.add_failed,
+    ),
+    Rule(
+        re.compile(r"/proc/iomem \S+ : System RAM"),
+        "the kernel died of an oops in add_memory(), whose resource stays without memory blocks",
+        lambda context: context.steps_from_facts and context.died,
     ),
 )
 """Every rule; the first that covers a fact gives the reason."""

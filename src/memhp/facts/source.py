@@ -228,6 +228,15 @@ def steps(path: str | Path) -> tuple[str, ...]:
     return () if isinstance(found, Source) or named is not None else tuple(found.steps)
 
 
+def open_steps(path: str | Path) -> dict[str, Source]:
+    """The machine at every step of a capture, in their order, an archive read once; none for what has no steps.
+
+    Raises :class:`BadInput` as :func:`open_source` does.
+    """
+    found, named = _find(Path(path))
+    return {} if isinstance(found, Source) or named is not None else {each: found.source(each) for each in found.steps}
+
+
 class _Capture(NamedTuple):
     """A capture: for each step, in order, a function that reads its flat files."""
 

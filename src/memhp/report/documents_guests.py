@@ -25,6 +25,34 @@ class CaptureDocument(_Document, frozen=True, kw_only=True):
     """Moment → the files that were kept."""
 
 
+class ConformMachine(msgspec.Struct, frozen=True, kw_only=True):
+    """The counts of one comparison."""
+
+    name: str
+    facts: int
+    equal: int
+    differing: int
+    incomparable: int
+
+
+class LivesDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of random lives."""
+
+    drawn: int
+    finished: int
+    """Those that ended with their last step, or with the first after which anything differed."""
+    differed: int
+    steps: int
+    tried: int
+    """More lives, to make those that differed smaller."""
+    unsteady: int
+    """Of `kept`, those that did not differ when they were played again."""
+    unfinished: list[str]
+    """Why the others ended before: a guest that is too slow is no difference."""
+    kept: list[str]
+    """The smallest life of each kind of difference, as a scenario."""
+
+
 class ConformDocument(_Document, frozen=True, kw_only=True):
     """``memhp conform --json``."""
 
@@ -34,9 +62,13 @@ class ConformDocument(_Document, frozen=True, kw_only=True):
     differing: int
     incomparable: int
     """Facts that cannot be held against each other, for the reasons in `details`."""
+    machines: list[ConformMachine]
+    """The same for each machine, and for each scenario on it."""
     skipped: dict[str, str]
     """What was not compared, and why."""
     details: list[Detail]
+    lives: LivesDocument | None = None
+    """With ``--random`` only."""
 
 
 class GuestDoctorDocument(_Document, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """The line to the agent in a guest: requests and answers over a stream socket."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
 import secrets
 import shlex
 import socket
@@ -11,9 +12,18 @@ from typing import NamedTuple
 from memhp.errors import MemhpError
 from memhp.target.guest.initramfs import READY
 
+TROUBLE = re.compile(r"\bBUG: |\bOops\b|Kernel panic|blocked for more than|soft lockup|self-detected stall")
+"""What a kernel says on its console that will not go on."""
+ANSWER = 120
+"""Seconds for commands that have none of their own."""
+
 
 class GuestLost(MemhpError):
     """The guest, or its agent, does not answer any more."""
+
+
+class GuestSlow(GuestLost):
+    """The guest has not answered in time, or is not done; nothing says that it will not, on a faster machine."""
 
 
 class Answer(NamedTuple):
@@ -42,7 +52,7 @@ class Agent:
         del said
         return self._until(b"\n", timeout).decode().strip()
 
-    def run(self, commands: str, timeout: float = 60) -> Answer:
+    def run(self, commands: str, timeout: float = ANSWER) -> Answer:
         """Carry out shell commands, on one line. Raises :class:`GuestLost` without an answer in `timeout` s."""
         token = secrets.token_hex(8)
         assert "\n" not in commands
@@ -54,10 +64,15 @@ class Agent:
         output = self._until(f"\n{token} ".encode(), timeout)
         return Answer(output, int(self._until(b"\n", timeout)))
 
-    def write(self, path: str, text: str, timeout: float = 60) -> str:
+    def write(self, path: str, text: str, timeout: float = ANSWER) -> str:
         """``echo TEXT > PATH``: the error's text, "" when it was taken."""
         answer = self.run(f"echo {shlex.quote(text)} > {shlex.quote(path)}", timeout)
         return "" if answer.status == 0 else answer.text.strip().rpartition(": ")[2] or "failed"
+
+    def _late(self, timeout: float) -> GuestLost:
+        """A guest whose console tells of trouble is lost, another one may be slow."""
+        said = self._explain()
+        return (GuestLost if TROUBLE.search(said) else GuestSlow)(f"no answer in {timeout:g} s{said}")
 
     def _until(self, end: bytes, timeout: float) -> bytes:
         """What comes before `end`, which is taken too."""
@@ -69,7 +84,7 @@ class Agent:
             try:
                 part = self._line.recv(1 << 20)
             except TimeoutError:
-                raise GuestLost(f"no answer in {timeout:g} s{self._explain()}") from None
+                raise self._late(timeout) from None
             except OSError:
                 part = b""
             if not part:

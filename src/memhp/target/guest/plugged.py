@@ -9,14 +9,18 @@ from typing import Any
 from memhp.errors import ERRNO_NAMES, BadInput
 from memhp.scenario import schema
 from memhp.spans import Span
+from memhp.target.guest.agent import GuestSlow
+from memhp.target.guest.busy import Idle
 from memhp.target.guest.guest import Guest
 from memhp.units import parse_size
 
 SYS = "/sys/devices/system/memory"
 SETTLE = 0.2
 """Seconds between two looks at a guest that is still busy."""
-PATIENCE = 60
-"""Seconds until a guest that does not get done is left as it is."""
+IDLE = 5.0
+"""Seconds without anything to do after which a guest that is not done will not get done."""
+PATIENCE = 600
+"""Seconds that a guest may be at work."""
 
 ERRNO = {os.strerror(number): name for number, name in ERRNO_NAMES.items()}
 """Errno's names by what the shell prints (musl and glibc agree on those that matter here)."""
@@ -52,12 +56,17 @@ class GuestMachine:
         """QEMU's memory devices by name."""
         return {each["data"]["id"]: each["data"] for each in self.guest.monitor.execute("query-memory-devices")}
 
-    def until(self, done: Callable[[], bool], seconds: float = PATIENCE) -> bool:
-        """Wait for something to be so; whether it came."""
-        end = time.monotonic() + seconds
+    def until(self, done: Callable[[], bool], idle: float = IDLE) -> bool:
+        """Wait for something to be so; whether it came before the guest had nothing more to do for `idle` seconds.
+
+        Raises :class:`GuestSlow` for a guest that is still at work after :data:`PATIENCE`.
+        """
+        rest, end = Idle(self.guest.child.pid), time.monotonic() + PATIENCE
         while not done():
-            if time.monotonic() > end:
+            if rest.seconds() > idle:
                 return False
+            if time.monotonic() > end:
+                raise GuestSlow(f"the guest is at work for more than {PATIENCE} s")
             time.sleep(SETTLE)
         return True
 

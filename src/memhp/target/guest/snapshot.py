@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from memhp.target.guest.agent import GuestLost
+from memhp.target.guest.agent import GuestLost, GuestSlow
 from memhp.target.guest.cache import Cache
 from memhp.target.guest.guest import Guest, Resumed
 from memhp.target.guest.monitor import Monitor
@@ -20,7 +20,7 @@ from memhp.target.guest.qemu import GuestSpec, Qemu
 
 LOOK = 0.01
 """Seconds between two looks at a migration that is under way."""
-PATIENCE = 60
+PATIENCE = 120
 """Seconds until a state that is not written or read is given up."""
 CHUNK = 1 << 30
 
@@ -52,7 +52,7 @@ def migrated(monitor: Monitor) -> None:
             case "failed":
                 raise GuestLost(f"QEMU cannot move its state: {seen.get('error-desc', 'no reason given')}")
         time.sleep(LOOK)
-    raise GuestLost(f"QEMU did not move its state in {PATIENCE} s")
+    raise GuestSlow(f"QEMU did not move its state in {PATIENCE} s")
 
 
 @dataclass(frozen=True)

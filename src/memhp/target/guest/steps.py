@@ -16,8 +16,8 @@ from memhp.errors import BadInput
 from memhp.scenario import schema
 from memhp.spans import Span
 from memhp.target.guest import users
-from memhp.target.guest.monitor import Refused
-from memhp.target.guest.plugged import ERRNO, PATIENCE, SYS, GuestMachine
+from memhp.target.guest.monitor import Event, Refused
+from memhp.target.guest.plugged import ERRNO, IDLE, SETTLE, SYS, GuestMachine
 from memhp.target.model.steps import ONLINE_TEXT
 from memhp.target.target import Done
 from memhp.units import parse_size
@@ -53,7 +53,7 @@ def plug(machine: GuestMachine, step: schema.Plug) -> Done:
         return len(machine.states(span)) == blocks or machine.guest.agent.run(refused).status == 0
 
     if machine.until(added) and machine.read(f"{SYS}/auto_online_blocks") != "offline":
-        machine.until(lambda: "offline" not in machine.states(span).values(), 20)
+        machine.until(lambda: "offline" not in machine.states(span).values())
     states = machine.states(span)
     if len(states) != blocks:
         return Done(done, None, f"{len(states)} of {blocks} memory blocks from memory{first} on are there")
@@ -96,21 +96,36 @@ def eject(machine: GuestMachine, step: schema.Eject) -> Done:
     if name is None:
         raise BadInput("there is no such DIMM", where="at", fix="name one that was plugged")
     machine.guest.monitor.execute("device_del", id=name)
-    names = ("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR", "ACPI_DEVICE_OST")
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        event = machine.guest.monitor.event(5, names)
-        if event is None or (event["event"] == "DEVICE_DELETED" and event["data"].get("device") != name):
-            continue
-        if event["event"] == "DEVICE_DELETED":
-            span = machine.dimms.pop(name)
-            machine.plugged.remove(span)
-            machine.guest.monitor.execute("object-del", id=f"{name}-ram")
-            machine.guest.forget(f"{name}-ram")
-            return Done(msgspec.structs.replace(step, at=span.start), "ok")
-        if event["event"] != "ACPI_DEVICE_OST" or event["data"]["info"]["status"] not in {0, 0x84}:
-            return Done(msgspec.structs.replace(step, at=machine.dimms[name].start), "EBUSY")
-    return Done(step, None, "the guest did not answer")
+    answers: list[Done] = []
+
+    def answered() -> bool:
+        event = machine.guest.monitor.event(SETTLE, EJECT_EVENTS)
+        if event is not None and (done := _ejected(machine, step, name, event)) is not None:
+            answers.append(done)
+        return bool(answers)
+
+    machine.until(answered, 2 * IDLE)
+    return answers[0] if answers else Done(step, None, "the guest did not answer")
+
+
+EJECT_EVENTS = ("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR", "ACPI_DEVICE_OST")
+OST_UNDER_WAY = {0, 0x84}
+"""What ACPI's ``_OST`` says before it is known how an eject ends: success so far, and "in progress"."""
+
+
+def _ejected(machine: GuestMachine, step: schema.Eject, name: str, event: Event) -> Done | None:
+    """How an eject ended, if an event tells."""
+    if event["event"] == "DEVICE_DELETED":
+        if event["data"].get("device") != name:
+            return None
+        span = machine.dimms.pop(name)
+        machine.plugged.remove(span)
+        machine.guest.monitor.execute("object-del", id=f"{name}-ram")
+        machine.guest.forget(f"{name}-ram")
+        return Done(msgspec.structs.replace(step, at=span.start), "ok")
+    if event["event"] == "ACPI_DEVICE_OST" and event["data"]["info"]["status"] in OST_UNDER_WAY:
+        return None
+    return Done(msgspec.structs.replace(step, at=machine.dimms[name].start), "EBUSY")
 
 
 def virtio_mem(machine: GuestMachine, step: schema.VirtioMem) -> Done:
@@ -125,17 +140,17 @@ def resize(machine: GuestMachine, step: schema.Resize) -> Done:
     wanted = parse_size(step.to, where="to")
     path = f"/machine/peripheral/{name}"
     machine.guest.monitor.execute("qom-set", path=path, property="requested-size", value=wanted)
-    sizes: list[int] = []
-    quiet = 30
+    size = 0
 
     def settled() -> bool:
-        sizes.append(int(machine.devices()[name]["size"]))
-        return sizes[-1] == wanted or (len(sizes) > quiet and len(set(sizes[-quiet:])) == 1)
+        nonlocal size
+        size = int(machine.devices()[name]["size"])
+        return size == wanted
 
     machine.until(settled)
-    machine.until(lambda: "going-offline" not in machine.states().values(), 10)
+    machine.until(lambda: "going-offline" not in machine.states().values())
     done = msgspec.structs.replace(step, device=name)
-    return Done(done, "ok" if sizes[-1] == wanted else None, f"the device has {sizes[-1]:#x} bytes plugged")
+    return Done(done, "ok" if size == wanted else None, f"the device has {size:#x} bytes plugged")
 
 
 def wait(machine: GuestMachine, step: schema.Wait) -> Done:
