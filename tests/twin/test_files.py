@@ -179,3 +179,15 @@ def test_whether_dimms_may_be_ejected_is_read_as_the_kernel_reads_it(twin: Twin,
     assert [write(root, enabled, text) for text in ("2\n", "0x1", "0\n")] == ["EINVAL", "EINVAL", ""]
     assert text_of(root, enabled) == "0\n"
     assert not twin.eject_enabled
+
+
+def test_the_files_of_a_node_that_is_gone_cannot_be_found_any_more(twin: Twin, root: Folder) -> None:
+    node = resolve(root, "/sys/devices/system/node/node0")
+    block = resolve(root, f"{MEMORY}/memory48")
+    assert isinstance(node, Folder) and isinstance(block, Folder)
+    assert node.there() and block.there()
+    k = twin.session.k
+    k.memory_blocks.clear(48, 49)
+    k.node_states.devices.clear()
+    assert not node.there() and not block.there()
+    assert resolve(root, "/sys/devices/system/node/node0") is None

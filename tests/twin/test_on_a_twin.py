@@ -16,7 +16,7 @@ from memhp.twin.boot import boot
 from memhp.twin.files.root import twin_files, twin_root
 from memhp.twin.fuse.server import Server
 from memhp.twin.loop import Loop
-from memhp.twin.run import serve
+from memhp.twin.run import served
 from twin_machines import SMALL
 from twin_runs import needs_a_twin, on_twin, scenario, start_on_twin
 
@@ -120,6 +120,40 @@ def test_kpageflags_says_that_offline_pages_are_none(told: dict[str, object]) ->
     assert told["kpageflags"] == (1 << 20).to_bytes(8, "little").hex()
 
 
+GONE = """
+import errno, json, os
+def said(act):
+    try:
+        return act()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+M = "/sys/devices/system/memory/"
+told = {}
+os.chdir(M + "memory48")
+state, index, here = os.open("state", os.O_RDWR), os.open("phys_index", os.O_RDONLY), os.open(".", os.O_RDONLY)
+told["before"] = [os.pread(state, 99, 0).decode(), "state" in os.listdir(".")]
+open(M + "memory36/uevent", "w").write("change")
+told["held"] = [said(lambda: os.pread(fd, 99, 0)) for fd in (state, index)] + [said(lambda: os.write(state, b"online"))]
+told["relative"] = [said(lambda: os.open("state", os.O_RDONLY)), said(lambda: os.stat("online"))]
+told["path"] = [said(lambda: open(M + "memory48/state")), said(lambda: os.listdir(M + "memory48"))]
+told["link"] = said(lambda: os.readlink("/sys/devices/system/node/node0/memory48"))
+told["listed"] = [os.listdir(here), "memory48" in os.listdir(M)]
+print(json.dumps(told))
+"""
+
+
+def test_files_of_a_block_that_goes_say_what_kernfs_says_of_nodes_that_are_gone(tmp_path: Path) -> None:
+    removed = '[[twin]]\nwhen = { what = "write", path = "*/memory36/uevent" }\nthen = { do = "remove" }\n'
+    done = on_twin([scenario(tmp_path, SMALL + removed)], [sys.executable, "-c", GONE])
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["before"] == ["offline\n", True]
+    assert told["held"] == ["ENODEV"] * 3
+    assert told["relative"] == told["path"] == ["ENOENT"] * 2
+    assert told["link"] == "ENOENT"
+    assert told["listed"] == [[], False]
+
+
 TOOLS = """
 chmem --verbose --disable 256M
 chmem --enable 0x0000000180000000-0x000000018fffffff
@@ -175,7 +209,7 @@ def test_a_command_is_not_run_when_a_file_of_the_twin_cannot_be_put_in_its_place
     ran = tmp_path / "ran"
     inside = namespace.start(["touch", str(ran)], [*files, "/proc/version"], os.environ)
     loop = Loop(twin)
-    serve(loop, Server(inside.connect(), twin_root(files), twin))
+    server = Server(inside.connect(), twin_root(files), twin)
     refused: list[str] = []
 
     def hear() -> None:
@@ -186,6 +220,7 @@ def test_a_command_is_not_run_when_a_file_of_the_twin_cannot_be_put_in_its_place
             loop.done = True
 
     loop.add(inside.line.fileno(), hear)
-    loop.run()
+    with served(loop, server):
+        loop.run()
     assert "/proc/version" in refused[0]
     assert not ran.exists()

@@ -192,6 +192,19 @@ def test_what_is_asked_at_run_time_is_a_step_trouble_or_speed(tool: Tool) -> Non
     assert [value_of(text) for text in ("[40]", "2.5", "true", "1G", "EAGAIN")] == [[40], 2.5, True, "1G", "EAGAIN"]
 
 
+def test_what_timers_do_is_told_and_time_that_only_passes_is_not(tmp_path: Path) -> None:
+    twin = boot(scenario(tmp_path, SMALL), speed=1).twin
+    told: list[str] = []
+    twin.moved.append(lambda: told.append("moved"))
+    while twin.session.k.hw.next_due() is not None:
+        twin.session.k.hw.advance(SECOND)
+    twin.tick()
+    assert told == []
+    twin.session.k.hw.arm(0, lambda: told.append("timer"))
+    twin.tick()
+    assert told == ["timer", "moved"]
+
+
 def test_a_machine_that_died_answers_eio(tool: Tool) -> None:
     outcome = tool.twin.do(schema.Poison(at=0x1000000))
     assert outcome.result == "BUG"

@@ -80,8 +80,12 @@ class Twin:
         now = time.monotonic()
         passed, self._seen = now - self._seen, now
         if self.speed and not self.dead:
+            hw, duration = self.session.k.hw, round(passed * self.speed * SECOND)
+            due = hw.next_due()
             with suppress(KernelError):
-                self._alive(lambda: self.session.k.hw.advance(round(passed * self.speed * SECOND)))
+                self._alive(lambda: hw.advance(duration))
+            if due is not None and due <= hw.now:
+                self.changed()
             self.rest()
 
     def until_due(self) -> float | None:

@@ -71,7 +71,8 @@ def run(booted: Booted, wanted: Wanted) -> TwinRun:
             code = run_command(twin, loop, wanted.command, environment, files)
         else:
             if wanted.mount is not None:
-                serve(loop, Server(stack.enter_context(mounted(wanted.mount)), twin_root(files), twin))
+                device = stack.enter_context(mounted(wanted.mount))
+                stack.enter_context(served(loop, Server(device, twin_root(files), twin)))
             stack.enter_context(_ends_when_asked(loop))
             loop.run()
     twin.tick()
@@ -113,14 +114,12 @@ def run_command(
     """
     inside = namespace.start(command, list(files), environment)
     device = inside.connect()
-    server = Server(device, twin_root(files), twin)
-    twin.moved.append(server.streams_moved)
     watch = os.pidfd_open(inside.pid)
+    acts = {signal.SIGINT: lambda _: None, **dict.fromkeys((signal.SIGTERM, signal.SIGHUP), inside.end)}
     try:
-        serve(loop, server)
         loop.add(inside.line.fileno(), lambda: _told(loop, inside))
         loop.add(watch, loop.end)
-        with _signals({signal.SIGINT: lambda _: None, **dict.fromkeys((signal.SIGTERM, signal.SIGHUP), inside.end)}):
+        with served(loop, Server(device, twin_root(files), twin)), _signals(acts):
             loop.run()
             return inside.wait()
     finally:
@@ -162,8 +161,9 @@ def _swallow(heard: socket.socket) -> None:
         heard.recv(64)
 
 
-def serve(loop: Loop, server: Server) -> None:
-    """Serve files in a loop, as long as they are mounted."""
+@contextmanager
+def served(loop: Loop, server: Server) -> Iterator[None]:
+    """Serve files in a loop meanwhile, as long as they are mounted, and wake who waits for more of a stream."""
 
     def turn() -> None:
         for _ in range(AT_ONCE):
@@ -173,6 +173,13 @@ def serve(loop: Loop, server: Server) -> None:
             loop.remove(server.device)
 
     loop.add(server.device, turn)
+    loop.twin.moved.append(server.streams_moved)
+    try:
+        yield
+    finally:
+        loop.twin.moved.remove(server.streams_moved)
+        if server.alive:
+            loop.remove(server.device)
 
 
 def _told(loop: Loop, inside: namespace.Inside) -> None:

@@ -52,10 +52,14 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder: the names in it now, and what has a name; None for no such name."""
+    """A folder: the names in it now, and what has a name; None for no such name.
+
+    `there` says whether it is still there: a process may hold on to a folder, or a file in it, when its device goes.
+    """
 
     names: Callable[[], Iterable[str]]
     child: Callable[[str], "Entry | None"]
+    there: Callable[[], bool] = lambda: True
 
 
 File: TypeAlias = Attribute | Window | Stream
@@ -81,7 +85,7 @@ def joined(*parts: Folder) -> Folder:
                 return found
         return None
 
-    return Folder(names, child)
+    return Folder(names, child, lambda: all(part.there() for part in parts))
 
 
 def planted(files: Mapping[str, Entry]) -> Folder:

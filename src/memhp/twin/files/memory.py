@@ -79,7 +79,7 @@ def block_folder(k: Kernel, block_id: int) -> Folder:
         linked = nid.isdecimal() and int(nid) in nodes_of_block(k, block_id)
         return Link(f"../../node/{name}") if linked else None
 
-    return Folder(names, child)
+    return Folder(names, child, lambda: k.memory_blocks.get(block_id) is not None)
 
 
 FILES = ("online", "phys_device", "phys_index", "removable", "state", "uevent", "valid_zones")

@@ -59,7 +59,7 @@ def _node_folder(k: Kernel, nid: int) -> Folder:
             return Link(f"../../cpu/{name}")
         return None
 
-    return joined(own, Folder(names, child))
+    return joined(own, Folder(names, child, lambda: nid in k.node_states.devices))
 
 
 def cpumap(cpus: Iterable[int], nr_cpus: int) -> str:

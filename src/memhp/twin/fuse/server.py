@@ -52,7 +52,14 @@ class Journal(Protocol):
 class _Node:
     path: str
     entry: Entry
+    above: Folder
+    """The folder that it is in."""
     lookups: int = 0
+
+    @property
+    def there(self) -> bool:
+        """Whether the device that it belongs to is still there."""
+        return self.above.there()
 
 
 @dataclass(slots=True)
@@ -83,7 +90,7 @@ class Server:
         self.owner = owner
         self.alive = True
         """Whether the kernel still has the mount."""
-        self._nodes: dict[int, _Node] = {wire.ROOT: _Node("", root)}
+        self._nodes: dict[int, _Node] = {wire.ROOT: _Node("", root, root)}
         self._by_path: dict[str, int] = {"": wire.ROOT}
         self._next = wire.ROOT + 1
         self._handles: dict[int, _Handle] = {}
@@ -170,13 +177,13 @@ class Server:
             raise OSError(errno.ESTALE, "no such node")
         return node
 
-    def _id_of(self, path: str, entry: Entry) -> int:
+    def _id_of(self, path: str, entry: Entry, above: Folder) -> int:
         number = self._by_path.get(path)
         if number is None:
             number = self._next
             self._next += 1
             self._by_path[path] = number
-            self._nodes[number] = _Node(path, entry)
+            self._nodes[number] = _Node(path, entry, above)
         else:
             self._nodes[number].entry = entry
         return number
@@ -188,10 +195,11 @@ class Server:
     def _lookup(self, request: Request) -> bytes:
         parent = self._node(request)
         name = bytes(request.body).rstrip(b"\0").decode(errors="surrogateescape")
-        entry = parent.entry.child(name) if isinstance(parent.entry, Folder) else None
-        if entry is None:
+        above = parent.entry
+        entry = above.child(name) if isinstance(above, Folder) and above.there() else None
+        if entry is None or not isinstance(above, Folder):
             raise OSError(errno.ENOENT, name)
-        number = self._id_of(f"{parent.path}/{name}", entry)
+        number = self._id_of(f"{parent.path}/{name}", entry, above)
         self._nodes[number].lookups += 1
         return wire.ENTRY_OUT.pack(number, 0, self._valid(entry), wire.FOR_LONG, 0, 0) + self._attributes(number, entry)
 
@@ -255,6 +263,8 @@ class Server:
     def _open(self, request: Request) -> bytes:
         node = self._node(request)
         flags, _ = wire.OPEN_IN.unpack_from(request.body)
+        if not node.there:
+            raise OSError(errno.ENOENT, node.path)
         access = flags & os.O_ACCMODE
         if not may_open(node.entry, reads=access != os.O_WRONLY, writes=access != os.O_RDONLY):
             self.journal.refused(request.pid, node.path, errno.EACCES)
@@ -268,9 +278,16 @@ class Server:
             raise OSError(errno.EBADF, "no such handle")
         return handle
 
+    def _active(self, number: int) -> _Handle:
+        """An open file whose device is there. Raises ENODEV, as ``fs/kernfs/file.c`` does, for one that has gone."""
+        handle = self._handle(number)
+        if not handle.node.there:
+            raise OSError(errno.ENODEV, handle.node.path)
+        return handle
+
     def _read(self, request: Request) -> bytes | None:
         fh, offset, size, _, _, flags, _ = wire.READ_IN.unpack_from(request.body)
-        handle = self._handle(fh)
+        handle = self._active(fh)
         entry, path = handle.node.entry, handle.node.path
         if isinstance(entry, Window):
             if not offset:
@@ -305,7 +322,7 @@ class Server:
     def _write(self, request: Request) -> bytes | None:
         fh, _, size, _, _, _, _ = wire.READ_IN.unpack_from(request.body)
         data = bytes(request.body[wire.READ_IN.size : wire.READ_IN.size + size])
-        node = self._handle(fh).node
+        node = self._active(fh).node
         assert isinstance(node.entry, Attribute | Stream) and node.entry.store is not None
         done, unique = wire.WRITE_OUT.pack(size, 0), request.unique
         try:
@@ -353,12 +370,14 @@ class Server:
         if not isinstance(node.entry, Folder):
             raise OSError(errno.ENOTDIR, node.path)
         self.journal.listed(request.pid, node.path)
-        return self._opened(_Handle(node, names=[".", "..", *node.entry.names()]), OpenFlag(0))
+        return self._opened(_Handle(node), OpenFlag(0))
 
     def _readdir(self, request: Request) -> bytes:
         fh, offset, size, *_ = wire.READ_IN.unpack_from(request.body)
         handle = self._handle(fh)
         assert isinstance(handle.node.entry, Folder)
+        if not offset:
+            handle.names = [".", "..", *(handle.node.entry.names() if handle.node.entry.there() else ())]
         found = bytearray()
         for place in range(offset, len(handle.names)):
             name = handle.names[place]
