@@ -1,34 +1,44 @@
-"""How fast a twin is: ``lsmem`` beside the same tree on tmpfs, many blocks, many writes. Run: python bench/twin.py."""
+"""How fast a twin is: ``lsmem`` beside the same tree on tmpfs, many blocks, many writes. Run: python bench/twin.py.
+
+Times are the least of several runs, taken in turns with those on tmpfs, so that both had the same machine.
+"""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from memhp.facts.derive import derive
 from memhp.facts.sysroot import write_sysroot
 from memhp.twin.boot import boot
 
-RUNS = 7
+RUNS = 9
 WRITES = 10_000
 PROBE = """
 import os, subprocess, sys, time
-def seconds(act):
+root, runs, writes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+def seconds(act, *arguments):
     began = time.perf_counter()
-    act()
+    act(*arguments)
     return time.perf_counter() - began
-def lsmem():
-    subprocess.run(["lsmem"], stdout=subprocess.DEVNULL, check=True)
-print("lsmem", min(seconds(lsmem) for _ in range(int(sys.argv[1]))))
-def writes():
-    for turn in range(int(sys.argv[2])):
+def lsmem(*options):
+    subprocess.run(["lsmem", *options], stdout=subprocess.DEVNULL, check=True)
+def write():
+    for turn in range(writes):
         file = os.open(f"/sys/devices/system/memory/memory{40 + turn % 16}/state", os.O_WRONLY)
         os.write(file, b"online" if turn // 16 % 2 else b"offline")
         os.close(file)
-if int(sys.argv[2]):
-    print("writes", seconds(writes))
+def blocks():
+    return sum(name.startswith("memory") for name in os.listdir("/sys/devices/system/memory"))
+print("blocks", blocks())
+print("first", seconds(lsmem))
+pairs = [(seconds(lsmem), seconds(lsmem, "--sysroot", root)) for _ in range(runs)]
+print("twin", min(twin for twin, _ in pairs))
+print("tmpfs", min(files for _, files in pairs))
+if writes:
+    print("writes", seconds(write))
+    print("changed", seconds(lsmem))
 """
 
 
@@ -39,25 +49,24 @@ def machine(folder: Path, memory: str) -> str:
     return str(path)
 
 
-def on_twin(scenario: str, runs: int, writes: int) -> dict[str, float]:
+def measure(scenario: str, root: Path, *options: str, runs: int, writes: int = 0) -> dict[str, float]:
     """Seconds by what was done."""
-    words = [sys.executable, "-m", "memhp", "twin", "--speed", "0", scenario, "--"]
-    done = subprocess.run(
-        [*words, sys.executable, "-c", PROBE, str(runs), str(writes)], capture_output=True, text=True, check=True
-    )
+    words = [sys.executable, "-m", "memhp", "twin", "--speed", "0", *options, scenario, "--"]
+    probe = [sys.executable, "-c", PROBE, str(root), str(runs), str(writes)]
+    done = subprocess.run([*words, *probe], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
     return {name: float(value) for name, value in (line.split() for line in done.stdout.splitlines())}
 
 
-def on_tmpfs(scenario: str, folder: Path) -> float:
-    """Seconds of lsmem on the same tree as files."""
-    root = folder / "root"
-    write_sysroot(derive(boot(scenario).twin.session.k), root)
-    best = float("inf")
-    for _ in range(RUNS):
-        began = time.perf_counter()
-        subprocess.run(["lsmem", "--sysroot", str(root)], stdout=subprocess.DEVNULL, check=True)
-        best = min(best, time.perf_counter() - began)
-    return best
+def tell(title: str, found: dict[str, float]) -> None:
+    """Print the figures of a machine."""
+    twin, files, first = found["twin"], found["tmpfs"], found["first"]
+    print(f"{title}, {found['blocks']:.0f} blocks: lsmem {twin:.3f} s, {files:.3f} s on tmpfs: "
+          f"{twin / files:.1f} times; the first time {first:.3f} s: {first / files:.1f} times")  # fmt: skip
+    if "writes" in found:
+        print(f"{title}: {WRITES} state writes: {found['writes']:.1f} s; "
+              f"lsmem after them {found['changed'] / files:.1f} times")  # fmt: skip
 
 
 def main() -> None:
@@ -65,11 +74,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         folder = Path(name)
         half, large = machine(folder, "64G"), machine(folder, "4194432M")
-        files, twin = on_tmpfs(half, folder), on_twin(half, RUNS, WRITES)
-        print(f"lsmem, 512 blocks: {twin['lsmem']:.3f} s on the twin, {files:.3f} s on tmpfs: "
-              f"{twin['lsmem'] / files:.1f} times")  # fmt: skip
-        print(f"{WRITES} state writes: {twin['writes']:.1f} s")
-        print(f"lsmem, 32768 blocks: {on_twin(large, 1, 0)['lsmem']:.1f} s")
+        for scenario in (half, large):
+            write_sysroot(derive(boot(scenario).twin.session.k), Path(scenario).with_suffix(""))
+        tell("kept", measure(half, Path(half).with_suffix(""), runs=RUNS, writes=WRITES))
+        tell("--exact", measure(half, Path(half).with_suffix(""), "--exact", runs=RUNS, writes=WRITES))
+        tell("kept", measure(large, Path(large).with_suffix(""), runs=2))
 
 
 if __name__ == "__main__":

@@ -77,8 +77,8 @@ print(json.dumps(told))
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """What a program saw that tried many things."""
-    done = on_twin([scenario(tmp_path_factory.mktemp("probe"), SMALL)], [sys.executable, "-c", PROBE])
+    """What a program saw that tried many things, all of which the twin heard of."""
+    done = on_twin(["--exact", scenario(tmp_path_factory.mktemp("probe"), SMALL)], [sys.executable, "-c", PROBE])
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert isinstance(found, dict)
@@ -118,6 +118,111 @@ def test_kmsg_is_read_record_by_record_and_says_when_there_are_no_more(told: dic
 
 def test_kpageflags_says_that_offline_pages_are_none(told: dict[str, object]) -> None:
     assert told["kpageflags"] == (1 << 20).to_bytes(8, "little").hex()
+
+
+def test_a_program_sees_the_same_where_the_kernel_keeps_files(tmp_path: Path, told: dict[str, object]) -> None:
+    done = on_twin([scenario(tmp_path, SMALL)], [sys.executable, "-c", PROBE])
+    assert done.returncode == 0, done.stderr
+    kept = json.loads(done.stdout)
+    # Whether a file was read since it was opened, nobody knows but the kernel.
+    assert {name for name in told if kept[name] != told[name]} <= {"poll-new", "devices"}
+    assert kept["poll-new"] == []
+
+
+CHANGES = """
+import json, os, random, sys
+M = "/sys/devices/system/memory/"
+choices = random.Random(int(sys.argv[1]))
+told, held = [], {}
+FILES = ("state", "online", "valid_zones", "removable", "phys_index")
+BLOCKS = (0, 35, 36, 37, 48, 49, 55)
+for _ in range(60):
+    block, word = choices.choice(BLOCKS), choices.choice(["online", "offline", "online_movable", "online_kernel", "no"])
+    path = f"{M}memory{block}/state"
+    fd = os.open(path, os.O_WRONLY | choices.choice([0, os.O_TRUNC]))
+    try:
+        os.write(fd, word.encode())
+        came = "ok"
+    except OSError as error:
+        came = error.errno
+    os.close(fd)
+    seen = {}
+    for block in choices.sample(BLOCKS, 4):
+        for name in FILES:
+            path = f"{M}memory{block}/{name}"
+            if choices.random() < 0.5:
+                held.setdefault(path, os.open(path, os.O_RDONLY))
+            seen[path] = os.pread(held[path], 99, 0).decode() if path in held else open(path).read()
+    seen["/sys/devices/system/node/has_memory"] = open("/sys/devices/system/node/has_memory").read()
+    seen["/sys/devices/system/node/node0/meminfo"] = open("/sys/devices/system/node/node0/meminfo").read()
+    told.append([f"{path}", came, seen])
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_what_the_kernel_keeps_is_never_stale(tmp_path: Path, seed: int) -> None:
+    small = scenario(tmp_path, SMALL)
+    runs = [
+        on_twin([*options, "--speed", "0", small], [sys.executable, "-c", CHANGES, str(seed)])
+        for options in ([], ["--exact"])
+    ]
+    assert [done.returncode for done in runs] == [0, 0], runs[0].stderr
+    kept, exact = (json.loads(done.stdout) for done in runs)
+    assert len(exact) == 60 and {came for _, came, _ in exact} > {"ok", 22}
+    assert kept == exact
+
+
+AGAIN = """
+import errno, json, os, socket, sys
+def said(act):
+    try:
+        return act()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+line = socket.socket(socket.AF_UNIX)
+line.connect(sys.argv[1])
+answers = line.makefile("r")
+def ask(command, **arguments):
+    line.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+    while "event" in (reply := json.loads(answers.readline())) or "QMP" in reply:
+        pass
+    assert "return" in reply, reply
+def until(event):
+    while json.loads(answers.readline()).get("event") != event:
+        pass
+M = "/sys/devices/system/memory/"
+def blocks():
+    return sorted(int(name[6:]) for name in os.listdir(M) if name.startswith("memory"))
+def see():
+    return [said(lambda: open(M + "memory56/state").read()), said(lambda: os.stat(M + "memory56").st_nlink),
+            said(lambda: os.readlink("/sys/devices/system/node/node0/memory56")), 56 in blocks()]
+told = [see()]
+ask("qmp_capabilities")
+ask("object-add", **{"qom-type": "memory-backend-ram", "id": "m0", "size": 512 << 20})
+for _ in range(2):
+    ask("device_add", driver="pc-dimm", id="d0", memdev="m0", addr=0x1C0000000)
+    until("ACPI_DEVICE_OST")
+    told.append(see())
+    ask("query-status")
+    held = os.open(M + "memory56/state", os.O_RDONLY)
+    os.pread(held, 99, 0)
+    ask("device_del", id="d0")
+    until("DEVICE_DELETED")
+    told.append([*see(), said(lambda: os.pread(held, 99, 0))])
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--exact"]])
+def test_blocks_come_and_go_under_a_tools_eyes(tmp_path: Path, options: list[str]) -> None:
+    qmp = tmp_path / "qmp"
+    words = [*options, "--qmp", str(qmp), scenario(tmp_path, SMALL)]
+    done = on_twin(words, [sys.executable, "-c", AGAIN, str(qmp)])
+    assert done.returncode == 0, done.stderr
+    here = ["offline\n", 2, "../../memory/memory56", True]
+    gone = ["ENOENT", "ENOENT", "ENOENT", False]
+    assert json.loads(done.stdout) == [gone, here, [*gone, "ENODEV"], here, [*gone, "ENODEV"]]
 
 
 GONE = """
@@ -207,9 +312,9 @@ def test_a_command_is_not_run_when_a_file_of_the_twin_cannot_be_put_in_its_place
     twin = boot(scenario(tmp_path, SMALL))[0]
     files = twin_files(twin, "")
     ran = tmp_path / "ran"
-    inside = namespace.start(["touch", str(ran)], [*files, "/proc/version"], os.environ)
+    inside = namespace.start(["touch", str(ran)], [[*files, "/proc/version"]], os.environ)
     loop = Loop(twin)
-    server = Server(inside.connect(), twin_root(files), twin)
+    server = Server(inside.connect()[0], twin_root(files), twin)
     refused: list[str] = []
 
     def hear() -> None:

@@ -8,7 +8,7 @@ on and other writes wait, as they do for ``device_hotplug_lock``.
 import errno
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +63,8 @@ class Twin:
     dead: str = ""
     """How the machine died, if it did."""
     waiting: deque[_Pending] = field(default_factory=deque)
+    devices_changed: int = 0
+    """Devices that have come or gone so far."""
     busy: bool = False
     """Whether an operation is going on that others wait for."""
     _seen: float = field(default_factory=time.monotonic)
@@ -136,13 +138,13 @@ class Twin:
 
     def read(self, pid: int, path: str, text: str) -> None:
         """A file was read. Raises EIO once the machine is dead."""
-        self._check_alive()
+        self.check()
         self.note("read", path, text, pid=pid)
         self.rest()
 
     def listed(self, pid: int, path: str) -> None:
         """A folder was listed. Raises EIO once the machine is dead."""
-        self._check_alive()
+        self.check()
         self.note("list", path, pid=pid)
 
     def refused(self, pid: int, path: str, code: int) -> None:
@@ -154,7 +156,7 @@ class Twin:
 
         Raises :class:`KernelError` with what came of it.
         """
-        self._check_alive()
+        self.check()
         delay = self.trouble.delay(path)
         if not delay and not self.busy:
             self._carry_out(pid, path, text, act)
@@ -222,11 +224,17 @@ class Twin:
         except BadInput as error:
             raise KernelError(errno.EINVAL, str(error), place="twin") from error
 
-    def _check_alive(self) -> None:
+    def check(self) -> None:
+        """See that the machine is alive. Raises EIO once it is dead."""
         if self.dead:
             raise KernelError(errno.EIO, self.dead, place="twin")
 
+    def shape(self) -> Hashable:
+        """What differs when devices have come or gone: those that are told of by events, and nodes."""
+        return self.devices_changed, tuple(self.session.k.node_states.devices)
+
     def _uevent(self, event: Uevent) -> None:
+        self.devices_changed += event.action in ("add", "remove")
         lost = self.trouble.loses(event)
         self.note("uevent", event.devpath, event.action, result="lost" if lost else "ok")
         if not lost:

@@ -9,7 +9,8 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -19,8 +20,10 @@ from memhp.twin import syscalls
 from memhp.twin.syscalls import MNT_DETACH, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC
 
 FUSE = "/dev/fuse"
-STAGE = "/sys/class"
-"""Where the twin's tree is mounted while its parts are bound, in the namespace only."""
+STAGES = ("/sys/class", "/sys/dev")
+"""Where the twin's trees are mounted while their parts are bound, in the namespace only."""
+MOST_LISTED = 4096
+"""Folders that are listed before the command begins, so that the kernel keeps what is in them."""
 NOT_FOUND, NOT_RUN, NOT_READY = 127, 126, 125
 """How a process ends that cannot run the command: as shells say it, and when its namespace could not be made."""
 UNSHARED, MAPPED, READY = b"u", b"m", b"r"
@@ -37,14 +40,17 @@ class NoNamespace(BadInput):
     """The host lets nobody have a namespace, or a file of the twin cannot be bound."""
 
 
-def start(command: Sequence[str], paths: Sequence[str], environment: Mapping[str, str]) -> "Inside":
-    """Fork a process that gets namespaces and a FUSE mount, and waits until it is told to run the command."""
+def start(command: Sequence[str], trees: Sequence[Collection[str]], environment: Mapping[str, str]) -> "Inside":
+    """Fork a process that gets namespaces and a FUSE mount for each tree, and runs the command when all is in place.
+
+    `trees` are the paths of each, two trees at most.
+    """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
     pid = os.fork()
     if not pid:
         ours.close()
-        _child(command, paths, environment, its, parent)
+        _child(command, trees, environment, its, parent)
     its.close()
     return Inside(pid, ours)
 
@@ -57,8 +63,8 @@ class Inside:
         self.line = line
         self._ended: int | None = None
 
-    def connect(self) -> int:
-        """Map its users, and get the ``/dev/fuse`` that its tree is served through.
+    def connect(self) -> list[int]:
+        """Map its users, and get the ``/dev/fuse`` of each tree, that it is served through.
 
         Raises :class:`NoNamespace` when it gets no namespace.
         """
@@ -68,11 +74,12 @@ class Inside:
         except OSError as error:
             self._fail(f"users cannot be mapped: {error.strerror}")
         self.line.send(MAPPED)
-        told, files, _, _ = socket.recv_fds(self.line, 4096, 1)
+        told, files, _, _ = socket.recv_fds(self.line, 4096, len(STAGES))
         if not files:
             self._fail(told.decode(errors="replace"))
-        os.set_blocking(files[0], False)
-        return files[0]
+        for each in files:
+            os.set_blocking(each, False)
+        return files
 
     def ready(self) -> None:
         """Its line says that all files are in place. Raises :class:`NoNamespace` if it says anything else."""
@@ -119,7 +126,11 @@ def _map_users(pid: int) -> None:
 
 
 def _child(
-    command: Sequence[str], paths: Sequence[str], environment: Mapping[str, str], line: socket.socket, parent: int
+    command: Sequence[str],
+    trees: Sequence[Collection[str]],
+    environment: Mapping[str, str],
+    line: socket.socket,
+    parent: int,
 ) -> NoReturn:
     try:
         try:
@@ -130,12 +141,16 @@ def _child(
             line.send(UNSHARED)
             if line.recv(16) != MAPPED:
                 os._exit(NOT_READY)
-            device = os.open(FUSE, os.O_RDWR | os.O_CLOEXEC)
             syscalls.mount("none", "/", flags=MS_REC | MS_PRIVATE)
-            mount_fuse(device, STAGE)
-            socket.send_fds(line, [READY], [device])
-            os.close(device)
-            bind(STAGE, paths)
+            devices = [os.open(FUSE, os.O_RDWR | os.O_CLOEXEC) for _ in trees]
+            for device, stage in zip(devices, STAGES, strict=False):
+                mount_fuse(device, stage)
+            socket.send_fds(line, [READY], devices)
+            for device in devices:
+                os.close(device)
+            bind(dict(zip(STAGES, trees, strict=False)))
+            for paths in trees[1:]:
+                have_listed(paths)
             line.send(READY)
         except OSError as error:
             line.send(_told(error).encode()[:4000])
@@ -166,24 +181,38 @@ def mount_fuse(device: int, where: str) -> None:
     syscalls.mount("memhp", where, "fuse.memhp", MS_NOSUID | MS_NODEV | MS_NOEXEC, data)
 
 
-def bind(stage: str, paths: Iterable[str]) -> None:
-    """Put the files mounted at `stage` over those of the same path, and see that each is there; then let `stage` go.
+def bind(trees: Mapping[str, Iterable[str]]) -> None:
+    """Put the files mounted at each stage over those of the same path, and see that each is there; then let stages go.
 
     Raises OSError when one is not.
     """
-    wanted = [Path(path) for path in paths if Path(path).exists() or path not in OPTIONAL]
-    device = Path(stage).stat().st_dev
+    devices = {stage: Path(stage).stat().st_dev for stage in trees}
+    wanted = {
+        Path(path): stage for stage, paths in trees.items() for path in paths
+        if Path(path).exists() or path not in OPTIONAL
+    }  # fmt: skip
     for path in read_only_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8")):
         flags = os.statvfs(path).f_flag
         keep = flags & LOCKED | (MS_RELATIME if flags & os.ST_RELATIME else 0)
         syscalls.mount("none", path, flags=MS_BIND | syscalls.MS_REMOUNT | MS_RDONLY | keep)
     covered: set[Path] = set()
-    for target in wanted:
+    for target, stage in wanted.items():
         _make_room(target, covered)
         syscalls.mount(f"{stage}{target}", str(target), flags=MS_BIND)
-        if target.stat().st_dev != device:
+        if target.stat().st_dev != devices[stage]:
             raise OSError(errno.EBUSY, f"{target} is still the host's")
-    syscalls.umount(stage, MNT_DETACH)
+    for stage in trees:
+        syscalls.umount(stage, MNT_DETACH)
+
+
+def have_listed(paths: Iterable[str]) -> None:
+    """List folders and those in them, so that the kernel keeps what is there: many tools stop half-way in a listing."""
+    for path in paths:
+        with os.scandir(path) as found:
+            inside = [each.path for each in found if each.is_dir(follow_symlinks=False)]
+        for each in inside[:MOST_LISTED]:
+            with os.scandir(each) as names:
+                deque(names, maxlen=0)
 
 
 def read_only_mounts(mountinfo: str) -> list[str]:

@@ -9,15 +9,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from memhp.facts.source import SYS_MEMORY, SYS_NODE
 from memhp.twin import namespace
 from memhp.twin.boot import Booted
 from memhp.twin.control import Control
 from memhp.twin.expect import Expectation, unmet
 from memhp.twin.files.root import twin_files, twin_root
+from memhp.twin.fuse.kept import KeptServer
 from memhp.twin.fuse.mount import mounted
 from memhp.twin.fuse.server import Server
 from memhp.twin.loop import AT_ONCE, Loop
-from memhp.twin.machine import Twin
 from memhp.twin.qemu.agent import Agent
 from memhp.twin.qemu.monitor import Monitor
 from memhp.twin.qemu.platform import Platform
@@ -30,6 +31,8 @@ from memhp.twin.uevents import UeventLog
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CONTROL = "MEMHP_TWIN"
 """The variable that tells the command where the control socket is."""
+KEPT = (SYS_MEMORY, SYS_NODE)
+"""Folders whose files the kernel may keep, as each change of them is known."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Wanted:
     uevents: Path | None = None
     cues: Sequence[Cue] = ()
     expectation: Expectation = field(default_factory=Expectation)
+    heard: bool = True
+    """Whether all that is opened and read is to be in the record; it is heard too where somebody may wait for it."""
 
 
 def run(booted: Booted, wanted: Wanted) -> TwinRun:
@@ -62,13 +67,15 @@ def run(booted: Booted, wanted: Wanted) -> TwinRun:
         loop = Loop(twin)
         stack.callback(loop.close)
         _sockets(stack, loop, wanted, files)
-        Script(twin, [*booted.cues, *wanted.cues])
+        cues = [*booted.cues, *wanted.cues]
+        Script(twin, cues)
         code = None
         if wanted.command:
             environment = dict(wanted.environment)
             if wanted.control is not None:
                 environment[CONTROL] = str(wanted.control.absolute())
-            code = run_command(twin, loop, wanted.command, environment, files)
+            heard = wanted.heard or wanted.control is not None or bool(cues)
+            code = run_command(loop, wanted.command, environment, files, heard=heard)
         else:
             if wanted.mount is not None:
                 device = stack.enter_context(mounted(wanted.mount))
@@ -106,26 +113,32 @@ def _sockets(stack: ExitStack, loop: Loop, wanted: Wanted, files: dict[str, Entr
 
 
 def run_command(
-    twin: Twin, loop: Loop, command: Sequence[str], environment: Mapping[str, str], files: dict[str, Entry]
+    loop: Loop, command: Sequence[str], environment: Mapping[str, str], files: dict[str, Entry], *, heard: bool = True
 ) -> int:
     """Run a command whose files are the twin's, and give its exit code.
 
-    Raises :class:`~memhp.twin.namespace.NoNamespace` when that cannot be; nothing was run then.
+    All that is opened and read is `heard`, or the kernel keeps what stands in folders of sysfs (:data:`KEPT`).
+    Raises :class:`~memhp.twin.namespace.NoNamespace` when a command cannot be run; nothing was run then.
     """
-    inside = namespace.start(command, list(files), environment)
-    device = inside.connect()
+    kept = {} if heard else {path: files[path] for path in KEPT}
+    trees = [{path: entry for path, entry in files.items() if path not in kept}, *([kept] if kept else [])]
+    inside = namespace.start(command, trees, environment)
+    devices = inside.connect()
     watch = os.pidfd_open(inside.pid)
     acts = {signal.SIGINT: lambda _: None, **dict.fromkeys((signal.SIGTERM, signal.SIGHUP), inside.end)}
     try:
         loop.add(inside.line.fileno(), lambda: _told(loop, inside))
         loop.add(watch, loop.end)
-        with served(loop, Server(device, twin_root(files), twin)), _signals(acts):
+        with ExitStack() as stack:
+            for kind, device, tree in zip((Server, KeptServer), devices, trees, strict=False):
+                stack.enter_context(served(loop, kind(device, twin_root(tree), loop.twin)))
+            stack.enter_context(_signals(acts))
             loop.run()
             return inside.wait()
     finally:
         inside.end(signal.SIGKILL)
-        os.close(device)
-        os.close(watch)
+        for each in (*devices, watch):
+            os.close(each)
 
 
 @contextmanager
@@ -173,11 +186,11 @@ def served(loop: Loop, server: Server) -> Iterator[None]:
             loop.remove(server.device)
 
     loop.add(server.device, turn)
-    loop.twin.moved.append(server.streams_moved)
+    loop.twin.moved.append(server.moved)
     try:
         yield
     finally:
-        loop.twin.moved.remove(server.streams_moved)
+        loop.twin.moved.remove(server.moved)
         if server.alive:
             loop.remove(server.device)
 

@@ -17,13 +17,15 @@ ATTRIBUTE_SIZE = 4096
 class Attribute:
     """A file with a text: `show` makes it, `store` takes what is written, each None where the file has no such side.
 
-    `size` is what ``stat`` tells: that of a page in sysfs, 0 in proc and debugfs.
+    `size` is what ``stat`` tells: that of a page in sysfs, 0 in proc and debugfs. `fixed` is said of a text that never
+    changes.
     """
 
     mode: int
     show: Callable[[], str] | None = None
     store: Callable[[str], None] | None = None
     size: int = ATTRIBUTE_SIZE
+    fixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

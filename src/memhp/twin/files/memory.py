@@ -26,7 +26,7 @@ def memory_root(k: Kernel) -> Folder:
             "auto_online_blocks": Attribute(
                 0o644, lambda: f"{k.auto_online_blocks}\n", lambda text: auto_online_blocks_store(k, text)
             ),
-            "block_size_bytes": Attribute(0o444, lambda: f"{k.memory_block_size:x}\n"),
+            "block_size_bytes": Attribute(0o444, lambda: f"{k.memory_block_size:x}\n", fixed=True),
             "hard_offline_page": Attribute(0o200, None, lambda text: hard_offline_page_store(k, text)),
             "uevent": Attribute(0o200, None, lambda text: None),
         }
@@ -98,9 +98,9 @@ def _file(k: Kernel, block_id: int, name: str) -> Attribute:
         return Attribute(0o444, lambda: _valid_zones(k, block_id))
     if name == "uevent":
         devpath = f"/devices/system/memory/memory{block_id}"
-        return Attribute(0o644, lambda: "", lambda text: uevent_store(k, devpath, "memory", text))
+        return Attribute(0o644, lambda: "", lambda text: uevent_store(k, devpath, "memory", text), fixed=True)
     fixed = {"phys_index": f"{block_id:08x}\n", "removable": "1\n", "phys_device": "0\n"}[name]
-    return Attribute(0o444, lambda: fixed)
+    return Attribute(0o444, lambda: fixed, fixed=True)
 
 
 def _valid_zones(k: Kernel, block_id: int) -> str:

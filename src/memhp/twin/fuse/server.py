@@ -8,15 +8,15 @@ that text for whoever reads on, as with ``seq_file``. A write is passed on whole
 import errno
 import os
 import select
-import stat
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from memhp.errors import KernelError
 from memhp.twin.fuse import wire
+from memhp.twin.fuse.nodes import Node, Nodes, may_open, mode_of, size_of
 from memhp.twin.fuse.wire import InitFlag, Op, OpenFlag, Request
-from memhp.twin.tree import Attribute, Entry, Folder, Link, Stream, Window
+from memhp.twin.tree import Attribute, Folder, Link, Stream, Window
 
 READY = select.POLLIN | select.POLLOUT | 0x40 | 0x100
 """``DEFAULT_POLLMASK``, with POLLRDNORM and POLLWRNORM."""
@@ -35,6 +35,12 @@ class Later(Exception):
 class Journal(Protocol):
     """Whoever is told what is done to the files. Paths are those of the tree."""
 
+    def check(self) -> None:
+        """See that there is still a machine to be read. Raises EIO once it is dead."""
+
+    def shape(self) -> Hashable:
+        """Something that differs when files or folders have come or gone."""
+
     def read(self, pid: int, path: str, text: str) -> None:
         """A file was read from its start."""
 
@@ -49,24 +55,10 @@ class Journal(Protocol):
 
 
 @dataclass(slots=True)
-class _Node:
-    path: str
-    entry: Entry
-    above: Folder
-    """The folder that it is in."""
-    lookups: int = 0
-
-    @property
-    def there(self) -> bool:
-        """Whether the device that it belongs to is still there."""
-        return self.above.there()
-
-
-@dataclass(slots=True)
 class _Handle:
     """An open file or folder: what it says to whoever reads on, and how far a stream was read."""
 
-    node: _Node
+    node: Node
     text: bytes = b""
     names: list[str] = field(default_factory=list)
     at: int = 0
@@ -90,14 +82,12 @@ class Server:
         self.owner = owner
         self.alive = True
         """Whether the kernel still has the mount."""
-        self._nodes: dict[int, _Node] = {wire.ROOT: _Node("", root, root)}
-        self._by_path: dict[str, int] = {"": wire.ROOT}
-        self._next = wire.ROOT + 1
+        self.nodes = Nodes(root)
         self._handles: dict[int, _Handle] = {}
         self._next_handle = 1
         self._waiting: list[_Waiting] = []
         self._polled: dict[int, int] = {}
-        self._answers: dict[int, Callable[[Request], bytes | None]] = {
+        self.answers: dict[int, Callable[[Request], bytes | None]] = {
             Op.LOOKUP: self._lookup,
             Op.FORGET: self._forget,
             Op.BATCH_FORGET: self._batch_forget,
@@ -118,6 +108,8 @@ class Server:
             Op.POLL: self._poll,
             Op.LSEEK: self._lseek,
         }
+        self.entry_out = self._entry_heard
+        """What is said of a node that is looked up."""
         self._buffer = bytearray(wire.BUFFER)
 
     def serve(self) -> bool:
@@ -132,22 +124,23 @@ class Server:
             self.alive = False
             return False
         request = wire.parse(memoryview(self._buffer)[:size])
-        act = self._answers.get(request.op)
+        act = self.answers.get(request.op)
         if act is None:
-            self._send(wire.answer(request.unique, error=wire.REFUSED.get(request.op, errno.ENOSYS)))
+            self.send(wire.answer(request.unique, error=wire.REFUSED.get(request.op, errno.ENOSYS)))
             return True
         try:
             body = act(request)
         except KernelError as error:
-            self._send(wire.answer(request.unique, error=error.errno))
+            self.send(wire.answer(request.unique, error=error.errno))
         except OSError as error:
-            self._send(wire.answer(request.unique, error=error.errno or errno.EIO))
+            self.send(wire.answer(request.unique, error=error.errno or errno.EIO))
         else:
             if body is not None:
-                self._send(wire.answer(request.unique, body))
+                self.send(wire.answer(request.unique, body))
         return True
 
-    def _send(self, message: bytes) -> None:
+    def send(self, message: bytes) -> None:
+        """Say something to the kernel."""
         try:
             os.write(self.device, message)
         except OSError as error:
@@ -155,77 +148,49 @@ class Server:
             if error.errno != errno.ENOENT:
                 self.alive = False
 
-    def streams_moved(self) -> None:
-        """Streams may have more to say: answer whoever waits for that."""
+    def moved(self) -> None:
+        """Something may have changed, and streams may have more to say: answer whoever waits for that."""
         still: list[_Waiting] = []
         for waiting in self._waiting:
             record = self._record(waiting.handle)
             if record is None:
                 still.append(waiting)
             else:
-                self._send(wire.answer(waiting.unique, record))
+                self.send(wire.answer(waiting.unique, record))
         self._waiting = still
         polled, self._polled = self._polled, {}
         for kh in polled.values():
-            self._send(wire.notice(wire.Notify.POLL, wire.NOTIFY_POLL.pack(kh)))
+            self.send(wire.notice(wire.Notify.POLL, wire.NOTIFY_POLL.pack(kh)))
 
     # Nodes ---------------------------------------------------------------------------------------------------
 
-    def _node(self, request: Request) -> _Node:
-        node = self._nodes.get(request.node)
-        if node is None:
-            raise OSError(errno.ESTALE, "no such node")
-        return node
+    def _attributes(self, node: Node) -> bytes:
+        links = 2 if isinstance(node.entry, Folder) else 1
+        return wire.attributes(node.number, mode_of(node.entry), size_of(node.entry), links, self.owner)
 
-    def _id_of(self, path: str, entry: Entry, above: Folder) -> int:
-        number = self._by_path.get(path)
-        if number is None:
-            number = self._next
-            self._next += 1
-            self._by_path[path] = number
-            self._nodes[number] = _Node(path, entry, above)
-        else:
-            self._nodes[number].entry = entry
-        return number
+    def _entry_heard(self, node: Node) -> bytes:
+        """``struct fuse_entry_out`` of a node, which is looked up once more.
 
-    def _attributes(self, number: int, entry: Entry) -> bytes:
-        size = entry.size if isinstance(entry, Attribute) else len(entry.target) if isinstance(entry, Link) else 0
-        return wire.attributes(number, mode_of(entry), size, 2 if isinstance(entry, Folder) else 1, self.owner)
+        The kernel may keep the name of a file for as long as that of its folder, which may vanish.
+        """
+        node.lookups += 1
+        valid = 0 if isinstance(node.entry, Folder | Link) else wire.FOR_LONG
+        return wire.ENTRY_OUT.pack(node.number, 0, valid, wire.FOR_LONG, 0, 0) + self._attributes(node)
 
     def _lookup(self, request: Request) -> bytes:
-        parent = self._node(request)
         name = bytes(request.body).rstrip(b"\0").decode(errors="surrogateescape")
-        above = parent.entry
-        entry = above.child(name) if isinstance(above, Folder) and above.there() else None
-        if entry is None or not isinstance(above, Folder):
-            raise OSError(errno.ENOENT, name)
-        number = self._id_of(f"{parent.path}/{name}", entry, above)
-        self._nodes[number].lookups += 1
-        return wire.ENTRY_OUT.pack(number, 0, self._valid(entry), wire.FOR_LONG, 0, 0) + self._attributes(number, entry)
-
-    def _valid(self, entry: Entry) -> int:
-        """Seconds that the kernel may keep a name: a file's for as long as that of its folder, which may vanish."""
-        return 0 if isinstance(entry, Folder | Link) else wire.FOR_LONG
+        return self.entry_out(self.nodes.child(self.nodes.get(request.node), name))
 
     def _forget(self, request: Request) -> None:
-        self._let_go(request.node, *wire.FORGET_IN.unpack_from(request.body))
+        self.nodes.forget(request.node, *wire.FORGET_IN.unpack_from(request.body))
 
     def _batch_forget(self, request: Request) -> None:
         count, _ = wire.BATCH_FORGET_IN.unpack_from(request.body)
         for place in range(count):
-            self._let_go(*wire.FORGET_ONE.unpack_from(request.body, wire.BATCH_FORGET_IN.size + 16 * place))
-
-    def _let_go(self, number: int, lookups: int) -> None:
-        node = self._nodes.get(number)
-        if node is None or number == wire.ROOT:
-            return
-        node.lookups -= lookups
-        if node.lookups <= 0:
-            del self._nodes[number]
-            del self._by_path[node.path]
+            self.nodes.forget(*wire.FORGET_ONE.unpack_from(request.body, wire.BATCH_FORGET_IN.size + 16 * place))
 
     def _getattr(self, request: Request) -> bytes:
-        return wire.ATTR_OUT.pack(wire.FOR_LONG, 0, 0) + self._attributes(request.node, self._node(request).entry)
+        return wire.ATTR_OUT.pack(wire.FOR_LONG, 0, 0) + self._attributes(self.nodes.get(request.node))
 
     def _setattr(self, request: Request) -> bytes:
         """Truncation, which ``>`` of a shell asks for, is for nothing here, as in sysfs; who owns what stays."""
@@ -235,7 +200,7 @@ class Server:
         return self._getattr(request)
 
     def _readlink(self, request: Request) -> bytes:
-        entry = self._node(request).entry
+        entry = self.nodes.get(request.node).entry
         if not isinstance(entry, Link):
             raise OSError(errno.EINVAL, "no link")
         return entry.target.encode()
@@ -248,9 +213,11 @@ class Server:
         if major != wire.MAJOR or minor < wire.LEAST_MINOR:
             raise OSError(errno.EPROTO, "another protocol")
         wanted = flags & (InitFlag.ATOMIC_O_TRUNC | InitFlag.BIG_WRITES | InitFlag.PARALLEL_DIROPS)
-        return wire.INIT_OUT.pack(
-            wire.MAJOR, min(minor, wire.MINOR), readahead, wanted, 0, 0, wire.MOST_READ, 1, 0, 0, 0
-        )
+        return self._agreed(minor, readahead, wanted)
+
+    def _agreed(self, minor: int, readahead: int, flags: int) -> bytes:
+        version = min(minor, wire.MINOR)
+        return wire.INIT_OUT.pack(wire.MAJOR, version, readahead, flags, 0, 0, wire.MOST_READ, 1, 0, 0, 0)
 
     # Files ---------------------------------------------------------------------------------------------------
 
@@ -261,12 +228,11 @@ class Server:
         return wire.OPEN_OUT.pack(number, flags, 0)
 
     def _open(self, request: Request) -> bytes:
-        node = self._node(request)
+        node = self.nodes.get(request.node)
         flags, _ = wire.OPEN_IN.unpack_from(request.body)
         if not node.there:
             raise OSError(errno.ENOENT, node.path)
-        access = flags & os.O_ACCMODE
-        if not may_open(node.entry, reads=access != os.O_WRONLY, writes=access != os.O_RDONLY):
+        if not may_open(node.entry, flags):
             self.journal.refused(request.pid, node.path, errno.EACCES)
             raise OSError(errno.EACCES, node.path)
         streams = OpenFlag.STREAM | OpenFlag.NONSEEKABLE if isinstance(node.entry, Stream) else OpenFlag(0)
@@ -320,15 +286,19 @@ class Server:
         return record
 
     def _write(self, request: Request) -> bytes | None:
-        fh, _, size, _, _, _, _ = wire.READ_IN.unpack_from(request.body)
+        fh, *_ = wire.READ_IN.unpack_from(request.body)
+        return self.write_to(self._active(fh).node, request)
+
+    def write_to(self, node: Node, request: Request) -> bytes | None:
+        """Do what a file does with what is written to it; None when it is answered later."""
+        _, _, size, *_ = wire.READ_IN.unpack_from(request.body)
         data = bytes(request.body[wire.READ_IN.size : wire.READ_IN.size + size])
-        node = self._active(fh).node
         assert isinstance(node.entry, Attribute | Stream) and node.entry.store is not None
         done, unique = wire.WRITE_OUT.pack(size, 0), request.unique
         try:
             self.journal.wrote(request.pid, node.path, data.decode(errors="surrogateescape"), node.entry.store)
         except Later as later:
-            later.begin(lambda code: self._send(wire.answer(unique, b"" if code else done, error=code)))
+            later.begin(lambda code: self.send(wire.answer(unique, b"" if code else done, error=code)))
             return None
         return done
 
@@ -360,13 +330,13 @@ class Server:
         (unique,) = wire.INTERRUPT_IN.unpack_from(request.body)
         for waiting in self._waiting:
             if waiting.unique == unique:
-                self._send(wire.answer(unique, error=errno.EINTR))
+                self.send(wire.answer(unique, error=errno.EINTR))
         self._waiting = [each for each in self._waiting if each.unique != unique]
 
     # Folders -------------------------------------------------------------------------------------------------
 
     def _opendir(self, request: Request) -> bytes:
-        node = self._node(request)
+        node = self.nodes.get(request.node)
         if not isinstance(node.entry, Folder):
             raise OSError(errno.ENOTDIR, node.path)
         self.journal.listed(request.pid, node.path)
@@ -375,16 +345,22 @@ class Server:
     def _readdir(self, request: Request) -> bytes:
         fh, offset, size, *_ = wire.READ_IN.unpack_from(request.body)
         handle = self._handle(fh)
-        assert isinstance(handle.node.entry, Folder)
+        folder = handle.node.entry
+        assert isinstance(folder, Folder)
         if not offset:
-            handle.names = [".", "..", *(handle.node.entry.names() if handle.node.entry.there() else ())]
-        found = bytearray()
-        for place in range(offset, len(handle.names)):
-            name = handle.names[place]
-            entry = handle.node.entry if place < 2 else handle.node.entry.child(name)
+            handle.names = names_in(folder)
+        return self.listing(handle.node, handle.names, offset, size)
+
+    def listing(self, node: Node, names: Sequence[str], offset: int, size: int) -> bytes:
+        """As many names of a folder as there is room for, from the one at `offset` on."""
+        folder, found = node.entry, bytearray()
+        assert isinstance(folder, Folder)
+        for place in range(offset, len(names)):
+            name = names[place]
+            entry = folder if place < 2 else folder.child(name)
             if entry is None:
                 continue
-            number = self._by_path.get(f"{handle.node.path}/{name}", UNKNOWN_NODE)
+            number = self.nodes.number_of(f"{node.path}/{name}")
             record = wire.dirent(number, place + 1, mode_of(entry), name.encode())
             if len(found) + len(record) > size:
                 break
@@ -392,23 +368,6 @@ class Server:
         return bytes(found)
 
 
-UNKNOWN_NODE = 0xFFFFFFFF
-"""``FUSE_UNKNOWN_INO``: the number of a file that nobody has looked up."""
-
-
-def mode_of(entry: Entry) -> int:
-    """Type and permissions of a file, as ``st_mode`` has them."""
-    if isinstance(entry, Folder):
-        return stat.S_IFDIR | 0o755
-    if isinstance(entry, Link):
-        return stat.S_IFLNK | 0o777
-    return stat.S_IFREG | entry.mode
-
-
-def may_open(entry: Entry, *, reads: bool, writes: bool) -> bool:
-    """Whether a file has the sides that it is opened for, whoever asks (``fs/kernfs/file.c:kernfs_fop_open``)."""
-    if isinstance(entry, Attribute):
-        return (not reads or entry.show is not None) and (not writes or entry.store is not None)
-    if isinstance(entry, Stream):
-        return not writes or entry.store is not None
-    return isinstance(entry, Window) and not writes
+def names_in(folder: Folder) -> list[str]:
+    """What a folder lists; one whose device has gone has nothing in it (``fs/kernfs/dir.c:kernfs_fop_readdir``)."""
+    return [".", "..", *(folder.names() if folder.there() else ())]

@@ -42,6 +42,7 @@ class Op(IntEnum):
     DESTROY = 38
     POLL = 40
     BATCH_FORGET = 42
+    READDIRPLUS = 44
     LSEEK = 46
 
 
@@ -53,6 +54,7 @@ class Notify(IntEnum):
     """``enum fuse_notify_code``: what the server tells the kernel unasked, as a negative error."""
 
     POLL = 1
+    INVAL_INODE = 2
 
 
 class InitFlag(IntFlag):
@@ -60,7 +62,12 @@ class InitFlag(IntFlag):
 
     BIG_WRITES = 1 << 5
     ATOMIC_O_TRUNC = 1 << 3
+    AUTO_INVAL_DATA = 1 << 12
+    DO_READDIRPLUS = 1 << 13
+    NO_OPEN_SUPPORT = 1 << 17
     PARALLEL_DIROPS = 1 << 18
+    CACHE_SYMLINKS = 1 << 23
+    NO_OPENDIR_SUPPORT = 1 << 24
 
 
 class OpenFlag(IntFlag):
@@ -100,8 +107,14 @@ BATCH_FORGET_IN = Struct("=II")
 FORGET_ONE = Struct("=QQ")
 INTERRUPT_IN = Struct("=Q")
 DIRENT = Struct("=QQII")
+NO_ENTRY = bytes(ENTRY_OUT.size + ATTR.size)
+"""``struct fuse_entry_out`` of ``.`` and ``..``, which nobody looks up."""
+NAME_OFFSET_PLUS = len(NO_ENTRY) + DIRENT.size
+"""``FUSE_NAME_OFFSET_DIRENTPLUS``."""
 STATFS_OUT = Struct("=QQQQQIII4x24x")
 NOTIFY_POLL = Struct("=Q")
+NOTIFY_INVAL_INODE = Struct("=Qqq")
+"""Node, where in the file, how much of it; from -1 on nothing of it, only the attributes."""
 
 FOR_LONG = 1 << 30
 """Seconds that the kernel may keep what does not change."""
@@ -134,9 +147,9 @@ def notice(code: Notify, body: bytes) -> bytes:
     return OUT.pack(OUT.size + len(body), code, 0) + body
 
 
-def attributes(node: int, mode: int, size: int, links: int, owner: tuple[int, int]) -> bytes:
-    """``struct fuse_attr`` of a file without times."""
-    return ATTR.pack(node, size, 0, 0, 0, 0, 0, 0, 0, mode, links, *owner, 0, ATTRIBUTE_BLOCK, 0)
+def attributes(node: int, mode: int, size: int, links: int, owner: tuple[int, int], changed: int = 0) -> bytes:
+    """``struct fuse_attr`` of a file without times, but for when it was `changed`, in seconds."""
+    return ATTR.pack(node, size, 0, 0, changed, 0, 0, 0, 0, mode, links, *owner, 0, ATTRIBUTE_BLOCK, 0)
 
 
 ATTRIBUTE_BLOCK = 4096
