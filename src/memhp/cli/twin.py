@@ -43,7 +43,7 @@ def twin(ctx: click.Context) -> None:
 @click.option("--step", help="Which moment of a capture to start from.")
 @click.option("--speed", type=click.FloatRange(0), default=1.0, show_default=True, metavar="FACTOR",
               help="Machine time by time outside; 0: it stands still.")  # fmt: skip
-@click.option("--exact", is_flag=True, help="Have each open and read heard, as with --record, --expect, --ctl, cues.")
+@click.option("--exact", is_flag=True, help="Have each open and read heard, as for --record, --expect, --ctl.")
 @click.option("--mount", type=PATH, metavar="DIR", help="Without a COMMAND: where to mount the files.")
 @click.option("--ctl", "control", type=PATH, metavar="SOCKET", help="Where memhp twin ctl asks.")
 @click.option("--qmp", type=PATH, metavar="SOCKET", help="Where QEMU's monitor is.")

@@ -74,7 +74,7 @@ def run(booted: Booted, wanted: Wanted) -> TwinRun:
             environment = dict(wanted.environment)
             if wanted.control is not None:
                 environment[CONTROL] = str(wanted.control.absolute())
-            heard = wanted.heard or wanted.control is not None or bool(cues)
+            heard = wanted.heard or bool(cues) or not (wanted.control is wanted.uevents is None)
             code = run_command(loop, wanted.command, environment, files, heard=heard)
         else:
             if wanted.mount is not None:
@@ -186,7 +186,8 @@ def served(loop: Loop, server: Server) -> Iterator[None]:
             loop.remove(server.device)
 
     loop.add(server.device, turn)
-    loop.twin.moved.append(server.moved)
+    # Before anybody hears of a change, the kernel has let go of what it kept.
+    loop.twin.moved.insert(0, server.moved)
     try:
         yield
     finally:

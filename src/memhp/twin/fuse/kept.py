@@ -40,6 +40,7 @@ class KeptServer(Server):
             return super()._init(request)
         self.answers |= {
             Op.GETATTR: self._getattr_kept,
+            Op.READLINK: self._readlink_kept,
             Op.READ: self._read_kept,
             Op.WRITE: self._write_kept,
             Op.OPEN: self._no_open,
@@ -49,7 +50,7 @@ class KeptServer(Server):
             Op.POLL: self._poll_kept,
         }
         self.entry_out = self._entry_kept
-        more = flags & (InitFlag.CACHE_SYMLINKS | InitFlag.PARALLEL_DIROPS | InitFlag.BIG_WRITES)
+        more = flags & (InitFlag.PARALLEL_DIROPS | InitFlag.BIG_WRITES)
         return self._agreed(minor, readahead, NEEDED | InitFlag.ATOMIC_O_TRUNC | more)
 
     def moved(self) -> None:
@@ -105,6 +106,10 @@ class KeptServer(Server):
         node = self.nodes.get(request.node)
         self._look(node)
         return wire.ATTR_OUT.pack(wire.FOR_LONG, 0, 0) + self._told_of(node)
+
+    def _readlink_kept(self, request: Request) -> bytes:
+        self._look(self.nodes.get(request.node))
+        return self._readlink(request)
 
     # Files and folders ---------------------------------------------------------------------------------------
 

@@ -66,7 +66,6 @@ class InitFlag(IntFlag):
     DO_READDIRPLUS = 1 << 13
     NO_OPEN_SUPPORT = 1 << 17
     PARALLEL_DIROPS = 1 << 18
-    CACHE_SYMLINKS = 1 << 23
     NO_OPENDIR_SUPPORT = 1 << 24
 
 
