@@ -25,7 +25,7 @@ from memhp.operate import plan as plans
 from memhp.operate.apply import Mode, apply, check_machine, undo
 from memhp.operate.host import locked
 from memhp.operate.journal import RECORD, Entry, Journal, unfinished
-from memhp.operate.plan import HostPlan, MachineState, machine_state, read_plan
+from memhp.operate.plan import BOOT_ID, HostPlan, MachineState, machine_state, read_plan
 
 BLOCK = 128 << 20
 BLOCKS = 4
@@ -240,6 +240,25 @@ def test_a_full_disk_is_noticed_before_anything_is_done(root: Path, tmp_path: Pa
     assert os.waitstatus_to_exitcode(os.waitpid(in_a_child(work), 0)[1]) == 2
     assert state(root) == before
     assert unfinished(tmp_path / "journals") == []
+
+
+def test_after_a_power_cut_nothing_of_a_plan_is_left_and_another_may_begin(root: Path, tmp_path: Path) -> None:
+    """The blocks are as boot made them: the journal says so, and stands in nobody's way."""
+    boot = root / BOOT_ID.lstrip("/")
+    boot.parent.mkdir(parents=True, exist_ok=True)
+    boot.write_text("first\n")
+    source = open_source(root)
+    facts = observe(source)
+    plan = plans.plan(source, facts, plans.shrink(facts, 2 * BLOCK))
+    assert apply(plan, FakeHost(root, refuses=(plan.steps[1].block,)), tmp_path).verdict == "stopped"
+    FakeHost(root).store(root / f"sys/devices/system/memory/memory{plan.steps[0].block}/state", undo(plan.steps[0]))
+    boot.write_text("second\n")
+    for mode in ("resume", "roll-back"):
+        with pytest.raises(BadInput, match="has booted since"):
+            apply(plan, FakeHost(root), tmp_path, mode=mode)
+    assert events(tmp_path, plan)[-1] == "rebooted"
+    another = plans.plan(open_source(root), facts, plans.shrink(facts, 2 * BLOCK))
+    assert apply(another, FakeHost(root), tmp_path).verdict == "done"
 
 
 def test_a_record_that_is_not_whole_does_not_count(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from fake_host import CAPTURE
 from memhp.cli.main import main
 from memhp.errors import BadInput
 from memhp.facts import dmesg, kpageflags, memory_blocks
+from memhp.facts.observed import observe
 from memhp.facts.source import DMESG, Source, open_source, steps
 from memhp.facts.sysroot import write_sysroot
 from memhp.operate.remedies import BY_REASON
@@ -119,6 +120,19 @@ def test_pages_decide_as_has_unmovable_pages_has_it(case: str, tmp_path: Path) -
     found = why(with_pages(tmp_path / "root", (block, name, count, 0), rest), str(block))
     assert found.verdict == verdict
     assert [each.reason for each in found.blocks[0].obstacles] == ([reason] if reason else [])
+
+
+def test_pages_that_virtio_mem_keeps_offline_are_let_go_when_their_block_is_to_go(tmp_path: Path) -> None:
+    """virtio_mem_fake_offline_going_offline(): the driver drops its references; a guest of the lab showed it."""
+    source = open_capture("x86_64-6.12.107+deb13-cloud-amd64-virtio-mem-default")["1-plugged"]
+    block = memory_blocks.read(source).blocks[-1].index
+    write_sysroot(observe(source), tmp_path)
+    first = block * PAGES
+    lines = ((1 << kpageflags.KEPT["OFFLINE"], 512, first), (1 << kpageflags.KEPT["BUDDY"], PAGES - 512, first + 512))
+    text = "".join(f"memory{block}\t{flags:#x}\t{n}\t{at:#x}\t{at + n - 1:#x}\n" for flags, n, at in lines)
+    (tmp_path / "kpageflags.tsv").write_text(text)
+    found = why(open_source(tmp_path), str(block))
+    assert (found.verdict, found.blocks[0].obstacles) == ("goes", [])
 
 
 def test_a_device_and_a_range_name_the_same_blocks() -> None:

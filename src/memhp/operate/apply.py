@@ -101,12 +101,14 @@ def apply(
 
 
 ASKED = "asked to stop"
+NOTHING_LEFT = "nothing of this plan is left to do"
 
 
 @contextmanager
 def _journal(plan: HostPlan, host: Host, folder: Path, mode: Mode) -> Iterator[Journal]:
     path = folder / f"{plan.id}{SUFFIX}"
-    open_ones = unfinished(folder)
+    boot = machine_state(host.source()).boot
+    open_ones = [each for each in unfinished(folder) if not _ended_by_boot(each, boot)]
     other = next((each for each in open_ones if each != path), None)
     if other is not None:
         raise BadInput("another plan was begun and is not over", where=str(other), fix="resume it, or roll it back")
@@ -117,15 +119,32 @@ def _journal(plan: HostPlan, host: Host, folder: Path, mode: Mode) -> Iterator[J
             raise BadInput(f"the machine changed since the plan: {differs}", where=plan.id, fix="make another plan")
         if path.exists():
             path.unlink()
-        journal = Journal.create(path, plan.id, RECORDS * len(plan.steps) + MORE)
+        journal = Journal.create(path, plan.id, RECORDS * len(plan.steps) + MORE, plan.machine.boot or "")
     else:
         journal = Journal.open(path)
-        if journal.plan != plan.id or (mode == "resume" and journal.finished):
+        rebooted = bool(journal.entries) and journal.entries[-1].event == "rebooted"
+        if journal.plan != plan.id or rebooted or (mode == "resume" and journal.finished):
             journal.close()
-            raise BadInput("nothing of this plan is left to do", where=str(path), fix="apply a new plan")
+            why = "the machine has booted since: its blocks are as that left them" if rebooted else NOTHING_LEFT
+            raise BadInput(why, where=str(path), fix="apply a new plan")
         journal.reserve(RECORDS * len(plan.steps) + MORE)
     try:
         yield journal
+    finally:
+        journal.close()
+
+
+def _ended_by_boot(path: Path, boot: str | None) -> bool:
+    """Whether a plan that was begun is over because the machine went down and came up again; its journal says so then.
+
+    Blocks are as boot, firmware and drivers make them: neither is anything left to resume, nor to take back.
+    """
+    journal = Journal.open(path)
+    try:
+        ended = bool(boot and journal.boot and journal.boot != boot)
+        if ended:
+            journal.add(Entry(event="rebooted"))
+        return ended
     finally:
         journal.close()
 

@@ -19,8 +19,9 @@ RECORD = 512
 """Bytes of a record: a sector, which disks write whole or not at all."""
 SUFFIX = ".journal"
 
-Event = Literal["start", "begin", "end", "undo", "undone", "stop", "done", "rolled-back"]
-FINAL = frozenset({"done", "rolled-back"})
+Event = Literal["start", "begin", "end", "undo", "undone", "stop", "done", "rolled-back", "rebooted"]
+FINAL = frozenset({"done", "rolled-back", "rebooted"})
+"""What nothing follows; ``rebooted``: the machine has booted since, and what was done to its blocks is gone."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -28,6 +29,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     event: Event
     plan: str = ""
+    boot: str = ""
+    """Of the start: which boot of the machine the plan is for."""
     step: int = -1
     result: str = ""
 
@@ -41,7 +44,7 @@ class Journal:
         self._fd = fd
 
     @classmethod
-    def create(cls, path: Path, plan: str, records: int) -> "Journal":
+    def create(cls, path: Path, plan: str, records: int, boot: str = "") -> "Journal":
         """A new journal with room for so many records. Raises :class:`BadInput` where it cannot be kept."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +54,7 @@ class Journal:
         journal = cls(path, fd, [])
         try:
             journal.reserve(records + 1)
-            journal.add(Entry(event="start", plan=plan))
+            journal.add(Entry(event="start", plan=plan, boot=boot))
             _sync_folder(path.parent)
         except BaseException:
             journal.close()
@@ -72,6 +75,11 @@ class Journal:
     def plan(self) -> str:
         """The plan that it is of; "" for one that a crash ended before anything was done."""
         return self.entries[0].plan if self.entries else ""
+
+    @property
+    def boot(self) -> str:
+        """Which boot of the machine it is for; "" where the machine does not tell."""
+        return self.entries[0].boot if self.entries else ""
 
     @property
     def finished(self) -> bool:

@@ -36,6 +36,7 @@ ORDER = (SEVERAL_ZONES, HOLES, "multizone range", ISOLATION, "node notifier fail
          "signal backoff", "unmovable page", HUGE)  # fmt: skip
 """The checks in the order of ``memory_block_offline()`` and ``offline_pages()``."""
 OFFLINE_PAGES = "mm/memory_hotplug.c:offline_pages"
+VIRTIO_MEM = "System RAM (virtio_mem)"
 DUMPED = "page dumped because: "
 """How ``mm/debug.c:dump_page`` says why."""
 
@@ -102,6 +103,8 @@ class Seen(NamedTuple):
 
     facts: Facts
     ram: SpanSet
+    virtio_mem: SpanSet
+    """What drivers of virtio-mem devices added: they let go of pages of theirs when a block is to go offline."""
     pages: dict[int, list[PageRun]]
     page_size: int
 
@@ -148,8 +151,9 @@ def seen_of(facts: Facts) -> Seen:
     pages: dict[int, list[PageRun]] = {}
     for run in facts.pages:
         pages.setdefault(run.block, []).append(run)
-    ram = SpanSet(res.span for res in iomem.system_ram(facts.iomem))
-    return Seen(facts, ram, pages, facts.page_size or 4096)
+    ram = list(iomem.system_ram(facts.iomem))
+    of_virtio_mem = SpanSet(res.span for res in ram if res.name == VIRTIO_MEM)
+    return Seen(facts, SpanSet(res.span for res in ram), of_virtio_mem, pages, facts.page_size or 4096)
 
 
 def told(seen: Seen, block: MemoryBlock) -> list[Obstacle]:
@@ -200,11 +204,10 @@ def _obstacles(seen: Seen, block: MemoryBlock, span: Span, runs: list[PageRun]) 
         return
     yield from _isolation(seen, block, runs)
     kept = sum(run.pages for run in runs if run.kind == "offline")
-    if kept:
+    if kept and not seen.virtio_mem.covers(*span):
         yield Obstacle(
             reason="unmovable page", errno="EBUSY", place=OFFLINE_PAGES, certain=False,
-            detail=f"{format_size(kept * seen.page_size)} belong to a balloon or a virtio-mem device, "
-            "which alone can let them go",
+            detail=f"{format_size(kept * seen.page_size)} belong to a balloon, which alone can let them go",
         )  # fmt: skip
     yield from _huge(seen, runs)
 
