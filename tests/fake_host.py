@@ -8,7 +8,7 @@ from pathlib import Path
 
 from captures import facts
 from memhp.facts.sysroot import write_sysroot
-from memhp.operate.host import TreeHost
+from memhp.target.tree_host import TreeHost
 
 ZONES = {"online_movable": "Movable", "online_kernel": "Normal"}
 CAPTURE = ("x86_64-6.12.117+deb13-cloud-amd64-automovable301", "5-dimm-2048M")

@@ -23,9 +23,9 @@ from memhp.facts.observed import observe
 from memhp.facts.source import open_source
 from memhp.operate import plan as plans
 from memhp.operate.apply import Mode, apply, check_machine, undo
-from memhp.operate.host import locked
 from memhp.operate.journal import RECORD, Entry, Journal, unfinished
 from memhp.operate.plan import BOOT_ID, HostPlan, MachineState, machine_state, read_plan
+from memhp.target.tree_host import locked
 
 BLOCK = 128 << 20
 BLOCKS = 4

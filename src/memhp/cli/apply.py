@@ -14,8 +14,8 @@ from memhp.errors import BadInput
 
 if TYPE_CHECKING:
     from memhp.operate.apply import Mode
-    from memhp.operate.host import TreeHost
     from memhp.operate.plan import HostPlan
+    from memhp.target.tree_host import TreeHost
 
 
 @click.command()
@@ -46,8 +46,8 @@ def apply(
     """
     from memhp.inputs import read_input
     from memhp.limits import SCENARIO_SIZE
-    from memhp.operate.host import JOURNALS, TreeHost
     from memhp.operate.plan import read_plan
+    from memhp.target.tree_host import JOURNALS, TreeHost
 
     if resume and roll_back:
         raise click.UsageError("give --resume or --roll-back, not both")
@@ -84,8 +84,8 @@ def _carry_out(
     plan: "HostPlan", host: "TreeHost", journals: Path, mode: "Mode", timeout: float | None, as_json: bool
 ) -> int:
     from memhp.operate.apply import apply as carry_out
-    from memhp.operate.host import locked
     from memhp.operate.plan_text import applied_text
+    from memhp.target.tree_host import locked
 
     def tell(text: str) -> None:
         if not as_json:

@@ -13,10 +13,10 @@ from typing import Literal
 import msgspec
 
 from memhp.errors import BadInput
-from memhp.operate.host import INTERRUPTED, Host
 from memhp.operate.journal import SUFFIX, Entry, Journal, unfinished
 from memhp.operate.plan import BlockState, HostPlan, MachineState, Step, machine_state
 from memhp.outputs.file import uninterrupted
+from memhp.target.tree_host import INTERRUPTED, Host
 
 Outcome = Literal["done", "rolled-back", "stopped", "interrupted", "planned"]
 Mode = Literal["new", "resume", "roll-back"]
