@@ -26,8 +26,9 @@ MOST_LISTED = 4096
 """Folders that are listed before the command begins, so that the kernel keeps what is in them."""
 NOT_FOUND, NOT_RUN, NOT_READY = 127, 126, 125
 """How a process ends that cannot run the command: as shells say it, and when its namespace could not be made."""
-UNSHARED, MAPPED, READY = b"u", b"m", b"r"
-"""Words between the process and whoever started it: its namespace is there, its users are mapped, its files are."""
+UNSHARED, MAPPED, READY, GO = b"u", b"m", b"r", b"g"
+"""Words between the process and whoever started it: its namespace is there, its users are mapped, its files are, and
+it may run the command."""
 DEBUG = "/sys/kernel/debug"
 OPTIONAL = (DEBUG, "/dev/kmsg")
 """Paths of the twin that a host may lack without harm: what is not there on it cannot be written to."""
@@ -84,6 +85,10 @@ class Inside:
     def ready(self) -> None:
         """Its line says that all files are in place. Raises :class:`NoNamespace` if it says anything else."""
         self._expect(READY)
+
+    def go(self) -> None:
+        """Have it run the command."""
+        self.line.send(GO)
 
     def _expect(self, word: bytes) -> None:
         told = self.line.recv(4096)
@@ -152,6 +157,8 @@ def _child(
             for paths in trees[1:]:
                 have_listed(paths)
             line.send(READY)
+            if line.recv(16) != GO:
+                os._exit(NOT_READY)
         except OSError as error:
             line.send(_told(error).encode()[:4000])
             os._exit(NOT_READY)

@@ -127,11 +127,13 @@ def run_command(
     watch = os.pidfd_open(inside.pid)
     acts = {signal.SIGINT: lambda _: None, **dict.fromkeys((signal.SIGTERM, signal.SIGHUP), inside.end)}
     try:
-        loop.add(inside.line.fileno(), lambda: _told(loop, inside))
+        kinds = zip((Server, KeptServer), devices, trees, strict=False)
+        servers = [kind(device, twin_root(tree), loop.twin) for kind, device, tree in kinds]
+        loop.add(inside.line.fileno(), lambda: _told(loop, inside, servers))
         loop.add(watch, loop.end)
         with ExitStack() as stack:
-            for kind, device, tree in zip((Server, KeptServer), devices, trees, strict=False):
-                stack.enter_context(served(loop, kind(device, twin_root(tree), loop.twin)))
+            for server in servers:
+                stack.enter_context(served(loop, server))
             stack.enter_context(_signals(acts))
             loop.run()
             return inside.wait()
@@ -196,7 +198,11 @@ def served(loop: Loop, server: Server) -> Iterator[None]:
             loop.remove(server.device)
 
 
-def _told(loop: Loop, inside: namespace.Inside) -> None:
-    """The process on the inside says that its files are in place, or closes its line as it runs the command."""
+def _told(loop: Loop, inside: namespace.Inside, servers: Sequence[Server]) -> None:
+    """The process on the inside says that its files are in place: it may run the command."""
     loop.remove(inside.line.fileno())
     inside.ready()
+    for server in servers:
+        if isinstance(server, KeptServer):
+            server.fill()
+    inside.go()

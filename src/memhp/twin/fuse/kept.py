@@ -53,6 +53,16 @@ class KeptServer(Server):
         more = flags & (InitFlag.PARALLEL_DIROPS | InitFlag.BIG_WRITES)
         return self._agreed(minor, readahead, NEEDED | InitFlag.ATOMIC_O_TRUNC | more)
 
+    def fill(self) -> None:
+        """Give the kernel the texts of all files that it has looked up.
+
+        That waits for whoever reads them, so nobody may: it is done before the command begins.
+        """
+        for node in list(self.nodes.by_number.values()):
+            if node.text:
+                head = wire.NOTIFY_STORE.pack(node.number, 0, len(node.text), 0)
+                self.send(wire.notice(wire.Notify.STORE, head + node.text))
+
     def moved(self) -> None:
         """Something may have changed: what the kernel was told is not valid any more."""
         super().moved()

@@ -55,6 +55,7 @@ class Notify(IntEnum):
 
     POLL = 1
     INVAL_INODE = 2
+    STORE = 4
 
 
 class InitFlag(IntFlag):
@@ -112,6 +113,8 @@ NAME_OFFSET_PLUS = len(NO_ENTRY) + DIRENT.size
 """``FUSE_NAME_OFFSET_DIRENTPLUS``."""
 STATFS_OUT = Struct("=QQQQQIII4x24x")
 NOTIFY_POLL = Struct("=Q")
+NOTIFY_STORE = Struct("=QQII")
+"""Node, where in the file, how much of it; what is to stand there follows."""
 NOTIFY_INVAL_INODE = Struct("=Qqq")
 """Node, where in the file, how much of it; from -1 on nothing of it, only the attributes."""
 
