@@ -12,9 +12,12 @@ from memhp.scenario.load import load
 from memhp.spans import Span
 from memhp.target.model.run import rehearse_scenario
 from memhp.twin.boot import boot
-from memhp.twin.qemu.monitor import Connection, Monitor
+from memhp.twin.qemu.commands import COMMANDS, query_qmp_schema
+from memhp.twin.qemu.monitor import EVENTS, Connection, Monitor
+from memhp.twin.qemu.objects import BACKEND_OPTIONS, BACKENDS
 from memhp.twin.qemu.platform import Platform
 from memhp.units import GiB
+from tools.qmp_schema import names_in
 from twin_runs import scenario
 
 DATA = Path(__file__).parents[1] / "data" / "twin"
@@ -186,3 +189,35 @@ def test_devices_of_a_command_line_are_there_as_they_are_in_a_rehearsal(tmp_path
     assert booted.session.room.slots == 2
     assert [part for adev in booted.session.dimms for part in adev.crs] == [Span(5 * GiB, 6 * GiB)]
     assert derive(booted.session.k).memory == derive(rehearsed).memory
+
+
+def test_commands_take_what_the_schema_of_a_real_qemu_says(tmp_path: Path) -> None:
+    connection = Connection(platform(tmp_path))
+    run(connection, ("qmp_capabilities", {}))
+    schema = {entry["name"]: entry for entry in ask(connection, '{"execute":"query-qmp-schema"}')["return"]}
+    told = {each["name"] for each in ask(connection, '{"execute":"query-commands"}')["return"]}
+    assert {name for name, entry in schema.items() if entry["meta-type"] == "command"} == told
+    assert {name for name, entry in schema.items() if entry["meta-type"] == "event"} == set(EVENTS)
+
+    def word(name: str) -> str:
+        entry = schema[name]
+        return str(entry.get("json-type", {"enum": "string", "array": "array", "value": "any"}.get(entry["meta-type"])))
+
+    for name in told - {"qmp_capabilities", "object-add"}:
+        takes = schema[schema[name]["arg-type"]].get("members", [])
+        wanted = {each["name"]: (word(each["type"]).replace("value", "any"), "default" in each) for each in takes}
+        ours = {key: tuple(parameter) for key, parameter in COMMANDS[name].parameters.items()}
+        differ = {key for key in ours if ours[key] != wanted[key]}
+        assert not differ, (name, ours, wanted)
+        assert COMMANDS[name].free or set(wanted) == set(ours), name
+    kinds = schema[schema["object-add"]["arg-type"]]
+    for each in kinds["variants"]:
+        takes = {part["name"] for part in schema[each["type"]]["members"]}
+        assert takes == {*BACKEND_OPTIONS, *BACKENDS[each["case"]]}, each["case"]
+
+
+def test_every_type_that_the_schema_names_is_in_it(tmp_path: Path) -> None:
+    entries = query_qmp_schema(platform(tmp_path), {})
+    names = {entry["name"] for entry in entries}
+    assert len(names) == len(entries) > 100
+    assert {used for entry in entries for used in names_in(entry)} <= names

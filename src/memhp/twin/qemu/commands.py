@@ -1,6 +1,8 @@
 """The commands of the monitor: what each takes, and what it answers."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import json
+from pathlib import Path
 from typing import Any
 
 from memhp.twin.qemu.objects import device_add, device_del, object_add, object_del
@@ -10,6 +12,9 @@ from memhp.twin.qemu.qom import OBJECTS, option, qom_get, qom_list, qom_set
 
 VERSION = {"qemu": {"micro": 3, "minor": 1, "major": 11}, "package": "memhp twin"}
 """The release whose answers these are."""
+CAPABILITIES = "qmp_capabilities"
+"""What a connection begins with (:mod:`memhp.twin.qemu.monitor`)."""
+SCHEMA = Path(__file__).with_name("schema.json")
 CPU = "qemu64-x86_64-cpu"
 TEXT, ANY = Parameter("string"), Parameter("any")
 
@@ -103,6 +108,12 @@ def query_command_line_options(_: Platform, arguments: Arguments) -> list[dict[s
     ]
 
 
+def query_qmp_schema(_: Platform, __: Arguments) -> list[dict[str, Any]]:
+    """The schema of QEMU 11.1, of which there is what the twin has: ``python -m tools.qmp_schema`` made it."""
+    lines = SCHEMA.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
 def query_balloon(_: Platform, __: Arguments) -> Any:
     """There is none."""
     raise QmpError("No balloon device has been activated", "DeviceNotActive")
@@ -110,7 +121,7 @@ def query_balloon(_: Platform, __: Arguments) -> Any:
 
 def query_commands(_: Platform, __: Arguments) -> list[dict[str, str]]:
     """The names of all commands."""
-    return [{"name": name} for name in COMMANDS]
+    return [{"name": name} for name in (CAPABILITIES, *COMMANDS)]
 
 
 COMMANDS: dict[str, Command] = {
@@ -126,6 +137,7 @@ COMMANDS: dict[str, Command] = {
     "query-target": Command(lambda platform, _: {"arch": platform.twin.session.k.config.arch}),
     "query-command-line-options": Command(query_command_line_options, {"option": Parameter("string", optional=True)}),
     "query-commands": Command(query_commands),
+    "query-qmp-schema": Command(query_qmp_schema),
     "query-balloon": Command(query_balloon),
     "object-add": Command(object_add, {"qom-type": TEXT, "id": TEXT}, free=True),
     "object-del": Command(object_del, {"id": TEXT}),
@@ -137,4 +149,4 @@ COMMANDS: dict[str, Command] = {
     "stop": Command(stop),
     "cont": Command(cont),
 }
-"""By name. ``qmp_capabilities`` and ``quit`` belong to a connection (:mod:`memhp.twin.qemu.monitor`)."""
+"""By name, but for :data:`CAPABILITIES`."""

@@ -6,12 +6,14 @@ import time
 from typing import Any
 
 from memhp.twin.machine import SECOND
-from memhp.twin.qemu.commands import COMMANDS, VERSION
+from memhp.twin.qemu.commands import CAPABILITIES, COMMANDS, VERSION
 from memhp.twin.qemu.platform import Platform
 from memhp.twin.qemu.protocol import Command, Parameter, QmpError, check, dispatch, error_body, parse, reply
 from memhp.twin.sockets import LineServer
 
-CAPABILITIES = "qmp_capabilities"
+EVENTS = ("ACPI_DEVICE_OST", "DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR",
+          "MEMORY_DEVICE_SIZE_CHANGE", "RESUME", "STOP")  # fmt: skip
+"""What QEMU may tell unasked of memory and of the machine as a whole."""
 NEGOTIATE = Command(lambda *_: {}, {"enable": Parameter("array", optional=True)})
 THROTTLED = {"MEMORY_DEVICE_SIZE_CHANGE": SECOND}
 """Events of which QEMU sends one in so long for each object (``monitor/monitor.c``): nanoseconds."""

@@ -18,7 +18,7 @@ IDENTIFIER = re.compile(r"[a-zA-Z][a-zA-Z0-9_.-]*")
 BACKEND_OPTIONS = {
     "size": "integer", "share": "boolean", "reserve": "boolean", "prealloc": "boolean", "merge": "boolean",
     "dump": "boolean", "host-nodes": "array", "policy": "string", "prealloc-threads": "integer",
-    "x-use-canonical-path-for-ramblock-id": "boolean",
+    "prealloc-context": "string", "x-use-canonical-path-for-ramblock-id": "boolean",
 }  # fmt: skip
 """What every memory backend takes (``qapi/qom.json:MemoryBackendProperties``)."""
 BACKENDS: dict[str, dict[str, str]] = {
@@ -70,6 +70,9 @@ def object_add(platform: Platform, arguments: Arguments) -> dict[str, Any]:
     extra = next((key for key in options if key not in takes), None)
     if extra is not None:
         raise QmpError(f"Parameter '{extra}' is unexpected")
+    if "prealloc-context" in options:
+        # No thread context can be made here, so none is found.
+        raise QmpError(f"Device '{options['prealloc-context']}' not found", "DeviceNotFound")
     if not IDENTIFIER.fullmatch(name):
         raise QmpError("Parameter 'id' expects an identifier")
     if not options["size"]:

@@ -38,8 +38,11 @@ VIRTIO_MEM: dict[str, tuple[str, Callable[[MemoryDevice], Any]]] = {
 DEFAULTS = {
     "share": False, "reserve": True, "prealloc": False, "merge": True, "dump": True, "host-nodes": [],
     "policy": "default", "prealloc-threads": 1, "x-use-canonical-path-for-ramblock-id": False,
+    "prealloc-context": "",
 }  # fmt: skip
 """What a memory backend is like where nobody says otherwise."""
+LINKS = {"prealloc-context": "link<thread-context>"}
+"""Options of a backend that name another object."""
 FIXED = {"block-size": "'block-size' cannot be changed"}
 
 
@@ -93,7 +96,8 @@ def _table(platform: Platform, found: MemoryDevice | Backend | str) -> dict[str,
         return {TYPE[0]: (TYPE[1], lambda: DRIVERS[found.kind]), **own}
     if isinstance(found, Backend):
         words = {"integer": "int", "boolean": "bool", "array": "int", "string": "str"}
-        options = {name: (words[word], lambda name=name: option(found, name)) for name, word in BACKEND_OPTIONS.items()}
+        types = {name: LINKS.get(name, words[word]) for name, word in BACKEND_OPTIONS.items()}
+        options = {name: (kind, lambda name=name: option(found, name)) for name, kind in types.items()}
         return {TYPE[0]: (TYPE[1], lambda: found.kind), **options}
     kind = MACHINE if found == "/machine" else "container"
     inside = {name: (word, lambda path=path: path) for name, (word, path) in _children(platform, found).items()}
