@@ -35,6 +35,7 @@ BY_REASON: dict[str, tuple[str, ...]] = {
 
 NEED = {
     "pages": "what pages are: /proc/kpageflags is for root",
+    "owners": "who holds pages that do not move: a kernel with CONFIG_PAGE_OWNER tells root, booted with page_owner=on",
     "iomem": "holes and who added memory: /proc/iomem shows addresses to root",
     "pins": "pages pinned by direct input and output, RDMA or VFIO: no file shows them, drgn does (page_count() above "
     "page_mapcount())",

@@ -11,11 +11,12 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from memhp.errors import BadInput, KernelBug, KernelError
-from memhp.facts import iomem, memory_blocks
+from memhp.facts import iomem, memory_blocks, page_owner
 from memhp.facts.dmesg import Dmesg
 from memhp.facts.kpageflags import PageRun
 from memhp.facts.memory_blocks import MemoryBlock
 from memhp.facts.observed import Facts, observe
+from memhp.facts.page_owner import Holder
 from memhp.facts.source import Source
 from memhp.facts.usage import free_pages
 from memhp.operate.about import blocks_about
@@ -80,6 +81,8 @@ class BlockWhy(msgspec.Struct, frozen=True, kw_only=True):
     obstacles: list[Obstacle]
     use: dict[str, int]
     """Bytes of pages of each kind; empty where nothing shows them."""
+    held_by: list[Holder] = []
+    """Who allocated pages that do not move, where they stand in the way and the kernel keeps records of owners."""
 
 
 class WhyDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +122,7 @@ def why(source: Source, about: str) -> WhyDocument:
     wanted = [facts.memory.by_index[block.index] for block in wanted if block.index in facts.memory.by_index]
     seen = seen_of(facts)
     model = _Rehearsed(facts)
-    blocks = [_block(seen, block, model) for block in wanted]
+    blocks = [_with_holders(source, seen, _block(seen, block, model)) for block in wanted]
     verdicts = {each.verdict for each in blocks}
     order: tuple[Verdict, ...] = ("refused", "unclear", "goes", "offline")
     span = Span(facts.memory.span(wanted[0]).start, facts.memory.span(wanted[-1]).end)
@@ -135,7 +138,7 @@ def why(source: Source, about: str) -> WhyDocument:
         blocks=blocks,
         logged=refusals,
         remedies=remedies(reasons, others),
-        unseen=list(_unseen(seen, model, refusals)),
+        unseen=list(_unseen(seen, model, refusals, blocks)),
     )
 
 
@@ -180,6 +183,14 @@ def _block(seen: Seen, block: MemoryBlock, model: "_Rehearsed") -> BlockWhy:
         zones=None if block.valid_zones is None else list(block.valid_zones), verdict=verdict, obstacles=obstacles,
         use=use,
     )  # fmt: skip
+
+
+def _with_holders(source: Source, seen: Seen, why: BlockWhy) -> BlockWhy:
+    """The same with who holds pages, if they may be why."""
+    if not any(each.reason == ISOLATION for each in why.obstacles):
+        return why
+    pfns = Span(why.start // seen.page_size, (why.start + why.size) // seen.page_size)
+    return msgspec.structs.replace(why, held_by=page_owner.unmovable(source, pfns) or [])
 
 
 def _open(block: MemoryBlock, runs: list[PageRun]) -> bool:
@@ -303,9 +314,11 @@ def logged(log: Dmesg | None, span: Span) -> list[Logged]:
     return found[::-1]
 
 
-def _unseen(seen: Seen, model: _Rehearsed, refusals: list[Logged]) -> Iterator[str]:
+def _unseen(seen: Seen, model: _Rehearsed, refusals: list[Logged], blocks: list[BlockWhy]) -> Iterator[str]:
     if not seen.pages:
         yield NEED["pages"]
+    if any(o.reason == ISOLATION for each in blocks for o in each.obstacles) and not any(b.held_by for b in blocks):
+        yield NEED["owners"]
     if seen.facts.hidden:
         yield NEED["iomem"]
     yield NEED["pins"]

@@ -6,8 +6,10 @@ from itertools import groupby
 
 from memhp.operate.blocks_text import as_text
 from memhp.operate.why import BlockWhy, WhyDocument
-from memhp.units import format_range, format_size
+from memhp.units import format_count, format_range, format_size
 
+SHOWN = 5
+"""So many who hold pages are named, those with most."""
 VERDICTS = {
     "goes": "nothing that is seen keeps it",
     "refused": "would be refused",
@@ -55,6 +57,8 @@ def _blocks(blocks: list[BlockWhy]) -> Iterator[str]:
             use[kind] = use.get(kind, 0) + size
     if use:
         yield "  pages: " + ", ".join(f"{format_size(size)} {kind}" for kind, size in use.items())
+    for holder in sorted((each for block in blocks for each in block.held_by), key=lambda h: -h.pages)[:SHOWN]:
+        yield f"  held: {format_count(holder.pages, 'page')} by {holder.process} in {holder.function}()"
     for obstacle in first.obstacles:
         likely = "" if obstacle.certain else "perhaps "
         yield f"  {likely}{obstacle.errno}: {obstacle.reason} — {obstacle.place}"
