@@ -70,6 +70,14 @@ PROVOKED: dict[str, tuple[dict[str, str], str, int]] = {
         {"sys/module/vfio_iommu_type1/parameters/dma_entry_limit": "5\n"},
         "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit", 1,
     ),
+    "dimm-idle": (
+        {"sys/bus/acpi/devices/PNP0C80:01/status": "15\n", "sys/bus/acpi/devices/PNP0C80:02/status": "0\n"},
+        "/sys/bus/acpi/devices/PNP0C80:01/status", 1,
+    ),
+    "eject-off": (
+        {"sys/firmware/acpi/hotplug/memory/enabled": "0\n"}, "/sys/firmware/acpi/hotplug/memory/enabled", 1,
+    ),
+    "agent": ({"usr/sbin/qemu-ga": "a program\n"}, "/usr/sbin/qemu-ga", 1),
     "unaligned": (
         {"sys/bus/dax/devices/dax0.0/resource": "0x24c000000\n", "sys/bus/dax/devices/dax0.0/size": "1073741824\n"},
         "/sys/bus/dax/devices/dax0.0/resource", 1,

@@ -11,7 +11,7 @@ from memhp.facts.hidden import hides_addresses
 from memhp.facts.memory_blocks import ONLINE_TYPES
 from memhp.facts.params import DIRECTORY as PARAMETERS
 from memhp.facts.source import Source
-from memhp.operate.blocks import BlocksDocument, read_blocks
+from memhp.operate.blocks import ACPI_DEVICES, BlocksDocument, read_blocks
 from memhp.operate.settings import AUTO_ONLINE, Setting, settings
 from memhp.units import align_down, align_up, exact_size
 
@@ -19,6 +19,15 @@ Severity = Literal["error", "warning", "note"]
 UNPLUG_ONLINE = "/sys/module/virtio_mem/parameters/unplug_online"
 VFIO_LIMIT = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
 IOMEM = "/proc/iomem"
+ACPI_EJECT = "/sys/firmware/acpi/hotplug/memory/enabled"
+ACPI_STA_WORKING = 0b1011
+"""Present, enabled, functioning: bits of ``_STA`` (ACPI 6.5, 6.3.7)."""
+AGENTS = {
+    "qemu-ga": "the QEMU guest agent: guest-set-memory-blocks, when the host asks",
+    "kata-agent": "the agent of Kata Containers: onlines what the sandbox was given, with the pods",
+    "drmgr": "powerpc-utils: dynamic LPAR, when the HMC or rtas_errd asks",
+}
+"""Programs that act on memory blocks when they are told to, and who tells them."""
 DEFAULT_RATIO = 301
 """``auto_movable_ratio`` unless it is set."""
 
@@ -52,6 +61,9 @@ RULES: dict[str, Rule] = {
     ),
     "device-pinned": Rule("warning", "Memory of a device lies in kernel zones: the device may not be removable."),
     "too-movable": Rule("warning", "There is more ZONE_MOVABLE than kernel memory can serve."),
+    "dimm-idle": Rule("warning", "A DIMM is plugged and works, and no memory block is of it: nothing uses it."),
+    "eject-off": Rule("warning", "The kernel will not let go of DIMMs: requests to eject one are refused."),
+    "agent": Rule("note", "A program is installed that brings memory online, or takes it offline, when it is told to."),
     "vfio-limit": Rule("warning", "There are more memory blocks than a VFIO container may map ranges."),
 }
 """Every finding's id."""
@@ -299,7 +311,31 @@ def _vfio(seen: Seen) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _dimms(seen: Seen) -> Iterator[Finding]:
+    for name in sorted(each for each in seen.source.entries(ACPI_DEVICES) if each.startswith("PNP0C80")):
+        folder = f"{ACPI_DEVICES}/{name}"
+        there = (seen.source.number(f"{folder}/status") or 0) & ACPI_STA_WORKING == ACPI_STA_WORKING
+        if there and not any(each.startswith("physical_node") for each in seen.source.entries(folder)):
+            yield _finding(
+                "dimm-idle", f"{folder}/status", 1, f"{name} works, and its memory was not added",
+                "see the kernel's log of its plugging: no memory for struct pages, a range that is not made of memory "
+                "blocks, or beyond what the kernel can map (memhp geometry)",
+            )  # fmt: skip
+    if seen.source.number(ACPI_EJECT) == 0:
+        yield _finding("eject-off", ACPI_EJECT, 1, "is 0", f"write 1 to {ACPI_EJECT}")
+
+
+def _agents(seen: Seen) -> Iterator[Finding]:
+    for folder in ("/usr/sbin", "/usr/bin", "/usr/local/bin"):
+        for name in sorted(AGENTS.keys() & set(seen.source.entries(folder))):
+            yield _finding(
+                "agent", f"{folder}/{name}", 1, AGENTS[name],
+                "mind that it may act beside udev's rules and the kernel's policy; remove it where nothing needs it",
+            )  # fmt: skip
+
+
 CHECKS: tuple[Callable[[Seen], Iterable[Finding]], ...] = (
     _online, _auto_online, _wrong, _boot, _policy, _memmap, _built_in, _alignment, _shrink, _ratio, _vfio,
+    _dimms, _agents,
 )  # fmt: skip
 """Every check."""
