@@ -134,7 +134,8 @@ def _linked_nodes(source: Source) -> dict[str, tuple[int, ...]]:
 
 
 def _own_links(source: Source, name: str) -> tuple[int, ...]:
-    return tuple(int(node[1]) for entry in source.listdir(f"{SYS_MEMORY}/{name}") if (node := _NODE.fullmatch(entry)))
+    entries = source.entries(f"{SYS_MEMORY}/{name}")
+    return tuple(sorted(int(node[1]) for entry in entries if (node := _NODE.fullmatch(entry))))
 
 
 def _block(source: Source, name: str, row: tuple[str | None, ...], nodes: tuple[int, ...]) -> MemoryBlock:
