@@ -6,7 +6,7 @@ pages, never with pages. All spans are half-open, ``[start, end)``.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Generic, NamedTuple, TypeVar
 
@@ -138,6 +138,21 @@ class SpanMap(Generic[V]):
                 return Span(lo, hi)
         return None
 
+    def fits(self, size: int, start: int, end: int, most: int) -> list[Span]:
+        """What :meth:`first_fit` finds, and would find behind that, until there are `most` multiples of `size`."""
+        found: list[Span] = []
+        mask = size - 1
+        starts, ends = self._starts, self._ends
+        for i in range(bisect_right(ends, start), len(starts)):
+            if starts[i] >= end or most <= 0:
+                break
+            lo = (max(starts[i], start) + mask) & ~mask
+            hi = min(min(ends[i], end) & ~mask, lo + most * size)
+            if lo < hi:
+                found.append(Span(lo, hi))
+                most -= (hi - lo) // size
+        return found
+
     def gaps(self, start: int, end: int) -> Iterator[Span]:
         """The parts of ``[start, end)`` that no run covers, ascending."""
         at = start
@@ -238,6 +253,49 @@ class SpanMap(Generic[V]):
         self._ends[lo:hi] = [run[1] for run in kept]
         self._values[lo:hi] = [run[2] for run in kept]
 
+    def set_each(self, spans: Sequence[Span], value: V) -> None:
+        """As :meth:`set` of each of many spans, which ascend and do not overlap: one pass over the runs about them."""
+        self._overlay(spans, [value])
+
+    def clear_each(self, spans: Sequence[Span]) -> None:
+        """As :meth:`clear` of each of many spans, which ascend and do not overlap."""
+        self._overlay(spans, [])
+
+    def _overlay(self, spans: Sequence[Span], value: list[V]) -> None:
+        """Put a value, or none, over what `spans` had."""
+        if not spans:
+            return
+        lo = bisect_left(self._ends, spans[0].start)
+        hi = bisect_right(self._starts, spans[-1].end)
+        old = zip(self._starts[lo:hi], self._ends[lo:hi], self._values[lo:hi], strict=True)
+        starts: list[int] = []
+        ends: list[int] = []
+        values: list[V] = []
+
+        def put(start: int, end: int, these: V) -> None:
+            if ends and ends[-1] == start and values[-1] == these:
+                ends[-1] = end
+            elif start < end:
+                starts.append(start)
+                ends.append(end)
+                values.append(these)
+
+        run = next(old, None)
+        for start, end in spans:
+            while run is not None and run[0] < end:
+                if run[0] < start:
+                    put(run[0], min(run[1], start), run[2])
+                if run[1] > end:
+                    run = end, run[1], run[2]
+                    break
+                run = next(old, None)
+            if value:
+                put(start, end, value[0])
+        while run is not None:
+            put(*run)
+            run = next(old, None)
+        self._starts[lo:hi], self._ends[lo:hi], self._values[lo:hi] = starts, ends, values
+
     def _cut(self, start: int, end: int) -> tuple[int, int, tuple[int, int, V] | None, tuple[int, int, V] | None]:
         """The index range of runs that meet ``[start, end)`` and what sticks out of it on either side."""
         lo = bisect_right(self._ends, start)
@@ -309,6 +367,18 @@ class SpanSet:
             self._size -= end - start if whole else self._map.covered(start, end)
             self._map.clear(start, end)
 
+    def add_each(self, spans: Sequence[Span]) -> None:
+        """As :meth:`add` of each of many spans, which ascend and do not overlap."""
+        before = self._map.covered(spans[0].start, spans[-1].end) if spans else 0
+        self._map.set_each(spans, True)
+        self._size += self._map.covered(spans[0].start, spans[-1].end) - before if spans else 0
+
+    def remove_each(self, spans: Sequence[Span]) -> None:
+        """As :meth:`remove` of each of many spans, which ascend and do not overlap."""
+        before = self._map.covered(spans[0].start, spans[-1].end) if spans else 0
+        self._map.clear_each(spans)
+        self._size += self._map.covered(spans[0].start, spans[-1].end) - before if spans else 0
+
     @classmethod
     def joined(cls, spans: Iterable[tuple[int, int]]) -> "SpanSet":
         """The set of spans that come in ascending order by start; they may touch and overlap."""
@@ -336,6 +406,10 @@ class SpanSet:
     def first_fit(self, size: int, start: int, end: int) -> Span | None:
         """The lowest place in ``[start, end)`` where the set holds whole multiples of `size`: see SpanMap."""
         return self._map.first_fit(size, start, end)
+
+    def fits(self, size: int, start: int, end: int, most: int) -> list[Span]:
+        """What :meth:`first_fit` finds, and finds behind that, until there are `most` multiples of `size`."""
+        return self._map.fits(size, start, end, most)
 
     def runs(self, start: int, end: int) -> Iterator[Span]:
         """The parts of ``[start, end)`` in the set, ascending."""

@@ -56,3 +56,43 @@ def test_the_next_run_holds_the_place_or_follows_it(runs: list[tuple[Span, str]]
     built: SpanMap[str] = SpanMap((*span, value) for span, value in runs)
     expected = next((run for run in built if run[1] > at), None)
     assert built.next_run(at) == expected
+
+
+@given(changes, spans, st.sampled_from([1, 2, 4, 8]), st.integers(0, 12))
+def test_many_fits_are_the_lowest_aligned_chunks(
+    history: list[tuple[bool, Span]], window: Span, size: int, most: int
+) -> None:
+    built, model = _built(history)
+    chunks = [
+        at
+        for at in range(0, TOP, size)
+        if window.start <= at and at + size <= window.end and all(i in model for i in range(at, at + size))
+    ]
+    found = [at for fit in built.fits(size, *window, most) for at in range(*fit, size)]
+    assert found == chunks[:most]
+
+
+@given(st.lists(st.tuples(spans, st.sampled_from("ab")), max_size=8), st.sets(st.integers(0, TOP)), st.booleans())
+def test_what_many_spans_get_at_once_is_what_they_get_one_by_one(
+    runs: list[tuple[Span, str]], edges: set[int], clear: bool
+) -> None:
+    ends = sorted(edges)
+    apart = [Span(*pair) for pair in zip(ends[::2], ends[1::2], strict=False)]
+    at_once: SpanMap[str] = SpanMap((*span, value) for span, value in runs)
+    one_by_one = at_once.copy()
+    as_set, other = SpanSet(span for span, _ in runs), SpanSet(span for span, _ in runs)
+    for span in apart:
+        if clear:
+            one_by_one.clear(*span)
+            other.remove(*span)
+        else:
+            one_by_one.set(*span, "a")
+            other.add(*span)
+    if clear:
+        at_once.clear_each(apart)
+        as_set.remove_each(apart)
+    else:
+        at_once.set_each(apart, "a")
+        as_set.add_each(apart)
+    assert at_once == one_by_one
+    assert as_set == other and as_set.size == other.size

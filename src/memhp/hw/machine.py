@@ -13,21 +13,22 @@ import numpy as np
 
 from memhp.errors import KernelBug
 from memhp.hw.clock import Clock
-from memhp.hw.format import HEIGHT_NAMES, U64, Format
+from memhp.hw.format import U64, Format
+from memhp.hw.frame_doors import FrameDoors
 from memhp.hw.ledger import Ledger, Violation
 from memhp.hw.locks import LockDoors
-from memhp.hw.memory import Owner, PhysicalMemory, Use
+from memhp.hw.memory import PhysicalMemory
 from memhp.hw.runs import Bools, empty_rows, frame_spans, leaf_run
 from memhp.hw.shared import CountedSet
 from memhp.hw.stepper import Access, Faults, Stepper
-from memhp.hw.tlb import ALL_ADDRESSES, Flush, FlushPlan, Stale, Table, TlbState
+from memhp.hw.tlb import ALL_ADDRESSES, Flush, FlushPlan, Table, TlbState
 from memhp.hw.written import Written
 from memhp.spans import Span
 
 ALL_BITS = (1 << 64) - 1
 
 
-class Machine(LockDoors, Clock):
+class Machine(LockDoors, FrameDoors, Clock):
     """CPUs, physical memory, translations and locks, behind doors."""
 
     def __init__(self, fmt: Format, *, nr_cpus: int = 1) -> None:
@@ -289,89 +290,6 @@ class Machine(LockDoors, Clock):
                 for view in self.memory.arena.views(span):
                     view[:] = self.fmt.empty[height]
 
-    # Frames --------------------------------------------------------------------------------------------------
-
-    def may_fail(self, site: str) -> bool:
-        """Whether the allocation at `site` (``file:function``) is made to fail: asked before memory is looked for."""
-        if self.stepper is not None:
-            return self.stepper.fails(site)
-        return self.faults is not None and self.faults.fails(site)
-
-    def plug(self, frames: Span, owner: Owner) -> None:
-        """Memory appears at `frames` (PFNs), where there was none."""
-        if self.stepper is not None:
-            self.stepper.step(Access("plug", frames))
-        if self.memory.owners.covered(*frames):
-            raise KernelBug(f"memory plugged over memory at PFN {frames.start:#x}", place="hw")
-        self.memory.owners.set(*frames, owner)
-
-    def unplug(self, frames: Span, where: str) -> None:
-        """Memory disappears from `frames`; nothing may reach it any more."""
-        if self.stepper is not None:
-            self.stepper.step(Access("unplug", frames))
-        self._give_up(frames, where)
-        self.memory.owners.clear(*frames)
-
-    def claim(self, frames: Span, owner: Owner, where: str) -> None:
-        """Frames that nobody uses get a user. Page-table frames start out zeroed, as ``GFP_ZERO`` gives them."""
-        if self.stepper is not None:
-            self.stepper.step(Access("claim", frames))
-        self._expect(frames, (Use.FREE, Use.DEVICE, Use.BOOT), f"claimed as {owner}", where)
-        reachable = self.tlb.reuse(frames)
-        if reachable is not None:
-            self.violations.append(
-                Violation("flush-before-free", _reuse_text(self.fmt, frames, owner, reachable.stale), where)
-            )
-        self.memory.owners.set(*frames, owner)
-        if owner.use is Use.TABLE:
-            self.memory.arena.add(frames)
-            self._tables_change(frames)
-
-    def release(self, frames: Span, owner: Owner, where: str) -> None:
-        """Frames in use are given back: to the buddy (`Use.FREE`) or to the device they lie in (`Use.DEVICE`)."""
-        if self.stepper is not None:
-            self.stepper.step(Access("release", frames))
-        for start, end, old in list(self.memory.owners.runs(*frames)):
-            if old.use in (Use.FREE, Use.DEVICE) and owner.use is Use.FREE:
-                self.violations.append(
-                    Violation("one-owner", f"PFN {start:#x}-{end:#x} is freed, but is {old} already", where)
-                )
-            if old.use is Use.TABLE:
-                self.memory.arena.drop(Span(start, end))
-                self._tables_change(Span(start, end))
-        self._expect_memory(frames, where)
-        self._give_up(frames, where)
-        self.memory.owners.set(*frames, owner)
-
-    def retag(self, frames: Span, owner: Owner, where: str) -> None:
-        """Frames change their use without going through anybody's free list (free pages isolated, a page migrated)."""
-        if self.stepper is not None:
-            self.stepper.step(Access("retag", frames))
-        self._expect_memory(frames, where)
-        self.memory.owners.set(*frames, owner)
-
-    def _tables_change(self, frames: Span) -> None:
-        """Frames come to hold tables, or cease to."""
-        if self.written is not None:
-            self.written.tables(frames)
-
-    def _give_up(self, frames: Span, where: str) -> None:
-        self.tlb.give_back(frames, where)
-
-    def _expect(self, frames: Span, uses: tuple[Use, ...], doing: str, where: str) -> None:
-        self._expect_memory(frames, where)
-        for start, end, owner in self.memory.owners.runs(*frames):
-            if owner.use not in uses:
-                self.violations.append(
-                    Violation("one-owner", f"PFN {start:#x}-{end:#x} is {doing}, but is {owner}", where)
-                )
-
-    def _expect_memory(self, frames: Span, where: str) -> None:
-        for hole in self.memory.owners.gaps(*frames):
-            self.violations.append(
-                Violation("frames", f"PFN {hole.start:#x}-{hole.end:#x} is used, but holds no memory", where)
-            )
-
     # Translations --------------------------------------------------------------------------------------------
 
     def flush(self, flush: Flush, span: Span = ALL_ADDRESSES, times: int = 1) -> None:
@@ -431,12 +349,3 @@ class Machine(LockDoors, Clock):
             self.advance(self._timers[0][0] - self.now)
         if not ready():
             raise KernelBug(f"CPU {self.cpu} waits for ever: {why}", place="hw")
-
-
-def _reuse_text(fmt: Format, frames: Span, owner: Owner, stale: Stale) -> str:
-    height = stale.table.height
-    entry = f"{HEIGHT_NAMES[height]} {'leaf' if stale.leaves else 'entry'}"
-    return (
-        f"PFN {frames.start:#x}-{frames.end:#x} becomes {owner} while a CPU may still reach it through the {entry} for "
-        f"{stale.table.va + stale.index * fmt.levels[height].size:#x}, which no flush has covered yet"
-    )

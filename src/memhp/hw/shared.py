@@ -8,7 +8,7 @@ others without a lock: each is a step.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from enum import IntFlag
 from typing import Protocol, TypeVar
 
@@ -111,6 +111,14 @@ class SharedMap(SpanMap[V]):
             self._announce("read", start, found.end if found is not None else end)
         return found
 
+    def fits(self, size: int, start: int, end: int, most: int) -> list[Span]:
+        """As :meth:`SpanMap.fits`; all up to the last place is looked at."""
+        found = SpanMap.fits(self, size, start, end, most)
+        if self._machine.stepper is not None:
+            whole = sum(span.size for span in found) >= most * size
+            self._announce("read", start, found[-1].end if whole else end)
+        return found
+
     def set(self, start: int, end: int, value: V) -> None:
         """As :meth:`SpanMap.set`."""
         if self._machine.stepper is not None and start < end:
@@ -122,6 +130,22 @@ class SharedMap(SpanMap[V]):
         if self._machine.stepper is not None and start < end:
             self._announce("write", start, end)
         SpanMap.clear(self, start, end)
+
+    def set_each(self, spans: Sequence[Span], value: V) -> None:
+        """As :meth:`SpanMap.set_each`; one after the other where somebody watches."""
+        if self._machine.stepper is None:
+            SpanMap.set_each(self, spans, value)
+        else:
+            for span in spans:
+                self.set(*span, value)
+
+    def clear_each(self, spans: Sequence[Span]) -> None:
+        """As :meth:`SpanMap.clear_each`; one after the other where somebody watches."""
+        if self._machine.stepper is None:
+            SpanMap.clear_each(self, spans)
+        else:
+            for span in spans:
+                self.clear(*span)
 
     def publish(self, start: int, end: int, value: V) -> None:
         """Let others find what has been made before: a step, as ``xa_store()`` and ``smp_store_release()`` are one."""
@@ -259,6 +283,22 @@ class CountedSet(SharedSet):
         if self._map._machine.stepper is not None and start < end:
             self._changes(-self._map.covered(start, end))
         super().remove(start, end)
+
+    def add_each(self, spans: Sequence[Span]) -> None:
+        """As :meth:`SpanSet.add_each`; one after the other where somebody watches."""
+        if self._map._machine.stepper is None:
+            super().add_each(spans)
+        else:
+            for span in spans:
+                self.add(*span)
+
+    def remove_each(self, spans: Sequence[Span]) -> None:
+        """As :meth:`SpanSet.remove_each`; one after the other where somebody watches."""
+        if self._map._machine.stepper is None:
+            super().remove_each(spans)
+        else:
+            for span in spans:
+                self.remove(*span)
 
     def _changes(self, by: int) -> None:
         stepper = self._map._machine.stepper

@@ -6,13 +6,14 @@ comes back short. Counts are pages, spans are PFNs.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Literal
 
 from memhp.errors import KernelBug
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mm.free_area import free_by_order, largest_free_order, nr_free_pages
-from memhp.linux.mm.rmqueue import free_cma_pages, put_free, rmqueue
+from memhp.linux.mm.rmqueue import free_cma_pages, put_free, put_free_each, rmqueue
 from memhp.linux.mm.watermarks import init_per_zone_wmark_min, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks
 from memhp.linux.mm.zonelists import build_all_zonelists, zonelist
 from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
@@ -34,6 +35,7 @@ __all__ = [
     "nr_free_pages",
     "setup_per_zone_lowmem_reserve",
     "setup_per_zone_wmarks",
+    "take_each_off_buddy",
     "take_pages_off_buddy",
     "zonelist",
 ]
@@ -112,8 +114,13 @@ def _get_pages(
             if not allowed:
                 continue
             with k.hw.locked(zone.lock):
-                for span in rmqueue(k, zone, order, allowed, kind, nofragment=nofragment):
-                    k.hw.claim(span, owner, where)
+                got = rmqueue(k, zone, order, allowed, kind, nofragment=nofragment)
+                if len(got) > 1 and owner.use is not Use.TABLE and _ascend(got):
+                    k.hw.claim_each(got, owner, where)
+                else:
+                    for span in got:
+                        k.hw.claim(span, owner, where)
+                for span in got:
                     left -= span.size >> order
                     _append(taken, span)
             if not left:
@@ -159,21 +166,55 @@ def take_pages_off_buddy(k: Kernel, span: Span, owner: Owner, where: str) -> boo
     return True
 
 
+@kernel_function(f"{KERNEL_FILE}:take_page_off_buddy")
+def take_each_off_buddy(k: Kernel, zone: Zone, spans: Sequence[Span], owner: Owner, where: str) -> None:
+    """As :func:`take_pages_off_buddy` for many runs of free pages of one zone, which ascend."""
+    for first, count in k.hw.batches(0, len(spans)):
+        with k.hw.locked(zone.lock):
+            zone.free.remove_each(spans[first : first + count])
+            k.hw.claim_each(spans[first : first + count], owner, where)
+
+
 @kernel_function(f"{KERNEL_FILE}:free_one_page")
 def free_pages(k: Kernel, spans: Iterable[Span], where: str) -> None:
     """Give pages back to the buddy of their zones; in isolated pageblocks they stay aside: ``__free_pages()``.
 
     Poisoned ones stay out of use: ``free_pages_prepare()``.
     """
+    for zone, parts in _together(k, _sound_parts(k, spans, where)):
+        with k.hw.locked(zone.lock):
+            k.hw.release_each(parts, FREE, where)
+            put_free_each(zone, parts)
+
+
+def _sound_parts(k: Kernel, spans: Iterable[Span], where: str) -> Iterator[tuple[Zone, Span]]:
+    """Pages that are freed, by zone; poisoned ones are put aside on the way."""
     for span in spans:
         for zone, part in _by_zone(k, span):
             bad = SpanSet((lo, hi) for lo, hi, flags in k.page_flags.runs(*part) if PageFlags.HWPOISON in flags)
             for lost in bad:
                 k.hw.retag(lost, Owner(Use.HWPOISON), where)
             for sound in bad.gaps(*part):
-                with k.hw.locked(zone.lock):
-                    k.hw.release(sound, FREE, where)
-                    put_free(zone, sound)
+                yield zone, sound
+
+
+def _together(k: Kernel, parts: Iterator[tuple[Zone, Span]]) -> Iterator[tuple[Zone, list[Span]]]:
+    """Neighbours of one zone in one list where they ascend and nobody watches, else each by itself."""
+    zone: Zone | None = None
+    spans: list[Span] = []
+    for its, part in parts:
+        if zone is not None and (its is not zone or part.start < spans[-1].end or k.hw.is_watched):
+            yield zone, spans
+            spans = []
+        zone = its
+        spans.append(part)
+    if zone is not None:
+        yield zone, spans
+
+
+def _ascend(spans: Sequence[Span]) -> bool:
+    """Whether spans lie one behind the other."""
+    return all(left.end <= right.start for left, right in pairwise(spans))
 
 
 @kernel_function(f"{KERNEL_FILE}:free_one_page")

@@ -7,6 +7,8 @@ step for each free span. The caller holds ``zone->lock``.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Sequence
+
 from memhp.hw.memory import Use
 from memhp.linux.mmzone import MigrateType, Zone
 from memhp.linux.place import kernel_function
@@ -66,6 +68,20 @@ def put_free(zone: Zone, span: Span) -> None:
         _may_be_found(zone, part)
 
 
+@kernel_function(None)
+def put_free_each(zone: Zone, spans: Sequence[Span]) -> None:
+    """As :func:`put_free` for many runs of pages, which ascend."""
+    if len(spans) == 1 or zone.isolated:
+        for span in spans:
+            put_free(zone, span)
+        return
+    zone.free.add_each(spans)
+    lowest = zone.free.run_at(spans[0].start)
+    if lowest is not None:
+        for (kind, order), at in zone.search_from.items():
+            zone.search_from[kind, order] = min(at, align_up(lowest.start, 1 << order))
+
+
 def set_pageblock_migratetype(zone: Zone, start_pfn: int, end_pfn: int, kind: MigrateType) -> None:
     """Give the pageblocks of a range (PFNs) a migrate type; what is free in them changes lists with them."""
     zone.migratetypes.set(start_pfn, end_pfn, kind)
@@ -104,11 +120,16 @@ def _take(zone: Zone, kind: MigrateType | None, order: int, count: int, taken: l
         if fit is None:
             break
         blocks = min(fit.size >> order, count - done)
-        span = Span(fit.start, fit.start + (blocks << order))
-        zone.free.remove(*span)
-        zone.search_from[kind, order] = span.end
-        taken.append(span)
+        spans = [Span(fit.start, fit.start + (blocks << order))]
         done += blocks
+        if done < count:
+            stretch = _next_stretch(zone, kind, fit.start)
+            more = zone.free.fits(1 << order, fit.end, stretch.end, count - done) if stretch is not None else []
+            done += sum(span.size for span in more) >> order
+            spans += more
+        zone.free.remove_each(spans)
+        zone.search_from[kind, order] = spans[-1].end
+        taken += spans
     return done
 
 

@@ -7,6 +7,8 @@ Every allocation has a tag by which it is found again. Counts are pages, spans P
 from collections.abc import Iterator
 from dataclasses import dataclass
 from errno import ENOMEM
+from itertools import groupby
+from operator import itemgetter
 from typing import Literal
 
 from memhp.errors import BadInput, KernelError
@@ -19,6 +21,7 @@ from memhp.linux.mm.page_alloc import (
     alloc_pages,
     free_pages,
     free_reserved,
+    take_each_off_buddy,
     take_pages_off_buddy,
 )
 from memhp.linux.mm.rmqueue import set_pageblock_migratetype
@@ -210,14 +213,20 @@ def free(k: Kernel, tag: str) -> None:
     poisoned = [Span(start, end) for start, end, owner in k.hw.memory.owners if owner == Owner(Use.HWPOISON, tag)]
     for span in poisoned if tag else ():
         k.hw.retag(span, Owner(Use.HWPOISON), FREE)
-    for span in spans_of(k, tag) if promised or poisoned else known_spans(k, tag):
-        for start, end, owner in list(k.hw.memory.owners.runs(*span)):
-            if owner.use in BALLOON_USES:
-                balloon_page_dequeue(k, [Span(start, end)])
-            elif owner.use is Use.BOOT:
-                free_reserved(k, [Span(start, end)], FREE)
-            else:
-                free_pages(k, [Span(start, end)], FREE)
+    owners = k.hw.memory.owners
+    parts = [
+        (owner.use, Span(start, end))
+        for span in (spans_of(k, tag) if promised or poisoned else known_spans(k, tag))
+        for start, end, owner in owners.runs(*span)
+    ]
+    for use, alike in groupby(parts, key=itemgetter(0)):
+        spans = [span for _, span in alike]
+        if use in BALLOON_USES:
+            balloon_page_dequeue(k, spans)
+        elif use is Use.BOOT:
+            free_reserved(k, spans, FREE)
+        else:
+            free_pages(k, spans, FREE)
 
 
 def pin(k: Kernel, tag: str, *, in_place: bool = False) -> None:
@@ -288,7 +297,7 @@ def _fragment_zone(k: Kernel, zone: Zone, pages: int, tag: str) -> int:
     movable = zone.type is ZoneType.MOVABLE
     owner = Owner(Use.MOVABLE if movable else Use.KERNEL, tag)
     block = k.config.pageblock_nr_pages
-    used = 0
+    taken: list[Span] = []
     for free in list(zone.free):
         chunks = Span(align_up(free.start, pages), align_down(free.end, pages))
         if not chunks:
@@ -298,7 +307,6 @@ def _fragment_zone(k: Kernel, zone: Zone, pages: int, tag: str) -> int:
             for start, end, kind in list(zone.migratetypes.runs(lo, hi)):
                 if kind is not MigrateType.CMA:
                     set_pageblock_migratetype(zone, start, end, MigrateType.UNMOVABLE)
-        for pfn in range(chunks.start, chunks.end, pages):
-            take_pages_off_buddy(k, Span(pfn, pfn + 1), owner, ALLOCATE)
-        used += chunks.size // pages
-    return used
+        taken += [Span(pfn, pfn + 1) for pfn in range(chunks.start, chunks.end, pages)]
+    take_each_off_buddy(k, zone, taken, owner, ALLOCATE)
+    return len(taken)

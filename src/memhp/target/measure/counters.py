@@ -89,7 +89,9 @@ class Gauge:
         changed = [*owners.differences(self._owners), *moved]
         if not changed:
             return
-        for span in SpanSet.joined(sorted(changed)):
+        unit = k.pages_per_block
+        whole = sorted((span.start // unit * unit, -(-span.end // unit) * unit) for span in changed)
+        for span in SpanSet.joined(whole):
             self._block_uses.changed(span)
             for sign, at, of in ((-1, self._owners, self._sections), (1, owners, sections)):
                 for start, end, owner in at.runs(*span):
