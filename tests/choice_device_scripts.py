@@ -4,6 +4,9 @@
 from collections.abc import Callable
 
 from kernels import BOOT_RAM, PLUG_AT, plug
+from memhp.claims.fix import Called
+from memhp.claims.fixes import FIXES
+from memhp.linux.config import Config
 from memhp.linux.drivers.dax.bus import DevDax, alloc_dax_region
 from memhp.linux.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove
 from memhp.linux.init import MachineSpec, Ram, start_kernel
@@ -94,10 +97,22 @@ def shared_section(k: Kernel) -> bool:
     return pfn_to_online_page(k, frames.start)
 
 
+def _of_fix(does: Callable[[Config], str]) -> Callable[[Kernel], object]:
+    """What a witness of a fix says of a kernel."""
+    return lambda k: does(k.config)
+
+
+FIX_SCRIPTS = {
+    f"fix:{fix.witness.does.__name__}": _of_fix(fix.witness.does)
+    for fix in FIXES
+    if isinstance(fix.witness, Called)
+}  # fmt: skip
+"""What fixes are shown by, on a machine of its own: `fix:` and the function's name."""
+
 DEVICE_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
     each.__name__: each
     for each in (
         huger_pages, private_without_methods, taken_late, two_regions, gigantic, gigantic_among_huge, shared_block,
         kmem_of_two_ranges, kmem_group, shared_section,
     )
-}  # fmt: skip
+} | FIX_SCRIPTS  # fmt: skip

@@ -81,6 +81,8 @@ BY_PAGE = {"memblock_order": "memblock-first", "block_nodes": "by-page"}
 """Removal asks ``pfn_valid()`` when memblock has forgotten the memory."""
 PLUG = step("plug", size="1G", online="movable")
 DEVDAX = (step("dax", at="8G", size="1G", mode="devdax", align="2M"),)
+SHRINKS_ON_REMOVAL = {"zone_shrink": "on-remove"}
+SELF_HOSTED = {"memmap_on_memory": "Y"}
 LARGE = {"direct_map_leaves": "largest"}
 """Few leaves, so that few accesses show all."""
 
@@ -177,6 +179,30 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     ),
     "virtio_mem_sleep": (x86((step("virtio-mem", size="1G", requested="512M"), step("suspend"))),),
     "virtio_mem_unplugged_inaccessible": (x86("features"),),
+    # Mistakes and their repair.
+    "zone_pfn": (x86("fix:memory_far_up_goes_online"),),
+    "refused_removal": (x86("fix:online_memory_is_to_go"),),
+    "node_removal": (x86("fix:first_block_of_a_node_goes"),),
+    "node_span": (
+        x86("fix:node_shrinks"),
+        x86("fix:memory_beside_memory_never_online_goes", given=SHRINKS_ON_REMOVAL),
+    ),
+    "shrink_reads": (x86("fix:memory_never_online_goes", given=SHRINKS_ON_REMOVAL),),
+    "early_usage": (x86("fix:boot_memory_goes_twice"),),
+    "poison_reference": (x86("fix:poisoned_block_goes"),),
+    "removal_reference": (
+        x86("fix:block_with_its_own_memmap_goes", config=SELF_HOSTED),
+        x86("life", stepped=True, config=SELF_HOSTED),
+    ),
+    "block_altmap": (x86("fix:block_with_its_own_memmap_gets_no_device", config=SELF_HOSTED),),
+    "proc_page": (x86("fix:offline_memory_is_counted"),),
+    "poisoned_page": (x86("fix:offline_memory_goes_bad"),),
+    "unmapped_zone": (x86("fix:device_with_metadata_goes"),),
+    "dax_metadata": (x86("fix:metadata_goes_bad"),),
+    "kmem_failed_add": (x86("fix:kmem_memory_is_refused"),),
+    "boot_tail": (x86("fix:page_behind_the_end_of_ram"),),
+    "boot_links": (x86("fix:interleaved_nodes_boot"),),
+    "region_intersects": (arm64("fix:device_over_memory_in_a_window"),),
     # What each architecture decides, and generic code asks.
     "vmemmap_leaves": (*every("life"), arm64("life", page=16), loongarch("life")),
     "vmemmap_fallback": (*every("scarce"), *every("scarce_altmap"), loongarch("scarce")),
@@ -204,7 +230,8 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "vmemmap_check_pmd": (riscv("torn_section"), arm64("torn_section", given={"vmemmap_subsection": "same"})),
     "pte_table_flush": (arm64("life"), x86("scarce_life")),
     "remove_lock": (arm64("life", stepped=True, given=LARGE), x86("life", stepped=True)),
-    "layout": (riscv("geometry"), arm64("geometry")),
+    "layout": (riscv("geometry"), riscv("fix:ram_starts_within_a_section"), arm64("geometry")),
+    "max_pfn": (arm64("fix:lower_memory_comes_last"),),
     # riscv
     "remove_extra_flush": (riscv("life"),),
     "add_flush": (riscv("life"), riscv("life", stepped=True)),

@@ -1,16 +1,16 @@
 """Fixes in generic memory hotplug: mm/memory_hotplug.c, mm/sparse*.c, mm/memremap.c, mm/page_isolation.c and their kin.
 
+Those of kernels before 5.13 are in `fix_table_old`.
+
 Titles and point releases are those of the stable series' changelogs. Where `between` stands, no source at hand tells
 the first release with a fix, only that the one does not have it and the other does.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.claims import fix_witnesses
+from memhp.claims import fix_witnesses, fix_witnesses_memory
 from memhp.claims.fix import Called, Fix, Raced, Rehearsed
 from memhp.explore.cases import (
     hotadd_allocation_failure,
-    memblock_order,
-    pagemap_lookup_vs_unmap,
     pfn_valid_vs_remove,
     ptdump_vs_hot_remove,
     ptdump_vs_vmalloc_huge,
@@ -18,6 +18,7 @@ from memhp.explore.cases import (
 from memhp.linux.release import between, since
 
 INSIDE = "what it mends leaves no trace in what is modelled"
+SELF_HOSTED = {"memmap_on_memory": "Y"}
 UNCOUNTED = "that count is not modelled"
 POISONED = (
     {"do": "plug", "size": "1G", "at": "8G", "online": "movable"},
@@ -28,134 +29,12 @@ POISONED = (
 
 HOTPLUG: tuple[Fix, ...] = (
     Fix(
-        between("5.2", "5.3", True, "mm/devm_memremap_pages: fix final page put race"),
-        "Unbinding a device while its pages are looked up frees struct pages that are still in use.",
-        "shown",
-        witness=Raced(
-            pagemap_lookup_vs_unmap.CASE,
-            ("kill-only", "arm64-4K-48-linux-5.13"),
-            ("generic", "arm64-4K-48-linux-6.12"),
-        ),
-    ),
-    Fix(
-        between("5.2", "5.4", True, "mm/hotplug: reorder memblock_[free|remove]() calls in try_remove_memory()"),
-        "Where pfn_valid() asks memblock, removal leaves links of block devices, and the next addition is a BUG.",
-        "shown",
-        witness=Raced(
-            memblock_order.CASE,
-            ("memblock-first", "arm64-4K-48-arm64-hotremove-v6"),
-            ("arch-first", "arm64-4K-48-arm64-hotremove-v6"),
-        ),
-    ),
-    Fix(
-        between("5.2", "5.4", True, "mm/memory_hotplug: fix try_offline_node()", ("5.3.12",)),
-        "A node stays online after its last memory went, or goes offline while a block of it is there.",
-        "not modelled",
-        "only the order since is: by block and by span",
-    ),
-    Fix(
-        between(
-            "5.2",
-            "5.4",
-            True,
-            "mm/memory_hotplug: don't access uninitialized memmaps in shrink_pgdat_span()",
-            ("5.3.13",),
-        ),
-        "Removal of memory that never was online reads struct pages that were never initialised: an oops.",
-        "not modelled",
-        "kernels that shrink on removal are modelled with zones that they can trust",
-    ),
-    Fix(
-        between("5.2", "5.4", True, "mm/memory_hotplug: fix updating the node span", ("5.3.13",)),
-        "A node's span goes wrong when its memory is removed out of order.",
-        "not modelled",
-        "the span is always worked out from the zones, as since",
-    ),
-    Fix(
-        between("5.3", "5.5", True, "mm/memory_hotplug: shrink zones when offlining memory", ("5.4.9",)),
-        "Removal of memory trusts zone links of pages that were never online, and shrinks the wrong zone.",
-        "not modelled",
-        "both orders are (choice zone_shrink), not pages with stale zone links",
-    ),
-    Fix(
-        between(
-            "5.4",
-            "5.6",
-            True,
-            "mm/memory_hotplug: don't free usage map when removing a re-added early section",
-            ("5.4.14",),
-        ),
-        "Boot memory that was removed, added and removed again frees what the slab never gave: a BUG.",
-        "not modelled",
-        "mem_section_usage takes no memory of its own here",
-    ),
-    Fix(
-        between("5.4", "5.6", True, "mm/sparse.c: reset section's mem_map when fully deactivated", ("5.4.19",)),
-        "Crash dumps walk struct pages of removed sections.",
-        "not modelled",
-        "the address in section_mem_map is not kept",
-    ),
-    Fix(
-        between("5.4", "5.6", True, "mm/memory_hotplug: fix remove_memory() lockdep splat", ("5.4.19",)),
-        "lockdep reports that removal waits under mem_hotplug_lock for users of a block's files, who take it.",
-        "not reachable",
-        "state_store() has device_hotplug_lock before it asks for the other, and starts again where removal has that",
-    ),
-    Fix(
-        between("5.5", "5.7", True, "mm/sparse: fix kernel crash with pfn_section_valid check", ("5.5.14",)),
-        "pfn_valid() of a section whose usage map went follows a null pointer.",
-        "not modelled",
-        "mem_section_usage is no pointer here",
-        broken_since="5.5",
-    ),
-    Fix(
-        between("5.7", "5.9", True, "mm/memory_hotplug.c: fix false softlockup during pfn range removal", ("5.7.7",)),
-        "Removing much memory logs a soft lockup.",
-        "not modelled",
-        "nothing here is said of how long a loop runs",
-    ),
-    Fix(
-        between("5.7", "5.9", True, "mm/memory_hotplug: fix unpaired mem_hotplug_begin/done", ("5.7.17",)),
-        "An addition that fails early releases a lock that it never took.",
-        "not modelled",
-        "kernels before 5.13 are modelled as far as mail series stand on them",
-    ),
-    Fix(
-        between("5.8", "5.10", True, "mm/memory_hotplug: drain per-cpu pages again during memory offline", ("5.8.11",)),
-        "Offlining waits for ever for pages that wait on a CPU's free list.",
-        "not modelled",
-        "CPUs' own lists of free pages are not",
-    ),
-    Fix(
-        between("5.10", "5.13", True, "mm/sparse: add the missing sparse_buffer_fini() in error branch", ("5.10.37",)),
-        "A boot that runs short of memory for struct pages loses what is left of the buffer for them.",
-        "not modelled",
-        "the buffer is always given back, as since",
-    ),
-    Fix(
-        since("5.12", True, "mm: teach pfn_to_online_page() about ZONE_DEVICE section collisions"),
-        "Who goes from page to page takes a device's pages for RAM where a section has both.",
+        since("5.15", True, 'mm/memory_hotplug: use "unsigned long" for PFN in zone_for_pfn_range()', ("5.14.6",)),
+        "Memory above 16 TiB of 4K pages goes to the zone of the memory 16 TiB below it: ZONE_DMA32, say.",
         "shown",
         witness=Called(
-            fix_witnesses.page_of_a_device_is_online,
-            "x86_64",
-            {"device_sections": "untold"},
-            {"device_sections": "told"},
+            fix_witnesses_memory.memory_far_up_goes_online, "x86_64", {"zone_pfn": "32-bit"}, {"zone_pfn": "64-bit"}
         ),
-    ),
-    Fix(
-        since("5.12", True, "mm/memory_hotplug: prevalidate the address range being added with platform"),
-        "Memory beyond what the direct map can hold is added, and its mapping wraps around.",
-        "not modelled",
-        "both are (choice pluggable_end), but no address beyond the tables is mapped",
-    ),
-    Fix(
-        between(
-            "5.14", "5.16", True, 'mm/memory_hotplug: use "unsigned long" for PFN in zone_for_pfn_range()', ("5.14.6",)
-        ),
-        "Memory above 8 TiB of 4K pages goes to the wrong zone.",
-        "not modelled",
-        "numbers do not overflow here",
     ),
     Fix(
         between("5.18", "6.0", True, "mm/memremap: fix missing call to untrack_pfn() in pagemap_range()", ("5.18.3",)),
@@ -278,16 +157,29 @@ HOTPLUG: tuple[Fix, ...] = (
     ),
     Fix(
         between("6.12", "7.2", True, "mm/memory_hotplug: fix memory block reference leak on remove", ("6.12.92",)),
-        "A removed block's device is never freed.",
-        "not modelled",
-        UNCOUNTED,
+        "The device of a block that hosts its own struct pages is never freed.",
+        "shown",
+        broken_since="6.8",
+        witness=Called(
+            fix_witnesses_memory.block_with_its_own_memmap_goes,
+            "x86_64",
+            {"removal_reference": "kept"},
+            {"removal_reference": "put"},
+            options=SELF_HOSTED,
+        ),
     ),
     Fix(
         between("6.12", "7.2", True, "mm/memory_hotplug: fix incorrect altmap passing in error path", ("6.12.97",)),
-        "A block that hosts its own struct pages and gets no device is taken back with the wrong pages.",
-        "not modelled",
-        "6.12 is modelled as 6.12.97 has it",
+        "A block that hosts its own struct pages and gets no device frees them to the buddy, as RAM: a BUG.",
+        "shown",
         broken_since="6.8",
+        witness=Called(
+            fix_witnesses_memory.block_with_its_own_memmap_gets_no_device,
+            "x86_64",
+            {"create_failure_altmap": "forgotten"},
+            {"create_failure_altmap": "passed"},
+            options=SELF_HOSTED,
+        ),
     ),
     Fix(
         between("6.12", "7.2", True, "mm/mm_init: fix uninitialized struct pages for ZONE_DEVICE", ("6.12.97",)),
@@ -345,5 +237,28 @@ HOTPLUG: tuple[Fix, ...] = (
             {"contig_hugetlb": "first-pass"},
             {"contig_hugetlb": "never"},
         ),
+    ),
+    Fix(
+        since("6.8", True, "mm/memory_hotplug: fix memmap_on_memory sysfs value retrieval", ("6.6.13",)),
+        "The parameter memmap_on_memory reads as N whatever it is.",
+        "not reachable",
+        "only big-endian kernels take an int for a bool wrongly",
+        broken_since="6.6",
+    ),
+    Fix(
+        between(
+            "6.12", "7.2", True, "mm/ptdump: always stabilise against page table freeing using init_mm", ("6.12.105",)
+        ),
+        "Reading the page-table dump of another address space follows tables of the kernel that are freed.",
+        "not modelled",
+        "only the dump of init_mm is modelled",
+    ),
+    Fix(
+        between(
+            "6.12", "7.2", True, "mm/mm_init: handle alloc_percpu failure in free_area_init_core_hotplug", ("6.12.110",)
+        ),
+        "A new node for whose counters there was no memory is used without them: an oops.",
+        "not modelled",
+        "counters of nodes take no memory of their own here",
     ),
 )

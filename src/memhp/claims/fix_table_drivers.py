@@ -4,7 +4,7 @@ As in :mod:`memhp.claims.fix_table`.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.claims import fix_witnesses
+from memhp.claims import fix_witnesses, fix_witnesses_devices, fix_witnesses_memory
 from memhp.claims.fix import Called, Fix, Rehearsed
 from memhp.linux.release import between, since
 
@@ -21,8 +21,13 @@ DRIVERS: tuple[Fix, ...] = (
     Fix(
         since("5.3", True, "device-dax: fix memory and resource leak if hotplug fails", ("5.2.7",)),
         "A dax device whose memory could not be added keeps its range for good.",
-        "not modelled",
-        "kmem is modelled from 5.13 on",
+        "shown",
+        witness=Called(
+            fix_witnesses_devices.kmem_memory_is_refused,
+            "x86_64",
+            {"kmem_failed_add": "kept"},
+            {"kmem_failed_add": "released"},
+        ),
     ),
     Fix(
         between(
@@ -62,7 +67,7 @@ DRIVERS: tuple[Fix, ...] = (
             "drivers/base/memory: fix an unlikely reference counting issue in __add_memory_block()",
             ("5.18.3",),
         ),
-        "A block that does not get into the index is not freed.",
+        "A block that does not get into the index is put once too often.",
         "not modelled",
         REFERENCES,
     ),
@@ -117,9 +122,14 @@ DRIVERS: tuple[Fix, ...] = (
             "resource: fix region_intersects() vs add_memory_driver_managed()",
             ("6.1.113", "6.11.3"),
         ),
-        "Driver-managed RAM is not seen as RAM: /dev/mem maps it, a device mapping may overlap it.",
-        "not modelled",
-        "every kernel here looks below the device's own resource",
+        "RAM below a device's own resource is not seen as RAM: a device mapping over it takes its direct map away.",
+        "shown",
+        witness=Called(
+            fix_witnesses_devices.device_over_memory_in_a_window,
+            "arm64",
+            {"region_intersects": "top-level"},
+            {"region_intersects": "descends"},
+        ),
     ),
     Fix(
         between(
@@ -150,9 +160,14 @@ DRIVERS: tuple[Fix, ...] = (
             ("6.12.92",),
         ),
         "A block that ever had a bad page is never freed.",
-        "not modelled",
-        REFERENCES,
+        "shown",
         broken_since="6.2",
+        witness=Called(
+            fix_witnesses_memory.poisoned_block_goes,
+            "x86_64",
+            {"poison_reference": "kept"},
+            {"poison_reference": "put"},
+        ),
     ),
     Fix(
         between(
@@ -162,10 +177,16 @@ DRIVERS: tuple[Fix, ...] = (
             "drivers/base/memory: set mem->altmap after successful device registration",
             ("6.12.95",),
         ),
-        "An addition that fails frees an altmap twice.",
-        "not modelled",
-        "altmaps are kept outside of block devices here",
+        "A block that hosts its own struct pages and gets no device is a WARNING.",
+        "shown",
         broken_since="6.8",
+        witness=Called(
+            fix_witnesses_memory.block_with_its_own_memmap_gets_no_device,
+            "x86_64",
+            {"block_altmap": "before-registration"},
+            {"block_altmap": "after-registration"},
+            options={"memmap_on_memory": "Y"},
+        ),
     ),
     Fix(
         between("6.12", "7.2", True, "dax/kmem: account for partial discontiguous resource upon removal", ("6.12.97",)),
@@ -190,6 +211,17 @@ ARCHITECTURES: tuple[Fix, ...] = (
             "arm64",
             {"pfn_valid": "memblock"},
             {"pfn_valid": "memblock-if-early"},
+        ),
+    ),
+    Fix(
+        since("5.10", True, "arm64/mm: Validate hotplug range before creating linear mapping", ("5.9.9",)),
+        "arm64: memory beyond what the direct map can hold is mapped somewhere else.",
+        "shown",
+        witness=Called(
+            fix_witnesses_memory.memory_where_none_can_be_mapped,
+            "arm64",
+            {"mappable_range": "everything", "pluggable_end": "none"},
+            {"mappable_range": "direct-map", "pluggable_end": "MAX_PHYSMEM_BITS"},
         ),
     ),
     Fix(
@@ -223,15 +255,21 @@ ARCHITECTURES: tuple[Fix, ...] = (
             "x86/kaslr: Expose and use the end of the physical memory address space",
             ("6.1.110", "6.10.10"),
         ),
-        "x86 with KASLR: a device's memory is placed where the direct map does not reach.",
-        "not modelled",
-        "the limit is (choice pluggable_end), who places devices is not",
+        "x86 with KASLR: memory that the direct map does not reach is mapped in the vmalloc area.",
+        "shown",
+        witness=Called(
+            fix_witnesses_memory.memory_behind_a_short_direct_map,
+            "x86_64",
+            {"pluggable_end": "MAX_PHYSMEM_BITS"},
+            {"pluggable_end": "PHYSMEM_END"},
+            options={"bases": fix_witnesses_memory.SHORT},
+        ),
     ),
     Fix(
         between("6.12", "7.2", True, "arm64: mm: Fix zone_dma_limit calculation", ("6.12.5",)),
-        "arm64: ZONE_DMA ends at the wrong place where DMA reaches all of RAM.",
+        "arm64: allocations for DMA come from ZONE_DMA where any memory would do.",
         "not modelled",
-        "6.12 is modelled as 6.12.5 has it",
+        "the limit of DMA is only read for the zones, which were right",
         broken_since="6.12",
     ),
     Fix(
@@ -253,9 +291,11 @@ ARCHITECTURES: tuple[Fix, ...] = (
     ),
     Fix(
         between("6.12", "7.2", True, "arm64: mm: Correct the update of max_pfn", ("6.1.135", "6.12.24")),
-        "arm64: adding memory below the highest lowers max_pfn, and tools miss pages.",
-        "not modelled",
-        "nothing here reads what hot-add makes of max_pfn",
+        "arm64: adding memory below the highest lowers max_pfn, and /proc/kpagecount ends before the rest.",
+        "shown",
+        witness=Called(
+            fix_witnesses_memory.lower_memory_comes_last, "arm64", {"max_pfn": "last-added"}, {"max_pfn": "highest"}
+        ),
     ),
     Fix(
         between("6.12", "7.2", True, "riscv: mm: Do not call pmd dtor on vmemmap page table teardown", ("6.12.6",)),
@@ -265,10 +305,19 @@ ARCHITECTURES: tuple[Fix, ...] = (
         broken_since="6.11",
     ),
     Fix(
-        between("6.12", "7.2", True, "riscv: mm: Fix the out of bound issue of vmemmap address", ("6.12.10",)),
+        since("6.8", True, "riscv: Sparse-Memory/vmemmap out-of-bounds fix", ("6.7.9",)),
         "riscv64: where RAM starts high, struct pages lie outside the vmemmap area.",
-        "not modelled",
-        "6.12 is modelled as 6.12.10 has it",
+        "shown",
+        witness=Called(fix_witnesses_memory.ram_starts_high, "riscv64", {"layout": "6.4"}, {"layout": "6.8"}),
+    ),
+    Fix(
+        between("6.12", "7.2", True, "riscv: mm: Fix the out of bound issue of vmemmap address", ("6.12.10",)),
+        "riscv64: where RAM starts within a section, struct pages of what is before it lie outside the vmemmap.",
+        "shown",
+        broken_since="6.8",
+        witness=Called(
+            fix_witnesses_memory.ram_starts_within_a_section, "riscv64", {"layout": "6.8"}, {"layout": "6.12"}
+        ),
     ),
     Fix(
         between(
@@ -300,10 +349,15 @@ ARCHITECTURES: tuple[Fix, ...] = (
     ),
     Fix(
         between("6.12", "7.2", True, "arm64/mm: Optimize TLB flush in unmap_hotplug_[pmd|pud]_range()", ("6.12.97",)),
-        "arm64: one invalidation for each page of a block that goes, where one would do.",
-        "not modelled",
-        "how many there are is (choice leaf_flush), how long they take is not",
+        "arm64: one invalidation for each page that a leaf of the vmemmap maps, where one would do.",
+        "shown",
         broken_since="5.7",
+        witness=Called(
+            fix_witnesses.flushes_of_a_leaf,
+            "arm64",
+            {"leaf_flush": "each-range-of-vmemmap", "end_flush": "direct-map-range"},
+            {"leaf_flush": "each-page-of-vmemmap", "end_flush": "direct-map-range"},
+        ),
     ),
     Fix(
         since(

@@ -32,10 +32,10 @@ SECOND = 1_000_000_000
 """Nanoseconds."""
 
 
-def _boot(config: Config, *, end: int = GiB) -> Kernel:
-    """A machine with RAM up to `end` bytes behind where its RAM starts."""
+def small_machine(config: Config, *, end: int = GiB, nodes: tuple[int, ...] = (0,)) -> Kernel:
+    """A machine with RAM up to `end` bytes behind where its RAM starts, all of it on the first of its nodes."""
     start = config.port.ram_start or MiB
-    return start_kernel(MachineSpec("small", config, (Ram(start, end - start % GiB),)))
+    return start_kernel(MachineSpec("small", config, (Ram(start, end - start % GiB),), nodes=nodes))
 
 
 def _device(k: Kernel, size: int, at: int = AT) -> DevPagemap:
@@ -47,13 +47,14 @@ def _device(k: Kernel, size: int, at: int = AT) -> DevPagemap:
     return pgmap
 
 
-def _laws(k: Kernel) -> str:
+def laws(k: Kernel) -> str:
+    """The laws that do not hold."""
     return "; ".join(f"law {law}" for law in dict.fromkeys(breach.law for breach in check_all(k)))
 
 
 def page_of_a_device_is_online(config: Config) -> str:
     """A device has the rest of a section in which RAM ends; who goes from page to page comes to its first page."""
-    k = _boot(config, end=GiB + 64 * MiB)
+    k = small_machine(config, end=GiB + 64 * MiB)
     at = GiB + 64 * MiB
     _device(k, 64 * MiB, at)
     return "a device's page counts as online RAM" if pfn_to_online_page(k, at >> k.config.page_shift) else ""
@@ -61,24 +62,24 @@ def page_of_a_device_is_online(config: Config) -> str:
 
 def page_of_a_device_is_invalid(config: Config) -> str:
     """``pfn_valid()`` of a device's page, which has a struct page."""
-    k = _boot(config)
+    k = small_machine(config)
     _device(k, GiB)
     return "" if pfn_valid(k, AT >> k.config.page_shift) else "pfn_valid() denies the struct pages of a device"
 
 
 def part_of_a_section_goes(config: Config) -> str:
     """Two devices share a section, and the first goes."""
-    k = _boot(config)
+    k = small_machine(config)
     half = config.section_size // 2
     first = _device(k, half)
     _device(k, half, AT + half)
     memunmap_pages(k, first)
-    return _laws(k)
+    return laws(k)
 
 
 def kmem_without_a_range(config: Config) -> str:
     """Kmem is unbound from a device of two ranges, of which somebody had the second."""
-    k = _boot(config)
+    k = small_machine(config)
     k.hw.plug(pfns(k, Span(AT, AT + GiB)), Owner(Use.DEVICE, "dax"))
     request_region(k.iomem_resource, AT + GiB // 2, GiB // 2, "somebody")
     dev = DevDax("dax0.0", (Span(AT, AT + GiB // 2), Span(AT + GiB // 2, AT + GiB)), 2 * MiB)
@@ -92,7 +93,7 @@ def kmem_without_a_range(config: Config) -> str:
 
 def kmem_group(config: Config) -> str:
     """How large the memory group of 1 GiB under kmem may become."""
-    k = _boot(config)
+    k = small_machine(config)
     k.hw.plug(pfns(k, Span(AT, AT + GiB)), Owner(Use.DEVICE, "dax"))
     dev_dax_kmem_probe(k, DevDax("dax0.0", (Span(AT, AT + GiB),), 2 * MiB))
     (group,) = k.memory_groups.values()
@@ -102,7 +103,7 @@ def kmem_group(config: Config) -> str:
 
 def gigantic_page_among_huge_ones(config: Config) -> str:
     """A gigantic page is made while one gigabyte has a huge page in use and the next has none."""
-    k = _boot(config, end=3 * GiB + GiB // 2)
+    k = small_machine(config, end=3 * GiB + GiB // 2)
     allocate(k, 2 * MiB, "hugetlb", "app", at=GiB)
     allocate(k, GiB, "gigantic", "vm")
     moved = k.hw.memory.use_of(GiB >> config.page_shift) is not Use.HUGETLB
@@ -111,7 +112,7 @@ def gigantic_page_among_huge_ones(config: Config) -> str:
 
 def _virtio_mem_stuck(config: Config, block_size: int) -> str:
     """A virtio-mem device shrinks to nothing while a driver will not have its memory offline; then it does not mind."""
-    k = _boot(config)
+    k = small_machine(config)
     k.auto_online_blocks = "online_movable"
     device = VirtioMemDevice(Geometry(AT, 2 * GiB, block_size), MachineBacking(k.hw, "vm0"))
     vm = virtio_mem_probe(k, device, "virtio1", None)
@@ -140,17 +141,29 @@ def virtio_mem_big_blocks_stuck(config: Config) -> str:
     return _virtio_mem_stuck(config, 256 * MiB)
 
 
+def _flushes_of_removal(config: Config) -> tuple[int, int]:
+    """How often CPUs are told to invalidate something while one memory block is removed, and the block's bytes."""
+    k = small_machine(config)
+    size = k.memory_block_size
+    k.hw.plug(pfns(k, Span(AT, AT + size)), Owner(Use.DEVICE, "dimm"))
+    add_memory(k, 0, AT, size, MHP_NONE)
+    before = sum(k.hw.ledger.flushes.values())
+    remove_memory(k, AT, size)
+    return sum(k.hw.ledger.flushes.values()) - before, size
+
+
 MANY = 1000
 """So many invalidations for the removal of one memory block are too many."""
 
 
 def flushes_of_removal(config: Config) -> str:
     """How often every CPU is told to invalidate something while one memory block is removed."""
-    k = _boot(config)
-    size = k.memory_block_size
-    k.hw.plug(pfns(k, Span(AT, AT + size)), Owner(Use.DEVICE, "dimm"))
-    add_memory(k, 0, AT, size, MHP_NONE)
-    before = sum(k.hw.ledger.flushes.values())
-    remove_memory(k, AT, size)
-    made = sum(k.hw.ledger.flushes.values()) - before
+    made, size = _flushes_of_removal(config)
     return f"{made} invalidations to remove {size >> 20} MiB" if made > MANY else ""
+
+
+def flushes_of_a_leaf(config: Config) -> str:
+    """The same, where the block's struct pages are behind one leaf, which one invalidation would do for."""
+    made, _ = _flushes_of_removal(config)
+    pages = config.pmd_size // config.page_size
+    return f"{made} invalidations, of which a leaf of {pages} pages has {pages}" if made > pages else ""

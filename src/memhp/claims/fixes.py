@@ -4,10 +4,11 @@
 from memhp.claims.fix import Fix, FixRow, row_of
 from memhp.claims.fix_table import HOTPLUG
 from memhp.claims.fix_table_drivers import ARCHITECTURES, DRIVERS
+from memhp.claims.fix_table_old import OLD_HOTPLUG
 from memhp.errors import BadInput
 from memhp.linux.release import FIRST, LAST, known_release, parse_release
 
-FIXES: tuple[Fix, ...] = (*HOTPLUG, *DRIVERS, *ARCHITECTURES)
+FIXES: tuple[Fix, ...] = (*OLD_HOTPLUG, *HOTPLUG, *DRIVERS, *ARCHITECTURES)
 """Every fix, by subject."""
 
 

@@ -13,6 +13,7 @@ from memhp.errors import BadInput
 from memhp.linux.arch.registry import ARCHES, Arch
 from memhp.linux.choice import Choices, choice, hints, unknown_choice
 from memhp.linux.choices_devices import DeviceChoices
+from memhp.linux.choices_fixes import FixChoices
 from memhp.linux.choices_repairs import RepairChoices
 from memhp.linux.release import between, first, since
 
@@ -109,7 +110,7 @@ Record = TypeVar("Record", bound=ArchProfile)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profile(DeviceChoices, RepairChoices):
+class Profile(DeviceChoices, FixChoices, RepairChoices):
     """One kernel: its name, what it stands for, its generic choices, and a record for each architecture it has."""
 
     name: str
@@ -227,6 +228,10 @@ class Profile(DeviceChoices, RepairChoices):
         "memmap could not be made; else what never was the buddy's is freed to it.",
         first("forgotten"),
         since("6.7", "passed", "mm/memory_hotplug: fix error handling in add_memory_resource()", ("6.1.72",)),
+        since("6.8", "forgotten", "mm/memory_hotplug: split memmap_on_memory requests across memblocks"),
+        between(
+            "6.12", "7.2", "passed", "mm/memory_hotplug: fix incorrect altmap passing in error path", ("6.12.97",)
+        ),
     )
     devices_removed: Literal["under-lock", "before-lock"] = choice(
         "Whether ``try_remove_memory()`` removes the block devices under ``mem_hotplug_lock`` or before it takes it.",

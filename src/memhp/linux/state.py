@@ -66,7 +66,7 @@ class Kernel:
     memory_block_size: int = 0
     """Bytes of a memory block: ``memory_block_size_bytes()``."""
     max_pfn: int = 0
-    """First PFN above the RAM that the kernel booted with; what hot-add makes of it, nothing here reads."""
+    """First PFN above RAM: all that the kernel booted with, and what its architecture made of it as memory came."""
     pgd: dict[str, Table] = field(default_factory=dict)
     """Root tables by address space; ``init_mm`` is the kernel's own."""
     auto_online_blocks: OnlineType = "offline"

@@ -359,10 +359,13 @@ def walk_system_ram_range(root: Resource, start_pfn: int, nr_pages: int, page_sh
             return
 
 
-def region_intersects(root: Resource, start: int, size: int, flags: int, desc: int = IORES_DESC_NONE) -> Region:
+def region_intersects(
+    root: Resource, start: int, size: int, flags: int, desc: int = IORES_DESC_NONE, *, descends: bool = True
+) -> Region:
     """``region_intersects()``: what kinds of resource share bytes with `size` bytes from `start`.
 
-    A child of `root` of another kind counts only where matching resources below it leave part of it uncovered.
+    A child of `root` of another kind counts only where matching resources below it leave part of it uncovered; before
+    6.12 nobody looked below it (`descends`).
     """
     matching = other = False
     end = start + size - 1
@@ -371,7 +374,7 @@ def region_intersects(root: Resource, start: int, size: int, flags: int, desc: i
             matching = True
             continue
         uncovered, last = max(top.start, start), min(top.end, end)
-        for _, res in iter_resources(top):
+        for _, res in iter_resources(top) if descends else ():
             if res.start > end or res.end < start or not _is_type_match(res, flags, desc):
                 continue
             matching = True

@@ -12,7 +12,8 @@ from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType, get_dev_pagemap, 
 from memhp.linux.mm.hugetlb import POOLS, dissolve_free_hugetlb_folio, huge_pages
 from memhp.linux.mm.memremap import pfn_first, pgmap_pfn_valid
 from memhp.linux.mm.page_alloc import take_pages_off_buddy
-from memhp.linux.mm.sparse import pfn_to_online_page
+from memhp.linux.mm.sparse import pfn_to_online_page, pfn_valid
+from memhp.linux.mm.util import pf_poisoned_check
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
@@ -67,13 +68,17 @@ def memory_failure(k: Kernel, pfn: int) -> None:
     bad, ENXIO outside online memory, EBUSY for one that somebody goes on using, :class:`KernelBug` for one that no
     kernel can do without. For a device's page see :func:`memory_failure_dev_pagemap`.
     """
-    if not pfn_to_online_page(k, pfn):
+    by_valid = k.config.profile.poisoned_page == "valid"
+    if by_valid or not pfn_to_online_page(k, pfn):
         pgmap = get_dev_pagemap(k, pfn)
         if pgmap is not None:
             memory_failure_dev_pagemap(k, pfn, pgmap)
             return
+    if not (pfn_valid if by_valid else pfn_to_online_page)(k, pfn):
         k.hw.log(f"Memory failure: {pfn:#x}: memory outside kernel control", "err")
         raise KernelError(ENXIO, f"PFN {pfn:#x} is outside kernel control", place=here())
+    if by_valid:
+        pf_poisoned_check(k, pfn, here())
     owner = k.hw.memory.owners.get(pfn) or UNPLUGGED
     if owner.use in UNBEARABLE:
         raise KernelBug(f"machine check: uncorrected error in {UNBEARABLE[owner.use]}", place=here())
@@ -109,7 +114,9 @@ def memory_failure_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap) -> None:
     that no process and no file has mapped, which cannot be locked (``fs/dax.c:dax_lock_folio``).
     """
     try:
-        if not pgmap_pfn_valid(k, pgmap, pfn):
+        if k.config.profile.dax_metadata == "unchecked":
+            pf_poisoned_check(k, pfn, "fs/dax.c:dax_lock_page")
+        elif not pgmap_pfn_valid(k, pgmap, pfn):
             raise KernelError(ENXIO, "metadata of the device is lost", place=here())
         if pfn - pfn_first(k, pgmap, 0) >= pgmap.pinned:
             raise KernelError(EBUSY, "no file has the page mapped", place=here())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from memhp.errors import KernelError
 from memhp.linux.kernel.panic import warn
 from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_offset
-from memhp.linux.mm.memory_hotplug_zone import shrink_zone_span, update_pgdat_span
+from memhp.linux.mm.memory_hotplug_zone import read_struct_pages, shrink_zone_span, update_pgdat_span
 from memhp.linux.mm.mm_init import page_init_poison
 from memhp.linux.mm.sparse import sparse_add_section, sparse_remove_section
 from memhp.linux.place import here
@@ -95,12 +95,17 @@ def __remove_pages(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | None
 
 
 def __remove_zone(k: Kernel, pfn: int, nr_pages: int) -> None:
-    """Take sections out of the zones that their struct pages name, one after the other: before 5.5."""
+    """Take sections out of the zones that their struct pages name, one after the other: before 5.5.
+
+    Of memory that never was online these say nothing, for which kernels took it that read them nevertheless.
+    """
+    if k.config.profile.shrink_reads == "valid":
+        read_struct_pages(k, pfn, pfn + 1)
     for start, end, ref in list(k.page_zone.runs(pfn, pfn + nr_pages)):
         zone = k.nodes[ref.nid].zones[ref.type]
         page_init_poison(k, start, end - start, zone)
         shrink_zone_span(k, zone, start, end)
-        update_pgdat_span(k.nodes[ref.nid])
+        update_pgdat_span(k, k.nodes[ref.nid])
 
 
 def check_pfn_span(k: Kernel, pfn: int, nr_pages: int) -> bool:

@@ -7,7 +7,7 @@ from errno import EBUSY, EINVAL, ENOMEM
 from memhp.errors import KernelBug, KernelError
 from memhp.linux.config import OnlineType
 from memhp.linux.drivers.base.memory_devices import block_pfns, remove_memory_block_devices, walk_memory_blocks
-from memhp.linux.drivers.base.memory_lookup import MEMORY_BLOCKS
+from memhp.linux.drivers.base.memory_lookup import MEMORY_BLOCKS, find_memory_block_by_id, memory_block_put
 from memhp.linux.drivers.base.memory_state import device_offline, device_online
 from memhp.linux.drivers.base.node import unregister_node
 from memhp.linux.drivers.firmware.memmap import firmware_map_remove
@@ -59,7 +59,12 @@ def try_remove_memory(k: Kernel, start: int, size: int) -> None:
     except KernelError as error:
         raise KernelBug(f"BUG_ON: {error.reason}", place=here()) from error
     blocks = Span(start // k.memory_block_size, (start + size) // k.memory_block_size)
-    nid = _check_memblocks_offlined(k, blocks)
+    try:
+        nid = _check_memblocks_offlined(k, blocks)
+    except KernelError:
+        if k.config.profile.refused_removal == "unlocks":
+            k.hw.unlock("mem_hotplug_lock")
+        raise
     one_block = k.config.profile.memmap_on_one_block
     if one_block:
         _check_granularity(k, start, size, blocks)
@@ -132,10 +137,19 @@ def remove_memory_blocks_and_altmaps(k: Kernel, start: int, size: int, *, device
         if altmap is None:
             warn(k, here(), once=True)
             continue
+        if k.config.profile.removal_reference != "none":
+            _drop_altmap(k, block_id)
         if devices:
             remove_memory_block_devices(k, at, k.memory_block_size)
         k.port.arch_remove_memory(k, at, k.memory_block_size, altmap)
         altmap_free(k, altmap)
+
+
+def _drop_altmap(k: Kernel, block_id: int) -> None:
+    """Find a block and take its altmap from it."""
+    mem = find_memory_block_by_id(k, block_id)
+    if mem is not None and k.config.profile.removal_reference == "put":
+        memory_block_put(k, mem)
 
 
 def altmap_free(k: Kernel, altmap: VmemAltmap) -> None:
@@ -151,10 +165,22 @@ def _memblock_remove(k: Kernel, start: int, size: int) -> None:
 
 def try_offline_node(k: Kernel, nid: int) -> None:
     """Take a node offline that has no memory, no memory block and no CPU (all CPUs are on node 0 here)."""
-    if k.nodes[nid].spanned or any(block.nid == nid for _, _, block in k.memory_blocks) or nid == 0:
+    if k.config.profile.node_removal == "by-span":
+        has_memory = _has_sections(k, nid)
+    else:
+        has_memory = bool(k.nodes[nid].spanned) or any(block.nid == nid for _, _, block in k.memory_blocks)
+    if has_memory or nid == 0:
         return
     k.node_states.online.discard(nid)
     unregister_node(k.node_states, nid)
+
+
+def _has_sections(k: Kernel, nid: int) -> bool:
+    """Whether a section in a node's span has struct pages that name the node, as those of online memory do."""
+    node, per = k.nodes[nid], k.config.pages_per_section
+    present = k.mem_section.runs(node.start_pfn // per, -(-node.end_pfn // per))
+    pages = (ref for first, last, _ in present for _, _, ref in k.page_zone.runs(first * per, last * per))
+    return any(ref.nid == nid for ref in pages)
 
 
 def offline_and_remove_memory(k: Kernel, start: int, size: int) -> None:

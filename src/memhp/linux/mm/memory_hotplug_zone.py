@@ -10,7 +10,9 @@ from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_offset
 from memhp.linux.mm.memory_hotplug_policy import auto_movable_zone_for_pfn, default_kernel_zone_for_pfn, zone_intersects
 from memhp.linux.mm.mm_init import memmap_init_range, page_init_poison, set_zone_contiguous
 from memhp.linux.mm.sparse import early_section, online_runs, section_taint_zone_device, valid_section
+from memhp.linux.mm.util import pf_poisoned_check
 from memhp.linux.mmzone import MemoryGroup, MigrateType, Node, PageFlags, Zone, ZoneRef, ZoneType
+from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "mm/memory_hotplug.c"
@@ -25,7 +27,9 @@ def find_smallest_section_pfn(k: Kernel, zone: Zone, start_pfn: int, end_pfn: in
     for start, end in _online_pages(k, zone, start_pfn, end_pfn):
         pfn = start + -(start - start_pfn) % step
         if pfn < end:
+            _look(k, start_pfn, pfn)
             return pfn
+    _look(k, start_pfn, end_pfn)
     return 0
 
 
@@ -35,8 +39,24 @@ def find_biggest_section_pfn(k: Kernel, zone: Zone, start_pfn: int, end_pfn: int
     for start, end in reversed(_online_pages(k, zone, start_pfn, end_pfn)):
         pfn = end - 1 - (end - end_pfn) % step
         if pfn >= start:
+            _look(k, pfn + 1, end_pfn)
             return pfn
+    _look(k, start_pfn, end_pfn)
     return 0
+
+
+def _look(k: Kernel, start_pfn: int, end_pfn: int) -> None:
+    """The search came by these pages, and read the struct pages of all that are valid, or only of those in use."""
+    if k.config.profile.shrink_reads == "valid":
+        read_struct_pages(k, start_pfn, end_pfn)
+
+
+@kernel_function(None)
+def read_struct_pages(k: Kernel, start_pfn: int, end_pfn: int) -> None:
+    """Read the zone and node in the struct pages of valid pages. KernelBug: one was never initialised."""
+    for run in k.subsection_map.runs(start_pfn, end_pfn):
+        for hole in k.page_zone.gaps(*run):
+            pf_poisoned_check(k, hole.start, here())
 
 
 def _online_pages(k: Kernel, zone: Zone, start_pfn: int, end_pfn: int) -> list[tuple[int, int]]:
@@ -61,10 +81,13 @@ def shrink_zone_span(k: Kernel, zone: Zone, start_pfn: int, end_pfn: int) -> Non
         zone.start_pfn = zone.start_pfn if pfn else 0
 
 
-def update_pgdat_span(node: Node) -> None:
-    """Give a node the span of its zones."""
+def update_pgdat_span(k: Kernel, node: Node) -> None:
+    """Give a node the span of its zones. Kernels that go by its pages read every struct page that is valid there."""
+    how = k.config.profile.node_span
+    if how == "by-page":
+        read_struct_pages(k, node.start_pfn, node.end_pfn)
     spans = [(zone.start_pfn, zone.end_pfn) for zone in node.zones.values() if zone.spanned]
-    node.start_pfn = min((start for start, _ in spans), default=0)
+    node.start_pfn = 0 if how == "from-zero" else min((start for start, _ in spans), default=0)
     node.spanned = max((end for _, end in spans), default=0) - node.start_pfn
 
 
@@ -149,7 +172,7 @@ def remove_pfn_range_from_zone(k: Kernel, zone: Zone, start_pfn: int, nr_pages: 
         return
     zone.contiguous = False
     shrink_zone_span(k, zone, start_pfn, start_pfn + nr_pages)
-    update_pgdat_span(k.nodes[zone.nid])
+    update_pgdat_span(k, k.nodes[zone.nid])
     set_zone_contiguous(k, zone)
 
 
@@ -185,6 +208,8 @@ def zone_for_pfn_range(
     k: Kernel, online_type: OnlineType, nid: int, group: MemoryGroup | None, start_pfn: int, nr_pages: int
 ) -> Zone:
     """The zone that a range would go to if it went online now."""
+    if k.config.profile.zone_pfn == "32-bit":
+        start_pfn %= 1 << 32
     if online_type == "online_kernel":
         return default_kernel_zone_for_pfn(k, nid, start_pfn, nr_pages)
     if online_type == "online_movable":

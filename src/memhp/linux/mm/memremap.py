@@ -30,7 +30,7 @@ from memhp.linux.mm.dev_pagemap import (
 from memhp.linux.mm.memory_hotplug_pages import __remove_pages, mhp_range_allowed
 from memhp.linux.mm.memory_hotplug_zone import move_pfn_range_to_zone, remove_pfn_range_from_zone
 from memhp.linux.mm.mm_init import memmap_init_range
-from memhp.linux.mm.util import snapshot_page
+from memhp.linux.mm.util import pf_poisoned_check, snapshot_page
 from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
 from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
@@ -191,7 +191,8 @@ def _check_range(k: Kernel, pgmap: DevPagemap, range_id: int, span: Span, pages:
             put_dev_pagemap(k, conflict)
             text = f"PFN {pfn:#x} belongs to another device mapping"
             raise KernelError(ENOMEM, text, place=RANGE, advice="unbind the driver that has it")
-    kind = region_intersects(k.iomem_resource, span.start, span.size, IORESOURCE_SYSTEM_RAM)
+    descends = k.config.profile.region_intersects == "descends"
+    kind = region_intersects(k.iomem_resource, span.start, span.size, IORESOURCE_SYSTEM_RAM, descends=descends)
     if kind is not Region.REGION_DISJOINT:
         word = "mixed" if kind is Region.REGION_MIXED else "ram"
         text = f"attempted on {word} region {span.start:#x}-{span.end - 1:#x}"
@@ -288,7 +289,10 @@ def _counts_pages_in_use(k: Kernel, pgmap: DevPagemap) -> bool:
 def _pageunmap_range(k: Kernel, pgmap: DevPagemap, range_id: int) -> None:
     span = pgmap.ranges[range_id]
     pages = _pages(k, span)
-    zone = k.zone_of(pfn_first(k, pgmap, range_id))
+    of_range = k.config.profile.unmapped_zone == "range"
+    first = pages.start if of_range else pfn_first(k, pgmap, range_id)
+    pf_poisoned_check(k, first, "mm/memremap.c:memunmap_pages")
+    zone = k.zone_of(first)
     assert zone is not None
     with k.hw.locked("mem_hotplug_lock"):
         remove_pfn_range_from_zone(k, zone, pages.start, pages.size)

@@ -131,7 +131,7 @@ def _memmap_init(k: Kernel, ranges: list[tuple[int, int, int]]) -> None:
                 memmap_init_range(k, part.start, part.size, zone)
                 _init_unavailable_range(k, hole, part.start, zone)
                 hole, last = part.end, zone
-    if last is not None:
+    if last is not None and k.config.profile.boot_tail == "whole-section":
         _init_unavailable_range(k, hole, align_up(ranges[-1][1], k.config.pages_per_section), last)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from errno import EEXIST, ENOMEM
 
-from memhp.errors import KernelError
+from memhp.errors import KernelBug, KernelError
 from memhp.hw.lifetime import SlabObject, kfree, use_object
 from memhp.linux.kernel.panic import warn
 from memhp.linux.kernel.rcu import kfree_rcu, rcu_read_lock
@@ -351,6 +351,9 @@ def section_deactivate(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | 
     k.subsection_map.remove(pfn, pfn + nr_pages)
     empty = not k.subsection_map.covered(first * per, last * per)
     usages = k.statics(SectionUsages).by_section
+    boots = not early and k.boot_memory.covered(first * per, last * per)
+    if empty and boots and k.config.profile.early_usage == "by-section":
+        raise KernelBug("a usage map is freed that boot allocated, not the slab", place="mm/slub.c:kfree")
     freed = [usages[nr] for nr in range(first, last) if nr in usages] if empty and usages else []
     if k.config.profile.section_usage == "freed-at-once":
         for usage in freed:

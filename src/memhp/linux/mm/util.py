@@ -8,6 +8,28 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 
+def pf_poisoned_check(k: Kernel, pfn: int, place: str) -> None:
+    """Somebody reads flags of the struct page of `pfn`: ``PF_POISONED_CHECK()`` of include/linux/page-flags.h.
+
+    Raises :class:`KernelBug` for one that was never initialised. A kernel without DEBUG_VM_PGFLAGS takes what was in
+    that memory for a node, a zone and a mapping, and follows it.
+    """
+    if k.page_zone.get(pfn) is None:
+        raise KernelBug(f"the struct page of PFN {pfn:#x} is read, which was never initialised", place=place)
+
+
+def end_of_memory_grows(k: Kernel, end_pfn: int) -> None:
+    """``max_pfn`` is `end_pfn` at least: the highest struct page that ``fs/proc/page.c`` shows is before it."""
+    if end_pfn > k.max_pfn:
+        set_end_of_memory(k, end_pfn)
+
+
+def set_end_of_memory(k: Kernel, end_pfn: int) -> None:
+    """``max_pfn`` is `end_pfn` from now on, whatever it was."""
+    k.hw.writes("max_pfn")
+    k.max_pfn = end_pfn
+
+
 def snapshot_page(k: Kernel, pfn: int, place: str) -> None:
     """Read the struct page of `pfn` for the function `place`, through its mapping in the vmemmap.
 

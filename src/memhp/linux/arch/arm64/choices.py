@@ -193,6 +193,13 @@ class Arm64Profile(ArchProfile):
         first("keep"),
         between("6.12", "7.2", "descend"),
     )
+    max_pfn: Literal["last-added", "highest"] = choice(
+        "What ``arch_add_memory()`` makes of ``max_pfn``: the end of what it adds, or of the highest memory so far.",
+        first("last-added"),
+        between(
+            "6.12", "7.2", "highest", "arm64: mm: Correct the update of max_pfn", stable=("6.1.135", "6.12.24")
+        ),
+    )
     kernel_prot: Literal["5.2", "5.10", "6.1", "6.1.167", "6.12.0", "6.12", "7.2"] = choice(
         "Attributes of kernel leaves (``pgtable-prot.h``). 5.2: MT_NORMAL is number 4, leaves are dirty. 5.10: it "
         "is number 0, leaves are clean, RAM in the direct map is Normal-Tagged. 6.1: device memory is number 3. "

@@ -109,13 +109,15 @@ class RiscvProfile(OwnRootTables):
         first("before-add-pages"),
         since("6.11", "end", "riscv: mm: Add memory hotplugging support"),
     )
-    layout: Literal["6.4", "6.12", "7.2"] = choice(
+    layout: Literal["6.4", "6.8", "6.12", "7.2"] = choice(
         "The address space. 6.4: Sv39 direct map at 0xffffffd800000000, ``vmemmap`` is VMEMMAP_START whatever the "
-        "start of RAM. 6.12: Sv39 direct map larger, ``vmemmap_start_pfn`` is the section that RAM starts in. 7.2: "
-        "it is aligned to the largest folio, 16 GiB, where the build has HVO.",
+        "start of RAM. 6.8: it begins with the struct page of the first page of RAM, though the section has others "
+        "before it; Sv39 direct map larger (by 6.11). 6.12: with that of the first page of the section. 7.2: it is "
+        "aligned to the largest folio, 16 GiB, where the build has HVO.",
         first("6.4"),
-        between("6.4", "6.11", "6.12"),
-        between("6.12", "7.2", "7.2"),
+        since("6.8", "6.8", "riscv: Sparse-Memory/vmemmap out-of-bounds fix", ("6.7.9",)),
+        since("6.13", "6.12", "riscv: mm: Fix the out of bound issue of vmemmap address", ("6.12.10",)),
+        between("6.13", "7.2", "7.2"),
     )
     folded_levels: Literal["indexed", "skipped"] = choice(
         "Whether the removal walk adds the index of a level that is folded: from v1 until July 2026 at P4D and PUD, so "

@@ -57,10 +57,14 @@ def _node_dev_init(k: Kernel) -> None:
     """Give every online node its device: drivers/base/node.c:node_dev_init, which ``driver_init()`` calls next."""
     for nid in sorted(k.node_states.online - set(k.node_states.devices)):
         register_node(k.node_states, nid)
-    size = k.memory_block_size
-    by_node = k.config.profile.boot_block_nodes == "by-node"
+    profile = k.config.profile
     for start, end, nid in register_memory_blocks_under_nodes(
-        k.node_states, k.memblock, k.memory_blocks, size, by_node=by_node
+        k.node_states,
+        k.memblock,
+        k.memory_blocks,
+        k.memory_block_size,
+        by_node=profile.boot_block_nodes == "by-node",
+        by_span=profile.boot_links == "by-span",
     ):
         _add_nid_early(k, Span(start, end), nid)
 
@@ -103,6 +107,8 @@ def create_memory_block_devices(
     made = blocks.start
     for first, count in k.hw.batches(blocks.start, blocks.end if taken is None else taken[0]):
         if k.hw.may_fail(ADD):
+            if altmap and k.config.profile.block_altmap == "before-registration":
+                warn(k, "drivers/base/memory.c:memory_block_release")
             taken = None
             break
         k.memory_blocks.publish(first, first + count, MemoryBlock("offline", nid, altmap=altmap, group=group))

@@ -76,7 +76,8 @@ def memblk_nr_poison_inc(k: Kernel, pfn: int) -> bool:
     if k.statics(BlockDevices).by_id.get(block_id) is dev:
         counts = k.statics(Poisoned).nr_hwpoison
         counts[block_id] = counts.get(block_id, 0) + 1
-    memory_block_put(k, dev)
+    if k.config.profile.poison_reference == "put":
+        memory_block_put(k, dev)
     return True
 
 

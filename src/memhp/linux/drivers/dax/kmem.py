@@ -95,7 +95,8 @@ def _add_range(k: Kernel, dev: DevDax, data: KmemData, i: int, span: Span) -> Re
         add_memory_driver_managed(k, nid, span.start, span.size, KMEM_NAME, flags)
     except KernelError:
         k.hw.log(f"kmem {dev.name}: {mapping(i, span)} memory add failed", "warn")
-        _remove(k, res)
+        if k.config.profile.kmem_failed_add == "released":
+            _remove(k, res)
         raise
     return res
 

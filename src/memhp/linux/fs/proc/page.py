@@ -3,11 +3,12 @@
 
 from contextlib import nullcontext
 
-from memhp.linux.mm.sparse import pfn_to_online_page
-from memhp.linux.mm.util import snapshot_page
+from memhp.linux.mm.sparse import pfn_to_online_page, pfn_valid
+from memhp.linux.mm.util import pf_poisoned_check, snapshot_page
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
+from memhp.units import align_up
 
 KERNEL_FILE = "fs/proc/page.c"
 
@@ -15,14 +16,22 @@ KERNEL_FILE = "fs/proc/page.c"
 def kpagecount_read(k: Kernel, pfns: Span) -> int:
     """Read the counts of some pages: how many of them have a struct page that is online. Others read as 0.
 
+    Behind the section in which ``max_pfn`` lies the file ends.
+
     No kernel keeps hotplug out meanwhile; with ``Profile.pfn_walk_lock`` it holds ``get_online_mems()`` for each page.
     Raises :class:`KernelBug` when a struct page is not there any more.
     """
     kept_out = k.config.profile.pfn_walk_lock == "mem_hotplug_lock"
     online = 0
-    for pfn in range(pfns.start, pfns.end):
+    k.hw.reads("max_pfn")
+    end = min(pfns.end, align_up(k.max_pfn, k.config.pages_per_section))
+    for pfn in range(pfns.start, end):
         with k.hw.locked("mem_hotplug_lock", write=False) if kept_out else nullcontext():
-            if pfn_to_online_page(k, pfn):
+            if k.config.profile.proc_page == "valid":
+                if pfn_valid(k, pfn):
+                    pf_poisoned_check(k, pfn, here())
+                    online += 1
+            elif pfn_to_online_page(k, pfn):
                 snapshot_page(k, pfn, here())
                 online += 1
     return online

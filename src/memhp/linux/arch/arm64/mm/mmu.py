@@ -33,6 +33,7 @@ from memhp.linux.mm.pgalloc import alloc_tables, by_reserved, free_memmap, free_
 from memhp.linux.mm.pgtable_populate import Builder, FixmapSlot, RootLock, populate
 from memhp.linux.mm.pgtable_remove import Remover, free_empty_tables, unmap
 from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, vmemmap_populate_basepages, vmemmap_populate_hugepages
+from memhp.linux.mm.util import end_of_memory_grows, set_end_of_memory
 from memhp.linux.place import LEVELS, Descent, by_height, here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -259,6 +260,8 @@ def arch_add_memory(
     except KernelError:
         remove_pgd_mapping(k, start, size)
         raise
+    last = arm64(k.config).max_pfn == "last-added"
+    (set_end_of_memory if last else end_of_memory_grows)(k, (start + size) >> shift)
 
 
 def add_pages(

@@ -33,6 +33,7 @@ from memhp.linux.mm.sparse_vmemmap import (
     vmemmap_populate_basepages,
     vmemmap_populate_hugepages,
 )
+from memhp.linux.mm.util import end_of_memory_grows
 from memhp.linux.place import LEVELS, Descent, by_height, here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -260,8 +261,9 @@ def add_pages(
     altmap: VmemAltmap | None = None,
     pgmap: DevPagemap | None = None,
 ) -> None:
-    """``__add_pages()``, of which no error is expected. Raises ERANGE too."""
-    if (start_pfn + nr_pages) << k.config.page_shift > k.layout.physmem_end + 1:
+    """``__add_pages()``, of which no error is expected. Raises ERANGE too, in kernels that know where they can map."""
+    knows = k.config.profile.pluggable_end == "PHYSMEM_END"
+    if knows and (start_pfn + nr_pages) << k.config.page_shift > k.layout.physmem_end + 1:
         warn(k, here(), once=True)
         raise KernelError(ERANGE, "the range ends beyond what the direct map can hold", place=here())
     try:
@@ -269,6 +271,8 @@ def add_pages(
     except KernelError:
         warn(k, here(), once=True)
         raise
+    if pgmap is None:
+        end_of_memory_grows(k, start_pfn + nr_pages)
 
 
 def arch_remove_memory(k: Kernel, start: int, size: int, altmap: VmemAltmap | None = None) -> None:

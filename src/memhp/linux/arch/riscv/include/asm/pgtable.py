@@ -32,6 +32,8 @@ def vmemmap_start_pfn(config: Config, phys_ram_base: int) -> int:
     version = riscv(config).layout
     if version == "6.4":
         return 0
+    if version == "6.8":
+        return phys_ram_base >> config.page_shift
     aligned = config.section_size
     if version == "7.2" and config.has_hvo:
         aligned = max(aligned, MAX_FOLIO_SIZE)
