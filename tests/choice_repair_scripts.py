@@ -6,11 +6,14 @@ from collections.abc import Callable
 from kernels import PLUG_AT, plug
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
+from memhp.linux.drivers.virtio.virtio_mem import Params
 from memhp.linux.kernel.resource import Resource, request_resource
 from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory
 from memhp.linux.state import Kernel
+from memhp.units import GiB
 from steppers import Failing
+from virtio_mem import attach, resize
 
 
 def no_section(k: Kernel) -> None:
@@ -49,6 +52,24 @@ def last_memory_refused(k: Kernel) -> None:
     state_store(k, block, "offline")
 
 
+def big_blocks(k: Kernel) -> None:
+    """A virtio-mem device shrinks by one of two big blocks that are in use, in ZONE_MOVABLE."""
+    k.auto_online_blocks = "online_movable"
+    vm = attach(k, params=Params(force_bbm=True))
+    for size in (2, 1):
+        resize(k, vm, size * k.memory_block_size)
+
+
+def block_of_a_run(k: Kernel) -> None:
+    """The last memory block of a run of leaves is asked to go offline."""
+    plug(k, GiB)
+    add_memory(k, 0, PLUG_AT, GiB)
+    block = k.block_id((PLUG_AT + GiB >> k.config.page_shift) - 1)
+    state_store(k, block, "online")
+    state_store(k, block, "offline")
+
+
 REPAIR_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
-    each.__name__: each for each in (no_section, split_refused, node_refused, last_memory_refused)
+    each.__name__: each
+    for each in (no_section, split_refused, node_refused, last_memory_refused, big_blocks, block_of_a_run)
 }

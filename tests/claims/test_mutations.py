@@ -24,6 +24,7 @@ from memhp.claims import (
     zone_device,
 )
 from memhp.claims.claim import decide
+from memhp.claims.fix import Raced
 from memhp.claims.table import CLAIMS
 from memhp.explore.cases import pgd_sync_existing_process, pgd_sync_new_process
 from memhp.linux import geometry
@@ -170,7 +171,8 @@ def unrepaired(name: str) -> Plant:
 
     def plant(patch: pytest.MonkeyPatch) -> None:
         witness: Any = table_findings.WITNESSES[name]
-        patch.setitem(table_findings.WITNESSES, name, replace(witness, after=witness.before))
+        same = {"after": witness.before} | ({"repaired": None} if isinstance(witness, Raced) else {})
+        patch.setitem(table_findings.WITNESSES, name, replace(witness, **same))
 
     return plant
 

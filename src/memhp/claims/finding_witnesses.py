@@ -5,9 +5,11 @@ Each takes a kernel, does something to a small machine, and says what is wrong t
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from contextlib import suppress
+from dataclasses import replace
 from errno import EBUSY
 
 from memhp.errors import KernelError
+from memhp.explore.case import Case
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains, Refusal
@@ -27,6 +29,15 @@ from memhp.spans import Span
 from memhp.units import GiB, MiB
 
 AT = 8 * GiB
+
+
+def repaired(race: Case, variant: str, **choices: str) -> Case:
+    """A race with one of its variants repaired by choices that no kernel has made: generic ones, or an architecture's.
+
+    It keeps its name, by which the race knows what to build.
+    """
+    (broken,) = [each for each in race.variants if each.name == variant]
+    return replace(race, variants=(replace(broken, choices={**broken.choices, **choices}),))
 
 
 def _boot(config: Config) -> Kernel:

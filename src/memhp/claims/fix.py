@@ -69,10 +69,13 @@ class Raced:
     before: tuple[str, str]
     """The variant and the configuration that are broken."""
     after: tuple[str, str]
+    repaired: Case | None = None
+    """Where `after` is a variant, if not of the same race."""
 
     def show(self) -> Shown:
         """Decide both, over every schedule."""
-        before, after = (evidence.explored(self.race, *each).failure for each in (self.before, self.after))
+        before = evidence.explored(self.race, *self.before).failure
+        after = evidence.explored(self.repaired or self.race, *self.after).failure
         return Shown("" if before is None else before.reason, "" if after is None else after.reason)
 
 

@@ -7,13 +7,20 @@ The pages of docs/findings.md tell each at length. `reproduced` says that it is 
 from collections.abc import Callable, Sequence
 
 from memhp.claims.claim import MODEL_ONLY, Claim, Evidence, Finding, captures, judged, sources, unbuilt
-from memhp.claims.finding_witnesses import plan_cancelled_unheard, resource_above_a_hole, tables_of_a_gigabyte
+from memhp.claims.finding_witnesses import (
+    plan_cancelled_unheard,
+    repaired,
+    resource_above_a_hole,
+    tables_of_a_gigabyte,
+)
 from memhp.claims.fix import Called, Raced, Rehearsed
 from memhp.explore.cases.free_before_flush import CASE as FREE_BEFORE_FLUSH
 from memhp.explore.cases.memory_block_lookup import CASE as BLOCK_LOOKUP
+from memhp.explore.cases.online_vs_unplug import CASE as UNPLUG
 from memhp.explore.cases.pagemap_lookup_vs_unmap import CASE as PAGEMAP
 from memhp.explore.cases.pfn_walker_vs_offline import CASE as PFN_WALKER
 from memhp.explore.cases.split_vs_remove import CASE as SPLIT
+from memhp.explore.cases.split_vs_remove import LAST_BLOCK
 from memhp.explore.cases.vmalloc_vs_hot_add import CASE as VMALLOC
 
 SOURCE = "docs/findings.md"
@@ -21,6 +28,7 @@ ADD_AND_REMOVE = ({"do": "plug", "size": "1G", "at": "16G"}, {"do": "remove"})
 ONLINE_AND_REMOVE = ({"do": "plug", "size": "1G", "at": "4G", "online": "movable"}, {"do": "offline"}, {"do": "remove"})
 BOOT_MEMORY_ONLY = {"choices": {"bootmem_remove": "notifier"}}
 
+BIG_BLOCK = "big-block-shrink-online-BUSY"
 OUT_OF_MEMORY = ({"do": "plug", "size": "30G", "expect": "ENOMEM"},)
 BAD_PAGE_OF_DMA = (
     {"do": "plug", "size": "128M", "at": "4G", "online": "kernel"},
@@ -65,11 +73,19 @@ WITNESSES: dict[str, Called | Rehearsed | Raced] = {
         {"choices": {"eject_undo": "zone-before"}}, note="came back online in",
     ),
     "f-8": Raced(PFN_WALKER, ("no-lock", "x86_64-4K-48-linux-7.2"), ("hotplug-lock", "x86_64-4K-48-linux-7.2")),
+    "f-9": Raced(
+        UNPLUG, (BIG_BLOCK, "arm64-64K-42-linux-7.2"), (BIG_BLOCK, "arm64-64K-42-linux-7.2"),
+        repaired(UNPLUG, BIG_BLOCK, virtio_mem_zone_lock="hotplug-mutex"),
+    ),
     "f-10": Raced(PAGEMAP, ("dma-at-once", "riscv64-4K-48-linux-7.2"), ("dma-each-page", "arm64-4K-48-linux-5.13")),
     "f-11": Raced(
         BLOCK_LOOKUP, ("lookup-unlocked", "riscv64-4K-48-linux-7.2"), ("reference-held", "riscv64-4K-48-linux-7.2")
     ),
     "f-12": Raced(VMALLOC, ("first-table", "arm64-4K-48-linux-6.12"), ("table-there", "arm64-4K-48-linux-6.12")),
+    "f-13": Raced(
+        SPLIT, (LAST_BLOCK, "arm64-16K-48-linux-7.2"), (LAST_BLOCK, "arm64-16K-48-linux-7.2"),
+        repaired(SPLIT, LAST_BLOCK, can_unmap_lock="pgtable_split_lock"),
+    ),
     "f-14": Raced(SPLIT, ("riscv-as-it-is", "riscv64-4K-48-linux-7.2"), ("bootmem-notifier", "arm64-4K-48-linux-7.2")),
     "f-15": Rehearsed(
         {"preset": "arm64-vm", "memory": "2G", "profile": "linux-7.2", "cpu": {"bbml2": True}},
@@ -173,8 +189,8 @@ CLAIMS = (
     ),
     _finding(
         "f-9", "virtio-mem asks for the zone of a page that may be going offline", READ,
-        "Not explored: ask under the device's hotplug mutex.",
-        "memhp explore online-vs-unplug --variant big-block-shrink-online-BUSY", MODEL_ONLY,
+        "Ask under the device's hotplug mutex: it is taken once more for each big block that is looked at.",
+        "memhp explore online-vs-unplug --variant big-block-shrink-online-BUSY", MODEL_ONLY, "linux-7.2",
     ),
     _finding(
         "f-10", "a device's struct pages go while DMA holds its pages", READ,
@@ -197,8 +213,8 @@ CLAIMS = (
     ),
     _finding(
         "f-13", "a run of leaves that is being split may lose its last memory block", READ,
-        "Not explored: look at the block's leaves under pgtable_split_lock.",
-        "memhp explore split-vs-remove --variant split-refused-last-block", MODEL_ONLY,
+        "Look at the block's leaves under pgtable_split_lock: a mutex for each block that goes offline.",
+        "memhp explore split-vs-remove --variant split-refused-last-block", MODEL_ONLY, "linux-7.2",
     ),
     _finding(
         "f-14", "on riscv64 and x86-64 nothing keeps part of a boot leaf from being removed", READ,

@@ -15,6 +15,7 @@ FailedAdd = Literal["stays", "taken-back"]
 PoisonedOffline = Literal["passed-over", "unless-held"]
 EjectUndo = Literal["any-zone", "zone-before"]
 CancelHeard = Literal["by-all", "by-those-asked"]
+BigBlockZone = Literal["unlocked", "hotplug-mutex"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,4 +41,9 @@ class RepairChoices(Choices):
         "Who on the memory chain hears that a plan is cancelled which the node chain refused: all, though nobody there "
         "was asked, or nobody.",
         first("by-all"),
+    )
+    virtio_mem_zone_lock: BigBlockZone = choice(
+        "What the virtio-mem driver holds while it looks at the zones of a big block that it may unplug "
+        "(``virtio_mem_bbm_bb_is_movable()``).",
+        first("unlocked"),
     )

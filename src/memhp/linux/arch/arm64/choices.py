@@ -167,6 +167,11 @@ class Arm64Profile(ArchProfile):
         first(False),
         since("6.18", True, _LARGE),
     )
+    can_unmap_lock: Literal["none", "pgtable_split_lock"] = choice(
+        "What ``can_unmap_without_split()`` holds while it looks at leaves: nothing in every kernel (a repair: what "
+        "they are split under).",
+        first("none"),
+    )
     vmap_huge_with_ptdump: bool = choice(
         "Whether huge vmap stays on in a kernel with ptdump.",
         first(False),

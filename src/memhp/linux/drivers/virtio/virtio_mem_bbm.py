@@ -98,7 +98,7 @@ def virtio_mem_bbm_unplug_request(k: Kernel, vm: VirtioMem, diff: int) -> None:
     passes = (virtio_mem_bbm_bb_is_offline, *movable, _any)
     for wanted in passes if vm.params.unplug_online else passes[:1]:
         for bb_id in vm.bbm.blocks.each_rev(BbState.ADDED):
-            if not wanted(k, vm, bb_id):
+            if not _asked(k, vm, bb_id, wanted):
                 continue
             try:
                 virtio_mem_bbm_offline_remove_and_unplug_bb(k, vm, bb_id)
@@ -133,6 +133,14 @@ def virtio_mem_bbm_bb_is_offline(k: Kernel, vm: VirtioMem, bb_id: int) -> bool:
 def virtio_mem_bbm_bb_is_movable(k: Kernel, vm: VirtioMem, bb_id: int) -> bool:
     """Whether all that is online of a big block is in ZONE_MOVABLE."""
     return all(is_zone_movable_page(k, section.start) for section in _online_sections(k, vm, bb_id))
+
+
+def _asked(k: Kernel, vm: VirtioMem, bb_id: int, wanted: Callable[[Kernel, VirtioMem, int], bool]) -> bool:
+    """Whether a big block is wanted; no kernel holds anything while it asks."""
+    if k.config.profile.virtio_mem_zone_lock == "unlocked":
+        return wanted(k, vm, bb_id)
+    with k.hw.locked(vm.hotplug_mutex):
+        return wanted(k, vm, bb_id)
 
 
 def _any(k: Kernel, vm: VirtioMem, bb_id: int) -> bool:

@@ -1,7 +1,10 @@
 """arm64: what may not go offline: boot memory, and ranges that end within a leaf. From ``arch/arm64/mm/mmu.c``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Iterable
+
 from memhp.linux.arch.arm64.choices import arm64
+from memhp.linux.arch.arm64.mm.split_kernel_leaf import PGTABLE_SPLIT_LOCK
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.mm.sparse import early_section
 from memhp.linux.state import Kernel
@@ -47,11 +50,18 @@ def can_unmap_without_split(k: Kernel, pfn: int, nr_pages: int) -> str:
         ((k.layout.phys_to_virt(start), k.layout.phys_to_virt(end)), "linear map"),
         ((k.layout.pfn_to_page(pfn), k.layout.pfn_to_page(pfn + nr_pages)), "vmemmap"),
     ):
-        if any(addr_splits_kernel_leaf(k, edge) for edge in edges):
+        if _any_splits(k, edges):
             text = f"[{start:x} {end:x}] splits a leaf entry in {area}"
             k.hw.log(text, "warn")
             return text
     return ""
+
+
+def _any_splits(k: Kernel, edges: Iterable[int]) -> bool:
+    if arm64(k.config).can_unmap_lock == "none":
+        return any(addr_splits_kernel_leaf(k, edge) for edge in edges)
+    with k.hw.locked(PGTABLE_SPLIT_LOCK):
+        return any(addr_splits_kernel_leaf(k, edge) for edge in edges)
 
 
 def addr_splits_kernel_leaf(k: Kernel, addr: int) -> bool:
