@@ -6,7 +6,7 @@ from collections.abc import Callable
 from kernels import PLUG_AT, plug
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
-from memhp.linux.drivers.virtio.virtio_mem import Params
+from memhp.linux.drivers.virtio.virtio_mem_state import Params
 from memhp.linux.kernel.resource import Resource, request_resource
 from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory

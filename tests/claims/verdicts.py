@@ -58,7 +58,7 @@ VERDICTS = {
     ),
     "rv-14": alike("answered", "mm/Kconfig and arch/riscv/Kconfig", V1, *TODAY),
     "rv-15": alike("answered", "the four postings", "v1", "v2", "v3", "v4"),
-    "rv-16": OPEN,
+    "rv-16": alike("refuted", "free_hotplug_pgtable_page() runs pagetable_dtor() for all, in 6.12 for none", *TODAY),
     "a64-1": partly(
         "VMEMMAP_START moved below the fixmap in 6.9, so that the table it shares with vmalloc holds nothing else",
         v6_12="reproduced", v5_13="refuted", v7="refuted", v6="refuted",
@@ -127,7 +127,7 @@ VERDICTS = {
     "f-15": alike("reproduced", "can_unmap_without_split() asks for each block", "linux-7.2"),
     "f-16": alike("reproduced", "vmemmap_free() is empty", "linux-7.2"),
     "f-17": alike("reproduced", "pud_free_pmd_page() flushes addr to addr + PAGE_SIZE", "linux-7.2"),
-    "f-18": OPEN,
+    "f-18": alike("reproduced", "the vmemmap's tables have no constructor", "linux-7.2"),
     "f-19": alike("reproduced", "reparent_children_after_split() stands before __adjust_resource()", "linux-7.2"),
     "f-20": alike("reproduced", "failed_addition: memory_notify(MEM_CANCEL_ONLINE) whoever refused", "linux-7.2"),
 }  # fmt: skip

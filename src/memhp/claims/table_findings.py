@@ -14,6 +14,7 @@ from memhp.claims.finding_witnesses import (
     tables_of_a_gigabyte,
 )
 from memhp.claims.fix import Called, Raced, Rehearsed
+from memhp.claims.page_table_counts import PAIRINGS, Counted
 from memhp.explore.cases.free_before_flush import CASE as FREE_BEFORE_FLUSH
 from memhp.explore.cases.memory_block_lookup import CASE as BLOCK_LOOKUP
 from memhp.explore.cases.online_vs_unplug import CASE as UNPLUG
@@ -28,6 +29,7 @@ ADD_AND_REMOVE = ({"do": "plug", "size": "1G", "at": "16G"}, {"do": "remove"})
 ONLINE_AND_REMOVE = ({"do": "plug", "size": "1G", "at": "4G", "online": "movable"}, {"do": "offline"}, {"do": "remove"})
 BOOT_MEMORY_ONLY = {"choices": {"bootmem_remove": "notifier"}}
 
+ARM64_COUNTS = PAIRINGS["arm64", "linux-7.2"]
 BIG_BLOCK = "big-block-shrink-online-BUSY"
 OUT_OF_MEMORY = ({"do": "plug", "size": "30G", "expect": "ENOMEM"},)
 BAD_PAGE_OF_DMA = (
@@ -44,7 +46,7 @@ STAYS = (
     {"do": "eject", "expect": "EBUSY"},
 )
 
-WITNESSES: dict[str, Called | Rehearsed | Raced] = {
+WITNESSES: dict[str, Called | Counted | Rehearsed | Raced] = {
     "f-1": Rehearsed(
         {"preset": "riscv-vm-sv39", "memory": "1G"}, ADD_AND_REMOVE,
         {"profile": "linux-6.12.102"}, {"profile": "linux-6.12.103"},
@@ -98,6 +100,7 @@ WITNESSES: dict[str, Called | Rehearsed | Raced] = {
     "f-17": Called(
         tables_of_a_gigabyte, "x86_64", {}, {"pud_free_flush": "range"}, release="7.2", options={"tce": True}
     ),
+    "f-18": Counted("arm64", "linux-7.2", ARM64_COUNTS, ARM64_COUNTS.paired),
     "f-19": Called(
         resource_above_a_hole, "x86_64", {}, {"resource_split": "children-move-after"}, release="7.2"
     ),
@@ -244,8 +247,10 @@ CLAIMS = (
     ),
     _finding(
         "f-18", "counts of page tables drift as memory comes and goes", READ,
-        "Not explored: run the destructor for the tables that a constructor was run for, and for no others (rv-16).",
-        "memhp claims f-18", sources("arch/riscv/mm/init.c:free_pte_table"),
+        "Run the destructor for the tables that a constructor was run for, and for no others (rv-16): who frees a "
+        "table knows whose area it was in. It costs nothing.",
+        "memhp claims f-18",
+        sources("arch/riscv/mm/init.c:free_pte_table", "arch/arm64/mm/mmu.c:free_hotplug_pgtable_page"), "linux-7.2",
     ),
     _finding(
         "f-19", "a resource inside removed memory would be left with a parent that is freed", READ,
