@@ -15,7 +15,7 @@ import pytest
 
 from memhp.errors import BadInput
 from memhp.scenario import schema
-from memhp.target.guest import cpio
+from memhp.target.guest import cpio, modules
 from memhp.target.guest.agent import Agent, GuestLost
 from memhp.target.guest.cache import Cache, user_cache
 from memhp.target.guest.fetch import release_of
@@ -60,12 +60,12 @@ def test_a_copy_of_guest_memory_has_the_same_bytes_and_the_same_holes() -> None:
 
 
 def test_what_a_guest_cannot_hold_in_its_tmpfs_is_refused() -> None:
-    assert refusal("x86_64", schema.Allocate(size="8M")) is None
-    assert "kind 'movable'" in (refusal("x86_64", schema.Allocate(size="8M", kind="kernel")) or "")
-    assert refusal("x86_64", schema.Allocate(size="8M", kind="hugetlb-free")) is None
-    assert refusal("arm64", schema.Poison(at="5G")) is None
-    assert "`at`" in (refusal("arm64", schema.Poison(tag="a")) or "")
-    assert "64 KiB" in (refusal("x86_64", schema.Allocate(size="4K")) or "")
+    assert refusal(kernel("x86_64"), schema.Allocate(size="8M")) is None
+    assert "kind 'movable'" in (refusal(kernel("x86_64"), schema.Allocate(size="8M", kind="kernel")) or "")
+    assert refusal(kernel("x86_64"), schema.Allocate(size="8M", kind="hugetlb-free")) is None
+    assert refusal(kernel("arm64"), schema.Poison(at="5G")) is None
+    assert "`at`" in (refusal(kernel("arm64"), schema.Poison(tag="a")) or "")
+    assert "64 KiB" in (refusal(kernel("x86_64"), schema.Allocate(size="4K")) or "")
 
 
 def test_each_suite_gets_a_stanza_of_its_own_with_the_machines_address_and_keyring() -> None:
@@ -156,7 +156,11 @@ def test_modules_load_after_what_they_need(tmp_path: Path) -> None:
         files[name] = tmp_path / f"{name}.ko"
         files[name].write_bytes(module(name, needs))
     assert depends(module("kmem", "dax-hmem,device_dax")) == ["dax_hmem", "device_dax"]
-    assert list(load_order(("virtio_pci", "kmem"), files)) == ["dax_hmem", "device_dax", "kmem"]
+    loaded = load_order(("virtio_pci", "kmem"), files)
+    assert list(loaded) == ["dax_hmem", "device_dax", "kmem"]
+    assert modules.needs("device_dax", loaded) == ["dax_hmem", "device_dax"]
+    assert modules.needs("kmem", loaded) == ["dax_hmem", "device_dax", "kmem"]
+    assert modules.needs("virtio_pci", loaded) == []
 
 
 def answering(replies: list[bytes]) -> Agent:
@@ -253,11 +257,66 @@ def test_memory_of_a_virtio_mem_device_is_in_a_file_like_ram_as_page_tables_may_
 
 
 def test_what_a_guest_cannot_do_is_refused_with_its_reason() -> None:
-    assert refusal("x86_64", schema.Plug(size="1G")) is None
-    assert "no DIMMs on riscv64" in (refusal("riscv64", schema.Plug(size="1G")) or "")
-    assert "no virtio-mem on riscv64" in (refusal("riscv64", schema.VirtioMem(size="1G")) or "")
-    assert "no faults" in (refusal("x86_64", schema.Resize(to="1G", faults=[schema.Fault(answer="NACK")])) or "")
-    assert "only the model" in (refusal("x86_64", schema.Touch(at=0)) or "")
+    assert refusal(kernel("x86_64"), schema.Plug(size="1G")) is None
+    assert "no DIMMs on riscv64" in (refusal(kernel("riscv64"), schema.Plug(size="1G")) or "")
+    assert "no virtio-mem on riscv64" in (refusal(kernel("riscv64"), schema.VirtioMem(size="1G")) or "")
+    assert "no faults" in (
+        refusal(kernel("x86_64"), schema.Resize(to="1G", faults=[schema.Fault(answer="NACK")])) or ""
+    )
+    assert "only the model" in (refusal(kernel("x86_64"), schema.Touch(at=0)) or "")
+
+
+def test_what_a_kernel_is_built_without_is_refused_where_its_configuration_is_known(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("CONFIG_VIRTIO_MEM=m\n# CONFIG_ACPI_HOTPLUG_MEMORY is not set\n")
+    built_so = replace(kernel("arm64"), config=config)
+    assert "ACPI_HOTPLUG_MEMORY" in (refusal(built_so, schema.Plug(size="1G")) or "")
+    assert refusal(built_so, schema.VirtioMem(size="1G")) is None
+    assert refusal(kernel("arm64"), schema.Plug(size="1G")) is None
+
+
+def test_regions_of_dax_devices_are_ram_behind_the_hole_that_the_command_line_calls_persistent() -> None:
+    steps: list[schema.StepKind] = [
+        schema.Dax(device="dax0.0", at="4128M", size="1G", mode="devdax"),
+        schema.Dax(device="dax1.0", at="6G", size="512M"),
+        schema.Dax(device="dax0.0", mode="kmem"),
+    ]
+    text = schema.MachineText(memory="1G")
+    spec = spec_for(GuestSpec(kernel("x86_64")), schema.Scenario(machine=text, steps=steps))
+    assert spec.nodes == ((1 << 30) + (2 << 30) + (512 << 20),)
+    assert spec.append.split() == ["memmap=32M$4096M", "memmap=1024M!4128M", "memmap=992M$5152M", "memmap=512M!6144M"]
+    assert spec.extra == ("-machine", "max-ram-below-4g=1024M")
+
+
+@pytest.mark.parametrize(
+    ("places", "why"),
+    [
+        ({"dax0.0": "2G"}, "hole"),
+        ({"dax0.0": "5000K"}, "hole"),
+        ({"dax0.0": "4G", "dax1.0": "4608M"}, "overlap"),
+        ({"dax0.0": "8G", "dax1.0": "4G"}, "numbered"),
+        ({"dax1.0": "4G"}, "numbered"),
+    ],
+)
+def test_regions_that_a_guest_cannot_have_are_refused_before_it_starts(places: dict[str, str], why: str) -> None:
+    steps: list[schema.StepKind] = [schema.Dax(device=name, at=at, size="1G") for name, at in places.items()]
+    with pytest.raises(BadInput, match=why):
+        spec_for(GuestSpec(kernel("x86_64")), schema.Scenario(machine=schema.MachineText(memory="1G"), steps=steps))
+
+
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        (schema.Dax(pinned=1), "pinned"),
+        (schema.Dax(namespace=False), "namespace"),
+        (schema.Dax(pagemap=False), "struct pages"),
+        (schema.Dax(device="dax0.1"), "one device"),
+    ],
+)
+def test_what_a_guest_cannot_do_with_a_region_is_refused(step: schema.Dax, why: str) -> None:
+    assert why in (refusal(kernel("x86_64"), step) or "")
+    assert refusal(kernel("x86_64"), schema.Dax(mode="kmem")) is None
+    assert "riscv64" in (refusal(kernel("riscv64"), schema.Dax(mode="kmem")) or "")
 
 
 def test_kernels_are_found_in_the_cache_as_their_packages_unpack(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class Fake:
     """Programs that answer by what they are asked for."""
 
     def __init__(self, have: Sequence[str], fetch: Ended, compared: Ended, lives: Ended, tests: Ended) -> None:
-        kernels = [{"arch": arch, "release": "7.2.13"} for arch in have]
+        kernels = [{"release": f"7.2.13+deb14-{flavour}"} for flavour in have]
         self.answers = {
             "fetch": fetch, "list": Ended(0, json.dumps({"kernels": kernels}), ""), "--all": compared,
             "--random": lives, "pytest": tests,
@@ -39,7 +39,7 @@ class Fake:
 FINE = Ended(0, document(), "")
 LIVED = Ended(0, document(machines=[], lives=LIVES), "")
 PASSED = Ended(0, "16 passed", "")
-ARCHES = ("x86_64", "arm64", "riscv64")
+ARCHES = ("cloud-amd64", "cloud-arm64", "riscv64")
 
 
 def run(have: Sequence[str] = ARCHES, fetch: Ended = FINE, compared: Ended = FINE, lives: Ended = LIVED,
@@ -58,12 +58,12 @@ def test_all_is_shown_where_all_was_there() -> None:
 def test_without_a_network_nothing_fails_and_each_architecture_is_named() -> None:
     report = run(have=(), fetch=Ended(2, "", "memhp: the archive is not reachable"))
     assert report.wrong == report.shown == []
-    assert [line.split(":")[1] for line in report.missing] == ["x86_64", "arm64", "riscv64"]
+    assert [line.split(":")[1] for line in report.missing] == [*ARCHES]
     assert all("NO KERNEL OF THIS ARCHITECTURE WAS BOOTED" in line for line in report.missing)
 
 
 def test_what_was_fetched_before_is_booted_without_a_network() -> None:
-    report = run(have=("arm64",), fetch=Ended(None, "", "not done after 240 s"))
+    report = run(have=("cloud-arm64",), fetch=Ended(None, "", "not done after 240 s"))
     assert len(report.missing) == 2
     assert any("lives" in line for line in report.shown)
 

@@ -37,19 +37,19 @@ def random(choice: GuestChoice, count: int, seed: int, seconds: float | None = N
     from memhp.conform.keep import scenario_text
     from memhp.conform.lived import Lives
     from memhp.conform.lives import random_lives
-    from memhp.scenario.schema import MachineText, Scenario, StepKind, VirtioMem
+    from memhp.scenario.schema import MachineText, Plug, Scenario, StepKind, VirtioMem
     from memhp.target.guest.agent import GuestSlow
     from memhp.target.guest.guest import running
-    from memhp.target.guest.machines import MACHINES
     from memhp.target.guest.snapshot import Snapshot, resumed
-    from memhp.target.guest.target import GuestTarget, spec_for
+    from memhp.target.guest.target import GuestTarget, refusal, spec_for
 
     qemu, base = choice.resolve()
     arch = base.kernel.arch
-    device: list[StepKind] = [VirtioMem(size=DEVICE_SIZE, device=DEVICE)] if MACHINES[arch].virtio_mem else []
+    vm0 = VirtioMem(size=DEVICE_SIZE, device=DEVICE)
+    device: list[StepKind] = [vm0] if refusal(base.kernel, vm0) is None else []
     machine: dict[str, object] = {"arch": arch, "memory": sum(base.nodes), "cpus": base.cpus}
     spec = spec_for(base, Scenario(machine=MachineText(memory=sum(base.nodes), cpus=base.cpus), steps=device))
-    spec = replace(spec, dimms=MACHINES[arch].dimm)
+    spec = replace(spec, dimms=refusal(base.kernel, Plug(size=0)) is None)
     with progress() as bar:
         task = bar.add_task("booting", total=count)
         try:

@@ -9,42 +9,45 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-BUSY = 0.4
-"""Processors that a guest with something to do wants at least: looks at it take some, an idle one a few hundredths."""
-WINDOW = 0.5
-"""Seconds over which that is measured."""
+BUSY = 0.7
+"""Of the time for which the busiest thread of a guest with something to do runs or is ready to: on an idle guest each
+wakes now and then, and waits for its turn."""
 
 
-def wanted(pid: int, proc: Path = Path("/proc")) -> float:
-    """Seconds for which the threads of a process ran or were ready to run (``Documentation/scheduler/sched-stats.rst``,
-    ``/proc/PID/task/TID/schedstat``); 0 where nothing tells.
+def wanted(pid: int, proc: Path = Path("/proc")) -> dict[str, float]:
+    """Seconds for which each thread of a process ran or was ready to run, by its id; none where nothing tells.
+
+    ``/proc/PID/task/TID/schedstat`` (``Documentation/scheduler/sched-stats.rst``).
     """
-    total = 0
+    found = {}
     for path in (proc / str(pid) / "task").glob("*/schedstat"):
         try:
             run, ready, _ = path.read_text().split()
         except (OSError, ValueError):
             continue
-        total += int(run) + int(ready)
-    return total / 1e9
+        found[path.parent.name] = (int(run) + int(ready)) / 1e9
+    return found
 
 
 class Idle:
-    """For how long a process has had nothing to do, asked again and again."""
+    """For how long a process has had nothing to do, while nobody asks it anything."""
 
     def __init__(
-        self, pid: int, want: Callable[[int], float] = wanted, clock: Callable[[], float] = time.monotonic
+        self,
+        pid: int,
+        *,
+        want: Callable[[int], dict[str, float]] = wanted,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._pid, self._want, self._clock = pid, want, clock
-        self._since = self._at = clock()
-        self._used = want(pid)
+        self._pid, self._want, self._sleep, self._clock = pid, want, sleep, clock
+        self.seconds = 0.0
+        """Of the pauses since it was last seen to be busy."""
 
-    def seconds(self) -> float:
-        """Seconds since it was last seen to be busy."""
-        now = self._clock()
-        if now - self._at >= WINDOW:
-            used = self._want(self._pid)
-            if used - self._used > BUSY * (now - self._at):
-                self._since = now
-            self._at, self._used = now, used
-        return now - self._since
+    def pause(self, seconds: float) -> None:
+        """Leave it alone for a while, and see what it does."""
+        began, used = self._clock(), self._want(self._pid)
+        self._sleep(seconds)
+        passed = self._clock() - began
+        most = max((now - used.get(thread, now) for thread, now in self._want(self._pid).items()), default=0.0)
+        self.seconds = 0.0 if most > BUSY * passed else self.seconds + passed

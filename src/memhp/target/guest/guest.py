@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from memhp.target.guest.agent import Agent
+from memhp.target.guest.agent import Agent, GuestSlow
 from memhp.target.guest.cache import Cache
 from memhp.target.guest.initramfs import initramfs
 from memhp.target.guest.launch import end, start
 from memhp.target.guest.monitor import Monitor
 from memhp.target.guest.qemu import GuestSpec, Lines, Qemu, command_line
 
-BOOT_SECONDS = 240
+BOOT_SECONDS = 150
 """How long a guest may take to boot: software emulation on a busy machine needs tens of seconds."""
 
 DEBUGGED = (
@@ -125,11 +125,8 @@ class Guest:
         if module in self.modules:
             return
         self.modules |= {module}
-        order = self.agent.run("cat /modules/order").text.split()
-        if module in order:
-            wanted = " ".join(order[: order.index(module) + 1])
-            loaded = "grep -q ^$m' ' /proc/modules"
-            self.agent.run(f"for m in {wanted}; do {loaded} || insmod /modules/$m.ko; done")
+        needs = f"$(cat /modules/{module}.needs 2>/dev/null)"
+        self.agent.run(f"for m in {needs}; do grep -q ^$m' ' /proc/modules || insmod /modules/$m.ko; done")
 
     def close(self) -> None:
         """End the guest; a second time does nothing."""
@@ -151,8 +148,14 @@ class Guest:
 
 @contextmanager
 def running(cache: Cache, qemu: Qemu, spec: GuestSpec) -> Iterator[Guest]:
-    """A guest for as long as the block runs."""
-    guest = Guest(cache, qemu, spec)
+    """A guest for as long as the block runs.
+
+    One that gets stuck on its way up is started once more: emulated timers do get lost on a machine that is busy.
+    """
+    try:
+        guest = Guest(cache, qemu, spec)
+    except GuestSlow:
+        guest = Guest(cache, qemu, spec)
     try:
         yield guest
     finally:

@@ -14,7 +14,7 @@ from memhp.errors import BadInput
 from memhp.target.guest import cpio
 from memhp.target.guest.cache import Cache
 from memhp.target.guest.kernel import Kernel
-from memhp.target.guest.modules import FIRST, ON_DEMAND, load_order, module_files
+from memhp.target.guest.modules import FIRST, ON_DEMAND, load_order, module_files, needs
 
 PORT = "memhp.agent"
 """The name of the agent's virtio-serial port."""
@@ -65,7 +65,7 @@ def entries(kernel: Kernel, busybox: bytes) -> list[cpio.Entry]:
         cpio.file("init", init.encode(), executable=True),
         cpio.file("agent", AGENT.replace("READY", READY).encode()),
         *(cpio.file(f"modules/{name}.ko", data) for name, data in all_modules.items()),
-        cpio.file("modules/order", "".join(f"{name}\n" for name in all_modules).encode()),
+        *(cpio.file(f"modules/{name}.needs", " ".join(needs(name, all_modules)).encode()) for name in all_modules),
     ]
 
 

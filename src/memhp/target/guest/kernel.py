@@ -50,6 +50,10 @@ class Kernel:
         match = re.search(rf"^{name}=(.*)$", self.config.read_text(encoding="utf-8"), re.MULTILINE)
         return match[1] if match else None
 
+    def lacks(self, name: str) -> bool:
+        """Whether a build option is off; False where the configuration is not known."""
+        return self.config is not None and self.option(name) is None
+
 
 def fetched(cache: Cache) -> list[Kernel]:
     """Every kernel in the cache, by release."""

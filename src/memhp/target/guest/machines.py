@@ -27,10 +27,20 @@ class Machine:
     """For the kernel's command line."""
     virtio_mem: bool = True
     dimm: bool = True
+    pmem: bool = False
+    """Whether the command line can make persistent memory of RAM."""
 
 
 MACHINES = {
-    "x86_64": Machine("x86_64", "q35", "max", "ttyS0", ("qemu-system-x86", "seabios"), append="no_timer_check"),
+    "x86_64": Machine(
+        "x86_64",
+        "q35",
+        "max",
+        "ttyS0",
+        ("qemu-system-x86", "seabios"),
+        append="no_timer_check",
+        pmem=True,
+    ),
     "arm64": Machine(
         "aarch64",
         "virt,gic-version=3",

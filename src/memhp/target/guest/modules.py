@@ -77,3 +77,11 @@ def load_order(names: tuple[str, ...], files: dict[str, Path]) -> dict[str, byte
     for name in names:
         add(name)
     return ordered
+
+
+def needs(name: str, modules: dict[str, bytes]) -> list[str]:
+    """What must be loaded for a module among some, itself last; nothing for one that is not among them."""
+    found: list[str] = []
+    for each in [*depends(modules[name]), name] if name in modules else ():
+        found += [other for other in ([each] if each == name else needs(each, modules)) if other not in found]
+    return found

@@ -36,6 +36,14 @@ class GuestMachine:
         self.count = 0
         self.pools: dict[str, int] = {}
         """Huge pages that were added to the pool, by tag."""
+        self.dax: dict[str, str] = {}
+        """The driver that each dax device has, by the device's name."""
+        self.dax_seeds: dict[str, str] = {}
+        """What claimed the namespace of each device of the DAX bus."""
+        self.dax_map: dict[str, str] = {}
+        self.dax_align: dict[str, int] = {}
+        self.known_to_kmem: set[str] = set()
+        """Devices that kmem was told of, which stay known to it."""
         self.block_size = int(self.read(f"{SYS}/block_size_bytes"), 16)
 
     def read(self, path: str) -> str:
@@ -63,11 +71,11 @@ class GuestMachine:
         """
         rest, end = Idle(self.guest.child.pid), time.monotonic() + PATIENCE
         while not done():
-            if rest.seconds() > idle:
+            if rest.seconds > idle:
                 return False
             if time.monotonic() > end:
                 raise GuestSlow(f"the guest is at work for more than {PATIENCE} s")
-            time.sleep(SETTLE)
+            rest.pause(SETTLE)
         return True
 
     def range_of(self, at: schema.Size | None, size: schema.Size | None) -> Span | None:

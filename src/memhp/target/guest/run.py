@@ -50,7 +50,7 @@ class Played:
 def check_scenario(spec: GuestSpec, scenario: Scenario, *, where: str) -> None:
     """Refuse what the guest will not be able to do. Raises :class:`BadInput` before anything starts."""
     for index, step in enumerate(scenario.steps):
-        why = refusal(spec.kernel.arch, step)
+        why = refusal(spec.kernel, step)
         if why is not None:
             raise BadInput(f"a guest cannot do {step.__struct_config__.tag!r}: {why}", where=f"{where}: steps[{index}]")
 

@@ -16,8 +16,9 @@ from memhp.errors import BadInput
 from memhp.scenario import schema
 from memhp.spans import Span
 from memhp.target.guest import users
+from memhp.target.guest.dax import dax
 from memhp.target.guest.monitor import Event, Refused
-from memhp.target.guest.plugged import ERRNO, IDLE, SETTLE, SYS, GuestMachine
+from memhp.target.guest.plugged import ERRNO, IDLE, SYS, GuestMachine
 from memhp.target.model.steps import ONLINE_TEXT
 from memhp.target.target import Done
 from memhp.units import parse_size
@@ -99,7 +100,7 @@ def eject(machine: GuestMachine, step: schema.Eject) -> Done:
     answers: list[Done] = []
 
     def answered() -> bool:
-        event = machine.guest.monitor.event(SETTLE, EJECT_EVENTS)
+        event = machine.guest.monitor.event(LOOK, EJECT_EVENTS)
         if event is not None and (done := _ejected(machine, step, name, event)) is not None:
             answers.append(done)
         return bool(answers)
@@ -108,6 +109,8 @@ def eject(machine: GuestMachine, step: schema.Eject) -> Done:
     return answers[0] if answers else Done(step, None, "the guest did not answer")
 
 
+LOOK = 0.01
+"""Seconds for an event that came already."""
 EJECT_EVENTS = ("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR", "ACPI_DEVICE_OST")
 OST_UNDER_WAY = {0, 0x84}
 """What ACPI's ``_OST`` says before it is known how an eject ends: success so far, and "in progress"."""
@@ -171,5 +174,6 @@ RUNNERS: dict[type, Callable[[GuestMachine, Any], Done]] = {
     schema.Allocate: users.allocate,
     schema.Free: users.free,
     schema.Poison: users.poison,
+    schema.Dax: dax,
 }
 """Which function carries out which kind of step."""

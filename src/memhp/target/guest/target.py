@@ -7,11 +7,13 @@ from dataclasses import replace
 from memhp.facts import dmesg
 from memhp.facts.observed import Facts
 from memhp.scenario import schema
-from memhp.target.guest import observe
+from memhp.target.guest import dax, observe
 from memhp.target.guest.guest import Guest
+from memhp.target.guest.kernel import Kernel
 from memhp.target.guest.machines import MACHINES
 from memhp.target.guest.memory import GuestMemory
 from memhp.target.guest.plugged import GuestMachine
+from memhp.target.guest.pmem import regions, with_regions
 from memhp.target.guest.qemu import GuestSpec, VirtioMemDevice
 from memhp.target.guest.steps import RUNNERS
 from memhp.target.guest.users import FILE_UNIT
@@ -35,9 +37,9 @@ WHEN_OFF = {"gbpages": "nogbpages", "rodata_full": "rodata=on"}
 """The same for a key that is false, where leaving it out is not enough."""
 
 
-def refusal(arch: str, step: schema.StepKind) -> str | None:
-    """Why a guest of an architecture cannot carry out a step; None if it can."""
-    machine = MACHINES[arch]
+def refusal(kernel: Kernel, step: schema.StepKind) -> str | None:
+    """Why a guest with a kernel cannot carry out a step; None if it can."""
+    arch, machine = kernel.arch, MACHINES[kernel.arch]
     if type(step) not in RUNNERS:
         return "only the model can (another target would need a program of its own in the guest)"
     if isinstance(step, schema.Plug):
@@ -47,9 +49,13 @@ def refusal(arch: str, step: schema.StepKind) -> str | None:
             return "the driver decides about memmap_on_memory: set it in [machine.boot]"
         if not machine.dimm:
             return f"QEMU has no DIMMs on {arch}"
+        if kernel.lacks("CONFIG_ACPI_HOTPLUG_MEMORY"):
+            return "the kernel is built without ACPI_HOTPLUG_MEMORY"
     if isinstance(step, schema.VirtioMem | schema.Resize):
         if not machine.virtio_mem:
             return f"QEMU has no virtio-mem on {arch}"
+        if kernel.lacks("CONFIG_VIRTIO_MEM"):
+            return "the kernel is built without VIRTIO_MEM"
         if step.faults:
             return "QEMU's device makes no faults"
     if isinstance(step, schema.VirtioMem) and (step.big_blocks or step.big_block_size or not step.unplug_online):
@@ -61,13 +67,15 @@ def refusal(arch: str, step: schema.StepKind) -> str | None:
             return f"such files are made of {FILE_UNIT >> 10} KiB"
     if isinstance(step, schema.Poison) and step.at is None:
         return "which page it is only its address says: write `at`"
+    if isinstance(step, schema.Dax):
+        return dax.refusal(step) if machine.pmem else f"memhp has no region of persistent memory for guests of {arch}"
     if isinstance(step, schema.Eject) and not step.enabled:
         return "the attribute that forbids ejecting is left alone"
     return None
 
 
 def spec_for(base: GuestSpec, scenario: schema.Scenario) -> GuestSpec:
-    """A guest for a scenario: its RAM, nodes, CPUs and command line, with the virtio-mem devices of its steps.
+    """A guest for a scenario: its RAM, nodes, CPUs and command line, with the devices of its steps.
 
     Raises :class:`BadInput` for sizes that cannot be read.
     """
@@ -78,7 +86,7 @@ def spec_for(base: GuestSpec, scenario: schema.Scenario) -> GuestSpec:
         if isinstance(step, schema.VirtioMem)
     )
     dimms = any(isinstance(step, schema.Plug) for step in scenario.steps)
-    return replace(
+    spec = replace(
         base,
         nodes=_nodes(text) or base.nodes,
         cpus=text.cpus or base.cpus,
@@ -86,6 +94,7 @@ def spec_for(base: GuestSpec, scenario: schema.Scenario) -> GuestSpec:
         virtio_mem=devices,
         dimms=dimms,
     )
+    return with_regions(spec, regions(scenario.steps))
 
 
 def _nodes(text: schema.MachineText) -> tuple[int, ...]:
@@ -120,7 +129,7 @@ class GuestTarget:
 
     def refusal(self, step: schema.StepKind) -> str | None:
         """Why a step cannot be carried out here; None if it can."""
-        return refusal(self.guest.spec.kernel.arch, step)
+        return refusal(self.guest.spec.kernel, step)
 
     def carry_out(self, step: schema.StepKind) -> Done:
         """Do what a step says and wait until the kernel is done with it."""
