@@ -15,6 +15,7 @@ import pytest
 from claims.verdicts import VERDICTS
 from memhp.claims import (
     altmap,
+    arm64_two_passes,
     evidence,
     memmap_design,
     memmap_on_memory,
@@ -141,6 +142,7 @@ PLANTED: dict[str, tuple[str, Plant]] = {
     "a64-5": ("the dump's lock excludes nobody", choosing("linux-6.12", "arm64", ptdump_lock="none")),
     "a64-6": ("pfn_valid() asks sections", choosing("arm64-hotremove-v7", "arm64", pfn_valid="sections")),
     "a64-7": ("one pass", choosing("linux-7.2", "arm64", remove_passes=1)),
+    "a64-8": ("V2 flushes as V3 does", lambda patch: patch.setitem(arm64_two_passes.VERSIONS, "V2", {})),
     "mom-1": ("no fallback to base pages", choosing("linux-7.2", "x86_64", vmemmap_fallback="none")),
     "mom-2": ("struct pages always in the memory", function(
         memory_hotplug_add, "mhp_supports_memmap_on_memory", lambda *_: True)),

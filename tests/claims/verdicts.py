@@ -75,7 +75,7 @@ VERDICTS = {
         "reproduced", "unmap_hotplug_range() before free_empty_tables()",
         V6, V7, "linux-5.13", "linux-6.12.85", *TODAY,
     ),
-    "a64-8": OPEN,
+    "a64-8": alike("answered", "\"Dropped flush_tlb_kernel_range() in remove_pagetable()\", V3", "arm64-hotremove-v5"),
     "mom-1": alike("reproduced", "32768 pages of 64 bytes", "linux-5.13", *TODAY),
     "mom-2": alike("reproduced", "captures of both ends: add_memory failed, and a panic", "linux-5.13", *TODAY),
     "mom-3": alike("reproduced", "GFP_KERNEL has no ZONE_MOVABLE", *TODAY),

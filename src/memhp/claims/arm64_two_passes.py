@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memhp.claims import evidence
-from memhp.claims.claim import Finding, VerdictName, judged, over_releases
+from memhp.claims.claim import Finding, VerdictName, answered, judged, over_releases
 from memhp.claims.in_order import InOrder
 from memhp.hw.format import Format
 from memhp.hw.stepper import Access
@@ -88,3 +88,30 @@ def two_passes() -> Finding:
             f"{', '.join(counts)} invalidations"
         )
     return over_releases(f"removing 1 GiB, 48-bit addresses: {'; '.join(parts)}", verdicts)
+
+
+VERSIONS: dict[str, dict[str, Any]] = {
+    "V2": {"leaf_flush": "none", "pte_table_flush": "none", "end_flush": "direct-map-range"},
+    "V3 to V5": {},
+}
+"""How earlier versions flushed, as choices on V5. The change log of V7: V3 dropped ``flush_tlb_kernel_range()`` in
+``remove_pagetable()`` and added it in ``remove_pte_table()``; V4 and V5 change neither that nor the lock, which V3 took
+around all, and V2 around each change of an entry."""
+
+
+def earlier() -> Finding:
+    """a64-8: the invalidations that removing 1 GiB takes in V2, and in V3 to V5."""
+    steps = ({"do": "plug", "size": GiB, "at": AT}, {"do": "remove"})
+    counts = {
+        name: [
+            flush_count(evidence.run({**machine(V5, size), "choices": choices}, *steps).steps[1].flushes)
+            for size in PAGE_SIZES
+        ]
+        for name, choices in VERSIONS.items()
+    }
+    told = (
+        f"{name}: " + ", ".join(f"{format_size(size)} {n}" for size, n in zip(PAGE_SIZES, found, strict=True))
+        for name, found in counts.items()
+    )
+    fewer = all(few < many for few, many in zip(counts["V2"], counts["V3 to V5"], strict=True))
+    return answered((V5,), fewer, f"removing 1 GiB, 48-bit addresses: {'; '.join(told)} invalidations")

@@ -31,7 +31,7 @@ BOOT_MEMORY_ONLY = {"choices": {"bootmem_remove": "notifier"}}
 
 ARM64_COUNTS = PAIRINGS["arm64", "linux-7.2"]
 BIG_BLOCK = "big-block-shrink-online-BUSY"
-OUT_OF_MEMORY = ({"do": "plug", "size": "30G", "expect": "ENOMEM"},)
+OUT_OF_MEMORY = ({"do": "plug", "size": "16G", "expect": "ENOMEM"},)
 BAD_PAGE_OF_DMA = (
     {"do": "plug", "size": "128M", "at": "4G", "online": "kernel"},
     {"do": "allocate", "kind": "pinned", "size": "64K", "at": "4G", "tag": "dma"},
@@ -59,7 +59,7 @@ WITNESSES: dict[str, Called | Counted | Rehearsed | Raced] = {
         FREE_BEFORE_FLUSH, ("riscv-order", "riscv64-4K-48-linux-7.2"), ("flush-then-free", "riscv64-4K-48-linux-6.12")
     ),
     "f-4": Rehearsed(
-        {"preset": "x86-vm", "memory": "512M", "profile": "linux-7.2"}, OUT_OF_MEMORY, {},
+        {"preset": "x86-vm", "memory": "256M", "profile": "linux-7.2"}, OUT_OF_MEMORY, {},
         {"choices": {"failed_add": "taken-back"}},
     ),
     "f-5": Rehearsed(
