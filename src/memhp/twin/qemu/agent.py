@@ -9,12 +9,16 @@ from memhp.facts.source import SYS_MEMORY
 from memhp.twin.files.memory import block_ids
 from memhp.twin.fuse.server import Later
 from memhp.twin.machine import Twin
-from memhp.twin.qemu.protocol import Arguments, Command, Parameter, QmpError, dispatch, error_body, parse, reply
+from memhp.twin.qemu.protocol import Arguments, Command, Parameter, QmpError, dispatch, error_body, fits, parse, reply
 from memhp.twin.tree import Attribute, Folder, resolve
 
 VERSION = "11.1.3"
 SENTINEL = b"\xff"
 """What a delimited answer begins with, and a client may send to have what came before forgotten."""
+STRAY = "JSON parse error, stray '\\uFFFD'"
+"""What is answered to that."""
+MEMBERS = {"phys-index": ("integer", True), "online": ("boolean", True), "can-offline": ("boolean", False)}
+"""Members of ``GuestMemoryBlock``: type, and whether each has to be there."""
 
 
 class Agent:
@@ -33,9 +37,11 @@ class Agent:
 
     def line(self, text: bytes) -> bytes:
         """The answer to a request."""
-        text = text.rpartition(SENTINEL)[2]
-        if not text.strip():
-            return b""
+        *before, text = text.split(SENTINEL)
+        stray = reply({}, error_body(QmpError(STRAY))) if before else b""
+        return stray + self._answer(text) if text.strip() else stray
+
+    def _answer(self, text: bytes) -> bytes:
         request: dict[str, Any] = {}
         said = text.decode(errors="replace").strip()
         try:
@@ -67,16 +73,26 @@ def get_memory_blocks(agent: Agent, _: Arguments) -> list[dict[str, Any]]:
 
 def set_memory_blocks(agent: Agent, arguments: Arguments) -> list[dict[str, Any]]:
     """``guest-set-memory-blocks``: block after block; each tells how it went. Raises :class:`QmpError`."""
-    told = []
     for place, wanted in enumerate(arguments["mem-blks"]):
-        for key, word in (("phys-index", int), ("online", bool)):
-            if not isinstance(wanted, dict) or key not in wanted:
-                raise QmpError(f"Parameter 'mem-blks[{place}].{key}' is missing")
-            if not isinstance(wanted[key], word):
-                expected = "integer" if word is int else "boolean"
-                raise QmpError(f"Invalid parameter type for 'mem-blks[{place}].{key}', expected: {expected}")
-        told.append(_set(agent, wanted["phys-index"], online=wanted["online"]))
-    return told
+        _check(f"mem-blks[{place}]", wanted)
+    return [_set(agent, wanted["phys-index"], online=wanted["online"]) for wanted in arguments["mem-blks"]]
+
+
+def _check(where: str, wanted: object) -> None:
+    """See that a block is told as it has to be. Raises :class:`QmpError`."""
+    if not isinstance(wanted, dict):
+        raise QmpError(f"Invalid parameter type for '{where}', expected: object")
+    for key, (word, needed) in MEMBERS.items():
+        if key not in wanted:
+            if needed:
+                raise QmpError(f"Parameter '{where}.{key}' is missing")
+        elif not fits(wanted[key], word):
+            if word == "integer":
+                raise QmpError(f"Parameter '{where}.{key}' expects uint64")
+            raise QmpError(f"Invalid parameter type for '{where}.{key}', expected: {word}")
+    extra = next((key for key in wanted if key not in MEMBERS), None)
+    if extra is not None:
+        raise QmpError(f"Parameter '{where}.{extra}' is unexpected")
 
 
 def _set(agent: Agent, block: int, *, online: bool) -> dict[str, Any]:
