@@ -20,7 +20,7 @@ from memhp.twin import syscalls
 from memhp.twin.syscalls import MNT_DETACH, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC
 
 FUSE = "/dev/fuse"
-STAGES = ("/sys/class", "/sys/dev")
+STAGES = ("/sys/class", "/sys/fs")
 """Where the twin's trees are mounted while their parts are bound, in the namespace only."""
 MOST_LISTED = 4096
 """Folders that are listed before the command begins, so that the kernel keeps what is in them."""
@@ -204,7 +204,7 @@ def bind(trees: Mapping[str, Iterable[str]]) -> None:
         syscalls.mount("none", path, flags=MS_BIND | syscalls.MS_REMOUNT | MS_RDONLY | keep)
     covered: set[Path] = set()
     for target, stage in wanted.items():
-        _make_room(target, covered)
+        _make_room(target, covered, folder=Path(f"{stage}{target}").is_dir())
         syscalls.mount(f"{stage}{target}", str(target), flags=MS_BIND)
         if target.stat().st_dev != devices[stage]:
             raise OSError(errno.EBUSY, f"{target} is still the host's")
@@ -232,7 +232,7 @@ def read_only_mounts(mountinfo: str) -> list[str]:
     return found
 
 
-def _make_room(path: Path, covered: set[Path]) -> None:
+def _make_room(path: Path, covered: set[Path], *, folder: bool = True) -> None:
     """Where the host has no such path: put a folder over the nearest that there is, with what the host has in it."""
     if path.exists():
         return
@@ -248,8 +248,11 @@ def _make_room(path: Path, covered: set[Path]) -> None:
         finally:
             os.close(hold)
         covered.add(above)
-    path.mkdir()
-    covered.add(path)
+    if folder:
+        path.mkdir()
+        covered.add(path)
+    else:
+        path.touch()
 
 
 def _again(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""A tree of files that are computed when they are asked for: attributes, windows, streams, links and folders.
+"""A tree of files that are computed when they are asked for: attributes, windows, streams, devices, links and folders.
 
 Everything in it is a description; nothing is kept. What a file says and what a write to it does are functions over the
 machine, which raise :class:`~memhp.errors.KernelError` as the kernel's ``show`` and ``store`` return an errno.
@@ -64,7 +64,16 @@ class Folder:
     there: Callable[[], bool] = lambda: True
 
 
-File: TypeAlias = Attribute | Window | Stream
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A character device, by its numbers: it can be seen, and not be opened, as nothing of its driver is there."""
+
+    mode: int
+    major: int
+    minor: int
+
+
+File: TypeAlias = Attribute | Window | Stream | Device
 Entry: TypeAlias = File | Link | Folder
 
 

@@ -6,6 +6,7 @@ from errno import EINVAL
 from memhp.errors import KernelError
 from memhp.facts.source import SYS_MEMORY, SYS_NODE
 from memhp.linux.lib.kstrtox import kstrtouint
+from memhp.twin.files.dax import dax_files
 from memhp.twin.files.kmsg import kmsg
 from memhp.twin.files.memory import memory_root
 from memhp.twin.files.module import DEBUG, error_injection, parameters
@@ -28,6 +29,7 @@ def twin_files(twin: Twin, cmdline: str) -> dict[str, Entry]:
         PARAMETERS: parameters(k),
         DEBUG: folder({"notifier-error-inject": folder({"memory": error_injection(k)})}),
         **proc_files(k, cmdline),
+        **dax_files(twin.session),
         "/dev/kmsg": kmsg(k),
     }
 

@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass, field
 
 from memhp.twin.fuse import wire
-from memhp.twin.tree import Attribute, Entry, Folder, Link, Stream, Window
+from memhp.twin.tree import Attribute, Device, Entry, Folder, Link, Stream, Window
 
 
 @dataclass(slots=True)
@@ -89,12 +89,19 @@ def mode_of(entry: Entry) -> int:
         return stat.S_IFDIR | 0o755
     if isinstance(entry, Link):
         return stat.S_IFLNK | 0o777
+    if isinstance(entry, Device):
+        return stat.S_IFCHR | entry.mode
     return stat.S_IFREG | entry.mode
 
 
 def size_of(entry: Entry) -> int:
     """What ``stat`` tells of a file's size."""
     return entry.size if isinstance(entry, Attribute) else len(entry.target) if isinstance(entry, Link) else 0
+
+
+def rdev_of(entry: Entry) -> int:
+    """The numbers of a device, as ``new_encode_dev()`` has them; 0 for anything else."""
+    return os.makedev(entry.major, entry.minor) & 0xFFFFFFFF if isinstance(entry, Device) else 0
 
 
 def may_open(entry: Entry, flags: int) -> bool:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from memhp.errors import KernelError
 from memhp.twin.fuse import wire
-from memhp.twin.fuse.nodes import Node, Nodes, may_open, mode_of, size_of
+from memhp.twin.fuse.nodes import Node, Nodes, may_open, mode_of, rdev_of, size_of
 from memhp.twin.fuse.wire import InitFlag, Op, OpenFlag, Request
 from memhp.twin.tree import Attribute, Folder, Link, Stream, Window
 
@@ -166,7 +166,8 @@ class Server:
 
     def _attributes(self, node: Node) -> bytes:
         links = 2 if isinstance(node.entry, Folder) else 1
-        return wire.attributes(node.number, mode_of(node.entry), size_of(node.entry), links, self.owner)
+        mode, size, device = mode_of(node.entry), size_of(node.entry), rdev_of(node.entry)
+        return wire.attributes(node.number, mode, size, links, self.owner, device=device)
 
     def _entry_heard(self, node: Node) -> bytes:
         """``struct fuse_entry_out`` of a node, which is looked up once more.
@@ -292,7 +293,8 @@ class Server:
     def write_to(self, node: Node, request: Request) -> bytes | None:
         """Do what a file does with what is written to it; None when it is answered later."""
         _, _, size, *_ = wire.READ_IN.unpack_from(request.body)
-        data = bytes(request.body[wire.READ_IN.size : wire.READ_IN.size + size])
+        # What stands behind a NUL, no store function of the kernel sees: libdaxctl writes one.
+        data = bytes(request.body[wire.READ_IN.size : wire.READ_IN.size + size]).partition(b"\0")[0]
         assert isinstance(node.entry, Attribute | Stream) and node.entry.store is not None
         done, unique = wire.WRITE_OUT.pack(size, 0), request.unique
         try:

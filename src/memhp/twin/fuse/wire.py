@@ -149,9 +149,11 @@ def notice(code: Notify, body: bytes) -> bytes:
     return OUT.pack(OUT.size + len(body), code, 0) + body
 
 
-def attributes(node: int, mode: int, size: int, links: int, owner: tuple[int, int], changed: int = 0) -> bytes:
-    """``struct fuse_attr`` of a file without times, but for when it was `changed`, in seconds."""
-    return ATTR.pack(node, size, 0, 0, changed, 0, 0, 0, 0, mode, links, *owner, 0, ATTRIBUTE_BLOCK, 0)
+def attributes(
+    node: int, mode: int, size: int, links: int, owner: tuple[int, int], changed: int = 0, device: int = 0
+) -> bytes:
+    """``struct fuse_attr`` of a file without times, but for when it was `changed`, in seconds; `device` is ``rdev``."""
+    return ATTR.pack(node, size, 0, 0, changed, 0, 0, 0, 0, mode, links, *owner, device, ATTRIBUTE_BLOCK, 0)
 
 
 ATTRIBUTE_BLOCK = 4096

@@ -1,0 +1,216 @@
+"""``/sys/bus/dax``: the devices of the DAX bus and their drivers, as ``drivers/dax/bus.c`` shows them."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from errno import EBUSY, EINVAL, ENODEV, EOPNOTSUPP
+from typing import Literal
+
+from memhp.errors import KernelError
+from memhp.linux.drivers.dax.bus import DevDax
+from memhp.linux.lib.kstrtox import kstrtobool
+from memhp.linux.mm.memory_hotplug_memmap import mhp_supports_memmap_on_memory
+from memhp.scenario import schema
+from memhp.target.model.dax import Region, dax, hmem_name
+from memhp.target.model.session import Session
+from memhp.twin.tree import Attribute, Device, Entry, Folder, Link, folder, joined
+
+KERNEL_FILE = "drivers/dax/bus.c"
+BUS, PLATFORM = "/sys/bus/dax", "/sys/devices/platform"
+Driver = Literal["device_dax", "kmem"]
+MODES: Mapping[Driver, schema.DaxMode] = {"device_dax": "devdax", "kmem": "kmem"}
+"""The drivers of the bus, and the mode of a region that each has."""
+MAJOR = 252
+"""The number of the driver of such character devices, of those that are given as they come."""
+_NAME = re.compile(r"dax\d+\.\d+")
+
+
+def dax_files(session: Session) -> dict[str, Entry]:
+    """The bus, and the parents of its devices, where the machine has such regions."""
+    regions = session.regions
+    if not regions:
+        return {}
+    parents = {f"{PLATFORM}/{_place(name, regions)}".rpartition("/")[0]: _parent(session, name) for name in regions}
+    devices = Folder(
+        lambda: (name for name in regions if _there(regions, name)),
+        lambda name: Link(f"../../../devices/platform/{_place(name, regions)}") if _there(regions, name) else None,
+    )
+    drivers = folder({driver: _driver(session, driver) for driver in MODES})
+    nodes: dict[str, Entry] = {f"/dev/{name}": Device(0o600, MAJOR, minor) for minor, name in enumerate(regions)}
+    # A link in Linux, to the device; a mount can only be a folder, in which tools look for this.
+    numbers = {f"/sys/dev/char/{MAJOR}:{minor}": folder({"subsystem": Link("../../../bus/dax")})
+               for minor in range(len(regions))}  # fmt: skip
+    modules = {f"/sys/module/{driver}": folder({"initstate": Attribute(0o444, lambda: "live\n", fixed=True)})
+               for driver in MODES}  # fmt: skip
+    return {BUS: folder({"devices": devices, "drivers": drivers}), **parents, **nodes, **numbers, **modules}
+
+
+def _there(regions: Mapping[str, Region], name: str) -> bool:
+    """Whether a region is one device of the bus now: the block driver has it otherwise."""
+    return name in regions and regions[name].dev is not None
+
+
+def _place(name: str, regions: Mapping[str, Region]) -> str:
+    """Where a device is below the platform's: a namespace's has an nd_dax device of the same name above it."""
+    if not regions[name].namespace:
+        return f"{hmem_name(name)}/{name}"
+    return f"e820_pmem/ndbus0/region{_number(name)}/{name}/{name}"
+
+
+def _number(name: str) -> str:
+    """The region's number in a device's name."""
+    return name.removeprefix("dax").partition(".")[0]
+
+
+def _parent(session: Session, name: str) -> Folder:
+    """The device that offers a region: the device of the bus in it, and what is told of the region."""
+    regions = session.regions
+    region = regions[name]
+
+    def child(wanted: str) -> Entry | None:
+        return _device(session, name) if wanted == name and _there(regions, name) else None
+
+    own = Folder(lambda: (name,) if _there(regions, name) else (), child)
+    return joined(own, folder({"dax_region": _region(name, region)}))
+
+
+def _region(name: str, region: Region) -> Folder:
+    """``dax_region``: what the device was cut from, which is one device as a whole here."""
+    return folder(
+        {
+            "id": Attribute(0o444, lambda: f"{_number(name)}\n", fixed=True),
+            "size": Attribute(0o444, lambda: f"{region.span.size}\n", fixed=True),
+            "align": Attribute(0o444, lambda: f"{_dev(region).align}\n"),
+        }
+    )
+
+
+def _dev(region: Region) -> DevDax:
+    """The device of a region. Raises ENODEV when there is none any more."""
+    if region.dev is None:
+        raise KernelError(ENODEV, "the dax device is gone", place="fs/kernfs/file.c:kernfs_fop_read_iter")
+    return region.dev
+
+
+def _device(session: Session, name: str) -> Folder:
+    """``dax0.0``: attributes, a folder a range, and the driver that it is bound to."""
+    region, k = session.regions[name], session.k
+    dev, minor = _dev(region), list(session.regions).index(name)
+    up = "/".join([".."] * (_place(name, session.regions).count("/") + 3))
+
+    def show(say: Callable[[DevDax], object]) -> Callable[[], str]:
+        return lambda: f"{say(_dev(region))}\n"
+
+    def memmap_on_memory_store(text: str) -> None:
+        value, place = kstrtobool(text), f"{KERNEL_FILE}:memmap_on_memory_store"
+        if value is None:
+            raise KernelError(EINVAL, f"{text!r} is no truth value", place=place)
+        if value and not mhp_supports_memmap_on_memory(k):
+            raise KernelError(EOPNOTSUPP, "memmap_on_memory is not available", place=place)
+        if value != _dev(region).memmap_on_memory and region.mode == "kmem":
+            raise KernelError(EBUSY, "kmem has the device", place=place)
+        _dev(region).memmap_on_memory = value
+
+    attributes: dict[str, Entry] = {
+        "align": Attribute(0o444, show(lambda dev: dev.align)),
+        "dev": Attribute(0o444, lambda: f"{MAJOR}:{minor}\n", fixed=True),
+        "modalias": Attribute(0o444, lambda: "dax:t0\n", fixed=True),
+        "numa_node": Attribute(0o444, lambda: f"{region.node}\n"),
+        "resource": Attribute(0o400, show(lambda dev: f"{dev.ranges[0].start:#x}")),
+        "size": Attribute(0o444, show(lambda dev: sum(span.size for span in dev.ranges))),
+        "target_node": Attribute(0o444, show(lambda dev: dev.target_node)),
+        "uevent": Attribute(0o644, lambda: _uevent(name, minor, region), lambda text: None),
+        "subsystem": Link(f"{up}/bus/dax"),
+        **{f"mapping{index}": _mapping(dev, index, k.config.page_shift) for index in range(len(dev.ranges))},
+    }
+    if k.config.profile.memmap_on_memory == "many-blocks":
+        show_memmap = show(lambda dev: int(dev.memmap_on_memory))
+        attributes["memmap_on_memory"] = Attribute(0o644, show_memmap, memmap_on_memory_store)
+
+    def bound(wanted: str) -> Entry | None:
+        driver = _bound(region)
+        return Link(f"{up}/bus/dax/drivers/{driver}") if wanted == "driver" and driver else None
+
+    return joined(folder(attributes), Folder(lambda: ("driver",) if _bound(region) else (), bound,
+                                             lambda: region.dev is not None))  # fmt: skip
+
+
+def _mapping(dev: DevDax, index: int, page_shift: int) -> Folder:
+    """``mappingN``: a range of physical addresses, and which page of the device it begins with."""
+    span = dev.ranges[index]
+    before = sum(each.size for each in dev.ranges[:index])
+    texts = {"start": f"{span.start:#x}", "end": f"{span.end - 1:#x}", "page_offset": f"{before >> page_shift:#x}"}
+    return folder({name: Attribute(0o400, lambda text=text: f"{text}\n", fixed=True) for name, text in texts.items()})  # type: ignore[misc]
+
+
+def _uevent(name: str, minor: int, region: Region) -> str:
+    """The variables of a device's events (``drivers/base/core.c:dev_uevent``)."""
+    driver = _bound(region)
+    bound = f"DRIVER={driver}\n" if driver else ""
+    return f"MAJOR={MAJOR}\nMINOR={minor}\nDEVNAME={name}\n{bound}MODALIAS=dax:t0\n"
+
+
+def _bound(region: Region) -> Driver | None:
+    """The driver that has a region's device."""
+    return next((driver for driver, mode in MODES.items() if region.mode == mode), None)
+
+
+def _driver(session: Session, driver: Driver) -> Folder:
+    """A driver of the bus: what is bound to it, and how that is changed."""
+    regions, ids = session.regions, set[str]()
+
+    def change(name: str, mode: schema.DaxMode) -> None:
+        dax(session.k, regions, schema.Dax(device=name, mode=mode), session.notes)
+
+    def bind(text: str) -> None:
+        """``drivers/base/bus.c:bind_store``: a device that the driver matches, and nobody has."""
+        name = text.strip()
+        if not _there(regions, name) or not matches(name):
+            raise KernelError(ENODEV, f"no device {name!r} for {driver}", place="drivers/base/bus.c:bind_store")
+        if _bound(regions[name]) is not None:
+            raise KernelError(EBUSY, f"{name} has a driver", place="drivers/base/dd.c:device_driver_attach")
+        change(name, MODES[driver])
+
+    def unbind(text: str) -> None:
+        name = text.strip()
+        if not _there(regions, name) or _bound(regions[name]) != driver:
+            raise KernelError(ENODEV, f"{driver} has no {name!r}", place="drivers/base/bus.c:unbind_store")
+        change(name, "none")
+
+    def matches(name: str) -> bool:
+        """By name, or by kind: memory that firmware reserved for it goes to kmem, all else to device-dax."""
+        kind = "device_dax" if regions[name].namespace else "kmem"
+        return name in ids or kind == driver
+
+    def identified(text: str) -> str:
+        name = text.removesuffix("\n")
+        if not _NAME.fullmatch(name):
+            raise KernelError(EINVAL, f"{text!r} is no dax device", place=f"{KERNEL_FILE}:do_id_store")
+        return name
+
+    def new_id(text: str) -> None:
+        """``do_id_store()``: the driver takes a device by its name from now on, and all that are free at once.
+
+        Nobody hears when it fails with one (``drivers/base/dd.c:__driver_attach``).
+        """
+        ids.add(identified(text))
+        for name, region in regions.items():
+            if _there(regions, name) and _bound(region) is None and matches(name):
+                with suppress(KernelError):
+                    change(name, MODES[driver])
+
+    files = {
+        "bind": Attribute(0o200, None, bind),
+        "unbind": Attribute(0o200, None, unbind),
+        "new_id": Attribute(0o200, None, new_id),
+        "remove_id": Attribute(0o200, None, lambda text: ids.discard(identified(text))),
+        "uevent": Attribute(0o200, None, lambda text: None),
+    }
+
+    def has() -> list[str]:
+        return [name for name in regions if _there(regions, name) and _bound(regions[name]) == driver]
+
+    links = Folder(has, lambda name: Link(f"../../../../devices/platform/{_place(name, regions)}")
+                   if name in has() else None)  # fmt: skip
+    return joined(folder(files), links)
