@@ -82,7 +82,7 @@ class FrontEnd:
         self.channel, far = socket.socketpair()
         self.channel.settimeout(5)
         self.far = far
-        self.index = 0
+        self.index = self.sent = 0
         turn()
 
     def close(self) -> None:
@@ -97,6 +97,7 @@ class FrontEnd:
 
     def send(self, request: int, payload: bytes = b"", fds: tuple[int, ...] = (), flags: int = 1) -> None:
         """A message."""
+        self.sent += 1
         socket.send_fds(self.line, [struct.pack("<III", request, flags, len(payload)) + payload], list(fds))
         self._turn()
 

@@ -97,17 +97,21 @@ class Report:
         for each in found["machines"]:
             self.shown.append(f"{each['name']}: {each['equal']} of {each['facts']} facts equal")
         self.missing += [f"{name}: {why}" for name, why in found["skipped"].items() if late(why)]
+        if (lives := found.get("lives")) is not None:
+            self._lives(what, lives)
+            return
         self.wrong += [
             f"{each['step']}: {each['fact']}: kernel {each['expected']!r}, model {each['got']!r}"
             for each in found["details"]
             if each["verdict"] == "differing"
         ]
-        if (lives := found.get("lives")) is not None:
-            self._lives(what, lives)
 
     def _lives(self, what: str, lives: dict[str, Any]) -> None:
         self.shown.append(f"{what}: {lives['finished']} lives, {lives['steps']} steps, {lives['differed']} differed")
-        self.wrong += lives["kept"]
+        if len(lives["kept"]) > lives["unsteady"]:
+            self.wrong += lives["kept"]
+        else:
+            self.missing += [f"{what}: a second look at what differed once:\n{each}" for each in lives["kept"]]
         if lives["finished"] < LIVES:
             why = f" ({lives['unfinished'][0]})" if lives["unfinished"] else ""
             self.missing.append(f"{what}: {LIVES - lives['finished']} of {LIVES} lives{why}")

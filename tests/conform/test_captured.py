@@ -75,6 +75,37 @@ def test_a_fact_that_no_rule_explains_is_told_with_both_values_and_fails(
     assert all(detail["expected"] != detail["got"] for detail in wrong)
 
 
+def test_a_page_tells_what_differs_with_both_values_and_needs_no_other_file(damaged: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert main(["conform", "--captures", str(damaged), "--html", str(page)]) == 1
+    text = page.read_text()
+    found = conform_capture(damaged / "damaged")
+    wrong = [detail for detail in found.details if detail.verdict == "differing"]
+    assert wrong
+    for detail in wrong:
+        assert f"<dt>{detail.step}: {detail.fact}</dt>" in text
+        assert f"kernel <code>{detail.expected}</code>, model <code>{detail.got}</code>" in text
+    assert f"{found.equal} of {found.facts} facts are equal" in text
+    assert "http" not in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--all", "--random", "3"],
+        ["--random", "3"],
+        ["a.toml", "--captures", "x"],
+        ["a.toml", "--all", "--with", "x"],
+        ["--captures", "x", "--kernel", "7.2:arm64"],
+        ["--selftest", "x", "--random", "1", "--kernel", "7.2:arm64"],
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["conform", *words]) == 2
+    assert "give FILE with --kernel" in capfd.readouterr().err
+
+
 def test_ktap_is_what_a_kernel_ci_reads(damaged: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["conform", "--captures", str(damaged), "--ktap"]) == 1
     lines = capfd.readouterr().out.splitlines()

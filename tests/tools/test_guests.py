@@ -11,7 +11,7 @@ from tools.guests import Ended, Report, ended, guests
 
 MACHINE = {"name": "virtio-mem on 7.2.13", "facts": 900, "equal": 900, "differing": 0, "incomparable": 0}
 WRONG = {"step": "2-plug", "fact": "MemTotal", "expected": 1, "got": 2, "verdict": "differing"}
-LIVES = {"drawn": 10, "finished": 10, "differed": 0, "steps": 140, "unfinished": [], "kept": []}
+LIVES = {"drawn": 10, "finished": 10, "differed": 0, "steps": 140, "unfinished": [], "unsteady": 0, "kept": []}
 
 
 def document(**other: object) -> str:
@@ -76,6 +76,9 @@ def test_a_fact_that_differs_fails() -> None:
 def test_a_life_that_differs_fails_with_its_scenario() -> None:
     kept = {**LIVES, "differed": 1, "kept": ["steps = []"]}
     assert run(lives=Ended(1, document(machines=[], lives=kept), "")).wrong == ["steps = []"] * 3
+    once = run(lives=Ended(1, document(machines=[], details=[WRONG], lives={**kept, "unsteady": 1}), ""))
+    assert once.wrong == []
+    assert [line.partition(":\n")[2] for line in once.missing] == ["steps = []"] * 3
 
 
 def test_what_did_not_fit_is_told_and_is_no_failure() -> None:

@@ -34,6 +34,6 @@ class Lives:
     found: Comparison = field(default_factory=Comparison)
     kept: list[Life] = field(default_factory=list)
     unsteady: int = 0
-    """Of `kept`, those that did not differ again when they were played again."""
+    """Of `kept`, those that did not differ so again, in the time that there was."""
     unfinished: list[str] = field(default_factory=list)
     """Why lives ended before their time though nothing differed: the guest was too slow, or time was up."""

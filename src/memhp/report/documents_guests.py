@@ -46,7 +46,7 @@ class LivesDocument(msgspec.Struct, frozen=True, kw_only=True):
     tried: int
     """More lives, to make those that differed smaller."""
     unsteady: int
-    """Of `kept`, those that did not differ when they were played again."""
+    """Of `kept`, those that did not differ so again, in the time that there was."""
     unfinished: list[str]
     """Why the others ended before: a guest that is too slow is no difference."""
     kept: list[str]

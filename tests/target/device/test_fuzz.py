@@ -16,9 +16,9 @@ from memhp.scenario.schema import Fault
 from memhp.target.device.control import Ask
 from memhp.units import MiB
 
-RUNS = int(os.environ.get("MEMHP_FUZZ_RUNS", "3000"))
+RUNS = int(os.environ.get("MEMHP_FUZZ_RUNS", "10000"))
 SEED = 24
-SETTLED = 5000
+SETTLED = 20_000
 """Messages after which memory does not grow any more."""
 MOST_GROWTH = 16 * MiB
 WORDS = (0, 1, 2, 3, 8, 63, 64, 65, 255, 256, 4096, 1 << 15, (1 << 16) - 1, 1 << 16, 1 << 31, (1 << 32) - 1)
@@ -37,6 +37,19 @@ class Hostile:
     def __init__(self, host: Served, seed: int) -> None:
         self.host, self.random = host, random.Random(seed)
         self.front: FrontEnd | None = None
+        self._before = 0
+
+    def sent(self) -> int:
+        """Messages so far, those that greet and those cut short included."""
+        return self._before + (self.front.sent if self.front is not None else 0)
+
+    def leave(self) -> None:
+        """Go away, if there is a connection."""
+        if self.front is not None:
+            self._before += self.front.sent
+            self.front.close()
+            self.front = None
+        self.host.turn()
 
     def word(self) -> int:
         """A 64-bit word, an interesting one mostly."""
@@ -68,9 +81,7 @@ class Hostile:
             except ConnectionResetError:
                 gone = True
         if gone or self.random.random() < 0.01:
-            front.close()
-            self.front = None
-            self.host.turn()
+            self.leave()
 
     def message(self, front: FrontEnd) -> None:
         """A message with a payload of about the right shape, or of any."""
@@ -92,6 +103,7 @@ class Hostile:
     def bytes(self, front: FrontEnd) -> None:
         """A stream cut anywhere."""
         front.line.send(self.random.randbytes(self.random.randrange(1, 40)))
+        front.sent += 1
         self.host.turn()
 
     def ring(self, front: FrontEnd) -> None:
@@ -145,19 +157,17 @@ def test_whatever_is_sent_the_server_serves_on(tmp_path: Path) -> None:
     with served(tmp_path) as host:
         idle = _files()
         hostile, settled, said = Hostile(host, SEED), 0, set()
-        for run in range(RUNS):
+        while hostile.sent() < RUNS:
             hostile.step()
-            if run == SETTLED:
+            if not settled and hostile.sent() > SETTLED:
                 settled = _memory()
             said |= {next((each for each in SAID if line.startswith(each)), line) for line in host.said}
             host.said.clear()
-        if hostile.front is not None:
-            hostile.front.close()
-        host.turn()
+        hostile.leave()
         assert said <= {*SAID, "the front end is not told of configuration changes any more: Broken pipe"}
         assert said >= set(SAID)
         assert _files() == idle
-        if RUNS > SETTLED:
+        if settled:
             assert _memory() - settled < MOST_GROWTH
         host.server.answer(Ask(clear=True))
         front = FrontEnd(host.path, host.turn)

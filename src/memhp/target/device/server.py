@@ -97,7 +97,7 @@ class Server:
         if due is not None:
             left = max(0.0, due - self._clock())
             timeout = left if timeout is None else min(timeout, left)
-        with selectors.DefaultSelector() as selector:
+        with selectors.PollSelector() as selector:
             self._register(selector)
             ready = selector.select(timeout)
         for key, _ in ready:
