@@ -8,8 +8,9 @@ others without a lock: each is a step.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from enum import IntFlag
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from memhp.hw.stepper import Access, Level, Part, Stepper
@@ -21,6 +22,10 @@ F = TypeVar("F", bound=IntFlag)
 
 EVERYTHING = 1 << 64
 """Above every byte address and PFN: the end of a range that goes on for ever."""
+MARKED: Mapping[str, bool] = MappingProxyType({"marked": True})
+"""``field(metadata=MARKED)``: a field of a record that is read and changed right after a step that says so
+(:meth:`memhp.hw.machine.Machine.reads`, ``writes``, ``atomic``, ``wait``), as atomics, completions, and what is found
+under RCU are. It does not announce itself."""
 
 
 class Stepped(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from memhp.hw.machine import Machine
-from memhp.hw.shared import SharedFlags, SharedMap
+from memhp.hw.shared import MARKED, SharedFlags, SharedMap
 from memhp.hw.tlb import Table
 from memhp.linux.config import Config, OnlineType
 from memhp.linux.drivers.base.node import NodeStates
@@ -50,9 +50,9 @@ class Kernel:
     port: Port = field(init=False)
     """What the architecture does on its own: that of `config`."""
     nodes: dict[int, Node] = field(default_factory=dict)
-    mem_section: SpanMap[Section] = field(default_factory=SpanMap)
+    mem_section: SpanMap[Section] = field(default_factory=SpanMap, metadata=MARKED)
     """Section number → section, for present sections."""
-    subsection_map: SpanSet = field(default_factory=SpanSet)
+    subsection_map: SpanSet = field(default_factory=SpanSet, metadata=MARKED)
     """PFNs whose sub-section is valid (``mem_section_usage``)."""
     page_zone: SharedMap[ZoneRef] = field(default_factory=SharedMap)
     """PFN → zone of an initialised struct page."""

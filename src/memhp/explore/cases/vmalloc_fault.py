@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
 from memhp.explore.cases.actors import laws_hold
 from memhp.explore.doors.run import KernelProgram
+from memhp.hw.shared import MARKED
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.vmalloc import vmalloc
 from memhp.linux.state import Kernel
@@ -24,7 +25,7 @@ TWO_CALLERS = "sync-two-callers"
 class Pointer:
     """A variable of the kernel, through which one CPU hands an area to others."""
 
-    area: Span | None = None
+    area: Span | None = field(default=None, metadata=MARKED)
 
 
 def grow(k: Kernel) -> None:

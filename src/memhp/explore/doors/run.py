@@ -2,7 +2,8 @@
 
 Each actor is a function of the kernel, on a greenlet and a CPU of its own; every access that the doors announce is one
 step, taken when the search says so, together with what the code does up to the next access. Kernel state that does not
-pass through doors is not seen by the reduction: code that shares it must hold a lock, as the kernel does.
+pass through doors announces itself too (:mod:`memhp.explore.doors.announced`): code that shares it must hold a lock, as
+the kernel does, or races.
 
 Going back rebuilds the state when a step is taken from there: a copy of the kernel as it was at the start, and the same
 steps once more.
@@ -20,8 +21,9 @@ from greenlet import GreenletExit, greenlet
 
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.explore.doors import trace_line
+from memhp.explore.doors.announced import announce
 from memhp.explore.doors.difference import Picture, differences, picture
-from memhp.explore.doors.stepper import BEGIN, Astray, DoorOp, Doors
+from memhp.explore.doors.stepper import BEGIN, Astray, DoorOp, Doors, reads_watched
 from memhp.explore.doors.touched import touched
 from memhp.explore.engine.control_state import Rounds
 from memhp.explore.engine.op import Op, Round
@@ -32,8 +34,8 @@ from memhp.linux.state import Kernel
 
 GRAIN = (
     "grain: a step is one access to a page-table entry, lock, counter or run of frames, with all up to the next one",
-    "shared maps (free lists, page flags, struct page zones, memory blocks, vmalloc areas) are watched for data races",
-    "not announced: zone and node spans and counters, watermarks, memblock, resources, node states, altmaps, sections",
+    "data races: all that the kernel's variables lead to is watched, an object by field, a map by range",
+    "not watched: messages printed once; fields behind steps: reference counts, completions, mem_section, device states",
     "not modelled: interrupts, weak memory orders, per-CPU lists, reclaim, compaction",
 )
 """What a step of kernel code is, and what is left out."""
@@ -112,30 +114,43 @@ class KernelRun:
         self._picture: Picture | None = None
         self._watched = False
         self.shared: frozenset[Hashable] | None = None
+        self.unseen: set[Hashable] = set()
         self.notes_places = False
         self.grain: tuple[str, ...] = GRAIN
-        self._live = 0
+        self._live: int
         """How many of the steps done the greenlets have done; they are rebuilt when it is not all."""
+        self._kernel_at_start: Kernel | None = None
+        self._greenlets: list[greenlet] = []
+        self._kernel: Kernel
+        self._stepper: Doors
         self._start()
 
     # The greenlets ---------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """Each actor before its first step, for the first time: nothing of its code has run."""
-        self._set_up(())
-        self._first = (list(self.pending), self._enabled_now(), self.broken)
+        """Each actor before its first step: nothing of its code has run, and the kernel is copied when it has to."""
+        self.unseen.clear()
+        self._live = -1
+        self._kernel_at_start = None
+        self.pending: list[Op | None] = [BEGIN for _ in self.names]
+        self._raised: str | None = None
+        self.broken: str | None = self._broken_now(self._program.kernel)
+        self._first = (list(self.pending), [True for _ in self.names], self.broken)
 
     def _set_up(self, again: Sequence[_Done]) -> None:
         """A fresh copy of the kernel, each actor before its first step; the steps `again` are to be done once more."""
-        k = deepcopy(self._program.kernel)
-        k.hw.stepper = stepper = Doors(k, self._program.failures, self.shared, again)
+        if self._kernel_at_start is None:
+            self._kernel_at_start = deepcopy(self._program.kernel)
+            announce(self._kernel_at_start, reads_watched(self.shared))
+        k = deepcopy(self._kernel_at_start)
+        k.hw.stepper = stepper = Doors(k, self._program.failures, self.shared, again, self.unseen)
         self._kernel, self._stepper = k, stepper
         self._picture = None
         self._results: list[Hashable] = [None] * len(self.names)
-        self._raised: str | None = None
+        self._raised = None
         self._greenlets = [greenlet(actor) for actor in self._program.actors]
-        self.pending: list[Op | None] = [BEGIN for _ in self.names]
-        self.broken: str | None = self._broken_now()
+        self.pending = [BEGIN for _ in self.names]
+        self.broken = self._broken_now(k)
 
     def _resume(self, thread: int, way: int) -> DoorOp | None:
         """Let an actor run until it waits for its turn; what it does next, None when it has ended."""
@@ -157,9 +172,9 @@ class KernelRun:
             return None
         return said  # type: ignore[no-any-return]
 
-    def _broken_now(self) -> str | None:
+    def _broken_now(self, k: Kernel) -> str | None:
         """What has gone wrong: a law broken at a door, or an actor that raised."""
-        violations = self._kernel.hw.violations
+        violations = k.hw.violations
         if not violations:
             return self._raised
         law, text, where = violations[0]
@@ -171,7 +186,7 @@ class KernelRun:
         stepper.doing, stepper.along, stepper.changed, stepper.touched, stepper.data_seen = op, 0, [], [], {}
         stepper.notes_places = self.notes_places
         self.pending[thread] = self._resume(thread, way)
-        self.broken = self._broken_now()
+        self.broken = self._broken_now(self._kernel)
         self._look_again(thread)
 
     def _look_again(self, thread: int) -> None:
@@ -214,7 +229,8 @@ class KernelRun:
 
     def close(self) -> None:
         """Take the greenlets down."""
-        self._stepper.given_up = True
+        if self._greenlets:
+            self._stepper.given_up = True
         for running in self._greenlets:
             if running:
                 running.throw(GreenletExit)
@@ -338,7 +354,6 @@ class KernelRun:
         self.back(0)
         self.close()
         self.shared = shared
-        self._live = 0
         self._start()
 
     def is_lock(self, target: Hashable) -> bool:

@@ -73,15 +73,24 @@ class Doors:
     """The stepper of a kernel under exploration.
 
     `failures`: the actors whose allocations may fail. `shared`: what actors share; None: no step is taken along.
-    `again`: steps to be done once more.
+    `again`: steps to be done once more. `written`: where sorts of state are noted that were written and whose reads are
+    not announced.
     """
 
     def __init__(
-        self, k: Kernel, failures: frozenset[int], shared: frozenset[Hashable] | None, again: Sequence[Done]
+        self,
+        k: Kernel,
+        failures: frozenset[int],
+        shared: frozenset[Hashable] | None,
+        again: Sequence[Done],
+        written: set[Hashable],
     ) -> None:
         self._kernel = k
         self._failures = failures
         self._shared = shared
+        self.watched = reads_watched(shared)
+        """Sorts of state whose reads are announced."""
+        self._written = written
         self._ghost = Ghost(k.hw)
         self._hub = getcurrent()
         self._again = again
@@ -209,6 +218,11 @@ class Doors:
         if getcurrent() is not self._hub:
             self._note(access)
 
+    def wrote(self, sort: str) -> None:
+        """A sort of state (:mod:`memhp.explore.doors.announced`) is written: its reads must be announced."""
+        if self.watched is not None and sort not in self.watched and getcurrent() is not self._hub:
+            self._written.add(("reads of", sort))
+
     def _note(self, access: Access, *, marked: bool = False, a_step: bool = False) -> None:
         if self.doing is None or not isinstance(access.target, Part):
             return
@@ -258,6 +272,13 @@ class Doors:
             op = DoorOp(f"wait for {why}", ((("field", on), SHARED),), place())
             op.blocking = op.waits = True
             self._ask(op)
+
+
+def reads_watched(shared: frozenset[Hashable] | None) -> frozenset[str] | None:
+    """Of what actors are known to share, the sorts of state whose reads are announced; None: all."""
+    if shared is None:
+        return None
+    return frozenset(one[1] for one in shared if isinstance(one, tuple) and one[0] == "reads of")
 
 
 def _level(kind: str, by: int | None) -> str:

@@ -109,7 +109,8 @@ def settled(run: Run, look: Callable[[Run], tuple[T, Set[Hashable]]]) -> T:
 
 def first_of(run: Run, met: Set[Hashable]) -> Set[Hashable]:
     """Of what has turned out to be shared, that which is to be taken as such first: locks, if there are any."""
-    return {target for target in met if run.is_lock(target)} or met
+    first = {target for target in met if run.is_lock(target) or target in run.unseen}
+    return first or met
 
 
 def one_by_one(run: Run, steps: Sequence[Choice]) -> list[Choice]:

@@ -81,6 +81,9 @@ class Run(Protocol):
     """What threads share, as far as that is known: steps that touch nothing of it are taken along with the step of
     their thread before them (:mod:`memhp.explore.engine.fusion`). None: every step is taken by itself."""
 
+    unseen: set[Hashable]
+    """State that was written while its reads were not looked at, so that a data race with one could not be told: it
+    counts as shared and not known to be. Empty where `shared` is None: then all are looked at."""
     grain: tuple[str, ...]
     """What one step is, and what is not looked at, a line each: what a verdict rests on besides its limits."""
     notes_places: bool

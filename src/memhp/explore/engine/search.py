@@ -103,7 +103,7 @@ class Search(Execution):
         if len(self._choices) >= self._limits.steps:
             self.coverage.too_long += 1
             return -1
-        if self.met and (run.loops or self._taken[-1] >= MOST_ALONG):
+        if (run.loops or self._taken[-1] >= MOST_ALONG) and self.met:
             return -1  # a round may be one that others would end, had they been seen
         enabled = 0
         pending = self._pending() if run.loops else run.pending
@@ -216,7 +216,8 @@ class Search(Execution):
     @property
     def met(self) -> Set[Hashable]:
         """What threads share and was not known to be; what was found does not count then."""
-        return self._dependence.found
+        found, unseen = self._dependence.found, self._run.unseen
+        return found | unseen if unseen else found
 
     def failure_one_by_one(self) -> Failure | None:
         """The failure, with a schedule of single steps; takes the run back to its start.

@@ -55,6 +55,7 @@ class ProgramRun:
         self.shared: frozenset[Hashable] | None = None
         self.data: Mapping[Data, str] = {}
         self.grain: tuple[str, ...] = ("grain: a step is one operation on one variable or lock",)
+        self.unseen: set[Hashable] = set()
         self.notes_places = False
         self._rounds: dict[Place, Round | None] = {}
         self._begins: list[int] = []

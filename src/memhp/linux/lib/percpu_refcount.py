@@ -6,10 +6,11 @@ owner, which :func:`percpu_ref_kill` drops.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from memhp.errors import KernelBug
 from memhp.hw.machine import Machine
+from memhp.hw.shared import MARKED
 
 KERNEL_FILE = "include/linux/percpu-refcount.h"
 
@@ -21,8 +22,8 @@ class PercpuRef:
     name: str
     release: Callable[[], None]
     """Called once, when the last reference is dropped."""
-    count: int = 1
-    dying: bool = False
+    count: int = field(default=1, metadata=MARKED)
+    dying: bool = field(default=False, metadata=MARKED)
 
 
 def percpu_ref_get_many(hw: Machine, ref: PercpuRef, nr: int) -> None:

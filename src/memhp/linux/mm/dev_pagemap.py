@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from memhp.hw.lifetime import SlabObject, use_object
+from memhp.hw.shared import MARKED
 from memhp.linux.kernel.rcu import rcu_read_lock
 from memhp.linux.lib.percpu_refcount import PercpuRef, percpu_ref_put_many, percpu_ref_tryget_live
 from memhp.linux.mm.altmap import VmemAltmap
@@ -79,11 +80,11 @@ class DevPagemap:
     """What pins the mapping; in 5.13 the caller may bring its own, else it is made when memory is mapped."""
     nr_range: int = 0
     """How many ranges are mapped now."""
-    pinned: int = 0
+    pinned: int = field(default=0, metadata=MARKED)
     """Pages that somebody holds, long-term DMA say, each once."""
-    left_to_pins: int = 0
+    left_to_pins: int = field(default=0, metadata=MARKED)
     """References that pinned pages still have to drop on a mapping that is going away."""
-    done: bool = field(default=False, repr=False)
+    done: bool = field(default=False, repr=False, metadata=MARKED)
     """``struct completion``: the last reference is gone."""
     slab: SlabObject = field(default_factory=lambda: SlabObject("dev_pagemap"), repr=False)
     """The structure itself, which is its driver's to free."""
@@ -102,7 +103,7 @@ def pgmap_vmemmap_nr(pgmap: DevPagemap) -> int:
 class Memremap:
     """Whose device memory is."""
 
-    pgmap_array: SpanMap[DevPagemap] = field(default_factory=SpanMap)
+    pgmap_array: SpanMap[DevPagemap] = field(default_factory=SpanMap, metadata=MARKED)
     """PFN → the device mapping that it belongs to."""
     drvdata: dict[str, DevPagemap] = field(default_factory=dict)
     """Device → the mapping that its driver keeps, also when it is undone (``dev_get_drvdata()``)."""

@@ -16,6 +16,7 @@ from memhp.hw.devices.virtio_mem import VirtioMemDevice
 from memhp.hw.devices.virtio_mem_wire import Feature
 from memhp.hw.ledger import Ledger
 from memhp.hw.memory import Owner, Use
+from memhp.hw.shared import MARKED
 from memhp.linux.drivers.base.notify import MemoryNotifier
 from memhp.linux.kernel.power.main import PmNotifier
 from memhp.linux.kernel.resource import Resource
@@ -68,7 +69,7 @@ class StateTable:
     """One byte of state for each block from `first_id` on: ``mb_states`` or ``bb_states``, with its counters."""
 
     first_id: int
-    states: bytearray = field(default_factory=bytearray)
+    states: bytearray = field(default_factory=bytearray, metadata=MARKED)
 
     @property
     def next_id(self) -> int:
@@ -209,7 +210,7 @@ class VirtioMem:
     requested_size: int = 0
     mode: SubBlockMode | BigBlockMode | None = None
     """Set when the device was initialised for hotplug."""
-    offline_size: int = 0
+    offline_size: int = field(default=0, metadata=MARKED)
     """Added and not online."""
     offline_threshold: int = DEFAULT_OFFLINE_THRESHOLD
     parent_resource: Resource | None = None
@@ -222,8 +223,8 @@ class VirtioMem:
     broken: bool = False
     last_error: KernelError | None = None
     """What the last run of the work ended in."""
-    wq_active: bool = False
-    work_pending: bool = False
+    wq_active: bool = field(default=False, metadata=MARKED)
+    work_pending: bool = field(default=False, metadata=MARKED)
     removing: bool = False
     retry_timer_ms: int = RETRY_TIMER_MIN_MS
     timer_serial: int = 0

@@ -1,0 +1,425 @@
+"""A kernel under exploration announces every access to what its global variables lead to; none can be forgotten.
+
+From the kernel on, everything that can change is put into a form that announces accesses to the machine's stepper:
+objects get a class of the same name, dictionaries, lists, sets and maps of spans are replaced. What is put into one of
+them later is treated the same then. A value of a sort that is not known here is refused. The kernel as it is ordinarily
+run has none of this, so there it costs nothing.
+
+Writes are always announced. Reads are where they are *watched*: they can only race with a write, and most state is
+written by no actor, so a search begins with no reads watched. A write of a sort of state (a field of a class, a map)
+whose reads are not is told to the stepper (:meth:`memhp.explore.doors.stepper.Doors.wrote`), and counts as something
+shared that was not known to be: the search begins again with these reads watched (:mod:`memhp.explore.engine.fusion`).
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import cache, partial
+from types import FunctionType, MethodType
+from typing import Any
+
+from memhp.hw.machine import Machine
+from memhp.hw.shared import EVERYTHING, SharedDict, SharedMap, SharedSet
+from memhp.hw.stepper import Access, Part
+from memhp.linux.state import Kernel, Shared
+from memhp.spans import SpanMap, SpanSet
+
+SETTLED = frozenset({
+    ("Kernel", "hw"), ("Kernel", "config"), ("Kernel", "layout"), ("Kernel", "port"), ("Kernel", "_statics"),
+    ("Kernel", "memory_block_size"), ("Node", "machine"),
+})  # fmt: skip
+"""(class, field) that boot has set for good, or that is none of the kernel's: not announced."""
+ONCE = frozenset({("Kernel", "warned")})
+"""Fields behind ``printk_once()``: a race on them costs a line more, and the kernel takes it."""
+Watched = frozenset[str] | None
+"""Sorts of state whose reads are announced; None: all."""
+IMMUTABLE = (int, str, bytes, float, tuple, frozenset, type(None), Enum, FunctionType, MethodType, type, BaseException)
+HARDWARE = "memhp.hw."
+"""Where the classes are of what is not the kernel's: devices, and state that announces itself."""
+
+
+class Field:
+    """A field of an object whose reads are watched."""
+
+    __slots__ = ("_name", "_suffix")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, holder: Any, owner: type) -> Any:
+        """Read the field."""
+        if holder is None:
+            return self
+        state = holder.__dict__
+        try:
+            value = state[self._name]
+        except KeyError:
+            raise AttributeError(self._name) from None
+        to = state.get("_announces_to")
+        if to is not None and to[0].stepper is not None:
+            to[0].stepper.data(Access("read", Part(_field_name(to[1], self._name, value), 0, 1)))
+        return value
+
+    def __set__(self, holder: Any, value: object) -> None:
+        """Write the field: :func:`_set_field` does."""
+        raise AssertionError("unreachable: __setattr__ comes first")
+
+
+def _field_name(prefix: str, field: str, value: Any) -> str:
+    """What a field goes by; that which announces its own accesses goes by it too, so the field is another thing."""
+    return f"{prefix}{field} itself" if isinstance(value, ANNOUNCES_ITSELF) else prefix + field
+
+
+@cache
+def announcing(kind: type, watched: frozenset[str]) -> type:
+    """A class like `kind`, a dataclass, that announces writes of its fields, and reads of those in `watched`."""
+    named = _fields(kind)
+
+    def set_field(self: Any, name: str, value: object) -> None:
+        to = self.__dict__.get("_announces_to")
+        if to is None or name not in named:
+            object.__setattr__(self, name, value) if name not in watched else self.__dict__.__setitem__(name, value)
+            return
+        machine, prefix = to
+        key = f"{kind.__name__}.{name}"
+        stepper = machine.stepper
+        value = announced(value, machine, stepper.watched if stepper is not None else None, prefix + name, key)
+        if stepper is not None:
+            stepper.data(Access("write", Part(_field_name(prefix, name, value), 0, 1)))
+            stepper.wrote(key)
+        self.__dict__[name] = value
+
+    members: dict[str, object] = {name: Field(name) for name in watched}
+    members |= {"__setattr__": set_field, "__module__": kind.__module__}
+    if kind is Kernel:
+        members["_announce"] = _announce_record
+    return type(kind.__name__, (kind,), members)
+
+
+@cache
+def _fields(kind: type) -> frozenset[str]:
+    """The fields of a class that are announced: those that are not behind doors (:data:`memhp.hw.shared.MARKED`)."""
+    return frozenset(
+        one.name
+        for one in fields(kind)
+        if not one.metadata.get("marked") and (kind.__name__, one.name) not in SETTLED | ONCE
+    )
+
+
+def _announce_record(k: Kernel, record: Any) -> None:
+    """The variables of one file of the kernel, which are asked for for the first time."""
+    Kernel._announce(k, record)
+    stepper: Any = k.hw.stepper
+    _object(record, k.hw, stepper.watched if stepper is not None else None, "")
+
+
+class QuietMap(SharedMap[Any]):
+    """A shared map whose reads are not watched."""
+
+    __slots__ = ()
+
+    def _announce(self, kind: str, start: int, end: int) -> None:
+        if kind == "write":
+            super()._announce(kind, start, end)
+            stepper: Any = self._machine.stepper
+            if stepper is not None:
+                stepper.wrote(self.name)
+
+
+class Container:
+    """A dictionary, list or set that announces what changes it; its reads are as fast as others'."""
+
+    __slots__ = ()
+
+    _to: tuple[Any, str, str]
+    """The machine; the name, and the sort of state."""
+
+    def say(self, kind: str, start: int = 0, end: int = EVERYTHING) -> None:
+        """Announce an access to a part, or to all of it."""
+        machine, name, key = self._to
+        if machine.stepper is not None:
+            machine.stepper.data(Access(kind, Part(name, start, end)))
+            if kind == "write":
+                machine.stepper.wrote(key)
+
+    def put(self, value: Any, at: object) -> Any:
+        """A value that is put in, as it is to stand there."""
+        machine, name, key = self._to
+        watched = machine.stepper.watched if machine.stepper is not None else None
+        return announced(value, machine, watched, f"{name}[{_key(at)}]", f"{key}[]")
+
+
+ANNOUNCES_ITSELF = (Container, SharedMap, SharedSet, SharedDict)
+"""What announces accesses to what is in it."""
+
+
+class AnnouncedDict(dict[Any, Any], Container):
+    """A dictionary, by key."""
+
+    __slots__ = ("_numbers", "_to")
+
+    _numbers: dict[object, int]
+    """By key that was ever asked for: a number, which stands for it in announcements."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "AnnouncedDict":
+        copy = memo[id(self)] = type(self)()
+        copy._to, copy._numbers = deepcopy(self._to, memo), dict(self._numbers)
+        dict.update(copy, ((deepcopy(key, memo), deepcopy(value, memo)) for key, value in dict.items(self)))
+        return copy
+
+    def say_at(self, kind: str, key: object) -> None:
+        """Announce an access to one key."""
+        at = self._numbers.setdefault(key, len(self._numbers))
+        self.say(kind, at, at + 1)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.say_at("write", key)
+        dict.__setitem__(self, key, self.put(value, key))
+
+    def __delitem__(self, key: Any) -> None:
+        self.say_at("write", key)
+        dict.__delitem__(self, key)
+
+    def pop(self, key: Any, *default: Any) -> Any:
+        """As of a dictionary."""
+        self.say_at("write", key)
+        return dict.pop(self, key, *default)
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """As of a dictionary."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def update(self, *others: Any, **named: Any) -> None:
+        """As of a dictionary."""
+        for key, value in dict(*others, **named).items():
+            self[key] = value
+
+
+class WatchedDict(AnnouncedDict):
+    """A dictionary whose reads are announced too."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        self.say_at("read", key)
+        return dict.__getitem__(self, key)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """As of a dictionary."""
+        self.say_at("read", key)
+        return dict.get(self, key, default)
+
+    def __contains__(self, key: object) -> bool:
+        self.say_at("read", key)
+        return dict.__contains__(self, key)
+
+
+class AnnouncedList(list[Any], Container):
+    """A list."""
+
+    __slots__ = ("_to",)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "AnnouncedList":
+        copy = memo[id(self)] = type(self)()
+        copy._to = deepcopy(self._to, memo)
+        list.extend(copy, (deepcopy(value, memo) for value in list.__iter__(self)))
+        return copy
+
+    def __setitem__(self, at: Any, value: Any) -> None:
+        self.say("write")
+        several = isinstance(at, slice)
+        list.__setitem__(self, at, [self.put(one, one) for one in value] if several else self.put(value, value))
+
+    def append(self, value: Any) -> None:
+        """As of a list."""
+        self.insert(list.__len__(self), value)
+
+    def insert(self, index: Any, value: Any) -> None:
+        """As of a list."""
+        self.say("write")
+        list.insert(self, index, self.put(value, value))
+
+    def extend(self, values: Iterable[Any]) -> None:
+        """As of a list."""
+        for value in values:
+            self.append(value)
+
+    def __iadd__(self, values: Iterable[Any]) -> Any:  # type: ignore[misc]
+        self.extend(values)
+        return self
+
+
+class AnnouncedSet(set[Any], Container):
+    """A set of values that do not change."""
+
+    __slots__ = ("_to",)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "AnnouncedSet":
+        copy = memo[id(self)] = type(self)()
+        copy._to = deepcopy(self._to, memo)
+        set.update(copy, set.__iter__(self))
+        return copy
+
+
+def _told(kind: str, method: str, base: Any) -> Callable[..., Any]:
+    """A method of a built-in container that first announces an access to all of it."""
+    plain = getattr(base, method)
+
+    def told(self: Container, *args: Any, **how: Any) -> Any:
+        self.say(kind)
+        return plain(self, *args, **how)
+
+    return told
+
+
+def _snapshot(method: str, base: Any) -> Callable[..., Any]:
+    """A method that goes through a container: announced, and through what is in it then."""
+    plain = getattr(base, method)
+
+    def told(self: Any) -> Any:
+        self.say("read")
+        return iter(list(plain(self))) if method == "__iter__" else plain(base(list(dict.items(self))))
+
+    return told
+
+
+class WatchedList(AnnouncedList):
+    """A list whose reads are announced too."""
+
+    __slots__ = ()
+
+
+class WatchedSet(AnnouncedSet):
+    """A set whose reads are announced too."""
+
+    __slots__ = ()
+
+
+COMPARED = ("__len__", "__eq__", "__ne__", "copy")
+COMBINED = ("__or__", "__ror__", "__and__", "__rand__", "__sub__", "__rsub__", "__xor__", "__rxor__",
+            "__le__", "__lt__", "__ge__", "__gt__",
+            "union", "intersection", "difference", "issubset", "issuperset", "isdisjoint")  # fmt: skip
+WRITES: tuple[tuple[type, type, tuple[str, ...]], ...] = (
+    (AnnouncedDict, dict, ("clear", "popitem")),
+    (AnnouncedList, list, ("__delitem__", "remove", "pop", "clear", "sort", "reverse")),
+    (AnnouncedSet, set, ("add", "discard", "remove", "pop", "clear", "update", "difference_update",
+                         "intersection_update", "__ior__", "__isub__", "__iand__")),
+)  # fmt: skip
+READS: tuple[tuple[type, type, tuple[str, ...]], ...] = (
+    (WatchedDict, dict, COMPARED),
+    (WatchedList, list, (*COMPARED, "__getitem__", "__contains__", "__add__", "__reversed__", "index", "count")),
+    (WatchedSet, set, (*COMPARED, *COMBINED, "__contains__")),
+)
+GONE_THROUGH: tuple[tuple[type, type, tuple[str, ...]], ...] = (
+    (WatchedDict, dict, ("__iter__", "keys", "values", "items")),
+    (WatchedList, list, ("__iter__",)),
+    (WatchedSet, set, ("__iter__",)),
+)
+for _kind, _base, _methods in WRITES:
+    for _method in _methods:
+        setattr(_kind, _method, _told("write", _method, _base))
+for _kind, _base, _methods in READS:
+    for _method in _methods:
+        setattr(_kind, _method, _told("read", _method, _base))
+for _kind, _base, _methods in GONE_THROUGH:
+    for _method in _methods:
+        setattr(_kind, _method, _snapshot(_method, _base))
+
+
+def _container(value: Any, machine: Machine, watched: Watched, name: str, key: str) -> Any:
+    """A dictionary, list or set in the form that announces accesses to it."""
+    told = watched is None or key in watched
+    made: Any
+    if isinstance(value, dict):
+        made = (WatchedDict if told else AnnouncedDict)()
+        made._numbers = {}
+        items = ((at, announced(one, machine, watched, f"{name}[{_key(at)}]", f"{key}[]")) for at, one in value.items())
+        dict.update(made, items)
+    elif isinstance(value, list):
+        made = (WatchedList if told else AnnouncedList)()
+        list.extend(made, (announced(one, machine, watched, f"{name}[{_key(one)}]", f"{key}[]") for one in value))
+    else:
+        made = (WatchedSet if told else AnnouncedSet)()
+        set.update(made, value)
+    made._to = (machine, name, key)
+    return made
+
+
+def announce(k: Kernel, watched: Watched) -> None:
+    """From now on all that `k` leads to announces accesses to the stepper of its machine.
+
+    `watched`: the sorts of state whose reads are announced (``Zone.present_pages``); None: all.
+    """
+    for root in (k, *k._statics.values()):
+        _object(root, k.hw, watched, "")
+
+
+def announced(value: Any, machine: Machine, watched: Watched, name: str, key: str) -> Any:
+    """A value in the form that announces accesses to it, under `name`. TypeError: it is of a sort that has none."""
+    if isinstance(value, IMMUTABLE):
+        return value
+    if isinstance(value, dict | list | set):
+        return value if isinstance(value, ANNOUNCES_ITSELF) else _container(value, machine, watched, name, key)
+    if isinstance(value, Shared) and not is_dataclass(value):
+        return value
+    if type(value) is SpanMap:
+        return _shared_map(value, machine, watched, name)
+    if type(value) is SpanSet:
+        spans = SharedSet()
+        spans._map, spans._size = _shared_map(value._map, machine, watched, name), value._size
+        return spans
+    if isinstance(value, partial):
+        for part in (*value.args, *value.keywords.values()):
+            announced(part, machine, watched, f"{name}.{type(part).__name__}", key)
+        return value
+    if type(value).__module__.startswith(HARDWARE):
+        return value
+    if _is_record(value) and value.__dataclass_params__.frozen:
+        return value
+    return _object(value, machine, watched, f"{name}.")
+
+
+def _shared_map(value: SpanMap[Any], machine: Machine, watched: Watched, name: str) -> SharedMap[Any]:
+    shared: SharedMap[Any] = SharedMap() if watched is None or name in watched else QuietMap()
+    for slot in SpanMap.__slots__:
+        setattr(shared, slot, getattr(value, slot))
+    shared.belong(machine, name)
+    return shared
+
+
+def _is_record(value: object) -> bool:
+    return is_dataclass(value) and hasattr(value, "__dict__")
+
+
+def _object(value: Any, machine: Machine, watched: Watched, name: str) -> Any:
+    if not _is_record(value):
+        raise TypeError(
+            f"{name.rstrip('.')} is a {type(value).__name__}: how accesses to it are announced is not known"
+        )
+    state: dict[str, Any] = vars(value)
+    if "_announces_to" in state:
+        return value
+    kind: Any = type(value)
+    named = _fields(kind)
+    state["_announces_to"] = (machine, name)
+    for field in named:
+        if field in state:
+            key = f"{kind.__name__}.{field}"
+            state[field] = announced(state[field], machine, watched, f"{name}{field}", key)
+    told = named if watched is None else frozenset(one for one in named if f"{kind.__name__}.{one}" in watched)
+    value.__class__ = announcing(kind, told)
+    return value
+
+
+def _key(key: object) -> str:
+    """A key, or an object in a list, in a name."""
+    if isinstance(key, Enum):
+        return key.name
+    if isinstance(key, int | str | tuple):
+        return str(key)
+    start = getattr(key, "start", None)
+    return f"{start:#x}" if isinstance(start, int) else type(key).__name__

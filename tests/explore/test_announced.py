@@ -1,0 +1,237 @@
+"""All that a kernel's variables lead to announces its accesses while it is explored; forgetting is impossible."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import fields
+from functools import cache, partial
+from typing import Any
+
+import pytest
+
+from memhp.explore.case import Configuration, Variant
+from memhp.explore.cases.actors import boot, dimm, hot_add, hot_remove, pfns
+from memhp.explore.doors.announced import (
+    IMMUTABLE,
+    ONCE,
+    SETTLED,
+    Field,
+    WatchedDict,
+    WatchedList,
+    WatchedSet,
+    announce,
+)
+from memhp.explore.doors.run import Actor, KernelProgram
+from memhp.explore.engine.search import search
+from memhp.explore.engine.shortest import decide
+from memhp.hw.shared import SharedMap, SharedSet
+from memhp.hw.stepper import Access, Level, Part
+from memhp.hw.tlb import Table
+from memhp.linux.drivers.base.memory_state import state_store
+from memhp.linux.drivers.base.node import register_node
+from memhp.linux.drivers.firmware.memmap import firmware_map_add_hotplug
+from memhp.linux.kernel.resource import Resource, iter_resources, request_resource
+from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mmzone import ZoneType
+from memhp.linux.state import Kernel
+from memhp.spans import SpanMap
+from memhp.units import KiB
+
+MACHINE = Configuration("riscv64", 4 * KiB, 39)
+
+
+@cache
+def machine() -> Kernel:
+    """A machine that has booted; explored are copies of it."""
+    return boot(Variant("as it is", "", "repaired", (MACHINE,)).config(MACHINE))
+
+
+def touch(change: Callable[[Kernel], object], *, lock: bool) -> Actor:
+    def actor(k: Kernel) -> None:
+        with k.hw.locked("a_lock") if lock else nullcontext():
+            change(k)
+
+    return actor
+
+
+PLAIN: dict[str, tuple[Callable[[Kernel], object], Callable[[Kernel], object]]] = {
+    "nodes[0].zones[DMA32].watermark_min": (
+        lambda k: setattr(k.nodes[0].zones[ZoneType.DMA32], "watermark_min", 1),
+        lambda k: k.nodes[0].zones[ZoneType.DMA32].watermark_min,
+    ),
+    "nodes[0].spanned": (lambda k: setattr(k.nodes[0], "spanned", 1), lambda k: k.nodes[0].end_pfn),
+    "nodes[0].zones": (lambda k: k.nodes[0].zones.pop(ZoneType.DEVICE), lambda k: len(k.nodes[0].zones)),
+    "memblock.memory": (lambda k: k.memblock.memblock_remove(0, 4096), lambda k: list(k.memblock.memory)),
+    "iomem_resource.children": (
+        lambda k: request_resource(k.iomem_resource, Resource(0, 4095, "new")),
+        lambda k: list(iter_resources(k.iomem_resource)),
+    ),
+    "node_states.online": (lambda k: k.node_states.online.add(1), lambda k: 1 in k.node_states.online),
+    "node_states.devices": (lambda k: register_node(k.node_states, 1), lambda k: len(k.node_states.devices)),
+    "altmaps": (lambda k: k.altmaps.update({0: VmemAltmap(0, 0, 0)}), lambda k: k.altmaps.get(0)),
+    "firmware_map.by_range": (
+        lambda k: firmware_map_add_hotplug(k.firmware_map, 0, 4096, "System RAM"),
+        lambda k: [entry.type for entry in k.firmware_map.entries],
+    ),
+    "auto_online_blocks": (lambda k: setattr(k, "auto_online_blocks", "online"), lambda k: k.auto_online_blocks),
+}
+"""By what a data race on it is told as: a change, and a look."""
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_kernel_state_of_every_sort_announces_itself(name: str) -> None:
+    change, look = PLAIN[name]
+    for locks in ((True, True), (False, True)):
+        actors = (touch(change, lock=locks[0]), touch(look, lock=locks[1]))
+        verdict = search(KernelProgram(machine(), actors, ("changer", "looker")).run())
+        if all(locks):
+            assert verdict.word == "safe"
+        else:
+            assert verdict.failure is not None
+            assert f"of {name} by changer" in verdict.failure.reason
+            assert f"read of {name} by looker" in verdict.failure.reason
+
+
+def test_what_is_put_into_shared_state_announces_itself_from_then_on() -> None:
+    """A resource that one actor has put into the tree, and another changes while a third looks."""
+
+    def grow(k: Kernel) -> None:
+        for child in k.iomem_resource.children:
+            child.end += 0
+
+    def add(k: Kernel) -> None:
+        with k.hw.locked("a_lock"):
+            request_resource(k.iomem_resource, Resource(0, 4095, "new"))
+        grow(k)
+
+    program = KernelProgram(machine(), (add, touch(grow, lock=True)), ("adder", "grower"))
+    failure = decide(program.run()).failure
+    assert failure is not None
+    assert "iomem_resource.children" in failure.reason
+
+
+def walk(value: object, path: str, seen: set[int], left_out: set[str]) -> Iterator[str]:
+    """Paths from a kernel to whatever can change and does not announce it; fields that are not to are `left_out`."""
+    if id(value) in seen or isinstance(value, IMMUTABLE) or type(value).__module__.startswith("memhp.hw."):
+        return
+    seen.add(id(value))
+    if isinstance(value, WatchedDict):
+        for key, part in dict.items(value):
+            yield from walk(part, f"{path}[{key}]", seen, left_out)
+    elif isinstance(value, WatchedList):
+        for part in list.__iter__(value):
+            yield from walk(part, f"{path}[]", seen, left_out)
+    elif "_announces_to" in getattr(value, "__dict__", {}):
+        for one in fields(value):  # type: ignore[arg-type]
+            where = (type(value).__name__, one.name)
+            if one.metadata.get("marked") or where in SETTLED | ONCE:
+                left_out.add(".".join(where))
+            elif one.name in vars(value):
+                if not isinstance(vars(type(value)).get(one.name), Field):
+                    yield f"{path}.{one.name}"
+                yield from walk(vars(value)[one.name], f"{path}.{one.name}", seen, left_out)
+    elif not (isinstance(value, WatchedSet | partial) or value.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+        yield path
+
+
+def test_nothing_that_a_kernel_leads_to_changes_unannounced() -> None:
+    k = deepcopy(machine())
+    hot_add(k)
+    announce(k, None)
+    left_out: set[str] = set()
+    roots = [k, *k._statics.values()]
+    assert [path for root in roots for path in walk(root, type(root).__name__, set(), left_out)] == []
+    assert left_out == {
+        "Kernel.hw", "Kernel.config", "Kernel.layout", "Kernel.port", "Kernel.memory_block_size", "Kernel._statics",
+        "Node.machine",  # set for good at boot
+        "Kernel.warned",  # a message more
+        "Kernel.mem_section", "Kernel.subsection_map",  # behind doors: usage maps and mem_section under RCU
+    }  # fmt: skip
+    assert not isinstance(vars(type(machine().nodes[0])).get("spanned"), Field), "others' kernels stay as they are"
+
+
+class Listener:
+    """A stepper that lets everything happen at once and keeps the names of what is accessed."""
+
+    def __init__(self) -> None:
+        self.watched: frozenset[str] = frozenset()
+        self.written: set[str] = set()
+
+    def step(self, access: Access) -> None:
+        self.data(access)
+
+    def data(self, access: Access) -> None:
+        target = access.target
+        if access.kind not in ("read", "load") and isinstance(target, Part | Level | str):
+            self.written.add(target if isinstance(target, str) else target.name)
+
+    def wrote(self, sort: str) -> None:
+        """A sort of state was written whose reads are not watched."""
+
+    def loads(self, table: Table, index: int, count: int) -> int:
+        return count
+
+    def fails(self, site: str) -> bool:
+        return False
+
+    def wait(self, ready: Callable[[], bool], why: str, on: str) -> None:
+        assert ready()
+
+
+def plain_state(value: Any, found: dict[str, str], seen: set[int]) -> None:
+    """What a kernel leads to, by the names under which it announces accesses."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, SharedSet):
+        value = value._map
+    if isinstance(value, SharedMap):
+        found[value.name] = repr([*SpanMap.__iter__(value)])
+    elif isinstance(value, dict | list | set) and hasattr(value, "_to"):
+        found[value._to[1]] = repr([str(one) for one in value])
+        for part in value.values() if isinstance(value, dict) else value:
+            plain_state(part, found, seen)
+    elif "_announces_to" in getattr(value, "__dict__", {}):
+        prefix = value.__dict__["_announces_to"][1]
+        for one in fields(value):
+            if one.name in vars(value) and not one.metadata.get("marked"):
+                part = vars(value)[one.name]
+                if isinstance(part, IMMUTABLE):
+                    found[prefix + one.name] = repr(part)
+                elif (type(value).__name__, one.name) not in SETTLED | ONCE:
+                    plain_state(part, found, seen)
+
+
+def test_no_attribute_of_a_kernel_changes_after_boot_without_the_stepper_being_told() -> None:
+    """Everything that differs after a hot-add, an online, an offline or a removal was announced as written."""
+    k = deepcopy(machine())
+    announce(k, frozenset())
+    k.hw.stepper = heard = Listener()
+    steps: tuple[Callable[[], object], ...] = (
+        lambda: hot_add(k),
+        lambda: state_store(k, k.block_id(pfns(k, dimm(k)).start), "online"),
+        lambda: state_store(k, k.block_id(pfns(k, dimm(k)).start), "offline"),
+        lambda: hot_remove(k),
+    )
+    for step in steps:
+        before: dict[str, str] = {}
+        after: dict[str, str] = {}
+        seen_before: set[int] = set()
+        seen_after: set[int] = set()
+        heard.written.clear()
+        for root in (k, *k._statics.values()):
+            plain_state(root, before, seen_before)
+        step()
+        for root in (k, *k._statics.values()):
+            plain_state(root, after, seen_after)
+        changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
+        assert changed
+        assert changed <= heard.written
+
+
+def test_a_sort_of_state_that_is_not_known_is_refused() -> None:
+    k = deepcopy(machine())
+    k.altmaps = object()  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="altmaps is a object"):
+        announce(k, None)
