@@ -1,10 +1,11 @@
 """Devices and the references that keep them: ``drivers/base/core.c``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from memhp.hw.lifetime import SlabObject, kfree, use_object
 from memhp.hw.machine import Machine
+from memhp.hw.shared import MARKED
 from memhp.linux.place import here
 
 KERNEL_FILE = "drivers/base/core.c"
@@ -17,7 +18,7 @@ class Device:
     slab: SlabObject
     release: str
     """Its release function, ``file:function``, which frees it."""
-    refs: int = 1
+    refs: int = field(default=1, metadata=MARKED)
 
 
 def get_device(hw: Machine, dev: Device) -> None:
