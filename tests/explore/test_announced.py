@@ -195,11 +195,12 @@ def plain_state(value: Any, found: dict[str, str], seen: set[int]) -> None:
     elif "_announces_to" in getattr(value, "__dict__", {}):
         prefix = value.__dict__["_announces_to"][1]
         for one in fields(value):
-            if one.name in vars(value) and not one.metadata.get("marked"):
+            left_out = one.metadata.get("marked") or (type(value).__name__, one.name) in SETTLED | TOLERATED
+            if one.name in vars(value) and not left_out:
                 part = vars(value)[one.name]
                 if isinstance(part, IMMUTABLE):
                     found[prefix + one.name] = repr(part)
-                elif (type(value).__name__, one.name) not in SETTLED | TOLERATED:
+                else:
                     plain_state(part, found, seen)
 
 
