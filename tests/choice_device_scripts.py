@@ -7,12 +7,16 @@ from kernels import BOOT_RAM, PLUG_AT, plug
 from memhp.claims.fix import Called
 from memhp.claims.fixes import FIXES
 from memhp.linux.config import Config
+from memhp.linux.drivers.base.memory_state import try_state_store
 from memhp.linux.drivers.dax.bus import DevDax, alloc_dax_region
 from memhp.linux.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove
+from memhp.linux.fs.kernfs.dir import KernfsNode
+from memhp.linux.fs.kernfs.file import kernfs_fop_write_iter
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.kernel.resource import request_region
 from memhp.linux.lib.percpu_refcount import percpu_ref_kill
 from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType
+from memhp.linux.mm.memory_hotplug_add import MHP_NONE, add_memory
 from memhp.linux.mm.memremap import memremap_pages, zone_device_page_init
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mm.users import allocate
@@ -109,10 +113,18 @@ FIX_SCRIPTS = {
 }  # fmt: skip
 """What fixes are shown by, on a machine of its own: `fix:` and the function's name."""
 
+def sysfs_write(k: Kernel) -> None:
+    """Somebody writes to the state file of a memory block that is offline already."""
+    span = plug(k, k.memory_block_size)
+    add_memory(k, 0, PLUG_AT, k.memory_block_size, MHP_NONE)
+    block = k.block_id(span.start)
+    kernfs_fop_write_iter(k, KernfsNode("state"), lambda: try_state_store(k, block, "offline"))
+
+
 DEVICE_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
     each.__name__: each
     for each in (
         huger_pages, private_without_methods, taken_late, two_regions, gigantic, gigantic_among_huge, shared_block,
-        kmem_of_two_ranges, kmem_group, shared_section,
+        kmem_of_two_ranges, kmem_group, shared_section, sysfs_write,
     )
 } | FIX_SCRIPTS  # fmt: skip

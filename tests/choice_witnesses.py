@@ -181,6 +181,8 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "virtio_mem_sleep": (x86((step("virtio-mem", size="1G", requested="512M"), step("suspend"))),),
     "virtio_mem_unplugged_inaccessible": (x86("features"),),
     # Mistakes and their repair.
+    "sysfs_lock": (x86("sysfs_write", stepped=True),),
+    "table_recheck": (x86("area", stepped=True),),
     "zone_pfn": (x86("fix:memory_far_up_goes_online"),),
     "refused_removal": (x86("fix:online_memory_is_to_go"),),
     "node_removal": (x86("fix:first_block_of_a_node_goes"),),

@@ -10,6 +10,7 @@ the first release with a fix, only that the one does not have it and the other d
 from memhp.claims import fix_witnesses, fix_witnesses_memory
 from memhp.claims.fix import Called, Fix, Raced, Rehearsed
 from memhp.explore.cases import (
+    block_online_vs_device,
     hotadd_allocation_failure,
     pfn_valid_vs_remove,
     ptdump_vs_hot_remove,
@@ -75,10 +76,14 @@ HOTPLUG: tuple[Fix, ...] = (
     ),
     Fix(
         since("6.7", True, "mm/memory_hotplug: add missing mem_hotplug_lock", ("6.1.72",)),
-        "Struct pages that a block hosts itself appear in a zone while others rely on the lock.",
-        "not modelled",
-        "both are (choice block_lock); no reader who relies on it is",
+        "A block that hosts its own struct pages goes online while a device is bound: the node's span gets lost.",
+        "shown",
         broken_since="5.13",
+        witness=Raced(
+            block_online_vs_device.CASE,
+            ("pages-locked", "x86_64-4K-48-linux-6.6"),
+            ("block-locked", "x86_64-4K-48-linux-6.12"),
+        ),
     ),
     Fix(
         since("6.7", True, "mm/memory_hotplug: fix error handling in add_memory_resource()", ("6.1.72",)),

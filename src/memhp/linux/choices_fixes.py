@@ -15,6 +15,17 @@ _MANY_BLOCKS = "mm/memory_hotplug: split memmap_on_memory requests across memblo
 class FixChoices(Choices):
     """What generic code did wrong, and since when it does not."""
 
+    sysfs_lock: Literal["waits", "tries"] = choice(
+        "Whether a write to a file of sysfs waits for ``device_hotplug_lock``, while removal waits for the write, or "
+        "starts again where it is taken (``lock_device_hotplug_sysfs()``).",
+        first("waits"),
+        since("3.12", "tries", "driver core / ACPI: Avoid device hot remove locking issues"),
+    )
+    table_recheck: Literal["none", "under-lock"] = choice(
+        "Whether who has allocated a table looks once more if it is still wanted, when it has "
+        "``init_mm.page_table_lock`` (``__pmd_alloc()``): every kernel does.",
+        first("under-lock"),
+    )
     zone_pfn: Literal["32-bit", "64-bit"] = choice(
         "What ``zone_for_pfn_range()`` takes the first page's number for: ``unsigned``, which numbers from 2^32 on do "
         "not fit, or ``unsigned long``.",

@@ -4,6 +4,7 @@
 from memhp.errors import BadInput
 from memhp.explore.case import Case
 from memhp.explore.cases import (
+    block_online_vs_device,
     free_before_flush,
     hotadd_allocation_failure,
     memblock_order,
@@ -18,7 +19,9 @@ from memhp.explore.cases import (
     ptdump_vs_hot_remove,
     ptdump_vs_vmalloc_huge,
     split_vs_remove,
+    sysfs_write_vs_remove,
     two_hotplugs,
+    two_table_allocs,
     vmalloc_fault,
     vmalloc_vs_hot_add,
     vmalloc_vs_hot_remove,
@@ -46,6 +49,9 @@ CASES: tuple[Case, ...] = (
     online_vs_unplug.CASE,
     two_hotplugs.CASE,
     memory_block_lookup.CASE,
+    sysfs_write_vs_remove.CASE,
+    block_online_vs_device.CASE,
+    two_table_allocs.CASE,
 )
 """Every case, in the order in which reports list them."""
 

@@ -50,7 +50,8 @@ def install(k: Kernel, parent: Table, index: int) -> None:
     if not frames:
         raise KernelError(ENOMEM, "no memory for a page table", place=where, advice="free memory")
     hw.lock(PAGE_TABLE_LOCK)
-    linked = hw.fmt.is_none(hw.load(parent, index), parent.height)
+    looks = k.config.profile.table_recheck == "under-lock"
+    linked = not looks or bool(hw.fmt.is_none(hw.load(parent, index), parent.height))
     if linked:
         entry = hw.fmt.encode_pfn(frames[0].start) | k.port.vmemmap_builder(k).table_bits
         with root_locked(k, parent):

@@ -7,6 +7,7 @@ comes back short. Counts are pages, spans are PFNs.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 from typing import Literal
 
@@ -157,10 +158,12 @@ def take_pages_off_buddy(k: Kernel, span: Span, owner: Owner, where: str) -> boo
     mm/page_alloc.c:take_page_off_buddy, for a run of pages.
     """
     parts = list(_by_zone(k, span))
-    if not all(zone.free.covers(*part) for zone, part in parts):
-        return False
-    for zone, part in parts:
-        with k.hw.locked(zone.lock):
+    with ExitStack() as held:
+        for lock in dict.fromkeys(zone.lock for zone, _ in parts):
+            held.enter_context(k.hw.locked(lock))
+        if not all(zone.free.covers(*part) for zone, part in parts):
+            return False
+        for zone, part in parts:
             zone.free.remove(*part)
             k.hw.claim(part, owner, where)
     return True

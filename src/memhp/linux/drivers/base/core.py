@@ -7,6 +7,7 @@ from memhp.hw.lifetime import SlabObject, kfree, use_object
 from memhp.hw.machine import Machine
 from memhp.hw.shared import MARKED
 from memhp.linux.place import here
+from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/base/core.c"
 
@@ -19,6 +20,20 @@ class Device:
     release: str
     """Its release function, ``file:function``, which frees it."""
     refs: int = field(default=1, metadata=MARKED)
+
+
+DEVICE_HOTPLUG_LOCK = "device_hotplug_lock"
+
+
+def lock_device_hotplug_sysfs(k: Kernel) -> bool:
+    """Take ``device_hotplug_lock`` within an operation of a file; False where the system call is to start again.
+
+    Who has it may be removing the file's device, and wait for the operation to end.
+    """
+    if k.config.profile.sysfs_lock == "waits":
+        k.hw.lock(DEVICE_HOTPLUG_LOCK)
+        return True
+    return k.hw.trylock(DEVICE_HOTPLUG_LOCK)
 
 
 def get_device(hw: Machine, dev: Device) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from memhp.hw.lifetime import SlabObject, use_object
 from memhp.linux.drivers.base.core import Device, device_unregister, get_device, put_device
+from memhp.linux.fs.kernfs.dir import KernfsNodes, kernfs_drain
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
@@ -62,6 +63,9 @@ def unregister_memory_blocks(k: Kernel, start_block: int, end_block: int) -> Non
     devices, counts = k.statics(BlockDevices).by_id, k.statics(Poisoned).nr_hwpoison
     for block_id in [block_id for block_id in counts if start_block <= block_id < end_block]:
         del counts[block_id]
+    files = k.statics(KernfsNodes).state
+    for block_id in [block_id for block_id in files if start_block <= block_id < end_block]:
+        kernfs_drain(k.hw, files[block_id])
     for block_id in [block_id for block_id in devices if start_block <= block_id < end_block]:
         device_unregister(k.hw, devices.pop(block_id))
 

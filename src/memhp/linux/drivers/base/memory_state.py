@@ -12,6 +12,7 @@ from typing import get_args
 
 from memhp.errors import KernelBug, KernelError
 from memhp.linux.config import OnlineType
+from memhp.linux.drivers.base.core import DEVICE_HOTPLUG_LOCK, lock_device_hotplug_sysfs
 from memhp.linux.drivers.base.memory_devices import block_pfns, device_lock
 from memhp.linux.drivers.base.memory_lookup import MEMORY_BLOCKS, forget_poison, memblk_nr_poison
 from memhp.linux.drivers.base.notify import memory_notify
@@ -181,14 +182,40 @@ def device_offline(k: Kernel, block_id: int) -> bool:
 
 
 def state_store(k: Kernel, block_id: int, text: str) -> None:
-    """Write to ``/sys/devices/system/memory/memoryN/state``. Raises EINVAL for no state, or the one it has already."""
+    """Write to ``/sys/devices/system/memory/memoryN/state``. Raises EINVAL for no state, or the one it has already.
+
+    That the system call starts again until it gets ``device_hotplug_lock`` cannot be told from waiting for it, unless
+    somebody removes the block meanwhile: :func:`try_state_store`.
+    """
+    online_type = _online_type(text)
+    with k.hw.locked(DEVICE_HOTPLUG_LOCK):
+        _store(k, block_id, online_type)
+
+
+@kernel_function("drivers/base/memory.c:state_store")
+def try_state_store(k: Kernel, block_id: int, text: str) -> bool:
+    """The same as the file's operation: False where the system call is to start again."""
+    online_type = _online_type(text)
+    if not lock_device_hotplug_sysfs(k):
+        return False
+    try:
+        _store(k, block_id, online_type)
+    finally:
+        k.hw.unlock(DEVICE_HOTPLUG_LOCK)
+    return True
+
+
+def _online_type(text: str) -> OnlineType:
     text = text.removesuffix("\n")
     online_type = mhp_online_type_from_str(text)
     if online_type is None:
         words = ", ".join(get_args(OnlineType))
         raise KernelError(EINVAL, f"{text!r} is no state", place=here(), advice=f"write one of {words}")
-    with k.hw.locked("device_hotplug_lock"):
-        changed = device_offline(k, block_id) if online_type == "offline" else device_online(k, block_id, online_type)
+    return online_type
+
+
+def _store(k: Kernel, block_id: int, online_type: OnlineType) -> None:
+    changed = device_offline(k, block_id) if online_type == "offline" else device_online(k, block_id, online_type)
     if not changed:
         state = "offline" if online_type == "offline" else "online"
         raise KernelError(EINVAL, f"memory{block_id} is {state} already", place=here())
