@@ -419,6 +419,28 @@ class SpanSet:
         """The parts of ``[start, end)`` not in the set, ascending."""
         return self._map.gaps(start, end)
 
+    def minus(self, other: "SpanSet") -> list[Span]:
+        """What this set has and the other has not, ascending, of each span by itself: one pass over both."""
+        if len(self) <= FEW_RUNS:
+            return [gap for span in self for gap in other.gaps(*span)]
+        if self == other:
+            return []
+        found = []
+        others = list(other)
+        first = 0
+        for span in self:
+            while first < len(others) and others[first].end <= span.start:
+                first += 1
+            at, start = first, span.start
+            while at < len(others) and others[at].start < span.end:
+                if others[at].start > start:
+                    found.append(Span(start, others[at].start))
+                start = others[at].end
+                at += 1
+            if start < span.end:
+                found.append(Span(start, span.end))
+        return found
+
     def covers(self, start: int, end: int) -> bool:
         """Whether all of ``[start, end)`` is in the set."""
         return self._map.covers(start, end)

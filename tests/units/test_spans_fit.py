@@ -96,3 +96,16 @@ def test_what_many_spans_get_at_once_is_what_they_get_one_by_one(
         as_set.add_each(apart)
     assert at_once == one_by_one
     assert as_set == other and as_set.size == other.size
+
+
+@given(st.lists(st.integers(0, 4 * TOP), max_size=60, unique=True), changes)
+def test_what_one_set_has_and_another_has_not(edges: list[int], history: list[tuple[bool, Span]]) -> None:
+    ends = sorted(edges)
+    these = SpanSet(zip(ends[::2], ends[1::2], strict=False))
+    others, model = _built(history)
+    left = these.minus(others)
+    assert [at for span in left for at in range(*span)] == [
+        at for span in these for at in range(*span) if at not in model
+    ]
+    assert all(span for span in left) and sorted(left) == left
+    assert these.minus(these.copy()) == []

@@ -39,13 +39,13 @@ def _lost(look: MachineView, listed: SpanSet) -> Iterator[Breach]:
 
 def _foreign(look: MachineView, zone: Zone, mine: SpanSet, own: SpanSet) -> Iterator[Breach]:
     """What a zone lists as free though it is no memory, or another zone's."""
-    for span in mine:
-        for hole in look.k.hw.memory.owners.gaps(*span):
+    for used in minus(mine, look.frames[Use.FREE]):
+        for hole in look.k.hw.memory.owners.gaps(*used):
             text = f"{pfn_text(hole)} is in the free lists of {zone_name(zone)}, but there is no memory"
             yield Breach(NAME, text, pfns=hole)
-        for other in own.gaps(*span):
-            text = f"{pfn_text(other)} is in the free lists of {zone_name(zone)}, but its zone link says otherwise"
-            yield Breach(NAME, text, pfns=other)
+    for other in minus(mine, own):
+        text = f"{pfn_text(other)} is in the free lists of {zone_name(zone)}, but its zone link says otherwise"
+        yield Breach(NAME, text, pfns=other)
     for span in look.spans(zone.isolated_free):
         for gap in zone.isolated.gaps(*span):
             text = f"{pfn_text(gap)} is in the isolated free lists of {zone_name(zone)}, but in no isolated pageblock"

@@ -245,7 +245,7 @@ def merged(start: U64, end: U64) -> tuple[SpanSet, list[Span]]:
 
 def minus(these: SpanSet, those: SpanSet) -> list[Span]:
     """What one set has and another has not, ascending."""
-    return [gap for span in these for gap in those.gaps(*span)]
+    return these.minus(those)
 
 
 def pfn_text(span: Span) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from memhp.check.law import Breach, Law, nothing_near
-from memhp.check.machine_view import MachineView, pfn_text
+from memhp.check.machine_view import MachineView, minus, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.memory import Use
 from memhp.linux.mmzone import Zone
@@ -48,11 +48,10 @@ def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
 
 
 def _listed_but_used(look: MachineView, zone: Zone, free: SpanSet) -> Iterator[Breach]:
-    for span in look.spans(free):
+    for span in minus(SpanSet.joined(look.spans(free)), look.frames[Use.FREE]):
         for start, end, owner in look.k.hw.memory.owners.runs(*span):
-            if owner.use is not Use.FREE:
-                text = f"{pfn_text(Span(start, end))} is in the free lists of {zone_name(zone)}, but is {owner}"
-                yield Breach(NAME, text, pfns=Span(start, end))
+            text = f"{pfn_text(Span(start, end))} is in the free lists of {zone_name(zone)}, but is {owner}"
+            yield Breach(NAME, text, pfns=Span(start, end))
 
 
 LAW = Law(
