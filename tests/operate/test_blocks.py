@@ -16,8 +16,9 @@ from memhp.facts import kpageflags
 from memhp.facts.source import FileSource, open_source, steps
 from memhp.facts.sysroot import write_sysroot
 from memhp.operate.blocks import BlocksDocument, read_blocks
-from memhp.operate.blocks_text import PICTURE, WIDTH, picture, text_of
+from memhp.operate.blocks_text import MARGIN, WIDTH, picture, text_of
 from memhp.operate.metrics import metrics
+from memhp.units import exact_size
 
 DUMPS = ("aarch64_16K_16g", "s390-zvm-6g", "x86_64-16g")
 AUTOMOVABLE = "x86_64-6.12.117+deb13-cloud-amd64-automovable301"
@@ -114,10 +115,15 @@ def test_pages_are_told_by_kind_where_a_summary_shows_them(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", all_captures())
-def test_a_report_of_any_machine_fits_80_columns(name: str) -> None:
+def test_a_report_of_any_machine_fits_the_terminal(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     document = read_blocks(open_source(archive(name), step=steps(archive(name))[-1]))
-    assert max(len(line) for line in text_of(document).splitlines()[1:] if "–" not in line) <= WIDTH
-    assert len(picture(document.ranges)) <= PICTURE + 1
+    told = {word for each in document.ranges for word in (hex(each.start), exact_size(each.size), each.state)}
+    for columns in (60, 80, 200):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        text = text_of(document)
+        assert max(len(line) for line in text.splitlines()[1:]) <= min(columns, WIDTH)
+        assert len(picture(document.ranges)) <= min(columns, WIDTH) - MARGIN + 1
+        assert all(word in text for word in told)
 
 
 SAMPLE = re.compile(r'[a-z_]+(\{([a-z]+="[^"]*"(,[a-z]+="[^"]*")*)\})? -?\d+')

@@ -1,8 +1,10 @@
-"""Memory blocks as plain text of 80 columns: a picture and a table, without anything that takes long to load."""
+"""Memory blocks as plain text of up to 80 columns: a picture and a table, without anything that takes long to load."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from shutil import get_terminal_size
 from textwrap import wrap
 
 from memhp.operate.blocks import BlockRange, BlocksDocument
@@ -10,9 +12,12 @@ from memhp.printable import printable
 from memhp.units import exact_size, format_range, format_size
 
 WIDTH = 80
-"""Columns of the report."""
-PICTURE = 76
-"""Columns of the picture."""
+"""Columns of the report, where the terminal has so many."""
+NARROWEST = 20
+MARGIN = 4
+"""Columns beside the picture."""
+NO_BREAK = "\N{NO-BREAK SPACE}"
+_UNIT = re.compile(r"(?<=\d) ((?:[KMGTPE]i)?B\b)")
 LETTERS = {"DMA": "D", "DMA32": "3", "Normal": "N", "HighMem": "H", "Movable": "M", "Device": "V"}
 SEVERAL, OFFLINE, GOING, GAP, MIXED = "*", "·", "~", "┊", "▒"
 LEGEND = {**{letter: zone for zone, letter in LETTERS.items()}, SEVERAL: "several zones", OFFLINE: "offline"}
@@ -25,13 +30,27 @@ def text_of(document: BlocksDocument) -> str:
 
 
 def as_text(lines: Iterable[str]) -> str:
-    """Lines as they are printed: those of words are broken at WIDTH, tables and pictures are not that wide."""
+    """Lines as they are printed: those of words are broken at the width, tables and pictures are not that wide.
+
+    Sizes stay together with their units, and words whole.
+    """
     out = []
+    wide = width()
     for line in lines:
         safe = printable(line)
         hang = " " * (len(safe) - len(safe.lstrip()) + 2)
-        out += [safe] if len(safe) <= WIDTH else wrap(safe, WIDTH, subsequent_indent=hang, break_on_hyphens=False)
+        if len(safe) <= wide:
+            out.append(safe)
+            continue
+        kept = _UNIT.sub(f"{NO_BREAK}\\1", safe)
+        broken = wrap(kept, wide, subsequent_indent=hang, break_on_hyphens=False, break_long_words=False)
+        out += [part.replace(NO_BREAK, " ") for part in broken]
     return "".join(f"{line}\n" for line in out)
+
+
+def width() -> int:
+    """Columns that lines may have: those of the terminal, but no more than WIDTH, and WIDTH where there is none."""
+    return max(NARROWEST, min(WIDTH, get_terminal_size((WIDTH, 24)).columns))
 
 
 def _lines(document: BlocksDocument) -> Iterator[str]:
@@ -66,7 +85,7 @@ def picture(ranges: Sequence[BlockRange]) -> str:
     """A sign for each block, or for as many as make the whole fit; a gap is one sign however wide."""
     count = sum(each.count for each in ranges)
     gaps = sum(before.last + 1 < after.first for before, after in pairwise(ranges))
-    per = max(1, -(-count // max(PICTURE - gaps, 1)))
+    per = max(1, -(-count // max(width() - MARGIN - gaps, 1)))
     out, last, pending, held = "", None, "", 0
     for each in ranges:
         if last is not None and last + 1 < each.first:
@@ -89,9 +108,16 @@ COLUMNS = ("blocks", "start", "size", "state", "zones", "node", "removable", "ad
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Heads and rows, sizes flush right; columns that nobody fills are left out."""
+    """Heads and rows, sizes flush right; columns that nobody fills are left out.
+
+    A list, a row an item, where the columns do not fit side by side.
+    """
     shown = [at for at in range(len(heads)) if any(row[at] for row in rows)]
     widths = {at: max(len(row[at]) for row in (heads, *rows)) for at in shown}
+    if sum(widths.values()) + 2 * (len(shown) - 1) > width():
+        for row in rows:
+            yield "; ".join(f"{heads[at]} {row[at]}" for at in shown if row[at])
+        return
     for row in (heads, *rows):
         cells = (row[at].rjust(widths[at]) if heads[at] == "size" else row[at].ljust(widths[at]) for at in shown)
         yield "  ".join(cells).rstrip()
