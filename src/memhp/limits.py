@@ -29,7 +29,7 @@ class Limit:
         return BadInput(f"too large: {self.name} is {self.text} at most", where=where, fix=fix)
 
 
-SCENARIO_SIZE = Limit("a scenario file", 4 * MiB)
+SCENARIO_SIZE = Limit("a scenario, a script or a plan", 4 * MiB)
 SCENARIO_DEPTH = Limit("the depth of a scenario", 32, "levels")
 SCENARIO_STEPS = Limit("a scenario", 100_000, "steps")
 SECONDS = Limit("a length of time", 1_000_000_000, "seconds")

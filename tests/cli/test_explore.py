@@ -105,6 +105,7 @@ def test_every_view_shows_a_replayed_schedule(view: str, capfd: pytest.CaptureFi
     ("args", "said"),
     [
         (("nothing",), "there is no race 'nothing'"),
+        (("vmaloc-fault",), "did you mean vmalloc-fault?"),
         (("ptdump-vs-hot-remove", "--replay", "a"), "which variant of ptdump-vs-hot-remove?"),
         (("ptdump-vs-hot-remove", "--variant", "other"), "has no variant 'other'"),
         ((*LOCKED[:3], "--configuration", "sparc"), "is not explored on 'sparc'"),

@@ -123,7 +123,7 @@ def test_a_schedule_longer_than_any(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_device_without_an_end(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "a scenario file is 4 MiB at most" in complaint(["rehearse", "/dev/zero"], capsys)
+    assert "a scenario, a script or a plan is 4 MiB at most" in complaint(["rehearse", "/dev/zero"], capsys)
     assert "is a file, not a machine" in complaint(["rehearse", "--machine", "/dev/zero", "--plug", "1G"], capsys)
 
 

@@ -32,6 +32,17 @@ MESSAGES = {
     ),
     'tilte = "x"\n' + M: "x.toml: tilte: there is no such key (did you mean title?)",
     PLUG + 'sise = "1G"': "x.toml: steps[0].sise: there is no such key (did you mean size?)",
+    PLUG + 'features = ["acpi-pxm"]': (
+        "x.toml: steps[0].features: there is no such key (of steps, virtio-mem has it)"
+    ),
+    PLUG + 'colour = "red"': (
+        "x.toml: steps[0].colour: there is no such key "
+        "(one of size, at, node, driver, memmap_on_memory, online, expect, name)"
+    ),
+    '[machine]\npreset = "x86vm"': "x.toml: machine.preset: no preset 'x86vm' (did you mean x86-vm?)",
+    '[machine]\npreset = "x86-vm"\nchoices = { free_empty_tables = "always" }': (
+        "x.toml: machine.choices.free_empty_tables: is no choice of x86_64 (it is one of arm64)"
+    ),
     PLUG: 'x.toml: steps[0]: the key size is missing (write size = "128M")',
     M + '[[steps]]\nsize = "1G"': f"x.toml: steps[0]: the key do is missing (one of {STEPS}, …",
     M + '[[steps]]\ndo = "new-process"': 'x.toml: steps[0]: the key process is missing (write process = "init")',
@@ -213,7 +224,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     [
         (["--machine", "riscv-vm", "--plug", "lots"], "--plug: want a size such as 128M, 2G or 0x8000000, got 'lots'"),
         (["--machine", "riscv-vm", "--plug", "100M"], "--plug: [0x180000000-0x186400000) is not made of whole memory"),
-        (["--machine", "vax", "--plug", "1G"], "--machine: no file, no folder and no preset 'vax' (presets: x86-vm, "),
+        (["--machine", "vax", "--plug", "1G"], "--machine: no file, no folder and no preset 'vax' (one of x86-vm, "),
         (["--machine", "riscv-vm", "--plug", "128M", "--step", "x"], "--step: only a captured machine has steps"),
         (["--machine", "riscv-vm", "--online", "high"], "Invalid value for '--online': 'high' is not one of 'auto', "),
         (["--machine", "riscv-vm", "--driver", "usb"], "Invalid value for '--driver': 'usb' is not one of 'dimm', "),

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from memhp.cli.output import console, emit_json, json_option, output_option, progress
-from memhp.errors import BadInput
+from memhp.errors import BadInput, one_of
 
 
 @click.command()
@@ -26,7 +26,7 @@ def claims(ids: tuple[str, ...], html: Path | None, as_json: bool) -> int:
     known = {claim.id: claim for claim in CLAIMS}
     unknown = [each for each in ids if each not in known]
     if unknown:
-        raise BadInput(f"no claim {unknown[0]!r}", where="ID", fix=f"one of {', '.join(known)}")
+        raise BadInput(f"no claim {unknown[0]!r}", where="ID", fix=one_of(unknown[0], known))
     on_stdout = check_outputs({"--html": html}, inputs=[], stdout="--json" if as_json else "")
     chosen = [claim for claim in CLAIMS if not ids or claim.id in ids]
     rows = []

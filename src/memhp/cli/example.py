@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from memhp.cli.output import console, emit_json, json_option
-from memhp.errors import BadInput
+from memhp.errors import BadInput, one_of
 
 
 @click.command()
@@ -33,8 +33,8 @@ def example(name: str | None, target: Path | None, as_json: bool) -> int:
         return 0
     found = find(name)
     if found is None:
-        names = ", ".join(path.stem for path in examples())
-        raise BadInput(f"there is no example {name!r}", where="NAME", fix=f"one of {names}")
+        names = [path.stem for path in examples()]
+        raise BadInput(f"there is no example {name!r}", where="NAME", fix=one_of(name, names))
     text = found.read_text(encoding="utf-8")
     if target is not None:
         try:

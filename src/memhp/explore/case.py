@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from memhp.errors import BadInput
+from memhp.errors import BadInput, one_of
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import Limits
 from memhp.linux.arch.registry import Arch, port
@@ -109,8 +109,8 @@ class Variant:
         for one in self.configurations:
             if one.name == name:
                 return one
-        known = ", ".join(one.name for one in self.configurations)
-        raise BadInput(f"variant {self.name} is not explored on {name!r}", where="configuration", fix=f"one of {known}")
+        fix = one_of(name, [one.name for one in self.configurations])
+        raise BadInput(f"variant {self.name} is not explored on {name!r}", where="configuration", fix=fix)
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ class Case:
         for one in self.variants:
             if one.name == name:
                 return one
-        known = ", ".join(one.name for one in self.variants)
-        raise BadInput(f"{self.name} has no variant {name!r}", where="variant", fix=f"one of {known}")
+        fix = one_of(name, [one.name for one in self.variants])
+        raise BadInput(f"{self.name} has no variant {name!r}", where="variant", fix=fix)
 
     def program(self, variant: str, configuration: str | None = None) -> KernelProgram:
         """The case as one variant has it, on one of its configurations (the first, if none is named)."""

@@ -7,7 +7,7 @@ the tables. Where the notes contradict what follows from that, `doubts` says so.
 
 from typing import NamedTuple
 
-from memhp.errors import BadInput
+from memhp.errors import BadInput, one_of
 from memhp.facts.vmcoreinfo import VmCoreInfo
 from memhp.hw.ranges import Ranges
 from memhp.linux.arch.registry import port
@@ -85,7 +85,7 @@ def area_named(areas: tuple[Area, ...], name: str) -> Area:
     """One area by its name, in which case and hyphens do not matter. Raises BadInput that lists the names."""
     plain = {_plain(area.name): area for area in areas}
     if _plain(name) not in plain:
-        raise BadInput(f"no area {name!r}", where="--area", fix=f"one of {', '.join(area.name for area in areas)}")
+        raise BadInput(f"no area {name!r}", where="--area", fix=one_of(name, [area.name for area in areas]))
     return plain[_plain(name)]
 
 

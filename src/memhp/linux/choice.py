@@ -8,10 +8,9 @@ a choice decides, and which kernel decides how since when, stands with the field
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
-from memhp.errors import BadInput
+from memhp.errors import BadInput, one_of
 from memhp.linux.release import Release, Since
 
 
@@ -131,13 +130,6 @@ def check_value(name: str, hint: Any, value: object) -> None:
 def unknown_choice(name: str, known: Iterable[str]) -> BadInput:
     """The error about a choice that there is not."""
     return BadInput("there is no such choice", where=name, fix=one_of(name, sorted(known)))
-
-
-def one_of(got: str, known: Iterable[str]) -> str:
-    """What to write instead of `got`: the option that it is a slip of, or all there are."""
-    names = list(known)
-    near = get_close_matches(got, names, n=1, cutoff=0.7)
-    return f"did you mean {near[0]}?" if near else f"one of {', '.join(names)}"
 
 
 def shown(value: object) -> str:

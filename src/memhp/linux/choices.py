@@ -373,8 +373,12 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
         record = self.arch(arch)
         own, shared = hints(type(record)), generic_choices()
         for name in choices:
-            if name not in own and name not in shared:
-                raise unknown_choice(name, {*own, *shared})
+            if name in own or name in shared:
+                continue
+            others = [each.arch for each in self.records if name in hints(type(each))]
+            if others:
+                raise BadInput(f"is no choice of {arch}", where=name, fix=f"it is one of {' and '.join(others)}")
+            raise unknown_choice(name, {*own, *shared})
         generic = {name: value for name, value in choices.items() if name in shared}
         return self.with_choices(**generic).with_arch(
             record.with_choices(**{name: value for name, value in choices.items() if name in own})

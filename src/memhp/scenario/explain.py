@@ -53,7 +53,7 @@ def explained(error: msgspec.ValidationError, data: object, where: str) -> BadIn
     key = f"{where}: {path}" if path else where
     if unknown := _UNKNOWN.fullmatch(what):
         key = f"{key}.{unknown[1]}" if path else f"{where}: {unknown[1]}"
-        return BadInput("there is no such key", where=key, fix=_unknown_key(unknown[1], kind))
+        return BadInput("there is no such key", where=key, fix=_unknown_key(unknown[1], kind, value))
     if missing := _MISSING.fullmatch(what):
         fix = f"write {EXAMPLES[missing[1]]}" if missing[1] in EXAMPLES else f"one of {', '.join(_tags(kind))}"
         return BadInput(f"the key {missing[1]} is missing", where=key, fix=fix)
@@ -75,11 +75,15 @@ def _table_meant(path: str, kind: inspect.Type) -> str:
     return f"its keys are {', '.join(_keys(kind))}" if tables else ""
 
 
-def _unknown_key(name: str, kind: inspect.Type) -> str:
-    """What to do about a key that is not known where it stands."""
+def _unknown_key(name: str, kind: inspect.Type, value: object) -> str:
+    """What to do about a key that is not known where it stands; of a step, one that its kind has."""
     if name in _keys(_schema()) and name not in _keys(kind):
         return f"{name} belongs to the scenario itself: write it above [machine]"
-    return one_of(name, _keys(kind))
+    own = _keys(kind, value)
+    others = [str(each.tag) for each in _structs(kind) if name in (field.encode_name for field in each.fields)]
+    if others and name not in own:
+        return f"of steps, {' and '.join(others)} {'has' if len(others) == 1 else 'have'} it"
+    return one_of(name, own)
 
 
 def quoted(value: object) -> str:
@@ -125,8 +129,8 @@ def _structs(kind: inspect.Type, value: object = None) -> list[inspect.StructTyp
     return [each for each in found if each.tag == tag] or found
 
 
-def _keys(kind: inspect.Type) -> list[str]:
-    return list(dict.fromkeys(field.encode_name for each in _structs(kind) for field in each.fields))
+def _keys(kind: inspect.Type, value: object = None) -> list[str]:
+    return list(dict.fromkeys(field.encode_name for each in _structs(kind, value) for field in each.fields))
 
 
 def _tags(kind: inspect.Type) -> list[str]:

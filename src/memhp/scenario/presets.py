@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from memhp.errors import BadInput
+from memhp.errors import BadInput, one_of
 from memhp.linux.arch.registry import Arch, port
 from memhp.units import GiB, KiB, MiB, TiB
 
@@ -187,7 +187,7 @@ PRESETS = {preset.name: preset for preset in _ALL}
 def preset(name: str, *, where: str = "machine.preset") -> Preset:
     """A preset by name. Raises :class:`BadInput` with the names that there are."""
     if name not in PRESETS:
-        raise BadInput(f"no preset {name!r}", where=where, fix=f"one of {', '.join(PRESETS)}")
+        raise BadInput(f"no preset {name!r}", where=where, fix=one_of(name, PRESETS))
     return PRESETS[name]
 
 

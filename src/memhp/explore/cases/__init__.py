@@ -1,7 +1,7 @@
 """The races of memory hotplug that the explorer decides: a module for each."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.errors import BadInput
+from memhp.errors import BadInput, one_of
 from memhp.explore.case import Case
 from memhp.explore.cases import (
     block_online_vs_device,
@@ -63,5 +63,4 @@ def case(name: str) -> Case:
     for one in CASES:
         if one.name == name:
             return one
-    known = ", ".join(one.name for one in CASES)
-    raise BadInput(f"there is no race {name!r}", where="NAME", fix=f"one of {known}")
+    raise BadInput(f"there is no race {name!r}", where="NAME", fix=one_of(name, [one.name for one in CASES]))

@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from memhp.errors import BadInput
+from memhp.errors import BadInput, one_of
 
 if TYPE_CHECKING:
     from memhp.linux.choices import ArchProfile
@@ -29,7 +29,7 @@ ARCHES: tuple[Arch, ...] = tuple(FOLDERS)
 def port(arch: Arch) -> Port:
     """The port of an architecture. Raises :class:`BadInput`, with those that there are."""
     if arch not in FOLDERS:
-        raise BadInput(f"no architecture {arch!r}", where="arch", fix=f"one of {', '.join(ARCHES)}")
+        raise BadInput(f"no architecture {arch!r}", where="arch", fix=one_of(arch, ARCHES))
     return _loaded(FOLDERS[arch])
 
 

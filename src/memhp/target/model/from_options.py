@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from memhp.errors import BadInput
+from memhp.errors import BadInput, one_of
 from memhp.linux.state import Kernel
 from memhp.scenario.presets import PRESETS
 from memhp.scenario.result import Run
@@ -36,8 +36,8 @@ def quick_scenario(
     that is neither.
     """
     if source not in PRESETS and not Path(source).exists():
-        presets = ", ".join(PRESETS)
-        raise BadInput(f"no file, no folder and no preset {source!r}", where="--machine", fix=f"presets: {presets}")
+        text = f"no file, no folder and no preset {source!r}"
+        raise BadInput(text, where="--machine", fix=one_of(source, PRESETS))
     machine = MachineText(preset=source, step=step) if source in PRESETS else MachineText(source=source, step=step)
     steps = _steps(plug, driver, online, unplug=unplug)
     return Scenario(machine=machine, steps=steps, title=f"{source}: plug {', '.join(plug)}" if plug else source)
