@@ -369,15 +369,17 @@ class SpanSet:
 
     def add_each(self, spans: Sequence[Span]) -> None:
         """As :meth:`add` of each of many spans, which ascend and do not overlap."""
-        before = self._map.covered(spans[0].start, spans[-1].end) if spans else 0
+        about = (spans[0].start, spans[-1].end) if spans else (0, 0)
+        before = self._map.covered(*about)
         self._map.set_each(spans, True)
-        self._size += self._map.covered(spans[0].start, spans[-1].end) - before if spans else 0
+        self._size += self._map.covered(*about) - before
 
     def remove_each(self, spans: Sequence[Span]) -> None:
         """As :meth:`remove` of each of many spans, which ascend and do not overlap."""
-        before = self._map.covered(spans[0].start, spans[-1].end) if spans else 0
+        about = (spans[0].start, spans[-1].end) if spans else (0, 0)
+        before = self._map.covered(*about)
         self._map.clear_each(spans)
-        self._size += self._map.covered(spans[0].start, spans[-1].end) - before if spans else 0
+        self._size -= before - self._map.covered(*about)
 
     @classmethod
     def joined(cls, spans: Iterable[tuple[int, int]]) -> "SpanSet":
@@ -426,20 +428,17 @@ class SpanSet:
         if self == other:
             return []
         found = []
-        others = list(other)
-        first = 0
+        others = [*other, Span(self._map.end, self._map.end)]
+        at = 0
         for span in self:
-            while first < len(others) and others[first].end <= span.start:
-                first += 1
-            at, start = first, span.start
-            while at < len(others) and others[at].start < span.end:
-                if others[at].start > start:
-                    found.append(Span(start, others[at].start))
-                start = others[at].end
+            start = span.start
+            while others[at].end < span.end:
+                if others[at].end > start:
+                    found.append(Span(start, max(start, others[at].start)))
+                    start = others[at].end
                 at += 1
-            if start < span.end:
-                found.append(Span(start, span.end))
-        return found
+            found.append(Span(start, max(start, min(span.end, others[at].start))))
+        return [gap for gap in found if gap]
 
     def covers(self, start: int, end: int) -> bool:
         """Whether all of ``[start, end)`` is in the set."""

@@ -33,6 +33,7 @@ for width, args in json.loads(sys.argv[1]):
     print("\\n=====", flush=True)
 """
 
+CAPTURE = "tests/data/captures/x86_64-6.12.107+deb13-cloud-amd64-kmem-map-ram-mom0.tar.xz"
 COMMANDS = {
     "matrix": ["matrix", "--profile", "riscv-hotplug-v1", "--va-bits", "39", "--jobs", "1"],
     "races": ["races", "vmalloc-fault", "--variant", "no-fault-handler", "--arch", "riscv64", "--jobs", "1"],
@@ -51,7 +52,13 @@ COMMANDS = {
     "memmap_on_memory": ["geometry", "--memmap-on-memory", "--profile", "linux-7.2"],
     "plan": ["rehearse", "--machine", "riscv-vm", "--plan", "8G"],
     "rehearse": ["rehearse", "examples/memblock-order.toml"],
+    "rehearse, many gaps": ["rehearse", "examples/virtio-mem-day.toml"],
     "claims": ["claims", "a64-2"],
+    "blocks": ["blocks", "--machine", CAPTURE],
+    "why": ["why", "8", "--machine", CAPTURE],
+    "plan of a host": ["plan", "--machine", CAPTURE, "--shrink-by", "128M"],
+    "choices": ["choices", "end_flush"],
+    "fixes": ["fixes", "--kernel", "6.12.40"],
     "explore": ["explore", "vmalloc-fault", "--variant", "no-fault-handler", "--full"],
     "explore, diff": ["explore", "vmalloc-fault", "--variant", "no-fault-handler", "--view", "diff", "--full"],
     "explore, sequence": ["explore", "vmalloc-fault", "--variant", "no-fault-handler", "--view", "sequence"],
@@ -117,7 +124,19 @@ def told(name: str, report: Any) -> Iterator[str]:
                 format_size(step["leaves"]),
             )
         yield from (format_size(report["plan"][key]) for key in ("needed", "usable"))
-    elif name == "rehearse":
+    elif name == "blocks":
+        for each in report["ranges"]:
+            yield from (hex(each["start"]), exact_size(each["size"]), each["state"])
+    elif name == "why":
+        yield from (hex(block["start"]) for block in report["blocks"])
+    elif name == "plan of a host":
+        yield from (word for step in report["steps"] for word in (str(step["block"]), step["write"], step["risk"]))
+        yield exact_size(report["reached"])
+    elif name == "choices":
+        yield from (str(value) for row in report["choices"] for value in row["values"])
+    elif name == "fixes":
+        yield from (word for row in report["fixes"] for word in row["title"].split())
+    elif name.startswith("rehearse"):
         for zone in report["state"]["zones"]:
             if zone["spanned"]:
                 yield hex(zone["start"])

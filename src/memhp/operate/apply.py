@@ -55,7 +55,7 @@ def check_machine(plan: HostPlan, now: MachineState, done: int = 0) -> str:
         ("block size", was.block_size, now.block_size),
     ):  # fmt: skip
         if before != after:
-            return f"its {what} is {after}, and was {before}"
+            return f"its {what} is {after or 'not told'}, and was {before or 'not told'}"
     expected = {each.block: each for each in was.blocks}
     for step in plan.steps[:done]:
         expected[step.block] = step.after

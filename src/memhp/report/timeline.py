@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from rich.console import Console
 from rich.text import Text
@@ -75,7 +76,8 @@ def _print_step(out: Console, step: StepResult, run: Run, *, log: bool) -> None:
     for line, hang in _details(step, run, log=log):
         print_wrapped(out, Text(" " * INDENT) + line, hang=INDENT + hang)
     if _strip_changed(step):
-        strip = block_strip(step.blocks_after, run.machine, min(STRIP_WIDTH, out.width - INDENT))
+        gaps = sum(left.last + 1 < right.first for left, right in pairwise(step.blocks_after))
+        strip = block_strip(step.blocks_after, run.machine, max(1, min(STRIP_WIDTH, out.width - INDENT - gaps)))
         print_wrapped(out, Text(" " * INDENT) + strip, hang=INDENT)
 
 

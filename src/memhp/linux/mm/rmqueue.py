@@ -76,10 +76,8 @@ def put_free_each(zone: Zone, spans: Sequence[Span]) -> None:
             put_free(zone, span)
         return
     zone.free.add_each(spans)
-    lowest = zone.free.run_at(spans[0].start)
-    if lowest is not None:
-        for (kind, order), at in zone.search_from.items():
-            zone.search_from[kind, order] = min(at, align_up(lowest.start, 1 << order))
+    for span in spans:
+        _may_be_found(zone, span)
 
 
 def set_pageblock_migratetype(zone: Zone, start_pfn: int, end_pfn: int, kind: MigrateType) -> None:
