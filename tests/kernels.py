@@ -111,9 +111,13 @@ def settled(seen: dict[str, Any]) -> dict[str, Any]:
     return {**seen, "zones": zones}
 
 
+UNSEEN = ("search_from", "contiguous", "_announces_to")
+"""What is only remembered to be faster, and whom a zone that is explored tells of its changes."""
+
+
 def zone_picture(zone: Zone) -> dict[str, Any]:
-    """A zone's fields, without what is only remembered to be faster."""
-    fields = {name: value for name, value in vars(zone).items() if name not in ("search_from", "contiguous")}
+    """A zone's fields, without what is none of the kernel's."""
+    fields = {name: value for name, value in vars(zone).items() if name not in UNSEEN}
     return {
         name: list(value) if isinstance(value, SpanMap | SpanSet) else copy(value) for name, value in fields.items()
     }
