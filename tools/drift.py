@@ -30,6 +30,8 @@ HEAD = ("file", "function")
 LAST = "compared"
 STATED = re.compile(r'^KERNEL_FILE = "([^"]+)"', re.MULTILINE)
 """Where a module says which kernel file it stands for."""
+OWN = re.compile(r"\{KERNEL_FILE\}:(\w+)")
+"""The names of a module's places in the file that it states."""
 VERSION = re.compile(r"^(VERSION|PATCHLEVEL)\s*=\s*(\d+)", re.MULTILINE)
 PLACE = re.compile(r"\b((?:arch|drivers|fs|include|init|kernel|lib|mm)/[\w/.-]*\w\.[chS]):([A-Za-z_]\w*)")
 
@@ -84,7 +86,9 @@ def mirrored(trees: Sequence[Tree]) -> list[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for path in sorted(MODEL.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
-        places = set(PLACE.findall(text))
+        places = set(PLACE.findall(text)) | {
+            (file, name) for file in STATED.findall(text) for name in OWN.findall(text)
+        }
         found |= places
         relative = path.relative_to(MODEL).as_posix()
         if not relative.startswith("linux/"):

@@ -409,4 +409,4 @@ def request_free_mem_region(
         res.desc = IORES_DESC_DEVICE_PRIVATE_MEMORY
         return res
     reason = f"no {size:#x} free bytes below {min(base.end, physmem_end):#x} in {base}"
-    raise KernelError(ERANGE, reason, place="kernel/resource.c:get_free_mem_region")
+    raise KernelError(ERANGE, reason, place=f"{KERNEL_FILE}:get_free_mem_region")

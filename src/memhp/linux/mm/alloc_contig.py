@@ -21,7 +21,7 @@ from memhp.spans import Span
 from memhp.units import align_down, align_up
 
 KERNEL_FILE = "mm/page_alloc.c"
-ALLOC = "mm/page_alloc.c:alloc_contig_range"
+ALLOC = f"{KERNEL_FILE}:alloc_contig_range"
 REPLACE = "mm/hugetlb.c:replace_free_hugepage_folios"
 
 

@@ -20,7 +20,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "mm/memory-failure.c"
-HUGETLB = "mm/memory-failure.c:try_memory_failure_hugetlb"
+HUGETLB = f"{KERNEL_FILE}:try_memory_failure_hugetlb"
 POISONED = Owner(Use.HWPOISON)
 UNPLUGGED = Owner(Use.OFFLINE)
 """Whose a page of an online block is that has no memory behind it: a driver's, which keeps its struct page."""

@@ -84,7 +84,7 @@ def online_pages_range(k: Kernel, start_pfn: int, nr_pages: int) -> None:
 
 def generic_online_page(k: Kernel, pfn: int, nr_pages: int) -> None:
     """Give a run of pages to the buddy for the first time: ``online_page_callback`` unless a driver has its own."""
-    free_pages_core(k, pfn, nr_pages, "mm/memory_hotplug.c:online_pages_range")
+    free_pages_core(k, pfn, nr_pages, f"{KERNEL_FILE}:online_pages_range")
 
 
 def set_online_page_callback(k: Kernel, callback: OnlinePageCallback) -> None:

@@ -122,7 +122,7 @@ def _memory_blocks_have_altmaps(k: Kernel, blocks: Span) -> bool:
     if not with_altmap or k.config.memmap_on_memory == "N":
         return False
     if with_altmap != blocks.size:
-        place = "mm/memory_hotplug.c:memory_blocks_have_altmaps"
+        place = f"{KERNEL_FILE}:memory_blocks_have_altmaps"
         warn(k, place, once=True)
         text = f"{with_altmap} of {blocks.size} blocks host their own struct pages"
         raise KernelError(EINVAL, text, place=place, advice="remove memory as it was added")

@@ -38,7 +38,7 @@ from memhp.spans import Span
 from memhp.units import GiB
 
 KERNEL_FILE = "mm/memremap.c"
-RANGE = "mm/memremap.c:pagemap_range"
+RANGE = f"{KERNEL_FILE}:pagemap_range"
 NO_ZONE_DEVICE = "this kernel was built without CONFIG_ZONE_DEVICE: devices get no struct pages"
 PAGE_REFCOUNT = "page->_refcount"
 """The references that others hold to a device's pages."""
@@ -291,7 +291,7 @@ def _pageunmap_range(k: Kernel, pgmap: DevPagemap, range_id: int) -> None:
     pages = _pages(k, span)
     of_range = k.config.profile.unmapped_zone == "range"
     first = pages.start if of_range else pfn_first(k, pgmap, range_id)
-    pf_poisoned_check(k, first, "mm/memremap.c:memunmap_pages")
+    pf_poisoned_check(k, first, f"{KERNEL_FILE}:memunmap_pages")
     zone = k.zone_of(first)
     assert zone is not None
     with k.hw.locked("mem_hotplug_lock"):

@@ -210,5 +210,5 @@ def _zone(k: Kernel, pfn: int) -> Zone:
 
 def _busy(pfn: int, reason: str, advice: str = "") -> KernelError:
     return KernelError(
-        EBUSY, f"{reason} (PFN {pfn:#x})", place="mm/page_isolation.c:set_migratetype_isolate", advice=advice
+        EBUSY, f"{reason} (PFN {pfn:#x})", place=f"{KERNEL_FILE}:set_migratetype_isolate", advice=advice
     )

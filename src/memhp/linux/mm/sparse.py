@@ -246,7 +246,7 @@ def sparse_add_section(
         raise KernelError(
             EEXIST,
             f"section {k.section_nr(stop)} is there already",
-            place="mm/sparse.c:fill_subsection_map",
+            place=f"{KERNEL_FILE}:fill_subsection_map",
             advice="add memory where none has been added yet",
         )
 

@@ -28,7 +28,7 @@ from memhp.spans import Span
 
 KERNEL_FILE = "mm/sparse-vmemmap.c"
 TABLES = Descent(fill=by_height(KERNEL_FILE, *(f"vmemmap_{level}_populate" for level in LEVELS)))
-OFFNODE = "mm/sparse-vmemmap.c:vmemmap_verify"
+OFFNODE = f"{KERNEL_FILE}:vmemmap_verify"
 
 
 class VmemmapPopulateError(KernelError):
@@ -221,7 +221,7 @@ def _table_builder(k: Kernel, va: int, nid: int, how: VmemmapBuilder) -> Builder
     def new_table(height: int, _wanted: int) -> list[Span]:
         block = vmemmap_alloc_block(k, 0, nid, 1, Owner(Use.TABLE))
         if not len(block):
-            raise VmemmapPopulateError(va, "a page table", "mm/sparse-vmemmap.c:vmemmap_alloc_block_zero")
+            raise VmemmapPopulateError(va, "a page table", f"{KERNEL_FILE}:vmemmap_alloc_block_zero")
         frames = frame_spans(block)
         k.hw.blank_tables(frames, height)
         return frames
@@ -235,7 +235,7 @@ def _table_builder(k: Kernel, va: int, nid: int, how: VmemmapBuilder) -> Builder
         root=how.root,
         root_linked=how.root_linked,
         names=TABLES,
-        where="mm/sparse-vmemmap.c:vmemmap_populate_address",
+        where=f"{KERNEL_FILE}:vmemmap_populate_address",
     )
 
 

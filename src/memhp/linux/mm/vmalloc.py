@@ -25,7 +25,7 @@ from memhp.spans import Span
 from memhp.units import align_down, align_up
 
 KERNEL_FILE = "mm/vmalloc.c"
-ALLOC = "mm/vmalloc.c:__vmalloc_node_range"
+ALLOC = f"{KERNEL_FILE}:__vmalloc_node_range"
 FREE_VMAP_AREA_LOCK = "free_vmap_area_lock"
 
 
@@ -132,7 +132,7 @@ def _alloc_vmap_area(k: Kernel, tag: str, size: int, align: int, *, top: bool = 
             if hole.start <= area.start and area.end + k.config.page_size * (not top) <= hole.end:
                 areas[tag] = (area, [])
                 return area
-    place = "mm/vmalloc.c:pcpu_get_vm_areas" if top else "mm/vmalloc.c:alloc_vmap_area"
+    place = f"{KERNEL_FILE}:pcpu_get_vm_areas" if top else f"{KERNEL_FILE}:alloc_vmap_area"
     raise KernelError(ENOMEM, f"vmap allocation for size {size} failed", place=place)
 
 

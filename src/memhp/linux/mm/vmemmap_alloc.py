@@ -115,7 +115,7 @@ def altmap_alloc_block_bufs(k: Kernel, order: int, altmap: VmemAltmap, count: in
     blocks = altmap_charge(k, order, altmap, count)
     if len(blocks):
         frames = Span(int(blocks[0]), int(blocks[-1]) + (1 << order))
-        k.hw.claim(frames, SELF_HOSTED, "mm/sparse-vmemmap.c:altmap_alloc_block_buf")
+        k.hw.claim(frames, SELF_HOSTED, f"{KERNEL_FILE}:altmap_alloc_block_buf")
     return blocks
 
 

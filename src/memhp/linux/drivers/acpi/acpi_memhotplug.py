@@ -18,7 +18,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "drivers/acpi/acpi_memhotplug.c"
-ENABLE = "drivers/acpi/acpi_memhotplug.c:acpi_memory_enable_device"
+ENABLE = f"{KERNEL_FILE}:acpi_memory_enable_device"
 
 
 def acpi_memory_device_add(k: Kernel, adev: AcpiDevice, *, memmap_on_memory: bool | None = None) -> None:

@@ -18,7 +18,7 @@ from memhp.linux.state import Kernel
 KERNEL_FILE = "drivers/acpi/scan.c"
 Event = Literal["ACPI_NOTIFY_DEVICE_CHECK", "ACPI_NOTIFY_EJECT_REQUEST"]
 
-EVENT = "drivers/acpi/scan.c:acpi_generic_hotplug_event"
+EVENT = f"{KERNEL_FILE}:acpi_generic_hotplug_event"
 
 
 def acpi_device_hotplug(

@@ -36,7 +36,7 @@ from memhp.spans import Span
 from memhp.units import is_aligned
 
 KERNEL_FILE = "drivers/base/memory.c"
-ADD = "drivers/base/memory.c:add_memory_block"
+ADD = f"{KERNEL_FILE}:add_memory_block"
 LINK = "drivers/base/node.c:link_mem_sections"
 
 
@@ -108,7 +108,7 @@ def create_memory_block_devices(
     for first, count in k.hw.batches(blocks.start, blocks.end if taken is None else taken[0]):
         if k.hw.may_fail(ADD):
             if altmap and k.config.profile.block_altmap == "before-registration":
-                warn(k, "drivers/base/memory.c:memory_block_release")
+                warn(k, f"{KERNEL_FILE}:memory_block_release")
             taken = None
             break
         k.memory_blocks.publish(first, first + count, MemoryBlock("offline", nid, altmap=altmap, group=group))

@@ -15,7 +15,7 @@ from memhp.linux.state import Kernel
 KERNEL_FILE = "drivers/base/memory.c"
 MEMORY_BLOCKS = "memory_blocks"
 """The xarray by which lookups and removals meet."""
-RELEASE = "drivers/base/memory.c:memory_block_release"
+RELEASE = f"{KERNEL_FILE}:memory_block_release"
 
 
 @dataclass

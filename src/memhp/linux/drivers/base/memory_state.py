@@ -31,7 +31,7 @@ EHWPOISON = 133
 """Memory page has hardware error; Python's errno module has it from 3.14 on."""
 
 LOCK = "mem_hotplug_lock"
-FIND = "drivers/base/memory.c:find_memory_block_by_id"
+FIND = f"{KERNEL_FILE}:find_memory_block_by_id"
 
 
 @kernel_function(None)
@@ -192,7 +192,7 @@ def state_store(k: Kernel, block_id: int, text: str) -> None:
         _store(k, block_id, online_type)
 
 
-@kernel_function("drivers/base/memory.c:state_store")
+@kernel_function(f"{KERNEL_FILE}:state_store")
 def try_state_store(k: Kernel, block_id: int, text: str) -> bool:
     """The same as the file's operation: False where the system call is to start again."""
     online_type = _online_type(text)

@@ -12,7 +12,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "drivers/dax/pmem.c"
-PROBE = "drivers/dax/pmem.c:__dax_pmem_probe"
+PROBE = f"{KERNEL_FILE}:__dax_pmem_probe"
 
 
 def dax_pmem_probe(k: Kernel, name: str, namespace_name: str, namespace: Span, info: PfnInfo, nid: int) -> DevDax:

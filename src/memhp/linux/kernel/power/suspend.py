@@ -25,7 +25,7 @@ def pm_suspend(k: Kernel, state: Literal["freeze", "mem"], asleep: Callable[[], 
     """
     k.hw.log(f"PM: suspend entry ({MEM_SLEEP_LABELS[state]})")
     try:
-        place = "kernel/power/suspend.c:suspend_prepare"
+        place = f"{KERNEL_FILE}:suspend_prepare"
         pm_notifier_call_chain_robust(k, "PM_SUSPEND_PREPARE", "PM_POST_SUSPEND", place)
         try:
             _enter(k, state, asleep)

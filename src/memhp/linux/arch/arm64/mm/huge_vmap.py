@@ -12,7 +12,7 @@ from memhp.spans import Span
 from memhp.units import KiB
 
 KERNEL_FILE = "arch/arm64/mm/mmu.c"
-FREE_PTE = "arch/arm64/mm/mmu.c:pmd_free_pte_page"
+FREE_PTE = f"{KERNEL_FILE}:pmd_free_pte_page"
 
 
 def arch_vmap_supported(k: Kernel, height: int) -> bool:

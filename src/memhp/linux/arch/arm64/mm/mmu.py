@@ -61,9 +61,9 @@ __all__ = [
     "vmemmap_populate",
 ]
 
-CREATE = "arch/arm64/mm/mmu.c:__create_pgd_mapping"
-UNMAP = "arch/arm64/mm/mmu.c:unmap_hotplug_range"
-FREE_EMPTY = "arch/arm64/mm/mmu.c:free_empty_tables"
+CREATE = f"{KERNEL_FILE}:__create_pgd_mapping"
+UNMAP = f"{KERNEL_FILE}:unmap_hotplug_range"
+FREE_EMPTY = f"{KERNEL_FILE}:free_empty_tables"
 CREATE_LEVELS = Descent(
     leaf=by_height(KERNEL_FILE, "init_pte", "init_pmd", "alloc_init_pud"),
     fill=by_height(
@@ -183,7 +183,7 @@ def _remover(k: Kernel, *, vmemmap: bool) -> Remover:
     """How leaves go, and tables in the same descent where there is but one."""
     record = arm64(k.config)
     return Remover(
-        free_table=partial(free_tables, k, where="arch/arm64/mm/mmu.c:free_hotplug_pgtable_page"),
+        free_table=partial(free_tables, k, where=f"{KERNEL_FILE}:free_hotplug_pgtable_page"),
         leaf_flush=_leaf_flush(k, vmemmap=vmemmap),
         table="clear-flush-free" if record.remove_passes == 1 else "kept",
         table_flush=FLUSH_TLB_KERNEL_PGTABLE,

@@ -19,7 +19,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "arch/arm64/mm/pageattr.c"
-UPDATE = "arch/arm64/mm/pageattr.c:update_range_prot"
+UPDATE = f"{KERNEL_FILE}:update_range_prot"
 PRESENT_INVALID = NG
 """``PTE_PRESENT_INVALID``: what nG means in an entry that is not valid."""
 

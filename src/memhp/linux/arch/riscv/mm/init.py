@@ -52,8 +52,8 @@ __all__ = [
     "vmemmap_populate",
 ]
 
-CREATE = "arch/riscv/mm/init.c:create_pgd_mapping"
-REMOVE = "arch/riscv/mm/init.c:remove_pgd_mapping"
+CREATE = f"{KERNEL_FILE}:create_pgd_mapping"
+REMOVE = f"{KERNEL_FILE}:remove_pgd_mapping"
 CREATE_LEVELS = by_height(KERNEL_FILE, *(f"create_{level}_mapping" for level in LEVELS))
 REMOVE_LEVELS = Descent(
     unmap=by_height(KERNEL_FILE, *(f"remove_{level}_mapping" for level in LEVELS)),
@@ -69,7 +69,7 @@ OOPS = access.Oops(
 
 def paging_init(k: Kernel) -> None:
     """Map all boot memory: ``setup_vm_final()``."""
-    k.pgd[pgd.INIT_MM] = pgd.alloc_root(k, pgd.INIT_MM, "arch/riscv/mm/init.c:setup_vm_final")
+    k.pgd[pgd.INIT_MM] = pgd.alloc_root(k, pgd.INIT_MM, f"{KERNEL_FILE}:setup_vm_final")
     for memory in k.memblock.for_each_mem_range():
         create_linear_mapping_range(k, memory.start, memory.end, PAGE_KERNEL)
 
@@ -211,7 +211,7 @@ def remove_pgd_mapping(k: Kernel, va: int, end: int, how: Remover, calls: int) -
     if record.folded_levels == "indexed" and k.hw.fmt.root_height < 4:
         entries = k.hw.fmt.levels[-1].entries
         text = f"entries beyond the {entries} of the root table are taken for those of {va:#x}-{end:#x}"
-        k.hw.violations.append(Violation("page-tables", text, "arch/riscv/mm/init.c:remove_p4d_mapping"))
+        k.hw.violations.append(Violation("page-tables", text, f"{KERNEL_FILE}:remove_p4d_mapping"))
     else:
         unmap(k.hw, k.init_mm, va, end, how)
     if record.end_flush == "all":
@@ -220,7 +220,7 @@ def remove_pgd_mapping(k: Kernel, va: int, end: int, how: Remover, calls: int) -
 
 
 def _free_tables(k: Kernel, spans: list[Span]) -> None:
-    free_tables(k, spans, "arch/riscv/mm/init.c:free_pte_table")
+    free_tables(k, spans, f"{KERNEL_FILE}:free_pte_table")
 
 
 # Hotplug -----------------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def arch_add_memory(
     pgmap: DevPagemap | None = None,
 ) -> None:
     """Give ``[start, start + size)`` (physical bytes) a direct map and struct pages; neither, if the latter fail."""
-    call_page_table_code(k, "arch/riscv/mm/init.c:create_linear_mapping_range")
+    call_page_table_code(k, f"{KERNEL_FILE}:create_linear_mapping_range")
     shift = k.config.page_shift
     create_linear_mapping_range(k, start, start + size, pgprot_mhp(k) if pgprot is None else pgprot)
     if riscv(k.config).add_flush == "before-add-pages":
@@ -318,6 +318,6 @@ def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltm
 
 def vmemmap_free(k: Kernel, start: int, end: int, altmap: VmemAltmap | None) -> None:
     """Unmap the struct pages at ``[start, end)`` (addresses) and give their storage back; a call for each section."""
-    place = "arch/riscv/mm/init.c:free_vmemmap_storage"
+    place = f"{KERNEL_FILE}:free_vmemmap_storage"
     how = replace(_remover(k), free_storage=lambda frames, _: free_memmap(k, frames, altmap, place))
     remove_pgd_mapping(k, start, end, how, -(-(end - start) // k.config.memmap_bytes_per_section))

@@ -19,8 +19,8 @@ from memhp.spans import Span
 from memhp.units import is_aligned
 
 KERNEL_FILE = "arch/riscv/mm/pageattr.c"
-SPLIT = "arch/riscv/mm/pageattr.c:__split_linear_mapping"
-SET = "arch/riscv/mm/pageattr.c:__set_memory"
+SPLIT = f"{KERNEL_FILE}:__split_linear_mapping"
+SET = f"{KERNEL_FILE}:__set_memory"
 
 
 def set_direct_map_invalid_noflush(k: Kernel, pfn: int) -> None:

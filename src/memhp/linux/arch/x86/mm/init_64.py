@@ -61,8 +61,8 @@ __all__ = [
     "vmemmap_populate",
 ]
 
-MAPPING = "arch/x86/mm/init_64.c:kernel_physical_mapping_init"
-REMOVE = "arch/x86/mm/init_64.c:remove_pagetable"
+MAPPING = f"{KERNEL_FILE}:kernel_physical_mapping_init"
+REMOVE = f"{KERNEL_FILE}:remove_pagetable"
 SAFE = "arch/x86/include/asm/pgalloc.h:pud_populate_safe"
 INIT_LEVELS = by_height(KERNEL_FILE, *(f"phys_{level}_init" for level in LEVELS[:4]), "__kernel_physical_mapping_init")
 REMOVE_LEVELS = Descent(
@@ -181,7 +181,7 @@ def direct_map_remover(k: Kernel) -> Remover:
     record = x86(k.config)
     each = record.leaf_flush == "each-range"
     return Remover(
-        free_table=partial(free_tables, k, where="arch/x86/mm/init_64.c:free_pagetable"),
+        free_table=partial(free_tables, k, where=f"{KERNEL_FILE}:free_pagetable"),
         storage="free-then-clear" if record.storage_freed == "before-clear" else "clear-then-free",
         leaf_flush=tuple(flush_kernel_range(k, level.size) for level in k.hw.fmt.levels) if each else (),
         table="clear-flush-free" if record.table_freed == "after-flush" else "free-then-clear",
@@ -201,7 +201,7 @@ def _part_of_direct_map(table: Table, index: int, part: Span) -> bool:
     if table.height > 1:
         raise KernelBug(
             f"the leaf for {part.start:#x} is to go in part, and is walked as if it pointed to a table",
-            place="arch/x86/mm/init_64.c:remove_pud_table",
+            place=f"{KERNEL_FILE}:remove_pud_table",
         )
     return False
 
@@ -353,7 +353,7 @@ def vmemmap_free(k: Kernel, start: int, end: int, altmap: VmemAltmap | None) -> 
 
     Base pages are never an altmap's.
     """
-    place = "arch/x86/mm/init_64.c:free_vmemmap_pages"
+    place = f"{KERNEL_FILE}:free_vmemmap_pages"
     how = replace(
         direct_map_remover(k),
         free_storage=lambda frames, height: free_memmap(k, frames, altmap if height else None, place),

@@ -25,8 +25,8 @@ from memhp.units import KiB
 
 KERNEL_FILE = "arch/x86/mm/pat/set_memory.c"
 CPA_LOCK = "cpa_lock"
-CHANGE = "arch/x86/mm/pat/set_memory.c:__change_page_attr"
-SPLIT = "arch/x86/mm/pat/set_memory.c:__split_large_page"
+CHANGE = f"{KERNEL_FILE}:__change_page_attr"
+SPLIT = f"{KERNEL_FILE}:__split_large_page"
 
 
 class Place(NamedTuple):
