@@ -50,7 +50,11 @@ def test_every_fix_has_a_title_of_its_own_and_says_why_it_is_not_shown() -> None
         # Point releases under which Debian's changelogs of 6.1 and 6.12 list the commits.
         ("add missing mem_hotplug_lock", ["6.1.72", "6.7", "6.12"], ["6.1.71", "5.13"]),
         ("fix error handling in add_memory_resource", ["6.1.72", "6.12.1"], ["6.1.71", "6.6"]),
-        ("fix race in accessing memory_section->usage", ["6.1.76", "6.8"], ["6.1.75"]),
+        ("fix race in accessing memory_section->usage", ["6.1.76", "6.6.15", "6.8"], ["6.1.75", "6.6.14"]),
+        ("set mem->altmap after successful", ["6.12.95", "7.1.2", "6.6"], ["6.12.94", "7.1.1", "6.18"]),
+        ("fix memory block reference leak on remove", ["6.12.92", "6.1.100"], ["6.12.91"]),
+        ("riscv: mm: Fix the out of bound issue", ["6.12.10", "6.13", "6.6"], ["6.12.9"]),
+        ('use "unsigned long" for PFN', ["5.14.6", "5.15"], ["5.14.5", "5.13"]),
         ("take the memory hotplug lock inside ptdump_walk_pgd", ["6.1.149", "6.12.43", "6.17"], ["6.1.148", "6.12.42"]),
         ("introduce and use {pgd,p4d}_populate_kernel", ["6.1.153", "6.12.48", "6.17", "5.15"], ["6.1.152", "6.12.47"]),
         ("Populate vmemmap at the page level", ["6.1.132", "6.12.20", "7.2"], ["6.1.131", "6.12.19"]),

@@ -68,7 +68,7 @@ HOTPLUG: tuple[Fix, ...] = (
             "6.8",
             True,
             "mm/memory_hotplug: use pfn math in place of direct struct page manipulation",
-            ("6.1.64",),
+            ("6.1.64", "6.5.13"),
         ),
         "Without a virtual memmap, offlining steps off the end of a section's struct pages.",
         "not reachable",
@@ -97,7 +97,7 @@ HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        since("6.8", True, "mm/sparsemem: fix race in accessing memory_section->usage", ("6.1.76",)),
+        since("6.8", True, "mm/sparsemem: fix race in accessing memory_section->usage", ("6.1.76", "6.6.15")),
         "Who asks pfn_valid() while a section goes reads a usage map that is freed.",
         "shown",
         witness=Raced(

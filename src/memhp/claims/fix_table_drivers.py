@@ -109,7 +109,7 @@ DRIVERS: tuple[Fix, ...] = (
         "the parameter is not: its default is what is left",
     ),
     Fix(
-        between("6.11", "6.12", True, "device-dax: correct pgoff align in dax_set_mapping()", ("6.1.113",)),
+        between("6.11", "6.12", True, "device-dax: correct pgoff align in dax_set_mapping()", ("6.1.113", "6.11.4")),
         "A memory error in a dax device kills by a wrong address.",
         "not modelled",
         "mappings of device-dax by processes are not",
@@ -175,7 +175,7 @@ DRIVERS: tuple[Fix, ...] = (
             "7.2",
             True,
             "drivers/base/memory: set mem->altmap after successful device registration",
-            ("6.12.95",),
+            ("6.12.95", "7.1.2"),
         ),
         "A block that hosts its own struct pages and gets no device is a WARNING.",
         "shown",
@@ -203,7 +203,7 @@ DRIVERS: tuple[Fix, ...] = (
 
 ARCHITECTURES: tuple[Fix, ...] = (
     Fix(
-        since("5.12", True, "arm64/mm: Fix pfn_valid() for ZONE_DEVICE based memory"),
+        since("5.12", True, "arm64/mm: Fix pfn_valid() for ZONE_DEVICE based memory", ("5.10.24",)),
         "arm64: pfn_valid() denies the struct pages of device memory, so that nobody can use it.",
         "shown",
         witness=Called(
@@ -311,7 +311,7 @@ ARCHITECTURES: tuple[Fix, ...] = (
         witness=Called(fix_witnesses_memory.ram_starts_high, "riscv64", {"layout": "6.4"}, {"layout": "6.8"}),
     ),
     Fix(
-        between("6.12", "7.2", True, "riscv: mm: Fix the out of bound issue of vmemmap address", ("6.12.10",)),
+        since("6.13", True, "riscv: mm: Fix the out of bound issue of vmemmap address", ("6.12.10",)),
         "riscv64: where RAM starts within a section, struct pages of what is before it lie outside the vmemmap.",
         "shown",
         broken_since="6.8",

@@ -197,7 +197,7 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
             "6.8",
             "freed-after-grace-period",
             "mm/sparsemem: fix race in accessing memory_section->usage",
-            ("6.1.76",),
+            ("6.1.76", "6.6.15"),
         ),
     )
     block_zone: Literal["looked-up", "stored"] = choice(
@@ -229,9 +229,7 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
         first("forgotten"),
         since("6.7", "passed", "mm/memory_hotplug: fix error handling in add_memory_resource()", ("6.1.72",)),
         since("6.8", "forgotten", "mm/memory_hotplug: split memmap_on_memory requests across memblocks"),
-        between(
-            "6.12", "7.2", "passed", "mm/memory_hotplug: fix incorrect altmap passing in error path", ("6.12.97",)
-        ),
+        between("6.12", "7.2", "passed", "mm/memory_hotplug: fix incorrect altmap passing in error path", ("6.12.97",)),
     )
     devices_removed: Literal["under-lock", "before-lock"] = choice(
         "Whether ``try_remove_memory()`` removes the block devices under ``mem_hotplug_lock`` or before it takes it.",

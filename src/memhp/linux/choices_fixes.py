@@ -106,7 +106,7 @@ class FixChoices(Choices):
             "7.2",
             "after-registration",
             "drivers/base/memory: set mem->altmap after successful device registration",
-            ("6.12.95",),
+            ("6.12.95", "7.1.2"),
         ),
     )
     proc_page: Literal["valid", "online"] = choice(

@@ -147,7 +147,7 @@ class Arm64Profile(ArchProfile):
     pfn_valid: Literal["memblock", "memblock-if-early", "sections"] = choice(
         "What ``pfn_valid()`` asks: memblock; memblock for sections of boot memory; sections only.",
         first("memblock"),
-        since("5.12", "memblock-if-early", "arm64/mm: Fix pfn_valid() for ZONE_DEVICE based memory"),
+        since("5.12", "memblock-if-early", "arm64/mm: Fix pfn_valid() for ZONE_DEVICE based memory", ("5.10.24",)),
         since("5.14", "sections", "arm64: drop pfn_valid_within() and simplify pfn_valid()"),
     )
     linear_map_random: bool = choice(
