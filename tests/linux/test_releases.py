@@ -9,7 +9,7 @@ from memhp.errors import BadInput
 from memhp.linux.arch.arm64.choices import Arm64Profile
 from memhp.linux.arch.x86.choices import X86Profile
 from memhp.linux.choice import Choices, hints, history, is_set, options
-from memhp.linux.choices import Profile
+from memhp.linux.choices import Profile, generic_choices
 from memhp.linux.profiles import PROFILES, RECORDS, RELEASES, profile, unsettled
 from memhp.linux.release import LAST_MINOR, Release, known_release, parse_release
 
@@ -24,6 +24,14 @@ SOURCE_6_1 = {
     "online_hwpoison": "allowed",
     "prepare_online": False,
     "block_zone": "stored",
+    # drivers/base/core.c: lock_device_hotplug_sysfs(); fs/proc/page.c; mm/sparse.c: PageReserved() of ms->usage
+    "sysfs_lock": "tries",
+    "proc_page": "online",
+    "early_usage": "by-page",
+    # mm/memory_hotplug.c: unsigned long start_pfn, update_pgdat_span(), and no remove_memory_blocks_and_altmaps()
+    "zone_pfn": "64-bit",
+    "node_span": "by-zone",
+    "removal_reference": "none",
     # mm/page_alloc.c: no exception for ZONE_MOVABLE in __setup_per_zone_wmarks(); mm/vmstat.c
     "movable_watermark": "share",
     "memmap_counters": False,
@@ -133,6 +141,13 @@ def test_the_releases_that_were_read_leave_nothing_open_and_others_say_what_they
         assert unsettled(release) == []
     assert "boot_vmemmap" in {each.choice for each in unsettled(Release(6, 15))}
     assert profile("6.15").boot_vmemmap == profile("6.12").boot_vmemmap
+
+
+def test_the_riscv_series_stands_on_the_generic_code_of_6_3() -> None:
+    """It was posted on 12 May 2023, before 6.4; memmap_on_memory its architecture did not have yet."""
+    series, base = profile("riscv-hotplug-v1"), profile("6.3")
+    differ = {name for name in generic_choices() if getattr(series, name) != getattr(base, name)}
+    assert differ == {"memmap_on_memory"}
 
 
 def test_a_point_release_that_differs_in_nothing_is_its_series() -> None:
