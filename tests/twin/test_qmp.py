@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from memhp.twin.qemu.monitor import EVENTS, Connection, Monitor
 from memhp.twin.qemu.objects import BACKEND_OPTIONS, BACKENDS
 from memhp.twin.qemu.platform import Platform
 from memhp.units import GiB
+from qmp_script import SCRIPT, play
 from tools.qmp_schema import names_in
+from twin_qmp import TwinMachine, differences
 from twin_runs import scenario
 
 DATA = Path(__file__).parents[1] / "data" / "twin"
@@ -146,8 +149,7 @@ def test_the_size_of_a_virtio_mem_device_is_told_at_once_and_then_once_a_second(
     )
 
     def sized(size: int) -> tuple[str, dict[str, Any]]:
-        place = "/machine/peripheral/vm0/virtio-backend"
-        return "MEMORY_DEVICE_SIZE_CHANGE", {"id": "vm0", "size": size, "qom-path": place}
+        return "MEMORY_DEVICE_SIZE_CHANGE", {"id": "vm0", "size": size, "qom-path": "/machine/peripheral/vm0"}
 
     def resize(size: int) -> None:
         run(connection, ("qom-set", {"path": "vm0", "property": "requested-size", "value": size}))
@@ -221,3 +223,11 @@ def test_every_type_that_the_schema_names_is_in_it(tmp_path: Path) -> None:
     names = {entry["name"] for entry in entries}
     assert len(names) == len(entries) > 100
     assert {used for entry in entries for used in names_in(entry)} <= names
+
+
+def test_a_script_ends_as_on_a_real_qemu_with_a_guest(tmp_path: Path) -> None:
+    told = lzma.decompress((DATA / "qemu-11.1-linux-7.2-script.jsonl.xz").read_bytes()).decode()
+    real = [json.loads(line) for line in told.splitlines()]
+    ours = json.loads(json.dumps(play(TwinMachine(tmp_path), SCRIPT)))
+    assert len(real) == len(SCRIPT) > 50
+    assert differences(real, ours) == []

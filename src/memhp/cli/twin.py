@@ -45,6 +45,7 @@ def twin(ctx: click.Context) -> None:
               help="Machine time by time outside; 0: it stands still.")  # fmt: skip
 @click.option("--exact", is_flag=True, help="Have each open and read heard, as for --record, --expect, --ctl.")
 @click.option("--mount", type=PATH, metavar="DIR", help="Without a COMMAND: where to mount the files.")
+@click.option("--files", type=PATH, metavar="DIR", help="Where plain files are to be, where there is no FUSE.")
 @click.option("--ctl", "control", type=PATH, metavar="SOCKET", help="Where memhp twin ctl asks.")
 @click.option("--qmp", type=PATH, metavar="SOCKET", help="Where QEMU's monitor is.")
 @click.option("--qga", type=PATH, metavar="SOCKET", help="Where the guest agent is.")
@@ -61,6 +62,7 @@ def run(
     speed: float,
     exact: bool,
     mount: Path | None,
+    files: Path | None,
     control: Path | None,
     qmp: Path | None,
     qga: Path | None,
@@ -87,7 +89,7 @@ def run(
     words = command[1:] if command[:1] == ("--",) else command
     if words and mount is not None:
         raise click.UsageError("--mount is for twins without a COMMAND, which has the files where Linux has them")
-    if not words and mount is None and not (control or qmp or qga):
+    if not words and not (mount or files or control or qmp or qga):
         raise click.UsageError("give a COMMAND to run, or --mount DIR, or a socket")
     if record is not None:
         check_outputs({"--record": record})
@@ -95,6 +97,7 @@ def run(
         command=words,
         environment=os.environ,
         mount=mount,
+        plain=files,
         control=control,
         qmp=qmp,
         qga=qga,

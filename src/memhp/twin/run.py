@@ -4,11 +4,13 @@
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from memhp.errors import BadInput
 from memhp.facts.source import SYS_MEMORY, SYS_NODE
 from memhp.twin import namespace
 from memhp.twin.boot import Booted
@@ -19,6 +21,7 @@ from memhp.twin.fuse.kept import KeptServer
 from memhp.twin.fuse.mount import mounted
 from memhp.twin.fuse.server import Server
 from memhp.twin.loop import AT_ONCE, Loop
+from memhp.twin.plain import plain_files
 from memhp.twin.qemu.agent import Agent
 from memhp.twin.qemu.monitor import Monitor
 from memhp.twin.qemu.platform import Platform
@@ -31,6 +34,8 @@ from memhp.twin.uevents import UeventLog
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CONTROL = "MEMHP_TWIN"
 """The variable that tells the command where the control socket is."""
+PLAIN = "MEMHP_FILES"
+"""The variable that tells the command where plain files are."""
 KEPT = (SYS_MEMORY, SYS_NODE)
 """Folders whose files the kernel may keep, as each change of them is known."""
 
@@ -42,6 +47,8 @@ class Wanted:
     command: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     mount: Path | None = None
+    plain: Path | None = None
+    """A folder for plain files, where there is no FUSE: the command runs beside them, in no namespace."""
     control: Path | None = None
     qmp: Path | None = None
     qga: Path | None = None
@@ -70,12 +77,19 @@ def run(booted: Booted, wanted: Wanted) -> TwinRun:
         cues = [*booted.cues, *wanted.cues]
         Script(twin, cues)
         code = None
+        if wanted.plain is not None:
+            stack.enter_context(plain_files(loop, wanted.plain, twin_root(files)))
         if wanted.command:
             environment = dict(wanted.environment)
             if wanted.control is not None:
                 environment[CONTROL] = str(wanted.control.absolute())
+            if wanted.plain is not None:
+                environment[PLAIN] = str(wanted.plain.absolute())
             heard = wanted.heard or bool(cues) or not (wanted.control is wanted.uevents is None)
-            code = run_command(loop, wanted.command, environment, files, heard=heard)
+            if wanted.plain is None:
+                code = run_command(loop, wanted.command, environment, files, heard=heard)
+            else:
+                code = run_beside(loop, wanted.command, environment)
         else:
             if wanted.mount is not None:
                 device = stack.enter_context(mounted(wanted.mount))
@@ -141,6 +155,29 @@ def run_command(
         inside.end(signal.SIGKILL)
         for each in (*devices, watch):
             os.close(each)
+
+
+def run_beside(loop: Loop, command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command that finds the twin's files in a folder, and give its exit code as a shell does.
+
+    Raises :class:`BadInput` for one that cannot be run.
+    """
+    try:
+        process = subprocess.Popen(command, env=environment)
+    except OSError as error:
+        raise BadInput(f"cannot be run: {error.strerror}", where=command[0]) from None
+    watch = os.pidfd_open(process.pid)
+    ending = dict.fromkeys((signal.SIGTERM, signal.SIGHUP), process.send_signal)
+    try:
+        loop.add(watch, loop.end)
+        with _signals({signal.SIGINT: lambda _: None, **ending}):
+            loop.run()
+        code = process.wait()
+        return code if code >= 0 else 128 - code
+    finally:
+        process.kill()
+        process.wait()
+        os.close(watch)
 
 
 @contextmanager

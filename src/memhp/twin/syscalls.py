@@ -12,6 +12,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
+IN_CLOSE_WRITE, IN_Q_OVERFLOW = 8, 0x4000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -36,6 +37,20 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
 def umount(target: str, flags: int = 0) -> None:
     """``umount2(2)``."""
     _check(_libc.umount2(target.encode(), flags), f"umount {target}")
+
+
+def inotify_init() -> int:
+    """``inotify_init1(2)``: not inherited."""
+    fd = int(_libc.inotify_init1(os.O_CLOEXEC))
+    _check(fd < 0, "inotify_init1")
+    return fd
+
+
+def inotify_add_watch(fd: int, path: str, mask: int) -> int:
+    """``inotify_add_watch(2)``: the number of the watch."""
+    watch = int(_libc.inotify_add_watch(fd, path.encode(), mask))
+    _check(watch < 0, f"inotify_add_watch {path}")
+    return watch
 
 
 def die_with_parent(parent: int) -> None:

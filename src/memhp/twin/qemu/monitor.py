@@ -121,7 +121,7 @@ class Monitor:
         device = self._platform.devices[name]
         size = self._sizes[name] = self._platform.size_now(device)
         self._held.add(name)
-        data = {"id": name, "size": size, "qom-path": f"{device.path}/virtio-backend"}
+        data = {"id": name, "size": size, "qom-path": device.path}
         self._platform.tell("MEMORY_DEVICE_SIZE_CHANGE", data)
 
         def free() -> None:
