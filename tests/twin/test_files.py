@@ -17,6 +17,7 @@ from memhp.twin.files.node import cpumap
 from memhp.twin.files.root import twin_files, twin_root
 from memhp.twin.machine import Twin
 from memhp.twin.tree import Attribute, Folder, Link, Stream, Window, resolve
+from memhp.twin.trouble import Refuse
 from twin_machines import SMALL
 from twin_runs import scenario
 
@@ -191,3 +192,39 @@ def test_the_files_of_a_node_that_is_gone_cannot_be_found_any_more(twin: Twin, r
     k.node_states.devices.clear()
     assert not node.there() and not block.there()
     assert resolve(root, "/sys/devices/system/node/node0") is None
+
+
+def test_a_dimm_is_ejected_through_its_acpi_device(twin: Twin, root: Folder) -> None:
+    devices = "/sys/bus/acpi/devices"
+    folder = resolve(root, devices)
+    assert isinstance(folder, Folder)
+    assert list(folder.names()) == ["PNP0C80:00"]
+    assert text_of(root, f"{devices}/PNP0C80:00/hid") == "PNP0C80\n"
+    eject = f"{devices}/PNP0C80:00/eject"
+
+    def write_through(text: str) -> str:
+        entry = resolve(root, eject)
+        assert isinstance(entry, Attribute) and entry.store is not None
+        try:
+            twin.wrote(0, eject, text, entry.store)
+        except KernelError as error:
+            return error.name
+        return ""
+
+    assert write_through("0\n") == "EINVAL"
+    assert write(root, "/sys/firmware/acpi/hotplug/memory/enabled", "0") == ""
+    assert write_through("1\n") == "ENODEV"
+    assert write(root, "/sys/firmware/acpi/hotplug/memory/enabled", "1") == ""
+    assert write_through("1\n") == ""
+    assert list(folder.names()) == []
+    assert resolve(root, f"{MEMORY}/memory48") is None
+
+
+def test_an_eject_that_comes_to_nothing_is_no_error_of_the_write(twin: Twin, root: Folder) -> None:
+    assert write(root, f"{MEMORY}/memory48/state", "online_kernel") == ""
+    twin.trouble.add(Refuse(blocks=[48]))
+    eject = resolve(root, "/sys/bus/acpi/devices/PNP0C80:00/eject")
+    assert isinstance(eject, Attribute) and eject.store is not None
+    twin.wrote(0, "eject", "1", eject.store)
+    assert text_of(root, f"{MEMORY}/memory48/state") == "online\n"
+    assert [entry.result for entry in twin.record.entries if entry.what == "step"][-1] == "EBUSY"
