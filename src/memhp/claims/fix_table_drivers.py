@@ -291,7 +291,7 @@ ARCHITECTURES: tuple[Fix, ...] = (
     ),
     Fix(
         between("6.12", "7.2", True, "arm64: mm: Correct the update of max_pfn", ("6.1.135", "6.12.24")),
-        "arm64: adding memory below the highest lowers max_pfn, and /proc/kpagecount ends before the rest.",
+        "arm64: adding memory below the highest lowers max_pfn; /proc/kpagecount ends there. riscv64 still does so.",
         "shown",
         witness=Called(
             fix_witnesses_memory.lower_memory_comes_last, "arm64", {"max_pfn": "last-added"}, {"max_pfn": "highest"}
