@@ -36,9 +36,9 @@ RUNS = {
     "fixes": ["fixes", "--kernel", "6.1.100"],
     "pagetables": ["pagetables", str(TABLES), "--summary"],
 }
-CHECKED_ELSEWHERE = {"guest", "conform", "capture", "device", "apply", "vm", "twin"}
+CHECKED_ELSEWHERE = {"example", "guest", "conform", "capture", "device", "apply", "vm", "twin"}
 """Commands whose documents want real kernels; and those that print none."""
-WITHOUT = {"schema", "completion", "man", "example"}
+WITHOUT = {"schema", "completion", "man"}
 
 
 def document(args: list[str], capfd: pytest.CaptureFixture[str], option: str = "--json") -> dict[str, Any]:
@@ -100,6 +100,9 @@ def test_documents_of_captures_and_guests_are_what_their_schemas_say(
     assert main(["rehearse", "--machine", "x86-vm", "--plug", "1G", "--sysroot", str(tmp_path / "root")]) == 0
     capfd.readouterr()
     runs = {
+        "explore list": ["explore"],
+        "explore variants": ["explore", "vmalloc-fault"],
+        "example": ["example"],
         "capture": ["capture", str(tmp_path / "root"), "--out", str(tmp_path / "capture")],
         "guest list": ["guest", "list"],
         "guest doctor": ["guest", "doctor"],

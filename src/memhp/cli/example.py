@@ -22,14 +22,16 @@ def example(name: str | None, target: Path | None, as_json: bool) -> int:
     from memhp.scenario.examples import examples, title
 
     if name is None:
-        rows = [{"name": path.stem, "title": title(path)} for path in examples()]
         if as_json:
-            emit_json({"examples": rows})
+            from memhp.report.documents import ExampleDocument, ExampleRow
+
+            rows = [ExampleRow(name=path.stem, title=title(path)) for path in examples()]
+            emit_json(ExampleDocument(examples=rows))
         else:
             from memhp.report.table import Column, print_table
 
             columns = (Column("example"), Column("what it shows", fold=True))
-            print_table(console(), columns, [(row["name"], row["title"]) for row in rows])
+            print_table(console(), columns, [(path.stem, title(path)) for path in examples()])
         return 0
     found = find(name)
     if found is None:
@@ -43,7 +45,9 @@ def example(name: str | None, target: Path | None, as_json: bool) -> int:
         except OSError as error:
             raise BadInput(f"cannot write: {error.strerror}", where=str(target), fix="name a new file") from None
     elif as_json:
-        emit_json({"name": found.stem, "text": text})
+        from memhp.report.documents import ExampleDocument, ExampleRow
+
+        emit_json(ExampleDocument(examples=[ExampleRow(name=found.stem, title=title(found))], text=text))
     else:
         click.echo(text, nl=False)
     return 0

@@ -64,14 +64,19 @@ def explore(
 
     if name is None:
         if as_json:
-            emit_json({"races": [case_row(one) for one in CASES]})
+            from memhp.report.documents import ExploreListDocument
+
+            emit_json(ExploreListDocument(races=[case_row(one) for one in CASES]))
         else:
             print_cases(console(), CASES)
         return 0
     one = case(name)
     if variant is None and replay is None:
         if as_json:
-            emit_json(case_row(one))
+            from memhp.report.documents import ExploreVariantsDocument
+
+            row = case_row(one)
+            emit_json(ExploreVariantsDocument(name=row.name, actors=row.actors, variants=row.variants))
         else:
             print_variants(console(), one)
         return 0

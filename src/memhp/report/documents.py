@@ -23,6 +23,7 @@ from memhp.operate.lint import LintDocument
 from memhp.operate.plan import HostPlan
 from memhp.operate.why import WhyDocument
 from memhp.report.documents_guests import GUEST_DOCUMENTS
+from memhp.report.races_known import CaseRow, VariantRow
 from memhp.scenario.result import Assumption, LawResult, MachineResult, Run, State, StepResult
 from memhp.target.device.status import DeviceDocument
 from memhp.target.model.matrix import MatrixRow
@@ -67,11 +68,42 @@ class MatrixDocument(Document, frozen=True, kw_only=True):
 
 
 class ExploreDocument(Explored, frozen=True, kw_only=True):
-    """``memhp explore RACE --json``: what was found out, with the trace of what goes wrong."""
+    """``memhp explore RACE --variant VARIANT --json``: what was found out, with the trace of what goes wrong."""
 
     schema: Literal[1] = 1
     verdict: Literal["safe", "bounded", "broken", "undecided"]
     """``bounded``: safe as far as `bound` goes."""
+
+
+class ExploreListDocument(Document, frozen=True, kw_only=True):
+    """``memhp explore --json``: the races that there are."""
+
+    verdict: Literal["listed"] = "listed"
+    races: list[CaseRow]
+
+
+class ExploreVariantsDocument(Document, frozen=True, kw_only=True):
+    """``memhp explore RACE --json`` without a variant: those that the race has."""
+
+    verdict: Literal["listed"] = "listed"
+    name: str
+    actors: str
+    variants: list[VariantRow]
+
+
+class ExampleRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A scenario that comes with memhp, and its title."""
+
+    name: str
+    title: str
+
+
+class ExampleDocument(Document, frozen=True, kw_only=True):
+    """``memhp example --json``: the scenarios that there are, or the `text` of the one that is named."""
+
+    verdict: Literal["listed"] = "listed"
+    examples: list[ExampleRow]
+    text: str | None = None
 
 
 class RacesDocument(Document, frozen=True, kw_only=True):
@@ -180,6 +212,9 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "rehearse": RehearseDocument,
     "matrix": MatrixDocument,
     "explore": ExploreDocument,
+    "explore list": ExploreListDocument,
+    "explore variants": ExploreVariantsDocument,
+    "example": ExampleDocument,
     "races": RacesDocument,
     "claims": ClaimsDocument,
     "geometry": GeometryDocument,
