@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = Path(sys.executable).parent
 KERNELS = ("7.2:cloud-amd64", "7.2:cloud-arm64", "7.2:riscv64")
 LIVES = 10
-BUDGET = 480
+BUDGET = 420
 """Seconds for everything: a third of what continuous integration has."""
 FETCHING = 240
 """Of these, for the network."""
 SCENARIOS = 150
-GRACE = 60
+WORKERS = 2
+"""Guests at a time: each has two processors of its own to emulate."""
+GRACE = 90
 """What a program that was told when to stop may take longer: a guest that boots is not interrupted."""
 
 
@@ -50,12 +53,24 @@ class Ended:
         return lines[-1][:300] if lines else "no reason given"
 
 
+RUNNING: set[int] = set()
+"""Process groups that were started and have not ended."""
+
+
+def end_all() -> None:
+    """End everything that was started."""
+    for group in tuple(RUNNING):
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+
+
 def ended(command: Sequence[str | Path], seconds: float) -> Ended:
     """Run a program in a process group of its own, and end all of the group when its time is up."""
     child = subprocess.Popen(
         command, cwd=ROOT, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip
+    RUNNING.add(child.pid)
     try:
         out, err = child.communicate(timeout=max(1.0, seconds))
         return Ended(child.returncode, out, err)
@@ -65,6 +80,7 @@ def ended(command: Sequence[str | Path], seconds: float) -> Ended:
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
+        RUNNING.discard(child.pid)
 
 
 Run = Callable[[Sequence[str | Path], float], Ended]
@@ -135,17 +151,17 @@ def late(why: str) -> bool:
 
 def fetched(run: Run, report: Report, seconds: float) -> list[str]:
     """The kernels of `KERNELS` that are there, after an attempt to fetch those that are not."""
-    memhp = PROGRAMS / "memhp"
-    done = run([memhp, "guest", "fetch", *KERNELS], min(seconds, FETCHING))
-    if done.code:
-        for each in KERNELS:  # one that no archive has keeps none of the others away
-            run([memhp, "guest", "fetch", each], min(seconds, FETCHING) / len(KERNELS))
+    memhp, why = PROGRAMS / "memhp", ""
+    end = time.monotonic() + min(seconds, FETCHING)
+    for each in KERNELS:  # one that no archive has keeps none of the others away
+        done = run([memhp, "guest", "fetch", each], end - time.monotonic())
+        why = why if not done.code and done.code is not None else done.last
     listed = run([memhp, "guest", "list", "--json"], 60)
     have = [each["release"] for each in json.loads(listed.out or "{}").get("kernels", ())]
     known = [kernel for kernel in KERNELS if any(_is(release, *kernel.split(":")) for release in have)]
     for kernel in KERNELS:
         if kernel not in known:
-            report.missing.append(f"{kernel}: NO KERNEL OF THIS ARCHITECTURE WAS BOOTED: {done.last}")
+            report.missing.append(f"{kernel}: NO KERNEL OF THIS ARCHITECTURE WAS BOOTED: {why}")
     return known
 
 
@@ -164,22 +180,31 @@ def guests(run: Run, budget: float) -> Report:
     kernels = fetched(run, report, left())
     if not kernels:
         return report
+    if left() < 120:
+        report.missing.append("ALL KERNELS: no time was left after fetching them")
+        return report
     for kernel in kernels:
         print(f"guests: {kernel} is there", flush=True)
-    seconds = min(SCENARIOS, left() / 3)
-    command: list[str | Path] = [memhp, "conform", "--all", "--json", "--timeout", f"{seconds:.0f}"]
-    report.conform("scenarios", run(command, seconds + GRACE))
-    share = max(20.0, left() * 0.6 / max(1, -(-len(kernels) // 2)))
+    seconds = min(SCENARIOS, left() / 3) / max(1, -(-len(kernels) // WORKERS))
+
+    def scenarios(kernel: str) -> Ended:
+        words = ["--all", "--kernel", kernel, "--json", "--timeout", f"{seconds:.0f}"]
+        return run([memhp, "conform", *words], seconds + GRACE)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for kernel, done in zip(kernels, pool.map(scenarios, kernels), strict=True):
+            report.conform(f"scenarios on {kernel}", done)
+    share = max(20.0, left() * 0.6 / max(1, -(-len(kernels) // WORKERS)))
 
     def live(kernel: str) -> Ended:
         words = ["--kernel", kernel, "--random", str(LIVES), "--json", "--timeout", f"{share:.0f}"]
         return run([memhp, "conform", *words], share + GRACE)
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         for kernel, done in zip(kernels, pool.map(live, kernels), strict=True):
             report.conform(f"random lives on {kernel}", done)
     tests: list[str | Path] = [PROGRAMS / "python", "-m", "pytest", "-n", "2", "tests/guests"]
-    done = run(tests, left()) if left() > GRACE else Ended(None, "", "no time was left")
+    done = run(tests, left()) if left() > 60 else Ended(None, "", "no time was left")
     report.tests(done)
     return report
 
@@ -188,7 +213,12 @@ def main(argv: Sequence[str]) -> int:
     """0 unless something is wrong."""
     parser = argparse.ArgumentParser(prog="dev.py guests", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--budget", type=float, default=BUDGET, help=f"seconds in all ({BUDGET})")
-    report = guests(ended, parser.parse_args(argv).budget)
+    budget = parser.parse_args(argv).budget
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("dev.py guests: told to end"))
+    try:
+        report = guests(ended, budget)
+    finally:
+        end_all()
     print("\n".join(report.lines()))
     if report.missing:
         print(f"guests: {len(report.missing)} THINGS WERE NOT TRIED ON REAL KERNELS: THIS RUN PROVES LESS")

@@ -98,6 +98,7 @@ def test_a_page_tells_what_differs_with_both_values_and_needs_no_other_file(dama
         ["a.toml", "--captures", "x"],
         ["a.toml", "--all", "--with", "x"],
         ["--captures", "x", "--kernel", "7.2:arm64"],
+        ["--all", "--with", "x"],
         ["--selftest", "x", "--random", "1", "--kernel", "7.2:arm64"],
     ],
 )

@@ -24,7 +24,7 @@ USAGE = (
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @guest_options
 @click.option("--captures", type=click.Path(path_type=Path), help="Every capture in a folder, or one.")
-@click.option("--all", "everywhere", is_flag=True, help="On every fetched kernel; without FILE, memhp's own scenarios.")
+@click.option("--all", "everywhere", is_flag=True, help="On every fetched kernel, or on --kernel: FILE or memhp's own.")
 @click.option("--with", "with_", metavar="CAPTURE[:STEP]", help="Hold the end of the scenario against this moment.")
 @click.option("--random", "lives", type=click.IntRange(1, 100_000), metavar="N", help="Play N random lives.")
 @click.option("--seed", type=click.IntRange(0), default=0, metavar="S", help="Which lives these are.")
@@ -54,9 +54,9 @@ def conform(
     """Carry out the scenario in FILE on a kernel in QEMU and on the model of it, and compare after every step.
 
     With --captures the model goes through what happened to machines that were captured; with --with the scenario is
-    carried out on the model alone. --all without FILE takes memhp's own scenarios, and the captures if they are given.
-    With --random steps are drawn, and lives that differ are shrunk. Exit code 1 if any fact differs that no rule
-    explains.
+    carried out on the model alone. --all takes memhp's own scenarios if there is no FILE, and the captures if they are
+    given. With --random steps are drawn, and lives that differ are shrunk. Exit code 1 if any fact differs that no
+    rule explains.
     """
     from memhp.outputs.check import check_outputs
 
@@ -102,7 +102,7 @@ def _check_usage(
     elif alone:
         fits = alone == 1 and on_one and captures is None and with_ is None
     else:
-        fits = (everywhere or captures is not None) and not choice and with_ is None
+        fits = with_ is None and (everywhere or (captures is not None and not choice))
     if not fits:
         raise click.UsageError(USAGE)
 
@@ -130,7 +130,7 @@ def _with(file: Path, text: str) -> "Comparison":
 
 
 def _everywhere(files: list[Path], choice: GuestChoice, timeout: float | None) -> "dict[str, Comparison | str]":
-    """On every fetched kernel; where one cannot carry out the steps, why."""
+    """On every fetched kernel, or the one that is named; where one cannot carry out the steps, why."""
     import math
     import time
     from dataclasses import replace
@@ -138,7 +138,8 @@ def _everywhere(files: list[Path], choice: GuestChoice, timeout: float | None) -
     from memhp.conform.live import conform_kernels
     from memhp.target.guest.kernel import fetched
 
-    guests = [replace(choice, kernel=kernel.wanted).resolve() for kernel in fetched(choice.cache)]
+    chosen = [choice] if choice else [replace(choice, kernel=kernel.wanted) for kernel in fetched(choice.cache)]
+    guests = [each.resolve() for each in chosen]
     if not guests:
         raise BadInput("no kernel is fetched", where="--all", fix="memhp guest fetch")
     with progress() as bar:

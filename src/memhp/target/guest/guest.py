@@ -19,7 +19,7 @@ from memhp.target.guest.launch import end, start
 from memhp.target.guest.monitor import Monitor
 from memhp.target.guest.qemu import GuestSpec, Lines, Qemu, command_line
 
-BOOT_SECONDS = 150
+BOOT_SECONDS = 100
 """How long a guest may take to boot: software emulation on a busy machine needs tens of seconds."""
 
 DEBUGGED = (

@@ -32,7 +32,7 @@ def allocate(machine: GuestMachine, step: schema.Allocate) -> Done:
         return _huge_pages(machine, step, size)
     path = shlex.quote(f"{FILES}/{step.tag}")
     fill = f"dd if=/dev/zero of={path} bs={FILE_UNIT} count={size // FILE_UNIT} 2>&1 | grep -q 'No space' && rm {path}"
-    failed = machine.guest.agent.run(fill, timeout=300).status == 0
+    failed = machine.guest.agent.run(fill).status == 0
     return Done(step, "ENOMEM" if failed else "ok")
 
 
