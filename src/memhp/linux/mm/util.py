@@ -26,7 +26,6 @@ def end_of_memory_grows(k: Kernel, end_pfn: int) -> None:
 
 def set_end_of_memory(k: Kernel, end_pfn: int) -> None:
     """``max_pfn`` is `end_pfn` from now on, whatever it was."""
-    k.hw.writes("max_pfn")
     k.max_pfn = end_pfn
 
 

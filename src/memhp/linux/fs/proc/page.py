@@ -23,7 +23,6 @@ def kpagecount_read(k: Kernel, pfns: Span) -> int:
     """
     kept_out = k.config.profile.pfn_walk_lock == "mem_hotplug_lock"
     online = 0
-    k.hw.reads("max_pfn")
     end = min(pfns.end, align_up(k.max_pfn, k.config.pages_per_section))
     for pfn in range(pfns.start, end):
         with k.hw.locked("mem_hotplug_lock", write=False) if kept_out else nullcontext():
