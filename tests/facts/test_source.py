@@ -96,8 +96,9 @@ def test_a_sysroot_with_nothing_but_memory_blocks_shows_these() -> None:
     source = open_source(DATA / "lsmem" / "s390-zvm-6g.tar.bz2")
     assert source.kind == "sysroot"
     assert len(memory_blocks.read(source).blocks) == 24
-    with pytest.raises(BadInput, match="/proc/zoneinfo: is not there"):
-        observe(source)
+    shown = observe(source)
+    assert (shown.iomem, shown.zones) == ((), ())
+    assert shown.memory == memory_blocks.read(source)
 
 
 def test_the_live_machine_is_the_root_folder() -> None:
@@ -119,7 +120,7 @@ def test_every_capture_can_be_opened() -> None:
     [
         (lambda path: path / "nothing-here", "no such file or folder", ""),
         (lambda path: path, "holds neither a machine's files nor capture steps", "give /"),
-        (lambda path: _file(path / "notes.txt", b"hello\n"), "is a file, not a machine", "a .tar.xz of one"),
+        (lambda path: _file(path / "notes.txt", b"hello\n"), "is a file, not a machine", "what lsmem printed"),
         (lambda path: _file(path / "cut.tar.xz", archive(NAME).read_bytes()[:900]), "cannot be read", "complete"),
         (lambda path: _file(path / "empty.tar.xz", b""), "cannot be read", "complete"),
     ],

@@ -171,7 +171,7 @@ def test_what_there_is_no_room_for_is_refused(text: str, step: str, message: str
         ("-m 1G -device nvdimm,memdev=x", "memory of nvdimm is not understood"),
         ("-M microvm -m 1G -object memory-backend-ram,id=a,size=1G -device pc-dimm,memdev=a", "no room"),
         ("-m 1G -append 'memmap=1G!4G'", "memmap= on -append is not understood"),
-        ("-m 1G -append memhp_default_state=maybe", "-append: Invalid enum value 'maybe'"),
+        ("-m 1G -append memhp_default_state=maybe", "-append: the kernel does not take memhp_default_state=maybe"),
     ],
 )
 def test_a_command_line_that_cannot_be_used_is_told_in_one_line(text: str, message: str) -> None:

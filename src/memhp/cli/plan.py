@@ -38,10 +38,10 @@ def plan(
 
     Exit code 0: the steps reach the goal; 1: they fall short of it.
     """
-    from memhp.facts.observed import observe
     from memhp.operate import plan as plans
     from memhp.outputs.check import check_outputs
     from memhp.outputs.file import write_file
+    from memhp.target.seen.completed import read_facts
 
     if sum(each is not None for each in (grow_by, shrink_by, evacuate, move)) != 1:
         raise click.UsageError("give one of --grow-by, --shrink-by, --evacuate and --move")
@@ -49,7 +49,7 @@ def plan(
         raise click.UsageError("--zone goes with --grow-by and --move")
     check_outputs({"--out": out}, stdout="--json" if as_json else "")
     source = opened(sysroot, machine)
-    facts = observe(source)
+    facts = read_facts(source)
     if grow_by is not None:
         goal = plans.grow(facts, parse_size(grow_by, where="--grow-by"), zone or "auto")
     elif shrink_by is not None:

@@ -44,12 +44,13 @@ class _Counted:
         return data
 
 
-def read_archive(path: Path) -> dict[str, bytes]:
-    """Every file of an archive, by its name there; a link has no bytes.
+def read_archive(path: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+    """The files of an archive whose names there are wanted; a link has no bytes.
 
     Raises :class:`BadInput` for what is no archive, is cut off, or is larger than the limits.
     """
     members: dict[str, bytes] = {}
+    count = 0
     try:
         with open_regular(path) as file:
             start = file.read(6)
@@ -59,12 +60,15 @@ def read_archive(path: Path) -> dict[str, bytes]:
                 for member in tar:
                     if member.isdir():
                         continue
-                    if len(members) == ARCHIVE_MEMBERS.most:
+                    count += 1
+                    if count > ARCHIVE_MEMBERS.most:
                         raise ARCHIVE_MEMBERS.refusal(str(path))
-                    if member.size > FILE_SIZE.most:
-                        raise FILE_SIZE.refusal(f"{path}/{member.name}")
-                    content = tar.extractfile(member) if member.isreg() else None
-                    members[member.name.removeprefix("./")] = content.read() if content is not None else b""
+                    name = member.name.removeprefix("./")
+                    if wanted(name):
+                        if member.size > FILE_SIZE.most:
+                            raise FILE_SIZE.refusal(f"{path}/{member.name}")
+                        content = tar.extractfile(member) if member.isreg() else None
+                        members[name] = content.read() if content is not None else b""
                     tar.members.clear()
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError, OverflowError) as error:
         raise BadInput(f"cannot be read: {error}", where=str(path), fix="is the archive complete?") from error

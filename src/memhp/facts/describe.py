@@ -12,7 +12,7 @@ from memhp.facts.cpuinfo import Cpuinfo
 from memhp.facts.dmesg import Dmesg, NodeRange, VirtioMem
 from memhp.facts.iomem import Resource
 from memhp.facts.observed import Facts
-from memhp.facts.paging import from_vmalloc_total
+from memhp.facts.paging import from_vmalloc_total, usual_va_bits
 from memhp.facts.params import HotplugParams
 from memhp.facts.zoneinfo import ZoneInfo
 from memhp.linux.arch.registry import ARCHES, Arch, port, ports
@@ -84,6 +84,8 @@ class MachineFacts:
     virtio_mem: tuple[VirtioMem, ...]
     """The virtio-mem devices that are there at this moment."""
     evidence: Mapping[str, str] = field(default_factory=dict)
+    assumed: frozenset[str] = frozenset()
+    """What was not told of a machine of which only a part was read (:attr:`Facts.assumed`)."""
 
     @property
     def zone_names(self) -> tuple[str, ...]:
@@ -125,7 +127,7 @@ def describe(facts: Facts, *, name: str) -> MachineFacts:
         release=facts.release,
         series=".".join(facts.release.split(".")[:2]) if facts.release else None,
         page_size=page_size,
-        va_bits=paging.va_bits if paging else None,
+        va_bits=paging.va_bits if paging else usual_va_bits(arch, page_size) if facts.assumed else None,
         va_bits_actual=paging.va_bits_actual if paging else None,
         paging=paging.name if paging else None,
         memory=memory,
@@ -135,7 +137,7 @@ def describe(facts: Facts, *, name: str) -> MachineFacts:
         zones=facts.zones,
         nodes=states.get("online", nids),
         possible_nodes=states.get("possible", nids),
-        cpus=len(cpus) or None,
+        cpus=len(cpus) or log.cpus,
         params=facts.params,
         options=options,
         mem_limit=_mem_limit(facts, options),
@@ -152,6 +154,7 @@ def describe(facts: Facts, *, name: str) -> MachineFacts:
         memmap_pages={name: pages for name, pages in facts.vmstat.items() if name.startswith("nr_memmap")},
         virtio_mem=tuple(device for device in log.virtio_mem if _is_there(device, facts)),
         evidence=evidence,
+        assumed=facts.assumed,
     )
 
 
@@ -166,6 +169,8 @@ def architecture(facts: Facts) -> tuple[str, str]:
     """The architecture of a machine, with a port or without, and what told it. Raises :class:`BadInput` where nothing
     does.
     """
+    if facts.arch is not None:
+        return facts.arch, "what is left of the machine"
     total = facts.meminfo.get("VmallocTotal")
     log = facts.boot_log or Dmesg(())
     texts = {
@@ -190,15 +195,21 @@ def architecture(facts: Facts) -> tuple[str, str]:
     )
 
 
-def _paging(facts: Facts, evidence: dict[str, str]) -> tuple[Arch, Paging | None]:
-    found, told = architecture(facts)
-    arch = next((each for each in ARCHES if each == found), None)
+def ported(facts: Facts, name: str) -> Arch:
+    """An architecture that has a port. Raises :class:`BadInput` for one that has none."""
+    arch = next((each for each in ARCHES if each == name), None)
     if arch is None:
         raise BadInput(
-            f"{found} has no port: its facts can be read, and nothing rehearsed",
+            f"{name} has no port: its facts can be read, and nothing rehearsed",
             where=facts.source,
             fix=f"take a machine that is {', '.join(ARCHES[:-1])} or {ARCHES[-1]}",
         )
+    return arch
+
+
+def _paging(facts: Facts, evidence: dict[str, str]) -> tuple[Arch, Paging | None]:
+    found, told = architecture(facts)
+    arch = ported(facts, found)
     evidence["arch"] = told
     total = facts.meminfo.get("VmallocTotal")
     known = [mode for mode in from_vmalloc_total(total) if mode.arch == arch] if total is not None else []
@@ -232,7 +243,7 @@ def _memory(
     for block in facts.memory.blocks:
         if block.nodes:
             owner.set(*facts.memory.span(block), block.nodes[0])
-    for boot in log.early_node_ranges:
+    for boot in log.early_node_ranges or facts.boot_memory:
         owner.set(*boot.span, boot.nid)
     plain = [ram for ram in iomem.system_ram(facts.iomem) if not iomem.ram_driver(ram)]
     plugged = _plugged(facts, log, plain, page_size * page_size // struct_page, evidence)
@@ -244,6 +255,9 @@ def _memory(
     if log.early_node_ranges:
         evidence["boot_memory"] = "'Early memory node ranges' in the kernel log"
         return memory, log.early_node_ranges
+    if facts.boot_memory:
+        evidence["boot_memory"] = "what else is known of the machine"
+        return memory, facts.boot_memory
     evidence["boot_memory"] = "System RAM in /proc/iomem: memory that firmware keeps is not in it"
     return memory, tuple(NodeRange(ram.nid or 0, ram.span) for ram in memory if ram.origin == "boot")
 
@@ -276,10 +290,13 @@ def _plugged(
     dimms = [each.span for each in facts.qemu.devices if each.type in ("dimm", "nvdimm")] if facts.qemu else []
     found: dict[Span, Origin] = {}
     boot = [each.span for each in log.early_node_ranges]
+    for ram in plain:
+        if any(span.covers(ram.span) for span in facts.late):
+            found[ram.span] = "hotplug"
     budget = facts.vmstat.get("nr_memmap_boot_pages", 0) * per_page
     blocks: set[int] = set()
     evidence["origin"] = "the kernel log" if boot else "QEMU's devices"
-    for ram in plain:
+    for ram in (each for each in plain if each.span not in found):
         size = facts.memory.block_size
         blocks.update(range(ram.start // size, ram.end // size + 1))
         late = not any(ram.span.overlaps(span) for span in boot) if boot else False

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import log2
 from typing import NamedTuple
 
 from memhp.spans import Span
@@ -101,6 +102,11 @@ class VirtioMem:
 
 
 _STAMP = re.compile(r"(?:<\d+>)?\[ *(\d+\.\d+)\](?:\[ *[TC]\d+\])? ?(.*)")
+_DATED = re.compile(
+    r"(?:\[\w{3} \w{3} +\d+ [\d:]{8} \d{4}\]|\d{4}-\S+T[\d:]{8},\d{6}\S*"
+    r"|(?:\w{3} +\d+ [\d:.]+|\d{4}-\S+T[\d:.]+\S*) \S+ kernel:) (.*)"
+)
+"""As ``dmesg -T`` and ``--time-format iso`` print, and as syslog and ``journalctl -k`` keep it."""
 _MEM = r"\[mem (0x[0-9a-f]+)-(0x[0-9a-f]+)\]"
 _VERSION = re.compile(r"Linux version (\S+) .*")
 _COMMAND_LINE = re.compile(r"Kernel command line: (.*)")
@@ -113,6 +119,7 @@ _SRAT = re.compile(rf"ACPI: SRAT: Node (\d+) PXM (\d+) {_MEM}(.*)")
 _AVAILABLE = re.compile(r"Memory: (\d+)K/(\d+)K available \((.*)\)")
 _CMA = re.compile(r"cma: Reserved (\d+) MiB at (0x[0-9a-f]+)(?: on node -?\d+)?")
 _FREEING = re.compile(r"Freeing (initrd|unused .+) memory: (\d+)K")
+_FREED = re.compile(r"Freeing .+ memory: (\d+)K")
 _RAMDISK = re.compile(rf"RAMDISK: {_MEM}")
 _OFFLINED = re.compile(r"Offlined Pages (\d+)")
 _FAILED = re.compile(rf"memory offlining {_MEM} failed due to (.+)")
@@ -120,6 +127,9 @@ _ALTMAP = re.compile(r"altmap_alloc_block_buf: pfn: (0x[0-9a-f]+) alloc: (\d+) a
 _VIRTIO_MEM = re.compile(r"virtio_mem (\w+): (.+)")
 _MIDR = re.compile(r"(?:Booting Linux on physical CPU|CPU\d+: Booted secondary processor) 0x\w+ \[0x([0-9a-f]{8})\]")
 _CPU_FEATURE = re.compile(r"CPU features: detected: (.+)")
+_BLOCK_SIZE = re.compile(r"x86/mm: Memory block size: (\d+)MB")
+_BROUGHT_UP = re.compile(r"smp: Brought up \d+ nodes?, (\d+) CPUs?")
+_TOTAL_PAGES = re.compile(r"Built \d+ zonelists, .*Total pages: (\d+)")
 _LAYOUT = re.compile(r" +(\S.*?) +: (0x[0-9a-f]+) - (0x[0-9a-f]+) +\( *\d+ \w+\)")
 
 _VIRTIO_MEM_FIELDS = {
@@ -222,6 +232,27 @@ class Dmesg:
         return Available(int(match[1]) << 10, int(match[2]) << 10, {name: int(size) << 10 for size, _, name in parts})
 
     @cached_property
+    def page_size(self) -> int | None:
+        """Bytes of a page: the same memory is told in pages and in kB (``mm/mm_init.c``, ``mm/page_alloc.c``).
+
+        Before 6.8 the pages are those that are free, so that the nearest size of page counts.
+        """
+        pages = next((int(match[1]) for match in self._matches(_TOTAL_PAGES)), 0)
+        if self.available is None or not pages:
+            return None
+        return 1 << round(log2(self.available.present / pages))
+
+    @cached_property
+    def memory_block_size(self) -> int | None:
+        """x86: bytes of a memory block (``arch/x86/mm/init_64.c:memory_block_size_bytes``)."""
+        return next((int(match[1]) << 20 for match in self._matches(_BLOCK_SIZE)), None)
+
+    @cached_property
+    def cpus(self) -> int | None:
+        """How many CPUs came up at boot (``kernel/smp.c:smp_init``)."""
+        return next((int(match[1]) for match in self._matches(_BROUGHT_UP)), None)
+
+    @cached_property
     def cma(self) -> tuple[Span, ...]:
         """Memory kept for the contiguous memory allocator at boot (``mm/cma.c:cma_declare_contiguous_nid``), bytes."""
         areas = ((int(match[2], 16), int(match[1]) << 20) for match in self._matches(_CMA))
@@ -231,6 +262,13 @@ class Dmesg:
     def given_back(self) -> tuple[GivenBack, ...]:
         """What boot gave to the buddy after the initcalls that set watermarks: the initial ramdisk, ``__init`` code."""
         return tuple(GivenBack(match[1], int(match[2]) << 10) for match in self._matches(_FREEING))
+
+    @cached_property
+    def freed_later(self) -> int:
+        """Bytes of reserved memory that the buddy got after ``Memory:`` was printed, whatever they were for."""
+        texts = [line.text for line in self.lines]
+        at = next((at for at, text in enumerate(texts) if _AVAILABLE.fullmatch(text)), len(texts))
+        return sum(int(match[1]) << 10 for text in texts[at:] if (match := _FREED.fullmatch(text)))
 
     @cached_property
     def ramdisk(self) -> Span | None:
@@ -303,6 +341,8 @@ def parse(text: str) -> Dmesg:
     """A kernel log as ``dmesg`` prints it, with or without time stamps, levels and callers."""
     parsed: list[Line] = []
     for line in text.splitlines():
-        match = _STAMP.fullmatch(line)
-        parsed.append(Line(float(match[1]), match[2]) if match else Line(None, line))
+        dated = _DATED.fullmatch(line)
+        said = line if dated is None else dated[1]
+        match = _STAMP.fullmatch(said)
+        parsed.append(Line(float(match[1]), match[2]) if match else Line(None, said))
     return Dmesg(tuple(parsed))

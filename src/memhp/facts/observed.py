@@ -26,7 +26,7 @@ from memhp.facts.buddyinfo import BuddyZone
 from memhp.facts.cmdline import Cmdline
 from memhp.facts.cpuinfo import Cpuinfo
 from memhp.facts.devices import DaxDevice, Qemu
-from memhp.facts.dmesg import Dmesg
+from memhp.facts.dmesg import Dmesg, NodeRange
 from memhp.facts.hidden import PAGE_SIZES, hides_addresses, page_size_of, system_ram
 from memhp.facts.iomem import Resource
 from memhp.facts.kpageflags import PageRun
@@ -34,11 +34,16 @@ from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
 from memhp.facts.nodes import Nodes
 from memhp.facts.pagetypeinfo import NodePageTypes
 from memhp.facts.params import HotplugParams
-from memhp.facts.source import DMESG, OSRELEASE, Source
+from memhp.facts.source import DMESG, OSRELEASE, SYS_MEMORY, Source
 from memhp.facts.zoneinfo import ZoneInfo
+from memhp.linux.arch.registry import Arch
 from memhp.spans import Span
 
 T_co = TypeVar("T_co", covariant=True)
+
+
+IOMEM, ZONEINFO = "/proc/iomem", "/proc/zoneinfo"
+BLOCK_SIZE = f"{SYS_MEMORY}/block_size_bytes"
 
 
 class Parser(Protocol[T_co]):
@@ -48,6 +53,8 @@ class Parser(Protocol[T_co]):
         """What the text says."""
 
 
+_MAY_LACK = ("sysroot", "report")
+"""Kinds of sources that may lack /proc/iomem, /proc/zoneinfo and the memory blocks."""
 _EVERY_CAPTURE_HAS = ("/proc/meminfo", "/proc/vmstat", "/proc/buddyinfo", "/proc/cmdline")
 
 
@@ -81,6 +88,15 @@ class Facts:
     pages: tuple[PageRun, ...] = field(default=(), compare=False)
     """What pages are used for, where that can be read; it takes no part in comparisons either."""
     source: str = field(default="", compare=False)
+    arch: Arch | None = field(default=None, compare=False)
+    """The architecture of a machine of which only a part was read."""
+    assumed: frozenset[str] = field(default=frozenset(), compare=False)
+    """What of that machine was not told: the paths of files, and keys of ``[machine]``."""
+
+    boot_memory: tuple[NodeRange, ...] = field(default=(), compare=False)
+    """What memblock of such a machine is taken to have had."""
+    late: tuple[Span, ...] = field(default=(), compare=False)
+    """Memory of such a machine that is taken to have been plugged after boot, in bytes."""
 
     def zone(self, nid: int, name: str) -> ZoneInfo | None:
         """The zone `name` of a node, populated or not."""
@@ -104,17 +120,23 @@ def observe(source: Source, *, only: Collection[int] | None = None) -> Facts:
     """Read everything that a source shows; what pages are, on a live machine, of the blocks of `only` if named.
 
     Raises :class:`BadInput` naming the file that is missing, empty, cut off or not what a kernel prints: /proc/iomem,
-    /proc/zoneinfo and the memory blocks must be there; in a capture also what every capture holds.
+    /proc/zoneinfo and the memory blocks must be there; in a capture also what every capture holds. What a sysroot or a
+    report lacks of them is empty: :func:`memhp.target.seen.completed.complete` computes it.
     """
     for path in _EVERY_CAPTURE_HAS if source.kind == "capture" else ():
         source.read(path)
-    zones = zoneinfo.parse(source.read("/proc/zoneinfo"), where=source.where("/proc/zoneinfo"))
-    memory = memory_blocks.read(source)
-    resources = source.read("/proc/iomem")
-    hidden = hides_addresses(resources) and source.kind == "live"
+    zones = zoneinfo.parse(shown, where=source.where(ZONEINFO)) if (shown := _text(source, ZONEINFO)) else ()
+    some = source.kind in _MAY_LACK and source.get(BLOCK_SIZE) is None
+    memory = MemoryBlocks(0, ()) if some else memory_blocks.read(source)
+    resources = _text(source, IOMEM)
+    hidden = hides_addresses(resources) and source.kind != "capture"
+    if hidden:
+        told = _hidden_memory(zones, memory)
+    else:
+        told = iomem.parse(resources, where=source.where(IOMEM)) if resources else ()
     found = Facts(
-        iomem=_hidden_memory(zones, memory) if hidden else iomem.parse(resources, where=source.where("/proc/iomem")),
-        hidden=hidden,
+        iomem=told,
+        hidden=hidden and bool(told),
         zones=zones,
         memory=memory,
         nodes=nodes.read(source),
@@ -135,10 +157,17 @@ def observe(source: Source, *, only: Collection[int] | None = None) -> Facts:
     release = source.get(OSRELEASE)
     found = replace(found, release=release.strip() if release else _release(found))
     if source.kind != "capture":
+        if not (found.iomem or found.zones or found.memory.blocks or found.boot_log):
+            source.read(ZONEINFO)
         return found
     _check_blocks(source, found)
     linked = any(block.nodes for block in found.memory.blocks)
     return found if linked else replace(found, memory=link_nodes(found))
+
+
+def _text(source: Source, path: str) -> str:
+    """The text of a file; "" where it is missing and may be."""
+    return source.read(path) if source.kind not in _MAY_LACK or source.get(path) is not None else ""
 
 
 def _hidden_memory(zones: tuple[ZoneInfo, ...], memory: MemoryBlocks) -> tuple[Resource, ...]:

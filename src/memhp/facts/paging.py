@@ -8,7 +8,7 @@ built for a wider one, on a CPU without it, from one built for that CPU's width.
 
 from functools import cache
 
-from memhp.linux.arch.registry import ports
+from memhp.linux.arch.registry import Arch, port, ports
 from memhp.linux.config import Config
 from memhp.linux.port import Paging
 from memhp.units import KiB
@@ -23,6 +23,14 @@ def layouts() -> tuple[tuple[int, Paging], ...]:
 def from_vmalloc_total(kilobytes: int) -> tuple[Paging, ...]:
     """The paging modes whose vmalloc area is so large, widest build first; none for a layout not known here."""
     return tuple(paging for size, paging in layouts() if size // KiB == kilobytes)
+
+
+def usual_va_bits(arch: Arch, page_size: int) -> int:
+    """The width that most builds for an architecture and a page size have: 48 bits, or the widest where there is no
+    such build.
+    """
+    widths = port(arch).va_bits[page_size]
+    return 48 if 48 in widths else max(widths)
 
 
 def vmalloc_total(config: Config, area: int) -> int | None:

@@ -7,6 +7,8 @@
   writes; the same inside a tar archive.
 - a *capture step*: a folder of flat files, ``proc_iomem``, ``sys_memory.tsv`` and so on (:mod:`memhp.facts.capture`).
 - a *capture*: a folder of such steps, or a tar archive of them; ``CAPTURE/STEP`` names one, else the first is taken.
+- a *report*: what a bug report carries (:mod:`memhp.facts.report`): a sosreport, folder or tar archive; a file with the
+  kernel log; a file with what ``lsmem`` printed.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -20,16 +22,20 @@ from typing import Literal, NamedTuple
 
 from memhp.errors import BadInput
 from memhp.facts import capture, dmesg
+from memhp.facts.live import LONG, attribute, kernel_log
 from memhp.inputs import read_file
 from memhp.limits import CAPTURE_STEPS, FILE_SIZE
 
-Kind = Literal["live", "sysroot", "capture"]
+Kind = Literal["live", "sysroot", "capture", "report"]
 
 SYS_MEMORY = "/sys/devices/system/memory"
 SYS_NODE = "/sys/devices/system/node"
 OSRELEASE = "/proc/sys/kernel/osrelease"
 DMESG = "/var/log/dmesg"
 """Where a sysroot keeps the kernel log; a live host is asked for its own (``/dev/kmsg``)."""
+
+SOS_MARK = "sos_commands"
+"""The folder that every sosreport has at its top."""
 
 BEGINNING = "Linux version "
 """What a kernel log begins with, unless so much was printed that its buffer lost it."""
@@ -106,6 +112,8 @@ class Source(ABC):
             return "read it as root, on a kernel built with CONFIG_MEMORY_HOTPLUG"
         if self.kind == "sysroot":
             return f"copy {path} from the machine into this tree"
+        if self.kind == "report":
+            return "take the report again, as root"
         return f"take the capture again, with {path}"
 
 
@@ -119,7 +127,7 @@ class TreeSource(Source):
     def get(self, path: str) -> str | None:
         """The text of a file, or None where it does not exist or cannot be read."""
         if path == DMESG and self.kind == "live":
-            return _kernel_log()
+            return kernel_log()
         try:
             return _decode(read_file(self.root / path.lstrip("/"), FILE_SIZE), self.where(path), path)
         except OSError:
@@ -148,8 +156,8 @@ class TreeSource(Source):
             return
         try:
             for entry in entries:
-                row = [_attribute(within, f"{entry}/{file}") for file in files]
-                yield tuple(self.get(f"{folder}/{entry}/{file}") if text is _LONG else text
+                row = [attribute(within, f"{entry}/{file}") for file in files]
+                yield tuple(self.get(f"{folder}/{entry}/{file}") if text is LONG else text
                             for file, text in zip(files, row, strict=True))  # fmt: skip
         finally:
             os.close(within)
@@ -205,8 +213,8 @@ class FileSource(Source):
 def open_source(path: str | Path, *, step: str | None = None) -> Source:
     """The machine behind a path; `step` (or the path's last part) names a step of a capture, else the first is taken.
 
-    Raises :class:`BadInput` for a path that is none of a live host, a sysroot, a capture step, a capture or an archive
-    of those, for a step that the capture does not have, and for files that are not text or archives cut off.
+    Raises :class:`BadInput` for a path that is none of a live host, a sysroot, a capture step, a capture, a report or
+    an archive of those, for a step that the capture does not have, and for files that are not text or archives cut off.
     """
     found, named = _find(Path(path))
     if isinstance(found, Source):
@@ -274,13 +282,15 @@ def _find(path: Path) -> tuple[Source | _Capture, str | None]:
         known = _step_folders(archive)
         raise BadInput("no such file or folder", where=str(path), fix=f"one of: {', '.join(known)}" if known else "")
     if not _TAR.fullmatch(archive.name):
-        raise BadInput("is a file, not a machine", where=str(archive), fix="give a folder, or a .tar.xz of one")
+        return _read_report(archive), None
     return _read_archive(archive), str(path.relative_to(archive)) if path != archive else None
 
 
 def _find_folder(path: Path) -> tuple[Source | _Capture, str | None]:
     if path.resolve() == Path("/"):
         return TreeSource(path, "live"), None
+    if (path / SOS_MARK).is_dir():
+        return _sosreport(path), None
     if (path / SYS_MEMORY.lstrip("/")).is_dir():
         return TreeSource(path, "sysroot"), None
     if capture.is_step(_names(path)):
@@ -314,8 +324,13 @@ def _read_folder(path: Path) -> Mapping[str, bytes]:
 def _read_archive(path: Path) -> Source | _Capture:
     """The capture, or the sysroot, inside a tar archive. Folders around either do not matter."""
     from memhp.facts.archive import read_archive
+    from memhp.facts.report import of_sos, top_of
 
-    members = read_archive(path)
+    members = read_archive(path, _is_wanted)
+    top = top_of(members)
+    if top is not None:
+        named = ((name.removeprefix(top), name) for name in members if name.startswith(top))
+        return FileSource(str(path), "report", of_sos({name: _member(path, own, members) for name, own in named}))
     sysroot = [match for match in map(_SYSROOT.fullmatch, members) if match]
     if sysroot:
         return FileSource(str(path), "sysroot", {f"/{match[1]}": _member(path, match[0], members) for match in sysroot})
@@ -326,8 +341,46 @@ def _read_archive(path: Path) -> Source | _Capture:
     if len({folder.parent for folder in found}) != 1:
         count = "more than one capture" if found else "no machine"
         raise BadInput(f"holds {count}", where=str(path), fix="pack one folder of steps with proc_iomem and the rest")
-    named = {folder.name or path.name.partition(".tar")[0]: folders[folder] for folder in found}
-    return _Capture(str(path), {name: partial(dict, named[name]) for name in natural_order(named)})
+    steps_of = {folder.name or path.name.partition(".tar")[0]: folders[folder] for folder in found}
+    return _Capture(str(path), {name: partial(dict, steps_of[name]) for name in natural_order(steps_of)})
+
+
+def _is_wanted(member: str) -> bool:
+    """Whether a file of an archive can be one of a capture, of a sysroot or of a sosreport."""
+    from memhp.facts.report import is_wanted
+
+    inside = member.partition("/")[2]
+    return bool(
+        capture.is_read(PurePosixPath(member).name)
+        or _SYSROOT.fullmatch(member)
+        or is_wanted(member)
+        or is_wanted(inside)
+    )
+
+
+def _read_report(path: Path) -> Source:
+    """A file that a bug report may carry: a kernel log, or what lsmem printed."""
+    from memhp.facts.report import of_text
+
+    data = read_file(path, FILE_SIZE)
+    files = None if b"\0" in data[:4096] else of_text(data.decode("utf-8", "replace"), str(path))
+    if files is None:
+        raise BadInput(
+            "is a file, not a machine",
+            where=str(path),
+            fix="give a folder, a .tar.xz of one, a kernel log, or what lsmem printed",
+        )
+    return FileSource(str(path), "report", files)
+
+
+def _sosreport(path: Path) -> Source:
+    from memhp.facts.report import of_sos, wanted_files
+
+    found = {
+        name: capture.File(_decode(read_file(file, FILE_SIZE), str(file), name), str(file))
+        for name, file in wanted_files(path).items()
+    }
+    return FileSource(str(path), "report", of_sos(found))
 
 
 def _member(path: Path, name: str, members: Mapping[str, bytes]) -> capture.File:
@@ -354,48 +407,3 @@ def _magnitude(part: str) -> tuple[int, str]:
     """A key by which digits are in the order of the numbers they write, however many they are."""
     digits = part.lstrip("0") if part.isdecimal() else part
     return (len(digits) if part.isdecimal() else 0, digits)
-
-
-_LONG = "\0"
-"""What :func:`_attribute` gives for a file that is to be read in another way."""
-_ATTRIBUTE_SIZE = 4096
-"""Bytes of the longest attribute (``fs/sysfs/file.c``: a page)."""
-
-
-def _attribute(within: int, path: str) -> str | None:
-    """The text of a small file below an open folder, None where it cannot be read."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=within)
-    except OSError:
-        return None
-    try:
-        data = os.read(fd, _ATTRIBUTE_SIZE)
-        return data.decode("ascii") if len(data) < _ATTRIBUTE_SIZE else _LONG
-    except (OSError, UnicodeDecodeError):
-        return _LONG
-    finally:
-        os.close(fd)
-
-
-def _kernel_log() -> str | None:
-    """The live kernel's log as ``dmesg`` prints it, from /dev/kmsg (``kernel/printk/printk.c``); None if forbidden."""
-    try:
-        fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return None
-    out: list[str] = []
-    try:
-        while True:
-            try:
-                record = os.read(fd, 8192).decode("utf-8", "replace")
-            except BlockingIOError:
-                break
-            except BrokenPipeError:
-                continue
-            head, _, message = record.partition(";")
-            microseconds = int(head.split(",")[2])
-            seconds, rest = divmod(microseconds, 1_000_000)
-            out.append(f"[{seconds:5d}.{rest:06d}] {message.partition(chr(10))[0]}\n")
-    finally:
-        os.close(fd)
-    return "".join(out)

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.errors import BadInput, KernelBug, KernelError
-from memhp.facts.observed import Facts, observe
+from memhp.facts.observed import Facts
 from memhp.facts.source import Source
 from memhp.scenario.schema import MachineText
 from memhp.target.model.plan import Wish, default_zone, free_bytes, largest_safe_step
 from memhp.target.model.run import boot
 from memhp.target.model.session import Session
+from memhp.target.seen.completed import read_facts
 from memhp.target.seen.sources import facts_spec
 from memhp.units import align_down
 
@@ -27,7 +28,7 @@ def session_of(facts: Facts, *, where: str) -> Session:
 def safe_step(source: Source) -> int | None:
     """The most that could be plugged at once now, in bytes; None for a machine that cannot be modelled."""
     try:
-        session = session_of(observe(source), where=source.name)
+        session = session_of(read_facts(source), where=source.name)
         limit = align_down(free_bytes(session.k) * STRUCT_PAGE_SHARE, session.k.memory_block_size)
         return largest_safe_step(session, limit, Wish(zone=default_zone(session.k))) if limit else 0
     except (BadInput, KernelError, KernelBug):

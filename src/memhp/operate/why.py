@@ -15,7 +15,7 @@ from memhp.facts import iomem, memory_blocks, page_owner
 from memhp.facts.dmesg import Dmesg
 from memhp.facts.kpageflags import PageRun
 from memhp.facts.memory_blocks import MemoryBlock
-from memhp.facts.observed import Facts, observe
+from memhp.facts.observed import Facts
 from memhp.facts.page_owner import Holder
 from memhp.facts.source import Source
 from memhp.facts.usage import free_pages
@@ -26,6 +26,7 @@ from memhp.scenario import schema
 from memhp.spans import Span, SpanSet
 from memhp.target.model.run import outcome_of
 from memhp.target.model.session import Session
+from memhp.target.seen.completed import read_facts
 from memhp.units import format_count, format_size
 
 Verdict = Literal["goes", "refused", "unclear", "offline"]
@@ -118,7 +119,7 @@ def why(source: Source, about: str) -> WhyDocument:
     Raises :class:`BadInput` for what names no memory of this machine.
     """
     wanted = blocks_about(source, memory_blocks.read(source), about)
-    facts = observe(source, only={block.index for block in wanted})
+    facts = read_facts(source, only={block.index for block in wanted})
     wanted = [facts.memory.by_index[block.index] for block in wanted if block.index in facts.memory.by_index]
     seen = seen_of(facts)
     model = _Rehearsed(facts)

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from memhp.errors import BadInput
+from memhp.facts import cmdline
+from memhp.facts.cmdline import Cmdline
 from memhp.linux.arch.registry import ports
 from memhp.units import MiB, parse_size
 
@@ -64,7 +66,7 @@ class QemuCommand:
     devices: tuple[MemoryDevice, ...]
     firmware: bool
     """Whether firmware was named, which on ``virt`` brings ACPI."""
-    append: str
+    append: Cmdline
     """The kernel's command line."""
 
 
@@ -92,7 +94,7 @@ def parse(text: str, *, arch: str | None, where: str) -> QemuCommand:
         nodes=nodes,
         devices=tuple(_devices(options, backends, where)),
         firmware=any(name == "-bios" or (name == "-drive" and "if=pflash" in value) for name, value in options),
-        append=next((value for name, value in options if name == "-append"), ""),
+        append=cmdline.parse(next((value for name, value in reversed(options) if name == "-append"), "")),
     )
 
 

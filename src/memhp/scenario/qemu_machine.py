@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from memhp.errors import BadInput
+from memhp.facts.cmdline import Cmdline
+from memhp.scenario.boot_options import boot_options
 from memhp.scenario.qemu import QemuCommand, parse
 from memhp.scenario.schema import Boot, MachineText, Memory, Plug, StepKind, VirtioMem
 from memhp.spans import Span, SpanSet
@@ -64,18 +66,6 @@ PLATFORMS: dict[tuple[str, str], Platform] = {
 SAID_BY = ("source", "preset", "step", "memory", "nodes", "cpus", "max_memory", "proximity", "slots", "device_memory")
 """Keys of ``[machine]`` that a command line leaves nothing to say about."""
 
-_BOOT: dict[str, str] = {
-    "memory_hotplug.memmap_on_memory": "memmap_on_memory",
-    "memory_hotplug.online_policy": "online_policy",
-    "memory_hotplug.auto_movable_ratio": "auto_movable_ratio",
-    "memory_hotplug.auto_movable_numa_aware": "auto_movable_numa_aware",
-    "memhp_default_state": "memhp_default_state",
-    "movable_node": "movable_node",
-    "kernelcore": "kernelcore",
-    "movablecore": "movablecore",
-}
-"""Options of ``-append`` by the keys that say the same."""
-
 
 def described(text: MachineText, *, where: str = "scenario") -> tuple[MachineText, list[StepKind]]:
     """A machine that has a QEMU command line, in words of its own, and the steps by which its devices appear.
@@ -95,7 +85,7 @@ def described(text: MachineText, *, where: str = "scenario") -> tuple[MachineTex
         raise BadInput(f"machine {command.machine} of {command.arch} is not known", where=key, fix=f"one of {known}")
     if not platform.pluggable and command.devices:
         raise BadInput(f"{command.machine} of {command.arch} has no room for memory devices", where=key)
-    if "memmap=" in command.append:
+    if command.append.has("memmap"):
         raise BadInput("memmap= on -append is not understood", where=key, fix="take it out, and write `dax` steps")
     return _in_words(text, command, platform, key), [_step(command, at) for at in range(len(command.devices))]
 
@@ -153,10 +143,10 @@ def ram_of(command: QemuCommand, platform: Platform) -> Iterator[Memory]:
                 limit -= 0 if command.arch == "x86_64" else size
 
 
-def _limit(append: str) -> int:
+def _limit(append: Cmdline) -> int:
     """Bytes that ``mem=`` names on the kernel's command line."""
-    told = [word.removeprefix("mem=") for word in append.split() if word.startswith("mem=")]
-    return parse_size(told[-1], where="-append mem=") if told else 1 << 52
+    told = append.get("mem")
+    return parse_size(told, where="-append mem=") if told else 1 << 52
 
 
 def domains(command: QemuCommand) -> list[int] | None:
@@ -175,27 +165,16 @@ def domains(command: QemuCommand) -> list[int] | None:
     return list(dict.fromkeys(order))
 
 
-def _boot(told: Boot | None, append: str, where: str) -> Boot | None:
+def _boot(told: Boot | None, append: Cmdline, where: str) -> Boot | None:
     """What the kernel's command line says, where the scenario does not."""
-    found: dict[str, Any] = {}
-    for word in append.split():
-        name, _, value = word.partition("=")
-        if name in _BOOT:
-            found[_BOOT[name]] = value
-    if "movable_node" in found:
-        found["movable_node"] = True
-    if found.get("memmap_on_memory") in ("1", "y", "0", "n"):
-        found["memmap_on_memory"] = "Y" if found["memmap_on_memory"] in "1y" else "N"
-    if "auto_movable_numa_aware" in found:
-        found["auto_movable_numa_aware"] = found["auto_movable_numa_aware"] in ("1", "Y", "y")
-    if told is not None:
-        found |= {name: value for name in told.__struct_fields__ if (value := getattr(told, name)) is not None}
-    if not found:
-        return told
-    try:
-        return msgspec.convert(found, Boot, strict=False)
-    except msgspec.ValidationError as error:
-        raise BadInput(f"-append: {error}", where=where) from None
+    found, refused = boot_options(append)
+    if refused:
+        text = f"-append: the kernel does not take {refused[0]}"
+        raise BadInput(text, where=where, fix="correct it, or leave it out")
+    if told is None:
+        return found if any(getattr(found, name) is not None for name in found.__struct_fields__) else None
+    said = {name: value for name in told.__struct_fields__ if (value := getattr(told, name)) is not None}
+    return msgspec.structs.replace(found, **said)
 
 
 def _step(command: QemuCommand, at: int) -> StepKind:

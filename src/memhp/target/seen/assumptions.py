@@ -9,12 +9,14 @@ from collections.abc import Iterator
 
 from memhp.facts.kpageflags import KPAGEFLAGS
 from memhp.facts.observed import Facts
+from memhp.facts.source import SYS_NODE
 from memhp.linux.choices import Profile
 from memhp.linux.config import Config
 from memhp.linux.profiles import unsettled
 from memhp.linux.release import parse_release, same_series
 from memhp.scenario import schema
 from memhp.scenario.result import Assumption
+from memhp.target.seen.completed import ARCH, AS_AT_BOOT, IOMEM, PAGE_SIZE, ZONEINFO
 from memhp.target.seen.usage import Placed
 from memhp.units import format_size
 
@@ -30,6 +32,8 @@ DOMAINS = "proximity domains"
 KERNEL = "kernel"
 CHOICES = "choices of the kernel"
 ADDRESSES = "addresses"
+BLOCKS = "memory blocks"
+MACHINE = "architecture and page size"
 
 TAKES_AWAY = (schema.Offline, schema.Unplug, schema.Remove, schema.Eject, schema.Resize)
 ADDS = (schema.Plug, schema.Resize, schema.Online, schema.Dax)
@@ -44,6 +48,9 @@ DEPENDS: tuple[tuple[str, tuple[type, ...]], ...] = (
     (PARAMETERS, ADDS),
     (COMMAND_LINE, ADDS),
     (DOMAINS, ADDS),
+    (BLOCKS, (*TAKES_AWAY, *ADDS)),
+    (BOOT, TAKES_AWAY),
+    (MACHINE, (*TAKES_AWAY, *ADDS)),
 )
 """The steps that could end otherwise were an assumption wrong; those not here change addresses and costs only."""
 
@@ -69,8 +76,9 @@ def of_description() -> list[Assumption]:
 def of_machine(facts: Facts, config: Config, placed: Placed) -> list[Assumption]:
     """What the rehearsal of a machine that was read rests on."""
     return [
-        *_use(facts, placed),
+        *(_no_use(facts) if ZONEINFO in facts.assumed else _use(facts, placed)),
         *_kernel(facts, config),
+        *_left_out(facts, config),
         *_memory(facts),
         *_settings(facts),
         Assumption(
@@ -128,6 +136,40 @@ def _use(facts: Facts, placed: Placed) -> Iterator[Assumption]:
         )
 
 
+def _no_use(facts: Facts) -> Iterator[Assumption]:
+    """What a report without /proc/zoneinfo says of memory in use: nothing."""
+    yield Assumption(
+        what=IN_USE,
+        basis="assumed",
+        text="none but what boot keeps" + (", as much as the kernel log says" if facts.boot_log is not None else ""),
+        settle=f"give {ZONEINFO}, or a sosreport",
+    )
+
+
+def _left_out(facts: Facts, config: Config) -> Iterator[Assumption]:
+    """What a report left out, and what stands for it."""
+    guessed = {ARCH: config.arch, PAGE_SIZE: f"pages of {format_size(config.page_size)}"}
+    if named := [text for key, text in guessed.items() if key in facts.assumed]:
+        keys = " and ".join(f"machine.{key}" for key in guessed if key in facts.assumed)
+        yield Assumption(
+            what=MACHINE, basis="assumed", text=", ".join(named), settle=f"write {keys}, or give the kernel log"
+        )
+    if AS_AT_BOOT in facts.assumed:
+        yield Assumption(
+            what=BLOCKS,
+            basis="assumed",
+            text="those of boot, all online: what was plugged or taken offline since is not seen",
+            settle="give what lsmem --all --output-all prints, or a sosreport",
+        )
+    if facts.late:
+        yield Assumption(
+            what=BLOCKS,
+            basis="assumed",
+            text="those that are offline, Movable or in no zone of boot were plugged later, neighbours together",
+            settle=f"give {IOMEM}, and the kernel log from its first line",
+        )
+
+
 def _kernel(facts: Facts, config: Config) -> Iterator[Assumption]:
     release = facts.release
     if release is None:
@@ -168,6 +210,13 @@ def _memory(facts: Facts) -> Iterator[Assumption]:
         )
     elif log is not None and log.early_node_ranges:
         yield Assumption(what=BOOT, basis="told", text="as memblock had it", by="the kernel log")
+    elif IOMEM in facts.assumed:
+        yield Assumption(
+            what=BOOT,
+            basis="assumed",
+            text="all of each memory block: what firmware keeps of it is not seen; no device is in the way",
+            settle=f"give {IOMEM}, or the kernel log from its first line",
+        )
     else:
         yield Assumption(
             what=BOOT,
@@ -183,11 +232,11 @@ def _memory(facts: Facts) -> Iterator[Assumption]:
             text="each proximity domain is the node of its number",
             settle="give the kernel log with its SRAT lines",
         )
-    if facts.nodes is None:
+    if facts.nodes is None or SYS_NODE in facts.assumed:
         yield Assumption(
             what=NODES,
             basis="assumed",
-            text="all memory and CPUs are on node 0",
+            text="all CPUs are on node 0" if several else "all memory and CPUs are on node 0",
             settle="give /sys/devices/system/node, unless the kernel has no NUMA",
         )
 

@@ -31,6 +31,10 @@ ZonePages = dict[tuple[int, ZoneType], int]
 KERNEL_PARTS = ("Kernel code", "Kernel rodata", "Kernel data", "Kernel bss")
 
 
+PRINTED_PARTS = ("kernel code", "rwdata", "rodata", "init", "bss")
+"""What the kernel image is made of in the log's line ``Memory:``."""
+
+
 class BootZones(NamedTuple):
     """Which node and zone boot memory was in: limits in bytes of the zones, ranges of the nodes."""
 
@@ -128,6 +132,15 @@ def _place(facts: Facts, freed: GivenBack) -> Span:
 def kernel_parts(facts: Facts) -> list[Span]:
     """The sections of the kernel image that stay, ascending (bytes)."""
     return sorted(res.span for _, res in iomem.walk(facts.iomem) if res.name in KERNEL_PARTS)
+
+
+def image_size(facts: Facts) -> int:
+    """Bytes of the kernel image with what only boot needed, as the log counts them (``mem_init_print_info()``); 0 where
+    it does not.
+    """
+    told = facts.boot_log.available if facts.boot_log is not None else None
+    parts = told.parts if told is not None else {}
+    return align_up(sum(parts.get(name, 0) for name in PRINTED_PARTS), 2 * MiB)
 
 
 def kernel_image(facts: Facts, page: int) -> tuple[Span | None, tuple[Span, ...]]:

@@ -75,7 +75,7 @@ def shown(facts: Facts) -> dict[str, Shown]:
     for number, parts in found.items():
         name = f"dax{number}"
         dev, meta, data = devices.get(name), parts.get("namespace"), parts.get("dax")
-        span = dev.span if dev is not None else None
+        span = dev.span if dev is not None else data.span if data is not None else None
         if span is None:
             if meta is not None:
                 regions[name] = Shown(meta.span, "raw", pagemap=_was_mapped(facts, 0))

@@ -2,53 +2,64 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from memhp.errors import BadInput
 from memhp.facts import iomem
 from memhp.facts.describe import MachineFacts, describe
-from memhp.facts.observed import Facts, observe
+from memhp.facts.observed import Facts
 from memhp.facts.source import open_source
 from memhp.linux.config import Config
 from memhp.linux.init import IomemEntry, MachineSpec, Ram
 from memhp.linux.mmzone import ZoneType
-from memhp.linux.profiles import PROFILES, Profile, profile
-from memhp.linux.release import LAST, Release, known_release, parse_release, same_series, series
+from memhp.linux.profiles import PROFILES, profile
+from memhp.linux.release import parse_release, same_series
 from memhp.scenario.boot import CORES, core, with_boot, with_cpu, with_cxl
 from memhp.scenario.choices import with_choices
 from memhp.scenario.error_keys import machine_keys, source_key
+from memhp.scenario.kernel import profile_of
 from memhp.scenario.schema import MachineText
 from memhp.spans import Span, SpanSet
 from memhp.target.seen.boot_facts import (
     HOT,
     boot_zones,
     given_back,
+    image_size,
     kernel_image,
     managed_at_boot,
     moved_blocks,
 )
+from memhp.target.seen.completed import read_facts
 from memhp.target.seen.dax_facts import REGION
 from memhp.units import align_down, align_up, is_aligned, parse_size
 
 _HOSTS_MEMORY = re.compile(r"virtio\d+|dax\d+\.\d+|Persistent Memory.*|Soft Reserved|CXL Window \d+")
 
 
-TOLD = ("preset", "arch", "page_size", "memory", "nodes", "reserved")
+TOLD = ("preset", "memory", "nodes", "reserved")
 """Keys of ``[machine]`` that say what a source of facts says."""
+MAY_BE_TOLD = ("arch", "page_size")
+"""Keys that say what some reports do not."""
 
 
 def source_facts(text: MachineText, *, where: str = "scenario") -> Facts:
     """What ``machine.source`` shows of a machine. Raises :class:`BadInput` when it is missing or damaged."""
     assert text.source is not None
-    for key in TOLD:
+    _refuse(text, TOLD, where)
+    with source_key(where):
+        facts = read_facts(open_source(text.source, step=text.step), text)
+    _refuse(text, [key for key in MAY_BE_TOLD if key not in facts.assumed], where)
+    return facts
+
+
+def _refuse(text: MachineText, keys: Iterable[str], where: str) -> None:
+    for key in keys:
         if getattr(text, key) is not None:
             raise BadInput(
                 f"{text.source} tells this already", where=f"{where}: machine.{key}", fix=f"leave out {key}, or source"
             )
-    with source_key(where):
-        return observe(open_source(text.source, step=text.step))
 
 
 def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> MachineSpec:
@@ -78,13 +89,15 @@ def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> Ma
     )
     if image is not None:
         spec = replace(spec, image_start=image.start, image_size=image.size)
+    elif size := image_size(facts):
+        spec = replace(spec, image_size=size)
     with machine_keys(where):
         return spec.validate()
 
 
 def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
     """Build and boot options of the observed kernel."""
-    kernel = profile(text.profile) if text.profile else profile_of(machine, where)
+    kernel = profile(text.profile) if text.profile else profile_of(_release(machine, where), where)
     va_bits = text.va_bits or machine.va_bits
     if va_bits is None:
         raise BadInput("nothing tells the width of addresses", where=f"{where}: machine.va_bits", fix="write va_bits")
@@ -125,6 +138,14 @@ def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
     return with_cxl(with_boot(with_cpu(config, text.cpu), text.boot), text.cxl_windows, machine.cxl_windows, where)
 
 
+def _release(machine: MachineFacts, where: str) -> str | None:
+    """The kernel's release; None where a report does not tell it. Raises :class:`BadInput` for other machines."""
+    if machine.release is None and not machine.assumed:
+        fix = f"write one of {', '.join(PROFILES)}"
+        raise BadInput("nothing tells the kernel's release", where=f"{where}: machine.profile", fix=fix)
+    return machine.release
+
+
 def _debug_pagealloc(machine: MachineFacts) -> bool:
     """Whether ``debug_pagealloc=on`` is in effect: kernels that were not built for it pass over it.
 
@@ -151,23 +172,6 @@ def _name(machine: MachineFacts, config: Config) -> str:
     own = parse_release(machine.release or "")
     same = own is not None and same_series(own, config.profile.name)
     return machine.name if same else f"{machine.name} (Linux {machine.release})"
-
-
-def profile_of(machine: MachineFacts, where: str) -> Profile:
-    """The machine's own kernel, or the newest that is known if it is newer.
-
-    Raises :class:`BadInput` for a kernel older than all of them, or one that does not tell its release.
-    """
-    release = parse_release(machine.release or "")
-    if release is not None and release.series > series(LAST):
-        release = Release(*series(LAST))
-    if release is None or not known_release(release):
-        raise BadInput(
-            f"kernel {machine.release or 'of unknown release'} is older than any that is modelled",
-            where=f"{where}: machine.profile",
-            fix=f"write one of {', '.join(PROFILES)}",
-        )
-    return profile(str(release))
 
 
 def _ram(machine: MachineFacts, page_size: int) -> Iterator[Ram]:
