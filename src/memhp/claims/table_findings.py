@@ -6,7 +6,7 @@ The pages of docs/findings.md tell each at length. `reproduced` says that it is 
 
 from collections.abc import Callable, Sequence
 
-from memhp.claims.claim import MODEL_ONLY, Claim, Evidence, Finding, captures, judged, sources, unbuilt
+from memhp.claims.claim import MODEL_ONLY, Claim, Evidence, Finding, captures, judged, sources
 from memhp.claims.finding_witnesses import (
     plan_cancelled_unheard,
     repaired,
@@ -125,9 +125,8 @@ def _finding(
     name: str, text: str, status: str, repair: str, command: str, evidence: Sequence[Evidence], *kernels: str
 ) -> Claim:
     return Claim(
-        id=name, source=SOURCE, known="reproduced" if name in WITNESSES else "open", text=text, status=status,
-        answer=repair, command=command, held_against=tuple(evidence),
-        decide=decided(name, *kernels) if name in WITNESSES else unbuilt,
+        id=name, source=SOURCE, known="reproduced", text=text, status=status, answer=repair, command=command,
+        held_against=tuple(evidence), decide=decided(name, *kernels),
     )  # fmt: skip
 
 
