@@ -51,7 +51,7 @@ class Pairing:
 
 PAIRINGS: dict[tuple[Arch, str], Pairing] = {
     # __pgd_pgtable_alloc() and free_hotplug_pgtable_page() of arch/arm64/mm/mmu.c
-    ("arm64", "linux-6.12"): Pairing(_kinds("direct map", 0, 1)),
+    ("arm64", "linux-6.12"): Pairing(),
     ("arm64", "linux-7.2"): Pairing(
         _kinds("direct map", 0, 1, 2, 3), _kinds("direct map", 0, 1, 2, 3) | _kinds("vmemmap", 0, 1, 2, 3)
     ),
