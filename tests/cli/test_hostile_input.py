@@ -189,7 +189,7 @@ def tar(tmp_path: Path, name: str, files: dict[str, bytes]) -> Path:
 def test_an_archive_beyond_a_limit(
     limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bomb = tar(tmp_path, "bomb.tar.xz", {f"0-before/file{number}": bytes(100_000) for number in range(3)})
+    bomb = tar(tmp_path, "bomb.tar.xz", {f"0-before/proc_file{number}": bytes(100_000) for number in range(3)})
     smaller = Limit(getattr(limits, limit).name, 2 if limit == "ARCHIVE_MEMBERS" else 50_000)
     monkeypatch.setattr(archive, limit, smaller)
     said = complaint(["rehearse", "--machine", str(bomb), "--plug", "1G"], capsys)

@@ -362,7 +362,10 @@ def _read_report(path: Path) -> Source:
     """A file that a bug report may carry: a kernel log, or what lsmem printed."""
     from memhp.facts.report import of_text
 
-    data = read_file(path, FILE_SIZE)
+    try:
+        data = read_file(path, FILE_SIZE) if path.is_file() else b"\0"
+    except OSError as error:
+        raise BadInput(f"cannot be read: {error.strerror}", where=str(path)) from error
     files = None if b"\0" in data[:4096] else of_text(data.decode("utf-8", "replace"), str(path))
     if files is None:
         raise BadInput(
