@@ -62,7 +62,7 @@ class Kernel:
     """Block id → memory block device."""
     altmaps: dict[int, VmemAltmap] = field(default_factory=dict)
     """Block id → the altmap that hosts its memmap."""
-    memory_groups: dict[int, MemoryGroup] = field(default_factory=dict)
+    memory_groups: dict[int, MemoryGroup] = field(default_factory=dict, metadata=MARKED)
     memory_block_size: int = 0
     """Bytes of a memory block: ``memory_block_size_bytes()``."""
     max_pfn: int = 0

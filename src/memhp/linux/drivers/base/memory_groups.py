@@ -9,6 +9,8 @@ from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/base/memory.c"
+MEMORY_GROUPS = "memory_groups"
+"""The array of groups, which changes under a lock of its own: ``xa_alloc()``, ``xa_erase()``."""
 
 
 def memory_group_register_static(k: Kernel, nid: int, max_pages: int) -> int:
@@ -32,6 +34,7 @@ def memory_group_register_dynamic(k: Kernel, nid: int, unit_pages: int) -> int:
 def _memory_group_register(k: Kernel, group: MemoryGroup, place: str) -> int:
     if group.nid not in k.node_states.possible:
         raise KernelError(EINVAL, f"node {group.nid} is not possible", place=place)
+    k.hw.atomic(MEMORY_GROUPS)
     mgid = next(i for i in range(len(k.memory_groups) + 1) if i not in k.memory_groups)
     k.memory_groups[mgid] = group
     return mgid
@@ -43,4 +46,5 @@ def memory_group_unregister(k: Kernel, mgid: int) -> None:
         raise KernelError(EINVAL, f"there is no memory group {mgid}", place=here())
     if any(block.group == mgid for _, _, block in k.memory_blocks):
         raise KernelError(EBUSY, f"memory blocks belong to memory group {mgid}", place=here())
+    k.hw.atomic(MEMORY_GROUPS)
     del k.memory_groups[mgid]
