@@ -222,17 +222,34 @@ class SharedFlags(SharedMap[F]):
 class SharedSet(SpanSet):
     """A set of spans that CPUs share; every access is announced as plain, with its range."""
 
-    __slots__ = ()
+    __slots__ = ("head",)
 
     _map: SharedMap[bool]
 
     def __init__(self) -> None:
         self._map = SharedMap()
         self._size = 0
+        self.head = ""
+        """What every change writes besides: the head of the lists that the set stands for, by a name of its own."""
 
     def belong(self, machine: Stepped, name: str) -> None:
         """From now on accesses are announced to the stepper of `machine`, under `name`."""
         self._map.belong(machine, name)
+
+    def _write_head(self) -> None:
+        stepper = self._map._machine.stepper
+        if stepper is not None and self.head:
+            stepper.data(Access("write", Part(self.head, 0, 1)))
+
+    def add(self, start: int, end: int) -> None:
+        """Put ``[start, end)`` in."""
+        self._write_head()
+        super().add(start, end)
+
+    def remove(self, start: int, end: int) -> None:
+        """Take ``[start, end)`` out."""
+        self._write_head()
+        super().remove(start, end)
 
     @property
     def size(self) -> int:

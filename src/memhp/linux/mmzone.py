@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag, StrEnum
 from typing import Literal, NamedTuple
 
-from memhp.hw.shared import CountedSet, SharedMap, SharedSet, Stepped
+from memhp.hw.shared import MARKED, CountedSet, SharedMap, SharedSet, Stepped
 
 
 class ZoneType(IntEnum):
@@ -77,7 +77,7 @@ class Zone:
     spanned: int = 0
     present: int = 0
     present_early: int = 0
-    managed: int = 0
+    managed: int = field(default=0, metadata=MARKED)
     nr_isolate_pageblock: int = 0
     cma_pages: int = 0
     contiguous: bool = False
@@ -97,7 +97,9 @@ class Zone:
     """PFN span → migrate type of its pageblocks."""
     isolated: SharedSet = field(default_factory=SharedSet)
     """PFNs of isolated pageblocks."""
-    search_from: dict[tuple[MigrateType | None, int], int] = field(default_factory=dict, repr=False, compare=False)
+    search_from: dict[tuple[MigrateType | None, int], int] = field(
+        default_factory=dict, repr=False, compare=False, metadata=MARKED
+    )
     """(migrate type, order) → PFN below which there is no free block of them: saves the allocator a search. Only
     mm/page_alloc.py puts pages into `free`, and keeps this true."""
 
@@ -108,6 +110,7 @@ class Zone:
             ("isolated", self.isolated),
         ):  # fmt: skip
             cell.belong(machine, f"zone{self.nid}/{self.name}.{name}")
+        self.free.head = self.isolated_free.head = f"zone{self.nid}/{self.name}.free_area"
 
     @property
     def end_pfn(self) -> int:

@@ -57,13 +57,9 @@ def rmqueue(k: Kernel, zone: Zone, order: int, count: int, kind: MigrateType, *,
 @kernel_function(None)
 def put_free(zone: Zone, span: Span) -> None:
     """Put pages (PFNs) on the free lists of their pageblocks: ``__free_one_page()``."""
-    if zone.isolated:
-        for part in zone.isolated.runs(*span):
-            zone.isolated_free.add(*part)
-        parts = list(zone.isolated.gaps(*span))
-    else:
-        parts = [span]
-    for part in parts:
+    for part in zone.isolated.runs(*span):
+        zone.isolated_free.add(*part)
+    for part in list(zone.isolated.gaps(*span)):
         zone.free.add(*part)
         _may_be_found(zone, part)
 
@@ -71,7 +67,7 @@ def put_free(zone: Zone, span: Span) -> None:
 @kernel_function(None)
 def put_free_each(zone: Zone, spans: Sequence[Span]) -> None:
     """As :func:`put_free` for many runs of pages, which ascend."""
-    if len(spans) == 1 or zone.isolated:
+    if len(spans) == 1 or zone.isolated.covered(spans[0].start, spans[-1].end):
         for span in spans:
             put_free(zone, span)
         return

@@ -1,0 +1,148 @@
+"""What notices when a lock of the kernel's code is not taken: each acquisition, and the code as it is without it.
+
+A *site* is a call in the syntax tree of kernel code that takes a lock: ``k.hw.locked(…)``, ``lock(…)``, ``trylock(…)``.
+It is told from others at run time by its position in the source, so that one of several on a line, or one whose lock
+another function lets go, can be left out by itself: nothing is taken there, and the unlock that belongs to it lets
+nothing go.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import ast
+import pkgutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import CodeType
+from typing import Any, NamedTuple
+
+import memhp.linux
+from memhp.hw.locks import LockDoors
+
+TAKES = ("locked", "lock", "trylock")
+"""The doors that take a lock."""
+
+
+class Position(NamedTuple):
+    """Where a call stands in the source."""
+
+    file: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place that takes a lock."""
+
+    module: str
+    function: str
+    lock: str
+    """The lock's name, as the code has it."""
+    position: Position
+
+    def __str__(self) -> str:
+        """``mm/page_alloc.py:free_pages:203 zone.lock``."""
+        file = self.module.removeprefix("memhp.linux.").replace(".", "/")
+        return f"{file}.py:{self.function}:{self.position.line} {self.lock}"
+
+
+def sites() -> list[Site]:
+    """Every place of kernel code that takes a lock, in the order of files and lines."""
+    return [site for found in pkgutil.walk_packages(memhp.linux.__path__, "memhp.linux.") for site in _in(found.name)]
+
+
+@cache
+def _in(name: str) -> tuple[Site, ...]:
+    """The places of one module."""
+    file = import_module(name).__file__
+    assert file is not None
+    found: list[Site] = []
+
+    def visit(node: ast.AST, function: str) -> None:
+        if isinstance(node, ast.FunctionDef):
+            function = node.name
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in TAKES:
+            position = Position(file, node.lineno, node.col_offset)
+            found.append(Site(name, function, ast.unparse(node.args[0]), position))
+        for child in ast.iter_child_nodes(node):
+            visit(child, function)
+
+    visit(ast.parse(Path(file).read_text(encoding="utf-8")), "")
+    return tuple(found)
+
+
+@cache
+def _position(code: CodeType, instruction: int) -> Position:
+    line, _, column, _ = list(code.co_positions())[instruction // 2]
+    return Position(code.co_filename, line or 0, column or 0)
+
+
+def _caller() -> Position:
+    """Where the door was called that a replacement stands for."""
+    frame = sys._getframe(2)
+    return _position(frame.f_code, frame.f_lasti)
+
+
+@contextmanager
+def replaced(**doors: Callable[..., Any]) -> Iterator[None]:
+    """Other doors that take and drop locks, for the length of a ``with`` block."""
+    before = {name: vars(LockDoors)[name] for name in doors}
+    for name, door in doors.items():
+        setattr(LockDoors, name, door)
+    try:
+        yield
+    finally:
+        for name, door in before.items():
+            setattr(LockDoors, name, door)
+
+
+def removed(site: Site) -> AbstractContextManager[None]:
+    """The kernel's code without this acquisition, for the length of a ``with`` block."""
+    taken, locked, trylock, unlock = LockDoors.lock, LockDoors.locked, LockDoors.trylock, LockDoors.unlock
+
+    def not_taken(hw: LockDoors) -> Counter[tuple[int, str]]:
+        """By CPU and lock: how often it would be held."""
+        found: Counter[tuple[int, str]] = vars(hw).setdefault("not_taken", Counter())
+        return found
+
+    def lock_door(hw: LockDoors, name: str, **how: bool) -> None:
+        if _caller() == site.position:
+            not_taken(hw)[hw.cpu, name] += 1
+        else:
+            taken(hw, name, **how)
+
+    def trylock_door(hw: LockDoors, name: str, **how: bool) -> bool:
+        if _caller() != site.position:
+            return trylock(hw, name, **how)
+        not_taken(hw)[hw.cpu, name] += 1
+        return True
+
+    def locked_door(hw: LockDoors, name: str, **how: bool) -> AbstractContextManager[None]:
+        return nullcontext() if _caller() == site.position else locked(hw, name, **how)
+
+    def unlock_door(hw: LockDoors, name: str, **how: bool) -> None:
+        if not_taken(hw)[hw.cpu, name] and not hw.holds(name):
+            not_taken(hw)[hw.cpu, name] -= 1
+        else:
+            unlock(hw, name, **how)
+
+    return replaced(lock=lock_door, locked=locked_door, trylock=trylock_door, unlock=unlock_door)
+
+
+def told(note: Callable[[Position, LockDoors, str], None]) -> AbstractContextManager[None]:
+    """`note` is told of every acquisition, before it happens, for the length of a ``with`` block."""
+    doors = {name: vars(LockDoors)[name] for name in TAKES}
+
+    def telling(name: str) -> Callable[..., Any]:
+        def door(hw: LockDoors, lock: str, **how: bool) -> Any:
+            note(_caller(), hw, lock)
+            return doors[name](hw, lock, **how)
+
+        return door
+
+    return replaced(**{name: telling(name) for name in TAKES})

@@ -1,0 +1,70 @@
+"""Locks of the kernel's code that are left out are noticed; ``bench/locks.py`` tries each of them."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from functools import cache
+
+import pytest
+
+from bench.lock_pairs import pairs
+from memhp.explore.doors.run import KernelProgram
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.verdict import Verdict
+from memhp.explore.lock_removal import Site, removed, sites
+
+NOTICED = (
+    ("mm/page_alloc.py:free_pages:", "zone.lock", "allocate-movable | free"),
+    ("mm/page_alloc.py:_get_pages:", "zone.lock", "allocate-movable | free"),
+    ("mm/page_isolation.py:_isolate:", "zone.lock", "offline | free"),
+    ("mm/memory_hotplug_offline.py:__offline_isolated_pages:", "zone.lock", "offline | free"),
+    ("mm/memory_hotplug_add.py:register_memory_resource:", "'resource_lock'", "pmem | add"),
+    ("mm/memory_hotplug_remove.py:try_remove_memory:", "'resource_lock'", "kmem | pmem"),
+    ("drivers/nvdimm/pmem.py:request_mem_region:", "'resource_lock'", "pmem | pmem"),
+    ("mm/alloc_contig.py:alloc_contig_range:", "zone.lock", "contiguous | allocate"),
+    ("mm/vmalloc.py:_alloc_vmap_area:", "FREE_VMAP_AREA_LOCK", "vmalloc | vmalloc-too"),
+)
+"""A place that takes a lock, as the code has it, and the two paths that race without it."""
+
+
+@cache
+def programs() -> dict[str, KernelProgram]:
+    return dict(pairs())
+
+
+def decided(pair: str) -> Verdict:
+    run = programs()[pair].run()
+    run.tell_apart(frozenset())
+    try:
+        return search(run, Limits(executions=40))
+    finally:
+        run.close()
+
+
+def site(place: str, lock: str) -> Site:
+    found = [one for one in sites() if str(one).startswith(place) and one.lock == lock]
+    assert found, place
+    return found[0]
+
+
+@pytest.mark.parametrize(("place", "lock", "pair"), NOTICED, ids=[f"{one[0]}{one[1]}" for one in NOTICED])
+def test_a_lock_that_is_not_taken_is_a_data_race(place: str, lock: str, pair: str) -> None:
+    with removed(site(place, lock)):
+        without = decided(pair)
+    assert without.failure is not None
+    assert without.failure.reason.startswith("data race: ")
+
+
+@pytest.mark.parametrize("pair", sorted({pair for _, _, pair in NOTICED if "offline" not in pair}))
+def test_with_its_locks_the_same_is_safe(pair: str) -> None:
+    assert decided(pair).word == "safe"
+
+
+def test_a_lock_is_let_go_by_whoever_would_have_taken_it() -> None:
+    """An acquisition in one function whose lock another lets go: nothing is taken, and the unlock drops nothing."""
+    hw = next(iter(programs().values())).kernel.hw
+    here = next(one for one in sites() if one.function == "install")
+    assert here.lock == "PAGE_TABLE_LOCK"
+    with removed(here):
+        hw.lock("another")
+        assert hw.holds("another")
+        hw.unlock("another")
+        assert not hw.holds("another")
