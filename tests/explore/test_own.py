@@ -45,6 +45,37 @@ def test_a_file_that_is_not_there_is_refused() -> None:
         case("nothing/here.py")
 
 
+OWN = """\
+from dataclasses import replace
+from memhp.explore.cases.two_table_allocs import CASE as ANOTHER
+def check(k):
+    {check}
+def build(variant, configuration):
+    {build}
+CASE = replace(ANOTHER, build=build)
+"""
+"""A race of the package with another check."""
+CHECKED = "return replace(ANOTHER.build(variant, configuration), check=check)"
+
+
+@pytest.mark.parametrize(
+    ("check", "build", "told"),
+    [
+        ("return k.nothing", CHECKED, r"own.py:4: AttributeError: 'Kernel' object has no attribute 'nothing'"),
+        ("return True", CHECKED, r"own.py: check= gave a bool, wanted what is wrong as text, or None"),
+        ("return None", "return 1 + ''", r"own.py:6: TypeError: unsupported operand"),
+        ("return None", "return ANOTHER", r"own.py: build\(\) gave a Case, wanted a KernelProgram"),
+    ],
+)
+def test_an_error_in_check_or_build_is_an_error_and_no_verdict(
+    tmp_path: Path, check: str, build: str, told: str
+) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(OWN.format(check=check, build=build), encoding="utf-8")
+    with pytest.raises(BadInput, match=told):
+        explore(str(file), "looked-at-again")
+
+
 def test_an_error_in_an_actor_is_an_error_with_its_place() -> None:
     def actor(k: Kernel) -> None:
         k.nonsense()  # type: ignore[attr-defined]

@@ -16,6 +16,13 @@ from memhp.errors import BadInput
 @click.option("--configuration", metavar="C", help="The machine; by default the first that the variant is for.")
 @choice_option
 @click.option(
+    "--patch",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE.py",
+    help="Put the functions that a Python file marks in place of the kernel's.",
+)
+@click.option(
     "--view",
     type=click.Choice(["columns", "diff", "sequence", "mermaid"]),
     default="columns",
@@ -37,6 +44,7 @@ def explore(
     variant: str | None,
     configuration: str | None,
     chosen_texts: tuple[str, ...],
+    patch: tuple[Path, ...],
     view: str,
     full: bool,
     html: Path | None,
@@ -52,12 +60,13 @@ def explore(
     """Decide race NAME in one variant, and show the shortest trace of what goes wrong.
 
     Without NAME: a line for each race. Without --variant: the variants of race NAME. Exit code 0: the verdict is what
-    the variant is known as, or is explained, or the schedule was replayed. 1: it is neither, or undecided. 2: the input
-    cannot be used.
+    the variant is known as, or is explained, or nothing breaks with --patch, or the schedule was replayed. 1: it is
+    neither, or undecided. 2: the input cannot be used.
     """
     from memhp.explore.cases import CASES, case
     from memhp.explore.explored import How, replay_schedule
     from memhp.explore.explored import explore as decide
+    from memhp.explore.patch import under_patch
     from memhp.outputs.check import check_outputs
     from memhp.report.races_known import case_row, print_cases, print_variants
     from memhp.report.trace import print_explored
@@ -91,11 +100,15 @@ def explore(
         raise click.UsageError("--extend goes with --replay")
     on_stdout = check_outputs({"--html": html}, stdout="--json" if as_json else "")
     told = told_choices(chosen_texts)
-    if replay is not None:
-        found = replay_schedule(name, variant, configuration, replay, extend=extend, choices=told)
-    else:
-        how = How(preemptions, random, seed, reduction=not no_reduction, executions=executions)
-        found = decide(name, variant, configuration, how, told)
+    how = How(preemptions, random, seed, reduction=not no_reduction, executions=executions)
+    found = under_patch(
+        patch,
+        lambda: (
+            decide(name, variant, configuration, how, told)
+            if replay is None
+            else replay_schedule(name, variant, configuration, replay, extend=extend, choices=told)
+        ),
+    )
     if html is not None:
         from memhp.report.trace_page import write_page
 

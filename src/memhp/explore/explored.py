@@ -81,12 +81,18 @@ class Explored(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel was told to choose otherwise, over what the variant says."""
     finding: str = ""
     """Where docs/findings.md explains a verdict other than what the variant is known as."""
+    patch: dict[str, str] = {}
+    """The kernel's functions that a patch replaced, ``file.c:function``, and the file with what stands in for each."""
     rests_on: tuple[str, ...] = ()
     """What the verdict takes for granted, a line each: memory model, fairness, bounds, grain, what is not modelled."""
 
     @property
     def as_known(self) -> bool:
-        """Whether the verdict is what the variant is known as, or the difference is explained."""
+        """Whether the verdict is what the variant is known as, or the difference is explained; of a patch, whether
+        nothing breaks with it.
+        """
+        if self.patch:
+            return self.verdict.startswith("safe")
         return as_known(self.verdict, self.stands_for, self.note or self.finding)
 
 

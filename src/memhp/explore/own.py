@@ -7,14 +7,17 @@ An error in such a file is an error, with its place, and never a verdict.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
 
 from memhp.errors import BadInput, MemhpError
-from memhp.explore.case import Case
+from memhp.explore.case import Case, Configuration, Variant
+from memhp.explore.doors.run import KernelProgram
+from memhp.linux.state import Kernel
 
 
 @contextmanager
@@ -52,4 +55,25 @@ def own_case(path: str) -> Case:
     if not isinstance(found, Case):
         got = "no CASE" if found is None else f"a CASE that is a {type(found).__name__}"
         raise BadInput(f"wanted CASE, a memhp.explore.case.Case, and there is {got}", where=str(file))
-    return found
+    return replace(found, build=partial(_build, file, found))
+
+
+def _build(file: Path, case: Case, variant: Variant, configuration: Configuration) -> KernelProgram:
+    """What the file's `build` makes, and what its `check` says, errors in either told as such."""
+    with told(file):
+        program = case.build(variant, configuration)
+    if not isinstance(program, KernelProgram):
+        raise BadInput(f"build() gave a {type(program).__name__}, wanted a KernelProgram", where=str(file))
+    check = program.check
+    if check is None:
+        return program
+
+    def checked(k: Kernel) -> str | None:
+        with told(file):
+            said = check(k)
+        if not isinstance(said, str | None):
+            got = type(said).__name__
+            raise BadInput(f"check= gave a {got}, wanted what is wrong as text, or None", where=str(file))
+        return said
+
+    return replace(program, check=checked)

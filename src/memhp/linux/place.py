@@ -12,7 +12,7 @@ each architecture calls its own.
 import sys
 from collections.abc import Callable
 from functools import update_wrapper
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from memhp.hw.tlb import Table
@@ -139,6 +139,18 @@ def place(target: object = None) -> str:
     return _place(sys._getframe(1), target)
 
 
+def own_place(function: FunctionType) -> str:
+    """The place that a function stands for by itself; "" for a part of another and for one that there is by level."""
+    code, file = function.__code__, function.__globals__.get("KERNEL_FILE")
+    if code in _NAMED:
+        return _NAMED[code]
+    return f"{file}:{code.co_name}" if file and _is_public(code) else ""
+
+
+def _is_public(code: CodeType) -> bool:
+    return code.co_name[0] not in "_<" or code.co_name.startswith("__")
+
+
 def _place(frame: FrameType | None, target: object) -> str:
     while frame is not None:
         code = frame.f_code
@@ -151,7 +163,7 @@ def _place(frame: FrameType | None, target: object) -> str:
         elif code in _NAMED:
             if _NAMED[code]:
                 return _NAMED[code]
-        elif "KERNEL_FILE" in frame.f_globals and (code.co_name[0] not in "_<" or code.co_name.startswith("__")):
+        elif "KERNEL_FILE" in frame.f_globals and _is_public(code):
             return f"{frame.f_globals['KERNEL_FILE']}:{code.co_name}"
         frame = frame.f_back
     return NOWHERE

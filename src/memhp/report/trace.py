@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator, Sequence
+from shlex import quote
 
 from rich.console import Console
 from rich.text import Text
@@ -60,10 +61,11 @@ def facts(found: Explored) -> Iterator[str]:
     """What else is to be said of a verdict, a line each."""
     if found.coverage is not None:
         yield coverage_text(found)
+    yield from (f"patched: {place}, from {file}" for place, file in found.patch.items())
     known = "known as broken" if found.stands_for == "broken" else "known as repaired"
     today = ", a kernel of today as it is" if found.current else ""
     differs = "" if found.as_known or found.coverage is None else "; the verdict is another"
-    yield f"{known}{today}{differs}"
+    yield f"{known}{', without the patch' if found.patch else f'{today}{differs}'}"
     if found.finding:
         yield f"see docs/findings.md, {found.finding}"
     yield from filter(None, (found.note, found.geometry))
@@ -105,7 +107,8 @@ def _tail(trace: Trace) -> Iterator[Text]:
 def replay_command(found: Explored, trace: Trace) -> str:
     """The command that replays the trace."""
     choices = "".join(f"--choice {name}={value} " for name, value in found.choices.items())
+    patch = "".join(f"--patch {quote(file)} " for file in dict.fromkeys(found.patch.values()))
     return (
-        f"memhp explore {found.name} --variant {found.variant} --configuration {found.configuration} {choices}"
+        f"memhp explore {found.name} --variant {found.variant} --configuration {found.configuration} {choices}{patch}"
         f"--replay {trace.schedule}"
     )

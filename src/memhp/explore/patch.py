@@ -1,0 +1,168 @@
+"""A patch tried out: functions of a Python file that stand in for the kernel's while a race is decided.
+
+The file marks each with :func:`replaces`, which names the function of the kernel, ``file.c:function``. Whoever calls
+that function runs the one of the file, wherever it got it from: tables of functions, other modules, an architecture's
+port. When the race is decided all is as before.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from inspect import signature, unwrap
+from pathlib import Path
+from pkgutil import walk_packages
+from types import CodeType, FunctionType
+from typing import Any, TypeVar
+
+import msgspec
+
+import memhp.linux
+from memhp.errors import BadInput
+from memhp.explore.explored import Explored
+from memhp.explore.own import load
+from memhp.linux.place import kernel_function, own_place
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MARK = "__replaces__"
+_STAND_IN = "__memhp_stand_in_for_{}__"
+"""Under this name the module of a replaced function knows the one that stands in."""
+_originals: dict[str, FunctionType] = {}
+"""The replaced functions, by place, as long as they are."""
+
+
+def replaces(place: str) -> Callable[[F], F]:
+    """Mark a function of a patch as the one that stands in for ``file.c:function`` of the kernel."""
+
+    def mark(function: F) -> F:
+        setattr(function, _MARK, place)
+        return kernel_function(place)(function)
+
+    return mark
+
+
+def original(place: str) -> Callable[..., Any]:
+    """The kernel's own function at a place that the patch replaces, for a patch that does something before or after.
+
+    BadInput: the patch replaces nothing there.
+    """
+    if place not in _originals:
+        raise BadInput(f"the patch does not replace {place!r}", where="original()")
+    return _originals[place]
+
+
+@contextmanager
+def patched(files: Iterable[Path]) -> Iterator[dict[str, str]]:
+    """The kernel with the functions of these files in place of its own; says which, by place, and whose file it is.
+
+    BadInput: a file that cannot be loaded or marks nothing, a place that no function stands for, or several do, a
+    function that takes other arguments, a place replaced twice.
+    """
+    told: dict[str, str] = {}
+    with ExitStack() as stack:
+        for file in files:
+            found = _marked(file)
+            for place, function in found.items():
+                where = f"{file}: {function.__name__}"
+                if place in told:
+                    raise BadInput(f"{place} is replaced twice", where=where, fix="keep one of them")
+                stack.enter_context(_replaced(place, function, where))
+                told[place] = str(file)
+        yield told
+
+
+def under_patch(files: Sequence[Path], look: Callable[[], Explored]) -> Explored:
+    """What is found out with the functions of these files in place of the kernel's. BadInput: see :func:`patched`."""
+    with patched(files) as told:
+        found = look()
+    return msgspec.structs.replace(found, patch=told, current=found.current and not told)
+
+
+def _marked(file: Path) -> dict[str, FunctionType]:
+    """The functions of a file that are marked, by what they replace."""
+    found: dict[str, FunctionType] = {}
+    for value in vars(load(file.resolve())).values():
+        place = getattr(value, _MARK, None)
+        if place is None or not isinstance(value, FunctionType):
+            continue
+        if place in found and found[place] is not value:
+            raise BadInput(f"{place} is replaced twice", where=f"{file}: {value.__name__}", fix="keep one of them")
+        found[place] = value
+    if not found:
+        raise BadInput(
+            "marks no function as one of the kernel's",
+            where=str(file),
+            fix='write @replaces("mm/memory_hotplug.c:try_remove_memory") before one (memhp.explore.patch)',
+        )
+    return found
+
+
+@contextmanager
+def _replaced(place: str, function: FunctionType, where: str) -> Iterator[None]:
+    """One function of the kernel with another body. What is bound to it, wherever that is, stays the same object."""
+    target = _target(place, where)
+    if _arguments(target) != _arguments(function):
+        raise BadInput(f"wanted a function of ({', '.join(_arguments(target))}), as {place} is", where=where)
+    name = _STAND_IN.format(target.__name__)
+    own = target.__code__
+    kernels = FunctionType(own, target.__globals__, target.__name__, target.__defaults__)
+    kernels.__kwdefaults__ = target.__kwdefaults__
+    target.__globals__[name] = function
+    target.__code__ = _calls(name, own)
+    _originals[place] = kernels
+    try:
+        yield
+    finally:
+        target.__code__ = own
+        del target.__globals__[name], _originals[place]
+
+
+def _arguments(function: FunctionType) -> dict[str, object]:
+    """The names of a function's arguments, and how each can be given."""
+    return {name: one.kind for name, one in signature(function).parameters.items()}
+
+
+def _calls(name: str, instead_of: CodeType) -> CodeType:
+    """Code that hands all its arguments to what the module knows by a name."""
+    code = compile(f"def stand_in(*args, **kwargs): return {name}(*args, **kwargs)", "<patch>", "exec")
+    (body,) = (each for each in code.co_consts if isinstance(each, CodeType))
+    return body.replace(co_name=instead_of.co_name, co_qualname=instead_of.co_qualname)
+
+
+def _target(place: str, where: str) -> FunctionType:
+    """The function that stands for a place, and for no other."""
+    known = _functions()
+    found = known.get(place, [])
+    if not found:
+        near = get_close_matches(place, known, n=3)
+        fix = f"did you mean {' or '.join(near)}?" if near else "a trace names places: memhp explore NAME --variant V"
+        raise BadInput(f"no function stands for {place!r}", where=where, fix=fix)
+    named = [each for each in found if each.__name__ == place.partition(":")[2]]
+    if len(named or found) > 1:
+        raise BadInput(f"{len(found)} functions stand for {place!r}, which cannot be replaced", where=where)
+    (target,) = named or found
+    if target.__closure__ is not None:
+        raise BadInput(f"{place} cannot be replaced: it is made where it is used", where=where)
+    return target
+
+
+@cache
+def _functions() -> dict[str, list[FunctionType]]:
+    """Every function of the kernel that has a place of its own, by that."""
+    for module in walk_packages(memhp.linux.__path__, memhp.linux.__name__ + "."):
+        import_module(module.name)
+    found: dict[str, list[FunctionType]] = defaultdict(list)
+    for name, one in list(sys.modules.items()):
+        if not name.startswith(memhp.linux.__name__ + "."):
+            continue
+        for value in vars(one).values():
+            inner = unwrap(value) if callable(value) else None
+            if isinstance(inner, FunctionType) and inner.__module__ == name:
+                found[own_place(inner)].append(inner)
+    del found[""]
+    return {place: list(dict.fromkeys(functions)) for place, functions in found.items()}

@@ -1,0 +1,103 @@
+"""A patch tried out: its functions stand in for the kernel's, wherever those are called from, and only meanwhile."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from pathlib import Path
+
+import pytest
+
+from memhp.errors import BadInput
+from memhp.explore.explored import Explored, explore
+from memhp.explore.patch import original, patched, under_patch
+from memhp.linux.drivers.base import core
+from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.mm import vmalloc
+from memhp.linux.state import Kernel
+from memhp.report.trace import facts, replay_command
+from memhp.scenario.machine import machine_spec
+from memhp.scenario.schema import MachineText
+from memhp.units import GiB
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own_patch.py"
+RACE = ("sysfs-write-vs-remove", "lock-waited-for")
+HEAD = "from memhp.explore.patch import original, replaces\n"
+SYSFS_LOCK = "drivers/base/core.c:lock_device_hotplug_sysfs"
+
+
+def decided() -> Explored:
+    return explore(*RACE)
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "patch.py"
+    file.write_text(HEAD + text, encoding="utf-8")
+    return file
+
+
+def booted() -> Kernel:
+    config = machine_spec(MachineText(preset="x86-vm")).config
+    return start_kernel(MachineSpec("small", config, (Ram(config.port.ram_start, GiB),)))
+
+
+def test_a_write_that_only_tries_for_the_lock_ends_the_deadlock() -> None:
+    code = core.lock_device_hotplug_sysfs.__code__
+    found = under_patch([EXAMPLE], decided)
+    assert found.verdict == "safe" and found.as_known
+    assert found.patch == {SYSFS_LOCK: str(EXAMPLE)}
+    assert any(line == f"patched: {SYSFS_LOCK}, from {EXAMPLE}" for line in facts(found))
+    assert core.lock_device_hotplug_sysfs.__code__ is code
+    assert decided().verdict == "broken"
+
+
+def test_a_patch_that_still_waits_is_still_a_deadlock_and_its_trace_can_be_replayed(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        f"@replaces({SYSFS_LOCK!r})\ndef f(k):\n    k.hw.lock('device_hotplug_lock')\n    return True\n",
+    )
+    found = under_patch([file], decided)
+    assert (found.verdict, found.as_known, found.current) == ("broken", False, False)
+    assert found.trace is not None and f"--patch {file} --replay" in replay_command(found, found.trace)
+
+
+def test_a_patch_may_call_what_it_replaces(tmp_path: Path) -> None:
+    place = "mm/vmalloc.c:vfree"
+    file = written(
+        tmp_path,
+        f"@replaces({place!r})\ndef f(k, tag):\n    k.hw.log(f'vfree {{tag}}')\n    original({place!r})(k, tag)\n",
+    )
+    k = booted()
+    vmalloc.vmalloc(k, k.config.page_size, "area")
+    bound_before = vmalloc.vfree
+    with patched([file]) as told:
+        assert told == {place: str(file)}
+        bound_before(k, "area")
+    assert k.hw.log_lines[-1].text == "vfree area"
+    assert "area" not in k.statics(vmalloc.Vmalloc).vmap_areas
+    with pytest.raises(BadInput, match="does not replace"):
+        original(place)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("x = 1\n", r"patch.py: marks no function"),
+        ("@replaces('mm/nothing.c:here')\ndef f(k): ...\n", "no function stands for 'mm/nothing.c:here'"),
+        ("@replaces('drivers/base/core.c:lock_device_hotplug_sys')\ndef f(k): ...\n", f"did you mean {SYSFS_LOCK}"),
+        (f"@replaces({SYSFS_LOCK!r})\ndef f(kernel): ...\n", r"f: wanted a function of \(k\)"),
+        (f"@replaces({SYSFS_LOCK!r})\ndef f(k): ...\n@replaces({SYSFS_LOCK!r})\ndef g(k): ...\n", "replaced twice"),
+        ("x = \n", r"patch.py:2: SyntaxError"),
+        (f"@replaces({SYSFS_LOCK!r})\ndef f(k):\n    return k.nothing\n", r"patch.py:4"),
+    ],
+)
+def test_a_patch_that_cannot_be_used_is_told_with_its_place_and_gives_no_verdict(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    with pytest.raises(BadInput, match=told):
+        under_patch([written(tmp_path, text)], decided)
+
+
+def test_where_two_files_replace_the_same_nothing_is_replaced(tmp_path: Path) -> None:
+    code = core.lock_device_hotplug_sysfs.__code__
+    other = written(tmp_path, f"@replaces({SYSFS_LOCK!r})\ndef f(k): ...\n")
+    with pytest.raises(BadInput, match="replaced twice"):
+        under_patch([EXAMPLE, other], decided)
+    assert core.lock_device_hotplug_sysfs.__code__ is code
