@@ -1,26 +1,34 @@
 """Where calls run: here, in processes of this machine, or on a Dask cluster.
 
 A pool takes numbered calls and gives back numbered results, in any order. A call that raises raises where its result
-is asked for. What is called must do the same every time: the call of a worker that dies is made again.
+is asked for. What is called must do the same every time: the call of a worker that dies is made again. A worker whose
+package is not the one that asks makes no calls: what it found would be of another kernel or another search.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import ctypes
+import hashlib
 import os
+import platform
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.resource_tracker import ensure_running
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from memhp.errors import BadInput
 from memhp.outputs.file import uninterrupted
 
 _PR_SET_PDEATHSIG = 1
 
+T = TypeVar("T")
+PACKAGE = Path(__file__).parent
 ATTEMPTS = 3
 """How often a call is made whose workers die."""
 
@@ -35,6 +43,26 @@ class Call(NamedTuple):
 
 class WorkerDied(Exception):
     """A call whose workers die, one after the other."""
+
+
+@cache
+def package_hash() -> str:
+    """SHA-256 of the package's Python files, by name and text, and of the release of Python that runs them."""
+    found = hashlib.sha256(str(sys.version_info[:2]).encode())
+    for file in sorted(PACKAGE.rglob("*.py")):
+        found.update(f"\0{file.relative_to(PACKAGE)}\0".encode() + file.read_bytes())
+    return found.hexdigest()
+
+
+def same_package(wanted: str, function: Callable[..., T], *arguments: Any) -> T:
+    """Make a call in a worker whose :func:`package_hash` is the one wanted. BadInput: it is another."""
+    if package_hash() != wanted:
+        raise BadInput(
+            f"the worker on {platform.node()} runs another memhp, or another Python, than the one that asks it",
+            where="worker",
+            fix="install the same everywhere, and leave the files alone while it runs",
+        )
+    return function(*arguments)
 
 
 class Pool(Protocol):
@@ -85,7 +113,7 @@ class _Worker:
     def begin(self, call: Call) -> bool:
         """Hand a call over; False when the process is gone."""
         try:
-            self.pipe.send(call)
+            self.pipe.send((package_hash(), call))
         except OSError:
             return False
         self.call = call
@@ -110,11 +138,11 @@ def _work(pipe: Connection, parent: int) -> None:
     _die_with(parent)
     while True:
         try:
-            call = pipe.recv()
+            wanted, call = pipe.recv()
         except EOFError:
             return
         try:
-            answer: tuple[bool, Any] = (True, call.function(*call.arguments))
+            answer: tuple[bool, Any] = (True, same_package(wanted, call.function, *call.arguments))
         except Exception as error:
             answer = (False, error)
         try:
@@ -212,7 +240,7 @@ class Cluster:
 
     def put(self, call: Call) -> None:
         """Submit a call; Dask makes it again elsewhere when its worker dies."""
-        future = self._client.submit(call.function, *call.arguments, pure=False)
+        future = self._client.submit(same_package, package_hash(), call.function, *call.arguments, pure=False)
         self._numbers[future.key] = call.number
         self._done.add(future)
 
