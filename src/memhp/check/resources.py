@@ -38,14 +38,14 @@ def _tree(parent: Resource) -> Iterator[Breach]:
 
 def _sound(parent: Resource) -> bool:
     """What :func:`_tree` finds nothing against."""
-    children = parent.children
-    ends = [child.end for child in children]
-    return (
-        all(child.parent is parent and child.start <= child.end for child in children)
-        and (not children or (parent.start <= children[0].start and ends[-1] <= parent.end))
-        and all(child.start > end for child, end in zip(children[1:], ends, strict=False))
-        and all(_sound(child) for child in children if child.children)
-    )
+    last = parent.start - 1
+    for child in parent.children:
+        if child.parent is not parent or not last < child.start <= child.end:
+            return False
+        last = child.end
+        if child.children and not _sound(child):
+            return False
+    return last <= parent.end
 
 
 def system_ram(root: Resource) -> SpanSet:

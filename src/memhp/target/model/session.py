@@ -87,13 +87,14 @@ def check_room(session: Session, span: Span, *, dimm: bool) -> None:
     if dimm and room.slots is not None and len(session.dimms) >= room.slots:
         text = f"all {room.slots} slots are taken" if room.slots else "there is no slot for a DIMM"
         raise BadInput(text, where="do", fix="eject a DIMM, or give the machine more slots (-m …,slots=N,maxmem=SIZE)")
-    regions = [vm.region.size for vm in session.devices.values()]
-    used = sum(part.size for adev in session.dimms for part in adev.crs) + sum(regions)
-    if room.device_memory is not None and used + span.size > room.device_memory:
-        raise BadInput(
-            f"memory devices may have {format_size(room.device_memory)}, of which {format_size(used)} are taken",
-            where="size",
-            fix="plug less, or raise maxmem",
-        )
+    if room.device_memory is not None:
+        regions = [vm.region.size for vm in session.devices.values()]
+        used = sum(part.size for adev in session.dimms for part in adev.crs) + sum(regions)
+        if used + span.size > room.device_memory:
+            raise BadInput(
+                f"memory devices may have {format_size(room.device_memory)}, of which {format_size(used)} are taken",
+                where="size",
+                fix="plug less, or raise maxmem",
+            )
     if room.end is not None and span.end > room.end:
         raise BadInput(f"{span.end - 1:#x} is beyond what may be plugged", where="at", fix=f"below {room.end:#x}")
