@@ -11,7 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from memhp.facts.observed import Facts, observe
-from memhp.facts.source import Source, open_source, steps
+from memhp.facts.open_source import open_source, steps
+from memhp.facts.source import Source
 from memhp.linux.arch.registry import ARCHES
 
 DATA = Path(__file__).parent / "data"

@@ -87,4 +87,4 @@ def test_an_environment_is_renewed_when_its_requirements_or_the_package_change(
 def test_an_unknown_command_names_those_there_are(dev: ModuleType, args: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         dev.main(args)
-    assert stop.value.code == "dev.py: say what to do: python3 dev.py {memhp,test,lock,drift,mutate} ..."
+    assert stop.value.code == "dev.py: say what to do: python3 dev.py {memhp,test,guests,lock,drift,mutate} ..."

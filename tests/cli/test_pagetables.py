@@ -301,7 +301,7 @@ def test_a_law_is_not_checked_without_what_it_needs(capfd: pytest.CaptureFixture
     [
         (["/nowhere"], "No such file"),
         (["/dev/null"], "no regular file"),
-        ([core(X86), "--area", "vmemap"], "one of"),
+        ([core(X86), "--area", "vmemap"], "did you mean vmemmap?"),
         ([core(X86), "--from", "middle"], "not an address"),
         ([core(X86), "--from", "2000", "--to", "1000"], "not below"),
         ([core(X86), "--register", "cr3"], "not a register"),

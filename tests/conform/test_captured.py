@@ -11,7 +11,7 @@ from memhp.cli.main import main
 from memhp.conform.captured import captures_below, conform_capture
 from memhp.conform.refusals import refused_bindings
 from memhp.facts.observed import observe
-from memhp.facts.source import open_source, open_steps
+from memhp.facts.open_source import open_source, open_steps
 from memhp.target.captures.flatten import flatten
 from memhp.target.captures.write import write
 

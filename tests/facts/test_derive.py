@@ -12,7 +12,7 @@ from memhp.facts import lsmem
 from memhp.facts.compare import STABLE, compare
 from memhp.facts.derive import derive
 from memhp.facts.observed import observe
-from memhp.facts.source import open_source
+from memhp.facts.open_source import open_source
 from memhp.facts.sysroot import write_sysroot
 from memhp.hw.memory import Owner, Use
 from memhp.linux.choices import ARCHES, Arch

@@ -11,8 +11,8 @@ from memhp.errors import BadInput
 from memhp.facts.describe import MachineFacts, describe
 from memhp.facts.dmesg import parse as parse_log
 from memhp.facts.observed import observe
+from memhp.facts.open_source import open_source
 from memhp.facts.paging import from_vmalloc_total
-from memhp.facts.source import open_source
 from memhp.linux.arch.arm64.include.asm.memory import vmalloc_size
 from memhp.linux.release import parse_release
 from memhp.spans import Span

@@ -15,7 +15,7 @@ from memhp.errors import BadInput
 from memhp.facts import lsmem, memory_blocks
 from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks, State
 from memhp.facts.observed import Facts
-from memhp.facts.source import open_source
+from memhp.facts.open_source import open_source
 from memhp.facts.sysroot import write_sysroot
 
 EVERYTHING = "RANGE,SIZE,STATE,REMOVABLE,BLOCK,NODE,ZONES"

@@ -9,8 +9,9 @@ from memhp.facts import cmdline, memory_blocks, params
 from memhp.facts.capture import File
 from memhp.facts.devices import DaxDevice, MemoryDevice
 from memhp.facts.lines import id_list, render_id_list
+from memhp.facts.open_source import open_source
 from memhp.facts.params import HotplugParams
-from memhp.facts.source import SYS_MEMORY, FileSource, open_source
+from memhp.facts.source import SYS_MEMORY, FileSource
 
 
 def sysfs(**files: str) -> FileSource:

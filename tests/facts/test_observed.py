@@ -13,7 +13,7 @@ from memhp.facts.growth import ZoneGrowth, growth
 from memhp.facts.memory_blocks import MemoryBlock
 from memhp.facts.nodes import Nodes
 from memhp.facts.observed import Facts, observe
-from memhp.facts.source import open_source
+from memhp.facts.open_source import open_source
 from memhp.facts.zoneinfo import ZoneInfo
 
 

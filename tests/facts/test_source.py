@@ -11,7 +11,8 @@ from captures import DATA, all_captures, archive, captures, facts, open_capture
 from memhp.errors import BadInput
 from memhp.facts import memory_blocks
 from memhp.facts.observed import observe
-from memhp.facts.source import natural_order, open_source, steps
+from memhp.facts.open_source import open_source, steps
+from memhp.facts.source import natural_order
 from memhp.facts.sysroot import write_sysroot
 from memhp.linux.arch.registry import ARCHES
 

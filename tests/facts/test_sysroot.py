@@ -9,7 +9,7 @@ import pytest
 from captures import every_step, facts
 from memhp.errors import BadInput
 from memhp.facts.observed import Facts, observe
-from memhp.facts.source import open_source
+from memhp.facts.open_source import open_source
 from memhp.facts.sysroot import write_sysroot
 
 NAME = "x86_64-6.12.107+deb13-cloud-amd64-virtio-mem-default"

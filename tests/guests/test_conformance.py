@@ -16,7 +16,7 @@ from memhp.cli.lives import random
 from memhp.conform.live import FOLDER
 from memhp.conform.lockstep import conform
 from memhp.facts.observed import observe
-from memhp.facts.source import open_source
+from memhp.facts.open_source import open_source
 from memhp.scenario.load import load
 from memhp.scenario.schema import Scenario
 from memhp.target.captures.write import write

@@ -20,7 +20,7 @@ from fake_host import FakeHost, write_host
 from memhp.cli.main import main
 from memhp.errors import BadInput
 from memhp.facts.observed import observe
-from memhp.facts.source import open_source
+from memhp.facts.open_source import open_source
 from memhp.operate import plan as plans
 from memhp.operate.apply import Mode, apply, check_machine, undo
 from memhp.operate.journal import RECORD, Entry, Journal, unfinished

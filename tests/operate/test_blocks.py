@@ -13,7 +13,8 @@ import pytest
 from captures import DATA, all_captures, archive, facts, open_capture
 from memhp.cli.main import main
 from memhp.facts import kpageflags
-from memhp.facts.source import FileSource, open_source, steps
+from memhp.facts.open_source import open_source, steps
+from memhp.facts.source import FileSource
 from memhp.facts.sysroot import write_sysroot
 from memhp.operate.blocks import BlocksDocument, read_blocks
 from memhp.operate.blocks_text import MARGIN, WIDTH, picture, text_of

@@ -9,7 +9,7 @@ import pytest
 
 from captures import all_captures, archive, facts
 from memhp.cli.main import main
-from memhp.facts.source import open_source, steps
+from memhp.facts.open_source import open_source, steps
 from memhp.facts.sysroot import write_sysroot
 from memhp.operate.lint import RULES, LintDocument, lint
 from memhp.operate.lint_report import sarif, text_of

@@ -13,7 +13,8 @@ from memhp.cli.main import main
 from memhp.errors import BadInput
 from memhp.facts import dmesg, kpageflags, memory_blocks
 from memhp.facts.observed import observe
-from memhp.facts.source import DMESG, Source, open_source, steps
+from memhp.facts.open_source import open_source, steps
+from memhp.facts.source import DMESG, Source
 from memhp.facts.sysroot import write_sysroot
 from memhp.operate.remedies import BY_REASON
 from memhp.operate.why import Obstacle, WhyDocument, in_order, logged, why

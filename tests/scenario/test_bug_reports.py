@@ -13,7 +13,8 @@ from memhp.facts import lsmem
 from memhp.facts.derive import derive
 from memhp.facts.describe import describe
 from memhp.facts.observed import Facts
-from memhp.facts.source import DMESG, SYS_NODE, Source, open_source
+from memhp.facts.open_source import open_source
+from memhp.facts.source import DMESG, SYS_NODE, Source
 from memhp.scenario.schema import MachineText, Scenario
 from memhp.target.model.run import boot, rehearse_scenario
 from memhp.target.seen.boot_facts import HOT

@@ -8,7 +8,7 @@ import pytest
 from captures import archive
 from memhp.facts.compare import SECTIONS, compare
 from memhp.facts.derive import derive
-from memhp.facts.source import open_source
+from memhp.facts.open_source import open_source
 from memhp.linux.state import Kernel
 from memhp.scenario.load import loads
 from memhp.target.measure.views import write_sysroot

@@ -12,10 +12,10 @@ from memhp.cli.main import main
 from memhp.facts import lsmem
 from memhp.facts.derive import derive
 from memhp.facts.observed import observe
+from memhp.facts.open_source import open_source
 from memhp.facts.ptdump import Section, parse
 from memhp.facts.ptdump_model import model_events
 from memhp.facts.ptwalk import KERNEL_HALF, ptwalk
-from memhp.facts.source import open_source
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.walker import ALL
 from memhp.linux.drivers.base.memory import valid_zones

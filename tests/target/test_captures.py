@@ -11,7 +11,8 @@ from captures import captures, open_capture
 from memhp.errors import BadInput
 from memhp.facts.kpageflags import summary
 from memhp.facts.observed import observe
-from memhp.facts.source import Source, open_source, steps
+from memhp.facts.open_source import open_source, steps
+from memhp.facts.source import Source
 from memhp.target.captures.flatten import flatten, hides_addresses
 from memhp.target.captures.privacy import public, public_log
 from memhp.target.captures.take import take

@@ -11,7 +11,7 @@ from memhp.facts import sysroot
 from memhp.facts.derive import derive
 from memhp.facts.kpageflags import KEPT
 from memhp.facts.observed import observe
-from memhp.facts.source import open_source
+from memhp.facts.open_source import open_source
 from memhp.twin.boot import boot
 from memhp.twin.files.node import cpumap
 from memhp.twin.files.root import twin_files, twin_root

@@ -12,7 +12,7 @@ import pytest
 from memhp.errors import BadInput
 from memhp.facts.derive import derive
 from memhp.facts.observed import observe
-from memhp.facts.source import open_source
+from memhp.facts.open_source import open_source
 from memhp.scenario import schema
 from memhp.twin.boot import boot
 from memhp.twin.files.root import twin_files, twin_root

@@ -21,7 +21,7 @@ def machine_options(command: Command) -> Command:
 
 def opened(sysroot: str | None, machine: str | None) -> "Source":
     """The machine that the options name. Raises :class:`~memhp.errors.BadInput` for a path that is none."""
-    from memhp.facts.source import open_source
+    from memhp.facts.open_source import open_source
 
     if sysroot is not None and machine is not None:
         raise click.UsageError("give --sysroot or --machine, not both")

@@ -10,7 +10,7 @@ from memhp.conform.rules import Context
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.facts.derive import derive
 from memhp.facts.observed import Facts, observe
-from memhp.facts.source import open_source, open_steps, steps
+from memhp.facts.open_source import open_source, open_steps, steps
 from memhp.scenario.schema import MachineText, Scenario
 from memhp.target.model.replay import replay
 from memhp.target.model.run import rehearse_scenario

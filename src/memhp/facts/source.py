@@ -1,30 +1,21 @@
-"""Where facts come from: a live host, a sysroot tree, or a capture; all read under Linux's own absolute paths.
+"""Files under Linux's own absolute paths, wherever they are kept: a live host, a tree, or files in memory.
 
-:func:`open_source` finds out which one a path is:
-
-- ``/``: the machine that this runs on.
-- a *sysroot*: a folder that holds ``sys/devices/system/memory``, such as the one that :mod:`memhp.facts.sysroot`
-  writes; the same inside a tar archive.
-- a *capture step*: a folder of flat files, ``proc_iomem``, ``sys_memory.tsv`` and so on (:mod:`memhp.facts.capture`).
-- a *capture*: a folder of such steps, or a tar archive of them; ``CAPTURE/STEP`` names one, else the first is taken.
-- a *report*: what a bug report carries (:mod:`memhp.facts.report`): a sosreport, folder or tar archive; a file with the
-  kernel log; a file with what ``lsmem`` printed.
+:mod:`memhp.facts.open_source` finds out which one a path is.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from memhp.errors import BadInput
-from memhp.facts import capture, dmesg
+from memhp.facts import capture
 from memhp.facts.live import LONG, attribute, kernel_log
 from memhp.inputs import read_file
-from memhp.limits import CAPTURE_STEPS, FILE_SIZE
+from memhp.limits import FILE_SIZE
 
 Kind = Literal["live", "sysroot", "capture", "report"]
 
@@ -39,9 +30,6 @@ SOS_MARK = "sos_commands"
 
 BEGINNING = "Linux version "
 """What a kernel log begins with, unless so much was printed that its buffer lost it."""
-
-_SYSROOT = re.compile(r"(?:.+?/)?((?:sys/devices|sys/module|proc|var/log)/.+)")
-_TAR = re.compile(r".+\.tar(\.(xz|gz|bz2))?|.+\.t[gx]z")
 
 
 class Source(ABC):
@@ -129,21 +117,21 @@ class TreeSource(Source):
         if path == DMESG and self.kind == "live":
             return kernel_log()
         try:
-            return _decode(read_file(self.root / path.lstrip("/"), FILE_SIZE), self.where(path), path)
+            return decoded(read_file(self.root / path.lstrip("/"), FILE_SIZE), self.where(path), path)
         except OSError:
             return None
 
     def listdir(self, path: str) -> tuple[str, ...]:
         """The names in a folder, none where there is no such folder."""
         try:
-            return natural_order(_names(self.root / path.lstrip("/")))
+            return natural_order(names_in(self.root / path.lstrip("/")))
         except OSError:
             return ()
 
     def entries(self, path: str) -> Iterable[str]:
         """The names in a folder, in any order."""
         try:
-            return _names(self.root / path.lstrip("/"))
+            return names_in(self.root / path.lstrip("/"))
         except OSError:
             return ()
 
@@ -210,187 +198,12 @@ class FileSource(Source):
         return self._boot_log or self.get(DMESG)
 
 
-def open_source(path: str | Path, *, step: str | None = None) -> Source:
-    """The machine behind a path; `step` (or the path's last part) names a step of a capture, else the first is taken.
-
-    Raises :class:`BadInput` for a path that is none of a live host, a sysroot, a capture step, a capture, a report or
-    an archive of those, for a step that the capture does not have, and for files that are not text or archives cut off.
-    """
-    found, named = _find(Path(path))
-    if isinstance(found, Source):
-        if step is not None:
-            raise BadInput("is one machine, not a capture with steps", where=str(path), fix="name no step")
-        return found
-    chosen = step or named or next(iter(found.steps))
-    if chosen not in found.steps:
-        raise BadInput(f"has no step {chosen!r}", where=found.name, fix=f"one of: {', '.join(found.steps)}")
-    return found.source(chosen)
-
-
-def steps(path: str | Path) -> tuple[str, ...]:
-    """The steps of a capture in their order; none for a source that has no steps.
-
-    Raises :class:`BadInput` as :func:`open_source` does.
-    """
-    found, named = _find(Path(path))
-    return () if isinstance(found, Source) or named is not None else tuple(found.steps)
-
-
-def open_steps(path: str | Path) -> dict[str, Source]:
-    """The machine at every step of a capture, in their order, an archive read once; none for what has no steps.
-
-    Raises :class:`BadInput` as :func:`open_source` does.
-    """
-    found, named = _find(Path(path))
-    return {} if isinstance(found, Source) or named is not None else {each: found.source(each) for each in found.steps}
-
-
-class _Capture(NamedTuple):
-    """A capture: for each step, in order, a function that reads its flat files."""
-
-    name: str
-    steps: Mapping[str, Callable[[], Mapping[str, bytes]]]
-
-    def source(self, step: str) -> Source:
-        name = f"{self.name}/{step}"
-        flat = {
-            file: (_decode(data, f"{name}/{file}", file), f"{name}/{file}")
-            for file, data in self.steps[step]().items()
-            if capture.is_read(file)
-        }
-        whole = BEGINNING in flat.get("dmesg", ("", ""))[0]
-        log = None if whole else self._boot_log(flat.get("proc_cmdline", ("", ""))[0].strip())
-        return FileSource(name, "capture", capture.expand(flat), step=step, boot_log=log)
-
-    def _boot_log(self, cmdline: str) -> str | None:
-        """The log of another step, if it tells of a boot with the same command line."""
-        for step, read in self.steps.items():
-            log = _decode(read().get("dmesg", b""), f"{self.name}/{step}/dmesg", "dmesg")
-            if cmdline and (dmesg.parse(log).command_line or "").strip() == cmdline:
-                return log
-        return None
-
-
-def _find(path: Path) -> tuple[Source | _Capture, str | None]:
-    """What a path is, and the step that it names."""
-    if path.is_dir():
-        return _find_folder(path)
-    archive = path
-    while not archive.exists():
-        archive = archive.parent
-    if archive.is_dir():
-        known = _step_folders(archive)
-        raise BadInput("no such file or folder", where=str(path), fix=f"one of: {', '.join(known)}" if known else "")
-    if not _TAR.fullmatch(archive.name):
-        return _read_report(archive), None
-    return _read_archive(archive), str(path.relative_to(archive)) if path != archive else None
-
-
-def _find_folder(path: Path) -> tuple[Source | _Capture, str | None]:
-    if path.resolve() == Path("/"):
-        return TreeSource(path, "live"), None
-    if (path / SOS_MARK).is_dir():
-        return _sosreport(path), None
-    if (path / SYS_MEMORY.lstrip("/")).is_dir():
-        return TreeSource(path, "sysroot"), None
-    if capture.is_step(_names(path)):
-        path = path.resolve()
-        return _Capture(str(path.parent), _step_folders(path.parent)), path.name
-    found = _step_folders(path)
-    if not found:
-        raise BadInput(
-            "holds neither a machine's files nor capture steps",
-            where=str(path),
-            fix="give /, a tree with sys/devices/system/memory, or a folder with proc_iomem and sys_memory.tsv",
-        )
-    return _Capture(str(path), found), None
-
-
-def _names(folder: Path) -> list[str]:
+def names_in(folder: Path) -> list[str]:
+    """The names in a folder."""
     return os.listdir(folder)  # noqa: PTH208 (of Path objects there would be one for each of many thousand names)
 
 
-def _step_folders(path: Path) -> dict[str, Callable[[], Mapping[str, bytes]]]:
-    names = {file.parent.name for mark in capture.MARKS for file in path.glob(f"*/{mark}")}
-    if len(names) > CAPTURE_STEPS.most:
-        raise CAPTURE_STEPS.refusal(str(path))
-    return {name: partial(_read_folder, path / name) for name in natural_order(names)}
-
-
-def _read_folder(path: Path) -> Mapping[str, bytes]:
-    return {file.name: read_file(file, FILE_SIZE) for file in path.iterdir() if capture.is_read(file.name)}
-
-
-def _read_archive(path: Path) -> Source | _Capture:
-    """The capture, or the sysroot, inside a tar archive. Folders around either do not matter."""
-    from memhp.facts.archive import read_archive
-    from memhp.facts.report import of_sos, top_of
-
-    members = read_archive(path, _is_wanted)
-    top = top_of(members)
-    if top is not None:
-        named = ((name.removeprefix(top), name) for name in members if name.startswith(top))
-        return FileSource(str(path), "report", of_sos({name: _member(path, own, members) for name, own in named}))
-    sysroot = [match for match in map(_SYSROOT.fullmatch, members) if match]
-    if sysroot:
-        return FileSource(str(path), "sysroot", {f"/{match[1]}": _member(path, match[0], members) for match in sysroot})
-    folders: dict[PurePosixPath, dict[str, bytes]] = {}
-    for name, data in members.items():
-        folders.setdefault(PurePosixPath(name).parent, {})[PurePosixPath(name).name] = data
-    found = [folder for folder in folders if capture.is_step(folders[folder])]
-    if len({folder.parent for folder in found}) != 1:
-        count = "more than one capture" if found else "no machine"
-        raise BadInput(f"holds {count}", where=str(path), fix="pack one folder of steps with proc_iomem and the rest")
-    steps_of = {folder.name or path.name.partition(".tar")[0]: folders[folder] for folder in found}
-    return _Capture(str(path), {name: partial(dict, steps_of[name]) for name in natural_order(steps_of)})
-
-
-def _is_wanted(member: str) -> bool:
-    """Whether a file of an archive can be one of a capture, of a sysroot or of a sosreport."""
-    from memhp.facts.report import is_wanted
-
-    inside = member.partition("/")[2]
-    return bool(
-        capture.is_read(PurePosixPath(member).name)
-        or _SYSROOT.fullmatch(member)
-        or is_wanted(member)
-        or is_wanted(inside)
-    )
-
-
-def _read_report(path: Path) -> Source:
-    """A file that a bug report may carry: a kernel log, or what lsmem printed."""
-    from memhp.facts.report import of_text
-
-    try:
-        data = read_file(path, FILE_SIZE) if path.is_file() else b"\0"
-    except OSError as error:
-        raise BadInput(f"cannot be read: {error.strerror}", where=str(path)) from error
-    files = None if b"\0" in data[:4096] else of_text(data.decode("utf-8", "replace"), str(path))
-    if files is None:
-        raise BadInput(
-            "is a file, not a machine",
-            where=str(path),
-            fix="give a folder, a .tar.xz of one, a kernel log, or what lsmem printed",
-        )
-    return FileSource(str(path), "report", files)
-
-
-def _sosreport(path: Path) -> Source:
-    from memhp.facts.report import of_sos, wanted_files
-
-    found = {
-        name: capture.File(_decode(read_file(file, FILE_SIZE), str(file), name), str(file))
-        for name, file in wanted_files(path).items()
-    }
-    return FileSource(str(path), "report", of_sos(found))
-
-
-def _member(path: Path, name: str, members: Mapping[str, bytes]) -> capture.File:
-    return capture.File(_decode(members[name], f"{path}/{name}", name), f"{path}/{name}")
-
-
-def _decode(data: bytes, where: str, path: str) -> str:
+def decoded(data: bytes, where: str, path: str) -> str:
     """The text of a file. Only the kernel log may hold other bytes than UTF-8: drivers print what devices say."""
     if path.endswith("dmesg"):
         return data.decode("utf-8", "replace")

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Protocol
 
 from memhp.errors import BadInput
-from memhp.facts.source import SYS_MEMORY, Source, open_source
+from memhp.facts.open_source import open_source
+from memhp.facts.source import SYS_MEMORY, Source
 from memhp.outputs.file import ENDING_SIGNALS
 
 LOCK = "run/memhp.lock"

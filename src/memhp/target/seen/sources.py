@@ -10,7 +10,7 @@ from memhp.errors import BadInput
 from memhp.facts import iomem
 from memhp.facts.describe import MachineFacts, describe
 from memhp.facts.observed import Facts
-from memhp.facts.source import open_source
+from memhp.facts.open_source import open_source
 from memhp.linux.config import Config
 from memhp.linux.init import IomemEntry, MachineSpec, Ram
 from memhp.linux.mmzone import ZoneType
