@@ -22,7 +22,11 @@ Progress = Callable[[int, str], None]
 
 FREE_BOUND = 24 * MiB
 """How far the change of free memory may be from the model's: tasks and caches of the guest take and give some."""
-FREE = f"change of free memory, within {FREE_BOUND >> 20} MiB"
+FREE_PART = 16
+"""As much more as this part of what a step took on- or offline: where memory goes, caches go with it or move, and
+``kswapd`` makes room as watermarks are reached.
+"""
+FREE = f"change of free memory, within {FREE_BOUND >> 20} MiB and 1/{FREE_PART} of what went on- or offline"
 
 HOTPLUG_LINES = re.compile(
     r"(Offlined Pages \d+|memory offlining \[mem .*|altmap_alloc_block_buf: .*|removing memory fails.*"
@@ -80,8 +84,8 @@ class Lockstep:
 
     def _compare_free(self, name: str, shown: Facts) -> None:
         now = _free(shown, self.model)
-        real, mine = (after - before for after, before in zip(now, self._free, strict=True))
-        self.found.add(name, FREE, 0, 0 if abs(real - mine) <= FREE_BOUND else mine - real, self._context)
+        real, mine, managed = (after - before for after, before in zip(now, self._free, strict=True))
+        self.found.add(name, FREE, 0, 0 if abs(real - mine) <= free_bound(managed) else mine - real, self._context)
         self._free = now
 
     def _compare_log(self, name: str, log: tuple[str, ...]) -> None:
@@ -109,11 +113,19 @@ def conform(
     return both.found
 
 
-def _free(shown: Facts, model: ModelTarget) -> tuple[int, int]:
-    """Free memory of the real machine and of the model, bytes."""
+def free_bound(managed: int) -> int:
+    """How far two changes of free memory may be apart in a step by which so much more, or less, is managed (bytes)."""
+    return FREE_BOUND + abs(managed) // FREE_PART
+
+
+def _free(shown: Facts, model: ModelTarget) -> tuple[int, int, int]:
+    """Free memory of the real machine and of the model, and what the model manages, bytes."""
     k = model.session.k
-    mine = sum(nr_free_pages(zone) for zone in k.zones()) << k.config.page_shift
-    return shown.meminfo.get("MemFree", 0) * KiB, mine
+    mine, managed = (
+        sum(pages) << k.config.page_shift
+        for pages in zip(*((nr_free_pages(zone), zone.managed) for zone in k.zones()), strict=True)
+    )
+    return shown.meminfo.get("MemFree", 0) * KiB, mine, managed
 
 
 def _hot(model: ModelTarget) -> list[Span]:
