@@ -9,24 +9,21 @@ from memhp.conform.rules import Context
 from memhp.conform.tables import compare_tables
 from memhp.conform.told import tell
 from memhp.facts.observed import Facts
+from memhp.facts.usage import free_pages
 from memhp.linux.mm.free_area import nr_free_pages
 from memhp.scenario.schema import MachineText, StepKind
 from memhp.spans import Span, SpanSet
 from memhp.target.model.steps import title
 from memhp.target.model.target import ModelTarget
 from memhp.target.target import REFUSED, Done, Readable, Target, check_steps
-from memhp.units import KiB, MiB
+from memhp.units import MiB
 
 Progress = Callable[[int, str], None]
 """Called before each step with its index and title."""
 
 FREE_BOUND = 24 * MiB
 """How far the change of free memory may be from the model's: tasks and caches of the guest take and give some."""
-FREE_PART = 16
-"""As much more as this part of what a step took on- or offline: where memory goes, caches go with it or move, and
-``kswapd`` makes room as watermarks are reached.
-"""
-FREE = f"change of free memory, within {FREE_BOUND >> 20} MiB and 1/{FREE_PART} of what went on- or offline"
+FREE = f"change of free memory, within {FREE_BOUND >> 20} MiB"
 
 HOTPLUG_LINES = re.compile(
     r"(Offlined Pages \d+|memory offlining \[mem .*|altmap_alloc_block_buf: .*|removing memory fails.*"
@@ -84,8 +81,8 @@ class Lockstep:
 
     def _compare_free(self, name: str, shown: Facts) -> None:
         now = _free(shown, self.model)
-        real, mine, managed = (after - before for after, before in zip(now, self._free, strict=True))
-        self.found.add(name, FREE, 0, 0 if abs(real - mine) <= free_bound(managed) else mine - real, self._context)
+        real, mine = (after - before for after, before in zip(now, self._free, strict=True))
+        self.found.add(name, FREE, 0, 0 if abs(real - mine) <= FREE_BOUND else mine - real, self._context)
         self._free = now
 
     def _compare_log(self, name: str, log: tuple[str, ...]) -> None:
@@ -113,19 +110,14 @@ def conform(
     return both.found
 
 
-def free_bound(managed: int) -> int:
-    """How far two changes of free memory may be apart in a step by which so much more, or less, is managed (bytes)."""
-    return FREE_BOUND + abs(managed) // FREE_PART
+def _free(shown: Facts, model: ModelTarget) -> tuple[int, int]:
+    """Free memory of the real machine, its CPUs' own lists included, and of the model, bytes.
 
-
-def _free(shown: Facts, model: ModelTarget) -> tuple[int, int, int]:
-    """Free memory of the real machine and of the model, and what the model manages, bytes."""
+    ``MemFree`` leaves those lists out, which take what is freed, up to an eighth of a zone, until memory goes offline.
+    """
     k = model.session.k
-    mine, managed = (
-        sum(pages) << k.config.page_shift
-        for pages in zip(*((nr_free_pages(zone), zone.managed) for zone in k.zones()), strict=True)
-    )
-    return shown.meminfo.get("MemFree", 0) * KiB, mine, managed
+    mine = sum(nr_free_pages(zone) for zone in k.zones()) << k.config.page_shift
+    return sum(free_pages(zone) for zone in shown.zones) * k.config.page_size, mine
 
 
 def _hot(model: ModelTarget) -> list[Span]:
