@@ -25,7 +25,7 @@ import memhp.linux
 from memhp.errors import BadInput
 from memhp.explore.explored import Explored
 from memhp.explore.own import load
-from memhp.linux.place import kernel_function, own_place
+from memhp.linux.place import own_place, stands_for
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,7 +41,7 @@ def replaces(place: str) -> Callable[[F], F]:
 
     def mark(function: F) -> F:
         setattr(function, _MARK, place)
-        return kernel_function(place)(function)
+        return function
 
     return mark
 
@@ -112,6 +112,7 @@ def _replaced(place: str, function: FunctionType, where: str) -> Iterator[None]:
     own = target.__code__
     kernels = FunctionType(own, target.__globals__, target.__name__, target.__defaults__)
     kernels.__kwdefaults__ = target.__kwdefaults__
+    stands_for(function, place)
     target.__globals__[name] = function
     target.__code__ = _calls(name, own)
     _originals[place] = kernels

@@ -51,11 +51,16 @@ def kernel_function(place: str | None) -> Callable[[F], F]:
     """A function that is ``file:function`` in the kernel; None: the kernel writes it out where it is used."""
 
     def name(function: F) -> F:
-        _NAMED[function.__code__] = place or ""
+        stands_for(function, place or "")
         STATED.update({place} if place else ())
         return function
 
     return name
+
+
+def stands_for(function: Callable[..., Any], place: str) -> None:
+    """What a function does, it does at this place."""
+    _NAMED[function.__code__] = place
 
 
 def each_level(names: ByHeight) -> Callable[
