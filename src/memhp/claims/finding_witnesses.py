@@ -8,12 +8,12 @@ from contextlib import suppress
 from dataclasses import replace
 from errno import EBUSY
 
+from memhp.claims.fix_witnesses import AT, small_machine
 from memhp.errors import KernelError
 from memhp.explore.case import Case
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains, Refusal
-from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.kernel.resource import (
     BUSY_SYSTEM_RAM,
     IORESOURCE_MEM,
@@ -28,8 +28,6 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, MiB
 
-AT = 8 * GiB
-
 
 def repaired(race: Case, variant: str, **choices: str) -> Case:
     """A race with one of its variants repaired by choices that no kernel has made: generic ones, or an architecture's.
@@ -40,13 +38,9 @@ def repaired(race: Case, variant: str, **choices: str) -> Case:
     return replace(race, variants=(replace(broken, choices={**broken.choices, **choices}),))
 
 
-def _boot(config: Config) -> Kernel:
-    return start_kernel(MachineSpec("small", config, (Ram(MiB, GiB - MiB),), nodes=(0, 1)))
-
-
 def tables_of_a_gigabyte(config: Config) -> str:
     """Areas leave tables behind; a leaf of 1 GiB takes the place of the PMD table that they are under."""
-    k = _boot(config)
+    k = small_machine(config, nodes=(0, 1))
     span = vmalloc(k, config.page_size, "before")
     start = span.start // config.pud_size * config.pud_size
     vmalloc(k, 2 * config.pmd_size, "far")
@@ -71,7 +65,7 @@ def resource_above_a_hole(config: Config) -> str:
 
 def plan_cancelled_unheard(config: Config) -> str:
     """A node notifier refuses the first memory of a node."""
-    k = _boot(config)
+    k = small_machine(config, nodes=(0, 1))
     heard: list[str] = []
 
     def hear(_: Kernel, action: str, __: int, ___: int) -> str:

@@ -4,8 +4,10 @@ Each takes a kernel, does something to a small machine, and says what is wrong t
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Callable
+
 from memhp.check import check_all
-from memhp.errors import KernelBug
+from memhp.errors import KernelBug, KernelError
 from memhp.explore.cases.actors import pfns
 from memhp.hw.devices.backing import MachineBacking
 from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
@@ -45,6 +47,17 @@ def _device(k: Kernel, size: int, at: int = AT) -> DevPagemap:
     pgmap = DevPagemap(MemoryType.GENERIC, (span,))
     memremap_pages(k, pgmap, 0)
     return pgmap
+
+
+def bug_of(does: Callable[[], object]) -> str:
+    """The bug that something ends in; empty for an error, or none."""
+    try:
+        does()
+    except KernelBug as bug:
+        return bug.reason
+    except KernelError:
+        return ""
+    return ""
 
 
 def laws(k: Kernel) -> str:

@@ -3,7 +3,7 @@
 
 from contextlib import suppress
 
-from memhp.claims.fix_witnesses import AT, laws, small_machine
+from memhp.claims.fix_witnesses import AT, bug_of, laws, small_machine
 from memhp.errors import KernelBug, KernelError
 from memhp.explore.cases.actors import pfns
 from memhp.hw.memory import Owner, Use
@@ -49,13 +49,7 @@ def metadata_goes_bad(config: Config) -> str:
     """A memory error hits the first page of such a device."""
     k = small_machine(config)
     _device_with_metadata(k)
-    try:
-        memory_failure(k, AT >> config.page_shift)
-    except KernelBug as bug:
-        return bug.reason
-    except KernelError:
-        return ""
-    return ""
+    return bug_of(lambda: memory_failure(k, AT >> config.page_shift))
 
 
 def kmem_memory_is_refused(config: Config) -> str:

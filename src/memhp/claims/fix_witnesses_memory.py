@@ -1,10 +1,8 @@
 """What goes wrong with memory on kernels that lack a fix: as in :mod:`memhp.claims.fix_witnesses`."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable
-
-from memhp.claims.fix_witnesses import AT, laws, small_machine
-from memhp.errors import KernelBug, KernelError
+from memhp.claims.fix_witnesses import AT, bug_of, laws, small_machine
+from memhp.errors import KernelError
 from memhp.explore.cases.actors import pfns
 from memhp.hw.lifetime import SlabObject
 from memhp.hw.memory import Owner, Use
@@ -34,20 +32,9 @@ def _plug(k: Kernel, at: int, blocks: int = 1, *, nid: int = 0, flags: int = MHP
     return list(range(at // size, at // size + blocks))
 
 
-def _bug(does: Callable[[], object]) -> str:
-    """The bug that something ends in; empty for an error, or none."""
-    try:
-        does()
-    except KernelBug as bug:
-        return bug.reason
-    except KernelError:
-        return ""
-    return ""
-
-
 def _remove(k: Kernel, block_id: int) -> str:
     """Remove one memory block: the bug that this ends in."""
-    return _bug(lambda: remove_memory(k, block_id * k.memory_block_size, k.memory_block_size))
+    return bug_of(lambda: remove_memory(k, block_id * k.memory_block_size, k.memory_block_size))
 
 
 def memory_far_up_goes_online(config: Config) -> str:
@@ -160,7 +147,7 @@ def block_with_its_own_memmap_gets_no_device(config: Config) -> str:
     k = small_machine(config)
     k.hw.faults = NoDevice()
     lines = len(k.hw.log_lines)
-    bug = _bug(lambda: _plug(k, AT, flags=MHP_MEMMAP_ON_MEMORY))
+    bug = bug_of(lambda: _plug(k, AT, flags=MHP_MEMMAP_ON_MEMORY))
     warned = [line.text for line in k.hw.log_lines[lines:] if line.text.startswith("WARNING")]
     return bug or laws(k) or "; ".join(warned)
 
@@ -170,14 +157,14 @@ def offline_memory_is_counted(config: Config) -> str:
     k = small_machine(config)
     _plug(k, AT)
     page = AT >> config.page_shift
-    return _bug(lambda: kpagecount_read(k, Span(page, page + 1)))
+    return bug_of(lambda: kpagecount_read(k, Span(page, page + 1)))
 
 
 def offline_memory_goes_bad(config: Config) -> str:
     """A page of memory that never was online goes bad."""
     k = small_machine(config)
     _plug(k, AT)
-    return _bug(lambda: memory_failure(k, AT >> config.page_shift))
+    return bug_of(lambda: memory_failure(k, AT >> config.page_shift))
 
 
 def page_behind_the_end_of_ram(config: Config) -> str:
@@ -228,7 +215,7 @@ def ram_starts_high(config: Config) -> str:
 def memory_where_none_can_be_mapped(config: Config) -> str:
     """Memory is added at an address that the direct map does not reach."""
     k = small_machine(config)
-    return _bug(lambda: _plug(k, k.layout.direct_mapped().end)) or laws(k)
+    return bug_of(lambda: _plug(k, k.layout.direct_mapped().end)) or laws(k)
 
 
 SHORT = Bases(page_offset=0xFFFF_9C00_0000_0000, vmalloc_start=0xFFFF_A500_0000_0000, physmem_end=8 * TiB - 1)
