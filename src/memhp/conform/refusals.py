@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from memhp.errors import ERRNO_NAMES
 from memhp.facts.observed import Facts
 from memhp.scenario import schema
+from memhp.target.model.dax import DRIVERS
 
 _PROBE = re.compile(r"(?:device_dax|kmem) (dax\d+\.\d+): probe with driver (device_dax|kmem) failed with error -(\d+)")
 """``drivers/base/dd.c:call_driver_probe``."""
-MODES: dict[str, schema.DaxMode] = {"device_dax": "devdax", "kmem": "kmem"}
 
 
 def new_lines(before: Facts, after: Facts) -> list[str]:
@@ -30,7 +30,7 @@ def refused_bindings(before: Facts, after: Facts) -> Iterator[schema.Dax]:
         device, driver, errno = match.groups()
         yield schema.Dax(
             device=device,
-            mode=MODES[driver],
+            mode=DRIVERS[driver],
             memmap_on_memory=attributes.get(device),
             expect=ERRNO_NAMES[int(errno)],
         )

@@ -9,6 +9,7 @@ import re
 from memhp.errors import ERRNO_NAMES, BadInput
 from memhp.scenario import schema
 from memhp.target.guest.plugged import ERRNO, GuestMachine
+from memhp.target.model.dax import driver_of, namespace_name, region_number
 from memhp.target.target import Done
 from memhp.units import parse_size
 
@@ -38,7 +39,7 @@ def dax(machine: GuestMachine, step: schema.Dax) -> Done:
     """Unbind the driver that has the region, then bind the one that the step names."""
     for module in BUS:
         machine.guest.load(module)
-    number = step.device.removeprefix("dax").partition(".")[0]
+    number = region_number(step.device)
     if not _is_there(machine, f"{ND}/devices/region{number}"):
         raise BadInput(f"the guest has no region for {step.device}", where="device", fix="write `at` and `size` first")
     mode = machine.dax.get(step.device, "none")
@@ -51,13 +52,14 @@ def dax(machine: GuestMachine, step: schema.Dax) -> Done:
     if step.mode == "raw":
         _forget(machine, step.device)
         machine.guest.load("nd_pmem")
-        said = _bind(machine, f"{ND}/drivers/nd_pmem", _namespace(step.device))
-        bound = _is_there(machine, f"{ND}/drivers/nd_pmem/{_namespace(step.device)}")
+        said = _bind(machine, f"{ND}/drivers/nd_pmem", namespace_name(step.device))
+        bound = _is_there(machine, f"{ND}/drivers/nd_pmem/{namespace_name(step.device)}")
     else:
         _device(machine, step, number)
         bound = True
         if step.mode != "none":
-            driver = {"devdax": "device_dax", "kmem": "kmem"}[step.mode]
+            driver = driver_of(step.mode)
+            assert driver is not None
             if step.memmap_on_memory is not None:
                 attribute = f"{DAX}/devices/{step.device}/memmap_on_memory"
                 machine.guest.agent.write(attribute, str(int(step.memmap_on_memory)))
@@ -77,7 +79,7 @@ def dax(machine: GuestMachine, step: schema.Dax) -> Done:
 def _unbind(machine: GuestMachine, device: str, mode: str) -> None:
     """``echo dax0.0 > …/unbind`` of the driver that has it."""
     driver, name = {
-        "raw": (f"{ND}/drivers/nd_pmem", _namespace(device)),
+        "raw": (f"{ND}/drivers/nd_pmem", namespace_name(device)),
         "devdax": (f"{DAX}/drivers/device_dax", device),
         "kmem": (f"{DAX}/drivers/kmem", device),
     }.get(mode, ("", ""))
@@ -102,7 +104,7 @@ def _device(machine: GuestMachine, step: schema.Dax, number: str) -> None:
     machine.guest.load("dax_pmem")
     seed = machine.read(f"{ND}/devices/region{number}/dax_seed")
     folder = f"{ND}/devices/{seed}"
-    for name, text in (("mode", mode), ("align", str(align)), ("namespace", _namespace(step.device))):
+    for name, text in (("mode", mode), ("align", str(align)), ("namespace", namespace_name(step.device))):
         if said := machine.guest.agent.write(f"{folder}/{name}", text):
             raise BadInput(f"the kernel refuses it: {said}", where=name)
         if name == "align":
@@ -122,19 +124,15 @@ def _forget(machine: GuestMachine, device: str) -> None:
         return
     machine.known_to_kmem.discard(device)
     machine.guest.load("nd_pmem")
-    name, write = _namespace(device), machine.guest.agent.write
+    name, write = namespace_name(device), machine.guest.agent.write
     write(f"{ND}/drivers/dax_pmem/unbind", seed)
     write(f"{ND}/devices/{seed}/namespace", "")
     write(f"{ND}/devices/{name}/force_raw", "1")
     write(f"{ND}/drivers/nd_pmem/bind", name)
-    disk = f"/dev/pmem{device.removeprefix('dax').partition('.')[0]}"
+    disk = f"/dev/pmem{region_number(device)}"
     machine.guest.agent.run(f"dd if=/dev/zero of={disk} bs=64k count=1 conv=fsync 2>/dev/null")
     write(f"{ND}/drivers/nd_pmem/unbind", name)
     write(f"{ND}/devices/{name}/force_raw", "0")
-
-
-def _namespace(device: str) -> str:
-    return f"namespace{device.removeprefix('dax')}"
 
 
 def _is_there(machine: GuestMachine, path: str) -> bool:

@@ -1,6 +1,7 @@
 """The step `dax`: a region that firmware keeps from the kernel, and the driver that has it."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from errno import EBUSY
 
@@ -162,4 +163,18 @@ def namespace_name(name: str) -> str:
 
 def hmem_name(name: str) -> str:
     """The device of a region without a namespace that a dax device belongs to: ``hmem.0`` of ``dax0.0``."""
-    return f"hmem.{name.removeprefix('dax').split('.')[0]}"
+    return f"hmem.{region_number(name)}"
+
+
+def region_number(name: str) -> str:
+    """The number of the region that a dax device is in: ``1`` of ``dax1.0``."""
+    return name.removeprefix("dax").partition(".")[0]
+
+
+DRIVERS: Mapping[str, schema.DaxMode] = {"device_dax": "devdax", "kmem": "kmem"}
+"""The drivers of the DAX bus, and the mode of a region that each has."""
+
+
+def driver_of(mode: str) -> str | None:
+    """The driver of the DAX bus that has a region in this mode; None where none has it."""
+    return next((driver for driver, its in DRIVERS.items() if its == mode), None)

@@ -5,22 +5,18 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from errno import EBUSY, EINVAL, ENODEV, EOPNOTSUPP
-from typing import Literal
 
 from memhp.errors import KernelError
 from memhp.linux.drivers.dax.bus import DevDax
 from memhp.linux.lib.kstrtox import kstrtobool
 from memhp.linux.mm.memory_hotplug_memmap import mhp_supports_memmap_on_memory
 from memhp.scenario import schema
-from memhp.target.model.dax import Region, dax, hmem_name
+from memhp.target.model.dax import DRIVERS, Region, dax, driver_of, hmem_name, region_number
 from memhp.target.model.session import Session
 from memhp.twin.tree import Attribute, Device, Entry, Folder, Link, folder, joined
 
 KERNEL_FILE = "drivers/dax/bus.c"
 BUS, PLATFORM = "/sys/bus/dax", "/sys/devices/platform"
-Driver = Literal["device_dax", "kmem"]
-MODES: Mapping[Driver, schema.DaxMode] = {"device_dax": "devdax", "kmem": "kmem"}
-"""The drivers of the bus, and the mode of a region that each has."""
 MAJOR = 252
 """The number of the driver of such character devices, of those that are given as they come."""
 _NAME = re.compile(r"dax\d+\.\d+")
@@ -36,13 +32,13 @@ def dax_files(session: Session) -> dict[str, Entry]:
         lambda: (name for name in regions if _there(regions, name)),
         lambda name: Link(f"../../../devices/platform/{_place(name, regions)}") if _there(regions, name) else None,
     )
-    drivers = folder({driver: _driver(session, driver) for driver in MODES})
+    drivers = folder({driver: _driver(session, driver) for driver in DRIVERS})
     nodes: dict[str, Entry] = {f"/dev/{name}": Device(0o600, MAJOR, minor) for minor, name in enumerate(regions)}
     # A link in Linux, to the device; a mount can only be a folder, in which tools look for this.
     numbers = {f"/sys/dev/char/{MAJOR}:{minor}": folder({"subsystem": Link("../../../bus/dax")})
                for minor in range(len(regions))}  # fmt: skip
     modules = {f"/sys/module/{driver}": folder({"initstate": Attribute(0o444, lambda: "live\n", fixed=True)})
-               for driver in MODES}  # fmt: skip
+               for driver in DRIVERS}  # fmt: skip
     return {BUS: folder({"devices": devices, "drivers": drivers}), **parents, **nodes, **numbers, **modules}
 
 
@@ -55,12 +51,7 @@ def _place(name: str, regions: Mapping[str, Region]) -> str:
     """Where a device is below the platform's: a namespace's has an nd_dax device of the same name above it."""
     if not regions[name].namespace:
         return f"{hmem_name(name)}/{name}"
-    return f"e820_pmem/ndbus0/region{_number(name)}/{name}/{name}"
-
-
-def _number(name: str) -> str:
-    """The region's number in a device's name."""
-    return name.removeprefix("dax").partition(".")[0]
+    return f"e820_pmem/ndbus0/region{region_number(name)}/{name}/{name}"
 
 
 def _parent(session: Session, name: str) -> Folder:
@@ -79,7 +70,7 @@ def _region(name: str, region: Region) -> Folder:
     """``dax_region``: what the device was cut from, which is one device as a whole here."""
     return folder(
         {
-            "id": Attribute(0o444, lambda: f"{_number(name)}\n", fixed=True),
+            "id": Attribute(0o444, lambda: f"{region_number(name)}\n", fixed=True),
             "size": Attribute(0o444, lambda: f"{region.span.size}\n", fixed=True),
             "align": Attribute(0o444, lambda: f"{_dev(region).align}\n"),
         }
@@ -129,10 +120,10 @@ def _device(session: Session, name: str) -> Folder:
         attributes["memmap_on_memory"] = Attribute(0o644, show_memmap, memmap_on_memory_store)
 
     def bound(wanted: str) -> Entry | None:
-        driver = _bound(region)
+        driver = driver_of(region.mode)
         return Link(f"{up}/bus/dax/drivers/{driver}") if wanted == "driver" and driver else None
 
-    return joined(folder(attributes), Folder(lambda: ("driver",) if _bound(region) else (), bound,
+    return joined(folder(attributes), Folder(lambda: ("driver",) if driver_of(region.mode) else (), bound,
                                              lambda: region.dev is not None))  # fmt: skip
 
 
@@ -146,17 +137,12 @@ def _mapping(dev: DevDax, index: int, page_shift: int) -> Folder:
 
 def _uevent(name: str, minor: int, region: Region) -> str:
     """The variables of a device's events (``drivers/base/core.c:dev_uevent``)."""
-    driver = _bound(region)
+    driver = driver_of(region.mode)
     bound = f"DRIVER={driver}\n" if driver else ""
     return f"MAJOR={MAJOR}\nMINOR={minor}\nDEVNAME={name}\n{bound}MODALIAS=dax:t0\n"
 
 
-def _bound(region: Region) -> Driver | None:
-    """The driver that has a region's device."""
-    return next((driver for driver, mode in MODES.items() if region.mode == mode), None)
-
-
-def _driver(session: Session, driver: Driver) -> Folder:
+def _driver(session: Session, driver: str) -> Folder:
     """A driver of the bus: what is bound to it, and how that is changed."""
     regions, ids = session.regions, set[str]()
 
@@ -168,13 +154,13 @@ def _driver(session: Session, driver: Driver) -> Folder:
         name = text.strip()
         if not _there(regions, name) or not matches(name):
             raise KernelError(ENODEV, f"no device {name!r} for {driver}", place="drivers/base/bus.c:bind_store")
-        if _bound(regions[name]) is not None:
+        if driver_of(regions[name].mode) is not None:
             raise KernelError(EBUSY, f"{name} has a driver", place="drivers/base/dd.c:device_driver_attach")
-        change(name, MODES[driver])
+        change(name, DRIVERS[driver])
 
     def unbind(text: str) -> None:
         name = text.strip()
-        if not _there(regions, name) or _bound(regions[name]) != driver:
+        if not _there(regions, name) or driver_of(regions[name].mode) != driver:
             raise KernelError(ENODEV, f"{driver} has no {name!r}", place="drivers/base/bus.c:unbind_store")
         change(name, "none")
 
@@ -196,9 +182,9 @@ def _driver(session: Session, driver: Driver) -> Folder:
         """
         ids.add(identified(text))
         for name, region in regions.items():
-            if _there(regions, name) and _bound(region) is None and matches(name):
+            if _there(regions, name) and driver_of(region.mode) is None and matches(name):
                 with suppress(KernelError):
-                    change(name, MODES[driver])
+                    change(name, DRIVERS[driver])
 
     files = {
         "bind": Attribute(0o200, None, bind),
@@ -209,7 +195,7 @@ def _driver(session: Session, driver: Driver) -> Folder:
     }
 
     def has() -> list[str]:
-        return [name for name in regions if _there(regions, name) and _bound(regions[name]) == driver]
+        return [name for name in regions if _there(regions, name) and driver_of(regions[name].mode) == driver]
 
     links = Folder(has, lambda name: Link(f"../../../../devices/platform/{_place(name, regions)}")
                    if name in has() else None)  # fmt: skip
