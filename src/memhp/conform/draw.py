@@ -8,6 +8,7 @@ when a shrinker leaves out a step before. What the machine has is asked of the m
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from memhp.facts.memory_blocks import ONLINE_TYPES
 from memhp.scenario import schema
 from memhp.target.model.target import ModelTarget
 from memhp.units import MiB
@@ -25,7 +26,7 @@ DEVICE_UNIT = 2 * MiB
 MOST_IN_USE = 96 * MiB
 USE_UNIT = 8 * MiB
 VALUES: dict[schema.ParameterName, tuple[str | int | bool, ...]] = {
-    "auto_online_blocks": ("offline", "online", "online_kernel", "online_movable"),
+    "auto_online_blocks": ONLINE_TYPES,
     "online_policy": ("contig-zones", "auto-movable"),
     "auto_movable_ratio": (0, 50, 100, 301, 1000),
     "auto_movable_numa_aware": (True, False),

@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from memhp.facts.cmdline import Cmdline
+from memhp.facts.memory_blocks import ONLINE_TYPES
 from memhp.linux.lib.kstrtox import kstrtobool
 from memhp.linux.mm.memory_hotplug_params import PARSERS
 from memhp.scenario.schema import Boot
-
-ONLINE_TYPES = ("offline", "online", "online_kernel", "online_movable")
-"""``drivers/base/memory.c:online_type_to_str``."""
 
 
 class Options(NamedTuple):

@@ -13,6 +13,7 @@ from pathlib import Path
 from struct import Struct
 
 from memhp.errors import BadInput, KernelError
+from memhp.facts.memory_blocks import ONLINE_TYPES
 from memhp.twin import syscalls
 from memhp.twin.fuse.server import Later
 from memhp.twin.loop import Loop
@@ -116,10 +117,6 @@ class PlainFiles:
         self.refresh()
 
 
-WORDS = ("online", "offline", "online_kernel", "online_movable")
-"""What tools write to files that say one of these, without truncating them."""
-
-
 def _text_of(entry: Attribute) -> str:
     """What a file says; one that cannot be read, or not now, is empty."""
     if entry.show is None:
@@ -133,9 +130,9 @@ def _text_of(entry: Attribute) -> str:
 def written(now: str, before: str) -> str:
     """What was written to a file that said something and says something else now.
 
-    Who opens it without truncating it leaves the end of a longer text there.
+    Who opens it without truncating it leaves the end of a longer text there; tools do so with such words.
     """
-    for word in WORDS:
+    for word in ONLINE_TYPES:
         if len(word) < len(before) and now == word + before[len(word) :]:
             return word
     return now
