@@ -251,6 +251,22 @@ class SharedSet(SpanSet):
         self._write_head()
         super().remove(start, end)
 
+    def add_each(self, spans: Sequence[Span]) -> None:
+        """As :meth:`SpanSet.add_each`; one after the other where somebody watches."""
+        if self._map._machine.stepper is None:
+            super().add_each(spans)
+        else:
+            for span in spans:
+                self.add(*span)
+
+    def remove_each(self, spans: Sequence[Span]) -> None:
+        """As :meth:`SpanSet.remove_each`; one after the other where somebody watches."""
+        if self._map._machine.stepper is None:
+            super().remove_each(spans)
+        else:
+            for span in spans:
+                self.remove(*span)
+
     @property
     def size(self) -> int:
         """How many integers the set holds: all of it is looked at."""
@@ -305,22 +321,6 @@ class CountedSet(SharedSet):
         if self._map._machine.stepper is not None and start < end:
             self._changes(-self._map.covered(start, end))
         super().remove(start, end)
-
-    def add_each(self, spans: Sequence[Span]) -> None:
-        """As :meth:`SpanSet.add_each`; one after the other where somebody watches."""
-        if self._map._machine.stepper is None:
-            super().add_each(spans)
-        else:
-            for span in spans:
-                self.add(*span)
-
-    def remove_each(self, spans: Sequence[Span]) -> None:
-        """As :meth:`SpanSet.remove_each`; one after the other where somebody watches."""
-        if self._map._machine.stepper is None:
-            super().remove_each(spans)
-        else:
-            for span in spans:
-                self.remove(*span)
 
     def _changes(self, by: int) -> None:
         stepper = self._map._machine.stepper
