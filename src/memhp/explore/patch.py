@@ -6,7 +6,6 @@ port. When the race is decided all is as before.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -155,15 +154,11 @@ def _target(place: str, where: str) -> FunctionType:
 @cache
 def _functions() -> dict[str, list[FunctionType]]:
     """Every function of the kernel that has a place of its own, by that."""
-    for module in walk_packages(memhp.linux.__path__, memhp.linux.__name__ + "."):
-        import_module(module.name)
     found: dict[str, list[FunctionType]] = defaultdict(list)
-    for name, one in list(sys.modules.items()):
-        if not name.startswith(memhp.linux.__name__ + "."):
-            continue
-        for value in vars(one).values():
+    for module in walk_packages(memhp.linux.__path__, memhp.linux.__name__ + "."):
+        for value in vars(import_module(module.name)).values():
             inner = unwrap(value) if callable(value) else None
-            if isinstance(inner, FunctionType) and inner.__module__ == name:
+            if isinstance(inner, FunctionType) and inner.__module__ == module.name:
                 found[own_place(inner)].append(inner)
     del found[""]
     return {place: list(dict.fromkeys(functions)) for place, functions in found.items()}
