@@ -8,7 +8,7 @@ that assumption: :func:`rests_on`.
 from collections.abc import Iterator
 
 from memhp.facts.kpageflags import KPAGEFLAGS
-from memhp.facts.observed import Facts
+from memhp.facts.observed import IOMEM, ZONEINFO, Facts
 from memhp.facts.source import SYS_NODE
 from memhp.linux.choices import Profile
 from memhp.linux.config import Config
@@ -16,7 +16,7 @@ from memhp.linux.profiles import unsettled
 from memhp.linux.release import parse_release, same_series
 from memhp.scenario import schema
 from memhp.scenario.result import Assumption
-from memhp.target.seen.completed import ARCH, AS_AT_BOOT, IOMEM, PAGE_SIZE, ZONEINFO
+from memhp.target.seen.completed import ARCH, AS_AT_BOOT, PAGE_SIZE
 from memhp.target.seen.usage import Placed
 from memhp.units import format_size
 

@@ -20,7 +20,7 @@ from memhp.facts.hidden import PC_HOLE
 from memhp.facts.iomem import Resource
 from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
 from memhp.facts.nodes import Nodes
-from memhp.facts.observed import Facts, link_nodes, observe
+from memhp.facts.observed import IOMEM, ZONEINFO, Facts, link_nodes, observe
 from memhp.facts.paging import usual_va_bits
 from memhp.facts.source import SYS_MEMORY, SYS_NODE, Source
 from memhp.facts.zoneinfo import ZoneInfo
@@ -37,7 +37,6 @@ from memhp.target.model.session import Session
 from memhp.target.seen.boot_facts import image_size
 from memhp.units import KiB, align_down, align_up, parse_size
 
-IOMEM, ZONEINFO = "/proc/iomem", "/proc/zoneinfo"
 ARCH, PAGE_SIZE = "arch", "page_size"
 
 AS_AT_BOOT = "as at boot"
