@@ -34,14 +34,19 @@ MOST_OPTIONS = 24
 """So many names are listed whole where one of them is wanted."""
 
 
-def one_of(got: str, options: Iterable[str]) -> str:
-    """What to write instead of `got`: the option that it is a slip of, or all there are if they are not too many."""
+def slip_of(got: str, options: Iterable[str]) -> str | None:
+    """The option that `got` is a slip of the pen for; None where it is like none of them."""
     from difflib import get_close_matches
 
+    return next(iter(get_close_matches(got[:200], list(options), n=1, cutoff=0.7)), None)
+
+
+def one_of(got: str, options: Iterable[str]) -> str:
+    """What to write instead of `got`: the option that it is a slip of, or all there are if they are not too many."""
     known = list(options)
-    near = get_close_matches(got[:200], known, n=1, cutoff=0.7)
-    if near:
-        return f"did you mean {near[0]}?"
+    near = slip_of(got, known)
+    if near is not None:
+        return f"did you mean {near}?"
     if len(known) > MOST_OPTIONS:
         return f"one of {', '.join(known[:MOST_OPTIONS])} and {len(known) - MOST_OPTIONS} more"
     return f"one of {', '.join(known)}"

@@ -53,7 +53,21 @@ def test_the_whole_list_is_narrow(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "text"),
     [
         (["choices", "leaf_fluh"], "memhp: leaf_fluh: there is no such choice (did you mean leaf_flush?)"),
-        (["choices", "pud_free", "--arch", "arm64"], "memhp: pud_free: there is no such choice (one of "),
+        (["choices", "pud_free", "--arch", "arm64"], "memhp: pud_free: is no choice of arm64 (it is one of x86_64)"),
+        (
+            ["matrix", "--arch", "riscv64", "--choice", "vmemmap_partial_pmdx=1"],
+            "memhp: --choice vmemmap_partial_pmdx: there is no such choice (did you mean vmemmap_partial_pmd, a choice "
+            "of x86_64?)",
+        ),
+        (
+            ["matrix", "--arch", "riscv64", "--choice", "vmemmap_partial_pmd=true"],
+            "memhp: --choice vmemmap_partial_pmd: is no choice of riscv64 (it is one of x86_64)",
+        ),
+        (
+            ["matrix", "--choice", "vmemmap_free=unused", "--choice", "pud_free=detach-first"],
+            "memhp: --choice vmemmap_free: is no choice of riscv64 (it is one of loongarch64)",
+        ),
+        (["choices", "zzz"], "memhp: zzz: there is no such choice (one of acpi_device_check, "),
         (["choices", "--profile", "5.12"], "memhp: --profile: no kernel profile '5.12' (one of "),
         (["matrix", "--choice", "pgd_list"], "memhp: --choice: want NAME=VALUE, got 'pgd_list'"),
         (

@@ -102,11 +102,46 @@ def test_every_view_shows_a_replayed_schedule(view: str, capfd: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
+    "option",
+    [
+        ("--configuration", RISCV),
+        ("--choice", "ptdump_lock=none"),
+        ("--patch", "x.py"),
+        ("--view", "diff"),
+        ("--full",),
+        ("--html", "x.html"),
+        ("--replay", "a"),
+        ("--extend", "1"),
+        ("--preemptions", "0"),
+        ("--random", "3"),
+        ("--seed", "1"),
+        ("--no-reduction",),
+        ("--executions", "5"),
+    ],
+    ids=lambda option: str(option[0]),
+)
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=" ".join)
+def test_an_option_that_nothing_would_come_of_is_refused(
+    option: tuple[str, ...], more: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    name = LOCKED[0]
+    assert explore(*option, *more) == 2
+    out, err = capfd.readouterr()
+    assert (out, err) == (
+        "",
+        f"memhp: {option[0]} goes with the name of a race; memhp explore lists them (see memhp explore --help)\n",
+    )
+    assert explore(name, *option, *more) == 2
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", f"memhp: {option[0]}: which variant of {name}? (memhp explore {name} lists them)\n")
+
+
+@pytest.mark.parametrize(
     ("args", "said"),
     [
         (("nothing",), "there is no race 'nothing'"),
         (("vmaloc-fault",), "did you mean vmalloc-fault?"),
-        (("ptdump-vs-hot-remove", "--replay", "a"), "which variant of ptdump-vs-hot-remove?"),
+        ((*LOCKED, "--seed", "1"), "--seed goes with --random"),
         (("ptdump-vs-hot-remove", "--variant", "other"), "has no variant 'other'"),
         ((*LOCKED[:3], "--configuration", "sparc"), "is not explored on 'sparc'"),
         ((*LOCKED, "--replay", "a3z"), "step 4 of 'a3z' cannot be done: there are 2 threads"),

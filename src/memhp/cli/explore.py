@@ -4,6 +4,7 @@
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from memhp.cli.configurations import choice_option, told_choices
 from memhp.cli.output import console, emit_json, json_option, output_option
@@ -71,7 +72,10 @@ def explore(
     from memhp.report.races_known import case_row, print_cases, print_variants
     from memhp.report.trace import print_explored
 
+    told_options = _told_options()
     if name is None:
+        if told_options:
+            raise click.UsageError(f"{told_options[0]} goes with the name of a race; memhp explore lists them")
         if as_json:
             from memhp.report.documents import ExploreListDocument
 
@@ -80,7 +84,9 @@ def explore(
             print_cases(console(), CASES)
         return 0
     one = case(name)
-    if variant is None and replay is None:
+    if variant is None:
+        if told_options:
+            raise BadInput(f"which variant of {name}?", where=told_options[0], fix=f"memhp explore {name} lists them")
         if as_json:
             from memhp.report.documents import ExploreVariantsDocument
 
@@ -89,8 +95,6 @@ def explore(
         else:
             print_variants(console(), one)
         return 0
-    if variant is None:
-        raise BadInput(f"which variant of {name}?", where="--variant", fix=f"memhp explore {name} lists them")
     searches = [preemptions is not None, random is not None, no_reduction]
     if sum(searches) > 1:
         raise click.UsageError("--preemptions, --random and --no-reduction exclude each other")
@@ -98,6 +102,8 @@ def explore(
         raise click.UsageError("--replay follows one schedule; the options of a search do not go with it")
     if extend and replay is None:
         raise click.UsageError("--extend goes with --replay")
+    if "--seed" in told_options and random is None:
+        raise click.UsageError("--seed goes with --random")
     on_stdout = check_outputs({"--html": html}, stdout="--json" if as_json else "")
     told = told_choices(chosen_texts)
     how = How(preemptions, random, seed, reduction=not no_reduction, executions=executions)
@@ -120,3 +126,14 @@ def explore(
     else:
         print_explored(console(stderr=on_stdout), found, view=view, full=full)
     return 0 if replay is not None or found.as_known else 1
+
+
+def _told_options() -> list[str]:
+    """The options that the command line has, in the order of the help, other than ``--json``."""
+    ctx = click.get_current_context()
+    return [
+        each.opts[0]
+        for each in ctx.command.params
+        if isinstance(each, click.Option) and each.name not in {None, "as_json"}
+        if ctx.get_parameter_source(str(each.name)) is ParameterSource.COMMANDLINE
+    ]

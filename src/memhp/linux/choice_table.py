@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from memhp.linux.choice import Choices, about, hints, history, is_set, options, unknown_choice
-from memhp.linux.choices import ArchProfile, Profile, generic_choices
+from memhp.linux.choice import Choices, about, hints, history, is_set, options
+from memhp.linux.choices import ARCHES, ArchProfile, Profile, generic_choices, no_choice_of
 from memhp.linux.profiles import PROFILES, RECORDS, RELEASES, profile
 from memhp.linux.release import Since, parse_release
 
@@ -64,11 +64,11 @@ def choice_rows(
 
     Raises :class:`BadInput` for a choice that there is not.
     """
-    wanted = set(arches)
-    known = [(record, name) for record, name in _every() if not wanted or record is Profile or _arch(record) in wanted]
+    wanted = set(arches) or set(ARCHES)
+    known = [(record, name) for record, name in _every() if record is Profile or _arch(record) in wanted]
     for name in names:
         if name not in {each for _, each in known}:
-            raise unknown_choice(name, {each for _, each in known})
+            raise no_choice_of(sorted(wanted, key=ARCHES.index), name)
     shown = list(kernels or named_kernels())
     return [_row(record, name, shown) for record, name in known if not names or name in names]
 

@@ -5,12 +5,12 @@ Every field stands for a decision at one place in the kernel. Those of an archit
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Literal, TypeVar
 
-from memhp.errors import BadInput
-from memhp.linux.arch.registry import ARCHES, Arch
+from memhp.errors import BadInput, slip_of
+from memhp.linux.arch.registry import ARCHES, Arch, records
 from memhp.linux.choice import Choices, choice, hints, unknown_choice
 from memhp.linux.choices_devices import DeviceChoices
 from memhp.linux.choices_fixes import FixChoices
@@ -371,12 +371,8 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
         record = self.arch(arch)
         own, shared = hints(type(record)), generic_choices()
         for name in choices:
-            if name in own or name in shared:
-                continue
-            others = [each.arch for each in self.records if name in hints(type(each))]
-            if others:
-                raise BadInput(f"is no choice of {arch}", where=name, fix=f"it is one of {' and '.join(others)}")
-            raise unknown_choice(name, {*own, *shared})
+            if name not in own and name not in shared:
+                raise no_choice_of([arch], name)
         generic = {name: value for name, value in choices.items() if name in shared}
         return self.with_choices(**generic).with_arch(
             record.with_choices(**{name: value for name, value in choices.items() if name in own})
@@ -386,6 +382,22 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
 def generic_choices() -> tuple[str, ...]:
     """The choices of a :class:`Profile` that are no architecture's."""
     return tuple(field.name for field in fields(Profile) if field.name not in DESCRIPTION)
+
+
+def no_choice_of(arches: Collection[Arch], name: str) -> BadInput:
+    """The error about a name that is no choice of these architectures, nor one that all share."""
+    every = {choice for record in records() for choice in hints(record)}
+    having = {choice: [record.arch for record in records() if choice in hints(record)] for choice in every}
+    known = {choice for choice, have in having.items() if not set(have).isdisjoint(arches)}.union(generic_choices())
+    if name in having:
+        return BadInput(
+            f"is no choice of {' or '.join(arches)}", where=name, fix=f"it is one of {' and '.join(having[name])}"
+        )
+    near = None if slip_of(name, known) else slip_of(name, having)
+    if near:
+        fix = f"did you mean {near}, a choice of {' and '.join(having[near])}?"
+        return BadInput("there is no such choice", where=name, fix=fix)
+    return unknown_choice(name, known)
 
 
 DESCRIPTION = ("name", "release", "source", "records")
