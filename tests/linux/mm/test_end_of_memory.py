@@ -3,11 +3,16 @@
 
 import pytest
 
-from kernels import VA_BITS
+from kernels import PLUG_AT, VA_BITS, kernel, plug
 from memhp.claims.fix_witnesses_memory import lower_memory_comes_last
 from memhp.linux.arch.registry import Arch
 from memhp.linux.config import Config
+from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
+from memhp.linux.mm.memory_hotplug_add import add_memory
+from memhp.linux.mm.memremap import memremap_pages, memunmap_pages
 from memhp.linux.profiles import profile
+from memhp.spans import Span
+from memhp.units import GiB
 
 
 @pytest.mark.parametrize(
@@ -29,3 +34,17 @@ from memhp.linux.profiles import profile
 def test_who_lowers_it_when_memory_comes_below_the_highest(arch: Arch, release: str, ends_early: bool) -> None:
     config = Config(arch, profile(release), 4096, VA_BITS[arch, 4])
     assert bool(lower_memory_comes_last(config)) is ends_early
+
+
+@pytest.mark.parametrize("release", ["linux-6.1", "linux-6.12", "linux-7.2"])
+def test_x86_raises_it_for_memory_and_not_for_a_device(release: str) -> None:
+    """arch/x86/mm/init_64.c:add_pages: ``if (!params->pgmap)``."""
+    k = kernel("x86_64", release)
+    before = k.max_pfn
+    span = plug(k, GiB)
+    pgmap = DevPagemap(MemoryType.GENERIC, (Span(PLUG_AT, PLUG_AT + GiB),))
+    memremap_pages(k, pgmap, 0)
+    assert k.max_pfn == before
+    memunmap_pages(k, pgmap)
+    add_memory(k, 0, PLUG_AT, GiB)
+    assert k.max_pfn == span.end

@@ -8,16 +8,18 @@ import pytest
 
 from architectures import DIRECT_MAPPED
 from captures import captures, open_capture
-from kernels import kernel, log, plug, refused
+from kernels import PLUG_AT, kernel, log, plug, refused
 from memhp.hw.memory import Owner, Use
 from memhp.hw.walker import walk
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.altmap import VmemAltmap
-from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, add_memory_driver_managed
+from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, add_memory, add_memory_driver_managed
 from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
+from memhp.linux.mm.sparse_vmemmap import vmemmap_populate_basepages
 from memhp.linux.mm.users import fragment
 from memhp.linux.mm.vmemmap_alloc import SparseBuffer
 from memhp.linux.profiles import profile
@@ -132,6 +134,35 @@ def test_struct_pages_on_another_node_are_warned_of_once() -> None:
     __add_pages(k, 1, span.start, span.size)
     address = k.layout.pfn_to_page(span.start)
     assert log(k, "warn") == [f"[{address:x}-{address + 4095:x}] potential offnode page_structs"]
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64", "riscv64", "loongarch64"])
+def test_a_huge_leaf_is_asked_for_its_node_when_more_of_it_comes_into_use(arch: Arch) -> None:
+    """vmemmap_check_pmd() calls vmemmap_verify() with what is wanted of the leaf; vmemmap_set_pmd() does not."""
+    k = kernel(arch)
+    leaf = k.hw.fmt.levels[1].size
+    start = k.layout.pfn_to_page(PLUG_AT >> k.config.page_shift)
+    k.port.vmemmap_populate(k, start, start + leaf, 1, None)
+    assert log(k, "warn") == []
+    k.port.vmemmap_populate(k, start, start + leaf, 1, None)
+    assert log(k, "warn") == [f"[{start:x}-{start + leaf - 1:x}] potential offnode page_structs"]
+
+
+@pytest.mark.parametrize(("arch", "warns"), [("x86_64", True), ("arm64", False)])
+def test_memblock_says_on_which_node_struct_pages_lie_and_x86s_knows_none_that_was_plugged(
+    arch: Arch, warns: bool
+) -> None:
+    """early_pfn_to_nid(): what memblock does not know is the first node's; add_memory_resource() tells it on arm64."""
+    k = kernel(arch)
+    plug(k, 2 * k.memory_block_size)
+    add_memory(k, 1, PLUG_AT, k.memory_block_size)
+    state_store(k, PLUG_AT // k.memory_block_size, "online_kernel")
+    start = k.layout.pfn_to_page((PLUG_AT + k.memory_block_size) >> k.config.page_shift)
+    vmemmap_populate_basepages(k, start, start + MiB, 1, None, k.port.vmemmap_builder(k))
+    pa = walk(k.hw.memory, k.hw.fmt, k.init_mm.frame, start).pa
+    zone = None if pa is None else k.zone_of(pa >> k.config.page_shift)
+    assert zone is not None and zone.nid == 1
+    assert log(k, "warn") == ([f"[{start:x}-{start + 4095:x}] potential offnode page_structs"] if warns else [])
 
 
 # Altmaps -----------------------------------------------------------------------------------------------------

@@ -7,15 +7,19 @@ from functools import cache
 import pytest
 
 from captures import captures, facts, guests, open_capture
+from kernels import PLUG_AT, kernel, plug
 from memhp.facts import dmesg
 from memhp.facts.describe import MachineFacts, describe
 from memhp.facts.dmesg import Dmesg
 from memhp.facts.observed import Facts
 from memhp.linux.config import Config
+from memhp.linux.drivers.base.memory_state import state_store
+from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mm.mm_init import free_area_init, init_cma_reserved_pageblock, set_zone_contiguous
 from memhp.linux.mm.zone_limits import zone_limits, zone_types
 from memhp.linux.mmzone import MigrateType, PageFlags, ZoneRef, ZoneType
-from memhp.linux.profiles import PROFILES
+from memhp.linux.profiles import PROFILES, profile
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanMap, SpanSet
 from memhp.units import GiB, KiB, MiB
@@ -208,3 +212,29 @@ def test_only_the_ends_of_a_pageblock_tell_whether_a_zone_is_contiguous() -> Non
         set_zone_contiguous(k, zone)
         k.page_zone.set(start, start + hole.size, ZoneRef(0, ZoneType.DMA32))
         assert zone.contiguous == contiguous
+
+
+def test_a_zone_that_gets_memory_is_contiguous_again_only_when_it_loses_some() -> None:
+    """move_pfn_range_to_zone() asks pfn_to_online_page() of sections that online_mem_sections() marks afterwards."""
+    k = kernel("x86_64")
+    plug(k, 256 * MiB)
+    add_memory(k, 0, PLUG_AT, 256 * MiB)
+    first = PLUG_AT // k.memory_block_size
+    movable = k.nodes[0].zones[ZoneType.MOVABLE]
+    seen = []
+    for block, state in ((first, "online_movable"), (first + 1, "online_movable"), (first + 1, "offline")):
+        state_store(k, block, state)
+        seen.append(movable.contiguous)
+    assert seen == [False, False, True]
+
+
+@pytest.mark.parametrize(("release", "nid"), [("linux-6.1", 1), ("linux-6.12", 1), ("linux-7.2", 0)])
+def test_a_block_of_boot_memory_over_two_nodes_is_the_higher_nodes_and_by_7_2_the_last_regions(
+    release: str, nid: int
+) -> None:
+    """drivers/base/node.c: node after node, or for_each_mem_region() in register_memory_blocks_under_nodes()."""
+    config = Config("x86_64", profile(release), 4 * KiB, 48)
+    ram = (Ram(MiB, GiB, nid=1), Ram(GiB + MiB, GiB, nid=0))
+    k = start_kernel(MachineSpec("crossed", config, ram, nodes=(0, 1)))
+    shared = k.memory_blocks.get(GiB // k.memory_block_size)
+    assert shared is not None and shared.nid == nid

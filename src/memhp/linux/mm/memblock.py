@@ -147,8 +147,16 @@ class Memblock:
 
     def memblock_search_pfn_nid(self, pfn: int) -> int:
         """The node of the memory at a page, or ``NUMA_NO_NODE``."""
-        region = self.memory.get(pfn * self.page_size)
-        return NUMA_NO_NODE if region is None else region.nid
+        return int(self.memblock_search_pfn_nids(np.array([pfn], np.uint64))[0])
+
+    def memblock_search_pfn_nids(self, pfns: U64) -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
+        """The same of many pages."""
+        nids = np.full(len(pfns), NUMA_NO_NODE, np.int64)
+        if len(pfns):
+            size = self.page_size
+            for start, end, region in self.memory.runs(int(pfns.min()) * size, (int(pfns.max()) + 1) * size):
+                nids[(pfns >= np.uint64(-(-start // size))) & (pfns < np.uint64(-(-end // size)))] = region.nid
+        return nids
 
     def memblock_phys_mem_size(self) -> int:
         """Bytes of memory."""

@@ -20,6 +20,7 @@ from memhp.hw.memory import Owner, Use
 from memhp.hw.runs import frame_spans
 from memhp.hw.tlb import Table
 from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.memblock import NUMA_NO_NODE
 from memhp.linux.mm.pgtable_populate import Builder, RootLock, ensure_table, entry_lock
 from memhp.linux.mm.vmemmap_alloc import plenty, vmemmap_alloc_block, vmemmap_alloc_block_buf
 from memhp.linux.place import LEVELS, Descent, by_height, here
@@ -52,8 +53,8 @@ class VmemmapBuilder:
     table_bits: int
     """What an entry that points to a table carries besides the frame number."""
     check_pmd: Callable[[int, Span], bool]
-    """``vmemmap_check_pmd()``: given an entry that is there already and the addresses wanted of it, whether it will do.
-    If not, base pages are populated under it."""
+    """``vmemmap_check_pmd()``: given an entry that is there already and the addresses wanted of it, whether it will do
+    (``vmemmap_verify()`` looks at it then). If not, base pages are populated under it."""
     set_pmd: Callable[[Span], None] | None = None
     """Told the addresses that new PMD leaves are wanted for, which may be less than they map (x86 notes the unused
     part); at most the first and the last of them are in part."""
@@ -87,7 +88,9 @@ def vmemmap_populate_hugepages(
                     _new_leaves(k, table, at + lo, wanted, nid, altmap, how)
                     continue
                 for entry, part in zip(entries[lo:hi].tolist(), _parts(wanted, level.size), strict=True):
-                    if not how.check_pmd(entry, part):
+                    if how.check_pmd(entry, part):
+                        vmemmap_verify(k, k.hw.fmt.leaf_pfn(np.array([entry], np.uint64), 1), part.start, nid, part.end)
+                    else:
                         vmemmap_populate_basepages(k, part.start, part.end, nid, altmap, how)
 
 
@@ -141,7 +144,7 @@ def vmemmap_populate_basepages(
                 if empty:
                     _new_pages(k, table, at + lo, hi - lo, nid, altmap, how)
                 else:
-                    _vmemmap_verify(k, fmt.leaf_pfn(entries[lo:hi], 0), _address(k, table, at + lo), nid)
+                    vmemmap_verify(k, fmt.leaf_pfn(entries[lo:hi], 0), _address(k, table, at + lo), nid)
 
 
 def _whole_tables(k: Kernel, start: int, end: int, nid: int, how: VmemmapBuilder) -> int:
@@ -170,7 +173,7 @@ def _whole_tables(k: Kernel, start: int, end: int, nid: int, how: VmemmapBuilder
             k.hw.store_run(table, index, fmt.encode_pfn(tables) | np.uint64(how.table_bits), here())
         leaves = fmt.leaf_entry(blocks, 0, how.page_prot).reshape(count, entries)
         k.hw.store_children(table, frame_spans(tables), leaves)
-        _vmemmap_verify(k, blocks, va, nid)
+        vmemmap_verify(k, blocks, va, nid)
         at = va + count * size
         if count < len(old):
             return at
@@ -183,21 +186,28 @@ def _new_pages(
     """Fill empty base-page entries from `index` on."""
     blocks = vmemmap_alloc_block_buf(k, 0, nid, altmap, count, _address(k, table, index))
     k.hw.store_run(table, index, k.hw.fmt.leaf_entry(blocks, 0, how.page_prot), here())
-    _vmemmap_verify(k, blocks, _address(k, table, index), nid)
+    vmemmap_verify(k, blocks, _address(k, table, index), nid)
     if len(blocks) < count:
         raise VmemmapPopulateError(_address(k, table, index + len(blocks)), "a page of struct pages", here())
 
 
-def _vmemmap_verify(k: Kernel, frames: U64, va: int, nid: int) -> None:
-    """Warn, once, of struct pages for node `nid` that lie on another; `frames` hold those at `va` and after it."""
+def vmemmap_verify(k: Kernel, frames: U64, va: int, nid: int, end: int | None = None) -> None:
+    """Warn, once, of struct pages for node `nid` that lie on another: by ``early_pfn_to_nid()``.
+
+    That asks memblock, and takes the first node online for what memblock does not know: all memory plugged since boot
+    on a kernel that forgets memblock (x86). `frames` hold the struct pages at `va` and after it, base pages, or are one
+    leaf that is wanted up to `end`.
+    """
     if OFFNODE in k.warned:
         return
-    for span in frame_spans(frames):
-        for start, _, zone in k.page_zone.runs(*span):
-            if zone.nid != nid and OFFNODE not in k.warned:
-                at = va + int(np.flatnonzero(frames == np.uint64(start))[0]) * k.hw.fmt.page_size
-                k.warned.add(OFFNODE)
-                k.hw.log(f"[{at:x}-{at + k.hw.fmt.page_size - 1:x}] potential offnode page_structs", "warn")
+    nids = k.memblock.memblock_search_pfn_nids(frames)
+    nids[nids == NUMA_NO_NODE] = min(k.node_states.online)
+    off = np.flatnonzero(nids != nid)
+    if len(off):
+        at = va + int(off[0]) * k.hw.fmt.page_size
+        stop = at + k.hw.fmt.page_size if end is None else end
+        k.warned.add(OFFNODE)
+        k.hw.log(f"[{at:x}-{stop - 1:x}] potential offnode page_structs", "warn")
 
 
 def vmemmap_tables(
