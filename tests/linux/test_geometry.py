@@ -14,7 +14,7 @@ from memhp.linux.config import Bases, Config, configs
 from memhp.linux.drivers.base.block_size import memory_block_size_bytes
 from memhp.linux.geometry import Row, area_span, geometry, preallocation, root_entries, virtio_mem
 from memhp.linux.layout import layout
-from memhp.linux.profiles import PROFILES
+from memhp.linux.profiles import PROFILES, profile
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB, TiB, is_aligned
 
@@ -241,6 +241,13 @@ class TestVirtioMem:
 
     def test_there_was_no_driver_for_arm64_in_2019(self) -> None:
         assert all(row.virtio_mem is None for row in rows("arm64-hotremove-v7", "arm64"))
+
+    @pytest.mark.parametrize(("release", "unit"), [("5.18", 4 * MiB), ("5.19", 2 * MiB)])
+    def test_sub_blocks_on_x86_were_4_mib_before_5_19(self, release: str, unit: int) -> None:
+        """max_t(MAX_ORDER_NR_PAGES, pageblock_nr_pages) pages, since then pageblock_nr_pages."""
+        found = virtio_mem(Config("x86_64", profile(release), 4 * KiB, 48), 128 * MiB, 2 * MiB)
+        assert found is not None
+        assert (found.mode, found.unit) == ("sub-block", unit)
 
 
 class TestDirectMapLeaves:

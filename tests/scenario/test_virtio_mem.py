@@ -1,6 +1,7 @@
 """Virtio-mem devices in scenarios: sizes reached and not reached, what holds the rest, faults, time."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -172,6 +173,14 @@ def test_what_cannot_be_meant_is_told_with_its_key(steps: list[str], where: str)
     with pytest.raises(BadInput) as caught:
         run(*steps)
     assert where in caught.value.where
+
+
+@pytest.mark.parametrize(("release", "has"), [("5.17", False), ("5.18", True)])
+def test_arm64_has_the_driver_since_5_18(release: str, has: bool) -> None:
+    """drivers/virtio/Kconfig, by "drivers/virtio: Enable virtio mem for ARM64"."""
+    machine = f'[machine]\npreset = "arm64-vm"\nprofile = "{release}"\n'
+    with nullcontext() if has else pytest.raises(BadInput, match="no virtio-mem driver for arm64"):
+        run('do = "virtio-mem", size = "1G"', machine=machine)
 
 
 def test_a_machine_that_was_seen_with_a_device_can_get_it_again() -> None:

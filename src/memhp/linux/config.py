@@ -251,6 +251,16 @@ class Config:
         return self.port.section_size_bits(self)
 
     @property
+    def virtio_mem_sub_block(self) -> int:
+        """Bytes that virtio-mem asks the buddy for at least: a pageblock, until 5.19 the largest order where that is
+        more (``virtio_mem_init_hotplug()``).
+        """
+        pages = self.pageblock_nr_pages
+        if self.profile.virtio_mem_sub_block == "max-order":
+            pages = max(pages, 1 << self.max_page_order)
+        return pages * self.page_size
+
+    @property
     def section_size(self) -> int:
         """Bytes of a section."""
         return 1 << self.section_size_bits

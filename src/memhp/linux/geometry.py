@@ -96,7 +96,7 @@ def virtio_mem(config: Config, memory_block_size: int, device_block_size: int) -
     """The driver's mode for a device with that block size: sub-blocks if at least two fit into a memory block."""
     if not config.choices.virtio_mem:
         return None
-    unit = max(device_block_size, config.pageblock_nr_pages * config.page_size)
+    unit = max(device_block_size, config.virtio_mem_sub_block)
     if unit < memory_block_size:
         return VirtioMem("sub-block", unit, memory_block_size)
     unit = max(device_block_size, memory_block_size)

@@ -62,6 +62,9 @@ def add_device(session: Session, step: schema.VirtioMem, at: int) -> None:
 
 def _check(session: Session, step: schema.VirtioMem, geometry: Geometry) -> None:
     k = session.k
+    if not k.config.choices.virtio_mem:
+        text = f"{k.config.profile.name} has no virtio-mem driver for {k.config.arch}"
+        raise BadInput(text, where="do", fix="choose a newer profile")
     known = session.devices.get(step.device)
     if known is not None and not _makes_room(session, step.device, geometry.region):
         raise BadInput(f"there is a device {step.device!r} already", where="device", fix="write another name")

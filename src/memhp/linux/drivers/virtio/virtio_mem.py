@@ -143,7 +143,7 @@ def virtio_mem_init_hotplug(k: Kernel, vm: VirtioMem) -> None:
         dev_log(k, vm, f"Some device memory is not addressable/pluggable. This {unusable}", "warn")
     vm.offline_threshold = max(2 * block, vm.offline_threshold)
     lowest = max(vm.addr, pluggable.start)
-    sb_size = max(vm.device_block_size, _least_sub_block(k))
+    sb_size = max(vm.device_block_size, k.config.virtio_mem_sub_block)
     if sb_size < block and not vm.params.force_bbm:
         vm.mode = SubBlockMode(StateTable((lowest + block - 1) // block), sb_size, block // sb_size)
         unit = block
@@ -163,14 +163,6 @@ def virtio_mem_init_hotplug(k: Kernel, vm: VirtioMem) -> None:
         vm.unplug_all_required = True
         dev_log(k, vm, "unplugging all memory is required")
     _register_callbacks(k, vm)
-
-
-def _least_sub_block(k: Kernel) -> int:
-    """Bytes that the buddy can give back at once without splitting what belongs together."""
-    pages = k.config.pageblock_nr_pages
-    if k.config.profile.virtio_mem_sub_block == "max-order":
-        pages = max(pages, 1 << k.config.max_page_order)
-    return pages * k.config.page_size
 
 
 def _register_callbacks(k: Kernel, vm: VirtioMem) -> None:
