@@ -100,3 +100,24 @@ def test_the_command_tells_what_a_kernel_lacks(capsys: pytest.CaptureFixture[str
     document = json.loads(capsys.readouterr().out)
     assert document["kernel"] == "6.1.100"
     assert {row["lack"] for row in document["fixes"]} == {"lacks", "not established"}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "said"),
+    [
+        ("6.1.100", ""),
+        ("6.6", "6.6 names no point release and is taken as the last of 6.6.y: write 6.6.N for another"),
+        ("6.1.0-21-amd64", "names no point release (uname -v may have it) and is taken as the last of 6.1.y"),
+        ("5.14.0-427.el9", "what a distribution took back by itself is not known here"),
+        ("6.12.94+deb13-amd64", "what a distribution took back by itself is not known here"),
+        ("6.18-rc3", ""),
+    ],
+)
+def test_what_a_kernels_name_does_not_say_is_told(kernel: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fixes", "--kernel", kernel, "--json"]) == 0
+    left_open = json.loads(capsys.readouterr().out)["left_open"]
+    assert (said in left_open) and bool(said) == bool(left_open)
+    assert main(["fixes", "--kernel", kernel]) == 0
+    out = capsys.readouterr().out
+    assert said[1:] in " ".join(out.split())
+    assert all(len(line) <= 80 for line in out.splitlines())

@@ -113,6 +113,8 @@ def test_a_fix_of_a_stable_series_begins_at_its_point_release(
         ("6.1.0-56-cloud-amd64", Release(6, 1)),
         ("5.14.0-503.el9.x86_64", Release(5, 14)),
         ("6.12.0", Release(6, 12, 0)),
+        ("6.1-rc3", Release(6, 1, 0)),
+        ("6.18.0-rc3+", Release(6, 18, 0)),
         ("arm64-hotremove-v5", None),
     ],
 )

@@ -15,13 +15,15 @@ def fixes(kernel: str | None, as_json: bool) -> int:
     A fix is `shown` where a rehearsal or a race is broken before it and right after; else it is said why not.
     """
     from memhp.claims.fixes import fix_rows
+    from memhp.linux.release import left_open
     from memhp.report.fixes import print_fixes
 
     rows = fix_rows(kernel)
+    unsaid = left_open(kernel or "")
     if as_json:
         from memhp.report.documents import FixesDocument
 
-        emit_json(FixesDocument(kernel=kernel, fixes=rows))
+        emit_json(FixesDocument(kernel=kernel, left_open=unsaid, fixes=rows))
     else:
-        print_fixes(console(), rows, kernel)
+        print_fixes(console(), rows, kernel, unsaid)
     return 0

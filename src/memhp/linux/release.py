@@ -18,6 +18,8 @@ LONGTERM = ("5.15", "6.1", "6.6", "6.12", "6.18")
 READ = {"6.1": 176, "6.12": 117, "7.2": 13}
 """Series whose source was read, and at which point: what a table does not say of them, they do not have."""
 _RELEASE = re.compile(r"(?:linux-)?v?(\d+)\.(\d+)(?:\.(\d+))?([-+~].*)?")
+_CANDIDATE = re.compile(r"[-~]rc\d")
+"""How the suffix of a release candidate begins: it has nothing of its stable series."""
 
 
 class Release(NamedTuple):
@@ -40,12 +42,32 @@ def parse_release(text: str) -> Release | None:
     """The release that ``6.12``, ``linux-6.12``, ``v6.12.43`` or ``uname -r`` names; None for anything else.
 
     Distributions that number their kernels themselves, ``6.1.0-56-amd64``, do not tell the point: the series, then.
+    ``6.1-rc3`` is before all of its points.
     """
     match = _RELEASE.fullmatch(text)
     if match is None:
         return None
-    point = None if match[3] is None or (int(match[3]) == 0 and match[4]) else int(match[3])
+    point = int(match[3]) if match[3] else None
+    if match[4] and not point:
+        point = 0 if _CANDIDATE.match(match[4]) else None
     return Release(int(match[1]), int(match[2]), point)
+
+
+def left_open(text: str) -> str:
+    """What the name of a kernel does not say of its fixes, as a sentence; empty for one that says all."""
+    match, release = _RELEASE.fullmatch(text), parse_release(text)
+    if match is None or release is None:
+        return ""
+    name = f"{release.major}.{release.minor}"
+    parts = []
+    if release.point is None:
+        where = " (uname -v may have it)" if match[4] else ""
+        parts.append(
+            f"{text} names no point release{where} and is taken as the last of {name}.y: write {name}.N for another"
+        )
+    if match[4] and not _CANDIDATE.match(match[4]):
+        parts.append("what a distribution took back by itself is not known here")
+    return "; ".join(parts)
 
 
 def known_release(release: Release) -> bool:

@@ -136,10 +136,11 @@ class ChoicesDocument(Document, frozen=True, kw_only=True):
 
 
 class FixesDocument(Document, frozen=True, kw_only=True):
-    """``memhp fixes --json``: every fix, or those that `kernel` lacks."""
+    """``memhp fixes --json``: every fix, or those that `kernel` lacks, and what its name leaves open."""
 
     verdict: Literal["listed"] = "listed"
     kernel: str | None
+    left_open: str = ""
     fixes: list[FixRow]
 
 

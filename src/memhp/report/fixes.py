@@ -17,8 +17,8 @@ WIDTH = 80
 """Columns that a reader needs."""
 
 
-def print_fixes(out: "Console", rows: Sequence[FixRow], kernel: str | None) -> None:
-    """Print the rows, then how many there are of each kind."""
+def print_fixes(out: "Console", rows: Sequence[FixRow], kernel: str | None, unsaid: str = "") -> None:
+    """Print the rows, then how many there are of each kind, and what the kernel's name leaves open."""
     for row in rows:
         out.print(Text(row.title, style="cyan"), width=WIDTH)
         since = f", of what {row.broken_since} brought" if row.broken_since else ""
@@ -32,6 +32,8 @@ def print_fixes(out: "Console", rows: Sequence[FixRow], kernel: str | None) -> N
     )
     what = f"that {kernel} lacks, or may lack, and a user can meet" if kernel else "of memory hotplug"
     out.print(Text(f"{len(rows)} fixes {what}" + (f": {told}" if told else "")), style="dim", width=WIDTH)
+    if unsaid:
+        out.print(Text(f"{unsaid[0].upper()}{unsaid[1:]}."), style="dim", width=WIDTH)
 
 
 def _status(row: FixRow) -> str:
