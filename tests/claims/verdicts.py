@@ -132,4 +132,5 @@ VERDICTS = {
     "f-18": alike("reproduced", "the vmemmap's tables have no constructor", "linux-7.2"),
     "f-19": alike("reproduced", "reparent_children_after_split() stands before __adjust_resource()", "linux-7.2"),
     "f-20": alike("reproduced", "failed_addition: memory_notify(MEM_CANCEL_ONLINE) whoever refused", "linux-7.2"),
+    "f-21": alike("reproduced", "max_pfn = PFN_UP(start + size), whatever it was", "linux-7.2"),
 }  # fmt: skip

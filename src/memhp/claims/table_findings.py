@@ -14,6 +14,7 @@ from memhp.claims.finding_witnesses import (
     tables_of_a_gigabyte,
 )
 from memhp.claims.fix import Called, Raced, Rehearsed
+from memhp.claims.fix_witnesses_memory import lower_memory_comes_last
 from memhp.claims.page_table_counts import PAIRINGS, Counted
 from memhp.explore.cases.free_before_flush import CASE as FREE_BEFORE_FLUSH
 from memhp.explore.cases.memory_block_lookup import CASE as BLOCK_LOOKUP
@@ -105,6 +106,7 @@ WITNESSES: dict[str, Called | Counted | Rehearsed | Raced] = {
         resource_above_a_hole, "x86_64", {}, {"resource_split": "children-move-after"}, release="7.2"
     ),
     "f-20": Called(plan_cancelled_unheard, "x86_64", {}, {"cancel_heard": "by-those-asked"}, release="7.2"),
+    "f-21": Called(lower_memory_comes_last, "riscv64", {}, {"max_pfn": "highest"}, release="7.2"),
 }  # fmt: skip
 """What is broken, and the same repaired."""
 
@@ -262,5 +264,10 @@ CLAIMS = (
         "Cancel on the chains that were asked: memory_notify() only if node_notify() did not refuse. It costs "
         "nothing.", "memhp claims f-20",
         sources("mm/memory_hotplug.c:online_pages", "mm/memory_hotplug.c:offline_pages"), "linux-7.2",
+    ),
+    _finding(
+        "f-21", "on riscv64 memory that comes below the highest hides what is above it from /proc/kpagecount", READ,
+        "Raise max_pfn only, as x86-64 does and arm64 since 6.12.24. It costs nothing.",
+        "memhp claims f-21", sources("arch/riscv/mm/init.c:arch_add_memory"), "linux-7.2",
     ),
 )  # fmt: skip

@@ -119,6 +119,11 @@ class RiscvProfile(OwnRootTables):
         since("6.13", "6.12", "riscv: mm: Fix the out of bound issue of vmemmap address", ("6.12.10",)),
         between("6.13", "7.2", "7.2"),
     )
+    max_pfn: Literal["last-added", "highest"] = choice(
+        "What ``arch_add_memory()`` makes of ``max_pfn``: the end of what it adds, in every kernel (a repair: of the "
+        "highest memory so far).",
+        first("last-added"),
+    )
     folded_levels: Literal["indexed", "skipped"] = choice(
         "Whether the removal walk adds the index of a level that is folded: from v1 until July 2026 at P4D and PUD, so "
         "that it reads behind the root table under Sv39 and Sv48; then it asks ``pgtable_l5_enabled`` and "

@@ -23,7 +23,7 @@ from memhp.linux.mm.pgalloc import alloc_tables, free_memmap, free_tables
 from memhp.linux.mm.pgtable_populate import Builder, populate
 from memhp.linux.mm.pgtable_remove import Remover, gathered, unmap
 from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, vmemmap_populate_basepages, vmemmap_populate_hugepages
-from memhp.linux.mm.util import set_end_of_memory
+from memhp.linux.mm.util import end_of_memory_grows, set_end_of_memory
 from memhp.linux.place import LEVELS, Descent, by_height, here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -263,7 +263,8 @@ def arch_add_memory(
         flush_tlb_all(k)
     try:
         add_pages(k, nid, start >> shift, size >> shift, altmap, pgmap)
-        set_end_of_memory(k, (start + size) >> shift)
+        last = riscv(k.config).max_pfn == "last-added"
+        (set_end_of_memory if last else end_of_memory_grows)(k, (start + size) >> shift)
     except KernelError:
         remove_linear_mapping(k, start, size)
         raise
