@@ -10,6 +10,7 @@ from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory_state import try_state_store
 from memhp.linux.drivers.dax.bus import DevDax, alloc_dax_region
 from memhp.linux.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove
+from memhp.linux.fs.dax import DaxMapping, evict_inode, gup_fast
 from memhp.linux.fs.kernfs.dir import KernfsNode
 from memhp.linux.fs.kernfs.file import kernfs_fop_write_iter
 from memhp.linux.init import MachineSpec, Ram, start_kernel
@@ -47,6 +48,17 @@ def taken_late(k: Kernel) -> None:
     assert pgmap.ref is not None
     percpu_ref_kill(k.hw, pgmap.ref)
     zone_device_page_init(k, pgmap)
+
+
+def file_ends(k: Kernel) -> None:
+    """A file of a DAX file system leaves memory while DMA holds its page."""
+    plug(k, GiB)
+    pgmap = DevPagemap(MemoryType.FS_DAX, (Span(PLUG_AT, PLUG_AT + GiB),))
+    memremap_pages(k, pgmap, 0)
+    pfn = PLUG_AT >> k.config.page_shift
+    mapping = DaxMapping(pgmap, {pfn}, {pfn})
+    gup_fast(k, mapping, pfn)
+    evict_inode(k, mapping)
 
 
 def two_regions(k: Kernel) -> None:
@@ -124,7 +136,7 @@ def sysfs_write(k: Kernel) -> None:
 DEVICE_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
     each.__name__: each
     for each in (
-        huger_pages, private_without_methods, taken_late, two_regions, gigantic, gigantic_among_huge, shared_block,
-        kmem_of_two_ranges, kmem_group, shared_section, sysfs_write,
+        huger_pages, private_without_methods, taken_late, file_ends, two_regions, gigantic, gigantic_among_huge,
+        shared_block, kmem_of_two_ranges, kmem_group, shared_section, sysfs_write,
     )
 } | FIX_SCRIPTS  # fmt: skip

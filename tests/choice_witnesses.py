@@ -168,6 +168,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "pgmap_free": (x86("private_without_methods"),),
     "pgmap_order": (x86("huger_pages"),),
     "page_init_ref": (x86("taken_late"),),
+    "dax_evict": (x86("file_ends"),),
     "dax_regions": (x86("two_regions"),),
     "pgmap_drain": (x86("altmap", stepped=True), x86("referenced")),
     "block_reference": (x86("poison", stepped=True),),

@@ -16,6 +16,7 @@ from claims.verdicts import VERDICTS
 from memhp.claims import (
     altmap,
     arm64_two_passes,
+    device_pages,
     evidence,
     memmap_design,
     memmap_on_memory,
@@ -35,6 +36,7 @@ from memhp.linux.arch.arm64.mm import mmu
 from memhp.linux.arch.registry import port
 from memhp.linux.arch.riscv.mm import init as riscv
 from memhp.linux.config import Config
+from memhp.linux.drivers.pci import p2pdma
 from memhp.linux.mm import memory_hotplug_add, memory_hotplug_offline, memremap, pgalloc, pgd, vmemmap_alloc
 from memhp.linux.mm.memory_hotplug_memmap import MemmapGeometry
 from memhp.linux.mm.pgtable_remove import free_empty_tables
@@ -173,6 +175,10 @@ PLANTED: dict[str, tuple[str, Plant]] = {
     "zd-1": ("an altmap takes nothing back", function(pgalloc, "vmem_altmap_free", nothing)),
     "zd-2": ("nobody waits for references", both(
         only(zone_device, "DRAINED", "generic"), function(memremap, "wait_for_references", nothing))),
+    "zd-4": ("any owner sees private pages", function(
+        device_pages, "hmm_range_fault", lambda k, mm, address, owner, *, fault: mm.ptes[address])),
+    "zd-5": ("nobody wakes who waits", function(memremap, "wake_up_var", nothing)),
+    "zd-6": ("a page has no reference of its own", function(p2pdma, "percpu_ref_get_many", nothing)),
     "zd-3": ("no sub-sections", function(zone_device, "memremap_compat_align", lambda config: config.section_size)),
 }  # fmt: skip
 

@@ -88,10 +88,14 @@ def _attributes(look: MachineView, leaves: Leaves) -> Iterator[Breach]:
     k = look.k
     shift = k.config.page_shift
     boot = look.frames[Use.BOOT]
+    mappings = k.statics(Memremap).pgmap_array
+    bars = SpanSet((start, end) for start, end, pgmap in mappings if pgmap.type is MemoryType.PCI_P2PDMA)
     for rule, wrong in broken_rules(k.config, leaves):
         for i in np.flatnonzero(wrong).tolist():
             frames = Span(int(leaves.pa[i]) >> shift, int(leaves.pa[i] + leaves.size[i]) >> shift)
             if rule.what == WRITABLE and boot.covered(*frames):
+                continue
+            if rule.memory_type and bars.covers(*frames):
                 continue
             vas = Span(int(leaves.va[i]), int(leaves.va[i] + leaves.size[i]))
             text = f"{va_text(vas)} is {rule.what}: its leaves have attributes {int(leaves.bits[i]):#x}"

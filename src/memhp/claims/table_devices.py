@@ -1,8 +1,8 @@
 """The claims about altmaps and ``include/linux/memremap.h``, each with its answer and what it is held against."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.claims import altmap, zone_device
-from memhp.claims.claim import MODEL_ONLY, Claim, captures, guests, postings, sources, unbuilt
+from memhp.claims import altmap, device_pages, zone_device
+from memhp.claims.claim import MODEL_ONLY, Claim, captures, guests, postings, sources
 
 ALTMAP = "altmap in vmemmap_populate_basepages, March 2020"
 MEMREMAP = "include/linux/memremap.h, May 2021"
@@ -77,21 +77,40 @@ CLAIMS = (
         held_against=MODEL_ONLY,
     ),
     Claim(
-        id="zd-4", source=MEMREMAP, known="open",
+        id="zd-4", source=MEMREMAP, known="in part",
         text="migrate_to_ram: a fault on a PRIVATE page brings it back, and its owner alone may see it",
-        answer="Nobody has built a driver of private memory as the neighbour. The life of such a mapping is in zd-2.",
-        decide=unbuilt, command="memhp claims zd-4", held_against=MODEL_ONLY,
+        answer="Yes: the CPU's touch, DMA's pin and another device's fault bring it back, its owner finds it where it "
+        "is; a page of RAM that is pinned does not leave, and a driver that leaves pages behind waits for ever when it "
+        "goes. But riscv64 of 6.12 hands out addresses at the end of 56 bits, whose struct pages lie outside the "
+        "vmemmap.",
+        decide=device_pages.private, command="memhp claims zd-4 --json",
+        held_against=sources(
+            "lib/test_hmm.c:dmirror_devmem_fault", "mm/migrate_device.c:migrate_vma_check_page",
+            "mm/hmm.c:hmm_vma_handle_pte", "mm/memory.c:do_swap_page", "kernel/resource.c:gfr_start",
+        ),
     ),
     Claim(
-        id="zd-5", source=MEMREMAP, known="open",
+        id="zd-5", source=MEMREMAP, known="in part",
         text="FS_DAX: a wakeup when a page is no longer pinned, for truncation to wait for",
-        answer="Nobody has built it: file systems are not modelled.",
-        decide=unbuilt, command="memhp claims zd-5", held_against=MODEL_ONLY,
+        answer="Truncation takes pages out of page tables, then sleeps until the last reference wakes it: nothing is "
+        "lost, while without the wait DMA writes another file's block. The end of a file at unmount is waited for in "
+        "7.2 only (dax_break_layout_final()); 6.12 warns, and struct pages go under DMA. Long-term pins are refused.",
+        decide=device_pages.idle, command="memhp explore dax-dma-vs-truncate --variant no-wait",
+        held_against=sources(
+            "fs/dax.c:dax_layout_busy_page_range", "fs/dax.c:dax_busy_page", "fs/ext4/inode.c:ext4_evict_inode",
+            "mm/memremap.c:free_zone_device_folio",
+        ),
     ),
     Claim(
-        id="zd-6", source=MEMREMAP, known="open",
+        id="zd-6", source=MEMREMAP, known="reproduced",
         text="PCI_P2PDMA: a BAR gets struct pages",
-        answer="Nobody has built a PCI device whose BAR it would be. References on such a mapping are in zd-2.",
-        decide=unbuilt, command="memhp claims zd-6", held_against=MODEL_ONLY,
+        answer="It does, in ZONE_DEVICE and with an uncached direct map, if it is made of whole sub-sections: a BAR "
+        "below 2 MiB is refused. Each page that user space takes holds a reference on the mapping, so that unbinding "
+        "waits for DMA, as it does not for FS_DAX and GENERIC memory.",
+        decide=device_pages.bar, command="memhp explore p2pdma-dma-vs-unbind --variant uncounted",
+        held_against=sources(
+            "drivers/pci/p2pdma.c:pci_p2pdma_add_resource", "drivers/pci/p2pdma.c:p2pmem_alloc_mmap",
+            "mm/memory_hotplug.c:check_pfn_span",
+        ),
     ),
 )  # fmt: skip

@@ -72,6 +72,12 @@ class DeviceChoices(Choices):
         since("4.20", "kill", "mm, devm_memremap_pages: fix shutdown handling"),
         since("5.3", "kill-and-wait", "mm/devm_memremap_pages: fix final page put race"),
     )
+    dax_evict: Literal["warns", "waits"] = choice(
+        "What the end of a DAX file in memory does about a page of it that DMA holds: a warning, or it waits until the "
+        "page is idle (``dax_break_layout_final()``).",
+        first("warns"),
+        between("6.12", "7.2", "waits"),
+    )
     kmem_tells_truncation: bool = choice(
         "Whether the kmem driver says how much of a device alignment to memory blocks loses.",
         first(False),

@@ -41,6 +41,8 @@ class LeafRule(NamedTuple):
     what: str
     field: str
     values: tuple[int, ...]
+    memory_type: bool = False
+    """Whether it says that memory is cached as RAM is, which a PCI BAR is not."""
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ from memhp.errors import BadInput, one_of
 from memhp.explore.case import Case
 from memhp.explore.cases import (
     block_online_vs_device,
+    dax_dma_vs_truncate,
     free_before_flush,
     hotadd_allocation_failure,
     memblock_order,
     memmap_first_section,
     memory_block_lookup,
     online_vs_unplug,
+    p2pdma_dma_vs_unbind,
     pagemap_lookup_vs_unmap,
     pfn_valid_vs_remove,
     pfn_walker_vs_offline,
@@ -43,6 +45,8 @@ CASES: tuple[Case, ...] = (
     pfn_walker_vs_offline.CASE,
     pfn_valid_vs_remove.CASE,
     pagemap_lookup_vs_unmap.CASE,
+    p2pdma_dma_vs_unbind.CASE,
+    dax_dma_vs_truncate.CASE,
     memblock_order.CASE,
     memmap_first_section.CASE,
     hotadd_allocation_failure.CASE,

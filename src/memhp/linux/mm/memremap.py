@@ -10,6 +10,7 @@ from memhp.linux.config import Config
 from memhp.linux.kernel.panic import warn
 from memhp.linux.kernel.rcu import synchronize_rcu
 from memhp.linux.kernel.resource import IORESOURCE_SYSTEM_RAM, Region, region_intersects
+from memhp.linux.kernel.sched.wait_bit import wake_up_var
 from memhp.linux.lib.percpu_refcount import (
     PercpuRef,
     percpu_ref_get_many,
@@ -345,7 +346,13 @@ def zone_device_page_init(k: Kernel, pgmap: DevPagemap, nr: int = 1) -> None:
 
 
 def free_zone_device_folio(k: Kernel, pgmap: DevPagemap, pfn: int) -> None:
-    """The last reference to a page is gone: its driver is told, and private or coherent memory unpins the mapping."""
+    """The last reference to a page is gone: its driver is told, and private or coherent memory unpins the mapping.
+
+    Of FS_DAX memory whoever waits for the page is woken; by 6.12 ``__put_devmap_managed_folio_refs()`` does that.
+    """
+    if pgmap.type is MemoryType.FS_DAX:
+        wake_up_var(k, pfn)
+        return
     if pgmap.ops is None or pgmap.ops.page_free is None:
         warn(k, here(), once=True)
         return

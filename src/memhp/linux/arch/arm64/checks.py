@@ -24,7 +24,7 @@ def kernel_data_rules(config: Config) -> tuple[LeafRule, ...]:
     """The rules for a kernel: which number Normal memory has in MAIR_EL1 depends on its version."""
     version = arm64(config).kernel_prot
     normal = (MT_NORMAL[version],) if version == "5.2" else (MT_NORMAL[version], MT_NORMAL_TAGGED)
-    return (*KERNEL_DATA, LeafRule("not Normal memory", "AttrIndx", normal))
+    return (*KERNEL_DATA, LeafRule("not Normal memory", "AttrIndx", normal, memory_type=True))
 
 
 def table_may_stay(layout: Layout, area: Area, height: int, va: int) -> bool:

@@ -9,6 +9,6 @@ KERNEL_DATA = (
     LeafRule("executable", "X", (0,)),
     LeafRule("open to user space", "U", (0,)),
     LeafRule("without accessed bit", "A", (1,)),
-    LeafRule("not ordinary memory", "PBMT", (0,)),
+    LeafRule("not ordinary memory", "PBMT", (0,), memory_type=True),
 )
 """Readable, writable for the kernel alone, never executable, ordinary cacheable memory."""

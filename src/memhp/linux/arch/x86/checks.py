@@ -7,7 +7,7 @@ KERNEL_DATA = (
     LeafRule(WRITABLE, "RW", (1,)),
     LeafRule("open to user space", "US", (0,)),
     LeafRule("executable", "XD", (1,)),
-    LeafRule("not cached", "PCD", (0,)),
+    LeafRule("not cached", "PCD", (0,), memory_type=True),
     LeafRule("written through", "PWT", (0,)),
 )
 """Readable, writable for the kernel alone, never executable, ordinary cacheable memory."""

@@ -1,0 +1,2 @@
+"""PCI devices: ``drivers/pci``."""
+# SPDX-License-Identifier: GPL-2.0-or-later

@@ -1,0 +1,184 @@
+"""A PCI device's BAR gets struct pages, so that other devices can read and write it: ``drivers/pci/p2pdma.c``.
+
+The BAR's pages lie in a pool. The kernel takes runs of them for its own queues; user space, by mapping the device's
+``p2pmem/allocate``, takes pages that have counts of their own, and may hand these to other devices as it would hand
+RAM. Whatever is taken holds a reference on the mapping, and ``memunmap_pages()`` waits for each. PFNs throughout.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import dataclass, field
+from errno import EFAULT, EINVAL, ENODEV, ENOMEM
+
+from memhp.errors import KernelError
+from memhp.hw.shared import MARKED
+from memhp.linux.kernel.rcu import rcu_read_lock, synchronize_rcu
+from memhp.linux.lib.percpu_refcount import percpu_ref_get_many, percpu_ref_put_many, percpu_ref_tryget_live
+from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType
+from memhp.linux.mm.memremap import PAGE_REFCOUNT, devm_memremap_pages_release, free_zone_device_folio, memremap_pages
+from memhp.linux.place import here, kernel_function
+from memhp.linux.state import Kernel
+from memhp.spans import Span, SpanSet
+
+KERNEL_FILE = "drivers/pci/p2pdma.c"
+GEN_POOL = "gen_pool"
+"""The bitmap of a pool, which is changed without a lock (lib/genalloc.c)."""
+
+
+@dataclass(eq=False)
+class P2pdma:
+    """``struct pci_p2pdma`` and the mapping of the one BAR that a device here offers."""
+
+    pgmap: DevPagemap
+    pool: SpanSet = field(default_factory=SpanSet, metadata=MARKED)
+    """Pages that nobody has taken: a pool of ``lib/genalloc.c``."""
+    references: dict[int, int] = field(default_factory=dict, metadata=MARKED)
+    """Page that user space has taken → its count: one for being mapped, one for each transfer that holds it."""
+    mapped: set[int] = field(default_factory=set, metadata=MARKED)
+    """Pages that user space maps."""
+    alloc_attr: bool = field(default=True, metadata=MARKED)
+    """Whether there is a file ``p2pmem/allocate`` to map."""
+
+
+@dataclass
+class PciDevices:
+    """``pci_dev->p2pdma`` by device."""
+
+    p2pdma: dict[str, P2pdma] = field(default_factory=dict, metadata=MARKED)
+
+
+def pci_p2pdma_add_resource(k: Kernel, pdev: str, bar: Span, size: int = 0, offset: int = 0) -> P2pdma:
+    """Give `size` bytes of a BAR (physical bytes) from `offset` on struct pages and a pool; 0 for all there is.
+
+    Raises EINVAL for what is not in the BAR, and what :func:`memremap_pages` raises: a BAR is not made to fit, so that
+    one which is smaller than a sub-section, or not aligned to it, is refused there.
+    """
+    size = size or bar.size - offset
+    if offset >= bar.size or size <= 0 or size + offset > bar.size:
+        text = f"{size:#x} bytes at {offset:#x} of a BAR of {bar.size:#x}"
+        raise KernelError(EINVAL, text, place=here(), advice="offer a part of the BAR")
+    start = bar.start + offset
+    pgmap = DevPagemap(MemoryType.PCI_P2PDMA, (Span(start, start + size),), ops=DevPagemapOps(page_free=p2pdma_free))
+    memremap_pages(k, pgmap)
+    added = P2pdma(pgmap, SpanSet([(start >> k.config.page_shift, (start + size) >> k.config.page_shift)]))
+    k.statics(PciDevices).p2pdma[pdev] = added
+    return added
+
+
+# Taking and giving back --------------------------------------------------------------------------------------
+
+
+def pci_alloc_p2pmem(k: Kernel, pdev: str, nr: int) -> Span | None:
+    """The kernel takes `nr` pages in one run for itself; None when there are none, or the device is going."""
+    with rcu_read_lock(k.hw):
+        p2pdma = k.statics(PciDevices).p2pdma.get(pdev)
+        return None if p2pdma is None else _take(k, p2pdma, nr)
+
+
+def pci_free_p2pmem(k: Kernel, pdev: str, pages: Span) -> None:
+    """The kernel gives back what :func:`pci_alloc_p2pmem` gave it."""
+    _give_back(k, k.statics(PciDevices).p2pdma[pdev], pages)
+
+
+def _take(k: Kernel, p2pdma: P2pdma, nr: int) -> Span | None:
+    """``gen_pool_alloc_owner()``, then a reference on the mapping; what was taken goes back when that is refused."""
+    k.hw.atomic(GEN_POOL)
+    run = next((run for run in p2pdma.pool if run.size >= nr), None)
+    if run is None:
+        return None
+    taken = Span(run.start, run.start + nr)
+    p2pdma.pool.remove(*taken)
+    assert p2pdma.pgmap.ref is not None
+    if percpu_ref_tryget_live(k.hw, p2pdma.pgmap.ref):
+        return taken
+    k.hw.atomic(GEN_POOL)
+    p2pdma.pool.add(*taken)
+    return None
+
+
+def _give_back(k: Kernel, p2pdma: P2pdma, pages: Span) -> None:
+    """``gen_pool_free_owner()``, then the reference goes."""
+    k.hw.atomic(GEN_POOL)
+    p2pdma.pool.add(*pages)
+    assert p2pdma.pgmap.ref is not None
+    percpu_ref_put_many(k.hw, p2pdma.pgmap.ref, 1)
+
+
+# Pages of user space -----------------------------------------------------------------------------------------
+
+
+def p2pmem_alloc_mmap(k: Kernel, pdev: str, nr: int = 1) -> Span:
+    """User space takes `nr` pages by mapping them, each with a count and a reference on the mapping (6.2).
+
+    Raises ENODEV once the device is going, ENOMEM when the pool is empty.
+    """
+    with rcu_read_lock(k.hw):
+        p2pdma = k.statics(PciDevices).p2pdma.get(pdev)
+        if p2pdma is None or not p2pdma.alloc_attr:
+            raise KernelError(ENODEV, f"{pdev} offers no peer-to-peer memory (any more)", place=here())
+        taken = _take(k, p2pdma, nr)
+        if taken is None:
+            raise KernelError(ENOMEM, f"no run of {nr} pages left in the BAR", place=here())
+    ref = p2pdma.pgmap.ref
+    assert ref is not None
+    for pfn in range(*taken):
+        k.hw.atomic(PAGE_REFCOUNT)
+        p2pdma.references[pfn] = 1
+        p2pdma.mapped.add(pfn)
+        percpu_ref_get_many(k.hw, ref, 1)
+    percpu_ref_put_many(k.hw, ref, 1)
+    return taken
+
+
+@kernel_function("mm/gup.c:try_grab_folio")
+def pin_user_page(k: Kernel, pdev: str, pfn: int) -> None:
+    """Another device is to read or write a page that user space maps (``FOLL_PCI_P2PDMA``). Raises EFAULT."""
+    p2pdma = k.statics(PciDevices).p2pdma[pdev]
+    if pfn not in p2pdma.mapped:
+        raise KernelError(EFAULT, f"PFN {pfn:#x} is not mapped (any more)", place=here())
+    k.hw.atomic(PAGE_REFCOUNT)
+    p2pdma.references[pfn] += 1
+
+
+@kernel_function("mm/swap.c:__folio_put")
+def put_page(k: Kernel, pdev: str, pfn: int) -> None:
+    """A reference to a page of user space goes: the last one gives it back to the pool."""
+    p2pdma = k.statics(PciDevices).p2pdma[pdev]
+    k.hw.atomic(PAGE_REFCOUNT)
+    p2pdma.references[pfn] -= 1
+    if not p2pdma.references[pfn]:
+        free_zone_device_folio(k, p2pdma.pgmap, pfn)
+
+
+@kernel_function(f"{KERNEL_FILE}:p2pdma_folio_free")
+def p2pdma_free(k: Kernel, pfn: int) -> None:
+    """Nobody has a page any more: back to the pool, and its reference on the mapping goes (6.12: ``page_free``)."""
+    at = pfn << k.config.page_shift
+    (p2pdma,) = [each for each in k.statics(PciDevices).p2pdma.values() if at in each.pgmap.ranges[0]]
+    del p2pdma.references[pfn]
+    _give_back(k, p2pdma, Span(pfn, pfn + 1))
+
+
+# The driver goes ---------------------------------------------------------------------------------------------
+
+
+def pci_p2pdma_unmap_mappings(k: Kernel, pdev: str) -> None:
+    """Take the file away that user space maps pages by, and with it every mapping of one."""
+    p2pdma = k.statics(PciDevices).p2pdma[pdev]
+    p2pdma.alloc_attr = False
+    for pfn in sorted(p2pdma.mapped):
+        p2pdma.mapped.discard(pfn)
+        put_page(k, pdev, pfn)
+
+
+def pci_p2pdma_release(k: Kernel, pdev: str) -> None:
+    """No pool any more."""
+    del k.statics(PciDevices).p2pdma[pdev]
+    synchronize_rcu(k.hw)
+
+
+@kernel_function("drivers/base/devres.c:devres_release_all")
+def devres_release_all(k: Kernel, pdev: str) -> None:
+    """The driver is unbound: what it set up is undone, the last first."""
+    pci_p2pdma_unmap_mappings(k, pdev)
+    devm_memremap_pages_release(k, k.statics(PciDevices).p2pdma[pdev].pgmap)
+    pci_p2pdma_release(k, pdev)

@@ -1,0 +1,2 @@
+"""``kernel/sched/``: who waits for what."""
+# SPDX-License-Identifier: GPL-2.0-or-later

@@ -1,0 +1,136 @@
+"""Private pages of a device, and the pages of a PCI BAR: who may have them, and when they go."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import pytest
+
+from kernels import PLUG_AT, plug
+from memhp.check import check_all
+from memhp.claims import evidence
+from memhp.errors import KernelBug, KernelError
+from memhp.linux.drivers.pci import p2pdma
+from memhp.linux.lib import test_hmm as hmm
+from memhp.linux.lib.percpu_refcount import percpu_ref_kill
+from memhp.linux.mm.migrate_device import (
+    Mm,
+    device_private_pgmap,
+    do_anonymous_page,
+    do_swap_page,
+    hold,
+    migrate_vma_setup,
+)
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import MiB
+
+
+def machine(preset: str = "x86-vm", release: str = "linux-7.2") -> Kernel:
+    return evidence.kernel({"preset": preset, "memory": "2G", "profile": release})
+
+
+def away(k: Kernel, count: int = 1) -> Mm:
+    """A process with pages, all of them on a device."""
+    hmm.dmirror_allocate_chunk(k, "gpu")
+    mm = Mm()
+    for address in range(count):
+        do_anonymous_page(k, mm, address)
+    assert hmm.dmirror_migrate_to_device(k, "gpu", mm, range(count)) == count
+    return mm
+
+
+def test_private_memory_takes_the_highest_addresses_that_the_direct_map_could_reach() -> None:
+    """7.2: arch/x86 direct_map_physmem_end, arch/riscv DIRECT_MAP_PHYSMEM_END, arch/arm64 __pa(PAGE_END - 1)."""
+    ends = {
+        preset: hmm.dmirror_allocate_chunk(machine(preset), "gpu").ranges[0].end for preset in ("x86-vm", "riscv-vm")
+    }
+    assert ends == {"x86-vm": 1 << 46, "riscv-vm": 1 << 47}
+
+
+def test_riscv_of_6_12_maps_struct_pages_of_private_memory_outside_the_vmemmap() -> None:
+    """MAX_PHYSMEM_BITS is 56 there, and Sv48 has a vmemmap of 2 TiB: 128 TiB of memory."""
+    k = machine("riscv-vm", "linux-6.12")
+    span = hmm.dmirror_allocate_chunk(k, "gpu").ranges[0]
+    assert span.end == 1 << 56
+    assert k.layout.pfn_to_page(span.start >> 12) not in k.layout.vmemmap.span
+    assert {breach.law for breach in check_all(k)} == {"vmemmap"}
+
+
+def test_a_fault_brings_a_page_back_unless_somebody_else_holds_it() -> None:
+    k = machine()
+    mm = away(k, 2)
+    hold(k, mm.ptes[1])
+    assert device_private_pgmap(k, do_swap_page(k, mm, 0)) is None
+    with pytest.raises(KernelError, match="did not bring the page back"):
+        do_swap_page(k, mm, 1)
+
+
+def test_a_driver_may_not_collect_pages_of_another() -> None:
+    """mm/migrate_device.c:migrate_vma_collect_pmd compares pgmap->owner."""
+    k = machine()
+    mm = away(k)
+    assert migrate_vma_setup(k, mm, [0], "other", from_device=True) == []
+    assert len(migrate_vma_setup(k, mm, [0], "gpu", from_device=True)) == 1
+
+
+def test_a_driver_that_goes_has_to_empty_its_memory_first() -> None:
+    k = machine()
+    mm = away(k, 3)
+    hmm.dmirror_device_remove_chunks(k, "gpu")
+    assert not any(device_private_pgmap(k, pfn) for pfn in mm.ptes.values())
+    assert check_all(k) == []
+    away(k)
+    with pytest.raises(KernelBug, match="1 references to the device's mapping"):
+        hmm.dmirror_device_remove_chunks(k, "gpu", evict=False)
+
+
+# PCI BARs ----------------------------------------------------------------------------------------------------
+
+
+def bar(k: Kernel, size: int = 4 * MiB) -> p2pdma.P2pdma:
+    plug(k, size)
+    return p2pdma.pci_p2pdma_add_resource(k, "nvme0", Span(PLUG_AT, PLUG_AT + size))
+
+
+def test_a_part_of_a_bar_must_lie_in_it_and_fill_sub_sections() -> None:
+    k = machine()
+    whole = Span(PLUG_AT, PLUG_AT + 4 * MiB)
+    for size, offset in ((0, 4 * MiB), (3 * MiB, 2 * MiB), (MiB, 0)):
+        with pytest.raises(KernelError, match="EINVAL"):
+            p2pdma.pci_p2pdma_add_resource(k, "nvme0", whole, size, offset)
+
+
+def test_the_kernels_runs_and_user_spaces_pages_come_from_one_pool_and_go_back_to_it() -> None:
+    k = machine()
+    added = bar(k)
+    first = PLUG_AT >> 12
+    assert p2pdma.pci_alloc_p2pmem(k, "nvme0", 1000) == Span(first, first + 1000)
+    assert p2pdma.pci_alloc_p2pmem(k, "nvme0", 100) is None
+    assert p2pdma.p2pmem_alloc_mmap(k, "nvme0", 2) == Span(first + 1000, first + 1002)
+    p2pdma.pci_free_p2pmem(k, "nvme0", Span(first, first + 1000))
+    p2pdma.put_page(k, "nvme0", first + 1000)
+    assert list(added.pool) == [Span(first, first + 1001), Span(first + 1002, first + 1024)]
+
+
+def test_a_device_that_is_going_gives_no_more_and_takes_back_what_it_gave() -> None:
+    k = machine()
+    added = bar(k)
+    p2pdma.p2pmem_alloc_mmap(k, "nvme0", 4)
+    p2pdma.devres_release_all(k, "nvme0")
+    assert check_all(k) == []
+    assert list(added.pool) == [Span(PLUG_AT >> 12, (PLUG_AT + 4 * MiB) >> 12)]
+    with pytest.raises(KernelError, match="ENODEV"):
+        p2pdma.p2pmem_alloc_mmap(k, "nvme0")
+    again = p2pdma.pci_p2pdma_add_resource(k, "nvme0", Span(PLUG_AT, PLUG_AT + 4 * MiB))
+    assert again.pgmap.ref is not None
+    percpu_ref_kill(k.hw, again.pgmap.ref)
+    assert p2pdma.pci_alloc_p2pmem(k, "nvme0", 1) is None
+    assert again.pool.size == 1024
+
+
+def test_only_a_bar_may_be_uncached_in_the_direct_map() -> None:
+    """check/direct_map: a page of RAM with the same attributes breaks the law."""
+    k = machine()
+    bar(k)
+    assert check_all(k) == []
+    for device in k.statics(p2pdma.PciDevices).p2pdma.values():
+        device.pgmap.type = p2pdma.MemoryType.GENERIC
+    assert {breach.law for breach in check_all(k)} == {"direct-map"}
