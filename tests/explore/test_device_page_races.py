@@ -7,6 +7,8 @@ from deciding import counterexample, decided
 from memhp.explore.cases import dax_dma_vs_truncate, p2pdma_dma_vs_unbind
 from memhp.linux.fs import dax
 from memhp.linux.mm import memremap
+from memhp.linux.mm.memremap import PAGE_REFCOUNT
+from memhp.linux.state import Kernel
 
 DAX, BAR = dax_dma_vs_truncate.CASE, p2pdma_dma_vs_unbind.CASE
 NOW, THEN = "x86_64-4K-48-linux-7.2", "x86_64-4K-48-linux-6.12"
@@ -26,11 +28,11 @@ def test_gup_that_does_not_look_at_the_entry_again_takes_a_page_that_was_found_i
 ) -> None:
     """mm/gup.c:gup_fast_pte_range compares the entry once it has its reference."""
 
-    def once(k: dax.Kernel, mapping: dax.DaxMapping, pfn: int) -> bool:
+    def once(k: Kernel, mapping: dax.DaxMapping, pfn: int) -> bool:
         k.hw.atomic(dax.PTE)
         if pfn not in mapping.mapped:
             return False
-        k.hw.atomic(dax.PAGE_REFCOUNT)
+        k.hw.atomic(PAGE_REFCOUNT)
         mapping.references[pfn] = 1
         return True
 

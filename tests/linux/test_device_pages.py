@@ -10,6 +10,7 @@ from memhp.errors import KernelBug, KernelError
 from memhp.linux.drivers.pci import p2pdma
 from memhp.linux.lib import test_hmm as hmm
 from memhp.linux.lib.percpu_refcount import percpu_ref_kill
+from memhp.linux.mm.dev_pagemap import MemoryType
 from memhp.linux.mm.migrate_device import (
     Mm,
     device_private_pgmap,
@@ -132,5 +133,5 @@ def test_only_a_bar_may_be_uncached_in_the_direct_map() -> None:
     bar(k)
     assert check_all(k) == []
     for device in k.statics(p2pdma.PciDevices).p2pdma.values():
-        device.pgmap.type = p2pdma.MemoryType.GENERIC
+        device.pgmap.type = MemoryType.GENERIC
     assert {breach.law for breach in check_all(k)} == {"direct-map"}
