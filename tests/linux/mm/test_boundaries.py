@@ -9,6 +9,7 @@ import pytest
 from kernels import PLUG_AT, kernel, plug, refused
 from memhp.hw.memory import Use
 from memhp.linux.arch.x86.mm.vmemmap_sub_pmd import vmemmap_pmd_is_unused, vmemmap_use_new_sub_pmds
+from memhp.linux.drivers.base.memory import valid_zones
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.drivers.virtio.virtio_mem_state import MbState
@@ -16,6 +17,7 @@ from memhp.linux.mm import memory_hotplug_online
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
 from memhp.linux.mm.memory_hotplug_add import MHP_NONE, add_memory
+from memhp.linux.mm.memory_hotplug_online import online_pages
 from memhp.linux.mm.memory_hotplug_policy import auto_movable_can_online_movable
 from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.linux.mm.memremap import memremap_pages
@@ -24,6 +26,7 @@ from memhp.linux.mmzone import MemoryGroup, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, MiB
+from steppers import Failing
 from virtio_mem import AT, attach, resize
 
 BLOCK = 128 * MiB
@@ -167,3 +170,38 @@ def test_watermarks_are_worked_out_when_nothing_of_the_block_is_isolated_any_mor
     monkeypatch.setattr(module, "init_per_zone_wmark_min", look)
     state_store(k, k.block_id(span.start), "online_movable")
     assert seen == [0]
+
+
+def test_memory_that_only_touches_a_zone_is_not_drawn_into_it() -> None:
+    """zone_intersects() is of half-open ranges: neither what ends where ZONE_MOVABLE begins nor what follows it."""
+    k = kernel("x86_64")
+    plug(k, 3 * BLOCK)
+    add_memory(k, 0, PLUG_AT, 3 * BLOCK)
+    first = PLUG_AT // BLOCK
+    state_store(k, first + 1, "online_movable")
+    assert [valid_zones(k, block) for block in (first, first + 2)] == ["Normal Movable", "Normal Movable"]
+
+
+@pytest.mark.parametrize("cut", [(0, 0), (1, 32767), (0, 512)])
+def test_what_goes_online_is_pageblocks_up_to_the_end_of_a_section(cut: tuple[int, int]) -> None:
+    """online_pages(): no page, a start within a pageblock, an end within a section: each alone is EINVAL."""
+    k = kernel("x86_64")
+    span = plug(k, BLOCK)
+    add_memory(k, 0, PLUG_AT, BLOCK)
+    zone = k.nodes[0].zones[ZoneType.MOVABLE]
+    error = refused(online_pages, k, span.start + cut[0], cut[1], zone, None)
+    assert (error.errno, error.place) == (22, "mm/memory_hotplug.c:online_pages")
+    assert not zone.spanned
+
+
+@pytest.mark.parametrize("release", ["linux-6.12", "linux-7.2"])
+def test_a_new_node_is_gone_again_when_its_memory_could_not_be_added(release: str) -> None:
+    """add_memory_resource(): 7.2 registers the node first, and unregisters it at ``error``; 6.12 does so last."""
+    k = kernel("x86_64", release)
+    plug(k, BLOCK)
+    k.hw.faults = Failing("drivers/base/memory.c:add_memory_block", 1)
+    refused(add_memory, k, 1, PLUG_AT, BLOCK)
+    k.hw.faults = None
+    assert (k.node_states.online, set(k.node_states.devices)) == ({0}, {0})
+    add_memory(k, 1, PLUG_AT, BLOCK)
+    assert (k.node_states.online, set(k.node_states.devices)) == ({0, 1}, {0, 1})

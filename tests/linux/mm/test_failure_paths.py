@@ -139,6 +139,52 @@ def test_what_a_notifier_answers_is_what_the_writer_of_state_gets() -> None:
         assert asked == ["MEM_CANCEL_OFFLINE"], "the whole chain is told, also who never saw MEM_GOING_OFFLINE"
 
 
+@pytest.mark.parametrize("refusing", ["node", "memory"])
+def test_who_is_told_that_a_nodes_first_memory_does_not_come(refusing: str) -> None:
+    """linux-7.2 online_pages(): the node chain is asked first; failed_addition tells both chains, memory's first."""
+    k = kernel("x86_64", "linux-7.2")
+    plug(k, BLOCK)
+    add_memory(k, 1, PLUG_AT, BLOCK)
+    heard: list[str] = []
+
+    def node(_k: Kernel, action: str, _nid: int) -> str:
+        heard.append(action)
+        return "no" if refusing == "node" and action == "NODE_ADDING_FIRST_MEMORY" else ""
+
+    def memory(_k: Kernel, action: str, _pfn: int, _nr: int) -> str:
+        heard.append(action)
+        return "no" if refusing == "memory" and action == "MEM_GOING_ONLINE" else ""
+
+    k.statics(Chains).node.append(node)
+    k.statics(Chains).memory.append(memory)
+    assert refused(state_store, k, FIRST, "online").errno == EPERM
+    asked = ["NODE_ADDING_FIRST_MEMORY", *(["MEM_GOING_ONLINE"] if refusing == "memory" else [])]
+    assert heard == [*asked, "MEM_CANCEL_ONLINE", "NODE_CANCEL_ADDING_FIRST_MEMORY"]
+    assert not k.nodes[1].spanned
+
+
+def test_memory_that_stays_is_told_to_both_chains_whichever_refused() -> None:
+    """linux-7.2 offline_pages(), failed_removal_isolated: memory_notify(), then node_notify()."""
+    k = kernel("x86_64", "linux-7.2")
+    plug(k, BLOCK)
+    add_memory(k, 1, PLUG_AT, BLOCK)
+    state_store(k, FIRST, "online_movable")
+    heard: list[str] = []
+
+    def node(_k: Kernel, action: str, _nid: int) -> str:
+        heard.append(action)
+        return "no" if action == "NODE_REMOVING_LAST_MEMORY" else ""
+
+    def memory(_k: Kernel, action: str, _pfn: int, _nr: int) -> str:
+        heard.append(action)
+        return ""
+
+    k.statics(Chains).node.append(node)
+    k.statics(Chains).memory.append(memory)
+    assert refused(state_store, k, FIRST, "offline").errno == EPERM
+    assert heard == ["NODE_REMOVING_LAST_MEMORY", "MEM_CANCEL_OFFLINE", "NODE_CANCEL_REMOVING_LAST_MEMORY"]
+
+
 class TestRollBackOfBlockDevices:
     """drivers/base/memory.c:create_memory_block_devices: those made before the one that failed go as ever."""
 

@@ -327,6 +327,10 @@ def test_in_5_13_a_driver_brings_its_own_reference_count() -> None:
     assert order == ["kill", "released", "cleanup"]
     again = device(128 * MiB, ref=PercpuRef("driver's", lambda: None))
     assert refused(memremap_pages, k, again, 0).reason == "Missing reference count teardown definition"
+    for only in (DevPagemapOps(kill=kill), DevPagemapOps(cleanup=ops.cleanup)):
+        for own, reason in ((True, "Missing reference count teardown"), (False, "Internal reference count teardown")):
+            half = device(128 * MiB, ref=PercpuRef("driver's", lambda: None) if own else None, ops=only)
+            assert refused(memremap_pages, k, half, 0).reason.startswith(reason)
 
 
 def test_the_alignment_that_struct_pages_need_is_a_sub_section_everywhere() -> None:
