@@ -30,6 +30,8 @@ HEAD = ("file", "function")
 LAST = "compared"
 STATED = re.compile(r'^KERNEL_FILE = "([^"]+)"', re.MULTILINE)
 """Where a module says which kernel file it stands for."""
+OF_FILE = re.compile(r'^@of_file\("([^"]+)"\)', re.MULTILINE)
+"""Where it says which other file a function is of."""
 OWN = re.compile(r"\{KERNEL_FILE\}:(\w+)")
 """The names of a module's places in the file that it states."""
 VERSION = re.compile(r"^(VERSION|PATCHLEVEL)\s*=\s*(\d+)", re.MULTILINE)
@@ -94,7 +96,7 @@ def mirrored(trees: Sequence[Tree]) -> list[tuple[str, str]]:
         if not relative.startswith("linux/"):
             continue
         stem = relative.removeprefix("linux/").removesuffix(".py")
-        files = {file for file, _ in places} | {f"{stem}.c", f"{stem}.h"} | set(STATED.findall(text))
+        files = {file for file, _ in places} | {f"{stem}.c", f"{stem}.h", *STATED.findall(text), *OF_FILE.findall(text)}
         names = {node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)}
         found |= {(f, name) for f in files for name in names if any(name in tree.functions(f) for tree in trees)}
     return sorted(place for place in found if any(place[1] in tree.functions(place[0]) for tree in trees))

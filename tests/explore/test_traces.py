@@ -1,6 +1,7 @@
 """Traces: the kernel's own places, entries in words, and differences that add up to what became of the machine."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import dis
 import lzma
 import re
 from collections.abc import Iterator
@@ -103,7 +104,7 @@ def test_modules_lie_where_the_files_of_the_kernel_lie_that_they_stand_for() -> 
 
 
 def test_a_renamed_variable_changes_no_place() -> None:
-    """The table and the names come by position and from the remover: what a function calls them does not matter."""
+    """Table and names are arguments, by position, of functions and loops: what these call them does not matter."""
     names = place.Descent(unmap=("a.c:pte", "a.c:pmd"))
 
     @place.part_of_descent("unmap")
@@ -114,10 +115,25 @@ def test_a_renamed_variable_changes_no_place() -> None:
     def other(_kernel: object, _tables: Table) -> tuple[str, str]:
         return place.here(), place.place(Table(0, 0, 0))
 
+    @place.each_level(("c.c:pte", "c.c:pmd"))
+    def entries(_kernel: object, _tables: Table) -> Iterator[str]:
+        yield place.here()
+
+    assert list(entries(None, Table(0, 1, 0))) == ["c.c:pmd"]
     assert [anything(None, SimpleNamespace(names=names), Table(0, height, 0)) for height in (0, 1, 2)] == [
         "a.c:pte", "a.c:pmd", "a.c:pmd",
     ]  # fmt: skip
     assert other(None, Table(0, 1, 0)) == ("b.c:pmd", "b.c:pte")
+
+
+def test_no_function_that_is_several_in_the_kernel_gives_what_tells_them_apart_another_value() -> None:
+    for module in walk_packages(linux.__path__, f"{linux.__name__}."):
+        import_module(module.name)
+    assert len(place.BY_LEVEL) > 15
+    for code, level in place.BY_LEVEL.items():
+        asked = code.co_varnames[: code.co_varnames.index(level.table) + 1]
+        changed = {step.argval for step in dis.get_instructions(code) if step.opname in {"STORE_FAST", "STORE_DEREF"}}
+        assert not changed & set(asked), code
 
 
 @pytest.mark.parametrize(

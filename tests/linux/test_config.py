@@ -118,6 +118,10 @@ class TestRefused:
         [
             (lambda: kernel("linux-6.12", "sparc", 4 * KiB, 48), "no architecture 'sparc'"),
             (lambda: kernel("linux-5.13", "riscv64", 4 * KiB, 48), "linux-5.13 has no memory hotplug on riscv64"),
+            (
+                lambda: kernel("linux-5.13", "loongarch64", 4 * KiB, 48),
+                "of linux-5.13 on loongarch64 is not known (it is from 6.12 on)",
+            ),
             (lambda: kernel("linux-6.12", "riscv64", 64 * KiB, 48), "riscv64 has no 64 KiB pages (one of 4 KiB)"),
             (lambda: kernel("linux-5.13", "arm64", 4 * KiB, 52), "has no 52-bit addresses (one of 39, 48)"),
             (lambda: kernel("linux-6.12", "arm64", 4 * KiB, 48, pa_bits=52), "no 52-bit physical addresses here"),

@@ -55,6 +55,8 @@ class ArchProfile(Choices):
 
     hotplug_since: ClassVar[str] = ""
     """The first release with memory hotplug on it; empty where every known one has it."""
+    known_since: ClassVar[str] = ""
+    """The first release with it whose code was read, where that is a later one."""
 
     vmemmap_leaves: VmemmapLeaves
     vmemmap_fallback: VmemmapFallback
@@ -340,11 +342,15 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
         return self.memmap_on_memory in {"one-block", "one-block-or-force"}
 
     def arch(self, arch: Arch) -> ArchProfile:
-        """The record of an architecture. Raises :class:`BadInput` when this kernel has no memory hotplug there."""
+        """The record of an architecture. Raises :class:`BadInput` where none is known of this kernel."""
         for record in self.records:
             if record.arch == arch:
                 return record
         have = ", ".join(self.arches)
+        for kind in records():
+            if kind.arch == arch and kind.known_since:
+                text, fix = f"memory hotplug of {self.name} on {arch} is not known", f"it is from {kind.known_since} on"
+                raise BadInput(text, where="profile", fix=fix)
         raise BadInput(f"{self.name} has no memory hotplug on {arch}", where="profile", fix=f"it has {have}")
 
     def record(self, kind: type[Record]) -> Record:

@@ -2,16 +2,15 @@
 
 Each module of this tree that stands for a file of the kernel, or for a part of one, says which by the constant
 ``KERNEL_FILE``. Its public functions have the kernel's names, and a private function is part of the public one that
-called it. What is otherwise is said where it is defined: :func:`kernel_function` for a function that goes by another
-name in the kernel or is no function there, :func:`each_level` for one that the kernel has for each level of page
-tables, :func:`part_of_descent` for the descents that architectures share here, whose builders and removers know what
-each architecture calls its own.
+called it. What is otherwise is said where it is defined: :func:`of_file` for a function of another file,
+:func:`kernel_function` for one that goes by another name in the kernel or is no function there, :func:`each_level` for
+one that the kernel has for each level of page tables, :func:`part_of_descent` for the descents that architectures share
+here, whose builders and removers know what each architecture calls its own.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import sys
-from collections.abc import Callable
-from functools import update_wrapper
+from collections.abc import Callable, Mapping
 from types import CodeType, FrameType, FunctionType
 from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
@@ -30,14 +29,27 @@ ByHeight = tuple[str, ...]
 LEVELS = ("pte", "pmd", "pud", "p4d", "pgd")
 """What functions for tables of a height have in their names."""
 
+
+class Level(NamedTuple):
+    """How to tell, of a function here that is one for each level of page tables in the kernel, which it is.
+
+    Its arguments are asked, by the names that it gives them; it gives them no other values while it runs.
+    """
+
+    names: Callable[[Mapping[str, Any]], ByHeight]
+    """What the kernel's functions are called."""
+    table: str
+    """The table that is worked on."""
+    below: int = 0
+    """How many levels under that one the name is found."""
+
+
 _NAMED: dict[CodeType, str] = {}
 """What :func:`kernel_function` says; an empty string where the place is the caller's."""
-
-
+BY_LEVEL: dict[CodeType, Level] = {}
+"""What :func:`each_level` and :func:`part_of_descent` say."""
 STATED: set[str] = set()
 """Every ``file:function`` that is said here, of the modules that are loaded."""
-_AT_LEVEL: set[CodeType] = set()
-"""The functions here that call one which is several in the kernel."""
 
 
 def by_height(file: str, *functions: str) -> ByHeight:
@@ -58,6 +70,11 @@ def kernel_function(place: str | None) -> Callable[[F], F]:
     return name
 
 
+def of_file(file: str) -> Callable[[F], F]:
+    """A function under its own name in the kernel, but of another file than its module stands for."""
+    return lambda function: kernel_function(f"{file}:{function.__name__}")(function)
+
+
 def stands_for(function: Callable[..., Any], place: str) -> None:
     """What a function does, it does at this place."""
     _NAMED[function.__code__] = place
@@ -69,14 +86,9 @@ def each_level(names: ByHeight) -> Callable[
     """A function that works on the table that is its second argument, and is one function for each height there."""
 
     def name(function: Callable[Concatenate[A, Table, P], R]) -> Callable[Concatenate[A, Table, P], R]:
-        def at_level(first: A, table: Table, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            _level = (names, table.height, 0)
-            return function(first, table, *args, **kwargs)
-
-        update_wrapper(at_level, function)
-        _NAMED[function.__code__] = ""
-        _AT_LEVEL.add(at_level.__code__)
-        return at_level
+        _, table = function.__code__.co_varnames[:2]
+        BY_LEVEL[function.__code__] = Level(lambda _: names, table)
+        return function
 
     return name
 
@@ -118,14 +130,9 @@ def part_of_descent(
     """
 
     def name(function: Callable[Concatenate[A, H, Table, P], R]) -> Callable[Concatenate[A, H, Table, P], R]:
-        def in_descent(first: A, how: H, table: Table, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            _level = (getattr(how.names, of), table.height, below)
-            return function(first, how, table, *args, **kwargs)
-
-        update_wrapper(in_descent, function)
-        _NAMED[function.__code__] = ""
-        _AT_LEVEL.add(in_descent.__code__)
-        return in_descent
+        _, how, table = function.__code__.co_varnames[:3]
+        BY_LEVEL[function.__code__] = Level(lambda told: getattr(told[how].names, of), table, below)
+        return function
 
     return name
 
@@ -147,6 +154,8 @@ def place(target: object = None) -> str:
 def own_place(function: FunctionType) -> str:
     """The place that a function stands for by itself; "" for a part of another and for one that there is by level."""
     code, file = function.__code__, function.__globals__.get("KERNEL_FILE")
+    if code in BY_LEVEL:
+        return ""
     if code in _NAMED:
         return _NAMED[code]
     return f"{file}:{code.co_name}" if file and _is_public(code) else ""
@@ -159,12 +168,13 @@ def _is_public(code: CodeType) -> bool:
 def _place(frame: FrameType | None, target: object) -> str:
     while frame is not None:
         code = frame.f_code
-        if code in _AT_LEVEL:
-            names, height, below = frame.f_locals["_level"]
-            if isinstance(target, Table):
-                height = target.height
+        level = BY_LEVEL.get(code)
+        if level is not None:
+            told = frame.f_locals
+            table = target if isinstance(target, Table) else told[level.table]
+            names = level.names(told)
             if names:
-                return str(names[min(height - below, len(names) - 1)])
+                return names[min(table.height - level.below, len(names) - 1)]
         elif code in _NAMED:
             if _NAMED[code]:
                 return _NAMED[code]

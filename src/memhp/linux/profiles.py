@@ -56,7 +56,7 @@ def _records(release: Release) -> list[type[Choices]]:
 
 
 def _has_hotplug(record: type[ArchProfile], release: Release) -> bool:
-    return not record.hotplug_since or release.series >= series(record.hotplug_since)
+    return all(release.series >= series(each) for each in (record.hotplug_since, record.known_since) if each)
 
 
 @cache

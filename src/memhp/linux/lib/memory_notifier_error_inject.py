@@ -7,7 +7,7 @@ from errno import EINVAL
 
 from memhp.errors import KernelError
 from memhp.linux.drivers.base.notify import Chains, Refusal
-from memhp.linux.place import here, kernel_function
+from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "lib/memory-notifier-error-inject.c"
@@ -29,7 +29,7 @@ def err_inject_init(k: Kernel) -> None:
     k.statics(Chains).memory.append(notifier_err_inject_callback)
 
 
-@kernel_function("lib/notifier-error-inject.c:notifier_err_inject_callback")
+@of_file("lib/notifier-error-inject.c")
 def notifier_err_inject_callback(k: Kernel, action: str, _pfn: int, _pages: int) -> str | Refusal:
     """The notifier."""
     error = k.statics(MemoryNotifierErrInject).actions.get(action, 0)
@@ -39,7 +39,7 @@ def notifier_err_inject_callback(k: Kernel, action: str, _pfn: int, _pages: int)
     return Refusal(f"error {error} is injected", -error)
 
 
-@kernel_function("lib/notifier-error-inject.c:debugfs_errno_set")
+@of_file("lib/notifier-error-inject.c")
 def debugfs_errno_set(k: Kernel, action: str, text: str) -> None:
     """Write to an action's ``error``: what is beyond an errno becomes the nearest that is one. Raises EINVAL."""
     if _NUMBER.fullmatch(text) is None:

@@ -15,7 +15,7 @@ from memhp.linux.mm.page_alloc import adjust_managed_page_count, build_all_zonel
 from memhp.linux.mm.page_isolation import start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
 from memhp.linux.mm.sparse import offline_mem_sections
 from memhp.linux.mmzone import MemoryGroup, PageFlags, Zone, ZoneRef, ZoneType
-from memhp.linux.place import here, kernel_function
+from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -200,7 +200,7 @@ def _removal_success(k: Kernel, span: Span, zone: Zone, group: MemoryGroup | Non
     remove_pfn_range_from_zone(k, zone, span.start, span.size)
 
 
-@kernel_function("mm/page_alloc.c:__offline_isolated_pages")
+@of_file("mm/page_alloc.c")
 def __offline_isolated_pages(k: Kernel, span: Span, zone: Zone) -> int:
     """Mark sections offline and take the free pages from the buddy: how many of the pages it managed.
 

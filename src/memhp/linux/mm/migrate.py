@@ -15,7 +15,7 @@ from memhp.linux.mm.balloon import balloon_page_dequeue, balloon_page_enqueue
 from memhp.linux.mm.hugetlb import GIGANTIC_USES, POOLS, dequeue_hugetlb_folio_nodemask, huge_page_order, huge_pages
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mmzone import PageFlags, ZoneType
-from memhp.linux.place import kernel_function
+from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -52,7 +52,7 @@ class Migration(NamedTuple):
     stuck: list[Stuck]
 
 
-@kernel_function("mm/memory_hotplug.c:scan_movable_pages")
+@of_file("mm/memory_hotplug.c")
 def scan_movable_pages(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
     """The first page of ``[start_pfn, end_pfn)`` that migration should move, or None when there is none left.
 
@@ -89,7 +89,7 @@ def _kept(pfn: int, tag: str) -> KernelError:
     return KernelError(
         EBUSY,
         "unmovable page",
-        place="mm/memory_hotplug.c:scan_movable_pages",
+        place=here(),
         advice=f"PFN {pfn:#x} is logically offline and its driver ({tag or 'unknown'}) keeps it: deflate the balloon, "
         "or have the device give back what it unplugged",
     )

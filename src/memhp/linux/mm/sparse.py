@@ -19,7 +19,7 @@ from memhp.linux.mm.dev_pagemap import DevPagemap, get_dev_pagemap, put_dev_page
 from memhp.linux.mm.sparse_vmemmap import VmemmapPopulateError
 from memhp.linux.mm.vmemmap_alloc import sparse_buffer_fini, sparse_buffer_init
 from memhp.linux.mmzone import Section
-from memhp.linux.place import here, kernel_function
+from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down
@@ -118,7 +118,7 @@ def early_section(k: Kernel, pfn: int) -> bool:
     return section is not None and section.early
 
 
-@kernel_function("include/linux/mmzone.h:pfn_valid")
+@of_file("include/linux/mmzone.h")
 def pfn_valid(k: Kernel, pfn: int) -> bool:
     """Whether a page has a struct page; in an early section every page has. Old arm64 kernels ask memblock too.
 
@@ -146,14 +146,14 @@ def _pfn_valid(k: Kernel, pfn: int) -> bool:
     return pfn_section_valid(k, pfn)
 
 
-@kernel_function("include/linux/mmzone.h:pfn_section_valid")
+@of_file("include/linux/mmzone.h")
 def pfn_section_valid(k: Kernel, pfn: int) -> bool:
     """Whether the sub-section of a page is valid."""
     k.hw.reads(usage_field(k.section_nr(pfn)))
     return pfn in k.subsection_map
 
 
-@kernel_function("mm/memory_hotplug.c:pfn_to_online_page")
+@of_file("mm/memory_hotplug.c")
 def pfn_to_online_page(k: Kernel, pfn: int) -> bool:
     """Whether ``pfn_to_online_page()`` gives a page for `pfn`: it is valid, online and no ZONE_DEVICE page.
 

@@ -19,7 +19,8 @@ class LoongArchProfile(ArchProfile):
     arch: ClassVar[Arch] = "loongarch64"
     pgd_shared: ClassVar[bool] = True
     """The CPU has one register for the root table of each half, ``PGDH`` for the kernel's."""
-    hotplug_since: ClassVar[str] = "6.12"
+    hotplug_since: ClassVar[str] = "5.19"
+    known_since: ClassVar[str] = "6.12"
 
     vmemmap_leaves: Literal["base", "huge"] = choice(
         "Which leaves ``vmemmap_populate()`` tries: base pages, as with tables of two levels, or PMDs.", first("huge")

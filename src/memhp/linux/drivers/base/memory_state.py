@@ -23,7 +23,7 @@ from memhp.linux.mm.memory_hotplug_offline import offline_pages
 from memhp.linux.mm.memory_hotplug_online import online_pages
 from memhp.linux.mm.memory_hotplug_zone import adjust_present_page_count, zone_for_pfn_range
 from memhp.linux.mmzone import BlockState, MemoryBlock, MemoryGroup, Zone
-from memhp.linux.place import here, kernel_function
+from memhp.linux.place import here, kernel_function, of_file
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/base/memory.c"
@@ -152,7 +152,7 @@ def _set_state(k: Kernel, block_id: int, state: BlockState) -> None:
     k.memory_blocks.set(block_id, block_id + 1, replace(block, state=state))
 
 
-@kernel_function("drivers/base/core.c:device_online")
+@of_file("drivers/base/core.c")
 def device_online(k: Kernel, block_id: int, online_type: OnlineType = "online") -> bool:
     """Online a block's device: False when it is online already, where the kernel returns 1."""
     with k.hw.locked(device_lock(block_id), ordered=False):
@@ -164,7 +164,7 @@ def device_online(k: Kernel, block_id: int, online_type: OnlineType = "online") 
         return True
 
 
-@kernel_function("drivers/base/core.c:device_offline")
+@of_file("drivers/base/core.c")
 def device_offline(k: Kernel, block_id: int) -> bool:
     """Offline a block's device: False when it is offline already, where the kernel returns 1."""
     with k.hw.locked(device_lock(block_id), ordered=False):
@@ -221,7 +221,7 @@ def _store(k: Kernel, block_id: int, online_type: OnlineType) -> None:
         raise KernelError(EINVAL, f"memory{block_id} is {state} already", place=here())
 
 
-@kernel_function("drivers/base/core.c:online_store")
+@of_file("drivers/base/core.c")
 def online_store(k: Kernel, block_id: int, text: str) -> None:
     """Write to a block's ``online``, which is no error where it is so already. Raises EINVAL for no truth value."""
     wanted = kstrtobool(text)
