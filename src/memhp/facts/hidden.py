@@ -13,13 +13,12 @@ from math import log2
 from memhp.facts.iomem import Resource
 from memhp.facts.memory_blocks import MemoryBlocks
 from memhp.facts.zoneinfo import ZoneInfo
+from memhp.linux.arch.registry import ports
 from memhp.spans import Span, SpanSet
 from memhp.units import KiB, MiB
 
 PAGE_SIZES = (4 * KiB, 16 * KiB, 64 * KiB)
 """The page sizes of riscv64, x86-64 and arm64."""
-PC_HOLE = Span(640 * KiB, 1 * MiB)
-"""What display memory and option ROMs have of a PC's first megabyte."""
 PC_DMA = 16 * MiB
 """The end of a PC's ZONE_DMA (``MAX_DMA_PFN``)."""
 
@@ -61,12 +60,14 @@ def _present(zone: ZoneInfo, ram: SpanSet, page: int) -> Iterator[Span]:
     span = Span(zone.start_pfn * page, (zone.start_pfn + zone.spanned) * page)
     parts = SpanSet(ram.runs(*span))
     missing = sum(part.size for part in parts) - zone.present * page
-    if span.end == PC_DMA and missing >= PC_HOLE.size:
-        parts.remove(*PC_HOLE)
-        missing -= PC_HOLE.size
-        yield from _less(parts, missing, before=PC_HOLE.start)
-    else:
+    bios = [kept for each in ports() for kept in each.bios_ranges if span.start <= kept.start < span.end == PC_DMA]
+    size = sum(kept.size for kept in bios)
+    if not bios or missing < size:
         yield from _less(parts, missing)
+        return
+    for kept in bios:
+        parts.remove(*kept)
+    yield from _less(parts, missing - size, before=bios[0].start)
 
 
 def _less(parts: SpanSet, missing: int, before: int = 1 << 64) -> Iterator[Span]:

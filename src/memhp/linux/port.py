@@ -168,6 +168,8 @@ class Port(Protocol):
 
     ram_start: int
     """Where QEMU's usual machine has its RAM."""
+    bios_ranges: tuple[Span, ...]
+    """Physical bytes that the kernel takes out of whatever RAM firmware names."""
     plug_start: int
     """The lowest physical address at which platforms plug memory."""
     image_start: int

@@ -181,6 +181,9 @@ _ALL = [
     ),
 ]
 
+USUAL_ARCH = _ALL[0].arch
+"""What a machine is taken for where nothing tells: of this architecture there are most."""
+
 PRESETS = {preset.name: preset for preset in _ALL}
 
 

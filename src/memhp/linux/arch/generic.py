@@ -40,6 +40,7 @@ class GenericPort(Port):
     has_memmap_on_memory = True
     keeps_memblock = True
     has_zone_dma = True
+    bios_ranges: tuple[Span, ...] = ()
     plug_start = 0
     image_start = 0
     direct_map_in_page_tables = True

@@ -16,7 +16,6 @@ from memhp.facts.boot_memory import memblock, system_ram
 from memhp.facts.derive import derive
 from memhp.facts.describe import architecture, ported
 from memhp.facts.dmesg import Dmesg, NodeRange
-from memhp.facts.hidden import PC_HOLE
 from memhp.facts.iomem import Resource
 from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
 from memhp.facts.nodes import Nodes
@@ -30,6 +29,7 @@ from memhp.linux.init import MachineSpec, start_kernel
 from memhp.scenario.boot_options import boot_options
 from memhp.scenario.kernel import profile_of
 from memhp.scenario.machine import machine_spec
+from memhp.scenario.presets import USUAL_ARCH
 from memhp.scenario.schema import MachineText, Memory
 from memhp.spans import Span, SpanMap, SpanSet
 from memhp.target.model.replay import replay
@@ -125,7 +125,7 @@ def _section_size(arch: Arch, page: int) -> int:
 def _arch_with_ram_at(start: int) -> Arch:
     """The architecture whose RAM usually starts there; the one with the most machines where none does."""
     found = [each.name for each in ports() if each.ram_start == start]
-    return "x86_64" if "x86_64" in found or not found else found[0]
+    return USUAL_ARCH if USUAL_ARCH in found or not found else found[0]
 
 
 def _as_booted(spec: MachineSpec, early: list[MemoryBlock]) -> list[MemoryBlock]:
@@ -156,9 +156,8 @@ def _ram(facts: Facts, log: Dmesg, arch: Arch, page: int, early: list[MemoryBloc
         spans = SpanSet(Span(align_up(span.start, page), align_down(span.end, page)) for span in plain)
     else:
         spans = SpanSet(facts.memory.span(block) for block in early or facts.memory.blocks)
-        if arch == "x86_64":
-            spans.remove(0, page)
-            spans.remove(*PC_HOLE)
+        for kept in port(arch).bios_ranges:
+            spans.remove(*kept)
     found: list[NodeRange] = []
     for span in spans:
         found += [NodeRange(nid, Span(start, end)) for start, end, nid in nodes.runs(*span)]

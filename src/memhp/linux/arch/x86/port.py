@@ -38,6 +38,8 @@ class X86Port(GenericPort):
     has_memory_probe = True
 
     ram_start = 0
+    bios_ranges = (Span(0, 4 * KiB), Span(640 * KiB, ISA_END_ADDRESS))
+    """``arch/x86/kernel/setup.c:trim_bios_range``: the BIOS's page; display memory and option ROMs."""
     plug_start = 4 * GiB
     """Above what PCI has."""
     image_start = 16 * MiB
