@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from memhp.target.guest.busy import Idle, wanted
+from memhp.target.guest.busy import LEAST_SHARE, GuestClock, Idle, Turns, wanted
 
 
 class Machine:
@@ -58,3 +58,34 @@ def test_what_a_thread_ran_and_waited_to_run_is_summed(tmp_path: Path) -> None:
         (tmp_path / "7/task" / thread / "schedstat").write_text(text)
     assert wanted(7, tmp_path) == {"7": 2.0, "8": 0.25}
     assert wanted(8, tmp_path) == {}
+
+
+class Shared:
+    """A process of two threads that get so much of a processor when they want one."""
+
+    def __init__(self, share: float) -> None:
+        self.now, self.share = 0.0, share
+        self.threads = {"7": Turns(0, 0), "8": Turns(0, 0)}
+        self.clock = GuestClock(1, threads=lambda _: dict(self.threads), clock=lambda: self.now)
+
+    def passes(self, seconds: float, *, busy: bool = True) -> float:
+        self.now += seconds
+        if busy:
+            ran, waited = self.threads["7"]
+            self.threads["7"] = Turns(ran + self.share * seconds, waited + (1 - self.share) * seconds)
+        return self.clock()
+
+
+def test_a_guest_that_has_to_wait_for_its_turn_has_more_time() -> None:
+    assert Shared(1.0).passes(10) == 10
+    assert round(Shared(0.2).passes(10), 6) == 2
+    starved = Shared(0.0)
+    assert starved.passes(10) == 10 * LEAST_SHARE > 0
+
+
+def test_a_guest_that_sleeps_has_the_time_that_passes() -> None:
+    shared = Shared(0.2)
+    assert shared.passes(10, busy=False) == 10
+    assert round(shared.passes(10), 6) == 12
+    shared.threads["9"] = Turns(0, 5)
+    assert shared.passes(1, busy=False) == 13

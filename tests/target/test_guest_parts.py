@@ -16,7 +16,7 @@ import pytest
 from memhp.errors import BadInput
 from memhp.scenario import schema
 from memhp.target.guest import cpio, modules
-from memhp.target.guest.agent import Agent, GuestLost
+from memhp.target.guest.agent import Agent, GuestLost, GuestSlow
 from memhp.target.guest.cache import Cache, user_cache
 from memhp.target.guest.fetch import release_of
 from memhp.target.guest.flavours import DEFAULTS, FLAVOURS, wanted
@@ -193,6 +193,24 @@ def test_a_guest_that_says_nothing_is_lost() -> None:
     near, far = socket.socketpair()
     with far, pytest.raises(GuestLost, match=r"no answer in 0\.05 s; it hangs"):
         Agent(near, lambda: "; it hangs").wait(0.05)
+
+
+def test_the_time_of_a_guest_is_its_own() -> None:
+    near, far = socket.socketpair()
+    passed = iter([0.0, *(0.01 * turn for turn in range(3)), 7.0])
+    with far, pytest.raises(GuestSlow, match=r"no answer in 6 s$"):
+        Agent(near, clock=lambda: next(passed)).wait(6)
+
+
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [("; watchdog: BUG: soft lockup - CPU#0", False), ("; Kernel panic - not syncing", True), ("; BUG: unable", True)],
+)
+def test_a_guest_that_hangs_on_its_way_up_may_be_slow_and_one_that_died_is_lost(said: str, lost: bool) -> None:
+    near, far = socket.socketpair()
+    with far, pytest.raises(GuestLost) as found:
+        Agent(near, lambda: said).wait(0.05)
+    assert isinstance(found.value, GuestSlow) is not lost
 
 
 def test_what_a_guest_prints_is_taken_apart_into_linuxs_files() -> None:

@@ -12,8 +12,12 @@ from typing import NamedTuple
 from memhp.errors import MemhpError
 from memhp.target.guest.initramfs import READY
 
-TROUBLE = re.compile(r"\bBUG: |\bOops\b|Kernel panic|blocked for more than|soft lockup|self-detected stall")
+DEATH = re.compile(r"\bBUG: (?!soft lockup)|\bOops\b|Kernel panic")
 """What a kernel says on its console that will not go on."""
+TROUBLE = re.compile(rf"{DEATH.pattern}|blocked for more than|soft lockup|self-detected stall")
+"""What else it says where something hangs, or on a machine so busy that it thinks so."""
+LOOK = 1.0
+"""Seconds between two looks at the time that a guest had."""
 ANSWER = 120
 """Seconds for commands that have none of their own."""
 
@@ -39,18 +43,24 @@ class Answer(NamedTuple):
 
 
 class Agent:
-    """One agent; `explain` says what the guest's console showed last, for errors."""
+    """One agent; `explain` says what the guest's console showed last, for errors. `clock` tells the guest's time."""
 
-    def __init__(self, line: socket.socket, explain: Callable[[], str] = str) -> None:
+    def __init__(
+        self, line: socket.socket, explain: Callable[[], str] = str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._line = line
         self._explain = explain
+        self._clock = clock
         self._buffer = b""
 
     def wait(self, timeout: float) -> str:
-        """Wait until the agent is there; the kernel's release. Raises :class:`GuestLost`."""
-        said = self._until(READY.encode() + b" ", timeout)
+        """Wait until the agent is there; the kernel's release.
+
+        Raises :class:`GuestLost`: a kernel that says no more than that something hangs may come up another time.
+        """
+        said = self._until(READY.encode() + b" ", timeout, DEATH)
         del said
-        return self._until(b"\n", timeout).decode().strip()
+        return self._until(b"\n", timeout, DEATH).decode().strip()
 
     def run(self, commands: str, timeout: float = ANSWER) -> Answer:
         """Carry out shell commands, on one line. Raises :class:`GuestLost` without an answer in `timeout` s."""
@@ -69,22 +79,25 @@ class Agent:
         answer = self.run(f"echo {shlex.quote(text)} > {shlex.quote(path)}", timeout)
         return "" if answer.status == 0 else answer.text.strip().rpartition(": ")[2] or "failed"
 
-    def _late(self, timeout: float) -> GuestLost:
+    def _late(self, timeout: float, trouble: re.Pattern[str]) -> GuestLost:
         """A guest whose console tells of trouble is lost, another one may be slow."""
         said = self._explain()
-        return (GuestLost if TROUBLE.search(said) else GuestSlow)(f"no answer in {timeout:g} s{said}")
+        return (GuestLost if trouble.search(said) else GuestSlow)(f"no answer in {timeout:g} s{said}")
 
-    def _until(self, end: bytes, timeout: float) -> bytes:
+    def _until(self, end: bytes, timeout: float, trouble: re.Pattern[str] = TROUBLE) -> bytes:
         """What comes before `end`, which is taken too."""
-        deadline = time.monotonic() + timeout
+        deadline = self._clock() + timeout
         start = 0
         while (at := self._buffer.find(end, start)) < 0:
             start = max(0, len(self._buffer) - len(end))
-            self._line.settimeout(max(0.001, deadline - time.monotonic()))
+            left = deadline - self._clock()
+            if left <= 0:
+                raise self._late(timeout, trouble)
+            self._line.settimeout(min(LOOK, left))
             try:
                 part = self._line.recv(1 << 20)
             except TimeoutError:
-                raise self._late(timeout) from None
+                continue
             except OSError:
                 part = b""
             if not part:

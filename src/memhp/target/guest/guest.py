@@ -4,6 +4,7 @@ Nothing of it is on a disk: RAM, console and sockets are anonymous, so that noth
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import logging
 import os
 import socket
 import time
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memhp.target.guest.agent import Agent, GuestSlow
+from memhp.target.guest.busy import GuestClock
 from memhp.target.guest.cache import Cache
 from memhp.target.guest.initramfs import initramfs
 from memhp.target.guest.launch import end, start
@@ -20,7 +22,8 @@ from memhp.target.guest.monitor import Monitor
 from memhp.target.guest.qemu import GuestSpec, Lines, Qemu, command_line
 
 BOOT_SECONDS = 100
-"""How long a guest may take to boot: software emulation on a busy machine needs tens of seconds."""
+"""How long a guest may take to boot, of its own time: software emulation needs ten to thirty seconds."""
+_log = logging.getLogger(__name__)
 
 DEBUGGED = (
     "memory_hotplug.c",
@@ -79,9 +82,11 @@ class Guest:
         finally:
             far_monitor.close()
             far_agent.close()
+        self.clock = GuestClock(self.child.pid)
+        """What its limits are told by."""
         try:
-            self.monitor = Monitor(monitor, self.explain)
-            self.agent = Agent(agent, self.explain)
+            self.monitor = Monitor(monitor, self.explain, self.clock)
+            self.agent = Agent(agent, self.explain, self.clock)
             if resumed is None:
                 self.release = self.agent.wait(BOOT_SECONDS)
             else:
@@ -150,11 +155,13 @@ class Guest:
 def running(cache: Cache, qemu: Qemu, spec: GuestSpec) -> Iterator[Guest]:
     """A guest for as long as the block runs.
 
-    One that gets stuck on its way up is started once more: emulated timers do get lost on a machine that is busy.
+    One that gets stuck on its way up is started once more, which the log tells: emulated timers do get lost on a
+    machine that is busy.
     """
     try:
         guest = Guest(cache, qemu, spec)
-    except GuestSlow:
+    except GuestSlow as error:
+        _log.warning("memhp: the guest did not come up and is started once more: %s", error)
         guest = Guest(cache, qemu, spec)
     try:
         yield guest

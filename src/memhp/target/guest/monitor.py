@@ -3,12 +3,18 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError
 
-from memhp.target.guest.agent import GuestLost
+from memhp.target.guest.agent import LOOK, GuestLost, GuestSlow
+
+T = TypeVar("T")
+CONNECT, ANSWER = 30, 60
+"""Seconds for QEMU to be there, and to answer."""
 
 Event = Mapping[str, Any]
 
@@ -17,21 +23,35 @@ class Refused(Exception):
     """QEMU refused a command, with its own words."""
 
 
-async def _connected(line: socket.socket) -> QMPClient:
-    client = QMPClient("memhp")
-    await asyncio.wait_for(client.connect(line), 30)
-    return client
+async def _within(seconds: float, clock: Callable[[], float], act: Awaitable[T]) -> T:
+    """What comes of something in so many seconds of the guest's time. Raises TimeoutError."""
+    task, end = asyncio.ensure_future(act), clock() + seconds
+    while not task.done() and clock() < end:
+        await asyncio.wait({task}, timeout=LOOK)
+    if not task.done():
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        raise TimeoutError
+    return task.result()
 
 
 class Monitor:
-    """A session on a connected socket. To be closed."""
+    """A session on a connected socket; `clock` tells the guest's time. To be closed."""
 
-    def __init__(self, line: socket.socket, explain: Callable[[], str] = str) -> None:
+    def __init__(
+        self, line: socket.socket, explain: Callable[[], str] = str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._explain = explain
+        self.clock = clock
         self._loop = asyncio.Runner()
+        self._client = QMPClient("memhp")
         try:
-            self._client = self._loop.run(_connected(line))
-        except (QMPError, TimeoutError, OSError) as error:
+            self._loop.run(_within(CONNECT, clock, self._client.connect(line)))
+        except TimeoutError:
+            self._loop.close()
+            raise GuestSlow(f"QEMU did not start in {CONNECT} s{explain()}") from None
+        except (QMPError, OSError) as error:
             self._loop.close()
             raise GuestLost(f"QEMU did not start: {error}{explain()}") from error
 
@@ -39,10 +59,12 @@ class Monitor:
         """What a command returns. Raises :class:`Refused`, or :class:`GuestLost` when QEMU is gone."""
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
         try:
-            return self._loop.run(asyncio.wait_for(self._client.execute(command, named), 60))
+            return self._loop.run(_within(ANSWER, self.clock, self._client.execute(command, named)))
         except ExecuteError as error:
             raise Refused(str(error)) from error
-        except (QMPError, TimeoutError) as error:
+        except TimeoutError:
+            raise GuestSlow(f"QEMU did not answer {command} in {ANSWER} s{self._explain()}") from None
+        except QMPError as error:
             raise GuestLost(f"QEMU is gone: {error}{self._explain()}") from error
 
     def event(self, timeout: float, names: tuple[str, ...]) -> Event | None:

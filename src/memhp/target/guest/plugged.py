@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,7 @@ SETTLE = 0.2
 IDLE = 5.0
 """Seconds without anything to do after which a guest that is not done will not get done."""
 PATIENCE = 600
-"""Seconds that a guest may be at work."""
+"""Seconds of its own time that a guest may be at work."""
 
 ERRNO = {os.strerror(number): name for number, name in ERRNO_NAMES.items()}
 """Errno's names by what the shell prints (musl and glibc agree on those that matter here)."""
@@ -69,11 +68,11 @@ class GuestMachine:
 
         Raises :class:`GuestSlow` for a guest that is still at work after :data:`PATIENCE`.
         """
-        rest, end = Idle(self.guest.child.pid), time.monotonic() + PATIENCE
+        rest, end = Idle(self.guest.child.pid), self.guest.clock() + PATIENCE
         while not done():
             if rest.seconds > idle:
                 return False
-            if time.monotonic() > end:
+            if self.guest.clock() > end:
                 raise GuestSlow(f"the guest is at work for more than {PATIENCE} s")
             rest.pause(SETTLE)
         return True

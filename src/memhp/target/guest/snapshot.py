@@ -43,8 +43,8 @@ def copy_data(source: int, target: int) -> None:
 
 def migrated(monitor: Monitor) -> None:
     """Wait until a state is written or read. Raises :class:`GuestLost` when it cannot be."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
+    end = monitor.clock() + PATIENCE
+    while monitor.clock() < end:
         seen = monitor.execute("query-migrate")
         match seen.get("status"):
             case "completed":
