@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from memhp.errors import KernelBug
@@ -139,7 +138,7 @@ class LockDoors:
 
         `ordered` is False for a lock that has no place in the order of locks: ``lockdep_set_novalidate_class()``.
         """
-        lock = self.locks.setdefault(name, Lock(name))
+        lock = self._lock(name)
         if self.stepper is not None:
             self.stepper.step(Access("lock", name, 0, int(write)))
             if write and lock.readers:
@@ -157,7 +156,7 @@ class LockDoors:
 
     def trylock(self, name: str, *, write: bool = True) -> bool:
         """Take a lock if it is free now."""
-        lock = self.locks.setdefault(name, Lock(name))
+        lock = self._lock(name)
         if self.stepper is not None:
             self.stepper.step(Access("trylock", name, 0, int(write)))
         if not lock.can_take(self.cpu, write=write):
@@ -202,11 +201,27 @@ class LockDoors:
         lock = self.locks.get(name)
         return lock is not None and lock.held_by(self.cpu, write=write)
 
-    @contextmanager
-    def locked(self, name: str, *, write: bool = True, ordered: bool = True) -> Iterator[None]:
+    def locked(self, name: str, *, write: bool = True, ordered: bool = True) -> "Held":
         """Hold a lock for the length of a ``with`` block; `ordered` as for :meth:`lock`."""
-        self.lock(name, write=write, ordered=ordered)
-        try:
-            yield
-        finally:
-            self.unlock(name, write=write)
+        return Held(self, name, write, ordered)
+
+    def _lock(self, name: str) -> Lock:
+        lock = self.locks.get(name)
+        if lock is None:
+            lock = self.locks[name] = Lock(name)
+        return lock
+
+
+class Held:
+    """A lock that is held for the length of a ``with`` block."""
+
+    __slots__ = ("doors", "name", "ordered", "write")
+
+    def __init__(self, doors: LockDoors, name: str, write: bool, ordered: bool) -> None:
+        self.doors, self.name, self.write, self.ordered = doors, name, write, ordered
+
+    def __enter__(self) -> None:
+        self.doors.lock(self.name, write=self.write, ordered=self.ordered)
+
+    def __exit__(self, *_: object) -> None:
+        self.doors.unlock(self.name, write=self.write)

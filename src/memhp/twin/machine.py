@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 
@@ -31,6 +30,8 @@ Answer = Callable[[int], None]
 
 SECOND = 1_000_000_000
 """Nanoseconds."""
+COMM_LEN = 64
+"""Bytes that ``/proc/PID/comm`` has at most (``fs/proc/array.c:proc_task_name``)."""
 
 
 @dataclass
@@ -243,8 +244,9 @@ class Twin:
 
 
 def command_of(pid: int) -> str:
-    """What a process is called; "" for one that is gone or not to be seen."""
+    """What a process is called; "" for one that is gone or not to be seen, as nobody, pid 0, is."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").rstrip("\n") if pid else ""
+        with open(f"/proc/{pid}/comm", "rb", 0) as file:  # noqa: PTH123 - it is read at each write
+            return file.read(COMM_LEN).decode(errors="replace").rstrip("\n")
     except OSError:
         return ""
