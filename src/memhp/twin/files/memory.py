@@ -61,7 +61,7 @@ def block_of(k: Kernel, block_id: int) -> MemoryBlock:
 
 def nodes_of_block(k: Kernel, block_id: int) -> list[int]:
     """The nodes that a block is linked to."""
-    return [nid for nid, linked in sorted(k.node_states.devices.items()) if linked.covers(block_id, block_id + 1)]
+    return [nid for nid, linked in sorted(k.node_states.devices.items()) if block_id in linked]
 
 
 def block_folder(k: Kernel, block_id: int) -> Folder:

@@ -53,7 +53,7 @@ def _node_folder(k: Kernel, nid: int) -> Folder:
     def child(name: str) -> Entry | None:
         match = _LINK.fullmatch(name)
         linked = k.node_states.devices.get(nid)
-        if match and linked is not None and linked.covers(int(match[1]), int(match[1]) + 1):
+        if match and linked is not None and int(match[1]) in linked:
             return Link(f"../../memory/{name}")
         if name in (f"cpu{cpu}" for cpu in k.node_states.cpus.get(nid, ())):
             return Link(f"../../cpu/{name}")
