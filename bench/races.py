@@ -18,7 +18,7 @@ from typing import NamedTuple
 from memhp.explore.cases import CASES, case
 from memhp.explore.engine.search import search
 from memhp.explore.engine.shortest import shortest
-from memhp.explore.scale import Job, run_jobs
+from memhp.explore.parallel import Job, run_jobs
 
 FOUND, REPAIRED, WHOLE = 1.0, 120.0, 600.0
 """The most seconds: until the bug is found; for what is repaired; for everything."""

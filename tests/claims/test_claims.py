@@ -11,8 +11,8 @@ import pytest
 
 from claims.verdicts import VERDICTS, Pinned
 from memhp.claims.claim import Claim, ClaimRow, Evidence, Finding, decide, over_releases, together
-from memhp.claims.decided import decided
 from memhp.claims.device_records import records
+from memhp.claims.parallel import decided
 from memhp.claims.table import CLAIMS
 from memhp.cli.main import main
 from memhp.report.claims_page import claims_page

@@ -12,7 +12,7 @@ from captures import DATA
 from memhp.cli.main import COMMANDS, main
 from memhp.cli.output import json_bytes
 from memhp.conform.compare import Comparison, Detail
-from memhp.conform.lived import Lives
+from memhp.conform.life_results import Lives
 from memhp.report.conform import document as conformed
 from memhp.report.documents import DOCUMENTS, json_schema
 

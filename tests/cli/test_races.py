@@ -8,7 +8,7 @@ from rich.console import Console
 
 from memhp.cli.main import main
 from memhp.explore.cases import CASES
-from memhp.explore.decide import Row
+from memhp.explore.row import Row
 from memhp.report.races import print_races
 
 KEYS = {"name", "variant", "configuration", "verdict", "executions", "classes", "bound", "schedule"}

@@ -9,8 +9,8 @@ import pytest
 
 from captures import facts, open_capture
 from memhp.conform.draw import KINDS, SAMPLES
-from memhp.conform.keep import scenario_text
-from memhp.conform.lived import Lives
+from memhp.conform.life_file import scenario_text
+from memhp.conform.life_results import Lives
 from memhp.conform.lives import LENGTH, random_lives
 from memhp.facts.observed import Facts
 from memhp.scenario import schema

@@ -7,9 +7,9 @@ import pytest
 
 from captures import every_step, facts, neighbours
 from memhp.errors import BadInput
+from memhp.facts.changes import ZoneGrowth, growth
 from memhp.facts.compare import SECTIONS, Difference, compare
 from memhp.facts.dmesg import parse as parse_log
-from memhp.facts.growth import ZoneGrowth, growth
 from memhp.facts.memory_blocks import MemoryBlock
 from memhp.facts.nodes import Nodes
 from memhp.facts.observed import Facts, observe

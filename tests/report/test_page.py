@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from memhp.report.in_the_way import in_the_way
+from memhp.report.address_axis import Scale
+from memhp.report.obstacles import in_the_way
 from memhp.report.page import page
 from memhp.report.rendering import asset, render
-from memhp.report.scale import Scale
 from memhp.report.strip import USE, scale_of, strip
 from memhp.report.svg import Label, spread
 from memhp.scenario.load import loads

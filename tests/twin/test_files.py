@@ -13,11 +13,11 @@ from memhp.facts.kpageflags import KEPT
 from memhp.facts.observed import observe
 from memhp.facts.open_source import open_source
 from memhp.twin.boot import boot
+from memhp.twin.fault_injection import Refuse
 from memhp.twin.files.node import cpumap
 from memhp.twin.files.root import twin_files, twin_root
 from memhp.twin.machine import Twin
 from memhp.twin.tree import Attribute, Folder, Link, Stream, Window, resolve
-from memhp.twin.trouble import Refuse
 from twin_machines import SMALL
 from twin_runs import scenario
 

@@ -133,7 +133,7 @@ def test_a_dimm_that_the_guest_gives_back_is_deleted_and_one_that_it_keeps_is_no
 
 
 def _refuse() -> Any:
-    from memhp.twin.trouble import Refuse
+    from memhp.twin.fault_injection import Refuse
 
     return Refuse(blocks=[33])
 

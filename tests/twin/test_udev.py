@@ -11,8 +11,8 @@ from memhp.linux.lib.kobject_uevent import Uevent
 from memhp.linux.mmzone import ZoneType
 from memhp.scenario.schema import Plug
 from memhp.twin.boot import boot
+from memhp.twin.fault_injection import LoseUevents, Refuse
 from memhp.twin.machine import Twin
-from memhp.twin.trouble import LoseUevents, Refuse
 from memhp.units import MiB
 from twin_machines import SMALL
 from twin_runs import on_twin, scenario

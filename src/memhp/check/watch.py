@@ -16,10 +16,10 @@ import numpy as np
 from memhp.check.law import Breach, Law, Note
 from memhp.check.machine_view import MachineView, Near, TableFrames, tables_below
 from memhp.check.snapshot import Snapshot
+from memhp.hw.dirty_log import Written
 from memhp.hw.format import U64
-from memhp.hw.ranges_again import ranges_again
+from memhp.hw.incremental_ranges import ranges_again
 from memhp.hw.walker import ALL, Bools
-from memhp.hw.written import Written
 from memhp.linux.mm.dev_pagemap import Memremap
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanMap, SpanSet

@@ -6,7 +6,7 @@ from typing import Any
 
 from memhp.claims import evidence
 from memhp.claims.claim import Finding, VerdictName, answered, judged, over_releases
-from memhp.claims.in_order import InOrder
+from memhp.claims.sequential_stepper import InOrder
 from memhp.hw.format import Format
 from memhp.hw.stepper import Access
 from memhp.hw.tlb import Table

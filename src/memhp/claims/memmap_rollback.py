@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 from memhp.claims import evidence
 from memhp.claims.claim import Finding, VerdictName, over_releases
-from memhp.claims.in_order import InOrder
 from memhp.claims.memmap_on_memory import KERNELS
+from memhp.claims.sequential_stepper import InOrder
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.tlb import Table
 from memhp.linux.drivers.base.memory_state import state_store

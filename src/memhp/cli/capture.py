@@ -25,7 +25,7 @@ def capture(
     Nothing is changed on the machine. What may be private is left out unless --private asks for it.
     """
     from memhp.facts.open_source import open_source
-    from memhp.outputs.new import check_new
+    from memhp.outputs.exclusive_create import check_new
     from memhp.target.captures.take import take
     from memhp.target.captures.write import write
 

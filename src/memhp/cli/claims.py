@@ -18,7 +18,7 @@ def claims(ids: tuple[str, ...], html: Path | None, as_json: bool) -> int:
 
     Exit code 1 when a verdict is another than it is known to be.
     """
-    from memhp.claims.decided import decided
+    from memhp.claims.parallel import decided
     from memhp.claims.table import CLAIMS
     from memhp.outputs.check import check_outputs
     from memhp.report.claims import print_claims

@@ -7,7 +7,7 @@ This module comes first and imports nothing that takes time, so that an interrup
 import os
 import sys
 
-from memhp.cli import ending
+from memhp.cli import signals
 
 EXIT_DEFECT = 70
 """``EX_SOFTWARE`` of sysexits.h: memhp itself is at fault."""
@@ -18,18 +18,18 @@ TRACEBACK = "MEMHP_TRACEBACK"
 
 def entry() -> int:
     """Run memhp with the process's arguments, and give the exit code."""
-    ending.leave_at_once()
+    signals.leave_at_once()
     try:
         _fill_standard_streams()
         from memhp.cli.main import main
 
-        ending.raise_where_it_is()
+        signals.raise_where_it_is()
         code = main()
     except BaseException as error:
-        ending.settle()
+        signals.settle()
         code = _end(error)
-    ending.settle()
-    if (asked := ending.exit_code()) is not None and code != asked:
+    signals.settle()
+    if (asked := signals.exit_code()) is not None and code != asked:
         _say("interrupted")
         code = asked
     return code
@@ -37,7 +37,7 @@ def entry() -> int:
 
 def _end(error: BaseException) -> int:
     """The exit code for what nobody else has dealt with."""
-    if (code := ending.exit_code()) is not None:
+    if (code := signals.exit_code()) is not None:
         _say("interrupted")
         return code
     if not isinstance(error, Exception) or os.environ.get(TRACEBACK):

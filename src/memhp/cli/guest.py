@@ -114,7 +114,7 @@ def run(file: Path, choice: GuestChoice, out: Path | None, as_json: bool) -> int
 
     Exit code 0: every step ended as the scenario expects; 1: one did not.
     """
-    from memhp.outputs.new import check_new
+    from memhp.outputs.exclusive_create import check_new
     from memhp.scenario.load import load
     from memhp.target.captures.write import write
     from memhp.target.guest.run import run_scenario

@@ -15,7 +15,7 @@ from memhp.cli.output import progress
 from memhp.errors import BadInput
 
 if TYPE_CHECKING:
-    from memhp.conform.lived import Lives
+    from memhp.conform.life_results import Lives
     from memhp.target.target import Target
 
 
@@ -34,8 +34,8 @@ def random(choice: GuestChoice, count: int, seed: int, seconds: float | None = N
     except ImportError:
         raise BadInput("random lives need Hypothesis", where="--random", fix="pip install 'memhp[lives]'") from None
     from memhp.conform.draw import DEVICE, DEVICE_SIZE
-    from memhp.conform.keep import scenario_text
-    from memhp.conform.lived import Lives
+    from memhp.conform.life_file import scenario_text
+    from memhp.conform.life_results import Lives
     from memhp.conform.lives import random_lives
     from memhp.scenario.schema import MachineText, Plug, Scenario, StepKind, VirtioMem
     from memhp.target.guest.agent import GuestSlow

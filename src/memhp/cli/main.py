@@ -18,7 +18,7 @@ from importlib import import_module
 import click
 
 from memhp import __version__
-from memhp.cli import ending
+from memhp.cli import signals
 from memhp.errors import BadInput, one_of
 from memhp.printable import printable, replaced
 
@@ -160,7 +160,7 @@ def main(args: Sequence[str] | None = None) -> int:
         complain(usage(error))
     except (KeyboardInterrupt, click.Abort):
         complain("interrupted")
-        return ending.exit_code() or EXIT_INTERRUPTED
+        return signals.exit_code() or EXIT_INTERRUPTED
     except BrokenPipeError:
         _discard_stdout()
         return EXIT_BROKEN_PIPE

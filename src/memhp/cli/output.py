@@ -95,7 +95,7 @@ def progress() -> "Progress":
     """A progress line on stderr that leaves no trace; where stderr is no terminal, one line about work that is long."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    from memhp.cli.patience import PatientProgress
+    from memhp.cli.progress_notice import PatientProgress
 
     if not sys.stderr.isatty():
         return PatientProgress(console(stderr=True))

@@ -11,7 +11,7 @@ from memhp.cli.output import echo_lines, emit_json, json_option
 from memhp.errors import BadInput, one_of
 
 if TYPE_CHECKING:
-    from memhp.check.dumped import DumpedTables, Finding
+    from memhp.check.dump_laws import DumpedTables, Finding
     from memhp.facts.page_tables import SeenTables
     from memhp.facts.ram_image import Piece
     from memhp.facts.table_source import TableSource
@@ -195,7 +195,7 @@ def _shown(start: int, end: int, spans: "list[Span]") -> bool:
 
 
 def _check(seen: "SeenTables", iomem: Path | None, *, as_json: bool) -> int:
-    from memhp.check.dumped import check_dumped
+    from memhp.check.dump_laws import check_dumped
     from memhp.report.page_tables import law_lines
 
     findings = check_dumped(_dumped(seen, iomem))
@@ -210,7 +210,7 @@ def _check(seen: "SeenTables", iomem: Path | None, *, as_json: bool) -> int:
 
 def _dumped(seen: "SeenTables", iomem: Path | None) -> "DumpedTables":
     """What the laws look at; a live kernel's /proc/iomem is at hand."""
-    from memhp.check.dumped import DumpedTables
+    from memhp.check.dump_laws import DumpedTables
     from memhp.facts.iomem import parse
     from memhp.facts.page_table_laws import memory_frames, ram_frames
     from memhp.inputs import read_file

@@ -34,8 +34,8 @@ def races(
     Exit code 1 when a verdict is not what the variant is known as and nothing explains it, or is undecided.
     """
     from memhp.explore.cases import CASES, case
-    from memhp.explore.decide import row_of
-    from memhp.explore.scale import Job, run_jobs
+    from memhp.explore.parallel import Job, run_jobs
+    from memhp.explore.row import row_of
     from memhp.report.races import print_races
 
     size = page_size_bytes(page_size)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky, FlakyFailure
 
 from memhp.conform.draw import DEVICE, KINDS, SAMPLES, Choices
-from memhp.conform.lived import Life, Lives
+from memhp.conform.life_results import Life, Lives
 from memhp.conform.lockstep import Lockstep
 from memhp.conform.rules import Context
 from memhp.scenario.schema import Resize, StepKind

@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Sequence
 
 from memhp.conform.compare import Comparison, compare_moment
+from memhp.conform.dumped_pages import tell
 from memhp.conform.rules import Context
 from memhp.conform.tables import compare_tables
-from memhp.conform.told import tell
 from memhp.facts.observed import Facts
 from memhp.facts.usage import free_pages
 from memhp.linux.mm.free_area import nr_free_pages

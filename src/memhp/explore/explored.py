@@ -10,7 +10,6 @@ import msgspec
 from memhp.errors import BadInput
 from memhp.explore.case import Case, Configuration, StandsFor, Variant
 from memhp.explore.cases import case
-from memhp.explore.decide import as_known
 from memhp.explore.doors.run import KernelRun
 from memhp.explore.engine.bounded import bounded_search, random_search
 from memhp.explore.engine.replay import watched
@@ -18,6 +17,7 @@ from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.shortest import decide, shrink
 from memhp.explore.engine.trace import Trace
 from memhp.explore.engine.verdict import Verdict
+from memhp.explore.row import as_known
 
 ONE_SCHEDULE = "one schedule, replayed"
 

@@ -22,8 +22,8 @@ import msgspec
 
 import memhp.linux
 from memhp.errors import BadInput
+from memhp.explore.case_file import load
 from memhp.explore.explored import Explored
-from memhp.explore.own import load
 from memhp.linux.place import own_place, stands_for
 
 F = TypeVar("F", bound=Callable[..., Any])

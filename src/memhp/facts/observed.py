@@ -27,7 +27,7 @@ from memhp.facts.cmdline import Cmdline
 from memhp.facts.cpuinfo import Cpuinfo
 from memhp.facts.devices import DaxDevice, Qemu
 from memhp.facts.dmesg import Dmesg, NodeRange
-from memhp.facts.hidden import PAGE_SIZES, hides_addresses, page_size_of, system_ram
+from memhp.facts.hidden_addresses import PAGE_SIZES, hides_addresses, page_size_of, system_ram
 from memhp.facts.iomem import Resource
 from memhp.facts.kpageflags import PageRun
 from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks

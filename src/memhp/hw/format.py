@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from memhp.hw.word import Word
+from memhp.hw.attribute_text import Word
 
 U64 = npt.NDArray[np.uint64]
 Entries = TypeVar("Entries", int, U64)

@@ -4,12 +4,12 @@
 from collections.abc import Sequence
 
 from memhp.errors import KernelBug
+from memhp.hw.dirty_log import Written
 from memhp.hw.format import HEIGHT_NAMES, Format
 from memhp.hw.ledger import Violation
 from memhp.hw.memory import Owner, PhysicalMemory, Use
 from memhp.hw.stepper import Access, Faults, Stepper
 from memhp.hw.tlb import Stale, TlbState
-from memhp.hw.written import Written
 from memhp.spans import Span
 
 

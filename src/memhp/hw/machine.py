@@ -13,6 +13,7 @@ import numpy as np
 
 from memhp.errors import KernelBug
 from memhp.hw.clock import Clock
+from memhp.hw.dirty_log import Written
 from memhp.hw.format import U64, Format
 from memhp.hw.frame_doors import FrameDoors
 from memhp.hw.ledger import Ledger, Violation
@@ -22,7 +23,6 @@ from memhp.hw.runs import Bools, empty_rows, frame_spans, leaf_run
 from memhp.hw.shared import CountedSet
 from memhp.hw.stepper import Access, Faults, Stepper
 from memhp.hw.tlb import ALL_ADDRESSES, Flush, FlushPlan, Table, TlbState
-from memhp.hw.written import Written
 from memhp.spans import Span
 
 ALL_BITS = (1 << 64) - 1

@@ -11,7 +11,7 @@ import msgspec
 
 from memhp.errors import BadInput
 from memhp.facts import cmdline, iomem, memory_blocks, params, zoneinfo
-from memhp.facts.hidden import hides_addresses, page_size_of
+from memhp.facts.hidden_addresses import hides_addresses, page_size_of
 from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
 from memhp.facts.source import OSRELEASE, SYS_MEMORY, Source
 from memhp.facts.zoneinfo import ZoneInfo

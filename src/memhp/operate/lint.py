@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from memhp.facts import devices, iomem
-from memhp.facts.hidden import hides_addresses
+from memhp.facts.hidden_addresses import hides_addresses
 from memhp.facts.memory_blocks import ONLINE_TYPES
 from memhp.facts.params import DIRECTORY as PARAMETERS
 from memhp.facts.source import Source

@@ -16,7 +16,7 @@ from memhp.facts import memory_blocks
 from memhp.facts.memory_blocks import MemoryBlock
 from memhp.facts.observed import Facts
 from memhp.facts.source import OSRELEASE, Source
-from memhp.operate.about import blocks_about
+from memhp.operate.block_selection import blocks_about
 from memhp.operate.rehearsal import session_of
 from memhp.operate.why import Obstacle, Seen, seen_of, told
 from memhp.scenario import schema

@@ -19,7 +19,7 @@ from memhp.facts.observed import Facts
 from memhp.facts.page_owner import Holder
 from memhp.facts.source import Source
 from memhp.facts.usage import free_pages
-from memhp.operate.about import blocks_about
+from memhp.operate.block_selection import blocks_about
 from memhp.operate.rehearsal import session_of
 from memhp.operate.remedies import NEED, remedies
 from memhp.scenario import schema

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from memhp.conform.compare import Comparison, Detail
-from memhp.conform.lived import Lives
+from memhp.conform.life_results import Lives
 from memhp.outputs.file import write_file
 from memhp.report.documents_guests import ConformDocument, ConformMachine, LivesDocument
 from memhp.report.rendering import Head, PageTable, render

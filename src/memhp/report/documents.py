@@ -11,8 +11,8 @@ import msgspec
 
 from memhp.claims.claim import ClaimRow
 from memhp.claims.fix import FixRow
-from memhp.explore.decide import Row as RaceRow
 from memhp.explore.explored import Explored
+from memhp.explore.row import Row as RaceRow
 from memhp.facts.page_tables import AreaUse, Difference, MappedRange, MissingTable, TableChange
 from memhp.linux.choice_table import ChoiceRow
 from memhp.linux.geometry import Row as GeometryRow

@@ -8,13 +8,13 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from memhp.outputs.file import write_file
+from memhp.report.address_axis import Scale
 from memhp.report.assumptions import sentence, was_read
 from memhp.report.changes import changes, first_entry, frames, what_changed
-from memhp.report.in_the_way import in_the_way, in_the_way_table
+from memhp.report.obstacles import in_the_way, in_the_way_table
 from memhp.report.plan import bill_text, largest_text, reached_text, self_hosted_text
 from memhp.report.plan_page import plan_picture, plan_table
 from memhp.report.rendering import Head, PageTable, code, render
-from memhp.report.scale import Scale
 from memhp.report.strip import KINDS, ZONES, kinds_of, scale_of, strip, zone_class, zones_of
 from memhp.report.verdict import Broke, broke, verdict
 from memhp.scenario.result import Run, StepResult

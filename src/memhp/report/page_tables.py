@@ -6,7 +6,7 @@ Each line ends without a newline; the kernel's own format is :func:`memhp.facts.
 
 from collections.abc import Iterator, Sequence
 
-from memhp.check.dumped import Finding
+from memhp.check.dump_laws import Finding
 from memhp.facts.page_tables import AreaUse, Difference, MappedRange, MissingTable, SeenTables, TableChange
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.units import exact_size, format_count, format_size

@@ -3,8 +3,8 @@
 
 from markupsafe import Markup
 
+from memhp.report.address_axis import AXIS, Scale, axis, outlines
 from memhp.report.rendering import Head, PageTable, code
-from memhp.report.scale import AXIS, Scale, axis, outlines
 from memhp.report.strip import zone_class
 from memhp.report.svg import element, labels, percent, picture
 from memhp.scenario.result import BlockRun

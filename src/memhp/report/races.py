@@ -8,7 +8,7 @@ from itertools import groupby
 from rich.console import Console
 from rich.text import Text
 
-from memhp.explore.decide import Row
+from memhp.explore.row import Row
 from memhp.report.lines import print_wrapped
 from memhp.report.table import Column, Section, print_table
 from memhp.report.table import Row as TableRow

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from memhp.report.in_the_way import InTheWay
-from memhp.report.scale import AXIS, Scale, axis, cuts, outlines
+from memhp.report.address_axis import AXIS, Scale, axis, cuts, outlines
+from memhp.report.obstacles import InTheWay
 from memhp.report.svg import Label, element, labels, percent, picture, spread
 from memhp.scenario.result import BlockRun, BlockUse, Run
 from memhp.spans import Span, SpanMap

@@ -15,9 +15,9 @@ from memhp.errors import BadInput, MemhpError
 from memhp.limits import SECONDS
 from memhp.scenario import schema
 from memhp.scenario.schema import StepKind
+from memhp.twin.fault_injection import TroubleKind
 from memhp.twin.machine import Twin
 from memhp.twin.record import Entry
-from memhp.twin.trouble import TroubleKind
 
 PATIENCE = 600.0
 """Seconds until a twin that does not answer is given up."""

@@ -21,9 +21,9 @@ from memhp.scenario import result, schema
 from memhp.target.model.run import DEADLY, outcome_of
 from memhp.target.model.session import Session
 from memhp.target.model.steps import title
+from memhp.twin.fault_injection import Trouble, TroubleKind
 from memhp.twin.fuse.server import Later
 from memhp.twin.record import Record, What
-from memhp.twin.trouble import Trouble, TroubleKind
 
 Answer = Callable[[int], None]
 """Called with the errno of an operation that is over, 0 for none."""

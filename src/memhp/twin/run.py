@@ -17,8 +17,8 @@ from memhp.twin.boot import Booted
 from memhp.twin.control import Control
 from memhp.twin.expect import Expectation, unmet
 from memhp.twin.files.root import twin_files, twin_root
-from memhp.twin.fuse.kept import KeptServer
 from memhp.twin.fuse.mount import mounted
+from memhp.twin.fuse.page_cache import KeptServer
 from memhp.twin.fuse.server import Server
 from memhp.twin.loop import AT_ONCE, Loop
 from memhp.twin.plain import plain_files

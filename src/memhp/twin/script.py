@@ -13,9 +13,9 @@ from memhp.inputs import read_input
 from memhp.limits import SCENARIO_SIZE
 from memhp.scenario.load import toml
 from memhp.scenario.schema import Seconds, StepKind
+from memhp.twin.fault_injection import TroubleKind
 from memhp.twin.machine import SECOND, Twin
 from memhp.twin.record import Entry, What
-from memhp.twin.trouble import TroubleKind
 
 T = TypeVar("T")
 

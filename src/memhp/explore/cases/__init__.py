@@ -3,6 +3,7 @@
 
 from memhp.errors import BadInput, one_of
 from memhp.explore.case import Case
+from memhp.explore.case_file import own_case
 from memhp.explore.cases import (
     block_online_vs_device,
     dax_dma_vs_truncate,
@@ -28,7 +29,6 @@ from memhp.explore.cases import (
     vmalloc_vs_hot_add,
     vmalloc_vs_hot_remove,
 )
-from memhp.explore.own import own_case
 
 __all__ = ["CASES", "case"]
 

@@ -23,8 +23,8 @@ from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.explore.doors import trace_line
 from memhp.explore.doors.announced import announce
 from memhp.explore.doors.difference import Picture, differences, picture
+from memhp.explore.doors.footprint import touched
 from memhp.explore.doors.stepper import BEGIN, Astray, DoorOp, Doors, reads_watched
-from memhp.explore.doors.touched import touched
 from memhp.explore.engine.control_state import Rounds
 from memhp.explore.engine.op import Op, Round
 from memhp.explore.engine.races import Data

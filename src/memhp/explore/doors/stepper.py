@@ -12,8 +12,8 @@ from typing import Protocol
 
 from greenlet import GreenletExit, getcurrent
 
-from memhp.explore.doors.ghost import Ghost
-from memhp.explore.doors.touched import FIELD_MODES, Touches, loads_touched, touched
+from memhp.explore.doors.footprint import FIELD_MODES, Touches, loads_touched, touched
+from memhp.explore.doors.table_lifetimes import Ghost
 from memhp.explore.engine.fusion import MOST_ALONG
 from memhp.explore.engine.op import SHARED, Op
 from memhp.explore.engine.races import Data

@@ -4,7 +4,7 @@ Design. A search is a tree of states, and what it must still do at each state is
 below a branch needs the sleep set at its top, and looks at events before its top only to add to what is wanted there.
 So a part can be searched anywhere: it is given the schedule that leads to it and the sets along that schedule, and
 hands back its counts, what it adds to the sets, and, when its budget is spent before it is through, the states that
-it stands in, which the whole search makes into parts again (:mod:`memhp.explore.engine.split`).
+it stands in, which the whole search makes into parts again (:mod:`memhp.explore.engine.partition`).
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 

@@ -7,7 +7,7 @@ A cell's value is immutable, so that a step is taken back by putting the old val
 from collections.abc import Callable, Hashable, Mapping
 from copy import copy
 
-from memhp.explore.engine.levels import change_touches, read_touches
+from memhp.explore.engine.counter_marks import change_touches, read_touches
 from memhp.explore.engine.op import ALONE, MISSED, SHARED, Op
 
 Act = Callable[[Hashable, int, int], tuple[Hashable, Hashable]]

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from memhp import __version__
-from memhp.outputs.new import new_place
+from memhp.outputs.exclusive_create import new_place
 from memhp.target.captures.flatten import FORMAT
 
 MODES = {".tar.xz": "w:xz", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar": "w"}

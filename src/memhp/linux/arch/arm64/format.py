@@ -8,8 +8,8 @@ the kernel offers and how it names things. Blocks that the architecture allows b
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from memhp.hw.attribute_text import Word, flag
 from memhp.hw.format import HEIGHT_NAMES, Field, Format, Level, PfnPiece, Reserved
-from memhp.hw.word import Word, flag
 
 VALID = 1 << 0
 TYPE = 1 << 1

@@ -7,8 +7,8 @@ entry that leads nowhere points to a table that all share: ``pud_none()``, ``pmd
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from memhp.hw.attribute_text import Word, flag
 from memhp.hw.format import HEIGHT_NAMES, Field, Format, Level, PfnPiece
-from memhp.hw.word import Word, flag
 
 CACHE_BASE = 0x9000 << 48
 """``CSR_DMW1_BASE``: the window through which the kernel reaches memory with caches; less this it is physical."""

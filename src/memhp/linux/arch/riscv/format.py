@@ -6,8 +6,8 @@ the Svnapot, Svpbmt and Svrsw60t59b extensions; arch/riscv/include/asm/pgtable-{
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from memhp.hw.attribute_text import Word, flag
 from memhp.hw.format import HEIGHT_NAMES, Field, Format, Level, PfnPiece, Reserved
-from memhp.hw.word import Word, flag
 
 V, R, W, X, U, G, A, D = (1 << bit for bit in range(8))
 RSW = 3 << 8

@@ -7,8 +7,8 @@ a table entry has the lowest bit of its frame number.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from memhp.hw.attribute_text import flag
 from memhp.hw.format import HEIGHT_NAMES, Field, Format, Level, PfnPiece, Reserved
-from memhp.hw.word import flag
 
 P, RW, US, PWT, PCD, A, D, PS, G = (1 << bit for bit in range(9))
 PAT_LARGE = 1 << 12

@@ -1,8 +1,8 @@
 """Many jobs at once: each variant of each case on each configuration, over processes or a cluster.
 
-A job is searched in rounds of parts (:mod:`memhp.explore.engine.split`), nearly always a single one; a job that turns
-out to be large is spread over all workers. Verdicts, counts and schedules depend neither on the workers nor on their
-number.
+A job is searched in rounds of parts (:mod:`memhp.explore.engine.partition`), nearly always a single one; a job that
+turns out to be large is spread over all workers. Verdicts, counts and schedules depend neither on the workers nor on
+their number.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -15,9 +15,9 @@ from typing import Protocol
 
 from memhp.explore.cases import case
 from memhp.explore.engine.op import Run
+from memhp.explore.engine.partition import SplitSearch
 from memhp.explore.engine.search import Limits
 from memhp.explore.engine.shortest import shortest
-from memhp.explore.engine.split import SplitSearch
 from memhp.explore.engine.subtree import BUDGET, Found, Part, Start
 from memhp.explore.engine.verdict import Failure, Verdict
 from memhp.pools import Call, Cluster, Here, Pool, Processes

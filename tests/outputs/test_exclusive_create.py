@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from memhp.errors import BadInput
-from memhp.outputs.new import check_new, new_place
+from memhp.outputs.exclusive_create import check_new, new_place
 
 
 def test_a_file_and_a_folder_get_their_names_when_they_are_done(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ something to drop meets more than one that has nothing, a walk goes through the 
 
 from collections.abc import Hashable, Iterator
 
-from memhp.explore.doors.ghost import links_touched
-from memhp.explore.engine.levels import change_touches, read_touches
+from memhp.explore.doors.table_lifetimes import links_touched
+from memhp.explore.engine.counter_marks import change_touches, read_touches
 from memhp.explore.engine.op import ALONE, SHARED
 from memhp.hw.lifetime import walk
 from memhp.hw.stepper import Access, Level, Part
@@ -58,7 +58,7 @@ def _chunks(start: int, end: int) -> range:
 
 
 def _level_touched(k: Kernel, kind: str, level: Level) -> Touches:
-    """What an access to a counter meets (:mod:`memhp.explore.engine.levels`)."""
+    """What an access to a counter meets (:mod:`memhp.explore.engine.counter_marks`)."""
     if kind == "read":
         return read_touches(level.name, level.by, RANGES)
     assert level.by is not None

@@ -4,7 +4,7 @@
 import pytest
 
 from memhp.cli.output import progress
-from memhp.cli.patience import PatientProgress
+from memhp.cli.progress_notice import PatientProgress
 
 
 def test_long_work_says_what_is_done_and_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:

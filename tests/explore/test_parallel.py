@@ -16,13 +16,13 @@ import pytest
 from jobs import EVERYTHING, Deadly, Generated, Increments
 from memhp.errors import BadInput
 from memhp.explore.engine.follow import follow
+from memhp.explore.engine.partition import SplitSearch
 from memhp.explore.engine.schedule import from_text
 from memhp.explore.engine.search import Limits, search
-from memhp.explore.engine.split import SplitSearch
 from memhp.explore.engine.subtree import Part
 from memhp.explore.engine.verdict import Verdict
+from memhp.explore.parallel import Job, Searchable, run_jobs
 from memhp.explore.programs.generate import program
-from memhp.explore.scale import Job, Searchable, run_jobs
 from memhp.pools import Cluster, WorkerDied
 
 SMALL: Sequence[Searchable] = (
@@ -121,7 +121,7 @@ def test_an_interrupt_ends_every_process_at_once(tmp_path: Path) -> None:
         "import signal\n"
         "from pathlib import Path\n"
         "from jobs import Endless\n"
-        "from memhp.explore.scale import run_jobs\n"
+        "from memhp.explore.parallel import run_jobs\n"
         "if __name__ == '__main__':\n"
         "    signal.signal(signal.SIGINT, signal.default_int_handler)  # which who runs the tests may have shut out\n"
         f"    run_jobs([Endless(Path({str(marks)!r}), number) for number in range(4)], workers=2, budget=10**9)\n"

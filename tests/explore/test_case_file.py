@@ -82,7 +82,7 @@ def test_an_error_in_an_actor_is_an_error_with_its_place() -> None:
 
     k = boot(Variant("as it is", "", "repaired", (MACHINE,)).config(MACHINE))
     run = KernelProgram(k, (actor,), ("one",)).run()
-    with pytest.raises(BadInput, match=r"test_own.py:\d+: one raised AttributeError"):
+    with pytest.raises(BadInput, match=r"test_case_file.py:\d+: one raised AttributeError"):
         run.step(0, 0)
 
 

@@ -13,6 +13,7 @@ from memhp.scenario import schema
 from memhp.twin.boot import boot
 from memhp.twin.control import Answer, answer
 from memhp.twin.expect import Expectation, load_expectation, unmet
+from memhp.twin.fault_injection import LoseUevents, Refuse, Slow
 from memhp.twin.files.root import twin_files, twin_root
 from memhp.twin.fuse.server import Later
 from memhp.twin.machine import SECOND, Twin
@@ -20,7 +21,6 @@ from memhp.twin.record import Record
 from memhp.twin.result import block_ranges
 from memhp.twin.script import Cue, Pattern, Script, cues, load_script
 from memhp.twin.tree import Attribute, Folder, resolve
-from memhp.twin.trouble import LoseUevents, Refuse, Slow
 from memhp.twin.uevents import text_of
 from twin_machines import SMALL
 from twin_runs import scenario

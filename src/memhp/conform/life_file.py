@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from memhp.conform.lived import Life
+from memhp.conform.life_results import Life
 from memhp.scenario.schema import Resize, StepKind
 
 
