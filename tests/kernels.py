@@ -13,6 +13,7 @@ from memhp.hw.tlb import Table
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory_devices import walk_memory_blocks
+from memhp.linux.drivers.firmware.memmap import firmware_map
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mmzone import Zone
 from memhp.linux.profiles import profile
@@ -100,7 +101,7 @@ def picture(k: Kernel) -> dict[str, Any]:
         "nodes": [(node.nid, node.start_pfn, node.spanned, node.present) for node in k.nodes.values() if node.spanned],
         "memblock": list(k.memblock.memory),
         "iomem": [(res.start, res.end, res.name, res.flags) for res in k.iomem_resource.children],
-        "firmware map": [(entry.start, entry.end, entry.type) for entry in k.firmware_map.entries],
+        "firmware map": [(entry.start, entry.end, entry.type) for entry in firmware_map(k)],
     }
 
 

@@ -12,7 +12,6 @@ from memhp.hw.machine import Machine
 from memhp.hw.memory import Owner, Use
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.node import NodeStates
-from memhp.linux.drivers.firmware.memmap import FirmwareMap
 from memhp.linux.kernel.resource import iomem_root
 from memhp.linux.layout import Layout
 from memhp.linux.mm.memblock import Memblock
@@ -42,7 +41,6 @@ def unzoned(config: Config, ram: list[tuple[int, int, int]], *, hotpluggable: li
         layout=cast(Layout, None),
         memblock=Memblock(config.page_size),
         iomem_resource=iomem_root(),
-        firmware_map=FirmwareMap(),
         node_states=NodeStates(possible={nid for *_, nid in ram}, online={nid for *_, nid in ram}),
     )
     for start, end, nid in ram:

@@ -30,7 +30,7 @@ from memhp.hw.stepper import Access, Level, Part
 from memhp.hw.tlb import Table
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.node import register_node
-from memhp.linux.drivers.firmware.memmap import firmware_map_add_hotplug
+from memhp.linux.drivers.firmware.memmap import firmware_map, firmware_map_add_hotplug
 from memhp.linux.kernel.resource import Resource, iter_resources, request_resource
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mmzone import ZoneType
@@ -70,9 +70,9 @@ PLAIN: dict[str, tuple[Callable[[Kernel], object], Callable[[Kernel], object]]] 
     "node_states.online": (lambda k: k.node_states.online.add(1), lambda k: 1 in k.node_states.online),
     "node_states.devices": (lambda k: register_node(k.node_states, 1), lambda k: len(k.node_states.devices)),
     "altmaps": (lambda k: k.altmaps.update({0: VmemAltmap(0, 0, 0)}), lambda k: k.altmaps.get(0)),
-    "firmware_map.by_range": (
-        lambda k: firmware_map_add_hotplug(k.firmware_map, 0, 4096, "System RAM"),
-        lambda k: [entry.type for entry in k.firmware_map.entries],
+    "map_entries": (
+        lambda k: firmware_map_add_hotplug(k, 0, 4096, "System RAM"),
+        lambda k: [entry.type for entry in firmware_map(k)],
     ),
     "auto_online_blocks": (lambda k: setattr(k, "auto_online_blocks", "online"), lambda k: k.auto_online_blocks),
 }

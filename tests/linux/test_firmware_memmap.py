@@ -5,58 +5,60 @@ import errno
 
 import pytest
 
+from kernels import kernel
 from memhp.errors import KernelError
 from memhp.linux.drivers.firmware.memmap import (
-    FirmwareMap,
+    firmware_map,
     firmware_map_add_early,
     firmware_map_add_hotplug,
     firmware_map_remove,
     firmware_memmap_init,
 )
+from memhp.linux.state import Kernel
 
 RAM = "System RAM"
 
 
-def folders(fm: FirmwareMap) -> list[tuple[int | None, int, int, str]]:
-    return [(entry.nr, entry.start, entry.end, entry.type) for entry in fm.entries]
+def folders(k: Kernel) -> list[tuple[int | None, int, int, str]]:
+    return [(entry.nr, entry.start, entry.end, entry.type) for entry in firmware_map(k)]
 
 
-def booted() -> FirmwareMap:
-    fm = FirmwareMap()
-    firmware_map_add_early(fm, 0, 0x9FC00, RAM)
-    firmware_map_add_early(fm, 0x9FC00, 0xA0000, "Reserved")
-    firmware_memmap_init(fm)
-    return fm
+def booted() -> Kernel:
+    k = kernel("x86_64")
+    firmware_map_add_early(k, 0, 0x9FC00, RAM)
+    firmware_map_add_early(k, 0x9FC00, 0xA0000, "Reserved")
+    firmware_memmap_init(k)
+    return k
 
 
 def test_entries_of_boot_get_their_folders_late_and_in_order() -> None:
-    fm = FirmwareMap()
-    firmware_map_add_early(fm, 0, 0x9FC00, RAM)
-    assert folders(fm) == [(None, 0, 0x9FBFF, RAM)]
+    k = kernel("x86_64")
+    firmware_map_add_early(k, 0, 0x9FC00, RAM)
+    assert folders(k) == [(None, 0, 0x9FBFF, RAM)]
     assert folders(booted()) == [(0, 0, 0x9FBFF, RAM), (1, 0x9FC00, 0x9FFFF, "Reserved")]
 
 
 def test_the_number_of_a_removed_entry_is_not_used_again() -> None:
-    fm = booted()
+    k = booted()
     for nr in (2, 3):
-        firmware_map_add_hotplug(fm, 1 << 32, 3 << 31, RAM)
-        assert folders(fm)[-1] == (nr, 1 << 32, (3 << 31) - 1, RAM)
-        firmware_map_remove(fm, 1 << 32, 3 << 31, RAM)
-    assert folders(fm) == folders(booted())
+        firmware_map_add_hotplug(k, 1 << 32, 3 << 31, RAM)
+        assert folders(k)[-1] == (nr, 1 << 32, (3 << 31) - 1, RAM)
+        firmware_map_remove(k, 1 << 32, 3 << 31, RAM)
+    assert folders(k) == folders(booted())
 
 
 def test_an_equal_entry_is_added_once() -> None:
-    fm = booted()
-    firmware_map_add_hotplug(fm, 0, 0x9FC00, RAM)
-    assert folders(fm) == folders(booted())
+    k = booted()
+    firmware_map_add_hotplug(k, 0, 0x9FC00, RAM)
+    assert folders(k) == folders(booted())
 
 
 @pytest.mark.parametrize(
     ("start", "end", "kind"), [(0, 0x80000, RAM), (0, 0x9FC00, "Reserved"), (1 << 40, 2 << 40, RAM)]
 )
 def test_only_the_exact_range_and_type_can_be_removed(start: int, end: int, kind: str) -> None:
-    fm = booted()
+    k = booted()
     with pytest.raises(KernelError) as error:
-        firmware_map_remove(fm, start, end, kind)
+        firmware_map_remove(k, start, end, kind)
     assert error.value.errno == errno.EINVAL
-    assert folders(fm) == folders(booted())
+    assert folders(k) == folders(booted())

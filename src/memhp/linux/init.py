@@ -12,7 +12,6 @@ from memhp.linux.config import Config
 from memhp.linux.drivers.acpi.numa.srat import Srat, acpi_map_pxm_to_node
 from memhp.linux.drivers.base.memory_devices import memory_dev_init
 from memhp.linux.drivers.base.node import NodeStates
-from memhp.linux.drivers.firmware.memmap import FirmwareMap
 from memhp.linux.kernel.resource import (
     IORESOURCE_BUSY,
     IORESOURCE_MEM,
@@ -141,7 +140,6 @@ def start_kernel(spec: MachineSpec) -> Kernel:
         layout=layout(config, whole, spec.image_size),
         memblock=Memblock(config.page_size),
         iomem_resource=iomem_root(),
-        firmware_map=FirmwareMap(),
         node_states=NodeStates(
             possible=set(spec.nodes), cpus=dict(spec.cpus) or {spec.nodes[0]: tuple(range(config.nr_cpus))}
         ),

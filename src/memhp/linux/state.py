@@ -18,7 +18,6 @@ from memhp.linux.mmzone import MemoryBlock, MemoryGroup, Node, PageFlags, Sectio
 from memhp.spans import SpanMap, SpanSet
 
 if TYPE_CHECKING:
-    from memhp.linux.drivers.firmware.memmap import FirmwareMap
     from memhp.linux.mm.altmap import VmemAltmap
     from memhp.linux.port import Port
 
@@ -45,7 +44,6 @@ class Kernel:
     layout: Layout
     memblock: Memblock
     iomem_resource: Resource
-    firmware_map: FirmwareMap
     node_states: NodeStates
     port: Port = field(init=False)
     """What the architecture does on its own: that of `config`."""

@@ -13,6 +13,7 @@ from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory_groups import memory_group_register_static, memory_group_unregister
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
+from memhp.linux.drivers.firmware.memmap import firmware_map
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug_add import (
     MHP_MEMMAP_ON_MEMORY,
@@ -107,7 +108,7 @@ def test_driver_managed_memory_is_known_by_its_driver_and_not_to_firmware() -> N
     plug(k, k.memory_block_size)
     add_memory_driver_managed(k, 0, PLUG_AT, k.memory_block_size, "System RAM (kmem)")
     assert ram_resources(k) == [(PLUG_AT, PLUG_AT + k.memory_block_size - 1, "System RAM (kmem)")]
-    assert not k.firmware_map.entries
+    assert not firmware_map(k)
 
 
 @pytest.mark.parametrize("name", ["System RAM", "System RAM kmem)", "System RAM (kmem", "kmem", ""])

@@ -14,6 +14,7 @@ from memhp.hw.memory import Owner, Use
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory_state import state_store
+from memhp.linux.drivers.firmware.memmap import firmware_map
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, add_memory
 from memhp.linux.mm.memory_hotplug_memmap import memmap_on_memory_obstacle, mhp_supports_memmap_on_memory
@@ -155,10 +156,10 @@ def test_5_13_refuses_to_remove_such_blocks_in_another_granularity_and_nothing_c
         add_memory(k, 0, start, size, MHP_MEMMAP_ON_MEMORY)
     error = refused(remove_memory, k, PLUG_AT, 2 * size)
     assert error.reason == f"Refuse to remove {PLUG_AT:#x} - {PLUG_AT + 2 * size:#x},wrong granularity"
-    assert (error.name, len(k.firmware_map.entries)) == ("EINVAL", 2)
+    assert (error.name, len(firmware_map(k))) == ("EINVAL", 2)
     for start in (PLUG_AT, PLUG_AT + size):
         remove_memory(k, start, size)
-    assert not k.altmaps and not k.firmware_map.entries
+    assert not k.altmaps and not firmware_map(k)
 
 
 def test_6_12_removes_many_such_blocks_at_once_but_not_together_with_others() -> None:

@@ -156,7 +156,7 @@ def _add_under_lock(k: Kernel, nid: int, group: int | None, res: Resource, flags
             raise KernelBug(f"BUG_ON: {error.reason}", place=here()) from error
     register_memory_blocks_under_node(k, nid, start, size)
     if res.name == SYSTEM_RAM:
-        firmware_map_add_hotplug(k.firmware_map, start, start + size, SYSTEM_RAM)
+        firmware_map_add_hotplug(k, start, start + size, SYSTEM_RAM)
 
 
 def _register_new_node(k: Kernel, nid: int) -> None:

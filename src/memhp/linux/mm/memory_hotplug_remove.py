@@ -69,7 +69,7 @@ def try_remove_memory(k: Kernel, start: int, size: int) -> None:
     if one_block:
         _check_granularity(k, start, size, blocks)
     with suppress(KernelError):
-        firmware_map_remove(k.firmware_map, start, start + size, "System RAM")
+        firmware_map_remove(k, start, start + size, "System RAM")
     early = k.config.profile.devices_removed == "before-lock"
     altmaps = early and _memory_blocks_have_altmaps(k, blocks)
     if early:

@@ -10,6 +10,7 @@ from errno import EINVAL
 
 from memhp.errors import KernelError
 from memhp.linux.place import here
+from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/firmware/memmap.c"
 
@@ -27,53 +28,57 @@ class FirmwareMapEntry:
 
 @dataclass
 class FirmwareMap:
-    """The entries in the order in which they came, by their first and last byte and their type.
+    """The variables of the file: the entries, and how many folders there have been.
 
-    Equal ones do not occur: those of boot come of a table that is free of overlaps (``e820__update_table()``).
+    Equal entries do not occur: those of boot come of a table that is free of overlaps (``e820__update_table()``).
     """
 
-    by_range: dict[tuple[int, int, str], FirmwareMapEntry] = field(default_factory=dict)
+    map_entries: dict[tuple[int, int, str], FirmwareMapEntry] = field(default_factory=dict)
+    """First byte, last byte and type → entry, in the order in which they came."""
     map_entries_nr: int = 0
     """The number of the next folder: they count up and are never used again."""
 
-    @property
-    def entries(self) -> list[FirmwareMapEntry]:
-        """The entries in the order in which they came."""
-        return list(self.by_range.values())
 
-    def append(self, start: int, end: int, type_: str) -> FirmwareMapEntry:
-        """A new last entry for ``[start, end)``."""
-        entry = self.by_range[start, end - 1, type_] = FirmwareMapEntry(start, end - 1, type_)
-        return entry
+def firmware_map(k: Kernel) -> list[FirmwareMapEntry]:
+    """The entries in the order in which they came."""
+    return list(k.statics(FirmwareMap).map_entries.values())
 
 
-def _add_sysfs(fm: FirmwareMap, entry: FirmwareMapEntry) -> None:
-    entry.nr = fm.map_entries_nr
-    fm.map_entries_nr += 1
+def _add_entry(k: Kernel, start: int, end: int, type_: str) -> FirmwareMapEntry:
+    """A new last entry for ``[start, end)``."""
+    entry = FirmwareMapEntry(start, end - 1, type_)
+    k.statics(FirmwareMap).map_entries[start, end - 1, type_] = entry
+    return entry
 
 
-def firmware_map_add_early(fm: FirmwareMap, start: int, end: int, type_: str) -> None:
+def _add_sysfs(k: Kernel, entry: FirmwareMapEntry) -> None:
+    own = k.statics(FirmwareMap)
+    entry.nr = own.map_entries_nr
+    own.map_entries_nr += 1
+
+
+def firmware_map_add_early(k: Kernel, start: int, end: int, type_: str) -> None:
     """``firmware_map_add_early()``: add ``[start, end)``; the folder comes with :func:`firmware_memmap_init`."""
-    fm.append(start, end, type_)
+    _add_entry(k, start, end, type_)
 
 
-def firmware_memmap_init(fm: FirmwareMap) -> None:
+def firmware_memmap_init(k: Kernel) -> None:
     """``firmware_memmap_init()``: give every entry of early boot its folder, in order."""
-    for entry in fm.entries:
-        _add_sysfs(fm, entry)
+    for entry in firmware_map(k):
+        _add_sysfs(k, entry)
 
 
-def firmware_map_add_hotplug(fm: FirmwareMap, start: int, end: int, type_: str) -> None:
+def firmware_map_add_hotplug(k: Kernel, start: int, end: int, type_: str) -> None:
     """``firmware_map_add_hotplug()``: an entry with its folder for ``[start, end)``, unless there is an equal one."""
-    if (start, end - 1, type_) not in fm.by_range:
-        _add_sysfs(fm, fm.append(start, end, type_))
+    if (start, end - 1, type_) not in k.statics(FirmwareMap).map_entries:
+        _add_sysfs(k, _add_entry(k, start, end, type_))
 
 
-def firmware_map_remove(fm: FirmwareMap, start: int, end: int, type_: str) -> None:
+def firmware_map_remove(k: Kernel, start: int, end: int, type_: str) -> None:
     """``firmware_map_remove()``: drop the entry for exactly ``[start, end)``. Raises EINVAL when there is none.
 
     ``try_remove_memory()`` does not look at the error: a removal in pieces leaves the entry of the whole behind.
     """
-    if fm.by_range.pop((start, end - 1, type_), None) is None:
+    if k.statics(FirmwareMap).map_entries.pop((start, end - 1, type_), None) is None:
         reason = f"no firmware map entry {type_} [{start:#x}-{end - 1:#x}]"
         raise KernelError(EINVAL, reason, place=here())
