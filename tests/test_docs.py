@@ -12,6 +12,11 @@ from memhp.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FILES = [
+    f"/{path.relative_to(ROOT).as_posix()}"
+    for folder in ("src", "tests", "bench", "tools", "examples")
+    for path in (ROOT / folder).rglob("*.py")
+]
 ELISION = "…"
 """A line of a shown output that stands for any lines."""
 
@@ -55,6 +60,12 @@ def test_a_command_prints_what_the_page_shows(
     out, err = capfd.readouterr()
     lines = [line.rstrip() for line in (out or err).rstrip("\n").split("\n")]
     assert matches(lines, one.output), f"{one.page} shows another output of: {one.command}\n" + "\n".join(lines)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    named = set(re.findall(r"`((?:\w+/)+\w+\.py)`", page.read_text(encoding="utf-8")))
+    assert {name for name in named if not any(path.endswith(f"/{name}") for path in FILES)} == set()
 
 
 def test_an_elision_stands_for_any_lines_and_nothing_else_does() -> None:

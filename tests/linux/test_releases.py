@@ -11,7 +11,7 @@ from memhp.linux.arch.x86.choices import X86Profile
 from memhp.linux.choice import Choices, hints, history, is_set, options
 from memhp.linux.choices import Profile, generic_choices
 from memhp.linux.profiles import PROFILES, RECORDS, RELEASES, profile, unsettled
-from memhp.linux.release import LAST_MINOR, Release, known_release, parse_release
+from memhp.linux.release import FIRST, LAST, LAST_MINOR, Release, known_release, parse_release
 
 RECORD_TYPES: tuple[type[Choices], ...] = (Profile, *RECORDS)
 
@@ -131,8 +131,9 @@ def test_every_release_from_the_first_to_the_last_has_a_kernel() -> None:
     assert all(known_release(release) for release in every)
     assert [profile(str(release)).name for release in every] == [f"linux-{release}" for release in every]
     assert {f"linux-{name}" for name in RELEASES} <= {f"linux-{release}" for release in every}
-    for name in ("5.12", "6.20", "7.3"):
-        with pytest.raises(BadInput, match=r"or any other release from 5\.13 to 7\.2"):
+    assert (FIRST, f"{every[-1]}") == ("5.13", LAST)
+    for name in ("5.12", *(f"{major}.{last + 1}" for major, last in LAST_MINOR.items())):
+        with pytest.raises(BadInput, match=f"or any other release from {FIRST} to {LAST}"):
             profile(name)
 
 
