@@ -68,7 +68,7 @@ def small_machine(config: Config) -> MachineSpec:
     ram = [Ram(start, part) for start, part in base.spread(size)]
     top = align_up(ram[-1].span.end, 2 * config.section_size)
     ram.append(Ram(top, size // 2, nid=1))
-    return MachineSpec(config.title, replace(config, nr_nodes=len(NODES)), tuple(ram), reserved=32 * MiB, nodes=NODES)
+    return MachineSpec(config.title, config, tuple(ram), reserved=32 * MiB, nodes=NODES)
 
 
 def possible(config: Config, options: dict[str, Any]) -> Config:

@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 
 from memhp.facts.lines import Reader
 
-ZONE_NAMES = ("DMA", "DMA32", "Normal", "HighMem", "Movable", "Device")
-"""The kernel's zones, lowest first (``mm/page_alloc.c:zone_names``)."""
-
 _ZONE = re.compile(r"Node (\d+), zone +(\S+)")
 _NODE_STATS = re.compile(r"  per-node stats")
 _PAGESETS = re.compile(r"  pagesets")

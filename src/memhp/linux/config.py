@@ -71,8 +71,6 @@ class Config:
     struct_page_size: int = 0
     """``sizeof(struct page)`` in bytes; 0 for the architecture's usual one, which stands here from then on."""
     bases: Bases = field(default_factory=Bases)
-    randomize_memory: bool = False
-    """x86 ``CONFIG_RANDOMIZE_MEMORY`` in effect; arm64: the linear map may start anywhere."""
     memmap_on_memory: MemmapOnMemoryMode = "N"
     """``memory_hotplug.memmap_on_memory``."""
     online_policy: OnlinePolicy = "contig-zones"
@@ -130,8 +128,6 @@ class Config:
     """``CONFIG_ZONE_DEVICE``, without which devices get no struct pages of their own."""
     nr_cpus: int = 2
     """CPUs online."""
-    nr_nodes: int = 1
-    """Possible NUMA nodes."""
 
     def __post_init__(self) -> None:
         if not self.struct_page_size:

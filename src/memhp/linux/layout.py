@@ -76,8 +76,6 @@ class Layout:
     """Boot RAM from this physical address on is dropped, as the direct map cannot hold it."""
     markers: tuple[Marker, ...]
     """Area markers of the page-table dump, in its order."""
-    ptdump_start: int
-    """The address that the dump of the kernel's half starts at."""
     vmemmap_lent: int = 0
     """Bytes at the start of the vmemmap that hold no struct pages of memory that the direct map can reach."""
 

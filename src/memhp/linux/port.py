@@ -243,9 +243,6 @@ class Port(Protocol):
 
     # Hotplug -------------------------------------------------------------------------------------------------
 
-    def pgprot_mhp(self, k: Kernel) -> int:
-        """Attribute bits of hot-added RAM in the direct map: ``pgprot_mhp(PAGE_KERNEL)``."""
-
     def arch_get_mappable_range(self, k: Kernel) -> Span:
         """Physical bytes for which a direct map can be made."""
 

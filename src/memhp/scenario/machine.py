@@ -85,7 +85,6 @@ def described_config(text: MachineText, base: Preset, where: str) -> Config:
         page_size=page_size,
         va_bits=text.va_bits or base.va_bits,
         nr_cpus=text.cpus or base.cpus,
-        nr_nodes=text.nodes or base.nodes,
         hypervisor=base.hypervisor if text.hypervisor is None else text.hypervisor,
     )
     return with_cxl(with_boot(with_cpu(config, text.cpu), text.boot), text.cxl_windows, where=where)

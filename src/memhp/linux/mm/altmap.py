@@ -24,7 +24,6 @@ class VmemAltmap:
     """Pages lost to alignment."""
     alloc: int = 0
     """Pages handed out."""
-    inaccessible: bool = False
 
 
 def vmem_altmap_nr_free(altmap: VmemAltmap) -> int:

@@ -109,7 +109,6 @@ def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
         va_bits=va_bits,
         lva=machine.va_bits_actual in {None, va_bits},
         nr_cpus=text.cpus or machine.cpus or 1,
-        nr_nodes=len(machine.possible_nodes) or 1,
         movable_node=machine.movable_node,
         hypervisor=True if text.hypervisor is None else text.hypervisor,
         gbpages=True if machine.gbpages is None else machine.gbpages,

@@ -8,8 +8,6 @@ LEVELS = {"emerg": 0, "alert": 1, "crit": 2, "err": 3, "warn": 4, "notice": 5, "
 """``KERN_*``."""
 DEFAULT_LEVEL = "notice"
 MOST_WRITTEN = 1024
-USER = 1
-"""The facility of what user space writes."""
 
 
 def kmsg(k: Kernel) -> Stream:

@@ -140,7 +140,6 @@ class Arm64Port(GenericPort):
     copy_pgd = staticmethod(mmu.copy_pgd)
     kernel_access = staticmethod(mmu.kernel_access)
 
-    pgprot_mhp = staticmethod(mmu.pgprot_mhp)
     page_kernel = staticmethod(mmu.page_kernel)
     pgprot_noncached = staticmethod(mmu.pgprot_noncached)
     arch_add_memory = staticmethod(mmu.arch_add_memory)

@@ -53,7 +53,6 @@ class RiscvPort(GenericPort):
     copy_pgd = staticmethod(init.copy_pgd)
     kernel_access = staticmethod(init.kernel_access)
 
-    pgprot_mhp = staticmethod(init.pgprot_mhp)
     page_kernel = staticmethod(init.page_kernel)
     pgprot_noncached = staticmethod(init.pgprot_noncached)
     arch_add_memory = staticmethod(init.arch_add_memory)

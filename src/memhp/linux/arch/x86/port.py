@@ -81,7 +81,6 @@ class X86Port(GenericPort):
     copy_pgd = staticmethod(init_64.copy_pgd)
     kernel_access = staticmethod(init_64.kernel_access)
 
-    pgprot_mhp = staticmethod(init_64.pgprot_mhp)
     page_kernel = staticmethod(init_64.page_kernel)
     pgprot_noncached = staticmethod(init_64.pgprot_noncached)
     arch_add_memory = staticmethod(init_64.arch_add_memory)

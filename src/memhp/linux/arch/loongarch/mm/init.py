@@ -55,11 +55,6 @@ def kernel_access(k: Kernel, mm: str, va: int) -> access.Outcome:
 # Hotplug -----------------------------------------------------------------------------------------------------
 
 
-def pgprot_mhp(k: Kernel) -> int:
-    """Attributes of hot-added memory: those of the window, whatever ``mhp_params`` say."""
-    return PAGE_KERNEL
-
-
 def page_kernel(k: Kernel) -> int:
     """Attributes of ordinary kernel memory: ``PAGE_KERNEL``."""
     return PAGE_KERNEL

@@ -242,7 +242,6 @@ def arm64_layout(config: Config, ram: Span, image_size: int) -> Layout:
         physmem_end=ends[config.profile.pluggable_end],
         boot_limit=linear_end,
         markers=_markers(config, frame, parts, fixmap, pci_io, kasan),
-        ptdump_start=_neg(1 << config.va_bits) if arm64(config).layout == "5.3" else linear,
         **parts,
     )
 

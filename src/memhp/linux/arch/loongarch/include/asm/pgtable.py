@@ -72,7 +72,6 @@ def loongarch_layout(config: Config, image_size: int) -> Layout:
         physmem_end=(1 << config.max_physmem_bits) - 1,
         boot_limit=1 << PA_BITS,
         markers=tuple(Marker(at, f"{area.name} {edge}") for area in areas for at, edge in _edges(area)),
-        ptdump_start=VM_MAP_BASE,
     )
 
 

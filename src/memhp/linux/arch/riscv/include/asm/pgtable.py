@@ -3,7 +3,7 @@
 
 from memhp.linux.arch.riscv.choices import riscv
 from memhp.linux.config import Config
-from memhp.linux.layout import ADDRESS_MASK, ADDRESS_SPACE, Area, Layout, Marker
+from memhp.linux.layout import ADDRESS_SPACE, Area, Layout, Marker
 from memhp.spans import Span
 from memhp.units import GiB, MiB, PiB, TiB, align_down, align_up
 
@@ -95,5 +95,4 @@ def riscv_layout(config: Config, ram: Span, image_size: int) -> Layout:
         physmem_end=physmem_end,
         boot_limit=phys_ram_base + kern_virt_size,
         markers=tuple(markers),
-        ptdump_start=-(1 << (bits - 1)) & ADDRESS_MASK,
     )

@@ -86,5 +86,4 @@ def x86_layout(config: Config, image_size: int) -> Layout:
         physmem_end=physmem_end,
         boot_limit=maxmem,
         markers=tuple(markers),
-        ptdump_start=_top(-240, config.shift(4)),
     )
