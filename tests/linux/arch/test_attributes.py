@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from kernels import kernel
 from memhp.linux.arch.arm64.include.asm.pgtable_prot import page_kernel, page_kernel_ram, table_bits, vmemmap_block
 from memhp.linux.arch.riscv.include.asm import pgtable_bits
 from memhp.linux.arch.x86.include.asm import pgtable_types
@@ -77,5 +78,29 @@ def test_arm64_has_no_shareability_where_lpa2_puts_address_bits() -> None:
 )
 def test_arm64_tables_forbid_execution_for_all_below_them(name: str, ram: int, struct_pages: int) -> None:
     config = arm64(name)
-    assert table_bits(config, no_exec=True) == ram
+    assert table_bits(config, of="direct map") == ram
     assert table_bits(config) == struct_pages
+
+
+@pytest.mark.parametrize(
+    ("name", "page_size", "va_bits", "bits"),
+    [
+        # Shared with the image, whose table map_range() made without the access flag.
+        ("linux-7.2", 16 * KiB, 52, 0x1000_0000_0000_0003),
+        ("linux-7.2", 4 * KiB, 52, 0x1000_0000_0000_0003),
+        # Shared with the fixmap, whose table early_fixmap_init() made without UXNTable.
+        ("linux-7.2", 64 * KiB, 52, 0x0000_0000_0000_0403),
+        ("linux-6.12", 64 * KiB, 52, 0x0000_0000_0000_0003),
+        # The vmemmap's own.
+        ("linux-7.2", 4 * KiB, 48, 0x1000_0000_0000_0403),
+        ("linux-6.12", 16 * KiB, 52, 0x1000_0000_0000_0003),
+    ],
+)
+def test_the_root_entry_of_struct_pages_is_that_of_who_came_first(
+    name: str, page_size: int, va_bits: int, bits: int
+) -> None:
+    """Guests of 7.2 with 16K pages have …003, with 64K pages 0x403."""
+    k = kernel("arm64", name, page_size=page_size, va_bits=va_bits)
+    va = k.layout.pfn_to_page(next(iter(k.boot_memory)).start)
+    entry = k.hw.load(k.init_mm, k.hw.fmt.index(va, k.init_mm.height))
+    assert entry & ~k.hw.fmt.pfn_mask == bits

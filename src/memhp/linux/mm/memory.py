@@ -41,6 +41,14 @@ def root_locked(k: Kernel, table: Table) -> AbstractContextManager[None]:
     return entry_lock(k.hw, "", k.port.vmemmap_builder(k).root if table.height == k.init_mm.height else None)
 
 
+def _table_bits(k: Kernel, parent: Table, index: int) -> int:
+    """What an entry for a new table carries."""
+    how = k.port.vmemmap_builder(k)
+    if how.root_bits is None or parent.height < k.init_mm.height:
+        return how.table_bits
+    return how.root_bits(parent.va + index * k.hw.fmt.levels[parent.height].size)
+
+
 @each_level(ALLOC)
 def install(k: Kernel, parent: Table, index: int) -> None:
     """Allocate a table for an entry that was empty; it goes back if the entry no longer is: ``__pmd_alloc()``."""
@@ -53,7 +61,7 @@ def install(k: Kernel, parent: Table, index: int) -> None:
     looks = k.config.profile.table_recheck == "under-lock"
     linked = not looks or bool(hw.fmt.is_none(hw.load(parent, index), parent.height))
     if linked:
-        entry = hw.fmt.encode_pfn(frames[0].start) | k.port.vmemmap_builder(k).table_bits
+        entry = hw.fmt.encode_pfn(frames[0].start) | _table_bits(k, parent, index)
         with root_locked(k, parent):
             hw.store(parent, index, entry, where)
         hw.ledger.tables_allocated[parent.height - 1] += 1

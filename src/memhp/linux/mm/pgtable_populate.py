@@ -10,7 +10,7 @@ which lock. A :class:`Builder` says which.
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -64,6 +64,9 @@ class Builder:
     root: RootLock | None = None
     root_linked: Callable[[int], None] | None = None
     """Told the address for which a root entry was just written, by :func:`ensure_table`: ``pgd_populate_kernel()``."""
+    root_bits: Callable[[int], int] | None = None
+    """What the root entry that translates an address carries in place of `table_bits`, where boot made some otherwise
+    (arm64): asked by :func:`ensure_table`."""
     replaced: Callable[[], None] | None = None
     """Where smaller leaves are wanted than the one that stands there, with a height that `leaves` lacks: a table with
     them takes its place, and this is told (x86). None: the leaf stays."""
@@ -234,6 +237,8 @@ def _ensure_child(hw: Machine, how: Builder, table: Table, va: int, top: int) ->
     if hw.fmt.is_none(entry, table.height):
         frames = how.new_table(table.height - 1, 1)
         hw.ledger.tables_allocated[table.height - 1] += 1
+        if table.height == top and how.root_bits is not None:
+            how = replace(how, table_bits=how.root_bits(va))
         _link(hw, how, table, index, frames, top)
         if how.root_linked is not None and table.height == top:
             how.root_linked(va)

@@ -60,6 +60,8 @@ class VmemmapBuilder:
     part); at most the first and the last of them are in part."""
     root: RootLock | None = None
     """How entries of the root table are written, where that takes more than a store (arm64)."""
+    root_bits: Callable[[int], int] | None = None
+    """What the root entry for an address carries, where that is not always `table_bits` (arm64)."""
     root_linked: Callable[[int], None] | None = None
     """Told the address for which a root entry was written: ``arch_sync_kernel_mappings()``, where the kernel calls it
     for each (x86)."""
@@ -244,6 +246,7 @@ def _table_builder(k: Kernel, va: int, nid: int, how: VmemmapBuilder) -> Builder
         table_bits=how.table_bits,
         root=how.root,
         root_linked=how.root_linked,
+        root_bits=how.root_bits,
         names=TABLES,
         where=f"{KERNEL_FILE}:vmemmap_populate_address",
     )

@@ -37,6 +37,7 @@ from memhp.linux.mm.util import end_of_memory_grows, set_end_of_memory
 from memhp.linux.place import LEVELS, Descent, by_height, here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
+from memhp.units import align_down
 
 KERNEL_FILE = "arch/arm64/mm/mmu.c"
 __all__ = [
@@ -124,7 +125,7 @@ def create_pgd_mapping(k: Kernel, start: int, end: int, prot: int) -> None:
         new_table=partial(_pgtable_alloc, k),
         link="before-fill",
         occupied="bug-or-descend" if record.block_over_table == "descend" else "bug-or-keep",
-        table_bits=table_bits(k.config, no_exec=True),
+        table_bits=table_bits(k.config, of="direct map"),
         contiguous=CONTIGUOUS if blocks else 0,
         root=_root_lock(k),
         slot=_slot(k),
@@ -290,9 +291,23 @@ def vmemmap_builder(k: Kernel) -> VmemmapBuilder:
         page_prot=pgtable_prot.page_kernel(k.config),
         pmd_prot=vmemmap_block(k.config),
         table_bits=table_bits(k.config),
+        root_bits=partial(_root_bits, k),
         check_pmd=lambda entry, _: any_pmd or bool(k.hw.fmt.is_leaf(entry, 1)),
         root=_root_lock(k),
     )
+
+
+def _root_bits(k: Kernel, va: int) -> int:
+    """What the root entry for an address carries: boot has made those of the image and of the fixmap by then.
+
+    By ``map_range()`` (before 6.9 ``map_kernel()``) and ``early_fixmap_init()``.
+    """
+    size = k.hw.fmt.levels[-1].size
+    entry = Span(align_down(va, size), align_down(va, size) + size)
+    if k.layout.kernel.span.overlaps(entry):
+        return table_bits(k.config, of="image")
+    assert k.layout.fixmap is not None
+    return table_bits(k.config, of="fixmap" if k.layout.fixmap.start in entry else "vmemmap")
 
 
 def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:

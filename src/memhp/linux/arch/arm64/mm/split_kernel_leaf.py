@@ -72,4 +72,4 @@ def _split_leaf(k: Kernel, table: Table, index: int, entry: int) -> None:
     prot = fmt.attributes(entry, table.height) & ~(VALID | TYPE) | CONTIGUOUS
     hw.fill_children(table, frames, fmt.leaf_pfn(entry, table.height), prot)
     hw.ledger.tables_allocated[table.height - 1] += 1
-    hw.store(table, index, fmt.encode_pfn(frames[0].start) | table_bits(k.config, no_exec=True), here())
+    hw.store(table, index, fmt.encode_pfn(frames[0].start) | table_bits(k.config, of="direct map"), here())

@@ -65,10 +65,20 @@ def vmemmap_block(config: Config) -> int:
     return prot_normal(config, dirty=False, writable=version in {"6.12.0", "6.12"})
 
 
-def table_bits(config: Config, *, no_exec: bool = False) -> int:
-    """What an entry carries that points to a table of the kernel; of the direct map with `no_exec`."""
+TABLE_ATTRIBUTES = {
+    "direct map": TABLE_UXN | TABLE_PXN | TABLE_AF,
+    "vmemmap": TABLE_UXN | TABLE_AF,
+    "image": TABLE_UXN,
+    "fixmap": TABLE_AF,
+}
+"""What entries carry that point to tables, by what the table was made for: ``__create_pgd_mapping()``,
+``pud_populate()`` and its kin, ``map_range()``, ``early_fixmap_init()``."""
+
+
+def table_bits(config: Config, *, of: str = "vmemmap") -> int:
+    """What an entry carries that points to a table of the kernel, made for one of `TABLE_ATTRIBUTES`."""
     bits = config.format.table_bits
-    if arm64(config).table_attributes == "none":
+    attributes = arm64(config).table_attributes
+    if attributes == "none":
         return bits
-    bits |= TABLE_UXN | (TABLE_PXN if no_exec else 0)
-    return bits | TABLE_AF if arm64(config).table_attributes == "XN-AF" else bits
+    return bits | TABLE_ATTRIBUTES[of] & ~(0 if attributes == "XN-AF" else TABLE_AF)
