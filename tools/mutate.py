@@ -65,7 +65,7 @@ class Mutant:
 
 
 def mutants(text: str) -> Iterator[Mutant]:
-    """Every mutant of a module's text, in the order in which they stand there."""
+    """Every mutant of a module's text; what it asserts is left as it is, as it tells a type checker what is known."""
     starts = [0]
     for line in text.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
@@ -73,7 +73,11 @@ def mutants(text: str) -> Iterator[Mutant]:
     def at(line: int, column: int) -> int:
         return starts[line - 1] + len(text[starts[line - 1] : starts[line]].encode()[:column].decode())
 
-    for node in ast.walk(ast.parse(text)):
+    tree = ast.parse(text)
+    asserted = {part for node in ast.walk(tree) if isinstance(node, ast.Assert) for part in ast.walk(node)}
+    for node in ast.walk(tree):
+        if node in asserted:
+            continue
         if isinstance(node, ast.Compare):
             left = node.left
             for op, right in zip(node.ops, node.comparators, strict=True):

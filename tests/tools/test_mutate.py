@@ -11,6 +11,7 @@ from tools.mutate import drawn, first_of, function_at, mutants, reaching
 from tools.reach import OUT, TREE, Reach, read_reach
 
 TEXT = """def f(a, b, done):
+    assert b is not None and b > 0
     if not a and b <= 3 < len("\u00e4") or a is None:
         done.append(b)
     return a not in done

@@ -9,16 +9,18 @@ from architectures import DIRECT_MAPPED
 from kernels import PLUG_AT, kernel, plug
 from memhp.check import check_all
 from memhp.errors import BadInput, KernelError
-from memhp.hw.memory import Use
+from memhp.hw.memory import Owner, Use
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.mm.alloc_contig import alloc_contig_pages, alloc_contig_range
 from memhp.linux.mm.hugetlb import available_huge_pages
 from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mm.users import DEMANDS, Kind, allocate, free, spans_of
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
+from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB
 
 FIRST = PLUG_AT // (128 * MiB)
@@ -219,3 +221,32 @@ def test_a_range_without_huge_pages_is_taken_before_one_with() -> None:
     (page,) = allocate(k, 1 * GiB, "gigantic", "vm")
     assert page.start << 12 == 1 * GiB
     assert {k.hw.memory.use_of(at >> 12) for at in huge} == {Use.HUGETLB}, "none had to move"
+
+
+def test_a_gigantic_page_is_never_moved_to_make_another() -> None:
+    """pfn_range_valid_contig() of 7.2: a huge page that is as large as what is wanted rules the range out."""
+    k = booted_with("linux-7.2", 4 * GiB)
+    allocate(k, GiB, "gigantic", "vm", at=GiB)
+    allocate(k, GiB, "gigantic-free", "pool", at=2 * GiB)
+    before = spans_of(k, "vm")
+    assert alloc_contig_pages(k, 18, 0, Owner(Use.KERNEL, "wanted")) is None
+    assert spans_of(k, "vm") == before
+
+
+def test_a_range_with_a_hole_is_none_to_allocate() -> None:
+    """pfn_range_valid_contig() asks pfn_to_online_page() and the zone of every page."""
+    config = Config("x86_64", profile("linux-6.12"), 4 * KiB, 48)
+    ram = (Ram(MiB, GiB - MiB), Ram(4 * GiB, GiB - 128 * MiB), Ram(5 * GiB, 256 * MiB))
+    k = start_kernel(MachineSpec("holes", config, ram))
+    assert alloc_contig_pages(k, 18, 0, Owner(Use.KERNEL, "wanted")) is None
+
+
+def test_a_free_huge_page_in_a_range_that_is_wanted_is_replaced_in_its_pool() -> None:
+    """replace_free_hugepage_folios(): the pool has as many pages as before, and this one is not among them."""
+    k = booted_with("linux-7.2", 4 * GiB)
+    allocate(k, 2 * MiB, "hugetlb-free", "pool", at=GiB + 4 * MiB)
+    wanted = Span(GiB >> k.config.page_shift, 2 * GiB >> k.config.page_shift)
+    alloc_contig_range(k, *wanted, Owner(Use.KERNEL, "wanted"))
+    (page,) = spans_of(k, "pool")
+    assert page.size == 512 and not page.overlaps(wanted)
+    assert list(k.hw.memory.owners.runs(*wanted)) == [(*wanted, Owner(Use.KERNEL, "wanted"))]

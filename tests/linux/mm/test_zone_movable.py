@@ -5,15 +5,21 @@ zone start for each node``.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from dataclasses import replace
+
 import pytest
 
 from memhp.errors import BadInput
 from memhp.facts.dmesg import Dmesg, Line
+from memhp.linux.config import Core
 from memhp.linux.init import start_kernel
+from memhp.linux.mm.mm_init import free_area_init
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.schema import Boot, MachineText
+from memhp.units import GiB, KiB, MiB
+from zoned import RISCV, unzoned
 
 
 def booted(nodes: tuple[int, ...], options: str) -> Kernel:
@@ -59,3 +65,19 @@ def test_movable_node_ignores_both() -> None:
 def test_what_is_no_amount_is_refused() -> None:
     with pytest.raises(BadInput, match="want a size"):
         machine_spec(MachineText(preset="x86-vm", boot=Boot(kernelcore="mirror")))
+
+
+@pytest.mark.parametrize(("lacking", "more"), [(2, 0), (3, 4 * MiB)])
+def test_what_a_small_node_lacks_is_spread_over_the_others_while_it_is_more_than_a_page_each(
+    lacking: int, more: int
+) -> None:
+    """find_zone_movable_pfns_for_nodes(): ``if (usable_nodes && required_kernelcore > usable_nodes) goto restart``.
+
+    Of 3 GiB each of three nodes gives 1 GiB, the first some pages less; starts are multiples of the largest order.
+    """
+    config = replace(RISCV, kernelcore=Core(size=3 * GiB))
+    small = (8 * GiB, 9 * GiB - lacking * 4 * KiB, 0)
+    k = unzoned(config, [small, (16 * GiB, 20 * GiB, 1), (32 * GiB, 36 * GiB, 2)])
+    free_area_init(k)
+    starts = [node.zones[ZoneType.MOVABLE].start_pfn << config.page_shift for node in k.nodes.values()]
+    assert starts == [0, 17 * GiB + more, 33 * GiB + more]
