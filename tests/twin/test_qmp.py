@@ -3,6 +3,7 @@
 
 import json
 import lzma
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from memhp.spans import Span
 from memhp.target.model.run import rehearse_scenario
 from memhp.twin.boot import boot
 from memhp.twin.qemu.commands import COMMANDS, query_qmp_schema
+from memhp.twin.qemu.framing import JsonValues
 from memhp.twin.qemu.monitor import EVENTS, Connection, Monitor
 from memhp.twin.qemu.objects import BACKEND_OPTIONS, BACKENDS
 from memhp.twin.qemu.platform import Platform
@@ -21,7 +23,7 @@ from memhp.units import GiB
 from qmp_script import SCRIPT, play
 from tools.qmp_schema import names_in
 from twin_qmp import TwinMachine, differences
-from twin_runs import scenario
+from twin_runs import on_twin, scenario
 
 DATA = Path(__file__).parents[1] / "data" / "twin"
 MACHINE = '[machine]\narch = "x86_64"\nprofile = "6.12"\nmemory = "1G"\ncpus = {cpus}\n'
@@ -225,9 +227,42 @@ def test_every_type_that_the_schema_names_is_in_it(tmp_path: Path) -> None:
     assert {used for entry in entries for used in names_in(entry)} <= names
 
 
-def test_a_script_ends_as_on_a_real_qemu_with_a_guest(tmp_path: Path) -> None:
-    told = lzma.decompress((DATA / "qemu-11.1-linux-7.2-script.jsonl.xz").read_bytes()).decode()
+@pytest.mark.parametrize("name", ["script"])
+def test_a_script_ends_as_on_a_real_qemu_with_a_guest(tmp_path: Path, name: str) -> None:
+    told = lzma.decompress((DATA / f"qemu-11.1-linux-7.2-{name}.jsonl.xz").read_bytes()).decode()
     real = [json.loads(line) for line in told.splitlines()]
     ours = json.loads(json.dumps(play(TwinMachine(tmp_path), SCRIPT)))
     assert len(real) == len(SCRIPT) > 50
     assert differences(real, ours) == []
+
+
+def test_a_request_ends_with_its_last_bracket_as_qemu_reads_it() -> None:
+    values = JsonValues()
+    assert list(values.feed(b'{"execute": "a"}{"b": [1, {}]')) == [b'{"execute": "a"}']
+    assert list(values.feed(b"\n}\n")) == [b'{"b": [1, {}]\n}', b"\n"]
+    assert list(values.feed(rb'{"c": "}\"}"}' + b"{'d': '}\"'}")) == [rb'{"c": "}\"}"}', b"{'d': '}\"'}"]
+    assert list(values.feed(b"nonsense\n}")) == [b"nonsense\n", b"}"]
+    assert list(values.feed(b'{"half": "\xff{"e": 1}')) == [b'{"half": "\xff{"e": 1}']
+    assert len(values) == 0
+
+
+CLIENT = """
+import asyncio, json, sys
+from qemu.qmp import QMPClient
+async def main():
+    clients = [QMPClient(str(number)) for number in range(2)]
+    for client in clients:
+        await client.connect(sys.argv[1])
+    told = [await client.execute("query-status") for client in clients]
+    for client in clients:
+        await client.disconnect()
+    print(json.dumps(told))
+asyncio.run(main())
+"""
+
+
+def test_two_of_qemus_own_clients_are_answered(tmp_path: Path) -> None:
+    socket = tmp_path / "qmp"
+    machine = scenario(tmp_path, MACHINE.format(cpus=1))
+    done = on_twin(["--qmp", str(socket), machine], [sys.executable, "-c", CLIENT, str(socket)])
+    assert json.loads(done.stdout) == [{"status": "running", "running": True}] * 2, done.stderr

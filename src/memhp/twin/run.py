@@ -23,6 +23,7 @@ from memhp.twin.fuse.server import Server
 from memhp.twin.loop import AT_ONCE, Loop
 from memhp.twin.plain import plain_files
 from memhp.twin.qemu.agent import Agent
+from memhp.twin.qemu.framing import JsonValues
 from memhp.twin.qemu.monitor import Monitor
 from memhp.twin.qemu.platform import Platform
 from memhp.twin.result import TwinRun, block_ranges
@@ -116,10 +117,10 @@ def _sockets(stack: ExitStack, loop: Loop, wanted: Wanted, files: dict[str, Entr
         stack.callback(LineServer(loop, wanted.control, lambda _: Control(twin)).close)
     if wanted.qmp is not None:
         monitor = Monitor(Platform(twin, wanted.slots, wanted.max_memory))
-        stack.callback(LineServer(loop, wanted.qmp, monitor.connection).close)
+        stack.callback(LineServer(loop, wanted.qmp, monitor.connection, JsonValues).close)
     if wanted.qga is not None:
         root = twin_root(files)
-        stack.callback(LineServer(loop, wanted.qga, lambda _: Agent(twin, root)).close)
+        stack.callback(LineServer(loop, wanted.qga, lambda _: Agent(twin, root), JsonValues).close)
     if wanted.uevents is not None:
         log = UeventLog(wanted.uevents, lambda: twin.session.k.hw.now)
         stack.callback(log.close)
