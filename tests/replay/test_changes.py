@@ -12,8 +12,8 @@ import pytest
 from captures import facts, open_capture
 from memhp.facts import iomem
 from memhp.facts.derive import derive
+from memhp.facts.hotplug import PlugChange, changes
 from memhp.facts.observed import Facts
-from memhp.facts.plug import PlugChange, changes
 from memhp.facts.usage import free_pages
 from memhp.units import KiB, MiB
 from replay.machines import played

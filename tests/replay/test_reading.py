@@ -9,8 +9,8 @@ from captures import all_captures, captures, facts, open_capture
 from memhp.errors import BadInput
 from memhp.facts.derive import derive
 from memhp.facts.describe import describe
+from memhp.facts.hotplug import changes
 from memhp.facts.observed import Facts, observe
-from memhp.facts.plug import changes
 from memhp.facts.virtio_mem import virtio_mem_devices
 from memhp.linux.init import start_kernel
 from memhp.linux.mmzone import ZoneType

@@ -18,7 +18,7 @@ from memhp.facts.source import DMESG, SYS_NODE, Source
 from memhp.scenario.schema import MachineText, Scenario
 from memhp.target.model.run import boot, rehearse_scenario
 from memhp.target.seen.boot_facts import HOT
-from memhp.target.seen.completed import read_facts
+from memhp.target.seen.inferred import read_facts
 from memhp.target.seen.sources import facts_spec
 from memhp.units import MiB
 

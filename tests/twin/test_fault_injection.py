@@ -12,7 +12,7 @@ from memhp.linux.lib.kobject_uevent import Uevent
 from memhp.scenario import schema
 from memhp.twin.boot import boot
 from memhp.twin.control import Answer, answer
-from memhp.twin.expect import Expectation, load_expectation, unmet
+from memhp.twin.expectations import Expectation, load_expectation, unmet
 from memhp.twin.fault_injection import LoseUevents, Refuse, Slow
 from memhp.twin.files.root import twin_files, twin_root
 from memhp.twin.fuse.server import Later

@@ -41,7 +41,7 @@ def plan(
     from memhp.operate import plan as plans
     from memhp.outputs.check import check_outputs
     from memhp.outputs.file import write_file
-    from memhp.target.seen.completed import read_facts
+    from memhp.target.seen.inferred import read_facts
 
     if sum(each is not None for each in (grow_by, shrink_by, evacuate, move)) != 1:
         raise click.UsageError("give one of --grow-by, --shrink-by, --evacuate and --move")

@@ -80,7 +80,7 @@ def run(
     """
     from memhp.outputs.check import check_outputs
     from memhp.twin.boot import boot
-    from memhp.twin.expect import Expectation, load_expectation
+    from memhp.twin.expectations import Expectation, load_expectation
     from memhp.twin.run import Wanted
     from memhp.twin.run import run as run_twin
     from memhp.twin.script import load_script

@@ -121,7 +121,7 @@ def observe(source: Source, *, only: Collection[int] | None = None) -> Facts:
 
     Raises :class:`BadInput` naming the file that is missing, empty, cut off or not what a kernel prints: /proc/iomem,
     /proc/zoneinfo and the memory blocks must be there; in a capture also what every capture holds. What a sysroot or a
-    report lacks of them is empty: :func:`memhp.target.seen.completed.complete` computes it.
+    report lacks of them is empty: :func:`memhp.target.seen.inferred.complete` computes it.
     """
     for path in _EVERY_CAPTURE_HAS if source.kind == "capture" else ():
         source.read(path)

@@ -7,8 +7,8 @@
   writes; the same inside a tar archive.
 - a *capture step*: a folder of flat files, ``proc_iomem``, ``sys_memory.tsv`` and so on (:mod:`memhp.facts.capture`).
 - a *capture*: a folder of such steps, or a tar archive of them; ``CAPTURE/STEP`` names one, else the first is taken.
-- a *report*: what a bug report carries (:mod:`memhp.facts.report`): a sosreport, folder or tar archive; a file with the
-  kernel log; a file with what ``lsmem`` printed.
+- a *report*: what a bug report carries (:mod:`memhp.facts.bug_report`): a sosreport, folder or tar archive; a file with
+  the kernel log; a file with what ``lsmem`` printed.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -21,7 +21,7 @@ from typing import NamedTuple
 from memhp.errors import BadInput
 from memhp.facts import capture, dmesg
 from memhp.facts.archive import read_archive
-from memhp.facts.report import is_wanted, of_sos, of_text, top_of, wanted_files
+from memhp.facts.bug_report import is_wanted, of_sos, of_text, top_of, wanted_files
 from memhp.facts.source import (
     BEGINNING,
     SOS_MARK,

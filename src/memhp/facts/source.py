@@ -13,7 +13,7 @@ from typing import Literal
 
 from memhp.errors import BadInput
 from memhp.facts import capture
-from memhp.facts.live import LONG, attribute, kernel_log
+from memhp.facts.host_files import LONG, attribute, kernel_log
 from memhp.inputs import read_file
 from memhp.limits import FILE_SIZE
 

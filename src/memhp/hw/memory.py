@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from memhp.hw.before_images import BeforeImages
 from memhp.hw.format import U64
-from memhp.hw.preimages import Preimages
 from memhp.spans import Span, SpanMap, SpanSet
 
 MAP_NORESERVE = 0x4000
@@ -82,7 +82,7 @@ class Arena:
         self._spare = SpanSet()
         """Rows given back; their old contents are wiped when they are taken again."""
         self._index: tuple[U64, U64, U64] | None = None
-        self.preimages: Preimages | None = None
+        self.before_images: BeforeImages | None = None
         """Where tables are kept as they were before they are touched; None: nowhere."""
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Arena":
@@ -111,8 +111,8 @@ class Arena:
     def add(self, pfns: Span) -> None:
         """Give frames that have no contents yet some: zeroes."""
         for gap in self._row_of.gaps(*pfns):
-            if self.preimages is not None:
-                self.preimages.fresh(gap)
+            if self.before_images is not None:
+                self.before_images.fresh(gap)
             at = gap.start
             for row, count in self._take_rows(gap.size):
                 self._row_of.set(at, at + count, row - at)
@@ -122,8 +122,8 @@ class Arena:
     def drop(self, pfns: Span) -> None:
         """Forget the contents of frames."""
         for start, end, delta in self._row_of.runs(*pfns):
-            if self.preimages is not None:
-                self.preimages.keep(Span(start, end), self._rows[start + delta : end + delta])
+            if self.before_images is not None:
+                self.before_images.keep(Span(start, end), self._rows[start + delta : end + delta])
             self._spare.add(start + delta, end + delta)
         self._row_of.clear(*pfns)
         self._index = None
@@ -133,8 +133,8 @@ class Arena:
         delta = self._row_of.get(pfn)
         if delta is None:
             return None
-        if self.preimages is not None and pfn not in self.preimages:
-            self.preimages.keep(Span(pfn, pfn + 1), self._rows[pfn + delta : pfn + delta + 1])
+        if self.before_images is not None and pfn not in self.before_images:
+            self.before_images.keep(Span(pfn, pfn + 1), self._rows[pfn + delta : pfn + delta + 1])
         row: U64 = self._rows[pfn + delta]
         return row
 
@@ -144,8 +144,8 @@ class Arena:
         for start, end, delta in self._row_of.runs(*pfns):
             if start != at:
                 break
-            if self.preimages is not None:
-                self.preimages.keep(Span(start, end), self._rows[start + delta : end + delta])
+            if self.before_images is not None:
+                self.before_images.keep(Span(start, end), self._rows[start + delta : end + delta])
             yield self._rows[start + delta : end + delta]
             at = end
         if at != pfns.end:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from memhp.hw.format import U64, Format
-from memhp.hw.overlaps import Overlaps
+from memhp.hw.interval_index import Overlaps
 from memhp.hw.runs import I64, EntryRuns, entry_runs
 from memhp.spans import Span, SpanSet
 

@@ -8,7 +8,7 @@ from memhp.scenario.schema import MachineText
 from memhp.target.model.plan import Wish, default_zone, free_bytes, largest_safe_step
 from memhp.target.model.run import boot
 from memhp.target.model.session import Session
-from memhp.target.seen.completed import read_facts
+from memhp.target.seen.inferred import read_facts
 from memhp.target.seen.sources import facts_spec
 from memhp.units import align_down
 

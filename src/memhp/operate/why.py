@@ -26,7 +26,7 @@ from memhp.scenario import schema
 from memhp.spans import Span, SpanSet
 from memhp.target.model.run import outcome_of
 from memhp.target.model.session import Session
-from memhp.target.seen.completed import read_facts
+from memhp.target.seen.inferred import read_facts
 from memhp.units import format_count, format_size
 
 Verdict = Literal["goes", "refused", "unclear", "offline"]

@@ -15,13 +15,13 @@ from memhp.facts.source import SYS_MEMORY, SYS_NODE
 from memhp.twin import namespace
 from memhp.twin.boot import Booted
 from memhp.twin.control import Control
-from memhp.twin.expect import Expectation, unmet
+from memhp.twin.expectations import Expectation, unmet
 from memhp.twin.files.root import twin_files, twin_root
 from memhp.twin.fuse.mount import mounted
 from memhp.twin.fuse.page_cache import KeptServer
 from memhp.twin.fuse.server import Server
 from memhp.twin.loop import AT_ONCE, Loop
-from memhp.twin.plain import plain_files
+from memhp.twin.plain_files import plain_files
 from memhp.twin.qemu.agent import Agent
 from memhp.twin.qemu.framing import JsonValues
 from memhp.twin.qemu.monitor import Monitor

@@ -1,7 +1,7 @@
 """What a step did to the kernel's page tables: runs of entries set, cleared or changed, by level, address and area.
 
-Only tables that the step touched are looked at, as they were (:class:`~memhp.hw.preimages.Preimages`) and as they are;
-the way down leads through the entries of both. Other processes' root tables are left out.
+Only tables that the step touched are looked at, as they were (:class:`~memhp.hw.before_images.BeforeImages`) and as
+they are; the way down leads through the entries of both. Other processes' root tables are left out.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from memhp.hw.before_images import BeforeImages
 from memhp.hw.format import HEIGHT_NAMES, U64, Format
-from memhp.hw.preimages import Preimages
 from memhp.linux.layout import Area, Layout
 from memhp.linux.state import Kernel
 from memhp.scenario.result import TableChange
@@ -32,13 +32,13 @@ class _Level:
     new: U64
 
 
-def table_changes(k: Kernel, before: Preimages) -> list[TableChange]:
+def table_changes(k: Kernel, before: BeforeImages) -> list[TableChange]:
     """The runs of entries that differ from before, level by level from the root down."""
     areas = sorted(_areas(k.layout), key=lambda area: area.start)
     return [run for level in _levels(k, before) for run in _runs(k.hw.fmt, level, areas)]
 
 
-def _levels(k: Kernel, before: Preimages) -> Iterator[_Level]:
+def _levels(k: Kernel, before: BeforeImages) -> Iterator[_Level]:
     """Go down the trees of before and after together, through tables that were touched."""
     fmt, arena = k.hw.fmt, k.hw.memory.arena
     width = fmt.page_size // 8

@@ -12,9 +12,9 @@ import msgspec
 
 from memhp.errors import KernelError
 from memhp.facts.derive import derive
+from memhp.facts.hotplug import PlugChange, changes
 from memhp.facts.memory_blocks import State
 from memhp.facts.observed import Facts
-from memhp.facts.plug import PlugChange, changes
 from memhp.facts.virtio_mem import DEVICE
 from memhp.hw.memory import Use
 from memhp.linux.config import OnlineType

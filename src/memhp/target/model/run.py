@@ -12,8 +12,8 @@ from memhp.check import LAWS, Watch, snapshot
 from memhp.check import watch as watch_laws
 from memhp.errors import BadInput, KernelBug, KernelError, KernelPanic
 from memhp.facts.observed import Facts
+from memhp.hw.before_images import BeforeImages
 from memhp.hw.ledger import Ledger
-from memhp.hw.preimages import Preimages
 from memhp.linux.init import MachineSpec, ram_lines, start_kernel
 from memhp.linux.state import Kernel
 from memhp.printable import printable
@@ -254,12 +254,12 @@ def _step(
     before = _Measured(k, watch.gauge)
     session.notes.clear()
     arena = k.hw.memory.arena
-    arena.preimages = Preimages() if watch.tables else None
+    arena.before_images = BeforeImages() if watch.tables else None
     if dead:
         outcome = result.Outcome(result="not run", reason=f"the machine died in {dead!r}")
     else:
         outcome = outcome_of(session, step, where)
-    touched, arena.preimages = arena.preimages, None
+    touched, arena.before_images = arena.before_images, None
     breaches, remarks = ([], []) if dead or outcome.result in DEADLY else watch.look(index)
     spent = k.hw.ledger.since(before.ledger)
     log = k.hw.log_lines[before.log :]

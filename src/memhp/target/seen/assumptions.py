@@ -16,7 +16,7 @@ from memhp.linux.profiles import unsettled
 from memhp.linux.release import parse_release, same_series
 from memhp.scenario import schema
 from memhp.scenario.result import Assumption
-from memhp.target.seen.completed import ARCH, AS_AT_BOOT, PAGE_SIZE
+from memhp.target.seen.inferred import ARCH, AS_AT_BOOT, PAGE_SIZE
 from memhp.target.seen.usage import Placed
 from memhp.units import format_size
 

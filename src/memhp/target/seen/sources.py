@@ -31,8 +31,8 @@ from memhp.target.seen.boot_facts import (
     managed_at_boot,
     moved_blocks,
 )
-from memhp.target.seen.completed import read_facts
 from memhp.target.seen.dax_facts import REGION
+from memhp.target.seen.inferred import read_facts
 from memhp.units import align_down, align_up, is_aligned, parse_size
 
 _HOSTS_MEMORY = re.compile(r"virtio\d+|dax\d+\.\d+|Persistent Memory.*|Soft Reserved|CXL Window \d+")

@@ -4,7 +4,7 @@
 import pytest
 
 from captures import facts, neighbours
-from memhp.facts.plug import ORDER, PlugChange, changes
+from memhp.facts.hotplug import ORDER, PlugChange, changes
 from memhp.units import GiB, MiB
 
 

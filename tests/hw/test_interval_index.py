@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memhp.hw.overlaps import Overlaps
+from memhp.hw.interval_index import Overlaps
 from memhp.spans import Span
 
 spans = st.tuples(st.integers(0, 60), st.integers(1, 12)).map(lambda pair: Span(pair[0], pair[0] + pair[1]))

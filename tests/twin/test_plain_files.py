@@ -18,7 +18,7 @@ from memhp.twin.boot import boot
 from memhp.twin.files.root import twin_files, twin_root
 from memhp.twin.loop import Loop
 from memhp.twin.machine import Twin
-from memhp.twin.plain import plain_files, written
+from memhp.twin.plain_files import plain_files, written
 from twin_machines import SMALL
 from twin_runs import scenario
 

@@ -11,7 +11,7 @@ from memhp.hw.format import U64
 from memhp.spans import Span, SpanSet
 
 
-class Preimages:
+class BeforeImages:
     """The contents of touched table frames as they were; None for those that held no table."""
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 A sosreport (``sos report``, its plugins kernel, memory, numa and pci) keeps files where Linux has them, and the output
 of commands under ``sos_commands/PLUGIN/COMMAND``: memory blocks come from ``lsmem``, the release from ``uname``, the
-log from ``dmesg``. What a report lacks is missing here too; :mod:`memhp.target.seen.completed` assumes it.
+log from ``dmesg``. What a report lacks is missing here too; :mod:`memhp.target.seen.inferred` assumes it.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
