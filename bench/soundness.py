@@ -1,11 +1,15 @@
-"""Whether the reducing search finds exactly what exhaustive search finds.
+"""Whether the reducing search finds exactly what there is to be found.
 
-Run as ``python bench/soundness.py [--programs 10000] [--first 0] [--json]`` for generated programs: their final
-behaviours and their classes of equivalent executions, with every step by itself, and with steps taken along whose
-order is settled anyway. Programs with more schedules than `--most` are passed over, and counted as such. With
-``--joint`` the programs' steps touch several objects at once. With ``--cases`` for the races of memory hotplug, every
-variant on the configurations that it names first and last: their verdicts, where every schedule can be tried within
-`--steps` steps. Exits with 1 when one differs.
+Run as ``python bench/soundness.py [--programs 10000] [--first 0] [--joint] [--json]`` for generated programs: the ends
+that they come to, memory and what every thread returned, are held against a search of all their states
+(bench/states.py), with every step by itself and with steps taken along whose order is settled anyway; their classes of
+equivalent executions against those of every schedule, where these are at most `--most`. With ``--joint`` the programs'
+steps touch several objects at once and block on several. Programs of more than `--states` states are passed over.
+
+With ``--cases`` for the races of memory hotplug, every variant on the configurations that it names first and last,
+with its actors in every order: the ends are then a digest of kernel and machine, and what every actor returned. All
+states are looked at one access at a time where these are at most `--states`, else with steps taken along as the search
+takes them. Exits with 1 when one differs.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -14,82 +18,69 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Iterator
 from dataclasses import replace
 
 from memhp.explore.cases import CASES
-from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.search import search
 from memhp.explore.engine.verdict import Coverage
 from memhp.explore.programs.generate import program
+from states import KEPT, case_differs, program_state, reachable
 
 
-def compare(programs: int, first: int, most: int, *, joint: bool) -> tuple[Counter[str], list[int]]:
-    """Counts over so many generated programs, and the seeds of those that differ."""
-    every = Limits(stop_at_failure=False, keep_behaviours=True, keep_classes=True)
-    within = Limits(most, stop_at_failure=False, keep_behaviours=True, keep_classes=True)
+def compare(programs: int, first: int, states: int, most: int, *, joint: bool) -> tuple[Counter[str], list[str]]:
+    """Counts over so many generated programs, and what is different, with the program's number."""
     counts: Counter[str] = Counter()
-    different: list[int] = []
+    different: list[str] = []
     seed = first
     while counts["programs"] < programs:
         run = program(seed, joint=joint).run()
-        full = search(run, within, reduce=False)
-        if full.finished:
-            reduced = search(run, every).coverage
-            run.tell_apart(frozenset())
-            along = search(run, every).coverage
-            counts["programs"] += 1
-            counts["executions, exhaustive"] += full.coverage.executions
-            counts["executions, reduced"] += reduced.executions
-            counts["executions cut"] += reduced.cut
-            counts["steps, each by itself"] += reduced.steps
-            counts["steps, others taken along"] += along.steps
-            counts["programs that can deadlock"] += bool(reduced.deadlocks)
-            same = (
-                reduced.behaviours == full.coverage.behaviours
-                and reduced.classes == full.coverage.classes
-                and reduced.executions == len(reduced.classes)
-                and _ends(along) == _ends(reduced)
-                and (joint or along.executions == reduced.executions)
-            )
-            if not same:
-                different.append(seed)
-        else:
+        space = reachable(run, program_state, states)
+        reduced = search(run, replace(KEPT, executions=10 * most, keep_classes=True))
+        if space is None or not reduced.finished:
             counts["passed over"] += 1
+        else:
+            run.tell_apart(frozenset())
+            along = search(run, KEPT).coverage
+            found = [*space.differences(reduced.coverage), *space.differences(along)]
+            run.tell_apart(None)
+            full = search(run, replace(KEPT, executions=most, keep_classes=True), reduce=False)
+            if full.finished:
+                found += _classes_differ(reduced.coverage, full.coverage)
+            different += [f"{seed}: {one}" for one in found]
+            counts["programs"] += 1
+            counts["states"] += space.states
+            counts["programs whose every schedule was tried"] += full.finished
+            counts["executions, exhaustive"] += full.coverage.executions if full.finished else 0
+            counts["executions, reduced"] += reduced.coverage.executions
+            counts["executions cut"] += reduced.coverage.cut
+            counts["steps, each by itself"] += reduced.coverage.steps
+            counts["steps, others taken along"] += along.steps
+            counts["programs that can deadlock"] += bool(reduced.coverage.deadlocks)
+            counts["programs that can go round for ever"] += bool(space.rounds)
         run.close()
         seed += 1
     return counts, different
 
 
-def _ends(coverage: Coverage) -> set[Hashable]:
-    """Behaviours, whatever the place of a round at which a thread that goes round for ever was left."""
-    if not coverage.livelocks:
-        return coverage.behaviours
-    return {
-        (memory, tuple((result, error, stuck is not None) for result, error, stuck in ends))
-        for memory, ends in coverage.behaviours  # type: ignore[misc]
-    }
+def _classes_differ(reduced: Coverage, full: Coverage) -> Iterator[str]:
+    """What is different between classes of equivalent executions; the reducing search completes none twice."""
+    if reduced.classes != full.classes:
+        yield f"{len(reduced.classes)} classes of executions, not {len(full.classes)}"
+    if reduced.executions != len(reduced.classes):
+        yield f"{reduced.executions} executions of {len(reduced.classes)} classes"
 
 
-def compare_cases(steps: int) -> tuple[Counter[str], list[str]]:
-    """Counts over the races, and those whose verdict differs."""
+def compare_cases(states: int, executions: int, only: str) -> tuple[Counter[str], list[str]]:
+    """Counts over the races, and what is different."""
     counts: Counter[str] = Counter()
     different: list[str] = []
     for one in CASES:
-        limits = replace(one.limits, executions=None)
-        for variant in one.variants:
+        limits = replace(KEPT, executions=executions, failures=one.limits.failures, steps=one.limits.steps)
+        for variant in one.variants if only in one.name else ():
             for name in dict.fromkeys((variant.configurations[0].name, variant.configurations[-1].name)):
-                run = one.program(variant.name, name).run()
-                full = search(run, limits, reduce=False, budget=steps)
-                if full.word == "undecided":
-                    counts["passed over"] += 1
-                    continue
-                reduced = search(run, limits)
-                counts["variants on a configuration"] += 1
-                counts[f"{reduced.word} with and without reduction"] += reduced.word == full.word
-                counts["executions, exhaustive"] += full.coverage.executions
-                counts["executions, reduced"] += reduced.coverage.executions
-                if reduced.word != full.word:
-                    different.append(f"{one.name}/{variant.name} {name}: {reduced.word}, not {full.word}")
+                found = case_differs(one.program(variant.name, name), limits, states, counts)
+                different += [f"{one.name}/{variant.name} {name}: {text}" for text in found]
     return counts, different
 
 
@@ -98,27 +89,26 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--programs", type=int, default=10_000, help="how many programs are compared")
     options.add_argument("--first", type=int, default=0, help="the first seed")
-    options.add_argument("--most", type=int, default=2_000, help="executions at which exhaustive search gives up")
+    options.add_argument("--states", type=int, default=20_000, help="states at which a program is passed over")
+    options.add_argument("--most", type=int, default=2_000, help="schedules that are tried one by one at most")
     options.add_argument("--joint", action="store_true", help="steps that touch several objects and block on several")
     options.add_argument("--cases", action="store_true", help="compare on the races of memory hotplug")
-    options.add_argument("--steps", type=int, default=5_000, help="steps at which a race is passed over")
+    options.add_argument("--only", default="", help="races with this in their name")
     options.add_argument("--json", action="store_true", help="print JSON")
     chosen = options.parse_args()
     start = time.perf_counter()
-    counts: Counter[str]
-    different: list[int] | list[str]
     if chosen.cases:
-        counts, different = compare_cases(chosen.steps)
+        counts, different = compare_cases(chosen.states, chosen.most, chosen.only)
     else:
-        counts, different = compare(chosen.programs, chosen.first, chosen.most, joint=chosen.joint)
+        counts, different = compare(chosen.programs, chosen.first, chosen.states, chosen.most, joint=chosen.joint)
     seconds = time.perf_counter() - start
     if chosen.json:
         print(json.dumps({"counts": counts, "different": different, "seconds": seconds}, indent=2))
     else:
         for what, count in counts.items():
-            print(f"{what:28} {count:>12,}")
-        print(f"{'seconds':28} {seconds:>12.1f}")
-        print(f"{'that differ':28} {len(different):>12,}  {different[:10] if different else ''}".rstrip())
+            print(f"{what:40} {count:>12,}")
+        print(f"{'seconds':40} {seconds:>12.1f}")
+        print(f"{'that differ':40} {len(different):>12,}", *different[:10], sep="\n")
     return 1 if different else 0
 
 

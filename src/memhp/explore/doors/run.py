@@ -23,6 +23,7 @@ from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.explore.doors import trace_line
 from memhp.explore.doors.announced import announce
 from memhp.explore.doors.difference import Picture, differences, picture
+from memhp.explore.doors.digest import digest
 from memhp.explore.doors.footprint import touched
 from memhp.explore.doors.stepper import BEGIN, Astray, DoorOp, Doors, reads_watched
 from memhp.explore.engine.control_state import Rounds
@@ -379,6 +380,10 @@ class KernelRun:
         broken = tuple(sorted({violation.law for violation in self._live_kernel().hw.violations}))
         stuck = tuple(op.text if op is not None else None for op in self.pending)
         return tuple(self._results), broken, stuck
+
+    def state(self) -> Hashable:
+        """A digest of the kernel and its machine."""
+        return digest(self._live_kernel())
 
     def failure(self) -> str | None:
         """What has gone wrong: a law broken, an actor that raised, or what the program's check says at the end."""

@@ -24,6 +24,8 @@ class Limits:
     stop_at_failure: bool = True
     deadlock_is_failure: bool = True
     keep_behaviours: bool = False
+    keep_states: bool = False
+    """Whether behaviours that are kept come with shared memory as it is then (:meth:`Run.state`)."""
     keep_classes: bool = False
 
     def rests_on(self, run: Run) -> tuple[str, ...]:

@@ -131,6 +131,9 @@ class Run(Protocol):
     def behaviour(self) -> Hashable:
         """Shared memory and what each thread returned; equal for equal behaviours."""
 
+    def state(self) -> Hashable:
+        """All that threads share, as it is now; equal where it is equal, whatever came before."""
+
     def failure(self) -> str | None:
         """What has gone wrong where no thread can go on: a thread that raised, a property that does not hold."""
 

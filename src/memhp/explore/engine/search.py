@@ -245,7 +245,8 @@ class Search(Execution):
         blocked = [thread for thread, op in enumerate(run.pending) if op is not None]
         coverage.deadlocks += bool(blocked)
         if limits.keep_behaviours:
-            coverage.behaviours.add(run.behaviour())
+            behaviour = run.behaviour()
+            coverage.behaviours.add((behaviour, run.state()) if limits.keep_states else behaviour)
         if limits.keep_classes:
             coverage.classes.add(self._class())
         failure = run.failure()
@@ -348,9 +349,10 @@ class Search(Execution):
         self._ops.append(op)
         self._choices.append(Choice(thread, way))
         self._races.step(thread, past | 1 << depth, run.data)
-        if self._races.latest is not None and self.race is None:
-            reason = f"{DATA_RACE}: {self._races.latest.told(run.names)}"
-            self.race = Failure(reason, to_text(self._choices))
+        if self._races.latest is not None:
+            self.coverage.races += 1
+            if self.race is None:
+                self.race = Failure(f"{DATA_RACE}: {self._races.latest.told(run.names)}", to_text(self._choices))
         self._past.append(past)
         self._saved_past.append(before)
         self._past_of_thread[thread] = past | 1 << depth

@@ -70,6 +70,8 @@ class Coverage:
     """Executions that ended with a thread blocked for ever."""
     livelocks: int = 0
     """Executions in which threads go round for ever."""
+    races: int = 0
+    """Data races come upon; schedules that switch at what races were not looked at."""
     failed: int = 0
     """Executions that went wrong."""
     too_long: int = 0
@@ -92,7 +94,7 @@ class Coverage:
 
     def add(self, other: "Coverage") -> None:
         """Take in what another search has looked at."""
-        for name in ("executions", "cut", "deadlocks", "livelocks", "failed", "too_long", "steps"):
+        for name in ("executions", "cut", "deadlocks", "livelocks", "races", "failed", "too_long", "steps"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("behaviours", "classes", "announced", "fired"):
             getattr(self, name).update(getattr(other, name))

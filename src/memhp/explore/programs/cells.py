@@ -99,11 +99,15 @@ def wait(cell: str, ready: Callable[[Hashable], bool]) -> CellOp:
     )
 
 
-def move(first: str, second: str, change: Callable[[Values], Values]) -> CellOp:
-    """Change two variables in one step; the thread sees the old values."""
+def move(
+    names: tuple[str, ...], change: Callable[[Values], Values], ready: Callable[[Values], bool] | None = None
+) -> CellOp:
+    """Change several variables in one step, with `ready` once their values satisfy it; the thread sees the old ones."""
     return CellOp.on(
-        f"move {first} {second}", {first: ALONE, second: ALONE}, lambda values, thread, way: (change(values), values)
-    )
+        f"move {' '.join(names)}" if ready is None else f"wait for and move {' '.join(names)}",
+        dict.fromkeys(names, ALONE), lambda values, thread, way: (change(values), values),
+        None if ready is None else lambda values, thread: ready(values),
+    )  # fmt: skip
 
 
 def peek(looked_at: str, written: str) -> CellOp:
@@ -127,6 +131,34 @@ def take_all(names: tuple[str, ...]) -> CellOp:
     return CellOp.on(
         f"lock {' and '.join(names)}", dict.fromkeys(names, ALONE), lambda values, thread, way: (
             tuple((thread, ()) for _ in values), True), lambda values, thread: all(value == FREE for value in values),
+    )  # fmt: skip
+
+
+def try_all(names: tuple[str, ...]) -> CellOp:
+    """Take several locks in one step if all are free; the thread sees whether it has them."""
+
+    def act(values: Values, thread: int, way: int) -> tuple[Values, Hashable]:
+        if any(value != FREE for value in values):
+            return values, False
+        return tuple((thread, ()) for _ in values), True
+
+    return CellOp.on(f"trylock {' and '.join(names)}", dict.fromkeys(names, ALONE), act)
+
+
+def lock_when(lock: str, variable: str, ready: Callable[[Hashable], bool]) -> CellOp:
+    """Take a lock, alone, and clear a variable in one step, once the one is free and the other's value is ready."""
+    return CellOp.on(
+        f"lock {lock} when {variable}", {lock: ALONE, variable: ALONE},
+        lambda values, thread, way: (((thread, ()), 0), values[1]),
+        lambda values, thread: values[0] == FREE and ready(values[1]),
+    )  # fmt: skip
+
+
+def unlock_and_store(lock: str, variable: str, value: Hashable) -> CellOp:
+    """Let a lock go, which the thread holds alone, and write a variable in the same step."""
+    return CellOp.on(
+        f"unlock {lock} and store {variable}", {lock: ALONE, variable: ALONE},
+        lambda values, thread, way: ((FREE, value), None),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from random import Random
 from typing import NamedTuple, cast
 
-from memhp.explore.programs.joint import COUNTER, COUNTER_AT, JOINT
+from memhp.explore.programs.joint import COUNTER, COUNTER_AT, JOINT, THIRD
 from memhp.explore.programs.program import Program
 from memhp.explore.programs.shared import Body, Shared
 
@@ -44,7 +44,7 @@ def program(seed: int, *, joint: bool = False) -> Program:
     for _ in range(nr_threads):
         statements, _ = _block(random, kinds, names, random.randint(1, most), 0)
         bodies.append(body(statements))
-    return Program(tuple(bodies), {**dict.fromkeys(VARIABLES, 0), COUNT: (0, False), COUNTER: COUNTER_AT})
+    return Program(tuple(bodies), {**dict.fromkeys(VARIABLES, 0), COUNT: (0, False), COUNTER: COUNTER_AT, THIRD: 0})
 
 
 def _block(

@@ -235,8 +235,11 @@ class ProgramRun:
         ends = tuple(
             (place.result, place.error, place.op.text if place.op is not None else None) for place in self._places
         )
-        held = {name: value for name, value in self._cells.items() if value != cells.FREE}
-        return tuple(sorted(held.items())), ends
+        return self.state(), ends
+
+    def state(self) -> Hashable:
+        """Variables and locks."""
+        return tuple(sorted((name, value) for name, value in self._cells.items() if value != cells.FREE))
 
     def failure(self) -> str | None:
         """What has gone wrong: a thread that raised, or what the program's check says when all have ended."""

@@ -7,6 +7,7 @@ Most blocks are only ever runs of ``Kernel.memory_blocks``; one that was looked 
 from dataclasses import dataclass, field
 
 from memhp.hw.lifetime import SlabObject, use_object
+from memhp.hw.shared import MARKED
 from memhp.linux.drivers.base.core import Device, device_unregister, get_device, put_device
 from memhp.linux.fs.kernfs.dir import KernfsNodes, kernfs_drain
 from memhp.linux.place import here
@@ -15,6 +16,8 @@ from memhp.linux.state import Kernel
 KERNEL_FILE = "drivers/base/memory.c"
 MEMORY_BLOCKS = "memory_blocks"
 """The xarray by which lookups and removals meet."""
+NUM_POISONED_PAGES, NR_HWPOISON = "num_poisoned_pages", "nr_hwpoison"
+"""The counters of :class:`Poisoned`, by which changes and looks meet; those of all blocks as one."""
 RELEASE = f"{KERNEL_FILE}:memory_block_release"
 
 
@@ -28,11 +31,11 @@ class BlockDevices:
 
 @dataclass
 class Poisoned:
-    """How many pages memory errors have taken."""
+    """How many pages memory errors have taken: atomic counters."""
 
-    num_poisoned_pages: int = 0
+    num_poisoned_pages: int = field(default=0, metadata=MARKED)
     """All that are known; ``HardwareCorrupted`` of /proc/meminfo in pages. mm/memory-failure.c."""
-    nr_hwpoison: dict[int, int] = field(default_factory=dict)
+    nr_hwpoison: dict[int, int] = field(default_factory=dict, metadata=MARKED)
     """Block id → those of a block, for as long as its device is there, online or not."""
 
 
@@ -61,6 +64,7 @@ def memory_block_put(k: Kernel, dev: Device) -> None:
 def unregister_memory_blocks(k: Kernel, start_block: int, end_block: int) -> None:
     """Blocks that are not in the xarray any more lose the reference of their registration: remove_memory_block()."""
     devices, counts = k.statics(BlockDevices).by_id, k.statics(Poisoned).nr_hwpoison
+    k.hw.writes(NR_HWPOISON)
     for block_id in [block_id for block_id in counts if start_block <= block_id < end_block]:
         del counts[block_id]
     files = k.statics(KernfsNodes).state
@@ -77,6 +81,7 @@ def memblk_nr_poison_inc(k: Kernel, pfn: int) -> bool:
     if dev is None:
         return False
     use_object(k.hw, dev.slab, here(), change=True)
+    k.hw.atomic(NR_HWPOISON)
     if k.statics(BlockDevices).by_id.get(block_id) is dev:
         counts = k.statics(Poisoned).nr_hwpoison
         counts[block_id] = counts.get(block_id, 0) + 1
@@ -87,21 +92,25 @@ def memblk_nr_poison_inc(k: Kernel, pfn: int) -> bool:
 
 def memblk_nr_poison(k: Kernel, start_block: int, end_block: int) -> int:
     """Pages of blocks that a memory error took, whoever has them since."""
+    k.hw.reads(NR_HWPOISON)
     counts = k.statics(Poisoned).nr_hwpoison
     return sum(nr for block_id, nr in counts.items() if start_block <= block_id < end_block)
 
 
 def forget_poison(k: Kernel, block_id: int) -> None:
     """Kernels without a count of their own for each block lose the flags as they initialise its struct pages anew."""
+    k.hw.writes(NR_HWPOISON)
     k.statics(Poisoned).nr_hwpoison.pop(block_id, None)
 
 
 def num_poisoned_pages_inc(k: Kernel, pfn: int) -> None:
     """One page more has been taken."""
+    k.hw.atomic(NUM_POISONED_PAGES)
     k.statics(Poisoned).num_poisoned_pages += 1
     memblk_nr_poison_inc(k, pfn)
 
 
 def num_poisoned_pages_sub(k: Kernel, nr: int) -> None:
     """Poisoned pages go with their memory block: ``num_poisoned_pages_sub(-1UL, nr)``; its own count goes with it."""
+    k.hw.atomic(NUM_POISONED_PAGES)
     k.statics(Poisoned).num_poisoned_pages -= nr
