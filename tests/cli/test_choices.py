@@ -67,6 +67,10 @@ def test_the_whole_list_is_narrow(capsys: pytest.CaptureFixture[str]) -> None:
             ["matrix", "--choice", "vmemmap_free=unused", "--choice", "pud_free=detach-first"],
             "memhp: --choice vmemmap_free: is no choice of riscv64 (it is one of loongarch64)",
         ),
+        (
+            ["matrix", "--choice", "end_flush=none", "--choice", "end-flush=all"],
+            "memhp: --choice end_flush: told twice (keep one of them)",
+        ),
         (["choices", "zzz"], "memhp: zzz: there is no such choice (one of acpi_device_check, "),
         (["choices", "--profile", "5.12"], "memhp: --profile: no kernel profile '5.12' (one of "),
         (["matrix", "--choice", "pgd_list"], "memhp: --choice: want NAME=VALUE, got 'pgd_list'"),

@@ -39,7 +39,7 @@ choice_option = click.option(
 
 
 def told_choices(texts: tuple[str, ...]) -> "dict[str, Told]":
-    """The choices that ``--choice`` names. BadInput: one is not written as NAME=VALUE."""
+    """The choices that ``--choice`` names. BadInput: one is not written as NAME=VALUE, or told twice."""
     from memhp.linux.choice import Told
 
     told = {}
@@ -47,7 +47,10 @@ def told_choices(texts: tuple[str, ...]) -> "dict[str, Told]":
         name, equals, value = text.partition("=")
         if not (name and equals):
             raise BadInput(f"want NAME=VALUE, got {text!r}", where="--choice", fix="memhp choices lists the names")
-        told[name.strip().replace("-", "_")] = Told(value.strip())
+        key = name.strip().replace("-", "_")
+        if key in told:
+            raise BadInput("told twice", where=f"--choice {key}", fix="keep one of them")
+        told[key] = Told(value.strip())
     return told
 
 
