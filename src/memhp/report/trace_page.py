@@ -1,6 +1,7 @@
 """A trace as one HTML file: no network; columns, differences, state and sequence diagram, stepped through by key."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from memhp.report.trace_columns import left
 from memhp.report.trace_fold import Row, fold
 from memhp.report.trace_lanes import lanes
 from memhp.report.trace_state import Standing, standings
-from memhp.report.trace_svg import breaks, hue, sequence, strip
+from memhp.report.trace_svg import hue, sequence, strip, width
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 BUTTONS = (
@@ -43,7 +44,8 @@ class RowView(NamedTuple):
     steps: str
     column: int
     who: str
-    place: Markup
+    place: list[str]
+    """In the pieces between which a line may end."""
     times: int
     kinds: list[str]
     what: str
@@ -77,19 +79,22 @@ def page(found: Explored) -> str:
 def _trace(found: Explored, trace: Trace) -> dict[str, object]:
     active = {line.thread for line in trace.lines}
     shown = [thread for thread in range(len(trace.names)) if thread in active]
+    found_lanes = lanes(trace)
     data = msgspec.json.encode(_data(trace)).decode().replace("<", "\\u003c")
     return {
         "left": list(left(trace)),
         "command": replay_command(found, trace),
         "buttons": BUTTONS,
         "keys": KEYS,
-        "strip": Markup(strip(trace.lines, shown)),
+        "strip": strip(trace.lines, shown),
         "heads": [
             {"style": hue(thread), "cpu": thread, "name": trace.names[thread], "letter": LETTERS[thread]}
             for thread in shown
         ],
         "rows": list(_rows(trace, shown)),
-        "sequence": Markup(sequence(trace, lanes(trace), shown)),
+        "others": [_pieces(name) for name in found_lanes.names],
+        "width": width(len(shown) + len(found_lanes.names)),
+        "sequence": sequence(found_lanes, shown),
         "data": Markup(data),
     }
 
@@ -114,7 +119,7 @@ def _row(row: Row, before: Line | None, column: int, trace: Trace) -> RowView:
         steps=row.steps,
         column=column + 2,
         who=f"CPU {line.thread}: {line.name}" if switched else "",
-        place=Markup(breaks(line.place)) if placed else Markup(""),
+        place=_pieces(line.place) if placed else [],
         times=row.times,
         kinds=[one.kind for one in row.lines[: row.period]],
         what=row.what,
@@ -122,6 +127,11 @@ def _row(row: Row, before: Line | None, column: int, trace: Trace) -> RowView:
         dots=list(dict.fromkeys(change.kind for change in row.changes)),
         reason=trace.reason or "" if broken else "",
     )
+
+
+def _pieces(name: str) -> list[str]:
+    """A name cut behind its stops."""
+    return re.findall(r"[^/.:_]*[/.:_]|[^/.:_]+$", name)
 
 
 def _data(trace: Trace) -> dict[str, Any]:
