@@ -1,6 +1,7 @@
 """Every kind of page that may stand in memory that is to go offline: whether it makes way, and what is said if not."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from errno import EBUSY
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,7 +15,7 @@ from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm.alloc_contig import alloc_contig_pages, alloc_contig_range
+from memhp.linux.mm import alloc_contig
 from memhp.linux.mm.hugetlb import available_huge_pages
 from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mm.users import DEMANDS, Kind, allocate, free, spans_of
@@ -223,22 +224,33 @@ def test_a_range_without_huge_pages_is_taken_before_one_with() -> None:
     assert {k.hw.memory.use_of(at >> 12) for at in huge} == {Use.HUGETLB}, "none had to move"
 
 
-def test_a_gigantic_page_is_never_moved_to_make_another() -> None:
-    """pfn_range_valid_contig() of 7.2: a huge page that is as large as what is wanted rules the range out."""
+def ranges_tried(k: Kernel, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The GiB from which on alloc_contig_pages() tries to empty a range of 1 GiB, where nothing comes of any."""
+    tried: list[int] = []
+
+    def alloc_contig_range(_k: Kernel, start_pfn: int, _end_pfn: int, _owner: Owner) -> None:
+        tried.append(start_pfn >> 18)
+        raise KernelError(EBUSY, "not here", place="")
+
+    monkeypatch.setattr(alloc_contig, "alloc_contig_range", alloc_contig_range)
+    assert alloc_contig.alloc_contig_pages(k, 18, 0, Owner(Use.KERNEL, "wanted")) is None
+    return tried
+
+
+def test_a_gigantic_page_is_never_moved_to_make_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pfn_range_valid_contig() of 7.2: a huge page that is as large as what is wanted rules the range out, twice."""
     k = booted_with("linux-7.2", 4 * GiB)
     allocate(k, GiB, "gigantic", "vm", at=GiB)
     allocate(k, GiB, "gigantic-free", "pool", at=2 * GiB)
-    before = spans_of(k, "vm")
-    assert alloc_contig_pages(k, 18, 0, Owner(Use.KERNEL, "wanted")) is None
-    assert spans_of(k, "vm") == before
+    assert ranges_tried(k, monkeypatch) == [4, 4]
 
 
-def test_a_range_with_a_hole_is_none_to_allocate() -> None:
+def test_a_range_with_a_hole_is_none_to_allocate(monkeypatch: pytest.MonkeyPatch) -> None:
     """pfn_range_valid_contig() asks pfn_to_online_page() and the zone of every page."""
     config = Config("x86_64", profile("linux-6.12"), 4 * KiB, 48)
-    ram = (Ram(MiB, GiB - MiB), Ram(4 * GiB, GiB - 128 * MiB), Ram(5 * GiB, 256 * MiB))
+    ram = (Ram(MiB, 2 * GiB - MiB), Ram(4 * GiB, GiB - 128 * MiB), Ram(5 * GiB, GiB + 256 * MiB))
     k = start_kernel(MachineSpec("holes", config, ram))
-    assert alloc_contig_pages(k, 18, 0, Owner(Use.KERNEL, "wanted")) is None
+    assert ranges_tried(k, monkeypatch) == [5, 1], "neither 0, with the BIOS, nor 4; Normal before DMA32"
 
 
 def test_a_free_huge_page_in_a_range_that_is_wanted_is_replaced_in_its_pool() -> None:
@@ -246,7 +258,7 @@ def test_a_free_huge_page_in_a_range_that_is_wanted_is_replaced_in_its_pool() ->
     k = booted_with("linux-7.2", 4 * GiB)
     allocate(k, 2 * MiB, "hugetlb-free", "pool", at=GiB + 4 * MiB)
     wanted = Span(GiB >> k.config.page_shift, 2 * GiB >> k.config.page_shift)
-    alloc_contig_range(k, *wanted, Owner(Use.KERNEL, "wanted"))
+    alloc_contig.alloc_contig_range(k, *wanted, Owner(Use.KERNEL, "wanted"))
     (page,) = spans_of(k, "pool")
     assert page.size == 512 and not page.overlaps(wanted)
     assert list(k.hw.memory.owners.runs(*wanted)) == [(*wanted, Owner(Use.KERNEL, "wanted"))]
