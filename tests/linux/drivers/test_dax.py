@@ -126,7 +126,15 @@ def test_kmem_asks_for_self_hosted_struct_pages_only_if_the_attribute_says_so(me
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(126 * MiB, "126 MiB"), (2 * GiB, "2.00 GiB"), (1536 * KiB, "1.50 MiB"), (63 * TiB, "63.0 TiB")]
+    ("size", "text"),
+    [
+        (1023, "1023 B"),
+        (KiB, "1.00 KiB"),
+        (126 * MiB, "126 MiB"),
+        (2 * GiB, "2.00 GiB"),
+        (1536 * KiB, "1.50 MiB"),
+        (63 * TiB, "63.0 TiB"),
+    ],
 )
 def test_sizes_are_printed_to_three_digits(size: int, text: str) -> None:
     assert string_get_size(size) == text

@@ -77,6 +77,18 @@ def test_what_the_kernel_does_about_a_bad_page_depends_on_who_uses_it(kind: Kind
     assert k.hw.memory.use_of(BAD) is not Use.FREE, "it is never used again"
 
 
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [("kernel", "unhandlable page."), ("pinned", "dirty LRU page still referenced by 1 users")],
+)
+def test_why_a_page_stays_in_use_is_said_before_the_outcome(kind: Kind, line: str) -> None:
+    """mm/memory-failure.c: get_any_page() and page_action(), then action_result()."""
+    k = grown()
+    allocate(k, 4 * MiB, kind, "x", at=PLUG_AT + 4 * MiB)
+    outcome(k)
+    assert k.hw.log_lines[-2].text == f"Memory failure: {BAD:#x}: {line}"
+
+
 @pytest.mark.parametrize("kind", ["hugetlb", "hugetlb-free"])
 def test_of_a_huge_page_only_the_bad_page_is_lost(kind: Kind) -> None:
     k = grown()

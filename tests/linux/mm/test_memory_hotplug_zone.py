@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels import PLUG_AT, blocks, kernel, plug
+from kernels import PLUG_AT, blocks, kernel, plug, refused
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory import valid_zones
 from memhp.linux.drivers.base.memory_groups import memory_group_register_dynamic, memory_group_register_static
@@ -317,3 +317,10 @@ def test_the_rest_of_a_unit_follows_what_is_online_of_it(online: str, expected: 
     state_store(k, first, online)
     state_store(k, second, "online")
     assert valid_zones(k, second) == expected
+
+
+@pytest.mark.parametrize("blocks", [0.5, 0, 3])
+def test_the_unit_of_a_dynamic_group_is_a_power_of_two_of_at_least_one_block(blocks: float) -> None:
+    """drivers/base/memory.c:memory_group_register_dynamic: EINVAL for less, and for 3 blocks."""
+    k = kernel("x86_64")
+    assert refused(memory_group_register_dynamic, k, 0, int(blocks * k.pages_per_block)).name == "EINVAL"

@@ -253,6 +253,16 @@ def test_a_range_with_a_hole_is_none_to_allocate(monkeypatch: pytest.MonkeyPatch
     assert ranges_tried(k, monkeypatch) == [5, 1], "neither 0, with the BIOS, nor 4; Normal before DMA32"
 
 
+def test_a_node_that_lies_within_another_has_its_ranges_tried_as_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The zone of node 0 spans 4 to 8 GiB, but page_zone() of 5 to 6.5 GiB is node 1's, which comes second."""
+    config = Config("x86_64", profile("linux-6.12"), 4 * KiB, 48)
+    ram = (
+        Ram(4 * GiB, GiB, nid=0), Ram(5 * GiB, GiB + GiB // 2, nid=1), Ram(6 * GiB + GiB // 2, GiB + GiB // 2, nid=0),
+    )  # fmt: skip
+    k = start_kernel(MachineSpec("crossed", config, (Ram(MiB, GiB - MiB), *ram), nodes=(0, 1)))
+    assert ranges_tried(k, monkeypatch) == [4, 7, 5]
+
+
 def test_a_free_huge_page_in_a_range_that_is_wanted_is_replaced_in_its_pool() -> None:
     """replace_free_hugepage_folios(): the pool has as many pages as before, and this one is not among them."""
     k = booted_with("linux-7.2", 4 * GiB)

@@ -14,7 +14,7 @@ from memhp.linux.mm.migrate import migrate_range
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.page_isolation import start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
 from memhp.linux.mm.zonelists import zonelist
-from memhp.linux.mmzone import ZoneType
+from memhp.linux.mmzone import Zone, ZoneType
 from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -99,14 +99,13 @@ def _candidates(k: Kernel, order: int, nid: int, huge_below: int) -> Iterator[Sp
     for zone in zonelist(k, nid, ZoneType.NORMAL):
         for start in range(align_up(zone.start_pfn, size), align_down(zone.end_pfn, size), size):
             page = Span(start, start + size)
-            if _range_valid_contig(k, page, huge_below):
+            if _range_valid_contig(k, zone, page, huge_below):
                 yield page
 
 
-def _range_valid_contig(k: Kernel, page: Span, huge_below: int) -> bool:
-    """``pfn_range_valid_contig()``."""
-    zones = list(k.page_zone.runs(*page))
-    if len({ref for _, _, ref in zones}) != 1 or sum(end - start for start, end, _ in zones) != page.size:
+def _range_valid_contig(k: Kernel, zone: Zone, page: Span, huge_below: int) -> bool:
+    """``pfn_range_valid_contig()``: of another zone, as where nodes lie across each other, there is none."""
+    if list(k.page_zone.runs(*page)) != [(*page, (zone.nid, zone.type))]:
         return False
     uses = {owner.use for _, _, owner in k.hw.memory.owners.runs(*page)}
     return (
