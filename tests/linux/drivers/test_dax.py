@@ -100,6 +100,8 @@ def test_kmem_goes_on_with_other_ranges_only_once_one_is_in() -> None:
         else:
             dev_dax_kmem_probe(k, dev)
             assert dev.kmem is not None and [res is not None for res in dev.kmem.res] == expected
+            taken_range = f"{parts[1].start:#x}-{parts[1].end - 1:#x}"
+            assert f"kmem dax0.0: mapping1: {taken_range} could not reserve region" in log(k, "warn")
             assert dev_dax_kmem_remove(k, dev) == []
         assert busy.parent is not None
         busy.parent.children.remove(busy)
