@@ -80,6 +80,16 @@ def test_ranges_that_follow_each_other_are_added_as_one_and_all_blocks_bound() -
     assert k.memory_groups[0].max_pages == 3 * BLOCK >> k.config.page_shift
 
 
+@pytest.mark.parametrize(
+    ("release", "blocks", "hosted"), [("6.1", 1, 1), ("6.1", 2, 0), ("6.12", 1, 1), ("6.12", 2, 2)]
+)
+def test_which_dimms_keep_their_struct_pages_in_themselves(release: str, blocks: int, hosted: int) -> None:
+    """Debian's 6.1.0-56 with ``memmap_on_memory``: a DIMM of 128 MiB does, one of 256 MiB does not; 6.12: both."""
+    k = kernel("x86_64", release, memmap_on_memory="Y")
+    acpi_device_hotplug(k, dimm(k, (0, blocks)), CHECK)
+    assert (len(states(k)), len(k.altmaps)) == (blocks, hosted)
+
+
 def test_a_device_without_memory_is_refused() -> None:
     k = machine()
     error = refusal(k, AcpiDevice("PNP0C80:00", (Span(AT, AT),)))
