@@ -1,11 +1,14 @@
 """Plans carried out on a host of files: foretold and verified, interrupted at any moment, taken up, taken back."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import errno
 import json
 import os
 import random
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -240,6 +243,93 @@ def test_a_full_disk_is_noticed_before_anything_is_done(root: Path, tmp_path: Pa
     assert os.waitstatus_to_exitcode(os.waitpid(in_a_child(work), 0)[1]) == 2
     assert state(root) == before
     assert unfinished(tmp_path / "journals") == []
+
+
+ON_A_SMALL_DISK = """
+import subprocess, sys
+from pathlib import Path
+from fake_host import FakeHost
+from memhp.errors import BadInput
+from memhp.operate.apply import apply
+from memhp.operate.plan import read_plan
+
+root, disk, plan = (Path(word) for word in sys.argv[1:])
+plan = read_plan(plan.read_bytes(), where="plan")
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)], check=True)
+
+def fill(room):
+    with open(disk / "filler", "wb", buffering=0) as filler:
+        try:
+            while filler.write(bytes(4096)): pass
+        except OSError:
+            pass
+        filler.truncate(filler.tell() - room)
+
+fill(4096)
+try:
+    apply(plan, FakeHost(root), disk)
+except BadInput as refused:
+    print(refused)
+print(sorted(path.name for path in disk.iterdir()))
+(disk / "filler").unlink()
+print(apply(plan, FakeHost(root, besides=lambda _: fill(0)), disk).verdict, (disk / "filler").stat().st_size > 0)
+"""
+"""A plan is begun on a disk of 64 KiB with 4 KiB left, and once more with room, which somebody takes during the first
+step."""
+
+
+def test_a_plan_is_begun_on_a_disk_with_room_for_its_journal_or_not_at_all(root: Path, tmp_path: Path) -> None:
+    """A tmpfs that is really full, in a mount namespace of its own."""
+    needs_a_namespace()
+    disk, plan = tmp_path / "disk", tmp_path / "plan.json"
+    disk.mkdir()
+    plan.write_bytes(msgspec.json.encode(made()))
+    words = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", ON_A_SMALL_DISK]
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    done = subprocess.run(
+        [*words, str(root), str(disk), str(plan)], env={**os.environ, "PYTHONPATH": path}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    refused, kept, *carried_out = done.stdout.splitlines()
+    assert "cannot keep the journal: No space left on device" in refused
+    assert kept == "['filler']"
+    assert carried_out == ["done True"]
+    assert check_machine(made(), state(root), BLOCKS) == ""
+
+
+@pytest.mark.parametrize("mode", ["resume", "roll-back"])
+def test_a_disk_that_takes_no_record_all_the_same_stops_it_where_it_can_be_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    """A file system that copies on write may be full although the room was taken: any one record may not be written."""
+    plan, root, write = made(), write_host(tmp_path / "host"), os.pwrite
+    before = state(root)
+    for records in range(1, 2 * BLOCKS + 2):
+        folder = tmp_path / f"journals-{records}"
+
+        def full(fd: int, data: bytes, at: int, last: int = records) -> int:
+            if at >= last * RECORD:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return write(fd, data, at)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", full)
+            with pytest.raises(BadInput, match="cannot keep the journal: No space left on device"):
+                apply(plan, FakeHost(root), folder)
+        assert len(events(folder, plan)) == records
+        assert undecided(root, plan, before) == []
+        assert apply(plan, FakeHost(root), folder, mode=mode).verdict == ("done" if mode == "resume" else "rolled-back")
+        for each in plan.steps if mode == "resume" else ():
+            FakeHost(root).store(root / f"sys/devices/system/memory/memory{each.block}/state", undo(each))
+        assert state(root) == before
+
+
+def needs_a_namespace() -> None:
+    """Skip where there is none; the end of the run says so."""
+    done = subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"NO FULL DISK WAS TRIED: {done.stderr.decode().strip()}")
 
 
 def test_after_a_power_cut_nothing_of_a_plan_is_left_and_another_may_begin(root: Path, tmp_path: Path) -> None:
