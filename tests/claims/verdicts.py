@@ -30,8 +30,6 @@ def partly(why: str, **verdicts: VerdictName) -> Pinned:
 
 TODAY = ("linux-6.12", "linux-7.2")
 
-OPEN = Pinned("open", {}, "nobody has built it")
-
 VERDICTS = {
     "rv-1": partly(
         "remove_p4d_mapping() of the posting and of 6.12.102 indexes a folded level; 6.12.103's asks first",
@@ -100,7 +98,7 @@ VERDICTS = {
     "mom-12": alike("answered", "saveable_page()", "linux-5.13", *TODAY),
     "mom-13": alike("not decidable here", "time is not modelled", *TODAY),
     "mom-14": alike("reproduced", "offline_pages() compares node_present_pages", "linux-5.13", *TODAY),
-    "mom-15": OPEN,
+    "mom-15": alike("in part", "kasan_free_pte() calls pte_free_kernel(), nobody a flush", "linux-5.13", *TODAY),
     "alt-1": alike("reproduced", "a capture of 16K pages with map=dev", "linux-5.13", *TODAY),
     "alt-2": alike("reproduced", "the two callers", "linux-6.12"),
     "alt-3": alike("refuted", "the drafted text: ptr is set again", "draft of March 2020"),

@@ -136,11 +136,6 @@ def answered(releases: Iterable[str], found: bool, figure: str) -> Finding:
     return Finding(verdict, figure, dict.fromkeys(releases, verdict))
 
 
-def unbuilt() -> Finding:
-    """The finding on what nobody has built."""
-    return Finding("open", "none: nobody has built it")
-
-
 def decide(claim: Claim) -> ClaimRow:
     """Decide a claim now."""
     finding = claim.decide()

@@ -1,8 +1,8 @@
 """The claims about memmap_on_memory, each with its answer and what it is held against."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.claims import memmap_alignment, memmap_design, memmap_on_memory, memmap_rollback, memmap_sections
-from memhp.claims.claim import MODEL_ONLY, Claim, captures, postings, sources, unbuilt
+from memhp.claims import kasan_shadow, memmap_alignment, memmap_design, memmap_on_memory, memmap_rollback, memmap_sections
+from memhp.claims.claim import MODEL_ONLY, Claim, captures, postings, sources
 
 SOURCE = "review of memmap_on_memory, March 2021, and the commit that merged it, May 2021"
 REVIEW = postings("review of memmap_on_memory, March 2021")
@@ -162,9 +162,15 @@ CLAIMS = (
         ),
     ),
     Claim(
-        id="mom-15", source=SOURCE, known="open",
+        id="mom-15", source=SOURCE, known="in part",
         text="KASAN's zero shadow comes and goes with the struct pages",
-        answer="Nobody has built the shadow: the model has its area and no mappings in it.",
-        decide=unbuilt, command="memhp geometry", held_against=MODEL_ONLY,
+        answer="It does: kasan_add_zero_shadow() before the block's own struct pages are initialised, "
+        "kasan_remove_zero_shadow() when they are not used any more, and nothing is left. But tables that empty are "
+        "freed, and their entries cleared, with no flush before or after: a walk may still go through them (f-23).",
+        decide=kasan_shadow.zero_shadow, command="memhp claims mom-15",
+        held_against=sources(
+            "mm/kasan/init.c:kasan_add_zero_shadow", "mm/kasan/init.c:kasan_remove_zero_shadow",
+            "mm/kasan/init.c:kasan_free_pte", "mm/memory_hotplug.c:mhp_init_memmap_on_memory",
+        ),
     ),
 )  # fmt: skip

@@ -15,6 +15,7 @@ FailedAdd = Literal["stays", "taken-back"]
 PoisonedOffline = Literal["passed-over", "unless-held"]
 EjectUndo = Literal["any-zone", "zone-before"]
 CancelHeard = Literal["by-all", "by-those-asked"]
+KasanTable = Literal["unflushed", "after-flush"]
 BigBlockZone = Literal["unlocked", "hotplug-mutex"]
 
 
@@ -41,6 +42,11 @@ class RepairChoices(Choices):
         "Who on the memory chain hears that a plan is cancelled which the node chain refused: all, though nobody there "
         "was asked, or nobody.",
         first("by-all"),
+    )
+    kasan_table_freed: KasanTable = choice(
+        "When ``kasan_remove_zero_shadow()`` gives back a table of shadow that has become empty: before its entry is "
+        "cleared, and nobody flushes; or behind a flush of all that it translated.",
+        first("unflushed"),
     )
     virtio_mem_zone_lock: BigBlockZone = choice(
         "What the virtio-mem driver holds while it looks at the zones of a big block that it may unplug "

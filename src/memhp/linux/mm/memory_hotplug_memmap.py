@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from memhp.linux.choices import MemmapOnMemory
 from memhp.linux.config import Config
+from memhp.linux.mm.kasan.init import kasan_add_zero_shadow, kasan_remove_zero_shadow
 from memhp.linux.mm.memory_hotplug_zone import move_pfn_range_to_zone, remove_pfn_range_from_zone
 from memhp.linux.mm.sparse import offline_mem_sections, online_mem_sections
 from memhp.linux.mmzone import MigrateType, PageFlags, Zone
@@ -155,7 +156,8 @@ def mhp_supports_memmap_on_memory(k: Kernel, size: int | None = None) -> bool:
 
 
 def mhp_init_memmap_on_memory(k: Kernel, pfn: int, nr_pages: int, zone: Zone) -> None:
-    """Initialise the pages that hold a block's struct pages, as the block goes online."""
+    """Initialise the pages that hold a block's struct pages, as the block goes online. Raises ENOMEM with KASAN."""
+    kasan_add_zero_shadow(k, *_direct_map(k, pfn, nr_pages))
     move_pfn_range_to_zone(k, zone, pfn, nr_pages, MigrateType.UNMOVABLE)
     k.page_flags.clear_flags(pfn, pfn + nr_pages, PageFlags.OFFLINE)
     k.page_flags.set_flags(pfn, pfn + nr_pages, PageFlags.VMEMMAP_SELF_HOSTED)
@@ -170,3 +172,10 @@ def mhp_deinit_memmap_on_memory(k: Kernel, pfn: int, nr_pages: int) -> None:
     zone = k.zone_of(pfn)
     assert zone is not None
     remove_pfn_range_from_zone(k, zone, pfn, nr_pages)
+    kasan_remove_zero_shadow(k, *_direct_map(k, pfn, nr_pages))
+
+
+def _direct_map(k: Kernel, pfn: int, nr_pages: int) -> tuple[int, int]:
+    """Address and size of pages in the direct map."""
+    shift = k.config.page_shift
+    return k.layout.phys_to_virt(pfn << shift), nr_pages << shift

@@ -28,6 +28,7 @@ from memhp.linux.mm.dev_pagemap import (
     get_dev_pagemap,
     put_dev_pagemap,
 )
+from memhp.linux.mm.kasan.init import kasan_add_zero_shadow, kasan_remove_zero_shadow
 from memhp.linux.mm.memory_hotplug_pages import __remove_pages, mhp_range_allowed
 from memhp.linux.mm.memory_hotplug_zone import move_pfn_range_to_zone, remove_pfn_range_from_zone
 from memhp.linux.mm.mm_init import memmap_init_range
@@ -168,10 +169,13 @@ def _pagemap_range(k: Kernel, pgmap: DevPagemap, range_id: int, nid: int, prot: 
             if private:
                 k.port.add_pages(k, nid, pages.start, pages.size, pgmap.altmap, pgmap)
             else:
+                kasan_add_zero_shadow(k, k.layout.phys_to_virt(span.start), span.size)
                 k.port.arch_add_memory(k, nid, span.start, span.size, pgmap.altmap, prot, pgmap)
             zone = k.nodes[nid].zone(ZoneType.DEVICE)
             move_pfn_range_to_zone(k, zone, pages.start, pages.size, MigrateType.MOVABLE, altmap=pgmap.altmap)
     except KernelError:
+        if not private:
+            kasan_remove_zero_shadow(k, k.layout.phys_to_virt(span.start), span.size)
         _pgmap_array_delete(k, pages)
         raise
     memmap_init_zone_device(k, zone, pages, pgmap)
@@ -301,6 +305,7 @@ def _pageunmap_range(k: Kernel, pgmap: DevPagemap, range_id: int) -> None:
             __remove_pages(k, pages.start, pages.size)
         else:
             k.port.arch_remove_memory(k, span.start, span.size, pgmap.altmap)
+            kasan_remove_zero_shadow(k, k.layout.phys_to_virt(span.start), span.size)
     _pgmap_array_delete(k, pages)
 
 
