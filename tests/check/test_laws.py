@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ from memhp.check import LAWS, Breach, check_all, notes_of, snapshot
 from memhp.hw.tlb import Flush
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
+from memhp.linux.mm.kasan.init import (
+    kasan_add_zero_shadow,
+    kasan_mem_to_shadow,
+    kasan_memory_per_shadow_page,
+    kasan_remove_zero_shadow,
+)
 from memhp.linux.mm.vmalloc import pcpu_create_chunk
 from memhp.linux.profiles import profile
 from memhp.units import GiB, KiB
@@ -80,6 +87,22 @@ def test_every_law_holds_with_self_hosted_struct_pages(arch: Arch, how: str) -> 
     unplug(k, span)
     assert not k.altmaps
     assert broken(check_all(k, start)) == {}
+
+
+@pytest.mark.parametrize("arch", ["arm64", "riscv64"])
+def test_the_shadow_of_struct_pages_in_a_block_is_there_while_it_is_online_and_only_then(arch: Arch) -> None:
+    k = grown(replace(config(arch), kasan=True, memmap_on_memory="Y"))
+    assert broken(check_all(k)) == {}
+    block = next(iter(k.altmaps))
+    first = block * k.pages_per_block << k.config.page_shift
+    shadow = kasan_mem_to_shadow(k, k.layout.phys_to_virt(first))
+    assert shadow in k.layout.kasan.span if k.layout.kasan else False
+    kasan_remove_zero_shadow(k, k.layout.phys_to_virt(first), kasan_memory_per_shadow_page(k.config))
+    assert set(broken(check_all(k))) == {"kasan-shadow"}
+    kasan_add_zero_shadow(k, k.layout.phys_to_virt(first), kasan_memory_per_shadow_page(k.config))
+    assert broken(check_all(k)) == {}
+    kasan_add_zero_shadow(k, k.layout.phys_to_virt(k.port.ram_start), kasan_memory_per_shadow_page(k.config))
+    assert set(broken(check_all(k))) == {"kasan-shadow"}
 
 
 @pytest.mark.parametrize("arch", DIRECT_MAPPED)

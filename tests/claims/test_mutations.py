@@ -37,7 +37,15 @@ from memhp.linux.arch.registry import port
 from memhp.linux.arch.riscv.mm import init as riscv
 from memhp.linux.config import Config
 from memhp.linux.drivers.pci import p2pdma
-from memhp.linux.mm import memory_hotplug_add, memory_hotplug_memmap, memory_hotplug_offline, memremap, pgalloc, pgd, vmemmap_alloc
+from memhp.linux.mm import (
+    memory_hotplug_add,
+    memory_hotplug_memmap,
+    memory_hotplug_offline,
+    memremap,
+    pgalloc,
+    pgd,
+    vmemmap_alloc,
+)
 from memhp.linux.mm.memory_hotplug_memmap import MemmapGeometry
 from memhp.linux.mm.pgtable_remove import free_empty_tables
 from memhp.linux.mm.sparse_vmemmap import vmemmap_populate_basepages

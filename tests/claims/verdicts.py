@@ -134,4 +134,6 @@ VERDICTS = {
     "f-19": alike("reproduced", "reparent_children_after_split() stands before __adjust_resource()", "linux-7.2"),
     "f-20": alike("reproduced", "failed_addition: memory_notify(MEM_CANCEL_ONLINE) whoever refused", "linux-7.2"),
     "f-21": alike("reproduced", "max_pfn = PFN_UP(start + size), whatever it was", "linux-7.2"),
+    "f-22": alike("reproduced", "PHYSMEM_END is 1 << MAX_PHYSMEM_BITS, Sv48 ends at 1 << 47", "linux-6.12"),
+    "f-23": alike("reproduced", "kasan_free_pte(): pte_free_kernel(), pmd_clear(), no flush", "linux-7.2"),
 }  # fmt: skip

@@ -5,12 +5,17 @@ import pytest
 
 from kernels import PLUG_AT, plug
 from memhp.check import check_all
+from memhp.check.machine_view import MachineView
 from memhp.claims import evidence
+from memhp.claims.fix_witnesses import small_machine
 from memhp.errors import KernelBug, KernelError
+from memhp.linux.config import Config
 from memhp.linux.drivers.pci import p2pdma
 from memhp.linux.lib import test_hmm as hmm
 from memhp.linux.lib.percpu_refcount import percpu_ref_kill
-from memhp.linux.mm.dev_pagemap import MemoryType
+from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
+from memhp.linux.mm.kasan.init import kasan_add_zero_shadow, kasan_early_shadow_page, kasan_mem_to_shadow
+from memhp.linux.mm.memremap import memremap_pages, memunmap_pages
 from memhp.linux.mm.migrate_device import (
     Mm,
     device_private_pgmap,
@@ -19,9 +24,11 @@ from memhp.linux.mm.migrate_device import (
     hold,
     migrate_vma_setup,
 )
+from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from memhp.units import MiB
+from memhp.units import KiB, MiB
+from steppers import Failing
 
 
 def machine(preset: str = "x86-vm", release: str = "linux-7.2") -> Kernel:
@@ -135,3 +142,46 @@ def test_only_a_bar_may_be_uncached_in_the_direct_map() -> None:
     for device in k.statics(p2pdma.PciDevices).p2pdma.values():
         device.pgmap.type = MemoryType.GENERIC
     assert {breach.law for breach in check_all(k)} == {"direct-map"}
+
+
+# KASAN's shadow ----------------------------------------------------------------------------------------------
+
+
+def with_kasan() -> Kernel:
+    return small_machine(Config("riscv64", profile("linux-7.2"), 4 * KiB, 48, kasan=True).validate())
+
+
+def test_a_device_that_the_cpu_reaches_has_a_zero_shadow_and_private_memory_has_none() -> None:
+    """mm/memremap.c:pagemap_range calls kasan_add_zero_shadow() unless the memory is private."""
+    k = with_kasan()
+    plug(k, 4 * MiB)
+    pgmap = DevPagemap(MemoryType.GENERIC, (Span(PLUG_AT, PLUG_AT + 4 * MiB),))
+    memremap_pages(k, pgmap, 0)
+    shadow = kasan_mem_to_shadow(k, k.layout.phys_to_virt(PLUG_AT))
+    leaves = MachineView(k).leaves(Span(shadow, shadow + MiB // 2))
+    assert int(leaves.size.sum()) == MiB // 2
+    assert set(leaves.pa.tolist()) == {kasan_early_shadow_page(k) << 12}
+    hmm.dmirror_allocate_chunk(k, "gpu")
+    assert check_all(k) == []
+    memunmap_pages(k, pgmap)
+    assert {breach.law for breach in check_all(k)} == {"flush-before-free"}
+
+
+def test_shadow_is_added_by_whole_pages_of_it() -> None:
+    """KASAN_MEMORY_PER_SHADOW_PAGE is 8 pages."""
+    k = with_kasan()
+    with pytest.raises(KernelError, match="EINVAL"):
+        kasan_add_zero_shadow(k, k.layout.phys_to_virt(PLUG_AT), 12 * KiB)
+    assert k.hw.log_lines[-1].text.startswith("WARNING")
+
+
+def test_shadow_that_finds_no_memory_for_a_table_leaves_nothing() -> None:
+    k = with_kasan()
+    start = k.layout.phys_to_virt(PLUG_AT)
+    kasan_add_zero_shadow(k, start, 4 * MiB)
+    k.hw.faults = Failing("mm/kasan/init.c:zero_pmd_populate", 1)
+    with pytest.raises(KernelError, match="ENOMEM"):
+        kasan_add_zero_shadow(k, start + 12 * MiB, 8 * MiB)
+    leaves = MachineView(k).leaves(k.layout.kasan.span if k.layout.kasan else Span(0, 0))
+    assert leaves.va.tolist() == [kasan_mem_to_shadow(k, start)]
+    assert leaves.size.tolist() == [MiB // 2]

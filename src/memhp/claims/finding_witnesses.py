@@ -21,6 +21,7 @@ from memhp.linux.kernel.resource import (
     release_mem_region_adjustable,
     request_region,
 )
+from memhp.linux.lib.test_hmm import dmirror_allocate_chunk
 from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mm.vmalloc import vfree, vmalloc
 from memhp.linux.mm.vmap import vmap_range_noflush
@@ -82,3 +83,13 @@ def plan_cancelled_unheard(config: Config) -> str:
     with suppress(KernelError):
         state_store(k, AT // k.memory_block_size, "online")
     return f"{heard[0]} to who never heard of it" if heard[:1] == ["MEM_CANCEL_ONLINE"] else ""
+
+
+def private_memory_without_a_vmemmap(config: Config) -> str:
+    """A device's driver asks for addresses for memory that the CPU cannot reach."""
+    k = small_machine(config)
+    start = dmirror_allocate_chunk(k, "gpu").ranges[0].start
+    page = k.layout.pfn_to_page(start >> config.page_shift)
+    if page in k.layout.vmemmap.span:
+        return ""
+    return f"memory at {start:#x} has its struct page at {page:#x}, outside the vmemmap"

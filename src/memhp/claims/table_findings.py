@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from memhp.claims.claim import MODEL_ONLY, Claim, Evidence, Finding, captures, judged, sources
 from memhp.claims.finding_witnesses import (
     plan_cancelled_unheard,
+    private_memory_without_a_vmemmap,
     repaired,
     resource_above_a_hole,
     tables_of_a_gigabyte,
 )
 from memhp.claims.fix import Called, Raced, Rehearsed
 from memhp.claims.fix_witnesses_memory import lower_memory_comes_last
+from memhp.claims.kasan_shadow import shadow_table_kept_by_a_walk
 from memhp.claims.page_table_counts import PAIRINGS, Counted
 from memhp.explore.cases.free_before_flush import CASE as FREE_BEFORE_FLUSH
 from memhp.explore.cases.memory_block_lookup import CASE as BLOCK_LOOKUP
@@ -107,6 +109,11 @@ WITNESSES: dict[str, Called | Counted | Rehearsed | Raced] = {
     ),
     "f-20": Called(plan_cancelled_unheard, "x86_64", {}, {"cancel_heard": "by-those-asked"}, release="7.2"),
     "f-21": Called(lower_memory_comes_last, "riscv64", {}, {"max_pfn": "highest"}, release="7.2"),
+    "f-22": Called(private_memory_without_a_vmemmap, "riscv64", {}, {"layout": "7.2"}),
+    "f-23": Called(
+        shadow_table_kept_by_a_walk, "riscv64", {}, {"kasan_table_freed": "after-flush"}, release="7.2",
+        options={"kasan": True, "memmap_on_memory": "Y"},
+    ),
 }  # fmt: skip
 """What is broken, and the same repaired."""
 
@@ -269,5 +276,19 @@ CLAIMS = (
         "f-21", "on riscv64 memory that comes below the highest hides what is above it from /proc/kpagecount", READ,
         "Raise max_pfn only, as x86-64 does and arm64 since 6.12.24. It costs nothing.",
         "memhp claims f-21", sources("arch/riscv/mm/init.c:arch_add_memory"), "linux-7.2",
+    ),
+    _finding(
+        "f-22", "riscv64 of 6.12 gives a device's private memory addresses that have no vmemmap",
+        f"{READ}, fixed in 7.2",
+        "End the search for free addresses where the vmemmap does (DIRECT_MAP_PHYSMEM_END), as 7.2 does. It costs "
+        "nothing.",
+        "memhp claims f-22", sources("kernel/resource.c:gfr_start"), "linux-6.12",
+    ),
+    _finding(
+        "f-23", "KASAN frees tables of shadow that a walk may still go through", READ,
+        "Clear the entries, flush everything, then free the tables: one full flush for each block that hosts its "
+        "struct pages, in kernels with KASAN only. On arm64 flush_tlb_kernel_range() is not enough, as it leaves "
+        "table pointers alone.",
+        "memhp claims f-23", sources("mm/kasan/init.c:kasan_free_pte"), "linux-7.2",
     ),
 )  # fmt: skip

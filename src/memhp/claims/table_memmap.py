@@ -1,7 +1,14 @@
 """The claims about memmap_on_memory, each with its answer and what it is held against."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.claims import kasan_shadow, memmap_alignment, memmap_design, memmap_on_memory, memmap_rollback, memmap_sections
+from memhp.claims import (
+    kasan_shadow,
+    memmap_alignment,
+    memmap_design,
+    memmap_on_memory,
+    memmap_rollback,
+    memmap_sections,
+)
 from memhp.claims.claim import MODEL_ONLY, Claim, captures, postings, sources
 
 SOURCE = "review of memmap_on_memory, March 2021, and the commit that merged it, May 2021"

@@ -3,7 +3,8 @@
 A byte of shadow stands for eight of memory, and zero says that they may be used. The direct map of pages that no
 allocator hands out, such as a block's own struct pages and a device's memory, gets this shadow when it comes and loses
 it when it goes. Where the kernel lets whole tables of zeroes be shared, from 16 MiB of memory on with 4K pages, here
-each has one of its own. Sizes and addresses are bytes.
+each has one of its own. The shadow of boot memory, which kasan_init() makes, is not there; but the tables that root
+entries point to stay as if it were. Sizes and addresses are bytes.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -65,7 +66,7 @@ def kasan_add_zero_shadow(k: Kernel, start: int, size: int) -> None:
 
     Raises EINVAL for what is not made of whole pages of shadow, ENOMEM for want of a page table, with nothing left.
     """
-    if not k.config.kasan:
+    if k.layout.kasan is None:
         return
     shadow = _shadow(k, start, size)
     if shadow is None:
@@ -95,9 +96,9 @@ def kasan_populate_early_shadow(k: Kernel, shadow: Span) -> None:
 
 
 def _early_alloc(k: Kernel, height: int, count: int) -> list[Span]:
-    frames = alloc_tables(k, height, count, POPULATE[height])
+    frames = alloc_tables(k, height, count, POPULATE[height + 1])
     if not frames:
-        raise KernelError(ENOMEM, "no memory for a table of shadow", place=POPULATE[height])
+        raise KernelError(ENOMEM, "no memory for a table of shadow", place=POPULATE[height + 1])
     return frames
 
 
@@ -106,14 +107,13 @@ def kasan_remove_zero_shadow(k: Kernel, start: int, size: int) -> None:
 
     A table is freed, then its entry is cleared; no TLB is flushed, before or after: ``Profile.kasan_table_freed``.
     """
-    if not k.config.kasan:
+    if k.layout.kasan is None:
         return
     shadow = _shadow(k, start, size)
     if shadow is None:
         return
     how = Remover(
         free_table=lambda frames: free_tables(k, frames, FREE[0]),
-        keep_root_children=False,
         root=k.port.vmemmap_builder(k).root,
         names=Descent(unmap=REMOVE, free=FREE),
         where=f"{KERNEL_FILE}:kasan_remove_zero_shadow",
