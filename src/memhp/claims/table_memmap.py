@@ -95,7 +95,8 @@ CLAIMS = (
         text="memory cannot be removed in another granularity than it was added in",
         answer="5.13 to 6.7 refuse more than one block at a time. Since 6.8 each block has an altmap of its own, as "
         "the review suggests, and two are taken; but release_mem_region_adjustable() finds no one resource that covers "
-        "both, so System RAM stays in /proc/iomem. The kernel leaks it, and no driver in the tree removes so.",
+        "both, so System RAM stays in /proc/iomem, and adding the memory again is EEXIST: seen in a riscv64 guest of "
+        "6.12.117 with a module that adds two blocks apart. The kernel leaks it; no driver in the tree removes so.",
         decide=memmap_on_memory.granularity, command="memhp rehearse examples/other-granularity.toml",
         held_against=(
             *sources(

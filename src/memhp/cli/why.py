@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -12,8 +13,9 @@ from memhp.cli.output import emit_json, json_option
 @click.command()
 @click.argument("about", metavar="BLOCK|RANGE|DEVICE")
 @machine_options
+@click.option("--memory", metavar="FILE", help="A dump of that machine, or a VM's RAM: shows pages that DMA holds.")
 @json_option
-def why(about: str, sysroot: str | None, machine: str | None, as_json: bool) -> int:
+def why(about: str, sysroot: str | None, machine: str | None, memory: str | None, as_json: bool) -> int:
     """Tell why memory will not go offline: BLOCK (32, 32-39), RANGE (0x100000000+1G) or DEVICE (virtio0, dax0.0).
 
     Nothing is tried: what the kernel checks is read from its files, and its own words from its log. Exit code 0:
@@ -21,7 +23,7 @@ def why(about: str, sysroot: str | None, machine: str | None, as_json: bool) -> 
     """
     from memhp.operate.why import why as asked
 
-    document = asked(opened(sysroot, machine), about)
+    document = asked(opened(sysroot, machine), about, Path(memory) if memory is not None else None)
     if as_json:
         emit_json(document)
     else:

@@ -33,13 +33,14 @@ class VmCoreInfo:
 
     def number(self, name: str) -> int:
         """A ``NUMBER(name)``: hexadecimal with 0x, else signed decimal."""
-        return self._integer(f"NUMBER({name})", 0)
+        return self.integer(f"NUMBER({name})", 0)
 
     def symbol(self, name: str) -> int:
         """The virtual address of a symbol."""
-        return self._integer(f"SYMBOL({name})", 16)
+        return self.integer(f"SYMBOL({name})", 16)
 
-    def _integer(self, key: str, base: int) -> int:
+    def integer(self, key: str, base: int = 10) -> int:
+        """A value as a number: signed decimal, or in another base. Raises BadInput."""
         value = self.text(key)
         try:
             return int(value, base)
@@ -54,7 +55,7 @@ class VmCoreInfo:
     @property
     def page_size(self) -> int:
         """Bytes of a page."""
-        size = self._integer("PAGESIZE", 10)
+        size = self.integer("PAGESIZE", 10)
         if size not in (sizes := page_sizes()):
             raise BadInput(f"PAGESIZE must be one of {sizes}, not {size}", where=self.where)
         return size

@@ -37,8 +37,8 @@ NEED = {
     "pages": "what pages are: /proc/kpageflags is for root",
     "owners": "who holds pages that do not move: a kernel with CONFIG_PAGE_OWNER tells root, booted with page_owner=on",
     "iomem": "holes and who added memory: /proc/iomem shows addresses to root",
-    "pins": "pages pinned by direct input and output, RDMA or VFIO: no file shows them, drgn does (page_count() above "
-    "page_mapcount())",
+    "pins": "pages pinned by direct input and output, RDMA or VFIO: root sees them in /proc/kcore, --memory FILE in "
+    "a dump or a VM's RAM",
     "log": "the kernel's own reason for an earlier refusal: /dev/kmsg is for root",
     "debug": "the kernel's own reason for a refusal: it is printed once this was written as root, before trying: "
     "echo 'file memory_hotplug.c +p' > /sys/kernel/debug/dynamic_debug/control",

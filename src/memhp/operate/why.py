@@ -6,6 +6,7 @@ the model, where the machine is one that is modelled. What neither shows is said
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -20,6 +21,7 @@ from memhp.facts.page_owner import Holder
 from memhp.facts.source import Source
 from memhp.facts.usage import free_pages
 from memhp.operate.block_selection import blocks_about
+from memhp.operate.pins import Pins
 from memhp.operate.rehearsal import session_of
 from memhp.operate.remedies import NEED, remedies
 from memhp.scenario import schema
@@ -34,8 +36,9 @@ HOLES = "memory holes"
 SEVERAL_ZONES = "several zones"
 ISOLATION = "failure to isolate range"
 HUGE = "failure to dissolve huge pages"
+BACKOFF = "signal backoff"
 ORDER = (SEVERAL_ZONES, HOLES, "multizone range", ISOLATION, "node notifier failure", "notifier failure",
-         "signal backoff", "unmovable page", HUGE)  # fmt: skip
+         BACKOFF, "unmovable page", HUGE)  # fmt: skip
 """The checks in the order of ``memory_block_offline()`` and ``offline_pages()``."""
 OFFLINE_PAGES = "mm/memory_hotplug.c:offline_pages"
 VIRTIO_MEM = "System RAM (virtio_mem)"
@@ -44,7 +47,7 @@ DUMPED = "page dumped because: "
 
 UNMOVABLE = {"kernel": "kernel memory", "slab": "slab", "table": "page tables", "reserved": "reserved pages"}
 """Kinds of pages that stand in the way of isolation outside ZONE_MOVABLE (``has_unmovable_pages()``)."""
-OF_PAGES = frozenset({ISOLATION, HUGE, "unmovable page", "signal backoff"})
+OF_PAGES = frozenset({ISOLATION, HUGE, "unmovable page", BACKOFF})
 """Reasons that are about pages: the model knows them no better than the machine shows them."""
 
 
@@ -113,17 +116,18 @@ class Seen(NamedTuple):
     page_size: int
 
 
-def why(source: Source, about: str) -> WhyDocument:
+def why(source: Source, about: str, memory: Path | None = None) -> WhyDocument:
     """What would come of taking the blocks of `about` (a block, a range or a device) offline.
 
-    Raises :class:`BadInput` for what names no memory of this machine.
+    `memory` is a dump of the machine, or its RAM. Raises :class:`BadInput` for what names no memory of this machine,
+    and for a `memory` that cannot be read.
     """
     wanted = blocks_about(source, memory_blocks.read(source), about)
     facts = read_facts(source, only={block.index for block in wanted})
     wanted = [facts.memory.by_index[block.index] for block in wanted if block.index in facts.memory.by_index]
     seen = seen_of(facts)
-    model = _Rehearsed(facts)
-    blocks = [_with_holders(source, seen, _block(seen, block, model)) for block in wanted]
+    model, pins = _Rehearsed(facts), Pins(source, memory)
+    blocks = [_with_holders(source, seen, _block(seen, block, model, pins)) for block in wanted]
     verdicts = {each.verdict for each in blocks}
     order: tuple[Verdict, ...] = ("refused", "unclear", "goes", "offline")
     span = Span(facts.memory.span(wanted[0]).start, facts.memory.span(wanted[-1]).end)
@@ -139,7 +143,7 @@ def why(source: Source, about: str) -> WhyDocument:
         blocks=blocks,
         logged=refusals,
         remedies=remedies(reasons, others),
-        unseen=list(_unseen(seen, model, refusals, blocks)),
+        unseen=list(_unseen(seen, model, refusals, blocks, pins)),
     )
 
 
@@ -165,7 +169,7 @@ def told(seen: Seen, block: MemoryBlock) -> list[Obstacle]:
     return list(_obstacles(seen, block, seen.facts.memory.span(block), seen.pages.get(block.index, [])))
 
 
-def _block(seen: Seen, block: MemoryBlock, model: "_Rehearsed") -> BlockWhy:
+def _block(seen: Seen, block: MemoryBlock, model: "_Rehearsed", pins: Pins) -> BlockWhy:
     span = seen.facts.memory.span(block)
     runs = seen.pages.get(block.index, [])
     use: dict[str, int] = {}
@@ -176,7 +180,8 @@ def _block(seen: Seen, block: MemoryBlock, model: "_Rehearsed") -> BlockWhy:
     if block.state != "offline":
         obstacles = list(_obstacles(seen, block, span, runs))
         if not any(each.certain for each in obstacles):
-            obstacles = in_order([*obstacles, *model.obstacles(block, pages=not runs)])
+            held = _held(pins.held(Span(span.start // seen.page_size, span.end // seen.page_size)))
+            obstacles = in_order([*obstacles, *model.obstacles(block, pages=not runs), *held])
         certain = any(each.certain for each in obstacles)
         verdict = "refused" if certain else "unclear" if obstacles or _open(block, runs) else "goes"
     return BlockWhy(
@@ -248,6 +253,17 @@ def _isolation(seen: Seen, block: MemoryBlock, runs: list[PageRun]) -> Iterator[
     )  # fmt: skip
 
 
+def _held(pages: list[Span]) -> Iterator[Obstacle]:
+    """Pages that DMA holds are found movable and do not move: the kernel tries again until it is interrupted."""
+    count = sum(span.size for span in pages)
+    if count:
+        yield Obstacle(
+            reason=BACKOFF, errno="EINTR", place=OFFLINE_PAGES, certain=False,
+            detail=f"{format_count(count, 'page')} held by DMA, from PFN {pages[0].start:#x} on: writing the state "
+            "does not end while they are",
+        )  # fmt: skip
+
+
 def _huge(seen: Seen, runs: list[PageRun]) -> Iterator[Obstacle]:
     """Huge pages go to free ones elsewhere, or are dissolved if none of those that are free is promised."""
     pages = sum(run.pages for run in runs if run.kind == "huge")
@@ -315,14 +331,15 @@ def logged(log: Dmesg | None, span: Span) -> list[Logged]:
     return found[::-1]
 
 
-def _unseen(seen: Seen, model: _Rehearsed, refusals: list[Logged], blocks: list[BlockWhy]) -> Iterator[str]:
+def _unseen(seen: Seen, model: _Rehearsed, refusals: list[Logged], blocks: list[BlockWhy], pins: Pins) -> Iterator[str]:
     if not seen.pages:
         yield NEED["pages"]
     if any(o.reason == ISOLATION for each in blocks for o in each.obstacles) and not any(b.held_by for b in blocks):
         yield NEED["owners"]
     if seen.facts.hidden:
         yield NEED["iomem"]
-    yield NEED["pins"]
+    if pins.missing:
+        yield pins.missing
     if not refusals:
         yield NEED["log" if seen.facts.log is None else "debug"]
     if model.missing:
