@@ -4,12 +4,14 @@
 import dis
 import lzma
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from importlib import import_module
+from inspect import unwrap
 from pathlib import Path
 from pkgutil import walk_packages
 from string import ascii_lowercase
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 
 import msgspec
 import pytest
@@ -41,6 +43,17 @@ def functions() -> frozenset[str]:
     """Every ``file:function`` of the kernel's files that the model mirrors."""
     with lzma.open(FUNCTIONS, "rt", encoding="ascii") as file:
         return frozenset(file.read().split())
+
+
+def places_of_functions() -> set[str]:
+    """Every place that a function here stands for by itself."""
+    found = set()
+    for module in walk_packages(linux.__path__, f"{linux.__name__}."):
+        for value in vars(import_module(module.name)).values():
+            function = unwrap(value) if callable(value) else None
+            if isinstance(function, FunctionType) and function.__module__ == module.name:
+                found.add(place.own_place(function))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +105,20 @@ def test_what_goes_by_another_name_here_goes_by_that_of_a_function_of_the_kernel
         import_module(module.name)
     assert functions >= place.STATED, place.STATED - functions
     assert len(place.STATED) > 60
+
+
+def test_no_function_is_told_to_be_of_another_file_than_the_kernel_has_it_in(functions: frozenset[str]) -> None:
+    by_name = defaultdict(set)
+    for each in functions:
+        file, _, name = each.partition(":")
+        by_name[name].add(file)
+    files = {file for having in by_name.values() for file in having}
+    wrong = {}
+    for own in places_of_functions() - functions:
+        file, _, name = own.partition(":")
+        if file in files and by_name[name]:
+            wrong[own] = by_name[name]
+    assert wrong == {}
 
 
 def test_modules_lie_where_the_files_of_the_kernel_lie_that_they_stand_for() -> None:

@@ -29,6 +29,7 @@ from memhp.linux.mm.page_alloc import free_pages_core, free_reserved
 from memhp.linux.mm.sparse import sparse_init
 from memhp.linux.mm.watermarks import hugepage_init, init_per_zone_wmark_min
 from memhp.linux.mmzone import PageFlags, ZoneType
+from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 from memhp.units import MiB, align_up, format_size, is_aligned
@@ -273,10 +274,11 @@ def _reserve_from_top(k: Kernel, span: Span, nbytes: int) -> list[Span]:
     return pieces
 
 
+@of_file("mm/memblock.c")
 def memblock_free_all(k: Kernel) -> None:
     """Hand all free boot memory to the buddy; the rest of the boot memory is ``PG_reserved`` for good.
 
-    mm/mm_init.c:memblock_free_all.
+    mm/memblock.c:memblock_free_all.
     """
     shift = k.config.page_shift
     for span in k.boot_memory:
@@ -285,7 +287,7 @@ def memblock_free_all(k: Kernel) -> None:
             start, end = -(-free.start >> shift), free.end >> shift
             if start < end:
                 k.page_flags.clear(start, end)
-                free_pages_core(k, start, end - start, "mm/mm_init.c:memblock_free_all")
+                free_pages_core(k, start, end - start, here())
 
 
 def _setup_iomem(k: Kernel, spec: MachineSpec) -> None:

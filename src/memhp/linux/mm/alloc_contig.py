@@ -15,14 +15,13 @@ from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.page_isolation import start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
 from memhp.linux.mm.zonelists import zonelist
 from memhp.linux.mmzone import Zone, ZoneType
-from memhp.linux.place import here, kernel_function
+from memhp.linux.place import here, kernel_function, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up
 
 KERNEL_FILE = "mm/page_alloc.c"
 ALLOC = f"{KERNEL_FILE}:alloc_contig_range"
-REPLACE = "mm/hugetlb.c:replace_free_hugepage_folios"
 
 
 @kernel_function(f"{KERNEL_FILE}:alloc_contig_range_noprof")
@@ -59,6 +58,7 @@ def _empty(k: Kernel, start_pfn: int, end_pfn: int) -> None:
         raise KernelError(EBUSY, f"PFN {busy:#x} ({owner}) is in use", place=ALLOC)
 
 
+@of_file("mm/hugetlb.c")
 def replace_free_hugepage_folios(k: Kernel, start_pfn: int, end_pfn: int) -> None:
     """Have the pools keep other huge pages in place of their free ones in a range. Raises ENOMEM for want of them."""
     for lo, hi, owner in list(k.hw.memory.owners.runs(start_pfn, end_pfn)):
@@ -67,10 +67,10 @@ def replace_free_hugepage_folios(k: Kernel, start_pfn: int, end_pfn: int) -> Non
         zone, order = k.zone_of(lo), huge_page_order(k.config, owner.use)
         assert zone is not None and order is not None
         for page in huge_pages(k, lo, hi, owner.use):
-            if not alloc_pages(k, order, zone.nid, movable=True, owner=owner, where=REPLACE):
+            if not alloc_pages(k, order, zone.nid, movable=True, owner=owner, where=here()):
                 text = f"no huge page in place of the one at PFN {page.start:#x}"
-                raise KernelError(ENOMEM, text, place=REPLACE)
-            free_pages(k, [page], REPLACE)
+                raise KernelError(ENOMEM, text, place=here())
+            free_pages(k, [page], here())
 
 
 def alloc_contig_pages(k: Kernel, order: int, nid: int, owner: Owner) -> Span | None:

@@ -6,7 +6,11 @@ include/linux/memremap.h, and the functions of mm/sparse-vmemmap.c and mm/memrem
 
 from dataclasses import dataclass
 
+from memhp.linux.place import of_file
+
 KERNEL_FILE = "include/linux/memremap.h"
+
+
 
 
 @dataclass
@@ -26,17 +30,20 @@ class VmemAltmap:
     """Pages handed out."""
 
 
+@of_file("mm/sparse-vmemmap.c")
 def vmem_altmap_nr_free(altmap: VmemAltmap) -> int:
     """Pages left: ``mm/sparse-vmemmap.c:vmem_altmap_nr_free``."""
     taken = altmap.alloc + altmap.align
     return altmap.free - taken if altmap.free > taken else 0
 
 
+@of_file("mm/sparse-vmemmap.c")
 def vmem_altmap_next_pfn(altmap: VmemAltmap) -> int:
     """The first PFN not handed out yet: ``mm/sparse-vmemmap.c:vmem_altmap_next_pfn``."""
     return altmap.base_pfn + altmap.reserve + altmap.alloc + altmap.align
 
 
+@of_file("mm/sparse-vmemmap.c")
 def altmap_alloc_block_buf(altmap: VmemAltmap, nr_pfns: int) -> int | None:
     """Take `nr_pfns` pages (a power of two), aligned to their size: the first PFN, or None when they do not fit.
 
@@ -51,11 +58,13 @@ def altmap_alloc_block_buf(altmap: VmemAltmap, nr_pfns: int) -> int | None:
     return pfn + lost
 
 
+@of_file("include/linux/mm.h")
 def vmem_altmap_free(altmap: VmemAltmap, nr_pfns: int) -> None:
     """Give pages back: ``mm/memremap.c:vmem_altmap_free``. Only the count goes down; nothing is reused."""
     altmap.alloc -= nr_pfns
 
 
+@of_file("include/linux/mm.h")
 def vmem_altmap_offset(altmap: VmemAltmap | None) -> int:
     """Pages from the start of the range to the first usable one: ``mm/memremap.c:vmem_altmap_offset``."""
     return altmap.reserve + altmap.free if altmap is not None else 0

@@ -16,7 +16,7 @@ from memhp.linux.mm.dev_pagemap import DevPagemap, pgmap_vmemmap_nr
 from memhp.linux.mm.pgalloc import PageRefs
 from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, VmemmapPopulateError, vmemmap_tables
 from memhp.linux.mm.vmemmap_alloc import vmemmap_alloc_block_buf
-from memhp.linux.place import here
+from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "mm/sparse-vmemmap.c"
@@ -24,6 +24,7 @@ VMEMMAP_RESERVE_NR = 2
 """Pages of vmemmap that a compound page keeps for itself: the one with its head, and the one of tails."""
 
 
+@of_file("include/linux/mm.h")
 def vmemmap_can_optimize(config: Config, altmap: VmemAltmap | None, vmemmap_shift: int) -> bool:
     """Whether struct pages of pages of this order are shared: by the kernel's build, never with an altmap."""
     if not config.choices.optimize_dax_vmemmap or altmap is not None:

@@ -13,7 +13,7 @@ from memhp.hw.shared import MARKED
 from memhp.linux.kernel.rcu import rcu_read_lock
 from memhp.linux.lib.percpu_refcount import PercpuRef, percpu_ref_put_many, percpu_ref_tryget_live
 from memhp.linux.mm.altmap import VmemAltmap
-from memhp.linux.place import here
+from memhp.linux.place import here, of_file
 from memhp.spans import Span, SpanMap
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class DevPagemap:
         self.done = True
 
 
+@of_file("include/linux/memremap.h")
 def pgmap_vmemmap_nr(pgmap: DevPagemap) -> int:
     """Pages of one of the device's large pages: ``pgmap_vmemmap_nr()``."""
     return 1 << pgmap.vmemmap_shift
@@ -128,6 +129,7 @@ def get_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap | None = None) -> Dev
         return found if percpu_ref_tryget_live(k.hw, found.ref) else None
 
 
+@of_file("include/linux/memremap.h")
 def put_dev_pagemap(k: Kernel, pgmap: DevPagemap | None) -> None:
     """Give a reference back; the last one after the mapping was killed lets :func:`memunmap_pages` go on."""
     if pgmap is not None and pgmap.ref is not None and k.config.profile.pgmap_drain != "none":

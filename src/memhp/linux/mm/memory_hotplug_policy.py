@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mmzone import MemoryGroup, Zone, ZoneType
+from memhp.linux.place import of_file
 from memhp.linux.state import Kernel
 from memhp.units import align_down
 
 KERNEL_FILE = "mm/memory_hotplug.c"
 
 
+@of_file("include/linux/mmzone.h")
 def zone_intersects(zone: Zone, start_pfn: int, nr_pages: int) -> bool:
     """Whether the span of a zone meets the range."""
     return bool(zone.spanned) and start_pfn < zone.end_pfn and start_pfn + nr_pages > zone.start_pfn

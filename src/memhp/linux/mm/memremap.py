@@ -34,7 +34,7 @@ from memhp.linux.mm.memory_hotplug_zone import move_pfn_range_to_zone, remove_pf
 from memhp.linux.mm.mm_init import memmap_init_range
 from memhp.linux.mm.util import pf_poisoned_check, snapshot_page
 from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
-from memhp.linux.place import here, kernel_function
+from memhp.linux.place import here, kernel_function, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB
@@ -205,6 +205,7 @@ def _check_range(k: Kernel, pgmap: DevPagemap, range_id: int, span: Span, pages:
         raise KernelError(ENXIO, text, place=RANGE, advice="remove the memory first")
 
 
+@of_file("mm/mm_init.c")
 def memmap_init_zone_device(k: Kernel, zone: Zone, pages: Span, pgmap: DevPagemap) -> None:
     """Initialise the struct pages that are the device's to use: reserved, and linked to ZONE_DEVICE.
 

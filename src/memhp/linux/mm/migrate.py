@@ -15,7 +15,7 @@ from memhp.linux.mm.balloon import balloon_page_dequeue, balloon_page_enqueue
 from memhp.linux.mm.hugetlb import GIGANTIC_USES, POOLS, dequeue_hugetlb_folio_nodemask, huge_page_order, huge_pages
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mmzone import PageFlags, ZoneType
-from memhp.linux.place import here, of_file
+from memhp.linux.place import here, kernel_function, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -32,8 +32,6 @@ RATELIMIT_INTERVAL = 5_000_000_000
 
 RATELIMIT_BURST = 10
 """``DEFAULT_RATELIMIT_BURST``: lines in an interval."""
-
-WHERE = "mm/memory_hotplug.c:do_migrate_range"
 
 
 class Stuck(NamedTuple):
@@ -95,6 +93,7 @@ def _kept(pfn: int, tag: str) -> KernelError:
     )
 
 
+@of_file("mm/memory_hotplug.c")
 def do_migrate_range(k: Kernel, start_pfn: int, end_pfn: int) -> Migration:
     """Move all movable pages of an isolated range to other nodes, within their own if there is no other.
 
@@ -105,6 +104,7 @@ def do_migrate_range(k: Kernel, start_pfn: int, end_pfn: int) -> Migration:
     return migration
 
 
+@kernel_function(None)
 def migrate_range(k: Kernel, start_pfn: int, end_pfn: int, *, leave_node: bool) -> Migration:
     """Move all movable pages of an isolated range elsewhere: `leave_node` bars their own node if there are others.
 
@@ -135,7 +135,7 @@ def _move(k: Kernel, source: Span, owner: Owner, *, leave_node: bool) -> int:
     to = _allocate(k, source.start, 0, source.size, owner, leave_node=leave_node)
     count = sum(span.size for span in to)
     if count:
-        free_pages(k, [Span(source.start, source.start + count)], WHERE)
+        free_pages(k, [Span(source.start, source.start + count)], here())
     return count
 
 
@@ -169,7 +169,8 @@ def _target(k: Kernel, pfn: int, *, leave_node: bool) -> tuple[int, ZoneType, Co
 def _allocate(k: Kernel, pfn: int, order: int, count: int, owner: Owner, *, leave_node: bool) -> list[Span]:
     """Blocks to move pages to that are like the one at `pfn`."""
     nid, highest, nodes = _target(k, pfn, leave_node=leave_node)
-    return alloc_pages(k, order, nid, count=count, movable=True, owner=owner, where=WHERE, highest=highest, nodes=nodes)
+    where = here()
+    return alloc_pages(k, order, nid, count=count, movable=True, owner=owner, where=where, highest=highest, nodes=nodes)
 
 
 def _move_huge_page(k: Kernel, page: Span, owner: Owner, stuck: list[Stuck], *, leave_node: bool) -> int:
@@ -181,12 +182,12 @@ def _move_huge_page(k: Kernel, page: Span, owner: Owner, stuck: list[Stuck], *, 
     if spare is not None:
         pool = k.hw.memory.owners.get(spare.start)
         assert pool is not None
-        k.hw.retag(spare, owner, WHERE)
-        k.hw.retag(page, pool, WHERE)
+        k.hw.retag(spare, owner, here())
+        k.hw.retag(page, pool, here())
     elif owner.use not in GIGANTIC_USES and _allocate(
         k, page.start, page.size.bit_length() - 1, 1, owner, leave_node=leave_node
     ):
-        free_pages(k, [page], WHERE)
+        free_pages(k, [page], here())
     else:
         stuck.append(Stuck(page, owner, ENOMEM))
         return 0

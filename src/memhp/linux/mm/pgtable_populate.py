@@ -237,9 +237,9 @@ def _ensure_child(hw: Machine, how: Builder, table: Table, va: int, top: int) ->
     if hw.fmt.is_none(entry, table.height):
         frames = how.new_table(table.height - 1, 1)
         hw.ledger.tables_allocated[table.height - 1] += 1
-        if table.height == top and how.root_bits is not None:
-            how = replace(how, table_bits=how.root_bits(va))
-        _link(hw, how, table, index, frames, top)
+        at_root = how.root_bits if table.height == top else None
+        linking = how if at_root is None else replace(how, table_bits=at_root(va))
+        _link(hw, linking, table, index, frames, top)
         if how.root_linked is not None and table.height == top:
             how.root_linked(va)
         return hw.child(table, index, frames[0].start)

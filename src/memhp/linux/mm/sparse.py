@@ -107,11 +107,13 @@ def usage_of(k: Kernel, section_nr: int) -> SlabObject:
     return k.statics(SectionUsages).by_section.setdefault(section_nr, SlabObject(usage_field(section_nr)))
 
 
+@of_file("include/linux/mmzone.h")
 def valid_section(k: Kernel, section_nr: int) -> bool:
     """Whether the section has struct pages."""
     return k.mem_section.get(section_nr) is not None
 
 
+@of_file("include/linux/mmzone.h")
 def early_section(k: Kernel, pfn: int) -> bool:
     """Whether the section of a page is there since boot."""
     section = k.mem_section.get(k.section_nr(pfn))
@@ -194,6 +196,7 @@ def offline_mem_sections(k: Kernel, start_pfn: int, end_pfn: int) -> None:
     _set_online(k, start_pfn, end_pfn, online=False)
 
 
+@of_file("mm/memory_hotplug.c")
 def section_taint_zone_device(k: Kernel, start_pfn: int, end_pfn: int) -> None:
     """Note of the sections at the ends of a device's pages that others may have the rest: mm/memory_hotplug.c."""
     for pfn in (start_pfn, end_pfn):

@@ -17,7 +17,7 @@ from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_next_pfn, vmem_altmap_
 from memhp.linux.mm.page_alloc import alloc_pages
 from memhp.linux.mm.rmqueue import free_cma_pages
 from memhp.linux.mmzone import ZoneType
-from memhp.linux.place import here
+from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_up
@@ -145,11 +145,13 @@ class SparseBuffer:
     """PFNs left in the buffer that boot takes a node's struct pages from."""
 
 
+@of_file("mm/sparse.c")
 def section_map_size(k: Kernel) -> int:
     """Bytes of vmemmap that boot sets aside for a section: whole PMDs (mm/sparse.c:section_map_size)."""
     return align_up(k.config.memmap_bytes_per_section, k.config.pmd_size)
 
 
+@of_file("mm/sparse.c")
 def sparse_buffer_init(k: Kernel, nr_sections: int, nid: int) -> None:
     """Take one buffer for the struct pages of all of a node's sections; none, if memblock has no such range."""
     size = nr_sections * section_map_size(k)
@@ -161,6 +163,7 @@ def sparse_buffer_init(k: Kernel, nr_sections: int, nid: int) -> None:
             return
 
 
+@of_file("mm/sparse.c")
 def sparse_buffer_alloc(k: Kernel, order: int, count: int) -> U64:
     """First PFNs of up to `count` blocks of the buffer, each aligned to its size; what that skips is given back."""
     own = k.statics(SparseBuffer)
@@ -173,10 +176,11 @@ def sparse_buffer_alloc(k: Kernel, order: int, count: int) -> U64:
     _sparse_buffer_free(k, Span(buffer.start, first))
     end = first + taken * pages
     own.left = Span(end, buffer.end)
-    k.hw.claim(Span(first, end), MEMMAP, "mm/sparse.c:sparse_buffer_alloc")
+    k.hw.claim(Span(first, end), MEMMAP, here())
     return np.arange(first, end, pages, dtype=np.uint64)
 
 
+@of_file("mm/sparse.c")
 def sparse_buffer_fini(k: Kernel) -> None:
     """Give back what is left of the buffer."""
     own = k.statics(SparseBuffer)

@@ -30,7 +30,7 @@ from memhp.linux.lib.kobject_uevent import block_uevents
 from memhp.linux.mm.memory_hotplug_policy import zone_intersects
 from memhp.linux.mm.sparse import pfn_valid
 from memhp.linux.mmzone import MemoryBlock, ZoneType
-from memhp.linux.place import here
+from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import is_aligned
@@ -167,6 +167,7 @@ def device_lock(block_id: int) -> str:
     return f"memory{block_id}.device_lock"
 
 
+@of_file("drivers/base/node.c")
 def register_memory_blocks_under_node(k: Kernel, nid: int, start: int, size: int) -> None:
     """Note the node of hot-added blocks in a range of bytes, and link them below its device.
 

@@ -10,7 +10,7 @@ from memhp.hw.lifetime import SlabObject, use_object
 from memhp.hw.shared import MARKED
 from memhp.linux.drivers.base.core import Device, device_unregister, get_device, put_device
 from memhp.linux.fs.kernfs.dir import KernfsNodes, kernfs_drain
-from memhp.linux.place import here
+from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/base/memory.c"
@@ -55,6 +55,7 @@ def find_memory_block_by_id(k: Kernel, block_id: int) -> Device | None:
     return dev
 
 
+@of_file("include/linux/memory.h")
 def memory_block_put(k: Kernel, dev: Device) -> None:
     """Give back what :func:`find_memory_block_by_id` gave."""
     if k.config.profile.block_reference == "held":
@@ -103,6 +104,7 @@ def forget_poison(k: Kernel, block_id: int) -> None:
     k.statics(Poisoned).nr_hwpoison.pop(block_id, None)
 
 
+@of_file("mm/memory-failure.c")
 def num_poisoned_pages_inc(k: Kernel, pfn: int) -> None:
     """One page more has been taken."""
     k.hw.atomic(NUM_POISONED_PAGES)
@@ -110,6 +112,7 @@ def num_poisoned_pages_inc(k: Kernel, pfn: int) -> None:
     memblk_nr_poison_inc(k, pfn)
 
 
+@of_file("mm/memory-failure.c")
 def num_poisoned_pages_sub(k: Kernel, nr: int) -> None:
     """Poisoned pages go with their memory block: ``num_poisoned_pages_sub(-1UL, nr)``; its own count goes with it."""
     k.hw.atomic(NUM_POISONED_PAGES)

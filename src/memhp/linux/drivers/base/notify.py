@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from errno import EPERM
 from typing import Literal
 
+from memhp.linux.place import of_file
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/base/memory.c"
@@ -65,6 +66,7 @@ def memory_notify(k: Kernel, action: MemoryAction, start_pfn: int, nr_pages: int
     return _first(notifier(k, action, start_pfn, nr_pages) for notifier in k.statics(Chains).memory)
 
 
+@of_file("drivers/base/node.c")
 def node_notify(k: Kernel, action: NodeAction, nid: int) -> Refusal | None:
     """Tell the node notifiers: how the first that refused did."""
     return _first(notifier(k, action, nid) for notifier in k.statics(Chains).node)

@@ -21,6 +21,7 @@ from memhp.linux.mm.memory_hotplug_online import (
 )
 from memhp.linux.mm.page_alloc import adjust_managed_page_count
 from memhp.linux.mmzone import PageFlags, ZoneType
+from memhp.linux.place import of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -32,6 +33,7 @@ CANCEL_OFFLINE = f"{PLACE}:virtio_mem_fake_offline_cancel_offline"
 TRIES = 5
 
 
+@of_file("include/linux/mmzone.h")
 def is_zone_movable_page(k: Kernel, pfn: int) -> bool:
     """Whether a page belongs to ZONE_MOVABLE: include/linux/mmzone.h."""
     ref = k.page_zone.get(pfn)

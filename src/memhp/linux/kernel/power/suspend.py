@@ -11,6 +11,7 @@ from typing import Literal
 from memhp.errors import KernelError
 from memhp.linux.drivers.base.power.main import dpm_resume, dpm_suspend
 from memhp.linux.kernel.power.main import pm_notifier_call_chain, pm_notifier_call_chain_robust
+from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "kernel/power/suspend.c"
@@ -46,6 +47,7 @@ def _enter(k: Kernel, state: Literal["freeze", "mem"], asleep: Callable[[], None
     dpm_resume(k)
 
 
+@of_file("kernel/power/hibernate.c")
 def hibernate(k: Kernel, off: Callable[[], None]) -> None:
     """Suspend to disk; `off` is what the platform does from power-off until the image runs again.
 
@@ -53,8 +55,7 @@ def hibernate(k: Kernel, off: Callable[[], None]) -> None:
     """
     k.hw.log("PM: hibernation: hibernation entry")
     try:
-        place = "kernel/power/hibernate.c:hibernate"
-        pm_notifier_call_chain_robust(k, "PM_HIBERNATION_PREPARE", "PM_POST_HIBERNATION", place)
+        pm_notifier_call_chain_robust(k, "PM_HIBERNATION_PREPARE", "PM_POST_HIBERNATION", here())
         try:
             dpm_suspend(k, "disk")
             off()

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from memhp.linux.arch.arm64.choices import arm64
 from memhp.linux.config import Config
+from memhp.linux.place import of_file
 
 KERNEL_FILE = "arch/arm64/kernel/cpufeature.c"
 BBML2 = "BBM Level 2 without TLB conflict abort"
@@ -46,6 +47,7 @@ def cpu_supports_bbml2_noabort(midrs: Collection[int]) -> bool:
     return bool(midrs) and all(any(each.has(midr) for each in SUPPORTS_BBML2_NOABORT) for midr in midrs)
 
 
+@of_file("arch/arm64/include/asm/setup.h")
 def arch_parse_debug_rodata(config: Config, arg: str | None) -> bool:
     """Whether ``rodata=`` has single pages of the direct map follow vmalloc's permissions; `arg` None: it is not given.
 

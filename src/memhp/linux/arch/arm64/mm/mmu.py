@@ -34,7 +34,7 @@ from memhp.linux.mm.pgtable_populate import Builder, FixmapSlot, RootLock, popul
 from memhp.linux.mm.pgtable_remove import Remover, free_empty_tables, unmap
 from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, vmemmap_populate_basepages, vmemmap_populate_hugepages
 from memhp.linux.mm.util import end_of_memory_grows, set_end_of_memory
-from memhp.linux.place import LEVELS, Descent, by_height, here, kernel_function
+from memhp.linux.place import LEVELS, Descent, by_height, here, kernel_function, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down
@@ -91,6 +91,7 @@ def paging_init(k: Kernel) -> None:
         create_pgd_mapping(k, memory.start, memory.end, page_kernel_ram(k.config))
 
 
+@of_file("arch/arm64/mm/init.c")
 def mem_init(k: Kernel) -> None:
     """Early initcalls: the notifier that keeps boot memory online."""
     prevent_memory_remove_init(k)
@@ -232,6 +233,7 @@ def page_kernel(k: Kernel) -> int:
     return pgtable_prot.page_kernel(k.config)
 
 
+@kernel_function(None)
 def pgprot_noncached(k: Kernel, prot: int) -> int:
     """The same attributes for memory that no cache may hold: Device-nGnRnE."""
     return pgtable_prot.pgprot_noncached(k.config, prot)
@@ -265,6 +267,7 @@ def arch_add_memory(
     (set_end_of_memory if last else end_of_memory_grows)(k, (start + size) >> shift)
 
 
+@of_file("include/linux/memory_hotplug.h")
 def add_pages(
     k: Kernel,
     nid: int,

@@ -24,7 +24,7 @@ from memhp.linux.mm.pgtable_populate import Builder, populate
 from memhp.linux.mm.pgtable_remove import Remover, gathered, unmap
 from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, vmemmap_populate_basepages, vmemmap_populate_hugepages
 from memhp.linux.mm.util import end_of_memory_grows, set_end_of_memory
-from memhp.linux.place import LEVELS, Descent, by_height, here, kernel_function
+from memhp.linux.place import LEVELS, Descent, by_height, here, kernel_function, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up
@@ -236,6 +236,7 @@ def page_kernel(k: Kernel) -> int:
     return PAGE_KERNEL
 
 
+@of_file("arch/riscv/include/asm/pgtable.h")
 def pgprot_noncached(k: Kernel, prot: int) -> int:
     """The same attributes for memory that no cache may hold: ``_PAGE_IO`` of Svpbmt, which the CPU here lacks."""
     return prot
@@ -273,6 +274,7 @@ def arch_add_memory(
             flush_tlb_all(k)
 
 
+@of_file("include/linux/memory_hotplug.h")
 def add_pages(
     k: Kernel,
     nid: int,

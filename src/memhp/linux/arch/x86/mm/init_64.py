@@ -34,7 +34,7 @@ from memhp.linux.mm.sparse_vmemmap import (
     vmemmap_populate_hugepages,
 )
 from memhp.linux.mm.util import end_of_memory_grows
-from memhp.linux.place import LEVELS, Descent, by_height, here, kernel_function
+from memhp.linux.place import LEVELS, Descent, by_height, here, kernel_function, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -219,11 +219,13 @@ def page_kernel(k: Kernel) -> int:
     return PAGE_KERNEL
 
 
+@kernel_function(None)
 def pgprot_noncached(k: Kernel, prot: int) -> int:
     """The same attributes for memory that no cache may hold: UC-, which is PCD alone."""
     return prot | PCD
 
 
+@of_file("mm/memory_hotplug.c")
 def arch_get_mappable_range(k: Kernel) -> Span:
     """Physical bytes that the direct map can hold."""
     return k.layout.mappable_range()
