@@ -164,12 +164,17 @@ class SharedMap(SpanMap[V]):
         SpanMap.clear(self, start, end)
 
     def lookup(self, at: int) -> V | None:
-        """Find what :meth:`publish` has put there, as a step; only what is found is looked at: ``xa_load()``."""
+        """Find what :meth:`publish` has put there, as a step, and look at what is found: ``xa_load()``."""
         self._step("read")
         found = SpanMap.get(self, at)
         if found is not None:
             self._announce("read", at, at + 1)
         return found
+
+    def finds(self, at: int) -> bool:
+        """Whether :meth:`publish` has put something there, as a step; what is found is not looked at: ``xa_load()``."""
+        self._step("read")
+        return SpanMap.get(self, at) is not None
 
     def _step(self, kind: str) -> None:
         stepper = self._machine.stepper

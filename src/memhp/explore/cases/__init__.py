@@ -5,6 +5,7 @@ from memhp.errors import BadInput, one_of
 from memhp.explore.case import Case
 from memhp.explore.case_file import own_case
 from memhp.explore.cases import (
+    allocation_vs_offline,
     block_online_vs_device,
     dax_dma_vs_truncate,
     free_before_flush,
@@ -12,6 +13,7 @@ from memhp.explore.cases import (
     memblock_order,
     memmap_first_section,
     memory_block_lookup,
+    memory_error_vs_removal,
     online_vs_unplug,
     p2pdma_dma_vs_unbind,
     pagemap_lookup_vs_unmap,
@@ -56,6 +58,8 @@ CASES: tuple[Case, ...] = (
     sysfs_write_vs_remove.CASE,
     block_online_vs_device.CASE,
     two_table_allocs.CASE,
+    memory_error_vs_removal.CASE,
+    allocation_vs_offline.CASE,
 )
 """Every case, in the order in which reports list them."""
 

@@ -13,7 +13,7 @@ from memhp.linux.mm.hugetlb import POOLS, dissolve_free_hugetlb_folio, huge_page
 from memhp.linux.mm.memremap import pfn_first, pgmap_pfn_valid
 from memhp.linux.mm.page_alloc import take_pages_off_buddy
 from memhp.linux.mm.sparse import pfn_to_online_page, pfn_valid
-from memhp.linux.mm.util import pf_poisoned_check
+from memhp.linux.mm.util import pf_poisoned_check, snapshot_page
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
@@ -66,7 +66,8 @@ def memory_failure(k: Kernel, pfn: int) -> None:
 
     A bad page does not keep its memory block online, whoever still uses it. Raises EHWPOISON for a page known to be
     bad, ENXIO outside online memory, EBUSY for one that somebody goes on using, :class:`KernelBug` for one that no
-    kernel can do without. For a device's page see :func:`memory_failure_dev_pagemap`.
+    kernel can do without, or whose struct page goes meanwhile: no lock of hotplug is held. For a device's page see
+    :func:`memory_failure_dev_pagemap`.
     """
     by_valid = k.config.profile.poisoned_page == "valid"
     if by_valid or not pfn_to_online_page(k, pfn):
@@ -79,6 +80,8 @@ def memory_failure(k: Kernel, pfn: int) -> None:
         raise KernelError(ENXIO, f"PFN {pfn:#x} is outside kernel control", place=here())
     if by_valid:
         pf_poisoned_check(k, pfn, here())
+    else:
+        snapshot_page(k, pfn, here())
     owner = k.hw.memory.owners.get(pfn) or UNPLUGGED
     if owner.use in UNBEARABLE:
         raise KernelBug(f"machine check: uncorrected error in {UNBEARABLE[owner.use]}", place=here())

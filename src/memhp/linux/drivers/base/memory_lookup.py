@@ -44,7 +44,7 @@ def find_memory_block_by_id(k: Kernel, block_id: int) -> Device | None:
 
     Between finding it and taking the reference nothing keeps it but ``device_hotplug_lock``, if the caller has that.
     """
-    if k.memory_blocks.lookup(block_id) is None:
+    if not k.memory_blocks.finds(block_id):
         return None
     devices = k.statics(BlockDevices).by_id
     if block_id not in devices:
@@ -76,19 +76,30 @@ def unregister_memory_blocks(k: Kernel, start_block: int, end_block: int) -> Non
 
 
 def memblk_nr_poison_inc(k: Kernel, pfn: int) -> bool:
-    """Count a poisoned page for its block, if that is there; what calls it, memory_failure(), holds no hotplug lock."""
+    """Count a poisoned page for its block, if that is there; what calls it, memory_failure(), holds no hotplug lock.
+
+    Kernels without a count of their own for each block have the page's flag, and look for no block.
+    """
     block_id = k.block_id(pfn)
+    if k.config.profile.online_hwpoison == "allowed":
+        _count_poison(k, block_id)
+        return True
     dev = find_memory_block_by_id(k, block_id)
     if dev is None:
         return False
     use_object(k.hw, dev.slab, here(), change=True)
-    k.hw.atomic(NR_HWPOISON)
-    if k.statics(BlockDevices).by_id.get(block_id) is dev:
-        counts = k.statics(Poisoned).nr_hwpoison
-        counts[block_id] = counts.get(block_id, 0) + 1
+    _count_poison(k, block_id, dev)
     if k.config.profile.poison_reference == "put":
         memory_block_put(k, dev)
     return True
+
+
+def _count_poison(k: Kernel, block_id: int, dev: Device | None = None) -> None:
+    """One more, unless the block that `dev` was is gone: the count was within it."""
+    k.hw.atomic(NR_HWPOISON)
+    if dev is None or k.statics(BlockDevices).by_id.get(block_id) is dev:
+        counts = k.statics(Poisoned).nr_hwpoison
+        counts[block_id] = counts.get(block_id, 0) + 1
 
 
 def memblk_nr_poison(k: Kernel, start_block: int, end_block: int) -> int:
