@@ -14,6 +14,7 @@ from check.machines import HOTPLUG_AT
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Flush, Table
 from memhp.hw.walker import Step, walk
+from memhp.linux.drivers.base.memory_groups import memory_group_register_static
 from memhp.linux.kernel.resource import Resource
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mmzone import Zone, ZoneType
@@ -341,6 +342,13 @@ def node_lists_a_block_that_is_gone(k: Kernel) -> None:
     k.node_states.devices[0].add(gone, gone + 1)
 
 
+def group_of_a_block_is_gone(k: Kernel) -> None:
+    """A memory group is dropped while a block belongs to it, past the function that would refuse to."""
+    group = memory_group_register_static(k, 0, k.pages_per_block)
+    _change_block(k, group=group)
+    del k.memory_groups[group]
+
+
 def resource_leaves_its_parent(k: Kernel) -> None:
     """A resource reaches beyond the one that it is inside of."""
     ram = _ram_of(k, HOTPLUG_AT)
@@ -402,6 +410,7 @@ DEFECTS: dict[str, tuple[Defect, ...]] = {
         block_denies_being_online,
         block_names_another_zone,
         node_lists_a_block_that_is_gone,
+        group_of_a_block_is_gone,
     ),
     "resources": (resource_leaves_its_parent, ram_resource_is_gone),
     "locks": (lock_is_held,),

@@ -36,6 +36,18 @@ def test_a_defect_is_found_by_a_watch_as_by_a_whole_check(arch: Arch, defect: de
     assert laws.check() == (check_all(k, baseline), notes_of(k, baseline))
 
 
+@pytest.mark.parametrize("defect", [defect for law in ("blocks", "resources") for defect in defects.DEFECTS[law]])
+def test_a_defect_is_found_where_nothing_else_has_changed(defect: defects.Defect) -> None:
+    k = with_process(grown(config("x86_64")))
+    baseline = snapshot(k)
+    laws = watch(k, baseline)
+    assert laws.check() == ([], notes_of(k, baseline))
+    defect(k)
+    found = check_all(k, baseline)
+    assert found
+    assert laws.check() == (found, notes_of(k, baseline))
+
+
 RUNS = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 20), st.integers(0, 2)), max_size=60)
 
 

@@ -93,6 +93,7 @@ class FaultyLives(RuleBasedStateMachine):
         finally:
             self.k.hw.faults = None
             site = faults.failed if faults else None
+            assert self.session.refused == [adev for adev in self.session.dimms if adev.driver_data is None]
         if site is not None and (may := left_behind(self.k.config, site)):
             breaches = check_all(self.k, self.baseline)
             broken = {breach.law for breach in breaches}

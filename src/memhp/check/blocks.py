@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from memhp.check.law import Breach, Law
+from memhp.check.law import Breach, Law, nothing_near
 from memhp.check.machine_view import MachineView, minus, pfn_text
 from memhp.check.snapshot import Snapshot
 from memhp.hw.memory import Use
@@ -55,9 +55,9 @@ def _pairing(look: MachineView) -> Iterator[Breach]:
 
 def _links(look: MachineView) -> Iterator[Breach]:
     """What is linked below a node's device is a block that exists (``/sys/devices/system/node/nodeN/memoryM``)."""
-    blocks = SpanSet.joined((first, last) for first, last, _ in look.k.memory_blocks)
+    blocks = SpanSet.joined((first, last) for first, last, _ in look.memory_blocks)
     for nid, links in sorted(look.k.node_states.devices.items()):
-        for dangling in minus(links, blocks):
+        for dangling in minus(SpanSet.joined(look.spans(links, look.k.pages_per_block)), blocks):
             text = f"node{nid} is linked to memory{dangling.start} to memory{dangling.end - 1}, which are gone"
             yield Breach(NAME, text)
 
@@ -111,14 +111,9 @@ def _offline(look: MachineView, name: str, frames: Span) -> Iterator[Breach]:
             yield Breach(NAME, text, pfns=Span(start, end))
 
 
-def still(look: MachineView, near: MachineView) -> bool:
-    """Blocks lie apart from one another: those that changed are looked at, and that none has lost its group."""
-    groups = {block.group for _, _, block in look.k.memory_blocks} - {None}
-    return groups <= look.k.memory_groups.keys() and not any(
-        next(found, None) for found in (_pairing(near), _links(look), _states(near))
-    )
-
-
 LAW = Law(
-    NAME, "A memory block is online or offline as a whole: its sections, pages and users agree", find, still=still
+    NAME,
+    "A memory block is online or offline as a whole: its sections, pages and users agree",
+    find,
+    still=nothing_near(find),
 )

@@ -109,11 +109,11 @@ class MachineView:
             return iter(these)
         return (run for span in self.near.pfns for run in these.runs(span.start // unit, -(-span.end // unit)))
 
-    def spans(self, these: SpanSet) -> Iterator[Span]:
-        """The spans of a set of PFNs, ascending."""
+    def spans(self, these: SpanSet, unit: int = 1) -> Iterator[Span]:
+        """The spans of a set whose members stand for `unit` pages each, ascending."""
         if self.near is None:
             return iter(these)
-        return (part for span in self.near.pfns for part in these.runs(*span))
+        return (part for span in self.near.pfns for part in these.runs(span.start // unit, -(-span.end // unit)))
 
     @property
     def memory_blocks(self) -> Iterator[tuple[int, int, MemoryBlock]]:

@@ -3,6 +3,8 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from itertools import repeat
+from operator import attrgetter, is_, le, lt
 
 from memhp.check.law import Breach, Law
 from memhp.check.machine_view import MachineView, minus
@@ -13,6 +15,7 @@ from memhp.linux.mm.memblock import MEMBLOCK_NOMAP
 from memhp.spans import Span, SpanSet
 
 NAME = "resources"
+_START, _END, _PARENT, _CHILDREN = map(attrgetter, ("start", "end", "parent", "children"))
 
 
 def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
@@ -38,14 +41,14 @@ def _tree(parent: Resource) -> Iterator[Breach]:
 
 def _sound(parent: Resource) -> bool:
     """What :func:`_tree` finds nothing against."""
-    last = parent.start - 1
-    for child in parent.children:
-        if child.parent is not parent or not last < child.start <= child.end:
-            return False
-        last = child.end
-        if child.children and not _sound(child):
-            return False
-    return last <= parent.end
+    children = parent.children
+    starts, ends = [*map(_START, children), parent.end + 1], [parent.start - 1, *map(_END, children)]
+    return (
+        all(map(lt, ends, starts))
+        and all(map(le, starts, ends[1:]))
+        and all(map(is_, map(_PARENT, children), repeat(parent)))
+        and all(map(_sound, filter(_CHILDREN, children)))
+    )
 
 
 def system_ram(root: Resource) -> SpanSet:

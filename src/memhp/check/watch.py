@@ -20,6 +20,7 @@ from memhp.hw.dirty_log import Written
 from memhp.hw.format import U64
 from memhp.hw.incremental_ranges import ranges_again
 from memhp.hw.walker import ALL, Bools
+from memhp.linux.kernel.resource import Resource
 from memhp.linux.mm.dev_pagemap import Memremap
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanMap, SpanSet
@@ -30,6 +31,8 @@ MOST_WINDOWS = 8
 Key = tuple[object, ...]
 
 _altmap_state = attrgetter("base_pfn", "reserve", "free", "align", "alloc")
+_resource_state = attrgetter("start", "end", "flags")
+_children = attrgetter("children")
 
 
 class Watch:
@@ -42,6 +45,8 @@ class Watch:
         self._look: MachineView | None = None
         self._seen: dict[Key, SpanMap[Any] | SpanSet] = {}
         self._altmaps: dict[int, tuple[int, ...]] = {}
+        self._groups: set[int] = set()
+        self._resources: list[tuple[int, int, int]] = []
         self._broken: set[str] = set()
         self._notes: dict[str, list[Note]] = {}
 
@@ -112,6 +117,24 @@ class Watch:
                 if altmaps.get(block) != self._altmaps.get(block):
                     yield Span(block * k.pages_per_block, (block + 1) * k.pages_per_block)
             self._altmaps = altmaps
+        if k.memory_groups.keys() != self._groups:
+            gone = self._groups - k.memory_groups.keys()
+            for first, last, device in k.memory_blocks if gone else ():
+                if device.group in gone:
+                    yield Span(first * k.pages_per_block, last * k.pages_per_block)
+            self._groups = set(k.memory_groups)
+        resources = list(_resources(k.iomem_resource))
+        if resources != self._resources:
+            for start, end, _ in {*resources} ^ {*self._resources}:
+                yield Span(start >> k.config.page_shift, (end >> k.config.page_shift) + 1)
+            self._resources = resources
+
+
+def _resources(parent: Resource) -> Iterator[tuple[int, int, int]]:
+    """What each resource below this one is by range (bytes, the last included) and flags."""
+    yield from map(_resource_state, parent.children)
+    for child in filter(_children, parent.children):
+        yield from _resources(child)
 
 
 def _maps(k: Kernel) -> Iterator[tuple[Key, SpanMap[Any] | SpanSet]]:

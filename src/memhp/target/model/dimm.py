@@ -3,6 +3,7 @@
 
 from collections import Counter
 from errno import EINVAL
+from heapq import heappop, heappush
 
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.linux.drivers.acpi.acpi_memhotplug import acpi_memory_device_free
@@ -23,26 +24,32 @@ def add(session: Session, step: schema.Plug, span: Span) -> None:
     the driver's own, EINVAL, would say nothing.
     """
     k = session.k
-    taken = {adev.name for adev in session.dimms}
-    name = next(each for each in map("PNP0C80:{:02x}".format, range(len(taken) + 1)) if each not in taken)
-    adev = AcpiDevice(name, (span,), pxm_to_node(k, step.node))
-    refused = [each for each in session.dimms if each.driver_data is None]
-    bus = [*session.dimms]
+    slot = heappop(session.freed_slots) if session.freed_slots else len(session.dimms)
+    adev = AcpiDevice(f"PNP0C80:{slot:02x}", (span,), pxm_to_node(k, step.node))
+    others = [*session.refused]
     session.dimms.append(adev)
     try:
-        acpi_device_hotplug(k, adev, "ACPI_NOTIFY_DEVICE_CHECK", memmap_on_memory=step.memmap_on_memory, bus=bus)
+        acpi_device_hotplug(k, adev, "ACPI_NOTIFY_DEVICE_CHECK", memmap_on_memory=step.memmap_on_memory, bus=others)
     except KernelError as error:
         session.notes.append("the DIMM keeps slot and address until it is ejected: the next one comes behind it")
         if error.errno == EINVAL and isinstance(error.__cause__, KernelError):
             raise error.__cause__ from None
         raise
     finally:
-        for each in refused:
+        session.refused = [each for each in (*others, adev) if each.driver_data is None]
+        for each in others:
             if each.driver_data is not None:
                 session.plugged.extend(each.crs)
                 session.notes.append(f"the DIMM at {each.crs[0].start:#x} was tried again: {_came(k, each)}")
     if not _blocks_of(k, adev):
         session.notes.append(_came(k, adev))
+
+
+def _gone(session: Session, adev: AcpiDevice) -> None:
+    """A DIMM has left its slot, which the next one may have."""
+    session.dimms.remove(adev)
+    session.refused = [each for each in session.refused if each is not adev]
+    heappush(session.freed_slots, int(adev.name.rpartition(":")[2], 16))
 
 
 def _came(k: Kernel, adev: AcpiDevice) -> str:
@@ -75,7 +82,7 @@ def eject(session: Session, step: schema.Eject) -> list[Span]:
     except KernelError:
         session.notes.extend(_moved(before, _zones(session.k, adev)))
         raise
-    session.dimms.remove(adev)
+    _gone(session, adev)
     return list(adev.crs)
 
 
@@ -125,4 +132,4 @@ def forget(session: Session) -> None:
     for adev in list(session.dimms):
         if not any(owners.covered(*session.frames(span)) for span in adev.crs):
             acpi_memory_device_free(session.k, adev)
-            session.dimms.remove(adev)
+            _gone(session, adev)

@@ -38,6 +38,10 @@ class Session:
     """Memory groups of kmem devices, which come and go whole, by the address they were plugged at."""
     dimms: list[AcpiDevice] = field(default_factory=list)
     """DIMMs with memory that is in, in the order they were plugged."""
+    refused: list[AcpiDevice] = field(default_factory=list)
+    """Those of them that no driver has."""
+    freed_slots: list[int] = field(default_factory=list)
+    """Slots that DIMMs were in before, as a heap; the lowest one gets the next DIMM, before those never used."""
     unit_groups: dict[int, int] = field(default_factory=dict)
     """Memory groups of virtio-mem devices, of which each node has one, by node."""
     regions: dict[str, Region] = field(default_factory=dict)

@@ -198,7 +198,7 @@ def free_range(session: Session, size: int, driver: str) -> int:
     if own is not None:
         return own
     top = k.hw.memory.owners.end << k.config.page_shift
-    if driver == "dimm" and any(adev.driver_data is None and adev.crs[-1].end == top for adev in session.dimms):
+    if driver == "dimm" and any(adev.crs[-1].end == top for adev in session.refused):
         return top
     first = top == max(span.end for span in k.boot_memory) << k.config.page_shift
     at = align_up(max(top, k.port.plug_start), max(unit, DEVICE_MEMORY_ALIGN) if first else unit)

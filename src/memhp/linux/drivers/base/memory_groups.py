@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from errno import EBUSY, EINVAL
+from itertools import count, filterfalse
 
 from memhp.errors import KernelError
 from memhp.linux.mmzone import MemoryGroup
@@ -35,7 +36,7 @@ def _memory_group_register(k: Kernel, group: MemoryGroup, place: str) -> int:
     if group.nid not in k.node_states.possible:
         raise KernelError(EINVAL, f"node {group.nid} is not possible", place=place)
     k.hw.atomic(MEMORY_GROUPS)
-    mgid = next(i for i in range(len(k.memory_groups) + 1) if i not in k.memory_groups)
+    mgid = next(filterfalse(k.memory_groups.__contains__, count()))
     k.memory_groups[mgid] = group
     return mgid
 
