@@ -24,7 +24,7 @@ from memhp.target.guest.kernel import Kernel, built, fetched, find
 from memhp.target.guest.machines import MACHINES
 from memhp.target.guest.modules import depends, load_order
 from memhp.target.guest.observe import parse
-from memhp.target.guest.qemu import GuestSpec, Lines, Qemu, VirtioMemDevice, command_line
+from memhp.target.guest.qemu import GuestSpec, Lines, Qemu, VirtioMemDevice, command_line, find_qemu
 from memhp.target.guest.snapshot import copy_data
 from memhp.target.guest.sources import first_archive, own_archive, parse_deb822, parse_one_line, rewritten
 from memhp.target.guest.target import refusal, spec_for
@@ -335,6 +335,14 @@ def test_what_a_guest_cannot_do_with_a_region_is_refused(step: schema.Dax, why: 
     assert why in (refusal(kernel("x86_64"), step) or "")
     assert refusal(kernel("x86_64"), schema.Dax(mode="kmem")) is None
     assert "riscv64" in (refusal(kernel("riscv64"), schema.Dax(mode="kmem")) or "")
+
+
+def test_a_qemu_of_ones_own_is_the_file_that_was_named_whatever_the_search_path_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "qemu").touch()
+    assert find_qemu(Cache(tmp_path), "x86_64", Path("qemu")).command == (str(tmp_path / "qemu"),)
 
 
 def test_kernels_are_found_in_the_cache_as_their_packages_unpack(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def find_qemu(cache: Cache, arch: str, own: Path | None = None) -> Qemu:
     if own is not None:
         if not own.is_file():
             raise BadInput("no such program", where=f"--qemu {own}")
-        return Qemu((str(own),))
+        return Qemu((str(own.absolute()),))
     root = cache.qemu / arch
     program = root / "usr/bin" / name
     loader = next(iter(sorted(root.glob("usr/lib/*/ld-linux-*.so.*"))), None)
