@@ -4,7 +4,7 @@
 ``python3 dev.py lock`` writes the three requirements files anew from pyproject.toml. The first two keep a virtual
 environment in .venv that holds exactly what a requirements file pins, and renew it when that file changes.
 ``python3 dev.py drift SOURCE`` lists the kernel functions mirrored here that have another text in a kernel source tree,
-and ``python3 dev.py mutate FILE --tests TESTS`` the small changes of a module that tests do not notice.
+and ``python3 dev.py mutate PATH --tests TESTS`` the small changes of modules that tests do not notice.
 ``python3 dev.py guests`` holds real kernels in QEMU against the model.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later

@@ -205,6 +205,7 @@ def test_ejecting_may_be_disabled() -> None:
     adev.hotplug_enabled = False
     error = refusal(k, adev, EJECT)
     assert (error.name, error.reason) == ("EPERM", "Eject disabled")
+    assert said(k)[-1] == "acpi PNP0C80:00: Eject disabled"
     assert "hotplug/memory/enabled" in error.advice
     assert states(k) == ["online"]
 
