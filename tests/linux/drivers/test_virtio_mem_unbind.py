@@ -1,7 +1,7 @@
 """The virtio-mem driver unbound and bound again: what it takes along, what stays, and what can be done with it then."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from errno import EBUSY
+from errno import EBUSY, EINVAL
 
 import pytest
 
@@ -18,7 +18,7 @@ from memhp.linux.drivers.virtio.virtio_mem_state import Params
 from memhp.linux.kernel.power.main import PmChain
 from memhp.linux.kernel.resource import iter_resources
 from memhp.linux.mm import users
-from memhp.linux.mm.memory_hotplug_online import Onlining
+from memhp.linux.mm.memory_hotplug_online import Onlining, generic_online_page, set_online_page_callback
 from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.units import GiB, KiB, MiB
 from virtio_mem import AT, SECOND, attach, guest, lawful, resize
@@ -135,7 +135,19 @@ def test_what_stayed_plugged_without_being_added_is_unplugged_when_the_driver_co
     k.hw.advance(0)
     assert [str(each) for each in vm.device.log[seen:]] == ["UNPLUG_ALL ACK 0", f"PLUG {AT:#x} 1 ACK 0"]
     assert again.plugged_size == SB
+    assert any(line.endswith("unplugging all memory is required") for line in log(k))
     assert check_all(k) == []
+
+
+def test_a_driver_that_may_not_choose_pages_leaves_nothing() -> None:
+    """virtio_mem_init_hotplug(): out_unreg_device, out_unreg_mem, out_unreg_group, out_del_resource."""
+    k = guest()
+    set_online_page_callback(k, generic_online_page)
+    chain = list(k.statics(Chains).memory)
+    assert refused(attach, k).errno == EINVAL
+    assert not k.statics(PmChain).notifiers and not k.statics(DpmList).devices
+    assert k.statics(Chains).memory == chain and not k.memory_groups
+    assert not [res for _, res in iter_resources(k.iomem_resource) if res.name == "virtio1"]
 
 
 def test_a_busy_device_is_asked_to_unplug_everything_until_it_does() -> None:
