@@ -173,6 +173,24 @@ def test_what_the_kernel_keeps_is_never_stale(tmp_path: Path, seed: int) -> None
     assert kept == exact
 
 
+SENDFILE = """
+import os
+for name, text in (("auto_online_blocks", b"nonsense"), ("block_size_bytes", b"1")):
+    path = f"/sys/devices/system/memory/{name}"
+    try:
+        os.write(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), text)
+    except OSError as error:
+        os.write(1, f"{error.errno} ".encode())
+    os.sendfile(1, os.open(path, os.O_RDONLY), None, 4096)
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--exact"]])
+def test_who_reads_by_sendfile_sees_the_text_after_a_write_that_was_refused(tmp_path: Path, options: list[str]) -> None:
+    done = on_twin([*options, scenario(tmp_path, SMALL)], [sys.executable, "-c", SENDFILE])
+    assert done.stdout == "22 offline\n13 8000000\n", done.stderr
+
+
 AGAIN = """
 import errno, json, os, socket, sys
 def said(act):

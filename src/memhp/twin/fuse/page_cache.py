@@ -40,6 +40,7 @@ class KeptServer(Server):
             return super()._init(request)
         self.answers |= {
             Op.GETATTR: self._getattr_kept,
+            Op.SETATTR: self._setattr_kept,
             Op.READLINK: self._readlink_kept,
             Op.READ: self._read_kept,
             Op.WRITE: self._write_kept,
@@ -51,7 +52,7 @@ class KeptServer(Server):
         }
         self.entry_out = self._entry_kept
         more = flags & (InitFlag.PARALLEL_DIROPS | InitFlag.BIG_WRITES)
-        return self._agreed(minor, readahead, NEEDED | InitFlag.ATOMIC_O_TRUNC | more)
+        return self._agreed(minor, readahead, NEEDED | more)
 
     def fill(self) -> None:
         """Give the kernel the texts of all files that it has looked up.
@@ -117,6 +118,13 @@ class KeptServer(Server):
         self._look(node)
         return wire.ATTR_OUT.pack(wire.FOR_LONG, 0, 0) + self._told_of(node)
 
+    def _setattr_kept(self, request: Request) -> bytes | None:
+        """Truncation is the first that is heard of ``>``: it is refused where sysfs refuses to open."""
+        entry = self.nodes.get(request.node).entry
+        if isinstance(entry, Attribute) and entry.store is None:
+            raise OSError(errno.EACCES, "nothing can be written")
+        return self._setattr(request)
+
     def _readlink_kept(self, request: Request) -> bytes:
         self._look(self.nodes.get(request.node))
         return self._readlink(request)
@@ -177,4 +185,3 @@ class KeptServer(Server):
             length += len(record)
             found.append(record)
         return b"".join(found)
-

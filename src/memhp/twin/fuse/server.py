@@ -193,12 +193,12 @@ class Server:
     def _getattr(self, request: Request) -> bytes:
         return wire.ATTR_OUT.pack(wire.FOR_LONG, 0, 0) + self._attributes(self.nodes.get(request.node))
 
-    def _setattr(self, request: Request) -> bytes:
+    def _setattr(self, request: Request) -> bytes | None:
         """Truncation, which ``>`` of a shell asks for, is for nothing here, as in sysfs; who owns what stays."""
         valid, *_ = wire.SETATTR_IN.unpack_from(request.body)
         if valid & (wire.FATTR_MODE | wire.FATTR_UID | wire.FATTR_GID):
             raise OSError(errno.EPERM, "files of the twin keep their owner and mode")
-        return self._getattr(request)
+        return self.answers[Op.GETATTR](request)
 
     def _readlink(self, request: Request) -> bytes:
         entry = self.nodes.get(request.node).entry
@@ -213,7 +213,9 @@ class Server:
         major, minor, readahead, flags = wire.INIT_IN.unpack_from(request.body)
         if major != wire.MAJOR or minor < wire.LEAST_MINOR:
             raise OSError(errno.EPROTO, "another protocol")
-        wanted = flags & (InitFlag.ATOMIC_O_TRUNC | InitFlag.BIG_WRITES | InitFlag.PARALLEL_DIROPS)
+        # Not ATOMIC_O_TRUNC: under it the kernel has a size of 0 from O_TRUNC until a write that is taken, and readers
+        # by sendfile() get nothing after one that is refused.
+        wanted = flags & (InitFlag.BIG_WRITES | InitFlag.PARALLEL_DIROPS)
         return self._agreed(minor, readahead, wanted)
 
     def _agreed(self, minor: int, readahead: int, flags: int) -> bytes:
