@@ -14,7 +14,8 @@ from memhp.target.guest.kernel import fetched
 from memhp.target.guest.monitor import Refused
 from memhp.target.guest.qemu import GuestSpec, find_qemu
 from memhp.target.guest.versions import newest
-from qmp_script import SCRIPT, Machine, play
+from qmp_clients import SCRIPTS
+from qmp_script import Machine, play
 from twin_qmp import TwinMachine, differences
 
 PATIENCE = 120
@@ -71,7 +72,8 @@ def guest() -> Iterator[Guest]:
         yield started
 
 
-def test_a_twin_answers_and_tells_what_qemu_with_a_guest_does(guest: Guest, tmp_path: Path) -> None:
-    real = play(RealMachine(guest), SCRIPT)
-    ours = play(TwinMachine(tmp_path), SCRIPT)
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_twin_answers_and_tells_what_qemu_with_a_guest_does(guest: Guest, tmp_path: Path, name: str) -> None:
+    real = play(RealMachine(guest), SCRIPTS[name])
+    ours = play(TwinMachine(tmp_path), SCRIPTS[name])
     assert differences(real, ours) == []
