@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from memhp.cli.guest_options import GuestChoice, guest_options
-from memhp.cli.output import emit_json, json_option, output_option, progress
+from memhp.cli.output import echo_lines, emit_json, json_option, output_option, progress
 from memhp.errors import BadInput
 
 if TYPE_CHECKING:
@@ -219,6 +219,5 @@ def _report(
             for text in kept if keep is None else []:
                 click.echo(text)
             tell(played)
-        for line in lines(found):
-            click.echo(line)
+        echo_lines(lines(found))
     return 1 if totals(found)["differing"] else 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from memhp.cli.output import emit_json, json_option
+from memhp.cli.output import echo_lines, emit_json, json_option
 from memhp.errors import BadInput
 
 if TYPE_CHECKING:
@@ -123,11 +123,9 @@ def show(found: "DeviceDocument") -> None:
     from memhp.target.device.faults import fault_text
     from memhp.units import exact_size
 
-    click.echo(
+    device = (
         f"{exact_size(found.plugged_size)} plugged, {exact_size(found.requested_size)} requested; "
         f"{exact_size(found.region_size)} at {found.addr:#x} by {exact_size(found.block_size)}; {found.verdict}"
     )
-    for row in found.faults:
-        click.echo(f"fault: {fault_text(row.fault)}; {row.matched} requests matched")
-    for request in found.requests:
-        click.echo(f"{request.number:6} {request}")
+    faults = [f"fault: {fault_text(row.fault)}; {row.matched} requests matched" for row in found.faults]
+    echo_lines([device, *faults, *(f"{request.number:6} {request}" for request in found.requests)])

@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from memhp.cli.guest_options import GuestChoice, guest_options
-from memhp.cli.output import console, emit_json, json_option, progress
+from memhp.cli.output import console, echo_lines, emit_json, json_option, progress
 
 
 @click.group()
@@ -33,8 +33,10 @@ def doctor(as_json: bool) -> int:
 
         emit_json(GuestDoctorDocument(verdict="incomplete" if wrong else "ready", checks=found))
     else:
-        for each in found:
-            click.echo(f"{'✓' if each.ok else '✗'} {each.name}: {each.found}" + (f"; {each.fix}" if each.fix else ""))
+        echo_lines(
+            f"{'✓' if each.ok else '✗'} {each.name}: {each.found}" + (f"; {each.fix}" if each.fix else "")
+            for each in found
+        )
     return 1 if wrong else 0
 
 
@@ -84,9 +86,7 @@ def list_kernels(as_json: bool) -> int:
         rows = [FetchedKernel(release=each.release, arch=each.arch, image=str(each.image)) for each in found]
         emit_json(GuestListDocument(kernels=rows, flavours=list(FLAVOURS)))
     else:
-        for each in found:
-            click.echo(f"{each.release}  {each.arch}")
-        click.echo(f"flavours to fetch: {', '.join(FLAVOURS)}")
+        echo_lines([*(f"{each.release}  {each.arch}" for each in found), f"flavours to fetch: {', '.join(FLAVOURS)}"])
     return 0
 
 

@@ -4,6 +4,8 @@
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -74,10 +76,21 @@ def emit_json(report: object) -> None:
     sys.stdout.buffer.flush()
 
 
-def echo_lines(lines: Iterable[str]) -> None:
-    """Print lines, each as soon as it is there."""
+def echo_lines(lines: Iterable[str], *, fold: bool = True) -> None:
+    """Print lines, each as soon as it is there.
+
+    One that is too long for the terminal goes on below, further in, at a word; not with `fold` off, for what has
+    columns.
+    """
+    width = get_terminal_size().columns if fold and sys.stdout.isatty() else 0
     for line in lines:
-        click.echo(line)
+        click.echo("\n".join(_folded(line, width)) if 0 < width < len(line) else line)
+
+
+def _folded(line: str, width: int) -> list[str]:
+    """A line in pieces of so many columns; a word that is longer, such as a path, stays whole."""
+    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    return wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def console(*, stderr: bool = False) -> "Console":

@@ -83,7 +83,7 @@ def pagetables(
         from memhp.facts.page_tables import mapped_ranges
         from memhp.report.page_tables import missing_lines, range_lines
 
-        echo_lines([*range_lines(mapped_ranges(seen, spans, level)), *missing_lines(seen.missing)])
+        echo_lines([*range_lines(mapped_ranges(seen, spans, level)), *missing_lines(seen.missing)], fold=False)
     else:
         _print_dump(seen, spans, level, everything=not (names or start or end or level))
     _tell(seen)
@@ -185,7 +185,7 @@ def _diff(before: "SeenTables", after: "SeenTables", spans: "list[Span]", *, as_
         verdict = "differs" if found or tables else "incomplete" if missing else "equal"
         _emit(before, verdict, differences=found, table_changes=tables, missing=missing)
     else:
-        echo_lines([*difference_lines(found, tables), *missing_lines(missing)])
+        echo_lines([*difference_lines(found, tables), *missing_lines(missing)], fold=False)
     _tell(before)
     return 1 if found or tables or missing else 0
 

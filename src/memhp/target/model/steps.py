@@ -36,7 +36,7 @@ from memhp.target.model.probe import probe
 from memhp.target.model.session import Session, check_room, size_of
 from memhp.target.model.virtio_mem import add_device, bind, resize, unbind, wait
 from memhp.target.model.virtio_mem_blocks import device_at, grow, shrink
-from memhp.units import GiB, align_up, format_size, is_aligned
+from memhp.units import GiB, align_up, exact_size, format_size, is_aligned
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def plug(session: Session, step: schema.Plug) -> None:
     if step.online is not None:
         zone = step.online
         already = _blocks(session, span, "online")
-        if already:
+        if already and zone != "auto":
             session.notes.append(
                 f"{len(already)} blocks went online by themselves, as the kernel's default says "
                 f"({k.auto_online_blocks}); asking for {zone} comes too late"
@@ -403,6 +403,10 @@ RUNNERS: dict[type, Callable[[Session, Any], None]] = {
 """Which function carries out which kind of step."""
 
 
+SIZES = frozenset({"size", "to", "requested", "block_size"})
+"""Keys of steps whose value is a size."""
+
+
 def title(step: schema.StepKind) -> str:
     """A step in a few words: ``plug 2G dimm``."""
     if step.name:
@@ -417,12 +421,16 @@ def title(step: schema.StepKind) -> str:
         if value is False:
             parts.append(f"no {name}")
         else:
-            parts.append(name if value is True or name == "faults" else f"{name} {_value_text(value)}")
+            parts.append(name if value is True or name == "faults" else f"{name} {_value_text(name, value)}")
     return printable(" ".join(parts))
 
 
-def _value_text(value: Any) -> str:
-    """A value as people write it in few words."""
+def _value_text(name: str, value: Any) -> str:
+    """A value as people write it in few words; bytes that came as a number are a size or an address."""
+    if name in SIZES and isinstance(value, int):
+        return exact_size(value)
+    if name == "at" and isinstance(value, int):
+        return f"{value:#x}"
     if isinstance(value, dict):
         return ",".join(f"{name}={each}" for name, each in value.items())
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
