@@ -21,11 +21,13 @@ from memhp.linux.mm.watermarks import (
     hugepage_init,
     init_per_zone_wmark_min,
     setup_per_zone_lowmem_reserve,
+    setup_per_zone_wmarks,
 )
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import PROFILES
 from memhp.linux.state import Kernel
 from memhp.units import GiB, MiB, TiB
+from steppers import Recorder
 from zoned import RISCV, X86, booted, config_of, unzoned, zone_named
 
 Marks = list[tuple[int | None, ...]]
@@ -251,3 +253,14 @@ def test_zonelists_are_built_anew_with_the_pages_above_high_watermarks() -> None
     k.node_states.memory.add(0)
     build_all_zonelists(k)
     assert [line.text for line in k.hw.log_lines] == ["Fallback order for Node 0: 0 ", real, "Policy zone: Normal"]
+
+
+def test_watermarks_are_set_by_one_caller_at_a_time_and_under_each_zones_lock() -> None:
+    """mm/page_alloc.c:setup_per_zone_wmarks, whose lock is static, and __setup_per_zone_wmarks."""
+    k = booted(X86, [(0, GiB, 0)])
+    k.hw.stepper = recorder = Recorder()
+    setup_per_zone_wmarks(k, 1024)
+    zones = [zone.lock for zone in k.zones()]
+    each = [f"{kind} {lock}" for lock in zones for kind in ("lock", "unlock")]
+    outer = "setup_per_zone_wmarks.lock"
+    assert recorder.told(outer, *zones) == [f"lock {outer}", *each, f"unlock {outer}"]

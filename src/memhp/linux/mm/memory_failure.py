@@ -53,6 +53,9 @@ UNHANDLABLE = Action("get hwpoison page", "Ignored")
 KEPT_BY_DRIVER = frozenset({Use.BALLOON, Use.BALLOON_FIXED, Use.OFFLINE})
 """Uses that a bad page stays in: it is the driver that must let go of it."""
 
+MF_MUTEX = "mf_mutex"
+"""What keeps callers of memory_failure() apart, and nobody else."""
+
 UNBEARABLE = {
     Use.BOOT: "the kernel's own image and data",
     Use.TABLE: "a page table",
@@ -69,6 +72,11 @@ def memory_failure(k: Kernel, pfn: int) -> None:
     kernel can do without, or whose struct page goes meanwhile: no lock of hotplug is held. For a device's page see
     :func:`memory_failure_dev_pagemap`.
     """
+    with k.hw.locked(MF_MUTEX):
+        _memory_failure(k, pfn)
+
+
+def _memory_failure(k: Kernel, pfn: int) -> None:
     by_valid = k.config.profile.poisoned_page == "valid"
     if by_valid or not pfn_to_online_page(k, pfn):
         pgmap = get_dev_pagemap(k, pfn)
@@ -125,12 +133,12 @@ def memory_failure_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap) -> None:
             raise KernelError(EBUSY, "no file has the page mapped", place=here())
         if pgmap.type in (MemoryType.PRIVATE, MemoryType.COHERENT):
             raise KernelError(ENXIO, "a page of device memory, which its driver must look after", place=here())
+        k.page_flags.set_flags(pfn, pfn + 1, PageFlags.HWPOISON)
     except KernelError:
         _action_result(k, pfn, DAX_PAGE._replace(result="Failed"))
         raise
     finally:
         put_dev_pagemap(k, pgmap)
-    k.page_flags.set_flags(pfn, pfn + 1, PageFlags.HWPOISON)
     _action_result(k, pfn, DAX_PAGE)
 
 

@@ -1,7 +1,8 @@
 """Bringing pages online: ``mm/memory_hotplug.c:online_pages``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import EINVAL
 
@@ -17,7 +18,7 @@ from memhp.linux.mm.page_alloc import build_all_zonelists, free_pages_core, init
 from memhp.linux.mm.page_isolation import undo_isolate_page_range
 from memhp.linux.mm.sparse import online_mem_sections
 from memhp.linux.mmzone import MemoryGroup, MigrateType, Zone, ZoneType
-from memhp.linux.place import here
+from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.units import is_aligned
 
@@ -89,20 +90,26 @@ def generic_online_page(k: Kernel, pfn: int, nr_pages: int) -> None:
 
 def set_online_page_callback(k: Kernel, callback: OnlinePageCallback) -> None:
     """Have a driver decide which pages go to the buddy. Raises EINVAL when another driver does."""
-    if k.statics(Onlining).online_page_callback is not None:
-        raise KernelError(
-            EINVAL,
-            "another driver decides which pages go online",
-            place=here(),
-        )
-    k.statics(Onlining).online_page_callback = callback
+    with _callback_locked(k):
+        if k.statics(Onlining).online_page_callback is not None:
+            raise KernelError(EINVAL, "another driver decides which pages go online", place=here())
+        k.statics(Onlining).online_page_callback = callback
 
 
 def restore_online_page_callback(k: Kernel, callback: OnlinePageCallback) -> None:
     """Let all pages go to the buddy again. Raises EINVAL when the callback is not this one."""
-    if k.statics(Onlining).online_page_callback is not callback:
-        raise KernelError(EINVAL, "this is not the driver that decides", place=here())
-    k.statics(Onlining).online_page_callback = None
+    with _callback_locked(k):
+        if k.statics(Onlining).online_page_callback is not callback:
+            raise KernelError(EINVAL, "this is not the driver that decides", place=here())
+        k.statics(Onlining).online_page_callback = None
+
+
+@contextmanager
+@kernel_function(None)
+def _callback_locked(k: Kernel) -> Iterator[None]:
+    """Nothing goes online meanwhile (``get_online_mems()``), and nobody else changes the callback."""
+    with k.hw.locked("mem_hotplug_lock", write=False), k.hw.locked("online_page_callback_lock"):
+        yield
 
 
 def _going_online(k: Kernel, pfn: int, nr_pages: int, nid: int, first_memory: bool) -> tuple[Refusal | None, bool]:

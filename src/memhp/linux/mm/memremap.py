@@ -197,7 +197,8 @@ def _check_range(k: Kernel, pgmap: DevPagemap, range_id: int, span: Span, pages:
             text = f"PFN {pfn:#x} belongs to another device mapping"
             raise KernelError(ENOMEM, text, place=RANGE, advice="unbind the driver that has it")
     descends = k.config.profile.region_intersects == "descends"
-    kind = region_intersects(k.iomem_resource, span.start, span.size, IORESOURCE_SYSTEM_RAM, descends=descends)
+    with k.hw.locked("resource_lock", write=False):
+        kind = region_intersects(k.iomem_resource, span.start, span.size, IORESOURCE_SYSTEM_RAM, descends=descends)
     if kind is not Region.REGION_DISJOINT:
         word = "mixed" if kind is Region.REGION_MIXED else "ram"
         text = f"attempted on {word} region {span.start:#x}-{span.end - 1:#x}"

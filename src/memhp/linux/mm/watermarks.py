@@ -29,6 +29,9 @@ MOVABLE_MIN_PAGES = (32, 128)
 THP_LEAST_RAM = 512 * MiB
 """``hugepage_init()`` leaves transparent huge pages off on machines with less."""
 
+LOCK = "setup_per_zone_wmarks.lock"
+"""The lock that is static in that function."""
+
 PCPTYPES = 3
 """``MIGRATE_PCPTYPES``: migrate types that have pageblocks of their own in every zone."""
 
@@ -64,20 +67,21 @@ def nr_free_buffer_pages(k: Kernel) -> int:
 
 
 def setup_per_zone_wmarks(k: Kernel, min_free_kbytes: int) -> None:
-    """Divide min_free_kbytes among the zones by their size: mm/page_alloc.c:__setup_per_zone_wmarks."""
+    """Divide min_free_kbytes among the zones by their size, one caller at a time: __setup_per_zone_wmarks()."""
     pages_min = min_free_kbytes // _page_kbytes(k)
     capped = k.config.profile.movable_watermark == "capped"
     zones = k.zones()
-    lowmem = sum(zone.managed for zone in zones if not (capped and zone.type is ZoneType.MOVABLE))
-    for zone in zones:
-        share = pages_min * zone.managed // max(lowmem, 1)
-        own = capped and zone.type is ZoneType.MOVABLE
-        distance = max(share >> 2, zone.managed * WATERMARK_SCALE_FACTOR // 10000)
-        with k.hw.locked(zone.lock):
-            zone.watermark_min = _movable_min(zone) if own else share
-            zone.watermark_low = zone.watermark_min + distance
-            zone.watermark_high = zone.watermark_low + distance
-            zone.watermark_promo = zone.watermark_high + distance
+    with k.hw.locked(LOCK):
+        lowmem = sum(zone.managed for zone in zones if not (capped and zone.type is ZoneType.MOVABLE))
+        for zone in zones:
+            with k.hw.locked(zone.lock):
+                share = pages_min * zone.managed // max(lowmem, 1)
+                own = capped and zone.type is ZoneType.MOVABLE
+                distance = max(share >> 2, zone.managed * WATERMARK_SCALE_FACTOR // 10000)
+                zone.watermark_min = _movable_min(zone) if own else share
+                zone.watermark_low = zone.watermark_min + distance
+                zone.watermark_high = zone.watermark_low + distance
+                zone.watermark_promo = zone.watermark_high + distance
 
 
 def _movable_min(zone: Zone) -> int:

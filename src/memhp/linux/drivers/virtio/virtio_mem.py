@@ -340,7 +340,9 @@ def virtio_mem_remove(k: Kernel, vm: VirtioMem) -> None:
     virtio_mem_pm_unregister(k, vm)
     k.statics(Chains).memory.remove(vm.notifier)
     start, end = vm.region.start, vm.region.end - 1
-    if next(walk_iomem_res_desc(k.iomem_resource, IORES_DESC_NONE, BUSY_SYSTEM_RAM, start, end), None) is not None:
+    with k.hw.locked("resource_lock", write=False):
+        added = next(walk_iomem_res_desc(k.iomem_resource, IORES_DESC_NONE, BUSY_SYSTEM_RAM, start, end), None)
+    if added is not None:
         dev_log(k, vm, "device still has system memory added", "warn")
     else:
         virtio_mem_delete_resource(k, vm)
