@@ -206,13 +206,26 @@ def set_zone_contiguous(k: Kernel, zone: Zone) -> None:
     """
     span = Span(zone.start_pfn, zone.end_pfn)
     unit = k.config.pageblock_nr_pages
-    own = SpanSet((start, end) for start, end, ref in k.page_zone.runs(*span) if ref == (zone.nid, zone.type))
+    own = SpanSet(
+        (start, end)
+        for part in _online_sections(k, span)
+        for start, end, ref in k.page_zone.runs(*part)
+        if ref == (zone.nid, zone.type)
+    )
     online = SpanSet(run for run in online_runs(k, *span))
     holes = [hole for found in (own, online) for hole in found.gaps(*span)]
     first_missed = any(hole.start == span.start or align_up(hole.start, unit) < hole.end for hole in holes)
     last_missed = any(hole.end == span.end or hole.start < align_down(hole.end, unit) for hole in own.gaps(*span))
     if span and not first_missed and not last_missed:
         zone.contiguous = True
+
+
+def _online_sections(k: Kernel, span: Span) -> Iterator[Span]:
+    """The parts of a range that lie in online sections: no other struct pages are read."""
+    unit = k.config.pages_per_section
+    for first, last, section in k.mem_section.runs(span.start // unit, -(-span.end // unit)):
+        if section.online:
+            yield Span(first * unit, last * unit).clip(span)
 
 
 def page_init_poison(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone) -> None:

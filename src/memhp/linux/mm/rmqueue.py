@@ -13,7 +13,7 @@ from memhp.hw.memory import Use
 from memhp.linux.mmzone import MigrateType, Zone
 from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
-from memhp.spans import Span
+from memhp.spans import Span, SpanMap
 from memhp.units import align_down, align_up, div_round_up
 
 KERNEL_FILE = "mm/page_alloc.c"
@@ -96,8 +96,8 @@ def _may_be_found(zone: Zone, freed: Span) -> None:
     run = zone.free.run_at(freed.start)
     if run is None or not zone.search_from:
         return
-    own = zone.migratetypes.run_at(freed.start)
-    only = own[2] if own is not None and own[1] >= freed.end else None
+    own = next(zone.migratetypes.runs(*freed), None)
+    only = own[2] if own is not None and own[:2] == freed else None
     for (kind, order), at in zone.search_from.items():
         if run.start < at and (only is None or kind is None or kind is only):
             size = 1 << order
@@ -141,13 +141,18 @@ def _first_free(zone: Zone, kind: MigrateType | None, order: int) -> Span | None
 
 
 def _next_stretch(zone: Zone, kind: MigrateType | None, at: int) -> Span | None:
-    """The next pageblocks of a type that end behind a PFN."""
-    while (run := zone.migratetypes.next_run(at)) is not None:
+    """The next pageblocks of a type that end behind a PFN.
+
+    Types are looked at unannounced: a kernel has lists of free pages by type, and does not read here what any pageblock
+    is, least of all one that has no free page.
+    """
+    types: SpanMap[MigrateType] = zone.migratetypes
+    while (run := SpanMap.next_run(types, at)) is not None:
         start, end, found = run
         if found is kind:
             return Span(start, end)
         if kind is None and found is not MigrateType.CMA:
-            while (more := zone.migratetypes.run_at(end)) is not None and more[2] is not MigrateType.CMA:
+            while (more := SpanMap.run_at(types, end)) is not None and more[2] is not MigrateType.CMA:
                 end = more[1]
             return Span(start, end)
         at = end
