@@ -1,6 +1,7 @@
 """Pairs of kernel paths that meet at the kernel's locks, for bench/locks.py: what the races leave out.
 
-The machine has 1 GiB at boot, two DIMMs that are added and online, and two more that are plugged; each is one block.
+The machine has 1 GiB at boot, two DIMMs that are added and online, one that is added and offline, and two more that are
+plugged; each is one block. With base pages of 4 KiB an area of vmalloc has left empty tables.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -11,48 +12,80 @@ from functools import cache, partial
 from memhp.errors import KernelError
 from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases.actors import laws_hold, pfns
-from memhp.explore.cases.lone_dimm import boot_lone, lone_dimm
+from memhp.explore.cases.lone_dimm import add_lone, boot_lone, lone_dimm, remove_lone
+from memhp.explore.cases.ptdump_vs_hot_remove import dump
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.acpi.device import AcpiDevice
 from memhp.linux.drivers.acpi.scan import acpi_device_hotplug
 from memhp.linux.drivers.base.memory_probe import probe_store
-from memhp.linux.drivers.base.memory_state import state_store
+from memhp.linux.drivers.base.memory_state import online_store, state_store
 from memhp.linux.drivers.dax.bus import DevDax
 from memhp.linux.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove
 from memhp.linux.drivers.nvdimm.pmem import pmem_attach_disk, pmem_detach_disk
+from memhp.linux.fs.proc.page import kpagecount_read
 from memhp.linux.mm.alloc_contig import alloc_contig_pages
 from memhp.linux.mm.memory_failure import memory_failure
-from memhp.linux.mm.memory_hotplug_add import add_memory, add_memory_driver_managed
+from memhp.linux.mm.memory_hotplug_add import (
+    MHP_MERGE_RESOURCE,
+    MHP_NONE,
+    add_memory,
+    add_memory_driver_managed,
+    try_online_node,
+)
+from memhp.linux.mm.memory_hotplug_online import (
+    generic_online_page,
+    restore_online_page_callback,
+    set_online_page_callback,
+)
 from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory
-from memhp.linux.mm.page_alloc import alloc_pages, free_pages
-from memhp.linux.mm.vmalloc import vfree, vmalloc
+from memhp.linux.mm.page_alloc import alloc_pages, free_pages, take_each_off_buddy, take_pages_off_buddy
+from memhp.linux.mm.vmalloc import vfree, vmalloc, vmalloc_huge
 from memhp.linux.mm.watermarks import set_recommended_min_free_kbytes
+from memhp.linux.mmzone import ZoneType
+from memhp.linux.set_memory import set_direct_map_default_noflush
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from memhp.units import KiB, MiB
+from memhp.units import GiB, KiB, MiB
 
 OWNER = Owner(Use.KERNEL, "somebody")
 MOVABLE = Owner(Use.MOVABLE, "a process")
 PINNED = Owner(Use.PINNED, "a device")
 PLACE = "mm/page_alloc.c:alloc_pages"
-ONLINE, BESIDE, FIRST, SECOND = 0, 1, 2, 3
-"""The DIMMs by number: two that are online, and those that nobody has added."""
+ONLINE, BESIDE, FIRST, SECOND, OFFLINE = range(5)
+"""The DIMMs by number: two that are online, two that nobody has added, one that is added and offline."""
 RISCV = Configuration("riscv64", 4 * KiB, 48)
+X86 = Configuration("x86_64", 4 * KiB, 48)
+ARM64 = Configuration("arm64", 4 * KiB, 48, "linux-7.2")
+LARGE = Configuration("arm64", 64 * KiB, 48, "linux-7.2")
+ABSENT = 1
+"""A node without memory."""
 
 
 @cache
-def machine(configuration: Configuration) -> tuple[Kernel, Span]:
+def machine(configuration: Configuration, **options: int) -> tuple[Kernel, Span]:
     """The machine, and a page of one online DIMM that is in use."""
-    k = boot_lone(Variant("as it is", "", "repaired", (configuration,)).config(configuration), dimms=4)
+    config = Variant("as it is", "", "repaired", (configuration,), options=options).config(configuration)
+    k = boot_lone(config, dimms=5, nodes=(0, ABSENT))
     vmalloc(k, k.config.page_size, "old")
+    if k.config.page_size == 4 * KiB:
+        vmalloc(k, 2 * k.config.pmd_size, "tables left")
+        vfree(k, "tables left")
     pages = []
     for number in (BESIDE, ONLINE):
-        add(number, k)
+        add_lone(k, number)
         store(number, "online_movable", k)
         pages += alloc_pages(k, 0, 0, owner=PINNED, where=PLACE, movable=True) if number == BESIDE else []
+    add_lone(k, OFFLINE)
+    take_pages_off_buddy(k, boot_pages(k), OWNER, PLACE)
     page = pages[0]
     return k, page
+
+
+def boot_pages(k: Kernel) -> Span:
+    """Two pages of boot memory in the middle of the largest leaf there is."""
+    start = (k.config.port.ram_start + GiB // 2) >> k.config.page_shift
+    return Span(start, start + 2)
 
 
 def block(k: Kernel, number: int) -> int:
@@ -77,14 +110,14 @@ def allocate(k: Kernel, *, movable: bool = False) -> None:
     alloc_pages(k, 0, 0, owner=MOVABLE if movable else OWNER, where=PLACE, movable=movable)
 
 
-def add(number: int, k: Kernel) -> None:
+def add(number: int, k: Kernel, *, nid: int = 0) -> None:
     """``add_memory()``."""
-    add_memory(k, 0, *_start_size(lone_dimm(k, number)))
+    add_memory(k, nid, *_start_size(lone_dimm(k, number)))
 
 
-def add_managed(number: int, k: Kernel) -> None:
+def add_managed(number: int, k: Kernel, *, flags: int = MHP_NONE) -> None:
     """``add_memory_driver_managed()``."""
-    add_memory_driver_managed(k, 0, *_start_size(lone_dimm(k, number)), "System RAM (a driver)")
+    add_memory_driver_managed(k, 0, *_start_size(lone_dimm(k, number)), "System RAM (a driver)", flags)
 
 
 def store(number: int, text: str, k: Kernel) -> None:
@@ -109,9 +142,10 @@ def kmem(number: int, k: Kernel) -> None:
     dev_dax_kmem_remove(k, device)
 
 
-def pmem(number: int, k: Kernel) -> None:
-    """A namespace is attached, as device registers are, and detached."""
-    pmem_detach_disk(k, lone_dimm(k, number), pmem_attach_disk(k, "pmem0", lone_dimm(k, number), 0, pagemap=False))
+def pmem(number: int, k: Kernel, *, pagemap: bool = False) -> None:
+    """A namespace is attached, as device registers are or with struct pages, and detached."""
+    span = lone_dimm(k, number)
+    pmem_detach_disk(k, span, pmem_attach_disk(k, "pmem0", span, 0, pagemap=pagemap))
 
 
 def acpi(number: int, k: Kernel) -> None:
@@ -124,50 +158,112 @@ def contiguous(k: Kernel) -> None:
     alloc_contig_pages(k, 10, 0, OWNER)
 
 
+def read_counts(k: Kernel) -> None:
+    """``/proc/kpagecount`` of the last page of a DIMM."""
+    end = pfns(k, lone_dimm(k, ONLINE)).end
+    kpagecount_read(k, Span(end - 1, end))
+
+
+def set_memory(number: int, k: Kernel) -> None:
+    """A page of boot memory gets its ordinary attributes; the leaf that maps it is split first, where it can be."""
+    set_direct_map_default_noflush(k, boot_pages(k).start + number)
+
+
+def decide_pages(k: Kernel) -> None:
+    """A driver decides for a while which pages go to the buddy: all."""
+    set_online_page_callback(k, generic_online_page)
+    restore_online_page_callback(k, generic_online_page)
+
+
 def _start_size(span: Span) -> tuple[int, int]:
     return span.start, span.size
 
 
-def _actors(page: Span, last: int) -> dict[str, Actor]:
+def _actors(page: Span, last: Span) -> dict[str, Callable[[Kernel], object]]:
     """Every path by name; `page` is in use on one online DIMM, `last` is the last page of the other."""
     return {
         "allocate": allocate,
         "allocate-movable": partial(allocate, movable=True),
         "free": lambda k: free_pages(k, [page], PLACE),
+        "take": lambda k: take_each_off_buddy(k, k.nodes[0].zone(ZoneType.MOVABLE), [last], OWNER, PLACE),
         "contiguous": contiguous,
         "add": partial(add, FIRST),
         "add-next": partial(add, SECOND),
+        "add-nowhere": partial(add, SECOND, nid=ABSENT + 1),
         "add-managed": partial(add_managed, SECOND),
+        "add-merged": partial(add_managed, SECOND, flags=MHP_MERGE_RESOURCE),
         "probe": partial(probe, FIRST),
+        "online": partial(store, OFFLINE, "online_movable"),
         "online-again": partial(store, ONLINE, "online"),
         "offline": partial(store, ONLINE, "offline"),
+        "offline-by-0": lambda k: online_store(k, block(k, ONLINE), "0"),
         "offline-and-remove": remove_online,
+        "remove": partial(remove_lone, number=OFFLINE),
+        "callback": decide_pages,
+        "node": lambda k: try_online_node(k, ABSENT),
         "kmem": partial(kmem, FIRST),
         "pmem": partial(pmem, SECOND),
+        "pmem-pagemap": partial(pmem, SECOND, pagemap=True),
         "acpi": partial(acpi, FIRST),
         "watermarks": lambda k: set_recommended_min_free_kbytes(k, 1024),
         "vmalloc": lambda k: vmalloc(k, k.config.page_size, "new"),
         "vmalloc-too": lambda k: vmalloc(k, k.config.page_size, "newer"),
+        "vmalloc-failing": lambda k: vmalloc(k, k.config.page_size, "never"),
+        "vmalloc-huge": lambda k: vmalloc_huge(k, k.config.pmd_size, "huge"),
         "vfree": lambda k: vfree(k, "old"),
-        "memory-failure": lambda k: memory_failure(k, last),
+        "memory-failure": lambda k: memory_failure(k, last.start),
+        "kpagecount": read_counts,
+        "ptdump": dump,
+        "set-memory": partial(set_memory, 0),
+        "set-memory-next": partial(set_memory, 1),
     }
 
 
 PAIRS = (
-    ("allocate", "allocate"), ("allocate-movable", "free"), ("contiguous", "allocate"), ("offline", "allocate-movable"),
-    ("offline", "free"), ("offline", "watermarks"), ("watermarks", "watermarks"),
-    ("memory-failure", "allocate-movable"), ("add", "add-next"), ("add", "add-managed"), ("probe", "add-next"),
-    ("kmem", "pmem"), ("pmem", "add"), ("pmem", "pmem"), ("acpi", "add-next"), ("acpi", "acpi"),
-    ("vmalloc", "vmalloc-too"), ("vmalloc", "vfree"), ("offline-and-remove", "add"), ("online-again", "offline"),
-    ("probe", "probe"), ("add", "pmem"), ("contiguous", "free"),
+    ("allocate", "allocate"), ("allocate-movable", "free"), ("contiguous", "allocate"), ("watermarks", "watermarks"),
+    ("memory-failure", "allocate-movable"), ("memory-failure", "free"),
+    ("memory-failure", "memory-failure"), ("take", "free"), ("take", "allocate-movable"),
+    ("add", "add-next"), ("add", "add-managed"), ("probe", "add-next"), ("add-nowhere", "pmem"),
+    ("add-merged", "pmem"), ("kmem", "pmem"), ("pmem", "add"), ("pmem", "pmem"), ("acpi", "add-next"), ("acpi", "acpi"),
+    ("pmem-pagemap", "add"), ("pmem-pagemap", "remove"), ("pmem-pagemap", "online"), ("remove", "add"),
+    ("remove", "pmem"), ("node", "add"), ("node", "node"), ("callback", "callback"), ("vmalloc", "vmalloc-too"),
+    ("vmalloc", "vfree"),
+    ("vmalloc-failing", "vmalloc"), ("offline-and-remove", "add"), ("online-again", "offline"),
+    ("offline-by-0", "online-again"), ("offline-by-0", "offline-and-remove"), ("online", "remove"), ("probe", "probe"),
+    ("add", "pmem"), ("contiguous", "free"), ("kpagecount", "offline-and-remove"),
+    ("set-memory", "set-memory-next"), ("set-memory", "ptdump"), ("remove", "allocate"), ("vfree", "allocate"),
+    ("vmalloc-huge", "allocate"),
 )  # fmt: skip
+ANYWHERE = (
+    ("set-memory", "set-memory-next"), ("remove", "allocate"), ("vmalloc-huge", "allocate"), ("add", "add-next"),
+)  # fmt: skip
+OF_PAGEBLOCKS = (
+    ("offline", "free"), ("offline", "allocate-movable"), ("offline", "watermarks"), ("offline", "memory-failure"),
+    ("online", "free"), ("online", "allocate-movable"), ("online", "watermarks"), ("online", "callback"),
+)  # fmt: skip
+"""What takes the zone's lock for each pageblock: where a memory block has two, every schedule can be tried."""
+ELSEWHERE: tuple[tuple[str, Configuration, tuple[tuple[str, str], ...], dict[str, int]], ...] = (
+    ("x86-64", X86, ANYWHERE, {}),
+    ("arm64", ARM64, (*ANYWHERE, ("set-memory", "offline"), ("vmalloc", "add")), {"bbml2": True}),
+    ("arm64-64K", LARGE, OF_PAGEBLOCKS, {"page_block_max_order": 12}),
+)
+"""Pairs of paths that differ by architecture: its name, machine, pairs, what is particular about the machine."""
 
 
-def pairs(configuration: Configuration = RISCV) -> Iterator[tuple[str, KernelProgram]]:
-    """A program for each pair."""
+def pairs(configuration: Configuration = RISCV) -> Iterator[tuple[str, Callable[[], KernelProgram]]]:
+    """What makes the program of each pair."""
     for one, other in PAIRS:
-        k, page = machine(configuration)
-        actors = _actors(page, pfns(k, lone_dimm(k, ONLINE)).end - 1)
-        both = (refused(actors[one]), refused(actors[other]))
-        names = (one, other if other != one else f"{other} too")
-        yield f"{one} | {other}", KernelProgram(k, both, names, check=laws_hold)
+        yield f"{one} | {other}", partial(_program, one, other, configuration)
+    for arch, its, of_arch, options in ELSEWHERE:
+        for one, other in of_arch:
+            yield f"{arch}: {one} | {other}", partial(_program, one, other, its, **options)
+
+
+def _program(one: str, other: str, configuration: Configuration, **options: int) -> KernelProgram:
+    k, page = machine(configuration, **options)
+    end = pfns(k, lone_dimm(k, ONLINE)).end
+    actors = _actors(page, Span(end - 1, end))
+    both = (refused(actors[one]), refused(actors[other]))
+    names = (one, other if other != one else f"{other} too")
+    failures = frozenset(number for number, name in enumerate(names) if name.endswith("-failing"))
+    return KernelProgram(k, both, names, failures, check=laws_hold)

@@ -25,9 +25,9 @@ LONE_AT = {4 * KiB: 128 * GiB, 16 * KiB: 16 * GiB, 64 * KiB: 1024 * GiB}
 """By page size: an address whose struct pages share no lowest table with those of boot memory."""
 
 
-def boot_lone(config: Config, *, dimms: int = 1) -> Kernel:
+def boot_lone(config: Config, *, dimms: int = 1, nodes: tuple[int, ...] = (0,)) -> Kernel:
     """A machine with 1 GiB of RAM and DIMMs next to each other, a memory block each, that the kernel does not know."""
-    k = start_kernel(MachineSpec("explored", config, (Ram(config.port.ram_start, GiB),)))
+    k = start_kernel(MachineSpec("explored", config, (Ram(config.port.ram_start, GiB),), nodes=nodes))
     for number in range(dimms):
         k.hw.plug(pfns(k, lone_dimm(k, number)), Owner(Use.DEVICE, f"dimm{number}"))
     return k
