@@ -1,7 +1,8 @@
 """Pairs of kernel paths that meet at the kernel's locks, for bench/locks.py: what the races leave out.
 
 The machine has 1 GiB at boot, two DIMMs that are added and online, one that is added and offline, and two more that are
-plugged; each is one block. With base pages of 4 KiB an area of vmalloc has left empty tables.
+plugged; each is one block. With base pages of 4 KiB an area of vmalloc has left
+empty tables, and all frames below theirs are in use.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -71,6 +72,7 @@ def machine(configuration: Configuration, **options: int) -> tuple[Kernel, Span]
     if k.config.page_size == 4 * KiB:
         vmalloc(k, 2 * k.config.pmd_size, "tables left")
         vfree(k, "tables left")
+        alloc_pages(k, 0, 0, count=2 * k.config.pmd_size >> k.config.page_shift, owner=OWNER, where=PLACE)
     pages = []
     for number in (BESIDE, ONLINE):
         add_lone(k, number)

@@ -44,11 +44,13 @@ class Site:
     lock: str
     """The lock's name, as the code has it."""
     position: Position
+    number: int
+    """Which it is, from 1 on, of those of this lock in this function."""
 
     def __str__(self) -> str:
-        """``mm/page_alloc.py:free_pages:203 zone.lock``."""
+        """``mm/page_alloc.py:free_pages zone.lock``, with ``#2`` if it is the second of that name there."""
         file = self.module.removeprefix("memhp.linux.").replace(".", "/")
-        return f"{file}.py:{self.function}:{self.position.line} {self.lock}"
+        return f"{file}.py:{self.function} {self.lock}" + (f" #{self.number}" if self.number > 1 else "")
 
 
 def sites() -> list[Site]:
@@ -68,7 +70,9 @@ def _in(name: str) -> tuple[Site, ...]:
             function = node.name
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in TAKES:
             position = Position(file, node.lineno, node.col_offset)
-            found.append(Site(name, function, ast.unparse(node.args[0]), position))
+            lock = ast.unparse(node.args[0])
+            number = sum((one.function, one.lock) == (function, lock) for one in found) + 1
+            found.append(Site(name, function, lock, position, number))
         for child in ast.iter_child_nodes(node):
             visit(child, function)
 
