@@ -117,3 +117,29 @@ def test_a_frame_that_is_a_table_again_elsewhere_is_not_the_table_that_was_read(
 
     assert reasons(k, free_and_reuse) == set()
     assert "freed-table" in reasons(k, write_through_pointer, free_and_reuse)
+
+
+@pytest.mark.parametrize("arch", ["riscv64", "x86_64"])
+@pytest.mark.parametrize("freed", ["before it is unlinked", "before the flush", "after the flush"])
+def test_a_table_is_freed_behind_the_flush_that_follows_its_unlinking(arch: Arch, freed: str) -> None:
+    """Whether or not the code says beforehand that it frees what an entry leads to and clears that then."""
+    k, table = with_table(arch)
+
+    def free(k: Kernel) -> None:
+        free_pages(k, [Span(table.frame, table.frame + 1)], HERE)
+
+    def take_down(k: Kernel) -> None:
+        k.hw.load(k.init_mm, FREE_ENTRY)
+        if freed == "before it is unlinked":
+            free(k)
+        k.hw.store(k.init_mm, FREE_ENTRY, 0, HERE)
+        if freed == "before the flush":
+            free(k)
+        k.hw.flush(EVERYTHING)
+        if freed == "after the flush":
+            free(k)
+
+    def take(k: Kernel) -> None:
+        alloc_pages(k, 0, 0, owner=Owner(Use.KERNEL, "somebody"), where=HERE)
+
+    assert reasons(k, take_down, take) == (set() if freed == "after the flush" else {"flush-before-free"})

@@ -91,7 +91,7 @@ class Doors:
         self.watched = reads_watched(shared)
         """Sorts of state whose reads are announced."""
         self._written = written
-        self._ghost = Ghost(k.hw)
+        self._ghost = Ghost(k.hw, k.layout.vmemmap.span)
         self._hub = getcurrent()
         self._again = again
         self._nr_again = len(again)

@@ -2,17 +2,21 @@
 
 A CPU that has read a pointer to a table goes on with it whatever others do in the meantime. Two things can go wrong
 besides a table that is no table any more: it writes an entry into a table that nothing points to by then, so that what
-it wrote is lost; or the frame was freed and is a table again, in another place of the tree.
+it wrote is lost; or the frame was freed and is a table again, in another place of the tree. And what an
+entry leads to may be freed while it still does: a table, or the storage of struct pages.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Hashable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from memhp.explore.engine.op import ALONE
 from memhp.hw.format import Format
 from memhp.hw.ledger import Violation
 from memhp.hw.machine import Machine
+from memhp.hw.memory import Use
 from memhp.hw.stepper import Access
 from memhp.hw.tlb import Table
 from memhp.spans import Span
@@ -38,8 +42,9 @@ class _Life(NamedTuple):
 class Ghost:
     """Watches accesses at the doors, each just before it happens."""
 
-    def __init__(self, hw: Machine) -> None:
+    def __init__(self, hw: Machine, vmemmap: Span) -> None:
         self._fmt = hw.fmt
+        self._vmemmap = vmemmap
         self._lives: dict[int, _Life] = {}
 
     def look(self, hw: Machine, access: Access, place: Place) -> None:
@@ -48,8 +53,36 @@ class Ghost:
         if isinstance(target, Table):
             self._entry(hw, access, target, place)
         elif isinstance(target, Span) and access.kind in ("claim", "release"):
+            if access.kind == "release" and self._is_watched(hw, target.start):
+                self._freed(hw, target, place)
             for frame in [frame for frame in self._lives if frame in target]:
                 del self._lives[frame]
+
+    def _is_watched(self, hw: Machine, frame: int) -> bool:
+        """Whether a frame is a table, or holds struct pages."""
+        owner = hw.memory.owners.get(frame)
+        return hw.memory.arena.row(frame) is not None or (owner is not None and owner.use is Use.MEMMAP)
+
+    def _freed(self, hw: Machine, frames: Span, place: Place) -> None:
+        """Tables or struct pages are freed. Where an entry that somebody came to leads to them still, CPUs may reach
+        them until that is cleared and flushed, whether or not the code says that it is about to.
+        """
+        fmt = self._fmt
+        for table in [life.table for life in self._lives.values()]:
+            row = hw.memory.arena.row(table.frame)
+            if row is None:
+                continue
+            to = fmt.table_pfn(row)
+            leads = fmt.is_table(row, table.height) & (to >= frames.start) & (to < frames.end)
+            size = fmt.levels[table.height].size
+            part = self._vmemmap.clip(Span(table.va, table.va + len(row) * size))
+            if part:
+                some = slice((part.start - table.va) // size, -(-(part.end - table.va) // size))
+                to = fmt.leaf_pfn(row[some], table.height)
+                maps = (to + fmt.pages_at(table.height) > frames.start) & (to < frames.end)
+                leads[some] |= fmt.is_leaf(row[some], table.height) & maps
+            for index in np.flatnonzero(leads).tolist():
+                hw.expect_clear(table, index, row[index : index + 1], place(table))
 
     def _entry(self, hw: Machine, access: Access, table: Table, place: Place) -> None:
         if hw.memory.arena.row(table.frame) is None:
