@@ -9,6 +9,7 @@ empty tables, and all frames below theirs are in use.
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache, partial
+from typing import Any
 
 from memhp.errors import KernelError
 from memhp.explore.case import Configuration, Variant
@@ -64,9 +65,12 @@ ABSENT = 1
 
 
 @cache
-def machine(configuration: Configuration, **options: int) -> tuple[Kernel, Span]:
+def machine(
+    configuration: Configuration, choices: tuple[tuple[str, str], ...] = (), **options: int
+) -> tuple[Kernel, Span]:
     """The machine, and a page of one online DIMM that is in use."""
-    config = Variant("as it is", "", "repaired", (configuration,), options=options).config(configuration)
+    variant = Variant("as it is", "", "repaired", (configuration,), dict(choices), options=options)
+    config = variant.config(configuration)
     k = boot_lone(config, dimms=5, nodes=(0, ABSENT))
     vmalloc(k, k.config.page_size, "old")
     if k.config.page_size == 4 * KiB:
@@ -244,9 +248,12 @@ OF_PAGEBLOCKS = (
     ("online", "free"), ("online", "allocate-movable"), ("online", "watermarks"), ("online", "callback"),
 )  # fmt: skip
 """What takes the zone's lock for each pageblock: where a memory block has two, every schedule can be tried."""
-ELSEWHERE: tuple[tuple[str, Configuration, tuple[tuple[str, str], ...], dict[str, int]], ...] = (
+REPAIRED = (("can_unmap_lock", "pgtable_split_lock"),)
+"""As docs/findings.md would have it: no release takes that lock there."""
+ELSEWHERE: tuple[tuple[str, Configuration, tuple[tuple[str, str], ...], dict[str, Any]], ...] = (
     ("x86-64", X86, ANYWHERE, {}),
     ("arm64", ARM64, (*ANYWHERE, ("set-memory", "offline"), ("vmalloc", "add")), {"bbml2": True}),
+    ("arm64-repaired", ARM64, (("set-memory", "offline"),), {"bbml2": True, "choices": REPAIRED}),
     ("arm64-64K", LARGE, OF_PAGEBLOCKS, {"page_block_max_order": 12}),
 )
 """Pairs of paths that differ by architecture: its name, machine, pairs, what is particular about the machine."""
@@ -261,7 +268,7 @@ def pairs(configuration: Configuration = RISCV) -> Iterator[tuple[str, Callable[
             yield f"{arch}: {one} | {other}", partial(_program, one, other, its, **options)
 
 
-def _program(one: str, other: str, configuration: Configuration, **options: int) -> KernelProgram:
+def _program(one: str, other: str, configuration: Configuration, **options: Any) -> KernelProgram:
     k, page = machine(configuration, **options)
     end = pfns(k, lone_dimm(k, ONLINE)).end
     actors = _actors(page, Span(end - 1, end))

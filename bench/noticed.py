@@ -7,6 +7,7 @@ or the place's processor time is spent.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import argparse
 import json
 import re
 import sys
@@ -15,8 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lock_pairs import pairs
 from memhp.errors import BadInput, KernelBug
@@ -24,10 +26,12 @@ from memhp.explore.cases import CASES
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import Limits, search
 
+T = TypeVar("T")
 FEW, EXECUTIONS = 3, 100
 """Executions of a program at first, and those after which it is given up."""
-LONGEST = 6.0
-"""A program that takes longer than that as it is, in seconds, is looked at for a few executions only."""
+QUICK, LONGEST = 2.0, 6.0
+"""Seconds that a program takes as it is up to which it is decided before others, and above which it is looked at for a
+few executions only, or not at all if it is broken."""
 ALIKE = re.compile(r"-4K-|-(NACK|BUSY|ERROR)$")
 """Variants that go through the code of others: a virtio-mem device with other answers, or with more pageblocks."""
 DEADLOCKS = ("deadlock", "lock-order")
@@ -58,10 +62,17 @@ class Known:
     """A program, decided as it is."""
 
     name: str
-    program: KernelProgram
+    make: Callable[[], KernelProgram]
     limits: Limits
     decided: Decided
     seconds: float
+    notes: dict[str, Any]
+    """What was seen of it, as JSON has it."""
+
+    @cached_property
+    def program(self) -> KernelProgram:
+        """The program itself."""
+        return self.make()
 
 
 @dataclass
@@ -76,6 +87,7 @@ class Tried:
     example: str = ""
     finished: set[str] = field(default_factory=set)
     """Programs that were safe, and are."""
+    still_broken: list[str] = field(default_factory=list)
     now_safe: list[str] = field(default_factory=list)
     """Programs that were broken, and are safe."""
     now_undecided: list[str] = field(default_factory=list)
@@ -118,64 +130,85 @@ def decide(program: KernelProgram, limits: Limits, executions: int) -> Decided:
     return Decided(found.word, found.failure.reason if found.failure else "")
 
 
-def programs(text: str) -> Iterator[tuple[str, KernelProgram, Limits]]:
+def programs(text: str) -> Iterator[tuple[str, Callable[[], KernelProgram], Limits]]:
     """The variants of the races, each on the first of its configurations and none like another, and the pairs."""
     for case in CASES:
         for variant in case.variants:
             name = f"{case.name}/{variant.name}"
-            if text in name and not ALIKE.search(variant.name):
-                yield name, case.program(variant.name), case.limits
-    yield from ((name, program(), Limits()) for name, program in pairs() if text in name)
+            if re.search(text, name) and not ALIKE.search(variant.name):
+                yield name, partial(case.program, variant.name), case.limits
+    yield from ((name, program, Limits()) for name, program in pairs() if re.search(text, name))
 
 
-def as_they_are(text: str, watching: Callable[[str], AbstractContextManager[object]]) -> dict[str, Known]:
-    """Each program decided within the context that `watching` makes for it, by name."""
+Watching = Callable[[dict[str, Any]], AbstractContextManager[None]]
+"""What notes, within a context, what a program's actors come to, as JSON has it."""
+
+
+def as_they_are(text: str, watching: Watching, kept: "Kept") -> dict[str, Known]:
+    """Each program decided, while what it comes to is noted; by name."""
     known = {}
-    for name, program, limits in programs(text):
-        begun = time.process_time()
-        with watching(name):
-            decided = decide(program, limits, EXECUTIONS)
-        known[name] = Known(name, program, limits, decided, time.process_time() - begun)
-        progress(f"{known[name].seconds:6.1f} s  {name}: {decided.word} {decided.reason[:120]}")
+    for name, make, limits in programs(text):
+        before = kept.programs.get(name)
+        if before is None:
+            kept.look_at_the_clock()
+            begun = time.process_time()
+            notes: dict[str, Any] = {}
+            program = make()
+            with watching(notes):
+                decided = decide(program, limits, EXECUTIONS)
+            before = (decided, time.process_time() - begun, notes)
+            kept.add_program(name, *before)
+            progress(f"{before[1]:6.1f} s  {name}: {decided.word} {decided.reason[:120]}")
+        known[name] = Known(name, make, limits, *before)
     return known
 
 
-def try_all(coming: Iterable[Known], changed: AbstractContextManager[None], seconds: float) -> Tried:
-    """The programs that come to a place, with that changed, for about so many seconds."""
+def try_all(
+    coming: Iterable[Known], changed: AbstractContextManager[None], seconds: float, *, stays_broken: bool = True
+) -> Tried:
+    """The programs that come to a place, with that changed, for about so many seconds.
+
+    With `stays_broken` those that were broken are looked at first, however long it takes.
+    """
     order = sorted(coming, key=lambda one: (one.seconds, one.name))
     tried = Tried(len(order))
     end = time.process_time() + seconds
     with changed:
-        for one in (one for one in order if one.decided.word == "broken"):
+        for one in (one for one in order if one.decided.word == "broken" and one.seconds <= LONGEST and stays_broken):
             tried.looked_at += 1
             then = decide(one.program, one.limits, EXECUTIONS)
-            if then.word != "broken":
-                (tried.now_safe if then.safe else tried.now_undecided).append(one.name)
+            now = tried.now_safe if then.safe else tried.now_undecided
+            (tried.still_broken if then.word == "broken" else now).append(one.name)
         others = [one for one in order if one.decided.word != "broken"]
         _look_for_failures(others, end, tried)
     return tried
 
 
 def _look_for_failures(others: Sequence[Known], end: float, tried: Tried) -> None:
-    """Of programs that were not broken: whether one is now."""
-    tried.looked_at += len(others)
-    for executions in (FEW, EXECUTIONS):
-        for one in others:
-            if one.name in tried.finished or (executions > FEW and one.seconds > LONGEST):
-                continue
-            if time.process_time() > end:
-                return
-            then = decide(one.program, one.limits, executions)
-            if then.safe:
-                tried.finished.add(one.name)
-            elif then.word == "broken":
-                tried.noticed[then.kind] += 1
-                tried.example = tried.example or f"{one.name}: {then.reason}"
-                return
+    """Of programs that were not broken: whether one is now. Quick ones are decided at once, others begun first."""
+    quick = [one for one in others if one.seconds <= QUICK]
+    slow = [one for one in others if one.seconds > QUICK]
+    turns = [(one, EXECUTIONS) for one in quick] + [(one, FEW) for one in slow]
+    for one, executions in [*turns, *((one, EXECUTIONS) for one in slow if one.seconds <= LONGEST)]:
+        if time.process_time() > end:
+            return
+        tried.looked_at += executions == EXECUTIONS
+        then = decide(one.program, one.limits, executions)
+        if then.safe:
+            tried.finished.add(one.name)
+        elif then.word == "broken":
+            tried.noticed[then.kind] += 1
+            tried.example = f"{one.name}: {then.reason}"
+            return
 
 
 def row(site: str, tried: Tried, why: str, ends: Callable[[str], bool]) -> Row:
     """The row of a place; `ends` says of what was broken whether it is no wonder that it is safe now."""
+    ended = [name for name in tried.now_safe if ends(name)]
+    if not why and ended:
+        why = "a deadlock ends that it is part of"
+    elif not why and tried.programs == len(tried.still_broken) > 0:
+        why = f"only what is broken comes here, and stays so: {', '.join(tried.still_broken)}"
     return Row(
         site,
         tried.programs,
@@ -183,8 +216,8 @@ def row(site: str, tried: Tried, why: str, ends: Callable[[str], bool]) -> Row:
         dict(tried.noticed),
         "" if tried.noticed else why,
         tried.example,
-        [name for name in tried.now_safe if not ends(name)],
-        [name for name in tried.now_safe if ends(name)],
+        [name for name in tried.now_safe if name not in ended],
+        ended,
         tried.now_undecided,
     )
 
@@ -220,25 +253,74 @@ def report(rows: Sequence[Row], *, as_json: bool) -> int:
 
 
 class Kept:
-    """Rows that were worked out before, in a file of JSON lines, or nowhere."""
+    """What was worked out before, in a file of JSON lines, or nowhere; and how much time there is for more."""
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(self, file: Path | None, seconds: float | None) -> None:
         self._file = file
-        lines = file.read_text(encoding="utf-8").splitlines() if file is not None and file.exists() else []
-        self._rows = {one["site"]: Row(**one) for one in map(json.loads, lines)}
+        self._end = None if seconds is None else time.process_time() + seconds
+        self.programs: dict[str, tuple[Decided, float, dict[str, Any]]] = {}
+        self.rows: dict[str, Row] = {}
+        """By place."""
+        for line in file.read_text(encoding="utf-8").splitlines() if file is not None and file.exists() else []:
+            one = json.loads(line)
+            if "program" in one:
+                self.programs[one["program"]] = (Decided(*one["decided"]), one["seconds"], one["notes"])
+            else:
+                self.rows[one["site"]] = Row(**one)
 
-    def get(self, site: str) -> Row | None:
-        """The row of a place, if there is one."""
-        return self._rows.get(site)
+    def add_program(self, name: str, decided: Decided, seconds: float, notes: dict[str, Any]) -> None:
+        """Keep what a program is as it is."""
+        self._add({"program": name, "decided": [decided.word, decided.reason], "seconds": seconds, "notes": notes})
 
-    def add(self, one: Row) -> None:
+    def add_row(self, one: Row) -> None:
         """Keep a row."""
+        self.rows[one.site] = one
+        self._add(asdict(one))
+
+    def look_at_the_clock(self) -> None:
+        """SystemExit: the time is spent; what was found is kept."""
+        if self._end is not None and time.process_time() > self._end:
+            raise SystemExit("not done yet: call it again with the same --keep")
+
+    def _add(self, one: dict[str, Any]) -> None:
         if self._file is not None:
             with self._file.open("a", encoding="utf-8") as file:
-                print(json.dumps(asdict(one)), file=file)
+                print(json.dumps(one), file=file)
 
 
-def part_of(every: Sequence[Any], part: str) -> Sequence[Any]:
+def options(about: str) -> argparse.ArgumentParser:
+    """The options of both programs."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--site", default="", help="only places with this text in them")
+    parser.add_argument("--race", default="", help="only races and pairs whose names match (regular expression)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="processor time for a place  [default: 8]")
+    parser.add_argument("--all-seconds", type=float, help="processor time for all of this call; to go on later: --keep")
+    parser.add_argument("--part", default="1/1", help="2/4: of all places the second, the sixth …")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="take what is there, add what is found")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def table(
+    chosen: argparse.Namespace, sites: Sequence[T], watching: Watching, of: Callable[[T, dict[str, Known]], Row]
+) -> int:
+    """Work out the rows of places and print them; 1 when one is without an explanation, or something became safe."""
+    kept = Kept(chosen.keep, chosen.all_seconds)
+    wanted = part_of([site for site in sites if chosen.site in str(site)], chosen.part)
+    if not all(str(site) in kept.rows for site in wanted):
+        known = as_they_are(chosen.race, watching, kept)
+        for number, site in enumerate(wanted, 1):
+            if str(site) not in kept.rows:
+                kept.look_at_the_clock()
+                progress(f"{number} of {len(wanted)}: {site}")
+                kept.add_row(of(site, known))
+    rows = [kept.rows[str(site)] for site in wanted]
+    if not chosen.json:
+        print("\n".join(map(text, rows)))
+    return report(rows, as_json=chosen.json)
+
+
+def part_of(every: Sequence[T], part: str) -> Sequence[T]:
     """``2/4``: the second, sixth, tenth … of all."""
     number, _, of = part.partition("/")
     return every[int(number) - 1 :: int(of)]

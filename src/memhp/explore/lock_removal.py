@@ -12,7 +12,7 @@ import pkgutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -127,7 +127,16 @@ def removed(site: Site) -> AbstractContextManager[None]:
         return True
 
     def locked_door(hw: LockDoors, name: str, **how: bool) -> AbstractContextManager[None]:
-        return nullcontext() if _caller() == site.position else locked(hw, name, **how)
+        return passed(hw, name, **how) if _caller() == site.position else locked(hw, name, **how)
+
+    @contextmanager
+    def passed(hw: LockDoors, name: str, *, write: bool = True, ordered: bool = True) -> Iterator[None]:
+        """The block may let the lock go and take it again: whoever holds it at its end drops it."""
+        not_taken(hw)[hw.cpu, name] += 1
+        try:
+            yield
+        finally:
+            unlock_door(hw, name, write=write)
 
     def unlock_door(hw: LockDoors, name: str, **how: bool) -> None:
         if not_taken(hw)[hw.cpu, name] and not hw.holds(name):
