@@ -42,6 +42,7 @@ from memhp.linux.mm.memory_hotplug_online import (
 )
 from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages, take_each_off_buddy, take_pages_off_buddy
+from memhp.linux.mm.pgd import INIT_MM
 from memhp.linux.mm.vmalloc import vfree, vmalloc, vmalloc_huge
 from memhp.linux.mm.watermarks import set_recommended_min_free_kbytes
 from memhp.linux.mmzone import ZoneType
@@ -181,6 +182,11 @@ def decide_pages(k: Kernel) -> None:
     restore_online_page_callback(k, generic_online_page)
 
 
+def read_page(k: Kernel) -> None:
+    """Somebody reads what lies in the second of the two pages of boot memory: a CPU's own walk of the tables."""
+    k.port.kernel_access(k, INIT_MM, k.layout.phys_to_virt((boot_pages(k).end - 1) << k.config.page_shift))
+
+
 def _start_size(span: Span) -> tuple[int, int]:
     return span.start, span.size
 
@@ -220,6 +226,7 @@ def _actors(page: Span, last: Span) -> dict[str, Callable[[Kernel], object]]:
         "memory-failure": lambda k: memory_failure(k, last.start),
         "kpagecount": read_counts,
         "ptdump": dump,
+        "read": read_page,
         "set-memory": partial(set_memory, 0),
         "set-memory-next": partial(set_memory, 1),
     }
@@ -237,11 +244,13 @@ PAIRS = (
     ("vmalloc-failing", "vmalloc"), ("offline-and-remove", "add"), ("online-again", "offline"),
     ("offline-by-0", "online-again"), ("offline-by-0", "offline-and-remove"), ("online", "remove"), ("probe", "probe"),
     ("add", "pmem"), ("contiguous", "free"), ("kpagecount", "offline-and-remove"),
-    ("set-memory", "set-memory-next"), ("set-memory", "ptdump"), ("remove", "allocate"), ("vfree", "allocate"),
+    ("set-memory", "set-memory-next"), ("set-memory", "ptdump"),
+    ("set-memory", "read"), ("remove", "allocate"), ("vfree", "allocate"),
     ("vmalloc-huge", "allocate"),
 )  # fmt: skip
 ANYWHERE = (
-    ("set-memory", "set-memory-next"), ("remove", "allocate"), ("vmalloc-huge", "allocate"), ("add", "add-next"),
+    ("set-memory", "set-memory-next"), ("set-memory", "read"), ("remove", "allocate"), ("vmalloc-huge", "allocate"),
+    ("add", "add-next"),
 )  # fmt: skip
 OF_PAGEBLOCKS = (
     ("offline", "free"), ("offline", "allocate-movable"), ("offline", "watermarks"), ("offline", "memory-failure"),

@@ -172,7 +172,6 @@ def try_all(
     """
     order = sorted(coming, key=lambda one: (one.seconds, one.name))
     tried = Tried(len(order))
-    end = time.process_time() + seconds
     with changed:
         for one in (one for one in order if one.decided.word == "broken" and one.seconds <= LONGEST and stays_broken):
             tried.looked_at += 1
@@ -180,7 +179,7 @@ def try_all(
             now = tried.now_safe if then.safe else tried.now_undecided
             (tried.still_broken if then.word == "broken" else now).append(one.name)
         others = [one for one in order if one.decided.word != "broken"]
-        _look_for_failures(others, end, tried)
+        _look_for_failures(others, time.process_time() + seconds, tried)
     return tried
 
 

@@ -44,7 +44,6 @@ ORDERS = (
             Order("mm.memremap", "memunmap_pages", "if drain != 'none'", "if drain == 'kill-and-wait'"),
             Order("mm.sparse", "section_deactivate", "if empty:", "if k.config.profile.section_usage == 'freed-after"),
             Order("drivers.base.memory_devices", "remove_memory_block", "k.memory_blocks.withdraw(", "unregister_"),
-            Order("mm.page_alloc", "free_pages_core", "adjust_managed_page_count(", "with k.hw.locked("),
         ),
     ),
     Sort(
