@@ -32,7 +32,7 @@ from memhp.linux.mmzone import PageFlags, ZoneType
 from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
-from memhp.units import MiB, align_up, format_size, is_aligned
+from memhp.units import GiB, MiB, align_up, format_size, is_aligned
 
 KERNEL_FILE = "init/main.c"
 
@@ -49,6 +49,17 @@ class Ram(NamedTuple):
     def span(self) -> Span:
         """The range in bytes."""
         return Span(self.start, self.start + self.size)
+
+
+class DevicePlace(NamedTuple):
+    """Where the platform puts the first memory device: behind RAM, at `start` or above, aligned; bytes."""
+
+    start: int = 0
+    align: int = 1 * GiB
+    """As in QEMU's machines (``hw/i386/pc.c:pc_get_device_memory_range``, ``hw/arm/virt.c``)."""
+
+
+QEMU_DEVICES = DevicePlace()
 
 
 class IomemEntry(NamedTuple):
@@ -95,6 +106,8 @@ class MachineSpec:
     """How many DIMMs the platform has room for."""
     device_memory: int | None = None
     """How much memory the platform's devices may have together, bytes."""
+    device_place: DevicePlace = QEMU_DEVICES
+    """Where these begin."""
     nodes: tuple[int, ...] = (0,)
     """Possible nodes."""
     cpus: Mapping[int, tuple[int, ...]] = field(default_factory=dict)

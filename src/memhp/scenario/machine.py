@@ -38,7 +38,8 @@ def _spec(text: MachineText, base: Preset, where: str) -> MachineSpec:
         max_memory=None
         if text.max_memory is None
         else parse_size(text.max_memory, where=f"{where}: machine.max_memory"),
-        slots=text.slots,
+        slots=base.platform.slots if text.slots is None else text.slots,
+        device_place=base.platform.devices,
         device_memory=None
         if text.device_memory is None
         else parse_size(text.device_memory, where=f"{where}: machine.device_memory"),
@@ -98,7 +99,7 @@ def _ram(text: MachineText, base: Preset, where: str) -> tuple[Ram, ...]:
         size = parse_size(text.memory, where=f"{where}: machine.memory")
         return tuple(Ram(start, part) for start, part in base.spread(size))
     ranges: list[Ram] = []
-    at = base.ranges[0][0]
+    at = base.platform.start
     for i, memory in enumerate(text.memory):
         start, size = _range(memory, at, f"{where}: machine.memory[{i}]")
         ranges.append(Ram(start, size, memory.node))

@@ -4,76 +4,52 @@
 from dataclasses import dataclass
 
 from memhp.errors import BadInput, one_of
-from memhp.linux.arch.registry import Arch, port
+from memhp.linux.arch.registry import Arch
+from memhp.scenario.platforms import CLOUD_HYPERVISOR, FIRECRACKER, PC, PLATFORMS, Platform
 from memhp.units import GiB, KiB, MiB, TiB
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A machine by default: everything in it can be overridden in the scenario. Sizes in bytes.
-
-    `ram` are the ranges that a boot memory of `memory` bytes is spread over, as (start, room) in the order filled;
-    the last has room for all the rest. Without any it is one range, where the architecture's usual machine has it.
-    """
+    """A machine by default: everything in it can be overridden in the scenario. Sizes in bytes."""
 
     name: str
     title: str
     arch: Arch
-    profile: str
-    page_size: int
+    platform: Platform
     va_bits: int
-    memory: int
-    ram: tuple[tuple[int, int], ...]
-    reserved: int
+    memory: int = 4 * GiB
+    reserved: int = 96 * MiB
+    page_size: int = 4 * KiB
+    profile: str = "linux-6.12"
     cpus: int = 2
     nodes: int = 1
     hypervisor: bool = True
-    max_memory: int | None = None
-
-    @property
-    def ranges(self) -> tuple[tuple[int, int], ...]:
-        """Where RAM may be: `ram`, or one range without end."""
-        return self.ram or ((port(self.arch).ram_start, 1 << 52),)
 
     def spread(self, memory: int) -> list[tuple[int, int]]:
-        """Boot RAM of `memory` bytes as (start, size) ranges of this machine."""
-        ranges = []
-        for start, room in self.ranges:
-            size = min(memory, room)
-            if size:
-                ranges.append((start, size))
-            memory -= size
-        return ranges
+        """Boot RAM of `memory` bytes as Linux finds it on this machine: (start, size) ranges."""
+        return [(start, end - start) for start, end, _ in self.platform.ram([(0, memory)])]
 
 
-_PC = ((0x1000, 0x9E000), (1 * MiB, 3 * GiB - 1 * MiB), (4 * GiB, 1 << 52))
-"""A PC: the first megabyte has a hole for legacy devices, PCI lies below 4 GiB."""
-
-_LOONGARCH = ((0, 256 * MiB), (2 * GiB, 1 << 52))
-"""A LoongArch machine: devices lie between 256 MiB and 2 GiB."""
+_Q35 = PLATFORMS["x86_64", "q35"]
+_ARM = PLATFORMS["arm64", "virt"]
+_RISCV = PLATFORMS["riscv64", "virt"]
+_LOONGARCH = PLATFORMS["loongarch64", "virt"]
 
 _ALL = [
-    Preset("x86-vm", "x86-64 virtual machine (q35)", "x86_64", "linux-6.12", 4 * KiB, 48, 4 * GiB, _PC, 96 * MiB),
-    Preset(
-        "x86-vm-la57",
-        "x86-64 virtual machine with 5-level paging",
-        "x86_64",
-        "linux-6.12",
-        4 * KiB,
-        57,
-        4 * GiB,
-        _PC,
-        96 * MiB,
-    ),
+    Preset("x86-vm", "x86-64 virtual machine (QEMU q35)", "x86_64", _Q35, 48),
+    Preset("x86-vm-la57", "x86-64 virtual machine with 5-level paging", "x86_64", _Q35, 57),
+    Preset("x86-pc-vm", "x86-64 virtual machine (QEMU pc, i440FX)", "x86_64", PLATFORMS["x86_64", "pc"], 48),
+    Preset("x86-microvm", "x86-64 microvm of QEMU", "x86_64", PLATFORMS["x86_64", "microvm"], 48),
+    Preset("x86-cloud-hypervisor", "x86-64 guest of Cloud Hypervisor", "x86_64", CLOUD_HYPERVISOR["x86_64"], 48),
+    Preset("x86-firecracker", "x86-64 guest of Firecracker", "x86_64", FIRECRACKER["x86_64"], 48),
     Preset(
         "x86-server",
         "x86-64 server without a hypervisor",
         "x86_64",
-        "linux-6.12",
-        4 * KiB,
+        PC,
         57,
         256 * GiB,
-        _PC,
         256 * MiB,
         cpus=64,
         hypervisor=False,
@@ -82,102 +58,49 @@ _ALL = [
         "x86-64tib",
         "x86-64 server with 64 TiB",
         "x86_64",
-        "linux-6.12",
-        4 * KiB,
+        PC,
         57,
         64 * TiB,
-        _PC,
         1 * GiB,
         cpus=448,
         hypervisor=False,
     ),
+    Preset("arm64-vm", "arm64 virtual machine, 4K pages", "arm64", _ARM, 48),
+    Preset("arm64-16k-vm", "arm64 virtual machine, 16K pages", "arm64", _ARM, 48, page_size=16 * KiB),
     Preset(
-        "arm64-vm",
-        "arm64 virtual machine, 4K pages",
-        "arm64",
-        "linux-6.12",
-        4 * KiB,
-        48,
-        4 * GiB,
-        (),
-        96 * MiB,
+        "arm64-64k-vm", "arm64 virtual machine, 64K pages", "arm64", _ARM, 52, 8 * GiB, 128 * MiB, page_size=64 * KiB
     ),
+    Preset("arm64-cloud-hypervisor", "arm64 guest of Cloud Hypervisor", "arm64", CLOUD_HYPERVISOR["arm64"], 48),
+    Preset("arm64-firecracker", "arm64 guest of Firecracker", "arm64", FIRECRACKER["arm64"], 48),
+    Preset("riscv-vm", "riscv64 virtual machine, Sv48", "riscv64", _RISCV, 48, reserved=64 * MiB),
+    Preset("riscv-vm-sv39", "riscv64 virtual machine, Sv39", "riscv64", _RISCV, 39, reserved=64 * MiB),
+    Preset("riscv-vm-sv57", "riscv64 virtual machine, Sv57", "riscv64", _RISCV, 57, reserved=64 * MiB),
     Preset(
-        "arm64-16k-vm",
-        "arm64 virtual machine, 16K pages",
-        "arm64",
-        "linux-6.12",
-        16 * KiB,
-        48,
-        4 * GiB,
-        (),
-        96 * MiB,
-    ),
-    Preset(
-        "arm64-64k-vm",
-        "arm64 virtual machine, 64K pages",
-        "arm64",
-        "linux-6.12",
-        64 * KiB,
-        52,
-        8 * GiB,
-        (),
-        128 * MiB,
-    ),
-    Preset(
-        "riscv-vm",
-        "riscv64 virtual machine, Sv48",
+        "riscv-cloud-hypervisor",
+        "riscv64 guest of Cloud Hypervisor, Sv48",
         "riscv64",
-        "linux-6.12",
-        4 * KiB,
+        CLOUD_HYPERVISOR["riscv64"],
         48,
-        4 * GiB,
-        (),
-        64 * MiB,
-    ),
-    Preset(
-        "riscv-vm-sv39",
-        "riscv64 virtual machine, Sv39",
-        "riscv64",
-        "linux-6.12",
-        4 * KiB,
-        39,
-        4 * GiB,
-        (),
-        64 * MiB,
-    ),
-    Preset(
-        "riscv-vm-sv57",
-        "riscv64 virtual machine, Sv57",
-        "riscv64",
-        "linux-6.12",
-        4 * KiB,
-        57,
-        4 * GiB,
-        (),
-        64 * MiB,
+        reserved=64 * MiB,
     ),
     Preset(
         "loongarch-vm",
         "LoongArch virtual machine, 16K pages",
         "loongarch64",
-        "linux-7.2",
-        16 * KiB,
+        _LOONGARCH,
         47,
         4 * GiB + 256 * MiB,
-        _LOONGARCH,
-        96 * MiB,
+        page_size=16 * KiB,
+        profile="linux-7.2",
     ),
     Preset(
         "loongarch-4k-vm",
         "LoongArch virtual machine, 4K pages",
         "loongarch64",
-        "linux-7.2",
-        4 * KiB,
+        _LOONGARCH,
         48,
         4 * GiB + 256 * MiB,
-        _LOONGARCH,
-        96 * MiB,
+        profile="linux-7.2",
     ),
 ]
 

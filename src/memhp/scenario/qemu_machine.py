@@ -1,67 +1,22 @@
 """The machine that a QEMU command line makes: where its RAM lies, what firmware names, and the devices it boots with.
 
-Where RAM lies: ``hw/i386/pc_q35.c:pc_q35_init``, ``hw/i386/pc_piix.c:pc_init1``, ``hw/i386/microvm.c:
-microvm_memory_init``, ``hw/arm/virt.c``, ``hw/riscv/virt.c``, ``hw/loongarch/virt.c``; the tables of nodes:
-``hw/i386/acpi-build.c:build_srat`` and ``hw/arm/virt-acpi-build.c:build_srat``.
+Where RAM lies: :mod:`memhp.scenario.platforms`; the tables of nodes: ``hw/i386/acpi-build.c:build_srat`` and
+``hw/arm/virt-acpi-build.c:build_srat``.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from memhp.errors import BadInput
 from memhp.facts.cmdline import Cmdline
 from memhp.scenario.boot_options import boot_options
+from memhp.scenario.platforms import PLATFORMS, Platform
 from memhp.scenario.qemu import QemuCommand, parse
 from memhp.scenario.schema import Boot, MachineText, Memory, Plug, StepKind, VirtioMem
-from memhp.spans import Span, SpanSet
-from memhp.units import GiB, KiB, MiB, align_up, format_size, parse_size
-
-ACPI_DATA = 128 * KiB
-"""What a PC's firmware keeps for tables at the end of RAM below 4 GiB (``hw/i386/pc.c``, ``acpi_data_size``)."""
-
-LEGACY = ((0x9F000, 1 * MiB),)
-"""Within RAM and no memory of Linux on a PC: video memory and ROMs, and what the BIOS keeps below them."""
-
-
-class Platform(NamedTuple):
-    """A type of machine: the ranges that RAM is laid into as (start, room), what of RAM firmware keeps."""
-
-    ranges: Callable[[int], tuple[tuple[int, int], ...]]
-    """By the bytes of RAM."""
-    first: int = 0
-    """The first byte that Linux takes for RAM."""
-    holes: tuple[tuple[int, int], ...] = ()
-    kept: int = 0
-    """Bytes at the end of RAM below 4 GiB."""
-    pluggable: bool = True
-    """Whether there is room for memory devices."""
-
-
-def _rest(low: int) -> tuple[tuple[int, int], ...]:
-    """So much RAM below 4 GiB, and the rest from there on."""
-    return ((0, low), (4 * GiB, 1 << 52))
-
-
-def _q35(ram: int) -> tuple[tuple[int, int], ...]:
-    return _rest(2 * GiB if ram >= 0xB000_0000 else 0xB000_0000)
-
-
-def _i440fx(ram: int) -> tuple[tuple[int, int], ...]:
-    return _rest(3 * GiB if ram >= 0xE000_0000 else 0xE000_0000)
-
-
-PLATFORMS: dict[tuple[str, str], Platform] = {
-    ("x86_64", "q35"): Platform(_q35, 4 * KiB, LEGACY, ACPI_DATA),
-    ("x86_64", "pc"): Platform(_i440fx, 4 * KiB, LEGACY, ACPI_DATA),
-    ("x86_64", "microvm"): Platform(lambda ram: _rest(3 * GiB), 4 * KiB, LEGACY, pluggable=False),
-    ("arm64", "virt"): Platform(lambda ram: ((1 * GiB, 1 << 52),)),
-    ("riscv64", "virt"): Platform(lambda ram: ((2 * GiB, 1 << 52),), pluggable=False),
-    ("loongarch64", "virt"): Platform(lambda ram: ((0, 256 * MiB), (2 * GiB, 1 << 52))),
-}
-"""By architecture and type of machine."""
+from memhp.units import GiB, align_up, format_size, parse_size
 
 SAID_BY = ("source", "preset", "step", "memory", "nodes", "cpus", "max_memory", "proximity", "slots", "device_memory")
 """Keys of ``[machine]`` that a command line leaves nothing to say about."""
@@ -92,7 +47,7 @@ def described(text: MachineText, *, where: str = "scenario") -> tuple[MachineTex
 
 def _in_words(text: MachineText, command: QemuCommand, platform: Platform, where: str) -> MachineText:
     memory = list(ram_of(command, platform))
-    top = max(end for _, end, _ in laid_out(command, platform))
+    top = max(end for _, end, _ in platform.laid_out(ram_by_node(command)))
     room = command.max_ram - command.ram
     if room < 0:
         raise BadInput("maxmem is less than the RAM there is", where=where, fix=f"at least {format_size(command.ram)}")
@@ -112,35 +67,19 @@ def _in_words(text: MachineText, command: QemuCommand, platform: Platform, where
     )
 
 
-def laid_out(command: QemuCommand, platform: Platform) -> Iterator[tuple[int, int, int]]:
-    """RAM as (start, end, node): each node's behind that of the node before, cut where a range is full."""
-    sizes = [(node.nid, node.size) for node in command.nodes] or [(0, command.ram)]
-    ranges = iter(platform.ranges(command.ram))
-    start, room = next(ranges)
-    for nid, total in sizes:
-        left = total
-        while left:
-            if not room:
-                start, room = next(ranges)
-            size = min(left, room)
-            yield start, start + size, nid
-            start, room, left = start + size, room - size, left - size
-
-
 def ram_of(command: QemuCommand, platform: Platform) -> Iterator[Memory]:
     """What Linux finds of it, up to where ``mem=`` ends it: on x86 an address, elsewhere an amount."""
-    ranges = list(laid_out(command, platform))
-    low = max((end for start, end, _ in ranges if start < 4 * GiB), default=0)
     limit = _limit(command.append)
-    for first, last, nid in ranges:
-        parts = SpanSet([Span(max(first, platform.first), last - platform.kept if last == low else last)])
-        for hole in platform.holes:
-            parts.remove(*hole)
-        for start, end in parts:
-            size = min(end, limit if command.arch == "x86_64" else start + limit) - start
-            if size > 0:
-                yield Memory(size=size, start=start, node=nid)
-                limit -= 0 if command.arch == "x86_64" else size
+    for start, end, nid in platform.ram(ram_by_node(command)):
+        size = min(end, limit if command.arch == "x86_64" else start + limit) - start
+        if size > 0:
+            yield Memory(size=size, start=start, node=nid)
+            limit -= 0 if command.arch == "x86_64" else size
+
+
+def ram_by_node(command: QemuCommand) -> list[tuple[int, int]]:
+    """The nodes with their bytes of RAM."""
+    return [(node.nid, node.size) for node in command.nodes] or [(0, command.ram)]
 
 
 def _limit(append: Cmdline) -> int:

@@ -199,7 +199,7 @@ def rehearse(
 
 def _room(spec: MachineSpec) -> Room:
     """What the platform of a machine has room for."""
-    return Room(spec.slots, spec.device_memory, spec.max_memory)
+    return Room(spec.slots, spec.device_memory, spec.max_memory, spec.device_place)
 
 
 def _with_ground(done: result.StepResult, rests: list[str]) -> result.StepResult:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from memhp.errors import BadInput
 from memhp.linux.drivers.acpi.device import AcpiDevice
 from memhp.linux.drivers.virtio.virtio_mem_state import VirtioMem
+from memhp.linux.init import DevicePlace
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.spans import Span
@@ -25,6 +26,7 @@ class Room(NamedTuple):
     """Bytes of DIMMs and of virtio-mem devices' regions."""
     end: int | None = None
     """The first physical address behind all that may be plugged."""
+    place: DevicePlace = DevicePlace()
 
 
 @dataclass

@@ -36,7 +36,7 @@ from memhp.target.model.probe import probe
 from memhp.target.model.session import Session, check_room, size_of
 from memhp.target.model.virtio_mem import add_device, bind, resize, unbind, wait
 from memhp.target.model.virtio_mem_blocks import device_at, grow, shrink
-from memhp.units import GiB, align_up, exact_size, format_size, is_aligned
+from memhp.units import align_up, exact_size, format_size, is_aligned
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,6 @@ DRIVERS = {
 }
 """Drivers that manage memory of their own: ``drivers/dax/kmem.c``, which asks for memmap_on_memory only if the device's
 attribute says so, and ``drivers/virtio/virtio_mem.c``, which never does."""
-
-DEVICE_MEMORY_ALIGN = 1 * GiB
-"""Where QEMU's machines begin the memory of devices (``hw/i386/pc.c:pc_get_device_memory_range()``)."""
 
 ONLINE_TEXT = {"auto": "online", "kernel": "online_kernel", "movable": "online_movable"}
 
@@ -189,8 +186,8 @@ def _claimed(k: Kernel, span: Span) -> bool:
 def free_range(session: Session, size: int, driver: str) -> int:
     """Where the platform plugs by default: above all memory, on a PC not below 4 GiB, clear of devices.
 
-    The first device begins at a GiB, as memory for devices does in QEMU's machines, the others with a memory block, but
-    for what comes behind a DIMM that was refused. Virtio-mem plugs within its own device where the machine shows one.
+    The first device begins where the platform's memory for devices does, the others with a memory block, but for what
+    comes behind a DIMM that was refused. Virtio-mem plugs within its own device where the machine shows one.
     """
     k = session.k
     unit = max(k.memory_block_size, k.config.section_size)
@@ -201,7 +198,8 @@ def free_range(session: Session, size: int, driver: str) -> int:
     if driver == "dimm" and any(adev.crs[-1].end == top for adev in session.refused):
         return top
     first = top == max(span.end for span in k.boot_memory) << k.config.page_shift
-    at = align_up(max(top, k.port.plug_start), max(unit, DEVICE_MEMORY_ALIGN) if first else unit)
+    place = session.room.place
+    at = align_up(max(top, k.port.plug_start, place.start), max(unit, place.align) if first else unit)
     above = k.iomem_resource.children
     for res in above[bisect_left(above, at, key=lambda res: res.end) :]:
         if res.start < at + size and at <= res.end:

@@ -1,0 +1,144 @@
+"""Where machines have their RAM, and where memory devices come: boards of QEMU, Cloud Hypervisor, Firecracker, PCs.
+
+QEMU: ``hw/i386/pc_q35.c:pc_q35_init``, ``hw/i386/pc_piix.c:pc_init1``, ``hw/i386/microvm.c:microvm_memory_init``,
+``hw/arm/virt.c``, ``hw/riscv/virt.c``, ``hw/loongarch/virt.c``. Cloud Hypervisor: ``arch/src/*/layout.rs``,
+``arch/src/*/mod.rs:arch_memory_regions``, ``vmm/src/memory_manager.rs:start_addr``. Firecracker:
+``src/vmm/src/arch/*/layout.rs``, ``src/vmm/src/arch/*/mod.rs:arch_memory_regions``, ``src/vmm/src/builder.rs:
+allocate_virtio_mem_address``.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from memhp.linux.init import DevicePlace
+from memhp.spans import Span, SpanSet
+from memhp.units import GiB, KiB, MiB
+
+ACPI_DATA = 128 * KiB
+"""What a PC's firmware keeps for tables at the end of RAM below 4 GiB (``hw/i386/pc.c``, ``acpi_data_size``)."""
+
+LEGACY = (0x9F000, 1 * MiB)
+"""Within RAM and no memory of Linux on a PC: video memory and ROMs, and what the BIOS keeps below them."""
+
+REST = 1 << 52
+"""Room without end."""
+
+Ranges = tuple[tuple[int, int], ...]
+"""Ranges as (start, room), in the order in which RAM fills them."""
+
+
+class Platform(NamedTuple):
+    """A type of machine: the ranges that RAM is laid into, and what of RAM firmware keeps. Bytes, physical."""
+
+    ranges: Callable[[int], Ranges]
+    """By the bytes of RAM."""
+    first: int = 0
+    """The first byte that Linux takes for RAM."""
+    holes: Ranges = ()
+    """As (start, end)."""
+    kept: int = 0
+    """Bytes at the end of RAM below 4 GiB."""
+    pluggable: bool = True
+    """Whether there is room for memory devices."""
+    slots: int | None = None
+    """How many DIMMs there can be; None as many as the user of the machine says."""
+    devices: DevicePlace = DevicePlace()
+
+    @property
+    def start(self) -> int:
+        """Where RAM of Linux begins."""
+        return max(self.ranges(0)[0][0], self.first)
+
+    def ram(self, nodes: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+        """What Linux finds of the RAM of some nodes (node, bytes), as (start, end, node)."""
+        laid = list(self.laid_out(nodes))
+        low = max((end for start, end, _ in laid if start < 4 * GiB), default=0)
+        for first, last, nid in laid:
+            parts = SpanSet([Span(max(first, self.first), last - self.kept if last == low else last)])
+            for hole in self.holes:
+                parts.remove(*hole)
+            for start, end in parts:
+                yield start, end, nid
+
+    def laid_out(self, nodes: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+        """All RAM as (start, end, node): each node's behind that of the node before, cut where a range is full."""
+        sizes = list(nodes)
+        ranges = iter(self.ranges(sum(size for _, size in sizes)))
+        start, room = next(ranges)
+        for nid, total in sizes:
+            left = total
+            while left:
+                if not room:
+                    start, room = next(ranges)
+                size = min(left, room)
+                yield start, start + size, nid
+                start, room, left = start + size, room - size, left - size
+
+
+def _from(start: int) -> Callable[[int], Ranges]:
+    """All RAM from there on."""
+    return lambda ram: ((start, REST),)
+
+
+def _above_4g(low: int) -> Callable[[int], Ranges]:
+    """So much RAM below 4 GiB, and the rest from there on."""
+    return lambda ram: ((0, low), (4 * GiB, REST))
+
+
+def _q35(ram: int) -> Ranges:
+    return _above_4g(2 * GiB if ram >= 0xB000_0000 else 0xB000_0000)(ram)
+
+
+def _i440fx(ram: int) -> Ranges:
+    return _above_4g(3 * GiB if ram >= 0xE000_0000 else 0xE000_0000)(ram)
+
+
+_CLOUD = DevicePlace(align=128 * MiB)
+"""Cloud Hypervisor: behind RAM at a memory block of Linux (``VIRTIO_MEM_ALIGN_SIZE``), on x86 not below 4 GiB."""
+
+_FIRE = DevicePlace(start=512 * GiB, align=128 * MiB)
+"""Firecracker: virtio-mem regions behind the second gap for devices (``past_mmio64_memory``)."""
+
+_FIRE_GAP = (256 * GiB, 512 * GiB)
+_FIRE_SLOTS = 0
+_CLOUD_SLOTS = 8
+"""``HOTPLUG_COUNT``."""
+
+
+def _firecracker(*below: tuple[int, int]) -> Callable[[int], Ranges]:
+    """The ranges below the gap of 64-bit devices, and what is behind it."""
+    return lambda ram: (*below, (_FIRE_GAP[1], REST))
+
+
+PC = Platform(_above_4g(3 * GiB), 4 * KiB, (LEGACY,))
+"""A PC of metal: firmware moves what lies under the hole for devices, here the last GiB below 4 GiB, above it."""
+
+PLATFORMS: dict[tuple[str, str], Platform] = {
+    ("x86_64", "q35"): Platform(_q35, 4 * KiB, (LEGACY,), ACPI_DATA),
+    ("x86_64", "pc"): Platform(_i440fx, 4 * KiB, (LEGACY,), ACPI_DATA),
+    ("x86_64", "microvm"): Platform(_above_4g(3 * GiB), 4 * KiB, (LEGACY,), pluggable=False),
+    ("arm64", "virt"): Platform(_from(1 * GiB)),
+    ("riscv64", "virt"): Platform(_from(2 * GiB), pluggable=False),
+    ("loongarch64", "virt"): Platform(lambda ram: ((0, 256 * MiB), (2 * GiB, REST))),
+}
+"""Boards of QEMU, by architecture and type of machine."""
+
+CLOUD_HYPERVISOR: dict[str, Platform] = {
+    "x86_64": Platform(_above_4g(3 * GiB), 4 * KiB, ((640 * KiB, 1 * MiB),), slots=_CLOUD_SLOTS, devices=_CLOUD),
+    "arm64": Platform(lambda ram: ((1 * GiB, 3 * GiB - 64 * MiB), (4 * GiB, REST)), slots=_CLOUD_SLOTS, devices=_CLOUD),
+    "riscv64": Platform(_from(1 * GiB), slots=0, devices=_CLOUD),
+}
+"""By architecture."""
+
+FIRECRACKER: dict[str, Platform] = {
+    "x86_64": Platform(
+        _firecracker((0, 3 * GiB), (4 * GiB, 252 * GiB)),
+        4 * KiB,
+        (LEGACY,),
+        slots=_FIRE_SLOTS,
+        devices=_FIRE,
+    ),
+    "arm64": Platform(_firecracker((2 * GiB, 254 * GiB)), first=2 * GiB + 2 * MiB, slots=_FIRE_SLOTS, devices=_FIRE),
+}
+"""By architecture: as releases from 1.13 on have it, whose gap below 4 GiB is a GiB and not 768 MiB."""
