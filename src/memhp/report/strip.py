@@ -41,10 +41,10 @@ class Kind(NamedTuple):
 
 KINDS = (
     Kind("reserved at boot", "u-boot", ("boot",)),
-    Kind("unmovable", "u-unmovable", ("kernel", "reclaimable")),
+    Kind("unmovable", "u-unmovable", ("kernel", "slab", "reclaimable")),
     Kind("page tables", "u-tables", ("table",)),
     Kind("struct pages", "u-memmap", ("memmap",)),
-    Kind("pinned", "u-pinned", ("pinned",)),
+    Kind("pinned", "u-pinned", ("pinned", "secretmem", "guest-memfd")),
     Kind("movable", "u-movable", ("movable", "hugetlb", "hugetlb-free", "gigantic", "gigantic-free", "balloon")),
     Kind("kept offline by a driver", "u-kept", ("logically-offline", "balloon-fixed")),
     Kind("poisoned", "u-poisoned", ("hwpoison",)),

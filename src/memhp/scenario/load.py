@@ -17,8 +17,9 @@ from memhp.scenario.examples import example_at
 from memhp.scenario.explain import explained, quoted
 from memhp.scenario.schema import Offline, Online, Scenario
 
-OUTCOMES = ("ok", "BUG", "PANIC", *sorted(ERRNO_NAMES.values()))
-"""How a step can end, and so what it can be expected to: well, with an errno, or with the end of the machine."""
+OUTCOMES = ("ok", "OOM", "BUG", "PANIC", *sorted(ERRNO_NAMES.values()))
+"""How a step can end, and so what it can be expected to: well, at the price of a process, with an errno, or with the
+end of the machine."""
 
 
 def load(path: Path) -> Scenario:
@@ -115,4 +116,4 @@ def _deeper(data: object, most: int) -> bool:
 
 def _outcome_meant(got: str) -> str:
     near = get_close_matches(got.upper()[:32], OUTCOMES, n=1, cutoff=0.7)
-    return f"did you mean {near[0]}?" if near else "ok, BUG, PANIC or the name of an errno such as EBUSY"
+    return f"did you mean {near[0]}?" if near else "ok, OOM, BUG, PANIC or the name of an errno such as EBUSY"

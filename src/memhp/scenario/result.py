@@ -12,7 +12,9 @@ class _Frozen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(_Frozen, frozen=True, kw_only=True):
-    """How a step ended: ``ok``, an errno's name, ``BUG`` or ``PANIC``; with the kernel's reason and place."""
+    """How a step ended: ``ok``, ``OOM`` if it did so and the kernel killed somebody for it, an errno's name, ``BUG`` or
+    ``PANIC``; with the kernel's reason and place.
+    """
 
     result: str
     reason: str = ""

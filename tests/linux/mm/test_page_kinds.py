@@ -61,9 +61,12 @@ ISOLATE, DISSOLVE = "EBUSY failure to isolate range", "EBUSY failure to dissolve
 
 ANSWERS: dict[Kind, Answer] = {
     "kernel": Answer(ISOLATE, None, "end what uses it"),
+    "slab": Answer(ISOLATE, None, "makes no difference"),
     "reclaimable": Answer(ISOLATE, None, "echo 2 > /proc/sys/vm/drop_caches"),
     "movable": Answer(OK, OK, ""),
     "pinned": Answer("EINTR signal backoff", "EINTR signal backoff", "end what does DMA"),
+    "secretmem": Answer("EINTR signal backoff", None, "memfd_secret"),
+    "guest-memfd": Answer("EINTR signal backoff", None, "shut down that VM"),
     "hugetlb": Answer(OK, OK, ""),
     "hugetlb-free": Answer(OK, OK, ""),
     "hugetlb-reserved": Answer(DISSOLVE, DISSOLVE, "raise nr_hugepages"),

@@ -34,6 +34,7 @@ def zones_of(k: Kernel, spans: list[Span]) -> set[ZoneType]:
 @pytest.mark.parametrize(
     ("kind", "zone"),
     [("kernel", ZoneType.DMA32), ("reclaimable", ZoneType.DMA32), ("movable", ZoneType.MOVABLE),
+     ("slab", ZoneType.DMA32), ("secretmem", ZoneType.DMA32), ("guest-memfd", ZoneType.DMA32),
      ("pinned", ZoneType.DMA32), ("hugetlb", ZoneType.MOVABLE), ("hugetlb-free", ZoneType.MOVABLE),
      ("balloon", ZoneType.MOVABLE), ("balloon-fixed", ZoneType.DMA32)],
 )  # fmt: skip

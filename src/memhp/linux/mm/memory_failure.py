@@ -37,6 +37,8 @@ ACTIONS = {
     Use.FREE: Action("free buddy page", "Recovered"),
     Use.MOVABLE: Action("dirty LRU page", "Recovered"),
     Use.PINNED: Action("dirty LRU page", "Failed"),
+    Use.SECRETMEM: Action("clean unevictable LRU page", "Recovered"),
+    Use.GUEST_MEMFD: Action("clean unevictable LRU page", "Failed"),
     Use.HUGETLB: Action("huge page", "Recovered"),
     Use.GIGANTIC: Action("huge page", "Recovered"),
     Use.HUGETLB_FREE: Action("free huge page", "Recovered"),
@@ -50,8 +52,8 @@ ALREADY = Action("already poisoned page", "Failed")
 """Not counted a second time."""
 UNHANDLABLE = Action("get hwpoison page", "Ignored")
 
-KEPT_BY_DRIVER = frozenset({Use.BALLOON, Use.BALLOON_FIXED, Use.OFFLINE})
-"""Uses that a bad page stays in: it is the driver that must let go of it."""
+STAYS = frozenset({Use.BALLOON, Use.BALLOON_FIXED, Use.OFFLINE, Use.SLAB})
+"""Uses that a bad page stays in: it is the driver that must let go of it, or all of the compound page."""
 
 MF_MUTEX = "mf_mutex"
 """What keeps callers of memory_failure() apart, and nobody else."""
@@ -103,7 +105,7 @@ def _memory_failure(k: Kernel, pfn: int) -> None:
     elif owner.use is Use.FREE:
         if not take_pages_off_buddy(k, Span(pfn, pfn + 1), POISONED, here()):
             action = action._replace(result="Failed")
-    elif owner.use not in KEPT_BY_DRIVER:
+    elif owner.use not in STAYS:
         holder = "" if action.result == "Recovered" else owner.tag or str(owner.use)
         k.hw.retag(Span(pfn, pfn + 1), POISONED._replace(tag=holder), here())
     k.page_flags.set_flags(pfn, pfn + 1, PageFlags.HWPOISON)
@@ -114,7 +116,8 @@ def _memory_failure(k: Kernel, pfn: int) -> None:
     _action_result(k, pfn, action)
     if action.result != "Recovered":
         text = f"recovery action for {action.page}: {action.result}"
-        advice = f"{owner} goes on using the page, though its memory block may go offline now"
+        advice = f"{owner} goes on using the page"
+        advice += "" if owner.use in STAYS else ", though its memory block may go offline now"
         raise KernelError(EBUSY, text, place=here(), advice=advice)
 
 

@@ -10,7 +10,7 @@ from memhp.linux.kernel.panic import warn
 from memhp.linux.kernel.resource import walk_system_ram_range
 from memhp.linux.mm.hugetlb import GIGANTIC_USES, POOLS, dissolve_free_hugetlb_folios
 from memhp.linux.mm.memory_hotplug_zone import adjust_present_page_count, remove_pfn_range_from_zone
-from memhp.linux.mm.migrate import Stuck, do_migrate_range, scan_movable_pages
+from memhp.linux.mm.migrate import FIXED, Stuck, do_migrate_range, scan_movable_pages
 from memhp.linux.mm.page_alloc import adjust_managed_page_count, build_all_zonelists, init_per_zone_wmark_min
 from memhp.linux.mm.page_isolation import start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
 from memhp.linux.mm.sparse import offline_mem_sections
@@ -160,8 +160,8 @@ def _stuck_text(stuck: list[Stuck]) -> str:
 
 def _why_stuck(stuck: Stuck) -> tuple[str, str]:
     """Why pages do not move, and what to do about it."""
-    if stuck.owner.use is Use.PINNED:
-        return "pinned", "end what does DMA to them (RDMA, io_uring, a passed-through device)"
+    if stuck.owner.use in FIXED:
+        return FIXED[stuck.owner.use]
     if stuck.errno == EBUSY:
         return "poisoned in a balloon", "deflate the balloon"
     if stuck.owner.use in GIGANTIC_USES:

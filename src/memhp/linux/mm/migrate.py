@@ -20,7 +20,15 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "mm/migrate.c"
-MOVABLE_USES = frozenset({Use.MOVABLE, Use.PINNED, Use.HUGETLB, Use.GIGANTIC, Use.BALLOON})
+FIXED = {
+    Use.PINNED: ("pinned", "end what does DMA to them (RDMA, io_uring, a passed-through device)"),
+    Use.SECRETMEM: ("secret memory, which the kernel does not copy", "end the process that has it (memfd_secret)"),
+    Use.GUEST_MEMFD: ("private memory of a VM (guest_memfd)", "shut down that VM, or move it to another host"),
+}
+"""Uses of pages on an LRU list that do not move (``mm/secretmem.c:secretmem_migrate_folio``, ``mapping_inaccessible()``
+in ``mm/migrate.c:move_to_new_folio``): why, and what helps."""
+
+MOVABLE_USES = frozenset({Use.MOVABLE, *FIXED, Use.HUGETLB, Use.GIGANTIC, Use.BALLOON})
 """Uses that ``scan_movable_pages()`` finds: on an LRU list, pinned or not, a huge page in use, or a page whose driver
 moves it."""
 
@@ -108,13 +116,13 @@ def do_migrate_range(k: Kernel, start_pfn: int, end_pfn: int) -> Migration:
 def migrate_range(k: Kernel, start_pfn: int, end_pfn: int, *, leave_node: bool) -> Migration:
     """Move all movable pages of an isolated range elsewhere: `leave_node` bars their own node if there are others.
 
-    Pinned pages stay. Pages of ZONE_MOVABLE may go anywhere, others not into ZONE_MOVABLE, and never into isolated
+    Those of `FIXED` stay. Pages of ZONE_MOVABLE may go anywhere, others not into ZONE_MOVABLE, and never into isolated
     pageblocks. mm/migrate.c:alloc_migration_target.
     """
     moved = 0
     stuck: list[Stuck] = []
     for lo, hi, owner in list(k.hw.memory.owners.runs(start_pfn, end_pfn)):
-        if owner.use is Use.PINNED:
+        if owner.use in FIXED:
             stuck.append(Stuck(Span(lo, hi), owner, EBUSY))
         elif owner.use in POOLS:
             for page in huge_pages(k, lo, hi, owner.use):

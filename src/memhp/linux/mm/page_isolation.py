@@ -32,12 +32,16 @@ UNMOVABLE_USES = {
     Use.TABLE: Obstacle("a page table", f"end the process whose it is, or {ELSEWHERE}"),
     Use.MEMMAP: Obstacle("struct pages", f"take the memory away that they describe first, or {ELSEWHERE}"),
     Use.KERNEL: Obstacle("unmovable kernel memory", f"end what uses it (a driver, open files, a VM), or {ELSEWHERE}"),
+    Use.SLAB: Obstacle(
+        "a slab of several pages", f"end what uses it; that it is poisoned, if it is, makes no difference: {ELSEWHERE}"
+    ),
     Use.RECLAIMABLE: Obstacle(
         "reclaimable kernel memory, which offlining does not shrink",
         f"echo 2 > /proc/sys/vm/drop_caches and try again, or {ELSEWHERE}",
     ),
 }
-"""Uses of pages that no migration moves, in words."""
+"""Uses of pages that no migration moves, in words. Compound ones that are on no LRU list are in the way even when they
+are poisoned, as that is looked at first; what is poisoned of the others has another use here."""
 
 RESERVED = Obstacle("memory reserved at boot, or a hole", f"it is the kernel's for good: {ELSEWHERE}")
 CMA = Obstacle("a pageblock of the contiguous memory allocator", "boot with a smaller cma=, or take another block")

@@ -24,8 +24,8 @@ FALLBACKS = {
 }
 """``fallbacks[]``: where an allocation of a type turns when pageblocks of that type have nothing free."""
 
-LRU_USES = frozenset({Use.MOVABLE, Use.PINNED})
-"""Uses whose pages are on an LRU list, pinned or not: what the kernel takes for movable (``PageLRU``)."""
+LRU_USES = frozenset({Use.MOVABLE, Use.PINNED, Use.SECRETMEM, Use.GUEST_MEMFD})
+"""Uses whose pages are on an LRU list, whether they move or not: what the kernel takes for movable (``PageLRU``)."""
 
 NOWHERE = 1 << 63
 """Above every PFN: where the search starts when nothing is to be found."""

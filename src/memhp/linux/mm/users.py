@@ -32,9 +32,12 @@ from memhp.units import align_down, align_up, format_size
 
 Kind = Literal[
     "kernel",
+    "slab",
     "reclaimable",
     "movable",
     "pinned",
+    "secretmem",
+    "guest-memfd",
     "hugetlb",
     "hugetlb-free",
     "hugetlb-reserved",
@@ -46,19 +49,28 @@ Kind = Literal[
 ]
 
 
+PAGE_ALLOC_COSTLY_ORDER = 3
+"""``include/linux/mmzone.h``; SLUB's caches have slabs of no higher order (``slub_max_order``)."""
+
+
 @dataclass(frozen=True)
 class Demand:
     """How memory of one kind is asked for."""
 
     use: Use
     movable: bool = False
+    order: int = 0
+    """Of its pages, where they are not huge."""
 
 
 DEMANDS: dict[Kind, Demand] = {
     "kernel": Demand(Use.KERNEL),
+    "slab": Demand(Use.SLAB, order=PAGE_ALLOC_COSTLY_ORDER),
     "reclaimable": Demand(Use.RECLAIMABLE),
     "movable": Demand(Use.MOVABLE, movable=True),
     "pinned": Demand(Use.MOVABLE, movable=True),
+    "secretmem": Demand(Use.SECRETMEM),
+    "guest-memfd": Demand(Use.GUEST_MEMFD),
     "hugetlb": Demand(Use.HUGETLB, movable=True),
     "hugetlb-free": Demand(Use.HUGETLB_FREE, movable=True),
     "hugetlb-reserved": Demand(Use.HUGETLB_FREE, movable=True),
@@ -68,13 +80,16 @@ DEMANDS: dict[Kind, Demand] = {
     "balloon-fixed": Demand(Use.BALLOON_FIXED),
     "boot": Demand(Use.BOOT),
 }
-"""Unmovable and reclaimable slabs; anonymous memory, and what of it a device's DMA holds; huge pages of a pool, in use,
-free, or free and promised to a mapping; gigantic ones; pages in a balloon, of which virtio's can be moved; memory that
-boot kept for itself, which is reserved and not managed."""
+"""Unmovable kernel memory, in single pages and in slabs of the order that most caches of large objects have;
+reclaimable slabs; anonymous memory, and what of it a device's DMA holds; memory that only its process or its VM may see
+(``GFP_HIGHUSER``); huge pages of a pool, in use, free, or free and promised to a mapping; gigantic ones; pages in a
+balloon, of which virtio's can be moved; memory that boot kept for itself, which is reserved and not managed."""
 
 USER_USES = frozenset({Use.PINNED, *(demand.use for demand in DEMANDS.values())})
 
-NEVER_MOVABLE = frozenset({Use.KERNEL, Use.RECLAIMABLE, Use.BALLOON_FIXED, *GIGANTIC_USES})
+NEVER_MOVABLE = frozenset(
+    {Use.KERNEL, Use.SLAB, Use.RECLAIMABLE, Use.SECRETMEM, Use.GUEST_MEMFD, Use.BALLOON_FIXED, *GIGANTIC_USES}
+)
 """Uses that ZONE_MOVABLE is closed to."""
 
 ALLOCATE = "mm/page_alloc.c:__alloc_pages_slowpath"
@@ -145,7 +160,7 @@ def _order(k: Kernel, kind: Kind, use: Use) -> int:
     order = huge_page_order(k.config, use)
     if order is None and use in GIGANTIC_USES:
         raise BadInput(f"this machine has no pages for {kind} memory", where="kind", fix="a CPU that maps them")
-    return order or 0
+    return order or DEMANDS[kind].order
 
 
 def _gigantic(k: Kernel, order: int, count: int, nid: int, owner: Owner) -> Iterator[Span]:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 
 from memhp.hw.memory import Use
 from memhp.linux.mm.hugetlb import POOLS
-from memhp.linux.mm.migrate import MOVABLE_USES
+from memhp.linux.mm.migrate import FIXED, MOVABLE_USES
 from memhp.linux.mm.page_isolation import UNMOVABLE_USES
 from memhp.linux.mmzone import PageFlags, ZoneType
 from memhp.linux.state import Kernel
@@ -41,7 +41,7 @@ def refused(k: Kernel, log: Iterable[str]) -> list[Refused]:
 
 
 def _pages(k: Kernel, span: Span, reason: str) -> list[Held]:
-    """The pages of a range of bytes that the reason is about. Pinned ones are in the way of the others that move."""
+    """The pages of a range of bytes that the reason is about. Those that stay are in the way of those that move."""
     shift = k.config.page_shift
     frames = Span(span.start >> shift, span.end >> shift)
     uses = IN_THE_WAY.get(reason, ())
@@ -56,5 +56,5 @@ def _pages(k: Kernel, span: Span, reason: str) -> list[Held]:
         for start, end, owner in k.hw.memory.owners.runs(*frames)
         for lo, hi in ([(start, end)] if owner.use in uses else reserved.runs(start, end))
     ]
-    pinned = [each for each in found if each[2].use is Use.PINNED]
-    return [Held(start=lo << shift, size=(hi - lo) << shift, owner=str(owner)) for lo, hi, owner in pinned or found]
+    fixed = [each for each in found if each[2].use in FIXED]
+    return [Held(start=lo << shift, size=(hi - lo) << shift, owner=str(owner)) for lo, hi, owner in fixed or found]

@@ -15,6 +15,7 @@ from memhp.facts.observed import Facts
 from memhp.hw.before_images import BeforeImages
 from memhp.hw.ledger import Ledger
 from memhp.linux.init import MachineSpec, ram_lines, start_kernel
+from memhp.linux.mm.oom_kill import OomKill
 from memhp.linux.state import Kernel
 from memhp.printable import printable
 from memhp.scenario import result, schema
@@ -38,7 +39,7 @@ from memhp.units import format_size, parse_size
 Progress = Callable[[int, str], None]
 """Called before each step with its index and title."""
 
-SHORTAGE = frozenset({"ENOMEM", "BUG", "PANIC"})
+SHORTAGE = frozenset({"ENOMEM", "OOM", "BUG", "PANIC"})
 """How a hot-add can end that there was not enough memory for."""
 
 DEADLY = frozenset({"BUG", "PANIC"})
@@ -305,6 +306,17 @@ class _Measured:
 
 def outcome_of(session: Session, step: schema.StepKind, where: str) -> result.Outcome:
     """Carry out one step and say how it ended. Raises :class:`BadInput` for a step that cannot be meant."""
+    alive = len(session.k.statics(OomKill).killed)
+    outcome = _outcome_of(session, step, where)
+    killed = session.k.statics(OomKill).killed[alive:]
+    if killed and outcome.result == "ok":
+        reason = f"killed {', '.join(dict.fromkeys(killed))}"
+        return result.Outcome(result="OOM", reason=reason, place="mm/oom_kill.c:out_of_memory")
+    session.notes.extend(f"out of memory: killed {name}" for name in dict.fromkeys(killed))
+    return outcome
+
+
+def _outcome_of(session: Session, step: schema.StepKind, where: str) -> result.Outcome:
     try:
         RUNNERS[type(step)](session, step)
         session.k.hw.advance(0)

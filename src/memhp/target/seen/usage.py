@@ -16,6 +16,7 @@ from memhp.facts.usage import ZoneUse, usage
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mm.free_area import nr_free_pages
 from memhp.linux.mm.hugetlb import huge_page_order
+from memhp.linux.mm.oom_kill import OomKill
 from memhp.linux.mm.page_alloc import take_pages_off_buddy
 from memhp.linux.mmzone import Zone, ZoneType
 from memhp.linux.state import Kernel
@@ -60,6 +61,7 @@ def place(k: Kernel, facts: Facts) -> Placed:
     zone has in use too much for that, others get less.
     """
     uses = usage(facts)
+    k.statics(OomKill).spared = frozenset(tag for _, tag in USES.values())
     excess: dict[tuple[int, str], int] = {}
     for use in uses:
         zone = _zone(k, use)

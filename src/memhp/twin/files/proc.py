@@ -22,9 +22,12 @@ SHOWN: dict[Use, tuple[str, ...]] = {
     Use.MEMMAP: ("RESERVED",),
     Use.TABLE: ("PGTABLE",),
     Use.KERNEL: (),
+    Use.SLAB: ("SLAB",),
     Use.RECLAIMABLE: ("SLAB",),
     Use.MOVABLE: ("LRU", "MMAP", "ANON", "SWAPBACKED"),
     Use.PINNED: ("LRU", "MMAP", "ANON", "SWAPBACKED"),
+    Use.SECRETMEM: ("LRU", "MMAP", "UNEVICTABLE"),
+    Use.GUEST_MEMFD: ("LRU", "UNEVICTABLE"),
     Use.HUGETLB: ("MMAP", *COMPOUND),
     Use.HUGETLB_FREE: COMPOUND,
     Use.GIGANTIC: ("MMAP", *COMPOUND),
@@ -36,7 +39,7 @@ SHOWN: dict[Use, tuple[str, ...]] = {
 }
 """The flags by which ``/proc/kpageflags`` shows what a page is used for (``fs/proc/page.c:stable_page_flags``)."""
 
-MAPPED = frozenset({Use.MOVABLE, Use.PINNED, Use.HUGETLB, Use.GIGANTIC})
+MAPPED = frozenset({Use.MOVABLE, Use.PINNED, Use.SECRETMEM, Use.HUGETLB, Use.GIGANTIC})
 """Uses that processes have mapped, each page once."""
 
 Words = npt.NDArray[np.uint64]

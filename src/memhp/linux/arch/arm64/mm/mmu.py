@@ -142,10 +142,11 @@ def _pgtable_alloc(k: Kernel, height: int, count: int) -> list[Span]:
     """``early_pgtable_alloc()``, ``__pgd_pgtable_alloc()``."""
     name = f"arch/arm64/mm/mmu.c:{'__pgd_pgtable_alloc' if k.slab_is_available else 'early_pgtable_alloc'}"
     frames = alloc_tables(k, height, count, name)
+    while not frames and k.slab_is_available and out_of_memory(k):
+        frames = alloc_tables(k, height, count, name)
     if not frames:
         if not k.slab_is_available:
             raise KernelPanic("Failed to allocate page table page", place=name)
-        out_of_memory(k)
         if not arm64(k.config).create_may_fail:
             raise KernelBug("BUG_ON: no memory for a page table of the direct map", place=name)
         raise KernelError(

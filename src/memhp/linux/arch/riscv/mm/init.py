@@ -166,10 +166,11 @@ def _alloc_table(k: Kernel, height: int, count: int) -> list[Span]:
     """``alloc_pte_late()`` and its kin; while booting the ``_fixmap`` ones."""
     name = f"arch/riscv/mm/init.c:alloc_{pgd.LEVEL_NAMES[height]}_{'late' if k.slab_is_available else 'fixmap'}"
     frames = alloc_tables(k, height, count, name)
+    while not frames and k.slab_is_available and out_of_memory(k):
+        frames = alloc_tables(k, height, count, name)
     if not frames:
         if not k.slab_is_available:
             raise KernelPanic("no memory for page tables", place=name)
-        out_of_memory(k)
         raise KernelBug("BUG_ON: no memory for a page table of the direct map", place=name)
     return frames
 
