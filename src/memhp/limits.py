@@ -46,6 +46,8 @@ CORE_SIZE = Limit("a compressed core, unpacked", 1 * GiB)
 CORE_HEADERS = Limit("a core", 1_000_000, "program headers")
 CORE_NOTES = Limit("the notes of a core", 64 * MiB)
 KCORE_HEADERS = Limit("what stands before the memory in /proc/kcore", 16 * MiB)
+PAGES_LOOKED_AT = Limit("what is read of /proc/kpageflags", 1 << 25, "pages")
+"""Of a larger machine every second memory block, or every third, and so on: some 10 s on one CPU."""
 TABLE_ENTRIES = Limit("a walk of page tables", 1 << 31, "entries")
 AGENT_ANSWER = Limit("an answer of a guest agent or a monitor", 64 * MiB)
 RAM_PIECES = Limit("the pieces of a RAM file", 1000, "ranges")

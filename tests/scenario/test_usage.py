@@ -9,8 +9,10 @@ from captures import archive, every_step, facts
 from memhp.errors import BadInput
 from memhp.facts import kpageflags
 from memhp.facts.usage import usage
+from memhp.hw.memory import Use
 from memhp.linux.init import start_kernel
 from memhp.linux.mm.free_area import nr_free_pages
+from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.scenario.result import Run
 from memhp.scenario.schema import MachineText, Offline, Plug, Scenario
@@ -73,10 +75,36 @@ def test_where_memory_in_use_lies_is_assumed_and_verdicts_say_so() -> None:
 
 def test_a_page_of_the_kernel_seen_in_a_block_keeps_it_online() -> None:
     run = offline_last_block("memory1\t0x80\t100\t0x8000\t0xffff\n")
-    assert grounds(run)["places of memory in use"] == "told"
+    assert grounds(run)["places of memory in use"] == "assumed", "of the other blocks"
     (step,) = run.steps
     assert step.outcome.result == "EBUSY"
     assert step.outcome.rests_on == []
+
+
+def test_when_every_block_was_looked_at_nothing_is_assumed_of_places() -> None:
+    blocks = range(8)
+    run = offline_last_block("".join(f"memory{i}\t0x80\t1\t{i << 15:#x}\t{i << 15:#x}\n" for i in blocks))
+    assert grounds(run)["places of memory in use"] == "told"
+
+
+def test_of_a_large_machine_some_blocks_are_looked_at_evenly_spread() -> None:
+    blocks = facts(BUSY, "0-before").memory.blocks[:3] * 100
+    assert len(kpageflags.looked_at(blocks, 1 << 15)) == 300, "37.5 GiB: all"
+    assert len(kpageflags.looked_at(blocks, 1 << 19)) == 300 // 5, "600 GiB: 160 Mi pages, 32 Mi at most"
+    assert kpageflags.looked_at((), 1 << 19) == ()
+
+
+def test_use_that_nobody_saw_is_put_where_nobody_looked() -> None:
+    observed = facts(BUSY, "1-before-add")
+    free = "memory0\t0x400\t1\t0x100\t0x100\n"
+    session = Session(start_kernel(facts_spec(observed, MachineText(source=BUSY))))
+    catch_up(session, observed)
+    used = session.k.hw.memory.used(Use.FREE)
+    place(session.k, replace(observed, pages=kpageflags.parse(free)))
+    taken = [(lo, hi) for lo, hi, owner in session.k.hw.memory.owners.runs(0, 1 << 15) if owner.tag == "the kernel"]
+    assert used > session.k.hw.memory.used(Use.FREE)
+    zone = session.k.nodes[0].zones[ZoneType.DMA32]
+    assert all(hi <= zone.start_pfn for _, hi in taken), "of DMA32 the part behind block 0 has room for all"
 
 
 def test_pages_are_what_the_first_deciding_flag_says() -> None:

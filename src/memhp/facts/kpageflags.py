@@ -7,7 +7,7 @@ hold these lines as ``kpageflags.tsv``; docs/captures.md tells their form.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from memhp.facts.lines import bad_line, lines
-from memhp.facts.memory_blocks import MemoryBlocks
+from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
 from memhp.facts.source import Source
+from memhp.limits import PAGES_LOOKED_AT
 from memhp.spans import Span
+from memhp.units import div_round_up
 
 KEPT = {
     "LRU": 5,
@@ -92,17 +94,23 @@ def read(
 ) -> tuple[PageRun, ...]:
     """What the pages of online memory blocks are; nothing where the machine does not tell, as to all but root.
 
-    On a live machine only the blocks of `only` are looked at, if they are named: 8 bytes a page take their time.
+    On a live machine only the blocks of `only` are looked at, if they are named, and of a large one some of them
+    (:func:`looked_at`): 8 bytes a page take their time.
 
     Raises :class:`BadInput` for a line of a summary that is none.
     """
     text = source.get(SUMMARY)
     if text is None and source.kind == "live":
         online = [block for block in memory.blocks if block.state == "online" and (only is None or block.index in only)]
-        spans = {block.name: memory.span(block) for block in online}
+        spans = {block.name: memory.span(block) for block in looked_at(online, memory.block_size // page_size)}
         blocks = ((name, Span(start // page_size, end // page_size)) for name, (start, end) in spans.items())
         text = of_file(Path(KPAGEFLAGS), blocks)
     return parse(text, where=source.where(SUMMARY)) if text else ()
+
+
+def looked_at(blocks: Sequence[MemoryBlock], pages: int, most: int = PAGES_LOOKED_AT.most) -> Sequence[MemoryBlock]:
+    """Those of some memory blocks of so many pages each that are looked at: as many as may be, evenly spread."""
+    return blocks[:: div_round_up(len(blocks) * pages, most)] if blocks else blocks
 
 
 def parse(text: str, *, where: str = "kpageflags.tsv") -> tuple[PageRun, ...]:

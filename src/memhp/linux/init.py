@@ -96,6 +96,8 @@ class MachineSpec:
     """Bytes of the kernel image that only boot needed: some or all of them are given back."""
     untouched: tuple[Span, ...] = ()
     """Bytes in which boot is known to have kept nothing."""
+    hotpluggable: tuple[Span, ...] = ()
+    """Bytes of RAM that firmware says may go (SRAT)."""
     cma: tuple[Span, ...] = ()
     """Bytes kept for the contiguous memory allocator."""
     iomem: tuple[IomemEntry, ...] = ()
@@ -164,6 +166,7 @@ def start_kernel(spec: MachineSpec) -> Kernel:
         acpi_map_pxm_to_node(k, pxm)
     _setup_memory(k, spec)
     _reserve_image(k, spec)
+    _mark_hotpluggable(k, spec)
     for area in (*spec.cma, *spec.untouched):
         k.memblock.memblock_reserve(area.start, area.size)
     k.port.paging_init(k)
@@ -223,6 +226,21 @@ def _reserve_image(k: Kernel, spec: MachineSpec) -> None:
         where="memory",
         fix="boot with more memory",
     )
+
+
+def _mark_hotpluggable(k: Kernel, spec: MachineSpec) -> None:
+    """What firmware says may go, but on nodes that the kernel is on: ``mm/numa_memblks.c:numa_register_meminfo``."""
+    k.memblock.movable_node = k.config.movable_node
+    kept = {
+        region.nid
+        for low, high, _ in k.memblock.reserved
+        for _, _, region in k.memblock.memory.runs(low, high)
+        if not region.flags & MEMBLOCK_NOMAP
+    }
+    for ram in spec.ram:
+        for span in spec.hotpluggable if ram.nid not in kept else ():
+            if part := span.clip(ram.span):
+                k.memblock.memblock_mark_hotplug(part.start, part.size)
 
 
 def _reserve_early(k: Kernel, spec: MachineSpec) -> list[Span]:
@@ -294,6 +312,7 @@ def memblock_free_all(k: Kernel) -> None:
     mm/memblock.c:memblock_free_all.
     """
     shift = k.config.page_shift
+    k.memblock.memblock_clear_hotplug(0, 1 << 64)
     for span in k.boot_memory:
         k.page_flags.set(*span, PageFlags.RESERVED)
         for free in k.memblock.free_ranges(span.start << shift, span.end << shift):

@@ -13,6 +13,7 @@ from memhp.scenario.explain import quoted
 from memhp.scenario.presets import Preset, preset, preset_for
 from memhp.scenario.qemu_machine import described
 from memhp.scenario.schema import MachineText, Memory
+from memhp.spans import Span
 from memhp.units import parse_size
 
 
@@ -31,7 +32,8 @@ def _spec(text: MachineText, base: Preset, where: str) -> MachineSpec:
     return MachineSpec(
         name=base.name if text.preset else f"{base.arch} machine",
         config=described_config(text, base, where),
-        ram=_ram(text, base, where),
+        ram=(ram := _ram(text, base, where)),
+        hotpluggable=_hotpluggable(text, ram),
         reserved=base.reserved
         if text.reserved is None
         else parse_size(text.reserved, where=f"{where}: machine.reserved"),
@@ -105,6 +107,13 @@ def _ram(text: MachineText, base: Preset, where: str) -> tuple[Ram, ...]:
         ranges.append(Ram(start, size, memory.node))
         at = start + size
     return tuple(ranges)
+
+
+def _hotpluggable(text: MachineText, ram: tuple[Ram, ...]) -> tuple[Span, ...]:
+    """The ranges of RAM that firmware says may go."""
+    if not isinstance(text.memory, list):
+        return ()
+    return tuple(each.span for told, each in zip(text.memory, ram, strict=True) if told.hotpluggable)
 
 
 def _range(memory: Memory, at: int, where: str) -> tuple[int, int]:

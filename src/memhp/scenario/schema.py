@@ -45,6 +45,9 @@ class Memory(_Strict, frozen=True):
     start: Size | None = None
     """Physical address; by default right after the range before, or where the preset's RAM starts."""
     node: Node = 0
+    hotpluggable: bool = False
+    """Whether firmware says that it may go (SRAT): under ``movable_node`` it is ZONE_MOVABLE's then, unless the kernel
+    is on that node."""
 
 
 class Boot(_Strict, frozen=True):

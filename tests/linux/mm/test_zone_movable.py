@@ -6,18 +6,21 @@ zone start for each node``.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from memhp.check import check_all
 from memhp.errors import BadInput
 from memhp.facts.dmesg import Dmesg, Line
 from memhp.linux.config import Core
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.init import start_kernel
 from memhp.linux.mm.mm_init import free_area_init
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.scenario.machine import machine_spec
-from memhp.scenario.schema import Boot, MachineText
+from memhp.scenario.schema import Boot, MachineText, Memory
 from memhp.units import GiB, KiB, MiB
 from zoned import RISCV, unzoned
 
@@ -60,6 +63,38 @@ def test_so_much_that_nothing_is_left_or_nothing_at_all_makes_no_zone_movable() 
 def test_movable_node_ignores_both() -> None:
     k = booted((1024,), "movable_node kernelcore=300M")
     assert not k.nodes[0].zones[ZoneType.MOVABLE].spanned
+
+
+def with_srat(*flags: bool, movable_node: bool = True, **machine: Any) -> Kernel:
+    """A machine of nodes with 1 GiB each, some of which firmware says may go."""
+    memory = [Memory(size="1G", start=(4 + nid) << 30, node=nid, hotpluggable=may) for nid, may in enumerate(flags)]
+    boot = Boot(movable_node=movable_node, **machine)
+    return start_kernel(machine_spec(MachineText(preset="x86-vm", nodes=len(flags), memory=memory, boot=boot)))
+
+
+def test_under_movable_node_memory_that_may_go_is_zone_movables_but_on_the_kernels_own_node() -> None:
+    """``find_zone_movable_pfns_for_nodes()`` and ``numa_clear_kernel_node_hotplug()``."""
+    k = with_srat(True, False, True)
+    assert dict(said(k).movable_start) == {2: 6 << 30}
+    movable = k.nodes[2].zones[ZoneType.MOVABLE]
+    assert movable.present == movable.spanned == 1 << 30 >> k.config.page_shift
+    assert not any(k.nodes[nid].zones[ZoneType.MOVABLE].spanned for nid in (0, 1))
+
+
+def test_boot_keeps_nothing_in_memory_that_may_go() -> None:
+    """``should_skip_region()``: also the struct pages of node 1 lie elsewhere, and every block of it can go."""
+    k = with_srat(False, True)
+    movable = k.nodes[1].zones[ZoneType.MOVABLE]
+    assert movable.managed == movable.present
+    first = movable.start_pfn // k.pages_per_block
+    for block in range(first, first + 8):
+        state_store(k, block, "offline")
+    assert not movable.present and check_all(k) == []
+
+
+def test_without_movable_node_it_is_like_any_other_memory() -> None:
+    k = with_srat(False, True, movable_node=False)
+    assert not k.nodes[1].zones[ZoneType.MOVABLE].spanned
 
 
 def test_what_is_no_amount_is_refused() -> None:

@@ -114,6 +114,10 @@ class Memblock:
         """The firmware says that this memory may go."""
         memblock_setclr_flag(self.memory, base, size, MEMBLOCK_HOTPLUG)
 
+    def memblock_clear_hotplug(self, base: int, size: int) -> None:
+        """Forget that."""
+        memblock_setclr_flag(self.memory, base, size, MEMBLOCK_HOTPLUG, clear=True)
+
     def memblock_mark_mirror(self, base: int, size: int) -> None:
         """Under ``kernelcore=mirror``: allocations prefer this memory from now on."""
         self.mirror = True

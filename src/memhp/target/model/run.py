@@ -184,7 +184,7 @@ def rehearse(
         done = _step(session, index, step, f"{where}: {key}", dead, watch)
         if isinstance(step, schema.Plug) and done.outcome.result in SHORTAGE:
             done = _advised(done, step, _again(spec, observed, steps[:index], where))
-        results.append(_with_ground(done, rests_on(step, known)))
+        results.append(_with_ground(done, rests_on(step, known, session.placed)))
         if done.outcome.result in DEADLY:
             dead = dead or results[-1].title
     run = result.Run(

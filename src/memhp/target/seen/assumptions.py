@@ -55,9 +55,13 @@ DEPENDS: tuple[tuple[str, tuple[type, ...]], ...] = (
 """The steps that could end otherwise were an assumption wrong; those not here change addresses and costs only."""
 
 
-def rests_on(step: schema.StepKind, assumptions: list[Assumption]) -> list[str]:
-    """The assumptions that the outcome of a step depends on, by their names."""
+def rests_on(step: schema.StepKind, assumptions: list[Assumption], placed: Placed | None = None) -> list[str]:
+    """The assumptions that the outcome of a step depends on, by their names; where memory in use lies is none of them
+    for memory blocks whose pages were looked at.
+    """
     assumed = {each.what for each in assumptions if each.basis == "assumed"}
+    if placed is not None and isinstance(step, schema.Offline) and step.blocks and placed.seen.issuperset(step.blocks):
+        assumed.discard(PLACES)
     return [what for what, steps in DEPENDS if what in assumed and isinstance(step, steps)]
 
 
@@ -117,8 +121,16 @@ def _use(facts: Facts, placed: Placed) -> Iterator[Assumption]:
     yield Assumption(
         what=KINDS, basis="told", text=text or "none", by="counters of zones and nodes; what is left is the kernel's"
     )
-    if placed.located:
+    if placed.seen >= placed.online:
         yield Assumption(what=PLACES, basis="told", text="where each kind lies in its block", by=KPAGEFLAGS)
+    elif placed.seen:
+        yield Assumption(
+            what=PLACES,
+            basis="assumed",
+            text=f"the lowest pages of each zone, outside the {len(placed.seen & placed.online)} of "
+            f"{len(placed.online)} memory blocks whose pages were looked at",
+            settle=f"take a capture: memhp capture --pages reads all of {KPAGEFLAGS}",
+        )
     else:
         yield Assumption(
             what=PLACES,

@@ -9,6 +9,7 @@ from typing import Any
 from memhp.errors import BadInput
 from memhp.facts import iomem
 from memhp.facts.describe import MachineFacts, describe
+from memhp.facts.dmesg import SratRange
 from memhp.facts.observed import Facts
 from memhp.facts.open_source import open_source
 from memhp.linux.config import Config
@@ -78,6 +79,7 @@ def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> Ma
         given_back=given_back(facts, zones, config.page_size),
         init=init,
         untouched=tuple(moved_blocks(facts, machine, zones)),
+        hotpluggable=tuple(each.span for each in _affinities(facts) if each.hotplug),
         cma=facts.boot_log.cma if facts.boot_log is not None else (),
         iomem=tuple(_boot_iomem(facts, machine)),
         max_memory=None
@@ -192,8 +194,12 @@ def _cpus(facts: Facts) -> dict[int, tuple[int, ...]]:
 
 def _srat(facts: Facts) -> tuple[int, ...] | None:
     """The proximity domains by node, where the kernel log has them."""
-    ranges = facts.boot_log.srat if facts.boot_log is not None else ()
-    return tuple(dict.fromkeys(each.pxm for each in sorted(ranges, key=lambda each: each.nid))) or None
+    ranges = sorted(_affinities(facts), key=lambda each: each.nid)
+    return tuple(dict.fromkeys(each.pxm for each in ranges)) or None
+
+
+def _affinities(facts: Facts) -> tuple[SratRange, ...]:
+    return facts.boot_log.srat if facts.boot_log is not None else ()
 
 
 def _boot_iomem(facts: Facts, machine: MachineFacts) -> Iterator[IomemEntry]:

@@ -1,8 +1,8 @@
 """Memory that a real machine had in use, put into the model: as much of each zone and kind, and where it lies if told.
 
 Where nothing tells the places, each zone is filled from its lowest free page on, so that use gathers in as few memory
-blocks as can be. What the model itself allocated since boot for hot-added memory, struct pages and page tables, counts
-as the kernel's; huge pages take whole ones.
+blocks as can be; of a machine that was looked at in part, first where nobody looked. What the model itself allocated
+since boot for hot-added memory, struct pages and page tables, counts as the kernel's; huge pages take whole ones.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -20,7 +20,7 @@ from memhp.linux.mm.oom_kill import OomKill
 from memhp.linux.mm.page_alloc import take_pages_off_buddy
 from memhp.linux.mmzone import Zone, ZoneType
 from memhp.linux.state import Kernel
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 from memhp.units import align_down, align_up
 
 PLACE = "mm/page_alloc.c:__alloc_pages"
@@ -48,8 +48,10 @@ class Placed(NamedTuple):
     """What was put into the model."""
 
     zones: tuple[ZoneUse, ...]
-    located: bool
-    """Whether the machine told where."""
+    seen: frozenset[int]
+    """The memory blocks that the machine told the use of."""
+    online: frozenset[int]
+    """Those that were online."""
     unmatched: int
     """Pages that the model has free less than the machine, which could not be made free: the model's boot took them."""
 
@@ -61,6 +63,8 @@ def place(k: Kernel, facts: Facts) -> Placed:
     zone has in use too much for that, others get less.
     """
     uses = usage(facts)
+    pages = k.pages_per_block
+    seen = SpanSet(Span(run.block * pages, (run.block + 1) * pages) for run in facts.pages)
     k.statics(OomKill).spared = frozenset(tag for _, tag in USES.values())
     excess: dict[tuple[int, str], int] = {}
     for use in uses:
@@ -79,8 +83,9 @@ def place(k: Kernel, facts: Facts) -> Placed:
             if run.span.overlaps(Span(zone.start_pfn, zone.end_pfn)):
                 _by_run(k, zone, run, budget)
         for kind in USES:
-            _lowest(k, zone, kind, budget)
-    return Placed(uses, bool(facts.pages), short)
+            _lowest(k, zone, kind, budget, seen)
+    online = frozenset(block.index for block in facts.memory.blocks if block.state == "online")
+    return Placed(uses, frozenset(run.block for run in facts.pages), online, short)
 
 
 def _zone(k: Kernel, use: ZoneUse) -> Zone | None:
@@ -121,9 +126,11 @@ def _by_run(k: Kernel, zone: Zone, run: PageRun, budget: dict[str, int]) -> None
         count -= _take(k, zone, kind, run.span, min(count, budget[kind]), budget)
 
 
-def _lowest(k: Kernel, zone: Zone, kind: str, budget: dict[str, int]) -> None:
-    """Use what is left of a kind's budget, from the lowest free page of the zone on."""
-    _take(k, zone, kind, Span(zone.start_pfn, zone.end_pfn), budget[kind], budget)
+def _lowest(k: Kernel, zone: Zone, kind: str, budget: dict[str, int], seen: SpanSet) -> None:
+    """Use what is left of a kind's budget, from the lowest free page of the zone on, first outside what was seen."""
+    whole = Span(zone.start_pfn, zone.end_pfn)
+    for part in (*seen.gaps(*whole), whole):
+        _take(k, zone, kind, part, budget[kind], budget)
 
 
 def _take(k: Kernel, zone: Zone, kind: str, within: Span, count: int, budget: dict[str, int]) -> int:
