@@ -120,6 +120,8 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
         ),
     ),
     "virtio_mem_remove_errors": (x86("unremovable"),),
+    "hv_hot_add_chunk": (x86((step("hv-add", size="2G", at="0x2000000000"),), config={"memory": "70G"}),),
+    "hv_online_page": (x86((step("hv-add", size="128M"), step("plug", size="256M", online="movable"))),),
     "prepare_online": (x86("life", stepped=True),),
     "contig_hugetlb": (x86("gigantic"), x86("gigantic_among_huge")),
     "boot_block_nodes": (x86("shared_block"),),

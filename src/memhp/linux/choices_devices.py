@@ -111,6 +111,18 @@ class DeviceChoices(Choices):
         first("refused"),
         since("6.10", "by-feature", "virtio-mem: support suspend+resume"),
     )
+    hv_hot_add_chunk: Literal["128M", "block"] = choice(
+        "What the driver of Hyper-V's dynamic memory adds at a time: 128 MiB, which is refused where memory blocks are "
+        "larger, or a memory block.",
+        first("128M"),
+        between("6.1", "6.12", "block"),
+    )
+    hv_online_page: Literal["own", "all"] = choice(
+        "Which memory that comes online ``hv_online_page()`` gives to the buddy: its own only, so that what another "
+        "driver adds under Hyper-V stays out of use, or all.",
+        first("own"),
+        between("6.12", "7.2", "all"),
+    )
     virtio_mem_unplugged_inaccessible: bool = choice(
         "Whether the driver takes ``VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE``.",
         first(False),

@@ -12,9 +12,10 @@ from msgspec import Meta
 
 from memhp.limits import SECONDS
 from memhp.linux.mm.users import Kind
+from memhp.scenario.machine_text import Boot, Cpu, MachineText, Memory, Node, Size, Strict
 
-Size: TypeAlias = str | int
-"""Bytes, or text for :func:`memhp.units.parse_size`."""
+__all__ = ["Boot", "Cpu", "MachineText", "Memory", "Node", "Size"]
+"""What stands in another module, and is to be had from here."""
 
 Zone = Literal["auto", "kernel", "movable"]
 """How blocks go online: ``online``, ``online_kernel``, ``online_movable``."""
@@ -26,107 +27,11 @@ DriverName = Literal["dimm", "kmem", "virtio_mem"]
 Seconds = Annotated[int, Meta(ge=0, le=SECONDS.most)] | Annotated[float, Meta(ge=0, le=SECONDS.most)]
 """A length of time on the machine's clock."""
 
-Node = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
-"""A NUMA node's number."""
-
-
 DaxMode = Literal["raw", "devdax", "kmem", "none"]
 """Who has a region: the block driver of persistent memory, device-dax, kmem, or, though it is a dax device, nobody."""
 
 
-class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all parts of a scenario: unknown keys are refused."""
-
-
-class Memory(_Strict, frozen=True):
-    """A range of RAM that the machine boots with."""
-
-    size: Size
-    start: Size | None = None
-    """Physical address; by default right after the range before, or where the preset's RAM starts."""
-    node: Node = 0
-    hotpluggable: bool = False
-    """Whether firmware says that it may go (SRAT): under ``movable_node`` it is ZONE_MOVABLE's then, unless the kernel
-    is on that node."""
-
-
-class Boot(_Strict, frozen=True):
-    """What stands on the kernel's command line; what is left out is as the machine has it."""
-
-    memmap_on_memory: Literal["N", "Y", "force"] | None = None
-    online_policy: Literal["contig-zones", "auto-movable"] | None = None
-    auto_movable_ratio: Annotated[int, Meta(ge=0, le=(1 << 32) - 1)] | None = None
-    auto_movable_numa_aware: bool | None = None
-    memhp_default_state: Literal["offline", "online", "online_kernel", "online_movable"] | None = None
-    movable_node: bool | None = None
-    kernelcore: Size | None = None
-    """What the kernel keeps of the memory at boot for any use, the rest being Movable: a size, or ``"40%"``."""
-    movablecore: Size | None = None
-    """What of it is to be Movable."""
-    rodata_full: bool | None = None
-    """arm64: single pages of the direct map may change protection, so it is mapped by base pages."""
-    debug_pagealloc: bool | None = None
-    gbpages: bool | None = None
-    """x86: 1 GiB leaves in the direct map."""
-
-
-class Cpu(_Strict, frozen=True):
-    """What the CPUs can do; what is left out is as the machine has it."""
-
-    bbml2: bool | None = None
-    """arm64: leaves of the direct map can be split while they are in use (Cortex-X4, Neoverse V3, Ampere1, NVIDIA
-    Olympus): kernels since 6.18 map memory by the largest that fit then."""
-    tlb_range: bool | None = None
-    """arm64: one instruction invalidates a range (FEAT_TLBIRANGE)."""
-    invlpgb: bool | None = None
-    """x86: one CPU flushes the TLBs of all, without an IPI (AMD INVLPGB)."""
-    tce: bool | None = None
-    """x86: INVLPG drops no cached pointer to a table but those on the way to its address (AMD EFER.TCE)."""
-
-
-class MachineText(_Strict, frozen=True):
-    """The machine of a scenario: a source of facts, or a preset, with whatever is to be different."""
-
-    source: str | None = None
-    """A captured folder or archive, a sysroot, or ``/`` for the running host: from the scenario's own folder on, or
-    where memhp runs."""
-    step: str | None = None
-    """Which moment of a capture; its first by default."""
-    preset: str | None = None
-    qemu: str | None = None
-    """A command line of QEMU: RAM, nodes, slots and memory devices as they are there."""
-    arch: str | None = None
-    """One of :data:`memhp.linux.arch.registry.ARCHES`."""
-    profile: str | None = None
-    page_size: Size | None = None
-    va_bits: int | None = None
-    memory: Size | list[Memory] | None = None
-    cpus: Annotated[int, Meta(ge=1, le=8192)] | None = None
-    nodes: Annotated[int, Meta(ge=1, le=1024)] | None = None
-    hypervisor: bool | None = None
-    """x86: whether the kernel runs under a hypervisor; decides the size of memory blocks."""
-    cpu: Cpu | None = None
-    cxl_windows: list[Memory] | None = None
-    """Where firmware says that CXL memory may be (CEDT, CFMWS): kernels of 7.2 make memory blocks no larger than what
-    the windows are aligned to."""
-    max_memory: Size | None = None
-    """Physical address that firmware names as the end of what may ever be plugged (ACPI SRAT)."""
-    slots: Annotated[int, Meta(ge=0, le=256)] | None = None
-    """How many DIMMs there is room for; by default as many as anybody plugs."""
-    device_memory: Size | None = None
-    """How much memory devices may have together: ``maxmem`` less the RAM at boot."""
-    proximity: list[Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]] | None = None
-    """Proximity domains in the order in which firmware names them (ACPI SRAT): the first is node 0, and so on; empty
-    without such a table. By default domain N is node N."""
-    reserved: Size | None = None
-    """Boot memory that the kernel image and early allocations keep, besides struct pages and page tables."""
-    boot: Boot | None = None
-    choices: dict[str, Any] = {}
-    """Decisions of the kernel to change, by the names of :mod:`memhp.linux.choices`:
-    ``choices = { pgd_policy = "none" }``."""
-
-
-class Step(_Strict, frozen=True, tag_field="do", kw_only=True):
+class Step(Strict, frozen=True, tag_field="do", kw_only=True):
     """One step. `expect` is ``ok`` or the errno that the kernel must answer with; `name` is shown in its place."""
 
     expect: str = "ok"
@@ -220,7 +125,7 @@ class Dax(Step, frozen=True, tag="dax"):
     """How many of its pages somebody, long-term DMA say, holds from now on."""
 
 
-class Fault(_Strict, frozen=True):
+class Fault(Strict, frozen=True):
     """How a virtio-mem device misbehaves, or surprises: what happens to some of the requests that it gets."""
 
     request: Literal["PLUG", "UNPLUG", "UNPLUG_ALL"] | None = None
@@ -266,7 +171,7 @@ class VirtioMem(Step, frozen=True, tag="virtio-mem"):
     """Parameter ``force_bbm``: whole memory blocks only."""
     big_block_size: Size = 0
     """Parameter ``bbm_block_size``: what comes and goes at a time then; by default as little as can be."""
-    faults: list[Fault] = []
+    faults: list[Fault] = msgspec.field(default_factory=list)
 
 
 class Resize(Step, frozen=True, tag="resize"):
@@ -280,7 +185,7 @@ class Resize(Step, frozen=True, tag="resize"):
     """By default the only one, or vm0; those that the machine was seen with go by QEMU's name or the guest's."""
     wait: Seconds = 0
     """How long; the driver tries again after 50, then after twice as long each time, up to 300."""
-    faults: list[Fault] = []
+    faults: list[Fault] = msgspec.field(default_factory=list)
     """What happens to requests from now on, besides what was said of them before."""
 
 
@@ -303,7 +208,7 @@ class Suspend(Step, frozen=True, tag="suspend"):
 
     state: Literal["freeze", "mem", "disk"] = "mem"
     """To idle, to RAM, or hibernation."""
-    requested: dict[str, Size] = {}
+    requested: dict[str, Size] = msgspec.field(default_factory=dict)
     """Sizes that the host requests of virtio-mem devices meanwhile, by the name of the device."""
 
 
@@ -311,6 +216,18 @@ class Probe(Step, frozen=True, tag="probe"):
     """``echo ADDRESS > /sys/devices/system/memory/probe``: the kernel adds one memory block (x86-64, LoongArch)."""
 
     at: Size
+
+
+class HvAdd(Step, frozen=True, tag="hv-add"):
+    """Hyper-V's host backs more pages of its guest (dynamic memory, ``DM_MEM_HOT_ADD_REQUEST``), and the guest's driver
+    adds the memory blocks that cover them.
+    """
+
+    size: Size
+    at: Size | None = None
+    """Physical address of the first page; by default behind the last that the host backed, or above all memory."""
+    region: Memory | None = None
+    """Where the host has room for more, if it says so: a start and a size."""
 
 
 class Wait(Step, frozen=True, tag="wait"):
@@ -413,6 +330,7 @@ StepKind: TypeAlias = (
     | Bind
     | Suspend
     | Probe
+    | HvAdd
     | Wait
     | Set
     | Dax
@@ -428,13 +346,13 @@ StepKind: TypeAlias = (
 )
 
 
-class Scenario(_Strict, frozen=True):
+class Scenario(Strict, frozen=True):
     """A whole scenario file."""
 
     machine: MachineText
-    steps: list[StepKind] = []
+    steps: list[StepKind] = msgspec.field(default_factory=list)
     title: str = ""
-    breaks: list[str] = []
+    breaks: list[str] = msgspec.field(default_factory=list)
     """Laws that the steps are meant to break: the rehearsal goes as expected if these do and no other does."""
-    twin: list[dict[str, Any]] = []
+    twin: list[dict[str, Any]] = msgspec.field(default_factory=list)
     """What happens while tools work on the machine (``memhp twin``): see :mod:`memhp.twin.script`."""

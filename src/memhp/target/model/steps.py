@@ -29,7 +29,7 @@ from memhp.linux.state import Kernel
 from memhp.printable import printable
 from memhp.scenario import schema
 from memhp.spans import Span, SpanSet
-from memhp.target.model import dimm, neighbours
+from memhp.target.model import dimm, hyperv, neighbours
 from memhp.target.model.dax import dax as run_dax
 from memhp.target.model.power import suspend
 from memhp.target.model.probe import probe
@@ -372,6 +372,16 @@ def virtio_mem(session: Session, step: schema.VirtioMem) -> None:
     add_device(session, step, at)
 
 
+def hv_add(session: Session, step: schema.HvAdd) -> None:
+    """Hyper-V's host backs more pages."""
+    behind = hyperv.next_address(session)
+    if step.at is not None:
+        at = size_of(session, step.at, "at")
+    else:
+        at = free_range(session, size_of(session, step.size, "size"), "hv") if behind is None else behind
+    hyperv.hv_add(session, step, at)
+
+
 RUNNERS: dict[type, Callable[[Session, Any], None]] = {
     schema.Plug: plug,
     schema.Online: online,
@@ -385,6 +395,7 @@ RUNNERS: dict[type, Callable[[Session, Any], None]] = {
     schema.Bind: bind,
     schema.Suspend: suspend,
     schema.Probe: probe,
+    schema.HvAdd: hv_add,
     schema.Wait: wait,
     schema.Set: neighbours.set_parameter,
     schema.Dax: dax,
