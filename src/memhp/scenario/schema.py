@@ -212,6 +212,10 @@ class Suspend(Step, frozen=True, tag="suspend"):
     """Sizes that the host requests of virtio-mem devices meanwhile, by the name of the device."""
 
 
+class Reboot(Step, frozen=True, tag="reboot"):
+    """The machine starts anew, alive or not, with the same command line; what is plugged stays plugged."""
+
+
 class Probe(Step, frozen=True, tag="probe"):
     """``echo ADDRESS > /sys/devices/system/memory/probe``: the kernel adds one memory block (x86-64, LoongArch)."""
 
@@ -329,6 +333,7 @@ StepKind: TypeAlias = (
     | Unbind
     | Bind
     | Suspend
+    | Reboot
     | Probe
     | HvAdd
     | Wait

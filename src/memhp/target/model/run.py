@@ -26,6 +26,7 @@ from memhp.target.measure import counters
 from memhp.target.measure.refused import refused
 from memhp.target.measure.table_changes import table_changes
 from memhp.target.model.plan import Wish, advice
+from memhp.target.model.reboot import restart
 from memhp.target.model.replay import catch_up
 from memhp.target.model.session import Room, Session
 from memhp.target.model.steps import RUNNERS, title
@@ -84,6 +85,10 @@ class _Watch:
                 remarks.append(note.text)
         return new, remarks
 
+    def restart(self, k: Kernel) -> None:
+        """Watch another kernel, which has just booted."""
+        self.laws, self.gauge = watch_laws(k, snapshot(k)), counters.Gauge(k)
+
     def results(self) -> list[result.LawResult]:
         """Every law with its verdict over the whole run."""
         return [
@@ -123,7 +128,7 @@ def boot(spec: MachineSpec, observed: Facts | None, where: str) -> Session:
     Raises :class:`BadInput` for a machine that cannot be.
     """
     with machine_keys(where):
-        session = Session(start_kernel(spec), room=_room(spec))
+        session = Session(start_kernel(spec), spec=spec, room=_room(spec))
     if observed is not None:
         take_up(session, observed, where)
     return session
@@ -169,7 +174,7 @@ def rehearse(
     with machine_keys(where):
         k = start_kernel(spec)
     watch = _Watch(watch_laws(k, snapshot(k)), counters.Gauge(k), frozenset(breaks), tables)
-    session = Session(k, room=_room(spec))
+    session = Session(k, spec=spec, room=_room(spec))
     if observed is not None:
         take_up(session, observed, where)
     watch.look(BOOT)
@@ -181,6 +186,10 @@ def rehearse(
         if progress is not None:
             progress(index, title(step))
         key = "machine.qemu" if index < devices else f"steps[{index - devices}]"
+        if isinstance(step, schema.Reboot):
+            restart(session)
+            watch.restart(session.k)
+            dead = ""
         done = _step(session, index, step, f"{where}: {key}", dead, watch)
         if isinstance(step, schema.Plug) and done.outcome.result in SHORTAGE:
             done = _advised(done, step, _again(spec, observed, steps[:index], where))
@@ -189,13 +198,13 @@ def rehearse(
             dead = dead or results[-1].title
     run = result.Run(
         title=printable(heading),
-        machine=machine_result(k, spec),
+        machine=machine_result(session.k, spec),
         steps=results,
-        state=_state(k, watch.gauge),
+        state=_state(session.k, watch.gauge),
         laws=watch.results(),
         assumptions=known,
     )
-    return run, k
+    return run, session.k
 
 
 def _room(spec: MachineSpec) -> Room:
@@ -214,6 +223,8 @@ def _again(spec: MachineSpec, observed: Facts | None, steps: list[schema.StepKin
     """The machine once more as it was after these steps."""
     session = boot(spec, observed, where)
     for step in steps:
+        if isinstance(step, schema.Reboot):
+            restart(session)
         outcome_of(session, step, where)
     return session
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from memhp.errors import BadInput
 from memhp.linux.drivers.acpi.device import AcpiDevice
 from memhp.linux.drivers.virtio.virtio_mem_state import VirtioMem
-from memhp.linux.init import DevicePlace
+from memhp.linux.init import DevicePlace, MachineSpec
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.spans import Span
@@ -56,6 +56,8 @@ class Session:
     """The memory in use that the machine was seen with; None for one that nobody saw."""
     notes: list[str] = field(default_factory=list)
     """Remarks on the step that runs now."""
+    spec: MachineSpec | None = None
+    """How the machine boots; None where it cannot boot again."""
     room: Room = field(default_factory=Room)
     """What the platform has room for."""
     tried: Callable[[int], None] | None = None

@@ -33,6 +33,7 @@ from memhp.target.model import dimm, hyperv, neighbours
 from memhp.target.model.dax import dax as run_dax
 from memhp.target.model.power import suspend
 from memhp.target.model.probe import probe
+from memhp.target.model.reboot import reboot
 from memhp.target.model.session import Session, check_room, size_of
 from memhp.target.model.virtio_mem import add_device, bind, resize, unbind, wait
 from memhp.target.model.virtio_mem_blocks import device_at, grow, shrink
@@ -394,6 +395,7 @@ RUNNERS: dict[type, Callable[[Session, Any], None]] = {
     schema.Unbind: unbind,
     schema.Bind: bind,
     schema.Suspend: suspend,
+    schema.Reboot: reboot,
     schema.Probe: probe,
     schema.HvAdd: hv_add,
     schema.Wait: wait,

@@ -50,13 +50,21 @@ def add_device(session: Session, step: schema.VirtioMem, at: int) -> None:
     )
     _check(session, step, geometry)
     _clear(session, geometry.region)
-    rules = fault_rules(step.faults)
-    device = VirtioMemDevice(geometry, MachineBacking(k.hw, step.device), rules=rules)
-    request_size(device, parse_size(step.requested, where="requested"), "requested")
     params = Params(step.unplug_online, step.big_blocks, parse_size(step.big_block_size, where="big_block_size"))
+    requested = parse_size(step.requested, where="requested")
+    take_over(session, step.device, geometry, requested, params, fault_rules(step.faults))
+
+
+def take_over(
+    session: Session, device_name: str, geometry: Geometry, requested: int, params: Params, rules: list[Rule]
+) -> None:
+    """The driver finds a device with nothing plugged, and goes for the size that is requested."""
+    k = session.k
+    device = VirtioMemDevice(geometry, MachineBacking(k.hw, device_name), rules=rules)
+    request_size(device, requested, "requested")
     taken = {res.name for _, res in iter_resources(k.iomem_resource)}
     name = next(name for number in range(len(taken) + 1) if (name := f"virtio{number}") not in taken)
-    session.devices[step.device] = virtio_mem_probe(k, device, name, params)
+    session.devices[device_name] = virtio_mem_probe(k, device, name, params)
     k.hw.advance(0)
 
 
