@@ -65,7 +65,7 @@ def test_a_namespace_is_in_device_dax_mode_again_and_no_ram() -> None:
 
 def test_a_machine_that_died_lives_again() -> None:
     """A memory error in the kernel's own image."""
-    steps = [
+    steps: list[schema.StepKind] = [
         schema.Plug(size="128M"), schema.Poison(at="0x1000000", expect="BUG"), schema.Online(), schema.Reboot(),
         schema.Online(),
     ]  # fmt: skip
