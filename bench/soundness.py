@@ -25,6 +25,7 @@ from memhp.explore.cases import CASES
 from memhp.explore.engine.search import search
 from memhp.explore.engine.verdict import Coverage
 from memhp.explore.programs.generate import program
+from memhp.explore.programs.program import ProgramRun
 from states import KEPT, case_differs, program_state, reachable
 
 
@@ -35,32 +36,41 @@ def compare(programs: int, first: int, states: int, most: int, *, joint: bool) -
     seed = first
     while counts["programs"] < programs:
         run = program(seed, joint=joint).run()
-        space = reachable(run, program_state, states)
-        reduced = search(run, replace(KEPT, executions=10 * most, keep_classes=True))
-        if space is None or not reduced.finished:
-            counts["passed over"] += 1
-        else:
-            run.tell_apart(frozenset())
-            along = search(run, KEPT).coverage
-            found = [*space.differences(reduced.coverage), *space.differences(along)]
-            run.tell_apart(None)
-            full = search(run, replace(KEPT, executions=most, keep_classes=True), reduce=False)
-            if full.finished:
-                found += _classes_differ(reduced.coverage, full.coverage)
-            different += [f"{seed}: {one}" for one in found]
-            counts["programs"] += 1
-            counts["states"] += space.states
-            counts["programs whose every schedule was tried"] += full.finished
-            counts["executions, exhaustive"] += full.coverage.executions if full.finished else 0
-            counts["executions, reduced"] += reduced.coverage.executions
-            counts["executions cut"] += reduced.coverage.cut
-            counts["steps, each by itself"] += reduced.coverage.steps
-            counts["steps, others taken along"] += along.steps
-            counts["programs that can deadlock"] += bool(reduced.coverage.deadlocks)
-            counts["programs that can go round for ever"] += bool(space.rounds)
+        try:
+            found = _program_differs(run, states, most, counts)
+        except RuntimeError as error:
+            found = [f"the search ends in an error: {error}"]
+        different += [f"{seed}: {one}" for one in found]
         run.close()
         seed += 1
     return counts, different
+
+
+def _program_differs(run: ProgramRun, states: int, most: int, counts: Counter[str]) -> list[str]:
+    """What is different between the search and all states of a program; counts what was compared."""
+    space = reachable(run, program_state, states)
+    reduced = search(run, replace(KEPT, executions=10 * most, keep_classes=True))
+    if space is None or not reduced.finished:
+        counts["passed over"] += 1
+        return []
+    run.tell_apart(frozenset())
+    along = search(run, KEPT).coverage
+    found = [*space.differences(reduced.coverage), *space.differences(along)]
+    run.tell_apart(None)
+    full = search(run, replace(KEPT, executions=most, keep_classes=True), reduce=False)
+    if full.finished:
+        found += _classes_differ(reduced.coverage, full.coverage)
+    counts["programs"] += 1
+    counts["states"] += space.states
+    counts["programs whose every schedule was tried"] += full.finished
+    counts["executions, exhaustive"] += full.coverage.executions if full.finished else 0
+    counts["executions, reduced"] += reduced.coverage.executions
+    counts["executions cut"] += reduced.coverage.cut
+    counts["steps, each by itself"] += reduced.coverage.steps
+    counts["steps, others taken along"] += along.steps
+    counts["programs that can deadlock"] += bool(reduced.coverage.deadlocks)
+    counts["programs that can go round for ever"] += bool(space.rounds)
+    return found
 
 
 def _classes_differ(reduced: Coverage, full: Coverage) -> Iterator[str]:
