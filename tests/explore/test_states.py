@@ -92,6 +92,13 @@ def test_what_programs_whose_steps_meet_several_objects_come_to_is_all_there_is(
     assert compared > 35
 
 
+def test_a_round_that_becomes_shorter_is_woken_by_what_the_longer_one_looked_at() -> None:
+    run = program(2023, joint=True).run()
+    space = reachable(run, program_state, 1_000)
+    assert space is not None
+    assert space.differences(search(run, KEPT).coverage) == []
+
+
 @pytest.mark.parametrize(("name", "variant", "configuration"), SMALL)
 def test_races_come_to_the_same_final_states_with_their_actors_in_every_order(
     name: str, variant: str, configuration: str

@@ -60,7 +60,7 @@ def spin_op(op: Op, thread: int, period: int, ops: Sequence[Op], choices: Sequen
         # It goes round because an allocation keeps failing: that it fails once more shows nothing new.
         return Op(op.text, op.touches, blocking=op.blocking, place=op.place)
     touches = dict.fromkeys(op.touches)
-    for at in own[period:]:
+    for at in own:  # the first round's first step may have been seen as that of a longer round
         touches.update(dict.fromkeys(ops[at].touches))
     waker = None
     for at in range(own[0] + 1, len(ops)):
