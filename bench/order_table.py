@@ -65,10 +65,6 @@ ORDERS = (
         "take back before what it rests on goes",
         (
             Order("mm.memory_hotplug_remove", "try_remove_memory", "if not early", "k.port.arch_remove_memory("),
-            Order(
-                "mm.memory_hotplug_offline", "__offline_isolated_pages", "offline_mem_sections(", "with k.hw.locked("
-            ),
-            Order("mm.memory_hotplug_offline", "_removal_success", "managed_pages = ", "remove_pfn_range_from_zone("),
             Order("mm.memremap", "_pageunmap_range", "remove_pfn_range_from_zone(", "if pgmap.type"),
         ),
     ),
