@@ -27,7 +27,7 @@ from memhp.twin.control import ask
 from qmp_script import SIZE_CHANGE, settled
 from tool_sessions import SYS, Act, Then
 
-EVENTS = ("ACPI_DEVICE_OST", "DEVICE_DELETED", SIZE_CHANGE, "DEVICE_UNPLUG_GUEST_ERROR", "STOP", "RESUME")
+EVENTS = ("ACPI_DEVICE_OST", "DEVICE_DELETED", SIZE_CHANGE, "DEVICE_UNPLUG_GUEST_ERROR")
 PATIENCE = 60
 """Seconds for what an act is over with."""
 FOLLOWS = 0.3

@@ -74,7 +74,7 @@ class Asked(Protocol):
 
 NAMES = ("m0", "m1", "m2", "m3", "m4")
 SIZES = (128 * MiB, 256 * MiB, 384 * MiB, 512 * MiB, GiB)
-ODD_SIZES = (0, 1, 4 * KiB, 130 * MiB, 3 * MiB, -1, "1G", 1 << 62)
+ODD_SIZES = (0, 1, 4 * KiB, 130 * MiB, 3 * MiB, -1, "1G")
 STATES = ("offline", "online_movable", "online_movable", "offline")
 WRONG_WORDS = ("on", "", "Offline", "online_", "offline online", "0", "1")
 FILES = ("state", "online", "removable", "valid_zones", "phys_index", "phys_device")
@@ -82,7 +82,7 @@ ALONE = (
     f"cat {SYS}/block_size_bytes", f"cat {SYS}/auto_online_blocks", f"cat {PARAMETERS}/online_policy",
     f"cat {PARAMETERS}/auto_movable_ratio", f"cat {PARAMETERS}/auto_movable_numa_aware", f"cat {EJECT}",
     f"cat {NODE}/online", f"cat {NODE}/has_memory", f"cat {NODE}/has_normal_memory", f"cat {NODE}/possible",
-    f"cd {SYS}; echo memory*", f"cd {NODE}/node0; echo memory*", "grep 'System RAM' /proc/iomem",
+    f"cd {SYS}; echo memory[0-9]*", f"cd {NODE}/node0; echo memory[0-9]*", "grep 'System RAM' /proc/iomem",
     f"cat {SYS}/hard_offline_page", f"ls {SYS}/memory7", f"readlink {SYS}/memory0/node0",
 )  # fmt: skip
 """Commands of readers that are of no one block; some fail."""
