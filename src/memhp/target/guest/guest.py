@@ -7,22 +7,28 @@ Nothing of it is on a disk: RAM, console and sockets are anonymous, so that noth
 import logging
 import os
 import socket
+import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from memhp.errors import BadInput
 from memhp.target.guest.agent import Agent, GuestSlow
 from memhp.target.guest.busy import GuestClock
 from memhp.target.guest.cache import Cache
 from memhp.target.guest.initramfs import initramfs
 from memhp.target.guest.launch import end, start
 from memhp.target.guest.monitor import Monitor
+from memhp.target.guest.pmem import device_tree
 from memhp.target.guest.qemu import GuestSpec, Lines, Qemu, command_line
 
 BOOT_SECONDS = 100
 """How long a guest may take to boot, of its own time: software emulation needs ten to thirty seconds."""
+DUMP_SECONDS = 300
+"""How long QEMU may take to say what device tree it would give to a machine."""
 _log = logging.getLogger(__name__)
 
 DEBUGGED = (
@@ -59,6 +65,8 @@ class Guest:
         self.ram: list[int] = []
         self._open: list[socket.socket] = []
         self._console = os.memfd_create("memhp-console")
+        self._tree = -1
+        """The file that holds the device tree, where it is not QEMU's own."""
         began = time.monotonic()
         self.image = spec.initrd or initramfs(cache, spec.kernel)
         self.modules = resumed.modules if resumed is not None else frozenset[str]()
@@ -77,6 +85,12 @@ class Guest:
         if resumed is not None:
             self.command += ["-incoming", "defer"]
         passed = (*self.ram, self._console, far_monitor.fileno(), far_agent.fileno())
+        if spec.regions:
+            self._tree = os.memfd_create("memhp-tree")
+            plain = command_line(qemu, replace(spec, ram_paths=paths), self.image, None)
+            os.write(self._tree, device_tree(dumped_tree(plain, self.ram), spec.regions))
+            self.command += ["-dtb", f"/proc/self/fd/{self._tree}"]
+            passed += (self._tree,)
         try:
             self.child = start(self.command, output=self._console, pass_fds=passed)
         finally:
@@ -146,8 +160,9 @@ class Guest:
     def _close_files(self) -> None:
         for line in self._open:
             line.close()
-        for fd in (*self.shared.values(), self._console):
-            os.close(fd)
+        for fd in (*self.shared.values(), self._console, self._tree):
+            if fd >= 0:
+                os.close(fd)
         self._console = -1
 
 
@@ -183,3 +198,22 @@ def shell(cache: Cache, qemu: Qemu, spec: GuestSpec) -> int:
         return child.wait()
     finally:
         end(child)
+
+
+def dumped_tree(command: Sequence[str], files: Sequence[int]) -> bytes:
+    """The device tree that QEMU would give to the machine of a command.
+
+    Raises :class:`BadInput` if it gives none, and :class:`GuestSlow`.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "dtb"
+        child = start([*command, "-machine", f"dumpdtb={path}"], pass_fds=files)
+        try:
+            child.wait(DUMP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise GuestSlow(f"QEMU did not tell its device tree in {DUMP_SECONDS} s") from None
+        finally:
+            end(child)
+        if not path.is_file():
+            raise BadInput("QEMU tells no device tree of this machine", where="device tree")
+        return path.read_bytes()

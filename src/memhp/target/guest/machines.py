@@ -5,6 +5,9 @@ A row is the whole of what differs between architectures when a guest is started
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import dataclass
+from typing import Literal
+
+Pmem = Literal["memmap", "pmem-region"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,10 @@ class Machine:
     """For the kernel's command line."""
     virtio_mem: bool = True
     dimm: bool = True
-    pmem: bool = False
-    """Whether the command line can make persistent memory of RAM."""
+    ram: int = 0
+    """Where RAM begins."""
+    pmem: Pmem | None = None
+    """How the kernel is told that RAM is persistent memory: by its command line, or by a node of the device tree."""
 
 
 MACHINES = {
@@ -39,7 +44,7 @@ MACHINES = {
         "ttyS0",
         ("qemu-system-x86", "seabios"),
         append="no_timer_check",
-        pmem=True,
+        pmem="memmap",
     ),
     "arm64": Machine(
         "aarch64",
@@ -50,6 +55,8 @@ MACHINES = {
         firmware_packages=("qemu-efi-aarch64",),
         firmware="qemu-efi-aarch64/QEMU_EFI.fd",
         dimm_needs_firmware=True,
+        ram=1 << 30,
+        pmem="pmem-region",
     ),
     "riscv64": Machine(
         "riscv64",
@@ -59,6 +66,8 @@ MACHINES = {
         ("qemu-system-riscv", "opensbi"),
         virtio_mem=False,
         dimm=False,
+        ram=2 << 30,
+        pmem="pmem-region",
     ),
     "loongarch64": Machine(
         "loongarch64",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memhp.errors import BadInput
+from memhp.spans import Span
 from memhp.target.guest.cache import Cache
 from memhp.target.guest.kernel import Kernel
 from memhp.target.guest.machines import MACHINES
@@ -78,6 +79,8 @@ class GuestSpec:
     extra: tuple[str, ...] = ()
     initrd: Path | None = None
     shell: bool = False
+    regions: tuple[Span, ...] = ()
+    """Persistent memory (bytes) that the device tree names."""
     ram_paths: tuple[str, ...] = field(default=())
     """Files that hold the RAM of each node, then of each virtio-mem device, for whoever reads the guest's memory."""
 
