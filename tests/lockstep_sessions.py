@@ -66,7 +66,7 @@ def lab(kernel: Kernel) -> Iterator[Lab]:
         )
         with running(user_cache(), find_qemu(user_cache(), kernel.arch), spec) as guest:
             guest.load("virtio_mem")
-            guest.agent.run("mkdir -p /tmp")
+            guest.agent.run("mkdir -p $(dirname $(mktemp -u))")
             write({"0-boot": step_files(guest, pages=True)}, folder / "captured")
             snapshot = Snapshot.of(guest)
         try:

@@ -74,7 +74,7 @@ class Asked(Protocol):
 
 NAMES = ("m0", "m1", "m2", "m3", "m4")
 SIZES = (128 * MiB, 256 * MiB, 384 * MiB, 512 * MiB, GiB)
-ODD_SIZES = (0, 1, 4 * KiB, 130 * MiB, 3 * MiB, -1, "1G")
+ODD_SIZES = (0, 1, 4 * KiB, 130 * MiB, 3 * MiB, "1G")
 STATES = ("offline", "online_movable", "online_movable", "offline")
 WRONG_WORDS = ("on", "", "Offline", "online_", "offline online", "0", "1")
 FILES = ("state", "online", "removable", "valid_zones", "phys_index", "phys_device")

@@ -159,6 +159,10 @@ def test_the_size_of_a_virtio_mem_device_is_told_at_once_and_then_once_a_second(
 
     resize(256 << 20)
     assert told == [sized(256 << 20)]
+    for negative, why in ((-2, "has to be multiples"), (-(2 << 20), "cannot exceed the memory backend")):
+        wanted = {"path": "vm0", "property": "requested-size", "value": negative}
+        reply = ask(connection, json.dumps({"execute": "qom-set", "arguments": wanted}))
+        assert why in reply["error"]["desc"]
     resize(512 << 20)
     resize(384 << 20)
     assert told == [sized(256 << 20)]

@@ -270,8 +270,10 @@ def _remove_virtio_mem(platform: Platform, device: MemoryDevice) -> None:
 
 def resize(platform: Platform, device: MemoryDevice, value: object) -> None:
     """Set a virtio-mem device's requested size. Raises :class:`QmpError`."""
-    if not fits(value, "integer") or not isinstance(value, int) or value < 0:
+    if not fits(value, "integer") or not isinstance(value, int):
         raise QmpError("Parameter 'requested-size' expects uint64")
+    # A negative number is taken for the 64 bits that it has (qapi/qobject-input-visitor.c:qobject_input_type_uint64).
+    value %= 1 << 64
     if value % device.block_size:
         raise QmpError(f"'requested-size' has to be multiples of 'block-size' (0x{device.block_size:x})")
     if value > device.backend.size:
