@@ -152,6 +152,7 @@ def _append(spans: list[Span], span: Span) -> None:
         spans.append(span)
 
 
+@kernel_function(f"{KERNEL_FILE}:take_page_off_buddy")
 def take_pages_off_buddy(k: Kernel, span: Span, owner: Owner, where: str) -> bool:
     """Take exactly these pages for `owner` if all of them are free and none is isolated: whether they were.
 

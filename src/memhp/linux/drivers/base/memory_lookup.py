@@ -10,7 +10,7 @@ from memhp.hw.lifetime import SlabObject, use_object
 from memhp.hw.shared import MARKED
 from memhp.linux.drivers.base.core import Device, device_unregister, get_device, put_device
 from memhp.linux.fs.kernfs.dir import KernfsNodes, kernfs_drain
-from memhp.linux.place import here, of_file
+from memhp.linux.place import here, kernel_function, of_file
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/base/memory.c"
@@ -62,6 +62,7 @@ def memory_block_put(k: Kernel, dev: Device) -> None:
         put_device(k.hw, dev)
 
 
+@kernel_function(f"{KERNEL_FILE}:remove_memory_block")
 def unregister_memory_blocks(k: Kernel, start_block: int, end_block: int) -> None:
     """Blocks that are not in the xarray any more lose the reference of their registration: remove_memory_block()."""
     devices, counts = k.statics(BlockDevices).by_id, k.statics(Poisoned).nr_hwpoison
