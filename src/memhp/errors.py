@@ -30,7 +30,7 @@ class BadInput(MemhpError):
         return f"{text} ({self.fix})" if self.fix else text
 
 
-MOST_OPTIONS = 24
+MOST_OPTIONS = 32
 """So many names are listed whole where one of them is wanted."""
 
 

@@ -82,9 +82,9 @@ def test_an_interrupt_at_any_moment(command: str, number: int, tmp_path: Path) -
 def test_a_request_that_was_swallowed_is_made_again() -> None:
     code = (
         "import os, signal, sys, time\n"
-        "from memhp.cli import ending\n"
-        "ending.AGAIN_SECONDS = 0.05\n"
-        "ending.raise_where_it_is()\n"
+        "from memhp.cli import signals\n"
+        "signals.AGAIN_SECONDS = 0.05\n"
+        "signals.raise_where_it_is()\n"
         "try:\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    time.sleep(5)\n"
@@ -93,8 +93,8 @@ def test_a_request_that_was_swallowed_is_made_again() -> None:
         "try:\n"
         "    time.sleep(60)\n"
         "except KeyboardInterrupt:\n"
-        "    ending.settle()\n"
-        "    sys.exit(ending.exit_code())\n"
+        "    signals.settle()\n"
+        "    sys.exit(signals.exit_code())\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=50).returncode == 143
 
@@ -102,9 +102,9 @@ def test_a_request_that_was_swallowed_is_made_again() -> None:
 def test_what_is_ignored_on_purpose_stays_ignored() -> None:
     code = (
         "import os, signal\n"
-        "from memhp.cli import ending\n"
+        "from memhp.cli import signals\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "ending.raise_where_it_is()\n"
+        "signals.raise_where_it_is()\n"
         "os.kill(os.getpid(), signal.SIGHUP)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=50).returncode == 0
