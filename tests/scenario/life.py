@@ -20,6 +20,7 @@ from memhp.linux.arch.arm64.choices import Arm64Profile
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm import users
+from memhp.linux.mm.oom_kill import OomKill
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
@@ -119,6 +120,7 @@ class Lives(RuleBasedStateMachine):
         self.device: dict[int, int] = {}
         self.plugged = 0
         self.tags: dict[str, str] = {}
+        self.killed = 0
         self.processes: list[str] = []
         self.dead = ""
         self.plug(pick=WINDOW // 2 - 1, blocks=2, device=device)
@@ -135,7 +137,16 @@ class Lives(RuleBasedStateMachine):
             table_missing = "BUG" in may and "no memory for a page table" in error.reason
             assert table_missing or self.ends_for_want_of_memory(error, *may), f"{step}: {error}"
             return "BUG"
+        finally:
+            self.forget_the_killed()
         return "ok"
+
+    def forget_the_killed(self) -> None:
+        """What a process had that the OOM killer took since the last step is free."""
+        killed = self.k.statics(OomKill).killed
+        for tag in killed[self.killed :]:
+            self.tags.pop(tag, None)
+        self.killed = len(killed)
 
     def ends_for_want_of_memory(self, error: KernelBug, *may: str) -> bool:
         """Whether the machine panics as the OOM killer finds no victim, in a step that may fail for want of memory."""
