@@ -13,10 +13,10 @@ from memhp.linux.arch.registry import ARCHES, FOLDERS, port
 
 PACKAGE = Path(memhp.__file__).parent
 NAMED_BY_RIGHT = re.compile(
-    r"linux/arch/|linux/profiles\.py|scenario/presets\.py|scenario/qemu|explore/cases/|claims/|target/(guest|device)/"
+    r"linux/arch/|linux/profiles\.py|scenario/(presets|platforms)\.py|scenario/qemu|explore/cases/|claims/|target/(guest|device)/"
 )
-"""Folders of architectures, the registry, mail series, presets, boards of QEMU, races, claims, and guests with real
-kernels, whose images and machines have names of their own."""
+"""Folders of architectures, the registry, mail series, presets, boards of QEMU and others, races, claims, and guests
+with real kernels, whose images and machines have names of their own."""
 
 
 def module_name(path: Path) -> str:

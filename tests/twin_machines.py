@@ -5,7 +5,7 @@ SMALL = """
 [machine]
 arch = "x86_64"
 profile = "6.12"
-memory = "4G"
+memory = [{ start = "1M", size = "3071M" }, { start = "4G", size = "1025M" }]
 [[steps]]
 do = "plug"
 size = "1G"

@@ -100,9 +100,9 @@ class Platform:
 
     @property
     def ram(self) -> int:
-        """RAM that the machine began with, in bytes."""
+        """RAM that the machine was given, in bytes: whole MiB, of which firmware keeps less than one for itself."""
         k = self.twin.session.k
-        return k.boot_memory.size << k.config.page_shift
+        return align_up(k.boot_memory.size << k.config.page_shift, MiB)
 
     @property
     def region(self) -> Span:
