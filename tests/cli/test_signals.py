@@ -18,8 +18,8 @@ TIMES = int(os.environ.get("MEMHP_SIGNAL_TIMES", "1"))
 """How often each command is interrupted; which signal comes when follows from the number."""
 LONGEST_WAIT = 1.5
 """Seconds after which most of them are at work, and the shortest are about to end."""
-LEFT = {"page.html", "root", "copy.tar.xz", "again.json", "device", "control", "journal", "conform"}
-"""What a run may leave behind: its outputs, whole."""
+LEFT = {"page.html", "root", "copy.tar.xz", "again.json", "device", "control", "journal", "conform", "cache"}
+"""What a run may leave behind: its outputs, whole, and what was fetched, from which a next fetch goes on."""
 
 
 def takes_signals(pid: int) -> bool:
