@@ -43,6 +43,7 @@ class Inodes:
     i_mapping: dict[str, DaxMapping] = field(default_factory=dict)
 
 
+@kernel_function(None)
 def dax_page_is_idle(k: Kernel, mapping: DaxMapping, pfn: int) -> bool:
     """Whether nobody holds a page (include/linux/dax.h)."""
     k.hw.atomic(PAGE_REFCOUNT)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from memhp.hw.shared import MARKED
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "kernel/sched/wait_bit.c"
@@ -22,6 +23,7 @@ class WaitQueues:
     asleep: set[int] = field(default_factory=set, metadata=MARKED)
 
 
+@kernel_function(None)
 def wait_var_event(k: Kernel, pfn: int, ready: Callable[[], bool], why: str, lock: str = "") -> None:
     """Sleep until somebody calls :func:`wake_up_var`, unless `ready()`: one round of ``___wait_var_event()``.
 
