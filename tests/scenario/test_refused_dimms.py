@@ -90,3 +90,13 @@ def test_a_scenario_finds_its_machine_from_its_own_folder_on(tmp_path: Any) -> N
     file = tmp_path / "scenarios" / "a.toml"
     file.write_text('[machine]\nsource = "../machines/one.tar.xz"\n')
     assert rehearse_scenario(load(file))[0].ok
+
+
+def test_a_refused_dimm_that_is_ejected_after_a_reboot_is_tried_no_more() -> None:
+    """Blocks are of 2 GiB, and 512 MiB are none: the kernel that boots refuses it as the one before did."""
+    small = plug("512M", expect="EINVAL")
+    run = rehearsed(
+        {"preset": "x86-vm", "memory": "66G"}, small, {"do": "reboot", "expect": "EINVAL"}, {"do": "eject"}, plug("4G")
+    )
+    assert all(step.as_expected for step in run.steps)
+    assert not [entry for entry in run.steps[-1].log if entry.text.endswith("acpi_memory_enable_device() error")]

@@ -63,6 +63,7 @@ def _dimms(session: Session) -> list[KernelError]:
             session.plugged.extend(new.crs)
         except KernelError as error:
             refusals.append(error)
+    session.refused = [adev for adev in session.dimms if adev.driver_data is None]
     return refusals
 
 
