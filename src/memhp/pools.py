@@ -13,7 +13,7 @@ import platform
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -27,6 +27,7 @@ from memhp.outputs.file import uninterrupted
 
 _PR_SET_PDEATHSIG = 1
 
+A = TypeVar("A")
 T = TypeVar("T")
 PACKAGE = Path(__file__).parent
 ATTEMPTS = 3
@@ -219,6 +220,27 @@ class Processes:
     def _drop(self, worker: _Worker) -> None:
         worker.kill()
         self._workers.remove(worker)
+
+
+def in_order(function: Callable[[A], T], arguments: Iterable[A], workers: int | None = None) -> Iterator[T]:
+    """A function of each argument, in their order, on `workers` processes (by default one for each CPU)."""
+    wanted = list(arguments)
+    workers = workers or os.cpu_count() or 1
+    if workers == 1 or len(wanted) < 2:
+        yield from map(function, wanted)
+        return
+    pool = Processes(workers)
+    try:
+        for number, argument in enumerate(wanted):
+            pool.put(Call(number, function, (argument,)))
+        done: dict[int, T] = {}
+        for number in range(len(wanted)):
+            while number not in done:
+                made, result = pool.get()
+                done[made] = result
+            yield done.pop(number)
+    finally:
+        pool.close()
 
 
 class Cluster:

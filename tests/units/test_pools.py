@@ -10,7 +10,7 @@ import pytest
 
 from memhp import pools
 from memhp.errors import BadInput
-from memhp.pools import Call, Processes, package_hash, same_package
+from memhp.pools import Call, Processes, in_order, package_hash, same_package
 
 
 def hash_of(folder: Path) -> str:
@@ -31,6 +31,11 @@ def test_the_same_files_elsewhere_are_the_same_package_and_a_byte_makes_another(
     assert changed != package_hash()
     (tmp_path / "memhp" / "units.py").rename(tmp_path / "memhp" / "unit.py")
     assert hash_of(tmp_path) not in {changed, package_hash()}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_the_order_of_the_arguments(workers: int) -> None:
+    assert list(in_order(len, ["four", "a", "", "three"], workers)) == [4, 1, 0, 5]
 
 
 def test_a_call_for_another_package_is_not_made() -> None:

@@ -1,7 +1,6 @@
 """The whole life cycle on every configuration: add, online, offline, remove, every law after every step, a row each."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import os
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -10,7 +9,7 @@ from memhp.errors import MemhpError
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.block_size import memory_block_size_bytes
 from memhp.linux.init import MachineSpec, Ram
-from memhp.pools import Call, Processes
+from memhp.pools import in_order
 from memhp.scenario import schema
 from memhp.scenario.known_faults import KnownFault, known_fault
 from memhp.scenario.presets import preset_for
@@ -152,20 +151,4 @@ def _count(tables: Tables) -> int:
 
 def matrix(configs: Iterable[Config], *, workers: int | None = None) -> Iterator[MatrixRow]:
     """Rows in the order of `configs`, made on `workers` processes (by default one for each CPU)."""
-    wanted = list(configs)
-    workers = workers or os.cpu_count() or 1
-    if workers == 1 or len(wanted) < 2:
-        yield from map(life_cycle, wanted)
-        return
-    pool = Processes(workers)
-    try:
-        for number, config in enumerate(wanted):
-            pool.put(Call(number, life_cycle, (config,)))
-        done: dict[int, MatrixRow] = {}
-        for number in range(len(wanted)):
-            while number not in done:
-                made, row = pool.get()
-                done[made] = row
-            yield done.pop(number)
-    finally:
-        pool.close()
+    return in_order(life_cycle, configs, workers)
