@@ -287,9 +287,9 @@ class Kept:
                 print(json.dumps(one), file=file)
 
 
-def options(about: str) -> argparse.ArgumentParser:
+def options(description: str) -> argparse.ArgumentParser:
     """The options of both programs."""
-    parser = argparse.ArgumentParser(description=about)
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--site", default="", help="only places with this text in them")
     parser.add_argument("--race", default="", help="only races and pairs whose names match (regular expression)")
     parser.add_argument("--seconds", type=float, default=8.0, help="processor time for a place  [default: 8]")

@@ -29,10 +29,11 @@ def machine_spec(text: MachineText, *, where: str = "scenario") -> MachineSpec:
 
 
 def _spec(text: MachineText, base: Preset, where: str) -> MachineSpec:
+    ram = _ram(text, base, where)
     return MachineSpec(
         name=base.name if text.preset else f"{base.arch} machine",
         config=described_config(text, base, where),
-        ram=(ram := _ram(text, base, where)),
+        ram=ram,
         hotpluggable=_hotpluggable(text, ram),
         reserved=base.reserved
         if text.reserved is None

@@ -12,10 +12,10 @@ from memhp.explore.programs.shared import Shared
 
 COUNTER = "free"
 """A counter that threads change, read, and compare with marks."""
-THIRD = "z"
-"""A variable that is met together with the others only."""
 COUNTER_AT = 3
 """What it begins with."""
+THIRD = "z"
+"""A variable that is met together with the others only."""
 Seen = list[Hashable]
 
 
