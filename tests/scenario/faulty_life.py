@@ -25,7 +25,7 @@ from memhp.spans import Span
 from memhp.target.model.session import Session
 from memhp.target.model.steps import RUNNERS
 from memhp.units import align_up
-from scenario.life import possible, small_machine
+from scenario.life import driver_of, possible, small_machine
 from steppers import Failing
 
 WINDOW = 8
@@ -122,6 +122,7 @@ class FaultyLives(RuleBasedStateMachine):
         places = [at for at in window if not owners.covered(at * pages, (at + blocks) * pages)]
         if places:
             at, size = places[pick % len(places)] * self.block, blocks * self.block
+            driver = driver_of(self.k.config, driver)
             step = schema.Plug(at=at, size=size, driver=driver, node=node, memmap_on_memory=memmap, online=online)
             self.do(step, fault)
 

@@ -82,6 +82,11 @@ def possible(config: Config, options: dict[str, Any]) -> Config:
     return config
 
 
+def driver_of(config: Config, name: schema.DriverName) -> schema.DriverName:
+    """The driver, or that of dax devices where the kernel has none for virtio-mem."""
+    return name if config.choices.virtio_mem or name != "virtio_mem" else "kmem"
+
+
 def happens(**choices: Any) -> Callable[[Any], Any]:
     """A rule for machines that are alive."""
     as_rule: Callable[[Any], Any] = rule(**choices)
@@ -171,7 +176,9 @@ class Lives(RuleBasedStateMachine):
             return
         first = places[pick % len(places)]
         online = device["online"] if self.k.auto_online_blocks == "offline" else None
-        step = schema.Plug(at=first * self.block, size=blocks * self.block, **{**device, "online": online})
+        driver = driver_of(self.k.config, device["driver"])
+        own = {**device, "driver": driver, "online": online}
+        step = schema.Plug(at=first * self.block, size=blocks * self.block, **own)
         asks_5_13 = step.memmap_on_memory and self.k.config.profile.memmap_on_memory == "one-block"
         how = self.do(step, *self.out_of_memory, *(["EINVAL"] if asks_5_13 else []))
         self.take_back(how, step)

@@ -179,8 +179,16 @@ def test_what_cannot_be_meant_is_told_with_its_key(steps: list[str], where: str)
 def test_arm64_has_the_driver_since_5_18(release: str, has: bool) -> None:
     """drivers/virtio/Kconfig, by "drivers/virtio: Enable virtio mem for ARM64"."""
     machine = f'[machine]\npreset = "arm64-vm"\nprofile = "{release}"\n'
-    with nullcontext() if has else pytest.raises(BadInput, match="no virtio-mem driver for arm64"):
-        run('do = "virtio-mem", size = "1G"', machine=machine)
+    for step in ('do = "virtio-mem", size = "1G"', 'do = "plug", size = "1G", driver = "virtio_mem"'):
+        with nullcontext() if has else pytest.raises(BadInput, match="no virtio-mem driver for arm64"):
+            run(step, machine=machine)
+
+
+def test_loongarch_has_no_driver() -> None:
+    machine = '[machine]\npreset = "loongarch-vm"\n'
+    with pytest.raises(BadInput, match="no virtio-mem driver for loongarch64") as caught:
+        run('do = "plug", size = "1G", driver = "virtio_mem"', machine=machine)
+    assert caught.value.where.endswith("driver")
 
 
 def test_a_machine_that_was_seen_with_a_device_can_get_it_again() -> None:

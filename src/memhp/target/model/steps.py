@@ -35,7 +35,7 @@ from memhp.target.model.power import suspend
 from memhp.target.model.probe import probe
 from memhp.target.model.reboot import reboot
 from memhp.target.model.session import Session, check_room, size_of
-from memhp.target.model.virtio_mem import add_device, bind, resize, unbind, wait
+from memhp.target.model.virtio_mem import add_device, bind, check_driver, resize, unbind, wait
 from memhp.target.model.virtio_mem_blocks import device_at, grow, shrink
 from memhp.units import align_up, exact_size, format_size, is_aligned
 
@@ -143,6 +143,8 @@ def _group(session: Session, driver: Driver, nid: int, span: Span) -> int:
 def _check_plug(session: Session, step: schema.Plug, span: Span) -> None:
     """Refuse what no platform could plug, and slips that the scenario does not say it means."""
     k = session.k
+    if step.driver == "virtio_mem":
+        check_driver(k.config, where="driver")
     taken = next(k.hw.memory.owners.runs(*session.frames(span)), None)
     if taken is not None and (device_at(session.devices, span) is not None or not _claimed(k, span)):
         raise BadInput(

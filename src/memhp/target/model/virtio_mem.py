@@ -9,6 +9,7 @@ from memhp.hw.devices.backing import MachineBacking
 from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.devices.virtio_mem_rules import EVERY_TYPE, Rule
 from memhp.hw.devices.virtio_mem_wire import Feature, RequestType, ResponseType
+from memhp.linux.config import Config
 from memhp.linux.drivers.acpi.numa.srat import Srat
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_remove
 from memhp.linux.drivers.virtio.virtio_mem_state import Params, VirtioMem
@@ -68,11 +69,16 @@ def take_over(
     k.hw.advance(0)
 
 
+def check_driver(config: Config, *, where: str) -> None:
+    """Refuse a device of a kernel without its driver (``drivers/virtio/Kconfig``). Raises :class:`BadInput`."""
+    if not config.choices.virtio_mem:
+        text = f"{config.profile.name} has no virtio-mem driver for {config.arch}"
+        raise BadInput(text, where=where, fix="choose a newer profile, or another driver")
+
+
 def _check(session: Session, step: schema.VirtioMem, geometry: Geometry) -> None:
     k = session.k
-    if not k.config.choices.virtio_mem:
-        text = f"{k.config.profile.name} has no virtio-mem driver for {k.config.arch}"
-        raise BadInput(text, where="do", fix="choose a newer profile")
+    check_driver(k.config, where="do")
     known = session.devices.get(step.device)
     if known is not None and not _makes_room(session, step.device, geometry.region):
         raise BadInput(f"there is a device {step.device!r} already", where="device", fix="write another name")
