@@ -232,7 +232,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "table_freed": (riscv("scarce_life", stepped=True), x86("scarce_life", stepped=True)),
     "leaf_flush": (riscv("life"), arm64("life"), x86("life")),
     "end_flush": (riscv("life"), arm64("life"), x86("life")),
-    "mappable_range": (riscv("geometry"), arm64("geometry")),
+    "mappable_range": (riscv("geometry"), arm64("geometry"), arm64("fix:memory_under_a_random_direct_map")),
     "vmemmap_altmap": (riscv("altmap"), arm64("altmap"), loongarch("altmap")),
     "vmemmap_check_pmd": (riscv("torn_section"), arm64("torn_section", given={"vmemmap_subsection": "same"})),
     "pte_table_flush": (arm64("life"), x86("scarce_life")),

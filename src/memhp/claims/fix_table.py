@@ -57,6 +57,12 @@ HOTPLUG: tuple[Fix, ...] = (
         "the race of the dump with huge vmap needs the other side's lock as well",
     ),
     Fix(
+        between("6.0", "6.1", True, "mm/memremap.c: map FS_DAX device memory as decrypted", ("6.0.9",)),
+        "x86-64 with encrypted memory: what a file system writes to pmem cannot be read after a reboot.",
+        "not modelled",
+        "encryption of memory is not",
+    ),
+    Fix(
         since("6.2", True, "mm/hwpoison: introduce per-memory_block hwpoison counter"),
         "A block with a bad page goes online again after offline, and the page is used.",
         "shown",
@@ -199,6 +205,13 @@ HOTPLUG: tuple[Fix, ...] = (
         "Pageblocks of a device's memory keep no migrate type.",
         "not modelled",
         INSIDE,
+    ),
+    Fix(
+        between("6.12", "7.2", True, "mm: fix accounting of memmap pages", ("6.12.46",)),
+        "nr_memmap and nr_memmap_boot in /proc/vmstat mistake whose struct pages are allocated and freed.",
+        "not modelled",
+        UNCOUNTED,
+        broken_since="6.11",
     ),
     Fix(
         between("6.12", "7.2", True, "mm/sparse-vmemmap: fix vmemmap accounting underflow", ("6.12.101",)),

@@ -84,6 +84,12 @@ DRIVERS: tuple[Fix, ...] = (
         "every kernel here releases it",
     ),
     Fix(
+        between("6.1", "6.6", True, "dax: Fix dax_mapping_release() use after free", ("6.1.39",)),
+        "Unbinding a dax device frees what the last of its mappings in sysfs still needs.",
+        "not modelled",
+        "those directories of sysfs are not",
+    ),
+    Fix(
         between("6.1", "6.6", True, "dax/kmem: Pass valid argument to memory_group_register_static", ("6.1.39",)),
         "The memory group of a dax device may have as many pages as the device has bytes: auto-movable miscounts.",
         "shown",
@@ -223,6 +229,18 @@ ARCHITECTURES: tuple[Fix, ...] = (
             {"mappable_range": "everything", "pluggable_end": "none"},
             {"mappable_range": "direct-map", "pluggable_end": "MAX_PHYSMEM_BITS"},
         ),
+    ),
+    Fix(
+        since("5.12", True, "arm64: mm: correct the inside linear map range during hotplug check", ("5.10.28",)),
+        "arm64 with KASLR: where the direct map starts below address 0, all memory that is added is refused.",
+        "shown",
+        witness=Called(
+            fix_witnesses_memory.memory_under_a_random_direct_map,
+            "arm64",
+            {"mappable_range": "direct-map-unless-it-wraps"},
+            {"mappable_range": "direct-map"},
+        ),
+        broken_since="5.10",
     ),
     Fix(
         between("5.10", "5.12", True, "arm64: mte: Map hotplugged memory as Normal Tagged", ("5.10.24",)),

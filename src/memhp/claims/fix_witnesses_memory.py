@@ -1,6 +1,8 @@
 """What goes wrong with memory on kernels that lack a fix: as in :mod:`memhp.claims.fix_witnesses`."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from dataclasses import replace
+
 from memhp.claims.fix_witnesses import AT, bug_of, laws, small_machine
 from memhp.errors import KernelError
 from memhp.explore.cases.actors import pfns
@@ -216,6 +218,16 @@ def memory_where_none_can_be_mapped(config: Config) -> str:
     """Memory is added at an address that the direct map does not reach."""
     k = small_machine(config)
     return bug_of(lambda: _plug(k, k.layout.direct_mapped().end)) or laws(k)
+
+
+def memory_under_a_random_direct_map(config: Config) -> str:
+    """Memory is added on a machine whose boot drew a direct map that starts 64 GiB below address 0."""
+    k = small_machine(replace(config, bases=Bases(memstart_addr=-64 * GiB)))
+    try:
+        _plug(k, AT)
+    except KernelError as error:
+        return error.reason
+    return laws(k)
 
 
 SHORT = Bases(page_offset=0xFFFF_9C00_0000_0000, vmalloc_start=0xFFFF_A500_0000_0000, physmem_end=8 * TiB - 1)

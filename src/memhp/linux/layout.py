@@ -123,10 +123,7 @@ class Layout:
 
         The kernel's own ends are inclusive, and riscv and arm64 both say ``__pa(PAGE_END - 1)``: the last byte.
         """
-        if self.config.port.maps_everything(self.config):
-            return Span(0, ADDRESS_SPACE)
-        span = self.direct_mapped()
-        return Span(max(span.start, 0), span.end)
+        return self.config.port.mappable_range(self.config, self.direct_mapped())
 
     def pluggable_range(self, *, need_mapping: bool = True) -> Span:
         """Physical bytes that may be hot-added: ``mm/memory_hotplug.c:mhp_get_pluggable_range``."""

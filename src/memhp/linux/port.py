@@ -197,8 +197,8 @@ class Port(Protocol):
     def linear_map_random(self, config: Config) -> bool:
         """Whether the direct map may start at random, below the first RAM."""
 
-    def maps_everything(self, config: Config) -> bool:
-        """Whether ``arch_get_mappable_range()`` sets no limits, rather than those of the direct map."""
+    def mappable_range(self, config: Config, direct_map: Span) -> Span:
+        """What ``arch_get_mappable_range()`` answers (physical bytes), given what the direct map has room for."""
 
     def always_mapped(self, config: Config) -> Span:
         """Physical bytes that the direct map holds whatever is there."""

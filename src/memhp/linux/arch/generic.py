@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from memhp.hw.formats import chosen
+from memhp.linux.layout import ADDRESS_SPACE
 from memhp.linux.port import Port
 from memhp.spans import Span
 from memhp.units import GiB
@@ -104,9 +105,9 @@ class GenericPort(Port):
         """It starts where the kernel's headers say, or with the first RAM."""
         return False
 
-    def maps_everything(self, config: Config) -> bool:
+    def mappable_range(self, config: Config, direct_map: Span) -> Span:
         """The weak function of mm/memory_hotplug.c allows every address."""
-        return True
+        return Span(0, ADDRESS_SPACE)
 
     def always_mapped(self, config: Config) -> Span:
         """Nothing."""

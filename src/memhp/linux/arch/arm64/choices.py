@@ -65,10 +65,12 @@ class Arm64Profile(ArchProfile):
         first("base-if-set-direct-map"),
         since("6.18", "base-unless-bbml2", _LARGE),
     )
-    mappable_range: Literal["everything", "direct-map"] = choice(
-        "What ``arch_get_mappable_range()`` answers: the weak default of ``mm/memory_hotplug.c``, or the direct map.",
+    mappable_range: Literal["everything", "direct-map-unless-it-wraps", "direct-map"] = choice(
+        "What memory may be added (``arch_get_mappable_range()``): any, what lies in the direct map, or none where "
+        "that starts at random and below address 0.",
         first("everything"),
-        since("5.12", "direct-map", "arm64/mm: define arch_get_mappable_range()"),
+        since("5.10", "direct-map-unless-it-wraps", "arm64/mm: Validate hotplug range before creating linear mapping"),
+        since("5.12", "direct-map", "arm64: mm: correct the inside linear map range during hotplug check"),
     )
     free_empty_tables: Literal["always", "never", "if-no-vmalloc-overlap", "floor-ceiling"] = choice(
         "Which emptied tables go back: those of the vmemmap always, never, or where no root entry is vmalloc's too; "

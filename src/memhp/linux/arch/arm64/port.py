@@ -25,6 +25,7 @@ from memhp.linux.arch.generic import GenericPort
 from memhp.linux.choices import ArchProfile
 from memhp.linux.config import Config
 from memhp.linux.port import Paging, Port
+from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB
 
 MODULES_BEFORE_6_9 = (128 * MiB, 2 * GiB)
@@ -110,9 +111,18 @@ class Arm64Port(GenericPort):
             rodata_full=arch_parse_debug_rodata(config, rodata),
         )
 
-    def maps_everything(self, config: Config) -> bool:
-        """Before it had ``arch_get_mappable_range()``."""
-        return arm64(config).mappable_range == "everything"
+    def mappable_range(self, config: Config, direct_map: Span) -> Span:
+        """The direct map, since it has ``arch_get_mappable_range()``.
+
+        One that starts at random may start below address 0, at an address that wraps: then from 0 on, but for kernels
+        that found its start above its end, and no memory within.
+        """
+        how = arm64(config).mappable_range
+        if how == "everything":
+            return super().mappable_range(config, direct_map)
+        if direct_map.start < 0 and how == "direct-map-unless-it-wraps":
+            return Span(0, 0)
+        return Span(max(direct_map.start, 0), direct_map.end)
 
     layout = staticmethod(arm64_layout)
 

@@ -38,9 +38,11 @@ class RiscvPort(GenericPort):
         """56 bits in every mode."""
         return (56,)
 
-    def maps_everything(self, config: Config) -> bool:
-        """Before it had ``arch_get_mappable_range()``."""
-        return riscv(config).mappable_range == "everything"
+    def mappable_range(self, config: Config, direct_map: Span) -> Span:
+        """The direct map, since it has ``arch_get_mappable_range()``."""
+        if riscv(config).mappable_range == "everything":
+            return super().mappable_range(config, direct_map)
+        return direct_map
 
     layout = staticmethod(riscv_layout)
 
