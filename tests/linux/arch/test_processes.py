@@ -169,6 +169,16 @@ class TestVmemmapOfX86:
             k.port.vmemmap_populate(k, where.start, where.end, 0, None)
         assert k.port.kernel_access(k, "early", where.start) == "ok"
 
+    @pytest.mark.parametrize("release", ["5.13", "6.12.47", "6.12.48"])
+    def test_a_section_that_is_whole_is_there_for_processes_that_were_before(self, release: str) -> None:
+        k = boot("x86_64", profile_name=release)
+        k.port.copy_pgd(k, "early")
+        pfn = 0x2000_0000_0000 >> 12
+        k.hw.plug(Span(pfn, pfn + (128 * MiB >> 12)), Owner(Use.DEVICE))
+        where = k.layout.memmap(pfn, pfn + (128 * MiB >> 12))
+        k.port.vmemmap_populate(k, where.start, where.end, 0, None)
+        assert k.port.kernel_access(k, "early", where.end - 1) == "ok"
+
     @pytest.mark.parametrize(("release", "sees"), [("6.12.47", False), ("6.12.48", True)])
     def test_struct_pages_of_compound_pages_are_seen_by_older_processes_since_each_entry_is(
         self, release: str, sees: bool

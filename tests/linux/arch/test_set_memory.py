@@ -141,6 +141,40 @@ def test_arm64_splits_a_run_of_pages_no_further_than_its_ends_need() -> None:
     assert check_all(k) == []
 
 
+def test_arm64_takes_only_the_hint_from_blocks_that_end_where_the_pages_do() -> None:
+    """linux-7.2 arch/arm64/mm/mmu.c:split_kernel_leaf_mapping_locked: a block that ends there is whole as it is."""
+    k = boot("arm64", 4 * KiB, 48, "linux-7.2", bbml2=True)
+    before, first = leaves(k), (2 * GiB + 2 * MiB) >> 12
+    set_direct_map_valid_noflush(k, first, 17 * 512, valid=True)
+    after = leaves(k)
+    assert {key: after[key] - before[key] for key in after if after[key] != before[key]} == {
+        (2, True): -1,
+        (1, True): 512,
+    }
+    table = k.init_mm
+    while table.height > 1:
+        table = below(k, table, k.layout.phys_to_virt(first << 12))
+    hints = (k.hw.load_run(table, 0, 512) & k.hw.fmt.cont_mask).astype(bool).tolist()
+    assert hints == [False] * 32 + [True] * 480
+
+
+@pytest.mark.parametrize(
+    ("arch", "release"), [("riscv64", "linux-6.12"), ("arm64", "linux-7.2"), ("x86_64", "linux-6.12")]
+)
+@pytest.mark.parametrize("ends", ["first", "last"])
+def test_the_first_and_the_last_page_of_a_leaf_split_it_as_any_other(arch: Arch, release: str, ends: str) -> None:
+    k = boot(arch, 4 * KiB, 48, release, **({"bbml2": True} if arch == "arm64" else {}))
+    first, before = page(k) - 5, leaves(k)
+    set_direct_map_invalid_noflush(k, first if ends == "first" else first + GiB // (4 * KiB) - 1)
+    after = leaves(k)
+    assert {key: after[key] - before[key] for key in after if after[key] != before[key]} == {
+        (2, True): -1,
+        (1, True): 511,
+        (0, True): 511,
+        (0, False): 1,
+    }
+
+
 def test_arm64_without_bbml2_has_base_pages_and_splits_nothing() -> None:
     k = boot("arm64", 4 * KiB, 48, "linux-7.2")
     before = leaves(k)
@@ -162,6 +196,7 @@ def test_a_part_of_a_block_that_cannot_be_split_is_refused() -> None:
     k.config = replace(k.config, bbml2=False)
     with pytest.raises(KernelError, match="EINVAL"):
         set_direct_map_invalid_noflush(k, page(k))
+    assert k.hw.log_lines[-1].text == "WARNING: at arch/arm64/mm/pageattr.c:update_range_prot"
 
 
 @pytest.mark.parametrize("arch", ["riscv64", "arm64", "x86_64"])

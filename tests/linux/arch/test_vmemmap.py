@@ -226,6 +226,15 @@ class TestSharedLeaves:
         assert vmemmap_pmd_is_unused(k, Span(base, base + half))
         assert not k.statics(SharedLeaves).unused
 
+    def test_a_part_that_does_not_follow_the_last_one_is_in_use_though_what_is_before_it_goes(self) -> None:
+        """vmemmap_use_sub_pmd(): the mark behind the last part is made first, so that it spares what comes now."""
+        k = unmarked()
+        base, part = 0xFFFF_EA10_0000_0000, MiB // 2
+        vmemmap_use_new_sub_pmds(k, Span(base, base + part))
+        vmemmap_use_sub_pmd(k, Span(base + 2 * part, base + 3 * part))
+        assert not vmemmap_pmd_is_unused(k, Span(base, base + part))
+        assert vmemmap_pmd_is_unused(k, Span(base + 2 * part, base + 3 * part))
+
     def test_a_mark_that_was_put_off_is_made_before_another_leaf_is_begun(self) -> None:
         k = unmarked()
         base = 0xFFFF_EA10_0000_0000

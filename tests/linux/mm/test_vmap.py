@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 from errno import EBUSY
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,8 @@ from memhp.linux.mm.vmalloc import pcpu_create_chunk, vfree, vmalloc, vmalloc_hu
 from memhp.linux.mm.vmap import MMAP_LOCK, vmap_pages_range_noflush, vmap_range_noflush, vunmap_range_noflush
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from memhp.units import GiB, MiB, TiB, align_up
+from memhp.units import GiB, KiB, MiB, TiB, align_up
+from steppers import Recorder
 
 
 def leaf_height(k: Kernel, va: int) -> int:
@@ -119,6 +121,38 @@ def test_huge_vmalloc_came_later_than_huge_ioremap() -> None:
 def test_arm64_has_huge_vmap_beside_ptdump_since_ptdump_is_held_off(release: str, huge: bool) -> None:
     k = kernel("arm64", release)
     assert leaf_height(k, vmalloc_huge(k, 2 * MiB, "a").start) == int(huge)
+
+
+@pytest.mark.parametrize(
+    ("name", "release", "options", "heights"),
+    [
+        # arch/*/include/asm/vmalloc.h: arch_vmap_pmd_supported(), arch_vmap_pud_supported()
+        ("riscv64", "linux-6.12", {"va_bits": 39}, [1]),
+        ("riscv64", "linux-6.12", {"va_bits": 48}, [1, 2]),
+        ("riscv64", "linux-7.2", {"va_bits": 57}, [1, 2]),
+        ("arm64", "linux-6.12", {}, []),
+        ("arm64", "linux-7.2", {}, [1, 2]),
+        ("arm64", "linux-7.2", {"page_size": 16 * KiB}, [1]),
+        ("arm64", "linux-7.2", {"page_size": 64 * KiB}, [1]),
+        ("x86_64", "linux-7.2", {}, [1, 2]),
+        ("x86_64", "linux-7.2", {"gbpages": False}, [1]),
+        ("x86_64", "linux-7.2", {"pse": False, "gbpages": False}, []),
+        ("loongarch64", "linux-7.2", {}, []),
+    ],
+)
+def test_which_leaves_vmap_may_use(name: Arch, release: str, options: dict[str, Any], heights: list[int]) -> None:
+    k = kernel(name, release, **options)
+    assert [height for height in (0, 1, 2, 3) if k.port.arch_vmap_supported(k, height)] == heights
+
+
+def test_arm64_breaks_the_entry_before_it_makes_a_leaf_of_it() -> None:
+    """linux-7.2 arch/arm64/mm/mmu.c:pmd_free_pte_page: pmd_clear(), a flush of the walk caches, then the leaf."""
+    k, _ = with_old_tables("arm64")
+    k.hw.stepper = seen = Recorder()
+    vmalloc_huge(k, 2 * MiB, "a")
+    k.hw.stepper = None
+    changes = [each for each in seen.told() if each.startswith(("store", "flush"))]
+    assert changes == ["store PMD none", "flush range", "store PMD"]
 
 
 @pytest.mark.parametrize("name", DIRECT_MAPPED)
