@@ -290,6 +290,28 @@ class TestFailure:
         warned = [line.text for line in k.hw.log_lines if "add_pages" in line.text]
         assert bool(warned) == stays
 
+    def test_x86_adds_no_struct_pages_for_memory_beyond_what_the_direct_map_can_hold(self) -> None:
+        """linux-7.2 arch/x86/mm/init_64.c:add_pages: WARN_ON_ONCE() and ERANGE, behind DIRECT_MAP_PHYSMEM_END only."""
+        k = boot("x86_64")
+        end = (k.layout.physmem_end + 1) >> 12
+        k.hw.plug(Span(end - 0x8000, end), Owner(Use.DEVICE))
+        k.port.add_pages(k, 0, end - 0x8000, 0x8000)
+        with pytest.raises(KernelError, match="ERANGE"):
+            k.port.add_pages(k, 0, end, 0x8000)
+        assert [line.text for line in k.hw.log_lines if "add_pages" in line.text] == [
+            "WARNING: at arch/x86/mm/init_64.c:add_pages"
+        ]
+
+    def test_arm64_maps_what_firmware_had_left_out_of_the_direct_map(self) -> None:
+        """linux-6.12 arch/arm64/mm/mmu.c:arch_add_memory: memblock_clear_nomap()."""
+        k = boot("arm64")
+        plug(k, 16 * GiB, 256 * MiB)
+        k.memblock.memblock_add_node(16 * GiB, 256 * MiB, 0)
+        k.memblock.memblock_mark_nomap(16 * GiB, 256 * MiB)
+        k.port.arch_add_memory(k, 0, 16 * GiB, 128 * MiB)
+        mapped = [k.memblock.memblock_is_map_memory(16 * GiB + offset) for offset in (0, 128 * MiB - 1, 128 * MiB)]
+        assert mapped == [True, True, False]
+
     @pytest.mark.parametrize("name", ["riscv64", "arm64", "x86_64"])
     def test_code_that_was_discarded_after_boot_cannot_be_called(self, name: Arch) -> None:
         k = boot(name, choices={"page_table_section": "__init"})

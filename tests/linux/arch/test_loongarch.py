@@ -5,6 +5,8 @@
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from dataclasses import replace
+
 import pytest
 
 from kernels import PLUG_AT, blocks, kernel, picture, plug, settled
@@ -16,7 +18,7 @@ from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.linux.state import Kernel
-from memhp.units import KiB, MiB
+from memhp.units import GiB, KiB, MiB
 
 STRUCT_PAGE = 80
 """Bytes: ``SIZE(page)`` in VMCOREINFO of Debian's kernels."""
@@ -74,6 +76,19 @@ def test_memory_has_no_page_table_entries_struct_pages_have_all_there_are(releas
     add_memory(k, 0, PLUG_AT, k.memory_block_size)
     found = leaves(k.hw.memory, k.hw.fmt, k.init_mm.frame)
     assert found.va.size and all(int(va) in k.layout.vmemmap for va in found.va)
+
+
+def test_a_leaf_of_struct_pages_stays_for_boot_memory_that_shares_it_where_unused_leaves_go() -> None:
+    """A leaf of 32 MiB has the struct pages of 6.5 GiB: with 16K pages those of all RAM here and of what is added."""
+    k = kernel("loongarch64", "linux-7.2", page_size=16 * KiB)
+    k.config = replace(k.config, profile=k.config.profile.choosing("loongarch64", {"vmemmap_free": "unused"}))
+    before, size = settled(picture(k)), k.memory_block_size
+    span = plug(k, size, 5 * GiB)
+    add_memory(k, 0, 5 * GiB, size)
+    remove_memory(k, 5 * GiB, size)
+    k.hw.unplug(span, "platform")
+    assert settled(picture(k)) == before
+    assert kernel_access(k, "init_mm", k.layout.pfn_to_page(span.start)) == "ok"
 
 
 @builds

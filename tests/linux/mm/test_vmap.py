@@ -145,9 +145,10 @@ def test_which_leaves_vmap_may_use(name: Arch, release: str, options: dict[str, 
     assert [height for height in (0, 1, 2, 3) if k.port.arch_vmap_supported(k, height)] == heights
 
 
-def test_arm64_breaks_the_entry_before_it_makes_a_leaf_of_it() -> None:
-    """linux-7.2 arch/arm64/mm/mmu.c:pmd_free_pte_page: pmd_clear(), a flush of the walk caches, then the leaf."""
-    k, _ = with_old_tables("arm64")
+@pytest.mark.parametrize("name", DIRECT_MAPPED)
+def test_the_entry_is_clear_and_flushed_before_it_becomes_a_leaf(name: Arch) -> None:
+    """linux-7.2 arch/*/mm: pmd_free_pte_page(): pmd_clear(), a flush, then vmap's set_pmd()."""
+    k, _ = with_old_tables(name)
     k.hw.stepper = seen = Recorder()
     vmalloc_huge(k, 2 * MiB, "a")
     k.hw.stepper = None
