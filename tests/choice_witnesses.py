@@ -287,6 +287,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
             (step("new-process", process="old"), step("dax", at="0x200000000000", size="2G", mode="devdax", align="2M"))
         ),
     ),
+    "cpa_lock": (x86("protect", stepped=True, config={"debug_pagealloc": True}),),
     "broadcast_flush": (x86("life", config={"invlpgb": True}),),
     "translation_cache_extension": (
         x86("huger_over_small", "7.2", stepped=True, config={"tce": True}),

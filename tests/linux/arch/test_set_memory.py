@@ -199,6 +199,22 @@ def test_a_part_of_a_block_that_cannot_be_split_is_refused() -> None:
     assert k.hw.log_lines[-1].text == "WARNING: at arch/arm64/mm/pageattr.c:update_range_prot"
 
 
+@pytest.mark.parametrize(
+    ("release", "debug_pagealloc", "taken"),
+    [("6.12", False, True), ("6.12", True, False), ("7.2.6", True, False), ("7.2.7", True, True), ("7.2", False, True)],
+)
+def test_x86_keeps_those_apart_who_change_pages_but_not_always_under_debug_pagealloc(
+    release: str, debug_pagealloc: bool, taken: bool
+) -> None:
+    """linux-6.12.117 and -7.2.13 arch/x86/mm/pat/set_memory.c:__change_page_attr_set_clr: debug_pagealloc_enabled()."""
+    k = boot("x86_64", 4 * KiB, 48, release, debug_pagealloc=debug_pagealloc)
+    k.hw.stepper = seen = Recorder()
+    set_direct_map_invalid_noflush(k, page(k))
+    k.hw.stepper = None
+    locks = [each.kind for each in seen.accesses if each.target == "cpa_lock"]
+    assert locks[:1] + locks[-1:] == (["lock", "unlock"] if taken else [])
+
+
 @pytest.mark.parametrize("arch", ["riscv64", "arm64", "x86_64"])
 def test_without_memory_for_a_table_nothing_changes(arch: Arch) -> None:
     release = "linux-7.2" if arch == "arm64" else "linux-6.12"

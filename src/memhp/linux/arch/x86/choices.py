@@ -14,7 +14,7 @@ from memhp.linux.choices import (
     PtdumpLock,
     VmemmapFallback,
 )
-from memhp.linux.release import between, first, since
+from memhp.linux.release import between, first, only, since
 
 if TYPE_CHECKING:
     from memhp.linux.config import Config
@@ -107,6 +107,11 @@ class X86Profile(OwnRootTables):
         "How much ``pud_free_pmd_page()`` flushes before it frees tables: one page in every kernel (a repair: all that "
         "the PUD entry translated).",
         first("page"),
+    )
+    cpa_lock: Literal["unless-debug-pagealloc", "always"] = choice(
+        "Whether ``cpa_lock`` keeps those who change attributes of pages apart under ``debug_pagealloc=on`` too.",
+        first("unless-debug-pagealloc"),
+        only("7.2.7", "always", "x86/mm/pat: Don't gate cpa_lock on debug_pagealloc_enabled()"),
     )
     broadcast_flush: bool = choice(
         "Whether the kernel flushes with INVLPGB on CPUs that have it, in place of IPIs.",

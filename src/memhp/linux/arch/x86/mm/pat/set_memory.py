@@ -15,6 +15,7 @@ import numpy as np
 from memhp.errors import KernelError
 from memhp.hw.tlb import Table
 from memhp.hw.walker import slabs
+from memhp.linux.arch.x86.choices import x86
 from memhp.linux.arch.x86.format import PS, RW, D, G, P
 from memhp.linux.arch.x86.include.asm.pgtable_types import PAGE_TABLE
 from memhp.linux.arch.x86.mm.tlb import flush_tlb_all
@@ -71,8 +72,12 @@ def _change_page_attr(k: Kernel, pfn: int, set_mask: int, clear_mask: int) -> No
             _split_large_page(k, place, va)
 
 
+def _takes_cpa_lock(k: Kernel) -> bool:
+    return not k.config.debug_pagealloc or x86(k.config).cpa_lock == "always"
+
+
 def _cpa_locked(k: Kernel) -> AbstractContextManager[None]:
-    return nullcontext() if k.config.debug_pagealloc else k.hw.locked(CPA_LOCK)
+    return k.hw.locked(CPA_LOCK) if _takes_cpa_lock(k) else nullcontext()
 
 
 def lookup_address(k: Kernel, va: int) -> Place:
@@ -95,10 +100,10 @@ def _split_large_page(k: Kernel, place: Place, va: int) -> None:
     """
     hw, fmt = k.hw, k.hw.fmt
     table, index = place
-    if not k.config.debug_pagealloc:
+    if _takes_cpa_lock(k):
         hw.unlock(CPA_LOCK)
     frames = alloc_tables(k, table.height - 1, 1, SPLIT)
-    if not k.config.debug_pagealloc:
+    if _takes_cpa_lock(k):
         hw.lock(CPA_LOCK)
     if not frames:
         raise KernelError(ENOMEM, "no memory to split a leaf of the direct map", place=SPLIT, advice="free memory")
