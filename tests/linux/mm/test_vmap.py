@@ -177,7 +177,9 @@ def test_a_pud_leaf_takes_the_place_of_two_levels_of_empty_tables(name: Arch) ->
     assert k.hw.violations == []
 
 
-@pytest.mark.parametrize("release, stores", [("linux-6.12", 1 + 2 + 1), ("linux-7.2", 1 + 1)])
+@pytest.mark.parametrize(
+    ("release", "stores"), [("linux-6.12", 1 + 2 + 1), ("7.2.9", 1 + 2 + 1), ("7.2.10", 1 + 1), ("linux-7.2", 1 + 1)]
+)
 def test_x86_clears_the_entries_below_first_or_not_at_all(release: str, stores: int) -> None:
     """arch/x86/mm/pgtable.c:pud_free_pmd_page: what it stores until the leaf is there, that included."""
     k = kernel("x86_64", release)

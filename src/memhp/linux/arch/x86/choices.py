@@ -101,7 +101,7 @@ class X86Profile(OwnRootTables):
         "How ``pud_free_pmd_page()`` takes a PMD table away: its entries are copied to a page and cleared before it "
         "is unlinked; or it is unlinked, and its entries are read after the flush.",
         first("clear-below-first"),
-        between("6.12", "7.2", "detach-first"),
+        only("7.2.10", "detach-first", "x86/mm: Drop unnecessary PMD page copy when freeing"),
     )
     pud_free_flush: Literal["page", "range"] = choice(
         "How much ``pud_free_pmd_page()`` flushes before it frees tables: one page in every kernel (a repair: all that "
