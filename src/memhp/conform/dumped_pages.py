@@ -2,7 +2,7 @@
 
 What tasks and the kernel itself allocate stands in no facts. Where a kernel refuses to take a range offline it shows
 the page that stands in the way (``mm/debug.c:dump_page``): that page is in use in the model too, from before the step
-until its block is offline on the real machine. Nothing else is told.
+until its block is offline on the real machine.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -10,12 +10,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from memhp.facts.observed import Facts
-from memhp.hw.memory import Use
-from memhp.linux.mm import users
 from memhp.target.model.target import ModelTarget
 
 _DUMPED = re.compile(r"page: ?.* pfn:(0x[0-9a-f]+)")
-TAG = "what the kernel showed to be in use at "
 
 
 def shown_pages(log: Iterable[str]) -> Iterator[int]:
@@ -32,9 +29,6 @@ def tell(model: ModelTarget, shown: Facts, log: Iterable[str]) -> None:
     states = {block.index: block.state for block in shown.memory.blocks}
     for pfn in model.told_pages.copy():
         if states.get(pfn // per_block) != "online":
-            users.free(k, f"{TAG}{pfn:#x}")
-            model.told_pages.remove(pfn)
+            model.tell_free(pfn)
     for pfn in shown_pages(log):
-        if pfn not in model.told_pages and k.hw.memory.use_of(pfn) is Use.FREE:
-            users.allocate(k, k.config.page_size, "kernel", f"{TAG}{pfn:#x}", at=pfn << k.config.page_shift)
-            model.told_pages.append(pfn)
+        model.tell_in_use(pfn)

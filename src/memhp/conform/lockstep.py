@@ -6,16 +6,17 @@ from collections.abc import Callable, Sequence
 
 from memhp.conform.compare import Comparison, compare_moment
 from memhp.conform.dumped_pages import tell
+from memhp.conform.passed_over import tell_passed_over
 from memhp.conform.rules import Context
 from memhp.conform.tables import compare_tables
 from memhp.facts.observed import Facts
 from memhp.facts.usage import free_pages
 from memhp.linux.mm.free_area import nr_free_pages
-from memhp.scenario.schema import MachineText, StepKind
+from memhp.scenario.schema import MachineText, Resize, StepKind
 from memhp.spans import Span, SpanSet
 from memhp.target.model.steps import title
 from memhp.target.model.target import ModelTarget
-from memhp.target.target import REFUSED, Done, Readable, Target, check_steps
+from memhp.target.target import REFUSED, Done, Readable, ShowsPages, Target, check_steps
 from memhp.units import MiB
 
 Progress = Callable[[int, str], None]
@@ -66,6 +67,8 @@ class Lockstep:
         resized = self._context.resized or _resized(self._observed, shown)
         self._context = Context(resized=resized)
         for theirs in done:
+            if isinstance(theirs.step, Resize) and isinstance(real, ShowsPages):
+                tell_passed_over(model, real, shown, theirs.step)
             mine = model.carry_out(theirs.step)
             if theirs.result is not None:
                 fact = "result" if len(done) == 1 else f"result of {title(theirs.step)}"

@@ -72,6 +72,12 @@ DECIDES: tuple[tuple[Kind, tuple[str, ...]], ...] = (
 """The kinds by the flags that decide them, the first that a page has any flag of."""
 
 
+def of_kinds(flags: Flags, kinds: Collection[Kind]) -> npt.NDArray[np.bool_]:
+    """Which pages are of one of some kinds."""
+    deciding = [flags & np.uint64(sum(1 << KEPT[name] for name in names)) != 0 for _, names in DECIDES]
+    return np.select(deciding, [kind in kinds for kind, _ in DECIDES], "kernel" in kinds).astype(np.bool_)
+
+
 class PageRun(NamedTuple):
     """Pages of one memory block that carry the same flags: how many, and the PFNs that they lie between."""
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from memhp.errors import BadInput
+from memhp.facts.kpageflags import Flags
 from memhp.facts.observed import Facts
 from memhp.hw.reader import TableReader
 from memhp.linux.port import Root
 from memhp.scenario.schema import StepKind
+from memhp.spans import Span
 
 REFUSED = "refused"
 """The result of a step that the kernel refused with an errno that nobody saw."""
@@ -72,6 +74,15 @@ class Readable(Protocol):
 
     def memory(self) -> Memory:
         """Its memory now."""
+        ...
+
+
+@runtime_checkable
+class ShowsPages(Protocol):
+    """A target that tells what each page frame is used for."""
+
+    def page_flags(self, pages: Span) -> Flags:
+        """``/proc/kpageflags`` of page frames: a word each."""
         ...
 
 

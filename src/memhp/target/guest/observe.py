@@ -10,9 +10,11 @@ import numpy as np
 
 from memhp.facts import memory_blocks
 from memhp.facts.capture import File
-from memhp.facts.kpageflags import ENTRY, summary
+from memhp.facts.hidden_addresses import PAGE_SIZES
+from memhp.facts.kpageflags import ENTRY, Flags, summary
 from memhp.facts.observed import Facts, observe
 from memhp.facts.source import DMESG, FileSource
+from memhp.spans import Span
 from memhp.target.captures.flatten import flatten
 from memhp.target.captures.write import record
 from memhp.target.guest.guest import Guest
@@ -78,12 +80,16 @@ def step_files(guest: Guest, *, pages: bool = False) -> dict[str, str]:
     return files
 
 
+def page_flags(guest: Guest, pages: Span) -> Flags:
+    """``/proc/kpageflags`` of some page frames, those that the guest has."""
+    at, size = pages.start * ENTRY, pages.size * ENTRY
+    words = f"dd if=/proc/kpageflags bs={size} count=1 skip={at} iflag=skip_bytes,fullblock 2>/dev/null"
+    return np.frombuffer(guest.agent.run(words).output[:size], dtype=np.uint64)
+
+
 def _page_flags(guest: Guest, seen: FileSource) -> Iterator[str]:
     memory = memory_blocks.read(seen)
-    page = observe(seen).page_size or 4096
-    per = memory.block_size // page
+    per = memory.block_size // (observe(seen).page_size or PAGE_SIZES[0])
     for block in memory.blocks:
-        skip, count = block.index * per * ENTRY // 4096, per * ENTRY // 4096
-        answer = guest.agent.run(f"dd if=/proc/kpageflags bs=4096 skip={skip} count={max(count, 1)} 2>/dev/null")
-        flags = np.frombuffer(answer.output[: per * ENTRY], dtype=np.uint64)
-        yield summary(block.name, block.index * per, flags)
+        pages = Span(block.index * per, (block.index + 1) * per)
+        yield summary(block.name, pages.start, page_flags(guest, pages))

@@ -5,8 +5,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from memhp.facts import dmesg
+from memhp.facts.kpageflags import Flags
 from memhp.facts.observed import Facts
 from memhp.scenario import schema
+from memhp.spans import Span
 from memhp.target.guest import dax, observe
 from memhp.target.guest.guest import Guest
 from memhp.target.guest.kernel import Kernel
@@ -138,6 +140,10 @@ class GuestTarget:
     def facts(self) -> Facts:
         """All that the guest shows now."""
         return observe.facts(self.guest)
+
+    def page_flags(self, pages: Span) -> Flags:
+        """``/proc/kpageflags`` of page frames."""
+        return observe.page_flags(self.guest, pages)
 
     def memory(self) -> GuestMemory:
         """Its physical memory, and where its page tables are. Raises :class:`BadInput` where that is not told."""

@@ -3,7 +3,9 @@
 
 from memhp.facts.derive import derive
 from memhp.facts.observed import Facts
+from memhp.hw.memory import Use
 from memhp.linux.init import MachineSpec, start_kernel
+from memhp.linux.mm import users
 from memhp.scenario.schema import MachineText, StepKind
 from memhp.target.model.replay import catch_up
 from memhp.target.model.run import outcome_of
@@ -11,6 +13,9 @@ from memhp.target.model.session import Session
 from memhp.target.model.virtio_mem_facts import settle_seen
 from memhp.target.seen.sources import facts_spec
 from memhp.target.target import Done
+
+TOLD = "what the kernel showed to be in use at "
+"""The tag of pages that are in use because another machine told of them, before the PFN."""
 
 
 class ModelTarget:
@@ -38,6 +43,18 @@ class ModelTarget:
         catch_up(target.session, observed)
         settle_seen(target.session, observed)
         return target
+
+    def tell_in_use(self, pfn: int) -> None:
+        """A page is in use, for another machine showed so; nothing changes where the model uses it already."""
+        k = self.session.k
+        if k.hw.memory.use_of(pfn) is Use.FREE:
+            users.allocate(k, k.config.page_size, "kernel", f"{TOLD}{pfn:#x}", at=pfn << k.config.page_shift)
+            self.told_pages.append(pfn)
+
+    def tell_free(self, pfn: int) -> None:
+        """A page of which the other machine told is in use no more."""
+        users.free(self.session.k, f"{TOLD}{pfn:#x}")
+        self.told_pages.remove(pfn)
 
     def refusal(self, step: StepKind) -> None:
         """None: the model carries out every step."""

@@ -29,6 +29,11 @@ REMOVE_ORDER = (MbState.MOVABLE_PARTIAL, MbState.KERNEL_PARTIAL, MbState.OFFLINE
 """The memory blocks to look through for those without a plugged sub-block."""
 
 
+def online_order(k: Kernel) -> tuple[tuple[MbState, ...], ...]:
+    """The order in which this kernel's driver looks for something to unplug from blocks that are online."""
+    return ONLINE_ORDER if k.config.profile.virtio_mem_movable_first else OLD_ONLINE_ORDER
+
+
 def virtio_mem_sbm_unplug_request(k: Kernel, vm: VirtioMem, diff: int) -> None:
     """Unplug `diff` bytes. Raises EBUSY when not all of it could be, else what a request raises.
 
@@ -39,7 +44,7 @@ def virtio_mem_sbm_unplug_request(k: Kernel, vm: VirtioMem, diff: int) -> None:
         return
     order: list[tuple[MbState, ...]] = [(state,) for state in OFFLINE_ORDER]
     if vm.params.unplug_online:
-        order += ONLINE_ORDER if k.config.profile.virtio_mem_movable_first else OLD_ONLINE_ORDER
+        order += online_order(k)
     with k.hw.locked(vm.hotplug_mutex):
         for states in order:
             for mb_id in vm.sbm.blocks.each_rev(*states):

@@ -1,0 +1,92 @@
+"""What a model is told of a real machine's pages where virtio-mem shrank: what its driver passed over, being in use.
+
+No line of the log tells of a sub-block that ``alloc_contig_range()`` could not empty: the driver goes on to the next.
+It takes blocks in an order, a block's sub-blocks from the top, and leaves a block only when it has tried them all
+(``drivers/virtio/virtio_mem.c:virtio_mem_sbm_unplug_request``). So what is still plugged before the last sub-block that
+went was tried in vain, and all that is plugged if the size is not reached. Where ``/proc/kpageflags`` shows a page in
+use there, that page is in use in the model too, until it is seen to be free.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from memhp.facts.kpageflags import Flags, Kind, of_kinds
+from memhp.facts.observed import Facts
+from memhp.linux.drivers.virtio.virtio_mem_sbm_unplug import online_order
+from memhp.linux.drivers.virtio.virtio_mem_state import SubBlockMode
+from memhp.scenario.schema import Resize
+from memhp.spans import Span
+from memhp.target.model.target import ModelTarget
+from memhp.target.model.virtio_mem import find_device
+from memhp.target.target import ShowsPages
+from memhp.units import parse_size
+
+FREE: tuple[Kind, ...] = ("hole", "free", "offline")
+"""Pages that stand in nobody's way."""
+GONE: tuple[Kind, ...] = ("offline",)
+"""Pages that the driver keeps from use, being unplugged."""
+
+Truths = npt.NDArray[np.bool_]
+"""Of pages, or of the sub-blocks of a memory block, whether something is so."""
+
+
+def tell_passed_over(model: ModelTarget, real: ShowsPages, shown: Facts, step: Resize) -> None:
+    """Before the model shrinks a device: use the pages that kept the real driver from what it left plugged."""
+    _, vm = find_device(model.session, step.device)
+    if not isinstance(vm.mode, SubBlockMode) or parse_size(step.to) >= vm.device.plugged_size:
+        return
+    size, sbm = model.session.k.pages_per_block, vm.mode
+    tracked = range(sbm.blocks.first_id, sbm.blocks.next_id)
+    blocks = [each.index for each in shown.memory.blocks if each.state == "online" and each.index in tracked]
+    flags = {index: real.page_flags(Span(index * size, (index + 1) * size)) for index in blocks}
+    for pfn in model.told_pages.copy():
+        if pfn // size in flags and of_kinds(flags[pfn // size], FREE)[pfn % size]:
+            model.tell_free(pfn)
+    gone = {index: _whole(of_kinds(each, GONE), sbm.sbs_per_mb) for index, each in flags.items()}
+    order = [index for states in online_order(model.session.k) for index in sbm.blocks.each_rev(*states)]
+    for index, tried in passed_over(gone, sbm, parse_size(step.to), order).items():
+        for number, pages in enumerate(flags[index].reshape(sbm.sbs_per_mb, -1)):
+            if tried[number] and (at := in_the_way(pages)) is not None:
+                model.tell_in_use(index * size + number * pages.size + at)
+
+
+def passed_over(gone: dict[int, Truths], sbm: SubBlockMode, to: int, order: Sequence[int]) -> dict[int, Truths]:
+    """The sub-blocks that the driver tried in vain while it unplugged to a size in bytes, by online memory block.
+
+    `gone` says which are unplugged now; `sbm` is as it was before; `order` is that of the driver.
+    """
+    before = {index: _plugged(sbm, index) for index in order}
+    went = {index: before[index] & gone.get(index, True) for index in order}
+    changed = [place for place, index in enumerate(order) if went[index].any()]
+    left = sum(int((~each).sum()) for each in gone.values()) * sbm.sb_size
+    last = changed[-1] if changed and left <= to else len(order) if left > to else -1
+    kept = {index: before[index] & ~gone[index] for index in order[: last + 1] if index in gone}
+    if last in changed and order[last] in kept:
+        kept[order[last]][: int(np.flatnonzero(went[order[last]])[0])] = False
+    return kept
+
+
+def _plugged(sbm: SubBlockMode, index: int) -> Truths:
+    """Which sub-blocks of a memory block are plugged."""
+    first, end = sbm.sub_blocks(index)
+    found = np.zeros(end - first, dtype=np.bool_)
+    for run in sbm.plugged.runs(first, end):
+        found[run.start - first : run.end - first] = True
+    return found
+
+
+def _whole(pages: Truths, parts: int) -> Truths:
+    """Whether all pages of each of so many parts are so."""
+    found: Truths = np.logical_and.reduce(pages.reshape(parts, -1), axis=1)
+    return found
+
+
+def in_the_way(flags: Flags) -> int | None:
+    """The place of the page that keeps a sub-block: the first that cannot be moved, else the first in use."""
+    for harmless in ((*FREE, "movable"), FREE):
+        if (kept := np.flatnonzero(~of_kinds(flags, harmless))).size:
+            return int(kept[0])
+    return None
