@@ -6,19 +6,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import replace
+from errno import EEXIST
 
 import pytest
 
-from kernels import PLUG_AT, blocks, kernel, picture, plug, settled
-from memhp.errors import BadInput, KernelBug
+from kernels import PLUG_AT, blocks, kernel, log, picture, plug, settled
+from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.hw.memory import Use
 from memhp.hw.walker import leaves
 from memhp.linux.arch.loongarch.mm.init import copy_pgd, kernel_access
 from memhp.linux.drivers.base.memory_state import state_store
+from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mm.memory_hotplug_remove import remove_memory
+from memhp.linux.mm.vmalloc import vfree, vmalloc, vmalloc_huge
 from memhp.linux.state import Kernel
 from memhp.units import GiB, KiB, MiB
+from steppers import Recorder
 
 STRUCT_PAGE = 80
 """Bytes: ``SIZE(page)`` in VMCOREINFO of Debian's kernels."""
@@ -76,6 +80,45 @@ def test_memory_has_no_page_table_entries_struct_pages_have_all_there_are(releas
     add_memory(k, 0, PLUG_AT, k.memory_block_size)
     found = leaves(k.hw.memory, k.hw.fmt, k.init_mm.frame)
     assert found.va.size and all(int(va) in k.layout.vmemmap for va in found.va)
+
+
+@builds
+def test_struct_pages_of_a_device_are_never_on_the_device(release: str, page_size: int) -> None:
+    """linux-6.12 arch/loongarch/mm/init.c:vmemmap_populate hands no altmap on."""
+    k = kernel("loongarch64", release, page_size=page_size)
+    span = plug(k, k.memory_block_size)
+    altmap = VmemAltmap(base_pfn=span.start, end_pfn=span.end - 1, free=span.size // 2)
+    where = k.layout.memmap(*span)
+    memmap = memmap_bytes(k)
+    k.port.vmemmap_populate(k, where.start, where.end, 0, altmap)
+    assert (altmap.alloc, memmap_bytes(k) - memmap) == (0, pmd_leaves_of_memmap(k, PLUG_AT, k.memory_block_size))
+
+
+@builds
+def test_what_stops_struct_pages_is_told(release: str, page_size: int) -> None:
+    k = kernel("loongarch64", release, page_size=page_size)
+    plug(k, k.memory_block_size)
+    k.port.arch_add_memory(k, 0, PLUG_AT, k.memory_block_size)
+    with pytest.raises(KernelError, match="EEXIST"):
+        k.port.arch_add_memory(k, 0, PLUG_AT, k.memory_block_size)
+    assert log(k)[-1] == f"arch_add_memory: Problem encountered in __add_pages() as ret={-EEXIST}"
+
+
+def test_a_table_that_a_huge_leaf_replaces_is_unlinked_flushed_and_freed_if_there_were_such_leaves() -> None:
+    """include/linux/pgtable.h:pmd_free_pte_page, for a kernel that would select HAVE_ARCH_HUGE_VMALLOC."""
+    k = kernel("loongarch64", "linux-7.2")
+    k.config = replace(k.config, profile=k.config.profile.choosing("loongarch64", {"huge_vmalloc": True}))
+    assert [height for height in (0, 1, 2) if k.port.arch_vmap_supported(k, height)] == [1]
+    vmalloc(k, 4 * MiB, "before")
+    vfree(k, "before")
+    tables = k.hw.memory.used(Use.TABLE)
+    k.hw.stepper = seen = Recorder()
+    vmalloc_huge(k, 2 * MiB, "a")
+    k.hw.stepper = None
+    changes = [each for each in seen.told() if each.startswith(("store", "flush"))]
+    assert changes[:3] == ["store PMD", "flush range", "store PMD"]
+    assert k.hw.memory.used(Use.TABLE) == tables - 1
+    assert not k.hw.violations and not k.hw.tlb.exposed_frames
 
 
 def test_a_leaf_of_struct_pages_stays_for_boot_memory_that_shares_it_where_unused_leaves_go() -> None:
