@@ -3,7 +3,8 @@
 ``python3 dev.py memhp ARGS...`` runs memhp, ``python3 dev.py test [PYTEST ARGS...]`` runs every check, and
 ``python3 dev.py lock`` writes the three requirements files anew from pyproject.toml. The first two keep a virtual
 environment in .venv that holds exactly what a requirements file pins, and renew it when that file changes.
-``python3 dev.py drift SOURCE`` lists the kernel functions mirrored here that have another text in a kernel source tree,
+``python3 dev.py drift SOURCE`` lists the kernel functions mirrored here that have another text in a kernel source tree
+(``--record``: writes the lists of functions that places are held against),
 and ``python3 dev.py mutate PATH --tests TESTS`` the small changes of modules that tests do not notice.
 ``python3 dev.py guests`` holds real kernels in QEMU against the model.
 """

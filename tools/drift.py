@@ -6,16 +6,18 @@ in its file, and where it is not there any more in the other files of the table,
 
 ``drift SOURCE`` compares with the newest release of the table that is not younger than the tree, ``drift SOURCE
 --against 6.12`` with another. ``drift --record 6.1=TREE 6.12=TREE 7.2=TREE`` writes the table anew after the functions
-that it listed have been read.
+that it listed have been read, and with it ``tests/data/functions/linux.txt.xz``: every function of the files that the
+model stands for or names, and the releases that have it, which tests hold the model's places against.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import argparse
 import ast
 import datetime
+import lzma
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from tools.c_functions import hashes
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "src" / "memhp"
 TABLE = Path(__file__).with_name("functions.tsv")
+DEFINED = ROOT / "tests" / "data" / "functions" / "linux.txt.xz"
 ABSENT = "-"
 """In the table: this release has no such function."""
 HEAD = ("file", "function")
@@ -35,7 +38,11 @@ OF_FILE = re.compile(r'^@of_file\("([^"]+)"\)', re.MULTILINE)
 OWN = re.compile(r"\{KERNEL_FILE\}:(\w+)")
 """The names of a module's places in the file that it states."""
 VERSION = re.compile(r"^(VERSION|PATCHLEVEL)\s*=\s*(\d+)", re.MULTILINE)
-PLACE = re.compile(r"\b((?:arch|drivers|fs|include|init|kernel|lib|mm)/[\w/.-]*\w\.[chS]):([A-Za-z_]\w*)")
+FILE = r"(?:arch|drivers|fs|include|init|kernel|lib|mm)/[\w/.-]*\w\.[chS]"
+NAMED_FILE = re.compile(rf"\b{FILE}\b")
+PLACE = re.compile(rf"\b({FILE}):([A-Za-z_]\w*)")
+LEVELS = ("pte", "pmd", "pud", "p4d", "pgd")
+"""What stands for ``level`` in the names of functions that the kernel has for each level of page tables."""
 
 
 @dataclass(frozen=True)
@@ -79,27 +86,83 @@ class Tree:
         return chosen[0] if len(chosen) == 1 else None
 
 
-def mirrored(trees: Sequence[Tree]) -> list[tuple[str, str]]:
-    """(file, function) of every kernel function that the model names as a place, or defines under the same name.
+@dataclass(frozen=True)
+class Module:
+    """What a module of the model names of the kernel: places, files, and functions of the files that it stands for."""
 
-    A module of ``linux/`` mirrors the file that it states or that has its name, and those that it names places in; what
-    it defines counts when one of the trees has a function of that name there.
+    places: frozenset[tuple[str, str]]
+    named_files: frozenset[str]
+    own_files: frozenset[str]
+    functions: frozenset[str]
+
+
+def read_module(path: Path) -> Module:
+    """A module of ``linux/`` stands for the file that it states or that has its name, and those it names places in."""
+    text = path.read_text(encoding="utf-8")
+    stated = STATED.findall(text)
+    places = frozenset(PLACE.findall(text)) | {(file, name) for file in stated for name in OWN.findall(text)}
+    relative = path.relative_to(MODEL).as_posix()
+    if not relative.startswith("linux/"):
+        return Module(places, frozenset(NAMED_FILE.findall(text)), frozenset(), frozenset())
+    stem = relative.removeprefix("linux/").removesuffix(".py")
+    own = {file for file, _ in places} | {f"{stem}.c", f"{stem}.h", *stated, *OF_FILE.findall(text)}
+    code = ast.parse(text)
+    names = {node.name for node in ast.walk(code) if isinstance(node, ast.FunctionDef)} | set(of_levels(code))
+    return Module(places, frozenset({*own, *NAMED_FILE.findall(text)}), frozenset(own), frozenset(names))
+
+
+def of_levels(code: ast.Module) -> Iterator[str]:
+    """The functions that ``by_height()`` is told of in a module, by name or by a pattern with ``{level}``."""
+    for call in ast.walk(code):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "by_height":
+            continue
+        for argument in call.args:
+            spread = argument.value if isinstance(argument, ast.Starred) else None
+            pattern = spread.elt if isinstance(spread, ast.GeneratorExp) else argument
+            if isinstance(pattern, ast.JoinedStr):
+                yield from (_at(pattern, level) for level in LEVELS)
+            elif isinstance(pattern, ast.Constant):
+                yield str(pattern.value)
+
+
+def _at(pattern: ast.JoinedStr, level: str) -> str:
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else level for part in pattern.values)
+
+
+def modules() -> list[Module]:
+    """Every module of the model."""
+    return [read_module(path) for path in sorted(MODEL.rglob("*.py"))]
+
+
+def mirrored(trees: Sequence[Tree]) -> list[tuple[str, str]]:
+    """(file, function) of every kernel function that the model names as a place, or has under the same name.
+
+    What a module defines, or says of levels of page tables, counts when one of the trees has a function of that name
+    in a file that the module stands for.
     """
     found: set[tuple[str, str]] = set()
-    for path in sorted(MODEL.rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        places = set(PLACE.findall(text)) | {
-            (file, name) for file in STATED.findall(text) for name in OWN.findall(text)
-        }
-        found |= places
-        relative = path.relative_to(MODEL).as_posix()
-        if not relative.startswith("linux/"):
-            continue
-        stem = relative.removeprefix("linux/").removesuffix(".py")
-        files = {file for file, _ in places} | {f"{stem}.c", f"{stem}.h", *STATED.findall(text), *OF_FILE.findall(text)}
-        names = {node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)}
-        found |= {(f, name) for f in files for name in names if any(name in tree.functions(f) for tree in trees)}
+    for module in modules():
+        found |= module.places | {(file, name) for file in module.own_files for name in module.functions}
     return sorted(place for place in found if any(place[1] in tree.functions(place[0]) for tree in trees))
+
+
+def defined(trees: dict[str, Tree]) -> list[str]:
+    """``file:function RELEASE...`` of all that the trees define in files that the model stands for or names."""
+    having: dict[str, list[str]] = {}
+    for file in sorted({file for module in modules() for file in module.named_files}):
+        for release, tree in trees.items():
+            for function in tree.functions(file):
+                having.setdefault(f"{file}:{function}", []).append(release)
+    return [" ".join((place, *releases)) for place, releases in sorted(having.items())]
+
+
+def record_defined(trees: dict[str, Tree], path: Path = DEFINED) -> int:
+    """Write what :func:`defined` tells, unless the file says the same. The number of its lines."""
+    lines = defined(trees)
+    text = "".join(f"{line}\n" for line in lines).encode()
+    if not path.is_file() or lzma.decompress(path.read_bytes()) != text:
+        path.write_bytes(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
+    return len(lines)
 
 
 def read_table(path: Path = TABLE) -> tuple[list[str], list[Row]]:
@@ -168,7 +231,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="dev.py drift", description="Compare mirrored kernel functions.")
     parser.add_argument("source", nargs="?", help="an unpacked kernel source tree")
     parser.add_argument("--against", metavar="RELEASE", help="a release of the table (by default the newest not above)")
-    parser.add_argument("--record", nargs="+", metavar="RELEASE=TREE", help="write the table anew from these trees")
+    parser.add_argument("--record", nargs="+", metavar="RELEASE=TREE", help="write both lists anew from these trees")
     given = parser.parse_args(argv)
     if (given.source is None) == (given.record is None):
         parser.error("name one source tree, or --record RELEASE=TREE ...")
@@ -181,6 +244,7 @@ def main(argv: Sequence[str]) -> int:
                     raise ValueError(f"{tree.root}: is Linux {tree.release}, not {release}")
             count = record(trees, datetime.date.today().isoformat())
             print(f"{TABLE.name}: {count} functions of {', '.join(trees)}")
+            print(f"{DEFINED.name}: {record_defined(trees)} functions of the same files")
             return 0
         return _compare(_tree(given.source), given.against)
     except (ValueError, OSError) as error:

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import dis
-import lzma
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from types import FunctionType, SimpleNamespace
 import msgspec
 import pytest
 
+from kernel_functions import functions_of
 from memhp import linux
 from memhp.errors import BadInput
 from memhp.explore.case import Case, Configuration, Variant
@@ -33,7 +33,6 @@ from memhp.linux import place
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanMap
 
-FUNCTIONS = Path(__file__).parent.parent / "data" / "functions" / "linux-6.12-7.2.txt.xz"
 RISCV = "riscv64-4K-48-linux-6.12"
 CONFIGURATIONS = (RISCV, "arm64-4K-48-linux-6.12", "x86_64-4K-48-linux-6.12")
 
@@ -41,8 +40,7 @@ CONFIGURATIONS = (RISCV, "arm64-4K-48-linux-6.12", "x86_64-4K-48-linux-6.12")
 @pytest.fixture(scope="module")
 def functions() -> frozenset[str]:
     """Every ``file:function`` of the kernel's files that the model mirrors."""
-    with lzma.open(FUNCTIONS, "rt", encoding="ascii") as file:
-        return frozenset(file.read().split())
+    return functions_of("6.12", "7.2")
 
 
 def places_of_functions() -> set[str]:

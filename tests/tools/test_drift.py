@@ -1,14 +1,33 @@
 """Kernel functions are told apart by their text, whatever their comments and layout."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import ast
 import lzma
 import re
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 import pytest
 
+from kernel_functions import functions_of
+from memhp import linux
+from memhp.linux import place
 from tools.c_functions import hashes
-from tools.drift import ABSENT, MODEL, PLACE, Row, Tree, drift, main, read_table, record
+from tools.drift import (
+    ABSENT,
+    LEVELS,
+    MODEL,
+    PLACE,
+    Row,
+    Tree,
+    drift,
+    main,
+    of_levels,
+    read_table,
+    record,
+    record_defined,
+)
 
 ONE = """
 static int __ref first(int a)
@@ -84,19 +103,50 @@ def test_drift_tells_what_changed_went_came_and_that_moving_alone_is_nothing(tmp
 
 
 def test_the_table_lists_every_place_that_the_model_names_and_the_kernel_has() -> None:
-    data = Path(__file__).parents[1] / "data" / "functions" / "linux-6.12-7.2.txt.xz"
-    kernels = {tuple(line.split(":")) for line in lzma.decompress(data.read_bytes()).decode().split()}
-    named = {place for path in MODEL.rglob("*.py") for place in PLACE.findall(path.read_text(encoding="utf-8"))}
+    for module in walk_packages(linux.__path__, f"{linux.__name__}."):
+        import_module(module.name)
+    texts = [path.read_text(encoding="utf-8") for path in MODEL.rglob("*.py")]
+    named = place.STATED | {":".join(found) for text in texts for found in PLACE.findall(text)}
     releases, table = read_table()
+    kernels = functions_of(*releases)
     assert releases[0] == "6.1"
     assert {"6.12", "7.2"} <= set(releases)
-    listed = {(row.file, row.function) for row in table}
+    listed = {f"{row.file}:{row.function}" for row in table}
     assert sorted(named & kernels - listed) == []  # else: python3 dev.py drift --record
     assert len(table) >= len(named & kernels)
     for row in table:
         assert set(row.hashes.values()) != {ABSENT}, row
         assert all(known == ABSENT or re.fullmatch("[0-9a-f]{12}", known) for known in row.hashes.values()), row
         assert re.fullmatch(r"\d{4}-\d\d-\d\d", row.compared), row
+
+
+def test_table_and_list_of_functions_are_of_the_same_kernels() -> None:
+    releases, table = read_table()
+    for release in releases:
+        having = {f"{row.file}:{row.function}" for row in table if row.hashes[release] != ABSENT}
+        moved = {each.partition(":")[2] for each in having - functions_of(release)}
+        assert moved <= {each.partition(":")[2] for each in functions_of(release)}
+        assert len(having & functions_of(release)) > len(table) / 2
+
+
+def test_functions_that_differ_by_level_are_mirrored_whether_named_or_told_by_a_pattern() -> None:
+    assert LEVELS == place.LEVELS
+    text = 'A = by_height(KERNEL_FILE, *(f"walk_{level}_range" for level in LEVELS))\nB = by_height("mm/a.c", "one")\n'
+    assert set(of_levels(ast.parse(text))) == {*(f"walk_{level}_range" for level in LEVELS), "mm/a.c", "one"}
+
+
+def test_the_list_has_every_function_of_the_files_that_the_model_names_and_who_has_it(tmp_path: Path) -> None:
+    body = "int {}(void)\n{{\n}}\n\n"
+    trees = {
+        "7.1": tree(tmp_path / "old", "7.1", memory_hotplug=body.format("old") + body.format("both")),
+        "7.2": tree(tmp_path / "new", "7.2", memory_hotplug=body.format("both"), nobody=body.format("elsewhere")),
+    }
+    assert record_defined(trees, tmp_path / "list.xz") == 2
+    written = (tmp_path / "list.xz").read_bytes()
+    lines = ["mm/memory_hotplug.c:both 7.1 7.2", "mm/memory_hotplug.c:old 7.1"]
+    assert lzma.decompress(written).decode().splitlines() == lines
+    record_defined(trees, tmp_path / "again.xz")
+    assert (tmp_path / "again.xz").read_bytes() == written
 
 
 def test_a_function_keeps_its_day_until_its_text_changes(tmp_path: Path) -> None:
