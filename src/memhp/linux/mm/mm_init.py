@@ -14,7 +14,7 @@ from memhp.linux.mm.sparse import online_runs
 from memhp.linux.mm.zone_limits import zone_limits, zone_types
 from memhp.linux.mm.zone_movable import find_zone_movable_pfns_for_nodes
 from memhp.linux.mmzone import MigrateType, Node, PageFlags, Zone, ZoneRef, ZoneType
-from memhp.linux.place import here
+from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 from memhp.units import align_down, align_up
@@ -228,6 +228,7 @@ def _online_sections(k: Kernel, span: Span) -> Iterator[Span]:
             yield Span(first * unit, last * unit).clip(span)
 
 
+@of_file("mm/debug.c")
 def page_init_poison(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone) -> None:
     """Struct pages are uninitialised again: no zone, no flags, no pageblock type: include/linux/page-flags.h.
 

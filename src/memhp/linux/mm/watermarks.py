@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import isqrt
 
 from memhp.linux.mmzone import Zone, ZoneType
+from memhp.linux.place import of_file
 from memhp.linux.state import Kernel
 from memhp.units import KiB, MiB
 
@@ -101,6 +102,7 @@ def setup_per_zone_lowmem_reserve(k: Kernel) -> None:
                 zone.lowmem_reserve[upper] = above // ratio if ratio and upper > kind else 0
 
 
+@of_file("mm/khugepaged.c")
 def set_recommended_min_free_kbytes(k: Kernel, min_free_kbytes: int) -> int:
     """Keep enough pageblocks free for huge pages to form, up to 5 % of lowmem: the new min_free_kbytes.
 
@@ -114,6 +116,7 @@ def set_recommended_min_free_kbytes(k: Kernel, min_free_kbytes: int) -> int:
     return kbytes
 
 
+@of_file("mm/huge_memory.c")
 def hugepage_init(k: Kernel, min_free_kbytes: int) -> int:
     """Turn transparent huge pages on unless the machine is small: the new min_free_kbytes.
 

@@ -9,7 +9,7 @@ from memhp.linux.drivers.dax.bus import DevDax, KmemData
 from memhp.linux.kernel.resource import IORESOURCE_SYSTEM_RAM, Resource, remove_resource, request_region
 from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NID_IS_MGID, MHP_NONE, add_memory_driver_managed
 from memhp.linux.mm.memory_hotplug_remove import remove_memory
-from memhp.linux.place import here
+from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up
@@ -146,6 +146,7 @@ def mapping(i: int, span: Span) -> str:
     return f"mapping{i}: {span.start:#x}-{span.end - 1:#x}"
 
 
+@of_file("lib/string_helpers.c")
 def string_get_size(size: int) -> str:
     """Bytes in words, to three digits: lib/string_helpers.c with ``STRING_UNITS_2``."""
     rest, unit = 0, 0

@@ -18,7 +18,7 @@ from memhp.linux.kernel.panic import warn
 from memhp.linux.mm.pgalloc import alloc_tables, free_tables
 from memhp.linux.mm.pgtable_populate import Builder, populate
 from memhp.linux.mm.pgtable_remove import Remover, gathered, unmap
-from memhp.linux.place import Descent, by_height, here
+from memhp.linux.place import Descent, by_height, here, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -35,6 +35,7 @@ REMOVE = by_height(
 FREE = by_height(KERNEL_FILE, "kasan_free_pte", "kasan_free_pmd", "kasan_free_pud", "kasan_free_p4d")
 
 
+@of_file("include/linux/kasan.h")
 def kasan_mem_to_shadow(k: Kernel, va: int) -> int:
     """The address of the shadow of the byte at `va` (include/linux/kasan.h)."""
     area = k.layout.kasan

@@ -224,6 +224,7 @@ def _free_empty_tables(k: Kernel, span: Span, limits: Span, how: Remover) -> Non
 # Hotplug -----------------------------------------------------------------------------------------------------
 
 
+@kernel_function("arch/arm64/include/asm/pgtable.h:pgprot_tagged")
 def pgprot_mhp(k: Kernel) -> int:
     """Attributes of hot-added memory in the direct map: ``pgprot_mhp(PAGE_KERNEL)``."""
     return page_kernel_ram(k.config)

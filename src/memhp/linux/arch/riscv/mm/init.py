@@ -227,6 +227,7 @@ def _free_tables(k: Kernel, spans: list[Span]) -> None:
 # Hotplug -----------------------------------------------------------------------------------------------------
 
 
+@of_file("include/linux/pgtable.h")
 def pgprot_mhp(k: Kernel) -> int:
     """Attributes of hot-added memory in the direct map: ``pgprot_mhp(PAGE_KERNEL)``."""
     return PAGE_KERNEL

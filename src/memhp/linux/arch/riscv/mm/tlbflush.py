@@ -5,6 +5,7 @@ A hart flushes only itself with ``sfence.vma``; others are asked through the SBI
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.hw.tlb import Flush, FlushPlan
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -16,6 +17,7 @@ LOCAL = "sfence.vma"
 REMOTE = "sbi_remote_sfence_vma_asid"
 
 
+@kernel_function(f"{KERNEL_FILE}:flush_tlb_all")
 def flush_all(k: Kernel) -> FlushPlan:
     """What ``flush_tlb_all()`` comes to."""
     local = k.hw.nr_cpus < 2
@@ -27,6 +29,7 @@ def flush_tlb_all(k: Kernel, times: int = 1) -> None:
     k.hw.flush(flush_all(k).flush, times=times)
 
 
+@kernel_function(f"{KERNEL_FILE}:flush_tlb_kernel_range")
 def flush_kernel_range(k: Kernel, size: int) -> FlushPlan:
     """What ``flush_tlb_kernel_range()`` of `size` bytes comes to: one call of the SBI, or fences of the only hart."""
     pages = -(-size // k.config.page_size)

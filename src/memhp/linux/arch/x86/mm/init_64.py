@@ -209,6 +209,7 @@ def _part_of_direct_map(table: Table, index: int, part: Span) -> bool:
 # Hotplug -----------------------------------------------------------------------------------------------------
 
 
+@of_file("include/linux/pgtable.h")
 def pgprot_mhp(k: Kernel) -> int:
     """Attributes of hot-added memory in the direct map: ``pgprot_mhp(PAGE_KERNEL)``."""
     return PAGE_KERNEL

@@ -7,6 +7,7 @@ Each CPU flushes itself when it gets an IPI; or one that has INVLPGB flushes all
 from memhp.hw.tlb import Flush, FlushPlan
 from memhp.linux.arch.x86.choices import x86
 from memhp.linux.config import Config
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -23,6 +24,7 @@ def _operations(config: Config) -> tuple[str, str]:
     return BY_BROADCAST if config.invlpgb and x86(config).broadcast_flush else BY_IPI
 
 
+@kernel_function(f"{KERNEL_FILE}:flush_tlb_all")
 def flush_all(config: Config) -> Flush:
     """What ``flush_tlb_all()`` is: global entries and cached table pointers included."""
     return Flush("flush_tlb_all", _operations(config)[0])
@@ -33,6 +35,7 @@ def flush_tlb_all(k: Kernel, times: int = 1) -> None:
     k.hw.flush(flush_all(k.config), times=times)
 
 
+@kernel_function(f"{KERNEL_FILE}:flush_tlb_kernel_range")
 def flush_kernel_range(k: Kernel, size: int) -> FlushPlan:
     """What ``flush_tlb_kernel_range()`` of `size` bytes comes to: an operation for each page, or a full flush."""
     pages = -(-size // k.config.page_size)
