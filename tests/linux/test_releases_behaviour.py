@@ -1,15 +1,19 @@
 """What older kernels do otherwise than 6.12: values by their source, or by the issue that a commit mends."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from errno import EBUSY, EPERM
+
 import pytest
 
-from kernels import PLUG_AT, kernel, log, plug
+from kernels import PLUG_AT, kernel, log, plug, refused
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.stepper import Access
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory import valid_zones
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
+from memhp.linux.drivers.virtio.virtio_mem_memory import virtio_mem_offline_and_remove_memory
+from memhp.linux.drivers.virtio.virtio_mem_state import PLACE
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, add_memory
 from memhp.linux.mm.memory_hotplug_remove import remove_memory
@@ -60,6 +64,20 @@ class TestVirtioMem:
         vm.device.resize(0)
         k.hw.advance(600 * SECOND)
         assert (k.memory_blocks.get(64) is not None) == stays
+
+
+    @pytest.mark.parametrize(("release", "errno"), [("6.5", EPERM), ("6.6", EBUSY)])
+    def test_whatever_refused_was_handed_on_before_6_6(self, release: str, errno: int) -> None:
+        """linux-6.1 and -6.12 virtio_mem_offline_and_remove_memory(): what is neither ENOMEM nor EBUSY is EBUSY."""
+        k = kernel("x86_64", release)
+        k.auto_online_blocks = "online_movable"
+        vm = attach(k)
+        resize(k, vm, 128 * MiB)
+        k.statics(Chains).memory.append(lambda _k, action, _pfn, _n: "no" if action == "MEM_GOING_OFFLINE" else "")
+        for _ in range(2):
+            assert refused(virtio_mem_offline_and_remove_memory, k, vm, 64 * 128 * MiB, 128 * MiB).errno == errno
+        warned = f"WARNING: at {PLACE}:virtio_mem_offline_and_remove_memory"
+        assert log(k).count(warned) == (errno == EBUSY)
 
 
 class TestMemoryBlocks:

@@ -247,6 +247,20 @@ def test_a_sub_section_removed_twice_is_warned_of() -> None:
 # pfn_valid() of old arm64 kernels ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("release", "early", "hot"), [("arm64-hotremove-v7", False, False), ("5.13", False, True), ("5.14", True, True)]
+)
+def test_whether_a_page_that_memblock_does_not_know_is_valid(release: str, early: bool, hot: bool) -> None:
+    """arm64/mm: Fix pfn_valid() for ZONE_DEVICE based memory (5.12); arm64: drop pfn_valid_within() (5.14)."""
+    k = kernel("arm64", release)
+    span = plug(k, k.config.section_size)
+    sparse_add_section(k, 0, span.start, span.size)
+    boot = k.boot_memory.end - 1
+    assert pfn_valid(k, boot)
+    k.memblock.memblock_remove(boot << k.config.page_shift, k.config.page_size)
+    assert (pfn_valid(k, boot), pfn_valid(k, span.start)) == (early, hot)
+
+
 def test_old_arm64_kernels_hold_a_page_valid_only_while_memblock_knows_it() -> None:
     k = kernel("arm64", "arm64-hotremove-v7")
     span = plug(k, k.config.section_size)

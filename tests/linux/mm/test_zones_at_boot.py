@@ -159,6 +159,8 @@ ARM64_5_4 = replace(ARM64_16K, profile=PROFILES["arm64-hotremove-v7"])
         (ARM64_5_13, Span(1 * GiB, 8 * GiB), None, 4 * GiB, 4 * GiB),
         (ARM64_5_13, Span(0, 8 * GiB), 1 * GiB, 1 * GiB, 4 * GiB),
         (ARM64_5_13, Span(2 * GiB, 8 * GiB), 1 * GiB, 4 * GiB, 4 * GiB),
+        (ARM64_5_13, Span(1 * GiB, 8 * GiB), 1 * GiB, 4 * GiB, 4 * GiB),
+        (ARM64_5_13, Span(4 * GiB, 8 * GiB), 1 * GiB, 8 * GiB, 8 * GiB),
         (ARM64_5_13, Span(32 * GiB, 40 * GiB), None, 40 * GiB, 40 * GiB),
         (ARM64_5_4, Span(1 * GiB, 8 * GiB), None, None, 4 * GiB),
         (ARM64_5_4, Span(33 * GiB, 40 * GiB), None, None, 36 * GiB),
