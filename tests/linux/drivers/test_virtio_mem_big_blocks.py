@@ -22,9 +22,11 @@ BIG_BLOCKS = Params(force_bbm=True, bbm_block_size=BIG)
 ONLINE: list[OnlineType] = ["offline", "online_kernel", "online_movable"]
 
 
-def machine(auto_online: OnlineType, *rules: Rule, params: Params = BIG_BLOCKS) -> tuple[Kernel, VirtioMem]:
+def machine(
+    auto_online: OnlineType, *rules: Rule, params: Params = BIG_BLOCKS, release: str = "linux-6.12"
+) -> tuple[Kernel, VirtioMem]:
     """A small machine and a device whose big blocks have four memory blocks."""
-    k = kernel("x86_64")
+    k = kernel("x86_64", release)
     k.auto_online_blocks = auto_online
     return k, attach(k, 4 * GiB, *rules, params=params)
 
@@ -47,14 +49,16 @@ def test_memory_comes_and_goes_by_big_blocks(auto_online: OnlineType) -> None:
     assert k.hw.violations == []
 
 
-def test_offline_big_blocks_go_first_then_movable_ones() -> None:
-    k, vm = machine("offline")
+@pytest.mark.parametrize(("release", "places"), [("5.13", (2, 1, 0)), ("5.14", (2, 0, 1)), ("6.12", (2, 0, 1))])
+def test_offline_big_blocks_go_first_then_since_5_14_movable_ones(release: str, places: tuple[int, ...]) -> None:
+    """virtio-mem: prioritize unplug from ZONE_MOVABLE in Big Block Mode."""
+    k, vm = machine("offline", release=release)
     resize(k, vm, 2 * BIG)
     for block in range(8):
         state_store(k, FIRST + block, "online_movable" if block < 4 else "online_kernel")
     resize(k, vm, 3 * BIG)
     order = [line.split()[1] for line in resize(k, vm, 0)]
-    assert order == [f"{AT + place * BIG:#x}" for place in (2, 0, 1)]
+    assert order == [f"{AT + place * BIG:#x}" for place in places]
 
 
 @pytest.mark.parametrize("auto_online", ONLINE[1:])

@@ -255,7 +255,7 @@ def test_whether_a_page_that_memblock_does_not_know_is_valid(release: str, early
     k = kernel("arm64", release)
     span = plug(k, k.config.section_size)
     sparse_add_section(k, 0, span.start, span.size)
-    boot = k.boot_memory.end - 1
+    boot = list(k.boot_memory)[-1][1] - 1
     assert pfn_valid(k, boot)
     k.memblock.memblock_remove(boot << k.config.page_shift, k.config.page_size)
     assert (pfn_valid(k, boot), pfn_valid(k, span.start)) == (early, hot)
