@@ -48,9 +48,10 @@ def bounded_search(run: Run, bound: int, limits: Limits | None = None, *, budget
     def look(run: Run) -> tuple[Verdict, Set[Hashable]]:
         one = BoundedSearch(run, limits, bound, budget)
         finished = one.explore()
+        run.back(0)
         within = Bound(bound, limits.failures)
         return Verdict(
-            Mode.BOUNDED, finished, one.failure_one_by_one(), one.coverage, within, limits.rests_on(run)
+            Mode.BOUNDED, finished, one.failure_or_race, one.coverage, within, limits.rests_on(run)
         ), one.met
 
     return settled(run, look)

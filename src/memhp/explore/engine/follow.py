@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 
+from memhp.explore.engine.fusion import one_by_one
 from memhp.explore.engine.op import Run
-from memhp.explore.engine.schedule import Choice, from_text, to_text
+from memhp.explore.engine.schedule import Choice, to_text
 from memhp.explore.engine.search import DATA_RACE, Limits, Search
 
 
@@ -19,12 +20,14 @@ class Followed:
     steps: tuple[Choice, ...]
     enabled: tuple[int, ...]
     """By step: a bit mask of the threads that could have taken it."""
+    along: tuple[int, ...]
+    """By step: how many steps were taken along with it."""
     reason: str | None
 
     @property
     def schedule(self) -> str:
-        """The steps as a string."""
-        return to_text(self.steps)
+        """The steps as a string, those that were taken along by themselves."""
+        return to_text(one_by_one(self.steps, self.along))
 
     @cached_property
     def preemptions(self) -> int:
@@ -41,13 +44,18 @@ class Followed:
 
         Not if they have more preemptions already where they leave it, nor if they never leave it.
         """
-        same = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(self.steps, steps, strict=False)))
+        same = common(self.steps, steps)
         if same < len(steps):
             return same < len(self.steps) and preemptions_of(steps[: same + 1], self.enabled) <= self.preemptions
         return any(
             self.steps[at] != Choice(undisturbed(self.steps[at - 1].thread if at else 0, self.enabled[at]))
             for at in range(same, len(self.steps))
         )
+
+
+def common(one: Sequence[Choice], other: Sequence[Choice]) -> int:
+    """How many steps two schedules begin with that are the same."""
+    return sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(one, other, strict=False)))
 
 
 def preemptions_of(steps: Sequence[Choice], enabled: Sequence[int]) -> int:
@@ -63,19 +71,30 @@ def undisturbed(last: int, enabled: int) -> int:
     return last if enabled >> last & 1 else (enabled & -enabled).bit_length() - 1
 
 
-class _Follow(Search):
+class _Following(Search):
     """A search that takes the steps that it is told to take."""
 
-    def __init__(self, run: Run, most: int) -> None:
-        super().__init__(run, Limits(steps=most), reduce=False)
+    def __init__(self, run: Run) -> None:
+        super().__init__(run, Limits(), reduce=False)
+        self._raced_at = 0
+        """After how many steps the first data race was come upon, if one was."""
 
-    def to_end(self, steps: Sequence[Choice], *, go_on: bool, preemptions: int | None = None) -> Followed | None:
-        """Take `steps`, and then go on with each thread as long as it can.
+    def to_end(
+        self, steps: Sequence[Choice], most: int, *, go_on: bool, preemptions: int | None = None
+    ) -> Followed | None:
+        """Take `steps`, and then go on with each thread as long as it can; what was followed last is gone back from
+        as far as it differs.
 
         None: a step cannot be done, or there are more than so many preemptions.
         """
         choices = self._choices
-        left = deque(steps)
+        self._limits = Limits(steps=most)
+        done = self._go_back(steps)
+        if preemptions is not None:
+            preemptions -= preemptions_of(choices, self._enabled)
+            if preemptions < 0:
+                return None
+        left = deque(steps[done:])
         while (thread := self._arrive(0)) >= 0:
             done = len(choices)
             step = Choice(thread)
@@ -93,23 +112,60 @@ class _Follow(Search):
                 if preemptions < 0:
                     return None
             self._step(*step)
+            if self.race is not None and not self._raced_at:
+                self._raced_at = len(choices)
         if self.failure is None and left:
             return None
-        enabled = tuple(self._enabled[: len(choices)])
         failure = self.failure or self.race
-        if failure is None:
-            return Followed(tuple(choices), enabled, None)
-        broken = from_text(failure.schedule)
-        return Followed(tuple(broken), enabled[: len(broken)], failure.reason)
+        count = self._raced_at if failure is self.race and failure is not None else len(choices)
+        return Followed(
+            tuple(choices[:count]),
+            tuple(self._enabled[:count]),
+            tuple(map(self._run.along, range(count))),
+            failure.reason if failure is not None else None,
+        )
+
+    def _go_back(self, steps: Sequence[Choice]) -> int:
+        """Go back to where `steps` leave what was followed; after how many steps that is."""
+        same = common(self._choices, steps)
+        self._run.back(same)
+        while len(self._choices) > same:
+            self._undo()
+        for column in (self._enabled, self._asleep, self._wanted, self._tried):
+            del column[same:]
+        self.failure = None
+        if self._raced_at > same:
+            self.race, self._raced_at = None, 0
+        return same
 
 
-def follow(run: Run, steps: Sequence[Choice], most: int, *, preemptions: int | None = None) -> Followed | None:
-    """Take `steps`, then let each thread go on as long as it can.
+class Follower:
+    """Follows schedules of a run one after the other; the run stands wherever the last one led until it goes back.
 
-    None when one of them cannot be done, or when more than `preemptions` are made. It ends where something is broken
-    or nobody gets any further, or after `most` steps. The run stands at its start before and after.
+    The start that a schedule has in common with the one before it is not looked at again, so that many which differ
+    in their last steps only cost little. Where threads go round it is: what they are seen to do depends on what was
+    seen before.
     """
-    followed = _Follow(run, most).to_end(steps, go_on=True, preemptions=preemptions)
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._following: _Following | None = None
+
+    def follow(self, steps: Sequence[Choice], most: int, *, preemptions: int | None = None) -> Followed | None:
+        """Take `steps`, then let each thread go on as long as it can.
+
+        None when one of them cannot be done, or when more than `preemptions` are made. It ends where something is
+        broken or nobody gets any further, or after `most` steps.
+        """
+        if self._following is None or self._run.loops or self._following.met:
+            self._run.back(0)
+            self._following = _Following(self._run)
+        return self._following.to_end(steps, most, go_on=True, preemptions=preemptions)
+
+
+def follow(run: Run, steps: Sequence[Choice], most: int) -> Followed | None:
+    """One schedule, as :class:`Follower` follows it; the run stands at its start before and after."""
+    followed = Follower(run).follow(steps, most)
     run.back(0)
     return followed
 
@@ -121,7 +177,7 @@ def unseen_at(run: Run, steps: Sequence[Choice]) -> str | None:
     The run stands at its start before and after; the steps can be done.
     """
     run.notes_places = True
-    followed = _Follow(run, len(steps) + 1).to_end(steps, go_on=False)
+    followed = _Following(run).to_end(steps, len(steps) + 1, go_on=False)
     run.notes_places = False
     run.back(0)
     reason = followed.reason if followed is not None else None

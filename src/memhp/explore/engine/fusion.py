@@ -19,7 +19,7 @@ a search. Here dependence is found lazily, by happens-before (L. Lamport, CACM 2
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable, Hashable, Sequence, Set
+from collections.abc import Callable, Hashable, Iterable, Sequence, Set
 from typing import TypeVar
 
 from memhp.explore.engine.op import Op, Run
@@ -113,14 +113,9 @@ def first_of(run: Run, met: Set[Hashable]) -> Set[Hashable]:
     return first or met
 
 
-def one_by_one(run: Run, steps: Sequence[Choice]) -> list[Choice]:
-    """A schedule with those steps in it that `steps` take along; the run is at its start before and after."""
-    single: list[Choice] = []
-    for depth, step in enumerate(steps):
-        run.step(*step)
-        single += [step, *[Choice(step.thread)] * run.along(depth)]
-    run.back(0)
-    return single
+def one_by_one(steps: Iterable[Choice], along: Iterable[int]) -> list[Choice]:
+    """A schedule with those steps in it that `steps` take along: so many each."""
+    return [choice for step, more in zip(steps, along, strict=True) for choice in (step, *[Choice(step.thread)] * more)]
 
 
 def taken_along(run: Run, single: Sequence[Choice]) -> list[Choice] | None:

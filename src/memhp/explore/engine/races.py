@@ -47,7 +47,10 @@ def _at(where: str) -> str:
 
 
 class Races:
-    """Who has accessed what, in the execution up to here, and which accesses race."""
+    """Who has accessed what, in the execution up to here, and which accesses race.
+
+    A step costs what the accesses cost that nothing puts in order with it, however many there were before.
+    """
 
     def __init__(self, nr_threads: int) -> None:
         self.found: dict[tuple[str, int, bool, int, bool], Race] = {}
@@ -55,39 +58,73 @@ class Races:
         self.latest: Race | None = None
         """One that the last step has come upon, if it has."""
         self._steps_of = [0] * nr_threads
-        self._seen: dict[str, dict[tuple[int, Data], tuple[int, str]]] = {}
-        """By name, then by thread and access: the step that it was made after last, and its place."""
-        self._log: list[list[tuple[tuple[int, Data], tuple[int, str] | None]]] = []
+        self._seen: dict[str, tuple[_Accesses, ...]] = {}
+        """By name, then by thread."""
+        self._log: list[list[list[_Access]]] = []
+        """By step: the lists that its accesses went to."""
 
     def step(self, thread: int, past: int, accesses: Mapping[Data, str]) -> None:
         """A thread has done a step and made accesses after it; `past` are the steps before, and itself."""
         at = len(self._log)
-        log: list[tuple[tuple[int, Data], tuple[int, str] | None]] = []
+        log: list[list[_Access]] = []
         self._log.append(log)
         self._steps_of[thread] |= 1 << at
         self.latest = None
+        if not accesses:
+            return
+        last = [(steps & past).bit_length() - 1 for steps in self._steps_of]
         for one, where in accesses.items():
-            seen = self._seen.setdefault(one.name, {})
-            for (who, other), (when, there) in seen.items():
-                if (
-                    who != thread
-                    and (one.write or other.write)
-                    and not (one.marked and other.marked)
-                    and one.start < other.end
-                    and other.start < one.end
-                    and (self._steps_of[who] & past).bit_length() - 1 <= when - other.a_step
-                ):
-                    self.latest = Race((who, other, there), (thread, one, where))
-                    self.found.setdefault((one.name, who, other.write, thread, one.write), self.latest)
-            key = (thread, one)
-            log.append((key, seen.get(key)))
-            seen[key] = at, where
+            seen = self._seen.get(one.name)
+            if seen is None:
+                seen = self._seen[one.name] = tuple(_Accesses([], []) for _ in last)
+            for who, of_other in enumerate(seen):
+                if who == thread:
+                    continue
+                for other in of_other.in_conflict(one, last[who]):
+                    self.latest = Race((who, other.data, other.where), (thread, one, where))
+                    self.found.setdefault((one.name, who, other.data.write, thread, one.write), self.latest)
+            mine = seen[thread].of(one)
+            log.append(mine)
+            mine.append(_Access(at, one, where))
 
     def back(self, thread: int) -> None:
         """Take the last step, which was this thread's, back."""
-        for key, before in reversed(self._log.pop()):
-            if before is None:
-                del self._seen[key[1].name][key]
-            else:
-                self._seen[key[1].name][key] = before
+        for accesses in self._log.pop():
+            accesses.pop()
         self._steps_of[thread] &= ~(1 << len(self._log))
+
+
+class _Access(NamedTuple):
+    """An access: after which step it was made, and its place."""
+
+    when: int
+    data: Data
+    where: str
+
+
+class _Accesses(NamedTuple):
+    """A thread's accesses to what goes by one name, in their order."""
+
+    reads: list[_Access]
+    writes: list[_Access]
+
+    def of(self, data: Data) -> list[_Access]:
+        """Those that are of a kind with this one."""
+        return self.writes if data.write else self.reads
+
+    def in_conflict(self, one: Data, last: int) -> list[_Access]:
+        """Those that race with one of another thread, in whose past this thread's steps are up to step `last`."""
+        found: list[_Access] = []
+        for accesses in self if one.write else (self.writes,):
+            for access in reversed(accesses):
+                when, other, _ = access
+                if when < last:
+                    break
+                if (
+                    one.start < other.end
+                    and other.start < one.end
+                    and not (one.marked and other.marked)
+                    and last <= when - other.a_step
+                ):
+                    found.append(access)
+        return found[::-1]

@@ -28,7 +28,7 @@ from memhp.explore.engine.execution import Execution
 from memhp.explore.engine.fusion import MOST_ALONG, one_by_one, settled
 from memhp.explore.engine.limits import Limits
 from memhp.explore.engine.op import SHARED, Op, Run, deadlock
-from memhp.explore.engine.schedule import Choice, from_text, to_text
+from memhp.explore.engine.schedule import Choice, to_text
 from memhp.explore.engine.spin import SpinOp, endless, livelock, own_steps, repetition, spin_of
 from memhp.explore.engine.verdict import Coverage, Failure, Mode, Step, Verdict
 
@@ -53,8 +53,9 @@ class Search(Execution):
         """Whether the budget is spent."""
         self.coverage = Coverage()
         self.failure: Failure | None = None
+        """The first failure, in whose schedule every step stands by itself."""
         self.race: Failure | None = None
-        """The first data race, with a schedule that comes to it."""
+        """The first data race, likewise."""
         self._floor = 0
         """The depth whose subtree is searched."""
         self._branch = 0
@@ -219,24 +220,22 @@ class Search(Execution):
         found, unseen = self._dependence.found, self._run.unseen
         return found | unseen if unseen else found
 
-    def failure_one_by_one(self) -> Failure | None:
-        """The failure, with a schedule of single steps; takes the run back to its start.
-
-        Where nothing else goes wrong a data race is one: schedules that switch at what races were not looked at.
+    @property
+    def failure_or_race(self) -> Failure | None:
+        """What has gone wrong; where nothing else does a data race is a failure: schedules that switch at what races
+        were not looked at.
         """
-        return self._one_by_one(self.failure or self.race)
+        return self.failure or self.race
 
-    def _one_by_one(self, failure: Failure | None) -> Failure | None:
-        self._run.back(0)
-        if failure is None or self._run.shared is None:
-            return failure
-        steps = one_by_one(self._run, from_text(failure.schedule))
-        return Failure(failure.reason, to_text(steps))
+    def _failure(self, reason: str) -> Failure:
+        """The execution up to here as one that goes wrong."""
+        along = map(self._run.along, range(len(self._choices)))
+        return Failure(reason, to_text(one_by_one(self._choices, along)))
 
     def _fail(self, reason: str) -> None:
         self.coverage.failed += 1
         if self.failure is None:
-            self.failure = Failure(reason, to_text(self._choices))
+            self.failure = self._failure(reason)
 
     def _end(self) -> None:
         """No thread can go on: judge the execution."""
@@ -352,7 +351,7 @@ class Search(Execution):
         if self._races.latest is not None:
             self.coverage.races += 1
             if self.race is None:
-                self.race = Failure(f"{DATA_RACE}: {self._races.latest.told(run.names)}", to_text(self._choices))
+                self.race = self._failure(f"{DATA_RACE}: {self._races.latest.told(run.names)}")
         self._past.append(past)
         self._saved_past.append(before)
         self._past_of_thread[thread] = past | 1 << depth
@@ -435,8 +434,8 @@ def search(run: Run, limits: Limits | None = None, *, reduce: bool = True, budge
     def look(run: Run) -> tuple[Verdict, Set[Hashable]]:
         one = Search(run, limits, reduce=reduce, budget=budget)
         finished = one.explore()
-        failure = one.failure_one_by_one()
-        return Verdict(mode, finished, failure, one.coverage, limits.bound, limits.rests_on(run)), one.met
+        run.back(0)
+        return Verdict(mode, finished, one.failure_or_race, one.coverage, limits.bound, limits.rests_on(run)), one.met
 
     mode = Mode.REDUCED if reduce else Mode.EXHAUSTIVE
     return settled(run, look)

@@ -12,10 +12,10 @@ from dataclasses import replace
 from itertools import groupby, islice
 
 from memhp.explore.engine.bounded import BoundedSearch
-from memhp.explore.engine.follow import Followed, follow, unseen_at
-from memhp.explore.engine.fusion import one_by_one, taken_along
+from memhp.explore.engine.follow import Followed, Follower, follow, unseen_at
+from memhp.explore.engine.fusion import taken_along
 from memhp.explore.engine.op import Run
-from memhp.explore.engine.schedule import Choice, from_text, to_text
+from memhp.explore.engine.schedule import Choice, from_text
 from memhp.explore.engine.search import DATA_RACE, Limits, search
 from memhp.explore.engine.verdict import Failure, Verdict
 
@@ -45,23 +45,24 @@ def shortest(run: Run, failure: Failure, limits: Limits) -> Failure:
 
     A data race never takes the place of what else goes wrong.
     """
-    small = _shrunk(run, failure, limits)
-    followed = _follow(run, small, limits.steps)
+    small, followed = _shrunk(run, failure, limits)
     for bound in range(followed.preemptions if followed is not None else 0):
         assert followed is not None
         most = min(limits.steps, 2 * len(followed.steps) + ROOM)
         one = BoundedSearch(run, replace(limits, steps=most), bound, SHORT_BUDGET)
         one.explore()
-        fewer = one.failure_one_by_one()
+        run.back(0)
+        fewer = one.failure_or_race
         if fewer is not None and (_kind(fewer.reason) != DATA_RACE or _kind(failure.reason) == DATA_RACE):
-            small = _shrunk(run, fewer, limits)
+            small, _ = _shrunk(run, fewer, limits)
             break
     return _with_places(run, _single(run, small, limits))
 
 
 def shrink(run: Run, failure: Failure, limits: Limits) -> Failure:
     """A smaller schedule that goes wrong in the same way."""
-    return _with_places(run, _single(run, _shrunk(run, failure, limits), limits))
+    small, _ = _shrunk(run, failure, limits)
+    return _with_places(run, _single(run, small, limits))
 
 
 def _with_places(run: Run, failure: Failure) -> Failure:
@@ -88,17 +89,15 @@ def _single(run: Run, failure: Failure, limits: Limits) -> Failure:
     return Failure(followed.reason or failure.reason, followed.schedule)
 
 
-def _follow(run: Run, failure: Failure, most: int) -> Followed | None:
-    """A schedule of single steps, followed with steps taken along."""
-    steps = taken_along(run, from_text(failure.schedule))
-    return follow(run, steps, most) if steps is not None else None
-
-
-def _shrunk(run: Run, failure: Failure, limits: Limits) -> Failure:
+def _shrunk(run: Run, failure: Failure, limits: Limits) -> tuple[Failure, Followed | None]:
+    """A smaller failure of its kind, and how it goes with steps taken along; None where it does not go so."""
     kind = _kind(failure.reason)
-    now = _follow(run, failure, limits.steps)
+    begin = taken_along(run, from_text(failure.schedule))
+    follower = Follower(run)
+    now = follower.follow(begin, limits.steps) if begin is not None else None
     if now is None or _kind(now.reason) != kind:
-        return failure
+        run.back(0)
+        return failure, now
     tried: set[tuple[Choice, ...]] = set()
     better = True
     while better:
@@ -108,12 +107,14 @@ def _shrunk(run: Run, failure: Failure, limits: Limits) -> Failure:
             if key in tried or not now.may_shrink(steps):
                 continue
             tried.add(key)
-            then = follow(run, steps, min(limits.steps, 2 * len(now.steps) + ROOM), preemptions=now.preemptions)
+            most = min(limits.steps, 2 * len(now.steps) + ROOM)
+            then = follower.follow(steps, most, preemptions=now.preemptions)
             if then is not None and _kind(then.reason) == kind and then.size < now.size:
                 now = then
                 better = True
                 break
-    return Failure(now.reason or failure.reason, to_text(one_by_one(run, now.steps)))
+    run.back(0)
+    return Failure(now.reason or failure.reason, now.schedule), now
 
 
 def _kind(reason: str | None) -> str | None:

@@ -91,8 +91,8 @@ class Part(Search):
         added = {depth: more for depth, known in enumerate(start.sets.wanted) if (more := self._wanted[depth] & ~known)}
         rest = self._rest() if self._stopped else None
         met = frozenset(first_of(self._run, self.met))
-        failure, race = self._one_by_one(self.failure), self._one_by_one(self.race)
-        return Found(self.coverage, failure, added, rest, met, race)
+        self._run.back(0)
+        return Found(self.coverage, self.failure, added, rest, met, self.race)
 
     def _by_state(self) -> tuple[list[int], ...]:
         return self._enabled, self._asleep, self._wanted, self._tried
