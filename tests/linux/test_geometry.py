@@ -159,6 +159,7 @@ class TestMemoryBlocks:
             ("linux-6.12", False, 64 * GiB, 0, 2 * GiB),
             ("linux-6.12", False, 100 * GiB + 128 * MiB, 0, 2 * GiB),
             ("linux-6.12", True, 100 * GiB + 128 * MiB, 0, 128 * MiB),
+            ("linux-6.12", True, 100 * GiB + MiB, 0, 128 * MiB),
             ("linux-6.12", True, 101 * GiB, 0, GiB),
             ("linux-6.12", True, 102 * GiB, 0, 2 * GiB),
             ("linux-7.2", False, 100 * GiB + 128 * MiB, 0, 2 * GiB),

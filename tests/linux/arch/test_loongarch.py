@@ -134,6 +134,21 @@ def test_a_leaf_of_struct_pages_stays_for_boot_memory_that_shares_it_where_unuse
     assert kernel_access(k, "init_mm", k.layout.pfn_to_page(span.start)) == "ok"
 
 
+def test_a_leaf_of_struct_pages_stays_for_the_last_block_that_it_serves_where_unused_leaves_go() -> None:
+    k = kernel("loongarch64", "linux-7.2", page_size=16 * KiB)
+    k.config = replace(k.config, profile=k.config.profile.choosing("loongarch64", {"vmemmap_free": "unused"}))
+    before, memmap, size = settled(picture(k)), memmap_bytes(k), k.memory_block_size
+    span = plug(k, 2 * size)
+    for at in (PLUG_AT, PLUG_AT + size):
+        add_memory(k, 0, at, size)
+    remove_memory(k, PLUG_AT, size)
+    assert kernel_access(k, "init_mm", k.layout.pfn_to_page(span.end - 1)) == "ok"
+    remove_memory(k, PLUG_AT + size, size)
+    k.hw.unplug(span, "platform")
+    assert {name for name, seen in settled(picture(k)).items() if seen != before[name]} <= {*ON_STRUCT_PAGES}
+    assert memmap_bytes(k) == memmap
+
+
 @builds
 @pytest.mark.parametrize("mode", ["Y", "force"])
 def test_struct_pages_cannot_lie_on_the_memory_that_they_describe(release: str, page_size: int, mode: str) -> None:

@@ -216,6 +216,20 @@ def test_only_the_ends_of_a_pageblock_tell_whether_a_zone_is_contiguous() -> Non
         assert zone.contiguous == contiguous
 
 
+@pytest.mark.parametrize(("start", "size", "contiguous"), [(0, 2 * MiB, False), (MiB // 2, MiB, True)])
+def test_a_hole_that_has_struct_pages_parts_a_zone_only_if_it_is_a_sub_section(
+    start: int, size: int, contiguous: bool
+) -> None:
+    """pfn_to_online_page() asks pfn_section_valid(): struct pages of a hole in an early section are no online pages."""
+    hole = 3 * GiB + start
+    k = booted(RISCV, [(2 * GiB, hole, 0), (hole + size, 4 * GiB, 0)])
+    zone = k.nodes[0].zones[ZoneType.DMA32]
+    assert k.zone_of(hole >> 12) is zone
+    zone.contiguous = False
+    set_zone_contiguous(k, zone)
+    assert zone.contiguous == contiguous
+
+
 def test_a_zone_that_gets_memory_is_contiguous_again_only_when_it_loses_some() -> None:
     """move_pfn_range_to_zone() asks pfn_to_online_page() of sections that online_mem_sections() marks afterwards."""
     k = kernel("x86_64")
