@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +13,13 @@ from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Table
 from memhp.linux.arch.arm64.mm.pageattr import set_direct_map_valid_noflush
+from memhp.linux.arch.x86.mm.pat import set_memory
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug_add import MHP_NONE, add_memory
 from memhp.linux.mm.memory_hotplug_remove import remove_memory
+from memhp.linux.mm.pgalloc import alloc_tables
 from memhp.linux.profiles import profile
 from memhp.linux.set_memory import set_direct_map_default_noflush, set_direct_map_invalid_noflush
 from memhp.linux.state import Kernel
@@ -109,6 +112,20 @@ def test_arm64_flushes_for_a_page_that_comes_back_unless_it_knows_better(release
     for valid in (False, True):
         set_direct_map_valid_noflush(k, page(k), 1, valid=valid)
     assert k.hw.ledger.since(before).flushes.total() == flushes
+
+
+def test_riscv_flushes_everything_even_if_nothing_could_be_changed() -> None:
+    """linux-6.12 arch/riscv/mm/pageattr.c:__set_memory: flush_tlb_all() behind ``unlock``."""
+    k = boot("riscv64", 4 * KiB, 48, "linux-6.12")
+    for scarce in (False, True):
+        before = k.hw.ledger.copy()
+        if scarce:
+            for zone in k.zones():
+                zone.free.remove(0, 1 << 52)
+        with pytest.raises(KernelError, match="ENOMEM") if scarce else nullcontext():
+            set_direct_map_invalid_noflush(k, page(k) + scarce * (GiB >> 12))
+        (flushed,) = k.hw.ledger.since(before).flushes
+        assert flushed.function == "flush_tlb_all"
 
 
 def test_arm64_takes_the_hint_from_the_whole_run_before_it_splits_one_of_it() -> None:
@@ -213,6 +230,25 @@ def test_x86_keeps_those_apart_who_change_pages_but_not_always_under_debug_pagea
     k.hw.stepper = None
     locks = [each.kind for each in seen.accesses if each.target == "cpa_lock"]
     assert locks[:1] + locks[-1:] == (["lock", "unlock"] if taken else [])
+
+
+def test_x86_gives_a_table_back_where_another_cpu_has_split_the_leaf_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """linux-6.12 arch/x86/mm/pat/set_memory.c:split_large_page: it lets cpa_lock go while it allocates."""
+    one_by_one, meanwhile = (boot("x86_64", 4 * KiB, 48, "linux-6.12") for _ in range(2))
+    for pfn in (page(one_by_one) + 1, page(one_by_one)):
+        set_direct_map_invalid_noflush(one_by_one, pfn)
+    others = [page(meanwhile) + 1]
+
+    def alloc(k: Kernel, height: int, count: int, where: str) -> list[Span]:
+        frames = alloc_tables(k, height, count, where)
+        while others:
+            set_direct_map_invalid_noflush(k, others.pop())
+        return frames
+
+    monkeypatch.setattr(set_memory, "alloc_tables", alloc)
+    set_direct_map_invalid_noflush(meanwhile, page(meanwhile))
+    assert leaves(meanwhile) == leaves(one_by_one)
+    assert meanwhile.hw.memory.used(Use.TABLE) == one_by_one.hw.memory.used(Use.TABLE)
 
 
 @pytest.mark.parametrize("arch", ["riscv64", "arm64", "x86_64"])
