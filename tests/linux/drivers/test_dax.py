@@ -136,6 +136,7 @@ def test_kmem_asks_for_self_hosted_struct_pages_only_if_the_attribute_says_so(me
         (2 * GiB, "2.00 GiB"),
         (1536 * KiB, "1.50 MiB"),
         (63 * TiB, "63.0 TiB"),
+        (2043, "2.00 KiB"),
     ],
 )
 def test_sizes_are_printed_to_three_digits(size: int, text: str) -> None:
