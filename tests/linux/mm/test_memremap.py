@@ -309,6 +309,37 @@ def test_private_pages_in_use_pin_the_mapping() -> None:
     assert k.hw.now == 7
 
 
+@pytest.mark.parametrize(
+    ("kind", "told", "drops"),
+    [
+        (MemoryType.PRIVATE, True, 1),
+        (MemoryType.COHERENT, True, 1),
+        (MemoryType.PCI_P2PDMA, True, 0),
+        (MemoryType.FS_DAX, False, 0),
+        (MemoryType.GENERIC, False, 0),
+    ],
+)
+@pytest.mark.parametrize("has_ops", [True, False])
+def test_what_becomes_of_a_page_whose_last_reference_goes(
+    kind: MemoryType, told: bool, drops: int, has_ops: bool
+) -> None:
+    """linux-7.2 mm/memremap.c:free_zone_device_folio."""
+    k = kernel("x86_64", "linux-7.2")
+    freed: list[int] = []
+    ops = DevPagemapOps(page_free=lambda _, pfn: freed.append(pfn), migrate_to_ram=lambda _k, _pfn: None)
+    plug(k, 128 * MiB)
+    pgmap = device(128 * MiB, type=kind, ops=ops, owner="gpu")
+    memremap_pages(k, pgmap, 0)
+    assert pgmap.ref is not None
+    zone_device_page_init(k, pgmap, 2)
+    pgmap.ops, before = ops if has_ops else None, pgmap.ref.count
+    for _ in range(2):
+        free_zone_device_folio(k, pgmap, PLUG_AT >> 12)
+    assert freed == [PLUG_AT >> 12] * 2 * (told and has_ops)
+    assert before - pgmap.ref.count == 2 * drops * has_ops
+    assert sum("free_zone_device_folio" in line for line in log(k)) == (told and not has_ops)
+
+
 def test_in_5_13_a_driver_brings_its_own_reference_count() -> None:
     k = kernel("x86_64", "linux-5.13")
     plug(k, 128 * MiB)

@@ -355,10 +355,12 @@ def zone_device_page_init(k: Kernel, pgmap: DevPagemap, nr: int = 1) -> None:
 def free_zone_device_folio(k: Kernel, pgmap: DevPagemap, pfn: int) -> None:
     """The last reference to a page is gone: its driver is told, and private or coherent memory unpins the mapping.
 
-    Of FS_DAX memory whoever waits for the page is woken; by 6.12 ``__put_devmap_managed_folio_refs()`` does that.
+    Of FS_DAX memory whoever waits for the page is woken; by 6.12 ``__put_devmap_managed_folio_refs()`` does that. Pages
+    of device-dax are its own as before.
     """
     if pgmap.type is MemoryType.FS_DAX:
         wake_up_var(k, pfn)
+    if pgmap.type in {MemoryType.FS_DAX, MemoryType.GENERIC}:
         return
     if pgmap.ops is None or pgmap.ops.page_free is None:
         warn(k, here(), once=True)
