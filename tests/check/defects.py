@@ -355,6 +355,12 @@ def resource_leaves_its_parent(k: Kernel) -> None:
     ram.children.append(Resource(ram.start, ram.end + 1, "too long", parent=ram))
 
 
+def resources_are_out_of_order(k: Kernel) -> None:
+    """Two neighbours in each other's place."""
+    children = k.iomem_resource.children
+    children[-2:] = children[:-3:-1]
+
+
 def ram_resource_is_gone(k: Kernel) -> None:
     """The added memory is not in the resource tree."""
     k.iomem_resource.children.remove(_ram_of(k, HOTPLUG_AT))
@@ -412,7 +418,7 @@ DEFECTS: dict[str, tuple[Defect, ...]] = {
         node_lists_a_block_that_is_gone,
         group_of_a_block_is_gone,
     ),
-    "resources": (resource_leaves_its_parent, ram_resource_is_gone),
+    "resources": (resource_leaves_its_parent, resources_are_out_of_order, ram_resource_is_gone),
     "locks": (lock_is_held,),
 }
 """By the law that each breaks, on any machine; the laws that need a special machine have tests of their own."""

@@ -5,12 +5,13 @@ used.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from memhp.check.resource_changes import Siblings
 from memhp.hw.format import U64
 from memhp.hw.memory import Use
 from memhp.hw.ranges import Ranges, ranges
@@ -62,10 +63,11 @@ def leaves_in(found: Ranges, area: Span) -> Leaves:
 
 
 class Near(NamedTuple):
-    """The parts of a machine that a look is confined to: whole memory blocks (PFNs), and addresses (bytes)."""
+    """The parts of a machine that a look is confined to: whole memory blocks (PFNs), addresses (bytes), resources."""
 
     pfns: SpanSet
     vas: SpanSet
+    resources: Sequence[Siblings] = ()
 
 
 class MachineView:
@@ -78,8 +80,11 @@ class MachineView:
         self.near = near
 
     def hold(self, **found: object) -> None:
-        """Read the page tables now, unless what is in them, or anything else, is already known."""
+        """Keep what is known of this moment, so that it is not read out of the machine again."""
         self.__dict__.update(found)
+
+    def read(self) -> None:
+        """Read the page tables now: they may be others when a law asks for them."""
         _ = self.ranges, self.tables
 
     @property

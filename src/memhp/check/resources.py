@@ -3,7 +3,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from itertools import repeat
+from itertools import repeat, starmap
 from operator import attrgetter, is_, le, lt
 
 from memhp.check.law import Breach, Law
@@ -39,16 +39,26 @@ def _tree(parent: Resource) -> Iterator[Breach]:
         yield from _tree(child)
 
 
-def _sound(parent: Resource) -> bool:
-    """What :func:`_tree` finds nothing against."""
-    children = parent.children
-    starts, ends = [*map(_START, children), parent.end + 1], [parent.start - 1, *map(_END, children)]
+def _sound(parent: Resource, first: int = 0, last: int | None = None) -> bool:
+    """What :func:`_tree` finds nothing against among the children ``[first, last)``, neighbours included."""
+    children = parent.children[first:last]
+    if not children:
+        return True
+    starts, ends = [*map(_START, children)], [*map(_END, children)]
     return (
-        all(map(lt, ends, starts))
-        and all(map(le, starts, ends[1:]))
+        parent.start <= starts[0]
+        and ends[-1] <= parent.end
+        and all(map(lt, ends, starts[1:]))
+        and all(map(le, starts, ends))
         and all(map(is_, map(_PARENT, children), repeat(parent)))
         and all(map(_sound, filter(_CHILDREN, children)))
     )
+
+
+def _still(look: MachineView, near: MachineView) -> bool:
+    """Whether nothing is to be found where resources, blocks or RAM changed."""
+    assert near.near is not None
+    return all(starmap(_sound, near.near.resources)) and next(_ram(near), None) is None
 
 
 def system_ram(root: Resource) -> SpanSet:
@@ -119,5 +129,5 @@ LAW = Law(
     NAME,
     "Resources nest and do not overlap, and System RAM is what the memory blocks stand for",
     find,
-    still=lambda look, near: _sound(look.k.iomem_resource) and next(_ram(near), None) is None,
+    still=_still,
 )

@@ -15,12 +15,12 @@ import numpy as np
 
 from memhp.check.law import Breach, Law, Note
 from memhp.check.machine_view import MachineView, Near, TableFrames, tables_below
+from memhp.check.resource_changes import ResourceChanges
 from memhp.check.snapshot import Snapshot
 from memhp.hw.dirty_log import Written
 from memhp.hw.format import U64
 from memhp.hw.incremental_ranges import ranges_again
 from memhp.hw.walker import ALL, Bools
-from memhp.linux.kernel.resource import Resource
 from memhp.linux.mm.dev_pagemap import Memremap
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanMap, SpanSet
@@ -31,8 +31,6 @@ MOST_WINDOWS = 8
 Key = tuple[object, ...]
 
 _altmap_state = attrgetter("base_pfn", "reserve", "free", "align", "alloc")
-_resource_state = attrgetter("start", "end", "flags")
-_children = attrgetter("children")
 
 
 class Watch:
@@ -46,7 +44,7 @@ class Watch:
         self._seen: dict[Key, SpanMap[Any] | SpanSet] = {}
         self._altmaps: dict[int, tuple[int, ...]] = {}
         self._groups: set[int] = set()
-        self._resources: list[tuple[int, int, int]] = []
+        self._resources = ResourceChanges()
         self._broken: set[str] = set()
         self._notes: dict[str, list[Note]] = {}
 
@@ -70,16 +68,18 @@ class Watch:
         if old is None or k.hw.written is None:
             k.hw.written = Written(k.hw.fmt)
             self._look = look = MachineView(k)
-            look.hold()
+            look.read()
             list(self._differences())
+            self._resources.look(k.iomem_resource)
             return None
         written = k.hw.written.take()
         vas = _few(SpanSet.joined(sorted([*written.addresses, *_reach(k, old.tables, written.frames)])))
         ranges = ranges_again(old.ranges, k.hw.memory, k.init_mm.frame, vas) if vas else old.ranges
         tables = _tables_again(k, old.tables, vas) if vas else old.tables
-        differing = list(self._differences())
+        changed, siblings = self._resources.look(k.iomem_resource)
+        differing = [*self._differences(), *(_frames(span, k.config.page_shift) for span in changed)]
         if not vas and not differing:
-            near = MachineView(k, Near(SpanSet(), SpanSet()))
+            near = MachineView(k, Near(SpanSet(), SpanSet(), siblings))
             near.hold(ranges=ranges, tables=tables, storage=(SpanSet(), []))
             return near
         self._look = look = MachineView(k)
@@ -87,7 +87,7 @@ class Watch:
         if not vas:
             look.hold(storage=old.storage)
         pfns = _units(k, [*differing, *_frames_of(old, vas), *_frames_of(look, vas)])
-        near = MachineView(k, Near(pfns, SpanSet.joined(sorted([*vas, *_addresses_of(k, pfns)]))))
+        near = MachineView(k, Near(pfns, SpanSet.joined(sorted([*vas, *_addresses_of(k, pfns)])), siblings))
         mapped, twice = look.storage
         near.hold(
             ranges=ranges,
@@ -106,7 +106,7 @@ class Watch:
                 continue
             found = _differ(now, old)
             unit, shift = _scale(k, key)
-            yield from (Span(span.start * unit >> shift, -(-span.end * unit >> shift)) for span in found)
+            yield from (_frames(Span(span.start * unit, span.end * unit), shift) for span in found)
             if now is None:
                 del self._seen[key]
             else:
@@ -123,18 +123,6 @@ class Watch:
                 if device.group in gone:
                     yield Span(first * k.pages_per_block, last * k.pages_per_block)
             self._groups = set(k.memory_groups)
-        resources = list(_resources(k.iomem_resource))
-        if resources != self._resources:
-            for start, end, _ in {*resources} ^ {*self._resources}:
-                yield Span(start >> k.config.page_shift, (end >> k.config.page_shift) + 1)
-            self._resources = resources
-
-
-def _resources(parent: Resource) -> Iterator[tuple[int, int, int]]:
-    """What each resource below this one is by range (bytes, the last included) and flags."""
-    yield from map(_resource_state, parent.children)
-    for child in filter(_children, parent.children):
-        yield from _resources(child)
 
 
 def _maps(k: Kernel) -> Iterator[tuple[Key, SpanMap[Any] | SpanSet]]:
@@ -165,6 +153,11 @@ def _scale(k: Kernel, key: Key) -> tuple[int, int]:
         "byte": (1, k.config.page_shift),
     }
     return units[str(key[0])]
+
+
+def _frames(span: Span, shift: int) -> Span:
+    """The frames that hold some of a span, whose integers are frames shifted left by so many bits."""
+    return Span(span.start >> shift, -(-span.end >> shift))
 
 
 def _differ(now: Any, old: Any) -> list[Span]:
@@ -205,7 +198,7 @@ def _frames_of(look: MachineView, vas: SpanSet) -> Iterator[Span]:
     for area in (k.layout.direct_map.span, vmemmap):
         leaves = confined.leaves(area)
         for pa, size in zip(leaves.pa.tolist(), leaves.size.tolist(), strict=True):
-            yield Span(pa >> shift, -(-(pa + size) >> shift))
+            yield _frames(Span(pa, pa + size), shift)
     for part in vas.runs(*vmemmap):
         yield Span(k.layout.page_to_pfn(part.start), k.layout.page_to_pfn(part.end - 1) + 1)
 
