@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from memhp.errors import KernelError
 from memhp.facts.cmdline import Cmdline
 from memhp.facts.memory_blocks import ONLINE_TYPES
 from memhp.linux.lib.kstrtox import kstrtobool
@@ -65,7 +66,10 @@ def boot_options(cmdline: Cmdline) -> Options:
         key, read = READERS.get(option.replace("-", "_"), ("", _flag))
         if not key:
             continue
-        taken = read(value or "")
+        try:
+            taken = read(value or "")
+        except KernelError:
+            taken = None
         if taken is None and not (key == "kernelcore" and value == "mirror"):
             refused.append(option if value is None else f"{option}={value}")
         elif taken is not None:

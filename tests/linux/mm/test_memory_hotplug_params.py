@@ -37,10 +37,13 @@ def test_a_value_is_read_as_the_kernel_reads_it(name: str, text: str, value: obj
     ("name", "text"),
     [
         ("online_policy", "auto"),
+        ("online_policy", " auto-movable"),
+        ("auto_movable_ratio", " 301"),
         ("online_policy", "Contig-Zones"),
         ("auto_movable_ratio", "-1"),
-        ("auto_movable_ratio", "4294967296"),
         ("auto_movable_ratio", "09"),
+        ("auto_movable_ratio", "0x"),
+        ("auto_movable_ratio", ""),
         ("auto_movable_numa_aware", "o"),
         ("auto_movable_numa_aware", ""),
     ],
@@ -51,6 +54,17 @@ def test_other_values_are_invalid_and_change_nothing(name: str, text: str) -> No
     with pytest.raises(KernelError) as refused:
         param_attr_store(k, name, text)
     assert refused.value.name == "EINVAL"
+    assert k.config is before
+
+
+@pytest.mark.parametrize("text", ["4294967296", "0x100000000", "0777777777777777777777777", "18446744073709551616 KiB"])
+def test_a_ratio_that_32_bits_do_not_hold_is_out_of_range(text: str) -> None:
+    """kstrtouint(): -ERANGE; of what 64 bits do not hold before it looks at what follows."""
+    _, k = rehearse_scenario(loads(MACHINE % ""))
+    before = k.config
+    with pytest.raises(KernelError) as refused:
+        param_attr_store(k, "auto_movable_ratio", text)
+    assert refused.value.name == "ERANGE"
     assert k.config is before
 
 

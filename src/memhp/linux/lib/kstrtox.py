@@ -1,31 +1,48 @@
-"""Numbers and truth values as the kernel reads them from text: ``lib/kstrtox.c``. None stands for EINVAL and ERANGE."""
+"""Numbers and truth values as the kernel reads them from text: ``lib/kstrtox.c``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
+from errno import EINVAL, ERANGE
+
+from memhp.errors import KernelError
+from memhp.linux.place import here
 
 KERNEL_FILE = "lib/kstrtox.c"
 UINT_MAX = (1 << 32) - 1
 ULLONG_MAX = (1 << 64) - 1
 
-_NUMBER = re.compile(r"\+?(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))\n?")
+_DIGITS = {8: "[0-7]", 10: "[0-9]", 16: "[0-9a-fA-F]"}
+_PREFIX = re.compile(r"0[xX](?=[0-9a-fA-F])")
 
 
-def kstrtoull(text: str, most: int = ULLONG_MAX) -> int | None:
-    """A number up to `most` in the base that its prefix says, as with base 0; one newline may follow."""
-    match = _NUMBER.fullmatch(text)
-    if match is None:
-        return None
-    number = int(match[1], 16) if match[1] else int(match[2], 8) if match[2] else int(match[3])
-    return number if number <= most else None
+def kstrtoull(text: str, base: int = 0, most: int = ULLONG_MAX) -> int:
+    """A number up to `most`; base 0: the one that its prefix says. A plus may go before, and one newline follow.
+
+    Raises ERANGE for a larger one, whatever follows if 64 bits do not hold it, and EINVAL for anything else.
+    """
+    digits = text.removeprefix("+")
+    prefix = _PREFIX.match(digits)
+    base = base or (16 if prefix else 8 if digits.startswith("0") else 10)
+    digits = digits[prefix.end() :] if prefix and base == 16 else digits
+    read = re.match(f"{_DIGITS[base]}*", digits)
+    assert read is not None
+    number = int(read[0] or "0", base)
+    if number > ULLONG_MAX:
+        raise KernelError(ERANGE, f"{text.strip()!r} does not fit 64 bits", place=here())
+    if not read[0] or digits[read.end() :] not in ("", "\n"):
+        raise KernelError(EINVAL, f"{text.strip()!r} is no number", place=here())
+    if number > most:
+        raise KernelError(ERANGE, f"{text.strip()!r} is more than {most}", place=here())
+    return number
 
 
-def kstrtouint(text: str) -> int | None:
+def kstrtouint(text: str, base: int = 0) -> int:
     """The same for 32 bits."""
-    return kstrtoull(text, UINT_MAX)
+    return kstrtoull(text, base, UINT_MAX)
 
 
 def kstrtobool(text: str) -> bool | None:
-    """A truth value: the first letter decides, after ``o`` the second.
+    """A truth value: the first letter decides, after ``o`` the second. None for what is none.
 
     Words that begin with ``e`` and ``d``, which 7.2 takes and 6.12 does not, are not taken.
     """

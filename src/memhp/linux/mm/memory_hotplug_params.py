@@ -18,7 +18,7 @@ ONLINE_POLICIES = ("contig-zones", "auto-movable")
 
 
 def _online_policy(text: str) -> str | None:
-    return text if text in ONLINE_POLICIES else None
+    return next((policy for policy in ONLINE_POLICIES if text.removesuffix("\n") == policy), None)
 
 
 PARSERS: dict[str, Callable[[str], Any]] = {
@@ -30,10 +30,14 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 
 
 def param_attr_store(k: Kernel, name: str, text: str) -> None:
-    """Write to a parameter. Raises EINVAL for what it does not take, and EACCES where sysfs has no such file."""
+    """Write to a parameter.
+
+    Raises EINVAL for what it does not take, ERANGE for a number that is too large, and EACCES where sysfs has no such
+    file.
+    """
     if not k.config.profile.auto_movable:
         raise KernelError(EACCES, f"there is no parameter {name}", place="fs/sysfs/dir.c:sysfs_create_dir_ns")
-    value = PARSERS[name](text.strip())
+    value = PARSERS[name](text)
     if value is None:
         raise KernelError(EINVAL, f"{name} does not take {text!r}", place="kernel/params.c:param_attr_store")
     k.config = replace(k.config, **{name: value})

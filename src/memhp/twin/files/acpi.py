@@ -23,7 +23,10 @@ def hotplug(twin: Twin) -> Folder:
     """``/sys/firmware/acpi/hotplug/memory``: whether DIMMs may be ejected, as ``drivers/acpi/sysfs.c`` has it."""
 
     def store(text: str) -> None:
-        number = None if "x" in text.lower() else kstrtouint(text)
+        try:
+            number = kstrtouint(text, base=10)
+        except KernelError:
+            number = -1
         if number not in (0, 1):
             place = "drivers/acpi/sysfs.c:enabled_store"
             raise KernelError(EINVAL, f"{text!r} is neither 0 nor 1", place=place)

@@ -29,9 +29,10 @@ def auto_online_blocks_store(k: Kernel, text: str) -> None:
 
 def hard_offline_page_store(k: Kernel, text: str) -> None:
     """Write an address to ``hard_offline_page``: its page goes bad. Raises EINVAL, and what memory_failure() raises."""
-    address = kstrtoull(text)
-    if address is None:
-        raise KernelError(EINVAL, f"{text!r} is no address", place=here())
+    try:
+        address = kstrtoull(text)
+    except KernelError as error:
+        raise KernelError(EINVAL, error.reason, place=here()) from None
     memory_failure(k, address >> k.config.page_shift)
 
 
