@@ -89,6 +89,12 @@ def test_folders_list_what_is_in_them(root: Folder) -> None:
         ("auto_online_blocks", "always", "EINVAL"),
         ("hard_offline_page", "0x180000000", "ENXIO"),
         ("hard_offline_page", "page 5", "EINVAL"),
+        ("hard_offline_page", "0x10000000000000000", "EINVAL"),
+        ("probe", "0x200000000\n", ""),
+        ("probe", "0x100000000\n", "EEXIST"),
+        ("probe", "0x200001000", "EINVAL"),
+        ("probe", "8G", "EINVAL"),
+        ("probe", "0x10000000000000000", "ERANGE"),
     ],
 )
 def test_writes_end_as_the_kernels_store_functions_do(root: Folder, path: str, text: str, ends_in: str) -> None:
@@ -111,6 +117,23 @@ def test_parameters_that_boot_decides_about_cannot_be_written(root: Folder) -> N
     assert write(root, f"{parameters}/online_policy", "auto-movable\n") == ""
     assert text_of(root, f"{parameters}/online_policy") == "auto-movable\n"
     assert write(root, f"{parameters}/auto_movable_ratio", "-1") == "EINVAL"
+
+
+@pytest.mark.parametrize(
+    ("preset", "has"),
+    [
+        ("riscv-vm", set()),
+        ("loongarch-4k-vm", {"probe"}),
+        ("arm64-vm", {"hard_offline_page", "node0/memory_failure"}),
+        ("x86-vm", {"hard_offline_page", "node0/memory_failure", "probe"}),
+    ],
+)
+def test_what_an_architecture_cannot_be_built_with_has_no_file(tmp_path: Path, preset: str, has: set[str]) -> None:
+    """Kconfig: ``ARCH_SUPPORTS_MEMORY_FAILURE``, ``ARCH_MEMORY_PROBE``."""
+    twin, *_ = boot(scenario(tmp_path, f'machine = {{ preset = "{preset}" }}'))
+    root = twin_root(twin_files(twin, ""))
+    paths = {"hard_offline_page": MEMORY, "probe": MEMORY, "node0/memory_failure": "/sys/devices/system/node"}
+    assert {name for name, folder in paths.items() if resolve(root, f"{folder}/{name}")} == has
 
 
 def test_injected_errors_are_what_onlining_and_offlining_end_in(root: Folder) -> None:

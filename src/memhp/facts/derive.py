@@ -22,6 +22,7 @@ from memhp.linux.mm.compound_vmemmap import VMEMMAP_RESERVE_NR, vmemmap_can_opti
 from memhp.linux.mm.dev_pagemap import DevPagemap, Memremap, pgmap_vmemmap_nr
 from memhp.linux.mm.free_area import free_by_order, nr_free_pages
 from memhp.linux.mm.hugetlb import HUGE_USES
+from memhp.linux.mm.memory_failure import memory_failure_stats
 from memhp.linux.mm.zone_limits import zone_types
 from memhp.linux.mmzone import MigrateType, Zone, ZoneType
 from memhp.linux.state import Kernel
@@ -136,6 +137,7 @@ def nodes_of(k: Kernel) -> Nodes:
             meminfo=node_meminfo(k, nid),
             cpulist=k.node_states.cpus.get(nid, ()),
             distance=node_distance(k, nid),
+            memory_failure=memory_failure_stats(k, nid),
         )
         for nid in sorted(k.node_states.devices)
     )
@@ -180,10 +182,15 @@ def meminfo_of(k: Kernel) -> dict[str, int]:
     return {
         **_meminfo(k, k.zones()),
         "CommitLimit": _commit_limit(k),
-        "HardwareCorrupted": k.statics(Poisoned).num_poisoned_pages * (k.config.page_size // KiB),
+        **_hardware_corrupted(k),
         **_vmalloc_total(k),
         **k.port.arch_report_meminfo(k),
     }
+
+
+def _hardware_corrupted(k: Kernel) -> dict[str, int]:
+    kbytes = k.statics(Poisoned).num_poisoned_pages * (k.config.page_size // KiB)
+    return {"HardwareCorrupted": kbytes} if k.port.has_memory_failure else {}
 
 
 def buddyinfo_of(k: Kernel) -> tuple[BuddyZone, ...]:

@@ -11,6 +11,9 @@ from memhp.facts.source import SYS_NODE, Source
 NODE_STATES = ("possible", "online", "has_memory", "has_normal_memory", "has_cpu", "has_generic_initiator")
 """The lists of nodes in the folder (``drivers/base/node.c:node_state_attr``)."""
 
+POISONED_PAGES = ("total", "ignored", "failed", "delayed", "recovered")
+"""The files of a node's folder ``memory_failure``, since 6.3."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -21,6 +24,8 @@ class Node:
     cpulist: tuple[int, ...] | None = None
     distance: tuple[int, ...] | None = None
     numastat: Mapping[str, int] = field(default_factory=dict)
+    memory_failure: Mapping[str, int] = field(default_factory=dict)
+    """Pages that memory errors took, by what came of them (``mm/memory-failure.c:memory_failure_attr``)."""
 
     def files(self) -> dict[str, str]:
         """The node's attribute files by name, with the text that the kernel shows."""
@@ -33,6 +38,7 @@ class Node:
             shown["distance"] = " ".join(map(str, self.distance)) + "\n"
         if self.numastat:
             shown["numastat"] = counters.render_vmstat(self.numastat)
+        shown.update((f"memory_failure/{name}", f"{count}\n") for name, count in self.memory_failure.items())
         return shown
 
 
@@ -76,4 +82,9 @@ def _node(source: Source, nid: int) -> Node:
         cpulist=None if cpulist is None else id_list(cpulist, source.where(f"{folder}/cpulist")),
         distance=None if distance is None else tuple(map(int, distance.split())),
         numastat=counters.parse_vmstat(numastat, where=source.where(f"{folder}/numastat")) if numastat else {},
+        memory_failure={
+            name: count
+            for name in POISONED_PAGES
+            if (count := source.number(f"{folder}/memory_failure/{name}")) is not None
+        },
     )

@@ -219,6 +219,11 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
         first("allowed"),
         since("6.2", "refused", "mm/hwpoison: introduce per-memory_block hwpoison counter"),
     )
+    node_poison_counts: bool = choice(
+        "Whether each node counts its poisoned pages by what came of them, for its folder ``memory_failure``.",
+        first(False),
+        since("6.3", True, "mm: memory-failure: Add memory failure stats to sysfs"),
+    )
     block_lock: Literal["pages", "whole"] = choice(
         "Under ``mem_hotplug_lock`` when a block goes online or offline: only ``online_pages()`` and "
         "``offline_pages()``, or what is done to the pages that hold its own memmap and to counters as well.",

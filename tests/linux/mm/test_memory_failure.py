@@ -6,7 +6,9 @@ import pytest
 from kernels import PLUG_AT, kernel, plug
 from memhp.check import check_all
 from memhp.errors import KernelBug, KernelError
+from memhp.facts.derive import derive, nodes_of
 from memhp.hw.memory import Use
+from memhp.linux.choices import Arch
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.memory_hotplug_add import add_memory
@@ -50,6 +52,32 @@ def test_a_free_page_is_taken_from_the_buddy() -> None:
     managed = zone.managed
     assert outcome(k) == said("ok", "free buddy page", "Recovered")
     assert not zone.free.covered(BAD, BAD + 1) and zone.managed == managed
+
+
+def test_a_node_counts_its_bad_pages_by_what_came_of_them() -> None:
+    """mm/memory-failure.c:update_per_node_mf_stats(); a page that is bad already counts no second time."""
+    k = grown()
+    allocate(k, 128 << 10, "pinned", "dma", at=PLUG_AT + 8 * MiB)
+    held, slab = (PLUG_AT + 8 * MiB) >> 12, (PLUG_AT + 16 * MiB) >> 12
+    allocate(k, 4 << 10, "kernel", "slab", at=slab << 12)
+    for pfn, ends_in in ((BAD, "ok"), (held, "EBUSY"), (slab, "EBUSY"), (BAD, "EHWPOISON")):
+        assert outcome(k, pfn).startswith(ends_in)
+    node = next(node for node in nodes_of(k).nodes if node.nid == 0)
+    shown = {name: text for name, text in node.files().items() if "/" in name}
+    assert shown == {
+        "memory_failure/total": "3\n",
+        "memory_failure/ignored": "1\n",
+        "memory_failure/failed": "1\n",
+        "memory_failure/delayed": "0\n",
+        "memory_failure/recovered": "1\n",
+    }
+
+
+@pytest.mark.parametrize(("arch", "release"), [("x86_64", "6.2"), ("riscv64", "6.12"), ("loongarch64", "7.2")])
+def test_kernels_before_6_3_and_those_without_memory_failure_have_no_such_folder(arch: Arch, release: str) -> None:
+    k = kernel(arch, release=release)
+    assert not any("memory_failure" in name for node in nodes_of(k).nodes for name in node.files())
+    assert ("HardwareCorrupted" in derive(k).meminfo) is (arch == "x86_64")
 
 
 @pytest.mark.parametrize(

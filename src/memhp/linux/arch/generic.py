@@ -38,6 +38,7 @@ class GenericPort(Port):
     has_gigantic_folios = True
     has_hvo = True
     has_memory_probe = False
+    has_memory_failure = False
     has_memmap_on_memory = True
     keeps_memblock = True
     has_zone_dma = True

@@ -1,8 +1,9 @@
 """A page that memory errors have taken: ``mm/memory-failure.c``. One page at a time; PFNs throughout."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from dataclasses import dataclass, field
 from errno import EBUSY, ENXIO
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
@@ -26,11 +27,21 @@ UNPLUGGED = Owner(Use.OFFLINE)
 """Whose a page of an online block is that has no memory behind it: a driver's, which keeps its struct page."""
 
 
+Result = Literal["Ignored", "Failed", "Delayed", "Recovered"]
+
+
+@dataclass
+class MemoryFailureStats:
+    """``NODE_DATA(nid)->mf_stats``: how many pages of a node came to what; a node that goes keeps them."""
+
+    by_node: dict[int, dict[Result, int]] = field(default_factory=dict)
+
+
 class Action(NamedTuple):
     """What the kernel does about a page: what it calls it, and what comes of it."""
 
     page: str
-    result: Literal["Ignored", "Failed", "Recovered"]
+    result: Result
 
 
 ACTIONS = {
@@ -158,7 +169,26 @@ def _huge_page(k: Kernel, pfn: int, owner: Owner, action: Action) -> Action:
     return action
 
 
+def update_per_node_mf_stats(k: Kernel, pfn: int, result: Result) -> None:
+    """One page more of its node came to this."""
+    zone = k.zone_of(pfn)
+    if zone is not None:
+        counts = k.statics(MemoryFailureStats).by_node.setdefault(zone.nid, dict.fromkeys(get_args(Result), 0))
+        counts[result] += 1
+
+
+def memory_failure_stats(k: Kernel, nid: int) -> dict[str, int]:
+    """What the files of ``nodeN/memory_failure`` show; nothing where kernels have no such folder."""
+    if not (k.port.has_memory_failure and k.config.profile.node_poison_counts):
+        return {}
+    counts = k.statics(MemoryFailureStats).by_node.get(nid, {})
+    by_result = {result.lower(): counts.get(result, 0) for result in get_args(Result)}
+    return {"total": sum(by_result.values()), **by_result}
+
+
 def _action_result(k: Kernel, pfn: int, action: Action) -> None:
     if action is not ALREADY:
         num_poisoned_pages_inc(k, pfn)
+        if k.config.profile.node_poison_counts:
+            update_per_node_mf_stats(k, pfn, action.result)
     k.hw.log(f"Memory failure: {pfn:#x}: recovery action for {action.page}: {action.result}", "err")

@@ -45,6 +45,8 @@ def pin(session: Session, step: schema.Pin) -> None:
 def poison(session: Session, step: schema.Poison) -> None:
     """A memory error."""
     k = session.k
+    if not k.port.has_memory_failure:
+        raise BadInput(f"{k.config.arch} has no CONFIG_MEMORY_FAILURE", where="do", fix="leave the step out")
     if (step.at is None) == (step.tag is None):
         raise BadInput("which page?", where="at", fix="write `at` or `tag`, one of them")
     if step.tag is not None:

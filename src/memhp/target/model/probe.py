@@ -7,6 +7,7 @@ from memhp.linux.drivers.base.memory_probe import probe_store
 from memhp.scenario import schema
 from memhp.spans import Span
 from memhp.target.model.session import Session, bytes_of
+from memhp.units import is_aligned
 
 
 def probe(session: Session, step: schema.Probe) -> None:
@@ -19,7 +20,7 @@ def probe(session: Session, step: schema.Probe) -> None:
         raise BadInput(f"{k.config.arch} has no such file", where="do", fix="plug a DIMM instead")
     at = bytes_of(step.at, "at")
     span = Span(at, at + k.memory_block_size)
-    new = not any(k.hw.memory.owners.runs(*session.frames(span)))
+    new = is_aligned(at, k.memory_block_size) and not any(k.hw.memory.owners.runs(*session.frames(span)))
     if new:
         k.hw.plug(session.frames(span), Owner(Use.DEVICE, "probe"))
     probe_store(k, at)

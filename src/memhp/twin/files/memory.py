@@ -11,27 +11,46 @@ from memhp.facts.derive import valid_zones_of
 from memhp.linux.drivers.base.memory import auto_online_blocks_store, hard_offline_page_store
 from memhp.linux.drivers.base.memory_state import online_store, state_store
 from memhp.linux.lib.kobject_uevent import Action, kobject_uevent
+from memhp.linux.lib.kstrtox import kstrtoull
 from memhp.linux.mmzone import MemoryBlock
 from memhp.linux.state import Kernel
+from memhp.scenario import schema
+from memhp.target.model.probe import probe
+from memhp.twin.machine import Twin
 from memhp.twin.tree import Attribute, Entry, Folder, Link, folder, joined
 
 _BLOCK = re.compile(r"memory(0|[1-9][0-9]*)")
 _UEVENT = re.compile(rf"({'|'.join(get_args(Action))})\b.*", re.DOTALL)
 
 
-def memory_root(k: Kernel) -> Folder:
+def memory_root(twin: Twin) -> Folder:
     """The folder: its own attributes, and a folder a block."""
+    k = twin.session.k
     own = folder(
         {
             "auto_online_blocks": Attribute(
                 0o644, lambda: f"{k.auto_online_blocks}\n", lambda text: auto_online_blocks_store(k, text)
             ),
             "block_size_bytes": Attribute(0o444, lambda: f"{k.memory_block_size:x}\n", fixed=True),
-            "hard_offline_page": Attribute(0o200, None, lambda text: hard_offline_page_store(k, text)),
+            **_bad_pages(k),
+            **_probe(twin),
             "uevent": Attribute(0o200, None, lambda text: None),
         }
     )
     return joined(own, _blocks(k))
+
+
+def _bad_pages(k: Kernel) -> dict[str, Entry]:
+    if not k.port.has_memory_failure:
+        return {}
+    return {"hard_offline_page": Attribute(0o200, None, lambda text: hard_offline_page_store(k, text))}
+
+
+def _probe(twin: Twin) -> dict[str, Entry]:
+    """What kernels that are built with ``ARCH_MEMORY_PROBE`` have; there is memory wherever one is told of it."""
+    if not twin.session.k.port.has_memory_probe:
+        return {}
+    return {"probe": Attribute(0o200, None, lambda text: probe(twin.session, schema.Probe(at=hex(kstrtoull(text)))))}
 
 
 def block_ids(k: Kernel) -> Iterator[int]:

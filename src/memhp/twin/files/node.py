@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from memhp.facts.derive import node_distance, node_lists, node_meminfo
 from memhp.facts.lines import render_id_list
 from memhp.facts.nodes import NODE_STATES, Node
+from memhp.linux.mm.memory_failure import memory_failure_stats
 from memhp.linux.state import Kernel
 from memhp.twin.tree import Attribute, Entry, Folder, Link, folder, joined
 
@@ -42,6 +43,7 @@ def _node_folder(k: Kernel, nid: int) -> Folder:
             "distance": Attribute(0o444, lambda: Node(nid, distance=node_distance(k, nid)).files()["distance"]),
             "meminfo": Attribute(0o444, lambda: Node(nid, meminfo=node_meminfo(k, nid)).files()["meminfo"]),
             "subsystem": Link("../../../../bus/node"),
+            **_memory_failure(k, nid),
         }
     )
 
@@ -60,6 +62,16 @@ def _node_folder(k: Kernel, nid: int) -> Folder:
         return None
 
     return joined(own, Folder(names, child, lambda: nid in k.node_states.devices))
+
+
+def _memory_failure(k: Kernel, nid: int) -> dict[str, Entry]:
+    """The folder of that name, where this kernel has it."""
+
+    def show(name: str) -> Callable[[], str]:
+        return lambda: f"{memory_failure_stats(k, nid)[name]}\n"
+
+    files = {name: Attribute(0o444, show(name)) for name in memory_failure_stats(k, nid)}
+    return {"memory_failure": folder(files)} if files else {}
 
 
 def cpumap(cpus: Iterable[int], nr_cpus: int) -> str:

@@ -20,7 +20,7 @@ def twin_files(twin: Twin, cmdline: str) -> dict[str, Entry]:
     k = twin.session.k
     return {
         **acpi_files(twin),
-        SYS_MEMORY: memory_root(k),
+        SYS_MEMORY: memory_root(twin),
         SYS_NODE: node_root(k),
         PARAMETERS: parameters(k),
         DEBUG: folder({"notifier-error-inject": folder({"memory": error_injection(k)})}),

@@ -45,6 +45,7 @@ class Arm64Port(GenericPort):
     max_page_order = MappingProxyType({4 * KiB: 10, 16 * KiB: 11, 64 * KiB: 13})
     """``ARCH_FORCE_MAX_ORDER``; before 6.4 ``MAX_ORDER`` was one more, and exclusive, so the order is the same."""
     has_hvo = False
+    has_memory_failure = True
 
     ram_start = 1 * GiB
     virtio_mem_extent = 2 * 512 * MiB

@@ -36,6 +36,7 @@ class X86Port(GenericPort):
     max_page_order = MappingProxyType({4 * KiB: 10})
     keeps_memblock = False
     has_memory_probe = True
+    has_memory_failure = True
 
     ram_start = 0
     bios_ranges = (Span(0, 4 * KiB), Span(640 * KiB, ISA_END_ADDRESS))
