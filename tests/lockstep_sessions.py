@@ -27,6 +27,8 @@ from memhp.target.guest.versions import newest
 from session_sides import Side, TwinSide, guest_side, second_monitor, twin_side
 from tool_sessions import Act, Drawn
 
+MAX_MEMORY = str(GuestSpec.max_memory)
+"""What the guest's QEMU is told of; the twin has it from nobody else."""
 ACTS = 25
 """Acts of a session."""
 
@@ -82,7 +84,7 @@ def play(where: Lab, seed: int, acts: int = ACTS) -> Session:
         folder = Path(name)
         with (
             guest_side(guest, where.second) as real,
-            twin_side(where.captured, folder, exact=bool(seed % 2)) as twin,
+            twin_side(where.captured, folder, exact=bool(seed % 2), options=("--maxmem", MAX_MEMORY)) as twin,
         ):
             _lockstep(done, real, twin, acts)
     return done

@@ -94,7 +94,7 @@ QUERIES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("object-add", {"qom-type": "memory-backend-nothing", "id": "m9", "size": MiB}),
     ("device_add", {"driver": "pc-nothing"}), ("device_add", {"driver": "pc-dimm", "id": "d9", "memdev": "nobody"}),
     ("device_add", {"driver": "pc-dimm", "id": "9d"}), ("device_add", {"driver": "pc-dimm", "id": "d9"}),
-    ("device_add", {"driver": "virtio-mem-pci", "id": "v9", "nonsense": 1}),
+    ("device_add", {"driver": "virtio-mem-pci", "id": "v9", "bus": "port0", "nonsense": 1}),
 )  # fmt: skip
 """What is asked, or refused, and changes nothing."""
 

@@ -51,6 +51,8 @@ told["nonsense"] = write(M + "memory36/state", b"gone\\n")
 told["unmovable"] = write(M + "memory0/state", b"offline\\n")
 told["read-only"] = write(M + "memory36/removable", b"0")
 told["write-only"] = read(M + "hard_offline_page")
+told["unreadable"] = read(M + "memory36/power/autosuspend_delay_ms")
+told["power"] = sorted(os.listdir(M + "memory36/power"))
 told["host"] = write("/sys/power/state", b"nonsense")
 told["new"] = said(lambda: os.mkdir(M + "memory999"))
 told["missing"] = read(M + "memory47/state")
@@ -92,6 +94,8 @@ def test_writes_end_in_the_kernels_errno(told: dict[str, object]) -> None:
 
 def test_files_open_the_ways_that_sysfs_lets_them(told: dict[str, object]) -> None:
     assert told["read-only"] == told["write-only"] == "EACCES"
+    power = told["power"]
+    assert told["unreadable"] == "EIO" and isinstance(power, list) and "autosuspend_delay_ms" in power
     assert told["new"] == "EPERM"
     assert told["missing"] == "ENOENT"
     assert told["link"] == "../../node/node0"

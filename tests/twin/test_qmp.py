@@ -89,6 +89,16 @@ def test_replies_are_those_of_a_real_qemu(tmp_path: Path, name: str, cpus: int) 
     assert differ == []
 
 
+def test_of_several_mistakes_in_one_request_the_one_is_told_that_qemu_meets_first(tmp_path: Path) -> None:
+    """Missing, used, too large backends, addresses, nodes, slots, block and requested sizes, each with each other."""
+    connection = Connection(platform(tmp_path))
+    told = lzma.decompress((DATA / "qemu-11.1-refusals.jsonl.xz").read_bytes()).decode()
+    rows = [json.loads(line) for line in told.splitlines()]
+    assert len(rows) > 280
+    got = [(request, reply, ask(connection, request)) for request, reply in rows]
+    assert [row for row in got if row[1] != row[2]] == []
+
+
 def events(tmp_path: Path) -> tuple[Platform, list[tuple[str, dict[str, Any]]]]:
     found = platform(tmp_path)
     Monitor(found)

@@ -16,6 +16,7 @@ from memhp.linux.mmzone import MemoryBlock
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.target.model.probe import probe
+from memhp.twin.files.power import power
 from memhp.twin.machine import Twin
 from memhp.twin.tree import Attribute, Entry, Folder, Link, folder, joined
 
@@ -34,6 +35,7 @@ def memory_root(twin: Twin) -> Folder:
             "block_size_bytes": Attribute(0o444, lambda: f"{k.memory_block_size:x}\n", fixed=True),
             **_bad_pages(k),
             **_probe(twin),
+            "power": power(k, "memory"),
             "uevent": Attribute(0o200, None, lambda text: None),
         }
     )
@@ -87,13 +89,15 @@ def block_folder(k: Kernel, block_id: int) -> Folder:
     """``memoryN``: what a block shows, what can be written to it, and links to its nodes."""
 
     def names() -> Iterable[str]:
-        return (*FILES, "subsystem", *(f"node{nid}" for nid in nodes_of_block(k, block_id)))
+        return (*FILES, "power", "subsystem", *(f"node{nid}" for nid in nodes_of_block(k, block_id)))
 
     def child(name: str) -> Entry | None:
         if name in FILES:
             return _file(k, block_id, name)
         if name == "subsystem":
             return Link("../../../../bus/memory")
+        if name == "power":
+            return power(k, f"memory{block_id}")
         nid = name.removeprefix("node")
         linked = nid.isdecimal() and int(nid) in nodes_of_block(k, block_id)
         return Link(f"../../node/{name}") if linked else None

@@ -9,6 +9,7 @@ from memhp.facts.lines import render_id_list
 from memhp.facts.nodes import NODE_STATES, Node
 from memhp.linux.mm.memory_failure import memory_failure_stats
 from memhp.linux.state import Kernel
+from memhp.twin.files.power import power
 from memhp.twin.tree import Attribute, Entry, Folder, Link, folder, joined
 
 _NODE = re.compile(r"node(0|[1-9][0-9]*)")
@@ -19,7 +20,8 @@ BITS = 32
 
 def node_root(k: Kernel) -> Folder:
     """The folder: which nodes are in which state, and a folder a node."""
-    own = folder({name: Attribute(0o444, _state_list(k, name)) for name in NODE_STATES})
+    lists = {name: Attribute(0o444, _state_list(k, name)) for name in NODE_STATES}
+    own = folder({**lists, "power": power(k, "node")})
 
     def names() -> Iterable[str]:
         return (f"node{nid}" for nid in sorted(k.node_states.devices))
@@ -43,6 +45,7 @@ def _node_folder(k: Kernel, nid: int) -> Folder:
             "distance": Attribute(0o444, lambda: Node(nid, distance=node_distance(k, nid)).files()["distance"]),
             "meminfo": Attribute(0o444, lambda: Node(nid, meminfo=node_meminfo(k, nid)).files()["meminfo"]),
             "subsystem": Link("../../../../bus/node"),
+            "power": power(k, f"node{nid}"),
             **_memory_failure(k, nid),
         }
     )

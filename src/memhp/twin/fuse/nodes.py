@@ -23,6 +23,8 @@ class Node:
     text: bytes = b""
     names: list[str] = field(default_factory=list)
     """What the kernel was last told that a file says, or a folder has in it."""
+    unreadable: bool = False
+    """Whether a file that is there refused to say anything."""
     version: int = 0
     """How often that was something new."""
 

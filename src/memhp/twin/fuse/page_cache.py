@@ -87,7 +87,13 @@ class KeptServer(Server):
         if isinstance(entry, Attribute):
             if not node.there:
                 raise OSError(errno.ENODEV, node.path)
-            text = entry.show().encode() if entry.show is not None else b""
+            try:
+                text = entry.show().encode() if entry.show is not None else b""
+                node.unreadable = False
+            except KernelError as error:
+                if error.errno == errno.ENODEV:
+                    raise
+                text, node.unreadable = b"", True
             if text != node.text:
                 node.text, node.version = text, node.version + 1
             if not entry.fixed:
@@ -104,7 +110,8 @@ class KeptServer(Server):
     def _told_of(self, node: Node) -> bytes:
         """``struct fuse_attr`` of a node as it was looked at."""
         entry = node.entry
-        size = len(node.text) if isinstance(entry, Attribute) and entry.show is not None else size_of(entry)
+        told = isinstance(entry, Attribute) and entry.show is not None and not node.unreadable
+        size = len(node.text) if told else size_of(entry)
         links = 2 if isinstance(entry, Folder) else 1
         return wire.attributes(node.number, mode_of(entry), size, links, self.owner, node.version)
 
@@ -132,13 +139,18 @@ class KeptServer(Server):
     # Files and folders ---------------------------------------------------------------------------------------
 
     def _read_kept(self, request: Request) -> bytes:
-        """What the file said when its size was told: the kernel asks for that before it reads."""
+        """What the file said when its size was told: the kernel asks for that before it reads.
+
+        Raises what the file refuses with.
+        """
         _, offset, size, *_ = wire.READ_IN.unpack_from(request.body)
         node = self.nodes.get(request.node)
         if not isinstance(node.entry, Attribute) or node.entry.show is None:
             raise OSError(errno.EACCES, node.path)
         if not node.there:
             raise OSError(errno.ENODEV, node.path)
+        if node.unreadable:
+            node.entry.show()
         return node.text[offset : offset + size]
 
     def _write_kept(self, request: Request) -> bytes | None:

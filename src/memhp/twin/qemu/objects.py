@@ -138,6 +138,10 @@ def _properties(platform: Platform, driver: str, told: dict[str, Any]) -> Backen
             raise QmpError(f"Property '{driver}.{key}' not found")
         if not fits(value, takes[key]):
             raise QmpError(wrong_type(key, takes[key]))
+        if key == "block-size" and value < LEAST_BLOCK:
+            raise QmpError(f"'block-size' property has to be at least 0x{LEAST_BLOCK:x}")
+        if key == "block-size" and value & (value - 1):
+            raise QmpError("'block-size' property has to be a power of two")
         if key == "memdev":
             backend = platform.backends.get(value.removeprefix("/objects/"))
             if backend is None:
@@ -152,11 +156,10 @@ def _nodes(platform: Platform) -> int:
 def _plug_dimm(
     platform: Platform, name: str, kind: Kind, backend: Backend | None, told: dict[str, Any]
 ) -> MemoryDevice:
+    """Where a DIMM comes to lie: first ``pc_dimm_pre_plug()`` has its say, then ``pc_dimm_realize()``."""
     slot = platform.free_slot(told.get("slot", -1))
     if backend is None:
         raise QmpError("'memdev' property must be set")
-    if backend.mapped:
-        raise QmpError(f"can't use already busy memdev: {backend.name}")
     platform.check_space(backend.size)
     addr = platform.place(backend.size, told.get("addr", 0), REGION_ALIGN)
     node = told.get("node", 0)
@@ -164,26 +167,25 @@ def _plug_dimm(
         raise QmpError(
             f"'DIMM property node has value {node}' which exceeds the number of numa nodes: {_nodes(platform)}"
         )
+    if backend.mapped:
+        raise QmpError(f"can't use already busy memdev: {backend.name}")
     return MemoryDevice(name, kind, backend, addr, node, slot)
 
 
 def _plug_virtio_mem(
     platform: Platform, name: str, kind: Kind, backend: Backend | None, told: dict[str, Any]
 ) -> MemoryDevice:
+    """The same for virtio-mem: ``memory_device_pre_plug()``, then ``virtio_mem_device_realize()``."""
     if backend is None:
         raise QmpError("'memdev' property must be set")
-    if backend.mapped:
-        raise QmpError(f"'memdev' property specifies a busy memdev: {backend.name}")
     block = told.get("block-size", DEFAULT_BLOCK)
     platform.check_space(backend.size)
     addr = platform.place(backend.size, told.get("memaddr", 0), max(REGION_ALIGN, block & -block))
+    if backend.mapped:
+        raise QmpError(f"'memdev' property specifies a busy memdev: {backend.name}")
     node = told.get("node", 0)
     if node >= _nodes(platform):
         raise QmpError(f"'node' property has value '{node}', which exceedsthe number of numa nodes: {_nodes(platform)}")
-    if block < LEAST_BLOCK:
-        raise QmpError(f"'block-size' property has to be at least 0x{LEAST_BLOCK:x}")
-    if block & (block - 1):
-        raise QmpError("'block-size' property has to be a power of two")
     requested = told.get("requested-size", 0)
     if requested % block:
         raise QmpError(f"'requested-size' property has to be multiples of 'block-size' (0x{block:x})")

@@ -30,6 +30,7 @@ VIRTIO_MEM: dict[str, tuple[str, Callable[[MemoryDevice], Any]]] = {
     "hotpluggable": ("bool", lambda _: True),
     "memdev": ("link<memory-backend>", lambda device: f"{OBJECTS}/{device.backend.name}"),
     "node": ("uint32", lambda device: device.node),
+    "addr": ("str", lambda _: 0),
     "memaddr": ("uint64", lambda device: device.addr),
     "block-size": ("size", lambda device: device.block_size),
     "requested-size": ("size", lambda device: device.told),

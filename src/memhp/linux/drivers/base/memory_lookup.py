@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from memhp.hw.lifetime import SlabObject, use_object
 from memhp.hw.shared import MARKED
 from memhp.linux.drivers.base.core import Device, device_unregister, get_device, put_device
+from memhp.linux.drivers.base.power.sysfs import dpm_sysfs_remove
 from memhp.linux.fs.kernfs.dir import KernfsNodes, kernfs_drain
 from memhp.linux.place import here, kernel_function, of_file
 from memhp.linux.state import Kernel
@@ -74,6 +75,7 @@ def unregister_memory_blocks(k: Kernel, start_block: int, end_block: int) -> Non
         kernfs_drain(k.hw, files[block_id])
     for block_id in [block_id for block_id in devices if start_block <= block_id < end_block]:
         device_unregister(k.hw, devices.pop(block_id))
+    dpm_sysfs_remove(k, start_block, end_block)
 
 
 def memblk_nr_poison_inc(k: Kernel, pfn: int) -> bool:

@@ -1,2 +1,2 @@
-"""``drivers/base/power``: devices put to sleep and woken up."""
+"""drivers/base/power: what the driver core keeps of a device's power."""
 # SPDX-License-Identifier: GPL-2.0-or-later

@@ -1,0 +1,26 @@
+"""``power`` of a device that cannot save any: what ``drivers/base/power/sysfs.c`` shows where nobody manages it."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from functools import partial
+
+from memhp.linux.drivers.base.power.sysfs import (
+    autosuspend_delay_ms_show,
+    autosuspend_delay_ms_store,
+    control_show,
+    control_store,
+)
+from memhp.linux.state import Kernel
+from memhp.twin.tree import Attribute, Folder, folder
+
+FIXED = {"runtime_active_time": "0\n", "runtime_status": "unsupported\n", "runtime_suspended_time": "0\n"}
+
+
+def power(k: Kernel, device: str) -> Folder:
+    """The folder of a device, named by its path, without what ``CONFIG_PM_ADVANCED_DEBUG`` adds."""
+    return folder(
+        {
+            "autosuspend_delay_ms": Attribute(0o644, autosuspend_delay_ms_show, autosuspend_delay_ms_store),
+            "control": Attribute(0o644, lambda: control_show(k, device), lambda text: control_store(k, device, text)),
+            **{name: Attribute(0o444, partial(str, text), fixed=True) for name, text in FIXED.items()},
+        }
+    )
