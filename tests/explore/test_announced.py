@@ -147,7 +147,7 @@ def test_nothing_that_a_kernel_leads_to_changes_unannounced() -> None:
         "Node.machine",  # set for good at boot
         *(".".join(where) for where in TOLERATED),  # races that the kernel takes
         "Zone.managed",  # an atomic_long_t
-        "Zone.search_from",  # none of the kernel's: what the allocator's search remembers
+        "Zone.arrivals",  # the order of the free lists, whose heads `Zone.free` tells of
         "Kernel.mem_section", "Kernel.subsection_map", "Kernel.memory_groups",  # behind doors: under RCU, an xarray
     }  # fmt: skip
     assert not isinstance(vars(type(machine().nodes[0])).get("spanned"), Field), "others' kernels stay as they are"

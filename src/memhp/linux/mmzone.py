@@ -67,6 +67,27 @@ class Section(NamedTuple):
     """Some of its pages are, or were, a device's: ``SECTION_TAINT_ZONE_DEVICE``."""
 
 
+NOWHERE = 1 << 63
+"""Above every PFN."""
+
+
+@dataclass(eq=False)
+class Arrival:
+    """Page frames that came to a zone's free lists one after the other, from low PFNs to high ones.
+
+    What comes online goes to the tails of the lists (``FPI_TO_TAIL`` in ``__free_pages_core()`` and
+    ``__putback_isolated_page()``), so the allocator takes of what came first as long as there is any.
+    """
+
+    start: int = 0
+    end: int = NOWHERE
+    top: int = 0
+    """Where the last that came ends: what comes behind it belongs here too."""
+    search_from: dict[tuple[MigrateType | None, int], int] = field(default_factory=dict)
+    """(migrate type, order) → PFN below which there is no free block of them: saves the allocator a search. Only
+    mm/rmqueue.py puts pages into :attr:`Zone.free`, and keeps this true."""
+
+
 @dataclass
 class Zone:
     """``struct zone``: PFN range and counters in pages, and the buddy's free pages."""
@@ -97,11 +118,8 @@ class Zone:
     """PFN span → migrate type of its pageblocks."""
     isolated: SharedSet = field(default_factory=SharedSet)
     """PFNs of isolated pageblocks."""
-    search_from: dict[tuple[MigrateType | None, int], int] = field(
-        default_factory=dict, repr=False, compare=False, metadata=MARKED
-    )
-    """(migrate type, order) → PFN below which there is no free block of them: saves the allocator a search. Only
-    mm/page_alloc.py puts pages into `free`, and keeps this true."""
+    arrivals: list[Arrival] = field(default_factory=lambda: [Arrival()], repr=False, compare=False, metadata=MARKED)
+    """All page frames there can be, in the order in which the free lists have them."""
 
     def belong(self, machine: Stepped) -> None:
         """The zone is one of a machine's, whose explorer gets to see who touches its lists."""

@@ -24,7 +24,7 @@ from memhp.hw.tlb import Stale
 from memhp.linux.state import Kernel
 from memhp.spans import SpanMap, SpanSet
 
-NUMBERS = frozenset({("SlabObject", "spares"), ("Device", "config"), ("Zone", "search_from")})
+NUMBERS = frozenset({("SlabObject", "spares"), ("Device", "config"), ("Arrival", "search_from")})
 """(class, field) that hold numbers given out in the order of steps, or a hint that changes nothing but time."""
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 from memhp.errors import KernelBug
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mm.free_area import free_by_order, largest_free_order, nr_free_pages
-from memhp.linux.mm.rmqueue import free_cma_pages, put_free, put_free_each, rmqueue
+from memhp.linux.mm.rmqueue import arrive, free_cma_pages, put_free, put_free_each, rmqueue
 from memhp.linux.mm.watermarks import init_per_zone_wmark_min, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks
 from memhp.linux.mm.zonelists import build_all_zonelists, zonelist
 from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
@@ -247,6 +247,7 @@ def free_pages_core(k: Kernel, start_pfn: int, nr_pages: int, where: str) -> Non
         adjust_managed_page_count(k, part.start, part.size)
         with k.hw.locked(zone.lock):
             k.hw.retag(part, FREE, where)
+            arrive(zone, part, k.config.max_page_order)
             put_free(zone, part)
 
 

@@ -2,15 +2,16 @@
 
 ``__rmqueue()`` of mm/page_alloc.c, with the migrate types of pageblocks: a list of the wanted type first, then
 claiming whole pageblocks of another type, then stealing single blocks. Where the kernel takes whatever heads a list,
-this takes the lowest address, so that a run is the same every time; and it takes many blocks at once, one arithmetic
-step for each free span. The caller holds ``zone->lock``.
+this takes the lowest address of what came online first, so that a run is the same every time: what is freed meanwhile,
+which the kernel may put before it, is not told apart. And it takes many blocks at once, one arithmetic step for each
+free span. The caller holds ``zone->lock``.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Sequence
 
 from memhp.hw.memory import Use
-from memhp.linux.mmzone import MigrateType, Zone
+from memhp.linux.mmzone import NOWHERE, Arrival, MigrateType, Zone
 from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanMap
@@ -26,9 +27,6 @@ FALLBACKS = {
 
 LRU_USES = frozenset({Use.MOVABLE, Use.PINNED, Use.SECRETMEM, Use.GUEST_MEMFD})
 """Uses whose pages are on an LRU list, whether they move or not: what the kernel takes for movable (``PageLRU``)."""
-
-NOWHERE = 1 << 63
-"""Above every PFN: where the search starts when nothing is to be found."""
 
 
 @kernel_function(f"{KERNEL_FILE}:rmqueue_buddy")
@@ -76,12 +74,38 @@ def put_free_each(zone: Zone, spans: Sequence[Span]) -> None:
         _may_be_found(zone, span)
 
 
+def arrive(zone: Zone, span: Span, max_page_order: int) -> None:
+    """Pages (PFNs) are about to be freed for the first time: they and what they merge with go to the lists' tails."""
+    last = zone.arrivals[-1]
+    if last.start <= span.start >= last.top and span.end <= last.end:
+        last.top = span.end
+        return
+    size = 1 << max_page_order
+    start, end = align_down(span.start, size), align_up(span.end, size)
+    kept = [part for each in zone.arrivals for part in _without(each, start, end)]
+    if kept and kept[-1].end == start and kept[-1].top == kept[-1].end:
+        kept[-1] = Arrival(kept[-1].start, end, end)
+    else:
+        kept.append(Arrival(start, end, end))
+    zone.arrivals = kept
+
+
+def _without(arrival: Arrival, start: int, end: int) -> list[Arrival]:
+    """What is left of an arrival where some of its page frames come anew."""
+    if arrival.end <= start or end <= arrival.start:
+        return [arrival]
+    parts = (arrival.start, min(arrival.end, start)), (max(arrival.start, end), arrival.end)
+    return [Arrival(lo, hi, min(max(arrival.top, lo), hi)) for lo, hi in parts if lo < hi]
+
+
 def set_pageblock_migratetype(zone: Zone, start_pfn: int, end_pfn: int, kind: MigrateType) -> None:
     """Give the pageblocks of a range (PFNs) a migrate type; what is free in them changes lists with them."""
     zone.migratetypes.set(start_pfn, end_pfn, kind)
-    for (other, order), at in zone.search_from.items():
-        if other is kind:
-            zone.search_from[other, order] = min(at, align_down(start_pfn, 1 << order))
+    for arrival in zone.arrivals:
+        if arrival.start < end_pfn and start_pfn < arrival.end:
+            for (other, order), at in arrival.search_from.items():
+                if other is kind:
+                    arrival.search_from[other, order] = min(at, align_down(start_pfn, 1 << order))
 
 
 def free_cma_pages(zone: Zone) -> int:
@@ -94,49 +118,56 @@ def free_cma_pages(zone: Zone) -> int:
 def _may_be_found(zone: Zone, freed: Span) -> None:
     """Lower the marks where searches start, for the blocks that freed pages make whole."""
     run = zone.free.run_at(freed.start)
-    if run is None or not zone.search_from:
+    marked = [each for each in zone.arrivals if each.search_from and each.start < freed.end and freed.start < each.end]
+    if run is None or not marked:
         return
     own = next(zone.migratetypes.runs(*freed), None)
     only = own[2] if own is not None and own[:2] == freed else None
-    for (kind, order), at in zone.search_from.items():
-        if run.start < at and (only is None or kind is None or kind is only):
-            size = 1 << order
-            found = max(align_up(run.start, size), align_down(freed.start, size))
-            if found < at and found + size <= run.end:
-                zone.search_from[kind, order] = found
+    for arrival in marked:
+        for (kind, order), at in arrival.search_from.items():
+            if run.start < at and (only is None or kind is None or kind is only):
+                size = 1 << order
+                found = max(align_up(max(run.start, arrival.start), size), align_down(freed.start, size))
+                if found < at and found + size <= run.end:
+                    arrival.search_from[kind, order] = found
 
 
 def _take(zone: Zone, kind: MigrateType | None, order: int, count: int, taken: list[Span]) -> int:
-    """Take up to `count` blocks from pageblocks of a type (None: of any but CMA), lowest first: how many it was."""
+    """Take up to `count` blocks from pageblocks of a type (None: of any but CMA), the first first: how many it was."""
     done = 0
-    while done < count:
-        fit = _first_free(zone, kind, order)
-        if fit is None:
-            break
-        blocks = min(fit.size >> order, count - done)
-        spans = [Span(fit.start, fit.start + (blocks << order))]
-        done += blocks
-        if done < count:
-            stretch = _next_stretch(zone, kind, fit.start)
-            more = zone.free.fits(1 << order, fit.end, stretch.end, count - done) if stretch is not None else []
-            done += sum(span.size for span in more) >> order
-            spans += more
-        zone.free.remove_each(spans)
-        zone.search_from[kind, order] = spans[-1].end
-        taken += spans
+    for arrival in zone.arrivals:
+        while done < count and (fit := _first_of(zone, arrival, kind, order)) is not None:
+            blocks = min(fit.size >> order, count - done)
+            spans = [Span(fit.start, fit.start + (blocks << order))]
+            done += blocks
+            if done < count:
+                stretch = _next_stretch(zone, kind, fit.start)
+                end = min(stretch.end, arrival.end) if stretch is not None else fit.end
+                more = zone.free.fits(1 << order, fit.end, end, count - done) if fit.end < end else []
+                done += sum(span.size for span in more) >> order
+                spans += more
+            zone.free.remove_each(spans)
+            arrival.search_from[kind, order] = spans[-1].end
+            taken += spans
     return done
 
 
 def _first_free(zone: Zone, kind: MigrateType | None, order: int) -> Span | None:
-    """The lowest run of whole free blocks of an order in pageblocks of a type."""
-    at = zone.search_from.get((kind, order), 0)
-    while (stretch := _next_stretch(zone, kind, at)) is not None:
-        fit = zone.free.first_fit(1 << order, max(at, stretch.start), stretch.end)
+    """The first run of whole free blocks of an order in pageblocks of a type."""
+    fits = (_first_of(zone, arrival, kind, order) for arrival in zone.arrivals)
+    return next((fit for fit in fits if fit is not None), None)
+
+
+def _first_of(zone: Zone, arrival: Arrival, kind: MigrateType | None, order: int) -> Span | None:
+    """The lowest such run among page frames that came together."""
+    at = max(arrival.search_from.get((kind, order), 0), arrival.start)
+    while at < arrival.end and (stretch := _next_stretch(zone, kind, at)) is not None:
+        fit = zone.free.first_fit(1 << order, max(at, stretch.start), min(stretch.end, arrival.end))
         if fit is not None:
-            zone.search_from[kind, order] = fit.start
+            arrival.search_from[kind, order] = fit.start
             return fit
         at = stretch.end
-    zone.search_from[kind, order] = NOWHERE
+    arrival.search_from[kind, order] = NOWHERE
     return None
 
 
