@@ -73,6 +73,8 @@ def test_kmem_adds_whole_blocks_and_loses_what_alignment_takes(release: str, tel
     assert check_all(k) == []
     assert dev_dax_kmem_remove(k, dev) == []
     assert tree(k) == [] and not k.memory_groups and check_all(k) == []
+    dev_dax_kmem_probe(k, DevDax("dax0.1", (WHOLE,), 2 * MiB))
+    assert sum("DAX region truncated" in line for line in log(k)) == tells
 
 
 def test_kmem_of_less_than_a_block_or_no_node_is_refused() -> None:
