@@ -9,15 +9,28 @@ import pytest
 
 from captures import captures, open_capture
 from memhp.errors import BadInput
+from memhp.facts.derive import derive
 from memhp.facts.kpageflags import summary
+from memhp.facts.nodes import read as read_nodes
 from memhp.facts.observed import observe
 from memhp.facts.open_source import open_source, steps
 from memhp.facts.source import Source
+from memhp.facts.sysroot import write_sysroot
+from memhp.scenario.load import loads
 from memhp.target.captures.flatten import flatten, hides_addresses
 from memhp.target.captures.privacy import public, public_log
 from memhp.target.captures.take import take
 from memhp.target.captures.write import write
+from memhp.target.model.run import rehearse_scenario
 
+POISONED = """
+machine = { preset = "x86-vm", memory = "1G" }
+steps = [
+  { do = "allocate", kind = "kernel", size = "4K", at = "512M", tag = "slab" },
+  { do = "poison", tag = "slab", expect = "EBUSY" },
+  { do = "poison", at = "768M" },
+]
+"""
 ENDS = [name for name in captures() if "vmem" in name or "dimm" in name or "-map-" in name]
 
 
@@ -48,6 +61,17 @@ def test_links_from_blocks_to_nodes_are_kept(tmp_path: Path) -> None:
     (tree / "proc").mkdir()
     (tree / "proc/iomem").write_text("00001000-07ffffff : System RAM\n")
     assert "memory0/node3\t../../node/node3\n" in flatten(open_source(tree))["sys_memory.tsv"]
+
+
+def test_what_became_of_a_nodes_bad_pages_is_kept(tmp_path: Path) -> None:
+    run, k = rehearse_scenario(loads(POISONED))
+    assert [step.outcome.result for step in run.steps] == ["ok", "EBUSY", "ok"]
+    write_sysroot(derive(k), tmp_path / "root")
+    write({"0-bad": flatten(open_source(str(tmp_path / "root")))}, tmp_path / "bad.tar.xz")
+    kept = read_nodes(open_source(tmp_path / "bad.tar.xz"))
+    assert kept is not None
+    (node,) = kept.nodes
+    assert node.memory_failure == {"total": 2, "ignored": 1, "failed": 0, "delayed": 0, "recovered": 1}
 
 
 def test_pages_are_counted_by_the_flags_that_decide_what_can_move() -> None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from memhp.facts import capture
+from memhp.facts.nodes import POISONED_PAGES
 from memhp.facts.source import DMESG, SYS_MEMORY, SYS_NODE, Source
 
 FORMAT = 1
@@ -16,7 +17,7 @@ FORMAT = 1
 PROC = ("iomem", "zoneinfo", "buddyinfo", "vmstat", "meminfo", "pagetypeinfo", "cmdline")
 PARAMETERS = "/sys/module/memory_hotplug/parameters"
 BUSES = {"sys_dax.tsv": "/sys/bus/dax/devices", "sys_nd.tsv": "/sys/bus/nd/devices"}
-NODE_FILES = ("meminfo", "cpulist", "distance", "numastat")
+NODE_FILES = ("meminfo", "cpulist", "distance", "numastat", *(f"memory_failure/{name}" for name in POISONED_PAGES))
 BLOCK_FILES = ("online", "phys_device", "phys_index", "removable", "state", "valid_zones")
 
 _BLOCK = re.compile(r"memory\d+")
