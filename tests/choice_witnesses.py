@@ -161,6 +161,15 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
             )
         ),
     ),
+    "ram_released": (
+        x86(
+            (
+                step("plug", size="128M", at="4G"),
+                step("plug", size="128M", at="0x108000000"),
+                step("remove", at="4G", size="256M"),
+            )
+        ),
+    ),
     "kasan_table_freed": (riscv("life", config={**SELF_HOSTED, "kasan": True}),),
     "cancel_heard": (x86("node_refused", "7.2"), x86("last_memory_refused", "7.2")),
     "virtio_mem_zone_lock": (x86("big_blocks", stepped=True),),

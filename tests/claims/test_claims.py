@@ -38,8 +38,9 @@ def test_a_claim_is_decided_as_is_known_kernel_by_kernel_and_says_by_which_figur
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
 def test_what_a_claim_is_held_against_is_there(claim: Claim) -> None:
-    """Captures and page tables of guests come with the tests; functions are in the record of kernel sources."""
+    """Captures, page tables and logs of guests come with the tests; functions are in the record of kernel sources."""
     guests = {path.name for path in (DATA / "ptcores").iterdir()} | {record.release for record in records()}
+    guests |= {path.stem for path in (DATA / "modules").glob("*.txt")}
     functions = {
         ":".join(line.split("\t")[:2]) for line in (ROOT / "tools" / "functions.tsv").read_text().splitlines()[1:]
     }
@@ -57,9 +58,9 @@ def test_what_a_claim_is_held_against_is_there(claim: Claim) -> None:
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
-def test_an_answer_is_a_few_sentences_and_its_command_names_what_exists(claim: Claim) -> None:
+def test_an_answer_is_one_or_two_sentences_and_its_command_names_what_exists(claim: Claim) -> None:
     assert claim.text and claim.answer.endswith(".")
-    assert 1 <= claim.answer.count(". ") + 1 <= 4
+    assert 1 <= claim.answer.count(". ") + 1 <= 2
     words = shlex.split(claim.command)
     assert words[0] == "memhp"
     for file in (word for word in words if word.endswith(".toml")):

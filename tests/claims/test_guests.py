@@ -1,15 +1,19 @@
 """What real machines said of the oldest claims of each thread: their logs and counters, beside the figures."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
 from typing import Any
 
 import pytest
 
-from captures import open_capture
+from captures import DATA, open_capture
 from memhp.claims import evidence, memmap_on_memory, memmap_rollback, riscv_machine
 from memhp.claims.memmap_on_memory import cost
+from memhp.linux.lib.test_hmm import dmirror_allocate_chunk
+from memhp.spans import Span
 from memhp.units import MiB, format_size
 from ptcore_guests import NOTED
+from scenario.examples import rehearsed
 
 RISCV = [noted for noted in NOTED if noted["arch"] == "riscv64" and "root_entries" in noted]
 
@@ -84,3 +88,34 @@ def test_a_device_of_arm64_with_16k_pages_gives_its_struct_pages_room_page_by_pa
     text = log("arm64-6.12.107+deb13-arm64-16k-kmem-map-pmem-mom1")
     taken = [line for line in text.splitlines() if "altmap_alloc_block_buf" in line]
     assert taken and all(line.endswith("nr: 0x1") for line in taken)
+
+
+def told(name: str) -> str:
+    """What was typed and read in a guest that loaded a module."""
+    return (DATA / "modules" / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_two_blocks_that_go_together_leave_their_system_ram_as_mom_8_and_f_24_tell() -> None:
+    text = told("riscv64-6.12.117+deb13-riscv64-two-blocks")
+    after = text.partition("$ rmmod")[2].partition("$ insmod")[0]
+    run, k = rehearsed("two-adds-one-removal.toml")
+    left = [Span(res.start, res.end + 1) for res in k.iomem_resource.children if "System RAM" in res.name]
+    ram = [Span(int(start, 16), int(end, 16) + 1) for start, end in re.findall(r"(\w+)-(\w+) : System RAM", after)]
+    assert left[1:] == ram[1:] and len(ram) == 3
+    blocks = [block for first, end, _ in k.memory_blocks for block in range(first, end)]
+    assert re.findall(r"^memory(\d+)$", after, re.M) == list(map(str, blocks))
+    assert "two_blocks: remove 0" in text and run.steps[2].outcome.result == "ok"
+    assert "Unable to reserve System RAM region" in text and run.steps[3].outcome.result == "EEXIST"
+
+
+@pytest.mark.parametrize(("release", "chunk", "within"), [("6.12.117+deb13", 1, False), ("7.2.13+deb14", 0, True)])
+def test_private_memory_of_riscv64_lies_where_f_22_tells(release: str, chunk: int, within: bool) -> None:
+    """In 6.12 the first chunk was still claimed when the second was asked for."""
+    text = told(f"riscv64-{release}-riscv64-private-memory")
+    (region,) = re.findall(r"region \[mem (\w+)-(\w+) flags \w+\], struct page at (\w+)", text)
+    start, last, page = (int(number, 16) for number in region)
+    k = evidence.kernel({"preset": "riscv-vm", "memory": "1G", "profile": release.partition("+")[0]})
+    chunks = [dmirror_allocate_chunk(k, "gpu") for _ in range(chunk + 1)]
+    assert chunks[chunk].ranges == (Span(start, last + 1),)
+    assert k.layout.pfn_to_page(start >> k.config.page_shift) == page
+    assert (page in k.layout.vmemmap.span) is within

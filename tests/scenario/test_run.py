@@ -24,6 +24,7 @@ BREAKING = {
     "memblock-order.toml",
     "riscv-folded-levels.toml",
     "too-large-a-step.toml",
+    "two-adds-one-removal.toml",
 }
 """Examples that show how laws are broken; all others go as they expect to go."""
 

@@ -39,7 +39,9 @@ def captures(*names: str) -> tuple[Evidence, ...]:
 
 
 def guests(*names: str) -> tuple[Evidence, ...]:
-    """Records of real guests by name: their page tables, or what their driver asked the served device for."""
+    """Records of real guests by name: their page tables, what their driver asked the served device for, or what came of
+    a module that was loaded there.
+    """
     return tuple(Evidence("guest", name) for name in names)
 
 

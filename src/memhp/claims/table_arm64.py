@@ -72,8 +72,8 @@ CLAIMS = (
         id="a64-8", source=SOURCE, known="answered",
         text="what did V2 to V4 do otherwise?",
         answer="V3 moved the flush from the end of the range to each table of base pages, a thousand times as many "
-        "with 4K pages, and took the page-table lock once around all, where V2 took it for each entry. V4 and V5 "
-        "change neither. So the change log of V7 has it; the mails themselves were not at hand.",
+        "with 4K pages, and took the page-table lock once around all, where V2 took it for each entry; V4 and V5 "
+        "change neither. So the change log of V7 has it, as the mails themselves were not at hand.",
         decide=arm64_two_passes.earlier, command="memhp geometry --profile arm64-hotremove-v5", held_against=COVER,
     ),
 )  # fmt: skip

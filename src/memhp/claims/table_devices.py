@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.claims import altmap, device_pages, zone_device
-from memhp.claims.claim import MODEL_ONLY, Claim, captures, guests, postings, sources
+from memhp.claims.claim import Claim, captures, guests, postings, sources
 
 ALTMAP = "altmap in vmemmap_populate_basepages, March 2020"
 MEMREMAP = "include/linux/memremap.h, May 2021"
@@ -29,18 +29,18 @@ CLAIMS = (
     Claim(
         id="alt-3", source=ALTMAP, known="refuted",
         text="the helper drafted in the mail takes storage from the altmap, and falls back if told to",
-        answer="It charges the altmap and then takes RAM all the same, as nothing returns what the altmap gave; RAM is "
-        "lost when the device goes. Its powerpc caller does not compile either: it gives vmemmap_alloc_block() four "
-        "arguments, and has two. With a return in the right place it does what it is for.",
+        answer="It charges the altmap and then takes RAM all the same, which is lost when the device goes, as nothing "
+        "returns what the altmap gave; with a return in the right place it does what it is for. Its powerpc caller "
+        "does not compile either: it gives vmemmap_alloc_block() four arguments, and has two.",
         decide=altmap.draft_helper, command="memhp rehearse examples/altmap-draft-helper.toml",
         held_against=postings("Re: [PATCH V2 1/2] mm/sparsemem: Enable vmem_altmap support"),
     ),
     Claim(
         id="alt-4", source=ALTMAP, known="in part",
         text="the consolidation drafted in the reply maps struct pages by PMD and by base page",
-        answer="By PMD it does. By base pages it sets one entry in each PMD, as the loop steps from PMD to PMD; and it "
-        "hands a pmd_t pointer, not yet set, where a pud_t pointer belongs. No altmap is asked yet, which the mail "
-        "says, so that a device's accounts go below zero.",
+        answer="By PMD it does, but for a pmd_t pointer, not yet set, that it hands on where a pud_t pointer belongs; "
+        "by base pages it sets one entry in each PMD, as the loop steps from PMD to PMD. No altmap is asked yet, which "
+        "the mail says, so that a device's accounts go below zero.",
         decide=altmap.draft_consolidated, command="memhp rehearse examples/altmap-draft-consolidated.toml",
         held_against=postings("[PATCH] arm64/mm: Consolidate vmemmap_populate()"),
     ),
@@ -74,7 +74,7 @@ CLAIMS = (
         answer="2 MiB, a sub-section, in every configuration of 5.7 and later but powerpc's; a page in kernels without "
         "ZONE_DEVICE. The arm64 series of 2019 are older than it.",
         decide=zone_device.compat_align, command="memhp claims zd-3 --json",
-        held_against=MODEL_ONLY,
+        held_against=sources("mm/memremap.c:memremap_compat_align", "include/linux/memremap.h:memremap_compat_align"),
     ),
     Claim(
         id="zd-4", source=MEMREMAP, known="in part",
@@ -93,8 +93,8 @@ CLAIMS = (
         id="zd-5", source=MEMREMAP, known="in part",
         text="FS_DAX: a wakeup when a page is no longer pinned, for truncation to wait for",
         answer="Truncation takes pages out of page tables, then sleeps until the last reference wakes it: nothing is "
-        "lost, while without the wait DMA writes another file's block. The end of a file at unmount is waited for in "
-        "7.2 only (dax_break_layout_final()); 6.12 warns, and struct pages go under DMA. Long-term pins are refused.",
+        "lost, while without the wait DMA writes another file's block; long-term pins are refused. The end of a file "
+        "at unmount is waited for in 7.2 only (dax_break_layout_final()); 6.12 warns, and struct pages go under DMA.",
         decide=device_pages.idle, command="memhp explore dax-dma-vs-truncate --variant no-wait",
         held_against=sources(
             "fs/dax.c:dax_layout_busy_page_range", "fs/dax.c:dax_busy_page", "fs/ext4/inode.c:ext4_evict_inode",

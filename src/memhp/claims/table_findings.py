@@ -6,7 +6,7 @@ The pages of docs/findings.md tell each at length. `reproduced` says that it is 
 
 from collections.abc import Callable, Sequence
 
-from memhp.claims.claim import MODEL_ONLY, Claim, Evidence, Finding, captures, judged, sources
+from memhp.claims.claim import MODEL_ONLY, Claim, Evidence, Finding, captures, guests, judged, sources
 from memhp.claims.finding_witnesses import (
     plan_cancelled_unheard,
     private_memory_without_a_vmemmap,
@@ -40,6 +40,11 @@ BAD_PAGE_OF_DMA = (
     {"do": "allocate", "kind": "pinned", "size": "64K", "at": "4G", "tag": "dma"},
     *({"do": "poison", "at": f"{0x100000 + page:#x}000", "expect": "EBUSY"} for page in range(16)),
     {"do": "offline", "at": "4G", "expect": "EBUSY"},
+)
+TWO_ADDS_ONE_REMOVAL = (
+    *({"do": "plug", "size": "128M", "at": at, "driver": "kmem"} for at in ("0xc0000000", "0xc8000000")),
+    {"do": "remove", "at": "0xc0000000", "size": "256M"},
+    {"do": "plug", "size": "128M", "at": "0xc0000000", "driver": "kmem"},
 )
 STAYS = (
     {"do": "plug", "size": "512M", "at": "4G"},
@@ -114,6 +119,10 @@ WITNESSES: dict[str, Called | Counted | Rehearsed | Raced] = {
         shadow_table_kept_by_a_walk, "riscv64", {}, {"kasan_table_freed": "after-flush"}, release="7.2",
         options={"kasan": True, "memmap_on_memory": "Y"},
     ),
+    "f-24": Rehearsed(
+        {"preset": "riscv-vm", "memory": "1G", "profile": "linux-7.2", "boot": {"memmap_on_memory": "Y"}},
+        TWO_ADDS_ONE_REMOVAL, {}, {"choices": {"ram_released": "each-resource"}},
+    ),
 }  # fmt: skip
 """What is broken, and the same repaired."""
 
@@ -174,7 +183,7 @@ CLAIMS = (
     _finding(
         "f-5", "arm64 7.2 with 4K pages never lets go of memory that hosts its own struct pages", f"{READ}, {SEEN}",
         "Ask can_unmap_without_split() about the whole block, struct pages and all (mom-10), not about what the "
-        "notifier is told of. Without the check altogether, as here, blocks go as in 6.12. No flush, no memory.",
+        "notifier is told of: no flush, no memory. Without the check altogether, as here, blocks go as in 6.12.",
         "memhp rehearse examples/arm64-self-hosted-stays.toml",
         sources("arch/arm64/mm/mmu.c:prevent_memory_remove_notifier"), "linux-7.2",
     ),
@@ -235,8 +244,8 @@ CLAIMS = (
     ),
     _finding(
         "f-15", "on arm64 servers with BBML2 hot-added memory larger than a block never goes offline in 7.2", READ,
-        "Ask about what is removed when it is removed, not about each block as it goes offline. Without the check "
-        "altogether, as here, memory goes as in 6.12. No flush, no memory.",
+        "Ask about what is removed when it is removed, not about each block as it goes offline: no flush, no memory. "
+        "Without the check altogether, as here, memory goes as in 6.12.",
         "memhp rehearse examples/arm64-leaf-split.toml",
         sources("arch/arm64/mm/mmu.c:prevent_memory_remove_notifier"), "linux-7.2",
     ),
@@ -279,10 +288,17 @@ CLAIMS = (
     ),
     _finding(
         "f-22", "riscv64 of 6.12 gives a device's private memory addresses that have no vmemmap",
-        f"{READ}, fixed in 7.2",
+        f"{READ}, {SEEN}, fixed in 7.2",
         "End the search for free addresses where the vmemmap does (DIRECT_MAP_PHYSMEM_END), as 7.2 does. It costs "
         "nothing.",
-        "memhp claims f-22", sources("kernel/resource.c:gfr_start"), "linux-6.12",
+        "memhp claims f-22",
+        (
+            *guests(
+                "riscv64-6.12.117+deb13-riscv64-private-memory", "riscv64-7.2.13+deb14-riscv64-private-memory",
+            ),
+            *sources("kernel/resource.c:gfr_start"),
+        ),
+        "linux-6.12",
     ),
     _finding(
         "f-23", "KASAN frees tables of shadow that a walk may still go through", READ,
@@ -290,5 +306,17 @@ CLAIMS = (
         "struct pages, in kernels with KASAN only. On arm64 flush_tlb_kernel_range() is not enough, as it leaves "
         "table pointers alone.",
         "memhp claims f-23", sources("mm/kasan/init.c:kasan_free_pte"), "linux-7.2",
+    ),
+    _finding(
+        "f-24", "memory that was added by several calls and is removed by one leaves its System RAM behind",
+        f"{READ}, {SEEN}",
+        "Release each busy resource in the range, not the range as one: a walk over the resources that it meets, and "
+        "no memory.",
+        "memhp rehearse examples/two-adds-one-removal.toml",
+        (
+            *guests("riscv64-6.12.117+deb13-riscv64-two-blocks"),
+            *sources("mm/memory_hotplug.c:try_remove_memory", "kernel/resource.c:release_mem_region_adjustable"),
+        ),
+        "linux-7.2",
     ),
 )  # fmt: skip

@@ -9,7 +9,7 @@ from memhp.claims import (
     memmap_rollback,
     memmap_sections,
 )
-from memhp.claims.claim import MODEL_ONLY, Claim, captures, postings, sources
+from memhp.claims.claim import MODEL_ONLY, Claim, captures, guests, postings, sources
 
 SOURCE = "review of memmap_on_memory, March 2021, and the commit that merged it, May 2021"
 REVIEW = postings("review of memmap_on_memory, March 2021")
@@ -78,7 +78,7 @@ CLAIMS = (
         id="mom-6", source=SOURCE, known="answered",
         text="can the rest be misaligned when the vmemmap fills whole PMDs?",
         answer="Not with pageblocks of at most a PMD, which every kernel with huge pages has. Without, pageblocks are "
-        "4 MiB and it can: 2 MiB of 128 MiB leave 126. The separate check refuses these.",
+        "4 MiB and it can: 2 MiB of 128 MiB leave 126, which the separate check refuses.",
         decide=memmap_alignment.remaining_size, command="memhp claims mom-6",
         held_against=sources("mm/memory_hotplug.c:mhp_supports_memmap_on_memory"),
     ),
@@ -93,12 +93,13 @@ CLAIMS = (
     Claim(
         id="mom-8", source=SOURCE, known="in part",
         text="memory cannot be removed in another granularity than it was added in",
-        answer="5.13 to 6.7 refuse more than one block at a time. Since 6.8 each block has an altmap of its own, as "
-        "the review suggests, and two are taken; but release_mem_region_adjustable() finds no one resource that covers "
-        "both, so System RAM stays in /proc/iomem, and adding the memory again is EEXIST: seen in a riscv64 guest of "
-        "6.12.117 with a module that adds two blocks apart. The kernel leaks it; no driver in the tree removes so.",
-        decide=memmap_on_memory.granularity, command="memhp rehearse examples/other-granularity.toml",
+        answer="5.13 to 6.7 refuse more than one block at a time; since 6.8 each block has an altmap of its own, as "
+        "the review suggests, and two are taken. But no one resource covers both, so that System RAM stays in "
+        "/proc/iomem, and adding the memory again is EEXIST: a leak of the kernel (f-24), seen in a riscv64 guest of "
+        "6.12.117.",
+        decide=memmap_on_memory.granularity, command="memhp rehearse examples/two-adds-one-removal.toml",
         held_against=(
+            *guests("riscv64-6.12.117+deb13-riscv64-two-blocks"),
             *sources(
                 "mm/memory_hotplug.c:try_remove_memory", "mm/memory_hotplug.c:remove_memory_blocks_and_altmaps",
                 "kernel/resource.c:release_mem_region_adjustable",
@@ -126,7 +127,7 @@ CLAIMS = (
         text="nr_vmemmap_pages handed to online_pages() and offline_pages(), or a start that skips them?",
         answer="The review had its way: callers skip them, and notifiers see what is left. From that follows what 7.2 "
         "does on arm64 with 4K pages: its notifier looks for leaves that would be split at the edges, finds the "
-        "block's own struct pages in one, and refuses for ever. Of the whole block, as posted, it would not.",
+        "block's own struct pages in one, and refuses for ever (f-5), as it would not of the whole block, as posted.",
         decide=memmap_design.interface, command="memhp rehearse examples/arm64-self-hosted-stays.toml",
         held_against=(
             *REVIEW,
@@ -138,8 +139,8 @@ CLAIMS = (
     Claim(
         id="mom-11", source=SOURCE, known="answered",
         text="struct pages at the beginning of each section, or of the memory block?",
-        answer="Both take the same. By section no more than 126 MiB are in one piece, so that a block of 2 GiB has no "
-        "room for a page of 1 GiB; by block all but the start is. Merged is the latter, as the review says.",
+        answer="Both take the same; but by section no more than 126 MiB are in one piece, so that a block of 2 GiB has "
+        "no room for a page of 1 GiB, and by block all but the start is. Merged is the latter, as the review says.",
         decide=memmap_design.place, command="memhp geometry --memmap-on-memory", held_against=REVIEW,
     ),
     Claim(

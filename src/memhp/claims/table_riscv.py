@@ -30,7 +30,7 @@ CLAIMS = (
     Claim(
         id="rv-2", source=SOURCE, known="in part",
         text="a new root entry of init_mm must reach every process: by synchronisation or pre-allocation",
-        answer="Without either, a process that is older than the memory faults on it. With either none does, whatever "
+        answer="Without either, a process that is older than the memory faults on it; with either none does, whatever "
         "the order with a fork, if synchronisation copies and lists a new table under one lock. As posted a "
         "pre-allocated entry excludes a leaf of its size: under Sv39 an aligned GiB added at once is mapped "
         "by nothing, until 6.11.",
@@ -87,7 +87,7 @@ CLAIMS = (
         id="rv-8", source=SOURCE, known="in part",
         text="a section is 128 MiB, the smallest DIMM; a pageblock, virtio-mem's unit, is 1024 pages",
         answer="The section is 128 MiB, and so is what virtio-mem adds at a time. The pageblock is 2 MiB and not 4, as "
-        "with huge pages its order is that of a PMD; v2 of the series says so. Kernels without huge pages have 4 MiB.",
+        "with huge pages its order is that of a PMD (v2 of the series says so); kernels without them have 4 MiB.",
         decide=riscv_machine.granularity, command="memhp geometry",
         held_against=(
             *guests("6.12.117+deb13-riscv64", "7.2.13+deb14-riscv64"),
@@ -172,9 +172,9 @@ CLAIMS = (
     Claim(
         id="rv-16", source=SOURCE, known="in part",
         text="every page table that is made as one is unmade as one: constructor and destructor in pairs",
-        answer="In 6.12 they are, where struct pages have huge leaves. 7.2 unmakes tables of the vmemmap on arm64 that "
-        "were never made, and on riscv64 leaves PUD tables counted; x86-64 counts none. 6.11 unmade a table of the "
-        "vmemmap that had never been made, mended by 6.12.6.",
+        answer="In 6.12 they are, where struct pages have huge leaves; 6.11 unmade a table of the vmemmap that had "
+        "never been made, mended by 6.12.6. 7.2 unmakes such tables on arm64, and on riscv64 leaves PUD tables "
+        "counted; x86-64 counts none.",
         decide=page_table_counts.pairs, command="memhp claims f-18",
         held_against=sources(
             "arch/riscv/mm/init.c:free_pte_table", "arch/arm64/mm/mmu.c:free_hotplug_pgtable_page",

@@ -16,6 +16,7 @@ PoisonedOffline = Literal["passed-over", "unless-held"]
 EjectUndo = Literal["any-zone", "zone-before"]
 CancelHeard = Literal["by-all", "by-those-asked"]
 KasanTable = Literal["unflushed", "after-flush"]
+RamReleased = Literal["as-one", "each-resource"]
 BigBlockZone = Literal["unlocked", "hotplug-mutex"]
 
 
@@ -47,6 +48,11 @@ class RepairChoices(Choices):
         "When ``kasan_remove_zero_shadow()`` gives back a table of shadow that has become empty: before its entry is "
         "cleared, and nobody flushes; or behind a flush of all that it translated.",
         first("unflushed"),
+    )
+    ram_released: RamReleased = choice(
+        "How ``try_remove_memory()`` gives back System RAM: as one range, which must lie in one resource, or each "
+        "resource in it.",
+        first("as-one"),
     )
     virtio_mem_zone_lock: BigBlockZone = choice(
         "What the virtio-mem driver holds while it looks at the zones of a big block that it may unplug "

@@ -12,7 +12,12 @@ from memhp.linux.drivers.base.memory_state import device_offline, device_online
 from memhp.linux.drivers.base.node import unregister_node
 from memhp.linux.drivers.firmware.memmap import firmware_map_remove
 from memhp.linux.kernel.panic import warn
-from memhp.linux.kernel.resource import release_mem_region_adjustable
+from memhp.linux.kernel.resource import (
+    BUSY_SYSTEM_RAM,
+    IORES_DESC_NONE,
+    release_mem_region_adjustable,
+    walk_iomem_res_desc,
+)
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mmzone import ZoneType
@@ -87,9 +92,19 @@ def try_remove_memory(k: Kernel, start: int, size: int) -> None:
         if k.config.profile.memblock_order == "arch-first":
             _memblock_remove(k, start, size)
         with k.hw.locked("resource_lock"):
-            release_mem_region_adjustable(k.iomem_resource, start, size, split=k.config.profile.resource_split)
+            _release_ram(k, start, size)
         if nid is not None:
             try_offline_node(k, nid)
+
+
+def _release_ram(k: Kernel, start: int, size: int) -> None:
+    """Give back the System RAM of what was removed: as one range, which several resources may stand for."""
+    root, spans = k.iomem_resource, [(start, size)]
+    if k.config.profile.ram_released == "each-resource":
+        found = walk_iomem_res_desc(root, IORES_DESC_NONE, BUSY_SYSTEM_RAM, start, start + size - 1)
+        spans = [(res.start, res.size) for res in found]
+    for first, length in spans:
+        release_mem_region_adjustable(root, first, length, split=k.config.profile.resource_split)
 
 
 def _check_memblocks_offlined(k: Kernel, blocks: Span) -> int | None:
