@@ -69,8 +69,8 @@ def same_package(wanted: str, function: Callable[..., T], *arguments: Any) -> T:
 class Pool(Protocol):
     """Somewhere to run calls."""
 
-    def put(self, call: Call) -> None:
-        """Take a call."""
+    def put(self, call: Call, *, soon: bool = False) -> None:
+        """Take a call, to be made after those that wait; `soon`: before them."""
 
     def get(self) -> tuple[int, Any]:
         """The number and the result of a call that is done; waits for one."""
@@ -85,9 +85,9 @@ class Here:
     def __init__(self) -> None:
         self._calls: deque[Call] = deque()
 
-    def put(self, call: Call) -> None:
+    def put(self, call: Call, *, soon: bool = False) -> None:
         """Take a call."""
-        self._calls.append(call)
+        self._calls.appendleft(call) if soon else self._calls.append(call)
 
     def get(self) -> tuple[int, Any]:
         """Make the next call."""
@@ -161,9 +161,9 @@ class Processes:
         self._calls: deque[Call] = deque()
         self._attempts: dict[int, int] = {}
 
-    def put(self, call: Call) -> None:
+    def put(self, call: Call, *, soon: bool = False) -> None:
         """Take a call."""
-        self._calls.append(call)
+        self._calls.appendleft(call) if soon else self._calls.append(call)
 
     def get(self) -> tuple[int, Any]:
         """Keep every process at work until one is done. WorkerDied: a call's workers died each time."""
@@ -260,9 +260,11 @@ class Cluster:
         self._done = as_completed()
         self._numbers: dict[str, int] = {}
 
-    def put(self, call: Call) -> None:
+    def put(self, call: Call, *, soon: bool = False) -> None:
         """Submit a call; Dask makes it again elsewhere when its worker dies."""
-        future = self._client.submit(same_package, package_hash(), call.function, *call.arguments, pure=False)
+        future = self._client.submit(
+            same_package, package_hash(), call.function, *call.arguments, pure=False, priority=int(soon)
+        )
         self._numbers[future.key] = call.number
         self._done.add(future)
 

@@ -10,7 +10,7 @@ import pytest
 
 from memhp import pools
 from memhp.errors import BadInput
-from memhp.pools import Call, Processes, in_order, package_hash, same_package
+from memhp.pools import Call, Here, Processes, in_order, package_hash, same_package
 
 
 def hash_of(folder: Path) -> str:
@@ -62,3 +62,11 @@ def test_a_worker_that_runs_the_same_makes_calls() -> None:
         assert pool.get() == (7, 4)
     finally:
         pool.close()
+
+
+def test_what_is_to_be_done_soon_is_done_before_what_waits() -> None:
+    pool = Here()
+    pool.put(Call(0, len, ("",)))
+    pool.put(Call(1, len, ("a",)))
+    pool.put(Call(2, len, ("ab",)), soon=True)
+    assert [pool.get() for _ in range(3)] == [(2, 2), (0, 0), (1, 1)]

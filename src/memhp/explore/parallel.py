@@ -132,20 +132,20 @@ def _run_jobs(
     calls: list[tuple[int, int]] = []
     verdicts: dict[int, Verdict] = {}
 
-    def call(number: int, part: int, function: Callable[..., object], *arguments: object) -> None:
-        pool.put(Call(len(calls), function, (jobs[number], *arguments)))
+    def call(number: int, part: int, soon: bool, function: Callable[..., object], *arguments: object) -> None:
+        pool.put(Call(len(calls), function, (jobs[number], *arguments)), soon=soon)
         calls.append((number, part))
 
-    def begin_round(number: int) -> None:
+    def begin_round(number: int, *, soon: bool) -> None:
         one = going[number]
         starts = one.search.starts
         one.parts = len(starts)
         one.found = {}
-        for part, start in enumerate(starts):
-            call(number, part, search_part, start, one.search.shared, budget)
+        for part, start in reversed(list(enumerate(starts))) if soon else enumerate(starts):
+            call(number, part, soon, search_part, start, one.search.shared, budget)
 
     for number in range(len(jobs)):
-        begin_round(number)
+        begin_round(number, soon=False)
     while len(verdicts) < len(jobs):
         made, value = pool.get()
         number, part = calls[made]
@@ -157,12 +157,12 @@ def _run_jobs(
             if len(one.found) < one.parts:
                 continue
             one.search.take([one.found[at] for at in range(one.parts)])
-            begin_round(number)
+            begin_round(number, soon=True)  # the worker that searched the last part still has the program
             if one.parts:
                 continue
             one.verdict = one.search.verdict
             if one.verdict.failure is not None:
-                call(number, 0, find_shortest, one.verdict.failure, one.search.shared)
+                call(number, 0, True, find_shortest, one.verdict.failure, one.search.shared)
                 continue
             verdicts[number] = one.verdict
         if progress is not None:
