@@ -224,6 +224,7 @@ def _actors(page: Span, last: Span) -> dict[str, Callable[[Kernel], object]]:
         "vmalloc-huge": lambda k: vmalloc_huge(k, k.config.pmd_size, "huge"),
         "vfree": lambda k: vfree(k, "old"),
         "memory-failure": lambda k: memory_failure(k, last.start),
+        "memory-failure-next": lambda k: memory_failure(k, last.start - 1),
         "kpagecount": read_counts,
         "ptdump": dump,
         "read": read_page,
@@ -235,7 +236,8 @@ def _actors(page: Span, last: Span) -> dict[str, Callable[[Kernel], object]]:
 PAIRS = (
     ("allocate", "allocate"), ("allocate-movable", "free"), ("contiguous", "allocate"), ("watermarks", "watermarks"),
     ("memory-failure", "allocate-movable"), ("memory-failure", "free"),
-    ("memory-failure", "memory-failure"), ("take", "free"), ("take", "allocate-movable"),
+    ("memory-failure", "memory-failure"), ("memory-failure", "memory-failure-next"),
+    ("take", "free"), ("take", "allocate-movable"),
     ("add", "add-next"), ("add", "add-managed"), ("probe", "add-next"), ("add-nowhere", "pmem"),
     ("add-merged", "pmem"), ("kmem", "pmem"), ("pmem", "add"), ("pmem", "pmem"), ("acpi", "add-next"), ("acpi", "acpi"),
     ("pmem-pagemap", "add"), ("pmem-pagemap", "remove"), ("pmem-pagemap", "online"), ("remove", "add"),

@@ -209,9 +209,14 @@ class SharedFlags(SharedMap[F]):
         """Take these flags from each of ``[start, end)``: ``ClearPageFlag()``."""
         self._change(start, end, flags, on=False)
 
-    def _change(self, start: int, end: int, flags: F, *, on: bool) -> None:
+    def test_set_flag(self, at: int, flag: F) -> bool:
+        """Give one this flag; whether it had it already: ``TestSetPageFlag()``, in one step."""
+        return any(flag in before for before in self._change(at, at + 1, flag, on=True))
+
+    def _change(self, start: int, end: int, flags: F, *, on: bool) -> list[F]:
+        """Change flags, in one step; what they were where there were any."""
         if start >= end:
-            return
+            return []
         self._marked("atomic", start, end)
         before = list(SpanMap.runs(self, start, end))
         if on:
@@ -222,6 +227,7 @@ class SharedFlags(SharedMap[F]):
                 SpanMap.set(self, lo, hi, new)
             else:
                 SpanMap.clear(self, lo, hi)
+        return [old for _, _, old in before]
 
 
 class SharedSet(SpanSet):
@@ -255,6 +261,11 @@ class SharedSet(SpanSet):
         """Take ``[start, end)`` out."""
         self._write_head()
         super().remove(start, end)
+
+    def forget(self, start: int, end: int) -> None:
+        """Take out what means nothing any more; a kernel writes nothing then, so nothing is announced."""
+        self._size -= sum(hi - lo for lo, hi, _ in SpanMap.runs(self._map, start, end))
+        SpanMap.clear(self._map, start, end)
 
     def add_each(self, spans: Sequence[Span]) -> None:
         """As :meth:`SpanSet.add_each`; one after the other where somebody watches."""

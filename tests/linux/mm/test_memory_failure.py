@@ -3,11 +3,12 @@
 
 import pytest
 
-from kernels import PLUG_AT, kernel, plug
+from kernels import PLUG_AT, OneByOne, kernel, plug
 from memhp.check import check_all
 from memhp.errors import KernelBug, KernelError
 from memhp.facts.derive import derive, nodes_of
 from memhp.hw.memory import Use
+from memhp.hw.stepper import Access
 from memhp.linux.choices import Arch
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.mm.memory_failure import memory_failure
@@ -172,3 +173,32 @@ def test_no_kernel_survives_the_loss_of_its_own_data(use: Use) -> None:
     pfn = next(start for start, _, owner in k.hw.memory.owners if owner.use is use)
     with pytest.raises(KernelBug, match="machine check"):
         memory_failure(k, pfn)
+
+
+class Overtaken(OneByOne):
+    """A stepper under which somebody allocates the page right before the lock of its zone is taken."""
+
+    def __init__(self, k: Kernel) -> None:
+        super().__init__()
+        self.k = k
+        self.flags: PageFlags | None = None
+        """The page's flags then."""
+
+    def step(self, access: Access) -> None:
+        zone = self.k.zone_of(BAD)
+        assert zone is not None
+        if access.kind == "lock" and access.target == zone.lock and self.flags is None:
+            self.flags = self.k.page_flags.get(BAD) or PageFlags.NONE
+            allocate(self.k, 4096, "movable", "x", at=BAD << 12)
+
+
+def test_a_free_page_is_marked_before_it_is_taken_and_looked_at_again_where_somebody_was_faster() -> None:
+    """mm/memory-failure.c:memory_failure: TestSetPageHWPoison() comes first, take_page_off_buddy() is tried twice."""
+    k = grown()
+    k.hw.stepper = stepper = Overtaken(k)
+    memory_failure(k, BAD)
+    k.hw.stepper = None
+    assert stepper.flags is not None and PageFlags.HWPOISON in stepper.flags
+    assert k.hw.log_lines[-1].text == f"Memory failure: {BAD:#x}: recovery action for dirty LRU page: Recovered"
+    assert PageFlags.HWPOISON in (k.page_flags.get(BAD) or PageFlags.NONE)
+    assert check_all(k) == []

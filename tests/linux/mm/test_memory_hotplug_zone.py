@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels import PLUG_AT, blocks, kernel, plug, refused
+from kernels import PLUG_AT, OneByOne, blocks, kernel, plug, refused
+from memhp.hw.stepper import Access, Part
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory import valid_zones
 from memhp.linux.drivers.base.memory_groups import memory_group_register_dynamic, memory_group_register_static
@@ -324,3 +325,28 @@ def test_the_unit_of_a_dynamic_group_is_a_power_of_two_of_at_least_one_block(blo
     """drivers/base/memory.c:memory_group_register_dynamic: EINVAL for less, and for 3 blocks."""
     k = kernel("x86_64")
     assert refused(memory_group_register_dynamic, k, 0, int(blocks * k.pages_per_block)).name == "EINVAL"
+
+
+class Written(OneByOne):
+    """A stepper that notes what is written without a step of its own, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def data(self, access: Access) -> None:
+        assert isinstance(access.target, Part)
+        if access.kind == "write":
+            self.names.add(access.target.name)
+
+
+def test_pages_that_leave_their_zone_leave_the_bits_of_their_pageblocks_as_they_are() -> None:
+    """``remove_pfn_range_from_zone()`` writes over struct pages, without ``zone->lock``; the bits are the section's."""
+    k = kernel("x86_64")
+    plug(k, k.memory_block_size)
+    add_memory(k, 0, PLUG_AT, k.memory_block_size)
+    state_store(k, PLUG_AT // k.memory_block_size, "online_movable")
+    k.hw.stepper = stepper = Written()
+    start, end = PLUG_AT >> 12, (PLUG_AT + k.memory_block_size) >> 12
+    remove_pfn_range_from_zone(k, k.nodes[0].zones[ZoneType.MOVABLE], start, end - start)
+    assert {name for name in stepper.names if name.startswith(("zone0/", "page_"))} == {"page_zone", "page_flags"}

@@ -106,20 +106,10 @@ def _memory_failure(k: Kernel, pfn: int) -> None:
     owner = k.hw.memory.owners.get(pfn) or UNPLUGGED
     if owner.use in UNBEARABLE:
         raise KernelBug(f"machine check: uncorrected error in {UNBEARABLE[owner.use]}", place=here())
-    flags = k.page_flags.get(pfn) or PageFlags.NONE
-    if PageFlags.HWPOISON in flags:
-        _action_result(k, pfn, ALREADY)
-        raise KernelError(EHWPOISON, f"PFN {pfn:#x} is poisoned already", place=here())
-    action = ACTIONS.get(owner.use, UNHANDLABLE)
-    if owner.use in POOLS or owner.use in POOLS.values():
-        action = _huge_page(k, pfn, owner, action)
-    elif owner.use is Use.FREE:
-        if not take_pages_off_buddy(k, Span(pfn, pfn + 1), POISONED, here()):
-            action = action._replace(result="Failed")
-    elif owner.use not in STAYS:
-        holder = "" if action.result == "Recovered" else owner.tag or str(owner.use)
-        k.hw.retag(Span(pfn, pfn + 1), POISONED._replace(tag=holder), here())
-    k.page_flags.set_flags(pfn, pfn + 1, PageFlags.HWPOISON)
+    owner, action = _take_out_of_use(k, pfn)
+    if owner.use is Use.FREE and action.result == "Failed":  # it was allocated meanwhile: once more
+        k.page_flags.clear_flags(pfn, pfn + 1, PageFlags.HWPOISON)
+        owner, action = _take_out_of_use(k, pfn)
     if action is UNHANDLABLE:
         k.hw.log(f"Memory failure: {pfn:#x}: unhandlable page.", "err")
     if owner.use is Use.PINNED:
@@ -130,6 +120,36 @@ def _memory_failure(k: Kernel, pfn: int) -> None:
         advice = f"{owner} goes on using the page"
         advice += "" if owner.use in STAYS else ", though its memory block may go offline now"
         raise KernelError(EBUSY, text, place=here(), advice=advice)
+
+
+def _take_out_of_use(k: Kernel, pfn: int) -> tuple[Owner, Action]:
+    """Mark a page as poisoned, and only then look at whose it is and what can be done. EHWPOISON: it was marked.
+
+    A huge page bears the mark as a whole; its bad page has it from when it is dissolved.
+    """
+    owner = k.hw.memory.owners.get(pfn) or UNPLUGGED
+    huge = owner.use in POOLS or owner.use in POOLS.values()
+    if not huge and k.page_flags.test_set_flag(pfn, PageFlags.HWPOISON):
+        raise _poisoned_already(k, pfn)
+    owner = k.hw.memory.owners.get(pfn) or UNPLUGGED
+    action = ACTIONS.get(owner.use, UNHANDLABLE)
+    if huge:
+        if PageFlags.HWPOISON in (k.page_flags.get(pfn) or PageFlags.NONE):
+            raise _poisoned_already(k, pfn)
+        action = _huge_page(k, pfn, owner, action)
+        k.page_flags.set_flags(pfn, pfn + 1, PageFlags.HWPOISON)
+    elif owner.use is Use.FREE:
+        if not take_pages_off_buddy(k, Span(pfn, pfn + 1), POISONED, here()):
+            action = action._replace(result="Failed")
+    elif owner.use not in STAYS:
+        holder = "" if action.result == "Recovered" else owner.tag or str(owner.use)
+        k.hw.retag(Span(pfn, pfn + 1), POISONED._replace(tag=holder), here())
+    return owner, action
+
+
+def _poisoned_already(k: Kernel, pfn: int) -> KernelError:
+    _action_result(k, pfn, ALREADY)
+    return KernelError(EHWPOISON, f"PFN {pfn:#x} is poisoned already", place=here())
 
 
 def memory_failure_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap) -> None:

@@ -16,7 +16,7 @@ from memhp.linux.mm.zone_movable import find_zone_movable_pfns_for_nodes
 from memhp.linux.mmzone import MigrateType, Node, PageFlags, Zone, ZoneRef, ZoneType
 from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
-from memhp.spans import Span, SpanSet
+from memhp.spans import Span, SpanMap, SpanSet
 from memhp.units import align_down, align_up
 
 KERNEL_FILE = "mm/mm_init.c"
@@ -232,10 +232,11 @@ def _online_sections(k: Kernel, span: Span) -> Iterator[Span]:
 def page_init_poison(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone) -> None:
     """Struct pages are uninitialised again: no zone, no flags, no pageblock type: include/linux/page-flags.h.
 
-    What kernels write over them (``PAGE_POISON_PATTERN``) makes a page that is looked at nevertheless stand out.
+    What kernels write over them (``PAGE_POISON_PATTERN``) makes a page that is looked at nevertheless stand out. The
+    bits of pageblocks are part of the section, and stay as they are: no access to them is announced.
     """
     end_pfn = start_pfn + nr_pages
     k.page_zone.clear(start_pfn, end_pfn)
     k.page_flags.clear(start_pfn, end_pfn)
-    zone.migratetypes.clear(start_pfn, end_pfn)
-    zone.isolated.remove(start_pfn, end_pfn)
+    SpanMap.clear(zone.migratetypes, start_pfn, end_pfn)
+    zone.isolated.forget(start_pfn, end_pfn)
