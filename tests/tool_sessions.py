@@ -243,9 +243,10 @@ class Drawn:
         size = self.world.backends[memdev]
         bad = self.random.random() < 0.2
         requested = 3 if bad else 2 * MiB * self.random.randint(1, max(1, size // (2 * MiB)))
-        arguments = {"driver": "virtio-mem-pci", "id": name, "memdev": memdev, "requested-size": requested}
-        if name not in self.world.devices:
-            arguments["bus"] = {"vm0": "port0", "vm1": "port1"}[name]
+        bus = {"vm0": "port0", "vm1": "port1"}[name]
+        arguments = {
+            "driver": "virtio-mem-pci", "id": name, "memdev": memdev, "requested-size": requested, "bus": bus,
+        }  # fmt: skip
         if name in self.world.devices and not bad:
             return None
         return Act(ask=("device_add", arguments), by=self._by(), then=("size", name, requested))

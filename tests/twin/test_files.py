@@ -103,6 +103,25 @@ def test_writes_end_as_the_kernels_store_functions_do(root: Folder, path: str, t
     assert write(root, f"{MEMORY}/{path}", text) == ends_in
 
 
+def test_a_virtio_mem_device_loses_its_driver_and_gets_it_again_once_its_memory_is_gone(tmp_path: Path) -> None:
+    """drivers/base/bus.c; ``virtio_mem_remove()`` leaves what is added, and ``virtio_mem_probe()`` finds it there."""
+    machine = 'machine = { preset = "x86-vm" }\n'
+    grow = '{ do = "virtio-mem", size = "1G", requested = "512M" }'
+    twin, *_ = boot(scenario(tmp_path, f"{machine}steps = [{grow}]"), speed=0)
+    root = twin_root(twin_files(twin, ""))
+    driver = "/sys/bus/virtio/drivers/virtio_mem"
+    assert text_of(root, f"{driver}/virtio0/modalias") == "virtio:d00000018v00001AF4\n"
+    for name, ends_in in (("bind", "EBUSY"), ("unbind", ""), ("unbind", "ENODEV")):
+        assert write(root, f"{driver}/{name}", "virtio0\n") == ends_in
+    assert resolve(root, f"{driver}/virtio0") is None
+    assert write(root, f"{driver}/bind", "virtio7") == "ENODEV"
+    assert write(root, f"{driver}/bind", "virtio0") == "EBUSY"
+    twin, *_ = boot(scenario(tmp_path, f"{machine}steps = [{grow.replace('512M', '0')}]"), speed=0)
+    root = twin_root(twin_files(twin, ""))
+    assert [write(root, f"{driver}/{name}", "virtio0") for name in ("unbind", "bind")] == ["", ""]
+    assert resolve(root, f"{driver}/virtio0") is not None
+
+
 def test_a_block_has_no_power_to_save(twin: Twin, root: Folder) -> None:
     """What captures of x86-64 show of it in /sys/devices/system/memory/power; drivers/base/power/sysfs.c."""
     folder = resolve(root, f"{MEMORY}/memory48/power")

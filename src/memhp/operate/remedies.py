@@ -26,7 +26,7 @@ BY_REASON: dict[str, tuple[str, ...]] = {
         "end what has reserved huge pages (HugePages_Rsvd in /proc/meminfo)",
     ),
     "notifier failure": (
-        "take another block, which no driver or architecture holds (arm64 never lets boot memory go)",
+        "take another block, which neither a driver nor the architecture holds (some never let boot memory go)",
         "have the driver that brought the memory take it away: unbind it, or ask the device",
     ),
     "node notifier failure": ("leave the node one block: a driver refuses to let it become empty",),

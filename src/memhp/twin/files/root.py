@@ -9,6 +9,7 @@ from memhp.twin.files.memory import memory_root
 from memhp.twin.files.module import DEBUG, error_injection, parameters
 from memhp.twin.files.node import node_root
 from memhp.twin.files.proc import proc_files
+from memhp.twin.files.virtio import virtio_files
 from memhp.twin.machine import Twin
 from memhp.twin.tree import Entry, Folder, folder, planted
 
@@ -26,6 +27,7 @@ def twin_files(twin: Twin, cmdline: str) -> dict[str, Entry]:
         DEBUG: folder({"notifier-error-inject": folder({"memory": error_injection(k)})}),
         **proc_files(k, cmdline),
         **dax_files(twin.session),
+        **virtio_files(twin.session),
         "/dev/kmsg": kmsg(k),
     }
 
