@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from memhp.cli.lives import Played, keep
 from memhp.cli.main import main
+from memhp.conform.life_results import Lives
 
+OWN_RACE = Path(__file__).parents[2] / "examples" / "own_race.py"
 SCENARIO = '[machine]\npreset = "riscv-vm"\nmemory = "512M"\n[[steps]]\ndo = "plug"\nsize = "128M"\n'
 UNLOCKED = ("ptdump-vs-vmalloc-huge", "--variant", "no-lock", "--replay", "a")
 
@@ -64,6 +68,54 @@ def test_the_machine_that_is_read_is_not_written_into(tmp_path: Path, capsys: py
     refused([*args, "--html", str(made / "proc" / "iomem")], "the machine that is read", capsys)
     refused([*args, "--sysroot", str(made)], "is read by this run", capsys)
     refused([*args, "--sysroot", str(made / "again")], "the machine that is read", capsys)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        "explore own.py --variant flush-first --html own.py",
+        "explore vmalloc-fault --variant no-fault-handler --patch own.py --html own.py",
+        "plan --machine own.py --grow-by 1G --out own.py",
+        "plan --machine own.py/0-now --grow-by 1G --out own.py",
+        "twin run --record own.py own.py true",
+        "twin run --script own.py --record own.py x86-vm true",
+        "twin run --expect own.py --record own.py x86-vm true",
+        "twin run --uevents own.py own.py true",
+        "conform own.py --kernel 6.12:amd64 --html own.py",
+        "conform --captures own.py --html own.py",
+        "conform x.toml --with own.py --html own.py",
+        "conform x.toml --with own.py:0-now --html own.py",
+        "conform x.toml --kernel own.py --arch x86_64 --html own.py",
+        "conform x.toml --kernel 6.12:amd64 --initrd own.py --html own.py",
+    ],
+)
+def test_what_a_command_reads_is_not_written_over(
+    args: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = Path(shutil.copy(OWN_RACE, "own.py"))
+    shutil.copy(OWN_RACE, "x.toml")
+    refused(args.split(), "own.py is read by this run", capsys)
+    assert own.read_bytes() == OWN_RACE.read_bytes()
+
+
+def test_lives_are_kept_in_a_folder_whose_place_is_looked_at_before_they_are_played(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    lives = ["conform", "--kernel", "6.12:amd64", "--random", "1", "--keep"]
+    refused([*lives, str(tmp_path / "file")], "it is no folder", capsys)
+    refused([*lives, str(tmp_path / "no" / "such")], "there is no such folder", capsys)
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+def test_lives_that_are_kept_keep_the_mode_of_the_files_that_they_replace(tmp_path: Path) -> None:
+    there = tmp_path / "6.12-7-0.toml"
+    there.write_text("before", encoding="utf-8")
+    there.chmod(0o600)
+    keep(Played("6.12", Lives(), ["after"]), 7, tmp_path)
+    assert there.read_text(encoding="utf-8") == "after"
+    assert stat.S_IMODE(there.stat().st_mode) == 0o600
 
 
 def test_no_output_lies_in_a_folder_that_is_written_as_a_whole(

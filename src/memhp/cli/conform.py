@@ -59,9 +59,14 @@ def conform(
     rule explains.
     """
     from memhp.outputs.check import check_outputs
+    from memhp.outputs.staging import check_folder
 
     _check_usage(file, choice, captures, everywhere, with_, lives is not None, selftest is not None)
-    check_outputs({"--html": html}, inputs=[file] if file else [], stdout="--json" if as_json else "")
+    capture = None if with_ is None else Path(with_.rpartition(":")[0] or with_)
+    read = [file, captures, capture, *choice.files]
+    check_outputs({"--html": html}, inputs=read, stdout="--json" if as_json else "")
+    if keep is not None:
+        check_folder(keep)
     found: dict[str, Comparison | str] = {}
     played: Played | None = None
     if lives is not None:

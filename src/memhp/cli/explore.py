@@ -104,7 +104,8 @@ def explore(
         raise click.UsageError("--extend goes with --replay")
     if "--seed" in told_options and random is None:
         raise click.UsageError("--seed goes with --random")
-    on_stdout = check_outputs({"--html": html}, stdout="--json" if as_json else "")
+    read = [*patch, Path(name) if name.endswith(".py") else None]
+    on_stdout = check_outputs({"--html": html}, inputs=read, stdout="--json" if as_json else "")
     told = told_choices(chosen_texts)
     how = How(preemptions, random, seed, reduction=not no_reduction, executions=executions)
     found = under_patch(

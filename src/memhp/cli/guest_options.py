@@ -38,6 +38,12 @@ class GuestChoice:
         return self.kernel is not None or self.linux is not None
 
     @property
+    def files(self) -> list[Path | None]:
+        """What is read of the user's own files, as far as it is there."""
+        kernel = None if self.kernel is None else Path(self.kernel)
+        return [kernel, self.initrd, self.config, self.qemu]
+
+    @property
     def cache(self) -> "Cache":
         """The user's own."""
         from memhp.target.guest.cache import user_cache

@@ -13,6 +13,7 @@ import click
 from memhp.cli.guest_options import GuestChoice
 from memhp.cli.output import progress
 from memhp.errors import BadInput
+from memhp.outputs.file import write_file
 
 if TYPE_CHECKING:
     from memhp.conform.life_results import Lives
@@ -80,10 +81,13 @@ def random(choice: GuestChoice, count: int, seed: int, seconds: float | None = N
 
 
 def keep(played: Played, seed: int, folder: Path) -> None:
-    """Write the scenarios into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the scenarios into a folder. Raises :class:`BadInput`."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"cannot write: {error.strerror}", where=str(folder)) from None
     for number, text in enumerate(played.kept):
-        (folder / f"{played.release}-{seed}-{number}.toml").write_text(text, encoding="utf-8")
+        write_file(folder / f"{played.release}-{seed}-{number}.toml", text)
 
 
 def tell(played: Played) -> None:

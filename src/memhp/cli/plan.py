@@ -47,7 +47,7 @@ def plan(
         raise click.UsageError("give one of --grow-by, --shrink-by, --evacuate and --move")
     if zone is not None and grow_by is None and move is None:
         raise click.UsageError("--zone goes with --grow-by and --move")
-    check_outputs({"--out": out}, stdout="--json" if as_json else "")
+    check_outputs({"--out": out}, inputs=[Path(sysroot or machine or "/")], stdout="--json" if as_json else "")
     source = opened(sysroot, machine)
     facts = read_facts(source)
     if grow_by is not None:

@@ -91,8 +91,7 @@ def run(
         raise click.UsageError("--mount is for twins without a COMMAND, which has the files where Linux has them")
     if not words and not (mount or files or control or qmp or qga):
         raise click.UsageError("give a COMMAND to run, or --mount DIR, or a socket")
-    if record is not None:
-        check_outputs({"--record": record})
+    check_outputs({"--record": record, "--uevents": uevents}, inputs=[Path(machine), script, expect])
     wanted = Wanted(
         command=words,
         environment=os.environ,

@@ -14,18 +14,19 @@ from memhp.outputs.tree import check_tree
 def check_outputs(
     files: Mapping[str, Path | None],
     *,
+    inputs: Iterable[Path | None],
     folders: Mapping[str, Path | None] | None = None,
-    inputs: Iterable[Path] = (),
     stdout: str = "",
 ) -> bool:
     """Look at every output of a run, option → path (None: not asked for), and at what the run reads.
 
-    `stdout` names the option that has taken stdout, if one has. Returns whether an output goes to stdout, so that a
-    report for people has to go elsewhere. Raises :class:`BadInput` naming the option.
+    Of `inputs` some need not be there; ``ARCHIVE/STEP`` stands for the archive. `stdout` names the option that has
+    taken stdout, if one has. Returns whether an output goes to stdout, so that a report for people has to go
+    elsewhere. Raises :class:`BadInput` naming the option.
     """
     trees = {option: path for option, path in (folders or {}).items() if path is not None}
     places = {option: place_of(path) for option, path in files.items() if path is not None}
-    sources = [path for path in inputs if path.exists() and path.resolve() != Path("/")]
+    sources = [path for path in map(_read, inputs) if path is not None and path.resolve() != Path("/")]
     for path in trees.values():
         check_tree(path)
     for place in places.values():
@@ -33,6 +34,13 @@ def check_outputs(
     _check_inputs(places, trees, sources)
     _check_each_other(places, trees)
     return _check_stdout(places, stdout)
+
+
+def _read(path: Path | None) -> Path | None:
+    """What a run reads by this name; None if nothing is there."""
+    if path is None or path.exists():
+        return path
+    return path.parent if path.parent.is_file() else None
 
 
 def _check_place(place: Place) -> None:

@@ -21,6 +21,16 @@ def check_beside(out: Path) -> None:
         raise BadInput(f"cannot write: not allowed in {parent}", where=str(out), fix="name another folder")
 
 
+def check_folder(out: Path) -> None:
+    """Raise :class:`BadInput` where files could not be written into a folder, which need not be there yet."""
+    if not os.path.lexists(out):
+        check_beside(out)
+    elif not out.is_dir():
+        raise BadInput("cannot write: it is no folder", where=str(out), fix="name a folder")
+    elif not os.access(out, os.W_OK | os.X_OK):
+        raise BadInput("cannot write: not allowed there", where=str(out), fix="name another folder")
+
+
 @contextmanager
 def staging(target: Path) -> Iterator[Path]:
     """Such a folder beside `target`, with all that is still in it gone when the block is done. Raises OSError."""
