@@ -13,12 +13,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
+import click
 import pytest
 
 from captures import DATA
+from memhp.cli.main import cli
 from memhp.errors import BadInput
 from memhp.facts.elfcore import ElfCore
+from memhp.scenario import schema
 
 ROOT = Path(__file__).parents[2]
 SEED = int(os.environ.get("MEMHP_FUZZ_SEED", "1"))
@@ -65,90 +69,9 @@ VALUES = (
     "[[[[]]]]",
     '"\\u0000"',
 )
-KEYS = [
-    "size",
-    "at",
-    "node",
-    "driver",
-    "online",
-    "blocks",
-    "zone",
-    "tag",
-    "kind",
-    "expect",
-    "name",
-    "do",
-    "seconds",
-    "features",
-    "faults",
-    "requested",
-    "to",
-    "device",
-    "mode",
-    "pinned",
-    "align",
-    "process",
-    "block_size",
-    "memmap_on_memory",
-]
-STEPS = [
-    "plug",
-    "online",
-    "offline",
-    "remove",
-    "unplug",
-    "eject",
-    "virtio-mem",
-    "resize",
-    "unbind",
-    "bind",
-    "suspend",
-    "wait",
-    "set",
-    "dax",
-    "allocate",
-    "free",
-    "pin",
-    "poison",
-    "fragment",
-    "new-process",
-    "touch",
-    "vmalloc",
-    "vfree",
-]
+STEPS = [str(kind.__struct_config__.tag) for kind in get_args(schema.StepKind)]
+KEYS = sorted({key for kind in get_args(schema.StepKind) for key in kind.__struct_encode_fields__})
 MACHINES = ("x86-vm", "arm64-16k-vm", "riscv-vm", "x86-vm-la57")
-OPTIONS = [
-    "--json",
-    "--json=hex",
-    "--html",
-    "--sysroot",
-    "--ptdump",
-    "--plan",
-    "--plug",
-    "--unplug",
-    "--driver",
-    "--online",
-    "--machine",
-    "--step",
-    "--variant",
-    "--replay",
-    "--jobs",
-    "--arch",
-    "--profile",
-    "--page-size",
-    "--va-bits",
-    "--memory",
-    "--device-block",
-    "--max-memory",
-    "--extend",
-    "--random",
-    "--preemptions",
-    "--seed",
-    "--executions",
-    "--configuration",
-    "--log",
-    "--full",
-]
 WORDS = (
     "-",
     "/dev/full",
@@ -176,7 +99,27 @@ WORDS = (
     "[bold]",
     "\udcff",
 )
-COMMANDS = ("rehearse", "geometry", "explore", "races", "matrix", "claims", "choices", "schema")
+COMMANDS = {
+    "rehearse": (),
+    "geometry": (),
+    "explore": (),
+    "races": ("pagemap-lookup-vs-unmap",),
+    "matrix": ("--va-bits", "39"),
+    "claims": ("rv-3",),
+    "choices": (),
+    "fixes": (),
+    "schema": (),
+    "example": (),
+    "blocks": ("--machine", "x.toml"),
+    "why": ("--machine", "x.toml"),
+    "plan": ("--machine", "x.toml"),
+    "lint": ("--machine", "x.toml"),
+    "pagetables": ("x.toml",),
+    "conform": ("--captures", "x.toml"),
+    "completion": (),
+    "man": (),
+}
+"""Commands that change nothing outside their outputs, and what keeps each short and off this host."""
 
 
 def step(chance: random.Random) -> str:
@@ -238,10 +181,12 @@ def captured(chance: random.Random, folder: Path) -> list[str]:
 def options(chance: random.Random, folder: Path) -> list[str]:
     """A command with options that go together or not."""
     (folder / "x.toml").write_text('[machine]\npreset = "riscv-vm"\nmemory = "1G"\n', encoding="utf-8")
-    words = [chance.choice((*OPTIONS, *WORDS, "x.toml")) for _ in range(chance.randint(1, 4))]
-    command = chance.choice(COMMANDS)
-    most = {"races": ["pagemap-lookup-vs-unmap"], "matrix": ["--va-bits", "39"], "claims": ["rv-3"]}.get(command, [])
-    return [command, *most, *words]
+    name = chance.choice(list(COMMANDS))
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    own = ["--help", *(text for each in command.params if isinstance(each, click.Option) for text in each.opts)]
+    words = [chance.choice((chance.choice(own), *chance.sample((*WORDS, "x.toml"), 2))) for _ in range(4)]
+    return [name, *COMMANDS[name], *words[: chance.randint(1, 4)]]
 
 
 def interrupted(chance: random.Random, folder: Path) -> list[str]:
