@@ -158,6 +158,8 @@ def test_a_plan_is_drawn_with_its_steps_by_size_and_number() -> None:
     found.check_alone()
     found.check_outline()
     assert len(found.classed("step", "rect")) == len(made.steps) > 1
+    shares = [float(str(each["width"]).rstrip("%")) for each in found.classed("takes", "rect")]
+    assert shares == pytest.approx([100 * step.takes / (step.takes + step.leaves) for step in made.steps], abs=0.01)
     (table,) = [each for each in found.tables if each.caption == "Steps of the plan"]
     assert [f"{step.at:#x}" for step in made.steps] == [cell for cell in table.cells if cell.startswith("0x")]
     assert "went as expected" not in found.text

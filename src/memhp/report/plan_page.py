@@ -17,9 +17,6 @@ ZONES = {"kernel": "Normal", "auto": "Normal", "movable": "Movable"}
 HEIGHT, BAR = 26, 14
 """Pixels: the height of memory in the picture of the steps, and of a bar of free memory."""
 
-ROOM = 1.3
-"""How much wider than the longest full bar their picture is."""
-
 
 def plan_picture(plan: Plan, blocks: list[BlockRun]) -> Markup:
     """Where the memory of each step lies, beside what is there already."""
@@ -43,7 +40,6 @@ def plan_picture(plan: Plan, blocks: list[BlockRun]) -> Markup:
 
 def plan_table(plan: Plan) -> PageTable:
     """A row a step, with the free memory before it as a bar: what adding takes (full) and what is left (outlined)."""
-    most = max((step.takes for step in plan.steps), default=0) * ROOM or 1.0
     return PageTable(
         "Steps of the plan",
         (
@@ -53,18 +49,17 @@ def plan_table(plan: Plan) -> PageTable:
         [
             (
                 str(number), exact_size(step.size), code(f"{step.at:#x}"), step.zone, format_size(step.takes),
-                format_size(step.leaves), _bar(step, most),
+                format_size(step.leaves), _bar(step),
             )
             for number, step in enumerate(plan.steps, 1)
         ],
     )  # fmt: skip
 
 
-def _bar(step: PlanStep, most: float) -> Markup:
-    takes = min(step.takes / most, 1.0)
-    leaves = min(step.leaves / most, 1.0 - takes)
+def _bar(step: PlanStep) -> Markup:
+    takes = step.takes / ((step.takes + step.leaves) or 1)
     parts = [
         element("rect", class_="takes", x=0, y=1, width=percent(takes), height=BAR - 2),
-        element("rect", class_="ghost", x=percent(takes), y=1, width=percent(leaves), height=BAR - 2),
+        element("rect", class_="ghost", x=percent(takes), y=1, width=percent(1 - takes), height=BAR - 2),
     ]
     return picture(f"takes {format_size(step.takes)}, leaves {format_size(step.leaves)}", BAR, parts, "bar")
