@@ -96,8 +96,11 @@ class SpanMap(Generic[V]):
     def copy(self) -> "SpanMap[V]":
         """An independent copy; values are shared."""
         new: SpanMap[V] = SpanMap()
-        new._starts, new._ends, new._values = self._starts[:], self._ends[:], self._values[:]
+        new._starts, new._ends, new._values = self._part(0, len(self._starts))
         return new
+
+    def _part(self, lo: int, hi: int) -> tuple[list[int], list[int], list[V]]:
+        return self._starts[lo:hi], self._ends[lo:hi], self._values[lo:hi]
 
     def get(self, at: int) -> V | None:
         """The value at one integer, or None."""
@@ -113,8 +116,7 @@ class SpanMap(Generic[V]):
         """Every run that meets ``[start, end)``, clipped to it, ascending. Safe while the map changes."""
         lo = bisect_right(self._ends, start)
         hi = bisect_left(self._starts, end)
-        starts, ends, values = self._starts[lo:hi], self._ends[lo:hi], self._values[lo:hi]
-        for s, e, v in zip(starts, ends, values, strict=True):
+        for s, e, v in zip(*self._part(lo, hi), strict=True):
             yield max(s, start), min(e, end), v
 
     def next_run(self, at: int) -> tuple[int, int, V] | None:
@@ -181,20 +183,19 @@ class SpanMap(Generic[V]):
     def _differences(self, other: "SpanMap[V]", mine: tuple[int, int], theirs: tuple[int, int]) -> "Iterator[Span]":
         """Differences between the runs ``[lo, hi)`` of this map and those of the other, all within the same limits."""
         (a, b), (c, d) = mine, theirs
-        if (
-            self._starts[a:b] == other._starts[c:d]
-            and self._ends[a:b] == other._ends[c:d]
-            and self._values[a:b] == other._values[c:d]
-        ):
+        parts = self._part(a, b), other._part(c, d)
+        if parts[0] == parts[1]:
             return
         cut = self._common_cut(other, mine, theirs) if b - a + d - c > FEW_RUNS else None
         if cut is not None:
             yield from self._differences(other, (a, cut[0]), (c, cut[1]))
             yield from self._differences(other, (cut[0], b), (cut[1], d))
             return
-        edges = {*self._starts[a:b], *self._ends[a:b], *other._starts[c:d], *other._ends[c:d]}
-        for start, end in pairwise(sorted(edges)):
-            if self.get(start) != other.get(start):
+        one, two = (dict.fromkeys(ends) | dict(zip(starts, values, strict=True)) for starts, ends, values in parts)
+        here = there = None
+        for start, end in pairwise(sorted(one.keys() | two.keys())):
+            here, there = one.get(start, here), two.get(start, there)
+            if here != there:
                 yield Span(start, end)
 
     def _common_cut(

@@ -106,7 +106,8 @@ class Watch:
                 continue
             found = _differ(now, old)
             unit, shift = _scale(k, key)
-            yield from (_frames(Span(span.start * unit, span.end * unit), shift) for span in found)
+            of_pages = (unit, shift) == (1, 0)
+            yield from found if of_pages else (_frames(Span(at * unit, end * unit), shift) for at, end in found)
             if now is None:
                 del self._seen[key]
             else:
@@ -174,7 +175,7 @@ def _units(k: Kernel, frames: list[Span]) -> SpanSet:
     unit = k.pages_per_block
     if k.config.vmemmap_huge:
         unit = max(unit, k.hw.fmt.levels[1].size // k.config.struct_page_size)
-    return SpanSet.joined(sorted((span.start // unit * unit, -(-span.end // unit) * unit) for span in frames))
+    return SpanSet.joined(sorted({(start // unit * unit, -(-end // unit) * unit) for start, end in frames}))
 
 
 def _addresses_of(k: Kernel, pfns: SpanSet) -> Iterator[Span]:

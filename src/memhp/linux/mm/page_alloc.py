@@ -195,10 +195,10 @@ def _sound_parts(k: Kernel, spans: Iterable[Span], where: str) -> Iterator[tuple
     """Pages that are freed, by zone; poisoned ones are put aside on the way."""
     for span in spans:
         for zone, part in _by_zone(k, span):
-            bad = SpanSet((lo, hi) for lo, hi, flags in k.page_flags.runs(*part) if PageFlags.HWPOISON in flags)
-            for lost in bad:
-                k.hw.retag(lost, Owner(Use.HWPOISON), where)
-            for sound in bad.gaps(*part):
+            bad = [(lo, hi) for lo, hi, flags in k.page_flags.runs(*part) if PageFlags.HWPOISON in flags]
+            for lo, hi in bad:
+                k.hw.retag(Span(lo, hi), Owner(Use.HWPOISON), where)
+            for sound in SpanSet(bad).gaps(*part) if bad else (part,):
                 yield zone, sound
 
 

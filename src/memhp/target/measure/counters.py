@@ -71,6 +71,8 @@ class Gauge:
         """
         self._count()
         there = {place for place, size in self._places.items() if size}
+        if len(there) < 2:
+            return Counter({place: self._places[place] for place in there})
         found: dict[str, int] = {}
         for start, end, owner in self._owners:
             if len(found) == len(there):
