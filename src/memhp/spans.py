@@ -114,9 +114,8 @@ class SpanMap(Generic[V]):
 
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int, V]]:
         """Every run that meets ``[start, end)``, clipped to it, ascending. Safe while the map changes."""
-        lo = bisect_right(self._ends, start)
-        hi = bisect_left(self._starts, end)
-        for s, e, v in zip(*self._part(lo, hi), strict=True):
+        part = self._part(bisect_right(self._ends, start), bisect_left(self._starts, end))
+        for s, e, v in zip(*part, strict=True):
             yield max(s, start), min(e, end), v
 
     def next_run(self, at: int) -> tuple[int, int, V] | None:
