@@ -251,6 +251,17 @@ class TestPreallocation:
         assert len(entries) == len(set(entries.tolist())) == 64 and entries.all()
 
     @pytest.mark.parametrize("name", ["riscv64", "x86_64"])
+    def test_entries_that_have_a_table_keep_it_wherever_they_lie(self, name: Arch) -> None:
+        k = boot(name, 48, pgd_preallocated=())
+        first, count = root_entries(k, "vmalloc")
+        for place in (first + 3, first + 5):
+            k.hw.store(k.init_mm, place, k.hw.fmt.table_entry(0x1234 + place))
+        pgd.preallocate_pgd_pages_range(k, k.layout.vmalloc, k.hw.fmt.table_bits, "test")
+        tables = k.hw.fmt.table_pfn(k.hw.load_run(k.init_mm, first, count)).tolist()
+        assert (tables[3], tables[5]) == (0x1234 + first + 3, 0x1234 + first + 5)
+        assert len(set(tables)) == count and all(tables)
+
+    @pytest.mark.parametrize("name", ["riscv64", "x86_64"])
     def test_a_process_without_a_root_table_is_not_made(self, name: Arch) -> None:
         k = boot(name)
         starve(k)

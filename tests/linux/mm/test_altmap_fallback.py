@@ -95,6 +95,7 @@ def test_powerpcs_policy_never_describes_pages_beyond_the_altmaps_range(arch: Ar
     memremap_pages(k, pgmap, 0)
     assert stored(k) == (needed(k) // 2, before[1] + needed(k) // 2)
     assert altmap.alloc == needed(k) // 2
+    assert not any("altmap block allocation failed" in line for line in log(k))
     memunmap_pages(k, pgmap)
     assert (altmap.alloc, stored(k)) == (0, before)
 
