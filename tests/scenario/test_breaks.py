@@ -33,7 +33,9 @@ def test_a_law_that_was_meant_to_break_and_holds_is_not_as_expected(
     file = tmp_path / "scenario.toml"
     file.write_text('breaks = ["zones"]\n[machine]\npreset = "riscv-vm"\nmemory = "1G"\n', encoding="utf-8")
     assert main(["rehearse", str(file)]) == 1
-    assert capfd.readouterr().out.endswith("Meant to break, but held: zones.\n")
+    out = capfd.readouterr().out
+    assert out.endswith("Meant to break, but held: zones.\n")
+    assert "✗ zones: held, though it is meant to break." in out
 
 
 def test_a_law_that_there_is_not_is_refused_with_the_nearest() -> None:

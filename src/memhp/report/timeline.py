@@ -146,7 +146,7 @@ def _law(law: LawResult, run: Run) -> Iterator[Text]:
     """A law that is broken, or was meant to be, and what no step tells of it: how the machine booted."""
     if not law.held or law.meant:
         mark, tone = ("~", "yellow") if law.as_expected else ("✗", "red")
-        sentence = law.sentence.removesuffix(".")
+        sentence = "held, though it is meant to break" if law.held else law.sentence.removesuffix(".")
         yield Text(f"{mark} {law.law}: {sentence}.", style=tone)
     told = {breach.text for step in run.steps for breach in step.breaches}
     yield from (Text(f"  at boot: {text}", style="red") for text in law.breaches if text not in told)
