@@ -73,7 +73,7 @@ def main() -> None:
     """Print the figures."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         folder = Path(name)
-        half, large = machine(folder, "64G"), machine(folder, "4194432M")
+        half, large = machine(folder, "65664M"), machine(folder, "4194432M")
         for scenario in (half, large):
             write_sysroot(derive(boot(scenario).twin.session.k), Path(scenario).with_suffix(""))
         tell("kept", measure(half, Path(half).with_suffix(""), runs=RUNS, writes=WRITES))

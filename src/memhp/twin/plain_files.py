@@ -23,6 +23,8 @@ from memhp.twin.tree import Attribute, Entry, Folder, Link, resolve
 EVENT = Struct("=iIII")
 """``struct inotify_event``: watch, mask, cookie, and how long the name behind it is."""
 AT_ONCE = 1 << 16
+LEFT_OUT = frozenset({"power"})
+"""Folders that nobody writes to for memory's sake: each would take a watch, of which a user has so many."""
 
 
 class PlainFiles:
@@ -55,7 +57,7 @@ class PlainFiles:
                 place.mkdir(exist_ok=True)
                 self._watched[syscalls.inotify_add_watch(self.fd, str(place), syscalls.IN_CLOSE_WRITE)] = path
             text = ""
-            for name in entry.names():
+            for name in (name for name in entry.names() if name not in LEFT_OUT):
                 child = entry.child(name)
                 if child is not None:
                     self._put(f"{path}/{name}".lstrip("/"), child, found)
