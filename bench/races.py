@@ -20,7 +20,7 @@ from memhp.explore.engine.search import search
 from memhp.explore.engine.shortest import shortest
 from memhp.explore.parallel import Job, run_jobs
 
-FOUND, REPAIRED, WHOLE = 1.0, 120.0, 600.0
+FOUND, REPAIRED, WHOLE = 1.0, 120.0, 180.0
 """The most seconds: until the bug is found; for what is repaired; for everything."""
 WORKERS = min(2, os.cpu_count() or 1)
 
