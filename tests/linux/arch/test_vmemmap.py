@@ -70,6 +70,15 @@ class TestLeaves:
         k.port.arch_add_memory(k, 0, HOT, 2 * MiB)
         assert heights(k, memmap(k, HOT, 128 * MiB)) == expected
 
+    def test_base_pages_fill_what_is_missing_between_those_that_are_there(self) -> None:
+        """With 16K pages a table has the struct pages of 8 GiB: of the second of four some are there."""
+        k = boot("arm64", va_bits=47, page_size=16 * KiB)
+        start = align_up(memmap(k, HOT, GiB).start, k.config.pmd_size)
+        whole, there = Span(start, start + 4 * k.config.pmd_size), start + k.config.pmd_size + MiB
+        k.port.vmemmap_populate(k, there, there + MiB, 0, None)
+        k.port.vmemmap_populate(k, whole.start, whole.end, 0, None)
+        assert heights(k, whole) == {0: whole.size // (16 * KiB)}
+
     def test_riscv_takes_the_whole_leaf_away_with_part_of_it(self) -> None:
         k = boot("riscv64")
         whole = memmap(k, HOT, 128 * MiB)
