@@ -1,6 +1,7 @@
 """What real machines said of the oldest claims of each thread: their logs and counters, beside the figures."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import lzma
 import re
 from typing import Any
 
@@ -16,6 +17,7 @@ from ptcore_guests import NOTED
 from scenario.examples import rehearsed
 
 RISCV = [noted for noted in NOTED if noted["arch"] == "riscv64" and "root_entries" in noted]
+GREW = [noted for noted in RISCV if "virtio-mem" in noted["name"]]
 
 
 def log(name: str) -> str:
@@ -49,6 +51,15 @@ def test_root_entries_of_a_riscv64_guest_are_there_from_boot_as_rv_2_and_rv_3_te
     there = set(noted["root_entries"])
     assert len(vmemmap) == told["vmemmap"]
     assert there >= vmemmap | set(direct)
+
+
+@pytest.mark.parametrize("noted", GREW, ids=lambda noted: str(noted["name"]))
+def test_a_riscv64_guest_gains_leaves_and_loses_each_of_them_as_rv_5_tells(noted: dict[str, Any]) -> None:
+    """Another program's list of differences, of 512 MiB: 256 PMDs, struct pages of 8 MiB, but under Sv39 a table."""
+    text = lzma.decompress((DATA / "ptcores" / noted["name"] / "ptdiff.txt.xz").read_bytes()).decode()
+    changes = re.findall(r"^   (?:linear|vmemmap) ([+-])(?:: \S+ (\d+xPMD)|(T): PMD)", text, re.M)
+    came, went = ([leaf or table for sign, leaf, table in changes if sign == which] for which in "+-")
+    assert came == went == ["256xPMD", *(["T"] if noted["va_bits"] > 39 else []), "4xPMD"]
 
 
 def test_a_dimm_took_of_ram_what_mom_1_tells() -> None:

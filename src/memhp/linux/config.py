@@ -124,6 +124,10 @@ class Config:
     """``CONFIG_ZONE_DMA``; None: as distributions build it (arm64 and x86 yes, riscv has none)."""
     zone_dma32: bool = True
     """``CONFIG_ZONE_DMA32``."""
+    memory_hotplug: bool = True
+    """``CONFIG_MEMORY_HOTPLUG``, without which nobody adds memory."""
+    memory_hotremove: bool = True
+    """``CONFIG_MEMORY_HOTREMOVE``, without which none goes offline or away, and there is no virtio-mem driver."""
     zone_device: bool = True
     """``CONFIG_ZONE_DEVICE``, without which devices get no struct pages of their own."""
     nr_cpus: int = 2
@@ -245,6 +249,11 @@ class Config:
     def section_size_bits(self) -> int:
         """``SECTION_SIZE_BITS`` (``arch/*/include/asm/sparsemem.h``)."""
         return self.port.section_size_bits(self)
+
+    @property
+    def has_virtio_mem(self) -> bool:
+        """Whether there is a virtio-mem driver (``drivers/virtio/Kconfig``)."""
+        return self.choices.virtio_mem and self.memory_hotremove
 
     @property
     def virtio_mem_sub_block(self) -> int:

@@ -94,7 +94,7 @@ class Row(msgspec.Struct, frozen=True):
 
 def virtio_mem(config: Config, memory_block_size: int, device_block_size: int) -> VirtioMem | None:
     """The driver's mode for a device with that block size: sub-blocks if at least two fit into a memory block."""
-    if not config.choices.virtio_mem:
+    if not config.has_virtio_mem:
         return None
     unit = max(device_block_size, config.virtio_mem_sub_block)
     if unit < memory_block_size:

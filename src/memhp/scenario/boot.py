@@ -1,4 +1,4 @@
-"""The kernel's command line and the CPUs, as a scenario writes them."""
+"""The kernel's command line and build options, and the CPUs, as a scenario writes them."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ import msgspec
 from memhp.errors import BadInput
 from memhp.linux.config import Config, Core
 from memhp.linux.drivers.acpi.numa.srat import memory_block_advice
-from memhp.scenario.schema import Boot, Cpu, Memory, Size
+from memhp.scenario.schema import Boot, Build, Cpu, Memory, Size
 from memhp.spans import Span
 from memhp.units import parse_size
 
@@ -43,6 +43,27 @@ def core(text: Size, *, where: str) -> Core:
 def with_cpu(config: Config, cpu: Cpu | None) -> Config:
     """A configuration on CPUs that can do what the scenario says; what it does not name stays as it was."""
     return _with(config, cpu)
+
+
+BUILD = ("memory_hotplug", "memory_hotremove", "zone_device")
+"""Options of a build, each of which needs those before it (``mm/Kconfig``)."""
+
+
+def with_build(config: Config, build: Build | None, where: str = "scenario") -> Config:
+    """A configuration built as the scenario says. What it does not name stays, or goes with what it needs.
+
+    Raises :class:`BadInput` for an option without what it needs.
+    """
+    if build is None:
+        return config
+    asked, have = msgspec.structs.asdict(build), dict[str, bool]()
+    for name in BUILD:
+        missing = [need for need, there in have.items() if not there]
+        if asked[name] and missing:
+            text = f"CONFIG_{name.upper()} needs CONFIG_{missing[0].upper()}"
+            raise BadInput(text, where=f"{where}: machine.build.{name}", fix="leave it out")
+        have[name] = not missing and (getattr(config, name) if asked[name] is None else asked[name])
+    return replace(config, **have)
 
 
 def with_cxl(

@@ -63,6 +63,17 @@ class Cpu(Strict, frozen=True):
     """x86: INVLPG drops no cached pointer to a table but those on the way to its address (AMD EFER.TCE)."""
 
 
+class Build(Strict, frozen=True):
+    """What the kernel is built with, as ``mm/Kconfig`` names it; what is left out is as distributions have it."""
+
+    memory_hotplug: bool | None = None
+    """``CONFIG_MEMORY_HOTPLUG``: memory can be added."""
+    memory_hotremove: bool | None = None
+    """``CONFIG_MEMORY_HOTREMOVE``: it can go offline and away; needs the former."""
+    zone_device: bool | None = None
+    """``CONFIG_ZONE_DEVICE``: devices get struct pages; needs both."""
+
+
 class MachineText(Strict, frozen=True):
     """The machine of a scenario: a source of facts, or a preset, with whatever is to be different."""
 
@@ -100,6 +111,7 @@ class MachineText(Strict, frozen=True):
     reserved: Size | None = None
     """Boot memory that the kernel image and early allocations keep, besides struct pages and page tables."""
     boot: Boot | None = None
+    build: Build | None = None
     choices: dict[str, Any] = {}
     """Decisions of the kernel to change, by the names of :mod:`memhp.linux.choices`:
     ``choices = { pgd_policy = "none" }``."""

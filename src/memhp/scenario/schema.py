@@ -12,9 +12,9 @@ from msgspec import Meta
 
 from memhp.limits import SECONDS
 from memhp.linux.mm.users import Kind
-from memhp.scenario.machine_text import Boot, Cpu, MachineText, Memory, Node, Size, Strict
+from memhp.scenario.machine_text import Boot, Build, Cpu, MachineText, Memory, Node, Size, Strict
 
-__all__ = ["Boot", "Cpu", "MachineText", "Memory", "Node", "Size"]
+__all__ = ["Boot", "Build", "Cpu", "MachineText", "Memory", "Node", "Size"]
 """What stands in another module, and is to be had from here."""
 
 Zone = Literal["auto", "kernel", "movable"]

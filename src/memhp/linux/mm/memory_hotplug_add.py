@@ -1,7 +1,7 @@
 """Adding memory: ``mm/memory_hotplug.c`` from ``register_memory_resource()`` to ``add_memory_driver_managed()``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from errno import E2BIG, EEXIST, EINVAL, ENOMEM
+from errno import E2BIG, EEXIST, EINVAL, ENODEV, ENOMEM
 
 from memhp.errors import KernelBug, KernelError
 from memhp.linux.drivers.base.memory_devices import (
@@ -107,8 +107,12 @@ def add_memory_resource(k: Kernel, nid: int, res: Resource, flags: int) -> None:
     """Add the memory of a claimed resource: sections, struct pages, direct map, block devices; online it if so set.
 
     Raises EINVAL for a range not made of memory blocks, an unknown node or group, and where 5.13 cannot keep struct
-    pages in the memory as asked; else what the steps raise, each undone as far as the kernel undoes it.
+    pages in the memory as asked; ENODEV in a kernel that has none of this (``CONFIG_MEMORY_HOTPLUG``); else what the
+    steps raise, each undone as far as the kernel undoes it.
     """
+    if not k.config.memory_hotplug:
+        text = "this kernel was built without CONFIG_MEMORY_HOTPLUG: no driver adds memory"
+        raise KernelError(ENODEV, text, place=here())
     start, size = res.start, res.size
     check_hotplug_memory_range(k, start, size)
     group = None

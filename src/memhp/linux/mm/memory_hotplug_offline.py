@@ -20,6 +20,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "mm/memory_hotplug.c"
+NO_HOTREMOVE = "this kernel was built without CONFIG_MEMORY_HOTREMOVE: memory only comes"
 NODE_REFUSED = "node notifier failure"
 OFFLINE = "mm/page_alloc.c:__offline_isolated_pages"
 
@@ -39,8 +40,11 @@ def offline_pages(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone | None, g
 
     `zone` is the one that the caller knows to hold them all; None in kernels where this function finds out. Raises a
     :class:`KernelError` whose reason is the word that the kernel logs; the pages are in use again then, except that
-    some may have moved.
+    some may have moved. EINVAL is all that a kernel that cannot take memory out has for this
+    (``include/linux/memory_hotplug.h``).
     """
+    if not k.config.memory_hotremove:
+        raise KernelError(EINVAL, NO_HOTREMOVE, place=here())
     end_pfn = start_pfn + nr_pages
     if not nr_pages or start_pfn % k.config.pageblock_nr_pages or end_pfn % k.config.pages_per_section:
         warn(k, here(), once=True)

@@ -19,6 +19,7 @@ from memhp.linux.kernel.resource import (
     walk_iomem_res_desc,
 )
 from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.memory_hotplug_offline import NO_HOTREMOVE
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.place import here
@@ -40,13 +41,22 @@ def check_hotplug_memory_range(k: Kernel, start: int, size: int) -> None:
 
 
 def remove_memory(k: Kernel, start: int, size: int) -> None:
-    """Remove memory whose blocks are all offline. Raises EBUSY when one is online, and as :func:`try_remove_memory`."""
+    """Remove memory whose blocks are all offline. Raises EBUSY when one is online or this kernel cannot
+    (``include/linux/memory_hotplug.h``), and as :func:`try_remove_memory`.
+    """
+    if not k.config.memory_hotremove:
+        raise KernelError(EBUSY, NO_HOTREMOVE, place=here())
     with k.hw.locked("device_hotplug_lock"):
         try_remove_memory(k, start, size)
 
 
 def __remove_memory(k: Kernel, start: int, size: int) -> None:
-    """Remove memory under ``device_hotplug_lock``. Raises :class:`KernelBug` when it cannot be."""
+    """Remove memory under ``device_hotplug_lock``. Raises :class:`KernelBug` when it cannot be.
+
+    Does nothing in a kernel without ``CONFIG_MEMORY_HOTREMOVE`` (``include/linux/memory_hotplug.h``).
+    """
+    if not k.config.memory_hotremove:
+        return
     try:
         try_remove_memory(k, start, size)
     except KernelError as error:

@@ -67,7 +67,7 @@ def life_cycle(config: Config) -> MatrixRow:
     spec = MachineSpec(name=config.title, config=config, ram=ram, reserved=32 * MiB)
     added = BLOCKS * memory_block_size_bytes(config, ram[-1].span.end)
     steps: list[schema.StepKind] = [
-        schema.Plug(size=added, driver="virtio_mem" if config.choices.virtio_mem else "kmem"),
+        schema.Plug(size=added, driver="virtio_mem" if config.has_virtio_mem else "kmem"),
         schema.Online(zone="movable"),
         schema.Offline(),
         schema.Remove(),

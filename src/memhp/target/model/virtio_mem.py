@@ -71,6 +71,9 @@ def take_over(
 
 def check_driver(config: Config, *, where: str) -> None:
     """Refuse a device of a kernel without its driver (``drivers/virtio/Kconfig``). Raises :class:`BadInput`."""
+    if config.choices.virtio_mem and not config.memory_hotremove:
+        text = "there is no virtio-mem driver without CONFIG_MEMORY_HOTREMOVE"
+        raise BadInput(text, where=where, fix="leave machine.build as distributions have it, or choose another driver")
     if not config.choices.virtio_mem:
         text = f"{config.profile.name} has no virtio-mem driver for {config.arch}"
         raise BadInput(text, where=where, fix="choose a newer profile, or another driver")

@@ -34,7 +34,7 @@ UNKNOWN = "unknown"
 def attach_seen(session: Session, facts: Facts) -> None:
     """Every device appears and gets plugged what was plugged, while no memory that is added goes online by itself."""
     k = session.k
-    if not k.config.choices.virtio_mem:
+    if not k.config.has_virtio_mem:
         return
     for seen in virtio_mem_devices(facts):
         for _, res in list(iter_resources(k.iomem_resource)):
