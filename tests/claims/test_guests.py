@@ -20,6 +20,9 @@ RISCV = [noted for noted in NOTED if noted["arch"] == "riscv64" and "root_entrie
 GREW = [noted for noted in RISCV if "virtio-mem" in noted["name"]]
 
 
+WIDE = [noted for noted in NOTED if noted["arch"] == "arm64" and noted["va_bits"] == 52 and noted.get("lva", True)]
+
+
 def log(name: str) -> str:
     """The kernel's log of the last step that has one."""
     found = [text for source in open_capture(name).values() if (text := source.boot_log())]
@@ -60,6 +63,17 @@ def test_a_riscv64_guest_gains_leaves_and_loses_each_of_them_as_rv_5_tells(noted
     changes = re.findall(r"^   (?:linear|vmemmap) ([+-])(?:: \S+ (\d+xPMD)|(T): PMD)", text, re.M)
     came, went = ([leaf or table for sign, leaf, table in changes if sign == which] for which in "+-")
     assert came == went == ["256xPMD", *(["T"] if noted["va_bits"] > 39 else []), "4xPMD"]
+
+
+@pytest.mark.parametrize("noted", WIDE, ids=lambda noted: str(noted["name"]))
+def test_vmalloc_and_vmemmap_of_an_arm64_guest_share_a_root_entry_as_a64_2_tells(noted: dict[str, Any]) -> None:
+    """52 bits of address: a root entry translates 2^48 bytes with 4K pages, 2^47 with 16K."""
+    shift = {4096: 48, 16384: 47}[noted["page_size"]]
+    notes = noted["vmcoreinfo"]
+    shared = (notes["VMALLOC_END"] - 1) >> shift == notes["VMEMMAP_START"] >> shift
+    rows = [row for row in evidence.sizes("arm64", noted["profile"]) if row.page_size == noted["page_size"]]
+    told = {row.vmalloc_vmemmap_overlap for row in rows if row.va_bits_actual == 52}
+    assert shared and told == {True}
 
 
 def test_a_dimm_took_of_ram_what_mom_1_tells() -> None:

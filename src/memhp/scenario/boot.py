@@ -56,7 +56,8 @@ def with_build(config: Config, build: Build | None, where: str = "scenario") -> 
     """
     if build is None:
         return config
-    asked, have = msgspec.structs.asdict(build), dict[str, bool]()
+    asked = msgspec.structs.asdict(build)
+    have: dict[str, Any] = {}
     for name in BUILD:
         missing = [need for need, there in have.items() if not there]
         if asked[name] and missing:
