@@ -19,6 +19,8 @@ from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.pgalloc import by_reserved
+from memhp.linux.mmzone import PageFlags
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
@@ -185,6 +187,16 @@ def unmarked() -> Kernel:
     own = k.statics(SharedLeaves)
     own.unused, own.unused_pmd_start = SpanSet(), 0
     return k
+
+
+def test_frames_are_parted_by_whether_boot_reserved_them() -> None:
+    """free_vmemmap_storage(), free_pagetable(): reserved frames go by free_reserved_page(), the others to the buddy."""
+    k = boot("x86_64")
+    at = HOT >> 12
+    k.page_flags.set(at + 3, at + 5, PageFlags.RESERVED)
+    k.page_flags.set(at + 6, at + 7, PageFlags.OFFLINE)
+    parts = [(span.start - at, span.end - at, reserved) for span, reserved in by_reserved(k, Span(at, at + 10))]
+    assert parts == [(0, 3, False), (3, 5, True), (5, 10, False)]
 
 
 class TestSharedLeaves:
