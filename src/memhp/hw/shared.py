@@ -136,6 +136,10 @@ class SharedMap(SpanMap[V]):
             self._announce("write", start, end)
         SpanMap.clear(self, start, end)
 
+    def forget(self, start: int, end: int) -> None:
+        """Take out what means nothing any more; a kernel writes nothing then, so nothing is announced."""
+        SpanMap.clear(self, start, end)
+
     def set_each(self, spans: Sequence[Span], value: V) -> None:
         """As :meth:`SpanMap.set_each`; one after the other where somebody watches."""
         if self._machine.stepper is None:
@@ -265,7 +269,7 @@ class SharedSet(SpanSet):
     def forget(self, start: int, end: int) -> None:
         """Take out what means nothing any more; a kernel writes nothing then, so nothing is announced."""
         self._size -= sum(hi - lo for lo, hi, _ in SpanMap.runs(self._map, start, end))
-        SpanMap.clear(self._map, start, end)
+        self._map.forget(start, end)
 
     def add_each(self, spans: Sequence[Span]) -> None:
         """As :meth:`SpanSet.add_each`; one after the other where somebody watches."""

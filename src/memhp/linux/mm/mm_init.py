@@ -16,7 +16,7 @@ from memhp.linux.mm.zone_movable import find_zone_movable_pfns_for_nodes
 from memhp.linux.mmzone import MigrateType, Node, PageFlags, Zone, ZoneRef, ZoneType
 from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
-from memhp.spans import Span, SpanMap, SpanSet
+from memhp.spans import Span, SpanSet
 from memhp.units import align_down, align_up
 
 KERNEL_FILE = "mm/mm_init.c"
@@ -238,5 +238,5 @@ def page_init_poison(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone) -> No
     end_pfn = start_pfn + nr_pages
     k.page_zone.clear(start_pfn, end_pfn)
     k.page_flags.clear(start_pfn, end_pfn)
-    SpanMap.clear(zone.migratetypes, start_pfn, end_pfn)
+    zone.migratetypes.forget(start_pfn, end_pfn)
     zone.isolated.forget(start_pfn, end_pfn)
