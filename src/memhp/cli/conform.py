@@ -63,8 +63,8 @@ def conform(
 
     _check_usage(file, choice, captures, everywhere, with_, lives is not None, selftest is not None)
     capture = None if with_ is None else Path(with_.rpartition(":")[0] or with_)
-    read = [file, captures, capture, *choice.files]
-    check_outputs({"--html": html}, inputs=read, stdout="--json" if as_json else "")
+    below = _captures_below(captures)
+    check_outputs({"--html": html}, inputs=[file, capture, *below, *choice.files], stdout="--json" if as_json else "")
     if keep is not None:
         check_folder(keep)
     found: dict[str, Comparison | str] = {}
@@ -81,8 +81,8 @@ def conform(
     elif file is not None:
         found = _everywhere([file], choice, timeout) if everywhere else _live(file, choice)
     else:
-        if captures is not None:
-            found |= _captures(captures)
+        if below:
+            found |= _captures(below)
         if everywhere:
             from memhp.conform.live import standard
 
@@ -112,10 +112,15 @@ def _check_usage(
         raise click.UsageError(USAGE)
 
 
-def _captures(folder: Path) -> "dict[str, Comparison | str]":
-    from memhp.conform.captured import captures_below, conform_or_why
+def _captures_below(folder: Path | None) -> list[Path]:
+    from memhp.conform.captured import captures_below
 
-    paths = captures_below(folder)
+    return [] if folder is None else captures_below(folder)
+
+
+def _captures(paths: list[Path]) -> "dict[str, Comparison | str]":
+    from memhp.conform.captured import conform_or_why
+
     found: dict[str, Comparison | str] = {}
     with progress() as bar:
         task = bar.add_task("comparing", total=len(paths))
