@@ -16,8 +16,9 @@ from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import profile
 from memhp.scenario import schema
 from memhp.scenario.presets import preset_for
+from memhp.scenario.titles import title
 from memhp.target.model.session import Session
-from memhp.target.model.steps import RUNNERS, title
+from memhp.target.model.steps import RUNNERS
 from memhp.units import KiB, MiB, align_up
 from scenario.life import small_machine
 

@@ -12,9 +12,9 @@ from memhp.facts.derive import derive
 from memhp.facts.observed import Facts, observe
 from memhp.facts.open_source import open_source, open_steps, steps
 from memhp.scenario.schema import MachineText, Scenario
+from memhp.scenario.titles import title
 from memhp.target.model.replay import replay
 from memhp.target.model.run import rehearse_scenario
-from memhp.target.model.steps import title
 from memhp.target.model.target import ModelTarget
 
 OUT_OF_MEMORY = "vmemmap alloc failure: "

@@ -21,8 +21,8 @@ from memhp.conform.life_results import Life, Lives
 from memhp.conform.lockstep import Lockstep
 from memhp.conform.rules import Context
 from memhp.scenario.schema import Resize, StepKind
+from memhp.scenario.titles import title
 from memhp.target.guest.agent import GuestLost, GuestSlow
-from memhp.target.model.steps import title
 from memhp.target.model.target import ModelTarget
 from memhp.target.target import Target
 

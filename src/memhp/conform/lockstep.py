@@ -13,8 +13,8 @@ from memhp.facts.observed import Facts
 from memhp.facts.usage import free_pages
 from memhp.linux.mm.free_area import nr_free_pages
 from memhp.scenario.schema import MachineText, Resize, StepKind
+from memhp.scenario.titles import title
 from memhp.spans import Span, SpanSet
-from memhp.target.model.steps import title
 from memhp.target.model.target import ModelTarget
 from memhp.target.target import REFUSED, Done, Readable, ShowsPages, Target, check_steps
 from memhp.units import MiB

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from memhp.errors import BadInput
 from memhp.scenario.load import load
+from memhp.scenario.titles import title
 from memhp.target.model.from_options import quick_scenario
 from memhp.target.model.run import boot as boot_session
 from memhp.target.model.run import read_machine
-from memhp.target.model.steps import title
 from memhp.twin.machine import Twin
 from memhp.twin.script import Cue, cues
 

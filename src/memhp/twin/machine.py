@@ -18,9 +18,9 @@ from memhp.errors import BadInput, KernelBug, KernelError, KernelPanic
 from memhp.linux.lib.kobject_uevent import Uevent, Uevents
 from memhp.linux.lib.memory_notifier_error_inject import err_inject_init
 from memhp.scenario import result, schema
+from memhp.scenario.titles import title
 from memhp.target.model.run import DEADLY, outcome_of
 from memhp.target.model.session import Session
-from memhp.target.model.steps import title
 from memhp.twin.fault_injection import Trouble, TroubleKind
 from memhp.twin.fuse.server import Later
 from memhp.twin.record import Record, What

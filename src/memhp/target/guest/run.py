@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from memhp.errors import BadInput
 from memhp.scenario.schema import Scenario
+from memhp.scenario.titles import title
 from memhp.target.guest.cache import Cache
 from memhp.target.guest.guest import running
 from memhp.target.guest.observe import step_files
 from memhp.target.guest.qemu import GuestSpec, Qemu
 from memhp.target.guest.target import GuestTarget, refusal, spec_for
-from memhp.target.model.steps import title
 
 Progress = Callable[[int, str], None]
 

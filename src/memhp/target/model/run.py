@@ -22,6 +22,7 @@ from memhp.scenario import result, schema
 from memhp.scenario.error_keys import machine_keys
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.qemu_machine import described
+from memhp.scenario.titles import title
 from memhp.target.measure import counters
 from memhp.target.measure.refused import refused
 from memhp.target.measure.table_changes import table_changes
@@ -29,7 +30,7 @@ from memhp.target.model.plan import Wish, advice
 from memhp.target.model.reboot import restart
 from memhp.target.model.replay import catch_up
 from memhp.target.model.session import Room, Session
-from memhp.target.model.steps import RUNNERS, title
+from memhp.target.model.steps import RUNNERS
 from memhp.target.model.virtio_mem_facts import settle_seen
 from memhp.target.model.virtio_mem_stuck import device_results
 from memhp.target.seen.assumptions import of_description, of_machine, rests_on

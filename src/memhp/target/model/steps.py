@@ -26,7 +26,6 @@ from memhp.linux.mm.memory_hotplug_add import (
 )
 from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory, remove_memory
 from memhp.linux.state import Kernel
-from memhp.printable import printable
 from memhp.scenario import schema
 from memhp.spans import Span, SpanSet
 from memhp.target.model import dimm, hyperv, neighbours
@@ -37,7 +36,7 @@ from memhp.target.model.reboot import reboot
 from memhp.target.model.session import Session, check_room, size_of
 from memhp.target.model.virtio_mem import add_device, bind, check_driver, resize, unbind, wait
 from memhp.target.model.virtio_mem_blocks import device_at, grow, shrink
-from memhp.units import align_up, exact_size, format_size, is_aligned
+from memhp.units import align_up, format_size, is_aligned
 
 
 @dataclass(frozen=True)
@@ -414,36 +413,3 @@ RUNNERS: dict[type, Callable[[Session, Any], None]] = {
     schema.Vfree: neighbours.vfree,
 }
 """Which function carries out which kind of step."""
-
-
-SIZES = frozenset({"size", "to", "requested", "block_size"})
-"""Keys of steps whose value is a size."""
-
-
-def title(step: schema.StepKind) -> str:
-    """A step in a few words: ``plug 2G dimm``."""
-    if step.name:
-        return printable(step.name)
-    tag = step.__struct_config__.tag
-    parts = [str(tag)]
-    for name in step.__struct_fields__:
-        value = getattr(step, name)
-        default = dict(zip(reversed(step.__struct_fields__), reversed(step.__struct_defaults__), strict=False))
-        if name in {"expect", "name"} or (name in default and value == default[name]) or value in ([], {}):
-            continue
-        if value is False:
-            parts.append(f"no {name}")
-        else:
-            parts.append(name if value is True or name == "faults" else f"{name} {_value_text(name, value)}")
-    return printable(" ".join(parts))
-
-
-def _value_text(name: str, value: Any) -> str:
-    """A value as people write it in few words; bytes that came as a number are a size or an address."""
-    if name in SIZES and isinstance(value, int):
-        return exact_size(value)
-    if name == "at" and isinstance(value, int):
-        return f"{value:#x}"
-    if isinstance(value, dict):
-        return ",".join(f"{name}={each}" for name, each in value.items())
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
