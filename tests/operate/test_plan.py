@@ -9,9 +9,12 @@ import pytest
 from captures import archive, facts, open_capture
 from memhp.cli.main import main
 from memhp.errors import BadInput
+from memhp.facts.open_source import open_source
 from memhp.facts.sysroot import write_sysroot
 from memhp.operate import plan as plans
+from memhp.operate.blocks import read_blocks
 from memhp.operate.plan import Goal, HostPlan, Zone, state_of
+from memhp.operate.why import why
 
 MIB = 1 << 20
 KMEM = ("arm64-6.12.107+deb13-arm64-kmem-map-ram-mom0", "riscv64-6.12.107+deb13-riscv64-kmem-map-ram-mom0",
@@ -65,6 +68,38 @@ def test_memory_in_a_kernel_zone_moves_to_zone_movable_in_two_writes() -> None:
     assert [(step.write, step.after.state, step.after.zone) for step in plan.steps] == [
         ("offline", "offline", ""), ("online_movable", "online", "Movable"),
     ]  # fmt: skip
+
+
+def test_one_dimm_of_two_is_evacuated_by_the_name_that_acpi_gave_it(tmp_path: Path) -> None:
+    name, step = "x86_64-6.12.117+deb13-cloud-amd64-dimm-numa2-movablenode-kaslr", "2-dimm-on-node0"
+    seen = facts(name, step)
+    write_sysroot(seen, tmp_path)
+    dimms = {"PNP0C80:00": range(32, 36), "PNP0C80:01": range(36, 38)}
+    for at, (dimm, blocks) in enumerate(dimms.items()):
+        device = tmp_path / "sys/devices/LNXSYSTM:00" / dimm
+        device.mkdir(parents=True)
+        (device / "path").write_text(f"\\_SB_.MHPC.MP0{at}\n")
+        bus = tmp_path / "sys/bus/acpi/devices"
+        bus.mkdir(parents=True, exist_ok=True)
+        (bus / dimm).symlink_to(device)
+        for index in blocks:
+            (tmp_path / f"sys/devices/system/memory/memory{index}/firmware_node").symlink_to(device)
+    source = open_source(tmp_path)
+    for dimm, blocks in dimms.items():
+        plan = plans.plan(source, seen, plans.evacuate(source, seen, dimm))
+        assert (plan.verdict, sorted(step.block for step in plan.steps)) == ("reached", list(blocks))
+    assert {each.added_by for each in read_blocks(source).ranges if each.first >= 32} == {
+        f"acpi_memhotplug {dimm}" for dimm in dimms
+    }
+
+
+def test_a_node_is_named_as_any_memory_is(tmp_path: Path) -> None:
+    seen = facts("x86_64-6.12.117+deb13-cloud-amd64-dimm-numa2-movablenode-kaslr", "2-dimm-on-node0")
+    write_sysroot(seen, tmp_path)
+    source = open_source(tmp_path)
+    of_node = {block.index for block in seen.memory.blocks if 1 in block.nodes}
+    assert {block.index for block in plans.move(source, seen, "node1", "kernel").blocks} == set(range(32, 36))
+    assert {each.block for each in why(source, "node1").blocks} == of_node
 
 
 def test_a_size_that_no_blocks_make_and_a_node_that_is_not_there_are_refused() -> None:

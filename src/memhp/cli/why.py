@@ -11,12 +11,13 @@ from memhp.cli.output import emit_json, json_option
 
 
 @click.command()
-@click.argument("about", metavar="BLOCK|RANGE|DEVICE")
+@click.argument("about", metavar="BLOCK|RANGE|NODE|DEVICE")
 @machine_options
 @click.option("--memory", metavar="FILE", help="A dump of that machine, or a VM's RAM: shows pages that DMA holds.")
 @json_option
 def why(about: str, sysroot: str | None, machine: str | None, memory: str | None, as_json: bool) -> int:
-    """Tell why memory will not go offline: BLOCK (32, 32-39), RANGE (0x100000000+1G) or DEVICE (virtio0, dax0.0).
+    """Tell why memory will not go offline: BLOCK (32, 32-39), RANGE (0x100000000+1G), NODE (node1) or DEVICE (virtio0,
+    dax0.0, a DIMM as PNP0C80:00).
 
     Nothing is tried: what the kernel checks is read from its files, and its own words from its log. Exit code 0:
     nothing that is seen keeps it; 1: it would be refused, or that cannot be told.

@@ -1,4 +1,4 @@
-"""Which memory blocks somebody means: a block, a range of addresses, or the device that brought them."""
+"""Which memory blocks somebody means: a block, a range of addresses, a node, or the device that brought them."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
@@ -13,11 +13,13 @@ from memhp.units import parse_size
 _BLOCK = re.compile(r"(?:memory)?(\d{1,18})")
 _BLOCKS = re.compile(r"(\d{1,18})[-–](\d{1,18})")
 _RANGE = re.compile(r"(0[xX][0-9a-fA-F]+)(?:([-+])(\w+))?")
+_NODE = re.compile(r"node(\d{1,9})")
+LISTS = "memhp blocks lists them"
 
 
 def blocks_about(source: Source, memory: MemoryBlocks, about: str) -> list[MemoryBlock]:
     """The blocks that ``32``, ``memory32``, ``32-39``, ``0x100000000``, ``0x100000000-0x13fffffff``,
-    ``0x100000000+1G``, ``virtio0`` or ``dax0.0`` names, ascending.
+    ``0x100000000+1G``, ``node1``, ``virtio0``, ``dax0.0`` or ``PNP0C80:00`` (a DIMM) names, ascending.
 
     Raises :class:`BadInput` for what names no memory of this machine.
     """
@@ -27,6 +29,8 @@ def blocks_about(source: Source, memory: MemoryBlocks, about: str) -> list[Memor
         return _numbered(memory, int(match[1]), int(match[2]), about)
     if match := _RANGE.fullmatch(about):
         return _within(memory, _span(match), about)
+    if match := _NODE.fullmatch(about):
+        return _of_node(memory, int(match[1]), about)
     return _of_device(source, memory, about)
 
 
@@ -49,7 +53,14 @@ def _numbered(memory: MemoryBlocks, first: int, last: int, about: str) -> list[M
 def _within(memory: MemoryBlocks, span: Span, about: str) -> list[MemoryBlock]:
     found = [block for block in memory.blocks if memory.span(block).overlaps(span)]
     if not found:
-        raise BadInput(f"no memory block is in {about}", where="BLOCK", fix="memhp blocks lists them")
+        raise BadInput(f"no memory block is in {about}", where="BLOCK", fix=LISTS)
+    return found
+
+
+def _of_node(memory: MemoryBlocks, nid: int, about: str) -> list[MemoryBlock]:
+    found = [block for block in memory.blocks if nid in block.nodes]
+    if not found:
+        raise BadInput(f"no memory block is on {about}", where="BLOCK", fix=LISTS)
     return found
 
 

@@ -22,6 +22,8 @@ STRUCT_PAGE = 64
 SCLP_MEMORY = "/sys/firmware/memory"
 """s390: standby memory, a folder a block (``drivers/s390/char/sclp_mem.c``)."""
 ACPI_DEVICES = "/sys/bus/acpi/devices"
+ACPI_MEMORY = "PNP0C80"
+"""ACPI's id of memory devices: DIMMs."""
 BOOT = "boot"
 DIMM = "acpi_memhotplug"
 BY_DRIVER = {"System RAM (kmem)": "kmem", "System RAM (virtio_mem)": "virtio_mem"}
@@ -47,7 +49,7 @@ class BlockRange(msgspec.Struct, frozen=True, kw_only=True):
     nodes: list[int]
     removable: bool | None
     added_by: str | None
-    """``boot``, or a driver and its device: ``virtio_mem virtio0``."""
+    """``boot``, or a driver and its device: ``virtio_mem virtio0``, ``acpi_memhotplug PNP0C80:00``."""
     memmap_on_memory: bool | None
     """Whether the struct pages of each block lie in the block itself."""
     use: dict[str, int] | None = None
@@ -248,11 +250,23 @@ def _with_parents(resources: Iterable[iomem.Resource], parent: str = "") -> Iter
 
 
 def _acpi(source: Source, memory: MemoryBlocks) -> dict[int, str]:
-    """Blocks that ACPI's memory devices brought: each is bound to its device (``acpi_bind_memory_blocks()``)."""
-    if not any(name.startswith("PNP0C80") for name in source.entries(ACPI_DEVICES)):
+    """Blocks that ACPI's memory devices brought: each is bound to its device (``acpi_bind_memory_blocks()``).
+
+    Which one: the one of the same ``path`` in ACPI's namespace (``drivers/acpi/device_sysfs.c:path_show``).
+    """
+    devices = [name for name in source.entries(ACPI_DEVICES) if name.startswith(ACPI_MEMORY)]
+    if not devices:
         return {}
-    linked = (block for block in memory.blocks if "firmware_node" in source.entries(f"{SYS_MEMORY}/{block.name}"))
-    return {block.index: DIMM for block in linked}
+    named = {source.get(f"{ACPI_DEVICES}/{name}/path"): f"{DIMM} {name}" for name in devices}
+    names = [block.name for block in memory.blocks]
+    paths = source.rows(SYS_MEMORY, names, ("firmware_node/path",))
+    found = dict[int, str]()
+    for block, (path,) in zip(memory.blocks, paths, strict=True):
+        if path is not None:
+            found[block.index] = named.get(path, DIMM)
+        elif "firmware_node" in source.entries(f"{SYS_MEMORY}/{block.name}"):
+            found[block.index] = DIMM
+    return found
 
 
 def _boot_ranges(source: Source) -> list[Span] | None:

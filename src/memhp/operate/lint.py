@@ -11,7 +11,7 @@ from memhp.facts.hidden_addresses import hides_addresses
 from memhp.facts.memory_blocks import ONLINE_TYPES
 from memhp.facts.params import DIRECTORY as PARAMETERS
 from memhp.facts.source import Source
-from memhp.operate.blocks import ACPI_DEVICES, BlocksDocument, read_blocks
+from memhp.operate.blocks import ACPI_DEVICES, ACPI_MEMORY, BlocksDocument, read_blocks
 from memhp.operate.settings import AUTO_ONLINE, Setting, settings
 from memhp.units import align_down, align_up, exact_size
 
@@ -312,7 +312,7 @@ def _vfio(seen: Seen) -> Iterator[Finding]:
 
 
 def _dimms(seen: Seen) -> Iterator[Finding]:
-    for name in sorted(each for each in seen.source.entries(ACPI_DEVICES) if each.startswith("PNP0C80")):
+    for name in sorted(each for each in seen.source.entries(ACPI_DEVICES) if each.startswith(ACPI_MEMORY)):
         folder = f"{ACPI_DEVICES}/{name}"
         there = (seen.source.number(f"{folder}/status") or 0) & ACPI_STA_WORKING == ACPI_STA_WORKING
         if there and not any(each.startswith("physical_node") for each in seen.source.entries(folder)):

@@ -129,13 +129,8 @@ def shrink(facts: Facts, size: int) -> Goal:
 
 
 def evacuate(source: Source, facts: Facts, about: str) -> Goal:
-    """Take all blocks of a node, a device or a range offline."""
-    if about.startswith("node") and about[4:].isdecimal():
-        blocks = [block for block in facts.memory.blocks if int(about[4:]) in block.nodes]
-        if not blocks:
-            raise BadInput(f"no memory block is on {about}", where="--evacuate", fix="memhp blocks lists them")
-    else:
-        blocks = blocks_about(source, facts.memory, about)
+    """Take all blocks of a node, a device (a DIMM is one) or a range offline."""
+    blocks = blocks_about(source, facts.memory, about)
     online = [block for block in reversed(blocks) if block.state == "online"]
     return Goal(f"evacuate {about}", len(online) * facts.memory.block_size, online, ("offline",))
 
