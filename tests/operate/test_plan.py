@@ -126,4 +126,7 @@ def test_a_machine_that_is_not_modelled_is_told_so(capfd: pytest.CaptureFixture[
     name = "s390x-6.12.107+deb13-s390x-boot-only"
     step = next(iter(open_capture(name)))
     assert main(["plan", "--machine", f"{archive(name)}/{step}", "--shrink-by", "256M"]) == 2
-    assert capfd.readouterr().err.startswith("memhp: ")
+    told = capfd.readouterr().err
+    assert told.startswith("memhp: ")
+    assert told.count(f"{name}.tar.xz/{step}") == 1
+    assert "machine.source" not in told  # there is no such key where a plan is asked for

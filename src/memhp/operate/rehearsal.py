@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.errors import BadInput, KernelBug, KernelError
+from memhp.facts.describe import architecture, ported
 from memhp.facts.observed import Facts
 from memhp.facts.source import Source
 from memhp.scenario.schema import MachineText
@@ -21,6 +22,7 @@ def session_of(facts: Facts, *, where: str) -> Session:
 
     Raises :class:`BadInput` for an architecture or a kernel that is not modelled, and a state that no boot leads to.
     """
+    ported(facts, architecture(facts)[0])
     text = MachineText(source=facts.source)
     return boot(facts_spec(facts, text, where=where), facts, where)
 
