@@ -14,6 +14,7 @@ from memhp.facts.sysroot import write_sysroot
 from memhp.operate.lint import RULES, LintDocument, lint
 from memhp.operate.lint_report import sarif, text_of
 from memhp.operate.settings import settings
+from udev_rules import RED_HAT, UBUNTU
 
 MACHINE = ("x86_64-6.12.107+deb13-cloud-amd64-pc-dimm-default", "2-online")
 VIRTIO_MEM = ("x86_64-6.12.107+deb13-cloud-amd64-virtio-mem-default", "1-plugged")
@@ -128,6 +129,31 @@ def test_the_first_to_act_wins(tmp_path: Path) -> None:
     assert machine(tmp_path / "c", QUIET | {AUTO: "offline\n"}).winner.by == "nobody"
 
 
+@pytest.mark.parametrize(("vendor", "by"), [("QEMU", "udev"), ("Xen", "udev"), ("Dell Inc.", "nobody"), (None, "udev")])
+def test_rules_for_other_machines_are_passed_over_as_udev_does(vendor: str | None, by: str, tmp_path: Path) -> None:
+    files = {AUTO: "offline\n", "usr/lib/udev/rules.d/40-vm-hotadd.rules": UBUNTU}
+    if vendor is not None:
+        files["sys/class/dmi/id/sys_vendor"] = f"{vendor}\n"
+    assert machine(tmp_path / "root", QUIET | files).winner.by == by
+
+
+@pytest.mark.parametrize("value", ["", "go"])
+def test_a_rule_runs_as_the_environment_has_it_that_rules_before_it_set(value: str, tmp_path: Path) -> None:
+    files = {
+        AUTO: "offline\n",
+        "etc/udev/rules.d/40-a.rules": f'SUBSYSTEM=="memory", ENV{{mode}}="{value}"\n',
+        "etc/udev/rules.d/50-b.rules": 'SUBSYSTEM=="memory", ENV{mode}=="go", ATTR{state}="online_kernel"\n',
+    }
+    assert machine(tmp_path / "root", QUIET | files).winner.by == ("udev" if value else "nobody")
+
+
+def test_what_red_hats_rules_write_is_worked_out_when_they_run(tmp_path: Path) -> None:
+    rules = {AUTO: "offline\n", "etc/udev/rules.d/40-redhat.rules": RED_HAT}
+    document = machine(tmp_path / "root", QUIET | rules)
+    assert (document.winner.by, document.winner.how) == ("udev", "?")
+    assert "udev brings added memory online, in a way that shows when it runs" in " ".join(text_of(document).split())
+
+
 def test_two_who_write_the_same_file_differently_are_told(tmp_path: Path) -> None:
     files = {
         "etc/tmpfiles.d/mem.conf": "w /sys/devices/system/memory/auto_online_blocks - - - - online_movable\n",
@@ -173,6 +199,27 @@ def test_files_are_read_as_their_programs_read_them(tmp_path: Path) -> None:
         ("tuned", "/usr/lib/tuned/virt/tuned.conf", 2, "auto_online_blocks", "online"),
         ("daxctl", "/etc/daxctl.conf.d/a.conf", 4, "online", "online"),
     ]
+
+
+def test_what_a_profile_includes_counts_unless_it_says_something_else_itself(tmp_path: Path) -> None:
+    write = "[sysfs]\n/sys/devices/system/memory/auto_online_blocks=%s\n"
+    files = {
+        "etc/tuned/active_profile": "ours\n",
+        "etc/tuned/ours/tuned.conf": "[main]\ninclude=virtual-guest\n",
+        "usr/lib/tuned/virtual-guest/tuned.conf": f"[main]\ninclude=ours, base\n{write % 'online_movable'}",
+        "usr/lib/tuned/base/tuned.conf": write % "online",
+    }
+    machine(tmp_path / "root", QUIET | files)
+    told = [(each.file, each.value) for each in settings(open_source(tmp_path / "root")) if each.actor == "tuned"]
+    assert told == [("/usr/lib/tuned/virtual-guest/tuned.conf", "online_movable")]
+
+
+def test_what_is_dropped_beside_a_service_counts(tmp_path: Path) -> None:
+    file = "usr/local/lib/systemd/system/kubelet.service.d/10-memory.conf"
+    run = "[Service]\nExecStartPre=/usr/bin/chmem --enable 1g\n"
+    machine(tmp_path / "root", QUIET | {file: run})
+    told = [each[:5] for each in settings(open_source(tmp_path / "root")) if each.actor == "systemd"]
+    assert told == [("systemd", f"/{file}", 2, "online", "online")]
 
 
 def keys(value: dict[str, Any], required: set[str], allowed: set[str]) -> None:

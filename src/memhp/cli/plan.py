@@ -16,7 +16,7 @@ from memhp.units import parse_size
 @machine_options
 @click.option("--grow-by", metavar="SIZE", help="Bring so much offline memory online.")
 @click.option("--shrink-by", metavar="SIZE", help="Take so much memory offline.")
-@click.option("--evacuate", metavar="WHAT", help="Take all of a node (node1), device (a DIMM: PNP0C80:00), range or block offline.")
+@click.option("--evacuate", metavar="WHAT", help="Take all of a node (node1), DIMM (PNP0C80:00) or range offline.")
 @click.option("--move", metavar="WHAT", help="Move a node, device, range or block to the other --zone.")
 @click.option("--zone", type=click.Choice(["auto", "kernel", "movable"]), help="Where memory goes online.")
 @click.option("--at-most", type=click.IntRange(1), metavar="N", help="Touch no more blocks than this.")

@@ -19,8 +19,9 @@ def text_of(document: LintDocument) -> str:
 
 def _lines(document: LintDocument) -> Iterator[str]:
     first = document.winner
-    how = f", as {first.how} ({first.file}:{first.line})" if first.by != "nobody" else ""
-    yield f"{document.source}: {first.by} brings added memory online{how}"
+    how = "in a way that shows when it runs" if first.how == "?" else f"as {first.how}"
+    told = f", {how} ({first.file}:{first.line})" if first.by != "nobody" else ""
+    yield f"{document.source}: {first.by} brings added memory online{told}"
     for each in document.findings:
         yield ""
         yield f"{each.severity}: {each.id} — {each.file}:{each.line}"

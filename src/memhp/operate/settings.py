@@ -10,17 +10,19 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from memhp.errors import BadInput
-from memhp.facts import cmdline
+from memhp.facts import cmdline, memory_blocks
 from memhp.facts.memory_blocks import ONLINE_TYPES
 from memhp.facts.source import SYS_MEMORY, Source
+from memhp.operate.udev_rules import rules_of
 
 Actor = Literal["kernel", "cmdline", "udev", "systemd", "tmpfiles", "tuned", "daxctl", "modprobe"]
 
 UDEV = ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/local/lib/udev/rules.d", "/usr/lib/udev/rules.d",
         "/lib/udev/rules.d")  # fmt: skip
-SYSTEMD = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
-TMPFILES = ("/etc/tmpfiles.d", "/run/tmpfiles.d", "/usr/lib/tmpfiles.d")
-MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
+SYSTEMD = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
+           "/lib/systemd/system")  # fmt: skip
+TMPFILES = ("/etc/tmpfiles.d", "/run/tmpfiles.d", "/usr/local/lib/tmpfiles.d", "/usr/lib/tmpfiles.d")
+MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
 TUNED = ("/etc/tuned", "/usr/lib/tuned", "/etc/tuned/profiles", "/usr/lib/tuned/profiles")
 DAXCTL = "/etc/daxctl.conf.d"
 AUTO_ONLINE = f"{SYS_MEMORY}/auto_online_blocks"
@@ -92,28 +94,21 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
         joined, first = "", 0
 
 
-_TOKEN = re.compile(r'([A-Z]+)(?:\{([^}]*)\})?\s*(==|!=|\+=|-=|:=|=)\s*"((?:[^"\\]|\\.)*)"')
 _WRITES = re.compile(
     r"(online(?:_kernel|_movable)?)\b['\"]?\s*(?:>|\|\s*(?:sudo\s+)?tee)\s*['\"]?"
     r"([^\s'\";]*/(?:state|online|auto_online_blocks))\b"
 )
-_VARIABLE = re.compile(r"\$env\{([^}]*)\}|%E\{([^}]*)\}")
 
 
 def _udev(source: Source) -> Iterator[Setting]:
-    for path, lines in _files(source, UDEV, ".rules"):
-        variables: dict[str, str] = {}
-        for number, line in lines:
-            tokens = _TOKEN.findall(line)
-            matches = {(key, name): value for key, name, operator, value in tokens if operator == "=="}
-            for key, name, operator, value in tokens:
-                if key == "ENV" and operator in ("=", ":="):
-                    variables[name] = value if variables.get(name, value) == value else "?"
-                elif key == "ATTR" and operator in ("=", ":=") and name in ("state", "online"):
-                    if matches.get(("SUBSYSTEM", ""), "memory") == "memory":
-                        yield Setting("udev", path, number, _target(name), _value(value, variables), line)
-                elif key == "RUN" and (written := _WRITES.search(value)) and '"memory"' in line:
-                    yield Setting("udev", path, number, _target(written[2].rpartition("/")[2]), written[1], line)
+    added = max((block.index for block in memory_blocks.read(source).blocks), default=-1) + 1
+    for rule in rules_of(source, _files(source, UDEV, ".rules"), added):
+        for key in rule.assigns:
+            if key.name == "ATTR" and key.argument in ("state", "online"):
+                yield Setting("udev", rule.file, rule.line, _target(key.argument), key.value, rule.text)
+            elif key.name == "RUN" and (written := _WRITES.search(key.value)):
+                what = _target(written[2].rpartition("/")[2])
+                yield Setting("udev", rule.file, rule.line, what, written[1], rule.text)
 
 
 def _target(attribute: str) -> str:
@@ -121,13 +116,16 @@ def _target(attribute: str) -> str:
     return {"state": "online", "auto_online_blocks": "auto_online_blocks"}.get(attribute, "online-file")
 
 
-def _value(value: str, variables: dict[str, str]) -> str:
-    match = _VARIABLE.fullmatch(value)
-    return variables.get(match[1] or match[2], "?") if match else value
+def _units(source: Source) -> Iterator[tuple[str, list[tuple[int, str]]]]:
+    """Services, then what is dropped into the folders beside them (systemd.unit(5))."""
+    yield from _files(source, SYSTEMD, ".service")
+    beside = {name for folder in SYSTEMD for name in source.listdir(folder) if name.endswith(".service.d")}
+    for name in sorted(beside):
+        yield from _files(source, tuple(f"{folder}/{name}" for folder in SYSTEMD), ".conf")
 
 
 def _systemd(source: Source) -> Iterator[Setting]:
-    for path, lines in _files(source, SYSTEMD, ".service"):
+    for path, lines in _units(source):
         for number, line in lines:
             if not line.startswith("Exec"):
                 continue
@@ -155,14 +153,25 @@ def _tmpfiles(source: Source) -> Iterator[Setting]:
 
 
 def _tuned(source: Source) -> Iterator[Setting]:
-    active = (source.get("/etc/tuned/active_profile") or "").split()
-    for profile in active:
+    """The active profiles, then those that they include, of which they override what they say as well."""
+    pending = (source.get("/etc/tuned/active_profile") or "").split()
+    read, said = set[str](), set[str]()
+    while pending:
+        profile = pending.pop(0)
+        if profile in read:
+            continue
+        read.add(profile)
         path = next((each for folder in TUNED if source.get(each := f"{folder}/{profile}/tuned.conf") is not None), "")
         for number, line in _lines(source.get(path) or ""):
             name, equals, value = (part.strip() for part in line.partition("="))
-            if equals and name.startswith(SYS_MEMORY):
+            if not equals or name in said:
+                continue
+            if name == "include":
+                pending += re.split(r"[,;\s]+", value)
+            elif name.startswith(SYS_MEMORY):
+                said.add(name)
                 yield Setting("tuned", path, number, _target(name.rpartition("/")[2]), value, line)
-            elif equals and name.startswith("cmdline"):
+            elif name.startswith("cmdline"):
                 for option, told in cmdline.parse(value).hotplug().items():
                     yield Setting("tuned", path, number, option.replace("-", "_"), told, line)
 
