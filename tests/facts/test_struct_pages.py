@@ -17,9 +17,13 @@ from cores import elf, table_frames
 from memhp.cli.main import main
 from memhp.errors import BadInput
 from memhp.facts.elfcore import ElfCore
+from memhp.facts.kpageflags import KEPT
+from memhp.facts.observed import observe
 from memhp.facts.open_source import open_source
 from memhp.facts.struct_pages import GUP_PIN_COUNTING_BIAS, StructPages
+from memhp.facts.sysroot import write_sysroot
 from memhp.facts.table_source import open_tables
+from memhp.operate.blocks import read_blocks
 from memhp.operate.why import why
 from memhp.spans import Span
 
@@ -130,3 +134,25 @@ def test_why_names_pages_under_dma_when_the_memory_can_be_read(
     assert any("--memory" in text for text in why(open_source(machine), str(block)).unseen)
     assert main(["why", str(block), "--machine", machine, "--memory", str(core)]) == 1
     assert f"1 page held by DMA, from PFN {block * PAGES + 77:#x} on" in capsys.readouterr().out.replace("\n    ", " ")
+
+
+def test_blocks_tell_pinned_memory_from_what_moves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "x86_64-7.2.13+deb14-cloud-amd64-virtio-mem-4level"
+    block = plugged(name)
+    held = dict.fromkeys(range(70, 80), GUP_PIN_COUNTING_BIAS + 1)
+    core = with_counts(name, block * PAGES, held, tmp_path / "core")
+    guest = open_source(DATA / "ptcores" / name / "facts.tar.xz", step=step(name).name)
+    write_sysroot(observe(guest), tmp_path / "root")
+    lru = 1 << KEPT["LRU"]
+    summary = f"memory{block}\t{lru:#x}\t{PAGES}\t{block * PAGES:#x}\t{(block + 1) * PAGES - 1:#x}\n"
+    (tmp_path / "root" / "kpageflags.tsv").write_text(summary)
+    source = open_source(tmp_path / "root")
+
+    def use(core: Path | None) -> dict[str, int] | None:
+        ranges = read_blocks(source, use=True, kernel_memory=core).ranges
+        return next(each.use for each in ranges if each.first <= block <= each.last)
+
+    assert use(core) == {"movable": (PAGES - 10) * 4096, "pinned": 10 * 4096}
+    assert use(None) == {"movable": PAGES * 4096}
+    assert main(["blocks", "--sysroot", str(tmp_path / "root"), "--use", "--memory", str(core)]) == 0
+    assert "40 KiB pinned" in capsys.readouterr().out

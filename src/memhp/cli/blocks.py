@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @machine_options
 @click.option("--use", is_flag=True, help="Tell what pages are used for too (root; reads 8 bytes a page).")
+@click.option("--memory", metavar="FILE", help="With --use: a dump of that machine, or its RAM: shows pinned pages.")
 @click.option("-o", "--output", metavar="COLUMNS", help="Print as lsmem does: RANGE,SIZE,STATE,… or +NAME,…")
 @click.option("-a", "--all", "every_block", is_flag=True, help="With -o: a row for each block.")
 @click.option("-b", "--bytes", "in_bytes", is_flag=True, help="With -o: sizes in bytes.")
@@ -26,6 +28,7 @@ def blocks(
     sysroot: str | None,
     machine: str | None,
     use: bool,
+    memory: str | None,
     output: str | None,
     every_block: bool,
     in_bytes: bool,
@@ -36,6 +39,8 @@ def blocks(
     """List the memory blocks of this host, of a tree of its files, or of a capture; nothing is changed."""
     if output is None and (every_block or in_bytes or split):
         raise click.UsageError("--all, --bytes and --split go with -o")
+    if memory is not None and not use:
+        raise click.UsageError("--memory goes with --use")
     if sum((output is not None, metrics, as_json)) > 1:
         raise click.UsageError("give one of -o, --metrics and --json")
     source = opened(sysroot, machine)
@@ -44,7 +49,7 @@ def blocks(
         return 0
     from memhp.operate.blocks import read_blocks
 
-    document = read_blocks(source, use=use)
+    document = read_blocks(source, use=use, kernel_memory=Path(memory) if memory is not None else None)
     if metrics:
         from memhp.operate.metrics import metrics as prometheus
         from memhp.operate.rehearsal import safe_step

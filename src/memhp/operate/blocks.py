@@ -5,6 +5,7 @@ Everything is read from files, and only from those that the machine lets one rea
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -53,7 +54,7 @@ class BlockRange(msgspec.Struct, frozen=True, kw_only=True):
     memmap_on_memory: bool | None
     """Whether the struct pages of each block lie in the block itself."""
     use: dict[str, int] | None = None
-    """Bytes of pages of each kind (:data:`memhp.facts.kpageflags.Kind`)."""
+    """Bytes of pages of each kind (:data:`memhp.facts.kpageflags.Kind`), and of those that are ``pinned``."""
 
     @property
     def count(self) -> int:
@@ -121,10 +122,12 @@ class _Told(NamedTuple):
     use: Mapping[str, int] | None
 
 
-def read_blocks(source: Source, *, use: bool = False) -> BlocksDocument:
+def read_blocks(source: Source, *, use: bool = False, kernel_memory: Path | None = None) -> BlocksDocument:
     """The blocks of a machine; with `use` also what their pages are, from ``/proc/kpageflags`` (8 bytes a page).
 
-    Raises :class:`BadInput` for a machine without memory blocks and for files that no kernel shows.
+    Which of them DMA holds is seen in `kernel_memory`, a dump of the machine or its RAM, or in this host's
+    ``/proc/kcore``. Raises :class:`BadInput` for a machine without memory blocks, for files that no kernel shows, and
+    for a `kernel_memory` that cannot be read.
     """
     memory = memory_blocks.read(source)
     text = source.get("/proc/zoneinfo")
@@ -132,7 +135,7 @@ def read_blocks(source: Source, *, use: bool = False) -> BlocksDocument:
     page = page_size_of(zones, memory) if zones else None
     parameters, unseen = params.read(source), list[str]()
     owners = owners_of(source, memory, unseen)
-    pages = _use(source, memory, page, unseen) if use else None
+    pages = _use(source, memory, page, kernel_memory, unseen) if use else None
     hosting = _hosting(source, memory, parameters.memmap_on_memory, owners)
     told = {
         block.index: _Told(owners.get(block.index), hosting(block), None if pages is None else pages.get(block.index))
@@ -299,9 +302,12 @@ def _hosting(
     return hosts
 
 
-def _use(source: Source, memory: MemoryBlocks, page: int | None, unseen: list[str]) -> dict[int, dict[str, int]] | None:
-    """Bytes of pages of each kind by block."""
+def _use(
+    source: Source, memory: MemoryBlocks, page: int | None, kernel_memory: Path | None, unseen: list[str]
+) -> dict[int, dict[str, int]] | None:
+    """Bytes of pages of each kind by block; those that are pinned do not count as movable."""
     from memhp.facts import kpageflags
+    from memhp.operate.pins import Pins
 
     if page is None:
         raise BadInput("nothing tells the page size", where=source.where("/proc/zoneinfo"), fix="leave out --use")
@@ -313,4 +319,13 @@ def _use(source: Source, memory: MemoryBlocks, page: int | None, unseen: list[st
     for run in runs:
         kinds = found.setdefault(run.block, {})
         kinds[run.kind] = kinds.get(run.kind, 0) + run.pages * page
+    pins = Pins(source, kernel_memory)
+    if pins.missing:
+        unseen.append(pins.missing)
+    for index, kinds in found.items():
+        start, end = memory.span(memory.by_index[index])
+        pinned = sum(held.size for held in pins.held(Span(start // page, end // page))) * page
+        if pinned:
+            kinds["movable"] = max(kinds.get("movable", 0) - pinned, 0)
+            kinds["pinned"] = pinned
     return found
