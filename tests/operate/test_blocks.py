@@ -157,8 +157,12 @@ def test_this_host_is_listed_and_nothing_slow_is_loaded() -> None:
 
 
 def test_the_document_tells_the_policies_in_force() -> None:
-    policy = read_blocks(open_capture(AUTOMOVABLE)["1-dimm-1024M"]).policy
+    document = read_blocks(open_capture(AUTOMOVABLE)["1-dimm-1024M"])
+    policy = document.policy
     assert (policy.online_policy, policy.auto_movable_ratio, policy.auto_movable_numa_aware) == (
         "auto-movable", 301, True,
     )  # fmt: skip
+    assert "online_policy auto-movable, auto_movable_ratio 301, auto_movable_numa_aware Y" in " ".join(
+        text_of(document).split()
+    )
     assert BlocksDocument.__struct_fields__[0] == "schema"

@@ -9,12 +9,14 @@ import pytest
 from captures import archive, facts, open_capture
 from memhp.cli.main import main
 from memhp.errors import BadInput
+from memhp.facts.kpageflags import KEPT
 from memhp.facts.open_source import open_source
 from memhp.facts.sysroot import write_sysroot
 from memhp.operate import plan as plans
 from memhp.operate.blocks import read_blocks
 from memhp.operate.plan import Goal, HostPlan, Zone, state_of
 from memhp.operate.why import why
+from memhp.target.seen.inferred import read_facts
 
 MIB = 1 << 20
 KMEM = ("arm64-6.12.107+deb13-arm64-kmem-map-ram-mom0", "riscv64-6.12.107+deb13-riscv64-kmem-map-ram-mom0",
@@ -91,6 +93,20 @@ def test_one_dimm_of_two_is_evacuated_by_the_name_that_acpi_gave_it(tmp_path: Pa
     assert {each.added_by for each in read_blocks(source).ranges if each.first >= 32} == {
         f"acpi_memhotplug {dimm}" for dimm in dimms
     }
+
+
+def test_a_refusal_by_the_model_that_the_machines_pages_do_not_bear_out_says_so(tmp_path: Path) -> None:
+    name, step = "x86_64-6.12.117+deb13-cloud-amd64-dimm-numa2-movablenode-kaslr", "2-dimm-on-node0"
+    (refused,) = planned(name, step, plans.evacuate(open_capture(name)[step], facts(name, step), "10")).passed_over
+    assert refused == "10: EBUSY, failure to isolate range"
+    write_sysroot(facts(name, step), tmp_path)
+    free = f"memory10\t{1 << KEPT['BUDDY']:#x}\t32768\t0x50000\t0x57fff\n"
+    (tmp_path / "kpageflags.tsv").write_text(free)
+    source = open_source(tmp_path)
+    seen = read_facts(source)
+    (refused,) = plans.plan(source, seen, plans.evacuate(source, seen, "10")).passed_over
+    assert "on the model" in refused
+    assert why(source, "10").verdict == "goes"
 
 
 def test_a_node_is_named_as_any_memory_is(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from captures import all_captures, archive, facts, open_capture
@@ -18,6 +19,7 @@ from memhp.facts.source import DMESG, Source
 from memhp.facts.sysroot import write_sysroot
 from memhp.operate.remedies import BY_REASON
 from memhp.operate.why import Obstacle, WhyDocument, in_order, logged, why
+from memhp.operate.why_text import text_of
 
 DECIDED = {"memory holes", "notifier failure"}
 """Reasons that are told without looking at pages, which captures do not show."""
@@ -156,6 +158,16 @@ def test_what_names_no_memory_is_refused_in_one_line(about: str, capfd: pytest.C
 
 def obstacle(reason: str, *, certain: bool) -> Obstacle:
     return Obstacle(reason=reason, errno="EBUSY", place="", detail="", certain=certain)
+
+
+def test_what_is_told_of_several_blocks_names_the_block_that_it_is_of() -> None:
+    source = open_capture("x86_64-6.12.107+deb13-cloud-amd64-virtio-mem-movable-memmap")["5-unplugged"]
+    document = why(source, "7")
+    (block,) = document.blocks
+    two = [block, msgspec.structs.replace(block, block=8, start=block.start + block.size)]
+    text = " ".join(text_of(msgspec.structs.replace(document, blocks=two)).split())
+    assert f"block 7: {block.obstacles[0].detail}" in text
+    assert "block 7: 128 KiB" not in " ".join(text_of(document).split())
 
 
 def test_obstacles_come_in_the_order_of_the_kernels_checks_and_end_with_the_first_that_is_certain() -> None:

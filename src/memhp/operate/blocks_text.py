@@ -159,11 +159,13 @@ def _zones(document: BlocksDocument) -> Iterator[str]:
 
 def _policy(document: BlocksDocument) -> Iterator[str]:
     policy = document.policy
+    aware = policy.auto_movable_numa_aware
     named = {
         "auto_online_blocks": policy.auto_online_blocks,
         "memhp_default_state": policy.memhp_default_state,
         "online_policy": policy.online_policy,
         "auto_movable_ratio": policy.auto_movable_ratio,
+        "auto_movable_numa_aware": None if aware is None else "NY"[aware],
         "memmap_on_memory": policy.memmap_on_memory,
     }
     told = [f"{name} {value}" for name, value in named.items() if value is not None]

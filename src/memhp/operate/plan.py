@@ -18,7 +18,7 @@ from memhp.facts.observed import Facts
 from memhp.facts.source import OSRELEASE, Source
 from memhp.operate.block_selection import blocks_about
 from memhp.operate.rehearsal import session_of
-from memhp.operate.why import Obstacle, Seen, seen_of, told
+from memhp.operate.why import OF_PAGES, Obstacle, Seen, seen_of, told
 from memhp.scenario import schema
 from memhp.target.model.plan import free_bytes
 from memhp.target.model.run import outcome_of
@@ -223,7 +223,8 @@ def _rehearsed(session: Session, seen: Seen, block: MemoryBlock, writes: tuple[W
             step = schema.Online(zone=zone, blocks=[block.index])
         outcome = outcome_of(session, step, "plan")
         if outcome.result != "ok":
-            return f"{outcome.result}, {outcome.reason}"
+            only_there = "" if obstacles else _against_files(seen, block, outcome.reason)
+            return f"{outcome.result}, {outcome.reason}{only_there}"
         after = _after(session, block.index)
         moves = in_use(seen, block) if write == "offline" else 0
         pages = None if moves is None else moves // seen.page_size
@@ -235,6 +236,13 @@ def _rehearsed(session: Session, seen: Seen, block: MemoryBlock, writes: tuple[W
         )  # fmt: skip
         before = after
     return steps
+
+
+def _against_files(seen: Seen, block: MemoryBlock, reason: str) -> str:
+    """What is to be said of a refusal about pages, where the machine's own files show nothing against them."""
+    if reason not in OF_PAGES or block.index not in seen.pages:
+        return ""
+    return " on the model, which has other pages in use; /proc/kpageflags shows nothing that keeps it"
 
 
 def _after(session: Session, index: int) -> BlockState:

@@ -62,4 +62,4 @@ def _blocks(blocks: list[BlockWhy]) -> Iterator[str]:
     for obstacle in first.obstacles:
         likely = "" if obstacle.certain else "perhaps "
         yield f"  {likely}{obstacle.errno}: {obstacle.reason} — {obstacle.place}"
-        yield f"    {obstacle.detail}"
+        yield f"    {obstacle.detail}" if first is last else f"    block {first.block}: {obstacle.detail}"
