@@ -4,6 +4,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from captures import archive, facts, open_capture
@@ -13,6 +14,7 @@ from memhp.facts.kpageflags import KEPT
 from memhp.facts.open_source import open_source
 from memhp.facts.sysroot import write_sysroot
 from memhp.operate import plan as plans
+from memhp.operate import plan_text
 from memhp.operate.blocks import read_blocks
 from memhp.operate.plan import Goal, HostPlan, Zone, state_of
 from memhp.operate.why import why
@@ -107,6 +109,16 @@ def test_a_refusal_by_the_model_that_the_machines_pages_do_not_bear_out_says_so(
     (refused,) = plans.plan(source, seen, plans.evacuate(source, seen, "10")).passed_over
     assert "on the model" in refused
     assert why(source, "10").verdict == "goes"
+
+
+def test_blocks_that_are_passed_over_for_one_reason_are_told_together() -> None:
+    plan = planned(KMEM[0], ONLINE, plans.shrink(facts(KMEM[0], ONLINE), 256 * MIB))
+    passed = [f"{block}: EBUSY, failure to isolate range" for block in (9, 8, 7, 3)]
+    passed += ["0: EINVAL, memory holes", "what somebody wrote"]
+    text = plan_text.text_of(msgspec.structs.replace(plan, passed_over=passed))
+    told = " ".join(text.split())
+    assert "3, 7–9: EBUSY, failure to isolate range; 0: EINVAL, memory holes" in told
+    assert "what somebody wrote" in told
 
 
 def test_a_node_is_named_as_any_memory_is(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """A plan for a host, and what came of it, as plain text of 80 columns."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
 from collections.abc import Iterator
 
 from memhp.operate.apply import Applied
 from memhp.operate.blocks_text import as_text, table
 from memhp.operate.plan import BlockState, HostPlan, Step
-from memhp.units import exact_size, format_count, format_size
+from memhp.spans import Span, SpanSet
+from memhp.units import exact_size, format_count, format_range, format_size
 
+_PASSED = re.compile(r"([0-9]{1,18}): (.*)", re.DOTALL)
 HEADS = ("step", "block", "write", "then", "moves", "time", "free", "risk")
 
 
@@ -26,12 +29,25 @@ def _lines(plan: HostPlan) -> Iterator[str]:
         if step.risk != "low":
             yield f"risk of block {step.block}: {step.because}"
     if plan.passed_over:
-        yield f"passed over: {'; '.join(plan.passed_over)}"
+        yield f"passed over: {'; '.join(_alike(plan.passed_over))}"
     for text in plan.assumed:
         yield f"assumed: {text}"
     steps = format_count(len(plan.steps), "step")
     far = "reach" if plan.verdict == "reached" else "fall short of"
     yield f"{steps} to {exact_size(plan.reached)} {far} {exact_size(plan.wanted)}."
+
+
+def _alike(passed: list[str]) -> Iterator[str]:
+    """Blocks that were passed over for the same reason, together: ``148–199, 203: EBUSY``."""
+    blocks: dict[str, list[Span]] = {}
+    for text in passed:
+        match = _PASSED.fullmatch(text)
+        if match is None:
+            yield text
+            continue
+        blocks.setdefault(match[2], []).append(Span(int(match[1]), int(match[1]) + 1))
+    for reason, spans in blocks.items():
+        yield f"{', '.join(format_range(span.start, span.end - 1) for span in SpanSet(spans))}: {reason}"
 
 
 def _row(number: int, step: Step) -> tuple[str, ...]:
