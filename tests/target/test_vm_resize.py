@@ -55,6 +55,20 @@ def test_without_rollback_the_request_stays() -> None:
     assert (resized(vm, GiB).rolled_back, vm.requests) == (False, [GiB])
 
 
+@pytest.mark.parametrize(("rollback", "requests"), [(True, [2 * GiB, 0]), (False, [2 * GiB])])
+def test_who_interrupts_the_wait_has_the_former_request_back_if_that_was_asked_for(
+    rollback: bool, requests: list[int]
+) -> None:
+    def interrupt(size: int) -> None:
+        if size:
+            raise KeyboardInterrupt
+
+    vm = FakeVm([GiB, 2 * GiB])
+    with pytest.raises(KeyboardInterrupt):
+        resize(vm, None, 2 * GiB, patience=PATIENCE, rollback=rollback, progress=interrupt, clock=vm.clock)
+    assert vm.requests == requests
+
+
 def test_a_paused_machine_is_the_reason() -> None:
     vm = FakeVm([], msgspec.structs.replace(STATUS, state="paused"))
     assert "paused" in resized(vm, GiB).why

@@ -58,7 +58,8 @@ def resize(
 ) -> Change:
     """Ask for another size of a virtio-mem device; with `patience`, wait until it is there.
 
-    With `rollback` a size that is not reached in time is given up: the former request is restored, and waited for.
+    With `rollback` a size that is not reached in time is given up: the former request is restored, and waited for;
+    who interrupts the wait has it restored, and waits no more.
     Raises BadInput before anything is asked for, when the device cannot have that size.
     """
     device = vm.status().device(name)
@@ -70,7 +71,12 @@ def resize(
         return Change(
             device=device.id, before=device.size, wanted=size, now=device.size, ended="requested", seconds=0.0
         )
-    ended, there = _follow(vm, device.id, size, patience, progress, clock)
+    try:
+        ended, there = _follow(vm, device.id, size, patience, progress, clock)
+    except KeyboardInterrupt:
+        if rollback:
+            vm.request(device.id, former)
+        raise
     text, back = "", False
     if ended != "reached":
         text = (why or why_stuck)(vm.status(), there, size)
