@@ -184,6 +184,18 @@ def test_a_dimm_that_qemu_refuses_leaves_no_backend(tmp_path: Path, capsys: pyte
     assert qemu.objects == {"memhp-dimm0-ram": 256 * MiB}
 
 
+def test_an_nvdimm_is_plugged_without_a_rehearsal_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    qemu = Qemu()
+    with served(tmp_path / "qmp", qemu) as path:
+        args = ["plug", path, "256M", "--nvdimm", str(tmp_path / "file")]
+        assert printed(capsys, *args, "--dry-run").startswith("· not rehearsed: an NVDIMM")
+        found = msgspec.json.decode(printed(capsys, *args, "--dry-run", "--json"), type=VmDocument)
+    assert found.rehearsal is None
+    assert qemu.changes == []
+
+
 def test_a_refusal_by_the_guest_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     qemu = Qemu()
     with served(tmp_path / "qmp", qemu) as path:

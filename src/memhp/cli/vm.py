@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 VM = click.argument("address", metavar="VM")
+NOT_REHEARSED = "· not rehearsed: an NVDIMM is storage to the guest, and no memory unless the guest makes it that"
 APPLIES = "Nothing changes without --yes or a yes at the terminal: the change is rehearsed on the model, and shown."
 
 
@@ -252,8 +253,8 @@ def _carry_out(
     """Show the rehearsal, ask, do it and say what came of it; the exit code."""
     from memhp.report.vm import change_lines, rehearsal_lines
 
-    if rehearsed is not None and not wish.as_json:
-        echo_lines(rehearsal_lines(rehearsed))
+    if not wish.as_json:
+        echo_lines([NOT_REHEARSED] if rehearsed is None else rehearsal_lines(rehearsed))
     fine = rehearsed is None or rehearsed.ok
     if not _wanted(wish, what):
         if wish.as_json:
