@@ -1,8 +1,10 @@
 """``python3 dev.py drift SOURCE``: which kernel functions that memhp mirrors have another text in a source tree.
 
 ``tools/functions.tsv`` holds, for every function of the kernel that ``src/memhp/linux`` mirrors or names, the hash of
-its text in the releases it was last compared with, and when that was: hashes and names only. A function is looked for
-in its file, and where it is not there any more in the other files of the table, as functions move.
+its text in the releases it was last compared with, and when that was: hashes and names only. Named are the places of
+errors and traces, the functions that have the kernel's names here, and each ``name()`` that a text of ``linux/`` says,
+as what a function does may be part of another here, or go by another name. A function is looked for in its file, and
+where it is not there any more in the other files of the table, as functions move; not from one architecture to another.
 
 ``drift SOURCE`` compares with the newest release of the table that is not younger than the tree, ``drift SOURCE
 --against 6.12`` with another. ``drift --record 6.1=TREE 6.12=TREE 7.2=TREE`` writes the table anew after the functions
@@ -19,6 +21,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tools.c_functions import hashes
@@ -41,6 +44,10 @@ VERSION = re.compile(r"^(VERSION|PATCHLEVEL)\s*=\s*(\d+)", re.MULTILINE)
 FILE = r"(?:arch|drivers|fs|include|init|kernel|lib|mm)/[\w/.-]*\w\.[chS]"
 NAMED_FILE = re.compile(rf"\b{FILE}\b")
 PLACE = re.compile(rf"\b({FILE}):([A-Za-z_]\w*)")
+SAID = re.compile(r"``([A-Za-z_]\w*)\([^`]*\)``")
+"""A function in a text: what a docstring or the words of a choice say of it."""
+VARIANTS = ("", "_noprof")
+"""What a function's name may end in where it is defined: allocations are accounted by a macro of the plain name."""
 LEVELS = ("pte", "pmd", "pud", "p4d", "pgd")
 """What stands for ``level`` in the names of functions that the kernel has for each level of page tables."""
 
@@ -53,6 +60,16 @@ class Row:
     function: str
     hashes: dict[str, str]
     compared: str
+
+
+def apart(file: str, other: str) -> bool:
+    """Whether two files are of different architectures, so that no function moves between them."""
+    return "" not in (ports := {_port(file), _port(other)}) and len(ports) > 1
+
+
+def _port(file: str) -> str:
+    """The folder of the architecture that a file is of; empty for what all share."""
+    return "/".join(file.split("/")[:2]) if file.startswith("arch/") else ""
 
 
 class Tree:
@@ -77,10 +94,19 @@ class Tree:
         return self._files[file]
 
     def find(self, file: str, function: str, others: Iterable[str]) -> tuple[str, str] | None:
-        """(file, hash) of a function in its file or else in the only one of `others` that defines it."""
+        """(file, hash) of a function in its file or else in the only one of `others` that defines it.
+
+        None also where the tree lacks the architecture that the file is of.
+        """
+        if not (self.root / _port(file)).is_dir():
+            return None
         if found := self.functions(file).get(function):
             return file, found
-        moved = [(other, self.functions(other)[function]) for other in others if function in self.functions(other)]
+        moved = [
+            (other, self.functions(other)[function])
+            for other in others
+            if function in self.functions(other) and not apart(file, other)
+        ]
         near = [place for place in moved if place[0].split("/")[:2] == file.split("/")[:2]]
         chosen = near if near else moved
         return chosen[0] if len(chosen) == 1 else None
@@ -88,12 +114,18 @@ class Tree:
 
 @dataclass(frozen=True)
 class Module:
-    """What a module of the model names of the kernel: places, files, and functions of the files that it stands for."""
+    """What a module of the model names of the kernel: places, files, functions of its own files, and those of texts."""
 
     places: frozenset[tuple[str, str]]
     named_files: frozenset[str]
     own_files: frozenset[str]
     functions: frozenset[str]
+    said: frozenset[str]
+    """The functions that its docstrings and other texts speak of, in whichever file they are."""
+
+    def concerns(self, file: str) -> bool:
+        """Whether what its texts speak of may be in `file`: not in another architecture's."""
+        return not any(apart(own, file) for own in self.own_files)
 
 
 def read_module(path: Path) -> Module:
@@ -103,12 +135,14 @@ def read_module(path: Path) -> Module:
     places = frozenset(PLACE.findall(text)) | {(file, name) for file in stated for name in OWN.findall(text)}
     relative = path.relative_to(MODEL).as_posix()
     if not relative.startswith("linux/"):
-        return Module(places, frozenset(NAMED_FILE.findall(text)), frozenset(), frozenset())
+        return Module(places, frozenset(NAMED_FILE.findall(text)), frozenset(), frozenset(), frozenset())
     stem = relative.removeprefix("linux/").removesuffix(".py")
     own = {file for file, _ in places} | {f"{stem}.c", f"{stem}.h", *stated, *OF_FILE.findall(text)}
     code = ast.parse(text)
     names = {node.name for node in ast.walk(code) if isinstance(node, ast.FunctionDef)} | set(of_levels(code))
-    return Module(places, frozenset({*own, *NAMED_FILE.findall(text)}), frozenset(own), frozenset(names))
+    named = frozenset({*own, *NAMED_FILE.findall(text)})
+    said = frozenset(name + end for name in SAID.findall(text) for end in VARIANTS)
+    return Module(places, named, frozenset(own), frozenset(names), said)
 
 
 def of_levels(code: ast.Module) -> Iterator[str]:
@@ -129,21 +163,37 @@ def _at(pattern: ast.JoinedStr, level: str) -> str:
     return "".join(str(part.value) if isinstance(part, ast.Constant) else level for part in pattern.values)
 
 
-def modules() -> list[Module]:
+@cache
+def modules() -> tuple[Module, ...]:
     """Every module of the model."""
-    return [read_module(path) for path in sorted(MODEL.rglob("*.py"))]
+    return tuple(read_module(path) for path in sorted(MODEL.rglob("*.py")))
 
 
 def mirrored(trees: Sequence[Tree]) -> list[tuple[str, str]]:
-    """(file, function) of every kernel function that the model names as a place, or has under the same name.
+    """(file, function) of every kernel function that the model names as a place, has under the same name, or speaks of.
 
     What a module defines, or says of levels of page tables, counts when one of the trees has a function of that name
-    in a file that the module stands for.
+    in a file that the module stands for. What its texts speak of counts where a file that the module stands for or
+    names has it, or else the files that other modules stand for, of no other architecture than its own.
     """
-    found: set[tuple[str, str]] = set()
-    for module in modules():
-        found |= module.places | {(file, name) for file in module.own_files for name in module.functions}
-    return sorted(place for place in found if any(place[1] in tree.functions(place[0]) for tree in trees))
+    model = modules()
+    known = {place for place in _stated(model) if _has(trees, *place)}
+    files = {file for module in model for file in module.own_files}
+    for module in model:
+        for name in module.said:
+            near = {(file, name) for file in module.named_files if _has(trees, file, name)}
+            known |= near or {(file, name) for file in files if _has(trees, file, name) and module.concerns(file)}
+    return sorted(known)
+
+
+def _stated(model: Sequence[Module]) -> Iterator[tuple[str, str]]:
+    for module in model:
+        yield from module.places
+        yield from ((file, name) for file in module.own_files for name in module.functions)
+
+
+def _has(trees: Sequence[Tree], file: str, function: str) -> bool:
+    return any(function in tree.functions(file) for tree in trees)
 
 
 def defined(trees: dict[str, Tree]) -> list[str]:

@@ -4,6 +4,7 @@
 import ast
 import lzma
 import re
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -23,6 +24,8 @@ from tools.drift import (
     Tree,
     drift,
     main,
+    mirrored,
+    modules,
     of_levels,
     read_table,
     record,
@@ -81,11 +84,16 @@ def test_a_change_in_any_body_changes_the_hash_of_that_function_alone(old: str, 
 
 
 def tree(root: Path, release: str, **files: str) -> Tree:
+    return tree_of(root, release, {f"mm/{name}.c": text for name, text in files.items()})
+
+
+def tree_of(root: Path, release: str, files: Mapping[str, str]) -> Tree:
     (root / "mm").mkdir(parents=True)
     version, patchlevel = release.split(".")
     (root / "Makefile").write_text(f"VERSION = {version}\nPATCHLEVEL = {patchlevel}\n")
     for name, text in files.items():
-        (root / "mm" / f"{name}.c").write_text(text)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
     return Tree(root)
 
 
@@ -100,6 +108,54 @@ def test_drift_tells_what_changed_went_came_and_that_moving_alone_is_nothing(tmp
     new = tree(tmp_path / "new", "7.3", a=body.format("stays", 4), b=body.format("moves", 2) + body.format("b", 5))
     found = drift(new, rows("stays", "moves", "goes", before=old), "7.2")
     assert [(each.what, each.row.function) for each in found] == [("changed", "stays"), ("gone", "goes"), ("new", "b")]
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        ({"arch/x86/mm/init.c": "leaf"}, "gone"),
+        ({"arch/x86/mm/init.c": "leaf", "mm/b.c": "leaf"}, "gone"),
+        ({"arch/x86/mm/init.c": "leaf", "arch/loongarch/mm/init.c": "other"}, "gone"),
+        ({"arch/x86/mm/init.c": "leaf", "arch/loongarch/mm/pgtable.c": "leaf"}, ""),
+        ({"arch/loongarch/mm/init.c": "other", "mm/b.c": "leaf"}, ""),
+    ],
+    ids=("no-such-port", "no-such-port-but-generic", "of-another-port-only", "within-the-port", "to-generic-code"),
+)
+def test_no_function_moves_from_one_architecture_to_another(tmp_path: Path, there: dict[str, str], told: str) -> None:
+    body = "int {}(void)\n{{\n\treturn 1;\n}}\n"
+    new = tree_of(tmp_path, "7.3", {file: body.format(name) for file, name in there.items()})
+    known = {"7.2": hashes(body.format("leaf"))["leaf"]}
+    others = [Row(file, "b", {"7.2": ABSENT}, "") for file in (*there, "mm/b.c")]
+    found = drift(new, [Row("arch/loongarch/mm/init.c", "leaf", known, ""), *others], "7.2")
+    assert [each.what for each in found] == [told] * bool(told)
+
+
+SPOKEN_OF = (
+    "arch/arm64/mm/mmu.c:force_pte_mapping",
+    "drivers/acpi/acpi_memhotplug.c:acpi_bind_memory_blocks",
+    "mm/page_alloc.c:alloc_contig_frozen_pages_noprof",
+    "mm/page_alloc.c:pfn_range_valid_contig",
+    "mm/page_isolation.c:isolate_single_pageblock",
+)
+"""Functions of 7.2 that are part of others in the model, which says so in a docstring or in the words of a choice."""
+
+
+def test_functions_that_the_model_speaks_of_are_mirrored_and_a_change_of_one_is_told(tmp_path: Path) -> None:
+    body = "static bool {}(void)\n{{\n\treturn false;\n}}\n"
+    texts: dict[str, str] = {}
+    for file, name in (spoken.split(":") for spoken in (*SPOKEN_OF, "arch/x86/mm/init.c:force_pte_mapping")):
+        texts[file] = texts.get(file, "") + body.format(name)
+    made_up = tree_of(tmp_path, "7.2", texts)
+    assert [":".join(found) for found in mirrored([made_up])] == list(SPOKEN_OF)
+    found = drift(made_up, read_table()[1], "7.2")
+    assert {f"{each.row.file}:{each.row.function}" for each in found if each.what == "changed"} >= set(SPOKEN_OF)
+
+
+def test_the_table_lists_every_function_of_its_own_file_that_a_module_speaks_of() -> None:
+    releases, table = read_table()
+    spoken = {f"{file}:{name}" for module in modules() for file in module.own_files for name in module.said}
+    listed = {f"{row.file}:{row.function}" for row in table}
+    assert sorted(spoken & functions_of(*releases) - listed) == []  # else: python3 dev.py drift --record
 
 
 def test_the_table_lists_every_place_that_the_model_names_and_the_kernel_has() -> None:

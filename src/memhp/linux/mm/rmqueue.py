@@ -1,10 +1,10 @@
 """Taking blocks off a zone's free lists and putting pages back: the inside of the buddy allocator.
 
-``__rmqueue()`` of mm/page_alloc.c, with the migrate types of pageblocks: a list of the wanted type first, then
-claiming whole pageblocks of another type, then stealing single blocks. Where the kernel takes whatever heads a list,
-this takes the lowest address of what came online first, so that a run is the same every time: what is freed meanwhile,
-which the kernel may put before it, is not told apart. And it takes many blocks at once, one arithmetic step for each
-free span. The caller holds ``zone->lock``.
+``__rmqueue()`` of mm/page_alloc.c, with the migrate types of pageblocks: a list of the wanted type first
+(``__rmqueue_smallest()``), then claiming whole pageblocks of another type, then stealing single blocks
+(``__rmqueue_steal()``). Where the kernel takes whatever heads a list, this takes the lowest address of what came online
+first, so that a run is the same every time: what is freed meanwhile, which the kernel may put before it, is not told
+apart. And it takes many blocks at once, one arithmetic step for each free span. The caller holds ``zone->lock``.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
