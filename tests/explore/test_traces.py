@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from kernel_functions import functions_of
+from kernels import kernel
 from memhp import linux
 from memhp.errors import BadInput
 from memhp.explore.case import Case, Configuration, Variant
@@ -30,9 +31,11 @@ from memhp.explore.programs.program import Program
 from memhp.explore.programs.shared import Shared
 from memhp.hw.tlb import Table
 from memhp.linux import place
+from memhp.linux.arch.registry import port
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanMap
 
+LOONGARCH = port("loongarch64")
 RISCV = "riscv64-4K-48-linux-6.12"
 CONFIGURATIONS = (RISCV, "arm64-4K-48-linux-6.12", "x86_64-4K-48-linux-6.12")
 
@@ -43,15 +46,13 @@ def functions() -> frozenset[str]:
     return functions_of("6.12", "7.2")
 
 
-def places_of_functions() -> set[str]:
-    """Every place that a function here stands for by itself."""
-    found = set()
+def functions_here() -> Iterator[FunctionType]:
+    """Every function of the model's kernel."""
     for module in walk_packages(linux.__path__, f"{linux.__name__}."):
         for value in vars(import_module(module.name)).values():
             function = unwrap(value) if callable(value) else None
             if isinstance(function, FunctionType) and function.__module__ == module.name:
-                found.add(place.own_place(function))
-    return found
+                yield function
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +113,49 @@ def test_no_function_is_told_to_be_of_another_file_than_the_kernel_has_it_in(fun
         by_name[name].add(file)
     files = {file for having in by_name.values() for file in having}
     wrong = {}
-    for own in places_of_functions() - functions:
+    for own in set(map(place.own_place, functions_here())) - functions:
         file, _, name = own.partition(":")
         if file in files and by_name[name]:
             wrong[own] = by_name[name]
     assert wrong == {}
+
+
+def test_it_is_said_of_every_function_with_a_kernel_name_where_it_is_in_the_kernel(functions: frozenset[str]) -> None:
+    """By its module or by itself; and of every public function in a module that has the name of a kernel file."""
+    names = {each.partition(":")[2] for each in functions}
+    files = {str(Path(each.partition(":")[0]).with_suffix("")).replace("-", "_") for each in functions}
+    unsaid = [
+        f"{function.__module__}.{function.__name__}"
+        for function in functions_here()
+        if not place.is_stated(function) and not re.match("_(?!_)|<", function.__name__)
+        if function.__name__ in names or function.__module__.removeprefix("memhp.linux.").replace(".", "/") in files
+    ]
+    assert unsaid == []
+
+
+@pytest.mark.parametrize(
+    ("function", "file"),
+    [
+        (LOONGARCH.arch_add_memory, "arch/loongarch/mm/init.c"),
+        (LOONGARCH.arch_remove_memory, "arch/loongarch/mm/init.c"),
+        (LOONGARCH.vmemmap_populate, "arch/loongarch/mm/init.c"),
+        (LOONGARCH.vmemmap_free, "arch/loongarch/mm/init.c"),
+        (LOONGARCH.set_direct_map_invalid_noflush, "arch/loongarch/mm/pageattr.c"),
+        (LOONGARCH.flush_tlb_all, "arch/loongarch/kernel/smp.c"),
+        (LOONGARCH.flush_tlb_kernel_range, "arch/loongarch/kernel/smp.c"),
+    ],
+)
+def test_what_loongarch_does_itself_is_in_its_own_files(function: FunctionType, file: str) -> None:
+    """The files of linux-7.2 that define them."""
+    assert place.own_place(function) == f"{file}:{function.__name__}"
+
+
+def test_a_pmd_leaf_of_the_vmemmap_is_flushed_on_loongarch_by_its_own_function(functions: frozenset[str]) -> None:
+    """linux-7.2: ``vmemmap_set_pmd()`` calls ``set_pmd_at()``, that ``flush_tlb_all()`` of kernel/smp.c."""
+    k = boot(kernel("loongarch64", "linux-7.2").config)
+    lines = watched(KernelProgram(k, (hot_add,), ("hot-add",)).run(), "a", extend=20_000).lines
+    assert {line.place for line in lines if line.kind == "flush"} == {"arch/loongarch/kernel/smp.c:flush_tlb_all"}
+    assert {line.place for line in lines} - {""} <= functions
 
 
 def test_modules_lie_where_the_files_of_the_kernel_lie_that_they_stand_for() -> None:

@@ -161,6 +161,12 @@ def own_place(function: FunctionType) -> str:
     return f"{file}:{code.co_name}" if file and _is_public(code) else ""
 
 
+def is_stated(function: FunctionType) -> bool:
+    """Whether it is said where in the kernel a function is, and be it that it is where its caller is."""
+    code = function.__code__
+    return code in BY_LEVEL or code in _NAMED or "KERNEL_FILE" in function.__globals__
+
+
 def _is_public(code: CodeType) -> bool:
     return code.co_name[0] not in "_<" or code.co_name.startswith("__")
 

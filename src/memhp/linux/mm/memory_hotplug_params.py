@@ -12,6 +12,7 @@ from typing import Any
 
 from memhp.errors import KernelError
 from memhp.linux.lib.kstrtox import kstrtobool, kstrtouint
+from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 
 ONLINE_POLICIES = ("contig-zones", "auto-movable")
@@ -29,6 +30,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 """The parameters of mode 0644, and what each takes."""
 
 
+@of_file("kernel/params.c")
 def param_attr_store(k: Kernel, name: str, text: str) -> None:
     """Write to a parameter.
 
@@ -39,5 +41,5 @@ def param_attr_store(k: Kernel, name: str, text: str) -> None:
         raise KernelError(EACCES, f"there is no parameter {name}", place="fs/sysfs/dir.c:sysfs_create_dir_ns")
     value = PARSERS[name](text)
     if value is None:
-        raise KernelError(EINVAL, f"{name} does not take {text!r}", place="kernel/params.c:param_attr_store")
+        raise KernelError(EINVAL, f"{name} does not take {text!r}", place=here())
     k.config = replace(k.config, **{name: value})

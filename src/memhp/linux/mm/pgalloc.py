@@ -15,6 +15,7 @@ from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_free, vmem_altmap_offs
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages, free_reserved
 from memhp.linux.mm.vmemmap_alloc import SELF_HOSTED
 from memhp.linux.mmzone import PageFlags
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 
@@ -54,6 +55,7 @@ def free_tables(k: Kernel, spans: list[Span], where: str) -> None:
             (free_reserved if reserved else free_pages)(k, [part], where)
 
 
+@kernel_function(None)
 def free_memmap(k: Kernel, spans: list[Span], altmap: VmemAltmap | None, where: str) -> None:
     """Give frames (PFNs) that held struct pages back to the buddy, or take them off an altmap's account.
 

@@ -18,6 +18,7 @@ from memhp.hw.tlb import Table
 from memhp.linux.choices import OwnRootTables
 from memhp.linux.layout import Area
 from memhp.linux.mm.pgalloc import alloc_tables
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -48,6 +49,7 @@ def root_entries(k: Kernel, span: Span) -> Span:
     return Span((span.start - base) // size, -(-(span.end - base) // size))
 
 
+@kernel_function(None)
 def preallocate_pgd_pages_range(k: Kernel, area: Area, table_bits: int, where: str) -> None:
     """Give every root entry of an area a table: ``preallocate_pgd_pages_range()``, ``preallocate_vmalloc_pages()``.
 
@@ -117,6 +119,7 @@ def copy_kernel_half(k: Kernel, mm: str, where: str) -> None:
     pgd_ctor(k, root, k.hw.batches(half, 2 * half), where)
 
 
+@kernel_function(None)
 def pgd_ctor(k: Kernel, root: Table, parts: Iterable[tuple[int, int]], where: str) -> None:
     """Copy entries of init_mm's root table, in `parts` (index, count), to a new one, and enter that in the list.
 

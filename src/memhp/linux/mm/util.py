@@ -4,10 +4,12 @@
 from memhp.errors import KernelBug
 from memhp.hw.lifetime import read_memory
 from memhp.hw.memory import Use
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 
+@kernel_function(None)
 def pf_poisoned_check(k: Kernel, pfn: int, place: str) -> None:
     """Somebody reads flags of the struct page of `pfn`: ``PF_POISONED_CHECK()`` of include/linux/page-flags.h.
 
@@ -18,17 +20,20 @@ def pf_poisoned_check(k: Kernel, pfn: int, place: str) -> None:
         raise KernelBug(f"the struct page of PFN {pfn:#x} is read, which was never initialised", place=place)
 
 
+@kernel_function(None)
 def end_of_memory_grows(k: Kernel, end_pfn: int) -> None:
     """``max_pfn`` is `end_pfn` at least: the highest struct page that ``fs/proc/page.c`` shows is before it."""
     if end_pfn > k.max_pfn:
         set_end_of_memory(k, end_pfn)
 
 
+@kernel_function(None)
 def set_end_of_memory(k: Kernel, end_pfn: int) -> None:
     """``max_pfn`` is `end_pfn` from now on, whatever it was."""
     k.max_pfn = end_pfn
 
 
+@kernel_function(None)
 def snapshot_page(k: Kernel, pfn: int, place: str) -> None:
     """Read the struct page of `pfn` for the function `place`, through its mapping in the vmemmap.
 

@@ -6,9 +6,9 @@ from types import MappingProxyType
 from memhp.linux.arch.generic import BITS_32, GenericPort
 from memhp.linux.arch.loongarch import checks
 from memhp.linux.arch.loongarch.format import FORMATS, PA_BITS
-from memhp.linux.arch.loongarch.include.asm import tlbflush
+from memhp.linux.arch.loongarch.include.asm import pgtable_bits
 from memhp.linux.arch.loongarch.include.asm.pgtable import loongarch_layout, vmalloc_size
-from memhp.linux.arch.loongarch.kernel import vmcore_info
+from memhp.linux.arch.loongarch.kernel import smp, vmcore_info
 from memhp.linux.arch.loongarch.mm import init, pageattr, pgtable
 from memhp.linux.arch.loongarch.mm.ptdump import STYLE
 from memhp.linux.config import Config
@@ -72,7 +72,7 @@ class LoongArchPort(GenericPort):
     kernel_access = staticmethod(init.kernel_access)
 
     page_kernel = staticmethod(init.page_kernel)
-    pgprot_noncached = staticmethod(init.pgprot_noncached)
+    pgprot_noncached = staticmethod(pgtable_bits.pgprot_noncached)
     arch_add_memory = staticmethod(init.arch_add_memory)
     add_pages = staticmethod(init.add_pages)
     arch_remove_memory = staticmethod(init.arch_remove_memory)
@@ -85,8 +85,8 @@ class LoongArchPort(GenericPort):
     pud_free_pmd_page = staticmethod(pgtable.pud_free_pmd_page)
     set_direct_map_invalid_noflush = staticmethod(pageattr.set_direct_map_invalid_noflush)
     set_direct_map_default_noflush = staticmethod(pageattr.set_direct_map_default_noflush)
-    flush_tlb_all = staticmethod(tlbflush.flush_tlb_all)
-    flush_tlb_kernel_range = staticmethod(tlbflush.flush_tlb_kernel_range)
+    flush_tlb_all = staticmethod(smp.flush_tlb_all)
+    flush_tlb_kernel_range = staticmethod(smp.flush_tlb_kernel_range)
 
     ptdump_style = STYLE
     vmcoreinfo_mark = "SYMBOL(swapper_pg_dir)=9000…"

@@ -7,9 +7,8 @@ There is no direct map to build or to take down. Struct pages are mapped, and ne
 from memhp.errors import KernelError
 from memhp.hw.tlb import FlushPlan, Table
 from memhp.linux.arch.loongarch.choices import loongarch
-from memhp.linux.arch.loongarch.include.asm import pgtable_bits
 from memhp.linux.arch.loongarch.include.asm.pgtable_bits import PAGE_KERNEL, PAGE_KERNEL_HUGE, PAGE_TABLE
-from memhp.linux.arch.loongarch.include.asm.tlbflush import FLUSH_TLB_ALL, flush_tlb_all
+from memhp.linux.arch.loongarch.kernel.smp import FLUSH_TLB_ALL, flush_tlb_all
 from memhp.linux.mm import access, pgd
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.dev_pagemap import DevPagemap
@@ -17,11 +16,13 @@ from memhp.linux.mm.memory_hotplug_pages import __add_pages, __remove_pages
 from memhp.linux.mm.pgalloc import free_memmap, free_tables
 from memhp.linux.mm.pgtable_remove import Remover, gathered, unmap
 from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, vmemmap_populate_basepages, vmemmap_populate_hugepages
+from memhp.linux.place import here, kernel_function, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up
 
-FREE = "arch/loongarch/mm/init.c:vmemmap_free"
+KERNEL_FILE = "arch/loongarch/mm/init.c"
+FREE = f"{KERNEL_FILE}:vmemmap_free"
 OOPS = access.Oops(
     "Unable to handle kernel paging request at virtual address {va:016x}", "arch/loongarch/mm/fault.c:no_context"
 )
@@ -30,20 +31,23 @@ OOPS = access.Oops(
 # Boot --------------------------------------------------------------------------------------------------------
 
 
+@kernel_function("arch/loongarch/mm/pgtable.c:pagetable_init")
 def paging_init(k: Kernel) -> None:
     """The kernel's root table, all of whose entries lead to tables of nothing: ``pagetable_init()``."""
-    k.pgd[pgd.INIT_MM] = pgd.alloc_root(k, pgd.INIT_MM, "arch/loongarch/mm/pgtable.c:pagetable_init")
+    k.pgd[pgd.INIT_MM] = pgd.alloc_root(k, pgd.INIT_MM, here())
 
 
 def mem_init(k: Kernel) -> None:
     """Nothing: all address spaces have the kernel's root table, and none of its entries is filled in advance."""
 
 
+@kernel_function("arch/loongarch/mm/pgtable.c:pgd_alloc")
 def copy_pgd(k: Kernel, mm: str) -> None:
     """A new process: its own root table is that of the lower half, which is user space's."""
-    pgd.copy_kernel_half(k, mm, "arch/loongarch/mm/pgtable.c:pgd_alloc")
+    pgd.copy_kernel_half(k, mm, here())
 
 
+@kernel_function("arch/loongarch/mm/fault.c:do_page_fault")
 def kernel_access(k: Kernel, mm: str, va: int) -> access.Outcome:
     """Read a byte in the kernel, in the address space `mm`. Raises :class:`KernelBug` when that oopses.
 
@@ -58,11 +62,6 @@ def kernel_access(k: Kernel, mm: str, va: int) -> access.Outcome:
 def page_kernel(k: Kernel) -> int:
     """Attributes of ordinary kernel memory: ``PAGE_KERNEL``."""
     return PAGE_KERNEL
-
-
-def pgprot_noncached(k: Kernel, prot: int) -> int:
-    """The same attributes for memory that no cache may hold."""
-    return pgtable_bits.pgprot_noncached(prot)
 
 
 def arch_add_memory(
@@ -86,6 +85,7 @@ def arch_add_memory(
         raise
 
 
+@of_file("include/linux/memory_hotplug.h")
 def add_pages(
     k: Kernel,
     nid: int,

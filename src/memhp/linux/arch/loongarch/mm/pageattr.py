@@ -7,6 +7,8 @@ these succeed and do nothing.
 
 from memhp.linux.state import Kernel
 
+KERNEL_FILE = "arch/loongarch/mm/pageattr.c"
+
 
 def set_direct_map_invalid_noflush(k: Kernel, pfn: int) -> None:
     """Nothing: the window shows the page as before."""

@@ -6,6 +6,8 @@ from memhp.linux.config import Config
 from memhp.linux.drivers.base.block_size import MAX_BLOCK_SIZE, MEM_SIZE_FOR_LARGE_BLOCK
 from memhp.units import is_aligned
 
+KERNEL_FILE = "arch/x86/mm/init_64.c"
+
 
 def probe_memory_block_size(config: Config, boot_mem_end: int) -> int:
     """x86: one section below 64 GiB, the largest that the end of RAM allows in a guest, 2 GiB on bare metal.

@@ -3,7 +3,9 @@
 
 from memhp.linux.arch.arm64.choices import arm64
 from memhp.linux.config import Config
+from memhp.linux.place import of_file
 
+KERNEL_FILE = "arch/arm64/include/asm/pgtable-prot.h"
 MT_NORMAL = {"5.2": 4, "5.10": 0, "6.1": 0, "6.1.167": 0, "6.12.0": 0, "6.12": 0, "7.2": 0}
 """The number of Normal memory in MAIR_EL1, by ``Arm64Profile.kernel_prot``."""
 MT_NORMAL_TAGGED = 1
@@ -51,6 +53,7 @@ def page_kernel_ram(config: Config) -> int:
     return prot_normal(config, dirty=version not in CLEAN, tagged=version != "5.2")
 
 
+@of_file("arch/arm64/include/asm/pgtable.h")
 def pgprot_noncached(config: Config, prot: int) -> int:
     """The same attributes for Device-nGnRnE memory: ``pgprot_noncached()``."""
     fmt = config.format

@@ -10,6 +10,7 @@ from memhp.linux.config import Config
 from memhp.linux.layout import ADDRESS_SPACE, Area, Layout, Marker
 from memhp.units import GiB, MiB, align_up
 
+KERNEL_FILE = "arch/loongarch/include/asm/pgtable.h"
 CPU_VABITS = 47
 """``cpu_vabits``: one less than the valid bits of a virtual address."""
 PCI_IOSIZE = 32 * MiB

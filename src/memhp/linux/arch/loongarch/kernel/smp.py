@@ -1,4 +1,4 @@
-"""LoongArch: TLB flushes of kernel addresses: ``arch/loongarch/mm/tlb.c`` and ``kernel/smp.c``.
+"""LoongArch: TLB flushes of kernel addresses: ``arch/loongarch/kernel/smp.c``, and on each CPU ``mm/tlb.c``.
 
 Every CPU invalidates its own TLB, when it gets an IPI. Nothing caches pointers to tables: software walks them.
 """
@@ -9,6 +9,7 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down, align_up
 
+KERNEL_FILE = "arch/loongarch/kernel/smp.c"
 TLB_SIZE = 64 + 2048
 """``tlbsize`` of an LA464: MTLB and STLB."""
 PAIRS_AT_MOST = TLB_SIZE // 8
