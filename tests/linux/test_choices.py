@@ -57,12 +57,18 @@ def test_a_misspelt_value_is_refused_from_python_with_what_was_meant(name: str) 
     [
         (Arm64Profile, {"free_empty_tables": "sometimes"}, 'free_empty_tables: cannot be "sometimes" (one of always, '),
         (Arm64Profile, {"remove_passes": 3}, "remove_passes: cannot be 3 (one of 1, 2)"),
+        (Arm64Profile, {"remove_passes": 2.0}, "remove_passes: cannot be 2.0 (one of 1, 2)"),
         (Arm64Profile, {"remove_passes": True}, "remove_passes: cannot be true (one of 1, 2)"),
         (Arm64Profile, {"pgd_policy": "sync"}, "pgd_policy: there is no such choice (one of altmap_fallback, "),
         (Arm64Profile, {"leaf_flsh": "none"}, "leaf_flsh: there is no such choice (did you mean leaf_flush?)"),
         (X86Profile, {"populate_lock": "whole-range"}, 'populate_lock: cannot be "whole-range" (one of none, '),
         (X86Profile, {"pgd_preallocated": ("kasan",)}, 'pgd_preallocated: cannot have "kasan" (a list of vmalloc)'),
         (X86Profile, {"pgd_preallocated": "vmalloc"}, 'pgd_preallocated: cannot be "vmalloc" (a list of vmalloc)'),
+        (
+            X86Profile,
+            {"pgd_preallocated": ("vmalloc", "vmalloc")},
+            'pgd_preallocated: has "vmalloc" more than once (a list of vmalloc)',
+        ),
         (X86Profile, {"vmalloc_fault": "yes"}, 'vmalloc_fault: want true or false, got "yes"'),
         (X86Profile, {"vmalloc_fault": 1}, "vmalloc_fault: want true or false, got 1"),
     ],

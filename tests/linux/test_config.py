@@ -128,6 +128,18 @@ class TestRefused:
             (lambda: kernel("riscv-hotplug-v1", "riscv64", 4 * KiB, 48, memmap_on_memory="Y"), "no memmap_on_memory"),
             (lambda: kernel("linux-5.13", "x86_64", 4 * KiB, 48, memmap_on_memory="force"), "cannot force"),
             (lambda: kernel("linux-5.13", "x86_64", 4 * KiB, 48, online_policy="auto-movable"), "no auto-movable"),
+            (
+                lambda: kernel("linux-6.12", "x86_64", 4 * KiB, 48, memmap_on_memory="sometimes"),
+                'memmap_on_memory: cannot be "sometimes" (one of N, Y, force)',
+            ),
+            (
+                lambda: kernel("linux-6.12", "x86_64", 4 * KiB, 48, online_policy="auto-moveable"),
+                'online_policy: cannot be "auto-moveable" (did you mean auto-movable?)',
+            ),
+            (
+                lambda: kernel("linux-6.12", "x86_64", 4 * KiB, 48, memhp_default_state="on-line"),
+                'memhp_default_state: cannot be "on-line" (did you mean online?)',
+            ),
             (lambda: kernel("linux-7.2", "x86_64", 4 * KiB, 48, page_block_max_order=11), "(1 to 10)"),
             (lambda: kernel("linux-6.12", "x86_64", 4 * KiB, 48, page_block_max_order=9), "cannot cap its pageblocks"),
         ],

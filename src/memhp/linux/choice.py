@@ -120,10 +120,12 @@ def check_value(name: str, hint: Any, value: object) -> None:
         for each in value:
             if each not in known:
                 raise BadInput(f"cannot have {shown(each)}", where=name, fix=f"a list of {', '.join(known)}")
+            if value.count(each) > 1:
+                raise BadInput(f"has {shown(each)} more than once", where=name, fix=f"a list of {', '.join(known)}")
     elif hint is bool:
         if not isinstance(value, bool):
             raise BadInput(f"want true or false, got {shown(value)}", where=name)
-    elif isinstance(value, bool) or value not in known:
+    elif not any(type(value) is type(each) and value == each for each in known):
         raise BadInput(f"cannot be {shown(value)}", where=name, fix=one_of(str(value), map(str, known)))
 
 

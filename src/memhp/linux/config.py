@@ -7,11 +7,12 @@ unless a name says pages or order.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_origin, get_type_hints
 
 from memhp.errors import BadInput
 from memhp.linux.arch.registry import ARCHES, Arch, port
+from memhp.linux.choice import check_value
 from memhp.linux.choices import ArchProfile, MemmapOnMemory, Profile
 from memhp.linux.profiles import PROFILES
 from memhp.units import KiB, format_size
@@ -139,6 +140,8 @@ class Config:
 
     def validate(self) -> "Config":
         """The same configuration, if such a kernel can exist. Raises :class:`BadInput` with what there is instead."""
+        for name, hint in _literals().items():
+            check_value(name, hint, getattr(self, name))
         sizes = self.port.va_bits
         record = self.profile.arch(self.arch)
         if self.page_size not in sizes:
@@ -344,6 +347,12 @@ class Config:
         """One line that tells this configuration from the others: ``linux-6.12 arm64 4 KiB 52-bit on 48-bit CPU``."""
         actual = "" if self.va_bits_actual == self.va_bits else f" on {self.va_bits_actual}-bit CPU"
         return f"{self.profile.name} {self.arch} {format_size(self.page_size)} {self.va_bits}-bit{actual}"
+
+
+@cache
+def _literals() -> dict[str, Any]:
+    """The fields of a configuration that are one of a few words, and their types."""
+    return {name: hint for name, hint in get_type_hints(Config).items() if get_origin(hint) is Literal}
 
 
 def configs(profile: Profile | None = None, arches: Iterable[Arch] = ARCHES) -> list[Config]:
