@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from memhp.errors import BadInput
 from memhp.target.guest.cache import Cache
 from memhp.target.guest.fetch import HOST_ARCH
+from memhp.target.guest.flavours import DEFAULTS, wanted
 from memhp.target.guest.kernel import fetched
+from memhp.target.guest.machines import MACHINES
 from memhp.target.guest.qemu import find_qemu
 from memhp.target.guest.repository import FIX
 from memhp.target.guest.sources import own_archive
 
-ARCHES = ("x86_64", "arm64", "riscv64")
-"""The architectures that are looked for."""
-
+BY_DEFAULT = frozenset(wanted(text).flavour.arch for text in DEFAULTS)
+"""The architectures that ``memhp guest fetch`` fetches without being asked for them: guests of others need nothing
+until somebody wants them.
+"""
 SPACE = 3 << 30
 """Bytes that the default kernels and QEMU take, unpacked, with the package lists."""
 
@@ -31,7 +34,7 @@ class Check:
 
 def examine(cache: Cache, host: str) -> list[Check]:
     """Look for everything that a guest needs on a `host` (as ``uname -m`` prints it)."""
-    return [_packages(), _archive(), _host(host), _space(cache), *(_arch(cache, arch) for arch in ARCHES)]
+    return [_packages(), _archive(), _host(host), _space(cache), *(_arch(cache, arch) for arch in MACHINES)]
 
 
 def _packages() -> Check:
@@ -72,6 +75,7 @@ def _arch(cache: Cache, arch: str) -> Check:
         qemu = "QEMU"
     except BadInput:
         qemu = "no QEMU"
-    ok = bool(kernels) and qemu == "QEMU"
-    found = f"{qemu}, {', '.join(kernels) if kernels else 'no kernel'}"
-    return Check(arch, ok, found, "" if ok else f"memhp guest fetch 7.2:{arch}")
+    complete = bool(kernels) and qemu == "QEMU"
+    left_out = not kernels and arch not in BY_DEFAULT
+    found = f"{qemu}, {', '.join(kernels) if kernels else 'no kernel'}" + (" (only when asked for)" if left_out else "")
+    return Check(arch, complete or left_out, found, "" if complete else f"memhp guest fetch 7.2:{arch}")

@@ -1,0 +1,30 @@
+"""``memhp guest doctor`` looks at every architecture that guests have, and asks for those that are fetched unasked."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from pathlib import Path
+
+import pytest
+
+from memhp.linux.arch.registry import ARCHES
+from memhp.target.guest.cache import Cache
+from memhp.target.guest.doctor import BY_DEFAULT, examine
+from memhp.target.guest.flavours import ALIASES, DEFAULTS, FLAVOURS, wanted
+from memhp.target.guest.kernel import IMAGES
+from memhp.target.guest.machines import MACHINES
+
+
+def test_guests_of_every_architecture_have_a_machine_a_flavour_and_an_image() -> None:
+    assert set(MACHINES) == set(IMAGES) == {flavour.arch for flavour in FLAVOURS.values()} == set(ARCHES)
+    assert set(ALIASES.values()) <= set(FLAVOURS)
+
+
+def test_every_architecture_is_looked_for_and_what_fetch_takes_unasked_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    found = {check.name: check for check in examine(Cache(tmp_path), "x86_64")}
+    for arch in ARCHES:
+        assert found[arch].found.startswith("no QEMU, no kernel")
+        assert wanted(found[arch].fix.removeprefix("memhp guest fetch ")).flavour.arch == arch
+    assert {arch for arch in ARCHES if not found[arch].ok} == BY_DEFAULT == {"x86_64", "arm64", "riscv64"}
+    assert len(DEFAULTS) == 2 * len(BY_DEFAULT)
