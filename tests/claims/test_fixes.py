@@ -58,6 +58,10 @@ def test_every_fix_has_a_title_of_its_own_and_says_why_it_is_not_shown() -> None
         ("take the memory hotplug lock inside ptdump_walk_pgd", ["6.1.149", "6.12.43", "6.17"], ["6.1.148", "6.12.42"]),
         ("introduce and use {pgd,p4d}_populate_kernel", ["6.1.153", "6.12.48", "6.17", "5.15"], ["6.1.152", "6.12.47"]),
         ("Populate vmemmap at the page level", ["6.1.132", "6.12.20", "7.2"], ["6.1.131", "6.12.19"]),
+        # Point releases in whose review the stable list had the commits.
+        ("isolate_single_pageblock() isolation", ["5.19.14", "6.0", "5.18", "6.1.1"], ["5.19.13", "5.19.1"]),
+        ("fix memunmap_pages() race", ["5.15.61", "5.18.18", "5.19.2", "6.0"], ["5.15.60", "5.18.17", "5.19.1"]),
+        ("never partially remove memmap", ["5.9", "5.13", "6.1.1"], ["5.8", "5.4"]),
     ],
 )
 def test_which_kernels_have_it(title: str, has: list[str], lacks: list[str]) -> None:

@@ -24,10 +24,13 @@ SOURCE_6_1 = {
     "online_hwpoison": "allowed",
     "prepare_online": False,
     "block_zone": "stored",
-    # drivers/base/core.c: lock_device_hotplug_sysfs(); fs/proc/page.c; mm/sparse.c: PageReserved() of ms->usage
+    # drivers/base/core.c: lock_device_hotplug_sysfs(); fs/proc/page.c; mm/sparse.c: PageReserved() of ms->usage, and
+    # section_deactivate() depopulates what is not early only; mm/page_isolation.c: the migratetype that is handed down
     "sysfs_lock": "tries",
     "proc_page": "online",
     "early_usage": "by-page",
+    "early_memmap": "whole",
+    "isolate_ends": "wanted-type",
     # mm/memory_hotplug.c: unsigned long start_pfn, update_pgdat_span(), and no remove_memory_blocks_and_altmaps()
     "zone_pfn": "64-bit",
     "node_span": "by-zone",

@@ -63,6 +63,31 @@ HOTPLUG: tuple[Fix, ...] = (
         "encryption of memory is not",
     ),
     Fix(
+        since(
+            "6.0",
+            True,
+            "mm/memremap: fix memunmap_pages() race with get_dev_pagemap()",
+            ("5.15.61", "5.18.18", "5.19.2"),
+        ),
+        "Who looks up a page of a device whose driver goes counts in a per-CPU counter that was freed.",
+        "not reachable",
+        "percpu_ref_kill() marks the count as dead before it, and the switch to atomic, whose reference is waited for, "
+        "lets an RCU grace period pass: whoever looks later does not touch the counter",
+        broken_since="5.10",
+    ),
+    Fix(
+        since("6.0", True, "mm/page_isolation: fix isolate_single_pageblock() isolation behavior", ("5.19.14",)),
+        "Wanting a gigantic page takes pageblocks from CMA for good, though there is none to be had.",
+        "shown",
+        broken_since="5.19",
+        witness=Called(
+            fix_witnesses.gigantic_page_where_cma_begins,
+            "x86_64",
+            {"isolate_ends": "own-type"},
+            {"isolate_ends": "wanted-type"},
+        ),
+    ),
+    Fix(
         since("6.2", True, "mm/hwpoison: introduce per-memory_block hwpoison counter"),
         "A block with a bad page goes online again after offline, and the page is used.",
         "shown",

@@ -205,6 +205,19 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
+        since("5.9", True, "mm/sparse: never partially remove memmap for early section"),
+        "A device that shares a section with boot memory has no struct pages when its driver comes back: an oops.",
+        "shown",
+        broken_since="5.3",
+        witness=Called(
+            fix_witnesses.part_of_a_boot_section_comes_back,
+            "x86_64",
+            {"early_memmap": "by-part"},
+            {"early_memmap": "whole"},
+            options={"pse": False},
+        ),
+    ),
+    Fix(
         between("5.8", "5.9", True, "mm: don't rely on system state to detect hot-plug operations", ("5.8.13",)),
         "Where the memory of nodes is interleaved, memory blocks stand below nodes whose they are not.",
         "shown",

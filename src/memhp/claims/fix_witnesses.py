@@ -5,6 +5,7 @@ Each takes a kernel, does something to a small machine, and says what is wrong t
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from memhp.check import check_all
 from memhp.errors import KernelBug, KernelError
@@ -25,6 +26,7 @@ from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.linux.mm.memremap import memremap_pages, memunmap_pages
 from memhp.linux.mm.sparse import pfn_to_online_page, pfn_valid
 from memhp.linux.mm.users import allocate
+from memhp.linux.mmzone import MigrateType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, MiB
@@ -34,10 +36,12 @@ SECOND = 1_000_000_000
 """Nanoseconds."""
 
 
-def small_machine(config: Config, *, end: int = GiB, nodes: tuple[int, ...] = (0,)) -> Kernel:
+def small_machine(
+    config: Config, *, end: int = GiB, nodes: tuple[int, ...] = (0,), cma: tuple[Span, ...] = ()
+) -> Kernel:
     """A machine with RAM up to `end` bytes behind where its RAM starts, all of it on the first of its nodes."""
     start = config.port.ram_start or MiB
-    return start_kernel(MachineSpec("small", config, (Ram(start, end - start % GiB),), nodes=nodes))
+    return start_kernel(MachineSpec("small", config, (Ram(start, end - start % GiB),), nodes=nodes, cma=cma))
 
 
 def _device(k: Kernel, size: int, at: int = AT) -> DevPagemap:
@@ -71,6 +75,15 @@ def page_of_a_device_is_online(config: Config) -> str:
     at = GiB + 64 * MiB
     _device(k, 64 * MiB, at)
     return "a device's page counts as online RAM" if pfn_to_online_page(k, at >> k.config.page_shift) else ""
+
+
+def part_of_a_boot_section_comes_back(config: Config) -> str:
+    """The driver of a device that has the rest of a section in which RAM ends is unbound, and bound again."""
+    at = GiB + 64 * MiB
+    k = small_machine(config, end=at)
+    memunmap_pages(k, _device(k, 64 * MiB, at))
+    pgmap = DevPagemap(MemoryType.GENERIC, (Span(at, at + 64 * MiB),))
+    return bug_of(lambda: memremap_pages(k, pgmap, 0)) or laws(k)
 
 
 def page_of_a_device_is_invalid(config: Config) -> str:
@@ -121,6 +134,18 @@ def gigantic_page_among_huge_ones(config: Config) -> str:
     allocate(k, GiB, "gigantic", "vm")
     moved = k.hw.memory.use_of(GiB >> config.page_shift) is not Use.HUGETLB
     return "a huge page in use was moved, though a gigabyte without was free" if moved else ""
+
+
+def gigantic_page_where_cma_begins(config: Config) -> str:
+    """A gigantic page is wanted, and the only whole gigabyte of RAM begins with CMA's memory: it cannot be had."""
+    area = Span(GiB, GiB + 64 * MiB)
+    k = small_machine(config, end=2 * GiB + GiB // 2, cma=(area,))
+    with suppress(KernelError):
+        allocate(k, GiB, "gigantic", "vm")
+    zone = k.zone_of(GiB >> config.page_shift)
+    assert zone is not None
+    left = sum(end - start for start, end, kind in zone.migratetypes if kind is MigrateType.CMA) << config.page_shift
+    return "" if left == area.size else f"{(area.size - left) >> 20} MiB are not CMA's any more"
 
 
 def _virtio_mem_stuck(config: Config, block_size: int) -> str:

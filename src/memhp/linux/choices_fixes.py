@@ -78,6 +78,21 @@ class FixChoices(Choices):
             ("5.4.14",),
         ),
     )
+    early_memmap: Literal["by-part", "whole"] = choice(
+        "Which struct pages ``section_deactivate()`` frees when a part of an early section goes: those of the part, "
+        "which ``section_activate()`` does not make again, or none before the last part goes.",
+        first("by-part"),
+        since("5.9", "whole", "mm/sparse: never partially remove memmap for early section"),
+    )
+    isolate_ends: Literal["own-type", "wanted-type"] = choice(
+        "For what ``isolate_single_pageblock()`` asks if the first and the last pageblock can be isolated: for the "
+        "migrate type that they have, so that those of CMA are, or for the one that is wanted.",
+        first("wanted-type"),
+        since("5.19", "own-type", "mm: make alloc_contig_range work at pageblock granularity"),
+        since(
+            "6.0", "wanted-type", "mm/page_isolation: fix isolate_single_pageblock() isolation behavior", ("5.19.14",)
+        ),
+    )
     poison_reference: Literal["kept", "put"] = choice(
         "Whether who counts a poisoned page for its block gives the reference on the block back.",
         first("kept"),

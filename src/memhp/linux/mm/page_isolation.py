@@ -106,25 +106,31 @@ def start_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int, *, offline
     """
     size = k.config.pageblock_nr_pages
     first, last = align_down(start_pfn, size), align_up(end_pfn, size) - size
+    own_types = k.config.profile.isolate_ends == "own-type"
     done: list[Span] = []
     try:
         for lo, hi in ((first, first + size), (max(last, first + size), last + size), (first + size, last)):
             for block, count in k.hw.batches(lo // size, hi // size):
-                _isolate(k, Span(block * size, (block + count) * size), done, offline=offline)
+                end = own_types and block * size in (first, last)
+                _isolate(k, Span(block * size, (block + count) * size), done, offline=offline, own_type=end)
     except KernelError:
         for blocks in done:
             undo_isolate_page_range(k, *blocks)
         raise
 
 
-def _isolate(k: Kernel, blocks: Span, done: list[Span], *, offline: bool) -> None:
-    """``set_migratetype_isolate()`` for a run of pageblocks, up to the first that cannot be; `done` gets what was."""
+def _isolate(k: Kernel, blocks: Span, done: list[Span], *, offline: bool, own_type: bool) -> None:
+    """``set_migratetype_isolate()`` for a run of pageblocks, up to the first that cannot be; `done` gets what was.
+
+    `own_type`: for the migrate type that the one pageblock has, so that one of CMA is as if CMA asked for it.
+    """
     zone = _zone(k, blocks.start)
     size = k.config.pageblock_nr_pages
     with k.hw.locked(zone.lock):
         taken = next(zone.isolated.runs(*blocks), None)
         before = Span(blocks.start, taken.start if taken is not None else blocks.end)
-        unmovable = has_unmovable_pages(k, *before, offline=offline)
+        for_cma = own_type and zone.migratetypes.get(blocks.start) is MigrateType.CMA
+        unmovable = None if for_cma else has_unmovable_pages(k, *before, offline=offline)
         good = Span(blocks.start, align_down(unmovable.pfn, size) if unmovable is not None else before.end)
         crosses = good and (good.start < zone.start_pfn or good.end > zone.end_pfn)
         if good and not crosses:

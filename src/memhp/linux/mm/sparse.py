@@ -340,9 +340,9 @@ def sparse_remove_section(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap
 def section_deactivate(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
     """Make sub-sections invalid and free their struct pages: of part of a section, or of a run of alike sections.
 
-    An early section keeps its struct pages until its last sub-section goes, and then frees them all. A section that
-    nothing is left of is invalid (``SECTION_HAS_MEM_MAP``) before its struct pages go, and in kernels that free its
-    usage map by RCU before that goes.
+    An early section keeps its struct pages until its last sub-section goes, and then frees them all; before 5.9 those
+    of a part went with it. A section that nothing is left of is invalid (``SECTION_HAS_MEM_MAP``) before its struct
+    pages go, and in kernels that free its usage map by RCU before that goes.
     """
     per = k.config.pages_per_section
     if not k.subsection_map.covers(pfn, pfn + nr_pages):
@@ -367,7 +367,8 @@ def section_deactivate(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | 
     if k.config.profile.section_usage == "freed-after-grace-period":
         for usage in freed:
             kfree_rcu(k.hw, usage, here())
-    pages = Span(first * per, last * per) if early else Span(pfn, pfn + nr_pages)
-    if empty or not early:
+    boot_memmap = early and empty
+    if not early or empty or k.config.profile.early_memmap == "by-part":
+        pages = Span(first * per, last * per) if boot_memmap else Span(pfn, pfn + nr_pages)
         addresses = k.layout.memmap(*pages)
-        k.port.vmemmap_free(k, addresses.start, addresses.end, None if early else altmap)
+        k.port.vmemmap_free(k, addresses.start, addresses.end, None if boot_memmap else altmap)
