@@ -99,6 +99,28 @@ def test_of_several_mistakes_in_one_request_the_one_is_told_that_qemu_meets_firs
     assert [row for row in got if row[1] != row[2]] == []
 
 
+@pytest.mark.parametrize(
+    ("size", "more", "told"),
+    [
+        (129, {"addr": 0x100001000}, "backend memory size must be multiple of 0x200000"),
+        (129, {"addr": 0x1000}, "backend memory size must be multiple of 0x200000"),
+        (129, {"node": 3}, "backend memory size must be multiple of 0x200000"),
+        (129, {"slot": 9}, "invalid slot number 9, valid range is [0-3]"),
+        (1 << 20 | 1, {"addr": 0x100001000}, "not enough space, currently 0x0 in use of total space"),
+    ],
+)
+def test_a_size_that_no_dimm_can_have_is_told_after_slot_and_space_and_before_its_place(
+    tmp_path: Path, size: int, more: dict[str, int], told: str
+) -> None:
+    """As QEMU 11.1.3 answers; sizes in MiB."""
+    connection = Connection(platform(tmp_path))
+    backend = {"qom-type": "memory-backend-ram", "id": "odd", "size": size << 20}
+    device = {"driver": "pc-dimm", "id": "d", "memdev": "odd", **more}
+    for command, arguments in (("qmp_capabilities", {}), ("object-add", backend), ("device_add", device)):
+        reply = ask(connection, json.dumps({"execute": command, "arguments": arguments}))
+    assert reply["error"]["desc"].startswith(told)
+
+
 def events(tmp_path: Path) -> tuple[Platform, list[tuple[str, dict[str, Any]]]]:
     found = platform(tmp_path)
     Monitor(found)

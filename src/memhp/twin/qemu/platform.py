@@ -164,10 +164,10 @@ class Platform:
     def place(self, size: int, wanted: int, align: int) -> int:
         """``memory_device_get_free_addr()``: where a device comes; 0 asks for anywhere. Raises :class:`QmpError`."""
         region = self.region
-        if wanted % align:
-            raise QmpError(f"address must be aligned to 0x{align:x} bytes")
         if size % align:
             raise QmpError(f"backend memory size must be multiple of 0x{align:x}")
+        if wanted % align:
+            raise QmpError(f"address must be aligned to 0x{align:x} bytes")
         at = wanted or align_up(region.start, align)
         if wanted and not region.covers(Span(at, at + size)):
             raise QmpError(
