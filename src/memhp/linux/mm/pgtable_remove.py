@@ -20,7 +20,7 @@ from memhp.hw.machine import ALL_BITS, Machine
 from memhp.hw.runs import Bools, empty_rows, entry_runs, frame_spans
 from memhp.hw.tlb import FlushPlan, Table
 from memhp.linux.mm.pgtable_populate import RootLock, entry_lock
-from memhp.linux.place import UNNAMED, Descent, of_file, part_of_descent
+from memhp.linux.place import UNNAMED, Descent, kernel_function, part_of_descent
 from memhp.spans import Span
 
 FreeFrames = Callable[[list[Span]], None]
@@ -249,7 +249,7 @@ def _free_tables(hw: Machine, how: Remover, parent: Table, index: int, entries: 
         how.free_table(spans)
 
 
-@of_file("arch/arm64/mm/mmu.c")
+@kernel_function(None)
 def free_empty_tables(hw: Machine, root: Table, va: int, end: int, limits: Span, how: Remover) -> None:
     """The second descent of arm64: free tables under ``[va, end)`` that are empty and map nothing outside `limits`.
 
