@@ -80,7 +80,7 @@ RUNS = {
     "choices": run(),
     "fixes": run("--kernel 6.12.40"),
     "schema": run(),
-    "why": Run(("8", "--machine", CAPTURE)),
+    "why": Run(("8", "--machine", CAPTURE), (1,)),
     "plan": run("--sysroot host --shrink-by 256M --out again.json", 0, 1, 2),
     "apply": run("plan.json --sysroot host --yes --journal journal", 0, 1, 2),
     "lint": Run(("--machine", CAPTURE), (0, 1)),
