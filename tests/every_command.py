@@ -65,7 +65,7 @@ RUNS = {
     "guest run": Run(("x.toml", *GUEST), (1, 2)),
     "guest shell": Run(GUEST, (0, 1, 2)),
     "device ctl": run("silent requested=1G", 2),
-    "device virtio-mem": run("--socket device --control control --size 1G --guest 4G"),
+    "device virtio-mem": run("--socket device --control control --size 1G --guest x86_64:4G"),
     "twin ctl": run("silent status", 2),
     "twin run": run("x.toml -- sleep 20", 0, 2),
     "conform": run("--captures --json", 0, 1),
