@@ -21,6 +21,9 @@ Kind = Literal["live", "sysroot", "capture", "report"]
 
 SYS_MEMORY = "/sys/devices/system/memory"
 SYS_NODE = "/sys/devices/system/node"
+ACPI_DEVICES = "/sys/bus/acpi/devices"
+ACPI_MEMORY = "PNP0C80"
+"""ACPI's id of memory devices: DIMMs are ``PNP0C80:00`` and so on."""
 OSRELEASE = "/proc/sys/kernel/osrelease"
 DMESG = "/var/log/dmesg"
 """Where a sysroot keeps the kernel log; a live host is asked for its own (``/dev/kmsg``)."""

@@ -14,7 +14,7 @@ from memhp.errors import BadInput
 from memhp.facts import cmdline, iomem, memory_blocks, params, zoneinfo
 from memhp.facts.hidden_addresses import hides_addresses, page_size_of
 from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
-from memhp.facts.source import OSRELEASE, SYS_MEMORY, Source
+from memhp.facts.source import ACPI_DEVICES, ACPI_MEMORY, OSRELEASE, SYS_MEMORY, Source
 from memhp.facts.zoneinfo import ZoneInfo
 from memhp.spans import Span, SpanMap
 
@@ -22,9 +22,6 @@ STRUCT_PAGE = 64
 """Bytes of a ``struct page`` on 64-bit kernels as distributions build them."""
 SCLP_MEMORY = "/sys/firmware/memory"
 """s390: standby memory, a folder a block (``drivers/s390/char/sclp_mem.c``)."""
-ACPI_DEVICES = "/sys/bus/acpi/devices"
-ACPI_MEMORY = "PNP0C80"
-"""ACPI's id of memory devices: DIMMs."""
 BOOT = "boot"
 DIMM = "acpi_memhotplug"
 BY_DRIVER = {"System RAM (kmem)": "kmem", "System RAM (virtio_mem)": "virtio_mem"}

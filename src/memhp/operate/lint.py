@@ -10,8 +10,8 @@ from memhp.facts import devices, iomem
 from memhp.facts.hidden_addresses import hides_addresses
 from memhp.facts.memory_blocks import ONLINE_TYPES
 from memhp.facts.params import DIRECTORY as PARAMETERS
-from memhp.facts.source import Source
-from memhp.operate.blocks import ACPI_DEVICES, ACPI_MEMORY, BlocksDocument, read_blocks
+from memhp.facts.source import ACPI_DEVICES, ACPI_MEMORY, Source
+from memhp.operate.blocks import BlocksDocument, read_blocks
 from memhp.operate.settings import AUTO_ONLINE, Setting, settings
 from memhp.units import align_down, align_up, exact_size
 

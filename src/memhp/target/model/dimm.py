@@ -6,6 +6,7 @@ from errno import EINVAL
 from heapq import heappop, heappush
 
 from memhp.errors import BadInput, KernelBug, KernelError
+from memhp.facts.source import ACPI_MEMORY
 from memhp.linux.drivers.acpi.acpi_memhotplug import acpi_memory_device_free
 from memhp.linux.drivers.acpi.device import AcpiDevice
 from memhp.linux.drivers.acpi.numa.srat import pxm_to_node
@@ -25,7 +26,7 @@ def add(session: Session, step: schema.Plug, span: Span) -> None:
     """
     k = session.k
     slot = heappop(session.freed_slots) if session.freed_slots else len(session.dimms)
-    adev = AcpiDevice(f"PNP0C80:{slot:02x}", (span,), pxm_to_node(k, step.node))
+    adev = AcpiDevice(f"{ACPI_MEMORY}:{slot:02x}", (span,), pxm_to_node(k, step.node))
     others = [*session.refused]
     session.dimms.append(adev)
     try:

@@ -4,19 +4,19 @@
 from errno import EINVAL, ENODEV
 
 from memhp.errors import KernelError
+from memhp.facts.source import ACPI_DEVICES, ACPI_MEMORY
 from memhp.linux.drivers.acpi.device import AcpiDevice
 from memhp.linux.lib.kstrtox import kstrtouint
 from memhp.scenario import schema
 from memhp.twin.machine import Twin
 from memhp.twin.tree import Attribute, Entry, Folder, folder
 
-HOTPLUG, DEVICES = "/sys/firmware/acpi/hotplug/memory", "/sys/bus/acpi/devices"
-HID = "PNP0C80"
+HOTPLUG = "/sys/firmware/acpi/hotplug/memory"
 
 
 def acpi_files(twin: Twin) -> dict[str, Entry]:
     """What ACPI tells of memory devices, and takes."""
-    return {HOTPLUG: hotplug(twin), DEVICES: devices(twin)}
+    return {HOTPLUG: hotplug(twin), ACPI_DEVICES: devices(twin)}
 
 
 def hotplug(twin: Twin) -> Folder:
@@ -51,7 +51,7 @@ def devices(twin: Twin) -> Folder:
     def _file(twin: Twin, name: str, file: str) -> Attribute | None:
         if file == "eject":
             return Attribute(0o200, None, lambda text: eject_store(twin, find(name), text))
-        text = {"hid": f"{HID}\n", "modalias": f"acpi:{HID}:\n", "status": "15\n"}.get(file)
+        text = {"hid": f"{ACPI_MEMORY}\n", "modalias": f"acpi:{ACPI_MEMORY}:\n", "status": "15\n"}.get(file)
         return Attribute(0o444, lambda: text, fixed=True) if text is not None else None
 
     return Folder(lambda: [each.name for each in dimms], child)
