@@ -6,6 +6,7 @@
 
 import json
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,8 +31,8 @@ class Refusal(str):
 class Qemu:
     """A machine of 2 GiB with a virtio-mem device, whose guest takes at most `takes` bytes, and slots for DIMMs."""
 
-    def __init__(self, takes: int = 4 * GiB) -> None:
-        self.takes = takes
+    def __init__(self, takes: int = 4 * GiB, base: int = 2 * GiB) -> None:
+        self.takes, self.base = takes, base
         self.vm0 = {
             "id": "vm0", "memaddr": 4 * GiB, "requested-size": 0, "size": 0, "max-size": 4 * GiB,
             "block-size": 2 * MiB, "node": 0, "memdev": "/objects/vm0-ram",
@@ -45,7 +46,7 @@ class Qemu:
         if command.startswith("query-") or command == "qmp_capabilities":
             return self.shown().get(command, {}), []
         if command == "qom-get":
-            return {"size": 2 * GiB, "max-size": 16 * GiB, "slots": 2}, []
+            return {"size": self.base, "max-size": 128 * GiB, "slots": 2}, []
         if command == "human-monitor-command":
             return "", []
         if command not in ("qom-set", "object-add", "object-del", "device_add", "device_del"):
@@ -82,7 +83,7 @@ class Qemu:
             "query-name": {"name": "web1"},
             "query-target": {"arch": "x86_64"},
             "query-status": {"status": "running", "running": True},
-            "query-memory-size-summary": {"base-memory": 2 * GiB, "plugged-memory": self.vm0["size"]},
+            "query-memory-size-summary": {"base-memory": self.base, "plugged-memory": self.vm0["size"]},
             "query-memory-devices": devices,
         }
 
@@ -141,7 +142,7 @@ def test_status_says_what_there_is_and_what_there_is_room_for(
     with served(tmp_path / "qmp", Qemu()) as path:
         assert printed(capsys, "status", path).splitlines() == [
             "web1: running, QEMU 11.1.0, x86_64",
-            "  memory 2 GiB of 16 GiB, 2 GiB of it from the start",
+            "  memory 2 GiB of 128 GiB, 2 GiB of it from the start",
             "  vm0: virtio-mem at 0x100000000, node 0: 0 B of 4 GiB, in blocks of 2 MiB",
             "  2 of 2 slots free",
         ]
@@ -184,16 +185,64 @@ def test_a_dimm_that_qemu_refuses_leaves_no_backend(tmp_path: Path, capsys: pyte
     assert qemu.objects == {"memhp-dimm0-ram": 256 * MiB}
 
 
-def test_an_nvdimm_is_plugged_without_a_rehearsal_and_that_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def info_block(signature: bytes, mode: int, align: int) -> bytes:
+    """``struct nd_pfn_sb`` of version 1.4 (drivers/nvdimm/pfn.h), with Fletcher's checksum of 64 bits."""
+    block = struct.pack("<16s32xIHHQQIIIIIH", signature, 0, 1, 4, 2 * MiB, 0, mode, 0, 0, align, 4096, 64)
+    block = block.ljust(4088, b"\0")
+    low = high = 0
+    for (word,) in struct.iter_unpack("<I", block + bytes(8)):
+        low = (low + word) % (1 << 32)
+        high = (high + low) % (1 << 32)
+    return block + struct.pack("<II", low, high)
+
+
+@pytest.mark.parametrize(
+    ("block", "struct_pages", "told"),
+    [
+        (None, {}, "its file has no info block: it is a disk"),
+        (info_block(b"NVDIMM_PFN_INFO\0", 1, 2 * MiB), {"RAM of node 0": 16 * MiB}, "says fsdax, struct pages in RAM"),
+        (info_block(b"NVDIMM_DAX_INFO\0", 1, 2 * MiB), {"RAM of node 0": 4 * MiB}, "says devdax, struct pages in RAM"),
+        (info_block(b"NVDIMM_DAX_INFO\0", 2, 2 * MiB)[:-1] + b"\1", {}, "its file has no info block"),
+    ],
+)
+def test_an_nvdimm_is_rehearsed_as_what_its_file_says_that_it_is(
+    block: bytes | None, struct_pages: dict[str, int], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A mere disk has no struct pages; fsdax has 64 bytes a page; devdax shares six of the eight pages of struct pages
+    that a page of 2 MiB has (Documentation/mm/vmemmap_dedup.rst, "Device DAX").
+    """
+    if block is not None:
+        (tmp_path / "file").write_bytes(bytes(4096) + block)
     qemu = Qemu()
     with served(tmp_path / "qmp", qemu) as path:
-        args = ["plug", path, "256M", "--nvdimm", str(tmp_path / "file")]
-        assert printed(capsys, *args, "--dry-run").startswith("· not rehearsed: an NVDIMM")
+        args = ["plug", path, "1G", "--nvdimm", str(tmp_path / "file")]
         found = msgspec.json.decode(printed(capsys, *args, "--dry-run", "--json"), type=VmDocument)
-    assert found.rehearsal is None
-    assert qemu.changes == []
+    assert (found.verdict, qemu.changes) == ("rehearsed", [])
+    assert found.rehearsal is not None
+    assert found.rehearsal.step.memmap_from == struct_pages
+    assert any(told in each for each in found.rehearsal.assumed)
+
+
+def test_what_the_rehearsal_says_fails_is_not_done_unless_somebody_insists(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A kernel of 512 MiB has no room for the struct pages of 64 GiB, nor for what it has then."""
+    qemu = Qemu(base=512 * MiB)
+    with served(tmp_path / "qmp", qemu) as path:
+        out = printed(capsys, "plug", path, "64G", "--yes", code=1)
+        assert "ENOMEM: no memory for" in out
+        assert out.endswith("nothing was changed in web1: the rehearsal failed; --yes --insist does it all the same\n")
+        assert printed(capsys, "plug", path, "64G", "--insist", code=1).startswith("✗ rehearsed")
+        found = msgspec.json.decode(printed(capsys, "plug", path, "64G", "--yes", "--json", code=1), type=VmDocument)
+        assert (found.verdict, qemu.changes) == ("refused", [])
+        assert "✓ memhp-dimm0: 0 B → 64 GiB" in printed(capsys, "plug", path, "64G", "--yes", "--insist")
+    assert qemu.objects == {"memhp-dimm0-ram": 64 * GiB}
+
+
+def test_there_is_no_rehearsal_of_what_there_is_no_room_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with served(tmp_path / "qmp", Qemu()) as path:
+        assert main(["vm", "plug", path, "200G", "--dry-run"]) == 2
+    assert "more than its 128 GiB (plug less, or start it with -m maxmem=…)" in capsys.readouterr().err
 
 
 def test_a_refusal_by_the_guest_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 VM = click.argument("address", metavar="VM")
-NOT_REHEARSED = "· not rehearsed: an NVDIMM is storage to the guest, and no memory unless the guest makes it that"
-APPLIES = "Nothing changes without --yes or a yes at the terminal: the change is rehearsed on the model, and shown."
+NOT_REHEARSED = "· not rehearsed: an NVDIMM is asked back, which QEMU refuses as of 11.1, whatever the guest would say"
+APPLIES = (
+    "Nothing changes without --yes or a yes at the terminal: the change is rehearsed on the model, and shown. Of a "
+    "rehearsal that fails --yes makes no change, but with --insist."
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Wish:
 
     dry_run: bool
     yes: bool
+    insist: bool
     wait: bool
     timeout: float
     quiet: float
@@ -60,7 +64,8 @@ def change_options(command: Command) -> Command:
     """The options that all changes have."""
     options = [
         click.option("--dry-run", is_flag=True, help="Rehearse only, whatever else is said."),
-        click.option("--yes", is_flag=True, help="Do it without asking."),
+        click.option("--yes", is_flag=True, help="Do it without asking, if the rehearsal went well."),
+        click.option("--insist", is_flag=True, help="With --yes: do it though the rehearsal failed."),
         click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until the guest has done it."),
         click.option("--timeout", type=click.FloatRange(0, 1e9), default=300.0, show_default=True, metavar="S"),
         click.option("--quiet-for", "quiet", type=click.FloatRange(0, 1e9), default=30.0, show_default=True,
@@ -142,8 +147,8 @@ def resize(address: str, size: str, device: str | None, rollback: bool, agent: P
 def plug(address: str, size: str, name: str | None, node: int | None, file: Path | None, **options: Any) -> int:
     """Plug a DIMM, or an NVDIMM, of SIZE."""
     from memhp.target import vm_resize
-    from memhp.target.vm import Plugged
-    from memhp.target.vm_rehearse import rehearse_plug
+    from memhp.target.vm import Plugged, check_plug
+    from memhp.target.vm_rehearse import rehearse_nvdimm, rehearse_plug
     from memhp.target.vm_resize import Change
 
     wish, wanted = Wish(**options), parse_size(size, where="SIZE")
@@ -155,7 +160,9 @@ def plug(address: str, size: str, name: str | None, node: int | None, file: Path
         free = name or next(f"memhp-dimm{i}" for i in range(len(taken) + 1) if f"memhp-dimm{i}" not in taken)
         path = None if file is None else str(file.resolve())
         what = Plugged(id=free, kind="nvdimm" if file else "dimm", size=wanted, node=node, file=path)
-        rehearsed = None if file else rehearse_plug(found, wish.guest(machine), wanted)
+        check_plug(found, what)
+        guest = wish.guest(machine)
+        rehearsed = rehearse_nvdimm(found, guest, what) if file else rehearse_plug(found, guest, wanted)
 
         def change(told: "Progress") -> "Change":
             there = vm_resize.plug(machine, what)
@@ -256,11 +263,12 @@ def _carry_out(
     if not wish.as_json:
         echo_lines([NOT_REHEARSED] if rehearsed is None else rehearsal_lines(rehearsed))
     fine = rehearsed is None or rehearsed.ok
-    if not _wanted(wish, what):
+    if not _wanted(wish, what, fine=fine):
         if wish.as_json:
-            _emit("rehearsed" if fine else "refused", found, rehearsed)
+            _emit("not rehearsed" if rehearsed is None else "rehearsed" if fine else "refused", found, rehearsed)
         else:
-            click.echo(f"nothing was changed in {found.name}: --yes does it")
+            does = "--yes does it" if fine else "the rehearsal failed; --yes --insist does it all the same"
+            click.echo(f"nothing was changed in {found.name}: {does}")
         return 0 if fine else 1
     with progress() as bar:
         task = bar.add_task(what, total=None)
@@ -272,18 +280,21 @@ def _carry_out(
     return 0 if done.ended in ("reached", "requested") else 1
 
 
-def _wanted(wish: Wish, what: str) -> bool:
-    """Whether the change is to be made: said so, or asked at a terminal and answered."""
+def _wanted(wish: Wish, what: str, *, fine: bool) -> bool:
+    """Whether the change is to be made: said so, or asked at a terminal and answered.
+
+    One whose rehearsal is not `fine` needs more than that somebody said so.
+    """
     if wish.dry_run:
         return False
     if wish.yes:
-        return True
-    return not wish.as_json and _asked(what)
+        return fine or wish.insist
+    return not wish.as_json and _asked(what if fine else f"{what}, though the rehearsal failed")
 
 
 def _asked(what: str) -> bool:
     """Whether somebody at a terminal was asked, and said yes."""
-    return sys.stdin is not None and sys.stdin.isatty() and click.confirm(f"{what.capitalize()}?")
+    return sys.stdin is not None and sys.stdin.isatty() and click.confirm(f"{what[0].upper()}{what[1:]}?")
 
 
 def _emit(

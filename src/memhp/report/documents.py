@@ -191,8 +191,9 @@ class VmRehearsal(msgspec.Struct, frozen=True, kw_only=True):
 class VmDocument(Document, frozen=True, kw_only=True):
     """``memhp vm … --json``."""
 
-    verdict: Literal["listed", "rehearsed", "refused", "requested", "reached", "stuck", "timeout"]
-    """``listed`` by status; ``rehearsed`` and ``refused``: nothing was changed; the rest: how the change ended."""
+    verdict: Literal["listed", "rehearsed", "not rehearsed", "refused", "requested", "reached", "stuck", "timeout"]
+    """``listed`` by status; ``rehearsed``, ``not rehearsed`` and ``refused`` (by the rehearsal): nothing was changed;
+    the rest: how the change ended."""
     vm: VmStatus | None = None
     """Before the change."""
     block_size: int | None = None

@@ -4,11 +4,15 @@
 from collections.abc import Iterator, Sequence
 
 from memhp.printable import printable
+from memhp.report.changes import changes
 from memhp.target.vm import VmDevice, VmStatus
 from memhp.target.vm_agent import GuestBlock
 from memhp.target.vm_rehearse import Rehearsed
 from memhp.target.vm_resize import Change
 from memhp.units import exact_size
+
+TOLD = ("blocks", "memory", "memmap")
+"""What is told of a rehearsed change, by the names of :func:`memhp.report.changes.changes`."""
 
 
 def status_lines(status: VmStatus) -> Iterator[str]:
@@ -44,6 +48,7 @@ def rehearsal_lines(found: Rehearsed) -> Iterator[str]:
         yield f"    {step.outcome.result}: {step.outcome.reason}{place}"
         if step.outcome.advice:
             yield f"    {step.outcome.advice}"
+    yield from (f"    {name}: {text}" for name, text in changes(step) if name in TOLD)
     yield from (f"    {note}" for note in step.notes)
     yield from (f"    law broken: {breach.text}" for breach in step.breaches)
     yield from (f"    assumed: {each}" for each in found.assumed)

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from memhp.errors import BadInput, MemhpError, one_of
+from memhp.units import exact_size
 
 Kind = Literal["virtio-mem", "dimm", "nvdimm", "other"]
 KINDS: dict[str, Kind] = {"virtio-mem": "virtio-mem", "dimm": "dimm", "nvdimm": "nvdimm"}
@@ -144,3 +145,18 @@ def check_request(device: VmDevice, size: int) -> None:
         )
     if device.most is not None and size > device.most:
         raise BadInput(f"{device.id} has {device.most:#x} bytes at most", where="SIZE", fix="ask for less")
+
+
+def check_plug(status: VmStatus, what: Plugged) -> None:
+    """Whether there is a name, a slot and room for a DIMM or NVDIMM. Raises BadInput."""
+    dimms = [device for device in status.devices if device.kind in ("dimm", "nvdimm")]
+    if any(device.id == what.id for device in status.devices):
+        raise BadInput(f"there is a device {what.id!r} already", where="--id", fix="another name")
+    if status.slots is not None and len(dimms) >= status.slots:
+        raise BadInput(f"all {status.slots} slots are taken", where=status.name, fix="start it with -m slots=…")
+    if status.most is not None and status.size + what.size > status.most:
+        raise BadInput(
+            f"{exact_size(status.size + what.size)} are more than its {exact_size(status.most)}",
+            where=status.name,
+            fix="plug less, or start it with -m maxmem=…",
+        )

@@ -5,15 +5,18 @@ memory is used for, no monitor tells: that comes from a capture or sysroot of th
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from pathlib import Path
 from typing import NamedTuple
 
 from memhp.errors import BadInput
+from memhp.facts import nvdimm
 from memhp.linux.arch.registry import ARCHES
 from memhp.linux.profiles import profile
 from memhp.linux.release import LAST
 from memhp.scenario import result, schema
 from memhp.target.model.run import rehearse_scenario
-from memhp.target.vm import VmDevice, VmStatus
+from memhp.target.vm import Plugged, VmDevice, VmStatus
+from memhp.units import GiB, align_up, exact_size
 
 WHERE = "rehearsal"
 OFFLINE_WAIT = 60
@@ -102,6 +105,30 @@ def rehearse_request(status: VmStatus, guest: Guest, device: VmDevice, size: int
 def rehearse_plug(status: VmStatus, guest: Guest, size: int) -> Rehearsed:
     """One more DIMM, on the model."""
     return _rehearsed(status, guest, schema.Plug(size=size, online="auto"), f"a DIMM of {size:#x}")
+
+
+def rehearse_nvdimm(status: VmStatus, guest: Guest, what: Plugged) -> Rehearsed:
+    """One more NVDIMM, on the model: what its file says that it is for decides what it takes of the guest's memory.
+
+    It is no memory of the guest's, but a namespace for fsdax or devdax has struct pages, in RAM or on itself.
+    """
+    ends = [(each.at or 0) + (each.most or each.size) for each in status.devices]
+    at = align_up(max([4 * GiB + status.base, *ends]), GiB)
+    name = f"an NVDIMM of {exact_size(what.size)}"
+    found, seen = None, what.file is not None
+    try:
+        found = nvdimm.info_block(Path(what.file)) if what.file is not None else None
+    except BadInput:
+        seen = False
+    step = schema.Dax(name=name, mode="raw", at=at, size=what.size, pagemap=found is not None)
+    told = f"{'its file' if seen else 'what it holds, which cannot be read here,'} has no info block: it is a disk"
+    if found is not None:
+        told = f"its info block says {found.use}, struct pages {'in RAM' if found.map == 'mem' else 'on itself'}"
+        if found.use == "devdax" or found.map == "dev":
+            step = schema.Dax(name=name, mode="devdax", at=at, size=what.size, map=found.map, align=found.align)
+    rehearsed = _rehearsed(status, guest, step, name)
+    more = (f"{told}; the guest makes no memory of it (daxctl can)", f"it lies at {at:#x}")
+    return rehearsed._replace(assumed=(*rehearsed.assumed, *more))
 
 
 def rehearse_unplug(status: VmStatus, guest: Guest, device: VmDevice) -> Rehearsed:

@@ -10,9 +10,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from memhp.errors import BadInput
-from memhp.target.vm import Plugged, Vm, VmDevice, VmStatus, check_request
-from memhp.units import exact_size
+from memhp.target.vm import Plugged, Vm, VmDevice, VmStatus, check_plug, check_request
 
 Ended = Literal["reached", "stuck", "timeout", "requested"]
 Progress = Callable[[int], None]
@@ -123,18 +121,7 @@ def why_stuck(status: VmStatus, device: VmDevice, size: int) -> str:
 
 def plug(vm: Vm, what: Plugged) -> VmDevice:
     """Plug a DIMM or NVDIMM. Raises BadInput for one that there is no room for."""
-    status = vm.status()
-    dimms = [device for device in status.devices if device.kind in ("dimm", "nvdimm")]
-    if any(device.id == what.id for device in status.devices):
-        raise BadInput(f"there is a device {what.id!r} already", where="--device", fix="another name")
-    if status.slots is not None and len(dimms) >= status.slots:
-        raise BadInput(f"all {status.slots} slots are taken", where=status.name, fix="start it with -m slots=…")
-    if status.most is not None and status.size + what.size > status.most:
-        raise BadInput(
-            f"{exact_size(status.size + what.size)} are more than its {exact_size(status.most)}",
-            where=status.name,
-            fix="plug less, or start it with -m maxmem=…",
-        )
+    check_plug(vm.status(), what)
     return vm.plug(what)
 
 
