@@ -9,16 +9,10 @@ from memhp.errors import KernelBug, KernelError
 from memhp.linux.drivers.base.node import (
     NodeStates,
     register_memory_blocks_under_node_hotplug,
-    register_memory_blocks_under_nodes,
     register_node,
     unregister_memory_block_under_nodes,
     unregister_node,
 )
-from memhp.linux.mm.memblock import Memblock
-from memhp.spans import SpanMap
-from memhp.units import MiB
-
-BLOCK = 128 * MiB
 
 
 def nodes(*online: int) -> NodeStates:
@@ -30,16 +24,6 @@ def nodes(*online: int) -> NodeStates:
 
 def links(states: NodeStates) -> dict[int, list[int]]:
     return {nid: [block for span in below for block in range(*span)] for nid, below in states.devices.items()}
-
-
-def test_at_boot_a_block_is_linked_with_every_online_node_that_it_has_memory_of() -> None:
-    mb = Memblock(page_size=4096)
-    for start, size, nid in ((0, 320, 0), (320, 192, 1), (512, 128, 2), (768, 64, 0)):
-        mb.memblock_add_node(start * MiB, size * MiB, nid)
-    states = nodes(0, 1)
-    runs = register_memory_blocks_under_nodes(states, mb, SpanMap([(0, 6, "block")]), BLOCK)
-    assert links(states) == {0: [0, 1, 2], 1: [2, 3]}
-    assert runs == [(0, 3, 0), (2, 4, 1)]
 
 
 def test_hot_added_blocks_are_linked_with_one_node_until_they_go() -> None:

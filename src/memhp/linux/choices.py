@@ -277,7 +277,7 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
         "In which order boot links memory blocks and nodes, so that the last is ``mem->nid``: node by node, or as the "
         "memory comes (``register_memory_blocks_under_nodes()``).",
         first("by-node"),
-        between("6.12", "7.2", "by-region"),
+        since("6.17", "by-region", "drivers/base/node: optimize memory block registration to reduce boot time"),
     )
     resource_split: ResourceSplit = choice(
         "What becomes of resources above the hole when ``release_mem_region_adjustable()`` cuts one in two: they "

@@ -131,6 +131,8 @@ class Config:
     """``CONFIG_MEMORY_HOTREMOVE``, without which none goes offline or away, and there is no virtio-mem driver."""
     zone_device: bool = True
     """``CONFIG_ZONE_DEVICE``, without which devices get no struct pages of their own."""
+    deferred_struct_page_init: bool = True
+    """``CONFIG_DEFERRED_STRUCT_PAGE_INIT``, as distributions build it."""
     nr_cpus: int = 2
     """CPUs online."""
 

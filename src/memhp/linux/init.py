@@ -12,6 +12,7 @@ from memhp.linux.config import Config
 from memhp.linux.drivers.acpi.numa.srat import Srat, acpi_map_pxm_to_node
 from memhp.linux.drivers.base.memory_devices import memory_dev_init
 from memhp.linux.drivers.base.node import NodeStates
+from memhp.linux.drivers.base.node_init import node_dev_init
 from memhp.linux.kernel.resource import (
     IORESOURCE_BUSY,
     IORESOURCE_MEM,
@@ -181,6 +182,7 @@ def start_kernel(spec: MachineSpec) -> Kernel:
     _setup_iomem(k, spec)
     k.auto_online_blocks = config.memhp_default_state
     memory_dev_init(k)
+    node_dev_init(k)
     set_memmap_mode(k)
     for area in spec.cma:
         init_cma_reserved_pageblock(k, area.start >> config.page_shift, area.size >> config.page_shift)

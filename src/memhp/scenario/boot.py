@@ -46,7 +46,7 @@ def with_cpu(config: Config, cpu: Cpu | None) -> Config:
 
 
 BUILD = ("memory_hotplug", "memory_hotremove", "zone_device")
-"""Options of a build, each of which needs those before it (``mm/Kconfig``)."""
+"""Those options of a build that each need the ones before (``mm/Kconfig``)."""
 
 
 def with_build(config: Config, build: Build | None, where: str = "scenario") -> Config:
@@ -64,6 +64,7 @@ def with_build(config: Config, build: Build | None, where: str = "scenario") -> 
             text = f"CONFIG_{name.upper()} needs CONFIG_{missing[0].upper()}"
             raise BadInput(text, where=f"{where}: machine.build.{name}", fix="leave it out")
         have[name] = not missing and (getattr(config, name) if asked[name] is None else asked[name])
+    have |= {name: value for name, value in asked.items() if name not in BUILD and value is not None}
     return replace(config, **have)
 
 

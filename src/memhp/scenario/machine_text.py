@@ -72,6 +72,8 @@ class Build(Strict, frozen=True):
     """``CONFIG_MEMORY_HOTREMOVE``: it can go offline and away; needs the former."""
     zone_device: bool | None = None
     """``CONFIG_ZONE_DEVICE``: devices get struct pages; needs both."""
+    deferred_struct_page_init: bool | None = None
+    """``CONFIG_DEFERRED_STRUCT_PAGE_INIT``: struct pages are initialised in parallel, late in boot."""
 
 
 class MachineText(Strict, frozen=True):

@@ -21,8 +21,6 @@ from memhp.linux.drivers.base.memory_lookup import (
 )
 from memhp.linux.drivers.base.node import (
     register_memory_blocks_under_node_hotplug,
-    register_memory_blocks_under_nodes,
-    register_node,
     unregister_memory_block_under_nodes,
 )
 from memhp.linux.kernel.panic import warn
@@ -41,7 +39,7 @@ LINK = "drivers/base/node.c:link_mem_sections"
 
 
 def memory_dev_init(k: Kernel) -> None:
-    """Give every block that a section of boot memory lies in its device, online and below its nodes."""
+    """Give every block that a section of boot memory lies in its device, online; its nodes come after."""
     if not k.memory_block_size:
         k.memory_block_size = memory_block_size_bytes(k.config, k.max_pfn << k.config.page_shift)
     size = k.memory_block_size
@@ -50,27 +48,10 @@ def memory_dev_init(k: Kernel) -> None:
     sections = size >> k.config.section_size_bits
     for start, end, _ in k.mem_section:
         k.memory_blocks.set(start // sections, -(-end // sections), MemoryBlock("online", None))
-    _node_dev_init(k)
 
 
-def _node_dev_init(k: Kernel) -> None:
-    """Give every online node its device: drivers/base/node.c:node_dev_init, which ``driver_init()`` calls next."""
-    for nid in sorted(k.node_states.online - set(k.node_states.devices)):
-        register_node(k.node_states, nid)
-    profile = k.config.profile
-    for start, end, nid in register_memory_blocks_under_nodes(
-        k.node_states,
-        k.memblock,
-        k.memory_blocks,
-        k.memory_block_size,
-        by_node=profile.boot_block_nodes == "by-node",
-        by_span=profile.boot_links == "by-span",
-    ):
-        _add_nid_early(k, Span(start, end), nid)
-
-
-def _add_nid_early(k: Kernel, blocks: Span, nid: int) -> None:
-    """Note the node of boot blocks, and their zone if it is the only one: ``memory_block_add_nid_early()``."""
+def memory_block_add_nid_early(k: Kernel, blocks: Span, nid: int) -> None:
+    """Note the node of boot blocks, and their zone if it is the only one; none where nodes share a block."""
     for start, end, old in list(k.memory_blocks.runs(*blocks)):
         if old.nid is None:
             for first, last, zone in _early_zones(k, Span(start, end), nid):

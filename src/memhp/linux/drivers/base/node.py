@@ -6,12 +6,10 @@
 
 from dataclasses import dataclass, field
 from errno import EEXIST
-from typing import Any
 
 from memhp.errors import KernelBug, KernelError
-from memhp.linux.mm.memblock import Memblock
 from memhp.linux.place import here
-from memhp.spans import SpanMap, SpanSet
+from memhp.spans import SpanSet
 
 KERNEL_FILE = "drivers/base/node.c"
 
@@ -58,39 +56,6 @@ def register_memory_blocks_under_node_hotplug(states: NodeStates, nid: int, star
     Raises :class:`KernelBug` when the node has no device, where the kernel follows a null pointer.
     """
     _blocks_below(states, nid, "do_register_memory_block_under_node").add(start_block, end_block)
-
-
-def register_memory_blocks_under_nodes(
-    states: NodeStates,
-    mb: Memblock,
-    blocks: SpanMap[Any],
-    block_size: int,
-    *,
-    by_node: bool = False,
-    by_span: bool = False,
-) -> list[tuple[int, int, int]]:
-    """``register_memory_blocks_under_nodes()``: at boot, link each block device with every node it has memory of.
-
-    `blocks` maps the ids of block devices, `block_size` is in bytes. Gives ``(start_block, end_block, nid)`` of every
-    run of links in the kernel's order; of several nodes of a block the last becomes ``mem->nid``
-    (``memory_block_add_nid_early()``). Memory of a node that is not online is passed over. With `by_node` each node's
-    blocks are linked as it gets its device, in the order of node ids: before 7.2. With `by_span` they are all those
-    that lie between a node's first memory and its last, whosever they are: before 5.9.
-    """
-    linked = []
-    regions = [(start, end, region.nid) for start, end, region in mb.memory]
-    if by_span:
-        regions = [
-            (min(start for start, _, of in regions if of == nid), max(end for _, end, of in regions if of == nid), nid)
-            for nid in {nid for _, _, nid in regions}
-        ]
-    for start, end, nid in sorted(regions, key=lambda each: each[2]) if by_node or by_span else regions:
-        if nid in states.online:
-            below = _blocks_below(states, nid, "do_register_memory_block_under_node")
-            for first, last, _ in blocks.runs(start // block_size, -(-end // block_size)):
-                below.add(first, last)
-                linked.append((first, last, nid))
-    return linked
 
 
 def unregister_memory_block_under_nodes(states: NodeStates, nid: int | None, block: int) -> None:

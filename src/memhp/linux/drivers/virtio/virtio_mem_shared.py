@@ -16,7 +16,7 @@ from memhp.spans import Span
 from memhp.units import align_up
 
 
-@of_file(PLACE)
+@of_file("drivers/virtio/virtio_mem.c")
 def virtio_mem_could_add_memory(k: Kernel, vm: VirtioMem, size: int) -> bool:
     """Whether `size` bytes may be added before what was added earlier is online."""
     if size > vm.offline_threshold:
@@ -94,7 +94,7 @@ def plugged_sub_blocks(k: Kernel, vm: VirtioMem, sbs: Span) -> list[Span]:
     return list(vm.sbm.plugged.runs(*sbs))
 
 
-@of_file(PLACE)
+@of_file("drivers/virtio/virtio_mem.c")
 def virtio_mem_retry(k: Kernel, vm: VirtioMem) -> None:
     """Have the work run as soon as time goes on: ``queue_work()``; once is enough until it starts."""
     with k.hw.locked(vm.removal_lock):
