@@ -9,6 +9,7 @@ from memhp.claims.fix import Fix, Shown
 from memhp.claims.fixes import FIXES, fix_rows
 from memhp.cli.main import main
 from memhp.errors import BadInput
+from memhp.linux.choice_table import choice_rows
 from memhp.linux.release import parse_release
 
 SHOWN = [fix for fix in FIXES if fix.status == "shown"]
@@ -72,6 +73,13 @@ def test_which_kernels_have_it(title: str, has: list[str], lacks: list[str]) -> 
     for name in lacks:
         release = parse_release(name)
         assert release is not None and fix.lacking(release) is not None, name
+
+
+def test_fixes_and_choices_say_the_same_of_a_commit() -> None:
+    choices = {step.commit: step for row in choice_rows() for step in row.history if step.commit}
+    both = [fix.since for fix in FIXES if fix.since.title in choices]
+    assert len(both) > 30
+    assert [(each.title, each.release) for each in both] == [(each.title, choices[each.title].since) for each in both]
 
 
 def test_what_only_newer_series_took_is_not_said_to_be_lacking_for_certain() -> None:

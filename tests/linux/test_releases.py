@@ -11,7 +11,7 @@ from memhp.linux.arch.x86.choices import X86Profile
 from memhp.linux.choice import Choices, hints, history, is_set, options
 from memhp.linux.choices import Profile, generic_choices
 from memhp.linux.profiles import PROFILES, RECORDS, RELEASES, profile, unsettled
-from memhp.linux.release import FIRST, LAST, LAST_MINOR, Release, known_release, parse_release
+from memhp.linux.release import FIRST, LAST, LAST_MINOR, LONGTERM, READ, Release, known_release, parse_release
 
 RECORD_TYPES: tuple[type[Choices], ...] = (Profile, *RECORDS)
 
@@ -57,7 +57,7 @@ ARM64_6_1 = {
     # pgtable-prot.h: _PAGE_KERNEL with PTE_DIRTY, PROT_SECT_NORMAL without PTE_WRITE; memory.h: MT_DEVICE_nGnRnE is 3
     "kernel_prot": "6.1.167",
     # memory.h, ptdump.c: 128 MiB of modules from _PAGE_END(VA_BITS_MIN) on, no BPF region
-    "layout": "6.1",
+    "layout": "5.17",
     "dma_zone": "at-most-32-bit",
     "pfn_valid": "sections",
     "table_attributes": "XN",
@@ -90,8 +90,13 @@ def test_6_1_is_as_its_source_has_it() -> None:
         ("6.12.86", Arm64Profile, "leaf_flush", "each-page", "each-range-of-vmemmap"),
         ("6.12.97", Arm64Profile, "leaf_flush", "each-range-of-vmemmap", "each-page-of-vmemmap"),
         ("6.1.176", Arm64Profile, "end_flush", "none", "direct-map-range"),
-        ("6.1.167", Arm64Profile, "kernel_prot", "6.1", "6.1.167"),
-        ("6.12.78", Arm64Profile, "kernel_prot", "6.12.0", "6.12"),
+        ("6.1.167", Arm64Profile, "kernel_prot", "5.14", "6.1.167"),
+        ("6.12.78", Arm64Profile, "kernel_prot", "6.5", "7.0"),
+        # Announcements of 5.16.4, 6.3.5, 6.18.24 and 7.0.1.
+        ("5.16.4", Arm64Profile, "layout", "5.11", "5.17"),
+        ("6.3.5", Arm64Profile, "optimize_dax_vmemmap", True, False),
+        ("6.18.24", Arm64Profile, "present_invalid", False, True),
+        ("7.0.1", Arm64Profile, "present_invalid", False, True),
     ],
 )
 def test_a_fix_of_a_stable_series_begins_at_its_point_release(
@@ -125,28 +130,39 @@ def test_a_kernels_own_name_tells_its_release_but_not_always_its_point(text: str
     assert parse_release(text) == release
 
 
+EVERY = [
+    Release(major, minor) for major, last in LAST_MINOR.items() for minor in range(13 if major == 5 else 0, last + 1)
+]
+
+
 def test_every_release_from_the_first_to_the_last_has_a_kernel() -> None:
-    every = [
-        Release(major, minor)
-        for major, last in LAST_MINOR.items()
-        for minor in range(13 if major == 5 else 0, last + 1)
-    ]
-    assert all(known_release(release) for release in every)
-    assert [profile(str(release)).name for release in every] == [f"linux-{release}" for release in every]
-    assert {f"linux-{name}" for name in RELEASES} <= {f"linux-{release}" for release in every}
-    assert (FIRST, f"{every[-1]}") == ("5.13", LAST)
+    assert all(known_release(release) for release in EVERY)
+    assert [profile(str(release)).name for release in EVERY] == [f"linux-{release}" for release in EVERY]
+    assert {f"linux-{name}" for name in RELEASES} <= {f"linux-{release}" for release in EVERY}
+    assert (FIRST, f"{EVERY[-1]}") == ("5.13", LAST)
     for name in ("5.12", *(f"{major}.{last + 1}" for major, last in LAST_MINOR.items())):
         with pytest.raises(BadInput, match=f"or any other release from {FIRST} to {LAST}"):
             profile(name)
 
 
-def test_the_releases_that_were_read_leave_nothing_open_and_others_say_what_they_do() -> None:
-    for name in ("6.1", "6.12", "7.2", "6.12.0", "6.12.43", "6.1.148", "5.13"):
+def test_only_series_that_stable_fixes_go_to_for_years_leave_open_what_they_took() -> None:
+    open_in = {each: {step.choice for step in unsettled(each)} for each in EVERY}
+    assert {str(each) for each, choices in open_in.items() if choices} == set(LONGTERM) - READ.keys()
+    for name in ("6.12.0", "6.12.43", "6.1.148"):
         release = parse_release(name)
         assert release is not None
         assert unsettled(release) == []
-    assert "boot_vmemmap" in {each.choice for each in unsettled(Release(6, 15))}
-    assert profile("6.15").boot_vmemmap == profile("6.12").boot_vmemmap
+    # 6.12.105 took it, of 6.6.y no changelog was read; what 7.2 alone got, 6.6.y is not asked about.
+    assert "vmap_huge_lock" in open_in[Release(6, 6)]
+    assert profile("6.6").vmap_huge_lock == profile("6.5").vmap_huge_lock
+    assert "boot_vmemmap" not in open_in[Release(6, 6)]
+
+
+def test_a_change_that_would_change_nothing_is_not_open() -> None:
+    """6.12.95 took the mend of what came with 6.8, so that 5.15.y has nothing to take."""
+    assert profile("5.15").block_altmap == profile("6.12").block_altmap == "after-registration"
+    assert "block_altmap" in {step.choice for step in unsettled(Release(6, 18))}
+    assert "block_altmap" not in {step.choice for step in unsettled(Release(5, 15))}
 
 
 def test_the_riscv_series_stands_on_the_generic_code_of_6_3() -> None:
@@ -163,7 +179,7 @@ def test_a_point_release_that_differs_in_nothing_is_its_series() -> None:
 
 
 @pytest.mark.parametrize("record", RECORD_TYPES, ids=lambda record: record.__name__)
-def test_every_value_of_a_history_is_one_of_the_choices_own_and_each_changes_the_one_before(
+def test_every_value_has_its_release_and_its_commit_is_one_of_the_choices_own_and_changes_the_one_before(
     record: type[Choices],
 ) -> None:
     for name, hint in hints(record).items():
@@ -172,6 +188,9 @@ def test_every_value_of_a_history_is_one_of_the_choices_own_and_each_changes_the
             continue
         assert steps, name
         assert steps[0].from_the_start, name
+        for step in steps[1:]:
+            assert step.title, f"{name}: which commit brought {step.value!r}?"
+            assert step.established, f"{name}: which release was the first with {step.value!r}?"
         for step in steps:
             assert step.value in options(hint) or (is_set(hint) and set(step.value) <= set(options(hint))), name
         assert all(a.value != b.value for a, b in itertools.pairwise(steps) if not b.stable), name

@@ -244,8 +244,8 @@ class Lives(RuleBasedStateMachine):
     def forbidden(self, blocks: list[int]) -> list[str]:
         """What the architecture says to taking hot-plugged blocks offline, if it is against it.
 
-        By 7.2 arm64 refuses where memory begins within a leaf of the vmemmap, as it does behind the struct pages that
-        a block keeps at its start, when huge leaves map these.
+        Since 7.1 arm64 refuses where memory begins within a leaf of the vmemmap, as it does behind the struct pages
+        that a block keeps at its start, when huge leaves map these.
         """
         config = self.k.config
         checks = getattr(config.choices, "bootmem_remove", "") == "notifier-and-split-check"

@@ -57,7 +57,7 @@ HOTPLUG: tuple[Fix, ...] = (
         "the race of the dump with huge vmap needs the other side's lock as well",
     ),
     Fix(
-        between("6.0", "6.1", True, "mm/memremap.c: map FS_DAX device memory as decrypted", ("6.0.9",)),
+        since("6.1", True, "mm/memremap.c: map FS_DAX device memory as decrypted", ("6.0.9",)),
         "x86-64 with encrypted memory: what a file system writes to pmem cannot be read after a reboot.",
         "not modelled",
         "encryption of memory is not",
@@ -180,9 +180,7 @@ HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between(
-            "6.12", "7.2", True, "mm/vmalloc: acquire init_mm lock on huge vmap to avoid ptdump UAF", ("6.12.105",)
-        ),
+        since("7.2", True, "mm/vmalloc: acquire init_mm lock on huge vmap to avoid ptdump UAF", ("6.12.105",)),
         "Reading the page-table dump while a huge area is mapped follows a freed table.",
         "shown",
         witness=Raced(
@@ -192,7 +190,7 @@ HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("6.12", "7.2", True, "mm/memory_hotplug: fix memory block reference leak on remove", ("6.12.92",)),
+        since("7.1", True, "mm/memory_hotplug: fix memory block reference leak on remove", ("6.12.92",)),
         "The device of a block that hosts its own struct pages is never freed.",
         "shown",
         broken_since="6.8",
@@ -205,7 +203,7 @@ HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("6.12", "7.2", True, "mm/memory_hotplug: fix incorrect altmap passing in error path", ("6.12.97",)),
+        since("7.2", True, "mm/memory_hotplug: fix incorrect altmap passing in error path", ("6.12.97",)),
         "A block that hosts its own struct pages and gets no device frees them to the buddy, as RAM: a BUG.",
         "shown",
         broken_since="6.8",
@@ -265,13 +263,7 @@ HOTPLUG: tuple[Fix, ...] = (
         "all builds here have SPARSEMEM_VMEMMAP, where the address alone harms nobody",
     ),
     Fix(
-        between(
-            "6.1",
-            "6.6",
-            True,
-            "mm: page_alloc: skip regions with hugetlbfs pages when allocating 1G pages",
-            ("6.1.26",),
-        ),
+        since("6.3", True, "mm: page_alloc: skip regions with hugetlbfs pages when allocating 1G pages", ("6.1.26",)),
         "Allocating a gigantic page moves other huge pages, and takes very long or fails.",
         "shown",
         witness=Called(

@@ -30,8 +30,7 @@ DRIVERS: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between(
-            "5.2",
+        since(
             "5.4",
             True,
             "drivers/base/memory.c: don't access uninitialized memmaps in soft_offline_page_store()",
@@ -90,7 +89,7 @@ DRIVERS: tuple[Fix, ...] = (
         "those directories of sysfs are not",
     ),
     Fix(
-        between("6.1", "6.6", True, "dax/kmem: Pass valid argument to memory_group_register_static", ("6.1.39",)),
+        since("6.5", True, "dax/kmem: Pass valid argument to memory_group_register_static", ("6.1.39",)),
         "The memory group of a dax device may have as many pages as the device has bytes: auto-movable miscounts.",
         "shown",
         broken_since="5.15",
@@ -115,19 +114,13 @@ DRIVERS: tuple[Fix, ...] = (
         "the parameter is not: its default is what is left",
     ),
     Fix(
-        between("6.11", "6.12", True, "device-dax: correct pgoff align in dax_set_mapping()", ("6.1.113", "6.11.4")),
+        since("6.12", True, "device-dax: correct pgoff align in dax_set_mapping()", ("6.1.113", "6.11.4")),
         "A memory error in a dax device kills by a wrong address.",
         "not modelled",
         "mappings of device-dax by processes are not",
     ),
     Fix(
-        between(
-            "6.10",
-            "6.12",
-            True,
-            "resource: fix region_intersects() vs add_memory_driver_managed()",
-            ("6.1.113", "6.11.3"),
-        ),
+        since("6.12", True, "resource: fix region_intersects() vs add_memory_driver_managed()", ("6.1.113", "6.11.3")),
         "RAM below a device's own resource is not seen as RAM: a device mapping over it takes its direct map away.",
         "shown",
         witness=Called(
@@ -158,13 +151,7 @@ DRIVERS: tuple[Fix, ...] = (
         REFERENCES,
     ),
     Fix(
-        between(
-            "6.12",
-            "7.2",
-            True,
-            "drivers/base/memory: fix memory block reference leak in poison accounting",
-            ("6.12.92",),
-        ),
+        since("7.1", True, "drivers/base/memory: fix memory block reference leak in poison accounting", ("6.12.92",)),
         "A block that ever had a bad page is never freed.",
         "shown",
         broken_since="6.2",
@@ -176,8 +163,7 @@ DRIVERS: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between(
-            "6.12",
+        since(
             "7.2",
             True,
             "drivers/base/memory: set mem->altmap after successful device registration",
@@ -195,7 +181,7 @@ DRIVERS: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("6.12", "7.2", True, "dax/kmem: account for partial discontiguous resource upon removal", ("6.12.97",)),
+        since("7.2", True, "dax/kmem: account for partial discontiguous resource upon removal", ("6.12.97",)),
         "Unbinding kmem from a device of several ranges, one of which had failed, trips over it.",
         "shown",
         witness=Called(
@@ -291,12 +277,8 @@ ARCHITECTURES: tuple[Fix, ...] = (
         broken_since="6.12",
     ),
     Fix(
-        between(
-            "6.12",
-            "6.14",
-            True,
-            "arm64: mm: Populate vmemmap at the page level if not section aligned",
-            ("6.1.132", "6.12.20"),
+        since(
+            "6.14", True, "arm64: mm: Populate vmemmap at the page level if not section aligned", ("6.1.132", "6.12.20")
         ),
         "arm64: removing part of a section takes struct pages of the rest of it away.",
         "shown",
@@ -308,7 +290,7 @@ ARCHITECTURES: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("6.12", "7.2", True, "arm64: mm: Correct the update of max_pfn", ("6.1.135", "6.12.24")),
+        since("6.15", True, "arm64: mm: Correct the update of max_pfn", ("6.1.135", "6.12.24")),
         "arm64: adding memory below the highest lowers max_pfn; /proc/kpagecount ends there. riscv64 still does so.",
         "shown",
         witness=Called(
@@ -334,13 +316,11 @@ ARCHITECTURES: tuple[Fix, ...] = (
         "shown",
         broken_since="6.8",
         witness=Called(
-            fix_witnesses_memory.ram_starts_within_a_section, "riscv64", {"layout": "6.8"}, {"layout": "6.12"}
+            fix_witnesses_memory.ram_starts_within_a_section, "riscv64", {"layout": "6.8"}, {"layout": "6.13"}
         ),
     ),
     Fix(
-        between(
-            "6.12", "7.2", True, "riscv: mm: Fix out-of-bounds page-table walk during memory hot-remove", ("6.12.103",)
-        ),
+        since("7.2", True, "riscv: mm: Fix out-of-bounds page-table walk during memory hot-remove", ("6.12.103",)),
         "riscv64: removal walks past the end of a page table, and finds nothing to remove.",
         "shown",
         broken_since="6.11",
@@ -352,9 +332,7 @@ ARCHITECTURES: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between(
-            "6.12", "7.2", True, "arm64/mm: Enable batched TLB flush in unmap_hotplug_range()", ("6.1.176", "6.12.86")
-        ),
+        since("7.1", True, "arm64/mm: Enable batched TLB flush in unmap_hotplug_range()", ("6.1.176", "6.12.86")),
         "arm64: removing 1 GiB of 4K pages broadcasts 262144 invalidations: removal takes very long.",
         "shown",
         broken_since="5.7",
@@ -366,7 +344,7 @@ ARCHITECTURES: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("6.12", "7.2", True, "arm64/mm: Optimize TLB flush in unmap_hotplug_[pmd|pud]_range()", ("6.12.97",)),
+        since("7.2", True, "arm64/mm: Optimize TLB flush in unmap_hotplug_[pmd|pud]_range()", ("6.12.97",)),
         "arm64: one invalidation for each page that a leaf of the vmemmap maps, where one would do.",
         "shown",
         broken_since="5.7",

@@ -14,7 +14,7 @@ BEFORE = "kernels before 5.13 are modelled as far as mail series stand on them"
 
 OLD_HOTPLUG: tuple[Fix, ...] = (
     Fix(
-        between("5.2", "5.3", True, "mm/devm_memremap_pages: fix final page put race"),
+        since("5.3", True, "mm/devm_memremap_pages: fix final page put race"),
         "Unbinding a device while its pages are looked up frees struct pages that are still in use.",
         "shown",
         witness=Raced(
@@ -24,7 +24,7 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("5.2", "5.4", True, "mm/hotplug: reorder memblock_[free|remove]() calls in try_remove_memory()"),
+        since("5.4", True, "mm/hotplug: reorder memblock_[free|remove]() calls in try_remove_memory()"),
         "Where pfn_valid() asks memblock, removal leaves links of block devices, and the next addition is a BUG.",
         "shown",
         witness=Raced(
@@ -34,7 +34,7 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("5.2", "5.4", True, "mm/memunmap: don't access uninitialized memmap in memunmap_pages()", ("5.3.8",)),
+        since("5.4", True, "mm/memunmap: don't access uninitialized memmap in memunmap_pages()", ("5.3.8",)),
         "Unbinding a device that keeps pages for itself takes what is in their struct pages for a zone: an oops.",
         "shown",
         witness=Called(
@@ -45,13 +45,7 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between(
-            "5.2",
-            "5.4",
-            True,
-            "mm/memory-failure.c: don't access uninitialized memmaps in memory_failure()",
-            ("5.3.8",),
-        ),
+        since("5.4", True, "mm/memory-failure.c: don't access uninitialized memmaps in memory_failure()", ("5.3.8",)),
         "A memory error in memory that never was online is an oops.",
         "shown",
         witness=Called(
@@ -62,7 +56,7 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("5.2", "5.4", True, "fs/proc/page.c: don't access uninitialized memmaps in fs/proc/page.c", ("5.3.8",)),
+        since("5.4", True, "fs/proc/page.c: don't access uninitialized memmaps in fs/proc/page.c", ("5.3.8",)),
         "Reading /proc/kpagecount of memory that never was online is an oops.",
         "shown",
         witness=Called(
@@ -70,7 +64,7 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("5.2", "5.4", True, "mm/memory_hotplug: fix try_offline_node()", ("5.3.12",)),
+        since("5.4", True, "mm/memory_hotplug: fix try_offline_node()", ("5.3.12",)),
         "A node whose memory never was online goes with the first of its blocks; removing the next is an oops.",
         "shown",
         witness=Called(
@@ -81,13 +75,7 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between(
-            "5.2",
-            "5.4",
-            True,
-            "mm/memory_hotplug: don't access uninitialized memmaps in shrink_pgdat_span()",
-            ("5.3.13",),
-        ),
+        since("5.4", True, "mm/memory_hotplug: don't access uninitialized memmaps in shrink_pgdat_span()", ("5.3.13",)),
         "Removal of memory that never was online reads struct pages that were never initialised: an oops.",
         "shown",
         witness=Called(
@@ -98,7 +86,7 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("5.2", "5.4", True, "mm/memory_hotplug: fix updating the node span", ("5.3.13",)),
+        since("5.4", True, "mm/memory_hotplug: fix updating the node span", ("5.3.13",)),
         "A node begins at page 0 once memory of it went offline.",
         "shown",
         witness=Called(
@@ -106,13 +94,7 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between(
-            "5.2",
-            "5.4",
-            True,
-            "mm/memory_hotplug: don't access uninitialized memmaps in shrink_zone_span()",
-            ("5.3.14",),
-        ),
+        since("5.4", True, "mm/memory_hotplug: don't access uninitialized memmaps in shrink_zone_span()", ("5.3.14",)),
         "The same for the other memory of a zone: an oops.",
         "shown",
         witness=Called(
@@ -123,7 +105,7 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("5.3", "5.5", True, "mm/memory_hotplug: shrink zones when offlining memory", ("5.4.9",)),
+        since("5.5", True, "mm/memory_hotplug: shrink zones when offlining memory", ("5.4.9",)),
         "Removal of memory trusts zone links of pages that were never online, and shrinks the wrong zone.",
         "shown",
         witness=Called(
@@ -134,12 +116,8 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between(
-            "5.4",
-            "5.6",
-            True,
-            "mm/memory_hotplug: don't free usage map when removing a re-added early section",
-            ("5.4.14",),
+        since(
+            "5.5", True, "mm/memory_hotplug: don't free usage map when removing a re-added early section", ("5.4.14",)
         ),
         "Boot memory that was removed, added and removed again frees what the slab never gave: a BUG.",
         "shown",
@@ -151,12 +129,8 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between(
-            "5.4",
-            "5.6",
-            True,
-            "mm/page_alloc.c: fix uninitialized memmaps on a partially populated last section",
-            ("5.4.19",),
+        since(
+            "5.6", True, "mm/page_alloc.c: fix uninitialized memmaps on a partially populated last section", ("5.4.19",)
         ),
         "Where RAM ends within a section, who goes from page to page reads struct pages that boot never initialised.",
         "shown",
@@ -174,7 +148,7 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         "the address in section_mem_map is not kept",
     ),
     Fix(
-        between("5.4", "5.6", True, "mm/memory_hotplug: fix remove_memory() lockdep splat", ("5.4.19",)),
+        since("5.6", True, "mm/memory_hotplug: fix remove_memory() lockdep splat", ("5.4.19",)),
         "lockdep reports that removal waits under mem_hotplug_lock for users of a block's files, who take it.",
         "not reachable",
         "state_store() has device_hotplug_lock before it asks for the other, and starts again where removal has that",
@@ -193,7 +167,7 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         "nothing here is said of how long a loop runs",
     ),
     Fix(
-        between("5.7", "5.9", True, "mm/memory_hotplug: fix unpaired mem_hotplug_begin/done", ("5.7.17",)),
+        since("5.9", True, "mm/memory_hotplug: fix unpaired mem_hotplug_begin/done", ("5.7.17",)),
         "A removal that is refused, as a block is online, releases a lock that it never took.",
         "shown",
         broken_since="5.6",
@@ -218,7 +192,7 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("5.8", "5.9", True, "mm: don't rely on system state to detect hot-plug operations", ("5.8.13",)),
+        since("5.9", True, "mm: don't rely on system state to detect hot-plug operations", ("5.8.13",)),
         "Where the memory of nodes is interleaved, memory blocks stand below nodes whose they are not.",
         "shown",
         witness=Called(
@@ -241,7 +215,7 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         "the buffer is always given back, as since",
     ),
     Fix(
-        between("5.10", "5.12", True, "mm: fix memory_failure() handling of dax-namespace metadata", ("5.10.20",)),
+        since("5.12", True, "mm: fix memory_failure() handling of dax-namespace metadata", ("5.10.20",)),
         "A memory error in pages that hold a dax device's struct pages is an oops.",
         "shown",
         witness=Called(

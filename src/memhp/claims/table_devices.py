@@ -94,7 +94,7 @@ CLAIMS = (
         text="FS_DAX: a wakeup when a page is no longer pinned, for truncation to wait for",
         answer="Truncation takes pages out of page tables, then sleeps until the last reference wakes it: nothing is "
         "lost, while without the wait DMA writes another file's block; long-term pins are refused. The end of a file "
-        "at unmount is waited for in 7.2 only (dax_break_layout_final()); 6.12 warns, and struct pages go under DMA.",
+        "at unmount is waited for since 6.15 (dax_break_layout_final()); 6.12 warns, and struct pages go under DMA.",
         decide=device_pages.idle, command="memhp explore dax-dma-vs-truncate --variant no-wait",
         held_against=sources(
             "fs/dax.c:dax_layout_busy_page_range", "fs/dax.c:dax_busy_page", "fs/ext4/inode.c:ext4_evict_inode",

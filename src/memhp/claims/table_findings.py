@@ -114,7 +114,7 @@ WITNESSES: dict[str, Called | Counted | Rehearsed | Raced] = {
     ),
     "f-20": Called(plan_cancelled_unheard, "x86_64", {}, {"cancel_heard": "by-those-asked"}, release="7.2"),
     "f-21": Called(lower_memory_comes_last, "riscv64", {}, {"max_pfn": "highest"}, release="7.2"),
-    "f-22": Called(private_memory_without_a_vmemmap, "riscv64", {}, {"layout": "7.2"}),
+    "f-22": Called(private_memory_without_a_vmemmap, "riscv64", {}, {"layout": "7.1"}),
     "f-23": Called(
         shadow_table_kept_by_a_walk, "riscv64", {}, {"kasan_table_freed": "after-flush"}, release="7.2",
         options={"kasan": True, "memmap_on_memory": "Y"},

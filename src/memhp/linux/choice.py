@@ -74,6 +74,12 @@ def value_in(release: Release, steps: tuple[Since, ...]) -> Any:
     return [step.value for step in steps if step.made_in(release)][-1]
 
 
+def open_steps(release: Release, steps: tuple[Since, ...]) -> list[Since]:
+    """The changes that a kernel may have, as far as is known, and that would make its value another."""
+    value = value_in(release, steps) if steps else None
+    return [step for step in steps if step.value != value and step.open_in(release)]
+
+
 def values_in(release: Release, record: type[Choices]) -> dict[str, Any]:
     """Every choice of a record with a history, as that kernel made it."""
     found = {name: history(record, name) for name in hints(record)}

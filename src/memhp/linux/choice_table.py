@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from memhp.linux.choice import Choices, about, hints, history, is_set, options
+from memhp.linux.choice import Choices, about, hints, history, is_set, open_steps, options
 from memhp.linux.choices import ARCHES, ArchProfile, Profile, generic_choices, no_choice_of
 from memhp.linux.profiles import PROFILES, RECORDS, RELEASES, profile
 from memhp.linux.release import Since, parse_release
@@ -103,11 +103,11 @@ def _since(step: Since) -> ValueSince:
     return ValueSince(step.value, step.release, step.after, step.title, list(step.stable))
 
 
-def _value(record: type[Choices], name: str, kernel: Profile, steps: Sequence[Since]) -> Iterator[KernelValue]:
+def _value(record: type[Choices], name: str, kernel: Profile, steps: tuple[Since, ...]) -> Iterator[KernelValue]:
     """What a kernel chose; nothing, if it has no hotplug on that architecture."""
     of = kernel if record is Profile else next((each for each in kernel.records if type(each) is record), None)
     if of is None:
         return
     release = parse_release(kernel.name)
-    settled = release is None or not any(step.open_in(release) for step in steps)
+    settled = release is None or not open_steps(release, steps)
     yield KernelValue(kernel.name, getattr(of, name), settled)

@@ -15,7 +15,7 @@ from memhp.linux.choice import Choices, choice, hints, unknown_choice
 from memhp.linux.choices_devices import DeviceChoices
 from memhp.linux.choices_fixes import FixChoices
 from memhp.linux.choices_repairs import RepairChoices
-from memhp.linux.release import between, first, since
+from memhp.linux.release import first, since
 
 __all__ = ["ARCHES", "Arch", "ArchProfile", "Area", "OwnRootTables", "Profile", "generic_choices"]
 
@@ -126,9 +126,7 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
         "Whether ``try_remove_memory()`` forgets the range in memblock before ``arch_remove_memory()`` or after; "
         "patch 1 of the arm64 series, which went in ahead of the rest.",
         first("memblock-first"),
-        between(
-            "5.2", "5.13", "arch-first", "mm/hotplug: reorder memblock_[free|remove]() calls in try_remove_memory()"
-        ),
+        since("5.4", "arch-first", "mm/hotplug: reorder memblock_[free|remove]() calls in try_remove_memory()"),
     )
     memmap_on_memory: MemmapOnMemory = choice(
         "``mhp_supports_memmap_on_memory()``: absent; for exactly one memory block whose memmap fills whole PMDs "
@@ -162,7 +160,7 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
     pageblock_cap: Literal["MAX_PAGE_ORDER", "PAGE_BLOCK_MAX_ORDER"] = choice(
         "What bounds a pageblock: the buddy's largest order, or an order that the build chooses.",
         first("MAX_PAGE_ORDER"),
-        between("6.12", "7.2", "PAGE_BLOCK_MAX_ORDER", "mm: add CONFIG_PAGE_BLOCK_ORDER to select page block order"),
+        since("6.16", "PAGE_BLOCK_MAX_ORDER", "mm: add CONFIG_PAGE_BLOCK_ORDER to select page block order"),
     )
     isolate_mark: IsolateMark = choice(
         "How an isolated pageblock is marked: in place of its migratetype, or in a bit of its own.",
@@ -179,7 +177,7 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
         "Whether ``add_memory_resource()`` sets a new node online after the memory is in (``BUG_ON()`` if that "
         "fails), or before, with a way back.",
         first("after-add"),
-        between("6.12", "7.2", "before-add"),
+        since("6.18", "before-add", "mm/memory_hotplug: activate node before adding new memory blocks"),
     )
     zone_shrink: Literal["on-remove", "on-offline"] = choice(
         "Whether zone and node shrink in ``__remove_pages()``, section by section, or when memory goes offline.",
@@ -236,12 +234,12 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
         first("forgotten"),
         since("6.7", "passed", "mm/memory_hotplug: fix error handling in add_memory_resource()", ("6.1.72",)),
         since("6.8", "forgotten", "mm/memory_hotplug: split memmap_on_memory requests across memblocks"),
-        between("6.12", "7.2", "passed", "mm/memory_hotplug: fix incorrect altmap passing in error path", ("6.12.97",)),
+        since("7.2", "passed", "mm/memory_hotplug: fix incorrect altmap passing in error path", ("6.12.97",)),
     )
     devices_removed: Literal["under-lock", "before-lock"] = choice(
         "Whether ``try_remove_memory()`` removes the block devices under ``mem_hotplug_lock`` or before it takes it.",
         first("under-lock"),
-        between("5.5", "5.6", "before-lock", "mm/memory_hotplug: fix remove_memory() lockdep splat", ("5.4.19",)),
+        since("5.6", "before-lock", "mm/memory_hotplug: fix remove_memory() lockdep splat", ("5.4.19",)),
         since("6.8", "under-lock", "mm/memory_hotplug: split memmap_on_memory requests across memblocks"),
     )
     hotplugged_pages: Literal["reserved", "offline"] = choice(
@@ -258,20 +256,19 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
         "Whether ``memory_block_online()`` asks the notifiers before it touches the block: ``MEM_PREPARE_ONLINE``.",
         first(False),
         since("6.9", True, "mm/memory_hotplug: introduce MEM_PREPARE_ONLINE/MEM_FINISH_OFFLINE notifiers"),
-        between("6.12", "7.2", False, "mm/memory_hotplug: remove MEM_PREPARE_ONLINE/MEM_FINISH_OFFLINE notifiers"),
+        since("6.19", False, "mm/memory_hotplug: remove MEM_PREPARE_ONLINE/MEM_FINISH_OFFLINE notifiers"),
     )
     contig_hugetlb: Literal["first-pass", "never", "second-pass"] = choice(
         "Whether the search for a gigantic page's place takes ranges with smaller huge pages, which have to move: like "
         "any other, not at all, or once no other can be had (``alloc_contig_frozen_pages()``).",
         first("first-pass"),
-        between(
-            "6.1",
-            "6.6",
+        since(
+            "6.3",
             "never",
             "mm: page_alloc: skip regions with hugetlbfs pages when allocating 1G pages",
             ("6.1.26",),
         ),
-        between("6.12", "7.2", "second-pass"),
+        since("7.0", "second-pass", "page_alloc: allow migration of smaller hugepages during contig_alloc"),
     )
     boot_block_nodes: Literal["by-node", "by-region"] = choice(
         "In which order boot links memory blocks and nodes, so that the last is ``mem->nid``: node by node, or as the "
@@ -284,36 +281,39 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
         "stay with the lower half, and forbid the cut, or go with the upper, before the lower shrinks (a repair: after "
         "it).",
         first("children-stay"),
-        between("6.12", "7.2", "children-move"),
+        since("6.18", "children-move", "resource: improve child resource handling in release_mem_region_adjustable()"),
     )
     boot_vmemmap: Literal["sparse-buffer", "per-leaf"] = choice(
         "Whether boot takes a node's vmemmap from one buffer (``sparse_buffer_init()``) or leaf by leaf.",
         first("sparse-buffer"),
-        between("6.12", "7.2", "per-leaf"),
+        since("7.2", "per-leaf", "mm/sparse: remove sparse buffer pre-allocation mechanism"),
     )
     zonelist_local: Literal["always", "with-memory"] = choice(
         "Whether the fallback order of a node without memory begins with itself (``find_next_best_node()``).",
         first("always"),
-        between("6.1", "6.12", "with-memory"),
+        since("6.7", "with-memory", "mm: page_alloc: skip memoryless nodes entirely"),
     )
     movable_watermark: MovableWatermark = choice(
         "Whether ZONE_MOVABLE takes a share of min_free_kbytes as its watermark, or a small one of its own and "
         "leaves the share to the zones below (``__setup_per_zone_wmarks()``).",
         first("share"),
-        since("6.6", "capped"),
+        since("6.6", "capped", "mm/page_alloc: fix min_free_kbytes calculation regarding ZONE_MOVABLE"),
     )
     lowmem_reserve: LowmemReserve = choice(
         "Whether ``lowmem_reserve[]`` is only worked out anew together with the watermarks, or in "
         "``adjust_managed_page_count()`` too.",
         first("with-watermarks"),
-        between("6.12", "7.2", "with-managed-pages"),
+        since(
+            "6.13",
+            "with-managed-pages",
+            "mm: page_alloc: fix missed updates of lowmem_reserve in adjust_managed_page_count",
+        ),
     )
     vmap_huge_lock: Literal["none", "init_mm.mmap_lock"] = choice(
         "What a huge vmap holds while it frees the table that it replaces: nothing, or the lock that ptdump takes "
         "(``vmap_try_huge_pmd()``).",
         first("none"),
-        between(
-            "6.12",
+        since(
             "7.2",
             "init_mm.mmap_lock",
             "mm/vmalloc: acquire init_mm lock on huge vmap to avoid ptdump UAF",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from memhp.linux.choice import Choices, choice
-from memhp.linux.release import between, first, since
+from memhp.linux.release import first, since
 
 PgmapDrain = Literal["none", "kill", "kill-and-wait"]
 
@@ -48,22 +48,26 @@ class DeviceChoices(Choices):
     pgmap_free: Literal["page_free", "folio_free"] = choice(
         "What the method is called that ``memremap_pages()`` wants of private and coherent memory.",
         first("page_free"),
-        between("6.12", "7.2", "folio_free"),
+        since("6.19", "folio_free", "mm/zone_device: rename page_free callback to folio_free"),
     )
     pgmap_order: Literal["any", "at-most-a-folio"] = choice(
         "Whether ``memremap_pages()`` refuses pages larger than any folio may be (``MAX_FOLIO_ORDER``).",
         first("any"),
-        between("6.12", "7.2", "at-most-a-folio"),
+        since(
+            "6.18",
+            "at-most-a-folio",
+            "mm/memremap: reject unreasonable folio/compound page sizes in memremap_pages()",
+        ),
     )
     page_init_ref: Literal["live", "any"] = choice(
         "Whether ``zone_device_page_init()`` warns once a mapping is killed, or only when its last reference has gone.",
         first("live"),
-        between("6.12", "7.2", "any"),
+        since("6.19", "any", "mm/zone_device: support large zone device private folios"),
     )
     dax_regions: Literal["each-alone", "one-tree"] = choice(
         "Whether ``alloc_dax_region()`` refuses a region that overlaps another one's.",
         first("each-alone"),
-        between("6.12", "7.2", "one-tree"),
+        since("7.1", "one-tree", "dax: Track all dax_region allocations under a global resource tree"),
     )
     pgmap_drain: PgmapDrain = choice(
         "What ``memunmap_pages()`` does about references before it unmaps: nothing, as there were none before "
@@ -76,34 +80,28 @@ class DeviceChoices(Choices):
         "What the end of a DAX file in memory does about a page of it that DMA holds: a warning, or it waits until the "
         "page is idle (``dax_break_layout_final()``).",
         first("warns"),
-        between("6.12", "7.2", "waits"),
+        since("6.15", "waits", "fs/dax: ensure all pages are idle prior to filesystem unmount"),
     )
     kmem_tells_truncation: bool = choice(
         "Whether the kmem driver says how much of a device alignment to memory blocks loses.",
         first(False),
-        between("6.12", "7.2", True),
+        since("6.16", True, "DAX: warn when kmem regions are truncated for memory block alignment"),
     )
     kmem_group_size: Literal["bytes", "pages"] = choice(
         "What ``dev_dax_kmem_probe()`` says how large its memory group may become in, which is read as pages.",
         first("bytes"),
-        between("6.1", "6.6", "pages", "dax/kmem: Pass valid argument to memory_group_register_static", ("6.1.39",)),
+        since("6.5", "pages", "dax/kmem: Pass valid argument to memory_group_register_static", ("6.1.39",)),
     )
     kmem_absent_ranges: Literal["removed", "passed-over"] = choice(
         "Whether ``dev_dax_kmem_remove()`` removes ranges that it never added, with whatever is there, or not.",
         first("removed"),
-        between(
-            "6.12",
-            "7.2",
-            "passed-over",
-            "dax/kmem: account for partial discontiguous resource upon removal",
-            ("6.12.97",),
-        ),
+        since("7.2", "passed-over", "dax/kmem: account for partial discontiguous resource upon removal", ("6.12.97",)),
     )
     acpi_device_check: Literal["device", "parent"] = choice(
         "What a Device Check has ``acpi_scan_device_check()`` enumerate: the device that appeared, or all that is on "
         "its bus, so that a DIMM that was refused is tried again whenever another one comes.",
         first("device"),
-        between("6.1", "6.12", "parent"),
+        since("6.9", "parent", "ACPI: scan: Rework Device Check and Bus Check notification handling"),
     )
     virtio_mem_sleep: Literal["refused", "by-feature"] = choice(
         "Whether ``virtio_mem_freeze()`` lets no machine sleep, or only forbids hibernation and, where plugged "
@@ -115,13 +113,13 @@ class DeviceChoices(Choices):
         "What the driver of Hyper-V's dynamic memory adds at a time: 128 MiB, which is refused where memory blocks are "
         "larger, or a memory block.",
         first("128M"),
-        between("6.1", "6.12", "block"),
+        since("6.10", "block", "hv_balloon: Enable hot-add for memblock sizes > 128 MiB"),
     )
     hv_online_page: Literal["own", "all"] = choice(
         "Which memory that comes online ``hv_online_page()`` gives to the buddy: its own only, so that what another "
         "driver adds under Hyper-V stays out of use, or all.",
         first("own"),
-        between("6.12", "7.2", "all"),
+        since("6.14", "all", "hv_balloon: Fallback to generic_online_page() for non-HV hot added mem"),
     )
     virtio_mem_unplugged_inaccessible: bool = choice(
         "Whether the driver takes ``VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE``.",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from memhp.linux.choice import Choices, choice
-from memhp.linux.release import between, first, since
+from memhp.linux.release import first, since
 
 _LOCKDEP = "mm/memory_hotplug: fix remove_memory() lockdep splat"
 _MANY_BLOCKS = "mm/memory_hotplug: split memmap_on_memory requests across memblocks"
@@ -35,34 +35,35 @@ class FixChoices(Choices):
     refused_removal: Literal["returns", "unlocks"] = choice(
         "Whether ``try_remove_memory()`` lets ``mem_hotplug_lock`` go when a block is online, before it took it.",
         first("returns"),
-        between("5.5", "5.6", "unlocks", _LOCKDEP, ("5.4.19",)),
-        between("5.7", "5.9", "returns", "mm/memory_hotplug: fix unpaired mem_hotplug_begin/done", ("5.7.17",)),
+        since("5.6", "unlocks", _LOCKDEP, ("5.4.19",)),
+        since("5.9", "returns", "mm/memory_hotplug: fix unpaired mem_hotplug_begin/done", ("5.7.17",)),
     )
     node_removal: Literal["by-span", "by-blocks"] = choice(
         "Whether ``try_offline_node()`` keeps a node whose span has sections that are its own, which only memory that "
         "was online is in, or one that has a span or a memory block.",
         first("by-span"),
-        between("5.2", "5.4", "by-blocks", "mm/memory_hotplug: fix try_offline_node()", ("5.3.12",)),
+        since("5.4", "by-blocks", "mm/memory_hotplug: fix try_offline_node()", ("5.3.12",)),
     )
     node_span: Literal["by-page", "from-zero", "by-zone"] = choice(
         "How a node's span shrinks: by its pages, one by one (``shrink_pgdat_span()``); by its zones, of which those "
         "that are empty count as beginning at 0; or by those that are not empty.",
         first("by-page"),
-        between(
-            "5.2",
+        since(
             "5.4",
             "from-zero",
             "mm/memory_hotplug: don't access uninitialized memmaps in shrink_pgdat_span()",
             ("5.3.13",),
         ),
-        between("5.2", "5.4", "by-zone", "mm/memory_hotplug: fix updating the node span", ("5.3.13",)),
+        since("5.4", "by-zone", "mm/memory_hotplug: fix updating the node span", ("5.3.13",)),
     )
     shrink_reads: Literal["valid", "online"] = choice(
         "Which struct pages are read as zones and nodes shrink: all that are valid, of which those of memory that "
         "never was online say anything; or those of online sections.",
         first("valid"),
-        between(
-            "5.2", "5.4", "online", "mm/memory_hotplug: don't access uninitialized memmaps in shrink_zone_span()",
+        since(
+            "5.4",
+            "online",
+            "mm/memory_hotplug: don't access uninitialized memmaps in shrink_zone_span()",
             ("5.3.14",),
         ),
     )  # fmt: skip
@@ -70,9 +71,8 @@ class FixChoices(Choices):
         "How ``section_deactivate()`` tells that a usage map is boot's and no slab object: by the section, which is "
         "not early any more once it was removed and added again, or by the page that the map lies in.",
         first("by-section"),
-        between(
-            "5.4",
-            "5.6",
+        since(
+            "5.5",
             "by-page",
             "mm/memory_hotplug: don't free usage map when removing a re-added early section",
             ("5.4.14",),
@@ -96,28 +96,21 @@ class FixChoices(Choices):
     poison_reference: Literal["kept", "put"] = choice(
         "Whether who counts a poisoned page for its block gives the reference on the block back.",
         first("kept"),
-        between(
-            "6.12",
-            "7.2",
-            "put",
-            "drivers/base/memory: fix memory block reference leak in poison accounting",
-            ("6.12.92",),
-        ),
+        since("7.1", "put", "drivers/base/memory: fix memory block reference leak in poison accounting", ("6.12.92",)),
     )
     removal_reference: Literal["none", "kept", "put"] = choice(
         "What becomes of the reference with which ``remove_memory_blocks_and_altmaps()`` finds a block: there is no "
         "such function yet, it is kept, or given back.",
         first("none"),
         since("6.8", "kept", _MANY_BLOCKS),
-        between("6.12", "7.2", "put", "mm/memory_hotplug: fix memory block reference leak on remove", ("6.12.92",)),
+        since("7.1", "put", "mm/memory_hotplug: fix memory block reference leak on remove", ("6.12.92",)),
     )
     block_altmap: Literal["before-registration", "after-registration"] = choice(
         "When ``add_memory_block()`` notes a block's altmap: before it registers the device, whose release function "
         "warns of one that is still noted, or after.",
         first("after-registration"),
         since("6.8", "before-registration", _MANY_BLOCKS),
-        between(
-            "6.12",
+        since(
             "7.2",
             "after-registration",
             "drivers/base/memory: set mem->altmap after successful device registration",
@@ -128,19 +121,12 @@ class FixChoices(Choices):
         "Of which pages ``/proc/kpagecount`` and its like read the struct page: of all that are valid, or that are "
         "online.",
         first("valid"),
-        between(
-            "5.2",
-            "5.4",
-            "online",
-            "fs/proc/page.c: don't access uninitialized memmaps in fs/proc/page.c",
-            ("5.3.8",),
-        ),
+        since("5.4", "online", "fs/proc/page.c: don't access uninitialized memmaps in fs/proc/page.c", ("5.3.8",)),
     )
     poisoned_page: Literal["valid", "online"] = choice(
         "Of which pages ``memory_failure()`` reads the struct page: of all that are valid, or that are online.",
         first("valid"),
-        between(
-            "5.2",
+        since(
             "5.4",
             "online",
             "mm/memory-failure.c: don't access uninitialized memmaps in memory_failure()",
@@ -151,19 +137,13 @@ class FixChoices(Choices):
         "Whose zone ``memunmap_pages()`` takes for that of a device's memory: that of the first page of the range, "
         "or of the first that is the device's own.",
         first("range"),
-        between(
-            "5.2",
-            "5.4",
-            "first-page",
-            "mm/memunmap: don't access uninitialized memmap in memunmap_pages()",
-            ("5.3.8",),
-        ),
+        since("5.4", "first-page", "mm/memunmap: don't access uninitialized memmap in memunmap_pages()", ("5.3.8",)),
     )
     dax_metadata: Literal["unchecked", "refused"] = choice(
         "Whether ``memory_failure()`` asks if a page of a device's mapping is one of its own, or goes on with pages "
         "that hold the mapping's struct pages and have none.",
         first("unchecked"),
-        between("5.10", "5.12", "refused", "mm: fix memory_failure() handling of dax-namespace metadata", ("5.10.20",)),
+        since("5.12", "refused", "mm: fix memory_failure() handling of dax-namespace metadata", ("5.10.20",)),
     )
     kmem_failed_add: Literal["kept", "released"] = choice(
         "What becomes of kmem's resource around a range whose memory could not be added.",
@@ -173,8 +153,7 @@ class FixChoices(Choices):
     boot_tail: Literal["up-to-the-end", "whole-section"] = choice(
         "How far boot initialises struct pages of the section that RAM ends in.",
         first("up-to-the-end"),
-        between(
-            "5.4",
+        since(
             "5.6",
             "whole-section",
             "mm/page_alloc.c: fix uninitialized memmaps on a partially populated last section",
@@ -185,7 +164,7 @@ class FixChoices(Choices):
         "Which memory blocks boot links below a node: all that its span meets, as if they were hot-added, or those "
         "with memory of its own.",
         first("by-span"),
-        between("5.8", "5.9", "by-memory", "mm: don't rely on system state to detect hot-plug operations", ("5.8.13",)),
+        since("5.9", "by-memory", "mm: don't rely on system state to detect hot-plug operations", ("5.8.13",)),
     )
     region_intersects: Literal["top-level", "descends"] = choice(
         "Whether ``region_intersects()`` finds resources below others that are no match.",

@@ -91,7 +91,7 @@ class Config:
     hypervisor: bool = True
     """x86: whether CPUID says that there is a hypervisor (decides the memory block size from 64 GiB on)."""
     memory_block_advice: int = 0
-    """Largest memory block size that firmware advises, bytes, 0 for none (7.2: CXL windows)."""
+    """Largest memory block size that firmware advises, bytes, 0 for none (since 6.16: CXL windows)."""
     pse: bool = True
     """x86: whether the CPU maps 2 MiB pages."""
     gbpages: bool = True

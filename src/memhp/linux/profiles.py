@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from memhp.errors import BadInput
 from memhp.linux.arch.registry import records
-from memhp.linux.choice import Choices, hints, history, values_in
+from memhp.linux.choice import Choices, hints, history, open_steps, values_in
 from memhp.linux.choices import ARCHES, Arch, ArchProfile, Profile
 from memhp.linux.release import FIRST, LAST, Release, Since, known_release, parse_release, series
 
@@ -45,8 +45,7 @@ def unsettled(release: Release) -> list[Unsettled]:
         Unsettled(record, name, step)
         for record in _records(release)
         for name in hints(record)
-        for step in history(record, name)
-        if step.open_in(release)
+        for step in open_steps(release, history(record, name))
     ]
 
 

@@ -89,8 +89,8 @@ def test_a_page_leaves_the_direct_map_and_comes_back(
 
 
 @pytest.mark.parametrize(("release", "left"), [("linux-6.12", 0), ("linux-7.2", 1 << 11)])
-def test_arm64_marks_a_page_that_left_the_direct_map_by_7_2_only(release: str, left: int) -> None:
-    """linux-6.12 and -7.2 arch/arm64/mm/pageattr.c:set_direct_map_invalid_noflush: bit 0 goes, nG comes by 7.2."""
+def test_arm64_marks_a_page_that_left_the_direct_map_since_7_1(release: str, left: int) -> None:
+    """linux-6.12 and -7.2 arch/arm64/mm/pageattr.c:set_direct_map_invalid_noflush: bit 0 goes, in 7.2 nG comes."""
     k = boot("arm64", 4 * KiB, 48, release)
     va = k.layout.phys_to_virt(page(k) << 12)
     table = k.init_mm

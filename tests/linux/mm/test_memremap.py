@@ -394,7 +394,7 @@ def test_7_2_refuses_pages_larger_than_any_folio(arch: Arch, page_size: int, lar
 
 
 def test_pages_of_a_dying_mapping_are_refused_while_6_12_still_looks_and_7_2_counts() -> None:
-    """zone_device_page_init(): percpu_ref_tryget_live(), by 7.2 percpu_ref_tryget_many(), which only zero stops."""
+    """zone_device_page_init(): percpu_ref_tryget_live(), since 6.19 percpu_ref_tryget_many(), which only zero stops."""
     for release, warned in (("linux-6.12", True), ("linux-7.2", False)):
         k = kernel("x86_64", release)
         plug(k, 1 * GiB)

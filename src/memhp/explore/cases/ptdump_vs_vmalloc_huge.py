@@ -1,7 +1,7 @@
 """The page-table dump walks the vmalloc area while vmap frees an empty table for a huge leaf.
 
 Whoever maps or unmaps owns the addresses that it works on, so an empty table in the vmalloc area may go when a huge
-leaf takes its place. The dump owns nothing that it walks. By 7.2, and since 6.12.105, vmap takes init_mm's mmap lock
+leaf takes its place. The dump owns nothing that it walks. Since 7.2 and 6.12.105 vmap takes init_mm's mmap lock
 for it, shared, or does with base pages if ptdump has it; until then arm64 had no huge vmap in kernels with ptdump.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later

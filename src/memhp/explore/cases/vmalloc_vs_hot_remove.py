@@ -6,8 +6,8 @@ may lie under one entry of an upper table. If hot-remove frees the table below t
 vmap may have it in its hands by then.
 
 A table is shared with the first struct pages of the vmemmap only, and it can become empty only if those are not of boot
-memory: the linear map has to start below boot RAM, as it may at random until it no longer may, by 7.2, and the memory
-that comes and goes has to lie there. That is the machine here.
+memory: the linear map has to start below boot RAM, as it may at random until 6.16, and the memory that comes and goes
+has to lie there. That is the machine here.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 

@@ -251,10 +251,10 @@ def release_mem_region_adjustable(
 ) -> bool:
     """``release_mem_region_adjustable()``: take a range out of the busy resource that holds it, cutting it to fit.
 
-    A cut in the middle leaves a new resource above the hole; children that lie there move into it (7.2), or stay with
-    the lower half and forbid the cut (6.12), as `split` says. False when the range stays claimed: no busy resource
-    holds it, or a child is in the way, for which the kernel has a warning and no error. (A child within the range
-    itself makes 7.2 lose those above it: they had moved to the half that is then not linked. With
+    A cut in the middle leaves a new resource above the hole; children that lie there move into it (since 6.18), or stay
+    with the lower half and forbid the cut, as `split` says. False when the range stays claimed: no busy resource holds
+    it, or a child is in the way, for which the kernel has a warning and no error. (A child within the range itself
+    makes 7.2 lose those above it: they had moved to the half that is then not linked. With
     ``children-move-after`` they have not.)
     """
     end = start + size - 1

@@ -56,7 +56,7 @@ class DevPagemapOps:
     """``struct dev_pagemap_ops``, as far as memory hotplug calls or asks for them."""
 
     page_free: PageFree | None = None
-    """By 7.2 ``folio_free``."""
+    """Since 6.19 ``folio_free``."""
     migrate_to_ram: PageFree | None = None
     kill: PagemapCall | None = None
     """In 5.13: take the reference count to its dead state, in place of ``percpu_ref_kill()``."""

@@ -130,8 +130,8 @@ def _try_huge(k: Kernel, table: Table, index: int, part: Span, pfn: int, prot: i
     """``vmap_try_huge_pmd()``, ``vmap_try_huge_pud()``: a leaf in this entry, over an empty table if there is one.
 
     The table is unlinked and freed before the leaf is there. Whoever walks kernel page tables without owning what they
-    map has to be kept out of that: since 6.12.105, and by 7.2, it holds off ptdump, or does without a
-    huge leaf while ptdump walks.
+    map has to be kept out of that: since 7.2 and 6.12.105 it holds off ptdump, or does without a huge
+    leaf while ptdump walks.
     """
     hw, level = k.hw, k.hw.fmt.levels[table.height]
     fits = level.leaf and max_page_shift >= level.shift and k.port.arch_vmap_supported(k, table.height)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from memhp.linux.choice import choice
 from memhp.linux.choices import AltmapFallback, Arch, ArchProfile, PtdumpLock, VmemmapFallback
-from memhp.linux.release import between, first, only, since
+from memhp.linux.release import first, only, since
 
 if TYPE_CHECKING:
     from memhp.linux.config import Config
 
 _BATCHED = "arm64/mm: Enable batched TLB flush in unmap_hotplug_range()"
+_GENERIC_PMD = "arm64/mm: drop vmemmap_pmd helpers and use generic code"
 _LARGE = "arm64: mm: support large block mapping when rodata=full"
 
 
@@ -31,7 +32,7 @@ class Arm64Profile(ArchProfile):
         "What ``vmemmap_populate()`` does when no PMD-sized chunk is free: base pages; base pages unless an altmap "
         "was to supply it, then ``-ENOMEM`` (``vmemmap_populate_hugepages()``); always ``-ENOMEM`` (before 5.11).",
         first("none"),
-        since("5.11", "base"),
+        since("5.11", "base", "arm64/mm: add fallback option to allocate virtually contiguous memory"),
         since("6.2", "base-unless-altmap", "mm/sparse-vmemmap: generalise vmemmap_populate_hugepages()"),
     )
     altmap_fallback: AltmapFallback = choice(
@@ -47,16 +48,18 @@ class Arm64Profile(ArchProfile):
     vmemmap_subsection: Literal["base", "same"] = choice(
         "Leaves for less than a section: base pages, or the same as for a whole one, which removal of a part tears.",
         first("same"),
-        between(
-            "6.12", "6.14", "base", "arm64: mm: Populate vmemmap at the page level if not section aligned",
-            stable=("6.1.132", "6.12.20"),
+        since(
+            "6.14",
+            "base",
+            "arm64: mm: Populate vmemmap at the page level if not section aligned",
+            ("6.1.132", "6.12.20"),
         ),
     )  # fmt: skip
     vmemmap_check_pmd: Literal["leaf", "anything"] = choice(
         "Which PMD entry ``vmemmap_check_pmd()`` takes for struct pages that are there: a leaf, or a table as well, "
         "whatever is in it.",
         first("anything"),
-        between("6.12", "7.2", "leaf"),
+        since("7.2", "leaf", _GENERIC_PMD),
     )
     direct_map_leaves: Literal["largest", "base-if-set-direct-map", "base-unless-bbml2"] = choice(
         "Leaves of the direct map: the largest that fit; base pages where single pages may change "
@@ -90,11 +93,12 @@ class Arm64Profile(ArchProfile):
         "``flush_tlb_kernel_range()`` for each leaf that goes: of all it maps (V6, V7), of its first page, or "
         "either in the vmemmap only, where `end_flush` does for the direct map.",
         first("each-page"),
-        only("6.1.176", "each-range-of-vmemmap", _BATCHED),
-        only("6.12.86", "each-range-of-vmemmap", _BATCHED),
-        between(
-            "6.12", "7.2", "each-page-of-vmemmap",
-            "arm64/mm: Optimize TLB flush in unmap_hotplug_[pmd|pud]_range()", stable=("6.12.97",),
+        since("7.1", "each-range-of-vmemmap", _BATCHED, ("6.1.176", "6.12.86")),
+        since(
+            "7.2",
+            "each-page-of-vmemmap",
+            "arm64/mm: Optimize TLB flush in unmap_hotplug_[pmd|pud]_range()",
+            ("6.12.97",),
         ),
     )  # fmt: skip
     pte_table_flush: Literal["none", "range"] = choice(
@@ -104,7 +108,7 @@ class Arm64Profile(ArchProfile):
     end_flush: Literal["none", "direct-map-range"] = choice(
         "The flush when all leaves of the direct map are gone, of the range (``unmap_hotplug_range()``).",
         first("none"),
-        between("6.12", "7.2", "direct-map-range", _BATCHED, stable=("6.1.176", "6.12.86")),
+        since("7.1", "direct-map-range", _BATCHED, ("6.1.176", "6.12.86")),
     )
     remove_lock: Literal["none", "whole-range"] = choice(
         "``init_mm.page_table_lock`` around the whole removal (V5), or not.", first("none")
@@ -113,26 +117,26 @@ class Arm64Profile(ArchProfile):
         "What ``rodata=`` may be: ``on`` leaves the direct map alone and ``full``, the default, does not; or ``on`` is "
         "what ``full`` was, and ``noalias`` what ``on`` was.",
         first("full-on-off"),
-        between("6.12", "7.2", "on-noalias-off"),
+        since("6.18", "on-noalias-off", "arm64: refactor the rodata=xxx"),
     )
     bootmem_remove: Literal["unchecked", "notifier", "notifier-and-split-check"] = choice(
         "Whether boot memory may go offline: ``prevent_bootmem_remove_notifier()`` refuses it, later also any range "
         "with an edge inside a leaf of direct map or vmemmap (``can_unmap_without_split()``).",
         first("unchecked"),
         since("5.7", "notifier", "arm64/mm: Enable memory hot remove"),
-        between("6.12", "7.2", "notifier-and-split-check"),
+        since("7.1", "notifier-and-split-check", "arm64/mm: Reject memory removal that splits a kernel leaf mapping"),
     )
-    layout: Literal["5.3", "5.4", "5.11", "6.1", "6.5", "6.6", "6.12"] = choice(
+    layout: Literal["5.3", "5.4", "5.11", "5.17", "6.4", "6.5", "6.9"] = choice(
         "The address space. 5.3: direct map in the upper half. 5.4: flipped, 52 bits with 64K pages. 5.11: vmemmap "
-        "on a power of two. 6.1: no BPF region. 6.5: 2 GiB of modules. 6.6: boot maps count for the fixmap. 6.12: "
+        "on a power of two. 5.17: no BPF region. 6.4: boot maps count for the fixmap. 6.5: 2 GiB of modules. 6.9: "
         "vmemmap ends 1 GiB below the top, 52 bits with every page size.",
         first("5.3"),
         since("5.4", "5.4", "arm64: mm: Flip kernel VA space"),
         since("5.11", "5.11", "arm64: mm: make vmemmap region a projection of the linear region"),
-        between("5.13", "6.1", "6.1", "arm64/bpf: Remove 128MB limit for BPF JIT programs"),
+        since("5.17", "5.17", "arm64/bpf: Remove 128MB limit for BPF JIT programs", ("5.16.4",)),
+        since("6.4", "6.4", "arm64: add FIXADDR_TOT_{START,SIZE}"),
         since("6.5", "6.5", "arm64: module: rework module VA range selection"),
-        since("6.6", "6.6"),
-        since("6.9", "6.12", "arm64: mm: Move PCI I/O emulation region above the vmemmap region"),
+        since("6.9", "6.9", "arm64: mm: Move PCI I/O emulation region above the vmemmap region"),
     )
     section_size: Literal["1G", "128M-or-512M"] = choice(
         "``SECTION_SIZE_BITS``: 1 GiB, or 128 MiB and with 64K pages 512 MiB.",
@@ -156,13 +160,13 @@ class Arm64Profile(ArchProfile):
         "Whether the linear map may start at random below the first RAM where it is larger than what physical "
         "addresses span (``arm64_memblock_init()``).",
         first(True),
-        between("6.12", "7.2", False),
+        since("6.16", False, "arm64/mm: Remove randomization of the linear map"),
     )
     present_invalid: bool = choice(
         "Whether a page that leaves the direct map keeps a mark in its entry, ``PTE_PRESENT_INVALID``, by which "
         "``pte_present()`` knows it, and a flush is saved when it comes back; else only ``PTE_VALID`` is cleared.",
         first(False),
-        between("6.12", "7.2", True),
+        since("7.1", True, "arm64: mm: Handle invalid large leaf mappings correctly", ("6.18.24", "6.19.14", "7.0.1")),
     )
     split_kernel_leaf: bool = choice(
         "Whether ``set_memory_*()`` may split a live leaf of the direct map (``split_kernel_leaf_mapping()``).",
@@ -187,41 +191,35 @@ class Arm64Profile(ArchProfile):
     create_may_fail: bool = choice(
         "Whether ``__create_pgd_mapping()`` returns ``-ENOMEM``, or runs into ``BUG_ON()``.",
         first(False),
-        between("6.12", "7.2", True),
+        since("6.19", True, "arm64/mm: Allow __create_pgd_mapping() to propagate pgtable_alloc() errors", ("6.18.2",)),
     )
     create_lock: Literal["none", "fixmap_lock"] = choice(
         "What ``__create_pgd_mapping()`` holds.",
         first("none"),
-        between("5.13", "6.1", "fixmap_lock", "arm64/mm: avoid fixmap race condition when create pud mapping"),
+        since("5.18", "fixmap_lock", "arm64/mm: avoid fixmap race condition when create pud mapping", ("5.15.33",)),
     )
     block_over_table: Literal["keep", "descend"] = choice(
         "What ``init_pmd()`` and ``alloc_init_pud()`` do with a table where a block would fit: nothing, as "
         "``pmd_set_huge()`` refuses, or map within it.",
         first("keep"),
-        between("6.12", "7.2", "descend"),
+        since("7.2", "descend", "arm64: mm: Preserve existing table mappings when mapping DRAM"),
     )
     max_pfn: Literal["last-added", "highest"] = choice(
         "What ``arch_add_memory()`` makes of ``max_pfn``: the end of what it adds, or of the highest memory so far.",
         first("last-added"),
-        between(
-            "6.12", "7.2", "highest", "arm64: mm: Correct the update of max_pfn", stable=("6.1.135", "6.12.24")
-        ),
+        since("6.15", "highest", "arm64: mm: Correct the update of max_pfn", ("6.1.135", "6.12.24")),
     )
-    kernel_prot: Literal["5.2", "5.10", "6.1", "6.1.167", "6.12.0", "6.12", "7.2"] = choice(
+    kernel_prot: Literal["5.2", "5.10", "5.14", "6.1.167", "6.5", "7.0", "7.2"] = choice(
         "Attributes of kernel leaves (``pgtable-prot.h``). 5.2: MT_NORMAL is number 4, leaves are dirty. 5.10: it "
-        "is number 0, leaves are clean, RAM in the direct map is Normal-Tagged. 6.1: device memory is number 3. "
-        "6.1.167: dirty again. 6.12.0: clean, blocks of the vmemmap writable. 6.12: dirty but for these. 7.2: these "
-        "too.",
+        "is number 0, leaves are clean, RAM in the direct map is Normal-Tagged. 5.14: device memory is number 3. "
+        "6.1.167: dirty again. 6.5: clean, blocks of the vmemmap writable. 7.0: dirty but for these. 7.2: these too.",
         first("5.2"),
-        since("5.10", "5.10"),
-        between("5.13", "6.1", "6.1"),
+        since("5.10", "5.10", "arm64: mte: Use Normal Tagged attributes for the linear map"),
+        since("5.14", "5.14", "arm64: mm: Remove unused support for Normal-WT memory type"),
         only("6.1.167", "6.1.167", "arm64: mm: Add PTE_DIRTY back to PAGE_KERNEL* to fix kexec/hibernation"),
-        between("6.1", "6.12", "6.12.0", "arm64: add PTE_WRITE to PROT_SECT_NORMAL"),
-        between(
-            "6.12", "7.2", "6.12", "arm64: mm: Add PTE_DIRTY back to PAGE_KERNEL* to fix kexec/hibernation",
-            stable=("6.12.78",),
-        ),
-        between("6.12", "7.2", "7.2"),
+        since("6.5", "6.5", "arm64: add PTE_WRITE to PROT_SECT_NORMAL"),
+        since("7.0", "7.0", "arm64: mm: Add PTE_DIRTY back to PAGE_KERNEL* to fix kexec/hibernation", ("6.12.78",)),
+        since("7.2", "7.2", _GENERIC_PMD),
     )  # fmt: skip
     table_attributes: Literal["none", "XN", "XN-AF"] = choice(
         "What table entries carry: nothing; UXNTable, and PXNTable in the direct map; the access flag too, for "
@@ -233,7 +231,7 @@ class Arm64Profile(ArchProfile):
     range_flush: Literal["by-page", "by-range"] = choice(
         "Whether ``flush_tlb_kernel_range()`` uses the range operations of CPUs that have them.",
         first("by-page"),
-        between("6.12", "7.2", "by-range"),
+        since("6.13", "by-range", "arm64: optimize flush tlb kernel range"),
     )
     page_table_section: Literal["__init", "__meminit"] = choice(
         "Where the functions live that build the direct map: ``__init`` code is gone after boot.", first("__meminit")
@@ -251,7 +249,7 @@ class Arm64Profile(ArchProfile):
         "Whether alike struct pages of a dax device's large pages share storage.",
         first(False),
         since("5.19", True, "mm/sparse-vmemmap: improve memory savings for compound devmaps"),
-        between("6.1", "6.12", False, "mm/vmemmap/devdax: fix kernel crash when probing devdax devices"),
+        since("6.4", False, "mm/vmemmap/devdax: fix kernel crash when probing devdax devices", ("6.3.5",)),
     )  # fmt: skip
     virtio_mem: bool = choice(
         "Whether ``drivers/virtio/Kconfig`` has VIRTIO_MEM for it.",

@@ -56,7 +56,7 @@ class Arm64Port(GenericPort):
         widths = self.va_bits[page_size]
         if record.layout == "5.3":
             return tuple(width for width in widths if width != 52)
-        return tuple(width for width in widths if width != 52 or record.layout == "6.12" or page_size == 64 * KiB)
+        return tuple(width for width in widths if width != 52 or record.layout == "6.9" or page_size == 64 * KiB)
 
     def runs_on_narrower_cpus(self, va_bits: int) -> bool:
         """A 52-bit kernel does, on CPUs without LVA or LPA2."""

@@ -15,7 +15,7 @@ from memhp.linux.choices import (
     PtdumpLock,
     VmemmapFallback,
 )
-from memhp.linux.release import between, first, since
+from memhp.linux.release import first, since
 
 if TYPE_CHECKING:
     from memhp.linux.config import Config
@@ -37,7 +37,7 @@ class RiscvProfile(OwnRootTables):
         "What ``vmemmap_populate_hugepages()`` does when no PMD-sized chunk is free: base pages; base pages unless "
         "an altmap was to supply it, then ``-ENOMEM``; always ``-ENOMEM``, as arm64 once did.",
         first("base"),
-        since("6.11", "base-unless-altmap"),
+        since("6.11", "base-unless-altmap", "riscv: mm: Properly forward vmemmap_populate() altmap parameter"),
     )
     altmap_fallback: AltmapFallback = choice(
         "What happens when an altmap cannot supply a leaf: ``-ENOMEM``; RAM instead (powerpc "
@@ -47,13 +47,13 @@ class RiscvProfile(OwnRootTables):
     vmemmap_altmap: Literal["any-leaf", "none"] = choice(
         "Whether leaves of the vmemmap take their storage from an altmap; v1 drops it.",
         first("none"),
-        since("6.11", "any-leaf"),
+        since("6.11", "any-leaf", "riscv: mm: Properly forward vmemmap_populate() altmap parameter"),
     )
     vmemmap_check_pmd: Literal["leaf", "anything"] = choice(
         "Which PMD entry ``vmemmap_check_pmd()`` takes for struct pages that are there: a leaf, or a table as well, "
         "whatever is in it.",
         first("anything"),
-        between("6.12", "7.2", "leaf"),
+        since("7.2", "leaf", "riscv/mm: drop vmemmap_pmd helpers and use generic code"),
     )
     mappable_range: Literal["everything", "direct-map"] = choice(
         "What ``arch_get_mappable_range()`` answers: the weak default of ``mm/memory_hotplug.c``, or the direct map.",
@@ -109,15 +109,15 @@ class RiscvProfile(OwnRootTables):
         first("before-add-pages"),
         since("6.11", "end", "riscv: mm: Add memory hotplugging support"),
     )
-    layout: Literal["6.4", "6.8", "6.12", "7.2"] = choice(
+    layout: Literal["6.4", "6.8", "6.13", "7.1"] = choice(
         "The address space. 6.4: Sv39 direct map at 0xffffffd800000000, ``vmemmap`` is VMEMMAP_START whatever the "
         "start of RAM. 6.8: it begins with the struct page of the first page of RAM, though the section has others "
-        "before it; Sv39 direct map larger (by 6.11). 6.12: with that of the first page of the section. 7.2: it is "
+        "before it; Sv39 direct map larger (by 6.11). 6.13: with that of the first page of the section. 7.1: it is "
         "aligned to the largest folio, 16 GiB, where the build has HVO.",
         first("6.4"),
         since("6.8", "6.8", "riscv: Sparse-Memory/vmemmap out-of-bounds fix", ("6.7.9",)),
-        since("6.13", "6.12", "riscv: mm: Fix the out of bound issue of vmemmap address", ("6.12.10",)),
-        between("6.13", "7.2", "7.2"),
+        since("6.13", "6.13", "riscv: mm: Fix the out of bound issue of vmemmap address", ("6.12.10",)),
+        since("7.1", "7.1", "riscv/mm: align vmemmap to maximal folio size"),
     )
     max_pfn: Literal["last-added", "highest"] = choice(
         "What ``arch_add_memory()`` makes of ``max_pfn``: the end of what it adds, in every kernel (a repair: of the "
@@ -138,9 +138,9 @@ class RiscvProfile(OwnRootTables):
     )
     map_size: Literal["physical", "below-root"] = choice(
         "Which leaves ``best_map_size()`` finds for the direct map: up to that of a root entry, by the physical "
-        "address alone, or below the root, and only where the virtual address is aligned too.",
+        "address alone, or below the root, and only where the virtual address is aligned too (that since 6.5).",
         first("physical"),
-        between("6.4", "6.11", "below-root"),
+        since("6.7", "below-root", "riscv: Don't use PGD entries for the linear mapping"),
     )
     page_table_section: Literal["__init", "__meminit"] = choice(
         "Where the functions live that build the direct map: ``__init`` code is gone after boot (before patch 2).",

@@ -14,7 +14,7 @@ from memhp.linux.choices import (
     PtdumpLock,
     VmemmapFallback,
 )
-from memhp.linux.release import between, first, only, since
+from memhp.linux.release import first, only, since
 
 if TYPE_CHECKING:
     from memhp.linux.config import Config
@@ -116,18 +116,18 @@ class X86Profile(OwnRootTables):
     broadcast_flush: bool = choice(
         "Whether the kernel flushes with INVLPGB on CPUs that have it, in place of IPIs.",
         first(False),
-        between("6.12", "7.2", True, "x86/mm: Use INVLPGB for kernel TLB flushes"),
+        since("6.15", True, "x86/mm: Use INVLPGB for kernel TLB flushes"),
     )
     translation_cache_extension: bool = choice(
         "Whether the kernel sets EFER.TCE on CPUs that have it, so that INVLPG drops no more cached pointers to tables "
         "than those on the way to its address.",
         first(False),
-        between("6.12", "7.2", True, "x86/mm: Enable AMD translation cache extensions"),
+        since("6.15", True, "x86/mm: Enable AMD translation cache extensions"),
     )
     block_size_advice: bool = choice(
         "Whether ``probe_memory_block_size()`` asks ``memory_block_advised_max_size()``: CXL windows set it.",
         first(False),
-        between("6.12", "7.2", True, "x86: probe memory block size advisement value during mm init"),
+        since("6.16", True, "x86: probe memory block size advisement value during mm init"),
     )
     page_table_section: Literal["__init", "__meminit"] = choice(
         "Where the functions live that build the direct map: ``__init`` code is gone after boot.", first("__meminit")

@@ -51,8 +51,8 @@ def cpu_supports_bbml2_noabort(midrs: Collection[int]) -> bool:
 def arch_parse_debug_rodata(config: Config, arg: str | None) -> bool:
     """Whether ``rodata=`` has single pages of the direct map follow vmalloc's permissions; `arg` None: it is not given.
 
-    ``on`` does by 7.2, where ``noalias`` stands for what it was before, ``full`` is no word any more and the default.
-    arch/arm64/include/asm/setup.h.
+    ``on`` does since 6.18, where ``noalias`` stands for what it was before; ``full`` is no word any more, but the
+    default. arch/arm64/include/asm/setup.h.
     """
     less = {"off", "on"} if arm64(config).rodata_words == "full-on-off" else {"off", "noalias"}
     return arg not in less

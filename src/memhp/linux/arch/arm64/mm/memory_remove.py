@@ -15,7 +15,7 @@ ACTIONS = ("MEM_GOING_OFFLINE", "MEM_OFFLINE")
 
 
 def prevent_memory_remove_init(k: Kernel) -> None:
-    """Register the notifier: ``prevent_bootmem_remove_init()``, by 7.2 ``prevent_memory_remove_init()``."""
+    """Register the notifier: ``prevent_bootmem_remove_init()``, since 7.1 ``prevent_memory_remove_init()``."""
     if arm64(k.config).bootmem_remove != "unchecked":
         k.statics(Chains).memory.append(prevent_memory_remove_notifier)
 
@@ -23,7 +23,7 @@ def prevent_memory_remove_init(k: Kernel) -> None:
 def prevent_memory_remove_notifier(k: Kernel, action: str, start_pfn: int, nr_pages: int) -> str:
     """Why the pages may not go offline, or nothing: the kernel does not heed an answer once they have gone.
 
-    By 7.2 also ranges whose edges split a leaf may not, which would have to be split on removal.
+    Since 7.1 also ranges whose edges split a leaf may not, which would have to be split on removal.
     """
     if action not in ACTIONS:
         return ""

@@ -111,7 +111,7 @@ def _frame_5_11(config: Config, modules_size: int = 128 * MiB, bpf: int = BPF_JI
     )
 
 
-def _frame_6_12(config: Config) -> Frame:
+def _frame_6_9(config: Config) -> Frame:
     """The vmemmap ends 1 GiB below the top, PCI I/O and fixmap lie above it; 2 GiB of modules."""
     pages = (page_end(config.va_bits_min) - _neg(1 << config.va_bits)) >> config.page_shift
     size = pages * config.struct_page_size
@@ -141,10 +141,10 @@ _FRAMES: dict[str, Callable[[Config], Frame]] = {
     "5.3": _frame_5_3,
     "5.4": _frame_5_4,
     "5.11": _frame_5_11,
-    "6.1": partial(_frame_5_11, bpf=0),
+    "5.17": partial(_frame_5_11, bpf=0),
+    "6.4": partial(_frame_5_11, bpf=0),
     "6.5": partial(_frame_5_11, modules_size=2 * GiB, bpf=0),
-    "6.6": partial(_frame_5_11, modules_size=2 * GiB, bpf=0),
-    "6.12": _frame_6_12,
+    "6.9": _frame_6_9,
 }
 
 
@@ -193,13 +193,17 @@ def vmalloc_size_before_6_9(page_size: int, va_bits: int, modules: int) -> int:
 
 
 def _fixmap_pages(config: Config) -> int:
-    """Pages of the fixmap: arch/arm64/include/asm/fixmap.h; the slots of boot-time maps count since 6.6."""
+    """Pages of the fixmap: arch/arm64/include/asm/fixmap.h; the slots of boot-time maps count since 6.4.
+
+    Since 6.9 there is one for each of five levels of tables, and a boot-time map may begin anywhere in a page.
+    """
     slots = config.fixmap_slots
-    if arm64(config).layout not in {"6.6", "6.12"}:
+    layout = arm64(config).layout
+    if layout not in {"6.4", "6.5", "6.9"}:
         return OLD_FIX_FDT_SIZE // config.page_size + 3 + (6 if slots is None else slots)
     fdt = 1 + div_round_up(MAX_FDT_SIZE, config.page_size) + 1
-    boot_maps = (256 * KiB // config.page_size + 1) * 7
-    tables = 5
+    tables = 5 if layout == "6.9" else 4
+    boot_maps = (256 * KiB // config.page_size + (layout == "6.9")) * 7
     return fdt + 3 + (9 if slots is None else slots) + boot_maps + tables
 
 
@@ -252,7 +256,7 @@ def _markers(
     """The markers of arch/arm64/mm/ptdump.c, in the order of its table."""
     unused = (parts["direct_map"].start - frame.page_offset) >> config.page_shift
     vmemmap_start = frame.vmemmap_start
-    if arm64(config).layout == "6.12":
+    if arm64(config).layout == "6.9":
         vmemmap_start += unused * config.struct_page_size
     vmemmap = Area("vmemmap", vmemmap_start, frame.vmemmap_start + frame.vmemmap_size)
     edges = ("start", "end")
@@ -265,7 +269,7 @@ def _markers(
     vmalloc = [Marker(parts["vmalloc"].start, "vmalloc() area"), Marker(parts["vmalloc"].end, "vmalloc() end")]
     linear = [Marker(frame.page_offset, "Linear Mapping start"), Marker(parts["direct_map"].end, "Linear Mapping end")]
     pci, fix = both(pci_io, "PCI I/O"), both(fixmap, "Fixmap")
-    if arm64(config).layout == "6.12":
+    if arm64(config).layout == "6.9":
         return (*linear, *shadow, *modules, *vmalloc, *both(vmemmap, "vmemmap"), *pci, *fix)
     if arm64(config).layout == "5.3":
         direct = Marker(frame.page_offset, "Linear mapping")

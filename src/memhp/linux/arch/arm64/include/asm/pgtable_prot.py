@@ -6,12 +6,12 @@ from memhp.linux.config import Config
 from memhp.linux.place import of_file
 
 KERNEL_FILE = "arch/arm64/include/asm/pgtable-prot.h"
-MT_NORMAL = {"5.2": 4, "5.10": 0, "6.1": 0, "6.1.167": 0, "6.12.0": 0, "6.12": 0, "7.2": 0}
+MT_NORMAL = {"5.2": 4, "5.10": 0, "5.14": 0, "6.1.167": 0, "6.5": 0, "7.0": 0, "7.2": 0}
 """The number of Normal memory in MAIR_EL1, by ``Arm64Profile.kernel_prot``."""
 MT_NORMAL_TAGGED = 1
-MT_DEVICE_NGNRNE = {"5.2": 0, "5.10": 4, "6.1": 3, "6.1.167": 3, "6.12.0": 3, "6.12": 3, "7.2": 3}
+MT_DEVICE_NGNRNE = {"5.2": 0, "5.10": 4, "5.14": 3, "6.1.167": 3, "6.5": 3, "7.0": 3, "7.2": 3}
 """The number of Device-nGnRnE memory, likewise."""
-CLEAN = ("5.10", "6.1", "6.12.0")
+CLEAN = ("5.10", "5.14", "6.5")
 """Versions in which kernel leaves do not carry PTE_DIRTY."""
 PTE_DIRTY = 1
 """The lowest of the descriptor's software bits (bit 55)."""
@@ -61,11 +61,11 @@ def pgprot_noncached(config: Config, prot: int) -> int:
 
 
 def vmemmap_block(config: Config) -> int:
-    """A PMD leaf of struct pages: ``PROT_SECT_NORMAL``, by 7.2 ``PAGE_KERNEL``."""
+    """A PMD leaf of struct pages: ``PROT_SECT_NORMAL``, since 7.2 ``PAGE_KERNEL``."""
     version = arm64(config).kernel_prot
     if version == "7.2":
         return page_kernel(config)
-    return prot_normal(config, dirty=False, writable=version in {"6.12.0", "6.12"})
+    return prot_normal(config, dirty=False, writable=version in {"6.5", "7.0"})
 
 
 TABLE_ATTRIBUTES = {

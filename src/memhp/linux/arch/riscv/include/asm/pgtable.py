@@ -24,7 +24,7 @@ FIXADDR_SIZE = 6 * MiB
 STRUCT_PAGE_MAX_SHIFT = 6
 KASAN_SHADOW_SCALE_SHIFT = 3
 MAX_FOLIO_SIZE = 16 * GiB
-"""``MAX_FOLIO_ORDER`` of a 64-bit build with HugeTLB, in bytes (include/linux/mmzone.h, 7.2)."""
+"""``MAX_FOLIO_ORDER`` of a 64-bit build with HugeTLB, in bytes (include/linux/mmzone.h)."""
 
 
 def vmemmap_start_pfn(config: Config, phys_ram_base: int) -> int:
@@ -35,7 +35,7 @@ def vmemmap_start_pfn(config: Config, phys_ram_base: int) -> int:
     if version == "6.8":
         return phys_ram_base >> config.page_shift
     aligned = config.section_size
-    if version == "7.2" and config.has_hvo:
+    if version == "7.1" and config.has_hvo:
         aligned = max(aligned, MAX_FOLIO_SIZE)
     return align_down(phys_ram_base, aligned) >> config.page_shift
 
@@ -65,7 +65,7 @@ def riscv_layout(config: Config, ram: Span, image_size: int) -> Layout:
     kasan = Area("kasan", kasan_start, kasan_end) if config.kasan else None
     start_pfn = vmemmap_start_pfn(config, phys_ram_base)
     physmem_end = (1 << config.max_physmem_bits) - 1
-    if version == "7.2":
+    if version == "7.1":
         physmem_end = ((start_pfn + vmemmap.size // config.struct_page_size) << config.page_shift) - 1
 
     markers = [
