@@ -296,3 +296,25 @@ def test_hot_remove_meets_a_page_that_was_taken_out_of_the_direct_map(
     after = leaves(k)
     assert {key: after[key] - before[key] for key in after | before if after[key] != before[key]} == left
     assert ("page-tables" in {breach.law for breach in check_all(k)}) is False
+
+
+@pytest.mark.parametrize(
+    ("release", "warnings", "stepped"),
+    [("linux-6.1", 2, False), ("linux-6.12", 2, False), ("linux-6.12", 2, True), ("linux-7.2", 0, False)],
+)
+def test_arm64_warns_of_each_page_that_was_taken_out_and_goes_unless_its_entry_has_a_mark(
+    release: str, warnings: int, stepped: bool
+) -> None:
+    """arch/arm64/mm/mmu.c:unmap_hotplug_pte_range: WARN_ON(!pte_present()), which PTE_PRESENT_INVALID answers."""
+    k = boot("arm64", 4 * KiB, 48, release)
+    frames = Span(DIMM.start >> 12, (DIMM.start + 128 * MiB) >> 12)
+    k.hw.plug(frames, Owner(Use.DEVICE, "dimm"))
+    add_memory(k, 0, DIMM.start, 128 * MiB, MHP_NONE)
+    for page_of_a_file in (5, 5000):
+        set_direct_map_invalid_noflush(k, frames.start + page_of_a_file)
+    if stepped:
+        k.hw.stepper = Recorder()
+    remove_memory(k, DIMM.start, 128 * MiB)
+    k.hw.stepper = None
+    warned = [line.text for line in k.hw.log_lines if line.text.startswith("WARNING")]
+    assert warned == ["WARNING: at arch/arm64/mm/mmu.c:unmap_hotplug_pte_range"] * warnings

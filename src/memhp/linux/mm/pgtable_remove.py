@@ -54,6 +54,10 @@ class Remover:
     present: tuple[int, ...] = ()
     """By height: the bits of which an entry must have one to go: ``pte_present()`` and its kin (riscv, x86). Others
     stay, and the table with them. Without them, all goes that is not ``pte_none()`` (arm64)."""
+    expected: int = 0
+    """Bits of which an entry that goes is expected to have one: ``pte_present()`` (arm64)."""
+    unexpected: Callable[[str], None] | None = None
+    """Told the place (``file:function``) for every entry that goes and has none of them; None: nothing is expected."""
     part_leaf: PartLeaf | None = None
     """Asked when the range covers a leaf in part, with the part (bytes): whether the whole leaf may go. Without it,
     it goes unasked."""
@@ -153,6 +157,7 @@ def _pieces(run: Span, wanted: Span, size: int) -> Iterator[tuple[int, int, Span
 def _leaves(hw: Machine, how: Remover, table: Table, index: int, entries: U64, top: int) -> None:
     """Clear a run of leaves and free what they mapped, in the kernel's order."""
     frames: list[Span] = []
+    _tell_unexpected(hw, how, entries, table.height)
     if how.free_storage is not None:
         frames = entry_runs(hw.fmt, entries, table.height).frames(hw.fmt.pages_at(table.height))
         if how.storage == "free-then-clear":
@@ -162,6 +167,14 @@ def _leaves(hw: Machine, how: Remover, table: Table, index: int, entries: U64, t
         hw.clear_run(table, index, len(entries), how.where, _leaf_flush(how, table.height))
     if how.free_storage is not None and how.storage == "clear-then-free":
         how.free_storage(frames, table.height)
+
+
+def _tell_unexpected(hw: Machine, how: Remover, entries: U64, height: int) -> None:
+    if how.unexpected is None or int(np.bitwise_and.reduce(entries)) & how.expected:
+        return
+    absent = (entries != np.uint64(hw.fmt.empty[height])) & ((entries & np.uint64(how.expected)) == 0)
+    for _ in range(int(np.count_nonzero(absent))):
+        how.unexpected(how.names.unmap[height])
 
 
 def _leaf_flush(how: Remover, height: int) -> FlushPlan | None:
@@ -215,6 +228,9 @@ def _drain(hw: Machine, table: Table, index: int, entries: U64, how: Remover) ->
             if not runs.leaf.all():
                 return None
             frames += runs.frames(hw.fmt.pages_at(height))
+    if how.unexpected is not None:
+        for _, rows in hw.look_children(table, children):
+            _tell_unexpected(hw, how, rows.reshape(-1), height)
     if how.free_storage is not None and how.storage == "free-then-clear":
         for place, rows in hw.look_children(table, children):
             child = hw.child(table, index + place, int(children[place]))

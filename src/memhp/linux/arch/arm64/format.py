@@ -19,6 +19,8 @@ AP_RDONLY = 1 << 7
 SH = 3 << 8
 AF = 1 << 10
 NG = 1 << 11
+PRESENT_INVALID = NG
+"""``PTE_PRESENT_INVALID``: what nG means in an entry that is not valid."""
 GP = 1 << 50
 DBM = 1 << 51
 CONTIGUOUS = 1 << 52

@@ -9,7 +9,7 @@ from functools import partial
 from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.hw.tlb import FlushPlan
 from memhp.linux.arch.arm64.choices import arm64
-from memhp.linux.arch.arm64.format import CONTIGUOUS
+from memhp.linux.arch.arm64.format import CONTIGUOUS, PRESENT_INVALID, VALID
 from memhp.linux.arch.arm64.include.asm import pgtable_prot
 from memhp.linux.arch.arm64.include.asm.pgtable_prot import page_kernel_ram, table_bits, vmemmap_block
 from memhp.linux.arch.arm64.include.asm.tlbflush import (
@@ -192,6 +192,8 @@ def _remover(k: Kernel, *, vmemmap: bool) -> Remover:
         table_flush=FLUSH_TLB_KERNEL_PGTABLE,
         after_leaf_table=partial(flush_kernel_range, k) if record.pte_table_flush == "range" else None,
         keep_root_children=False,
+        expected=VALID | PRESENT_INVALID,
+        unexpected=partial(warn, k),
         root=_root_lock(k),
         names=UNMAP_LEVELS,
         where=UNMAP,

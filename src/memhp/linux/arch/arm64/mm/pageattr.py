@@ -9,7 +9,7 @@ from errno import EINVAL
 from memhp.errors import KernelError
 from memhp.hw.tlb import Table
 from memhp.linux.arch.arm64.choices import arm64
-from memhp.linux.arch.arm64.format import AP_RDONLY, DBM, NG, VALID
+from memhp.linux.arch.arm64.format import AP_RDONLY, DBM, PRESENT_INVALID, VALID
 from memhp.linux.arch.arm64.include.asm.tlbflush import flush_tlb_kernel_range
 from memhp.linux.arch.arm64.mm.split_kernel_leaf import split_kernel_leaf_mapping
 from memhp.linux.kernel.panic import warn
@@ -20,8 +20,6 @@ from memhp.spans import Span
 
 KERNEL_FILE = "arch/arm64/mm/pageattr.c"
 UPDATE = f"{KERNEL_FILE}:update_range_prot"
-PRESENT_INVALID = NG
-"""``PTE_PRESENT_INVALID``: what nG means in an entry that is not valid."""
 
 
 def set_direct_map_invalid_noflush(k: Kernel, pfn: int) -> None:
