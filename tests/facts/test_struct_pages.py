@@ -16,14 +16,16 @@ from captures import DATA
 from cores import elf, table_frames
 from memhp.cli.main import main
 from memhp.errors import BadInput
+from memhp.facts.capture import File
 from memhp.facts.elfcore import ElfCore
-from memhp.facts.kpageflags import KEPT
+from memhp.facts.kpageflags import KEPT, of_kinds, parse, summary
 from memhp.facts.observed import observe
 from memhp.facts.open_source import open_source
+from memhp.facts.source import FileSource, Source
 from memhp.facts.struct_pages import GUP_PIN_COUNTING_BIAS, StructPages
 from memhp.facts.sysroot import write_sysroot
 from memhp.facts.table_source import open_tables
-from memhp.operate.blocks import read_blocks
+from memhp.operate.blocks import BlockRange, read_blocks
 from memhp.operate.why import why
 from memhp.spans import Span
 
@@ -120,6 +122,15 @@ def test_notes_that_make_no_sense_are_refused(tmp_path: Path) -> None:
             StructPages(open_tables(tmp_path / "core"))
 
 
+def with_pins(machine: str, acquired: int | None) -> Source:
+    """The machine with so many pins got, 1000 given back; None: its kernel does not count them."""
+    source = open_source(machine)
+    assert isinstance(source, FileSource)
+    text = source.read("/proc/vmstat").replace("nr_foll_pin_acquired 0\nnr_foll_pin_released 0\n", "")
+    counted = "" if acquired is None else f"nr_foll_pin_acquired {acquired}\nnr_foll_pin_released 1000\n"
+    return FileSource(source.name, source.kind, {**source._files, "/proc/vmstat": File(text + counted, "vmstat")})
+
+
 def test_why_names_pages_under_dma_when_the_memory_can_be_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,7 +142,9 @@ def test_why_names_pages_under_dma_when_the_memory_can_be_read(
     assert [each.reason for each in asked.blocks[0].obstacles][-1:] == ["signal backoff"]
     assert any("pins pages" in text for text in asked.remedies)
     assert not any("pinned" in text for text in asked.unseen)
-    assert any("--memory" in text for text in why(open_source(machine), str(block)).unseen)
+    assert not any("--memory" in text for text in why(open_source(machine), str(block)).unseen)
+    assert any("where the 7 pins are" in text for text in why(with_pins(machine, 1007), str(block)).unseen)
+    assert any(text.startswith("pages pinned by") for text in why(with_pins(machine, None), str(block)).unseen)
     assert main(["why", str(block), "--machine", machine, "--memory", str(core)]) == 1
     assert f"1 page held by DMA, from PFN {block * PAGES + 77:#x} on" in capsys.readouterr().out.replace("\n    ", " ")
 
@@ -156,3 +169,67 @@ def test_blocks_tell_pinned_memory_from_what_moves(tmp_path: Path, capsys: pytes
     assert use(None) == {"movable": PAGES * 4096}
     assert main(["blocks", "--sysroot", str(tmp_path / "root"), "--use", "--memory", str(core)]) == 0
     assert "40 KiB pinned" in capsys.readouterr().out
+
+
+VMEMMAP_LEAF = re.compile(r"0x([0-9a-f]+)-0x[0-9a-f]+ +(\d+)K")
+KMEM = "riscv64-7.2.13+deb14-riscv64-kmem-map-pmem-mom1"
+
+
+def blocks_of(name: str, moment: str) -> list[BlockRange]:
+    """The memory blocks of a guest at a moment, with its page tables of then as the kernel's memory."""
+    source = open_source(DATA / "ptcores" / name / "facts.tar.xz", step=moment)
+    return read_blocks(source, use=True, kernel_memory=DATA / "ptcores" / name / moment / "pt.elf.xz").ranges
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_struct_pages_lie_where_another_program_saw_vmemmap_lead_to(name: str) -> None:
+    """Of every frame that vmemmap maps in ptwalk.txt; all of it is memory of boot, as virtio-mem hosts none."""
+    ranges = blocks_of(name, step(name).name)
+    first = vmemmap(name) + min(each.start for each in ranges) // 4096 * 64
+    last = vmemmap(name) + max(each.start + each.size for each in ranges) // 4096 * 64
+    leaves = [(int(found[1], 16), int(found[2])) for line in walked(name) if (found := VMEMMAP_LEAF.match(line))]
+    mapped = sum(size << 10 for va, size in leaves if first & ~0x1FFFFF <= va < last)
+    assert sum((each.use or {}).get("memmap", 0) for each in ranges) == mapped > 0
+    assert {each.memmap_on_memory for each in ranges} == {False}
+    assert {each.added_by for each in ranges if each.use} == {"boot"}
+
+
+def test_a_block_that_hosts_its_struct_pages_is_known_by_them() -> None:
+    """kmem with memmap_on_memory: 2 MiB of each block of 128 MiB, of those that are offline too; a device in mode raw
+    has its struct pages in RAM of boot, a 64th of 1 GiB.
+    """
+    for moment, count in (("3-kmem-added", 7), ("4-online", 7), ("6-removed", 0)):
+        hosting = [each for each in blocks_of(KMEM, moment) if each.memmap_on_memory]
+        assert [(each.driver, each.use) for each in hosting] == [("kmem", {"memmap": count << 21})] * bool(count)
+    boot = {moment: blocks_of(KMEM, moment)[0].use for moment in ("0-before", "1-pmem-raw", "4-online")}
+    assert boot == {"0-before": {"memmap": 1 << 24}, "1-pmem-raw": {"memmap": 1 << 25}, "4-online": {"memmap": 1 << 24}}
+
+
+@pytest.mark.parametrize("reserved", [0, 1 << KEPT["RESERVED"]])
+def test_a_blocks_own_struct_pages_are_told_by_their_flag_and_go_with_it(reserved: int, tmp_path: Path) -> None:
+    """``PG_vmemmap_self_hosted`` is shown as OWNER_PRIVATE; until 6.10 such pages were reserved as well."""
+    flags = np.full(PAGES, 1 << KEPT["BUDDY"], dtype=np.uint64)
+    flags[:512] = reserved | 1 << 37
+    flags[600] = 1 << KEPT["LRU"] | 1 << 37
+    flags[700] = 1 << 37
+    text = summary("memory33", 33 * PAGES, flags)
+    kinds = {run.kind: run.pages for run in parse(text)}
+    assert kinds == {"memmap": 512, "movable": 1, "kernel": 1, "free": PAGES - 514}
+    assert of_kinds(flags, ["movable"]).sum() == 1
+    write_sysroot(observe(open_source(DATA / "ptcores" / KMEM / "facts.tar.xz", step="4-online")), tmp_path / "root")
+    (tmp_path / "root" / "kpageflags.tsv").write_text(text)
+    source = open_source(tmp_path / "root")
+    asked = why(source, "33")
+    assert (asked.blocks[0].zones, asked.verdict) == (["Movable"], "goes")
+    assert asked.blocks[0].use["memmap"] == 2 << 20
+    assert [each.first for each in read_blocks(source, use=True).ranges if each.memmap_on_memory] == [33]
+
+
+def test_why_names_the_blocks_whose_struct_pages_stand_in_the_way(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "x86_64-7.2.13+deb14-cloud-amd64-virtio-mem-4level"
+    block = struct_page_at(name, vmemmap(name) + plugged(name) * PAGES * 64) >> 27
+    machine = f"{DATA / 'ptcores' / name / 'facts.tar.xz'}/{step(name).name}"
+    assert main(["why", str(block), "--machine", machine, "--memory", str(step(name) / "pt.elf.xz")]) == 1
+    out = capsys.readouterr().out
+    assert "struct pages" in out.splitlines()[1]
+    assert f"holds struct pages of 4 other blocks, from {plugged(name)} on" in out

@@ -20,6 +20,7 @@ from memhp.facts.sysroot import write_sysroot
 from memhp.operate.remedies import BY_REASON
 from memhp.operate.why import Obstacle, WhyDocument, in_order, logged, why
 from memhp.operate.why_text import text_of
+from memhp.units import format_size
 
 DECIDED = {"memory holes", "notifier failure"}
 """Reasons that are told without looking at pages, which captures do not show."""
@@ -177,3 +178,21 @@ def test_obstacles_come_in_the_order_of_the_kernels_checks_and_end_with_the_firs
         obstacle("failure to isolate range", certain=False),
     ])  # fmt: skip
     assert [each.reason for each in found] == ["failure to isolate range", "notifier failure"]
+
+
+def test_without_root_counters_tell_how_many_blocks_of_a_zone_hold_what_does_not_move(tmp_path: Path) -> None:
+    """Managed less free, LRU and huge pages: the kernel's, which fills so many blocks at least; none: all may go."""
+    source = open_capture(CAPTURE[0])[CAPTURE[1]]
+    index = blocks_in("Normal")
+    (asked,) = why(source, str(index)).blocks
+    zone = next(zone for zone in facts(*CAPTURE).zones if zone.name == "Normal")
+    free = zone.free + sum(each.count for each in zone.pagesets)
+    kernel = zone.managed - free - sum(count for name, count in zone.stats.items() if name.startswith("nr_zone_") and
+                                       name.endswith(("_anon", "_file", "_unevictable")))  # fmt: skip
+    blocks = sum(block.zone == "Normal" for block in facts(*CAPTURE).memory.blocks)
+    (obstacle,) = asked.obstacles
+    assert (asked.verdict, obstacle.reason, obstacle.certain) == ("unclear", "failure to isolate range", False)
+    assert f"zone Normal has {format_size(kernel * 4096)} of kernel memory" in obstacle.detail
+    least = max(1, -(-kernel * 4096 // facts(*CAPTURE).memory.block_size))
+    assert re.search(rf"in {least} blocks? of its {blocks} at least", obstacle.detail)
+    assert any("/proc/kpageflags is for root" in text for text in why(source, str(index)).unseen)

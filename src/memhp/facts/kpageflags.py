@@ -41,8 +41,13 @@ KEPT = {
     "PGTABLE": 26,
     "RESERVED": 32,
     "MLOCKED": 33,
+    "OWNER_PRIVATE": 37,
 }
-"""The flags that are kept, by name, with their bit (``include/uapi/linux/kernel-page-flags.h``)."""
+"""The flags that are kept, by name, with their bit (``include/linux/kernel-page-flags.h`` and its uapi part).
+
+OWNER_PRIVATE marks, of pages at the start of a block that nobody else has, those that hold the block's own struct pages
+(``PG_vmemmap_self_hosted``); elsewhere it is a file system's, changes all the time, and is left out.
+"""
 
 MASK = np.uint64(sum(1 << bit for bit in KEPT.values()))
 ENTRY = 8
@@ -54,9 +59,12 @@ KPAGEFLAGS = "/proc/kpageflags"
 SUMMARY = "/kpageflags.tsv"
 """Where the summary stands in a tree: at the top, as it is not Linux's."""
 
-Kind = Literal["hole", "poisoned", "free", "offline", "huge", "reserved", "slab", "table", "movable", "kernel"]
+Kind = Literal[
+    "hole", "poisoned", "free", "offline", "huge", "memmap", "reserved", "slab", "table", "movable", "kernel"
+]
 """What a page is: without a struct page; poisoned; in the buddy; ``PageOffline`` (virtio-mem, balloons); of a pool of
-huge pages; reserved at boot; slab; a page table; on LRU lists or mapped to processes; the kernel's in another way."""
+huge pages; struct pages of the block that it is in; reserved at boot; slab; a page table; on LRU lists or mapped to
+processes; the kernel's in another way."""
 
 DECIDES: tuple[tuple[Kind, tuple[str, ...]], ...] = (
     ("hole", ("NOPAGE",)),
@@ -64,6 +72,7 @@ DECIDES: tuple[tuple[Kind, tuple[str, ...]], ...] = (
     ("free", ("BUDDY",)),
     ("offline", ("OFFLINE",)),
     ("huge", ("HUGE",)),
+    ("memmap", ("OWNER_PRIVATE",)),
     ("reserved", ("RESERVED",)),
     ("slab", ("SLAB",)),
     ("table", ("PGTABLE",)),
@@ -72,8 +81,20 @@ DECIDES: tuple[tuple[Kind, tuple[str, ...]], ...] = (
 """The kinds by the flags that decide them, the first that a page has any flag of."""
 
 
+_HOSTED = np.uint64(1 << KEPT["OWNER_PRIVATE"])
+_OTHERS = MASK & ~_HOSTED & ~np.uint64(1 << KEPT["RESERVED"])
+"""What a page of self-hosted struct pages never has; up to 6.10 it is reserved."""
+
+
+def _kept(flags: Flags) -> Flags:
+    """The flags that are kept of some pages."""
+    kept = flags & MASK
+    return np.where(kept & _OTHERS, kept & ~_HOSTED, kept)
+
+
 def of_kinds(flags: Flags, kinds: Collection[Kind]) -> npt.NDArray[np.bool_]:
     """Which pages are of one of some kinds."""
+    flags = _kept(flags)
     deciding = [flags & np.uint64(sum(1 << KEPT[name] for name in names)) != 0 for _, names in DECIDES]
     return np.select(deciding, [kind in kinds for kind, _ in DECIDES], "kernel" in kinds).astype(np.bool_)
 
@@ -93,6 +114,15 @@ class PageRun(NamedTuple):
             if any(self.flags >> KEPT[name] & 1 for name in names):
                 return kind
         return "kernel"
+
+
+def counts_of(source: Source, pfns: Iterable[Span], page_size: int) -> dict[Kind, int] | None:
+    """Bytes of each kind among some pages of a live machine; None for others, and where it cannot be read."""
+    text = of_file(Path(KPAGEFLAGS), (("memory0", span) for span in pfns)) if source.kind == "live" else None
+    found = dict[Kind, int]()
+    for run in parse(text or ""):
+        found[run.kind] = found.get(run.kind, 0) + run.pages * page_size
+    return None if text is None else found
 
 
 def read(
@@ -139,7 +169,10 @@ def _run(line: str, where: str, number: int) -> PageRun:
 
 def summary(block: str, first_pfn: int, flags: Flags) -> str:
     """The lines of one memory block, its pages' flags given in order: ``block flags pages first-PFN last-PFN``."""
-    values, place, counts = np.unique(flags & MASK, return_inverse=True, return_counts=True)
+    kept = _kept(flags)
+    hosted = kept & _HOSTED != 0
+    kept[hosted.size if hosted.all() else int(np.argmin(hosted)) :] &= ~_HOSTED
+    values, place, counts = np.unique(kept, return_inverse=True, return_counts=True)
     lines = []
     for index, (value, count) in enumerate(zip(values.tolist(), counts.tolist(), strict=True)):
         at = np.flatnonzero(place == index)

@@ -1,10 +1,14 @@
-"""Pages that DMA holds, told from the struct pages in a kernel's memory: of ``/proc/kcore``, a dump, or a VM's RAM.
+"""Struct pages in a kernel's memory, of ``/proc/kcore``, a dump, or a VM's RAM: where they lie, and which DMA holds.
 
 No file shows who has pinned a page. But ``pin_user_pages()`` adds 1024 to the reference count of a single page, which
 is more than page tables and the page cache ever do, and VMCOREINFO says where in a struct page that count is. Of pages
 that are larger than one the pins are counted elsewhere, where VMCOREINFO does not say.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +29,13 @@ MOST = 1 << 24
 """No count is as large: more is a page of something else, or a negative number."""
 
 
+class Storage(NamedTuple):
+    """Page frames that hold struct pages, and the pages that these describe (PFNs)."""
+
+    frames: Span
+    pages: Span
+
+
 class StructPages:
     """The struct pages of a kernel. Raises BadInput where its notes do not say where they are."""
 
@@ -36,7 +47,26 @@ class StructPages:
         self._refcount = source.info.integer("OFFSET(page._refcount)")
         if not 0 < self.size <= 256 or self._refcount % 4 or not 0 <= self._refcount < self.size:
             raise BadInput(f"no struct page has {self.size} bytes", where=source.where)
-        self.layout = noted_kernel(source.info, source.root, ptwalk(source.reader, source.root)).layout
+        self._found = ptwalk(source.reader, source.root)
+        self.layout = noted_kernel(source.info, source.root, self._found).layout
+
+    @cached_property
+    def _leaves(self) -> tuple[U64, U64, U64]:
+        """The leaves of vmemmap: virtual and physical addresses, sizes."""
+        found, area = self._found, self.layout.vmemmap_usable
+        there = found.mapped & (found.va >= np.uint64(area.start)) & (found.va <= np.uint64(area.end - 1))
+        return found.va[there], found.pa[there], found.size[there]
+
+    def storage(self, pfns: Span) -> Iterator[Storage]:
+        """The frames of a range that hold struct pages, by where vmemmap maps them; some may be mapped often."""
+        page = self._source.root.fmt.page_size
+        low, high = pfns.start * page, pfns.end * page
+        vas, pas, sizes = self._leaves
+        there = (pas < np.uint64(high)) & (pas + sizes > np.uint64(low))
+        for va, pa, size in zip(*(each[there].tolist() for each in (vas, pas, sizes)), strict=True):
+            start, end = max(pa, low), min(pa + size, high)
+            first = self.layout.page_to_pfn(va + start - pa)
+            yield Storage(Span(start // page, end // page), Span(first, first + -(-(end - start) // self.size)))
 
     def reference_counts(self, pfns: Span) -> npt.NDArray[np.int32]:
         """``page->_refcount`` of each page; 0 for those whose struct page is not there."""

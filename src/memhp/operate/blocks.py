@@ -6,7 +6,7 @@ Everything is read from files, and only from those that the machine lets one rea
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
@@ -17,6 +17,9 @@ from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
 from memhp.facts.source import ACPI_DEVICES, ACPI_MEMORY, OSRELEASE, SYS_MEMORY, Source
 from memhp.facts.zoneinfo import ZoneInfo
 from memhp.spans import Span, SpanMap
+
+if TYPE_CHECKING:
+    from memhp.facts.kpageflags import PageRun
 
 STRUCT_PAGE = 64
 """Bytes of a ``struct page`` on 64-bit kernels as distributions build them."""
@@ -51,7 +54,8 @@ class BlockRange(msgspec.Struct, frozen=True, kw_only=True):
     memmap_on_memory: bool | None
     """Whether the struct pages of each block lie in the block itself."""
     use: dict[str, int] | None = None
-    """Bytes of pages of each kind (:data:`memhp.facts.kpageflags.Kind`), and of those that are ``pinned``."""
+    """Bytes of pages of each kind (:data:`memhp.facts.kpageflags.Kind`), and of those that are ``pinned``; ``memmap``
+    are struct pages, the range's own or those of other memory."""
 
     @property
     def count(self) -> int:
@@ -119,6 +123,13 @@ class _Told(NamedTuple):
     use: Mapping[str, int] | None
 
 
+class _Pages(NamedTuple):
+    """What the pages of a block show: bytes of each kind, whether some hold its own struct pages; None: nothing."""
+
+    kinds: Mapping[str, int] | None = None
+    self_hosted: bool | None = None
+
+
 def read_blocks(source: Source, *, use: bool = False, kernel_memory: Path | None = None) -> BlocksDocument:
     """The blocks of a machine; with `use` also what their pages are, from ``/proc/kpageflags`` (8 bytes a page).
 
@@ -132,11 +143,12 @@ def read_blocks(source: Source, *, use: bool = False, kernel_memory: Path | None
     page = page_size_of(zones, memory) if zones else None
     parameters, unseen = params.read(source), list[str]()
     owners = owners_of(source, memory, unseen)
-    pages = _use(source, memory, page, kernel_memory, unseen) if use else None
+    pages = _use(source, memory, page, kernel_memory, unseen) if use else {}
     hosting = _hosting(source, memory, parameters.memmap_on_memory, owners)
     told = {
-        block.index: _Told(owners.get(block.index), hosting(block), None if pages is None else pages.get(block.index))
+        block.index: _Told(owners.get(block.index), hosting(block) if hosts is None else hosts, kinds)
         for block in memory.blocks
+        for kinds, hosts in (pages.get(block.index, _Pages()),)
     }
     line = source.get("/proc/cmdline")
     release = source.get(OSRELEASE)
@@ -301,28 +313,26 @@ def _hosting(
 
 def _use(
     source: Source, memory: MemoryBlocks, page: int | None, kernel_memory: Path | None, unseen: list[str]
-) -> dict[int, dict[str, int]] | None:
-    """Bytes of pages of each kind by block; those that are pinned do not count as movable."""
-    from memhp.facts import kpageflags
-    from memhp.operate.pins import Pins
+) -> dict[int, _Pages]:
+    """What the pages of each block show."""
+    from memhp.facts import counters, kpageflags
+    from memhp.operate.kernel_memory import KernelMemory, pins_unseen, use_of
 
     if page is None:
         raise BadInput("nothing tells the page size", where=source.where("/proc/zoneinfo"), fix="leave out --use")
-    runs = kpageflags.read(source, memory, page)
+    runs: dict[int, list[PageRun]] = {}
+    for run in kpageflags.read(source, memory, page):
+        runs.setdefault(run.block, []).append(run)
+    kernel = KernelMemory(source, kernel_memory)
     if not runs:
         unseen.append("what pages are: /proc/kpageflags cannot be read; root can")
-        return None
-    found: dict[int, dict[str, int]] = {}
-    for run in runs:
-        kinds = found.setdefault(run.block, {})
-        kinds[run.kind] = kinds.get(run.kind, 0) + run.pages * page
-    pins = Pins(source, kernel_memory)
-    if pins.missing:
-        unseen.append(pins.missing)
-    for index, kinds in found.items():
-        start, end = memory.span(memory.by_index[index])
-        pinned = sum(held.size for held in pins.held(Span(start // page, end // page))) * page
-        if pinned:
-            kinds["movable"] = max(kinds.get("movable", 0) - pinned, 0)
-            kinds["pinned"] = pinned
+    elif missing := pins_unseen(kernel, counters.parse_vmstat(source.get("/proc/vmstat") or "")):
+        unseen.append(missing)
+    found: dict[int, _Pages] = {}
+    for block in memory.blocks if runs or not kernel.missing else ():
+        start, end = memory.span(block)
+        pfns, mine = Span(start // page, end // page), runs.get(block.index, [])
+        kinds = use_of(source, kernel, mine, pfns, page)
+        own = any(run.kind == "memmap" for run in mine) or kernel.self_hosted(pfns)
+        found[block.index] = _Pages(kinds or None, own)
     return found

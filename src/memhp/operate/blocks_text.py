@@ -104,7 +104,7 @@ def _cell(signs: str) -> str:
     return MIXED if len(set(signs)) > 1 else signs[:1]
 
 
-COLUMNS = ("blocks", "start", "size", "state", "zones", "node", "removable", "added by")
+COLUMNS = ("blocks", "start", "size", "state", "zones", "node", "removable", "added by", "memmap")
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -125,7 +125,6 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def _row(each: BlockRange) -> tuple[str, ...]:
     zones = "" if each.zones is None else "several" if each.zones == ["none"] else "/".join(each.zones)
-    hosted = ", own memmap" if each.memmap_on_memory else ""
     return (
         format_range(each.first, each.last),
         f"{each.start:#x}",
@@ -134,17 +133,22 @@ def _row(each: BlockRange) -> tuple[str, ...]:
         zones,
         ",".join(map(str, each.nodes)),
         "" if each.removable is None else "yes" if each.removable else "no",
-        (each.added_by or "") + hosted,
+        each.added_by or "",
+        "own" if each.memmap_on_memory else "",
     )
 
 
 def _uses(ranges: Iterable[BlockRange]) -> Iterator[str]:
     """What the pages of each range are, most first."""
     for each in ranges:
-        if each.use is not None:
+        if each.use:
             sizes = sorted(each.use.items(), key=lambda use: -use[1])
-            told = ", ".join(f"{format_size(size)} {kind}" for kind, size in sizes)
-            yield f"use of {format_range(each.first, each.last)}: {told}"
+            yield f"use of {format_range(each.first, each.last)}: {kinds_text(sizes)}"
+
+
+def kinds_text(sizes: Iterable[tuple[str, int]]) -> str:
+    """``1 GiB movable, 2 MiB struct pages``: kinds of pages with their bytes."""
+    return ", ".join(f"{format_size(size)} {'struct pages' if kind == 'memmap' else kind}" for kind, size in sizes)
 
 
 def _zones(document: BlocksDocument) -> Iterator[str]:

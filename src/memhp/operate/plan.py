@@ -17,6 +17,7 @@ from memhp.facts.memory_blocks import MemoryBlock
 from memhp.facts.observed import Facts
 from memhp.facts.source import OSRELEASE, Source
 from memhp.operate.block_selection import blocks_about
+from memhp.operate.kernel_memory import pins_held
 from memhp.operate.rehearsal import session_of
 from memhp.operate.why import OF_PAGES, Obstacle, Seen, seen_of, told
 from memhp.scenario import schema
@@ -151,12 +152,16 @@ def _check_size(facts: Facts, size: int, where: str) -> None:
         raise BadInput(text, where=where, fix="round it up")
 
 
+STAYS = frozenset({"free", "hole", "offline", "poisoned", "memmap"})
+"""Kinds of pages with nothing in them that would have to move; a block's own struct pages go with it."""
+
+
 def in_use(seen: Seen, block: MemoryBlock) -> int | None:
     """Bytes of a block in use; None where nothing shows it."""
     runs = seen.pages.get(block.index)
     if runs is None:
         return None
-    return sum(run.pages for run in runs if run.kind not in ("free", "hole")) * seen.page_size
+    return sum(run.pages for run in runs if run.kind not in STAYS) * seen.page_size
 
 
 def plan(source: Source, facts: Facts, goal: Goal, *, most: int | None = None) -> HostPlan:
@@ -202,7 +207,9 @@ def plan_id(goal: str, machine: MachineState, steps: list[Step]) -> str:
 def _assumed(seen: Seen, steps: list[Step]) -> Iterable[str]:
     if any(step.write == "offline" for step in steps):
         yield f"moving a page takes {MOVE_SECONDS * 1e6:g} µs"
-        yield "no page is pinned"
+        pins = pins_held(seen.facts.vmstat)
+        if pins != 0:
+            yield "no page is pinned" if pins is None else f"none of the {pins} pins that counters tell of is there"
         if not seen.pages:
             yield "what pages are: as the counters of zones have it, lowest pages first (root sees /proc/kpageflags)"
 

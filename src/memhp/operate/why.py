@@ -19,9 +19,9 @@ from memhp.facts.memory_blocks import MemoryBlock
 from memhp.facts.observed import Facts
 from memhp.facts.page_owner import Holder
 from memhp.facts.source import Source
-from memhp.facts.usage import free_pages
+from memhp.facts.usage import free_pages, usage
 from memhp.operate.block_selection import blocks_about
-from memhp.operate.pins import Pins
+from memhp.operate.kernel_memory import KernelMemory, pins_unseen, use_of
 from memhp.operate.rehearsal import session_of
 from memhp.operate.remedies import NEED, remedies
 from memhp.scenario import schema
@@ -29,7 +29,7 @@ from memhp.spans import Span, SpanSet
 from memhp.target.model.run import outcome_of
 from memhp.target.model.session import Session
 from memhp.target.seen.inferred import read_facts
-from memhp.units import format_count, format_size
+from memhp.units import div_round_up, format_count, format_size
 
 Verdict = Literal["goes", "refused", "unclear", "offline"]
 HOLES = "memory holes"
@@ -87,6 +87,8 @@ class BlockWhy(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of pages of each kind; empty where nothing shows them."""
     held_by: list[Holder] = []
     """Who allocated pages that do not move, where they stand in the way and the kernel keeps records of owners."""
+    struct_pages_of: list[int] = []
+    """The other blocks whose struct pages lie in this one, where the kernel's memory shows that."""
 
 
 class WhyDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,8 +128,8 @@ def why(source: Source, about: str, memory: Path | None = None) -> WhyDocument:
     facts = read_facts(source, only={block.index for block in wanted})
     wanted = [facts.memory.by_index[block.index] for block in wanted if block.index in facts.memory.by_index]
     seen = seen_of(facts)
-    model, pins = _Rehearsed(facts), Pins(source, memory)
-    blocks = [_with_holders(source, seen, _block(seen, block, model, pins)) for block in wanted]
+    model, kernel = _Rehearsed(facts), KernelMemory(source, memory)
+    blocks = [_with_holders(source, seen, _block(source, seen, block, model, kernel)) for block in wanted]
     verdicts = {each.verdict for each in blocks}
     order: tuple[Verdict, ...] = ("refused", "unclear", "goes", "offline")
     span = Span(facts.memory.span(wanted[0]).start, facts.memory.span(wanted[-1]).end)
@@ -143,7 +145,7 @@ def why(source: Source, about: str, memory: Path | None = None) -> WhyDocument:
         blocks=blocks,
         logged=refusals,
         remedies=remedies(reasons, others),
-        unseen=list(_unseen(seen, model, refusals, blocks, pins)),
+        unseen=list(_unseen(seen, model, refusals, blocks, kernel)),
     )
 
 
@@ -169,26 +171,37 @@ def told(seen: Seen, block: MemoryBlock) -> list[Obstacle]:
     return list(_obstacles(seen, block, seen.facts.memory.span(block), seen.pages.get(block.index, [])))
 
 
-def _block(seen: Seen, block: MemoryBlock, model: "_Rehearsed", pins: Pins) -> BlockWhy:
+def _block(source: Source, seen: Seen, block: MemoryBlock, model: "_Rehearsed", kernel: KernelMemory) -> BlockWhy:
     span = seen.facts.memory.span(block)
+    pfns = Span(span.start // seen.page_size, span.end // seen.page_size)
     runs = seen.pages.get(block.index, [])
-    use: dict[str, int] = {}
-    for run in runs:
-        use[run.kind] = use.get(run.kind, 0) + run.pages * seen.page_size
     obstacles: list[Obstacle] = []
     verdict: Verdict = "offline"
     if block.state != "offline":
         obstacles = list(_obstacles(seen, block, span, runs))
         if not any(each.certain for each in obstacles):
-            held = _held(pins.held(Span(span.start // seen.page_size, span.end // seen.page_size)))
-            obstacles = in_order([*obstacles, *model.obstacles(block, pages=not runs), *held])
+            more = [*obstacles, *model.obstacles(block, pages=not runs), *_held(kernel.held(pfns))]
+            if not runs and block.zone != "Movable" and not any(each.certain for each in more):
+                more += _by_counters(seen, block)
+            obstacles = in_order(more)
         certain = any(each.certain for each in obstacles)
-        verdict = "refused" if certain else "unclear" if obstacles or _open(block, runs) else "goes"
+        verdict = "refused" if certain else "unclear" if obstacles else "goes"
     return BlockWhy(
         block=block.index, start=span.start, size=span.size, state=block.state,
         zones=None if block.valid_zones is None else list(block.valid_zones), verdict=verdict, obstacles=obstacles,
-        use=use,
+        use=use_of(source, kernel, runs, pfns, seen.page_size),
+        struct_pages_of=list(_described(seen, kernel, pfns)),
     )  # fmt: skip
+
+
+def _described(seen: Seen, kernel: KernelMemory, pfns: Span) -> Iterator[int]:
+    """The other blocks whose struct pages lie in a block."""
+    per = seen.facts.memory.block_size // seen.page_size
+    found = SpanSet()
+    for storage in kernel.storage(pfns):
+        found.add(storage.pages.start // per, -(-storage.pages.end // per))
+    for span in found:
+        yield from (block for block in range(*span) if block != pfns.start // per)
 
 
 def _with_holders(source: Source, seen: Seen, why: BlockWhy) -> BlockWhy:
@@ -197,11 +210,6 @@ def _with_holders(source: Source, seen: Seen, why: BlockWhy) -> BlockWhy:
         return why
     pfns = Span(why.start // seen.page_size, (why.start + why.size) // seen.page_size)
     return msgspec.structs.replace(why, held_by=page_owner.unmovable(source, pfns) or [])
-
-
-def _open(block: MemoryBlock, runs: list[PageRun]) -> bool:
-    """Whether pages that nobody sees decide: in ZONE_MOVABLE they move, unless they are pinned."""
-    return not runs and block.zone != "Movable"
 
 
 def _obstacles(seen: Seen, block: MemoryBlock, span: Span, runs: list[PageRun]) -> Iterator[Obstacle]:
@@ -253,6 +261,34 @@ def _isolation(seen: Seen, block: MemoryBlock, runs: list[PageRun]) -> Iterator[
     )  # fmt: skip
 
 
+def _by_counters(seen: Seen, block: MemoryBlock) -> Iterator[Obstacle]:
+    """What counters of a zone tell of one of its blocks, where nothing shows pages: how many that may not move are in
+    some block of the zone.
+    """
+
+    def here(node: int, name: str) -> bool:
+        return name == block.zone and (not block.nodes or node in block.nodes)
+
+    zones = [zone for zone in seen.facts.zones if here(zone.node, zone.name)]
+    kernel = sum(use.kernel + use.reclaimable for use in usage(seen.facts) if here(use.node, use.zone))
+    reserved = sum(zone.present - zone.managed for zone in zones)
+    if zones and not kernel and not reserved:
+        return
+    size, page = seen.facts.memory.block_size, seen.page_size
+    alike = sum(each.zone == block.zone and each.nodes == block.nodes for each in seen.facts.memory.blocks)
+    least = format_count(max(1, min(div_round_up(kernel * page, size), alike)), "block")
+    told = (
+        f"zone {block.zone} has {format_size(kernel * page)} of kernel memory and {format_size(reserved * page)} that "
+        f"were reserved at boot or a balloon took, in {least} of its {alike} at least"
+        if zones
+        else "a kernel zone may hold pages that do not move"
+    )
+    yield Obstacle(
+        reason=ISOLATION, errno="EBUSY", place="mm/page_isolation.c:set_migratetype_isolate", certain=False,
+        detail=f"{told}; whether in this one root sees in /proc/kpageflags",
+    )  # fmt: skip
+
+
 def _held(pages: list[Span]) -> Iterator[Obstacle]:
     """Pages that DMA holds are found movable and do not move: the kernel tries again until it is interrupted."""
     count = sum(span.size for span in pages)
@@ -293,7 +329,10 @@ class _Rehearsed:
         return found is not None and found.state == "online"
 
     def obstacles(self, block: MemoryBlock, *, pages: bool) -> Iterator[Obstacle]:
-        """What the model's kernel refuses the block for; reasons about pages only if `pages`, as a possibility."""
+        """What the model's kernel refuses the block for; reasons about pages only if `pages`, as a possibility.
+
+        That some do not move counters tell better (:func:`_by_counters`): the model has the lowest in use.
+        """
         if self._session is None and not self.missing:
             try:
                 self._session = session_of(self._facts, where=self._facts.source)
@@ -307,9 +346,9 @@ class _Rehearsed:
             zone: schema.Zone = "movable" if block.zone == "Movable" else "kernel"
             if outcome_of(self._session, schema.Online(zone=zone, blocks=[block.index]), "why").result != "ok":
                 self._session = None
-        if outcome.result == "ok" or (reason in OF_PAGES and not pages):
-            return
         certain = reason not in OF_PAGES
+        if outcome.result == "ok" or not (certain or (pages and reason != ISOLATION)):
+            return
         supposed = "rehearsed on a model of this machine"
         detail = supposed if certain else f"{supposed}, with the lowest pages of each zone in use"
         yield Obstacle(reason=reason, errno=outcome.result, place=outcome.place, detail=detail, certain=certain)
@@ -331,15 +370,17 @@ def logged(log: Dmesg | None, span: Span) -> list[Logged]:
     return found[::-1]
 
 
-def _unseen(seen: Seen, model: _Rehearsed, refusals: list[Logged], blocks: list[BlockWhy], pins: Pins) -> Iterator[str]:
+def _unseen(
+    seen: Seen, model: _Rehearsed, refusals: list[Logged], blocks: list[BlockWhy], kernel: KernelMemory
+) -> Iterator[str]:
     if not seen.pages:
         yield NEED["pages"]
     if any(o.reason == ISOLATION for each in blocks for o in each.obstacles) and not any(b.held_by for b in blocks):
         yield NEED["owners"]
     if seen.facts.hidden:
         yield NEED["iomem"]
-    if pins.missing:
-        yield pins.missing
+    if missing := pins_unseen(kernel, seen.facts.vmstat):
+        yield missing
     if not refusals:
         yield NEED["log" if seen.facts.log is None else "debug"]
     if model.missing:

@@ -4,9 +4,9 @@
 from collections.abc import Iterator
 from itertools import groupby
 
-from memhp.operate.blocks_text import as_text
+from memhp.operate.blocks_text import as_text, kinds_text
 from memhp.operate.why import BlockWhy, WhyDocument
-from memhp.units import format_count, format_range, format_size
+from memhp.units import format_count, format_range
 
 SHOWN = 5
 """So many who hold pages are named, those with most."""
@@ -56,7 +56,10 @@ def _blocks(blocks: list[BlockWhy]) -> Iterator[str]:
         for kind, size in block.use.items():
             use[kind] = use.get(kind, 0) + size
     if use:
-        yield "  pages: " + ", ".join(f"{format_size(size)} {kind}" for kind, size in use.items())
+        yield f"  pages: {kinds_text(use.items())}"
+    others = {number for block in blocks for number in block.struct_pages_of} - {*range(first.block, last.block + 1)}
+    if others:
+        yield f"  holds struct pages of {format_count(len(others), 'other block')}, from {min(others)} on"
     for holder in sorted((each for block in blocks for each in block.held_by), key=lambda h: -h.pages)[:SHOWN]:
         yield f"  held: {format_count(holder.pages, 'page')} by {holder.process} in {holder.function}()"
     for obstacle in first.obstacles:

@@ -39,6 +39,9 @@ SHOWN: dict[Use, tuple[str, ...]] = {
 }
 """The flags by which ``/proc/kpageflags`` shows what a page is used for (``fs/proc/page.c:stable_page_flags``)."""
 
+MARKED = {PageFlags.HWPOISON: "HWPOISON", PageFlags.VMEMMAP_SELF_HOSTED: "OWNER_PRIVATE"}
+"""The flags of pages that are shown besides."""
+
 MAPPED = frozenset({Use.MOVABLE, Use.PINNED, Use.SECRETMEM, Use.HUGETLB, Use.GIGANTIC})
 """Uses that processes have mapped, each page once."""
 
@@ -82,8 +85,9 @@ def flags(k: Kernel, pfns: Span) -> Words:
             value = sum(1 << KEPT[name] for name in SHOWN[owner.use])
             found[start - pfns.start : end - pfns.start] = value
     for start, end, each in k.page_flags.runs(*pfns):
-        if PageFlags.HWPOISON in each:
-            found[start - pfns.start : end - pfns.start] |= np.uint64(1 << KEPT["HWPOISON"])
+        for flag, name in MARKED.items():
+            if flag in each:
+                found[start - pfns.start : end - pfns.start] |= np.uint64(1 << KEPT[name])
     return found
 
 

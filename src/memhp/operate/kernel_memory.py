@@ -1,0 +1,97 @@
+"""What the kernel's own memory tells of pages, where it can be read: those that DMA holds, those with struct pages."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from memhp.errors import BadInput
+from memhp.facts import kpageflags
+from memhp.facts.kpageflags import Kind, PageRun
+from memhp.facts.source import Source
+from memhp.facts.struct_pages import Storage, StructPages
+from memhp.facts.table_source import KCORE, open_tables
+from memhp.operate.remedies import NEED
+from memhp.spans import Span, SpanSet
+
+
+class KernelMemory:
+    """Reads `memory` (a dump, a VM's RAM), or of this host ``/proc/kcore``.
+
+    `missing` says why nothing is read; "" if it is. Raises :class:`BadInput` for a `memory` that cannot be read.
+    """
+
+    def __init__(self, source: Source, memory: Path | None) -> None:
+        self.missing = ""
+        self._pages: StructPages | None = None
+        if memory is not None:
+            self._pages = StructPages(open_tables(memory))
+        elif source.kind != "live":
+            self.missing = NEED["pins"]
+        else:
+            try:
+                self._pages = StructPages(open_tables(KCORE))
+            except BadInput as error:
+                self.missing = f"{NEED['pins']} ({error})"
+
+    def held(self, pfns: Span) -> list[Span]:
+        """Those of some pages that DMA holds, ascending; none where nothing is read."""
+        return [] if self._pages is None else self._pages.pinned(pfns)
+
+    def storage(self, pfns: Span) -> list[Storage]:
+        """Those of some pages that hold struct pages, and of which pages; none where nothing is read."""
+        return [] if self._pages is None else list(self._pages.storage(pfns))
+
+    def self_hosted(self, pfns: Span) -> bool | None:
+        """Whether these pages begin with struct pages of their own, as an altmap has them; None where nothing is read.
+
+        Memory of boot may hold its own as well, but anywhere.
+        """
+        if self.missing:
+            return None
+        return any(each.frames.start == pfns.start and each.pages.overlaps(pfns) for each in self.storage(pfns))
+
+
+def pins_held(vmstat: Mapping[str, int]) -> int | None:
+    """How many pins there are in all memory (``mm/gup.c``); None of a kernel that does not count them, before 5.6.
+
+    CPUs add theirs to the counters every second or so: what has been held for longer is in.
+    """
+    got, back = vmstat.get("nr_foll_pin_acquired"), vmstat.get("nr_foll_pin_released")
+    return None if got is None or back is None else max(got - back, 0)
+
+
+def pins_unseen(memory: KernelMemory, vmstat: Mapping[str, int]) -> str:
+    """What is to be said of pins that nobody sees; "" where they are seen, or counters say that there are none."""
+    count = pins_held(vmstat)
+    if not memory.missing or count == 0:
+        return ""
+    return memory.missing if count is None else f"where the {count} pins are that counters tell of: {memory.missing}"
+
+
+def use_of(source: Source, memory: KernelMemory, runs: Sequence[PageRun], pfns: Span, page: int) -> dict[str, int]:
+    """Bytes of the pages of a block by kind, and of those that are ``pinned``, which do not count as movable.
+
+    Struct pages are seen in the kernel's memory, and there only where they are of other blocks.
+    """
+    found: dict[str, int] = {}
+    for run in runs:
+        found[run.kind] = found.get(run.kind, 0) + run.pages * page
+    if pinned := sum(span.size for span in memory.held(pfns)) * page:
+        found["movable"] = max(found.get("movable", 0) - pinned, 0)
+        found["pinned"] = pinned
+    frames = SpanSet.joined(sorted(each.frames for each in memory.storage(pfns)))
+    if frames:
+        shown = kpageflags.counts_of(source, frames, page) if runs else None
+        for kind, size in (shown or _likely(found, frames.size * page)).items():
+            found[kind] = found.get(kind, 0) - size
+        found["memmap"] = frames.size * page
+    return {kind: size for kind, size in found.items() if size > 0}
+
+
+def _likely(found: Mapping[str, int], size: int) -> dict[Kind, int]:
+    """As what kpageflags showed so many bytes of struct pages, where that cannot be asked any more."""
+    taken: dict[Kind, int] = {}
+    for kind in ("memmap", "reserved", "kernel"):
+        taken[kind] = min(size, found.get(kind, 0))
+        size -= taken[kind]
+    return taken
