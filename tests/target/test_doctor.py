@@ -8,14 +8,30 @@ import pytest
 from memhp.linux.arch.registry import ARCHES
 from memhp.target.guest.cache import Cache
 from memhp.target.guest.doctor import BY_DEFAULT, examine
-from memhp.target.guest.flavours import ALIASES, DEFAULTS, FLAVOURS, wanted
-from memhp.target.guest.kernel import IMAGES
+from memhp.target.guest.flavours import DEFAULTS, FLAVOURS, flavour_called, wanted
 from memhp.target.guest.machines import MACHINES
 
 
 def test_guests_of_every_architecture_have_a_machine_a_flavour_and_an_image() -> None:
-    assert set(MACHINES) == set(IMAGES) == {flavour.arch for flavour in FLAVOURS.values()} == set(ARCHES)
-    assert set(ALIASES.values()) <= set(FLAVOURS)
+    assert set(MACHINES) == {flavour.arch for flavour in FLAVOURS.values()} == set(ARCHES)
+    assert {arch: row.flavour for arch, row in MACHINES.items() if FLAVOURS[row.flavour].arch != arch} == {}
+    assert all(row.images for row in MACHINES.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "flavour"),
+    [
+        ("x86_64", "cloud-amd64"),
+        ("x86", "cloud-amd64"),
+        ("aarch64", "arm64"),
+        ("arm64-16k", "arm64-16k"),
+        ("riscv", "riscv64"),
+        ("loongarch64", "loong64"),
+    ],
+)
+def test_an_architecture_by_any_of_its_names_stands_for_a_flavour(name: str, flavour: str) -> None:
+    assert flavour_called(name) == FLAVOURS[flavour]
+    assert flavour_called("sparc64") is None
 
 
 def test_every_architecture_is_looked_for_and_what_fetch_takes_unasked_is_wanted(

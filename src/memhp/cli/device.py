@@ -58,7 +58,7 @@ def virtio_mem(
     from memhp.units import parse_size
 
     if (at is None) == (guest is None):
-        raise click.UsageError("give --at, or --guest such as riscv64:1G")
+        raise click.UsageError("give --at, or --guest ARCH:SIZE")
     arch, _, own = (guest or "").partition(":")
     start = parse_size(at, where="--at") if at is not None else region_at(arch, parse_size(own, where="--guest"))
     geometry = Geometry(start, parse_size(size, where="--size"), parse_size(block_size, where="--block-size"), node)

@@ -3,6 +3,8 @@
 
 from dataclasses import dataclass
 
+from memhp.linux.arch.registry import ports
+
 HOTPLUG_OPTIONS = (
     "mem",
     "memmap",
@@ -13,10 +15,6 @@ HOTPLUG_OPTIONS = (
     "acpi_no_memhotplug",
     "kaslr",
     "nokaslr",
-    "no5lvl",
-    "no4lvl",
-    "nogbpages",
-    "gbpages",
     "rodata",
     "debug_pagealloc",
     "kfence.sample_interval",
@@ -25,9 +23,9 @@ HOTPLUG_OPTIONS = (
     "hugepages",
     "cma",
     "crashkernel",
-    "arm64.nolva",
 )
-"""Options outside memory_hotplug.* that change what hotplug finds or does (kernel-parameters.txt in the manuals)."""
+"""Options outside memory_hotplug.* that change what hotplug finds or does (kernel-parameters.txt in the manuals), but
+for those of one architecture."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,11 @@ class Cmdline:
         return self.get(name) is not None
 
     def hotplug(self) -> dict[str, str]:
-        """The options that matter for memory hotplug, by name: HOTPLUG_OPTIONS and all of ``memory_hotplug.*``."""
-        wanted = {_dash_to_underscore(name) for name in HOTPLUG_OPTIONS}
+        """The options that matter for memory hotplug, by name: HOTPLUG_OPTIONS, those of architectures, and all of
+        ``memory_hotplug.*``.
+        """
+        own = (name for each in ports() for name in each.cmdline_options)
+        wanted = {_dash_to_underscore(name) for name in (*HOTPLUG_OPTIONS, *own)}
         return {
             option: value or ""
             for option, value in self.options

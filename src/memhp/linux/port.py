@@ -174,6 +174,10 @@ class Port(Protocol):
     """Physical bytes that the kernel takes out of whatever RAM firmware names."""
     plug_start: int
     """The lowest physical address at which platforms plug memory."""
+    mem_is_an_end: bool
+    """Whether ``mem=`` names the physical address at which RAM ends; else how much of it there is."""
+    cmdline_options: tuple[str, ...]
+    """Options of the command line that only this architecture has, and that change what hotplug finds or does."""
     image_start: int
     """The lowest physical address at which the kernel image is loaded."""
     virtio_mem_extent: int

@@ -44,6 +44,10 @@ class Platform(NamedTuple):
     slots: int | None = None
     """How many DIMMs there can be; None as many as the user of the machine says."""
     devices: DevicePlace = DevicePlace()
+    usual: bool = False
+    """Whether it is the board that QEMU, or whoever starts it, takes where none is named."""
+    device_tree: bool = False
+    """Whether a kernel that is booted without firmware learns of the machine from a device tree, not from ACPI."""
 
     @property
     def start(self) -> int:
@@ -116,13 +120,21 @@ PC = Platform(_above_4g(3 * GiB), 4 * KiB, (LEGACY,))
 
 PLATFORMS: dict[tuple[str, str], Platform] = {
     ("x86_64", "q35"): Platform(_q35, 4 * KiB, (LEGACY,), ACPI_DATA),
-    ("x86_64", "pc"): Platform(_i440fx, 4 * KiB, (LEGACY,), ACPI_DATA),
+    ("x86_64", "pc"): Platform(_i440fx, 4 * KiB, (LEGACY,), ACPI_DATA, usual=True),
     ("x86_64", "microvm"): Platform(_above_4g(3 * GiB), 4 * KiB, (LEGACY,), pluggable=False),
-    ("arm64", "virt"): Platform(_from(1 * GiB)),
-    ("riscv64", "virt"): Platform(_from(2 * GiB), pluggable=False),
-    ("loongarch64", "virt"): Platform(lambda ram: ((0, 256 * MiB), (2 * GiB, REST))),
+    ("arm64", "virt"): Platform(_from(1 * GiB), usual=True, device_tree=True),
+    ("riscv64", "virt"): Platform(_from(2 * GiB), pluggable=False, usual=True, device_tree=True),
+    ("loongarch64", "virt"): Platform(lambda ram: ((0, 256 * MiB), (2 * GiB, REST)), usual=True, device_tree=True),
 }
 """Boards of QEMU, by architecture and type of machine."""
+
+QEMU_CPU = {
+    "x86_64": "qemu64-x86_64-cpu",
+    "arm64": "max-arm-cpu",
+    "riscv64": "rv64-riscv-cpu",
+    "loongarch64": "la464-loongarch-cpu",
+}
+"""What QEMU calls its usual CPU of each architecture."""
 
 CLOUD_HYPERVISOR: dict[str, Platform] = {
     "x86_64": Platform(_above_4g(3 * GiB), 4 * KiB, ((640 * KiB, 1 * MiB),), slots=_CLOUD_SLOTS, devices=_CLOUD),

@@ -14,6 +14,8 @@ from memhp.errors import BadInput
 from memhp.facts import cmdline
 from memhp.facts.cmdline import Cmdline
 from memhp.linux.arch.registry import ports
+from memhp.scenario.platforms import PLATFORMS
+from memhp.scenario.presets import USUAL_ARCH
 from memhp.units import MiB, parse_size
 
 DEFAULT_RAM = 128 * MiB
@@ -71,15 +73,15 @@ class QemuCommand:
 
 
 def parse(text: str, *, arch: str | None, where: str) -> QemuCommand:
-    """The machine of a command line, with or without the program at its beginning; x86-64 where neither it nor `arch`
-    says.
+    """The machine of a command line, with or without the program at its beginning; of the usual architecture where
+    neither it nor `arch` says.
 
     Raises :class:`BadInput` naming `where` for words that QEMU refuses, and for memory that is not understood.
     """
     words = _words(text, where)
     options = list(_options(words, where))
     program = words[0] if words and not words[0].startswith("-") else ""
-    arch = arch or _arch(program) or "x86_64"
+    arch = arch or _arch(program) or USUAL_ARCH
     memory = _merged(options, ("-m", "-memory"), "size", where)
     ram = _size(memory.get("size", ""), MiB, where, "-m") or DEFAULT_RAM
     backends = dict(_backends(options, where))
@@ -147,11 +149,16 @@ def _merged(options: list[tuple[str, str]], names: tuple[str, ...], first: str, 
 
 def _machine_type(told: Properties, arch: str, where: str) -> str:
     """``pc-q35-9.2`` is ``q35``, ``pc-i440fx-9.2`` is ``pc``, ``virt-9.2`` is ``virt``."""
-    name = told.get("type", "pc" if arch == "x86_64" else "virt")
+    name = told.get("type", "") or _usual(arch)
     short = name.removeprefix("pc-").rpartition("-")[0] if name.rpartition("-")[2][:1].isdigit() else name
     if "max-ram-below-4g" in told:
         raise BadInput("max-ram-below-4g is not understood", where=where, fix="leave it out, and write `memory`")
     return {"i440fx": "pc"}.get(short, short)
+
+
+def _usual(arch: str) -> str:
+    """The board that QEMU takes, or needs to be told, of an architecture; "" if none is known."""
+    return next((machine for (of, machine), board in PLATFORMS.items() if of == arch and board.usual), "")
 
 
 def _size(text: str, unit: int, where: str, what: str) -> int:

@@ -12,6 +12,7 @@ import msgspec
 
 from memhp.errors import BadInput
 from memhp.facts.cmdline import Cmdline
+from memhp.linux.arch.registry import port
 from memhp.scenario.boot_options import boot_options
 from memhp.scenario.platforms import PLATFORMS, Platform
 from memhp.scenario.qemu import QemuCommand, parse
@@ -51,7 +52,7 @@ def _in_words(text: MachineText, command: QemuCommand, platform: Platform, where
     room = command.max_ram - command.ram
     if room < 0:
         raise BadInput("maxmem is less than the RAM there is", where=where, fix=f"at least {format_size(command.ram)}")
-    start = align_up(max(top, 4 * GiB) if command.arch == "x86_64" else top, GiB)
+    start = align_up(max(top, port(command.arch).plug_start), GiB)
     return msgspec.structs.replace(
         text,
         qemu=None,
@@ -62,19 +63,19 @@ def _in_words(text: MachineText, command: QemuCommand, platform: Platform, where
         slots=command.slots,
         device_memory=room,
         max_memory=start + room + command.slots * GiB if room else None,
-        proximity=domains(command),
+        proximity=domains(command, platform),
         boot=_boot(text.boot, command.append, where),
     )
 
 
 def ram_of(command: QemuCommand, platform: Platform) -> Iterator[Memory]:
-    """What Linux finds of it, up to where ``mem=`` ends it: on x86 an address, elsewhere an amount."""
-    limit = _limit(command.append)
+    """What Linux finds of it, up to where ``mem=`` ends it."""
+    limit, is_an_end = _limit(command.append), port(command.arch).mem_is_an_end
     for start, end, nid in platform.ram(ram_by_node(command)):
-        size = min(end, limit if command.arch == "x86_64" else start + limit) - start
+        size = min(end, limit if is_an_end else start + limit) - start
         if size > 0:
             yield Memory(size=size, start=start, node=nid)
-            limit -= 0 if command.arch == "x86_64" else size
+            limit -= 0 if is_an_end else size
 
 
 def ram_by_node(command: QemuCommand) -> list[tuple[int, int]]:
@@ -88,12 +89,12 @@ def _limit(append: Cmdline) -> int:
     return parse_size(told, where="-append mem=") if told else 1 << 52
 
 
-def domains(command: QemuCommand) -> list[int] | None:
+def domains(command: QemuCommand, platform: Platform) -> list[int] | None:
     """Proximity domains in the order in which Linux meets them: those of CPUs, of RAM, and of what may be plugged.
 
     None where a device tree has node numbers; none at all for a PC without ``-numa`` that has nothing to plug.
     """
-    if command.arch != "x86_64" and not command.firmware:
+    if platform.device_tree and not command.firmware:
         return []
     if not command.nodes:
         return [0] if command.slots and command.max_ram > command.ram else []

@@ -44,6 +44,8 @@ class GenericPort(Port):
     has_zone_dma = True
     bios_ranges: tuple[Span, ...] = ()
     plug_start = 0
+    mem_is_an_end = False
+    cmdline_options: tuple[str, ...] = ()
     image_start = 0
     direct_map_in_page_tables = True
     zones_end_with_ram = True

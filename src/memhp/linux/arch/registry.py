@@ -39,8 +39,8 @@ def ports() -> tuple[Port, ...]:
 
 
 def arch_called(word: str) -> Arch | None:
-    """The architecture that a word such as ``uname -m`` prints is a name of; None where no port has it."""
-    return next((each.name for each in ports() if word in (each.name, *each.uname_words)), None)
+    """The architecture that a word is a name of: as ``uname -m`` prints it, or its folder in the kernel; else None."""
+    return next((each.name for each in ports() if word in (each.name, FOLDERS[each.name], *each.uname_words)), None)
 
 
 @cache

@@ -22,7 +22,7 @@ _MEMORY = re.compile(
     r"Fallback order|Policy zone|Demotion targets|Memory:|cma: |Hypervisor detected:|CPU features: detected:|"
     r"Virtual kernel memory layout:|mem auto-init|Offlined Pages|memory offlining|altmap_alloc_block_buf|"
     r"virtio_mem |kmem |acpi PNP0C80|memory memory\d+:|removing memory fails|page:|page dumped because|"
-    r"HugeTLB:|x86/mm: Memory block size|"
+    r"HugeTLB:|\S+: Memory block size|"
     r" +(?:DMA|DMA32|Normal|Movable|Device) +(?:\[mem|empty)| +node +\d+: \[mem| +Node \d+: 0x"
     r").*"
 )

@@ -5,13 +5,15 @@ the kernel is told to use what lies below the region only (``mem=``), until the 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from memhp.errors import BadInput
 from memhp.hw.devices.virtio_mem_wire import CONFIG, VIRTIO_ID_MEM
+from memhp.linux.arch.registry import port
+from memhp.target.guest.machines import MACHINES, Served
 from memhp.target.guest.qemu import GuestSpec
-from memhp.units import GiB, MiB, align_up
+from memhp.units import MiB, align_up
 
 DEVICE = f"vhost-user-test-device-pci,virtio-id={VIRTIO_ID_MEM},num_vqs=1,config_size={CONFIG.size}"
 """QEMU's device for back ends that it knows nothing of (QEMU 11; ``vhost-user-device-pci`` before)."""
@@ -19,42 +21,20 @@ ALIGNMENT = 128 * MiB
 """What the region of a device is aligned to: a memory block of a kernel with 4K pages and not much memory."""
 
 
-@dataclass(frozen=True)
-class Room:
-    """Where an architecture's machine in QEMU has RAM."""
-
-    base: int
-    """Where it begins: bytes."""
-    limit: str
-    """What the kernel is told, with the end of its own RAM in MiB."""
-    region: int | None = None
-    """Where RAM goes on above a hole; None if there is none."""
-    machine: str | None = None
-    """What moves the hole to the end of the kernel's own RAM, in MiB."""
-    above: int = 0
-    """RAM that must be left above the region, where QEMU keeps the device tree."""
-
-
-ROOMS = {
-    "x86_64": Room(0, "mem={region}M", 4 * GiB, "max-ram-below-4g={own}M"),
-    "arm64": Room(1 * GiB, "mem={own}M"),
-    "riscv64": Room(2 * GiB, "mem={own}M", above=ALIGNMENT),
-}
-"""Each architecture whose guests can have a served device."""
-
-
 def region_at(arch: str, memory: int) -> int:
     """Where a served device's region begins in a guest with `memory` bytes of its own. Raises :class:`BadInput`."""
-    room = _room(arch)
-    if room.region is not None:
-        return room.region
-    return align_up(room.base + memory, ALIGNMENT)
+    served = _served(arch)
+    if served.region is not None:
+        return served.region
+    return align_up(port(arch).ram_start + memory, ALIGNMENT)
 
 
-def _room(arch: str) -> Room:
-    if arch not in ROOMS:
-        raise BadInput(f"no device is served to a guest of {arch}", where="--kernel", fix=f"one of {', '.join(ROOMS)}")
-    return ROOMS[arch]
+def _served(arch: str) -> Served:
+    served = MACHINES[arch].served
+    if served is None:
+        can = ", ".join(name for name, row in MACHINES.items() if row.served is not None)
+        raise BadInput(f"no device is served to a guest of {arch}", where="--kernel", fix=f"one of {can}")
+    return served
 
 
 def attached(spec: GuestSpec, name: str, socket: Path, size: int) -> GuestSpec:
@@ -89,16 +69,18 @@ def qemu_options(arch: str, own: int, size: int, socket: Path) -> list[str]:
 
 def _total(arch: str, own: int, size: int) -> int:
     """All RAM of the machine: the kernel's own, what lies between, and the device's region."""
-    room = _room(arch)
-    return size + room.above + (own if room.region is not None else region_at(arch, own) - room.base)
+    served = _served(arch)
+    below = own if served.region is not None else region_at(arch, own) - port(arch).ram_start
+    return size + served.above + below
 
 
 def _limit(arch: str, own: int) -> str:
-    return _room(arch).limit.format(own=own // MiB, region=region_at(arch, own) // MiB)
+    """What ends the kernel's RAM where the region begins, or where a hole before it does."""
+    return f"mem={(region_at(arch, own) if port(arch).mem_is_an_end else own) // MiB}M"
 
 
 def _machine(arch: str, own: int) -> tuple[str, ...]:
-    words = _room(arch).machine
+    words = _served(arch).machine
     return () if words is None else ("-machine", words.format(own=own // MiB))
 
 

@@ -5,8 +5,8 @@ import shutil
 from dataclasses import dataclass
 
 from memhp.errors import BadInput
+from memhp.linux.arch.registry import arch_called
 from memhp.target.guest.cache import Cache
-from memhp.target.guest.fetch import HOST_ARCH
 from memhp.target.guest.flavours import DEFAULTS, wanted
 from memhp.target.guest.kernel import fetched
 from memhp.target.guest.machines import MACHINES
@@ -53,7 +53,7 @@ def _archive() -> Check:
 
 
 def _host(host: str) -> Check:
-    known = host in HOST_ARCH
+    known = arch_called(host) is not None
     return Check("host", known, host, "" if known else "give --qemu of your own")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from memhp.errors import BadInput
+from memhp.linux.arch.registry import arch_called
 from memhp.target.guest.cache import Cache
 from memhp.target.guest.flavours import Wanted
 from memhp.target.guest.machines import MACHINES
@@ -22,9 +23,6 @@ KERNEL = re.compile(r"linux-image-(?P<release>(?P<version>\d+\.\d+(?:\.\d+)?[^-]
 
 FRESH = 24 * 60 * 60
 """Seconds for which package lists are good: an archive keeps the packages that they name for longer."""
-
-HOST_ARCH = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "loongarch64": "loong64"}
-"""Package architectures by the machine's own name of itself (``uname -m``)."""
 
 
 def fetch(cache: Cache, kernels: Iterable[Wanted], host: str, progress: Progress) -> list[str]:
@@ -96,9 +94,10 @@ def _fetch_qemu(cache: Cache, arch: str, host: str, known: dict[str, Repository]
     folder = cache.qemu / arch
     if folder.is_dir():
         return
-    if host not in HOST_ARCH:
+    own = arch_called(host)
+    if own is None:
         raise BadInput(f"no QEMU is packaged for {host} hosts", where="memhp guest fetch", fix="give --qemu")
-    repository = _repository(cache, HOST_ARCH[host], known, progress)
+    repository = _repository(cache, MACHINES[own].deb_arch, known, progress)
     packages = [*machine.packages, *machine.firmware_packages, "ipxe-qemu-"]
     files = repository.download_with_dependencies(packages, progress, f"QEMU for {arch}")
     _place(files, folder)

@@ -9,39 +9,42 @@ import re
 from dataclasses import dataclass
 
 from memhp.errors import BadInput
+from memhp.linux.arch.registry import arch_called
+from memhp.target.guest.machines import MACHINES
 
 
 @dataclass(frozen=True)
 class Flavour:
-    """A build of the kernel: the package architecture it is built for, and memhp's name of that architecture."""
+    """A build of the kernel, and the architecture it is built for."""
 
     name: str
-    deb_arch: str
     arch: str
+
+    @property
+    def deb_arch(self) -> str:
+        """The package architecture."""
+        return MACHINES[self.arch].deb_arch
 
 
 FLAVOURS = {
     each.name: each
     for each in (
-        Flavour("cloud-amd64", "amd64", "x86_64"),
-        Flavour("amd64", "amd64", "x86_64"),
-        Flavour("cloud-arm64", "arm64", "arm64"),
-        Flavour("arm64", "arm64", "arm64"),
-        Flavour("arm64-16k", "arm64", "arm64"),
-        Flavour("riscv64", "riscv64", "riscv64"),
-        Flavour("loong64", "loong64", "loongarch64"),
+        Flavour("cloud-amd64", "x86_64"),
+        Flavour("amd64", "x86_64"),
+        Flavour("cloud-arm64", "arm64"),
+        Flavour("arm64", "arm64"),
+        Flavour("arm64-16k", "arm64"),
+        Flavour("riscv64", "riscv64"),
+        Flavour("loong64", "loongarch64"),
     )
 }
 """Every flavour by name."""
 
-ALIASES = {"x86_64": "cloud-amd64", "aarch64": "arm64", "riscv": "riscv64", "loongarch64": "loong64"}
-"""Names of architectures, and the flavour that each stands for."""
-
 SUITES = ("bookworm", "trixie", "trixie-backports", "sid")
 """The suites whose indices are read: 6.1 is in the first, 6.12 in the second, the newest in the last."""
 
-DEFAULTS = ("6.12:cloud-amd64", "7.2:cloud-amd64", "6.12:arm64", "7.2:arm64", "6.12:riscv64", "7.2:riscv64")
-"""What is fetched when nothing is named: two series on three architectures."""
+DEFAULTS = tuple(f"{series}:{row.flavour}" for row in MACHINES.values() if row.unasked for series in ("6.12", "7.2"))
+"""What is fetched when nothing is named: two series of each architecture that is fetched unasked."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,19 @@ class Wanted:
         return f"{self.series}:{self.flavour.name}"
 
 
+def flavour_called(name: str) -> Flavour | None:
+    """The flavour of that name, or the one that stands for the architecture of that name; None if there is neither."""
+    arch = None if name in FLAVOURS else arch_called(name)
+    return FLAVOURS.get(name if arch is None else MACHINES[arch].flavour)
+
+
 def wanted(text: str, *, where: str = "--kernel") -> Wanted:
     """``SERIES:FLAVOUR`` as people write it. Raises :class:`BadInput`, which lists the flavours."""
     series, colon, name = text.partition(":")
-    flavour = FLAVOURS.get(ALIASES.get(name, name))
+    flavour = flavour_called(name)
     if not colon or not re.fullmatch(r"\d+\.\d+(\.\d+\S*)?", series) or flavour is None:
         raise BadInput(
-            f"want SERIES:FLAVOUR such as 7.2:arm64, got {text!r}",
+            f"want SERIES:FLAVOUR such as {DEFAULTS[-1]}, got {text!r}",
             where=where,
             fix=f"flavours: {', '.join(FLAVOURS)}",
         )

@@ -9,21 +9,7 @@ from memhp.errors import BadInput
 from memhp.target.guest.cache import Cache
 from memhp.target.guest.fetch import release_of
 from memhp.target.guest.flavours import FLAVOURS, Wanted
-
-IMAGES = {
-    "x86_64": ("arch/x86/boot/bzImage",),
-    "arm64": ("arch/arm64/boot/Image",),
-    "riscv64": ("arch/riscv/boot/Image",),
-    "loongarch64": ("arch/loongarch/boot/vmlinuz.efi", "arch/loongarch/boot/vmlinux.efi"),
-}
-"""Where a build leaves what boots."""
-
-_ARCH_OPTIONS = {
-    "CONFIG_X86_64": "x86_64",
-    "CONFIG_ARM64": "arm64",
-    "CONFIG_RISCV": "riscv64",
-    "CONFIG_LOONGARCH": "loongarch64",
-}
+from memhp.target.guest.machines import MACHINES
 
 
 @dataclass(frozen=True)
@@ -105,16 +91,17 @@ def built(tree: Path, *, where: str = "--linux") -> Kernel:
     if not config.is_file():
         raise BadInput("holds no .config", where=f"{where} {tree}", fix="configure and build the kernel there")
     text = config.read_text(encoding="utf-8")
-    arch = next((name for option, name in _ARCH_OPTIONS.items() if f"\n{option}=y" in text), None)
+    arch = next((name for name, row in MACHINES.items() if f"\n{row.config}=y" in text), None)
     if arch is None:
-        raise BadInput("is of no architecture that memhp boots", where=str(config), fix=f"one of {', '.join(IMAGES)}")
-    image = next((tree / path for path in IMAGES[arch] if (tree / path).is_file()), None)
+        raise BadInput("is of no architecture that memhp boots", where=str(config), fix=f"one of {', '.join(MACHINES)}")
+    images = MACHINES[arch].images
+    image = next((tree / path for path in images if (tree / path).is_file()), None)
     if image is None:
-        raise BadInput(f"has no {IMAGES[arch][0]}", where=f"{where} {tree}", fix="build it: make")
+        raise BadInput(f"has no {images[0]}", where=f"{where} {tree}", fix="build it: make")
     release = tree / "include/config/kernel.release"
     if not release.is_file():
         raise BadInput("has no include/config/kernel.release", where=f"{where} {tree}", fix="build it: make")
-    return Kernel(release.read_text(encoding="utf-8").strip(), arch, _deb_arch(arch), image, tree, config)
+    return Kernel(release.read_text(encoding="utf-8").strip(), arch, MACHINES[arch].deb_arch, image, tree, config)
 
 
 def named(image: Path, arch: str, modules: Path | None, config: Path | None) -> Kernel:
@@ -122,8 +109,4 @@ def named(image: Path, arch: str, modules: Path | None, config: Path | None) -> 
     for path, option in ((image, "--kernel"), (modules, "--modules"), (config, "--config")):
         if path is not None and not path.exists():
             raise BadInput("no such file or folder", where=f"{option} {path}")
-    return Kernel(image.name, arch, _deb_arch(arch), image, modules, config)
-
-
-def _deb_arch(arch: str) -> str:
-    return next(each.deb_arch for each in FLAVOURS.values() if each.arch == arch)
+    return Kernel(image.name, arch, MACHINES[arch].deb_arch, image, modules, config)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from memhp.errors import BadInput
+from memhp.linux.arch.registry import port
 from memhp.scenario import schema
 from memhp.spans import Span
 from memhp.target.guest.fdt import with_node
@@ -51,7 +52,7 @@ def with_regions(spec: GuestSpec, found: dict[str, Span]) -> GuestSpec:
         raise BadInput("devices are numbered by their place", where="device", fix="dax0.0 is the lowest, then dax1.0")
     if any(after.start < before.end for before, after in pairwise(spans)):
         raise BadInput("two regions overlap", where="at")
-    low = HOLE_END if machine.pmem == "memmap" else machine.ram + own
+    low = HOLE_END if machine.pmem == "memmap" else port(spec.kernel.arch).ram_start + own
     if spans[0].start < low or not all(is_aligned(at, MiB) for span in spans for at in span):
         raise BadInput("a guest has no such region there", where="at", fix=f"whole MiB from {low:#x} on")
     if machine.pmem == "memmap":
@@ -65,7 +66,7 @@ def with_regions(spec: GuestSpec, found: dict[str, Span]) -> GuestSpec:
         raise BadInput("DIMMs want ACPI, such regions a device tree", where="steps", fix="leave one of them out")
     return replace(
         spec,
-        nodes=(spans[-1].end + TREE - machine.ram,),
+        nodes=(spans[-1].end + TREE - port(spec.kernel.arch).ram_start,),
         append=f"{spec.append} mem={own >> 20}M".strip(),
         regions=spans,
     )

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from memhp.scenario.platforms import QEMU_CPU
 from memhp.twin.qemu.objects import device_add, device_del, object_add, object_del
 from memhp.twin.qemu.platform import MemoryDevice, Platform
 from memhp.twin.qemu.protocol import Arguments, Command, Parameter, QmpError
@@ -15,7 +16,6 @@ VERSION = {"qemu": {"micro": 3, "minor": 1, "major": 11}, "package": "memhp twin
 CAPABILITIES = "qmp_capabilities"
 """What a connection begins with (:mod:`memhp.twin.qemu.monitor`)."""
 SCHEMA = Path(__file__).with_name("schema.json")
-CPU = "qemu64-x86_64-cpu"
 TEXT, ANY = Parameter("string"), Parameter("any")
 
 OPTIONS = {
@@ -62,10 +62,12 @@ def query_memdev(platform: Platform, _: Arguments) -> list[dict[str, Any]]:
 
 def query_hotpluggable_cpus(platform: Platform, _: Arguments) -> list[dict[str, Any]]:
     """The CPUs that are there: none more can be plugged."""
-    cpus = range(platform.twin.session.k.config.nr_cpus)
+    config = platform.twin.session.k.config
+    cpus = range(config.nr_cpus)
     return [
         {
-            "type": CPU, "vcpus-count": 1, "qom-path": f"/machine/unattached/device[{2 * cpu if cpu else 0}]",
+            "type": QEMU_CPU[config.arch], "vcpus-count": 1,
+            "qom-path": f"/machine/unattached/device[{2 * cpu if cpu else 0}]",
             "props": {"node-id": 0, "socket-id": 0, "core-id": cpu, "thread-id": 0},
         }
         for cpu in reversed(cpus)

@@ -23,6 +23,7 @@ class RiscvPort(GenericPort):
 
     name = "riscv64"
     uname_words = ("riscv64",)
+    cmdline_options = ("no4lvl", "no5lvl")
     elf_machine = 243
     formats = FORMATS
 

@@ -43,6 +43,9 @@ class X86Port(GenericPort):
     """``arch/x86/kernel/setup.c:trim_bios_range``: the BIOS's page; display memory and option ROMs."""
     plug_start = 4 * GiB
     """Above what PCI has."""
+    mem_is_an_end = True
+    """arch/x86/kernel/e820.c:parse_memopt."""
+    cmdline_options = ("no5lvl", "nogbpages", "gbpages")
     image_start = 16 * MiB
     """As images are built."""
     virtio_mem_extent = 2 * 128 * MiB
