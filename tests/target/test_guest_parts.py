@@ -15,6 +15,7 @@ import pytest
 
 from memhp.errors import BadInput
 from memhp.scenario import schema
+from memhp.target.device.attach import qemu_options, region_at
 from memhp.target.guest import cpio, modules
 from memhp.target.guest.agent import Agent, GuestLost, GuestSlow
 from memhp.target.guest.cache import Cache, user_cache
@@ -272,6 +273,31 @@ def test_memory_of_a_virtio_mem_device_is_in_a_file_like_ram_as_page_tables_may_
     assert list(spec.memory()) == [("ram0", 1 << 30), ("vm3-ram", 4 << 30)]
     (backend,) = (word for word in words if "id=vm3-ram," in word)
     assert "mem-path=/v" in backend and "share=on" in backend
+
+
+@pytest.mark.parametrize(
+    ("arch", "region", "total", "limit", "machine"),
+    [
+        # arch/x86/kernel/e820.c:parse_memopt: an address, above the hole; elsewhere an amount of RAM.
+        ("x86_64", 4 << 30, "3072M", "mem=4096M", ["max-ram-below-4g=2048M"]),
+        ("arm64", 3 << 30, "3072M", "mem=2048M", []),
+        ("riscv64", 4 << 30, "3200M", "mem=2048M", []),
+    ],
+)
+def test_a_served_device_lies_where_the_kernels_own_ram_has_been_ended(
+    arch: str, region: int, total: str, limit: str, machine: list[str]
+) -> None:
+    words = qemu_options(arch, 2 << 30, 1 << 30, Path("/s"))
+    assert region_at(arch, 2 << 30) == region
+    assert words[words.index("-m") + 1] == total
+    assert words[words.index("-append") + 1] == limit
+    assert [words[at + 1] for at, word in enumerate(words) if word == "-machine"] == machine
+
+
+@pytest.mark.parametrize("arch", ["loongarch64", "sparc"])
+def test_a_guest_that_has_no_place_for_a_served_device_is_refused(arch: str) -> None:
+    with pytest.raises(BadInput, match=rf"to a guest of {arch} \(one of x86_64, arm64, riscv64\)"):
+        region_at(arch, 2 << 30)
 
 
 def test_what_a_guest_cannot_do_is_refused_with_its_reason() -> None:

@@ -7,10 +7,11 @@ Every field stands for a decision at one place in the kernel. Those of an archit
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import ClassVar, Literal, TypeVar
 
 from memhp.errors import BadInput, slip_of
-from memhp.linux.arch.registry import ARCHES, Arch, records
+from memhp.linux.arch.registry import ARCHES, Arch, modules
 from memhp.linux.choice import Choices, choice, hints, unknown_choice
 from memhp.linux.choices_devices import DeviceChoices
 from memhp.linux.choices_fixes import FixChoices
@@ -388,6 +389,12 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
         return self.with_choices(**generic).with_arch(
             record.with_choices(**{name: value for name, value in choices.items() if name in own})
         )
+
+
+@cache
+def records() -> tuple[type[ArchProfile], ...]:
+    """The types of the records in which a kernel keeps the choices of each architecture, in the registry's order."""
+    return tuple(each.RECORD for each in modules("choices"))
 
 
 def generic_choices() -> tuple[str, ...]:

@@ -11,9 +11,8 @@ from functools import cache
 from typing import NamedTuple
 
 from memhp.errors import BadInput
-from memhp.linux.arch.registry import records
 from memhp.linux.choice import Choices, hints, history, open_steps, values_in
-from memhp.linux.choices import ARCHES, Arch, ArchProfile, Profile
+from memhp.linux.choices import ARCHES, Arch, ArchProfile, Profile, records
 from memhp.linux.release import FIRST, LAST, Release, Since, known_release, parse_release, series
 
 __all__ = ["ARCHES", "MAINLINE", "PROFILES", "RECORDS", "RELEASES", "Arch", "Profile", "profile", "unsettled"]

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from memhp.errors import BadInput, one_of
 
 if TYPE_CHECKING:
-    from memhp.linux.choices import ArchProfile
     from memhp.linux.port import Port
 
 Arch = str
@@ -43,13 +43,16 @@ def arch_called(word: str) -> Arch | None:
     return next((each.name for each in ports() if word in (each.name, FOLDERS[each.name], *each.uname_words)), None)
 
 
-@cache
-def records() -> tuple[type[ArchProfile], ...]:
-    """The types of the records in which a kernel keeps the choices of each architecture, in the order of the list."""
-    return tuple(import_module(f"memhp.linux.arch.{folder}.choices").RECORD for folder in FOLDERS.values())
+def modules(name: str) -> tuple[ModuleType, ...]:
+    """The module of that name in the folder of each architecture, in the order of the list."""
+    return tuple(_module(folder, name) for folder in FOLDERS.values())
 
 
 @cache
 def _loaded(folder: str) -> Port:
-    loaded: Port = import_module(f"memhp.linux.arch.{folder}.port").PORT
+    loaded: Port = _module(folder, "port").PORT
     return loaded
+
+
+def _module(folder: str, name: str) -> ModuleType:
+    return import_module(f"memhp.linux.arch.{folder}.{name}")

@@ -30,7 +30,7 @@ def region_at(arch: str, memory: int) -> int:
 
 
 def _served(arch: str) -> Served:
-    served = MACHINES[arch].served
+    served = MACHINES[arch].served if arch in MACHINES else None
     if served is None:
         can = ", ".join(name for name, row in MACHINES.items() if row.served is not None)
         raise BadInput(f"no device is served to a guest of {arch}", where="--kernel", fix=f"one of {can}")
