@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import errno as _errno
+import re
 from collections.abc import Iterable
 from functools import partial
 
@@ -31,7 +32,7 @@ class BadInput(MemhpError):
 
 
 MOST_OPTIONS = 32
-"""So many names are listed whole where one of them is wanted."""
+"""So many names are listed whole where one of them is wanted and others share a word with what was given."""
 
 
 def slip_of(got: str, options: Iterable[str]) -> str | None:
@@ -42,14 +43,22 @@ def slip_of(got: str, options: Iterable[str]) -> str | None:
 
 
 def one_of(got: str, options: Iterable[str]) -> str:
-    """What to write instead of `got`: the option that it is a slip of, or all there are if they are not too many."""
+    """What to write instead of `got`: the option that it is a slip of, else all there are.
+
+    Of very many, those that share a word with it, if there are any.
+    """
     known = list(options)
     near = slip_of(got, known)
     if near is not None:
         return f"did you mean {near}?"
-    if len(known) > MOST_OPTIONS:
-        return f"one of {', '.join(known[:MOST_OPTIONS])} and {len(known) - MOST_OPTIONS} more"
+    alike = [each for each in known if _words(got) & _words(each)] if len(known) > MOST_OPTIONS else []
+    if alike:
+        return f"such as {', '.join(alike[:MOST_OPTIONS])}; there are {len(known)}"
     return f"one of {', '.join(known)}"
+
+
+def _words(name: str) -> set[str]:
+    return {word for word in re.split(r"[^a-z0-9]+", name[:200].lower()) if len(word) > 1}
 
 
 class KernelError(MemhpError):

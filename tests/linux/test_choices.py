@@ -12,7 +12,7 @@ from memhp.errors import BadInput
 from memhp.linux.arch.arm64.choices import Arm64Profile
 from memhp.linux.arch.x86.choices import X86Profile
 from memhp.linux.choice import Choices, Told, hints, is_set, options
-from memhp.linux.choices import Profile
+from memhp.linux.choices import Profile, generic_choices
 from memhp.linux.config import Config
 from memhp.linux.profiles import PROFILES, RECORDS, profile
 from memhp.scenario.choices import with_choices
@@ -81,6 +81,18 @@ def test_a_record_refuses_what_its_port_does_not_read(
         with pytest.raises(BadInput) as refused:
             change(own, **changes)
         assert str(refused.value).startswith(text)
+
+
+def test_of_a_name_that_is_none_those_that_can_be_meant_are_named_or_all() -> None:
+    known = {*generic_choices(), *hints(X86Profile)}
+    fixes = {}
+    for name in ("leaf_flsh", "memmap", "xyzzy"):
+        with pytest.raises(BadInput, match="there is no such choice") as refused:
+            profile("6.12").choosing("x86_64", {name: "none"})
+        fixes[name] = refused.value.fix
+    assert fixes["leaf_flsh"] == "did you mean leaf_flush?"
+    assert fixes["memmap"] == f"such as early_memmap, memmap_counters, memmap_on_memory; there are {len(known)}"
+    assert set(fixes["xyzzy"].removeprefix("one of ").split(", ")) == known
 
 
 @pytest.mark.parametrize(

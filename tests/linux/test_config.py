@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import Field, fields, replace
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from memhp.errors import BadInput
 from memhp.linux.arch.arm64.choices import Arm64Profile
 from memhp.linux.arch.riscv.choices import RiscvProfile
 from memhp.linux.arch.x86.choices import X86Profile
-from memhp.linux.config import Config, configs
+from memhp.linux.config import Bases, Config, configs
 from memhp.linux.profiles import PROFILES, profile
 from memhp.units import GiB, KiB, MiB
 
@@ -199,3 +199,49 @@ class TestProfilesStandForTheirSources:
     def test_7_2_arm64_refuses_to_split_leaves_of_what_it_removes(self) -> None:
         assert PROFILES["linux-7.2"].record(Arm64Profile).bootmem_remove == "notifier-and-split-check"
         assert PROFILES["linux-6.12"].record(Arm64Profile).bootmem_remove == "notifier"
+
+
+class TestTypes:
+    """From Python as from a scenario: a value of another type is refused, not taken for true or for a number."""
+
+    @pytest.mark.parametrize("field", fields(Config), ids=lambda field: field.name)
+    @pytest.mark.parametrize("value", [1.5, object, {}, [1]], ids=repr)
+    def test_no_field_takes_a_value_of_another_type(self, field: Field[Any], value: Any) -> None:
+        with pytest.raises(BadInput) as refused:
+            replace(kernel("linux-6.12", "x86_64", 4 * KiB, 48), **{field.name: value})
+        assert refused.value.where == field.name
+
+    @pytest.mark.parametrize(
+        ("name", "value", "text"),
+        [
+            ("pse", "sometimes", 'pse: want true or false, got "sometimes"'),
+            ("kasan", 1, "kasan: want true or false, got 1"),
+            ("hvo", "yes", 'hvo: want true or false, got "yes"'),
+            ("nr_cpus", True, "nr_cpus: want a whole number, got true"),
+            ("auto_movable_ratio", "301", 'auto_movable_ratio: want a whole number, got "301"'),
+            ("arch", 64, "arch: want text, got 64"),
+            ("arch", "x86", "arch: no architecture 'x86' (one of riscv64, arm64, x86_64, loongarch64)"),
+            ("profile", "6.12", 'profile: want a Profile, got "6.12"'),
+            ("kernelcore", "1G", 'kernelcore: want a Core, got "1G"'),
+            ("online_policy", "auto", 'online_policy: cannot be "auto" (one of contig-zones, auto-movable)'),
+        ],
+    )
+    def test_a_configuration_says_what_it_wants(self, name: str, value: Any, text: str) -> None:
+        with pytest.raises(BadInput) as refused:
+            replace(kernel("linux-6.12", "x86_64", 4 * KiB, 48), **{name: value})
+        assert str(refused.value) == text
+
+    def test_a_boot_that_drew_text_is_refused(self) -> None:
+        with pytest.raises(BadInput, match='page_offset: want a whole number, got "0x0"'):
+            Bases(page_offset="0x0")  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("nr_cpus", 0), ("auto_movable_ratio", -1), ("fixmap_slots", -1), ("struct_page_size", 60)],
+    )
+    def test_a_number_that_no_kernel_has_is_refused(self, name: str, value: Any) -> None:
+        """include/linux/mm.h:__mm_zero_struct_page wants 56 to 96 bytes, a multiple of 8."""
+        config = replace(kernel("linux-6.12", "x86_64", 4 * KiB, 48), **{name: value})
+        with pytest.raises(BadInput) as refused:
+            config.validate()
+        assert refused.value.where == name

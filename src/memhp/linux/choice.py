@@ -8,7 +8,8 @@ a choice decides, and which kernel decides how since when, stands with the field
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Self, SupportsIndex, get_args, get_origin, get_type_hints
 
 from memhp.errors import BadInput, one_of
 from memhp.linux.release import Release, Since
@@ -89,8 +90,8 @@ def values_in(release: Release, record: type[Choices]) -> dict[str, Any]:
 _HINTS: dict[Any, dict[str, Any]] = {}
 
 
-def hints(record: type[Choices]) -> dict[str, Any]:
-    """The choices of a record and their types."""
+def hints(record: type[Any]) -> dict[str, Any]:
+    """The choices of a record, or the fields of another dataclass, and their types."""
     if record not in _HINTS:
         known = get_type_hints(record)
         _HINTS[record] = {field.name: known[field.name] for field in fields(record)}
@@ -133,6 +134,38 @@ def check_value(name: str, hint: Any, value: object) -> None:
             raise BadInput(f"want true or false, got {shown(value)}", where=name)
     elif not any(type(value) is type(each) and value == each for each in known):
         raise BadInput(f"cannot be {shown(value)}", where=name, fix=one_of(str(value), map(str, known)))
+
+
+def check_types(record: Any) -> None:
+    """Refuse fields of a dataclass whose values are of another type than it says: :class:`BadInput`, as for choices."""
+    for name, kinds in _kinds(type(record)):
+        kind, value = kinds[0], getattr(record, name)
+        if type(value) in kinds:
+            continue
+        if kind is int:
+            if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+                raise BadInput(f"want a whole number, got {shown(value)}", where=name)
+        elif kind is not bool and isinstance(kind, type):
+            if not isinstance(value, kind):
+                raise BadInput(f"want {described(kind)}, got {shown(value)}", where=name)
+        else:
+            check_value(name, kind, value)
+
+
+_KINDS: dict[Any, list[tuple[str, tuple[Any, ...]]]] = {}
+
+
+def _kinds(record: type[Any]) -> list[tuple[str, tuple[Any, ...]]]:
+    """The fields of a dataclass and their types: one, or one and None."""
+    if record not in _KINDS:
+        told = hints(record).items()
+        _KINDS[record] = [(name, get_args(hint) if isinstance(hint, UnionType) else (hint,)) for name, hint in told]
+    return _KINDS[record]
+
+
+def described(kind: type) -> str:
+    """What a value of a type is, in words."""
+    return "text" if kind is str else f"a {kind.__name__}"
 
 
 def unknown_choice(name: str, known: Iterable[str]) -> BadInput:

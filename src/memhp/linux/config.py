@@ -7,12 +7,12 @@ unless a name says pages or order.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_origin, get_type_hints
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from memhp.errors import BadInput
 from memhp.linux.arch.registry import ARCHES, Arch, port
-from memhp.linux.choice import check_value
+from memhp.linux.choice import check_types
 from memhp.linux.choices import ArchProfile, MemmapOnMemory, Profile
 from memhp.linux.profiles import PROFILES
 from memhp.units import KiB, format_size
@@ -27,6 +27,12 @@ OnlineType = Literal["offline", "online", "online_kernel", "online_movable"]
 
 SUBSECTION_SHIFT = 21
 """2 MiB (``include/linux/mmzone.h``)."""
+
+STRUCT_PAGE_SIZES = range(56, 97, 8)
+"""What ``sizeof(struct page)`` may be (``include/linux/mm.h:__mm_zero_struct_page``)."""
+
+_LEAST = {"auto_movable_ratio": 0, "memory_block_advice": 0, "fixmap_slots": 0, "nr_cpus": 1}
+"""The least that numbers may be which nothing else bounds."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,9 @@ class Bases:
     """Virtual address of the kernel image (``_text``)."""
     modules_start: int | None = None
     """Start of the modules area where it depends on the image (riscv ``MODULES_VADDR``)."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 class Core(NamedTuple):
@@ -137,13 +146,22 @@ class Config:
     """CPUs online."""
 
     def __post_init__(self) -> None:
+        check_types(self)
+        usual = self.port.struct_page_size
         if not self.struct_page_size:
-            object.__setattr__(self, "struct_page_size", self.port.struct_page_size)
+            object.__setattr__(self, "struct_page_size", usual)
 
     def validate(self) -> "Config":
         """The same configuration, if such a kernel can exist. Raises :class:`BadInput` with what there is instead."""
-        for name, hint in _literals().items():
-            check_value(name, hint, getattr(self, name))
+        for name, least in _LEAST.items():
+            if (number := getattr(self, name)) is not None and number < least:
+                raise BadInput(f"cannot be {number}", where=name, fix=f"at least {least}")
+        if self.struct_page_size not in STRUCT_PAGE_SIZES:
+            raise BadInput(
+                f"no struct page has {self.struct_page_size} bytes",
+                where="struct_page_size",
+                fix=f"one of {', '.join(map(str, STRUCT_PAGE_SIZES))}",
+            )
         sizes = self.port.va_bits
         record = self.profile.arch(self.arch)
         if self.page_size not in sizes:
@@ -349,12 +367,6 @@ class Config:
         """One line that tells this configuration from the others: ``linux-6.12 arm64 4 KiB 52-bit on 48-bit CPU``."""
         actual = "" if self.va_bits_actual == self.va_bits else f" on {self.va_bits_actual}-bit CPU"
         return f"{self.profile.name} {self.arch} {format_size(self.page_size)} {self.va_bits}-bit{actual}"
-
-
-@cache
-def _literals() -> dict[str, Any]:
-    """The fields of a configuration that are one of a few words, and their types."""
-    return {name: hint for name, hint in get_type_hints(Config).items() if get_origin(hint) is Literal}
 
 
 def configs(profile: Profile | None = None, arches: Iterable[Arch] = ARCHES) -> list[Config]:
