@@ -93,14 +93,17 @@ RUNS = {
 
 
 @contextmanager
-def world(folder: Path, command: str) -> Iterator[dict[str, str]]:
-    """What the run of a command names, in a folder that it runs in; yields its environment."""
+def world(folder: Path, command: str, program: str = SLEEPS) -> Iterator[dict[str, str]]:
+    """What the run of a command names, in a folder that it runs in; yields its environment.
+
+    `program` is the script that stands in for QEMU and for package managers.
+    """
     (folder / "x.toml").write_text(SCENARIO, encoding="utf-8")
     (folder / "image").touch()
     programs = folder / "programs"
     programs.mkdir()
     for path in (folder / "qemu", programs / "apt-get", programs / "apt-cache"):
-        path.write_text(SLEEPS, encoding="utf-8")
+        path.write_text(program, encoding="utf-8")
         path.chmod(0o755)
     if command in ("plan", "apply"):
         host = write_host(folder / "host")

@@ -56,6 +56,9 @@ SCHEDULE_STEPS = Limit("a schedule", 1_000_000, "steps")
 
 PIPE_SECONDS = Limit("the wait for a pipe's writer", 10, "seconds")
 """How long nothing may come from a pipe that is read."""
+ANSWER_SECONDS = Limit("the wait for an answer at a socket", 30, "seconds")
+STEP_SECONDS = Limit("the wait for a step of a twin", 600, "seconds")
+"""A twin's kernel may take as long over a step as a kernel does."""
 
 LIMITS = tuple(value for value in list(globals().values()) if isinstance(value, Limit))
 """Every limit there is."""

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -19,6 +19,7 @@ import click
 import pytest
 
 from captures import DATA
+from every_command import CAPTURE, CORE, RUNS, world
 from memhp.cli.main import cli
 from memhp.errors import BadInput
 from memhp.facts.elfcore import ElfCore
@@ -26,7 +27,7 @@ from memhp.scenario import schema
 
 ROOT = Path(__file__).parents[2]
 SEED = int(os.environ.get("MEMHP_FUZZ_SEED", "1"))
-RUNS = int(os.environ.get("MEMHP_FUZZ_RUNS", "8"))
+NUMBER = int(os.environ.get("MEMHP_FUZZ_RUNS", "8"))
 """How many inputs of each kind."""
 
 MOST_SECONDS = 60
@@ -99,27 +100,51 @@ WORDS = (
     "[bold]",
     "\udcff",
 )
-COMMANDS = {
-    "rehearse": (),
-    "geometry": (),
-    "explore": (),
-    "races": ("pagemap-lookup-vs-unmap",),
-    "matrix": ("--va-bits", "39"),
-    "claims": ("rv-3",),
-    "choices": (),
-    "fixes": (),
-    "schema": (),
-    "example": (),
-    "blocks": ("--machine", "x.toml"),
-    "why": ("--machine", "x.toml"),
-    "plan": ("--machine", "x.toml"),
-    "lint": ("--machine", "x.toml"),
-    "pagetables": ("x.toml",),
-    "conform": ("--captures", "x.toml"),
-    "completion": (),
-    "man": (),
+FAILS = "#!/bin/sh\nexit 1\n"
+"""What stands in for programs that commands start."""
+
+PLACES = ("x.toml", "plan.json", "host", "silent", CAPTURE, CORE, "page", "new", "image", "fifo")
+"""What there is, or can be, in the folder that runs happen in."""
+
+
+FILES: dict[str, str | bytes] = {
+    "script.toml": '[[twin]]\nafter = 0.5\nthen = { do = "online", blocks = [8], zone = "movable" }\n',
+    "expect.toml": 'exit = 0\n[[saw]]\nwhat = "read"\npath = "/sys/*"\nresult = "ok"\n[end]\n"/proc/x" = "-"\n',
+    "race.py": (ROOT / "examples/own_race.py").read_bytes(),
+    "patch.py": (ROOT / "examples/own_patch.py").read_bytes(),
+    "iomem": "80000000-bfffffff : System RAM\n  80200000-8120ffff : Kernel code\n",
 }
-"""Commands that change nothing outside their outputs, and what keeps each short and off this host."""
+READERS = [
+    ("host/**/*", "blocks --sysroot host --use"),
+    ("host/**/*", "why 3 --sysroot host"),
+    ("host/**/*", "plan --sysroot host --shrink-by 256M"),
+    ("host/**/*", "lint --sysroot host --json"),
+    ("host/**/*", "capture host --out new"),
+    ("plan.json", "apply plan.json --sysroot host --dry-run"),
+    ("plan.json", "apply plan.json --sysroot host --yes --journal journal"),
+    ("script.toml", "twin run --script script.toml x.toml -- true"),
+    ("expect.toml", "twin run --expect expect.toml x.toml -- true"),
+    ("x.toml", "twin run x.toml -- true"),
+    ("x.toml", f"conform x.toml --with {CAPTURE}"),
+    ("race.py", "explore race.py"),
+    ("patch.py", "explore sysfs-write-vs-remove --variant lock-waited-for --patch patch.py"),
+    ("core.xz", "pagetables core.xz --check"),
+    ("core.xz", "pagetables core.xz --summary"),
+    ("iomem", f"pagetables {CORE} --check --iomem iomem"),
+]
+"""Which files of the folder are spoiled, and the command that reads them."""
+
+BRIEF = {
+    "rehearse": ("--machine", "riscv-vm", "--plug", "128M", "--memory", "1G"),
+    "matrix": ("--arch", "riscv64", "--va-bits", "39", "--profile", "linux-6.12", "--jobs", "1"),
+    "claims": ("rv-3",),
+    "explore": ("vmalloc-fault", "--variant", "no-fault-handler"),
+    "races": ("vmalloc-fault", "--variant", "no-fault-handler", "--arch", "riscv64", "--jobs", "1"),
+    "twin run": ("x.toml", "--", "true"),
+    "conform": ("--captures", CAPTURE),
+    "device virtio-mem": ("--socket", "x.toml", "--control", "control", "--size", "1G", "--guest", "x86_64:4G"),
+}
+"""Runs that are over sooner than those of `RUNS`."""
 
 
 def step(chance: random.Random) -> str:
@@ -178,15 +203,44 @@ def captured(chance: random.Random, folder: Path) -> list[str]:
     return ["rehearse", "--machine", str(capture), "--plug", "1G", "--json"]
 
 
+def inputs(chance: random.Random, folder: Path) -> list[str]:
+    """A command that reads files, with some of those spoiled."""
+    for name, text in FILES.items():
+        (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    (folder / "core.xz").write_bytes(Path(CORE).read_bytes())
+    pattern, args = chance.choice(READERS)
+    found = sorted(path for path in folder.glob(pattern) if path.is_file())
+    for path in chance.sample(found, min(len(found), chance.randint(1, 4))):
+        path.write_bytes(spoiled(chance, path.read_bytes()))
+    return args.split()
+
+
 def options(chance: random.Random, folder: Path) -> list[str]:
-    """A command with options that go together or not."""
-    (folder / "x.toml").write_text('[machine]\npreset = "riscv-vm"\nmemory = "1G"\n', encoding="utf-8")
-    name = chance.choice(list(COMMANDS))
-    command = cli.get_command(click.Context(cli), name)
+    """A command with options that go together or not, of its own and with values of every kind.
+
+    Its run in `RUNS` comes last and has the last word on what it reads and where it acts.
+    """
+    name = chance.choice(sorted(RUNS))
+    os.mkfifo(folder / "fifo")
+    drawn: list[str] = []
+    for each in chance.choices(list(named(name)), k=chance.randint(1, 3)):
+        drawn.append(chance.choice(each.opts))
+        if not each.is_flag or chance.random() < 0.1:
+            given = each.type.choices if isinstance(each.type, click.Choice) and chance.random() < 0.7 else ()
+            drawn.append(chance.choice(given or (*WORDS, *PLACES)))
+    if chance.random() < 0.2:
+        drawn.insert(chance.randint(0, len(drawn)), chance.choice(WORDS))
+    return [*name.split(), *drawn, *(BRIEF[name] if name in BRIEF else RUNS[name].words)]
+
+
+def named(name: str) -> Iterator[click.Option]:
+    """The options of a command."""
+    command: click.Command | None = cli
+    for word in name.split():
+        assert isinstance(command, click.Group)
+        command = command.get_command(click.Context(command), word)
     assert command is not None
-    own = ["--help", *(text for each in command.params if isinstance(each, click.Option) for text in each.opts)]
-    words = [chance.choice((chance.choice(own), *chance.sample((*WORDS, "x.toml"), 2))) for _ in range(4)]
-    return [name, *COMMANDS[name], *words[: chance.randint(1, 4)]]
+    return (each for each in command.params if isinstance(each, click.Option))
 
 
 def interrupted(chance: random.Random, folder: Path) -> list[str]:
@@ -205,36 +259,19 @@ def takes_signals(pid: int) -> bool:
     return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
-KINDS = {each.__name__: each for each in (scenario, captured, options, interrupted)}
+KINDS = {each.__name__: each for each in (scenario, captured, inputs, options, interrupted)}
 
 
-@pytest.mark.parametrize("number", range(RUNS))
+@pytest.mark.parametrize("number", range(NUMBER))
 @pytest.mark.parametrize("kind", KINDS)
 def test_memhp_ends_well_whatever_comes(kind: str, number: int, tmp_path: Path) -> None:
-    make: Callable[[random.Random, Path], list[str]] = KINDS[kind]
     chance = random.Random(f"{SEED} {kind} {number}")
-    args = [each.encode("utf-8", "surrogateescape").replace(b"\0", b"") for each in make(chance, tmp_path)]
-    with subprocess.Popen(
-        [sys.executable.encode(), b"-c", WITHIN_LIMITS, *args], cwd=tmp_path, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-    ) as process:  # fmt: skip
-        sent = None
-        if kind == "interrupted":
-            while process.poll() is None and not takes_signals(process.pid):
-                time.sleep(0.002)
-            time.sleep(chance.random())
-            sent = chance.choice((signal.SIGINT, signal.SIGTERM))
-            process.send_signal(sent)
-        try:
-            _, said = process.communicate(timeout=2 * MOST_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            pytest.fail(f"no end: {args}")
-    err = said.decode("utf-8", "backslashreplace")
+    with world(tmp_path, "apply", FAILS) as environment:
+        args = [each.encode("utf-8", "surrogateescape").replace(b"\0", b"") for each in KINDS[kind](chance, tmp_path)]
+        code, err = ended(args, tmp_path, environment, chance if kind == "interrupted" else None)
     assert "Traceback" not in err, (args, err)
-    allowed = {0, 1, 2} if sent is None else {0, 1, 128 + sent}
-    assert process.returncode in allowed, (args, process.returncode, err)
-    if process.returncode == 2:
+    assert code in ((0, 1, 2) if kind != "interrupted" else (0, 1, 130, 143)), (args, code, err)
+    if code == 2:
         last = err.splitlines()[-1]
         assert last.startswith("memhp: "), (args, err)
         assert len(last) < 700, (args, err)
@@ -242,7 +279,28 @@ def test_memhp_ends_well_whatever_comes(kind: str, number: int, tmp_path: Path) 
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")], args
 
 
-@pytest.mark.parametrize("number", range(RUNS))
+def ended(
+    args: list[bytes], folder: Path, environment: dict[str, str], chance: random.Random | None
+) -> tuple[int, str]:
+    """How a run ended, and what it said on stderr; with `chance` it is interrupted."""
+    with subprocess.Popen(
+        [sys.executable.encode(), b"-c", WITHIN_LIMITS, *args], cwd=folder, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**environment, "OPENBLAS_NUM_THREADS": "1"},
+    ) as process:  # fmt: skip
+        if chance is not None:
+            while process.poll() is None and not takes_signals(process.pid):
+                time.sleep(0.002)
+            time.sleep(chance.random())
+            process.send_signal(chance.choice((signal.SIGINT, signal.SIGTERM)))
+        try:
+            _, said = process.communicate(timeout=2 * MOST_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            pytest.fail(f"no end: {args!r}")
+    return process.returncode, said.decode("utf-8", "backslashreplace")
+
+
+@pytest.mark.parametrize("number", range(NUMBER))
 def test_a_spoiled_core_is_refused_or_read(number: int, tmp_path: Path) -> None:
     chance = random.Random(f"{SEED} core {number}")
     core = lzma.decompress(chance.choice(sorted(DATA.rglob("*.elf.xz"))).read_bytes())

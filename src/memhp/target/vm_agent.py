@@ -8,8 +8,6 @@ guest-get-memory-block-info).
 
 import json
 import secrets
-import socket
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -17,8 +15,9 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from memhp.errors import BadInput
-from memhp.limits import AGENT_ANSWER
+from memhp.limits import ANSWER_SECONDS
 from memhp.printable import printable
+from memhp.target.socket_line import SocketLine
 from memhp.target.vm import VmDevice, VmLost, VmRefused, VmStatus
 from memhp.target.vm_resize import Why, why_stuck
 from memhp.units import exact_size
@@ -64,15 +63,16 @@ def _read(answer: object, kind: type[T]) -> T:
 class GuestAgent:
     """A session with an agent. To be closed."""
 
-    def __init__(self, path: Path, timeout: float = 30) -> None:
-        self.where, self._timeout, self._buffer = str(path), timeout, b""
-        self._line = socket.socket(socket.AF_UNIX)
+    def __init__(self, path: Path, timeout: float = ANSWER_SECONDS.most) -> None:
+        self.where, self._timeout = str(path), timeout
         try:
-            self._line.settimeout(timeout)
-            self._line.connect(self.where)
-            self._synchronise()
+            self._line = SocketLine(path, timeout)
+            try:
+                self._synchronise()
+            except BaseException:
+                self._line.close()
+                raise
         except (OSError, VmLost, VmRefused) as error:
-            self._line.close()
             why = error.strerror if isinstance(error, OSError) and error.strerror else "no guest agent answers"
             raise BadInput(why, where=self.where, fix="start qemu-guest-agent in the guest") from None
 
@@ -80,7 +80,7 @@ class GuestAgent:
         """Skip what an earlier session left on the line."""
         token = secrets.randbelow(1 << 31)
         request = {"execute": "guest-sync-delimited", "arguments": {"id": token}}
-        self._line.sendall(DELIMITER + json.dumps(request).encode() + b"\n")
+        self._line.send(DELIMITER + json.dumps(request).encode() + b"\n")
         self._until(DELIMITER)
         if self._answer() != token:
             raise VmLost("the guest agent answers somebody else")
@@ -90,7 +90,7 @@ class GuestAgent:
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
         request = {"execute": command} | ({"arguments": named} if named else {})
         try:
-            self._line.sendall(json.dumps(request).encode() + b"\n")
+            self._line.send(json.dumps(request).encode() + b"\n")
         except OSError as error:
             raise VmLost(f"the guest agent is gone: {error.strerror}") from None
         return self._answer()
@@ -107,20 +107,10 @@ class GuestAgent:
         return answer["return"]
 
     def _until(self, end: bytes) -> bytes:
-        deadline = time.monotonic() + self._timeout
-        while end not in self._buffer:
-            self._line.settimeout(max(0.001, deadline - time.monotonic()))
-            try:
-                part = self._line.recv(1 << 16)
-            except OSError:
-                part = b""
-            if not part:
-                raise VmLost(f"the guest agent does not answer in {self._timeout:g} s")
-            self._buffer += part
-            if len(self._buffer) > AGENT_ANSWER.most:
-                raise AGENT_ANSWER.refusal(self.where)
-        found, _, self._buffer = self._buffer.partition(end)
-        return found
+        try:
+            return self._line.until(end, self._timeout)
+        except (OSError, EOFError):
+            raise VmLost(f"the guest agent does not answer in {self._timeout:g} s") from None
 
     def block_size(self) -> int:
         """Bytes of a memory block."""

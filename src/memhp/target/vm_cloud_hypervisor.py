@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from memhp.errors import BadInput
-from memhp.limits import AGENT_ANSWER
+from memhp.limits import AGENT_ANSWER, ANSWER_SECONDS
 from memhp.linux.arch.registry import arch_called
 from memhp.target.vm import Plugged, VmDevice, VmLost, VmRefused, VmStatus
 
@@ -30,7 +30,7 @@ class _Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=30)
+        super().__init__("localhost", timeout=ANSWER_SECONDS.most)
         self._path = path
 
     def connect(self) -> None:

@@ -4,7 +4,7 @@ Each line is answered by one; a connection may ask as often as it likes. Steps a
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import socket
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -12,15 +12,13 @@ import msgspec
 from msgspec import Meta
 
 from memhp.errors import BadInput, MemhpError
-from memhp.limits import SECONDS
+from memhp.limits import ANSWER_SECONDS, SECONDS, STEP_SECONDS
 from memhp.scenario import schema
 from memhp.scenario.schema import StepKind
+from memhp.target.socket_line import SocketLine
 from memhp.twin.fault_injection import TroubleKind
 from memhp.twin.machine import Twin
 from memhp.twin.record import Entry
-
-PATIENCE = 600.0
-"""Seconds until a twin that does not answer is given up."""
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do", tag="speed"):
@@ -107,15 +105,14 @@ class Control:
 
 def ask(path: Path, asked: dict[str, object]) -> Answer:
     """Ask a twin. Raises :class:`BadInput` where none answers, and with what it has against the request."""
-    with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(PATIENCE)
-        try:
-            line.connect(str(path))
-            line.sendall(msgspec.json.encode(asked) + b"\n")
-            with line.makefile("rb") as answers:
-                told = msgspec.json.decode(answers.readline(), type=Answer)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise BadInput(f"no twin answers: {error}", where=str(path), fix="memhp twin --ctl SOCKET …") from None
+    try:
+        with closing(SocketLine(path)) as line:
+            # A step may take its time; whether a twin is there at all shows at once.
+            for words, seconds in (({"do": "status"}, ANSWER_SECONDS.most), (asked, STEP_SECONDS.most)):
+                line.send(msgspec.json.encode(words) + b"\n")
+                told = msgspec.json.decode(line.until(b"\n", seconds), type=Answer)
+    except (OSError, EOFError, msgspec.MsgspecError) as error:
+        raise BadInput(f"no twin answers: {error}", where=str(path), fix="memhp twin --ctl SOCKET …") from None
     if told.error:
         raise BadInput(told.error, where=str(asked.get("do", "")))
     return told

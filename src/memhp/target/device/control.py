@@ -5,9 +5,9 @@ line. Nothing changes where anything in a request is wrong.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import os
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -15,11 +15,10 @@ import msgspec
 from memhp.errors import BadInput, MemhpError
 from memhp.scenario.schema import Fault
 from memhp.target.device.status import DeviceDocument
+from memhp.target.socket_line import SocketLine
 
 MOST_ASKED = 1 << 16
 """Bytes of a request."""
-PATIENCE = 10.0
-"""Seconds until a server that does not answer is given up."""
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -94,19 +93,15 @@ def ask(path: Path, wanted: Ask) -> DeviceDocument:
     """Ask the device behind a control socket. Raises :class:`BadInput`, in its own words where it refuses."""
     where = f"control socket {path}"
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-            line.settimeout(PATIENCE)
-            line.connect(os.fspath(path))
-            line.sendall(msgspec.json.encode(wanted) + b"\n")
-            data = bytearray()
-            while part := line.recv(1 << 16):
-                data += part
+        with closing(SocketLine(path)) as line:
+            line.send(msgspec.json.encode(wanted) + b"\n")
+            data = line.until(b"\n")
         told = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         if "error" in told:
             raise BadInput(msgspec.json.decode(told["error"], type=str), where=where)
         return msgspec.json.decode(data, type=DeviceDocument)
-    except OSError as error:
-        fix = "start memhp device virtio-mem, and name its --control"
-        raise BadInput(error.strerror or "it does not answer", where=where, fix=fix) from None
+    except (OSError, EOFError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "it does not answer"
+        raise BadInput(why, where=where, fix="start memhp device virtio-mem, and name its --control") from None
     except msgspec.MsgspecError:
         raise BadInput("what listens there is no served device", where=where) from None
