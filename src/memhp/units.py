@@ -71,8 +71,17 @@ def exact_size(size: int) -> str:
 
 
 def format_count(count: int, what: str) -> str:
-    """``1 step``, ``2 steps``, ``1 class``, ``2 classes``."""
-    return f"{count} {what}" + ("" if count == 1 else "es" if what.endswith("s") else "s")
+    """``1 step``, ``2 steps``, ``1 class``, ``2 classes``, ``1 entry``, ``2 entries``, ``1 leaf``, ``2 leaves``."""
+    return f"{count} {what if count == 1 else _plural(what)}"
+
+
+def _plural(what: str) -> str:
+    """The plural of a noun, or of words that end in one."""
+    if what.endswith("leaf"):
+        return f"{what[:-1]}ves"
+    if what.endswith("y") and what[-2:-1] not in "aeiou":
+        return f"{what[:-1]}ies"
+    return f"{what}es" if what.endswith(("s", "x")) else f"{what}s"
 
 
 def format_range(first: int, last: int) -> str:

@@ -150,6 +150,22 @@ def test_what_is_written_is_the_document_and_falling_short_is_exit_code_1(
     assert shown["reached"] == sum(step["write"] == "offline" for step in shown["steps"]) * 128 * MIB
 
 
+@pytest.mark.parametrize(
+    ("wish", "end", "code"),
+    [
+        (["--shrink-by", "256M"], "2 steps to 256 MiB, as wanted.", 0),
+        (["--shrink-by", "1G", "--at-most", "1"], "1 step to 128 MiB of 1 GiB: no more blocks were to be touched.", 1),
+        (["--grow-by", "1G"], "No step to 1 GiB: no memory block is offline.", 1),
+        (["--move", "40", "--zone", "kernel"], "There is nothing to do.", 0),
+    ],
+)
+def test_the_last_line_says_how_far_the_steps_go_and_why_no_further(
+    wish: list[str], end: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "--machine", f"{archive(KMEM[2])}/0-pmem-raw", *wish]) == code
+    assert capsys.readouterr().out.splitlines()[-1] == end
+
+
 def test_a_machine_that_is_not_modelled_is_told_so(capfd: pytest.CaptureFixture[str]) -> None:
     name = "s390x-6.12.107+deb13-s390x-boot-only"
     step = next(iter(open_capture(name)))

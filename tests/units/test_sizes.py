@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memhp.units import GiB, KiB, MiB, exact_size, format_size
+from memhp.units import GiB, KiB, MiB, exact_size, format_count, format_size
 
 BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "PiB": 1 << 50, "EiB": 1 << 60}
 
@@ -45,3 +45,12 @@ def test_a_step_that_is_to_be_typed_is_exact() -> None:
     assert exact_size(241 * GiB + 768 * MiB) == "241.75 GiB"
     assert exact_size(99968 * MiB) == "97.625 GiB"
     assert exact_size(1966084 * KiB) == "1966084 KiB"
+
+
+@pytest.mark.parametrize(
+    ("what", "many"),
+    [("step", "steps"), ("class", "classes"), ("PTE entry", "PTE entries"), ("leaf", "leaves"), ("fix", "fixes"),
+     ("way", "ways"), ("memory block", "memory blocks")],
+)  # fmt: skip
+def test_one_is_one_and_any_other_number_is_many(what: str, many: str) -> None:
+    assert [format_count(count, what) for count in (0, 1, 2)] == [f"0 {many}", f"1 {what}", f"2 {many}"]

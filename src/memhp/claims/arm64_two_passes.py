@@ -13,7 +13,7 @@ from memhp.hw.tlb import Table
 from memhp.linux.mm.pgd import PAGE_TABLE_LOCK
 from memhp.linux.profiles import MAINLINE
 from memhp.scenario.result import flush_count
-from memhp.units import GiB, KiB, MiB, format_size
+from memhp.units import GiB, KiB, MiB, format_count, format_size
 
 V5 = "arm64-hotremove-v5"
 """What the claim sets itself off from."""
@@ -84,7 +84,7 @@ def two_passes() -> Finding:
             flushed = flush_count(evidence.run(machine(name, page_size), *steps).steps[1].flushes)
             counts.append(f"{format_size(page_size)} {flushed}")
         parts.append(
-            f"{name}: {made} {'pass' if made == 1 else 'passes'}{', under the lock' if locked else ''}; "
+            f"{name}: {format_count(made, 'pass')}{', under the lock' if locked else ''}; "
             f"{', '.join(counts)} invalidations"
         )
     return over_releases(f"removing 1 GiB, 48-bit addresses: {'; '.join(parts)}", verdicts)

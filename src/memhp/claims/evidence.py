@@ -22,7 +22,7 @@ from memhp.target.model.matrix import MatrixRow, life_cycle
 from memhp.target.model.run import rehearse_scenario
 from memhp.target.model.session import Session
 from memhp.target.model.steps import plug
-from memhp.units import GiB
+from memhp.units import GiB, format_count
 
 
 @cache
@@ -71,7 +71,7 @@ def told(variant: str, verdict: Verdict) -> str:
     """A verdict in a figure: how many classes of executions were looked at, or what goes wrong."""
     if verdict.failure is not None:
         return f"{variant} {verdict.word} ({verdict.failure.reason})"
-    return f"{variant} {verdict.word} ({verdict.coverage.executions} classes)"
+    return f"{variant} {verdict.word} ({format_count(verdict.coverage.executions, 'class')})"
 
 
 def table_count(tables: Tables) -> int:

@@ -11,7 +11,7 @@ from memhp.explore.cases.pgd_sync_new_process import CASE as NEW
 from memhp.linux.config import configs
 from memhp.linux.profiles import MAINLINE, Arch, profile
 from memhp.scenario.result import flush_count
-from memhp.units import GiB, KiB, MiB
+from memhp.units import GiB, KiB, MiB, format_count
 
 V1 = "riscv-hotplug-v1"
 BEFORE_THE_MEND = "linux-6.12.102"
@@ -53,7 +53,7 @@ def root_entries() -> Finding:
                 continue
             verdict = evidence.explored(race, variant.name, SV39)
             as_claimed = as_claimed and verdict.word == ("broken" if variant.stands_for == "broken" else "safe")
-            classes = f" ({verdict.classes} classes)" if verdict.failure is None else ""
+            classes = f" ({format_count(verdict.classes, 'class')})" if verdict.failure is None else ""
             words.append(f"{variant.name} {verdict.word}{classes}")
         figure += f"; explored, {who}: {', '.join(words)}"
     own = {name: _faults({}, name) for name in (V1, *MAINLINE)}

@@ -11,7 +11,7 @@ from memhp.explore.cases.ptdump_vs_hot_remove import CASE as PTDUMP
 from memhp.explore.cases.split_vs_remove import CASE as SPLIT
 from memhp.explore.cases.vmalloc_vs_hot_remove import CASE as VMALLOC
 from memhp.linux.profiles import MAINLINE
-from memhp.units import GiB, MiB, TiB, format_size
+from memhp.units import GiB, MiB, TiB, format_count, format_size
 
 
 def discarded_code() -> Finding:
@@ -144,6 +144,6 @@ def neighbours() -> Finding:
         without, held = (evidence.explored(race, variant, name) for variant in (off, upheld))
         good = good and (without.word, held.word) == ("broken", "safe")
         kind = without.failure.reason.split(":")[0] if without.failure is not None else ""
-        met = f"{held.classes} classes" if held.coverage.executions > 1 else "they never meet"
+        met = format_count(held.classes, "class") if held.coverage.executions > 1 else "they never meet"
         parts.append(f"{rule}: off {without.word} ({kind}), on {held.word} ({met})")
     return answered(MAINLINE, good, "; ".join(parts))

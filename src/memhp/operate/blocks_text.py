@@ -9,7 +9,7 @@ from textwrap import wrap
 
 from memhp.operate.blocks import BlockRange, BlocksDocument
 from memhp.printable import printable
-from memhp.units import exact_size, format_range, format_size
+from memhp.units import exact_size, format_count, format_range, format_size
 
 WIDTH = 80
 """Columns of the report, where the terminal has so many."""
@@ -58,7 +58,7 @@ def _lines(document: BlocksDocument) -> Iterator[str]:
     count = sum(each.count for each in document.ranges)
     kernel = f"Linux {document.kernel}, " if document.kernel else ""
     size = exact_size(document.block_size)
-    yield f"{document.source}: {kernel}{exact_size(total)} in {count} memory blocks of {size}"
+    yield f"{document.source}: {kernel}{exact_size(total)} in {format_count(count, 'memory block')} of {size}"
     states = {state: document.blocks(state) for state in ("online", "going-offline", "offline")}
     yield "  " + ", ".join(f"{number} {state}" for state, number in states.items() if number or state == "online")
     yield ""

@@ -13,7 +13,7 @@ from memhp.facts.params import DIRECTORY as PARAMETERS
 from memhp.facts.source import ACPI_DEVICES, ACPI_MEMORY, Source
 from memhp.operate.blocks import BlocksDocument, read_blocks
 from memhp.operate.settings import AUTO_ONLINE, Setting, settings
-from memhp.units import align_down, align_up, exact_size
+from memhp.units import align_down, align_up, exact_size, format_count
 
 Severity = Literal["error", "warning", "note"]
 UNPLUG_ONLINE = "/sys/module/virtio_mem/parameters/unplug_online"
@@ -306,7 +306,7 @@ def _vfio(seen: Seen) -> Iterator[Finding]:
     blocks = sum(each.count for each in seen.blocks.ranges)
     if limit is not None and blocks > limit:
         yield _finding(
-            "vfio-limit", VFIO_LIMIT, 1, f"{blocks} memory blocks, {limit} ranges",
+            "vfio-limit", VFIO_LIMIT, 1, f"{format_count(blocks, 'memory block')}, {format_count(limit, 'range')}",
             "raise dma_entry_limit, or use larger blocks",
         )  # fmt: skip
 

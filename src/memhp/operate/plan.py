@@ -85,6 +85,8 @@ class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
     passed_over: list[str]
     """Blocks that would not go, and why."""
     assumed: list[str]
+    short: str = ""
+    """Why there are no more steps, where the goal is not reached."""
 
 
 class Goal(NamedTuple):
@@ -196,7 +198,15 @@ def plan(source: Source, facts: Facts, goal: Goal, *, most: int | None = None) -
         steps=steps,
         passed_over=passed,
         assumed=list(_assumed(seen, steps)),
+        short="" if reached >= goal.size else _short(goal, blocks == most, bool(steps or passed)),
     )
+
+
+def _short(goal: Goal, at_most: bool, some: bool) -> str:
+    """Why there are no more steps."""
+    if at_most:
+        return "no more blocks were to be touched"
+    return f"no {'other ' if some else ''}memory block is {'online' if goal.writes[0] == 'offline' else 'offline'}"
 
 
 def plan_id(goal: str, machine: MachineState, steps: list[Step]) -> str:

@@ -32,9 +32,17 @@ def _lines(plan: HostPlan) -> Iterator[str]:
         yield f"passed over: {'; '.join(_alike(plan.passed_over))}"
     for text in plan.assumed:
         yield f"assumed: {text}"
-    steps = format_count(len(plan.steps), "step")
-    far = "reach" if plan.verdict == "reached" else "fall short of"
-    yield f"{steps} to {exact_size(plan.reached)} {far} {exact_size(plan.wanted)}."
+    yield _verdict(plan)
+
+
+def _verdict(plan: HostPlan) -> str:
+    if not plan.steps and plan.verdict == "reached":
+        return "There is nothing to do."
+    steps = f"{format_count(len(plan.steps), 'step')} to {exact_size(plan.reached)}"
+    if plan.verdict == "reached":
+        return f"{steps}, as wanted."
+    why = f": {plan.short}" if plan.short else ""
+    return f"{f'{steps} of' if plan.steps else 'No step to'} {exact_size(plan.wanted)}{why}."
 
 
 def _alike(passed: list[str]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from memhp.scenario.result import BlockRun, Memory, StepResult, TableChange, Tables
 from memhp.spans import SpanMap
-from memhp.units import exact_size, format_size
+from memhp.units import exact_size, format_count, format_size
 
 
 def changes(step: StepResult, *, entries: bool = True) -> Iterator[tuple[str, str]]:
@@ -21,12 +21,12 @@ def changes(step: StepResult, *, entries: bool = True) -> Iterator[tuple[str, st
         yield "memmap", f"{format_size(abs(size))} of struct pages {'in' if size > 0 else 'back to'} {place}"
     tables = ", ".join(filter(None, (_tables("+", step.tables_allocated), _tables("-", step.tables_freed))))
     if tables or step.entries_written:
-        yield "tables", f"{tables or 'none new or freed'}; {step.entries_written} entries written"
+        yield "tables", f"{tables or 'none new or freed'}; {format_count(step.entries_written, 'entry')} written"
     if entries:
         yield from ((change.level, table_change(change)) for change in step.table_changes)
     for flush in step.flushes:
         reach = "this CPU" if flush.local else "all CPUs"
-        what = f"{flush.pages} pages" if flush.pages else "everything"
+        what = format_count(flush.pages, "page") if flush.pages else "everything"
         level = ", last level only" if flush.last_level else ""
         yield "flush", f"{flush.function} ×{flush.times}: {flush.operation}, {what}, {reach}{level}"
 
@@ -74,7 +74,8 @@ def _tables(sign: str, tables: Tables) -> str:
 
 def table_change(change: TableChange) -> str:
     """A run of page-table entries that a step changed alike, in words."""
-    told = f"{what_changed(change)} {change.change}, {frames(change)}, {first_entry(change)}"
+    entry = "entry" if change.entries == 1 else "first entry"
+    told = f"{what_changed(change)} {change.change}, {frames(change)}, {entry} {first_entry(change)}"
     return f"{change.area} {change.start:#x}–{change.end:#x}: {told}"
 
 
@@ -82,8 +83,7 @@ def what_changed(change: TableChange) -> str:
     """``1 table of 4 KiB``, ``3 leaves of 2 MiB``."""
     size = exact_size((change.end - change.start) // change.entries)
     what = {"leaf": "leaf", "table": "table", "other": "entry"}[change.what]
-    many = {"leaf": "leaves", "table": "tables", "other": "entries"}[change.what]
-    return f"1 {what} of {size}" if change.entries == 1 else f"{change.entries} {many} of {size}"
+    return f"{format_count(change.entries, what)} of {size}"
 
 
 def frames(change: TableChange) -> str:

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from rich.padding import Padding
 from rich.text import Text
 
 from memhp.linux.choice import shown
 from memhp.linux.choice_table import ChoiceRow, KernelValue, ValueSince
 from memhp.linux.release import FIRST
 from memhp.report.geometry import short
+from memhp.report.lines import print_wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,8 +30,8 @@ def print_choices(out: "Console", rows: Sequence[ChoiceRow]) -> None:
     for arch, group in groupby(rows, key=lambda row: row.arch):
         out.print(Text(arch or SHARED, style="bold"))
         for row in group:
-            out.print(Padding(Text(row.name, style="cyan"), (0, 0, 0, 2)), width=WIDTH)
-            out.print(Padding(_kernels(row.kernels), (0, 0, 0, 4)), width=WIDTH)
+            print_wrapped(out, Text(row.name, style="cyan"), indent=2, most=WIDTH)
+            print_wrapped(out, _kernels(row.kernels), indent=4, most=WIDTH)
         out.print()
     out.print(Text(NOTE), style="dim")
 
@@ -40,18 +40,16 @@ def print_choice(out: "Console", rows: Sequence[ChoiceRow]) -> None:
     """Print choices at length: what each means, its values, which kernel has which, since which commit."""
     for row in rows:
         out.print(Text(f"{row.name}  ", style="bold") + Text(row.arch or SHARED, style="dim"))
-        out.print(Padding(plain(row.about), (0, 0, 0, 2)), width=WIDTH)
         values = f"{row.kind} {', '.join(map(bare, row.values))}"
-        out.print(Padding(Text(values), (0, 0, 0, 2)), width=WIDTH)
-        for step in row.history:
-            out.print(Padding(_step(step), (0, 0, 0, 4)), width=WIDTH)
-        for value in row.unused:
-            out.print(Padding(Text(f"{bare(value)}  in no release"), (0, 0, 0, 4)), width=WIDTH)
-        out.print(Padding(_kernels(row.kernels), (0, 0, 0, 2)), width=WIDTH)
+        for text in (Text(plain(row.about)), Text(values)):
+            print_wrapped(out, text, indent=2, most=WIDTH)
+        for text in (*map(_step, row.history), *(Text(f"{bare(value)}  in no release") for value in row.unused)):
+            print_wrapped(out, text, indent=4, most=WIDTH)
+        print_wrapped(out, _kernels(row.kernels), indent=2, most=WIDTH)
         out.print()
     first = rows[0]
     tried = f"choices = {{ {first.name} = {shown(_other(first))} }} in a scenario, or --choice"
-    out.print(Text(f"to try another: {tried} {first.name}={bare(_other(first))}"), style="dim", width=WIDTH)
+    print_wrapped(out, Text(f"to try another: {tried} {first.name}={bare(_other(first))}", style="dim"), most=WIDTH)
 
 
 def plain(text: str) -> str:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from memhp.claims.claim import ClaimRow, Evidence
 from memhp.report.lines import print_wrapped
+from memhp.units import format_count
 
 HANG = 9
 """Where the text of a claim starts."""
@@ -35,7 +36,8 @@ def print_claims(out: Console, rows: Sequence[ClaimRow]) -> None:
             out.print(Text(f"{'':{HANG}}$ {row.command}", style="dim"), soft_wrap=True)
         out.print()
     counts = Counter(row.verdict for row in rows)
-    out.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()), soft_wrap=True)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    print_wrapped(out, Text(f"{format_count(len(rows), 'claim')}: {told}."))
 
 
 def _lines(row: ClaimRow) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from memhp.conform.life_results import Lives
 from memhp.outputs.file import write_file
 from memhp.report.documents_guests import ConformDocument, ConformMachine, LivesDocument
 from memhp.report.rendering import Head, PageTable, render
+from memhp.units import format_count
 
 Found = Mapping[str, Comparison | str]
 """What was compared by name; or why it could not be."""
@@ -52,15 +53,16 @@ def lines(found: Found) -> Iterator[str]:
         if isinstance(each, str):
             yield f"- {name}: {each}"
             continue
-        yield f"{'✗' if each.differing else '✓'} {name}: {each.equal} of {each.facts} facts equal"
+        yield f"{'✗' if each.differing else '✓'} {name}: {each.equal} of {format_count(each.facts, 'fact')} equal"
         for detail in differing(each):
             yield f"    {detail.step}: {detail.fact}"
             yield f"      kernel {detail.expected!r}, model {detail.got!r}"
     for reason, count in reasons(found):
         yield f"  {count} incomparable: {reason}"
-    sums = ", ".join(f"{count} {name}" for name, count in totals(found).items())
+    sums = totals(found)
+    facts = ", ".join([format_count(sums.pop("facts"), "fact"), *(f"{count} {name}" for name, count in sums.items())])
     missing = len(skipped(found))
-    yield sums + (f", {missing} machine{'s' * (missing > 1)} skipped" if missing else "")
+    yield facts + (f", {format_count(missing, 'machine')} skipped" if missing else "")
 
 
 def document(found: Found, lives: Lives | None, kept: list[str]) -> ConformDocument:

@@ -24,7 +24,9 @@ def print_geometry(out: "Console", rows: Sequence[Row]) -> None:
     space = (*SPACE, ROOM) if any(row.max_possible_fits is not None for row in rows) else SPACE
     title = f"Address space, with {format_size(rows[0].ram_size)} of RAM"
     print_by_machine(out, title, space, _merged(rows, _space, by_va=True))
-    print_wrapped(out, Text(NOTES, style="dim"))
+    series = any(not row.profile.startswith("linux-") for row in rows)
+    notes = (SERIES if series else "", NOTES, ROOM_NOTE if ROOM in space else "")
+    print_wrapped(out, Text(" ".join(filter(None, notes)), style="dim"))
 
 
 MACHINE = (Column("Arch", once=True), Column("Page", once=True))
@@ -41,13 +43,14 @@ SPACE = (
     Column("At boot", right=True), Column("Used", fold=True), Column("Shared", fold=True),
 )  # fmt: skip
 ROOM = Column("Room")
+SERIES = "Kernels: v1, v5, v6, v7 are mail series."
 NOTES = (
-    "Kernels: v1, v5, v6, v7 are mail series. Block: the smallest DIMM, too. 64 GiB+: on bare metal with that much "
+    "Block: the smallest DIMM, too. 64 GiB+: on bare metal with that much "
     "RAM. Buddy: its largest order. virtio-mem: sb sub-blocks, bb big blocks of that size. Direct: size of the direct "
     "map. Plug below: where memory that needs it may be added. At boot: root entries filled ahead, a table page each. "
-    "Used: of those for direct map and vmemmap. Shared: levels at which vmalloc and vmemmap have an entry in common. "
-    "Room: if the direct map reaches the maximum."
+    "Used: of those for direct map and vmemmap. Shared: levels at which vmalloc and vmemmap have an entry in common."
 )
+ROOM_NOTE = "Room: if the direct map reaches the maximum."
 
 
 def short(profile: str) -> str:

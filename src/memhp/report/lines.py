@@ -43,7 +43,8 @@ def _wrapped_line(text: Text, width: int, hang: int) -> Iterator[Text]:
     yield Text(lead) + text[start:] if end == len(plain) or end == 0 else Text(lead) + text[start:end]
 
 
-def print_wrapped(out: Console, text: Text, *, hang: int = 0) -> None:
-    """Print text in lines that fit the console, those after the first set in by `hang`."""
-    for line in wrapped(text, out.width, hang=hang):
-        out.print(line, soft_wrap=True)
+def print_wrapped(out: Console, text: Text, *, indent: int = 0, hang: int = 0, most: int | None = None) -> None:
+    """Print text in lines that fit the console (and `most` columns), set in by `indent`, later ones by `hang` more."""
+    width = out.width if most is None else min(out.width, most)
+    for line in wrapped(text, width - indent, hang=hang):
+        out.print(Text(" " * indent) + line if line else line, soft_wrap=True)

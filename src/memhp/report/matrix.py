@@ -11,7 +11,7 @@ from memhp.report.lines import print_wrapped
 from memhp.report.table import Cell, Column, print_table
 from memhp.scenario.result import Tables, flush_count
 from memhp.target.model.matrix import MatrixRow
-from memhp.units import format_size
+from memhp.units import format_count, format_size
 
 COLUMNS = (
     Column(""), Column("kernel"), Column("arch"), Column("page", right=True), Column("VA", right=True),
@@ -44,7 +44,7 @@ def print_matrix(out: Console, rows: Sequence[MatrixRow], choices: Mapping[str, 
     held = sum(row.ok for row in rows)
     known = sum(bool(row.known) and row.as_known for row in rows)
     rest = f", {known} broke as they are known to" if known else ""
-    text = f"{held} of {len(rows)} configurations came through with every law held{rest}."
+    text = f"{held} of {format_count(len(rows), 'configuration')} came through with every law held{rest}."
     print_wrapped(out, Text(text, style="bold"))
 
 

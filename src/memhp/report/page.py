@@ -19,7 +19,7 @@ from memhp.report.strip import KINDS, ZONES, kinds_of, scale_of, strip, zone_cla
 from memhp.report.verdict import Broke, broke, verdict
 from memhp.scenario.result import Run, StepResult
 from memhp.target.model.plan import Plan
-from memhp.units import exact_size, format_size
+from memhp.units import exact_size, format_count, format_size
 
 
 class Sign(NamedTuple):
@@ -73,8 +73,9 @@ def _machine(run: Run) -> str:
     ram = sum(end - start for start, end, _ in machine.ram)
     return (
         f"{machine.name}: {machine.arch}, {machine.profile}, {format_size(machine.page_size)} pages, "
-        f"{machine.va_bits}-bit addresses in {machine.levels} levels, {machine.cpus} CPUs, {format_size(ram)} of RAM, "
-        f"memory blocks of {format_size(machine.block_size)}, pluggable up to {machine.pluggable_end:#x}"
+        f"{machine.va_bits}-bit addresses in {machine.levels} levels, {format_count(machine.cpus, 'CPU')}, "
+        f"{format_size(ram)} of RAM, memory blocks of {format_size(machine.block_size)}, pluggable up to "
+        f"{machine.pluggable_end:#x}"
     )
 
 

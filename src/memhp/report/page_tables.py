@@ -56,15 +56,15 @@ def summary_lines(seen: SeenTables, areas: Sequence[AreaUse]) -> Iterator[str]:
 
 def _leaf_rows(area: AreaUse) -> Iterator[str]:
     for each in area.leaves:
-        count = "leaf" if each.count == 1 else "leaves"
         total = format_size(each.count * each.leaf_size)
-        yield f"{each.count:,} {each.level} {count} of {format_size(each.leaf_size)}: {total}".replace(",", " ")
+        yield f"{format_count(each.count, f'{each.level} leaf')} of {format_size(each.leaf_size)}: {total}"
 
 
 def _table_rows(area: AreaUse) -> Iterator[str]:
     for each in area.tables:
         size = area.table_bytes // sum(table.count for table in area.tables) * each.count
-        empty = f", {each.empty} of them empty" if each.empty else ""
+        some = f"{each.empty} of them " if each.count > 1 else ""
+        empty = f", {some}empty" if each.empty else ""
         yield f"{format_count(each.count, f'{each.level} table')}: {format_size(size)}{empty}"
 
 
@@ -75,12 +75,12 @@ def difference_lines(found: Sequence[Difference], tables: Sequence[TableChange])
         if each.now.area != area:
             area = each.now.area
             yield f"---[ {area} ]---"
-        leaves = f"{each.now.count} {'leaf' if each.now.count == 1 else 'leaves'}"
-        yield f"{SIGNS[each.kind]} {range_line(each.now)} ({leaves})"
+        yield f"{SIGNS[each.kind]} {range_line(each.now)} ({format_count(each.now.count, 'leaf')})"
         if each.was:
             yield f"    was {each.was}"
     for change in sorted(tables, key=lambda each: (each.area, -HEIGHT_NAMES.index(each.level))):
-        yield f"{change.more:+d} {change.level} {'table' if abs(change.more) == 1 else 'tables'} in {change.area}"
+        sign = "-" if change.more < 0 else "+"
+        yield f"{sign}{format_count(abs(change.more), f'{change.level} table')} in {change.area}"
     if not found and not tables:
         yield "no difference"
 

@@ -9,7 +9,7 @@ from memhp.report.strip import zone_class
 from memhp.report.svg import element, labels, percent, picture
 from memhp.scenario.result import BlockRun
 from memhp.target.model.plan import Plan, PlanStep
-from memhp.units import exact_size, format_size
+from memhp.units import exact_size, format_count, format_size
 
 ZONES = {"kernel": "Normal", "auto": "Normal", "movable": "Movable"}
 """The zone whose colour a step has, by how its memory goes online."""
@@ -34,7 +34,7 @@ def plan_picture(plan: Plan, blocks: list[BlockRun]) -> Markup:
             look = f"on {zone_class(ZONES[step.zone])} {windows}".rstrip()
             parts.append(element("text", text, class_=look, x=middle, y=HEIGHT / 2 + 5, text_anchor="middle"))
     parts += axis(scale, HEIGHT + 2)
-    label = f"{len(plan.steps)} steps by address, after the memory that is there"
+    label = f"{format_count(len(plan.steps), 'step')} by address, after the memory that is there"
     return picture(label, HEIGHT + AXIS + 2, parts, "strip")
 
 

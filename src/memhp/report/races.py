@@ -83,7 +83,7 @@ def _explain(out: Console, rows: Sequence[Row]) -> None:
     said: Counter[tuple[str, str, str]] = Counter()
     for row in rows:
         if row.verdict == "undecided":
-            said[row.name, row.variant, f"undecided after {row.executions} executions"] += 1
+            said[row.name, row.variant, f"undecided after {format_count(row.executions, 'execution')}"] += 1
         elif _differs(row) or (row.current and row.verdict == "broken"):
             today = "a kernel of today is broken: " if row.current and row.verdict == "broken" else ""
             why = f"docs/findings.md, {row.finding}" if row.finding else row.note or row.reason or "no reason is known"

@@ -16,7 +16,7 @@ from memhp.report.obstacles import InTheWay
 from memhp.report.svg import Label, element, labels, percent, picture, spread
 from memhp.scenario.result import BlockRun, BlockUse, Run
 from memhp.spans import Span, SpanMap
-from memhp.units import align_down, align_up, format_size
+from memhp.units import align_down, align_up, format_count, format_size
 
 ZONE, USE, LANE, MARK = 16, 36, 7, 15
 """Pixels: the heights of the zones, of the use, of the pages in the way, and of the words above refused blocks."""
@@ -72,7 +72,7 @@ def strip(blocks: list[BlockRun], uses: list[BlockUse], marks: list[InTheWay], s
     """Memory blocks after a step: a ghost where memory is gone, hatched where it is offline."""
     count = sum(run.last - run.first + 1 for run in blocks)
     online = sum(run.last - run.first + 1 for run in blocks if run.state == "online")
-    label = f"{count} memory blocks, {online} of them online"
+    label = f"{format_count(count, 'memory block')}, {online} of them online"
     if marks:
         label += f"; {', '.join(mark.title for mark in marks)}"
     top = MARK if marks else 1

@@ -45,11 +45,12 @@ def print_run(out: Console, run: Run, *, log: bool = False) -> None:
 
 def _print_head(out: Console, run: Run) -> None:
     machine = run.machine
-    print_wrapped(out, Text(run.title or "rehearsal", style="bold"))
+    if run.title != machine.name:
+        print_wrapped(out, Text(run.title or "rehearsal", style="bold"))
     ram = sum(end - start for start, end, _ in machine.ram)
     facts = (
         f"{machine.name}: {machine.arch}, {machine.profile}, {format_size(machine.page_size)} pages, "
-        f"{machine.va_bits}-bit addresses in {machine.levels} levels, {machine.cpus} CPUs"
+        f"{machine.va_bits}-bit addresses in {machine.levels} levels, {format_count(machine.cpus, 'CPU')}"
     )
     sizes = (
         f"{format_size(ram)} of RAM, memory blocks of {format_size(machine.block_size)}, pageblocks of "

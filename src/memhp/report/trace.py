@@ -78,7 +78,7 @@ def _never_fired(steps: Sequence[str]) -> Iterator[str]:
     """Steps that no execution took: the first few, and how many more there are."""
     yield from (f"never taken: {step}" for step in steps[:FEW])
     if len(steps) > FEW:
-        yield f"never taken: {len(steps) - FEW} more steps (--json has them all)"
+        yield f"never taken: {format_count(len(steps) - FEW, 'more step')} (--json has them all)"
 
 
 def coverage_text(found: Explored) -> str:

@@ -9,7 +9,7 @@ from memhp.target.vm import VmDevice, VmStatus
 from memhp.target.vm_agent import GuestBlock
 from memhp.target.vm_rehearse import Rehearsed
 from memhp.target.vm_resize import Change
-from memhp.units import exact_size
+from memhp.units import exact_size, format_count
 
 TOLD = ("blocks", "memory", "memmap")
 """What is told of a rehearsed change, by the names of :func:`memhp.report.changes.changes`."""
@@ -72,7 +72,7 @@ def change_lines(change: Change) -> Iterator[str]:
 
 def block_lines(size: int, blocks: Sequence[GuestBlock]) -> Iterator[str]:
     """Runs of like memory blocks: ``memory0-63: 8 GiB online``."""
-    yield f"{len(blocks)} memory blocks of {exact_size(size)}"
+    yield f"{format_count(len(blocks), 'memory block')} of {exact_size(size)}"
     runs: list[list[GuestBlock]] = []
     for block in blocks:
         if runs and _follows(runs[-1][-1], block):

@@ -20,7 +20,7 @@ from memhp.printable import printable
 from memhp.target.socket_line import SocketLine
 from memhp.target.vm import VmDevice, VmLost, VmRefused, VmStatus
 from memhp.target.vm_resize import Why, why_stuck
-from memhp.units import exact_size
+from memhp.units import exact_size, format_count
 
 T = TypeVar("T")
 DELIMITER = b"\xff"
@@ -155,7 +155,8 @@ def why_with(agent: GuestAgent) -> Why:
         here = [block for block in blocks if first <= block.number < last]
         offline = [block for block in here if not block.online]
         fixed = [block for block in here if block.online and block.can_offline is False]
-        told = f"of its {len(here)} memory blocks of {exact_size(unit)} {len(here) - len(offline)} are online"
+        all_of_it = f"{format_count(len(here), 'memory block')} of {exact_size(unit)}"
+        told = f"of its {all_of_it} {len(here) - len(offline)} are online"
         if device.size > size and fixed:
             return f"{text}; {told}, {len(fixed)} of them cannot go offline, from memory{fixed[0].number} on"
         if device.size < size and offline:

@@ -311,7 +311,7 @@ def test_a_block_with_a_poisoned_page_goes_offline_and_newer_kernels_do_not_brin
         state_store(k, first_block(k), "online_movable")
     else:
         error = refused(state_store, k, first_block(k), "online_movable")
-        assert error.errno == 133 and "1 poisoned pages" in error.reason
+        assert error.errno == 133 and "1 poisoned page" in error.reason
 
 
 def test_the_last_memory_of_a_node_takes_it_out_of_the_nodes_with_memory() -> None:

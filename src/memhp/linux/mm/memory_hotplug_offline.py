@@ -18,6 +18,7 @@ from memhp.linux.mmzone import MemoryGroup, PageFlags, Zone, ZoneRef, ZoneType
 from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
+from memhp.units import format_count
 
 KERNEL_FILE = "mm/memory_hotplug.c"
 NO_HOTREMOVE = "this kernel was built without CONFIG_MEMORY_HOTREMOVE: memory only comes"
@@ -158,8 +159,8 @@ def _stuck_text(stuck: list[Stuck]) -> str:
         return "pages do not move"
     first = stuck[0]
     why, advice = _why_stuck(first)
-    pages = sum(each.span.size for each in stuck)
-    return f"PFN {first.span.start:#x} ({first.owner}) does not move: {why}; {pages} such pages: {advice}"
+    pages = format_count(sum(each.span.size for each in stuck), "such page")
+    return f"PFN {first.span.start:#x} ({first.owner}) does not move: {why}; {pages}: {advice}"
 
 
 def _why_stuck(stuck: Stuck) -> tuple[str, str]:

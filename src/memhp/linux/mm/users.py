@@ -28,7 +28,7 @@ from memhp.linux.mm.rmqueue import set_pageblock_migratetype
 from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from memhp.units import align_down, align_up, format_size
+from memhp.units import align_down, align_up, format_count, format_size
 
 Kind = Literal[
     "kernel",
@@ -286,7 +286,7 @@ def _move_out(k: Kernel, span: Span, owner: Owner) -> None:
     if moved < span.size:
         raise KernelError(
             ENOMEM,
-            f"{span.size - moved} pages cannot move out of {zone.name} to be pinned",
+            f"{format_count(span.size - moved, 'page')} cannot move out of {zone.name} to be pinned",
             place=PIN,
             advice="long-term pins need room in a kernel zone: online memory there",
         )

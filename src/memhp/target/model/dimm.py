@@ -16,6 +16,7 @@ from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.spans import Span
 from memhp.target.model.session import Session, size_of
+from memhp.units import format_count
 
 
 def add(session: Session, step: schema.Plug, span: Span) -> None:
@@ -117,10 +118,12 @@ def _moved(before: dict[int, ZoneType | None], after: dict[int, ZoneType | None]
     stay = [block for block in before if block in after]
     kinds = Counter((_name(before[block]), _name(after[block])) for block in stay if before[block] != after[block])
     notes = [
-        f"{count} blocks came back online in {new}, and were in {old} before" for (old, new), count in kinds.items()
+        f"{format_count(count, 'block')} came back online in {new}, and {'was' if count == 1 else 'were'} "
+        f"in {old} before"
+        for (old, new), count in kinds.items()
     ]
     lost = len(before.keys() - after.keys())
-    return [*notes, f"{lost} blocks did not come back online"] if lost else notes
+    return [*notes, f"{format_count(lost, 'block')} did not come back online"] if lost else notes
 
 
 def _name(zone: ZoneType | None) -> str:

@@ -10,7 +10,7 @@ from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.spans import Span
 from memhp.target.model.session import Session, size_of
-from memhp.units import align_down, align_up, format_size
+from memhp.units import align_down, align_up, format_count, format_size
 
 WAIT = 5_000_000_000
 """Nanoseconds that the driver waits for each block to go online (``wait_for_completion_timeout()``)."""
@@ -70,7 +70,8 @@ def _follow(session: Session, taken: Span) -> None:
     session.plugged.append(blocks.scaled(k.config.page_shift))
     waits = _offline(k, blocks)
     if waits:
-        session.notes.append(f"{waits} memory blocks wait to be brought online: the driver waited 5 s for each")
+        blocks_wait = f"{format_count(waits, 'memory block')} {'waits' if waits == 1 else 'wait'}"
+        session.notes.append(f"{blocks_wait} to be brought online: the driver waited 5 s for each")
         k.hw.advance(waits * WAIT)
     if unbacked := blocks.end - taken.end:
         size = format_size(unbacked << k.config.page_shift)

@@ -36,7 +36,7 @@ from memhp.target.model.reboot import reboot
 from memhp.target.model.session import Session, check_room, size_of
 from memhp.target.model.virtio_mem import add_device, bind, check_driver, resize, unbind, wait
 from memhp.target.model.virtio_mem_blocks import device_at, grow, shrink
-from memhp.units import align_up, format_size, is_aligned
+from memhp.units import align_up, format_count, format_size, is_aligned
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def plug(session: Session, step: schema.Plug) -> None:
         already = _blocks(session, span, "online")
         if already and zone != "auto":
             session.notes.append(
-                f"{len(already)} blocks went online by themselves, as the kernel's default says "
+                f"{format_count(len(already), 'block')} went online unasked, as the kernel's default says "
                 f"({k.auto_online_blocks}); asking for {zone} comes too late"
             )
         _each_block(session, _blocks(session, span, "offline"), lambda block: _set_state(k, block, zone))

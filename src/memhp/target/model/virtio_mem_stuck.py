@@ -10,7 +10,7 @@ from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.state import Kernel
 from memhp.scenario import result
 from memhp.spans import Span
-from memhp.units import align_down, align_up, format_size
+from memhp.units import align_down, align_up, format_count, format_size
 
 IDLE = frozenset({Use.FREE, Use.DEVICE, Use.OFFLINE})
 """Uses that hold nothing back."""
@@ -113,7 +113,8 @@ def stuck_notes(k: Kernel, name: str, vm: VirtioMem) -> list[str]:
         pages[each.owner] += each.size >> k.config.page_shift
         first.setdefault(each.owner, each.start)
     notes = [
-        f"{name}: held by {owner}, {count} pages, the first at {first[owner]:#x}" for owner, count in pages.items()
+        f"{name}: held by {owner}, {format_count(count, 'page')}, the first at {first[owner]:#x}"
+        for owner, count in pages.items()
     ]
     ranges = stuck(k, vm)
     notes.extend(f"{name}: {_range_text(k, each)}" for each in ranges[:MOST_TOLD])

@@ -25,6 +25,7 @@ from memhp.linux.mm.memory_hotplug_zone import adjust_present_page_count, zone_f
 from memhp.linux.mmzone import BlockState, MemoryBlock, MemoryGroup, Zone
 from memhp.linux.place import here, kernel_function, of_file
 from memhp.linux.state import Kernel
+from memhp.units import format_count
 
 KERNEL_FILE = "drivers/base/memory.c"
 EHWPOISON = 133
@@ -62,7 +63,8 @@ def memory_block_online(k: Kernel, block_id: int, online_type: OnlineType) -> No
         forget_poison(k, block_id)
     elif lost := memblk_nr_poison(k, block_id, block_id + 1):
         advice = "it stays offline until the machine boots again with that memory replaced"
-        raise KernelError(EHWPOISON, f"memory{block_id} has {lost} poisoned pages", place=here(), advice=advice)
+        text = f"memory{block_id} has {format_count(lost, 'poisoned page')}"
+        raise KernelError(EHWPOISON, text, place=here(), advice=advice)
     pfns = block_pfns(k, block_id)
     group = memory_group_of(k, block)
     zone = zone_for_pfn_range(k, online_type, block.nid, group, pfns.start, pfns.size)
