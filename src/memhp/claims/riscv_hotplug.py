@@ -53,7 +53,8 @@ def root_entries() -> Finding:
                 continue
             verdict = evidence.explored(race, variant.name, SV39)
             as_claimed = as_claimed and verdict.word == ("broken" if variant.stands_for == "broken" else "safe")
-            classes = f" ({format_count(verdict.classes, 'class')})" if verdict.failure is None else ""
+            number = verdict.classes if verdict.failure is None else None
+            classes = "" if number is None else f" ({format_count(number, 'class')})"
             words.append(f"{variant.name} {verdict.word}{classes}")
         figure += f"; explored, {who}: {', '.join(words)}"
     own = {name: _faults({}, name) for name in (V1, *MAINLINE)}

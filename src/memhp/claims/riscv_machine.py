@@ -144,6 +144,6 @@ def neighbours() -> Finding:
         without, held = (evidence.explored(race, variant, name) for variant in (off, upheld))
         good = good and (without.word, held.word) == ("broken", "safe")
         kind = without.failure.reason.split(":")[0] if without.failure is not None else ""
-        met = format_count(held.classes, "class") if held.coverage.executions > 1 else "they never meet"
+        met = "they never meet" if held.classes in (None, 1) else format_count(held.classes, "class")
         parts.append(f"{rule}: off {without.word} ({kind}), on {held.word} ({met})")
     return answered(MAINLINE, good, "; ".join(parts))
