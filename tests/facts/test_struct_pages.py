@@ -6,9 +6,13 @@ Where a struct page lies in RAM is taken from the walk of another program (ptwal
 
 import lzma
 import re
+import struct
+import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import drgn
 import numpy as np
 import pytest
 
@@ -21,6 +25,7 @@ from memhp.facts.elfcore import ElfCore
 from memhp.facts.kpageflags import KEPT, of_kinds, parse, summary
 from memhp.facts.observed import observe
 from memhp.facts.open_source import open_source
+from memhp.facts.page_users import PageUsers
 from memhp.facts.source import FileSource, Source
 from memhp.facts.struct_pages import GUP_PIN_COUNTING_BIAS, StructPages
 from memhp.facts.sysroot import write_sysroot
@@ -70,14 +75,21 @@ def vmemmap(name: str) -> int:
     return int(notes(name).get("SYMBOL(vmemmap)", "ffffea0000000000"), 16)
 
 
-def with_counts(name: str, first_pfn: int, counts: dict[int, int], path: Path) -> Path:
-    """The guest's dump with the struct pages of a memory block, whose pages have these counts, others 1."""
+def with_counts(
+    name: str, first_pfn: int, counts: dict[int, int], path: Path, rest: dict[int, bytes] | None = None
+) -> Path:
+    """The guest's dump with the struct pages of a memory block, whose pages have these counts, others 1; or what is in
+    `rest` from the struct page of a page on.
+    """
     frames = table_frames(ElfCore(step(name) / "pt.elf.xz"))
     words = np.zeros((PAGES, 16), dtype=np.int32)
     words[:, int(notes(name)["OFFSET(page._refcount)"]) // 4] = 1
     for page, count in counts.items():
         words[page, int(notes(name)["OFFSET(page._refcount)"]) // 4] = count
-    data = words.tobytes()
+    whole = bytearray(words.tobytes())
+    for page, text in (rest or {}).items():
+        whole[page * 64 : page * 64 + len(text)] = text
+    data = bytes(whole)
     for at in range(0, len(data), 4096):
         frames[struct_page_at(name, vmemmap(name) + first_pfn * 64 + at)] = data[at : at + 4096]
     text = "\n".join(f"{key}={value}" for key, value in notes(name).items()).encode()
@@ -138,7 +150,7 @@ def test_why_names_pages_under_dma_when_the_memory_can_be_read(
     block = plugged(name)
     core = with_counts(name, block * PAGES, {77: GUP_PIN_COUNTING_BIAS + 1}, tmp_path / "core")
     machine = f"{DATA / 'ptcores' / name / 'facts.tar.xz'}/{step(name).name}"
-    asked = why(open_source(machine), str(block), core)
+    asked = why(open_source(machine), str(block), open_tables(core))
     assert [each.reason for each in asked.blocks[0].obstacles][-1:] == ["signal backoff"]
     assert any("pins pages" in text for text in asked.remedies)
     assert not any("pinned" in text for text in asked.unseen)
@@ -162,7 +174,8 @@ def test_blocks_tell_pinned_memory_from_what_moves(tmp_path: Path, capsys: pytes
     source = open_source(tmp_path / "root")
 
     def use(core: Path | None) -> dict[str, int] | None:
-        ranges = read_blocks(source, use=True, kernel_memory=core).ranges
+        memory = open_tables(core) if core is not None else None
+        ranges = read_blocks(source, use=True, kernel_memory=memory).ranges
         return next(each.use for each in ranges if each.first <= block <= each.last)
 
     assert use(core) == {"movable": (PAGES - 10) * 4096, "pinned": 10 * 4096}
@@ -178,7 +191,8 @@ KMEM = "riscv64-7.2.13+deb14-riscv64-kmem-map-pmem-mom1"
 def blocks_of(name: str, moment: str) -> list[BlockRange]:
     """The memory blocks of a guest at a moment, with its page tables of then as the kernel's memory."""
     source = open_source(DATA / "ptcores" / name / "facts.tar.xz", step=moment)
-    return read_blocks(source, use=True, kernel_memory=DATA / "ptcores" / name / moment / "pt.elf.xz").ranges
+    memory = open_tables(DATA / "ptcores" / name / moment / "pt.elf.xz")
+    return read_blocks(source, use=True, kernel_memory=memory).ranges
 
 
 @pytest.mark.parametrize("name", GUESTS)
@@ -233,3 +247,61 @@ def test_why_names_the_blocks_whose_struct_pages_stand_in_the_way(capsys: pytest
     out = capsys.readouterr().out
     assert "struct pages" in out.splitlines()[1]
     assert f"holds struct pages of 4 other blocks, from {plugged(name)} on" in out
+    assert "take away first the memory whose struct pages lie there" in out
+
+
+def by_hand(program: Any, _: Path | None) -> None:
+    """The few types that are asked for, in place of a kernel's debug information (include/linux/mm_types.h, mm/slab.h).
+
+    Where `name` is in a cache, and `host` in a mapping, differs from kernel to kernel.
+    """
+    member = drgn.TypeMember
+    word = program.int_type("unsigned long", 8, False)
+    count = program.struct_type("atomic", 4, [member(program.int_type("int", 4, True), "counter")])
+    text = program.pointer_type(program.int_type("char", 1, True))
+    cache = program.struct_type("kmem_cache", 64, [member(text, "name")])
+    slab = program.struct_type("slab", 64, [member(program.pointer_type(cache), "slab_cache", 64)])
+    pointer = program.pointer_type(program.void_type())
+    page = program.struct_type("page", 64, [
+        member(word, "flags"), member(word, "compound_head", 64), member(pointer, "mapping", 192),
+        member(count, "_mapcount", 384),
+    ])  # fmt: skip
+    types = {"page": page, "slab": slab}
+    program.register_type_finder("test", lambda _p, kinds, name, file: types.get(name), enable_index=0)
+    head = drgn.Object(program, word, 6)
+    program.register_object_finder("test", lambda _p, name, flags, file: head if name == "PG_head" else None)
+    program.set_enabled_object_finders(["test", *program.enabled_object_finders()])
+
+
+def test_drgn_names_the_slab_caches_of_pages_on_every_architecture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """drgn walks no page tables of RISC-V: addresses are translated for it."""
+    monkeypatch.setattr("memhp.facts.page_users._load", by_hand)
+    for name in GUESTS:
+        first = plugged(name) * PAGES
+        held = int(notes(name)["NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)"])
+        at = vmemmap(name) + (first + 20000) * 64
+        slab = struct.pack("<QQ32xiI", 0, at, held, 1)
+        rest = {4: slab, 5: slab, 90: slab, 20000: struct.pack("<Q8x", at + 16) + b"dentry\0"}
+        source = open_tables(with_counts(name, first, {70: GUP_PIN_COUNTING_BIAS + 1}, tmp_path / name, rest))
+        users = PageUsers(source, StructPages(source).layout, None)
+        found = users.of(Span(first, first + 100), [Span(first + 70, first + 71)])
+        assert [(each.what, each.name, each.pages) for each in found] == [
+            ("slab", "dentry", 3), ("anonymous", "memory of processes", 1)
+        ]  # fmt: skip
+        assert users.of(Span(first + 5, first + 80), [])[0].pages == 1
+
+
+@pytest.mark.parametrize(
+    ("there", "told"), [(True, "no debug information of 7.2.13+deb14-cloud-amd64"), (False, "drgn is not installed")]
+)
+def test_why_says_what_keeps_drgn_from_telling(there: bool, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "x86_64-7.2.13+deb14-cloud-amd64-virtio-mem-4level"
+    if not there:
+        monkeypatch.setitem(sys.modules, "drgn", None)
+    machine = open_source(DATA / "ptcores" / name / "facts.tar.xz", step=step(name).name)
+    block = next(block.index for block in observe(machine).memory.blocks if block.zone == "DMA32")
+    asked = why(machine, str(block), open_tables(step(name) / "pt.elf.xz"))
+    assert (asked.verdict, asked.blocks[0].users) == ("unclear", [])
+    assert any(told in text for text in asked.unseen)

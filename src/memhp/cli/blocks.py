@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from memhp.cli.machine_options import machine_options, opened
+from memhp.cli.memory_options import memory_of, memory_options
 from memhp.cli.output import emit_json, json_option
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @machine_options
 @click.option("--use", is_flag=True, help="Tell what pages are used for too (root; reads 8 bytes a page).")
-@click.option("--memory", metavar="FILE", help="With --use: a dump of that machine, or its RAM: shows pinned pages.")
+@memory_options("With --use: a dump of that machine, or a VM's RAM: shows pinned pages and struct pages.")
 @click.option("-o", "--output", metavar="COLUMNS", help="Print as lsmem does: RANGE,SIZE,STATE,… or +NAME,…")
 @click.option("-a", "--all", "every_block", is_flag=True, help="With -o: a row for each block.")
 @click.option("-b", "--bytes", "in_bytes", is_flag=True, help="With -o: sizes in bytes.")
@@ -28,7 +29,8 @@ def blocks(
     sysroot: str | None,
     machine: str | None,
     use: bool,
-    memory: str | None,
+    memory: Path | None,
+    pieces: tuple[str, ...],
     output: str | None,
     every_block: bool,
     in_bytes: bool,
@@ -49,7 +51,7 @@ def blocks(
         return 0
     from memhp.operate.blocks import read_blocks
 
-    document = read_blocks(source, use=use, kernel_memory=Path(memory) if memory is not None else None)
+    document = read_blocks(source, use=use, kernel_memory=memory_of(memory, pieces))
     if metrics:
         from memhp.operate.metrics import metrics as prometheus
         from memhp.operate.rehearsal import safe_step

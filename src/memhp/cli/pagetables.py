@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from memhp.cli.memory_options import opened_memory, ram_option
 from memhp.cli.output import echo_lines, emit_json, json_option
 from memhp.errors import BadInput, one_of
 
 if TYPE_CHECKING:
     from memhp.check.dump_laws import DumpedTables, Finding
     from memhp.facts.page_tables import SeenTables
-    from memhp.facts.ram_image import Piece
-    from memhp.facts.table_source import TableSource
     from memhp.spans import Span
 
 LEVELS = ("PTE", "PMD", "PUD", "P4D", "PGD")
@@ -34,7 +33,7 @@ END = 1 << 64
 @click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), help="Only leaves of this level.")
 @click.option("--register", "registers", multiple=True, metavar="NAME=VALUE", help="A CPU's cr3, cr4, satp …")
 @click.option("--arch", metavar="ARCH", help="What registers belong to, if RAM does not tell.")
-@click.option("--ram", "pieces", multiple=True, metavar="PA:OFFSET:SIZE", help="Where part of a RAM file lies.")
+@ram_option
 @json_option
 def pagetables(
     source: Path,
@@ -63,10 +62,10 @@ def pagetables(
     from memhp.facts.page_tables import area_uses, read_tables_of
 
     options = {"registers": _registers(registers), "arch": _arch(arch)}
-    seen = read_tables_of(_open(source, pieces, options))
+    seen = read_tables_of(opened_memory(source, pieces, **options))
     spans = _spans(seen, names, start, end)
     if other is not None:
-        return _diff(seen, read_tables_of(_open(other, pieces, options)), spans, as_json=as_json)
+        return _diff(seen, read_tables_of(opened_memory(other, pieces, **options)), spans, as_json=as_json)
     if check:
         return _check(seen, iomem, as_json=as_json)
     if as_json:
@@ -90,17 +89,6 @@ def pagetables(
     return 1 if seen.missing else 0
 
 
-def _open(path: Path, pieces: tuple[str, ...], options: dict[str, Any]) -> "TableSource":
-    """Whatever a path is: a file, or the socket of QEMU's monitor."""
-    if path.is_socket():
-        from memhp.target.vm_memory import open_vm_tables
-
-        return open_vm_tables(path, **options)
-    from memhp.facts.table_source import open_tables
-
-    return open_tables(path, ram=[_piece(path, text) for text in pieces], **options)
-
-
 def _registers(texts: tuple[str, ...]) -> dict[str, int]:
     found = {}
     for text in texts:
@@ -121,19 +109,6 @@ def _arch(arch: str | None) -> str | None:
         if arch not in ARCHES:
             raise BadInput(f"no architecture {arch!r}", where="--arch", fix=one_of(arch, ARCHES))
     return arch
-
-
-def _piece(path: Path, text: str) -> "Piece":
-    from memhp.facts.ram_image import Piece
-    from memhp.units import parse_size
-
-    words = text.split(":")
-    if len(words) != 3:
-        raise BadInput(f"not PA:OFFSET:SIZE: {text!r}", where="--ram", fix="such as 4G:2G:1G")
-    pa, offset, size = (parse_size(word, where="--ram") for word in words)
-    if not size or pa + size > 1 << 52:
-        raise BadInput(f"no physical memory: {text!r}", where="--ram", fix="a size above 0, below 4 PiB")
-    return Piece(path, pa, offset, size)
 
 
 def _spans(seen: "SeenTables", names: tuple[str, ...], start: str | None, end: str | None) -> "list[Span]":

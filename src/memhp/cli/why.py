@@ -7,15 +7,25 @@ from pathlib import Path
 import click
 
 from memhp.cli.machine_options import machine_options, opened
+from memhp.cli.memory_options import memory_of, memory_options
 from memhp.cli.output import emit_json, json_option
 
 
 @click.command()
 @click.argument("about", metavar="BLOCK|RANGE|NODE|DEVICE")
 @machine_options
-@click.option("--memory", metavar="FILE", help="A dump of that machine, or a VM's RAM: shows pages that DMA holds.")
+@memory_options("A dump of that machine, or a VM's RAM: shows pages that DMA holds, struct pages, and whose pages are.")
+@click.option("--debug-info", type=click.Path(path_type=Path), metavar="VMLINUX", help="For drgn, if not installed.")
 @json_option
-def why(about: str, sysroot: str | None, machine: str | None, memory: str | None, as_json: bool) -> int:
+def why(
+    about: str,
+    sysroot: str | None,
+    machine: str | None,
+    memory: Path | None,
+    pieces: tuple[str, ...],
+    debug_info: Path | None,
+    as_json: bool,
+) -> int:
     """Tell why memory will not go offline: BLOCK (32, 32-39), RANGE (0x100000000+1G), NODE (node1) or DEVICE (virtio0,
     dax0.0, a DIMM as PNP0C80:00).
 
@@ -24,7 +34,7 @@ def why(about: str, sysroot: str | None, machine: str | None, memory: str | None
     """
     from memhp.operate.why import why as asked
 
-    document = asked(opened(sysroot, machine), about, Path(memory) if memory is not None else None)
+    document = asked(opened(sysroot, machine), about, memory_of(memory, pieces), debug_info)
     if as_json:
         emit_json(document)
     else:

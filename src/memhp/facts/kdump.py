@@ -5,11 +5,7 @@ Needs the extra ``drgn``; no debug information of the kernel. The library maps t
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import faulthandler
-import multiprocessing
-import os
-import signal
-import weakref
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
@@ -19,14 +15,21 @@ from typing import Any
 import numpy as np
 
 from memhp.errors import BadInput
+from memhp.facts.own_process import OwnProcess
 from memhp.facts.vmcoreinfo import VmCoreInfo, parse_vmcoreinfo
 from memhp.hw.format import U64
 from memhp.hw.reader import MissingTables
 
 SIGNATURES = (b"KDUMP   ", b"DISKDUMP", b"makedumpfile\0")
 """How such files begin; the last is the flattened form that goes through pipes."""
-PATIENCE = 60
-"""Seconds that the library may take for one answer."""
+
+
+def drgn_there() -> bool:
+    """Whether drgn is installed."""
+    try:
+        return find_spec("drgn") is not None
+    except ValueError:
+        return False
 
 
 class Kdump:
@@ -34,23 +37,14 @@ class Kdump:
 
     def __init__(self, path: Path | str) -> None:
         self.where = str(path)
-        try:
-            there = find_spec("drgn") is not None
-        except ValueError:
-            there = False
-        if not there:
+        if not drgn_there():
             raise BadInput(
                 "a dump that makedumpfile compressed: reading it needs drgn",
                 where=self.where,
                 fix="pip install 'memhp[drgn]', or make an ELF dump: makedumpfile -E",
             )
-        context = multiprocessing.get_context("fork")
-        self._line, far = context.Pipe()
-        self._process = context.Process(target=_serve, args=(self.where, far), daemon=True)
-        self._process.start()
-        far.close()
-        weakref.finalize(self, self._process.kill)
-        error, text = self._answer()
+        self._process = OwnProcess(partial(_serve, self.where), who="drgn", where=self.where)
+        error, text = self._process.answer()
         if error:
             raise BadInput(f"drgn cannot read it: {error}", where=self.where, fix="copy the dump whole")
         self.info: VmCoreInfo = parse_vmcoreinfo(text, where=self.where)
@@ -58,37 +52,15 @@ class Kdump:
 
     def tables(self, pfns: U64) -> U64:
         """Whole frames, shape ``[n, page_size // 8]``. Raises MissingTables for those that were left out."""
-        try:
-            self._line.send((pfns.tolist(), self.page_size))
-        except OSError:
-            raise self._dead() from None
-        frames: list[bytes | None] = self._answer()
+        frames: list[bytes | None] = self._process.ask((pfns.tolist(), self.page_size))
         missing = [pfn for pfn, frame in zip(pfns.tolist(), frames, strict=True) if frame is None]
         if missing:
             raise MissingTables(missing)
         return np.frombuffer(b"".join(frame or b"" for frame in frames), dtype="<u8").reshape(pfns.size, -1)
 
-    def _answer(self) -> Any:
-        try:
-            if self._line.poll(PATIENCE):
-                return self._line.recv()
-        except (EOFError, OSError):
-            pass
-        raise self._dead()
-
-    def _dead(self) -> BadInput:
-        """What to raise when no answer comes: the library died, or goes round in circles."""
-        self._process.join(1)
-        code = self._process.exitcode
-        how = f"died of it ({signal.Signals(-code).name})" if code is not None and code < 0 else "does not get done"
-        self._process.kill()
-        return BadInput(f"drgn {how}: a truncated or damaged dump", where=self.where, fix="copy the dump whole")
-
 
 def _serve(where: str, line: Connection) -> None:
     """The process of its own: send what the dump notes, then the frames that are asked for, None for what it lacks."""
-    faulthandler.disable()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     drgn: Any = import_module("drgn")
     program = drgn.Program()
     try:

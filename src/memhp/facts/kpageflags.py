@@ -119,10 +119,12 @@ class PageRun(NamedTuple):
 def counts_of(source: Source, pfns: Iterable[Span], page_size: int) -> dict[Kind, int] | None:
     """Bytes of each kind among some pages of a live machine; None for others, and where it cannot be read."""
     text = of_file(Path(KPAGEFLAGS), (("memory0", span) for span in pfns)) if source.kind == "live" else None
+    if text is None:
+        return None
     found = dict[Kind, int]()
-    for run in parse(text or ""):
+    for run in parse(text) if text else ():
         found[run.kind] = found.get(run.kind, 0) + run.pages * page_size
-    return None if text is None else found
+    return found
 
 
 def read(

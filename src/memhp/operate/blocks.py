@@ -5,7 +5,6 @@ Everything is read from files, and only from those that the machine lets one rea
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -20,6 +19,7 @@ from memhp.spans import Span, SpanMap
 
 if TYPE_CHECKING:
     from memhp.facts.kpageflags import PageRun
+    from memhp.facts.table_source import TableSource
 
 STRUCT_PAGE = 64
 """Bytes of a ``struct page`` on 64-bit kernels as distributions build them."""
@@ -130,7 +130,7 @@ class _Pages(NamedTuple):
     self_hosted: bool | None = None
 
 
-def read_blocks(source: Source, *, use: bool = False, kernel_memory: Path | None = None) -> BlocksDocument:
+def read_blocks(source: Source, *, use: bool = False, kernel_memory: "TableSource | None" = None) -> BlocksDocument:
     """The blocks of a machine; with `use` also what their pages are, from ``/proc/kpageflags`` (8 bytes a page).
 
     Which of them DMA holds is seen in `kernel_memory`, a dump of the machine or its RAM, or in this host's
@@ -312,7 +312,7 @@ def _hosting(
 
 
 def _use(
-    source: Source, memory: MemoryBlocks, page: int | None, kernel_memory: Path | None, unseen: list[str]
+    source: Source, memory: MemoryBlocks, page: int | None, kernel_memory: "TableSource | None", unseen: list[str]
 ) -> dict[int, _Pages]:
     """What the pages of each block show."""
     from memhp.facts import counters, kpageflags

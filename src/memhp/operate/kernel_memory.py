@@ -7,29 +7,39 @@ from pathlib import Path
 from memhp.errors import BadInput
 from memhp.facts import kpageflags
 from memhp.facts.kpageflags import Kind, PageRun
+from memhp.facts.page_users import PageUser, PageUsers
 from memhp.facts.source import Source
 from memhp.facts.struct_pages import Storage, StructPages
-from memhp.facts.table_source import KCORE, open_tables
+from memhp.facts.table_source import KCORE, TableSource, open_tables
 from memhp.operate.remedies import NEED
 from memhp.spans import Span, SpanSet
+
+BLOCKS = 8
+"""Of so many blocks drgn tells whose pages are."""
 
 
 class KernelMemory:
     """Reads `memory` (a dump, a VM's RAM), or of this host ``/proc/kcore``.
 
-    `missing` says why nothing is read; "" if it is. Raises :class:`BadInput` for a `memory` that cannot be read.
+    `missing` says why nothing is read; "" if it is. Raises :class:`BadInput` for a `memory` without struct pages.
     """
 
-    def __init__(self, source: Source, memory: Path | None) -> None:
-        self.missing = ""
+    def __init__(self, source: Source, memory: TableSource | None, debug_info: Path | None = None) -> None:
+        self.missing = self.users_missing = ""
         self._pages: StructPages | None = None
+        self._users: PageUsers | None = None
+        self._debug_info = debug_info
+        self.asked = 0
+        """Of how many blocks drgn told whose pages are."""
+        self._memory = memory
         if memory is not None:
-            self._pages = StructPages(open_tables(memory))
+            self._pages = StructPages(memory)
         elif source.kind != "live":
             self.missing = NEED["pins"]
         else:
             try:
-                self._pages = StructPages(open_tables(KCORE))
+                self._memory = open_tables(KCORE)
+                self._pages = StructPages(self._memory)
             except BadInput as error:
                 self.missing = f"{NEED['pins']} ({error})"
 
@@ -40,6 +50,24 @@ class KernelMemory:
     def storage(self, pfns: Span) -> list[Storage]:
         """Those of some pages that hold struct pages, and of which pages; none where nothing is read."""
         return [] if self._pages is None else list(self._pages.storage(pfns))
+
+    def users(self, pfns: Span) -> list[PageUser]:
+        """Who has those of some pages that do not move, and those that DMA holds, if drgn can tell.
+
+        `users_missing` says why not, else; only some blocks are looked at, as it takes a second for each.
+        """
+        if self._pages is None or self._memory is None or self.users_missing:
+            return []
+        if self.asked == BLOCKS:
+            self.users_missing = f"drgn told of {BLOCKS} blocks: ask about others by themselves"
+            return []
+        try:
+            self._users = self._users or PageUsers(self._memory, self._pages.layout, self._debug_info)
+            self.asked += 1
+            return self._users.of(pfns, self.held(pfns))
+        except BadInput as error:
+            self.users_missing = str(error)
+            return []
 
     def self_hosted(self, pfns: Span) -> bool | None:
         """Whether these pages begin with struct pages of their own, as an altmap has them; None where nothing is read.

@@ -35,7 +35,8 @@ BY_REASON: dict[str, tuple[str, ...]] = {
 
 NEED = {
     "pages": "what pages are: /proc/kpageflags is for root",
-    "owners": "who holds pages that do not move: a kernel with CONFIG_PAGE_OWNER tells root, booted with page_owner=on",
+    "owners": "who holds pages that do not move: root sees it if the kernel has CONFIG_PAGE_OWNER and was booted with "
+    "page_owner=on; drgn if it has debug information, and /proc/kcore or --memory to look into",
     "iomem": "holes and who added memory: /proc/iomem shows addresses to root",
     "pins": "pages pinned by direct input and output, RDMA or VFIO: root sees them in /proc/kcore, --memory FILE in "
     "a dump or a VM's RAM",
@@ -46,10 +47,17 @@ NEED = {
 """What is not seen, and what would show it."""
 
 
-def remedies(reasons: Iterable[str], movable: Sequence[int]) -> list[str]:
-    """What to do against some reasons, the cheapest first; `movable` are other blocks, which are in ZONE_MOVABLE."""
+OF_STRUCT_PAGES = "take away first the memory whose struct pages lie there: they go when it is removed"
+
+
+def remedies(reasons: Iterable[str], movable: Sequence[int], *, struct_pages: bool = False) -> list[str]:
+    """What to do against some reasons, the cheapest first.
+
+    `movable` are other blocks, which are in ZONE_MOVABLE; `struct_pages`: those of other memory stand in the way.
+    """
     known = [reason for reason in reasons if reason in BY_REASON]
     if not known:
         return []
     other = [f"take a block of ZONE_MOVABLE instead, such as {movable[-1]}"] if movable else []
-    return list(dict.fromkeys([*other, *(text for reason in known for text in BY_REASON[reason])]))
+    found = [*other, *(text for reason in known for text in BY_REASON[reason])]
+    return list(dict.fromkeys([*found, OF_STRUCT_PAGES] if struct_pages else found))

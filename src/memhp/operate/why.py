@@ -18,7 +18,9 @@ from memhp.facts.kpageflags import PageRun
 from memhp.facts.memory_blocks import MemoryBlock
 from memhp.facts.observed import Facts
 from memhp.facts.page_owner import Holder
+from memhp.facts.page_users import PageUser
 from memhp.facts.source import Source
+from memhp.facts.table_source import TableSource
 from memhp.facts.usage import free_pages, usage
 from memhp.operate.block_selection import blocks_about
 from memhp.operate.kernel_memory import KernelMemory, pins_unseen, use_of
@@ -87,6 +89,8 @@ class BlockWhy(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of pages of each kind; empty where nothing shows them."""
     held_by: list[Holder] = []
     """Who allocated pages that do not move, where they stand in the way and the kernel keeps records of owners."""
+    users: list[PageUser] = []
+    """Whose pages are that do not move or that DMA holds, where drgn can look into the kernel's memory."""
     struct_pages_of: list[int] = []
     """The other blocks whose struct pages lie in this one, where the kernel's memory shows that."""
 
@@ -118,18 +122,18 @@ class Seen(NamedTuple):
     page_size: int
 
 
-def why(source: Source, about: str, memory: Path | None = None) -> WhyDocument:
+def why(source: Source, about: str, memory: TableSource | None = None, debug_info: Path | None = None) -> WhyDocument:
     """What would come of taking the blocks of `about` (a block, a range or a device) offline.
 
-    `memory` is a dump of the machine, or its RAM. Raises :class:`BadInput` for what names no memory of this machine,
-    and for a `memory` that cannot be read.
+    `memory` is a dump of the machine, or its RAM; `debug_info` its kernel's vmlinux, where drgn does not find it by
+    itself. Raises :class:`BadInput` for what names no memory of this machine, and for a `memory` without struct pages.
     """
     wanted = blocks_about(source, memory_blocks.read(source), about)
     facts = read_facts(source, only={block.index for block in wanted})
     wanted = [facts.memory.by_index[block.index] for block in wanted if block.index in facts.memory.by_index]
     seen = seen_of(facts)
-    model, kernel = _Rehearsed(facts), KernelMemory(source, memory)
-    blocks = [_with_holders(source, seen, _block(source, seen, block, model, kernel)) for block in wanted]
+    model, kernel = _Rehearsed(facts), KernelMemory(source, memory, debug_info)
+    blocks = [_with_holders(source, seen, _block(source, seen, block, model, kernel), kernel) for block in wanted]
     verdicts = {each.verdict for each in blocks}
     order: tuple[Verdict, ...] = ("refused", "unclear", "goes", "offline")
     span = Span(facts.memory.span(wanted[0]).start, facts.memory.span(wanted[-1]).end)
@@ -144,7 +148,11 @@ def why(source: Source, about: str, memory: Path | None = None) -> WhyDocument:
         about=about,
         blocks=blocks,
         logged=refusals,
-        remedies=remedies(reasons, others),
+        remedies=remedies(
+            reasons,
+            others,
+            struct_pages=any(each.struct_pages_of and each.verdict in ("refused", "unclear") for each in blocks),
+        ),
         unseen=list(_unseen(seen, model, refusals, blocks, kernel)),
     )
 
@@ -204,12 +212,13 @@ def _described(seen: Seen, kernel: KernelMemory, pfns: Span) -> Iterator[int]:
         yield from (block for block in range(*span) if block != pfns.start // per)
 
 
-def _with_holders(source: Source, seen: Seen, why: BlockWhy) -> BlockWhy:
+def _with_holders(source: Source, seen: Seen, why: BlockWhy, kernel: KernelMemory) -> BlockWhy:
     """The same with who holds pages, if they may be why."""
-    if not any(each.reason == ISOLATION for each in why.obstacles):
+    if not any(each.reason in (ISOLATION, BACKOFF) for each in why.obstacles):
         return why
     pfns = Span(why.start // seen.page_size, (why.start + why.size) // seen.page_size)
-    return msgspec.structs.replace(why, held_by=page_owner.unmovable(source, pfns) or [])
+    held_by = page_owner.unmovable(source, pfns) or []
+    return msgspec.structs.replace(why, held_by=held_by, users=kernel.users(pfns))
 
 
 def _obstacles(seen: Seen, block: MemoryBlock, span: Span, runs: list[PageRun]) -> Iterator[Obstacle]:
@@ -375,8 +384,11 @@ def _unseen(
 ) -> Iterator[str]:
     if not seen.pages:
         yield NEED["pages"]
-    if any(o.reason == ISOLATION for each in blocks for o in each.obstacles) and not any(b.held_by for b in blocks):
-        yield NEED["owners"]
+    held = any(o.reason == ISOLATION for each in blocks for o in each.obstacles)
+    if held and not kernel.asked and not any(b.held_by for b in blocks):
+        yield NEED["owners"] + (f": {kernel.users_missing}" if kernel.users_missing else "")
+    elif kernel.users_missing:
+        yield f"who holds more: {kernel.users_missing}"
     if seen.facts.hidden:
         yield NEED["iomem"]
     if missing := pins_unseen(kernel, seen.facts.vmstat):

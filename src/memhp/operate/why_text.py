@@ -1,6 +1,7 @@
 """Why a block will not go, as plain text of 80 columns."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 
@@ -10,6 +11,13 @@ from memhp.units import format_count, format_range
 
 SHOWN = 5
 """So many who hold pages are named, those with most."""
+HELD = {
+    "slab": "of slab cache {}",
+    "vmalloc": "of vmalloc by {}()",
+    "file": "of file {}, by DMA",
+    "anonymous": "of {}, by DMA",
+}
+"""Whose pages are, by :data:`memhp.facts.page_users.What`."""
 VERDICTS = {
     "goes": "nothing that is seen keeps it",
     "refused": "would be refused",
@@ -56,12 +64,17 @@ def _blocks(blocks: list[BlockWhy]) -> Iterator[str]:
         for kind, size in block.use.items():
             use[kind] = use.get(kind, 0) + size
     if use:
-        yield f"  pages: {kinds_text(use.items())}"
+        yield f"  pages: {kinds_text(sorted(use.items(), key=lambda each: -each[1]))}"
     others = {number for block in blocks for number in block.struct_pages_of} - {*range(first.block, last.block + 1)}
     if others:
         yield f"  holds struct pages of {format_count(len(others), 'other block')}, from {min(others)} on"
     for holder in sorted((each for block in blocks for each in block.held_by), key=lambda h: -h.pages)[:SHOWN]:
         yield f"  held: {format_count(holder.pages, 'page')} by {holder.process} in {holder.function}()"
+    users: Counter[tuple[str, str]] = Counter()
+    for user in (each for block in blocks for each in block.users):
+        users[user.what, user.name] += user.pages
+    for (what, name), pages in users.most_common(SHOWN):
+        yield f"  held: {format_count(pages, 'page')} {HELD[what].format(name)}"
     for obstacle in first.obstacles:
         likely = "" if obstacle.certain else "perhaps "
         yield f"  {likely}{obstacle.errno}: {obstacle.reason} — {obstacle.place}"
