@@ -307,6 +307,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     ),
     "block_size_advice": (x86("geometry", config={"memory_block_advice": 256 << 20}),),
     "vmemmap_partial_pmd": (x86("life", config={"struct_page_size": 56}),),
+    "vmemmap_mark": (x86("fix:block_that_begins_within_a_leaf_goes", config={"struct_page_size": 56}),),
 }
 """By choice; of an architecture's own the witnesses on that architecture count."""
 

@@ -4,11 +4,20 @@
 from memhp.claims.fix import Fix, FixRow, row_of
 from memhp.claims.fix_table import HOTPLUG
 from memhp.claims.fix_table_drivers import ARCHITECTURES, DRIVERS
+from memhp.claims.fix_table_lists import LISTED_ARCHITECTURES, LISTED_DRIVERS, LISTED_GENERIC
 from memhp.claims.fix_table_old import OLD_HOTPLUG
 from memhp.errors import BadInput
 from memhp.linux.release import FIRST, LAST, known_release, parse_release
 
-FIXES: tuple[Fix, ...] = (*OLD_HOTPLUG, *HOTPLUG, *DRIVERS, *ARCHITECTURES)
+FIXES: tuple[Fix, ...] = (
+    *OLD_HOTPLUG,
+    *HOTPLUG,
+    *LISTED_GENERIC,
+    *DRIVERS,
+    *LISTED_DRIVERS,
+    *ARCHITECTURES,
+    *LISTED_ARCHITECTURES,
+)
 """Every fix, by subject."""
 
 

@@ -40,6 +40,12 @@ class X86Profile(OwnRootTables):
         first(False),
         since("5.13", True, "x86/vmemmap: handle unpopulated sub-pmd ranges"),
     )
+    vmemmap_mark: Literal["behind-start", "before-start"] = choice(
+        "Where ``vmemmap_use_new_sub_pmd()`` marks what nobody uses of a leaf that struct pages begin within: behind "
+        "their start, where their initialisation overwrites the mark, or before it.",
+        first("behind-start"),
+        since("5.18", "before-start", "x86/mm: Fix marking of unused sub-pmd ranges", ("5.15.41", "5.17.9")),
+    )
     altmap_fallback: AltmapFallback = choice(
         "What happens when an altmap cannot supply a leaf: ``-ENOMEM``; RAM instead (powerpc "
         "``altmap_cross_boundary()``); or a helper drafted in March 2020, which charges the altmap and takes RAM.",

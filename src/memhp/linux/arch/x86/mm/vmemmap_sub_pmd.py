@@ -77,7 +77,8 @@ def _use_new_sub_pmd(k: Kernel, part: Span) -> None:
     vmemmap_flush_unused_pmd(k)
     _use_first_page(k, part.start)
     own = k.statics(SharedLeaves)
-    own.unused.add(align_down(part.start, size), part.start)
+    if x86(k.config).vmemmap_mark == "before-start":
+        own.unused.add(align_down(part.start, size), part.start)
     if not is_aligned(part.end, size):
         own.unused_pmd_start = part.end
 
