@@ -11,6 +11,7 @@ allocate_virtio_mem_address``.
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from memhp.linux.arch.registry import Arch, port
 from memhp.linux.init import DevicePlace
 from memhp.spans import Span, SpanSet
 from memhp.units import GiB, KiB, MiB
@@ -85,6 +86,11 @@ def _from(start: int) -> Callable[[int], Ranges]:
     return lambda ram: ((start, REST),)
 
 
+def _from_ram_start(arch: Arch) -> Callable[[int], Ranges]:
+    """All RAM from where QEMU's usual machine of an architecture has it, which its port says."""
+    return lambda ram: ((port(arch).ram_start, REST),)
+
+
 def _above_4g(low: int) -> Callable[[int], Ranges]:
     """So much RAM below 4 GiB, and the rest from there on."""
     return lambda ram: ((0, low), (4 * GiB, REST))
@@ -122,8 +128,8 @@ PLATFORMS: dict[tuple[str, str], Platform] = {
     ("x86_64", "q35"): Platform(_q35, 4 * KiB, (LEGACY,), ACPI_DATA),
     ("x86_64", "pc"): Platform(_i440fx, 4 * KiB, (LEGACY,), ACPI_DATA, usual=True),
     ("x86_64", "microvm"): Platform(_above_4g(3 * GiB), 4 * KiB, (LEGACY,), pluggable=False),
-    ("arm64", "virt"): Platform(_from(1 * GiB), usual=True, device_tree=True),
-    ("riscv64", "virt"): Platform(_from(2 * GiB), pluggable=False, usual=True, device_tree=True),
+    ("arm64", "virt"): Platform(_from_ram_start("arm64"), usual=True, device_tree=True),
+    ("riscv64", "virt"): Platform(_from_ram_start("riscv64"), pluggable=False, usual=True, device_tree=True),
     ("loongarch64", "virt"): Platform(lambda ram: ((0, 256 * MiB), (2 * GiB, REST)), usual=True, device_tree=True),
 }
 """Boards of QEMU, by architecture and type of machine."""
