@@ -38,6 +38,16 @@ def test_laws_have_names_and_sentences_of_their_own() -> None:
     assert len({law.name for law in LAWS}) == len({law.sentence for law in LAWS}) == len(LAWS)
 
 
+def test_every_law_has_a_defect_that_breaks_it_alone() -> None:
+    """In `defects.DEFECTS`, or on a machine that has what the law is about, in a test of its own here."""
+    own = {
+        name
+        for file in Path(__file__).parent.glob("test_*.py")
+        for name in re.findall(r'== {"([a-z-]+)"}', file.read_text())
+    }
+    assert {law.name for law in LAWS} - defects.DEFECTS.keys() - own == set()
+
+
 def test_what_doors_record_belongs_to_a_law() -> None:
     source = Path(memhp.__file__).parent
     recorded = {
