@@ -11,6 +11,7 @@ import memhp
 from architectures import DIRECT_MAPPED
 from check import defects
 from check.machines import booted, config, grown, online, plug, unplug, with_process, without_choice
+from memhp import check
 from memhp.check import LAWS, Breach, check_all, notes_of, snapshot
 from memhp.hw.tlb import Flush
 from memhp.linux.choices import Arch
@@ -36,6 +37,12 @@ def broken(found: list[Breach]) -> dict[str, list[str]]:
 
 def test_laws_have_names_and_sentences_of_their_own() -> None:
     assert len({law.name for law in LAWS}) == len({law.sentence for law in LAWS}) == len(LAWS)
+
+
+def test_every_law_that_there_is_a_module_of_is_listed() -> None:
+    folder = Path(check.__file__).parent
+    modules = [path.stem for path in folder.glob("*.py") if "\nLAW = " in path.read_text(encoding="utf-8")]
+    assert len(modules) == len(LAWS)
 
 
 def test_every_law_has_a_defect_that_breaks_it_alone() -> None:

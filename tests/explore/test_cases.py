@@ -7,6 +7,7 @@ import pytest
 
 from kernels import picture
 from memhp.errors import BadInput
+from memhp.explore import cases
 from memhp.explore.case import Configuration
 from memhp.explore.cases import CASES, case
 from memhp.explore.cases.actors import boot, hot_add, take_pages
@@ -45,6 +46,12 @@ def test_names_are_unique_and_every_variant_can_be_built() -> None:
             assert where
             assert len(set(where)) == len(where)
             assert one.program(variant.name).names
+
+
+def test_every_race_that_there_is_a_module_of_is_listed() -> None:
+    folder = Path(cases.__file__).parent
+    modules = [path.stem for path in folder.glob("*.py") if "\nCASE = " in path.read_text(encoding="utf-8")]
+    assert len(modules) == len(CASES)
 
 
 def test_a_kernel_of_today_that_is_known_as_broken_is_written_up() -> None:
