@@ -9,7 +9,9 @@ import pytest
 
 from captures import all_captures, archive, facts
 from memhp.cli.main import main
+from memhp.facts.capture import File
 from memhp.facts.open_source import open_source, steps
+from memhp.facts.source import FileSource
 from memhp.facts.sysroot import write_sysroot
 from memhp.operate.lint import RULES, LintDocument, lint
 from memhp.operate.lint_report import sarif, text_of
@@ -220,6 +222,87 @@ def test_what_is_dropped_beside_a_service_counts(tmp_path: Path) -> None:
     machine(tmp_path / "root", QUIET | {file: run})
     told = [each[:5] for each in settings(open_source(tmp_path / "root")) if each.actor == "systemd"]
     assert told == [("systemd", f"/{file}", 2, "online", "online")]
+
+
+UNIT = "[Unit]\n\n[Service]\nExecStart=/usr/bin/chmem --enable 1g\n"
+INSTALLED = f"{UNIT}[Install]\nWantedBy=multi-user.target\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "lines"),
+    [
+        ({"usr/lib/systemd/system/a.service": UNIT}, [4]),
+        ({"usr/lib/systemd/system/a.service": INSTALLED}, []),
+        ({"usr/lib/systemd/system/a.service": INSTALLED, "etc/systemd/system/x.target.wants/a.service": UNIT}, [4]),
+        ({"usr/lib/systemd/system/a.service": INSTALLED, "etc/systemd/system/x.target.wants/a.timer": ""}, [4]),
+        ({"usr/lib/systemd/system/a@.service": INSTALLED, "etc/systemd/system/x.target.wants/a@1.service": ""}, [4]),
+        ({"usr/lib/systemd/system/a.service": INSTALLED, "etc/systemd/system/b.target": "[Unit]\nWants=b.a a.service"},
+         [4]),
+        ({"usr/lib/systemd/system/a.service": INSTALLED,
+          "etc/udev/rules.d/9.rules": 'SUBSYSTEM=="memory", ENV{SYSTEMD_WANTS}+="a.service"\n'}, [4]),
+        ({"usr/lib/systemd/system/a.service": UNIT, "etc/systemd/system/a.service.d/1.conf": "[Service]\nExecStart=\n"},
+         []),
+        ({"usr/lib/systemd/system/a.service": UNIT,
+          "etc/systemd/system/a.service.d/1.conf": "[Service]\nExecStart =\nExecStart=/usr/bin/chmem -e 2g\n"}, [3]),
+        ({"etc/systemd/system/a.service": UNIT.replace("ExecStart", "ExecStop")}, []),
+        ({"etc/rc.local": "#!/bin/sh\necho online > /sys/devices/system/memory/auto_online_blocks\n"}, [2]),
+    ],
+)  # fmt: skip
+def test_a_service_counts_if_it_starts_and_only_what_it_starts_with(
+    files: dict[str, str], lines: list[int], tmp_path: Path
+) -> None:
+    """systemd.unit(5): enabled is what a .wants folder links to; systemd.service(5): an empty ExecStart= resets."""
+    machine(tmp_path / "root", QUIET | files)
+    told = [each.line for each in settings(open_source(tmp_path / "root")) if each.actor == "systemd"]
+    assert told == lines
+
+
+RHEL_9 = """
+SUBSYSTEM!="memory", GOTO="memory_hotplug_end"
+ACTION!="add", GOTO="memory_hotplug_end"
+CONST{arch}=="s390*", GOTO="memory_hotplug_end"
+CONST{arch}=="ppc64*", GOTO="memory_hotplug_end"
+ENV{.state}="online"
+CONST{virt}=="none", ENV{.state}="online_movable"
+ATTR{state}=="offline", ATTR{state}="$env{.state}"
+LABEL="memory_hotplug_end"
+"""
+
+
+@pytest.mark.parametrize(
+    ("cpu", "how"), [("flags\t: syscall hypervisor\n", "online"), ("flags\t: syscall\n", "online_movable"), ("", "?")]
+)
+def test_constants_of_udev_are_those_of_the_machine(cpu: str, how: str, tmp_path: Path) -> None:
+    files = {AUTO: "offline\n", "usr/lib/udev/rules.d/40-redhat.rules": RHEL_9, "proc/cpuinfo": cpu}
+    found = machine(tmp_path / "root", QUIET | files).winner
+    assert (found.by, found.how) == ("udev", how)
+
+
+@pytest.mark.parametrize("name", [each for each in all_captures() if each.startswith(("s390x", "ppc64le"))])
+def test_rules_of_red_hat_leave_the_memory_of_s390_and_power_alone(name: str) -> None:
+    source = open_source(archive(name), step=steps(archive(name))[0])
+    assert isinstance(source, FileSource)
+    rules = {"/usr/lib/udev/rules.d/40-redhat.rules": File(RHEL_9, "40-redhat.rules")}
+    held = FileSource(source.name, source.kind, {**source._files, **rules})
+    assert not [each for each in settings(held) if each.actor == "udev"]
+
+
+@pytest.mark.parametrize(
+    ("asks", "runs"),
+    [
+        ('ATTRS{auto_online_blocks}=="offline"', True),
+        ('ATTRS{auto_online_blocks}=="online"', False),
+        ('ATTRS{state}=="offline"', True),
+        ('ATTRS{queue/rotational}!="1"', False),
+        ('KERNELS=="memory", SUBSYSTEMS=="memory"', True),
+        ('DRIVERS=="?*"', False),
+        ('CONST{cvm}=="sev"', True),
+    ],
+)
+def test_what_parents_have_is_asked_of_the_folder_of_blocks(asks: str, runs: bool, tmp_path: Path) -> None:
+    """udev(7): in the plural keys are held against the device and those above; a missing attribute fits nothing."""
+    rule = {"etc/udev/rules.d/9.rules": f'SUBSYSTEM=="memory", {asks}, ATTR{{state}}="online"\n', AUTO: "offline\n"}
+    assert (machine(tmp_path / "root", QUIET | rule).winner.by == "udev") is runs
 
 
 def keys(value: dict[str, Any], required: set[str], allowed: set[str]) -> None:

@@ -10,16 +10,33 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from memhp.facts.source import Source
+from memhp.errors import BadInput
+from memhp.facts import cpuinfo
+from memhp.facts.describe import architecture
+from memhp.facts.observed import observe
+from memhp.facts.source import SYS_MEMORY, Source
 
 Truth = bool | None
 """Yes, no, or open."""
 
+UDEV = ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/local/lib/udev/rules.d", "/usr/lib/udev/rules.d",
+        "/lib/udev/rules.d")  # fmt: skip
 DMI = "/sys/class/dmi/id"
-EVENT = {"SUBSYSTEM": "memory", "ACTION": "add", "KERNEL": "memory{}", "DEVPATH": "/devices/system/memory/memory{}"}
-"""What the kernel says of the block; its number comes in."""
+EVENT = {
+    "SUBSYSTEM": ("memory",),
+    "ACTION": ("add",),
+    "KERNEL": ("memory{}",),
+    "DEVPATH": ("/devices/system/memory/memory{}",),
+    "DRIVER": ("",),
+    "SUBSYSTEMS": ("memory", ""),
+    "KERNELS": ("memory{}", "memory"),
+    "DRIVERS": ("",),
+}
+"""What the kernel says of the block, whose number comes in; in the plural of the block and the folder that it is in."""
 BLOCK = {"state": "offline", "online": "0"}
 """Files of a block that was added, if nobody brought it online."""
+BARE_OR_NOT = frozenset({"hypervisor", "syscall"})
+"""Flags of CPUs of which x86-64 shows one at least (arch/x86/kernel/cpu/capflags.c)."""
 FILES = frozenset({*BLOCK, "phys_device", "phys_index", "removable", "valid_zones"})
 _KEY = re.compile(r'([A-Z]+)(?:\{([^}]*)\})?\s*(==|!=|\+=|-=|:=|=)\s*"((?:[^"\\]|\\.)*)"')
 _DMI_KEY = re.compile(r"\[dmi/id\](\w+)")
@@ -88,22 +105,50 @@ def _matches(source: Source, key: Key, environment: dict[str, str], block: int) 
     seen = _seen(source, key, environment, block)
     if seen is None:
         return None
-    return any(fnmatchcase(seen, each) for each in key.value.split("|")) == (key.operator == "==")
+    asked = key.value.split("|")
+    return any(any(fnmatchcase(each, one) for one in asked) == (key.operator == "==") for each in seen)
 
 
-def _seen(source: Source, key: Key, environment: dict[str, str], block: int) -> str | None:
-    """What a key is held against; None where nothing shows it."""
+def _seen(source: Source, key: Key, environment: dict[str, str], block: int) -> tuple[str, ...] | None:
+    """What a key is held against, each of several; none where the device lacks it, None where nothing shows it."""
     if key.name in EVENT:
-        return EVENT[key.name].format(block)
+        return tuple(each.format(block) for each in EVENT[key.name])
     if key.name == "TEST":
-        return key.value if key.value in FILES else None
+        return (key.value,) if key.value in FILES else None
     if key.name == "ENV":
         value = environment.get(key.argument, "?")
-        return None if value == "?" else value
-    if key.name == "ATTR" and (match := _DMI_KEY.fullmatch(key.argument)):
-        text = source.get(f"{DMI}/{match[1]}")
-        return None if text is None else text.strip()
-    return BLOCK.get(key.argument) if key.name == "ATTR" else None
+        return None if value == "?" else (value,)
+    if key.name == "CONST":
+        return _constant(source, key)
+    if key.name not in ("ATTR", "ATTRS"):
+        return None
+    if match := _DMI_KEY.fullmatch(key.argument):
+        return _text(source, f"{DMI}/{match[1]}")
+    if key.argument in BLOCK:
+        return (BLOCK[key.argument],)
+    if key.name == "ATTRS" and key.argument not in FILES:
+        return _text(source, f"{SYS_MEMORY}/{key.argument}") or ()
+    return None
+
+
+def _text(source: Source, path: str) -> tuple[str, ...] | None:
+    text = source.get(path)
+    return None if text is None else (text.strip(),)
+
+
+def _constant(source: Source, key: Key) -> tuple[str, ...] | None:
+    """``CONST{arch}``; and of ``CONST{virt}`` whether it is ``none``, which x86 shows in the flags of its CPUs."""
+    if key.argument == "arch":
+        try:
+            return (architecture(observe(source))[0].replace("_", "-"),)
+        except BadInput:
+            return None
+    flags = cpuinfo.parse(source.get("/proc/cpuinfo") or "").flags
+    if key.argument != "virt" or not flags & BARE_OR_NOT:
+        return None
+    if "hypervisor" not in flags:
+        return ("none",)
+    return ("a hypervisor's",) if key.value == "none" else None
 
 
 def _both(*all_of: Truth) -> Truth:
