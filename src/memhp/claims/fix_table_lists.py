@@ -27,13 +27,27 @@ LISTED_GENERIC: tuple[Fix, ...] = (
         since("5.1", True, "mm/hotplug: fix offline undo_isolate_page_range()"),
         "Each offline leaves the zone's count of isolated pageblocks too high: the allocator is slower for good.",
         "not modelled",
-        "that count follows from which pageblocks are isolated",
+        "offlining takes that count down, as since",
     ),
     Fix(
         since("5.1", True, "mm/hotplug: fix notification in offline error path"),
         "After an offline that failed at once, drivers are told of a range that nobody has set: warnings, or worse.",
         "not modelled",
         "notifiers are always told the range that they were told before",
+    ),
+    Fix(
+        since("5.1", True, "mm/page_isolation.c: fix a wrong flag in set_migratetype_isolate()"),
+        "The page that keeps a memory block from going offline is not logged, and one with a memory error keeps it.",
+        "not modelled",
+        "the flags are handed on as since",
+        broken_since="5.0",
+    ),
+    Fix(
+        since("5.2", True, "mm/memory_hotplug.c: fix the wrong usage of N_HIGH_MEMORY", ("5.1.10",)),
+        "Nothing: two constants of one value were mixed up, and in kernels of 32 bits only.",
+        "not reachable",
+        "all kernels here have 64 bits",
+        broken_since="5.0",
     ),
     Fix(
         since("5.3", True, "mm/hmm: fix ZONE_DEVICE anon page mapping reuse"),
@@ -169,6 +183,13 @@ LISTED_GENERIC: tuple[Fix, ...] = (
 )
 
 LISTED_DRIVERS: tuple[Fix, ...] = (
+    Fix(
+        since("5.2", True, "mm/memory_hotplug: Do not unlock when fails to take the device_hotplug_lock"),
+        "A write to `probe` that comes while memory is being changed lets go of a lock that another one has.",
+        "not modelled",
+        "the lock is asked for as since",
+        broken_since="5.0",
+    ),
     Fix(
         between("5.6", "5.8", True, "device-dax: don't leak kernel memory to user space after unloading kmem"),
         "A device that was RAM and is a dax device again shows user space what the kernel had in it.",
