@@ -2,8 +2,8 @@
 
 Those of kernels before 5.13 are in `fix_table_old`.
 
-Titles and point releases are those of the stable series' changelogs. Where `between` stands, no source at hand tells
-the first release with a fix, only that the one does not have it and the other does.
+Titles and point releases are those of the stable series' changelogs. The first release with a fix is told by pull
+requests, and by when stable series took it.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -16,7 +16,7 @@ from memhp.explore.cases import (
     ptdump_vs_hot_remove,
     ptdump_vs_vmalloc_huge,
 )
-from memhp.linux.release import between, since
+from memhp.linux.release import since
 
 INSIDE = "what it mends leaves no trace in what is modelled"
 SELF_HOSTED = {"memmap_on_memory": "Y"}
@@ -38,13 +38,13 @@ HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("5.18", "6.0", True, "mm/memremap: fix missing call to untrack_pfn() in pagemap_range()", ("5.18.3",)),
+        since("5.19", True, "mm/memremap: fix missing call to untrack_pfn() in pagemap_range()", ("5.18.3",)),
         "A device mapping that fails leaves an entry in x86's list of memory types.",
         "not modelled",
         "x86's list of memory types is not",
     ),
     Fix(
-        between("5.18", "6.0", True, "mm: sparsemem: fix missing higher order allocation splitting", ("5.18.13",)),
+        since("5.19", True, "mm: sparsemem: fix missing higher order allocation splitting", ("5.18.13",)),
         "Pages behind a large vmemmap leaf cannot be freed one by one: a bad page, or a leak.",
         "not modelled",
         "allocations here can always be freed in parts",
@@ -94,9 +94,8 @@ HOTPLUG: tuple[Fix, ...] = (
         witness=Rehearsed({"preset": "x86-vm", "memory": "2G"}, POISONED, {"profile": "6.1"}, {"profile": "6.2"}),
     ),
     Fix(
-        between(
-            "6.6",
-            "6.8",
+        since(
+            "6.7",
             True,
             "mm/memory_hotplug: use pfn math in place of direct struct page manipulation",
             ("6.1.64", "6.5.13"),
@@ -138,17 +137,14 @@ HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between(
-            "6.12", "7.2", True, "mm: memory-hotplug: check folio ref count first in do_migrate_range", ("6.12.19",)
-        ),
+        since("6.14", True, "mm: memory-hotplug: check folio ref count first in do_migrate_range", ("6.12.19",)),
         "Offlining works on a folio that is freed under it.",
         "not modelled",
         "folios have no references of their own here",
     ),
     Fix(
-        between(
-            "6.12",
-            "7.2",
+        since(
+            "6.14",
             True,
             "hwpoison, memory_hotplug: lock folio before unmap hwpoisoned folio",
             ("6.1.140", "6.12.19"),
@@ -158,9 +154,8 @@ HOTPLUG: tuple[Fix, ...] = (
         "folio locks are not",
     ),
     Fix(
-        between(
-            "6.12",
-            "7.2",
+        since(
+            "6.17",
             True,
             "mm/memory_hotplug: fix hwpoisoned large folio handling in do_migrate_range()",
             ("6.12.86",),
@@ -216,44 +211,41 @@ HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("6.12", "7.2", True, "mm/mm_init: fix uninitialized struct pages for ZONE_DEVICE", ("6.12.97",)),
+        since("7.2", True, "mm/mm_init: fix uninitialized struct pages for ZONE_DEVICE", ("6.12.97",)),
         "Struct pages at the edge of a device's memory hold what was there before.",
         "not modelled",
         INSIDE,
     ),
     Fix(
-        between(
-            "6.12", "7.2", True, "mm/mm_init: fix pageblock migratetype for ZONE_DEVICE compound pages", ("6.12.101",)
-        ),
+        since("7.2", True, "mm/mm_init: fix pageblock migratetype for ZONE_DEVICE compound pages", ("6.12.101",)),
         "Pageblocks of a device's memory keep no migrate type.",
         "not modelled",
         INSIDE,
     ),
     Fix(
-        between("6.12", "7.2", True, "mm: fix accounting of memmap pages", ("6.12.46",)),
+        since("6.17", True, "mm: fix accounting of memmap pages", ("6.12.46",)),
         "nr_memmap and nr_memmap_boot in /proc/vmstat mistake whose struct pages are allocated and freed.",
         "not modelled",
         UNCOUNTED,
         broken_since="6.11",
     ),
     Fix(
-        between("6.12", "7.2", True, "mm/sparse-vmemmap: fix vmemmap accounting underflow", ("6.12.101",)),
+        since("7.2", True, "mm/sparse-vmemmap: fix vmemmap accounting underflow", ("6.12.101",)),
         "nr_memmap in /proc/vmstat wraps around.",
         "not modelled",
         UNCOUNTED,
         broken_since="6.11",
     ),
     Fix(
-        between("6.12", "7.2", True, "mm/sparse-vmemmap: fix DAX vmemmap accounting with optimization", ("6.12.101",)),
+        since("7.2", True, "mm/sparse-vmemmap: fix DAX vmemmap accounting with optimization", ("6.12.101",)),
         "nr_memmap in /proc/vmstat is too high with device-dax of large pages.",
         "not modelled",
         UNCOUNTED,
         broken_since="6.11",
     ),
     Fix(
-        between(
-            "6.12",
-            "7.2",
+        since(
+            "6.13",
             True,
             "mm/page_alloc: don't call pfn_to_page() on possibly non-existent PFN in split_large_buddy()",
             ("6.12.7",),
@@ -281,17 +273,13 @@ HOTPLUG: tuple[Fix, ...] = (
         broken_since="6.6",
     ),
     Fix(
-        between(
-            "6.12", "7.2", True, "mm/ptdump: always stabilise against page table freeing using init_mm", ("6.12.105",)
-        ),
+        since("7.2", True, "mm/ptdump: always stabilise against page table freeing using init_mm", ("6.12.105",)),
         "Reading the page-table dump of another address space follows tables of the kernel that are freed.",
         "not modelled",
         "only the dump of init_mm is modelled",
     ),
     Fix(
-        between(
-            "6.12", "7.2", True, "mm/mm_init: handle alloc_percpu failure in free_area_init_core_hotplug", ("6.12.110",)
-        ),
+        since("7.2", True, "mm/mm_init: handle alloc_percpu failure in free_area_init_core_hotplug", ("6.12.110",)),
         "A new node for whose counters there was no memory is used without them: an oops.",
         "not modelled",
         "counters of nodes take no memory of their own here",

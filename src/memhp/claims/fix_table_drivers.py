@@ -6,7 +6,7 @@ As in :mod:`memhp.claims.fix_table`.
 
 from memhp.claims import fix_witnesses, fix_witnesses_devices, fix_witnesses_memory
 from memhp.claims.fix import Called, Fix, Rehearsed
-from memhp.linux.release import between, since
+from memhp.linux.release import since
 
 FAR_DAX = (
     {"do": "new-process", "process": "old"},
@@ -41,27 +41,26 @@ DRIVERS: tuple[Fix, ...] = (
         "soft offlining is not",
     ),
     Fix(
-        between("5.5", "5.7", True, "drivers/base/memory.c: indicate all memory blocks as removable", ("5.5.14",)),
+        since("5.6", True, "drivers/base/memory.c: indicate all memory blocks as removable", ("5.5.14",)),
         "Tools read `removable`, which walks struct pages without a lock, and believe it.",
         "not modelled",
         "the file is not",
     ),
     Fix(
-        between("5.10", "5.12", True, "device-dax: Fix range release", ("5.10.5",)),
+        since("5.11", True, "device-dax: Fix range release", ("5.10.5",)),
         "Removing a range of a dax device removes the others as well.",
         "not modelled",
         "ranges come and go with their device here",
     ),
     Fix(
-        between("5.10", "5.13", True, "drivers/base/memory: don't store phys_device in memory blocks", ("5.10.24",)),
+        since("5.12", True, "drivers/base/memory: don't store phys_device in memory blocks", ("5.10.24",)),
         "phys_device tells a number that means nothing outside s390.",
         "not modelled",
         "the file is not",
     ),
     Fix(
-        between(
-            "5.18",
-            "6.0",
+        since(
+            "5.19",
             True,
             "drivers/base/memory: fix an unlikely reference counting issue in __add_memory_block()",
             ("5.18.3",),
@@ -71,19 +70,19 @@ DRIVERS: tuple[Fix, ...] = (
         REFERENCES,
     ),
     Fix(
-        between("5.18", "6.0", True, "drivers/base/node.c: fix compaction sysfs file leak", ("5.18.3",)),
+        since("5.19", True, "drivers/base/node.c: fix compaction sysfs file leak", ("5.18.3",)),
         "A node that goes leaves its compact file behind.",
         "not modelled",
         "the file is not",
     ),
     Fix(
-        between("6.1", "6.6", True, "dax/kmem: Fix leak of memory-hotplug resources", ("6.1.16",)),
+        since("6.3", True, "dax/kmem: Fix leak of memory-hotplug resources", ("6.1.16",)),
         "After kmem is unbound its child resource stays, and the range cannot be used again.",
         "not modelled",
         "every kernel here releases it",
     ),
     Fix(
-        between("6.1", "6.6", True, "dax: Fix dax_mapping_release() use after free", ("6.1.39",)),
+        since("6.5", True, "dax: Fix dax_mapping_release() use after free", ("6.1.39",)),
         "Unbinding a dax device frees what the last of its mappings in sysfs still needs.",
         "not modelled",
         "those directories of sysfs are not",
@@ -131,9 +130,8 @@ DRIVERS: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between(
-            "6.12",
-            "7.2",
+        since(
+            "6.18",
             True,
             "drivers/base/node: handle error properly in register_one_node()",
             ("6.1.156", "6.12.53"),
@@ -143,9 +141,7 @@ DRIVERS: tuple[Fix, ...] = (
         "that failure is a BUG here until 7.2, as add_memory_resource() has it",
     ),
     Fix(
-        between(
-            "6.12", "7.2", True, "drivers/base/node: fix double free in register_one_node()", ("6.1.156", "6.12.53")
-        ),
+        since("6.18", True, "drivers/base/node: fix double free in register_one_node()", ("6.1.156", "6.12.53")),
         "The same failure frees the node's device twice.",
         "not modelled",
         REFERENCES,
@@ -229,15 +225,14 @@ ARCHITECTURES: tuple[Fix, ...] = (
         broken_since="5.10",
     ),
     Fix(
-        between("5.10", "5.12", True, "arm64: mte: Map hotplugged memory as Normal Tagged", ("5.10.24",)),
+        since("5.12", True, "arm64: mte: Map hotplugged memory as Normal Tagged", ("5.10.24",)),
         "arm64: hot-added memory has no tags; programs with MTE fault.",
         "not modelled",
         "kernels before 5.13 are modelled as far as mail series stand on them",
     ),
     Fix(
-        between(
-            "5.17",
-            "5.19",
+        since(
+            "5.18",
             True,
             "arm[64]/memremap: don't abuse pfn_valid() to ensure presence of linear map",
             ("5.17.9",),
@@ -247,7 +242,7 @@ ARCHITECTURES: tuple[Fix, ...] = (
         "memremap() by firmware's drivers is not",
     ),
     Fix(
-        between("6.1", "6.6", True, "arm64: mm: hugetlb: Disable HUGETLB_PAGE_OPTIMIZE_VMEMMAP", ("6.1.16",)),
+        since("6.3", True, "arm64: mm: hugetlb: Disable HUGETLB_PAGE_OPTIMIZE_VMEMMAP", ("6.1.16",)),
         "arm64: changing live vmemmap entries without break-before-make.",
         "not modelled",
         "the option is off on arm64 here",
@@ -270,7 +265,7 @@ ARCHITECTURES: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("6.12", "7.2", True, "arm64: mm: Fix zone_dma_limit calculation", ("6.12.5",)),
+        since("6.13", True, "arm64: mm: Fix zone_dma_limit calculation", ("6.12.5",)),
         "arm64: allocations for DMA come from ZONE_DMA where any memory would do.",
         "not modelled",
         "the limit of DMA is only read for the zones, which were right",
@@ -298,7 +293,7 @@ ARCHITECTURES: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("6.12", "7.2", True, "riscv: mm: Do not call pmd dtor on vmemmap page table teardown", ("6.12.6",)),
+        since("6.13", True, "riscv: mm: Do not call pmd dtor on vmemmap page table teardown", ("6.12.6",)),
         "riscv64: removing memory takes a table's lock that was never made: an oops.",
         "not modelled",
         "constructors of page tables are not",

@@ -191,7 +191,7 @@ LISTED_DRIVERS: tuple[Fix, ...] = (
         broken_since="5.0",
     ),
     Fix(
-        between("5.6", "5.8", True, "device-dax: don't leak kernel memory to user space after unloading kmem"),
+        since("5.7", True, "device-dax: don't leak kernel memory to user space after unloading kmem"),
         "A device that was RAM and is a dax device again shows user space what the kernel had in it.",
         "not modelled",
         "what is in memory is not",
@@ -245,9 +245,7 @@ LISTED_DRIVERS: tuple[Fix, ...] = (
         broken_since="5.10",
     ),
     Fix(
-        between(
-            "6.6", "6.8", True, "base/node.c: initialize the accessor list before registering", ("6.1.75", "6.6.14")
-        ),
+        since("6.8", True, "base/node.c: initialize the accessor list before registering", ("6.1.75", "6.6.14")),
         "A node that comes while somebody looks for its neighbours is a null pointer.",
         "not modelled",
         "how nodes reach each other's memory is not",

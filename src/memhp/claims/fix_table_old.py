@@ -1,14 +1,14 @@
 """Fixes in generic memory hotplug up to 5.12: what kernels before those that are known by name lacked.
 
-Titles and point releases are those of the stable series' changelogs. Where `between` stands, no source at hand tells
-the first release with a fix, only that the one does not have it and the other does.
+Titles and point releases are those of the stable series' changelogs. The first release with a fix is told by pull
+requests, and by when stable series took it.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.claims import fix_witnesses, fix_witnesses_devices, fix_witnesses_memory
 from memhp.claims.fix import Called, Fix, Raced
 from memhp.explore.cases import memblock_order, pagemap_lookup_vs_unmap
-from memhp.linux.release import between, since
+from memhp.linux.release import since
 
 BEFORE = "kernels before 5.13 are modelled as far as mail series stand on them"
 
@@ -142,7 +142,7 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("5.4", "5.6", True, "mm/sparse.c: reset section's mem_map when fully deactivated", ("5.4.19",)),
+        since("5.6", True, "mm/sparse.c: reset section's mem_map when fully deactivated", ("5.4.19",)),
         "Crash dumps walk struct pages of removed sections.",
         "not modelled",
         "the address in section_mem_map is not kept",
@@ -154,14 +154,14 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         "state_store() has device_hotplug_lock before it asks for the other, and starts again where removal has that",
     ),
     Fix(
-        between("5.5", "5.7", True, "mm/sparse: fix kernel crash with pfn_section_valid check", ("5.5.14",)),
+        since("5.6", True, "mm/sparse: fix kernel crash with pfn_section_valid check", ("5.5.14",)),
         "pfn_valid() of a section whose usage map went follows a null pointer.",
         "not modelled",
         "mem_section_usage is no pointer here",
         broken_since="5.5",
     ),
     Fix(
-        between("5.7", "5.9", True, "mm/memory_hotplug.c: fix false softlockup during pfn range removal", ("5.7.7",)),
+        since("5.8", True, "mm/memory_hotplug.c: fix false softlockup during pfn range removal", ("5.7.7",)),
         "Removing much memory logs a soft lockup.",
         "not modelled",
         "nothing here is said of how long a loop runs",
@@ -203,13 +203,13 @@ OLD_HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
-        between("5.8", "5.10", True, "mm/memory_hotplug: drain per-cpu pages again during memory offline", ("5.8.11",)),
+        since("5.9", True, "mm/memory_hotplug: drain per-cpu pages again during memory offline", ("5.8.11",)),
         "Offlining waits for ever for pages that wait on a CPU's free list.",
         "not modelled",
         "CPUs' own lists of free pages are not",
     ),
     Fix(
-        between("5.10", "5.13", True, "mm/sparse: add the missing sparse_buffer_fini() in error branch", ("5.10.37",)),
+        since("5.13", True, "mm/sparse: add the missing sparse_buffer_fini() in error branch", ("5.10.37",)),
         "A boot that runs short of memory for struct pages loses what is left of the buffer for them.",
         "not modelled",
         "the buffer is always given back, as since",
