@@ -174,6 +174,8 @@ class Port(Protocol):
     """Physical bytes that the kernel takes out of whatever RAM firmware names."""
     plug_start: int
     """The lowest physical address at which platforms plug memory."""
+    cpu_features: tuple[str, ...]
+    """Fields of a configuration that say what only CPUs of this architecture can do."""
     mem_is_an_end: bool
     """Whether ``mem=`` names the physical address at which RAM ends; else how much of it there is."""
     cmdline_options: tuple[str, ...]

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from memhp.errors import BadInput
+from memhp.linux.arch.registry import ports
 from memhp.linux.config import Config, Core
 from memhp.linux.drivers.acpi.numa.srat import memory_block_advice
 from memhp.scenario.schema import Boot, Build, Cpu, Memory, Size
@@ -41,7 +42,14 @@ def core(text: Size, *, where: str) -> Core:
 
 
 def with_cpu(config: Config, cpu: Cpu | None) -> Config:
-    """A configuration on CPUs that can do what the scenario says; what it does not name stays as it was."""
+    """A configuration on CPUs that can do what the scenario says; what it does not name stays as it was.
+
+    Raises :class:`BadInput` for what CPUs of another architecture can do, and nothing here would read.
+    """
+    for name in () if cpu is None else cpu.__struct_fields__:
+        if getattr(cpu, name) is not None and name not in config.port.cpu_features:
+            have = " and ".join(each.name for each in ports() if name in each.cpu_features)
+            raise BadInput(f"{config.arch} has no such CPUs", where=f"cpu.{name}", fix=f"{have} has")
     return _with(config, cpu)
 
 

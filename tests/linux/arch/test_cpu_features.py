@@ -12,7 +12,7 @@ from memhp.facts import cpuinfo, dmesg
 from memhp.facts.observed import Facts
 from memhp.hw.memory import Use
 from memhp.linux.arch.arm64.kernel.cpufeature import arch_parse_debug_rodata, cpu_supports_bbml2_noabort
-from memhp.linux.arch.registry import port
+from memhp.linux.arch.registry import ARCHES, port
 from memhp.linux.config import Config
 from memhp.linux.drivers.acpi.numa.srat import memory_block_advice
 from memhp.linux.drivers.base.block_size import memory_block_size_bytes
@@ -209,3 +209,21 @@ class TestAmdFlushes:
         vmap_range_noflush(k, Span(start, start + size), 0, k.port.page_kernel(k), k.config.shift(2))
         assert bool(k.hw.tlb.exposed_set()) is bool(exposed)
         assert k.hw.memory.used(Use.TABLE)
+
+
+@pytest.mark.parametrize("name", Cpu.__struct_fields__)
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("arch", ARCHES)
+def test_what_cpus_of_another_architecture_can_do_is_refused_and_of_its_own_read(
+    arch: str, name: str, told: bool
+) -> None:
+    text = MachineText(arch=arch, cpu=Cpu(**{name: told}))
+    if name in port(arch).cpu_features:
+        assert getattr(machine_spec(text).config, name) is told
+    else:
+        with pytest.raises(BadInput, match=rf"scenario: machine.cpu.{name}: {arch} has no such CPUs \(\w+ has\)"):
+            machine_spec(text)
+
+
+def test_every_feature_that_a_scenario_can_name_is_some_architectures() -> None:
+    assert sorted(name for arch in ARCHES for name in port(arch).cpu_features) == sorted(Cpu.__struct_fields__)

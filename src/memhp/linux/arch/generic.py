@@ -44,6 +44,7 @@ class GenericPort(Port):
     has_zone_dma = True
     bios_ranges: tuple[Span, ...] = ()
     plug_start = 0
+    cpu_features: tuple[str, ...] = ()
     mem_is_an_end = False
     cmdline_options: tuple[str, ...] = ()
     image_start = 0

@@ -37,6 +37,7 @@ class Arm64Port(GenericPort):
 
     name = "arm64"
     uname_words = ("arm64", "aarch64")
+    cpu_features = ("bbml2", "tlb_range")
     cmdline_options = ("arm64.nolva",)
     elf_machine = 183
     formats = FORMATS

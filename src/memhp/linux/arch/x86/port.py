@@ -43,6 +43,7 @@ class X86Port(GenericPort):
     """``arch/x86/kernel/setup.c:trim_bios_range``: the BIOS's page; display memory and option ROMs."""
     plug_start = 4 * GiB
     """Above what PCI has."""
+    cpu_features = ("invlpgb", "tce")
     mem_is_an_end = True
     """arch/x86/kernel/e820.c:parse_memopt."""
     cmdline_options = ("no5lvl", "nogbpages", "gbpages")
