@@ -145,6 +145,12 @@ def test_every_release_from_the_first_to_the_last_has_a_kernel() -> None:
             profile(name)
 
 
+def test_the_newest_release_was_read() -> None:
+    """Of one that was not, nobody could say what it changed: READ has the point whose source was."""
+    assert LAST in READ
+    assert Release(*map(int, LAST.split("."))) == EVERY[-1]
+
+
 def test_only_series_that_stable_fixes_go_to_for_years_leave_open_what_they_took() -> None:
     open_in = {each: {step.choice for step in unsettled(each)} for each in EVERY}
     assert {str(each) for each, choices in open_in.items() if choices} == set(LONGTERM) - READ.keys()
