@@ -14,7 +14,7 @@ BEFORE = "kernels before 5.13 are modelled as far as mail series stand on them"
 
 OLD_HOTPLUG: tuple[Fix, ...] = (
     Fix(
-        since("5.3", True, "mm/devm_memremap_pages: fix final page put race"),
+        since("5.2", True, "mm/devm_memremap_pages: fix final page put race"),
         "Unbinding a device while its pages are looked up frees struct pages that are still in use.",
         "shown",
         witness=Raced(

@@ -74,7 +74,7 @@ class DeviceChoices(Choices):
         "``get_dev_pagemap()``; refuse new ones and wait when all is unmapped; wait before.",
         first("none"),
         since("4.20", "kill", "mm, devm_memremap_pages: fix shutdown handling"),
-        since("5.3", "kill-and-wait", "mm/devm_memremap_pages: fix final page put race"),
+        since("5.2", "kill-and-wait", "mm/devm_memremap_pages: fix final page put race"),
     )
     dax_evict: Literal["warns", "waits"] = choice(
         "What the end of a DAX file in memory does about a page of it that DMA holds: a warning, or it waits until the "
