@@ -26,7 +26,7 @@ from memhp.facts.kpageflags import KEPT, of_kinds, parse, summary
 from memhp.facts.observed import observe
 from memhp.facts.open_source import open_source
 from memhp.facts.page_users import PageUsers
-from memhp.facts.source import FileSource, Source
+from memhp.facts.source import OSRELEASE, FileSource, Source
 from memhp.facts.struct_pages import GUP_PIN_COUNTING_BIAS, StructPages
 from memhp.facts.sysroot import write_sysroot
 from memhp.facts.table_source import open_tables
@@ -305,3 +305,13 @@ def test_why_says_what_keeps_drgn_from_telling(there: bool, told: str, monkeypat
     asked = why(machine, str(block), open_tables(step(name) / "pt.elf.xz"))
     assert (asked.verdict, asked.blocks[0].users) == ("unclear", [])
     assert any(told in text for text in asked.unseen)
+
+
+def test_memory_of_another_kernel_is_not_taken_for_the_machines() -> None:
+    source = open_source(DATA / "ptcores" / KMEM / "facts.tar.xz", step="4-online")
+    assert isinstance(source, FileSource)
+    other = FileSource(source.name, source.kind, {**source._files, OSRELEASE: File("6.12.1-amd64\n", "osrelease")})
+    memory = open_tables(DATA / "ptcores" / KMEM / "4-online" / "pt.elf.xz")
+    assert why(source, "33", memory).verdict == "goes"
+    with pytest.raises(BadInput, match=r"memory of Linux 7.2.13\+deb14-riscv64, and the machine runs 6.12.1-amd64"):
+        why(other, "33", memory)

@@ -148,7 +148,19 @@ def test_a_device_and_a_range_name_the_same_blocks() -> None:
     assert any("kpageflags" in text for text in answers[0].unseen)
 
 
-@pytest.mark.parametrize("about", ["7000", "nonsense", "0xffffff0000000", "5-3", "-1", "memory99999999999999999999"])
+def test_blocks_that_lie_apart_are_told_apart() -> None:
+    source = open_capture("arm64-6.12.107+deb13-arm64-kmem-map-ram-mom0")["3-online"]
+    document = why(source, "31,25-26, 28")
+    assert [each.block for each in document.blocks] == [25, 26, 28, 31]
+    lines = [line.split(" (")[0] for line in text_of(document).splitlines() if line.startswith("block")]
+    assert lines == ["blocks 25–26", "block 28", "block 31"]
+    with pytest.raises(BadInput, match=re.escape("there is no memory block 20 (there are 8–15, 25–31)")):
+        why(source, "20")
+
+
+@pytest.mark.parametrize(
+    "about", ["", "25,", "7000", "nonsense", "0xffffff0000000", "5-3", "-1", "memory99999999999999999999"]
+)
 def test_what_names_no_memory_is_refused_in_one_line(about: str, capfd: pytest.CaptureFixture[str]) -> None:
     name = "arm64-6.12.107+deb13-arm64-kmem-map-ram-mom0"
     with pytest.raises(BadInput):

@@ -82,7 +82,7 @@ def test_without_patience_nobody_waits() -> None:
 
 @pytest.mark.parametrize(
     ("name", "size", "says"),
-    [(None, 3 * MiB, "0x200000 or 0x400000"), (None, 8 * GiB, "at most"), ("vm1", GiB, "one of vm0")],
+    [(None, 3 * MiB, "2 MiB or 4 MiB"), (None, 8 * GiB, "at most"), ("vm1", GiB, "one of vm0")],
 )
 def test_what_the_device_cannot_have_is_not_requested(name: str | None, size: int, says: str) -> None:
     vm = FakeVm([])

@@ -8,7 +8,7 @@ from memhp.errors import BadInput
 from memhp.facts import kpageflags
 from memhp.facts.kpageflags import Kind, PageRun
 from memhp.facts.page_users import PageUser, PageUsers
-from memhp.facts.source import Source
+from memhp.facts.source import OSRELEASE, Source
 from memhp.facts.struct_pages import Storage, StructPages
 from memhp.facts.table_source import KCORE, TableSource, open_tables
 from memhp.operate.remedies import NEED
@@ -21,7 +21,8 @@ BLOCKS = 8
 class KernelMemory:
     """Reads `memory` (a dump, a VM's RAM), or of this host ``/proc/kcore``.
 
-    `missing` says why nothing is read; "" if it is. Raises :class:`BadInput` for a `memory` without struct pages.
+    `missing` says why nothing is read; "" if it is. Raises :class:`BadInput` for a `memory` without struct pages, and
+    for that of another kernel than the machine runs.
     """
 
     def __init__(self, source: Source, memory: TableSource | None, debug_info: Path | None = None) -> None:
@@ -34,6 +35,7 @@ class KernelMemory:
         self._memory = memory
         if memory is not None:
             self._pages = StructPages(memory)
+            _check_kernel(source, memory)
         elif source.kind != "live":
             self.missing = NEED["pins"]
         else:
@@ -77,6 +79,16 @@ class KernelMemory:
         if self.missing:
             return None
         return any(each.frames.start == pfns.start and each.pages.overlaps(pfns) for each in self.storage(pfns))
+
+
+def _check_kernel(source: Source, memory: TableSource) -> None:
+    """Raise :class:`BadInput` where memory is not that of the machine."""
+    release, noted = (source.get(OSRELEASE) or "").strip(), memory.info.release if memory.info is not None else ""
+    if release and release != noted:
+        raise BadInput(
+            f"it is the memory of Linux {noted}, and the machine runs {release}", where=memory.where,
+            fix="name the machine of that moment: --machine CAPTURE, --sysroot DIR",
+        )  # fmt: skip
 
 
 def pins_held(vmstat: Mapping[str, int]) -> int | None:

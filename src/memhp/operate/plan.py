@@ -24,7 +24,7 @@ from memhp.scenario import schema
 from memhp.target.model.plan import free_bytes
 from memhp.target.model.run import outcome_of
 from memhp.target.model.session import Session
-from memhp.units import exact_size, format_size, is_aligned
+from memhp.units import align_up, exact_size, format_size, is_aligned
 
 Write = Literal["offline", "online", "online_kernel", "online_movable"]
 """What is written to a block's ``state``."""
@@ -151,7 +151,7 @@ def _check_size(facts: Facts, size: int, where: str) -> None:
     block = facts.memory.block_size
     if not size or not is_aligned(size, block):
         text = f"{exact_size(size)} is not made of whole memory blocks of {format_size(block)}"
-        raise BadInput(text, where=where, fix="round it up")
+        raise BadInput(text, where=where, fix=f"such as {exact_size(max(align_up(size, block), block))}")
 
 
 STAYS = frozenset({"free", "hole", "offline", "poisoned", "memmap"})

@@ -38,8 +38,8 @@ def _lines(document: WhyDocument) -> Iterator[str]:
         yield f"the kernel refused {each.start:#x}–{last:#x} {at}: {each.reason}".replace(" :", ":")
         if each.page:
             yield f"  it dumped a page because: {each.page}"
-    for _, group in groupby(document.blocks, key=_alike):
-        yield from _blocks(list(group))
+    for _, group in groupby(enumerate(document.blocks), key=lambda each: (_alike(each[1]), each[1].block - each[0])):
+        yield from _blocks([block for _, block in group])
     if document.remedies:
         yield ""
         yield "what to do, the cheapest first:"

@@ -83,11 +83,13 @@ class VmStatus(msgspec.Struct, frozen=True, kw_only=True):
     def _chosen(self, name: str | None, there: dict[str, VmDevice], kind: Kind) -> VmDevice:
         if name is None and len(there) == 1:
             return next(iter(there.values()))
+        where = "--device" if kind == "virtio-mem" else "DEVICE"
         if not there:
-            raise BadInput(f"{self.name} has no {kind} device", where="--device", fix="start it with one")
+            fix = "start it with one" if kind == "virtio-mem" else "memhp vm status shows what it has"
+            raise BadInput(f"{self.name} has no {kind} device", where=where, fix=fix)
         if name is None or name not in there:
             what = f"no {kind} device {name!r}" if name else f"which of its {len(there)} {kind} devices?"
-            raise BadInput(what, where="--device", fix=one_of(name or "", there))
+            raise BadInput(what, where=where, fix=one_of(name or "", there))
         return there[name]
 
 
@@ -139,12 +141,12 @@ def check_request(device: VmDevice, size: int) -> None:
     if device.block_size and size % device.block_size:
         unit = device.block_size
         raise BadInput(
-            f"{size:#x} bytes are no whole blocks of {device.id}, which are {unit:#x}",
+            f"{exact_size(size)} are no whole blocks of {device.id}, which are of {exact_size(unit)}",
             where="SIZE",
-            fix=f"{size // unit * unit:#x} or {-(-size // unit) * unit:#x}",
+            fix=f"{exact_size(size // unit * unit)} or {exact_size(-(-size // unit) * unit)}",
         )
     if device.most is not None and size > device.most:
-        raise BadInput(f"{device.id} has {device.most:#x} bytes at most", where="SIZE", fix="ask for less")
+        raise BadInput(f"{device.id} has {exact_size(device.most)} at most", where="SIZE", fix="ask for less")
 
 
 def check_plug(status: VmStatus, what: Plugged) -> None:

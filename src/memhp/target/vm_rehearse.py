@@ -98,13 +98,13 @@ def rehearse_request(status: VmStatus, guest: Guest, device: VmDevice, size: int
         if size <= device.size:
             raise BadInput(f"{device.id} grows by DIMMs and cannot shrink", where=status.name, fix="use virtio-mem")
         return rehearse_plug(status, guest, size - device.size)
-    step = schema.Resize(to=size, device=device.id, wait=OFFLINE_WAIT)
-    return _rehearsed(status, guest, step, f"{device.id}: {device.size:#x} → {size:#x}")
+    name = f"{device.id}: {exact_size(device.size)} → {exact_size(size)}"
+    return _rehearsed(status, guest, schema.Resize(name=name, to=size, device=device.id, wait=OFFLINE_WAIT))
 
 
 def rehearse_plug(status: VmStatus, guest: Guest, size: int) -> Rehearsed:
     """One more DIMM, on the model."""
-    return _rehearsed(status, guest, schema.Plug(size=size, online="auto"), f"a DIMM of {size:#x}")
+    return _rehearsed(status, guest, schema.Plug(name=f"a DIMM of {exact_size(size)}", size=size, online="auto"))
 
 
 def rehearse_nvdimm(status: VmStatus, guest: Guest, what: Plugged) -> Rehearsed:
@@ -126,19 +126,19 @@ def rehearse_nvdimm(status: VmStatus, guest: Guest, what: Plugged) -> Rehearsed:
         told = f"its info block says {found.use}, struct pages {'in RAM' if found.map == 'mem' else 'on itself'}"
         if found.use == "devdax" or found.map == "dev":
             step = schema.Dax(name=name, mode="devdax", at=at, size=what.size, map=found.map, align=found.align)
-    rehearsed = _rehearsed(status, guest, step, name)
+    rehearsed = _rehearsed(status, guest, step)
     more = (f"{told}; the guest makes no memory of it (daxctl can)", f"it lies at {at:#x}")
     return rehearsed._replace(assumed=(*rehearsed.assumed, *more))
 
 
 def rehearse_unplug(status: VmStatus, guest: Guest, device: VmDevice) -> Rehearsed:
     """A DIMM asked back, on the model."""
-    return _rehearsed(status, guest, schema.Eject(at=device.at), f"{device.id} is asked back")
+    return _rehearsed(status, guest, schema.Eject(name=f"{device.id} is asked back", at=device.at))
 
 
-def _rehearsed(status: VmStatus, guest: Guest, step: schema.StepKind, title: str) -> Rehearsed:
+def _rehearsed(status: VmStatus, guest: Guest, step: schema.StepKind) -> Rehearsed:
     machine, assumed = machine_of(status, guest)
     before = [] if guest.source is not None else steps_of(status)
-    scenario = schema.Scenario(machine=machine, steps=[*before, step], title=f"{status.name}: {title}")
+    scenario = schema.Scenario(machine=machine, steps=[*before, step], title=f"{status.name}: {step.name}")
     run, _ = rehearse_scenario(scenario, where=WHERE)
     return Rehearsed(run, assumed)

@@ -105,4 +105,3 @@ def _regions(session: Session) -> list[KernelError]:
         except KernelError as error:
             refusals.append(error)
     return refusals
-
