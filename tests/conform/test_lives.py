@@ -99,3 +99,8 @@ def test_a_life_is_kept_as_a_scenario_that_says_the_same(of_deaf: Lives) -> None
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_a_sample_of_itself(kind: type) -> None:
     assert type(SAMPLES[kind]) is kind
+
+
+def test_nothing_is_printed_but_by_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    lives_of(Deaf, 1, 1)
+    assert capsys.readouterr().out == ""

@@ -15,6 +15,7 @@ from typing import TypeVar
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, FlakyFailure
+from hypothesis.reporting import with_reporter
 
 from memhp.conform.draw import DEVICE, KINDS, SAMPLES, Choices
 from memhp.conform.life_results import Life, Lives
@@ -47,6 +48,10 @@ class Differs(Exception):
 
 class _Enough(BaseException):
     """A life has been made as small as time allows; Hypothesis lets it pass."""
+
+
+def _nobody(text: str) -> None:
+    """Whom Hypothesis tells what it thinks of a life: it would print that into our own output."""
 
 
 class _Drawn:
@@ -155,7 +160,7 @@ def _until_new(
             latest.append(life)
             raise Differs(", ".join(sorted(life.kind)))
 
-    with suppress(Differs, _Enough, Flaky, FlakyFailure):
+    with suppress(Differs, _Enough, Flaky, FlakyFailure), with_reporter(_nobody):
         one()
     smallest = min(latest, key=lambda life: (len(life.steps), sum(map(len, map(title, life.steps)))), default=None)
     if smallest is not None and sum(bool(life.kind & smallest.kind) for life in latest) < 2:

@@ -13,7 +13,6 @@ shared that was not known to be: the search begins again with these reads watche
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Iterable
-from copy import deepcopy
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache, partial
@@ -167,12 +166,6 @@ class AnnouncedDict(dict[Any, Any], Container):
     _numbers: dict[object, int]
     """By key that was ever asked for: a number, which stands for it in announcements."""
 
-    def __deepcopy__(self, memo: dict[int, object]) -> "AnnouncedDict":
-        copy = memo[id(self)] = type(self)()
-        copy._to, copy._numbers = deepcopy(self._to, memo), dict(self._numbers)
-        dict.update(copy, ((deepcopy(key, memo), deepcopy(value, memo)) for key, value in dict.items(self)))
-        return copy
-
     def say_at(self, kind: str, key: object) -> None:
         """Announce an access to one key."""
         at = self._numbers.setdefault(key, len(self._numbers))
@@ -227,12 +220,6 @@ class AnnouncedList(list[Any], Container):
 
     __slots__ = ("_to",)
 
-    def __deepcopy__(self, memo: dict[int, object]) -> "AnnouncedList":
-        copy = memo[id(self)] = type(self)()
-        copy._to = deepcopy(self._to, memo)
-        list.extend(copy, (deepcopy(value, memo) for value in list.__iter__(self)))
-        return copy
-
     def __setitem__(self, at: Any, value: Any) -> None:
         self.say("write")
         several = isinstance(at, slice)
@@ -261,12 +248,6 @@ class AnnouncedSet(set[Any], Container):
     """A set of values that do not change."""
 
     __slots__ = ("_to",)
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "AnnouncedSet":
-        copy = memo[id(self)] = type(self)()
-        copy._to = deepcopy(self._to, memo)
-        set.update(copy, set.__iter__(self))
-        return copy
 
 
 def _told(kind: str, method: str, base: Any) -> Callable[..., Any]:

@@ -25,6 +25,7 @@ from memhp.explore.doors.announced import announce
 from memhp.explore.doors.difference import Picture, differences, picture
 from memhp.explore.doors.digest import digest
 from memhp.explore.doors.footprint import touched
+from memhp.explore.doors.kernel_image import KernelImage
 from memhp.explore.doors.stepper import BEGIN, Astray, DoorOp, Doors, reads_watched
 from memhp.explore.engine.control_state import Rounds
 from memhp.explore.engine.op import Op, Round
@@ -120,7 +121,7 @@ class KernelRun:
         self.grain: tuple[str, ...] = GRAIN
         self._live: int
         """How many of the steps done the greenlets have done; they are rebuilt when it is not all."""
-        self._kernel_at_start: Kernel | None = None
+        self._at_start: KernelImage | None = None
         self._greenlets: list[greenlet] = []
         self._kernel: Kernel
         self._stepper: Doors
@@ -132,7 +133,7 @@ class KernelRun:
         """Each actor before its first step: nothing of its code has run, and the kernel is copied when it has to."""
         self.unseen.clear()
         self._live = -1
-        self._kernel_at_start = None
+        self._at_start = None
         self.pending: list[Op | None] = [BEGIN for _ in self.names]
         self._raised: str | None = None
         self.broken: str | None = self._broken_now(self._program.kernel)
@@ -140,10 +141,11 @@ class KernelRun:
 
     def _set_up(self, again: Sequence[_Done]) -> None:
         """A fresh copy of the kernel, each actor before its first step; the steps `again` are to be done once more."""
-        if self._kernel_at_start is None:
-            self._kernel_at_start = deepcopy(self._program.kernel)
-            announce(self._kernel_at_start, reads_watched(self.shared))
-        k = deepcopy(self._kernel_at_start)
+        if self._at_start is None:
+            announcing = deepcopy(self._program.kernel)
+            announce(announcing, reads_watched(self.shared))
+            self._at_start = KernelImage(announcing)
+        k = self._at_start.copy()
         k.hw.stepper = stepper = Doors(k, self._program.failures, self.shared, again, self.unseen)
         self._kernel, self._stepper = k, stepper
         self._picture = None

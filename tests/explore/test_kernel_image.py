@@ -1,0 +1,82 @@
+"""Every execution has a kernel of its own: copies of an image share nothing that changes, and announce what is done."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import pytest
+
+from memhp.explore.case import Configuration, Variant
+from memhp.explore.cases.actors import boot, dimm, hot_add, hot_remove
+from memhp.explore.doors.announced import announce
+from memhp.explore.doors.digest import digest
+from memhp.explore.doors.kernel_image import KernelImage
+from memhp.hw.memory import Owner, Use
+from memhp.hw.stepper import Access
+from memhp.linux.drivers.base.memory_state import state_store
+from memhp.linux.mm.page_alloc import alloc_pages
+from memhp.linux.state import Kernel
+from memhp.units import KiB
+
+ANYBODY = Owner(Use.KERNEL, "anybody")
+CONFIGURATIONS = [Configuration("riscv64", 4 * KiB, 39), Configuration("arm64", 16 * KiB, 47)]
+
+
+def booted(where: Configuration) -> Kernel:
+    k = boot(Variant("as it is", "", "repaired", (where,)).config(where))
+    hot_add(k)
+    return k
+
+
+CHANGES: dict[str, Callable[[Kernel], object]] = {
+    "a memory block online": lambda k: state_store(k, dimm(k).start // k.memory_block_size, "online"),
+    "memory taken away": hot_remove,
+    "an allocation": lambda k: alloc_pages(k, 0, 0, owner=ANYBODY, where="mm/page_alloc.c:alloc_pages"),
+    "a page-table entry": lambda k: k.hw.store(k.init_mm, 0, 2),
+    "a lock": lambda k: k.hw.lock("a_lock"),
+    "a resource": lambda k: setattr(k.iomem_resource.children[0], "name", "another"),
+}
+
+
+@pytest.mark.parametrize("where", CONFIGURATIONS, ids=str)
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_is_done_to_one_copy_is_done_to_no_other(what: str, where: Configuration) -> None:
+    k = booted(where)
+    before = digest(k)
+    announce(k, frozenset())
+    image = KernelImage(k)
+    one, other = image.copy(), image.copy()
+    CHANGES[what](one)
+    assert digest(one) != before
+    assert digest(other) == digest(k) == digest(image.copy()) == before
+
+
+class Listener:
+    """A stepper that notes what it is told."""
+
+    watched: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def data(self, access: Access) -> None:
+        self.heard.append(str(access))
+
+    def wrote(self, key: str) -> None:
+        self.heard.append(key)
+
+
+def test_a_copy_announces_to_its_own_machine_what_the_kernel_itself_would() -> None:
+    k = booted(CONFIGURATIONS[0])
+    plain = deepcopy(k)
+    announce(k, frozenset())
+    announce(plain, frozenset())
+    copy = KernelImage(k).copy()
+    heard = []
+    for each in (copy, plain):
+        each.hw.stepper = listener = Listener()  # type: ignore[assignment]
+        each.iomem_resource.children[0].name = "another"
+        each.altmaps.clear()
+        heard.append(listener.heard)
+    assert k.hw.stepper is None
+    assert heard[0] == heard[1] != []
