@@ -50,7 +50,7 @@ class _Enough(BaseException):
     """A life has been made as small as time allows; Hypothesis lets it pass."""
 
 
-def _nobody(text: str) -> None:
+def _nobody(text: object) -> None:
     """Whom Hypothesis tells what it thinks of a life: it would print that into our own output."""
 
 

@@ -1,6 +1,8 @@
 """The step `dax` in a guest: a region changes its driver, by what ``ndctl`` and ``daxctl`` write to sysfs.
 
-Drivers are loaded when a step wants them, so that none takes a device before it is told to.
+Drivers are loaded before the first of them is wanted, and on a bus that binds nothing by itself, so that none takes a
+device before it is told to: a module that is loaded later has its text made read-only in the direct map too, which
+splits leaves of memory that was plugged since.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -16,6 +18,7 @@ from memhp.units import parse_size
 ND, DAX = "/sys/bus/nd", "/sys/bus/dax"
 BUS = ("nfit", "nd_e820", "of_pmem")
 """Modules that make a region of what firmware tells; a kernel has those of its architecture."""
+DRIVERS = ("nd_pmem", "dax_pmem", "device_dax", "kmem")
 PMD = "2M"
 """The device's page size at first, with 4 KiB pages."""
 MAPS = {"mem": "ram", "dev": "pmem"}
@@ -37,8 +40,7 @@ def refusal(step: schema.Dax) -> str | None:
 
 def dax(machine: GuestMachine, step: schema.Dax) -> Done:
     """Unbind the driver that has the region, then bind the one that the step names."""
-    for module in BUS:
-        machine.guest.load(module)
+    _load(machine)
     number = region_number(step.device)
     if not _is_there(machine, f"{ND}/devices/region{number}"):
         raise BadInput(f"the guest has no region for {step.device}", where="device", fix="write `at` and `size` first")
@@ -51,7 +53,6 @@ def dax(machine: GuestMachine, step: schema.Dax) -> Done:
     said = ""
     if step.mode == "raw":
         _forget(machine, step.device)
-        machine.guest.load("nd_pmem")
         said = _bind(machine, f"{ND}/drivers/nd_pmem", namespace_name(step.device))
         bound = _is_there(machine, f"{ND}/drivers/nd_pmem/{namespace_name(step.device)}")
     else:
@@ -63,7 +64,6 @@ def dax(machine: GuestMachine, step: schema.Dax) -> Done:
             if step.memmap_on_memory is not None:
                 attribute = f"{DAX}/devices/{step.device}/memmap_on_memory"
                 machine.guest.agent.write(attribute, str(int(step.memmap_on_memory)))
-            machine.guest.load(driver)
             known = "new_id" if driver == "kmem" and step.device not in machine.known_to_kmem else "bind"
             if driver == "kmem":
                 machine.known_to_kmem.add(step.device)
@@ -74,6 +74,17 @@ def dax(machine: GuestMachine, step: schema.Dax) -> Done:
         return Done(step, "ok")
     errors = [match[1] for line in _log(machine)[seen:] if (match := _FAILED.fullmatch(line))]
     return Done(step, ERRNO_NAMES[int(errors[-1])] if errors else ERRNO.get(said, said) or None)
+
+
+def _load(machine: GuestMachine) -> None:
+    """The buses with their regions, and then what may be bound to those."""
+    for module in BUS:
+        machine.guest.load(module)
+    machine.guest.load("dax")
+    for bus in (ND, DAX):
+        machine.guest.agent.write(f"{bus}/drivers_autoprobe", "0")
+    for driver in DRIVERS:
+        machine.guest.load(driver)
 
 
 def _unbind(machine: GuestMachine, device: str, mode: str) -> None:
@@ -101,7 +112,6 @@ def _device(machine: GuestMachine, step: schema.Dax, number: str) -> None:
         if (MAPS[machine.dax_map[step.device]], machine.dax_align[step.device]) != (mode, align):
             raise BadInput("the device of a guest keeps its map and alignment", where="map", fix="bind `raw` between")
         return
-    machine.guest.load("dax_pmem")
     seed = machine.read(f"{ND}/devices/region{number}/dax_seed")
     folder = f"{ND}/devices/{seed}"
     for name, text in (("mode", mode), ("align", str(align)), ("namespace", namespace_name(step.device))):
@@ -123,7 +133,6 @@ def _forget(machine: GuestMachine, device: str) -> None:
     if seed is None:
         return
     machine.known_to_kmem.discard(device)
-    machine.guest.load("nd_pmem")
     name, write = namespace_name(device), machine.guest.agent.write
     write(f"{ND}/drivers/dax_pmem/unbind", seed)
     write(f"{ND}/devices/{seed}/namespace", "")

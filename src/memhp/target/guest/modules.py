@@ -15,6 +15,7 @@ FIRST = ("virtio_pci", "virtio_console")
 
 ON_DEMAND = (
     "virtio_mem",
+    "dax",
     "kmem",
     "device_dax",
     "dax_pmem",
