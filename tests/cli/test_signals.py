@@ -99,6 +99,28 @@ def test_a_request_that_was_swallowed_is_made_again() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=50).returncode == 143
 
 
+@pytest.mark.parametrize("end", ["return 0", "raise KeyboardInterrupt", "raise ValueError"])
+def test_a_request_that_is_made_again_as_the_run_is_over_is_answered_like_the_first(end: str) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from memhp.cli import entry, main, signals\n"
+        "settle = signals.settle\n"
+        "def asked_again():\n"
+        "    signals.settle = settle\n"
+        "    os.kill(os.getpid(), signal.SIGALRM)\n"
+        "    settle()\n"
+        "def run():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    except KeyboardInterrupt:\n"
+        f"        {end}\n"
+        "main.main, signals.settle = run, asked_again\n"
+        "sys.exit(entry.entry())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=50, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "memhp: interrupted\n")
+
+
 def test_what_is_ignored_on_purpose_stays_ignored() -> None:
     code = (
         "import os, signal\n"

@@ -19,16 +19,22 @@ TRACEBACK = "MEMHP_TRACEBACK"
 def entry() -> int:
     """Run memhp with the process's arguments, and give the exit code."""
     signals.leave_at_once()
+    code = 0
+    ended_by: BaseException | None = None
     try:
-        _fill_standard_streams()
-        from memhp.cli.main import main
+        try:
+            _fill_standard_streams()
+            from memhp.cli.main import main
 
-        signals.raise_where_it_is()
-        code = main()
-    except BaseException as error:
+            signals.raise_where_it_is()
+            code = main()
+        except BaseException as error:
+            ended_by = error
         signals.settle()
-        code = _end(error)
-    signals.settle()
+    except signals.Interrupted:  # once more, as the run was over
+        signals.settle()
+    if ended_by is not None:
+        code = _end(ended_by)
     if (asked := signals.exit_code()) is not None and code != asked:
         _say("interrupted")
         code = asked
