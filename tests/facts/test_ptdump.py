@@ -15,7 +15,6 @@ from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.walker import ALL
 from memhp.linux.arch.arm64 import format as arm64
 from memhp.linux.arch.arm64.mm.ptdump import STYLE as ARM64
-from memhp.linux.arch.arm64.mm.ptdump import STYLE_BEFORE_6_15
 from memhp.linux.arch.registry import port
 from memhp.linux.arch.riscv.mm.ptdump import STYLE as RISCV64
 from memhp.linux.arch.x86 import format as x86
@@ -146,14 +145,12 @@ def test_one_range_in_each_architectures_columns(style: Style, line: Line, text:
     assert style.parse(text) == line
 
 
-def test_an_arm64_entry_that_is_not_valid_is_a_block_only_to_older_kernels() -> None:
+def test_an_arm64_entry_that_is_not_valid_is_no_block() -> None:
     line = Line(0, 0x20_0000, "PMD", arm64.AF | arm64.UXN)
     assert ARM64.format(line).split("PMD", 1)[1] == " F     RW x      AF            UXN    MEM/NORMAL"
-    assert STYLE_BEFORE_6_15.format(line).split("PMD", 1)[1] == " F     RW x      AF        BLK UXN    MEM/NORMAL"
     back = ARM64.parse(ARM64.format(line))
     assert back is not None
     assert ARM64.format(back) == ARM64.format(line)
-    assert STYLE_BEFORE_6_15.parse(STYLE_BEFORE_6_15.format(line)) == line
 
 
 def x86_tree() -> Tree:

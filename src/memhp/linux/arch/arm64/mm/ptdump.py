@@ -1,8 +1,6 @@
 """arm64: how the page-table dump prints: ``pte_bits`` and ``note_page()`` of ``arch/arm64/mm/ptdump.c``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from dataclasses import replace
-
 from memhp.hw.format import sum_bits
 from memhp.linux.arch.arm64.format import (
     AF,
@@ -23,7 +21,6 @@ from memhp.linux.mm.ptdump_style import Column, Style, flag
 _MEMORY_TYPES = ("MEM/NORMAL", "MEM/NORMAL-TAGGED", "MEM/NORMAL-NC", "DEVICE/nGnRnE", "DEVICE/nGnRE")
 """By MAIR index: ``MT_*`` of arch/arm64/include/asm/memory.h."""
 
-_BLOCK = Column(VALID | TYPE, {3: "   ", 1: "BLK"}, otherwise="   ")
 COLUMNS = (
     flag(VALID, " ", "F"),
     flag(AP_USER, "USR", "   "),
@@ -33,7 +30,7 @@ COLUMNS = (
     flag(AF, "AF", "  "),
     flag(NG, "NG", "  "),
     flag(CONTIGUOUS, "CON", "   "),
-    _BLOCK,
+    Column(VALID | TYPE, {3: "   ", 1: "BLK"}, otherwise="   "),
     flag(UXN, "UXN", "   "),
     flag(GP, "GP", "  "),
     Column(ATTRINDX, {index << 2: text for index, text in enumerate(_MEMORY_TYPES)}),
@@ -48,8 +45,3 @@ STYLE = Style(
     advance_first=1,
     advance_break=2,
 )
-STYLE_BEFORE_6_15 = replace(
-    STYLE,
-    columns=tuple(flag(TYPE, "   ", "BLK") if column is _BLOCK else column for column in COLUMNS),
-)
-"""arm64 before 6.15, which took a clear table bit for a block even in an entry that is not valid."""
