@@ -1,7 +1,8 @@
 """One execution as a sequence of events: what was done, and what happened before what.
 
-What happened before an event is kept as a bit mask of positions: what vector clocks say, in a form that is cheap to
-join. Threads that go round are seen as :mod:`memhp.explore.engine.spin` has them.
+What happened before an event (happens-before: L. Lamport, CACM 21:7, 1978) is kept as a bit mask of positions: what
+vector clocks say, in a form that is cheap to join. Threads that go round are seen as :mod:`memhp.explore.engine.spin`
+has them.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 

@@ -3,9 +3,10 @@
 Design. An execution is a sequence of events; which events happened before an event is kept as a bit mask of positions
 (what vector clocks say, in a form that is cheap to join). When a thread is about to do an operation, every earlier
 event that it races with is looked at: could the operation have come first? If so, some thread that can begin the
-reversed order must be tried at the state before that event (source sets). Threads whose every continuation has been
-seen are asleep until something happens that does not commute with what they do next (sleep sets); no class of
-equivalent executions is completed twice.
+reversed order must be tried at the state before that event (source sets: P. Abdulla and others, "Optimal Dynamic
+Partial Order Reduction", POPL 2014). Threads whose every continuation has been seen are asleep until something happens
+that does not commute with what they do next (sleep sets: P. Godefroid, LNCS 1032, 1996); no class of equivalent
+executions is completed twice.
 
 Blocking operations. An operation that can be disabled races not only with the latest event it depends on: between two
 acquisitions of a lock there is always a release, and putting the acquisition before that release is impossible. So a
