@@ -17,10 +17,7 @@ class ValueSince(msgspec.Struct, frozen=True):
 
     value: Any
     since: str
-    """The first release with it; with `after` the oldest known to have it; empty where it was there from the start, or
-    came to a stable series alone."""
-    after: str
-    """The newest release known to be without it, where the first with it is not known."""
+    """The first release with it; empty where it was there from the start, or came to a stable series alone."""
     commit: str
     """The commit's title."""
     stable: list[str]
@@ -100,7 +97,7 @@ def _row(record: type[Choices], name: str, kernels: Sequence[Profile]) -> Choice
 
 
 def _since(step: Since) -> ValueSince:
-    return ValueSince(step.value, step.release, step.after, step.title, list(step.stable))
+    return ValueSince(step.value, step.release, step.title, list(step.stable))
 
 
 def _value(record: type[Choices], name: str, kernel: Profile, steps: tuple[Since, ...]) -> Iterator[KernelValue]:

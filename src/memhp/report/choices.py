@@ -85,9 +85,7 @@ def _step(step: ValueSince) -> Text:
 
 
 def _when(step: ValueSince) -> Iterator[str]:
-    if step.after:
-        yield f"after {step.after}, by {step.since}"
-    elif step.since:
+    if step.since:
         yield f"since {step.since}"
     elif not step.stable:
         yield f"from before {FIRST}"
