@@ -175,7 +175,7 @@ LISTED_GENERIC: tuple[Fix, ...] = (
         "the checks of DEBUG_VM are not",
     ),
     Fix(
-        between("6.14", "6.17", True, "mm: page_isolation: avoid calling folio_hstate() without hugetlb_lock"),
+        since("6.15", True, "mm: page_isolation: avoid calling folio_hstate() without hugetlb_lock"),
         "Offlining is a NULL pointer when a hugetlb page is freed while it is looked at.",
         "not modelled",
         ISOLATED,
