@@ -75,6 +75,13 @@ LISTED_GENERIC: tuple[Fix, ...] = (
         "the buffer is cut as since",
     ),
     Fix(
+        since("5.5", True, "mm/sparse.c: mark populate_section_memmap as __meminit", ("5.4.9",)),
+        "The build warns of a function of hotplug that calls one of boot.",
+        "not reachable",
+        "nothing goes wrong at run time",
+        broken_since="5.3",
+    ),
+    Fix(
         since("5.6", True, "mm/sparsemem: pfn_to_page is not valid yet on SPARSEMEM", ("5.4.23", "5.5.7")),
         "Without a virtual memmap, adding memory reads the struct pages of a section that has none.",
         "not reachable",
@@ -196,6 +203,12 @@ LISTED_DRIVERS: tuple[Fix, ...] = (
         "not modelled",
         "what is in memory is not",
         broken_since="5.1",
+    ),
+    Fix(
+        since("5.11", True, "device-dax/core: Fix memory leak when rmmod dax.ko", ("5.10.4",)),
+        "Unloading the module dax loses what its device numbers were kept in.",
+        "not modelled",
+        "modules are there for good",
     ),
     Fix(
         since("5.12", True, "device-dax: Fix default return code of range_parse()", ("5.10.20", "5.11.3")),
