@@ -12,6 +12,7 @@ import pytest
 
 import memhp
 from memhp.linux.arch.registry import ARCHES, FOLDERS, port
+from memhp.linux.choices import records
 
 PACKAGE = Path(memhp.__file__).parent
 NAMED_BY_RIGHT = {
@@ -206,5 +207,7 @@ def test_a_port_answers_for_the_architecture_that_the_registry_knows(arch: str) 
     mine = port(arch)
     assert mine.name == arch
     assert {fmt.arch for fmt in mine.formats} == {arch}
+    assert mine.record.arch == arch
+    assert mine.record in records()
     assert {fmt.page_size for fmt in mine.formats} == set(mine.va_bits) == set(mine.max_page_order)
     assert sum(mine.elf_machine == port(other).elf_machine for other in ARCHES) == 1

@@ -11,7 +11,7 @@ from functools import cache
 from typing import ClassVar, Literal, TypeVar
 
 from memhp.errors import BadInput, slip_of
-from memhp.linux.arch.registry import ARCHES, Arch, modules
+from memhp.linux.arch.registry import ARCHES, Arch, modules, port
 from memhp.linux.choice import Choices, choice, hints, unknown_choice
 from memhp.linux.choices_devices import DeviceChoices
 from memhp.linux.choices_fixes import FixChoices
@@ -353,10 +353,10 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
             if record.arch == arch:
                 return record
         have = ", ".join(self.arches)
-        for kind in records():
-            if kind.arch == arch and kind.known_since:
-                text, fix = f"memory hotplug of {self.name} on {arch} is not known", f"it is from {kind.known_since} on"
-                raise BadInput(text, where="profile", fix=fix)
+        since_when = port(arch).record.known_since
+        if since_when:
+            text = f"memory hotplug of {self.name} on {arch} is not known"
+            raise BadInput(text, where="profile", fix=f"it is from {since_when} on")
         raise BadInput(f"{self.name} has no memory hotplug on {arch}", where="profile", fix=f"it has {have}")
 
     def record(self, kind: type[Record]) -> Record:

@@ -113,6 +113,8 @@ class Port(Protocol):
     """What names of kernel releases, compilers and QEMU binaries call it."""
     elf_machine: int
     """``e_machine`` of its ELF files."""
+    record: type[ArchProfile]
+    """The choices that its code reads; each kernel's are a value of that type."""
     formats: tuple[Format, ...]
     """Its page-table formats."""
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from memhp.hw.format import Format
 from memhp.hw.formats import chosen
 from memhp.linux.arch.arm64 import checks
-from memhp.linux.arch.arm64.choices import Arm64Profile, arm64
+from memhp.linux.arch.arm64.choices import RECORD, Arm64Profile, arm64
 from memhp.linux.arch.arm64.format import CONT_PMDS, FORMATS
 from memhp.linux.arch.arm64.include.asm.memory import VA_BITS_MIN, arm64_layout, vmalloc_size, vmalloc_size_before_6_9
 from memhp.linux.arch.arm64.include.asm.tlbflush import flush_tlb_all, flush_tlb_kernel_range
@@ -40,6 +40,7 @@ class Arm64Port(GenericPort):
     cpu_features = ("bbml2", "tlb_range")
     cmdline_options = ("arm64.nolva",)
     elf_machine = 183
+    record = RECORD
     formats = FORMATS
 
     va_bits = MappingProxyType({4 * KiB: (39, 48, 52), 16 * KiB: (36, 47, 48, 52), 64 * KiB: (42, 48, 52)})

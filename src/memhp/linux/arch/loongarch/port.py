@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from memhp.linux.arch.generic import BITS_32, GenericPort
 from memhp.linux.arch.loongarch import checks
+from memhp.linux.arch.loongarch.choices import RECORD
 from memhp.linux.arch.loongarch.format import FORMATS, PA_BITS
 from memhp.linux.arch.loongarch.include.asm import pgtable_bits
 from memhp.linux.arch.loongarch.include.asm.pgtable import loongarch_layout, vmalloc_size
@@ -25,6 +26,7 @@ class LoongArchPort(GenericPort):
     name = "loongarch64"
     uname_words = ("loongarch64", "loong64")
     elf_machine = 258
+    record = RECORD
     formats = FORMATS
 
     va_bits = MappingProxyType({4 * KiB: (48,), 16 * KiB: (47,)})

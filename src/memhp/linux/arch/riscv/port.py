@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from memhp.linux.arch.generic import BITS_32, GenericPort
 from memhp.linux.arch.riscv import checks
-from memhp.linux.arch.riscv.choices import riscv
+from memhp.linux.arch.riscv.choices import RECORD, riscv
 from memhp.linux.arch.riscv.format import FORMATS
 from memhp.linux.arch.riscv.include.asm.pgtable import VMALLOC_SIZE, riscv_layout
 from memhp.linux.arch.riscv.kernel.vmcore_info import registers_root, vmcoreinfo_layout, vmcoreinfo_root
@@ -25,6 +25,7 @@ class RiscvPort(GenericPort):
     uname_words = ("riscv64",)
     cmdline_options = ("no4lvl", "no5lvl")
     elf_machine = 243
+    record = RECORD
     formats = FORMATS
 
     va_bits = MappingProxyType({4 * KiB: (39, 48, 57)})

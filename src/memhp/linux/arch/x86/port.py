@@ -8,6 +8,7 @@ from types import MappingProxyType
 from memhp.hw.format import Format
 from memhp.linux.arch.generic import BITS_32, GenericPort
 from memhp.linux.arch.x86 import checks
+from memhp.linux.arch.x86.choices import RECORD
 from memhp.linux.arch.x86.format import FORMATS
 from memhp.linux.arch.x86.include.asm.pgtable_64_types import VMALLOC_SIZE, x86_layout
 from memhp.linux.arch.x86.kernel.vmcore_info_64 import registers_root, vmcoreinfo_layout, vmcoreinfo_root
@@ -30,6 +31,7 @@ class X86Port(GenericPort):
     name = "x86_64"
     uname_words = ("amd64", "x86_64")
     elf_machine = 62
+    record = RECORD
     formats = FORMATS
 
     va_bits = MappingProxyType({4 * KiB: (48, 57)})
