@@ -120,6 +120,9 @@ MESSAGES = {
         "x.toml: steps[1].at: [0x200000000-0x240000000) overlaps memory at 0x200000000 "
         "(leave `at` out to plug above all memory)"
     ),
+    M + '[[steps]]\ndo = "virtio-mem"\nat = "8G"\nsize = "1G"\n[[steps]]\ndo = "dax"\nsize = "1G"\nat = "8704M"': (
+        "x.toml: steps[1].at: [0x220000000-0x260000000) overlaps the region of vm0"
+    ),
     PLUG + 'size = "1G"\nnode = 4': "x.toml: steps[0].node: node 4 cannot exist (one of 0)",
     # Steps that cannot be meant.
     M + '[[steps]]\ndo = "remove"': (

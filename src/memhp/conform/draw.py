@@ -10,6 +10,7 @@ from typing import Literal, Protocol, TypeVar
 
 from memhp.facts.memory_blocks import ONLINE_TYPES
 from memhp.scenario import schema
+from memhp.spans import Span
 from memhp.target.model.target import ModelTarget
 from memhp.units import GiB, MiB
 
@@ -117,10 +118,13 @@ def use(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
 
 
 def bind(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
-    """Persistent memory changes its driver; as its block device gives it up, where its struct pages are is chosen."""
+    """Persistent memory changes its driver; as its block device gives it up, where its struct pages are is chosen.
+
+    Once some of it stays RAM nobody gets it any more, and its info block cannot be taken away.
+    """
     mode, where, own = choices.pick(DRIVERS), choices.pick(MAPS), choices.pick((None, True, False))
     region = model.session.regions.get(REGION.device)
-    if region is None:
+    if region is None or region.stays or (mode == "raw" and _has_online(model, region.span)):
         return None
     new = region.mode == "raw" and mode != "raw"
     return schema.Dax(mode=mode, map=where if new else None, memmap_on_memory=own if mode == "kmem" else None)
@@ -171,6 +175,12 @@ SAMPLES: dict[type, schema.StepKind] = {
 
 def _in_state(model: ModelTarget, state: str) -> list[int]:
     return [i for first, end, block in model.session.k.memory_blocks if block.state == state for i in range(first, end)]
+
+
+def _has_online(model: ModelTarget, span: Span) -> bool:
+    """Whether a block of a physical range (bytes) is online."""
+    size = model.session.k.memory_block_size
+    return any(span.start <= block * size < span.end for block in _in_state(model, "online"))
 
 
 def _some(choices: Choices, blocks: list[int]) -> list[int]:

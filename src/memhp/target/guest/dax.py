@@ -139,7 +139,7 @@ def _forget(machine: GuestMachine, device: str) -> None:
     write(f"{ND}/devices/{name}/force_raw", "1")
     write(f"{ND}/drivers/nd_pmem/bind", name)
     disk = f"/dev/pmem{region_number(device)}"
-    machine.guest.agent.run(f"dd if=/dev/zero of={disk} bs=64k count=1 conv=fsync 2>/dev/null")
+    machine.guest.agent.run(f"[ -b {disk} ] && dd if=/dev/zero of={disk} bs=64k count=1 conv=fsync 2>/dev/null")
     write(f"{ND}/drivers/nd_pmem/unbind", name)
     write(f"{ND}/devices/{name}/force_raw", "0")
 

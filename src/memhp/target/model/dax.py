@@ -46,9 +46,15 @@ class Region:
         return self.disk or (self.dev.pgmap if self.dev else None)
 
 
-def dax(k: Kernel, regions: dict[str, Region], step: schema.Dax, notes: list[str]) -> None:
-    """Unbind the driver that has the region, then bind the one that the step names."""
-    region = regions.get(step.device) or _plug(k, regions, step)
+def dax(
+    k: Kernel, regions: dict[str, Region], step: schema.Dax, notes: list[str], devices: Mapping[str, Span]
+) -> None:
+    """Unbind the driver that has the region, then bind the one that the step names.
+
+    `devices`: where virtio-mem devices have their memory (bytes), which a new region must leave free.
+    Raises :class:`BadInput`.
+    """
+    region = regions.get(step.device) or _plug(k, regions, step, devices)
     if step.namespace is not None:
         region.namespace = step.namespace
     if step.mode is not None:
@@ -63,7 +69,7 @@ def dax(k: Kernel, regions: dict[str, Region], step: schema.Dax, notes: list[str
         _pin(k, region, step.pinned)
 
 
-def _plug(k: Kernel, regions: dict[str, Region], step: schema.Dax) -> Region:
+def _plug(k: Kernel, regions: dict[str, Region], step: schema.Dax, devices: Mapping[str, Span]) -> Region:
     """The region appears. Raises :class:`BadInput` for one that cannot be meant."""
     if step.at is None or step.size is None:
         raise BadInput(f"there is no region {step.device!r} yet", where="at", fix="write `at` and `size`")
@@ -75,6 +81,9 @@ def _plug(k: Kernel, regions: dict[str, Region], step: schema.Dax) -> Region:
     frames = Span(start // page, (start + size) // page)
     if k.hw.memory.owners.covered(*frames):
         raise BadInput(f"[{start:#x}-{start + size:#x}) overlaps memory that is there", where="at")
+    for name, taken in devices.items():
+        if taken.overlaps(Span(start, start + size)):
+            raise BadInput(f"[{start:#x}-{start + size:#x}) overlaps the region of {name}", where="at")
     plug_pmem(k.hw, frames)
     regions[step.device] = Region(Span(start, start + size), step.node)
     return regions[step.device]
