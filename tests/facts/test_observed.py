@@ -1,14 +1,15 @@
 """Facts as a whole: page size, nodes of blocks, differences, growth."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import cast
 
 import pytest
 
 from captures import every_step, facts, neighbours
 from memhp.errors import BadInput
 from memhp.facts.changes import ZoneGrowth, growth
-from memhp.facts.compare import SECTIONS, Difference, compare
+from memhp.facts.compare import SECTIONS, Difference, compare, named_facts
 from memhp.facts.dmesg import parse as parse_log
 from memhp.facts.memory_blocks import MemoryBlock
 from memhp.facts.nodes import Nodes
@@ -100,6 +101,33 @@ def test_a_machine_equals_itself_and_differs_from_its_next_moment() -> None:
     assert Difference("/proc/zoneinfo node 0 Normal present", 0, 131072) in found
     assert Difference("/proc/zoneinfo node 0 Normal start_pfn", None, 1048576) in found
     assert len(found) == 1 + 4 * 7 + 4
+
+
+HELD_ELSEWHERE = {
+    "cmdline": "told to the model",
+    "release": "told to the model",
+    "qemu": "told to the model",
+    "hidden": "told to the model",
+    "log": "lines, which tests/replay and conform compare as such",
+    "boot_log": "tells what a boot found, of which the model is made",
+    "dax": "devices, which have steps of their own to be compared by",
+}
+"""Facts in no section of what is compared by name, and why not."""
+
+
+class Watched:
+    def __init__(self, machine: Facts) -> None:
+        self.machine, self.asked = machine, set[str]()
+
+    def __getattr__(self, name: str) -> object:
+        self.asked.add(name)
+        return getattr(self.machine, name)
+
+
+def test_every_fact_is_compared_by_name_or_held_elsewhere() -> None:
+    watched = Watched(facts("x86_64-6.12.107+deb13-cloud-amd64-virtio-mem-default", "0-before"))
+    named_facts(cast(Facts, watched), SECTIONS)
+    assert {each.name for each in fields(Facts) if each.compare} - watched.asked == HELD_ELSEWHERE.keys()
 
 
 def test_differences_read_as_sentences() -> None:
