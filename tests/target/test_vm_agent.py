@@ -14,8 +14,9 @@ import pytest
 
 from memhp.cli.main import main
 from memhp.errors import BadInput
-from memhp.target.vm import VmLost, VmRefused
-from memhp.target.vm_agent import GuestAgent, why_with
+from memhp.target.vm import VmDevice, VmLost, VmRefused
+from memhp.target.vm_agent import GuestAgent, follow_plugged, why_with
+from memhp.target.vm_resize import Patience
 from memhp.units import GiB, MiB
 from target.vm_fakes import STATUS, VIRTIO_MEM
 
@@ -119,6 +120,32 @@ def test_the_reason_for_a_stop_names_blocks(tmp_path: Path) -> None:
         shrinks = why_with(agent)(STATUS, msgspec.structs.replace(device, at=0), 0)
     assert "of its 3 memory blocks of 128 MiB 2 are online: memory33 waits to be brought online" in grows
     assert "2 of them cannot go offline, from memory0 on" in shrinks
+
+
+@pytest.mark.parametrize(
+    ("at", "size", "came", "now", "why"),
+    [
+        (32, 1, "reached", 1, ""),
+        (32, 3, "stuck", 2, "of its 3 memory blocks 3 are there, and memory33 waits to be brought online"),
+        (34, 2, "stuck", 1, "of its 2 memory blocks 1 are there, and memory35 waits to be brought online"),
+        (40, 2, "stuck", 0, "the guest did not add it"),
+    ],
+)
+def test_a_dimm_is_seen_through_until_the_guest_has_its_blocks_online(
+    at: int, size: int, came: str, now: int, why: str, tmp_path: Path
+) -> None:
+    block, time = 128 * MiB, [0.0]
+    device = VmDevice(id="d0", kind="dimm", at=at * block, size=size * block)
+    told: list[int] = []
+    with agent_at(tmp_path / "qga") as path, closing(GuestAgent(path)) as agent:
+        change = follow_plugged(
+            agent, device, Patience(300, 3), told.append, clock=lambda: time[0],
+            sleep=lambda seconds: time.append(time.pop() + seconds),
+        )  # fmt: skip
+    assert (change.ended, change.now, change.wanted) == (came, now * block, size * block)
+    assert change.why.startswith(why)
+    assert told == [now * block]
+    assert change.seconds == (0 if came == "reached" else 3)
 
 
 def test_the_command_shows_runs_of_blocks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

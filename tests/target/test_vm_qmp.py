@@ -20,6 +20,7 @@ from memhp.cli.main import main
 from memhp.report.documents import VmDocument
 from memhp.target.vm_qmp import refusal_in
 from memhp.units import GiB, MiB
+from target.test_vm_agent import agent_at
 
 GREETING = {"QMP": {"version": {"qemu": {"micro": 0, "minor": 1, "major": 11}, "package": ""}, "capabilities": []}}
 
@@ -237,6 +238,16 @@ def test_what_the_rehearsal_says_fails_is_not_done_unless_somebody_insists(
         assert (found.verdict, qemu.changes) == ("refused", [])
         assert "✓ memhp-dimm0: 0 B → 64 GiB" in printed(capsys, "plug", path, "64G", "--yes", "--insist")
     assert qemu.objects == {"memhp-dimm0-ram": 64 * GiB}
+
+
+def test_a_dimm_that_the_guest_does_not_add_is_told_by_its_agent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served(tmp_path / "qmp", Qemu()) as path, agent_at(tmp_path / "qga") as agent:
+        args = ["plug", path, "256M", "--yes", "--agent", str(agent), "--quiet-for", "0.1"]
+        out = printed(capsys, *args, code=1)
+    assert "✗ memhp-dimm0: stuck at 0 B, 256 MiB wanted" in out
+    assert "because: the guest did not add it" in out
 
 
 def test_there_is_no_rehearsal_of_what_there_is_no_room_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -143,18 +143,32 @@ def resize(address: str, size: str, device: str | None, rollback: bool, agent: P
 @click.option("--id", "name", metavar="ID", help="The name of the new device; by default one that is free.")
 @click.option("--node", type=click.IntRange(0), metavar="N", help="The node that it belongs to.")
 @click.option("--nvdimm", "file", type=click.Path(path_type=Path), metavar="FILE", help="An NVDIMM with that content.")
+@click.option(
+    "--agent", type=click.Path(path_type=Path), metavar="SOCKET", help="The guest agent: waits for its blocks."
+)
 @change_options
-def plug(address: str, size: str, name: str | None, node: int | None, file: Path | None, **options: Any) -> int:
+def plug(
+    address: str,
+    size: str,
+    name: str | None,
+    node: int | None,
+    file: Path | None,
+    agent: Path | None,
+    **options: Any,
+) -> int:
     """Plug a DIMM, or an NVDIMM, of SIZE."""
     from memhp.target import vm_resize
     from memhp.target.vm import Plugged, check_plug
+    from memhp.target.vm_agent import GuestAgent, follow_plugged
     from memhp.target.vm_rehearse import rehearse_nvdimm, rehearse_plug
     from memhp.target.vm_resize import Change
 
     wish, wanted = Wish(**options), parse_size(size, where="SIZE")
     if not wanted:
         raise BadInput("a DIMM of no size", where="SIZE", fix="such as 1G")
-    with _session(address) as machine:
+    with ExitStack() as stack:
+        machine = stack.enter_context(_session(address))
+        inside = stack.enter_context(closing(GuestAgent(agent))) if agent is not None else None
         found = machine.status()
         taken = {device.id for device in found.devices}
         free = name or next(f"memhp-dimm{i}" for i in range(len(taken) + 1) if f"memhp-dimm{i}" not in taken)
@@ -166,6 +180,8 @@ def plug(address: str, size: str, name: str | None, node: int | None, file: Path
 
         def change(told: "Progress") -> "Change":
             there = vm_resize.plug(machine, what)
+            if inside is not None and wish.patience is not None and file is None:
+                return follow_plugged(inside, there, wish.patience, told)
             return Change(device=there.id, before=0, wanted=wanted, now=there.size, ended="reached", seconds=0.0)
 
         return _carry_out(wish, found, rehearsed, f"plug {what.kind} {free} of {exact_size(wanted)}", change)

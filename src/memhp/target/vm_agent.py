@@ -8,7 +8,8 @@ guest-get-memory-block-info).
 
 import json
 import secrets
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -19,7 +20,7 @@ from memhp.limits import ANSWER_SECONDS
 from memhp.printable import printable
 from memhp.target.socket_line import SocketLine
 from memhp.target.vm import VmDevice, VmLost, VmRefused, VmStatus
-from memhp.target.vm_resize import Why, why_stuck
+from memhp.target.vm_resize import Change, Ended, Patience, Progress, Why, why_stuck
 from memhp.units import exact_size, format_count
 
 T = TypeVar("T")
@@ -164,3 +165,45 @@ def why_with(agent: GuestAgent) -> Why:
         return f"{text}; {told}"
 
     return why
+
+
+def follow_plugged(
+    agent: GuestAgent,
+    device: VmDevice,
+    patience: Patience,
+    progress: Progress | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Change:
+    """See a DIMM through that was plugged, until the guest has all its memory blocks online; of a refusal the host
+    hears nothing, as the kernel says that it took the device all the same (``drivers/acpi/scan.c:acpi_bus_attach``).
+    """
+    unit, began = agent.block_size(), clock()
+    first, last = (device.at or 0) // unit, ((device.at or 0) + device.size) // unit
+    seen, changed = -1, began
+    while True:
+        here = [block for block in agent.blocks() if first <= block.number < last]
+        online = sum(block.online for block in here) * unit
+        if online != seen:
+            seen, changed = online, clock()
+            if progress is not None:
+                progress(online)
+        left = min(began + patience.timeout, changed + patience.quiet) - clock()
+        if online >= device.size or left <= 0:
+            break
+        sleep(min(left, 1.0))
+    ended: Ended = "reached" if online >= device.size else "timeout" if clock() - began >= patience.timeout else "stuck"
+    return Change(
+        device=device.id, before=0, wanted=device.size, now=online, ended=ended, seconds=clock() - began,
+        why="" if ended == "reached" else _why_unused(here, last - first),
+    )  # fmt: skip
+
+
+def _why_unused(here: Sequence[GuestBlock], count: int) -> str:
+    """What keeps the memory of a DIMM from use, as far as its blocks tell."""
+    if not here:
+        return "the guest did not add it; its log says why: no memory for struct pages, or a range that it cannot add"
+    waiting = next((block.number for block in here if not block.online), here[-1].number + 1)
+    told = f"of its {format_count(count, 'memory block')} {len(here)} are there"
+    return f"{told}, and memory{waiting} waits to be brought online (memhp vm online)"
