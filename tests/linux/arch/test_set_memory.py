@@ -306,8 +306,8 @@ def test_arm64_warns_of_each_page_that_was_taken_out_and_goes_unless_its_entry_h
     release: str, warnings: int, stepped: bool
 ) -> None:
     """arch/arm64/mm/mmu.c:unmap_hotplug_pte_range: WARN_ON(!pte_present()), which PTE_PRESENT_INVALID answers."""
-    k = boot("arm64", 4 * KiB, 48, release)
-    frames = Span(DIMM.start >> 12, (DIMM.start + 128 * MiB) >> 12)
+    k = boot("arm64", 16 * KiB, 48, release)
+    frames = Span(DIMM.start >> 14, (DIMM.start + 128 * MiB) >> 14)
     k.hw.plug(frames, Owner(Use.DEVICE, "dimm"))
     add_memory(k, 0, DIMM.start, 128 * MiB, MHP_NONE)
     for page_of_a_file in (5, 5000):
