@@ -20,7 +20,8 @@ WIDTH = 80
 """Columns that a reader needs."""
 SHARED = "every architecture"
 NOTE = (
-    "v1, v5, v6, v7 are mail series. ?: not established.\n"
+    "v1, v5, v6, v7 are mail series. ?: others' stable series took\n"
+    "a change back; whether this one did was not read.\n"
     "memhp choices NAME tells what one means, its values, and since when."
 )
 

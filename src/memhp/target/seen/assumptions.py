@@ -206,7 +206,7 @@ def _kernel(facts: Facts, config: Config) -> Iterator[Assumption]:
             yield Assumption(
                 what=CHOICES,
                 basis="assumed",
-                text=f"{', '.join(names)} as in the kernels before: when they changed is not established",
+                text=f"{', '.join(names)} as when it came out: what its stable series took was not read",
                 settle="see memhp choices NAME, and write machine.choices where you know",
             )
 
