@@ -10,8 +10,9 @@ from memhp.linux.drivers.virtio.virtio_mem_state import Params
 from memhp.linux.kernel.resource import Resource, request_resource
 from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory
+from memhp.linux.set_memory import set_direct_map_default_noflush, set_direct_map_invalid_noflush
 from memhp.linux.state import Kernel
-from memhp.units import GiB
+from memhp.units import GiB, TiB
 from steppers import Failing
 from virtio_mem import attach, resize
 
@@ -69,7 +70,17 @@ def block_of_a_run(k: Kernel) -> None:
     state_store(k, block, "offline")
 
 
+def far_block(k: Kernel) -> None:
+    """A block comes and goes that has page tables of its own, some of them of a split leaf."""
+    at, size = 2 * TiB, k.memory_block_size
+    span = plug(k, size, at)
+    add_memory(k, 0, at, size)
+    set_direct_map_invalid_noflush(k, span.start)
+    set_direct_map_default_noflush(k, span.start)
+    offline_and_remove_memory(k, at, size)
+
+
 REPAIR_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
     each.__name__: each
-    for each in (no_section, split_refused, node_refused, last_memory_refused, big_blocks, block_of_a_run)
+    for each in (no_section, split_refused, node_refused, last_memory_refused, big_blocks, block_of_a_run, far_block)
 }

@@ -21,6 +21,7 @@ def state(k: Kernel) -> Iterator[str]:
     """Log, costs, page tables, memory, zones and what Linux would show; the laws that do not hold."""
     yield repr([(line.level, line.text) for line in k.hw.log_lines])
     yield repr(k.hw.ledger)
+    yield repr(k.hw.table_counts)
     for frames in k.hw.memory.arena.frames():
         yield repr(frames)
         for view in k.hw.memory.arena.views(frames):

@@ -88,6 +88,7 @@ LARGE = {"direct_map_leaves": "largest"}
 
 WITNESSES: dict[str, tuple[Witness, ...]] = {
     # What all architectures share.
+    "pmd_dtor": (riscv("far_block", va_bits=57, given={"table_dtor": "pte-pmd"}),),
     "memblock_order": (arm64("remove", given={"block_nodes": "by-page", "pfn_valid": "memblock"}),),
     "memmap_on_memory": tuple(x86("life", config={"memmap_on_memory": mode}) for mode in ("Y", "force")),
     "auto_movable": (x86("boot"),),
@@ -242,6 +243,13 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
         x86("life", stepped=True),
     ),
     "table_freed": (riscv("scarce_life", stepped=True), x86("scarce_life", stepped=True)),
+    "table_ctor": (riscv("far_block", va_bits=57), arm64("far_block")),
+    "table_dtor": (
+        riscv("far_block", va_bits=57, given={"table_ctor": "all"}),
+        arm64("far_block", given={"table_ctor": True}),
+        x86("far_block", given={"split_ctor": True}),
+    ),
+    "split_ctor": (x86("far_block"),),
     "leaf_flush": (riscv("life"), arm64("life"), x86("life")),
     "end_flush": (riscv("life"), arm64("life"), x86("life")),
     "mappable_range": (riscv("geometry"), arm64("geometry"), arm64("fix:memory_under_a_random_direct_map")),

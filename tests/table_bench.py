@@ -62,7 +62,7 @@ class Bench:
         self.hw.blank_tables([span], height)
         return [span]
 
-    def give(self, spans: list[Span]) -> None:
+    def give(self, spans: list[Span], _: int) -> None:
         for span in spans:
             self.hw.release(span, Owner(Use.FREE), "test")
 

@@ -17,6 +17,7 @@ from memhp.hw.walker import Step, walk
 from memhp.linux.drivers.base.memory_groups import memory_group_register_static
 from memhp.linux.kernel.resource import Resource
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
+from memhp.linux.mm.ptdesc import pagetable_ctor
 from memhp.linux.mmzone import Zone, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -390,6 +391,11 @@ def altmap_is_gone(k: Kernel) -> None:
     del k.altmaps[k.block_id(hot_pfn(k))]
 
 
+def page_is_marked_as_a_table(k: Kernel) -> None:
+    """A constructor was run for a page of a driver."""
+    pagetable_ctor(k, [one_page(k, KERNEL)])
+
+
 DEFECTS: dict[str, tuple[Defect, ...]] = {
     "frames": (free_page_is_lost, hole_is_listed_as_free, managed_is_one_short, unplugged_frames_are_used),
     "one-owner": (used_page_is_listed_as_free, page_has_two_owners, page_is_freed_twice),
@@ -409,6 +415,7 @@ DEFECTS: dict[str, tuple[Defect, ...]] = {
         table_is_reached_twice,
         entry_is_reserved,
     ),
+    "table-counts": (page_is_marked_as_a_table,),
     "flush-before-free": (page_is_freed_before_the_flush, page_is_reused_before_the_flush),
     "zones": (present_is_wrong, node_does_not_add_up, span_is_not_shrunk, pageblock_stays_isolated),
     "blocks": (

@@ -57,7 +57,8 @@ VERDICTS = {
     "rv-14": alike("answered", "mm/Kconfig and arch/riscv/Kconfig", V1, *TODAY),
     "rv-15": alike("answered", "the four postings", "v1", "v2", "v3", "v4"),
     "rv-16": partly(
-        "free_hotplug_pgtable_page() of 7.2 runs pagetable_dtor() for all", v6_12="reproduced", v7_2="refuted",
+        "free_hotplug_pgtable_page() of 7.2 runs pagetable_dtor() for all", v6_12_5="refuted", v6_12="reproduced",
+        v7_2="refuted",
     ),
     "a64-1": partly(
         "VMEMMAP_START moved below the fixmap in 6.9, so that the table it shares with vmalloc holds nothing else",

@@ -4,7 +4,7 @@ As in :mod:`memhp.claims.fix_table`.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.claims import fix_witnesses, fix_witnesses_devices, fix_witnesses_memory
+from memhp.claims import fix_witnesses, fix_witnesses_devices, fix_witnesses_memory, page_table_counts
 from memhp.claims.fix import Called, Fix, Rehearsed
 from memhp.linux.release import since
 
@@ -295,9 +295,9 @@ ARCHITECTURES: tuple[Fix, ...] = (
     Fix(
         since("6.13", True, "riscv: mm: Do not call pmd dtor on vmemmap page table teardown", ("6.12.6",)),
         "riscv64: removing memory takes a table's lock that was never made: an oops.",
-        "not modelled",
-        "constructors of page tables are not",
+        "shown",
         broken_since="6.11",
+        witness=Called(page_table_counts.breached, "riscv64", {"table_dtor": "pte-pmd"}, {"table_dtor": "pte-own-pmd"}),
     ),
     Fix(
         since("6.8", True, "riscv: Sparse-Memory/vmemmap out-of-bounds fix", ("6.7.9",)),

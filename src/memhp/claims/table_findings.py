@@ -6,6 +6,7 @@ The pages of docs/findings.md tell each at length. `reproduced` says that it is 
 
 from collections.abc import Callable, Sequence
 
+from memhp.claims import page_table_counts
 from memhp.claims.claim import MODEL_ONLY, Claim, Evidence, Finding, captures, guests, judged, sources
 from memhp.claims.finding_witnesses import (
     plan_cancelled_unheard,
@@ -17,7 +18,6 @@ from memhp.claims.finding_witnesses import (
 from memhp.claims.fix import Called, Raced, Rehearsed
 from memhp.claims.fix_witnesses_memory import lower_memory_comes_last
 from memhp.claims.kasan_shadow import shadow_table_kept_by_a_walk
-from memhp.claims.page_table_counts import PAIRINGS, Counted
 from memhp.explore.cases.free_before_flush import CASE as FREE_BEFORE_FLUSH
 from memhp.explore.cases.memory_block_lookup import CASE as BLOCK_LOOKUP
 from memhp.explore.cases.online_vs_unplug import CASE as UNPLUG
@@ -32,7 +32,6 @@ ADD_AND_REMOVE = ({"do": "plug", "size": "1G", "at": "16G"}, {"do": "remove"})
 ONLINE_AND_REMOVE = ({"do": "plug", "size": "1G", "at": "4G", "online": "movable"}, {"do": "offline"}, {"do": "remove"})
 BOOT_MEMORY_ONLY = {"choices": {"bootmem_remove": "notifier"}}
 
-ARM64_COUNTS = PAIRINGS["arm64", "linux-7.2"]
 BIG_BLOCK = "big-block-shrink-online-BUSY"
 OUT_OF_MEMORY = ({"do": "plug", "size": "16G", "expect": "ENOMEM"},)
 BAD_PAGE_OF_DMA = (
@@ -54,7 +53,7 @@ STAYS = (
     {"do": "eject", "expect": "EBUSY"},
 )
 
-WITNESSES: dict[str, Called | Counted | Rehearsed | Raced] = {
+WITNESSES: dict[str, Called | Rehearsed | Raced] = {
     "f-1": Rehearsed(
         {"preset": "riscv-vm-sv39", "memory": "1G"}, ADD_AND_REMOVE,
         {"profile": "linux-6.12.102"}, {"profile": "linux-6.12.103"},
@@ -108,7 +107,7 @@ WITNESSES: dict[str, Called | Counted | Rehearsed | Raced] = {
     "f-17": Called(
         tables_of_a_gigabyte, "x86_64", {}, {"pud_free_flush": "range"}, release="7.2", options={"tce": True}
     ),
-    "f-18": Counted("arm64", "linux-7.2", ARM64_COUNTS, ARM64_COUNTS.paired),
+    "f-18": Called(page_table_counts.off, "arm64", {}, {"table_dtor": "constructed"}, release="7.2"),
     "f-19": Called(
         resource_above_a_hole, "x86_64", {}, {"resource_split": "children-move-after"}, release="7.2"
     ),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from memhp.hw.tlb import Flush
+from memhp.spans import SpanSet
 
 
 class LogLine(NamedTuple):
@@ -22,6 +23,20 @@ class Violation(NamedTuple):
     law: str
     text: str
     where: str
+
+
+@dataclass
+class TableCounts:
+    """What constructors and destructors of page tables have left: marks on frames, and counts that nothing orders."""
+
+    constructed: SpanSet = field(default_factory=SpanSet)
+    """PFNs of frames that are marked as tables (``PGTY_table``)."""
+    nr_page_table_pages: int = 0
+    """``NR_PAGETABLE``, of these tables: what ``PageTables`` of /proc/meminfo has gained since boot, in pages."""
+    never_constructed: Counter[str] = field(default_factory=Counter)
+    """Tables that had a destructor run and no constructor, by the kernel function that freed them."""
+    never_destroyed: Counter[str] = field(default_factory=Counter)
+    """Tables that had a constructor run and no destructor."""
 
 
 @dataclass

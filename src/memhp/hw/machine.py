@@ -16,7 +16,7 @@ from memhp.hw.clock import Clock
 from memhp.hw.dirty_log import Written
 from memhp.hw.format import U64, Format
 from memhp.hw.frame_doors import FrameDoors
-from memhp.hw.ledger import Ledger, Violation
+from memhp.hw.ledger import Ledger, TableCounts, Violation
 from memhp.hw.locks import LockDoors
 from memhp.hw.memory import PhysicalMemory
 from memhp.hw.runs import Bools, empty_rows, frame_spans, leaf_run
@@ -43,6 +43,7 @@ class Machine(LockDoors, FrameDoors, Clock):
         self.memory = PhysicalMemory(fmt.page_size // 8)
         self.tlb = TlbState(fmt, nr_cpus)
         self.ledger = Ledger()
+        self.table_counts = TableCounts()
         self.violations: list[Violation] = []
         self.stepper: Stepper | None = None
         self.faults: Faults | None = None

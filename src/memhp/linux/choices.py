@@ -25,6 +25,8 @@ Area = Literal["vmalloc", "modules", "vmemmap", "direct map", "kasan"]
 VmemmapLeaves = Literal["base", "huge", "huge-if-4k-pages"]
 VmemmapFallback = Literal["base", "base-unless-altmap", "none"]
 AltmapFallback = Literal["fail", "ram", "draft-helper"]
+TableDtor = Literal["none", "all", "constructed"]
+"""For which of the tables that it frees a function runs the destructor; `constructed` asks ``PageTable()``."""
 PgdPolicy = Literal["none", "sync", "preallocate"]
 PgdList = Literal["before-copy", "after-copy", "one-lock"]
 BlockReference = Literal["none", "held"]

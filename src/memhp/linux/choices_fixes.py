@@ -32,6 +32,12 @@ class FixChoices(Choices):
         first("32-bit"),
         since("5.15", "64-bit", 'mm/memory_hotplug: use "unsigned long" for PFN in zone_for_pfn_range()', ("5.14.6",)),
     )
+    pmd_dtor: Literal["asserts", "as-any"] = choice(
+        "Whether the destructor of a PMD table asserts that no PTE table is deposited in it (``pmd_ptlock_free()``), "
+        "which a table that had no constructor may fail; or is the same for every table (``pagetable_dtor()``).",
+        first("asserts"),
+        since("6.14", "as-any", "mm: pgtable: introduce pagetable_dtor()"),
+    )
     refused_removal: Literal["returns", "unlocks"] = choice(
         "Whether ``try_remove_memory()`` lets ``mem_hotplug_lock`` go when a block is online, before it took it.",
         first("returns"),

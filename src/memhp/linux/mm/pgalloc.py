@@ -11,8 +11,10 @@ import numpy as np
 
 from memhp.hw.memory import Owner, Use
 from memhp.hw.runs import frame_spans
+from memhp.linux.choices import TableDtor
 from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_free, vmem_altmap_offset
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages, free_reserved
+from memhp.linux.mm.ptdesc import pagetable_dtor
 from memhp.linux.mm.vmemmap_alloc import SELF_HOSTED
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.place import kernel_function
@@ -48,8 +50,16 @@ def alloc_tables(k: Kernel, height: int, count: int, where: str) -> list[Span]:
     return spans
 
 
-def free_tables(k: Kernel, spans: list[Span], where: str) -> None:
-    """Give the frames (PFNs) of page tables back to the buddy: ``pagetable_free()`` or ``free_reserved_page()``."""
+def free_tables(k: Kernel, spans: list[Span], where: str, height: int = 0, dtor: TableDtor = "none") -> None:
+    """Give the frames (PFNs) of page tables back to the buddy: ``pagetable_free()`` or ``free_reserved_page()``.
+
+    `dtor` says which of them, of a height, have their destructor run before that.
+    """
+    pagetable_dtor(k, spans, height, dtor, where)
+    _give_back(k, spans, where)
+
+
+def _give_back(k: Kernel, spans: list[Span], where: str) -> None:
     for span in spans:
         for part, reserved in by_reserved(k, span):
             (free_reserved if reserved else free_pages)(k, [part], where)
@@ -63,12 +73,12 @@ def free_memmap(k: Kernel, spans: list[Span], altmap: VmemAltmap | None, where: 
     for the altmap, it does (arch/powerpc/mm/init_64.c:__vmemmap_free).
     """
     if altmap is None:
-        free_tables(k, _put_pages(k, spans), where)
+        _give_back(k, _put_pages(k, spans), where)
         return
     if k.config.choices.altmap_fallback == "ram":
         room = Span(altmap.base_pfn, altmap.base_pfn + vmem_altmap_offset(altmap))
         others = [part for span in spans for part in SpanSet([room]).gaps(*span)]
-        free_tables(k, others, where)
+        _give_back(k, others, where)
         spans = [part for span in spans if (part := span.clip(room))]
     for span in spans:
         vmem_altmap_free(altmap, span.size)

@@ -23,9 +23,8 @@ from memhp.linux.mm.pgtable_populate import RootLock, entry_lock
 from memhp.linux.place import UNNAMED, Descent, kernel_function, part_of_descent
 from memhp.spans import Span
 
-FreeFrames = Callable[[list[Span]], None]
-FreeStorage = Callable[[list[Span], int], None]
-"""``(frames, height)``: what leaves of a height mapped goes back to where it came from."""
+FreeFrames = Callable[[list[Span], int], None]
+"""``(frames, height)``: what leaves of a height mapped, or tables of a height, go back to where they came from."""
 PartLeaf = Callable[[Table, int, Span], bool]
 """``(table, index, part)``: whether a leaf may go of which only `part` (bytes) is to go."""
 
@@ -39,7 +38,7 @@ class Remover:
     """
 
     free_table: FreeFrames
-    free_storage: FreeStorage | None = None
+    free_storage: FreeFrames | None = None
     storage: Literal["clear-then-free", "free-then-clear"] = "clear-then-free"
     leaf_flush: tuple[FlushPlan, ...] = ()
     """By height: a flush for every leaf right after it is cleared, from its address on; empty for none."""
@@ -92,8 +91,8 @@ def gathered(how: Remover, *, storage_late: bool, tables_late: bool) -> tuple[Re
         assert storage is not None
         late.append(partial(storage, frames, height))
 
-    def keep_tables(frames: list[Span]) -> None:
-        late.append(partial(table, frames))
+    def keep_tables(frames: list[Span], height: int) -> None:
+        late.append(partial(table, frames, height))
 
     def free() -> None:
         for call in late:
@@ -256,13 +255,13 @@ def _free_tables(hw: Machine, how: Remover, parent: Table, index: int, entries: 
     hw.ledger.tables_freed[parent.height - 1] += len(entries)
     if how.table == "free-then-clear":
         hw.expect_clear(parent, index, entries, how.where)
-        how.free_table(spans)
+        how.free_table(spans, parent.height - 1)
     with entry_lock(hw, how.lock, how.root if parent.height == top else None, len(entries)):
         hw.clear_run(parent, index, len(entries), how.where)
     if how.table != "free-then-clear":
         if how.table_flush is not None:
             hw.flush_each(how.table_flush, parent.va + index * size, size, len(entries))
-        how.free_table(spans)
+        how.free_table(spans, parent.height - 1)
 
 
 @kernel_function(None)

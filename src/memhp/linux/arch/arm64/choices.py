@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from memhp.linux.choice import choice
-from memhp.linux.choices import AltmapFallback, Arch, ArchProfile, PtdumpLock, VmemmapFallback
+from memhp.linux.choices import AltmapFallback, Arch, ArchProfile, PtdumpLock, TableDtor, VmemmapFallback
 from memhp.linux.release import first, only, since
 
 if TYPE_CHECKING:
@@ -80,6 +80,18 @@ class Arm64Profile(ArchProfile):
         "or all that translate nothing outside of the area (floor and ceiling). The choice that the series turned "
         "on.",
         first("floor-ceiling"),
+    )
+    table_ctor: bool = choice(
+        "Whether tables of the direct map that are made after boot have their constructor run "
+        "(``__pgd_pgtable_alloc()``). None of the vmemmap's has.",
+        first(False),
+        since("6.16", True, "arm64: mm: always call PTE/PMD ctor in __create_pgd_mapping()"),
+    )
+    table_dtor: TableDtor = choice(
+        "Which tables have their destructor run as memory goes (``free_hotplug_pgtable_page()``): none, all, or those "
+        "that the constructor was run for, as no kernel does (a repair).",
+        first("none"),
+        since("7.1", "all", "arm64: mm: call pagetable dtor when freeing hot-removed page tables", ("6.18.36",)),
     )
     remove_passes: Literal[1, 2] = choice(
         "Leaves and tables in one descent (V5 of the series), or tables in a second (V6 on).", first(2)

@@ -92,6 +92,20 @@ class RiscvProfile(OwnRootTables):
         "When an emptied table is freed: before the entry that points to it is cleared, or after that and the flush.",
         first("before-clear"),
     )
+    table_ctor: Literal["pte-pmd", "all"] = choice(
+        "Which tables of the direct map have their constructor run: PTE and PMD tables, or PUD and P4D tables as well "
+        "(``alloc_pud_late()``, ``alloc_p4d_late()``). None of the vmemmap's has.",
+        first("pte-pmd"),
+        since("6.16", "all", "riscv: mm: call PUD/P4D ctor in special kernel pgtable alloc"),
+    )
+    table_dtor: Literal["none", "pte-pmd", "pte-own-pmd", "constructed"] = choice(
+        "Which tables have their destructor run as memory goes: none; PTE and PMD tables, whosever they are; of PMD "
+        "tables those of the direct map only (``free_pmd_table()``); or those that the constructor was run for, as no "
+        "kernel does (a repair).",
+        first("none"),
+        since("6.11", "pte-pmd", "riscv: mm: Add memory hotplugging support"),
+        since("6.13", "pte-own-pmd", "riscv: mm: Do not call pmd dtor on vmemmap page table teardown", ("6.12.6",)),
+    )
     leaf_flush: Literal["none", "each-range"] = choice(
         "A flush for each leaf as it goes, and of everything for each table, as arm64 does; or none.", first("none")
     )

@@ -87,6 +87,17 @@ class X86Profile(OwnRootTables):
         "When an emptied table is freed: before the entry that points to it is cleared, or after that and the flush.",
         first("before-clear"),
     )
+    split_ctor: bool = choice(
+        "Whether the table that a leaf of the direct map is split into has its constructor run "
+        "(``pte_alloc_one_kernel()``). None from ``alloc_low_pages()`` has, and none of the vmemmap's.",
+        first(False),
+        since("7.1", True, "x86/mm/pat: Convert split_large_page() to use ptdescs"),
+    )
+    table_dtor: Literal["none", "constructed"] = choice(
+        "Which tables have their destructor run as memory goes (``free_pagetable()``): none, or those that the "
+        "constructor was run for, as no kernel does (a repair).",
+        first("none"),
+    )
     leaf_flush: Literal["none", "each-range"] = choice(
         "A flush for each leaf as it goes, and of everything for each table, as arm64 does; or none.", first("none")
     )

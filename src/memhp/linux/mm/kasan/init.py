@@ -114,7 +114,7 @@ def kasan_remove_zero_shadow(k: Kernel, start: int, size: int) -> None:
     if shadow is None:
         return
     how = Remover(
-        free_table=lambda frames: free_tables(k, frames, FREE[0]),
+        free_table=lambda frames, _: free_tables(k, frames, FREE[0]),
         root=k.port.vmemmap_builder(k).root,
         names=Descent(unmap=REMOVE, free=FREE),
         where=f"{KERNEL_FILE}:kasan_remove_zero_shadow",

@@ -32,6 +32,7 @@ from memhp.linux.mm.oom_kill import out_of_memory
 from memhp.linux.mm.pgalloc import alloc_tables, by_reserved, free_memmap, free_tables
 from memhp.linux.mm.pgtable_populate import Builder, FixmapSlot, RootLock, populate
 from memhp.linux.mm.pgtable_remove import Remover, free_empty_tables, unmap
+from memhp.linux.mm.ptdesc import pagetable_ctor
 from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, vmemmap_populate_basepages, vmemmap_populate_hugepages
 from memhp.linux.mm.util import end_of_memory_grows, set_end_of_memory
 from memhp.linux.place import LEVELS, Descent, by_height, here, kernel_function, of_file
@@ -64,6 +65,7 @@ __all__ = [
 
 CREATE = f"{KERNEL_FILE}:__create_pgd_mapping"
 UNMAP = f"{KERNEL_FILE}:unmap_hotplug_range"
+FREE_TABLE = f"{KERNEL_FILE}:free_hotplug_pgtable_page"
 FREE_EMPTY = f"{KERNEL_FILE}:free_empty_tables"
 CREATE_LEVELS = Descent(
     leaf=by_height(KERNEL_FILE, "init_pte", "init_pmd", "alloc_init_pud"),
@@ -155,6 +157,8 @@ def _pgtable_alloc(k: Kernel, height: int, count: int) -> list[Span]:
             place=CREATE,
             advice="free memory, or add less memory at a time",
         )
+    if k.slab_is_available and arm64(k.config).table_ctor:
+        pagetable_ctor(k, frames)
     return frames
 
 
@@ -186,7 +190,7 @@ def _remover(k: Kernel, *, vmemmap: bool) -> Remover:
     """How leaves go, and tables in the same descent where there is but one."""
     record = arm64(k.config)
     return Remover(
-        free_table=partial(free_tables, k, where=f"{KERNEL_FILE}:free_hotplug_pgtable_page"),
+        free_table=lambda frames, height: free_tables(k, frames, FREE_TABLE, height, record.table_dtor),
         leaf_flush=_leaf_flush(k, vmemmap=vmemmap),
         table="clear-flush-free" if record.remove_passes == 1 else "kept",
         table_flush=FLUSH_TLB_KERNEL_PGTABLE,

@@ -10,6 +10,7 @@ from memhp.linux.arch.arm64.format import CONTIGUOUS, TYPE, VALID
 from memhp.linux.arch.arm64.include.asm.pgtable_prot import table_bits
 from memhp.linux.mm.pagewalk import expect_table
 from memhp.linux.mm.pgalloc import alloc_tables
+from memhp.linux.mm.ptdesc import pagetable_ctor
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -69,6 +70,8 @@ def _split_leaf(k: Kernel, table: Table, index: int, entry: int) -> None:
     frames = alloc_tables(k, table.height - 1, 1, here())
     if not frames:
         raise KernelError(ENOMEM, "no memory to split a leaf of the direct map", place=here(), advice="free memory")
+    if arm64(k.config).table_ctor:
+        pagetable_ctor(k, frames)
     prot = fmt.attributes(entry, table.height) & ~(VALID | TYPE) | CONTIGUOUS
     hw.fill_children(table, frames, fmt.leaf_pfn(entry, table.height), prot)
     hw.ledger.tables_allocated[table.height - 1] += 1

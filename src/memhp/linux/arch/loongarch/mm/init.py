@@ -148,7 +148,7 @@ def vmemmap_free(k: Kernel, start: int, end: int, altmap: VmemAltmap | None) -> 
     if not span:
         return
     how = Remover(
-        free_table=lambda frames: free_tables(k, frames, FREE),
+        free_table=lambda frames, _: free_tables(k, frames, FREE),
         free_storage=lambda frames, _: free_memmap(k, frames, altmap, FREE),
         part_leaf=lambda table, index, _: not _in_use(k, _addresses(k, table, index)),
         table="clear-flush-free",

@@ -12,6 +12,7 @@ from memhp.linux.arch.riscv.choices import riscv
 from memhp.linux.arch.riscv.include.asm.pgtable_bits import PAGE_KERNEL, PAGE_TABLE, PRESENT
 from memhp.linux.arch.riscv.mm.pgtable import arch_vmap_supported, pmd_free_pte_page, pud_free_pmd_page
 from memhp.linux.arch.riscv.mm.tlbflush import flush_all, flush_kernel_range, flush_tlb_all, flush_tlb_kernel_range
+from memhp.linux.choices import TableDtor
 from memhp.linux.init_text import call_page_table_code
 from memhp.linux.layout import Area
 from memhp.linux.mm import access, pgd
@@ -22,6 +23,7 @@ from memhp.linux.mm.oom_kill import out_of_memory
 from memhp.linux.mm.pgalloc import alloc_tables, free_memmap, free_tables
 from memhp.linux.mm.pgtable_populate import Builder, populate
 from memhp.linux.mm.pgtable_remove import Remover, gathered, unmap
+from memhp.linux.mm.ptdesc import pagetable_ctor
 from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder, vmemmap_populate_basepages, vmemmap_populate_hugepages
 from memhp.linux.mm.util import end_of_memory_grows, set_end_of_memory
 from memhp.linux.place import LEVELS, Descent, by_height, here, kernel_function, of_file
@@ -172,16 +174,18 @@ def _alloc_table(k: Kernel, height: int, count: int) -> list[Span]:
         if not k.slab_is_available:
             raise KernelPanic("no memory for page tables", place=name)
         raise KernelBug("BUG_ON: no memory for a page table of the direct map", place=name)
+    if k.slab_is_available and (height < 2 or riscv(k.config).table_ctor == "all"):
+        pagetable_ctor(k, frames)
     return frames
 
 
 def remove_linear_mapping(k: Kernel, start: int, size: int) -> None:
     """Take ``[start, start + size)`` (physical bytes) out of the direct map."""
     va = k.layout.phys_to_virt(start)
-    remove_pgd_mapping(k, va, va + size, _remover(k), 1)
+    remove_pgd_mapping(k, va, va + size, _remover(k, vmemmap=False), 1)
 
 
-def _remover(k: Kernel) -> Remover:
+def _remover(k: Kernel, *, vmemmap: bool) -> Remover:
     """How leaves and tables go: storage behind its entry, tables before theirs, unless this kernel flushes first.
 
     A fence for an address leaves cached pointers to tables alone, so that a table takes a flush of everything.
@@ -189,7 +193,7 @@ def _remover(k: Kernel) -> Remover:
     record = riscv(k.config)
     each = record.leaf_flush == "each-range"
     return Remover(
-        free_table=partial(_free_tables, k),
+        free_table=partial(_free_tables, k, vmemmap),
         storage="free-then-clear" if record.storage_freed == "before-clear" else "clear-then-free",
         leaf_flush=tuple(flush_kernel_range(k, level.size) for level in k.hw.fmt.levels) if each else (),
         table="clear-flush-free" if record.table_freed == "after-flush" else "free-then-clear",
@@ -220,8 +224,12 @@ def remove_pgd_mapping(k: Kernel, va: int, end: int, how: Remover, calls: int) -
     free_gathered()
 
 
-def _free_tables(k: Kernel, spans: list[Span]) -> None:
-    free_tables(k, spans, f"{KERNEL_FILE}:free_pte_table")
+def _free_tables(k: Kernel, vmemmap: bool, spans: list[Span], height: int) -> None:
+    """``free_pte_table()`` and its kin, which run the destructor by their level, and by whose table it is."""
+    kind = riscv(k.config).table_dtor
+    counted = {"none": (), "pte-pmd": (0, 1), "pte-own-pmd": (0,) if vmemmap else (0, 1)}
+    dtor: TableDtor = "constructed" if kind == "constructed" else "all" if height in counted[kind] else "none"
+    free_tables(k, spans, REMOVE_LEVELS.free[height], height, dtor)
 
 
 # Hotplug -----------------------------------------------------------------------------------------------------
@@ -324,5 +332,5 @@ def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltm
 def vmemmap_free(k: Kernel, start: int, end: int, altmap: VmemAltmap | None) -> None:
     """Unmap the struct pages at ``[start, end)`` (addresses) and give their storage back; a call for each section."""
     place = f"{KERNEL_FILE}:free_vmemmap_storage"
-    how = replace(_remover(k), free_storage=lambda frames, _: free_memmap(k, frames, altmap, place))
+    how = replace(_remover(k, vmemmap=True), free_storage=lambda frames, _: free_memmap(k, frames, altmap, place))
     remove_pgd_mapping(k, start, end, how, -(-(end - start) // k.config.memmap_bytes_per_section))

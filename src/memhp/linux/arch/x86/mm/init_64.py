@@ -63,6 +63,7 @@ __all__ = [
 
 MAPPING = f"{KERNEL_FILE}:kernel_physical_mapping_init"
 REMOVE = f"{KERNEL_FILE}:remove_pagetable"
+FREE_TABLE = f"{KERNEL_FILE}:free_pagetable"
 SAFE = "arch/x86/include/asm/pgalloc.h:pud_populate_safe"
 INIT_LEVELS = by_height(KERNEL_FILE, *(f"phys_{level}_init" for level in LEVELS[:4]), "__kernel_physical_mapping_init")
 REMOVE_LEVELS = Descent(
@@ -181,7 +182,7 @@ def direct_map_remover(k: Kernel) -> Remover:
     record = x86(k.config)
     each = record.leaf_flush == "each-range"
     return Remover(
-        free_table=partial(free_tables, k, where=f"{KERNEL_FILE}:free_pagetable"),
+        free_table=lambda frames, height: free_tables(k, frames, FREE_TABLE, height, record.table_dtor),
         storage="free-then-clear" if record.storage_freed == "before-clear" else "clear-then-free",
         leaf_flush=tuple(flush_kernel_range(k, level.size) for level in k.hw.fmt.levels) if each else (),
         table="clear-flush-free" if record.table_freed == "after-flush" else "free-then-clear",

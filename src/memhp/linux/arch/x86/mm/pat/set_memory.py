@@ -21,6 +21,7 @@ from memhp.linux.arch.x86.include.asm.pgtable_types import PAGE_TABLE
 from memhp.linux.arch.x86.mm.tlb import flush_tlb_all
 from memhp.linux.mm.pgalloc import alloc_tables, free_tables
 from memhp.linux.mm.pgd import PGD_LOCK
+from memhp.linux.mm.ptdesc import pagetable_ctor
 from memhp.linux.state import Kernel
 from memhp.units import KiB
 
@@ -107,6 +108,8 @@ def _split_large_page(k: Kernel, place: Place, va: int) -> None:
         hw.lock(CPA_LOCK)
     if not frames:
         raise KernelError(ENOMEM, "no memory to split a leaf of the direct map", place=SPLIT, advice="free memory")
+    if x86(k.config).split_ctor:
+        pagetable_ctor(k, frames)
     with hw.locked(PGD_LOCK):
         same = lookup_address(k, va) == place
         if same:
@@ -117,7 +120,7 @@ def _split_large_page(k: Kernel, place: Place, va: int) -> None:
             hw.store(table, index, fmt.encode_pfn(frames[0].start) | PAGE_TABLE, SPLIT)
             flush_tlb_all(k)
     if not same:
-        free_tables(k, frames, SPLIT)
+        free_tables(k, frames, SPLIT, table.height - 1, "constructed")
 
 
 def arch_report_meminfo(k: Kernel) -> dict[str, int]:
