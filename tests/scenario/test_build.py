@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from memhp.errors import BadInput
+from memhp.facts.derive import derive
 from memhp.scenario.result import Run
 from memhp.scenario.schema import Scenario
 from memhp.target.model.run import rehearse_scenario
@@ -28,6 +29,9 @@ def built(build: dict[str, bool], *steps: dict[str, Any]) -> Run:
     [
         ({}, [PLUG, {"do": "online"}, {"do": "offline"}, {"do": "remove"}], ["ok"] * 4),
         ({"memory_hotplug": False}, [PLUG], ["ENODEV"]),
+        # ARCH_ENABLE_MEMORY_HOTPLUG if SPARSEMEM_VMEMMAP (arch/riscv/Kconfig)
+        ({"sparsemem_vmemmap": False}, [PLUG], ["ENODEV"]),
+        ({"sparsemem_vmemmap": False}, [PMEM], ["ENXIO"]),
         ({"memory_hotremove": False}, [PLUG, {"do": "online"}, {"do": "offline"}], ["ok", "ok", "EINVAL"]),
         ({"memory_hotremove": False}, [PLUG, {"do": "remove"}], ["ok", "EBUSY"]),
         ({"memory_hotremove": False}, [PMEM], ["ENXIO"]),
@@ -41,6 +45,29 @@ def test_a_build_can_do_what_it_was_built_for(
     run = built(build, *steps)
     assert [step.outcome.result for step in run.steps] == results
     assert all(law.held for law in run.laws)
+
+
+def test_a_kernel_without_hotplug_has_no_memory_blocks() -> None:
+    """drivers/base/Makefile: memory.o only with CONFIG_MEMORY_HOTPLUG."""
+    machine = {"preset": "riscv-vm", "memory": "1G", "build": {"memory_hotplug": False}}
+    run, k = rehearse_scenario(msgspec.convert({"machine": machine, "steps": []}, Scenario))
+    memory = derive(k).memory
+    assert (memory.block_size, list(memory.blocks)) == (0, [])
+    assert all(law.held for law in run.laws)
+
+
+@pytest.mark.parametrize(
+    ("preset", "profile", "said"),
+    [
+        ("arm64-vm", "6.12", "has CONFIG_SPARSEMEM_VMEMMAP in every build"),
+        ("riscv-vm", "7.2", "has CONFIG_SPARSEMEM_VMEMMAP in every build"),
+        ("x86-vm", "6.12", "are not modelled; such a kernel adds and removes whole sections"),
+    ],
+)
+def test_a_build_without_a_vmemmap_is_refused_where_there_is_none(preset: str, profile: str, said: str) -> None:
+    machine = {"preset": preset, "memory": "1G", "profile": profile, "build": {"sparsemem_vmemmap": False}}
+    with pytest.raises(BadInput, match=said):
+        rehearse_scenario(msgspec.convert({"machine": machine, "steps": [PLUG]}, Scenario))
 
 
 def test_an_option_without_what_it_needs_is_refused() -> None:

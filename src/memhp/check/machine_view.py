@@ -193,8 +193,10 @@ class MachineView:
 
     @cached_property
     def block_frames(self) -> SpanSet:
-        """PFNs of all memory blocks."""
+        """PFNs of all memory blocks; where there are none without ``CONFIG_MEMORY_HOTPLUG``, of boot memory's."""
         per = self.k.pages_per_block
+        if not self.k.config.memory_hotplug:
+            return SpanSet.joined((span.start // per * per, -(-span.end // per) * per) for span in self.early_sections)
         return SpanSet.joined((first * per, last * per) for first, last, _ in self.memory_blocks)
 
     def _sections(self, *, early: bool) -> SpanSet:

@@ -100,7 +100,9 @@ def zones_of(k: Kernel) -> Iterator[ZoneInfo]:
 
 
 def _memory_blocks(k: Kernel) -> MemoryBlocks:
-    """``/sys/devices/system/memory``."""
+    """``/sys/devices/system/memory``, which a kernel without ``CONFIG_MEMORY_HOTPLUG`` lacks."""
+    if not k.config.memory_hotplug:
+        return MemoryBlocks(0, ())
     nodes: dict[int, list[int]] = {}
     for nid, linked in sorted(k.node_states.devices.items()):
         for span in linked:

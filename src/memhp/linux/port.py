@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from memhp.hw.format import Format
@@ -132,6 +132,9 @@ class Port(Protocol):
     """Whether builds have ``HUGETLB_PAGE_OPTIMIZE_VMEMMAP``."""
     has_memory_probe: bool
     """Whether builds may have ``ARCH_MEMORY_PROBE``: the file ``probe``."""
+    vmemmap_left_out: Literal["selected", "no hotplug", "hotplug"]
+    """What a build without ``SPARSEMEM_VMEMMAP`` is, where mm/Kconfig lets it be left out: there is none, as the port
+    selects it; or it is one without memory hotplug, or with it (``ARCH_ENABLE_MEMORY_HOTPLUG``)."""
     has_memory_failure: bool
     """Whether builds have ``MEMORY_FAILURE``: ``hard_offline_page``, and what counts bad pages."""
     has_memmap_on_memory: bool

@@ -9,8 +9,10 @@ import msgspec
 
 from memhp.errors import BadInput
 from memhp.linux.arch.registry import ports
+from memhp.linux.choice import value_in
 from memhp.linux.config import Config, Core
 from memhp.linux.drivers.acpi.numa.srat import memory_block_advice
+from memhp.linux.release import between, first, parse_release
 from memhp.scenario.schema import Boot, Build, Cpu, Memory, Size
 from memhp.spans import Span
 from memhp.units import parse_size
@@ -53,6 +55,7 @@ def with_cpu(config: Config, cpu: Cpu | None) -> Config:
     return _with(config, cpu)
 
 
+VMEMMAP = "sparsemem_vmemmap"
 BUILD = ("memory_hotplug", "memory_hotremove", "zone_device")
 """Those options of a build that each need the ones before (``mm/Kconfig``)."""
 
@@ -65,15 +68,34 @@ def with_build(config: Config, build: Build | None, where: str = "scenario") -> 
     if build is None:
         return config
     asked = msgspec.structs.asdict(build)
+    where = f"{where}: machine.build"
     have: dict[str, Any] = {}
+    if build.sparsemem_vmemmap is False:
+        _leave_vmemmap_out(config, where)
+        have = {VMEMMAP: False}
     for name in BUILD:
         missing = [need for need, there in have.items() if not there]
         if asked[name] and missing:
             text = f"CONFIG_{name.upper()} needs CONFIG_{missing[0].upper()}"
-            raise BadInput(text, where=f"{where}: machine.build.{name}", fix="leave it out")
+            raise BadInput(text, where=f"{where}.{name}", fix="leave it out")
         have[name] = not missing and (getattr(config, name) if asked[name] is None else asked[name])
-    have |= {name: value for name, value in asked.items() if name not in BUILD and value is not None}
+    have.pop(VMEMMAP, None)
+    have |= {name: value for name, value in asked.items() if name not in (*BUILD, VMEMMAP) and value is not None}
     return replace(config, **have)
+
+
+def _leave_vmemmap_out(config: Config, where: str) -> None:
+    """Refuse a build without ``CONFIG_SPARSEMEM_VMEMMAP`` that there is not, or that is not modelled."""
+    release = parse_release(config.profile.release)
+    assert release is not None
+    left = value_in(release, (first(config.port.vmemmap_left_out), between("6.12", "7.2", "selected")))
+    where = f"{where}.{VMEMMAP}"
+    if left == "selected":
+        text = f"{config.arch} of {config.profile.release} has CONFIG_SPARSEMEM_VMEMMAP in every build with SPARSEMEM"
+        raise BadInput(text, where=where, fix="leave it out")
+    if left == "hotplug":
+        text = "struct pages that lie in no vmemmap are not modelled; such a kernel adds and removes whole sections"
+        raise BadInput(text, where=where, fix="leave it out, and zone_device = false for what it lacks")
 
 
 def with_cxl(

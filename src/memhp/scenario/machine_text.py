@@ -66,8 +66,11 @@ class Cpu(Strict, frozen=True):
 class Build(Strict, frozen=True):
     """What the kernel is built with, as ``mm/Kconfig`` names it; what is left out is as distributions have it."""
 
+    sparsemem_vmemmap: bool | None = None
+    """``CONFIG_SPARSEMEM_VMEMMAP``: struct pages lie in one virtual array. riscv has no hotplug without it, where it
+    may be left out."""
     memory_hotplug: bool | None = None
-    """``CONFIG_MEMORY_HOTPLUG``: memory can be added."""
+    """``CONFIG_MEMORY_HOTPLUG``: memory can be added, and there are memory blocks."""
     memory_hotremove: bool | None = None
     """``CONFIG_MEMORY_HOTREMOVE``: it can go offline and away; needs the former."""
     zone_device: bool | None = None

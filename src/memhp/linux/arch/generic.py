@@ -8,7 +8,7 @@ memory_block_size_bytes`` and their like.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from memhp.hw.formats import chosen
 from memhp.linux.layout import ADDRESS_SPACE
@@ -38,6 +38,7 @@ class GenericPort(Port):
     has_gigantic_folios = True
     has_hvo = True
     has_memory_probe = False
+    vmemmap_left_out: Literal["selected", "no hotplug", "hotplug"] = "hotplug"
     has_memory_failure = False
     has_memmap_on_memory = True
     keeps_memblock = True

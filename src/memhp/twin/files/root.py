@@ -17,13 +17,16 @@ PARAMETERS = "/sys/module/memory_hotplug/parameters"
 
 
 def twin_files(twin: Twin, cmdline: str) -> dict[str, Entry]:
-    """Files and folders of the twin by path: each replaces the host's at that place, the rest is the host's."""
+    """Files and folders of the twin by path: each replaces the host's at that place, the rest is the host's.
+
+    Folders that a kernel without ``CONFIG_MEMORY_HOTPLUG`` has not are empty.
+    """
     k = twin.session.k
     return {
         **acpi_files(twin),
-        SYS_MEMORY: memory_root(twin),
+        SYS_MEMORY: memory_root(twin) if k.config.memory_hotplug else folder({}),
         SYS_NODE: node_root(k),
-        PARAMETERS: parameters(k),
+        PARAMETERS: parameters(k) if k.config.memory_hotplug else folder({}),
         DEBUG: folder({"notifier-error-inject": folder({"memory": error_injection(k)})}),
         **proc_files(k, cmdline),
         **dax_files(twin.session),

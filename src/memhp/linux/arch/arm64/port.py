@@ -39,6 +39,7 @@ class Arm64Port(GenericPort):
     uname_words = ("arm64", "aarch64")
     cpu_features = ("bbml2", "tlb_range")
     cmdline_options = ("arm64.nolva",)
+    vmemmap_left_out = "selected"
     elf_machine = 183
     record = RECORD
     formats = FORMATS

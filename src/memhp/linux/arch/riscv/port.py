@@ -31,6 +31,7 @@ class RiscvPort(GenericPort):
     va_bits = MappingProxyType({4 * KiB: (39, 48, 57)})
     max_page_order = MappingProxyType({4 * KiB: 10})
     has_zone_dma = False
+    vmemmap_left_out = "no hotplug"
 
     ram_start = 2 * GiB
     virtio_mem_extent = 2 * 128 * MiB

@@ -87,6 +87,12 @@ class X86Profile(OwnRootTables):
         "When an emptied table is freed: before the entry that points to it is cleared, or after that and the flush.",
         first("before-clear"),
     )
+    low_page_failure: Literal["unseen", "returned"] = choice(
+        "What becomes of a page that ``alloc_low_pages()`` does not get after boot: its callers take NULL for a table, "
+        "in every kernel; or ``-ENOMEM`` goes up to ``arch_add_memory()``, and tables are linked before they are "
+        "filled, so that what was made can be taken back (a repair).",
+        first("unseen"),
+    )
     split_ctor: bool = choice(
         "Whether the table that a leaf of the direct map is split into has its constructor run "
         "(``pte_alloc_one_kernel()``). None from ``alloc_low_pages()`` has, and none of the vmemmap's.",

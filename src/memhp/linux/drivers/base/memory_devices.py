@@ -39,14 +39,17 @@ LINK = "drivers/base/node.c:link_mem_sections"
 
 
 def memory_dev_init(k: Kernel) -> None:
-    """Give every block that a section of boot memory lies in its device, online; its nodes come after."""
+    """Give every block that a section of boot memory lies in its device, online; its nodes come after.
+
+    A kernel without ``CONFIG_MEMORY_HOTPLUG`` has no such devices: drivers/base/Makefile leaves the file out.
+    """
     if not k.memory_block_size:
         k.memory_block_size = memory_block_size_bytes(k.config, k.max_pfn << k.config.page_shift)
     size = k.memory_block_size
     if size & (size - 1) or size < k.config.section_size:
         raise KernelPanic(f"Memory block size not suitable: {size:#x}", place=here())
     sections = size >> k.config.section_size_bits
-    for start, end, _ in k.mem_section:
+    for start, end, _ in k.mem_section if k.config.memory_hotplug else ():
         k.memory_blocks.set(start // sections, -(-end // sections), MemoryBlock("online", None))
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import replace
-from errno import ERANGE
+from errno import ENOMEM, ERANGE
 from functools import partial
 
 from memhp.errors import KernelBug, KernelError, KernelPanic
@@ -118,7 +118,7 @@ def kernel_physical_mapping_init(k: Kernel, piece: MapRange, prot: int) -> None:
     how = Builder(
         leaves=piece.large | {0},
         new_table=partial(_alloc_low_page, k),
-        link="after-fill",
+        link="before-fill" if x86(k.config).low_page_failure == "returned" else "after-fill",
         occupied="descend",
         table_bits=PAGE_TABLE,
         lock=pgd.PAGE_TABLE_LOCK if x86(k.config).populate_lock == "each-entry" else "",
@@ -141,6 +141,8 @@ def _alloc_low_page(k: Kernel, height: int, count: int) -> list[Span]:
     if not frames:
         if not k.slab_is_available:
             raise KernelPanic("alloc_low_pages: can not alloc memory", place=name)
+        if x86(k.config).low_page_failure == "returned":
+            raise KernelError(ENOMEM, "no memory for a page table of the direct map", place=name)
         raise KernelBug("BUG: kernel NULL pointer dereference: no memory for a page table", place=MAPPING)
     return frames
 
@@ -244,12 +246,12 @@ def arch_add_memory(
 ) -> None:
     """Give ``[start, start + size)`` (physical bytes) a direct map and struct pages.
 
-    When the latter fail, the direct map stays, in every kernel.
+    When either fails, what there is of the direct map stays, in every kernel.
     """
     call_page_table_code(k, MAPPING)
     prot = pgprot_mhp(k) if pgprot is None else pgprot
-    init_memory_mapping(k, start, start + size, lambda piece: kernel_physical_mapping_init(k, piece, prot))
     try:
+        init_memory_mapping(k, start, start + size, lambda piece: kernel_physical_mapping_init(k, piece, prot))
         add_pages(k, nid, start >> k.config.page_shift, size >> k.config.page_shift, altmap, pgmap)
     except KernelError:
         if k.config.profile.failed_add == "taken-back":
