@@ -151,6 +151,8 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
             )
         ),
     ),
+    "bootmem_offline": (x86((step("offline", blocks=[9]),)),),
+    "poison_lookup": (x86("poison", stepped=True),),
     "eject_undo": (
         x86(
             (
@@ -250,6 +252,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
         x86("far_block", given={"split_ctor": True}),
     ),
     "split_ctor": (x86("far_block"),),
+    "low_page_failure": (x86("no_tables"),),
     "leaf_flush": (riscv("life"), arm64("life"), x86("life")),
     "end_flush": (riscv("life"), arm64("life"), x86("life")),
     "mappable_range": (riscv("geometry"), arm64("geometry"), arm64("fix:memory_under_a_random_direct_map")),
@@ -289,6 +292,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "linear_map_random": (arm64("shared_table"),),
     "present_invalid": (arm64("hide"),),
     "split_kernel_leaf": (arm64("protect", "7.2", config={"bbml2": True}),),
+    "shared_table": (arm64("shared_table"),),
     "can_unmap_lock": (arm64("block_of_a_run", "7.2", stepped=True, page=16, config={"bbml2": True}),),
     "vmap_huge_with_ptdump": (arm64("huge_area"),),
     "vmemmap_populate": (arm64("life", page=16),),

@@ -8,7 +8,7 @@ seen: by ``memhp claims`` as exit code 1, by the tests as a failure.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -55,6 +55,20 @@ def postings(*subjects: str) -> tuple[Evidence, ...]:
     return tuple(Evidence("posting", subject) for subject in subjects)
 
 
+class RepairRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a finding of ours: what a patch has to change, said as choices, whether that is enough, and what it costs."""
+
+    machine: str
+    choices: dict[str, Any]
+    """What the kernel decides otherwise, by the names of :mod:`memhp.linux.choices`."""
+    explored: str
+    """What came of the exploration of the repaired kernel, or why there is nothing to explore."""
+    rehearsed: str
+    """What came of the rehearsal of the repaired kernel."""
+    cost: str
+    """What the steps took as it is and repaired: invalidations, entries written, memory."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """What deciding a claim yields: the verdict, and the figure that it rests on, computed just now."""
@@ -63,6 +77,7 @@ class Finding:
     figure: str
     by_release: Mapping[str, VerdictName] = field(default_factory=dict)
     """The verdict for each kernel that was asked, by the name of its profile."""
+    repair: RepairRow | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +113,7 @@ class ClaimRow(msgspec.Struct, frozen=True, kw_only=True):
     held_against: list[Evidence]
     status: str = ""
     """Of a finding of ours: read in source, seen in a guest, reported, fixed in which kernels."""
+    repair: RepairRow | None = None
 
     @property
     def as_known(self) -> bool:
@@ -153,4 +169,5 @@ def decide(claim: Claim) -> ClaimRow:
         by_release=dict(finding.by_release),
         held_against=list(claim.held_against),
         status=claim.status,
+        repair=finding.repair,
     )

@@ -27,6 +27,8 @@ class Shown:
     before: str
     """What goes wrong without it; empty if nothing does."""
     after: str
+    explored: str = ""
+    """Of a race: what came of the exploration of its repaired side."""
 
     @property
     def holds(self) -> bool:
@@ -75,8 +77,13 @@ class Raced:
     def show(self) -> Shown:
         """Decide both, over every schedule."""
         before = evidence.explored(self.race, *self.before).failure
-        after = evidence.explored(self.repaired or self.race, *self.after).failure
-        return Shown("" if before is None else before.reason, "" if after is None else after.reason)
+        verdict = evidence.explored(self.repaired or self.race, *self.after)
+        after, (variant, configuration) = verdict.failure, self.after
+        return Shown(
+            "" if before is None else before.reason,
+            "" if after is None else after.reason,
+            f"{evidence.told(variant, verdict)} on {configuration}",
+        )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ The pages of docs/findings.md tell each at length. `reproduced` says that it is 
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from memhp.claims import page_table_counts
 from memhp.claims.claim import MODEL_ONLY, Claim, Evidence, Finding, captures, guests, judged, sources
@@ -18,7 +20,11 @@ from memhp.claims.finding_witnesses import (
 from memhp.claims.fix import Called, Raced, Rehearsed
 from memhp.claims.fix_witnesses_memory import lower_memory_comes_last
 from memhp.claims.kasan_shadow import shadow_table_kept_by_a_walk
+from memhp.claims.repair import repair_row
+from memhp.claims.table_repairs import REPAIRS
+from memhp.explore.case import Case
 from memhp.explore.cases.free_before_flush import CASE as FREE_BEFORE_FLUSH
+from memhp.explore.cases.hotadd_allocation_failure import CASE as ALLOCATION_FAILURE
 from memhp.explore.cases.memory_block_lookup import CASE as BLOCK_LOOKUP
 from memhp.explore.cases.online_vs_unplug import CASE as UNPLUG
 from memhp.explore.cases.pagemap_lookup_vs_unmap import CASE as PAGEMAP
@@ -26,103 +32,60 @@ from memhp.explore.cases.pfn_walker_vs_offline import CASE as PFN_WALKER
 from memhp.explore.cases.split_vs_remove import CASE as SPLIT
 from memhp.explore.cases.split_vs_remove import LAST_BLOCK
 from memhp.explore.cases.vmalloc_vs_hot_add import CASE as VMALLOC
+from memhp.linux.arch.registry import Arch
+from memhp.linux.config import Config
 
 SOURCE = "docs/findings.md"
-ADD_AND_REMOVE = ({"do": "plug", "size": "1G", "at": "16G"}, {"do": "remove"})
-ONLINE_AND_REMOVE = ({"do": "plug", "size": "1G", "at": "4G", "online": "movable"}, {"do": "offline"}, {"do": "remove"})
-BOOT_MEMORY_ONLY = {"choices": {"bootmem_remove": "notifier"}}
-
 BIG_BLOCK = "big-block-shrink-online-BUSY"
-OUT_OF_MEMORY = ({"do": "plug", "size": "16G", "expect": "ENOMEM"},)
-BAD_PAGE_OF_DMA = (
-    {"do": "plug", "size": "128M", "at": "4G", "online": "kernel"},
-    {"do": "allocate", "kind": "pinned", "size": "64K", "at": "4G", "tag": "dma"},
-    *({"do": "poison", "at": f"{0x100000 + page:#x}000", "expect": "EBUSY"} for page in range(16)),
-    {"do": "offline", "at": "4G", "expect": "EBUSY"},
-)
-TWO_ADDS_ONE_REMOVAL = (
-    *({"do": "plug", "size": "128M", "at": at, "driver": "kmem"} for at in ("0xc0000000", "0xc8000000")),
-    {"do": "remove", "at": "0xc0000000", "size": "256M"},
-    {"do": "plug", "size": "128M", "at": "0xc0000000", "driver": "kmem"},
-)
-STAYS = (
-    {"do": "plug", "size": "512M", "at": "4G"},
-    {"do": "online", "zone": "movable", "at": "0x108000000", "size": "384M"},
-    {"do": "online", "zone": "kernel", "at": "4G", "size": "128M"},
-    {"do": "allocate", "kind": "kernel", "size": "4K", "at": "4G", "tag": "slab"},
-    {"do": "eject", "expect": "EBUSY"},
-)
+ONE_FAILURE = replace(ALLOCATION_FAILURE, limits=replace(ALLOCATION_FAILURE.limits, failures=1))
+
+
+def _rehearsed(name: str, note: str = "") -> Rehearsed:
+    """The steps of the repair, as it is and repaired."""
+    repair = REPAIRS[name]
+    own = repair.machine.get("choices", {})
+    return Rehearsed(repair.machine, repair.steps, {}, {"choices": {**own, **repair.choices}}, note)
+
+
+def _raced(name: str, race: Case, variant: str, configuration: str) -> Raced:
+    """A race, as it is and repaired."""
+    side = (variant, configuration)
+    return Raced(race, side, side, repaired(race, variant, **REPAIRS[name].choices))
+
+
+def _called(
+    name: str, does: Callable[[Config], str], arch: Arch, release: str = "7.2", **options: Any
+) -> Called:
+    """Functions, as it is and repaired."""
+    return Called(does, arch, {}, REPAIRS[name].choices, release, options)
+
 
 WITNESSES: dict[str, Called | Rehearsed | Raced] = {
-    "f-1": Rehearsed(
-        {"preset": "riscv-vm-sv39", "memory": "1G"}, ADD_AND_REMOVE,
-        {"profile": "linux-6.12.102"}, {"profile": "linux-6.12.103"},
-    ),
-    "f-2": Rehearsed(
-        {"arch": "arm64", "page_size": "4K", "va_bits": 48, "memory": "4G", "profile": "arm64-hotremove-v5"},
-        ADD_AND_REMOVE, {}, {"choices": {"leaf_flush": "each-range"}},
-    ),
-    "f-3": Raced(
-        FREE_BEFORE_FLUSH, ("riscv-order", "riscv64-4K-48-linux-7.2"), ("flush-then-free", "riscv64-4K-48-linux-6.12")
-    ),
-    "f-4": Rehearsed(
-        {"preset": "x86-vm", "memory": "256M", "profile": "linux-7.2"}, OUT_OF_MEMORY, {},
-        {"choices": {"failed_add": "taken-back"}},
-    ),
-    "f-5": Rehearsed(
-        {"preset": "arm64-vm", "memory": "2G", "profile": "linux-7.2", "boot": {"memmap_on_memory": "Y"}},
-        ONLINE_AND_REMOVE, {}, BOOT_MEMORY_ONLY,
-    ),
-    "f-6": Rehearsed(
-        {"preset": "x86-vm", "memory": "2G", "profile": "linux-7.2"}, BAD_PAGE_OF_DMA, {},
-        {"choices": {"poisoned_offline": "unless-held"}},
-    ),
-    "f-7": Rehearsed(
-        {"preset": "x86-vm", "memory": "2G", "profile": "linux-7.2"}, STAYS, {},
-        {"choices": {"eject_undo": "zone-before"}}, note="came back online in",
-    ),
-    "f-8": Raced(PFN_WALKER, ("no-lock", "x86_64-4K-48-linux-7.2"), ("hotplug-lock", "x86_64-4K-48-linux-7.2")),
-    "f-9": Raced(
-        UNPLUG, (BIG_BLOCK, "arm64-64K-42-linux-7.2"), (BIG_BLOCK, "arm64-64K-42-linux-7.2"),
-        repaired(UNPLUG, BIG_BLOCK, virtio_mem_zone_lock="hotplug-mutex"),
-    ),
-    "f-10": Raced(PAGEMAP, ("dma-at-once", "riscv64-4K-48-linux-7.2"), ("dma-each-page", "arm64-4K-48-linux-5.13")),
-    "f-11": Raced(
-        BLOCK_LOOKUP, ("lookup-unlocked", "riscv64-4K-48-linux-7.2"), ("reference-held", "riscv64-4K-48-linux-7.2")
-    ),
-    "f-12": Raced(VMALLOC, ("first-table", "arm64-4K-48-linux-6.12"), ("table-there", "arm64-4K-48-linux-6.12")),
-    "f-13": Raced(
-        SPLIT, (LAST_BLOCK, "arm64-16K-48-linux-7.2"), (LAST_BLOCK, "arm64-16K-48-linux-7.2"),
-        repaired(SPLIT, LAST_BLOCK, can_unmap_lock="pgtable_split_lock"),
-    ),
-    "f-14": Raced(SPLIT, ("riscv-as-it-is", "riscv64-4K-48-linux-7.2"), ("bootmem-notifier", "arm64-4K-48-linux-7.2")),
-    "f-15": Rehearsed(
-        {"preset": "arm64-vm", "memory": "2G", "profile": "linux-7.2", "cpu": {"bbml2": True}},
-        ONLINE_AND_REMOVE, {}, BOOT_MEMORY_ONLY,
-    ),
-    "f-16": Rehearsed(
-        {"arch": "loongarch64", "page_size": "16K", "va_bits": 47, "memory": "4G", "profile": "linux-7.2"},
-        ({"do": "plug", "size": "512M", "at": "16G"}, {"do": "remove"}), {}, {"choices": {"vmemmap_free": "unused"}},
-    ),
-    "f-17": Called(
-        tables_of_a_gigabyte, "x86_64", {}, {"pud_free_flush": "range"}, release="7.2", options={"tce": True}
-    ),
-    "f-18": Called(page_table_counts.off, "arm64", {}, {"table_dtor": "constructed"}, release="7.2"),
-    "f-19": Called(
-        resource_above_a_hole, "x86_64", {}, {"resource_split": "children-move-after"}, release="7.2"
-    ),
-    "f-20": Called(plan_cancelled_unheard, "x86_64", {}, {"cancel_heard": "by-those-asked"}, release="7.2"),
-    "f-21": Called(lower_memory_comes_last, "riscv64", {}, {"max_pfn": "highest"}, release="7.2"),
-    "f-22": Called(private_memory_without_a_vmemmap, "riscv64", {}, {"layout": "7.1"}),
-    "f-23": Called(
-        shadow_table_kept_by_a_walk, "riscv64", {}, {"kasan_table_freed": "after-flush"}, release="7.2",
-        options={"kasan": True, "memmap_on_memory": "Y"},
-    ),
-    "f-24": Rehearsed(
-        {"preset": "riscv-vm", "memory": "1G", "profile": "linux-7.2", "boot": {"memmap_on_memory": "Y"}},
-        TWO_ADDS_ONE_REMOVAL, {}, {"choices": {"ram_released": "each-resource"}},
-    ),
-}  # fmt: skip
+    "f-1": _rehearsed("f-1"),
+    "f-2": _rehearsed("f-2"),
+    "f-3": _raced("f-3", FREE_BEFORE_FLUSH, "riscv-order", "riscv64-4K-48-linux-7.2"),
+    "f-4": _raced("f-4", ONE_FAILURE, "two-blocks", "x86_64-4K-48-linux-7.2"),
+    "f-5": _rehearsed("f-5"),
+    "f-6": _rehearsed("f-6"),
+    "f-7": _rehearsed("f-7", note="came back online in"),
+    "f-8": _raced("f-8", PFN_WALKER, "no-lock", "x86_64-4K-48-linux-7.2"),
+    "f-9": _raced("f-9", UNPLUG, BIG_BLOCK, "arm64-64K-42-linux-7.2"),
+    "f-10": _raced("f-10", PAGEMAP, "dma-at-once", "riscv64-4K-48-linux-7.2"),
+    "f-11": _raced("f-11", BLOCK_LOOKUP, "lookup-unlocked", "riscv64-4K-48-linux-7.2"),
+    "f-12": _raced("f-12", VMALLOC, "first-table", "arm64-4K-48-linux-6.12"),
+    "f-13": _raced("f-13", SPLIT, LAST_BLOCK, "arm64-16K-48-linux-7.2"),
+    "f-14": _raced("f-14", SPLIT, "riscv-as-it-is", "riscv64-4K-48-linux-7.2"),
+    "f-15": _rehearsed("f-15"),
+    "f-16": _rehearsed("f-16"),
+    "f-17": _called("f-17", tables_of_a_gigabyte, "x86_64", tce=True),
+    "f-18": _called("f-18", page_table_counts.off, "arm64"),
+    "f-19": _called("f-19", resource_above_a_hole, "x86_64"),
+    "f-20": _called("f-20", plan_cancelled_unheard, "x86_64"),
+    "f-21": _called("f-21", lower_memory_comes_last, "riscv64"),
+    "f-22": _called("f-22", private_memory_without_a_vmemmap, "riscv64", "6.12"),
+    "f-23": _called("f-23", shadow_table_kept_by_a_walk, "riscv64", kasan=True, memmap_on_memory="Y"),
+    "f-24": _rehearsed("f-24"),
+}
 """What is broken, and the same repaired."""
 
 
@@ -133,7 +96,8 @@ def decided(name: str, *kernels: str) -> Callable[[], Finding]:
         shown = WITNESSES[name].show()
         verdict = judged(shown.holds)
         figure = f"as it is: {shown.before or 'nothing breaks'}; repaired: {shown.after or 'nothing breaks'}"
-        return Finding(verdict, figure, dict.fromkeys(kernels, verdict))
+        repair = repair_row(REPAIRS[name], shown.explored)
+        return Finding(verdict, figure, dict.fromkeys(kernels, verdict), repair)
 
     return decide
 
@@ -173,7 +137,8 @@ CLAIMS = (
     _finding(
         "f-4", "an add that runs out of memory half-way leaves what it made", SEEN,
         "Take back the direct map where __add_pages() fails, and the sections before the one that failed: what "
-        "removal does, with its flushes; no memory.",
+        "removal does, with its flushes; no memory. On x86 look at what alloc_low_pages() returned, and link tables "
+        "before they are filled, so that they are found.",
         "memhp explore hotadd-allocation-failure --variant two-blocks",
         captures(
             "x86_64-6.12.117+deb13-cloud-amd64-oom-lowpages-612", "x86_64-6.12.117+deb13-cloud-amd64-plan-16000M"

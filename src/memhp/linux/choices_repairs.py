@@ -14,6 +14,8 @@ from memhp.linux.release import first
 FailedAdd = Literal["stays", "taken-back"]
 PoisonedOffline = Literal["passed-over", "unless-held"]
 EjectUndo = Literal["any-zone", "zone-before"]
+BootmemOffline = Literal["as-port", "refused"]
+PoisonLookup = Literal["unlocked", "device_hotplug_lock"]
 CancelHeard = Literal["by-all", "by-those-asked"]
 KasanTable = Literal["unflushed", "after-flush"]
 RamReleased = Literal["as-one", "each-resource"]
@@ -38,6 +40,15 @@ class RepairChoices(Choices):
         "Where the blocks of a DIMM that could not be ejected come back (``acpi_bus_online()``): where plain "
         "``online`` puts them, or in the zone that each was in.",
         first("any-zone"),
+    )
+    bootmem_offline: BootmemOffline = choice(
+        "Whether boot memory may go offline where the port has nothing against it: it may on riscv64, x86-64 and "
+        "LoongArch, or a notifier refuses it as that of arm64 does.",
+        first("as-port"),
+    )
+    poison_lookup: PoisonLookup = choice(
+        "What ``memblk_nr_poison_inc()`` holds while it looks a memory block up and counts.",
+        first("unlocked"),
     )
     cancel_heard: CancelHeard = choice(
         "Who on the memory chain hears that a plan is cancelled which the node chain refused: all, though nobody there "

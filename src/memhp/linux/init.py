@@ -23,6 +23,7 @@ from memhp.linux.kernel.resource import (
     iter_resources,
 )
 from memhp.linux.layout import layout
+from memhp.linux.mm.boot_memory import keep_boot_memory_online
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP, MEMBLOCK_NONE, Memblock
 from memhp.linux.mm.memory_hotplug_memmap import set_memmap_mode
 from memhp.linux.mm.mm_init import free_area_init, init_cma_reserved_pageblock
@@ -183,6 +184,7 @@ def start_kernel(spec: MachineSpec) -> Kernel:
     k.auto_online_blocks = config.memhp_default_state
     memory_dev_init(k)
     node_dev_init(k)
+    keep_boot_memory_online(k)
     set_memmap_mode(k)
     for area in spec.cma:
         init_cma_reserved_pageblock(k, area.start >> config.page_shift, area.size >> config.page_shift)

@@ -49,7 +49,21 @@ def _lines(row: ClaimRow) -> Iterator[tuple[str, str]]:
     yield f"figure: {row.figure}", "dim"
     if row.by_release:
         yield f"kernels: {kernels(row)}", ""
+    yield from ((f"{name}: {text}", "") for name, text in repair(row))
     yield f"held against: {'; '.join(evidence(row.held_against))}", "dim"
+
+
+def repair(row: ClaimRow) -> list[tuple[str, str]]:
+    """What a patch has to change, as choices, and what came of it; nothing of a row that is no finding."""
+    if row.repair is None:
+        return []
+    choices = ", ".join(f"{name}={value}" for name, value in row.repair.choices.items())
+    return [
+        ("patch", f"{choices} ({row.repair.machine})"),
+        ("explored", row.repair.explored),
+        ("rehearsed", row.repair.rehearsed),
+        ("cost", row.repair.cost),
+    ]
 
 
 def kernels(row: ClaimRow) -> str:

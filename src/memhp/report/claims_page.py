@@ -8,7 +8,7 @@ from pathlib import Path
 
 from memhp.claims.claim import ClaimRow
 from memhp.outputs.file import write_file
-from memhp.report.claims import evidence, kernels
+from memhp.report.claims import evidence, kernels, repair
 from memhp.report.rendering import render
 
 TONE = {"reproduced": "good", "answered": "good", "in part": "warn", "refuted": "bad"}
@@ -23,8 +23,14 @@ def write_claims_page(rows: Sequence[ClaimRow], path: Path) -> None:
 def claims_page(rows: Sequence[ClaimRow]) -> str:
     """The page, as HTML that needs no other file."""
     sources = [
-        (source, [(row, TONE.get(row.verdict, "soft"), kernels(row), evidence(row.held_against)) for row in group])
+        (source, [(row, TONE.get(row.verdict, "soft"), _facts(row), evidence(row.held_against)) for row in group])
         for source, group in groupby(rows, key=lambda row: row.source)
     ]
     counts = Counter(row.verdict for row in rows)
     return render("claims.html", sources=sources, counts=", ".join(f"{n} {name}" for name, n in counts.items()))
+
+
+def _facts(row: ClaimRow) -> list[tuple[str, str]]:
+    """What stands in the list below an answer, by name."""
+    told = kernels(row)
+    return [("figure", row.figure), *([("kernels", told)] if told else []), *repair(row)]

@@ -93,6 +93,11 @@ class Arm64Profile(ArchProfile):
         first("none"),
         since("7.1", "all", "arm64: mm: call pagetable dtor when freeing hot-removed page tables", ("6.18.36",)),
     )
+    shared_table: Literal["on-demand", "at-boot"] = choice(
+        "When the table is made that vmalloc area and vmemmap have in common: by whichever needs it first, in every "
+        "kernel (a repair: at boot).",
+        first("on-demand"),
+    )
     remove_passes: Literal[1, 2] = choice(
         "Leaves and tables in one descent (V5 of the series), or tables in a second (V6 on).", first(2)
     )

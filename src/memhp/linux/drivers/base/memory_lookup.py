@@ -4,6 +4,7 @@ Most blocks are only ever runs of ``Kernel.memory_blocks``; one that was looked 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from memhp.hw.lifetime import SlabObject, use_object
@@ -87,6 +88,12 @@ def memblk_nr_poison_inc(k: Kernel, pfn: int) -> bool:
     if k.config.profile.online_hwpoison == "allowed":
         _count_poison(k, block_id)
         return True
+    with k.hw.locked("device_hotplug_lock") if k.config.profile.poison_lookup != "unlocked" else nullcontext():
+        return _count_for_block(k, block_id)
+
+
+@kernel_function(f"{KERNEL_FILE}:memblk_nr_poison_inc")
+def _count_for_block(k: Kernel, block_id: int) -> bool:
     dev = find_memory_block_by_id(k, block_id)
     if dev is None:
         return False

@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from memhp.linux.arch.arm64.choices import arm64
 from memhp.linux.arch.arm64.mm.split_kernel_leaf import PGTABLE_SPLIT_LOCK
 from memhp.linux.drivers.base.notify import Chains
-from memhp.linux.mm.sparse import early_section
+from memhp.linux.mm.boot_memory import ACTIONS, prevent_bootmem_remove_notifier
 from memhp.linux.state import Kernel
 from memhp.units import is_aligned
 
 KERNEL_FILE = "arch/arm64/mm/mmu.c"
-ACTIONS = ("MEM_GOING_OFFLINE", "MEM_OFFLINE")
 
 
 def prevent_memory_remove_init(k: Kernel) -> None:
@@ -21,25 +20,13 @@ def prevent_memory_remove_init(k: Kernel) -> None:
 
 
 def prevent_memory_remove_notifier(k: Kernel, action: str, start_pfn: int, nr_pages: int) -> str:
-    """Why the pages may not go offline, or nothing: the kernel does not heed an answer once they have gone.
-
-    Since 7.1 also ranges whose edges split a leaf may not, which would have to be split on removal.
+    """Why the pages may not go offline, or nothing: boot memory's, and since 7.1 those of ranges whose edges split a leaf,
+    which would have to be split on removal.
     """
-    if action not in ACTIONS:
-        return ""
-    per = k.config.pages_per_section
-    for pfn in range(start_pfn, start_pfn + nr_pages, per):
-        if early_section(k, pfn):
-            start = pfn << k.config.page_shift
-            span = f"Boot memory [{start:x} {start + k.config.section_size:x}]"
-            if action == "MEM_OFFLINE":
-                k.hw.log(f"{span} offlined", "err")
-                return ""
-            k.hw.log(f"{span} offlining attempted", "warn")
-            return f"{span} offlining attempted"
-    if arm64(k.config).bootmem_remove == "notifier-and-split-check":
-        return can_unmap_without_split(k, start_pfn, nr_pages)
-    return ""
+    refused = prevent_bootmem_remove_notifier(k, action, start_pfn, nr_pages)
+    if refused or action not in ACTIONS or arm64(k.config).bootmem_remove != "notifier-and-split-check":
+        return refused
+    return can_unmap_without_split(k, start_pfn, nr_pages)
 
 
 def can_unmap_without_split(k: Kernel, pfn: int, nr_pages: int) -> str:

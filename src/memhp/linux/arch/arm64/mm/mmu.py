@@ -95,8 +95,13 @@ def paging_init(k: Kernel) -> None:
 
 @of_file("arch/arm64/mm/init.c")
 def mem_init(k: Kernel) -> None:
-    """Early initcalls: the notifier that keeps boot memory online."""
+    """Early initcalls: the notifier that keeps boot memory online, and the table that vmalloc and vmemmap share, if so
+    chosen.
+    """
     prevent_memory_remove_init(k)
+    if arm64(k.config).shared_table == "at-boot":
+        shared = k.layout.vmemmap._replace(end=k.layout.vmemmap.start + 1)
+        pgd.preallocate_pgd_pages_range(k, shared, table_bits(k.config), here())
 
 
 @kernel_function("arch/arm64/mm/pgd.c:pgd_alloc")
