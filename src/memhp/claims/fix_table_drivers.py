@@ -293,6 +293,13 @@ ARCHITECTURES: tuple[Fix, ...] = (
         ),
     ),
     Fix(
+        since("7.1", True, "arm64: mm: call pagetable dtor when freeing hot-removed page tables", ("6.18.36",)),
+        "arm64: PageTables goes on counting what removal freed; a bad page with DEBUG_VM before 6.17.",
+        "shown",
+        broken_since="6.16",
+        witness=Called(page_table_counts.kept, "arm64", {"table_dtor": "none"}, {"table_dtor": "all"}, release="7.2"),
+    ),
+    Fix(
         since("6.13", True, "riscv: mm: Do not call pmd dtor on vmemmap page table teardown", ("6.12.6",)),
         "riscv64: removing memory takes a table's lock that was never made: an oops.",
         "shown",

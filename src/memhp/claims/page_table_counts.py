@@ -47,6 +47,12 @@ def off(config: Config) -> str:
     return f"PageTables is off by {found:+d} tables for each block that came and went" if found else ""
 
 
+def kept(config: Config) -> str:
+    """How many tables stay counted that are gone after a memory block has come and gone; empty if none does."""
+    found = come_and_gone(config).hw.table_counts.never_destroyed.total()
+    return f"PageTables goes on counting {found} tables" if found else ""
+
+
 def breached(config: Config) -> str:
     """What the law finds after a memory block has come and gone: more than a figure that is off."""
     return "; ".join(breach.text for breach in table_counts.LAW.check(come_and_gone(config)))

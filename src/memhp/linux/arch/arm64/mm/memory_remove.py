@@ -20,8 +20,8 @@ def prevent_memory_remove_init(k: Kernel) -> None:
 
 
 def prevent_memory_remove_notifier(k: Kernel, action: str, start_pfn: int, nr_pages: int) -> str:
-    """Why the pages may not go offline, or nothing: boot memory's, and since 7.1 those of ranges whose edges split a leaf,
-    which would have to be split on removal.
+    """Why the pages may not go offline, or nothing: boot memory's, and since 7.1 those of ranges whose edges split a
+    leaf, which would have to be split on removal.
     """
     refused = prevent_bootmem_remove_notifier(k, action, start_pfn, nr_pages)
     if refused or action not in ACTIONS or arm64(k.config).bootmem_remove != "notifier-and-split-check":
