@@ -1,4 +1,4 @@
-"""Boot memory that may not go offline: what arm64 refuses, and by a repair every port. ``arch/arm64/mm/mmu.c``."""
+"""Boot memory that may not go offline: what a port refuses by a notifier of its own, and by a repair every port."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.linux.drivers.base.notify import Chains
@@ -6,18 +6,18 @@ from memhp.linux.mm.sparse import early_section
 from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 
-KERNEL_FILE = "arch/arm64/mm/mmu.c"
+KERNEL_FILE = "mm/memory_hotplug.c"
 ACTIONS = ("MEM_GOING_OFFLINE", "MEM_OFFLINE")
 
 
 @kernel_function(None)
 def keep_boot_memory_online(k: Kernel) -> None:
-    """Register the notifier in a kernel that is so repaired (``Profile.bootmem_offline``); arm64 has one of its own."""
+    """Register the notifier in a kernel that is so repaired (``Profile.bootmem_offline``)."""
     if k.config.profile.bootmem_offline == "refused":
         k.statics(Chains).memory.append(prevent_bootmem_remove_notifier)
 
 
-@kernel_function(f"{KERNEL_FILE}:prevent_memory_remove_notifier")
+@kernel_function(None)
 def prevent_bootmem_remove_notifier(k: Kernel, action: str, start_pfn: int, nr_pages: int) -> str:
     """Why the pages may not go offline, or nothing: the kernel does not heed an answer once they have gone."""
     if action not in ACTIONS:
