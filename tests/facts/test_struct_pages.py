@@ -305,6 +305,9 @@ def test_why_says_what_keeps_drgn_from_telling(there: bool, told: str, monkeypat
     asked = why(machine, str(block), open_tables(step(name) / "pt.elf.xz"))
     assert (asked.verdict, asked.blocks[0].users) == ("unclear", [])
     assert any(told in text for text in asked.unseen)
+    if there:
+        asked = why(machine, str(block), open_tables(step(name) / "pt.elf.xz"), Path(__file__))
+        assert any(f"{Path(__file__)}: {told}" in text for text in asked.unseen)
 
 
 def test_memory_of_another_kernel_is_not_taken_for_the_machines() -> None:

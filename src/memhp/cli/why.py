@@ -15,7 +15,12 @@ from memhp.cli.output import emit_json, json_option
 @click.argument("about", metavar="BLOCK|RANGE|NODE|DEVICE")
 @machine_options
 @memory_options("A dump of that machine, or a VM's RAM: shows pages that DMA holds, struct pages, and whose pages are.")
-@click.option("--debug-info", type=click.Path(path_type=Path), metavar="VMLINUX", help="For drgn, if not installed.")
+@click.option(
+    "--debug-info",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="VMLINUX",
+    help="For drgn, which else takes what is installed.",
+)
 @json_option
 def why(
     about: str,

@@ -36,7 +36,8 @@ FRAMES = 1 << 12
 KERNEL_HALF = 1 << 63
 MAPPING_ANON = 1
 """``PAGE_MAPPING_ANON``, later ``FOLIO_MAPPING_ANON``: what `mapping` points to is an ``anon_vma``."""
-MISSING, FIX = "no debug information of", "install the package with it, or give its vmlinux: --debug-info"
+MISSING = "MissingDebugInfoError"
+FIX = "install the package with it, or give its vmlinux: --debug-info"
 
 What = Literal["slab", "vmalloc", "file", "anonymous"]
 
@@ -59,7 +60,8 @@ class PageUsers:
         self._process = OwnProcess(serve, who="drgn", where=source.where)
         if error := self._process.answer():
             assert source.info is not None
-            raise BadInput(f"{error} {source.info.release}" if error == MISSING else f"drgn: {error}", fix=FIX)
+            told = f"no debug information of {source.info.release}" if error == MISSING else f"drgn: {error}"
+            raise BadInput(told, where=str(debug_info or ""), fix=FIX)
 
     def of(self, pfns: Span, pinned: Sequence[Span]) -> list[PageUser]:
         """Who has the pages of a range that do not move, and the `pinned` ones; those with most first."""
@@ -74,8 +76,8 @@ def _serve(source: TableSource, layout: Layout, debug_info: Path | None, line: C
         _load(program, debug_info)
     except Exception as error:
         # What drgn raises has no common class, and libdw's complaints come as plain Exception.
-        missing = type(error).__name__ == "MissingDebugInfoError"
-        line.send(MISSING if missing else (str(error).partition("\n")[0] or type(error).__name__))
+        name = type(error).__name__
+        line.send(name if name == MISSING else str(error).partition("\n")[0] or name)
         return
     line.send("")
     while True:
