@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from contextlib import suppress
+from copy import deepcopy
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from architectures import DIRECT_MAPPED
 from check import defects
 from check.machines import config, grown, online, with_process
-from memhp.check import check_all, notes_of, snapshot, watch
+from memhp.check import breaches_of, check_all, notes_of, remember, snapshot, watch
 from memhp.errors import KernelBug, KernelError
 from memhp.linux.choices import Arch
 from memhp.spans import Span, SpanMap
@@ -46,6 +47,19 @@ def test_a_defect_is_found_where_nothing_else_has_changed(defect: defects.Defect
     found = check_all(k, baseline)
     assert found
     assert laws.check() == (found, notes_of(k, baseline))
+
+
+@pytest.mark.parametrize("defect", [defect for those in defects.DEFECTS.values() for defect in those])
+def test_a_defect_of_a_copy_is_found_where_the_machine_that_was_copied_is_remembered(defect: defects.Defect) -> None:
+    k = with_process(grown(config("riscv64")))
+    remember(k)
+    other = deepcopy(k)
+    assert breaches_of(other) == []
+    defect(other)
+    assert other.hw.written is not None
+    other.hw.written.tables(EVERY_FRAME)
+    assert breaches_of(other) == check_all(other)
+    assert breaches_of(deepcopy(k)) == []
 
 
 RUNS = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 20), st.integers(0, 2)), max_size=60)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import io
+import json
 import lzma
 import os
 import pty
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from every_command import CAPTURE
 from memhp import limits
 from memhp.cli.main import main
 from memhp.facts import archive
@@ -174,6 +176,17 @@ def test_files_of_a_capture_that_are_none(tmp_path: Path, capsys: pytest.Capture
     assert "proc_zoneinfo: is no regular file" in said
 
 
+@pytest.mark.parametrize("step", ["", ".", "..", "../out", "/out", "a/b", "a\nb", "\udcff", "x" * 300])
+@pytest.mark.parametrize("name", ["out", "out.tar.xz"])
+def test_a_moment_of_a_capture_is_no_path(
+    step: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = capture(tmp_path, {"proc_iomem": b"0-fff : Reserved\n"})
+    args = ["capture", str(machine), "--out", str(tmp_path / name), "--step", step]
+    assert "--step: want a name" in complaint(args, capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["capture"]
+
+
 def tar(tmp_path: Path, name: str, files: dict[str, bytes]) -> Path:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
@@ -228,6 +241,16 @@ def test_names_cannot_steer_the_terminal(tmp_path: Path) -> None:
     assert "\u202e" not in shown
     assert "a \\x1b]0;gotcha\\x07 [bold]x[/]" in shown
     assert "shrink [/done] \\x1b[2J \\u202e :smile:" in shown
+
+
+@pytest.mark.parametrize("command", ["blocks", "lint", "why 8", "plan --shrink-by 128M", "rehearse --plug 128M"])
+def test_a_name_that_is_no_text_is_written_out_in_json(
+    command: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    machine = tmp_path / os.fsdecode(b"c\xff.tar.xz")
+    machine.symlink_to(CAPTURE)
+    assert main([*command.split(), "--machine", str(machine), "--json"]) in (0, 1)
+    assert "c\\xff.tar.xz" in json.dumps(json.loads(capfd.readouterr().out)).replace("\\\\", "\\")
 
 
 def test_the_page_and_a_complaint_show_control_characters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

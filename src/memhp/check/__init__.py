@@ -27,10 +27,13 @@ from memhp.check import (
 from memhp.check.law import Breach, Law, Note
 from memhp.check.machine_view import MachineView
 from memhp.check.snapshot import Snapshot, snapshot
-from memhp.check.watch import Watch
+from memhp.check.watch import Watch, WrittenSince
 from memhp.linux.state import Kernel
 
-__all__ = ["LAWS", "Breach", "Law", "Note", "Snapshot", "Watch", "check_all", "notes_of", "snapshot", "watch"]
+__all__ = [
+    "LAWS", "Breach", "Law", "Note", "Snapshot", "Watch", "breaches_of", "check_all", "notes_of", "remember",
+    "snapshot", "watch",
+]  # fmt: skip
 
 LAWS: tuple[Law, ...] = (
     frames.LAW,
@@ -58,6 +61,19 @@ def check_all(k: Kernel, baseline: Snapshot | None = None) -> list[Breach]:
     """Every place where a law does not hold now; `baseline` is what the machine was like before."""
     look = MachineView(k)
     return [breach for law in LAWS for breach in law.check_look(look, baseline)]
+
+
+def remember(k: Kernel) -> None:
+    """Look at a machine once, so that :func:`breaches_of` looks at a copy of it only where that has become another."""
+    if k.hw.written is None:
+        seen = watch(k)
+        seen.breaches()
+        k.hw.written = WrittenSince(k.hw.fmt, seen)
+
+
+def breaches_of(k: Kernel) -> list[Breach]:
+    """What :func:`check_all` finds, at the cost of what has changed where k, or what it is a copy of, is remembered."""
+    return k.hw.written.watch.breaches() if isinstance(k.hw.written, WrittenSince) else check_all(k)
 
 
 def notes_of(k: Kernel, baseline: Snapshot | None = None) -> list[Note]:

@@ -6,6 +6,7 @@ used.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
@@ -82,6 +83,12 @@ class MachineView:
     def hold(self, **found: object) -> None:
         """Keep what is known of this moment, so that it is not read out of the machine again."""
         self.__dict__.update(found)
+
+    def of(self, k: Kernel) -> "MachineView":
+        """The same look at a machine that is an exact copy of this one."""
+        other = copy(self)
+        other.k = k
+        return other
 
     def read(self) -> None:
         """Read the page tables now: they may be others when a law asks for them."""

@@ -18,7 +18,7 @@ from memhp.check.machine_view import MachineView, Near, TableFrames, tables_belo
 from memhp.check.resource_changes import ResourceChanges
 from memhp.check.snapshot import Snapshot
 from memhp.hw.dirty_log import Written
-from memhp.hw.format import U64
+from memhp.hw.format import U64, Format
 from memhp.hw.incremental_ranges import ranges_again
 from memhp.hw.walker import ALL, Bools
 from memhp.linux.mm.dev_pagemap import Memremap
@@ -48,19 +48,33 @@ class Watch:
         self._broken: set[str] = set()
         self._notes: dict[str, list[Note]] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy goes on from the same look, of which nothing has to be copied but what names the machine's objects."""
+        return _go_on, (FirstLook(self), self._k, self._resources)
+
     def check(self) -> tuple[list[Breach], list[Note]]:
         """Every place where a law does not hold now, and what the laws allow but a reader may want to know."""
         near = self._see()
+        breaches = self._breaches(near)
+        assert self._look is not None
+        for law in self._laws:
+            if near is None or law.still is None or not near.nothing:
+                self._notes[law.name] = law.notes(self._look, self._baseline)
+        return breaches, [note for notes in self._notes.values() for note in notes]
+
+    def breaches(self) -> list[Breach]:
+        """Every place where a law does not hold now."""
+        return self._breaches(self._see())
+
+    def _breaches(self, near: MachineView | None) -> list[Breach]:
         look = self._look
         assert look is not None
-        breaches: list[Breach] = []
+        found: list[Breach] = []
         for law in self._laws:
             if near is None or law.name in self._broken or not law.holds_on(look, near):
-                breaches += law.check_look(look, self._baseline)
-            if near is None or law.still is None or not near.nothing:
-                self._notes[law.name] = law.notes(look, self._baseline)
-        self._broken = {breach.law for breach in breaches}
-        return breaches, [note for notes in self._notes.values() for note in notes]
+                found += law.check_look(look, self._baseline)
+        self._broken = {breach.law for breach in found}
+        return found
 
     def _see(self) -> MachineView | None:
         """Look again: a look confined to what changed since the last one; None the first time."""
@@ -124,6 +138,35 @@ class Watch:
                 if device.group in gone:
                     yield Span(first * k.pages_per_block, last * k.pages_per_block)
             self._groups = set(k.memory_groups)
+
+
+class FirstLook:
+    """What copies of a watch have in common: the watch that they go on from."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "FirstLook":
+        """It is of all copies."""
+        return self
+
+
+def _go_on(first: FirstLook, k: Kernel, resources: ResourceChanges) -> Watch:
+    """A watch over a copy of a machine."""
+    other = Watch.__new__(Watch)
+    vars(other).update(vars(first.watch))
+    other._k, other._resources = k, resources
+    other._look = first.watch._look.of(k) if first.watch._look is not None else None
+    other._seen, other._notes = dict(first.watch._seen), dict(first.watch._notes)
+    return other
+
+
+class WrittenSince(Written):
+    """A log of writes that began with a watch's first look; both are copied with the machine that they are of."""
+
+    def __init__(self, fmt: Format, watch: Watch) -> None:
+        super().__init__(fmt)
+        self.watch = watch
 
 
 def _maps(k: Kernel) -> Iterator[tuple[Key, SpanMap[Any] | SpanSet]]:

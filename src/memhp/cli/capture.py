@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from memhp.cli.guest_options import GuestChoice, guest_options
-from memhp.cli.output import emit_json, json_option
+from memhp.cli.output import echo_lines, emit_json, json_option
+from memhp.units import format_count, format_size
 
 
 @click.command()
@@ -27,9 +28,10 @@ def capture(
     from memhp.facts.open_source import open_source
     from memhp.outputs.exclusive_create import check_new
     from memhp.target.captures.take import take
-    from memhp.target.captures.write import write
+    from memhp.target.captures.write import check_step, write
 
     check_new(out)
+    check_step(step, "--step")
     if (source is None) != bool(choice):
         raise click.UsageError("give a SOURCE (/ for this host, or a sysroot), or --kernel or --linux for a guest")
     if source is None:
@@ -47,6 +49,6 @@ def capture(
 
         emit_json(CaptureDocument(out=str(out), steps={step: sorted(files)}))
     else:
-        size = sum(len(text) for text in files.values())
-        click.echo(f"{out}: step {step}, {len(files)} files, {size >> 10} KiB")
+        size = format_size(sum(len(text.encode()) for text in files.values()))
+        echo_lines([f"{out}: step {step}, {format_count(len(files), 'file')}, {size}"])
     return 0

@@ -28,6 +28,9 @@ EXIT_BROKEN_PIPE = 141
 COMPLETE = "_MEMHP_COMPLETE"
 """The environment variable by which the scripts of ``memhp completion`` ask."""
 
+NO_THREAD = "can't start new thread"
+"""What CPython says where the system starts no thread: Modules/_threadmodule.c:thread_PyThread_start_new_thread()."""
+
 LONGEST_COMPLAINT = 600
 """Characters of a complaint; a longer one loses its middle, which is some value that was far too long."""
 
@@ -172,6 +175,10 @@ def main(args: Sequence[str] | None = None) -> int:
         complain("the input is nested too deep")
     except MemoryError:
         complain("there is not enough memory for this")
+    except RuntimeError as error:
+        if str(error) != NO_THREAD:
+            raise
+        complain("no thread can be started here: raise the limits of processes and memory (ulimit -u, ulimit -v)")
     return EXIT_BAD_INPUT
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
+from memhp.json_text import json_encoded
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -54,7 +56,7 @@ def _plain(value: Any) -> Any:
 
 def json_bytes(report: object) -> bytes:
     """A report as indented JSON with sorted keys and a final newline: equal reports give equal bytes."""
-    return msgspec.json.format(msgspec.json.encode(report, enc_hook=_plain, order="sorted"), indent=2) + b"\n"
+    return msgspec.json.format(json_encoded(report, enc_hook=_plain, order="sorted"), indent=2) + b"\n"
 
 
 def hexadecimal(value: Any) -> Any:

@@ -16,6 +16,7 @@ from memhp.facts import memory_blocks
 from memhp.facts.memory_blocks import MemoryBlock
 from memhp.facts.observed import Facts
 from memhp.facts.source import OSRELEASE, Source
+from memhp.json_text import json_encoded
 from memhp.operate.block_selection import blocks_about
 from memhp.operate.kernel_memory import pins_held
 from memhp.operate.rehearsal import session_of
@@ -211,7 +212,7 @@ def _short(goal: Goal, at_most: bool, some: bool) -> str:
 
 def plan_id(goal: str, machine: MachineState, steps: list[Step]) -> str:
     """What tells a plan from every other."""
-    return hashlib.sha256(msgspec.json.encode((goal, machine, steps))).hexdigest()[:16]
+    return hashlib.sha256(json_encoded((goal, machine, steps))).hexdigest()[:16]
 
 
 def _assumed(seen: Seen, steps: list[Step]) -> Iterable[str]:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from memhp.errors import BadInput, MemhpError
+from memhp.json_text import json_encoded
 from memhp.limits import ANSWER_SECONDS, SECONDS, STEP_SECONDS
 from memhp.scenario import schema
 from memhp.scenario.schema import StepKind
@@ -100,7 +101,7 @@ class Control:
 
     def line(self, text: bytes) -> bytes:
         """The answer as a line."""
-        return msgspec.json.encode(answer(self._twin, text)) + b"\n"
+        return json_encoded(answer(self._twin, text)) + b"\n"
 
 
 def ask(path: Path, asked: dict[str, object]) -> Answer:
@@ -109,7 +110,7 @@ def ask(path: Path, asked: dict[str, object]) -> Answer:
         with closing(SocketLine(path)) as line:
             # A step may take its time; whether a twin is there at all shows at once.
             for words, seconds in (({"do": "status"}, ANSWER_SECONDS.most), (asked, STEP_SECONDS.most)):
-                line.send(msgspec.json.encode(words) + b"\n")
+                line.send(json_encoded(words) + b"\n")
                 told = msgspec.json.decode(line.until(b"\n", seconds), type=Answer)
     except (OSError, EOFError, msgspec.MsgspecError) as error:
         raise BadInput(f"no twin answers: {error}", where=str(path), fix="memhp twin --ctl SOCKET …") from None

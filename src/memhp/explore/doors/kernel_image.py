@@ -10,11 +10,12 @@ from copy import deepcopy
 from types import FunctionType, ModuleType
 from typing import Any
 
+from memhp.check.watch import FirstLook
 from memhp.explore.doors.announced import AnnouncedDict, Container
 from memhp.hw.memory import Arena
 from memhp.linux.state import Kernel
 
-SHARED = (type, FunctionType, ModuleType)
+SHARED = (type, FunctionType, ModuleType, FirstLook)
 """What all copies have in common."""
 
 
@@ -28,7 +29,7 @@ class KernelImage:
         self._common: list[object] = []
         """What pickle does not go into, by number."""
         data = io.BytesIO()
-        _Pickler(data, self._common, {id(k.config), id(k.layout), id(k.port)}).dump(k)
+        _Pickler(data, self._common, {id(k.config), id(k.layout), id(k.port), id(k.hw.fmt)}).dump(k)
         self._data = data.getvalue()
         self._tables = [number for number, one in enumerate(self._common) if isinstance(one, Arena)]
 

@@ -19,6 +19,7 @@ from traceback import extract_tb
 
 from greenlet import GreenletExit, greenlet
 
+from memhp.check import remember
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.explore.doors import trace_line
 from memhp.explore.doors.announced import announce
@@ -142,6 +143,8 @@ class KernelRun:
     def _set_up(self, again: Sequence[_Done]) -> None:
         """A fresh copy of the kernel, each actor before its first step; the steps `again` are to be done once more."""
         if self._at_start is None:
+            if self._program.check is not None:
+                remember(self._program.kernel)
             announcing = deepcopy(self._program.kernel)
             announce(announcing, reads_watched(self.shared))
             self._at_start = KernelImage(announcing)

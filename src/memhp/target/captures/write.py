@@ -8,11 +8,16 @@ from pathlib import Path
 import msgspec
 
 from memhp import __version__
+from memhp.errors import BadInput
 from memhp.outputs.exclusive_create import new_place
 from memhp.target.captures.flatten import FORMAT
 
 MODES = {".tar.xz": "w:xz", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar": "w"}
 """How an archive is written, by the end of its name."""
+
+
+MOST_NAME = 255
+"""Bytes of a folder's name: ``include/uapi/linux/limits.h:NAME_MAX``."""
 
 
 def record(kind: str, left_out: tuple[str, ...]) -> str:
@@ -21,11 +26,20 @@ def record(kind: str, left_out: tuple[str, ...]) -> str:
     return msgspec.json.format(msgspec.json.encode(said), indent=1).decode() + "\n"
 
 
+def check_step(name: str, where: str) -> None:
+    """Raise :class:`BadInput` for what cannot be the name of a moment: it is a folder's name within the capture."""
+    if not name.isprintable() or "/" in name or name in ("", ".", "..") or len(name.encode()) > MOST_NAME:
+        wanted = f"want a name of {MOST_NAME} bytes at most, without / and control characters"
+        raise BadInput(f"{wanted}, got {name[:80]!r}", where=where, fix="0-before, 1-plugged, ...")
+
+
 def write(steps: dict[str, dict[str, str]], out: Path) -> None:
     """Write steps by name: an archive where the name ends like one, else a folder.
 
     Raises :class:`memhp.errors.BadInput` where there is something already, or nothing can be written.
     """
+    for step in steps:
+        check_step(step, str(out))
     mode = next((mode for end, mode in MODES.items() if out.name.endswith(end)), None)
     with new_place(out) as draft:
         if mode is None:
