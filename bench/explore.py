@@ -19,10 +19,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from math import factorial
 from pathlib import Path
 from typing import NamedTuple
 
+from memhp.check import check_all
 from memhp.explore.cases import case
 from memhp.explore.engine.op import Run
 from memhp.explore.engine.search import Limits, search
@@ -42,6 +44,16 @@ KERNEL_CASES = (
     ("ptdump-vs-hot-remove", "hotplug-lock", "arm64-16K-47-linux-6.12"),
     ("free-before-flush", "arm64-order", "arm64-4K-48-linux-6.12"),
 )
+
+SMALL_CASES = (
+    ("vmalloc-fault", "preallocate", "riscv64-4K-39-linux-6.12"),
+    ("ptdump-vs-hot-remove", "hotplug-lock", "riscv64-4K-39-linux-6.12"),
+    ("pgd-sync-existing-process", "preallocate", "riscv64-4K-39-linux-6.12"),
+    ("pfn-walker-vs-offline", "hotplug-lock", "riscv64-4K-39-linux-6.12"),
+)
+"""Races of a few executions, of which what comes before the first could be most."""
+MOST_OVER_BARE = 2.0
+"""How many times as long as a bare execution one of a small race may take, all that is done once shared out."""
 
 
 class Figure(NamedTuple):
@@ -146,6 +158,32 @@ def kernel(name: str, variant: str, configuration: str) -> Figure:
     seconds, busy = time.perf_counter() - start, time.process_time() - start_busy
     figure = Figure("memhp", f"{name}/{variant} {configuration}", seconds, executions, processor=busy)
     return figure._replace(steps=steps, note=word)
+
+
+def over_bare(name: str, variant: str, configuration: str) -> tuple[str, float]:
+    """How much longer a decision takes for each execution than the actors one after the other on a copy of the machine,
+    every law checked afterwards; in processor time.
+    """
+    one = case(name)
+    program = one.program(variant, configuration)
+
+    def bare() -> int:
+        k = deepcopy(program.kernel)
+        for cpu, actor in enumerate(program.actors):
+            k.hw.cpu = cpu
+            actor(k)
+        check_all(k)
+        return 1
+
+    def decided() -> int:
+        run = program.run()
+        verdict = decide(run, one.limits)
+        run.close()
+        return verdict.coverage.executions
+
+    alone, whole = best_of(name, bare), best_of(name, decided)
+    assert alone.processor is not None and whole.processor is not None and whole.executions is not None
+    return f"{name}/{variant} {configuration}", whole.processor / whole.executions / alone.processor
 
 
 def frontrun(command: str, threads: int, until: str) -> Figure | str:
@@ -254,15 +292,21 @@ def main() -> int:
         elif figure not in missing:
             missing.append(figure)
     figures += [kernel(*names) for names in KERNEL_CASES]
+    small = dict(over_bare(*names) for names in SMALL_CASES)
+    little = all(ratio <= MOST_OVER_BARE for ratio in small.values())
     if chosen.json:
         rows = [figure._asdict() | {"rate": figure.rate} for figure in figures]
-        print(json.dumps({"figures": rows, "missing": missing, "target": TARGET, "holds": fast}, indent=2))
+        holds = fast and little
+        print(json.dumps({"figures": rows, "over_bare": small, "missing": missing, "holds": holds}, indent=2))
     else:
         print(*map(text, figures), sep="\n")
         print(*ratios(figures), sep="\n", end="\n" if len(figures) > len(missing) else "")
         print(*missing, sep="\n", end="\n" if missing else "")
+        for name, ratio in small.items():
+            print(f"{name}: {ratio:.1f} times a bare execution for each")
         print(f"at least {TARGET:,} executions a second on every race: {'yes' if fast else 'no'}")
-    return 0 if fast else 1
+        print(f"small races within {MOST_OVER_BARE:g} times their bare executions: {'yes' if little else 'no'}")
+    return 0 if fast and little else 1
 
 
 if __name__ == "__main__":

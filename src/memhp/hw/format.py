@@ -133,6 +133,10 @@ class Format:
     words: tuple[Word, ...] = field(default=(), compare=False)
     """What the attribute bits of a leaf are called in reports."""
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "Format":
+        """Copies of a machine share it: it never changes."""
+        return self
+
     @property
     def page_size(self) -> int:
         """Bytes of a page, which is also the size of a table."""

@@ -145,6 +145,10 @@ class Config:
     nr_cpus: int = 2
     """CPUs online."""
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "Config":
+        """Copies of a machine share it: it never changes."""
+        return self
+
     def __post_init__(self) -> None:
         check_types(self)
         usual = self.port.struct_page_size

@@ -79,6 +79,10 @@ class Layout:
     vmemmap_lent: int = 0
     """Bytes at the start of the vmemmap that hold no struct pages of memory that the direct map can reach."""
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "Layout":
+        """Copies of a machine share it: it never changes."""
+        return self
+
     @property
     def vmemmap_base(self) -> int:
         """``vmemmap``: the address of PFN 0's struct page, even if it lies outside the area."""
