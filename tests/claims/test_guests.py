@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from captures import DATA, open_capture
-from memhp.claims import evidence, memmap_on_memory, memmap_rollback, riscv_machine
+from memhp.claims import evidence, memmap_on_memory, memmap_rollback, riscv_machine, zone_device
 from memhp.claims.memmap_on_memory import cost
 from memhp.linux.lib.test_hmm import dmirror_allocate_chunk
 from memhp.spans import Span
@@ -113,6 +113,25 @@ def test_a_device_of_arm64_with_16k_pages_gives_its_struct_pages_room_page_by_pa
     text = log("arm64-6.12.107+deb13-arm64-16k-kmem-map-pmem-mom1")
     taken = [line for line in text.splitlines() if "altmap_alloc_block_buf" in line]
     assert taken and all(line.endswith("nr: 0x1") for line in taken)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "riscv64-6.12.107+deb13-riscv64-kmem-map-pmem-mom1",
+        "x86_64-6.12.107+deb13-cloud-amd64-kmem-map-pmem-mom1",
+    ],
+)
+def test_an_altmap_hands_out_and_loses_what_zd_1_tells(name: str) -> None:
+    """A namespace of 1 GiB at 4 GiB with map=dev. What the altmap keeps ends where the device's memory begins."""
+    said = r"altmap_alloc_block_buf: pfn: (\w+) alloc: (\d+) align: (\d+) nr: 0x200"
+    handed_out = [(int(pfn, 16), int(alloc), int(align)) for pfn, alloc, align in re.findall(said, log(name))]
+    taken = [each for each in handed_out if each[0] < 0x101200]
+    assert taken == [(0x100000 + 512 * nr, 512 * nr, 510) for nr in range(1, 9)]
+    begins = open_capture(name)["1-devdax"].get("/sys/bus/dax/devices/dax0.0/resource")
+    assert begins == f"{0x100000 + 2 + 4606 << 12:#x}\n"
+    told = "linux-6.12, 1 GiB: base_pfn 0x100000, end_pfn 0x13ffff, reserve 2, free 4606, align 510, alloc 4096"
+    assert told in zone_device.altmap_accounts().figure
 
 
 def told(name: str) -> str:
