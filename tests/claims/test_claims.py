@@ -5,16 +5,20 @@ import json
 import shlex
 from collections import Counter
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from msgspec import structs
+from rich.console import Console
 
 from claims.verdicts import VERDICTS, Pinned
-from memhp.claims.claim import Claim, ClaimRow, Evidence, Finding, decide, over_releases, together
+from memhp.claims.claim import Claim, ClaimRow, Evidence, Finding, RepairRow, decide, over_releases, together
 from memhp.claims.device_records import records
 from memhp.claims.parallel import decided
 from memhp.claims.table import CLAIMS
 from memhp.cli.main import main
+from memhp.report.claims import print_claims
 from memhp.report.claims_page import claims_page
 from memhp.scenario.load import load
 
@@ -95,6 +99,28 @@ def test_the_page_shows_question_answer_figure_evidence_and_command_escaped() ->
         "capture some-guest", "source mm/x.c:y", "<code>memhp claims x-1</code>", "known as reproduced",
     ):  # fmt: skip
         assert part in text, part
+
+
+def test_a_long_verdict_is_apart_from_the_claim() -> None:
+    claim = structs.replace(row(), verdict="not decidable here", known="not decidable here")
+    out = Console(file=StringIO(), width=80)
+    print_claims(out, [claim])
+    assert isinstance(out.file, StringIO)
+    assert "  x-1    not decidable here tables are <freed>\n" in out.file.getvalue()
+
+
+def test_the_page_and_the_terminal_say_what_a_patch_changes_and_costs() -> None:
+    repair = RepairRow(
+        machine="x86_64 linux-7.2, 4 KiB pages", choices={"failed_add": "taken-back"}, explored="two-blocks safe",
+        rehearsed="every law held", cost="invalidations 2 → 64",
+    )  # fmt: skip
+    claim = structs.replace(row(), repair=repair)
+    out = Console(file=StringIO(), width=200)
+    print_claims(out, [claim])
+    assert isinstance(out.file, StringIO)
+    for text in (out.file.getvalue(), claims_page([claim])):
+        for part in ("failed_add=taken-back (x86_64 linux-7.2", "two-blocks safe", "every law held", "2 → 64"):
+            assert part in text, part
 
 
 def test_the_command_tells_verdict_kernels_and_evidence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

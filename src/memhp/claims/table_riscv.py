@@ -176,8 +176,8 @@ CLAIMS = (
         id="rv-16", source=SOURCE, known="in part",
         text="every page table that is made as one is unmade as one: constructor and destructor in pairs",
         answer="In 6.12 they are, where struct pages have huge leaves; 6.11 unmade a table of the vmemmap that had "
-        "never been made, mended by 6.12.6. 7.2 unmakes such tables on arm64, and on riscv64 leaves PUD tables "
-        "counted; x86-64 counts none.",
+        "never been made, mended by 6.12.6. Today arm64 unmakes such tables (since 7.1; 6.16 to 7.0 unmade none), "
+        "riscv64 leaves PUD tables counted, and x86-64 those that a split of the direct map made.",
         decide=page_table_counts.pairs, command="memhp claims f-18",
         held_against=sources(
             "arch/riscv/mm/init.c:free_pte_table", "arch/arm64/mm/mmu.c:free_hotplug_pgtable_page",

@@ -29,7 +29,7 @@ def print_claims(out: Console, rows: Sequence[ClaimRow]) -> None:
     for source, group in groupby(rows, key=lambda row: row.source):
         print_wrapped(out, Text(source, style="bold"))
         for row in group:
-            head = Text.assemble(f"  {row.id:<6} ", (f"{row.verdict:<11}", STYLE[row.verdict]), row.text)
+            head = Text.assemble(f"  {row.id:<6} ", (f"{row.verdict:<10} ", STYLE[row.verdict]), row.text)
             print_wrapped(out, head, hang=HANG)
             for text, style in _lines(row):
                 print_wrapped(out, Text(f"{'':{HANG}}{text}", style=style), hang=HANG)
