@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -100,7 +101,7 @@ def test_one_dimm_of_two_is_evacuated_by_the_name_that_acpi_gave_it(tmp_path: Pa
 def test_a_refusal_by_the_model_that_the_machines_pages_do_not_bear_out_says_so(tmp_path: Path) -> None:
     name, step = "x86_64-6.12.117+deb13-cloud-amd64-dimm-numa2-movablenode-kaslr", "2-dimm-on-node0"
     (refused,) = planned(name, step, plans.evacuate(open_capture(name)[step], facts(name, step), "10")).passed_over
-    assert refused == "10: EBUSY, failure to isolate range"
+    assert refused == "10: EBUSY, failure to isolate range on the model, which has the lowest pages of each zone in use"
     write_sysroot(facts(name, step), tmp_path)
     free = f"memory10\t{1 << KEPT['BUDDY']:#x}\t32768\t0x50000\t0x57fff\n"
     (tmp_path / "kpageflags.tsv").write_text(free)
@@ -109,6 +110,17 @@ def test_a_refusal_by_the_model_that_the_machines_pages_do_not_bear_out_says_so(
     (refused,) = plans.plan(source, seen, plans.evacuate(source, seen, "10")).passed_over
     assert "on the model" in refused
     assert why(source, "10").verdict == "goes"
+
+
+@pytest.mark.parametrize(("full", "first"), [("Normal", "DMA32"), ("DMA32", "Normal")])
+def test_where_nothing_shows_pages_blocks_of_the_zone_with_less_of_the_kernel_go_first(full: str, first: str) -> None:
+    seen = facts("x86_64-6.12.107+deb13-cloud-amd64-pc-dimm-default", "2-online")
+    zones = tuple(
+        replace(zone, free=0 if zone.name == full else zone.managed, pagesets=()) if zone.managed else zone
+        for zone in seen.zones
+    )
+    goal = plans.shrink(replace(seen, zones=zones), 256 * MIB)
+    assert goal.blocks[0].zone == first
 
 
 def test_blocks_that_are_passed_over_for_one_reason_are_told_together() -> None:

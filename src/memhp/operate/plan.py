@@ -6,7 +6,7 @@ carried out by :mod:`memhp.operate.apply` is that plan and nothing else.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -16,11 +16,12 @@ from memhp.facts import memory_blocks
 from memhp.facts.memory_blocks import MemoryBlock
 from memhp.facts.observed import Facts
 from memhp.facts.source import OSRELEASE, Source
+from memhp.facts.usage import usage
 from memhp.json_text import json_encoded
 from memhp.operate.block_selection import blocks_about
 from memhp.operate.kernel_memory import pins_held
 from memhp.operate.rehearsal import session_of
-from memhp.operate.why import OF_PAGES, Obstacle, Seen, seen_of, told
+from memhp.operate.why import OF_PAGES, Obstacle, Seen, by_counters, seen_of, told
 from memhp.scenario import schema
 from memhp.target.model.plan import free_bytes
 from memhp.target.model.run import outcome_of
@@ -124,12 +125,22 @@ def grow(facts: Facts, size: int, zone: Zone) -> Goal:
 
 
 def shrink(facts: Facts, size: int) -> Goal:
-    """Take blocks offline: those of ZONE_MOVABLE before others, those with least in use before others, from the top."""
+    """Take blocks offline: those of ZONE_MOVABLE before others, those with least in use before others, from the top.
+
+    Where nothing shows what is in use, those of the zone that has the smallest part of its memory with the kernel.
+    """
     _check_size(facts, size, "--shrink-by")
     seen = seen_of(facts)
     online = [block for block in facts.memory.blocks if block.state == "online"]
-    online.sort(key=lambda block: (block.zone != "Movable", in_use(seen, block) or 0, -block.index))
+    shares = kernel_shares(facts)
+    online.sort(key=lambda block: (block.zone != "Movable", in_use(seen, block) or 0, shares(block), -block.index))
     return Goal(f"shrink by {exact_size(size)}", size, online, ("offline",))
+
+
+def kernel_shares(facts: Facts) -> Callable[[MemoryBlock], float]:
+    """How much of the memory of a block's zone is the kernel's, from 0 to 1, by counters; 0 where nothing counts it."""
+    shares = {(use.node, use.zone): (use.kernel + use.reclaimable) / use.managed for use in usage(facts)}
+    return lambda block: max((shares.get((node, block.zone or ""), 0.0) for node in block.nodes or (0,)), default=0.0)
 
 
 def evacuate(source: Source, facts: Facts, about: str) -> Goal:
@@ -257,9 +268,11 @@ def _rehearsed(session: Session, seen: Seen, block: MemoryBlock, writes: tuple[W
 
 
 def _against_files(seen: Seen, block: MemoryBlock, reason: str) -> str:
-    """What is to be said of a refusal about pages, where the machine's own files show nothing against them."""
-    if reason not in OF_PAGES or block.index not in seen.pages:
+    """What is to be said of a refusal about pages, where the machine's own files show nothing of it."""
+    if reason not in OF_PAGES:
         return ""
+    if block.index not in seen.pages:
+        return " on the model, which has the lowest pages of each zone in use"
     return " on the model, which has other pages in use; /proc/kpageflags shows nothing that keeps it"
 
 
@@ -282,7 +295,7 @@ def _risk(
         return "low", "in ZONE_MOVABLE"
     if block.index in seen.pages:
         return "low", "all pages are free or can move"
-    return "some", "nothing shows its pages"
+    return "some", next((each.detail for each in by_counters(seen, block)), "nothing shows its pages")
 
 
 def read_plan(text: bytes, *, where: str) -> HostPlan:

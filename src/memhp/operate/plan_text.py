@@ -25,9 +25,8 @@ def _lines(plan: HostPlan) -> Iterator[str]:
     if plan.steps:
         yield from table(HEADS, [_row(number, step) for number, step in enumerate(plan.steps, 1)])
         yield ""
-    for step in plan.steps:
-        if step.risk != "low":
-            yield f"risk of block {step.block}: {step.because}"
+    for text in _alike([f"{step.block}: {step.because}" for step in plan.steps if step.risk != "low"]):
+        yield f"risk of {text}"
     if plan.passed_over:
         yield f"passed over: {'; '.join(_alike(plan.passed_over))}"
     for text in plan.assumed:

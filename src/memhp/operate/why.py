@@ -190,7 +190,7 @@ def _block(source: Source, seen: Seen, block: MemoryBlock, model: "_Rehearsed", 
         if not any(each.certain for each in obstacles):
             more = [*obstacles, *model.obstacles(block, pages=not runs), *_held(kernel.held(pfns))]
             if not runs and block.zone != "Movable" and not any(each.certain for each in more):
-                more += _by_counters(seen, block)
+                more += by_counters(seen, block)
             obstacles = in_order(more)
         certain = any(each.certain for each in obstacles)
         verdict = "refused" if certain else "unclear" if obstacles else "goes"
@@ -270,7 +270,7 @@ def _isolation(seen: Seen, block: MemoryBlock, runs: list[PageRun]) -> Iterator[
     )  # fmt: skip
 
 
-def _by_counters(seen: Seen, block: MemoryBlock) -> Iterator[Obstacle]:
+def by_counters(seen: Seen, block: MemoryBlock) -> Iterator[Obstacle]:
     """What counters of a zone tell of one of its blocks, where nothing shows pages: how many that may not move are in
     some block of the zone.
     """
