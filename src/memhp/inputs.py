@@ -87,6 +87,15 @@ def unpack_xz(path: Path, limit: Limit, packed: Limit) -> bytes:
 
 
 def _read(fd: int, path: Path, limit: Limit) -> bytes:
+    """What there is to read. An error says of which file, so that nobody takes it for one of an output."""
+    try:
+        return _pieces(fd, path, limit)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def _pieces(fd: int, path: Path, limit: Limit) -> bytes:
     pieces: list[bytes] = []
     left = limit.most + 1
     while left:

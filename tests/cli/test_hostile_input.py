@@ -129,6 +129,20 @@ def test_a_device_without_an_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert "is a file, not a machine" in complaint(["rehearse", "--machine", "/dev/zero", "--plug", "1G"], capsys)
 
 
+def test_what_is_named_as_an_input_and_is_none_is_told_as_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = ["explore", "vmalloc-fault", "--variant", "no-fault-handler"]
+    for args, words in (
+        (["apply", str(tmp_path), "--dry-run"], f"memhp: {tmp_path}: Is a directory"),
+        (["conform", "--captures", "/dev/zero"], "memhp: /dev/zero: is a file, not a machine"),
+        (["conform", "--captures", "no/such"], "memhp: no/such: no such file or folder"),
+        ([*known, "--patch", "/dev/zero"], "memhp: /dev/zero: too large"),
+        ([*known, "--patch", str(tmp_path)], f"memhp: {tmp_path}: cannot read it: Is a directory"),
+    ):
+        assert complaint(args, capsys).startswith(words)
+
+
 def test_a_pipe_that_nobody_writes_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(tmp_path / "x.toml")
     assert "machine is missing" in complaint(["rehearse", str(tmp_path / "x.toml")], capsys)

@@ -38,10 +38,11 @@ def test_a_file_that_cannot_be_used_is_told_with_its_line(tmp_path: Path, text: 
     file.write_text(text, encoding="utf-8")
     with pytest.raises(BadInput, match=told):
         case(str(file))
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_file_that_is_not_there_is_refused() -> None:
-    with pytest.raises(BadInput, match="there is no such file"):
+    with pytest.raises(BadInput, match="cannot read it: No such file or directory"):
         case("nothing/here.py")
 
 

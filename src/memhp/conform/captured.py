@@ -26,9 +26,10 @@ ADD_FAILED = "add_memory failed"
 def captures_below(folder: Path) -> list[Path]:
     """Every capture in a folder: folders of steps, and archives; or the folder itself if it is one.
 
-    Raises :class:`BadInput` for a folder with none.
+    Raises :class:`BadInput` for a folder with none, and for a file that is none.
     """
     if not folder.is_dir():
+        steps(folder)
         return [folder]
     found = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and _is_capture(path)]
     if not found and _is_capture(folder):

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
@@ -17,6 +16,8 @@ from types import ModuleType
 from memhp.errors import BadInput, MemhpError
 from memhp.explore.case import Case, Configuration, Variant
 from memhp.explore.doors.run import KernelProgram
+from memhp.inputs import read_input
+from memhp.limits import SCENARIO_SIZE
 from memhp.linux.state import Kernel
 
 
@@ -36,15 +37,15 @@ def told(file: Path) -> Iterator[None]:
 @cache
 def load(file: Path) -> ModuleType:
     """The module that a file of Python code makes. BadInput: it cannot be read, or raises."""
-    if not file.is_file():
-        raise BadInput("there is no such file", where=str(file))
-    spec = spec_from_file_location(f"memhp_own_{file.stem}_{abs(hash(file))}", file)
-    if spec is None or spec.loader is None:
-        raise BadInput("is no Python file", where=str(file), fix="give it a name that ends with .py")
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module
+    try:
+        code = read_input(file, SCENARIO_SIZE)
+    except OSError as error:
+        raise BadInput(f"cannot read it: {error.strerror}", where=str(file), fix="name a Python file") from None
+    module = ModuleType(f"memhp_own_{file.stem}_{abs(hash(file))}")
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module
     with told(file):
-        spec.loader.exec_module(module)
+        exec(compile(code, str(file), "exec"), vars(module))
     return module
 
 
