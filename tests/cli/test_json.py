@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from memhp.conform.compare import Comparison, Detail
 from memhp.conform.life_results import Lives
 from memhp.report.conform import document as conformed
 from memhp.report.documents import DOCUMENTS, json_schema
+from memhp.twin.boot import boot
+from memhp.twin.control import answer
 
 TABLES = DATA / "ptcores" / "x86_64-7.2.13+deb14-cloud-amd64-virtio-mem-4level" / "0-before" / "pt.elf.xz"
 CAPTURE = "tests/data/captures/arm64-6.12.107+deb13-arm64-kmem-map-ram-mom0.tar.xz/3-online"
@@ -122,6 +125,29 @@ def test_a_comparison_is_what_its_schema_says() -> None:
     assert (found["verdict"], found["differing"], found["skipped"]) == ("differs", 1, {"b": "no"})
     assert found["machines"] == [{"name": "a", "facts": 2, "equal": 1, "differing": 1, "incomparable": 0}]
     assert (found["lives"]["drawn"], found["lives"]["finished"]) == (2, 1)
+
+
+def test_the_documentation_lists_every_verdict_each_one_word() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
+    listed: dict[str, set[str]] = {}
+    for commands, verdicts in re.findall(r"^\| (`.*) \| (.*) \|$", page, re.M):
+        for command in re.findall(r"`([a-z ]+)`", commands):
+            listed.setdefault(command, set()).update(re.findall(r"`([a-z-]+)`", verdicts))
+    for name in DOCUMENTS:
+        schema = json_schema(name)
+        verdicts = schema["$defs"][schema["$ref"].rpartition("/")[2]]["properties"]["verdict"]["enum"]
+        assert {*verdicts} <= listed[name if name in listed else name.partition(" ")[0]], name
+
+
+def test_an_answer_of_a_twin_is_what_its_schema_says(tmp_path: Path) -> None:
+    machine = boot("x86-vm", step=None, speed=0.0).twin
+    schema = json_schema("twin ctl")
+    asked = {b'{"do": "plug", "size": "128M"}': "done", b'{"do": "offline", "blocks": [0]}': "refused"}
+    for line, verdict in {**asked, b'{"do": "status", "since": 0}': "done"}.items():
+        found = json.loads(json_bytes(answer(machine, line)))
+        assert wrong(found, schema, schema) == []
+        assert found["verdict"] == verdict
+    assert found["record"][0].keys() >= {"number", "time_ns", "what", "path"}
 
 
 def test_the_validator_finds_what_is_wrong() -> None:

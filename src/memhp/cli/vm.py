@@ -281,7 +281,7 @@ def _carry_out(
     fine = rehearsed is None or rehearsed.ok
     if not _wanted(wish, what, fine=fine):
         if wish.as_json:
-            _emit("not rehearsed" if rehearsed is None else "rehearsed" if fine else "refused", found, rehearsed)
+            _emit("unrehearsed" if rehearsed is None else "rehearsed" if fine else "refused", found, rehearsed)
         else:
             does = "--yes does it" if fine else "the rehearsal failed; --yes --insist does it all the same"
             click.echo(f"nothing was changed in {found.name}: {does}")

@@ -31,6 +31,7 @@ from memhp.target.model.plan import Plan
 from memhp.target.vm import VmStatus
 from memhp.target.vm_agent import GuestBlock
 from memhp.target.vm_resize import Change
+from memhp.twin.control import Answer
 from memhp.twin.result import TwinRun
 
 Expected = Literal["expected", "unexpected"]
@@ -191,8 +192,8 @@ class VmRehearsal(msgspec.Struct, frozen=True, kw_only=True):
 class VmDocument(Document, frozen=True, kw_only=True):
     """``memhp vm … --json``."""
 
-    verdict: Literal["listed", "rehearsed", "not rehearsed", "refused", "requested", "reached", "stuck", "timeout"]
-    """``listed`` by status; ``rehearsed``, ``not rehearsed`` and ``refused`` (by the rehearsal): nothing was changed;
+    verdict: Literal["listed", "rehearsed", "unrehearsed", "refused", "requested", "reached", "stuck", "timeout"]
+    """``listed`` by status; ``rehearsed``, ``unrehearsed`` and ``refused`` (by the rehearsal): nothing was changed;
     the rest: how the change ended."""
     vm: VmStatus | None = None
     """Before the change."""
@@ -229,6 +230,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "fixes": FixesDocument,
     "device": DeviceDocument,
     "twin": TwinDocument,
+    "twin ctl": Answer,
     "pagetables": PagetablesDocument,
     "vm": VmDocument,
     **GUEST_DOCUMENTS,

@@ -6,7 +6,7 @@ Each line is answered by one; a connection may ask as often as it likes. Steps a
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -37,9 +37,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 Ask: TypeAlias = StepKind | TroubleKind | Speed | Status
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it, and how things are now."""
+class Answer(msgspec.Struct, frozen=True, kw_only=True, rename={"time": "time_ns"}):
+    """``memhp twin ctl --json``: what came of it, and how things are now."""
 
+    schema: Literal[1] = 1
+    verdict: Literal["done", "refused"] = "done"
     result: str = "ok"
     reason: str = ""
     place: str = ""
@@ -61,7 +63,7 @@ def answer(twin: Twin, line: bytes) -> Answer:
     try:
         asked: Ask = msgspec.json.decode(line, type=Ask)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        return Answer(error=f"the request cannot be read: {error}")
+        return Answer(verdict="refused", error=f"the request cannot be read: {error}")
     since = asked.since if isinstance(asked, Status) else None
     came = None
     try:
@@ -71,8 +73,9 @@ def answer(twin: Twin, line: bytes) -> Answer:
         elif not isinstance(asked, Status):
             came = twin.act(asked, where="ask")
     except MemhpError as error:
-        return Answer(error=str(error))
+        return Answer(verdict="refused", error=str(error))
     return Answer(
+        verdict="done" if came is None or came.result == "ok" else "refused",
         result=came.result if came else "ok",
         reason=came.reason if came else "",
         place=came.place if came else "",

@@ -13,7 +13,7 @@ is what QMP tells unasked."""
 OK = "ok"
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"time": "time_ns"}):
     """One thing that happened.
 
     `path` is a file's, a device's (uevent), or what was asked for (step, QMP). `result` is ``ok``, an errno's name,

@@ -17,7 +17,7 @@ class BlockRange(msgspec.Struct, frozen=True, kw_only=True):
     zone: str
 
 
-class TwinRun(msgspec.Struct, frozen=True, kw_only=True):
+class TwinRun(msgspec.Struct, frozen=True, kw_only=True, rename={"time": "time_ns"}):
     """What came of a run."""
 
     title: str

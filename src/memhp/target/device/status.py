@@ -20,7 +20,7 @@ SECOND = 1_000_000_000
 """Nanoseconds."""
 
 
-class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
+class RequestRow(msgspec.Struct, frozen=True, kw_only=True, rename={"delay": "delay_seconds"}):
     """One request with its answer. `state` means something where a STATE request was acknowledged."""
 
     number: int
