@@ -9,6 +9,7 @@ from enum import IntEnum, IntFlag, StrEnum
 from typing import Literal, NamedTuple
 
 from memhp.hw.shared import MARKED, CountedSet, SharedMap, SharedSet, Stepped
+from memhp.linux.config import OnlineType
 
 
 class ZoneType(IntEnum):
@@ -190,6 +191,8 @@ class MemoryBlock:
     """Whether it hosts its own memmap; the altmap itself is in ``Kernel.altmaps``."""
     group: int | None = None
     """Its memory group (``memory_group_find_by_id``)."""
+    online_type: OnlineType = "offline"
+    """How it goes online next where nobody says (``mem->online_type``): a request that found it online leaves it."""
 
 
 @dataclass

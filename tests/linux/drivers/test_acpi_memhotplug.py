@@ -258,6 +258,19 @@ def test_a_block_comes_back_where_plain_online_puts_it() -> None:
     assert [block.zone for _, _, block in k.memory_blocks.runs(AT // BLOCK, AT // BLOCK + 2)] == [ZoneType.NORMAL]
 
 
+def test_a_block_comes_back_as_a_write_that_was_refused_had_asked() -> None:
+    """acpi_bus_online() says nothing: device_online() goes by mem->online_type, which state_store() had left."""
+    k, adev = plugged("online_kernel", "online_kernel")
+    with pytest.raises(KernelError, match="online already"):
+        state_store(k, AT // BLOCK, "online_movable")
+    users.allocate(k, k.config.page_size, "kernel", "unmovable", at=AT + BLOCK)
+    refusal(k, adev, EJECT)
+    assert [block.zone for _, _, block in k.memory_blocks.runs(AT // BLOCK, AT // BLOCK + 2)] == [
+        ZoneType.MOVABLE,
+        ZoneType.NORMAL,
+    ]
+
+
 def test_what_is_not_offline_when_it_is_removed_kills_the_kernel() -> None:
     """Nobody takes blocks offline that a second device parted from theirs, and ``__remove_memory()`` cannot refuse."""
     k, adev = plugged("online", "online")

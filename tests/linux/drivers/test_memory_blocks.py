@@ -1,6 +1,8 @@
 """Memory blocks: the devices of real machines, what may be written to their files, and groups of them."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from dataclasses import replace
+
 import pytest
 
 from architectures import DIRECT_MAPPED
@@ -17,7 +19,7 @@ from memhp.linux.drivers.base.memory_devices import (
     walk_memory_blocks,
 )
 from memhp.linux.drivers.base.memory_groups import memory_group_register_dynamic, memory_group_register_static
-from memhp.linux.drivers.base.memory_state import state_store
+from memhp.linux.drivers.base.memory_state import memory_block, online_store, state_store
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug_add import add_memory
@@ -134,7 +136,38 @@ def test_a_block_that_is_online_cannot_be_onlined_nor_moved_to_another_zone(word
     state_store(k, first, "online_movable")
     before = picture(k)
     assert refused(state_store, k, first, word).reason == f"memory{first} is online already"
+    block = memory_block(k, first)
+    assert block.online_type == word
+    k.memory_blocks.set(first, first + 1, replace(block, online_type="offline"))
     assert picture(k) == before
+
+
+@pytest.mark.parametrize("release", ["linux-6.1", "linux-6.12", "linux-7.2"])
+def test_a_word_that_was_refused_counts_for_the_next_who_says_none(release: str) -> None:
+    """state_store() sets mem->online_type first; memory_subsys_online() takes it, and only then is it cleared."""
+    k = added(release=release)
+    first = blocks(k, 1)[0]
+    state_store(k, first, "online_kernel")
+    assert refused(state_store, k, first, "online_movable").name == "EINVAL"
+    for zone in ("Movable", "Normal"):
+        state_store(k, first, "offline")
+        online_store(k, first, "1")
+        assert valid_zones(k, first) == zone
+
+
+def test_a_word_that_was_refused_is_spent_by_an_online_that_fails() -> None:
+    """memory_subsys_online() clears mem->online_type whether memory_block_change_state() failed or not."""
+    k = added()
+    first = blocks(k, 1)[0]
+    state_store(k, first, "online")
+    refused(state_store, k, first, "online_movable")
+    state_store(k, first, "offline")
+    chain = k.statics(Chains).memory
+    chain.append(lambda _k, action, _pfn, _n: "not now" if action == "MEM_GOING_ONLINE" else "")
+    refused(online_store, k, first, "1")
+    chain.pop()
+    online_store(k, first, "1")
+    assert valid_zones(k, first) == "Normal"
 
 
 def test_a_block_that_is_offline_cannot_go_offline() -> None:

@@ -18,8 +18,8 @@ class PhysicalNode:
     block_id: int
     put_online: bool = False
     """Whether an eject took it offline, and would put it online again if it came to nothing."""
-    online_type: OnlineType = "online"
-    """How it would; no kernel keeps that."""
+    online_type: OnlineType = "offline"
+    """How it would; no kernel keeps that, and leaves it to the block."""
 
 
 @dataclass

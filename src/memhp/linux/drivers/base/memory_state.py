@@ -155,15 +155,30 @@ def _set_state(k: Kernel, block_id: int, state: BlockState) -> None:
 
 
 @of_file("drivers/base/core.c")
-def device_online(k: Kernel, block_id: int, online_type: OnlineType = "online") -> bool:
-    """Online a block's device: False when it is online already, where the kernel returns 1."""
+def device_online(k: Kernel, block_id: int, online_type: OnlineType = "offline") -> bool:
+    """Online a block's device: False when it is online already, where the kernel returns 1.
+
+    `online_type` is what the caller wrote to ``mem->online_type``: "offline" for nothing. One that finds the block
+    online stays there, and counts for the next caller that writes nothing.
+    """
     with k.hw.locked(device_lock(block_id), ordered=False):
-        if memory_block(k, block_id).state != "offline":
+        block = memory_block(k, block_id)
+        wanted = block.online_type if online_type == "offline" else online_type
+        online = block.state != "offline"
+        _set_online_type(k, block_id, wanted if online else "offline")
+        if online:
             return False
-        memory_block_online(k, block_id, "online" if online_type == "offline" else online_type)
+        memory_block_online(k, block_id, "online" if wanted == "offline" else wanted)
         _set_state(k, block_id, "online")
         block_uevents(k, "online", block_id, block_id + 1)
         return True
+
+
+def _set_online_type(k: Kernel, block_id: int, online_type: OnlineType) -> None:
+    """``mem->online_type``, which ``device_hotplug_lock`` protects; what goes by it clears it."""
+    block = memory_block(k, block_id)
+    if block.online_type != online_type:
+        k.memory_blocks.set(block_id, block_id + 1, replace(block, online_type=online_type))
 
 
 @of_file("drivers/base/core.c")
