@@ -210,7 +210,17 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "shrink_reads": (x86("fix:memory_never_online_goes", given=SHRINKS_ON_REMOVAL),),
     "early_usage": (x86("fix:boot_memory_goes_twice"),),
     "early_memmap": (x86("fix:part_of_a_boot_section_comes_back", config={"pse": False}),),
-    "isolate_ends": (x86("fix:gigantic_page_where_cma_begins"),),
+    "isolate_ends": (
+        x86("fix:gigantic_page_where_cma_begins"),
+        x86(
+            (
+                step("plug", size="128M", at="4G", online="kernel"),
+                step("allocate", kind="kernel", size="4K", at="0x100400000", tag="third pageblock"),
+                step("allocate", kind="kernel", size="4K", at="0x107e00000", tag="last pageblock"),
+                step("offline", at="4G", size="128M", expect="EBUSY"),
+            )
+        ),
+    ),
     "poison_reference": (x86("fix:poisoned_block_goes"),),
     "removal_reference": (
         x86("fix:block_with_its_own_memmap_goes", config=SELF_HOSTED),

@@ -90,10 +90,11 @@ class FixChoices(Choices):
         first("by-part"),
         since("5.9", "whole", "mm/sparse: never partially remove memmap for early section"),
     )
-    isolate_ends: Literal["own-type", "wanted-type"] = choice(
-        "For what ``isolate_single_pageblock()`` asks if the first and the last pageblock can be isolated: for the "
-        "migrate type that they have, so that those of CMA are, or for the one that is wanted.",
-        first("wanted-type"),
+    isolate_ends: Literal["in-turn", "own-type", "wanted-type"] = choice(
+        "For what ``isolate_single_pageblock()`` asks if the first and the last pageblock can be isolated, before "
+        "those between: for the migrate type that they have, so that those of CMA are, or for the one that is wanted. "
+        "Before there is such a function they are isolated in turn, for the one that is wanted.",
+        first("in-turn"),
         since("5.19", "own-type", "mm: make alloc_contig_range work at pageblock granularity"),
         since(
             "6.0", "wanted-type", "mm/page_isolation: fix isolate_single_pageblock() isolation behavior", ("5.19.14",)

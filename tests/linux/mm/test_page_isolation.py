@@ -23,7 +23,7 @@ from memhp.linux.mm.page_isolation import (
     test_pages_isolated as pages_isolated,
 )
 from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
-from memhp.linux.profiles import PROFILES
+from memhp.linux.profiles import PROFILES, profile
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, MiB
@@ -100,6 +100,18 @@ def test_the_first_and_the_last_pageblock_are_looked_at_before_the_others() -> N
             start_isolate_page_range(k, START, START + SECTION)
         free_pages(k, [Span(culprit, culprit + 1)], WHERE)
     start_isolate_page_range(k, START, START + SECTION)
+
+
+@pytest.mark.parametrize(("release", "dumped"), [("5.13", 2), ("5.18", 2), ("5.19", 63), ("6.12", 63), ("7.2", 63)])
+def test_the_last_pageblock_is_asked_before_those_between_since_5_19(release: str, dumped: int) -> None:
+    """Without isolate_single_pageblock() start_isolate_page_range() goes from pageblock to pageblock."""
+    k = booted(replace(RISCV, profile=profile(release)), [(2 * GiB, 4 * GiB, 0)])
+    for block in (2, 63):
+        use(k, START + block * BLOCK + 5, 1, Use.KERNEL)
+    with pytest.raises(KernelError, match="unmovable page"):
+        start_isolate_page_range(k, START, START + SECTION)
+    assert f"pfn:{START + dumped * BLOCK + 5:#x}" in k.hw.log_lines[-2].text
+    assert not k.nodes[0].zones[ZoneType.DMA32].isolated
 
 
 def test_a_range_that_somebody_else_isolates_is_busy_and_stays_his() -> None:

@@ -94,7 +94,7 @@ def has_unmovable_pages(k: Kernel, start_pfn: int, end_pfn: int, *, offline: boo
 
 
 def start_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int, *, offline: bool = True) -> None:
-    """Isolate the pageblocks of a range: first the first, then the last, then those between, as the kernel does.
+    """Isolate the pageblocks of a range: first the first, then the last, then those between; in turn before 5.19.
 
     Each is looked at whole, the first and the last as well where the range begins or ends within
     (``isolate_single_pageblock()``).
@@ -107,9 +107,12 @@ def start_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int, *, offline
     size = k.config.pageblock_nr_pages
     first, last = align_down(start_pfn, size), align_up(end_pfn, size) - size
     own_types = k.config.profile.isolate_ends == "own-type"
+    parts = [(first, first + size), (max(last, first + size), last + size), (first + size, last)]
+    if k.config.profile.isolate_ends == "in-turn":
+        parts = [(first, last + size)]
     done: list[Span] = []
     try:
-        for lo, hi in ((first, first + size), (max(last, first + size), last + size), (first + size, last)):
+        for lo, hi in parts:
             for block, count in k.hw.batches(lo // size, hi // size):
                 end = own_types and block * size in (first, last)
                 _isolate(k, Span(block * size, (block + count) * size), done, offline=offline, own_type=end)
