@@ -7,6 +7,7 @@ The inputs follow from `SEED`, so that a failure comes again; ``MEMHP_FUZZ_RUNS`
 import lzma
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,7 +104,10 @@ WORDS = (
 FAILS = "#!/bin/sh\nexit 1\n"
 """What stands in for programs that commands start."""
 
-PLACES = ("x.toml", "plan.json", "host", CAPTURE, CORE, "page", "new", "image", "fifo")
+COPIES = {"capture.tar.xz": CAPTURE, "core.xz": CORE}
+"""What is copied into the folder that a run happens in: any of it may be named as an output."""
+
+PLACES = ("x.toml", "plan.json", "host", "page", "new", "image", "fifo", *COPIES)
 """What there is, or can be, in the folder that runs happen in."""
 
 
@@ -207,7 +211,7 @@ def inputs(chance: random.Random, folder: Path, command: str) -> list[str]:
     """A command that reads files, with some of those spoiled."""
     for name, text in FILES.items():
         (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    (folder / "core.xz").write_bytes(Path(CORE).read_bytes())
+    shutil.copyfile(CORE, folder / "core.xz")
     found = sorted(path for path in folder.glob(READERS[command]) if path.is_file())
     for path in chance.sample(found, min(len(found), chance.randint(1, 4))):
         path.write_bytes(spoiled(chance, path.read_bytes()))
@@ -220,6 +224,8 @@ def options(chance: random.Random, folder: Path, command: str) -> list[str]:
     Its run in `RUNS` comes last and has the last word on what it reads and where it acts.
     """
     os.mkfifo(folder / "fifo")
+    for name, path in COPIES.items():
+        shutil.copyfile(path, folder / name)
     drawn: list[str] = []
     for each in chance.choices(list(named(command)), k=chance.randint(1, 3)):
         drawn.append(chance.choice(each.opts))
@@ -230,7 +236,10 @@ def options(chance: random.Random, folder: Path, command: str) -> list[str]:
         drawn.insert(chance.randint(0, len(drawn)), chance.choice(WORDS))
     words = BRIEF[command] if command in BRIEF else RUNS[command].words
     # Nobody listens at a file, which shows at once.
-    return [*command.split(), *drawn, *("x.toml" if word == "silent" else word for word in words)]
+    instead = {"silent": "x.toml", **{path: name for name, path in COPIES.items()}}
+    args = [*command.split(), *drawn, *(instead.get(word, word) for word in words)]
+    assert not [word for word in args if str(ROOT) in word], "a run could write there"
+    return args
 
 
 def named(name: str) -> Iterator[click.Option]:
