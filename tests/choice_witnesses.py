@@ -271,7 +271,11 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "pte_table_flush": (arm64("life"), x86("scarce_life")),
     "remove_lock": (arm64("life", stepped=True, given=LARGE), x86("life", stepped=True)),
     "layout": (riscv("geometry"), riscv("fix:ram_starts_within_a_section"), arm64("geometry")),
-    "max_pfn": (riscv("fix:lower_memory_comes_last"), arm64("fix:lower_memory_comes_last")),
+    "max_pfn": (
+        riscv("fix:lower_memory_comes_last"),
+        arm64("fix:lower_memory_comes_last"),
+        x86("fix:memory_of_a_device_comes"),
+    ),
     # riscv
     "remove_extra_flush": (riscv("life"),),
     "add_flush": (riscv("life"), riscv("life", stepped=True)),

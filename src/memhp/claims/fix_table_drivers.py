@@ -8,6 +8,11 @@ from memhp.claims import fix_witnesses, fix_witnesses_devices, fix_witnesses_mem
 from memhp.claims.fix import Called, Fix, Rehearsed
 from memhp.linux.release import since
 
+DEVICE_MAX_PFN = (
+    "x86/mm/init: Handle the special case of device private pages in add_pages(), to not increase max_pfn and trigger "
+    "dma_addressing_limited() bounce buffers"
+)
+
 FAR_DAX = (
     {"do": "new-process", "process": "old"},
     {"do": "dax", "at": "0x200000000000", "size": "2G", "mode": "devdax", "align": "2M"},
@@ -290,6 +295,14 @@ ARCHITECTURES: tuple[Fix, ...] = (
         "shown",
         witness=Called(
             fix_witnesses_memory.lower_memory_comes_last, "arm64", {"max_pfn": "last-added"}, {"max_pfn": "highest"}
+        ),
+    ),
+    Fix(
+        since("6.15", True, DEVICE_MAX_PFN, ("6.1.141", "6.12.31")),
+        "x86-64: a GPU's memory raises max_pfn, so that devices of fewer address bits use bounce buffers: slow DMA.",
+        "shown",
+        witness=Called(
+            fix_witnesses_memory.memory_of_a_device_comes, "x86_64", {"max_pfn": "always"}, {"max_pfn": "unless-device"}
         ),
     ),
     Fix(

@@ -13,9 +13,11 @@ from memhp.linux.drivers.base.memory_lookup import find_memory_block_by_id, memo
 from memhp.linux.drivers.base.memory_state import memory_block, state_store
 from memhp.linux.fs.proc.page import kpagecount_read
 from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
 from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory
 from memhp.linux.mm.memory_hotplug_remove import remove_memory
+from memhp.linux.mm.memremap import memremap_pages
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
@@ -195,6 +197,15 @@ def lower_memory_comes_last(config: Config) -> str:
     page = 2 * AT >> config.page_shift
     seen = kpagecount_read(k, Span(page, page + 1))
     return "" if seen else f"/proc/kpagecount ends before PFN {page:#x}, which is online"
+
+
+def memory_of_a_device_comes(config: Config) -> str:
+    """A device's memory gets struct pages, above all RAM: does the kernel count it as memory that DMA must reach?"""
+    k = small_machine(config)
+    before, span = k.max_pfn, Span(AT, AT + GiB)
+    k.hw.plug(pfns(k, span), Owner(Use.DEVICE, "device"))
+    memremap_pages(k, DevPagemap(MemoryType.GENERIC, (span,)), 0)
+    return "" if k.max_pfn == before else f"max_pfn was {before:#x} and is {k.max_pfn:#x}, the end of a device's memory"
 
 
 def ram_starts_within_a_section(config: Config) -> str:

@@ -48,3 +48,15 @@ def test_x86_raises_it_for_memory_and_not_for_a_device(release: str) -> None:
     memunmap_pages(k, pgmap)
     add_memory(k, 0, PLUG_AT, GiB)
     assert k.max_pfn == span.end
+
+
+@pytest.mark.parametrize(
+    ("release", "raised"),
+    [("5.13", True), ("6.1.140", True), ("6.1.141", False), ("6.12.30", True), ("6.12.31", False), ("6.15", False)],
+)
+def test_x86_raised_it_for_a_device_too(release: str, raised: bool) -> None:
+    """By the changelogs of 6.1.141 and 6.12.31, which brought that condition."""
+    k = kernel("x86_64", release)
+    span = plug(k, GiB)
+    memremap_pages(k, DevPagemap(MemoryType.GENERIC, (Span(PLUG_AT, PLUG_AT + GiB),)), 0)
+    assert (k.max_pfn == span.end) is raised

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from memhp.linux.config import Config
 
 
+_DEVICE_MAX_PFN = (
+    "x86/mm/init: Handle the special case of device private pages in add_pages(), to not increase max_pfn and trigger "
+    "dma_addressing_limited() bounce buffers"
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class X86Profile(OwnRootTables):
     """x86-64."""
@@ -151,6 +157,11 @@ class X86Profile(OwnRootTables):
         "Whether ``probe_memory_block_size()`` asks ``memory_block_advised_max_size()``: CXL windows set it.",
         first(False),
         since("6.16", True, "x86: probe memory block size advisement value during mm init"),
+    )
+    max_pfn: Literal["always", "unless-device"] = choice(
+        "Whether ``add_pages()`` raises ``max_pfn`` for all memory, or for none that belongs to a device (a pgmap).",
+        first("always"),
+        since("6.15", "unless-device", _DEVICE_MAX_PFN, ("6.1.141", "6.12.31")),
     )
     page_table_section: Literal["__init", "__meminit"] = choice(
         "Where the functions live that build the direct map: ``__init`` code is gone after boot.", first("__meminit")

@@ -277,7 +277,7 @@ def add_pages(
     except KernelError:
         warn(k, here(), once=True)
         raise
-    if pgmap is None:
+    if pgmap is None or x86(k.config).max_pfn == "always":
         end_of_memory_grows(k, start_pfn + nr_pages)
 
 
