@@ -55,3 +55,10 @@ def test_a_kernel_without_migration_only_adds_until_7_2() -> None:
     has = {name: option(name, "MEMORY_HOTREMOVE", BUILDS["without MIGRATION"]) for name in RULES}
     assert has == {"riscv-hotplug-v1": False, "linux-6.12": False, "linux-7.2": True}
     assert all(option(name, "MEMORY_HOTPLUG", BUILDS["without MIGRATION"]) for name in RULES)
+
+
+def test_a_kernel_that_is_asked_to_leave_the_vmemmap_out_has_it_all_the_same_in_7_2() -> None:
+    """mm/Kconfig: a question until 6.17, def_bool y since; as posted nothing of hotplug asks for it."""
+    has = {name: option(name, "MEMORY_HOTPLUG", BUILDS["without SPARSEMEM_VMEMMAP"]) for name in RULES}
+    assert has == {"riscv-hotplug-v1": True, "linux-6.12": False, "linux-7.2": True}
+    assert not any(option(name, "MEMORY_HOTPLUG", BUILDS["32-bit"]) for name in RULES)

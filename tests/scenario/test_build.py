@@ -57,15 +57,24 @@ def test_a_kernel_without_hotplug_has_no_memory_blocks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("preset", "profile", "said"),
+    ("preset", "profile", "va_bits", "said"),
     [
-        ("arm64-vm", "6.12", "has CONFIG_SPARSEMEM_VMEMMAP in every build"),
-        ("riscv-vm", "7.2", "has CONFIG_SPARSEMEM_VMEMMAP in every build"),
-        ("x86-vm", "6.12", "are not modelled; such a kernel adds and removes whole sections"),
+        ("arm64-vm", "6.12", 48, "has CONFIG_SPARSEMEM_VMEMMAP in every build"),
+        ("riscv-vm", "6.18", 48, "has CONFIG_SPARSEMEM_VMEMMAP in every build"),
+        ("riscv-vm", "7.2", 48, "has CONFIG_SPARSEMEM_VMEMMAP in every build"),
+        ("loongarch-vm", "6.18", 48, "has CONFIG_SPARSEMEM_VMEMMAP in every build"),
+        ("loongarch-vm", "6.12", 48, "are not modelled; such a kernel adds and removes whole sections"),
+        ("x86-vm", "6.12", 48, "are not modelled; such a kernel adds and removes whole sections"),
+        ("x86-vm", "6.16", 48, "has CONFIG_SPARSEMEM_VMEMMAP in every build"),
+        # X86_5LEVEL selects it
+        ("x86-vm", "6.12", 57, "with 57-bit addresses has CONFIG_SPARSEMEM_VMEMMAP in every build"),
     ],
 )
-def test_a_build_without_a_vmemmap_is_refused_where_there_is_none(preset: str, profile: str, said: str) -> None:
-    machine = {"preset": preset, "memory": "1G", "profile": profile, "build": {"sparsemem_vmemmap": False}}
+def test_a_build_without_a_vmemmap_is_refused_where_there_is_none(
+    preset: str, profile: str, va_bits: int, said: str
+) -> None:
+    build = {"sparsemem_vmemmap": False}
+    machine = {"preset": preset, "memory": "1G", "profile": profile, "va_bits": va_bits, "build": build}
     with pytest.raises(BadInput, match=said):
         rehearse_scenario(msgspec.convert({"machine": machine, "steps": [PLUG]}, Scenario))
 

@@ -39,15 +39,18 @@ RULES: Mapping[str, Rules] = MappingProxyType(
         },
         "linux-7.2": {
             **_SINCE_5_13,
-            "MEMORY_HOTPLUG": {"SPARSEMEM_VMEMMAP", "64BIT", "ARCH_ENABLE_MEMORY_HOTPLUG"},
+            "MEMORY_HOTPLUG": {"SPARSEMEM", "64BIT", "ARCH_ENABLE_MEMORY_HOTPLUG"},
             "MEMORY_HOTREMOVE": {"MEMORY_HOTPLUG"},
-            "ZONE_DEVICE": {"MEMORY_HOTPLUG", "MEMORY_HOTREMOVE", "SPARSEMEM_VMEMMAP"},
-            "ARCH_ENABLE_MEMORY_HOTPLUG": {"SPARSEMEM_VMEMMAP"},
+            "ZONE_DEVICE": {"MEMORY_HOTPLUG", "MEMORY_HOTREMOVE"},
+            "MHP_MEMMAP_ON_MEMORY": {"MEMORY_HOTPLUG", "ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE"},
+            "ARCH_ENABLE_MEMORY_HOTPLUG": {"SPARSEMEM", "64BIT", "MMU"},
             "ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE": {"64BIT", "MMU"},
         },
     }
 )
-"""riscv by kernel. 7.2 has remove wherever it has add: it selects MIGRATION, and asks no port."""
+"""riscv by kernel. 7.2 has remove wherever it has add: it selects MIGRATION, and asks no port. ``SPARSEMEM_VMEMMAP`` is
+no question any more since 6.18: it comes with ``SPARSEMEM`` in 64-bit builds.
+"""
 
 _WHOLE = frozenset(
     {

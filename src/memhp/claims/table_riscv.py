@@ -149,9 +149,9 @@ CLAIMS = (
     Claim(
         id="rv-14", source=SOURCE, known="answered",
         text="patch 5, Kconfig: which builds can add memory, remove it, give devices struct pages?",
-        answer="64-bit builds with SPARSEMEM as posted, with SPARSEMEM_VMEMMAP as merged. Without MIGRATION a kernel "
-        "adds and never removes, until 7.2, which selects it; without ZONE_DEVICE its functions are stubs that fail "
-        "(a machine's `build` says which it is).",
+        answer="64-bit builds with SPARSEMEM as posted, with SPARSEMEM_VMEMMAP as merged, which each of them has since "
+        "6.18. Without MIGRATION a kernel adds and never removes, until 7.2, which selects it; without ZONE_DEVICE its "
+        "functions are stubs that fail (a machine's `build` says which it is).",
         decide=riscv_series.build_options, command="memhp rehearse examples/hot-add-only.toml",
         held_against=postings("[PATCH 5/7] riscv: Enable memory hot add/remove arch kbuild support"),
     ),

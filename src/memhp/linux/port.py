@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from memhp.hw.format import Format
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from memhp.linux.mm.ptdump_style import Style
     from memhp.linux.mm.sparse_vmemmap import VmemmapBuilder
     from memhp.linux.mmzone import ZoneType
+    from memhp.linux.release import Since
     from memhp.linux.state import Kernel
     from memhp.spans import Span
 
@@ -132,9 +133,6 @@ class Port(Protocol):
     """Whether builds have ``HUGETLB_PAGE_OPTIMIZE_VMEMMAP``."""
     has_memory_probe: bool
     """Whether builds may have ``ARCH_MEMORY_PROBE``: the file ``probe``."""
-    vmemmap_left_out: Literal["selected", "no hotplug", "hotplug"]
-    """What a build without ``SPARSEMEM_VMEMMAP`` is, where mm/Kconfig lets it be left out: there is none, as the port
-    selects it; or it is one without memory hotplug, or with it (``ARCH_ENABLE_MEMORY_HOTPLUG``)."""
     has_memory_failure: bool
     """Whether builds have ``MEMORY_FAILURE``: ``hard_offline_page``, and what counts bad pages."""
     has_memmap_on_memory: bool
@@ -143,6 +141,13 @@ class Port(Protocol):
     """Whether distributions build it with ``ARCH_KEEP_MEMBLOCK``."""
     has_zone_dma: bool
     """Whether distributions build it with ZONE_DMA."""
+
+    def vmemmap_left_out(self, config: Config) -> tuple[Since, ...]:
+        """What a build without ``SPARSEMEM_VMEMMAP`` is, by release, where mm/Kconfig lets it be left out.
+
+        "selected": there is none; "no hotplug", "hotplug": it is one without memory hotplug, or with it
+        (``ARCH_ENABLE_MEMORY_HOTPLUG``).
+        """
 
     def va_bits_of(self, record: ArchProfile, page_size: int) -> tuple[int, ...]:
         """The virtual address widths that a kernel with these choices can be built for. KeyError: no such pages."""

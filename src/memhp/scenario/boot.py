@@ -12,7 +12,7 @@ from memhp.linux.arch.registry import ports
 from memhp.linux.choice import value_in
 from memhp.linux.config import Config, Core
 from memhp.linux.drivers.acpi.numa.srat import memory_block_advice
-from memhp.linux.release import between, first, parse_release
+from memhp.linux.release import parse_release, since
 from memhp.scenario.schema import Boot, Build, Cpu, Memory, Size
 from memhp.spans import Span
 from memhp.units import parse_size
@@ -56,6 +56,8 @@ def with_cpu(config: Config, cpu: Cpu | None) -> Config:
 
 
 VMEMMAP = "sparsemem_vmemmap"
+VMEMMAP_ALWAYS = since("6.18", "selected", "mm: stop making SPARSEMEM_VMEMMAP user-selectable")
+"""In mm/Kconfig, for every port that enables it."""
 BUILD = ("memory_hotplug", "memory_hotremove", "zone_device")
 """Those options of a build that each need the ones before (``mm/Kconfig``)."""
 
@@ -88,10 +90,11 @@ def _leave_vmemmap_out(config: Config, where: str) -> None:
     """Refuse a build without ``CONFIG_SPARSEMEM_VMEMMAP`` that there is not, or that is not modelled."""
     release = parse_release(config.profile.release)
     assert release is not None
-    left = value_in(release, (first(config.port.vmemmap_left_out), between("6.12", "7.2", "selected")))
+    left = value_in(release, (*config.port.vmemmap_left_out(config), VMEMMAP_ALWAYS))
     where = f"{where}.{VMEMMAP}"
     if left == "selected":
-        text = f"{config.arch} of {config.profile.release} has CONFIG_SPARSEMEM_VMEMMAP in every build with SPARSEMEM"
+        build = f"{config.arch} of {config.profile.release} with {config.va_bits}-bit addresses"
+        text = f"{build} has CONFIG_SPARSEMEM_VMEMMAP in every build"
         raise BadInput(text, where=where, fix="leave it out")
     if left == "hotplug":
         text = "struct pages that lie in no vmemmap are not modelled; such a kernel adds and removes whole sections"

@@ -8,11 +8,12 @@ memory_block_size_bytes`` and their like.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from memhp.hw.formats import chosen
 from memhp.linux.layout import ADDRESS_SPACE
 from memhp.linux.port import Port
+from memhp.linux.release import Since, first
 from memhp.spans import Span
 from memhp.units import GiB
 
@@ -38,7 +39,6 @@ class GenericPort(Port):
     has_gigantic_folios = True
     has_hvo = True
     has_memory_probe = False
-    vmemmap_left_out: Literal["selected", "no hotplug", "hotplug"] = "hotplug"
     has_memory_failure = False
     has_memmap_on_memory = True
     keeps_memblock = True
@@ -59,6 +59,10 @@ class GenericPort(Port):
     def runs_on_narrower_cpus(self, va_bits: int) -> bool:
         """The CPU must have the width of the build."""
         return False
+
+    def vmemmap_left_out(self, config: Config) -> tuple[Since, ...]:
+        """A question that mm/Kconfig asks."""
+        return (first("hotplug"),)
 
     def va_bits_actual(self, config: Config) -> int:
         """The width of the build."""

@@ -25,6 +25,7 @@ from memhp.linux.arch.generic import GenericPort
 from memhp.linux.choices import ArchProfile
 from memhp.linux.config import Config
 from memhp.linux.port import Paging, Port
+from memhp.linux.release import Since, first
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB
 
@@ -39,7 +40,6 @@ class Arm64Port(GenericPort):
     uname_words = ("arm64", "aarch64")
     cpu_features = ("bbml2", "tlb_range")
     cmdline_options = ("arm64.nolva",)
-    vmemmap_left_out = "selected"
     elf_machine = 183
     record = RECORD
     formats = FORMATS
@@ -73,6 +73,10 @@ class Arm64Port(GenericPort):
     def va_bits_min(self, config: Config) -> int:
         """``VA_BITS_MIN``."""
         return VA_BITS_MIN[config.page_size] if config.va_bits > 48 else config.va_bits
+
+    def vmemmap_left_out(self, config: Config) -> tuple[Since, ...]:
+        """Its own ``select``."""
+        return (first("selected"),)
 
     def pa_bits(self, config: Config) -> tuple[int, ...]:
         """``CONFIG_ARM64_PA_BITS``: a choice with 64K pages only."""

@@ -14,6 +14,7 @@ from memhp.linux.arch.riscv.mm.ptdump import STYLE
 from memhp.linux.config import Config
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.port import LeafRule, Paging, Port
+from memhp.linux.release import Since, first
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB
 
@@ -31,11 +32,14 @@ class RiscvPort(GenericPort):
     va_bits = MappingProxyType({4 * KiB: (39, 48, 57)})
     max_page_order = MappingProxyType({4 * KiB: 10})
     has_zone_dma = False
-    vmemmap_left_out = "no hotplug"
 
     ram_start = 2 * GiB
     virtio_mem_extent = 2 * 128 * MiB
     """Two sections, as on machines where QEMU has such a device: here it has none."""
+
+    def vmemmap_left_out(self, config: Config) -> tuple[Since, ...]:
+        """Without it the port does not enable hotplug."""
+        return (first("no hotplug"),)
 
     def pa_bits(self, config: Config) -> tuple[int, ...]:
         """56 bits in every mode."""

@@ -21,6 +21,7 @@ from memhp.linux.config import Config
 from memhp.linux.layout import Layout
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.port import LeafRule, Paging, Port
+from memhp.linux.release import Since, first, since
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB
 
@@ -52,6 +53,11 @@ class X86Port(GenericPort):
     image_start = 16 * MiB
     """As images are built."""
     virtio_mem_extent = 2 * 128 * MiB
+
+    def vmemmap_left_out(self, config: Config) -> tuple[Since, ...]:
+        """``X86_5LEVEL`` selects it; so do all builds since five levels are no option any more."""
+        always = since("6.16", "selected", "x86/mm/64: Make SPARSEMEM_VMEMMAP the only memory model")
+        return (first("selected" if config.va_bits == 57 else "hotplug"), always)
 
     def pa_bits(self, config: Config) -> tuple[int, ...]:
         """``MAX_PHYSMEM_BITS`` of arch/x86/include/asm/sparsemem.h."""
