@@ -308,6 +308,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "split_kernel_leaf": (arm64("protect", "7.2", config={"bbml2": True}),),
     "shared_table": (arm64("shared_table"),),
     "can_unmap_lock": (arm64("block_of_a_run", "7.2", stepped=True, page=16, config={"bbml2": True}),),
+    "can_unmap_range": (arm64("life", "7.2", config=SELF_HOSTED),),
     "vmap_huge_with_ptdump": (arm64("huge_area"),),
     "vmemmap_populate": (arm64("life", page=16),),
     "create_may_fail": (arm64("no_tables"),),

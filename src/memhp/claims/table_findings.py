@@ -147,7 +147,7 @@ CLAIMS = (
     _finding(
         "f-5", "arm64 7.2 with 4K pages never lets go of memory that hosts its own struct pages", f"{READ}, {SEEN}",
         "Ask can_unmap_without_split() about the whole block, struct pages and all (mom-10), not about what the "
-        "notifier is told of: no flush, no memory. Without the check altogether, as here, blocks go as in 6.12.",
+        "notifier is told of: no flush, no memory. Such blocks go as in 6.12, and a leaf is still not split.",
         "memhp rehearse examples/arm64-self-hosted-stays.toml",
         sources("arch/arm64/mm/mmu.c:prevent_memory_remove_notifier"), "linux-7.2",
     ),

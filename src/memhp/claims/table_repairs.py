@@ -69,7 +69,7 @@ REPAIRS: Mapping[str, Repair] = MappingProxyType({
     "f-4": _repair(
         {**X86, "memory": "256M"}, OUT_OF_MEMORY, failed_add="taken-back", low_page_failure="returned",
     ),
-    "f-5": _repair({**ARM64, **HOSTED}, ONLINE_AND_REMOVE, RANGE, **BOOT_MEMORY_ONLY),
+    "f-5": _repair({**ARM64, **HOSTED}, ONLINE_AND_REMOVE, RANGE, can_unmap_range="block"),
     "f-6": _repair(
         X86, BAD_PAGE_OF_DMA, "no race: the page is in use all along, before, while and after its block goes offline",
         poisoned_offline="unless-held",

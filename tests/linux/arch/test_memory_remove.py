@@ -124,3 +124,19 @@ def test_a_dimm_larger_than_a_block_stays_on_cpus_that_split_live_leaves(
     ends = [step.outcome for step in result.steps[1:]]
     assert [end.result for end in ends] == ["ok"] * left + ["EPERM"] * (8 - left)
     assert all("on this CPU (BBML2) no rodata= makes leaves smaller" in end.advice for end in ends[left:])
+
+
+@pytest.mark.parametrize(
+    ("machine", "results"),
+    [
+        ({"boot": {"memmap_on_memory": "Y"}}, ["ok", "ok", "ok"]),
+        ({"cpu": {"bbml2": True}}, ["ok", "EPERM", "EBUSY"]),
+    ],
+)
+def test_asked_of_whole_blocks_the_check_passes_their_own_struct_pages_and_still_no_leaf_is_split(
+    machine: dict[str, Any], results: list[str]
+) -> None:
+    """128 MiB have 2 MiB of struct pages, one leaf of the vmemmap; a block is part of a leaf of 1 GiB."""
+    whole = {"preset": "arm64-vm", "memory": "2G", "profile": "linux-7.2", "choices": {"can_unmap_range": "block"}}
+    steps = ({"do": "plug", "size": "1G", "at": "4G", "online": "movable"}, {"do": "offline"}, {"do": "remove"})
+    assert [step.outcome.result for step in run({**whole, **machine}, *steps).steps] == results

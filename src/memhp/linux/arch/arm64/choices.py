@@ -195,6 +195,11 @@ class Arm64Profile(ArchProfile):
         "they are split under).",
         first("none"),
     )
+    can_unmap_range: Literal["told", "block"] = choice(
+        "Whose edges ``can_unmap_without_split()`` looks at: those of what goes offline, without the struct pages that "
+        "a block keeps at its start, in every kernel; or those of whole blocks (a repair).",
+        first("told"),
+    )
     vmap_huge_with_ptdump: bool = choice(
         "Whether huge vmap stays on in a kernel with ptdump.",
         first(False),

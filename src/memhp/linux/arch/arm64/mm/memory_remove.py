@@ -8,7 +8,7 @@ from memhp.linux.arch.arm64.mm.split_kernel_leaf import PGTABLE_SPLIT_LOCK
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.mm.boot_memory import ACTIONS, prevent_bootmem_remove_notifier
 from memhp.linux.state import Kernel
-from memhp.units import is_aligned
+from memhp.units import align_down, align_up, is_aligned
 
 KERNEL_FILE = "arch/arm64/mm/mmu.c"
 
@@ -26,7 +26,11 @@ def prevent_memory_remove_notifier(k: Kernel, action: str, start_pfn: int, nr_pa
     refused = prevent_bootmem_remove_notifier(k, action, start_pfn, nr_pages)
     if refused or action not in ACTIONS or arm64(k.config).bootmem_remove != "notifier-and-split-check":
         return refused
-    return can_unmap_without_split(k, start_pfn, nr_pages)
+    end_pfn = start_pfn + nr_pages
+    if arm64(k.config).can_unmap_range == "block":
+        start_pfn = align_down(start_pfn, k.pages_per_block)
+        end_pfn = align_up(end_pfn, k.pages_per_block)
+    return can_unmap_without_split(k, start_pfn, end_pfn - start_pfn)
 
 
 def can_unmap_without_split(k: Kernel, pfn: int, nr_pages: int) -> str:
