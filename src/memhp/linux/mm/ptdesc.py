@@ -13,6 +13,8 @@ from memhp.linux.choices import TableDtor
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
+KERNEL_FILE = "include/linux/mm.h"
+
 
 def pagetable_ctor(k: Kernel, spans: list[Span]) -> None:
     """Mark and count tables (PFNs): ``__pagetable_ctor()``."""
