@@ -100,19 +100,39 @@ def documentation(tree: ast.AST) -> Iterator[ast.expr]:
                 yield from node.args
 
 
+def read_by_people(text: ast.expr) -> Iterator[ast.AST]:
+    """The parts of a documentation's expression, but for what it is made to depend on."""
+    parts: list[ast.AST] = [text]
+    while parts:
+        yield (part := parts.pop())
+        parts += [child for child in ast.iter_child_nodes(part) if not isinstance(child, ast.Compare)]
+
+
+def texts_of(node: ast.AST) -> Iterator[str]:
+    """What a node says: a literal, and names that stand for a value as a literal would, such as those of an Enum."""
+    match node:
+        case ast.Constant(value=str(text)) | ast.Name(id=text) | ast.Attribute(attr=text):
+            yield text
+        case ast.Constant(value=bytes(raw)):
+            yield raw.decode("latin-1")
+        case ast.keyword(arg=str(text)) | ast.FunctionDef(name=text) | ast.ClassDef(name=text) | ast.arg(arg=text):
+            yield text
+
+
 def names_in(tree: ast.AST) -> list[tuple[int, str]]:
-    """Literals in which an architecture's name stands as a word: (line, text).
+    """Literals and names of the program in which an architecture's name stands as a word: (line, text).
 
     Parts of f-strings and keys of tables are literals too; documentation is none.
     """
-    texts = {id(part) for text in documentation(tree) for part in ast.walk(text)}
+    texts = {id(part) for text in documentation(tree) for part in read_by_people(text)}
     words = {*ARCHES, *FOLDERS.values(), *(word for arch in ARCHES for word in port(arch).uname_words)}
     name = re.compile(rf"(?<![A-Za-z0-9])({'|'.join(sorted(words, key=len, reverse=True))})(?![A-Za-z0-9])", re.I)
     return [
-        (node.lineno, node.value)
+        (getattr(node, "lineno", 0), text)
         for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in texts
-        if name.search(node.value)
+        if id(node) not in texts
+        for text in texts_of(node)
+        if name.search(text)
     ]
 
 
@@ -136,7 +156,7 @@ def test_nothing_outside_its_folder_imports_an_architecture() -> None:
     wrong = [
         f"{name} imports {other}"
         for name, path in SOURCES.items()
-        for other in read(path).imports
+        for other in read(path).with_types
         if (found := inside.match(other)) and not (f"{name}.".startswith(f"{found[0]}."))
     ]
     assert wrong == []
@@ -189,10 +209,28 @@ def test_only_the_protocol_of_ports_closes_circles_of_types() -> None:
         ('BadInput("no such kernel", fix="7.2:arm64")', []),
         ('BadInput("no arm64 kernel", fix="6.12")', ["no arm64 kernel"]),
         ('since("6.5", "sync", "x86/mm: sync")', []),
+        ('BadInput("no", fix="page" if arch == "arm64" else "block")', ["arm64"]),
+        ('help = "a leaf" if arch in ("riscv64",) else "a page"', ["riscv64"]),
+        ("class Kind(Enum):\n    ARM64 = 1", ["ARM64"]),
+        ("dict(arm64=1)", ["arm64"]),
+        ("k.is_riscv", ["is_riscv"]),
+        ("def on_x86(k): ...", ["on_x86"]),
+        ('told == b"x86_64"', ["x86_64"]),
     ],
 )
 def test_a_name_is_seen_wherever_it_stands_in_code(source: str, seen: list[str]) -> None:
     assert [text for _, text in names_in(ast.parse(source))] == seen
+
+
+def test_imports_name_modules_in_full() -> None:
+    """What they say is all that the tests above look at."""
+    relative = [
+        f"{name}: {'.' * node.level}{node.module or ''}"
+        for name, path in SOURCES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert relative == []
 
 
 def test_a_circle_would_be_seen() -> None:

@@ -201,7 +201,7 @@ def _hosts_its_own(profile: str, arch: str, page_size: int, mode: str) -> bool:
             "profile": profile,
             "page_size": page_size,
             "memory": "4G",
-            "boot": {"memmap_on_memory": mode, "rodata_full": False},
+            "boot": {"memmap_on_memory": mode, **({"rodata_full": False} if arch == "arm64" else {})},
         },
         {"do": "plug", "size": max(128 * MiB, 512 * MiB * (page_size // (64 * KiB)))},
     )

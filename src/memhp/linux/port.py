@@ -186,6 +186,8 @@ class Port(Protocol):
     """The lowest physical address at which platforms plug memory."""
     cpu_features: tuple[str, ...]
     """Fields of a configuration that say what only CPUs of this architecture can do."""
+    own_options: tuple[str, ...]
+    """Other fields of a configuration that only this architecture's code reads, and a scenario may name."""
     mem_is_an_end: bool
     """Whether ``mem=`` names the physical address at which RAM ends; else how much of it there is."""
     cmdline_options: tuple[str, ...]

@@ -13,7 +13,7 @@ from memhp.linux.choice import value_in
 from memhp.linux.config import Config, Core
 from memhp.linux.drivers.acpi.numa.srat import memory_block_advice
 from memhp.linux.release import parse_release, since
-from memhp.scenario.schema import Boot, Build, Cpu, Memory, Size
+from memhp.scenario.schema import Boot, Build, Cpu, MachineText, Memory, Size
 from memhp.spans import Span
 from memhp.units import parse_size
 
@@ -44,15 +44,25 @@ def core(text: Size, *, where: str) -> Core:
 
 
 def with_cpu(config: Config, cpu: Cpu | None) -> Config:
-    """A configuration on CPUs that can do what the scenario says; what it does not name stays as it was.
-
-    Raises :class:`BadInput` for what CPUs of another architecture can do, and nothing here would read.
-    """
-    for name in () if cpu is None else cpu.__struct_fields__:
-        if getattr(cpu, name) is not None and name not in config.port.cpu_features:
-            have = " and ".join(each.name for each in ports() if name in each.cpu_features)
-            raise BadInput(f"{config.arch} has no such CPUs", where=f"cpu.{name}", fix=f"{have} has")
+    """A configuration on CPUs that can do what the scenario says; what it does not name stays as it was."""
     return _with(config, cpu)
+
+
+UNREAD = {"cpu.": "has no such CPUs", "boot.": "has no such option", "": "does not ask for this"}
+"""What is said of an architecture whose kernel reads no such key, by the table of ``[machine]`` that the key is in."""
+
+
+def check_read(config: Config, text: MachineText) -> None:
+    """Refuse what a scenario says of CPUs, command line or platform and only kernels of other architectures read.
+
+    Raises :class:`BadInput`, which names those that do.
+    """
+    for table, part in (("cpu.", text.cpu), ("boot.", text.boot), ("", text)):
+        for name in () if part is None else part.__struct_fields__:
+            readers = [each.name for each in ports() if name in (*each.cpu_features, *each.own_options)]
+            if getattr(part, name) is not None and readers and config.arch not in readers:
+                fix = f"{' and '.join(readers)} {'does' if not table else 'has'}"
+                raise BadInput(f"{config.arch} {UNREAD[table]}", where=f"{table}{name}", fix=fix)
 
 
 VMEMMAP = "sparsemem_vmemmap"

@@ -6,7 +6,7 @@ from memhp.linux.arch.registry import ARCHES
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram
 from memhp.linux.profiles import profile
-from memhp.scenario.boot import with_boot, with_build, with_cpu, with_cxl
+from memhp.scenario.boot import check_read, with_boot, with_build, with_cpu, with_cxl
 from memhp.scenario.choices import with_choices
 from memhp.scenario.error_keys import machine_keys
 from memhp.scenario.explain import quoted
@@ -91,6 +91,7 @@ def described_config(text: MachineText, base: Preset, where: str) -> Config:
         nr_cpus=text.cpus or base.cpus,
         hypervisor=base.hypervisor if text.hypervisor is None else text.hypervisor,
     )
+    check_read(config, text)
     config = with_build(config, text.build, where)
     return with_cxl(with_boot(with_cpu(config, text.cpu), text.boot), text.cxl_windows, where=where)
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from memhp.linux.mm.vmalloc import vfree, vmalloc
 from memhp.linux.mm.vmap import vmap_range_noflush
 from memhp.linux.profiles import profile
 from memhp.scenario.machine import machine_spec
-from memhp.scenario.schema import Cpu, MachineText, Memory
+from memhp.scenario.schema import Boot, Cpu, MachineText, Memory
 from memhp.spans import Span
 from memhp.target.seen.sources import facts_spec
 from memhp.units import GiB, KiB, MiB
@@ -227,3 +228,25 @@ def test_what_cpus_of_another_architecture_can_do_is_refused_and_of_its_own_read
 
 def test_every_feature_that_a_scenario_can_name_is_some_architectures() -> None:
     assert sorted(name for arch in ARCHES for name in port(arch).cpu_features) == sorted(Cpu.__struct_fields__)
+
+
+OPTIONS = {"gbpages": "boot.gbpages", "rodata_full": "boot.rodata_full", "hypervisor": "hypervisor"}
+"""What a scenario says that kernels of one architecture ask for, and its key."""
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("arch", ARCHES)
+def test_an_option_that_only_another_architecture_reads_is_refused(arch: str, name: str, told: bool) -> None:
+    option: dict[str, Any] = {name: told}
+    said: dict[str, Any] = option if OPTIONS[name] == name else {"boot": Boot(**option)}
+    text = MachineText(arch=arch, **said)
+    if name in port(arch).own_options:
+        assert getattr(machine_spec(text).config, name) is told
+    else:
+        with pytest.raises(BadInput, match=rf"^scenario: machine.{OPTIONS[name]}: {arch} .* \(\w+ (has|does)\)$"):
+            machine_spec(text)
+
+
+def test_every_option_of_one_architecture_is_tried() -> None:
+    assert sorted(name for arch in ARCHES for name in port(arch).own_options) == sorted(OPTIONS)

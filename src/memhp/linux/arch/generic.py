@@ -46,6 +46,7 @@ class GenericPort(Port):
     bios_ranges: tuple[Span, ...] = ()
     plug_start = 0
     cpu_features: tuple[str, ...] = ()
+    own_options: tuple[str, ...] = ()
     mem_is_an_end = False
     cmdline_options: tuple[str, ...] = ()
     image_start = 0

@@ -200,7 +200,7 @@ def _described(
         memory=[Memory(size=each.span.size, start=each.span.start, node=each.nid) for each in ram],
         cpus=text.cpus or log.cpus,
         nodes=max(nids) + 1,
-        hypervisor=hypervisor,
+        hypervisor=hypervisor if "hypervisor" in port(arch).own_options else None,
         proximity=list(domains) or None,
         boot=boot_options(facts.cmdline).boot if facts.cmdline is not None else None,
     )

@@ -17,7 +17,7 @@ from memhp.linux.init import IomemEntry, MachineSpec, Ram
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import PROFILES, profile
 from memhp.linux.release import parse_release, same_series
-from memhp.scenario.boot import CORES, core, with_boot, with_build, with_cpu, with_cxl
+from memhp.scenario.boot import CORES, check_read, core, with_boot, with_build, with_cpu, with_cxl
 from memhp.scenario.choices import with_choices
 from memhp.scenario.error_keys import machine_keys, source_key
 from memhp.scenario.kernel import profile_of
@@ -136,6 +136,7 @@ def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
         config = replace(config, hypervisor=False)
     config = config.port.told_config(config, machine.midrs, machine.cpu_features, machine.options.get("rodata"))
     config = replace(config, debug_pagealloc=_debug_pagealloc(machine))
+    check_read(config, text)
     config = with_build(config, text.build, where)
     return with_cxl(with_boot(with_cpu(config, text.cpu), text.boot), text.cxl_windows, machine.cxl_windows, where)
 

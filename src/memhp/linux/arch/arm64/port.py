@@ -39,6 +39,7 @@ class Arm64Port(GenericPort):
     name = "arm64"
     uname_words = ("arm64", "aarch64")
     cpu_features = ("bbml2", "tlb_range")
+    own_options = ("rodata_full",)
     cmdline_options = ("arm64.nolva",)
     elf_machine = 183
     record = RECORD

@@ -47,6 +47,7 @@ class X86Port(GenericPort):
     plug_start = 4 * GiB
     """Above what PCI has."""
     cpu_features = ("invlpgb", "tce")
+    own_options = ("gbpages", "hypervisor")
     mem_is_an_end = True
     """arch/x86/kernel/e820.c:parse_memopt."""
     cmdline_options = ("no5lvl", "nogbpages", "gbpages")
