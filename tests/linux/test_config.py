@@ -13,6 +13,7 @@ from memhp.linux.arch.riscv.choices import RiscvProfile
 from memhp.linux.arch.x86.choices import X86Profile
 from memhp.linux.config import Bases, Config, configs
 from memhp.linux.profiles import PROFILES, profile
+from memhp.linux.release import LAST
 from memhp.units import GiB, KiB, MiB
 
 
@@ -149,6 +150,16 @@ class TestRefused:
             make().validate()
         assert message in str(caught.value)
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("name", [6.6, None, ["6.6"]])
+    def test_a_profiles_name_is_text(self, name: Any) -> None:
+        with pytest.raises(BadInput, match=r"^profile: want the name of a kernel, .+ \(text, such as \"[\d.]+\"\)$"):
+            profile(name)
+
+    @pytest.mark.parametrize("name", ["5.12", "5.20", "6.6 ", "6.6.", "٦.٦", "7.99", ""])
+    def test_what_no_release_is_called_is_refused(self, name: str) -> None:
+        with pytest.raises(BadInput, match=f"^profile: no kernel profile .* any other release from 5.13 to {LAST}"):
+            profile(name)
 
     def test_an_unknown_profile_lists_the_known_ones(self) -> None:
         with pytest.raises(BadInput, match="riscv-hotplug-v1, arm64-hotremove-v5"):

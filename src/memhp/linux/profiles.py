@@ -11,7 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 from memhp.errors import BadInput
-from memhp.linux.choice import Choices, hints, history, open_steps, values_in
+from memhp.linux.choice import Choices, hints, history, open_steps, shown, values_in
 from memhp.linux.choices import ARCHES, Arch, ArchProfile, Profile, records
 from memhp.linux.release import FIRST, LAST, Release, Since, known_release, parse_release, series
 
@@ -175,6 +175,8 @@ def profile(name: str, *, where: str = "profile") -> Profile:
 
     Raises :class:`BadInput`, naming `where`, that lists the names there are.
     """
+    if not isinstance(name, str):
+        raise BadInput(f"want the name of a kernel, got {shown(name)}", where=where, fix=f'text, such as "{LAST}"')
     if name in PROFILES:
         return PROFILES[name]
     release = parse_release(name)

@@ -17,7 +17,7 @@ LONGTERM = ("5.15", "6.1", "6.6", "6.12", "6.18")
 """Series that stable fixes go back to for years."""
 READ = {"6.1": 176, "6.12": 117, "7.2": 13}
 """Series whose source was read, and at which point: what a table does not say of them, they do not have."""
-_RELEASE = re.compile(r"(?:linux-)?v?(\d+)\.(\d+)(?:\.(\d+))?([-+~].*)?")
+_RELEASE = re.compile(r"(?:linux-)?v?(\d+)\.(\d+)(?:\.(\d+))?([-+~].*)?", re.ASCII)
 _CANDIDATE = re.compile(r"[-~]rc\d")
 """How the suffix of a release candidate begins: it has nothing of its stable series."""
 
