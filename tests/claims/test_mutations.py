@@ -138,7 +138,8 @@ PLANTED: dict[str, tuple[str, Plant]] = {
         riscv_series.REVISIONS, "v4", {"folded_levels": "skipped"})),
     "rv-16": ("each kernel unmakes what it made", both(
         choosing("linux-7.2", "arm64", table_dtor="constructed"),
-        choosing("linux-7.2", "riscv64", table_dtor="constructed"))),
+        choosing("linux-7.2", "riscv64", table_dtor="constructed"),
+        choosing("linux-7.2", "x86_64", table_dtor="constructed"))),
     "a64-1": ("no floor and no ceiling", function(mmu, "free_empty_tables", everywhere(free_empty_tables))),
     "a64-2": ("V7 on the layout before", choosing("arm64-hotremove-v7", "arm64", layout="5.3")),
     "a64-3": ("no empty table is ever freed", function(mmu, "free_empty_tables", nothing)),

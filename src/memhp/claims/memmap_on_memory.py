@@ -85,7 +85,7 @@ def exhaustion() -> Finding:
     for name in KERNELS:
         words = []
         for arch, (machine, used, size) in GIVEN_TOO_MUCH.items():
-            for mode in ("N", "Y") if arch == "x86_64" else ("N",):
+            for mode in ("N", "Y"):
                 run = evidence.run(
                     {**machine, "profile": name, "boot": {"memmap_on_memory": mode}},
                     {"do": "allocate", "size": used, "tag": "workload", "kind": "kernel"},
