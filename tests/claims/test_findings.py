@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from memhp.claims.claim import Claim
-from memhp.claims.fix import Raced
+from memhp.claims.claim import Claim, decide
+from memhp.claims.fix import Called, Raced
 from memhp.claims.repair import repair_row
 from memhp.claims.table_findings import CLAIMS, WITNESSES
 from memhp.claims.table_repairs import REPAIRS
@@ -64,3 +64,14 @@ def test_with_the_repair_every_law_holds_over_the_steps_that_show_its_cost(name:
 )
 def test_what_a_repair_costs(name: str, cost: str) -> None:
     assert cost in repair_row(REPAIRS[name], "").cost
+
+
+CALLED = [finding for finding in CLAIMS if isinstance(WITNESSES[finding.id], Called)]
+
+
+@pytest.mark.parametrize("finding", CALLED, ids=lambda finding: finding.id)
+def test_where_steps_do_not_come_by_functions_show_the_repair_on_both_sides(finding: Claim) -> None:
+    row = decide(finding)
+    assert row.repair is not None
+    broken = row.figure.removeprefix("as it is: ").removesuffix("; repaired: nothing breaks")
+    assert row.repair.rehearsed.endswith(f"; called by themselves: {broken} → nothing breaks")

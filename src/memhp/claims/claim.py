@@ -64,7 +64,7 @@ class RepairRow(msgspec.Struct, frozen=True, kw_only=True):
     explored: str
     """What came of the exploration of the repaired kernel, or why there is nothing to explore."""
     rehearsed: str
-    """What came of the rehearsal of the repaired kernel."""
+    """What came of the rehearsal of the repaired kernel, and of its functions called on both sides."""
     cost: str
     """What the steps took as it is and repaired: invalidations, entries written, memory."""
 

@@ -1,7 +1,9 @@
 """What a patch for a finding has to change, said as choices; whether that is enough, and what it costs.
 
 The repaired kernel is explored where the finding is a race, over every schedule; where it is none, the row says why. It
-is rehearsed in any case beside the kernel as it is, over the same steps, and what both did is counted.
+is rehearsed in any case beside the kernel as it is, over the same steps, and what both did is counted. Steps that do
+not come by the place, as no step of a scenario does, show only that nothing else changes: there the functions of the
+kernel are called on both sides too.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -26,15 +28,17 @@ class Repair:
     """Why no schedule could make a difference; empty where the finding is a race."""
 
 
-def repair_row(repair: Repair, explored: str) -> RepairRow:
-    """Rehearse a repair now. `explored` says what came of its exploration, if it was explored."""
+def repair_row(repair: Repair, explored: str, called: str = "") -> RepairRow:
+    """Rehearse a repair now. `explored` says what came of its exploration, if it was explored; `called` what came of
+    the kernel's functions on both sides, where steps alone do not show the difference.
+    """
     before, after = (_run(repair, choices) for choices in ({}, repair.choices))
     machine = after.machine
     return RepairRow(
         machine=f"{machine.arch} {machine.profile}, {exact_size(machine.page_size)} pages",
         choices=dict(repair.choices),
         explored=explored or repair.no_race,
-        rehearsed=_ends(before, after),
+        rehearsed=f"{_ends(before, after)}{f'; called by themselves: {called}' if called else ''}",
         cost=_compared(_cost(before), _cost(after)),
     )
 

@@ -93,10 +93,12 @@ def decided(name: str, *kernels: str) -> Callable[[], Finding]:
     """How a finding of these kernels is decided: by its witness, on both sides."""
 
     def decide() -> Finding:
-        shown = WITNESSES[name].show()
+        witness = WITNESSES[name]
+        shown = witness.show()
         verdict = judged(shown.holds)
         figure = f"as it is: {shown.before or 'nothing breaks'}; repaired: {shown.after or 'nothing breaks'}"
-        repair = repair_row(REPAIRS[name], shown.explored)
+        called = f"{shown.before} → {shown.after or 'nothing breaks'}" if isinstance(witness, Called) else ""
+        repair = repair_row(REPAIRS[name], shown.explored, called)
         return Finding(verdict, figure, dict.fromkeys(kernels, verdict), repair)
 
     return decide

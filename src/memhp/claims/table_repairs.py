@@ -8,6 +8,7 @@ from typing import Any
 from memhp.claims.repair import Repair
 
 ADD_AND_REMOVE = ({"do": "plug", "size": "1G", "at": "16G"}, {"do": "remove"})
+HIGHER_FIRST = ({"do": "plug", "size": "1G", "at": "16G"}, {"do": "plug", "size": "1G", "at": "8G"})
 ONLINE_AND_REMOVE = ({"do": "plug", "size": "1G", "at": "4G", "online": "movable"}, {"do": "offline"}, {"do": "remove"})
 OUT_OF_MEMORY = ({"do": "plug", "size": "16G", "expect": "ENOMEM"},)
 BAD_PAGE_OF_DMA = (
@@ -88,7 +89,7 @@ REPAIRS: Mapping[str, Repair] = MappingProxyType({
     "f-18": _repair(ARM64, ADD_AND_REMOVE, ALONE, table_dtor="constructed"),
     "f-19": _repair(X86, ONLINE_AND_REMOVE, ALONE, resource_split="children-move-after"),
     "f-20": _repair(X86, ONLINE_AND_REMOVE, ALONE, cancel_heard="by-those-asked"),
-    "f-21": _repair(RISCV, ADD_AND_REMOVE, ALONE, max_pfn="highest"),
+    "f-21": _repair(RISCV, HIGHER_FIRST, ALONE, max_pfn="highest"),
     "f-22": _repair({**RISCV, "profile": "linux-6.12"}, ADD_AND_REMOVE, ALONE, layout="7.1"),
     "f-23": _repair({**RISCV, **HOSTED}, ONLINE_AND_REMOVE, WINDOW, kasan_table_freed="after-flush"),
     "f-24": _repair({**RISCV, **HOSTED}, TWO_ADDS_ONE_REMOVAL, ALONE, ram_released="each-resource"),
