@@ -50,7 +50,7 @@ def test_a_claim_is_decided_as_is_known_kernel_by_kernel_by_the_figure_that_it_w
 def test_what_a_claim_is_held_against_is_there(claim: Claim) -> None:
     """Captures, page tables and logs of guests come with the tests; functions are in the record of kernel sources."""
     guests = {path.name for path in (DATA / "ptcores").iterdir()} | {record.release for record in records()}
-    guests |= {path.stem for path in (DATA / "modules").glob("*.txt")}
+    guests |= {path.stem for folder in ("modules", "logs") for path in (DATA / folder).glob("*.txt")}
     functions = {
         ":".join(line.split("\t")[:2]) for line in (ROOT / "tools" / "functions.tsv").read_text().splitlines()[1:]
     }

@@ -163,3 +163,16 @@ def test_private_memory_of_riscv64_lies_where_f_22_tells(release: str, chunk: in
     assert chunks[chunk].ranges == (Span(start, last + 1),)
     assert k.layout.pfn_to_page(start >> k.config.page_shift) == page
     assert (page in k.layout.vmemmap.span) is within
+
+
+def test_a_block_of_arm64_that_hosts_its_struct_pages_is_asked_about_behind_them_as_f_5_tells() -> None:
+    """The second of two blocks; in the first somebody had a page. 2 MiB of struct pages stand at its start."""
+    text = (DATA / "logs" / "arm64-7.2.13+deb14-cloud-arm64-self-hosted-stays.txt").read_text(encoding="utf-8")
+    run, k = rehearsed("arm64-self-hosted-stays.toml")
+    assert run.steps[1].outcome.result == "EPERM"
+    said = r"\[(\w+) (\w+)\] splits a leaf entry in vmemmap"
+    modelled = "\n".join(line.text for line in k.hw.log_lines)
+    for log_text in (text, modelled):
+        start, end = (int(number, 16) for number in re.findall(said, log_text)[-1])
+        assert (start % (128 * MiB), end - start) == (2 * MiB, 126 * MiB)
+        assert f"memory offlining [mem {start:#010x}-{end - 1:#010x}] failed due to notifier failure" in log_text

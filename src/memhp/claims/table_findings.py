@@ -151,7 +151,11 @@ CLAIMS = (
         "Ask can_unmap_without_split() about the whole block, struct pages and all (mom-10), not about what the "
         "notifier is told of: no flush, no memory. Such blocks go as in 6.12, and a leaf is still not split.",
         "memhp rehearse examples/arm64-self-hosted-stays.toml",
-        sources("arch/arm64/mm/mmu.c:prevent_memory_remove_notifier"), "linux-7.2",
+        (
+            *guests("arm64-7.2.13+deb14-cloud-arm64-self-hosted-stays"),
+            *sources("arch/arm64/mm/mmu.c:prevent_memory_remove_notifier"),
+        ),
+        "linux-7.2",
     ),
     _finding(
         "f-6", "a page that memory errors took lets its block go offline, whoever uses it", READ,
