@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
-from operator import itemgetter
 
 from memhp.check.law import Breach, Law
 from memhp.check.machine_view import MachineView
@@ -13,8 +12,9 @@ NAME = "locks"
 
 def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
     """Locks that some CPU still holds."""
-    held = [(name, lock) for name, lock in look.k.hw.locks.items() if lock.writer is not None or lock.readers]
-    for name, lock in sorted(held, key=itemgetter(0)):
+    hw = look.k.hw
+    for name in sorted(hw.lock_order.held):
+        lock = hw.locks[name]
         if lock.writer is not None:
             yield Breach(NAME, f"{name} is still held by CPU {lock.writer}")
         for cpu, times in sorted(lock.readers.items()):

@@ -82,6 +82,11 @@ class LockOrder:
         copy._held.update((cpu, held[:]) for cpu, held in self._held.items())
         return copy
 
+    @property
+    def held(self) -> set[str]:
+        """The locks that CPUs hold."""
+        return {name for held in self._held.values() for name in held}
+
     def waits(self, cpu: int, name: str) -> Sequence[str]:
         """A CPU is about to wait for a lock: the locks of a circle that this closes, if it does, `name` at its ends."""
         for held in self._held[cpu]:
