@@ -74,7 +74,7 @@ ORDERS = (
             Order("mm.memremap", "pin_pages", "snapshot_page(", "put_dev_pagemap("),
             Order("mm.memremap", "pin_pages", "pgmap.pinned += nr", "put_dev_pagemap("),
             Order("mm.memremap", "unpin_pages", "snapshot_page(", "if late and"),
-            Order("drivers.base.memory_lookup", "memblk_nr_poison_inc", "use_object(", "if k.config.profile.poison_"),
+            Order("drivers.base.memory_lookup", "_count_for_block", "use_object(", "if k.config.profile.poison_"),
             Order("fs.kernfs.file", "kernfs_fop_write_iter", "if not kernfs_get_active(", "try:"),
             Order("mm.memremap", "_pagemap_range", "_check_range(", "k.statics(Memremap).pgmap_array.set("),
         ),
