@@ -12,6 +12,7 @@ from memhp.check import check_all
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Table
+from memhp.linux.arch.arm64.mm.memory_remove import addr_splits_kernel_leaf
 from memhp.linux.arch.arm64.mm.pageattr import set_direct_map_valid_noflush
 from memhp.linux.arch.x86.mm.pat import set_memory
 from memhp.linux.choices import Arch
@@ -112,6 +113,21 @@ def test_arm64_flushes_for_a_page_that_comes_back_unless_it_knows_better(release
     for valid in (False, True):
         set_direct_map_valid_noflush(k, page(k), 1, valid=valid)
     assert k.hw.ledger.since(before).flushes.total() == flushes
+
+
+def test_arm64_splits_a_block_that_was_taken_out_of_the_direct_map() -> None:
+    """linux-7.2 arch/arm64/mm/mmu.c:split_kernel_leaf_mapping_locked, split_pmd: pmd_present() counts such as well."""
+    k = boot("arm64", 4 * KiB, 48, "linux-7.2", bbml2=True)
+    first = page(k) & ~511
+    set_direct_map_valid_noflush(k, first, 512, valid=False)
+    out = leaves(k)
+    assert out[1, False] == 1
+    assert addr_splits_kernel_leaf(k, k.layout.phys_to_virt(page(k) << 12))
+    set_direct_map_default_noflush(k, page(k))
+    assert leaves(k) - out == Counter({(0, False): 511, (0, True): 1})
+    set_direct_map_valid_noflush(k, first, 512, valid=True)
+    assert leaves(k) - out == Counter({(0, True): 512})
+    assert check_all(k) == []
 
 
 def test_riscv_flushes_everything_even_if_nothing_could_be_changed() -> None:

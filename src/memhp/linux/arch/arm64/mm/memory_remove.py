@@ -4,6 +4,8 @@
 from collections.abc import Iterable
 
 from memhp.linux.arch.arm64.choices import arm64
+from memhp.linux.arch.arm64.format import VALID
+from memhp.linux.arch.arm64.include.asm.pgtable_prot import pte_present
 from memhp.linux.arch.arm64.mm.split_kernel_leaf import PGTABLE_SPLIT_LOCK
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.mm.boot_memory import ACTIONS, prevent_bootmem_remove_notifier
@@ -63,9 +65,9 @@ def addr_splits_kernel_leaf(k: Kernel, addr: int) -> bool:
         if is_aligned(addr, level.size * level.cont):
             return False
         entry = k.hw.load(table, fmt.index(addr, table.height))
-        if not entry & fmt.valid:
+        if not pte_present(entry):
             return False
-        leaf = bool(fmt.is_leaf(entry, table.height))
+        leaf = bool(fmt.is_leaf(entry | VALID, table.height))
         if leaf and entry & fmt.cont_mask:
             return True
         if is_aligned(addr, level.size):

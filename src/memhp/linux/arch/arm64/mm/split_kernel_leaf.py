@@ -3,11 +3,14 @@
 
 from errno import ENOMEM
 
+import numpy as np
+
 from memhp.errors import KernelError
+from memhp.hw.runs import leaf_run
 from memhp.hw.tlb import Table
 from memhp.linux.arch.arm64.choices import arm64
 from memhp.linux.arch.arm64.format import CONTIGUOUS, TYPE, VALID
-from memhp.linux.arch.arm64.include.asm.pgtable_prot import table_bits
+from memhp.linux.arch.arm64.include.asm.pgtable_prot import pte_present, table_bits
 from memhp.linux.mm.pagewalk import expect_table
 from memhp.linux.mm.pgalloc import alloc_tables
 from memhp.linux.mm.ptdesc import pagetable_ctor
@@ -44,9 +47,9 @@ def _split_at(k: Kernel, addr: int) -> None:
             return
         index = fmt.index(addr, table.height)
         entry = hw.load(table, index)
-        if not entry & fmt.valid:
+        if not pte_present(entry):
             return
-        if fmt.is_leaf(entry, table.height):
+        if fmt.is_leaf(entry | VALID, table.height):
             if entry & fmt.cont_mask:
                 _split_contiguous(k, table, index)
             if is_aligned(addr, level.size) or table.height == 0:
@@ -65,14 +68,19 @@ def _split_contiguous(k: Kernel, table: Table, index: int) -> None:
 
 
 def _split_leaf(k: Kernel, table: Table, index: int, entry: int) -> None:
-    """``split_pud()``, ``split_pmd()``: a new table, filled with contiguous leaves, takes the place of the leaf."""
+    """``split_pud()``, ``split_pmd()``: a new table, filled with contiguous leaves, takes the place of the leaf.
+
+    They are no more valid than it was.
+    """
     hw, fmt = k.hw, k.hw.fmt
     frames = alloc_tables(k, table.height - 1, 1, here())
     if not frames:
         raise KernelError(ENOMEM, "no memory to split a leaf of the direct map", place=here(), advice="free memory")
     if arm64(k.config).table_ctor:
         pagetable_ctor(k, frames)
+    leaves = np.empty((1, fmt.levels[table.height - 1].entries), np.uint64)
     prot = fmt.attributes(entry, table.height) & ~(VALID | TYPE) | CONTIGUOUS
-    hw.fill_children(table, frames, fmt.leaf_pfn(entry, table.height), prot)
+    leaf_run(fmt, leaves[0], fmt.leaf_pfn(entry, table.height), table.height - 1, prot)
+    hw.store_children(table, frames, leaves if entry & VALID else leaves & ~np.uint64(VALID))
     hw.ledger.tables_allocated[table.height - 1] += 1
     hw.store(table, index, fmt.encode_pfn(frames[0].start) | table_bits(k.config, of="direct map"), here())

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.linux.arch.arm64.choices import arm64
+from memhp.linux.arch.arm64.format import PRESENT_INVALID, VALID
 from memhp.linux.config import Config
 from memhp.linux.place import of_file
 
@@ -58,6 +59,12 @@ def pgprot_noncached(config: Config, prot: int) -> int:
     """The same attributes for Device-nGnRnE memory: ``pgprot_noncached()``."""
     fmt = config.format
     return prot & ~fmt.bits(AttrIndx=7) | fmt.bits(AttrIndx=MT_DEVICE_NGNRNE[arm64(config).kernel_prot])
+
+
+@of_file("arch/arm64/include/asm/pgtable.h")
+def pte_present(entry: int) -> bool:
+    """Whether an entry holds something: it is valid, or marked as what was taken out of the direct map."""
+    return bool(entry & (VALID | PRESENT_INVALID))
 
 
 def vmemmap_block(config: Config) -> int:
