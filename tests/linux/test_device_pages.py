@@ -185,3 +185,15 @@ def test_shadow_that_finds_no_memory_for_a_table_leaves_nothing() -> None:
     leaves = MachineView(k).leaves(k.layout.kasan.span if k.layout.kasan else Span(0, 0))
     shadow = kasan_mem_to_shadow(k, start)
     assert leaves.va.tolist() == list(range(shadow, shadow + MiB // 2, 4 * KiB))
+
+
+def test_a_range_that_cannot_be_mapped_has_no_shadow_to_lose() -> None:
+    """linux-7.2 mm/memremap.c:pagemap_range: mhp_range_allowed() fails to ``err_kasan``, where none is removed."""
+    k = with_kasan()
+    end = k.port.arch_get_mappable_range(k).end
+    start = k.layout.phys_to_virt(end)
+    kasan_add_zero_shadow(k, start, 4 * MiB)
+    shadow = kasan_mem_to_shadow(k, start)
+    with pytest.raises(KernelError, match=r"EINVAL: .* outside what the kernel can map"):
+        memremap_pages(k, DevPagemap(MemoryType.GENERIC, (Span(end, end + 4 * MiB),)), 0)
+    assert len(MachineView(k).leaves(Span(shadow, shadow + 512 * KiB)).va) == 128

@@ -161,6 +161,7 @@ def _pagemap_range(k: Kernel, pgmap: DevPagemap, range_id: int, nid: int, prot: 
         raise KernelError(ENOMEM, "no memory for the index of mappings", place=RANGE)
     k.hw.writes(PGMAP_ARRAY)
     k.statics(Memremap).pgmap_array.set(*pages, pgmap)
+    shadow = False
     try:
         if not mhp_range_allowed(k, span.start, span.size, need_mapping=not private):
             text = f"[{span.start:#x}-{span.end:#x}) is outside what the kernel can map"
@@ -170,11 +171,12 @@ def _pagemap_range(k: Kernel, pgmap: DevPagemap, range_id: int, nid: int, prot: 
                 k.port.add_pages(k, nid, pages.start, pages.size, pgmap.altmap, pgmap)
             else:
                 kasan_add_zero_shadow(k, k.layout.phys_to_virt(span.start), span.size)
+                shadow = True
                 k.port.arch_add_memory(k, nid, span.start, span.size, pgmap.altmap, prot, pgmap)
             zone = k.nodes[nid].zone(ZoneType.DEVICE)
             move_pfn_range_to_zone(k, zone, pages.start, pages.size, MigrateType.MOVABLE, altmap=pgmap.altmap)
     except KernelError:
-        if not private:
+        if shadow:
             kasan_remove_zero_shadow(k, k.layout.phys_to_virt(span.start), span.size)
         _pgmap_array_delete(k, pages)
         raise
