@@ -128,6 +128,15 @@ def test_the_command_line_of_a_captured_machine_is_in_effect() -> None:
     assert config_of(with_options(seen, ("debug_pagealloc", "on"))).debug_pagealloc
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("1", True), ("y", True), ("On", True), ("off", False), ("0", False), ("2", False), (None, False)],
+)
+def test_debug_pagealloc_takes_what_other_truth_values_take(word: str | None, meant: bool) -> None:
+    """mm/debug_page_alloc.c:early_debug_pagealloc hands its word to kstrtobool(); without one that fails."""
+    assert config_of(with_options(captured("arm64-6.12"), ("debug_pagealloc", word))).debug_pagealloc is meant
+
+
 def test_debug_pagealloc_is_not_where_the_direct_map_has_large_leaves() -> None:
     """Kernels without CONFIG_DEBUG_PAGEALLOC, as distributions build them, pass over it."""
     seen = captured("x86_64-6.12")

@@ -14,6 +14,7 @@ from memhp.facts.observed import Facts
 from memhp.facts.open_source import open_source
 from memhp.linux.config import Config
 from memhp.linux.init import IomemEntry, MachineSpec, Ram
+from memhp.linux.lib.kstrtox import kstrtobool
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import PROFILES, profile
 from memhp.linux.release import parse_release, same_series
@@ -150,11 +151,11 @@ def _release(machine: MachineFacts, where: str) -> str | None:
 
 
 def _debug_pagealloc(machine: MachineFacts) -> bool:
-    """Whether ``debug_pagealloc=on`` is in effect: kernels that were not built for it pass over it.
+    """Whether ``debug_pagealloc=`` is in effect: kernels that were not built for it pass over it.
 
     Large leaves of the direct map, which x86 counts in /proc/meminfo, tell that it is not.
     """
-    return machine.options.get("debug_pagealloc") == "on" and not machine.large_leaves
+    return kstrtobool(machine.options.get("debug_pagealloc", "")) is True and not machine.large_leaves
 
 
 def _amount(machine: MachineFacts, name: str) -> bool:
