@@ -1,6 +1,7 @@
 """What older kernels do otherwise than 6.12: values by their source, or by the issue that a commit mends."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from contextlib import nullcontext
 from errno import EBUSY, EPERM
 
 import pytest
@@ -12,6 +13,7 @@ from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory import valid_zones
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
+from memhp.linux.drivers.virtio.virtio_mem_fake_offline import virtio_mem_fake_offline
 from memhp.linux.drivers.virtio.virtio_mem_memory import virtio_mem_offline_and_remove_memory
 from memhp.linux.drivers.virtio.virtio_mem_state import PLACE
 from memhp.linux.init import MachineSpec, Ram, start_kernel
@@ -20,6 +22,7 @@ from memhp.linux.mm.memory_hotplug_remove import remove_memory
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
+from memhp.spans import Span
 from memhp.units import KiB, MiB
 from steppers import Failing, Recorder
 from virtio_mem import SECOND, attach, resize
@@ -65,7 +68,6 @@ class TestVirtioMem:
         k.hw.advance(600 * SECOND)
         assert (k.memory_blocks.get(64) is not None) == stays
 
-
     @pytest.mark.parametrize(("release", "errno"), [("6.5", EPERM), ("6.6", EBUSY)])
     def test_whatever_refused_was_handed_on_before_6_6(self, release: str, errno: int) -> None:
         """linux-6.1 and -6.12 virtio_mem_offline_and_remove_memory(): what is neither ENOMEM nor EBUSY is EBUSY."""
@@ -78,6 +80,19 @@ class TestVirtioMem:
             assert refused(virtio_mem_offline_and_remove_memory, k, vm, 64 * 128 * MiB, 128 * MiB).errno == errno
         warned = f"WARNING: at {PLACE}:virtio_mem_offline_and_remove_memory"
         assert log(k).count(warned) == (errno == EBUSY)
+
+    @pytest.mark.parametrize(("release", "taken"), [("6.5", True), ("6.6", False)])
+    def test_memory_was_emptied_whatever_the_device_had_to_say_before_6_6(self, release: str, taken: bool) -> None:
+        """linux-6.1 and -6.12 virtio_mem_fake_offline(): the later one asks for vm->config_changed before each try."""
+        k = kernel("x86_64", release)
+        k.auto_online_blocks = "online_movable"
+        vm = attach(k)
+        resize(k, vm, 128 * MiB)
+        vm.config_changed = True
+        span = Span(64 * 128 * MiB >> 12, (64 * 128 + 2) * MiB >> 12)
+        with nullcontext() if taken else pytest.raises(KernelError, match="EAGAIN"):
+            virtio_mem_fake_offline(k, vm, span)
+        assert (PageFlags.OFFLINE in (k.page_flags.get(span.start) or ())) == taken
 
 
 class TestMemoryBlocks:

@@ -27,7 +27,8 @@ class DeviceChoices(Choices):
     )
     virtio_mem_remove_errors: Literal["given-up", "retried"] = choice(
         "What the virtio-mem driver makes of an unplugged memory block that cannot be removed: it is forgotten, and "
-        "in big-block mode the error ends the request; or EBUSY, and tried again later.",
+        "in big-block mode the error ends the request; or EBUSY, and tried again later. The same series has it stop "
+        "emptying memory once the configuration of the device changed.",
         first("given-up"),
         since(
             "6.6", "retried", "virtio-mem: keep retrying on offline_and_remove_memory() errors in Sub Block Mode (SBM)"

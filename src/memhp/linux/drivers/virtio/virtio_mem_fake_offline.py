@@ -41,11 +41,15 @@ def is_zone_movable_page(k: Kernel, pfn: int) -> bool:
 
 
 def virtio_mem_fake_offline(k: Kernel, vm: VirtioMem, span: Span) -> None:
-    """Take pages from whoever uses them. Raises EBUSY when that fails, ENOMEM, and EAGAIN if other news came."""
+    """Take pages from whoever uses them. Raises EBUSY when that fails, ENOMEM, and EAGAIN if other news came.
+
+    Kernels before 6.6 go on trying whatever the news are.
+    """
+    heeds_news = k.config.profile.virtio_mem_remove_errors == "retried"
     tries = TRIES if is_zone_movable_page(k, span.start) else 1
     refusal = ""
     for _ in range(tries):
-        if config_changed(k, vm):
+        if heeds_news and config_changed(k, vm):
             raise KernelError(EAGAIN, "the configuration of the device changed", place=FAKE_OFFLINE)
         try:
             alloc_contig_range(k, span.start, span.end, vm.owner)
