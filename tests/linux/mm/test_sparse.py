@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from architectures import DIRECT_MAPPED
-from kernels import PLUG_AT, kernel, log, one_by_one, pfns, picture, plug, refused
+from kernels import BOOT_RAM, PLUG_AT, kernel, log, one_by_one, pfns, picture, plug, refused
 from memhp.hw.memory import Owner, Use
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
@@ -268,3 +268,13 @@ def test_old_arm64_kernels_hold_a_page_valid_only_while_memblock_knows_it() -> N
     assert not pfn_valid(k, span.start)
     k.memblock.memblock_add_node(PLUG_AT, k.config.section_size, 0)
     assert pfn_valid(k, span.start)
+
+
+@pytest.mark.parametrize(("release", "online"), [("5.13", False), ("5.14", True)])
+def test_what_firmware_keeps_was_not_online_while_arm64_had_a_pfn_valid_of_its_own(release: str, online: bool) -> None:
+    """linux-6.12 mm/memory_hotplug.c:pfn_to_online_page under HAVE_ARCH_PFN_VALID: arm64 before 5.14."""
+    k = kernel("arm64", release)
+    start = BOOT_RAM["arm64"].start + 256 * MiB
+    k.memblock.memblock_mark_nomap(start, 2 * MiB)
+    inside, behind = (pfn_to_online_page(k, at >> k.config.page_shift) for at in (start, start + 2 * MiB))
+    assert (inside, behind) == (online, True)

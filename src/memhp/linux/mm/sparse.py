@@ -161,12 +161,17 @@ def pfn_to_online_page(k: Kernel, pfn: int) -> bool:
 
     In a section that a device has part of, a page is a device's for as long as its mapping can be pinned: one of a
     mapping that was killed counts as online until it is unmapped, and one whose struct page is not initialised yet does
-    not. No lock is needed to call it, but without ``get_online_mems()`` the answer may be out of date at once.
+    not. Where an architecture has a ``pfn_valid()`` of its own, that is asked too. No lock is needed to call it, but
+    without ``get_online_mems()`` the answer may be out of date at once.
     mm/memory_hotplug.c:pfn_to_online_page.
     """
     k.hw.reads(section_field(k.section_nr(pfn)))
     section = k.mem_section.get(k.section_nr(pfn))
-    if section is None or not section.online or not pfn_section_valid(k, pfn):
+    if section is None or not section.online:
+        return False
+    if k.port.pfn_valid_asks_memblock(k.config, early=section.early) and not pfn_valid(k, pfn):
+        return False
+    if not pfn_section_valid(k, pfn):
         return False
     if not section.zone_device or k.config.profile.device_sections == "untold":
         return True
