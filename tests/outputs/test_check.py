@@ -14,6 +14,7 @@ from memhp.cli.lives import Played, keep
 from memhp.cli.main import main
 from memhp.conform.life_results import Lives
 
+CAPTURES = [*Path(__file__).parents[1].glob("data/captures/*.tar.xz")]
 OWN_RACE = Path(__file__).parents[2] / "examples" / "own_race.py"
 SCENARIO = '[machine]\npreset = "riscv-vm"\nmemory = "512M"\n[[steps]]\ndo = "plug"\nsize = "128M"\n'
 UNLOCKED = ("ptdump-vs-vmalloc-huge", "--variant", "no-lock", "--replay", "a")
@@ -82,7 +83,6 @@ def test_the_machine_that_is_read_is_not_written_into(tmp_path: Path, capsys: py
         "twin run --expect own.py --record own.py x86-vm true",
         "twin run --uevents own.py own.py true",
         "conform own.py --kernel 6.12:amd64 --html own.py",
-        "conform --captures own.py --html own.py",
         "conform x.toml --with own.py --html own.py",
         "conform x.toml --with own.py:0-now --html own.py",
         "conform x.toml --kernel own.py --arch x86_64 --html own.py",
@@ -97,6 +97,13 @@ def test_what_a_command_reads_is_not_written_over(
     shutil.copy(OWN_RACE, "x.toml")
     refused(args.split(), "own.py is read by this run", capsys)
     assert own.read_bytes() == OWN_RACE.read_bytes()
+
+
+def test_a_capture_that_is_compared_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capture = Path(shutil.copy(min(CAPTURES, key=lambda path: path.stat().st_size), tmp_path))
+    before = capture.read_bytes()
+    refused(["conform", "--captures", str(capture), "--html", str(capture)], "is read by this run", capsys)
+    assert capture.read_bytes() == before
 
 
 def test_lives_are_kept_in_a_folder_whose_place_is_looked_at_before_they_are_played(
