@@ -56,7 +56,7 @@ ORDERS = (
             Order("mm.pgtable_populate", "_one_child", "_populate(", "if how.link == 'after-fill'"),
             Order("arch.riscv.mm.pageattr", "_split_leaf", "hw.fill_children(", "hw.store("),
             Order("arch.x86.mm.pat.set_memory", "_split_large_page", "hw.fill_children(", "hw.store("),
-            Order("arch.arm64.mm.split_kernel_leaf", "_split_leaf", "hw.fill_children(", "hw.store("),
+            Order("arch.arm64.mm.split_kernel_leaf", "_split_leaf", "hw.store_children(", "hw.store("),
             Order("mm.pgd", "pgd_ctor", "for at, n in parts", "k.pgd[root.mm] = root"),
             Order("mm.memory_hotplug_add", "_add_under_lock", "try:", "register_memory_blocks_under_node("),
         ),
