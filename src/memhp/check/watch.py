@@ -20,6 +20,7 @@ from memhp.check.snapshot import Snapshot
 from memhp.hw.dirty_log import Written
 from memhp.hw.format import U64, Format
 from memhp.hw.incremental_ranges import ranges_again
+from memhp.hw.unchanging import Unchanging
 from memhp.hw.walker import ALL, Bools
 from memhp.linux.mm.dev_pagemap import Memremap
 from memhp.linux.state import Kernel
@@ -140,15 +141,11 @@ class Watch:
             self._groups = set(k.memory_groups)
 
 
-class FirstLook:
+class FirstLook(Unchanging):
     """What copies of a watch have in common: the watch that they go on from."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "FirstLook":
-        """It is of all copies."""
-        return self
 
 
 def _go_on(first: FirstLook, k: Kernel, resources: ResourceChanges) -> Watch:

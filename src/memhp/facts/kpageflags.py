@@ -116,15 +116,20 @@ class PageRun(NamedTuple):
         return "kernel"
 
 
-def counts_of(source: Source, pfns: Iterable[Span], page_size: int) -> dict[Kind, int] | None:
+def by_kind(runs: Iterable[PageRun], page_size: int) -> dict[str, int]:
+    """Bytes of each kind in runs of pages."""
+    found = dict[str, int]()
+    for run in runs:
+        found[run.kind] = found.get(run.kind, 0) + run.pages * page_size
+    return found
+
+
+def counts_of(source: Source, pfns: Iterable[Span], page_size: int) -> dict[str, int] | None:
     """Bytes of each kind among some pages of a live machine; None for others, and where it cannot be read."""
     text = of_file(Path(KPAGEFLAGS), (("memory0", span) for span in pfns)) if source.kind == "live" else None
     if text is None:
         return None
-    found = dict[Kind, int]()
-    for run in parse(text) if text else ():
-        found[run.kind] = found.get(run.kind, 0) + run.pages * page_size
-    return found
+    return by_kind(parse(text) if text else (), page_size)
 
 
 def read(

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from memhp.hw.attribute_text import Word
+from memhp.hw.unchanging import Unchanging
 
 U64 = npt.NDArray[np.uint64]
 Entries = TypeVar("Entries", int, U64)
@@ -85,7 +86,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Format:
+class Format(Unchanging):
     """One page-table format, for instance riscv Sv48 or arm64 with 16K pages and 47-bit addresses.
 
     `valid` is the bit that makes an entry valid. Above height 0 a valid entry is a leaf when
@@ -132,10 +133,6 @@ class Format:
     """What stands there; among `table_bits`."""
     words: tuple[Word, ...] = field(default=(), compare=False)
     """What the attribute bits of a leaf are called in reports."""
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "Format":
-        """Copies of a machine share it: it never changes."""
-        return self
 
     @property
     def page_size(self) -> int:

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from memhp.errors import BadInput
+from memhp.hw.unchanging import Unchanging
 from memhp.linux.arch.registry import ARCHES, Arch, port
 from memhp.linux.choice import check_types
 from memhp.linux.choices import ArchProfile, MemmapOnMemory, Profile
@@ -66,7 +67,7 @@ class Core(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Unchanging):
     """One kernel on one kind of CPU: build options, boot options, CPU features. :meth:`validate` checks the whole."""
 
     arch: Arch
@@ -144,10 +145,6 @@ class Config:
     """``CONFIG_DEFERRED_STRUCT_PAGE_INIT``, as distributions build it."""
     nr_cpus: int = 2
     """CPUs online."""
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "Config":
-        """Copies of a machine share it: it never changes."""
-        return self
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from memhp.errors import BadInput
+from memhp.hw.unchanging import Unchanging
 from memhp.linux.config import Config
 from memhp.spans import Span
 from memhp.units import MiB
@@ -46,7 +47,7 @@ class Marker(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layout:
+class Layout(Unchanging):
     """One kernel's address space. Where an architecture has no such area, the field is None."""
 
     config: Config
@@ -78,10 +79,6 @@ class Layout:
     """Area markers of the page-table dump, in its order."""
     vmemmap_lent: int = 0
     """Bytes at the start of the vmemmap that hold no struct pages of memory that the direct map can reach."""
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "Layout":
-        """Copies of a machine share it: it never changes."""
-        return self
 
     @property
     def vmemmap_base(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from memhp.errors import BadInput
 from memhp.facts import kpageflags
-from memhp.facts.kpageflags import Kind, PageRun
+from memhp.facts.kpageflags import PageRun
 from memhp.facts.page_users import PageUser, PageUsers
 from memhp.facts.source import OSRELEASE, Source
 from memhp.facts.struct_pages import Storage, StructPages
@@ -113,9 +113,7 @@ def use_of(source: Source, memory: KernelMemory, runs: Sequence[PageRun], pfns: 
 
     Struct pages are seen in the kernel's memory, and there only where they are of other blocks.
     """
-    found: dict[str, int] = {}
-    for run in runs:
-        found[run.kind] = found.get(run.kind, 0) + run.pages * page
+    found = kpageflags.by_kind(runs, page)
     if pinned := sum(span.size for span in memory.held(pfns)) * page:
         found["movable"] = max(found.get("movable", 0) - pinned, 0)
         found["pinned"] = pinned
@@ -128,9 +126,9 @@ def use_of(source: Source, memory: KernelMemory, runs: Sequence[PageRun], pfns: 
     return {kind: size for kind, size in found.items() if size > 0}
 
 
-def _likely(found: Mapping[str, int], size: int) -> dict[Kind, int]:
+def _likely(found: Mapping[str, int], size: int) -> dict[str, int]:
     """As what kpageflags showed so many bytes of struct pages, where that cannot be asked any more."""
-    taken: dict[Kind, int] = {}
+    taken: dict[str, int] = {}
     for kind in ("memmap", "reserved", "kernel"):
         taken[kind] = min(size, found.get(kind, 0))
         size -= taken[kind]

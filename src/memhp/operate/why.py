@@ -340,7 +340,7 @@ class _Rehearsed:
     def obstacles(self, block: MemoryBlock, *, pages: bool) -> Iterator[Obstacle]:
         """What the model's kernel refuses the block for; reasons about pages only if `pages`, as a possibility.
 
-        That some do not move counters tell better (:func:`_by_counters`): the model has the lowest in use.
+        That some do not move counters tell better (:func:`by_counters`): the model has the lowest in use.
         """
         if self._session is None and not self.missing:
             try:

@@ -20,7 +20,7 @@ from memhp.limits import ANSWER_SECONDS
 from memhp.printable import printable
 from memhp.target.socket_line import SocketLine
 from memhp.target.vm import VmDevice, VmLost, VmRefused, VmStatus
-from memhp.target.vm_resize import Change, Ended, Patience, Progress, Why, why_stuck
+from memhp.target.vm_resize import Change, Patience, Progress, Why, follow, why_stuck
 from memhp.units import exact_size, format_count
 
 T = TypeVar("T")
@@ -181,21 +181,17 @@ def follow_plugged(
     """
     unit, began = agent.block_size(), clock()
     first, last = (device.at or 0) // unit, ((device.at or 0) + device.size) // unit
-    seen, changed = -1, began
-    while True:
+
+    def online(blocks: Sequence[GuestBlock]) -> int:
+        return sum(block.online for block in blocks) * unit
+
+    def look() -> tuple[int, Sequence[GuestBlock]]:
         here = [block for block in agent.blocks() if first <= block.number < last]
-        online = sum(block.online for block in here) * unit
-        if online != seen:
-            seen, changed = online, clock()
-            if progress is not None:
-                progress(online)
-        left = min(began + patience.timeout, changed + patience.quiet) - clock()
-        if online >= device.size or left <= 0:
-            break
-        sleep(min(left, 1.0))
-    ended: Ended = "reached" if online >= device.size else "timeout" if clock() - began >= patience.timeout else "stuck"
+        return online(here), here
+
+    ended, here = follow(look, lambda now: now >= device.size, patience, progress, clock=clock, wait=sleep)
     return Change(
-        device=device.id, before=0, wanted=device.size, now=online, ended=ended, seconds=clock() - began,
+        device=device.id, before=0, wanted=device.size, now=online(here), ended=ended, seconds=clock() - began,
         why="" if ended == "reached" else _why_unused(here, last - first),
     )  # fmt: skip
 

@@ -6,12 +6,13 @@ A request is only that: the guest gives and takes memory as it can. What counts 
 
 import time
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from memhp.target.vm import Plugged, Vm, VmDevice, VmStatus, check_plug, check_request
 
+T = TypeVar("T")
 Ended = Literal["reached", "stuck", "timeout", "requested"]
 Progress = Callable[[int], None]
 """Told the size that there is, each time it has changed."""
@@ -70,7 +71,7 @@ def resize(
             device=device.id, before=device.size, wanted=size, now=device.size, ended="requested", seconds=0.0
         )
     try:
-        ended, there = _follow(vm, device.id, size, patience, progress, clock)
+        ended, there = _until(vm, device.id, size, patience, progress, clock)
     except KeyboardInterrupt:
         if rollback:
             vm.request(device.id, former)
@@ -80,7 +81,7 @@ def resize(
         text = (why or why_stuck)(vm.status(), there, size)
         if rollback:
             vm.request(device.id, former)
-            _, there = _follow(vm, device.id, former, patience, progress, clock)
+            _, there = _until(vm, device.id, former, patience, progress, clock)
             back = True
     return Change(
         device=device.id, before=device.size, wanted=size, now=there.size, ended=ended, seconds=clock() - began,
@@ -88,24 +89,42 @@ def resize(
     )  # fmt: skip
 
 
-def _follow(
+def _until(
     vm: Vm, name: str, size: int, patience: Patience, progress: Progress | None, clock: Callable[[], float]
 ) -> tuple[Ended, VmDevice]:
-    """Watch a device until it has its size, or nothing changes any more, or time is up."""
+    """Watch a device until it has its size."""
+
+    def look() -> tuple[int, VmDevice]:
+        device = vm.status().device(name)
+        return device.size, device
+
+    return follow(look, lambda now: now == size, patience, progress, clock=clock, wait=vm.wait)
+
+
+def follow(
+    look: Callable[[], tuple[int, T]],
+    there: Callable[[int], bool],
+    patience: Patience,
+    progress: Progress | None,
+    *,
+    clock: Callable[[], float],
+    wait: Callable[[float], object],
+) -> tuple[Ended, T]:
+    """Look at a size until it is `there`, or nothing changes any more, or time is up; what else was seen last."""
     deadline = clock() + patience.timeout
     seen, changed = -1, clock()
     while True:
-        device = vm.status().device(name)
-        if device.size != seen:
-            seen, changed = device.size, clock()
+        size, found = look()
+        if size != seen:
+            seen, changed = size, clock()
             if progress is not None:
-                progress(seen)
-        if device.size == size:
-            return "reached", device
+                progress(size)
+        if there(size):
+            return "reached", found
         left = min(deadline, changed + patience.quiet) - clock()
         if left <= 0:
-            return "timeout" if clock() >= deadline else "stuck", device
-        vm.wait(min(left, 1.0))
+            return "timeout" if clock() >= deadline else "stuck", found
+        wait(min(left, 1.0))
 
 
 def why_stuck(status: VmStatus, device: VmDevice, size: int) -> str:

@@ -10,26 +10,26 @@ from copy import deepcopy
 from types import FunctionType, ModuleType
 from typing import Any
 
-from memhp.check.watch import FirstLook
 from memhp.explore.doors.announced import AnnouncedDict, Container
 from memhp.hw.memory import Arena
+from memhp.hw.unchanging import Unchanging
 from memhp.linux.state import Kernel
 
-SHARED = (type, FunctionType, ModuleType, FirstLook)
+SHARED = (type, FunctionType, ModuleType, Unchanging)
 """What all copies have in common."""
 
 
 class KernelImage:
     """An announcing kernel, from which copies are made that share nothing that changes.
 
-    Classes, functions, and what boot has set for good are common to all; tables are copied as they are.
+    Classes, functions, and what never changes are common to all; tables are copied as they are.
     """
 
     def __init__(self, k: Kernel) -> None:
         self._common: list[object] = []
         """What pickle does not go into, by number."""
         data = io.BytesIO()
-        _Pickler(data, self._common, {id(k.config), id(k.layout), id(k.port), id(k.hw.fmt)}).dump(k)
+        _Pickler(data, self._common).dump(k)
         self._data = data.getvalue()
         self._tables = [number for number, one in enumerate(self._common) if isinstance(one, Arena)]
 
@@ -50,14 +50,14 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Pickler(pickle.Pickler):
-    def __init__(self, file: io.BytesIO, common: list[object], settled: set[int]) -> None:
+    def __init__(self, file: io.BytesIO, common: list[object]) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
-        self._common, self._settled = common, settled
+        self._common = common
         self._numbers: dict[int, int] = {}
 
     def persistent_id(self, obj: Any) -> int | None:
         """The number of what is not gone into."""
-        if not isinstance(obj, (*SHARED, Arena)) and id(obj) not in self._settled:
+        if not isinstance(obj, (*SHARED, Arena)):
             return None
         number = self._numbers.setdefault(id(obj), len(self._common))
         if number == len(self._common):

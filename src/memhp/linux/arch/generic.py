@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from memhp.hw.formats import chosen
+from memhp.hw.unchanging import Unchanging
 from memhp.linux.layout import ADDRESS_SPACE
 from memhp.linux.port import Port
 from memhp.linux.release import Since, first
@@ -32,7 +33,7 @@ BITS_32 = 4 * GiB
 """The end of what 32 bits address."""
 
 
-class GenericPort(Port):
+class GenericPort(Port, Unchanging):
     """The answers that most architectures share."""
 
     struct_page_size = 64

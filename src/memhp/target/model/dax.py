@@ -1,7 +1,7 @@
 """The step `dax`: a region that firmware keeps from the kernel, and the driver that has it."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from errno import EBUSY
 
@@ -47,7 +47,7 @@ class Region:
 
 
 def dax(
-    k: Kernel, regions: dict[str, Region], step: schema.Dax, notes: list[str], devices: Mapping[str, Span]
+    k: Kernel, regions: dict[str, Region], step: schema.Dax, notes: list[str], devices: Iterable[tuple[str, Span]] = ()
 ) -> None:
     """Unbind the driver that has the region, then bind the one that the step names.
 
@@ -69,7 +69,7 @@ def dax(
         _pin(k, region, step.pinned)
 
 
-def _plug(k: Kernel, regions: dict[str, Region], step: schema.Dax, devices: Mapping[str, Span]) -> Region:
+def _plug(k: Kernel, regions: dict[str, Region], step: schema.Dax, devices: Iterable[tuple[str, Span]]) -> Region:
     """The region appears. Raises :class:`BadInput` for one that cannot be meant."""
     if step.at is None or step.size is None:
         raise BadInput(f"there is no region {step.device!r} yet", where="at", fix="write `at` and `size`")
@@ -81,7 +81,7 @@ def _plug(k: Kernel, regions: dict[str, Region], step: schema.Dax, devices: Mapp
     frames = Span(start // page, (start + size) // page)
     if k.hw.memory.owners.covered(*frames):
         raise BadInput(f"[{start:#x}-{start + size:#x}) overlaps memory that is there", where="at")
-    for name, taken in devices.items():
+    for name, taken in devices:
         if taken.overlaps(Span(start, start + size)):
             raise BadInput(f"[{start:#x}-{start + size:#x}) overlaps the region of {name}", where="at")
     plug_pmem(k.hw, frames)

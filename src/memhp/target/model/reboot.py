@@ -101,7 +101,7 @@ def _regions(session: Session) -> list[KernelError]:
         if lasts != region.mode:
             session.notes.append(f"{name} is {lasts} again: nothing keeps what was bound to it but a script at boot")
         try:
-            dax(session.k, session.regions, step, session.notes, {})
+            dax(session.k, session.regions, step, session.notes)
         except KernelError as error:
             refusals.append(error)
     return refusals

@@ -363,7 +363,7 @@ def eject(session: Session, step: schema.Eject) -> None:
 
 def dax(session: Session, step: schema.Dax) -> None:
     """Give a region to another driver."""
-    devices = {name: vm.region for name, vm in session.devices.items()}
+    devices = [(name, vm.region) for name, vm in session.devices.items()]
     run_dax(session.k, session.regions, step, session.notes, devices)
 
 

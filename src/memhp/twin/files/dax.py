@@ -147,7 +147,7 @@ def _driver(session: Session, driver: str) -> Folder:
     regions, ids = session.regions, set[str]()
 
     def change(name: str, mode: schema.DaxMode) -> None:
-        dax(session.k, regions, schema.Dax(device=name, mode=mode), session.notes, {})
+        dax(session.k, regions, schema.Dax(device=name, mode=mode), session.notes)
 
     def bind(text: str) -> None:
         """``drivers/base/bus.c:bind_store``: a device that the driver matches, and nobody has."""
