@@ -77,7 +77,10 @@ def dax(machine: GuestMachine, step: schema.Dax) -> Done:
 
 
 def _load(machine: GuestMachine) -> None:
-    """The buses with their regions, and then what may be bound to those."""
+    """The buses with their regions, and then what may be bound to those: once."""
+    if machine.dax_loaded:
+        return
+    machine.dax_loaded = True
     for module in BUS:
         machine.guest.load(module)
     machine.guest.load("dax")

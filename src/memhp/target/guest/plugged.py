@@ -35,6 +35,8 @@ class GuestMachine:
         self.count = 0
         self.pools: dict[str, int] = {}
         """Huge pages that were added to the pool, by tag."""
+        self.dax_loaded = False
+        """Whether the drivers of persistent memory are."""
         self.dax: dict[str, str] = {}
         """The driver that each dax device has, by the device's name."""
         self.dax_seeds: dict[str, str] = {}

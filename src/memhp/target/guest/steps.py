@@ -8,6 +8,7 @@ are there, a virtio-mem device when it has the size that was requested or no lon
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from memhp.target.guest import users
 from memhp.target.guest.dax import dax
 from memhp.target.guest.monitor import Event, Refused
 from memhp.target.guest.plugged import ERRNO, IDLE, SYS, GuestMachine
-from memhp.target.model.steps import ONLINE_TEXT
+from memhp.target.model.steps import ONLINE_TEXT, asked_too_late
 from memhp.target.target import Done
 from memhp.units import parse_size
 
@@ -58,9 +59,14 @@ def plug(machine: GuestMachine, step: schema.Plug) -> Done:
     states = machine.states(span)
     if len(states) != blocks:
         return Done(done, None, f"{len(states)} of {blocks} memory blocks from memory{first} on are there")
-    if step.online is not None:
-        return _each(machine, done, [block for block, state in states.items() if state == "offline"], step.online)
-    return Done(done, "ok")
+    if step.online is None:
+        return Done(done, "ok")
+    offline = [block for block, state in states.items() if state == "offline"]
+    ended = _each(machine, done, offline, step.online)
+    if len(offline) < blocks and step.online != "auto":
+        default = machine.read(f"{SYS}/auto_online_blocks")
+        return replace(ended, reason=asked_too_late(blocks - len(offline), default, step.online))
+    return ended
 
 
 def _each(machine: GuestMachine, step: schema.StepKind, blocks: list[int], zone: str) -> Done:

@@ -80,11 +80,14 @@ def plug(session: Session, step: schema.Plug) -> None:
         zone = step.online
         already = _blocks(session, span, "online")
         if already and zone != "auto":
-            session.notes.append(
-                f"{format_count(len(already), 'block')} went online unasked, as the kernel's default says "
-                f"({k.auto_online_blocks}); asking for {zone} comes too late"
-            )
+            session.notes.append(asked_too_late(len(already), str(k.auto_online_blocks), zone))
         _each_block(session, _blocks(session, span, "offline"), lambda block: _set_state(k, block, zone))
+
+
+def asked_too_late(blocks: int, default: str, zone: str) -> str:
+    """What to say of a step that asks for a zone where the kernel brought blocks online by itself."""
+    count = format_count(blocks, "block")
+    return f"{count} went online unasked, as the kernel's default says ({default}); asking for {zone} comes too late"
 
 
 def _plug(session: Session, step: schema.Plug, span: Span) -> None:
