@@ -1,22 +1,15 @@
-"""What is not as it was in the tree of resources: the children of each resource beside a copy of what they were.
+"""What is not as it was in the tree of resources: what its log has, and lists of children that are other lists now.
 
-Copies are compared column by column, and the first and last places that differ are found by halving, so that the many
-resources that are as they were cost next to nothing.
+Lists are compared with copies, by the resources that are in them and not by what these are, and the first and last
+places that differ are found by halving, so that the many resources that are as they were cost next to nothing.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
-from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from memhp.linux.kernel.resource import Resource
+from memhp.linux.kernel.resource import Extent, Resource
 from memhp.spans import Span
-
-Columns = list[list[Any]]
-"""Of the children of a resource what laws read: a list for each of start, end (bytes, included), flags, parent."""
-
-_READ = tuple(map(attrgetter, ("start", "end", "flags", "parent")))
-_children = attrgetter("children")
 
 
 class Siblings(NamedTuple):
@@ -28,33 +21,54 @@ class Siblings(NamedTuple):
 
 
 class ResourceChanges:
-    """What changes in a tree between two looks at it."""
+    """What changes in a tree between two looks at it. The log of the tree is kept for these looks."""
 
     def __init__(self) -> None:
-        self._seen: dict[Resource, Columns] = {}
+        self._children: dict[Resource, list[Resource]] = {}
+        """By resource in the tree that has or had children: a copy of the list of these."""
 
     def look(self, root: Resource) -> tuple[list[Span], list[Siblings]]:
         """What changed since the last look, the first time everything: the bytes concerned, and where in the tree."""
-        changed: set[tuple[Any, ...]] = set()
+        log, root.written = root.written or {}, {}
+        spans: list[Span] = []
         places: list[Siblings] = []
-        now: dict[Resource, Columns] = {}
-        parents = [root]
-        for parent in parents:
-            now[parent] = columns = [[*map(read, parent.children)] for read in _READ]
-            old = self._seen.pop(parent, [[] for _ in _READ])
-            parents += filter(_children, parent.children)
-            if columns != old:
-                first = min(map(_alike, columns, old))
-                columns, old = _behind(first, columns), _behind(first, old)
-                alike = min(_alike(mine[::-1], before[::-1]) for mine, before in zip(columns, old, strict=True))
-                changed |= {*_rows(columns, alike)} ^ {*_rows(old, alike)}
-                places.append(Siblings(parent, max(first - 1, 0), first + len(columns[0]) - alike + 1))
-        changed.update(row for gone in self._seen.values() for row in _rows(gone, 0))
-        self._seen = now
-        return [Span(start, end + 1) for start, end, *_ in changed], places
+        for res, before in log.items():
+            now = Extent(res.start, res.end, res.flags, res.parent)
+            if now != before:
+                spans += (Span(one.start, one.end + 1) for one in (before, now))
+                places += _around(res, (before.parent, now.parent))
+        gone: list[Resource] = []
+        come: list[Resource] = []
+        for parent in {root: None, **self._children, **log}:
+            old = self._children.get(parent, [])
+            if parent.children != old:
+                first = _alike(parent.children, old)
+                last = _alike(parent.children[first:][::-1], old[first:][::-1])
+                these, those = slice(first, len(parent.children) - last), slice(first, len(old) - last)
+                gone += old[those]
+                come += parent.children[these]
+                places.append(Siblings(parent, max(first - 1, 0), these.stop + 1))
+                old[those] = parent.children[these]
+                self._children[parent] = old
+        for res in gone:
+            gone += self._children.pop(res, ())
+        for res in come:
+            if res.children and res not in self._children:
+                self._children[res] = res.children[:]
+                come += res.children
+        spans += (Span(res.start, res.end + 1) for res in (*gone, *come))
+        return spans, places
 
 
-def _alike(these: list[Any], those: list[Any]) -> int:
+def _around(res: Resource, parents: tuple[Resource | None, ...]) -> Iterator[Siblings]:
+    """Where one of these lists a resource."""
+    for parent in {*parents} - {None}:
+        if parent is not None and res in parent.children:
+            at = parent.children.index(res)
+            yield Siblings(parent, max(at - 1, 0), at + 2)
+
+
+def _alike(these: list[Resource], those: list[Resource]) -> int:
     """How many items two lists begin with that are the same in both."""
     least, most = 0, min(len(these), len(those))
     while least < most:
@@ -64,12 +78,3 @@ def _alike(these: list[Any], those: list[Any]) -> int:
         else:
             most = middle - 1
     return least
-
-
-def _behind(first: int, columns: Columns) -> Columns:
-    return [column[first:] for column in columns]
-
-
-def _rows(columns: Columns, without: int) -> Iterator[tuple[Any, ...]]:
-    """One tuple a resource, the last ones left out."""
-    return zip(*(column[: len(column) - without] for column in columns), strict=True)

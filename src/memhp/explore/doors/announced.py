@@ -66,8 +66,8 @@ class Field:
         return value
 
     def __set__(self, holder: Any, value: object) -> None:
-        """Write the field: :func:`_set_field` does."""
-        raise AssertionError("unreachable: __setattr__ comes first")
+        """Write the field, of which :func:`announcing` has told."""
+        holder.__dict__[self._name] = value
 
 
 def _field_name(prefix: str, field: str, value: Any) -> str:
@@ -79,11 +79,12 @@ def _field_name(prefix: str, field: str, value: Any) -> str:
 def announcing(kind: type, watched: frozenset[str]) -> type:
     """A class like `kind`, a dataclass, that announces writes of its fields, and reads of those in `watched`."""
     named = _fields(kind)
+    put: Any = kind.__setattr__
 
     def set_field(self: Any, name: str, value: object) -> None:
         to = self.__dict__.get("_announces_to")
         if to is None or name not in named:
-            object.__setattr__(self, name, value) if name not in watched else self.__dict__.__setitem__(name, value)
+            put(self, name, value)
             return
         machine, prefix = to
         key = f"{kind.__name__}.{name}"
@@ -92,7 +93,7 @@ def announcing(kind: type, watched: frozenset[str]) -> type:
         if stepper is not None:
             stepper.data(Access("write", Part(_field_name(prefix, name, value), 0, 1)))
             stepper.wrote(key)
-        self.__dict__[name] = value
+        put(self, name, value)
 
     members: dict[str, object] = {name: Field(name) for name in watched}
     members |= {"__setattr__": set_field, "__module__": kind.__module__}

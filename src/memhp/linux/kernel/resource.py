@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from errno import EBUSY, EINVAL, ERANGE
 from itertools import chain, pairwise
+from typing import NamedTuple
 
 from memhp.errors import KernelError
+from memhp.hw.shared import MARKED
 from memhp.linux.choices import ResourceSplit
 from memhp.units import align_up
 
@@ -54,9 +56,22 @@ class Region(Enum):
     """Resources of that kind and others."""
 
 
+class Extent(NamedTuple):
+    """What a resource is in its tree; ends are included."""
+
+    start: int
+    end: int
+    flags: int
+    parent: "Resource | None"
+
+
 @dataclass(eq=False)
 class Resource:
-    """``struct resource``: bytes `start` to `end`, both included. `children` are disjoint and ascending."""
+    """``struct resource``: bytes `start` to `end`, both included. `children` are disjoint and ascending.
+
+    A root may keep a log, `written`: every resource below it that is written, or made somebody's parent, and what it
+    was before the first time.
+    """
 
     start: int
     end: int
@@ -65,6 +80,22 @@ class Resource:
     desc: int = IORES_DESC_NONE
     parent: "Resource | None" = field(default=None, repr=False)
     children: "list[Resource]" = field(default_factory=list, repr=False)
+    written: "dict[Resource, Extent] | None" = field(default=None, init=False, repr=False, metadata=MARKED)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in Extent._fields:
+            self._log()
+            if isinstance(value, Resource):
+                value._log()
+        super().__setattr__(name, value)
+
+    def _log(self) -> None:
+        """Keep what it is now; its fields are read past those who watch what the kernel reads."""
+        top = here = self.__dict__
+        while top.get("parent") is not None:
+            top = top["parent"].__dict__
+        if top.get("written") is not None:
+            top["written"].setdefault(self, Extent(*map(here.__getitem__, Extent._fields)))
 
     @property
     def size(self) -> int:
