@@ -184,8 +184,11 @@ def test_a_race_is_told_by_its_schedule_and_a_trace_is_one_shape(capfd: pytest.C
     rows = document(["races", "ptdump-vs-vmalloc-huge", "--variant", "no-lock", "--jobs", "1"], capfd)["rows"]
     row = next(row for row in rows if row["verdict"] == "broken")
     where = ["--configuration", row["configuration"]]
-    found = document([*RUNS["explore"], *where], capfd)
-    assert found["trace"]["schedule"] == row["schedule"]
+    small = document([*RUNS["explore"], *where], capfd)
+    replayed = document([*RUNS["explore"], *where, "--replay", row["schedule"]], capfd)
+    assert replayed["trace"]["schedule"] == row["schedule"]
+    assert (replayed["verdict"], replayed["reason"].split(":")[0]) == ("broken", small["reason"].split(":")[0])
+    assert replayed["trace"].keys() == small["trace"].keys()
 
 
 def test_addresses_that_not_every_reader_holds_are_text_on_request(capfd: pytest.CaptureFixture[str]) -> None:

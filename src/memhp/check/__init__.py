@@ -71,9 +71,13 @@ def remember(k: Kernel) -> None:
         k.hw.written = WrittenSince(k.hw.fmt, seen)
 
 
-def breaches_of(k: Kernel) -> list[Breach]:
+def breaches_of(k: Kernel, baseline: Snapshot | None = None) -> list[Breach]:
     """What :func:`check_all` finds, at the cost of what has changed where k, or what it is a copy of, is remembered."""
-    return k.hw.written.watch.breaches() if isinstance(k.hw.written, WrittenSince) else check_all(k)
+    if not isinstance(k.hw.written, WrittenSince):
+        return check_all(k, baseline)
+    seen = k.hw.written.watch
+    found = seen.breaches()
+    return found if baseline is None else [*found, *round_trip.LAW.check_look(seen.look, baseline)]
 
 
 def notes_of(k: Kernel, baseline: Snapshot | None = None) -> list[Note]:

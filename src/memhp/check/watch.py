@@ -57,19 +57,23 @@ class Watch:
         """Every place where a law does not hold now, and what the laws allow but a reader may want to know."""
         near = self._see()
         breaches = self._breaches(near)
-        assert self._look is not None
         for law in self._laws:
             if near is None or law.still is None or not near.nothing:
-                self._notes[law.name] = law.notes(self._look, self._baseline)
+                self._notes[law.name] = law.notes(self.look, self._baseline)
         return breaches, [note for notes in self._notes.values() for note in notes]
 
     def breaches(self) -> list[Breach]:
         """Every place where a law does not hold now."""
         return self._breaches(self._see())
 
+    @property
+    def look(self) -> MachineView:
+        """The machine as it was last seen."""
+        assert self._look is not None
+        return self._look
+
     def _breaches(self, near: MachineView | None) -> list[Breach]:
-        look = self._look
-        assert look is not None
+        look = self.look
         found: list[Breach] = []
         for law in self._laws:
             if near is None or law.name in self._broken or not law.holds_on(look, near):

@@ -17,7 +17,7 @@ from memhp.explore.cases import case
 from memhp.explore.engine.op import Run
 from memhp.explore.engine.partition import SplitSearch
 from memhp.explore.engine.search import Limits
-from memhp.explore.engine.shortest import shortest
+from memhp.explore.engine.shortest import as_told
 from memhp.explore.engine.subtree import BUDGET, Found, Part, Start
 from memhp.explore.engine.verdict import Failure, Verdict
 from memhp.pools import Call, Cluster, Here, Pool, Processes
@@ -87,10 +87,10 @@ def search_part(job: Searchable, start: Start, shared: frozenset[Hashable], budg
         return Part(run, replace(job.searched_within, stop_at_failure=True), start, budget).look()
 
 
-def find_shortest(job: Searchable, failure: Failure, shared: frozenset[Hashable]) -> Failure:
-    """The failure of a job with a schedule that is as small as can be: what a worker does."""
+def tell_failure(job: Searchable, failure: Failure, shared: frozenset[Hashable]) -> Failure:
+    """The failure of a job as its schedule is told: what a worker does."""
     with _run_of(job, shared) as run:
-        return shortest(run, failure, job.searched_within)
+        return as_told(run, failure, job.searched_within)
 
 
 def run_jobs(
@@ -101,7 +101,9 @@ def run_jobs(
     *,
     budget: int = BUDGET,
 ) -> list[Verdict]:
-    """Decide every job; the verdicts are in the order of the jobs, each failure with a schedule made small.
+    """Decide every job; the verdicts are in the order of the jobs, each failure with the schedule that showed it.
+    Making that small costs more than deciding does, and is done where somebody looks at one:
+    :func:`memhp.explore.engine.shortest.decide`.
 
     `workers` processes (by default as many as this machine has processors; 1: none but this one), or the Dask cluster
     at `cluster`. `progress` is told how many jobs are done and how many there are. `budget` is the number of steps
@@ -162,7 +164,7 @@ def _run_jobs(
                 continue
             one.verdict = one.search.verdict
             if one.verdict.failure is not None:
-                call(number, 0, True, find_shortest, one.verdict.failure, one.search.shared)
+                call(number, 0, True, tell_failure, one.verdict.failure, one.search.shared)
                 continue
             verdicts[number] = one.verdict
         if progress is not None:

@@ -26,7 +26,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     bound: str | None
     schedule: str | None
-    """Of the counterexample: the string that `memhp explore --replay` takes; ``trace`` of that shows every step."""
+    """Of the counterexample, as the search came to it: the string that `memhp explore --replay` takes. `memhp explore`
+    alone shows one that is as small as can be.
+    """
     reason: str | None
     """What goes wrong."""
     note: str = ""

@@ -79,8 +79,10 @@ class Stale:
 
     def part(self, start: int, end: int, cpus: int) -> list["Stale"]:
         """What is left of it in entries ``[start, end)`` counted from `index`, for these CPUs."""
+        if not cpus or start >= end:
+            return []
         runs = self.runs.clipped(start, end, self.pages)
-        if not cpus or not len(runs.at):
+        if not len(runs.at):
             return []
         moved = runs._replace(at=runs.at - start)
         return [Stale(self.table, self.index + start, end - start, moved, cpus, self.where, self.leaves, self.pages)]

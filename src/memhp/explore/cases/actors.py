@@ -7,7 +7,7 @@ DIMM is one memory block above it.
 
 from collections.abc import Hashable
 
-from memhp.check import breaches_of, check_all, snapshot
+from memhp.check import breaches_of, snapshot
 from memhp.check.snapshot import Snapshot
 from memhp.errors import KernelBug
 from memhp.hw.memory import Owner, Use
@@ -80,7 +80,7 @@ class LawsHoldSince:
 
     def __call__(self, k: Kernel) -> str | None:
         """What broke, or None."""
-        return next((f"{breach.law}: {breach.text}" for breach in check_all(k, self._before)), None)
+        return next((f"{breach.law}: {breach.text}" for breach in breaches_of(k, self._before)), None)
 
 
 def _start_size(span: Span) -> tuple[int, int]:

@@ -8,7 +8,7 @@ to succeed.
 
 from collections.abc import Callable, Hashable
 
-from memhp.check import check_all, snapshot
+from memhp.check import breaches_of, snapshot
 from memhp.errors import KernelError
 from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
 from memhp.explore.cases.actors import laws_hold, pfns
@@ -72,7 +72,7 @@ def _adder(before: Kernel, dimm: Span) -> Callable[[Kernel], Hashable]:
                 return tuple(failed)
             except KernelError as error:
                 failed.append(error.name)
-                breach = next(iter(check_all(k, as_it_was)), None)
+                breach = next(iter(breaches_of(k, as_it_was)), None)
                 if breach is not None:
                     k.hw.violations.append(Violation(breach.law, f"after {error.name}: {breach.text}", error.place))
                     return tuple(failed)

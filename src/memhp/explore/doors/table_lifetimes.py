@@ -72,16 +72,21 @@ class Ghost:
             row = hw.memory.arena.row(table.frame)
             if row is None:
                 continue
-            to = fmt.table_pfn(row)
-            leads = fmt.is_table(row, table.height) & (to >= frames.start) & (to < frames.end)
+            pages = fmt.pages_at(table.height)
+            # What a leaf's number says beside its first frame, such as a Svnapot run's size, adds less than it maps.
+            most = pages << fmt.napot_order if table.height == 0 else pages
+            number = fmt.table_pfn(row)
+            near = np.flatnonzero((number > frames.start - pages) & (number < frames.end + most))
+            if not len(near):
+                continue
+            some, to = row[near], number[near]
+            leads = fmt.is_table(some, table.height) & (to >= frames.start) & (to < frames.end)
             size = fmt.levels[table.height].size
-            part = self._vmemmap.clip(Span(table.va, table.va + len(row) * size))
-            if part:
-                some = slice((part.start - table.va) // size, -(-(part.end - table.va) // size))
-                to = fmt.leaf_pfn(row[some], table.height)
-                maps = (to + fmt.pages_at(table.height) > frames.start) & (to < frames.end)
-                leads[some] |= fmt.is_leaf(row[some], table.height) & maps
-            for index in np.flatnonzero(leads).tolist():
+            first, last = (self._vmemmap.start - table.va) // size, -(-(self._vmemmap.end - table.va) // size)
+            to = fmt.leaf_pfn(some, table.height)
+            maps = fmt.is_leaf(some, table.height) & (to + pages > frames.start) & (to < frames.end)
+            leads |= maps & (near >= first) & (near < last)
+            for index in near[leads].tolist():
                 hw.expect_clear(table, index, row[index : index + 1], place(table))
 
     def _entry(self, hw: Machine, access: Access, table: Table, place: Place) -> None:

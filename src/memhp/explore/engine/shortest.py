@@ -56,13 +56,18 @@ def shortest(run: Run, failure: Failure, limits: Limits) -> Failure:
         if fewer is not None and (_kind(fewer.reason) != DATA_RACE or _kind(failure.reason) == DATA_RACE):
             small, _ = _shrunk(run, fewer, limits)
             break
-    return _with_places(run, _single(run, small, limits))
+    return as_told(run, small, limits)
 
 
 def shrink(run: Run, failure: Failure, limits: Limits) -> Failure:
     """A smaller schedule that goes wrong in the same way."""
     small, _ = _shrunk(run, failure, limits)
-    return _with_places(run, _single(run, small, limits))
+    return as_told(run, small, limits)
+
+
+def as_told(run: Run, failure: Failure, limits: Limits) -> Failure:
+    """A failure as people get to see it: every step taken by itself, a data race with both places and the locks."""
+    return _with_places(run, _single(run, failure, limits))
 
 
 def _with_places(run: Run, failure: Failure) -> Failure:

@@ -128,12 +128,17 @@ def _unmap(hw: Machine, how: Remover, table: Table, va: int, end: int, top: int)
 
 def _kinds(hw: Machine, entries: U64, height: int, how: Remover) -> Iterator[tuple[int, int, bool]]:
     """Runs of entries of one kind that go, as (start, end, whether leaves); what is no table counts as a leaf."""
+    if len(entries) == 1:  # as a loop that is looked at step by step comes to them: no vectors for one
+        only = int(entries[0])
+        if not hw.fmt.is_none(only, height) and (not how.present or only & how.present[height]):
+            yield 0, 1, not hw.fmt.is_table(only, height)
+        return
     goes = ~np.asarray(hw.fmt.is_none(entries, height))
     if how.present:
         goes &= (entries & np.uint64(how.present[height])) != 0
     kind = np.where(goes, np.where(np.asarray(hw.fmt.is_table(entries, height)), 2, 1), 0)
     cuts = [0, *(np.flatnonzero(np.diff(kind)) + 1).tolist(), len(kind)]
-    return ((a, b, bool(kind[a] == 1)) for a, b in itertools.pairwise(cuts) if b > a and kind[a])
+    yield from ((a, b, bool(kind[a] == 1)) for a, b in itertools.pairwise(cuts) if b > a and kind[a])
 
 
 def _pieces(run: Span, wanted: Span, size: int) -> Iterator[tuple[int, int, Span | None]]:
