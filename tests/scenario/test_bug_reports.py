@@ -132,9 +132,59 @@ def test_a_sosreport_is_read_from_its_archive(tmp_path: Path) -> None:
         large = tarfile.TarInfo(f"{root.name}/var/log/journal/system.journal")
         large.size = 3 * MiB
         tar.addfile(large, io.BytesIO(bytes(3 * MiB)))
+        config_space = tarfile.TarInfo(f"{root.name}/proc/bus/pci/00/00.0")
+        config_space.size = 256
+        tar.addfile(config_space, io.BytesIO(b"\x86\x80\xff" + bytes(253)))
     packed = read_facts(open_source(tmp_path / "sosreport-host-1.tar.xz"))
     assert packed == read_facts(open_source(root))
     assert packed.release == facts(name, step).release
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "sos_commands/kernel/dmesg_-T",
+        "sos_commands/logs/journalctl_--no-pager_--boot",
+        "sos_commands/logs/journalctl_--no-pager_--catalog_--boot",
+        "var/log/dmesg",
+        "var/log/kern.log",
+        "var/log/messages",
+    ],
+)
+def test_a_log_that_lost_its_beginning_is_read_from_where_it_is_kept(kept: str, tmp_path: Path) -> None:
+    """The names are those that sos 4's plugins kernel and logs give their outputs (``_mangle_command()``)."""
+    name = "x86_64-6.12.117+deb13-cloud-amd64-dimm-numa2-movablenode-kaslr"
+    step, source = next(iter(open_capture(name).items()))
+    root = sosreport(source, facts(name, step), tmp_path / "sosreport-host-1")
+    whole = read_facts(open_source(root)).boot_log
+    log = root / "sos_commands/kernel/dmesg"
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    log.write_text("".join(lines[len(lines) // 2 :]), encoding="utf-8")
+    assert read_facts(open_source(root)).boot_log is None
+    file = root / kept
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(lines), encoding="utf-8")
+    assert read_facts(open_source(root)).boot_log == whole
+
+
+def test_of_a_syslog_with_several_boots_the_last_one_counts(tmp_path: Path) -> None:
+    name = "x86_64-7.2.13+deb14-amd64-pc-dimm-memmap"
+    lines = [line.text for line in (facts(name, next(iter(open_capture(name)))).boot_log or pytest.fail()).lines]
+    earlier = [
+        "Linux version 6.1.0-1-amd64 (a compiler)",
+        "BIOS-e820: [mem 0x0000000100000000-0x000000083fffffff] usable",
+        "Early memory node ranges",
+        "  node   0: [mem 0x0000000100000000-0x000000083fffffff]",
+    ]
+    log = tmp_path / "syslog"
+    with log.open("w", encoding="utf-8") as file:
+        for text in (*earlier, *lines):
+            file.write(f"Nov 28 14:06:20 host kernel: [    0.000000] {text}\n")
+            file.write("Nov 28 14:06:20 host systemd[1]: Starting udevd: Early memory node ranges\n")
+    plain = tmp_path / "plain.log"
+    plain.write_text("".join(f"[    0.000000] {line}\n" for line in lines), encoding="utf-8")
+    assert read_facts(open_source(log)).boot_log == read_facts(open_source(plain)).boot_log
+    assert read_facts(open_source(log)).release == "7.2.13+deb14-amd64"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 A sosreport (``sos report``, its plugins kernel, memory, numa and pci) keeps files where Linux has them, and the output
 of commands under ``sos_commands/PLUGIN/COMMAND``: memory blocks come from ``lsmem``, the release from ``uname``, the
-log from ``dmesg``. What a report lacks is missing here too; :mod:`memhp.target.seen.inferred` assumes it.
+log from ``dmesg`` or, where that lost its beginning, from the journal or ``/var/log``. What a report lacks is missing
+here too; :mod:`memhp.target.seen.inferred` assumes it.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -23,26 +24,35 @@ _GLOBS = (
     "sys/devices/system/memory/**/*",
     "sys/devices/system/node/**/*",
     "sys/module/memory_hotplug/parameters/*",
-    "var/log/dmesg",
+    "var/log/*",
     f"{SOS_MARK}/*/*",
 )
 _KEPT = re.compile(
     r"proc/(?:buddyinfo|cmdline|cpuinfo|iomem|meminfo|pagetypeinfo|vmstat|zoneinfo|sys/kernel/osrelease)|sys/devices/system/(?:memory|node)/.+"
-    r"|sys/module/memory_hotplug/parameters/\w+|var/log/dmesg"
+    r"|sys/module/memory_hotplug/parameters/\w+"
 )
-_COMMANDS = {
-    "log": re.compile(r"sos_commands/\w+/dmesg"),
-    "lsmem": re.compile(r"sos_commands/\w+/lsmem[^/]*"),
-    "uname": re.compile(r"sos_commands/\w+/uname_-a"),
-}
-"""The outputs of commands that are read, by what they tell; the plugin has been another one in older reports."""
+_LOGS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"sos_commands/\w+/dmesg",
+        r"sos_commands/\w+/dmesg_-T",
+        r"sos_commands/\w+/journalctl_--no-pager(_--catalog)?_--boot",
+        r"var/log/dmesg",
+        r"var/log/(kern\.log|messages|syslog)",
+    )
+)
+"""What holds the kernel's log, the best first; of those that have not lost their beginning the first is taken."""
+_LSMEM = re.compile(r"sos_commands/\w+/lsmem[^/]*")
+_UNAME_A = re.compile(r"sos_commands/\w+/uname_-a")
+_COMMANDS = (*_LOGS, _LSMEM, _UNAME_A)
+"""The outputs of commands that are read; the plugin has been another one in older reports."""
 _UNAME = re.compile(r"Linux \S+ (\S+) ")
 _LOG = re.compile(r"Linux version \d|BIOS-e820: \[mem|Early memory node ranges$|Zone ranges:$", re.MULTILINE)
 
 
 def is_wanted(member: str) -> bool:
     """Whether a file of a sosreport, named from its top, is read."""
-    return bool(_KEPT.fullmatch(member)) or any(each.fullmatch(member) for each in _COMMANDS.values())
+    return bool(_KEPT.fullmatch(member)) or any(each.fullmatch(member) for each in _COMMANDS)
 
 
 def wanted_files(root: Path) -> dict[str, Path]:
@@ -67,22 +77,22 @@ def of_sos(members: Mapping[str, File]) -> dict[str, File]:
     Raises :class:`~memhp.errors.BadInput` for an output of lsmem that is none.
     """
     files = {f"/{name}": file for name, file in members.items() if _KEPT.fullmatch(name)}
-    log = _command(members, "log")
-    if log is not None and BEGINNING in log.text:
-        files[DMESG] = log
+    logs = [log for pattern in _LOGS if (log := _member(members, pattern)) is not None and BEGINNING in log.text]
+    if logs:
+        files[DMESG] = logs[0]
     if (kept := files.get(DMESG)) is not None:
         files = {**dict(_log(kept.text, kept.where)), **files}
-    uname = _command(members, "uname")
+    uname = _member(members, _UNAME_A)
     if uname is not None and (match := _UNAME.match(uname.text)) is not None:
         files.setdefault(OSRELEASE, File(f"{match[1]}\n", uname.where))
-    listed = _command(members, "lsmem")
+    listed = _member(members, _LSMEM)
     if listed is not None and f"{SYS_MEMORY}/block_size_bytes" not in files:
         files |= dict(_blocks(lsmem_output.parse(listed.text, where=listed.where), listed.where))
     return files
 
 
-def _command(members: Mapping[str, File], name: str) -> File | None:
-    return next((file for path, file in sorted(members.items()) if _COMMANDS[name].fullmatch(path)), None)
+def _member(members: Mapping[str, File], name: re.Pattern[str]) -> File | None:
+    return next((file for path, file in sorted(members.items()) if name.fullmatch(path)), None)
 
 
 def _log(text: str, where: str) -> Iterator[tuple[str, File]]:

@@ -102,11 +102,13 @@ class VirtioMem:
 
 
 _STAMP = re.compile(r"(?:<\d+>)?\[ *(\d+\.\d+)\](?:\[ *[TC]\d+\])? ?(.*)")
+_HEADER = r"(?:\w{3} +\d+ [\d:.]{8,}|\d{4}-\S+T[\d:.]+\S*) \S+ "
 _DATED = re.compile(
-    r"(?:\[\w{3} \w{3} +\d+ [\d:]{8} \d{4}\]|\d{4}-\S+T[\d:]{8},\d{6}\S*"
-    r"|(?:\w{3} +\d+ [\d:.]+|\d{4}-\S+T[\d:.]+\S*) \S+ kernel:) (.*)"
+    rf"(?:\[\w{{3}} \w{{3}} +\d+ [\d:]{{8}} \d{{4}}\]|\d{{4}}-\S+T[\d:]{{8}},\d{{6}}\S*|{_HEADER}kernel:) (.*)"
 )
 """As ``dmesg -T`` and ``--time-format iso`` print, and as syslog and ``journalctl -k`` keep it."""
+_OTHERS = re.compile(rf"{_HEADER}(?!kernel:)\S+: .*")
+"""What other programs than the kernel wrote into the same file."""
 _MEM = r"\[mem (0x[0-9a-f]+)-(0x[0-9a-f]+)\]"
 _VERSION = re.compile(r"Linux version (\S+) .*")
 _COMMAND_LINE = re.compile(r"Kernel command line: (.*)")
@@ -338,11 +340,24 @@ class Dmesg:
 
 
 def parse(text: str) -> Dmesg:
-    """A kernel log as ``dmesg`` prints it, with or without time stamps, levels and callers."""
+    """A kernel log as ``dmesg``, syslog or the journal has it, with or without time stamps, levels and callers.
+
+    Of a file that holds several boots the last one counts, and in it what the kernel said.
+    """
     parsed: list[Line] = []
     for line in text.splitlines():
         dated = _DATED.fullmatch(line)
+        if dated is None and _OTHERS.fullmatch(line):
+            continue
         said = line if dated is None else dated[1]
         match = _STAMP.fullmatch(said)
-        parsed.append(Line(float(match[1]), match[2]) if match else Line(None, said))
+        read = Line(float(match[1]), match[2]) if match else Line(None, said)
+        if _VERSION.fullmatch(read.text):
+            parsed = _before_version(parsed)
+        parsed.append(read)
     return Dmesg(tuple(parsed))
+
+
+def _before_version(lines: list[Line]) -> list[Line]:
+    """What belongs to a boot though it stands before its ``Linux version``: arm64 names the CPU first."""
+    return lines[-1:] if lines and _MIDR.fullmatch(lines[-1].text) else []

@@ -152,8 +152,9 @@ def _read_archive(path: Path) -> Source | _Capture:
     members = read_archive(path, _is_wanted)
     top = top_of(members)
     if top is not None:
-        named = ((name.removeprefix(top), name) for name in members if name.startswith(top))
-        return FileSource(str(path), "report", of_sos({name: _member(path, own, members) for name, own in named}))
+        named = {name.removeprefix(top): name for name in members if name.startswith(top)}
+        wanted = {own: _member(path, name, members) for own, name in named.items() if is_wanted(own)}
+        return FileSource(str(path), "report", of_sos(wanted))
     sysroot = [match for match in map(_SYSROOT.fullmatch, members) if match]
     if sysroot:
         return FileSource(str(path), "sysroot", {f"/{match[1]}": _member(path, match[0], members) for match in sysroot})
