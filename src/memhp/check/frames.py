@@ -66,6 +66,12 @@ def _managed(look: MachineView, zone: Zone, own: SpanSet) -> Iterator[Breach]:
 
 
 def _kept_back(look: MachineView, span: Span) -> int:
+    """Pages that are marked so, or that have no memory behind them though they are not: a balloon lent them."""
+    lent = sum(gap.size - _marked(look, gap) for gap in look.k.hw.memory.owners.gaps(*span))
+    return _marked(look, span) + lent
+
+
+def _marked(look: MachineView, span: Span) -> int:
     return sum(end - start for start, end, flags in look.k.page_flags.runs(*span) if flags & UNMANAGED)
 
 

@@ -234,6 +234,19 @@ class HvAdd(Step, frozen=True, tag="hv-add"):
     """Where the host has room for more, if it says so: a start and a size."""
 
 
+class XenTarget(Step, frozen=True, tag="xen-target"):
+    """Xen gives its domain another target (``xl mem-set``): the balloon takes or gives pages, and adds memory where it
+    has none to give. The first such step starts the driver.
+    """
+
+    target: Size | None = None
+    """What the domain is to have, as its ``xen_memory0/target_kb`` says; at first all it has."""
+    unpopulated: Size | None = None
+    """Pages that a driver takes from the balloon to map other domains' memory there."""
+    hotplug_unpopulated: bool | None = None
+    """``/proc/sys/xen/balloon/hotplug_unpopulated``: memory is added for those, rather than given up."""
+
+
 class Wait(Step, frozen=True, tag="wait"):
     """Time passes."""
 
@@ -336,6 +349,7 @@ StepKind: TypeAlias = (
     | Reboot
     | Probe
     | HvAdd
+    | XenTarget
     | Wait
     | Set
     | Dax

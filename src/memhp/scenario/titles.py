@@ -7,7 +7,7 @@ from memhp.printable import printable
 from memhp.scenario import schema
 from memhp.units import exact_size
 
-SIZES = frozenset({"size", "to", "requested", "block_size"})
+SIZES = frozenset({"size", "to", "requested", "block_size", "target", "unpopulated"})
 """Keys of steps whose value is a size."""
 
 

@@ -36,6 +36,7 @@ from memhp.target.model.reboot import reboot
 from memhp.target.model.session import Session, check_room, size_of
 from memhp.target.model.virtio_mem import add_device, bind, check_driver, resize, unbind, wait
 from memhp.target.model.virtio_mem_blocks import device_at, grow, shrink
+from memhp.target.model.xen import xen_target
 from memhp.units import align_up, format_count, format_size, is_aligned
 
 
@@ -403,6 +404,7 @@ RUNNERS: dict[type, Callable[[Session, Any], None]] = {
     schema.Reboot: reboot,
     schema.Probe: probe,
     schema.HvAdd: hv_add,
+    schema.XenTarget: xen_target,
     schema.Wait: wait,
     schema.Set: neighbours.set_parameter,
     schema.Dax: dax,
