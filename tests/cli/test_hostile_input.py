@@ -133,12 +133,20 @@ def test_what_is_named_as_an_input_and_is_none_is_told_as_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = ["explore", "vmalloc-fault", "--variant", "no-fault-handler"]
+    loop, deep = tmp_path / "loop.py", tmp_path / "deep"
+    loop.symlink_to(loop)
+    deep.write_bytes(b'{"a":' * 100_000)
     for args, words in (
         (["apply", str(tmp_path), "--dry-run"], f"memhp: {tmp_path}: Is a directory"),
         (["conform", "--captures", "/dev/zero"], "memhp: /dev/zero: is a file, not a machine"),
         (["conform", "--captures", "no/such"], "memhp: no/such: no such file or folder"),
         ([*known, "--patch", "/dev/zero"], "memhp: /dev/zero: too large"),
         ([*known, "--patch", str(tmp_path)], f"memhp: {tmp_path}: cannot read it: Is a directory"),
+        ([*known, "--patch", str(loop)], f"memhp: {loop}: cannot read it: Too many levels of symbolic links"),
+        (["explore", str(loop)], f"memhp: {loop}: cannot read it: Too many levels of symbolic links"),
+        ([*known, "--html", str(loop / "x")], f"memhp: {loop / 'x'}: cannot write: Too many levels of symbolic"),
+        (["apply", str(deep)], f"memhp: {deep}: is no plan: "),
+        (["twin", "run", "x86-vm", "--ctl", "x", "true"], "memhp: --ctl stands behind MACHINE"),
     ):
         assert complaint(args, capsys).startswith(words)
 

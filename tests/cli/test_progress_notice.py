@@ -1,8 +1,12 @@
 """Long work says so once on stderr, also where that is no terminal."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from pathlib import Path
+
 import pytest
 
+from every_command import RUNS, world
+from memhp.cli.main import main
 from memhp.cli.output import progress
 from memhp.cli.progress_notice import PatientProgress
 
@@ -13,6 +17,27 @@ def test_long_work_says_what_is_done_and_how_far_it_is(capsys: pytest.CaptureFix
         bar.add_task("rehearsing", total=3, completed=1)
         bar.tell()
     assert capsys.readouterr().err == "memhp: still at work: rehearsing (1 of 3 done)\n"
+
+
+LONG = ("explore", "pagetables", "why", "blocks", "plan", "capture", "rehearse", "races", "matrix")
+"""Commands whose work grows with what they are given."""
+
+
+@pytest.mark.parametrize("command", LONG)
+def test_work_that_may_be_long_is_announced(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    started: list[PatientProgress] = []
+
+    def start(progress: PatientProgress) -> None:
+        started.append(progress)
+        raise KeyboardInterrupt  # that is all there is to see
+
+    monkeypatch.chdir(tmp_path)
+    with world(tmp_path, command):
+        monkeypatch.setattr(PatientProgress, "start", start)
+        assert main([*command.split(), *RUNS[command].words]) == 130
+    assert started
 
 
 def test_short_work_is_not_worth_a_word(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """What is refused before anything runs: an output in the place of an input, or of another output."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import json
 import os
 import shutil
 import stat
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fake_host import write_host
 from memhp.cli.lives import Played, keep
 from memhp.cli.main import main
 from memhp.conform.life_results import Lives
@@ -104,6 +106,49 @@ def test_a_capture_that_is_compared_is_not_written_over(tmp_path: Path, capsys: 
     before = capture.read_bytes()
     refused(["conform", "--captures", str(capture), "--html", str(capture)], "is read by this run", capsys)
     assert capture.read_bytes() == before
+
+
+def test_a_capture_is_not_kept_in_the_machine_that_it_is_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    host = write_host(tmp_path / "host")
+    refused(["capture", str(host), "--out", str(host / "now")], "the machine that is read", capsys)
+    assert not (host / "now").exists()
+
+
+def test_an_example_is_copied_by_the_rules_of_all_outputs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["example", "refused"]) == 0
+    text = capfd.readouterr().out
+    (tmp_path / "loop").symlink_to("loop")
+    for out in ("-", "/dev/stdout"):
+        assert main(["example", "refused", "--copy", out]) == 0
+        assert capfd.readouterr().out == text
+    assert main(["example", "refused", "--copy", str(tmp_path / "no" / "x")]) == 2
+    assert main(["example", "refused", "--copy", str(tmp_path / "loop")]) == 2
+    assert names(tmp_path) == ["loop"]
+    assert "Too many levels of symbolic links" in capfd.readouterr().err
+
+
+def test_a_plan_on_stdout_is_all_that_stands_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    host = write_host(tmp_path / "host")
+    for out in ("-", "/dev/stdout"):
+        main(["plan", "--sysroot", str(host), "--shrink-by", "256M", "--out", out])
+        printed = capfd.readouterr()
+        assert json.loads(printed.out)["steps"]
+        assert "2 steps to 256 MiB, as wanted." in printed.err
+
+
+def test_a_journal_is_kept_where_outputs_may_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    host = write_host(tmp_path / "host")
+    plan = tmp_path / "plan.json"
+    assert main(["plan", "--sysroot", str(host), "--shrink-by", "256M", "--out", str(plan)]) == 0
+    capsys.readouterr()
+    apply = ["apply", str(plan), "--sysroot", str(host), "--yes", "--journal"]
+    refused([*apply, str(plan)], "it is no folder", capsys)
+    refused([*apply, str(tmp_path / "no" / "such")], "there is no such folder", capsys)
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    os.mkfifo(odd / "x.journal")
+    refused([*apply, str(odd)], "x.journal: is no journal: no regular file", capsys)
+    assert names(tmp_path) == ["host", "odd", "plan.json"]
 
 
 def test_lives_are_kept_in_a_folder_whose_place_is_looked_at_before_they_are_played(

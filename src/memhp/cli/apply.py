@@ -47,10 +47,13 @@ def apply(
     from memhp.inputs import read_input
     from memhp.limits import SCENARIO_SIZE
     from memhp.operate.plan import read_plan
+    from memhp.outputs.staging import check_folder
     from memhp.target.tree_host import JOURNALS, TreeHost
 
     if resume and roll_back:
         raise click.UsageError("give --resume or --roll-back, not both")
+    if journal is not None:
+        check_folder(journal)
     plan = read_plan(read_input(file, SCENARIO_SIZE), where=str(file))
     host = TreeHost(sysroot)
     mode: Mode = "resume" if resume else "roll-back" if roll_back else "new"

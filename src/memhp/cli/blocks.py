@@ -9,7 +9,7 @@ import click
 
 from memhp.cli.machine_options import machine_options, opened
 from memhp.cli.memory_options import memory_of, memory_options
-from memhp.cli.output import emit_json, json_option
+from memhp.cli.output import at_work, emit_json, json_option
 
 if TYPE_CHECKING:
     from memhp.facts.source import Source
@@ -51,7 +51,8 @@ def blocks(
         return 0
     from memhp.operate.blocks import read_blocks
 
-    document = read_blocks(source, use=use, kernel_memory=memory_of(memory, pieces))
+    with at_work("looking at memory blocks"):
+        document = read_blocks(source, use=use, kernel_memory=memory_of(memory, pieces))
     if metrics:
         from memhp.operate.metrics import metrics as prometheus
         from memhp.operate.rehearsal import safe_step

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from memhp.cli.guest_options import GuestChoice, guest_options
-from memhp.cli.output import echo_lines, emit_json, json_option
+from memhp.cli.output import at_work, echo_lines, emit_json, json_option
 from memhp.units import format_count, format_size
 
 
@@ -26,11 +26,14 @@ def capture(
     Nothing is changed on the machine. What may be private is left out unless --private asks for it.
     """
     from memhp.facts.open_source import open_source
+    from memhp.outputs.check import check_outputs
     from memhp.outputs.exclusive_create import check_new
     from memhp.target.captures.take import take
     from memhp.target.captures.write import check_step, write
 
     check_new(out)
+    if source is not None:
+        check_outputs({"--out": out}, inputs=[Path(source)])
     check_step(step, "--step")
     if (source is None) != bool(choice):
         raise click.UsageError("give a SOURCE (/ for this host, or a sysroot), or --kernel or --linux for a guest")
@@ -42,7 +45,8 @@ def capture(
         with running(choice.cache, qemu, spec) as guest:
             files = step_files(guest, pages=pages)
     else:
-        files = take(open_source(source), private=private, pages=pages)
+        with at_work(f"reading {source}"):
+            files = take(open_source(source), private=private, pages=pages)
     write({step: files}, out)
     if as_json:
         from memhp.report.documents_guests import CaptureDocument

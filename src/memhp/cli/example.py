@@ -39,11 +39,9 @@ def example(name: str | None, target: Path | None, as_json: bool) -> int:
         raise BadInput(f"there is no example {name!r}", where="NAME", fix=one_of(name, names))
     text = found.read_text(encoding="utf-8")
     if target is not None:
-        try:
-            with target.open("x", encoding="utf-8") as out:
-                out.write(text)
-        except OSError as error:
-            raise BadInput(f"cannot write: {error.strerror}", where=str(target), fix="name a new file") from None
+        from memhp.outputs.exclusive_create import write_new
+
+        write_new(target, text)
     elif as_json:
         from memhp.report.documents import ExampleDocument, ExampleRow
 

@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from memhp.cli.configurations import choice_option, told_choices
-from memhp.cli.output import console, emit_json, json_option, output_option
+from memhp.cli.output import at_work, console, emit_json, json_option, output_option
 from memhp.errors import BadInput
 
 
@@ -108,14 +108,15 @@ def explore(
     on_stdout = check_outputs({"--html": html}, inputs=read, stdout="--json" if as_json else "")
     told = told_choices(chosen_texts)
     how = How(preemptions, random, seed, reduction=not no_reduction, executions=executions)
-    found = under_patch(
-        patch,
-        lambda: (
-            decide(name, variant, configuration, how, told)
-            if replay is None
-            else replay_schedule(name, variant, configuration, replay, extend=extend, choices=told)
-        ),
-    )
+    with at_work(f"exploring {name}"):
+        found = under_patch(
+            patch,
+            lambda: (
+                decide(name, variant, configuration, how, told)
+                if replay is None
+                else replay_schedule(name, variant, configuration, replay, extend=extend, choices=told)
+            ),
+        )
     if html is not None:
         from memhp.report.trace_page import write_page
 

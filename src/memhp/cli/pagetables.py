@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from memhp.cli.memory_options import opened_memory, ram_option
-from memhp.cli.output import echo_lines, emit_json, json_option
+from memhp.cli.output import at_work, echo_lines, emit_json, json_option
 from memhp.errors import BadInput, one_of
 
 if TYPE_CHECKING:
@@ -59,13 +59,18 @@ def pagetables(
     """
     if sum((summary, leaves, other is not None, check)) > 1:
         raise click.UsageError("one of --summary, --leaves, --diff and --check")
+    if iomem is not None and not check:
+        raise click.UsageError("--iomem goes with --check")
     from memhp.facts.page_tables import area_uses, read_tables_of
 
     options = {"registers": _registers(registers), "arch": _arch(arch)}
-    seen = read_tables_of(opened_memory(source, pieces, **options))
+    with at_work(f"reading {source}"):
+        seen = read_tables_of(opened_memory(source, pieces, **options))
     spans = _spans(seen, names, start, end)
     if other is not None:
-        return _diff(seen, read_tables_of(opened_memory(other, pieces, **options)), spans, as_json=as_json)
+        with at_work(f"reading {other}"):
+            later = read_tables_of(opened_memory(other, pieces, **options))
+        return _diff(seen, later, spans, as_json=as_json)
     if check:
         return _check(seen, iomem, as_json=as_json)
     if as_json:

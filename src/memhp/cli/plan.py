@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from memhp.cli.machine_options import machine_options, opened
-from memhp.cli.output import emit_json, json_bytes, json_option, output_option
+from memhp.cli.output import at_work, emit_json, json_bytes, json_option, output_option
 from memhp.units import parse_size
 
 
@@ -47,7 +47,9 @@ def plan(
         raise click.UsageError("give one of --grow-by, --shrink-by, --evacuate and --move")
     if zone is not None and grow_by is None and move is None:
         raise click.UsageError("--zone goes with --grow-by and --move")
-    check_outputs({"--out": out}, inputs=[Path(sysroot or machine or "/")], stdout="--json" if as_json else "")
+    on_stdout = check_outputs(
+        {"--out": out}, inputs=[Path(sysroot or machine or "/")], stdout="--json" if as_json else ""
+    )
     source = opened(sysroot, machine)
     facts = read_facts(source)
     if grow_by is not None:
@@ -58,13 +60,14 @@ def plan(
         goal = plans.evacuate(source, facts, evacuate)
     else:
         goal = plans.move(source, facts, move or "", zone or "movable")
-    made = plans.plan(source, facts, goal, most=at_most)
+    with at_work("planning"):
+        made = plans.plan(source, facts, goal, most=at_most)
     if out is not None:
         write_file(out, json_bytes(made).decode())
     if as_json:
         emit_json(made)
-    elif str(out) != "-":
+    else:
         from memhp.operate.plan_text import text_of
 
-        sys.stdout.write(text_of(made))
+        (sys.stderr if on_stdout else sys.stdout).write(text_of(made))
     return 0 if made.verdict == "reached" else 1

@@ -87,6 +87,8 @@ def run(
     from memhp.units import parse_size
 
     words = command[1:] if command[:1] == ("--",) else command
+    if command[:1] != ("--",) and words and words[0].startswith("-"):
+        raise click.UsageError(f"{words[0]} stands behind MACHINE, where COMMAND begins: options come before MACHINE")
     if words and mount is not None:
         raise click.UsageError("--mount is for twins without a COMMAND, which has the files where Linux has them")
     if not words and not (mount or files or control or qmp or qga):

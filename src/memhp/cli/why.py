@@ -8,7 +8,7 @@ import click
 
 from memhp.cli.machine_options import machine_options, opened
 from memhp.cli.memory_options import memory_of, memory_options
-from memhp.cli.output import emit_json, json_option
+from memhp.cli.output import at_work, emit_json, json_option
 
 
 @click.command()
@@ -39,7 +39,8 @@ def why(
     """
     from memhp.operate.why import why as asked
 
-    document = asked(opened(sysroot, machine), about, memory_of(memory, pieces), debug_info)
+    with at_work(f"looking at {about}"):
+        document = asked(opened(sysroot, machine), about, memory_of(memory, pieces), debug_info)
     if as_json:
         emit_json(document)
     else:

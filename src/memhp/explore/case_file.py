@@ -4,6 +4,7 @@ An error in such a file is an error, with its place, and never a verdict.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def load(file: Path) -> ModuleType:
 
 def own_case(path: str) -> Case:
     """The race that a file describes. BadInput: it has none, or its code raises."""
-    file = Path(path).resolve()
+    file = Path(os.path.realpath(path))
     found = getattr(load(file), "CASE", None)
     if not isinstance(found, Case):
         got = "no CASE" if found is None else f"a CASE that is a {type(found).__name__}"

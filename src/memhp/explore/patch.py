@@ -6,6 +6,7 @@ port. When the race is decided all is as before.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -85,7 +86,7 @@ def under_patch(files: Sequence[Path], look: Callable[[], Explored]) -> Explored
 def _marked(file: Path) -> dict[str, FunctionType]:
     """The functions of a file that are marked, by what they replace."""
     found: dict[str, FunctionType] = {}
-    for value in vars(load(file.resolve())).values():
+    for value in vars(load(Path(os.path.realpath(file)))).values():
         place = getattr(value, _MARK, None)
         if place is None or not isinstance(value, FunctionType):
             continue

@@ -6,6 +6,7 @@ shows then and not in between. What a crash cut off does not count; recovery rea
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import os
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,9 +67,12 @@ class Journal:
     def open(cls, path: Path) -> "Journal":
         """A journal that is there, with the records that are whole. Raises :class:`BadInput`."""
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise _refusal(path, error) from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise BadInput("is no journal: no regular file", where=str(path), fix="remove it, or --journal")
         return cls(path, fd, list(_entries(fd)))
 
     @property

@@ -302,7 +302,7 @@ def read_plan(text: bytes, *, where: str) -> HostPlan:
     """A plan as it was written. Raises :class:`BadInput` for what is none, and for one that was changed by hand."""
     try:
         found = msgspec.json.decode(text, type=HostPlan)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"is no plan: {error}", where=where, fix="make one with memhp plan --out FILE") from error
     if plan_id(found.goal, found.machine, found.steps) != found.id:
         raise BadInput("was changed after it was made", where=where, fix="make another with memhp plan")

@@ -82,7 +82,7 @@ def _check_inputs(places: Mapping[str, Place], trees: Mapping[str, Path], source
 
 
 def _refuse_within(option: str, path: Path, folder: Path, what: str) -> None:
-    if path.resolve().is_relative_to(folder.resolve()):
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise BadInput(f"{path} lies in {folder}, {what}", where=option, fix="name a place outside")
 
 
@@ -98,7 +98,7 @@ def _check_each_other(places: Mapping[str, Place], trees: Mapping[str, Path]) ->
                 _refuse_within(option, place.target, tree, f"which {folder_option} writes as a whole")
     resolved: dict[Path, str] = {}
     for option, tree in trees.items():
-        other = resolved.setdefault(tree.resolve(), option)
+        other = resolved.setdefault(Path(os.path.realpath(tree)), option)
         if other != option:
             raise BadInput(f"{tree} is where {other} goes", where=option, fix="name another folder")
 

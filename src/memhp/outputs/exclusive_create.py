@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from memhp.errors import BadInput
-from memhp.outputs.file import uninterrupted
+from memhp.outputs.file import uninterrupted, write_file
+from memhp.outputs.place import place_of
 from memhp.outputs.staging import check_beside, staging
 
 
@@ -28,6 +29,15 @@ def _name(draft: Path, target: Path) -> None:
         if os.path.lexists(target):
             raise FileExistsError from None
         draft.rename(target)
+
+
+def write_new(out: Path, text: str) -> None:
+    """Write text as UTF-8 to a file that is not there yet, or through what is no file. Raises :class:`BadInput`."""
+    if not place_of(out).replaced:
+        write_file(out, text)
+        return
+    with new_place(out) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 @contextmanager

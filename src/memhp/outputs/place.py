@@ -83,7 +83,7 @@ def _followed(path: Path) -> Path:
     for _ in range(_MOST_LINKS):
         if _descriptor(target) is not None:
             return target
-        target = target.parent.resolve() / target.name
+        target = Path(os.path.realpath(target.parent)) / target.name
         if _descriptor(target) is not None or not target.is_symlink():
             return target
         target = target.parent / target.readlink()
