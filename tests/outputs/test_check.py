@@ -136,6 +136,16 @@ def test_a_plan_on_stdout_is_all_that_stands_there(tmp_path: Path, capfd: pytest
         assert "2 steps to 256 MiB, as wanted." in printed.err
 
 
+def test_a_page_of_a_comparison_on_stdout_is_all_that_stands_there(capfd: pytest.CaptureFixture[str]) -> None:
+    capture = min(CAPTURES, key=lambda path: path.stat().st_size)
+    assert main(["conform", "--captures", str(capture), "--html", "-"]) == 0
+    printed = capfd.readouterr()
+    assert printed.out.startswith("<!doctype html>") and printed.out.endswith("</html>\n")
+    assert "0 differing" in printed.err
+    assert main(["conform", "--captures", str(capture), "--html", "-", "--ktap"]) == 2
+    assert "stdout is where --ktap goes" in capfd.readouterr().err
+
+
 def test_a_journal_is_kept_where_outputs_may_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     host = write_host(tmp_path / "host")
     plan = tmp_path / "plan.json"

@@ -1,6 +1,8 @@
 """``memhp conform``: hold the model against real kernels, fact by fact, after every step."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +66,8 @@ def conform(
     _check_usage(file, choice, captures, everywhere, with_, lives is not None, selftest is not None)
     capture = None if with_ is None else Path(with_.rpartition(":")[0] or with_)
     below = _captures_below(captures)
-    check_outputs({"--html": html}, inputs=[file, capture, *below, *choice.files], stdout="--json" if as_json else "")
+    report = "--json" if as_json else "--ktap" if as_ktap else ""
+    on_stdout = check_outputs({"--html": html}, inputs=[file, capture, *below, *choice.files], stdout=report)
     if keep is not None:
         check_folder(keep)
     found: dict[str, Comparison | str] = {}
@@ -87,7 +90,8 @@ def conform(
             from memhp.conform.live import standard
 
             found |= _everywhere(standard(), choice, timeout)
-    return _report(found, played, seed=seed, keep=keep, html=html, as_json=as_json, as_ktap=as_ktap)
+    with redirect_stdout(sys.stderr) if on_stdout else nullcontext():
+        return _report(found, played, seed=seed, keep=keep, html=html, as_json=as_json, as_ktap=as_ktap)
 
 
 def _check_usage(
