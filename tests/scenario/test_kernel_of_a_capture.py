@@ -1,11 +1,13 @@
 """Which kernel a captured machine is taken for: that of the release it tells of itself."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from captures import all_captures, facts, open_capture
+from memhp.errors import BadInput
 from memhp.scenario.schema import MachineText, Scenario
 from memhp.target.model.run import rehearse
 from memhp.target.seen.assumptions import CHOICES, KERNEL
@@ -45,6 +47,31 @@ def test_a_6_1_capture_runs_6_1_and_assumes_nothing_of_its_choices(name: str) ->
     assert spec.config.profile.name == "linux-6.1"
     assert said[KERNEL].basis == "told"
     assert CHOICES not in said
+
+
+@pytest.mark.parametrize(
+    ("release", "profile", "words"),
+    [
+        ("8.1.0", None, "Linux 8.1.0 does what linux-7.2 does; in what else they differ is not known, "),
+        ("5.10.0-30-amd64", "linux-5.13", "does what linux-5.13 does; in what else they differ is not known"),
+        # memmap_on_memory=force came with 6.6
+        ("6.5.3", "linux-6.12", r"does what linux-6.12 does; known to differ: .*\bmemmap_on_memory, "),
+    ],
+)
+def test_a_kernel_that_stands_in_is_named_with_what_is_known_to_differ(
+    release: str, profile: str | None, words: str
+) -> None:
+    observed = replace(facts(NEW, next(iter(open_capture(NEW)))), release=release)
+    run, _ = rehearse(facts_spec(observed, MachineText(source=NEW, profile=profile)), [], observed=observed)
+    (told,) = [each for each in run.assumptions if each.what == KERNEL]
+    assert told.basis == "assumed"
+    assert re.search(words, told.text)
+
+
+@pytest.mark.parametrize(("release", "words"), [("5.10.1", "is older than any"), ("weird", "is no release of Linux")])
+def test_a_kernel_for_which_none_can_stand_in_unasked_is_refused(release: str, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        taken_for(release)
 
 
 def test_a_release_that_was_not_read_says_what_it_assumes() -> None:

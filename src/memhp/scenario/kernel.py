@@ -15,9 +15,10 @@ def profile_of(release: str | None, where: str) -> Profile:
     if found is not None and found.series > series(LAST):
         found = Release(*series(LAST))
     if found is None or not known_release(found):
+        what = "is older than any that is modelled" if found is not None else "is no release of Linux"
         raise BadInput(
-            f"kernel {release} is older than any that is modelled",
+            f"kernel {release} {what}",
             where=f"{where}: machine.profile",
-            fix=f"write one of {', '.join(PROFILES)}",
+            fix=f"say which is to stand in for it: one of {', '.join(PROFILES)}",
         )
     return profile(str(found))

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from memhp.facts.kpageflags import KPAGEFLAGS
 from memhp.facts.observed import IOMEM, ZONEINFO, Facts
 from memhp.facts.source import SYS_NODE
+from memhp.linux.choice import Choices, hints, history
 from memhp.linux.choices import Profile
 from memhp.linux.config import Config
-from memhp.linux.profiles import unsettled
-from memhp.linux.release import parse_release, same_series
+from memhp.linux.profiles import profile, unsettled
+from memhp.linux.release import FIRST, LAST, Release, known_release, parse_release, same_series
 from memhp.scenario import schema
 from memhp.scenario.result import Assumption
 from memhp.target.seen.inferred import ARCH, AS_AT_BOOT, PAGE_SIZE
@@ -195,7 +196,7 @@ def _kernel(facts: Facts, config: Config) -> Iterator[Assumption]:
         yield Assumption(
             what=KERNEL,
             basis="assumed",
-            text=f"Linux {release} does what {config.profile.name} does",
+            text=f"Linux {release} does what {config.profile.name} does; {_known_to_differ(own, config)}",
             settle="write machine.profile, or single choices",
         )
     else:
@@ -209,6 +210,23 @@ def _kernel(facts: Facts, config: Config) -> Iterator[Assumption]:
                 text=f"{', '.join(names)} as when it came out: what its stable series took was not read",
                 settle="see memhp choices NAME, and write machine.choices where you know",
             )
+
+
+def _known_to_differ(own: Release | None, config: Config) -> str:
+    """In which choices a kernel is known not to be what stands in for it."""
+    if own is None or not known_release(own):
+        return f"in what else they differ is not known, for tables go from {FIRST} to {LAST}"
+    told = profile(str(own))
+    pairs: list[tuple[Choices, Choices]] = [(told, config.profile)]
+    if any(type(record) is type(config.choices) for record in told.records):
+        pairs.append((told.arch(config.arch), config.choices))
+    names = [
+        name
+        for mine, other in pairs
+        for name in hints(type(mine))
+        if history(type(mine), name) and getattr(mine, name) != getattr(other, name)
+    ]
+    return f"known to differ: {', '.join(names) or 'nothing'}"
 
 
 def _memory(facts: Facts) -> Iterator[Assumption]:
