@@ -15,7 +15,7 @@ from memhp.scenario.load import loads
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.qemu import parse
 from memhp.scenario.qemu_machine import described
-from memhp.scenario.schema import MachineText, VirtioMem
+from memhp.scenario.schema import Dax, MachineText, VirtioMem
 from memhp.spans import SpanSet
 from memhp.target.model.run import rehearse_scenario
 from memhp.units import GiB, MiB
@@ -31,11 +31,11 @@ def first(name: str) -> Facts:
 
 
 def told(name: str) -> bool:
-    """Whether the command line alone decides where RAM is: not what ``memmap=`` sets aside, firmware keeps for itself
-    (EFI on LoongArch), tables of NVDIMMs take from the end of RAM, or a device tree of somebody's own says.
+    """Whether the command line alone decides where RAM is: not what firmware keeps for itself (EFI on LoongArch), or a
+    device tree of somebody's own says.
     """
     words = command(first(name))
-    return bool(words) and not any(each in words for each in ("memmap=", "loongarch", "nvdimm=on", "-dtb"))
+    return bool(words) and not any(each in words for each in ("loongarch", "-dtb"))
 
 
 NAMES = [name for name in (*captures(), *guests()) if told(name)]
@@ -69,6 +69,38 @@ def test_memory_blocks_are_as_large_and_domains_are_nodes_as_there(name: str) ->
     ranges = observed.boot_log.srat if observed.boot_log is not None else ()
     real = list(dict.fromkeys(each.pxm for each in sorted(ranges, key=lambda each: each.nid)))
     assert machine.proximity == real
+
+
+WITH_PMEM = [
+    name for name in NAMES if "x86_64" in name and any(w in command(first(name)) for w in ("memmap=", "nvdimm=on"))
+]
+
+
+def test_captures_with_persistent_memory_are_among_them() -> None:
+    assert any("memmap=" in command(first(name)) for name in WITH_PMEM)
+    assert any("nvdimm=on" in command(first(name)) for name in WITH_PMEM)
+
+
+@pytest.mark.parametrize("name", WITH_PMEM)
+def test_persistent_memory_is_where_the_kernel_found_it(name: str) -> None:
+    """``memmap=nn!ss`` and NVDIMMs: what ``/proc/iomem`` calls Persistent Memory at boot."""
+    observed = first(name)
+    _, steps = described(MachineText(qemu=command(observed)))
+    told = [(step.at, step.size) for step in steps if isinstance(step, Dax)]
+    found = [(res.start, res.size) for res in observed.iomem if res.name.startswith("Persistent Memory")]
+    assert told == found
+
+
+def test_a_command_line_with_persistent_memory_is_rehearsed() -> None:
+    pmem = "-m 4G,slots=2,maxmem=8G -machine q35,nvdimm=on -object memory-backend-ram,id=a,size=1G"
+    words = f"{pmem} -device nvdimm,memdev=a,label-size=128K -append 'memmap=512M!5G memmap=64M$1G'"
+    text = f'[machine]\nqemu = "{words}"\n[[steps]]\ndo = "dax"\ndevice = "dax0.0"\nmode = "kmem"\n'
+    run, k = rehearse_scenario(loads(text))
+    assert run.ok
+    booted = SpanSet(span.scaled(12) for span in k.boot_memory)
+    assert not booted.covered(5 * GiB, 5 * GiB + 512 * MiB)
+    assert not booted.covered(1 * GiB, 1 * GiB + 64 * MiB)
+    assert [step.title for step in run.steps[:2]] == ["boot with memmap=512 MiB!0x140000000", "boot with NVDIMM 0"]
 
 
 WITH_DEVICES = [name for name in NAMES if "virtio-mem-pci" in command(first(name))]
@@ -168,9 +200,12 @@ def test_what_there_is_no_room_for_is_refused(text: str, step: str, message: str
         ("-m 1G -device virtio-mem-pci,memdev=none", "no memory backend 'none'"),
         ("-m 2G -numa node,mem=1G", "the nodes have 1024 MiB of RAM, and -m says 2048 MiB"),
         ("-m 1G -smp many", "want a number, got 'many'"),
-        ("-m 1G -device nvdimm,memdev=x", "memory of nvdimm is not understood"),
+        ("-m 1G -device cxl-type3,volatile-memdev=x", "memory of cxl-type3 is not understood"),
+        ("-m 1G,slots=1,maxmem=2G -object memory-backend-ram,id=a,size=1G -device nvdimm,memdev=a", "has no NVDIMMs"),
         ("-M microvm -m 1G -object memory-backend-ram,id=a,size=1G -device pc-dimm,memdev=a", "no room"),
-        ("-m 1G -append 'memmap=1G!4G'", "memmap= on -append is not understood"),
+        ("-m 1G -append memmap=exactmap", "memmap=exactmap is not understood"),
+        ("-m 1G -append memmap=1G@4G", "memmap=1G@4G is not understood"),
+        ("-m 1G -append 'memmap=4G!0'", "-append leaves no RAM"),
         ("-m 1G -append memhp_default_state=maybe", "-append: the kernel does not take memhp_default_state=maybe"),
     ],
 )

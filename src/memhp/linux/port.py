@@ -190,6 +190,8 @@ class Port(Protocol):
     """Other fields of a configuration that only this architecture's code reads, and a scenario may name."""
     mem_is_an_end: bool
     """Whether ``mem=`` names the physical address at which RAM ends; else how much of it there is."""
+    reads_memmap_option: bool
+    """Whether ``memmap=`` changes what firmware says of memory, in the forms of ``scenario/memmap_option.py``."""
     cmdline_options: tuple[str, ...]
     """Options of the command line that only this architecture has, and that change what hotplug finds or does."""
     image_start: int

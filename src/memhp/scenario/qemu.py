@@ -25,8 +25,9 @@ Properties = Mapping[str, str]
 
 _MEMORY_BACKEND = "memory-backend-"
 _DIMM = ("pc-dimm",)
+_NVDIMM = ("nvdimm",)
 _VIRTIO_MEM = ("virtio-mem-pci", "virtio-mem-device", "virtio-mem")
-_NOT_UNDERSTOOD = ("nvdimm", "virtio-pmem-pci", "cxl-type3", "sgx-epc")
+_NOT_UNDERSTOOD = ("virtio-pmem-pci", "cxl-type3", "sgx-epc")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class MemoryDevice:
     """A device that is memory: sizes and addresses in bytes; `node` is a proximity domain."""
 
     kind: str
-    """``dimm`` or ``virtio-mem``."""
+    """``dimm``, ``nvdimm`` or ``virtio-mem``."""
     id: str
     size: int
     node: int
@@ -70,6 +71,8 @@ class QemuCommand:
     """Whether firmware was named, which on ``virt`` brings ACPI."""
     append: Cmdline
     """The kernel's command line."""
+    nvdimm: bool = False
+    """Whether the machine may have NVDIMMs."""
 
 
 def parse(text: str, *, arch: str | None, where: str) -> QemuCommand:
@@ -86,9 +89,10 @@ def parse(text: str, *, arch: str | None, where: str) -> QemuCommand:
     ram = _size(memory.get("size", ""), MiB, where, "-m") or DEFAULT_RAM
     backends = dict(_backends(options, where))
     nodes = tuple(_nodes(options, backends, ram, where))
+    machine = _merged(options, ("-M", "-machine"), "type", where)
     return QemuCommand(
         arch=arch,
-        machine=_machine_type(_merged(options, ("-M", "-machine"), "type", where), arch, where),
+        machine=_machine_type(machine, arch, where),
         ram=ram,
         max_ram=_size(memory.get("maxmem", ""), MiB, where, "-m maxmem") or ram,
         slots=_number(memory.get("slots", "0"), where, "-m slots"),
@@ -97,6 +101,7 @@ def parse(text: str, *, arch: str | None, where: str) -> QemuCommand:
         devices=tuple(_devices(options, backends, where)),
         firmware=any(name == "-bios" or (name == "-drive" and "if=pflash" in value) for name, value in options),
         append=cmdline.parse(next((value for name, value in reversed(options) if name == "-append"), "")),
+        nvdimm=machine.get("nvdimm") in ("on", "yes", "true", "y"),
     )
 
 
@@ -227,14 +232,18 @@ def _devices(options: list[tuple[str, str]], backends: Mapping[str, int], where:
         driver = told.get("driver", "")
         if driver in _NOT_UNDERSTOOD:
             raise BadInput(f"memory of {driver} is not understood", where=where, fix="write it as a `dax` step instead")
-        if driver not in _DIMM + _VIRTIO_MEM:
+        if driver not in _DIMM + _NVDIMM + _VIRTIO_MEM:
             continue
         size = _backend(backends, told.get("memdev", ""), where)
         node = _number(told.get("node", "0"), where, f"-device {driver}")
-        place = told.get("addr" if driver in _DIMM else "memaddr")
+        place = told.get("memaddr" if driver in _VIRTIO_MEM else "addr")
         at = None if place is None else parse_size(place, where=f"{where}: -device {driver}")
         if driver in _DIMM:
             yield MemoryDevice("dimm", told.get("id", ""), size, node, at)
+            continue
+        if driver in _NVDIMM:
+            labels = _size(told.get("label-size", ""), 1, where, "label-size")
+            yield MemoryDevice("nvdimm", told.get("id", ""), size - labels, node, at)
             continue
         yield MemoryDevice(
             "virtio-mem",

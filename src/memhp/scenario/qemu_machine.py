@@ -14,10 +14,17 @@ from memhp.errors import BadInput
 from memhp.facts.cmdline import Cmdline
 from memhp.linux.arch.registry import port
 from memhp.scenario.boot_options import boot_options
+from memhp.scenario.memmap_option import MemoryMap, memory_map
 from memhp.scenario.platforms import PLATFORMS, Platform
 from memhp.scenario.qemu import QemuCommand, parse
-from memhp.scenario.schema import Boot, MachineText, Memory, Plug, StepKind, VirtioMem
-from memhp.units import GiB, align_up, format_size, parse_size
+from memhp.scenario.schema import Boot, Dax, MachineText, Memory, Plug, StepKind, VirtioMem
+from memhp.units import GiB, KiB, MiB, align_up, format_size, parse_size
+
+BACKEND_ALIGN = 2 * MiB
+"""What a memory backend of ordinary pages is aligned to (``include/qemu/osdep.h``, ``QEMU_VMALLOC_ALIGN``)."""
+
+DSM_MEMORY = 4 * KiB
+"""What firmware of a PC with NVDIMMs keeps for their methods at the end of RAM (``hw/acpi/nvdimm.c``)."""
 
 SAID_BY = ("source", "preset", "step", "memory", "nodes", "cpus", "max_memory", "proximity", "slots", "device_memory")
 """Keys of ``[machine]`` that a command line leaves nothing to say about."""
@@ -41,18 +48,22 @@ def described(text: MachineText, *, where: str = "scenario") -> tuple[MachineTex
         raise BadInput(f"machine {command.machine} of {command.arch} is not known", where=key, fix=f"one of {known}")
     if not platform.pluggable and command.devices:
         raise BadInput(f"{command.machine} of {command.arch} has no room for memory devices", where=key)
-    if command.append.has("memmap"):
-        raise BadInput("memmap= on -append is not understood", where=key, fix="take it out, and write `dax` steps")
-    return _in_words(text, command, platform, key), [_step(command, at) for at in range(len(command.devices))]
+    if not command.nvdimm and any(each.kind == "nvdimm" for each in command.devices):
+        raise BadInput("the machine has no NVDIMMs", where=key, fix=f"add -machine {command.machine},nvdimm=on")
+    pmem = list(_legacy_pmem(command, key))
+    places = _places(command, platform)
+    steps = [_step(command, at, places[at]) for at in range(len(command.devices))]
+    return _in_words(text, command, platform, key), [*pmem, *steps]
 
 
 def _in_words(text: MachineText, command: QemuCommand, platform: Platform, where: str) -> MachineText:
     memory = list(ram_of(command, platform))
-    top = max(end for _, end, _ in platform.laid_out(ram_by_node(command)))
+    if not memory:
+        raise BadInput("-append leaves no RAM", where=where, fix="let mem= and memmap= leave some")
     room = command.max_ram - command.ram
     if room < 0:
         raise BadInput("maxmem is less than the RAM there is", where=where, fix=f"at least {format_size(command.ram)}")
-    start = align_up(max(top, port(command.arch).plug_start), GiB)
+    start = _device_start(command, platform)
     return msgspec.structs.replace(
         text,
         qemu=None,
@@ -68,14 +79,43 @@ def _in_words(text: MachineText, command: QemuCommand, platform: Platform, where
     )
 
 
+def _device_start(command: QemuCommand, platform: Platform) -> int:
+    """Where the platform's memory for devices begins."""
+    top = max(end for _, end, _ in platform.laid_out(ram_by_node(command)))
+    return align_up(max(top, port(command.arch).plug_start), GiB)
+
+
+def _places(command: QemuCommand, platform: Platform) -> list[int | None]:
+    """Where the devices are, where an NVDIMM among them has Linux find it without a driver that asks for room: one
+    behind the other (``hw/mem/memory-device.c:memory_device_get_free_addr``). Else as they say.
+    """
+    places = [each.at for each in command.devices]
+    if all(each.kind != "nvdimm" for each in command.devices):
+        return places
+    at = _device_start(command, platform)
+    for i, device in enumerate(command.devices):
+        place = align_up(at, device.block_size or BACKEND_ALIGN) if device.at is None else device.at
+        places[i], at = place, max(at, place + device.size)
+    return places
+
+
+def _map_of(command: QemuCommand, where: str) -> MemoryMap:
+    """What ``memmap=`` says, which is x86's option; other kernels pass over it."""
+    return memory_map(command.append, where) if port(command.arch).reads_memmap_option else MemoryMap()
+
+
 def ram_of(command: QemuCommand, platform: Platform) -> Iterator[Memory]:
-    """What Linux finds of it, up to where ``mem=`` ends it."""
+    """What Linux finds of it, up to where ``mem=`` ends it, without what ``memmap=`` takes."""
     limit, is_an_end = _limit(command.append), port(command.arch).mem_is_an_end
-    for start, end, nid in platform.ram(ram_by_node(command)):
+    told = _map_of(command, "-append")
+    kept = DSM_MEMORY if command.nvdimm and platform.kept else 0
+    for start, end, nid in platform._replace(kept=platform.kept + kept).ram(ram_by_node(command)):
         size = min(end, limit if is_an_end else start + limit) - start
-        if size > 0:
-            yield Memory(size=size, start=start, node=nid)
-            limit -= 0 if is_an_end else size
+        if size <= 0:
+            continue
+        limit -= 0 if is_an_end else size
+        for part in told.taken.gaps(start, min(start + size, told.end)):
+            yield Memory(size=part.size, start=part.start, node=nid)
 
 
 def ram_by_node(command: QemuCommand) -> list[tuple[int, int]]:
@@ -117,17 +157,30 @@ def _boot(told: Boot | None, append: Cmdline, where: str) -> Boot | None:
     return msgspec.structs.replace(found, **said)
 
 
-def _step(command: QemuCommand, at: int) -> StepKind:
+def _legacy_pmem(command: QemuCommand, where: str) -> Iterator[Dax]:
+    """The namespaces of persistent memory that ``memmap=`` makes (``drivers/nvdimm/e820.c``)."""
+    for number, span in enumerate(_map_of(command, where).persistent):
+        name = f"boot with memmap={format_size(span.size)}!{span.start:#x}"
+        yield Dax(device=f"dax{number}.0", at=span.start, size=span.size, mode="raw", name=name)
+
+
+def _step(command: QemuCommand, at: int, place: int | None) -> StepKind:
     """A device of the command line as the step by which it appears."""
     device = command.devices[at]
     if device.kind == "dimm":
-        return Plug(size=device.size, at=device.at, node=device.node, name=f"boot with DIMM {device.id or at}")
+        return Plug(size=device.size, at=place, node=device.node, name=f"boot with DIMM {device.id or at}")
+    if device.kind == "nvdimm":
+        number = len(_map_of(command, "-append").persistent)
+        number += sum(each.kind == "nvdimm" for each in command.devices[:at])
+        name = f"boot with NVDIMM {device.id or at}"
+        region = f"dax{number}.0"
+        return Dax(device=region, at=place, size=device.size, node=device.node, mode="raw", pagemap=False, name=name)
     number = sum(each.kind == "virtio-mem" for each in command.devices[:at])
     more: dict[str, Any] = {} if device.block_size is None else {"block_size": device.block_size}
     return VirtioMem(
         size=device.size,
         device=device.id or f"vm{number}",
-        at=device.at,
+        at=place,
         node=device.node,
         requested=device.requested,
         name=f"boot with virtio-mem {device.id or at}",

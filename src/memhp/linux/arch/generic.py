@@ -49,6 +49,7 @@ class GenericPort(Port, Unchanging):
     cpu_features: tuple[str, ...] = ()
     own_options: tuple[str, ...] = ()
     mem_is_an_end = False
+    reads_memmap_option = False
     cmdline_options: tuple[str, ...] = ()
     image_start = 0
     direct_map_in_page_tables = True
