@@ -106,6 +106,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
         x86((PLUG, step("poison", at="4G"), step("offline", at="4G", size="128M"), step("online", zone="movable"))),
     ),
     "node_poison_counts": (x86((PLUG, step("poison", at="4G"))),),
+    "crash_hotplug": (x86("boot"),),
     "block_lock": (x86("life", stepped=True),),
     "create_failure_altmap": (x86("no_device", "6.1", config={"memmap_on_memory": "Y"}),),
     "devices_removed": (x86("remove", stepped=True),),

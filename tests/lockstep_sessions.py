@@ -91,13 +91,13 @@ def play(where: Lab, seed: int, acts: int = ACTS) -> Session:
 
 
 def _lockstep(done: Session, real: Side, twin: TwinSide, acts: int) -> None:
-    drawn, logged = Drawn(done.seed), len(_log(real))
+    drawn, logged = Drawn(done.seed), len(real.log())
     for _ in range(acts):
         drawn.learn(real)
         act = drawn.act()
         done.acts.append(act)
         theirs = real.do(act)
-        log = _log(real)
+        log = real.log()
         if not twin.tell(real, log[logged:]):
             done.untold = True
             return
@@ -106,10 +106,6 @@ def _lockstep(done: Session, real: Side, twin: TwinSide, acts: int) -> None:
         if mine != theirs:
             done.differs = (act, theirs, mine)
             return
-
-
-def _log(real: Side) -> list[str]:
-    return [line.partition("] ")[2] for line in real.agent.run("dmesg").text.splitlines()]
 
 
 def main() -> int:

@@ -64,6 +64,10 @@ class Side:
         lines = (_SCRIPT.sub("", line) for line in answer.text.splitlines())
         return [answer.status, [_DENIED.sub("Permission denied", line) for line in lines]]
 
+    def log(self) -> list[str]:
+        """The kernel log, without times."""
+        return [line.partition("] ")[2] for line in self.agent.run("dmesg").text.splitlines()]
+
     def ask(self, command: str, arguments: dict[str, Any], by: int = 0) -> dict[str, Any]:
         """A reply. What QEMU keeps in hash tables has no order."""
         try:

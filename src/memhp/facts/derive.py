@@ -15,7 +15,7 @@ from memhp.facts.pagetypeinfo import NodePageTypes, PageBlocks
 from memhp.facts.paging import vmalloc_total
 from memhp.facts.params import HotplugParams
 from memhp.facts.zoneinfo import ZoneInfo
-from memhp.linux.drivers.base.memory import valid_zones
+from memhp.linux.drivers.base.memory import crash_hotplug, valid_zones
 from memhp.linux.drivers.base.memory_lookup import Poisoned
 from memhp.linux.kernel.resource import Resource
 from memhp.linux.mm.compound_vmemmap import VMEMMAP_RESERVE_NR, vmemmap_can_optimize
@@ -120,7 +120,7 @@ def _memory_blocks(k: Kernel) -> MemoryBlocks:
         for first, last, block in k.memory_blocks
         for index in range(first, last)
     ]
-    return MemoryBlocks(k.memory_block_size, tuple(blocks), k.auto_online_blocks)
+    return MemoryBlocks(k.memory_block_size, tuple(blocks), k.auto_online_blocks, crash_hotplug(k))
 
 
 def valid_zones_of(k: Kernel, index: int) -> tuple[str, ...]:

@@ -225,6 +225,12 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
         first(False),
         since("6.3", True, "mm: memory-failure: Add memory failure stats to sysfs"),
     )
+    crash_hotplug: bool = choice(
+        "Whether ``crash_hotplug`` says if a crash kernel is told of memory that comes and goes, on architectures that "
+        "can do so.",
+        first(False),
+        since("6.6", True, "crash: memory and CPU hotplug sysfs attributes"),
+    )
     block_lock: Literal["pages", "whole"] = choice(
         "Under ``mem_hotplug_lock`` when a block goes online or offline: only ``online_pages()`` and "
         "``offline_pages()``, or what is done to the pages that hold its own memmap and to counters as well.",

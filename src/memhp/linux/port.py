@@ -135,6 +135,8 @@ class Port(Protocol):
     """Whether builds may have ``ARCH_MEMORY_PROBE``: the file ``probe``."""
     has_memory_failure: bool
     """Whether builds have ``MEMORY_FAILURE``: ``hard_offline_page``, and what counts bad pages."""
+    has_crash_hotplug: bool
+    """Whether builds may have ``CRASH_HOTPLUG`` (``ARCH_SUPPORTS_CRASH_HOTPLUG``)."""
     has_memmap_on_memory: bool
     """Whether builds have ``ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE``."""
     keeps_memblock: bool

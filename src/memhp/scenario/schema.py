@@ -296,6 +296,8 @@ class Poison(Step, frozen=True, tag="poison"):
     """Where (bytes, physical)."""
     tag: str | None = None
     """Or the allocation whose first page it is."""
+    soft: bool = False
+    """Whether the page only may go bad and is to be emptied: ``soft_offline_page``."""
 
 
 class Fragment(Step, frozen=True, tag="fragment"):

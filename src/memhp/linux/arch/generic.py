@@ -41,6 +41,7 @@ class GenericPort(Port, Unchanging):
     has_hvo = True
     has_memory_probe = False
     has_memory_failure = False
+    has_crash_hotplug = False
     has_memmap_on_memory = True
     keeps_memblock = True
     has_zone_dma = True

@@ -1,16 +1,22 @@
 """What user space is told of devices that come, go, or change state: ``lib/kobject_uevent.c``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from errno import EINVAL
+from typing import Literal, NamedTuple, cast, get_args
 
+from memhp.errors import KernelError
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "lib/kobject_uevent.c"
 
-Action = Literal["add", "remove", "change", "online", "offline", "bind", "unbind"]
+Action = Literal["add", "remove", "change", "move", "online", "offline", "bind", "unbind"]
 """``enum kobject_action`` by the words of ``kobject_actions[]``."""
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_ARGUMENT = re.compile(r"([0-9A-Za-z]+)=([0-9A-Za-z]+)")
 
 
 class Uevent(NamedTuple):
@@ -61,3 +67,25 @@ def block_uevents(k: Kernel, action: Action, start_block: int, end_block: int) -
     if k.statics(Uevents).listeners:
         for block_id in range(start_block, end_block):
             kobject_uevent(k, action, f"/devices/system/memory/memory{block_id}", "memory")
+
+
+def kobject_synth_uevent(k: Kernel, devpath: str, subsystem: str, text: str) -> None:
+    """What is written to a device's ``uevent``: an action, and maybe a UUID and values ``KEY=VALUE`` to come along.
+
+    A device without a subsystem has no events (``drivers/base/core.c:dev_uevent_filter``). Raises EINVAL for any other
+    text, which the log tells.
+    """
+    action, space, rest = text.removesuffix("\n").partition(" ")
+    uuid, *arguments = rest.split(" ")
+    pairs = [_ARGUMENT.fullmatch(each) for each in arguments]
+    wrong = ""
+    if action not in get_args(Action):
+        wrong = "unknown uevent action string"
+    elif space and not (_UUID.fullmatch(uuid) and all(pairs)):
+        wrong = "incorrect uevent action arguments"
+    if wrong:
+        k.hw.log(f"synth uevent: {devpath}: {wrong}", "warn")
+        raise KernelError(EINVAL, f"{text!r}: {wrong}", place=here())
+    extra = [(f"SYNTH_ARG_{pair[1]}", pair[2]) for pair in pairs if pair]
+    if subsystem:
+        kobject_uevent(k, cast(Action, action), devpath, subsystem, (("SYNTH_UUID", uuid if space else "0"), *extra))

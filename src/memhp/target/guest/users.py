@@ -65,7 +65,8 @@ def free(machine: GuestMachine, step: schema.Free) -> Done:
 
 
 def poison(machine: GuestMachine, step: schema.Poison) -> Done:
-    """A page goes bad: ``hard_offline_page`` takes a physical address."""
+    """A page goes bad, or may do so: ``hard_offline_page`` and ``soft_offline_page`` take a physical address."""
     assert step.at is not None
-    said = machine.guest.agent.write(f"{SYS}/hard_offline_page", f"{parse_size(step.at, where='at'):#x}")
+    file = "soft_offline_page" if step.soft else "hard_offline_page"
+    said = machine.guest.agent.write(f"{SYS}/{file}", f"{parse_size(step.at, where='at'):#x}")
     return Done(step, ERRNO.get(said, said) if said else "ok")

@@ -7,6 +7,7 @@ from memhp.linux.mm import users
 from memhp.linux.mm import vmalloc as vmap
 from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.memory_hotplug_params import param_attr_store
+from memhp.linux.mm.soft_offline import soft_offline_page
 from memhp.scenario import schema
 from memhp.target.model.session import Session, bytes_of, size_of
 
@@ -43,7 +44,7 @@ def pin(session: Session, step: schema.Pin) -> None:
 
 
 def poison(session: Session, step: schema.Poison) -> None:
-    """A memory error."""
+    """A memory error, or one that is to be feared."""
     k = session.k
     if not k.port.has_memory_failure:
         raise BadInput(f"{k.config.arch} has no CONFIG_MEMORY_FAILURE", where="do", fix="leave the step out")
@@ -54,7 +55,7 @@ def poison(session: Session, step: schema.Poison) -> None:
     else:
         assert step.at is not None
         pfn = bytes_of(step.at, "at") >> k.config.page_shift
-    memory_failure(k, pfn)
+    (soft_offline_page if step.soft else memory_failure)(k, pfn)
 
 
 def fragment(session: Session, step: schema.Fragment) -> None:

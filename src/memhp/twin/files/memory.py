@@ -4,24 +4,26 @@
 import re
 from collections.abc import Iterable, Iterator
 from errno import ENODEV
-from typing import cast, get_args
 
 from memhp.errors import KernelError
 from memhp.facts.derive import valid_zones_of
-from memhp.linux.drivers.base.memory import auto_online_blocks_store, hard_offline_page_store
+from memhp.linux.drivers.base.memory import (
+    auto_online_blocks_store,
+    crash_hotplug,
+    hard_offline_page_store,
+    soft_offline_page_store,
+)
 from memhp.linux.drivers.base.memory_state import online_store, state_store
-from memhp.linux.lib.kobject_uevent import Action, kobject_uevent
 from memhp.linux.lib.kstrtox import kstrtoull
 from memhp.linux.mmzone import MemoryBlock
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.target.model.probe import probe
-from memhp.twin.files.power import power
+from memhp.twin.files.device import power, uevent
 from memhp.twin.machine import Twin
 from memhp.twin.tree import Attribute, Entry, Folder, Link, folder, joined
 
 _BLOCK = re.compile(r"memory(0|[1-9][0-9]*)")
-_UEVENT = re.compile(rf"({'|'.join(get_args(Action))})\b.*", re.DOTALL)
 
 
 def memory_root(twin: Twin) -> Folder:
@@ -33,19 +35,28 @@ def memory_root(twin: Twin) -> Folder:
                 0o644, lambda: f"{k.auto_online_blocks}\n", lambda text: auto_online_blocks_store(k, text)
             ),
             "block_size_bytes": Attribute(0o444, lambda: f"{k.memory_block_size:x}\n", fixed=True),
+            **_crash_hotplug(k),
             **_bad_pages(k),
             **_probe(twin),
             "power": power(k, "memory"),
-            "uevent": Attribute(0o200, None, lambda text: None),
+            "uevent": uevent(k, "/devices/system/memory", ""),
         }
     )
     return joined(own, _blocks(k))
 
 
+def _crash_hotplug(k: Kernel) -> dict[str, Entry]:
+    shown = crash_hotplug(k)
+    return {} if shown is None else {"crash_hotplug": Attribute(0o444, lambda: f"{shown}\n", fixed=True)}
+
+
 def _bad_pages(k: Kernel) -> dict[str, Entry]:
     if not k.port.has_memory_failure:
         return {}
-    return {"hard_offline_page": Attribute(0o200, None, lambda text: hard_offline_page_store(k, text))}
+    return {
+        "hard_offline_page": Attribute(0o200, None, lambda text: hard_offline_page_store(k, text)),
+        "soft_offline_page": Attribute(0o200, None, lambda text: soft_offline_page_store(k, text)),
+    }
 
 
 def _probe(twin: Twin) -> dict[str, Entry]:
@@ -120,8 +131,7 @@ def _file(k: Kernel, block_id: int, name: str) -> Attribute:
     if name == "valid_zones":
         return Attribute(0o444, lambda: _valid_zones(k, block_id))
     if name == "uevent":
-        devpath = f"/devices/system/memory/memory{block_id}"
-        return Attribute(0o644, lambda: "", lambda text: uevent_store(k, devpath, "memory", text), fixed=True)
+        return uevent(k, f"/devices/system/memory/memory{block_id}", "memory")
     fixed = {"phys_index": f"{block_id:08x}\n", "removable": "1\n", "phys_device": "0\n"}[name]
     return Attribute(0o444, lambda: fixed, fixed=True)
 
@@ -129,11 +139,3 @@ def _file(k: Kernel, block_id: int, name: str) -> Attribute:
 def _valid_zones(k: Kernel, block_id: int) -> str:
     block_of(k, block_id)
     return " ".join(valid_zones_of(k, block_id)) + "\n"
-
-
-def uevent_store(k: Kernel, devpath: str, subsystem: str, text: str) -> None:
-    """Write to a device's ``uevent``: an event by that name, as ``udevadm trigger`` asks for. Raises EINVAL."""
-    match = _UEVENT.fullmatch(text)
-    if match is None:
-        raise KernelError(22, f"{text!r} is no action", place="lib/kobject_uevent.c:kobject_synth_uevent")
-    kobject_uevent(k, cast(Action, match[1]), devpath, subsystem, (("SYNTH_UUID", "0"),))

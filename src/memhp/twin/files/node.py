@@ -4,12 +4,14 @@
 import re
 from collections.abc import Callable, Iterable
 
-from memhp.facts.derive import node_distance, node_lists, node_meminfo
+from memhp.facts.counters import render_vmstat
+from memhp.facts.derive import node_distance, node_lists
 from memhp.facts.lines import render_id_list
 from memhp.facts.nodes import NODE_STATES, Node
 from memhp.linux.mm.memory_failure import memory_failure_stats
 from memhp.linux.state import Kernel
-from memhp.twin.files.power import power
+from memhp.twin.files import node_counters
+from memhp.twin.files.device import power, uevent
 from memhp.twin.tree import Attribute, Entry, Folder, Link, folder, joined
 
 _NODE = re.compile(r"node(0|[1-9][0-9]*)")
@@ -21,7 +23,7 @@ BITS = 32
 def node_root(k: Kernel) -> Folder:
     """The folder: which nodes are in which state, and a folder a node."""
     lists = {name: Attribute(0o444, _state_list(k, name)) for name in NODE_STATES}
-    own = folder({**lists, "power": power(k, "node")})
+    own = folder({**lists, "power": power(k, "node"), "uevent": uevent(k, "/devices/system/node", "")})
 
     def names() -> Iterable[str]:
         return (f"node{nid}" for nid in sorted(k.node_states.devices))
@@ -43,7 +45,10 @@ def _node_folder(k: Kernel, nid: int) -> Folder:
             "cpulist": Attribute(0o444, lambda: render_id_list(k.node_states.cpus.get(nid, ())) + "\n"),
             "cpumap": Attribute(0o444, lambda: cpumap(k.node_states.cpus.get(nid, ()), k.config.nr_cpus)),
             "distance": Attribute(0o444, lambda: Node(nid, distance=node_distance(k, nid)).files()["distance"]),
-            "meminfo": Attribute(0o444, lambda: Node(nid, meminfo=node_meminfo(k, nid)).files()["meminfo"]),
+            "meminfo": Attribute(0o444, lambda: Node(nid, meminfo=node_counters.meminfo(k, nid)).files()["meminfo"]),
+            "numastat": Attribute(0o444, lambda: render_vmstat(node_counters.numastat()), fixed=True),
+            "vmstat": Attribute(0o444, lambda: render_vmstat(node_counters.vmstat(k, nid))),
+            "uevent": uevent(k, f"/devices/system/node/node{nid}", "node"),
             "subsystem": Link("../../../../bus/node"),
             "power": power(k, f"node{nid}"),
             **_memory_failure(k, nid),

@@ -3,6 +3,7 @@
 
 from memhp.facts.source import SYS_MEMORY, SYS_NODE
 from memhp.twin.files.acpi import acpi_files
+from memhp.twin.files.bus import bus_files
 from memhp.twin.files.dax import dax_files
 from memhp.twin.files.kmsg import kmsg
 from memhp.twin.files.memory import memory_root
@@ -28,6 +29,7 @@ def twin_files(twin: Twin, cmdline: str) -> dict[str, Entry]:
         SYS_NODE: node_root(k),
         PARAMETERS: parameters(k) if k.config.memory_hotplug else folder({}),
         DEBUG: folder({"notifier-error-inject": folder({"memory": error_injection(k)})}),
+        **bus_files(k),
         **proc_files(k, cmdline),
         **dax_files(twin.session),
         **virtio_files(twin.session),

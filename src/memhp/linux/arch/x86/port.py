@@ -40,6 +40,7 @@ class X86Port(GenericPort):
     keeps_memblock = False
     has_memory_probe = True
     has_memory_failure = True
+    has_crash_hotplug = True
 
     ram_start = 0
     bios_ranges = (Span(0, 4 * KiB), Span(640 * KiB, ISA_END_ADDRESS))

@@ -13,6 +13,7 @@ from memhp.linux.drivers.base.memory_state import memory_block, memory_group_of,
 from memhp.linux.lib.kstrtox import kstrtoull
 from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.memory_hotplug_zone import test_pages_in_a_zone, zone_for_pfn_range
+from memhp.linux.mm.soft_offline import soft_offline_page
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
@@ -29,11 +30,28 @@ def auto_online_blocks_store(k: Kernel, text: str) -> None:
 
 def hard_offline_page_store(k: Kernel, text: str) -> None:
     """Write an address to ``hard_offline_page``: its page goes bad. Raises EINVAL, and what memory_failure() raises."""
+    memory_failure(k, _pfn(k, text, here()))
+
+
+def soft_offline_page_store(k: Kernel, text: str) -> None:
+    """Write an address to ``soft_offline_page``: its page is emptied. Raises EINVAL, and what soft_offline_page()
+    raises.
+    """
+    soft_offline_page(k, _pfn(k, text, here()))
+
+
+def _pfn(k: Kernel, text: str, place: str) -> int:
     try:
-        address = kstrtoull(text)
+        return kstrtoull(text) >> k.config.page_shift
     except KernelError as error:
-        raise KernelError(EINVAL, error.reason, place=here()) from None
-    memory_failure(k, address >> k.config.page_shift)
+        raise KernelError(EINVAL, error.reason, place=place) from None
+
+
+def crash_hotplug(k: Kernel) -> int | None:
+    """What ``crash_hotplug`` says: whether the kernel itself tells a crash kernel of changed memory, of which none is
+    loaded. None where there is no such file. drivers/base/memory.c:crash_hotplug_show.
+    """
+    return 0 if k.port.has_crash_hotplug and k.config.profile.crash_hotplug else None
 
 
 def valid_zones(k: Kernel, block_id: int) -> str:

@@ -1,4 +1,4 @@
-"""``power`` of a device that cannot save any: what ``drivers/base/power/sysfs.c`` shows where nobody manages it."""
+"""What every device has: ``uevent`` of ``drivers/base/core.c``, ``power`` of ``drivers/base/power/sysfs.c``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from functools import partial
@@ -9,6 +9,7 @@ from memhp.linux.drivers.base.power.sysfs import (
     control_show,
     control_store,
 )
+from memhp.linux.lib.kobject_uevent import kobject_synth_uevent
 from memhp.linux.state import Kernel
 from memhp.twin.tree import Attribute, Folder, folder
 
@@ -16,7 +17,7 @@ FIXED = {"runtime_active_time": "0\n", "runtime_status": "unsupported\n", "runti
 
 
 def power(k: Kernel, device: str) -> Folder:
-    """The folder of a device, named by its path, without what ``CONFIG_PM_ADVANCED_DEBUG`` adds."""
+    """``power`` of a device that cannot save any, without what ``CONFIG_PM_ADVANCED_DEBUG`` adds."""
     return folder(
         {
             "autosuspend_delay_ms": Attribute(0o644, autosuspend_delay_ms_show, autosuspend_delay_ms_store),
@@ -24,3 +25,9 @@ def power(k: Kernel, device: str) -> Folder:
             **{name: Attribute(0o444, partial(str, text), fixed=True) for name, text in FIXED.items()},
         }
     )
+
+
+def uevent(k: Kernel, devpath: str, subsystem: str, shown: str = "") -> Attribute:
+    """``uevent``: the variables of a device at a path below ``/sys``, and a way to have its events sent again."""
+    store = partial(kobject_synth_uevent, k, devpath, subsystem)
+    return Attribute(0o644, lambda: shown, store, fixed=True)
