@@ -1,6 +1,7 @@
 """What plugs memory, seen from outside and inside: QEMU's memory devices (QMP) and the kernel's DAX devices."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -64,10 +65,14 @@ class DaxDevice:
     memmap_on_memory: bool | None = None
     mode: str | None = None
     """Of one on persistent memory: whether struct pages are kept in ``ram`` or in ``pmem`` itself."""
+    mappings: tuple[Span, ...] = ()
+    """Its ranges of physical addresses, in the order of the device's pages, where they can be read (by root)."""
 
     @property
     def span(self) -> Span | None:
-        """The device's physical addresses, where the kernel shows them."""
+        """The device's physical addresses, where the kernel shows them, and what is between them."""
+        if self.mappings:
+            return Span(min(each.start for each in self.mappings), max(each.end for each in self.mappings))
         return None if self.resource is None else Span(self.resource, self.resource + self.size)
 
 
@@ -147,7 +152,17 @@ def _dax(source: Source, name: str) -> DaxDevice:
         target_node=source.number(f"{folder}/target_node"),
         memmap_on_memory=None if memmap is None else memmap == 1,
         mode=_nd_mode(source, resource),
+        mappings=tuple(_mappings(source, folder)),
     )
+
+
+def _mappings(source: Source, folder: str) -> Iterator[Span]:
+    """``mappingN``, the last address of each included (``drivers/dax/bus.c:end_show``)."""
+    numbered = (name.removeprefix("mapping") for name in source.listdir(folder) if name.startswith("mapping"))
+    for number in sorted(int(each) for each in numbered if each.isdecimal()):
+        start, last = (source.number(f"{folder}/mapping{number}/{name}") for name in ("start", "end"))
+        if start is not None and last is not None:
+            yield Span(start, last + 1)
 
 
 def _nd_mode(source: Source, resource: int | None) -> str | None:

@@ -112,6 +112,9 @@ class Dax(Step, frozen=True, tag="dax"):
     namespace: bool | None = None
     """Whether the region starts with a namespace's metadata, as it does if nobody says; a soft-reserved one does not.
     This and what follows stays as the device has it, if a later step does not say otherwise."""
+    ranges: list[Memory] | None = None
+    """The parts of the region that the device has, in its order, where it was put together from several (its
+    ``mappingN``); only of a region without a namespace. By default all of it."""
     map: Literal["mem", "dev"] | None = None
     """Where struct pages are kept for device-dax: in RAM, as at first, or in the region itself."""
     align: Size | None = None

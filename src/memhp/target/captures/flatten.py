@@ -5,7 +5,7 @@ It reads what any source shows under Linux's own paths, so that a guest, a host 
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from memhp.facts import capture
 from memhp.facts.nodes import POISONED_PAGES
@@ -22,6 +22,7 @@ BLOCK_FILES = ("online", "phys_device", "phys_index", "removable", "state", "val
 
 _BLOCK = re.compile(r"memory\d+")
 _NODE = re.compile(r"node\d+")
+_MAPPING = re.compile(r"mapping\d+")
 _ZERO_PHYSICAL = re.compile(r"^ *0+-0+ : ", re.MULTILINE)
 
 
@@ -36,7 +37,7 @@ def flatten(source: Source) -> dict[str, str]:
     files["memory_hotplug_params.tsv"] = _table(source, PARAMETERS, source.listdir(PARAMETERS), under=PARAMETERS)
     for name, folder in BUSES.items():
         devices = [f"{folder}/{each}" for each in source.listdir(folder)]
-        files[name] = "".join(_table(source, device, source.listdir(device)) for device in devices)
+        files[name] = "".join(_table(source, device, _attributes(source, device)) for device in devices)
     for name in ("qmp.json", "kpageflags.tsv"):
         files[name] = source.get(capture.PLAIN[name])
     return {name: text for name, text in files.items() if text}
@@ -73,7 +74,17 @@ def _nodes(source: Source) -> Iterator[str]:
     yield "".join(f"{node}\n" for node in nodes)
 
 
-def _table(source: Source, folder: str, names: tuple[str, ...] | list[str], under: str = "") -> str:
+def _attributes(source: Source, device: str) -> Iterator[str]:
+    """The names of a device's attributes, and of those of its ranges: ``mappingN`` of a dax device."""
+    for name in source.listdir(device):
+        inside = source.listdir(f"{device}/{name}")
+        if _MAPPING.fullmatch(name):
+            yield from (f"{name}/{each}" for each in inside)
+        elif not inside:
+            yield name
+
+
+def _table(source: Source, folder: str, names: Iterable[str], under: str = "") -> str:
     """A line ``path TAB first line`` for each file that can be read."""
     rows = []
     for name in names:

@@ -1,7 +1,7 @@
 """The step `dax`: a region that firmware keeps from the kernel, and the driver that has it."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from errno import EBUSY
 
@@ -17,7 +17,7 @@ from memhp.linux.mm.dev_pagemap import DevPagemap
 from memhp.linux.mm.memremap import pin_pages, unpin_pages
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 from memhp.units import format_size, parse_size
 
 STAYS = "its memory stays RAM until the next boot: take all its blocks offline before kmem is unbound"
@@ -31,6 +31,8 @@ class Region:
     node: int
     namespace: bool = True
     """Whether it starts with a namespace's metadata."""
+    ranges: tuple[Span, ...] = ()
+    """What of it the device has, if not all."""
     mode: schema.DaxMode = "none"
     disk: DevPagemap | None = None
     """What the block driver mapped, in mode `raw`."""
@@ -57,6 +59,8 @@ def dax(
     region = regions.get(step.device) or _plug(k, regions, step, devices)
     if step.namespace is not None:
         region.namespace = step.namespace
+    if step.ranges is not None:
+        region.ranges = tuple(_ranges(k, region, step.ranges))
     if step.mode is not None:
         _unbind(k, region, notes)
         try:
@@ -123,8 +127,9 @@ def _device(k: Kernel, region: Region, step: schema.Dax) -> DevDax:
     if not region.namespace:
         if region.dev is None:
             alloc_dax_region(k, hmem_name(step.device), region.span)
-        if region.dev is None or region.dev.align != align:
-            region.dev = DevDax(step.device, (region.span,), align, region.node)
+        ranges = region.ranges or (region.span,)
+        if region.dev is None or region.dev.align != align or region.dev.ranges != ranges:
+            region.dev = DevDax(step.device, ranges, align, region.node)
         return region.dev
     info = nd_pfn_init(k.config, region.span, step.map or (region.info.mode if region.info else "mem"), align)
     if region.dev is None or region.info != info:
@@ -134,6 +139,28 @@ def _device(k: Kernel, region: Region, step: schema.Dax) -> DevDax:
         region.dev.memmap_on_memory = attribute
         region.info = info
     return region.dev
+
+
+def _ranges(k: Kernel, region: Region, written: list[schema.Memory]) -> Iterator[Span]:
+    """The parts of a region that a device has. Raises :class:`BadInput` for what ``mapping_store()`` does not."""
+    if region.namespace:
+        raise BadInput("a namespace's device is all of it", where="ranges", fix="write namespace = false")
+    if region.mode != "none":
+        raise BadInput("the device has a driver, and stays as it is", where="ranges", fix='unbind it: mode = "none"')
+    taken = SpanSet()
+    for i, each in enumerate(written):
+        where = f"ranges[{i}]"
+        if each.start is None:
+            raise BadInput("a range lies somewhere", where=f"{where}.start", fix="write where it starts")
+        start = parse_size(each.start, where=f"{where}.start")
+        span = Span(start, start + parse_size(each.size, where=f"{where}.size"))
+        unit = k.config.pmd_size if region.dev is None else region.dev.align
+        if not span.size or span.start % unit or span.size % unit:
+            raise BadInput("is not aligned as the device is", where=where, fix=f"multiples of {format_size(unit)}")
+        if not region.span.covers(span) or taken.covered(*span):
+            raise BadInput("is not free in the region", where=where, fix="ranges lie in it, and do not overlap")
+        taken.add(*span)
+        yield span
 
 
 def _align(k: Kernel, region: Region, step: schema.Dax) -> int:

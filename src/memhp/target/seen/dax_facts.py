@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from memhp.facts import iomem
@@ -27,6 +27,8 @@ class Shown(NamedTuple):
     node: int = 0
     pagemap: bool = True
     """Whether the block driver gives it struct pages."""
+    ranges: tuple[Span, ...] = ()
+    """Of a device with several, its ranges."""
 
 
 def dax_steps(before: Facts, after: Facts) -> Iterator[schema.Dax]:
@@ -51,6 +53,7 @@ def dax_steps(before: Facts, after: Facts) -> Iterator[schema.Dax]:
             align=region.align or None,
             memmap_on_memory=region.memmap_on_memory,
             pagemap=region.pagemap,
+            ranges=[schema.Memory(size=each.size, start=each.start) for each in region.ranges] or None,
         )
 
 
@@ -66,16 +69,17 @@ def _bound(region: Shown) -> Shown:
 
 def shown(facts: Facts) -> dict[str, Shown]:
     """Every region by the name of its dax device."""
-    found: dict[str, dict[str, iomem.Resource]] = {}
+    found: dict[str, dict[str, list[iomem.Resource]]] = {}
     for _, res in iomem.walk(facts.iomem):
         if match := REGION.fullmatch(res.name):
-            found.setdefault(match[1], {})[res.name.rstrip("0123456789.")] = res
+            found.setdefault(match[1], {}).setdefault(res.name.rstrip("0123456789."), []).append(res)
     devices = {dax.name: dax for dax in facts.dax}
     regions = {}
     for number, parts in found.items():
         name = f"dax{number}"
-        dev, meta, data = devices.get(name), parts.get("namespace"), parts.get("dax")
-        span = dev.span if dev is not None else data.span if data is not None else None
+        dev, meta, data = devices.get(name), next(iter(parts.get("namespace", ())), None), parts.get("dax", [])
+        ranges = (dev.mappings if dev is not None else ()) or tuple(each.span for each in data)
+        span = dev.span if dev is not None and (dev.span or not data) else _hull(ranges)
         if span is None:
             if meta is not None:
                 regions[name] = Shown(meta.span, "raw", pagemap=_was_mapped(facts, 0))
@@ -90,11 +94,17 @@ def shown(facts: Facts) -> dict[str, Shown]:
             dev.align or 0 if dev is not None else 0,
             bool(dev is not None and dev.memmap_on_memory),
             (dev.target_node or 0) if dev is not None else 0,
+            ranges=ranges if len(ranges) > 1 else (),
         )
     return regions
 
 
-def _mode(data: iomem.Resource | None) -> schema.DaxMode:
-    if data is None:
+def _hull(ranges: Sequence[Span]) -> Span | None:
+    """From the first to the last of some ranges."""
+    return Span(min(each.start for each in ranges), max(each.end for each in ranges)) if ranges else None
+
+
+def _mode(data: list[iomem.Resource]) -> schema.DaxMode:
+    if not data:
         return "none"
-    return "kmem" if any(iomem.is_system_ram(child) for child in data.children) else "devdax"
+    return "kmem" if any(iomem.is_system_ram(child) for each in data for child in each.children) else "devdax"
