@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memhp.facts.elfcore import ElfCore
-from memhp.facts.ptwalk import KERNEL_HALF, ptwalk
+from memhp.facts.ptwalk import ptwalk
 from memhp.facts.table_source import TableSource, open_tables
 from memhp.hw.walker import leaves
 from memhp.inputs import unpack_xz
@@ -76,7 +76,7 @@ def drgn_walked(path: Path, source: TableSource) -> Row | None:
         plain.flush()
         program.set_core_dump(plain.name)
     root = source.root
-    found = leaves(source.reader, root.fmt, root.pfn, root_index=root.index, va_start=KERNEL_HALF)
+    found = leaves(source.reader, root.fmt, root.pfn, root_index=root.index, va_start=root.fmt.start)
     some = np.linspace(0, found.va.size - 1, min(DRGN_ADDRESSES, found.va.size)).astype(np.intp)
     vas, pas = found.va[some].tolist(), found.pa[some].tolist()
     pgd = core.info.symbol("swapper_pg_dir")

@@ -10,7 +10,13 @@ Read = Callable[[int, int], bytes]
 
 
 def drgn_walk(
-    arch: str, vmcoreinfo: bytes, pgd: int, spans: Iterable[tuple[int, int]], read: Read
+    arch: str,
+    vmcoreinfo: bytes,
+    pgd: int,
+    spans: Iterable[tuple[int, int]],
+    read: Read,
+    *,
+    little_endian: bool = True,
 ) -> Callable[[int], int | None]:
     """A function from a virtual address to drgn's physical one, None where drgn finds a fault.
 
@@ -19,8 +25,16 @@ def drgn_walk(
     import drgn
     from _drgn import _linux_helper_follow_phys
 
-    platform = {"x86_64": drgn.Architecture.X86_64, "arm64": drgn.Architecture.AARCH64}[arch]
-    program = drgn.Program(drgn.Platform(platform))
+    platform = {
+        "x86_64": drgn.Architecture.X86_64,
+        "arm64": drgn.Architecture.AARCH64,
+        "s390x": drgn.Architecture.S390X,
+        "ppc64": drgn.Architecture.PPC64,
+    }[arch]
+    flags = drgn.PlatformFlags.IS_64_BIT
+    if little_endian:
+        flags |= drgn.PlatformFlags.IS_LITTLE_ENDIAN
+    program = drgn.Program(drgn.Platform(platform, flags))
     program.set_linux_kernel_custom(vmcoreinfo, False)
 
     def fetch(address: int, size: int, offset: int, physical: bool) -> bytes:

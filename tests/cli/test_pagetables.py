@@ -22,7 +22,7 @@ from memhp.cli.main import main
 from memhp.facts.elfcore import ElfCore
 from memhp.facts.page_tables import read_tables_of
 from memhp.facts.ptdump import parse
-from memhp.facts.ptwalk import KERNEL_HALF, ptwalk
+from memhp.facts.ptwalk import ptwalk
 from memhp.facts.table_source import open_tables
 from memhp.hw.format import U64
 from memhp.hw.reader import TableReader
@@ -351,7 +351,7 @@ def test_one_walk_finds_what_a_walk_for_ranges_and_a_walk_for_tables_find(guest:
     alone = ptwalk(source.reader, root)
     for name in ("va", "size", "pa", "height", "bits", "entry", "rights", "mapped"):
         assert np.array_equal(getattr(alone, name), getattr(seen.found, name)), name
-    listed = tables(source.reader, root.fmt, root.pfn, root_index=root.index, va_start=KERNEL_HALF)
+    listed = tables(source.reader, root.fmt, root.pfn, root_index=root.index, va_start=root.fmt.start)
     for name in listed._fields:
         assert np.array_equal(getattr(listed, name), getattr(seen.tables, name)), name
 

@@ -10,8 +10,9 @@ import pytest
 from captures import all_captures, archive, facts
 from memhp.cli.main import main
 from memhp.facts.capture import File
+from memhp.facts.observed import Facts, observe
 from memhp.facts.open_source import open_source, steps
-from memhp.facts.source import FileSource
+from memhp.facts.source import FileSource, Source
 from memhp.facts.sysroot import write_sysroot
 from memhp.operate.lint import RULES, LintDocument, lint
 from memhp.operate.lint_report import sarif, text_of
@@ -276,6 +277,21 @@ def test_constants_of_udev_are_those_of_the_machine(cpu: str, how: str, tmp_path
     files = {AUTO: "offline\n", "usr/lib/udev/rules.d/40-redhat.rules": RHEL_9, "proc/cpuinfo": cpu}
     found = machine(tmp_path / "root", QUIET | files).winner
     assert (found.by, found.how) == ("udev", how)
+
+
+def test_the_machine_is_looked_at_once_however_many_rules_ask_for_its_architecture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def counted(source: Source) -> Facts:
+        looks.append(source)
+        return observe(source)
+
+    monkeypatch.setattr("memhp.operate.udev_rules.observe", counted)
+    machine(tmp_path / "root", QUIET | {"usr/lib/udev/rules.d/40-redhat.rules": RHEL_9 * 3})
+    settings(open_source(tmp_path / "root"))
+    assert looks and len(looks) == len(set(looks))
 
 
 @pytest.mark.parametrize("name", [each for each in all_captures() if each.startswith(("s390x", "ppc64le"))])

@@ -15,7 +15,7 @@ from memhp.facts.observed import observe
 from memhp.facts.open_source import open_source
 from memhp.facts.ptdump import Section, parse
 from memhp.facts.ptdump_model import model_events
-from memhp.facts.ptwalk import KERNEL_HALF, ptwalk
+from memhp.facts.ptwalk import ptwalk
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.walker import ALL
 from memhp.linux.drivers.base.memory import valid_zones
@@ -104,7 +104,7 @@ def test_a_dump_of_page_tables_reads_back_and_covers_what_a_walk_covers(name: st
     assert [event for event in events if isinstance(event, Section)] == [
         event for event in model_events(k) if isinstance(event, Section)
     ]
-    lines = [event for event in events if isinstance(event, Line) and event.prot & 1 and event.start >= KERNEL_HALF]
+    lines = [event for event in events if isinstance(event, Line) and event.prot & 1 and event.start >= 1 << 63]
     found = ptwalk(k.hw.memory, Root(k.hw.fmt, k.init_mm.frame))
     top = k.hw.fmt.root_height
     names = ["PGD" if height == top and height != 1 else name for height, name in enumerate(HEIGHT_NAMES)]

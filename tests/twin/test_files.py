@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import errno
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -207,6 +208,35 @@ def test_kpageflags_summed_up_by_our_reader_tell_free_pages_and_holes(twin: Twin
     assert window.read(free * 8, 8) == (1 << KEPT["BUDDY"]).to_bytes(8, "little")
     assert window.read(free * 8 + 4, 2) == b"\0\0"
     assert window.read(56 * pages * 8, 8) == b""
+
+
+@pytest.mark.parametrize(("profile", "hosted"), [("6.10", {"OWNER_PRIVATE", "RESERVED"}), ("6.12", {"OWNER_PRIVATE"})])
+def test_struct_pages_are_reserved_at_boot_and_in_their_own_memory_up_to_6_10(
+    profile: str, hosted: set[str], tmp_path: Path
+) -> None:
+    """mm/mm_init.c:memmap_init_range marks pages on their way online PG_reserved up to 6.10, PageOffline since, which
+    mhp_init_memmap_on_memory() takes back; what the buddy gives for struct pages it never marks.
+    """
+    text = SMALL.replace("6.12", profile)
+    own, reserved = (dict(shown(tmp_path, text, choice)) for choice in ("Y", "N"))
+    assert own == {"altmap": {frozenset(hosted)}, "": {frozenset({"RESERVED"})}}
+    assert reserved == {"": {frozenset({"RESERVED"}), frozenset()}}
+
+
+def shown(folder: Path, text: str, self_hosted: str) -> Iterator[tuple[str, set[frozenset[str]]]]:
+    """What kpageflags shows of struct pages by where they lie, once a block of the DIMM is online."""
+    boots = f'boot = {{ memmap_on_memory = "{self_hosted}" }}\n[[steps]]'
+    twin = boot(scenario(folder, text.replace("[[steps]]", boots)), speed=0)[0]
+    root = twin_root(twin_files(twin, "quiet"))
+    assert write(root, f"{MEMORY}/memory48/state", "online") == ""
+    window = resolve(root, "/proc/kpageflags")
+    assert isinstance(window, Window)
+    first = 48 * twin.session.k.pages_per_block
+    there = [run for run in twin.session.k.hw.memory.owners if run[2].use == "memmap"]
+    for tag in {owner.tag for _, _, owner in there}:
+        starts = [start for start, _, owner in there if owner.tag == tag and start < first + (tag == "altmap")]
+        words = [int.from_bytes(window.read(start * 8, 8), "little") for start in starts]
+        yield tag, {frozenset(name for name, bit in KEPT.items() if word >> bit & 1) for word in words}
 
 
 def test_kmsg_gives_a_record_a_read_in_the_documented_form(twin: Twin, root: Folder) -> None:

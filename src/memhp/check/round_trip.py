@@ -15,7 +15,8 @@ from memhp.check.law import Breach, Law, Note
 from memhp.check.machine_view import Leaves, MachineView, va_text
 from memhp.check.snapshot import AreaTables, Positions, Snapshot, present_memory, snapshot, snapshot_of
 from memhp.hw.format import HEIGHT_NAMES
-from memhp.linux.layout import Area, Layout
+from memhp.linux.areas import Area
+from memhp.linux.layout import Layout
 from memhp.spans import Span, SpanSet
 
 __all__ = ["LAW", "Snapshot", "compare", "kept", "snapshot"]

@@ -109,10 +109,10 @@ def _registers(texts: tuple[str, ...]) -> dict[str, int]:
 
 def _arch(arch: str | None) -> str | None:
     if arch is not None:
-        from memhp.linux.arch.registry import ARCHES
+        from memhp.linux.arch.registry import ARCHES, READ_ONLY
 
-        if arch not in ARCHES:
-            raise BadInput(f"no architecture {arch!r}", where="--arch", fix=one_of(arch, ARCHES))
+        if arch not in (known := (*ARCHES, *READ_ONLY)):
+            raise BadInput(f"no architecture {arch!r}", where="--arch", fix=one_of(arch, known))
     return arch
 
 
@@ -146,11 +146,11 @@ def _address(text: str | None, default: int, where: str) -> int:
 def _print_dump(seen: "SeenTables", spans: "list[Span]", level: str | None, *, everything: bool) -> None:
     from memhp.facts.page_tables import chosen_events, events_of
     from memhp.facts.ptdump import render
-    from memhp.linux.arch.registry import port
+    from memhp.linux.arch.registry import tables_port
 
     events = events_of(seen)
-    style = port(seen.fmt.arch).ptdump_style
-    click.echo(render(events if everything else chosen_events(events, spans, level), style), nl=False)
+    style = tables_port(seen.fmt.arch).ptdump_style_of(seen.fmt)
+    click.echo(render(events if everything else chosen_events(events, style, spans, level), style), nl=False)
 
 
 def _diff(before: "SeenTables", after: "SeenTables", spans: "list[Span]", *, as_json: bool) -> int:

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 from memhp.errors import BadInput
 from memhp.facts.frame_runs import FrameRuns, whole_frames
-from memhp.facts.vmcoreinfo import VmCoreInfo, parse_vmcoreinfo
-from memhp.hw.format import U64
+from memhp.facts.vmcoreinfo import VmCoreInfo, notes_in, parse_vmcoreinfo
+from memhp.hw.format import U64, Format
 from memhp.hw.reader import MissingTables
 from memhp.inputs import open_regular, unpack_xz
 from memhp.limits import CORE_HEADERS, CORE_NOTES, CORE_PACKED, CORE_SIZE
-from memhp.linux.arch.registry import port, ports
+from memhp.linux.arch.registry import tables_port, tables_ports
 from memhp.linux.port import Root
 from memhp.spans import Span
 
@@ -30,10 +30,22 @@ PT_NOTE = 4
 PN_XNUM = 0xFFFF
 NT_PRSTATUS = 1
 _XZ = b"\xfd7zXZ\0"
-_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-_PHDR = struct.Struct("<IIQQQQQQ")
-_NHDR = struct.Struct("<III")
-_SHDR = struct.Struct("<IIQQQQIIQQ")
+_IDENT = {b"\x02\x01": "<", b"\x02\x02": ">"}
+"""``EI_CLASS`` and ``EI_DATA`` of 64-bit files → the order of their bytes."""
+
+
+class _Headers(NamedTuple):
+    """The file's own structures, in the order of its bytes."""
+
+    file: struct.Struct
+    program: struct.Struct
+    note: struct.Struct
+    section: struct.Struct
+
+
+def _headers_of(order: str) -> _Headers:
+    kinds = ("16sHHIQQQIHHHHHH", "IIQQQQQQ", "III", "IIQQQQIIQQ")
+    return _Headers(*(struct.Struct(order + kind) for kind in kinds))
 
 
 class Note(NamedTuple):
@@ -65,6 +77,7 @@ class ElfCore:
     def __init__(self, path: Path | str, *, noted: bool = True) -> None:
         self.where = str(path)
         self._file = self.contents(Path(path))
+        self._layout = _headers_of(_IDENT.get(bytes(self._file[4:6]), "<"))
         self.arch, headers = self._headers()
         self.notes = tuple(
             note for kind, start, size, _ in headers if kind == PT_NOTE for note in self._notes(start, size)
@@ -84,17 +97,20 @@ class ElfCore:
 
     @cached_property
     def info(self) -> VmCoreInfo:
-        """The kernel's own notes. Raises BadInput where there are none, or another architecture's."""
+        """The kernel's own notes, which stand in its memory too where whoever dumped it did not ask for them.
+
+        Raises BadInput where there are none, or another architecture's.
+        """
         return self._vmcoreinfo()
 
     @cached_property
     def _runs(self) -> FrameRuns:
-        return self.frame_runs(self.page_size)
+        return self.frame_runs(self.info.root().fmt)
 
-    def frame_runs(self, page_size: int) -> FrameRuns:
-        """The frames of the dump, for pages of that size."""
-        found = (whole_frames(self._file, load.offset, load.pa, load.size, page_size) for load in self.loads)
-        return FrameRuns(page_size, chain.from_iterable(found))
+    def frame_runs(self, fmt: Format) -> FrameRuns:
+        """The frames of the dump that may hold tables of that format."""
+        found = (whole_frames(self._file, load.offset, load.pa, load.size, fmt) for load in self.loads)
+        return FrameRuns(fmt, chain.from_iterable(found))
 
     @property
     def prstatus(self) -> tuple[bytes, ...]:
@@ -108,15 +124,15 @@ class ElfCore:
 
     @property
     def frames(self) -> tuple[Span, ...]:
-        """The PFNs of the frames that the file holds, ascending."""
+        """The frames of tables that the file has room for, ascending: PFNs, where tables take a page each."""
         return self._runs.spans
 
     def root(self) -> Root:
         """The kernel's page tables."""
-        return port(self.arch).read_root(self.info.root(), self)
+        return tables_port(self.arch).read_root(self.info.root(), self)
 
     def tables(self, pfns: U64) -> U64:
-        """Whole frames, shape ``[n, page_size // 8]``. Raises MissingTables for those that the file does not hold."""
+        """Whole frames of tables, a row each. Raises MissingTables for those that the file does not hold."""
         return self._runs.tables(pfns)
 
     def read(self, pa: int, size: int) -> bytes:
@@ -134,23 +150,26 @@ class ElfCore:
 
     def _headers(self) -> tuple[str, list[tuple[int, int, int, int]]]:
         """The architecture, and (type, file offset, size in the file, physical address) of each program header."""
-        if len(self._file) < _EHDR.size or self._file[:4] != b"\x7fELF":
+        file = self._layout.file
+        if len(self._file) < file.size or self._file[:4] != b"\x7fELF":
             raise BadInput("not an ELF file", where=self.where)
-        ident, kind, machine, _, _, phoff, shoff, _, _, phentsize, phnum, _, _, _ = _EHDR.unpack_from(self._file)
-        if ident[4:6] != b"\x02\x01" or kind != ET_CORE:
-            raise BadInput("not a 64-bit little-endian ELF core", where=self.where)
-        machines = {each.elf_machine: each.name for each in ports()}
+        ident, kind, machine, _, _, phoff, shoff, _, _, phentsize, phnum, _, _, _ = file.unpack_from(self._file)
+        if ident[4:6] not in _IDENT or kind != ET_CORE:
+            raise BadInput("not a 64-bit ELF core", where=self.where)
+        machines = {each.elf_machine: each.name for each in tables_ports()}
         if machine not in machines:
             known = ", ".join(f"{name} ({number})" for number, name in machines.items())
             raise BadInput(f"ELF core of machine {machine}, not one of {known}", where=self.where)
         if phnum == PN_XNUM:
-            phnum = _SHDR.unpack(self._slice(shoff, _SHDR.size, "section header"))[7]
-        if phentsize != _PHDR.size:
-            raise BadInput(f"program headers of {phentsize} bytes, not {_PHDR.size}", where=self.where)
+            section = self._layout.section
+            phnum = section.unpack(self._slice(shoff, section.size, "section header"))[7]
+        program = self._layout.program
+        if phentsize != program.size:
+            raise BadInput(f"program headers of {phentsize} bytes, not {program.size}", where=self.where)
         if phnum > CORE_HEADERS.most:
             raise CORE_HEADERS.refusal(self.where)
-        table = self._slice(phoff, phnum * _PHDR.size, "program headers")
-        headers = [(p[0], p[2], p[5], p[4]) for p in _PHDR.iter_unpack(table)]
+        table = self._slice(phoff, phnum * program.size, "program headers")
+        headers = [(p[0], p[2], p[5], p[4]) for p in program.iter_unpack(table)]
         for kind, start, size, pa in headers:
             if kind != PT_LOAD or not self.live:
                 self._slice(start, size, f"segment at physical address {pa:#x}")
@@ -166,12 +185,12 @@ class ElfCore:
         return memoryview(self._file)[start : start + size]
 
     def _notes(self, start: int, size: int) -> Iterator[Note]:
-        end = start + size
+        end, header = start + size, self._layout.note
         if size > CORE_NOTES.most:
             raise CORE_NOTES.refusal(self.where)
-        while start + _NHDR.size <= end:
-            name_size, desc_size, kind = _NHDR.unpack_from(self._file, start)
-            name_at = start + _NHDR.size
+        while start + header.size <= end:
+            name_size, desc_size, kind = header.unpack_from(self._file, start)
+            name_at = start + header.size
             desc_at = name_at + (name_size + 3 & ~3)
             if desc_at + desc_size > end:
                 raise BadInput("a note is longer than its segment", where=self.where)
@@ -185,6 +204,10 @@ class ElfCore:
                 info = parse_vmcoreinfo(note.desc, where=self.where)
                 if info.arch != self.arch:
                     raise BadInput(f"ELF core of {self.arch} with VMCOREINFO of {info.arch}", where=self.where)
+                return info
+        in_memory = () if self.live else notes_in(self._file, self.where)
+        for info in in_memory:
+            if info.arch == self.arch:
                 return info
         raise BadInput(
             "no VMCOREINFO note", where=self.where, fix="start QEMU with -device vmcoreinfo, the guest with fw_cfg"

@@ -10,8 +10,6 @@ import os
 import weakref
 from pathlib import Path
 
-import numpy as np
-
 from memhp.errors import BadInput
 from memhp.facts.elfcore import ElfCore, Load
 from memhp.hw.format import U64
@@ -36,6 +34,7 @@ class Kcore(ElfCore):
             raise BadInput(error.strerror or str(error), where=str(path)) from None
         weakref.finalize(self, os.close, self._fd)
         super().__init__(path)
+        self.fmt = self.info.root().fmt
 
     def contents(self, path: Path) -> bytes:
         """The headers and notes, which stand at the beginning."""
@@ -53,13 +52,13 @@ class Kcore(ElfCore):
         return load.pa != NO_ADDRESS
 
     def tables(self, pfns: U64) -> U64:
-        """Whole frames, shape ``[n, page_size // 8]``. Raises MissingTables for those that are no RAM."""
-        size = self.page_size
+        """Whole frames, shape ``[n, fmt.frame_entries]``. Raises MissingTables for those that are no RAM."""
+        size = 1 << self.fmt.table_shift
         frames = [self._frame(pfn * size, size) for pfn in pfns.tolist()]
         missing = [pfn for pfn, frame in zip(pfns.tolist(), frames, strict=True) if len(frame) != size]
         if missing:
             raise MissingTables(missing)
-        return np.frombuffer(b"".join(frames), dtype="<u8").reshape(pfns.size, -1)
+        return self.fmt.rows(b"".join(frames))
 
     def _frame(self, pa: int, size: int) -> bytes:
         for load in self.loads:

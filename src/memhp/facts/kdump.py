@@ -12,8 +12,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from memhp.errors import BadInput
 from memhp.facts.own_process import OwnProcess
 from memhp.facts.vmcoreinfo import VmCoreInfo, parse_vmcoreinfo
@@ -48,15 +46,15 @@ class Kdump:
         if error:
             raise BadInput(f"drgn cannot read it: {error}", where=self.where, fix="copy the dump whole")
         self.info: VmCoreInfo = parse_vmcoreinfo(text, where=self.where)
-        self.page_size = self.info.page_size
+        self.fmt = self.info.root().fmt
 
     def tables(self, pfns: U64) -> U64:
-        """Whole frames, shape ``[n, page_size // 8]``. Raises MissingTables for those that were left out."""
-        frames: list[bytes | None] = self._process.ask((pfns.tolist(), self.page_size))
+        """Whole frames, shape ``[n, fmt.frame_entries]``. Raises MissingTables for those that were left out."""
+        frames: list[bytes | None] = self._process.ask((pfns.tolist(), 1 << self.fmt.table_shift))
         missing = [pfn for pfn, frame in zip(pfns.tolist(), frames, strict=True) if frame is None]
         if missing:
             raise MissingTables(missing)
-        return np.frombuffer(b"".join(frame or b"" for frame in frames), dtype="<u8").reshape(pfns.size, -1)
+        return self.fmt.rows(b"".join(frame or b"" for frame in frames))
 
 
 def _serve(where: str, line: Connection) -> None:

@@ -10,9 +10,10 @@ from typing import NamedTuple
 from memhp.errors import BadInput, one_of
 from memhp.facts.vmcoreinfo import VmCoreInfo
 from memhp.hw.ranges import Ranges
-from memhp.linux.arch.registry import port
+from memhp.linux.arch.registry import port, read_only
+from memhp.linux.areas import Area, Marker
 from memhp.linux.config import Config
-from memhp.linux.layout import ADDRESS_MASK, Area, Layout, layout
+from memhp.linux.layout import ADDRESS_MASK, Layout, layout
 from memhp.linux.port import Root
 from memhp.linux.profiles import PROFILES, profile
 from memhp.linux.release import FIRST, LAST, known_release, parse_release, series
@@ -21,14 +22,22 @@ from memhp.units import GiB
 
 
 class NotedKernel(NamedTuple):
-    """A dumped kernel's layout, and why areas may be named wrongly; one line each, none as a rule."""
+    """A dumped kernel's areas, ascending, and its dump's sections; why they may be wrong, a line each, none as a rule.
 
-    layout: Layout
+    `layout` is None where the architecture is not modelled.
+    """
+
+    areas: tuple[Area, ...]
+    markers: tuple[Marker, ...]
+    layout: Layout | None
     doubts: tuple[str, ...]
 
 
 def noted_kernel(info: VmCoreInfo, root: Root, found: Ranges) -> NotedKernel:
     """The layout of the kernel that left these notes and these page tables. Raises BadInput when it cannot be told."""
+    tables = read_only(root.fmt.arch)
+    if tables is not None:
+        return NotedKernel(*tables.vmcoreinfo_areas(info, root, found), None, ())
     noted = port(root.fmt.arch).vmcoreinfo_layout(info, root, found)
     name, doubts = _nearest(info.release)
     config = Config(
@@ -43,7 +52,7 @@ def noted_kernel(info: VmCoreInfo, root: Root, found: Ranges) -> NotedKernel:
     areas = layout(config, Span(noted.ram_start, noted.ram_start + GiB))
     if info.has("vmemmap", "SYMBOL") and areas.vmemmap_base != info.symbol("vmemmap") & ADDRESS_MASK:
         doubts = (*doubts, f"vmemmap is noted at {info.symbol('vmemmap'):#x}, not at {areas.vmemmap_base:#x}")
-    return NotedKernel(areas, doubts)
+    return NotedKernel(areas_of(areas), areas.markers, areas, doubts)
 
 
 def _nearest(release: str) -> tuple[str, tuple[str, ...]]:

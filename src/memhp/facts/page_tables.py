@@ -16,17 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from memhp.errors import BadInput
-from memhp.facts.noted_layout import NotedKernel, areas_of, noted_kernel
+from memhp.facts.noted_layout import NotedKernel, noted_kernel
 from memhp.facts.ptdump import Event, Marker, Section, Skipped, dump
-from memhp.facts.ptwalk import KERNEL_HALF
 from memhp.facts.table_source import TableSource
 from memhp.hw.decode import attribute_text, text_bits
 from memhp.hw.format import HEIGHT_NAMES, U64, Format
 from memhp.hw.ranges import Ranges, coarser, ranges
 from memhp.hw.walker import Heights, TableList, Tables
-from memhp.linux.arch.registry import port
-from memhp.linux.layout import Area
-from memhp.linux.mm.ptdump_style import Line
+from memhp.linux.arch.registry import tables_port
+from memhp.linux.areas import Area
+from memhp.linux.mm.ptdump_style import Line, Style
 from memhp.spans import Span
 
 END = 1 << 64
@@ -65,6 +64,8 @@ class TableCount(msgspec.Struct, frozen=True):
     """How many tables of a level translate an area's addresses, and how many of them lead nowhere."""
 
     level: str
+    table_size: int
+    """Bytes of one."""
     count: int
     empty: int
 
@@ -126,9 +127,11 @@ class Part(NamedTuple):
     area: str
 
 
-def parts_of(areas: Sequence[Area]) -> tuple[Part, ...]:
-    """The kernel's half in pieces, each under the smallest area that covers it (arm64's image lies in vmalloc)."""
-    cuts = sorted({KERNEL_HALF, END, *(at for area in areas for at in (area.start, area.end) if at >= KERNEL_HALF)})
+def parts_of(areas: Sequence[Area], first: int) -> tuple[Part, ...]:
+    """The kernel's addresses, from `first` on, in pieces, each under the smallest area that covers it (arm64's image
+    lies in vmalloc).
+    """
+    cuts = sorted({first, END, *(at for area in areas for at in (area.start, area.end) if at >= first)})
     found: list[Part] = []
     for start, end in pairwise(cuts):
         over = [area for area in areas if area.start <= start and end <= area.end]
@@ -158,18 +161,18 @@ class SeenTables:
     @cached_property
     def areas(self) -> tuple[Area, ...]:
         """The areas of the layout, ascending."""
-        return () if self.kernel is None else areas_of(self.kernel.layout)
+        return () if self.kernel is None else self.kernel.areas
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """The kernel's half by area."""
-        return parts_of(self.areas)
+        return parts_of(self.areas, self.fmt.start)
 
     @property
     def missing(self) -> list[MissingTable]:
         """The tables that the source lacks."""
         columns = zip(*(column.tolist() for column in self.found.missing), strict=True)
-        return [MissingTable(frame << self.fmt.page_shift, HEIGHT_NAMES[height], va) for frame, height, va in columns]
+        return [MissingTable(frame << self.fmt.table_shift, HEIGHT_NAMES[height], va) for frame, height, va in columns]
 
     def columns(self) -> Columns:
         """What is mapped, cut where areas begin and end."""
@@ -181,7 +184,7 @@ def read_tables_of(source: TableSource) -> SeenTables:
     """Walk the kernel's half of the page tables of a source, once. Raises BadInput when they are no page tables."""
     root, listed = source.root, TableList(source.root.fmt)
     everything = ranges(
-        source.reader, root.fmt, root.pfn, root_index=root.index, va_start=KERNEL_HALF, holes=True, see=listed.add
+        source.reader, root.fmt, root.pfn, root_index=root.index, va_start=root.fmt.start, holes=True, see=listed.add
     )
     found = coarser(everything, text_bits(root.fmt))
     kernel = None if source.info is None else noted_kernel(source.info, root, found)
@@ -191,22 +194,23 @@ def read_tables_of(source: TableSource) -> SeenTables:
 def events_of(seen: SeenTables) -> Iterator[Event]:
     """The kernel's own dump of these tables. Raises BadInput when a table is missing."""
     root = seen.source.root
-    style = port(root.fmt.arch).ptdump_style
+    style = tables_port(root.fmt.arch).ptdump_style_of(root.fmt)
     if seen.kernel is None:
         return dump(seen.source.reader, root, [Marker(0, "Address space")])
-    markers = seen.kernel.layout.markers
+    markers = seen.kernel.markers
     limits = style.section_limits
     return dump(seen.source.reader, root, [Marker(m.start, m.name, limits.get(m.name, 0)) for m in markers])
 
 
-def chosen_events(events: Iterable[Event], spans: Sequence[Span], level: str | None) -> Iterator[Event]:
+def chosen_events(events: Iterable[Event], style: Style, spans: Sequence[Span], level: str | None) -> Iterator[Event]:
     """The lines of a dump in one of the spans, of that level, and the sections in which there are any."""
+    name = None if level is None else style.level_names[-1 - HEIGHT_NAMES.index(level.upper())]
     section: Section | None = None
     for event in events:
         if isinstance(event, Section):
             section = event
         elif not isinstance(event, Skipped):
-            if level is not None and event.level.lower() != level.lower():
+            if name is not None and event.level != name:
                 continue
             line = Span(event.start, event.end or END)
             for span in spans:
@@ -296,13 +300,13 @@ def area_uses(seen: SeenTables) -> list[AreaUse]:
             for height, level in reversed(list(enumerate(fmt.levels)))
         ]
         levels = [
-            TableCount(HEIGHT_NAMES[height], int(at.sum()), int((at & seen.tables.empty).sum()))
+            TableCount(HEIGHT_NAMES[height], fmt.table_size(height), int(at.sum()), int((at & seen.tables.empty).sum()))
             for height in range(fmt.root_height - 1, -1, -1)
             for at in (there & (seen.tables.height == height),)
         ]
         if here.any() or there.any():
             mapped = int(these.size[here].sum())
-            bytes_ = int(there.sum()) * fmt.page_size
+            bytes_ = sum(table.count * table.table_size for table in levels)
             shown = [leaf for leaf in leaves if leaf.count], [table for table in levels if table.count]
             found.append(AreaUse(name, start, end, mapped, bytes_, *shown))
     return found

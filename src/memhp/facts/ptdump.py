@@ -14,7 +14,7 @@ from memhp.hw.format import Format
 from memhp.hw.ranges import ranges
 from memhp.hw.reader import TableReader
 from memhp.hw.walker import ALL, End, walk
-from memhp.linux.arch.registry import port
+from memhp.linux.arch.registry import tables_port
 from memhp.linux.mm.ptdump_style import Line, Style
 from memhp.linux.port import Root
 
@@ -104,12 +104,14 @@ def dump(reader: TableReader, root: Root, markers: Sequence[Marker], *, style: S
     `style` is the architecture's current one unless given. Raises BadInput when a table is missing: the kernel's dump
     has no way to say so.
     """
-    style = style or port(root.fmt.arch).ptdump_style
+    reads = tables_port(root.fmt.arch)
+    style = style or reads.ptdump_style_of(root.fmt)
     state = _State(style, markers)
-    for start, end in port(root.fmt.arch).ptdump_spans(root.fmt):
+    end = 0
+    for start, end in reads.ptdump_spans(root.fmt):
         for notes in _notes(reader, root, style, start, end, state):
             yield from state.note(notes)
-    yield from state.note(_Note(0, _FLUSH, 0, 0, 0))
+    yield from state.note(_Note(end if style.ends_with_span else 0, _FLUSH, 0, 0, 0))
 
 
 def _notes(reader: TableReader, root: Root, style: Style, start: int, end: int, state: _State) -> Iterator[_Note]:
@@ -128,15 +130,15 @@ def _notes(reader: TableReader, root: Root, style: Style, start: int, end: int, 
         effective=style.effective,
     )
     if found.missing.frame.size:
-        pa = int(found.missing.frame[0]) << fmt.page_shift
+        pa = int(found.missing.frame[0]) << fmt.table_shift
         raise BadInput(f"page table at {pa:#x} is missing, and {found.missing.frame.size - 1} more")
     columns = (found.va, found.size, found.height, found.bits, found.rights, found.entry, found.mapped)
     for va, size, height, bits, rights, entry, mapped in zip(*(column.tolist() for column in columns), strict=True):
-        nowhere = fmt.is_none(entry, height)
+        nowhere = fmt.is_none(entry, height) or bool(style.hole and not height and not mapped)
         if height and not nowhere and not mapped and not entry & style.leaf_bit:
             continue
-        prot = 0 if nowhere else bits
-        level = _level(fmt, height, mapped)
+        prot = style.hole if nowhere else bits
+        level = _level(fmt, style, height, mapped)
         pa = fmt.leaf_pfn(entry, height) << fmt.page_shift if style.physical else 0
         yield _Note(va, level, prot, rights, pa)
         step = fmt.levels[height].size
@@ -148,9 +150,9 @@ def _notes(reader: TableReader, root: Root, style: Style, start: int, end: int, 
             yield _Note(at, level, prot, rights, _first_frame(reader, root, at) if style.physical else 0)
 
 
-def _level(fmt: Format, height: int, mapped: bool) -> int:
-    """The level that the dump names: the root is always PGD, save for arm64's section leaves of two-level tables."""
-    if height == fmt.root_height and not (mapped and height == 1):
+def _level(fmt: Format, style: Style, height: int, mapped: bool) -> int:
+    """The level that the dump names: the root is PGD as a rule, save for arm64's section leaves of two-level tables."""
+    if style.root_is_pgd and height == fmt.root_height and not (mapped and height == 1):
         return 0
     return 4 - height
 

@@ -14,12 +14,11 @@ from memhp.hw.ranges import Ranges, ranges
 from memhp.hw.reader import TableReader
 from memhp.linux.port import Root
 
-KERNEL_HALF = 1 << 63
 
-
-def ptwalk(reader: TableReader, root: Root, *, va_start: int = KERNEL_HALF, va_end: int = 1 << 64) -> Ranges:
-    """The ranges of ``[va_start, va_end)`` that :func:`ptwalk_lines` prints; by default the kernel's half."""
+def ptwalk(reader: TableReader, root: Root, *, va_start: int | None = None, va_end: int = 1 << 64) -> Ranges:
+    """The ranges of ``[va_start, va_end)`` that :func:`ptwalk_lines` prints; by default all that are the kernel's."""
     fmt = root.fmt
+    va_start = fmt.start if va_start is None else va_start
     return ranges(reader, fmt, root.pfn, root_index=root.index, va_start=va_start, va_end=va_end, bits=text_bits(fmt))
 
 
@@ -38,5 +37,5 @@ def ptwalk_lines(found: Ranges) -> Iterator[str]:
         text = texts.setdefault((height, bits), attribute_text(found.fmt, bits, height))
         yield f"0x{va:016x}-0x{va + size:016x} {size >> 10:>12}K {HEIGHT_NAMES[height]} {text:40s} pa=0x{pa:x}"
     for frame, height, va in zip(*(column.tolist() for column in found.missing), strict=True):
-        pa = frame << found.fmt.page_shift
+        pa = frame << found.fmt.table_shift
         yield f"0x{va:016x} {HEIGHT_NAMES[height]} table at pa=0x{pa:x} is not in the dump"

@@ -6,25 +6,20 @@ lies in physical memory, whoever has the machine knows.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import mmap
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from memhp.errors import BadInput
 from memhp.facts.frame_runs import FrameRuns, whole_frames
-from memhp.facts.vmcoreinfo import VmCoreInfo, parse_vmcoreinfo
+from memhp.facts.vmcoreinfo import VmCoreInfo, notes_in
+from memhp.hw.format import Format
 from memhp.inputs import open_regular
 from memhp.limits import RAM_PIECES
-from memhp.linux.arch.registry import port
+from memhp.linux.arch.registry import tables_port
 from memhp.units import MiB
 
-_HEADER = struct.Struct("<III")
-_NAME = b"VMCOREINFO\0\0"
-_BEGIN = _NAME + b"OSRELEASE="
-LONGEST_NOTE = 64 * 1024
-"""``VMCOREINFO_BYTES`` is a page, 64 KiB at most."""
 FIRST_HOLE = 256 * MiB
 """Where the RAM of QEMU's machines that starts at 0 has its first hole, at the earliest."""
 
@@ -62,30 +57,12 @@ class RamImage:
                 )
         self._pieces, self._files = tuple(pieces), files
 
-    def frame_runs(self, page_size: int) -> FrameRuns:
-        """The frames of the RAM, for pages of that size."""
+    def frame_runs(self, fmt: Format) -> FrameRuns:
+        """The frames of the RAM that may hold tables of that format."""
         found = (
-            whole_frames(self._files[piece.path], piece.offset, piece.pa, piece.size, page_size)
-            for piece in self._pieces
+            whole_frames(self._files[piece.path], piece.offset, piece.pa, piece.size, fmt) for piece in self._pieces
         )
-        return FrameRuns(page_size, chain.from_iterable(found))
-
-
-def notes_in(data: mmap.mmap, where: str) -> Iterator[VmCoreInfo]:
-    """Every VMCOREINFO note of a kernel known here that lies in memory, whole, where it lies first."""
-    at = data.find(_BEGIN)
-    while at >= 0:
-        if at >= _HEADER.size:
-            name_size, size, kind = _HEADER.unpack_from(data, at - _HEADER.size)
-            if name_size == len(_NAME) - 1 and kind == 0 and size <= LONGEST_NOTE:
-                start = at + len(_NAME)
-                try:
-                    info = parse_vmcoreinfo(data[start : start + size], where=where)
-                    info.root()
-                    yield info
-                except BadInput:
-                    pass
-        at = data.find(_BEGIN, at + 1)
+        return FrameRuns(fmt, chain.from_iterable(found))
 
 
 def _whole(path: Path, size: int, info: VmCoreInfo | None) -> Piece:
@@ -93,8 +70,8 @@ def _whole(path: Path, size: int, info: VmCoreInfo | None) -> Piece:
     fix = "say what lies where, as QEMU's info mtree -f does: --ram 0:0:2G --ram 4G:2G"
     if info is None:
         raise BadInput("neither a dump nor RAM with a VMCOREINFO note in it", where=str(path), fix=fix)
-    start = port(info.arch).ram_start
-    if not start and size > FIRST_HOLE:
+    start = tables_port(info.arch).ram_start
+    if tables_port(info.arch).ram_has_hole and size > FIRST_HOLE:
         raise BadInput(f"where its {size:#x} bytes of RAM lie is not known: there is a hole", where=str(path), fix=fix)
     return Piece(path, start, 0, size)
 

@@ -18,9 +18,10 @@ from memhp.facts.noted_layout import noted_kernel
 from memhp.facts.ptwalk import ptwalk
 from memhp.facts.table_source import TableSource
 from memhp.hw.format import U64
-from memhp.hw.reader import read_tables
+from memhp.hw.reader import read_frames
 from memhp.hw.runs import frame_spans
 from memhp.hw.walker import translate
+from memhp.linux.arch.registry import ARCHES
 from memhp.spans import Span
 
 GUP_PIN_COUNTING_BIAS = 1024
@@ -48,7 +49,11 @@ class StructPages:
         if not 0 < self.size <= 256 or self._refcount % 4 or not 0 <= self._refcount < self.size:
             raise BadInput(f"no struct page has {self.size} bytes", where=source.where)
         self._found = ptwalk(source.reader, source.root)
-        self.layout = noted_kernel(source.info, source.root, self._found).layout
+        layout = noted_kernel(source.info, source.root, self._found).layout
+        if layout is None:
+            what = f"struct pages of {source.root.fmt.arch} are not read"
+            raise BadInput(what, where=source.where, fix=f"one of {', '.join(ARCHES)}")
+        self.layout = layout
 
     @cached_property
     def _leaves(self) -> tuple[U64, U64, U64]:
@@ -78,7 +83,7 @@ class StructPages:
             self._source.reader, self._source.root.fmt, self._source.root.pfn, vas, root_index=self._source.root.index
         )
         frames: U64 = found.pa // np.uint64(page)
-        rows, there = read_tables(self._source.memory, frames, page // 8)
+        rows, there = read_frames(self._source.memory, frames, page // 8)
         words = np.where((there & found.mapped)[:, None], rows, np.uint64(0)).reshape(-1).view(np.int32)
         at = (start - first + self._refcount) // 4
         return words[at : at + pfns.size * self.size // 4 : self.size // 4][: pfns.size]

@@ -16,13 +16,12 @@ from memhp.facts.kcore import Kcore
 from memhp.facts.kdump import SIGNATURES, Kdump
 from memhp.facts.ram_image import Piece, RamImage
 from memhp.facts.vmcoreinfo import VmCoreInfo
-from memhp.hw.format import U64
+from memhp.hw.format import U64, Format
 from memhp.hw.reader import MissingTables, TableReader
 from memhp.inputs import open_regular
 from memhp.limits import TABLE_ENTRIES
-from memhp.linux.arch.registry import port, ports
+from memhp.linux.arch.registry import tables_port, tables_ports
 from memhp.linux.port import Root
-from memhp.linux.profiles import ARCHES
 
 KCORE = Path("/proc/kcore")
 ELF, XZ = b"\x7fELF", b"\xfd7zXZ\0"
@@ -35,10 +34,9 @@ REREAD = 2
 class Bounded:
     """A reader for one walk, which gives up when that asks for more than an honest dump of `frames` frames has."""
 
-    def __init__(self, reader: TableReader, where: str, page_size: int, frames: int) -> None:
+    def __init__(self, reader: TableReader, where: str, fmt: Format, frames: int) -> None:
         self._reader, self._where = reader, where
-        per = page_size // 8
-        self._left = self._most = min(max(LEAST_ENTRIES, REREAD * frames * per), TABLE_ENTRIES.most)
+        self._left = self._most = min(max(LEAST_ENTRIES, REREAD * frames * fmt.frame_entries), TABLE_ENTRIES.most)
 
     def tables(self, pfns: U64) -> U64:
         """What the reader has. Raises BadInput when it is too much."""
@@ -69,7 +67,7 @@ class TableSource:
     @property
     def reader(self) -> TableReader:
         """What one walk reads through; the next walk is to ask for another."""
-        return Bounded(self.memory, self.where, self.root.fmt.page_size, self.frames)
+        return Bounded(self.memory, self.where, self.root.fmt, self.frames)
 
 
 def open_tables(
@@ -87,13 +85,13 @@ def open_tables(
         return _of_ram(path, registers, arch, ram)
     if path == KCORE or _is_endless(path):
         core = Kcore(path)
-        frames = sum(load.size for load in core.loads) // core.page_size
+        frames = sum(load.size for load in core.loads) >> core.fmt.table_shift
         root = _root_of(core.info, registers, arch, str(path))
         return _source(path, "live kernel", core, core.info, root, frames, live=True)
     begin = _begin(path)
     if begin.startswith(SIGNATURES):
         kdump = Kdump(path)
-        frames = path.stat().st_size * 8 // kdump.page_size
+        frames = path.stat().st_size * 8 >> kdump.fmt.table_shift
         root = _root_of(kdump.info, registers, arch, str(path))
         return _source(path, "compressed dump", kdump, kdump.info, root, frames)
     if begin.startswith((ELF, XZ)):
@@ -113,13 +111,13 @@ def _of_elf(path: Path, registers: Mapping[str, int] | None, arch: str | None) -
     core = ElfCore(path, noted=not registers)
     info = None if registers else core.info
     root = _root_of(info, registers, arch or core.arch, str(path))
-    return _of_runs(path, "ELF core", core.frame_runs(root.fmt.page_size), info, root)
+    return _of_runs(path, "ELF core", core.frame_runs(root.fmt), info, root)
 
 
 def _of_ram(path: Path, registers: Mapping[str, int] | None, arch: str | None, pieces: Sequence[Piece]) -> TableSource:
     image = RamImage(path, pieces)
     root = _root_of(image.info, registers, arch, str(path))
-    return _of_runs(path, "RAM", image.frame_runs(root.fmt.page_size), image.info, root)
+    return _of_runs(path, "RAM", image.frame_runs(root.fmt), image.info, root)
 
 
 def _of_runs(path: Path, kind: str, runs: FrameRuns, info: VmCoreInfo | None, root: Root) -> TableSource:
@@ -138,30 +136,36 @@ def _source(
 ) -> TableSource:
     where = str(path)
     try:
-        root = port(root.fmt.arch).read_root(root, reader)
+        root = tables_port(root.fmt.arch).read_root(root, reader)
     except MissingTables as error:
-        raise BadInput(f"page table at {error.pfns[0] * reader.page_size:#x} is missing", where=where) from None
+        raise BadInput(f"page table at {error.pfns[0] << root.fmt.table_shift:#x} is missing", where=where) from None
     return TableSource(where, kind, reader, frames, root, info, live)
 
 
 def _root_of(info: VmCoreInfo | None, registers: Mapping[str, int] | None, arch: str | None, where: str) -> Root:
     """The root by registers if they are given, else by the notes."""
     if registers:
-        asked = [each for each in ports() if arch in (None, each.name)]
+        asked = [each for each in tables_ports() if arch in (None, each.name)]
         for each in asked:
             root = each.registers_root(registers)
             if root is not None:
                 return root
         names = ", ".join(sorted(registers))
         raise BadInput(
-            f"{names} do not say where page tables are", where=where, fix="cr3 and cr4, satp, or ttbr1_el1 and tcr_el1"
+            f"{names} do not say where page tables are",
+            where=where,
+            fix="cr3 and cr4, satp, ttbr1_el1 and tcr_el1, or c13",
         )
     if info is None:
         raise BadInput(
             "no VMCOREINFO note in it", where=where, fix="give --register cr3=… and cr4=…, satp=…, or ttbr1_el1=…"
         )
     if arch is not None and arch != info.arch:
-        raise BadInput(f"the notes are of {info.arch}, not {arch}", where=where, fix=f"one of {', '.join(ARCHES)}")
+        raise BadInput(
+            f"the notes are of {info.arch}, not {arch}",
+            where=where,
+            fix=f"one of {', '.join(each.name for each in tables_ports())}",
+        )
     return info.root()
 
 

@@ -5,12 +5,20 @@ Sources: Documentation/admin-guide/kdump/vmcoreinfo.rst; kernel/vmcore_info.c:cr
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Mapping
+import mmap
+import struct
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from memhp.errors import BadInput
-from memhp.linux.arch.registry import port, ports
+from memhp.linux.arch.registry import tables_port, tables_ports
 from memhp.linux.port import Root
+
+_HEADERS = tuple(struct.Struct(f"{order}III") for order in "<>")
+_NAME = b"VMCOREINFO\0\0"
+_BEGIN = _NAME + b"OSRELEASE="
+LONGEST_NOTE = 64 * 1024
+"""``VMCOREINFO_BYTES`` is a page, 64 KiB at most."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,10 @@ class VmCoreInfo:
             return self.lines[key]
         except KeyError:
             raise BadInput(f"no {key} in VMCOREINFO", where=self.where) from None
+
+    def noted(self, key: str) -> bool:
+        """Whether there is such a line, ``KEY=…``."""
+        return key in self.lines
 
     def has(self, name: str, kind: str = "NUMBER") -> bool:
         """Whether the kernel noted ``KIND(name)``."""
@@ -63,23 +75,23 @@ class VmCoreInfo:
     @property
     def arch(self) -> str:
         """The architecture, told by what only its ``arch_crash_save_vmcoreinfo`` notes."""
-        for each in ports():
+        for each in tables_ports():
             if each.vmcoreinfo_is_ours(self):
                 return each.name
         raise BadInput(
-            f"none of {', '.join(each.vmcoreinfo_mark for each in ports())} in VMCOREINFO",
+            f"none of {', '.join(each.vmcoreinfo_mark for each in tables_ports())} in VMCOREINFO",
             where=self.where,
-            fix=f"the kernel must be {', '.join(each.name for each in ports())} and notes it",
+            fix=f"the kernel must be {', '.join(each.name for each in tables_ports())} and notes it",
         )
 
     def root(self) -> Root:
         """Where ``swapper_pg_dir`` is and how to read it. Raises BadInput when the notes do not tell."""
-        return port(self.arch).vmcoreinfo_root(self)
+        return tables_port(self.arch).vmcoreinfo_root(self)
 
 
 def page_sizes() -> tuple[int, ...]:
     """The page sizes, in bytes, of all architectures."""
-    return tuple(sorted({size for each in ports() for size in each.va_bits}))
+    return tuple(sorted({fmt.page_size for each in tables_ports() for fmt in each.formats}))
 
 
 def parse_vmcoreinfo(text: str | bytes, *, where: str = "VMCOREINFO") -> VmCoreInfo:
@@ -94,3 +106,22 @@ def parse_vmcoreinfo(text: str | bytes, *, where: str = "VMCOREINFO") -> VmCoreI
     if "OSRELEASE" not in lines:
         raise BadInput("not a VMCOREINFO note: no OSRELEASE", where=where)
     return VmCoreInfo(lines, where)
+
+
+def notes_in(data: bytes | mmap.mmap, where: str) -> Iterator[VmCoreInfo]:
+    """Every VMCOREINFO note of a kernel known here that lies in memory, whole, where it lies first."""
+    at = data.find(_BEGIN)
+    while at >= 0:
+        for header in _HEADERS:
+            if at < header.size:
+                continue
+            name_size, size, kind = header.unpack_from(data, at - header.size)
+            if name_size == len(_NAME) - 1 and kind == 0 and size <= LONGEST_NOTE:
+                start = at + len(_NAME)
+                try:
+                    info = parse_vmcoreinfo(data[start : start + size], where=where)
+                    info.root()
+                    yield info
+                except BadInput:
+                    pass
+        at = data.find(_BEGIN, at + 1)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from operator import or_
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ U64 = npt.NDArray[np.uint64]
 Entries = TypeVar("Entries", int, U64)
 Truth = bool | npt.NDArray[np.bool_]
 
+ENTRY_BYTES = 8
 _ALL = 0xFFFF_FFFF_FFFF_FFFF
 HEIGHT_NAMES = ("PTE", "PMD", "PUD", "P4D", "PGD")
 
@@ -42,8 +43,8 @@ class Field(NamedTuple):
 class Reserved(NamedTuple):
     """An encoding on which the hardware faults although the valid bit is set.
 
-    An entry is reserved when ``entry & mask == value`` and at least one of the bits `any_of` is set. `why` is the
-    rule in the manual's terms.
+    An entry is reserved when ``entry & mask == value`` and at least one of the bits `any_of`, if there are any, is set.
+    `why` is the rule in the manual's terms.
     """
 
     why: str
@@ -89,10 +90,10 @@ class Level:
 class Format(Unchanging):
     """One page-table format, for instance riscv Sv48 or arm64 with 16K pages and 47-bit addresses.
 
-    `valid` is the bit that makes an entry valid. Above height 0 a valid entry is a leaf when
-    ``(entry & leaf_mask != 0) == leaf_if_set``; at height 0 every valid entry is one. An entry that `reserved` names is
-    neither leaf nor table: the hardware faults on it. `leaf_bits[height]` are the bits that a leaf of that height
-    carries to be one, `table_bits` the bits of an entry that points to a table.
+    `valid` is the bit that makes an entry valid, `invalid` by height the bit without which it is. Above height 0 a
+    valid entry is a leaf when ``(entry & leaf_mask != 0) == leaf_if_set``; at height 0 every valid entry is one. An
+    entry that `reserved` names is neither leaf nor table: the hardware faults on it. `leaf_bits[height]` are the bits
+    that a leaf of that height carries to be one, `table_bits` the bits of an entry that points to a table.
     """
 
     name: str
@@ -112,8 +113,19 @@ class Format(Unchanging):
     """PFN bits of the entry that mean something else in a leaf of that height (x86: PAT at bit 12)."""
     reserved: tuple[tuple[Reserved, ...], ...] = ()
     """By height: encodings that fault."""
+    invalid: tuple[int, ...] = ()
+    """By height: the bit that makes an entry invalid, where none makes it valid (s390: I)."""
+    byte_order: Literal["little", "big"] = "little"
+    """How an entry lies in memory, whatever the order of the CPU's own numbers (radix trees of Power: big)."""
+    frame_shift: int = 0
+    """Tables begin at multiples of ``1 << frame_shift`` bytes, and each takes one such frame, or as many as its entries
+    need; 0: frames are pages."""
+    table_piece: PfnPiece | None = None
+    """Where an entry has the frame of the table that it points to, if not where a leaf has its own."""
     sign_extended: bool = True
-    """Whether the tree serves both halves of the address space; else only its top ``1 << va_bits`` bytes (TTBR1)."""
+    """Whether the tree serves both halves of the address space; else ``1 << va_bits`` bytes of it (TTBR1: the top)."""
+    high: int = _ALL
+    """Where it serves a part only: the address bits above `va_bits` there."""
     cont_mask: int = 0
     """The contiguous hint: joins ``Level.cont`` neighbouring leaves, each of which still names its own frame."""
     napot_mask: int = 0
@@ -136,8 +148,40 @@ class Format(Unchanging):
 
     @property
     def page_size(self) -> int:
-        """Bytes of a page, which is also the size of a table."""
+        """Bytes of a page, which is also the size of a table unless `frame_shift` says otherwise."""
         return 1 << self.page_shift
+
+    @cached_property
+    def table_shift(self) -> int:
+        """Frames of tables are ``1 << table_shift`` bytes."""
+        return self.frame_shift or self.page_shift
+
+    @cached_property
+    def frame_entries(self) -> int:
+        """How many entries a frame of tables holds."""
+        return (1 << self.table_shift) // ENTRY_BYTES
+
+    def frames_at(self, height: int) -> int:
+        """How many frames a table at `height` takes, one after the other."""
+        return max(1, self.levels[height].entries // self.frame_entries)
+
+    def table_size(self, height: int) -> int:
+        """Bytes of a table at `height`, what its frame has to spare included."""
+        return self.frames_at(height) << self.table_shift
+
+    @cached_property
+    def memory_dtype(self) -> np.dtype[np.uint64]:
+        """An entry as it lies in memory."""
+        return np.dtype(np.uint64).newbyteorder(self.byte_order)
+
+    def rows(self, memory: bytes) -> U64:
+        """Frames of tables as they lie in memory, one after the other: a row each."""
+        return np.frombuffer(memory, self.memory_dtype).astype(np.uint64, copy=False).reshape(-1, self.frame_entries)
+
+    @property
+    def start(self) -> int:
+        """The first address that belongs to the kernel: its half, or all where it has an address space of its own."""
+        return 0 if not self.sign_extended and not self.high else 1 << 63
 
     @property
     def root_height(self) -> int:
@@ -186,10 +230,10 @@ class Format(Unchanging):
     def canonical(self, va: Entries) -> Entries:
         """The 64-bit address whose low ``va_bits`` are those of `va`.
 
-        Sign-extended where one tree serves both halves; all ones above where it serves the top of the address space.
+        Sign-extended where one tree serves both halves; else with the bits `high` above.
         """
         mask: Any = (1 << self.va_bits) - 1
-        high: Any = ~mask & _ALL
+        high: Any = ~mask & (_ALL if self.sign_extended else self.high)
         low: Any = va & mask
         sign = low >> (self.va_bits - 1) if self.sign_extended else low * 0 + 1
         whole: Entries = low | (sign * high)
@@ -200,28 +244,33 @@ class Format(Unchanging):
         same: Truth = self.canonical(va) == va
         return same
 
-    def is_valid(self, entry: Entries, height: int) -> Truth:
-        """Where hardware goes by the entry: its valid bit is set, reserved or not, or it points to a table without."""
+    def is_marked(self, entry: Entries, height: int) -> Truth:
+        """Where an entry's valid bit is set, or its invalid bit is not."""
         bits: Any = entry
-        valid: Truth = (bits & self.valid) != 0
+        marked: Truth = (bits & self.invalid[height]) == 0 if self.invalid else (bits & self.valid) != 0
+        return marked
+
+    def is_valid(self, entry: Entries, height: int) -> Truth:
+        """Where hardware goes by the entry: it is marked valid, reserved or not, or it points to a table without."""
+        valid = self.is_marked(entry, height)
         return valid | self.is_table(entry, height) if self.pointer_mask else valid
 
     def is_reserved(self, entry: Entries, height: int) -> Truth:
-        """Where an entry's valid bit is set but the hardware faults on the entry all the same."""
+        """Where an entry is marked valid but the hardware faults on the entry all the same."""
         bits: Any = entry
         found: Truth = (bits & 0) != 0
         rules = self.reserved[height] if self.reserved else ()
         some = int(np.bitwise_or.reduce(bits, axis=None)) if rules and isinstance(entry, np.ndarray) else bits
         for rule in rules:
             # Of many entries rarely any has the bits at all: one pass over them tells.
-            if not rule.value & ~some and rule.any_of & some:
-                found = found | (((bits & rule.mask) == rule.value) & ((bits & rule.any_of) != 0))
+            if not rule.value & ~some and (not rule.any_of or rule.any_of & some):
+                found = found | (((bits & rule.mask) == rule.value) & (not rule.any_of or (bits & rule.any_of) != 0))
         return found
 
     def is_leaf(self, entry: Entries, height: int) -> Truth:
         """Where an entry is valid and maps memory (rather than pointing to a table)."""
         bits: Any = entry
-        leaf: Truth = ((bits & self.valid) != 0) & (self.is_reserved(entry, height) ^ True)
+        leaf: Truth = self.is_marked(entry, height) & (self.is_reserved(entry, height) ^ True)
         if height:
             leaf = leaf & (((bits & self.leaf_mask) != 0) == self.leaf_if_set)
         return leaf
@@ -233,7 +282,7 @@ class Format(Unchanging):
             pointer: Any = self.pointer
             named: Truth = ((bits & self.pointer_mask) == pointer) & (bits != self.empty[height])
             return named if height else named & False
-        table: Truth = ((bits & self.valid) != 0) & (self.is_reserved(entry, height) ^ True)
+        table: Truth = self.is_marked(entry, height) & (self.is_reserved(entry, height) ^ True)
         points: Truth = ((bits & self.leaf_mask) != 0) != self.leaf_if_set
         return table & points if height else table & False
 
@@ -246,17 +295,21 @@ class Format(Unchanging):
         return total
 
     def table_pfn(self, entry: Entries) -> Entries:
-        """The frame of the table that an entry points to."""
+        """The first frame of the table that an entry points to."""
+        return self._frame(entry, self.pfn_pieces if self.table_piece is None else (self.table_piece,))
+
+    @staticmethod
+    def _frame(entry: Entries, pieces: tuple[PfnPiece, ...]) -> Entries:
         bits: Any = entry
         total: Entries = bits & 0
-        for piece in self.pfn_pieces:
+        for piece in pieces:
             total = total | (((bits >> piece.lo) & ((1 << piece.width) - 1)) << piece.pfn_lo)
         return total
 
     def leaf_pfn(self, entry: Entries, height: int) -> Entries:
         """The first frame that a leaf maps: of its whole run of pages, if it is a Svnapot leaf."""
         keep: Any = _ALL & ~(self.leaf_ignored_bits[height] if self.leaf_ignored_bits else 0)
-        pfn: Any = self.table_pfn(entry & keep)
+        pfn: Any = self._frame(entry & keep, self.pfn_pieces)
         if self.napot_mask and height == 0:
             pfn = pfn & (self._napot(entry) * ((1 << self.napot_order) - 1) ^ _ALL)
         first: Entries = pfn
@@ -314,8 +367,9 @@ class Format(Unchanging):
         """By height: every bit outside the frame number that decides whether an entry is a leaf, a table or neither."""
         rules = self.reserved or ((),) * len(self.levels)
         always = self.valid | self.leaf_mask | self.pointer_mask
+        marks = self.invalid or (0,) * len(self.levels)
         return tuple(
-            (always | sum_bits(rule.mask | rule.any_of for rule in rules[height])) & ~self.pfn_mask
+            (always | marks[height] | sum_bits(rule.mask | rule.any_of for rule in rules[height])) & ~self.pfn_mask
             for height in range(len(self.levels))
         )
 

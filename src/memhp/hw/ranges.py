@@ -157,7 +157,7 @@ def _comparable(fmt: Format, slab: Slab, mask: int, contiguous: bool, holes: boo
     elif height:
         live = leaves_of(fmt, slab)
     else:
-        live = (words & np.uint64(fmt.valid)) != 0
+        live = np.asarray(fmt.is_marked(words, height))
         if fmt.napot_mask:
             # The frame number, by which the entries of a run differ, decides whether such a leaf is one.
             several = live & ((entries & np.uint64(fmt.napot_mask)) != 0)

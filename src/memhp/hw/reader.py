@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from memhp.hw.format import U64
+from memhp.hw.format import U64, Format
 
 
 class MissingTables(KeyError):
@@ -26,7 +26,8 @@ class TableReader(Protocol):
     """Anything that can show the contents of frames that hold page tables."""
 
     def tables(self, pfns: U64) -> U64:
-        """Whole frames, shape ``[n, page_size // 8]``, also where a root table fills only part of its frame.
+        """Whole frames (:attr:`~memhp.hw.format.Format.table_shift`), shape ``[n, entries of a frame]``, also where a
+        root table fills only part of its frame.
 
         Raises :class:`MissingTables`, or a plain KeyError that names one frame, for a frame that it cannot show.
         """
@@ -51,8 +52,8 @@ class ArrayReader:
         return chosen
 
 
-def read_tables(reader: TableReader, pfns: U64, width: int) -> tuple[U64, npt.NDArray[np.bool_]]:
-    """The tables of these frames, shape ``[n, width]``, and which of them the reader has; rows of others are zero."""
+def read_frames(reader: TableReader, pfns: U64, width: int) -> tuple[U64, npt.NDArray[np.bool_]]:
+    """These frames, shape ``[n, width]``, and which of them the reader has; rows of others are zero."""
     try:
         return reader.tables(pfns), np.ones(pfns.size, dtype=np.bool_)
     except KeyError as error:
@@ -67,6 +68,21 @@ def read_tables(reader: TableReader, pfns: U64, width: int) -> tuple[U64, npt.ND
             gone = set(_missing(error))
             present &= np.array([pfn not in gone for pfn in pfns.tolist()], dtype=np.bool_)
     return np.zeros((pfns.size, width), dtype=np.uint64), present
+
+
+def read_tables(reader: TableReader, fmt: Format, height: int, frames: U64) -> tuple[U64, npt.NDArray[np.bool_]]:
+    """The tables of a height that begin in these frames, one a row, and which of them the reader has whole.
+
+    Rows of others are zero. Where a table fills only part of its frame the row is the frame.
+    """
+    count = fmt.frames_at(height)
+    if count == 1:
+        return read_frames(reader, frames, fmt.frame_entries)
+    each: U64 = np.add.outer(frames, np.arange(count, dtype=np.uint64)).ravel()
+    rows, present = read_frames(reader, each, fmt.frame_entries)
+    whole: npt.NDArray[np.bool_] = np.logical_and.reduce(present.reshape(-1, count), axis=1)
+    joined: U64 = rows.reshape(frames.size, -1)
+    return joined if whole.all() else joined * whole[:, None], whole
 
 
 def _missing(error: KeyError) -> tuple[int, ...]:

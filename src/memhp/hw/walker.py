@@ -152,7 +152,7 @@ def walk(reader: TableReader, fmt: Format, root_pfn: int, va: int, *, root_index
     rights = fmt.rights_and
     frame = root_pfn
     for height in range(fmt.root_height, -1, -1):
-        rows, present = read_tables(reader, np.array([frame], dtype=np.uint64), fmt.page_size // 8)
+        rows, present = read_tables(reader, fmt, height, np.array([frame], dtype=np.uint64))
         if not present[0]:
             return Walk(va, End.MISSING, tuple(steps), missing=frame)
         index = fmt.index(va, height)
@@ -182,7 +182,7 @@ def translate(reader: TableReader, fmt: Format, root_pfn: int, vas: U64, *, root
         index = (vas[alive] >> np.uint64(level.shift)) & np.uint64(level.entries - 1)
         if height == fmt.root_height:
             index += np.uint64(root_index)
-        entries, present = _gather(reader, fmt, frames, index)
+        entries, present = _gather(reader, fmt, height, frames, index)
         leaf = np.asarray(fmt.is_leaf(entries, height))
         table = np.asarray(fmt.is_table(entries, height))
         end[alive[np.asarray(fmt.is_reserved(entries, height))]] = End.RESERVED
@@ -194,16 +194,16 @@ def translate(reader: TableReader, fmt: Format, root_pfn: int, vas: U64, *, root
     return Translations(pa, end == End.MAPPED, end, heights)
 
 
-def _gather(reader: TableReader, fmt: Format, frames: U64, index: U64) -> tuple[U64, Bools]:
-    """Entry ``index[i]`` of the table in ``frames[i]``, and whether the reader has that table."""
-    width = fmt.page_size // 8
+def _gather(reader: TableReader, fmt: Format, height: int, frames: U64, index: U64) -> tuple[U64, Bools]:
+    """Entry ``index[i]`` of the table of a height in ``frames[i]``, and whether the reader has that table."""
+    width = fmt.frame_entries * fmt.frames_at(height)
     unique, inverse = np.unique(frames, return_inverse=True)
     order = np.argsort(inverse, kind="stable")
     entries = np.zeros(frames.size, dtype=np.uint64)
     present = np.zeros(frames.size, dtype=np.bool_)
     count = max(1, SLAB_ENTRIES // width)
     for start in range(0, unique.size, count):
-        rows, have = read_tables(reader, unique[start : start + count], width)
+        rows, have = read_tables(reader, fmt, height, unique[start : start + count])
         lo, hi = np.searchsorted(inverse[order], (start, start + count))
         those = order[lo:hi]
         entries[those] = rows[inverse[those] - start, index[those]]
@@ -283,14 +283,14 @@ def _read(
 ) -> Iterator[Slab]:
     """The slabs of these tables; columns are (first, end, the root's place in its frame)."""
     first, end, shift = columns
-    width = fmt.page_size // 8
+    width = fmt.frame_entries * fmt.frames_at(height)
     at = shift if height == fmt.root_height else 0
     base = np.uint64(first << fmt.levels[height].shift)
     if height == fmt.root_height:
         va, base = np.array([fmt.canonical(first << fmt.levels[height].shift)], dtype=np.uint64), np.uint64(0)
     count = max(1, SLAB_ENTRIES // width)
     for i in range(0, frames.size, count):
-        rows, present = read_tables(reader, frames[i : i + count], width)
+        rows, present = read_tables(reader, fmt, height, frames[i : i + count])
         part = slice(i, i + count)
         entries = rows[:, at + first : at + end]
         yield Slab(height, frames[part], va[part] + base, entries, first, rights[part], present)
@@ -314,12 +314,12 @@ def _in_use(fmt: Format, slab: Slab) -> Bools:
     """Entries that may lead anywhere; of most tables that is a small part, and only that is looked at closely."""
     if fmt.pointer_mask:
         return np.asarray(slab.entries != np.uint64(fmt.empty[slab.height]))
-    return np.asarray((slab.entries & np.uint64(fmt.valid)) != 0)
+    return np.asarray(fmt.is_marked(slab.entries, slab.height))
 
 
 def leaves_of(fmt: Format, slab: Slab) -> Bools:
     """Which entries of a slab are leaves."""
-    found: Bools = (slab.entries & np.uint64(fmt.valid)) != 0
+    found = np.asarray(fmt.is_marked(slab.entries, slab.height))
     found[found] = fmt.is_leaf(slab.entries[found], slab.height)
     return found
 

@@ -6,44 +6,16 @@ RAM that the machine boots with, as that kernel's headers do.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from memhp.errors import BadInput
 from memhp.hw.unchanging import Unchanging
+from memhp.linux.areas import Area, Marker
 from memhp.linux.config import Config
 from memhp.spans import Span
 from memhp.units import MiB
 
 ADDRESS_SPACE = 1 << 64
 ADDRESS_MASK = ADDRESS_SPACE - 1
-
-
-class Area(NamedTuple):
-    """A named part of the kernel's address space, ``[start, end)``."""
-
-    name: str
-    start: int
-    end: int
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.end - self.start
-
-    @property
-    def span(self) -> Span:
-        """The area without its name."""
-        return Span(self.start, self.end)
-
-    def __contains__(self, address: object) -> bool:
-        return isinstance(address, int) and self.start <= address < self.end
-
-
-class Marker(NamedTuple):
-    """A line of the page-table dump, ``---[ name ]---``, printed before the first entry at or above `start`."""
-
-    start: int
-    name: str
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from memhp.hw.reader import TableReader
     from memhp.hw.tlb import Table
     from memhp.linux.arch.registry import Arch
+    from memhp.linux.areas import Area
     from memhp.linux.choices import ArchProfile
     from memhp.linux.config import Bases, Config
-    from memhp.linux.layout import Area, Layout
+    from memhp.linux.layout import Layout
     from memhp.linux.mm.altmap import VmemAltmap
     from memhp.linux.mm.dev_pagemap import DevPagemap
     from memhp.linux.mm.ptdump_style import Style
@@ -48,7 +49,9 @@ class LeafRule(NamedTuple):
 
 @dataclass(frozen=True)
 class Root:
-    """The kernel's page tables: format, the PFN of the frame with the root table, and its first entry in that frame."""
+    """The kernel's page tables: format, the frame with the root table (a PFN, where tables take a page each), and its
+    first entry in that frame.
+    """
 
     fmt: Format
     pfn: int
@@ -57,7 +60,7 @@ class Root:
     @property
     def address(self) -> int:
         """Where the first entry is in physical memory."""
-        return (self.pfn << self.fmt.page_shift) + 8 * self.index
+        return (self.pfn << self.fmt.table_shift) + 8 * self.index
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,12 @@ class VmCoreNotes(Protocol):
     @property
     def page_size(self) -> int:
         """Bytes of a page."""
+
+    def noted(self, key: str) -> bool:
+        """Whether there is such a line, ``KEY=…``."""
+
+    def integer(self, key: str, base: int = 10) -> int:
+        """A line's value as a number in that base. Raises :class:`memhp.errors.BadInput`."""
 
     def has(self, name: str, kind: str = "NUMBER") -> bool:
         """Whether the kernel noted ``KIND(name)``."""
@@ -347,8 +356,13 @@ class Port(Protocol):
 
     # What can be seen of it ----------------------------------------------------------------------------------
 
+    ram_has_hole: bool
+    """Whether RAM of QEMU's machine, where it begins at 0, has a hole below 4 GiB."""
     ptdump_style: Style
     """How its page-table dump prints a range."""
+
+    def ptdump_style_of(self, fmt: Format) -> Style:
+        """How it prints a range of tables of that format."""
 
     def ptdump_spans(self, fmt: Format) -> tuple[Span, ...]:
         """The addresses that its page-table dump covers."""

@@ -8,6 +8,7 @@ that nothing shows. A rule of which that is asked may run, and a GOTO of such a 
 import re
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import NamedTuple
 
 from memhp.errors import BadInput
@@ -139,16 +140,22 @@ def _text(source: Source, path: str) -> tuple[str, ...] | None:
 def _constant(source: Source, key: Key) -> tuple[str, ...] | None:
     """``CONST{arch}``; and of ``CONST{virt}`` whether it is ``none``, which x86 shows in the flags of its CPUs."""
     if key.argument == "arch":
-        try:
-            return (architecture(observe(source))[0].replace("_", "-"),)
-        except BadInput:
-            return None
+        return _arch(source)
     flags = cpuinfo.parse(source.get("/proc/cpuinfo") or "").flags
     if key.argument != "virt" or not flags & BARE_OR_NOT:
         return None
     if "hypervisor" not in flags:
         return ("none",)
     return ("a hypervisor's",) if key.value == "none" else None
+
+
+@lru_cache(maxsize=1)
+def _arch(source: Source) -> tuple[str, ...] | None:
+    """The machine's architecture as systemd calls it; looked at once, for every rule may ask."""
+    try:
+        return (architecture(observe(source))[0].replace("_", "-"),)
+    except BadInput:
+        return None
 
 
 def _both(*all_of: Truth) -> Truth:

@@ -44,7 +44,7 @@ def summary_lines(seen: SeenTables, areas: Sequence[AreaUse]) -> Iterator[str]:
     release = f"{info.release}, " if info is not None else ""
     yield f"{release}{fmt.name}, root at {seen.source.root.address:#x}"
     mapped = sum(area.mapped for area in areas)
-    size = exact_size(tables * fmt.page_size)
+    size = exact_size(sum(area.table_bytes for area in areas) + fmt.table_size(fmt.root_height))
     yield f"{format_size(mapped)} mapped by {format_count(tables, 'table')} of {size}, the root among them"
     for i, area in enumerate(areas):
         last = i == len(areas) - 1
@@ -62,7 +62,7 @@ def _leaf_rows(area: AreaUse) -> Iterator[str]:
 
 def _table_rows(area: AreaUse) -> Iterator[str]:
     for each in area.tables:
-        size = area.table_bytes // sum(table.count for table in area.tables) * each.count
+        size = each.table_size * each.count
         some = f"{each.empty} of them " if each.count > 1 else ""
         empty = f", {some}empty" if each.empty else ""
         yield f"{format_count(each.count, f'{each.level} table')}: {format_size(size)}{empty}"

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
     from memhp.hw.format import Format
     from memhp.hw.reader import TableReader
+    from memhp.linux.areas import Area
     from memhp.linux.choices import ArchProfile
     from memhp.linux.config import Config
-    from memhp.linux.layout import Area, Layout
+    from memhp.linux.layout import Layout
+    from memhp.linux.mm.ptdump_style import Style
     from memhp.linux.port import Root, VmCoreNotes
     from memhp.linux.state import Kernel
 
@@ -53,6 +55,7 @@ class GenericPort(Port, Unchanging):
     reads_memmap_option = False
     cmdline_options: tuple[str, ...] = ()
     image_start = 0
+    ram_has_hole = False
     direct_map_in_page_tables = True
     zones_end_with_ram = True
 
@@ -155,6 +158,10 @@ class GenericPort(Port, Unchanging):
         change = self.set_direct_map_default_noflush if valid else self.set_direct_map_invalid_noflush
         for page in range(pfn, pfn + nr):
             change(k, page)
+
+    def ptdump_style_of(self, fmt: Format) -> Style:
+        """The same with all page sizes."""
+        return self.ptdump_style
 
     def ptdump_spans(self, fmt: Format) -> tuple[Span, ...]:
         """The kernel's half."""

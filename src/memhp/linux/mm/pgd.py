@@ -15,8 +15,8 @@ import numpy as np
 from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.hw.format import U64, Format
 from memhp.hw.tlb import Table
+from memhp.linux.areas import Area
 from memhp.linux.choices import OwnRootTables
-from memhp.linux.layout import Area
 from memhp.linux.mm.pgalloc import alloc_tables
 from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel

@@ -21,7 +21,9 @@ from memhp.linux.port import Root
 from memhp.target.guest.guest import Guest
 
 _RAM = re.compile(r" +([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, ram\): (\S+)(?: @([0-9a-f]{16}))?.*")
-_ROOT = " Root memory region: "
+_VIEW = "FlatView #"
+_SYSTEM = re.compile(r' Root memory region: system| AS "memory", root: system')
+"""The view of all physical memory; where it is one region alone, that is its root."""
 _NOTE = struct.Struct("<III")
 
 
@@ -39,8 +41,9 @@ def pieces(mtree: str, files: dict[str, int]) -> tuple[Piece, ...]:
     found = set()
     system = False
     for line in mtree.splitlines():
-        if line.startswith(_ROOT):
-            system = line == f"{_ROOT}system"
+        if line.startswith(_VIEW):
+            system = False
+        system |= _SYSTEM.fullmatch(line.rstrip()) is not None
         match = _RAM.fullmatch(line.rstrip())
         if match and system and match[3] in files:
             start, end = int(match[1], 16), int(match[2], 16) + 1

@@ -14,7 +14,8 @@ import numpy as np
 
 from memhp.hw.before_images import BeforeImages
 from memhp.hw.format import HEIGHT_NAMES, U64, Format
-from memhp.linux.layout import Area, Layout
+from memhp.linux.areas import Area
+from memhp.linux.layout import Layout
 from memhp.linux.state import Kernel
 from memhp.scenario.result import TableChange
 

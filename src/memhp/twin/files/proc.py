@@ -18,8 +18,8 @@ from memhp.twin.tree import Attribute, Entry, Window
 COMPOUND = ("HUGE", "COMPOUND_HEAD")
 SHOWN: dict[Use, tuple[str, ...]] = {
     Use.FREE: ("BUDDY",),
-    Use.BOOT: ("RESERVED",),
-    Use.MEMMAP: ("RESERVED",),
+    Use.BOOT: (),
+    Use.MEMMAP: (),
     Use.TABLE: ("PGTABLE",),
     Use.KERNEL: (),
     Use.SLAB: ("SLAB",),
@@ -39,8 +39,13 @@ SHOWN: dict[Use, tuple[str, ...]] = {
 }
 """The flags by which ``/proc/kpageflags`` shows what a page is used for (``fs/proc/page.c:stable_page_flags``)."""
 
-MARKED = {PageFlags.HWPOISON: "HWPOISON", PageFlags.VMEMMAP_SELF_HOSTED: "OWNER_PRIVATE"}
-"""The flags of pages that are shown besides."""
+MARKED = {
+    PageFlags.RESERVED: "RESERVED",
+    PageFlags.HWPOISON: "HWPOISON",
+    PageFlags.VMEMMAP_SELF_HOSTED: "OWNER_PRIVATE",
+}
+"""The flags of pages that are shown besides. Struct pages are reserved at boot, and up to 6.10 those that lie in the
+memory that they describe; those that the buddy gave room for never."""
 
 MAPPED = frozenset({Use.MOVABLE, Use.PINNED, Use.SECRETMEM, Use.HUGETLB, Use.GIGANTIC})
 """Uses that processes have mapped, each page once."""
@@ -84,10 +89,11 @@ def flags(k: Kernel, pfns: Span) -> Words:
         if owner.use in SHOWN:
             value = sum(1 << KEPT[name] for name in SHOWN[owner.use])
             found[start - pfns.start : end - pfns.start] = value
+    there = found != np.uint64(1 << KEPT["NOPAGE"])
     for start, end, each in k.page_flags.runs(*pfns):
-        for flag, name in MARKED.items():
-            if flag in each:
-                found[start - pfns.start : end - pfns.start] |= np.uint64(1 << KEPT[name])
+        marks = sum(1 << KEPT[name] for flag, name in MARKED.items() if flag in each)
+        part = slice(start - pfns.start, end - pfns.start)
+        found[part] |= np.uint64(marks) * there[part]
     return found
 
 

@@ -3,8 +3,9 @@
 
 from memhp.linux.arch.arm64.choices import arm64
 from memhp.linux.arch.arm64.include.asm.pgtable_prot import MT_NORMAL, MT_NORMAL_TAGGED
+from memhp.linux.areas import Area
 from memhp.linux.config import Config
-from memhp.linux.layout import Area, Layout
+from memhp.linux.layout import Layout
 from memhp.linux.port import WRITABLE, LeafRule
 from memhp.spans import Span
 

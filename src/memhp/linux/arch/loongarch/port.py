@@ -42,6 +42,7 @@ class LoongArchPort(GenericPort):
     zones_end_with_ram = False
 
     ram_start = 0
+    ram_has_hole = True
     plug_start = 2 * GiB
     """``VIRT_HIGHMEM_BASE`` of QEMU, which plugs right behind the RAM there."""
     image_start = 2 * MiB

@@ -43,6 +43,7 @@ class X86Port(GenericPort):
     has_crash_hotplug = True
 
     ram_start = 0
+    ram_has_hole = True
     bios_ranges = (Span(0, 4 * KiB), Span(640 * KiB, ISA_END_ADDRESS))
     """``arch/x86/kernel/setup.c:trim_bios_range``: the BIOS's page; display memory and option ROMs."""
     plug_start = 4 * GiB

@@ -12,9 +12,9 @@ from memhp.linux.arch.riscv.choices import riscv
 from memhp.linux.arch.riscv.include.asm.pgtable_bits import PAGE_KERNEL, PAGE_TABLE, PRESENT
 from memhp.linux.arch.riscv.mm.pgtable import arch_vmap_supported, pmd_free_pte_page, pud_free_pmd_page
 from memhp.linux.arch.riscv.mm.tlbflush import flush_all, flush_kernel_range, flush_tlb_all, flush_tlb_kernel_range
+from memhp.linux.areas import Area
 from memhp.linux.choices import TableDtor
 from memhp.linux.init_text import call_page_table_code
-from memhp.linux.layout import Area
 from memhp.linux.mm import access, pgd
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.dev_pagemap import DevPagemap

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from memhp.linux.arch.arm64.choices import arm64
 from memhp.linux.arch.arm64.format import CONT_PMDS
+from memhp.linux.areas import Area, Marker
 from memhp.linux.config import Config
-from memhp.linux.layout import ADDRESS_MASK, ADDRESS_SPACE, Area, Layout, Marker
+from memhp.linux.layout import ADDRESS_MASK, ADDRESS_SPACE, Layout
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB, align_down, align_up, div_round_up
 

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.linux.arch.riscv.choices import riscv
+from memhp.linux.areas import Area, Marker
 from memhp.linux.config import Config
-from memhp.linux.layout import ADDRESS_SPACE, Area, Layout, Marker
+from memhp.linux.layout import ADDRESS_SPACE, Layout
 from memhp.spans import Span
 from memhp.units import GiB, MiB, PiB, TiB, align_down, align_up
 

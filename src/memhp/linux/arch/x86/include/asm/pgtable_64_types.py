@@ -4,8 +4,9 @@ arch/x86/include/asm/pgtable_64_types.h and page_64_types.h, Documentation/arch/
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from memhp.linux.areas import Area, Marker
 from memhp.linux.config import Config
-from memhp.linux.layout import ADDRESS_MASK, Area, Layout, Marker
+from memhp.linux.layout import ADDRESS_MASK, Layout
 from memhp.units import GiB, MiB, TiB, align_up
 
 KERNEL_FILE = "arch/x86/include/asm/pgtable_64_types.h"

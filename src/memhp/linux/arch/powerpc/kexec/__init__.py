@@ -1,0 +1,2 @@
+"""``arch/powerpc/kexec``."""
+# SPDX-License-Identifier: GPL-2.0-or-later

@@ -1,0 +1,2 @@
+"""``arch/powerpc/mm``."""
+# SPDX-License-Identifier: GPL-2.0-or-later

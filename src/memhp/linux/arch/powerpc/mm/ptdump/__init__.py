@@ -1,0 +1,2 @@
+"""``arch/powerpc/mm/ptdump``."""
+# SPDX-License-Identifier: GPL-2.0-or-later

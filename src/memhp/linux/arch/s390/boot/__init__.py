@@ -1,0 +1,2 @@
+"""``arch/s390/boot``."""
+# SPDX-License-Identifier: GPL-2.0-or-later
