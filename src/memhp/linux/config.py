@@ -66,6 +66,14 @@ class Core(NamedTuple):
     percent: int = 0
 
 
+class Cma(NamedTuple):
+    """What ``cma=SIZE@BASE-LIMIT`` asks for, bytes; a base without a limit is where exactly, no limit is none."""
+
+    size: int
+    base: int = 0
+    limit: int = 0
+
+
 @dataclass(frozen=True)
 class Config(Unchanging):
     """One kernel on one kind of CPU: build options, boot options, CPU features. :meth:`validate` checks the whole."""
@@ -98,6 +106,8 @@ class Config(Unchanging):
     """``kernelcore=``: what all nodes together keep for any use, the rest being ZONE_MOVABLE."""
     movablecore: Core | None = None
     """``movablecore=``: what is to be ZONE_MOVABLE."""
+    cma: Cma | None = None
+    """``cma=``: what boot reserves for the contiguous memory allocator."""
     hypervisor: bool = True
     """x86: whether CPUID says that there is a hypervisor (decides the memory block size from 64 GiB on)."""
     memory_block_advice: int = 0

@@ -8,11 +8,12 @@ from typing import NamedTuple
 from memhp.errors import BadInput
 from memhp.hw.machine import Machine
 from memhp.hw.memory import Owner, Use
-from memhp.linux.config import Config
+from memhp.linux.config import Cma, Config
 from memhp.linux.drivers.acpi.numa.srat import Srat, acpi_map_pxm_to_node
 from memhp.linux.drivers.base.memory_devices import memory_dev_init
 from memhp.linux.drivers.base.node import NodeStates
 from memhp.linux.drivers.base.node_init import node_dev_init
+from memhp.linux.kernel.dma.contiguous import dma_contiguous_reserve
 from memhp.linux.kernel.resource import (
     IORESOURCE_BUSY,
     IORESOURCE_MEM,
@@ -169,10 +170,15 @@ def start_kernel(spec: MachineSpec) -> Kernel:
     _setup_memory(k, spec)
     _reserve_image(k, spec)
     _mark_hotpluggable(k, spec)
-    for area in (*spec.cma, *spec.untouched):
+    cma = spec.cma if config.cma is None else ()
+    for area in (*cma, *spec.untouched):
         k.memblock.memblock_reserve(area.start, area.size)
     k.port.paging_init(k)
+    if config.cma is not None and not k.port.memmap_before_cma:
+        cma = tuple(_cma(k, config.cma))
     sparse_init(k)
+    if config.cma is not None and k.port.memmap_before_cma:
+        cma = tuple(_cma(k, config.cma))
     free_area_init(k)
     late = _reserve_early(k, spec)
     for area in spec.untouched:
@@ -186,7 +192,7 @@ def start_kernel(spec: MachineSpec) -> Kernel:
     node_dev_init(k)
     keep_boot_memory_online(k)
     set_memmap_mode(k)
-    for area in spec.cma:
+    for area in cma:
         init_cma_reserved_pageblock(k, area.start >> config.page_shift, area.size >> config.page_shift)
     hugepage_init(k, init_per_zone_wmark_min(k))
     free_reserved(k, late, "mm/page_alloc.c:free_reserved_area")
@@ -230,6 +236,13 @@ def _reserve_image(k: Kernel, spec: MachineSpec) -> None:
         where="memory",
         fix="boot with more memory",
     )
+
+
+def _cma(k: Kernel, cma: Cma) -> Iterator[Span]:
+    """The area that boot reserves for CMA, if it can."""
+    area = dma_contiguous_reserve(k, cma)
+    if area is not None:
+        yield area
 
 
 def _mark_hotpluggable(k: Kernel, spec: MachineSpec) -> None:

@@ -199,6 +199,8 @@ class Port(Protocol):
     """Fields of a configuration that say what only CPUs of this architecture can do."""
     own_options: tuple[str, ...]
     """Other fields of a configuration that only this architecture's code reads, and a scenario may name."""
+    memmap_before_cma: bool
+    """Whether ``setup_arch()`` allocates struct pages before it reserves memory for CMA."""
     mem_is_an_end: bool
     """Whether ``mem=`` names the physical address at which RAM ends; else how much of it there is."""
     reads_memmap_option: bool
@@ -250,6 +252,9 @@ class Port(Protocol):
 
     def has_dma_zone(self, config: Config) -> bool:
         """Whether this kernel, built with ZONE_DMA, uses it."""
+
+    def dma_contiguous_limit(self, k: Kernel) -> int:
+        """Below which address (bytes) memory is reserved for CMA: what ``dma_contiguous_reserve()`` is called with."""
 
     def arch_zone_limits_init(self, config: Config, dram: Span, dma_limit: int | None) -> dict[ZoneType, int]:
         """The ends in bytes of the DMA zones, for RAM within `dram`; `dma_limit` is what the firmware says."""

@@ -10,7 +10,7 @@ import msgspec
 from memhp.errors import BadInput
 from memhp.linux.arch.registry import ports
 from memhp.linux.choice import value_in
-from memhp.linux.config import Config, Core
+from memhp.linux.config import Cma, Config, Core
 from memhp.linux.drivers.acpi.numa.srat import memory_block_advice
 from memhp.linux.release import parse_release, since
 from memhp.scenario.schema import Boot, Build, Cpu, MachineText, Memory, Size
@@ -25,11 +25,20 @@ def with_boot(config: Config, boot: Boot | None) -> Config:
     """A configuration with what the scenario puts on the command line; what it does not name stays as it was."""
     if boot is None:
         return config
-    plain = msgspec.structs.replace(boot, kernelcore=None, movablecore=None)
+    plain = msgspec.structs.replace(boot, kernelcore=None, movablecore=None, cma=None)
     cores: dict[str, Any] = {
         name: core(text, where=f"{name}=") for name in CORES if (text := getattr(boot, name)) is not None
     }
-    return replace(_with(config, plain), **cores)
+    config = replace(_with(config, plain), **cores)
+    return config if boot.cma is None else replace(config, cma=cma(boot.cma, where="cma="))
+
+
+def cma(text: Size, *, where: str) -> Cma:
+    """Size, base and limit, as ``kernel/dma/contiguous.c:early_cma`` reads them. Raises :class:`BadInput`."""
+    size, at, place = str(text).partition("@")
+    base, dash, limit = place.partition("-")
+    told = Cma(*(parse_size(each, where=where) if each else 0 for each in (size, base, limit)))
+    return told._replace(limit=told.base + told.size) if at and not dash else told
 
 
 def core(text: Size, *, where: str) -> Core:

@@ -54,6 +54,7 @@ READERS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "movable_node": ("movable_node", _flag),
     "kernelcore": ("kernelcore", _amount),
     "movablecore": ("movablecore", _amount),
+    "cma": ("cma", _amount),
 }
 """Options by the key of ``[machine.boot]`` that says the same, and how their values are read."""
 

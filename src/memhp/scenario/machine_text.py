@@ -42,6 +42,9 @@ class Boot(Strict, frozen=True):
     """What the kernel keeps of the memory at boot for any use, the rest being Movable: a size, or ``"40%"``."""
     movablecore: Size | None = None
     """What of it is to be Movable."""
+    cma: Size | None = None
+    """What boot reserves for the contiguous memory allocator: a size, ``"64M@4G"`` or ``"64M@0-4G"`` (kernels with
+    ``CONFIG_DMA_CMA``)."""
     rodata_full: bool | None = None
     """arm64: single pages of the direct map may change protection, so it is mapped by base pages."""
     debug_pagealloc: bool | None = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from memhp.hw.formats import chosen
 from memhp.hw.unchanging import Unchanging
 from memhp.linux.layout import ADDRESS_SPACE
+from memhp.linux.mm.zone_limits import zone_limits
 from memhp.linux.port import Port
 from memhp.linux.release import Since, first
 from memhp.spans import Span
@@ -51,6 +52,7 @@ class GenericPort(Port, Unchanging):
     plug_start = 0
     cpu_features: tuple[str, ...] = ()
     own_options: tuple[str, ...] = ()
+    memmap_before_cma = False
     mem_is_an_end = False
     reads_memmap_option = False
     cmdline_options: tuple[str, ...] = ()
@@ -58,6 +60,11 @@ class GenericPort(Port, Unchanging):
     ram_has_hole = False
     direct_map_in_page_tables = True
     zones_end_with_ram = True
+
+    def dma_contiguous_limit(self, k: Kernel) -> int:
+        """The end of the lowest zone, which all devices reach (``arm64_dma_phys_limit``, ``dma32_phys_limit``)."""
+        dram = Span(k.memblock.memblock_start_of_DRAM(), k.memblock.memblock_end_of_DRAM())
+        return next(iter(zone_limits(k.config, dram).values())) << k.config.page_shift
 
     def va_bits_of(self, record: ArchProfile, page_size: int) -> tuple[int, ...]:
         """Whatever the kernel's choices, the widths that there are."""

@@ -40,6 +40,8 @@ class Arm64Port(GenericPort):
     uname_words = ("arm64", "aarch64")
     cpu_features = ("bbml2", "tlb_range")
     own_options = ("rodata_full",)
+    memmap_before_cma = True
+    """``bootmem_init()``."""
     cmdline_options = ("arm64.nolva",)
     elf_machine = 183
     record = RECORD

@@ -16,6 +16,7 @@ from memhp.linux.config import Config
 from memhp.linux.layout import Layout
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.port import LeafRule, Paging, Port
+from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB
 
@@ -64,6 +65,10 @@ class LoongArchPort(GenericPort):
     def layout(self, config: Config, ram: Span, image_size: int) -> Layout:
         """The areas, which do not depend on RAM."""
         return loongarch_layout(config, image_size)
+
+    def dma_contiguous_limit(self, k: Kernel) -> int:
+        """``setup_arch()``: all RAM."""
+        return k.memblock.memblock_end_of_DRAM()
 
     def arch_zone_limits_init(self, config: Config, dram: Span, dma_limit: int | None) -> dict[ZoneType, int]:
         """``MAX_DMA32_PFN`` of arch/loongarch/include/asm/dma.h."""

@@ -22,6 +22,7 @@ from memhp.linux.layout import Layout
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.port import LeafRule, Paging, Port
 from memhp.linux.release import Since, first, since
+from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB
 
@@ -88,6 +89,10 @@ class X86Port(GenericPort):
     def max_dma_address(self, layout: Layout) -> int:
         """16 MiB (``arch/x86/include/asm/dma.h``)."""
         return 16 * MiB
+
+    def dma_contiguous_limit(self, k: Kernel) -> int:
+        """``setup_arch()``: all RAM."""
+        return k.memblock.memblock_end_of_DRAM()
 
     def arch_zone_limits_init(self, config: Config, dram: Span, dma_limit: int | None) -> dict[ZoneType, int]:
         """``MAX_DMA_PFN`` and ``MAX_DMA32_PFN`` (``arch/x86/include/asm/dma.h``)."""

@@ -1,0 +1,54 @@
+"""Where boot reserves memory for the contiguous memory allocator: ``cma=``, kernel/dma/contiguous.c and mm/cma.c.
+
+The area becomes pageblocks of type CMA (:func:`memhp.linux.mm.mm_init.init_cma_reserved_pageblock`), which movable
+memory may use meanwhile, and whose memory blocks do not go offline. Of kernels with ``CONFIG_DMA_CMA``. Bytes.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.linux.config import Cma
+from memhp.linux.mm.memblock import NUMA_NO_NODE
+from memhp.linux.place import of_file
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import GiB, align_down, align_up
+
+KERNEL_FILE = "kernel/dma/contiguous.c"
+SZ_4G = 4 * GiB
+
+
+def dma_contiguous_reserve(k: Kernel, cma: Cma) -> Span | None:
+    """Reserve what the command line asks for, below what the architecture's devices reach; None where it cannot be."""
+    limit = k.port.dma_contiguous_limit(k)
+    selected = min(cma.limit, limit) if cma.limit else limit
+    area = cma_declare_contiguous(k, cma.base, cma.size, selected, fixed=cma.limit == cma.base + cma.size)
+    if area is None:
+        k.hw.log(f"cma: Failed to reserve {cma.size >> 20} MiB", "err")
+    else:
+        k.hw.log(f"cma: Reserved {area.size >> 20} MiB at {area.start:#018x}")
+    return area
+
+
+@of_file("mm/cma.c")
+def cma_declare_contiguous(k: Kernel, base: int, size: int, limit: int, *, fixed: bool) -> Span | None:
+    """Reserve an area of pageblocks: at `base` exactly, or from there to `limit`; above 4 GiB first, from below."""
+    block, memblock = k.config.pageblock_nr_pages * k.config.page_size, k.memblock
+    end = memblock.memblock_end_of_DRAM()
+    if fixed and base % block:
+        return None
+    base, size, limit = align_up(base, block), align_up(size, block), align_down(limit, block)
+    limit = min(limit, end) if limit else end
+    if not size or base + size > limit:
+        return None
+    if fixed and base:
+        if memblock.memblock_is_region_reserved(base, size):
+            return None
+        memblock.memblock_reserve(base, size)
+        return Span(base, base + size)
+    at = None
+    if not memblock.bottom_up and end >= SZ_4G + size:
+        memblock.bottom_up = True
+        at = memblock.memblock_alloc_range_nid(size, block, SZ_4G, limit, NUMA_NO_NODE, exact_nid=True)
+        memblock.bottom_up = False
+    if at is None:
+        at = memblock.memblock_alloc_range_nid(size, block, base, limit, NUMA_NO_NODE, exact_nid=True)
+    return None if at is None else Span(at, at + size)
