@@ -15,6 +15,7 @@ from memhp.facts.open_source import open_source, steps
 from memhp.facts.source import natural_order
 from memhp.facts.sysroot import write_sysroot
 from memhp.linux.arch.registry import ARCHES
+from memhp.target.captures.take import take
 
 NAME = "x86_64-6.12.107+deb13-cloud-amd64-virtio-mem-default"
 
@@ -100,6 +101,17 @@ def test_a_sysroot_with_nothing_but_memory_blocks_shows_these() -> None:
     shown = observe(source)
     assert (shown.iomem, shown.zones) == ((), ())
     assert shown.memory == memory_blocks.read(source)
+
+
+def test_folders_beside_the_files_of_sysfs_are_no_files(tmp_path: Path) -> None:
+    """Kernels with CONFIG_PM have ``power`` in the folder of each device."""
+    name = all_captures()[0]
+    write_sysroot(facts(name, next(iter(open_capture(name)))), tmp_path)
+    before = take(open_source(tmp_path), private=True, pages=True)
+    for folder in ("memory", "memory/memory0", "node", "node/node0"):
+        (tmp_path / "sys/devices/system" / folder / "power").mkdir(parents=True)
+    assert open_source(tmp_path).get("/sys/devices/system/memory/power") is None
+    assert take(open_source(tmp_path), private=True, pages=True) == before
 
 
 def test_the_live_machine_is_the_root_folder() -> None:

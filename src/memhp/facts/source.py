@@ -116,11 +116,14 @@ class TreeSource(Source):
         self.root = root
 
     def get(self, path: str) -> str | None:
-        """The text of a file, or None where it does not exist or cannot be read."""
+        """The text of a file, or None where it does not exist, cannot be read, or is a folder."""
         if path == DMESG and self.kind == "live":
             return kernel_log()
+        file = self.root / path.lstrip("/")
+        if file.is_dir():
+            return None
         try:
-            return decoded(read_file(self.root / path.lstrip("/"), FILE_SIZE), self.where(path), path)
+            return decoded(read_file(file, FILE_SIZE), self.where(path), path)
         except OSError:
             return None
 
