@@ -1,14 +1,18 @@
-"""JSON of whatever a report or an answer holds, also where a text is none: a file's name may have any bytes."""
+"""JSON of whatever a report or an answer holds, also where a text is none: a file's name may have any bytes.
+
+And what JSON from outside holds, whatever that is.
+"""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from memhp.printable import printable
 
+T = TypeVar("T")
 _HALVES = re.compile("[\ud800-\udfff]+")
 """Halves of surrogate pairs, which stand for bytes that are no text (``os.fsdecode()``)."""
 
@@ -21,6 +25,16 @@ def json_encoded(
         return msgspec.json.encode(value, enc_hook=enc_hook, order=order)
     except UnicodeEncodeError:
         return msgspec.json.encode(_as_text(msgspec.to_builtins(value, enc_hook=enc_hook)), order=order)
+
+
+def json_decoded(data: bytes | str, kind: type[T]) -> T:
+    """What JSON from outside says. Raises msgspec.DecodeError for what is not of that kind, no text, or has no end."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except RecursionError:
+        raise msgspec.DecodeError("nested too deep") from None
+    except UnicodeError as error:
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def _as_text(value: Any) -> Any:

@@ -70,7 +70,10 @@ def test_nobody_at_the_control_socket_is_one_line(tmp_path: Path, capfd: pytest.
     assert "No such file or directory (start memhp device virtio-mem" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("sent", [b"{", b'{"requested": "x"}\n', b'{"more": 1}\n', b"\xff\n", b"x" * 70000])
+DEEP = b'{"a":' * 9000 + b"\n"
+
+
+@pytest.mark.parametrize("sent", [b"{", b'{"requested": "x"}\n', b'{"more": 1}\n', b"\xff\n", b"x" * 70000, DEEP])
 def test_a_control_request_that_cannot_be_read_is_answered_with_one_line(sent: bytes, control: Path) -> None:
     with socket.socket(socket.AF_UNIX) as line:
         line.settimeout(5)

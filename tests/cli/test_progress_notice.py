@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from pathlib import Path
+from threading import Event, Timer
 
 import pytest
 
 from every_command import RUNS, world
+from memhp.cli.at_work import at_work, notice
 from memhp.cli.main import main
 from memhp.cli.output import progress
 from memhp.cli.progress_notice import PatientProgress
@@ -27,17 +29,33 @@ LONG = ("explore", "pagetables", "why", "blocks", "plan", "capture", "rehearse",
 def test_work_that_may_be_long_is_announced(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    started: list[PatientProgress] = []
+    started: list[Timer] = []
 
-    def start(progress: PatientProgress) -> None:
-        started.append(progress)
+    def start(timer: Timer) -> None:
+        started.append(timer)
         raise KeyboardInterrupt  # that is all there is to see
 
     monkeypatch.chdir(tmp_path)
     with world(tmp_path, command):
-        monkeypatch.setattr(PatientProgress, "start", start)
+        monkeypatch.setattr(Timer, "start", start)
         assert main([*command.split(), *RUNS[command].words]) == 130
     assert started
+
+
+def test_work_of_unknown_length_says_what_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("memhp.cli.at_work.PATIENCE", 0)
+    said = Event()
+
+    def told(what: str) -> None:
+        notice(what)
+        said.set()
+
+    monkeypatch.setattr("memhp.cli.at_work.notice", told)
+    with at_work("reading \x1b[31m"):
+        assert said.wait(10)
+    assert capsys.readouterr().err == "memhp: still at work: reading \\x1b[31m\n"
 
 
 def test_short_work_is_not_worth_a_word(capsys: pytest.CaptureFixture[str]) -> None:

@@ -187,6 +187,7 @@ def test_what_is_asked_at_run_time_is_a_step_trouble_or_speed(tool: Tool) -> Non
     status = told('{"do": "status", "since": 0}')
     assert status.entries == len(status.record) == len(tool.twin.record.entries)
     assert "cannot be read" in told("plug").error
+    assert "nested too deep" in told('{"x": ' + "[" * 100_000).error
     assert "do" in told('{"do": "explode"}').error
     assert "blocks" in told('{"do": "offline", "blocks": [999]}').error
     assert [value_of(text) for text in ("[40]", "2.5", "true", "1G", "EAGAIN")] == [[40], 2.5, True, "1G", "EAGAIN"]

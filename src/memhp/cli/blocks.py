@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from memhp.cli.at_work import at_work
 from memhp.cli.machine_options import machine_options, opened
 from memhp.cli.memory_options import memory_of, memory_options
-from memhp.cli.output import at_work, emit_json, json_option
+from memhp.cli.output import emit_json, json_option
 
 if TYPE_CHECKING:
     from memhp.facts.source import Source

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
+from memhp.cli.at_work import at_work
 from memhp.cli.guest_options import GuestChoice, guest_options
-from memhp.cli.output import at_work, echo_lines, emit_json, json_option
+from memhp.cli.output import echo_lines, emit_json, json_option
 from memhp.units import format_count, format_size
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from memhp.cli.at_work import at_work
 from memhp.cli.configurations import choice_option, told_choices
-from memhp.cli.output import at_work, console, emit_json, json_option, output_option
+from memhp.cli.output import console, emit_json, json_option, output_option
 from memhp.errors import BadInput
 
 

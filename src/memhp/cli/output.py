@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import wrap
@@ -105,14 +104,6 @@ def console(*, stderr: bool = False) -> "Console":
 
     stream = sys.stderr if stderr else sys.stdout
     return Terminal(file=stream, highlight=False, markup=False, width=None if stream.isatty() else PIPE_WIDTH)
-
-
-@contextmanager
-def at_work(what: str) -> Iterator[None]:
-    """Progress of work of which nobody knows how much there is."""
-    with progress() as bar:
-        bar.add_task(what, total=None)
-        yield
 
 
 def progress() -> "Progress":

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from memhp.cli.at_work import at_work
 from memhp.cli.memory_options import opened_memory, ram_option
-from memhp.cli.output import at_work, echo_lines, emit_json, json_option
+from memhp.cli.output import echo_lines, emit_json, json_option
 from memhp.errors import BadInput, one_of
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import Literal
 
 import click
 
+from memhp.cli.at_work import at_work
 from memhp.cli.machine_options import machine_options, opened
-from memhp.cli.output import at_work, emit_json, json_bytes, json_option, output_option
+from memhp.cli.output import emit_json, json_bytes, json_option, output_option
 from memhp.units import parse_size
 
 

@@ -1,16 +1,12 @@
 """Long work says so, once, where nobody would see its progress line."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import sys
 from threading import Timer
 
 from rich.console import Console
 from rich.progress import Progress
 
-from memhp.printable import printable
-
-PATIENCE = 5.0
-"""Seconds of work after which something is said."""
+from memhp.cli.at_work import PATIENCE, notice
 
 
 class PatientProgress(Progress):
@@ -35,4 +31,4 @@ class PatientProgress(Progress):
         """Say what is being done, and how far it is."""
         for task in self.tasks:
             far = "" if task.total is None else f" ({task.completed:.0f} of {task.total:.0f} done)"
-            print(f"memhp: still at work: {printable(task.description)}{far}", file=sys.stderr, flush=True)
+            notice(task.description, far)

@@ -8,6 +8,7 @@ import msgspec
 
 from memhp.errors import BadInput
 from memhp.facts.source import Source
+from memhp.json_text import json_decoded
 from memhp.spans import Span
 
 DAX_DEVICES = "/sys/bus/dax/devices"
@@ -109,7 +110,7 @@ def read_qemu(source: Source) -> Qemu | None:
     if text is None:
         return None
     try:
-        record = msgspec.json.decode(text.encode(), type=_Qmp)
+        record = json_decoded(text, _Qmp)
     except msgspec.DecodeError as error:
         fix = "take the capture again, with QEMU's answers"
         raise BadInput(str(error).lower(), where=source.where(QMP), fix=fix) from error

@@ -17,7 +17,7 @@ from memhp.facts.memory_blocks import MemoryBlock
 from memhp.facts.observed import Facts
 from memhp.facts.source import OSRELEASE, Source
 from memhp.facts.usage import usage
-from memhp.json_text import json_encoded
+from memhp.json_text import json_decoded, json_encoded
 from memhp.operate.block_selection import blocks_about
 from memhp.operate.kernel_memory import pins_held
 from memhp.operate.rehearsal import session_of
@@ -301,8 +301,8 @@ def _risk(
 def read_plan(text: bytes, *, where: str) -> HostPlan:
     """A plan as it was written. Raises :class:`BadInput` for what is none, and for one that was changed by hand."""
     try:
-        found = msgspec.json.decode(text, type=HostPlan)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        found = json_decoded(text, HostPlan)
+    except msgspec.DecodeError as error:
         raise BadInput(f"is no plan: {error}", where=where, fix="make one with memhp plan --out FILE") from error
     if plan_id(found.goal, found.machine, found.steps) != found.id:
         raise BadInput("was changed after it was made", where=where, fix="make another with memhp plan")

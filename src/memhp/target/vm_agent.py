@@ -100,7 +100,7 @@ class GuestAgent:
         line = self._until(b"\n")
         try:
             answer = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise VmLost(f"the guest agent does not speak JSON: {line[:80]!r}") from None
         if not isinstance(answer, dict) or "return" not in answer:
             error = answer.get("error", {}) if isinstance(answer, dict) else {}

@@ -67,7 +67,7 @@ class CloudHypervisorVm:
             raise VmRefused(f"Cloud Hypervisor refuses {what}: {said}")
         try:
             found = json.loads(data) if data else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             raise VmLost(f"not an answer of Cloud Hypervisor: {data[:80]!r}") from None
         return found if isinstance(found, dict) else {}
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from memhp.errors import BadInput, MemhpError
-from memhp.json_text import json_encoded
+from memhp.json_text import json_decoded, json_encoded
 from memhp.limits import ANSWER_SECONDS, SECONDS, STEP_SECONDS
 from memhp.scenario import schema
 from memhp.scenario.schema import StepKind
@@ -61,8 +61,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, rename={"time": "time_ns
 def answer(twin: Twin, line: bytes) -> Answer:
     """Do what a line asks for."""
     try:
-        asked: Ask = msgspec.json.decode(line, type=Ask)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        asked: Ask = json_decoded(line, Ask)  # type: ignore[arg-type]
+    except msgspec.MsgspecError as error:
         return Answer(verdict="refused", error=f"the request cannot be read: {error}")
     since = asked.since if isinstance(asked, Status) else None
     came = None
@@ -114,7 +114,7 @@ def ask(path: Path, asked: dict[str, object]) -> Answer:
             # A step may take its time; whether a twin is there at all shows at once.
             for words, seconds in (({"do": "status"}, ANSWER_SECONDS.most), (asked, STEP_SECONDS.most)):
                 line.send(json_encoded(words) + b"\n")
-                told = msgspec.json.decode(line.until(b"\n", seconds), type=Answer)
+                told = json_decoded(line.until(b"\n", seconds), Answer)
     except (OSError, EOFError, msgspec.MsgspecError) as error:
         raise BadInput(f"no twin answers: {error}", where=str(path), fix="memhp twin --ctl SOCKET …") from None
     if told.error:

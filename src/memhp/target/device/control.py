@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from memhp.errors import BadInput, MemhpError
+from memhp.json_text import json_decoded
 from memhp.scenario.schema import Fault
 from memhp.target.device.status import DeviceDocument
 from memhp.target.socket_line import SocketLine
@@ -68,8 +69,8 @@ class Client:
             return False
         told: DeviceDocument | Trouble
         try:
-            told = answer(msgspec.json.decode(self._asked.partition(b"\n")[0], type=Ask))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            told = answer(json_decoded(self._asked.partition(b"\n")[0], Ask))
+        except msgspec.MsgspecError as error:
             told = Trouble(error=f"the request cannot be read: {error}")
         except MemhpError as error:
             told = Trouble(error=str(error))
@@ -96,10 +97,10 @@ def ask(path: Path, wanted: Ask) -> DeviceDocument:
         with closing(SocketLine(path)) as line:
             line.send(msgspec.json.encode(wanted) + b"\n")
             data = line.until(b"\n")
-        told = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        told = json_decoded(data, dict[str, msgspec.Raw])
         if "error" in told:
-            raise BadInput(msgspec.json.decode(told["error"], type=str), where=where)
-        return msgspec.json.decode(data, type=DeviceDocument)
+            raise BadInput(json_decoded(bytes(told["error"]), str), where=where)
+        return json_decoded(data, DeviceDocument)
     except (OSError, EOFError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "it does not answer"
         raise BadInput(why, where=where, fix="start memhp device virtio-mem, and name its --control") from None
