@@ -8,13 +8,14 @@ from memhp.conform.compare import Comparison, compare_moment
 from memhp.conform.dumped_pages import tell
 from memhp.conform.passed_over import tell_passed_over
 from memhp.conform.rules import Context
-from memhp.conform.tables import compare_tables
+from memhp.conform.tables import added_memory, compare_tables
+from memhp.conform.told_places import tell_places
 from memhp.facts.observed import Facts
 from memhp.facts.usage import free_pages
 from memhp.linux.mm.free_area import nr_free_pages
 from memhp.scenario.schema import MachineText, Resize, StepKind
 from memhp.scenario.titles import title
-from memhp.spans import Span, SpanSet
+from memhp.spans import SpanSet
 from memhp.target.model.target import ModelTarget
 from memhp.target.target import REFUSED, Done, Readable, ShowsPages, Target, check_steps
 from memhp.units import MiB
@@ -66,6 +67,9 @@ class Lockstep:
         tell(model, shown, log[self._seen[0] :])
         resized = self._context.resized or _resized(self._observed, shown)
         self._context = Context(resized=resized)
+        memory = real.memory() if isinstance(real, Readable) else None
+        if memory is not None:
+            tell_places(model, memory, shown, [theirs.step for theirs in done])
         for theirs in done:
             if isinstance(theirs.step, Resize) and isinstance(real, ShowsPages):
                 tell_passed_over(model, real, shown, theirs.step)
@@ -74,10 +78,10 @@ class Lockstep:
                 fact = "result" if len(done) == 1 else f"result of {title(theirs.step)}"
                 refused = theirs.result == REFUSED and mine.result != "ok"
                 found.add(name, fact, theirs.result, REFUSED if refused else mine.result, self._context)
+        model.session.k.hw.told = {}
         compare_moment(found, name, shown, model.facts(), self._context)
-        if isinstance(real, Readable):
-            memory = real.memory()
-            for counted in compare_tables(model.session.k, memory, memory.root(), _hot(model)):
+        if memory is not None:
+            for counted in compare_tables(model.session.k, memory, memory.root(), _added(model)):
                 found.add_counted(name, counted)
         self._compare_free(name, shown)
         self._compare_log(name, log)
@@ -123,18 +127,10 @@ def _free(shown: Facts, model: ModelTarget) -> tuple[int, int]:
     return sum(free_pages(zone) for zone in shown.zones) * k.config.page_size, mine
 
 
-def _hot(model: ModelTarget) -> list[Span]:
+def _added(model: ModelTarget) -> SpanSet:
     """The memory blocks that were added since boot, as physical ranges."""
     k = model.session.k
-    boot = SpanSet(k.boot_memory)
-    size = k.memory_block_size
-    blocks = ((first * size, end * size) for first, end, _ in k.memory_blocks)
-    hot = (gap for first, end in blocks for gap in boot.gaps(first >> k.config.page_shift, end >> k.config.page_shift))
-    return [
-        Span(gap.start << k.config.page_shift, gap.end << k.config.page_shift)
-        for gap in hot
-        if gap.size >= k.pages_per_block
-    ]
+    return added_memory(k, (block for first, end, _ in k.memory_blocks for block in range(first, end)))
 
 
 def _told(lines: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ addresses are mapped, by leaves of which height, with which bits. The direct map
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from memhp.hw.reader import MissingTables, TableReader
 from memhp.hw.walker import leaves, tables
 from memhp.linux.port import Root
 from memhp.linux.state import Kernel
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 
 
 class Entries(NamedTuple):
@@ -53,7 +53,14 @@ class Compared(NamedTuple):
     got: str
 
 
-def compare_tables(k: Kernel, real: TableReader, root: Root, hot: Iterator[Span] | list[Span]) -> Iterator[Compared]:
+def added_memory(k: Kernel, blocks: Iterable[int]) -> SpanSet:
+    """Memory blocks, by number, in which no memory of boot is, as physical ranges (bytes)."""
+    size, shift, boot = k.pages_per_block, k.config.page_shift, SpanSet(k.boot_memory)
+    frames = (Span(block * size, (block + 1) * size) for block in blocks)
+    return SpanSet(Span(each.start << shift, each.end << shift) for each in frames if not boot.covered(*each))
+
+
+def compare_tables(k: Kernel, real: TableReader, root: Root, hot: Iterable[Span]) -> Iterator[Compared]:
     """Compare the tables of hot-added physical ranges (bytes) in the direct map and the memmap."""
     shift = k.config.page_shift
     for span in hot:

@@ -23,12 +23,24 @@ class FrameDoors:
     stepper: Stepper | None
     faults: Faults | None
     written: Written | None
+    told: dict[tuple[Use, int], list[Span]]
+    """Frames (PFNs) from which allocations for a use and of an order are served first, while they are free: where
+    another machine's allocator, which no rule foretells, had them from.
+    """
 
     def may_fail(self, site: str) -> bool:
         """Whether the allocation at `site` (``file:function``) is made to fail: asked before memory is looked for."""
         if self.stepper is not None:
             return self.stepper.fails(site)
         return self.faults is not None and self.faults.fails(site)
+
+    def told_free(self, use: Use, order: int, count: int) -> list[Span]:
+        """Up to `count` of the blocks that were told for a use and are free now; they are told once."""
+        blocks = self.told.get((use, order), [])
+        found = [span for span in blocks if self.memory.used(Use.FREE, *span) == span.size][:count]
+        if found:
+            self.told[use, order] = [span for span in blocks if span not in found]
+        return found
 
     def plug(self, frames: Span, owner: Owner) -> None:
         """Memory appears at `frames` (PFNs), where there was none."""

@@ -18,7 +18,7 @@ from memhp.hw.format import U64, Format
 from memhp.hw.frame_doors import FrameDoors
 from memhp.hw.ledger import Ledger, TableCounts, Violation
 from memhp.hw.locks import LockDoors
-from memhp.hw.memory import PhysicalMemory
+from memhp.hw.memory import PhysicalMemory, Use
 from memhp.hw.runs import Bools, empty_rows, frame_spans, leaf_run
 from memhp.hw.shared import CountedSet
 from memhp.hw.stepper import Access, Faults, Stepper
@@ -48,6 +48,7 @@ class Machine(LockDoors, FrameDoors, Clock):
         self.stepper: Stepper | None = None
         self.faults: Faults | None = None
         """What has allocations fail while no stepper is in place."""
+        self.told: dict[tuple[Use, int], list[Span]] = {}
         self.written: Written | None = None
         """A log of writes to page tables, while somebody keeps one."""
 

@@ -73,7 +73,8 @@ def alloc_pages(
     if highest is None:
         highest = ZoneType.MOVABLE if movable else ZoneType.NORMAL
     zones = zonelist(k, nid, highest, nodes)
-    taken: list[Span] = []
+    taken = _where_told(k, order, count, owner, where) if k.hw.told else []
+    count -= sum(span.size for span in taken) >> order
     for _, step in k.hw.batches(0, count):
         if k.hw.may_fail(where):
             break
@@ -81,6 +82,15 @@ def alloc_pages(
         if not got:
             break
         for span in got:
+            _append(taken, span)
+    return taken
+
+
+def _where_told(k: Kernel, order: int, count: int, owner: Owner, where: str) -> list[Span]:
+    """Blocks of which another machine told that its allocator took them, as far as they are free here too."""
+    taken: list[Span] = []
+    for span in k.hw.told_free(owner.use, order, count):
+        if take_pages_off_buddy(k, span, owner, where):
             _append(taken, span)
     return taken
 

@@ -1,12 +1,20 @@
 """The model as a target: a machine booted from a description, or from the facts of another target."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Iterable
+from contextlib import suppress
+
+from memhp.errors import KernelError
 from memhp.facts.derive import derive
 from memhp.facts.observed import Facts
-from memhp.hw.memory import Use
+from memhp.hw.memory import Owner, Use
 from memhp.linux.init import MachineSpec, start_kernel
 from memhp.linux.mm import users
+from memhp.linux.mm.alloc_contig import replace_free_hugepage_folios
+from memhp.linux.mm.migrate import migrate_range
+from memhp.linux.mm.page_alloc import FREE, free_pages, take_pages_off_buddy
 from memhp.scenario.schema import MachineText, StepKind
+from memhp.spans import Span
 from memhp.target.model.replay import catch_up
 from memhp.target.model.run import outcome_of
 from memhp.target.model.session import Session
@@ -16,6 +24,8 @@ from memhp.target.target import Done
 
 TOLD = "what the kernel showed to be in use at "
 """The tag of pages that are in use because another machine told of them, before the PFN."""
+ROOM = "mm/page_alloc.c:alloc_contig_range"
+HELD = Owner(Use.KERNEL, "nobody may move here")
 
 
 class ModelTarget:
@@ -45,11 +55,25 @@ class ModelTarget:
         return target
 
     def tell_in_use(self, pfn: int) -> None:
-        """A page is in use, for another machine showed so; nothing changes where the model uses it already."""
+        """A page is in use, for another machine showed so; nothing changes where the model's kernel has it already."""
         k = self.session.k
+        self.make_room([Span(pfn, pfn + 1)])
         if k.hw.memory.use_of(pfn) is Use.FREE:
             users.allocate(k, k.config.page_size, "kernel", f"{TOLD}{pfn:#x}", at=pfn << k.config.page_shift)
             self.told_pages.append(pfn)
+
+    def make_room(self, places: Iterable[Span]) -> None:
+        """What moves goes out of places (PFNs): where a model has put it means nothing, as long as there is room."""
+        k = self.session.k
+        held = []
+        for pages in places:
+            migrate_range(k, *pages, leave_node=False)
+            with suppress(KernelError):
+                replace_free_hugepage_folios(k, *pages)
+            free = list(k.hw.memory.owners.runs(*pages))
+            if free == [(*pages, FREE)] and take_pages_off_buddy(k, pages, HELD, ROOM):
+                held.append(pages)
+        free_pages(k, held, ROOM)
 
     def tell_free(self, pfn: int) -> None:
         """A page of which the other machine told is in use no more."""
