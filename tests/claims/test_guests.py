@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from captures import DATA, open_capture
-from memhp.claims import evidence, memmap_on_memory, memmap_rollback, riscv_machine, zone_device
+from memhp.claims import evidence, fix_witnesses_memory, memmap_on_memory, memmap_rollback, riscv_machine, zone_device
 from memhp.claims.memmap_on_memory import cost
 from memhp.linux.lib.test_hmm import dmirror_allocate_chunk
 from memhp.spans import Span
@@ -165,9 +165,14 @@ def test_private_memory_of_riscv64_lies_where_f_22_tells(release: str, chunk: in
     assert (page in k.layout.vmemmap.span) is within
 
 
+def logged(name: str) -> str:
+    """What a guest's kernel logged, and what was typed and read there."""
+    return (DATA / "logs" / f"{name}.txt").read_text(encoding="utf-8")
+
+
 def test_a_block_of_arm64_that_hosts_its_struct_pages_is_asked_about_behind_them_as_f_5_tells() -> None:
     """The second of two blocks; in the first somebody had a page. 2 MiB of struct pages stand at its start."""
-    text = (DATA / "logs" / "arm64-7.2.13+deb14-cloud-arm64-self-hosted-stays.txt").read_text(encoding="utf-8")
+    text = logged("arm64-7.2.13+deb14-cloud-arm64-self-hosted-stays")
     run, k = rehearsed("arm64-self-hosted-stays.toml")
     assert run.steps[1].outcome.result == "EPERM"
     said = r"\[(\w+) (\w+)\] splits a leaf entry in vmemmap"
@@ -176,3 +181,28 @@ def test_a_block_of_arm64_that_hosts_its_struct_pages_is_asked_about_behind_them
         start, end = (int(number, 16) for number in re.findall(said, log_text)[-1])
         assert (start % (128 * MiB), end - start) == (2 * MiB, 126 * MiB)
         assert f"memory offlining [mem {start:#010x}-{end - 1:#010x}] failed due to notifier failure" in log_text
+
+
+def test_blocks_of_a_dimm_that_does_not_go_come_back_in_another_zone_as_f_7_tells() -> None:
+    """Four blocks, the first in Normal and in use by a slab, the others in Movable."""
+    text = logged("x86_64-7.2.13+deb14-cloud-amd64-dimm-comes-back")
+    before, _, after = text.partition("device_del")
+    run, _ = rehearsed("dimm-eject.toml")
+    moved = [
+        old
+        for old, new in zip(*(re.findall(r"zones:(\w+)", part) for part in (before, after)), strict=True)
+        if old != new
+    ]
+    assert after.count("Offlined Pages 32768") == len(moved) == 3
+    assert "memory memory32: Offline failed." in after and run.steps[4].outcome.result == "EBUSY"
+    assert f"{len(moved)} blocks came back online in Normal, and were in Movable before" in run.steps[4].notes
+
+
+def test_memory_of_riscv64_that_comes_last_and_lower_ends_kpagecount_as_f_21_tells() -> None:
+    text = logged("riscv64-7.2.13+deb14-riscv64-lower-comes-last")
+    assert re.findall(r"wc -c\n(\d+)", text) == ["32", "0"]
+    assert text.rstrip().endswith("memory65/state\nonline")
+    witness = fix_witnesses_memory.lower_memory_comes_last
+    assert "/proc/kpagecount ends before PFN" in witness(
+        evidence.kernel({"preset": "riscv-vm", "profile": "7.2.13"}).config
+    )

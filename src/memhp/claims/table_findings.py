@@ -165,10 +165,14 @@ CLAIMS = (
         "linux-7.2",
     ),
     _finding(
-        "f-7", "a DIMM that could not be ejected may come back in another zone", READ,
+        "f-7", "a DIMM that could not be ejected may come back in another zone", f"{READ}, {SEEN}",
         "Remember the zone of each block, as offline_and_remove_memory() does: a byte a block, for as long as the "
         "eject lasts.",
-        "memhp rehearse examples/dimm-eject.toml", captures("x86_64-6.12.107+deb13-cloud-amd64-pc-dimm-default"),
+        "memhp rehearse examples/dimm-eject.toml",
+        (
+            *guests("x86_64-7.2.13+deb14-cloud-amd64-dimm-comes-back"),
+            *captures("x86_64-6.12.107+deb13-cloud-amd64-pc-dimm-default"),
+        ),
         "linux-7.2",
     ),
     _finding(
@@ -252,9 +256,12 @@ CLAIMS = (
         sources("mm/memory_hotplug.c:online_pages", "mm/memory_hotplug.c:offline_pages"), "linux-7.2",
     ),
     _finding(
-        "f-21", "on riscv64 memory that comes below the highest hides what is above it from /proc/kpagecount", READ,
+        "f-21", "on riscv64 memory that comes below the highest hides what is above it from /proc/kpagecount",
+        f"{READ}, {SEEN}",
         "Raise max_pfn only, as x86-64 does and arm64 since 6.12.24. It costs nothing.",
-        "memhp claims f-21", sources("arch/riscv/mm/init.c:arch_add_memory"), "linux-7.2",
+        "memhp claims f-21",
+        (*guests("riscv64-7.2.13+deb14-riscv64-lower-comes-last"), *sources("arch/riscv/mm/init.c:arch_add_memory")),
+        "linux-7.2",
     ),
     _finding(
         "f-22", "riscv64 of 6.12 gives a device's private memory addresses that have no vmemmap",
