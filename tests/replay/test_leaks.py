@@ -118,6 +118,22 @@ def parameter(name: str, false: object) -> Falsehood:
     return falsify
 
 
+LEAVES = ("4k", "2M", "1G")
+"""Sizes of leaves that x86 counts."""
+
+
+def dax(**false: object) -> Falsehood:
+    """The last dax device with other attributes."""
+
+    def falsify(observed: Facts) -> Facts:
+        if not observed.dax:
+            return observed
+        *others, last = observed.dax
+        return replace(observed, dax=(*others, replace(last, **false)))  # type: ignore[arg-type]
+
+    return falsify
+
+
 def nodes(state: str) -> Falsehood:
     """A list of nodes with one too many."""
 
@@ -176,7 +192,12 @@ FALSEHOODS: dict[str, Falsehood] = {
     "MemTotal": counter("meminfo", "MemTotal", lambda kbytes: kbytes + 4),
     "VmallocTotal": counter("meminfo", "VmallocTotal", lambda kbytes: kbytes + 1),
     "CommitLimit": counter("meminfo", "CommitLimit", lambda kbytes: 2 * kbytes),
-    **{name: counter("meminfo", name, lambda kb: kb + 512 * 1024) for name in ("DirectMap4k", "DirectMap2M")},
+    **{f"DirectMap{size}": counter("meminfo", f"DirectMap{size}", lambda kb: kb + (1 << 19)) for size in LEAVES},
+    "a dax device's node": dax(target_node=7),
+    "a dax device's alignment": dax(align=1 << 30),
+    "a dax device's place": dax(resource=1 << 40),
+    "a dax device's size": dax(size=1 << 20),
+    "a dax device that is not there": lambda observed: replace(observed, dax=observed.dax[:-1]),
     "struct pages since boot": counter("vmstat", "nr_memmap_pages", lambda pages: pages + 1),
     "struct pages of boot": counter("vmstat", "nr_memmap_boot_pages", lambda pages: pages + 1),
     "memmap_on_memory": parameter("memmap_on_memory", "Y"),

@@ -9,6 +9,7 @@ import pytest
 from captures import captures, facts, open_capture
 from memhp.check import check_all
 from memhp.errors import BadInput
+from memhp.facts.derive import derive
 from memhp.facts.devices import read_dax
 from memhp.facts.iomem import Resource
 from memhp.facts.open_source import open_source
@@ -27,8 +28,8 @@ RANGES = '[{ start = "8G", size = "256M" }, { start = "0x230000000", size = "128
 DEVICE = f'do = "dax", at = "8G", size = "2G", namespace = false, ranges = {RANGES}'
 
 
-def run(*steps: str, profile: str = "7.2") -> tuple[Run, Kernel]:
-    text = f'[machine]\npreset = "x86-vm"\nmemory = "2G"\nprofile = "{profile}"\n'
+def run(*steps: str, profile: str = "7.2", machine: str = "") -> tuple[Run, Kernel]:
+    text = f'[machine]\npreset = "x86-vm"\nmemory = "2G"\nprofile = "{profile}"\n{machine}'
     done, k = rehearse_scenario(loads(f"steps = [{', '.join(f'{{ {step} }}' for step in steps)}]\n{text}"))
     assert done.ok, [step.outcome for step in done.steps]
     assert check_all(k) == []
@@ -81,6 +82,17 @@ def test_device_dax_maps_all_ranges_or_none() -> None:
     pages = sum(end - start for start, end, zone in k.page_zone.runs(0, 1 << 40) if zone.type is ZoneType.DEVICE)
     assert pages * 4096 == (256 + 128 + 64) * MiB
     run(f'{DEVICE}, mode = "devdax"', 'do = "dax", mode = "none"', 'do = "dax", mode = "kmem"')
+
+
+def test_the_attribute_is_not_changed_while_kmem_has_the_device() -> None:
+    """``memmap_on_memory_store()``."""
+    wanted = 'do = "dax", memmap_on_memory = true'
+    run(f'{DEVICE}, mode = "kmem"', f'{wanted}, expect = "ENOTSUP"')
+    force = 'boot = { memmap_on_memory = "Y" }\n'
+    run(f'{DEVICE}, mode = "kmem"', f'{wanted}, expect = "EBUSY"', machine=force)
+    _, k = run(f'{DEVICE}, mode = "devdax"', wanted, machine=force)
+    (shown,) = derive(k).dax
+    assert (shown.memmap_on_memory, shown.size, len(shown.mappings)) == (True, 448 * MiB, 3)
 
 
 @pytest.mark.parametrize(

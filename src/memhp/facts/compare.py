@@ -52,6 +52,13 @@ def _params(facts: Facts) -> Named:
         yield f"/sys/module/memory_hotplug/parameters/{name}", text.rstrip("\n")
 
 
+def _dax(facts: Facts) -> Named:
+    for dax in facts.dax:
+        for name in ("resource", "size", "align", "target_node", "memmap_on_memory", "mode"):
+            if (value := getattr(dax, name)) is not None:
+                yield f"/sys/bus/dax/devices/{dax.name}/{name}", value
+
+
 def _nodes(facts: Facts) -> Named:
     for name, ids in facts.nodes.states.items() if facts.nodes else ():
         yield f"/sys/devices/system/node/{name}", ",".join(map(str, ids))
@@ -81,6 +88,7 @@ SECTIONS: dict[str, Callable[[Facts], Named]] = {
     "blocks": _blocks,
     "zones": _zones,
     "params": _params,
+    "dax": _dax,
     "nodes": _nodes,
     "buddyinfo": _buddyinfo,
     "pagetypeinfo": _pagetypes,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from memhp.facts import iomem
 from memhp.facts.buddyinfo import BuddyZone
+from memhp.facts.devices import DaxDevice
 from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
 from memhp.facts.nodes import Node, Nodes
 from memhp.facts.observed import Facts
@@ -17,6 +18,7 @@ from memhp.facts.params import HotplugParams
 from memhp.facts.zoneinfo import ZoneInfo
 from memhp.linux.drivers.base.memory import crash_hotplug, valid_zones
 from memhp.linux.drivers.base.memory_lookup import Poisoned
+from memhp.linux.drivers.dax.bus import DaxBus
 from memhp.linux.kernel.resource import Resource
 from memhp.linux.mm.compound_vmemmap import VMEMMAP_RESERVE_NR, vmemmap_can_optimize
 from memhp.linux.mm.dev_pagemap import DevPagemap, Memremap, pgmap_vmemmap_nr
@@ -48,9 +50,27 @@ def derive(k: Kernel) -> Facts:
         vmstat=vmstat_of(k),
         buddyinfo=buddyinfo_of(k),
         pagetypeinfo=tuple(pagetypeinfo_of(k)),
+        dax=tuple(dax_of(k)),
         release=k.config.profile.release,
         source=k.config.title,
     )
+
+
+def dax_of(k: Kernel) -> Iterator[DaxDevice]:
+    """The devices of the DAX bus (``drivers/dax/bus.c``), and where those on namespaces keep struct pages."""
+    shows_memmap = k.config.profile.memmap_on_memory == "many-blocks"
+    for name, dev in sorted(k.statics(DaxBus).devices.items()):
+        pgmap = dev.static_pgmap
+        yield DaxDevice(
+            name=name,
+            resource=dev.ranges[0].start,
+            size=sum(span.size for span in dev.ranges),
+            align=dev.align,
+            target_node=dev.target_node,
+            memmap_on_memory=dev.memmap_on_memory if shows_memmap else None,
+            mode=None if pgmap is None else "ram" if pgmap.altmap is None else "pmem",
+            mappings=dev.ranges,
+        )
 
 
 def pagetypeinfo_of(k: Kernel) -> Iterator[NodePageTypes]:

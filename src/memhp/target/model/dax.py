@@ -7,7 +7,14 @@ from errno import EBUSY
 
 from memhp.errors import BadInput, KernelError
 from memhp.hw.devices.pmem import plug_pmem
-from memhp.linux.drivers.dax.bus import DevDax, alloc_dax_region, dax_region_unregister
+from memhp.linux.drivers.dax.bus import (
+    DevDax,
+    alloc_dax_region,
+    dax_region_unregister,
+    devm_create_dev_dax,
+    memmap_on_memory_store,
+    unregister_dev_dax,
+)
 from memhp.linux.drivers.dax.device import dev_dax_probe, dev_dax_remove
 from memhp.linux.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove, mapping
 from memhp.linux.drivers.dax.pmem import dax_pmem_probe, dax_pmem_remove
@@ -69,6 +76,8 @@ def dax(
             if error.errno == EBUSY and region.stays:
                 raise KernelError(EBUSY, error.reason, place=error.place, advice=STAYS) from error
             raise
+    elif step.memmap_on_memory is not None and region.dev is not None:
+        memmap_on_memory_store(k, region.dev, step.memmap_on_memory, kmem=region.mode == "kmem")
     if step.pinned is not None:
         _pin(k, region, step.pinned)
 
@@ -129,14 +138,14 @@ def _device(k: Kernel, region: Region, step: schema.Dax) -> DevDax:
             alloc_dax_region(k, hmem_name(step.device), region.span)
         ranges = region.ranges or (region.span,)
         if region.dev is None or region.dev.align != align or region.dev.ranges != ranges:
-            region.dev = DevDax(step.device, ranges, align, region.node)
+            region.dev = devm_create_dev_dax(k, DevDax(step.device, ranges, align, region.node))
         return region.dev
     info = nd_pfn_init(k.config, region.span, step.map or (region.info.mode if region.info else "mem"), align)
     if region.dev is None or region.info != info:
         attribute = region.dev is not None and region.dev.memmap_on_memory
         _forget(k, region, step.device)
         region.dev = dax_pmem_probe(k, step.device, namespace_name(step.device), region.span, info, region.node)
-        region.dev.memmap_on_memory = attribute
+        devm_create_dev_dax(k, region.dev).memmap_on_memory = attribute
         region.info = info
     return region.dev
 
@@ -179,6 +188,7 @@ def _forget(k: Kernel, region: Region, name: str) -> None:
         dax_pmem_remove(k, namespace_name(name), region.span, region.info)
     elif region.dev is not None:
         dax_region_unregister(k, hmem_name(name))
+    unregister_dev_dax(k, name)
     region.dev = region.info = None
 
 

@@ -37,6 +37,8 @@ def dax_steps(before: Facts, after: Facts) -> Iterator[schema.Dax]:
     for name in sorted(now):
         region, old = now[name], then.get(name)
         if old is not None and _bound(old) == _bound(region):
+            if old.memmap_on_memory != region.memmap_on_memory:
+                yield schema.Dax(device=name, memmap_on_memory=region.memmap_on_memory)
             continue
         at, size = (None, None) if old else (region.span.start, region.span.size)
         if old is None and region.mode in ("kmem", "none") and _was_mapped(after, region.node):

@@ -4,12 +4,11 @@
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from errno import EBUSY, EINVAL, ENODEV, EOPNOTSUPP
+from errno import EBUSY, EINVAL, ENODEV
 
 from memhp.errors import KernelError
-from memhp.linux.drivers.dax.bus import DevDax
+from memhp.linux.drivers.dax.bus import DevDax, memmap_on_memory_store
 from memhp.linux.lib.kstrtox import kstrtobool
-from memhp.linux.mm.memory_hotplug_memmap import mhp_supports_memmap_on_memory
 from memhp.scenario import schema
 from memhp.target.model.dax import DRIVERS, Region, dax, driver_of, hmem_name, region_number
 from memhp.target.model.session import Session
@@ -93,15 +92,12 @@ def _device(session: Session, name: str) -> Folder:
     def show(say: Callable[[DevDax], object]) -> Callable[[], str]:
         return lambda: f"{say(_dev(region))}\n"
 
-    def memmap_on_memory_store(text: str) -> None:
-        value, place = kstrtobool(text), f"{KERNEL_FILE}:memmap_on_memory_store"
+    def store_memmap(text: str) -> None:
+        value = kstrtobool(text)
         if value is None:
+            place = f"{KERNEL_FILE}:memmap_on_memory_store"
             raise KernelError(EINVAL, f"{text!r} is no truth value", place=place)
-        if value and not mhp_supports_memmap_on_memory(k):
-            raise KernelError(EOPNOTSUPP, "memmap_on_memory is not available", place=place)
-        if value != _dev(region).memmap_on_memory and region.mode == "kmem":
-            raise KernelError(EBUSY, "kmem has the device", place=place)
-        _dev(region).memmap_on_memory = value
+        memmap_on_memory_store(k, _dev(region), value, kmem=region.mode == "kmem")
 
     attributes: dict[str, Entry] = {
         "align": Attribute(0o444, show(lambda dev: dev.align)),
@@ -117,7 +113,7 @@ def _device(session: Session, name: str) -> Folder:
     }
     if k.config.profile.memmap_on_memory == "many-blocks":
         show_memmap = show(lambda dev: int(dev.memmap_on_memory))
-        attributes["memmap_on_memory"] = Attribute(0o644, show_memmap, memmap_on_memory_store)
+        attributes["memmap_on_memory"] = Attribute(0o644, show_memmap, store_memmap)
 
     def bound(wanted: str) -> Entry | None:
         driver = driver_of(region.mode)

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import dataclass, field
-from errno import ENOMEM
+from errno import EBUSY, ENOMEM, EOPNOTSUPP
 
 from memhp.errors import KernelError
 from memhp.linux.kernel.resource import Resource
 from memhp.linux.mm.dev_pagemap import DevPagemap
+from memhp.linux.mm.memory_hotplug_memmap import mhp_supports_memmap_on_memory
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -43,6 +44,24 @@ def dax_region_unregister(k: Kernel, parent: str) -> None:
 
 
 @dataclass
+class DaxBus:
+    """``dax_bus_type``: the devices that are on it."""
+
+    devices: "dict[str, DevDax]" = field(default_factory=dict)
+
+
+def devm_create_dev_dax(k: Kernel, dev: "DevDax") -> "DevDax":
+    """The device is on the bus, in place of another one of its name."""
+    k.statics(DaxBus).devices[dev.name] = dev
+    return dev
+
+
+def unregister_dev_dax(k: Kernel, name: str) -> None:
+    """It is not any more."""
+    k.statics(DaxBus).devices.pop(name, None)
+
+
+@dataclass
 class KmemData:
     """``struct dax_kmem_data``: what the kmem driver has added for a device."""
 
@@ -68,3 +87,15 @@ class DevDax:
     pgmap: DevPagemap | None = None
     """What device-dax mapped."""
     kmem: KmemData | None = field(default=None, repr=False)
+
+
+def memmap_on_memory_store(k: Kernel, dev: DevDax, value: bool, *, kmem: bool) -> None:
+    """Somebody writes the attribute. Raises EOPNOTSUPP where struct pages never lie in the memory itself, and EBUSY to
+    change it while kmem has the device.
+    """
+    if value and not mhp_supports_memmap_on_memory(k):
+        advice = "boot with memory_hotplug.memmap_on_memory=Y"
+        raise KernelError(EOPNOTSUPP, "memmap_on_memory is not available", place=here(), advice=advice)
+    if value != dev.memmap_on_memory and kmem:
+        raise KernelError(EBUSY, "kmem has the device", place=here(), advice="unbind it first")
+    dev.memmap_on_memory = value
