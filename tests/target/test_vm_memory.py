@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from cores import elf_note, table_frames
 from memhp.cli.main import main
 from memhp.errors import BadInput
 from memhp.facts.elfcore import ElfCore
-from memhp.target.vm_memory import open_vm_tables
+from memhp.target.vm_memory import open_vm_tables, ram_of
+from memhp.target.vm_qmp import QemuVm
 from target.test_vm_qmp import Qemu, Refusal, served
 
 CORE = DATA / "ptcores" / "x86_64-7.2.13+deb14-cloud-amd64-virtio-mem-4level" / "0-before" / "pt.elf.xz"
@@ -72,6 +74,25 @@ def test_a_running_machines_tables_are_those_of_its_dump(
     with served(tmp_path / "qmp", QemuWithRam(tmp_path / "ram")) as path:
         same = shown(capsys, path) == shown(capsys, CORE)
     assert same
+
+
+def test_a_file_is_named_from_the_folder_in_which_qemu_was_started(tmp_path: Path) -> None:
+    (tmp_path / "ram").touch()
+    qemu = QemuWithRam(Path("ram"))
+
+    class Vm(QemuVm):
+        """The machine of a process that was started elsewhere."""
+
+        def ask(self, command: str, **arguments: Any) -> Any:
+            found, _ = qemu.answer(command, {name.replace("_", "-"): value for name, value in arguments.items()})
+            return found
+
+    with subprocess.Popen(["sleep", "60"], cwd=tmp_path) as child:
+        vm = Vm.__new__(Vm)
+        vm.process = child.pid
+        paths = {piece.path.resolve() for piece in ram_of(vm, tmp_path)}
+        child.kill()
+    assert paths == {tmp_path / "ram"}
 
 
 def test_a_memfd_is_found_in_the_process_by_its_size(tmp_path: Path, frames: dict[int, bytes]) -> None:

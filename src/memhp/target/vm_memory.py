@@ -92,7 +92,8 @@ def _files(vm: QemuVm, backends: dict[str, Any]) -> Iterator[tuple[str, Path]]:
             if len(same) == alike == 1:
                 yield name, same[0]
             continue
-        yield name, Path(file.replace("/proc/self/", f"/proc/{vm.process}/") if vm.process else file)
+        its = f"/proc/{vm.process}"
+        yield name, Path(f"{its}/cwd", file.replace("/proc/self/", f"{its}/")) if vm.process else Path(file)
 
 
 def _memfds(process: int) -> list[Path]:
