@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from memhp.target.captures.write import write
+from memhp.target.guest.agent import GuestSlow
 from memhp.target.guest.cache import user_cache
 from memhp.target.guest.guest import running
 from memhp.target.guest.kernel import Kernel, fetched
@@ -124,7 +125,11 @@ def main() -> int:
         for seed in range(told.seed, told.seed + told.count):
             if time.monotonic() > end:
                 break
-            sessions.append(play(where, seed, told.acts))
+            try:
+                sessions.append(play(where, seed, told.acts))
+            except GuestSlow as error:
+                print(f"seed {seed} was not played: {error}", flush=True)
+                continue
             if sessions[-1].differs is not None:
                 act, theirs, mine = sessions[-1].differs
                 print(f"seed {seed}, act {len(sessions[-1].acts)}: {json.dumps(asdict(act))}")

@@ -315,7 +315,11 @@ def mounts() -> str:
 @pytest.mark.parametrize("victim", ["twin", "command"])
 def test_whoever_is_killed_leaves_no_mount_and_nobody_hanging(tmp_path: Path, victim: str) -> None:
     done = tmp_path / "pid"
-    script = f"echo $$ > {done}.new; mv {done}.new {done}; while cat {MEMORY}/memory0/state > /dev/null; do :; done"
+    child = tmp_path / "child"
+    reads = f"while cat {MEMORY}/memory0/state > /dev/null; do :; done"
+    # Children that go on whatever they read, one of them in a session of its own.
+    script = f"(while :; do {reads}; done) & echo $! > {child}; setsid sh -c ': {done}; while :; do sleep 1; done' & "
+    script += f"echo $$ > {done}.new; mv {done}.new {done}; {reads}"
     process = start_on_twin([scenario(tmp_path, SMALL)], ["sh", "-c", script])
     while not done.exists():
         assert process.poll() is None, process.stderr and process.stderr.read()
@@ -324,9 +328,19 @@ def test_whoever_is_killed_leaves_no_mount_and_nobody_hanging(tmp_path: Path, vi
     os.kill(process.pid if victim == "twin" else command, signal.SIGKILL)
     process.communicate(timeout=30)
     assert process.returncode == (-signal.SIGKILL if victim == "twin" else 128 + signal.SIGKILL)
-    while Path(f"/proc/{command}").exists():
+    while any(Path(f"/proc/{pid}").exists() for pid in (command, int(child.read_text()))):
+        time.sleep(0.05)
+    while str(done) in "".join(read(each) for each in Path("/proc").glob("[0-9]*/cmdline")):
         time.sleep(0.05)
     assert mounts() == ""
+
+
+def read(path: Path) -> str:
+    """A file of /proc, which may be gone."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def test_a_command_is_not_run_when_a_file_of_the_twin_cannot_be_put_in_its_place(tmp_path: Path) -> None:

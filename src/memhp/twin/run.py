@@ -20,6 +20,7 @@ from memhp.twin.files.root import twin_files, twin_root
 from memhp.twin.fuse.mount import mounted
 from memhp.twin.fuse.page_cache import KeptServer
 from memhp.twin.fuse.server import Server
+from memhp.twin.leftovers import none_left
 from memhp.twin.loop import AT_ONCE, Loop
 from memhp.twin.plain_files import plain_files
 from memhp.twin.qemu.agent import Agent
@@ -147,6 +148,7 @@ def run_command(
         loop.add(inside.line.fileno(), lambda: _told(loop, inside, servers))
         loop.add(watch, loop.end)
         with ExitStack() as stack:
+            stack.enter_context(none_left(inside.pid))
             for server in servers:
                 stack.enter_context(served(loop, server))
             stack.enter_context(_signals(acts))
