@@ -158,7 +158,9 @@ def _root_of(info: VmCoreInfo | None, registers: Mapping[str, int] | None, arch:
         )
     if info is None:
         raise BadInput(
-            "no VMCOREINFO note in it", where=where, fix="give --register cr3=… and cr4=…, satp=…, or ttbr1_el1=…"
+            "no VMCOREINFO note in it",
+            where=where,
+            fix="give --register cr3=… and cr4=…, satp=…, ttbr1_el1=…, or c13=…",
         )
     if arch is not None and arch != info.arch:
         raise BadInput(
