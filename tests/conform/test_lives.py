@@ -61,7 +61,7 @@ def lives_of(kind: type[ModelTarget], count: int, number: int = 0) -> Lives:
 
 @pytest.fixture(scope="module")
 def of_deaf() -> Lives:
-    return lives_of(Deaf, 4)
+    return lives_of(Deaf, 4, 1)
 
 
 def test_a_machine_that_does_as_the_model_does_differs_in_no_life() -> None:

@@ -29,28 +29,37 @@ class Played(NamedTuple):
 
 
 def random(choice: GuestChoice, count: int, seed: int, seconds: float | None = None) -> Played:
-    """Play random lives, as many as `seconds` allow."""
+    """Play random lives, as many as `seconds` allow.
+
+    Where DIMMs want firmware and persistent memory a device tree, even seeds have the one, odd ones the other.
+    """
     try:
         import hypothesis  # noqa: F401
     except ImportError:
         raise BadInput("random lives need Hypothesis", where="--random", fix="pip install 'memhp[lives]'") from None
-    from memhp.conform.draw import DEVICE, DEVICE_SIZE
+    from memhp.conform.draw import DEVICE, DEVICE_SIZE, REGION
     from memhp.conform.life_file import scenario_text
     from memhp.conform.life_results import Lives
     from memhp.conform.lives import random_lives
     from memhp.scenario.schema import MachineText, Plug, Scenario, StepKind, VirtioMem
     from memhp.target.guest.agent import GuestSlow
     from memhp.target.guest.guest import running
+    from memhp.target.guest.machines import MACHINES
     from memhp.target.guest.snapshot import Snapshot, resumed
     from memhp.target.guest.target import GuestTarget, refusal, spec_for
 
     qemu, base = choice.resolve()
     arch = base.kernel.arch
     vm0 = VirtioMem(size=DEVICE_SIZE, device=DEVICE)
+    dimms = refusal(base.kernel, Plug(size=0)) is None
+    either = dimms and MACHINES[arch].dimm_needs_firmware
+    dimms = dimms and not (either and seed % 2)
     device: list[StepKind] = [vm0] if refusal(base.kernel, vm0) is None else []
+    if refusal(base.kernel, REGION) is None and not (dimms and either) and len(base.nodes) == 1:
+        device.append(REGION)
     machine: dict[str, object] = {"arch": arch, "memory": sum(base.nodes), "cpus": base.cpus}
     spec = spec_for(base, Scenario(machine=MachineText(memory=sum(base.nodes), cpus=base.cpus), steps=device))
-    spec = replace(spec, dimms=refusal(base.kernel, Plug(size=0)) is None)
+    spec = replace(spec, dimms=dimms)
     with progress() as bar:
         task = bar.add_task("booting", total=count)
         try:

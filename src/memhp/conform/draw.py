@@ -6,12 +6,13 @@ when a shrinker leaves out a step before. What the machine has is asked of the m
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from memhp.facts.memory_blocks import ONLINE_TYPES
 from memhp.scenario import schema
+from memhp.spans import Span
 from memhp.target.model.target import ModelTarget
-from memhp.units import MiB
+from memhp.units import GiB, MiB
 
 T = TypeVar("T")
 
@@ -23,8 +24,17 @@ DEVICE = "vm0"
 DEVICE_SIZE = 2048 * MiB
 DEVICE_UNIT = 2 * MiB
 """The virtio-mem device that lives have where the platform has such devices."""
+REGION = schema.Dax(at=4 * GiB, size=GiB, mode="raw")
+"""The persistent memory that lives have where a guest can: a block device at first."""
+DRIVERS: tuple[schema.DaxMode, ...] = ("kmem", "devdax", "raw", "none")
+MAPS: tuple[Literal["mem", "dev"], ...] = ("mem", "dev")
 MOST_IN_USE = 96 * MiB
 USE_UNIT = 8 * MiB
+POOL = "use-pool"
+MOST_IN_POOL = 16 * MiB
+"""Huge pages in the pool: where they lie is told by nothing, and those of a block that goes offline leave the pool, so
+that so much free memory may differ.
+"""
 VALUES: dict[schema.ParameterName, tuple[str | int | bool, ...]] = {
     "auto_online_blocks": ONLINE_TYPES,
     "online_policy": ("contig-zones", "auto-movable"),
@@ -94,6 +104,32 @@ def allocate(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
     return schema.Allocate(size=size, tag=tag) if sum(used.values()) + size <= MOST_IN_USE else None
 
 
+def fill_pool(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
+    """Huge pages of the default size come into the pool, unless there are some."""
+    unit = model.session.k.config.pmd_size
+    count = 1 + choices.number(MOST_IN_POOL // (2 * MiB) - 1)
+    fits = count * unit <= MOST_IN_POOL and POOL not in in_use(model)
+    return schema.Allocate(size=count * unit, kind="hugetlb-free", tag=POOL) if fits else None
+
+
+def use(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
+    """Somebody uses memory, as files or as huge pages."""
+    return choices.pick((allocate, fill_pool))(choices, model)
+
+
+def bind(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
+    """Persistent memory changes its driver; as its block device gives it up, where its struct pages are is chosen.
+
+    Once some of it stays RAM nobody gets it any more, and its info block cannot be taken away.
+    """
+    mode, where, own = choices.pick(DRIVERS), choices.pick(MAPS), choices.pick((None, True, False))
+    region = model.session.regions.get(REGION.device)
+    if region is None or region.stays or (mode == "raw" and _has_online(model, region.span)):
+        return None
+    new = region.mode == "raw" and mode != "raw"
+    return schema.Dax(mode=mode, map=where if new else None, memmap_on_memory=own if mode == "kmem" else None)
+
+
 def free(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
     """Such memory is free again."""
     which, used = choices.number(3), sorted(in_use(model))
@@ -117,8 +153,9 @@ KINDS: dict[type, Callable[[Choices, ModelTarget], schema.StepKind | None]] = {
     schema.Resize: resize,
     schema.Eject: eject,
     schema.Set: set_parameter,
-    schema.Allocate: allocate,
+    schema.Allocate: use,
     schema.Free: free,
+    schema.Dax: bind,
 }
 """How a step of each kind is drawn; a drawing that comes to nothing on this machine is None."""
 
@@ -131,12 +168,19 @@ SAMPLES: dict[type, schema.StepKind] = {
     schema.Set: schema.Set(parameter="auto_online_blocks", to="offline"),
     schema.Allocate: schema.Allocate(size=USE_UNIT),
     schema.Free: schema.Free(),
+    schema.Dax: REGION,
 }
 """A step of each kind, to ask a machine whether it can do such steps at all."""
 
 
 def _in_state(model: ModelTarget, state: str) -> list[int]:
     return [i for first, end, block in model.session.k.memory_blocks if block.state == state for i in range(first, end)]
+
+
+def _has_online(model: ModelTarget, span: Span) -> bool:
+    """Whether a block of a physical range (bytes) is online."""
+    size = model.session.k.memory_block_size
+    return any(span.start <= block * size < span.end for block in _in_state(model, "online"))
 
 
 def _some(choices: Choices, blocks: list[int]) -> list[int]:
