@@ -105,6 +105,13 @@ def test_a_geometry(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert words in complaint(["geometry", *options], capsys)
 
 
+def test_more_than_a_machine_can_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = complaint(["rehearse", "--machine", "x86-vm", "--plan", "999999T"], capsys)
+    assert "--plan: 999999 TiB is more than this kernel can address: 64 TiB" in said
+    device = ["device", "virtio-mem", "--socket", str(tmp_path / "s"), "--guest", "x86_64:4G", "--size"]
+    assert "--size: a device manages some memory" in complaint([*device, "0"], capsys)
+
+
 def test_a_machine_with_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nothing to do" in complaint(["rehearse", "--machine", "x86-vm"], capsys)
     assert "--unplug takes away" in complaint(["rehearse", "--machine", "x86-vm", "--unplug", "--json"], capsys)
@@ -113,6 +120,8 @@ def test_a_machine_with_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> Non
 def test_an_unknown_command_is_told_which_one_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean rehearse?" in complaint(["reherse"], capsys)
     assert "one of rehearse" in complaint(["zzz"], capsys)
+    assert "Did you mean '--json'? (see" in complaint(["lint", "--jsn"], capsys)
+    assert "Did you mean '--help'? (see" in complaint(["lint", "--hepl"], capsys)
 
 
 def test_a_schedule_longer_than_any(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,9 +59,12 @@ def virtio_mem(
 
     if (at is None) == (guest is None):
         raise click.UsageError("give --at, or --guest ARCH:SIZE")
+    managed = parse_size(size, where="--size")
+    if not managed:
+        raise BadInput("a device manages some memory", where="--size", fix="such as 1G")
     arch, _, own = (guest or "").partition(":")
     start = parse_size(at, where="--at") if at is not None else region_at(arch, parse_size(own, where="--guest"))
-    geometry = Geometry(start, parse_size(size, where="--size"), parse_size(block_size, where="--block-size"), node)
+    geometry = Geometry(start, managed, parse_size(block_size, where="--block-size"), node)
     ask = Ask(
         requested=parse_size(requested, where="--requested"),
         faults=[parse_fault(text, where="--fault") for text in faults],

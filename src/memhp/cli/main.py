@@ -130,6 +130,10 @@ def complain(message: str) -> None:
 def usage(error: click.ClickException) -> str:
     """A click error in one line, with where to read on."""
     ctx = error.ctx if isinstance(error, click.UsageError) else None
+    if ctx is not None and isinstance(error, click.NoSuchOption) and error.possibilities:
+        shown = {name for each in ctx.command.get_params(ctx) if each.get_help_record(ctx) for name in each.opts}
+        named = [name for name in error.possibilities if name in shown]
+        error = click.NoSuchOption(error.option_name, possibilities=named, ctx=ctx)
     return f"{error.format_message()} (see {ctx.command_path} --help)" if ctx else error.format_message()
 
 
