@@ -318,7 +318,8 @@ def test_whoever_is_killed_leaves_no_mount_and_nobody_hanging(tmp_path: Path, vi
     child = tmp_path / "child"
     reads = f"while cat {MEMORY}/memory0/state > /dev/null; do :; done"
     # Children that go on whatever they read, one of them in a session of its own.
-    script = f"(while :; do {reads}; done) & echo $! > {child}; setsid sh -c ': {done}; while :; do sleep 1; done' & "
+    script = f"(while :; do cat {MEMORY}/memory0/state; sleep 0.1; done > /dev/null 2>&1) & echo $! > {child}; "
+    script += f"setsid sh -c ': {done}; while :; do sleep 1; done' & "
     script += f"echo $$ > {done}.new; mv {done}.new {done}; {reads}"
     process = start_on_twin([scenario(tmp_path, SMALL)], ["sh", "-c", script])
     while not done.exists():
