@@ -142,22 +142,22 @@ def run_command(
     devices = inside.connect()
     watch = os.pidfd_open(inside.pid)
     acts = {signal.SIGINT: lambda _: None, **dict.fromkeys((signal.SIGTERM, signal.SIGHUP), inside.end)}
-    try:
-        kinds = zip((Server, KeptServer), devices, trees, strict=False)
-        servers = [kind(device, twin_root(tree), loop.twin) for kind, device, tree in kinds]
-        loop.add(inside.line.fileno(), lambda: _told(loop, inside, servers))
-        loop.add(watch, loop.end)
-        with ExitStack() as stack:
-            stack.enter_context(none_left(inside.pid))
-            for server in servers:
-                stack.enter_context(served(loop, server))
-            stack.enter_context(_signals(acts))
-            loop.run()
-            return inside.wait()
-    finally:
-        inside.end(signal.SIGKILL)
-        for each in (*devices, watch):
-            os.close(each)
+    with none_left(inside.pid):  # they are ended when nobody can wait for the files any more
+        try:
+            kinds = zip((Server, KeptServer), devices, trees, strict=False)
+            servers = [kind(device, twin_root(tree), loop.twin) for kind, device, tree in kinds]
+            loop.add(inside.line.fileno(), lambda: _told(loop, inside, servers))
+            loop.add(watch, loop.end)
+            with ExitStack() as stack:
+                for server in servers:
+                    stack.enter_context(served(loop, server))
+                stack.enter_context(_signals(acts))
+                loop.run()
+                return inside.wait()
+        finally:
+            inside.end(signal.SIGKILL)
+            for each in (*devices, watch):
+                os.close(each)
 
 
 def run_beside(loop: Loop, command: Sequence[str], environment: Mapping[str, str]) -> int:
