@@ -274,3 +274,20 @@ def test_json_tells_what_the_table_does(tmp_path: Path) -> None:
     )
     assert read_facts(open_source(table)) == read_facts(open_source(listed))
     assert [block.state for block in read_facts(open_source(table)).memory.blocks] == ["online"] * 8 + ["offline"]
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        "RANGE SIZE STATE REMOVABLE BLOCK\n0x0000000000000000-0x000000003fffffff 1G online yes 0-7\n",
+        'RANGE="0x0000000000000000-0x000000003fffffff" SIZE="1G" STATE="online" REMOVABLE="yes" BLOCK="0-7"\n',
+        " BLOCK RANGE                                 STATE\n   0-7 0x0000000000000000-0x000000003fffffff online\n",
+    ],
+)
+def test_raw_lines_pairs_and_columns_in_any_order_are_read(listing: str, tmp_path: Path) -> None:
+    """``lsmem --raw``, ``--pairs``, ``--output BLOCK,RANGE,STATE`` of util-linux 2.38."""
+    file = tmp_path / "lsmem.txt"
+    file.write_text(listing, encoding="utf-8")
+    memory = read_facts(open_source(file)).memory
+    assert memory.block_size == 128 * MiB
+    assert [(block.index, block.state) for block in memory.blocks] == [(index, "online") for index in range(8)]

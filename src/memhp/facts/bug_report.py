@@ -64,7 +64,7 @@ def wanted_files(root: Path) -> dict[str, Path]:
 
 def of_text(text: str, where: str) -> dict[str, File] | None:
     """The files that the text of one file stands for, a kernel log or what lsmem printed; None for other text."""
-    if lsmem_output.is_json(text) or lsmem_output.HEADER.match(text.lstrip()):
+    if lsmem_output.is_listing(text):
         return dict(_blocks(lsmem_output.parse(text, where=where), where))
     if _LOG.search(text):
         return dict(_log(text, where))

@@ -18,14 +18,20 @@ from memhp.limits import COUNT
 from memhp.spans import Span
 from memhp.units import parse_size
 
-HEADER = re.compile(r"(?:[A-Z]+ +)*RANGE(?: +[A-Z]+)*", re.MULTILINE)
+HEADER = re.compile(r" *(?:[A-Z]+ +)*RANGE(?: +[A-Z]+)*", re.MULTILINE)
 """The first line of the table."""
 
 _RANGE = re.compile(r"0x([0-9a-f]{8,16})-0x([0-9a-f]{8,16})")
+_PAIR = re.compile(r'([A-Z]+)="([^"]*)"')
 _BLOCKS = re.compile(r"(\d+)(?:-(\d+))?")
 _BLOCK_SIZE = re.compile(r"Memory block size: +(\S+)")
 _STATES: Mapping[str, State] = {"online": "online", "offline": "offline", "on->off": "going-offline"}
 _ZONES = {"Highmem": "HighMem", "None": "none", "Unknown": "none"}
+
+
+def is_listing(text: str) -> bool:
+    """Whether a text may be what ``lsmem`` prints, in any form."""
+    return is_json(text) or HEADER.match(text.lstrip()) is not None or _PAIR.match(text) is not None
 
 
 def is_json(text: str) -> bool:
@@ -63,15 +69,26 @@ def parse(text: str, *, where: str) -> MemoryBlocks:
 
 def _of_table(text: str, where: str) -> Iterator[tuple[str, Row]]:
     """The lines below the header, each with its place. Cells are as wide as their column, and flush right but RANGE's:
-    an empty one is told by its place.
+    an empty one is told by its place. ``--raw`` separates them by a space, ``--pairs`` names them.
     """
     ends: list[tuple[str, int]] = []
+    raw = False
     for number, line in enumerate(text.splitlines(), start=1):
+        if pairs := dict(_PAIR.findall(line)):
+            yield f"{where}:{number}", pairs
+            continue
         if HEADER.fullmatch(line.rstrip()):
+            raw = "  " not in line.strip()
             ends = [(match[0], match.end()) for match in re.finditer(r"\S+", line)]
             continue
         if not line.strip() or not ends:
             ends = []
+            continue
+        if raw:
+            named = dict(zip((column for column, _ in ends), line.split(" "), strict=False))
+            if _RANGE.fullmatch(named.get("RANGE", "")) is None:
+                raise bad_line(where, number, line, "a range such as 0x0000000000000000-0x0000000007ffffff")
+            yield f"{where}:{number}", named
             continue
         cells: dict[str, str] = {}
         at = 0
