@@ -281,7 +281,7 @@ def test_json_tells_what_the_table_does(tmp_path: Path) -> None:
     [
         "RANGE SIZE STATE REMOVABLE BLOCK\n0x0000000000000000-0x000000003fffffff 1G online yes 0-7\n",
         'RANGE="0x0000000000000000-0x000000003fffffff" SIZE="1G" STATE="online" REMOVABLE="yes" BLOCK="0-7"\n',
-        " BLOCK RANGE                                 STATE\n   0-7 0x0000000000000000-0x000000003fffffff online\n",
+        " BLOCK RANGE                                  STATE\n   0-7 0x0000000000000000-0x000000003fffffff online\n",
     ],
 )
 def test_raw_lines_pairs_and_columns_in_any_order_are_read(listing: str, tmp_path: Path) -> None:
