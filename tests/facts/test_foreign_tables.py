@@ -279,6 +279,13 @@ def test_registers_find_what_the_note_finds(capfd: pytest.CaptureFixture[str]) -
     assert any("pa=0xa00000 RO X" in line for line in found)
 
 
+def test_notes_that_put_the_root_below_physical_memory_are_refused(tmp_path: Path) -> None:
+    spoiled = plain(S390).replace(b"KERNELOFFSET=3ffe", b"KERNELOFFSET=fffe")
+    (tmp_path / "core").write_bytes(spoiled)
+    with pytest.raises(BadInput, match="at no physical address: -0x"):
+        open_tables(tmp_path / "core")
+
+
 def test_the_hash_mmu_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "core").write_bytes(plain(POWER).replace(b"NUMBER(RADIX_MMU)=1", b"NUMBER(RADIX_MMU)=0"))
     with pytest.raises(BadInput, match="the hash MMU, whose translations are no tree"):

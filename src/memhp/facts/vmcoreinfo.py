@@ -86,7 +86,10 @@ class VmCoreInfo:
 
     def root(self) -> Root:
         """Where ``swapper_pg_dir`` is and how to read it. Raises BadInput when the notes do not tell."""
-        return tables_port(self.arch).vmcoreinfo_root(self)
+        root = tables_port(self.arch).vmcoreinfo_root(self)
+        if root.pfn not in range(1 << 64 - root.fmt.table_shift):
+            raise BadInput(f"the root table is noted at no physical address: {root.address:#x}", where=self.where)
+        return root
 
 
 def page_sizes() -> tuple[int, ...]:
