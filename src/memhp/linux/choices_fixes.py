@@ -50,6 +50,12 @@ class FixChoices(Choices):
         first("by-span"),
         since("5.4", "by-blocks", "mm/memory_hotplug: fix try_offline_node()", ("5.3.12",)),
     )
+    pgdat_reset: Literal["when-offline", "when-online"] = choice(
+        "When a node's ``pg_data_t`` is made what it was before there was memory: as the node goes offline, while who "
+        "goes through zones may have come to one of it; or when it is used again.",
+        first("when-offline"),
+        since("4.0", "when-online", "mm/memory hotplug: postpone the reset of obsolete pgdat"),
+    )
     node_span: Literal["by-page", "from-zero", "by-zone"] = choice(
         "How a node's span shrinks: by its pages, one by one (``shrink_pgdat_span()``); by its zones, of which those "
         "that are empty count as beginning at 0; or by those that are not empty.",

@@ -14,6 +14,7 @@ from memhp.explore.cases import (
     memmap_first_section,
     memory_block_lookup,
     memory_error_vs_removal,
+    node_offline_vs_zone_walk,
     online_vs_unplug,
     p2pdma_dma_vs_unbind,
     pagemap_lookup_vs_unmap,
@@ -59,6 +60,7 @@ CASES: tuple[Case, ...] = (
     block_online_vs_device.CASE,
     two_table_allocs.CASE,
     memory_error_vs_removal.CASE,
+    node_offline_vs_zone_walk.CASE,
     allocation_vs_offline.CASE,
 )
 """Every case, in the order in which reports list them."""

@@ -17,9 +17,9 @@ from memhp.units import MiB, align_up
 NEAR_RAM = 512 * MiB
 
 
-def boot_near(config: Config, *, tag: str = "dimm") -> Kernel:
+def boot_near(config: Config, *, tag: str = "dimm", nodes: tuple[int, ...] = (0,)) -> Kernel:
     """A machine with 512 MiB of RAM and a memory block's worth behind it that the kernel does not know yet."""
-    k = start_kernel(MachineSpec("explored", config, (Ram(config.port.ram_start, NEAR_RAM),)))
+    k = start_kernel(MachineSpec("explored", config, (Ram(config.port.ram_start, NEAR_RAM),), nodes=nodes))
     k.hw.plug(pfns(k, near_dimm(k)), Owner(Use.DEVICE, tag))
     return k
 
@@ -30,9 +30,9 @@ def near_dimm(k: Kernel) -> Span:
     return Span(start, start + k.memory_block_size)
 
 
-def add_near(k: Kernel) -> None:
+def add_near(k: Kernel, nid: int = 0) -> None:
     """``add_memory()`` of the DIMM."""
-    add_memory(k, 0, near_dimm(k).start, near_dimm(k).size, MHP_NONE)
+    add_memory(k, nid, near_dimm(k).start, near_dimm(k).size, MHP_NONE)
 
 
 def remove_near(k: Kernel) -> None:

@@ -37,6 +37,7 @@ from memhp.linux.mm.memory_hotplug_remove import (
 )
 from memhp.linux.mm.mm_init import free_area_init_core_hotplug
 from memhp.linux.mm.page_alloc import build_all_zonelists
+from memhp.linux.nodemask import node_set_offline, node_set_online
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
@@ -148,7 +149,7 @@ def _add_under_lock(k: Kernel, nid: int, group: int | None, res: Resource, flags
         _add_blocks(k, nid, group, start, size, flags)
     except KernelError:
         if node_registered:
-            k.node_states.online.discard(nid)
+            node_set_offline(k, nid)
             unregister_node(k.node_states, nid)
         if k.config.has_memblock:
             k.memblock.memblock_remove(start, size)
@@ -166,11 +167,11 @@ def _add_under_lock(k: Kernel, nid: int, group: int | None, res: Resource, flags
 def _register_new_node(k: Kernel, nid: int) -> None:
     """Set a node online and give it its device. Raises ENOMEM; the node is offline again then, but for old kernels."""
     place = "drivers/base/node.c:register_node"
-    k.node_states.online.add(nid)
+    node_set_online(k, nid)
     if k.hw.may_fail(place):
         if k.config.profile.new_node == "before-add":
             warn(k, here())
-            k.node_states.online.discard(nid)
+            node_set_offline(k, nid)
         raise KernelError(ENOMEM, f"no memory for the device of node {nid}", place=place)
     register_node(k.node_states, nid)
 
@@ -185,7 +186,7 @@ def __try_online_node(k: Kernel, nid: int, *, set_node_online: bool) -> bool:
     free_area_init_core_hotplug(k, nid)
     build_all_zonelists(k, nid)
     if set_node_online:
-        k.node_states.online.add(nid)
+        node_set_online(k, nid)
         register_node(k.node_states, nid)
     return True
 

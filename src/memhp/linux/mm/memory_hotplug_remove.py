@@ -20,8 +20,10 @@ from memhp.linux.kernel.resource import (
 )
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.memory_hotplug_offline import NO_HOTREMOVE
+from memhp.linux.mm.mmzone import reset_pgdat
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mmzone import ZoneType
+from memhp.linux.nodemask import node_set_offline
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -196,7 +198,9 @@ def try_offline_node(k: Kernel, nid: int) -> None:
         has_memory = bool(k.nodes[nid].spanned) or any(block.nid == nid for _, _, block in k.memory_blocks)
     if has_memory or nid == 0:
         return
-    k.node_states.online.discard(nid)
+    node_set_offline(k, nid)
+    if k.config.profile.pgdat_reset == "when-offline":
+        reset_pgdat(k, nid)
     unregister_node(k.node_states, nid)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from memhp.hw.memory import Owner, Use
+from memhp.linux.mm.mmzone import ObsoletePgdats
 from memhp.linux.mm.page_alloc import adjust_managed_page_count
 from memhp.linux.mm.rmqueue import put_free, set_pageblock_migratetype
 from memhp.linux.mm.sparse import online_runs
@@ -115,6 +116,7 @@ def _log_ranges(
 def free_area_init_core_hotplug(k: Kernel, nid: int) -> Node:
     """The node of that id with all its zones, empty where it is new: ``free_area_init_core_hotplug()``."""
     node = k.nodes.setdefault(nid, Node(nid, k.hw))
+    k.statics(ObsoletePgdats).nids.discard(nid)
     for kind in zone_types(k.config):
         node.zone(kind)
     return node

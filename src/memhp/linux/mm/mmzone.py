@@ -1,0 +1,73 @@
+"""Going through the zones of all online nodes, under no lock: mm/mmzone.c.
+
+What is held in between is a pointer to a zone. Its node may go offline meanwhile, and its ``pg_data_t`` with all zones
+stays where it is: it is never freed.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from memhp.errors import KernelBug
+from memhp.hw.shared import MARKED
+from memhp.linux.mmzone import Node, Zone
+from memhp.linux.nodemask import N_ONLINE
+from memhp.linux.place import here, kernel_function, of_file
+from memhp.linux.state import Kernel
+
+KERNEL_FILE = "mm/mmzone.c"
+
+
+@dataclass
+class ObsoletePgdats:
+    """``pg_data_t`` that kernels before 4.0 zero as soon as their node is offline."""
+
+    nids: set[int] = field(default_factory=set, metadata=MARKED)
+    """Nodes whose zones' ``zone_pgdat`` is NULL until they are online again."""
+
+
+def _zone_pgdat(nid: int) -> str:
+    return f"node{nid}.node_zones[].zone_pgdat"
+
+
+@kernel_function("mm/memory_hotplug.c:try_offline_node")
+def reset_pgdat(k: Kernel, nid: int) -> None:
+    """``memset(pgdat, 0, sizeof(*pgdat))``."""
+    k.hw.writes(_zone_pgdat(nid))
+    k.statics(ObsoletePgdats).nids.add(nid)
+
+
+def first_online_pgdat(k: Kernel) -> Node:
+    """``NODE_DATA()`` of the first node."""
+    k.hw.reads(N_ONLINE)
+    return k.nodes[min(k.node_states.online)]
+
+
+def next_online_pgdat(k: Kernel, pgdat: Node | None) -> Node | None:
+    """``NODE_DATA()`` of the next node that is online; None behind the last. KernelBug: the pointer is NULL."""
+    if pgdat is None:
+        raise KernelBug("Unable to handle kernel NULL pointer dereference at node_id of no pgdat", place=here())
+    k.hw.reads(N_ONLINE)
+    nid = min((nid for nid in k.node_states.online if nid > pgdat.nid), default=None)
+    return k.nodes[nid] if nid is not None else None
+
+
+def next_zone(k: Kernel, zone: Zone) -> Zone | None:
+    """The zone behind this one, of its node or of the next that is online; None behind the last."""
+    k.hw.reads(_zone_pgdat(zone.nid))
+    pgdat = k.nodes[zone.nid] if zone.nid not in k.statics(ObsoletePgdats).nids else None
+    behind = [kind for kind in pgdat.zones if kind > zone.type] if pgdat is not None else []
+    if pgdat is not None and behind:
+        return pgdat.zones[min(behind)]
+    pgdat = next_online_pgdat(k, pgdat)
+    return pgdat.zones[min(pgdat.zones)] if pgdat is not None else None
+
+
+@of_file("include/linux/mmzone.h")
+def for_each_zone(k: Kernel) -> Iterator[Zone]:
+    """Every zone of every online node."""
+    pgdat = first_online_pgdat(k)
+    zone: Zone | None = pgdat.zones[min(pgdat.zones)]
+    while zone is not None:
+        yield zone
+        zone = next_zone(k, zone)
