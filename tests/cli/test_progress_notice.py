@@ -7,7 +7,8 @@ from threading import Event, Timer
 import pytest
 
 from every_command import RUNS, world
-from memhp.cli.at_work import at_work, notice
+from memhp.cli.at_work import at_work
+from memhp.cli.notice import notice
 from memhp.cli.main import main
 from memhp.cli.output import progress
 from memhp.cli.progress_notice import PatientProgress

@@ -6,20 +6,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Timer
 
-from memhp.printable import printable
-
-PATIENCE = 5.0
-"""Seconds of work after which something is said."""
-
-
-def notice(what: str, far: str = "") -> None:
-    """Say on stderr what is being done, and how far it is."""
-    print(f"memhp: still at work: {printable(what)}{far}", file=sys.stderr, flush=True)
+from memhp.cli.notice import PATIENCE, notice
 
 
 @contextmanager
 def at_work(what: str) -> Iterator[None]:
-    """After :data:`PATIENCE` a progress line on a terminal, one line of text elsewhere; both on stderr."""
+    """After so many seconds a progress line on a terminal, one line of text elsewhere; both on stderr."""
     with ExitStack() as shown:
 
         def show() -> None:

@@ -6,11 +6,11 @@ from threading import Timer
 from rich.console import Console
 from rich.progress import Progress
 
-from memhp.cli.at_work import PATIENCE, notice
+from memhp.cli.notice import PATIENCE, notice
 
 
 class PatientProgress(Progress):
-    """Progress for a stderr that is no terminal: one line after :data:`PATIENCE`, and nothing else."""
+    """Progress for a stderr that is no terminal: one line after :data:`memhp.cli.notice.PATIENCE`, and nothing else."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console=console, disable=True)

@@ -20,7 +20,7 @@ def dma_contiguous_reserve(k: Kernel, cma: Cma) -> Span | None:
     """Reserve what the command line asks for, below what the architecture's devices reach; None where it cannot be."""
     limit = k.port.dma_contiguous_limit(k)
     selected = min(cma.limit, limit) if cma.limit else limit
-    area = cma_declare_contiguous(k, cma.base, cma.size, selected, fixed=cma.limit == cma.base + cma.size)
+    area = cma_declare_contiguous_nid(k, cma.base, cma.size, selected, fixed=cma.limit == cma.base + cma.size)
     if area is None:
         k.hw.log(f"cma: Failed to reserve {cma.size >> 20} MiB", "err")
     else:
@@ -29,7 +29,7 @@ def dma_contiguous_reserve(k: Kernel, cma: Cma) -> Span | None:
 
 
 @of_file("mm/cma.c")
-def cma_declare_contiguous(k: Kernel, base: int, size: int, limit: int, *, fixed: bool) -> Span | None:
+def cma_declare_contiguous_nid(k: Kernel, base: int, size: int, limit: int, *, fixed: bool) -> Span | None:
     """Reserve an area of pageblocks: at `base` exactly, or from there to `limit`; above 4 GiB first, from below."""
     block, memblock = k.config.pageblock_nr_pages * k.config.page_size, k.memblock
     end = memblock.memblock_end_of_DRAM()

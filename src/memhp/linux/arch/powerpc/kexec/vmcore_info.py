@@ -11,6 +11,7 @@ from memhp.linux.port import Root, VmCoreNotes
 from memhp.linux.tables_port import NotedAreas
 from memhp.units import GiB, KiB, TiB
 
+KERNEL_FILE = "arch/powerpc/kexec/vmcore_info.c"
 MAP_SIZE = 512 * TiB
 """``RADIX_KERN_MAP_SIZE``: vmalloc, I/O and vmemmap have each as much."""
 ISA_IO, FULL_IO = 64 * KiB, 2 * GiB

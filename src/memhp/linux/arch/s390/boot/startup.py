@@ -18,6 +18,7 @@ from memhp.linux.port import Root, VmCoreNotes
 from memhp.linux.tables_port import NotedAreas
 from memhp.units import GiB, MiB
 
+KERNEL_FILE = "arch/s390/boot/startup.c"
 LOWCORE = 8192
 """``sizeof(struct lowcore)``."""
 MODULES = 2 * GiB

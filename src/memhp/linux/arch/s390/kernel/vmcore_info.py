@@ -10,6 +10,7 @@ from memhp.hw.reader import TableReader
 from memhp.linux.arch.s390.format import FORMATS, TABLE_SHIFT, TT, type_of
 from memhp.linux.port import Root, VmCoreNotes
 
+KERNEL_FILE = "arch/s390/kernel/vmcore_info.c"
 ORIGIN = (1 << 64) - 1 & ~0xFFF
 REAL_SPACE = 1 << 5
 ASCE_REGISTERS = ("c13", "c1")
