@@ -8,8 +8,8 @@ import pytest
 
 from every_command import RUNS, world
 from memhp.cli.at_work import at_work
-from memhp.cli.notice import notice
 from memhp.cli.main import main
+from memhp.cli.notice import notice
 from memhp.cli.output import progress
 from memhp.cli.progress_notice import PatientProgress
 
