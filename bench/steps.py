@@ -24,7 +24,7 @@ from memhp.target.model.steps import RUNNERS
 from memhp.units import GiB, TiB, format_size
 
 VM = schema.MachineText(preset="x86-vm")
-SHORT = 2.0
+SHORT = 30.0
 """Seconds of what is measured more than once."""
 BIG_VM = schema.MachineText(preset="x86-vm", memory="64G")
 

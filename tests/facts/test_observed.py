@@ -110,7 +110,6 @@ HELD_ELSEWHERE = {
     "hidden": "told to the model",
     "log": "lines, which tests/replay and conform compare as such",
     "boot_log": "tells what a boot found, of which the model is made",
-    "dax": "devices, which have steps of their own to be compared by",
 }
 """Facts in no section of what is compared by name, and why not."""
 

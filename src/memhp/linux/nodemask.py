@@ -5,17 +5,22 @@ from memhp.linux.state import Kernel
 
 KERNEL_FILE = "include/linux/nodemask.h"
 N_ONLINE = "node_states[N_ONLINE]"
-"""The bitmap by which who goes through nodes meets who adds and removes them: bits are set and cleared atomically, and
-looked for in whole words."""
+"""The bitmap by which who goes through nodes meets who adds and removes them."""
 
 
 def node_set_online(k: Kernel, nid: int) -> None:
-    """The node is online."""
+    """The node is online. The bit is set atomically, so that no plain write is announced."""
     k.hw.atomic(N_ONLINE)
-    k.node_states.online.add(nid)
+    set.add(k.node_states.online, nid)
 
 
 def node_set_offline(k: Kernel, nid: int) -> None:
-    """The node is offline: who goes through nodes now does not come to it; who is there goes on."""
+    """The node is offline: who goes through nodes now does not come to it; who is there goes on. Atomic as well."""
     k.hw.atomic(N_ONLINE)
-    k.node_states.online.discard(nid)
+    set.discard(k.node_states.online, nid)
+
+
+def __next_node(k: Kernel, nid: int) -> int | None:
+    """The first node that is online behind `nid`; None: there is none. Words of the bitmap are read whole."""
+    k.hw.reads(N_ONLINE)
+    return min((each for each in set.__iter__(k.node_states.online) if each > nid), default=None)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from memhp.errors import KernelBug
 from memhp.hw.shared import MARKED
 from memhp.linux.mmzone import Node, Zone
-from memhp.linux.nodemask import N_ONLINE
+from memhp.linux.nodemask import __next_node
 from memhp.linux.place import here, kernel_function, of_file
 from memhp.linux.state import Kernel
 
@@ -39,16 +39,16 @@ def reset_pgdat(k: Kernel, nid: int) -> None:
 
 def first_online_pgdat(k: Kernel) -> Node:
     """``NODE_DATA()`` of the first node."""
-    k.hw.reads(N_ONLINE)
-    return k.nodes[min(k.node_states.online)]
+    nid = __next_node(k, -1)
+    assert nid is not None
+    return k.nodes[nid]
 
 
 def next_online_pgdat(k: Kernel, pgdat: Node | None) -> Node | None:
     """``NODE_DATA()`` of the next node that is online; None behind the last. KernelBug: the pointer is NULL."""
     if pgdat is None:
         raise KernelBug("Unable to handle kernel NULL pointer dereference at node_id of no pgdat", place=here())
-    k.hw.reads(N_ONLINE)
-    nid = min((nid for nid in k.node_states.online if nid > pgdat.nid), default=None)
+    nid = __next_node(k, pgdat.nid)
     return k.nodes[nid] if nid is not None else None
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from errno import EEXIST
 
 from memhp.errors import KernelBug, KernelError
-from memhp.hw.shared import MARKED
 from memhp.linux.place import here
 from memhp.spans import SpanSet
 
@@ -21,7 +20,7 @@ class NodeStates:
 
     possible: set[int] = field(default_factory=lambda: {0})
     """``N_POSSIBLE``: nodes that may come online."""
-    online: set[int] = field(default_factory=set, metadata=MARKED)
+    online: set[int] = field(default_factory=set)
     """``N_ONLINE``."""
     normal_memory: set[int] = field(default_factory=set)
     """``N_NORMAL_MEMORY``: nodes with online memory in a zone up to ZONE_NORMAL."""
