@@ -40,6 +40,13 @@ SCENARIOS = {
     "deep lists": ("x = " + "[" * 5000, "the depth of a scenario is 32 levels at most"),
     "lists not so deep": ("x = " + "[" * 100 + "]" * 100, "the depth of a scenario is 32 levels at most"),
     "deep tables": ("[a" + ".a" * 5000 + "]", "the depth of a scenario is 32 levels at most"),
+    "a key of very many parts": ("a." * 500_000 + "a = 1", "the depth of a scenario is 32 levels at most"),
+    "a heading of very many parts": ("[" + "'a' . " * 300_000 + "a]", "the depth of a scenario is 32 levels at most"),
+    "a choice of very many digits": (
+        MACHINE + f"choices = {{ pgd_policy = 0x{'f' * 5000} }}",
+        "cannot be a number of more than 80 bits",
+    ),
+    "RAM that no address reaches": ('machine = { preset = "x86-vm", memory = "15E" }', "no machine has room for"),
     "a number of many digits": ("x = " + "1" * 5000, "not TOML that can be read"),
     "an octal number?": (STEP + 'do = "plug"\nsize = "010M"', "want a size such as 128M"),
     "a huge size": (STEP + 'do = "plug"\nsize = "16384P"', "16384P does not fit into 64 bits"),
@@ -270,6 +277,12 @@ def test_names_cannot_steer_the_terminal(tmp_path: Path) -> None:
     assert "\u202e" not in shown
     assert "a \\x1b]0;gotcha\\x07 [bold]x[/]" in shown
     assert "shrink [/done] \\x1b[2J \\u202e :smile:" in shown
+
+
+def test_a_name_of_an_output_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    shown = on_a_terminal(["capture", CAPTURE, "--out", str(tmp_path / "a\x1b]0;gotcha\x07.tar.xz")])
+    assert "\x1b]0;" not in shown
+    assert "a\\x1b]0;gotcha\\x07.tar.xz:" in shown
 
 
 @pytest.mark.parametrize("command", ["blocks", "lint", "why 8", "plan --shrink-by 128M", "rehearse --plug 128M"])

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from memhp import __version__
-from memhp.cli.main import COMMANDS, LazyCommand, main
+from memhp.cli.main import COMMANDS, LazyCommand, main, with_hex
 from memhp.errors import BadInput
 
 Install = Callable[[Callable[[], object]], None]
@@ -132,3 +132,8 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         process.stdout.close()
         complaint = process.stderr.read()
     assert (process.returncode, complaint) == (141, b"")
+
+
+def test_what_stands_behind_two_dashes_is_handed_on_as_it_is() -> None:
+    assert with_hex(["blocks", "--json=hex"]) == ["blocks", "--json", "--json-hex"]
+    assert with_hex(["twin", "x86-vm", "--", "tool", "--json=hex"]) == ["twin", "x86-vm", "--", "tool", "--json=hex"]

@@ -53,6 +53,20 @@ def test_the_scenario_is_not_written_over_under_any_of_its_names(
     assert scenario.read_text(encoding="utf-8") == SCENARIO
 
 
+def test_the_capture_that_a_twins_scenario_names_is_not_written_over(
+    scenario: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Path(shutil.copy(CAPTURES[0], scenario.with_name("source.tar.xz")))
+    before = source.read_bytes()
+    scenario.write_text(f'[machine]\nsource = "{source.name}"\n', encoding="utf-8")
+    refused(["twin", "--record", str(source), str(scenario), "--", "true"], "is read by this run", capsys)
+    assert source.read_bytes() == before
+
+
+def test_a_number_that_no_open_file_has(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(["rehearse", str(scenario), "--html", f"/dev/fd/{10**20}"], "cannot write: ", capsys)
+
+
 def test_two_outputs_do_not_share_a_file(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = scenario.with_name("one")
     two = scenario.with_name("two")

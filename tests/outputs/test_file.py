@@ -33,6 +33,12 @@ def test_a_new_file_gets_the_mode_that_the_umask_leaves(tmp_path: Path) -> None:
     assert names(tmp_path) == ["page"]
 
 
+def test_a_name_may_be_as_long_as_the_file_system_has_it(tmp_path: Path) -> None:
+    target = tmp_path / ("\U0001f4be" * 63)
+    write_file(target, "text")
+    assert names(tmp_path) == [target.name]
+
+
 def test_a_file_is_replaced_and_keeps_its_mode_owner_and_attributes(tmp_path: Path) -> None:
     target = tmp_path / "page"
     target.write_text("before", encoding="utf-8")

@@ -22,6 +22,8 @@ def example(name: str | None, target: Path | None, as_json: bool) -> int:
     from memhp.scenario.examples import examples, title
 
     if name is None:
+        if target is not None:
+            raise click.UsageError("--copy goes with the name of an example; memhp example lists them")
         if as_json:
             from memhp.report.documents import ExampleDocument, ExampleRow
 

@@ -138,8 +138,13 @@ def usage(error: click.ClickException) -> str:
 
 
 def with_hex(args: Sequence[str]) -> list[str]:
-    """The arguments with ``--json=hex`` as two options: one that takes a value would swallow a file's name."""
-    return [each for arg in args for each in (("--json", "--json-hex") if arg == "--json=hex" else (arg,))]
+    """The arguments with ``--json=hex`` as two options: one that takes a value would swallow a file's name.
+
+    What stands behind ``--`` is no option of memhp: ``memhp twin`` hands it on.
+    """
+    ours = list(args).index("--") if "--" in args else len(args)
+    told = [each for arg in args[:ours] for each in (("--json", "--json-hex") if arg == "--json=hex" else (arg,))]
+    return [*told, *args[ours:]]
 
 
 def run(args: Sequence[str]) -> int:

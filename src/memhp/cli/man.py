@@ -12,7 +12,9 @@ EXITS = (
     ("0", "All was as expected."),
     ("1", "A step, a law, a race or a claim was not."),
     ("2", "The input cannot be used: one line on the standard error says why."),
-    ("130", "Interrupted."),
+    ("130, 143, 129", "Interrupted by SIGINT, SIGTERM, SIGHUP."),
+    ("141", "Whoever read the standard output went away."),
+    ("70", "A defect of memhp itself."),
 )
 
 

@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from memhp.json_text import json_encoded
+from memhp.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,13 +80,13 @@ def emit_json(report: object) -> None:
 
 
 def echo_lines(lines: Iterable[str], *, fold: bool = True) -> None:
-    """Print lines, each as soon as it is there.
+    """Print lines, each as soon as it is there, and none that steers the terminal.
 
     One that is too long for the terminal goes on below, further in, at a word; not with `fold` off, for what has
     columns.
     """
     width = get_terminal_size().columns if fold and sys.stdout.isatty() else 0
-    for line in lines:
+    for line in (printable(each, keep="\n") for each in lines):
         click.echo("\n".join(_folded(line, width)) if 0 < width < len(line) else line)
 
 

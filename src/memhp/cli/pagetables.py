@@ -11,6 +11,7 @@ from memhp.cli.at_work import at_work
 from memhp.cli.memory_options import opened_memory, ram_option
 from memhp.cli.output import echo_lines, emit_json, json_option
 from memhp.errors import BadInput, one_of
+from memhp.printable import printable
 
 if TYPE_CHECKING:
     from memhp.check.dump_laws import DumpedTables, Finding
@@ -246,6 +247,6 @@ def _emit(seen: "SeenTables", verdict: Any, **found: Any) -> None:
 def _tell(seen: "SeenTables") -> None:
     """What a reader should know of the run, on stderr."""
     for doubt in seen.kernel.doubts if seen.kernel is not None else ():
-        click.echo(f"note: {doubt}", err=True)
+        click.echo(f"note: {printable(doubt)}", err=True)
     if seen.source.live:
         click.echo("note: the kernel ran meanwhile: what it changed may be seen half", err=True)

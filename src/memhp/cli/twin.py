@@ -10,6 +10,7 @@ import click
 
 from memhp.cli.output import console, emit_json, json_option, output_option
 from memhp.errors import BadInput
+from memhp.printable import printable
 
 if TYPE_CHECKING:
     from memhp.twin.result import TwinRun
@@ -79,7 +80,7 @@ def run(
     the run was not as expected.
     """
     from memhp.outputs.check import check_outputs
-    from memhp.twin.boot import boot
+    from memhp.twin.boot import boot, scenario_of
     from memhp.twin.expectations import Expectation, load_expectation
     from memhp.twin.run import Wanted
     from memhp.twin.run import run as run_twin
@@ -93,7 +94,10 @@ def run(
         raise click.UsageError("--mount is for twins without a COMMAND, which has the files where Linux has them")
     if not words and not (mount or files or control or qmp or qga):
         raise click.UsageError("give a COMMAND to run, or --mount DIR, or a socket")
-    check_outputs({"--record": record, "--uevents": uevents}, inputs=[Path(machine), script, expect])
+    scenario = scenario_of(machine, step)
+    source = scenario.machine.source
+    read = [Path(machine), None if source is None else Path(source), script, expect]
+    check_outputs({"--record": record, "--uevents": uevents}, inputs=read)
     wanted = Wanted(
         command=words,
         environment=os.environ,
@@ -109,13 +113,13 @@ def run(
         expectation=load_expectation(expect) if expect is not None else Expectation(),
         heard=exact or record is not None or expect is not None,
     )
-    done = run_twin(boot(machine, step=step, speed=speed), wanted)
+    done = run_twin(boot(machine, speed=speed, scenario=scenario), wanted)
     if record is not None:
         write_record(done, record)
     for text in done.unmet:
-        click.echo(f"memhp: not as expected: {text}", err=True)
+        click.echo(f"memhp: not as expected: {printable(text)}", err=True)
     if done.dead:
-        click.echo(f"memhp: the machine died: {done.dead}", err=True)
+        click.echo(f"memhp: the machine died: {printable(done.dead)}", err=True)
     return done.exit_code or (0 if done.fine else 1)
 
 

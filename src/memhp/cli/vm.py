@@ -246,7 +246,7 @@ def online(agent: Path, numbers: tuple[int, ...], offline: bool, yes: bool) -> i
         said = guest.change(numbers, online=not offline)
     for number in numbers:
         text = said.get(number, "no answer")
-        click.echo(f"{'✗' if text else '✓'} memory{number}{': ' if text else ''}{text}")
+        echo_lines([f"{'✗' if text else '✓'} memory{number}{': ' if text else ''}{text}"])
     return 0 if not any(said.get(number, "no answer") for number in numbers) else 1
 
 
@@ -284,7 +284,7 @@ def _carry_out(
             _emit("unrehearsed" if rehearsed is None else "rehearsed" if fine else "refused", found, rehearsed)
         else:
             does = "--yes does it" if fine else "the rehearsal failed; --yes --insist does it all the same"
-            click.echo(f"nothing was changed in {found.name}: {does}")
+            echo_lines([f"nothing was changed in {found.name}: {does}"])
         return 0 if fine else 1
     with progress() as bar:
         task = bar.add_task(what, total=None)

@@ -133,7 +133,7 @@ def check_value(name: str, hint: Any, value: object) -> None:
         if not isinstance(value, bool):
             raise BadInput(f"want true or false, got {shown(value)}", where=name)
     elif not any(type(value) is type(each) and value == each for each in known):
-        raise BadInput(f"cannot be {shown(value)}", where=name, fix=one_of(str(value), map(str, known)))
+        raise BadInput(f"cannot be {shown(value)}", where=name, fix=one_of(shown(value).strip('"'), map(str, known)))
 
 
 def check_types(record: Any) -> None:
@@ -181,4 +181,6 @@ def shown(value: object) -> str:
         return f'"{value}"'
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(shown, value))}]"
+    if isinstance(value, int) and abs(value) >= 1 << 80:
+        return "a number of more than 80 bits"
     return "a table" if isinstance(value, dict) else str(value)

@@ -76,7 +76,7 @@ def _write_all(fd: int, data: bytes) -> None:
 def _replace(place: Place, data: bytes) -> None:
     folder, name = place.target.parent, place.target.name
     within = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    draft = f".{name[:64]}.{secrets.token_hex(8)}"
+    draft = f".{name[:40]}.{secrets.token_hex(8)}"
     try:
         _write_draft(within, draft, place, data)
         os.replace(draft, name, src_dir_fd=within, dst_dir_fd=within)

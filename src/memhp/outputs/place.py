@@ -66,7 +66,7 @@ def place_of(path: Path) -> Place:
         return Place(path, target, None, status)
     except OSError as error:
         raise BadInput(f"cannot write: {error.strerror}", where=str(path), fix="name another file") from None
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise BadInput(f"cannot write: {error}", where=str(path), fix="name another file") from None
 
 

@@ -37,7 +37,7 @@ def staging(target: Path) -> Iterator[Path]:
     folder: Path | None = None
     try:
         with uninterrupted():
-            folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:64]}.", dir=target.parent))
+            folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
         yield folder
     finally:
         if folder is not None:

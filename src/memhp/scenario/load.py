@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import os
+import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +21,11 @@ from memhp.scenario.schema import Offline, Online, Scenario
 OUTCOMES = ("ok", "OOM", "BUG", "PANIC", *sorted(ERRNO_NAMES.values()))
 """How a step can end, and so what it can be expected to: well, at the price of a process, with an errno, or with the
 end of the machine."""
+
+
+_PART = r"""(?>[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
+_LONG_KEY = re.compile(rf"(?:^|[\[{{,])[ \t]*+(?:{_PART}){{{SCENARIO_DEPTH.most}}}", re.MULTILINE)
+"""Where a key with more parts than a scenario may be deep begins: tomllib takes the square of their number of steps."""
 
 
 def load(path: Path) -> Scenario:
@@ -89,6 +95,8 @@ def loads(text: str, *, where: str = "scenario") -> Scenario:
 
 def toml(text: str, *, where: str) -> dict[str, Any]:
     """TOML text as a table, no deeper than scenarios may be. Raises :class:`BadInput`."""
+    if _LONG_KEY.search(text):
+        raise SCENARIO_DEPTH.refusal(where)
     try:
         data = tomllib.loads(text)
     except RecursionError:

@@ -11,10 +11,11 @@ allocate_virtio_mem_address``.
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from memhp.errors import BadInput
 from memhp.linux.arch.registry import Arch, port
 from memhp.linux.init import DevicePlace
 from memhp.spans import Span, SpanSet
-from memhp.units import GiB, KiB, MiB
+from memhp.units import GiB, KiB, MiB, format_size
 
 ACPI_DATA = 128 * KiB
 """What a PC's firmware keeps for tables at the end of RAM below 4 GiB (``hw/i386/pc.c``, ``acpi_data_size``)."""
@@ -67,7 +68,10 @@ class Platform(NamedTuple):
                 yield start, end, nid
 
     def laid_out(self, nodes: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
-        """All RAM as (start, end, node): each node's behind that of the node before, cut where a range is full."""
+        """All RAM as (start, end, node): each node's behind that of the node before, cut where a range is full.
+
+        Raises :class:`BadInput` for more than has room anywhere.
+        """
         sizes = list(nodes)
         ranges = iter(self.ranges(sum(size for _, size in sizes)))
         start, room = next(ranges)
@@ -75,7 +79,11 @@ class Platform(NamedTuple):
             left = total
             while left:
                 if not room:
-                    start, room = next(ranges)
+                    start, room = next(ranges, (0, 0))
+                if not room:
+                    raise BadInput(
+                        f"no machine has room for {format_size(left)} more of RAM", where="memory", fix="write less"
+                    )
                 size = min(left, room)
                 yield start, start + size, nid
                 start, room, left = start + size, room - size, left - size

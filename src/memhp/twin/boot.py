@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from memhp.errors import BadInput
 from memhp.scenario.load import load
+from memhp.scenario.schema import Scenario
 from memhp.scenario.titles import title
 from memhp.target.model.from_options import quick_scenario
 from memhp.target.model.run import boot as boot_session
@@ -26,17 +27,25 @@ class Booted(NamedTuple):
     cues: list[Cue]
 
 
-def boot(machine: str, *, step: str | None = None, speed: float = 1.0) -> Booted:
+def scenario_of(machine: str, step: str | None = None) -> Scenario:
+    """What stands in a scenario's file, or a scenario without steps of what ``rehearse --machine`` takes.
+
+    Raises :class:`BadInput` for one that cannot be.
+    """
+    if not machine.endswith(".toml") and machine != "-":
+        return quick_scenario(machine, step, (), "dimm", None, unplug=False)
+    if step is not None:
+        raise BadInput("a scenario names its own moment", where="--step", fix="write machine.step")
+    return load(Path(machine))
+
+
+def boot(machine: str, *, step: str | None = None, speed: float = 1.0, scenario: Scenario | None = None) -> Booted:
     """The machine as the steps of its scenario leave it.
 
-    `machine` is a scenario's file, or what ``rehearse --machine`` takes. Raises :class:`BadInput` for one that cannot
-    be, and for a step that ends otherwise than the scenario expects.
+    `machine` is what :func:`scenario_of` takes, `scenario` what that gave, for whoever has asked already. Raises
+    :class:`BadInput` for one that cannot be, and for a step that ends otherwise than the scenario expects.
     """
-    scenario = load(Path(machine)) if machine.endswith(".toml") or machine == "-" else None
-    if scenario is None:
-        scenario = quick_scenario(machine, step, (), "dimm", None, unplug=False)
-    elif step is not None:
-        raise BadInput("a scenario names its own moment", where="--step", fix="write machine.step")
+    scenario = scenario or scenario_of(machine, step)
     read = read_machine(scenario.machine, where=machine)
     twin = Twin(boot_session(read.spec, read.observed, machine), speed=speed)
     places = ["machine.qemu"] * len(read.devices) + [f"steps[{index}]" for index in range(len(scenario.steps))]
