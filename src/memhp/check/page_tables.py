@@ -42,13 +42,10 @@ def reserved(found: Ranges) -> Iterator[Breach]:
     """Entries that are valid, and neither a leaf nor lead to a table."""
     fmt = found.fmt
     none = np.array(fmt.empty, dtype=np.uint64)[found.height]
-    marked = np.zeros(len(found), dtype=np.bool_)
-    for height in range(len(fmt.levels)):
-        here = found.height == height
-        marked[here] = fmt.is_marked(found.entry[here], height)
-    bad = np.flatnonzero(~found.mapped & marked & (found.entry != none))
-    for i in bad.tolist():
+    for i in np.flatnonzero(~found.mapped & (found.entry != none)).tolist():
         entry, height, va = int(found.entry[i]), int(found.height[i]), int(found.va[i])
+        if not fmt.is_marked(entry, height):
+            continue
         text = f"the {HEIGHT_NAMES[height]} entry {entry:#x} for {va:#x} is valid, but its encoding is reserved"
         yield Breach(NAME, text, vas=Span(va, va + int(found.size[i])))
 

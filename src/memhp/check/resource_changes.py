@@ -62,8 +62,8 @@ class ResourceChanges:
 
 def _around(res: Resource, parents: tuple[Resource | None, ...]) -> Iterator[Siblings]:
     """Where one of these lists a resource."""
-    for parent in {*parents} - {None}:
-        if parent is not None and res in parent.children:
+    for parent in {parent for parent in parents if parent is not None}:
+        if res in parent.children:
             at = parent.children.index(res)
             yield Siblings(parent, max(at - 1, 0), at + 2)
 

@@ -70,8 +70,9 @@ def _whole(path: Path, size: int, info: VmCoreInfo | None) -> Piece:
     fix = "say what lies where, as QEMU's info mtree -f does: --ram 0:0:2G --ram 4G:2G"
     if info is None:
         raise BadInput("neither a dump nor RAM with a VMCOREINFO note in it", where=str(path), fix=fix)
-    start = tables_port(info.arch).ram_start
-    if tables_port(info.arch).ram_has_hole and size > FIRST_HOLE:
+    machine = tables_port(info.arch)
+    start = machine.ram_start
+    if machine.ram_has_hole and size > FIRST_HOLE:
         raise BadInput(f"where its {size:#x} bytes of RAM lie is not known: there is a hole", where=str(path), fix=fix)
     return Piece(path, start, 0, size)
 

@@ -7,6 +7,7 @@ that answers just this, in the module ``tables`` of its folder. Types, and what 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -59,26 +60,37 @@ class TablesPort(Protocol):
         """The same, with what only memory tells."""
 
 
-class ReadTables(TablesPort, Unchanging):
-    """An architecture of which page tables are read and no more is known."""
+class GenericTables(Unchanging):
+    """The answers to a reader of page tables that most architectures share."""
 
-    uname_words: tuple[str, ...]
-    """As in :class:`memhp.linux.port.Port`."""
-    ram_start = 0
     ram_has_hole = False
-
-    def vmcoreinfo_areas(self, info: VmCoreNotes, root: Root, found: Ranges) -> NotedAreas:
-        """What the notes, and the leaves found below `root`, tell of the areas. Raises BadInput."""
-        raise NotImplementedError
+    ptdump_style: Style
+    vmcoreinfo_mark: str
 
     def ptdump_style_of(self, fmt: Format) -> Style:
         """The same with all page sizes."""
         return self.ptdump_style
+
+    def vmcoreinfo_is_ours(self, notes: VmCoreNotes) -> bool:
+        """It has the line that only ``arch_crash_save_vmcoreinfo()`` of this architecture writes."""
+        return notes.noted(self.vmcoreinfo_mark)
 
     def registers_root(self, registers: Mapping[str, int]) -> Root | None:
         """Registers that can be read from outside do not say."""
         return None
 
     def read_root(self, root: Root, reader: TableReader) -> Root:
-        """The notes tell all."""
+        """The notes tell all, and entries that lead nowhere are zero."""
         return root
+
+
+class ReadTables(GenericTables, TablesPort):
+    """An architecture of which page tables are read and no more is known."""
+
+    uname_words: tuple[str, ...]
+    """As in :class:`memhp.linux.port.Port`."""
+    ram_start = 0
+
+    @abstractmethod
+    def vmcoreinfo_areas(self, info: VmCoreNotes, root: Root, found: Ranges) -> NotedAreas:
+        """What the notes, and the leaves found below `root`, tell of the areas. Raises BadInput."""

@@ -7,15 +7,14 @@ memory_block_size_bytes`` and their like.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from memhp.hw.formats import chosen
-from memhp.hw.unchanging import Unchanging
 from memhp.linux.layout import ADDRESS_SPACE
 from memhp.linux.mm.zone_limits import zone_limits
 from memhp.linux.port import Port
 from memhp.linux.release import Since, first
+from memhp.linux.tables_port import GenericTables
 from memhp.spans import Span
 from memhp.units import GiB
 
@@ -23,20 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from memhp.hw.format import Format
-    from memhp.hw.reader import TableReader
     from memhp.linux.areas import Area
     from memhp.linux.choices import ArchProfile
     from memhp.linux.config import Config
     from memhp.linux.layout import Layout
-    from memhp.linux.mm.ptdump_style import Style
-    from memhp.linux.port import Root, VmCoreNotes
     from memhp.linux.state import Kernel
 
 BITS_32 = 4 * GiB
 """The end of what 32 bits address."""
 
 
-class GenericPort(Port, Unchanging):
+class GenericPort(GenericTables, Port):
     """The answers that most architectures share."""
 
     struct_page_size = 64
@@ -57,7 +53,6 @@ class GenericPort(Port, Unchanging):
     reads_memmap_option = False
     cmdline_options: tuple[str, ...] = ()
     image_start = 0
-    ram_has_hole = False
     direct_map_in_page_tables = True
     zones_end_with_ram = True
 
@@ -166,27 +161,10 @@ class GenericPort(Port, Unchanging):
         for page in range(pfn, pfn + nr):
             change(k, page)
 
-    def ptdump_style_of(self, fmt: Format) -> Style:
-        """The same with all page sizes."""
-        return self.ptdump_style
-
     def ptdump_spans(self, fmt: Format) -> tuple[Span, ...]:
         """The kernel's half."""
         half = 1 << (fmt.va_bits - 1)
         return (Span(fmt.canonical(half) if fmt.sign_extended else fmt.canonical(0), 1 << 64),)
-
-    def vmcoreinfo_is_ours(self, notes: VmCoreNotes) -> bool:
-        """It has the line that only ``arch_crash_save_vmcoreinfo()`` of this architecture writes."""
-        kind, _, name = self.vmcoreinfo_mark.rstrip(")").partition("(")
-        return notes.has(name, kind)
-
-    def registers_root(self, registers: Mapping[str, int]) -> Root | None:
-        """Registers that can be read from outside do not say."""
-        return None
-
-    def read_root(self, root: Root, reader: TableReader) -> Root:
-        """Entries that lead nowhere are zero."""
-        return root
 
     def table_may_stay(self, layout: Layout, area: Area, height: int, va: int) -> bool:
         """Tables that root entries point to stay."""

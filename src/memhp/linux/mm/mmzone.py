@@ -26,6 +26,11 @@ class ObsoletePgdats:
     """Nodes whose zones' ``zone_pgdat`` is NULL until they are online again."""
 
 
+def _node_zones(pgdat: Node) -> list[Zone]:
+    """``pgdat->node_zones``, lowest first."""
+    return [zone for _, zone in sorted(pgdat.zones.items())]
+
+
 def _zone_pgdat(nid: int) -> str:
     return f"node{nid}.node_zones[].zone_pgdat"
 
@@ -56,18 +61,17 @@ def next_zone(k: Kernel, zone: Zone) -> Zone | None:
     """The zone behind this one, of its node or of the next that is online; None behind the last."""
     k.hw.reads(_zone_pgdat(zone.nid))
     pgdat = k.nodes[zone.nid] if zone.nid not in k.statics(ObsoletePgdats).nids else None
-    behind = [kind for kind in pgdat.zones if kind > zone.type] if pgdat is not None else []
-    if pgdat is not None and behind:
-        return pgdat.zones[min(behind)]
+    for each in _node_zones(pgdat) if pgdat is not None else ():
+        if each.type > zone.type:
+            return each
     pgdat = next_online_pgdat(k, pgdat)
-    return pgdat.zones[min(pgdat.zones)] if pgdat is not None else None
+    return _node_zones(pgdat)[0] if pgdat is not None else None
 
 
 @of_file("include/linux/mmzone.h")
 def for_each_zone(k: Kernel) -> Iterator[Zone]:
     """Every zone of every online node."""
-    pgdat = first_online_pgdat(k)
-    zone: Zone | None = pgdat.zones[min(pgdat.zones)]
+    zone: Zone | None = _node_zones(first_online_pgdat(k))[0]
     while zone is not None:
         yield zone
         zone = next_zone(k, zone)

@@ -6,7 +6,6 @@ from memhp.linux.arch.powerpc.format import FORMATS, KERNEL_QUADRANT, PAGES_4K
 from memhp.linux.arch.powerpc.kexec import vmcore_info
 from memhp.linux.arch.powerpc.mm.ptdump.book3s64 import STYLE, STYLE_64K
 from memhp.linux.mm.ptdump_style import Style
-from memhp.linux.port import VmCoreNotes
 from memhp.linux.tables_port import ReadTables, TablesPort
 from memhp.spans import Span
 
@@ -22,10 +21,6 @@ class PowerTables(ReadTables):
     vmcoreinfo_mark = "NUMBER(RADIX_MMU)"
     vmcoreinfo_root = staticmethod(vmcore_info.vmcoreinfo_root)
     vmcoreinfo_areas = staticmethod(vmcore_info.noted_areas)
-
-    def vmcoreinfo_is_ours(self, notes: VmCoreNotes) -> bool:
-        """It says which MMU it uses."""
-        return notes.has("RADIX_MMU")
 
     def ptdump_style_of(self, fmt: Format) -> Style:
         """The hash MMU's columns lie elsewhere with 64K pages."""

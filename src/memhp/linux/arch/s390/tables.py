@@ -19,7 +19,7 @@ class S390Tables(ReadTables):
     formats = FORMATS
     ptdump_style = STYLE
     vmcoreinfo_mark = "SAMODE31"
-    vmcoreinfo_is_ours = staticmethod(vmcore_info.vmcoreinfo_is_ours)
+    """Where its sections below 2 GiB begin."""
     vmcoreinfo_root = staticmethod(vmcore_info.vmcoreinfo_root)
     vmcoreinfo_areas = staticmethod(startup.noted_areas)
     registers_root = staticmethod(vmcore_info.registers_root)

@@ -52,8 +52,9 @@ class X86Port(GenericPort):
     cpu_features = ("invlpgb", "tce")
     own_options = ("gbpages", "hypervisor")
     mem_is_an_end = True
-    reads_memmap_option = True
     """arch/x86/kernel/e820.c:parse_memopt."""
+    reads_memmap_option = True
+    """arch/x86/kernel/e820.c:parse_memmap_one."""
     cmdline_options = ("no5lvl", "nogbpages", "gbpages")
     image_start = 16 * MiB
     """As images are built."""

@@ -17,11 +17,6 @@ ASCE_REGISTERS = ("c13", "c1")
 """The control registers with the kernel's address space: home space, and primary space while it runs."""
 
 
-def vmcoreinfo_is_ours(notes: VmCoreNotes) -> bool:
-    """The kernel notes its sections below 2 GiB."""
-    return notes.noted("SAMODE31")
-
-
 def kernel_offset(info: VmCoreNotes) -> int:
     """How far the image lies above physical memory: nothing before 6.10, which ran it in the identity mapping."""
     if not info.noted("KERNELOFFPHYS"):
