@@ -41,11 +41,15 @@ ARM64_16K = CORES / "arm64-6.12.107+deb13-arm64-16k-virtio-mem-52bit"
 RISCV = CORES / "riscv64-7.2.13+deb14-riscv64-virtio-mem-vhost-sv39"
 RISCV_PMEM = CORES / "riscv64-7.2.13+deb14-riscv64-kmem-map-pmem-mom1"
 LOONGARCH = CORES / "loongarch64-7.2.13+deb14-loong64-dimm-pt"
+S390 = DATA / "tables" / "s390x-7.2.13+deb14-4level"
+POWER = DATA / "tables" / "ppc64-64k-7.2.13+deb14"
 SPOILED = int(os.environ.get("MEMHP_FUZZ_DUMPS", "60"))
+SEED = os.environ.get("MEMHP_FUZZ_SEED", "1")
 
 
 def core(guest: Path, step: int = 0) -> str:
-    return str(next(guest.glob(f"{step}-*")) / "pt.elf.xz")
+    moments = (each / "pt.elf.xz" for each in (*guest.glob(f"{step}-*"), guest))
+    return str(next(each for each in moments if each.exists()))
 
 
 def printed(capfd: pytest.CaptureFixture[str], *args: str, code: int = 0) -> str:
@@ -360,9 +364,11 @@ def test_one_walk_finds_what_a_walk_for_ranges_and_a_walk_for_tables_find(guest:
 def test_a_spoiled_dump_is_shown_or_refused_in_one_line(
     part: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Entries, headers and lengths overwritten, cut off or repeated; MEMHP_FUZZ_DUMPS says how many."""
-    chance = random.Random(f"dumps {part}")
-    dumps = [bytearray(_plain(guest)) for guest in (RISCV, LOONGARCH, X86)]
+    """Entries, headers and lengths overwritten, cut off or repeated; MEMHP_FUZZ_DUMPS says how many, MEMHP_FUZZ_SEED
+    which.
+    """
+    chance = random.Random(f"dumps {SEED} {part}")
+    dumps = [bytearray(_plain(guest)) for guest in (RISCV, LOONGARCH, X86, ARM64, S390, POWER)]
     for _ in range(SPOILED // 4):
         data = bytearray(chance.choice(dumps))
         for _ in range(chance.choice((1, 4, 64))):

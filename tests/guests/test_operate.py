@@ -356,5 +356,5 @@ def test_the_laws_hold_on_page_tables_read_from_the_kcore_of_a_kernel_that_runs(
     resources = iomem.parse(guest.agent.run("cat /proc/iomem").text, where="/proc/iomem")
     shift = seen.fmt.page_shift
     memory = ram_frames(resources, shift), memory_frames(resources, shift)
-    found = check_dumped(DumpedTables(seen.everything, seen.tables, seen.kernel.layout, *memory))
+    found = check_dumped(DumpedTables(seen.everything, seen.tables, seen.kernel.maps, *memory))
     assert {each.law: (each.breaches, each.unchecked) for each in found} == {each.name: ((), "") for each in LAWS}

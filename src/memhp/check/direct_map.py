@@ -90,7 +90,7 @@ def _attributes(look: MachineView, leaves: Leaves) -> Iterator[Breach]:
     boot = look.frames[Use.BOOT]
     mappings = k.statics(Memremap).pgmap_array
     bars = SpanSet((start, end) for start, end, pgmap in mappings if pgmap.type is MemoryType.PCI_P2PDMA)
-    for rule, wrong in broken_rules(k.config, leaves):
+    for rule, wrong in broken_rules(k.config.format, k.port.kernel_data_rules(k.config), leaves):
         for i in np.flatnonzero(wrong).tolist():
             frames = Span(int(leaves.pa[i]) >> shift, int(leaves.pa[i] + leaves.size[i]) >> shift)
             if rule.what == WRITABLE and boot.covered(*frames):

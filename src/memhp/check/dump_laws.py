@@ -19,7 +19,7 @@ from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.ranges import Ranges
 from memhp.hw.runs import frame_spans
 from memhp.hw.walker import Tables
-from memhp.linux.layout import Layout
+from memhp.linux.memory_maps import MemoryMaps
 from memhp.linux.port import WRITABLE
 from memhp.spans import Span, SpanSet
 from memhp.units import exact_size
@@ -33,13 +33,13 @@ modules' text follow it (arch/riscv/mm/pageattr.c:__set_memory), and x86 has its
 class DumpedTables:
     """The kernel's half of a real machine's page tables: ranges of everything, holes included, and the tables.
 
-    `layout` is None where the kernel's notes do not tell it. `ram` are the PFNs of System RAM, `memory` of all that
-    may be mapped, both None without /proc/iomem.
+    `maps` is None where the kernel's notes do not tell where memory is mapped. `ram` are the PFNs of System RAM,
+    `memory` of all that may be mapped, both None without /proc/iomem.
     """
 
     ranges: Ranges
     tables: Tables
-    layout: Layout | None
+    maps: MemoryMaps | None
     ram: SpanSet | None = None
     memory: SpanSet | None = None
 
@@ -68,7 +68,7 @@ class DumpedLaw:
     name: str
     sentence: str
     find: Callable[[DumpedTables], Iterator[Breach | Note]]
-    needs_layout: bool = True
+    needs_maps: bool = True
     needs_memory: bool = True
 
 
@@ -78,8 +78,8 @@ def check_dumped(seen: DumpedTables) -> list[Finding]:
 
 
 def _checked(law: DumpedLaw, seen: DumpedTables) -> Finding:
-    if law.needs_layout and seen.layout is None:
-        return Finding(law.name, law.sentence, unchecked="where the kernel's areas lie is not known: no VMCOREINFO")
+    if law.needs_maps and seen.maps is None:
+        return Finding(law.name, law.sentence, unchecked="where the kernel maps its memory is not noted")
     if law.needs_memory and seen.memory is None:
         return Finding(law.name, law.sentence, unchecked="which memory there is is not known: no /proc/iomem")
     found = list(law.find(seen))
@@ -103,7 +103,7 @@ def _shared(seen: DumpedTables) -> Iterator[Breach | Note]:
     again = frames[counts > 1]
     if not again.size:
         return
-    areas = [] if seen.layout is None else [seen.layout.direct_map.span, seen.layout.vmemmap.span]
+    areas = [] if seen.maps is None else [seen.maps.direct_map, seen.maps.vmemmap]
     for span in frame_spans(again):
         inside = (seen.tables.frame >= np.uint64(span.start)) & (seen.tables.frame < np.uint64(span.end))
         at = seen.tables.va[inside].tolist()
@@ -116,29 +116,29 @@ def _shared(seen: DumpedTables) -> Iterator[Breach | Note]:
 
 def direct_map(seen: DumpedTables) -> Iterator[Breach | Note]:
     """Memory that is not mapped, mappings of what is no memory or elsewhere, attributes that kernel data never has."""
-    layout = seen.layout
-    assert layout is not None
+    maps = seen.maps
+    assert maps is not None
     assert seen.ram is not None
     assert seen.memory is not None
-    config = layout.config
-    if not config.port.direct_map_in_page_tables:
+    if not maps.direct_map:
         return
-    shift = np.uint64(config.page_shift)
-    leaves = seen.leaves(layout.direct_map.span)
-    offset = np.uint64((layout.page_offset - layout.phys_offset) & (1 << 64) - 1)
-    for i in np.flatnonzero(leaves.pa + offset != leaves.va).tolist():
+    shift, base = maps.page_shift, np.uint64(maps.direct_map_base)
+    leaves = _ordinary(seen.leaves(maps.direct_map), maps)
+    for i in np.flatnonzero(leaves.pa + base != leaves.va).tolist():
         vas = Span(int(leaves.va[i]), int(leaves.va[i] + leaves.size[i]))
-        text = f"{va_text(vas)} translates to {int(leaves.pa[i]):#x} instead of {int(leaves.va[i] - offset):#x}"
+        text = f"{va_text(vas)} translates to {int(leaves.pa[i]):#x} instead of {int(leaves.va[i] - base):#x}"
         yield Breach("direct-map", text, vas=vas)
-    mapped, _ = merged(leaves.pa >> shift, (leaves.pa + leaves.size) >> shift)
-    yield from _unmapped(layout, minus(seen.ram, mapped))
-    always = config.port.always_mapped(config)
-    allowed = seen.memory.copy()
-    allowed.add(always.start >> config.page_shift, always.end >> config.page_shift)
+    mapped, _ = merged(leaves.pa >> np.uint64(shift), (leaves.pa + leaves.size) >> np.uint64(shift))
+    wanted, allowed = seen.ram.copy(), seen.memory.copy()
+    for part in maps.set_apart:
+        wanted.remove(part.start >> shift, part.end >> shift)
+    yield from _unmapped(maps, minus(wanted, mapped))
+    for part in maps.always_mapped:
+        allowed.add(part.start >> shift, part.end >> shift)
     for extra in minus(mapped, allowed):
-        text = f"{pfn_text(extra)} is mapped, {exact_size(extra.size << config.page_shift)}, but is no memory"
+        text = f"{pfn_text(extra)} is mapped, {exact_size(extra.size << shift)}, but is no memory"
         yield Breach("direct-map", text, pfns=extra)
-    broken = broken_rules(config, leaves)
+    broken = broken_rules(seen.ranges.fmt, maps.data_rules, leaves)
     read_only = np.zeros(leaves.va.size, dtype=np.bool_)
     for rule, wrong in broken:
         read_only |= wrong if rule.what == WRITABLE else False
@@ -149,13 +149,22 @@ def direct_map(seen: DumpedTables) -> Iterator[Breach | Note]:
             yield Breach("direct-map", text, vas=vas)
 
 
-def _unmapped(layout: Layout, gaps: list[Span]) -> Iterator[Breach | Note]:
+def _ordinary(leaves: Leaves, maps: MemoryMaps) -> Leaves:
+    """Those that are the direct map's own."""
+    kept = np.ones(leaves.va.size, dtype=np.bool_)
+    for part in maps.set_apart:
+        start, end = np.uint64(maps.phys_to_virt(part.start)), np.uint64(maps.phys_to_virt(part.end))
+        kept &= (leaves.va < start) | (leaves.va + leaves.size > end)
+    return leaves.chosen(kept)
+
+
+def _unmapped(maps: MemoryMaps, gaps: list[Span]) -> Iterator[Breach | Note]:
     """System RAM without a translation: a breach where a whole sub-section is, else pages taken out one by one."""
-    unit = layout.config.pages_per_subsection
+    unit = maps.subsection_pages
     single = [gap for gap in gaps if gap.size < unit]
     for gap in gaps:
         if gap.size >= unit:
-            at = layout.phys_to_virt(gap.start << layout.config.page_shift)
+            at = maps.phys_to_virt(gap.start << maps.page_shift)
             text = f"System RAM {pfn_text(gap)} is not mapped at {at:#x}"
             yield Breach("direct-map", text, pfns=gap)
     if single:
@@ -165,29 +174,28 @@ def _unmapped(layout: Layout, gaps: list[Span]) -> Iterator[Breach | Note]:
 
 def vmemmap(seen: DumpedTables) -> Iterator[Breach | Note]:
     """System RAM without struct pages, struct pages of what is no memory."""
-    layout = seen.layout
-    assert layout is not None
+    maps = seen.maps
+    assert maps is not None
     assert seen.ram is not None
     assert seen.memory is not None
-    config = layout.config
-    leaves = seen.leaves(layout.vmemmap_usable)
+    leaves = seen.leaves(maps.vmemmap_usable)
     mapped, _ = merged(leaves.va, leaves.va + leaves.size)
-    page = config.page_size
+    page = 1 << maps.page_shift
     wanted = SpanSet()
     for part in seen.ram:
-        memmap = layout.memmap(*part)
+        memmap = maps.memmap(*part)
         wanted.add(memmap.start // page * page, -(-memmap.end // page) * page)
     for gap in minus(wanted, mapped):
-        first, last = layout.page_to_pfn(gap.start), layout.page_to_pfn(gap.end - 1)
+        first, last = maps.page_to_pfn(gap.start), maps.page_to_pfn(gap.end - 1)
         text = f"the struct pages of PFN {first:#x}-{last:#x} are not mapped at {va_text(gap)}"
         yield Breach("vmemmap", text, pfns=Span(first, last + 1), vas=gap)
-    per, largest = config.pages_per_section, config.format.levels[int(config.vmemmap_huge)].size
+    per, largest = maps.section_pages, maps.memmap_leaf
     allowed = SpanSet()
     for part in seen.memory:
-        memmap = layout.memmap(part.start // per * per, -(-part.end // per) * per)
+        memmap = maps.memmap(part.start // per * per, -(-part.end // per) * per)
         allowed.add(memmap.start // largest * largest, -(-memmap.end // largest) * largest)
     for extra in minus(mapped, allowed):
-        low, high = layout.page_to_pfn(extra.start), layout.page_to_pfn(extra.end - 1)
+        low, high = maps.page_to_pfn(extra.start), maps.page_to_pfn(extra.end - 1)
         text = f"{va_text(extra)} maps struct pages of PFN {low:#x}-{high:#x}, where no memory is"
         yield Breach("vmemmap", f"{text}: {exact_size(extra.size)} stay taken", pfns=Span(low, high + 1), vas=extra)
 
@@ -197,7 +205,7 @@ LAWS = (
         "page-tables",
         "Page tables are a tree, and every entry leads to a table or maps memory",
         page_tables,
-        needs_layout=False,
+        needs_maps=False,
         needs_memory=False,
     ),
     DumpedLaw(

@@ -3,22 +3,23 @@ ordinary cacheable memory. In the manuals' fields, so that it holds whatever els
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from memhp.check.machine_view import Leaves
+from memhp.hw.format import Format
 from memhp.hw.walker import Bools
-from memhp.linux.config import Config
 from memhp.linux.port import LeafRule
 
 
-def broken_rules(config: Config, leaves: Leaves) -> list[tuple[LeafRule, Bools]]:
+def broken_rules(fmt: Format, rules: Iterable[LeafRule], leaves: Leaves) -> list[tuple[LeafRule, Bools]]:
     """The rules that some runs of leaves break, each with which; fields that a format has no room for are passed over
     (arm64 with LPA2: SH).
     """
-    fmt = config.format
     names = {field.name for field in fmt.fields}
     found = []
-    for rule in config.port.kernel_data_rules(config):
+    for rule in rules:
         if rule.field not in names:
             continue
         field = fmt.field(rule.field)

@@ -73,7 +73,8 @@ def _shape(look: MachineView, leaves: Leaves) -> Iterator[Breach]:
         vas = Span(int(leaves.va[i]), int(leaves.va[i] + leaves.size[i]))
         text = f"{HEIGHT_NAMES[leaves.height[i]]} leaves at {va_text(vas)}, where this kernel makes none"
         yield Breach(NAME, text, vas=vas)
-    for rule, wrong in broken_rules(look.k.config, leaves):
+    config = look.k.config
+    for rule, wrong in broken_rules(config.format, config.port.kernel_data_rules(config), leaves):
         for i in np.flatnonzero(wrong).tolist():
             vas = Span(int(leaves.va[i]), int(leaves.va[i] + leaves.size[i]))
             text = f"{va_text(vas)} is {rule.what}: its leaves have attributes {int(leaves.bits[i]):#x}"

@@ -198,14 +198,14 @@ def _dumped(seen: "SeenTables", iomem: Path | None) -> "DumpedTables":
     from memhp.inputs import read_file
     from memhp.limits import FILE_SIZE
 
-    layout = seen.kernel.layout if seen.kernel is not None else None
+    maps = seen.kernel.maps if seen.kernel is not None else None
     path = iomem or (Path("/proc/iomem") if seen.source.live else None)
     if path is None:
-        return DumpedTables(seen.everything, seen.tables, layout)
+        return DumpedTables(seen.everything, seen.tables, maps)
     resources = parse(read_file(path, FILE_SIZE).decode("utf-8", "replace"), where=str(path))
     shift = seen.fmt.page_shift
     ram, memory = ram_frames(resources, shift), memory_frames(resources, shift)
-    return DumpedTables(seen.everything, seen.tables, layout, ram, memory)
+    return DumpedTables(seen.everything, seen.tables, maps, ram, memory)
 
 
 def _laws(findings: "Iterable[Finding]") -> list[Any]:

@@ -14,6 +14,7 @@ from memhp.linux.arch.registry import port, read_only
 from memhp.linux.areas import Area, Marker
 from memhp.linux.config import Config
 from memhp.linux.layout import ADDRESS_MASK, Layout, layout
+from memhp.linux.memory_maps import MemoryMaps, memory_maps
 from memhp.linux.port import Root
 from memhp.linux.profiles import PROFILES, profile
 from memhp.linux.release import FIRST, LAST, known_release, parse_release, series
@@ -24,12 +25,13 @@ from memhp.units import GiB
 class NotedKernel(NamedTuple):
     """A dumped kernel's areas, ascending, and its dump's sections; why they may be wrong, a line each, none as a rule.
 
-    `layout` is None where the architecture is not modelled.
+    `layout` is None where the architecture is not modelled, `maps` where the notes do not tell where memory is mapped.
     """
 
     areas: tuple[Area, ...]
     markers: tuple[Marker, ...]
     layout: Layout | None
+    maps: MemoryMaps | None
     doubts: tuple[str, ...]
 
 
@@ -37,7 +39,8 @@ def noted_kernel(info: VmCoreInfo, root: Root, found: Ranges) -> NotedKernel:
     """The layout of the kernel that left these notes and these page tables. Raises BadInput when it cannot be told."""
     tables = read_only(root.fmt.arch)
     if tables is not None:
-        return NotedKernel(*tables.vmcoreinfo_areas(info, root, found), None, ())
+        noted_areas = tables.vmcoreinfo_areas(info, root, found)
+        return NotedKernel(noted_areas.areas, noted_areas.markers, None, noted_areas.maps, ())
     noted = port(root.fmt.arch).vmcoreinfo_layout(info, root, found)
     name, doubts = _nearest(info.release)
     config = Config(
@@ -52,7 +55,7 @@ def noted_kernel(info: VmCoreInfo, root: Root, found: Ranges) -> NotedKernel:
     areas = layout(config, Span(noted.ram_start, noted.ram_start + GiB))
     if info.has("vmemmap", "SYMBOL") and areas.vmemmap_base != info.symbol("vmemmap") & ADDRESS_MASK:
         doubts = (*doubts, f"vmemmap is noted at {info.symbol('vmemmap'):#x}, not at {areas.vmemmap_base:#x}")
-    return NotedKernel(areas_of(areas), areas.markers, areas, doubts)
+    return NotedKernel(areas_of(areas), areas.markers, areas, memory_maps(areas), doubts)
 
 
 def _nearest(release: str) -> tuple[str, tuple[str, ...]]:

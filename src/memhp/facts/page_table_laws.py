@@ -7,7 +7,8 @@ from memhp.facts.iomem import Resource, system_ram, walk
 from memhp.spans import SpanSet
 
 _MEMORY = re.compile(
-    r"(?i)(system ram|reserved|acpi |persistent memory|dax|namespace|ram buffer|soft reserved|unknown e820)"
+    r"(?i)(system ram|reserved|crash kernel|acpi |persistent memory|dax|namespace|ram buffer|soft reserved"
+    r"|unknown e820)"
 )
 """How resources begin that are memory, used by the kernel or not: what firmware keeps may be in the direct map."""
 

@@ -18,16 +18,20 @@ if TYPE_CHECKING:
     from memhp.hw.ranges import Ranges
     from memhp.hw.reader import TableReader
     from memhp.linux.areas import Area, Marker
+    from memhp.linux.memory_maps import MemoryMaps
     from memhp.linux.mm.ptdump_style import Style
     from memhp.linux.port import Root, VmCoreNotes
     from memhp.spans import Span
 
 
 class NotedAreas(NamedTuple):
-    """Where a dumped kernel keeps what: its areas, ascending, and its dump's sections."""
+    """Where a dumped kernel keeps what: its areas, ascending, its dump's sections, and where it maps its memory, if its
+    notes tell that.
+    """
 
     areas: tuple[Area, ...]
     markers: tuple[Marker, ...]
+    maps: MemoryMaps | None = None
 
 
 class TablesPort(Protocol):

@@ -7,15 +7,25 @@ from memhp.errors import BadInput
 from memhp.hw.ranges import Ranges
 from memhp.linux.arch.powerpc.format import FORMATS, KERNEL_QUADRANT
 from memhp.linux.areas import Area, Marker
-from memhp.linux.port import Root, VmCoreNotes
+from memhp.linux.memory_maps import MemoryMaps
+from memhp.linux.port import WRITABLE, LeafRule, Root, VmCoreNotes
 from memhp.linux.tables_port import NotedAreas
-from memhp.units import GiB, KiB, TiB
+from memhp.spans import Span
+from memhp.units import GiB, KiB, MiB, TiB
 
 KERNEL_FILE = "arch/powerpc/kexec/vmcore_info.c"
 MAP_SIZE = 512 * TiB
 """``RADIX_KERN_MAP_SIZE``: vmalloc, I/O and vmemmap have each as much."""
 ISA_IO, FULL_IO = 64 * KiB, 2 * GiB
 PAGE_OFFSET = KERNEL_QUADRANT
+SECTION = 16 * MiB
+"""``1 << SECTION_SIZE_BITS``."""
+KERNEL_DATA = (
+    LeafRule(WRITABLE, "EAA_WRITE", (1,)),
+    LeafRule("executable", "EAA_EXEC", (0,)),
+    LeafRule("open to user space", "EAA_PRIV", (1,)),
+)
+"""``PAGE_KERNEL``."""
 
 
 def vmcoreinfo_root(info: VmCoreNotes) -> Root:
@@ -51,4 +61,16 @@ def noted_areas(info: VmCoreNotes, root: Root, found: Ranges) -> NotedAreas:
         Marker(vmemmap, "I/O remap end"),
         Marker(vmemmap, "vmemmap start"),
     )
-    return NotedAreas(areas, markers)
+    maps = MemoryMaps(
+        page_shift=root.fmt.page_shift,
+        section_size=SECTION,
+        direct_map=Span(PAGE_OFFSET, end),
+        direct_map_base=PAGE_OFFSET,
+        vmemmap=Span(vmemmap, vmemmap + MAP_SIZE),
+        vmemmap_usable=Span(vmemmap, vmemmap + MAP_SIZE),
+        vmemmap_base=vmemmap,
+        struct_page_size=info.integer("SIZE(page)"),
+        memmap_leaf=root.fmt.levels[1].size,
+        data_rules=KERNEL_DATA,
+    )
+    return NotedAreas(areas, markers, maps)

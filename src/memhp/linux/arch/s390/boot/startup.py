@@ -13,14 +13,19 @@ from typing import NamedTuple
 import numpy as np
 
 from memhp.hw.ranges import Ranges
+from memhp.linux.arch.s390.format import IEP
 from memhp.linux.areas import Area, Marker
-from memhp.linux.port import Root, VmCoreNotes
+from memhp.linux.memory_maps import MemoryMaps
+from memhp.linux.port import WRITABLE, LeafRule, Root, VmCoreNotes
 from memhp.linux.tables_port import NotedAreas
+from memhp.spans import Span
 from memhp.units import GiB, MiB
 
 KERNEL_FILE = "arch/s390/boot/startup.c"
 LOWCORE = 8192
 """``sizeof(struct lowcore)``."""
+LOWCORE_ALT_ADDRESS = 0x70000
+"""Where the lowcore is mapped if the machine relocates it (arch/s390/include/asm/lowcore.h)."""
 MODULES = 2 * GiB
 """``MODULES_LEN``."""
 SECTION_BITS = 27
@@ -73,7 +78,26 @@ def noted_areas(info: VmCoreNotes, root: Root, found: Ranges) -> NotedAreas:
         "Lowcore Area": "lowcore",
     }
     areas = (Area(names[each.name], each.start, each.end) for each in sections if each.name in names)
-    return NotedAreas(tuple(sorted(areas, key=lambda area: area.start)), _markers(sections))
+    maps = MemoryMaps(
+        page_shift=root.fmt.page_shift,
+        section_size=1 << SECTION_BITS,
+        direct_map=Span(base, end),
+        direct_map_base=base,
+        vmemmap=Span(vmemmap, vmemmap + pages * per_page),
+        vmemmap_usable=Span(vmemmap, vmemmap + pages * per_page),
+        vmemmap_base=vmemmap,
+        struct_page_size=per_page,
+        memmap_leaf=MiB,
+        data_rules=_data_rules(found),
+        set_apart=tuple(Span(at, at + LOWCORE) for at in (0, LOWCORE_ALT_ADDRESS)),
+    )
+    return NotedAreas(tuple(sorted(areas, key=lambda area: area.start)), _markers(sections), maps)
+
+
+def _data_rules(found: Ranges) -> tuple[LeafRule, ...]:
+    """``PAGE_KERNEL``; a machine without instruction-execution protection has it in no entry."""
+    protects = bool((found.bits[found.mapped] & np.uint64(IEP)).any())
+    return (LeafRule(WRITABLE, "P", (0,)), *((LeafRule("executable", "IEP", (1,)),) if protects else ()))
 
 
 def _mapped_to(found: Ranges, va: int) -> int:
