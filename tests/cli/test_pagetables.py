@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from captures import DATA, open_capture
-from cores import elf
+from cores import END_MARK, elf, memory_of_s390, s390_header, s390_segments
 from drgn_oracle import drgn_walk
 from memhp.cli.main import main
 from memhp.facts.elfcore import ElfCore
@@ -368,7 +368,7 @@ def test_a_spoiled_dump_is_shown_or_refused_in_one_line(
     which.
     """
     chance = random.Random(f"dumps {SEED} {part}")
-    dumps = [bytearray(_plain(guest)) for guest in (RISCV, LOONGARCH, X86, ARM64, S390, POWER)]
+    dumps = [*(bytearray(_plain(guest)) for guest in (RISCV, LOONGARCH, X86, ARM64, S390, POWER)), _stand_alone()]
     for _ in range(SPOILED // 4):
         data = bytearray(chance.choice(dumps))
         for _ in range(chance.choice((1, 4, 64))):
@@ -394,6 +394,13 @@ def test_a_spoiled_dump_is_shown_or_refused_in_one_line(
         complaints = [line for line in err.splitlines() if not line.startswith("note: ")]
         assert len(complaints) == (code == 2)
         assert all(line.startswith("memhp: ") for line in complaints)
+
+
+@cache
+def _stand_alone() -> bytes:
+    """A dump in s390's own format."""
+    memory = memory_of_s390(ElfCore(core(S390)))
+    return s390_header(0xA8190173618F23FE, max(memory)) + s390_segments(memory) + END_MARK
 
 
 @cache

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from captures import DATA
-from cores import elf, elf_note, kdump, table_frames
+from cores import END_MARK, elf, elf_note, kdump, memory_of_s390, notes_of, s390_header, s390_segments, table_frames
 from memhp.errors import BadInput
 from memhp.facts import table_source
 from memhp.facts.elfcore import ElfCore
@@ -22,11 +22,12 @@ from memhp.hw.walker import tables
 X86 = DATA / "ptcores" / "x86_64-7.2.13+deb14-cloud-amd64-virtio-mem-4level" / "0-before" / "pt.elf.xz"
 RISCV = DATA / "ptcores" / "riscv64-7.2.13+deb14-riscv64-virtio-mem-vhost-sv39" / "0-before" / "pt.elf.xz"
 ARM64 = DATA / "ptcores" / "arm64-7.2.13+deb14-arm64-virtio-mem-48bit" / "0-before" / "pt.elf.xz"
-MACHINE = {"x86_64": "x86_64", "arm64": "aarch64", "riscv64": "riscv64"}
-
-
-def notes_of(core: ElfCore) -> bytes:
-    return next(note.desc for note in core.notes if note.name == "VMCOREINFO")
+LOONGARCH = DATA / "ptcores" / "loongarch64-7.2.13+deb14-loong64-dimm-pt" / "0-before" / "pt.elf.xz"
+S390 = DATA / "tables" / "s390x-7.2.13+deb14" / "pt.elf.xz"
+S390_FOUR = DATA / "tables" / "s390x-7.2.13+deb14-4level" / "pt.elf.xz"
+POWER_4K = DATA / "tables" / "ppc64-7.2.13+deb14" / "pt.elf.xz"
+POWER_64K = DATA / "tables" / "ppc64-64k-7.2.13+deb14" / "pt.elf.xz"
+MACHINE = {"x86_64": "x86_64", "arm64": "aarch64", "riscv64": "riscv64", "ppc64": "ppc64le"}
 
 
 def note_in_ram(core: ElfCore) -> bytes:
@@ -59,7 +60,7 @@ def ram_file(core: ElfCore, path: Path, *, note: bool = True) -> int:
 MACHINE_RAM = {"x86_64": 0, "riscv64": 0x8000_0000, "arm64": 0x4000_0000}
 
 
-@pytest.mark.parametrize("path", [X86, ARM64], ids=["x86_64", "arm64"])
+@pytest.mark.parametrize("path", [X86, ARM64, RISCV, POWER_64K], ids=["x86_64", "arm64", "riscv64", "ppc64le"])
 def test_a_compressed_dump_says_what_the_elf_core_says(path: Path, tmp_path: Path) -> None:
     core = ElfCore(path)
     size = core.page_size
@@ -67,6 +68,74 @@ def test_a_compressed_dump_says_what_the_elf_core_says(path: Path, tmp_path: Pat
     source = open_tables(tmp_path / "vmcore")
     assert source.kind == "compressed dump"
     assert same(source, path)
+
+
+@pytest.mark.parametrize("path", [S390, S390_FOUR], ids=["3 levels", "4 levels"])
+def test_a_compressed_dump_of_s390_is_in_its_byte_order(path: Path, tmp_path: Path) -> None:
+    core = ElfCore(path)
+    (tmp_path / "vmcore").write_bytes(kdump(memory_of_s390(core), notes_of(core), "s390x", order=">"))
+    assert same(open_tables(tmp_path / "vmcore"), path)
+
+
+@pytest.mark.parametrize(
+    ("path", "machine", "says"),
+    [
+        (LOONGARCH, "loongarch64", "does not know its architecture"),
+        (POWER_4K, "ppc64le", "cannot read it: Unsupported page shift: 12"),
+    ],
+    ids=["loongarch64", "ppc64le 4K"],
+)
+def test_what_the_library_does_not_know_is_refused_and_what_to_do_said(
+    path: Path, machine: str, says: str, tmp_path: Path
+) -> None:
+    core = ElfCore(path)
+    size = core.page_size
+    (tmp_path / "vmcore").write_bytes(kdump(table_frames(core), notes_of(core), machine, page_size=size))
+    with pytest.raises(BadInput, match=rf"{says}[^\n]*makedumpfile -E"):
+        lines(open_tables(tmp_path / "vmcore"))
+
+
+def test_a_dump_of_the_stand_alone_tools_of_s390_is_memory_behind_a_header(tmp_path: Path) -> None:
+    memory = memory_of_s390(ElfCore(S390))
+    size = max(memory) + 4096
+    with (tmp_path / "dump").open("wb") as file:
+        file.write(s390_header(0xA8190173618F23FD, size))
+        for pa, page in memory.items():
+            file.seek(4096 + pa)
+            file.write(page)
+        file.write(END_MARK)
+    source = open_tables(tmp_path / "dump")
+    assert source.kind == "s390 dump"
+    assert same(source, S390)
+
+
+def test_an_extended_dump_of_s390_has_memory_in_segments(tmp_path: Path) -> None:
+    memory = memory_of_s390(ElfCore(S390_FOUR))
+    header = s390_header(0xA8190173618F23FE, max(memory) + 4096)
+    (tmp_path / "dump").write_bytes(header + s390_segments(memory) + END_MARK)
+    assert same(open_tables(tmp_path / "dump"), S390_FOUR)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (s390_header(0xA8190173618F23FD, 1 << 30), "truncated: memory lies in it up to 0x40001000, and it ends at"),
+        (s390_header(0xA8190173618F23FE, 1 << 30), "truncated: memory lies in it up to 0x2000"),
+        (s390_header(0xA8190173618F23FE, 1 << 30) + struct.pack(">QQQI", 0, 1 << 60, 1, 0).ljust(4096, b"\0"), "trunc"),
+        (s390_header(0xA8190173618F23FE, 8192) + s390_segments({0: bytes(4096)}, compressed=1), "zgetdump -f elf"),
+        (s390_header(0xA8190173618F23FD, 0, several=1), "several volumes"),
+        (s390_header(0xA8190173618F23FD, 0, arch=1), "31-bit kernel"),
+        (s390_header(0xA8190173618F23FD, 0)[:100], "the header is cut off"),
+        (s390_header(0xA8190173618F23FD, 4096) + bytes(4096), "no VMCOREINFO note"),
+    ],
+)
+def test_a_dump_of_s390_that_is_not_whole_or_of_another_kind_is_refused_in_one_line(
+    data: bytes, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "dump").write_bytes(data)
+    with pytest.raises(BadInput, match=says) as caught:
+        open_tables(tmp_path / "dump")
+    assert "\n" not in str(caught.value)
 
 
 def test_without_drgn_a_compressed_dump_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from memhp.facts.vmcoreinfo import VmCoreInfo, parse_vmcoreinfo
 from memhp.hw.format import U64
 from memhp.hw.reader import MissingTables
 
+_ELF = "make an ELF dump: makedumpfile -E"
 SIGNATURES = (b"KDUMP   ", b"DISKDUMP", b"makedumpfile\0")
 """How such files begin; the last is the flattened form that goes through pipes."""
 
@@ -39,26 +40,39 @@ class Kdump:
             raise BadInput(
                 "a dump that makedumpfile compressed: reading it needs drgn",
                 where=self.where,
-                fix="pip install 'memhp[drgn]', or make an ELF dump: makedumpfile -E",
+                fix=f"pip install 'memhp[drgn]', or {_ELF}",
             )
         self._process = OwnProcess(partial(_serve, self.where), who="drgn", where=self.where)
         error, text = self._process.answer()
         if error:
-            raise BadInput(f"drgn cannot read it: {error}", where=self.where, fix="copy the dump whole")
+            raise self._refusal(error)
         self.info: VmCoreInfo = parse_vmcoreinfo(text, where=self.where)
         self.fmt = self.info.root().fmt
 
     def tables(self, pfns: U64) -> U64:
         """Whole frames, shape ``[n, fmt.frame_entries]``. Raises MissingTables for those that were left out."""
-        frames: list[bytes | None] = self._process.ask((pfns.tolist(), 1 << self.fmt.table_shift))
-        missing = [pfn for pfn, frame in zip(pfns.tolist(), frames, strict=True) if frame is None]
+        frames: list[bytes | str] = self._process.ask((pfns.tolist(), 1 << self.fmt.table_shift))
+        for error in (frame for frame in frames if isinstance(frame, str)):
+            if "nsupported" in error:
+                raise self._refusal(error)
+        missing = [pfn for pfn, frame in zip(pfns.tolist(), frames, strict=True) if isinstance(frame, str)]
         if missing:
             raise MissingTables(missing)
-        return self.fmt.rows(b"".join(frame or b"" for frame in frames))
+        return self.fmt.rows(b"".join(frame for frame in frames if isinstance(frame, bytes)))
+
+    def _refusal(self, error: str) -> BadInput:
+        """What to say of an error of the library, which knows fewer architectures and page sizes than makedumpfile."""
+        if "ARCH_NAME" in error:
+            return BadInput("drgn's libkdumpfile does not know its architecture", where=self.where, fix=_ELF)
+        if "nsupported" in error:
+            return BadInput(f"drgn's libkdumpfile cannot read it: {error}", where=self.where, fix=_ELF)
+        return BadInput(f"drgn cannot read it: {error}", where=self.where, fix="copy the dump whole")
 
 
 def _serve(where: str, line: Connection) -> None:
-    """The process of its own: send what the dump notes, then the frames that are asked for, None for what it lacks."""
+    """The process of its own: send what the dump notes, then the frames that are asked for; for one that cannot be
+    read, what the library complains of.
+    """
     drgn: Any = import_module("drgn")
     program = drgn.Program()
     try:
@@ -76,9 +90,9 @@ def _serve(where: str, line: Connection) -> None:
         line.send([_frame(program, drgn, pfn * size, size) for pfn in pfns])
 
 
-def _frame(program: Any, drgn: Any, pa: int, size: int) -> bytes | None:
+def _frame(program: Any, drgn: Any, pa: int, size: int) -> bytes | str:
     try:
         found: bytes = program.read(pa, size, True)
-    except (drgn.FaultError, ValueError, OSError, OverflowError):
-        return None
+    except (drgn.FaultError, ValueError, OSError, OverflowError) as error:
+        return str(error).removeprefix("could not read memory from kdump: ")
     return found

@@ -16,7 +16,7 @@ from memhp.facts.frame_runs import FrameRuns, whole_frames
 from memhp.facts.vmcoreinfo import VmCoreInfo, notes_in
 from memhp.hw.format import Format
 from memhp.inputs import open_regular
-from memhp.limits import RAM_PIECES
+from memhp.limits import RAM_PIECES, Limit
 from memhp.linux.arch.registry import tables_port
 from memhp.units import MiB
 
@@ -39,15 +39,15 @@ class RamImage:
     Raises BadInput for what is no file of RAM, or where its parts lie is not known.
     """
 
-    def __init__(self, path: Path | str, pieces: Sequence[Piece] = ()) -> None:
+    def __init__(self, path: Path | str, pieces: Sequence[Piece] = (), limit: Limit = RAM_PIECES) -> None:
         self.where = str(path)
         files = {each: _mapped(each) for each in {piece.path for piece in pieces} or {Path(path)}}
         found = (info for data in files.values() for info in notes_in(data, self.where))
         self.info = next(found, None)
         if not pieces:
             pieces = (_whole(Path(path), len(files[Path(path)]), self.info),)
-        if len(pieces) > RAM_PIECES.most:
-            raise RAM_PIECES.refusal(self.where)
+        if len(pieces) > limit.most:
+            raise limit.refusal(self.where)
         for piece in pieces:
             if piece.offset + piece.size > len(files[piece.path]):
                 raise BadInput(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memhp.errors import BadInput
+from memhp.facts import s390_dump
 from memhp.facts.elfcore import ElfCore
 from memhp.facts.frame_runs import FrameRuns
 from memhp.facts.kcore import Kcore
@@ -19,7 +20,7 @@ from memhp.facts.vmcoreinfo import VmCoreInfo
 from memhp.hw.format import U64, Format
 from memhp.hw.reader import MissingTables, TableReader
 from memhp.inputs import open_regular
-from memhp.limits import TABLE_ENTRIES
+from memhp.limits import DUMP_SEGMENTS, TABLE_ENTRIES
 from memhp.linux.arch.registry import tables_port, tables_ports
 from memhp.linux.port import Root
 
@@ -96,6 +97,8 @@ def open_tables(
         return _source(path, "compressed dump", kdump, kdump.info, root, frames)
     if begin.startswith((ELF, XZ)):
         return _of_elf(path, registers, arch)
+    if begin.startswith(s390_dump.SIGNATURES):
+        return _of_s390(path, registers)
     return _of_ram(path, registers, arch, ())
 
 
@@ -118,6 +121,12 @@ def _of_ram(path: Path, registers: Mapping[str, int] | None, arch: str | None, p
     image = RamImage(path, pieces)
     root = _root_of(image.info, registers, arch, str(path))
     return _of_runs(path, "RAM", image.frame_runs(root.fmt), image.info, root)
+
+
+def _of_s390(path: Path, registers: Mapping[str, int] | None) -> TableSource:
+    image = RamImage(path, s390_dump.pieces_of(path), DUMP_SEGMENTS)
+    root = _root_of(image.info, registers, "s390x", str(path))
+    return _of_runs(path, "s390 dump", image.frame_runs(root.fmt), image.info, root)
 
 
 def _of_runs(path: Path, kind: str, runs: FrameRuns, info: VmCoreInfo | None, root: Root) -> TableSource:
