@@ -135,6 +135,16 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "boot_vmemmap": (x86("boot"),),
     "zonelist_local": (x86("node"),),
     "movable_watermark": (x86("offline"),),
+    "mirror_lacking": (x86((), config={"memory": "6G", "boot": {"kernelcore": "mirror"}}),),
+    "deferred_pages": (
+        x86(
+            (),
+            config={
+                "memory": [{"start": 0, "size": "5G", "mirrored": True}, {"size": "1G"}],
+                "boot": {"kernelcore": "mirror"},
+            },
+        ),
+    ),
     "lowmem_reserve": (
         x86(
             (step("virtio-mem", size="1G", requested="256M"), step("resize", to="200M")),

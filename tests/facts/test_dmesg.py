@@ -119,3 +119,21 @@ def test_areas_are_read_where_a_kernel_prints_them() -> None:
     """The form of riscv's ``print_vm_layout()``, which the kernels captured here were built without."""
     text = "Virtual kernel memory layout:\n      fixmap : 0xff1bfffffea00000 - 0xff1bffffff000000   (6144 kB)\n"
     assert dmesg.parse(text).layout == {"fixmap": Span(0xFF1BFFFFFEA00000, 0xFF1BFFFFFF000000)}
+
+
+def test_what_firmware_mirrors_stands_in_the_memory_map_of_efi() -> None:
+    """As arm64 (7.2.13) printed it under ``efi=debug``, and as ``efi_print_memmap()`` of x86 does."""
+    arm64 = """\
+[    0.000000] efi:   0x000040000000-0x000077ffffff [Conventional|   |  |MR|  |  |  |  |  |  |  |   |WB|  |  |  ]
+[    0.000000] efi:   0x000078000000-0x00007800ffff [Loader Data |   |  |MR|  |  |  |  |  |  |  |   |WB|  |  |  ]
+[    0.000000] efi:   0x000140000000-0x0001bfffffff [Conventional|   |  |  |  |  |  |  |  |  |  |   |WB|  |  |  ]
+[    0.000000] efi: Memory: 896M/6144M mirrored memory
+"""
+    x86 = (
+        "efi: mem06: [Conventional|   |  |MR|  |  |  |  |  |  |  |UC|WB|WT|WC] "
+        "range=[0x0000000100000000-0x000000017fffffff] (2048MB)\n"
+    )
+    told = dmesg.parse(arm64)
+    assert told.mirrored == (Span(0x40000000, 0x78010000),) and told.some_mirrored
+    told = dmesg.parse(x86)
+    assert told.mirrored == (Span(0x100000000, 0x180000000),) and not told.some_mirrored

@@ -291,3 +291,21 @@ def test_raw_lines_pairs_and_columns_in_any_order_are_read(listing: str, tmp_pat
     memory = read_facts(open_source(file)).memory
     assert memory.block_size == 128 * MiB
     assert [(block.index, block.state) for block in memory.blocks] == [(index, "online") for index in range(8)]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_kernel_log_tells_which_memory_is_mirrored(listed: bool, tmp_path: Path) -> None:
+    """Lines of a guest under ``kernelcore=mirror efi=debug``, and its zones; else what is mirrored is assumed."""
+    log = tmp_path / "dmesg"
+    lines = (DATA / "mirrored-arm64-7.2.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    log.write_text("".join(line for line in lines if listed or "|WB|" not in line), encoding="utf-8")
+    run, k = rehearse_scenario(Scenario(machine=MachineText(source=str(log)), steps=[]))
+    found = {zone.name: (zone.start_pfn, zone.spanned, zone.present) for zone in k.zones() if zone.spanned}
+    islands = 512 * MiB // 4096 if listed else 0
+    assert found == {
+        "DMA": (0x40000, 786432, 786432),
+        "Normal": (0x100000, 786432, 262144 + islands),
+        "Movable": (0x140000, 524288, 524288 - islands),
+    }
+    basis = [each.basis for each in run.assumptions if each.what == "mirrored memory"]
+    assert basis == ["told" if listed else "assumed"]

@@ -231,3 +231,10 @@ def test_a_key_that_the_command_line_tells_already_is_refused() -> None:
 def test_nodes_take_their_ram_in_turn_and_have_their_cpus() -> None:
     found = parse("-m 3G -smp 4 -numa node,mem=1G,cpus=0-1 -numa node,nodeid=1,mem=2048,cpus=2:3", arch=None, where="")
     assert [(node.nid, node.size, node.cpus) for node in found.nodes] == [(0, GiB, (0, 1)), (1, 2 * GiB, (2, 3))]
+
+
+def test_kernelcore_mirror_counts_wherever_it_stands_and_qemu_mirrors_nothing() -> None:
+    """``cmdline_parse_kernelcore()`` sets a flag of its own for it."""
+    for options in ("kernelcore=1G kernelcore=mirror", "kernelcore=mirror kernelcore=1G", "kernelcore=mirror"):
+        spec = spec_of(f"-m 8G -append '{options}'")
+        assert spec.config.mirrored_kernelcore and not spec.mirrored

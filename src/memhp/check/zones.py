@@ -57,10 +57,14 @@ def _span(look: MachineView, zone: Zone, linked: SpanSet) -> Iterator[Breach]:
 
 
 def _boot_edges(look: MachineView) -> set[int]:
-    """Where boot may have let a zone start or end without a page: at its limits, and at edges of boot memory."""
+    """Where boot may have let a zone start or end without a page: at its limits, and at edges of boot memory; where
+    zones overlap, at the end of a node.
+    """
     edges = set(look.k.statics(ZoneLimits).ends.values())
     for span in look.k.boot_memory:
         edges |= {span.start, span.end}
+    if look.k.config.mirrored_kernelcore:
+        edges |= {node.end_pfn for node in look.k.nodes.values()}
     return edges
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from math import log2
 from typing import NamedTuple
 
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 
 
 class Line(NamedTuple):
@@ -120,6 +120,11 @@ _UNAVAILABLE = re.compile(r"On node (\d+), zone (\w+): (\d+) pages in unavailabl
 _SRAT = re.compile(rf"ACPI: SRAT: Node (\d+) PXM (\d+) {_MEM}(.*)")
 _AVAILABLE = re.compile(r"Memory: (\d+)K/(\d+)K available \((.*)\)")
 _CMA = re.compile(r"cma: Reserved (\d+) MiB at (0x[0-9a-f]+)(?: on node -?\d+)?")
+_MIRRORED = re.compile(
+    r"efi: (?: *(0x[0-9a-f]+)-(0x[0-9a-f]+) )?(?:mem\d+: )?\[[^]]*\|MR\|[^]]*\]"
+    r"(?: range=\[(0x[0-9a-f]+)-(0x[0-9a-f]+)\].*)?"
+)
+_SOME_MIRRORED = re.compile(r"efi: Memory: \d+M/\d+M mirrored memory")
 _FREEING = re.compile(r"Freeing (initrd|unused .+) memory: (\d+)K")
 _FREED = re.compile(r"Freeing .+ memory: (\d+)K")
 _RAMDISK = re.compile(rf"RAMDISK: {_MEM}")
@@ -259,6 +264,19 @@ class Dmesg:
         """Memory kept for the contiguous memory allocator at boot (``mm/cma.c:cma_declare_contiguous_nid``), bytes."""
         areas = ((int(match[2], 16), int(match[1]) << 20) for match in self._matches(_CMA))
         return tuple(Span(start, start + size) for start, size in areas)
+
+    @cached_property
+    def mirrored(self) -> tuple[Span, ...]:
+        """What firmware keeps twice, in bytes (``EFI_MEMORY_MORE_RELIABLE``): its memory map stands in a log under
+        ``efi=debug`` (``drivers/firmware/efi/efi-init.c``, ``arch/x86/platform/efi/efi.c:efi_print_memmap``).
+        """
+        pairs = (match.group(1, 2) if match[1] else match.group(3, 4) for match in self._matches(_MIRRORED))
+        return tuple(SpanSet(_span(start, last) for start, last in pairs if start and last))
+
+    @cached_property
+    def some_mirrored(self) -> bool:
+        """Whether firmware keeps some memory twice (``drivers/firmware/efi/efi.c:efi_find_mirror``)."""
+        return next(self._matches(_SOME_MIRRORED), None) is not None
 
     @cached_property
     def given_back(self) -> tuple[GivenBack, ...]:

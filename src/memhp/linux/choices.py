@@ -308,6 +308,18 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
         first("share"),
         since("6.6", "capped", "mm/page_alloc: fix min_free_kbytes calculation regarding ZONE_MOVABLE"),
     )
+    mirror_lacking: Literal["movable", "ignored"] = choice(
+        "What ``kernelcore=mirror`` does where firmware mirrors nothing: all memory from 4 GiB on is ZONE_MOVABLE, or "
+        "nothing.",
+        first("movable"),
+        since("6.6", "ignored", "mm: disable kernelcore=mirror when no mirror memory"),
+    )
+    deferred_pages: Literal["of-zone", "of-node"] = choice(
+        "Which struct pages ``deferred_init_memmap()`` initialises for the highest zone of a node: those in its span, "
+        "or all that are left.",
+        first("of-zone"),
+        since("6.18", "of-node", "mm/mm_init: deferred_init_memmap: use a job per zone"),
+    )
     lowmem_reserve: LowmemReserve = choice(
         "Whether ``lowmem_reserve[]`` is only worked out anew together with the watermarks, or in "
         "``adjust_managed_page_count()`` too.",

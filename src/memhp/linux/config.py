@@ -106,6 +106,8 @@ class Config(Unchanging):
     """``kernelcore=``: what all nodes together keep for any use, the rest being ZONE_MOVABLE."""
     movablecore: Core | None = None
     """``movablecore=``: what is to be ZONE_MOVABLE."""
+    mirrored_kernelcore: bool = False
+    """``kernelcore=mirror``: what firmware does not mirror is to be ZONE_MOVABLE; amounts count no more."""
     cma: Cma | None = None
     """``cma=``: what boot reserves for the contiguous memory allocator."""
     hypervisor: bool = True

@@ -27,6 +27,7 @@ from memhp.linux.layout import layout
 from memhp.linux.mm.boot_memory import keep_boot_memory_online
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP, MEMBLOCK_NONE, Memblock
 from memhp.linux.mm.memory_hotplug_memmap import set_memmap_mode
+from memhp.linux.mm.mirror import deferred_init_memmap
 from memhp.linux.mm.mm_init import free_area_init, init_cma_reserved_pageblock
 from memhp.linux.mm.page_alloc import free_pages_core, free_reserved
 from memhp.linux.mm.sparse import sparse_init
@@ -101,6 +102,8 @@ class MachineSpec:
     """Bytes in which boot is known to have kept nothing."""
     hotpluggable: tuple[Span, ...] = ()
     """Bytes of RAM that firmware says may go (SRAT)."""
+    mirrored: tuple[Span, ...] = ()
+    """Bytes of RAM that firmware keeps twice (``EFI_MEMORY_MORE_RELIABLE``)."""
     cma: tuple[Span, ...] = ()
     """Bytes kept for the contiguous memory allocator."""
     iomem: tuple[IomemEntry, ...] = ()
@@ -170,6 +173,7 @@ def start_kernel(spec: MachineSpec) -> Kernel:
     _setup_memory(k, spec)
     _reserve_image(k, spec)
     _mark_hotpluggable(k, spec)
+    efi_find_mirror(k, spec.mirrored)
     cma = spec.cma if config.cma is None else ()
     for area in (*cma, *spec.untouched):
         k.memblock.memblock_reserve(area.start, area.size)
@@ -260,6 +264,16 @@ def _mark_hotpluggable(k: Kernel, spec: MachineSpec) -> None:
                 k.memblock.memblock_mark_hotplug(part.start, part.size)
 
 
+@of_file("drivers/firmware/efi/efi.c")
+def efi_find_mirror(k: Kernel, mirrored: tuple[Span, ...]) -> None:
+    """Tell memblock what firmware mirrors, which matters under ``kernelcore=mirror`` alone."""
+    for span in mirrored if k.config.mirrored_kernelcore else ():
+        k.memblock.memblock_mark_mirror(span.start, span.size)
+    if mirrored:
+        total = k.memblock.memblock_phys_mem_size()
+        k.hw.log(f"efi: Memory: {sum(span.size for span in mirrored) >> 20}M/{total >> 20}M mirrored memory")
+
+
 def _reserve_early(k: Kernel, spec: MachineSpec) -> list[Span]:
     """Keep what early boot allocates: so much in each zone that managed pages are as known, or a lump sum.
 
@@ -330,13 +344,14 @@ def memblock_free_all(k: Kernel) -> None:
     """
     shift = k.config.page_shift
     k.memblock.memblock_clear_hotplug(0, 1 << 64)
+    lost = deferred_init_memmap(k)
     for span in k.boot_memory:
         k.page_flags.set(*span, PageFlags.RESERVED)
         for free in k.memblock.free_ranges(span.start << shift, span.end << shift):
             start, end = -(-free.start >> shift), free.end >> shift
-            if start < end:
-                k.page_flags.clear(start, end)
-                free_pages_core(k, start, end - start, here())
+            for part in lost.gaps(start, end):
+                k.page_flags.clear(*part)
+                free_pages_core(k, part.start, part.size, here())
 
 
 def _setup_iomem(k: Kernel, spec: MachineSpec) -> None:

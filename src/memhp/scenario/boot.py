@@ -27,10 +27,19 @@ def with_boot(config: Config, boot: Boot | None) -> Config:
         return config
     plain = msgspec.structs.replace(boot, kernelcore=None, movablecore=None, cma=None)
     cores: dict[str, Any] = {
-        name: core(text, where=f"{name}=") for name in CORES if (text := getattr(boot, name)) is not None
+        name: core(text, where=f"{name}=")
+        for name in CORES
+        if (text := getattr(boot, name)) is not None and not mirrors(name, text)
     }
+    if mirrors("kernelcore", boot.kernelcore):
+        config = replace(config, mirrored_kernelcore=True)
     config = replace(_with(config, plain), **cores)
     return config if boot.cma is None else replace(config, cma=cma(boot.cma, where="cma="))
+
+
+def mirrors(option: str, value: Size | None) -> bool:
+    """Whether an option is ``kernelcore=mirror``, alone or among others (``mm/mm_init.c:cmdline_parse_kernelcore``)."""
+    return option == "kernelcore" and isinstance(value, str) and "mirror" in value.split(",")
 
 
 def cma(text: Size, *, where: str) -> Cma:

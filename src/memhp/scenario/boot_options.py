@@ -1,7 +1,7 @@
 """A kernel's command line as a scenario writes it: the options of memory hotplug, their values read as the kernel does.
 
-Where an option stands twice the last counts, ``-`` and ``_`` are the same, and a value that the kernel does not take
-leaves the default (``kernel/params.c:parse_args``, ``lib/kstrtox.c``).
+Where an option stands twice the last counts, but ``kernelcore=mirror`` stays; ``-`` and ``_`` are the same, and a value
+that the kernel does not take leaves the default (``kernel/params.c:parse_args``, ``lib/kstrtox.c``).
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -15,6 +15,7 @@ from memhp.facts.cmdline import Cmdline
 from memhp.facts.memory_blocks import ONLINE_TYPES
 from memhp.linux.lib.kstrtox import kstrtobool
 from memhp.linux.mm.memory_hotplug_params import PARSERS
+from memhp.scenario.boot import mirrors
 from memhp.scenario.schema import Boot
 
 
@@ -41,6 +42,10 @@ def _amount(text: str) -> str | None:
     return text if text[:1].isdigit() else None
 
 
+def _kernelcore(text: str) -> str | None:
+    return text if mirrors("kernelcore", text) else _amount(text)
+
+
 def _flag(text: str) -> bool | None:
     """An option without a value, whatever is written behind it (``mm/memory_hotplug.c:cmdline_parse_movable_node``)."""
     del text
@@ -52,7 +57,7 @@ READERS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     **{f"memory_hotplug.{name}": (name, read) for name, read in PARSERS.items()},
     "memhp_default_state": ("memhp_default_state", _online_type),
     "movable_node": ("movable_node", _flag),
-    "kernelcore": ("kernelcore", _amount),
+    "kernelcore": ("kernelcore", _kernelcore),
     "movablecore": ("movablecore", _amount),
     "cma": ("cma", _amount),
 }
@@ -71,8 +76,8 @@ def boot_options(cmdline: Cmdline) -> Options:
             taken = read(value or "")
         except KernelError:
             taken = None
-        if taken is None and not (key == "kernelcore" and value == "mirror"):
+        if taken is None:
             refused.append(option if value is None else f"{option}={value}")
-        elif taken is not None:
+        elif not mirrors(key, found.get(key)):
             found[key] = taken
     return Options(msgspec.convert(found, Boot), tuple(refused))

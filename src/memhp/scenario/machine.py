@@ -1,6 +1,8 @@
 """From the machine of a scenario to a description that boots: a preset or a described machine."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from typing import Literal
+
 from memhp.errors import BadInput, one_of
 from memhp.linux.arch.registry import ARCHES
 from memhp.linux.config import Config
@@ -34,7 +36,8 @@ def _spec(text: MachineText, base: Preset, where: str) -> MachineSpec:
         name=base.name if text.preset else f"{base.arch} machine",
         config=described_config(text, base, where),
         ram=ram,
-        hotpluggable=_hotpluggable(text, ram),
+        hotpluggable=_ranges(text, ram, "hotpluggable"),
+        mirrored=_ranges(text, ram, "mirrored"),
         reserved=base.reserved
         if text.reserved is None
         else parse_size(text.reserved, where=f"{where}: machine.reserved"),
@@ -112,11 +115,11 @@ def _ram(text: MachineText, base: Preset, where: str) -> tuple[Ram, ...]:
     return tuple(ranges)
 
 
-def _hotpluggable(text: MachineText, ram: tuple[Ram, ...]) -> tuple[Span, ...]:
-    """The ranges of RAM that firmware says may go."""
+def _ranges(text: MachineText, ram: tuple[Ram, ...], said: Literal["hotpluggable", "mirrored"]) -> tuple[Span, ...]:
+    """The ranges of RAM of which firmware says so."""
     if not isinstance(text.memory, list):
         return ()
-    return tuple(each.span for told, each in zip(text.memory, ram, strict=True) if told.hotpluggable)
+    return tuple(each.span for told, each in zip(text.memory, ram, strict=True) if getattr(told, said))
 
 
 def _range(memory: Memory, at: int, where: str) -> tuple[int, int]:

@@ -27,6 +27,9 @@ class Memory(Strict, frozen=True):
     hotpluggable: bool = False
     """Whether firmware says that it may go (SRAT): under ``movable_node`` it is ZONE_MOVABLE's then, unless the kernel
     is on that node."""
+    mirrored: bool = False
+    """Whether firmware keeps it twice (``EFI_MEMORY_MORE_RELIABLE``): what it does not is ZONE_MOVABLE's, from 4 GiB
+    on, under ``kernelcore=mirror``."""
 
 
 class Boot(Strict, frozen=True):
@@ -39,7 +42,8 @@ class Boot(Strict, frozen=True):
     memhp_default_state: Literal["offline", "online", "online_kernel", "online_movable"] | None = None
     movable_node: bool | None = None
     kernelcore: Size | None = None
-    """What the kernel keeps of the memory at boot for any use, the rest being Movable: a size, or ``"40%"``."""
+    """What the kernel keeps of the memory at boot for any use, the rest being Movable: a size, ``"40%"``, or
+    ``"mirror"`` for what firmware mirrors."""
     movablecore: Size | None = None
     """What of it is to be Movable."""
     cma: Size | None = None

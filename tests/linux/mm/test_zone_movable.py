@@ -99,7 +99,7 @@ def test_without_movable_node_it_is_like_any_other_memory() -> None:
 
 def test_what_is_no_amount_is_refused() -> None:
     with pytest.raises(BadInput, match="want a size"):
-        machine_spec(MachineText(preset="x86-vm", boot=Boot(kernelcore="mirror")))
+        machine_spec(MachineText(preset="x86-vm", boot=Boot(kernelcore="mirrors")))
 
 
 @pytest.mark.parametrize(("lacking", "more"), [(2, 0), (3, 4 * MiB)])

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from memhp.hw.memory import Owner, Use
+from memhp.linux.mm.mirror import DeferredPages, other_zones_pages
 from memhp.linux.mm.mmzone import ObsoletePgdats
 from memhp.linux.mm.page_alloc import adjust_managed_page_count
 from memhp.linux.mm.rmqueue import put_free, set_pageblock_migratetype
@@ -75,10 +76,13 @@ def _free_area_init_node(
     whole = Span(memory[0].start, memory[-1].end)
     k.hw.log(f"Initmem setup node {nid} [mem {whole.start << shift:#018x}-{(whole.end << shift) - 1:#018x}]")
     for kind, zone in node.zones.items():
-        span = _zone_span(kind, whole, arch, movable.get(nid))
+        span = _zone_span(kind, whole, arch, movable.get(nid), overlap=k.config.mirrored_kernelcore)
         if span:
             zone.start_pfn, zone.spanned = span.start, span.size
             zone.present = zone.present_early = sum(part.clip(span).size for part in memory)
+            if nid in movable and k.config.mirrored_kernelcore:
+                zone.present -= other_zones_pages(k, kind, span)
+                zone.present_early = zone.present
     node.start_pfn, node.spanned = whole.start, whole.size
     node.present = sum(zone.present for zone in node.zones.values())
     k.node_states.memory.add(nid)
@@ -86,14 +90,21 @@ def _free_area_init_node(
         k.node_states.normal_memory.add(nid)
 
 
-def _zone_span(kind: ZoneType, node: Span, arch: dict[ZoneType, Span], movable_pfn: int | None) -> Span:
-    """What a zone spans in a node: ``zone_spanned_pages_in_node()``, ``adjust_zone_range_for_zone_movable()``."""
+def _zone_span(
+    kind: ZoneType, node: Span, arch: dict[ZoneType, Span], movable_pfn: int | None, *, overlap: bool
+) -> Span:
+    """What a zone spans in a node: ``zone_spanned_pages_in_node()``, ``adjust_zone_range_for_zone_movable()``.
+
+    With `overlap` ZONE_MOVABLE ends no other zone that begins below it.
+    """
     if kind is ZoneType.MOVABLE and movable_pfn is not None:
         return Span(movable_pfn, min(node.end, max(span.end for span in arch.values() if span)))
     if kind not in arch:
         return Span(0, 0)
     span = arch[kind].clip(node)
-    return span if movable_pfn is None else Span(span.start, max(span.start, min(span.end, movable_pfn)))
+    if movable_pfn is None or (overlap and span.start < movable_pfn):
+        return span
+    return Span(span.start, max(span.start, min(span.end, movable_pfn)))
 
 
 def _log_ranges(
@@ -126,11 +137,13 @@ def _memmap_init(k: Kernel, ranges: list[tuple[int, int, int]]) -> None:
     """Initialise the struct pages of boot memory, then those of the holes in its sections: ``memmap_init()``."""
     hole = 0
     last: Zone | None = None
+    early = k.statics(DeferredPages)
     for start, end, nid in ranges:
         for _, zone in sorted(k.nodes[nid].zones.items()):
             part = Span(start, end).clip(Span(zone.start_pfn, zone.end_pfn))
             if zone.populated and part:
-                memmap_init_range(k, part.start, part.size, zone)
+                now = early.initialised_now(k, zone, part)
+                memmap_init_range(k, now.start, now.size, zone)
                 _init_unavailable_range(k, hole, part.start, zone)
                 hole, last = part.end, zone
     if last is not None and k.config.profile.boot_tail == "whole-section":

@@ -2,23 +2,26 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.linux.config import Core
-from memhp.linux.mm.memblock import MEMBLOCK_HOTPLUG
+from memhp.linux.mm.memblock import MEMBLOCK_HOTPLUG, MEMBLOCK_MIRROR
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-from memhp.units import align_up
+from memhp.units import GiB, align_up
 
 KERNEL_FILE = "mm/mm_init.c"
+SZ_4G = 4 * GiB
 
 
 def find_zone_movable_pfns_for_nodes(k: Kernel, arch: dict[ZoneType, Span]) -> dict[int, int]:
     """Node → the first PFN of its ZONE_MOVABLE, for nodes that have one; `arch` is where the other zones may lie.
 
-    Under ``movable_node`` at a node's first hotpluggable memory; else behind what ``kernelcore`` or ``movablecore``
-    leave for the kernel there. ``kernelcore=mirror`` is not modelled.
+    Under ``movable_node`` at a node's first hotpluggable memory; under ``kernelcore=mirror`` at its first that is not
+    mirrored; else behind what ``kernelcore`` or ``movablecore`` leave for the kernel there.
     """
     if k.config.movable_node:
         found = _hotpluggable(k)
+    elif k.config.mirrored_kernelcore:
+        found = _not_mirrored(k)
     else:
         wanted = _required_kernelcore(k)
         found = _behind_kernelcore(k, wanted, arch) if wanted else {}
@@ -33,6 +36,23 @@ def _hotpluggable(k: Kernel) -> dict[int, int]:
     for start, _, region in k.memblock.memory:
         if region.flags & MEMBLOCK_HOTPLUG:
             found.setdefault(region.nid, -(-start >> k.config.page_shift))
+    return found
+
+
+def _not_mirrored(k: Kernel) -> dict[int, int]:
+    """Node → its first page from 4 GiB on that firmware does not mirror."""
+    found: dict[int, int] = {}
+    if not k.memblock.mirror and k.config.profile.mirror_lacking == "ignored":
+        k.hw.log("The system has no mirror memory, ignore kernelcore=mirror.", "warn")
+        return found
+    low = False
+    for start, _, region in k.memblock.memory:
+        if not region.flags & MEMBLOCK_MIRROR:
+            low |= start < SZ_4G
+            if start >= SZ_4G:
+                found.setdefault(region.nid, -(-start >> k.config.page_shift))
+    if low:
+        k.hw.log("This configuration results in unmirrored kernel memory.", "warn")
     return found
 
 

@@ -29,6 +29,7 @@ NODES = "nodes"
 PARAMETERS = "parameters"
 COMMAND_LINE = "command line"
 BOOT = "boot memory"
+MIRRORED = "mirrored memory"
 DOMAINS = "proximity domains"
 KERNEL = "kernel"
 CHOICES = "choices of the kernel"
@@ -51,6 +52,7 @@ DEPENDS: tuple[tuple[str, tuple[type, ...]], ...] = (
     (DOMAINS, ADDS),
     (BLOCKS, (*TAKES_AWAY, *ADDS)),
     (BOOT, TAKES_AWAY),
+    (MIRRORED, (*TAKES_AWAY, *ADDS)),
     (MACHINE, (*TAKES_AWAY, *ADDS)),
 )
 """The steps that could end otherwise were an assumption wrong; those not here change addresses and costs only."""
@@ -85,6 +87,7 @@ def of_machine(facts: Facts, config: Config, placed: Placed) -> list[Assumption]
         *_kernel(facts, config),
         *_left_out(facts, config),
         *_memory(facts),
+        *_mirrored(facts, config),
         *_settings(facts),
         Assumption(
             what=ADDRESSES,
@@ -269,6 +272,19 @@ def _memory(facts: Facts) -> Iterator[Assumption]:
             text="all CPUs are on node 0" if several else "all memory and CPUs are on node 0",
             settle="give /sys/devices/system/node, unless the kernel has no NUMA",
         )
+
+
+def _mirrored(facts: Facts, config: Config) -> Iterator[Assumption]:
+    log = facts.boot_log
+    if not config.mirrored_kernelcore:
+        return
+    if log is not None and (log.mirrored or (log.early_node_ranges and not log.some_mirrored)):
+        text = "as firmware lists it" if log.mirrored else "none"
+        yield Assumption(what=MIRRORED, basis="told", text=text, by="the kernel log")
+        return
+    text = "none" if log is None or not log.some_mirrored else "all of each node below its ZONE_MOVABLE"
+    settle = "give the kernel log from its first line, of a boot with efi=debug"
+    yield Assumption(what=MIRRORED, basis="assumed", text=text, settle=settle)
 
 
 def _settings(facts: Facts) -> Iterator[Assumption]:

@@ -153,3 +153,14 @@ def kernel_image(facts: Facts, page: int) -> tuple[Span | None, tuple[Span, ...]
     whole = Span(align_down(parts[0].start, 2 * MiB), align_up(max(part.end for part in parts), page))
     kept = SpanSet(Span(align_down(part.start, page), align_up(part.end, page)) for part in parts)
     return whole, tuple(gap for gap in kept.gaps(*whole) if gap.start > parts[0].start)
+
+
+def mirrored(facts: Facts) -> tuple[Span, ...]:
+    """What firmware keeps twice: as the log lists it, or, where it only says that there is some, all memory of each
+    node below its ZONE_MOVABLE, the least that makes the zones what they are.
+    """
+    log = facts.boot_log
+    if log is None or log.mirrored or not log.some_mirrored:
+        return () if log is None else log.mirrored
+    nodes = ((each.span, log.movable_start.get(each.nid, each.span.end)) for each in log.early_node_ranges)
+    return tuple(Span(span.start, min(span.end, end)) for span, end in nodes if span.start < end)

@@ -34,7 +34,7 @@ from memhp.scenario.schema import MachineText, Memory
 from memhp.spans import Span, SpanMap, SpanSet
 from memhp.target.model.replay import replay
 from memhp.target.model.session import Session
-from memhp.target.seen.boot_facts import image_size
+from memhp.target.seen.boot_facts import image_size, mirrored
 from memhp.units import KiB, align_down, align_up, parse_size
 
 ARCH, PAGE_SIZE = "arch", "page_size"
@@ -206,7 +206,7 @@ def _described(
     )
     spec = machine_spec(told, where=facts.source)
     size = image_size(facts) or spec.image_size
-    return replace(spec, config=_with_zones(spec.config, facts, log), image_size=size)
+    return replace(spec, config=_with_zones(spec.config, facts, log), image_size=size, mirrored=mirrored(facts))
 
 
 def _with_zones(config: Config, facts: Facts, log: Dmesg) -> Config:
@@ -300,7 +300,7 @@ def _zones(facts: Facts, log: Dmesg, model: Facts, page: int) -> Iterator[ZoneIn
     surplus = sum(zone.managed for zone in model.zones) - total if total else 0
     found = []
     for zone in reversed(model.zones):
-        managed = max(min(zone.managed - surplus, zone.present), 0)
+        managed = max(min(zone.managed - surplus, max(zone.managed, zone.present)), 0)
         surplus -= zone.managed - managed
         found.append(replace(zone, managed=managed, free=managed))
     return reversed(found)

@@ -18,7 +18,7 @@ from memhp.linux.lib.kstrtox import kstrtobool
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import PROFILES, profile
 from memhp.linux.release import parse_release, same_series
-from memhp.scenario.boot import CORES, check_read, core, with_boot, with_build, with_cpu, with_cxl
+from memhp.scenario.boot import CORES, check_read, core, mirrors, with_boot, with_build, with_cpu, with_cxl
 from memhp.scenario.choices import with_choices
 from memhp.scenario.error_keys import machine_keys, source_key
 from memhp.scenario.kernel import profile_of
@@ -31,6 +31,7 @@ from memhp.target.seen.boot_facts import (
     image_size,
     kernel_image,
     managed_at_boot,
+    mirrored,
     moved_blocks,
 )
 from memhp.target.seen.dax_facts import REGION
@@ -76,11 +77,12 @@ def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> Ma
         name=_name(machine, config),
         config=config,
         ram=tuple(_ram(machine, config.page_size)),
-        managed=managed_at_boot(facts, machine, zones),
+        managed={} if config.mirrored_kernelcore else managed_at_boot(facts, machine, zones),
         given_back=given_back(facts, zones, config.page_size),
         init=init,
         untouched=tuple(moved_blocks(facts, machine, zones)),
         hotpluggable=tuple(each.span for each in _affinities(facts) if each.hotplug),
+        mirrored=mirrored(facts),
         cma=facts.boot_log.cma if facts.boot_log is not None else (),
         iomem=tuple(_boot_iomem(facts, machine)),
         max_memory=None
@@ -130,7 +132,7 @@ def _config(machine: MachineFacts, text: MachineText, where: str) -> Config:
     cores: dict[str, Any] = {
         name: core(machine.options[name], where=f"{name}=") for name in CORES if _amount(machine, name)
     }
-    config = replace(config, **cores)
+    config = replace(config, **cores, mirrored_kernelcore=mirrors(CORES[0], machine.options.get(CORES[0])))
     if machine.pageblock_order is not None and machine.pageblock_order < config.pageblock_order:
         config = replace(config, page_block_max_order=machine.pageblock_order)
     if text.hypervisor is None and _on_bare_metal(machine, config):
@@ -159,7 +161,7 @@ def _debug_pagealloc(machine: MachineFacts) -> bool:
 
 
 def _amount(machine: MachineFacts, name: str) -> bool:
-    """Whether an option of the command line names an amount, as ``kernelcore=mirror`` does not."""
+    """Whether an option of the command line names an amount."""
     return machine.options.get(name, "")[:1].isdigit()
 
 
