@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from captures import DATA, open_capture
-from memhp.claims import evidence, fix_witnesses_memory, memmap_on_memory, memmap_rollback, riscv_machine, zone_device
+from memhp.claims import (
+    evidence,
+    fix_witnesses_memory,
+    memmap_on_memory,
+    memmap_rollback,
+    page_table_counts,
+    riscv_machine,
+    zone_device,
+)
 from memhp.claims.memmap_on_memory import cost
 from memhp.linux.lib.test_hmm import dmirror_allocate_chunk
 from memhp.spans import Span
@@ -16,6 +24,7 @@ from memhp.units import MiB, format_size
 from ptcore_guests import NOTED
 from scenario.examples import rehearsed
 
+X86 = "x86_64-7.2.13+deb14-cloud-amd64"
 RISCV = [noted for noted in NOTED if noted["arch"] == "riscv64" and "root_entries" in noted]
 GREW = [noted for noted in RISCV if "virtio-mem" in noted["name"]]
 
@@ -206,3 +215,66 @@ def test_memory_of_riscv64_that_comes_last_and_lower_ends_kpagecount_as_f_21_tel
     assert "/proc/kpagecount ends before PFN" in witness(
         evidence.kernel({"preset": "riscv-vm", "profile": "7.2.13"}).config
     )
+
+
+def test_a_pinned_page_that_goes_bad_lets_its_block_go_as_f_6_tells() -> None:
+    """Of a file the kernel says that it failed, as the rehearsal does; the block goes, and the holder finds out."""
+    of_file, of_nothing = map(logged, (f"{X86}-poisoned-and-pinned-file", f"{X86}-poisoned-and-pinned"))
+    run, k = rehearsed("page-kinds.toml")
+    bad, _, gone = run.steps[12:15]
+    assert (bad.outcome.result, gone.outcome.result) == ("EBUSY", "ok")
+    words = "recovery action for dirty LRU page: Failed"
+    assert words in of_file and any(words in line.text for line in k.hw.log_lines)
+    for text in (of_file, of_nothing):
+        after = text.partition("hard_offline_page")[2]
+        assert "memory33/state\noffline\n" in after
+        assert "Offlined Pages 32768" in after and "(QEMU) device_del: ok" in after
+    assert of_nothing.count("\nthe holder is alive\n") == 2
+    assert "BUG: unable to handle page fault" in of_nothing and "io_free_rsrc_node" in of_nothing
+
+
+@pytest.mark.parametrize("name", [f"{X86}-device-pinned", "x86_64-6.12.117+deb13-cloud-amd64-device-pinned"])
+def test_a_device_goes_from_under_a_pin_and_the_pin_finds_no_struct_page_as_f_10_tells(name: str) -> None:
+    text = logged(name)
+    pinned = int(re.findall(r"pinned PFN (\w+)", text)[0], 16)
+    after = text.partition("device_dax/unbind")[2]
+    assert "echo $?\n0\n" in after and "nr_memmap_pages 0\n" in after and "the holder is alive" in after
+    # With five levels the vmemmap begins at 0xffd4000000000000, a struct page has 64 bytes, its head at 8.
+    fault = int(re.findall(r"page fault for address: (\w+)", after)[0], 16)
+    assert fault == 0xFFD4000000000000 + 64 * pinned + 8
+
+
+def test_a_leaf_of_boot_memory_is_taken_for_a_table_as_f_14_tells() -> None:
+    """The struct page of what the leaf maps first is wanted: that of the memory that has just gone."""
+    text = logged(f"{X86}-part-of-a-boot-leaf")
+    assert "DirectMap1G:     4194304 kB" in text
+    after = text.partition("device_del")[2]
+    assert "memory32\n" not in after and "memory33\n" in after
+    fault = int(re.findall(r"page fault for address: (\w+)", after)[0], 16)
+    assert fault == 0xFFD4000000000000 + 64 * (0x100000000 >> 12)
+    assert "free_pagetable" in after and "remove_pagetable" in after
+
+
+def test_no_block_of_a_larger_dimm_goes_on_a_cpu_with_bbml2_as_f_15_tells() -> None:
+    text = logged("arm64-7.2.13+deb14-cloud-arm64-bbml2")
+    assert "BBM Level 2 without TLB conflict abort" in text
+    run, k = rehearsed("arm64-bbml2-stays.toml")
+    assert [step.outcome.result for step in run.steps] == ["ok", "EPERM", "EBUSY"]
+    told = re.compile(r"\[\w+ \w+\] splits a leaf entry in linear map|memory offlining .*|memory memory32: .*")
+    said = [line for each in text.splitlines() if told.fullmatch(line := each.partition("] ")[2])]
+    assert said == [line.text for line in k.hw.log_lines if told.fullmatch(line.text)]
+    assert len(said) == 2 * 8 + 2 * 8 + 2 + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "arch"),
+    [
+        ("arm64-7.2.13+deb14-cloud-arm64-table-counts", "arm64"),
+        ("riscv64-7.2.13+deb14-riscv64-table-counts", "riscv64"),
+    ],
+)
+def test_counts_of_page_tables_drift_in_a_guest_as_f_18_tells(name: str, arch: Any) -> None:
+    """A guest that does as much time after time; on riscv64 its shell has a table more or less now and then."""
+    counts = [int(gone) for gone in re.findall(r"nr_page_table_pages (\d+)$", logged(name), re.M)][-8:]
+    config = page_table_counts._config(arch, "linux-7.2")
+    assert round((counts[-1] - counts[0]) / 7) == page_table_counts.drift(config)

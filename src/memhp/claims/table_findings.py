@@ -158,10 +158,16 @@ CLAIMS = (
         "linux-7.2",
     ),
     _finding(
-        "f-6", "a page that memory errors took lets its block go offline, whoever uses it", READ,
+        "f-6", "a page that memory errors took lets its block go offline, whoever uses it", f"{READ}, {SEEN}",
         "Pass over a poisoned page only if nobody holds it: a look at its reference count, where isolation looks at "
         "it anyway. Such a block then refuses with EBUSY until its user lets go.",
-        "memhp rehearse examples/page-kinds.toml", captures("x86_64-6.12.117+deb13-cloud-amd64-poison-612"),
+        "memhp rehearse examples/page-kinds.toml", (
+            *guests(
+                "x86_64-7.2.13+deb14-cloud-amd64-poisoned-and-pinned",
+                "x86_64-7.2.13+deb14-cloud-amd64-poisoned-and-pinned-file",
+            ),
+            *captures("x86_64-6.12.117+deb13-cloud-amd64-poison-612"),
+        ),
         "linux-7.2",
     ),
     _finding(
@@ -187,10 +193,13 @@ CLAIMS = (
         "memhp explore online-vs-unplug --variant big-block-shrink-online-BUSY", MODEL_ONLY, "linux-7.2",
     ),
     _finding(
-        "f-10", "a device's struct pages go while DMA holds its pages", READ,
+        "f-10", "a device's struct pages go while DMA holds its pages", f"{READ}, {SEEN}",
         "Have each page drop its reference when it is let go, as until 5.17: an atomic operation for each page that "
         "is freed.",
-        "memhp explore pagemap-lookup-vs-unmap --variant dma-at-once", sources("mm/memremap.c:memunmap_pages"),
+        "memhp explore pagemap-lookup-vs-unmap --variant dma-at-once", (
+            *guests("x86_64-7.2.13+deb14-cloud-amd64-device-pinned", "x86_64-6.12.117+deb13-cloud-amd64-device-pinned"),
+            *sources("mm/memremap.c:memunmap_pages"),
+        ),
         "linux-7.2",
     ),
     _finding(
@@ -211,17 +220,26 @@ CLAIMS = (
         "memhp explore split-vs-remove --variant split-refused-last-block", MODEL_ONLY, "linux-7.2",
     ),
     _finding(
-        "f-14", "on riscv64 and x86-64 nothing keeps part of a boot leaf from being removed", READ,
+        "f-14", "on riscv64 and x86-64 nothing keeps part of a boot leaf from being removed", f"{READ}, {SEEN}",
         "Refuse to take boot memory offline, as arm64's notifier does: a walk over the block's sections.",
         "memhp explore split-vs-remove --variant riscv-as-it-is",
-        sources("arch/arm64/mm/mmu.c:prevent_memory_remove_notifier"), "linux-7.2",
+        (
+            *guests("x86_64-7.2.13+deb14-cloud-amd64-part-of-a-boot-leaf"),
+            *sources("arch/x86/mm/init_64.c:remove_pud_table", "arch/riscv/mm/init.c:remove_pud_mapping"),
+        ),
+        "linux-7.2",
     ),
     _finding(
-        "f-15", "on arm64 servers with BBML2 hot-added memory larger than a block never goes offline in 7.2", READ,
+        "f-15", "on arm64 servers with BBML2 hot-added memory larger than a block never goes offline in 7.2",
+        f"{READ}, {SEEN}",
         "Ask about what is removed when it is removed, not about each block as it goes offline: no flush, no memory. "
         "Without the check altogether, as here, memory goes as in 6.12.",
-        "memhp rehearse examples/arm64-leaf-split.toml",
-        sources("arch/arm64/mm/mmu.c:prevent_memory_remove_notifier"), "linux-7.2",
+        "memhp rehearse examples/arm64-bbml2-stays.toml",
+        (
+            *guests("arm64-7.2.13+deb14-cloud-arm64-bbml2"),
+            *sources("arch/arm64/mm/mmu.c:prevent_memory_remove_notifier"),
+        ),
+        "linux-7.2",
     ),
     _finding(
         "f-16", "LoongArch keeps a leaf of struct pages for every stretch of memory that was ever there",
@@ -237,11 +255,15 @@ CLAIMS = (
         "gigabyte in place of one page.", "memhp claims f-17", MODEL_ONLY, "linux-7.2",
     ),
     _finding(
-        "f-18", "counts of page tables drift as memory comes and goes", READ,
+        "f-18", "counts of page tables drift as memory comes and goes", f"{READ}, {SEEN}",
         "Run the destructor for the tables that a constructor was run for, and for no others (rv-16): who frees a "
         "table knows whose area it was in. It costs nothing.",
         "memhp claims f-18",
-        sources("arch/riscv/mm/init.c:free_pte_table", "arch/arm64/mm/mmu.c:free_hotplug_pgtable_page"), "linux-7.2",
+        (
+            *guests("arm64-7.2.13+deb14-cloud-arm64-table-counts", "riscv64-7.2.13+deb14-riscv64-table-counts"),
+            *sources("arch/riscv/mm/init.c:free_pte_table", "arch/arm64/mm/mmu.c:free_hotplug_pgtable_page"),
+        ),
+        "linux-7.2",
     ),
     _finding(
         "f-19", "a resource inside removed memory would be left with a parent that is freed", READ,
