@@ -2,12 +2,15 @@
 plans that are refused, killed, cut off, overtaken."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import ctypes
+import errno
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -28,7 +31,7 @@ from memhp.facts.page_tables import read_tables_of
 from memhp.facts.source import DMESG, FileSource, Source
 from memhp.operate import plan as plans
 from memhp.operate.apply import Mode, apply, check_machine
-from memhp.operate.journal import unfinished
+from memhp.operate.journal import RECORD, unfinished
 from memhp.operate.plan import HostPlan, machine_state
 from memhp.operate.why import why
 from memhp.scenario.load import loads
@@ -64,6 +67,7 @@ steps = [
 }
 ARCHES = [pytest.param(arch, marks=pytest.mark.xdist_group(f"guest-{arch}")) for arch in SCENARIOS]
 READ = 1 << 16
+CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 KILLS = int(os.environ.get("MEMHP_KILLS", "4"))
 STATE = "/sys/devices/system/memory/memory{}/state"
 
@@ -314,6 +318,86 @@ def test_a_plan_killed_at_random_moments_leaves_a_guest_that_the_journal_tells_o
     if unfinished(tmp_path):
         assert apply(plan, host, tmp_path, mode="roll-back").verdict == "rolled-back"
         assert check_machine(plan, machine_state(host.source())) == ""
+
+
+def on_a_disk(folder: Path, size: str) -> None:
+    """Put a tmpfs of that size there, seen by this process alone."""
+    libc, users, groups = ctypes.CDLL(None, use_errno=True), os.getuid(), os.getgid()
+    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {users} 1"), ("gid_map", f"0 {groups} 1")):
+        Path("/proc/self", name).write_text(text)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], check=True)
+
+
+def fill(folder: Path) -> None:
+    """Take all room that is left there."""
+    with suppress(OSError), (folder / "filler").open("wb", buffering=0) as filler:
+        while filler.write(bytes(4096)):
+            pass
+
+
+@pytest.mark.parametrize("guest", X86, indirect=True)
+def test_a_full_disk_under_the_journal_stops_a_plan_before_it_changes_the_guest_or_not_at_all(
+    guest: Guest, tmp_path: Path
+) -> None:
+    """A disk of 4 KiB, which the journal does not fit on; one with room, which somebody takes at the first step."""
+    plan, said = evacuation(guest), tmp_path / "said"
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    class Crowded(GuestHost):
+        def write(self, block: int, text: str, seconds: float) -> str:
+            fill(disk)
+            return super().write(block, text, seconds)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            on_a_disk(disk, "4k")
+            with pytest.raises(BadInput, match="cannot keep the journal: No space left on device"):
+                apply(plan, GuestHost(guest), disk)
+            assert (left(guest, plan), list(disk.iterdir())) == ("", [])
+            subprocess.run(["mount", "-o", "remount,size=64k", str(disk)], check=True)
+            assert apply(plan, Crowded(guest), disk).verdict == "done"
+            assert (disk / "filler").stat().st_size > 0
+            assert unfinished(disk) == []
+            said.write_text("both as foretold")
+        except BaseException as error:
+            said.write_text(f"{type(error).__name__}: {error}")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    if said.read_text().startswith("PermissionError"):
+        pytest.skip(f"NO FULL DISK WAS TRIED: {said.read_text()}")
+    assert said.read_text() == "both as foretold"
+    assert check_machine(plan, machine_state(GuestHost(guest).source()), len(plan.steps)) == ""
+    for step in plan.steps:
+        GuestHost(guest).write(step.block, "online_movable", 60)
+    assert left(guest, plan) == ""
+
+
+@pytest.mark.parametrize("guest", X86, indirect=True)
+def test_a_disk_that_takes_no_record_of_a_step_that_was_taken_leaves_a_guest_that_can_be_gone_on_with(
+    guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system that copies on write: the block is offline, its record could not be written."""
+    host, plan, write = GuestHost(guest), evacuation(guest), os.pwrite
+
+    def full(fd: int, data: bytes, at: int) -> int:
+        if at >= 2 * RECORD:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, data, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(BadInput, match="cannot keep the journal: No space left on device"):
+            apply(plan, host, tmp_path)
+    assert [path.stem for path in unfinished(tmp_path)] == [plan.id]
+    assert check_machine(plan, machine_state(host.source()), 1) == ""
+    assert apply(plan, host, tmp_path, mode="resume").steps == ["ok"] * len(plan.steps)
+    assert apply(plan, host, tmp_path, mode="roll-back").verdict == "rolled-back"
+    assert left(guest, plan) == ""
 
 
 @pytest.mark.parametrize("guest", X86, indirect=True)
