@@ -1,6 +1,7 @@
 """How fast a twin is: ``lsmem`` beside the same tree on tmpfs, many blocks, many writes. Run: python bench/twin.py.
 
-Times are the least of several runs, taken in turns with those on tmpfs, so that both had the same machine.
+Times are the least of several runs, taken in turns with those on tmpfs, so that both had the same machine. What else
+runs on it does not count for the seconds of processor time, which are those of the process that serves the files.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -31,13 +32,19 @@ def write():
         os.close(file)
 def blocks():
     return sum(name.startswith("memory") for name in os.listdir("/sys/devices/system/memory"))
+def processor():
+    words = open(f"/proc/{os.getppid()}/stat").read().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+print("start", processor())
 print("blocks", blocks())
 print("first", seconds(lsmem))
 pairs = [(seconds(lsmem), seconds(lsmem, "--sysroot", root)) for _ in range(runs)]
 print("twin", min(twin for twin, _ in pairs))
 print("tmpfs", min(files for _, files in pairs))
 if writes:
+    before = processor()
     print("writes", seconds(write))
+    print("processor", processor() - before)
     print("changed", seconds(lsmem))
 """
 
@@ -63,9 +70,10 @@ def tell(title: str, found: dict[str, float]) -> None:
     """Print the figures of a machine."""
     twin, files, first = found["twin"], found["tmpfs"], found["first"]
     print(f"{title}, {found['blocks']:.0f} blocks: lsmem {twin:.3f} s, {files:.3f} s on tmpfs: "
-          f"{twin / files:.1f} times; the first time {first:.3f} s: {first / files:.1f} times")  # fmt: skip
+          f"{twin / files:.1f} times; the first time {first:.3f} s: {first / files:.1f} times; "
+          f"{found['start']:.1f} s of processor time before")  # fmt: skip
     if "writes" in found:
-        print(f"{title}: {WRITES} state writes: {found['writes']:.1f} s; "
+        print(f"{title}: {WRITES} state writes: {found['writes']:.1f} s, {found['processor']:.1f} s of processor time; "
               f"lsmem after them {found['changed'] / files:.1f} times")  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """``memhp twin``: unmodified tools on a rehearsed machine."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import gc
 import os
 import tomllib
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from memhp.twin.result import TwinRun
 
 PATH = click.Path(path_type=Path)
+OBJECTS = 20_000
+"""New objects after which cycles are looked for: those of a twin's files live as long as it does."""
 
 
 class TwinGroup(click.Group):
@@ -113,6 +116,7 @@ def run(
         expectation=load_expectation(expect) if expect is not None else Expectation(),
         heard=exact or record is not None or expect is not None,
     )
+    gc.set_threshold(OBJECTS)
     done = run_twin(boot(machine, speed=speed, scenario=scenario), wanted)
     if record is not None:
         write_record(done, record)

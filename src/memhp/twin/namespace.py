@@ -22,7 +22,7 @@ from memhp.twin.syscalls import MNT_DETACH, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOS
 FUSE = "/dev/fuse"
 STAGES = ("/sys/class", "/sys/fs")
 """Where the twin's trees are mounted while their parts are bound, in the namespace only."""
-MOST_LISTED = 4096
+MOST_LISTED = 1 << 16
 """Folders that are listed before the command begins, so that the kernel keeps what is in them."""
 NOT_FOUND, NOT_RUN, NOT_READY = 127, 126, 125
 """How a process ends that cannot run the command: as shells say it, and when its namespace could not be made."""
@@ -220,6 +220,7 @@ def have_listed(paths: Iterable[str]) -> None:
         for each in inside[:MOST_LISTED]:
             with os.scandir(each) as names:
                 deque(names, maxlen=0)
+            os.stat(each)  # noqa: PTH116 - listing a folder, the kernel forgets when that was done last
 
 
 def read_only_mounts(mountinfo: str) -> list[str]:

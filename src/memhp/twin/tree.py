@@ -18,7 +18,7 @@ class Attribute:
     """A file with a text: `show` makes it, `store` takes what is written, each None where the file has no such side.
 
     `size` is what ``stat`` tells: that of a page in sysfs, 0 in proc and debugfs. `fixed` is said of a text that never
-    changes.
+    changes, `usual` of one that tools read of every device, so that the kernel is told of it with its folder.
     """
 
     mode: int
@@ -26,6 +26,7 @@ class Attribute:
     store: Callable[[str], None] | None = None
     size: int = ATTRIBUTE_SIZE
     fixed: bool = False
+    usual: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,13 @@ class Folder:
     """A folder: the names in it now, and what has a name; None for no such name.
 
     `there` says whether it is still there: a process may hold on to a folder, or a file in it, when its device goes.
+    `usual` is said of one that tools look into of every device of its kind.
     """
 
     names: Callable[[], Iterable[str]]
     child: Callable[[str], "Entry | None"]
     there: Callable[[], bool] = lambda: True
+    usual: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,8 @@ def joined(*parts: Folder) -> Folder:
                 return found
         return None
 
-    return Folder(names, child, lambda: all(part.there() for part in parts))
+    usual = any(part.usual for part in parts)
+    return Folder(names, child, lambda: all(part.there() for part in parts), usual)
 
 
 def planted(files: Mapping[str, Entry]) -> Folder:

@@ -110,10 +110,10 @@ def block_folder(k: Kernel, block_id: int) -> Folder:
         if name == "power":
             return power(k, f"memory{block_id}")
         nid = name.removeprefix("node")
-        linked = nid.isdecimal() and int(nid) in nodes_of_block(k, block_id)
+        linked = nid.isdecimal() and block_id in k.node_states.devices.get(int(nid), ())
         return Link(f"../../node/{name}") if linked else None
 
-    return Folder(names, child, lambda: k.memory_blocks.get(block_id) is not None)
+    return Folder(names, child, lambda: k.memory_blocks.get(block_id) is not None, usual=True)
 
 
 FILES = ("online", "phys_device", "phys_index", "removable", "state", "uevent", "valid_zones")
@@ -121,7 +121,12 @@ FILES = ("online", "phys_device", "phys_index", "removable", "state", "uevent", 
 
 def _file(k: Kernel, block_id: int, name: str) -> Attribute:
     if name == "state":
-        return Attribute(0o644, lambda: f"{block_of(k, block_id).state}\n", lambda text: state_store(k, block_id, text))
+        return Attribute(
+            0o644,
+            lambda: f"{block_of(k, block_id).state}\n",
+            lambda text: state_store(k, block_id, text),
+            usual=True,
+        )
     if name == "online":
         return Attribute(
             0o644,
@@ -129,11 +134,11 @@ def _file(k: Kernel, block_id: int, name: str) -> Attribute:
             lambda text: online_store(k, block_id, text),
         )
     if name == "valid_zones":
-        return Attribute(0o444, lambda: _valid_zones(k, block_id))
+        return Attribute(0o444, lambda: _valid_zones(k, block_id), usual=True)
     if name == "uevent":
         return uevent(k, f"/devices/system/memory/memory{block_id}", "memory")
     fixed = {"phys_index": f"{block_id:08x}\n", "removable": "1\n", "phys_device": "0\n"}[name]
-    return Attribute(0o444, lambda: fixed, fixed=True)
+    return Attribute(0o444, lambda: fixed, fixed=True, usual=name == "removable")
 
 
 def _valid_zones(k: Kernel, block_id: int) -> str:

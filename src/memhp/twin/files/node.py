@@ -69,7 +69,7 @@ def _node_folder(k: Kernel, nid: int) -> Folder:
             return Link(f"../../cpu/{name}")
         return None
 
-    return joined(own, Folder(names, child, lambda: nid in k.node_states.devices))
+    return joined(own, Folder(names, child, lambda: nid in k.node_states.devices, usual=True))
 
 
 def _memory_failure(k: Kernel, nid: int) -> dict[str, Entry]:

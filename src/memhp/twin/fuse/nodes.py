@@ -53,8 +53,14 @@ class Nodes:
         """What has a name in a folder, known by a number from now on. Raises ENOENT for nothing."""
         above = parent.entry
         entry = above.child(name) if isinstance(above, Folder) and above.there() else None
-        if entry is None or not isinstance(above, Folder):
+        if entry is None:
             raise OSError(errno.ENOENT, name)
+        return self.known(parent, name, entry)
+
+    def known(self, parent: Node, name: str, entry: Entry) -> Node:
+        """What stands in a folder under a name, known by a number from now on."""
+        above = parent.entry
+        assert isinstance(above, Folder)
         path = f"{parent.path}/{name}"
         number = self._by_path.get(path)
         if number is None:

@@ -11,10 +11,11 @@ names stay with the kernel, but no way leads through them, as their attributes a
 
 import errno
 from collections.abc import Hashable
+from functools import lru_cache
 
 from memhp.errors import KernelError
 from memhp.twin.fuse import wire
-from memhp.twin.fuse.nodes import Node, mode_of, size_of
+from memhp.twin.fuse.nodes import UNKNOWN_NODE, Node, mode_of, size_of
 from memhp.twin.fuse.server import READY, Journal, Server, names_in
 from memhp.twin.fuse.wire import InitFlag, Op, Request
 from memhp.twin.tree import Attribute, Folder
@@ -177,23 +178,34 @@ class KeptServer(Server):
         return self.listing(node, self._names(node, offset), offset, size)
 
     def _readdirplus(self, request: Request) -> bytes:
-        """Names with all that a lookup of each would give."""
+        """Names, and of what tools usually look at all that a lookup would give."""
         _, offset, size, *_ = wire.READ_IN.unpack_from(request.body)
         parent = self.nodes.get(request.node)
-        found: list[bytes] = []
-        length = 0
-        for place, name in enumerate(self._names(parent, offset)[offset:], offset):
-            node, entry = parent, wire.NO_ENTRY
-            most = wire.NAME_OFFSET_PLUS + len(name) + 8
-            if length + most > size:
+        folder, found, length = parent.entry, list[bytes](), 0
+        names = self._names(parent, offset)
+        assert isinstance(folder, Folder)
+        for place in range(offset, len(names)):
+            name = names[place]
+            if length + wire.NAME_OFFSET_PLUS + len(name) + 8 > size:
                 break
-            if place >= 2:
+            entry = folder if place < 2 else folder.child(name)
+            if entry is None:
+                continue
+            if place >= 2 and isinstance(entry, Attribute | Folder) and entry.usual:
                 try:
-                    node = self.nodes.child(parent, name)
-                    entry = self._entry_kept(node)
+                    node = self.nodes.known(parent, name, entry)
+                    told = self._entry_kept(node)
                 except (OSError, KernelError):
                     continue
-            record = entry + wire.dirent(node.number, place + 1, mode_of(node.entry), name.encode())
+                record = told + wire.dirent(node.number, place + 1, mode_of(entry), name.encode())
+            else:
+                record = _named(place, mode_of(entry), name)
             length += len(record)
             found.append(record)
         return b"".join(found)
+
+
+@lru_cache(maxsize=1024)
+def _named(place: int, mode: int, name: str) -> bytes:
+    """A name in a listing, whose file the kernel looks up once somebody wants it."""
+    return wire.NO_ENTRY + wire.dirent(UNKNOWN_NODE, place + 1, mode, name.encode())

@@ -108,7 +108,7 @@ FORGET_ONE = Struct("=QQ")
 INTERRUPT_IN = Struct("=Q")
 DIRENT = Struct("=QQII")
 NO_ENTRY = bytes(ENTRY_OUT.size + ATTR.size)
-"""``struct fuse_entry_out`` of ``.`` and ``..``, which nobody looks up."""
+"""``struct fuse_entry_out`` of what the kernel is to look up itself once somebody wants it, as of ``.`` and ``..``."""
 NAME_OFFSET_PLUS = len(NO_ENTRY) + DIRENT.size
 """``FUSE_NAME_OFFSET_DIRENTPLUS``."""
 STATFS_OUT = Struct("=QQQQQIII4x24x")
