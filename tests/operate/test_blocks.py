@@ -3,13 +3,14 @@
 
 import json
 import lzma
-import re
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+import exposition
 from captures import DATA, all_captures, archive, facts, open_capture
 from memhp.cli.main import main
 from memhp.facts import kpageflags
@@ -127,20 +128,26 @@ def test_a_report_of_any_machine_fits_the_terminal(name: str, monkeypatch: pytes
         assert all(word in text for word in told)
 
 
-SAMPLE = re.compile(r'[a-z_]+(\{([a-z]+="[^"]*"(,[a-z]+="[^"]*")*)\})? -?\d+')
+@pytest.mark.parametrize("name", all_captures())
+def test_metrics_are_prometheus_text_and_add_up(name: str) -> None:
+    document = read_blocks(open_source(archive(name), step=steps(archive(name))[-1]))
+    found = exposition.read(metrics(document, 1 << 27))
+    assert {(each.type, key.startswith("memhp_")) for key, each in found.items()} == {("gauge", True)}
+    blocks = found["memhp_memory_blocks"].samples
+    assert sum(blocks.values()) == sum(each.last - each.first + 1 for each in document.ranges)
+    online = sum(count for labels, count in blocks.items() if dict(labels)["state"] == "online")
+    assert online == sum(each.count for each in document.ranges if each.state == "online")
+    assert found["memhp_largest_safe_step_bytes"].samples == {(): 1 << 27}
+    assert found["memhp_memory_block_size_bytes"].samples == {(): document.block_size}
 
 
-def test_metrics_are_prometheus_text_and_add_up() -> None:
-    document = read_blocks(open_capture(AUTOMOVABLE)["7-virtio-mem-8192M"])
-    lines = metrics(document, 1 << 27).splitlines()
-    samples = [line for line in lines if not line.startswith("#")]
-    assert all(SAMPLE.fullmatch(line) for line in samples)
-    named = {line.partition("{")[0].partition(" ")[0] for line in samples}
-    assert {line.split()[2] for line in lines if line.startswith("# TYPE")} == named
-    assert sum(int(line.split()[-1]) for line in samples if line.startswith("memhp_memory_blocks{")) == sum(
-        each.last - each.first + 1 for each in document.ranges
-    )
-    assert "memhp_largest_safe_step_bytes 134217728" in samples
+def test_whatever_a_machine_calls_its_zones_metrics_can_be_read() -> None:
+    document = read_blocks(open_capture(AUTOMOVABLE)["0-before"])
+    odd = 'a "zone" \\ of\ntwo lines'
+    ranges = [msgspec.structs.replace(each, zones=[odd]) for each in document.ranges]
+    found = exposition.read(metrics(msgspec.structs.replace(document, ranges=ranges), None))
+    assert {dict(labels)["zone"] for labels in found["memhp_memory_blocks"].samples} == {odd}
+    assert "memhp_largest_safe_step_bytes" not in found
 
 
 def test_this_host_is_listed_and_nothing_slow_is_loaded() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from captures import archive, facts, open_capture
+from captures import DATA, archive, facts, open_capture
 from memhp.cli.main import main
 from memhp.errors import BadInput
 from memhp.facts.kpageflags import KEPT
@@ -186,3 +186,15 @@ def test_a_machine_that_is_not_modelled_is_told_so(capfd: pytest.CaptureFixture[
     assert told.startswith("memhp: ")
     assert told.count(f"{name}.tar.xz/{step}") == 1
     assert "machine.source" not in told  # there is no such key where a plan is asked for
+
+
+def test_a_plan_is_for_the_blocks_that_a_machine_shows_whatever_the_model_knows_besides() -> None:
+    """util-linux's dump of a machine has no /proc/iomem, and shows ``none`` as the zone of its last block."""
+    source = open_source(DATA / "lsmem" / "x86_64-16g.tar.bz2")
+    seen = read_facts(source)
+    assert seen.memory.blocks[-1].zone == "Normal"
+    made = plans.plan(source, seen, plans.evacuate(source, seen, "128-132"))
+    assert made.verdict == "reached"
+    assert made.machine == plans.machine_state(source)
+    assert made.machine.blocks[-1] == plans.BlockState(135, "online", "")
+    assert {step.before for step in made.steps} <= set(made.machine.blocks)

@@ -14,7 +14,7 @@ import msgspec
 from memhp.errors import BadInput
 from memhp.facts import memory_blocks
 from memhp.facts.memory_blocks import MemoryBlock
-from memhp.facts.observed import Facts
+from memhp.facts.observed import BLOCK_SIZE, Facts
 from memhp.facts.source import OSRELEASE, Source
 from memhp.facts.usage import usage
 from memhp.json_text import json_decoded, json_encoded
@@ -101,8 +101,8 @@ class Goal(NamedTuple):
 
 
 def machine_state(source: Source, facts: Facts | None = None) -> MachineState:
-    """What a machine shows now."""
-    memory = memory_blocks.read(source) if facts is None else facts.memory
+    """What a machine shows now; `facts` has the blocks of one that shows none."""
+    memory = memory_blocks.read(source) if facts is None or source.get(BLOCK_SIZE) is not None else facts.memory
     boot, release = source.get(BOOT_ID), source.get(OSRELEASE)
     return MachineState(
         kernel=release.strip() if release else None,
@@ -185,6 +185,8 @@ def plan(source: Source, facts: Facts, goal: Goal, *, most: int | None = None) -
     that cannot be modelled.
     """
     session = session_of(facts, where=source.name)
+    machine = machine_state(source, facts)
+    states = {each.block: each for each in machine.blocks}
     seen, block_size = seen_of(facts), facts.memory.block_size
     steps: list[Step] = []
     passed: list[str] = []
@@ -192,13 +194,12 @@ def plan(source: Source, facts: Facts, goal: Goal, *, most: int | None = None) -
     for block in goal.blocks:
         if reached >= goal.size or (most is not None and blocks >= most):
             break
-        found = _rehearsed(session, seen, block, goal.writes)
+        found = _rehearsed(session, seen, block, states[block.index], goal.writes)
         if isinstance(found, str):
             passed.append(f"{block.index}: {found}")
             continue
         steps += found
         reached, blocks = reached + block_size, blocks + 1
-    machine = machine_state(source, facts)
     return HostPlan(
         verdict="reached" if reached >= goal.size else "short",
         goal=goal.text,
@@ -236,14 +237,15 @@ def _assumed(seen: Seen, steps: list[Step]) -> Iterable[str]:
             yield "what pages are: as the counters of zones have it, lowest pages first (root sees /proc/kpageflags)"
 
 
-def _rehearsed(session: Session, seen: Seen, block: MemoryBlock, writes: tuple[Write, ...]) -> list[Step] | str:
+def _rehearsed(
+    session: Session, seen: Seen, block: MemoryBlock, before: BlockState, writes: tuple[Write, ...]
+) -> list[Step] | str:
     """The steps on one block, or why it is refused; then the model is as the kernel leaves it."""
     obstacles = told(seen, block) if writes[0] == "offline" else []
     for each in obstacles:
         if each.certain:
             return f"{each.errno}, {each.reason}"
     steps: list[Step] = []
-    before = state_of(block)
     for write in writes:
         free = free_bytes(session.k)
         step: schema.StepKind = schema.Offline(blocks=[block.index])
