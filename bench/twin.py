@@ -5,6 +5,7 @@ runs on it does not count for the seconds of processor time, which are those of 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -32,20 +33,18 @@ def write():
         os.close(file)
 def blocks():
     return sum(name.startswith("memory") for name in os.listdir("/sys/devices/system/memory"))
-def processor():
-    words = open(f"/proc/{os.getppid()}/stat").read().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
-print("start", processor())
-print("blocks", blocks())
-print("first", seconds(lsmem))
+def tell(name, value):
+    print(name, value, flush=True)
+    sys.stdin.readline()
+tell("blocks", blocks())
+tell("first", seconds(lsmem))
 pairs = [(seconds(lsmem), seconds(lsmem, "--sysroot", root)) for _ in range(runs)]
-print("twin", min(twin for twin, _ in pairs))
-print("tmpfs", min(files for _, files in pairs))
+tell("twin", min(twin for twin, _ in pairs))
+tell("tmpfs", min(files for _, files in pairs))
 if writes:
-    before = processor()
-    print("writes", seconds(write))
-    print("processor", processor() - before)
-    print("changed", seconds(lsmem))
+    tell("before", 0)
+    tell("writes", seconds(write))
+    tell("changed", seconds(lsmem))
 """
 
 
@@ -60,10 +59,23 @@ def measure(scenario: str, root: Path, *options: str, runs: int, writes: int = 0
     """Seconds by what was done."""
     words = [sys.executable, "-m", "memhp", "twin", "--speed", "0", *options, scenario, "--"]
     probe = [sys.executable, "-c", PROBE, str(root), str(runs), str(writes)]
-    done = subprocess.run([*words, *probe], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    return {name: float(value) for name, value in (line.split() for line in done.stdout.splitlines())}
+    found: dict[str, float] = {}
+    with subprocess.Popen([*words, *probe], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as twin:
+        assert twin.stdin is not None and twin.stdout is not None
+        for line in twin.stdout:
+            name, value = line.split()
+            found |= {name: float(value), f"processor at {name}": processor(twin.pid)}
+            twin.stdin.write("\n")
+            twin.stdin.flush()
+    if twin.returncode:
+        sys.exit(twin.returncode)
+    return found
+
+
+def processor(pid: int) -> float:
+    """Seconds of processor time that a process has had."""
+    words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def tell(title: str, found: dict[str, float]) -> None:
@@ -71,9 +83,10 @@ def tell(title: str, found: dict[str, float]) -> None:
     twin, files, first = found["twin"], found["tmpfs"], found["first"]
     print(f"{title}, {found['blocks']:.0f} blocks: lsmem {twin:.3f} s, {files:.3f} s on tmpfs: "
           f"{twin / files:.1f} times; the first time {first:.3f} s: {first / files:.1f} times; "
-          f"{found['start']:.1f} s of processor time before")  # fmt: skip
+          f"{found['processor at blocks']:.1f} s of processor time before")  # fmt: skip
     if "writes" in found:
-        print(f"{title}: {WRITES} state writes: {found['writes']:.1f} s, {found['processor']:.1f} s of processor time; "
+        busy = found["processor at writes"] - found["processor at before"]
+        print(f"{title}: {WRITES} state writes: {found['writes']:.1f} s, {busy:.1f} s of processor time; "
               f"lsmem after them {found['changed'] / files:.1f} times")  # fmt: skip
 
 

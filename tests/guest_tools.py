@@ -7,6 +7,7 @@ booted; then both have DIMMs plugged by their monitors, and a shell each carries
 
 import argparse
 import gzip
+import os
 import re
 import shutil
 import subprocess
@@ -118,31 +119,47 @@ def program_version(name: str) -> str:
     return subprocess.run([name, "--version"], capture_output=True, text=True, check=True).stdout.strip()
 
 
+def found(name: str) -> str | None:
+    """Where a program of this machine is."""
+    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+
+
 def carried(programs: Iterable[str]) -> Iterator[cpio.Entry]:
     """Programs of this machine and all that they load, for a guest's first file system."""
     folders, files = {"lib", "lib64", "sbin"}, dict[str, bytes]()
     for name in programs:
-        path = shutil.which(name, path="/usr/bin:/usr/sbin:/bin:/sbin")
+        path = found(name)
         assert path is not None, name
         files[f"bin/{name}"] = Path(path).read_bytes()
         told = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
-        for wanted, found in _LIBRARY.findall(told):
-            files[f"lib/{wanted}" if wanted else found.lstrip("/")] = Path(found).read_bytes()
+        for wanted, place in _LIBRARY.findall(told):
+            files[f"lib/{wanted}" if wanted else place.lstrip("/")] = Path(place).read_bytes()
     yield from map(cpio.folder, sorted(folders))
     for name, data in files.items():
         yield cpio.file(name, data, executable=True)
 
 
-def image(kernel: Kernel, folder: Path, script: Path | None) -> Path:
-    """The first file system of a guest with these programs."""
-    found = module_files(kernel.modules) if kernel.modules is not None else {}
-    entries = [*carried(PROGRAMS), cpio.file("sbin/modprobe", MODPROBE.encode(), executable=True)]
-    entries += [cpio.file(f"modules/{name}.ko", data) for name, data in load_order(INJECTORS, found).items()]
+def image(kernel: Kernel, folder: Path, programs: Sequence[str], script: Path | None) -> Path:
+    """The first file system of a guest with programs of this machine."""
+    modules = module_files(kernel.modules) if kernel.modules is not None else {}
+    entries = [*carried(programs), cpio.file("sbin/modprobe", MODPROBE.encode(), executable=True)]
+    entries += [cpio.file(f"modules/{name}.ko", data) for name, data in load_order(INJECTORS, modules).items()]
     if script is not None:
         entries.append(cpio.file(script.name, script.read_bytes()))
     path = folder / "initramfs"
     path.write_bytes(initramfs(user_cache(), kernel).read_bytes() + gzip.compress(cpio.archive(entries), 1))
     return path
+
+
+def in_the_way(kernel: Kernel, folder: Path, programs: Sequence[str]) -> Path:
+    """A folder that has the guest's busybox and programs of this machine, as a shell's PATH."""
+    busybox, links = user_cache().busybox / kernel.deb_arch / "usr/bin/busybox", folder / "bin"
+    links.mkdir()
+    subprocess.run([busybox, "--install", "-s", links], check=True)
+    for program in programs:
+        (links / program).unlink(missing_ok=True)
+        (links / program).symlink_to(str(found(program)))
+    return links
 
 
 @contextmanager
@@ -153,7 +170,7 @@ def both(kernel: Kernel, script: Path | None) -> Iterator[tuple[Side, TwinSide]]
         second = folder / "second"
         spec = GuestSpec(
             kernel, append="memhp_default_state=offline", dimms=True, extra=second_monitor(second),
-            initrd=image(kernel, folder, script),
+            initrd=image(kernel, folder, PROGRAMS, script),
         )  # fmt: skip
         guest = stack.enter_context(running(user_cache(), find_qemu(user_cache(), kernel.arch), spec))
         guest.agent.run("busybox --install -s /bin; export LC_ALL=C")
@@ -161,15 +178,9 @@ def both(kernel: Kernel, script: Path | None) -> Iterator[tuple[Side, TwinSide]]
         real = stack.enter_context(guest_side(guest, second))
         options = ("--maxmem", str(GuestSpec.max_memory))
         twin = stack.enter_context(twin_side(folder / "captured", folder, exact=True, options=options))
-        busybox, links = user_cache().busybox / kernel.deb_arch / "usr/bin/busybox", folder / "bin"
-        links.mkdir()
-        subprocess.run([busybox, "--install", "-s", links], check=True)
-        for program in PROGRAMS:
-            (links / program).unlink(missing_ok=True)
-            (links / program).symlink_to(str(shutil.which(program)))
         if script is not None:
             shutil.copy(script, folder)
-        twin.agent.run(f"export LC_ALL=C PATH={links}; cd {folder}")
+        twin.agent.run(f"export LC_ALL=C PATH={in_the_way(kernel, folder, PROGRAMS)}; cd {folder}")
         yield real, twin
 
 
@@ -201,13 +212,13 @@ def plugged() -> Iterator[Act]:
 
 def commands(script: Path | None) -> Sequence[str]:
     """What is carried out: each look after each change as well."""
-    found = list(LSMEM)
+    words = list(LSMEM)
     for command in CHMEM:
-        found += [command, "lsmem -a -n -o RANGE,STATE,ZONES"]
-    found += LSMEM
+        words += [command, "lsmem -a -n -o RANGE,STATE,ZONES"]
+    words += LSMEM
     if script is not None:
-        found += on_off(f"./{script.name}")
-    return found
+        words += on_off(f"./{script.name}")
+    return words
 
 
 def main() -> int:
@@ -216,11 +227,11 @@ def main() -> int:
     parser.add_argument("--script", type=Path, help="the kernel's mem-on-off-test.sh")
     parser.add_argument("--kernel", default="", help="the release begins so (default: the newest that is fetched)")
     told = parser.parse_args()
-    found = {each.release: each for each in fetched(user_cache()) if each.arch == "x86_64"}
-    found = {release: each for release, each in found.items() if release.startswith(told.kernel)}
-    if not found:
+    kernels = {each.release: each for each in fetched(user_cache()) if each.arch == "x86_64"}
+    kernels = {release: each for release, each in kernels.items() if release.startswith(told.kernel)}
+    if not kernels:
         sys.exit("no such kernel of x86_64: memhp guest fetch 7.2:x86_64")
-    result = compare(found[newest(found)], told.script)
+    result = compare(kernels[newest(kernels)], told.script)
     print(result.report())
     return int(bool(result.differing))
 

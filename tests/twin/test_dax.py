@@ -108,6 +108,12 @@ def test_an_id_has_a_driver_take_what_is_free(bus: Bus) -> None:
     assert bus.write(f"{DRIVERS}/kmem/bind", "dax1.0") == "ENODEV"
 
 
+def test_a_region_is_as_large_as_a_guest_of_7_2_says(bus: Bus) -> None:
+    # drivers/dax/pmem.c:__dax_pmem_probe lets it begin behind the namespace's metadata.
+    assert bus.read(f"{PMEM}/dax_region/size") == bus.read(f"{PMEM}/dax1.0/size") == f"{1022 << 20}\n"
+    assert bus.read(f"{HMEM}/dax_region/size") == f"{1 << 30}\n"
+
+
 def test_memmap_on_memory_is_for_kernels_and_machines_that_have_it_and_not_while_kmem_is_bound(bus: Bus) -> None:
     attribute = f"{HMEM}/dax0.0/memmap_on_memory"
     assert bus.write(attribute, "1") == "ENOTSUP"

@@ -1,4 +1,4 @@
-"""A process whose ``/sys`` and ``/proc`` are the twin's: a user and mount namespace of its own, which dies with it.
+"""A process whose ``/sys`` and ``/proc`` are the twin's: user, mount and PID namespaces of its own, which die with it.
 
 The files are bound over the host's one by one; all else of ``/sys`` stays the host's, read-only. What is run is run
 only when every file of the twin is in its place, so that nothing it writes to these paths can reach the host.
@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from memhp.errors import BadInput
 from memhp.twin import syscalls
+from memhp.twin.first_process import mount_own_proc, run_first, shell_code, wait_outside
 from memhp.twin.syscalls import MNT_DETACH, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC
 
 FUSE = "/dev/fuse"
@@ -24,11 +25,13 @@ STAGES = ("/sys/class", "/sys/fs")
 """Where the twin's trees are mounted while their parts are bound, in the namespace only."""
 MOST_LISTED = 1 << 16
 """Folders that are listed before the command begins, so that the kernel keeps what is in them."""
-NOT_FOUND, NOT_RUN, NOT_READY = 127, 126, 125
-"""How a process ends that cannot run the command: as shells say it, and when its namespace could not be made."""
+NOT_READY = 125
+"""How a process ends whose namespace could not be made."""
 UNSHARED, MAPPED, READY, GO = b"u", b"m", b"r", b"g"
 """Words between the process and whoever started it: its namespace is there, its users are mapped, its files are, and
 it may run the command."""
+OUTSIDE = 0
+"""The number of a parent that is in no namespace of its child's."""
 DEBUG = "/sys/kernel/debug"
 OPTIONAL = (DEBUG, "/dev/kmsg")
 """Paths of the twin that a host may lack without harm: what is not there on it cannot be written to."""
@@ -62,6 +65,9 @@ class Inside:
     def __init__(self, pid: int, line: socket.socket) -> None:
         self.pid = pid
         self.line = line
+        self.running = False
+        """Whether it was let run the command."""
+        self._told: int | None = None
         self._ended: int | None = None
 
     def connect(self) -> list[int]:
@@ -88,7 +94,13 @@ class Inside:
 
     def go(self) -> None:
         """Have it run the command."""
+        self.running = True
         self.line.send(GO)
+
+    def hear_the_end(self) -> None:
+        """Its line says the command's exit code, or nothing more because it was killed."""
+        code = self.line.recv(1)
+        self._told = code[0] if code else None
 
     def _expect(self, word: bytes) -> None:
         told = self.line.recv(4096)
@@ -108,11 +120,13 @@ class Inside:
                 os.kill(self.pid, number)
 
     def wait(self) -> int:
-        """Its exit code, as a shell gives it, when it has ended."""
+        """The command's exit code, as a shell gives it, when all processes of the namespace have ended.
+
+        Whoever of them waits for a file goes on to do so until it is served or its ``/dev/fuse`` is closed.
+        """
         if self._ended is None:
             _, status = os.waitpid(self.pid, 0)
-            code = os.waitstatus_to_exitcode(status)
-            self._ended = code if code >= 0 else 128 - code
+            self._ended = shell_code(status) if self._told is None else self._told
             self.line.close()
         return self._ended
 
@@ -141,7 +155,7 @@ def _child(
         try:
             if not os.geteuid():
                 _mount_debugfs()
-            syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+            syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID)
             syscalls.die_with_parent(parent)
             line.send(UNSHARED)
             if line.recv(16) != MAPPED:
@@ -153,6 +167,13 @@ def _child(
             socket.send_fds(line, [READY], devices)
             for device in devices:
                 os.close(device)
+            # Who asks for a file has the number in the record that it has outside, as the mounts were made there.
+            first = os.fork()
+            if first:
+                line.close()
+                wait_outside(first)
+            syscalls.die_with_parent(OUTSIDE)
+            mount_own_proc()
             bind(dict(zip(STAGES, trees, strict=False)))
             for paths in trees[1:]:
                 have_listed(paths)
@@ -162,8 +183,7 @@ def _child(
         except OSError as error:
             line.send(_told(error).encode()[:4000])
             os._exit(NOT_READY)
-        line.close()
-        _run(command, environment, parent)
+        run_first(command, environment, line)
     finally:
         os._exit(NOT_READY)
 
@@ -266,17 +286,3 @@ def _again(source: Path, target: Path) -> None:
     else:
         target.touch()
     syscalls.mount(str(source), str(target), flags=MS_BIND | MS_REC)
-
-
-def _run(command: Sequence[str], environment: Mapping[str, str], parent: int) -> NoReturn:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGALRM):
-        signal.signal(number, signal.SIG_DFL)
-    syscalls.die_with_parent(parent)
-    try:
-        os.execvpe(command[0], list(command), dict(environment))
-    except FileNotFoundError:
-        os.write(2, f"memhp: {command[0]}: no such command\n".encode())
-        os._exit(NOT_FOUND)
-    except OSError as error:
-        os.write(2, f"memhp: {command[0]}: {error.strerror}\n".encode())
-        os._exit(NOT_RUN)

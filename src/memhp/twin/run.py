@@ -20,7 +20,6 @@ from memhp.twin.files.root import twin_files, twin_root
 from memhp.twin.fuse.mount import mounted
 from memhp.twin.fuse.page_cache import KeptServer
 from memhp.twin.fuse.server import Server
-from memhp.twin.leftovers import none_left
 from memhp.twin.loop import AT_ONCE, Loop
 from memhp.twin.plain_files import plain_files
 from memhp.twin.qemu.agent import Agent
@@ -142,22 +141,25 @@ def run_command(
     devices = inside.connect()
     watch = os.pidfd_open(inside.pid)
     acts = {signal.SIGINT: lambda _: None, **dict.fromkeys((signal.SIGTERM, signal.SIGHUP), inside.end)}
-    with none_left(inside.pid):  # they are ended when nobody can wait for the files any more
-        try:
-            kinds = zip((Server, KeptServer), devices, trees, strict=False)
-            servers = [kind(device, twin_root(tree), loop.twin) for kind, device, tree in kinds]
-            loop.add(inside.line.fileno(), lambda: _told(loop, inside, servers))
-            loop.add(watch, loop.end)
-            with ExitStack() as stack:
-                for server in servers:
-                    stack.enter_context(served(loop, server))
-                stack.enter_context(_signals(acts))
-                loop.run()
-                return inside.wait()
-        finally:
-            inside.end(signal.SIGKILL)
-            for each in (*devices, watch):
-                os.close(each)
+    try:
+        kinds = zip((Server, KeptServer), devices, trees, strict=False)
+        servers = [kind(device, twin_root(tree), loop.twin) for kind, device, tree in kinds]
+        loop.add(inside.line.fileno(), lambda: _told(loop, inside, servers))
+        loop.add(watch, loop.end)
+        with ExitStack() as stack:
+            for server in servers:
+                stack.enter_context(served(loop, server))
+            stack.enter_context(_signals(acts))
+            loop.run()
+    except BaseException:
+        inside.end(signal.SIGKILL)
+        raise
+    finally:
+        # What is left of the command ends when it waits for no file any more.
+        for each in (*devices, watch):
+            os.close(each)
+        code = inside.wait()
+    return code
 
 
 def run_beside(loop: Loop, command: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -239,8 +241,12 @@ def served(loop: Loop, server: Server) -> Iterator[None]:
 
 
 def _told(loop: Loop, inside: namespace.Inside, servers: Sequence[Server]) -> None:
-    """The process on the inside says that its files are in place: it may run the command."""
-    loop.remove(inside.line.fileno())
+    """The process on the inside says that its files are in place: it may run the command. Or that this has ended."""
+    if inside.running:
+        loop.remove(inside.line.fileno())
+        inside.hear_the_end()
+        loop.end()
+        return
     inside.ready()
     for server in servers:
         if isinstance(server, KeptServer):

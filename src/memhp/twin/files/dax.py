@@ -66,12 +66,16 @@ def _parent(session: Session, name: str) -> Folder:
 
 
 def _region(name: str, region: Region) -> Folder:
-    """``dax_region``: what the device was cut from, which is one device as a whole here."""
+    """``dax_region``: what the device was cut from; a namespace's begins behind its metadata, and is one device."""
+
+    def size() -> int:
+        return sum(span.size for span in _dev(region).ranges) if region.namespace else region.span.size
+
     return folder(
         {
             "id": Attribute(0o444, lambda: f"{region_number(name)}\n", fixed=True),
-            "size": Attribute(0o444, lambda: f"{region.span.size}\n", fixed=True),
-            "align": Attribute(0o444, lambda: f"{_dev(region).align}\n"),
+            "size": Attribute(0o444, lambda: f"{size()}\n"),
+            "align": Attribute(0o400, lambda: f"{_dev(region).align}\n"),
         }
     )
 

@@ -1,10 +1,12 @@
 """A twin mounted at a folder of the host's, and unmounted whatever becomes of the process that serves it."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import errno
 import os
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +23,7 @@ def mounted(folder: Path) -> Iterator[int]:
     Root mounts it alone, anybody else by ``fusermount3``. A process of its own waits for the end, so that the mount
     does not outlive a process that was killed.
     """
+    _let_go_of_a_dead_one(folder)
     if not folder.is_dir() or any(folder.iterdir()):
         raise BadInput("want an empty folder", where=str(folder))
     device, kept = (_as_root if not os.geteuid() else _by_fusermount)(folder)
@@ -30,6 +33,35 @@ def mounted(folder: Path) -> Iterator[int]:
     finally:
         os.close(device)
         kept.close()
+
+
+def _let_go_of_a_dead_one(folder: Path) -> None:
+    """Unmount what a twin has left that was killed together with the process that sees to that."""
+    try:
+        with os.scandir(folder):  # what ``stat`` says of it the kernel may still know
+            return
+    except OSError as error:
+        if error.errno != errno.ENOTCONN or not _is_a_twins(folder):
+            return
+        if not os.geteuid():
+            syscalls.umount(str(folder), syscalls.MNT_DETACH)
+        elif program := _fusermount():
+            subprocess.run([program, "-u", "-z", "--", str(folder)], check=False)
+
+
+def _is_a_twins(folder: Path) -> bool:
+    """Whether what is mounted last at a folder is a twin's tree."""
+    there = str(folder.parent.resolve() / folder.name)
+    kinds = ""
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        head, _, tail = line.partition(" - ")
+        if head.split()[4].encode().decode("unicode_escape") == there:
+            kinds = tail.split()[0]
+    return kinds == "fuse.memhp"
+
+
+def _fusermount() -> str | None:
+    return shutil.which("fusermount3") or shutil.which("fusermount")
 
 
 def _as_root(folder: Path) -> tuple[int, socket.socket]:
@@ -63,7 +95,7 @@ def _unmount_at_the_end(folder: Path, device: int, ours: socket.socket, its: soc
 
 
 def _by_fusermount(folder: Path) -> tuple[int, socket.socket]:
-    program = shutil.which("fusermount3") or shutil.which("fusermount")
+    program = _fusermount()
     if program is None:
         raise BadInput("no fusermount3", where=str(folder), fix="install fuse3, or run a COMMAND, which needs none")
     ours, its = socket.socketpair()
