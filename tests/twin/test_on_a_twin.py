@@ -51,6 +51,7 @@ told["read-only"] = write(M + "memory36/removable", b"0")
 told["write-only"] = read(M + "hard_offline_page")
 told["unreadable"] = read(M + "memory36/power/autosuspend_delay_ms")
 told["power"] = sorted(os.listdir(M + "memory36/power"))
+told["order"] = os.listdir(M + "memory36")
 told["host"] = write("/sys/power/state", b"nonsense")
 told["new"] = said(lambda: os.mkdir(M + "memory999"))
 told["missing"] = read(M + "memory47/state")
@@ -97,6 +98,12 @@ def test_files_open_the_ways_that_sysfs_lets_them(told: dict[str, object]) -> No
     assert told["new"] == "EPERM"
     assert told["missing"] == "ENOENT"
     assert told["link"] == "../../node/node0"
+
+
+def test_a_folder_is_listed_in_the_order_of_a_real_kernel(told: dict[str, object]) -> None:
+    # From a Linux 6.18.
+    order = "uevent node0 power online phys_device phys_index valid_zones subsystem state removable"
+    assert told["order"] == order.split()
 
 
 def test_nothing_else_of_the_hosts_sysfs_can_be_written(told: dict[str, object]) -> None:

@@ -100,7 +100,7 @@ class KeptServer(Server):
             if not entry.fixed:
                 self._told.add(node.number)
         elif isinstance(entry, Folder):
-            names = names_in(entry)
+            names = names_in(node)
             if not entry.there():
                 raise OSError(errno.ENOENT, node.path)
             if names != node.names:

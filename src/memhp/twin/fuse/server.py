@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from memhp.errors import KernelError
+from memhp.linux.fs.kernfs.dir import kernfs_name_hash
 from memhp.twin.fuse import wire
 from memhp.twin.fuse.nodes import Node, Nodes, may_open, mode_of, rdev_of, size_of
 from memhp.twin.fuse.wire import InitFlag, Op, OpenFlag, Request
@@ -349,10 +350,8 @@ class Server:
     def _readdir(self, request: Request) -> bytes:
         fh, offset, size, *_ = wire.READ_IN.unpack_from(request.body)
         handle = self._handle(fh)
-        folder = handle.node.entry
-        assert isinstance(folder, Folder)
         if not offset:
-            handle.names = names_in(folder)
+            handle.names = names_in(handle.node)
         return self.listing(handle.node, handle.names, offset, size)
 
     def listing(self, node: Node, names: Sequence[str], offset: int, size: int) -> bytes:
@@ -372,6 +371,17 @@ class Server:
         return bytes(found)
 
 
-def names_in(folder: Folder) -> list[str]:
-    """What a folder lists; one whose device has gone has nothing in it (``fs/kernfs/dir.c:kernfs_fop_readdir``)."""
-    return [".", "..", *(folder.names() if folder.there() else ())]
+def names_in(node: Node) -> list[str]:
+    """What a folder lists, in sysfs in its order; one whose device has gone has nothing in it.
+
+    ``fs/kernfs/dir.c:kernfs_fop_readdir``: tools that act on what they read, and stop at the first refusal, see the
+    order.
+    """
+    folder = node.entry
+    assert isinstance(folder, Folder)
+    names = folder.names() if folder.there() else ()
+    return [".", "..", *(sorted(names, key=_place) if node.path.startswith("/sys/") else names)]
+
+
+def _place(name: str) -> tuple[int, str]:
+    return kernfs_name_hash(name), name

@@ -6,11 +6,15 @@ wait for what somebody may hold who removes the node.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from memhp.hw.machine import Machine
 from memhp.hw.shared import MARKED
 
 KERNEL_FILE = "fs/kernfs/dir.c"
+GOLDEN_RATIO_64 = 0x61C8_8646_80B5_83EB
+"""``include/linux/hash.h``."""
+INT_MAX = (1 << 31) - 1
 
 
 @dataclass(eq=False)
@@ -51,3 +55,16 @@ def kernfs_drain(hw: Machine, kn: KernfsNode) -> None:
     hw.atomic(kn.name)
     kn.deactivated = True
     hw.wait(lambda: not kn.active, f"{kn.name} is being written to", on=kn.name)
+
+
+@lru_cache(maxsize=1 << 16)
+def kernfs_name_hash(name: str) -> int:
+    """The place of a name (ASCII, of no namespace) among those of a folder: readers get them by this, ascending.
+
+    ``include/linux/stringhash.h`` hashes byte by byte; 0, 1 and the largest number are of no name.
+    """
+    found = 0
+    for char in name.encode():
+        found = (found + (char << 4) + (char >> 4)) * 11 & ((1 << 64) - 1)
+    found = (found * GOLDEN_RATIO_64 >> 32) & INT_MAX
+    return min(found + 2 if found < 2 else found, INT_MAX - 1)
