@@ -278,3 +278,53 @@ def test_counts_of_page_tables_drift_in_a_guest_as_f_18_tells(name: str, arch: A
     counts = [int(gone) for gone in re.findall(r"nr_page_table_pages (\d+)$", logged(name), re.M)][-8:]
     config = page_table_counts._config(arch, "linux-7.2")
     assert round((counts[-1] - counts[0]) / 7) == page_table_counts.drift(config)
+
+
+def held(name: str) -> tuple[str, str]:
+    """What a guest showed before and after a task of it went on that a debugger had held."""
+    before, _, after = logged(f"{X86}-{name}").rpartition("(debugger)")
+    return before, after
+
+
+def test_frames_are_given_back_while_nothing_is_flushed_as_f_3_tells() -> None:
+    before, _ = held("flush-held")
+    _, _, since = before.partition("the entry is 0x0, nothing is flushed yet")
+    assert re.findall(r"^ +512 +(\w+)$", since, re.M)[0] == f"{1 << 10:016x}", "KPF_BUDDY"
+    assert "flushed by then: False" in since
+
+
+def test_a_reader_of_kpagecount_finds_the_struct_page_gone_as_f_8_tells() -> None:
+    before, after = held("page-reader-held")
+    (page,) = re.findall(r"pfn_to_online_page\(\w+\) has answered (\w+);", before)
+    assert "device_del: ok" in before and "No such file or directory" in before
+    assert f"page fault for address: {page.removeprefix('0x')}" in after and "get_kpage_count" in after
+
+
+def test_a_block_goes_offline_while_virtio_mem_asks_for_the_zone_of_its_page_as_f_9_tells() -> None:
+    before, after = held("big-block-held")
+    assert "cd /\noffline\nonline\n(debugger) the driver sleeps still: True" in before
+    assert "memory35" not in after and after.count("Offlined Pages 32768") == 2
+
+
+def test_a_memory_error_is_counted_in_freed_memory_as_f_11_tells() -> None:
+    before, after = held("poison-counter-held")
+    assert "device_del: ok" in before and "the block is found, get_device(" in before
+    (device,) = (int(each, 16) for each in re.findall(r"get_device\((\w+)\)", before))
+    (raised,) = (int(each, 16) for each in re.findall(r"Poison overwritten\] (\w+)-", after))
+    assert device - 0x20 < raised < device - 0x20 + 1024
+    assert "First byte 0x6c instead of 0x6b" in after and "action_result" in after
+
+
+def test_a_claim_above_a_hole_has_a_parent_that_is_freed_as_f_19_tells() -> None:
+    text = logged(f"{X86}-resource-split")
+    assert re.search(r"the parent of the second is \w+, which holds (6b){16};", text)
+    assert "general protection fault" in text and "release_resource" in text
+
+
+def test_a_plan_is_cancelled_that_no_memory_notifier_heard_of_as_f_20_tells() -> None:
+    text = logged(f"{X86}-node-notifier-refuses")
+    called = re.findall(r"(?:memory|node)_notify\((\w+)\) is called", text)
+    assert called == [
+        "NODE_ADDING_FIRST_MEMORY", "MEM_CANCEL_ONLINE", "NODE_CANCEL_ADDING_FIRST_MEMORY",
+        "NODE_REMOVING_LAST_MEMORY", "MEM_CANCEL_OFFLINE", "NODE_CANCEL_REMOVING_LAST_MEMORY",
+    ]  # fmt: skip

@@ -130,11 +130,16 @@ CLAIMS = (
         "memhp matrix --profile arm64-hotremove-v5", MODEL_ONLY, "arm64-hotremove-v5",
     ),
     _finding(
-        "f-3", "riscv64 and x86-64 give frames back before the flush that covers them", READ,
+        "f-3", "riscv64 and x86-64 give frames back before the flush that covers them",
+        f"{READ}, {SEEN}",
         "Gather storage and tables, flush once, free. No more flushes than today; the frames wait until the end of the "
         "call, some 1025 for 256 MiB, on a list through their own struct pages.",
         "memhp explore free-before-flush --variant riscv-order",
-        sources("arch/riscv/mm/init.c:remove_pgd_mapping", "arch/riscv/mm/init.c:free_vmemmap_storage"), "linux-7.2",
+        (
+            *guests("x86_64-7.2.13+deb14-cloud-amd64-flush-held"),
+            *sources("arch/riscv/mm/init.c:remove_pgd_mapping", "arch/riscv/mm/init.c:free_vmemmap_storage"),
+        ),
+        "linux-7.2",
     ),
     _finding(
         "f-4", "an add that runs out of memory half-way leaves what it made", SEEN,
@@ -182,15 +187,18 @@ CLAIMS = (
         "linux-7.2",
     ),
     _finding(
-        "f-8", "who goes through pages by PFN may find their struct pages gone", READ,
+        "f-8", "who goes through pages by PFN may find their struct pages gone", f"{READ}, {SEEN}",
         "Hold get_online_mems() over pfn_to_online_page() and what is done with its answer: a per-CPU read lock for "
         "each stretch of pages.",
-        "memhp explore pfn-walker-vs-offline --variant no-lock", sources("fs/proc/page.c:kpagecount_read"), "linux-7.2",
+        "memhp explore pfn-walker-vs-offline --variant no-lock",
+        (*guests("x86_64-7.2.13+deb14-cloud-amd64-page-reader-held"), *sources("fs/proc/page.c:kpagecount_read")),
+        "linux-7.2",
     ),
     _finding(
-        "f-9", "virtio-mem asks for the zone of a page that may be going offline", READ,
+        "f-9", "virtio-mem asks for the zone of a page that may be going offline", f"{READ}, {SEEN}",
         "Ask under the device's hotplug mutex: it is taken once more for each big block that is looked at.",
-        "memhp explore online-vs-unplug --variant big-block-shrink-online-BUSY", MODEL_ONLY, "linux-7.2",
+        "memhp explore online-vs-unplug --variant big-block-shrink-online-BUSY",
+        guests("x86_64-7.2.13+deb14-cloud-amd64-big-block-held"), "linux-7.2",
     ),
     _finding(
         "f-10", "a device's struct pages go while DMA holds its pages", f"{READ}, {SEEN}",
@@ -203,10 +211,14 @@ CLAIMS = (
         "linux-7.2",
     ),
     _finding(
-        "f-11", "a memory error may be counted for a memory block that is freed already", READ,
+        "f-11", "a memory error may be counted for a memory block that is freed already", f"{READ}, {SEEN}",
         "Look the block up under device_hotplug_lock, or free it behind a grace period: a mutex in memory_failure().",
         "memhp explore memory-block-lookup --variant lookup-unlocked",
-        sources("drivers/base/memory.c:find_memory_block_by_id"), "linux-7.2",
+        (
+            *guests("x86_64-7.2.13+deb14-cloud-amd64-poison-counter-held"),
+            *sources("drivers/base/memory.c:find_memory_block_by_id"),
+        ),
+        "linux-7.2",
     ),
     _finding(
         "f-12", "hot-add and vmalloc may both make the page table that they share", READ,
@@ -266,16 +278,24 @@ CLAIMS = (
         "linux-7.2",
     ),
     _finding(
-        "f-19", "a resource inside removed memory would be left with a parent that is freed", READ,
+        "f-19", "a resource inside removed memory would be left with a parent that is freed", f"{READ}, {SEEN}",
         "Shrink the lower half before the children of the upper move: nothing is lost where that is refused, and it "
         "costs nothing.", "memhp claims f-19",
-        sources("kernel/resource.c:release_mem_region_adjustable"), "linux-7.2",
+        (
+            *guests("x86_64-7.2.13+deb14-cloud-amd64-resource-split"),
+            *sources("kernel/resource.c:release_mem_region_adjustable"),
+        ),
+        "linux-7.2",
     ),
     _finding(
-        "f-20", "notifiers are told of plans cancelled that they never heard of", READ,
+        "f-20", "notifiers are told of plans cancelled that they never heard of", f"{READ}, {SEEN}",
         "Cancel on the chains that were asked: memory_notify() only if node_notify() did not refuse. It costs "
         "nothing.", "memhp claims f-20",
-        sources("mm/memory_hotplug.c:online_pages", "mm/memory_hotplug.c:offline_pages"), "linux-7.2",
+        (
+            *guests("x86_64-7.2.13+deb14-cloud-amd64-node-notifier-refuses"),
+            *sources("mm/memory_hotplug.c:online_pages", "mm/memory_hotplug.c:offline_pages"),
+        ),
+        "linux-7.2",
     ),
     _finding(
         "f-21", "on riscv64 memory that comes below the highest hides what is above it from /proc/kpagecount",
