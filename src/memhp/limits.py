@@ -36,6 +36,11 @@ SECONDS = Limit("a length of time", 1_000_000_000, "seconds")
 SIZE = Limit("a size or an address", 1 << 64)
 COUNT = Limit("a list of a scenario", 1_000_000, "entries")
 
+MEMORY_BLOCKS = Limit("what is plugged at once", 1_000_000, "memory blocks")
+"""122 TiB of the smallest ones, which take some minutes and 1 GiB of memory."""
+TABLE_MEMORY = Limit("the size of a modelled machine's page tables", 8 * GiB)
+"""A direct map in base pages takes as much for 4 TiB, any other for all that is addressable."""
+
 FILE_SIZE = Limit("a file of a machine", 256 * MiB)
 ARCHIVE_SIZE = Limit("an archive, unpacked", 1 * GiB)
 ARCHIVE_MEMBERS = Limit("an archive", 1_000_000, "files")

@@ -34,6 +34,13 @@ def scenario(folder: Path, size: str, expect: str) -> str:
     return str(file)
 
 
+def machine(folder: Path, key: str) -> str:
+    """A scenario without steps: a machine with 4 GiB of RAM and one more key."""
+    file = folder / "machine.toml"
+    file.write_text(f'[machine]\npreset = "x86-vm"\n{key}\n', encoding="utf-8")
+    return str(file)
+
+
 def test_a_plan_comes_with_the_rehearsal_it_is_for(capfd: pytest.CaptureFixture[str]) -> None:
     found = report(capfd, "rehearse", "--machine", "riscv-vm", "--plug", "1G", "--online", "kernel", "--plan", "8G")
     assert set(found) == {"assumptions", "laws", "machine", "plan", "schema", "state", "steps", "title", "verdict"}
@@ -43,12 +50,72 @@ def test_a_plan_comes_with_the_rehearsal_it_is_for(capfd: pytest.CaptureFixture[
     assert (step["size"], step["zone"], found["plan"]["reached"]) == (8 << 30, "kernel", 8 << 30)
 
 
-def test_the_exit_code_tells_that_a_plan_does_not_get_there(capfd: pytest.CaptureFixture[str]) -> None:
-    """With three levels riscv64 maps 132 GiB at most."""
-    assert main(["rehearse", "--machine", "riscv-vm-sv39", "--plan", "256G", "--json"]) == 1
+def test_the_exit_code_tells_that_a_plan_does_not_get_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """From one step with 4 GiB of RAM there is no way to 512 GiB, whose struct pages take 8 GiB."""
+    assert main(["rehearse", machine(tmp_path, "slots = 1"), "--plan", "512G", "--json"]) == 1
     made = json.loads(capfd.readouterr().out)["plan"]
-    assert 0 < made["reached"] < 132 << 30
-    assert made["needed"] is None
+    assert (len(made["steps"]), made["short"]) == (1, "the only slot is taken")
+    assert 0 < made["reached"] == made["largest"] < 256 << 30
+    assert 8 << 30 <= made["needed"] < (8 << 30) + (1 << 20)
+
+
+def test_without_a_slot_there_is_no_step(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["rehearse", machine(tmp_path, "slots = 0"), "--plan", "1G"]) == 1
+    out = capfd.readouterr().out
+    assert "No step is safe now, not even one memory block: there is no slot for a DIMM." in out
+    assert "There is no way to 1 GiB." in out
+
+
+@pytest.mark.parametrize(
+    ("preset", "most", "last"),
+    [
+        ("x86-vm", 65530, 0x3FFF_FFFF_FFFF),  # 46 bits, RAM and the hole for PCI below 6 GiB
+        ("x86-vm-la57", (4 << 20) - 6, 0xF_FFFF_FFFF_FFFF),  # 52 bits
+        ("riscv-vm-sv39", 128, 0x21_7FFF_FFFF),  # 132 GiB from 2 GiB on, 4 of them RAM
+        ("riscv-vm", 65532, 0x4000_7FFF_FFFF),  # 64 TiB from 2 GiB on
+        ("arm64-vm", 131068, 0x8000_3FFF_FFFF),  # 128 TiB from 1 GiB on
+    ],
+)
+@pytest.mark.parametrize("wanted", ["5P", "15E"])
+def test_a_plan_to_more_than_the_kernel_maps_is_refused_at_once(
+    preset: str, most: int, last: int, wanted: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rehearse", "--machine", preset, "--plan", wanted]) == 2
+    out, err = capfd.readouterr()
+    size = f"{wanted[:-1]} {wanted[-1]}iB"
+    reason = f"the kernel maps physical addresses up to {last:#x} ({most} GiB at most)"
+    assert (out, err) == ("", f"memhp: --plan: {size} is more than can be added: {reason}\n")
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ('max_memory = "20G"', "the machine's memory ends at 0x500000000 (max_memory) (14 GiB at most)"),
+        ('device_memory = "9G"', "the machine has 9 GiB for memory devices (9 GiB at most)"),
+    ],
+)
+def test_a_plan_to_more_than_the_machine_has_room_for_is_refused_at_once(
+    key: str, reason: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rehearse", machine(tmp_path, key), "--plan", "32G"]) == 2
+    assert capfd.readouterr().err == f"memhp: --plan: 32 GiB is more than can be added: {reason}\n"
+    most = reason.rsplit("(", 1)[1].split(maxsplit=1)[0]
+    assert main(["rehearse", machine(tmp_path, key), "--plan", f"{most}G"]) == 0
+
+
+def test_more_blocks_and_tables_than_are_modelled_are_refused_at_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """256 TiB are two million blocks of 128 MiB; in base pages 8 GiB of tables map 4 TiB."""
+    assert main(["rehearse", "--machine", "x86-vm-la57", "--plan", "256T"]) == 2
+    assert "--plan: too large: what is plugged at once is 1 000 000 memory blocks at most" in capfd.readouterr().err
+    assert main(["rehearse", "--machine", "x86-vm-la57", "--plug", "256T"]) == 2
+    assert "--plug: too large: what is plugged at once is 1 000 000 memory blocks at most" in capfd.readouterr().err
+    for option in ("--plan", "--plug"):
+        assert main(["rehearse", "--machine", "arm64-vm", option, "5T"]) == 2
+        assert f"{option}: too large: the size of a modelled machine's page tables" in capfd.readouterr().err
+    assert main(["rehearse", "--machine", "arm64-vm", "--memory", "5T", "--plug", "1G"]) == 2
+    assert "the direct map is made of base pages here, which is 4 TiB at most" in capfd.readouterr().err
 
 
 def test_a_plan_for_a_size_that_is_no_blocks_is_refused(capfd: pytest.CaptureFixture[str]) -> None:

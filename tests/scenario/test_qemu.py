@@ -177,7 +177,7 @@ def test_devices_of_the_command_line_are_there_before_all_steps() -> None:
 @pytest.mark.parametrize(
     ("text", "step", "message"),
     [
-        ("-m 1G,slots=1,maxmem=9G", 'do = "plug", size = "1G" }, { do = "plug", size = "1G"', "all 1 slots are taken"),
+        ("-m 1G,slots=1,maxmem=9G", 'do = "plug", size = "1G" }, { do = "plug", size = "1G"', "the only slot is taken"),
         ("-m 1G,slots=2,maxmem=3G", 'do = "plug", size = "4G"', "memory devices may have 2 GiB"),
         ("-m 1G", 'do = "plug", size = "1G"', "no slot for a DIMM"),
         ("-m 1G,slots=1,maxmem=2G", 'do = "plug", size = "1G", at = "0x4000000000"', "beyond what may be plugged"),

@@ -19,7 +19,10 @@ _START, _END, _PARENT, _CHILDREN = map(attrgetter, ("start", "end", "parent", "c
 
 
 def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
-    """Resources outside their parents or over their neighbours; RAM without a block, blocks without RAM."""
+    """Resources outside their parents or over their neighbours; RAM without a block, blocks without RAM.
+
+    Not for RAM at boot that the kernel left, where ``/proc/iomem`` shows it all the same.
+    """
     yield from _tree(look.k.iomem_resource)
     yield from _ram(look)
 
@@ -93,6 +96,8 @@ def _ram(look: MachineView) -> Iterator[Breach]:
         if near is None
         else _system_ram_in(k.iomem_resource, (span.scaled(shift) for span in near.pfns))
     )
+    if k.port.iomem_of_boot == "firmware":
+        ram.remove(k.layout.boot_limit, max(k.layout.boot_limit, k.iomem_resource.end + 1))
     blocks = SpanSet.joined(span.scaled(shift) for span in look.block_frames)
     for bare in minus(ram, blocks):
         yield Breach(NAME, f"System RAM [mem {bare.start:#010x}-{bare.end - 1:#010x}] has no memory block")

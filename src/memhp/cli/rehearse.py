@@ -13,10 +13,10 @@ from memhp.errors import BadInput
 from memhp.units import format_size, parse_size
 
 if TYPE_CHECKING:
-    from memhp.linux.state import Kernel
     from memhp.scenario.result import Run
     from memhp.scenario.schema import DriverName, Zone
     from memhp.target.model.plan import Plan
+    from memhp.target.model.session import Session
 
 
 @click.command()
@@ -109,8 +109,13 @@ def rehearse(
         check(inputs=[Path(scenario.machine.source)])
     with progress() as bar:
         task = bar.add_task("rehearsing", total=len(scenario.steps))
-        run, k = go(tables=tables, progress=lambda index, title: bar.update(task, completed=index, description=title))
-    made = None if total is None else _plan(run, k, total, driver, online)
+        ended: list[Session] = []
+        run, k = go(
+            tables=tables,
+            progress=lambda index, title: bar.update(task, completed=index, description=title),
+            ended=ended.append,
+        )
+    made = None if total is None else _plan(run, ended[0], total, driver, online)
     if sysroot is not None:
         views.write_sysroot(k, sysroot)
     if ptdump is not None:
@@ -135,18 +140,17 @@ def rehearse(
     return 0 if fine else 1
 
 
-def _plan(run: "Run", k: "Kernel", total: str, driver: "DriverName", online: "Zone | None") -> "Plan":
+def _plan(run: "Run", session: "Session", total: str, driver: "DriverName", online: "Zone | None") -> "Plan":
     """How to add memory to the machine as the rehearsal left it. Raises :class:`BadInput` if that is dead."""
     from memhp.target.model.plan import Wish, default_zone, plan
-    from memhp.target.model.session import Session
 
     if any(step.outcome.result in {"BUG", "PANIC"} for step in run.steps):
         raise BadInput("the machine died, and nothing can be added to it", where="--plan", fix="plan before that step")
-    wish = Wish(driver, zone=online or default_zone(k))
+    wish = Wish(driver, zone=online or default_zone(session.k))
     with progress() as bar:
         task = bar.add_task("planning", total=None)
         return plan(
-            Session(k),
+            session,
             parse_size(total, where="--plan"),
             wish,
             progress=lambda size: bar.update(task, description=f"planning: a step of {format_size(size)}"),

@@ -17,6 +17,7 @@ import numpy as np
 
 from memhp.hw.before_images import BeforeImages
 from memhp.hw.format import U64
+from memhp.limits import TABLE_MEMORY
 from memhp.spans import Span, SpanMap, SpanSet
 
 MAP_NORESERVE = 0x4000
@@ -177,13 +178,18 @@ class Arena:
         return chosen
 
     def _take_rows(self, count: int) -> Iterator[tuple[int, int]]:
-        """Zeroed rows for `count` new tables, as (first row, how many): given-back ones first, then fresh ones."""
+        """Zeroed rows for `count` new tables, as (first row, how many): given-back ones first, then fresh ones.
+
+        Raises :class:`~memhp.errors.BadInput` for more than a modelled machine may have.
+        """
         taken: list[Span] = []
         for spare in self._spare:
             if not count:
                 break
             taken.append(Span(spare.start, min(spare.end, spare.start + count)))
             count -= taken[-1].size
+        if (self._next + count) * self.entries * 8 > TABLE_MEMORY.most:
+            raise TABLE_MEMORY.refusal("memory", fix="write less")
         for rows in taken:
             self._spare.remove(*rows)
             self._rows[rows.start : rows.end] = 0

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from memhp.errors import BadInput
 from memhp.hw.machine import Machine
 from memhp.hw.memory import Owner, Use
+from memhp.linux.amount import check_mapped
 from memhp.linux.config import Cma, Config
 from memhp.linux.drivers.acpi.numa.srat import Srat, acpi_map_pxm_to_node
 from memhp.linux.drivers.base.memory_devices import memory_dev_init
@@ -171,6 +172,7 @@ def start_kernel(spec: MachineSpec) -> Kernel:
     for pxm in spec.srat or ():
         acpi_map_pxm_to_node(k, pxm)
     _setup_memory(k, spec)
+    check_mapped(config, k.boot_memory.size << config.page_shift, "memory")
     _reserve_image(k, spec)
     _mark_hotpluggable(k, spec)
     efi_find_mirror(k, spec.mirrored)
@@ -209,6 +211,13 @@ def _setup_memory(k: Kernel, spec: MachineSpec) -> None:
     shift = k.config.page_shift
     for ram in spec.ram:
         usable = min(ram.span.end, k.layout.boot_limit)
+        if usable < ram.span.end and k.port.boot_limit_is_the_cpus:
+            raise BadInput(
+                f"RAM up to {ram.span.end - 1:#x} is beyond the last physical address of {k.config.arch}, "
+                f"{k.layout.boot_limit - 1:#x}",
+                where="memory",
+                fix="write less",
+            )
         if usable <= ram.start:
             continue
         frames = Span(ram.start >> shift, usable >> shift)
@@ -219,9 +228,9 @@ def _setup_memory(k: Kernel, spec: MachineSpec) -> None:
         if ram.nomap:
             k.memblock.memblock_reserve(ram.start, usable - ram.start)
         k.node_states.online.add(ram.nid)
-    k.max_pfn = max(span.end for span in k.boot_memory)
     if not k.boot_memory:
         raise BadInput("no RAM that the kernel can map", where="memory", fix="start it at a lower address")
+    k.max_pfn = max(span.end for span in k.boot_memory)
 
 
 def _reserve_image(k: Kernel, spec: MachineSpec) -> None:
@@ -356,8 +365,11 @@ def memblock_free_all(k: Kernel) -> None:
 
 def _setup_iomem(k: Kernel, spec: MachineSpec) -> None:
     """Build the resource tree: the lines of a real machine, or ``System RAM`` for each range."""
+    limit = k.iomem_resource.end + 1 if k.port.iomem_of_boot == "firmware" else k.layout.boot_limit
     entries = spec.iomem or tuple(
-        IomemEntry(ram.start, ram.span.end, "System RAM") for ram in spec.ram if not ram.nomap
+        IomemEntry(ram.start, min(ram.span.end, limit), "System RAM")
+        for ram in spec.ram
+        if not ram.nomap and ram.start < limit
     )
     parents = [k.iomem_resource]
     for entry in entries:

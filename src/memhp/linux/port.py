@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from memhp.hw.format import Format
@@ -195,6 +195,10 @@ class Port(Protocol):
     """Physical bytes that the kernel takes out of whatever RAM firmware names."""
     plug_start: int
     """The lowest physical address at which platforms plug memory."""
+    iomem_of_boot: Literal["memblock", "firmware"]
+    """What ``System RAM`` in ``/proc/iomem`` is made of at boot: what the kernel took of its RAM, or all of it."""
+    boot_limit_is_the_cpus: bool
+    """Whether it is the CPU that has no physical address behind ``Layout.boot_limit``; else the kernel leaves it."""
     cpu_features: tuple[str, ...]
     """Fields of a configuration that say what only CPUs of this architecture can do."""
     own_options: tuple[str, ...]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
-_WORD = re.compile(r"[+-]?\d[\d.,]* (?:[KMGTP]i)?B\b[^\s]*|\S+")
+_WORD = re.compile(r"[+-]?\d[\d.,]* (?:[KMGTPE]i)?B\b[^\s]*|\S+")
 """What is never taken apart: a size with its unit and the punctuation behind it, or a word."""
 
 

@@ -11,6 +11,7 @@ from memhp.outputs.file import write_file
 from memhp.report.address_axis import Scale
 from memhp.report.assumptions import sentence, was_read
 from memhp.report.changes import changes, first_entry, frames, what_changed
+from memhp.report.machine import machine_text, ram_text
 from memhp.report.obstacles import in_the_way, in_the_way_table
 from memhp.report.plan import bill_text, largest_text, reached_text, self_hosted_text
 from memhp.report.plan_page import plan_picture, plan_table
@@ -19,7 +20,7 @@ from memhp.report.strip import KINDS, ZONES, kinds_of, scale_of, strip, zone_cla
 from memhp.report.verdict import Broke, broke, verdict
 from memhp.scenario.result import Run, StepResult
 from memhp.target.model.plan import Plan
-from memhp.units import exact_size, format_count, format_size
+from memhp.units import exact_size, format_size
 
 
 class Sign(NamedTuple):
@@ -70,12 +71,9 @@ def page(run: Run, plan: Plan | None = None) -> str:
 
 def _machine(run: Run) -> str:
     machine = run.machine
-    ram = sum(end - start for start, end, _ in machine.ram)
     return (
-        f"{machine.name}: {machine.arch}, {machine.profile}, {format_size(machine.page_size)} pages, "
-        f"{machine.va_bits}-bit addresses in {machine.levels} levels, {format_count(machine.cpus, 'CPU')}, "
-        f"{format_size(ram)} of RAM, memory blocks of {format_size(machine.block_size)}, pluggable up to "
-        f"{machine.pluggable_end:#x}"
+        f"{machine_text(machine)}, {ram_text(machine)}, memory blocks of {format_size(machine.block_size)}, "
+        f"pluggable up to {machine.pluggable_end:#x}"
     )
 
 

@@ -40,6 +40,8 @@ def bill_text(plan: Plan) -> str:
 
 def largest_text(plan: Plan) -> str:
     """The largest step that is safe now, and why not one block more."""
+    if not plan.largest:
+        return f"No step is safe now, not even one memory block: {plan.refusal}."
     more = f"; one block more: {plan.refusal}" if plan.refusal else ""
     return f"Largest safe step now: {exact_size(plan.largest)}{more}."
 
@@ -56,8 +58,10 @@ def _verdict(plan: Plan) -> Text:
 
 def reached_text(plan: Plan) -> str:
     """How far the steps get."""
+    if not plan.reached:
+        return f"There is no way to {exact_size(plan.total)}."
     if plan.reached < plan.total:
-        return f"No further step is safe after {exact_size(plan.reached)}."
+        return f"No further step is safe after {exact_size(plan.reached)}: {plan.short}."
     return f"{format_count(len(plan.steps), 'step')} to {exact_size(plan.total)}."
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from memhp.report.assumptions import grounds, rests_on
 from memhp.report.changes import changes
 from memhp.report.lines import print_wrapped
+from memhp.report.machine import machine_text, ram_text
 from memhp.report.table import Cell, Column, print_table
 from memhp.report.verdict import broke, verdict
 from memhp.scenario.result import BlockRun, LawResult, MachineResult, Run, StepResult
@@ -47,16 +48,11 @@ def _print_head(out: Console, run: Run) -> None:
     machine = run.machine
     if run.title != machine.name:
         print_wrapped(out, Text(run.title or "rehearsal", style="bold"))
-    ram = sum(end - start for start, end, _ in machine.ram)
-    facts = (
-        f"{machine.name}: {machine.arch}, {machine.profile}, {format_size(machine.page_size)} pages, "
-        f"{machine.va_bits}-bit addresses in {machine.levels} levels, {format_count(machine.cpus, 'CPU')}"
-    )
     sizes = (
-        f"{format_size(ram)} of RAM, memory blocks of {format_size(machine.block_size)}, pageblocks of "
+        f"{ram_text(machine)}, memory blocks of {format_size(machine.block_size)}, pageblocks of "
         f"{format_size(machine.pageblock_size)}, pluggable up to {machine.pluggable_end:#x}"
     )
-    print_wrapped(out, Text(f"{facts}\n{sizes}", style="dim"))
+    print_wrapped(out, Text(f"{machine_text(machine)}\n{sizes}", style="dim"))
     if known := list(grounds(run)):
         out.print(Text("rests on", style="dim"))
         for what, text in known:

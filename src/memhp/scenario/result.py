@@ -279,6 +279,8 @@ class MachineResult(_Frozen, frozen=True, kw_only=True):
     pageblock_size: int
     ram: list[tuple[int, int, int]]
     """RAM at boot as (start, end, node), bytes, end exclusive."""
+    ram_left: int
+    """Bytes of RAM that the kernel leaves, as they lie beyond what it maps."""
     page_offset: int
     vmemmap_start: int
     pluggable_start: int

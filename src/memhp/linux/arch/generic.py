@@ -7,7 +7,7 @@ memory_block_size_bytes`` and their like.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from memhp.hw.formats import chosen
 from memhp.linux.layout import ADDRESS_SPACE
@@ -46,6 +46,9 @@ class GenericPort(GenericTables, Port):
     has_zone_dma = True
     bios_ranges: tuple[Span, ...] = ()
     plug_start = 0
+    iomem_of_boot: Literal["memblock", "firmware"] = "memblock"
+    """``request_standard_resources()``, ``init_resources()``, ``resource_init()``."""
+    boot_limit_is_the_cpus = False
     cpu_features: tuple[str, ...] = ()
     own_options: tuple[str, ...] = ()
     memmap_before_cma = False

@@ -12,7 +12,7 @@ from memhp.linux.state import Kernel
 from memhp.scenario.presets import PRESETS
 from memhp.scenario.result import Run
 from memhp.scenario.schema import MachineText, Plug, Scenario, StepKind, Unplug
-from memhp.target.model.run import Progress, rehearse_scenario
+from memhp.target.model.run import Ended, Progress, rehearse_scenario
 
 WHERE = "command line"
 _KEY = re.compile(rf"{WHERE}: (machine\.(?:step|qemu|memory|profile)|machine|steps)\b.*")
@@ -64,10 +64,12 @@ def _steps(plug: tuple[str, ...], driver: str, online: str | None, *, unplug: bo
     return steps
 
 
-def rehearse_quick(scenario: Scenario, *, progress: Progress | None = None, tables: bool = False) -> tuple[Run, Kernel]:
+def rehearse_quick(
+    scenario: Scenario, *, progress: Progress | None = None, tables: bool = False, ended: Ended | None = None
+) -> tuple[Run, Kernel]:
     """Rehearse a scenario of :func:`quick_scenario`. Raises :class:`BadInput` that names options instead of keys."""
     try:
-        return rehearse_scenario(scenario, where=WHERE, progress=progress, tables=tables)
+        return rehearse_scenario(scenario, where=WHERE, progress=progress, tables=tables, ended=ended)
     except BadInput as error:
         match = _KEY.fullmatch(error.where)
         where = _OPTIONS[match[1]] if match else error.where

@@ -13,15 +13,16 @@ import msgspec
 
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
+from memhp.linux.amount import check_plugged
 from memhp.linux.mm import users
 from memhp.linux.mm.memory_hotplug_memmap import mhp_supports_memmap_on_memory
-from memhp.linux.mm.memory_hotplug_pages import mhp_range_allowed
+from memhp.linux.mm.memory_hotplug_pages import mhp_get_pluggable_range, mhp_range_allowed
 from memhp.linux.mm.page_alloc import alloc_pages
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
-from memhp.target.model.session import Session
+from memhp.target.model.session import NoRoom, Room, Session, devices_size
 from memhp.target.model.steps import free_range, online, plug
-from memhp.units import align_up, exact_size, format_size, is_aligned
+from memhp.units import align_down, align_up, exact_size, format_size, is_aligned
 
 HELD = users.USER_USES - {Use.BOOT}
 """Uses of memory that somebody who allocated it can end."""
@@ -61,6 +62,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     steps: list[PlanStep]
     reached: int
     """Bytes that the steps add: `total`, unless nothing more is safe after them."""
+    short: str
+    """Why not even one memory block more is safe after them; empty where they reach `total`."""
     self_hosted: bool | None
     """Whether one step would do with struct pages in the memory itself; None where driver or kernel cannot do that."""
 
@@ -121,10 +124,12 @@ def usable(k: Kernel, nid: int = 0) -> int:
 def needed(session: Session, size: int, wish: Wish) -> int | None:
     """Bytes of free memory that adding `size` bytes in one step takes before they are online.
 
-    Found on a copy to which free memory was lent, far away from where the step adds its own. Memory that is free in
-    small pieces only costs more: struct pages in base pages need tables besides. None where no copy gets that far.
+    Found on a copy without limits of its platform, to which free memory was lent, far away from where the step adds
+    its own. Memory that is free in small pieces only costs more: struct pages in base pages need tables besides. None
+    where no copy gets that far.
     """
     copy = _offline_copy(session)
+    copy.room = Room()
     k = copy.k
     at = free_range(copy, size, wish.driver)
     try:
@@ -181,6 +186,8 @@ def trial(session: Session, size: int, wish: Wish, *, bring_online: bool = True)
             refusal = f"leaves {format_size(leaves)} free, less than the high watermarks, {format_size(reserve(k))}"
         elif bring_online:
             online(copy, schema.Online(zone=wish.zone, at=at, size=size))
+    except NoRoom as error:
+        refusal = error.message
     except KernelError as error:
         refusal = f"{error.name}: {error.reason}"
     except KernelBug as error:
@@ -232,7 +239,7 @@ def plan(
     The machine itself stays as it is. Blocks go online as `wish` says, by default by :func:`default_zone`; but the
     first ones in a kernel zone, from which later struct pages can come, if not all can go to ZONE_MOVABLE. `progress`
     is called before each step that is tried, with its size. Raises :class:`BadInput` for a size that is not made of
-    memory blocks.
+    memory blocks, and for more than the machine can have at all.
     """
     session = replace(session, tried=progress)
     k = session.k
@@ -242,11 +249,19 @@ def plan(
     if not total or not is_aligned(total, block):
         text = f"{exact_size(total)} is not made of whole memory blocks of {format_size(block)}"
         raise BadInput(text, where="--plan", fix="round it up")
+    most, why = room_left(session, wish)
+    if total > most:
+        raise BadInput(
+            f"{exact_size(total)} is more than can be added: {why}",
+            where="--plan",
+            fix=f"{exact_size(most)} at most" if most else "nothing can be added",
+        )
+    check_plugged(k.config, block, total, "--plan")
     largest = largest_safe_step(session, total, wish)
     refusal = trial(session, largest + block, wish).refusal if largest < total else ""
-    steps = _greedy(session, total, wish, largest)
-    if wish.zone == "movable" and sum(step.size for step in steps) < total:
-        steps = _kernel_first(session, total, wish) or steps
+    steps, short = _greedy(session, total, wish, largest)
+    if wish.zone == "movable" and short and (other := _kernel_first(session, total, wish)):
+        steps, short = other, ""
     return Plan(
         total=total,
         driver=wish.driver,
@@ -257,21 +272,41 @@ def plan(
         refusal=refusal,
         steps=steps,
         reached=sum(step.size for step in steps),
+        short=short,
         self_hosted=_self_hosted(session, total, wish),
     )
 
 
-def _greedy(session: Session, total: int, wish: Wish, size: int) -> list[PlanStep]:
-    """The largest safe step, which is of `size` bytes, and again, until all is there or nothing more is safe."""
+def room_left(session: Session, wish: Wish) -> tuple[int, str]:
+    """How many bytes there are physical addresses for, whatever they cost, in whole memory blocks; and what ends them:
+    the kernel (``mhp_get_pluggable_range()``), firmware, or what the platform has for memory devices.
+    """
+    k, room = session.k, session.room
+    block = k.memory_block_size
+    start = min(free_range(session, block, driver) for driver in {wish.driver, "kmem"})
+    end = mhp_get_pluggable_range(k, need_mapping=True).end
+    left, why = end - start, f"the kernel maps physical addresses up to {end - 1:#x}"
+    if room.end is not None and room.end < end:
+        left, why = room.end - start, f"the machine's memory ends at {room.end:#x} (max_memory)"
+    if room.device_memory is not None and room.device_memory - devices_size(session) < left:
+        left = room.device_memory - devices_size(session)
+        why = f"the machine has {format_size(room.device_memory)} for memory devices"
+    return max(align_down(left, block), 0), why
+
+
+def _greedy(session: Session, total: int, wish: Wish, size: int) -> tuple[list[PlanStep], str]:
+    """The largest safe step, which is of `size` bytes, and again, until all is there or nothing more is safe; and why
+    that is so.
+    """
     steps: list[PlanStep] = []
     while total:
-        went = trial(session, size, wish) if size else None
-        if went is None or went.refusal:
-            break
+        went = trial(session, size or session.k.memory_block_size, wish)
+        if went.refusal:
+            return steps, went.refusal
         steps.append(_plan_step(size, wish, went))
         session, total = went.after, total - size
         size = largest_safe_step(session, total, wish) if total else 0
-    return steps
+    return steps, ""
 
 
 def _plan_step(size: int, wish: Wish, went: Trial) -> PlanStep:
@@ -311,7 +346,7 @@ def _self_hosted(session: Session, total: int, wish: Wish) -> bool | None:
         return None
     try:
         plug(copy, wish._replace(memmap_on_memory=True).step(total))
-    except (KernelError, KernelBug):
+    except (KernelError, KernelBug, NoRoom):
         return False
     return free_bytes(copy.k) >= reserve(copy.k)
 

@@ -40,6 +40,8 @@ from memhp.units import format_size, parse_size
 
 Progress = Callable[[int, str], None]
 """Called before each step with its index and title."""
+Ended = Callable[[Session], None]
+"""Called with a session after its last step."""
 
 SHORTAGE = frozenset({"ENOMEM", "OOM", "BUG", "PANIC"})
 """How a hot-add can end that there was not enough memory for."""
@@ -136,7 +138,12 @@ def boot(spec: MachineSpec, observed: Facts | None, where: str) -> Session:
 
 
 def rehearse_scenario(
-    scenario: schema.Scenario, *, where: str = "scenario", progress: Progress | None = None, tables: bool = False
+    scenario: schema.Scenario,
+    *,
+    where: str = "scenario",
+    progress: Progress | None = None,
+    tables: bool = False,
+    ended: Ended | None = None,
 ) -> tuple[result.Run, Kernel]:
     """Rehearse a scenario as it was read from a file: see :func:`rehearse`."""
     machine = read_machine(scenario.machine, where=where)
@@ -150,6 +157,7 @@ def rehearse_scenario(
         where=where,
         progress=progress,
         tables=tables,
+        ended=ended,
     )
 
 
@@ -164,13 +172,14 @@ def rehearse(
     where: str = "scenario",
     progress: Progress | None = None,
     tables: bool = False,
+    ended: Ended | None = None,
 ) -> tuple[result.Run, Kernel]:
     """Boot the machine, carry out the steps, and report; the machine as it ended comes along for other views.
 
     What `observed`, the real machine, has plugged since its boot is plugged before the first step; `breaks` are the
     laws that are meant to break. The first `devices` steps are no steps of a file, but the machine's. With `tables`
-    each step tells what it did to page tables. Raises :class:`BadInput`, naming `where` and the step's key, when a step
-    cannot be meant.
+    each step tells what it did to page tables. `ended` is called with the session as the last step leaves it. Raises
+    :class:`BadInput`, naming `where` and the step's key, when a step cannot be meant.
     """
     with machine_keys(where):
         k = start_kernel(spec)
@@ -205,6 +214,8 @@ def rehearse(
         laws=watch.results(),
         assumptions=known,
     )
+    if ended is not None:
+        ended(session)
     return run, session.k
 
 
@@ -352,7 +363,7 @@ def _key(step: schema.StepKind, name: str) -> str:
 
 def machine_result(k: Kernel, spec: MachineSpec) -> result.MachineResult:
     """The machine as it booted, for the head of a report."""
-    config, pluggable = k.config, k.layout.pluggable_range()
+    config, pluggable, limit = k.config, k.layout.pluggable_range(), k.layout.boot_limit
     return result.MachineResult(
         name=spec.name,
         arch=config.arch,
@@ -364,7 +375,8 @@ def machine_result(k: Kernel, spec: MachineSpec) -> result.MachineResult:
         block_size=k.memory_block_size,
         section_size=config.section_size,
         pageblock_size=config.pageblock_nr_pages * config.page_size,
-        ram=[(ram.start, ram.span.end, ram.nid) for ram in spec.ram],
+        ram=[(ram.start, min(ram.span.end, limit), ram.nid) for ram in spec.ram if ram.start < limit],
+        ram_left=sum(ram.span.end - max(ram.start, limit) for ram in spec.ram if ram.span.end > limit),
         page_offset=k.layout.phys_to_virt(max(k.layout.phys_offset, 0)),
         vmemmap_start=k.layout.vmemmap.start,
         pluggable_start=pluggable.start,

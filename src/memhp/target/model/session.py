@@ -17,6 +17,10 @@ from memhp.target.seen.usage import Placed
 from memhp.units import format_size, is_aligned, parse_size
 
 
+class NoRoom(BadInput):
+    """The platform has no room for a device."""
+
+
 class Room(NamedTuple):
     """What a platform has room for; None without a limit that is known."""
 
@@ -89,20 +93,26 @@ def check_room(session: Session, span: Span, *, dimm: bool) -> None:
     """Refuse a device (bytes) that the platform has no room for, as QEMU refuses to add it: no slot, not enough of
     ``maxmem`` left (``hw/mem/memory-device.c:memory_device_get_free_addr``), or an address behind what firmware names.
 
-    Raises :class:`BadInput`.
+    Raises :class:`NoRoom`.
     """
     room = session.room
     if dimm and room.slots is not None and len(session.dimms) >= room.slots:
-        text = f"all {room.slots} slots are taken" if room.slots else "there is no slot for a DIMM"
-        raise BadInput(text, where="do", fix="eject a DIMM, or give the machine more slots (-m …,slots=N,maxmem=SIZE)")
+        taken = "the only slot is taken" if room.slots == 1 else f"all {room.slots} slots are taken"
+        text = taken if room.slots else "there is no slot for a DIMM"
+        raise NoRoom(text, where="do", fix="eject a DIMM, or give the machine more slots (-m …,slots=N,maxmem=SIZE)")
     if room.device_memory is not None:
-        regions = [vm.region.size for vm in session.devices.values()]
-        used = sum(part.size for adev in session.dimms for part in adev.crs) + sum(regions)
+        used = devices_size(session)
         if used + span.size > room.device_memory:
-            raise BadInput(
+            raise NoRoom(
                 f"memory devices may have {format_size(room.device_memory)}, of which {format_size(used)} are taken",
                 where="size",
                 fix="plug less, or raise maxmem",
             )
     if room.end is not None and span.end > room.end:
-        raise BadInput(f"{span.end - 1:#x} is beyond what may be plugged", where="at", fix=f"below {room.end:#x}")
+        raise NoRoom(f"{span.end - 1:#x} is beyond what may be plugged", where="at", fix=f"below {room.end:#x}")
+
+
+def devices_size(session: Session) -> int:
+    """Bytes that DIMMs and the regions of virtio-mem devices take of what the platform has for such devices."""
+    regions = [vm.region.size for vm in session.devices.values()]
+    return sum(part.size for adev in session.dimms for part in adev.crs) + sum(regions)

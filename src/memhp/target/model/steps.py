@@ -8,6 +8,7 @@ from typing import Any
 
 from memhp.errors import BadInput, KernelError
 from memhp.hw.memory import Owner, Use
+from memhp.linux.amount import check_plugged
 from memhp.linux.drivers.acpi.numa.srat import Srat
 from memhp.linux.drivers.base.memory_groups import (
     memory_group_register_dynamic,
@@ -66,6 +67,7 @@ def plug(session: Session, step: schema.Plug) -> None:
     size = size_of(session, step.size, "size")
     if not size:
         raise BadInput("nothing to plug", where="size", fix="write a size of at least one memory block")
+    check_plugged(k.config, k.memory_block_size, size, "size")
     start = free_range(session, size, step.driver) if step.at is None else size_of(session, step.at, "at")
     span = Span(start, start + size)
     _check_plug(session, step, span)

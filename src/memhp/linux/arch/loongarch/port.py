@@ -46,6 +46,8 @@ class LoongArchPort(GenericPort):
     ram_has_hole = True
     plug_start = 2 * GiB
     """``VIRT_HIGHMEM_BASE`` of QEMU, which plugs right behind the RAM there."""
+    boot_limit_is_the_cpus = True
+    """Windows take 48 bits of an address."""
     image_start = 2 * MiB
     virtio_mem_extent = 2 * 512 * MiB
     """Two sections, as on machines where QEMU has such a device: here the kernel has no driver for it."""

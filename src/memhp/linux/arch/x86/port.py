@@ -4,6 +4,7 @@
 from collections.abc import Collection
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Literal
 
 from memhp.hw.format import Format
 from memhp.linux.arch.generic import BITS_32, GenericPort
@@ -49,6 +50,8 @@ class X86Port(GenericPort):
     """``arch/x86/kernel/setup.c:trim_bios_range``: the BIOS's page; display memory and option ROMs."""
     plug_start = 4 * GiB
     """Above what PCI has."""
+    iomem_of_boot: Literal["memblock", "firmware"] = "firmware"
+    """arch/x86/kernel/e820.c:e820__reserve_resources, which knows nothing of ``max_arch_pfn``."""
     cpu_features = ("invlpgb", "tce")
     own_options = ("gbpages", "hypervisor")
     mem_is_an_end = True
