@@ -16,6 +16,7 @@ from memhp.conform.compare import Comparison, Detail
 from memhp.conform.life_results import Lives
 from memhp.report.conform import document as conformed
 from memhp.report.documents import DOCUMENTS, json_schema
+from memhp.report.json_hex import hexadecimal
 from memhp.twin.boot import boot
 from memhp.twin.control import answer
 
@@ -67,6 +68,10 @@ def wrong(value: object, kind: dict[str, Any], schema: dict[str, Any], at: str =
         return []
     if not isinstance(value, types[kind["type"]]) or (isinstance(value, bool) and kind["type"] != "boolean"):
         return [f"{at}: {value!r} is no {kind['type']}"]
+    if isinstance(value, str) and not re.search(kind.get("pattern", ""), value):
+        return [f"{at}: {value!r} is not like {kind['pattern']}"]
+    if isinstance(value, int) and not kind.get("minimum", value) <= value <= kind.get("maximum", value):
+        return [f"{at}: {value} is out of bounds"]
     if isinstance(value, dict):
         known = kind.get("properties", {})
         more = kind.get("additionalProperties", {} if not known else None)
@@ -85,12 +90,17 @@ def wrong(value: object, kind: dict[str, Any], schema: dict[str, Any], at: str =
     return []
 
 
+def wrong_for(value: object, name: str) -> list[str]:
+    """Where a document is not what the schema of a command says, as it is or in hexadecimal."""
+    plain, hexed = json_schema(name), json_schema(name, hexadecimal=True)
+    return [*wrong(value, plain, plain), *wrong(hexadecimal(value), hexed, hexed)]
+
+
 @pytest.mark.parametrize("run", RUNS)
 def test_a_document_is_what_its_schema_says(run: str, capfd: pytest.CaptureFixture[str]) -> None:
     args = RUNS[run]
     found = document(args, capfd)
-    schema = json_schema(args[0])
-    assert wrong(found, schema, schema) == []
+    assert wrong_for(found, args[0]) == []
     assert found["schema"] == 1
     assert found["verdict"].isalpha()
     msgspec.convert(found, DOCUMENTS[args[0]])
@@ -111,8 +121,8 @@ def test_documents_of_captures_and_guests_are_what_their_schemas_say(
         "guest doctor": ["guest", "doctor"],
     }
     for name, args in runs.items():
-        found, schema = document(args, capfd), json_schema(name)
-        assert wrong(found, schema, schema) == [], name
+        found = document(args, capfd)
+        assert wrong_for(found, name) == [], name
         msgspec.convert(found, DOCUMENTS[name])
 
 
@@ -120,8 +130,8 @@ def test_a_comparison_is_what_its_schema_says() -> None:
     details = [Detail(step="0-now", fact="MemTotal", expected=1, got="2", verdict="differing")]
     compared: dict[str, Comparison | str] = {"a": Comparison(facts=2, equal=1, details=details), "b": "no"}
     said = json_bytes(conformed(compared, Lives(lives=2, unfinished=["too slow"]), ["steps = []"]))
-    found, schema = json.loads(said), json_schema("conform")
-    assert wrong(found, schema, schema) == []
+    found = json.loads(said)
+    assert wrong_for(found, "conform") == []
     assert (found["verdict"], found["differing"], found["skipped"]) == ("differs", 1, {"b": "no"})
     assert found["machines"] == [{"name": "a", "facts": 2, "equal": 1, "differing": 1, "incomparable": 0}]
     assert (found["lives"]["drawn"], found["lives"]["finished"]) == (2, 1)
@@ -141,11 +151,10 @@ def test_the_documentation_lists_every_verdict_each_one_word() -> None:
 
 def test_an_answer_of_a_twin_is_what_its_schema_says(tmp_path: Path) -> None:
     machine = boot("x86-vm", step=None, speed=0.0).twin
-    schema = json_schema("twin ctl")
     asked = {b'{"do": "plug", "size": "128M"}': "done", b'{"do": "offline", "blocks": [0]}': "refused"}
     for line, verdict in {**asked, b'{"do": "status", "since": 0}': "done"}.items():
         found = json.loads(json_bytes(answer(machine, line)))
-        assert wrong(found, schema, schema) == []
+        assert wrong_for(found, "twin ctl") == []
         assert found["verdict"] == verdict
     assert found["record"][0].keys() >= {"number", "time_ns", "what", "path"}
 
@@ -168,6 +177,10 @@ def test_every_command_that_prints_json_has_a_schema(capfd: pytest.CaptureFixtur
     assert json.loads(capfd.readouterr().out) == json_schema("matrix")
     assert main(["schema", "guest", "run"]) == 0
     assert json.loads(capfd.readouterr().out) == json_schema("guest run")
+    assert main(["schema", "guest", "run", "--hex"]) == 0
+    assert json.loads(capfd.readouterr().out) == json_schema("guest run", hexadecimal=True)
+    assert main(["schema", "--hex"]) == 0
+    assert set(json.loads(capfd.readouterr().out)) == set(DOCUMENTS)
     assert main(["schema", "matricks"]) == 2
     assert "did you mean matrix?" in capfd.readouterr().err
 
@@ -194,6 +207,22 @@ def test_a_race_is_told_by_its_schedule_and_a_trace_is_one_shape(capfd: pytest.C
 def test_addresses_that_not_every_reader_holds_are_text_on_request(capfd: pytest.CaptureFixture[str]) -> None:
     machine = document(RUNS["rehearse"], capfd)["machine"]
     assert machine["page_offset"] == 0xFFFF888000000000
-    text = document(RUNS["rehearse"], capfd, "--json=hex")["machine"]
+    hexed = document(RUNS["rehearse"], capfd, "--json=hex")
+    text = hexed["machine"]
     assert text["page_offset"] == "0xffff888000000000"
     assert text["pluggable_end"] == machine["pluggable_end"] < 1 << 53
+    assert hexed == hexadecimal(document(RUNS["rehearse"], capfd))
+
+
+def test_the_schema_of_hexadecimal_documents_takes_no_others() -> None:
+    plain, hexed = json_schema("rehearse"), json_schema("rehearse", hexadecimal=True)
+    machine = {"$ref": "#/$defs/MachineResult"}
+    fields = plain["$defs"]["MachineResult"]["properties"]
+    known = {"integer": 7, "string": "x", "array": []}
+    fine = {name: known[kind["type"]] for name, kind in fields.items()}
+    large = {**fine, "page_offset": 0xFFFF_8880_0000_0000}
+    text = {**fine, "page_offset": "0xffff888000000000"}
+    assert wrong(large, machine, plain) == wrong(text, machine, hexed) == wrong(fine, machine, hexed) == []
+    assert wrong(text, machine, plain) != []
+    for bad in (large, {**fine, "page_offset": "0xff"}, {**fine, "page_offset": "FFFF888000000000"}):
+        assert wrong(bad, machine, hexed) != []

@@ -1,6 +1,7 @@
 """Long work says so once on stderr, also where that is no terminal."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Timer
 
@@ -20,6 +21,51 @@ def test_long_work_says_what_is_done_and_how_far_it_is(capsys: pytest.CaptureFix
         bar.add_task("rehearsing", total=3, completed=1)
         bar.tell()
     assert capsys.readouterr().err == "memhp: still at work: rehearsing (1 of 3 done)\n"
+
+
+class Wait:
+    """A timer that rings when a test says so."""
+
+    def __init__(self, bar: PatientProgress) -> None:
+        self.rings = bar.tell
+
+    def start(self) -> None:
+        RUNNING.append(self)
+
+    def cancel(self) -> None:
+        if self in RUNNING:
+            RUNNING.remove(self)
+
+
+RUNNING: list[Wait] = []
+
+
+def waiting(bar: PatientProgress) -> Wait:
+    return Wait(bar)
+
+
+def stages(cache: object, chosen: list[object], host: str, progress: Callable[[str, float], None]) -> list[str]:
+    """Fetching whose first and third stage are long."""
+    progress("package lists of riscv64", 0.5)
+    RUNNING[0].rings()
+    progress("package lists of riscv64", 1.0)
+    progress("reading the package lists of riscv64", 0.0)
+    progress("kernel 7.2.1", 0.0)
+    RUNNING[0].rings()
+    progress("kernel 7.2.1", 1.0)
+    return ["7.2.1" for _ in chosen]
+
+
+def test_each_stage_is_told_by_its_own_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(PatientProgress, "_new_timer", waiting)
+    monkeypatch.setattr("memhp.target.guest.fetch.fetch", stages)
+    assert main(["guest", "fetch", "7.2:riscv64"]) == 0
+    assert capsys.readouterr().err == (
+        "memhp: still at work: package lists of riscv64 (50% done)\nmemhp: still at work: kernel 7.2.1 (0% done)\n"
+    )
+    assert RUNNING == []
 
 
 LONG = ("explore", "pagetables", "why", "blocks", "plan", "capture", "rehearse", "races", "matrix")

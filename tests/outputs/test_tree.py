@@ -108,6 +108,43 @@ def test_what_somebody_puts_there_at_the_last_moment_stays(tmp_path: Path, monke
     assert names(tmp_path) == ["root"]
 
 
+def test_the_folder_stays_the_one_that_somebody_works_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "root"
+    target.mkdir()
+    monkeypatch.chdir(target)
+    before = target.stat().st_ino
+    for text in ("first\n", "second\n"):
+        write_tree(Path(), {"/proc/iomem": text}, {"/sys/link": "x"})
+        assert target.stat().st_ino == before == Path().stat().st_ino
+        assert Path("proc/iomem").read_text(encoding="utf-8") == text
+        assert names(Path()) == [MARK, "proc", "sys"]
+    Path("sub").mkdir()
+    monkeypatch.chdir("sub")
+    with pytest.raises(BadInput, match="sub: would be lost"):
+        write_tree(Path(".."), {"/proc/iomem": "third\n"}, {})
+    assert names(tmp_path) == ["root"]
+
+
+def test_what_fails_half_way_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "root"
+    write_tree(target, FILES, LINKS)
+    before = contents(target)
+    real = Path.rename
+    done: list[Path] = []
+
+    def fails_at_fourth(path: Path, to: Path) -> Path:
+        done.append(path)
+        if len(done) == 4:
+            raise OSError(5, "Input/output error")
+        return real(path, to)
+
+    monkeypatch.setattr(Path, "rename", fails_at_fourth)
+    with pytest.raises(BadInput, match="root: cannot write: Input/output error"):
+        write_tree(target, {"/proc/iomem": "new\n"}, {})
+    assert contents(target) == before
+    assert names(target) == [MARK, "proc", "sys"]
+
+
 def test_an_empty_folder_keeps_its_mode(tmp_path: Path) -> None:
     target = tmp_path / "root"
     target.mkdir(mode=0o700)

@@ -55,10 +55,12 @@ def fetch(kernels: tuple[str, ...], as_json: bool) -> int:
     chosen = [wanted(text, where="KERNEL") for text in kernels or DEFAULTS]
     cache = user_cache()
     with progress() as bar:
-        task = bar.add_task("fetching", total=1.0)
+        task = bar.add_task("fetching", total=1.0, share=True)
 
         def show(what: str, part: float) -> None:
-            bar.update(task, completed=part, description=what)
+            if what != bar.tasks[0].description:
+                bar.reset(task, description=what)
+            bar.update(task, completed=part)
 
         releases = fetch_all(cache, chosen, platform.machine(), show)
     if as_json:

@@ -7,6 +7,7 @@ Whatever goes wrong with the input is told in one line on stderr.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import codecs
+import errno
 import io
 import os
 import sys
@@ -177,9 +178,7 @@ def main(args: Sequence[str] | None = None) -> int:
         _discard_stdout()
         return EXIT_BROKEN_PIPE
     except OSError as error:
-        if error.filename is None:
-            _discard_stdout()
-        complain(f"{error.filename}: {error.strerror}" if error.filename else f"cannot write: {error.strerror}")
+        complain(_told(error))
     except RecursionError:
         complain("the input is nested too deep")
     except MemoryError:
@@ -189,6 +188,20 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         complain("no thread can be started here: raise the limits of processes and memory (ulimit -u, ulimit -v)")
     return EXIT_BAD_INPUT
+
+
+def _told(error: OSError) -> str:
+    """What to say of an error of the system that nobody else has dealt with: where, and what."""
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if error.errno in {errno.ENOMEM, errno.EAGAIN}:
+        return f"there is not enough memory, or there are too many processes: {error.strerror}"
+    try:
+        os.getcwd()  # noqa: PTH109 (it is the error that counts)
+    except OSError as gone:
+        return f"the current folder: {gone.strerror} (cd to one that is there, or write whole paths)"
+    _discard_stdout()
+    return f"stdout: cannot write: {error.strerror}"
 
 
 def _check_stdout() -> None:

@@ -23,9 +23,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 HEX = "memhp.json-hex"
 """Where the context of a command keeps whether ``--json=hex`` was given."""
 
-EXACT = 1 << 53
-"""From here on a number of JavaScript, and of many who read JSON, is not exact."""
-
 
 def json_option(command: Command) -> Command:
     """The ``--json`` that every reporting command has; it arrives as the argument `as_json`.
@@ -60,19 +57,12 @@ def json_bytes(report: object) -> bytes:
     return msgspec.json.format(json_encoded(report, enc_hook=_plain, order="sorted"), indent=2) + b"\n"
 
 
-def hexadecimal(value: Any) -> Any:
-    """A report of plain values with each integer that is not exact everywhere as text."""
-    if isinstance(value, dict):
-        return {key: hexadecimal(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [hexadecimal(each) for each in value]
-    return f"{value:#x}" if isinstance(value, int) and abs(value) >= EXACT else value
-
-
 def emit_json(report: object) -> None:
     """Write a report to stdout, as :func:`json_bytes` gives it, or as ``--json=hex`` wants it."""
     ctx = click.get_current_context(silent=True)
     if ctx is not None and ctx.meta.get(HEX):
+        from memhp.report.json_hex import hexadecimal
+
         report = hexadecimal(msgspec.to_builtins(report, enc_hook=_plain))
     sys.stdout.flush()
     sys.stdout.buffer.write(json_bytes(report))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from memhp.cli.output import console, emit_json, json_option, output_option
-from memhp.errors import BadInput
+from memhp.errors import BadInput, slip_of
 from memhp.printable import printable
 
 if TYPE_CHECKING:
@@ -25,7 +25,11 @@ class TwinGroup(click.Group):
     """``ctl`` is a command; whatever else comes first belongs to ``run``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Say ``run`` where nobody does."""
+        """Say ``run`` where nobody does, but for what is a slip of ``ctl`` or ``run`` and no machine."""
+        first = args[0] if args else ""
+        meant = None if first in self.commands or first.startswith("-") else slip_of(first, self.commands)
+        if meant is not None and not Path(first).exists() and (len(args) < 2 or args[1] != "--"):
+            raise click.UsageError(f"No such command {first!r}. Did you mean {meant!r}?", ctx)
         told = args[:1] in ([], ["ctl"], ["run"], ["-h"], ["--help"])
         return super().parse_args(ctx, args if told else ["run", *args])
 

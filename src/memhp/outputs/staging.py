@@ -32,12 +32,15 @@ def check_folder(out: Path) -> None:
 
 
 @contextmanager
-def staging(target: Path) -> Iterator[Path]:
-    """Such a folder beside `target`, with all that is still in it gone when the block is done. Raises OSError."""
+def staging(target: Path, *, within: Path | None = None) -> Iterator[Path]:
+    """Such a folder beside `target`, or within another one, with all that is still in it gone when the block is done.
+
+    Raises OSError.
+    """
     folder: Path | None = None
     try:
         with uninterrupted():
-            folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
+            folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=within or target.parent))
         yield folder
     finally:
         if folder is not None:

@@ -5,17 +5,17 @@ where it points. A folder is replaced if everything in it is on its list and is 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import errno
 import hashlib
 import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from memhp.errors import BadInput
 from memhp.outputs.file import uninterrupted
-from memhp.outputs.staging import check_beside, staging
+from memhp.outputs.staging import check_folder, staging
 
 MARK = ".memhp-sysroot"
 """The list of what was written, in every tree written here."""
@@ -27,43 +27,57 @@ MOST_MARK = 1 << 28
 def check_tree(directory: Path) -> None:
     """Raise :class:`BadInput` where :func:`write_tree` would refuse the folder or could not create it."""
     _replaceable(directory)
-    check_beside(directory)
+    check_folder(directory)
 
 
 def write_tree(directory: Path, files: Mapping[str, str], links: Mapping[str, str]) -> None:
     """Write files (path in the tree → text) and links (path → where it points): all of them or nothing.
 
-    They are built beside `directory` and then take its place, if that is free, empty or a tree written here before.
+    They are built beside `directory`, if nothing is there, and get its name. A folder that is there, empty or with a
+    tree written here before, stays the folder that it is, as somebody may work in it: what is in it is replaced.
     Raises :class:`BadInput` for any other folder, naming what is in the way, and for a place that cannot be written.
     """
     check_tree(directory)
-    target = directory.absolute()
     try:
-        with staging(target) as beside:
-            tree = beside / "new"
+        target = Path(os.path.realpath(directory))
+        there = target.is_dir()
+        with staging(target, within=target if there else target.parent) as draft:
+            tree = draft / "new"
             _fill(tree, files, links)
             with uninterrupted():
-                _swap(target, tree, beside / "old")
+                if there:
+                    _swap(target, tree, draft / "old", besides=draft.name)
+                else:
+                    tree.rename(target)  # refused where something but an empty folder has come meanwhile
     except OSError as error:
         raise BadInput(f"cannot write: {error.strerror}", where=str(directory)) from None
 
 
-def _swap(target: Path, tree: Path, aside: Path) -> None:
-    """Put the tree where it belongs. What was there is looked at once more when nobody finds it any longer."""
-    if not _replaceable(target):
-        tree.rename(target)
-        return
-    before = target.stat()
-    tree.chmod(stat.S_IMODE(before.st_mode))
-    with suppress(PermissionError):
-        os.chown(tree, before.st_uid, before.st_gid)
-    target.rename(aside)
+def _swap(target: Path, tree: Path, aside: Path, *, besides: str) -> None:
+    """Put what is in the tree into the folder, whose `besides` stays. What was there is looked at once more when nobody
+    finds it any longer.
+    """
+    moves: list[tuple[Path, Path]] = []
     try:
+        aside.mkdir()
+        for path in [each for each in target.iterdir() if each.name != besides]:
+            _move(path, aside, moves)
         _refuse_strangers(aside, target)
-        tree.rename(target)
+        for path in [*tree.iterdir()]:
+            _move(path, target, moves)
     except BaseException:
-        aside.rename(target)
+        for before, now in reversed(moves):
+            now.rename(before)
         raise
+
+
+def _move(path: Path, folder: Path, moves: list[tuple[Path, Path]]) -> None:
+    """Give it a name in the folder that is free, and remember both."""
+    to = folder / path.name
+    if os.path.lexists(to):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(to))
+    path.rename(to)
+    moves.append((path, to))
 
 
 def _replaceable(target: Path) -> bool:

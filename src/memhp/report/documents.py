@@ -23,6 +23,7 @@ from memhp.operate.lint import LintDocument
 from memhp.operate.plan import HostPlan
 from memhp.operate.why import WhyDocument
 from memhp.report.documents_guests import GUEST_DOCUMENTS
+from memhp.report.json_hex import hex_schema
 from memhp.report.races_known import CaseRow, VariantRow
 from memhp.scenario.result import Assumption, LawResult, MachineResult, Run, State, StepResult
 from memhp.target.device.status import DeviceDocument
@@ -238,9 +239,10 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
 """The document of each command."""
 
 
-def json_schema(command: str) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a command's document."""
-    return msgspec.json.schema(DOCUMENTS[command])
+def json_schema(command: str, *, hexadecimal: bool = False) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a command's document, or of the one that ``--json=hex`` prints."""
+    plain = msgspec.json.schema(DOCUMENTS[command])
+    return hex_schema(plain) if hexadecimal else plain
 
 
 def expected(fine: bool) -> Expected:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import msgspec
 from msgspec import inspect
@@ -44,12 +45,12 @@ TABLES = {
 """What to write for the tables whose keys are many, or not the schema's."""
 
 
-def explained(error: msgspec.ValidationError, data: object, where: str) -> BadInput:
-    """A decoder's error about `data`, a scenario as TOML has it, in words; `where` names the file."""
+def explained(error: msgspec.ValidationError, data: object, where: str, *, of: Any = Scenario) -> BadInput:
+    """A decoder's error about `data`, what TOML has for a type (a scenario), in words; `where` names the file."""
     match = _MESSAGE.fullmatch(str(error))
     assert match is not None
     what, path = match["what"], match["path"] or ""
-    kind, value = _follow(path, data)
+    kind, value = _follow(path, data, _schema(of))
     key = f"{where}: {path}" if path else where
     if unknown := _UNKNOWN.fullmatch(what):
         key = f"{key}.{unknown[1]}" if path else f"{where}: {unknown[1]}"
@@ -57,10 +58,11 @@ def explained(error: msgspec.ValidationError, data: object, where: str) -> BadIn
     if missing := _MISSING.fullmatch(what):
         fix = f"write {EXAMPLES[missing[1]]}" if missing[1] in EXAMPLES else f"one of {', '.join(_tags(kind))}"
         return BadInput(f"the key {missing[1]} is missing", where=key, fix=fix)
-    options = _tags(kind) if path.endswith(".do") else _options(kind)
+    names_step = path.rpartition(".")[2] == "do"
+    options = _tags(kind) if names_step else _options(kind)
     if options and isinstance(value, str):
         return BadInput(f"cannot be {quoted(value)}", where=key, fix=one_of(value, options))
-    if path.endswith(".do"):
+    if names_step:
         return BadInput(f"want the name of a step in quotes, got {quoted(value)}", where=key, fix=one_of("", options))
     fix = "" if isinstance(value, dict) else _table_meant(path, kind)
     return BadInput(f"want {' or '.join(_wanted(kind))}, got {quoted(value)}", where=key, fix=fix)
@@ -77,7 +79,7 @@ def _table_meant(path: str, kind: inspect.Type) -> str:
 
 def _unknown_key(name: str, kind: inspect.Type, value: object) -> str:
     """What to do about a key that is not known where it stands; of a step, one that its kind has."""
-    if name in _keys(_schema()) and name not in _keys(kind):
+    if name in _keys(_schema(Scenario)) and name not in _keys(kind):
         return f"{name} belongs to the scenario itself: write it above [machine]"
     own = _keys(kind, value)
     others = [str(each.tag) for each in _structs(kind) if name in (field.encode_name for field in each.fields)]
@@ -97,13 +99,15 @@ def quoted(value: object) -> str:
 
 
 @cache
-def _schema() -> inspect.Type:
-    return inspect.type_info(Scenario)
+def _schema(of: Any) -> inspect.Type:
+    return inspect.type_info(of)
 
 
-def _follow(path: str, data: object) -> tuple[inspect.Type, object]:
-    """The schema's type and the value at a path; for ``do``, the type of the step that it would name."""
-    kind, value = _schema(), data
+def _follow(path: str, data: object, kind: inspect.Type) -> tuple[inspect.Type, object]:
+    """The schema's type, from `kind` on, and the value at a path; for ``do``, the type of the step that it would
+    name.
+    """
+    value = data
     for number, name in _PART.findall(path):
         if number:
             kind = next((each.item_type for each in _members(kind) if isinstance(each, _LISTS)), kind)

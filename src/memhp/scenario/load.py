@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 
 from memhp.check import LAWS
-from memhp.errors import ERRNO_NAMES, BadInput, one_of
+from memhp.errors import ERRNO_NAMES, BadInput, one_of, slip_of
 from memhp.inputs import read_input
 from memhp.limits import SCENARIO_DEPTH, SCENARIO_SIZE, SCENARIO_STEPS
-from memhp.scenario.examples import example_at
+from memhp.scenario.examples import example_at, examples
 from memhp.scenario.explain import explained, quoted
 from memhp.scenario.schema import Offline, Online, Scenario
 
@@ -37,9 +37,9 @@ def load(path: Path) -> Scenario:
         data = read_input(example_at(path), SCENARIO_SIZE)
         text = data.decode("utf-8-sig")
     except OSError as error:
-        raise BadInput(
-            f"cannot read the scenario: {error.strerror}", where=str(path), fix="name a TOML file, or use --machine"
-        ) from None
+        near = slip_of(path.stem, (each.stem for each in examples())) if not path.exists() else None
+        fix = f"did you mean examples/{near}.toml?" if near else "name a TOML file, or use --machine"
+        raise BadInput(f"cannot read the scenario: {error.strerror}", where=str(path), fix=fix) from None
     except UnicodeDecodeError as error:
         raise BadInput(
             f"not a text file: byte {error.start} is not UTF-8", where=str(path), fix="scenarios are TOML in UTF-8"

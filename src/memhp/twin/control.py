@@ -15,6 +15,7 @@ from memhp.errors import BadInput, MemhpError
 from memhp.json_text import json_decoded, json_encoded
 from memhp.limits import ANSWER_SECONDS, SECONDS, STEP_SECONDS
 from memhp.scenario import schema
+from memhp.scenario.explain import explained
 from memhp.scenario.schema import StepKind
 from memhp.target.socket_line import SocketLine
 from memhp.twin.fault_injection import TroubleKind
@@ -36,9 +37,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 Ask: TypeAlias = StepKind | TroubleKind | Speed | Status
 
+HOW = "name the --ctl SOCKET of a memhp twin that runs"
+"""What helps where no twin is."""
+
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, rename={"time": "time_ns"}):
-    """``memhp twin ctl --json``: what came of it, and how things are now."""
+    """``memhp twin ctl --json``: what came of it, and how things are now. All of it is said by every twin."""
 
     schema: Literal[1] = 1
     verdict: Literal["done", "refused"] = "done"
@@ -108,15 +112,34 @@ class Control:
 
 
 def ask(path: Path, asked: dict[str, object]) -> Answer:
-    """Ask a twin. Raises :class:`BadInput` where none answers, and with what it has against the request."""
+    """Ask a twin. Raises :class:`BadInput` for what no twin can be asked for, where none answers, and with what it has
+    against the request.
+    """
+    try:
+        msgspec.convert(asked, Ask)
+    except msgspec.ValidationError as error:
+        raise explained(error, asked, "the request", of=Ask) from None
     try:
         with closing(SocketLine(path)) as line:
             # A step may take its time; whether a twin is there at all shows at once.
             for words, seconds in (({"do": "status"}, ANSWER_SECONDS.most), (asked, STEP_SECONDS.most)):
                 line.send(json_encoded(words) + b"\n")
-                told = json_decoded(line.until(b"\n", seconds), Answer)
-    except (OSError, EOFError, msgspec.MsgspecError) as error:
-        raise BadInput(f"no twin answers: {error}", where=str(path), fix="memhp twin --ctl SOCKET …") from None
+                told = _read_answer(line.until(b"\n", seconds))
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise BadInput(f"no twin answers: {why}", where=str(path), fix=HOW) from None
+    except EOFError as error:
+        raise BadInput(f"no twin answers: {error}", where=str(path), fix=HOW) from None
+    except msgspec.MsgspecError:
+        raise BadInput("what listens there is no twin", where=str(path), fix=HOW) from None
     if told.error:
         raise BadInput(told.error, where=str(asked.get("do", "")))
     return told
+
+
+def _read_answer(text: bytes) -> Answer:
+    """What a twin answers. Raises :class:`msgspec.MsgspecError` for what none does: a twin says all there is to say."""
+    said = json_decoded(text, dict[str, msgspec.Raw])
+    if missing := {field.encode_name for field in msgspec.structs.fields(Answer)} - set(said):
+        raise msgspec.ValidationError(f"no {min(missing)}")
+    return json_decoded(text, Answer)

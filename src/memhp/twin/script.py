@@ -11,6 +11,7 @@ from msgspec import Meta
 from memhp.errors import BadInput
 from memhp.inputs import read_input
 from memhp.limits import SCENARIO_SIZE
+from memhp.scenario.explain import explained
 from memhp.scenario.load import toml
 from memhp.scenario.schema import Seconds, StepKind
 from memhp.twin.fault_injection import TroubleKind
@@ -71,18 +72,20 @@ def load_table(path: Path, kind: type[T]) -> T:
         raise BadInput(f"cannot read it: {error.strerror}", where=where, fix="name a TOML file") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"not TOML: {error}", where=where) from None
+    data = toml(text, where=where)
     try:
-        return msgspec.convert(toml(text, where=where), kind)
+        return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
-        raise BadInput(str(error), where=where) from None
+        raise explained(error, data, where, of=kind) from None
 
 
 def cues(rows: list[dict[str, Any]], *, where: str) -> list[Cue]:
     """The cues of a scenario's ``[[twin]]``. Raises :class:`BadInput`."""
+    data = {"twin": rows}
     try:
-        return msgspec.convert(rows, list[Cue])
+        return msgspec.convert(data, _File).twin
     except msgspec.ValidationError as error:
-        raise BadInput(str(error), where=f"{where}: twin") from None
+        raise explained(error, data, where, of=_File) from None
 
 
 class Script:

@@ -48,6 +48,7 @@ def _repository(cache: Cache, deb_arch: str, known: dict[str, Repository], progr
         repository = Repository(cache.repository(deb_arch), deb_arch)
         if repository.age() > FRESH:
             repository.update(progress)
+        progress(f"reading the package lists of {deb_arch}", 0.0)
         known[deb_arch] = repository
     return known[deb_arch]
 
@@ -78,7 +79,7 @@ def _fetch_kernel(cache: Cache, kernel: Wanted, known: dict[str, Repository], pr
     image = f"linux-image-{release}"
     parts = [name for name in repository.depends(image) if name.endswith(f"-{release}")]
     files = repository.download([image, *parts], progress, f"kernel {release}")
-    _place(files, cache.kernels / release)
+    _place(files, cache.kernels / release, progress)
     return release
 
 
@@ -86,7 +87,8 @@ def _fetch_busybox(cache: Cache, deb_arch: str, known: dict[str, Repository], pr
     if (cache.busybox / deb_arch).is_dir():
         return
     repository = _repository(cache, deb_arch, known, progress)
-    _place(repository.download(["busybox-static"], progress, f"busybox of {deb_arch}"), cache.busybox / deb_arch)
+    files = repository.download(["busybox-static"], progress, f"busybox of {deb_arch}")
+    _place(files, cache.busybox / deb_arch, progress)
 
 
 def _fetch_qemu(cache: Cache, arch: str, host: str, known: dict[str, Repository], progress: Progress) -> None:
@@ -100,15 +102,16 @@ def _fetch_qemu(cache: Cache, arch: str, host: str, known: dict[str, Repository]
     repository = _repository(cache, MACHINES[own].deb_arch, known, progress)
     packages = [*machine.packages, *machine.firmware_packages, "ipxe-qemu-"]
     files = repository.download_with_dependencies(packages, progress, f"QEMU for {arch}")
-    _place(files, folder)
+    _place(files, folder, progress)
 
 
-def _place(packages: Iterable[Path], folder: Path) -> None:
+def _place(packages: Iterable[Path], folder: Path, progress: Progress) -> None:
     """Unpack packages into a folder that appears when all of them are there; the packages go."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     files = list(packages)
-    for package in files:
+    for number, package in enumerate(files):
+        progress(f"unpacking {folder.name}", number / len(files))
         unpack(package, partial)
     for waste in ("usr/share/doc", "usr/share/locale", "usr/share/man"):
         shutil.rmtree(partial / waste, ignore_errors=True)
