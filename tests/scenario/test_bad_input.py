@@ -73,7 +73,7 @@ MESSAGES = {
         'x.toml: machine.memory[0].start: want a size or an address such as "128M" or 0x8000000, got true'
     ),
     '[machine]\narch = "riscv64"\nmemory = [3]': (
-        "x.toml: machine.memory[0]: want a table, got 3 (its keys are size, start, node, hotpluggable)"
+        "x.toml: machine.memory[0]: want a table, got 3 (its keys are size, start, node, hotpluggable, mirrored)"
     ),
     # Values that there are not.
     M + '[[steps]]\ndo = "plugg"': 'x.toml: steps[0].do: cannot be "plugg" (did you mean plug?)',
