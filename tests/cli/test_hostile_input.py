@@ -389,7 +389,8 @@ def test_a_poor_character_set_gets_plain_signs(args: list[str], charset: str) ->
         check=False,
         env={**os.environ, "PYTHONIOENCODING": charset},
     )
-    assert (done.returncode, done.stderr) == (0, b"")
+    complaints = [line for line in done.stderr.splitlines() if not line.startswith(b"memhp: still at work: ")]
+    assert (done.returncode, complaints) == (0, [])
     assert b"\\u" not in done.stdout
     assert done.stdout.decode(charset)
 
