@@ -26,13 +26,17 @@ def mounted(folder: Path) -> Iterator[int]:
     _let_go_of_a_dead_one(folder)
     if not folder.is_dir() or any(folder.iterdir()):
         raise BadInput("want an empty folder", where=str(folder))
-    device, kept = (_as_root if not os.geteuid() else _by_fusermount)(folder)
+    device = (_as_root if not os.geteuid() else _by_fusermount)(folder)
+    ours, its = socket.socketpair()
+    if not os.fork():
+        _unmount_at_the_end(folder, device, ours, its)
+    its.close()
     try:
         os.set_blocking(device, False)
         yield device
     finally:
         os.close(device)
-        kept.close()
+        ours.close()
 
 
 def _let_go_of_a_dead_one(folder: Path) -> None:
@@ -41,12 +45,8 @@ def _let_go_of_a_dead_one(folder: Path) -> None:
         with os.scandir(folder):  # what ``stat`` says of it the kernel may still know
             return
     except OSError as error:
-        if error.errno != errno.ENOTCONN or not _is_a_twins(folder):
-            return
-        if not os.geteuid():
-            syscalls.umount(str(folder), syscalls.MNT_DETACH)
-        elif program := _fusermount():
-            subprocess.run([program, "-u", "-z", "--", str(folder)], check=False)
+        if error.errno == errno.ENOTCONN and _is_a_twins(folder):
+            _unmount(folder)
 
 
 def _is_a_twins(folder: Path) -> bool:
@@ -60,25 +60,31 @@ def _is_a_twins(folder: Path) -> bool:
     return kinds == "fuse.memhp"
 
 
+def _unmount(folder: Path) -> None:
+    if not os.geteuid():
+        syscalls.umount(str(folder), syscalls.MNT_DETACH)
+    elif program := _fusermount():
+        subprocess.run([program, "-u", "-z", "--", str(folder)], check=False)
+
+
 def _fusermount() -> str | None:
     return shutil.which("fusermount3") or shutil.which("fusermount")
 
 
-def _as_root(folder: Path) -> tuple[int, socket.socket]:
-    ours, its = socket.socketpair()
+def _as_root(folder: Path) -> int:
     try:
         device = os.open(FUSE, os.O_RDWR | os.O_CLOEXEC)
         mount_fuse(device, str(folder))
     except OSError as error:
         raise BadInput(f"cannot mount: {error.strerror}", where=str(folder), fix="or run a COMMAND") from None
-    if not os.fork():
-        _unmount_at_the_end(folder, device, ours, its)
-    its.close()
-    return device, ours
+    return device
 
 
 def _unmount_at_the_end(folder: Path, device: int, ours: socket.socket, its: socket.socket) -> None:
-    """In a process of its own: wait until the other end of the line is closed, and unmount."""
+    """In a process of its own: wait until the other end of the line is closed, and unmount.
+
+    fusermount3 has ``auto_unmount`` for that, and leaves the mount where only its owner may look at it.
+    """
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -90,25 +96,22 @@ def _unmount_at_the_end(folder: Path, device: int, ours: socket.socket, its: soc
     with suppress(OSError):
         its.recv(1)
     with suppress(OSError):
-        syscalls.umount(str(folder), syscalls.MNT_DETACH)
+        _unmount(folder)
     os._exit(0)
 
 
-def _by_fusermount(folder: Path) -> tuple[int, socket.socket]:
+def _by_fusermount(folder: Path) -> int:
     program = _fusermount()
     if program is None:
         raise BadInput("no fusermount3", where=str(folder), fix="install fuse3, or run a COMMAND, which needs none")
     ours, its = socket.socketpair()
-    pid = os.fork()
-    if not pid:
-        with suppress(OSError):
-            os.set_inheritable(its.fileno(), True)
-            words = [program, "-o", "auto_unmount,default_permissions,fsname=memhp,subtype=memhp", "--", str(folder)]
-            os.execve(program, words, {**os.environ, "_FUSE_COMMFD": str(its.fileno())})
-        os._exit(1)
-    its.close()
-    _, files, _, _ = socket.recv_fds(ours, 1, 1)
+    with ours:
+        with its:
+            words = [program, "-o", "default_permissions,fsname=memhp,subtype=memhp", "--", str(folder)]
+            environment = {**os.environ, "_FUSE_COMMFD": str(its.fileno())}
+            subprocess.run(words, env=environment, pass_fds=[its.fileno()], check=False)
+        _, files, _, _ = socket.recv_fds(ours, 1, 1)
     if not files:
-        os.waitpid(pid, 0)
         raise BadInput("fusermount3 refused", where=str(folder), fix="a folder of your own")
-    return files[0], ours
+    os.set_inheritable(files[0], False)
+    return files[0]
