@@ -9,16 +9,20 @@ import lzma
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from captures import DATA, open_capture
 from memhp.check.dump_laws import DumpedTables, Finding, check_dumped
+from memhp.cli.main import main
 from memhp.facts.iomem import parse
 from memhp.facts.page_table_laws import memory_frames, ram_frames
 from memhp.facts.page_tables import SeenTables, read_tables_of
 from memhp.facts.table_source import open_tables
 from memhp.linux.arch.s390.format import IEP, P
+from memhp.report.documents import PagetablesDocument
+from memhp.units import KiB, MiB
 
 TABLES = DATA / "tables"
 S390 = "s390x-7.2.13+deb14-s390x-virtio-mem-pt"
@@ -98,6 +102,39 @@ def test_memory_that_was_added_and_is_not_mapped_is_a_breach() -> None:
     s390 = broken(core(S390, "5-all-unplugged"), iomem(S390, "1-vm0-600M"))
     assert s390["direct-map"] == ["System RAM PFN 0x40000-0x67fff is not mapped at 0x40000000"]
     assert s390["vmemmap"][0].startswith("the struct pages of PFN 0x40000-0x67fff are not mapped at 0x372")
+
+
+def came(guest: str, first: str, later: str, capfd: pytest.CaptureFixture[str]) -> dict[str, dict[str, int]]:
+    """What of leaves and tables memory brought, or took along where it is less, by area."""
+    cores = [str(core(guest, moment)) for moment in (first, later)]
+    assert main(["pagetables", cores[0], "--diff", cores[1], "--area", "direct map", "--area", "vmemmap", "--json"])
+    document = msgspec.json.decode(capfd.readouterr().out, type=PagetablesDocument)
+    signs = {"added": 1, "removed": -1}
+    found: dict[str, dict[str, int]] = {}
+    for each in document.differences or []:
+        counts = found.setdefault(each.now.area, {})
+        counts[each.now.level] = counts.get(each.now.level, 0) + signs[each.kind] * each.now.count
+    for change in document.table_changes or []:
+        counts = found.setdefault(change.area, {})
+        counts[f"{change.level} tables"] = change.more
+    return found
+
+
+def test_what_a_plug_brings_is_seen_where_an_area_was_smaller_before(capfd: pytest.CaptureFixture[str]) -> None:
+    """1 GiB of POWER by leaves of 2 MiB, of 4K and 64K pages; five blocks of s390, all by pages. The other way round
+    it goes.
+    """
+    assert came(POWER, "0-before", "1-plugged-1G", capfd) == {
+        "direct map": {"PMD": 512, "PMD tables": 1}, "vmemmap": {"PMD": 8}
+    }  # fmt: skip
+    assert came(POWER_64K, "1-plugged-1G", "0-before", capfd) == {
+        "direct map": {"PMD": -512, "PMD tables": -1}, "vmemmap": {"PMD": -1}
+    }  # fmt: skip
+    blocks = 5 * 128 * MiB
+    assert came(S390, "0-before", "1-vm0-600M", capfd) == {
+        "direct map": {"PTE": blocks // (4 * KiB), "PTE tables": blocks // MiB},
+        "vmemmap": {"PTE": blocks // (4 * KiB) * 64 // (4 * KiB), "PTE tables": 10},
+    }
 
 
 def spoiled(guest: str, moment: str, va: int, tmp_path: Path, *, change: int) -> Path:

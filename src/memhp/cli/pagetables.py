@@ -63,7 +63,7 @@ def pagetables(
         raise click.UsageError("one of --summary, --leaves, --diff and --check")
     if iomem is not None and not check:
         raise click.UsageError("--iomem goes with --check")
-    from memhp.facts.page_tables import area_uses, read_tables_of
+    from memhp.facts.page_tables import area_uses, in_the_same_areas, read_tables_of
 
     options = {"registers": _registers(registers), "arch": _arch(arch)}
     with at_work(f"reading {source}"):
@@ -72,7 +72,8 @@ def pagetables(
     if other is not None:
         with at_work(f"reading {other}"):
             later = read_tables_of(opened_memory(other, pieces, **options))
-        return _diff(seen, later, spans, as_json=as_json)
+        seen, later = in_the_same_areas(seen, later)
+        return _diff(seen, later, _spans(seen, names, start, end), as_json=as_json)
     if check:
         return _check(seen, iomem, as_json=as_json)
     if as_json:

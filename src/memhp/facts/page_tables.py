@@ -6,7 +6,7 @@ A range ends where the physical addresses do not follow on, or where anything th
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -310,6 +310,23 @@ def area_uses(seen: SeenTables) -> list[AreaUse]:
             shown = [leaf for leaf in leaves if leaf.count], [table for table in levels if table.count]
             found.append(AreaUse(name, start, end, mapped, bytes_, *shown))
     return found
+
+
+def in_the_same_areas(before: SeenTables, after: SeenTables) -> tuple[SeenTables, SeenTables]:
+    """Two moments of one kernel, with areas that have room for what each of them has: one whose end is where memory
+    ends is larger while there is more of it.
+    """
+    if before.kernel is None or after.kernel is None:
+        return before, after
+    areas = {area.name: area for area in before.areas}
+    for area in after.areas:
+        was = areas.get(area.name, area)
+        areas[area.name] = Area(area.name, min(area.start, was.start), max(area.end, was.end))
+    both = tuple(sorted(areas.values(), key=lambda area: area.start))
+    return (
+        replace(before, kernel=before.kernel._replace(areas=both)),
+        replace(after, kernel=after.kernel._replace(areas=both)),
+    )
 
 
 def differences(before: SeenTables, after: SeenTables, spans: Sequence[Span]) -> list[Difference]:

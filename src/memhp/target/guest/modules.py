@@ -25,8 +25,9 @@ ON_DEMAND = (
     "nfit",
     "nd_e820",
     "dax_hmem",
+    "qemu_fw_cfg",
 )
-"""What steps need: loaded when a step does."""
+"""What steps need, and whoever dumps a guest: loaded when one does."""
 
 _FILE = re.compile(r"(.+)\.ko(\.xz|\.gz|\.zst)?")
 _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
