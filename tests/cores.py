@@ -66,9 +66,16 @@ def table_frames(core: ElfCore) -> dict[int, bytes]:
     return {pa: bytes(page) for pa, page in sorted(pages.items())}
 
 
-def kdump(frames: Mapping[int, bytes], notes: bytes, machine: str, *, page_size: int = 4096, order: str = "<") -> bytes:
+ZLIB, LZO = 1, 2
+"""How the header of a dump says that its pages are packed."""
+
+
+def kdump(
+    frames: Mapping[int, bytes], notes: bytes, machine: str, *, page_size: int = 4096, order: str = "<",
+    status: int = ZLIB,
+) -> bytes:  # fmt: skip
     """A dump as ``makedumpfile -c`` writes it: header, sub-header, two bitmaps, descriptors, zlib pages; `order` is
-    that of the bytes of its machine.
+    that of the bytes of its machine. Whatever `status` says of pages, each page says by itself that it is zlib's.
     """
     pfns = sorted(pa // page_size for pa in frames)
     most = pfns[-1] + 1
@@ -77,7 +84,7 @@ def kdump(frames: Mapping[int, bytes], notes: bytes, machine: str, *, page_size:
     bitmap = np.packbits(bits, bitorder="little").tobytes()
     blocks = len(bitmap) // page_size
     names = b"".join(text.encode().ljust(65, b"\0") for text in ("Linux", "host", "7.2.13", "#1", machine, ""))
-    header = struct.pack(f"{order}8si390s6xQQiiiIIIIIii", b"KDUMP   ", 6, names, 0, 0, 1, page_size, 1, 2 * blocks,
+    header = struct.pack(f"{order}8si390s6xQQiiiIIIIIii", b"KDUMP   ", 6, names, 0, 0, status, page_size, 1, 2 * blocks,
                          min(most, 0xFFFF_FFFF), 0, 0, len(pfns), 0, 1)  # fmt: skip
     note = elf_note(notes, order)
     text_at = page_size + 256 + len(note) - len(notes) - (-len(notes) % 4)
@@ -126,3 +133,12 @@ def s390_segments(memory: dict[int, bytes], *, compressed: int = 0) -> bytes:
         struct.pack(">QQQI", pa, len(data), int(pa == runs[-1][0]), compressed).ljust(4096, b"\0") + data
         for pa, data in runs
     )
+
+
+def flattened(dump: bytes, piece: int = 4000) -> bytes:
+    """A dump as makedumpfile writes it into a pipe (``-F``): the same in pieces, each with its place in front."""
+    places = [*range(0, len(dump), piece)]
+    records = b"".join(
+        struct.pack(">qq", at, len(dump[at : at + piece])) + dump[at : at + piece] for at in (*places[1:], places[0])
+    )
+    return struct.pack(">16sqq", b"makedumpfile", 1, 1).ljust(4096, b"\0") + records + struct.pack(">qq", -1, -1)

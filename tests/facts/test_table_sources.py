@@ -1,6 +1,7 @@
 """Page tables are the same whatever they are read from: ELF core, compressed dump, RAM in files, /proc/kcore."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import os
 import random
 import struct
 import sys
@@ -9,7 +10,20 @@ from pathlib import Path
 import pytest
 
 from captures import DATA
-from cores import END_MARK, elf, elf_note, kdump, memory_of_s390, notes_of, s390_header, s390_segments, table_frames
+from cores import (
+    END_MARK,
+    LZO,
+    ZLIB,
+    elf,
+    elf_note,
+    flattened,
+    kdump,
+    memory_of_s390,
+    notes_of,
+    s390_header,
+    s390_segments,
+    table_frames,
+)
 from memhp.errors import BadInput
 from memhp.facts import table_source
 from memhp.facts.elfcore import ElfCore
@@ -27,6 +41,7 @@ S390 = DATA / "tables" / "s390x-7.2.13+deb14" / "pt.elf.xz"
 S390_FOUR = DATA / "tables" / "s390x-7.2.13+deb14-4level" / "pt.elf.xz"
 POWER_4K = DATA / "tables" / "ppc64-7.2.13+deb14" / "pt.elf.xz"
 POWER_64K = DATA / "tables" / "ppc64-64k-7.2.13+deb14" / "pt.elf.xz"
+SPOILED = int(os.environ.get("MEMHP_FUZZ_DUMPS", "60"))
 MACHINE = {"x86_64": "x86_64", "arm64": "aarch64", "riscv64": "riscv64", "ppc64": "ppc64le"}
 
 
@@ -60,39 +75,94 @@ def ram_file(core: ElfCore, path: Path, *, note: bool = True) -> int:
 MACHINE_RAM = {"x86_64": 0, "riscv64": 0x8000_0000, "arm64": 0x4000_0000}
 
 
-@pytest.mark.parametrize("path", [X86, ARM64, RISCV, POWER_64K], ids=["x86_64", "arm64", "riscv64", "ppc64le"])
-def test_a_compressed_dump_says_what_the_elf_core_says(path: Path, tmp_path: Path) -> None:
+EVERYWHERE = {"x86_64": X86, "arm64": ARM64, "riscv64": RISCV, "loongarch64": LOONGARCH, "ppc64le 4K": POWER_4K,
+              "ppc64le 64K": POWER_64K}  # fmt: skip
+
+
+def compressed(path: Path, tmp_path: Path, *, status: int, flat: bool = False) -> Path:
+    """The tables of a core as a compressed dump."""
     core = ElfCore(path)
-    size = core.page_size
-    (tmp_path / "vmcore").write_bytes(kdump(table_frames(core), notes_of(core), MACHINE[core.arch], page_size=size))
-    source = open_tables(tmp_path / "vmcore")
+    s390 = core.arch == "s390x"
+    frames = memory_of_s390(core) if s390 else table_frames(core)
+    order = ">" if s390 else "<"
+    machine = MACHINE.get(core.arch, core.arch)
+    data = kdump(frames, notes_of(core), machine, page_size=core.page_size, order=order, status=status)
+    (tmp_path / "vmcore").write_bytes(flattened(data) if flat else data)
+    return tmp_path / "vmcore"
+
+
+@pytest.mark.parametrize("flat", [False, True], ids=["plain", "flattened"])
+@pytest.mark.parametrize("path", [*EVERYWHERE.values(), S390, S390_FOUR], ids=[*EVERYWHERE, "s390x", "s390x 4 levels"])
+def test_a_compressed_dump_says_what_the_elf_core_says(path: Path, flat: bool, tmp_path: Path) -> None:
+    source = open_tables(compressed(path, tmp_path, status=ZLIB, flat=flat))
     assert source.kind == "compressed dump"
     assert same(source, path)
 
 
-@pytest.mark.parametrize("path", [S390, S390_FOUR], ids=["3 levels", "4 levels"])
-def test_a_compressed_dump_of_s390_is_in_its_byte_order(path: Path, tmp_path: Path) -> None:
-    core = ElfCore(path)
-    (tmp_path / "vmcore").write_bytes(kdump(memory_of_s390(core), notes_of(core), "s390x", order=">"))
-    assert same(open_tables(tmp_path / "vmcore"), path)
+@pytest.mark.parametrize("path", [X86, ARM64, RISCV, POWER_64K, S390_FOUR], ids=lambda path: path.parent.parent.name)
+def test_a_dump_of_another_packer_is_read_through_drgn(path: Path, tmp_path: Path) -> None:
+    assert same(open_tables(compressed(path, tmp_path, status=LZO)), path)
 
 
 @pytest.mark.parametrize(
-    ("path", "machine", "says"),
-    [
-        (LOONGARCH, "loongarch64", "does not know its architecture"),
-        (POWER_4K, "ppc64le", "cannot read it: Unsupported page shift: 12"),
-    ],
+    ("path", "says"),
+    [(LOONGARCH, "does not know its architecture"), (POWER_4K, "cannot read it: Unsupported page shift: 12")],
     ids=["loongarch64", "ppc64le 4K"],
 )
-def test_what_the_library_does_not_know_is_refused_and_what_to_do_said(
-    path: Path, machine: str, says: str, tmp_path: Path
-) -> None:
-    core = ElfCore(path)
-    size = core.page_size
-    (tmp_path / "vmcore").write_bytes(kdump(table_frames(core), notes_of(core), machine, page_size=size))
-    with pytest.raises(BadInput, match=rf"{says}[^\n]*makedumpfile -E"):
-        lines(open_tables(tmp_path / "vmcore"))
+def test_what_the_library_does_not_know_is_refused_and_what_to_do_said(path: Path, says: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=rf"{says}[^\n]*makedumpfile -c"):
+        lines(open_tables(compressed(path, tmp_path, status=LZO)))
+
+
+def test_a_dump_without_notes_is_read_by_registers(tmp_path: Path) -> None:
+    """QEMU writes such, where it was started without ``-device vmcoreinfo``."""
+    core = ElfCore(RISCV)
+    (tmp_path / "vmcore").write_bytes(kdump(table_frames(core), b"", ""))
+    with pytest.raises(BadInput, match="no VMCOREINFO note in it"):
+        open_tables(tmp_path / "vmcore")
+    source = open_tables(tmp_path / "vmcore", registers={"satp": core.info.number("satp")})
+    assert same(source, RISCV)
+
+
+def header_of(dump: bytes, at: int, layout: str, value: int) -> bytes:
+    """A dump with another value in its header or sub-header."""
+    return dump[:at] + struct.pack(layout, value) + dump[at + struct.calcsize(layout) :]
+
+
+@pytest.mark.parametrize(
+    ("at", "layout", "value", "says"),
+    [
+        (428, "<i", 4097, "no block size that there is"),
+        (432, "<i", 1 << 30, "truncated: bitmap is not in it"),
+        (436, "<I", 0xFFFF_FFFF, "truncated: bitmap is not in it"),
+        (4096 + 12, "<i", 1, "makedumpfile --reassemble"),
+        (4096 + 32, "<Q", 1 << 62, "truncated: VMCOREINFO is not in it"),
+        (4096 + 40, "<Q", 1 << 40, "VMCOREINFO of 1099511627776 bytes"),
+    ],
+)
+def test_a_header_that_lies_is_refused_in_one_line(at: int, layout: str, value: int, says: str, tmp_path: Path) -> None:
+    core = ElfCore(X86)
+    dump = header_of(kdump(table_frames(core), notes_of(core), "x86_64"), at, layout, value)
+    for data in (dump, flattened(dump)):
+        (tmp_path / "vmcore").write_bytes(data)
+        with pytest.raises(BadInput, match=says) as caught:
+            open_tables(tmp_path / "vmcore")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("records", "says"),
+    [
+        (b"", "truncated: the record that ends it"),
+        (struct.pack(">qq", 0, 1 << 60), "truncated: the record that ends it"),
+        (struct.pack(">qq", 0, 0), "a record of 0 bytes"),
+        (struct.pack(">qq", 1 << 62, 8) + bytes(8) + struct.pack(">qq", -1, -1), "another signature"),
+    ],
+)
+def test_a_flattened_dump_whose_records_lie_is_refused_in_one_line(records: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / "vmcore").write_bytes(b"makedumpfile".ljust(4096, b"\0") + records)
+    with pytest.raises(BadInput, match=says):
+        open_tables(tmp_path / "vmcore")
 
 
 def test_a_dump_of_the_stand_alone_tools_of_s390_is_memory_behind_a_header(tmp_path: Path) -> None:
@@ -138,11 +208,12 @@ def test_a_dump_of_s390_that_is_not_whole_or_of_another_kind_is_refused_in_one_l
     assert "\n" not in str(caught.value)
 
 
-def test_without_drgn_a_compressed_dump_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_drgn_a_dump_of_another_packer_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "drgn", None)
-    (tmp_path / "vmcore").write_bytes(b"KDUMP   " + bytes(4096))
     with pytest.raises(BadInput, match="needs drgn"):
-        open_tables(tmp_path / "vmcore")
+        open_tables(compressed(X86, tmp_path, status=LZO))
 
 
 @pytest.mark.parametrize("path", [ARM64, RISCV], ids=["arm64", "riscv64"])
@@ -257,13 +328,16 @@ def test_tables_that_refer_to_themselves_end_in_one_line(tmp_path: Path) -> None
         tables(source.reader, source.root.fmt, source.root.pfn)
 
 
+@pytest.mark.parametrize("status", [ZLIB, LZO], ids=["zlib", "another packer"])
 @pytest.mark.parametrize("part", range(3))
-def test_a_spoiled_compressed_dump_is_read_or_refused_though_the_library_dies_of_it(part: int, tmp_path: Path) -> None:
+def test_a_spoiled_compressed_dump_is_read_or_refused_though_the_library_dies_of_it(
+    part: int, status: int, tmp_path: Path
+) -> None:
     core = ElfCore(X86)
-    whole = kdump(table_frames(core), notes_of(core), "x86_64")
+    whole = kdump(table_frames(core), notes_of(core), "x86_64", status=status)
     chance = random.Random(f"kdump {part}")
-    for _ in range(8):
-        data = bytearray(whole)
+    for _ in range(SPOILED // 6 if status == ZLIB else 8):
+        data = bytearray(chance.choice((whole, flattened(whole))) if status == ZLIB else whole)
         for _ in range(chance.choice((1, 4, 32))):
             at = chance.randrange(chance.choice((480, 8192, len(data) - 8)))
             data[at : at + 8] = chance.randbytes(8)
@@ -277,9 +351,12 @@ def test_a_spoiled_compressed_dump_is_read_or_refused_though_the_library_dies_of
             assert "\n" not in str(error)
 
 
-def test_a_truncated_compressed_dump_says_so(tmp_path: Path) -> None:
-    core = ElfCore(X86)
-    data = kdump(table_frames(core), notes_of(core), "x86_64")
-    (tmp_path / "vmcore").write_bytes(data[: len(data) // 2])
-    with pytest.raises(BadInput, match=r"truncated or damaged|cannot read|is missing"):
-        lines(open_tables(tmp_path / "vmcore"))
+@pytest.mark.parametrize(
+    ("status", "says"), [(ZLIB, "truncated: "), (LZO, "truncated or damaged|cannot read|is missing")]
+)
+def test_a_truncated_compressed_dump_says_so(status: int, says: str, tmp_path: Path) -> None:
+    path = compressed(X86, tmp_path, status=status)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(BadInput, match=says):
+        lines(open_tables(path))

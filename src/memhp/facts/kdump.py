@@ -1,4 +1,4 @@
-"""makedumpfile's compressed dumps (``KDUMP   ``, flattened or not), read through drgn and its libkdumpfile.
+"""makedumpfile's dumps compressed by LZO, snappy or zstd, flattened or not, read through drgn and its libkdumpfile.
 
 Needs the extra ``drgn``; no debug information of the kernel. The library maps the file and dies of one that is cut off
 (SIGBUS), so it reads in a process of its own. Source: makedumpfile's IMPLEMENTATION, "kdump-compressed".
@@ -18,7 +18,7 @@ from memhp.facts.vmcoreinfo import VmCoreInfo, parse_vmcoreinfo
 from memhp.hw.format import U64
 from memhp.hw.reader import MissingTables
 
-_ELF = "make an ELF dump: makedumpfile -E"
+_ELF = "make another dump of it: makedumpfile -c, or -E"
 SIGNATURES = (b"KDUMP   ", b"DISKDUMP", b"makedumpfile\0")
 """How such files begin; the last is the flattened form that goes through pipes."""
 
@@ -38,7 +38,7 @@ class Kdump:
         self.where = str(path)
         if not drgn_there():
             raise BadInput(
-                "a dump that makedumpfile compressed: reading it needs drgn",
+                "a dump that LZO, snappy or zstd compressed: reading it needs drgn",
                 where=self.where,
                 fix=f"pip install 'memhp[drgn]', or {_ELF}",
             )

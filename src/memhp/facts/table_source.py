@@ -15,6 +15,7 @@ from memhp.facts.elfcore import ElfCore
 from memhp.facts.frame_runs import FrameRuns
 from memhp.facts.kcore import Kcore
 from memhp.facts.kdump import SIGNATURES, Kdump
+from memhp.facts.kdump_file import KdumpFile, KdumpFrames
 from memhp.facts.ram_image import Piece, RamImage
 from memhp.facts.vmcoreinfo import VmCoreInfo
 from memhp.hw.format import U64, Format
@@ -91,10 +92,7 @@ def open_tables(
         return _source(path, "live kernel", core, core.info, root, frames, live=True)
     begin = _begin(path)
     if begin.startswith(SIGNATURES):
-        kdump = Kdump(path)
-        frames = path.stat().st_size * 8 >> kdump.fmt.table_shift
-        root = _root_of(kdump.info, registers, arch, str(path))
-        return _source(path, "compressed dump", kdump, kdump.info, root, frames)
+        return _of_kdump(path, registers, arch)
     if begin.startswith((ELF, XZ)):
         return _of_elf(path, registers, arch)
     if begin.startswith(s390_dump.SIGNATURES):
@@ -123,6 +121,18 @@ def _of_ram(path: Path, registers: Mapping[str, int] | None, arch: str | None, p
     return _of_runs(path, "RAM", image.frame_runs(root.fmt), image.info, root)
 
 
+def _of_kdump(path: Path, registers: Mapping[str, int] | None, arch: str | None) -> TableSource:
+    dump = KdumpFile(path)
+    if not dump.packed:
+        root = _root_of(dump.info, registers, arch, str(path))
+        frames = dump.page_count * dump.block_size >> root.fmt.table_shift
+        return _source(path, "compressed dump", KdumpFrames(dump, root.fmt), dump.info, root, frames)
+    kdump = Kdump(path)
+    frames = path.stat().st_size * 8 >> kdump.fmt.table_shift
+    root = _root_of(kdump.info, registers, arch, str(path))
+    return _source(path, "compressed dump", kdump, kdump.info, root, frames)
+
+
 def _of_s390(path: Path, registers: Mapping[str, int] | None) -> TableSource:
     image = RamImage(path, s390_dump.pieces_of(path), DUMP_SEGMENTS)
     root = _root_of(image.info, registers, "s390x", str(path))
@@ -136,7 +146,7 @@ def _of_runs(path: Path, kind: str, runs: FrameRuns, info: VmCoreInfo | None, ro
 def _source(
     path: Path,
     kind: str,
-    reader: FrameRuns | Kcore | Kdump,
+    reader: FrameRuns | Kcore | Kdump | KdumpFrames,
     info: VmCoreInfo | None,
     root: Root,
     frames: int,
