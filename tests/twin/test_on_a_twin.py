@@ -16,7 +16,7 @@ from memhp.twin.fuse.server import Server
 from memhp.twin.loop import Loop
 from memhp.twin.run import served
 from twin_machines import SMALL
-from twin_runs import needs_a_twin, on_twin, scenario
+from twin_runs import needs_a_twin, on_twin, scenario, start_on_twin
 
 MEMORY = "/sys/devices/system/memory"
 
@@ -311,6 +311,14 @@ def test_the_exit_code_is_the_commands(tmp_path: Path) -> None:
     assert on_twin([small], ["sh", "-c", "kill -KILL $$"]).returncode == 128 + 9
     missing = on_twin([small], ["no-such-command"])
     assert missing.returncode == 127 and missing.stderr == "memhp: no-such-command: no such command\n"
+
+
+def test_a_signal_that_ends_a_twin_comes_to_its_command(tmp_path: Path) -> None:
+    script = "trap 'exit 9' TERM; echo there; while :; do sleep 0.1; done"
+    with start_on_twin([scenario(tmp_path, SMALL)], ["sh", "-c", script]) as process:
+        assert process.stdout is not None and process.stdout.readline() == "there\n"
+        process.terminate()
+    assert process.returncode == 9
 
 
 def test_a_command_is_not_run_when_a_file_of_the_twin_cannot_be_put_in_its_place(tmp_path: Path) -> None:
