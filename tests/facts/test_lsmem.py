@@ -12,7 +12,7 @@ import pytest
 
 from captures import DATA, captures, facts, guests, open_capture
 from memhp.errors import BadInput
-from memhp.facts import lsmem, memory_blocks
+from memhp.facts import lsmem, lsmem_output, memory_blocks
 from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks, State
 from memhp.facts.observed import Facts
 from memhp.facts.open_source import open_source
@@ -186,3 +186,35 @@ def test_unknown_columns_and_versions_are_refused() -> None:
         lsmem.columns("RANGE,colour")
     with pytest.raises(BadInput, match="want a version"):
         lsmem.release("new")
+
+
+LISTED = """\
+RANGE                                  SIZE  STATE REMOVABLE  BLOCK
+0x0000000000000000-0x00000000bfffffff    3G online       yes   0-23
+0x0000000100000000-0x000000063fffffff   21G online       yes 32-199
+"""
+
+
+def test_a_listing_without_headings_is_read_where_what_stands_in_it_tells_its_columns() -> None:
+    """``lsmem -n``, and with ``-b`` and ``--raw``, as util-linux 2.38.1 printed them."""
+    whole = lsmem_output.parse(LISTED, where="lsmem")
+    bare = LISTED.partition("\n")[2]
+    raw = " ".join(bare.split()).replace(" 0x", "\n0x") + "\n"
+    for text in (bare, raw, raw.replace("3G", "3221225472").replace("21G", "22548578304")):
+        assert lsmem_output.is_listing(text) and lsmem_output.parse(text, where="lsmem") == whole
+    full = bare.replace("0-23", "0-23 0 DMA32").replace("32-199", "32-199 1 Normal/Movable")
+    assert [block.nodes for block in lsmem_output.parse(full, where="lsmem").blocks[23:25]] == [(0,), (1,)]
+
+
+@pytest.mark.parametrize("columns", ["RANGE SIZE STATE", "RANGE STATE SIZE REMOVABLE BLOCK", "RANGE"])
+def test_one_whose_columns_cannot_be_told_is_refused_with_what_to_do(columns: str) -> None:
+    names, *rows = LISTED.splitlines()
+    cells = [dict(zip(names.split(), row.split(), strict=True)) for row in rows]
+    text = "".join(" ".join(row[name] for name in columns.split()) + "\n" for row in cells)
+    with pytest.raises(BadInput, match="take it again without -n"):
+        lsmem_output.parse(text, where="lsmem")
+
+
+def test_a_block_that_is_not_where_its_range_is_is_refused() -> None:
+    with pytest.raises(BadInput, match="is not where block 31 of 0x8000000 bytes is"):
+        lsmem_output.parse(LISTED.replace(" 32-199", " 31-198"), where="lsmem")

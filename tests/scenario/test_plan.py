@@ -1,15 +1,19 @@
 """What a hot-add takes of free memory before it pays, and in which steps a small machine grows large."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import json
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from architectures import DIRECT_MAPPED
+from captures import DATA
 from kernels import kernel, picture, plug
+from memhp.cli.main import main
 from memhp.errors import BadInput
 from memhp.linux.choices import Arch
 from memhp.linux.init import start_kernel
@@ -109,6 +113,7 @@ def test_memory_in_movable_is_of_no_use_for_struct_pages() -> None:
 
 def test_free_memory_of_the_contiguous_allocator_is_of_no_use_for_struct_pages() -> None:
     plain = machine_spec(machine("arm64-vm", "1G"))
+    plain = replace(plain, config=replace(plain.config, cma=None))
     area = Span(GiB + 512 * MiB, GiB + 768 * MiB)
     whole, cut = (Session(start_kernel(spec)) for spec in (plain, replace(plain, cma=(area,))))
     assert usable(whole.k) - usable(cut.k) == pytest.approx(area.size, rel=0.01)
@@ -243,3 +248,14 @@ def test_a_wish_for_struct_pages_in_the_memory_itself_is_planned_with_them_there
     made = plan(hosted, 64 * GiB, Wish(driver="kmem", memmap_on_memory=True))
     assert [step.size for step in made.steps] == [64 * GiB]
     assert made.needed is not None and made.needed < 1 * MiB
+
+
+def test_a_plan_says_what_it_rests_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of a machine that was read, as its steps do; a description is its author's own to know."""
+    source = DATA / "mirrored-arm64-7.2.txt"
+    page = tmp_path / "plan.html"
+    main(["rehearse", "--machine", str(source), "--plan", "1G", "--json", "--html", str(page)])
+    made = json.loads(capfd.readouterr().out)
+    assumed = {each["what"] for each in made["assumptions"] if each["basis"] == "assumed"}
+    assert set(made["plan"]["rests_on"]) and set(made["plan"]["rests_on"]) <= assumed
+    assert "If what is assumed holds" in page.read_text(encoding="utf-8")

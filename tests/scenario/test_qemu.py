@@ -238,3 +238,45 @@ def test_kernelcore_mirror_counts_wherever_it_stands_and_qemu_mirrors_nothing() 
     for options in ("kernelcore=1G kernelcore=mirror", "kernelcore=mirror kernelcore=1G", "kernelcore=mirror"):
         spec = spec_of(f"-m 8G -append '{options}'")
         assert spec.config.mirrored_kernelcore and not spec.mirrored
+
+
+LIBVIRT = """-machine pc-q35-9.2,memory-backend=pc.ram -m size=4194304k,slots=16,maxmem=33554432k
+-object '{"qom-type":"memory-backend-memfd","id":"ram-node0","share":true,"size":4294967296}'
+-numa node,nodeid=0,cpus=0-3,memdev=ram-node0 -smp 4,sockets=4,cores=1,threads=1
+-object '{"qom-type":"memory-backend-ram","id":"m0","reserve":false,"size":8589934592}'
+-device '{"driver":"virtio-mem-pci","node":0,"block-size":2097152,"requested-size":1073741824,"memdev":"m0","id":"vm0"}'
+-blockdev '{"driver":"file","filename":"a"}' -device '{"driver":"virtio-net-pci","bus":"pci.1","addr":"0x0"}'
+"""
+
+
+def test_properties_may_be_json_as_libvirt_writes_them() -> None:
+    words = LIBVIRT.replace("\n", " ")
+    plain = (
+        "-M q35 -m 4G,slots=16,maxmem=32G -smp 4 -object memory-backend-ram,id=r,size=4G -numa node,memdev=r,cpus=0-3 "
+        "-object memory-backend-ram,id=m0,size=8G "
+        "-device virtio-mem-pci,id=vm0,memdev=m0,block-size=2M,requested-size=1G"
+    )
+    assert parse(words, arch="x86_64", where="qemu") == parse(plain, arch="x86_64", where="qemu")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("-m 2G,slot=4,maxmem=8G", "what is 'slot'"),
+        ("-m 2G -devices pc-dimm,memdev=a", "what is '-devices'"),
+        ("-m 2G -object memory-backend-ram,id=a,sized=1G", "what is 'sized'"),
+        ("-m 2G -numa node,nodid=0,mem=2G", "what is 'nodid'"),
+        ("-m 2G -object memory-backend-ram,id=a,size=1G -device pc-dimm,memdev=a,nod=1", "what is 'nod'"),
+        ("-m 2G -object memory-backend-ram,id=a,size=1G -device pc-dim,memdev=a", "memory of pc-dim is not understood"),
+        ("-m 2G -device '{broken'", "not JSON"),
+    ],
+)
+def test_what_may_be_memory_mistyped_is_refused(words: str, problem: str) -> None:
+    with pytest.raises(BadInput, match=problem):
+        spec_of(words)
+
+
+def test_words_that_are_like_none_of_memory_are_passed_over() -> None:
+    more = "-mem-path /dev/hugepages -mem-prealloc -smbios type=1 -snapshot -mon chardev=m -msg timestamp=on"
+    shared = "-object memory-backend-ram,id=h,size=1M -device ivshmem-plain,memdev=h"
+    assert spec_of(f"-m 2G {more} {shared}").ram == spec_of("-m 2G").ram

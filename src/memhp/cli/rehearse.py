@@ -142,16 +142,23 @@ def rehearse(
 
 def _plan(run: "Run", session: "Session", total: str, driver: "DriverName", online: "Zone | None") -> "Plan":
     """How to add memory to the machine as the rehearsal left it. Raises :class:`BadInput` if that is dead."""
+    import msgspec
+
+    from memhp.report.assumptions import was_read
+    from memhp.scenario.schema import Plug
     from memhp.target.model.plan import Wish, default_zone, plan
+    from memhp.target.seen.assumptions import rests_on
 
     if any(step.outcome.result in {"BUG", "PANIC"} for step in run.steps):
         raise BadInput("the machine died, and nothing can be added to it", where="--plan", fix="plan before that step")
     wish = Wish(driver, zone=online or default_zone(session.k))
     with progress() as bar:
         task = bar.add_task("planning", total=None)
-        return plan(
+        made = plan(
             session,
             parse_size(total, where="--plan"),
             wish,
             progress=lambda size: bar.update(task, description=f"planning: a step of {format_size(size)}"),
         )
+    assumed = rests_on(Plug(size=made.total), run.assumptions) if was_read(run) else []
+    return msgspec.structs.replace(made, rests_on=assumed)

@@ -97,7 +97,7 @@ SECTIONS: dict[str, Callable[[Facts], Named]] = {
 }
 """The named facts of each part of a machine."""
 
-STABLE = ("iomem", "blocks", "zones", "params", "nodes")
+STABLE = ("iomem", "blocks", "zones", "params", "dax", "nodes")
 """The parts that stay as they are while nobody plugs: what a model can be held to."""
 
 

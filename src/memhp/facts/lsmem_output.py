@@ -1,7 +1,8 @@
 """What util-linux's ``lsmem`` printed, as text or JSON, read back into memory blocks: the other way of ``lsmem.py``.
 
 What it did not print is not known of them: zones without ``ZONES``, nodes without ``NODE``. Of a range that was split
-by less than it shows (``--split``) every block is taken to be like the first.
+by less than it shows (``--split``) every block is taken to be like the first. Without headings (``-n``) it is read
+where its columns are those that lsmem prints by default, or all.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -22,6 +23,17 @@ HEADER = re.compile(r" *(?:[A-Z]+ +)*RANGE(?: +[A-Z]+)*", re.MULTILINE)
 """The first line of the table."""
 
 _RANGE = re.compile(r"0x([0-9a-f]{8,16})-0x([0-9a-f]{8,16})")
+_WITHOUT_HEADINGS = {
+    "RANGE": _RANGE,
+    "SIZE": re.compile(r"[\d.]+[BKMGTPE]?"),
+    "STATE": re.compile(r"online|offline|on->off"),
+    "REMOVABLE": re.compile(r"yes|no"),
+    "BLOCK": re.compile(r"\d+(?:-\d+)?"),
+    "NODE": re.compile(r"\d+"),
+    "ZONES": re.compile(r"[A-Z]\w+(?:/[A-Z]\w+)*"),
+}
+"""Columns in the order of ``--output-all``, and what stands in each; by default there are those up to BLOCK."""
+_LEAST_COLUMNS = 5
 _PAIR = re.compile(r'([A-Z]+)="([^"]*)"')
 _BLOCKS = re.compile(r"(\d+)(?:-(\d+))?")
 _BLOCK_SIZE = re.compile(r"Memory block size: +(\S+)")
@@ -31,7 +43,7 @@ _ZONES = {"Highmem": "HighMem", "None": "none", "Unknown": "none"}
 
 def is_listing(text: str) -> bool:
     """Whether a text may be what ``lsmem`` prints, in any form."""
-    return is_json(text) or HEADER.match(text.lstrip()) is not None or _PAIR.match(text) is not None
+    return is_json(text) or any(form.match(text.lstrip()) for form in (HEADER, _PAIR, _RANGE))
 
 
 def is_json(text: str) -> bool:
@@ -60,6 +72,8 @@ def parse(text: str, *, where: str) -> MemoryBlocks:
             raise BadInput(f"{row['RANGE']} is not made of blocks of {size:#x} bytes", where=place)
         if span.size // size > COUNT.most:
             raise COUNT.refusal(place)
+        if (named := _BLOCKS.fullmatch(row.get("BLOCK", ""))) and int(named[1]) != span.start // size:
+            raise BadInput(f"{row['RANGE']} is not where block {named[1]} of {size:#x} bytes is", where=place)
         for index in range(span.start // size, span.end // size):
             if index in blocks:
                 raise BadInput(f"lists memory{index} twice", where=place)
@@ -81,6 +95,9 @@ def _of_table(text: str, where: str) -> Iterator[tuple[str, Row]]:
             raw = "  " not in line.strip()
             ends = [(match[0], match.end()) for match in re.finditer(r"\S+", line)]
             continue
+        if not ends and _RANGE.match(line.lstrip()):
+            yield f"{where}:{number}", _without_headings(number, line, where)
+            continue
         if not line.strip() or not ends:
             ends = []
             continue
@@ -99,6 +116,17 @@ def _of_table(text: str, where: str) -> Iterator[tuple[str, Row]]:
             end = match.end() if match is not None else header_end
             cells[column], at = line[at:end].strip(), end
         yield f"{where}:{number}", cells
+
+
+def _without_headings(number: int, line: str, where: str) -> Row:
+    """A line whose columns are told by what stands in them. Raises :class:`BadInput` where they are others."""
+    words = line.split()
+    row = dict(zip(_WITHOUT_HEADINGS, words, strict=False))
+    fits = all(_WITHOUT_HEADINGS[column].fullmatch(word) for column, word in row.items())
+    if not fits or not _LEAST_COLUMNS <= len(words) <= len(_WITHOUT_HEADINGS):
+        columns = " ".join(_WITHOUT_HEADINGS)
+        raise bad_line(where, number, line, f"headings, or {columns} in this order: take it again without -n")
+    return row
 
 
 def _of_json(text: str, where: str) -> Iterator[tuple[str, Row]]:

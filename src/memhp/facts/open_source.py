@@ -191,7 +191,7 @@ def _read_report(path: Path) -> Source:
         raise BadInput(
             "is a file, not a machine",
             where=str(path),
-            fix="give a folder, a .tar.xz of one, a kernel log, or what lsmem printed",
+            fix="give a folder, a .tar.xz of one, a kernel log, or what lsmem printed with its headings",
         )
     return FileSource(str(path), "report", files)
 

@@ -8,14 +8,15 @@ unless a name says pages or order.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from memhp.errors import BadInput
 from memhp.hw.unchanging import Unchanging
 from memhp.linux.arch.registry import ARCHES, Arch, port
-from memhp.linux.choice import check_types
+from memhp.linux.choice import check_types, value_in
 from memhp.linux.choices import ArchProfile, MemmapOnMemory, Profile
 from memhp.linux.profiles import PROFILES
+from memhp.linux.release import Since, parse_release
 from memhp.units import KiB, format_size
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Config(Unchanging):
     mirrored_kernelcore: bool = False
     """``kernelcore=mirror``: what firmware does not mirror is to be ZONE_MOVABLE; amounts count no more."""
     cma: Cma | None = None
-    """``cma=``: what boot reserves for the contiguous memory allocator."""
+    """What boot reserves for the contiguous memory allocator (``cma=``, or ``CONFIG_CMA_SIZE_MBYTES``)."""
     hypervisor: bool = True
     """x86: whether CPUID says that there is a hypervisor (decides the memory block size from 64 GiB on)."""
     memory_block_advice: int = 0
@@ -221,6 +222,12 @@ class Config(Unchanging):
     def choices(self) -> ArchProfile:
         """The profile's record for this architecture."""
         return self.profile.arch(self.arch)
+
+    def value_since(self, steps: tuple[Since, ...]) -> Any:
+        """The value that the kernel's release has, of those that came one after the other."""
+        release = parse_release(self.profile.release)
+        assert release is not None
+        return value_in(release, steps)
 
     @cached_property
     def max_physmem_bits(self) -> int:

@@ -180,13 +180,14 @@ def start_kernel(spec: MachineSpec) -> Kernel:
     for area in (*cma, *spec.untouched):
         k.memblock.memblock_reserve(area.start, area.size)
     k.port.paging_init(k)
-    if config.cma is not None and not k.port.memmap_before_cma:
+    memmap_first = config.value_since(k.port.memmap_before_cma)
+    if config.cma is not None and not memmap_first:
         cma = tuple(_cma(k, config.cma))
     sparse_init(k)
-    if config.cma is not None and k.port.memmap_before_cma:
+    if config.cma is not None and memmap_first:
         cma = tuple(_cma(k, config.cma))
     free_area_init(k)
-    late = _reserve_early(k, spec)
+    late = _reserve_early(k, spec, cma)
     for area in spec.untouched:
         k.memblock.memblock_phys_free(area.start, area.size)
     memblock_free_all(k)
@@ -283,7 +284,7 @@ def efi_find_mirror(k: Kernel, mirrored: tuple[Span, ...]) -> None:
         k.hw.log(f"efi: Memory: {sum(span.size for span in mirrored) >> 20}M/{total >> 20}M mirrored memory")
 
 
-def _reserve_early(k: Kernel, spec: MachineSpec) -> list[Span]:
+def _reserve_early(k: Kernel, spec: MachineSpec, cma: tuple[Span, ...]) -> list[Span]:
     """Keep what early boot allocates: so much in each zone that managed pages are as known, or a lump sum.
 
     Gives the PFNs of what boot gives back once it has set the watermarks.
@@ -299,7 +300,7 @@ def _reserve_early(k: Kernel, spec: MachineSpec) -> list[Span]:
     for (nid, kind), managed in spec.managed.items():
         zone = k.nodes[nid].zone(kind)
         span = Span(zone.start_pfn * size, zone.end_pfn * size)
-        lent = sum(area.clip(span).size for area in (*spec.cma, *spec.untouched) if area.overlaps(span))
+        lent = sum(area.clip(span).size for area in (*cma, *spec.untouched) if area.overlaps(span))
         back = spec.given_back.get((nid, kind), 0)
         surplus = k.memblock.free_size(span.start, span.end) + lent - (managed - back) * size
         kept = _reserve_from_top(k, span, surplus)

@@ -161,6 +161,11 @@ def own_place(function: FunctionType) -> str:
     return f"{file}:{code.co_name}" if file and _is_public(code) else ""
 
 
+def file_of(function: Callable[..., Any]) -> str:
+    """The kernel's file of the module that a function is in."""
+    return str(function.__globals__.get("KERNEL_FILE", ""))
+
+
 def is_stated(function: FunctionType) -> bool:
     """Whether it is said where in the kernel a function is, and be it that it is where its caller is."""
     code = function.__code__

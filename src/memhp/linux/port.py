@@ -203,8 +203,13 @@ class Port(Protocol):
     """Fields of a configuration that say what only CPUs of this architecture can do."""
     own_options: tuple[str, ...]
     """Other fields of a configuration that only this architecture's code reads, and a scenario may name."""
-    memmap_before_cma: bool
-    """Whether ``setup_arch()`` allocates struct pages before it reserves memory for CMA."""
+    memmap_before_cma: tuple[Since, ...]
+    """Whether boot allocates struct pages before it reserves memory for CMA, since which release."""
+    cma_from_below: bool
+    """Whether that takes the lowest memory that fits."""
+    cma_sizes: Mapping[int, tuple[Since, ...]]
+    """By page size, bytes that boot reserves for CMA where the command line does not say (``CONFIG_CMA_SIZE_MBYTES``),
+    as Debian builds kernels since which release; none for those that are not here."""
     mem_is_an_end: bool
     """Whether ``mem=`` names the physical address at which RAM ends; else how much of it there is."""
     reads_memmap_option: bool

@@ -13,7 +13,7 @@ from memhp.report.assumptions import sentence, was_read
 from memhp.report.changes import changes, first_entry, frames, what_changed
 from memhp.report.machine import machine_text, ram_text
 from memhp.report.obstacles import in_the_way, in_the_way_table
-from memhp.report.plan import bill_text, largest_text, reached_text, self_hosted_text
+from memhp.report.plan import bill_text, largest_text, reached_text, rests_text, self_hosted_text
 from memhp.report.plan_page import plan_picture, plan_table
 from memhp.report.rendering import Head, PageTable, code, render
 from memhp.report.strip import KINDS, ZONES, kinds_of, scale_of, strip, zone_class, zones_of
@@ -165,12 +165,19 @@ def _zone_rows(run: Run) -> Iterator[tuple[str, ...]]:
             yield (zone.zone, str(zone.node), code(f"{zone.start:#x}"), *sizes)
 
 
+def _plan_texts(plan: Plan) -> Iterator[str]:
+    yield from (bill_text(plan), largest_text(plan))
+    if plan.rests_on:
+        yield rests_text(plan)
+    yield self_hosted_text(plan)
+
+
 def _plan(plan: Plan, run: Run) -> dict[str, object]:
     return {
         "title": f"Plan: {exact_size(plan.total)} more, {plan.driver}",
         "reached": plan.reached == plan.total,
         "verdict": reached_text(plan),
-        "texts": (bill_text(plan), largest_text(plan), self_hosted_text(plan)),
+        "texts": tuple(_plan_texts(plan)),
         "picture": plan_picture(plan, run.state.blocks) if plan.steps else "",
         "table": plan_table(plan) if plan.steps else None,
         "reserve": format_size(plan.reserve),

@@ -29,6 +29,8 @@ def print_plan(out: Console, plan: Plan, *, below: bool = False) -> None:
         print_table(out, COLUMNS, _steps(plan))
         out.print()
     print_wrapped(out, _verdict(plan), hang=2)
+    if plan.rests_on:
+        print_wrapped(out, Text(f"  {rests_text(plan)}", style="dim"), hang=2)
     print_wrapped(out, Text(f"  {self_hosted_text(plan)}"), hang=2)
 
 
@@ -63,6 +65,11 @@ def reached_text(plan: Plan) -> str:
     if plan.reached < plan.total:
         return f"No further step is safe after {exact_size(plan.reached)}: {plan.short}."
     return f"{format_count(len(plan.steps), 'step')} to {exact_size(plan.total)}."
+
+
+def rests_text(plan: Plan) -> str:
+    """What has to hold for the plan, of what was assumed."""
+    return f"If what is assumed holds: {', '.join(plan.rests_on)}."
 
 
 def self_hosted_text(plan: Plan) -> str:

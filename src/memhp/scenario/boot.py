@@ -9,10 +9,9 @@ import msgspec
 
 from memhp.errors import BadInput
 from memhp.linux.arch.registry import ports
-from memhp.linux.choice import value_in
 from memhp.linux.config import Cma, Config, Core
 from memhp.linux.drivers.acpi.numa.srat import memory_block_advice
-from memhp.linux.release import parse_release, since
+from memhp.linux.release import first, since
 from memhp.scenario.schema import Boot, Build, Cpu, MachineText, Memory, Size
 from memhp.spans import Span
 from memhp.units import parse_size
@@ -48,6 +47,12 @@ def cma(text: Size, *, where: str) -> Cma:
     base, dash, limit = place.partition("-")
     told = Cma(*(parse_size(each, where=where) if each else 0 for each in (size, base, limit)))
     return told._replace(limit=told.base + told.size) if at and not dash else told
+
+
+def with_usual_cma(config: Config) -> Config:
+    """A configuration that reserves for CMA what Debian builds such a kernel to, where nobody says how much."""
+    size = config.value_since(config.port.cma_sizes.get(config.page_size, (first(0),)))
+    return replace(config, cma=Cma(size)) if config.cma is None and size else config
 
 
 def core(text: Size, *, where: str) -> Core:
@@ -116,9 +121,7 @@ def with_build(config: Config, build: Build | None, where: str = "scenario") -> 
 
 def _leave_vmemmap_out(config: Config, where: str) -> None:
     """Refuse a build without ``CONFIG_SPARSEMEM_VMEMMAP`` that there is not, or that is not modelled."""
-    release = parse_release(config.profile.release)
-    assert release is not None
-    left = value_in(release, (*config.port.vmemmap_left_out(config), VMEMMAP_ALWAYS))
+    left = config.value_since((*config.port.vmemmap_left_out(config), VMEMMAP_ALWAYS))
     where = f"{where}.{VMEMMAP}"
     if left == "selected":
         build = f"{config.arch} of {config.profile.release} with {config.va_bits}-bit addresses"

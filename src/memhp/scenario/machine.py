@@ -8,7 +8,7 @@ from memhp.linux.arch.registry import ARCHES
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram
 from memhp.linux.profiles import profile
-from memhp.scenario.boot import check_read, with_boot, with_build, with_cpu, with_cxl
+from memhp.scenario.boot import check_read, with_boot, with_build, with_cpu, with_cxl, with_usual_cma
 from memhp.scenario.choices import with_choices
 from memhp.scenario.error_keys import machine_keys
 from memhp.scenario.explain import quoted
@@ -96,7 +96,8 @@ def described_config(text: MachineText, base: Preset, where: str) -> Config:
     )
     check_read(config, text)
     config = with_build(config, text.build, where)
-    return with_cxl(with_boot(with_cpu(config, text.cpu), text.boot), text.cxl_windows, where=where)
+    config = with_cxl(with_boot(with_cpu(config, text.cpu), text.boot), text.cxl_windows, where=where)
+    return with_usual_cma(config)
 
 
 def _ram(text: MachineText, base: Preset, where: str) -> tuple[Ram, ...]:

@@ -4,7 +4,8 @@ QEMU: ``hw/i386/pc_q35.c:pc_q35_init``, ``hw/i386/pc_piix.c:pc_init1``, ``hw/i38
 ``hw/arm/virt.c``, ``hw/riscv/virt.c``, ``hw/loongarch/virt.c``. Cloud Hypervisor: ``arch/src/*/layout.rs``,
 ``arch/src/*/mod.rs:arch_memory_regions``, ``vmm/src/memory_manager.rs:start_addr``. Firecracker:
 ``src/vmm/src/arch/*/layout.rs``, ``src/vmm/src/arch/*/mod.rs:arch_memory_regions``, ``src/vmm/src/builder.rs:
-allocate_virtio_mem_address``.
+allocate_virtio_mem_address``. All were read in the repositories of the projects; what firmware keeps of RAM is what
+guests said (``BIOS-e820``), so on microvm the last page below 4 GiB.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -113,7 +114,10 @@ def _i440fx(ram: int) -> Ranges:
 
 
 _CLOUD = DevicePlace(align=128 * MiB)
-"""Cloud Hypervisor: behind RAM at a memory block of Linux (``VIRTIO_MEM_ALIGN_SIZE``), on x86 not below 4 GiB."""
+"""Cloud Hypervisor: behind RAM at a memory block of Linux (``VIRTIO_MEM_ALIGN_SIZE``)."""
+
+_CLOUD_ABOVE_4G = _CLOUD._replace(start=4 * GiB)
+"""On x86 and arm64 not below 4 GiB (``RAM_64BIT_START``)."""
 
 _FIRE = DevicePlace(start=512 * GiB, align=128 * MiB)
 """Firecracker: virtio-mem regions behind the second gap for devices (``past_mmio64_memory``)."""
@@ -135,7 +139,7 @@ PC = Platform(_above_4g(3 * GiB), 4 * KiB, (LEGACY,))
 PLATFORMS: dict[tuple[str, str], Platform] = {
     ("x86_64", "q35"): Platform(_q35, 4 * KiB, (LEGACY,), ACPI_DATA),
     ("x86_64", "pc"): Platform(_i440fx, 4 * KiB, (LEGACY,), ACPI_DATA, usual=True),
-    ("x86_64", "microvm"): Platform(_above_4g(3 * GiB), 4 * KiB, (LEGACY,), pluggable=False),
+    ("x86_64", "microvm"): Platform(_above_4g(3 * GiB), 4 * KiB, (LEGACY,), 4 * KiB, pluggable=False),
     ("arm64", "virt"): Platform(_from_ram_start("arm64"), usual=True, device_tree=True),
     ("riscv64", "virt"): Platform(_from_ram_start("riscv64"), pluggable=False, usual=True, device_tree=True),
     ("loongarch64", "virt"): Platform(lambda ram: ((0, 256 * MiB), (2 * GiB, REST)), usual=True, device_tree=True),
@@ -151,8 +155,12 @@ QEMU_CPU = {
 """What QEMU calls its usual CPU of each architecture."""
 
 CLOUD_HYPERVISOR: dict[str, Platform] = {
-    "x86_64": Platform(_above_4g(3 * GiB), 4 * KiB, ((640 * KiB, 1 * MiB),), slots=_CLOUD_SLOTS, devices=_CLOUD),
-    "arm64": Platform(lambda ram: ((1 * GiB, 3 * GiB - 64 * MiB), (4 * GiB, REST)), slots=_CLOUD_SLOTS, devices=_CLOUD),
+    "x86_64": Platform(
+        _above_4g(3 * GiB), 4 * KiB, ((640 * KiB, 1 * MiB),), slots=_CLOUD_SLOTS, devices=_CLOUD_ABOVE_4G
+    ),
+    "arm64": Platform(
+        lambda ram: ((1 * GiB, 3 * GiB - 64 * MiB), (4 * GiB, REST)), slots=_CLOUD_SLOTS, devices=_CLOUD_ABOVE_4G
+    ),
     "riscv64": Platform(_from(1 * GiB), slots=0, devices=_CLOUD),
 }
 """By architecture."""
@@ -167,4 +175,7 @@ FIRECRACKER: dict[str, Platform] = {
     ),
     "arm64": Platform(_firecracker((2 * GiB, 254 * GiB)), first=2 * GiB + 2 * MiB, slots=_FIRE_SLOTS, devices=_FIRE),
 }
-"""By architecture: as releases from 1.13 on have it, whose gap below 4 GiB is a GiB and not 768 MiB."""
+"""By architecture: as releases from 1.13 on have it."""
+
+FIRECRACKER_1_12 = Platform(_above_4g(4 * GiB - 768 * MiB), 4 * KiB, (LEGACY,), slots=0, pluggable=False)
+"""On x86-64 before: the gap below 4 GiB has 768 MiB, there is none above, and nothing to plug."""

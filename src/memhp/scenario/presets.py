@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from memhp.errors import BadInput, one_of
 from memhp.linux.arch.registry import Arch
-from memhp.scenario.platforms import CLOUD_HYPERVISOR, FIRECRACKER, PC, PLATFORMS, Platform
+from memhp.scenario.platforms import CLOUD_HYPERVISOR, FIRECRACKER, FIRECRACKER_1_12, PC, PLATFORMS, Platform
 from memhp.units import GiB, KiB, MiB, TiB
 
 
@@ -43,6 +43,7 @@ _ALL = [
     Preset("x86-microvm", "x86-64 microvm of QEMU", "x86_64", PLATFORMS["x86_64", "microvm"], 48),
     Preset("x86-cloud-hypervisor", "x86-64 guest of Cloud Hypervisor", "x86_64", CLOUD_HYPERVISOR["x86_64"], 48),
     Preset("x86-firecracker", "x86-64 guest of Firecracker", "x86_64", FIRECRACKER["x86_64"], 48),
+    Preset("x86-firecracker-1.12", "x86-64 guest of Firecracker before 1.13", "x86_64", FIRECRACKER_1_12, 48),
     Preset(
         "x86-server",
         "x86-64 server without a hypervisor",

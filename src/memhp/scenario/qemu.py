@@ -1,16 +1,18 @@
 """A QEMU command line, as far as it decides about memory: RAM, NUMA nodes, slots, and devices that are memory.
 
-Words that have nothing to do with memory are passed over; memory that this does not understand is refused, so that no
-machine is taken for a smaller one. Numbers without a unit are MiB for ``-m`` and ``-numa``, bytes elsewhere
+Words that have nothing to do with memory are passed over; memory that this does not understand is refused, and so is
+what looks like a word of memory mistyped, so that no machine is taken for a smaller one. Properties may be written as
+JSON, as libvirt does. Numbers without a unit are MiB for ``-m`` and ``-numa``, bytes elsewhere
 (``qemu-options.hx``).
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from memhp.errors import BadInput
+from memhp.errors import BadInput, slip_of
 from memhp.facts import cmdline
 from memhp.facts.cmdline import Cmdline
 from memhp.linux.arch.registry import ports
@@ -27,6 +29,10 @@ _MEMORY_BACKEND = "memory-backend-"
 _DIMM = ("pc-dimm",)
 _NVDIMM = ("nvdimm",)
 _VIRTIO_MEM = ("virtio-mem-pci", "virtio-mem-device", "virtio-mem")
+_OPTIONS = ("-m", "-memory", "-M", "-machine", "-numa", "-object", "-device", "-append")
+"""What is read of a command line and like no other option."""
+_NO_MEMORY = ("ivshmem-plain",)
+"""Devices with a memory backend that Linux finds no RAM in."""
 _NOT_UNDERSTOOD = ("virtio-pmem-pci", "cxl-type3", "sgx-epc")
 
 
@@ -85,7 +91,7 @@ def parse(text: str, *, arch: str | None, where: str) -> QemuCommand:
     options = list(_options(words, where))
     program = words[0] if words and not words[0].startswith("-") else ""
     arch = arch or _arch(program) or USUAL_ARCH
-    memory = _merged(options, ("-m", "-memory"), "size", where)
+    memory = _known_properties(_merged(options, ("-m", "-memory"), "size", where), "size slots maxmem", f"{where}: -m")
     ram = _size(memory.get("size", ""), MiB, where, "-m") or DEFAULT_RAM
     backends = dict(_backends(options, where))
     nodes = tuple(_nodes(options, backends, ram, where))
@@ -117,6 +123,7 @@ def _options(words: list[str], where: str) -> Iterator[tuple[str, str]]:
     """Every option with its value, "" for one that has none."""
     for at, word in enumerate(words):
         if word.startswith("-"):
+            _refuse_typo(word, _OPTIONS, where)
             following = words[at + 1] if at + 1 < len(words) else ""
             yield word, "" if following.startswith("-") else following
         elif at and not words[at - 1].startswith("-"):
@@ -129,8 +136,38 @@ def _arch(program: str) -> str | None:
     return next((each.name for each in ports() for word in each.uname_words if name.endswith(f"-{word}")), None)
 
 
+def _refuse_typo(word: str, known: Iterable[str], where: str) -> None:
+    """Raises :class:`BadInput` for a word that is none of some, and like one of them."""
+    known = tuple(known)
+    if word not in known and (near := slip_of(word, known)):
+        raise BadInput(f"what is {word!r}?", where=where, fix=f"did you mean {near}?")
+
+
+def _known_properties(told: Properties, known: str, where: str) -> Properties:
+    """The same properties, if none is like one that is read and is not it. Raises :class:`BadInput`."""
+    for name in told:
+        _refuse_typo(name, known.split(), where)
+    return told
+
+
+def _of_json(text: str, where: str) -> dict[str, str]:
+    """``{"driver": "pc-dimm", …}`` as a mapping of text; lists and objects in it are passed over."""
+    try:
+        told = json.loads(text)
+        words = {True: "on", False: "off"}
+        return {
+            name: words[value] if isinstance(value, bool) else str(value)
+            for name, value in told.items()
+            if isinstance(value, str | int)
+        }
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise BadInput(f"not JSON: {text[:40]!r}", where=where, fix="quote it as a shell wants it") from error
+
+
 def properties(text: str, first: str, where: str) -> dict[str, str]:
-    """``first,key=value,flag`` as a mapping; a first word without ``=`` is the value of `first`."""
+    """``first,key=value,flag`` as a mapping, or what JSON says; a first word without ``=`` is the value of `first`."""
+    if text.startswith("{"):
+        return _of_json(text, where)
     found: dict[str, str] = {}
     for at, word in enumerate(text.split(",")):
         name, equals, value = word.partition("=")
@@ -170,7 +207,7 @@ def _size(text: str, unit: int, where: str, what: str) -> int:
     """Bytes of a size, in `unit` where it says none; 0 where there is none."""
     if not text:
         return 0
-    size = parse_size(text, where=f"{where}: {what}")
+    size = parse_size(text[:-1] + text[-1].upper(), where=f"{where}: {what}")
     return size * unit if text.isdigit() else size
 
 
@@ -183,8 +220,9 @@ def _number(text: str, where: str, what: str) -> int:
 def _backends(options: list[tuple[str, str]], where: str) -> Iterator[tuple[str, int]]:
     """The memory backends by name, with their sizes."""
     for name, value in options:
-        if name == "-object" and value.startswith(_MEMORY_BACKEND):
-            told = properties(value, "qom-type", where)
+        told = properties(value, "qom-type", where) if name == "-object" else {}
+        if told.get("qom-type", "").startswith(_MEMORY_BACKEND):
+            _known_properties(told, "qom-type id size", f"{where}: -object {told.get('id', '')}")
             yield told.get("id", ""), _size(told.get("size", ""), 1, where, f"-object {told.get('id', '')}")
 
 
@@ -198,7 +236,9 @@ def _backend(backends: Mapping[str, int], name: str, where: str) -> int:
 def _nodes(options: list[tuple[str, str]], backends: Mapping[str, int], ram: int, where: str) -> Iterator[NumaNode]:
     """The nodes of ``-numa node``; all RAM together must be what ``-m`` says."""
     nodes = [
-        properties(value, "kind", where) for name, value in options if name == "-numa" and value.startswith("node")
+        _known_properties(properties(value, "kind", where), "kind mem memdev cpus nodeid", f"{where}: -numa")
+        for name, value in options
+        if name == "-numa" and value.startswith("node")
     ]
     sizes = []
     for at, told in enumerate(nodes):
@@ -233,7 +273,12 @@ def _devices(options: list[tuple[str, str]], backends: Mapping[str, int], where:
         if driver in _NOT_UNDERSTOOD:
             raise BadInput(f"memory of {driver} is not understood", where=where, fix="write it as a `dax` step instead")
         if driver not in _DIMM + _NVDIMM + _VIRTIO_MEM:
+            if "memdev" in told and driver not in _NO_MEMORY:
+                known = ", ".join(_DIMM + _NVDIMM + _VIRTIO_MEM[:1])
+                raise BadInput(f"memory of {driver} is not understood", where=where, fix=f"devices known: {known}")
             continue
+        keys = "driver id memdev node addr memaddr block-size requested-size label-size"
+        _known_properties(told, keys, f"{where}: -device {driver}")
         size = _backend(backends, told.get("memdev", ""), where)
         node = _number(told.get("node", "0"), where, f"-device {driver}")
         place = told.get("memaddr" if driver in _VIRTIO_MEM else "addr")

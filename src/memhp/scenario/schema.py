@@ -115,6 +115,10 @@ class Dax(Step, frozen=True, tag="dax"):
     ranges: list[Memory] | None = None
     """The parts of the region that the device has, in its order, where it was put together from several (its
     ``mappingN``); only of a region without a namespace. By default all of it."""
+    allocate: Size | None = None
+    """How much of such a region the device is to have (its `size` attribute, ``daxctl create-device -s``): it grows
+    into the lowest part that no other device has, and shrinks from its end. A device whose number of the region is that
+    of one that is there (``dax0.1``) is made in the same region."""
     map: Literal["mem", "dev"] | None = None
     """Where struct pages are kept for device-dax: in RAM, as at first, or in the region itself."""
     align: Size | None = None
@@ -244,6 +248,8 @@ class XenTarget(Step, frozen=True, tag="xen-target"):
 
     target: Size | None = None
     """What the domain is to have, as its ``xen_memory0/target_kb`` says; at first all it has."""
+    max: Size | None = None
+    """What Xen lets the domain have at most from now on (``xl mem-max``); by default whatever it asks for."""
     unpopulated: Size | None = None
     """Pages that a driver takes from the balloon to map other domains' memory there."""
     hotplug_unpopulated: bool | None = None

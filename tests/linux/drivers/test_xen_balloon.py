@@ -108,3 +108,27 @@ def test_pages_without_memory_behind_them_are_added_only_if_that_is_allowed() ->
     _, k = run('do = "xen-target", unpopulated = "64M", hotplug_unpopulated = true')
     assert sum(end - first for first, end, _ in k.memory_blocks) == 17
     assert managed(run()[1]) == managed(k)
+
+
+def test_xen_gives_no_more_than_the_domain_may_have() -> None:
+    """``increase_reservation()``: what Xen does not give stays in the balloon, and the driver tries again."""
+    done, k = run(target(2300), 'do = "xen-target", target = "3G", max = "2500M", expect = "ENOMEM"')
+    assert k.statics(BalloonStats).current_pages == 2500 * MiB // 4096
+    assert done.steps[1].outcome.reason == "Xen gives the domain 572 MiB less than the target"
+    _, k = run(target(2300), 'do = "xen-target", target = "3G", max = "4G"')
+    assert k.statics(BalloonStats).current_pages == 3 * GiB // 4096
+
+
+def test_a_balloon_takes_no_more_than_si_mem_available_has() -> None:
+    """``balloon_thread()`` goes on while more is free than all zones together keep in reserve."""
+    _, k = run('do = "xen-target", target = "20M", expect = "ENOMEM"')
+    free = sum(zone.free.size for zone in k.zones())
+    reserves = sum(
+        min(max(zone.lowmem_reserve.values(), default=0) + zone.watermark_high, zone.present) for zone in k.zones()
+    )
+    assert free - reserves < 512 and free > sum(zone.watermark_min for zone in k.zones())
+
+
+def test_what_keeps_a_page_is_named() -> None:
+    done, _ = run(target(2300), 'do = "offline", blocks = [16], expect = "EBUSY"')
+    assert "its driver (drivers/xen/balloon.c) keeps it" in (done.steps[1].outcome.advice or "")

@@ -7,6 +7,7 @@ memory_block_size_bytes`` and their like.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from memhp.hw.formats import chosen
@@ -19,7 +20,7 @@ from memhp.spans import Span
 from memhp.units import GiB
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from memhp.hw.format import Format
     from memhp.linux.areas import Area
@@ -51,7 +52,9 @@ class GenericPort(GenericTables, Port):
     boot_limit_is_the_cpus = False
     cpu_features: tuple[str, ...] = ()
     own_options: tuple[str, ...] = ()
-    memmap_before_cma = False
+    memmap_before_cma: tuple[Since, ...] = (first(False),)
+    cma_from_below = False
+    cma_sizes: Mapping[int, tuple[Since, ...]] = MappingProxyType({})
     mem_is_an_end = False
     reads_memmap_option = False
     cmdline_options: tuple[str, ...] = ()

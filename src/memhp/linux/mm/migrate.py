@@ -13,9 +13,10 @@ from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mm.balloon import balloon_page_dequeue, balloon_page_enqueue
 from memhp.linux.mm.hugetlb import GIGANTIC_USES, POOLS, dequeue_hugetlb_folio_nodemask, huge_page_order, huge_pages
+from memhp.linux.mm.memory_hotplug_online import Onlining
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mmzone import PageFlags, ZoneType
-from memhp.linux.place import here, kernel_function, of_file
+from memhp.linux.place import file_of, here, kernel_function, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -69,10 +70,10 @@ def scan_movable_pages(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
         if owner.use in MOVABLE_USES:
             return lo
         if owner.use is Use.OFFLINE:
-            raise _kept(lo, owner.tag)
+            raise _kept(k, lo, owner.tag)
     if kept is not None:
         holder = k.hw.memory.owners.get(kept)
-        raise _kept(kept, holder.tag if holder is not None else "")
+        raise _kept(k, kept, holder.tag if holder is not None else "")
     return None
 
 
@@ -91,12 +92,15 @@ def _first_kept(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
     return None
 
 
-def _kept(pfn: int, tag: str) -> KernelError:
+def _kept(k: Kernel, pfn: int, tag: str) -> KernelError:
+    """A page that a driver holds: the one that it is marked with, or that decides which pages go online."""
+    decides = k.statics(Onlining).online_page_callback
+    keeper = tag or (file_of(decides) if decides is not None else "drivers/virtio/virtio_balloon.c")
     return KernelError(
         EBUSY,
         "unmovable page",
         place=here(),
-        advice=f"PFN {pfn:#x} is logically offline and its driver ({tag or 'unknown'}) keeps it: deflate the balloon, "
+        advice=f"PFN {pfn:#x} is logically offline and its driver ({keeper}) keeps it: deflate the balloon, "
         "or have the device give back what it unplugged",
     )
 

@@ -3,14 +3,17 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from errno import EBUSY
+from errno import EACCES, EBUSY, EINVAL, ENXIO
 
 from memhp.errors import BadInput, KernelError
 from memhp.hw.devices.pmem import plug_pmem
 from memhp.linux.drivers.dax.bus import (
+    Allocated,
+    DaxRegions,
     DevDax,
     alloc_dax_region,
     dax_region_unregister,
+    dev_dax_resize,
     devm_create_dev_dax,
     memmap_on_memory_store,
     unregister_dev_dax,
@@ -40,6 +43,8 @@ class Region:
     """Whether it starts with a namespace's metadata."""
     ranges: tuple[Span, ...] = ()
     """What of it the device has, if not all."""
+    seed: bool = False
+    """Whether the device has nothing yet."""
     mode: schema.DaxMode = "none"
     disk: DevPagemap | None = None
     """What the block driver mapped, in mode `raw`."""
@@ -48,6 +53,11 @@ class Region:
     dev: DevDax | None = None
     stays: list[Span] = field(default_factory=list)
     """Memory that kmem left behind, as not all its blocks were offline."""
+
+    @property
+    def device_ranges(self) -> tuple[Span, ...]:
+        """What of it the device has."""
+        return () if self.seed else self.ranges or (self.span,)
 
     @property
     def pgmap(self) -> DevPagemap | None:
@@ -63,11 +73,15 @@ def dax(
     `devices`: where virtio-mem devices have their memory (bytes), which a new region must leave free.
     Raises :class:`BadInput`.
     """
-    region = regions.get(step.device) or _plug(k, regions, step, devices)
+    region = regions.get(step.device) or _create(regions, step) or _plug(k, regions, step, devices)
     if step.namespace is not None:
         region.namespace = step.namespace
+    others = [(span, name) for name, each in _siblings(regions, step.device).items() for span in each.device_ranges]
     if step.ranges is not None:
-        region.ranges = tuple(_ranges(k, region, step.ranges))
+        region.ranges = tuple(_ranges(k, region, step.ranges, others))
+    if step.allocate is not None:
+        region.ranges = _resized(k, region, step, others)
+        _device(k, region, step)
     if step.mode is not None:
         _unbind(k, region, notes)
         try:
@@ -80,6 +94,46 @@ def dax(
         memmap_on_memory_store(k, region.dev, step.memmap_on_memory, kmem=region.mode == "kmem")
     if step.pinned is not None:
         _pin(k, region, step.pinned)
+
+
+def _siblings(regions: dict[str, Region], name: str) -> dict[str, Region]:
+    """The other devices in a device's region."""
+    number = region_number(name)
+    return {other: each for other, each in regions.items() if other != name and region_number(other) == number}
+
+
+def _create(regions: dict[str, Region], step: schema.Dax) -> Region | None:
+    """One more device in a region that is there (``create_store()``); None where its region is not, or it brings one.
+
+    Raises EINVAL for a namespace, whose device is all of it.
+    """
+    sibling = next(iter(_siblings(regions, step.device).values()), None)
+    if sibling is None or step.at is not None:
+        return None
+    if sibling.namespace:
+        place = "drivers/dax/bus.c:create_store"
+        raise KernelError(EINVAL, "the region is static", place=place, advice="a namespace has one device")
+    if step.allocate is None and step.ranges is None:
+        raise BadInput("how much of the region has it?", where="allocate", fix="write a size, or `ranges`")
+    regions[step.device] = Region(sibling.span, sibling.node, namespace=False, seed=True)
+    return regions[step.device]
+
+
+def _resized(k: Kernel, region: Region, step: schema.Dax, others: list[Allocated]) -> tuple[Span, ...]:
+    """What a device has once its size was written. Raises EBUSY where it has a driver, EACCES of a namespace."""
+    place = "drivers/dax/bus.c:dev_dax_resize"
+    if region.namespace:
+        text = "the size of a namespace's device is not to be written"
+        raise KernelError(EACCES, text, place="drivers/dax/bus.c:dev_dax_visible", advice="write namespace = false")
+    if region.mode != "none":
+        raise KernelError(EBUSY, "the device has a driver", place=place, advice='unbind it first: mode = "none"')
+    size = parse_size(str(step.allocate), where="allocate")
+    if not size:
+        raise BadInput("a device of nothing", where="allocate", fix="write how much it has")
+    align = _align(k, region, step)
+    found = dev_dax_resize(region.span, others, step.device, region.device_ranges, size, align)
+    region.seed = False
+    return found
 
 
 def _plug(k: Kernel, regions: dict[str, Region], step: schema.Dax, devices: Iterable[tuple[str, Span]]) -> Region:
@@ -121,6 +175,9 @@ def _bind(k: Kernel, region: Region, step: schema.Dax) -> None:
         _forget(k, region, step.device)
         region.disk = pmem_attach_disk(k, namespace_name(step.device), region.span, region.node, pagemap=step.pagemap)
     elif step.mode in ("devdax", "kmem"):
+        if region.seed:
+            place = "drivers/dax/bus.c:dax_bus_probe"
+            raise KernelError(ENXIO, "the device has no memory", place=place, advice="`allocate` some first")
         dev = _device(k, region, step)
         if step.memmap_on_memory is not None:
             dev.memmap_on_memory = step.memmap_on_memory
@@ -134,9 +191,9 @@ def _device(k: Kernel, region: Region, step: schema.Dax) -> DevDax:
     """The device of the DAX bus; made anew when the step wants another geometry than it has."""
     align = _align(k, region, step)
     if not region.namespace:
-        if region.dev is None:
+        if region.dev is None and hmem_name(step.device) not in k.statics(DaxRegions).by_parent:
             alloc_dax_region(k, hmem_name(step.device), region.span)
-        ranges = region.ranges or (region.span,)
+        ranges = region.device_ranges
         if region.dev is None or region.dev.align != align or region.dev.ranges != ranges:
             region.dev = devm_create_dev_dax(k, DevDax(step.device, ranges, align, region.node))
         return region.dev
@@ -150,13 +207,16 @@ def _device(k: Kernel, region: Region, step: schema.Dax) -> DevDax:
     return region.dev
 
 
-def _ranges(k: Kernel, region: Region, written: list[schema.Memory]) -> Iterator[Span]:
+def _ranges(
+    k: Kernel, region: Region, written: list[schema.Memory], others: list[Allocated]
+) -> Iterator[Span]:
     """The parts of a region that a device has. Raises :class:`BadInput` for what ``mapping_store()`` does not."""
     if region.namespace:
         raise BadInput("a namespace's device is all of it", where="ranges", fix="write namespace = false")
     if region.mode != "none":
         raise BadInput("the device has a driver, and stays as it is", where="ranges", fix='unbind it: mode = "none"')
-    taken = SpanSet()
+    taken = SpanSet(span for span, _ in others)
+    region.seed = False
     for i, each in enumerate(written):
         where = f"ranges[{i}]"
         if each.start is None:

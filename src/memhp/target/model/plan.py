@@ -66,6 +66,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Why not even one memory block more is safe after them; empty where they reach `total`."""
     self_hosted: bool | None
     """Whether one step would do with struct pages in the memory itself; None where driver or kernel cannot do that."""
+    rests_on: list[str] = []
+    """What is assumed of a machine that was read, and the plan could be another without."""
 
 
 class Trial(NamedTuple):

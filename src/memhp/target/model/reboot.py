@@ -15,7 +15,7 @@ from memhp.linux.drivers.acpi.scan import acpi_device_hotplug
 from memhp.linux.drivers.virtio.virtio_mem_state import Params
 from memhp.linux.init import start_kernel
 from memhp.scenario import schema
-from memhp.target.model.dax import dax
+from memhp.target.model.dax import dax, region_number
 from memhp.target.model.session import Session
 from memhp.target.model.virtio_mem import take_over
 
@@ -87,6 +87,9 @@ def _regions(session: Session) -> list[KernelError]:
     session.regions.clear()
     refusals = []
     for name, region in old.items():
+        if any(region_number(other) == region_number(name) for other in session.regions):
+            session.notes.append(f"{name} is gone: its region is one device again")
+            continue
         lasts = MODES.get(region.mode, "none") if region.namespace else "none"
         step = schema.Dax(
             device=name,

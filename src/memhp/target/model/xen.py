@@ -7,6 +7,7 @@ from memhp.errors import KernelError
 from memhp.linux.drivers.xen.balloon import (
     BalloonStats,
     BpState,
+    XenDomain,
     balloon_init,
     balloon_set_new_target,
     xen_alloc_ballooned_pages,
@@ -18,13 +19,15 @@ from memhp.target.model.session import Session, size_of
 from memhp.units import GiB, format_count, format_size
 
 DEVICES = ((0xF000_0000, 0xFC00_0000, "PCI Bus 0000:00"), (0xFC00_0000, 4 * GiB, "Reserved"))
-"""What hvmloader keeps clear of RAM below 4 GiB (``tools/firmware/hvmloader/config.h``): start, end, name."""
+"""What hvmloader keeps clear of RAM below 4 GiB, start, end and name: ``PCI_MEM_START`` and ``RESERVED_MEMBASE`` of its
+config.h."""
 
 
 def xen_target(session: Session, step: schema.XenTarget) -> None:
     """Set the target, then what drivers want without memory behind it.
 
-    Raises what the kernel refuses to add memory with, and ENOMEM where the domain cannot give enough up.
+    Raises what the kernel refuses to add memory with, and ENOMEM where the domain cannot give enough up, or Xen gives
+    it no more.
     """
     k = session.k
     stats, page = k.statics(BalloonStats), k.config.page_size
@@ -33,6 +36,8 @@ def xen_target(session: Session, step: schema.XenTarget) -> None:
     balloon_init(k)
     if step.hotplug_unpopulated is not None:
         stats.hotplug_unpopulated = step.hotplug_unpopulated
+    if step.max is not None:
+        k.statics(XenDomain).max_pages = size_of(session, step.max, "max") // page
     before = _blocks(session)
     if step.target is not None:
         balloon_set_new_target(k, size_of(session, step.target, "target") // page)
@@ -68,8 +73,12 @@ def _follow(session: Session, added: set[int]) -> None:
         session.notes.append(f"{wait} to be brought online: only then does the domain get {format_size(missing)} more")
     elif missing and stats.balloon_state is BpState.BP_ECANCELED and stats.refusal is not None:
         raise stats.refusal
+    elif missing > 0 and stats.balloon_state is BpState.BP_EAGAIN:
+        text = f"Xen gives the domain {format_size(missing)} less than the target"
+        place = "drivers/xen/balloon.c:increase_reservation"
+        raise KernelError(ENOMEM, text, place=place, advice="raise what it may have (`max`): the driver tries again")
     elif missing < 0:
-        text = f"{format_size(-missing)} more than the target are in use"
+        text = f"{format_size(-missing)} more than the target are in use, or kept in reserve"
         raise KernelError(ENOMEM, text, place="drivers/xen/balloon.c:decrease_reservation", advice="free memory")
     if kept := sum(span.size for span in stats.ballooned_pages) * page:
         session.notes.append(f"{format_size(kept)} are in the balloon: their memory blocks do not go offline")

@@ -17,6 +17,7 @@ from memhp.linux.profiles import profile, unsettled
 from memhp.linux.release import FIRST, LAST, Release, known_release, parse_release, same_series
 from memhp.scenario import schema
 from memhp.scenario.result import Assumption
+from memhp.target.seen.boot_facts import told_cma
 from memhp.target.seen.inferred import ARCH, AS_AT_BOOT, PAGE_SIZE
 from memhp.target.seen.usage import Placed
 from memhp.units import format_size
@@ -30,6 +31,7 @@ PARAMETERS = "parameters"
 COMMAND_LINE = "command line"
 BOOT = "boot memory"
 MIRRORED = "mirrored memory"
+CMA = "contiguous memory"
 DOMAINS = "proximity domains"
 KERNEL = "kernel"
 CHOICES = "choices of the kernel"
@@ -53,6 +55,7 @@ DEPENDS: tuple[tuple[str, tuple[type, ...]], ...] = (
     (BLOCKS, (*TAKES_AWAY, *ADDS)),
     (BOOT, TAKES_AWAY),
     (MIRRORED, (*TAKES_AWAY, *ADDS)),
+    (CMA, TAKES_AWAY),
     (MACHINE, (*TAKES_AWAY, *ADDS)),
 )
 """The steps that could end otherwise were an assumption wrong; those not here change addresses and costs only."""
@@ -88,6 +91,7 @@ def of_machine(facts: Facts, config: Config, placed: Placed) -> list[Assumption]
         *_left_out(facts, config),
         *_memory(facts),
         *_mirrored(facts, config),
+        *_cma(facts, config),
         *_settings(facts),
         Assumption(
             what=ADDRESSES,
@@ -285,6 +289,18 @@ def _mirrored(facts: Facts, config: Config) -> Iterator[Assumption]:
     text = "none" if log is None or not log.some_mirrored else "all of each node below its ZONE_MOVABLE"
     settle = "give the kernel log from its first line, of a boot with efi=debug"
     yield Assumption(what=MIRRORED, basis="assumed", text=text, settle=settle)
+def _cma(facts: Facts, config: Config) -> Iterator[Assumption]:
+    """How much memory the contiguous memory allocator has, and where, if the kernel log does not tell."""
+    if config.cma is None or not config.cma.size:
+        return
+    told = told_cma(facts)
+    by = "as Debian builds such kernels" if told is None else "as was told"
+    yield Assumption(
+        what=CMA,
+        basis="assumed",
+        text=f"{format_size(config.cma.size)}, {by}; where it lies is where boot of the model puts it",
+        settle="give the kernel log from its first line",
+    )
 
 
 def _settings(facts: Facts) -> Iterator[Assumption]:

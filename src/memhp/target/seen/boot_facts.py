@@ -14,7 +14,7 @@ from memhp.facts.describe import MachineFacts, Origin
 from memhp.facts.dmesg import GivenBack
 from memhp.facts.observed import Facts
 from memhp.facts.virtio_mem import virtio_mem_devices
-from memhp.linux.config import Config
+from memhp.linux.config import Cma, Config
 from memhp.linux.mm.zone_limits import zone_limits
 from memhp.linux.mmzone import ZoneType
 from memhp.spans import Span, SpanSet
@@ -164,3 +164,23 @@ def mirrored(facts: Facts) -> tuple[Span, ...]:
         return () if log is None else log.mirrored
     nodes = ((each.span, log.movable_start.get(each.nid, each.span.end)) for each in log.early_node_ranges)
     return tuple(Span(span.start, min(span.end, end)) for span, end in nodes if span.start < end)
+
+
+class ToldCma(NamedTuple):
+    """What boot reserved for the contiguous memory allocator: places in bytes, or how much where nothing tells them."""
+
+    places: tuple[Span, ...] = ()
+    size: Cma | None = None
+
+
+def told_cma(facts: Facts) -> ToldCma | None:
+    """What the kernel log tells of CMA, or how much it or /proc/meminfo has; None where neither says."""
+    log = facts.boot_log
+    reserved = None if log is None or log.available is None else log.available.parts.get("cma-reserved")
+    if log is not None and (log.cma or reserved == 0):
+        return ToldCma(places=log.cma)
+    if reserved is not None:
+        return ToldCma(size=Cma(reserved))
+    if "CmaTotal" in facts.meminfo:
+        return ToldCma(size=Cma(facts.meminfo["CmaTotal"] * KiB))
+    return None

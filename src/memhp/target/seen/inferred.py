@@ -34,7 +34,7 @@ from memhp.scenario.schema import MachineText, Memory
 from memhp.spans import Span, SpanMap, SpanSet
 from memhp.target.model.replay import replay
 from memhp.target.model.session import Session
-from memhp.target.seen.boot_facts import image_size, mirrored
+from memhp.target.seen.boot_facts import image_size, mirrored, told_cma
 from memhp.units import KiB, align_down, align_up, parse_size
 
 ARCH, PAGE_SIZE = "arch", "page_size"
@@ -206,7 +206,9 @@ def _described(
     )
     spec = machine_spec(told, where=facts.source)
     size = image_size(facts) or spec.image_size
-    return replace(spec, config=_with_zones(spec.config, facts, log), image_size=size, mirrored=mirrored(facts))
+    spec = replace(spec, config=_with_zones(spec.config, facts, log), image_size=size, mirrored=mirrored(facts))
+    cma = told_cma(facts)
+    return spec if cma is None else replace(spec, cma=cma.places, config=replace(spec.config, cma=cma.size))
 
 
 def _with_zones(config: Config, facts: Facts, log: Dmesg) -> Config:

@@ -18,7 +18,17 @@ from memhp.linux.lib.kstrtox import kstrtobool
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import PROFILES, profile
 from memhp.linux.release import parse_release, same_series
-from memhp.scenario.boot import CORES, check_read, core, mirrors, with_boot, with_build, with_cpu, with_cxl
+from memhp.scenario.boot import (
+    CORES,
+    check_read,
+    core,
+    mirrors,
+    with_boot,
+    with_build,
+    with_cpu,
+    with_cxl,
+    with_usual_cma,
+)
 from memhp.scenario.choices import with_choices
 from memhp.scenario.error_keys import machine_keys, source_key
 from memhp.scenario.kernel import profile_of
@@ -33,6 +43,7 @@ from memhp.target.seen.boot_facts import (
     managed_at_boot,
     mirrored,
     moved_blocks,
+    told_cma,
 )
 from memhp.target.seen.dax_facts import REGION
 from memhp.target.seen.inferred import read_facts
@@ -71,6 +82,9 @@ def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> Ma
         machine = describe(facts, name=facts.source or "captured machine")
     with machine_keys(where):
         config = _config(machine, text, where)
+    cma = told_cma(facts)
+    if config.cma is None:
+        config = with_usual_cma(config) if cma is None else replace(config, cma=cma.size)
     zones = boot_zones(machine, config)
     image, init = kernel_image(facts, config.page_size)
     spec = MachineSpec(
@@ -83,7 +97,7 @@ def facts_spec(facts: Facts, text: MachineText, *, where: str = "machine") -> Ma
         untouched=tuple(moved_blocks(facts, machine, zones)),
         hotpluggable=tuple(each.span for each in _affinities(facts) if each.hotplug),
         mirrored=mirrored(facts),
-        cma=facts.boot_log.cma if facts.boot_log is not None else (),
+        cma=() if cma is None else cma.places,
         iomem=tuple(_boot_iomem(facts, machine)),
         max_memory=None
         if text.max_memory is None
@@ -177,7 +191,7 @@ def _name(machine: MachineFacts, config: Config) -> str:
     """The machine's name, with its kernel's release where the profile is that of another one."""
     own = parse_release(machine.release or "")
     same = own is not None and same_series(own, config.profile.name)
-    return machine.name if same else f"{machine.name} (Linux {machine.release})"
+    return machine.name if same or machine.release is None else f"{machine.name} (Linux {machine.release})"
 
 
 def _ram(machine: MachineFacts, page_size: int) -> Iterator[Ram]:

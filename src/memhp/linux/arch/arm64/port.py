@@ -25,7 +25,7 @@ from memhp.linux.arch.generic import GenericPort
 from memhp.linux.choices import ArchProfile
 from memhp.linux.config import Config
 from memhp.linux.port import Paging, Port
-from memhp.linux.release import Since, first
+from memhp.linux.release import Since, first, since
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB
 
@@ -40,8 +40,13 @@ class Arm64Port(GenericPort):
     uname_words = ("arm64", "aarch64")
     cpu_features = ("bbml2", "tlb_range")
     own_options = ("rodata_full",)
-    memmap_before_cma = True
+    memmap_before_cma = (
+        first(True),
+        since("7.0", False, "arch, mm: consolidate initialization of SPARSE memory model"),
+    )
     """``bootmem_init()``."""
+    cma_sizes = MappingProxyType({4 * KiB: (first(64 * MiB),), 16 * KiB: (first(64 * MiB),)})
+    """In 6.1, 6.12 and 7.2, those for clouds included; Debian builds none with 64K pages."""
     cmdline_options = ("arm64.nolva",)
     elf_machine = 183
     record = RECORD

@@ -14,7 +14,7 @@ from memhp.linux.arch.riscv.mm.ptdump import STYLE
 from memhp.linux.config import Config
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.port import LeafRule, Paging, Port
-from memhp.linux.release import Since, first
+from memhp.linux.release import Since, between, first
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB
 
@@ -25,6 +25,7 @@ class RiscvPort(GenericPort):
     name = "riscv64"
     uname_words = ("riscv64",)
     cmdline_options = ("no4lvl", "no5lvl")
+    cma_sizes = MappingProxyType({4 * KiB: (first(0), between("6.12", "7.2", 128 * MiB))})
     elf_machine = 243
     record = RECORD
     formats = FORMATS

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import dataclass, field
-from errno import EBUSY, ENOMEM, EOPNOTSUPP
+from errno import EBUSY, EINVAL, ENOMEM, ENOSPC, EOPNOTSUPP
 
 from memhp.errors import KernelError
 from memhp.linux.kernel.resource import Resource
@@ -87,6 +87,56 @@ class DevDax:
     pgmap: DevPagemap | None = None
     """What device-dax mapped."""
     kmem: KmemData | None = field(default=None, repr=False)
+
+
+Allocated = tuple[Span, str]
+"""A range of a region, and the device that has it."""
+
+
+def dev_dax_resize(
+    region: Span, allocated: list[Allocated], name: str, ranges: tuple[Span, ...], size: int, align: int
+) -> tuple[Span, ...]:
+    """The ranges of a device whose ``size`` attribute is written, in its order: it grows into the lowest gaps of its
+    region, its last range first where that is next to one, and shrinks from its last range on. Bytes.
+
+    `allocated`: what other devices of the region have. Raises EINVAL for a size that is not made of the device's pages,
+    and ENOSPC for more than is left (``size_store()``, ``dev_dax_resize()``).
+    """
+    if size % align:
+        text = f"{size:#x} is not made of pages of {align:#x} bytes"
+        raise KernelError(EINVAL, text, place=f"{KERNEL_FILE}:size_store", advice="write a multiple of `align`")
+    own = list(ranges)
+    left = size - sum(span.size for span in own)
+    if left > region.size - sum(span.size for span in own) - sum(span.size for span, _ in allocated):
+        text = f"the region has less than {left:#x} bytes left"
+        raise KernelError(ENOSPC, text, place=here(), advice="shrink another of its devices first")
+    while left < 0:
+        last = own.pop()
+        keep = max(last.size + left, 0)
+        left += last.size - keep
+        if keep:
+            own.append(Span(last.start, last.start + keep))
+    while left > 0:
+        children = sorted([*allocated, *((span, name) for span in own)])
+        gap, before = _first_gap(region, children)
+        took = Span(gap.start, gap.start + min(gap.size, left))
+        if own and before == own[-1]:
+            own[-1] = Span(before.start, took.end)
+        else:
+            own.append(took)
+        left -= took.size
+    return tuple(own)
+
+
+def _first_gap(region: Span, children: list[Allocated]) -> tuple[Span, Span | None]:
+    """The lowest free part of a region, and the range that ends where it begins."""
+    at, before = region.start, None
+    for span, _ in children:
+        if span.start > at:
+            break
+        at, before = span.end, span
+    end = next((span.start for span, _ in children if span.start >= at), region.end)
+    return Span(at, end), before
 
 
 def memmap_on_memory_store(k: Kernel, dev: DevDax, value: bool, *, kmem: bool) -> None:

@@ -3,7 +3,8 @@
 A domain has a target. Above it pages go to Xen; below it they come back, and when the balloon is empty the driver adds
 whole sections behind a resource that it looks for itself. Nothing that goes online is the buddy's at once: it fills the
 balloon (:func:`xen_online_page`), and as many pages come out of it as the target asks for, those that went in last
-first. Xen always has the pages (``xl mem-max`` is not modelled), and nothing is reclaimed for a balloon that grows.
+first. Xen has the pages as long as the domain has fewer than it lets it have (``xl mem-max``), and nothing is reclaimed
+for a balloon that grows.
 PFNs and pages throughout, but for resources, which are bytes.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
@@ -23,6 +24,7 @@ from memhp.linux.mm.memory_hotplug_add import MHP_MERGE_RESOURCE, SYSTEM_RAM, ad
 from memhp.linux.mm.memory_hotplug_online import set_online_page_callback
 from memhp.linux.mm.numa_memblks import memory_add_physaddr_to_nid
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages_core
+from memhp.linux.mm.show_mem import si_mem_available
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
@@ -45,6 +47,14 @@ class BpState(Enum):
     """It tries again later."""
     BP_ECANCELED = 3
     """It has given up until the target changes."""
+
+
+@dataclass
+class XenDomain:
+    """What Xen knows of its domain."""
+
+    max_pages: int | None = None
+    """How much it may have at most; None: whatever it asks for."""
 
 
 @dataclass
@@ -104,7 +114,10 @@ def balloon_thread(k: Kernel) -> None:
     stats = k.statics(BalloonStats)
     while (credit := stats.target_pages - stats.current_pages) != 0:
         if credit < 0:
-            stats.balloon_state = _decrease_reservation(k, -credit)
+            pages = min(-credit, si_mem_available(k))
+            stats.balloon_state = _decrease_reservation(k, pages)
+            if stats.balloon_state is BpState.BP_DONE and pages < -credit:
+                stats.balloon_state = BpState.BP_EAGAIN
         elif stats.ballooned_pages:
             stats.balloon_state = _increase_reservation(k, credit)
         else:
@@ -178,8 +191,11 @@ def _balloon_retrieve(k: Kernel, nr_pages: int) -> Iterator[Span]:
 
 def _increase_reservation(k: Kernel, nr_pages: int) -> BpState:
     """Xen puts memory behind pages of the balloon, and they are the buddy's."""
-    stats = k.statics(BalloonStats)
-    for span in _balloon_retrieve(k, nr_pages):
+    stats, most = k.statics(BalloonStats), k.statics(XenDomain).max_pages
+    granted = nr_pages if most is None else min(nr_pages, most - stats.current_pages)
+    if granted <= 0:
+        return BpState.BP_EAGAIN
+    for span in _balloon_retrieve(k, granted):
         for gap in list(k.hw.memory.owners.gaps(*span)):
             k.hw.plug(gap, Owner(Use.DEVICE, "xen"))
         free_pages_core(k, span.start, span.size, here())
@@ -215,7 +231,7 @@ def _add_ballooned_pages(k: Kernel, nr_pages: int) -> None:
             text = "what was added for the balloon is not online"
             raise KernelError(ENOMEM, text, place=here(), advice="bring it online: the driver waits for it")
         return
-    if _decrease_reservation(k, nr_pages) is not BpState.BP_DONE:
+    if si_mem_available(k) < nr_pages or _decrease_reservation(k, nr_pages) is not BpState.BP_DONE:
         raise KernelError(ENOMEM, "too few pages for the balloon", place=here(), advice="free memory")
 
 

@@ -1,4 +1,4 @@
-"""Where boot reserves memory for the contiguous memory allocator: ``cma=``, kernel/dma/contiguous.c and mm/cma.c.
+"""Where boot reserves memory for the contiguous memory allocator: kernel/dma/contiguous.c and mm/cma.c.
 
 The area becomes pageblocks of type CMA (:func:`memhp.linux.mm.mm_init.init_cma_reserved_pageblock`), which movable
 memory may use meanwhile, and whose memory blocks do not go offline. Of kernels with ``CONFIG_DMA_CMA``. Bytes.
@@ -17,10 +17,16 @@ SZ_4G = 4 * GiB
 
 
 def dma_contiguous_reserve(k: Kernel, cma: Cma) -> Span | None:
-    """Reserve what the command line asks for, below what the architecture's devices reach; None where it cannot be."""
+    """Reserve what the command line or the build asks for, below what the architecture's devices reach; None where it
+    cannot be, or nothing is asked for.
+    """
+    if not cma.size:
+        return None
     limit = k.port.dma_contiguous_limit(k)
     selected = min(cma.limit, limit) if cma.limit else limit
+    k.memblock.bottom_up = k.port.cma_from_below
     area = cma_declare_contiguous_nid(k, cma.base, cma.size, selected, fixed=cma.limit == cma.base + cma.size)
+    k.memblock.bottom_up = False
     if area is None:
         k.hw.log(f"cma: Failed to reserve {cma.size >> 20} MiB", "err")
     else:
