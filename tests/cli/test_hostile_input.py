@@ -153,6 +153,27 @@ def test_a_slip_in_a_word_of_a_group_or_an_operand(tmp_path: Path, capsys: pytes
     assert "twin[0].then.do: cannot be" in complaint(["twin", str(tmp_path / "x.toml"), "true"], capsys)
 
 
+def test_an_empty_argument_is_no_path_and_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    empty = "an argument is empty (is a variable of the shell not set?)"
+    plug = ["rehearse", "--machine", "riscv-vm", "--plug", "1G"]
+    for args, where in (
+        ([*plug, "--sysroot", ""], "--sysroot: "),
+        ([*plug, "--sysroot="], "--sysroot: "),
+        ([*plug, "--html", ""], "--html: "),
+        (["blocks", "--machine", ""], "--machine: "),
+        (["rehearse", ""], ""),
+        (["twin", "", "--", "true", ""], ""),
+        (["twin", "ctl", "", "status"], ""),
+        (["vm", "status", ""], ""),
+    ):
+        assert complaint(args, capsys) == f"memhp: {where}{empty}\n"
+    assert list(tmp_path.iterdir()) == []
+    assert "--json: cannot be 'hexx' (--json, or --json=hex)" in complaint(["choices", "--json=hexx"], capsys)
+
+
 FOREIGN = (b"{}", b"[]", b"hello", b'{"return": {}}', b'{"schema": 1, "verdict": "done"}', b'{"QMP": {"version": {}}}')
 
 

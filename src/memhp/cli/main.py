@@ -10,6 +10,7 @@ import codecs
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,6 +27,8 @@ from memhp.printable import printable, replaced
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+_EMPTY = re.compile(r"--[a-z-]+=")
+"""An option with an empty value."""
 COMPLETE = "_MEMHP_COMPLETE"
 """The environment variable by which the scripts of ``memhp completion`` ask."""
 
@@ -144,8 +147,25 @@ def with_hex(args: Sequence[str]) -> list[str]:
     What stands behind ``--`` is no option of memhp: ``memhp twin`` hands it on.
     """
     ours = list(args).index("--") if "--" in args else len(args)
+    other = next((arg for arg in args[:ours] if arg.startswith("--json=") and arg != "--json=hex"), None)
+    if other is not None:
+        raise BadInput(f"cannot be {other.removeprefix('--json=')!r}", where="--json", fix="--json, or --json=hex")
     told = [each for arg in args[:ours] for each in (("--json", "--json-hex") if arg == "--json=hex" else (arg,))]
     return [*told, *args[ours:]]
+
+
+def refuse_empty(args: Sequence[str]) -> None:
+    """Raise :class:`BadInput` for an empty argument: as a path it would be the current folder, and nobody means that.
+
+    What ``memhp twin`` hands on to a command may be empty.
+    """
+    ours = args[: list(args).index("--")] if "--" in args else args
+    if ours[:1] == ["twin"] and ours[1:2] != ["ctl"]:
+        ours = ours[:2]
+    for before, arg in zip(["", *ours], ours, strict=False):
+        if not arg or _EMPTY.fullmatch(arg):
+            where = before if before.startswith("--") and not arg else arg.removesuffix("=")
+            raise BadInput("an argument is empty", where=where, fix="is a variable of the shell not set?")
 
 
 def run(args: Sequence[str]) -> int:
@@ -154,6 +174,7 @@ def run(args: Sequence[str]) -> int:
         # A shell asks what may stand at the cursor: click answers and leaves.
         cli.main(prog_name="memhp", complete_var=COMPLETE)
     try:
+        refuse_empty(args)
         with cli.make_context("memhp", with_hex(args)) as ctx:
             result = cli.invoke(ctx)
     except click.exceptions.Exit as done:
