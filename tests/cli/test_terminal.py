@@ -19,8 +19,10 @@ from typing import Any
 import pytest
 
 from every_command import CORE, commands, world
+from json_schemas import wrong_for
 from memhp.cli.main import main
 from memhp.hw.devices.virtio_mem import Geometry
+from memhp.report.documents import DOCUMENTS
 from memhp.target.device.server import Server
 from memhp.units import GiB, exact_size, format_size
 from target.test_vm_qmp import Qemu, served
@@ -220,6 +222,13 @@ def addresses(text: str) -> list[str]:
     return [word.strip("().,;:") for word in text.split() if "0x" in word]
 
 
+def document_of(name: str) -> str:
+    """The name of the schema of what a command prints."""
+    first, second = (*COMMANDS[name], "")[:2]
+    special = {"the races": "explore list", "a race": "explore variants"}
+    return special.get(name) or next(each for each in (f"{first} {second}", first) if each in DOCUMENTS)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What commands name: a plan and the host that it is for, QEMU's monitor, a device."""
@@ -270,7 +279,9 @@ def test_no_verdict_address_or_size_is_cut_at_any_width(
 ) -> None:
     monkeypatch.chdir(ROOT)
     main([*words(name, folder), "--json"])
-    wanted = set(told(name, json.loads(capfd.readouterr().out)))
+    report = json.loads(capfd.readouterr().out)
+    assert wrong_for(report, document_of(name)) == []
+    wanted = set(told(name, report))
     assert wanted
     for width in WIDTHS:
         text = printed[name, width]
