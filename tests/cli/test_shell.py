@@ -12,6 +12,7 @@ from zipfile import ZipFile
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from hatchling.builders.wheel import WheelBuilder
 
 from memhp.cli.main import COMMANDS, cli, main
@@ -27,6 +28,28 @@ def test_each_shell_gets_a_script_of_its_own(shell: str, capfd: pytest.CaptureFi
     assert f"_MEMHP_COMPLETE={shell}_complete" in script
     if program := shutil.which(shell):
         subprocess.run([program, "-n"], input=script, text=True, check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("explore vmalloc-f", "plain,vmalloc-fault"),
+        ("explore ptdump-vs-vmalloc-huge --variant no-", "plain,no-lock"),
+        ("races memblock-", "plain,memblock-order"),
+        ("rehearse --machine riscv-vm-sv3", "plain,riscv-vm-sv39 file,riscv-vm-sv3"),
+        ("rehearse examples/refu", "plain,examples/refused.toml file,examples/refu"),
+        ("rehearse --choice pgd_po", "plain,pgd_policy"),
+        ("example refu", "plain,refused"),
+        ("schema guest", "plain,guest run"),
+        ("choices pgd_p", "plain,pgd_policy"),
+        ("claims a64-1", "plain,a64-1"),
+        ("twin run riscv-vm-sv5", "plain,riscv-vm-sv57 file,riscv-vm-sv5"),
+    ],
+)
+def test_a_shell_is_told_names(words: str, told: str) -> None:
+    _, *args, begun = ["memhp", *words.split()]
+    items = ShellComplete(cli, {}, "memhp", "_MEMHP_COMPLETE").get_completions(args, begun)
+    assert told in " ".join(f"{item.type},{item.value}" for item in items)
 
 
 def test_a_shell_is_told_commands_and_options() -> None:

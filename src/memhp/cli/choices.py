@@ -3,12 +3,13 @@
 
 import click
 
+from memhp.cli import offered
 from memhp.cli.configurations import arch_option
 from memhp.cli.output import console, emit_json, json_option
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=offered.CHOICES)
 @arch_option
 @click.option("--profile", "profiles", multiple=True, metavar="NAME", help="Only this kernel, such as 6.6, or 6.1.148.")
 @json_option

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import click
 
+from memhp.cli import offered
 from memhp.cli.output import console, emit_json, json_option, output_option, progress
 from memhp.errors import BadInput, one_of
 
 
 @click.command()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=offered.CLAIMS)
 @output_option("--html", help="Write a self-contained page.")
 @json_option
 def claims(ids: tuple[str, ...], html: Path | None, as_json: bool) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from memhp.cli import offered
 from memhp.errors import BadInput
 from memhp.linux.arch.registry import ARCHES
 from memhp.units import parse_size
@@ -33,6 +34,7 @@ choice_option = click.option(
     "chosen_texts",
     multiple=True,
     metavar="NAME=VALUE",
+    shell_complete=offered.CHOICES,
     help="Let the kernel choose otherwise (memhp choices lists what).",
 )
 """What a kernel is to decide otherwise; it arrives as the argument of :func:`told_choices`."""

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import click
 
+from memhp.cli import offered
 from memhp.cli.output import console, emit_json, json_option
 from memhp.errors import BadInput, one_of
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=offered.EXAMPLES)
 @click.option("--copy", "target", type=click.Path(path_type=Path), metavar="FILE", help="Write it to this new file.")
 @json_option
 def example(name: str | None, target: Path | None, as_json: bool) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from memhp.cli import offered
 from memhp.cli.at_work import at_work
 from memhp.cli.configurations import choice_option, told_choices
 from memhp.cli.output import console, emit_json, json_option, output_option
@@ -13,8 +14,13 @@ from memhp.errors import BadInput
 
 
 @click.command()
-@click.argument("name", required=False)
-@click.option("--variant", metavar="V", help="The kernel's code as it was, or as it was repaired.")
+@click.argument("name", required=False, shell_complete=offered.RACES)
+@click.option(
+    "--variant",
+    metavar="V",
+    shell_complete=offered.VARIANTS,
+    help="The kernel's code as it was, or as it was repaired.",
+)
 @click.option("--configuration", metavar="C", help="The machine; by default the first that the variant is for.")
 @choice_option
 @click.option(

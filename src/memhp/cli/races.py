@@ -3,14 +3,17 @@
 
 import click
 
+from memhp.cli import offered
 from memhp.cli.configurations import arch_option, page_size_bytes, page_size_option
 from memhp.cli.output import console, emit_json, json_option, progress
 from memhp.errors import BadInput
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--variant", "variants", multiple=True, metavar="NAME", help="Only this variant.")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=offered.RACES)
+@click.option(
+    "--variant", "variants", multiple=True, metavar="NAME", shell_complete=offered.VARIANTS, help="Only this variant."
+)
 @arch_option
 @page_size_option
 @click.option("--release", "releases", multiple=True, metavar="NAME", help="Only this kernel, such as linux-6.12.")

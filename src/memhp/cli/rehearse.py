@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from memhp.cli import offered
 from memhp.cli.configurations import choice_option, told_choices
 from memhp.cli.output import console, emit_json, json_option, output_option, progress
 from memhp.errors import BadInput
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.argument("file", type=click.Path(path_type=Path), required=False, shell_complete=offered.SCENARIOS)
 @click.option(
-    "--machine", "source", metavar="SOURCE", help="A preset's name, a capture, a sysroot, or / for this host."
+    "--machine",
+    "source",
+    metavar="SOURCE",
+    shell_complete=offered.PRESETS,
+    help="A preset's name, a capture, a sysroot, or / for this host.",
 )
 @click.option("--qemu", metavar="'OPTIONS'", help="The machine that this command line of QEMU makes, instead.")
 @click.option("--step", help="Which moment of a capture to start from.")

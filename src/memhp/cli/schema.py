@@ -3,12 +3,13 @@
 
 import click
 
+from memhp.cli import offered
 from memhp.cli.output import emit_json
 from memhp.errors import BadInput, one_of
 
 
 @click.command()
-@click.argument("command", nargs=-1)
+@click.argument("command", nargs=-1, shell_complete=offered.DOCUMENTS)
 @click.option("--hex", "hexadecimal", is_flag=True, help="Of --json=hex, where large integers are text.")
 def schema(command: tuple[str, ...], hexadecimal: bool) -> int:
     """Print the JSON Schema of a COMMAND's --json; without one, those of all commands by name."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from memhp.cli import offered
 from memhp.cli.output import console, emit_json, json_option, output_option
 from memhp.errors import BadInput, slip_of
 from memhp.printable import printable
@@ -46,7 +47,7 @@ def twin(ctx: click.Context) -> None:
 
 
 @twin.command(context_settings={"allow_interspersed_args": False})
-@click.argument("machine")
+@click.argument("machine", shell_complete=offered.PRESETS)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--step", help="Which moment of a capture to start from.")
 @click.option("--speed", type=click.FloatRange(0), default=1.0, show_default=True, metavar="FACTOR",
