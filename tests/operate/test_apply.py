@@ -364,6 +364,18 @@ def test_a_record_that_is_not_whole_does_not_count(tmp_path: Path) -> None:
         assert len(again.entries) == 1 or whole[RECORD + cut : 2 * RECORD].strip() == b""
 
 
+def test_whatever_a_machine_says_has_room_in_a_record(tmp_path: Path) -> None:
+    path = tmp_path / "some.journal"
+    for said in ("\x01" * 200, "\U0001f4be" * 200, "\\" * 200):
+        journal = Journal.create(path, "p" * 16, 2, "b" * 36)
+        journal.add(Entry(event="stop", step=100_000, result=said))
+        journal.close()
+        again = Journal.open(path)
+        assert [entry.event for entry in again.entries] == ["start", "stop"]
+        again.close()
+        path.unlink()
+
+
 def test_one_at_a_time_on_a_host(root: Path) -> None:
     with locked(root), pytest.raises(BadInput, match="another memhp apply is at work here"), locked(root):
         pass

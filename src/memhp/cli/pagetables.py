@@ -55,9 +55,9 @@ def pagetables(
 ) -> int:
     """Print the kernel page tables of SOURCE in the format of the kernel's own dump.
 
-    SOURCE is an ELF core with VMCOREINFO (kdump, QEMU, page tables alone), a dump that makedumpfile compressed, a file
-    that holds a VM's RAM, the socket of QEMU's monitor, or /proc/kcore. Exit code 1 if tables are missing, moments
-    differ or a law is broken.
+    SOURCE is an ELF core with VMCOREINFO (kdump, QEMU, page tables alone), a dump that makedumpfile or QEMU compressed,
+    one of IBM Z's tools, a file that holds a VM's RAM, the socket of QEMU's monitor, or /proc/kcore. Exit code 1 if
+    tables are missing, moments differ or a law is broken.
     """
     if sum((summary, leaves, other is not None, check)) > 1:
         raise click.UsageError("one of --summary, --leaves, --diff and --check")

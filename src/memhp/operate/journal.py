@@ -18,6 +18,8 @@ from memhp.errors import BadInput
 
 RECORD = 512
 """Bytes of a record: a sector, which disks write whole or not at all."""
+LONGEST = 150
+"""Characters of a result that any record has room for, each written as two bytes at most."""
 SUFFIX = ".journal"
 
 Event = Literal["start", "begin", "end", "undo", "undone", "stop", "done", "rolled-back", "rebooted"]
@@ -100,9 +102,9 @@ class Journal:
 
     def add(self, entry: Entry) -> None:
         """Write a record and wait until it is on the disk. Raises :class:`BadInput` where it cannot be written."""
-        body = msgspec.json.encode(entry)
-        line = b"%08x %s" % (zlib.crc32(body), body)
-        assert len(line) < RECORD
+        line = _line(entry)
+        if len(line) >= RECORD:
+            line = _line(msgspec.structs.replace(entry, result=ascii(entry.result)[:LONGEST]))
         try:
             os.pwrite(self._fd, line.ljust(RECORD - 1) + b"\n", len(self.entries) * RECORD)
             os.fdatasync(self._fd)
@@ -113,6 +115,11 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+
+def _line(entry: Entry) -> bytes:
+    body = msgspec.json.encode(entry)
+    return b"%08x %s" % (zlib.crc32(body), body)
 
 
 def _entries(fd: int) -> Iterator[Entry]:
