@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memhp.errors import BadInput
+from memhp.linux.addresses import ADDRESS_MASK
 from memhp.linux.config import Bases, Config, configs
-from memhp.linux.layout import ADDRESS_MASK, Layout, layout
+from memhp.linux.layout import Layout, layout
 from memhp.linux.profiles import PROFILES
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB, TiB

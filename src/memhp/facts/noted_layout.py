@@ -10,11 +10,12 @@ from typing import NamedTuple
 from memhp.errors import BadInput, one_of
 from memhp.facts.vmcoreinfo import VmCoreInfo
 from memhp.hw.ranges import Ranges
+from memhp.linux.addresses import ADDRESS_MASK
 from memhp.linux.arch.registry import port, read_only
 from memhp.linux.areas import Area, Marker
 from memhp.linux.config import Config
-from memhp.linux.layout import ADDRESS_MASK, Layout, layout
-from memhp.linux.memory_maps import MemoryMaps, memory_maps
+from memhp.linux.layout import Layout, layout
+from memhp.linux.memory_maps import MemoryMaps
 from memhp.linux.port import Root
 from memhp.linux.profiles import PROFILES, profile
 from memhp.linux.release import FIRST, LAST, known_release, parse_release, series
@@ -103,3 +104,21 @@ def area_named(areas: tuple[Area, ...], name: str) -> Area:
 
 def _plain(name: str) -> str:
     return name.lower().replace("-", " ").replace("_", " ")
+
+
+def memory_maps(layout: Layout) -> MemoryMaps:
+    """Those of a modelled kernel."""
+    config = layout.config
+    return MemoryMaps(
+        page_shift=config.page_shift,
+        section_size=config.pages_per_section << config.page_shift,
+        direct_map=layout.direct_map.span if config.port.direct_map_in_page_tables else Span(0, 0),
+        direct_map_base=(layout.page_offset - layout.phys_offset) & ADDRESS_MASK,
+        vmemmap=layout.vmemmap.span,
+        vmemmap_usable=layout.vmemmap_usable,
+        vmemmap_base=layout.vmemmap_base,
+        struct_page_size=config.struct_page_size,
+        memmap_leaf=config.format.levels[int(config.vmemmap_huge)].size,
+        data_rules=config.port.kernel_data_rules(config),
+        always_mapped=(config.port.always_mapped(config),),
+    )

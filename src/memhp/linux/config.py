@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from memhp.errors import BadInput
 from memhp.hw.unchanging import Unchanging
+from memhp.linux.addresses import SUBSECTION_SHIFT
 from memhp.linux.arch.registry import ARCHES, Arch, port
 from memhp.linux.choice import check_types, value_in
 from memhp.linux.choices import ArchProfile, MemmapOnMemory, Profile
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 MemmapOnMemoryMode = Literal["N", "Y", "force"]
 OnlinePolicy = Literal["contig-zones", "auto-movable"]
 OnlineType = Literal["offline", "online", "online_kernel", "online_movable"]
-
-SUBSECTION_SHIFT = 21
-"""2 MiB (``include/linux/mmzone.h``)."""
 
 STRUCT_PAGE_SIZES = range(56, 97, 8)
 """What ``sizeof(struct page)`` may be (``include/linux/mm.h:__mm_zero_struct_page``)."""

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 
 from memhp.errors import BadInput
 from memhp.hw.unchanging import Unchanging
+from memhp.linux.addresses import ADDRESS_MASK
 from memhp.linux.areas import Area, Marker
 from memhp.linux.config import Config
 from memhp.spans import Span
 from memhp.units import MiB
-
-ADDRESS_SPACE = 1 << 64
-ADDRESS_MASK = ADDRESS_SPACE - 1
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memhp.hw.unchanging import Unchanging
-from memhp.linux.config import SUBSECTION_SHIFT
-from memhp.linux.layout import ADDRESS_MASK, Layout
+from memhp.linux.addresses import ADDRESS_MASK, SUBSECTION_SHIFT
 from memhp.linux.port import LeafRule
 from memhp.spans import Span
 
@@ -62,21 +61,3 @@ class MemoryMaps(Unchanging):
     def page_to_pfn(self, page: int) -> int:
         """The PFN whose struct page is at, or spans, address `page`: ``page_to_pfn()``."""
         return ((page - self.vmemmap_base) & ADDRESS_MASK) // self.struct_page_size
-
-
-def memory_maps(layout: Layout) -> MemoryMaps:
-    """Those of a modelled kernel."""
-    config = layout.config
-    return MemoryMaps(
-        page_shift=config.page_shift,
-        section_size=config.pages_per_section << config.page_shift,
-        direct_map=layout.direct_map.span if config.port.direct_map_in_page_tables else Span(0, 0),
-        direct_map_base=(layout.page_offset - layout.phys_offset) & ADDRESS_MASK,
-        vmemmap=layout.vmemmap.span,
-        vmemmap_usable=layout.vmemmap_usable,
-        vmemmap_base=layout.vmemmap_base,
-        struct_page_size=config.struct_page_size,
-        memmap_leaf=config.format.levels[int(config.vmemmap_huge)].size,
-        data_rules=config.port.kernel_data_rules(config),
-        always_mapped=(config.port.always_mapped(config),),
-    )

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from memhp.hw.formats import chosen
-from memhp.linux.layout import ADDRESS_SPACE
+from memhp.linux.addresses import ADDRESS_SPACE
 from memhp.linux.mm.zone_limits import zone_limits
 from memhp.linux.port import Port
 from memhp.linux.release import Since, first

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from memhp.hw.formats import chosen
 from memhp.hw.ranges import Ranges
+from memhp.linux.addresses import ADDRESS_MASK
 from memhp.linux.arch.arm64.format import FORMATS
 from memhp.linux.config import Bases
-from memhp.linux.layout import ADDRESS_MASK
 from memhp.linux.port import NotedLayout, Root, VmCoreNotes
 from memhp.units import KiB
 

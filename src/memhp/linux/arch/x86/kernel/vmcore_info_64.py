@@ -9,10 +9,10 @@ import numpy as np
 from memhp.hw.format import PfnPiece
 from memhp.hw.formats import chosen
 from memhp.hw.ranges import Ranges
+from memhp.linux.addresses import ADDRESS_MASK
 from memhp.linux.arch.x86.format import FORMATS
 from memhp.linux.arch.x86.include.asm.pgtable_64_types import START_KERNEL_MAP, VMALLOC_BASE
 from memhp.linux.config import Bases
-from memhp.linux.layout import ADDRESS_MASK
 from memhp.linux.port import NotedLayout, Root, VmCoreNotes
 from memhp.units import KiB
 

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from memhp.linux.addresses import ADDRESS_MASK, ADDRESS_SPACE
 from memhp.linux.arch.arm64.choices import arm64
 from memhp.linux.arch.arm64.format import CONT_PMDS
 from memhp.linux.areas import Area, Marker
 from memhp.linux.config import Config
-from memhp.linux.layout import ADDRESS_MASK, ADDRESS_SPACE, Layout
+from memhp.linux.layout import Layout
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB, align_down, align_up, div_round_up
 

@@ -5,10 +5,11 @@ Memory is reached through a window of the hardware, DMW1, which takes no page ta
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from memhp.linux.addresses import ADDRESS_SPACE
 from memhp.linux.arch.loongarch.format import CACHE_BASE, PA_BITS, VMLINUX_LOAD_ADDRESS
 from memhp.linux.areas import Area, Marker
 from memhp.linux.config import Config
-from memhp.linux.layout import ADDRESS_SPACE, Layout
+from memhp.linux.layout import Layout
 from memhp.units import GiB, MiB, align_up
 
 KERNEL_FILE = "arch/loongarch/include/asm/pgtable.h"

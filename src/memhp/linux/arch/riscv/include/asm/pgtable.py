@@ -1,10 +1,11 @@
 """riscv: the areas of Sv39, Sv48 and Sv57: arch/riscv/include/asm/pgtable.h, page.h, fixmap.h and kasan.h."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from memhp.linux.addresses import ADDRESS_SPACE
 from memhp.linux.arch.riscv.choices import riscv
 from memhp.linux.areas import Area, Marker
 from memhp.linux.config import Config
-from memhp.linux.layout import ADDRESS_SPACE, Layout
+from memhp.linux.layout import Layout
 from memhp.spans import Span
 from memhp.units import GiB, MiB, PiB, TiB, align_down, align_up
 

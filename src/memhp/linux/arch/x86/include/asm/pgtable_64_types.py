@@ -4,9 +4,10 @@ arch/x86/include/asm/pgtable_64_types.h and page_64_types.h, Documentation/arch/
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from memhp.linux.addresses import ADDRESS_MASK
 from memhp.linux.areas import Area, Marker
 from memhp.linux.config import Config
-from memhp.linux.layout import ADDRESS_MASK, Layout
+from memhp.linux.layout import Layout
 from memhp.units import GiB, MiB, TiB, align_up
 
 KERNEL_FILE = "arch/x86/include/asm/pgtable_64_types.h"
