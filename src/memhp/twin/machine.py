@@ -63,6 +63,8 @@ class Twin:
     """Who gets the events that are not lost."""
     dead: str = ""
     """How the machine died, if it did."""
+    off: bool = False
+    """Whether it was switched off from outside, and so is as dead as was wanted."""
     waiting: deque[_Pending] = field(default_factory=deque)
     devices_changed: int = 0
     """Devices that have come or gone so far."""

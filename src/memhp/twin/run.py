@@ -107,7 +107,7 @@ def run(booted: Booted, wanted: Wanted) -> TwinRun:
         entries=twin.record.entries,
         blocks=block_ranges(twin.session.k),
         unmet=unmet(wanted.expectation, twin.record.entries, twin_root(files), code),
-        dead=twin.dead,
+        dead="" if twin.off else twin.dead,
     )
 
 
@@ -116,7 +116,10 @@ def _sockets(stack: ExitStack, loop: Loop, wanted: Wanted, files: dict[str, Entr
     if wanted.control is not None:
         stack.callback(LineServer(loop, wanted.control, lambda _: Control(twin)).close)
     if wanted.qmp is not None:
-        monitor = Monitor(Platform(twin, wanted.slots, wanted.max_memory))
+        platform = Platform(twin, wanted.slots, wanted.max_memory)
+        monitor = Monitor(platform)
+        if not wanted.command:
+            platform.at_end.append(loop.end)
         stack.callback(LineServer(loop, wanted.qmp, monitor.connection, JsonValues).close)
     if wanted.qga is not None:
         root = twin_root(files)

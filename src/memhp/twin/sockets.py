@@ -118,12 +118,15 @@ class LineServer:
             self._drop(number)
 
     def _drop(self, number: int) -> None:
-        client = self.clients.pop(number)
-        self._loop.remove(number)
-        client.line.close()
+        client = self.clients.pop(number, None)
+        if client is not None:
+            self._loop.remove(number)
+            client.line.close()
 
     def close(self) -> None:
-        """Let go of everybody, and remove the socket."""
+        """Let go of everybody, and remove the socket; once is enough."""
+        if self._listener.fileno() < 0:
+            return
         for number in list(self.clients):
             self._drop(number)
         self._loop.remove(self._listener.fileno())

@@ -98,6 +98,18 @@ def cont(platform: Platform, _: Arguments) -> dict[str, Any]:
     return {}
 
 
+def quit_qemu(platform: Platform, _: Arguments) -> dict[str, Any]:
+    """``quit``: the machine is no more."""
+    platform.quit()
+    return {}
+
+
+def system_powerdown(platform: Platform, _: Arguments) -> dict[str, Any]:
+    """The power button is pressed; what the guest makes of that is left to its user space, which there is none of."""
+    platform.tell("POWERDOWN", {})
+    return {}
+
+
 def query_command_line_options(_: Platform, arguments: Arguments) -> list[dict[str, Any]]:
     """What options of the command line take. Raises :class:`QmpError` for one that there is not."""
     wanted = arguments.get("option")
@@ -150,5 +162,7 @@ COMMANDS: dict[str, Command] = {
     "qom-set": Command(qom_set, {"path": TEXT, "property": TEXT, "value": ANY}),
     "stop": Command(stop),
     "cont": Command(cont),
+    "quit": Command(quit_qemu),
+    "system_powerdown": Command(system_powerdown),
 }
 """By name, but for :data:`CAPABILITIES`."""

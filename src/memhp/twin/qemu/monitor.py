@@ -8,13 +8,24 @@ from typing import Any
 from memhp.twin.machine import SECOND
 from memhp.twin.qemu.commands import CAPABILITIES, COMMANDS, VERSION
 from memhp.twin.qemu.platform import Platform
-from memhp.twin.qemu.protocol import Command, Parameter, QmpError, check, dispatch, error_body, parse, reply
+from memhp.twin.qemu.protocol import (
+    Arguments,
+    Command,
+    Parameter,
+    QmpError,
+    command_name,
+    dispatch,
+    error_body,
+    parse,
+    reply,
+)
 from memhp.twin.sockets import LineServer
 
-EVENTS = ("ACPI_DEVICE_OST", "DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR",
-          "MEMORY_DEVICE_SIZE_CHANGE", "RESUME", "STOP")  # fmt: skip
+EVENTS = ("ACPI_DEVICE_OST", "DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "MEMORY_DEVICE_SIZE_CHANGE",
+          "POWERDOWN", "RESUME", "SHUTDOWN", "STOP")  # fmt: skip
 """What QEMU may tell unasked of memory and of the machine as a whole."""
-NEGOTIATE = Command(lambda *_: {}, {"enable": Parameter("array", optional=True)})
+OFFERED = ("oob",)
+"""What a client may make use of."""
 THROTTLED = {"MEMORY_DEVICE_SIZE_CHANGE": SECOND}
 """Events of which QEMU sends one in so long for each object (``monitor/monitor.c``): nanoseconds."""
 
@@ -31,18 +42,23 @@ class Connection:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self.negotiated = False
+        self._oob = False
         self._line = 0
+        negotiate = Command(self._negotiate, {"enable": Parameter("array", optional=True)})
+        self._commands = {CAPABILITIES: negotiate, **COMMANDS}
 
     def greeting(self) -> bytes:
         """What QEMU says first."""
-        return json.dumps({"QMP": {"version": VERSION, "capabilities": ["oob"]}}).encode() + b"\r\n"
+        return json.dumps({"QMP": {"version": VERSION, "capabilities": OFFERED}}).encode() + b"\r\n"
 
     def said(self) -> None:
         """The guest hears of what was asked for only now."""
         self._platform.guest_turn()
 
     def line(self, text: bytes) -> bytes:
-        """The answer to a request."""
+        """The answer to a request; to none once QEMU was told to quit."""
+        if self._platform.over:
+            return b""
         self._line += 1
         request: dict[str, Any] = {}
         said = text.decode(errors="replace").strip()
@@ -56,25 +72,30 @@ class Connection:
         return reply(request, {"return": result})
 
     def _answer(self, request: dict[str, Any]) -> Any:
-        wanted = request.get("execute")
-        if wanted == CAPABILITIES:
-            if self.negotiated:
-                raise QmpError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
-            check(request.get("arguments", {}), NEGOTIATE)
-            unknown = [each for each in request.get("arguments", {}).get("enable", []) if each != "oob"]
-            if unknown:
-                raise QmpError(f"Parameter 'enable[0]' does not accept value '{unknown[0]}'")
-            self.negotiated = True
-            return {}
-        if not self.negotiated:
+        name = command_name(request, oob=self._oob)
+        if name != CAPABILITIES and not self.negotiated:
             raise QmpError(f"Expecting capabilities negotiation with '{CAPABILITIES}'", "CommandNotFound")
         twin = self._platform.twin
         twin.tick()
         self._platform.sync()
         try:
-            return dispatch(COMMANDS, self._platform, request)
+            return dispatch(self._commands, self._platform, request, oob=self._oob)
         finally:
             self._platform.sync()
+
+    def _negotiate(self, _: Platform, arguments: Arguments) -> dict[str, Any]:
+        """``qmp_capabilities``: what the client wants to make use of. Raises :class:`QmpError`."""
+        enable = arguments.get("enable", [])
+        for place, each in enumerate(enable):
+            if not isinstance(each, str):
+                raise QmpError(f"Invalid parameter type for 'enable[{place}]', expected: string")
+            if each not in OFFERED:
+                # An element of a list has no name there (``qapi/qapi-visit-core.c:input_type_enum``).
+                raise QmpError(f"Parameter 'null' does not accept value '{each}'")
+        if self.negotiated:
+            raise QmpError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
+        self.negotiated, self._oob = True, "oob" in enable
+        return {}
 
 
 def _name(request: dict[str, Any]) -> str:
@@ -90,6 +111,7 @@ class Monitor:
         self._sizes = {name: platform.size_now(device) for name, device in platform.devices.items()}
         self._held: set[str] = set()
         platform.listeners.append(self._send)
+        platform.at_end.append(self._leave)
         platform.twin.moved.append(self.sizes)
 
     def connection(self, server: LineServer) -> Connection:
@@ -97,6 +119,11 @@ class Monitor:
         if server not in self._servers:
             self._servers.append(server)
         return Connection(self._platform)
+
+    def _leave(self) -> None:
+        """QEMU has quit: nobody listens any more."""
+        for server in self._servers:
+            server.close()
 
     def _send(self, event: str, data: dict[str, Any]) -> None:
         body: dict[str, Any] = {"timestamp": stamp(), "event": event}

@@ -76,6 +76,10 @@ class Platform:
     running: bool = True
     held_speed: float = 1.0
     """What the twin's speed was before it was stopped."""
+    over: bool = False
+    """Whether QEMU was told to quit."""
+    at_end: list[Callable[[], None]] = field(default_factory=list)
+    """Whom that is the end of."""
 
     def __post_init__(self) -> None:
         if not self.max_memory:
@@ -89,6 +93,13 @@ class Platform:
         for act in pending:
             act()
         self.sync()
+
+    def quit(self) -> None:
+        """QEMU ends, and the machine with it, as soon as whoever asked for it has the answer."""
+        self.over = self.twin.off = True
+        self.twin.dead = "QEMU was told to quit"
+        self.tell("SHUTDOWN", {"guest": False, "reason": "host-qmp-quit"})
+        self.pending.extend(self.at_end)
 
     def tell(self, event: str, data: dict[str, Any]) -> None:
         """Send an event to everybody who is connected."""

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -56,11 +57,39 @@ def check(arguments: Arguments, command: Command) -> None:
         raise QmpError(f"Parameter '{extra}' is unexpected")
 
 
+class _NoJson(ValueError):
+    """What Python takes for JSON, and QEMU does not."""
+
+
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'', re.DOTALL)
+
+
+def _in_double_quotes(string: re.Match[bytes]) -> bytes:
+    text = string[0]
+    return text if text.startswith(b'"') else b'"' + text[1:-1].replace(b'"', b'\\"').replace(b"\\'", b"'") + b'"'
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's members. Raises :class:`_NoJson` for one that is there twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _NoJson("duplicate key")
+    return found
+
+
+def _stray(word: str) -> Any:
+    raise _NoJson(f"stray '{word[0]}'")
+
+
 def parse(text: bytes, line: int) -> dict[str, Any]:
-    """A request as an object. Raises :class:`QmpError` for what is none."""
+    """A request as an object; strings may be in either quotes. Raises :class:`QmpError` for what is none."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = json.loads(_STRINGS.sub(_in_double_quotes, text), object_pairs_hook=_members, parse_constant=_stray)
+    except RecursionError:
+        raise QmpError("JSON nesting depth limit exceeded") from None
+    except _NoJson as error:
+        raise QmpError(f"{line}:1: JSON parse error, {error}") from None
+    except ValueError:
         word = text.decode(errors="replace").strip()
         what = f"invalid keyword '{word}'" if word.isalpha() else "expecting value"
         raise QmpError(f"{line}:1: JSON parse error, {what}") from None
@@ -69,24 +98,38 @@ def parse(text: bytes, line: int) -> dict[str, Any]:
     return found
 
 
-def dispatch(commands: Mapping[str, Command], target: object, request: dict[str, Any]) -> Any:
-    """What a request returns. Raises :class:`QmpError`."""
-    for member in request:
-        if member not in ("execute", "exec-oob", "arguments", "id"):
+def command_name(request: Mapping[str, Any], *, oob: bool = False) -> str:
+    """What a request asks for, whose members are what they may be (``qmp_dispatch_check_obj()``).
+
+    `oob`: whether ``exec-oob`` was agreed on. Raises :class:`QmpError`.
+    """
+    name, key = "", ""
+    for member, value in request.items():
+        if member == "execute" or (member == "exec-oob" and oob):
+            if not isinstance(value, str):
+                raise QmpError(f"QMP input member '{member}' must be a string")
+            if key:
+                raise QmpError(f"QMP input member '{member}' clashes with '{key}'")
+            name, key = value, member
+        elif member == "arguments":
+            if not isinstance(value, dict):
+                raise QmpError("QMP input member 'arguments' must be an object")
+        elif member != "id":
             raise QmpError(f"QMP input member '{member}' is unexpected")
-    name = request.get("execute", request.get("exec-oob"))
-    if name is None:
+    if not key:
         raise QmpError("QMP input lacks member 'execute'")
-    if not isinstance(name, str):
-        raise QmpError(f"QMP input member '{'execute' if 'execute' in request else 'exec-oob'}' must be a string")
-    arguments = request.get("arguments", {})
-    if not isinstance(arguments, dict):
-        raise QmpError("QMP input member 'arguments' must be an object")
+    return name
+
+
+def dispatch(commands: Mapping[str, Command], target: object, request: dict[str, Any], *, oob: bool = False) -> Any:
+    """What a request returns; none of these commands is carried out out of band. Raises :class:`QmpError`."""
+    name = command_name(request, oob=oob)
     command = commands.get(name)
     if command is None:
         raise QmpError(f"The command {name} has not been found", "CommandNotFound")
-    if "exec-oob" in request and name != "qmp_capabilities":
+    if "exec-oob" in request:
         raise QmpError(f"The command {name} does not support OOB")
+    arguments = request.get("arguments", {})
     check(arguments, command)
     return command.act(target, arguments)
 
