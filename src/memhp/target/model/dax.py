@@ -182,8 +182,10 @@ def _bind(k: Kernel, region: Region, step: schema.Dax) -> None:
         if step.memmap_on_memory is not None:
             dev.memmap_on_memory = step.memmap_on_memory
         (dev_dax_probe if step.mode == "devdax" else dev_dax_kmem_probe)(k, dev)
-    elif region.dev is None:
-        _device(k, region, step)
+    else:
+        dev = region.dev or _device(k, region, step)
+        if step.memmap_on_memory is not None:
+            dev.memmap_on_memory = step.memmap_on_memory
     region.mode = step.mode or "none"
 
 
