@@ -24,6 +24,7 @@ from every_command import CAPTURE, CORE, RUNS, world
 from memhp.cli.main import cli
 from memhp.errors import BadInput
 from memhp.facts.elfcore import ElfCore
+from memhp.hw.reader import MissingTables
 from memhp.scenario import schema
 
 ROOT = Path(__file__).parents[2]
@@ -323,5 +324,7 @@ def test_a_spoiled_core_is_refused_or_read(number: int, tmp_path: Path) -> None:
     try:
         read = ElfCore(tmp_path / "core")
         read.root()
+    except MissingTables:
+        pass  # as facts/table_source.py takes it
     except BadInput as error:
         assert "\n" not in str(error)

@@ -417,6 +417,13 @@ def test_a_poor_character_set_gets_plain_signs(args: list[str], charset: str) ->
     assert done.stdout.decode(charset)
 
 
+def test_addresses_that_are_short_are_shared_among_machines() -> None:
+    """A race has many machines at a time, and the tables of none may take half of all there is."""
+    race = f"{sys.executable} -m memhp explore vmalloc-vs-hot-remove --variant V5"
+    done = subprocess.run(["bash", "-c", f"ulimit -v {4 << 20}; {race}"], capture_output=True, text=True, check=False)
+    assert "it ends broken" in done.stdout, done.stderr
+
+
 def test_stdout_closed_or_full() -> None:
     run = f"{sys.executable} -m memhp"
     for command, code, said in (

@@ -29,6 +29,12 @@ LARGE_PAGE = 1 << 21
 RESERVATION = 1 << 36
 """Bytes of address space asked for at first for the arena; halved until the host grants it."""
 
+SMALLEST = 1 << 24
+"""Bytes of an arena where address space is short, at most; it grows by copies of itself."""
+
+SHORT_PART = 64
+"""An arena begins with this part of the addresses that the host grants, where that is no whole reservation."""
+
 
 class Use(StrEnum):
     """What a frame is used for."""
@@ -218,16 +224,23 @@ class Arena:
 
 
 def _reserve(entries: int) -> tuple[mmap.mmap | None, U64]:
-    """A zeroed array of table rows that costs memory only where it is written, and the memory if it is a mapping."""
+    """A zeroed array of table rows that costs memory only where it is written, and the memory if it is a mapping.
+
+    Where addresses are short (``ulimit -v``) it takes a small part of what there is: other machines want some too.
+    """
     size = RESERVATION
-    while size > 1 << 24:
+    while size > SMALLEST:
         try:
             area = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
         except (OSError, ValueError):
             size >>= 1
             continue
-        return area, np.frombuffer(area, dtype=np.uint64).reshape(-1, entries)
-    return None, np.zeros(((1 << 24) // (8 * entries), entries), dtype=np.uint64)
+        if size == RESERVATION:
+            return area, np.frombuffer(area, dtype=np.uint64).reshape(-1, entries)
+        area.close()
+        break
+    small = max(size // SHORT_PART, LARGE_PAGE)
+    return None, np.zeros((min(small, SMALLEST) // (8 * entries), entries), dtype=np.uint64)
 
 
 class PhysicalMemory:
