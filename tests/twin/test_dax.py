@@ -114,6 +114,37 @@ def test_a_region_is_as_large_as_a_guest_of_7_2_says(bus: Bus) -> None:
     assert bus.read(f"{HMEM}/dax_region/size") == f"{1 << 30}\n"
 
 
+def test_align_is_a_size_of_pages_that_the_device_is_made_of_and_written_while_nobody_has_it(bus: Bus) -> None:
+    align = f"{HMEM}/dax0.0/align"
+    assert [bus.write(align, text) for text in ("2M", "", "-1", "8192", "4096")] == [
+        "ENXIO", "ENXIO", "ENXIO", "EINVAL", "EBUSY",
+    ]  # fmt: skip
+    assert bus.write(f"{DRIVERS}/device_dax/unbind", "dax0.0") == ""
+    for text, shown in (("0x40000000\n", 1 << 30), ("4096", 4096), ("2097152", 2 << 20)):
+        assert (bus.write(align, text), bus.read(align)) == ("", f"{shown}\n")
+    assert bus.write(f"{DRIVERS}/kmem/bind", "dax0.0") == ""
+    assert bus.write(align, "4096") == "EBUSY"
+
+
+def test_the_align_of_a_namespaces_device_is_to_be_read_only(bus: Bus) -> None:
+    entry = resolve(bus.root, f"{PMEM}/dax1.0/align")
+    assert isinstance(entry, Attribute) and (entry.mode, entry.store) == (0o444, None)
+
+
+def test_names_are_whole_and_events_are_sent_anew(bus: Bus) -> None:
+    assert bus.write(f"{DRIVERS}/device_dax/unbind", " dax0.0") == "ENODEV"
+    assert bus.write(f"{DRIVERS}/device_dax/unbind", "dax0.0 \n") == "ENODEV"
+    for name in ("dax00.0", "dax0.\u0660", "dax0.0 "):
+        assert bus.write(f"{DRIVERS}/kmem/new_id", name) == "EINVAL"
+    seen: list[tuple[str, str, str]] = []
+    bus.twin.uevents.append(lambda event: seen.append((event.action, event.devpath, event.subsystem)))
+    assert bus.write(f"{HMEM}/dax0.0/uevent", "change\n") == bus.write(f"{DRIVERS}/kmem/uevent", "add") == ""
+    assert bus.write(f"{HMEM}/dax0.0/uevent", "hello") == bus.write(f"{DRIVERS}/kmem/uevent", "") == "EINVAL"
+    assert seen == [
+        ("change", "/devices/platform/hmem.0/dax0.0", "dax"), ("add", "/bus/dax/drivers/kmem", "drivers"),
+    ]  # fmt: skip
+
+
 def test_memmap_on_memory_is_for_kernels_and_machines_that_have_it_and_not_while_kmem_is_bound(bus: Bus) -> None:
     attribute = f"{HMEM}/dax0.0/memmap_on_memory"
     assert bus.write(attribute, "1") == "ENOTSUP"

@@ -195,6 +195,12 @@ def test_injected_errors_are_what_onlining_and_offlining_end_in(root: Folder) ->
     assert write(root, f"{MEMORY}/memory48/state", "online") == ""
     assert write(root, f"{actions}/MEM_GOING_OFFLINE/error", "-99999") == ""
     assert text_of(root, f"{actions}/MEM_GOING_OFFLINE/error") == "-4095\n"
+    for text, ends_in, shown in (
+        ("-0x10", "", "-16"), ("4294967295", "", "-1"), ("99999999999999999999", "ERANGE", "-1"),
+        ("\u0661", "EINVAL", "-1"), ("-+3", "EINVAL", "-1"), ("-" + "0" * 21 + "59", "", "-5"),
+    ):  # fmt: skip
+        assert write(root, f"{actions}/MEM_GOING_OFFLINE/error", text) == ends_in
+        assert text_of(root, f"{actions}/MEM_GOING_OFFLINE/error") == f"{shown}\n"
 
 
 def test_kpageflags_summed_up_by_our_reader_tell_free_pages_and_holes(twin: Twin, root: Folder) -> None:
@@ -206,7 +212,9 @@ def test_kpageflags_summed_up_by_our_reader_tell_free_pages_and_holes(twin: Twin
     assert offline == (1 << KEPT["NOPAGE"]).to_bytes(8, "little") * 2
     free = next(start for start, _, owner in k.hw.memory.owners if owner.use == "free")
     assert window.read(free * 8, 8) == (1 << KEPT["BUDDY"]).to_bytes(8, "little")
-    assert window.read(free * 8 + 4, 2) == b"\0\0"
+    for at, size in ((free * 8 + 4, 8), (free * 8, 2)):
+        with pytest.raises(KernelError, match="no whole words"):
+            window.read(at, size)
     assert window.read(56 * pages * 8, 8) == b""
 
 
@@ -245,7 +253,15 @@ def test_kmsg_gives_a_record_a_read_in_the_documented_form(twin: Twin, root: Fol
     count = len(twin.session.k.hw.log_lines)
     assert stream.read(count) is None
     stream.store("hello\n")
-    assert stream.read(count) == f"5,{count},{twin.session.k.hw.now // 1000},-;hello\n".encode()
+    assert stream.read(count) == f"12,{count},{twin.session.k.hw.now // 1000},-;hello\n".encode()
+    for text, level, shown in (
+        ("<6>a", 14, "a"), ("<29>b\tc", 29, r"b\x09c"), ("<>d\\", 8, r"d\x5c"), ("<x>", 12, "<x>"),
+    ):  # fmt: skip
+        stream.store(text)
+        head, _, said = (stream.read(len(twin.session.k.hw.log_lines) - 1) or b"").decode().partition(";")
+        assert (head.partition(",")[0], said) == (str(level), f"{shown}\n")
+    with pytest.raises(KernelError, match="at most 1024"):
+        stream.store("x" * 1025)
 
 
 @pytest.mark.parametrize(

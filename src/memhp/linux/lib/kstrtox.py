@@ -10,6 +10,7 @@ from memhp.linux.place import here
 KERNEL_FILE = "lib/kstrtox.c"
 UINT_MAX = (1 << 32) - 1
 ULLONG_MAX = (1 << 64) - 1
+LLONG_MAX = (1 << 63) - 1
 
 _DIGITS = {8: "[0-7]", 10: "[0-9]", 16: "[0-9a-fA-F]"}
 _PREFIX = re.compile(r"0[xX](?=[0-9a-fA-F])")
@@ -39,6 +40,15 @@ def kstrtoull(text: str, base: int = 0, most: int = ULLONG_MAX) -> int:
 def kstrtouint(text: str, base: int = 0) -> int:
     """The same for 32 bits."""
     return kstrtoull(text, base, UINT_MAX)
+
+
+def kstrtoll(text: str, base: int = 0) -> int:
+    """A number of 64 bits with a sign."""
+    if not text.startswith("-"):
+        return kstrtoull(text, base, LLONG_MAX)
+    if text.startswith("-+"):
+        raise KernelError(EINVAL, f"{text.strip()!r} is no number", place=here())
+    return -kstrtoull(text[1:], base, LLONG_MAX + 1)
 
 
 def kstrtobool(text: str) -> bool | None:

@@ -1,20 +1,19 @@
 """Errors put into the chain of memory notifiers, through debugfs: ``lib/memory-notifier-error-inject.c``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import re
 from dataclasses import dataclass, field
-from errno import EINVAL
 
-from memhp.errors import KernelError
 from memhp.linux.drivers.base.notify import Chains, Refusal
-from memhp.linux.place import here, of_file
+from memhp.linux.lib.kstrtox import kstrtoll
+from memhp.linux.place import of_file
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "lib/memory-notifier-error-inject.c"
 MAX_ERRNO = 4095
 
 ACTIONS = ("MEM_GOING_ONLINE", "MEM_GOING_OFFLINE")
-_NUMBER = re.compile(r"[-+]?\d+\n?")
+SET_BUF = 23
+"""Bytes of a number that ``fs/libfs.c:simple_attr_write_xsigned()`` reads."""
 
 
 @dataclass
@@ -41,7 +40,10 @@ def notifier_err_inject_callback(k: Kernel, action: str, _pfn: int, _pages: int)
 
 @of_file("lib/notifier-error-inject.c")
 def debugfs_errno_set(k: Kernel, action: str, text: str) -> None:
-    """Write to an action's ``error``: what is beyond an errno becomes the nearest that is one. Raises EINVAL."""
-    if _NUMBER.fullmatch(text) is None:
-        raise KernelError(EINVAL, f"{text!r} is no number", place=here())
-    k.statics(MemoryNotifierErrInject).actions[action] = min(max(int(text), -MAX_ERRNO), 0)
+    """Write to an action's ``error``: what is beyond an errno becomes the nearest that is one.
+
+    As many bytes are looked at as ``struct simple_attr`` has room for. Raises EINVAL and ERANGE (``kstrtoll()``).
+    """
+    number = kstrtoll(text[:SET_BUF])
+    signed = (number + (1 << 31)) % (1 << 32) - (1 << 31)
+    k.statics(MemoryNotifierErrInject).actions[action] = min(max(signed, -MAX_ERRNO), 0)

@@ -4,11 +4,13 @@
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from errno import EBUSY, EINVAL, ENODEV
+from errno import EBUSY, EINVAL, ENODEV, ENXIO
+from functools import partial
 
 from memhp.errors import KernelError
-from memhp.linux.drivers.dax.bus import DevDax, memmap_on_memory_store
-from memhp.linux.lib.kstrtox import kstrtobool
+from memhp.linux.drivers.dax.bus import DevDax, align_store, memmap_on_memory_store
+from memhp.linux.lib.kobject_uevent import kobject_synth_uevent
+from memhp.linux.lib.kstrtox import kstrtobool, kstrtoull
 from memhp.scenario import schema
 from memhp.target.model.dax import DRIVERS, Region, dax, driver_of, hmem_name, region_number
 from memhp.target.model.session import Session
@@ -18,7 +20,7 @@ KERNEL_FILE = "drivers/dax/bus.c"
 BUS, PLATFORM = "/sys/bus/dax", "/sys/devices/platform"
 MAJOR = 252
 """The number of the driver of such character devices, of those that are given as they come."""
-_NAME = re.compile(r"dax\d+\.\d+")
+_NAME = re.compile(r"dax(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
 
 
 def dax_files(session: Session) -> dict[str, Entry]:
@@ -91,6 +93,7 @@ def _device(session: Session, name: str) -> Folder:
     """``dax0.0``: attributes, a folder a range, and the driver that it is bound to."""
     region, k = session.regions[name], session.k
     dev, minor = _dev(region), list(session.regions).index(name)
+    synth = partial(kobject_synth_uevent, k)
     up = "/".join([".."] * (_place(name, session.regions).count("/") + 3))
 
     def show(say: Callable[[DevDax], object]) -> Callable[[], str]:
@@ -103,15 +106,25 @@ def _device(session: Session, name: str) -> Folder:
             raise KernelError(EINVAL, f"{text!r} is no truth value", place=place)
         memmap_on_memory_store(k, _dev(region), value, kmem=region.mode == "kmem")
 
+    def store_align(text: str) -> None:
+        try:
+            align = kstrtoull(text)
+        except KernelError as error:
+            raise KernelError(ENXIO, error.reason, place=f"{KERNEL_FILE}:align_store") from None
+        align_store(k, _dev(region), align, driver=driver_of(region.mode) is not None)
+
+    show_align = show(lambda dev: dev.align)
+    devpath = f"{PLATFORM}/{_place(name, session.regions)}".removeprefix("/sys")
     attributes: dict[str, Entry] = {
-        "align": Attribute(0o444, show(lambda dev: dev.align)),
+        # Of a static region, which a namespace's is, it can be read only (``dev_dax_visible()``).
+        "align": Attribute(0o444, show_align) if region.namespace else Attribute(0o644, show_align, store_align),
         "dev": Attribute(0o444, lambda: f"{MAJOR}:{minor}\n", fixed=True),
         "modalias": Attribute(0o444, lambda: "dax:t0\n", fixed=True),
         "numa_node": Attribute(0o444, lambda: f"{region.node}\n"),
         "resource": Attribute(0o400, show(lambda dev: f"{dev.ranges[0].start:#x}")),
         "size": Attribute(0o444, show(lambda dev: sum(span.size for span in dev.ranges))),
         "target_node": Attribute(0o444, show(lambda dev: dev.target_node)),
-        "uevent": Attribute(0o644, lambda: _uevent(name, minor, region), lambda text: None),
+        "uevent": Attribute(0o644, lambda: _uevent(name, minor, region), lambda text: synth(devpath, "dax", text)),
         "subsystem": Link(f"{up}/bus/dax"),
         **{f"mapping{index}": _mapping(dev, index, k.config.page_shift) for index in range(len(dev.ranges))},
     }
@@ -151,7 +164,7 @@ def _driver(session: Session, driver: str) -> Folder:
 
     def bind(text: str) -> None:
         """``drivers/base/bus.c:bind_store``: a device that the driver matches, and nobody has."""
-        name = text.strip()
+        name = text.removesuffix("\n")
         if not _there(regions, name) or not matches(name):
             raise KernelError(ENODEV, f"no device {name!r} for {driver}", place="drivers/base/bus.c:bind_store")
         if driver_of(regions[name].mode) is not None:
@@ -159,7 +172,7 @@ def _driver(session: Session, driver: str) -> Folder:
         change(name, DRIVERS[driver])
 
     def unbind(text: str) -> None:
-        name = text.strip()
+        name = text.removesuffix("\n")
         if not _there(regions, name) or driver_of(regions[name].mode) != driver:
             raise KernelError(ENODEV, f"{driver} has no {name!r}", place="drivers/base/bus.c:unbind_store")
         change(name, "none")
@@ -191,7 +204,9 @@ def _driver(session: Session, driver: str) -> Folder:
         "unbind": Attribute(0o200, None, unbind),
         "new_id": Attribute(0o200, None, new_id),
         "remove_id": Attribute(0o200, None, lambda text: ids.discard(identified(text))),
-        "uevent": Attribute(0o200, None, lambda text: None),
+        "uevent": Attribute(
+            0o200, None, lambda text: kobject_synth_uevent(session.k, f"/bus/dax/drivers/{driver}", "drivers", text)
+        ),
     }
 
     def has() -> list[str]:

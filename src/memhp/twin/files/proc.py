@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable
+from errno import EINVAL
 
 import numpy as np
 import numpy.typing as npt
 
+from memhp.errors import KernelError
 from memhp.facts import buddyinfo, counters, iomem, pagetypeinfo, zoneinfo
 from memhp.facts.derive import buddyinfo_of, meminfo_of, pagetypeinfo_of, resources_of, vmstat_of, zones_of
 from memhp.facts.kpageflags import ENTRY, KEPT
@@ -73,13 +75,14 @@ def _text(mode: int, show: Callable[[], str]) -> Attribute:
 
 
 def _window(k: Kernel, at: int, size: int, words: Callable[[Kernel, Span], Words]) -> bytes:
-    """Bytes of a file with a word a page, up to the last memory block."""
+    """Bytes of a file with a word a page, up to the last memory block. Raises EINVAL for anything but whole words."""
+    if at % ENTRY or size % ENTRY:
+        raise KernelError(EINVAL, f"{size} bytes at {at} are no whole words", place="fs/proc/page.c:kpage_read")
     last = max((end for _, end, _ in k.memory_blocks), default=0) * k.pages_per_block
-    pfns = Span(at // ENTRY, min(-(-(at + size) // ENTRY), last))
+    pfns = Span(at // ENTRY, min((at + size) // ENTRY, last))
     if pfns.start >= pfns.end:
         return b""
-    skip = at - pfns.start * ENTRY
-    return words(k, pfns).tobytes()[skip : skip + size]
+    return words(k, pfns).tobytes()
 
 
 def flags(k: Kernel, pfns: Span) -> Words:

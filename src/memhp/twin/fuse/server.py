@@ -64,6 +64,8 @@ class _Handle:
     names: list[str] = field(default_factory=list)
     at: int = 0
     fresh: bool = True
+    end: int = 0
+    """Where the last read of a text ended."""
 
 
 @dataclass(slots=True)
@@ -72,6 +74,7 @@ class _Waiting:
 
     unique: int
     handle: _Handle
+    size: int
 
 
 class Server:
@@ -156,6 +159,8 @@ class Server:
             record = self._record(waiting.handle)
             if record is None:
                 still.append(waiting)
+            elif len(record) > waiting.size:
+                self.send(wire.answer(waiting.unique, error=errno.EINVAL))
             else:
                 self.send(wire.answer(waiting.unique, record))
         self._waiting = still
@@ -264,13 +269,16 @@ class Server:
                 self.journal.read(request.pid, path, "")
             return entry.read(offset, size)
         if isinstance(entry, Stream):
-            return self._read_stream(request, handle, wait=not flags & os.O_NONBLOCK)
+            return self._read_stream(request, handle, size, wait=not flags & os.O_NONBLOCK)
         assert isinstance(entry, Attribute) and entry.show is not None
-        if not offset:
+        # Whoever does not read on where he was has the text made anew (``fs/seq_file.c:traverse``).
+        if not offset or offset != handle.end:
             text = entry.show()
             handle.text, handle.fresh = text.encode(), False
             self.journal.read(request.pid, path, text)
-        return handle.text[offset : offset + size]
+        found = handle.text[offset : offset + size]
+        handle.end = offset + len(found)
+        return found
 
     def _record(self, handle: _Handle) -> bytes | None:
         entry = handle.node.entry
@@ -279,14 +287,17 @@ class Server:
         handle.at += record is not None
         return record
 
-    def _read_stream(self, request: Request, handle: _Handle, *, wait: bool) -> bytes | None:
+    def _read_stream(self, request: Request, handle: _Handle, size: int, *, wait: bool) -> bytes | None:
+        """The next record; one that is longer than there is room for is lost (``kernel/printk/printk.c``)."""
         if not handle.at:
             self.journal.read(request.pid, handle.node.path, "")
         record = self._record(handle)
         if record is None and not wait:
             raise OSError(errno.EAGAIN, "no record yet")
         if record is None:
-            self._waiting.append(_Waiting(request.unique, handle))
+            self._waiting.append(_Waiting(request.unique, handle, size))
+        if record is not None and len(record) > size:
+            raise OSError(errno.EINVAL, "no room for a record")
         return record
 
     def _write(self, request: Request) -> bytes | None:
@@ -296,9 +307,12 @@ class Server:
     def write_to(self, node: Node, request: Request) -> bytes | None:
         """Do what a file does with what is written to it; None when it is answered later."""
         _, _, size, *_ = wire.READ_IN.unpack_from(request.body)
+        assert isinstance(node.entry, Attribute | Stream) and node.entry.store is not None
+        if isinstance(node.entry, Attribute) and node.entry.size:
+            # A page at once (``fs/kernfs/file.c:kernfs_fop_write_iter``).
+            size = min(size, node.entry.size)
         # What stands behind a NUL, no store function of the kernel sees: libdaxctl writes one.
         data = bytes(request.body[wire.READ_IN.size : wire.READ_IN.size + size]).partition(b"\0")[0]
-        assert isinstance(node.entry, Attribute | Stream) and node.entry.store is not None
         done, unique = wire.WRITE_OUT.pack(size, 0), request.unique
         try:
             self.journal.wrote(request.pid, node.path, data.decode(errors="surrogateescape"), node.entry.store)

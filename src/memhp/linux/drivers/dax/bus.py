@@ -8,11 +8,14 @@ from memhp.errors import KernelError
 from memhp.linux.kernel.resource import Resource
 from memhp.linux.mm.dev_pagemap import DevPagemap
 from memhp.linux.mm.memory_hotplug_memmap import mhp_supports_memmap_on_memory
+from memhp.linux.mm.memremap import memremap_compat_align
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "drivers/dax/bus.c"
+PUD_PAGES = frozenset({"x86_64"})
+"""Where ``HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD`` is set in all kernels; riscv64 has it in 7.2."""
 
 
 @dataclass
@@ -137,6 +140,22 @@ def _first_gap(region: Span, children: list[Allocated]) -> tuple[Span, Span | No
         at, before = span.end, span
     end = next((span.start for span, _ in children if span.start >= at), region.end)
     return Span(at, end), before
+
+
+def align_store(k: Kernel, dev: DevDax, align: int, *, driver: bool) -> None:
+    """Somebody writes the size of the device's pages. Raises EINVAL for one that this machine has not, or that the
+    device is not made of, and EBUSY while a driver has the device.
+    """
+    sizes = {k.config.page_size, k.config.pmd_size} | ({k.config.pud_size} if k.config.arch in PUD_PAGES else set())
+    if align not in sizes:
+        raise KernelError(EINVAL, f"{align:#x} is no size of pages", place="drivers/dax/dax-private.h:dax_align_valid")
+    if driver:
+        raise KernelError(EBUSY, "the device has a driver", place=here(), advice="unbind it first")
+    unit = max(align, memremap_compat_align(k.config))
+    if any(span.size % unit for span in dev.ranges):
+        text = f"a range is not made of pages of {align:#x} bytes"
+        raise KernelError(EINVAL, text, place=f"{KERNEL_FILE}:dev_dax_validate_align")
+    dev.align = align
 
 
 def memmap_on_memory_store(k: Kernel, dev: DevDax, value: bool, *, kmem: bool) -> None:
