@@ -8,6 +8,7 @@ import os
 import sys
 
 from memhp.cli import signals
+from memhp.outputs.whole import make_streams_whole
 
 EXIT_DEFECT = 70
 """``EX_SOFTWARE`` of sysexits.h: memhp itself is at fault."""
@@ -24,6 +25,7 @@ def entry() -> int:
     try:
         try:
             _fill_standard_streams()
+            make_streams_whole()
             from memhp.cli.main import main
 
             signals.raise_where_it_is()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from memhp.errors import BadInput
 from memhp.outputs.place import Place, place_of
+from memhp.outputs.whole import write_all
 
 ENDING_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM})
 """What ends a run on request; held back while files of the user's are between two states."""
@@ -62,15 +63,9 @@ def _write_through(place: Place, data: bytes) -> None:
         sys.stdout.flush()
         fd = os.dup(place.descriptor)
     try:
-        _write_all(fd, data)
+        write_all(fd, data)
     finally:
         os.close(fd)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(fd, left) :]
 
 
 def _replace(place: Place, data: bytes) -> None:
@@ -106,7 +101,7 @@ def _write_draft(within: int, draft: str, place: Place, data: bytes) -> None:
     try:
         if place.status is not None:
             _take_after(fd, place.target, place.status)
-        _write_all(fd, data)
+        write_all(fd, data)
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -127,6 +122,6 @@ def _write_over(target: Path, data: bytes) -> None:
     """Write into the file that is there: where its folder takes no other file, or nobody else may own one there."""
     fd = os.open(target, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        _write_all(fd, data)
+        write_all(fd, data)
     finally:
         os.close(fd)
