@@ -37,7 +37,7 @@ MESSAGES = {
     ),
     PLUG + 'colour = "red"': (
         "x.toml: steps[0].colour: there is no such key "
-        "(one of size, at, node, driver, memmap_on_memory, online, expect, name)"
+        "(one of size, at, node, driver, memmap_on_memory, online, expect, name, fault)"
     ),
     '[machine]\npreset = "x86vm"': "x.toml: machine.preset: no preset 'x86vm' (did you mean x86-vm?)",
     '[machine]\npreset = "x86-vm"\nchoices = { free_empty_tables = "always" }': (

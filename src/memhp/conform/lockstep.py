@@ -30,7 +30,7 @@ FREE = f"change of free memory, within {FREE_BOUND >> 20} MiB"
 HOTPLUG_LINES = re.compile(
     r"(Offlined Pages \d+|memory offlining \[mem .*|altmap_alloc_block_buf: .*|removing memory fails.*"
     r"|acpi PNP0C80:\w+: .*|memory memory\d+: Offline failed.*|Fallback order for Node .*|Built \d+ zonelists.*"
-    r"|Demotion targets for Node .*)"
+    r"|Demotion targets for Node .*|Injecting error .*)"
 )
 """Lines of the log that tell of hot(un)plug and that a model writes word for word."""
 

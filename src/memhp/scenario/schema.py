@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from memhp.limits import SECONDS
+from memhp.linux.lib.fault_inject import AllocationName
 from memhp.linux.mm.users import Kind
 from memhp.scenario.machine_text import Boot, Build, Cpu, MachineText, Memory, Node, Size, Strict
 
@@ -31,11 +32,23 @@ DaxMode = Literal["raw", "devdax", "kmem", "none"]
 """Who has a region: the block driver of persistent memory, device-dax, kmem, or, though it is a dax device, nobody."""
 
 
+class Injected(Strict, frozen=True):
+    """What is made to fail while a step is carried out: one of both."""
+
+    allocation: AllocationName | None = None
+    """The function of the kernel whose next allocation fails (``fail_page_alloc``, ``failslab``)."""
+    notifier: Literal["MEM_GOING_ONLINE", "MEM_GOING_OFFLINE"] | None = None
+    """What a memory notifier refuses (``memory-notifier-error-inject``),"""
+    error: str = "EBUSY"
+    """and with which errno."""
+
+
 class Step(Strict, frozen=True, tag_field="do", kw_only=True):
     """One step. `expect` is ``ok`` or the errno that the kernel must answer with; `name` is shown in its place."""
 
     expect: str = "ok"
     name: str = ""
+    fault: Injected | None = None
 
 
 class Plug(Step, frozen=True, tag="plug"):

@@ -15,7 +15,7 @@ from memhp.scenario import schema
 from memhp.scenario.schema import StepKind
 from memhp.spans import Span
 from memhp.target.model.steps import ONLINE_TEXT
-from memhp.target.target import Done
+from memhp.target.target import NO_FAULTS, Done
 from memhp.target.tree_host import Host
 from memhp.units import is_aligned, parse_size
 
@@ -58,6 +58,8 @@ class HostTarget:
 
     def refusal(self, step: StepKind) -> str | None:
         """Why a step cannot be carried out here; None if it can."""
+        if step.fault is not None:
+            return NO_FAULTS
         if not isinstance(step, schema.Online | schema.Offline | schema.Wait):
             return PLATFORM
         return block_refusal(step)

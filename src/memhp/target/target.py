@@ -17,6 +17,7 @@ from memhp.linux.port import Root
 from memhp.scenario.schema import StepKind
 from memhp.spans import Span
 
+NO_FAULTS = "nothing is made to fail on machines that are in use"
 REFUSED = "refused"
 """The result of a step that the kernel refused with an errno that nobody saw."""
 

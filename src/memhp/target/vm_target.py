@@ -12,7 +12,7 @@ from memhp.facts.observed import Facts
 from memhp.scenario import schema
 from memhp.scenario.schema import StepKind
 from memhp.target.host import block_refusal, named_blocks, one_by_one
-from memhp.target.target import Done
+from memhp.target.target import NO_FAULTS, Done
 from memhp.target.vm import Plugged, Vm
 from memhp.target.vm_agent import GuestBlock
 from memhp.target.vm_resize import Patience, plug, resize, unplug, why_stuck
@@ -49,6 +49,8 @@ class VmTarget:
 
     def refusal(self, step: StepKind) -> str | None:
         """Why a step cannot be carried out here; None if it can."""
+        if step.fault is not None:
+            return NO_FAULTS
         if isinstance(step, BLOCKS):
             return "no agent runs in its guest" if self.agent is None else _agent_refusal(step)
         if isinstance(step, DEVICES):

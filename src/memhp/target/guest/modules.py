@@ -26,6 +26,8 @@ ON_DEMAND = (
     "nd_e820",
     "dax_hmem",
     "qemu_fw_cfg",
+    "notifier_error_inject",
+    "memory_notifier_error_inject",
 )
 """What steps need, and whoever dumps a guest: loaded when one does."""
 

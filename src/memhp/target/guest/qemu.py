@@ -75,6 +75,8 @@ class GuestSpec:
     virtio_mem: tuple[VirtioMemDevice, ...] = ()
     dimms: bool = False
     """Whether DIMMs will be plugged: on some architectures the machine then starts through UEFI."""
+    notifiers: bool = False
+    """Whether memory notifiers will be made to refuse: their module is loaded before anything is plugged."""
     cpu: str | None = None
     extra: tuple[str, ...] = ()
     initrd: Path | None = None

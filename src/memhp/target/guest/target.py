@@ -9,7 +9,7 @@ from memhp.facts.kpageflags import Flags
 from memhp.facts.observed import Facts
 from memhp.scenario import schema
 from memhp.spans import Span
-from memhp.target.guest import dax, observe
+from memhp.target.guest import dax, injected, observe
 from memhp.target.guest.guest import Guest
 from memhp.target.guest.kernel import Kernel
 from memhp.target.guest.machines import MACHINES
@@ -42,6 +42,8 @@ WHEN_OFF = {"gbpages": "nogbpages", "rodata_full": "rodata=on"}
 def refusal(kernel: Kernel, step: schema.StepKind) -> str | None:
     """Why a guest with a kernel cannot carry out a step; None if it can."""
     arch, machine = kernel.arch, MACHINES[kernel.arch]
+    if step.fault is not None and (why := injected.refusal(kernel, step.fault)) is not None:
+        return why
     if type(step) not in RUNNERS:
         return "only the model can (another target would need a program of its own in the guest)"
     if isinstance(step, schema.Plug):
@@ -95,6 +97,7 @@ def spec_for(base: GuestSpec, scenario: schema.Scenario) -> GuestSpec:
         append=" ".join(filter(None, (base.append, *_options(text.boot)))),
         virtio_mem=devices,
         dimms=dimms,
+        notifiers=any(step.fault is not None and step.fault.notifier is not None for step in scenario.steps),
     )
     return with_regions(spec, regions(scenario.steps))
 
@@ -127,6 +130,8 @@ class GuestTarget:
         self.name = f"guest {guest.release}"
         if guest.spec.virtio_mem:
             guest.load("virtio_mem")
+        if guest.spec.notifiers:
+            guest.load(injected.MODULE)
         self.machine = GuestMachine(guest)
 
     def refusal(self, step: schema.StepKind) -> str | None:
@@ -135,7 +140,7 @@ class GuestTarget:
 
     def carry_out(self, step: schema.StepKind) -> Done:
         """Do what a step says and wait until the kernel is done with it."""
-        return RUNNERS[type(step)](self.machine, step)
+        return injected.carry_out(self.machine, step, lambda: RUNNERS[type(step)](self.machine, step))
 
     def facts(self) -> Facts:
         """All that the guest shows now."""

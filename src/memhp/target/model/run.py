@@ -26,6 +26,7 @@ from memhp.scenario.titles import title
 from memhp.target.measure import counters
 from memhp.target.measure.refused import refused
 from memhp.target.measure.table_changes import table_changes
+from memhp.target.model.injected import injected
 from memhp.target.model.plan import Wish, advice
 from memhp.target.model.reboot import restart
 from memhp.target.model.replay import catch_up
@@ -341,8 +342,9 @@ def outcome_of(session: Session, step: schema.StepKind, where: str) -> result.Ou
 
 def _outcome_of(session: Session, step: schema.StepKind, where: str) -> result.Outcome:
     try:
-        RUNNERS[type(step)](session, step)
-        session.k.hw.advance(0)
+        with injected(session.k, step.fault):
+            RUNNERS[type(step)](session, step)
+            session.k.hw.advance(0)
     except KernelError as error:
         return result.Outcome(result=error.name, reason=error.reason, place=error.place, advice=error.advice)
     except KernelPanic as error:

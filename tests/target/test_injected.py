@@ -1,0 +1,91 @@
+"""Steps in which something is made to fail: on the model as by fault injection, in a guest by the kernel's module."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memhp.errors import BadInput
+from memhp.scenario import schema
+from memhp.scenario.result import Run
+from memhp.scenario.titles import title
+from memhp.target.guest.kernel import Kernel
+from memhp.target.guest.qemu import GuestSpec
+from memhp.target.guest.target import refusal, spec_for
+from memhp.target.model.run import rehearse_scenario
+
+MACHINE = schema.MachineText(preset="x86-vm", profile="7.2", memory="1G")
+PLUG = schema.Plug(size="256M")
+
+
+def rehearsed(*steps: schema.StepKind) -> Run:
+    return rehearse_scenario(schema.Scenario(machine=MACHINE, steps=list(steps)))[0]
+
+
+def results(*steps: schema.StepKind) -> list[str]:
+    return [step.outcome.result for step in rehearsed(*steps).steps]
+
+
+def failing(allocation: Any) -> schema.Injected:
+    return schema.Injected(allocation=allocation)
+
+
+def refusing(notifier: Any, error: str = "EBUSY") -> schema.Injected:
+    return schema.Injected(notifier=notifier, error=error)
+
+
+def test_a_notifier_refuses_for_one_step_only() -> None:
+    going = refusing("MEM_GOING_ONLINE", "ENOMEM")
+    staying = refusing("MEM_GOING_OFFLINE", "EAGAIN")
+    assert results(
+        PLUG, schema.Online(zone="movable", fault=going), schema.Online(zone="movable"),
+        schema.Offline(fault=staying), schema.Eject(fault=staying), schema.Eject(),
+    ) == ["ok", "ENOMEM", "ok", "EAGAIN", "EBUSY", "ok"]  # fmt: skip
+
+
+def test_without_a_chunk_of_a_pmd_struct_pages_are_in_base_pages() -> None:
+    """``vmemmap_populate_hugepages()`` goes on with base pages; the next section has its chunk again."""
+    run = rehearsed(schema.Plug(size="256M", fault=failing("vmemmap_alloc_block")))
+    assert run.ok and run.steps[0].outcome.result == "ok"
+
+
+@pytest.mark.parametrize("function", ["section_activate", "add_memory_block", "acpi_memory_device_add"])
+def test_a_dimm_does_not_come_without_memory_for_it_and_does_afterwards(function: str) -> None:
+    first, second = results(schema.Plug(size="128M", fault=failing(function)), schema.Plug(size="128M"))
+    assert (first, second) == ("ENOMEM", "ok")
+
+
+def test_a_table_that_is_missing_kills_x86_64() -> None:
+    assert results(schema.Plug(size="128M", at="80G", fault=failing("alloc_low_pages"))) == ["BUG"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (schema.Injected(), "of an allocation or of a notifier"),
+        (schema.Injected(allocation="acpi_bind_one", notifier="MEM_GOING_ONLINE"), "of an allocation or of a notifier"),
+        (refusing("MEM_GOING_ONLINE", "ENONSENSE"), "no errno"),
+        (failing("offline_and_remove_memory"), "nothing is allocated there"),
+    ],
+)
+def test_a_fault_that_cannot_be_meant_is_refused(fault: schema.Injected, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        rehearsed(schema.Plug(size="128M", fault=fault))
+
+
+def test_a_guest_says_before_it_starts_what_its_kernel_cannot_have_fail(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("CONFIG_ACPI_HOTPLUG_MEMORY=y\n")
+    kernel = Kernel("7.2", "x86_64", "amd64", tmp_path / "image", config=config)
+    step = schema.Plug(size="128M", fault=refusing("MEM_GOING_ONLINE"))
+    assert refusal(kernel, step) == "the kernel is built without MEMORY_NOTIFIER_ERROR_INJECT"
+    config.write_text("CONFIG_ACPI_HOTPLUG_MEMORY=y\nCONFIG_MEMORY_NOTIFIER_ERROR_INJECT=m\n")
+    assert refusal(kernel, step) is None
+    assert spec_for(GuestSpec(kernel), schema.Scenario(machine=MACHINE, steps=[step])).notifiers
+    assert refusal(kernel, schema.Plug(size="128M", fault=failing("section_activate"))) is not None
+
+
+def test_a_title_tells_what_fails() -> None:
+    assert title(schema.Plug(size="1G", fault=failing("section_activate"))) == "plug size 1G fault of section_activate"
+    assert title(schema.Offline(fault=refusing("MEM_GOING_OFFLINE"))) == "offline fault EBUSY of MEM_GOING_OFFLINE"
