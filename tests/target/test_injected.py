@@ -83,7 +83,12 @@ def test_a_guest_says_before_it_starts_what_its_kernel_cannot_have_fail(tmp_path
     config.write_text("CONFIG_ACPI_HOTPLUG_MEMORY=y\nCONFIG_MEMORY_NOTIFIER_ERROR_INJECT=m\n")
     assert refusal(kernel, step) is None
     assert spec_for(GuestSpec(kernel), schema.Scenario(machine=MACHINE, steps=[step])).notifiers
-    assert refusal(kernel, schema.Plug(size="128M", fault=failing("section_activate"))) is not None
+    for function, missing in (("section_activate", "FAILSLAB"), ("vmemmap_alloc_block", "FAIL_PAGE_ALLOC")):
+        step = schema.Plug(size="128M", fault=failing(function))
+        assert refusal(kernel, step) == f"the kernel is built without {missing}"
+    options = ("FAILSLAB", "FAULT_INJECTION_DEBUG_FS", "FAULT_INJECTION_STACKTRACE_FILTER", "ACPI_HOTPLUG_MEMORY")
+    config.write_text("".join(f"CONFIG_{option}=y\n" for option in options))
+    assert refusal(kernel, schema.Plug(size="128M", fault=failing("section_activate"))) is None
 
 
 def test_a_title_tells_what_fails() -> None:

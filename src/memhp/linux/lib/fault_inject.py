@@ -1,4 +1,4 @@
-"""Allocations made to fail, the first below a function of the kernel: ``lib/fault-inject.c`` with its stack filter."""
+"""Allocations made to fail, each below one function of the kernel: ``lib/fault-inject.c`` with its stack filter."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from typing import Literal, get_args
@@ -13,6 +13,12 @@ AllocationName = Literal[
     "vmemmap_alloc_block",
 ]
 """Functions that allocate, by the places that the model asks at."""
+
+PAGES: frozenset[AllocationName] = frozenset({"alloc_low_pages", "vmemmap_alloc_block"})
+"""Those that ask for pages; the others ask for objects of slabs."""
+
+INLINED: dict[AllocationName, str] = {"section_activate": "sparse_add_section"}
+"""The function that has another one in itself, where a compiler makes one of both."""
 
 
 class FailOnce:

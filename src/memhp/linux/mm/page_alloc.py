@@ -73,6 +73,8 @@ def alloc_pages(
     if highest is None:
         highest = ZoneType.MOVABLE if movable else ZoneType.NORMAL
     zones = zonelist(k, nid, highest, nodes)
+    if k.hw.told and k.hw.faults is not None and k.hw.may_fail(where):
+        return []
     taken = _where_told(k, order, count, owner, where) if k.hw.told else []
     count -= sum(span.size for span in taken) >> order
     for _, step in k.hw.batches(0, count):
