@@ -257,3 +257,9 @@ def test_blocks_at_the_end_are_told_as_ranges(tool: Tool) -> None:
     assert told[2:] == [
         (32, 35, "online", "Normal"), (36, 36, "offline", ""), (37, 40, "online", "Normal"), (48, 55, "offline", ""),
     ]  # fmt: skip
+
+
+def test_events_that_get_lost_are_such_that_there_are(tmp_path: Path) -> None:
+    tool = Tool(tmp_path)
+    said = answer(tool.twin, b'{"do":"lose-uevents","action":"foo"}')
+    assert said.verdict == "refused" and "foo" in said.error and tool.twin.trouble.rows == []

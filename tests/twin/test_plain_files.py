@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from memhp.errors import BadInput
 from memhp.facts.derive import derive
 from memhp.facts.observed import observe
 from memhp.facts.open_source import open_source
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.scenario import schema
 from memhp.twin.boot import boot
 from memhp.twin.files.root import twin_files, twin_root
@@ -107,3 +109,20 @@ def test_a_command_finds_the_folder_and_its_exit_code_is_told(tmp_path: Path) ->
         Loop(boot(scenario(tmp_path, SMALL)).twin), folder, twin_root({})
     ):
         pass
+
+
+def test_what_a_tool_took_away_or_put_elsewhere_is_let_be(served: Served, tmp_path: Path) -> None:
+    folder, other = served.folder / MEMORY, tmp_path / "other"
+    other.write_text("precious")
+    shutil.rmtree(folder / "memory48")
+    (folder / "memory49/state").unlink()
+    (folder / "memory49/state").symlink_to(other)
+    (folder / "memory50/state").unlink()
+    (folder / "memory50/state").mkdir()
+    for block in range(48, 52):
+        state_store(served.twin.session.k, block, "online")
+    served.twin.changed()
+    assert served.read("memory51/state") == "online\n"
+    assert other.read_text() == "precious" and not (folder / "memory48").exists()
+    for place in (folder / "memory49/state", folder / "memory50/state"):
+        place.unlink() if place.is_symlink() else place.rmdir()

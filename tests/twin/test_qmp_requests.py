@@ -77,6 +77,13 @@ def test_strings_may_be_in_either_quotes_and_other_things_are_no_json(connection
         assert ask(connection, text)["error"]["desc"].endswith(f": JSON parse error, {why}")
 
 
+def test_a_number_beyond_64_bits_is_a_double(connection: Connection) -> None:
+    ask(connection, CAPABILITIES)
+    add = '{"execute":"object-add","arguments":{"qom-type":"memory-backend-ram","id":"m","size":18446744073709551616}}'
+    assert ask(connection, add)["error"]["desc"] == "Parameter 'size' expects uint64"
+    assert ask(connection, '{"execute":"query-kvm","id":100000000000000000000}')["id"] == 1e20
+
+
 def test_the_power_button_is_an_event_and_query_events_is_no_command_any_more(connection: Connection) -> None:
     ask(connection, CAPABILITIES)
     assert ask(connection, '{"execute":"system_powerdown"}') == {"return": {}}

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from memhp.errors import ERRNO_NAMES, BadInput, one_of
 from memhp.linux.drivers.base.notify import Chains, Refusal
-from memhp.linux.lib.kobject_uevent import Uevent
+from memhp.linux.lib.kobject_uevent import Action, Uevent
 from memhp.linux.state import Kernel
 from memhp.scenario.schema import Seconds
 
@@ -48,7 +48,7 @@ class Slow(_Trouble, frozen=True, tag="slow"):
 class LoseUevents(_Trouble, frozen=True, tag="lose-uevents"):
     """Events get lost, as when nobody empties the socket."""
 
-    action: str | None = None
+    action: Action | None = None
     """Only those of this action."""
 
 

@@ -6,6 +6,7 @@ then. Files that are no texts, such as ``/proc/kpageflags`` and ``/dev/kmsg``, a
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,8 @@ from memhp.twin.tree import Attribute, Entry, Folder, Link, resolve
 EVENT = Struct("=iIII")
 """``struct inotify_event``: watch, mask, cookie, and how long the name behind it is."""
 AT_ONCE = 1 << 16
+TAMPERED = frozenset({errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
+"""What it ends in to write a file where something else stands, or nothing to put it in."""
 LEFT_OUT = frozenset({"power"})
 """Folders that nobody writes to for memory's sake: each would take a watch, of which a user has so many."""
 
@@ -54,8 +57,9 @@ class PlainFiles:
         place, before = self._folder / path, self._said.get(path)
         if isinstance(entry, Folder):
             if before is None:
-                place.mkdir(exist_ok=True)
-                self._watched[syscalls.inotify_add_watch(self.fd, str(place), syscalls.IN_CLOSE_WRITE)] = path
+                with _left_as_it_is():
+                    place.mkdir(exist_ok=True)
+                    self._watched[syscalls.inotify_add_watch(self.fd, str(place), syscalls.IN_CLOSE_WRITE)] = path
             text = ""
             for name in (name for name in entry.names() if name not in LEFT_OUT):
                 child = entry.child(name)
@@ -64,14 +68,16 @@ class PlainFiles:
         elif isinstance(entry, Link):
             text = entry.target
             if before is None:
-                place.symlink_to(text)
+                with _left_as_it_is():
+                    place.symlink_to(text)
         elif isinstance(entry, Attribute):
             text = _text_of(entry)
             if before != text:
-                # In place, as somebody may have the file open.
-                file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, entry.mode | 0o600)
-                os.write(file, text.encode())
-                os.close(file)
+                with _left_as_it_is():
+                    # In place, as somebody may have the file open.
+                    file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, entry.mode | 0o600)
+                    os.write(file, text.encode())
+                    os.close(file)
         else:
             return
         self._said[path] = text
@@ -117,6 +123,16 @@ class PlainFiles:
         os.close(self.fd)
         self._root = Folder(lambda: (), lambda _: None)
         self.refresh()
+
+
+@contextmanager
+def _left_as_it_is() -> Iterator[None]:
+    """Let be what somebody took away, or put something else, such as a link, in place of: it is theirs."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in TAMPERED:
+            raise
 
 
 def _text_of(entry: Attribute) -> str:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 Arguments = Mapping[str, Any]
 
+DIGITS = len(str(-(1 << 63)))
+"""Characters of a number that 64 bits may hold."""
 JSON_TYPES = {"string": str, "integer": int, "boolean": bool, "array": list, "object": dict, "any": object}
 """Types by the word that an error uses."""
 
@@ -81,10 +83,19 @@ def _stray(word: str) -> Any:
     raise _NoJson(f"stray '{word[0]}'")
 
 
+def _number(text: str) -> int | float:
+    """A whole number that 64 bits hold; any other is a ``double`` to QEMU (``qobject/json-parser.c:parse_literal``)."""
+    number = int(text) if len(text) <= DIGITS else float(text)
+    return number if -(1 << 63) <= number < 1 << 64 else float(number)
+
+
+_JSON: dict[str, Any] = {"object_pairs_hook": _members, "parse_constant": _stray, "parse_int": _number}
+
+
 def parse(text: bytes, line: int) -> dict[str, Any]:
     """A request as an object; strings may be in either quotes. Raises :class:`QmpError` for what is none."""
     try:
-        found = json.loads(_STRINGS.sub(_in_double_quotes, text), object_pairs_hook=_members, parse_constant=_stray)
+        found = json.loads(_STRINGS.sub(_in_double_quotes, text), **_JSON)
     except RecursionError:
         raise QmpError("JSON nesting depth limit exceeded") from None
     except _NoJson as error:
