@@ -101,3 +101,13 @@ def test_a_file_that_cannot_be_written_leaves_nothing(
     target = tmp_path / "missing" / "file"
     complaint(["rehearse", "--machine", "riscv-vm", "--plug", "128M", option, str(target)], capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "1e400"])
+@pytest.mark.parametrize(
+    "words", [["twin", "run", "--speed"], ["apply", "plan.json", "--timeout"], ["conform", "x.toml", "--timeout"],
+              ["vm", "resize", "--timeout"]],
+)  # fmt: skip
+def test_a_clock_is_set_to_a_number(words: list[str], number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = complaint([*words, number], capsys)
+    assert "number" in said or "range" in said, said

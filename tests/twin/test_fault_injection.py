@@ -161,6 +161,9 @@ def test_slips_in_scripts_and_expectations_name_the_file(tmp_path: Path) -> None
     with pytest.raises(BadInput, match="block") as raised:
         load_script(path)
     assert str(path) in str(raised.value)
+    path.write_text('[[twin]]\nafter = 3\nwhen = { what = "write" }\nthen = { do = "clear" }\n')
+    with pytest.raises(BadInput, match="two things to wait for"):
+        load_script(path)
     path.write_text("exits = 0\n")
     with pytest.raises(BadInput, match="exits"):
         load_expectation(path)

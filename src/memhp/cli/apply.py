@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from memhp.cli.finite import FiniteRange
 from memhp.cli.output import emit_json, json_option
 from memhp.errors import BadInput
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Go on with a plan that was interrupted or stopped.")
 @click.option("--roll-back", is_flag=True, help="Take back what was done of a plan.")
 @click.option("--journal", type=click.Path(path_type=Path), help="The folder of journals.  [default: /var/lib/memhp]")
-@click.option("--timeout", type=click.FloatRange(0.1), metavar="SECONDS", help="How long one block may take.")
+@click.option("--timeout", type=FiniteRange(0.1), metavar="SECONDS", help="How long one block may take.")
 @json_option
 def apply(
     file: Path,

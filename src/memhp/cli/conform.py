@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from memhp.cli.finite import FiniteRange
 from memhp.cli.guest_options import GuestChoice, guest_options
 from memhp.cli.output import echo_lines, emit_json, json_option, output_option, progress
 from memhp.errors import BadInput
@@ -31,7 +32,7 @@ USAGE = (
 @click.option("--random", "lives", type=click.IntRange(1, 100_000), metavar="N", help="Play N random lives.")
 @click.option("--seed", type=click.IntRange(0), default=0, metavar="S", help="Which lives these are.")
 @click.option(
-    "--timeout", type=click.FloatRange(1), metavar="SECONDS", help="Begin no further step, with --all or --random."
+    "--timeout", type=FiniteRange(1), metavar="SECONDS", help="Begin no further step, with --all or --random."
 )
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Where lives that differ are written.")
 @click.option("--selftest", type=click.Path(path_type=Path), metavar="TREE", help="Run that kernel tree's own test.")

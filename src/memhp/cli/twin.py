@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from memhp.cli import offered
+from memhp.cli.finite import FiniteRange
 from memhp.cli.output import console, emit_json, json_option, output_option
 from memhp.errors import BadInput, slip_of
 from memhp.printable import printable
@@ -50,7 +51,7 @@ def twin(ctx: click.Context) -> None:
 @click.argument("machine", shell_complete=offered.PRESETS)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--step", help="Which moment of a capture to start from.")
-@click.option("--speed", type=click.FloatRange(0), default=1.0, show_default=True, metavar="FACTOR",
+@click.option("--speed", type=FiniteRange(0, 1e9), default=1.0, show_default=True, metavar="FACTOR",
               help="Machine time by time outside; 0: it stands still.")  # fmt: skip
 @click.option("--exact", is_flag=True, help="Have each open and read heard, as for --record, --expect, --ctl.")
 @click.option("--mount", type=PATH, metavar="DIR", help="Without a COMMAND: where to mount the files.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from memhp.cli.finite import FiniteRange
 from memhp.cli.output import echo_lines, emit_json, json_option, progress
 from memhp.errors import BadInput
 from memhp.units import exact_size, parse_size
@@ -67,8 +68,8 @@ def change_options(command: Command) -> Command:
         click.option("--yes", is_flag=True, help="Do it without asking, if the rehearsal went well."),
         click.option("--insist", is_flag=True, help="With --yes: do it though the rehearsal failed."),
         click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until the guest has done it."),
-        click.option("--timeout", type=click.FloatRange(0, 1e9), default=300.0, show_default=True, metavar="S"),
-        click.option("--quiet-for", "quiet", type=click.FloatRange(0, 1e9), default=30.0, show_default=True,
+        click.option("--timeout", type=FiniteRange(0, 1e9), default=300.0, show_default=True, metavar="S"),
+        click.option("--quiet-for", "quiet", type=FiniteRange(0, 1e9), default=30.0, show_default=True,
                      metavar="S", help="Give up when nothing has changed for so long."),
         click.option("--machine", metavar="SOURCE", help="A capture or sysroot of the guest, to rehearse on."),
         click.option("--step", metavar="STEP", help="Which moment of a capture."),

@@ -60,7 +60,16 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load_script(path: Path) -> list[Cue]:
     """The cues of a TOML file, a table ``[[twin]]`` each. Raises :class:`BadInput`."""
-    return load_table(path, _File).twin
+    return _checked(load_table(path, _File).twin, str(path))
+
+
+def _checked(rows: list[Cue], where: str) -> list[Cue]:
+    """Cues that wait for one thing each. Raises :class:`BadInput`."""
+    for place, cue in enumerate(rows):
+        if cue.after is not None and cue.when is not None:
+            fix = "write one of them"
+            raise BadInput("`after` and `when` are two things to wait for", where=f"{where}: twin[{place}]", fix=fix)
+    return rows
 
 
 def load_table(path: Path, kind: type[T]) -> T:
@@ -83,7 +92,7 @@ def cues(rows: list[dict[str, Any]], *, where: str) -> list[Cue]:
     """The cues of a scenario's ``[[twin]]``. Raises :class:`BadInput`."""
     data = {"twin": rows}
     try:
-        return msgspec.convert(data, _File).twin
+        return _checked(msgspec.convert(data, _File).twin, where)
     except msgspec.ValidationError as error:
         raise explained(error, data, where, of=_File) from None
 
