@@ -31,7 +31,7 @@ class BadInput(MemhpError):
         return f"{text} ({self.fix})" if self.fix else text
 
 
-MOST_OPTIONS = 32
+MOST_OPTIONS = 16
 """So many names are listed whole where one of them is wanted and others share a word with what was given."""
 
 
@@ -45,16 +45,21 @@ def slip_of(got: str, options: Iterable[str]) -> str | None:
 def one_of(got: str, options: Iterable[str]) -> str:
     """What to write instead of `got`: the option that it is a slip of, else all there are.
 
-    Of very many, those that share a word with it, if there are any.
+    Of very many, those with a word that one of its words is, or is a slip of, if there are any.
     """
     known = list(options)
     near = slip_of(got, known)
     if near is not None:
         return f"did you mean {near}?"
-    alike = [each for each in known if _words(got) & _words(each)] if len(known) > MOST_OPTIONS else []
+    alike = [each for each in known if _share_a_word(got, each)] if len(known) > MOST_OPTIONS else []
     if alike:
         return f"such as {', '.join(alike[:MOST_OPTIONS])}; there are {len(known)}"
     return f"one of {', '.join(known)}"
+
+
+def _share_a_word(got: str, option: str) -> bool:
+    words = _words(option)
+    return any(word in words or slip_of(word, words) for word in _words(got))
 
 
 def _words(name: str) -> set[str]:

@@ -70,8 +70,8 @@ SCENARIOS = {
 """What is wrong: the file's text, and words that the complaint must hold."""
 
 GEOMETRIES = {
-    "no device block": (["--device-block", "0"], "--device-block: a device cannot work in blocks of 0x0 bytes"),
-    "an odd device block": (["--device-block", "3"], "--device-block: a device cannot work in blocks of 0x3 bytes"),
+    "no device block": (["--device-block", "0"], "--device-block: a device cannot work in blocks of 0 B"),
+    "an odd device block": (["--device-block", "3"], "--device-block: a device cannot work in blocks of 3 B"),
     "no memory to speak of": (["--memory", "1"], "--memory: a machine needs RAM"),
     "an end before the memory": (["--max-memory", "1"], "--max-memory: memory cannot end at 0x1"),
 }
@@ -124,6 +124,7 @@ def test_a_machine_with_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_an_unknown_command_is_told_which_one_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean rehearse?" in complaint(["reherse"], capsys)
+    assert "such as vmalloc-vs-hot-remove, " in complaint(["explore", "vmaloc"], capsys)
     assert "one of rehearse" in complaint(["zzz"], capsys)
     assert "Did you mean '--json'? (see" in complaint(["lint", "--jsn"], capsys)
     assert "Did you mean '--help'? (see" in complaint(["lint", "--hepl"], capsys)

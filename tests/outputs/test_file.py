@@ -3,6 +3,7 @@
 
 import os
 import pty
+import resource
 import secrets
 import stat
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from memhp.errors import BadInput
+from memhp.outputs import file
 from memhp.outputs.file import write_file
 
 
@@ -185,3 +187,27 @@ def test_where_a_folder_takes_no_draft_the_file_itself_is_written(
     assert target.read_text(encoding="utf-8") == "after"
     assert target.stat().st_ino == inode
     assert names(tmp_path) == ["page"]
+
+
+def test_where_a_folder_takes_no_draft_and_there_is_no_room_the_file_is_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "page"
+    target.write_text("before", encoding="utf-8")
+
+    def closed(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(file, "_write_draft", closed)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    try:
+        with pytest.raises(BadInput, match="cannot write: File too large"):
+            write_file(target, "x" * (1 << 17))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert target.read_text(encoding="utf-8") == "before"
+    write_file(target, "now")
+    assert target.read_text(encoding="utf-8") == "now"
+    write_file(target, "")
+    assert target.read_text(encoding="utf-8") == ""

@@ -50,11 +50,13 @@ def geometry(
     chosen = chosen_configs(arches, profiles, page_size, va_bits)
     ram, block = parse_size(memory, where="--memory"), parse_size(device_block, where="--device-block")
     if not ram >= LEAST_RAM:
-        raise BadInput(f"a machine needs RAM: {ram:#x} bytes are none", where="--memory", fix="64M or more, such as 4G")
+        text = f"a machine needs RAM: {format_size(ram)} is too little"
+        raise BadInput(text, where="--memory", fix="64M or more, such as 4G")
     if memmap_on_memory:
         return _memmap_on_memory(chosen, ram, as_json=as_json)
     if block & (block - 1) or block < LEAST_DEVICE_BLOCK:
-        raise BadInput(f"a device cannot work in blocks of {block:#x} bytes", where="--device-block", fix="such as 2M")
+        text = f"a device cannot work in blocks of {format_size(block)}"
+        raise BadInput(text, where="--device-block", fix="such as 2M")
     limit = None if max_memory is None else parse_size(max_memory, where="--max-memory")
     if limit is not None and limit < ram:
         text = f"memory cannot end at {limit:#x} when there are {format_size(ram)} of it"

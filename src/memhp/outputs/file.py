@@ -119,9 +119,27 @@ def _take_after(fd: int, target: Path, before: os.stat_result) -> None:
 
 
 def _write_over(target: Path, data: bytes) -> None:
-    """Write into the file that is there: where its folder takes no other file, or nobody else may own one there."""
-    fd = os.open(target, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """Write into the file that is there: where its folder takes no other file, or nobody else may own one there.
+
+    Room is taken first, so that a full disk leaves the file as it is.
+    """
+    fd = os.open(target, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        write_all(fd, data)
+        with uninterrupted():
+            _make_room(fd, len(data))
+            write_all(fd, data)
+            os.ftruncate(fd, len(data))
     finally:
         os.close(fd)
+
+
+def _make_room(fd: int, size: int) -> None:
+    """Raise OSError, the file being as before, when so many bytes have no room in it."""
+    before = os.fstat(fd).st_size
+    if not size:
+        return
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError:
+        os.ftruncate(fd, before)
+        raise
