@@ -11,7 +11,7 @@ from twin_machines import SMALL
 from twin_runs import on_twin, scenario
 
 PROBE = """
-import errno, json, os
+import errno, json, os, subprocess
 
 def said(act):
     try:
@@ -26,6 +26,10 @@ log = os.open("/dev/kmsg", os.O_RDWR | os.O_NONBLOCK)
 told = {
     "middle": os.pread(state, 3, 2).decode(),
     "on": [os.pread(state, 3, 0).decode(), os.pread(state, 3, 3).decode(), os.pread(state, 9, 1).decode()],
+    "holes": [said(lambda at=at, how=how: os.lseek(state, at, how))
+              for how in (os.SEEK_DATA, os.SEEK_HOLE) for at in (0, 5, 4096)],
+    "copied": subprocess.run(["cp", "/sys/devices/system/memory/memory36/removable", "/dev/stdout"], text=True,
+                             stdout=subprocess.PIPE, timeout=60).stdout,
     "long": [said(lambda size=size: os.write(probe, b"1" * size)) for size in (4095, 4096, 5000)],
     "nul": said(lambda: os.write(state, b"offline" + bytes(5000))),
     "words": [said(lambda: len(os.pread(flags, size, at))) for size, at in ((7, 0), (8, 4), (8, 8), (16, 1 << 40))],
@@ -42,6 +46,7 @@ def test_odd_sizes_and_places(tmp_path: Path, options: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
         "middle": "lin", "on": ["onl", "ine", "nline\n"],
+        "holes": [0, 5, "ENXIO", *([4096 if options else 7] * 2), "ENXIO"], "copied": "1\n",
         "long": [4095, 4096, 4096], "nul": 4096,
         "words": ["EINVAL", "EINVAL", 8, 0],
         "room": ["EINVAL", "1,"],

@@ -16,7 +16,7 @@ from functools import lru_cache
 from memhp.errors import KernelError
 from memhp.twin.fuse import wire
 from memhp.twin.fuse.nodes import UNKNOWN_NODE, Node, mode_of, size_of
-from memhp.twin.fuse.server import READY, Journal, Server, names_in
+from memhp.twin.fuse.server import READY, Journal, Server, data_or_hole, names_in
 from memhp.twin.fuse.wire import InitFlag, Op, Request
 from memhp.twin.tree import Attribute, Folder
 
@@ -50,6 +50,7 @@ class KeptServer(Server):
             Op.READDIR: self._readdir_kept,
             Op.READDIRPLUS: self._readdirplus,
             Op.POLL: self._poll_kept,
+            Op.LSEEK: self._lseek_kept,
         }
         self.entry_out = self._entry_kept
         more = flags & (InitFlag.PARALLEL_DIROPS | InitFlag.BIG_WRITES)
@@ -162,6 +163,10 @@ class KeptServer(Server):
         node.version += 1
         self._told.add(node.number)
         return self.write_to(node, request)
+
+    def _lseek_kept(self, request: Request) -> bytes:
+        _, offset, whence, _ = wire.LSEEK_IN.unpack_from(request.body)
+        return data_or_hole(len(self.nodes.get(request.node).text), offset, whence)
 
     def _poll_kept(self, _: Request) -> bytes:
         """A file that is polled was read before, as far as can be known."""

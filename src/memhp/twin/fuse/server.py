@@ -328,9 +328,18 @@ class Server:
         return b""
 
     def _lseek(self, request: Request) -> bytes:
-        """Streams start anew, as /dev/kmsg does for SEEK_SET and SEEK_DATA; other files are seeked in by the kernel."""
-        fh, offset, _, _ = wire.LSEEK_IN.unpack_from(request.body)
-        return wire.LSEEK_OUT.pack(offset if self._handle(fh) else 0)
+        """Where data or a hole is: a file of sysfs is data up to its size (``generic_file_llseek_size()``).
+
+        Streams start anew, as /dev/kmsg does for SEEK_DATA; proc knows neither (``fs/seq_file.c:seq_lseek``).
+        """
+        fh, offset, whence, _ = wire.LSEEK_IN.unpack_from(request.body)
+        entry = self._handle(fh).node.entry
+        if isinstance(entry, Stream):
+            return wire.LSEEK_OUT.pack(offset)
+        size = size_of(entry)
+        if not size:
+            raise OSError(errno.EINVAL, "no data and no holes")
+        return data_or_hole(size, offset, whence)
 
     def _poll(self, request: Request) -> bytes:
         fh, kh, flags, _ = wire.POLL_IN.unpack_from(request.body)
@@ -383,6 +392,13 @@ class Server:
                 break
             found += record
         return bytes(found)
+
+
+def data_or_hole(size: int, offset: int, whence: int) -> bytes:
+    """Where in a file that is data up to its size such data, or a hole, is next. Raises ENXIO beyond it."""
+    if offset >= size:
+        raise OSError(errno.ENXIO, "beyond the end")
+    return wire.LSEEK_OUT.pack(size if whence == os.SEEK_HOLE else offset)
 
 
 def names_in(node: Node) -> list[str]:
