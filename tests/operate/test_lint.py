@@ -187,7 +187,7 @@ def test_files_are_read_as_their_programs_read_them(tmp_path: Path) -> None:
         "etc/udev/rules.d/60-net.rules": 'SUBSYSTEM=="net", ATTR{state}="up"\n',
         "etc/daxctl.conf.d/a.conf": "[reconfigure-device one]\nnvdimm.uuid = 1\nmode = system-ram\nmovable = false\n"
         "[reconfigure-device two]\nmode = devdax\n",
-        "etc/tmpfiles.d/mem.conf": "w /sys/devices/system/memory/auto_online_blocks - - - - online_movable\n",
+        "etc/tmpfiles.d/mem.conf": 'w "/sys/devices/system/memory/auto_online_blocks" - - - - "online_movable"\n',
         "etc/tuned/active_profile": "virt\n",
         "usr/lib/tuned/virt/tuned.conf": "[sysfs]\n/sys/devices/system/memory/auto_online_blocks=online\n",
         "etc/systemd/system/a.service": "[Service]\nExecStart=/usr/bin/chmem --enable -z Movable 1g\n",
@@ -246,6 +246,14 @@ INSTALLED = f"{UNIT}[Install]\nWantedBy=multi-user.target\n"
         ({"usr/lib/systemd/system/a.service": UNIT,
           "etc/systemd/system/a.service.d/1.conf": "[Service]\nExecStart =\nExecStart=/usr/bin/chmem -e 2g\n"}, [3]),
         ({"etc/systemd/system/a.service": UNIT.replace("ExecStart", "ExecStop")}, []),
+        ({"etc/systemd/system/a.service": "", "etc/systemd/system/a.service.d/1.conf": UNIT}, []),
+        ({"etc/systemd/system/a-b.service": "[Service]\n", "etc/systemd/system/service.d/1.conf": UNIT}, [4]),
+        ({"etc/systemd/system/a-b.service": "[Service]\n", "etc/systemd/system/a-.service.d/1.conf": UNIT}, [4]),
+        ({"etc/systemd/system/a-b.service": "[Service]\n", "etc/systemd/system/service.d/1.conf": UNIT,
+          "etc/systemd/system/a-b.service.d/1.conf": "[Service]\n"}, []),
+        ({"etc/systemd/system/ab.service": "[Service]\n", "etc/systemd/system/a-.service.d/1.conf": UNIT}, []),
+        ({"etc/systemd/system/a.service":
+          "[Service]\nExecStart=/bin/sh -c 'echo 1 > /sys/devices/system/memory/memory40/online'\n"}, [2]),
         ({"etc/rc.local": "#!/bin/sh\necho online > /sys/devices/system/memory/auto_online_blocks\n"}, [2]),
     ],
 )  # fmt: skip
@@ -319,6 +327,43 @@ def test_what_parents_have_is_asked_of_the_folder_of_blocks(asks: str, runs: boo
     """udev(7): in the plural keys are held against the device and those above; a missing attribute fits nothing."""
     rule = {"etc/udev/rules.d/9.rules": f'SUBSYSTEM=="memory", {asks}, ATTR{{state}}="online"\n', AUTO: "offline\n"}
     assert (machine(tmp_path / "root", QUIET | rule).winner.by == "udev") is runs
+
+
+ADDED = 'SUBSYSTEM=="memory", ACTION=="add", '
+ONLINES = "RUN%s\"/bin/sh -c 'echo %s > /sys$devpath/%s'\""
+
+
+@pytest.mark.parametrize(
+    ("rules", "how"),
+    [
+        (['ATTR{online}=="0", ATTR{online}="1"'], "online"),
+        ([ONLINES % ("+=", "1", "online")], "online"),
+        (["RUN+=\"/bin/sh -c 'echo 1 > /sys/devices/system/cpu/cpu1/online'\""], None),
+        (["RUN+=\"/bin/sh -c 'sleep 11 > /sys$devpath/online'\""], None),
+        (['RUN+="/bin/sh -c \'echo \\"online_kernel\\" > /sys$devpath/state\'"'], "online_kernel"),
+        ([ONLINES % ("+=", "online", "state"), 'RUN=""'], None),
+        ([ONLINES % ("+=", "online", "state"), ONLINES % (":=", "online_movable", "state"),
+          ONLINES % ("=", "online", "state")], "online_movable"),
+        ([ONLINES % ("+=", "online", "state"), 'PROGRAM="/bin/asks", RUN=""'], "online"),
+        ([ONLINES % ("+=", "online", "state"), 'ATTR{state}="online_movable"'], "online_movable"),
+        (['ATTR{state}=e"online"'], "online"),
+        (['ATTR{state}==i"OFFLINE", ATTR{state}="online"'], "online"),
+        (['KERNEL==i"CPU*", ATTR{state}="online"'], None),
+        (['ENV{z}="a"', 'ENV{z}+="b"', 'ENV{z}=="a b", ATTR{state}="online"'], "online"),
+        (['ENV{z}="a"', 'ENV{z}+="b"', 'ENV{z}=="b", ATTR{state}="online"'], None),
+        *(([f'ATTR{{state}}="{value}"'], "?") for value in
+          ("%c", "$result", "$attr{../policy}", "%s{policy}", "online_$env{zone}", "online%E{zone}")),
+    ],
+)  # fmt: skip
+def test_operators_prefixes_and_replacements_are_udevs(rules: list[str], how: str | None, tmp_path: Path) -> None:
+    """udev(7): = empties a list, := closes it; programs run after all rules; i"" is for any case, e"" has escapes.
+
+    A 1 in a block's ``online`` brings it online (drivers/base/memory.c:memory_subsys_online).
+    """
+    files = {AUTO: "offline\n", "etc/udev/rules.d/9.rules": "".join(f"{ADDED}{rule}\n" for rule in rules)}
+    found = machine(tmp_path / "root", QUIET | files)
+    assert (found.winner.by, found.winner.how) == (("udev", how) if how else ("nobody", "offline"))
+    assert "wrong-file" not in ids(found)
 
 
 def keys(value: dict[str, Any], required: set[str], allowed: set[str]) -> None:

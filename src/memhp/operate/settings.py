@@ -14,7 +14,7 @@ from memhp.facts.memory_blocks import ONLINE_TYPES
 from memhp.facts.source import SYS_MEMORY, Source
 from memhp.operate.config_files import files_of, lines_of
 from memhp.operate.systemd_units import commands
-from memhp.operate.udev_rules import UDEV, rules_of
+from memhp.operate.udev_rules import UDEV, Rule, rules_of
 
 Actor = Literal["kernel", "cmdline", "udev", "systemd", "tmpfiles", "tuned", "daxctl", "modprobe"]
 
@@ -58,34 +58,54 @@ def _kernel(source: Source) -> Iterator[Setting]:
 
 
 _WRITES = re.compile(
-    r"(online(?:_kernel|_movable)?)\b['\"]?\s*(?:>|\|\s*(?:sudo\s+)?tee)\s*['\"]?"
-    r"([^\s'\";]*/(?:state|online|auto_online_blocks))\b"
+    r"(?:(online(?:_kernel|_movable)?)\b['\"]?{0}([^\s'\";]*/(?:state|online|auto_online_blocks))"
+    r"|(?<=[\s'\"])(1)['\"]?{0}((?:(?!/cpu)[^\s'\";])*/online))\b".replace(
+        "{0}", r"\s*(?:>|\|\s*(?:sudo\s+)?tee)\s*['\"]?"
+    )
 )
+"""An online type that goes to a file, or 1 to a block's ``online``."""
 
 
 def _udev(source: Source) -> Iterator[Setting]:
     added = max((block.index for block in memory_blocks.read(source).blocks), default=-1) + 1
+    programs, last = list[tuple[Rule, str]](), False
     for rule in rules_of(source, files_of(source, UDEV, ".rules"), added):
         for key in rule.assigns:
             if key.name == "ATTR" and key.argument in ("state", "online"):
-                yield Setting("udev", rule.file, rule.line, _target(key.argument), key.value, rule.text)
-            elif key.name == "RUN" and (written := _WRITES.search(key.value)):
-                what = _target(written[2].rpartition("/")[2])
-                yield Setting("udev", rule.file, rule.line, what, written[1], rule.text)
+                yield Setting("udev", rule.file, rule.line, *_target(key.argument, key.value), rule.text)
+            elif key.name == "RUN" and not last:
+                if key.operator in ("=", ":=") and rule.sure:
+                    programs.clear()
+                    last = key.operator == ":="
+                programs.append((rule, key.value))
+    for rule, command in programs:
+        if written := _written(command):
+            yield Setting("udev", rule.file, rule.line, *written, rule.text)
 
 
-def _target(attribute: str) -> str:
-    """What is written: ``state`` takes the type, ``online`` only 0 and 1."""
-    return {"state": "online", "auto_online_blocks": "auto_online_blocks"}.get(attribute, "online-file")
+def _written(command: str) -> tuple[str, str] | None:
+    """What a command of a shell writes, as :func:`_target` has it; None if nothing of that kind."""
+    match = _WRITES.search(command)
+    return match and _target((match[2] or match[4]).rpartition("/")[2], match[1] or match[3])
+
+
+def _target(attribute: str, value: str) -> tuple[str, str]:
+    """What is set, and to what: ``state`` takes the type; ``online`` only 0 and 1, which is the type online.
+
+    drivers/base/memory.c:memory_subsys_online
+    """
+    if attribute == "online":
+        return ("online", "online") if value == "1" else ("online-file", value)
+    return "online" if attribute == "state" else attribute, value
 
 
 def _systemd(source: Source) -> Iterator[Setting]:
     """What services start with, and the script that ``rc-local.service`` runs."""
     scripts = files_of(source, ("/etc", "/etc/rc.d"), "rc.local")
     for path, number, line in (*commands(source), *((path, *each) for path, lines in scripts for each in lines)):
-        written = _WRITES.search(line)
+        written = _written(line)
         if written is not None and "memory" in line:
-            yield Setting("systemd", path, number, _target(written[2].rpartition("/")[2]), written[1], line)
+            yield Setting("systemd", path, number, *written, line)
         elif re.search(r"\bchmem\b.*(?:-e|--enable)\b", line):
             zone = "online_movable" if re.search(r"(?:-z|--zone)[ =]?movable", line, re.I) else "online"
             yield Setting("systemd", path, number, "online", zone, line)
@@ -102,8 +122,8 @@ _TMPFILE = re.compile(r"[wf][+!-]*\s+(/sys/devices/system/memory/\S+)(?:\s+\S+){
 def _tmpfiles(source: Source) -> Iterator[Setting]:
     for path, lines in files_of(source, TMPFILES, ".conf"):
         for number, line in lines:
-            if match := _TMPFILE.fullmatch(line):
-                yield Setting("tmpfiles", path, number, _target(match[1].rpartition("/")[2]), match[2], line)
+            if match := _TMPFILE.fullmatch(line.replace('"', "").replace("'", "")):
+                yield Setting("tmpfiles", path, number, *_target(match[1].rpartition("/")[2], match[2]), line)
 
 
 def _tuned(source: Source) -> Iterator[Setting]:
@@ -124,7 +144,7 @@ def _tuned(source: Source) -> Iterator[Setting]:
                 pending += re.split(r"[,;\s]+", value)
             elif name.startswith(SYS_MEMORY):
                 said.add(name)
-                yield Setting("tuned", path, number, _target(name.rpartition("/")[2]), value, line)
+                yield Setting("tuned", path, number, *_target(name.rpartition("/")[2], value), line)
             elif name.startswith("cmdline"):
                 for option, told in cmdline.parse(value).hotplug().items():
                     yield Setting("tuned", path, number, option.replace("-", "_"), told, line)

@@ -1,8 +1,9 @@
 """systemd's services that start on a machine, and the commands that they start with.
 
 After systemd.unit(5) and systemd.service(5): of files of one name the first folder's counts, drop-ins come after it by
-name, an empty ``ExecStart=`` takes back what was said before. A service with an [Install] section that nothing links to
-is disabled; without one it is started by others, and counts.
+name (its own, those of ``a-.service`` for ``a-b.service``, those of all services), an empty ``ExecStart=`` takes back
+what was said before. A service with an [Install] section that nothing links to is disabled; without one it is started
+by others, and counts.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -37,17 +38,29 @@ class Command(NamedTuple):
 def commands(source: Source) -> Iterator[Command]:
     """The commands of all services that start, each service's in the order of its files."""
     services = {path.rpartition("/")[2]: (path, lines) for path, lines in files_of(source, FOLDERS, ".service")}
-    dropped = {name.removesuffix(".d") for folder in FOLDERS for name in source.listdir(folder)
-               if name.endswith(".service.d")}  # fmt: skip
+    listed = [(folder, name) for folder in FOLDERS for name in source.listdir(folder)]
+    beside = [(name.removesuffix(".d"), f"{folder}/{name}") for folder, name in listed if name.endswith("service.d")]
+    masked = {name for _, name in listed} - services.keys()
+    dropped = {name for name, _ in beside if re.search(r"[^-@]\.service$", name)}
     targets = (lines for _, lines in files_of(source, FOLDERS, ".target"))
     started = _started(source, (*(lines for _, lines in services.values()), *targets))
-    for name in sorted({*services, *dropped}):
+    for name in sorted({*services, *dropped} - masked):
         files = [services[name]] if name in services else []
         installable = any(line.startswith("[Install]") for _, lines in files for _, line in lines)
         if installable and not any(_is(name, each) for each in started):
             continue
-        beside = files_of(source, [f"{folder}/{name}.d" for folder in FOLDERS], ".conf")
-        yield from _in_effect([*files, *beside])
+        folders = [folder for whose in _dropped_for(name) for each, folder in beside if each == whose]
+        yield from _in_effect([*files, *files_of(source, folders, ".conf")])
+
+
+def _dropped_for(name: str) -> Iterator[str]:
+    """Whose drop-ins a service has, its own first: ``a-b.service``, ``a-.service``, all services."""
+    yield name
+    if (template := INSTANCE.sub("@.", name)) != name:
+        yield template
+    stem = name.removesuffix(".service")
+    yield from (f"{stem[: at + 1]}.service" for at in range(len(stem) - 2, 0, -1) if stem[at] == "-")
+    yield "service"
 
 
 def _in_effect(files: Iterable[tuple[str, list[tuple[int, str]]]]) -> Iterator[Command]:

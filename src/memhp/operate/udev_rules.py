@@ -39,9 +39,11 @@ BLOCK = {"state": "offline", "online": "0"}
 BARE_OR_NOT = frozenset({"hypervisor", "syscall"})
 """Flags of CPUs of which x86-64 shows one at least (arch/x86/kernel/cpu/capflags.c)."""
 FILES = frozenset({*BLOCK, "phys_device", "phys_index", "removable", "valid_zones"})
-_KEY = re.compile(r'([A-Z]+)(?:\{([^}]*)\})?\s*(==|!=|\+=|-=|:=|=)\s*"((?:[^"\\]|\\.)*)"')
+_KEY = re.compile(r'([A-Z]+)(?:\{([^}]*)\})?\s*(==|!=|\+=|-=|:=|=)\s*([ei]*)"((?:[^"\\]|\\.)*)"')
 _DMI_KEY = re.compile(r"\[dmi/id\](\w+)")
 _VARIABLE = re.compile(r"\$env\{([^}]*)\}|%E\{([^}]*)\}")
+_WORKED_OUT = re.compile(r"(?<![$%])(?:[$%]{2})*(?:%[cs]|\$(?:attr|result|sysfs)\b|\$env\{|%E\{)")
+"""What udev puts into a value when it runs: what a program printed, files of devices, more than one variable."""
 
 
 class Key(NamedTuple):
@@ -51,6 +53,8 @@ class Key(NamedTuple):
     argument: str
     operator: str
     value: str
+    any_case: bool = False
+    """Whether upper and lower case are one: ``==i"…"``."""
 
 
 class Rule(NamedTuple):
@@ -60,6 +64,8 @@ class Rule(NamedTuple):
     line: int
     text: str
     assigns: list[Key]
+    sure: bool
+    """Whether it runs for all that is seen."""
 
 
 def rules_of(source: Source, files: Iterable[tuple[str, list[tuple[int, str]]]], block: int) -> Iterator[Rule]:
@@ -69,7 +75,7 @@ def rules_of(source: Source, files: Iterable[tuple[str, list[tuple[int, str]]]],
         here: Truth = True
         jumps: dict[str, Truth] = {}
         for number, text in lines:
-            keys = [Key(*found) for found in _KEY.findall(text)]
+            keys = [_key(*found) for found in _KEY.findall(text)]
             for key in keys:
                 if key.name == "LABEL":
                     here = _either(here, jumps.pop(key.value, False))
@@ -77,24 +83,39 @@ def rules_of(source: Source, files: Iterable[tuple[str, list[tuple[int, str]]]],
             runs = _both(here, fits)
             if runs is False:
                 continue
-            assigns = [key._replace(value=_known(key.value, environment)) for key in keys if _assigns(key)]
-            for name, argument, _, value in assigns:
+            assigns = [key._replace(value=_known(key, environment)) for key in keys if _assigns(key)]
+            for name, argument, operator, given, _ in assigns:
+                value = given
                 if name == "ENV":
+                    value = _added(environment, argument, given) if operator == "+=" else given
                     same = runs or environment.get(argument, value) == value
                     environment[argument] = value if same else "?"
                 elif name == "GOTO":
                     jumps[value] = _either(jumps.get(value, False), runs)
                     here = False if fits else None
-            yield Rule(file, number, text, assigns)
+            yield Rule(file, number, text, assigns, runs is True)
+
+
+def _key(name: str, argument: str, operator: str, prefix: str, value: str) -> Key:
+    """A key as it is written; before its quotes stands ``e`` where it has escapes of C, ``i`` where case is one."""
+    return Key(name, argument, operator, value.replace('\\"', '"'), "i" in prefix)
+
+
+def _added(environment: dict[str, str], name: str, value: str) -> str:
+    """What ``ENV{…}+=`` makes of a variable: its words, and these."""
+    before = environment.get(name, "")
+    return "?" if "?" in (before, value) else f"{before} {value}".strip()
 
 
 def _assigns(key: Key) -> bool:
     return key.operator not in ("==", "!=") and key.name not in ("PROGRAM", "LABEL")
 
 
-def _known(value: str, environment: dict[str, str]) -> str:
-    match = _VARIABLE.fullmatch(value)
-    return environment.get(match[1] or match[2], "?") if match else value
+def _known(key: Key, environment: dict[str, str]) -> str:
+    """What a key assigns, with the variable that is its value put in; ``?`` where it shows when the rule runs."""
+    if match := _VARIABLE.fullmatch(key.value):
+        return environment.get(match[1] or match[2], "?")
+    return "?" if key.name in ("ATTR", "ENV") and _WORKED_OUT.search(key.value) else key.value
 
 
 def _matches(source: Source, key: Key, environment: dict[str, str], block: int) -> Truth:
@@ -106,6 +127,8 @@ def _matches(source: Source, key: Key, environment: dict[str, str], block: int) 
     seen = _seen(source, key, environment, block)
     if seen is None:
         return None
+    if key.any_case:
+        key, seen = key._replace(value=key.value.lower()), tuple(each.lower() for each in seen)
     asked = key.value.split("|")
     return any(any(fnmatchcase(each, one) for one in asked) == (key.operator == "==") for each in seen)
 
