@@ -17,6 +17,7 @@ from memhp.facts.observed import observe
 from memhp.facts.open_source import open_source, steps
 from memhp.facts.source import DMESG, Source
 from memhp.facts.sysroot import write_sysroot
+from memhp.operate.block_selection import blocks_about
 from memhp.operate.remedies import BY_REASON
 from memhp.operate.why import Obstacle, WhyDocument, in_order, logged, why
 from memhp.operate.why_text import text_of
@@ -208,3 +209,13 @@ def test_without_root_counters_tell_how_many_blocks_of_a_zone_hold_what_does_not
     least = max(1, -(-kernel * 4096 // facts(*CAPTURE).memory.block_size))
     assert re.search(rf"in {least} blocks? of its {blocks} at least", obstacle.detail)
     assert any("/proc/kpageflags is for root" in text for text in why(source, str(index)).unseen)
+
+
+@pytest.mark.parametrize("name", [each for each in all_captures() if each.startswith(("s390x", "loongarch64"))])
+def test_a_kernel_without_nodes_has_all_of_its_memory_on_node_0(name: str) -> None:
+    """A kernel without CONFIG_NUMA links blocks to no node, and its zones are of node 0."""
+    source = open_source(archive(name), step=steps(archive(name))[0])
+    memory = memory_blocks.read(source)
+    assert blocks_about(source, memory, "node0") == list(memory.blocks)
+    with pytest.raises(BadInput, match="no memory block is on node1"):
+        blocks_about(source, memory, "node1")

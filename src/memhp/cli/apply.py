@@ -60,7 +60,7 @@ def apply(
     mode: Mode = "resume" if resume else "roll-back" if roll_back else "new"
     ask = sys.stdin.isatty() and sys.stdout.isatty() and not yes
     if dry_run or not (yes or ask):
-        return _dry(plan, host, mode, as_json)
+        return _dry(plan, host, journal or sysroot / JOURNALS, mode, as_json)
     if ask:
         from memhp.operate.plan_text import text_of
 
@@ -69,13 +69,15 @@ def apply(
     return _carry_out(plan, host, journal or sysroot / JOURNALS, mode, timeout, as_json)
 
 
-def _dry(plan: "HostPlan", host: "TreeHost", mode: "Mode", as_json: bool) -> int:
-    """Say what would be done. Raises :class:`BadInput` for a plan that holds no more."""
-    from memhp.operate.apply import Applied, check_machine
+def _dry(plan: "HostPlan", host: "TreeHost", journals: Path, mode: "Mode", as_json: bool) -> int:
+    """Say what would be done. Raises :class:`BadInput` for a plan that holds no more, or was never begun."""
+    from memhp.operate.apply import Applied, check_begun, check_machine
     from memhp.operate.plan import machine_state
     from memhp.operate.plan_text import text_of
 
-    if mode == "new" and (differs := check_machine(plan, machine_state(host.source()))):
+    if mode != "new":
+        check_begun(plan, journals)
+    elif differs := check_machine(plan, machine_state(host.source())):
         raise BadInput(f"the machine changed since the plan: {differs}", where=plan.id, fix="make another plan")
     if as_json:
         emit_json(Applied(verdict="planned", plan=plan.id, journal=None, steps=[], why=""))

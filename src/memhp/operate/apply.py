@@ -121,6 +121,7 @@ def _journal(plan: HostPlan, host: Host, folder: Path, mode: Mode) -> Iterator[J
             path.unlink()
         journal = Journal.create(path, plan.id, RECORDS * len(plan.steps) + MORE, plan.machine.boot or "")
     else:
+        check_begun(plan, folder)
         journal = Journal.open(path)
         rebooted = bool(journal.entries) and journal.entries[-1].event == "rebooted"
         if journal.plan != plan.id or rebooted or (mode == "resume" and journal.finished):
@@ -132,6 +133,13 @@ def _journal(plan: HostPlan, host: Host, folder: Path, mode: Mode) -> Iterator[J
         yield journal
     finally:
         journal.close()
+
+
+def check_begun(plan: HostPlan, folder: Path) -> None:
+    """Raise :class:`BadInput` for a plan that has no journal in a folder: it was never begun."""
+    path = folder / f"{plan.id}{SUFFIX}"
+    if not path.exists():
+        raise BadInput("nothing of this plan was begun: it has no journal", where=str(path), fix="name its --journal")
 
 
 def _ended_by_boot(path: Path, boot: str | None) -> bool:
@@ -205,12 +213,20 @@ class _Run:
 
     def back(self) -> Outcome:
         """The steps that were carried out, taken back from the last on."""
-        for at in range(self.done() - 1, -1, -1):
+        for at in range(self.done() - (not self._astray()), -1, -1):
             self._pause()
             step = self.plan.steps[at]
             self._one("undo", "undone", at, undo(step), step.before)
         self.journal.add(Entry(event="rolled-back"))
         return "rolled-back"
+
+    def _astray(self) -> bool:
+        """Whether the step after those that count was written, came to no good end, and left its block another."""
+        at = self.done()
+        last = next((e for e in reversed(self.journal.entries) if e.step == at), None)
+        if last is None or last.event not in ("end", "undone"):
+            return False
+        return _state(self._now(), self.plan.steps[at].block) != self.plan.steps[at].before
 
     def _pause(self) -> None:
         if self.asked():

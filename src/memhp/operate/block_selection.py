@@ -14,6 +14,7 @@ _BLOCK = re.compile(r"(?:memory)?(\d{1,18})")
 _BLOCKS = re.compile(r"(\d{1,18})[-–](\d{1,18})")
 _RANGE = re.compile(r"(0[xX][0-9a-fA-F]+)(?:([-+])(\w+))?")
 _NODE = re.compile(r"node(\d{1,9})")
+_ANOTHER_NODE = re.compile(r"^Node +[1-9]", re.MULTILINE)
 LISTS = "memhp blocks lists them"
 FORMS = "a block (32), blocks (32-39), an address (0x100000000), a range (0x100000000+1G), a node (node0)"
 RUNS = 4
@@ -37,7 +38,7 @@ def blocks_about(source: Source, memory: MemoryBlocks, about: str) -> list[Memor
     if match := _RANGE.fullmatch(about):
         return _within(memory, _span(match), about)
     if match := _NODE.fullmatch(about):
-        return _of_node(memory, int(match[1]), about)
+        return _of_node(source, memory, int(match[1]), about)
     return _of_device(source, memory, about)
 
 
@@ -70,8 +71,11 @@ def _within(memory: MemoryBlocks, span: Span, about: str) -> list[MemoryBlock]:
     return found
 
 
-def _of_node(memory: MemoryBlocks, nid: int, about: str) -> list[MemoryBlock]:
+def _of_node(source: Source, memory: MemoryBlocks, nid: int, about: str) -> list[MemoryBlock]:
+    """The blocks of a node; all are of node 0 where a kernel without CONFIG_NUMA links them to none."""
     found = [block for block in memory.blocks if nid in block.nodes]
+    if nid == 0 and not any(block.nodes for block in memory.blocks):
+        found = [] if _ANOTHER_NODE.search(source.get("/proc/zoneinfo") or "") else list(memory.blocks)
     if not found:
         raise BadInput(f"no memory block is on {about}", where="BLOCK", fix=LISTS)
     return found
