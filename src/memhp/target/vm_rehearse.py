@@ -5,8 +5,11 @@ memory is used for, no monitor tells: that comes from a capture or sysroot of th
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from memhp.errors import BadInput
 from memhp.facts import nvdimm
@@ -19,6 +22,7 @@ from memhp.target.vm import Plugged, VmDevice, VmStatus
 from memhp.units import GiB, align_up, exact_size
 
 WHERE = "rehearsal"
+_UNALIGNED = re.compile(r"steps\[(\d+)\]\.(?:size|at): .* is not made of whole memory blocks")
 OFFLINE_WAIT = 60
 """Seconds that the modelled driver has for what it does at once in the real one."""
 
@@ -32,7 +36,7 @@ class Rehearsed(NamedTuple):
     @property
     def ok(self) -> bool:
         """Whether the model gets where the request wants to go, with all laws holding."""
-        return self.run.ok
+        return self.run.ok and self.step.expect == "ok"
 
     @property
     def step(self) -> result.StepResult:
@@ -139,6 +143,24 @@ def rehearse_unplug(status: VmStatus, guest: Guest, device: VmDevice) -> Rehears
 def _rehearsed(status: VmStatus, guest: Guest, step: schema.StepKind) -> Rehearsed:
     machine, assumed = machine_of(status, guest)
     before = [] if guest.source is not None else steps_of(status)
-    scenario = schema.Scenario(machine=machine, steps=[*before, step], title=f"{status.name}: {step.name}")
-    run, _ = rehearse_scenario(scenario, where=WHERE)
-    return Rehearsed(run, assumed)
+    steps, title = [*before, step], f"{status.name}: {step.name}"
+    while True:
+        try:
+            run, _ = rehearse_scenario(schema.Scenario(machine=machine, steps=steps, title=title), where=WHERE)
+        except BadInput as error:
+            steps = _refused(steps, error)
+        else:
+            return Rehearsed(run, assumed)
+
+
+def _refused(steps: list[schema.StepKind], error: BadInput) -> list[schema.StepKind]:
+    """Steps of which one is a DIMM that the guest's kernel refuses, as it is not made of memory blocks: QEMU takes it.
+
+    Raises the error where it is about anything else.
+    """
+    match = _UNALIGNED.search(str(error))
+    step = steps[int(match[1])] if match else None
+    if match is None or not isinstance(step, schema.Plug):
+        raise error
+    at = int(match[1])
+    return [*steps[:at], msgspec.structs.replace(step, expect="EINVAL"), *steps[at + 1 :]]
