@@ -95,6 +95,16 @@ def test_the_attribute_is_not_changed_while_kmem_has_the_device() -> None:
     assert (shown.memmap_on_memory, shown.size, len(shown.mappings)) == (True, 448 * MiB, 3)
 
 
+@pytest.mark.parametrize(("mode", "stays"), [("N", False), ("Y", True)])
+def test_the_attribute_stays_0_in_a_kernel_that_was_not_booted_for_it(mode: str, stays: bool) -> None:
+    """Random lives saw it in guests of 7.2.13: the write is refused, and kmem takes the device all the same."""
+    machine = f'boot = {{ memmap_on_memory = "{mode}" }}\n'
+    result, k = run(f'{DEVICE}, mode = "kmem", memmap_on_memory = true', machine=machine)
+    (shown,) = derive(k).dax
+    assert shown.memmap_on_memory is stays and result.steps[-1].outcome.result == "ok"
+    assert any("memmap_on_memory stays as it is" in note for note in result.steps[-1].notes) is not stays
+
+
 @pytest.mark.parametrize(
     ("ranges", "problem"),
     [

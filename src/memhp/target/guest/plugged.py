@@ -79,6 +79,10 @@ class GuestMachine:
             rest.pause(SETTLE)
         return True
 
+    def rest(self) -> None:
+        """Wait until the guest has nothing to do: work may go on after what was asked for is there."""
+        self.until(lambda: False, idle=0)
+
     def range_of(self, at: schema.Size | None, size: schema.Size | None) -> Span | None:
         """The range that a step names, or what was plugged last; None for all memory."""
         if at is None:

@@ -157,6 +157,7 @@ def resize(machine: GuestMachine, step: schema.Resize) -> Done:
         return size == wanted
 
     machine.until(settled)
+    machine.rest()
     machine.until(lambda: "going-offline" not in machine.states().values())
     done = msgspec.structs.replace(step, device=name)
     return Done(done, "ok" if size == wanted else None, f"the device has {size:#x} bytes plugged")

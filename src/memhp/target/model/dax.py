@@ -85,7 +85,7 @@ def dax(
     if step.mode is not None:
         _unbind(k, region, notes)
         try:
-            _bind(k, region, step)
+            _bind(k, region, step, notes)
         except KernelError as error:
             if error.errno == EBUSY and region.stays:
                 raise KernelError(EBUSY, error.reason, place=error.place, advice=STAYS) from error
@@ -170,7 +170,7 @@ def _unbind(k: Kernel, region: Region, notes: list[str]) -> None:
             notes.append(f"{mapping(i, span)} stays RAM until the next boot: not all its blocks are offline")
 
 
-def _bind(k: Kernel, region: Region, step: schema.Dax) -> None:
+def _bind(k: Kernel, region: Region, step: schema.Dax, notes: list[str]) -> None:
     if step.mode == "raw":
         _forget(k, region, step.device)
         region.disk = pmem_attach_disk(k, namespace_name(step.device), region.span, region.node, pagemap=step.pagemap)
@@ -179,14 +179,22 @@ def _bind(k: Kernel, region: Region, step: schema.Dax) -> None:
             place = "drivers/dax/bus.c:dax_bus_probe"
             raise KernelError(ENXIO, "the device has no memory", place=place, advice="`allocate` some first")
         dev = _device(k, region, step)
-        if step.memmap_on_memory is not None:
-            dev.memmap_on_memory = step.memmap_on_memory
+        _write_attribute(k, dev, step, notes)
         (dev_dax_probe if step.mode == "devdax" else dev_dax_kmem_probe)(k, dev)
     else:
         dev = region.dev or _device(k, region, step)
-        if step.memmap_on_memory is not None:
-            dev.memmap_on_memory = step.memmap_on_memory
+        _write_attribute(k, dev, step, notes)
     region.mode = step.mode or "none"
+
+
+def _write_attribute(k: Kernel, dev: DevDax, step: schema.Dax, notes: list[str]) -> None:
+    """Write the device's ``memmap_on_memory`` before a driver is bound, as daxctl does; refused, it is as it was."""
+    if step.memmap_on_memory is None:
+        return
+    try:
+        memmap_on_memory_store(k, dev, step.memmap_on_memory, kmem=False)
+    except KernelError as error:
+        notes.append(f"the device's memmap_on_memory stays as it is: {error.reason}")
 
 
 def _device(k: Kernel, region: Region, step: schema.Dax) -> DevDax:
