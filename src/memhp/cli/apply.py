@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Only see whether the plan still holds; the default without a terminal.")
 @click.option("--resume", is_flag=True, help="Go on with a plan that was interrupted or stopped.")
 @click.option("--roll-back", is_flag=True, help="Take back what was done of a plan.")
+@click.option("--abandon", is_flag=True, help="Leave a plan as it stands: tell its blocks, and close its journal.")
 @click.option("--journal", type=click.Path(path_type=Path), help="The folder of journals.  [default: /var/lib/memhp]")
 @click.option("--timeout", type=FiniteRange(0.1), metavar="SECONDS", help="How long one block may take.")
 @json_option
@@ -36,14 +37,15 @@ def apply(
     dry_run: bool,
     resume: bool,
     roll_back: bool,
+    abandon: bool,
     journal: Path | None,
     timeout: float | None,
     as_json: bool,
 ) -> int:
     """Carry out PLAN: each step is held against what was foretold, and the first surprise ends it.
 
-    Ctrl-C ends it between two blocks; a second one gives up on the block. Exit code 0: all done (or taken back); 1: it
-    stopped; 2: the plan does not hold for this machine any more.
+    Ctrl-C ends it between two blocks; a second one gives up on the block. Exit code 0: all done (taken back,
+    abandoned); 1: it stopped; 2: the plan does not hold for this machine any more.
     """
     from memhp.inputs import read_input
     from memhp.limits import SCENARIO_SIZE
@@ -51,13 +53,13 @@ def apply(
     from memhp.outputs.staging import check_folder
     from memhp.target.tree_host import JOURNALS, TreeHost
 
-    if resume and roll_back:
-        raise click.UsageError("give --resume or --roll-back, not both")
+    if resume + roll_back + abandon > 1:
+        raise click.UsageError("give one of --resume, --roll-back and --abandon")
     if journal is not None:
         check_folder(journal)
     plan = read_plan(read_input(file, SCENARIO_SIZE), where=str(file))
     host = TreeHost(sysroot)
-    mode: Mode = "resume" if resume else "roll-back" if roll_back else "new"
+    mode: Mode = "resume" if resume else "roll-back" if roll_back else "abandon" if abandon else "new"
     ask = sys.stdin.isatty() and sys.stdout.isatty() and not yes
     if dry_run or not (yes or ask):
         return _dry(plan, host, journal or sysroot / JOURNALS, mode, as_json)
@@ -65,7 +67,8 @@ def apply(
         from memhp.operate.plan_text import text_of
 
         sys.stdout.write(text_of(plan))
-        click.confirm(f"{'Take it back' if roll_back else 'Carry it out'} on {sysroot}?", abort=True)
+        does = "Take it back" if roll_back else "Leave it as it stands" if abandon else "Carry it out"
+        click.confirm(f"{does} on {sysroot}?", abort=True)
     return _carry_out(plan, host, journal or sysroot / JOURNALS, mode, timeout, as_json)
 
 
@@ -105,4 +108,4 @@ def _carry_out(
         sys.stdout.write(applied_text(applied))
     if applied.verdict == "interrupted":
         os.kill(os.getpid(), signal.SIGINT)
-    return 0 if applied.verdict in ("done", "rolled-back") else 1
+    return 0 if applied.verdict in ("done", "rolled-back", "abandoned") else 1

@@ -18,8 +18,8 @@ from memhp.operate.plan import BlockState, HostPlan, MachineState, Step, machine
 from memhp.outputs.file import uninterrupted
 from memhp.target.tree_host import INTERRUPTED, Host
 
-Outcome = Literal["done", "rolled-back", "stopped", "interrupted", "planned"]
-Mode = Literal["new", "resume", "roll-back"]
+Outcome = Literal["done", "rolled-back", "abandoned", "stopped", "interrupted", "planned"]
+Mode = Literal["new", "resume", "roll-back", "abandon"]
 LEAST_SECONDS = 60.0
 """How long a write is given at least: a busy page can take a while to come free."""
 MARGIN = 10
@@ -38,7 +38,9 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     plan: str
     journal: str | None
     steps: list[str]
-    """What each step that was begun came to: ``ok``, an errno, or how it differed from what was foretold."""
+    """What each step that was begun came to: ``ok``, an errno, or how it differed from what was foretold; of a
+    plan that is abandoned, how each block stands that was begun with.
+    """
     why: str
     """Why it stopped; "" if it did not."""
 
@@ -82,13 +84,15 @@ def apply(
     asked: Callable[[], bool] = lambda: False,
     seconds: float | None = None,
 ) -> Applied:
-    """Carry a plan out from its beginning, go on with it, or take back what was done of it.
+    """Carry a plan out from its beginning, go on with it, take back what was done of it, or leave it as it stands.
 
     `asked` says, between two steps, whether somebody wants an end. The caller has the host's lock. Raises
     :class:`BadInput` before anything is done: for a machine that is not the plan's, and for journals that forbid it.
     """
     with _journal(plan, host, journals, mode) as journal:
         run = _Run(plan, host, journal, tell, asked, seconds)
+        if mode == "abandon":
+            return Applied(verdict="abandoned", plan=plan.id, journal=str(journal.path), steps=run.abandon(), why="")
         try:
             run.settle(everything=mode != "roll-back")
             outcome = run.back() if mode == "roll-back" else run.forth()
@@ -102,6 +106,13 @@ def apply(
 
 ASKED = "asked to stop"
 NOTHING_LEFT = "nothing of this plan is left to do"
+OVER = {
+    "rebooted": "the machine has booted since: its blocks are as that left them",
+    "abandoned": "it was abandoned: its blocks are as that left them",
+}
+"""Why a plan cannot even be taken back, by its journal's last record."""
+WAYS = "--resume, --roll-back or --abandon"
+"""What is to be had of a plan that was begun and is not over."""
 
 
 @contextmanager
@@ -110,11 +121,12 @@ def _journal(plan: HostPlan, host: Host, folder: Path, mode: Mode) -> Iterator[J
     boot = machine_state(host.source()).boot
     open_ones = [each for each in unfinished(folder) if not _ended_by_boot(each, boot)]
     other = next((each for each in open_ones if each != path), None)
-    if other is not None:
-        raise BadInput("another plan was begun and is not over", where=str(other), fix="resume it, or roll it back")
+    if other is not None and mode != "abandon":
+        fix = "resume it, roll it back or abandon it"
+        raise BadInput("another plan was begun and is not over", where=str(other), fix=fix)
     if mode == "new":
         if path.exists() and path in open_ones:
-            raise BadInput("this plan was begun and is not over", where=str(path), fix="give --resume or --roll-back")
+            raise BadInput("this plan was begun and is not over", where=str(path), fix=f"give {WAYS}")
         if differs := check_machine(plan, machine_state(host.source())):
             raise BadInput(f"the machine changed since the plan: {differs}", where=plan.id, fix="make another plan")
         if path.exists():
@@ -123,10 +135,11 @@ def _journal(plan: HostPlan, host: Host, folder: Path, mode: Mode) -> Iterator[J
     else:
         check_begun(plan, folder)
         journal = Journal.open(path)
-        rebooted = bool(journal.entries) and journal.entries[-1].event == "rebooted"
-        if journal.plan != plan.id or rebooted or (mode == "resume" and journal.finished):
+        last = journal.entries[-1].event if journal.entries else ""
+        over = last in OVER or (mode != "roll-back" and journal.finished)
+        if journal.plan != plan.id or over:
             journal.close()
-            why = "the machine has booted since: its blocks are as that left them" if rebooted else NOTHING_LEFT
+            why = OVER.get(last, NOTHING_LEFT)
             raise BadInput(why, where=str(path), fix="apply a new plan")
         journal.reserve(RECORDS * len(plan.steps) + MORE)
     try:
@@ -188,16 +201,19 @@ class _Run:
     def settle(self, *, everything: bool) -> None:
         """Find out what became of a step that was under way, and see that the rest is as it was left.
 
-        Who takes steps back looks at their own blocks only: what others changed is no reason to leave them.
+        Who takes steps back looks at their own blocks only: what others changed is no reason to leave them, and neither
+        is a step that came to something else, as a run that is not interrupted takes that back too.
         """
         last = next((e for e in reversed(self.journal.entries) if e.event not in ("stop", "start")), None)
         if last is not None and last.event in ("begin", "undo"):
             step = self.plan.steps[last.step]
             after, before = (step.after, step.before) if last.event == "begin" else (step.before, step.after)
             now = _state(self._now(), step.block)
-            if now not in (after, before):
-                raise Stopped(f"block {step.block} is {_words(now)}: neither as before the step nor as after it")
             result = "ok" if now == after else "not done"
+            if now not in (after, before):
+                result = f"{_words(now)}, foretold {_words(after)}"
+            if now not in (after, before) and everything:
+                raise Stopped(f"block {step.block} is {_words(now)}: neither as before the step nor as after it")
             self.journal.add(Entry(event="end" if last.event == "begin" else "undone", step=last.step, result=result))
         if everything:
             self._look(self._now())
@@ -219,6 +235,26 @@ class _Run:
             self._one("undo", "undone", at, undo(step), step.before)
         self.journal.add(Entry(event="rolled-back"))
         return "rolled-back"
+
+    def abandon(self) -> list[str]:
+        """Write to no block, and let the journal say that it is over: how each block stands that was written to."""
+        now, begun = self._now(), max((entry.step for entry in self.journal.entries), default=-1)
+        steps = self.plan.steps[: begun + 1]
+        before = {each.block: each for each in self.plan.machine.blocks}
+        told = []
+        for block in dict.fromkeys(step.block for step in steps):
+            found, foretold = _state(now, block), [step.after for step in steps if step.block == block]
+            if found == before.get(block):
+                stands = "as before the plan"
+            elif found in foretold:
+                stands = "as foretold"
+            else:
+                stands = f"neither as before the plan ({_words(before.get(block))}) nor as foretold"
+                stands += f" ({_words(foretold[-1])})"
+            told.append(f"block {block} is {_words(found)}: {stands}")
+            self.tell(told[-1])
+        self.journal.add(Entry(event="abandoned"))
+        return told
 
     def _astray(self) -> bool:
         """Whether the step after those that count was written, came to no good end, and left its block another."""

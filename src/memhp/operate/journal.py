@@ -22,9 +22,11 @@ LONGEST = 150
 """Characters of a result that any record has room for, each written as two bytes at most."""
 SUFFIX = ".journal"
 
-Event = Literal["start", "begin", "end", "undo", "undone", "stop", "done", "rolled-back", "rebooted"]
-FINAL = frozenset({"done", "rolled-back", "rebooted"})
-"""What nothing follows; ``rebooted``: the machine has booted since, and what was done to its blocks is gone."""
+Event = Literal["start", "begin", "end", "undo", "undone", "stop", "done", "rolled-back", "abandoned", "rebooted"]
+FINAL = frozenset({"done", "rolled-back", "abandoned", "rebooted"})
+"""What nothing follows; ``abandoned``: left as it stood; ``rebooted``: the machine has booted since, and what was done
+to its blocks is gone.
+"""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -76,10 +76,12 @@ def _state(state: BlockState) -> str:
 
 def applied_text(applied: Applied) -> str:
     """How a plan ended."""
+    if applied.verdict == "abandoned":
+        return as_text([f"plan {applied.plan}: abandoned, no block written to"])
     done = sum(result == "ok" for result in applied.steps)
     lines = [f"plan {applied.plan}: {applied.verdict}, {format_count(done, 'step')} done"]
     if applied.why:
         lines.append(f"why: {applied.why}")
     if applied.verdict in ("stopped", "interrupted"):
-        lines.append("go on with --resume, or take it back with --roll-back")
+        lines.append("go on with --resume, take it back with --roll-back, or leave it as it stands with --abandon")
     return as_text(lines)
