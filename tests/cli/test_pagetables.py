@@ -309,7 +309,7 @@ def test_a_law_is_not_checked_without_what_it_needs(capfd: pytest.CaptureFixture
         ([core(X86), "--from", "middle"], "not an address"),
         ([core(X86), "--from", "2000", "--to", "1000"], "not below"),
         ([core(X86), "--register", "cr3"], "not a register"),
-        ([core(X86), "--register", "rip=0x1000"], "do not say where page tables are"),
+        ([core(X86), "--register", "rip=0x1000"], "rip does not say where page tables are"),
         ([core(X86), "--ram", "4G"], "PA:OFFSET:SIZE"),
         ([core(X86), "--diff", core(ARM64)], "page tables of arm64"),
         ([core(X86), "--summary", "--check"], "one of --summary"),

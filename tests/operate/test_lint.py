@@ -218,9 +218,12 @@ def test_what_a_profile_includes_counts_unless_it_says_something_else_itself(tmp
 
 
 def test_what_is_dropped_beside_a_service_counts(tmp_path: Path) -> None:
+    """Without the service systemd has nothing to load: its ``TEST-15-DROPIN`` has ``systemctl cat`` fail then."""
     file = "usr/local/lib/systemd/system/kubelet.service.d/10-memory.conf"
     run = "[Service]\nExecStartPre=/usr/bin/chmem --enable 1g\n"
-    machine(tmp_path / "root", QUIET | {file: run})
+    machine(tmp_path / "none", QUIET | {file: run})
+    assert not [each for each in settings(open_source(tmp_path / "none")) if each.actor == "systemd"]
+    machine(tmp_path / "root", QUIET | {file: run, "lib/systemd/system/kubelet.service": "[Service]\n"})
     told = [each[:5] for each in settings(open_source(tmp_path / "root")) if each.actor == "systemd"]
     assert told == [("systemd", f"/{file}", 2, "online", "online")]
 
@@ -245,6 +248,12 @@ INSTALLED = f"{UNIT}[Install]\nWantedBy=multi-user.target\n"
          []),
         ({"usr/lib/systemd/system/a.service": UNIT,
           "etc/systemd/system/a.service.d/1.conf": "[Service]\nExecStart =\nExecStart=/usr/bin/chmem -e 2g\n"}, [3]),
+        ({"run/systemd/generator.late/a.service": UNIT}, [4]),
+        ({"run/systemd/generator.late/a.service": UNIT, "usr/lib/systemd/system/a.service": "[Unit]\n"}, []),
+        ({"run/systemd/generator/a.service": UNIT, "usr/lib/systemd/system/a.service": "[Unit]\n"}, [4]),
+        ({"usr/lib/systemd/system/a.service": INSTALLED, "run/systemd/generator/x.target.wants/a.service": UNIT}, [4]),
+        ({"usr/lib/systemd/system/a.service": UNIT,
+          "etc/systemd/system.control/a.service.d/1.conf": "[Service]\nExecStart=\n"}, []),
         ({"etc/systemd/system/a.service": UNIT.replace("ExecStart", "ExecStop")}, []),
         ({"etc/systemd/system/a.service": "", "etc/systemd/system/a.service.d/1.conf": UNIT}, []),
         ({"etc/systemd/system/a-b.service": "[Service]\n", "etc/systemd/system/service.d/1.conf": UNIT}, [4]),

@@ -168,7 +168,7 @@ class ElfCore:
             raise BadInput(f"program headers of {phentsize} bytes, not {program.size}", where=self.where)
         if phnum > CORE_HEADERS.most:
             raise CORE_HEADERS.refusal(self.where)
-        table = self._slice(phoff, phnum * program.size, "program headers")
+        table = self._slice(phoff, phnum * program.size, "the table of program headers")
         headers = [(p[0], p[2], p[5], p[4]) for p in program.iter_unpack(table)]
         for kind, start, size, pa in headers:
             if kind != PT_LOAD or not self.live:

@@ -171,7 +171,7 @@ def _root_of(info: VmCoreInfo | None, registers: Mapping[str, int] | None, arch:
                 return root
         names = ", ".join(sorted(registers))
         raise BadInput(
-            f"{names} do not say where page tables are",
+            f"{names} {'does' if len(registers) == 1 else 'do'} not say where page tables are",
             where=where,
             fix="cr3 and cr4, satp, ttbr1_el1 and tcr_el1, or c13",
         )

@@ -3,7 +3,7 @@
 After systemd.unit(5) and systemd.service(5): of files of one name the first folder's counts, drop-ins come after it by
 name (its own, those of ``a-.service`` for ``a-b.service``, those of all services), an empty ``ExecStart=`` takes back
 what was said before. A service with an [Install] section that nothing links to is disabled; without one it is started
-by others, and counts.
+by others, and counts. Drop-ins alone are no service: systemd finds none of that name to load.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -15,8 +15,13 @@ from memhp.facts.source import Source
 from memhp.operate.config_files import files_of
 from memhp.operate.udev_rules import UDEV
 
-FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
-           "/lib/systemd/system")  # fmt: skip
+FOLDERS = (
+    "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient",
+    "/run/systemd/generator.early", "/etc/systemd/system", "/etc/systemd/system.attached", "/run/systemd/system",
+    "/run/systemd/system.attached", "/run/systemd/generator", "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system", "/lib/systemd/system", "/run/systemd/generator.late",
+)  # fmt: skip
+"""Where units are, the first first: generators' output too (systemd.unit(5), system unit search path)."""
 LINKS = (".wants", ".requires", ".upholds")
 """Folders beside units whose links start what they name."""
 STARTERS = ("timer", "path", "socket")
@@ -40,17 +45,14 @@ def commands(source: Source) -> Iterator[Command]:
     services = {path.rpartition("/")[2]: (path, lines) for path, lines in files_of(source, FOLDERS, ".service")}
     listed = [(folder, name) for folder in FOLDERS for name in source.listdir(folder)]
     beside = [(name.removesuffix(".d"), f"{folder}/{name}") for folder, name in listed if name.endswith("service.d")]
-    masked = {name for _, name in listed} - services.keys()
-    dropped = {name for name, _ in beside if re.search(r"[^-@]\.service$", name)}
     targets = (lines for _, lines in files_of(source, FOLDERS, ".target"))
     started = _started(source, (*(lines for _, lines in services.values()), *targets))
-    for name in sorted({*services, *dropped} - masked):
-        files = [services[name]] if name in services else []
-        installable = any(line.startswith("[Install]") for _, lines in files for _, line in lines)
+    for name, file in sorted(services.items()):
+        installable = any(line.startswith("[Install]") for _, line in file[1])
         if installable and not any(_is(name, each) for each in started):
             continue
         folders = [folder for whose in _dropped_for(name) for each, folder in beside if each == whose]
-        yield from _in_effect([*files, *files_of(source, folders, ".conf")])
+        yield from _in_effect([file, *files_of(source, folders, ".conf")])
 
 
 def _dropped_for(name: str) -> Iterator[str]:
