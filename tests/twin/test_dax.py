@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from memhp.errors import KernelError
-from memhp.twin.boot import boot
-from memhp.twin.files.root import twin_files, twin_root
-from memhp.twin.tree import Attribute, Device, Folder, Link, resolve
+from dax_bus import Bus
+from memhp.twin.tree import Attribute, Device, resolve
 from twin_runs import on_twin, scenario
 
 MACHINE = """
@@ -36,38 +34,9 @@ HMEM, PMEM = "/sys/devices/platform/hmem.0", "/sys/devices/platform/e820_pmem/nd
 DRIVERS = "/sys/bus/dax/drivers"
 
 
-class Bus:
-    """The files of a machine with soft-reserved memory and a namespace, both bound to device-dax."""
-
-    def __init__(self, folder: Path) -> None:
-        self.twin = boot(scenario(folder, MACHINE), speed=0).twin
-        self.root = twin_root(twin_files(self.twin, ""))
-
-    def read(self, path: str) -> str:
-        entry = resolve(self.root, path)
-        if isinstance(entry, Link):
-            return entry.target
-        assert isinstance(entry, Attribute) and entry.show is not None, path
-        return entry.show()
-
-    def write(self, path: str, text: str) -> str:
-        entry = resolve(self.root, path)
-        assert isinstance(entry, Attribute) and entry.store is not None, path
-        try:
-            self.twin.wrote(0, path, text, entry.store)
-        except KernelError as error:
-            return error.name
-        return ""
-
-    def names(self, path: str) -> set[str]:
-        entry = resolve(self.root, path)
-        assert isinstance(entry, Folder)
-        return set(entry.names())
-
-
 @pytest.fixture
 def bus(tmp_path: Path) -> Bus:
-    return Bus(tmp_path)
+    return Bus(tmp_path, MACHINE)
 
 
 def test_devices_are_where_linux_has_them_and_say_what_they_are_made_of(bus: Bus) -> None:

@@ -11,7 +11,8 @@ import re
 from memhp.errors import ERRNO_NAMES, BadInput
 from memhp.scenario import schema
 from memhp.target.guest.plugged import ERRNO, GuestMachine
-from memhp.target.model.dax import driver_of, namespace_name, region_number
+from memhp.target.model.dax import driver_of, namespace_name
+from memhp.target.model.dax_region import region_number
 from memhp.target.target import Done
 from memhp.units import parse_size
 

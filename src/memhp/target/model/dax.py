@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from errno import EACCES, EBUSY, EINVAL, ENXIO
+from errno import EBUSY, EINVAL, ENXIO
 
 from memhp.errors import BadInput, KernelError
 from memhp.hw.devices.pmem import plug_pmem
@@ -13,7 +12,6 @@ from memhp.linux.drivers.dax.bus import (
     DevDax,
     alloc_dax_region,
     dax_region_unregister,
-    dev_dax_resize,
     devm_create_dev_dax,
     memmap_on_memory_store,
     unregister_dev_dax,
@@ -21,48 +19,16 @@ from memhp.linux.drivers.dax.bus import (
 from memhp.linux.drivers.dax.device import dev_dax_probe, dev_dax_remove
 from memhp.linux.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove, mapping
 from memhp.linux.drivers.dax.pmem import dax_pmem_probe, dax_pmem_remove
-from memhp.linux.drivers.nvdimm.pfn_devs import PfnInfo, nd_pfn_init
+from memhp.linux.drivers.nvdimm.pfn_devs import nd_pfn_init
 from memhp.linux.drivers.nvdimm.pmem import pmem_attach_disk, pmem_detach_disk
-from memhp.linux.mm.dev_pagemap import DevPagemap
 from memhp.linux.mm.memremap import pin_pages, unpin_pages
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.spans import Span, SpanSet
+from memhp.target.model.dax_region import Region, allocated, created, hmem_name, probed, siblings, write_size
 from memhp.units import format_size, parse_size
 
 STAYS = "its memory stays RAM until the next boot: take all its blocks offline before kmem is unbound"
-
-
-@dataclass
-class Region:
-    """A region (physical bytes), and what is bound to it now."""
-
-    span: Span
-    node: int
-    namespace: bool = True
-    """Whether it starts with a namespace's metadata."""
-    ranges: tuple[Span, ...] = ()
-    """What of it the device has, if not all."""
-    seed: bool = False
-    """Whether the device has nothing yet."""
-    mode: schema.DaxMode = "none"
-    disk: DevPagemap | None = None
-    """What the block driver mapped, in mode `raw`."""
-    info: PfnInfo | None = None
-    """The info block of a namespace whose metadata is claimed."""
-    dev: DevDax | None = None
-    stays: list[Span] = field(default_factory=list)
-    """Memory that kmem left behind, as not all its blocks were offline."""
-
-    @property
-    def device_ranges(self) -> tuple[Span, ...]:
-        """What of it the device has."""
-        return () if self.seed else self.ranges or (self.span,)
-
-    @property
-    def pgmap(self) -> DevPagemap | None:
-        """The device's mapping, where one is mapped now."""
-        return self.disk or (self.dev.pgmap if self.dev else None)
 
 
 def dax(
@@ -73,14 +39,16 @@ def dax(
     `devices`: where virtio-mem devices have their memory (bytes), which a new region must leave free.
     Raises :class:`BadInput`.
     """
-    region = regions.get(step.device) or _create(regions, step) or _plug(k, regions, step, devices)
+    region = regions.get(step.device) or _create(k, regions, step) or _plug(k, regions, step, devices)
     if step.namespace is not None:
         region.namespace = step.namespace
-    others = [(span, name) for name, each in _siblings(regions, step.device).items() for span in each.device_ranges]
     if step.ranges is not None:
-        region.ranges = tuple(_ranges(k, region, step.ranges, others))
+        region.ranges = tuple(_ranges(k, region, step.ranges, allocated(siblings(regions, step.device))))
     if step.allocate is not None:
-        region.ranges = _resized(k, region, step, others)
+        size = parse_size(str(step.allocate), where="allocate")
+        if not size:
+            raise BadInput("a device of nothing", where="allocate", fix="write how much it has")
+        write_size(k, regions, step.device, size, _align(k, region, step))
         _device(k, region, step)
     if step.mode is not None:
         _unbind(k, region, notes)
@@ -96,18 +64,11 @@ def dax(
         _pin(k, region, step.pinned)
 
 
-def _siblings(regions: dict[str, Region], name: str) -> dict[str, Region]:
-    """The other devices in a device's region."""
-    number = region_number(name)
-    return {other: each for other, each in regions.items() if other != name and region_number(other) == number}
-
-
-def _create(regions: dict[str, Region], step: schema.Dax) -> Region | None:
-    """One more device in a region that is there (``create_store()``); None where its region is not, or it brings one.
-
-    Raises EINVAL for a namespace, whose device is all of it.
+def _create(k: Kernel, regions: dict[str, Region], step: schema.Dax) -> Region | None:
+    """One more device in a region that is there; None where its region is not, or it brings one. Raises EINVAL for a
+    namespace, which has one.
     """
-    sibling = next(iter(_siblings(regions, step.device).values()), None)
+    sibling = next(iter(siblings(regions, step.device).values()), None)
     if sibling is None or step.at is not None:
         return None
     if sibling.namespace:
@@ -115,25 +76,7 @@ def _create(regions: dict[str, Region], step: schema.Dax) -> Region | None:
         raise KernelError(EINVAL, "the region is static", place=place, advice="a namespace has one device")
     if step.allocate is None and step.ranges is None:
         raise BadInput("how much of the region has it?", where="allocate", fix="write a size, or `ranges`")
-    regions[step.device] = Region(sibling.span, sibling.node, namespace=False, seed=True)
-    return regions[step.device]
-
-
-def _resized(k: Kernel, region: Region, step: schema.Dax, others: list[Allocated]) -> tuple[Span, ...]:
-    """What a device has once its size was written. Raises EBUSY where it has a driver, EACCES of a namespace."""
-    place = "drivers/dax/bus.c:dev_dax_resize"
-    if region.namespace:
-        text = "the size of a namespace's device is not to be written"
-        raise KernelError(EACCES, text, place="drivers/dax/bus.c:dev_dax_visible", advice="write namespace = false")
-    if region.mode != "none":
-        raise KernelError(EBUSY, "the device has a driver", place=place, advice='unbind it first: mode = "none"')
-    size = parse_size(str(step.allocate), where="allocate")
-    if not size:
-        raise BadInput("a device of nothing", where="allocate", fix="write how much it has")
-    align = _align(k, region, step)
-    found = dev_dax_resize(region.span, others, step.device, region.device_ranges, size, align)
-    region.seed = False
-    return found
+    return created(k, regions, step.device, sibling)
 
 
 def _plug(k: Kernel, regions: dict[str, Region], step: schema.Dax, devices: Iterable[tuple[str, Span]]) -> Region:
@@ -175,12 +118,13 @@ def _bind(k: Kernel, region: Region, step: schema.Dax, notes: list[str]) -> None
         _forget(k, region, step.device)
         region.disk = pmem_attach_disk(k, namespace_name(step.device), region.span, region.node, pagemap=step.pagemap)
     elif step.mode in ("devdax", "kmem"):
-        if region.seed:
+        if not region.device_ranges:
             place = "drivers/dax/bus.c:dax_bus_probe"
             raise KernelError(ENXIO, "the device has no memory", place=place, advice="`allocate` some first")
         dev = _device(k, region, step)
         _write_attribute(k, dev, step, notes)
         (dev_dax_probe if step.mode == "devdax" else dev_dax_kmem_probe)(k, dev)
+        probed(k, step.device)
     else:
         dev = region.dev or _device(k, region, step)
         _write_attribute(k, dev, step, notes)
@@ -204,8 +148,9 @@ def _device(k: Kernel, region: Region, step: schema.Dax) -> DevDax:
         if region.dev is None and hmem_name(step.device) not in k.statics(DaxRegions).by_parent:
             alloc_dax_region(k, hmem_name(step.device), region.span)
         ranges = region.device_ranges
-        if region.dev is None or region.dev.align != align or region.dev.ranges != ranges:
+        if region.dev is None:
             region.dev = devm_create_dev_dax(k, DevDax(step.device, ranges, align, region.node))
+        region.dev.align, region.dev.ranges = align, ranges
         return region.dev
     info = nd_pfn_init(k.config, region.span, step.map or (region.info.mode if region.info else "mem"), align)
     if region.dev is None or region.info != info:
@@ -226,7 +171,6 @@ def _ranges(
     if region.mode != "none":
         raise BadInput("the device has a driver, and stays as it is", where="ranges", fix='unbind it: mode = "none"')
     taken = SpanSet(span for span, _ in others)
-    region.seed = False
     for i, each in enumerate(written):
         where = f"ranges[{i}]"
         if each.start is None:
@@ -275,16 +219,6 @@ def _pin(k: Kernel, region: Region, wanted: int) -> None:
 def namespace_name(name: str) -> str:
     """The namespace that a dax device belongs to: ``namespace0.0`` of ``dax0.0``."""
     return f"namespace{name.removeprefix('dax')}"
-
-
-def hmem_name(name: str) -> str:
-    """The device of a region without a namespace that a dax device belongs to: ``hmem.0`` of ``dax0.0``."""
-    return f"hmem.{region_number(name)}"
-
-
-def region_number(name: str) -> str:
-    """The number of the region that a dax device is in: ``1`` of ``dax1.0``."""
-    return name.removeprefix("dax").partition(".")[0]
 
 
 DRIVERS: Mapping[str, schema.DaxMode] = {"device_dax": "devdax", "kmem": "kmem"}

@@ -15,7 +15,8 @@ from memhp.linux.drivers.acpi.scan import acpi_device_hotplug
 from memhp.linux.drivers.virtio.virtio_mem_state import Params
 from memhp.linux.init import start_kernel
 from memhp.scenario import schema
-from memhp.target.model.dax import dax, region_number
+from memhp.target.model.dax import dax
+from memhp.target.model.dax_region import region_number
 from memhp.target.model.session import Session
 from memhp.target.model.virtio_mem import take_over
 

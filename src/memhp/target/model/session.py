@@ -12,7 +12,7 @@ from memhp.linux.init import DevicePlace, MachineSpec
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.spans import Span
-from memhp.target.model.dax import Region
+from memhp.target.model.dax_region import Region
 from memhp.target.seen.usage import Placed
 from memhp.units import format_size, is_aligned, parse_size
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from errno import EBUSY, EINVAL, ENOMEM, ENOSPC, EOPNOTSUPP
 
 from memhp.errors import KernelError
+from memhp.linux.kernel.panic import warn
 from memhp.linux.kernel.resource import Resource
 from memhp.linux.mm.dev_pagemap import DevPagemap
 from memhp.linux.mm.memory_hotplug_memmap import mhp_supports_memmap_on_memory
@@ -24,6 +25,10 @@ class DaxRegions:
 
     by_parent: dict[str, Span] = field(default_factory=dict)
     """Parent device → its region (physical bytes)."""
+    seed: dict[str, str] = field(default_factory=dict)
+    """Parent device → the first device that was created in its region and had no driver yet."""
+    youngest: dict[str, str] = field(default_factory=dict)
+    """Parent device → the last that was created in its region."""
 
 
 def alloc_dax_region(k: Kernel, parent: str, span: Span) -> None:
@@ -43,7 +48,9 @@ def alloc_dax_region(k: Kernel, parent: str, span: Span) -> None:
 
 def dax_region_unregister(k: Kernel, parent: str) -> None:
     """The parent's driver is unbound."""
-    k.statics(DaxRegions).by_parent.pop(parent, None)
+    regions = k.statics(DaxRegions)
+    for each in (regions.by_parent, regions.seed, regions.youngest):
+        each.pop(parent, None)
 
 
 @dataclass
@@ -96,21 +103,47 @@ Allocated = tuple[Span, str]
 """A range of a region, and the device that has it."""
 
 
+def dax_region_avail_size(region: Span, allocated: list[Allocated]) -> int:
+    """What of a region (bytes) no device has."""
+    return region.size - sum(span.size for span, _ in allocated)
+
+
+def alloc_is_aligned(k: Kernel, size: int, align: int) -> bool:
+    """Whether bytes are made of a device's pages, and of what struct pages are mapped for at once."""
+    return size % max(align, memremap_compat_align(k.config)) == 0
+
+
+def alloc_dev_dax_range(
+    k: Kernel, region: Span, allocated: list[Allocated], ranges: tuple[Span, ...], start: int, size: int
+) -> tuple[Span, ...]:
+    """A device's ranges with one more, wherever it starts. `allocated`: what all devices of the region have.
+
+    Raises ENOMEM for a range that is not free in the region, and EBUSY for one of nothing, of which the log warns,
+    where the device has ranges.
+    """
+    if not size:
+        if ranges:
+            warn(k, f"{KERNEL_FILE}:alloc_dev_dax_range", "0-size allocation must be first", once=True)
+            raise KernelError(EBUSY, "a range of nothing", place=here())
+        return ranges
+    span = Span(start, start + size)
+    if not region.covers(span) or any(each.overlaps(span) for each, _ in allocated):
+        text = f"[{span.start:#x}-{span.end - 1:#x}] is not free in the region"
+        raise KernelError(ENOMEM, text, place=here(), advice="read `available_size`, and where the others' ranges are")
+    return (*ranges, span)
+
+
 def dev_dax_resize(
-    region: Span, allocated: list[Allocated], name: str, ranges: tuple[Span, ...], size: int, align: int
+    region: Span, allocated: list[Allocated], name: str, ranges: tuple[Span, ...], size: int
 ) -> tuple[Span, ...]:
     """The ranges of a device whose ``size`` attribute is written, in its order: it grows into the lowest gaps of its
     region, its last range first where that is next to one, and shrinks from its last range on. Bytes.
 
-    `allocated`: what other devices of the region have. Raises EINVAL for a size that is not made of the device's pages,
-    and ENOSPC for more than is left (``size_store()``, ``dev_dax_resize()``).
+    `allocated`: what other devices of the region have. Raises ENOSPC for more than is left.
     """
-    if size % align:
-        text = f"{size:#x} is not made of pages of {align:#x} bytes"
-        raise KernelError(EINVAL, text, place=f"{KERNEL_FILE}:size_store", advice="write a multiple of `align`")
     own = list(ranges)
     left = size - sum(span.size for span in own)
-    if left > region.size - sum(span.size for span in own) - sum(span.size for span, _ in allocated):
+    if left > dax_region_avail_size(region, [*allocated, *((span, name) for span in own)]):
         text = f"the region has less than {left:#x} bytes left"
         raise KernelError(ENOSPC, text, place=here(), advice="shrink another of its devices first")
     while left < 0:
@@ -151,8 +184,7 @@ def align_store(k: Kernel, dev: DevDax, align: int, *, driver: bool) -> None:
         raise KernelError(EINVAL, f"{align:#x} is no size of pages", place="drivers/dax/dax-private.h:dax_align_valid")
     if driver:
         raise KernelError(EBUSY, "the device has a driver", place=here(), advice="unbind it first")
-    unit = max(align, memremap_compat_align(k.config))
-    if any(span.size % unit for span in dev.ranges):
+    if not all(alloc_is_aligned(k, span.size, align) for span in dev.ranges):
         text = f"a range is not made of pages of {align:#x} bytes"
         raise KernelError(EINVAL, text, place=f"{KERNEL_FILE}:dev_dax_validate_align")
     dev.align = align

@@ -35,6 +35,8 @@ def dev_dax_remove(k: Kernel, dev: DevDax) -> None:
     """The driver is unbound: its managed resources go, the last one first."""
     assert dev.pgmap is not None
     memunmap_pages(k, dev.pgmap)
+    # A range may have come since the driver was bound (``mapping_store()``).
+    claimed = dev.ranges if dev.static_pgmap else dev.pgmap.ranges
     dev.pgmap = None
-    for span in reversed(dev.ranges):
+    for span in reversed(claimed):
         release_mem_region(k, span)

@@ -112,9 +112,13 @@ def dev_dax_kmem_remove(k: Kernel, dev: DevDax) -> list[Span]:
     kept = []
     success = 0
     for i, each in enumerate(dev.ranges):
-        span, res = dax_kmem_range(k, each), data.res[i]
+        span = dax_kmem_range(k, each)
         if span is None:
             continue
+        if i >= len(data.res):
+            # ``mapping_store()`` asks for no driver that has the device.
+            raise KernelBug(f"out of bounds: mapping{i} came when the driver had the device", place=here())
+        res = data.res[i]
         if res is None and k.config.profile.kmem_absent_ranges == "passed-over":
             success += 1
             continue
