@@ -21,9 +21,14 @@ from memhp.units import GiB
 
 
 class Vmm:
-    """The memory of one machine: ``vm.info`` shows it, ``vm.resize`` and ``vm.resize-zone`` change it."""
+    """The memory of one machine: ``vm.info`` shows it, ``vm.resize`` and ``vm.resize-zone`` change it.
 
-    def __init__(self, *, zones: bool = False, method: str = "VirtioMem") -> None:
+    As vmm/src/vm.rs does: by ACPI ``size`` itself grows, and what is told as actual is what was asked for last, without
+    the balloon.
+    """
+
+    def __init__(self, *, zones: bool = False, method: str = "VirtioMem", balloon: int = 0) -> None:
+        self.balloon = balloon
         size = {"size": 0 if zones else GiB, "hotplug_size": None if zones else 4 * GiB, "hotplug_method": method}
         self.memory: dict[str, Any] = size | {"hotplugged_size": None, "zones": []}
         if zones:
@@ -37,7 +42,7 @@ class Vmm:
             return 200, {"build_version": "v45.0", "version": "45.0", "pid": 1, "features": ["kvm"]}
         if what == "vm.info":
             parts = self.memory["zones"] or [self.memory]
-            actual = sum(part["size"] + (part["hotplugged_size"] or 0) for part in parts)
+            actual = sum(part["size"] + (part["hotplugged_size"] or 0) for part in parts) - self.balloon
             return 200, {"config": {"memory": self.memory}, "state": "Running", "memory_actual_size": actual}
         return 404, None
 
@@ -47,7 +52,10 @@ class Vmm:
         extra = body["desired_ram"] - part["size"]
         if what not in ("vm.resize", "vm.resize-zone") or not 0 <= extra <= (part["hotplug_size"] or 0):
             return 500, ["Error resizing VM: desired size is out of range"]
-        part["hotplugged_size"] = extra
+        if self.memory["hotplug_method"] == "Acpi":
+            part["size"] = body["desired_ram"]
+        else:
+            part["hotplugged_size"] = extra
         return 204, None
 
 
@@ -88,10 +96,12 @@ def test_memory_of_a_machine_without_zones(tmp_path: Path) -> None:
 
 
 def test_what_is_asked_for_is_all_ram_of_the_machine(tmp_path: Path) -> None:
-    vmm = Vmm()
+    vmm = Vmm(balloon=GiB // 2)
     with served(tmp_path / "ch", vmm) as path:
-        change = resize(CloudHypervisorVm(path), None, 2 * GiB, patience=Patience(5, 5))
-    assert (change.ended, change.now) == ("reached", 2 * GiB)
+        machine = CloudHypervisorVm(path)
+        change = resize(machine, None, 2 * GiB, patience=Patience(5, 5))
+        assert [(each.size, each.requested) for each in machine.status().devices] == [(2 * GiB, 2 * GiB)]
+    assert (change.ended, change.now, change.wanted) == ("requested", 0, 2 * GiB)
     assert vmm.asked == [("vm.resize", {"desired_ram": 3 * GiB})]
 
 
@@ -102,7 +112,7 @@ def test_a_zone_is_resized_by_its_name(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="which of its 2"):
             resize(machine, None, GiB, patience=None)
         change = resize(machine, "mem1", GiB, patience=Patience(5, 5))
-    assert (change.device, change.now) == ("mem1", GiB)
+    assert (change.device, change.ended, change.wanted) == ("mem1", "requested", GiB)
     assert vmm.asked == [("vm.resize-zone", {"id": "mem1", "desired_ram": 2 * GiB})]
 
 
@@ -122,7 +132,7 @@ def test_the_command_rehearses_and_changes_nothing_by_itself(
         assert "nothing was changed in ch: --yes does it" in out
         assert vmm.asked == []
         assert main(["vm", "resize", f"ch:{path}", "1G", "--yes"]) == 0
-        assert "✓ ram: 0 B → 1 GiB in" in capsys.readouterr().out
+        assert "· ram: 0 B, 1 GiB requested; what the guest takes of it is not told here" in capsys.readouterr().out
     assert vmm.asked == [("vm.resize", {"desired_ram": 2 * GiB})]
 
 
@@ -131,8 +141,13 @@ def test_dimms_grow_and_never_shrink(tmp_path: Path, capsys: pytest.CaptureFixtu
     with served(tmp_path / "ch", vmm) as path:
         assert main(["vm", "resize", f"ch:{path}", "1G", "--dry-run", "--yes"]) == 0
         assert main(["vm", "resize", f"ch:{path}", "0", "--yes"]) == 2
-    assert "cannot shrink" in capsys.readouterr().err
-    assert vmm.asked == []
+        assert "cannot shrink" in capsys.readouterr().err
+        assert vmm.asked == []
+        machine = CloudHypervisorVm(path)
+        resize(machine, None, GiB, patience=Patience(5, 5))
+        assert (machine.status().base, machine.status().device(None).size) == (GiB, GiB)
+        resize(machine, None, 2 * GiB, patience=Patience(5, 5))
+    assert [body["desired_ram"] for _, body in vmm.asked] == [2 * GiB, 3 * GiB]
 
 
 def test_a_socket_where_nobody_listens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

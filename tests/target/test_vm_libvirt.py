@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import pytest
 
 from memhp.cli.main import main
-from memhp.target.vm import Plugged
-from memhp.target.vm_libvirt import LibvirtVm
+from memhp.target.vm import Plugged, VmLost
+from memhp.target.vm_libvirt import LibvirtVm, unit
 from memhp.target.vm_resize import Patience, plug, resize, unplug
 from memhp.units import GiB, MiB
 
@@ -137,6 +137,22 @@ def test_the_command_on_a_domain(domain: Domain, capsys: pytest.CaptureFixture[s
     assert "ua-virtiomem0: virtio-mem at 0x140000000" in capsys.readouterr().out
     assert main(["vm", "status", "libvirt:web2"]) == 2
     assert "no domain with matching name 'web2'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("b", 1), ("Byte", 1), ("bytes", 1), ("k", 2**10), ("KB", 10**3), ("kib", 2**10), ("P", 2**50),
+     ("EB", 10**18), ("TiB", 2**40)],
+)  # fmt: skip
+def test_units_are_those_of_libvirts_schema(text: str, size: int) -> None:
+    """``unit`` of basictypes.rng: any case, up to exbibytes."""
+    assert unit(text) == size
+
+
+@pytest.mark.parametrize("text", ["x", "KiBi", "kk", "bib", "1"])
+def test_a_unit_that_is_none_is_told_so(text: str) -> None:
+    with pytest.raises(VmLost, match="no unit of a size"):
+        unit(text)
 
 
 def test_without_the_binding_one_line_says_so(

@@ -20,6 +20,8 @@ STATUS = VmStatus(
 class FakeVm:
     """A machine whose guest takes these sizes, one each time somebody waits, after each request."""
 
+    sees_taken = True
+
     def __init__(self, sizes: Sequence[int], status: VmStatus = STATUS, answer: str = "") -> None:
         self._status, self._sizes, self._answer = status, list(sizes), answer
         self.requests: list[int] = []

@@ -59,14 +59,14 @@ def change_lines(change: Change) -> Iterator[str]:
     sign = {"reached": "✓", "requested": "·"}.get(change.ended, "✗")
     was, wanted, now = (exact_size(size) for size in (change.before, change.wanted, change.now))
     if change.ended == "requested":
-        yield f"{sign} {change.device}: {was}, {wanted} requested; nobody waited for it (--wait)"
+        yield f"{sign} {change.device}: {was}, {wanted} requested; {change.why or 'nobody waited for it (--wait)'}"
     elif change.ended == "reached":
         yield f"{sign} {change.device}: {was} → {now} in {change.seconds:.1f} s"
     elif change.rolled_back:
         yield f"{sign} {change.device}: {wanted} was not reached in {change.seconds:.1f} s; rolled back, now {now}"
     else:
         yield f"{sign} {change.device}: {change.ended} at {now}, {wanted} wanted, after {change.seconds:.1f} s"
-    if change.why:
+    if change.why and change.ended != "requested":
         yield f"    because: {printable(change.why)}"
 
 

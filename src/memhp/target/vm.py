@@ -107,6 +107,11 @@ class Plugged(msgspec.Struct, frozen=True, kw_only=True):
 class Vm(Protocol):
     """A monitor. All requests raise :class:`VmRefused` or :class:`VmLost`."""
 
+    @property
+    def sees_taken(self) -> bool:
+        """Whether it tells what the guest has taken of what it was asked to."""
+        ...
+
     def status(self) -> VmStatus:
         """What the machine's memory is now."""
         ...

@@ -1,7 +1,8 @@
 """Cloud Hypervisor over its REST socket: ``vm.info``, ``vm.resize``, ``vm.resize-zone``.
 
-Source: vmm/src/api/openapi/cloud-hypervisor.yaml. What it calls hotplugged is what was asked for last; how much the
-guest has taken is told for all zones together only (``memory_actual_size``).
+Source: vmm/src/api/openapi/cloud-hypervisor.yaml, vmm/src/lib.rs (``vm_info``), vmm/src/vm.rs (``resize``). What it
+calls hotplugged is what was asked for last, and ``memory_actual_size`` is that without the balloon: how much the guest
+has taken it does not tell. By ACPI its ``size`` grows instead: a device's size is what came since this session began.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -42,8 +43,11 @@ class _Connection(http.client.HTTPConnection):
 class CloudHypervisorVm:
     """A machine behind a socket of ``cloud-hypervisor --api-socket``."""
 
+    sees_taken = False
+
     def __init__(self, path: Path) -> None:
         self.where = str(path)
+        self._began: int | None = None
         try:
             self._version = str(self.ask("GET", "vmm.ping").get("version", ""))
         except (VmLost, VmRefused) as error:
@@ -87,9 +91,10 @@ class CloudHypervisorVm:
         room = sum(int(part.get("hotplug_size") or 0) for _, part in parts)
         devices = [_device(name, part, memory.get("hotplug_method", "Acpi")) for name, part in parts]
         devices = [device for device in devices if device.most]
-        actual = info.get("memory_actual_size")
-        if len(devices) == 1 and actual is not None:
-            devices = [msgspec.structs.replace(devices[0], size=max(0, int(actual) - base))]
+        if not zones and memory.get("hotplug_method", "Acpi") == "Acpi":
+            first = self._first(memory)
+            grown, base = base - first, first
+            devices = [msgspec.structs.replace(each, size=grown, requested=grown) for each in devices]
         return VmStatus(
             monitor=f"Cloud Hypervisor {self._version}",
             name=Path(self.where).name,
@@ -100,6 +105,12 @@ class CloudHypervisorVm:
             devices=devices,
         )
 
+    def _first(self, memory: dict[str, Any]) -> int:
+        """RAM of a machine without zones as this session found it."""
+        if self._began is None:
+            self._began = int(memory["size"])
+        return self._began
+
     def request(self, device: str, size: int) -> None:
         """``vm.resize`` or ``vm.resize-zone``, whose figure is all RAM of the machine or zone."""
         memory = self.ask("GET", "vm.info")["config"]["memory"]
@@ -107,7 +118,9 @@ class CloudHypervisorVm:
         if device in zones:
             self.ask("PUT", "vm.resize-zone", {"id": device, "desired_ram": int(zones[device]["size"]) + size})
         else:
-            self.ask("PUT", "vm.resize", {"desired_ram": int(memory["size"]) + size})
+            acpi = memory.get("hotplug_method", "Acpi") == "Acpi"
+            base = self._first(memory) if acpi else int(memory["size"])
+            self.ask("PUT", "vm.resize", {"desired_ram": base + size})
 
     def plug(self, what: Plugged) -> VmDevice:
         """Not a thing of its own here. Raises BadInput."""

@@ -13,22 +13,20 @@ from xml.etree import ElementTree
 
 from memhp.errors import BadInput
 from memhp.linux.arch.registry import arch_called
-from memhp.target.vm import KINDS, Plugged, VmDevice, VmRefused, VmStatus
-from memhp.units import GiB, KiB, MiB, TiB
+from memhp.target.vm import KINDS, Plugged, VmDevice, VmLost, VmRefused, VmStatus
+from memhp.units import KiB
 
-UNITS = {
-    "b": 1, "bytes": 1, "KB": 10**3, "k": KiB, "KiB": KiB, "MB": 10**6, "M": MiB, "MiB": MiB, "GB": 10**9, "G": GiB,
-    "GiB": GiB, "TB": 10**12, "T": TiB, "TiB": TiB,
-}  # fmt: skip
-"""Units of libvirt's sizes; without one it is KiB."""
 STATES = {1: "running", 2: "blocked", 3: "paused", 4: "shutting down", 5: "shut off", 6: "crashed", 7: "suspended"}
 """``virDomainState``."""
+SCALES = "bkmgtpe"
 POLL = 0.5
 """Seconds between two looks."""
 
 
 class LibvirtVm:
     """A running domain. To be closed."""
+
+    sees_taken = True
 
     def __init__(self, name: str) -> None:
         try:
@@ -62,7 +60,7 @@ class LibvirtVm:
         root = self._xml()
         devices = [_device(name, each) for name, each in self._elements(root).items()]
         cells = root.findall("cpu/numa/cell")
-        base = sum(int(cell.get("memory", 0)) * UNITS[cell.get("unit", "KiB")] for cell in cells)
+        base = sum(int(cell.get("memory", 0)) * unit(cell.get("unit", "KiB")) for cell in cells)
         if not cells:
             base = _size(root.find("memory")) - sum(device.most or device.size for device in devices)
         most = root.find("maxMemory")
@@ -126,9 +124,17 @@ def _alias(element: ElementTree.Element, number: int) -> str:
     return alias.get("name", "") if alias is not None else f"memory{number}"
 
 
+def unit(text: str) -> int:
+    """Bytes of a unit of libvirt's, in any case: ``K`` and ``KiB`` are 1024, ``KB`` is 1000 (``virScaleInteger``)."""
+    scale, tail = text[:1].lower(), text[1:].lower()
+    if scale not in SCALES or tail not in (("", "yte", "ytes") if scale == "b" else ("", "b", "ib")):
+        raise VmLost(f"libvirt: no unit of a size: {text}")
+    return int((1000 if tail == "b" else 1024) ** SCALES.index(scale))
+
+
 def _size(element: ElementTree.Element | None) -> int:
     """Bytes of an element such as ``<size unit='KiB'>``; 0 where there is none."""
-    return 0 if element is None else int(element.text or 0) * UNITS[element.get("unit", "KiB")]
+    return 0 if element is None else int(element.text or 0) * unit(element.get("unit", "KiB"))
 
 
 def _text(element: ElementTree.Element) -> str:

@@ -63,6 +63,8 @@ def connect(path: Path) -> "QemuVm":
 class QemuVm:
     """A machine that QEMU runs. To be closed; that leaves the machine as it is."""
 
+    sees_taken = True
+
     def __init__(self, monitor: Monitor, where: str = "QEMU", process: int = 0) -> None:
         self.monitor, self.where = monitor, where
         self.process = process

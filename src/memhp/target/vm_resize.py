@@ -40,6 +40,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the former request was restored; `now` is the size after that."""
 
 
+UNSEEN = "what the guest takes of it is not told here; in the guest lsmem tells"
 Why = Callable[[VmStatus, VmDevice, int], str]
 """Why a device stands where it is, though another size is wanted."""
 
@@ -55,7 +56,7 @@ def resize(
     progress: Progress | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Change:
-    """Ask for another size of a virtio-mem device; with `patience`, wait until it is there.
+    """Ask for another size of a virtio-mem device; with `patience`, wait until it is there, where that can be seen.
 
     With `rollback` a size that is not reached in time is given up: the former request is restored, and waited for;
     who interrupts the wait has it restored, and waits no more.
@@ -66,10 +67,11 @@ def resize(
     former = device.size if device.requested is None else device.requested
     began = clock()
     vm.request(device.id, size)
-    if patience is None:
+    if patience is None or not vm.sees_taken:
         return Change(
-            device=device.id, before=device.size, wanted=size, now=device.size, ended="requested", seconds=0.0
-        )
+            device=device.id, before=device.size, wanted=size, now=device.size, ended="requested", seconds=0.0,
+            why="" if patience is None else UNSEEN,
+        )  # fmt: skip
     try:
         ended, there = _until(vm, device.id, size, patience, progress, clock)
     except KeyboardInterrupt:
