@@ -14,8 +14,10 @@ import pytest
 
 from memhp.cli.main import main
 from memhp.errors import BadInput
+from memhp.report.changes import changes
 from memhp.target.vm import VmDevice, VmLost, VmRefused
-from memhp.target.vm_agent import GuestAgent, follow_plugged, why_with
+from memhp.target.vm_agent import GuestAgent, brings_online, follow_plugged, why_with
+from memhp.target.vm_rehearse import Guest, rehearse_plug, rehearse_request
 from memhp.target.vm_resize import Patience
 from memhp.units import GiB, MiB
 from target.vm_fakes import STATUS, VIRTIO_MEM
@@ -127,7 +129,7 @@ def test_the_reason_for_a_stop_names_blocks(tmp_path: Path) -> None:
     [
         (32, 1, "reached", 1, ""),
         (32, 3, "stuck", 2, "of its 3 memory blocks 3 are there, and memory33 waits to be brought online"),
-        (34, 2, "stuck", 1, "of its 2 memory blocks 1 are there, and memory35 waits to be brought online"),
+        (34, 2, "stuck", 1, "of its 2 memory blocks 1 are there: the guest's log says why not the others"),
         (40, 2, "stuck", 0, "the guest did not add it"),
     ],
 )
@@ -146,6 +148,30 @@ def test_a_dimm_is_seen_through_until_the_guest_has_its_blocks_online(
     assert change.why.startswith(why)
     assert told == [now * block]
     assert change.seconds == (0 if came == "reached" else 3)
+
+
+@pytest.mark.parametrize(("at", "size", "onlines"), [(32, 1, True), (32, 2, False), (34, 1, True), (40, 2, None)])
+def test_whether_the_guest_brings_memory_online_is_asked_of_what_it_was_given(
+    at: int, size: int, onlines: bool | None, tmp_path: Path
+) -> None:
+    block = 128 * MiB
+    dimm = VmDevice(id="d0", kind="dimm", at=at * block, size=size * block)
+    status = msgspec.structs.replace(STATUS, devices=[dimm])
+    with agent_at(tmp_path / "qga") as path, closing(GuestAgent(path)) as agent:
+        assert brings_online(agent, status) is onlines
+    rehearsed = rehearse_plug(status, Guest(onlines=onlines), GiB)
+    assert rehearsed.ok
+    assert ("leaves added memory offline" in " ".join(rehearsed.assumed)) is (onlines is False)
+    assert any("online" in text for name, text in changes(rehearsed.step) if name == "blocks") is (onlines is not False)
+
+
+def test_a_virtio_mem_device_is_rehearsed_on_a_guest_that_leaves_memory_offline() -> None:
+    """drivers/virtio/virtio_mem.c:virtio_mem_could_add_memory: with 1 GiB that is not online yet it adds no more."""
+    device = msgspec.structs.replace(VIRTIO_MEM, size=GiB, requested=GiB)
+    status = msgspec.structs.replace(STATUS, devices=[device])
+    rehearsed = rehearse_request(status, Guest(onlines=False), device, 2 * GiB)
+    assert (rehearsed.ok, rehearsed.step.outcome.result) == (False, "ENOSPC")
+    assert "leaves added memory offline" in " ".join(rehearsed.assumed)
 
 
 def test_the_command_shows_runs_of_blocks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,13 +52,13 @@ class Wish:
 
         return Patience(self.timeout, self.quiet) if self.wait else None
 
-    def guest(self, machine: "Vm") -> "Guest":
-        """What is known of the guest: what the options say, else the kernel that left its note in RAM."""
+    def guest(self, machine: "Vm", onlines: bool | None = None) -> "Guest":
+        """What is known of the guest: what the options say, else the kernel's note in RAM; and what its agent told."""
         from memhp.target.vm_memory import kernel_of
         from memhp.target.vm_rehearse import Guest
 
         kernel = self.kernel or (None if self.machine else kernel_of(machine))
-        return Guest(self.machine, self.step, kernel)
+        return Guest(self.machine, self.step, kernel, onlines)
 
 
 def change_options(command: Command) -> Command:
@@ -118,17 +118,18 @@ def resize(address: str, size: str, device: str | None, rollback: bool, agent: P
     """Request another SIZE of a virtio-mem device: bytes, or such as 4G."""
     from memhp.target import vm_resize
     from memhp.target.vm import check_request
-    from memhp.target.vm_agent import GuestAgent, why_with
+    from memhp.target.vm_agent import GuestAgent, brings_online, why_with
     from memhp.target.vm_rehearse import rehearse_request
 
     wish, wanted = Wish(**options), parse_size(size, where="SIZE")
     with ExitStack() as stack:
         machine = stack.enter_context(_session(address))
-        why = why_with(stack.enter_context(closing(GuestAgent(agent)))) if agent is not None else None
+        inside = stack.enter_context(closing(GuestAgent(agent))) if agent is not None else None
         found = machine.status()
+        onlines, why = (None, None) if inside is None else (brings_online(inside, found), why_with(inside))
         chosen = found.device(device)
         check_request(chosen, wanted)
-        rehearsed = rehearse_request(found, wish.guest(machine), chosen, wanted)
+        rehearsed = rehearse_request(found, wish.guest(machine, onlines), chosen, wanted)
 
         def change(told: "Progress") -> "Change":
             return vm_resize.resize(
@@ -160,7 +161,7 @@ def plug(
     """Plug a DIMM, or an NVDIMM, of SIZE."""
     from memhp.target import vm_resize
     from memhp.target.vm import Plugged, check_plug
-    from memhp.target.vm_agent import GuestAgent, follow_plugged
+    from memhp.target.vm_agent import GuestAgent, brings_online, follow_plugged
     from memhp.target.vm_rehearse import rehearse_nvdimm, rehearse_plug
     from memhp.target.vm_resize import Change
 
@@ -176,7 +177,7 @@ def plug(
         path = None if file is None else str(file.resolve())
         what = Plugged(id=free, kind="nvdimm" if file else "dimm", size=wanted, node=node, file=path)
         check_plug(found, what)
-        guest = wish.guest(machine)
+        guest = wish.guest(machine, None if inside is None else brings_online(inside, found))
         rehearsed = rehearse_nvdimm(found, guest, what) if file else rehearse_plug(found, guest, wanted)
 
         def change(told: "Progress") -> "Change":

@@ -143,6 +143,17 @@ def _said(answer: _Response) -> str:
     return printable(answer.response[:200].replace("-", " ")) + code
 
 
+def brings_online(agent: GuestAgent, status: VmStatus) -> bool | None:
+    """Whether all memory that devices gave the guest is online now, as its agent tells; None: there is none of it."""
+    unit = agent.block_size()
+    given = [
+        (device.at // unit, (device.at + (device.most or device.size)) // unit)
+        for device in status.devices if device.at is not None and device.kind in ("dimm", "virtio-mem")
+    ]  # fmt: skip
+    here = [block.online for block in agent.blocks() if any(first <= block.number < last for first, last in given)]
+    return all(here) if here else None
+
+
 def why_with(agent: GuestAgent) -> Why:
     """Why a device is stuck, with what the agent says of its blocks beside what the host can tell."""
 
@@ -200,6 +211,8 @@ def _why_unused(here: Sequence[GuestBlock], count: int) -> str:
     """What keeps the memory of a DIMM from use, as far as its blocks tell."""
     if not here:
         return "the guest did not add it; its log says why: no memory for struct pages, or a range that it cannot add"
-    waiting = next((block.number for block in here if not block.online), here[-1].number + 1)
+    waiting = [block.number for block in here if not block.online]
     told = f"of its {format_count(count, 'memory block')} {len(here)} are there"
-    return f"{told}, and memory{waiting} waits to be brought online (memhp vm online)"
+    if not waiting:
+        return f"{told}: the guest's log says why not the others"
+    return f"{told}, and memory{waiting[0]} waits to be brought online (memhp vm online)"

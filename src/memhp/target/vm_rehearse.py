@@ -45,11 +45,27 @@ class Rehearsed(NamedTuple):
 
 
 class Guest(NamedTuple):
-    """What is known of the guest: a capture or sysroot of it (with the moment), or only its kernel; None: nothing."""
+    """What is known of the guest: a capture or sysroot of it (with the moment), or only its kernel, and whether it has
+    brought online what devices gave it; None: nothing.
+    """
 
     source: str | None = None
     step: str | None = None
     kernel: str | None = None
+    onlines: bool | None = None
+
+    @property
+    def zone(self) -> schema.Zone | None:
+        """Where a DIMM's memory goes online at once; None: it stays offline."""
+        return None if self.source is None and self.onlines is False else "auto"
+
+
+ONLINES = {
+    None: "it brings added memory online itself",
+    True: "it brings added memory online itself: its agent shows all that was added online",
+    False: "it leaves added memory offline, as its agent shows some that was added",
+}
+"""What is assumed, by :attr:`Guest.onlines`."""
 
 
 def machine_of(status: VmStatus, guest: Guest) -> tuple[schema.MachineText, tuple[str, ...]]:
@@ -60,7 +76,7 @@ def machine_of(status: VmStatus, guest: Guest) -> tuple[schema.MachineText, tupl
         raise BadInput(f"no model of this machine's architecture ({status.arch})", where=status.name)
     assumed = [
         "the guest uses no more of its memory than a kernel takes at boot",
-        "it brings added memory online itself",
+        ONLINES[guest.onlines],
     ]
     name = guest.kernel or f"linux-{LAST}"
     if guest.kernel is None:
@@ -69,13 +85,13 @@ def machine_of(status: VmStatus, guest: Guest) -> tuple[schema.MachineText, tupl
         arch=status.arch,
         profile=profile(name, where="--kernel").name,
         memory=status.base,
-        boot=schema.Boot(memhp_default_state="online"),
+        boot=schema.Boot(memhp_default_state="offline" if guest.onlines is False else "online"),
     )
     return text, tuple(assumed)
 
 
-def steps_of(status: VmStatus) -> list[schema.StepKind]:
-    """What the devices gave the guest until now, in the order in which they lie."""
+def steps_of(status: VmStatus, zone: schema.Zone | None = "auto") -> list[schema.StepKind]:
+    """What the devices gave the guest until now, in the order in which they lie, and where that went online."""
     steps: list[schema.StepKind] = []
     for device in sorted(status.devices, key=lambda each: each.at or 0):
         if device.kind == "virtio-mem" and device.most:
@@ -89,7 +105,7 @@ def steps_of(status: VmStatus) -> list[schema.StepKind]:
                 )
             )
         elif device.kind == "dimm" and device.size:
-            steps.append(schema.Plug(size=device.size, at=device.at, online="auto"))
+            steps.append(schema.Plug(size=device.size, at=device.at, online=zone))
     return steps
 
 
@@ -108,7 +124,7 @@ def rehearse_request(status: VmStatus, guest: Guest, device: VmDevice, size: int
 
 def rehearse_plug(status: VmStatus, guest: Guest, size: int) -> Rehearsed:
     """One more DIMM, on the model."""
-    return _rehearsed(status, guest, schema.Plug(name=f"a DIMM of {exact_size(size)}", size=size, online="auto"))
+    return _rehearsed(status, guest, schema.Plug(name=f"a DIMM of {exact_size(size)}", size=size, online=guest.zone))
 
 
 def rehearse_nvdimm(status: VmStatus, guest: Guest, what: Plugged) -> Rehearsed:
@@ -142,7 +158,7 @@ def rehearse_unplug(status: VmStatus, guest: Guest, device: VmDevice) -> Rehears
 
 def _rehearsed(status: VmStatus, guest: Guest, step: schema.StepKind) -> Rehearsed:
     machine, assumed = machine_of(status, guest)
-    before = [] if guest.source is not None else steps_of(status)
+    before = [] if guest.source is not None else steps_of(status, guest.zone)
     steps, title = [*before, step], f"{status.name}: {step.name}"
     while True:
         try:
