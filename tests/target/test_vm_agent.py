@@ -124,6 +124,21 @@ def test_the_reason_for_a_stop_names_blocks(tmp_path: Path) -> None:
     assert "2 of them cannot go offline, from memory0 on" in shrinks
 
 
+@pytest.mark.parametrize(("offline", "named"), [(7, False), (8, True)])
+def test_blocks_that_wait_are_the_reason_when_the_driver_adds_no_more_before(
+    offline: int, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """drivers/virtio/virtio_mem.c:virtio_mem_could_add_memory with blocks of 128 MiB: no ninth one, at 1 GiB."""
+    blocks = [{"phys-index": 32 + at, "online": at >= offline, "can-offline": True} for at in range(12)]
+    monkeypatch.setitem(globals(), "BLOCKS", blocks)
+    device = msgspec.structs.replace(VIRTIO_MEM, size=12 * 128 * MiB, requested=4 * GiB)
+    with agent_at(tmp_path / "qga") as path, closing(GuestAgent(path)) as agent:
+        why = why_with(agent)(STATUS, device, 4 * GiB)
+    assert "memory32 waits to be brought online" in why
+    assert ("its driver keeps no more than 1 GiB offline: memory32" in why) is named
+    assert ("no memory for struct pages" in why) is not named
+
+
 @pytest.mark.parametrize(
     ("at", "size", "came", "now", "why"),
     [

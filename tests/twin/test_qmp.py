@@ -222,6 +222,12 @@ def test_devices_that_a_scenario_plugged_are_qemus_too(tmp_path: Path) -> None:
     assert data == [("dimm", "dimm0", 4 * GiB, GiB), ("virtio-mem", "vm0", 5 * GiB, 2 * GiB)]
 
 
+def test_what_a_scenario_requested_of_a_device_is_told_from_the_first_answer(tmp_path: Path) -> None:
+    text = MACHINE.format(cpus=1) + '[[steps]]\ndo = "virtio-mem"\nsize = "2G"\nrequested = "512M"\n'
+    found = Platform(boot(scenario(tmp_path, text), speed=0).twin, 4, 16 * GiB)
+    assert found.devices["vm0"].told == GiB // 2
+
+
 def test_devices_of_a_command_line_are_there_as_they_are_in_a_rehearsal(tmp_path: Path) -> None:
     line = "-m 4G,slots=2,maxmem=8G -object memory-backend-ram,id=m0,size=1G -device pc-dimm,memdev=m0"
     path = scenario(tmp_path, f"steps = []\n[machine]\nqemu = '{line}'\n")

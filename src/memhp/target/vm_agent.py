@@ -21,10 +21,14 @@ from memhp.printable import printable
 from memhp.target.socket_line import SocketLine
 from memhp.target.vm import VmDevice, VmLost, VmRefused, VmStatus
 from memhp.target.vm_resize import Change, Patience, Progress, Why, follow, why_stuck
-from memhp.units import exact_size, format_count
+from memhp.units import GiB, exact_size, format_count
 
 T = TypeVar("T")
 DELIMITER = b"\xff"
+OFFLINE_MOST = GiB
+"""Linux adds no more memory of a virtio-mem device while so much, or two blocks, would not be online:
+``drivers/virtio/virtio_mem.c:virtio_mem_could_add_memory``.
+"""
 
 
 class GuestBlock(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +175,10 @@ def why_with(agent: GuestAgent) -> Why:
         told = f"of its {all_of_it} {len(here) - len(offline)} are online"
         if device.size > size and fixed:
             return f"{text}; {told}, {len(fixed)} of them cannot go offline, from memory{fixed[0].number} on"
+        if device.size < size and (len(offline) + 1) * unit > max(2 * unit, OFFLINE_MOST):
+            told = f"of its {all_of_it} only {len(here) - len(offline)} are online"
+            most = f"its driver keeps no more than {exact_size(max(2 * unit, OFFLINE_MOST))} offline"
+            return f"{told}, and {most}: memory{offline[0].number} waits to be brought online (memhp vm online)"
         if device.size < size and offline:
             return f"{text}; {told}: memory{offline[0].number} waits to be brought online"
         return f"{text}; {told}"

@@ -215,7 +215,7 @@ class Platform:
             if name not in self.devices:
                 shape = vm.device.geometry
                 self._found(name, "virtio-mem", shape.addr, shape.region_size, shape.node_id, 0)
-                self.devices[name].block_size = shape.block_size
+                self.devices[name].block_size, self.devices[name].told = shape.block_size, vm.device.requested_size
         for device in list(self.devices.values()):
             if device.kind == "virtio-mem" and device.name not in session.devices and not self.pending:
                 self.gone(device)
