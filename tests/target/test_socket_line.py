@@ -89,3 +89,10 @@ def test_a_socket_at_which_nobody_answers_is_given_up(
     with listening(tmp_path / "s", says_nothing):
         assert main([arg.format(tmp_path / "s") for arg in args]) == 2
     assert "answer" in capsys.readouterr().err
+
+
+def test_a_key_that_is_there_twice_is_not_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["twin", "ctl", str(tmp_path / "s"), "plug", "size=1G", "size=2G"]) == 2
+    assert "size: is there twice" in capsys.readouterr().err
+    assert main(["twin", "ctl", str(tmp_path / "s"), "plug", "do=eject"]) == 2
+    assert "do: is there twice" in capsys.readouterr().err

@@ -84,6 +84,36 @@ def test_a_number_beyond_64_bits_is_a_double(connection: Connection) -> None:
     assert ask(connection, '{"execute":"query-kvm","id":100000000000000000000}')["id"] == 1e20
 
 
+@pytest.mark.parametrize("path", ["/objects/", "//objects", "objects/", "/machine/", "/machine//peripheral/", "//"])
+def test_slashes_more_than_it_takes_do_not_count_in_a_path(connection: Connection, path: str) -> None:
+    ask(connection, CAPABILITIES)
+    found = ask(connection, json.dumps({"execute": "qom-list", "arguments": {"path": path}}))
+    assert {"name": "type", "type": "string"} in found["return"]
+
+
+def test_no_path_is_many(connection: Connection) -> None:
+    ask(connection, CAPABILITIES)
+    found = ask(connection, '{"execute":"qom-list","arguments":{"path":""}}')
+    assert found["error"] == {"class": "GenericError", "desc": "Path '' is ambiguous"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "said"),
+    [
+        ("ram", (1 << 63) - 1, "cannot set up guest memory 'm': Cannot allocate memory"),
+        ("ram", 1 << 47, "cannot set up guest memory 'm': Cannot allocate memory"),
+        ("ram", 1 << 64, "Parameter 'size' expects uint64"),
+        ("memfd", -8192, "failed to resize memfd to 18446744073709543424: Invalid argument"),
+        ("memfd", 1 << 47, "unable to map backing store for guest RAM: Cannot allocate memory"),
+    ],
+)
+def test_memory_that_no_process_can_have_is_refused(connection: Connection, kind: str, size: int, said: str) -> None:
+    ask(connection, CAPABILITIES)
+    arguments = {"qom-type": f"memory-backend-{kind}", "id": "m", "size": size}
+    found = ask(connection, json.dumps({"execute": "object-add", "arguments": arguments}))
+    assert found["error"] == {"class": "GenericError", "desc": said}
+
+
 def test_the_power_button_is_an_event_and_query_events_is_no_command_any_more(connection: Connection) -> None:
     ask(connection, CAPABILITIES)
     assert ask(connection, '{"execute":"system_powerdown"}') == {"return": {}}

@@ -170,6 +170,8 @@ def ctl(control: Path, what: str, keys: tuple[str, ...], as_json: bool) -> int:
         key, equals, text = word.partition("=")
         if not equals:
             raise BadInput(f"{word!r} is no KEY=VALUE", where="KEY=VALUE")
+        if key in asked:
+            raise BadInput("is there twice", where=key, fix="write it once" if key != "do" else "WHAT says it")
         asked[key] = value_of(text)
     found = ask(control, asked)
     if as_json:

@@ -47,6 +47,9 @@ KINDS: dict[str, Kind] = {"pc-dimm": "dimm", "nvdimm": "nvdimm", "virtio-mem-pci
 LEAST_BLOCK, DEFAULT_BLOCK = MiB, 2 * MiB
 """``VIRTIO_MEM_MIN_BLOCK_SIZE``, and the block size where huge pages are of that size."""
 
+ADDRESS_SPACE = 1 << 47
+"""What a process of x86_64 has for itself, QEMU's own code among it: no memory can be as large."""
+
 OST = {"ok": 0, "EPERM": 0x80, "EBUSY": 0x82}
 """``ACPI_OST_SC_*`` by what the kernel's handler ended in; for anything else it is NON_SPECIFIC_FAILURE."""
 OST_FAILURE, OST_IN_PROGRESS = 1, 0x84
@@ -79,8 +82,22 @@ def object_add(platform: Platform, arguments: Arguments) -> dict[str, Any]:
         raise QmpError(f"property 'size' of {kind} doesn't take value '0'")
     if name in platform.backends:
         raise QmpError(f"attempt to add duplicate property '{name}' to object (type 'container')")
+    size = options["size"] % (1 << 64)
+    if size >= ADDRESS_SPACE:
+        raise QmpError(_too_large(kind, name, size))
     platform.backends[name] = Backend(name, kind, options["size"], options)
     return {}
+
+
+def _too_large(kind: str, name: str, size: int) -> str:
+    """What is said of memory that no process can have; of a negative size of RAM, QEMU 11.1 dies instead
+    (``system/physmem.c:find_ram_offset``).
+    """
+    if kind == "memory-backend-ram":
+        return f"cannot set up guest memory '{name}': Cannot allocate memory"
+    if kind == "memory-backend-memfd" and size >> 63:
+        return f"failed to resize memfd to {size}: Invalid argument"
+    return "unable to map backing store for guest RAM: Cannot allocate memory"
 
 
 def wrong_type(key: str, word: str) -> str:

@@ -64,8 +64,12 @@ def properties(device: MemoryDevice, platform: Platform) -> dict[str, tuple[str,
 def find(platform: Platform, path: str) -> MemoryDevice | Backend | str:
     """What stands at a path, which may be the last name of it: a device, a backend, or a folder's whole path.
 
-    Raises :class:`QmpError` for nothing.
+    Slashes more than it takes do not count (``qom/object.c:object_resolve_path_type``). Raises :class:`QmpError` for
+    nothing.
     """
+    if not path:
+        raise QmpError("Path '' is ambiguous")
+    told, path = path, "/" * path.startswith("/") + "/".join(filter(None, path.split("/")))
     name = path.removeprefix(f"{PERIPHERAL}/").removeprefix(f"{OBJECTS}/")
     if name in platform.devices and path in (name, f"{PERIPHERAL}/{name}"):
         return platform.devices[name]
@@ -74,7 +78,7 @@ def find(platform: Platform, path: str) -> MemoryDevice | Backend | str:
     folders = {"/": "/", "/machine": "/machine", OBJECTS: OBJECTS, PERIPHERAL: PERIPHERAL}
     folders |= {each.rpartition("/")[2]: each for each in folders if each != "/"}
     if path not in folders:
-        raise QmpError(f"Device '{path}' not found", "DeviceNotFound")
+        raise QmpError(f"Device '{told}' not found", "DeviceNotFound")
     return folders[path]
 
 
