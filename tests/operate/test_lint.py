@@ -217,6 +217,32 @@ def test_what_a_profile_includes_counts_unless_it_says_something_else_itself(tmp
     assert told == [("/usr/lib/tuned/virtual-guest/tuned.conf", "online_movable")]
 
 
+@pytest.mark.parametrize(
+    ("active", "files", "winner"),
+    [
+        ("a b", {"usr/lib/tuned/a": "", "usr/lib/tuned/b": ""}, "usr/lib/tuned/b"),
+        ("b a", {"usr/lib/tuned/a": "", "usr/lib/tuned/b": ""}, "usr/lib/tuned/a"),
+        ("a b", {"usr/lib/tuned/a": "", "usr/lib/tuned/b": "include=c", "usr/lib/tuned/c": ""}, "usr/lib/tuned/b"),
+        ("a b", {"usr/lib/tuned/a": "", "usr/lib/tuned/b": "include=c\n#", "usr/lib/tuned/c": ""}, "usr/lib/tuned/c"),
+        ("a", {"usr/lib/tuned/a": "include=b, c\n#", "usr/lib/tuned/b": "", "usr/lib/tuned/c": ""}, "usr/lib/tuned/c"),
+        ("a", {"etc/tuned/a": "include=a\n#", "usr/lib/tuned/a": ""}, "usr/lib/tuned/a"),
+        ("a", {"etc/tuned/a": "include=a", "usr/lib/tuned/a": ""}, "etc/tuned/a"),
+    ],
+)
+def test_of_tuned_profiles_the_last_that_is_loaded_wins(
+    active: str, files: dict[str, str], winner: str, tmp_path: Path
+) -> None:
+    """tuned/profiles/loader.py:_load_profile: a profile after what it includes, no file twice. ``#`` says nothing."""
+    value = "/sys/devices/system/memory/auto_online_blocks=online"
+    texts = {
+        f"{name}/tuned.conf": f"[main]\n{text.removesuffix('#')}\n[sysfs]\n{'#' if text.endswith('#') else ''}{value}\n"
+        for name, text in files.items()
+    }
+    machine(tmp_path / "root", QUIET | {"etc/tuned/active_profile": active} | texts)
+    told = [each.file for each in settings(open_source(tmp_path / "root")) if each.actor == "tuned"]
+    assert told == [f"/{winner}/tuned.conf"]
+
+
 def test_what_is_dropped_beside_a_service_counts(tmp_path: Path) -> None:
     """Without the service systemd has nothing to load: its ``TEST-15-DROPIN`` has ``systemctl cat`` fail then."""
     file = "usr/local/lib/systemd/system/kubelet.service.d/10-memory.conf"

@@ -127,27 +127,39 @@ def _tmpfiles(source: Source) -> Iterator[Setting]:
 
 
 def _tuned(source: Source) -> Iterator[Setting]:
-    """The active profiles, then those that they include, of which they override what they say as well."""
-    pending = (source.get("/etc/tuned/active_profile") or "").split()
-    read, said = set[str](), set[str]()
-    while pending:
-        profile = pending.pop(0)
-        if profile in read:
-            continue
-        read.add(profile)
-        path = next((each for folder in TUNED if source.get(each := f"{folder}/{profile}/tuned.conf") is not None), "")
+    """What active profiles say; of several places that set one thing the last that is loaded."""
+    files = list[str]()
+    _load_profiles(source, (source.get("/etc/tuned/active_profile") or "").split(), [], files)
+    said = set[str]()
+    for path in reversed(files):
         for number, line in lines_of(source.get(path) or ""):
             name, equals, value = (part.strip() for part in line.partition("="))
             if not equals or name in said:
                 continue
-            if name == "include":
-                pending += re.split(r"[,;\s]+", value)
-            elif name.startswith(SYS_MEMORY):
+            if name.startswith(SYS_MEMORY):
                 said.add(name)
                 yield Setting("tuned", path, number, *_target(name.rpartition("/")[2], value), line)
             elif name.startswith("cmdline"):
                 for option, told in cmdline.parse(value).hotplug().items():
                     yield Setting("tuned", path, number, option.replace("-", "_"), told, line)
+
+
+def _load_profiles(source: Source, names: list[str], begun: list[str], loaded: list[str]) -> None:
+    """The files of profiles in the order in which tuned merges them: each behind those that it includes, none twice.
+
+    tuned/profiles/loader.py:_load_profile. One that includes its own name means its namesake in a later folder.
+    """
+    for name in names:
+        paths = (f"{folder}/{name}/tuned.conf" for folder in TUNED)
+        path = next((each for each in paths if each not in begun and source.get(each) is not None), None)
+        if path is None:
+            continue
+        begun.append(path)
+        for _, line in lines_of(source.get(path) or ""):
+            key, _, value = (part.strip() for part in line.partition("="))
+            if key == "include":
+                _load_profiles(source, re.split(r"[,;\s]+", value), begun, loaded)
+        loaded.append(path)
 
 
 def _daxctl(source: Source) -> Iterator[Setting]:

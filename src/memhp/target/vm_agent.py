@@ -176,7 +176,6 @@ def why_with(agent: GuestAgent) -> Why:
         if device.size > size and fixed:
             return f"{text}; {told}, {len(fixed)} of them cannot go offline, from memory{fixed[0].number} on"
         if device.size < size and (len(offline) + 1) * unit > max(2 * unit, OFFLINE_MOST):
-            told = f"of its {all_of_it} only {len(here) - len(offline)} are online"
             most = f"its driver keeps no more than {exact_size(max(2 * unit, OFFLINE_MOST))} offline"
             return f"{told}, and {most}: memory{offline[0].number} waits to be brought online (memhp vm online)"
         if device.size < size and offline:
