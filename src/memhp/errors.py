@@ -3,7 +3,7 @@
 
 import errno as _errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 ERRNO_NAMES = {**_errno.errorcode, 133: "EHWPOISON"}
@@ -45,21 +45,22 @@ def slip_of(got: str, options: Iterable[str]) -> str | None:
 def one_of(got: str, options: Iterable[str]) -> str:
     """What to write instead of `got`: the option that it is a slip of, else all there are.
 
-    Of very many, those with a word that one of its words is, or is a slip of, if there are any.
+    Of very many, those that share a word with it, else those with a word that it has a slip of, if there are any.
     """
     known = list(options)
     near = slip_of(got, known)
     if near is not None:
         return f"did you mean {near}?"
-    alike = [each for each in known if _share_a_word(got, each)] if len(known) > MOST_OPTIONS else []
+    alike = _alike(got, known) if len(known) > MOST_OPTIONS else []
     if alike:
         return f"such as {', '.join(alike[:MOST_OPTIONS])}; there are {len(known)}"
     return f"one of {', '.join(known)}"
 
 
-def _share_a_word(got: str, option: str) -> bool:
-    words = _words(option)
-    return any(word in words or slip_of(word, words) for word in _words(got))
+def _alike(got: str, known: Sequence[str]) -> list[str]:
+    words = _words(got)
+    sharing = [each for each in known if words & _words(each)]
+    return sharing or [each for each in known if any(slip_of(word, _words(each)) for word in words)]
 
 
 def _words(name: str) -> set[str]:

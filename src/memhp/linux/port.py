@@ -140,6 +140,8 @@ class Port(Protocol):
     """``CONFIG_HAVE_GIGANTIC_FOLIOS``: whether folios may be larger than the buddy's largest block."""
     has_hvo: bool
     """Whether builds have ``HUGETLB_PAGE_OPTIMIZE_VMEMMAP``."""
+    has_transparent_hugepage_pud: bool
+    """Whether all kernels have ``HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD``; riscv64's have it in 7.2, not in 6.12."""
     has_memory_probe: bool
     """Whether builds may have ``ARCH_MEMORY_PROBE``: the file ``probe``."""
     has_memory_failure: bool

@@ -39,6 +39,7 @@ class GenericPort(GenericTables, Port):
     struct_page_size = 64
     has_gigantic_folios = True
     has_hvo = True
+    has_transparent_hugepage_pud = False
     has_memory_probe = False
     has_memory_failure = False
     has_crash_hotplug = False

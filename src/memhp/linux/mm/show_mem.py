@@ -10,14 +10,13 @@ KERNEL_FILE = "mm/show_mem.c"
 def si_mem_available(k: Kernel) -> int:
     """Free pages beyond the reserves: page cache and reclaimable slab would count too, but nothing is reclaimed."""
     free = sum(zone.free.size + zone.isolated_free.size for zone in k.zones())
-    return max(free - totalreserve_pages(k), 0)
+    return max(free - calculate_totalreserve_pages(k), 0)
 
 
 @of_file("mm/page_alloc.c")
-def totalreserve_pages(k: Kernel) -> int:
-    """What each zone keeps from allocations that it need not serve, and its high watermark
-    (``calculate_totalreserve_pages()``), but no more than it has; the kernel counts what it managed when it last set
-    watermarks.
+def calculate_totalreserve_pages(k: Kernel) -> int:
+    """What each zone keeps from allocations that it need not serve, and its high watermark, but no more than it has;
+    the kernel counts what it managed when it last set watermarks.
     """
     return sum(
         min(max(zone.lowmem_reserve.values(), default=0) + zone.watermark_high, zone.present) for zone in k.zones()

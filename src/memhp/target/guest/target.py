@@ -136,7 +136,10 @@ class GuestTarget:
 
     def refusal(self, step: schema.StepKind) -> str | None:
         """Why a step cannot be carried out here; None if it can."""
-        return refusal(self.guest.spec.kernel, step)
+        spec = self.guest.spec
+        if isinstance(step, schema.Plug) and MACHINES[spec.kernel.arch].dimm_needs_firmware and not spec.dimms:
+            return "the guest was not started through UEFI, whose ACPI tells of DIMMs"
+        return refusal(spec.kernel, step)
 
     def carry_out(self, step: schema.StepKind) -> Done:
         """Do what a step says and wait until the kernel is done with it."""

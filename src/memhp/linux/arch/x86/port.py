@@ -41,6 +41,7 @@ class X86Port(GenericPort):
     max_page_order = MappingProxyType({4 * KiB: 10})
     keeps_memblock = False
     has_memory_probe = True
+    has_transparent_hugepage_pud = True
     has_memory_failure = True
     has_crash_hotplug = True
 

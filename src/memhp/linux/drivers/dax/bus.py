@@ -15,8 +15,6 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "drivers/dax/bus.c"
-PUD_PAGES = frozenset({"x86_64"})
-"""Where ``HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD`` is set in all kernels; riscv64 has it in 7.2."""
 
 
 @dataclass
@@ -179,7 +177,9 @@ def align_store(k: Kernel, dev: DevDax, align: int, *, driver: bool) -> None:
     """Somebody writes the size of the device's pages. Raises EINVAL for one that this machine has not, or that the
     device is not made of, and EBUSY while a driver has the device.
     """
-    sizes = {k.config.page_size, k.config.pmd_size} | ({k.config.pud_size} if k.config.arch in PUD_PAGES else set())
+    sizes = {k.config.page_size, k.config.pmd_size}
+    if k.port.has_transparent_hugepage_pud:
+        sizes.add(k.config.pud_size)
     if align not in sizes:
         raise KernelError(EINVAL, f"{align:#x} is no size of pages", place="drivers/dax/dax-private.h:dax_align_valid")
     if driver:
