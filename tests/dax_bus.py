@@ -9,6 +9,32 @@ from memhp.twin.files.root import twin_files, twin_root
 from memhp.twin.tree import Attribute, Folder, Link, resolve
 from twin_runs import scenario
 
+HMEM, PMEM = "/sys/devices/platform/hmem.0", "/sys/devices/platform/e820_pmem/ndbus0/region1/dax1.0"
+"""Where the two regions of :func:`two_regions` are."""
+
+
+def two_regions(profile: str, mode: str) -> str:
+    """A scenario with a region without a namespace, whose device has a mode at first, and one with, in devdax."""
+    return f"""
+[machine]
+arch = "x86_64"
+profile = "{profile}"
+memory = "4G"
+[[steps]]
+do = "dax"
+device = "dax0.0"
+at = "8G"
+size = "1G"
+namespace = false
+mode = "{mode}"
+[[steps]]
+do = "dax"
+device = "dax1.0"
+at = "16G"
+size = "1G"
+mode = "devdax"
+"""
+
 
 class Bus:
     """The files of a machine with dax regions, read and written without a mount."""

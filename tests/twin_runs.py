@@ -12,6 +12,15 @@ from pathlib import Path
 import pytest
 
 SECONDS = 180
+SAID = """
+import errno
+def said(act):
+    try:
+        return act()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+"""
+"""Of a probe in Python: what an act came to, or the name of its errno."""
 
 
 @functools.cache

@@ -7,30 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dax_bus import Bus
+from dax_bus import HMEM, PMEM, Bus, two_regions
 from memhp.twin.tree import Attribute, Device, resolve
 from twin_runs import on_twin, scenario
 
-MACHINE = """
-[machine]
-arch = "x86_64"
-profile = "6.12"
-memory = "4G"
-[[steps]]
-do = "dax"
-device = "dax0.0"
-at = "8G"
-size = "1G"
-namespace = false
-mode = "devdax"
-[[steps]]
-do = "dax"
-device = "dax1.0"
-at = "16G"
-size = "1G"
-mode = "devdax"
-"""
-HMEM, PMEM = "/sys/devices/platform/hmem.0", "/sys/devices/platform/e820_pmem/ndbus0/region1/dax1.0"
+MACHINE = two_regions("6.12", "devdax")
 DRIVERS = "/sys/bus/dax/drivers"
 
 

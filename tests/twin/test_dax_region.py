@@ -7,37 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from dax_bus import Bus
+from dax_bus import HMEM, PMEM, Bus, two_regions
 from memhp.twin.tree import Attribute, resolve
 from memhp.units import GiB, MiB
 from twin_runs import on_twin, scenario
 
-MACHINE = """
-[machine]
-arch = "x86_64"
-profile = "PROFILE"
-memory = "4G"
-[[steps]]
-do = "dax"
-device = "dax0.0"
-at = "8G"
-size = "1G"
-namespace = false
-mode = "none"
-[[steps]]
-do = "dax"
-device = "dax1.0"
-at = "16G"
-size = "1G"
-mode = "devdax"
-"""
-HMEM, PMEM = "/sys/devices/platform/hmem.0", "/sys/devices/platform/e820_pmem/ndbus0/region1/dax1.0"
 REGION, BUS = f"{HMEM}/dax_region", "/sys/bus/dax"
 
 
 @pytest.fixture(params=["6.12", "7.2"])
 def bus(request: pytest.FixtureRequest, tmp_path: Path) -> Bus:
-    return Bus(tmp_path, MACHINE.replace("PROFILE", request.param))
+    return Bus(tmp_path, two_regions(request.param, "none"))
 
 
 def mode(bus: Bus, path: str) -> int:
@@ -178,7 +158,7 @@ daxctl list -M
 
 @pytest.mark.skipif(shutil.which("daxctl") is None, reason="NO REGION WAS CUT UP BY daxctl: it is not installed")
 def test_daxctl_makes_devices_and_ends_them(tmp_path: Path) -> None:
-    machine = scenario(tmp_path, MACHINE.replace("PROFILE", "7.2"))
+    machine = scenario(tmp_path, two_regions("7.2", "none"))
     done = on_twin([machine], ["sh", "-c", DAXCTL])
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("dax0.1 is active, specify --force for deletion\n")

@@ -8,17 +8,10 @@ from pathlib import Path
 import pytest
 
 from twin_machines import SMALL
-from twin_runs import on_twin, scenario
+from twin_runs import SAID, on_twin, scenario
 
-PROBE = """
-import errno, json, os, subprocess
-
-def said(act):
-    try:
-        return act()
-    except OSError as error:
-        return errno.errorcode[error.errno]
-
+PROBE = SAID + """
+import json, os, subprocess
 state = os.open("/sys/devices/system/memory/memory36/state", os.O_RDWR)
 probe = os.open("/sys/bus/memory/drivers_autoprobe", os.O_WRONLY)
 flags = os.open("/proc/kpageflags", os.O_RDONLY)

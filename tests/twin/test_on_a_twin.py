@@ -16,17 +16,12 @@ from memhp.twin.fuse.server import Server
 from memhp.twin.loop import Loop
 from memhp.twin.run import served
 from twin_machines import SMALL
-from twin_runs import needs_a_twin, on_twin, scenario, start_on_twin
+from twin_runs import SAID, needs_a_twin, on_twin, scenario, start_on_twin
 
 MEMORY = "/sys/devices/system/memory"
 
-PROBE = """
-import errno, json, os, select
-def said(act):
-    try:
-        return act()
-    except OSError as error:
-        return errno.errorcode[error.errno]
+PROBE = SAID + """
+import json, os, select
 def write(path, text, flags=0):
     def act():
         fd = os.open(path, os.O_WRONLY | flags)
@@ -200,13 +195,8 @@ def test_who_reads_by_sendfile_sees_the_text_after_a_write_that_was_refused(tmp_
     assert done.stdout == "22 offline\n13 8000000\n", done.stderr
 
 
-AGAIN = """
-import errno, json, os, socket, sys
-def said(act):
-    try:
-        return act()
-    except OSError as error:
-        return errno.errorcode[error.errno]
+AGAIN = SAID + """
+import json, os, socket, sys
 line = socket.socket(socket.AF_UNIX)
 line.connect(sys.argv[1])
 answers = line.makefile("r")
@@ -252,13 +242,8 @@ def test_blocks_come_and_go_under_a_tools_eyes(tmp_path: Path, options: list[str
     assert json.loads(done.stdout) == [gone, here, [*gone, "ENODEV"], here, [*gone, "ENODEV"]]
 
 
-GONE = """
-import errno, json, os
-def said(act):
-    try:
-        return act()
-    except OSError as error:
-        return errno.errorcode[error.errno]
+GONE = SAID + """
+import json, os
 M = "/sys/devices/system/memory/"
 told = {}
 os.chdir(M + "memory48")

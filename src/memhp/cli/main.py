@@ -141,17 +141,20 @@ def usage(error: click.ClickException) -> str:
     return f"{error.format_message()} (see {ctx.command_path} --help)" if ctx else error.format_message()
 
 
-def with_hex(args: Sequence[str]) -> list[str]:
-    """The arguments with ``--json=hex`` as two options: one that takes a value would swallow a file's name.
+def _ours(args: Sequence[str]) -> list[str]:
+    """The arguments up to ``--``: what stands behind it, ``memhp twin`` hands on to a command."""
+    words = list(args)
+    return words[: words.index("--")] if "--" in words else words
 
-    What stands behind ``--`` is no option of memhp: ``memhp twin`` hands it on.
-    """
-    ours = list(args).index("--") if "--" in args else len(args)
-    other = next((arg for arg in args[:ours] if arg.startswith("--json=") and arg != "--json=hex"), None)
+
+def with_hex(args: Sequence[str]) -> list[str]:
+    """The arguments with ``--json=hex`` as two options: one that takes a value would swallow a file's name."""
+    ours = _ours(args)
+    other = next((arg for arg in ours if arg.startswith("--json=") and arg != "--json=hex"), None)
     if other is not None:
         raise BadInput(f"cannot be {other.removeprefix('--json=')!r}", where="--json", fix="--json, or --json=hex")
-    told = [each for arg in args[:ours] for each in (("--json", "--json-hex") if arg == "--json=hex" else (arg,))]
-    return [*told, *args[ours:]]
+    told = [each for arg in ours for each in (("--json", "--json-hex") if arg == "--json=hex" else (arg,))]
+    return [*told, *args[len(ours) :]]
 
 
 def refuse_empty(args: Sequence[str]) -> None:
@@ -159,7 +162,7 @@ def refuse_empty(args: Sequence[str]) -> None:
 
     What ``memhp twin`` hands on to a command may be empty.
     """
-    ours = args[: list(args).index("--")] if "--" in args else args
+    ours = _ours(args)
     if ours[:1] == ["twin"] and ours[1:2] != ["ctl"]:
         ours = ours[:2]
     for before, arg in zip(["", *ours], ours, strict=False):

@@ -19,8 +19,6 @@ from memhp.hw.format import U64
 from memhp.hw.reader import MissingTables
 
 _ELF = "make another dump of it: makedumpfile -c, or -E"
-SIGNATURES = (b"KDUMP   ", b"DISKDUMP", b"makedumpfile\0")
-"""How such files begin; the last is the flattened form that goes through pipes."""
 
 
 def drgn_there() -> bool:

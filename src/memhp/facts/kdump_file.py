@@ -25,6 +25,8 @@ from memhp.limits import KDUMP_RECORDS
 from memhp.spans import SpanMap
 
 SIGNATURE, OLD, FLATTENED = b"KDUMP   ", b"DISKDUMP", b"makedumpfile\0"
+SIGNATURES = (SIGNATURE, OLD, FLATTENED)
+"""How such files begin; the last is the form that goes through pipes."""
 FLAT_HEADER = 4096
 _RECORD = struct.Struct(">qq")
 """Of a flattened dump, in front of bytes: where they belong, and how many; both -1 at the end."""

@@ -14,8 +14,8 @@ from memhp.facts import s390_dump
 from memhp.facts.elfcore import ElfCore
 from memhp.facts.frame_runs import FrameRuns
 from memhp.facts.kcore import Kcore
-from memhp.facts.kdump import SIGNATURES, Kdump
-from memhp.facts.kdump_file import KdumpFile, KdumpFrames
+from memhp.facts.kdump import Kdump
+from memhp.facts.kdump_file import SIGNATURES, KdumpFile, KdumpFrames
 from memhp.facts.ram_image import Piece, RamImage
 from memhp.facts.vmcoreinfo import VmCoreInfo
 from memhp.hw.format import U64, Format

@@ -211,9 +211,9 @@ class _Run:
             now = _state(self._now(), step.block)
             result = "ok" if now == after else "not done"
             if now not in (after, before):
+                if everything:
+                    raise Stopped(f"block {step.block} is {_words(now)}: neither as before the step nor as after it")
                 result = f"{_words(now)}, foretold {_words(after)}"
-            if now not in (after, before) and everything:
-                raise Stopped(f"block {step.block} is {_words(now)}: neither as before the step nor as after it")
             self.journal.add(Entry(event="end" if last.event == "begin" else "undone", step=last.step, result=result))
         if everything:
             self._look(self._now())

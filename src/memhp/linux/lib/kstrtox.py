@@ -8,6 +8,7 @@ from memhp.errors import KernelError
 from memhp.linux.place import here
 
 KERNEL_FILE = "lib/kstrtox.c"
+INT_MIN, INT_MAX = -(1 << 31), (1 << 31) - 1
 UINT_MAX = (1 << 32) - 1
 ULLONG_MAX = (1 << 64) - 1
 LLONG_MAX = (1 << 63) - 1
@@ -49,6 +50,14 @@ def kstrtoll(text: str, base: int = 0) -> int:
     if text.startswith("-+"):
         raise KernelError(EINVAL, f"{text.strip()!r} is no number", place=here())
     return -kstrtoull(text[1:], base, LLONG_MAX + 1)
+
+
+def kstrtoint(text: str, base: int = 0) -> int:
+    """The same for 32 bits. Raises ERANGE for what they do not hold."""
+    number = kstrtoll(text, base)
+    if not INT_MIN <= number <= INT_MAX:
+        raise KernelError(ERANGE, f"{text.strip()!r} does not fit 32 bits", place=here())
+    return number
 
 
 def kstrtobool(text: str) -> bool | None:

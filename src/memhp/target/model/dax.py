@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterable, Iterator, Mapping
-from errno import EBUSY, EINVAL, ENXIO
+from errno import EBUSY, ENXIO
 
 from memhp.errors import BadInput, KernelError
 from memhp.hw.devices.pmem import plug_pmem
@@ -25,7 +25,16 @@ from memhp.linux.mm.memremap import pin_pages, unpin_pages
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.spans import Span, SpanSet
-from memhp.target.model.dax_region import Region, allocated, created, hmem_name, probed, siblings, write_size
+from memhp.target.model.dax_region import (
+    Region,
+    allocated,
+    check_dynamic,
+    created,
+    hmem_name,
+    probed,
+    siblings,
+    write_size,
+)
 from memhp.units import format_size, parse_size
 
 STAYS = "its memory stays RAM until the next boot: take all its blocks offline before kmem is unbound"
@@ -71,9 +80,7 @@ def _create(k: Kernel, regions: dict[str, Region], step: schema.Dax) -> Region |
     sibling = next(iter(siblings(regions, step.device).values()), None)
     if sibling is None or step.at is not None:
         return None
-    if sibling.namespace:
-        place = "drivers/dax/bus.c:create_store"
-        raise KernelError(EINVAL, "the region is static", place=place, advice="a namespace has one device")
+    check_dynamic(sibling)
     if step.allocate is None and step.ranges is None:
         raise BadInput("how much of the region has it?", where="allocate", fix="write a size, or `ranges`")
     return created(k, regions, step.device, sibling)
@@ -162,9 +169,7 @@ def _device(k: Kernel, region: Region, step: schema.Dax) -> DevDax:
     return region.dev
 
 
-def _ranges(
-    k: Kernel, region: Region, written: list[schema.Memory], others: list[Allocated]
-) -> Iterator[Span]:
+def _ranges(k: Kernel, region: Region, written: list[schema.Memory], others: list[Allocated]) -> Iterator[Span]:
     """The parts of a region that a device has. Raises :class:`BadInput` for what ``mapping_store()`` does not."""
     if region.namespace:
         raise BadInput("a namespace's device is all of it", where="ranges", fix="write namespace = false")

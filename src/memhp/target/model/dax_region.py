@@ -23,6 +23,8 @@ from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.spans import Span
 
+CREATE = f"{KERNEL_FILE}:create_store"
+
 
 @dataclass
 class Region:
@@ -56,8 +58,7 @@ class Region:
 
 def siblings(regions: dict[str, Region], name: str) -> dict[str, Region]:
     """The other devices in a device's region."""
-    number = region_number(name)
-    return {other: each for other, each in regions.items() if other != name and region_number(other) == number}
+    return {other: each for other, each in in_region(regions, region_number(name)).items() if other != name}
 
 
 def hmem_name(name: str) -> str:
@@ -86,18 +87,23 @@ def available_size(regions: dict[str, Region], number: str) -> int:
     return dax_region_avail_size(next(iter(devices.values())).span, allocated(devices))
 
 
+def check_dynamic(region: Region) -> None:
+    """Refuse to make another device of a namespace. Raises EINVAL."""
+    if region.namespace:
+        raise KernelError(EINVAL, "the region is static", place=CREATE, advice="a namespace has one device")
+
+
 def create(k: Kernel, regions: dict[str, Region], number: str) -> str:
     """One more device in a region, which has nothing yet: its name has the lowest number that is free.
 
     Raises EINVAL for a namespace, whose device is all of it, and ENOSPC where nothing is left (``create_store()``).
     """
-    place = f"{KERNEL_FILE}:create_store"
     devices = in_region(regions, number)
     sibling = next(iter(devices.values()))
-    if sibling.namespace:
-        raise KernelError(EINVAL, "the region is static", place=place, advice="a namespace has one device")
+    check_dynamic(sibling)
     if not available_size(regions, number):
-        raise KernelError(ENOSPC, "devices have all of the region", place=place, advice="shrink one of them first")
+        text, advice = "devices have all of the region", "shrink one of them first"
+        raise KernelError(ENOSPC, text, place=CREATE, advice=advice)
     name = next(name for name in (f"dax{number}.{i}" for i in range(len(devices) + 1)) if name not in devices)
     created(k, regions, name, sibling)
     return name

@@ -16,7 +16,7 @@ from memhp.linux.drivers.virtio.virtio_mem_state import Params
 from memhp.linux.init import start_kernel
 from memhp.scenario import schema
 from memhp.target.model.dax import dax
-from memhp.target.model.dax_region import region_number
+from memhp.target.model.dax_region import siblings
 from memhp.target.model.session import Session
 from memhp.target.model.virtio_mem import take_over
 
@@ -88,7 +88,7 @@ def _regions(session: Session) -> list[KernelError]:
     session.regions.clear()
     refusals = []
     for name, region in old.items():
-        if any(region_number(other) == region_number(name) for other in session.regions):
+        if siblings(session.regions, name):
             session.notes.append(f"{name} is gone: its region is one device again")
             continue
         lasts = MODES.get(region.mode, "none") if region.namespace else "none"

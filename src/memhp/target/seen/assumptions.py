@@ -279,6 +279,7 @@ def _memory(facts: Facts) -> Iterator[Assumption]:
 
 
 def _mirrored(facts: Facts, config: Config) -> Iterator[Assumption]:
+    """What firmware mirrors, where the kernel's memory is to be no other."""
     log = facts.boot_log
     if not config.mirrored_kernelcore:
         return
@@ -289,6 +290,8 @@ def _mirrored(facts: Facts, config: Config) -> Iterator[Assumption]:
     text = "none" if log is None or not log.some_mirrored else "all of each node below its ZONE_MOVABLE"
     settle = "give the kernel log from its first line, of a boot with efi=debug"
     yield Assumption(what=MIRRORED, basis="assumed", text=text, settle=settle)
+
+
 def _cma(facts: Facts, config: Config) -> Iterator[Assumption]:
     """How much memory the contiguous memory allocator has, and where, if the kernel log does not tell."""
     if config.cma is None or not config.cma.size:

@@ -3,12 +3,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from errno import EINVAL, ENODEV, ENXIO, ERANGE
+from errno import EINVAL, ENODEV, ENXIO
 
 from memhp.errors import KernelError
 from memhp.linux.drivers.dax.bus import DaxRegions, DevDax
 from memhp.linux.lib.kobject_uevent import Action, kobject_uevent
-from memhp.linux.lib.kstrtox import kstrtoll, kstrtoull
+from memhp.linux.lib.kstrtox import kstrtoint, kstrtoull
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.target.model.dax_region import (
@@ -26,7 +26,6 @@ from memhp.twin.files.device import uevent
 from memhp.twin.tree import Attribute, Entry, Folder, folder
 
 KERNEL_FILE = "drivers/dax/bus.c"
-INT_MIN, INT_MAX = -(1 << 31), (1 << 31) - 1
 MAJOR = 252
 """The number of the driver of such character devices, of those that are given as they come."""
 
@@ -98,10 +97,7 @@ def region_folder(session: Session, number: str, tell: Callable[[Action, str], N
         return the_dev(regions, first()).align if namespace else k.config.pmd_size
 
     def store_create(text: str) -> None:
-        value = kstrtoll(text)
-        if not INT_MIN <= value <= INT_MAX:
-            place = "lib/kstrtox.c:kstrtoint"
-            raise KernelError(ERANGE, f"{text.strip()!r} does not fit 32 bits", place=place)
+        value = kstrtoint(text)
         if value != 1:
             raise KernelError(EINVAL, f"{value} is not 1", place=f"{KERNEL_FILE}:create_store")
         tell("add", create(k, regions, number))

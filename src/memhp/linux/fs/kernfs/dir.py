@@ -10,11 +10,11 @@ from functools import lru_cache
 
 from memhp.hw.machine import Machine
 from memhp.hw.shared import MARKED
+from memhp.linux.lib.kstrtox import INT_MAX
 
 KERNEL_FILE = "fs/kernfs/dir.c"
 GOLDEN_RATIO_64 = 0x61C8_8646_80B5_83EB
 """``include/linux/hash.h``."""
-INT_MAX = (1 << 31) - 1
 
 
 @dataclass(eq=False)
