@@ -9,12 +9,13 @@ from memhp.errors import BadInput
 from memhp.hw.machine import Machine
 from memhp.hw.memory import Owner, Use
 from memhp.linux.amount import check_mapped
-from memhp.linux.config import Cma, Config
+from memhp.linux.config import Config
 from memhp.linux.drivers.acpi.numa.srat import Srat, acpi_map_pxm_to_node
 from memhp.linux.drivers.base.memory_devices import memory_dev_init
 from memhp.linux.drivers.base.node import NodeStates
 from memhp.linux.drivers.base.node_init import node_dev_init
 from memhp.linux.kernel.dma.contiguous import dma_contiguous_reserve
+from memhp.linux.kernel.dma.swiotlb import swiotlb_init
 from memhp.linux.kernel.resource import (
     IORESOURCE_BUSY,
     IORESOURCE_MEM,
@@ -181,11 +182,11 @@ def start_kernel(spec: MachineSpec) -> Kernel:
         k.memblock.memblock_reserve(area.start, area.size)
     k.port.paging_init(k)
     memmap_first = config.value_since(k.port.memmap_before_cma)
-    if config.cma is not None and not memmap_first:
-        cma = tuple(_cma(k, config.cma))
+    if not memmap_first:
+        cma = (*cma, *_dma_memory(k))
     sparse_init(k)
-    if config.cma is not None and memmap_first:
-        cma = tuple(_cma(k, config.cma))
+    if memmap_first:
+        cma = (*cma, *_dma_memory(k))
     free_area_init(k)
     late = _reserve_early(k, spec, cma)
     for area in spec.untouched:
@@ -252,11 +253,14 @@ def _reserve_image(k: Kernel, spec: MachineSpec) -> None:
     )
 
 
-def _cma(k: Kernel, cma: Cma) -> Iterator[Span]:
-    """The area that boot reserves for CMA, if it can."""
-    area = dma_contiguous_reserve(k, cma)
-    if area is not None:
-        yield area
+def _dma_memory(k: Kernel) -> tuple[Span, ...]:
+    """The area that boot reserves for CMA, if it is to and can, behind bounce buffers where those come first."""
+    k.memblock.bottom_up = k.port.dma_memory_from_below
+    if k.port.dma_memory_from_below:
+        swiotlb_init(k)
+    area = None if k.config.cma is None else dma_contiguous_reserve(k, k.config.cma)
+    k.memblock.bottom_up = False
+    return () if area is None else (area,)
 
 
 def _mark_hotpluggable(k: Kernel, spec: MachineSpec) -> None:

@@ -207,8 +207,8 @@ class Port(Protocol):
     """Other fields of a configuration that only this architecture's code reads, and a scenario may name."""
     memmap_before_cma: tuple[Since, ...]
     """Whether boot allocates struct pages before it reserves memory for CMA, since which release."""
-    cma_from_below: bool
-    """Whether that takes the lowest memory that fits."""
+    dma_memory_from_below: bool
+    """Whether boot takes bounce buffers, and memory for CMA after them, from the lowest memory that fits."""
     cma_sizes: Mapping[int, tuple[Since, ...]]
     """By page size, bytes that boot reserves for CMA where the command line does not say (``CONFIG_CMA_SIZE_MBYTES``),
     as Debian builds kernels since which release; none for those that are not here."""

@@ -49,6 +49,8 @@ class Platform(NamedTuple):
     devices: DevicePlace = DevicePlace()
     usual: bool = False
     """Whether it is the board that QEMU, or whoever starts it, takes where none is named."""
+    uefi: Ranges = ()
+    """Other holes, as (start, end), where UEFI firmware starts the kernel."""
     device_tree: bool = False
     """Whether a kernel that is booted without firmware learns of the machine from a device tree, not from ACPI."""
 
@@ -56,6 +58,10 @@ class Platform(NamedTuple):
     def start(self) -> int:
         """Where RAM of Linux begins."""
         return max(self.ranges(0)[0][0], self.first)
+
+    def started_by_uefi(self) -> "Platform":
+        """The same with the holes that UEFI firmware leaves."""
+        return self._replace(holes=self.holes + self.uefi)
 
     def ram(self, nodes: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
         """What Linux finds of the RAM of some nodes (node, bytes), as (start, end, node)."""
@@ -133,6 +139,17 @@ def _firecracker(*below: tuple[int, int]) -> Callable[[int], Ranges]:
     return lambda ram: (*below, (_FIRE_GAP[1], REST))
 
 
+_LOONGARCH_EDK2 = (
+    (0xC80_0000, 0xC81_0000),
+    (0xC83_0000, 0xC89_0000),
+    (0xD68_0000, 0xD8A_0000),
+    (0xD91_0000, 0xDA1_0000),
+    (0xDB4_0000, 0xDCD_0000),
+    (0xDCE_0000, 0xDEC_0000),
+    (0xEF4_0000, 0xEFB_0000),
+)
+"""Tables, runtime services and what EDK2 of 2026.08 reserves, as ``/proc/iomem`` of guests leaves them out."""
+
 PC = Platform(_above_4g(3 * GiB), 4 * KiB, (LEGACY,))
 """A PC of metal: firmware moves what lies under the hole for devices, here the last GiB below 4 GiB, above it."""
 
@@ -142,7 +159,9 @@ PLATFORMS: dict[tuple[str, str], Platform] = {
     ("x86_64", "microvm"): Platform(_above_4g(3 * GiB), 4 * KiB, (LEGACY,), 4 * KiB, pluggable=False),
     ("arm64", "virt"): Platform(_from_ram_start("arm64"), usual=True, device_tree=True),
     ("riscv64", "virt"): Platform(_from_ram_start("riscv64"), pluggable=False, usual=True, device_tree=True),
-    ("loongarch64", "virt"): Platform(lambda ram: ((0, 256 * MiB), (2 * GiB, REST)), usual=True, device_tree=True),
+    ("loongarch64", "virt"): Platform(
+        lambda ram: ((0, 256 * MiB), (2 * GiB, REST)), uefi=_LOONGARCH_EDK2, usual=True, device_tree=True
+    ),
 }
 """Boards of QEMU, by architecture and type of machine."""
 

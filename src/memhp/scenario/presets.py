@@ -28,7 +28,7 @@ class Preset:
 
     def spread(self, memory: int) -> list[tuple[int, int]]:
         """Boot RAM of `memory` bytes as Linux finds it on this machine: (start, size) ranges."""
-        return [(start, end - start) for start, end, _ in self.platform.ram([(0, memory)])]
+        return [(start, end - start) for start, end, _ in self.platform.started_by_uefi().ram([(0, memory)])]
 
 
 _Q35 = PLATFORMS["x86_64", "q35"]
@@ -91,6 +91,7 @@ _ALL = [
         _LOONGARCH,
         47,
         4 * GiB + 256 * MiB,
+        32 * MiB,
         page_size=16 * KiB,
         profile="linux-7.2",
     ),
@@ -101,6 +102,7 @@ _ALL = [
         _LOONGARCH,
         48,
         4 * GiB + 256 * MiB,
+        32 * MiB,
         profile="linux-7.2",
     ),
 ]

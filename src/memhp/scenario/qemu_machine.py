@@ -109,6 +109,8 @@ def ram_of(command: QemuCommand, platform: Platform) -> Iterator[Memory]:
     limit, is_an_end = _limit(command.append), port(command.arch).mem_is_an_end
     told = _map_of(command, "-append")
     kept = DSM_MEMORY if command.nvdimm and platform.kept else 0
+    if command.firmware:
+        platform = platform.started_by_uefi()
     for start, end, nid in platform._replace(kept=platform.kept + kept).ram(ram_by_node(command)):
         size = min(end, limit if is_an_end else start + limit) - start
         if size <= 0:

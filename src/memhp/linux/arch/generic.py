@@ -54,7 +54,7 @@ class GenericPort(GenericTables, Port):
     cpu_features: tuple[str, ...] = ()
     own_options: tuple[str, ...] = ()
     memmap_before_cma: tuple[Since, ...] = (first(False),)
-    cma_from_below = False
+    dma_memory_from_below = False
     cma_sizes: Mapping[int, tuple[Since, ...]] = MappingProxyType({})
     mem_is_an_end = False
     reads_memmap_option = False

@@ -16,7 +16,7 @@ from memhp.linux.config import Config
 from memhp.linux.layout import Layout
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.port import LeafRule, Paging, Port
-from memhp.linux.release import first
+from memhp.linux.release import first, since
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB
@@ -28,7 +28,11 @@ class LoongArchPort(GenericPort):
     name = "loongarch64"
     uname_words = ("loongarch64", "loong64")
     cma_sizes = MappingProxyType({4 * KiB: (first(128 * MiB),), 16 * KiB: (first(128 * MiB),)})
-    cma_from_below = True
+    memmap_before_cma = (
+        first(True),
+        since("7.0", False, "arch, mm: consolidate initialization of SPARSE memory model"),
+    )
+    dma_memory_from_below = True
     """``arch_mem_init()``."""
     elf_machine = 258
     record = RECORD

@@ -18,15 +18,13 @@ SZ_4G = 4 * GiB
 
 def dma_contiguous_reserve(k: Kernel, cma: Cma) -> Span | None:
     """Reserve what the command line or the build asks for, below what the architecture's devices reach; None where it
-    cannot be, or nothing is asked for.
+    cannot be, or nothing is asked for. As memblock is set, that is from above or from below.
     """
     if not cma.size:
         return None
     limit = k.port.dma_contiguous_limit(k)
     selected = min(cma.limit, limit) if cma.limit else limit
-    k.memblock.bottom_up = k.port.cma_from_below
     area = cma_declare_contiguous_nid(k, cma.base, cma.size, selected, fixed=cma.limit == cma.base + cma.size)
-    k.memblock.bottom_up = False
     if area is None:
         k.hw.log(f"cma: Failed to reserve {cma.size >> 20} MiB", "err")
     else:
