@@ -32,7 +32,7 @@ from memhp.facts.sysroot import write_sysroot
 from memhp.facts.table_source import open_tables
 from memhp.operate.blocks import BlockRange, read_blocks
 from memhp.operate.why import why
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 
 GUESTS = {
     "riscv64-7.2.13+deb14-riscv64-virtio-mem-vhost-sv39": 243,
@@ -226,7 +226,7 @@ def test_a_blocks_own_struct_pages_are_told_by_their_flag_and_go_with_it(reserve
     flags[:512] = reserved | 1 << 37
     flags[600] = 1 << KEPT["LRU"] | 1 << 37
     flags[700] = 1 << 37
-    text = summary("memory33", 33 * PAGES, flags)
+    text = summary("memory33", 33 * PAGES, flags, SpanSet([Span(33 * PAGES, 34 * PAGES)]))
     kinds = {run.kind: run.pages for run in parse(text)}
     assert kinds == {"memmap": 512, "movable": 1, "kernel": 1, "free": PAGES - 514}
     assert of_kinds(flags, ["movable"]).sum() == 1

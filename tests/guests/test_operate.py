@@ -35,6 +35,7 @@ from memhp.operate.journal import RECORD, unfinished
 from memhp.operate.plan import HostPlan, machine_state
 from memhp.operate.why import why
 from memhp.scenario.load import loads
+from memhp.spans import Span, SpanSet
 from memhp.target.guest import observe
 from memhp.target.guest.cache import user_cache
 from memhp.target.guest.guest import Guest, running
@@ -165,7 +166,8 @@ def flags(guest: Guest, facts: Facts, block: int) -> str:
     per = facts.memory.block_size // (facts.page_size or 4096)
     skip, count = block * per * ENTRY // 4096, max(per * ENTRY // 4096, 1)
     answer = guest.agent.run(f"dd if=/proc/kpageflags bs=4096 skip={skip} count={count} 2>/dev/null")
-    return summary(f"memory{block}", block * per, np.frombuffer(answer.output[: per * ENTRY], dtype=np.uint64))
+    words = np.frombuffer(answer.output[: per * ENTRY], dtype=np.uint64)
+    return summary(f"memory{block}", block * per, words, SpanSet([Span(block * per, (block + 1) * per)]))
 
 
 def found(guest: Guest, case: Situation) -> tuple[int, Source, FileSource]:

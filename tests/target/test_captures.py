@@ -17,6 +17,7 @@ from memhp.facts.open_source import open_source, steps
 from memhp.facts.source import Source
 from memhp.facts.sysroot import write_sysroot
 from memhp.scenario.load import loads
+from memhp.spans import Span, SpanSet
 from memhp.target.captures.flatten import flatten, hides_addresses
 from memhp.target.captures.privacy import public, public_log
 from memhp.target.captures.take import take
@@ -77,7 +78,8 @@ def test_what_became_of_a_nodes_bad_pages_is_kept(tmp_path: Path) -> None:
 def test_pages_are_counted_by_the_flags_that_decide_what_can_move() -> None:
     lru_referenced, lru, buddy = 1 << 5 | 1 << 2, 1 << 5, 1 << 10
     flags = np.array([lru_referenced, buddy, lru, buddy, buddy], dtype=np.uint64)
-    assert summary("memory7", 0x100, flags) == "memory7\t0x20\t2\t0x100\t0x102\nmemory7\t0x400\t3\t0x101\t0x104\n"
+    text = summary("memory7", 0x100, flags, SpanSet([Span(0x100, 0x105)]))
+    assert text == "memory7\t0x20\t2\t0x100\t0x102\nmemory7\t0x400\t3\t0x101\t0x104\n"
 
 
 PRIVATE_LOG = """\

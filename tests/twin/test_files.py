@@ -4,6 +4,7 @@
 import errno
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from memhp.facts.derive import derive
 from memhp.facts.kpageflags import KEPT
 from memhp.facts.observed import observe
 from memhp.facts.open_source import open_source
+from memhp.linux.profiles import profile
 from memhp.scenario import schema
 from memhp.twin.boot import boot
 from memhp.twin.fault_injection import Refuse
@@ -212,6 +214,8 @@ def test_kpageflags_summed_up_by_our_reader_tell_free_pages_and_holes(twin: Twin
     assert offline == (1 << KEPT["NOPAGE"]).to_bytes(8, "little") * 2
     free = next(start for start, _, owner in k.hw.memory.owners if owner.use == "free")
     assert window.read(free * 8, 8) == (1 << KEPT["BUDDY"]).to_bytes(8, "little")
+    k.config = replace(k.config, profile=profile("7.2"))
+    assert window.read(48 * pages * 8, 16) == bytes(16)
     for at, size in ((free * 8 + 4, 8), (free * 8, 2)):
         with pytest.raises(KernelError, match="no whole words"):
             window.read(at, size)

@@ -3,6 +3,10 @@
 The kernel gives 8 bytes a page (``fs/proc/page.c``, Documentation/admin-guide/mm/pagemap.rst). Flags that change from
 one moment to the next and do not decide what can be moved are left out, so that a block takes a few lines. Captures
 hold these lines as ``kpageflags.tsv``; docs/captures.md tells their form.
+
+Of a page that is not online 6.12 says NOPAGE, 7.2 nothing, as of a page of the kernel's own (``kpage_read``): so NOPAGE
+is set here by what memory blocks and ``/proc/iomem`` tell. Within System RAM of online blocks every page has a
+struct page, and outside of it one that is there is reserved (``mm/mm_init.c:init_unavailable_range``).
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -14,11 +18,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from memhp.facts import iomem
+from memhp.facts.hidden_addresses import hides_addresses
 from memhp.facts.lines import bad_line, lines
 from memhp.facts.memory_blocks import MemoryBlock, MemoryBlocks
 from memhp.facts.source import Source
 from memhp.limits import PAGES_LOOKED_AT
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 from memhp.units import div_round_up
 
 KEPT = {
@@ -126,10 +132,22 @@ def by_kind(runs: Iterable[PageRun], page_size: int) -> dict[str, int]:
 
 def counts_of(source: Source, pfns: Iterable[Span], page_size: int) -> dict[str, int] | None:
     """Bytes of each kind among some pages of a live machine; None for others, and where it cannot be read."""
-    text = of_file(Path(KPAGEFLAGS), (("memory0", span) for span in pfns)) if source.kind == "live" else None
+    frames = [("memory0", span) for span in pfns]
+    online = SpanSet(span for _, span in frames)
+    text = of_file(Path(KPAGEFLAGS), frames, online) if source.kind == "live" else None
     if text is None:
         return None
     return by_kind(parse(text) if text else (), page_size)
+
+
+def online_pages(source: Source, memory: MemoryBlocks, page_size: int) -> SpanSet:
+    """The PFNs of online memory: of the System RAM in online blocks, or of all of these where none is shown."""
+    shown = source.get("/proc/iomem") or ""
+    resources = () if not shown or hides_addresses(shown) else iomem.parse(shown, where=source.where("/proc/iomem"))
+    ram = SpanSet(each.span for each in iomem.system_ram(resources))
+    online = (memory.span(block) for block in memory.blocks if block.state != "offline")
+    parts = (part for span in online for part in (ram.runs(*span) if ram else (span,)))
+    return SpanSet(Span(start // page_size, -(-end // page_size)) for start, end in parts)
 
 
 def read(
@@ -147,8 +165,10 @@ def read(
         online = [block for block in memory.blocks if block.state == "online" and (only is None or block.index in only)]
         spans = {block.name: memory.span(block) for block in looked_at(online, memory.block_size // page_size)}
         blocks = ((name, Span(start // page_size, end // page_size)) for name, (start, end) in spans.items())
-        text = of_file(Path(KPAGEFLAGS), blocks)
-    return parse(text, where=source.where(SUMMARY)) if text else ()
+        text = of_file(Path(KPAGEFLAGS), blocks, online_pages(source, memory, page_size))
+    there = {block.index for block in memory.blocks if block.state != "offline"}
+    runs = parse(text, where=source.where(SUMMARY)) if text else ()
+    return tuple(run for run in runs if run.block in there)
 
 
 def looked_at(blocks: Sequence[MemoryBlock], pages: int, most: int = PAGES_LOOKED_AT.most) -> Sequence[MemoryBlock]:
@@ -174,9 +194,15 @@ def _run(line: str, where: str, number: int) -> PageRun:
     return run
 
 
-def summary(block: str, first_pfn: int, flags: Flags) -> str:
-    """The lines of one memory block, its pages' flags given in order: ``block flags pages first-PFN last-PFN``."""
+def summary(block: str, first_pfn: int, flags: Flags, online: SpanSet) -> str:
+    """The lines of one memory block, its pages' flags given in order: ``block flags pages first-PFN last-PFN``.
+
+    `online` has the PFNs of :func:`online_pages`.
+    """
     kept = _kept(flags)
+    for start, end in online.gaps(first_pfn, first_pfn + len(flags)):
+        part = kept[start - first_pfn : end - first_pfn]
+        part[part == 0] = 1 << KEPT["NOPAGE"]
     hosted = kept & _HOSTED != 0
     kept[hosted.size if hosted.all() else int(np.argmin(hosted)) :] &= ~_HOSTED
     values, place, counts = np.unique(kept, return_inverse=True, return_counts=True)
@@ -188,20 +214,20 @@ def summary(block: str, first_pfn: int, flags: Flags) -> str:
     return "".join(lines)
 
 
-def of_file(path: Path, blocks: Iterable[tuple[str, Span]]) -> str | None:
+def of_file(path: Path, blocks: Iterable[tuple[str, Span]], online: SpanSet) -> str | None:
     """The summary of a machine's blocks (name, PFNs); None where the file cannot be read, as by all but root."""
     try:
         with path.open("rb", buffering=0) as file:
-            return "".join(_read(file.fileno(), name, span) for name, span in blocks)
+            return "".join(_read(file.fileno(), name, span, online) for name, span in blocks)
     except OSError:
         return None
 
 
-def _read(fd: int, name: str, span: Span) -> str:
+def _read(fd: int, name: str, span: Span, online: SpanSet) -> str:
     data = b""
     while len(data) < span.size * ENTRY:
         part = os.pread(fd, span.size * ENTRY - len(data), span.start * ENTRY + len(data))
         if not part:
             break
         data += part
-    return summary(name, span.start, np.frombuffer(data, dtype=np.uint64)) if data else ""
+    return summary(name, span.start, np.frombuffer(data, dtype=np.uint64), online) if data else ""

@@ -1,12 +1,11 @@
 """Taking the facts of a machine that can be read as files: this host, or a sysroot of another."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from memhp.errors import BadInput
 from memhp.facts import memory_blocks
-from memhp.facts.kpageflags import of_file
+from memhp.facts.kpageflags import KPAGEFLAGS, of_file, online_pages
 from memhp.facts.observed import observe
 from memhp.facts.source import Source
 from memhp.spans import Span
@@ -25,16 +24,13 @@ def take(source: Source, *, private: bool = False, pages: bool = True) -> dict[s
     if hides_addresses(files["proc_iomem"]):
         raise BadInput("shows no addresses to this user", where=source.where("/proc/iomem"), fix="capture as root")
     if pages and source.kind == "live":
-        summed = of_file(Path("/proc/kpageflags"), _blocks(source))
+        memory, page_size = memory_blocks.read(source), observe(source).page_size or 4096
+        blocks = ((block.name, _pfns(memory.span(block), page_size)) for block in memory.blocks)
+        summed = of_file(Path(KPAGEFLAGS), blocks, online_pages(source, memory, page_size))
         files |= {"kpageflags.tsv": summed} if summed else {}
     left_out = () if private else LEFT_OUT
     return {"capture.json": record(source.kind, left_out), **(files if private else public(files))}
 
 
-def _blocks(source: Source) -> Iterator[tuple[str, Span]]:
-    """Every memory block with its PFNs."""
-    memory = memory_blocks.read(source)
-    page_size = observe(source).page_size or 4096
-    for block in memory.blocks:
-        start, end = memory.span(block)
-        yield block.name, Span(start // page_size, end // page_size)
+def _pfns(span: Span, page_size: int) -> Span:
+    return Span(span.start // page_size, span.end // page_size)

@@ -11,7 +11,7 @@ import numpy as np
 from memhp.facts import memory_blocks
 from memhp.facts.capture import File
 from memhp.facts.hidden_addresses import PAGE_SIZES
-from memhp.facts.kpageflags import ENTRY, Flags, summary
+from memhp.facts.kpageflags import ENTRY, Flags, online_pages, summary
 from memhp.facts.observed import Facts, observe
 from memhp.facts.source import DMESG, FileSource
 from memhp.spans import Span
@@ -89,7 +89,8 @@ def page_flags(guest: Guest, pages: Span) -> Flags:
 
 def _page_flags(guest: Guest, seen: FileSource) -> Iterator[str]:
     memory = memory_blocks.read(seen)
-    per = memory.block_size // (observe(seen).page_size or PAGE_SIZES[0])
+    page_size = observe(seen).page_size or PAGE_SIZES[0]
+    per, online = memory.block_size // page_size, online_pages(seen, memory, page_size)
     for block in memory.blocks:
         pages = Span(block.index * per, (block.index + 1) * per)
-        yield summary(block.name, pages.start, page_flags(guest, pages))
+        yield summary(block.name, pages.start, page_flags(guest, pages), online)

@@ -12,6 +12,7 @@ from memhp.facts import buddyinfo, counters, iomem, pagetypeinfo, zoneinfo
 from memhp.facts.derive import buddyinfo_of, meminfo_of, pagetypeinfo_of, resources_of, vmstat_of, zones_of
 from memhp.facts.kpageflags import ENTRY, KEPT
 from memhp.hw.memory import Use
+from memhp.linux.fs.proc.page import flags_of_no_page
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -86,13 +87,14 @@ def _window(k: Kernel, at: int, size: int, words: Callable[[Kernel, Span], Words
 
 
 def flags(k: Kernel, pfns: Span) -> Words:
-    """``kpageflags`` of some pages; NOPAGE where none is online."""
-    found = np.full(pfns.size, 1 << KEPT["NOPAGE"], dtype=np.uint64)
+    """``kpageflags`` of some pages; NOPAGE or nothing where none is online."""
+    found = np.full(pfns.size, flags_of_no_page(k), dtype=np.uint64)
+    there = np.zeros(pfns.size, dtype=np.bool_)
     for start, end, owner in k.hw.memory.owners.runs(*pfns):
         if owner.use in SHOWN:
             value = sum(1 << KEPT[name] for name in SHOWN[owner.use])
             found[start - pfns.start : end - pfns.start] = value
-    there = found != np.uint64(1 << KEPT["NOPAGE"])
+            there[start - pfns.start : end - pfns.start] = True
     for start, end, each in k.page_flags.runs(*pfns):
         marks = sum(1 << KEPT[name] for flag, name in MARKED.items() if flag in each)
         part = slice(start - pfns.start, end - pfns.start)

@@ -1,16 +1,19 @@
-"""``/proc/kpagecount``: whoever may read it has the kernel look at any struct page: ``fs/proc/page.c``."""
+"""``/proc/kpagecount`` and its like, whose readers have the kernel look at any struct page: ``fs/proc/page.c``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from contextlib import nullcontext
 
 from memhp.linux.mm.sparse import pfn_to_online_page, pfn_valid
 from memhp.linux.mm.util import pf_poisoned_check, snapshot_page
-from memhp.linux.place import here
+from memhp.linux.place import here, kernel_function
+from memhp.linux.release import between, first
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_up
 
 KERNEL_FILE = "fs/proc/page.c"
+KPF_NOPAGE = 20
+NO_PAGE = first(1 << KPF_NOPAGE), between("6.12", "7.2", 0, "fs/proc/page: refactoring to reduce code duplication")
 
 
 def kpagecount_read(k: Kernel, pfns: Span) -> int:
@@ -34,3 +37,10 @@ def kpagecount_read(k: Kernel, pfns: Span) -> int:
                 snapshot_page(k, pfn, here())
                 online += 1
     return online
+
+
+@kernel_function("fs/proc/page.c:kpageflags_read")
+def flags_of_no_page(k: Kernel) -> int:
+    """What ``/proc/kpageflags`` has for a page that is not online: a flag of its own, or none, as others have."""
+    flags: int = k.config.value_since(NO_PAGE)
+    return flags
