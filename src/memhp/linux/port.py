@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from memhp.linux.areas import Area
     from memhp.linux.choices import ArchProfile
     from memhp.linux.config import Bases, Config
+    from memhp.linux.kernel.resource import Resource
     from memhp.linux.layout import Layout
     from memhp.linux.mm.altmap import VmemAltmap
     from memhp.linux.mm.dev_pagemap import DevPagemap
@@ -289,6 +290,9 @@ class Port(Protocol):
 
     def arch_report_meminfo(self, k: Kernel) -> dict[str, int]:
         """What ``/proc/meminfo`` says of the direct map, in kB by name; nothing but on x86."""
+
+    def arch_xen_unpopulated_init(self, k: Kernel) -> Resource | None:
+        """Among whose children a domain of Xen finds addresses without memory; None where nobody names any."""
 
     # Hotplug -------------------------------------------------------------------------------------------------
 

@@ -264,9 +264,10 @@ class XenTarget(Step, frozen=True, tag="xen-target"):
     max: Size | None = None
     """What Xen lets the domain have at most from now on (``xl mem-max``); by default whatever it asks for."""
     unpopulated: Size | None = None
-    """Pages that a driver takes from the balloon to map other domains' memory there."""
+    """Pages that a driver takes to map other domains' memory there: at addresses that nobody has, in whole sections, or
+    from the balloon where the kernel has no ZONE_DEVICE, or is told of no such addresses (arm64)."""
     hotplug_unpopulated: bool | None = None
-    """``/proc/sys/xen/balloon/hotplug_unpopulated``: memory is added for those, rather than given up."""
+    """``/proc/sys/xen/balloon/hotplug_unpopulated``: memory is added for those of the balloon, rather than given up."""
 
 
 class Wait(Step, frozen=True, tag="wait"):

@@ -100,12 +100,15 @@ def test_room_below_4_gib_is_taken_first_and_devices_are_left_alone(more: int, s
     assert min(now - there) * 128 * MiB == start
 
 
+NO_ZONE_DEVICE = f"{ONLINE}\nbuild = {{ zone_device = false }}"
+
+
 def test_pages_without_memory_behind_them_are_added_only_if_that_is_allowed() -> None:
     """``add_ballooned_pages()``: by default pages in use are given up."""
-    _, k = run('do = "xen-target", unpopulated = "64M"')
+    _, k = run('do = "xen-target", unpopulated = "64M"', machine=NO_ZONE_DEVICE)
     assert sum(end - first for first, end, _ in k.memory_blocks) == 16
     assert managed(run()[1]) - managed(k) == 64 * MiB
-    _, k = run('do = "xen-target", unpopulated = "64M", hotplug_unpopulated = true')
+    _, k = run('do = "xen-target", unpopulated = "64M", hotplug_unpopulated = true', machine=NO_ZONE_DEVICE)
     assert sum(end - first for first, end, _ in k.memory_blocks) == 17
     assert managed(run()[1]) == managed(k)
 

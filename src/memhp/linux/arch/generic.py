@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from memhp.linux.areas import Area
     from memhp.linux.choices import ArchProfile
     from memhp.linux.config import Config
+    from memhp.linux.kernel.resource import Resource
     from memhp.linux.layout import Layout
     from memhp.linux.state import Kernel
 
@@ -107,6 +108,10 @@ class GenericPort(GenericTables, Port):
     def arch_report_meminfo(self, k: Kernel) -> dict[str, int]:
         """Nothing: the weak function of fs/proc/meminfo.c."""
         return {}
+
+    def arch_xen_unpopulated_init(self, k: Kernel) -> Resource | None:
+        """Anywhere: the weak function of drivers/xen/unpopulated-alloc.c."""
+        return k.iomem_resource
 
     def pmd_leaves(self, config: Config) -> bool:
         """Yes."""

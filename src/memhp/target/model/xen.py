@@ -10,9 +10,15 @@ from memhp.linux.drivers.xen.balloon import (
     XenDomain,
     balloon_init,
     balloon_set_new_target,
-    xen_alloc_ballooned_pages,
 )
-from memhp.linux.kernel.resource import IORESOURCE_BUSY, IORESOURCE_MEM, Resource, request_resource_conflict
+from memhp.linux.drivers.xen.unpopulated_alloc import XEN_SCRATCH, xen_alloc_unpopulated_pages
+from memhp.linux.kernel.resource import (
+    IORESOURCE_BUSY,
+    IORESOURCE_MEM,
+    Resource,
+    iter_resources,
+    request_resource_conflict,
+)
 from memhp.scenario import schema
 from memhp.spans import Span
 from memhp.target.model.session import Session, size_of
@@ -42,8 +48,18 @@ def xen_target(session: Session, step: schema.XenTarget) -> None:
     if step.target is not None:
         balloon_set_new_target(k, size_of(session, step.target, "target") // page)
     if step.unpopulated is not None:
-        xen_alloc_ballooned_pages(k, size_of(session, step.unpopulated, "unpopulated") // page)
+        before_scratch = _scratch(session)
+        xen_alloc_unpopulated_pages(k, size_of(session, step.unpopulated, "unpopulated") // page)
+        session.notes += [
+            f"{format_size(size)} of addresses from {start:#x} on have struct pages now, and no memory: {XEN_SCRATCH}"
+            for start, size in _scratch(session) - before_scratch
+        ]
     _follow(session, _blocks(session) - before)
+
+
+def _scratch(session: Session) -> set[tuple[int, int]]:
+    """Start and size of what the kernel claimed to map other domains' memory."""
+    return {(res.start, res.size) for _, res in iter_resources(session.k.iomem_resource) if res.name == XEN_SCRATCH}
 
 
 def _keep_clear_of_devices(session: Session) -> None:

@@ -24,8 +24,10 @@ from memhp.linux.arch.arm64.mm.ptdump import STYLE
 from memhp.linux.arch.generic import GenericPort
 from memhp.linux.choices import ArchProfile
 from memhp.linux.config import Config
+from memhp.linux.kernel.resource import Resource
 from memhp.linux.port import Paging, Port
 from memhp.linux.release import Since, first, since
+from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, KiB, MiB
 
@@ -190,6 +192,10 @@ class Arm64Port(GenericPort):
     vmcoreinfo_root = staticmethod(vmcoreinfo_root)
     vmcoreinfo_layout = staticmethod(vmcoreinfo_layout)
     registers_root = staticmethod(registers_root)
+
+    def arch_xen_unpopulated_init(self, k: Kernel) -> Resource | None:
+        """None: of arch/arm/xen/enlighten.c, under ACPI, or with a device tree that names no such regions."""
+        return None
 
     def paging_modes(self) -> tuple[tuple[int, Paging], ...]:
         """Every page size and width, those of 52-bit kernels on smaller CPUs too."""

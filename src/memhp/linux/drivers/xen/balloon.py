@@ -178,14 +178,19 @@ def _balloon_append(k: Kernel, span: Span) -> None:
 
 def _balloon_retrieve(k: Kernel, nr_pages: int) -> Iterator[Span]:
     """Take up to so many pages out of the balloon."""
-    pages = k.statics(BalloonStats).ballooned_pages
+    for span in take_pages(k.statics(BalloonStats).ballooned_pages, nr_pages):
+        k.page_flags.clear_flags(*span, PageFlags.OFFLINE)
+        yield span
+
+
+def take_pages(pages: list[Span], nr_pages: int) -> Iterator[Span]:
+    """Take up to so many pages off a list whose last run is taken first, from its end."""
     while nr_pages and pages:
         span = pages.pop()
         took = Span(max(span.start, span.end - nr_pages), span.end)
         if took.start > span.start:
             pages.append(Span(span.start, took.start))
         nr_pages -= took.size
-        k.page_flags.clear_flags(*took, PageFlags.OFFLINE)
         yield took
 
 
