@@ -35,6 +35,7 @@ from memhp.linux.arch.registry import port
 from memhp.linux.arch.riscv.mm import init as riscv
 from memhp.linux.config import Config
 from memhp.linux.drivers.pci import p2pdma
+from memhp.linux.drivers.virtio import virtio_mem
 from memhp.linux.mm import (
     memory_hotplug_add,
     memory_hotplug_memmap,
@@ -129,8 +130,8 @@ PLANTED: dict[str, tuple[str, Plant]] = {
         lambda patch: patch.setattr(riscv_machine, "RULES", riscv_machine.RULES[:1]),
         choosing("linux-6.12", "arm64", ptdump_lock="none"),
     )),
-    "rv-11": ("7.2 indexes folded levels", both(
-        only(riscv_machine, "KERNELS", "linux-7.2"), choosing("linux-7.2", "riscv64", folded_levels="indexed"))),
+    "rv-11": ("the driver unplugs no sub-block", both(
+        only(riscv_machine, "KERNELS", "linux-7.2"), function(virtio_mem, "virtio_mem_sbm_unplug_request", nothing))),
     "rv-12": ("synchronisation copies nothing", function(pgd, "sync_root_entries", nothing)),
     "rv-13": ("v1 hands the altmap on", choosing("riscv-hotplug-v1", "riscv64", vmemmap_altmap="any-leaf")),
     "rv-14": ("no option is there", function(riscv_series, "option", lambda *_: False)),

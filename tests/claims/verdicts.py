@@ -49,7 +49,7 @@ VERDICTS = {
     "rv-8": alike("in part", "SECTION_SIZE_BITS is 27; pageblock_order is HUGETLB_PAGE_ORDER", V1, *TODAY),
     "rv-9": alike("in part", "SATP mode fixes the layout; swiotlb_init() is asked at boot", V1, *TODAY),
     "rv-10": alike("answered", "each rule alone makes the difference", *TODAY),
-    "rv-11": partly("as rv-1", v1="refuted", before="refuted", v6_12="reproduced", v7_2="reproduced"),
+    "rv-11": alike("reproduced", "two guests did what the modelled driver does", V1, BEFORE, *TODAY),
     "rv-12": alike("answered", "sync_global_pgds() stores for each page of pgd_list", "linux-6.12"),
     "rv-13": partly(
         "vmemmap_populate() of v1 hands NULL on", v1="refuted", v6_12="reproduced", v7_2="reproduced",

@@ -96,9 +96,8 @@ def test_a_life_is_kept_as_a_scenario_that_says_the_same(of_deaf: Lives) -> None
     assert text.startswith("# A random life of 7.2.0, after whose last step these facts differed:\n# /")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_has_a_sample_of_itself(kind: type) -> None:
-    assert type(SAMPLES[kind]) is kind
+def test_every_kind_has_a_sample() -> None:
+    assert list(SAMPLES) == list(KINDS)
 
 
 def test_nothing_is_printed_but_by_the_command(capsys: pytest.CaptureFixture[str]) -> None:

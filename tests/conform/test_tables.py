@@ -9,7 +9,7 @@ from memhp.hw.reader import MissingTables, TableReader
 from memhp.hw.walker import tables
 from memhp.linux.port import Root
 from memhp.scenario.machine import machine_spec
-from memhp.scenario.schema import MachineText, Plug
+from memhp.scenario.schema import MachineText, Offline, Plug, Remove
 from memhp.spans import Span
 from memhp.target.guest.memory import Piece, pieces
 from memhp.target.model.target import ModelTarget
@@ -32,6 +32,12 @@ def against(mine: ModelTarget, real: ModelTarget, span: Span) -> list[Compared]:
     return list(compare_tables(mine.session.k, k.hw.memory, Root(k.hw.fmt, k.init_mm.frame, 0), [span]))
 
 
+def gone(mine: ModelTarget, real: ModelTarget, span: Span) -> list[Compared]:
+    k = real.session.k
+    root = Root(k.hw.fmt, k.init_mm.frame, 0)
+    return list(compare_tables(mine.session.k, k.hw.memory, root, [span], gone=True))
+
+
 @pytest.mark.parametrize("preset", ADDED)
 def test_all_entries_of_added_memory_are_compared(preset: str) -> None:
     mine, span = booted(preset, plugged=True)
@@ -51,6 +57,23 @@ def test_a_kernel_that_lacks_the_entries_differs_in_every_leaf(preset: str) -> N
     assert direct.facts - direct.equal >= leaves
     assert direct.got.startswith(f"{leaves} leaves, first at {mine.session.k.layout.phys_to_virt(span.start):#x}")
     assert direct.expected == "nothing more"
+
+
+@pytest.mark.parametrize("preset", ADDED)
+def test_where_memory_went_again_nothing_may_be_left(preset: str) -> None:
+    """The model gives the DIMM up; a machine that has it still has all of its leaves left."""
+    (mine, span), (other, _), (real, _) = (booted(preset, plugged=True) for _ in range(3))
+    for each in (mine, other):
+        assert each.carry_out(Offline()).result == "ok"
+        assert each.carry_out(Remove()).result == "ok"
+    direct, memmap = gone(mine, real, span)
+    leaves = ADDED[preset]
+    assert direct.name.startswith("direct map that was of ")
+    assert direct.facts - direct.equal >= leaves
+    assert direct.expected.startswith(f"{leaves} leaves, first at ")
+    assert memmap.equal < memmap.facts
+    direct, memmap = gone(mine, other, span)
+    assert direct.facts == direct.equal >= 1 <= memmap.facts == memmap.equal
 
 
 class Lacking:

@@ -34,6 +34,7 @@ USAGE = (
 @click.option(
     "--timeout", type=FiniteRange(1), metavar="SECONDS", help="Begin no further step, with --all or --random."
 )
+@click.option("--served", is_flag=True, help="Lives with memhp's own virtio-mem device, which makes faults.")
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Where lives that differ are written.")
 @click.option("--selftest", type=click.Path(path_type=Path), metavar="TREE", help="Run that kernel tree's own test.")
 @click.option("--ktap", "as_ktap", is_flag=True, help="Print KTAP, the kernel's test format.")
@@ -48,6 +49,7 @@ def conform(
     lives: int | None,
     seed: int,
     timeout: float | None,
+    served: bool,
     keep: Path | None,
     selftest: Path | None,
     as_ktap: bool,
@@ -65,6 +67,8 @@ def conform(
     from memhp.outputs.staging import check_folder
 
     _check_usage(file, choice, captures, everywhere, with_, lives is not None, selftest is not None)
+    if served and lives is None:
+        raise click.UsageError("--served is for --random: a scenario's device is served where it makes faults")
     capture = None if with_ is None else Path(with_.rpartition(":")[0] or with_)
     below = _captures_below(captures)
     report = "--json" if as_json else "--ktap" if as_ktap else ""
@@ -76,7 +80,7 @@ def conform(
     if lives is not None:
         from memhp.cli.lives import random
 
-        played = random(choice, lives, seed, timeout)
+        played = random(choice, lives, seed, timeout, served=served)
         found[f"random lives on {played.release}, seed {seed}"] = played.lives.found
     elif selftest is not None:
         found = _selftest(selftest, choice)

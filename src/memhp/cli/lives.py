@@ -3,7 +3,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,10 +28,13 @@ class Played(NamedTuple):
     kept: list[str]
 
 
-def random(choice: GuestChoice, count: int, seed: int, seconds: float | None = None) -> Played:
-    """Play random lives, as many as `seconds` allow.
+def random(
+    choice: GuestChoice, count: int, seed: int, seconds: float | None = None, *, served: bool = False
+) -> Played:
+    """Play random lives, as many as `seconds` allow, with a virtio-mem device that memhp serves or QEMU's.
 
-    Where DIMMs want firmware and persistent memory a device tree, even seeds have the one, odd ones the other.
+    Where DIMMs want firmware and persistent memory a device tree, even seeds have the one, odd ones the other; a guest
+    with a served device has neither.
     """
     try:
         import hypothesis  # noqa: F401
@@ -42,6 +45,7 @@ def random(choice: GuestChoice, count: int, seed: int, seconds: float | None = N
     from memhp.conform.life_results import Lives
     from memhp.conform.lives import random_lives
     from memhp.scenario.schema import MachineText, Plug, Scenario, StepKind, VirtioMem
+    from memhp.target.device.served_guest import served_target
     from memhp.target.guest.agent import GuestSlow
     from memhp.target.guest.guest import running
     from memhp.target.guest.machines import MACHINES
@@ -51,41 +55,48 @@ def random(choice: GuestChoice, count: int, seed: int, seconds: float | None = N
     qemu, base = choice.resolve()
     arch = base.kernel.arch
     vm0 = VirtioMem(size=DEVICE_SIZE, device=DEVICE)
+    why = refusal(base.kernel, vm0, served=served)
+    if served and why is not None:
+        raise BadInput(why, where="--served")
     dimms = refusal(base.kernel, Plug(size=0)) is None
     either = dimms and MACHINES[arch].dimm_needs_firmware
-    dimms = dimms and not (either and seed % 2)
-    device: list[StepKind] = [vm0] if refusal(base.kernel, vm0) is None else []
-    if refusal(base.kernel, REGION) is None and not (dimms and either) and len(base.nodes) == 1:
+    dimms = dimms and not (either and (seed % 2 or served))
+    device: list[StepKind] = [vm0] if why is None else []
+    if refusal(base.kernel, REGION) is None and not (dimms and either) and not served and len(base.nodes) == 1:
         device.append(REGION)
     machine: dict[str, object] = {"arch": arch, "memory": sum(base.nodes), "cpus": base.cpus}
     spec = spec_for(base, Scenario(machine=MachineText(memory=sum(base.nodes), cpus=base.cpus), steps=device))
     spec = replace(spec, dimms=dimms)
-    with progress() as bar:
+    release = base.kernel.release
+    with progress() as bar, ExitStack() as stack:
         task = bar.add_task("booting", total=count)
-        try:
-            with running(choice.cache, qemu, spec) as guest:
-                GuestTarget(guest).facts()
-                release = guest.release
-                snapshot = Snapshot.of(guest)
-        except GuestSlow as error:
-            return Played(base.kernel.release, Lives(lives=1, unfinished=[str(error)]), [])
+        if not served:
+            try:
+                with running(choice.cache, qemu, spec) as guest:
+                    GuestTarget(guest).facts()
+                    release = guest.release
+                    snapshot = Snapshot.of(guest)
+            except GuestSlow as error:
+                return Played(release, Lives(lives=1, unfinished=[str(error)]), [])
+            stack.callback(snapshot.close)
 
         @contextmanager
         def begin() -> "Iterator[Target]":
-            with resumed(snapshot) as again:
-                yield GuestTarget(again)
+            if served:
+                with served_target(choice.cache, qemu, spec, device) as target:
+                    yield target
+            else:
+                with resumed(snapshot) as again:
+                    yield GuestTarget(again)
 
-        try:
-            out = random_lives(
-                begin,
-                count,
-                seed,
-                first=device,
-                progress=lambda lives, text: bar.update(task, completed=lives, description=f"life {lives}: {text}"),
-                seconds=math.inf if seconds is None else seconds,
-            )
-        finally:
-            snapshot.close()
+        out = random_lives(
+            begin,
+            count,
+            seed,
+            first=device,
+            progress=lambda lives, text: bar.update(task, completed=lives, description=f"life {lives}: {text}"),
+            seconds=math.inf if seconds is None else seconds,
+        )
     return Played(release, out, [scenario_text(life, device, machine, release, base.append) for life in out.kept])
 
 

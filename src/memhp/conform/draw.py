@@ -8,7 +8,10 @@ when a shrinker leaves out a step before. What the machine has is asked of the m
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeVar
 
+import msgspec
+
 from memhp.facts.memory_blocks import ONLINE_TYPES
+from memhp.hw.memory import Use
 from memhp.scenario import schema
 from memhp.spans import Span
 from memhp.target.model.target import ModelTarget
@@ -24,6 +27,11 @@ DEVICE = "vm0"
 DEVICE_SIZE = 2048 * MiB
 DEVICE_UNIT = 2 * MiB
 """The virtio-mem device that lives have where the platform has such devices."""
+ANSWERS: tuple[Literal["BUSY", "NACK", "ERROR"] | None, ...] = ("BUSY", "NACK", None, "BUSY", "NACK", None, "ERROR")
+"""What a device that makes faults says; None does as it should, late. After an ERROR the driver asks for no more."""
+REQUESTS: tuple[Literal["PLUG", "UNPLUG"], ...] = ("PLUG", "UNPLUG")
+DELAY = 0.25
+"""Seconds."""
 REGION = schema.Dax(at=4 * GiB, size=GiB, mode="raw")
 """The persistent memory that lives have where a guest can: a block device at first."""
 DRIVERS: tuple[schema.DaxMode, ...] = ("kmem", "devdax", "raw", "none")
@@ -64,8 +72,13 @@ def plug(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
 
 
 def eject(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
-    """A DIMM is asked for."""
-    which, dimms = choices.number(MOST_DIMMS - 1), model.session.dimms
+    """A DIMM is asked for.
+
+    None with a page that is pinned: the task that looks for ACPI's devices would try for as long as the page is
+    (``mm/memory_hotplug.c:offline_pages``), and no signal reaches it.
+    """
+    which = choices.number(MOST_DIMMS - 1)
+    dimms = [each for each in model.session.dimms if not _has_pinned(model, each.crs[0])]
     return schema.Eject(at=dimms[which % len(dimms)].crs[0].start) if dimms else None
 
 
@@ -82,10 +95,23 @@ def offline(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
     return schema.Offline(blocks=blocks) if blocks else None
 
 
-def resize(choices: Choices, model: ModelTarget) -> schema.StepKind:
+def resize(choices: Choices, model: ModelTarget) -> schema.Resize:
     """Another size of the virtio-mem device."""
     del model
     return schema.Resize(to=choices.number(DEVICE_SIZE // DEVICE_UNIT) * DEVICE_UNIT, device=DEVICE)
+
+
+def fault(choices: Choices, model: ModelTarget) -> schema.StepKind:
+    """Another size of a device that refuses some request, or answers late."""
+    answer = choices.pick(ANSWERS)
+    fault = schema.Fault(
+        request=choices.pick(REQUESTS),
+        first=1 + choices.number(3),
+        count=1 + choices.number(1),
+        answer=answer,
+        delay=0 if answer else DELAY,
+    )
+    return msgspec.structs.replace(resize(choices, model), faults=[fault])
 
 
 def set_parameter(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
@@ -112,9 +138,18 @@ def fill_pool(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
     return schema.Allocate(size=count * unit, kind="hugetlb-free", tag=POOL) if fits else None
 
 
+def pin(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
+    """Memory comes into use that stays where it is, for a device's DMA."""
+    size = (1 + choices.number(3)) * USE_UNIT
+    used = in_use(model)
+    tag = next(name for name in map("use-pin{}".format, range(len(used) + 1)) if name not in used)
+    fits = sum(used.values()) + size <= MOST_IN_USE
+    return schema.Allocate(size=size, kind="pinned", tag=tag) if fits else None
+
+
 def use(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
-    """Somebody uses memory, as files or as huge pages."""
-    return choices.pick((allocate, fill_pool))(choices, model)
+    """Somebody uses memory, as files, as huge pages, or for DMA."""
+    return choices.pick((allocate, fill_pool, pin))(choices, model)
 
 
 def bind(choices: Choices, model: ModelTarget) -> schema.StepKind | None:
@@ -146,29 +181,31 @@ def in_use(model: ModelTarget) -> dict[str, int]:
     return found
 
 
-KINDS: dict[type, Callable[[Choices, ModelTarget], schema.StepKind | None]] = {
-    schema.Plug: plug,
-    schema.Offline: offline,
-    schema.Online: online,
-    schema.Resize: resize,
-    schema.Eject: eject,
-    schema.Set: set_parameter,
-    schema.Allocate: use,
-    schema.Free: free,
-    schema.Dax: bind,
+KINDS: dict[str, Callable[[Choices, ModelTarget], schema.StepKind | None]] = {
+    "plug": plug,
+    "offline": offline,
+    "online": online,
+    "resize": resize,
+    "eject": eject,
+    "set": set_parameter,
+    "use": use,
+    "free": free,
+    "bind": bind,
+    "fault": fault,
 }
 """How a step of each kind is drawn; a drawing that comes to nothing on this machine is None."""
 
-SAMPLES: dict[type, schema.StepKind] = {
-    schema.Plug: schema.Plug(size=1024 * MiB),
-    schema.Offline: schema.Offline(),
-    schema.Online: schema.Online(),
-    schema.Resize: schema.Resize(to=0),
-    schema.Eject: schema.Eject(),
-    schema.Set: schema.Set(parameter="auto_online_blocks", to="offline"),
-    schema.Allocate: schema.Allocate(size=USE_UNIT),
-    schema.Free: schema.Free(),
-    schema.Dax: REGION,
+SAMPLES: dict[str, schema.StepKind] = {
+    "plug": schema.Plug(size=1024 * MiB),
+    "offline": schema.Offline(),
+    "online": schema.Online(),
+    "resize": schema.Resize(to=0),
+    "eject": schema.Eject(),
+    "set": schema.Set(parameter="auto_online_blocks", to="offline"),
+    "use": schema.Allocate(size=USE_UNIT),
+    "free": schema.Free(),
+    "bind": REGION,
+    "fault": schema.Resize(to=0, faults=[schema.Fault(answer="BUSY")]),
 }
 """A step of each kind, to ask a machine whether it can do such steps at all."""
 
@@ -181,6 +218,12 @@ def _has_online(model: ModelTarget, span: Span) -> bool:
     """Whether a block of a physical range (bytes) is online."""
     size = model.session.k.memory_block_size
     return any(span.start <= block * size < span.end for block in _in_state(model, "online"))
+
+
+def _has_pinned(model: ModelTarget, span: Span) -> bool:
+    """Whether a page of a physical range (bytes) is pinned."""
+    runs = model.session.k.hw.memory.owners.runs(*model.session.frames(span))
+    return any(owner.use is Use.PINNED for _, _, owner in runs)
 
 
 def _some(choices: Choices, blocks: list[int]) -> list[int]:

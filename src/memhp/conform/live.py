@@ -12,12 +12,10 @@ from memhp.conform.rules import Context
 from memhp.errors import BadInput
 from memhp.scenario.load import load
 from memhp.scenario.schema import Scenario
+from memhp.target.device.served_guest import check_scenario, target_for
 from memhp.target.guest.agent import GuestLost, GuestSlow
 from memhp.target.guest.cache import Cache
-from memhp.target.guest.guest import running
 from memhp.target.guest.qemu import GuestSpec, Qemu
-from memhp.target.guest.run import check_scenario
-from memhp.target.guest.target import GuestTarget, spec_for
 
 FOLDER = Path(__file__).parent / "scenarios"
 
@@ -52,8 +50,8 @@ def conform_guest(
         progress(index, title)
 
     check_scenario(spec, scenario, where=where)
-    with running(cache, qemu, spec_for(spec, scenario)) as guest:
-        return conform(GuestTarget(guest), scenario.steps, where=where, progress=step)
+    with target_for(cache, qemu, spec, scenario) as target:
+        return conform(target, scenario.steps, where=where, progress=step)
 
 
 def conform_kernels(

@@ -9,15 +9,15 @@ from memhp.conform.dumped_pages import tell
 from memhp.conform.passed_over import tell_passed_over
 from memhp.conform.rules import Context
 from memhp.conform.tables import added_memory, compare_tables
-from memhp.conform.told_places import tell_places
+from memhp.conform.told_places import tell_pinned, tell_places
 from memhp.facts.observed import Facts
 from memhp.facts.usage import free_pages
 from memhp.linux.mm.free_area import nr_free_pages
-from memhp.scenario.schema import MachineText, Resize, StepKind
+from memhp.scenario.schema import MachineText, Resize, StepKind, VirtioMem
 from memhp.scenario.titles import title
 from memhp.spans import SpanSet
 from memhp.target.model.target import ModelTarget
-from memhp.target.target import REFUSED, Done, Readable, ShowsPages, Target, check_steps
+from memhp.target.target import REFUSED, Done, Readable, ShowsPages, ShowsRequests, Target, check_steps
 from memhp.units import MiB
 
 Progress = Callable[[int, str], None]
@@ -48,10 +48,13 @@ class Lockstep:
         self.found = Comparison()
         self.done: list[StepKind] = []
         """The steps so far, with what the platform chose filled in."""
+        self._hot, self._gone = _added(self.model), SpanSet()
+        """Memory that was added since boot, and where some was that went again."""
         self._context = Context()
         compare_moment(self.found, "0-boot", self._observed, self.model.facts(), self._context)
         self._seen = [len(real.log()), len(self.model.log())]
         self._free = _free(self._observed, self.model)
+        self._asked = [_requests(each) for each in (real, self.model)]
 
     def carry_out(self, step: StepKind) -> None:
         """Do a step on both and compare every fact."""
@@ -72,7 +75,9 @@ class Lockstep:
             tell_places(model, memory, shown, [theirs.step for theirs in done])
         for theirs in done:
             if isinstance(theirs.step, Resize) and isinstance(real, ShowsPages):
-                tell_passed_over(model, real, shown, theirs.step)
+                new = (_requests(real) or ())[len(self._asked[0] or ()) :]
+                tell_passed_over(model, real, shown, theirs.step, new)
+            tell_pinned(model, theirs)
             mine = model.carry_out(theirs.step)
             if theirs.result is not None:
                 fact = "result" if len(done) == 1 else f"result of {title(theirs.step)}"
@@ -81,10 +86,27 @@ class Lockstep:
         model.session.k.hw.told = {}
         compare_moment(found, name, shown, model.facts(), self._context)
         if memory is not None:
-            for counted in compare_tables(model.session.k, memory, memory.root(), _added(model)):
+            hot, root = _added(model), memory.root()
+            self._gone.add_each(list(self._hot))
+            self._gone.remove_each(list(hot))
+            self._hot = hot
+            for counted in compare_tables(model.session.k, memory, root, self._hot):
+                found.add_counted(name, counted)
+            for counted in compare_tables(model.session.k, memory, root, self._gone, gone=True):
                 found.add_counted(name, counted)
         self._compare_free(name, shown)
         self._compare_log(name, log)
+        self._compare_requests(name, done)
+
+    def _compare_requests(self, name: str, done: Sequence[Done]) -> None:
+        """What a driver of virtio-mem asked its device for: with a device that has appeared it begins anew."""
+        before, self._asked = self._asked, [_requests(each) for each in (self.real, self.model)]
+        if None in self._asked or any(isinstance(each.step, VirtioMem) for each in done):
+            return
+        new = [(now or ())[len(then or ()) :] for now, then in zip(self._asked, before, strict=True)]
+        for number in range(max(map(len, new))):
+            real, mine = (each[number] if number < len(each) else None for each in new)
+            self.found.add(name, f"request {number}", real, mine, self._context)
 
     def _compare_free(self, name: str, shown: Facts) -> None:
         now = _free(shown, self.model)
@@ -144,3 +166,8 @@ def _told(lines: Sequence[str]) -> list[str]:
 def _resized(before: Facts, after: Facts) -> bool:
     """Whether managed pages changed."""
     return [zone.managed for zone in before.zones] != [zone.managed for zone in after.zones]
+
+
+def _requests(machine: Target) -> tuple[str, ...] | None:
+    """All that the driver of a virtio-mem device asked for, where the device tells."""
+    return machine.requests() if isinstance(machine, ShowsRequests) else None

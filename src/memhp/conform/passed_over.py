@@ -33,10 +33,15 @@ Truths = npt.NDArray[np.bool_]
 """Of pages, or of the sub-blocks of a memory block, whether something is so."""
 
 
-def tell_passed_over(model: ModelTarget, real: ShowsPages, shown: Facts, step: Resize) -> None:
-    """Before the model shrinks a device: use the pages that kept the real driver from what it left plugged."""
+def tell_passed_over(
+    model: ModelTarget, real: ShowsPages, shown: Facts, step: Resize, requests: Sequence[str] = ()
+) -> None:
+    """Before the model shrinks a device: use the pages that kept the real driver from what it left plugged.
+
+    `requests` are what it asked the device for in this step, where the device tells.
+    """
     _, vm = find_device(model.session, step.device)
-    if not isinstance(vm.mode, SubBlockMode) or parse_size(step.to) >= vm.device.plugged_size:
+    if not isinstance(vm.mode, SubBlockMode) or vm.broken or parse_size(step.to) >= vm.device.plugged_size:
         return
     size, sbm = model.session.k.pages_per_block, vm.mode
     tracked = range(sbm.blocks.first_id, sbm.blocks.next_id)
@@ -47,24 +52,41 @@ def tell_passed_over(model: ModelTarget, real: ShowsPages, shown: Facts, step: R
             model.tell_free(pfn)
     gone = {index: _whole(of_kinds(each, GONE), sbm.sbs_per_mb) for index, each in flags.items()}
     order = [index for states in online_order(model.session.k) for index in sbm.blocks.each_rev(*states)]
-    for index, tried in passed_over(gone, sbm, parse_size(step.to), order).items():
+    stopped = refused(requests, vm.device.geometry.block_size)
+    for index, tried in passed_over(gone, sbm, parse_size(step.to), order, stopped).items():
         for number, pages in enumerate(flags[index].reshape(sbm.sbs_per_mb, -1)):
             if tried[number] and (at := in_the_way(pages)) is not None:
                 model.tell_in_use(index * size + number * pages.size + at)
 
 
-def passed_over(gone: dict[int, Truths], sbm: SubBlockMode, to: int, order: Sequence[int]) -> dict[int, Truths]:
+def refused(requests: Sequence[str], block_size: int) -> Span | None:
+    """What the driver last wanted to unplug (bytes), if the device refused and the driver left it at that."""
+    match requests[-1].split() if requests else []:
+        case ["UNPLUG", at, count, answer, _] if answer != "ACK":
+            return Span(int(at, 16), int(at, 16) + int(count) * block_size)
+    return None
+
+
+def passed_over(
+    gone: dict[int, Truths], sbm: SubBlockMode, to: int, order: Sequence[int], stopped: Span | None = None
+) -> dict[int, Truths]:
     """The sub-blocks that the driver tried in vain while it unplugged to a size in bytes, by online memory block.
 
-    `gone` says which are unplugged now; `sbm` is as it was before; `order` is that of the driver.
+    `gone` says which are unplugged now; `sbm` is as it was before; `order` is that of the driver, which the device
+    `stopped` by refusing a range (bytes).
     """
     before = {index: _plugged(sbm, index) for index in order}
     went = {index: before[index] & gone.get(index, True) for index in order}
     changed = [place for place, index in enumerate(order) if went[index].any()]
     left = sum(int((~each).sum()) for each in gone.values()) * sbm.sb_size
     last = changed[-1] if changed and left <= to else len(order) if left > to else -1
+    block = stopped.start // (sbm.sb_size * sbm.sbs_per_mb) if stopped is not None else None
+    if block is not None:
+        last = order.index(block) if block in order else -1
     kept = {index: before[index] & ~gone[index] for index in order[: last + 1] if index in gone}
-    if last in changed and order[last] in kept:
+    if stopped is not None and block in kept:
+        kept[block][: (stopped.end - 1) // sbm.sb_size % sbm.sbs_per_mb + 1] = False
+    elif last in changed and order[last] in kept:
         kept[order[last]][: int(np.flatnonzero(went[order[last]])[0])] = False
     return kept
 

@@ -1,7 +1,8 @@
 """Page tables of hot-added memory, real and modelled: the direct map entry by entry, and the struct pages' mapping.
 
 Where struct pages and tables are stored is the allocator's choice, so of the memmap only the shape is compared: which
-addresses are mapped, by leaves of which height, with which bits. The direct map is compared to the last bit.
+addresses are mapped, by leaves of which height, with which bits. The direct map is compared to the last bit. Where
+memory went again both are compared as well: what was left there is a difference, unless the model leaves it too.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -60,8 +61,13 @@ def added_memory(k: Kernel, blocks: Iterable[int]) -> SpanSet:
     return SpanSet(Span(each.start << shift, each.end << shift) for each in frames if not boot.covered(*each))
 
 
-def compare_tables(k: Kernel, real: TableReader, root: Root, hot: Iterable[Span]) -> Iterator[Compared]:
-    """Compare the tables of hot-added physical ranges (bytes) in the direct map and the memmap."""
+def compare_tables(
+    k: Kernel, real: TableReader, root: Root, hot: Iterable[Span], *, gone: bool = False
+) -> Iterator[Compared]:
+    """Compare the tables of hot-added physical ranges (bytes) in the direct map and the memmap.
+
+    Of those that are `gone` again it is a fact of its own whether anything translates there.
+    """
     shift = k.config.page_shift
     for span in hot:
         start = k.layout.phys_to_virt(span.start)
@@ -69,7 +75,10 @@ def compare_tables(k: Kernel, real: TableReader, root: Root, hot: Iterable[Span]
         for name, area, with_pa in (("direct map", Span(start, start + span.size), True), ("memmap", memmap, False)):
             theirs = entries(real, root.fmt, root.pfn, root.index, area)
             mine = entries(k.hw.memory, k.hw.fmt, k.init_mm.frame, 0, area)
-            yield _compare(f"{name} of {span.start:#x}-{span.end - 1:#x}", theirs, mine, with_pa=with_pa)
+            where = f"{name} {'that was of' if gone else 'of'} {span.start:#x}-{span.end - 1:#x}"
+            found = _compare(where, theirs, mine, with_pa=with_pa)
+            nothing = gone and theirs.va.size == mine.va.size == 0
+            yield found._replace(facts=found.facts + nothing, equal=found.equal + nothing)
 
 
 def _compare(name: str, real: Entries, mine: Entries, *, with_pa: bool) -> Compared:

@@ -19,7 +19,7 @@ from memhp.linux.state import Kernel
 from memhp.scenario.schema import Dax, StepKind
 from memhp.spans import Span
 from memhp.target.model.target import ModelTarget
-from memhp.target.target import Memory
+from memhp.target.target import Done, Memory
 from memhp.units import parse_size
 
 Places = dict[tuple[Use, int], list[Span]]
@@ -41,6 +41,16 @@ def tell_places(model: ModelTarget, memory: Memory, shown: Facts, steps: Iterabl
         if new := [span for span in spans if span not in have]:
             k.hw.told[kind] = new
     model.make_room([span for spans in k.hw.told.values() for span in spans])
+
+
+def tell_pinned(model: ModelTarget, done: Done) -> None:
+    """Before the model has memory pinned: tell where a real machine has it, which decides what can go offline."""
+    k = model.session.k
+    shift = k.config.page_shift
+    spans = [Span(start >> shift, end >> shift) for start, end in done.places]
+    if spans:
+        model.make_room(spans)
+        k.hw.told[Use.MOVABLE, 0] = [Span(pfn, pfn + 1) for span in spans for pfn in range(*span)]
 
 
 def own_root(k: Kernel) -> Root:

@@ -28,12 +28,14 @@ class Done:
 
     `result` is ``ok``, an errno's name, ``BUG``, ``PANIC`` or :data:`REFUSED`; None where the target cannot tell how it
     ended. `reason` is in the kernel's words. `step` is the step with what the platform chose filled in, such as the
-    address of a DIMM, so that another target can do the very same.
+    address of a DIMM, so that another target can do the very same. `places` are the physical ranges (bytes) of memory
+    that came into use and stays where it is, where the target can tell.
     """
 
     step: StepKind
     result: str | None
     reason: str = ""
+    places: tuple[Span, ...] = ()
 
 
 class Target(Protocol):
@@ -84,6 +86,15 @@ class ShowsPages(Protocol):
 
     def page_flags(self, pages: Span) -> Flags:
         """``/proc/kpageflags`` of page frames: a word each."""
+        ...
+
+
+@runtime_checkable
+class ShowsRequests(Protocol):
+    """A target that tells what the driver of its virtio-mem device asks for."""
+
+    def requests(self) -> tuple[str, ...] | None:
+        """All requests so far, each with the answer; None where the device does not tell."""
         ...
 
 

@@ -1,8 +1,6 @@
 """A real driver taken through a life with the served device: every size and fault, and what it did, recorded."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memhp.hw.devices.virtio_mem import Geometry
-from memhp.target.device.attach import attached, region_at
+from memhp.target.device.attach import region_at
 from memhp.target.device.control import Ask, ask
 from memhp.target.device.faults import parse_fault
 from memhp.target.device.life import LIFE, OWN, SIZE, Record, Seen, shown
-from memhp.target.device.server import Server
+from memhp.target.device.served_guest import serving
 from memhp.target.guest import observe
 from memhp.target.guest.cache import Cache
-from memhp.target.guest.guest import Guest, running
+from memhp.target.guest.guest import Guest
 from memhp.target.guest.qemu import GuestSpec, Qemu
 from memhp.units import MiB
 
@@ -43,25 +41,10 @@ class Running:
 @contextmanager
 def started(cache: Cache, qemu: Qemu, spec: GuestSpec) -> Iterator[Running]:
     """A guest with a served device and its driver loaded."""
-    with tempfile.TemporaryDirectory() as folder, _served(cache, qemu, spec, Path(folder)) as machine:
-        yield machine
-
-
-@contextmanager
-def _served(cache: Cache, qemu: Qemu, spec: GuestSpec, folder: Path) -> Iterator[Running]:
-    at, path, control = region_at(spec.kernel.arch, OWN), folder / "s", folder / "c"
-    server = Server(Geometry(at, SIZE), path, control, say=lambda _: None)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        base = replace(spec, nodes=(OWN,), append=f"{OPTIONS} {spec.append}".strip())
-        with running(cache, qemu, attached(base, "vm0", path, SIZE)) as guest:
-            guest.load("virtio_mem")
-            yield Running(guest, control, at)
-    finally:
-        server.stop()
-        thread.join()
-        server.close()
+    at = region_at(spec.kernel.arch, OWN)
+    base = replace(spec, nodes=(OWN,), append=f"{OPTIONS} {spec.append}".strip())
+    with serving(cache, qemu, base, "vm0", Geometry(at, SIZE)) as (guest, control):
+        yield Running(guest, control, at)
 
 
 def lived(machine: Running, foretold: Sequence[Seen], progress: Callable[[int], None] = lambda _: None) -> Record:

@@ -10,6 +10,7 @@ from memhp.target.guest.cache import Cache
 from memhp.target.guest.fetch import release_of
 from memhp.target.guest.flavours import FLAVOURS, Wanted
 from memhp.target.guest.machines import MACHINES
+from memhp.target.guest.modules import module_files
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Kernel:
     def lacks(self, name: str) -> bool:
         """Whether a build option is off; False where the configuration is not known."""
         return self.config is not None and self.option(name) is None
+
+    def has_module(self, name: str) -> bool:
+        """Whether there is a module of that name, its own or one that was installed beside its own."""
+        return self.modules is not None and name in module_files(self.modules)
 
 
 def fetched(cache: Cache) -> list[Kernel]:

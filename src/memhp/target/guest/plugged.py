@@ -3,7 +3,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from memhp.errors import ERRNO_NAMES, BadInput
 from memhp.scenario import schema
@@ -25,6 +25,13 @@ ERRNO = {os.strerror(number): name for number, name in ERRNO_NAMES.items()}
 """Errno's names by what the shell prints (musl and glibc agree on those that matter here)."""
 
 
+class Pinned(NamedTuple):
+    """A process that has memory pinned, and where that is (bytes, physical)."""
+
+    process: int
+    places: tuple[Span, ...]
+
+
 class GuestMachine:
     """A guest and what was plugged into it."""
 
@@ -35,6 +42,8 @@ class GuestMachine:
         self.count = 0
         self.pools: dict[str, int] = {}
         """Huge pages that were added to the pool, by tag."""
+        self.pins: dict[str, Pinned] = {}
+        """Who has memory pinned, by tag."""
         self.dax_loaded = False
         """Whether the drivers of persistent memory are."""
         self.dax: dict[str, str] = {}

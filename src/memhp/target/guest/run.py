@@ -4,14 +4,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from memhp.errors import BadInput
 from memhp.scenario.schema import Scenario
 from memhp.scenario.titles import title
+from memhp.target.device.served_guest import check_scenario, target_for
 from memhp.target.guest.cache import Cache
-from memhp.target.guest.guest import running
 from memhp.target.guest.observe import step_files
 from memhp.target.guest.qemu import GuestSpec, Qemu
-from memhp.target.guest.target import GuestTarget, refusal, spec_for
 
 Progress = Callable[[int, str], None]
 
@@ -47,14 +45,6 @@ class Played:
         return all(step.as_expected for step in self.steps)
 
 
-def check_scenario(spec: GuestSpec, scenario: Scenario, *, where: str) -> None:
-    """Refuse what the guest will not be able to do. Raises :class:`BadInput` before anything starts."""
-    for index, step in enumerate(scenario.steps):
-        why = refusal(spec.kernel, step)
-        if why is not None:
-            raise BadInput(f"a guest cannot do {step.__struct_config__.tag!r}: {why}", where=f"{where}: steps[{index}]")
-
-
 def run_scenario(
     cache: Cache,
     qemu: Qemu,
@@ -67,8 +57,8 @@ def run_scenario(
 ) -> Played:
     """Start a guest for a scenario and carry out its steps. Raises :class:`BadInput` before anything starts."""
     check_scenario(spec, scenario, where=where)
-    with running(cache, qemu, spec_for(spec, scenario)) as guest:
-        target = GuestTarget(guest)
+    with target_for(cache, qemu, spec, scenario) as target:
+        guest = target.guest
         played = Played(guest.release, guest.boot_seconds)
         seen = len(target.log())
         if keep:

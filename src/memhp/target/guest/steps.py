@@ -9,13 +9,15 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from errno import EINTR
+from signal import SIGTERM
 from typing import Any
 
 import msgspec
 
 from memhp.errors import BadInput
 from memhp.scenario import schema
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 from memhp.target.guest import users
 from memhp.target.guest.dax import dax
 from memhp.target.guest.monitor import Event, Refused
@@ -73,10 +75,25 @@ def _each(machine: GuestMachine, step: schema.StepKind, blocks: list[int], zone:
     """Write to the state of block after block, going on after a refusal; the first one counts."""
     text = ONLINE_TEXT.get(zone, zone)
     first = ""
+    pinned = SpanSet(span for held in machine.pins.values() for span in held.places)
     for block in blocks:
-        said = machine.guest.agent.write(f"{SYS}/memory{block}/state", text, timeout=120)
+        if text == "offline" and pinned.covered(block * machine.block_size, (block + 1) * machine.block_size):
+            said = _in_vain(machine, block)
+        else:
+            said = machine.guest.agent.write(f"{SYS}/memory{block}/state", text, timeout=120)
         first = first or said
     return Done(step, ERRNO.get(first, first) if first else "ok")
+
+
+TRY = 3
+"""Seconds for which a block that a pinned page keeps is tried to be taken offline."""
+
+
+def _in_vain(machine: GuestMachine, block: int) -> str:
+    """Write to a block with a page that does not move: the kernel goes on trying until a signal comes."""
+    write = f"echo offline > {SYS}/memory{block}/state"
+    ended = machine.guest.agent.run(f"timeout {TRY} sh -c '{write}' 2>&1", timeout=120)
+    return os.strerror(EINTR) if ended.status == 128 + SIGTERM else ended.text.strip().rpartition(": ")[2]
 
 
 def online(machine: GuestMachine, step: schema.Online) -> Done:

@@ -9,7 +9,7 @@ from memhp.facts.kpageflags import Flags
 from memhp.facts.observed import Facts
 from memhp.scenario import schema
 from memhp.spans import Span
-from memhp.target.guest import dax, injected, observe
+from memhp.target.guest import dax, injected, observe, served
 from memhp.target.guest.guest import Guest
 from memhp.target.guest.kernel import Kernel
 from memhp.target.guest.machines import MACHINES
@@ -17,8 +17,9 @@ from memhp.target.guest.memory import GuestMemory
 from memhp.target.guest.plugged import GuestMachine
 from memhp.target.guest.pmem import regions, with_regions
 from memhp.target.guest.qemu import GuestSpec, VirtioMemDevice
+from memhp.target.guest.served import Served
 from memhp.target.guest.steps import RUNNERS
-from memhp.target.guest.users import FILE_UNIT
+from memhp.target.guest.users import FILE_UNIT, USES
 from memhp.target.target import Done
 from memhp.units import parse_size
 
@@ -39,8 +40,8 @@ WHEN_OFF = {"gbpages": "nogbpages", "rodata_full": "rodata=on"}
 """The same for a key that is false, where leaving it out is not enough."""
 
 
-def refusal(kernel: Kernel, step: schema.StepKind) -> str | None:
-    """Why a guest with a kernel cannot carry out a step; None if it can."""
+def refusal(kernel: Kernel, step: schema.StepKind, *, served: bool = False) -> str | None:
+    """Why a guest with a kernel cannot carry out a step; None if it can. `served` says that memhp is its device."""
     arch, machine = kernel.arch, MACHINES[kernel.arch]
     if step.fault is not None and (why := injected.refusal(kernel, step.fault)) is not None:
         return why
@@ -56,17 +57,21 @@ def refusal(kernel: Kernel, step: schema.StepKind) -> str | None:
         if kernel.lacks("CONFIG_ACPI_HOTPLUG_MEMORY"):
             return "the kernel is built without ACPI_HOTPLUG_MEMORY"
     if isinstance(step, schema.VirtioMem | schema.Resize):
-        if not machine.virtio_mem:
+        if not served and not machine.virtio_mem:
             return f"QEMU has no virtio-mem on {arch}"
-        if kernel.lacks("CONFIG_VIRTIO_MEM"):
-            return "the kernel is built without VIRTIO_MEM"
-        if step.faults:
+        if served and machine.served is None:
+            return f"no device is served to a guest of {arch}"
+        if kernel.lacks("CONFIG_VIRTIO_MEM") and not kernel.has_module("virtio_mem"):
+            return "the kernel is built without VIRTIO_MEM, and no module of that name is beside its own"
+        if step.faults and not served:
             return "QEMU's device makes no faults"
     if isinstance(step, schema.VirtioMem) and (step.big_blocks or step.big_block_size or not step.unplug_online):
         return "the driver is loaded without parameters"
     if isinstance(step, schema.Allocate):
-        if step.kind not in {"movable", "hugetlb-free"} or step.at is not None or step.node:
-            return "a guest uses memory for files in its tmpfs, kind 'movable', and for 'hugetlb-free', both anywhere"
+        if step.kind not in USES or step.at is not None or step.node:
+            return f"a guest uses memory anywhere, and of these kinds: {', '.join(USES)}"
+        if step.kind == "pinned" and kernel.lacks("CONFIG_IO_URING"):
+            return "the kernel is built without IO_URING"
         if step.kind == "movable" and parse_size(step.size, where="size") % FILE_UNIT:
             return f"such files are made of {FILE_UNIT >> 10} KiB"
     if isinstance(step, schema.Poison) and step.at is None:
@@ -125,9 +130,11 @@ def _options(boot: schema.Boot | None) -> Iterable[str]:
 class GuestTarget:
     """A guest that runs. Whoever started the guest ends it."""
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest, device: Served | None = None) -> None:
         self.guest = guest
         self.name = f"guest {guest.release}"
+        self.served = device
+        """Its virtio-mem device, where that is not QEMU's."""
         if guest.spec.virtio_mem:
             guest.load("virtio_mem")
         if guest.spec.notifiers:
@@ -139,11 +146,22 @@ class GuestTarget:
         spec = self.guest.spec
         if isinstance(step, schema.Plug) and MACHINES[spec.kernel.arch].dimm_needs_firmware and not spec.dimms:
             return "the guest was not started through UEFI, whose ACPI tells of DIMMs"
-        return refusal(spec.kernel, step)
+        return refusal(spec.kernel, step, served=self.served is not None)
 
     def carry_out(self, step: schema.StepKind) -> Done:
         """Do what a step says and wait until the kernel is done with it."""
-        return injected.carry_out(self.machine, step, lambda: RUNNERS[type(step)](self.machine, step))
+        return injected.carry_out(self.machine, step, lambda: self._do(step))
+
+    def _do(self, step: schema.StepKind) -> Done:
+        if self.served is not None and isinstance(step, schema.VirtioMem):
+            return served.virtio_mem(self.machine, self.served, step)
+        if self.served is not None and isinstance(step, schema.Resize):
+            return served.resize(self.machine, self.served, step)
+        return RUNNERS[type(step)](self.machine, step)
+
+    def requests(self) -> tuple[str, ...] | None:
+        """What its virtio-mem device was asked so far, with the answers; None where that device is QEMU's."""
+        return None if self.served is None else tuple(map(str, self.served.requests()))
 
     def facts(self) -> Facts:
         """All that the guest shows now."""

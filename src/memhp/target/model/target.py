@@ -13,8 +13,10 @@ from memhp.linux.mm import users
 from memhp.linux.mm.alloc_contig import replace_free_hugepage_folios
 from memhp.linux.mm.migrate import migrate_range
 from memhp.linux.mm.page_alloc import FREE, free_pages, take_pages_off_buddy
+from memhp.linux.mmzone import ZoneType
 from memhp.scenario.schema import MachineText, StepKind
 from memhp.spans import Span
+from memhp.target.device.status import row_of
 from memhp.target.model.replay import catch_up
 from memhp.target.model.run import outcome_of
 from memhp.target.model.session import Session
@@ -59,7 +61,9 @@ class ModelTarget:
         k = self.session.k
         self.make_room([Span(pfn, pfn + 1)])
         if k.hw.memory.use_of(pfn) is Use.FREE:
-            users.allocate(k, k.config.page_size, "kernel", f"{TOLD}{pfn:#x}", at=pfn << k.config.page_shift)
+            zone = k.zone_of(pfn)
+            kind: users.Kind = "pinned" if zone is not None and zone.type is ZoneType.MOVABLE else "kernel"
+            users.allocate(k, k.config.page_size, kind, f"{TOLD}{pfn:#x}", at=pfn << k.config.page_shift)
             self.told_pages.append(pfn)
 
     def make_room(self, places: Iterable[Span]) -> None:
@@ -91,6 +95,11 @@ class ModelTarget:
     def facts(self) -> Facts:
         """All that Linux would show of the machine."""
         return derive(self.session.k)
+
+    def requests(self) -> tuple[str, ...]:
+        """What its virtio-mem devices were asked so far, with the answers, device by device."""
+        devices = (vm.device for vm in self.session.devices.values())
+        return tuple(str(row_of(0, each)) for device in devices for each in device.log)
 
     def log(self) -> tuple[str, ...]:
         """The kernel log so far."""

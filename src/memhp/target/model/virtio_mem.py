@@ -50,21 +50,31 @@ def add_device(session: Session, step: schema.VirtioMem, at: int) -> None:
         k.port.virtio_mem_extent,
     )
     _check(session, step, geometry)
-    _clear(session, geometry.region)
+    known = _clear(session, geometry.region)
     params = Params(step.unplug_online, step.big_blocks, parse_size(step.big_block_size, where="big_block_size"))
     requested = parse_size(step.requested, where="requested")
-    take_over(session, step.device, geometry, requested, params, fault_rules(step.faults))
+    take_over(session, step.device, geometry, requested, params, fault_rules(step.faults), known)
 
 
 def take_over(
-    session: Session, device_name: str, geometry: Geometry, requested: int, params: Params, rules: list[Rule]
+    session: Session,
+    device_name: str,
+    geometry: Geometry,
+    requested: int,
+    params: Params,
+    rules: list[Rule],
+    known: str | None = None,
 ) -> None:
-    """The driver finds a device with nothing plugged, and goes for the size that is requested."""
+    """The driver finds a device with nothing plugged, and goes for the size that is requested.
+
+    `known` is the guest's name of the device, if it was seen.
+    """
     k = session.k
     device = VirtioMemDevice(geometry, MachineBacking(k.hw, device_name), rules=rules)
     request_size(device, requested, "requested")
     taken = {res.name for _, res in iter_resources(k.iomem_resource)}
-    name = next(name for number in range(len(taken) + 1) if (name := f"virtio{number}") not in taken)
+    free = (name for number in range(len(taken) + 1) if (name := f"virtio{number}") not in taken)
+    name = next(free) if known is None else known
     session.devices[device_name] = virtio_mem_probe(k, device, name, params)
     k.hw.advance(0)
 
@@ -101,16 +111,21 @@ def _makes_room(session: Session, name: str, region: Span) -> bool:
     return name in session.seen and vm.region.overlaps(region) and not vm.device.plugged_size
 
 
-def _clear(session: Session, region: Span) -> None:
-    """See that a region is free; a device that the machine was seen with and that has nothing plugged goes."""
+def _clear(session: Session, region: Span) -> str | None:
+    """See that a region is free; a device that the machine was seen with there and that has nothing plugged goes.
+
+    The guest's name of that device is what comes back.
+    """
     k = session.k
     shift = k.config.page_shift
     taken = next(k.hw.memory.owners.runs(region.start >> shift, region.end >> shift), None)
     if taken is not None:
         text = f"[{region.start:#x}-{region.end:#x}) overlaps memory at {taken[0] << shift:#x}"
         raise BadInput(text, where="at", fix="leave `at` out to plug above all memory")
+    known = None
     for name, vm in list(session.devices.items()):
         if _makes_room(session, name, region):
+            known = vm.name
             if not vm.removing:
                 virtio_mem_remove(k, vm)
             del session.devices[name]
@@ -119,6 +134,7 @@ def _clear(session: Session, region: Span) -> None:
         driver_left = _REGION.fullmatch(res.name) and not res.flags & IORESOURCE_BUSY and not res.children
         if driver_left and Span(res.start, res.end + 1).overlaps(region):
             remove_resource(res)
+    return known
 
 
 def fault_rules(faults: Sequence[schema.Fault], *, where: str = "faults") -> list[Rule]:
