@@ -8,11 +8,13 @@ empty tables, and all frames below theirs are in use.
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
 from memhp.errors import KernelError
 from memhp.explore.case import Configuration, Variant
+from memhp.explore.cases import dax_dma_vs_truncate, split_vs_remove
 from memhp.explore.cases.actors import laws_hold, pfns
 from memhp.explore.cases.lone_dimm import add_lone, boot_lone, lone_dimm, remove_lone
 from memhp.explore.cases.ptdump_vs_hot_remove import dump
@@ -21,10 +23,11 @@ from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.acpi.device import AcpiDevice
 from memhp.linux.drivers.acpi.scan import acpi_device_hotplug
 from memhp.linux.drivers.base.memory_probe import probe_store
-from memhp.linux.drivers.base.memory_state import online_store, state_store
+from memhp.linux.drivers.base.memory_state import online_store, state_store, try_state_store
 from memhp.linux.drivers.dax.bus import DevDax
 from memhp.linux.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove
 from memhp.linux.drivers.nvdimm.pmem import pmem_attach_disk, pmem_detach_disk
+from memhp.linux.fs.dax import I_PAGES, INVALIDATE_LOCK, PTE, gup_fast
 from memhp.linux.fs.proc.page import kpagecount_read
 from memhp.linux.mm.alloc_contig import alloc_contig_pages
 from memhp.linux.mm.memory_failure import memory_failure
@@ -43,7 +46,7 @@ from memhp.linux.mm.memory_hotplug_online import (
 from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages, take_each_off_buddy, take_pages_off_buddy
 from memhp.linux.mm.pgd import INIT_MM
-from memhp.linux.mm.vmalloc import vfree, vmalloc, vmalloc_huge
+from memhp.linux.mm.vmalloc import pcpu_create_chunk, vfree, vmalloc, vmalloc_huge
 from memhp.linux.mm.watermarks import set_recommended_min_free_kbytes
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.set_memory import set_direct_map_default_noflush
@@ -60,14 +63,17 @@ ONLINE, BESIDE, FIRST, SECOND, OFFLINE = range(5)
 RISCV = Configuration("riscv64", 4 * KiB, 48)
 X86 = Configuration("x86_64", 4 * KiB, 48)
 ARM64 = Configuration("arm64", 4 * KiB, 48, "linux-7.2")
+LAYOUT = Configuration("arm64", 4 * KiB, 48, "linux-5.13")
 LARGE = Configuration("arm64", 64 * KiB, 48, "linux-7.2")
+LITTLE_FREE, MUCH_FREE = 1024, 1 << 16
+"""Settings of ``min_free_kbytes``."""
 ABSENT = 1
 """A node without memory."""
 
 
 @cache
 def machine(
-    configuration: Configuration, choices: tuple[tuple[str, str], ...] = (), **options: int
+    configuration: Configuration, choices: tuple[tuple[str, Any], ...] = (), **options: int
 ) -> tuple[Kernel, Span]:
     """The machine, and a page of one online DIMM that is in use."""
     variant = Variant("as it is", "", "repaired", (configuration,), dict(choices), options=options)
@@ -85,6 +91,8 @@ def machine(
         pages += alloc_pages(k, 0, 0, owner=PINNED, where=PLACE, movable=True) if number == BESIDE else []
     add_lone(k, OFFLINE)
     take_pages_off_buddy(k, boot_pages(k), OWNER, PLACE)
+    if configuration.arch == "x86_64":
+        set_direct_map_default_noflush(k, boot_pages(k).end + (4 * MiB >> k.config.page_shift))
     page = pages[0]
     return k, page
 
@@ -165,6 +173,12 @@ def contiguous(k: Kernel) -> None:
     alloc_contig_pages(k, 10, 0, OWNER)
 
 
+def try_store(number: int, text: str, k: Kernel) -> None:
+    """The operation of the block's ``state`` file, which starts again until it gets the lock."""
+    while not try_state_store(k, block(k, number), text):
+        pass
+
+
 def read_counts(k: Kernel) -> None:
     """``/proc/kpagecount`` of the last page of a DIMM."""
     end = pfns(k, lone_dimm(k, ONLINE)).end
@@ -180,6 +194,24 @@ def decide_pages(k: Kernel) -> None:
     """A driver decides for a while which pages go to the buddy: all."""
     set_online_page_callback(k, generic_online_page)
     restore_online_page_callback(k, generic_online_page)
+
+
+def of_one_setting(k: Kernel) -> str | None:
+    """What is wrong when the watermarks of all zones do not come from one of the two settings."""
+    found = _watermarks(k)
+    for setting in (LITTLE_FREE, MUCH_FREE):
+        set_recommended_min_free_kbytes(k, setting)
+        if found == _watermarks(k):
+            return laws_hold(k)
+    return f"watermarks: zones have those of two settings, {found}"
+
+
+def _watermarks(k: Kernel) -> list[int]:
+    return [zone.watermark_min for zone in k.zones()]
+
+
+CHECKS = {"higher-watermarks": of_one_setting}
+"""By the second actor: what must hold when all is done, where that is more than the laws."""
 
 
 def read_page(k: Kernel) -> None:
@@ -206,8 +238,12 @@ def _actors(page: Span, last: Span) -> dict[str, Callable[[Kernel], object]]:
         "add-merged": partial(add_managed, SECOND, flags=MHP_MERGE_RESOURCE),
         "probe": partial(probe, FIRST),
         "online": partial(store, OFFLINE, "online_movable"),
+        "online-first": partial(store, FIRST, "online_movable"),
+        "online-second": partial(store, SECOND, "online_movable"),
+        "try-online": partial(try_store, OFFLINE, "online_movable"),
         "online-again": partial(store, ONLINE, "online"),
         "offline": partial(store, ONLINE, "offline"),
+        "offline-beside": partial(store, BESIDE, "offline"),
         "offline-by-0": lambda k: online_store(k, block(k, ONLINE), "0"),
         "offline-and-remove": remove_online,
         "remove": partial(remove_lone, number=OFFLINE),
@@ -217,7 +253,9 @@ def _actors(page: Span, last: Span) -> dict[str, Callable[[Kernel], object]]:
         "pmem": partial(pmem, SECOND),
         "pmem-pagemap": partial(pmem, SECOND, pagemap=True),
         "acpi": partial(acpi, FIRST),
-        "watermarks": lambda k: set_recommended_min_free_kbytes(k, 1024),
+        "watermarks": lambda k: set_recommended_min_free_kbytes(k, LITTLE_FREE),
+        "higher-watermarks": lambda k: set_recommended_min_free_kbytes(k, MUCH_FREE),
+        "percpu": lambda k: pcpu_create_chunk(k, k.config.page_size, "percpu"),
         "vmalloc": lambda k: vmalloc(k, k.config.page_size, "new"),
         "vmalloc-too": lambda k: vmalloc(k, k.config.page_size, "newer"),
         "vmalloc-failing": lambda k: vmalloc(k, k.config.page_size, "never"),
@@ -249,21 +287,27 @@ PAIRS = (
     ("set-memory", "set-memory-next"), ("set-memory", "ptdump"),
     ("set-memory", "read"), ("remove", "allocate"), ("vfree", "allocate"),
     ("vmalloc-huge", "allocate"),
+    ("acpi", "online-first"), ("probe", "online-first"), ("add-managed", "online-second"), ("try-online", "remove"),
+    ("remove", "ptdump"), ("remove", "node"), ("pmem-pagemap", "ptdump"),
 )  # fmt: skip
 ANYWHERE = (
     ("set-memory", "set-memory-next"), ("set-memory", "read"), ("remove", "allocate"), ("vmalloc-huge", "allocate"),
-    ("add", "add-next"),
+    ("add", "add-next"), ("watermarks", "higher-watermarks"),
 )  # fmt: skip
 OF_PAGEBLOCKS = (
     ("offline", "free"), ("offline", "allocate-movable"), ("offline", "watermarks"), ("offline", "memory-failure"),
     ("online", "free"), ("online", "allocate-movable"), ("online", "watermarks"), ("online", "callback"),
+    ("offline", "pmem"), ("offline-beside", "free"), ("offline", "contiguous"), ("online", "contiguous"),
 )  # fmt: skip
 """What takes the zone's lock for each pageblock: where a memory block has two, every schedule can be tried."""
 REPAIRED = (("can_unmap_lock", "pgtable_split_lock"),)
 """As docs/findings.md would have it: no release takes that lock there."""
+V5 = (("free_empty_tables", "always"), ("remove_passes", 1), ("remove_lock", "whole-range"))
+"""arm64's hot-remove as it was posted then; where vmalloc and vmemmap share no table but the root, nothing breaks."""
 ELSEWHERE: tuple[tuple[str, Configuration, tuple[tuple[str, str], ...], dict[str, Any]], ...] = (
     ("x86-64", X86, ANYWHERE, {}),
     ("arm64", ARM64, (*ANYWHERE, ("set-memory", "offline"), ("vmalloc", "add")), {"bbml2": True}),
+    ("arm64-V5", LAYOUT, (("remove", "percpu"),), {"choices": V5, "rodata_full": False}),
     ("arm64-repaired", ARM64, (("set-memory", "offline"),), {"bbml2": True, "choices": REPAIRED}),
     ("arm64-64K", LARGE, OF_PAGEBLOCKS, {"page_block_max_order": 12}),
 )
@@ -277,6 +321,36 @@ def pairs(configuration: Configuration = RISCV) -> Iterator[tuple[str, Callable[
     for arch, its, of_arch, options in ELSEWHERE:
         for one, other in of_arch:
             yield f"{arch}: {one} | {other}", partial(_program, one, other, its, **options)
+    yield "arm64-repaired: split | remove of the last block", _split_repaired
+    yield "dax: truncate | DMA | fault and DMA", _truncate_while_held
+
+
+def _split_repaired() -> KernelProgram:
+    """The race in which a run of leaves loses its last block, with the lock that docs/findings.md would have."""
+    variant = split_vs_remove.CASE.variant(split_vs_remove.LAST_BLOCK)
+    repaired = replace(variant, choices=dict(REPAIRED))
+    return split_vs_remove.CASE.build(repaired, variant.configurations[0])
+
+
+def _truncate_while_held() -> KernelProgram:
+    """A file's page is held as it is truncated; a process that faults the page in again reads into it."""
+    program = dax_dma_vs_truncate.CASE.program("break-layout")
+    mapping, pfn = dax_dma_vs_truncate.the_file(program.kernel)
+    gup_fast(program.kernel, mapping, pfn)
+    actors = (dax_dma_vs_truncate.truncate, dax_dma_vs_truncate.end_dma, fault_and_read)
+    return replace(program, actors=actors, names=("truncate", "DMA", "fault and DMA"))
+
+
+def fault_and_read(k: Kernel) -> str:
+    """The process touches the page (``dax_iomap_fault()``), then reads into it."""
+    mapping, pfn = dax_dma_vs_truncate.the_file(k)
+    with k.hw.locked(INVALIDATE_LOCK, write=False):
+        k.hw.reads(I_PAGES)
+        if pfn not in mapping.i_pages:
+            return "SIGBUS"
+        k.hw.atomic(PTE)
+        mapping.mapped.add(pfn)
+    return dax_dma_vs_truncate.read_into(k)
 
 
 def _program(one: str, other: str, configuration: Configuration, **options: Any) -> KernelProgram:
@@ -286,4 +360,4 @@ def _program(one: str, other: str, configuration: Configuration, **options: Any)
     both = (refused(actors[one]), refused(actors[other]))
     names = (one, other if other != one else f"{other} too")
     failures = frozenset(number for number, name in enumerate(names) if name.endswith("-failing"))
-    return KernelProgram(k, both, names, failures, check=laws_hold)
+    return KernelProgram(k, both, names, failures, check=CHECKS.get(other, laws_hold))

@@ -2,10 +2,12 @@
 
 Run as ``python bench/locks.py`` (``--help`` names its options). Each acquisition is removed in turn
 (:mod:`memhp.explore.lock_removal`), and what comes there is decided again (noticed.py). The table shows for each place
-what noticed: a data race, a law, a deadlock, the order of locks; or why nothing can, though two actors of a program
-take the lock and the search of it without this acquisition ended: the locks that were held there every time, or others
-that put in order what is shared. What is broken must stay so; only a deadlock may end when one of the locks that its
-report names is not taken. Exits with 1 when something became safe otherwise, or a place is left without an explanation.
+what noticed: a data race, a law, a deadlock, the order of locks; or why nothing can. Where two actors of a program take
+the lock, and the search of it without this acquisition ended, that is the outer lock which whoever takes this one holds
+alone, or the other locks that put in order what is shared. Where nobody can meet another there, it is which functions
+call this one, back to the one that does so before there is a second CPU (callers.py). What is broken must stay so; only
+a deadlock may end when one of the locks that its report names is not taken. Exits with 1 when something became safe
+otherwise, or a place is left without an explanation.
 
 All of it takes about a quarter of an hour. With ``--keep`` what is found goes to a file, and what is there is not
 worked out again, so that ``--all-seconds`` can cut the work into calls, and ``--part`` into machines. Progress is told
@@ -16,32 +18,32 @@ on the standard error output.
 import sys
 from typing import Any
 
+from callers import of_boot
 from memhp.explore.lock_removal import Position, Site, removed, sites, told
 from memhp.hw.locks import LockDoors
 from noticed import Known, Row, about, options, row, table, try_all
 
 
 class Seen:
-    """What a program's actors come to: ``{"came": {place: {"held": …, "names": …}}, "takers": {lock: actors}}``.
+    """What a program's actors come to: ``{"came": {place: names of its lock}, "takers": {lock: {actor: held}}}``.
 
-    `held` are the locks that an actor held alone every time, `names` those that the lock had there.
+    `held` are the locks that an actor held alone whenever it took that one, wherever.
     """
 
     def __init__(self, notes: dict[str, Any]) -> None:
-        self._came: dict[str, dict[str, list[str]]] = notes.setdefault("came", {})
-        self._takers: dict[str, list[int]] = notes.setdefault("takers", {})
+        self._came: dict[str, list[str]] = notes.setdefault("came", {})
+        self._takers: dict[str, dict[str, list[str]]] = notes.setdefault("takers", {})
 
     def note(self, position: Position, hw: LockDoors, lock: str) -> None:
         """An acquisition."""
         if hw.stepper is None:
             return
-        takers = self._takers.setdefault(lock, [])
-        takers += [hw.cpu] if hw.cpu not in takers else []
+        held = sorted(one.name for one in hw.locks.values() if one.writer == hw.cpu)
+        takers = self._takers.setdefault(lock, {})
+        takers[str(hw.cpu)] = [name for name in takers.get(str(hw.cpu), held) if name in held]
         if position in PLACES:
-            held = sorted(one.name for one in hw.locks.values() if one.writer == hw.cpu)
-            came = self._came.setdefault(PLACES[position], {"held": held, "names": []})
-            came["held"] = [name for name in came["held"] if name in held]
-            came["names"] += [lock] if lock not in came["names"] else []
+            names = self._came.setdefault(PLACES[position], [])
+            names += [lock] if lock not in names else []
 
     def comes(self, place: str) -> bool:
         """Whether somebody comes to a place."""
@@ -49,11 +51,11 @@ class Seen:
 
     def names(self, place: str) -> list[str]:
         """The names that the lock has at a place."""
-        return self._came[place]["names"]
+        return self._came[place]
 
-    def held(self, place: str) -> set[str]:
-        """The locks that were held alone at a place every time."""
-        return set(self._came[place]["held"])
+    def outer(self, place: str) -> set[str]:
+        """The locks that every actor holds alone whenever it takes a place's lock, wherever that is."""
+        return set.intersection(*(set(held) for name in self.names(place) for held in self._takers[name].values()))
 
     def contended(self) -> set[str]:
         """The locks that two actors take."""
@@ -69,9 +71,9 @@ def why(place: str, proved: list[Seen]) -> str:
     proved = [seen for seen in proved if seen.contended() & set(seen.names(place))]
     if not proved:
         return ""
-    held = set.intersection(*(seen.held(place) for seen in proved))
-    if held:
-        return f"always under {', '.join(sorted(held))}"
+    outer = set.intersection(*(seen.outer(place) for seen in proved))
+    if outer:
+        return f"always under {', '.join(sorted(outer))}"
     others = sorted(set.union(*(seen.contended() - set(seen.names(place)) for seen in proved)))
     return f"ordered without it: {', '.join(others) or 'nothing else is shared'}"
 
@@ -82,7 +84,9 @@ def without(site: Site, known: dict[str, Known]) -> Row:
     seen = {name: Seen(one.notes) for name, one in known.items()}
     tried = try_all([one for name, one in known.items() if seen[name].comes(place)], removed(site), CHOSEN.seconds)
     proved = [seen[name] for name in sorted(tried.finished)]
-    return row(place, tried, why(place, proved), lambda name: about(known[name].decided, seen[name].names(place)))
+    boot = [] if tried.programs else of_boot(site.function)
+    reason = f"boot has one CPU: {' > '.join(boot)}" if boot else why(place, proved)
+    return row(place, tried, reason, lambda name: about(known[name].decided, seen[name].names(place)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """What notices when the kernel's code is changed in one place: for bench/locks.py and bench/orders.py.
 
-Every race variant, on the first of its configurations, and every pair of other paths (lock_pairs.py) is decided as it
-is; who comes to which place is noted. With a place changed, what comes there is decided again: first, whether what was
-broken still is; then what was not, the quickest first, a few executions of each and then more, until something notices
-or the place's processor time is spent.
+Every race variant, on one of its configurations, and every pair of other paths (lock_pairs.py, virtio_mem_pairs.py) is
+decided as it is; who comes to which place is noted. With a place changed, what comes there is decided again: first,
+whether what was broken still is; then what was not, the quickest first, a few executions of each and then more, until
+something notices or the place's processor time is spent.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -17,14 +17,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lock_pairs import pairs
 from memhp.errors import BadInput, KernelBug
+from memhp.explore.case import Case, Variant
 from memhp.explore.cases import CASES
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import Limits, search
+from virtio_mem_pairs import virtio_mem_pairs
 
 T = TypeVar("T")
 FEW, EXECUTIONS = 3, 100
@@ -131,13 +134,21 @@ def decide(program: KernelProgram, limits: Limits, executions: int) -> Decided:
 
 
 def programs(text: str) -> Iterator[tuple[str, Callable[[], KernelProgram], Limits]]:
-    """The variants of the races, each on the first of its configurations and none like another, and the pairs."""
+    """The variants of the races, each on one configuration and none like another, and the pairs."""
     for case in CASES:
         for variant in case.variants:
             name = f"{case.name}/{variant.name}"
             if re.search(text, name) and not ALIKE.search(variant.name):
-                yield name, partial(case.program, variant.name), case.limits
-    yield from ((name, program, Limits()) for name, program in pairs() if re.search(text, name))
+                yield name, partial(case.program, variant.name, _ordinary(case, variant)), case.limits
+    others = chain(pairs(), virtio_mem_pairs())
+    yield from ((name, program, Limits()) for name, program in others if re.search(text, name))
+
+
+def _ordinary(case: Case, variant: Variant) -> str:
+    """The first of a variant's configurations on which no variant of the race is known to be something particular."""
+    noted = {one.name for other in case.variants for one in other.configurations if one.note}
+    names = [one.name for one in variant.configurations]
+    return next((name for name in names if name not in noted), names[0])
 
 
 Watching = Callable[[dict[str, Any]], AbstractContextManager[None]]

@@ -14,6 +14,7 @@ from memhp.explore.cases import (
     memmap_first_section,
     memory_block_lookup,
     memory_error_vs_removal,
+    memory_vs_cpu_hotplug,
     node_offline_vs_zone_walk,
     online_vs_unplug,
     p2pdma_dma_vs_unbind,
@@ -62,6 +63,7 @@ CASES: tuple[Case, ...] = (
     memory_error_vs_removal.CASE,
     node_offline_vs_zone_walk.CASE,
     allocation_vs_offline.CASE,
+    memory_vs_cpu_hotplug.CASE,
 )
 """Every case, in the order in which reports list them."""
 

@@ -31,7 +31,7 @@ BLOCKS = {"rodata_full": False}
 """Leaves larger than pages on arm64, so that executions are short."""
 
 
-def _file(k: Kernel) -> tuple[DaxMapping, int]:
+def the_file(k: Kernel) -> tuple[DaxMapping, int]:
     """The file, and the page of the device that is its one block."""
     mapping = k.statics(Inodes).i_mapping[FILE]
     return mapping, mapping.pgmap.ranges[0].start >> k.config.page_shift
@@ -42,7 +42,7 @@ def read_into(k: Kernel) -> str:
 
     When the transfer ends what backs the page is read from its struct page.
     """
-    mapping, pfn = _file(k)
+    mapping, pfn = the_file(k)
     if not gup_fast(k, mapping, pfn):
         return "not mapped"
     k.hw.reads(I_PAGES)
@@ -54,14 +54,14 @@ def read_into(k: Kernel) -> str:
 
 def end_dma(k: Kernel) -> None:
     """The transfer ends, and the page is let go: ``unpin_user_page()``."""
-    mapping, pfn = _file(k)
+    mapping, pfn = the_file(k)
     snapshot_page(k, pfn, "mm/gup.c:unpin_user_page")
     put_page(k, mapping, pfn)
 
 
 def truncate(k: Kernel) -> None:
     """The file's block is given back, when nobody holds its page."""
-    mapping, _ = _file(k)
+    mapping, _ = the_file(k)
     with k.hw.locked(INVALIDATE_LOCK):
         dax_break_layout(k, mapping)
         dax_delete_mapping_range(k, mapping)
@@ -69,7 +69,7 @@ def truncate(k: Kernel) -> None:
 
 def truncate_at_once(k: Kernel) -> None:
     """The same, without looking who holds the page."""
-    mapping, _ = _file(k)
+    mapping, _ = the_file(k)
     with k.hw.locked(INVALIDATE_LOCK):
         dax_layout_busy_page(k, mapping)
         dax_delete_mapping_range(k, mapping)
@@ -77,7 +77,7 @@ def truncate_at_once(k: Kernel) -> None:
 
 def unmount(k: Kernel) -> None:
     """The file system is unmounted, then the driver of its device is unbound."""
-    mapping, _ = _file(k)
+    mapping, _ = the_file(k)
     evict_inode(k, mapping)
     devm_memremap_pages_release(k, mapping.pgmap)
 

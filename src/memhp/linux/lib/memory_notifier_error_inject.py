@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass, field
 
-from memhp.linux.drivers.base.notify import Chains, Refusal
+from memhp.linux.drivers.base.notify import Refusal, register_memory_notifier
 from memhp.linux.lib.kstrtox import kstrtoll
 from memhp.linux.place import of_file
 from memhp.linux.state import Kernel
@@ -25,7 +25,7 @@ class MemoryNotifierErrInject:
 
 def err_inject_init(k: Kernel) -> None:
     """The module is loaded: it hears of memory that goes online and offline, and refuses as it was told."""
-    k.statics(Chains).memory.append(notifier_err_inject_callback)
+    register_memory_notifier(k, notifier_err_inject_callback)
 
 
 @of_file("lib/notifier-error-inject.c")

@@ -1,7 +1,7 @@
 """Boot memory that may not go offline: what a port refuses by a notifier of its own, and by a repair every port."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from memhp.linux.drivers.base.notify import Chains
+from memhp.linux.drivers.base.notify import register_memory_notifier
 from memhp.linux.mm.sparse import early_section
 from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
@@ -14,7 +14,7 @@ ACTIONS = ("MEM_GOING_OFFLINE", "MEM_OFFLINE")
 def keep_boot_memory_online(k: Kernel) -> None:
     """Register the notifier in a kernel that is so repaired (``Profile.bootmem_offline``)."""
     if k.config.profile.bootmem_offline == "refused":
-        k.statics(Chains).memory.append(prevent_bootmem_remove_notifier)
+        register_memory_notifier(k, prevent_bootmem_remove_notifier)
 
 
 @kernel_function(None)

@@ -77,16 +77,24 @@ def pcpu_create_chunk(k: Kernel, nbytes: int, tag: str, nid: int = 0) -> Span:
 
 def vfree(k: Kernel, tag: str) -> None:
     """Unmap an area, flush its addresses, and free its pages; the tables stay."""
-    areas = k.statics(Vmalloc).vmap_areas
     with k.hw.locked(FREE_VMAP_AREA_LOCK):
-        if tag not in areas:
-            raise BadInput(f"there is no vmalloc area {tag!r}", where="tag", fix=f"one of {', '.join(areas) or 'none'}")
-        area, pages = areas[tag]
+        area, pages = _find_vmap_area(k, tag)
     vunmap_range_noflush(k, area)
     k.port.flush_tlb_kernel_range(k, area)
     free_pages(k, pages, here())
     with k.hw.locked(FREE_VMAP_AREA_LOCK):
-        del areas[tag]
+        del k.statics(Vmalloc).vmap_areas[tag]
+
+
+@kernel_function(None)
+def _find_vmap_area(k: Kernel, tag: str) -> tuple[Span, list[Span]]:
+    """``find_vmap_area()``: down a tree that whoever enters or takes out an area turns round on its way."""
+    areas = list(k.statics(Vmalloc).vmap_areas.items())
+    for name, found in areas:
+        if name == tag:
+            return found
+    names = ", ".join(name for name, _ in areas) or "none"
+    raise BadInput(f"there is no vmalloc area {tag!r}", where="tag", fix=f"one of {names}")
 
 
 @kernel_function(f"{KERNEL_FILE}:__vmalloc_area_node")

@@ -17,6 +17,12 @@ from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/base/memory.c"
 NOTIFY_BAD_ERRNO = EPERM
+MEMORY_CHAIN = "memory_chain.rwsem"
+"""The chain's lock, shared while notifiers are told, alone while one comes or goes; of nodes none does after boot.
+
+It has no place in the order of locks here: a virtio-mem device's mutex is taken by one call of its notifier and let go
+by another, with lockdep off (``virtio_mem_memory_notifier_cb()``).
+"""
 
 MemoryAction = Literal[
     "MEM_PREPARE_ONLINE",
@@ -61,9 +67,22 @@ class Chains:
     node: list[NodeNotifier] = field(default_factory=list)
 
 
+def register_memory_notifier(k: Kernel, notifier: MemoryNotifier) -> None:
+    """Somebody wants to hear of memory from now on."""
+    with k.hw.locked(MEMORY_CHAIN, ordered=False):
+        k.statics(Chains).memory.append(notifier)
+
+
+def unregister_memory_notifier(k: Kernel, notifier: MemoryNotifier) -> None:
+    """Somebody does not any more, and is in no call when this returns."""
+    with k.hw.locked(MEMORY_CHAIN, ordered=False):
+        k.statics(Chains).memory.remove(notifier)
+
+
 def memory_notify(k: Kernel, action: MemoryAction, start_pfn: int, nr_pages: int) -> Refusal | None:
     """Tell the memory notifiers in the order in which they registered: how the first that refused did."""
-    return _first(notifier(k, action, start_pfn, nr_pages) for notifier in k.statics(Chains).memory)
+    with k.hw.locked(MEMORY_CHAIN, write=False, ordered=False):
+        return _first(notifier(k, action, start_pfn, nr_pages) for notifier in k.statics(Chains).memory)
 
 
 @of_file("drivers/base/node.c")

@@ -14,7 +14,7 @@ from memhp.hw.devices.virtio_mem import VirtioMemDevice
 from memhp.hw.devices.virtio_mem_wire import Config, Feature
 from memhp.linux.drivers.acpi.numa.srat import NUMA_NO_NODE, pxm_to_node
 from memhp.linux.drivers.base.memory_groups import memory_group_register_dynamic, memory_group_unregister
-from memhp.linux.drivers.base.notify import Chains
+from memhp.linux.drivers.base.notify import register_memory_notifier, unregister_memory_notifier
 from memhp.linux.drivers.virtio.virtio_mem_bbm import (
     virtio_mem_bbm_cleanup_pending_bb,
     virtio_mem_bbm_plug_request,
@@ -41,6 +41,7 @@ from memhp.linux.drivers.virtio.virtio_mem_sbm_unplug import (
 )
 from memhp.linux.drivers.virtio.virtio_mem_shared import (
     config_changed,
+    set_block_state,
     set_config_changed,
     set_wq_active,
     test_and_set_pending,
@@ -168,13 +169,13 @@ def virtio_mem_init_hotplug(k: Kernel, vm: VirtioMem) -> None:
 def _register_callbacks(k: Kernel, vm: VirtioMem) -> None:
     """Hear of memory that changes and of the machine's sleep. Raises EINVAL when another driver chooses pages."""
     vm.notifier = partial(virtio_mem_memory_notifier_cb, vm)
-    k.statics(Chains).memory.append(vm.notifier)
+    register_memory_notifier(k, vm.notifier)
     virtio_mem_pm_register(k, vm)
     try:
         register_virtio_mem_device(k, vm)
     except KernelError:
         virtio_mem_pm_unregister(k, vm)
-        k.statics(Chains).memory.remove(vm.notifier)
+        unregister_memory_notifier(k, vm.notifier)
         if vm.mgid is not None:
             memory_group_unregister(k, vm.mgid)
         virtio_mem_delete_resource(k, vm)
@@ -335,10 +336,10 @@ def virtio_mem_remove(k: Kernel, vm: VirtioMem) -> None:
     if vm.in_sbm:
         for mb_id in vm.sbm.blocks.each(MbState.OFFLINE_PARTIAL):
             virtio_mem_remove_memory(k, vm, mb_id * k.memory_block_size, k.memory_block_size)
-            vm.sbm.blocks.set(mb_id, MbState.UNUSED)
+            set_block_state(k, vm, mb_id, MbState.UNUSED)
     unregister_virtio_mem_device(k, vm)
     virtio_mem_pm_unregister(k, vm)
-    k.statics(Chains).memory.remove(vm.notifier)
+    unregister_memory_notifier(k, vm.notifier)
     start, end = vm.region.start, vm.region.end - 1
     with k.hw.locked("resource_lock", write=False):
         added = next(walk_iomem_res_desc(k.iomem_resource, IORES_DESC_NONE, BUSY_SYSTEM_RAM, start, end), None)

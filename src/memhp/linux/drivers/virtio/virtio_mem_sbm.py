@@ -87,7 +87,7 @@ def virtio_mem_sbm_prepare_next_mb(k: Kernel, vm: VirtioMem) -> int:
     tracked = len(vm.sbm.blocks.states)
     longs = -(-vm.sbm.sbs_per_mb * tracked // 64), -(-vm.sbm.sbs_per_mb * (tracked + 1) // 64)
     grow_array(k, vm, tracked, tracked + 1, PREPARE)
-    grow_array(k, vm, longs[0] * 8, longs[1] * 8, PREPARE)
+    grow_array(k, vm, longs[0] * 8, longs[1] * 8, PREPARE, vm.sbm.move_sb_states)
     return vm.sbm.blocks.prepare_next()
 
 
@@ -126,5 +126,5 @@ def virtio_mem_sbm_plug_any_sb(k: Kernel, vm: VirtioMem, mb_id: int, nb_sb: int)
         if old_state is not MbState.OFFLINE_PARTIAL:
             virtio_mem_fake_online(k, vm, pfns(k, sbs.start * sbm.sb_size, sbs.size * sbm.sb_size))
     if sbm.all_plugged(mb_id):
-        sbm.blocks.set(mb_id, old_state - 1)
+        set_block_state(k, vm, mb_id, old_state - 1)
     return nb_sb - left

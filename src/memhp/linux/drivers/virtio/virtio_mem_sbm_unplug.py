@@ -84,9 +84,9 @@ def virtio_mem_sbm_unplug_any_sb_offline(k: Kernel, vm: VirtioMem, mb_id: int, n
         done = virtio_mem_sbm_unplug_any_sb_raw(k, vm, mb_id, nb_sb)
     finally:
         if not sbm.all_plugged(mb_id):
-            sbm.blocks.set(mb_id, MbState.OFFLINE_PARTIAL)
+            set_block_state(k, vm, mb_id, MbState.OFFLINE_PARTIAL)
     if sbm.all_unplugged(mb_id):
-        sbm.blocks.set(mb_id, MbState.UNUSED)
+        set_block_state(k, vm, mb_id, MbState.UNUSED)
         with mutex_dropped(k, vm):
             virtio_mem_remove_memory(k, vm, mb_id * k.memory_block_size, k.memory_block_size)
     return done
@@ -104,7 +104,7 @@ def virtio_mem_sbm_unplug_sb_online(k: Kernel, vm: VirtioMem, mb_id: int, sbs: S
         raise
     state = sbm.blocks.get(mb_id)
     if state in (MbState.KERNEL, MbState.MOVABLE):
-        sbm.blocks.set(mb_id, state + 1)
+        set_block_state(k, vm, mb_id, state + 1)
 
 
 def virtio_mem_sbm_unplug_any_sb_online(k: Kernel, vm: VirtioMem, mb_id: int, nb_sb: int) -> int:
@@ -147,7 +147,7 @@ def virtio_mem_sbm_try_remove_unplugged_mb(k: Kernel, vm: VirtioMem, mb_id: int)
             virtio_mem_offline_and_remove_memory(k, vm, mb_id * k.memory_block_size, k.memory_block_size)
     except KernelError:
         return False
-    vm.sbm.blocks.set(mb_id, MbState.UNUSED)
+    set_block_state(k, vm, mb_id, MbState.UNUSED)
     return True
 
 

@@ -5,6 +5,7 @@ of blocks that are not added without it; sizes and flags are atomic.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Callable
 from errno import ENOMEM
 
 from memhp.errors import KernelError
@@ -71,14 +72,19 @@ def block_state(k: Kernel, vm: VirtioMem, block_id: int) -> int:
     return vm.mode.blocks.get(block_id)
 
 
-def grow_array(k: Kernel, vm: VirtioMem, old: int, new: int, place: str) -> None:
-    """Have room for `new` bytes of states after `old`: another array when a page more is needed. Raises ENOMEM."""
+def grow_array(
+    k: Kernel, vm: VirtioMem, old: int, new: int, place: str, take_over: Callable[[], None] = lambda: None
+) -> None:
+    """Have room for `new` bytes of states after `old`: another array when a page more is needed. Raises ENOMEM.
+
+    `take_over` copies the old one and puts the new one in its place.
+    """
     if old and align_up(old, k.config.page_size) == align_up(new, k.config.page_size):
         return
     if k.hw.may_fail(place):
         raise KernelError(ENOMEM, "no memory for the states of another block", place=place)
-    k.hw.lock(vm.hotplug_mutex)
-    k.hw.unlock(vm.hotplug_mutex)
+    with k.hw.locked(vm.hotplug_mutex):
+        take_over()
 
 
 def set_sub_blocks(k: Kernel, vm: VirtioMem, sbs: Span, *, plugged: bool) -> None:

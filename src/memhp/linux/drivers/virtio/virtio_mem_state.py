@@ -126,6 +126,10 @@ class SubBlockMode:
         """The sub-blocks of a memory block."""
         return Span(mb_id * self.sbs_per_mb, (mb_id + 1) * self.sbs_per_mb)
 
+    def move_sb_states(self) -> None:
+        """They are in another array from now on."""
+        self.plugged = self.plugged.copy()
+
     def all_plugged(self, mb_id: int) -> bool:
         """Whether every sub-block of a memory block is plugged."""
         return self.plugged.covers(*self.sub_blocks(mb_id))
@@ -217,7 +221,7 @@ class VirtioMem:
     mgid: int | None = None
     """The memory group; None in kernels without."""
     unplug_all_required: bool = False
-    config_changed: bool = False
+    config_changed: bool = field(default=False, metadata=MARKED)
     hotplug_active: bool = False
     """Whether memory of the device is about to go online or offline."""
     broken: bool = False

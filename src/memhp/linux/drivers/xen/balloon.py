@@ -16,7 +16,7 @@ from errno import EINVAL, ENOMEM
 
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
-from memhp.linux.drivers.base.notify import Chains
+from memhp.linux.drivers.base.notify import register_memory_notifier
 from memhp.linux.kernel.resource import BUSY_SYSTEM_RAM, Resource, release_resource
 from memhp.linux.kernel.resource_allocate import allocate_resource
 from memhp.linux.mm.balloon import balloon_page_enqueue
@@ -91,7 +91,7 @@ def balloon_init(k: Kernel) -> None:
         set_online_page_callback(k, xen_online_page)
     except KernelError as error:
         assert error.errno == EINVAL
-    k.statics(Chains).memory.append(_xen_memory_notifier)
+    register_memory_notifier(k, _xen_memory_notifier)
 
 
 def _xen_memory_notifier(k: Kernel, action: str, start_pfn: int, nr_pages: int) -> str:

@@ -7,7 +7,7 @@ from memhp.linux.arch.arm64.choices import arm64
 from memhp.linux.arch.arm64.format import VALID
 from memhp.linux.arch.arm64.include.asm.pgtable_prot import pte_present
 from memhp.linux.arch.arm64.mm.split_kernel_leaf import PGTABLE_SPLIT_LOCK
-from memhp.linux.drivers.base.notify import Chains
+from memhp.linux.drivers.base.notify import register_memory_notifier
 from memhp.linux.mm.boot_memory import ACTIONS, prevent_bootmem_remove_notifier
 from memhp.linux.state import Kernel
 from memhp.units import align_down, align_up, is_aligned
@@ -18,7 +18,7 @@ KERNEL_FILE = "arch/arm64/mm/mmu.c"
 def prevent_memory_remove_init(k: Kernel) -> None:
     """Register the notifier: ``prevent_bootmem_remove_init()``, since 7.1 ``prevent_memory_remove_init()``."""
     if arm64(k.config).bootmem_remove != "unchecked":
-        k.statics(Chains).memory.append(prevent_memory_remove_notifier)
+        register_memory_notifier(k, prevent_memory_remove_notifier)
 
 
 def prevent_memory_remove_notifier(k: Kernel, action: str, start_pfn: int, nr_pages: int) -> str:

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from memhp.errors import KernelError
 from memhp.linux.state import Kernel
@@ -13,7 +13,8 @@ SuspendState = Literal["freeze", "mem", "disk"]
 """What is written to ``/sys/power/state``: to idle, to RAM, to disk."""
 
 
-class PmDevice(NamedTuple):
+@dataclass(frozen=True)
+class PmDevice:
     """A device that sleeps when the machine does: ``dev_pm_ops`` of its driver."""
 
     name: str
