@@ -84,6 +84,7 @@ class Lockstep:
                 refused = theirs.result == REFUSED and mine.result != "ok"
                 found.add(name, fact, theirs.result, REFUSED if refused else mine.result, self._context)
         model.session.k.hw.told = {}
+        model.session.k.hw.told_busy = set()
         compare_moment(found, name, shown, model.facts(), self._context)
         if memory is not None:
             hot, root = _added(model), memory.root()

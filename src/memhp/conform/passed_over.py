@@ -53,10 +53,30 @@ def tell_passed_over(
     gone = {index: _whole(of_kinds(each, GONE), sbm.sbs_per_mb) for index, each in flags.items()}
     order = [index for states in online_order(model.session.k) for index in sbm.blocks.each_rev(*states)]
     stopped = refused(requests, vm.device.geometry.block_size)
+    busy = model.session.k.hw.told_busy
+    busy |= in_parts(requests, sbm, vm.device.geometry.block_size, size)
     for index, tried in passed_over(gone, sbm, parse_size(step.to), order, stopped).items():
         for number, pages in enumerate(flags[index].reshape(sbm.sbs_per_mb, -1)):
+            first = index * size + number * pages.size
             if tried[number] and (at := in_the_way(pages)) is not None:
-                model.tell_in_use(index * size + number * pages.size + at)
+                model.tell_in_use(first + at)
+            elif tried[number]:
+                busy.add(Span(first, first + pages.size))
+
+
+def in_parts(requests: Sequence[str], sbm: SubBlockMode, block_size: int, pages: int) -> set[Span]:
+    """The memory blocks (PFNs) that the driver unplugged part by part though all of each was plugged.
+
+    It takes a whole block if it can; `pages` are those of a block, `block_size` bytes the unit of requests.
+    """
+    size = sbm.sb_size * sbm.sbs_per_mb
+    found: dict[int, bool] = {}
+    for request in requests:
+        match request.split():
+            case ["UNPLUG", at, count, *_]:
+                found.setdefault(int(at, 16) // size, int(count) * block_size < size)
+    blocks = [index for index, part in found.items() if part and _plugged(sbm, index).all()]
+    return {Span(index * pages, (index + 1) * pages) for index in blocks}
 
 
 def refused(requests: Sequence[str], block_size: int) -> Span | None:

@@ -27,6 +27,8 @@ class FrameDoors:
     """Frames (PFNs) from which allocations for a use and of an order are served first, while they are free: where
     another machine's allocator, which no rule foretells, had them from.
     """
+    told_busy: set[Span]
+    """Ranges (PFNs) that another machine could not empty in one go, though nothing in them shows why."""
 
     def may_fail(self, site: str) -> bool:
         """Whether the allocation at `site` (``file:function``) is made to fail: asked before memory is looked for."""

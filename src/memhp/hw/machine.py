@@ -49,6 +49,7 @@ class Machine(LockDoors, FrameDoors, Clock):
         self.faults: Faults | None = None
         """What has allocations fail while no stepper is in place."""
         self.told: dict[tuple[Use, int], list[Span]] = {}
+        self.told_busy: set[Span] = set()
         self.written: Written | None = None
         """A log of writes to page tables, while somebody keeps one."""
 

@@ -14,10 +14,11 @@ from memhp.facts.hidden_addresses import PAGE_SIZES
 from memhp.facts.kpageflags import ENTRY, Flags, online_pages, summary
 from memhp.facts.observed import Facts, observe
 from memhp.facts.source import DMESG, FileSource
-from memhp.spans import Span
+from memhp.spans import Span, SpanSet
 from memhp.target.captures.flatten import flatten
 from memhp.target.captures.write import record
 from memhp.target.guest.guest import Guest
+from memhp.units import MiB
 
 FILES = (
     *(f"/proc/{name}" for name in ("iomem", "zoneinfo", "buddyinfo", "vmstat", "meminfo", "pagetypeinfo", "cmdline")),
@@ -80,17 +81,28 @@ def step_files(guest: Guest, *, pages: bool = False) -> dict[str, str]:
     return files
 
 
+FLAGS_AT_ONCE = 16 * MiB
+"""Bytes of flags that are asked for at a time: most of what a request costs is not the flags."""
+
+
 def page_flags(guest: Guest, pages: Span) -> Flags:
     """``/proc/kpageflags`` of some page frames, those that the guest has."""
     at, size = pages.start * ENTRY, pages.size * ENTRY
-    words = f"dd if=/proc/kpageflags bs={size} count=1 skip={at} iflag=skip_bytes,fullblock 2>/dev/null"
+    words = f"dd if=/proc/kpageflags bs=64k count={size} skip={at} iflag=skip_bytes,count_bytes,fullblock 2>/dev/null"
     return np.frombuffer(guest.agent.run(words).output[:size], dtype=np.uint64)
 
 
 def _page_flags(guest: Guest, seen: FileSource) -> Iterator[str]:
     memory = memory_blocks.read(seen)
     page_size = observe(seen).page_size or PAGE_SIZES[0]
-    per, online = memory.block_size // page_size, online_pages(seen, memory, page_size)
-    for block in memory.blocks:
-        pages = Span(block.index * per, (block.index + 1) * per)
-        yield summary(block.name, pages.start, page_flags(guest, pages), online)
+    online = online_pages(seen, memory, page_size)
+    per = memory.block_size // page_size
+    most = max(1, FLAGS_AT_ONCE // (per * ENTRY))
+    numbers = sorted(block.index for block in memory.blocks)
+    for run in SpanSet.joined((number, number + 1) for number in numbers):
+        for first in range(*run, most):
+            end = min(run.end, first + most)
+            flags = page_flags(guest, Span(first * per, end * per))
+            for number in range(first, end):
+                at = (number - first) * per
+                yield summary(f"memory{number}", number * per, flags[at : at + per], online)
