@@ -4,6 +4,7 @@ It is served where QEMU has none (riscv64), and where it is to misbehave, which 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import os
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -80,17 +81,25 @@ def served_target(
 def serving(
     cache: Cache, qemu: Qemu, spec: GuestSpec, name: str, geometry: Geometry
 ) -> Iterator[tuple[Guest, Path]]:
-    """A guest with a served device, its driver loaded, and the socket that controls the device."""
+    """A guest with a served device, its driver loaded, and the socket that controls the device.
+
+    The sockets lose their names at once and are reached by descriptors of this process: no file is left, whatever
+    ends it.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        path, control = Path(folder) / "s", Path(folder) / "c"
-        server = Server(geometry, path, control, say=lambda _: None)
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        try:
-            with running(cache, qemu, attached(spec, name, path, geometry.region_size)) as guest:
-                guest.load("virtio_mem")
-                yield guest, control
-        finally:
-            server.stop()
-            thread.join()
-            server.close()
+        named = Path(folder) / "s", Path(folder) / "c"
+        server = Server(geometry, *named, say=lambda _: None)
+        files = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in named]
+    path, control = (Path(f"/proc/{os.getpid()}/fd/{file}") for file in files)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        with running(cache, qemu, attached(spec, name, path, geometry.region_size)) as guest:
+            guest.load("virtio_mem")
+            yield guest, control
+    finally:
+        server.stop()
+        thread.join()
+        server.close()
+        for file in files:
+            os.close(file)
