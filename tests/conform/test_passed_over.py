@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from memhp.conform.lockstep import Lockstep
-from memhp.conform.passed_over import in_the_way, passed_over
+from memhp.conform.passed_over import in_the_way, passed_over, refused
 from memhp.facts.kpageflags import KEPT, Flags
 from memhp.linux.drivers.virtio.virtio_mem_state import StateTable, SubBlockMode
 from memhp.linux.mm import users
@@ -54,6 +54,50 @@ def test_a_page_of_the_kernel_keeps_its_sub_block_and_block_and_kpageflags_tells
 
 def test_a_machine_without_kpageflags_differs_by_the_block_that_stayed() -> None:
     assert "/sys/devices/system/memory/memory36/state" in differing(Mute)
+
+
+def test_a_block_that_could_not_go_in_one_piece_is_told_by_the_requests_for_its_parts() -> None:
+    """As where a page of it is in a CPU's batch on its way to an LRU list (``mm/page_isolation.c``)."""
+    text = MachineText(preset="x86-vm", memory="1G", boot=Boot(memhp_default_state="online"))
+    real = Telling(ModelTarget.booted(machine_spec(text)).session)
+    both = Lockstep(real)
+    both.carry_out(schema.VirtioMem(size="2G", at="4G"))
+    both.carry_out(schema.Resize(to="512M"))
+    size, last = real.session.k.pages_per_block, (4 * GiB + 384 * MiB) >> 12
+    real.session.k.hw.told_busy.add(Span(last, last + size))
+    both.carry_out(schema.Resize(to="256M"))
+    parts = [each for each in real.requests() if each.endswith(" 1 ACK 0")]
+    assert len(parts) == 64
+    assert [each.fact for each in both.found.details if each.verdict == "differing"] == []
+    assert both.model.session.k.hw.told_busy == set()
+
+
+@pytest.mark.parametrize(
+    ("requests", "at"),
+    [
+        (["UNPLUG 0x108000000 64 ACK 0", "UNPLUG 0x100e00000 1 BUSY 0"], Span(0x100E00000, 0x101000000)),
+        (["UNPLUG 0x108000000 64 ERROR 0"], Span(0x108000000, 0x110000000)),
+        (["UNPLUG 0x108000000 64 BUSY 0", "UNPLUG 0x108000000 64 ACK 0"], None),
+        (["PLUG 0x108000000 64 BUSY 0"], None),
+        ([], None),
+    ],
+)
+def test_where_the_driver_left_it_is_what_the_device_refused_last(requests: list[str], at: Span | None) -> None:
+    assert refused(requests, 2 * MiB) == at
+
+
+@pytest.mark.parametrize(
+    ("after", "place", "tried"),
+    [("#### ###.", 5, ".... ..#."), ("#### ##..", 5, ".... ...."), ("##.# ....", 1, "...# ....")],
+)
+def test_a_driver_that_was_refused_had_tried_what_lies_above(after: str, place: int, tried: str) -> None:
+    """The sub-block at that place was refused; the higher block is taken first, each from its top."""
+    unit = 2 * MiB
+    sbm = SubBlockMode(StateTable(0), unit, 4, plugged=SpanSet([(0, 8)]))
+    gone = {index: np.array([each == "." for each in text]) for index, text in enumerate(after.split())}
+    found = passed_over(gone, sbm, unit, [1, 0], Span(place * unit, (place + 1) * unit))
+    lines = ["".join("#" if each else "." for each in found.get(index, [False] * 4)) for index in gone]
+    assert " ".join(lines) == tried
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 import io
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -33,7 +34,7 @@ def check_step(name: str, where: str) -> None:
         raise BadInput(f"{wanted}, got {name[:80]!r}", where=where, fix="0-before, 1-plugged, ...")
 
 
-def write(steps: dict[str, dict[str, str]], out: Path) -> None:
+def write(steps: Mapping[str, Mapping[str, str | bytes]], out: Path) -> None:
     """Write steps by name: an archive where the name ends like one, else a folder.
 
     Raises :class:`memhp.errors.BadInput` where there is something already, or nothing can be written.
@@ -48,19 +49,24 @@ def write(steps: dict[str, dict[str, str]], out: Path) -> None:
             _write_archive(steps, draft, mode)
 
 
-def _write_folder(steps: dict[str, dict[str, str]], folder: Path) -> None:
+def data_of(content: str | bytes) -> bytes:
+    """A file's bytes."""
+    return content.encode() if isinstance(content, str) else content
+
+
+def _write_folder(steps: Mapping[str, Mapping[str, str | bytes]], folder: Path) -> None:
     for step, files in steps.items():
         (folder / step).mkdir(parents=True)
         for name, text in files.items():
-            (folder / step / name).write_text(text, encoding="utf-8")
+            (folder / step / name).write_bytes(data_of(text))
 
 
-def _write_archive(steps: dict[str, dict[str, str]], path: Path, mode: str) -> None:
+def _write_archive(steps: Mapping[str, Mapping[str, str | bytes]], path: Path, mode: str) -> None:
     """Equal steps give equal bytes: members carry no time and no owner."""
     with path.open("wb") as file, tarfile.open(fileobj=file, mode=mode) as tar:  # type: ignore[call-overload]
         for step, files in steps.items():
             for name, text in files.items():
-                data = text.encode()
+                data = data_of(text)
                 member = tarfile.TarInfo(f"{step}/{name}")
                 member.size, member.mode = len(data), 0o644
                 tar.addfile(member, io.BytesIO(data))

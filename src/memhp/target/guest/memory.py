@@ -57,7 +57,9 @@ class GuestMemory:
     def __init__(self, guest: Guest) -> None:
         mtree = guest.monitor.execute("human-monitor-command", command_line="info mtree -f")
         self.pieces = pieces(mtree, guest.shared)
-        self.info = self._vmcoreinfo(guest)
+        self.noted = self._noted(guest)
+        """The text of the kernel's own notes."""
+        self.info: VmCoreInfo = parse_vmcoreinfo(self.noted, where=f"guest {guest.release}")
 
     def root(self) -> Root:
         """The kernel's page tables."""
@@ -79,7 +81,7 @@ class GuestMemory:
             raise MissingTables(missing)
         return np.frombuffer(b"".join(frame or b"" for frame in frames), dtype="<u8").reshape(pfns.size, -1)
 
-    def _vmcoreinfo(self, guest: Guest) -> VmCoreInfo:
+    def _noted(self, guest: Guest) -> bytes:
         words = guest.agent.run("cat /sys/kernel/vmcoreinfo").text.split()
         note = self.read(int(words[0], 16), int(words[1], 16)) if len(words) == 2 else None
         if note is None:
@@ -88,4 +90,4 @@ class GuestMemory:
             )
         name_size, text_size, _ = _NOTE.unpack_from(note)
         start = _NOTE.size + (name_size + 3 & ~3)
-        return parse_vmcoreinfo(note[start : start + text_size], where=f"guest {guest.release}")
+        return note[start : start + text_size]

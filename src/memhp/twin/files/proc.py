@@ -13,6 +13,7 @@ from memhp.facts.derive import buddyinfo_of, meminfo_of, pagetypeinfo_of, resour
 from memhp.facts.kpageflags import ENTRY, KEPT
 from memhp.hw.memory import Use
 from memhp.linux.fs.proc.page import flags_of_no_page
+from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -99,6 +100,8 @@ def flags(k: Kernel, pfns: Span) -> Words:
         marks = sum(1 << KEPT[name] for flag, name in MARKED.items() if flag in each)
         part = slice(start - pfns.start, end - pfns.start)
         found[part] |= np.uint64(marks) * there[part]
+        if PageFlags.OFFLINE in each and pfn_to_online_page(k, start):
+            found[part][~there[part]] = 1 << KEPT["OFFLINE"]
     return found
 
 
