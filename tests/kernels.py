@@ -127,6 +127,8 @@ def zone_picture(zone: Zone) -> dict[str, Any]:
 class OneByOne:
     """A stepper that lets everything happen, one access at a time, and makes the `failing`-th allocation fail."""
 
+    listens = True
+
     def __init__(self, failing: int | None = None) -> None:
         self.failing = failing
         self.asked: list[str] = []
@@ -134,7 +136,7 @@ class OneByOne:
     def step(self, access: Access) -> None:
         """Nobody else wants to run."""
 
-    def data(self, access: Access) -> None:
+    def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         pass
 
     def loads(self, table: Table, index: int, count: int) -> int:

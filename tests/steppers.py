@@ -14,13 +14,15 @@ from memhp.spans import Span
 class Recorder:
     """A stepper that never switches: it takes everything apart into single accesses and writes them down."""
 
+    listens = True
+
     def __init__(self) -> None:
         self.accesses: list[Access] = []
 
     def step(self, access: Access) -> None:
         self.accesses.append(access)
 
-    def data(self, access: Access) -> None:
+    def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         pass
 
     def loads(self, table: Table, index: int, count: int) -> int:

@@ -38,6 +38,8 @@ BLOCK = "drivers/base/memory.c:add_memory_block"
 class FailsOnce:
     """A stepper under which the allocation at one site fails, the first or a later time."""
 
+    listens = True
+
     def __init__(self, site: str, time: int) -> None:
         self.site = site
         self.left = time
@@ -45,7 +47,7 @@ class FailsOnce:
     def step(self, access: Access) -> None:
         pass
 
-    def data(self, access: Access) -> None:
+    def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         pass
 
     def loads(self, table: Table, index: int, count: int) -> int:

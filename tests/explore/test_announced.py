@@ -159,16 +159,19 @@ PAGEBLOCK_BITS = {"zone0/Normal.migratetypes", "zone0/Normal.isolated"}
 
 
 class Listener:
-    """A stepper that lets everything happen at once and keeps the names of what is accessed."""
+    """A stepper that lets everything happen at once and keeps the names of what is written."""
+
+    listens = True
 
     def __init__(self) -> None:
         self.watched: frozenset[str] = frozenset()
         self.written: set[str] = set()
 
-    def step(self, access: Access) -> None:
-        self.data(access)
+    def data(self, name: str, start: int, end: int, *, write: bool) -> None:
+        if write:
+            self.written.add(name)
 
-    def data(self, access: Access) -> None:
+    def step(self, access: Access) -> None:
         target = access.target
         if access.kind not in ("read", "load") and isinstance(target, Part | Level | str):
             self.written.add(target if isinstance(target, str) else target.name)

@@ -11,11 +11,11 @@ from memhp.explore.cases.actors import boot, dimm, hot_add, hot_remove
 from memhp.explore.doors.announced import announce
 from memhp.explore.doors.digest import digest
 from memhp.explore.doors.kernel_image import KernelImage
-from memhp.hw.memory import Owner, Use
-from memhp.hw.stepper import Access
+from memhp.hw.memory import ROOM, Owner, Use
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.mm.page_alloc import alloc_pages
 from memhp.linux.state import Kernel
+from memhp.spans import Span
 from memhp.units import KiB
 
 ANYBODY = Owner(Use.KERNEL, "anybody")
@@ -51,16 +51,56 @@ def test_what_is_done_to_one_copy_is_done_to_no_other(what: str, where: Configur
     assert digest(other) == digest(k) == digest(image.copy()) == before
 
 
+@pytest.mark.parametrize("where", CONFIGURATIONS, ids=str)
+@pytest.mark.parametrize("what", CHANGES)
+def test_two_kernels_are_alike_until_something_is_done_to_one_and_again_when_it_is_done_to_the_other(
+    what: str, where: Configuration
+) -> None:
+    k = booted(where)
+    announce(k, frozenset())
+    image = KernelImage(k)
+    one, other = image.copy(), image.copy()
+    assert KernelImage(one).likeness() == KernelImage(other).likeness()
+    CHANGES[what](one)
+    assert KernelImage(one).likeness() != KernelImage(other).likeness()
+    CHANGES[what](other)
+    assert KernelImage(one).likeness() == KernelImage(other).likeness()
+
+
+def test_kernels_that_logged_the_same_in_another_order_are_not_alike() -> None:
+    k = booted(CONFIGURATIONS[0])
+    announce(k, frozenset())
+    one, other = KernelImage(k).copy(), KernelImage(k).copy()
+    for copy, lines in ((one, "ab"), (other, "ba")):
+        for line in lines:
+            copy.hw.log(line)
+    assert KernelImage(one).likeness() != KernelImage(other).likeness()
+
+
+def test_a_copy_takes_more_tables_than_it_had_room_for_and_forgets_none() -> None:
+    k = booted(CONFIGURATIONS[0])
+    arena = KernelImage(k).copy().hw.memory.arena
+    before = {frame: arena.row(frame).tolist() for span in arena.frames() for frame in range(*span)}  # type: ignore[union-attr]
+    more = Span(1 << 40, (1 << 40) + 3 * ROOM)
+    arena.add(more)
+    for view in arena.views(more):
+        assert not view.any()
+        view[:] = 7
+    assert {frame: arena.row(frame).tolist() for frame in before} == before  # type: ignore[union-attr]
+    assert all(arena.row(frame)[0] == 7 for frame in range(*more))  # type: ignore[index]
+
+
 class Listener:
     """A stepper that notes what it is told."""
 
     watched: frozenset[str] = frozenset()
+    listens = True
 
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def data(self, access: Access) -> None:
-        self.heard.append(str(access))
+    def data(self, name: str, start: int, end: int, *, write: bool) -> None:
+        self.heard.append(f"{'write' if write else 'read'} {name} [{start}-{end})")
 
     def wrote(self, key: str) -> None:
         self.heard.append(key)

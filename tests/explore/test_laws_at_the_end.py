@@ -6,8 +6,24 @@ import pytest
 from memhp.check import breaches_of, check_all
 from memhp.check.law import Breach
 from memhp.explore.cases import actors, case
+from memhp.explore.engine.search import search
 from memhp.explore.engine.shortest import decide
 from memhp.linux.state import Kernel
+
+
+def test_executions_that_end_alike_in_everything_are_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[Kernel] = []
+
+    def judge(k: Kernel) -> list[Breach]:
+        judged.append(k)
+        return breaches_of(k)
+
+    monkeypatch.setattr(actors, "breaches_of", judge)
+    run = case("pagemap-lookup-vs-unmap").program("generic").run()
+    verdict = search(run)
+    run.close()
+    assert verdict.word == "safe"
+    assert 0 < len(judged) < verdict.coverage.executions
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,17 @@ class Counters:
 class Listener:
     """A stepper that keeps what is announced to it."""
 
+    listens = True
+
     def __init__(self) -> None:
-        self.heard: list[Access] = []
+        self.heard: list[tuple[Part, bool]] = []
+        """What was accessed, and whether written."""
 
     def step(self, access: Access) -> None:
         raise AssertionError(access)
 
-    def data(self, access: Access) -> None:
-        self.heard.append(access)
+    def data(self, name: str, start: int, end: int, *, write: bool) -> None:
+        self.heard.append((Part(name, start, end), write))
 
     def loads(self, table: Table, index: int, count: int) -> int:
         raise AssertionError(table)
@@ -42,7 +45,7 @@ class Listener:
         raise AssertionError(why)
 
 
-def heard_of(k: Kernel) -> list[Access]:
+def heard_of(k: Kernel) -> list[tuple[Part, bool]]:
     k.hw.stepper = listener = Listener()
     k.statics(Counters).by_pfn.get(7)
     k.hw.stepper = None
@@ -63,7 +66,7 @@ def test_a_copy_of_a_kernel_has_copies_of_them() -> None:
 
 def test_shared_ones_announce_accesses_to_the_machine_of_their_kernel() -> None:
     k = kernel("riscv64")
-    read = [Access("read", Part("by_pfn", 7, 8))]
+    read = [(Part("by_pfn", 7, 8), False)]
     assert heard_of(k) == read
     copy = deepcopy(k)
     assert heard_of(copy) == read

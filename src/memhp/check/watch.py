@@ -48,10 +48,13 @@ class Watch:
         self._resources = ResourceChanges()
         self._broken: set[str] = set()
         self._notes: dict[str, list[Note]] = {}
+        self._first: FirstLook | None = None
+        """What its copies go on from, and itself if it is one, until it looks again."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy goes on from the same look, of which nothing has to be copied but what names the machine's objects."""
-        return _go_on, (FirstLook(self), self._k, self._resources)
+        self._first = self._first or FirstLook(self)
+        return _go_on, (self._first, self._k, self._resources)
 
     def check(self) -> tuple[list[Breach], list[Note]]:
         """Every place where a law does not hold now, and what the laws allow but a reader may want to know."""
@@ -84,6 +87,7 @@ class Watch:
     def _see(self) -> MachineView | None:
         """Look again: a look confined to what changed since the last one; None the first time."""
         k, old = self._k, self._look
+        self._first = None
         if old is None or k.hw.written is None:
             k.hw.written = Written(k.hw.fmt)
             self._look = look = MachineView(k)
@@ -159,6 +163,7 @@ def _go_on(first: FirstLook, k: Kernel, resources: ResourceChanges) -> Watch:
     other._k, other._resources = k, resources
     other._look = first.watch._look.of(k) if first.watch._look is not None else None
     other._seen, other._notes = dict(first.watch._seen), dict(first.watch._notes)
+    other._first = first
     return other
 
 

@@ -10,10 +10,12 @@ from memhp.hw.tlb import Table
 class InOrder:
     """Nobody else runs, all loads of a run happen at once, and no allocation fails."""
 
+    listens = False
+
     def step(self, access: Access) -> None:
         """Nobody else runs."""
 
-    def data(self, access: Access) -> None:
+    def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         """Nobody else looks."""
 
     def loads(self, table: Table, index: int, count: int) -> int:

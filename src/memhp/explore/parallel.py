@@ -6,6 +6,7 @@ their number.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import gc
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -81,15 +82,30 @@ def _run_of(job: Searchable, shared: frozenset[Hashable]) -> Iterator[Run]:
     _kept.job = job
 
 
+SELDOM = 20_000
+"""Objects made and not gone between two looks for garbage that goes in circles, such as kernels that were copied."""
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Look for garbage seldom: thousands of copies of a kernel come and go."""
+    before = gc.get_threshold()
+    gc.set_threshold(SELDOM, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 def search_part(job: Searchable, start: Start, shared: frozenset[Hashable], budget: int) -> Found:
     """Search a part of a job, whose threads are known to share this: what a worker does."""
-    with _run_of(job, shared) as run:
+    with _seldom_collected(), _run_of(job, shared) as run:
         return Part(run, replace(job.searched_within, stop_at_failure=True), start, budget).look()
 
 
 def tell_failure(job: Searchable, failure: Failure, shared: frozenset[Hashable]) -> Failure:
     """The failure of a job as its schedule is told: what a worker does."""
-    with _run_of(job, shared) as run:
+    with _seldom_collected(), _run_of(job, shared) as run:
         return as_told(run, failure, job.searched_within)
 
 

@@ -26,6 +26,11 @@ MAP_NORESERVE = 0x4000
 LARGE_PAGE = 1 << 21
 """Bytes of a large page of the host."""
 
+SMALL_COPY = 1 << 23
+"""Bytes of tables up to which a copy takes memory that the process has already: addresses of its own cost more."""
+ROOM = 32
+"""Tables for which such a copy has room at first."""
+
 RESERVATION = 1 << 36
 """Bytes of address space asked for at first for the arena; halved until the host grants it."""
 
@@ -86,9 +91,12 @@ class Owner(NamedTuple):
 class Arena:
     """The contents of table frames: rows of ``entries`` 64-bit words, and which row stands for which frame."""
 
-    def __init__(self, entries: int) -> None:
+    def __init__(self, entries: int, rows: U64 | None = None) -> None:
+        """Without tables; `rows` is where they are put at first, shape [n, entries]: by default, addresses are reserved
+        for as many as there may be.
+        """
         self.entries = entries
-        self._area, self._rows = _reserve(entries)
+        self._area, self._rows = _reserve(entries) if rows is None else (None, rows)
         self._next = 0
         self._row_of: SpanMap[int] = SpanMap()
         """PFN span → (row - PFN), the same for a whole run of neighbours."""
@@ -100,7 +108,11 @@ class Arena:
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Arena":
         """A copy with the same contents, which costs what the tables take and not what is reserved for more."""
-        copy = Arena(self.entries)
+        rows = None
+        if self._next * self.entries * 8 <= SMALL_COPY:
+            rows = np.empty((self._next + ROOM, self.entries), dtype=np.uint64)
+            rows[self._next :] = 0
+        copy = Arena(self.entries, rows)
         copy._grow(self._next)
         copy._next = self._next
         copy._use_large_pages()

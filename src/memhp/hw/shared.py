@@ -62,8 +62,8 @@ class SharedMap(SpanMap[V]):
 
     def _announce(self, kind: str, start: int, end: int) -> None:
         stepper = self._machine.stepper
-        if stepper is not None:
-            stepper.data(Access(kind, Part(self.name, start, end)))
+        if stepper is not None and stepper.listens:
+            stepper.data(self.name, start, end, write=kind == "write")
 
     def __len__(self) -> int:
         self._announce("read", 0, EVERYTHING)
@@ -253,8 +253,8 @@ class SharedSet(SpanSet):
 
     def _write_head(self) -> None:
         stepper = self._map._machine.stepper
-        if stepper is not None and self.head:
-            stepper.data(Access("write", Part(self.head, 0, 1)))
+        if stepper is not None and stepper.listens and self.head:
+            stepper.data(self.head, 0, 1, write=True)
 
     def add(self, start: int, end: int) -> None:
         """Put ``[start, end)`` in."""
@@ -368,7 +368,8 @@ class SharedDict(MutableMapping[K, V]):
         stepper = self._machine.stepper
         if stepper is not None:
             at = 0 if whole else self._numbers.setdefault(key, len(self._numbers))
-            stepper.data(Access(kind, Part(self.name, at, EVERYTHING if whole else at + 1)))
+            if stepper.listens:
+                stepper.data(self.name, at, EVERYTHING if whole else at + 1, write=kind == "write")
 
     def __getitem__(self, key: K) -> V:
         self._announce("read", key)

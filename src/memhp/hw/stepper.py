@@ -41,10 +41,13 @@ class Access(NamedTuple):
 class Stepper(Protocol):
     """What the explorer puts behind the doors."""
 
+    listens: bool
+    """Whether plain accesses to shared data are to be told to it now."""
+
     def step(self, access: Access) -> None:
         """An access is about to happen; another CPU may run first."""
 
-    def data(self, access: Access) -> None:
+    def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         """A plain read or write of shared data (a :class:`Part`) is about to happen; it is no step of its own."""
 
     def loads(self, table: Table, index: int, count: int) -> int:

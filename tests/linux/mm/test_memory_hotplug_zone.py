@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels import PLUG_AT, OneByOne, blocks, kernel, plug, refused
-from memhp.hw.stepper import Access, Part
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory import valid_zones
 from memhp.linux.drivers.base.memory_groups import memory_group_register_dynamic, memory_group_register_static
@@ -334,10 +333,9 @@ class Written(OneByOne):
         super().__init__()
         self.names: set[str] = set()
 
-    def data(self, access: Access) -> None:
-        assert isinstance(access.target, Part)
-        if access.kind == "write":
-            self.names.add(access.target.name)
+    def data(self, name: str, start: int, end: int, *, write: bool) -> None:
+        if write:
+            self.names.add(name)
 
 
 def test_pages_that_leave_their_zone_leave_the_bits_of_their_pageblocks_as_they_are() -> None:

@@ -335,6 +335,8 @@ def test_blocks_of_each_order_are_those_that_merging_neighbours_leaves(holes: li
 class _Failing:
     """An explorer that lets the n-th allocation fail and does nothing else."""
 
+    listens = True
+
     def __init__(self, n: int) -> None:
         self.left = n
         self.asked: list[str] = []
@@ -342,7 +344,7 @@ class _Failing:
     def step(self, access: Access) -> None:
         """Nobody else runs."""
 
-    def data(self, access: Access) -> None:
+    def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         pass
 
     def loads(self, table: Table, index: int, count: int) -> int:

@@ -21,7 +21,6 @@ from typing import Any
 
 from memhp.hw.machine import Machine
 from memhp.hw.shared import EVERYTHING, SharedDict, SharedMap, SharedSet
-from memhp.hw.stepper import Access, Part
 from memhp.linux.state import Kernel, Shared
 from memhp.spans import SpanMap, SpanSet
 
@@ -61,8 +60,10 @@ class Field:
         except KeyError:
             raise AttributeError(self._name) from None
         to = state.get("_announces_to")
-        if to is not None and to[0].stepper is not None:
-            to[0].stepper.data(Access("read", Part(_field_name(to[1], self._name, value), 0, 1)))
+        if to is not None:
+            stepper = to[0].stepper
+            if stepper is not None and stepper.listens:
+                stepper.data(_field_name(to[1], self._name, value), 0, 1, write=False)
         return value
 
     def __set__(self, holder: Any, value: object) -> None:
@@ -90,8 +91,8 @@ def announcing(kind: type, watched: frozenset[str]) -> type:
         key = f"{kind.__name__}.{name}"
         stepper = machine.stepper
         value = announced(value, machine, stepper.watched if stepper is not None else None, prefix + name, key)
-        if stepper is not None:
-            stepper.data(Access("write", Part(_field_name(prefix, name, value), 0, 1)))
+        if stepper is not None and stepper.listens:
+            stepper.data(_field_name(prefix, name, value), 0, 1, write=True)
             stepper.wrote(key)
         put(self, name, value)
 
@@ -128,7 +129,7 @@ class QuietMap(SharedMap[Any]):
         if kind == "write":
             super()._announce(kind, start, end)
             stepper: Any = self._machine.stepper
-            if stepper is not None:
+            if stepper is not None and stepper.listens:
                 stepper.wrote(self.name)
 
 
@@ -143,10 +144,11 @@ class Container:
     def say(self, kind: str, start: int = 0, end: int = EVERYTHING) -> None:
         """Announce an access to a part, or to all of it."""
         machine, name, key = self._to
-        if machine.stepper is not None:
-            machine.stepper.data(Access(kind, Part(name, start, end)))
+        stepper = machine.stepper
+        if stepper is not None and stepper.listens:
+            stepper.data(name, start, end, write=kind == "write")
             if kind == "write":
-                machine.stepper.wrote(key)
+                stepper.wrote(key)
 
     def put(self, value: Any, at: object) -> Any:
         """A value that is put in, as it is to stand there."""

@@ -5,7 +5,7 @@ what :func:`copy.deepcopy` does.
 
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Hashable
 from copy import deepcopy
 from types import FunctionType, ModuleType
 from typing import Any
@@ -31,22 +31,57 @@ class KernelImage:
         data = io.BytesIO()
         _Pickler(data, self._common).dump(k)
         self._data = data.getvalue()
-        self._tables = [number for number, one in enumerate(self._common) if isinstance(one, Arena)]
+        self._tables = {number: one for number, one in enumerate(self._common) if isinstance(one, Arena)}
+
+    def likeness(self) -> Hashable:
+        """What is equal only for kernels that stand alike in everything, down to the order of what they logged.
+
+        What they have in common counts by identity; the likeness holds on to it. Kernels that came about in different
+        ways may differ in it though they stand alike.
+        """
+        others = (_Identity(one) for number, one in enumerate(self._common) if number not in self._tables)
+        contents = ((span, view.tobytes()) for arena in self._tables.values() for span in arena.frames()
+                    for view in arena.views(span))  # fmt: skip
+        return self._data, tuple(others), tuple(contents)
 
     def copy(self) -> Kernel:
         """The kernel as it stood."""
         common = self._common[:]
-        for number in self._tables:
-            common[number] = deepcopy(common[number])
-        reader = _Unpickler(io.BytesIO(self._data))
-        reader.persistent_load = common.__getitem__
-        k = reader.load()
+        for number, tables in self._tables.items():
+            common[number] = deepcopy(tables)
+        k = _Unpickler(io.BytesIO(self._data), common).load()
         assert isinstance(k, Kernel)
         return k
 
 
+class _Identity:
+    """An object that is equal to itself only."""
+
+    __slots__ = ("_one",)
+
+    def __init__(self, one: object) -> None:
+        self._one = one
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self._one is other._one
+
+    def __hash__(self) -> int:
+        return id(self._one)
+
+
+def _in_common(number: int) -> Any:
+    """What all copies have in common, by number: a name for it in the bytes, of which each reader has its own."""
+    raise NotImplementedError(number)
+
+
 class _Unpickler(pickle.Unpickler):
-    persistent_load: Callable[[Any], Any]
+    def __init__(self, file: io.BytesIO, common: list[object]) -> None:
+        super().__init__(file)
+        self._get = common.__getitem__
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What is in common by number."""
+        return self._get if name == _in_common.__name__ else super().find_class(module, name)
 
 
 class _Pickler(pickle.Pickler):
@@ -55,20 +90,19 @@ class _Pickler(pickle.Pickler):
         self._common = common
         self._numbers: dict[int, int] = {}
 
-    def persistent_id(self, obj: Any) -> int | None:
-        """The number of what is not gone into."""
-        if not isinstance(obj, (*SHARED, Arena)):
-            return None
+    def reducer_override(self, obj: Any) -> Any:
+        """What is not gone into goes by a number; containers that announce what is done to them are filled without."""
+        if isinstance(obj, (*SHARED, Arena)) and obj is not _in_common:
+            return _in_common, (self._number(obj),)
+        if isinstance(obj, Container):
+            return type(obj), (), _contents(obj), None, None, _fill
+        return NotImplemented
+
+    def _number(self, obj: object) -> int:
         number = self._numbers.setdefault(id(obj), len(self._common))
         if number == len(self._common):
             self._common.append(obj)
         return number
-
-    def reducer_override(self, obj: Any) -> Any:
-        """Containers that announce what is done to them are filled without that."""
-        if isinstance(obj, Container):
-            return type(obj), (), _contents(obj), None, None, _fill
-        return NotImplemented
 
 
 def _contents(container: Any) -> tuple[object, ...]:

@@ -122,7 +122,10 @@ class KernelRun:
         self.grain: tuple[str, ...] = GRAIN
         self._live: int
         """How many of the steps done the greenlets have done; they are rebuilt when it is not all."""
-        self._at_start: KernelImage | None = None
+        self._images: dict[frozenset[str] | None, KernelImage] = {}
+        """The kernel before the first step, by what reads of it are announced."""
+        self._said: dict[Hashable, str | None] = {}
+        """What the program's check said of the states in which executions ended."""
         self._greenlets: list[greenlet] = []
         self._kernel: Kernel
         self._stepper: Doors
@@ -134,7 +137,6 @@ class KernelRun:
         """Each actor before its first step: nothing of its code has run, and the kernel is copied when it has to."""
         self.unseen.clear()
         self._live = -1
-        self._at_start = None
         self.pending: list[Op | None] = [BEGIN for _ in self.names]
         self._raised: str | None = None
         self.broken: str | None = self._broken_now(self._program.kernel)
@@ -142,13 +144,7 @@ class KernelRun:
 
     def _set_up(self, again: Sequence[_Done]) -> None:
         """A fresh copy of the kernel, each actor before its first step; the steps `again` are to be done once more."""
-        if self._at_start is None:
-            if self._program.check is not None:
-                remember(self._program.kernel)
-            announcing = deepcopy(self._program.kernel)
-            announce(announcing, reads_watched(self.shared))
-            self._at_start = KernelImage(announcing)
-        k = self._at_start.copy()
+        k = self._image(reads_watched(self.shared)).copy()
         k.hw.stepper = stepper = Doors(k, self._program.failures, self.shared, again, self.unseen)
         self._kernel, self._stepper = k, stepper
         self._picture = None
@@ -157,6 +153,17 @@ class KernelRun:
         self._greenlets = [greenlet(actor) for actor in self._program.actors]
         self.pending = [BEGIN for _ in self.names]
         self.broken = self._broken_now(k)
+
+    def _image(self, watched: frozenset[str] | None) -> KernelImage:
+        """The kernel before the first step, of which executions get copies."""
+        image = self._images.get(watched)
+        if image is None:
+            if self._program.check is not None:
+                remember(self._program.kernel)
+            announcing = deepcopy(self._program.kernel)
+            announce(announcing, watched)
+            image = self._images[watched] = KernelImage(announcing)
+        return image
 
     def _resume(self, thread: int, way: int) -> DoorOp | None:
         """Let an actor run until it waits for its turn; what it does next, None when it has ended."""
@@ -190,6 +197,7 @@ class KernelRun:
         """Let an actor take a new step, and run to its next one."""
         stepper = self._stepper
         stepper.doing, stepper.along, stepper.changed, stepper.touched, stepper.data_seen = op, 0, [], [], {}
+        stepper.listens = True
         stepper.notes_places = self.notes_places
         self.pending[thread] = self._resume(thread, way)
         self.broken = self._broken_now(self._kernel)
@@ -394,6 +402,9 @@ class KernelRun:
         """What has gone wrong: a law broken, an actor that raised, or what the program's check says at the end."""
         if self.broken is None and self._program.check is not None and not any(self.pending):
             k = self._live_kernel()
-            k.hw.stepper = None
-            return self._program.check(k)
+            k.hw.stepper = k.hw.faults = None
+            end = KernelImage(k).likeness()
+            if end not in self._said:
+                self._said[end] = self._program.check(k)
+            return self._said[end]
         return self.broken

@@ -104,6 +104,8 @@ class Doors:
         """The actor that runs."""
         self.doing: DoorOp | None = None
         """The new step that it was told to take."""
+        self.listens = False
+        """Whether it does a new step; what those do that are done once more is known."""
         self.along = 0
         """How many steps it has taken along since."""
         self.changed: list[Access] = []
@@ -206,27 +208,28 @@ class Doors:
             touches = touched(self._kernel, access)
             if self._takes_along(access, touches):
                 self._ghost.look(hw, access, place)
-                self._note(access, marked=True)
+                self._note(access)
                 return
             op = _op(access, touches)
             self._ask(op)
         self._ghost.look(hw, access, op.where)
-        self._note(access, marked=True, a_step=True)
+        self._note(access, a_step=True)
 
-    def data(self, access: Access) -> None:
+    def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         """An actor reads or writes shared data; new steps remember it, those that are done once more do not."""
         if getcurrent() is not self._hub:
-            self._note(access)
+            self._remember(Data(name, start, end, write))
 
     def wrote(self, sort: str) -> None:
         """A sort of state (:mod:`memhp.explore.doors.announced`) is written: its reads must be announced."""
         if self.watched is not None and sort not in self.watched and getcurrent() is not self._hub:
             self._written.add(("reads of", sort))
 
-    def _note(self, access: Access, *, marked: bool = False, a_step: bool = False) -> None:
-        if self.doing is None or not isinstance(access.target, Part):
-            return
-        one = Data(*access.target, access.kind != "read", marked, a_step)
+    def _note(self, access: Access, *, a_step: bool = False) -> None:
+        if self.listens and isinstance(access.target, Part):
+            self._remember(Data(*access.target, access.kind != "read", True, a_step))
+
+    def _remember(self, one: Data) -> None:
         if self.notes_places:
             self.data_seen.setdefault(one, self._where())
         else:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from memhp.explore.engine.op import ALONE
-from memhp.hw.format import Format
+from memhp.hw.format import U64, Format
 from memhp.hw.ledger import Violation
 from memhp.hw.machine import Machine
 from memhp.hw.memory import Use
@@ -39,6 +40,28 @@ class _Life(NamedTuple):
     """Who cleared that entry."""
 
 
+class _Pointers(NamedTuple):
+    """Where the entries of a table lead, as it was last seen."""
+
+    entries: U64
+    order: npt.NDArray[np.intp]
+    """The entries' indexes, by the frame that they lead to, whatever sort of entry they are."""
+    frames: U64
+    """Those frames, ascending."""
+
+    @classmethod
+    def of(cls, fmt: Format, entries: U64) -> "_Pointers":
+        """Of a table with these entries."""
+        frames = fmt.table_pfn(entries)
+        order = np.argsort(frames, kind="stable")
+        return cls(entries.copy(), order, frames[order])
+
+    def near(self, start: int, end: int) -> npt.NDArray[np.intp]:
+        """The entries, ascending, that lead to a frame in ``[start, end)``."""
+        first, last = self.frames.searchsorted(np.array((max(start, 0), max(end, 0)), dtype=np.uint64))
+        return np.sort(self.order[first:last])
+
+
 class Ghost:
     """Watches accesses at the doors, each just before it happens."""
 
@@ -46,6 +69,8 @@ class Ghost:
         self._fmt = hw.fmt
         self._vmemmap = vmemmap
         self._lives: dict[int, _Life] = {}
+        self._pointers: dict[int, _Pointers] = {}
+        """By frame of a table."""
 
     def look(self, hw: Machine, access: Access, place: Place) -> None:
         """Judge an access, and remember what it does. Breaks go to ``hw.violations``; `place` tells where."""
@@ -75,11 +100,11 @@ class Ghost:
             pages = fmt.pages_at(table.height)
             # What a leaf's number says beside its first frame, such as a Svnapot run's size, adds less than it maps.
             most = pages << fmt.napot_order if table.height == 0 else pages
-            number = fmt.table_pfn(row)
-            near = np.flatnonzero((number > frames.start - pages) & (number < frames.end + most))
+            near = self._leading(table.frame, row).near(frames.start - pages + 1, frames.end + most)
             if not len(near):
                 continue
-            some, to = row[near], number[near]
+            some = row[near]
+            to = fmt.table_pfn(some)
             leads = fmt.is_table(some, table.height) & (to >= frames.start) & (to < frames.end)
             size = fmt.levels[table.height].size
             first, last = (self._vmemmap.start - table.va) // size, -(-(self._vmemmap.end - table.va) // size)
@@ -88,6 +113,13 @@ class Ghost:
             leads |= maps & (near >= first) & (near < last)
             for index in near[leads].tolist():
                 hw.expect_clear(table, index, row[index : index + 1], place(table))
+
+    def _leading(self, frame: int, row: U64) -> _Pointers:
+        """Where the entries of a table lead now."""
+        seen = self._pointers.get(frame)
+        if seen is None or not (seen.entries == row).all():
+            seen = self._pointers[frame] = _Pointers.of(self._fmt, row)
+        return seen
 
     def _entry(self, hw: Machine, access: Access, table: Table, place: Place) -> None:
         if hw.memory.arena.row(table.frame) is None:
