@@ -35,7 +35,7 @@ COMPLETE = "_MEMHP_COMPLETE"
 NO_THREAD = "can't start new thread"
 """What CPython says where the system starts no thread: Modules/_threadmodule.c:thread_PyThread_start_new_thread()."""
 
-LONGEST_COMPLAINT = 600
+LONGEST_COMPLAINT = 800
 """Characters of a complaint; a longer one loses its middle, which is some value that was far too long."""
 
 
