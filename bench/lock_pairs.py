@@ -46,6 +46,7 @@ from memhp.linux.mm.memory_hotplug_online import (
 from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages, take_each_off_buddy, take_pages_off_buddy
 from memhp.linux.mm.pgd import INIT_MM
+from memhp.linux.mm.soft_offline import soft_offline_page
 from memhp.linux.mm.vmalloc import pcpu_create_chunk, vfree, vmalloc, vmalloc_huge
 from memhp.linux.mm.watermarks import set_recommended_min_free_kbytes
 from memhp.linux.mmzone import ZoneType
@@ -263,6 +264,7 @@ def _actors(page: Span, last: Span) -> dict[str, Callable[[Kernel], object]]:
         "vfree": lambda k: vfree(k, "old"),
         "memory-failure": lambda k: memory_failure(k, last.start),
         "memory-failure-next": lambda k: memory_failure(k, last.start - 1),
+        "soft-offline": lambda k: soft_offline_page(k, last.start),
         "kpagecount": read_counts,
         "ptdump": dump,
         "read": read_page,
@@ -274,6 +276,7 @@ def _actors(page: Span, last: Span) -> dict[str, Callable[[Kernel], object]]:
 PAIRS = (
     ("allocate", "allocate"), ("allocate-movable", "free"), ("contiguous", "allocate"), ("watermarks", "watermarks"),
     ("memory-failure", "allocate-movable"), ("memory-failure", "free"),
+    ("soft-offline", "memory-failure"), ("soft-offline", "add"), ("soft-offline", "allocate-movable"),
     ("memory-failure", "memory-failure"), ("memory-failure", "memory-failure-next"),
     ("take", "free"), ("take", "allocate-movable"),
     ("add", "add-next"), ("add", "add-managed"), ("probe", "add-next"), ("add-nowhere", "pmem"),
@@ -297,7 +300,7 @@ ANYWHERE = (
 OF_PAGEBLOCKS = (
     ("offline", "free"), ("offline", "allocate-movable"), ("offline", "watermarks"), ("offline", "memory-failure"),
     ("online", "free"), ("online", "allocate-movable"), ("online", "watermarks"), ("online", "callback"),
-    ("offline", "pmem"), ("offline-beside", "free"), ("offline", "contiguous"), ("online", "contiguous"),
+    ("offline", "pmem"), ("offline-beside", "free"),
 )  # fmt: skip
 """What takes the zone's lock for each pageblock: where a memory block has two, every schedule can be tried."""
 REPAIRED = (("can_unmap_lock", "pgtable_split_lock"),)

@@ -3,7 +3,8 @@
 What comes in another order in some kernel is a choice, and races decide it: struct pages' storage and tables freed
 before their entries are cleared or flushed (free-before-flush), usage maps of sections (pfn-valid-vs-remove), the
 mapping of a device (pagemap-lookup-vs-unmap), root tables entered in the list before or after the copy
-(pgd-sync-new-process), and memblock (memblock-order).
+(pgd-sync-new-process), and memblock (memblock-order). A new table of the direct map is linked before it is filled or
+after, as the architecture and the release have it: what is not mapped yet is nobody's.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -53,7 +54,6 @@ ORDERS = (
             Order("mm.memory_hotplug_add", "_add_blocks", "k.port.arch_add_memory(", "try:"),
             Order("mm.memory_hotplug_online", "online_pages_range", "online_page(", "online_mem_sections("),
             Order("mm.memory_hotplug_online", "online_pages", "move_pfn_range_to_zone(", "online_pages_range("),
-            Order("mm.pgtable_populate", "_one_child", "_populate(", "if how.link == 'after-fill'"),
             Order("arch.riscv.mm.pageattr", "_split_leaf", "hw.fill_children(", "hw.store("),
             Order("arch.x86.mm.pat.set_memory", "_split_large_page", "hw.fill_children(", "hw.store("),
             Order("arch.arm64.mm.split_kernel_leaf", "_split_leaf", "hw.store_children(", "hw.store("),
@@ -73,7 +73,7 @@ ORDERS = (
         (
             Order("mm.memremap", "pin_pages", "snapshot_page(", "put_dev_pagemap("),
             Order("mm.memremap", "pin_pages", "pgmap.pinned += nr", "put_dev_pagemap("),
-            Order("mm.memremap", "unpin_pages", "snapshot_page(", "if late and"),
+            Order("mm.memremap", "unpin_pages", "snapshot_page(", "_put_pins("),
             Order("drivers.base.memory_lookup", "_count_for_block", "use_object(", "if k.config.profile.poison_"),
             Order("fs.kernfs.file", "kernfs_fop_write_iter", "if not kernfs_get_active(", "try:"),
             Order("mm.memremap", "_pagemap_range", "_check_range(", "k.statics(Memremap).pgmap_array.set("),

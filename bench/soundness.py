@@ -9,7 +9,9 @@ steps touch several objects at once and block on several. Programs of more than 
 With ``--cases`` for the races of memory hotplug, every variant on the configurations that it names first and last,
 with its actors in every order: the ends are then a digest of kernel and machine, and what every actor returned. All
 states are looked at one access at a time where these are at most `--states`, else with steps taken along as the search
-takes them. Exits with 1 when one differs.
+takes them. The smallest come first, and each is told of as it is done; what has more than `--states` states either way,
+or more than `--most` executions, is passed over. ``--seconds`` ends it, and ``--skip`` goes on where it ended. Exits
+with 1 when one differs.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -18,15 +20,19 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from math import inf
+from typing import NamedTuple
 
 from memhp.explore.cases import CASES
-from memhp.explore.engine.search import search
+from memhp.explore.doors.run import KernelProgram
+from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.verdict import Coverage
 from memhp.explore.programs.generate import program
 from memhp.explore.programs.program import ProgramRun
-from states import KEPT, case_differs, program_state, reachable
+from states import KEPT, case_differs, program_state, reachable, single_states
 
 
 def compare(programs: int, first: int, states: int, most: int, *, joint: bool) -> tuple[Counter[str], list[str]]:
@@ -81,17 +87,44 @@ def _classes_differ(reduced: Coverage, full: Coverage) -> Iterator[str]:
         yield f"{reduced.executions} executions of {len(reduced.classes)} classes"
 
 
-def compare_cases(states: int, executions: int, only: str) -> tuple[Counter[str], list[str]]:
-    """Counts over the races, and what is different."""
+def compare_cases(
+    states: int, executions: int, only: str, skip: int, seconds: float
+) -> tuple[Counter[str], list[str]]:
+    """Counts over the races, the smallest first, and what is different; ends when so many seconds are over."""
     counts: Counter[str] = Counter()
     different: list[str] = []
-    for one in CASES:
+    begun = time.process_time()
+    every = sorted(_sized(only), key=lambda one: (one.size, one.name))
+    for number, one in enumerate(every[skip:], skip + 1):
+        if time.process_time() - begun > seconds:
+            counts["not come to"] = len(every) - number + 1
+            break
         limits = replace(KEPT, executions=executions, failures=one.limits.failures, steps=one.limits.steps)
+        mine: Counter[str] = Counter()
+        found = case_differs(one.program(), limits, states, mine)
+        counts += mine
+        different += [f"{one.name}: {text}" for text in found]
+        told = ", ".join(f"{count:,} {what}" for what, count in mine.items())
+        print(f"{number} of {len(every)}: {one.name}: {'; '.join(found) or told}", file=sys.stderr, flush=True)
+    return counts, different
+
+
+class Sized(NamedTuple):
+    """A variant of a race on a configuration, and about how many states it has."""
+
+    name: str
+    program: Callable[[], KernelProgram]
+    limits: Limits
+    size: int
+
+
+def _sized(only: str) -> Iterator[Sized]:
+    """Every variant on the configurations that it names first and last."""
+    for one in CASES:
         for variant in one.variants if only in one.name else ():
             for name in dict.fromkeys((variant.configurations[0].name, variant.configurations[-1].name)):
-                found = case_differs(one.program(variant.name, name), limits, states, counts)
-                different += [f"{one.name}/{variant.name} {name}: {text}" for text in found]
-    return counts, different
+                program = partial(one.program, variant.name, name)
+                yield Sized(f"{one.name}/{variant.name} {name}", program, one.limits, single_states(program().run()))
 
 
 def main() -> int:
@@ -104,11 +137,13 @@ def main() -> int:
     options.add_argument("--joint", action="store_true", help="steps that touch several objects and block on several")
     options.add_argument("--cases", action="store_true", help="compare on the races of memory hotplug")
     options.add_argument("--only", default="", help="races with this in their name")
+    options.add_argument("--seconds", type=float, default=inf, help="processor time after which no race is begun")
+    options.add_argument("--skip", type=int, default=0, help="how many races are left out, the smallest first")
     options.add_argument("--json", action="store_true", help="print JSON")
     chosen = options.parse_args()
     start = time.perf_counter()
     if chosen.cases:
-        counts, different = compare_cases(chosen.states, chosen.most, chosen.only)
+        counts, different = compare_cases(chosen.states, chosen.most, chosen.only, chosen.skip, chosen.seconds)
     else:
         counts, different = compare(chosen.programs, chosen.first, chosen.states, chosen.most, joint=chosen.joint)
     seconds = time.perf_counter() - start

@@ -267,7 +267,7 @@ def in_order(program: KernelProgram, order: tuple[int, ...]) -> KernelProgram:
 def _space(run: KernelRun, limits: Limits, states: int, counts: Counter[str]) -> Space | None:
     """All states of a race, one access at a time if these are few enough, else with what the search takes along."""
     shared = run.shared
-    for apart in (None, shared) if _single_states(run) <= states else (shared,):
+    for apart in (None, shared) if single_states(run) <= states else (shared,):
         run.tell_apart(apart)
         space = reachable(run, kernel_state, states, failures=limits.failures, at_end=True)
         if space is not None:
@@ -277,7 +277,7 @@ def _space(run: KernelRun, limits: Limits, states: int, counts: Counter[str]) ->
     return None
 
 
-def _single_states(run: KernelRun) -> int:
+def single_states(run: KernelRun) -> int:
     """About how many states there are, one access at a time: the product of the actors' lengths in an execution."""
     lengths = Counter[int]()
     depth = 0

@@ -48,7 +48,7 @@ def test_a_file_that_is_not_there_is_refused() -> None:
 
 OWN = """\
 from dataclasses import replace
-from memhp.explore.cases.two_table_allocs import CASE as ANOTHER
+from memhp.explore.cases.two_table_allocs import CASE as ANOTHER; from memhp.linux.mm.vmalloc import vmalloc
 def check(k):
     {check}
 def build(variant, configuration):
@@ -56,6 +56,8 @@ def build(variant, configuration):
 CASE = replace(ANOTHER, build=build)
 """
 """A race of the package with another check."""
+MADE = "return replace(ANOTHER.build(variant, configuration)"
+TOO_LARGE = "vmalloc(ANOTHER.build(variant, configuration).kernel, 1 << 60, 'x')"
 CHECKED = "return replace(ANOTHER.build(variant, configuration), check=check)"
 
 
@@ -66,6 +68,9 @@ CHECKED = "return replace(ANOTHER.build(variant, configuration), check=check)"
         ("return True", CHECKED, r"own.py: check= gave a bool, wanted what is wrong as text, or None"),
         ("return None", "return 1 + ''", r"own.py:6: TypeError: unsupported operand"),
         ("return None", "return ANOTHER", r"own.py: build\(\) gave a Case, wanted a KernelProgram"),
+        ("return None", f"{MADE}, actors=(), names=())", r"own.py: build\(\) gave a KernelProgram without actors"),
+        ("return None", f"{MADE}, names=('a', 'a'))", r"own.py:6: names: two actors are called 'a' \(give each"),
+        ("return None", TOO_LARGE, r"own.py:6: KernelError: ENOMEM: vmap allocation for size \d+ failed"),
     ],
 )
 def test_an_error_in_check_or_build_is_an_error_and_no_verdict(

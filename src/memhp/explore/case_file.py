@@ -14,7 +14,7 @@ from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
 
-from memhp.errors import BadInput, MemhpError
+from memhp.errors import BadInput
 from memhp.explore.case import Case, Configuration, Variant
 from memhp.explore.doors.run import KernelProgram
 from memhp.inputs import read_input
@@ -27,12 +27,13 @@ def told(file: Path) -> Iterator[None]:
     """What goes wrong in the Python code of a file is told as bad input: ``FILE:LINE: TypeError: …``."""
     try:
         yield
-    except MemhpError:
-        raise
     except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in extract_tb(error.__traceback__) if Path(frame.filename) == file]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-        raise BadInput(f"{type(error).__name__}: {error}", where=f"{file}:{line}" if line else str(file)) from error
+        place = f"{file}:{line}" if line else str(file)
+        if isinstance(error, BadInput):
+            raise BadInput(error.message, where=f"{place}: {error.where}".removesuffix(": "), fix=error.fix) from error
+        raise BadInput(f"{type(error).__name__}: {error}", where=place) from error
 
 
 @cache
@@ -66,6 +67,8 @@ def _build(file: Path, case: Case, variant: Variant, configuration: Configuratio
         program = case.build(variant, configuration)
     if not isinstance(program, KernelProgram):
         raise BadInput(f"build() gave a {type(program).__name__}, wanted a KernelProgram", where=str(file))
+    if not program.actors:
+        raise BadInput("build() gave a KernelProgram without actors", where=str(file))
     check = program.check
     if check is None:
         return program

@@ -51,7 +51,7 @@ def swapped(order: Order) -> Iterator[None]:
 @contextmanager
 def called(order: Order, note: Callable[[], None]) -> Iterator[None]:
     """`note` is called whenever the order's function is, for the length of a ``with`` block. BadInput: as above."""
-    names, name = vars(_module(order)), _CALLED.format(order.function)
+    names, name = vars(module_of(order)), _CALLED.format(order.function)
     names[name] = note
     try:
         with _code_of(order, _tell):
@@ -60,13 +60,14 @@ def called(order: Order, note: Callable[[], None]) -> Iterator[None]:
         del names[name]
 
 
-def _module(order: Order) -> ModuleType:
+def module_of(order: Order) -> ModuleType:
+    """The module that an order's function is in."""
     return import_module(f"memhp.linux.{order.module}")
 
 
 @contextmanager
 def _code_of(order: Order, change: Callable[[Order, ast.FunctionDef], None]) -> Iterator[None]:
-    function = unwrap(getattr(_module(order), order.function, lambda: None))
+    function = unwrap(getattr(module_of(order), order.function, lambda: None))
     assert isinstance(function, FunctionType)
     before = function.__code__
     code = _compiled(order, change)
@@ -82,20 +83,47 @@ def _code_of(order: Order, change: Callable[[Order, ast.FunctionDef], None]) -> 
 @cache
 def _compiled(order: Order, change: Callable[[Order, ast.FunctionDef], None]) -> CodeType:
     """The code of the order's function in its module, changed; line numbers stay those of the source."""
-    file = _module(order).__file__
+    file, function = _syntax(order)
+    change(order, function)
+    alone = ast.Module([function], [])
+    module = compile(ast.fix_missing_locations(alone), file, "exec", dont_inherit=True)
+    return next(each for each in module.co_consts if isinstance(each, CodeType) and each.co_name == order.function)
+
+
+def _syntax(order: Order) -> tuple[str, ast.FunctionDef]:
+    """The file and the syntax tree of the order's function. BadInput: there is none."""
+    file = module_of(order).__file__
     assert file is not None
     tree = ast.parse(Path(file).read_text(encoding="utf-8"))
     found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == order.function]
     if len(found) != 1:
         raise BadInput(f"there is no function {order.function}", where=str(order))
-    change(order, found[0])
-    alone = ast.Module([found[0]], [])
-    module = compile(ast.fix_missing_locations(alone), file, "exec", dont_inherit=True)
-    return next(each for each in module.co_consts if isinstance(each, CodeType) and each.co_name == order.function)
+    return file, found[0]
+
+
+def locks_around(order: Order) -> list[str]:
+    """The locks, as the code has them, that the function takes in ``with`` statements around both statements."""
+    _, function = _syntax(order)
+    body, one, other = _found(order, function)
+    pair = {id(body[one]), id(body[other])}
+    return [
+        ast.unparse(call.args[0])
+        for node in ast.walk(function)
+        if isinstance(node, ast.With) and pair <= {id(inside) for inside in ast.walk(node)}
+        for item in node.items
+        for call in ast.walk(item.context_expr)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "locked"
+    ]
 
 
 def _swap(order: Order, function: ast.FunctionDef) -> None:
     """Move the second statement to just before the first."""
+    body, one, other = _found(order, function)
+    body.insert(one, body.pop(other))
+
+
+def _found(order: Order, function: ast.FunctionDef) -> tuple[list[ast.stmt], int, int]:
+    """The list that both statements stand in, and where."""
     found = [
         (body, one, other)
         for body in _bodies(function)
@@ -105,8 +133,7 @@ def _swap(order: Order, function: ast.FunctionDef) -> None:
     ]
     if len(found) != 1:
         raise BadInput(f"wanted one such pair of statements, there are {len(found)}", where=str(order))
-    body, one, other = found[0]
-    body.insert(one, body.pop(other))
+    return found[0]
 
 
 def _tell(order: Order, function: ast.FunctionDef) -> None:

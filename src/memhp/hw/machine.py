@@ -233,6 +233,11 @@ class Machine(LockDoors, FrameDoors, Clock):
     def fill_children(self, parent: Table, frames: list[Span], pfn: int, prot: int) -> None:
         """Fill whole tables, new children of `parent` in `frames`, with leaves that map the frames from `pfn` on."""
         height = parent.height - 1
+        if self.stepper is not None and (seen := self._linked_already(parent, frames)):
+            for child in seen:
+                self.store_leaves(child, 0, self.fmt.levels[height].entries, pfn, prot)
+                pfn += self.fmt.levels[height].entries * self.fmt.pages_at(height)
+            return
         pages = self.fmt.levels[height].entries * self.fmt.pages_at(height)
         for span in frames:
             for view in self.memory.arena.views(span):
@@ -242,12 +247,24 @@ class Machine(LockDoors, FrameDoors, Clock):
 
     def store_children(self, parent: Table, frames: list[Span], values: U64) -> None:
         """Fill whole tables, new children of `parent` in `frames`, with entries: `values` has shape [n, entries]."""
+        if self.stepper is not None and (seen := self._linked_already(parent, frames)):
+            for child, entries in zip(seen, values, strict=True):
+                self.store_run(child, 0, entries)
+            return
         place = 0
         for span in frames:
             for view in self.memory.arena.views(span):
                 view[:] = values[place : place + len(view)]
                 self.ledger.stores += view.size
                 place += len(view)
+
+    def _linked_already(self, parent: Table, frames: list[Span]) -> list[Table]:
+        """Tables in `frames` that an entry of `parent` points to: others may see them while they are filled."""
+        row = self._row(parent, "load")
+        tables = np.flatnonzero(self.fmt.is_table(row, parent.height)).tolist()
+        found = {self.fmt.table_pfn(int(row[at])): at for at in tables}
+        pfns = [pfn for span in frames for pfn in range(*span)]
+        return [self.child(parent, found[pfn], pfn) for pfn in pfns if pfn in found]
 
     def look_children(self, parent: Table, frames: U64) -> Iterator[tuple[int, U64]]:
         """Whole tables, children of `parent` in `frames`: (place in `frames`, contents, shape [n, entries]).

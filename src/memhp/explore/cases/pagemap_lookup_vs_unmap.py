@@ -85,7 +85,7 @@ def device(k: Kernel, shape: Device) -> DevPagemap:
     return pgmap
 
 
-def _mapping(k: Kernel) -> tuple[DevPagemap, int]:
+def the_mapping(k: Kernel) -> tuple[DevPagemap, int]:
     """The device's mapping, whether it is there or not any more, and the first page of its last range."""
     pgmap = k.statics(Memremap).drvdata[DEVICE]
     return pgmap, pgmap.ranges[-1].start >> k.config.page_shift
@@ -93,12 +93,12 @@ def _mapping(k: Kernel) -> tuple[DevPagemap, int]:
 
 def unbind(k: Kernel) -> None:
     """The driver is unbound."""
-    devm_memremap_pages_release(k, _mapping(k)[0])
+    devm_memremap_pages_release(k, the_mapping(k)[0])
 
 
 def look_up(k: Kernel) -> Hashable:
     """``get_dev_pagemap()``, then the struct page, then the reference goes back, as in mm/memory-failure.c."""
-    _, pfn = _mapping(k)
+    _, pfn = the_mapping(k)
     pgmap = get_dev_pagemap(k, pfn)
     if pgmap is None:
         return "no mapping"
@@ -109,12 +109,12 @@ def look_up(k: Kernel) -> Hashable:
 
 def end_dma(k: Kernel) -> None:
     """A transfer ends: ``unpin_user_page()``."""
-    unpin_pages(k, _mapping(k)[0], 1)
+    unpin_pages(k, the_mapping(k)[0], 1)
 
 
 def free_page(k: Kernel) -> None:
     """The driver frees the page that it has in use."""
-    free_zone_device_folio(k, *_mapping(k))
+    free_zone_device_folio(k, *the_mapping(k))
 
 
 def build(variant: Variant, configuration: Configuration) -> KernelProgram:

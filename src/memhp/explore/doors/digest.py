@@ -24,8 +24,11 @@ from memhp.hw.tlb import Stale
 from memhp.linux.state import Kernel
 from memhp.spans import SpanMap, SpanSet
 
-NUMBERS = frozenset({("SlabObject", "spares"), ("Device", "config"), ("Arrival", "search_from")})
-"""(class, field) that hold numbers given out in the order of steps, or a hint that changes nothing but time."""
+NUMBERS = frozenset({
+    ("SlabObject", "spares"), ("Device", "config"), ("Arrival", "search_from"), ("LastRun", "lines"),
+})  # fmt: skip
+"""(class, field) that hold numbers given out in the order of steps, the length of the log, or a hint that changes
+nothing but time."""
 
 
 class Written:

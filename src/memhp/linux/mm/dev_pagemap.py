@@ -82,6 +82,8 @@ class DevPagemap:
     """How many ranges are mapped now."""
     pinned: int = field(default=0, metadata=MARKED)
     """Pages that somebody holds, long-term DMA say, each once."""
+    pages_dead: bool = field(default=False, metadata=MARKED)
+    """Whether pages have lost the reference that they came with, so that one which nobody holds has none."""
     left_to_pins: int = field(default=0, metadata=MARKED)
     """References that pinned pages still have to drop on a mapping that is going away."""
     done: bool = field(default=False, repr=False, metadata=MARKED)

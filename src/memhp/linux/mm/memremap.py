@@ -267,7 +267,8 @@ def _kill(k: Kernel, pgmap: DevPagemap) -> None:
     if not _counts_pages_in_use(k, pgmap):
         own = sum(pfn_len(k, pgmap, range_id) for range_id in range(pgmap.nr_range))
         k.hw.atomic(PAGE_REFCOUNT)
-        pgmap.left_to_pins = pgmap.pinned if k.config.profile.pgmap_ref == "each-page" else 0
+        pgmap.pages_dead = k.config.profile.pgmap_ref == "each-page"
+        pgmap.left_to_pins = pgmap.pinned if pgmap.pages_dead else 0
         percpu_ref_put_many(k.hw, ref, own - pgmap.left_to_pins)
 
 
@@ -317,12 +318,18 @@ def _pageunmap_range(k: Kernel, pgmap: DevPagemap, range_id: int) -> None:
 
 
 def pin_pages(k: Kernel, pgmap: DevPagemap, nr: int) -> None:
-    """Somebody (long-term DMA) holds `nr` of the device's pages: each has one more reference. Raises ENODEV."""
+    """Somebody (long-term DMA) holds `nr` of the device's pages: each has one more reference. Raises ENODEV.
+
+    A page without references gets none (``try_get_page()``).
+    """
     pfn = pgmap.ranges[0].start >> k.config.page_shift
     if get_dev_pagemap(k, pfn) is None:
         raise KernelError(ENODEV, "the device's mapping is gone or going", place="mm/gup.c:try_grab_folio")
     snapshot_page(k, pfn_first(k, pgmap, 0), "mm/gup.c:try_grab_folio")
     k.hw.atomic(PAGE_REFCOUNT)
+    if pgmap.pages_dead and not pgmap.pinned:
+        put_dev_pagemap(k, pgmap)
+        raise KernelError(ENODEV, "the page has no references left", place="mm/gup.c:try_grab_folio")
     pgmap.pinned += nr
     put_dev_pagemap(k, pgmap)
 
@@ -334,6 +341,10 @@ def unpin_pages(k: Kernel, pgmap: DevPagemap, nr: int) -> None:
     :class:`KernelBug` when it did not wait, and their struct pages are gone.
     """
     snapshot_page(k, pfn_first(k, pgmap, 0), here())
+    _put_pins(k, pgmap, nr)
+
+
+def _put_pins(k: Kernel, pgmap: DevPagemap, nr: int) -> None:
     k.hw.atomic(PAGE_REFCOUNT)
     pgmap.pinned -= nr
     late = min(nr, pgmap.left_to_pins)

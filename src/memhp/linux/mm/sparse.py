@@ -11,6 +11,7 @@ from errno import EEXIST, ENOMEM
 
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.lifetime import SlabObject, kfree, use_object
+from memhp.hw.shared import MARKED
 from memhp.linux.kernel.panic import warn
 from memhp.linux.kernel.rcu import kfree_rcu, rcu_read_lock
 from memhp.linux.mm.altmap import VmemAltmap
@@ -97,7 +98,7 @@ def usage_field(section_nr: int) -> str:
 class SectionUsages:
     """Usage maps that are more than part of ``Kernel.subsection_map``."""
 
-    by_section: dict[int, SlabObject] = field(default_factory=dict)
+    by_section: dict[int, SlabObject] = field(default_factory=dict, metadata=MARKED)
     """Section number → the ``mem_section_usage`` of a section whose life is watched; a freed one is what ``ms->usage``
     leads to until the section is added again (kernels set it to NULL)."""
 

@@ -10,6 +10,7 @@ from errno import EAGAIN, EBUSY, ENOMEM
 
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
+from memhp.hw.shared import MARKED
 from memhp.linux.drivers.virtio.virtio_mem_shared import block_state, config_changed, plugged_sub_blocks
 from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, BbState, VirtioMem
 from memhp.linux.mm.alloc_contig import alloc_contig_range, free_contig_range
@@ -31,6 +32,7 @@ FAKE_ONLINE = f"{PLACE}:virtio_mem_fake_online"
 GOING_OFFLINE = f"{PLACE}:virtio_mem_fake_offline_going_offline"
 CANCEL_OFFLINE = f"{PLACE}:virtio_mem_fake_offline_cancel_offline"
 TRIES = 5
+DEVICES = "virtio_mem_devices"
 
 
 @of_file("include/linux/mmzone.h")
@@ -136,11 +138,13 @@ def virtio_mem_online_page(k: Kernel, vm: VirtioMem, span: Span) -> None:
 class OnlinePages:
     """``virtio_mem_online_page_cb()`` with ``virtio_mem_devices``: all devices share one callback."""
 
-    devices: list[VirtioMem] = field(default_factory=list)
+    devices: list[VirtioMem] = field(default_factory=list, metadata=MARKED)
+    """An RCU list."""
 
     def __call__(self, k: Kernel, pfn: int, nr_pages: int) -> None:
         """Leave a run of pages to the device that it lies in; other memory goes to the buddy."""
         span = Span(pfn, pfn + nr_pages)
+        k.hw.reads(DEVICES)
         for vm in self.devices:
             if vm.region.covers(span.scaled(k.config.page_shift)):
                 virtio_mem_online_page(k, vm, span)
@@ -154,6 +158,7 @@ def register_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
     if not isinstance(callback, OnlinePages):
         callback = OnlinePages()
         set_online_page_callback(k, callback)
+    k.hw.writes(DEVICES)
     callback.devices.append(vm)
 
 
@@ -161,6 +166,7 @@ def unregister_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
     """The driver no longer decides for a device."""
     callback = k.statics(Onlining).online_page_callback
     assert isinstance(callback, OnlinePages)
+    k.hw.writes(DEVICES)
     callback.devices.remove(vm)
     if not callback.devices:
         restore_online_page_callback(k, callback)
