@@ -6,6 +6,7 @@ counted as docs/findings.md would have it; memory is looked at, or poisoned, as 
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -19,6 +20,7 @@ from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.nvdimm.pmem import pmem_attach_disk
 from memhp.linux.drivers.xen.balloon import BalloonStats, balloon_init, balloon_set_new_target
+from memhp.linux.drivers.xen.unpopulated_alloc import xen_alloc_unpopulated_pages
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.memremap import pin_pages, unpin_pages
@@ -30,6 +32,8 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, align_down
 
+TABLE_FAILURE = {"low_page_failure": "returned"}
+"""As docs/findings.md would have it: no release survives that there is no memory for a table."""
 FAR = 256 * GiB
 """Where a namespace is on a machine with large memory blocks."""
 
@@ -127,11 +131,24 @@ def attach(k: Kernel) -> None:
 
 def _of_large_blocks() -> KernelProgram:
     """A domain of Xen so large that a memory block is more than the section by which the driver lets it grow."""
-    config = Variant("", "", "repaired", (X86,)).config(X86)
+    config = Variant("", "", "repaired", (X86,), TABLE_FAILURE).config(X86)
     k = start_kernel(MachineSpec("explored", config, (Ram(config.port.ram_start, 72 * GiB),)))
     k.hw.plug(pfns(k, Span(FAR, FAR + GiB)), Owner(Use.DEVICE, "nvdimm"))
     balloon_init(k)
     return KernelProgram(k, (inflate, attach), ("balloon", "pmem"))
+
+
+def map_grants(k: Kernel) -> None:
+    """A driver maps other domains' memory at pages that have none behind them."""
+    with suppress(KernelError):
+        xen_alloc_unpopulated_pages(k, 1)
+
+
+def _of_grants(*, failing: bool) -> KernelProgram:
+    """A namespace is attached meanwhile; `failing`: allocations for the grants' pages may fail."""
+    program = _of_large_blocks()
+    failures = frozenset({0}) if failing else frozenset()
+    return replace(program, actors=(map_grants, attach), names=("grants", "pmem"), failures=failures)
 
 
 def order_pairs() -> Iterator[tuple[str, Callable[[], KernelProgram]]]:
@@ -142,6 +159,8 @@ def order_pairs() -> Iterator[tuple[str, Callable[[], KernelProgram]]]:
     yield "xen: balloon | pmem", partial(_of_xen, partial(pmem, SECOND), "pmem")
     yield "xen: balloon | add", partial(_of_xen, partial(add, SECOND), "add")
     yield "xen, large blocks: balloon | pmem", _of_large_blocks
+    yield "xen: grants | pmem", partial(_of_grants, failing=False)
+    yield "xen: grants-failing | pmem", partial(_of_grants, failing=True)
     yield "unbind | DMA", _held_while_unbound
     yield "remove | memory error, counted under the lock", _counted_under_lock
     yield "ioremap | allocate", _huge_over_tables

@@ -149,6 +149,7 @@ def test_nothing_that_a_kernel_leads_to_changes_unannounced() -> None:
         "Zone.managed",  # an atomic_long_t
         "Zone.arrivals",  # the order of the free lists, whose heads `Zone.free` tells of
         "ObsoletePgdats.nids",  # behind doors: each a pointer
+        "SectionUsages.by_section",  # behind doors: a life that is watched from the first look on
         "Resource.written",  # a log that checks have kept, none of the kernel's
         "Kernel.mem_section", "Kernel.subsection_map", "Kernel.memory_groups",  # behind doors: under RCU, an xarray
     }  # fmt: skip

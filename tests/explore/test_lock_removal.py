@@ -5,6 +5,7 @@ from functools import cache
 
 import pytest
 
+from bench.callers import of_boot
 from bench.lock_pairs import pairs
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import Limits, search
@@ -74,6 +75,11 @@ def test_a_page_may_be_marked_as_poisoned_when_its_struct_page_has_gone_offline(
     failure = decided(POISONED).failure
     assert failure is not None
     assert failure.reason == "data race: read of page_zone by memory-failure and write of page_zone by offline"
+
+
+def test_only_boot_comes_to_a_function_that_nobody_else_names_on_the_way() -> None:
+    assert of_boot("preallocate_pgd_pages_range") == ["start_kernel", "mem_init", "preallocate_pgd_pages_range"]
+    assert not any(map(of_boot, ("vfree", "add_memory", "device_online", "memory_failure")))
 
 
 def test_a_lock_is_let_go_by_whoever_would_have_taken_it() -> None:

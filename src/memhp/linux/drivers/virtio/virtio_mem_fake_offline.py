@@ -22,7 +22,7 @@ from memhp.linux.mm.memory_hotplug_online import (
 )
 from memhp.linux.mm.page_alloc import adjust_managed_page_count
 from memhp.linux.mmzone import PageFlags, ZoneType
-from memhp.linux.place import of_file
+from memhp.linux.place import kernel_function, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -134,6 +134,13 @@ def virtio_mem_online_page(k: Kernel, vm: VirtioMem, span: Span) -> None:
                 k.hw.claim(Span(start, end), vm.owner, f"{PLACE}:virtio_mem_set_fake_offline")
 
 
+@kernel_function(f"{PLACE}:virtio_mem_online_page_cb")
+def _listed(k: Kernel, devices: list[VirtioMem]) -> list[VirtioMem]:
+    """The devices that there are now."""
+    k.hw.reads(DEVICES)
+    return devices
+
+
 @dataclass(eq=False)
 class OnlinePages:
     """``virtio_mem_online_page_cb()`` with ``virtio_mem_devices``: all devices share one callback."""
@@ -144,8 +151,7 @@ class OnlinePages:
     def __call__(self, k: Kernel, pfn: int, nr_pages: int) -> None:
         """Leave a run of pages to the device that it lies in; other memory goes to the buddy."""
         span = Span(pfn, pfn + nr_pages)
-        k.hw.reads(DEVICES)
-        for vm in self.devices:
+        for vm in _listed(k, self.devices):
             if vm.region.covers(span.scaled(k.config.page_shift)):
                 virtio_mem_online_page(k, vm, span)
                 return
