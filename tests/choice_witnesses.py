@@ -80,6 +80,7 @@ def step(do: str, **named: Any) -> dict[str, Any]:
 BY_PAGE = {"memblock_order": "memblock-first", "block_nodes": "by-page"}
 """Removal asks ``pfn_valid()`` when memblock has forgotten the memory."""
 PLUG = step("plug", size="1G", online="movable")
+NOT_BOUND = {"allocation": "acpi_bind_one"}
 DEVDAX = (step("dax", at="8G", size="1G", mode="devdax", align="2M"),)
 SHRINKS_ON_REMOVAL = {"zone_shrink": "on-remove"}
 SELF_HOSTED = {"memmap_on_memory": "Y"}
@@ -185,6 +186,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
             )
         ),
     ),
+    "unbound_memory": (x86((step("plug", size="256M", at="4G", fault=NOT_BOUND, expect="ENODEV"),)),),
     "kasan_table_freed": (riscv("life", config={**SELF_HOSTED, "kasan": True}),),
     "cancel_heard": (x86("node_refused", "7.2"), x86("last_memory_refused", "7.2")),
     "virtio_mem_zone_lock": (x86("big_blocks", stepped=True),),

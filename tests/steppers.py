@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import groupby
 
 from memhp.hw.format import HEIGHT_NAMES
@@ -40,6 +40,11 @@ class Recorder:
         return [word if len(list(same)) == 1 else f"{word} *" for word, same in groupby(words)]
 
 
+def halves(count: int) -> Iterator[int]:
+    """A loop of so many rounds, in two."""
+    return (half for half in (count // 2, count - count // 2) if half)
+
+
 class Asked:
     """Faults by which nothing fails: they count how often each site asks."""
 
@@ -50,8 +55,8 @@ class Asked:
         self.times[site] += 1
         return False
 
-    def cut(self, count: int) -> int:
-        return count // 2
+    def parts(self, count: int) -> Iterator[int]:
+        return halves(count)
 
 
 class Failing:
@@ -73,8 +78,8 @@ class Failing:
             return True
         return False
 
-    def cut(self, count: int) -> int:
-        return count // 2
+    def parts(self, count: int) -> Iterator[int]:
+        return halves(count)
 
 
 def _wanted(access: Access, locks: tuple[str, ...]) -> bool:

@@ -1,6 +1,8 @@
 """What goes wrong in page tables on kernels that lack a fix: as in :mod:`memhp.claims.fix_witnesses`."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Iterator
+
 from memhp.claims.fix_witnesses import AT, bug_of, laws, small_machine
 from memhp.errors import KernelError
 from memhp.explore.cases.actors import pfns
@@ -51,9 +53,9 @@ class _NoMemory:
         """It does not."""
         return True
 
-    def cut(self, count: int) -> int:
-        """The first is asked for alone."""
-        return min(count, 1)
+    def parts(self, count: int) -> Iterator[int]:
+        """All rounds of a loop fail alike."""
+        return iter((count,))
 
 
 def tables_are_short(config: Config) -> str:

@@ -13,6 +13,7 @@ from memhp.linux.drivers.base.memory_lookup import find_memory_block_by_id, memo
 from memhp.linux.drivers.base.memory_state import memory_block, state_store
 from memhp.linux.fs.proc.page import kpagecount_read
 from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.lib.fault_inject import FailNth
 from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
 from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory
@@ -134,22 +135,10 @@ def block_with_its_own_memmap_goes(config: Config) -> str:
     return _remove(k, block) or _not_freed(device)
 
 
-class NoDevice:
-    """There is no memory for the device of a memory block."""
-
-    def fails(self, site: str) -> bool:
-        """Whether the allocation at `site` fails."""
-        return site == "drivers/base/memory.c:add_memory_block"
-
-    def cut(self, count: int) -> int:
-        """Loops are not cut."""
-        return count
-
-
 def block_with_its_own_memmap_gets_no_device(config: Config) -> str:
     """A memory block that is to host its own struct pages gets no device."""
     k = small_machine(config)
-    k.hw.faults = NoDevice()
+    k.hw.faults = FailNth("add_memory_block")
     lines = len(k.hw.log_lines)
     bug = bug_of(lambda: _plug(k, AT, flags=MHP_MEMMAP_ON_MEMORY))
     warned = [line.text for line in k.hw.log_lines[lines:] if line.text.startswith("WARNING")]

@@ -85,6 +85,7 @@ WITNESSES: dict[str, Called | Rehearsed | Raced] = {
     "f-22": _called("f-22", private_memory_without_a_vmemmap, "riscv64", "6.12"),
     "f-23": _called("f-23", shadow_table_kept_by_a_walk, "riscv64", kasan=True, memmap_on_memory="Y"),
     "f-24": _rehearsed("f-24"),
+    "f-25": _rehearsed("f-25"),
 }
 """What is broken, and the same repaired."""
 
@@ -320,11 +321,12 @@ CLAIMS = (
         "linux-6.12",
     ),
     _finding(
-        "f-23", "KASAN frees tables of shadow that a walk may still go through", READ,
+        "f-23", "KASAN frees tables of shadow that a walk may still go through", f"{READ}, {SEEN}",
         "Clear the entries, flush everything, then free the tables: one full flush for each block that hosts its "
         "struct pages, in kernels with KASAN only. On arm64 flush_tlb_kernel_range() is not enough, as it leaves "
         "table pointers alone.",
-        "memhp claims f-23", sources("mm/kasan/init.c:kasan_free_pte"), "linux-7.2",
+        "memhp claims f-23",
+        (*guests("x86_64-7.2.13-kasan-shadow-table-freed"), *sources("mm/kasan/init.c:kasan_free_pte")), "linux-7.2",
     ),
     _finding(
         "f-24", "memory that was added by several calls and is removed by one leaves its System RAM behind",
@@ -335,6 +337,19 @@ CLAIMS = (
         (
             *guests("riscv64-6.12.117+deb13-riscv64-two-blocks"),
             *sources("mm/memory_hotplug.c:try_remove_memory", "kernel/resource.c:release_mem_region_adjustable"),
+        ),
+        "linux-7.2",
+    ),
+    _finding(
+        "f-25", "a DIMM whose memory blocks could not be bound goes while its memory is in use", f"{READ}, {SEEN}",
+        "Take the memory offline and remove it where acpi_bind_one() fails, in acpi_memory_enable_device(): it is new "
+        "and goes. It costs nothing where nothing fails.",
+        "memhp rehearse examples/dimm-not-bound.toml",
+        (
+            *guests("x86_64-7.2.13-fault-injection-dimm-not-bound"),
+            *sources(
+                "drivers/acpi/acpi_memhotplug.c:acpi_memory_enable_device", "drivers/acpi/scan.c:acpi_scan_hot_remove",
+            ),
         ),
         "linux-7.2",
     ),

@@ -37,6 +37,11 @@ TWO_ADDS_ONE_REMOVAL = (
     {"do": "remove", "at": "0xc0000000", "size": "256M"},
     {"do": "plug", "size": "128M", "at": "0xc0000000", "driver": "kmem"},
 )
+NOT_BOUND = (
+    {"do": "set", "parameter": "auto_online_blocks", "to": "online_movable"},
+    {"do": "plug", "size": "256M", "fault": {"allocation": "acpi_bind_one", "nth": 2}, "expect": "ENODEV"},
+    {"do": "eject"},
+)
 LOONGARCH_LEAF = ({"do": "plug", "size": "512M", "at": "16G"}, {"do": "remove"})
 
 ALONE = "no race: one CPU meets it alone, whatever others do meanwhile"
@@ -93,5 +98,6 @@ REPAIRS: Mapping[str, Repair] = MappingProxyType({
     "f-22": _repair({**RISCV, "profile": "linux-6.12"}, ADD_AND_REMOVE, ALONE, layout="7.1"),
     "f-23": _repair({**RISCV, **HOSTED}, ONLINE_AND_REMOVE, WINDOW, kasan_table_freed="after-flush"),
     "f-24": _repair({**RISCV, **HOSTED}, TWO_ADDS_ONE_REMOVAL, ALONE, ram_released="each-resource"),
+    "f-25": _repair(X86, NOT_BOUND, ALONE, unbound_memory="taken-out"),
 })  # fmt: skip
 """By finding."""

@@ -214,17 +214,19 @@ class Machine(LockDoors, FrameDoors, Clock):
     def batches(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """How a loop over ``[start, end)`` goes: all at once, or one by one for the explorer: (index, count).
 
-        Where allocations may be made to fail, the loop is cut in two, so that the second part may be refused.
+        Where allocations may be made to fail, it goes by the parts that may be refused.
         """
         if self.stepper is not None:
             for i in range(start, end):
                 yield i, 1
             return
-        cut = start if self.faults is None else min(end, start + self.faults.cut(end - start))
-        if cut > start:
-            yield start, cut - start
-        if end > cut:
-            yield cut, end - cut
+        if self.faults is None:
+            if start < end:
+                yield start, end - start
+            return
+        for count in self.faults.parts(end - start):
+            yield start, count
+            start += count
 
     def child(self, parent: Table, index: int, frame: int) -> Table:
         """The table that entry `index` of `parent` points to, when that entry holds `frame`."""

@@ -1,7 +1,7 @@
 """What stands behind the doors while interleavings are explored: each access is announced before it happens."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from memhp.hw.tlb import Table
@@ -69,5 +69,5 @@ class Faults(Protocol):
     def fails(self, site: str) -> bool:
         """Whether the allocation at `site` fails this time."""
 
-    def cut(self, count: int) -> int:
-        """After how many rounds of a loop of `count` the rest is to be asked about anew; 0 for all at once."""
+    def parts(self, count: int) -> Iterator[int]:
+        """How many of the `count` rounds of a loop are asked about at once, from part to part."""

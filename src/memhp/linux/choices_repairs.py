@@ -19,6 +19,7 @@ PoisonLookup = Literal["unlocked", "device_hotplug_lock"]
 CancelHeard = Literal["by-all", "by-those-asked"]
 KasanTable = Literal["unflushed", "after-flush"]
 RamReleased = Literal["as-one", "each-resource"]
+UnboundMemory = Literal["stays", "taken-out"]
 BigBlockZone = Literal["unlocked", "hotplug-mutex"]
 
 
@@ -64,6 +65,11 @@ class RepairChoices(Choices):
         "How ``try_remove_memory()`` gives back System RAM: as one range, which must lie in one resource, or each "
         "resource in it.",
         first("as-one"),
+    )
+    unbound_memory: UnboundMemory = choice(
+        "What becomes of a DIMM's memory when its blocks cannot be bound to the device "
+        "(``acpi_memory_enable_device()``): it stays, without a driver, or is taken offline and removed.",
+        first("stays"),
     )
     virtio_mem_zone_lock: BigBlockZone = choice(
         "What the virtio-mem driver holds while it looks at the zones of a big block that it may unplug "

@@ -36,7 +36,9 @@ class Injected(Strict, frozen=True):
     """What is made to fail while a step is carried out: one of both."""
 
     allocation: AllocationName | None = None
-    """The function of the kernel whose next allocation fails (``fail_page_alloc``, ``failslab``)."""
+    """The function of the kernel of which an allocation fails (``fail_page_alloc``, ``failslab``),"""
+    nth: Annotated[int, Meta(ge=1, le=1 << 20)] = 1
+    """and which of those that it asks for in the step, from 1."""
     notifier: Literal["MEM_GOING_ONLINE", "MEM_GOING_OFFLINE"] | None = None
     """What a memory notifier refuses (``memory-notifier-error-inject``),"""
     error: str = "EBUSY"

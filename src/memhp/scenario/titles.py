@@ -36,7 +36,8 @@ def _value_text(name: str, value: Any) -> str:
     if name == "at" and isinstance(value, int):
         return f"{value:#x}"
     if isinstance(value, schema.Injected):
-        return f"of {value.allocation}" if value.allocation else f"{value.error} of {value.notifier}"
+        which = f"of {value.allocation}" if value.allocation else f"{value.error} of {value.notifier}"
+        return which if value.nth == 1 else f"{which} number {value.nth}"
     if isinstance(value, dict):
         return ",".join(f"{name}={each}" for name, each in value.items())
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -6,7 +6,7 @@ to succeed.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 
 from memhp.check import breaches_of, snapshot
 from memhp.errors import KernelError
@@ -40,9 +40,9 @@ class WholeRuns:
         """Whether the allocation at `site` fails this time."""
         return self._stepper.fails(site)
 
-    def cut(self, count: int) -> int:
-        """After how many rounds of a loop of `count` the rest is to be asked about anew."""
-        return count // 2
+    def parts(self, count: int) -> Iterator[int]:
+        """The halves of a loop of `count` rounds are asked about each."""
+        return (half for half in (count // 2, count - count // 2) if half)
 
 
 def build(variant: Variant, configuration: Configuration) -> KernelProgram:

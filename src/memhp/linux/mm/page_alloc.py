@@ -73,14 +73,13 @@ def alloc_pages(
     if highest is None:
         highest = ZoneType.MOVABLE if movable else ZoneType.NORMAL
     zones = zonelist(k, nid, highest, nodes)
-    if k.hw.told and k.hw.faults is not None and k.hw.may_fail(where):
-        return []
-    taken = _where_told(k, order, count, owner, where) if k.hw.told else []
-    count -= sum(span.size for span in taken) >> order
+    taken: list[Span] = []
     for _, step in k.hw.batches(0, count):
         if k.hw.may_fail(where):
             break
-        got = _get_pages(k, zones, order, step, kind, owner, where, highest)
+        got = _where_told(k, order, step, owner, where) if k.hw.told else []
+        if missing := step - (sum(span.size for span in got) >> order):
+            got += _get_pages(k, zones, order, missing, kind, owner, where, highest)
         if not got:
             break
         for span in got:

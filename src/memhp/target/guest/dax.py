@@ -10,6 +10,7 @@ import re
 
 from memhp.errors import ERRNO_NAMES, BadInput
 from memhp.scenario import schema
+from memhp.target.guest.kernel import Kernel
 from memhp.target.guest.plugged import ERRNO, GuestMachine
 from memhp.target.model.dax import driver_of, namespace_name
 from memhp.target.model.dax_region import region_number
@@ -26,8 +27,10 @@ MAPS = {"mem": "ram", "dev": "pmem"}
 _FAILED = re.compile(r".* probe with driver \w+ failed with error -(\d+)")
 
 
-def refusal(step: schema.Dax) -> str | None:
-    """Why a guest cannot carry out a step."""
+def refusal(kernel: Kernel, step: schema.Dax) -> str | None:
+    """Why a guest with a kernel cannot carry out a step."""
+    if kernel.option("CONFIG_BLK_DEV_PMEM") == "y":
+        return "the block driver is built in and has the region before the first step: BLK_DEV_PMEM=m"
     if step.pinned is not None:
         return "pages are pinned by a program of its own, which the guest has not"
     if step.namespace is False:

@@ -17,6 +17,8 @@ MODULE = "memory_notifier_error_inject"
 """Loaded before anything is plugged: whose text is made read-only later splits leaves of the direct map."""
 DEPTH = 32
 """Callers that the filter looks at, the most there are (``MAX_STACK_TRACE_DEPTH``)."""
+DIRECTLY = 5
+"""Callers up to the one that asks for an object itself: of the allocator's own, or by way of ``kmemdup()`` at most."""
 
 
 def refusal(kernel: Kernel, fault: schema.Injected) -> str | None:
@@ -38,7 +40,7 @@ def carry_out(machine: GuestMachine, step: schema.StepKind, do: Callable[[], Don
         return do()
     check(fault)
     if fault.allocation is not None:
-        return _failing(machine, fault.allocation, do)
+        return _failing(machine, fault.allocation, fault.nth, do)
     file = f"{NOTIFIER}/{fault.notifier}/error"
     if said := machine.guest.agent.write(file, str(-errno_of(fault))):
         raise BadInput(f"the kernel refuses it: {said}", where="fault")
@@ -48,13 +50,20 @@ def carry_out(machine: GuestMachine, step: schema.StepKind, do: Callable[[], Don
         machine.guest.agent.write(file, "0")
 
 
-def _failing(machine: GuestMachine, function: AllocationName, do: Callable[[], Done]) -> Done:
-    """One allocation fails, of whatever task, below a function; the kernel says by ``times`` whether it did."""
+def _failing(machine: GuestMachine, function: AllocationName, nth: int, do: Callable[[], Done]) -> Done:
+    """One allocation fails, of whatever task, below a function; the kernel says by ``times`` whether it did.
+
+    The kernel counts those asked about while ``interval`` is not 1, and never forgets: what it has counted is a whole
+    interval after each that failed, so the next is in an interval longer by `nth`. What is asked for further below,
+    such as the name of a device, counts for nothing but the first.
+    """
     folder = f"{DEBUGFS}/{'fail_page_alloc' if function in PAGES else 'failslab'}"
     start, end = _text(machine, function)
+    interval = machine.counted.get(folder, 0) + nth
+    depth = DEPTH if nth == 1 or function in PAGES else DIRECTLY
     values = {
-        "verbose": 0, "interval": 1, "space": 0, "task-filter": "N", "ignore-gfp-wait": "N",
-        "stacktrace-depth": DEPTH, "require-start": f"{start:#x}", "require-end": f"{end:#x}", "times": 1,
+        "verbose": 0, "interval": interval, "space": 0, "task-filter": "N", "ignore-gfp-wait": "N",
+        "stacktrace-depth": depth, "require-start": f"{start:#x}", "require-end": f"{end:#x}", "times": 1,
         "probability": 100,
     }  # fmt: skip
     if function in PAGES:
@@ -66,6 +75,8 @@ def _failing(machine: GuestMachine, function: AllocationName, do: Callable[[], D
         machine.guest.agent.write(f"{folder}/probability", "0")
     if machine.read(f"{folder}/times") != "0":
         raise BadInput(NOT_ASKED, where="fault", fix="leave it out")
+    if interval > 1:
+        machine.counted[folder] = interval
     return done
 
 

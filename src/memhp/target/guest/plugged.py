@@ -54,6 +54,8 @@ class GuestMachine:
         self.dax_align: dict[str, int] = {}
         self.known_to_kmem: set[str] = set()
         """Devices that kmem was told of, which stay known to it."""
+        self.counted: dict[str, int] = {}
+        """What fault injection has counted so far, by its folder in debugfs."""
         self.block_size = int(self.read(f"{SYS}/block_size_bytes"), 16)
 
     def read(self, path: str) -> str:

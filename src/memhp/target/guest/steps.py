@@ -43,7 +43,8 @@ def plug(machine: GuestMachine, step: schema.Plug) -> Done:
         monitor.execute("object-del", id=f"{name}-ram")
         machine.guest.forget(f"{name}-ram")
         raise BadInput(f"QEMU refuses: {error}", where="size", fix="change what is plugged, or the machine") from error
-    start = int(machine.devices()[name]["addr"])
+    data = machine.devices()[name]
+    start, slot = int(data["addr"]), int(data["slot"])
     span = Span(start, start + size)
     machine.dimms[name] = span
     machine.plugged.append(span)
@@ -51,16 +52,18 @@ def plug(machine: GuestMachine, step: schema.Plug) -> Done:
     first = span.start // machine.block_size
     blocks = span.size // machine.block_size
     failed = f"{start:#x}|add_memory failed|enumeration failure"
+    before = _told(machine, failed)
 
     def added() -> bool:
-        refused = f"dmesg | grep -qE 'PNP0C80.*({failed})'"
-        return len(machine.states(span)) == blocks or machine.guest.agent.run(refused).status == 0
+        return len(machine.states(span)) == blocks or _told(machine, failed) > before
 
     if machine.until(added) and machine.read(f"{SYS}/auto_online_blocks") != "offline":
         machine.until(lambda: "offline" not in machine.states(span).values())
     states = machine.states(span)
     if len(states) != blocks:
         return Done(done, None, f"{len(states)} of {blocks} memory blocks from memory{first} on are there")
+    if step.fault is not None and not machine.until(lambda: _bound(machine, slot) == blocks, IDLE):
+        return Done(done, "ENODEV", "the memory is there, but its device is without a driver")
     if step.online is None:
         return Done(done, "ok")
     offline = [block for block, state in states.items() if state == "offline"]
@@ -69,6 +72,17 @@ def plug(machine: GuestMachine, step: schema.Plug) -> Done:
         default = machine.read(f"{SYS}/auto_online_blocks")
         return replace(ended, reason=asked_too_late(blocks - len(offline), default, step.online))
     return ended
+
+
+def _told(machine: GuestMachine, words: str) -> int:
+    """How many lines of the log are of memory devices and of something."""
+    return int(machine.guest.agent.run(f"dmesg | grep -cE 'PNP0C80.*({words})'").text)
+
+
+def _bound(machine: GuestMachine, slot: int) -> int:
+    """How many memory blocks are bound to the device of a slot."""
+    folders = f"dirname $(grep -l 'MP{slot:02X}$' /sys/bus/acpi/devices/PNP0C80:*/path)"
+    return len(machine.guest.agent.run(f"ls -d $({folders})/physical_node*").text.split())
 
 
 def _each(machine: GuestMachine, step: schema.StepKind, blocks: list[int], zone: str) -> Done:

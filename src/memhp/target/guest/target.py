@@ -77,7 +77,8 @@ def refusal(kernel: Kernel, step: schema.StepKind, *, served: bool = False) -> s
     if isinstance(step, schema.Poison) and step.at is None:
         return "which page it is only its address says: write `at`"
     if isinstance(step, schema.Dax):
-        return dax.refusal(step) if machine.pmem else f"memhp has no region of persistent memory for guests of {arch}"
+        nowhere = f"memhp has no region of persistent memory for guests of {arch}"
+        return dax.refusal(kernel, step) if machine.pmem else nowhere
     if isinstance(step, schema.Eject) and not step.enabled:
         return "the attribute that forbids ejecting is left alone"
     return None

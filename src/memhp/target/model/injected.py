@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from memhp.errors import BadInput
 from memhp.linux.drivers.base.notify import Chains
-from memhp.linux.lib.fault_inject import FailOnce
+from memhp.linux.lib.fault_inject import FailNth
 from memhp.linux.lib.memory_notifier_error_inject import (
     debugfs_errno_set,
     err_inject_init,
@@ -17,7 +17,8 @@ from memhp.linux.state import Kernel
 from memhp.scenario import schema
 
 NEITHER = "a fault is of an allocation or of a notifier"
-NOT_ASKED = "nothing is allocated there in this step"
+NOT_ASKED = "nothing is allocated there in this step, or not so often"
+ONE_NOTIFIER = "a notifier refuses all that it is asked in a step"
 
 
 def errno_of(fault: schema.Injected) -> int:
@@ -32,6 +33,8 @@ def check(fault: schema.Injected) -> None:
     """Raise :class:`BadInput` for a fault that says nothing, or two things."""
     if (fault.allocation is None) == (fault.notifier is None):
         raise BadInput(NEITHER, where="fault", fix='write { allocation = "…" } or { notifier = "…" }')
+    if fault.notifier is not None and fault.nth != 1:
+        raise BadInput(ONE_NOTIFIER, where="fault", fix="leave `nth` out")
     errno_of(fault)
 
 
@@ -43,7 +46,7 @@ def injected(k: Kernel, fault: schema.Injected | None) -> Iterator[None]:
         return
     check(fault)
     if fault.allocation is not None:
-        k.hw.faults = faults = FailOnce(fault.allocation)
+        k.hw.faults = faults = FailNth(fault.allocation, fault.nth)
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ from memhp.linux.drivers.acpi.device import AcpiDevice, AcpiMemoryDevice, AcpiMe
 from memhp.linux.drivers.acpi.glue import acpi_bind_one, acpi_unbind_one
 from memhp.linux.drivers.base.memory_devices import walk_memory_blocks
 from memhp.linux.drivers.base.memory_groups import memory_group_register_static, memory_group_unregister
+from memhp.linux.drivers.base.memory_state import device_offline
 from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NID_IS_MGID, MHP_NONE, __add_memory
 from memhp.linux.mm.memory_hotplug_memmap import mhp_supports_memmap_on_memory
 from memhp.linux.mm.memory_hotplug_remove import __remove_memory
@@ -96,6 +97,11 @@ def _bind(k: Kernel, adev: AcpiDevice, span: Span) -> None:
     except KernelError as error:
         _unbind(k, span)
         advice = "the memory stays in, and no driver will take it out again"
+        if k.config.profile.unbound_memory == "taken-out":
+            for block_id in walk_memory_blocks(k, span.start, span.size):
+                device_offline(k, block_id)
+            __remove_memory(k, span.start, span.size)
+            advice = "try again"
         raise KernelError(ENODEV, error.reason, place=ENABLE, advice=advice) from error
 
 
