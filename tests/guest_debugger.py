@@ -15,6 +15,8 @@ from typing import NamedTuple
 REGISTERS = (
     "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip",
 )  # fmt: skip
+FLAGS = slice(8 * len(REGISTERS), 8 * len(REGISTERS) + 4)
+"""Where ``eflags`` are in what the stub shows."""
 ARGUMENTS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
 ANSWER = 60.0
 """Seconds for the stub to answer while the guest stands still."""
@@ -28,6 +30,14 @@ Condition = Callable[[Registers], bool]
 def extra(path: Path) -> tuple[str, ...]:
     """The words that have QEMU listen for a debugger (``GuestSpec.extra``)."""
     return ("-gdb", f"unix:{path},server=on,wait=off")
+
+
+class Called(NamedTuple):
+    """What a task that was made to call a function gets back: its registers, flags, and where its stack is then."""
+
+    registers: Registers
+    flags: bytes
+    stack: int
 
 
 class Function(NamedTuple):
@@ -131,15 +141,27 @@ class Debugger:
         back = self.word(here["rsp"])
         return self.until(back, lambda now: now["rsp"] == here["rsp"] + 8)
 
-    def call(self, function: Function, *arguments: int) -> int:
-        """Have the task that stopped call a function, and put its registers back; what it returned."""
+    def begin(self, function: Function, *arguments: int) -> Called:
+        """Have the task that stopped call a function."""
         saved, here = self._all_registers(), self.registers()
         stack = (here["rsp"] - SCRATCH & ~15) - 8
         self._must(f"M{stack:x},8:{struct.pack('<Q', here['rip']).hex()}")
         self.set(rip=function.start, rsp=stack, **dict(zip(ARGUMENTS, arguments, strict=False)))
-        result = self.until(here["rip"], lambda now: now["rsp"] == stack + 8)
-        self._must(f"G{saved.hex()}")
+        return Called(here, saved[FLAGS], stack + 8)
+
+    def end(self, called: Called) -> int:
+        """Let the guest go on until that is over, and put the task's registers back; what it returned.
+
+        Not those of the CPU, such as the base of its per-CPU memory: a task that slept may go on on another one.
+        """
+        result = self.until(called.registers["rip"], lambda now: now["rsp"] == called.stack)
+        self.set(**called.registers)
+        self._must(f"P{len(REGISTERS):x}={called.flags.hex()}")
         return result["rax"]
+
+    def call(self, function: Function, *arguments: int) -> int:
+        """Have the task that stopped call a function; what it returned."""
+        return self.end(self.begin(function, *arguments))
 
     def go(self) -> None:
         """Let the guest go on for good."""

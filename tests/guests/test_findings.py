@@ -18,12 +18,16 @@ from memhp.target.guest.kernel import Kernel, fetched, find
 from memhp.target.guest.plugged import SYS
 from memhp.target.guest.qemu import GuestSpec, find_qemu
 from memhp.target.guest.target import GuestTarget, spec_for
-from memhp.units import KiB
+from memhp.units import GiB, KiB
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CORTEX_X4 = "max,pauth-impdef=on,midr=0x410fd823"
 SLEEP = 6000
 """Milliseconds."""
+NOTHING = 84 * GiB
+"""An address within the window of the PCI bus, where no device is."""
+WORDS = "what-one-task-says"
+"""As long as nothing else that is written."""
 
 
 def kernel(name: str) -> Kernel:
@@ -64,6 +68,37 @@ def test_a_reader_of_kpagecount_is_held_while_the_struct_page_goes_f_8(tmp_path:
         log = guest.console()
     (fault,) = re.findall(r"page fault for address: (\w+)", log)
     assert int(fault, 16) == answered[0] and "get_kpage_count" in log
+
+
+@pytest.mark.xdist_group("guest-x86_64")
+def test_of_a_gigabyte_one_page_is_flushed_before_its_tables_are_free_f_17(tmp_path: Path) -> None:
+    """``ioremap()`` of a gigabyte of nothing, over addresses that had its single pages before."""
+    stub, pages = tmp_path / "gdb", GiB // (4 * KiB)
+    spec = GuestSpec(kernel("cloud-amd64"), extra=extra(stub))
+    with running(user_cache(), find_qemu(user_cache(), "x86_64"), spec) as guest:
+        text = functions(guest.agent.run("cat /proc/kallsyms").text)
+        debugger, flushed, over = Debugger(stub), list[tuple[int, int]](), threading.Event()
+
+        def remap() -> None:
+            debugger.until(text["ksys_write"].start, lambda now: now["rdx"] == len(WORDS) + 1)
+            first = debugger.call(text["ioremap"], NOTHING + 4 * KiB, (pages - 2) * 4 * KiB)
+            debugger.call(text["iounmap"], first)
+            debugger.call(text["vm_unmap_aliases"])
+            called = debugger.begin(text["ioremap"], NOTHING, GiB)
+            at = debugger.until(text["pud_free_pmd_page"].start)["rsi"]
+            found = debugger.until(text["flush_tlb_kernel_range"].start)
+            assert debugger.word(found["rsp"]) in text["pud_free_pmd_page"]
+            flushed.append((found["rdi"] - at, found["rsi"] - at))
+            assert debugger.end(called) == at
+            debugger.go()
+            over.set()
+
+        thread = threading.Thread(target=remap, daemon=True)
+        thread.start()
+        guest.agent.run(f"(echo {WORDS} > /run/words) &")
+        assert over.wait(120)
+        thread.join(60)
+    assert flushed == [(0, 4 * KiB - 1)]
 
 
 @pytest.mark.xdist_group("guest-arm64")

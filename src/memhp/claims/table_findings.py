@@ -216,7 +216,9 @@ CLAIMS = (
         "Look the block up under device_hotplug_lock, or free it behind a grace period: a mutex in memory_failure().",
         "memhp explore memory-block-lookup --variant lookup-unlocked",
         (
-            *guests("x86_64-7.2.13+deb14-cloud-amd64-poison-counter-held"),
+            *guests(
+                "x86_64-7.2.13+deb14-cloud-amd64-poison-counter-held", "x86_64-7.2.13-kasan-poison-counter-held",
+            ),
             *sources("drivers/base/memory.c:find_memory_block_by_id"),
         ),
         "linux-7.2",
@@ -228,9 +230,14 @@ CLAIMS = (
         sources("mm/sparse-vmemmap.c:vmemmap_populate_hugepages"), "linux-6.12",
     ),
     _finding(
-        "f-13", "a run of leaves that is being split may lose its last memory block", READ,
+        "f-13", "a run of leaves that is being split may lose its last memory block", f"{READ}, {SEEN}",
         "Look at the block's leaves under pgtable_split_lock: a mutex for each block that goes offline.",
-        "memhp explore split-vs-remove --variant split-refused-last-block", MODEL_ONLY, "linux-7.2",
+        "memhp explore split-vs-remove --variant split-refused-last-block",
+        (
+            *guests("arm64-7.2.13+deb14-arm64-16k-split-held"),
+            *sources("arch/arm64/mm/mmu.c:split_contpmd", "arch/arm64/mm/mmu.c:can_unmap_without_split"),
+        ),
+        "linux-7.2",
     ),
     _finding(
         "f-14", "on riscv64 and x86-64 nothing keeps part of a boot leaf from being removed", f"{READ}, {SEEN}",
@@ -265,7 +272,12 @@ CLAIMS = (
     _finding(
         "f-17", "on AMD CPUs with EFER.TCE 7.2 frees page tables that a walk may still go through", READ,
         "Flush all that the PUD entry translated, which is beyond the limit for single pages: one full flush for each "
-        "gigabyte in place of one page.", "memhp claims f-17", MODEL_ONLY, "linux-7.2",
+        "gigabyte in place of one page.", "memhp claims f-17",
+        (
+            *guests("x86_64-7.2.13+deb14-cloud-amd64-tables-of-a-gigabyte"),
+            *sources("arch/x86/mm/pgtable.c:pud_free_pmd_page"),
+        ),
+        "linux-7.2",
     ),
     _finding(
         "f-18", "counts of page tables drift as memory comes and goes", f"{READ}, {SEEN}",
@@ -283,7 +295,7 @@ CLAIMS = (
         "Shrink the lower half before the children of the upper move: nothing is lost where that is refused, and it "
         "costs nothing.", "memhp claims f-19",
         (
-            *guests("x86_64-7.2.13+deb14-cloud-amd64-resource-split"),
+            *guests("x86_64-7.2.13+deb14-cloud-amd64-resource-split", "x86_64-7.2.13-kasan-resource-split"),
             *sources("kernel/resource.c:release_mem_region_adjustable"),
         ),
         "linux-7.2",

@@ -21,8 +21,6 @@ ND, DAX = "/sys/bus/nd", "/sys/bus/dax"
 BUS = ("nfit", "nd_e820", "of_pmem")
 """Modules that make a region of what firmware tells; a kernel has those of its architecture."""
 DRIVERS = ("nd_pmem", "dax_pmem", "device_dax", "kmem")
-PMD = "2M"
-"""The device's page size at first, with 4 KiB pages."""
 MAPS = {"mem": "ram", "dev": "pmem"}
 _FAILED = re.compile(r".* probe with driver \w+ failed with error -(\d+)")
 
@@ -113,14 +111,16 @@ def _bind(machine: GuestMachine, driver: str, name: str) -> str:
 def _device(machine: GuestMachine, step: schema.Dax, number: str) -> None:
     """The device of the DAX bus, made of the region's namespace if it is not there: ``ndctl create-namespace``."""
     mode = MAPS[step.map or machine.dax_map.get(step.device, "mem")]
-    align = parse_size(step.align if step.align is not None else machine.dax_align.get(step.device, PMD))
     made = machine.dax_seeds.get(step.device)
+    align = machine.dax_align.get(step.device) if step.align is None else parse_size(step.align)
     if made is not None:
         if (MAPS[machine.dax_map[step.device]], machine.dax_align[step.device]) != (mode, align):
             raise BadInput("the device of a guest keeps its map and alignment", where="map", fix="bind `raw` between")
         return
     seed = machine.read(f"{ND}/devices/region{number}/dax_seed")
     folder = f"{ND}/devices/{seed}"
+    if align is None:
+        align = int(machine.read(f"{folder}/align"))
     for name, text in (("mode", mode), ("align", str(align)), ("namespace", namespace_name(step.device))):
         if said := machine.guest.agent.write(f"{folder}/{name}", text):
             raise BadInput(f"the kernel refuses it: {said}", where=name)

@@ -43,8 +43,7 @@ def plug(machine: GuestMachine, step: schema.Plug) -> Done:
         monitor.execute("object-del", id=f"{name}-ram")
         machine.guest.forget(f"{name}-ram")
         raise BadInput(f"QEMU refuses: {error}", where="size", fix="change what is plugged, or the machine") from error
-    data = machine.devices()[name]
-    start, slot = int(data["addr"]), int(data["slot"])
+    start = int(machine.devices()[name]["addr"])
     span = Span(start, start + size)
     machine.dimms[name] = span
     machine.plugged.append(span)
@@ -62,7 +61,7 @@ def plug(machine: GuestMachine, step: schema.Plug) -> Done:
     states = machine.states(span)
     if len(states) != blocks:
         return Done(done, None, f"{len(states)} of {blocks} memory blocks from memory{first} on are there")
-    if step.fault is not None and not machine.until(lambda: _bound(machine, slot) == blocks, IDLE):
+    if step.fault is not None and not machine.until(lambda: _bound(machine, name) == blocks, IDLE):
         return Done(done, "ENODEV", "the memory is there, but its device is without a driver")
     if step.online is None:
         return Done(done, "ok")
@@ -76,11 +75,12 @@ def plug(machine: GuestMachine, step: schema.Plug) -> Done:
 
 def _told(machine: GuestMachine, words: str) -> int:
     """How many lines of the log are of memory devices and of something."""
-    return int(machine.guest.agent.run(f"dmesg | grep -cE 'PNP0C80.*({words})'").text)
+    return len(machine.guest.agent.run(f"dmesg | grep -E 'PNP0C80.*({words})'").text.splitlines())
 
 
-def _bound(machine: GuestMachine, slot: int) -> int:
-    """How many memory blocks are bound to the device of a slot."""
+def _bound(machine: GuestMachine, name: str) -> int:
+    """How many memory blocks are bound to ACPI's device of a DIMM, which is called after its slot."""
+    slot = int(machine.devices()[name]["slot"])
     folders = f"dirname $(grep -l 'MP{slot:02X}$' /sys/bus/acpi/devices/PNP0C80:*/path)"
     return len(machine.guest.agent.run(f"ls -d $({folders})/physical_node*").text.split())
 
