@@ -117,8 +117,8 @@ def test_a_device_without_memory(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "--size: a device manages some memory" in complaint([*device, "0"], capsys)
 
 
-def test_a_machine_with_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "nothing to do" in complaint(["rehearse", "--machine", "x86-vm"], capsys)
+def test_options_for_memory_that_nobody_adds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--online says where" in complaint(["rehearse", "--machine", "x86-vm", "--online", "movable"], capsys)
     assert "--unplug takes away" in complaint(["rehearse", "--machine", "x86-vm", "--unplug", "--json"], capsys)
 
 

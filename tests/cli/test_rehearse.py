@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from captures import DATA
 from memhp.cli.main import main
 from memhp.units import GiB
 
@@ -44,3 +45,21 @@ def test_what_does_not_go_together_is_told_in_one_line(
     assert main(["rehearse", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+def test_a_machine_alone_is_shown_with_what_is_assumed_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    capture = sorted(DATA.glob("captures/x86_64-6.12.*-automovable301.tar.xz"))[0]
+    assert main(["rehearse", "--machine", str(capture)]) == 0
+    shown = capsys.readouterr().out
+    assert "rests on\n  memory in use: " in shown
+    assert "told by /proc/zoneinfo" in shown and "assumed: " in shown and "zones\n" in shown
+
+
+def test_what_a_command_line_of_qemu_leaves_open_is_assumed(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "-M q35 -m 2G,slots=1,maxmem=4G"
+    assert main(["rehearse", "--qemu", line, "--plug", "1G"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "machine: RAM, nodes, slots and devices, told by the command line of QEMU" in shown
+    assert "kernel: assumed: linux-6.12" in shown and "if what is assumed holds: memory in use" in shown
+    assert main(["rehearse", "--qemu", line, "--profile", "7.2"]) == 0
+    assert "kernel: assumed" not in capsys.readouterr().out

@@ -8,11 +8,14 @@ import pytest
 from captures import archive
 from memhp.facts.compare import SECTIONS, compare
 from memhp.facts.derive import derive
+from memhp.facts.observed import observe
 from memhp.facts.open_source import open_source
+from memhp.facts.usage import usage
 from memhp.linux.state import Kernel
 from memhp.scenario.load import loads
 from memhp.target.measure.views import write_sysroot
 from memhp.target.model.run import rehearse_scenario
+from memhp.units import MiB
 
 MACHINES = [
     *(f'preset = "{name}"' for name in ("x86-vm-la57", "x86-server", "arm64-16k-vm", "arm64-64k-vm", "riscv-vm-sv39")),
@@ -52,3 +55,28 @@ def test_the_tree_tells_what_its_kernel_said(tmp_path: Path) -> None:
     log = open_source(tmp_path / "root").boot_log()
     assert log is not None
     assert "Early memory node ranges" in log
+
+
+def test_the_tree_tells_what_memory_is_used_for_and_how_many_cpus_there_are(tmp_path: Path) -> None:
+    """``zone_stat_item`` and ``node_stat_item`` of ``/proc/zoneinfo``, cpulists of nodes: as on a real machine."""
+    in_use = (("movable", 100), ("reclaimable", 30), ("kernel", 50))
+    steps = (f'do = "allocate", kind = "{kind}", size = "{size}M", tag = "{kind}"' for kind, size in in_use)
+    k = rehearsed('preset = "x86-vm"\ncpus = 4', *steps)
+    write_sysroot(k, tmp_path / "root")
+    idle = rehearsed('preset = "x86-vm"\ncpus = 4')
+    write_sysroot(idle, tmp_path / "idle")
+    used, before = (usage(observe(open_source(tmp_path / name))) for name in ("root", "idle"))
+    for kind, size in in_use:
+        now, then = (sum(getattr(zone, kind) for zone in zones) for zones in (used, before))
+        assert now - then == size * MiB >> 12
+    assert rehearsed(f'source = "{tmp_path / "root"}"').config.nr_cpus == 4
+
+
+def test_kinds_that_no_counter_tells_are_assumed(tmp_path: Path) -> None:
+    write_sysroot(rehearsed('preset = "x86-vm"'), tmp_path / "root")
+    zoneinfo = tmp_path / "root/proc/zoneinfo"
+    kept = [line for line in zoneinfo.read_text().splitlines() if "nr_zone_" not in line and "nr_slab_" not in line]
+    zoneinfo.write_text("\n".join(line for line in kept if "per-node stats" not in line) + "\n")
+    run, _ = rehearse_scenario(loads(f'[machine]\nsource = "{tmp_path / "root"}"\n'))
+    (kinds,) = (each for each in run.assumptions if each.what == "kinds of memory in use")
+    assert kinds.basis == "assumed" and "nr_zone_" in kinds.settle

@@ -67,6 +67,8 @@ def rehearse(
 ) -> int:
     """Rehearse the scenario in FILE, or plug memory into --machine or --qemu; then plan how to add more.
 
+    A machine alone is shown as it is rehearsed: what was read of it, and what is assumed.
+
     Exit code 0: every step ended as the scenario expects and every law held, and what was to be planned can be
     reached. 1: a step or a law did not, or it cannot.
     2: the input cannot be used.
@@ -87,9 +89,8 @@ def rehearse(
     if file is not None and (memory or profile):
         raise click.UsageError("--memory and --profile go with --machine or --qemu; a FILE has its own machine")
     told = told_choices(chosen_texts)
-    shown = as_json or any(each is not None for each in (html, sysroot, ptdump))
-    if source is not None and not (plug or total or shown):
-        raise click.UsageError("nothing to do with this machine: give --plug SIZE, --plan SIZE or an output")
+    if online and file is None and not (plug or total):
+        raise click.UsageError("--online says where --plug and --plan bring memory online; give one of them")
     if unplug and not plug:
         raise click.UsageError("--unplug takes away what --plug has added; give both")
     check = partial(

@@ -4,7 +4,8 @@ Only what the model knows is filled in: counters that nobody models are left out
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 
 from memhp.facts import iomem
 from memhp.facts.buddyinfo import BuddyZone
@@ -16,6 +17,7 @@ from memhp.facts.pagetypeinfo import NodePageTypes, PageBlocks
 from memhp.facts.paging import vmalloc_total
 from memhp.facts.params import HotplugParams
 from memhp.facts.zoneinfo import ZoneInfo
+from memhp.hw.memory import Use
 from memhp.linux.drivers.base.memory import crash_hotplug, valid_zones
 from memhp.linux.drivers.base.memory_lookup import Poisoned
 from memhp.linux.drivers.dax.bus import DaxBus
@@ -36,6 +38,14 @@ LOCAL_DISTANCE, REMOTE_DISTANCE = 10, 20
 
 OVERCOMMIT_RATIO = 50
 """Percent: ``sysctl_overcommit_ratio``."""
+
+ZONE_STATS = {
+    "nr_zone_active_anon": (Use.MOVABLE, Use.PINNED),
+    "nr_zone_unevictable": (Use.SECRETMEM, Use.GUEST_MEMFD),
+}
+"""Counters of a zone (``zone_stat_item``) by the uses of pages that they count."""
+NODE_STATS = {"nr_slab_reclaimable": (Use.RECLAIMABLE,), "nr_slab_unreclaimable": (Use.SLAB,)}
+"""Those of a node (``node_stat_item``)."""
 
 
 def derive(k: Kernel) -> Facts:
@@ -96,7 +106,9 @@ def resources_of(parent: Resource) -> tuple[iomem.Resource, ...]:
 def zones_of(k: Kernel) -> Iterator[ZoneInfo]:
     """``/proc/zoneinfo``: every zone of every online node, populated or not (``mm/vmstat.c:zoneinfo_show``)."""
     kinds = zone_types(k.config)
+    used = _used_by_zone(k)
     for nid in sorted(k.node_states.online & k.nodes.keys()):
+        first = next((kind for kind in kinds if (there := k.nodes[nid].zones.get(kind)) and there.populated), None)
         for kind in kinds:
             zone = k.nodes[nid].zones.get(kind) or Zone(nid, kind)
             free = nr_free_pages(zone)
@@ -114,9 +126,27 @@ def zones_of(k: Kernel) -> Iterator[ZoneInfo]:
                 managed=zone.managed,
                 cma=zone.cma_pages,
                 protection=tuple(zone.lowmem_reserve.get(upper, 0) for upper in kinds),
-                stats={"nr_free_pages": free} if zone.populated else {},
+                stats={"nr_free_pages": free, **_counted(ZONE_STATS, used[nid, kind])} if zone.populated else {},
+                node_stats=_counted(NODE_STATS, _sum(used, nid)) if kind is first else {},
                 start_pfn=zone.start_pfn if zone.populated else None,
             )
+
+
+def _used_by_zone(k: Kernel) -> dict[tuple[int, ZoneType], Counter[Use]]:
+    """How many pages of each zone are put to each use."""
+    found: dict[tuple[int, ZoneType], Counter[Use]] = defaultdict(Counter)
+    for start, end, zone in k.page_zone:
+        for first, last, owner in k.hw.memory.owners.runs(start, end):
+            found[zone.nid, zone.type][owner.use] += last - first
+    return found
+
+
+def _sum(used: Mapping[tuple[int, ZoneType], Counter[Use]], nid: int) -> Counter[Use]:
+    return sum((count for (node, _), count in used.items() if node == nid), Counter())
+
+
+def _counted(names: Mapping[str, tuple[Use, ...]], used: Counter[Use]) -> dict[str, int]:
+    return {name: sum(used[use] for use in uses) for name, uses in names.items()}
 
 
 def _memory_blocks(k: Kernel) -> MemoryBlocks:

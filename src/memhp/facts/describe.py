@@ -118,7 +118,7 @@ def describe(facts: Facts, *, name: str) -> MachineFacts:
     memory, boot_memory = _memory(facts, log, page_size, port(arch).struct_page_size, evidence)
     options = facts.cmdline.hotplug() if facts.cmdline is not None else {}
     cpus = {pageset.cpu for zone in facts.zones for pageset in zone.pagesets}
-    states = facts.nodes.states if facts.nodes is not None else {}
+    states, nodes = (facts.nodes.states, facts.nodes.nodes) if facts.nodes is not None else ({}, ())
     nids = tuple(dict.fromkeys(zone.node for zone in facts.zones))
     cpuinfo = facts.cpuinfo or Cpuinfo()
     return MachineFacts(
@@ -137,7 +137,7 @@ def describe(facts: Facts, *, name: str) -> MachineFacts:
         zones=facts.zones,
         nodes=states.get("online", nids),
         possible_nodes=states.get("possible", nids),
-        cpus=len(cpus) or log.cpus,
+        cpus=len(cpus) or sum(len(node.cpulist or ()) for node in nodes) or log.cpus,
         params=facts.params,
         options=options,
         mem_limit=_mem_limit(facts, options),

@@ -152,6 +152,7 @@ def rehearse_scenario(
         machine.spec,
         [*machine.devices, *scenario.steps],
         devices=len(machine.devices),
+        text=scenario.machine,
         observed=machine.observed,
         breaks=scenario.breaks,
         heading=scenario.title or where,
@@ -167,6 +168,7 @@ def rehearse(
     steps: list[schema.StepKind],
     *,
     devices: int = 0,
+    text: schema.MachineText | None = None,
     observed: Facts | None = None,
     breaks: Iterable[str] = (),
     heading: str = "",
@@ -177,10 +179,11 @@ def rehearse(
 ) -> tuple[result.Run, Kernel]:
     """Boot the machine, carry out the steps, and report; the machine as it ended comes along for other views.
 
-    What `observed`, the real machine, has plugged since its boot is plugged before the first step; `breaks` are the
-    laws that are meant to break. The first `devices` steps are no steps of a file, but the machine's. With `tables`
-    each step tells what it did to page tables. `ended` is called with the session as the last step leaves it. Raises
-    :class:`BadInput`, naming `where` and the step's key, when a step cannot be meant.
+    `text` is how the machine is written. What `observed`, the real machine, has plugged since its boot is plugged
+    before the first step; `breaks` are the laws that are meant to break. The first `devices` steps are no steps of a
+    file, but the machine's. With `tables` each step tells what it did to page tables. `ended` is called with the
+    session as the last step leaves it. Raises :class:`BadInput`, naming `where` and the step's key, when a step cannot
+    be meant.
     """
     with machine_keys(where):
         k = start_kernel(spec)
@@ -190,7 +193,7 @@ def rehearse(
         take_up(session, observed, where)
     watch.look(BOOT)
     placed = session.placed
-    known = of_description() if observed is None or placed is None else of_machine(observed, k.config, placed)
+    known = of_description(text, spec) if observed is None or placed is None else of_machine(observed, k.config, placed)
     results: list[result.StepResult] = []
     dead = ""
     for index, step in enumerate(steps):

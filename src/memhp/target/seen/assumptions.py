@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from memhp.facts.kpageflags import KPAGEFLAGS
 from memhp.facts.observed import IOMEM, ZONEINFO, Facts
 from memhp.facts.source import SYS_NODE
+from memhp.facts.usage import LRU
 from memhp.linux.choice import Choices, hints, history
 from memhp.linux.choices import Profile
 from memhp.linux.config import Config
+from memhp.linux.init import MachineSpec
 from memhp.linux.profiles import profile, unsettled
 from memhp.linux.release import FIRST, LAST, Release, known_release, parse_release, same_series
 from memhp.scenario import schema
+from memhp.scenario.machine_text import MachineText
 from memhp.scenario.result import Assumption
 from memhp.target.seen.boot_facts import told_cma
 from memhp.target.seen.inferred import ARCH, AS_AT_BOOT, PAGE_SIZE
@@ -38,6 +41,7 @@ CHOICES = "choices of the kernel"
 ADDRESSES = "addresses"
 BLOCKS = "memory blocks"
 MACHINE = "architecture and page size"
+HARDWARE = "machine"
 
 TAKES_AWAY = (schema.Offline, schema.Unplug, schema.Remove, schema.Eject, schema.Resize)
 ADDS = (schema.Plug, schema.Resize, schema.Online, schema.Dax)
@@ -71,16 +75,30 @@ def rests_on(step: schema.StepKind, assumptions: list[Assumption], placed: Place
     return [what for what, steps in DEPENDS if what in assumed and isinstance(step, steps)]
 
 
-def of_description() -> list[Assumption]:
+def of_description(machine: MachineText | None, spec: MachineSpec) -> list[Assumption]:
     """What the rehearsal of a described machine rests on besides its description."""
-    return [
-        Assumption(
-            what=IN_USE,
+    in_use = Assumption(
+        what=IN_USE,
+        basis="assumed",
+        text="none but what boot keeps",
+        settle="write what is in use as `allocate` steps, or take a captured machine",
+    )
+    return [in_use] if machine is None or machine.qemu is None else [*_of_command_line(machine, spec), in_use]
+
+
+def _of_command_line(machine: MachineText, spec: MachineSpec) -> Iterator[Assumption]:
+    """What QEMU's command line tells of its guest, and what it says nothing of."""
+    yield Assumption(what=HARDWARE, basis="told", text="RAM, nodes, slots and devices", by="the command line of QEMU")
+    if machine.profile is None:
+        text, settle = f"{spec.config.profile.name}, as Debian builds it", "give --profile, or machine.profile"
+        yield Assumption(what=KERNEL, basis="assumed", text=text, settle=settle)
+    if machine.reserved is None:
+        yield Assumption(
+            what=BOOT,
             basis="assumed",
-            text="none but what boot keeps",
-            settle="write what is in use as `allocate` steps, or take a captured machine",
+            text=f"the kernel keeps {format_size(spec.reserved)} of it besides its image and struct pages",
+            settle="write machine.reserved, or take a captured machine",
         )
-    ]
 
 
 def of_machine(facts: Facts, config: Config, placed: Placed) -> list[Assumption]:
@@ -126,9 +144,12 @@ def _use(facts: Facts, placed: Placed) -> Iterator[Assumption]:
         "the kernel's": sum(use.kernel + use.reclaimable for use in placed.zones),
     }
     text = ", ".join(f"{format_size(pages * page)} {name}" for name, pages in kinds.items() if pages)
-    yield Assumption(
-        what=KINDS, basis="told", text=text or "none", by="counters of zones and nodes; what is left is the kernel's"
-    )
+    if any(name in zone.stats for zone in facts.zones for name in LRU):
+        by = "counters of zones and nodes; what is left is the kernel's"
+        yield Assumption(what=KINDS, basis="told", text=text or "none", by=by)
+    else:
+        settle = f"give {ZONEINFO} with the counters of zones, such as {LRU[0]}"
+        yield Assumption(what=KINDS, basis="assumed", text=text or "none", settle=settle)
     if placed.seen >= placed.online:
         yield Assumption(what=PLACES, basis="told", text="where each kind lies in its block", by=KPAGEFLAGS)
     elif placed.seen:
