@@ -7,7 +7,7 @@ PROMO = "/proc/zoneinfo node 0 DMA32 promo"
 
 
 def test_a_promo_watermark_is_excused_only_where_the_kernel_prints_none() -> None:
-    after = Context(resized=True)
+    after = Context()
     assert "no line" in reason_for(PROMO, None, 1234, after)
     assert reason_for(PROMO, 1233, 1234, after) == ""
     assert reason_for(PROMO, 1233, None, after) == ""
@@ -15,7 +15,7 @@ def test_a_promo_watermark_is_excused_only_where_the_kernel_prints_none() -> Non
 
 
 def test_a_boost_of_watermarks_is_what_tasks_made_of_it() -> None:
-    assert "kswapd" in reason_for("/proc/zoneinfo node 0 DMA32 boost", 1024, 0, Context(resized=True))
+    assert "kswapd" in reason_for("/proc/zoneinfo node 0 DMA32 boost", 1024, 0, Context())
 
 
 def test_struct_pages_and_a_resource_are_left_behind_only_where_the_log_tells_of_it() -> None:

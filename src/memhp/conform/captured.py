@@ -56,7 +56,7 @@ def conform_capture(path: Path) -> Comparison:
     names, shown = list(sources), [observe(source) for source in sources.values()]
     first = shown[0]
     model = ModelTarget.like(first, MachineText(source=str(path), step=names[0]), where=str(path))
-    context = _context(first, first)
+    context = _context(first)
     compare_moment(found, f"{path.name}/{names[0]}", first, model.facts(), context)
     for name, (before, after) in zip(names[1:], pairwise(shown), strict=True):
         step = f"{path.name}/{name}"
@@ -69,7 +69,7 @@ def conform_capture(path: Path) -> Comparison:
         except (KernelError, KernelBug) as error:
             result = error.reason
         found.add(step, "replay", "ok", result, context)
-        context = _context(first, after, context)
+        context = _context(after)
         compare_moment(found, step, after, model.facts(), context)
     return found
 
@@ -81,20 +81,18 @@ def conform_with(scenario: Scenario, path: Path, step: str | None, *, where: str
     if name not in names:
         raise BadInput(f"has no step {name!r}", where=str(path), fix=f"one of: {', '.join(names)}")
     found = Comparison()
-    after, first = (observe(open_source(path, step=each)) for each in (name, names[0]))
+    after = observe(open_source(path, step=name))
     run, k = rehearse_scenario(scenario, where=where)
     for each in run.steps:
         found.add(name, f"result of {each.title}", each.expect, each.outcome.result, Context())
-    compare_moment(found, f"{path.name}/{name}", after, derive(k), _context(first, after, played=True))
+    compare_moment(found, f"{path.name}/{name}", after, derive(k), _context(after, played=True))
     return found
 
 
-def _context(first: Facts, now: Facts, before: Context | None = None, *, played: bool = False) -> Context:
-    resized = [zone.managed for zone in first.zones] != [zone.managed for zone in now.zones]
+def _context(now: Facts, *, played: bool = False) -> Context:
     log = now.boot_log
     lines = [line.text for line in now.log.lines] if now.log is not None else []
     return Context(
-        resized=resized or (before is not None and before.resized),
         steps_from_facts=not played,
         virtio_mem=bool(log and log.virtio_mem),
         add_failed=all(any(words in line for line in lines) for words in (OUT_OF_MEMORY, ADD_FAILED)),

@@ -13,7 +13,8 @@ from memhp.facts.observed import Facts
 
 _COUNTED = re.compile(r"/proc/meminfo MemTotal|/proc/vmstat nr_memmap\w*")
 
-ZONE_MARKS = ("min", "low", "high", "promo", "boost", "cma", "protection")
+WATERMARKS = ("min", "low", "high", "promo")
+ZONE_MARKS = (*WATERMARKS, "boost", "cma", "protection")
 """Values of a zone besides those that :mod:`memhp.facts.compare` names."""
 
 
@@ -80,9 +81,12 @@ def every_fact(facts: Facts) -> dict[str, Value]:
 
 
 def _zone_marks(facts: Facts) -> Iterator[tuple[str, Value]]:
+    """What zones show; of watermarks what is shown less the boost that is in it (``include/linux/mmzone.h``)."""
     for zone in facts.zones:
         for mark in ZONE_MARKS:
             value = getattr(zone, mark)
+            if mark in WATERMARKS and value is not None:
+                value -= zone.boost or 0
             text = ",".join(map(str, value)) if isinstance(value, tuple) else value
             yield f"/proc/zoneinfo node {zone.node} {zone.name} {mark}", text
 

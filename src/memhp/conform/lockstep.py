@@ -68,8 +68,6 @@ class Lockstep:
         real, model, found = self.real, self.model, self.found
         shown, log = real.facts(), real.log()
         tell(model, shown, log[self._seen[0] :])
-        resized = self._context.resized or _resized(self._observed, shown)
-        self._context = Context(resized=resized)
         memory = real.memory() if isinstance(real, Readable) else None
         if memory is not None:
             tell_places(model, memory, shown, [theirs.step for theirs in done])
@@ -157,16 +155,8 @@ def _added(model: ModelTarget) -> SpanSet:
 
 
 def _told(lines: Sequence[str]) -> list[str]:
-    """The lines of hotplug, without the pages that ``build_all_zonelists()`` counts.
-
-    Those are less the high watermarks, which boot set before the memory of __init code was managed.
-    """
-    return [line.partition("  Total pages: ")[0] for line in lines if HOTPLUG_LINES.fullmatch(line)]
-
-
-def _resized(before: Facts, after: Facts) -> bool:
-    """Whether managed pages changed."""
-    return [zone.managed for zone in before.zones] != [zone.managed for zone in after.zones]
+    """The lines of hotplug."""
+    return [line for line in lines if HOTPLUG_LINES.fullmatch(line)]
 
 
 def _requests(machine: Target) -> tuple[str, ...] | None:

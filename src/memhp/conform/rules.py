@@ -16,8 +16,6 @@ from memhp.facts.compare import Value
 class Context:
     """What is known at a moment: of the machine's past what decides which facts a model can have equal."""
 
-    resized: bool = False
-    """Whether managed pages changed since boot, so that watermarks were set anew."""
     steps_from_facts: bool = False
     """Whether steps were told by facts alone, as in captures, rather than carried out."""
     virtio_mem: bool = False
@@ -38,11 +36,6 @@ class Rule:
 
 
 RULES = (
-    Rule(
-        re.compile(r"/proc/zoneinfo node \d+ \w+ (min|low|high|promo|protection)"),
-        "boot set them while memory of __init code was not yet managed; they are set anew as memory goes online",
-        lambda context: not context.resized,
-    ),
     Rule(
         re.compile(r"/proc/zoneinfo node \d+ \w+ boost"),
         "the allocator raises it when it takes a page block of another kind, and kswapd lowers it: tasks decide",
