@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -143,3 +145,31 @@ def test_a_folder_of_captures_is_walked_in_order(tmp_path: Path) -> None:
     write({"0": files}, tmp_path / "a.tar.xz")
     (tmp_path / "notes.txt").write_text("nothing\n")
     assert [path.name for path in captures_below(tmp_path)] == ["a.tar.xz", "b"]
+
+AUTOMOVABLE = "x86_64-6.12.117+deb13-cloud-amd64-automovable301"
+FALSEHOODS: dict[str, tuple[str, str, Callable[[str], object]]] = {
+    "free memory of DMA32": ("proc_zoneinfo", r"(zone +DMA32\n +pages free +)(\d+)", lambda pages: int(pages) - 25600),
+    "managed pages": ("proc_zoneinfo", r"(zone +Normal[\s\S]*?managed +)(\d+)", lambda pages: int(pages) + 1),
+    "a watermark": ("proc_zoneinfo", r"(zone +Normal[\s\S]*?high +)(\d+)", lambda pages: int(pages) + 1),
+    "CommitLimit": ("proc_meminfo", r"(CommitLimit: +)(\d+)", lambda kbytes: 2 * int(kbytes)),
+    "MemTotal": ("proc_meminfo", r"(MemTotal: +)(\d+)", lambda kbytes: int(kbytes) + 4),
+    "VmallocTotal": ("proc_meminfo", r"(VmallocTotal: +)(\d+)", lambda kbytes: int(kbytes) + 1),
+    "DirectMap4k": ("proc_meminfo", r"(DirectMap4k: +)(\d+)", lambda kbytes: int(kbytes) + (512 << 10)),
+    "DirectMap2M": ("proc_meminfo", r"(DirectMap2M: +)(\d+)", lambda kbytes: int(kbytes) - 2048),
+    "DirectMap1G": ("proc_meminfo", r"(DirectMap1G: +)(\d+)", lambda kbytes: int(kbytes) + (1 << 20)),
+    "pageblocks of Movable": ("proc_pagetypeinfo", r"(\nNode 0, zone  Movable +\d+ +)(\d+)", lambda n: int(n) + 1),
+    "the end of a resource": ("proc_iomem", r"(300000000-33)(f)(?=ffffff : System RAM)", lambda _: "e"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", FALSEHOODS)
+def test_a_fact_that_is_falsified_in_a_later_moment_is_noticed(what: str, tmp_path: Path) -> None:
+    name, wrong, change = FALSEHOODS[what]
+    moments = list(open_capture(AUTOMOVABLE))[: None if "Movable" in what else 2]
+    steps = {step: flatten(open_source(archive(AUTOMOVABLE), step=step)) for step in moments}
+    later = list(steps.values())[-1]
+    later[name], count = re.subn(wrong, lambda found: f"{found[1]}{change(found[2])}", later[name], count=1)
+    assert count == 1
+    write(steps, tmp_path / "false.tar.xz")
+    found = conform_capture(tmp_path / "false.tar.xz")
+    assert {each.step.split("/")[1] for each in found.details if each.verdict == "differing"} == {list(steps)[-1]}

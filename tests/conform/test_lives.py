@@ -37,6 +37,7 @@ class Seen(ModelTarget):
             zones=shown.zones,
             memory=shown.memory,
             params=shown.params,
+            pagetypeinfo=shown.pagetypeinfo,
             qemu=None,
             meminfo={**seen.meminfo, **shown.meminfo},
             vmstat={**seen.vmstat, **shown.vmstat},

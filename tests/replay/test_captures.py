@@ -13,6 +13,7 @@ import pytest
 
 from captures import captures, every_step, facts, guests, open_capture
 from memhp.check import check_all
+from memhp.conform.amounts import an_add_failed
 from memhp.facts import dmesg, iomem
 from memhp.facts.compare import SECTIONS, STABLE, Value, named_facts
 from memhp.facts.derive import derive
@@ -24,7 +25,7 @@ from memhp.target.model.replay import catch_up
 from memhp.target.model.session import Session
 from memhp.target.seen.sources import facts_spec
 from replay.machines import played
-from replay.unequal import LEFT_BEHIND, an_add_failed, leaf_outlives_memory, unnamed
+from replay.unequal import LEFT_BEHIND, leaf_outlives_memory, unnamed
 
 EVERY = [*captures(), *guests()]
 MARKS = ("min", "low", "high", "promo")

@@ -12,6 +12,7 @@ from functools import cache
 import pytest
 
 from captures import facts
+from memhp.conform.amounts import changed
 from memhp.errors import BadInput, KernelError
 from memhp.facts.derive import derive
 from memhp.facts.iomem import Resource, is_system_ram
@@ -20,7 +21,7 @@ from memhp.target.model.replay import replay, steps_between
 from memhp.units import MiB
 from replay.machines import boot
 from replay.test_captures import compared
-from replay.test_changes import changed, unequal
+from replay.test_changes import unequal
 from replay.unequal import unnamed
 
 Falsehood = Callable[[Facts], Facts]

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from memhp.conform.amounts import an_add_failed, partly_unplugged
 from memhp.facts.observed import Facts
-from memhp.facts.virtio_mem import virtio_mem_devices
 from memhp.linux.state import Kernel
 
 
@@ -29,23 +29,9 @@ def always(observed: Facts) -> bool:
     return True
 
 
-def partly_unplugged(observed: Facts) -> bool:
-    """Whether sub-blocks are missing of a virtio-mem device whose requested size nothing tells."""
-    untold = any(device.added and not device.told for device in virtio_mem_devices(observed))
-    return untold and any(zone.present > zone.managed for zone in observed.zones if zone.name in ("Normal", "Movable"))
-
-
 def sets_lowmem_reserve_anew(observed: Facts) -> bool:
     """Whether the same is so on a kernel that sets the lowmem reserve whenever managed pages change, from 7.2 on."""
     return partly_unplugged(observed) and (observed.release or "").startswith("7.")
-
-
-def an_add_failed(observed: Facts) -> bool:
-    """Whether memory was added since boot that could not be, of which the facts of no moment tell."""
-    lines = observed.log.lines if observed.log is not None else ()
-    return any(
-        re.search(r"add_memory failed|^Oops: |failed with error -12|mapping0:.* add fail", each.text) for each in lines
-    )
 
 
 def leaf_outlives_memory(k: Kernel, earlier: Iterable[Facts], now: Facts) -> bool:

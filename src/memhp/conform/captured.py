@@ -4,6 +4,7 @@
 from itertools import pairwise
 from pathlib import Path
 
+from memhp.conform.amounts import compare_changes, died, partly_unplugged, ran_out_of_memory, untold_adds
 from memhp.conform.compare import Comparison, compare_moment
 from memhp.conform.refusals import refused_bindings
 from memhp.conform.rules import Context
@@ -16,11 +17,6 @@ from memhp.scenario.titles import title
 from memhp.target.model.replay import replay
 from memhp.target.model.run import rehearse_scenario
 from memhp.target.model.target import ModelTarget
-
-OUT_OF_MEMORY = "vmemmap alloc failure: "
-"""``mm/sparse-vmemmap.c:vmemmap_alloc_block``."""
-ADD_FAILED = "add_memory failed"
-"""``drivers/acpi/acpi_memhotplug.c:acpi_memory_enable_device``."""
 
 
 def captures_below(folder: Path) -> list[Path]:
@@ -56,8 +52,10 @@ def conform_capture(path: Path) -> Comparison:
     names, shown = list(sources), [observe(source) for source in sources.values()]
     first = shown[0]
     model = ModelTarget.like(first, MachineText(source=str(path), step=names[0]), where=str(path))
-    context = _context(first)
-    compare_moment(found, f"{path.name}/{names[0]}", first, model.facts(), context)
+    untold = untold_adds(shown)
+    context = _context(first, untold=untold)
+    was = model.facts()
+    compare_moment(found, f"{path.name}/{names[0]}", first, was, context)
     for name, (before, after) in zip(names[1:], pairwise(shown), strict=True):
         step = f"{path.name}/{name}"
         try:
@@ -69,8 +67,10 @@ def conform_capture(path: Path) -> Comparison:
         except (KernelError, KernelBug) as error:
             result = error.reason
         found.add(step, "replay", "ok", result, context)
-        context = _context(after)
-        compare_moment(found, step, after, model.facts(), context)
+        context, now = _context(after, untold=untold), model.facts()
+        compare_moment(found, step, after, now, context)
+        compare_changes(found, step, (before, after), (was, now), shown[-1], context)
+        was = now
     return found
 
 
@@ -89,14 +89,13 @@ def conform_with(scenario: Scenario, path: Path, step: str | None, *, where: str
     return found
 
 
-def _context(now: Facts, *, played: bool = False) -> Context:
-    log = now.boot_log
-    lines = [line.text for line in now.log.lines] if now.log is not None else []
+def _context(now: Facts, *, played: bool = False, untold: bool = False) -> Context:
     return Context(
         steps_from_facts=not played,
-        virtio_mem=bool(log and log.virtio_mem),
-        add_failed=all(any(words in line for line in lines) for words in (OUT_OF_MEMORY, ADD_FAILED)),
-        died=any(line.startswith("Oops: ") for line in lines),
+        virtio_mem=partly_unplugged(now),
+        add_failed=ran_out_of_memory(now),
+        died=died(now),
+        untold_adds=untold,
     )
 
 

@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import msgspec
 
@@ -11,7 +12,7 @@ from memhp.conform.tables import Compared
 from memhp.facts.compare import STABLE, Value, named_facts
 from memhp.facts.observed import Facts
 
-_COUNTED = re.compile(r"/proc/meminfo MemTotal|/proc/vmstat nr_memmap\w*")
+_COUNTED = re.compile(r"/proc/meminfo (MemTotal|VmallocTotal)|/proc/vmstat nr_memmap\w*")
 
 WATERMARKS = ("min", "low", "high", "promo")
 ZONE_MARKS = (*WATERMARKS, "boost", "cma", "protection")
@@ -73,11 +74,14 @@ class Comparison(msgspec.Struct, kw_only=True):
 def every_fact(facts: Facts) -> dict[str, Value]:
     """Every fact of a machine that follows from its memory alone, by its name.
 
-    What tasks and caches use is no such fact: of the counters, ``MemTotal`` and those of the memmap are left.
+    What tasks and caches use is no such fact: of the counters, a few of ``/proc/meminfo`` and those of the memmap are
+    left, and ``CommitLimit`` without swap.
     """
     counters = named_facts(facts, ("meminfo", "vmstat"))
     kept = {name: value for name, value in counters.items() if _COUNTED.fullmatch(name)}
-    return {**named_facts(facts, STABLE), **dict(_zone_marks(facts)), **kept}
+    if "CommitLimit" in facts.meminfo:
+        kept["/proc/meminfo CommitLimit"] = facts.meminfo["CommitLimit"] - facts.meminfo.get("SwapTotal", 0)
+    return {**named_facts(facts, (*STABLE, "pagetypeinfo")), **dict(_zone_marks(facts)), **kept}
 
 
 def _zone_marks(facts: Facts) -> Iterator[tuple[str, Value]]:
@@ -93,6 +97,7 @@ def _zone_marks(facts: Facts) -> Iterator[tuple[str, Value]]:
 
 def compare_moment(found: Comparison, step: str, real: Facts, mine: Facts, context: Context) -> None:
     """Compare every fact that either machine shows at a step."""
-    expected, got = every_fact(real), every_fact(mine)
+    expected = every_fact(real)
+    got = every_fact(mine if real.pagetypeinfo else replace(mine, pagetypeinfo=()))
     for fact in [*expected, *(fact for fact in got if fact not in expected)]:
         found.add(step, fact, expected.get(fact), got.get(fact), context)

@@ -19,9 +19,11 @@ class Context:
     steps_from_facts: bool = False
     """Whether steps were told by facts alone, as in captures, rather than carried out."""
     virtio_mem: bool = False
-    """Whether a device may have taken back parts of blocks, of which no step tells."""
+    """Whether a device took back parts of blocks, of which no step tells."""
     add_failed: bool = False
     """Whether the kernel's log tells of an ``add_memory()`` since boot that ran out of memory."""
+    untold_adds: bool = False
+    """Whether the log tells of adds that no two moments show."""
     died: bool = False
     """Whether the kernel's log tells of an oops."""
 
@@ -41,9 +43,17 @@ RULES = (
         "the allocator raises it when it takes a page block of another kind, and kswapd lowers it: tasks decide",
     ),
     Rule(
-        re.compile(r"/proc/zoneinfo node \d+ \w+ (managed|protection)|/proc/meminfo MemTotal"),
+        re.compile(
+            r"/proc/zoneinfo node \d+ \w+ (managed|protection)|/proc/meminfo (MemTotal|CommitLimit)"
+            r"|change of free memory.*"
+        ),
         "virtio-mem took back sub-blocks of a block that stays, of which no step taken from facts tells",
         lambda context: context.steps_from_facts and context.virtio_mem,
+    ),
+    Rule(
+        re.compile(r"change of .*"),
+        "the log tells of adds that failed, or were undone, between the moments: what they took is not told",
+        lambda context: context.untold_adds,
     ),
     Rule(
         re.compile(r"/proc/vmstat nr_memmap_pages"),
