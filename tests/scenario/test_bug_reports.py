@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import io
+import json
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from captures import DATA, captures, every_step, facts, open_capture
+from memhp.cli.main import main
 from memhp.errors import BadInput
 from memhp.facts import lsmem
 from memhp.facts.derive import derive
@@ -309,3 +311,20 @@ def test_a_kernel_log_tells_which_memory_is_mirrored(listed: bool, tmp_path: Pat
     }
     basis = [each.basis for each in run.assumptions if each.what == "mirrored memory"]
     assert basis == ["told" if listed else "assumed"]
+
+
+@pytest.mark.parametrize("text", ["lsmem", "json"])
+def test_what_lsmem_leaves_open_is_said_in_text_too(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = "RANGE SIZE STATE REMOVABLE BLOCK\n0x0000000000000000-0x000000003fffffff 1G online yes 0-7\n"
+    shown += "\nMemory block size:       128M\nTotal online memory:       1G\n"
+    if text == "json":
+        rows = [{"range": "0x0000000000000000-0x000000003fffffff", "size": "1G", "state": "online", "block": "0-7"}]
+        shown = json.dumps({"memory": rows})
+    report = tmp_path / "lsmem"
+    report.write_text(shown)
+    assert main(["rehearse", "--machine", str(report)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "rests on memory blocks: 8 of 128 MiB, none offline, told by" in said
+    assert "architecture and page size: assumed: x86_64" in said and "kernel: assumed: " in said

@@ -178,7 +178,11 @@ def _use(facts: Facts, placed: Placed) -> Iterator[Assumption]:
 
 
 def _no_use(facts: Facts) -> Iterator[Assumption]:
-    """What a report without /proc/zoneinfo says of memory in use: nothing."""
+    """What a report without /proc/zoneinfo says: which memory blocks there are, if that; of memory in use nothing."""
+    if facts.memory.blocks and AS_AT_BOOT not in facts.assumed:
+        offline = sum(block.state == "offline" for block in facts.memory.blocks)
+        text = f"{len(facts.memory.blocks)} of {format_size(facts.memory.block_size)}, {offline or 'none'} offline"
+        yield Assumption(what=BLOCKS, basis="told", text=text, by=facts.source)
     yield Assumption(
         what=IN_USE,
         basis="assumed",
@@ -217,8 +221,8 @@ def _kernel(facts: Facts, config: Config) -> Iterator[Assumption]:
         yield Assumption(
             what=KERNEL,
             basis="assumed",
-            text=f"{config.profile.name}, as the scenario has it",
-            settle="give /proc/sys/kernel/osrelease or the kernel log",
+            text=config.profile.name,
+            settle="give /proc/sys/kernel/osrelease or the kernel log, or write machine.profile",
         )
     elif (own := parse_release(release)) is None or not same_series(own, config.profile.name):
         yield Assumption(
