@@ -79,3 +79,18 @@ def test_a_block_of_cma_does_not_go_offline_and_its_neighbour_does(machine: str)
 def test_a_size_that_is_none_is_refused() -> None:
     with pytest.raises(BadInput, match="much"):
         booted("much", preset="x86-vm")
+
+
+@pytest.mark.parametrize("profile", ["linux-6.12", "linux-7.2"])
+def test_an_area_in_two_zones_is_no_area_and_its_pages_are_free(profile: str) -> None:
+    """``cma_activate_area()``: ZONE_MOVABLE begins 4 MiB behind the first byte of the area, which is at 4 GiB."""
+    machine = MachineText(preset="x86-vm", memory="4G", profile=profile, boot=Boot(kernelcore="2G", cma="64M"))
+    plain = MachineText(preset="x86-vm", memory="4G", profile=profile, boot=Boot(kernelcore="2G"))
+    k, without = (start_kernel(machine_spec(each)) for each in (machine, plain))
+    assert check_all(k) == []
+    movable = next(zone.start_pfn << 12 for zone in k.zones() if zone.name == "Movable")
+    assert 4 * GiB < movable < 4 * GiB + 64 * MiB
+    assert areas(k) == [] and sum(zone.cma_pages for zone in k.zones()) == 0
+    assert any(line.text == "cma: CMA area reserved could not be activated" for line in k.hw.log_lines)
+    managed, expected = (sum(zone.managed for zone in each.zones()) for each in (k, without))
+    assert managed == expected

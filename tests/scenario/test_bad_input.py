@@ -137,6 +137,9 @@ MESSAGES = {
     M + '[[steps]]\ndo = "online"\nblocks = [9999]': (
         "x.toml: steps[0].blocks: there is no memory block 9999 (there are 16 to 23)"
     ),
+    M + '[[steps]]\ndo = "offline"\nat = "8G"\nsize = "1G"': (
+        "x.toml: steps[0].at: there is no memory block at 0x200000000 (there are 16 to 23)"
+    ),
     M + '[[steps]]\ndo = "free"\ntag = "x"': ("x.toml: steps[0].tag: nothing is allocated as 'x' (in use: no tag)"),
     M + '[[steps]]\ndo = "touch"\nat = "2G"\nprocess = "sh"': (
         "x.toml: steps[0].process: there is no process 'sh' (one of init_mm)"

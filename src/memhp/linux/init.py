@@ -14,7 +14,7 @@ from memhp.linux.drivers.acpi.numa.srat import Srat, acpi_map_pxm_to_node
 from memhp.linux.drivers.base.memory_devices import memory_dev_init
 from memhp.linux.drivers.base.node import NodeStates
 from memhp.linux.drivers.base.node_init import node_dev_init
-from memhp.linux.kernel.dma.contiguous import dma_contiguous_reserve
+from memhp.linux.kernel.dma.contiguous import cma_activate_area, dma_contiguous_reserve
 from memhp.linux.kernel.dma.swiotlb import swiotlb_init
 from memhp.linux.kernel.resource import (
     IORESOURCE_BUSY,
@@ -30,7 +30,7 @@ from memhp.linux.mm.boot_memory import keep_boot_memory_online
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP, MEMBLOCK_NONE, Memblock
 from memhp.linux.mm.memory_hotplug_memmap import set_memmap_mode
 from memhp.linux.mm.mirror import deferred_init_memmap
-from memhp.linux.mm.mm_init import free_area_init, init_cma_reserved_pageblock
+from memhp.linux.mm.mm_init import free_area_init
 from memhp.linux.mm.page_alloc import free_pages_core, free_reserved
 from memhp.linux.mm.sparse import sparse_init
 from memhp.linux.mm.watermarks import hugepage_init, init_per_zone_wmark_min
@@ -201,7 +201,7 @@ def start_kernel(spec: MachineSpec) -> Kernel:
     keep_boot_memory_online(k)
     set_memmap_mode(k)
     for area in cma:
-        init_cma_reserved_pageblock(k, area.start >> config.page_shift, area.size >> config.page_shift)
+        cma_activate_area(k, area)
     hugepage_init(k, init_per_zone_wmark_min(k))
     free_reserved(k, late, "mm/page_alloc.c:free_reserved_area")
     k.initmem_freed = True

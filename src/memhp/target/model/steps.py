@@ -255,18 +255,20 @@ def _wanted_blocks(session: Session, step: schema.Online | schema.Offline, state
     if step.blocks is not None:
         missing = [block for block in step.blocks if session.k.memory_blocks.get(block) is None]
         if missing:
-            have = ", ".join(f"{first} to {end - 1}" for first, end in _runs_of_blocks(session.k))
-            raise BadInput(f"there is no memory block {missing[0]}", where="blocks", fix=f"there are {have}")
+            raise BadInput(f"there is no memory block {missing[0]}", where="blocks", fix=_have(session.k))
         return step.blocks
     if step.at is None and step.size is None and not session.plugged:
         span = Span(0, 1 << 62)
     else:
         span = _range(session, step.at, step.size)
+        if step.size is not None and not _blocks(session, span, None):
+            raise BadInput(f"there is no memory block at {span.start:#x}", where="at", fix=_have(session.k))
     return _blocks(session, span, state)
 
 
-def _runs_of_blocks(k: Kernel) -> SpanSet:
-    return SpanSet((first, end) for first, end, _ in k.memory_blocks)
+def _have(k: Kernel) -> str:
+    runs = SpanSet((first, end) for first, end, _ in k.memory_blocks)
+    return "there are " + ", ".join(f"{first} to {end - 1}" for first, end in runs)
 
 
 def _each_block(session: Session, blocks: list[int], change: Callable[[int], None]) -> None:

@@ -7,6 +7,8 @@ memory may use meanwhile, and whose memory blocks do not go offline. Of kernels 
 
 from memhp.linux.config import Cma
 from memhp.linux.mm.memblock import NUMA_NO_NODE
+from memhp.linux.mm.mm_init import init_cma_reserved_pageblock
+from memhp.linux.mm.page_alloc import free_reserved
 from memhp.linux.place import of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -56,3 +58,14 @@ def cma_declare_contiguous_nid(k: Kernel, base: int, size: int, limit: int, *, f
     if at is None:
         at = memblock.memblock_alloc_range_nid(size, block, base, limit, NUMA_NO_NODE, exact_nid=True)
     return None if at is None else Span(at, at + size)
+
+
+@of_file("mm/cma.c")
+def cma_activate_area(k: Kernel, area: Span) -> None:
+    """Make pageblocks of CMA of an area that lies in one zone; of any other the pages are the buddy's, for all."""
+    pfns = Span(area.start >> k.config.page_shift, area.end >> k.config.page_shift)
+    if len({zone for _, _, zone in k.page_zone.runs(*pfns)}) == 1:
+        init_cma_reserved_pageblock(k, pfns.start, pfns.size)
+        return
+    free_reserved(k, [pfns], "mm/page_alloc.c:free_reserved_page")
+    k.hw.log("cma: CMA area reserved could not be activated", "err")
