@@ -23,6 +23,7 @@ BREAKING = {
     "altmap-draft-helper.toml",
     "memblock-order.toml",
     "riscv-folded-levels.toml",
+    "mirrored-memory.toml",
     "too-large-a-step.toml",
     "two-adds-one-removal.toml",
 }

@@ -86,6 +86,7 @@ WITNESSES: dict[str, Called | Rehearsed | Raced] = {
     "f-23": _called("f-23", shadow_table_kept_by_a_walk, "riscv64", kasan=True, memmap_on_memory="Y"),
     "f-24": _rehearsed("f-24"),
     "f-25": _rehearsed("f-25"),
+    "f-26": _rehearsed("f-26"),
 }
 """What is broken, and the same repaired."""
 
@@ -362,6 +363,18 @@ CLAIMS = (
             *sources(
                 "drivers/acpi/acpi_memhotplug.c:acpi_memory_enable_device", "drivers/acpi/scan.c:acpi_scan_hot_remove",
             ),
+        ),
+        "linux-7.2",
+    ),
+    _finding(
+        "f-26", "kernelcore=mirror leaves the kernel one section of mirrored memory from 4 GiB on",
+        f"{READ}, {SEEN}",
+        "Defer no struct pages of a node whose zones overlap: defer_init() answers no under mirrored_kernelcore. Boot "
+        "initialises them one after the other then, as kernels without DEFERRED_STRUCT_PAGE_INIT do.",
+        "memhp rehearse examples/mirrored-memory.toml",
+        (
+            *guests("arm64-7.2.13+deb14-cloud-arm64-mirrored", "arm64-6.12.117+deb13-cloud-arm64-mirrored"),
+            *sources("mm/mm_init.c:defer_init", "mm/mm_init.c:deferred_init_memmap"),
         ),
         "linux-7.2",
     ),

@@ -42,10 +42,12 @@ NOT_BOUND = (
     {"do": "plug", "size": "256M", "fault": {"allocation": "acpi_bind_one", "nth": 2}, "expect": "ENODEV"},
     {"do": "eject"},
 )
+MUCH_FOR_THE_KERNEL = ({"do": "allocate", "kind": "kernel", "size": "4G"},)
 LOONGARCH_LEAF = ({"do": "plug", "size": "512M", "at": "16G"}, {"do": "remove"})
 
 ALONE = "no race: one CPU meets it alone, whatever others do meanwhile"
 WINDOW = "no race to search: the window is seen when the frame is freed, whoever runs in it"
+BOOTS = "no race: it is settled at boot, whichever thread comes first"
 RANGE = "no race: the notifier's answer depends on the range alone"
 
 BOOT_MEMORY_ONLY = {"bootmem_remove": "notifier"}
@@ -55,6 +57,15 @@ ARM64 = {"preset": "arm64-vm", "memory": "2G", "profile": "linux-7.2"}
 HOSTED = {"boot": {"memmap_on_memory": "Y"}}
 V5 = {"arch": "arm64", "page_size": "4K", "va_bits": 48, "memory": "4G", "profile": "arm64-hotremove-v5"}
 LOONGARCH = {"arch": "loongarch64", "page_size": "16K", "va_bits": 47, "memory": "4G", "profile": "linux-7.2"}
+MIRRORED = {
+    "preset": "arm64-vm",
+    "profile": "linux-7.2",
+    "memory": [
+        {"start": "1G", "size": "4G", "mirrored": True}, {"size": "1G"},
+        {"size": "512M", "mirrored": True}, {"size": "512M"},
+    ],
+    "boot": {"kernelcore": "mirror"},
+}  # fmt: skip
 BIG_PAGES = {"arch": "arm64", "page_size": "64K", "va_bits": 42, "memory": "2G", "profile": "linux-7.2"}
 LIVE_LEAVES = {**ARM64, "page_size": "16K", "cpu": {"bbml2": True}}
 
@@ -99,5 +110,6 @@ REPAIRS: Mapping[str, Repair] = MappingProxyType({
     "f-23": _repair({**RISCV, **HOSTED}, ONLINE_AND_REMOVE, WINDOW, kasan_table_freed="after-flush"),
     "f-24": _repair({**RISCV, **HOSTED}, TWO_ADDS_ONE_REMOVAL, ALONE, ram_released="each-resource"),
     "f-25": _repair(X86, NOT_BOUND, ALONE, unbound_memory="taken-out"),
+    "f-26": _repair(MIRRORED, MUCH_FOR_THE_KERNEL, BOOTS, deferred_pages="at-boot"),
 })  # fmt: skip
 """By finding."""

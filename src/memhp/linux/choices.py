@@ -314,9 +314,9 @@ class Profile(DeviceChoices, FixChoices, RepairChoices):
         first("movable"),
         since("6.6", "ignored", "mm: disable kernelcore=mirror when no mirror memory"),
     )
-    deferred_pages: Literal["of-zone", "of-node"] = choice(
+    deferred_pages: Literal["of-zone", "of-node", "at-boot"] = choice(
         "Which struct pages ``deferred_init_memmap()`` initialises for the highest zone of a node: those in its span, "
-        "or all that are left.",
+        "or all that are left; or, in no kernel, none where zones overlap, as boot did.",
         first("of-zone"),
         since("6.18", "of-node", "mm/mm_init: deferred_init_memmap: use a job per zone"),
     )

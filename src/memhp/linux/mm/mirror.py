@@ -60,7 +60,8 @@ class DeferredPages:
         if zone.type is ZoneType.MOVABLE and region is not None and region.flags & MEMBLOCK_MIRROR:
             return Span(part.start, part.start)
         node = k.nodes[zone.nid]
-        if not k.config.deferred_struct_page_init or zone.end_pfn < node.end_pfn:
+        at_once = not k.config.deferred_struct_page_init or k.config.profile.deferred_pages == "at-boot"
+        if at_once or zone.end_pfn < node.end_pfn:
             return part
         if zone.nid in self.first:
             return Span(part.start, part.start)
