@@ -143,3 +143,29 @@ def test_a_table_is_freed_behind_the_flush_that_follows_its_unlinking(arch: Arch
         alloc_pages(k, 0, 0, owner=Owner(Use.KERNEL, "somebody"), where=HERE)
 
     assert reasons(k, take_down, take) == (set() if freed == "after the flush" else {"flush-before-free"})
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+def test_what_a_table_leads_to_may_be_freed_when_nothing_leads_to_that_table_and_all_is_flushed(flushed: bool) -> None:
+    """arch/riscv/mm/pgtable.c:pud_free_pmd_page: one entry is cleared and flushed, and two levels of tables are freed,
+    the upper of which still points to the lower.
+    """
+    k, table = with_table("riscv64")
+    lower = new_table(k)
+    k.hw.store(table, 0, int(k.hw.fmt.encode_pfn(lower)) | k.hw.fmt.valid, HERE)
+
+    def take_down(k: Kernel) -> None:
+        k.hw.load(k.init_mm, FREE_ENTRY)
+        k.hw.load(table, 0)
+        k.hw.store(k.init_mm, FREE_ENTRY, 0, HERE)
+        if flushed:
+            k.hw.flush(EVERYTHING)
+        for frame in (lower, table.frame):
+            free_pages(k, [Span(frame, frame + 1)], HERE)
+        if not flushed:
+            k.hw.flush(EVERYTHING)
+
+    def take(k: Kernel) -> None:
+        alloc_pages(k, 0, 0, owner=Owner(Use.KERNEL, "somebody"), where=HERE)
+
+    assert reasons(k, take_down, take) == (set() if flushed else {"flush-before-free"})

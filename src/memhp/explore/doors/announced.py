@@ -407,7 +407,7 @@ def _key(key: object) -> str:
     """A key, or an object in a list, in a name."""
     if isinstance(key, Enum):
         return key.name
-    if isinstance(key, int | str | tuple):
+    if isinstance(key, int | str) or (isinstance(key, tuple) and all(isinstance(part, int | str) for part in key)):
         return str(key)
     start = getattr(key, "start", None)
     return f"{start:#x}" if isinstance(start, int) else type(key).__name__

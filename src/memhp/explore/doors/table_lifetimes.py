@@ -90,10 +90,11 @@ class Ghost:
 
     def _freed(self, hw: Machine, frames: Span, place: Place) -> None:
         """Tables or struct pages are freed. Where an entry that somebody came to leads to them still, CPUs may reach
-        them until that is cleared and flushed, whether or not the code says that it is about to.
+        them until that is cleared and flushed, whether or not the code says that it is about to. A table that nothing
+        points to any more leads nowhere once nobody has a translation that was taken away.
         """
         fmt = self._fmt
-        for table in [life.table for life in self._lives.values()]:
+        for table in [life.table for life in self._lives.values() if not life.unlinked or hw.tlb.stale]:
             row = hw.memory.arena.row(table.frame)
             if row is None:
                 continue
