@@ -29,12 +29,11 @@ def alloc_contig_range(k: Kernel, start_pfn: int, end_pfn: int, owner: Owner) ->
     """Take the pages of a range, in one zone and made of whole pageblocks, for `owner`.
 
     Raises EBUSY when a page cannot be moved, ENOMEM when there is no room to move one to; the pageblocks are in use
-    again then, except that some pages may have moved. A page on its way to an LRU list, in a batch of a CPU, counts
-    as unmovable outside ZONE_MOVABLE (``page_is_unmovable()``) until somebody drains the batches: no model foretells
-    it, so that it is told.
+    again then, except that some pages may have moved. A page that is on no LRU list, as on its way to one,
+    counts as unmovable outside ZONE_MOVABLE (``page_is_unmovable()``): no model foretells it, so that it is told.
     """
     if Span(start_pfn, end_pfn) in k.hw.told_busy:
-        raise KernelError(EBUSY, f"a page of PFN {start_pfn:#x}-{end_pfn:#x} was on no LRU list yet", place=ALLOC)
+        raise KernelError(EBUSY, f"a page of PFN {start_pfn:#x}-{end_pfn:#x} is on no LRU list", place=ALLOC)
     start_isolate_page_range(k, start_pfn, end_pfn, offline=False)
     try:
         _empty(k, start_pfn, end_pfn)
