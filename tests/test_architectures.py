@@ -24,6 +24,8 @@ NAMED_BY_RIGHT = {
     "claims/": "claims and findings",
     "target/guest/machines.py": "boards of guests",
     "target/guest/flavours.py": "a distribution's builds",
+    "target/guest/program.py": "instructions of guests' programs",
+    "target/guest/pin_program.py": "numbers of their system calls",
 }
 """Where architectures are named, and why there: tables of what has one."""
 DOCUMENTATION = {"choice", "since", "help", "fix", "EXAMPLES"}

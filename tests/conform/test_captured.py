@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from captures import archive, captures, open_capture
+from captures import all_captures, archive, captures, open_capture
 from memhp.cli.main import main
 from memhp.conform.captured import captures_below, conform_capture
 from memhp.conform.refusals import refused_bindings
@@ -91,6 +91,42 @@ def test_a_page_tells_what_differs_with_both_values_and_needs_no_other_file(dama
     assert "http" not in text
 
 
+def test_an_archive_that_is_cut_off_among_others_differs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "captures"
+    folder.mkdir()
+    whole = archive(DIMM).read_bytes()
+    (folder / "whole.tar.xz").write_bytes(whole)
+    (folder / "cut-off.tar.xz").write_bytes(whole[:3000])
+    assert main(["conform", "--captures", str(folder), "--json"]) == 1
+    report = json.loads(capfd.readouterr().out)
+    (wrong,) = (detail for detail in report["details"] if detail["verdict"] == "differing")
+    assert (wrong["step"], wrong["fact"]) == ("cut-off.tar.xz", "the capture")
+    assert report["equal"] > 400
+
+
+def test_what_cannot_have_happened_to_a_machine_differs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A block that is said to be offline where device memory was added and all of it is in use."""
+    name = "x86_64-6.12.107+deb13-cloud-amd64-kmem-map-pmem-mom1"
+    steps = {step: flatten(open_source(archive(name), step=step)) for step in open_capture(name)}
+    *_, last = steps.values()
+    lines = last["sys_memory.tsv"].splitlines(keepends=True)
+    (at,) = (number for number, line in enumerate(lines) if line.startswith("memory55/state"))
+    lines[at] = lines[at].replace("online", "offline")
+    last["sys_memory.tsv"] = "".join(lines)
+    write(steps, tmp_path / "falsified")
+    assert main(["conform", "--captures", str(tmp_path)]) == 1
+    assert "0 differing" not in capfd.readouterr().out.splitlines()[-1]
+
+
+def test_nothing_compared_is_no_success(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "captures"
+    folder.mkdir()
+    name = next(name for name in all_captures() if name not in captures())
+    (folder / "it.tar.xz").write_bytes(archive(name).read_bytes())
+    assert main(["conform", "--captures", str(folder)]) == 2
+    assert "nothing could be compared" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -114,7 +150,7 @@ def test_ktap_is_what_a_kernel_ci_reads(damaged: Path, capfd: pytest.CaptureFixt
     lines = capfd.readouterr().out.splitlines()
     assert lines[:2] == ["KTAP version 1", "1..1"]
     assert lines[-1] == "not ok 1 damaged"
-    assert any(line.startswith("# ") and "spanned: expected" in line for line in lines)
+    assert any(line.startswith("# ") and "spanned: the kernel " in line for line in lines)
 
 
 def test_a_machine_that_the_model_cannot_be_is_skipped_with_the_reason(
@@ -123,6 +159,7 @@ def test_a_machine_that_the_model_cannot_be_is_skipped_with_the_reason(
     files = flatten(next(iter(open_capture(DIMM).values())))
     files["osrelease"] = "4.19.0\n"
     write({"0": files}, tmp_path / "old")
+    (tmp_path / "young.tar.xz").write_bytes(archive(DIMM).read_bytes())
     assert main(["conform", "--captures", str(tmp_path), "--ktap"]) == 0
     assert "ok 1 old # SKIP" in capfd.readouterr().out
 

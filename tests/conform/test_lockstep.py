@@ -4,13 +4,16 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import convert
 
-from memhp.conform.lockstep import FREE, Lockstep
+from memhp.conform.lockstep import FREE, Lockstep, conform
+from memhp.errors import BadInput
 from memhp.facts.observed import Facts
 from memhp.facts.zoneinfo import Pageset
 from memhp.scenario import schema
 from memhp.scenario.machine import machine_spec
 from memhp.scenario.schema import MachineText, StepKind
+from memhp.target.guest.agent import GuestLost, GuestSlow
 from memhp.target.model.target import ModelTarget
 from memhp.target.target import Done
 from memhp.units import MiB
@@ -61,3 +64,40 @@ def test_free_memory_is_that_of_the_model_within_24_mib_whatever_cpus_keep(taken
     both.carry_out(schema.Set(parameter="auto_online_blocks", to="online"))
     differing = [each for each in both.found.details if each.fact == FREE and each.verdict == "differing"]
     assert (not differing) is equal
+
+
+class Mortal(Moody):
+    """A machine that is lost at its second step, or of which that turns out to be none."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+        self.steps = 0
+
+    def carry_out(self, step: StepKind) -> Done:
+        self.steps += 1
+        if self.steps == 2:
+            raise self.error
+        return super().carry_out(step)
+
+
+LIFE = convert([{"do": "plug", "driver": "dimm", "size": "128M"}, {"do": "online"}, {"do": "offline"}], list[StepKind])
+
+
+@pytest.mark.parametrize(
+    ("error", "fact"),
+    [(GuestLost("the guest is gone"), "the guest"), (BadInput("no such block", where="blocks"), "the step")],
+)
+def test_what_was_compared_is_kept_when_the_machine_is_lost_or_a_step_is_none(error: Exception, fact: str) -> None:
+    real = Mortal(error)
+    found = conform(real, LIFE)
+    (lost,) = (detail for detail in found.details if detail.verdict == "differing")
+    assert (lost.fact, lost.step.split("-")[0]) == (fact, "2")
+    assert str(error) in f"{lost.expected} {lost.got}"
+    assert found.equal > 100
+    assert real.steps == 2, "nothing is done after it"
+
+
+def test_a_machine_that_is_only_too_slow_is_no_difference() -> None:
+    with pytest.raises(GuestSlow):
+        conform(Mortal(GuestSlow("no answer in 30 s")), LIFE)

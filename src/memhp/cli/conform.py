@@ -239,4 +239,7 @@ def _report(
                 click.echo(text)
             tell(played)
         echo_lines(lines(found))
-    return 1 if totals(found)["differing"] else 0
+    total = totals(found)
+    if not total["facts"]:
+        raise BadInput("nothing could be compared", where=next(iter(found), "conform"), fix="the report says why")
+    return 1 if total["differing"] else 0

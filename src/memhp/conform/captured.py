@@ -36,22 +36,30 @@ def captures_below(folder: Path) -> list[Path]:
 
 
 def _is_capture(path: Path) -> bool:
+    """Whether a file or folder is a capture, if only a damaged one: an archive is, whatever is in it."""
     try:
         return bool(steps(path))
     except BadInput:
-        return False
+        return path.is_file() and ".tar" in path.suffixes
+
+
+class NotModelled(BadInput):
+    """A machine that the model cannot be."""
 
 
 def conform_capture(path: Path) -> Comparison:
     """Every step of a capture against the model that got there by the steps that the facts tell.
 
-    Raises :class:`BadInput` for a machine that the model cannot boot.
+    Raises :class:`NotModelled` for a machine that the model cannot be, and :class:`BadInput` for what is no capture.
     """
     found = Comparison()
     sources = open_steps(path)
     names, shown = list(sources), [observe(source) for source in sources.values()]
     first = shown[0]
-    model = ModelTarget.like(first, MachineText(source=str(path), step=names[0]), where=str(path))
+    try:
+        model = ModelTarget.like(first, MachineText(source=str(path), step=names[0]), where=str(path))
+    except (BadInput, KernelError) as error:
+        raise NotModelled(str(error)) from error
     untold = untold_adds(shown)
     context = _context(first, untold=untold)
     was = model.facts()
@@ -66,6 +74,8 @@ def conform_capture(path: Path) -> Comparison:
                 found.add(step, fact, refused.expect, model.carry_out(refused).result, context)
         except (KernelError, KernelBug) as error:
             result = error.reason
+        except BadInput as error:
+            result = f"what the facts tell cannot be done: {error}"
         found.add(step, "replay", "ok", result, context)
         context, now = _context(after, untold=untold), model.facts()
         compare_moment(found, step, after, now, context)
@@ -100,8 +110,12 @@ def _context(now: Facts, *, played: bool = False, untold: bool = False) -> Conte
 
 
 def conform_or_why(path: Path) -> Comparison | str:
-    """The comparison of a capture, or why the model cannot be that machine."""
+    """The comparison of a capture, or why the model cannot be that machine. One that cannot be read differs."""
     try:
         return conform_capture(path)
-    except (BadInput, KernelError) as error:
+    except NotModelled as error:
         return str(error)
+    except BadInput as error:
+        found = Comparison()
+        found.add(path.name, "the capture", "can be read", str(error), Context())
+        return found

@@ -15,7 +15,7 @@ def ktap(found: Mapping[str, Comparison | str]) -> str:
             lines.append(f"ok {number} {label} # SKIP {each.replace('#', '_')}")
             continue
         wrong = [detail for detail in each.details if detail.verdict == "differing"]
-        lines += [f"# {detail.step}: {detail.fact}: expected {detail.expected}, got {detail.got}" for detail in wrong]
+        lines += [f"# {one.step}: {one.fact}: the kernel {one.expected}, the model {one.got}" for one in wrong]
         lines.append(
             f"# {each.facts} facts, {each.equal} equal, {len(wrong)} differing, {each.incomparable} incomparable"
         )

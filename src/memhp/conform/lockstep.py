@@ -10,12 +10,14 @@ from memhp.conform.passed_over import tell_passed_over
 from memhp.conform.rules import Context
 from memhp.conform.tables import added_memory, compare_tables
 from memhp.conform.told_places import tell_pinned, tell_places
+from memhp.errors import BadInput
 from memhp.facts.observed import Facts
 from memhp.facts.usage import free_pages
 from memhp.linux.mm.free_area import nr_free_pages
 from memhp.scenario.schema import MachineText, Resize, StepKind, VirtioMem
 from memhp.scenario.titles import title
 from memhp.spans import SpanSet
+from memhp.target.guest.agent import GuestLost, GuestSlow
 from memhp.target.model.target import ModelTarget
 from memhp.target.target import REFUSED, Done, Readable, ShowsPages, ShowsRequests, Target, check_steps
 from memhp.units import MiB
@@ -127,14 +129,26 @@ def conform(
 ) -> Comparison:
     """Carry out steps on a real machine and on the model of it, which is booted from what the machine shows now.
 
-    Raises :class:`BadInput` for a step that the machine cannot carry out, before anything starts.
+    A machine that is lost on the way differs, and so does a step that turns out to be none; nothing is done after it.
+    Raises :class:`BadInput` for a step that the machine cannot carry out, before anything starts, and
+    :class:`GuestSlow` for a machine that is too slow and did not differ before.
     """
     check_steps(real, steps, where=where)
     both = Lockstep(real, where=where)
     for index, step in enumerate(steps):
-        if progress is not None:
-            progress(index, title(step))
-        both.carry_out(step)
+        name, of = f"{index + 1}-{title(step)}", Context()
+        try:
+            if progress is not None:
+                progress(index, title(step))
+            both.carry_out(step)
+        except GuestLost as error:
+            if isinstance(error, GuestSlow) and not both.found.differing:
+                raise
+            both.found.add(name, "the guest", str(error), "alive", of)
+            break
+        except BadInput as error:
+            both.found.add(name, "the step", "can be carried out", f"{where}: steps[{index}]: {error}", of)
+            break
     return both.found
 
 

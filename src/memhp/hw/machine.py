@@ -220,9 +220,10 @@ class Machine(LockDoors, FrameDoors, Clock):
             for i in range(start, end):
                 yield i, 1
             return
+        if start >= end:
+            return
         if self.faults is None:
-            if start < end:
-                yield start, end - start
+            yield start, end - start
             return
         for count in self.faults.parts(end - start):
             yield start, count

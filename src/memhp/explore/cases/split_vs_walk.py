@@ -16,7 +16,6 @@ from memhp.explore.cases.near_dimm import NEAR_RAM, boot_near
 from memhp.explore.doors.run import KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Table
-from memhp.linux.arch.arm64.include.asm.pgtable_prot import table_bits
 from memhp.linux.mm.page_alloc import take_pages_off_buddy
 from memhp.linux.mm.pgalloc import alloc_tables
 from memhp.linux.mm.pgd import INIT_MM
@@ -59,7 +58,7 @@ def _replace(k: Kernel, table: Table, index: int, entry: int) -> None:
     hw.ledger.tables_allocated[height - 1] += 1
     hw.store(table, index, 0, here())
     k.port.flush_tlb_kernel_range(k, Span(start, start + fmt.levels[height].size))
-    hw.store(table, index, fmt.encode_pfn(frame.start) | table_bits(k.config, of="direct map"), here())
+    hw.store(table, index, fmt.encode_pfn(frame.start) | k.config.format.table_bits, here())
 
 
 def read_page(k: Kernel) -> Hashable:

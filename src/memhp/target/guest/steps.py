@@ -34,6 +34,8 @@ def plug(machine: GuestMachine, step: schema.Plug) -> Done:
     machine.count += 1
     monitor = machine.guest.monitor
     place = {} if step.at is None else {"addr": parse_size(step.at)}
+    if place.get("addr") == 0:
+        raise BadInput("QEMU takes 0 for any place", where="at", fix="name another, or none")
     path = f"/proc/{os.getpid()}/fd/{machine.guest.share(f'{name}-ram', size)}"
     backend = {"qom_type": "memory-backend-file", "id": f"{name}-ram", "size": size, "mem_path": path, "share": True}
     monitor.execute("object-add", **backend)
