@@ -23,6 +23,14 @@ def test_long_work_says_what_is_done_and_how_far_it_is(capsys: pytest.CaptureFix
     assert capsys.readouterr().err == "memhp: still at work: rehearsing (1 of 3 done)\n"
 
 
+def test_work_without_steps_has_no_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress() as bar:
+        assert isinstance(bar, PatientProgress)
+        bar.add_task("rehearsing", total=0)
+        bar.tell()
+    assert capsys.readouterr().err == "memhp: still at work: rehearsing\n"
+
+
 class Wait:
     """A timer that rings when a test says so."""
 

@@ -49,7 +49,7 @@ class PatientProgress(Progress):
 
 
 def _far(task: Task) -> str:
-    if task.total is None:
+    if not task.total:
         return ""
     if task.fields.get("share"):
         return f" ({task.completed / task.total:.0%} done)"
