@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 
@@ -80,3 +81,14 @@ def test_kinds_that_no_counter_tells_are_assumed(tmp_path: Path) -> None:
     run, _ = rehearse_scenario(loads(f'[machine]\nsource = "{tmp_path / "root"}"\n'))
     (kinds,) = (each for each in run.assumptions if each.what == "kinds of memory in use")
     assert kinds.basis == "assumed" and "nr_zone_" in kinds.settle
+
+
+def test_without_the_folder_of_nodes_zones_tell_theirs_and_the_rest_is_assumed_on_node_0(tmp_path: Path) -> None:
+    capture = archive("x86_64-6.12.117+deb13-cloud-amd64-dimm-numa2-movablenode-kaslr")
+    write_sysroot(rehearsed(f'source = "{capture}"'), tmp_path / "root")
+    rmtree(tmp_path / "root/sys/devices/system/node")
+    run, k = rehearse_scenario(loads(f'[machine]\nsource = "{tmp_path / "root"}"\n'))
+    (nodes,) = (each for each in run.assumptions if each.what == "nodes")
+    told = "all CPUs and what is plugged next are on node 0; zones are where /proc/zoneinfo has them"
+    assert (nodes.basis, nodes.text) == ("assumed", told)
+    assert {zone.node for zone in derive(k).zones if zone.present} == {0, 1}

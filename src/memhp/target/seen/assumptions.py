@@ -286,7 +286,8 @@ def _memory(facts: Facts) -> Iterator[Assumption]:
             text="System RAM of /proc/iomem that no device brought was there at boot",
             settle="give the kernel log from its first line",
         )
-    several = facts.nodes is not None and len(facts.nodes.states.get("possible", (0,))) > 1
+    zones_tell = facts.nodes is None and any(zone.node for zone in facts.zones)
+    several = zones_tell or (facts.nodes is not None and len(facts.nodes.states.get("possible", (0,))) > 1)
     if several and not (log is not None and log.srat):
         yield Assumption(
             what=DOMAINS,
@@ -295,11 +296,14 @@ def _memory(facts: Facts) -> Iterator[Assumption]:
             settle="give the kernel log with its SRAT lines",
         )
     if facts.nodes is None or SYS_NODE in facts.assumed:
+        text = "all CPUs are on node 0" if several else "all memory and CPUs are on node 0"
+        if zones_tell:
+            text = f"all CPUs and what is plugged next are on node 0; zones are where {ZONEINFO} has them"
         yield Assumption(
             what=NODES,
             basis="assumed",
-            text="all CPUs are on node 0" if several else "all memory and CPUs are on node 0",
-            settle="give /sys/devices/system/node, unless the kernel has no NUMA",
+            text=text,
+            settle="give /sys/devices/system/node" + ("" if zones_tell else ", unless the kernel has no NUMA"),
         )
 
 
