@@ -215,6 +215,60 @@ def test_a_command_line_that_cannot_be_used_is_told_in_one_line(text: str, messa
     assert "machine.qemu" in refused.value.where
 
 
+BACKENDS = "-m 2G -object memory-backend-ram,id=a,size=1G -object memory-backend-ram,id=b,size=1G"
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "message"),
+    [
+        ("-m 2G,slots=2", "-m", "slots want maxmem"),
+        ("-m 2G,slots=0", "-m", "slots want maxmem"),
+        ("-m 2G,slots=2,maxmem=2G", "-m", "slots want maxmem to be more than the RAM there is"),
+        ("-m 2G,slots=257,maxmem=8G", "-m slots", "pc of x86_64 has at most 256, got 257"),
+        ("qemu-system-aarch64 -m 2G,slots=257,maxmem=8G", "-m slots", "virt of arm64 has at most 256, got 257"),
+        (f"{BACKENDS} -numa node,memdev=a -numa node,memdev=b,nodeid=2", "-numa", "node 1 is missing among 0, 2"),
+        (f"{BACKENDS} -numa node,memdev=a -numa node,memdev=b,nodeid=0", "-numa", "node 1 is missing among 0, 0"),
+        ("-m 2G -M", "-M", "wants a value"),
+        ("-m 2G --numa", "-numa", "wants a value"),
+        ("-object -m 2G", "-object", "wants a value"),
+        ("-m 2G -device", "-device", "wants a value"),
+        ("-m", "-m", "wants a value"),
+        ("-m -2G", "-m", "want a size such as"),
+        ("-m 2G -smp -4", "-smp", "want a number, got '-4'"),
+        ("-m 2G -smp 0", "-smp", "want one CPU or more"),
+        ("-M q35 -m 2G -smp 4097", "-smp", "q35 of x86_64 has at most 4096, got 4097"),
+        ("-m 2G -smp 99999999", "-smp", "pc of x86_64 has at most 255"),
+        ("-m 2G -device virtio-mem-pci", "-device virtio-mem-pci", "memdev is missing"),
+    ],
+)
+def test_what_qemu_refuses_is_refused_by_the_name_of_its_option(text: str, where: str, message: str) -> None:
+    """As QEMU 11.1 did, but for a device without memory, where it found that there was no room first."""
+    with pytest.raises(BadInput, match=message) as refused:
+        described(MachineText(qemu=text))
+    assert refused.value.where == f"scenario: machine.qemu: {where}"
+
+
+@pytest.mark.parametrize(("text", "known"), [("qemu-system-x86_64", ""), ("-bogus -snapshot", "-bogus, -snapshot")])
+def test_a_command_line_that_says_nothing_of_memory_is_refused(text: str, known: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        described(MachineText(qemu=text))
+    assert refused.value.message == "nothing tells of memory" + (f"; not known here: {known}" if known else "")
+
+
+def test_as_many_slots_and_cpus_as_qemu_has_are_taken() -> None:
+    most, _ = described(MachineText(qemu="-m 2G,slots=256,maxmem=8G -smp 255"))
+    assert (most.slots, most.cpus) == (256, 255)
+    none, _ = described(MachineText(qemu="-m 2G,slots=0,maxmem=2G"))
+    assert none.slots == 0
+
+
+def test_a_value_may_begin_with_anything_and_nodes_may_come_in_any_order() -> None:
+    found = parse("-m 1G --append '--quiet'", arch=None, where="")
+    assert "--quiet" in str(found.append)
+    found = parse(f"{BACKENDS} -numa node,memdev=a,nodeid=1 -numa node,memdev=b,nodeid=0", arch=None, where="")
+    assert [node.nid for node in found.nodes] == [1, 0]
+
+
 def test_the_kernels_options_are_those_of_append() -> None:
     append = "console=ttyS0 movable_node memory_hotplug.memmap_on_memory=1 memhp_default_state=online_movable"
     config = spec_of(f"-m 4G -append '{append}'").config

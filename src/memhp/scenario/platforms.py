@@ -21,6 +21,9 @@ from memhp.units import GiB, KiB, MiB, format_size
 ACPI_DATA = 128 * KiB
 """What a PC's firmware keeps for tables at the end of RAM below 4 GiB (``hw/i386/pc.c``, ``acpi_data_size``)."""
 
+ACPI_MAX_RAM_SLOTS = 256
+"""``include/hw/acpi/acpi.h``; boards without ACPI's memory hotplug do not ask."""
+
 LEGACY = (0x9F000, 1 * MiB)
 """Within RAM and no memory of Linux on a PC: video memory and ROMs, and what the BIOS keeps below them."""
 
@@ -51,6 +54,10 @@ class Platform(NamedTuple):
     """Whether it is the board that QEMU, or whoever starts it, takes where none is named."""
     uefi: Ranges = ()
     """Other holes, as (start, end), where UEFI firmware starts the kernel."""
+    most_slots: int | None = None
+    """The slots that QEMU lets a command line ask for; None for no such limit."""
+    most_cpus: int | None = None
+    """The same of CPUs, in its newest release."""
     device_tree: bool = False
     """Whether a kernel that is booted without firmware learns of the machine from a device tree, not from ACPI."""
 
@@ -154,13 +161,27 @@ PC = Platform(_above_4g(3 * GiB), 4 * KiB, (LEGACY,))
 """A PC of metal: firmware moves what lies under the hole for devices, here the last GiB below 4 GiB, above it."""
 
 PLATFORMS: dict[tuple[str, str], Platform] = {
-    ("x86_64", "q35"): Platform(_q35, 4 * KiB, (LEGACY,), ACPI_DATA),
-    ("x86_64", "pc"): Platform(_i440fx, 4 * KiB, (LEGACY,), ACPI_DATA, usual=True),
-    ("x86_64", "microvm"): Platform(_above_4g(3 * GiB), 4 * KiB, (LEGACY,), 4 * KiB, pluggable=False),
-    ("arm64", "virt"): Platform(_from_ram_start("arm64"), usual=True, device_tree=True),
-    ("riscv64", "virt"): Platform(_from_ram_start("riscv64"), pluggable=False, usual=True, device_tree=True),
+    ("x86_64", "q35"): Platform(
+        _q35, 4 * KiB, (LEGACY,), ACPI_DATA, most_slots=ACPI_MAX_RAM_SLOTS, most_cpus=4096
+    ),
+    ("x86_64", "pc"): Platform(
+        _i440fx, 4 * KiB, (LEGACY,), ACPI_DATA, usual=True, most_slots=ACPI_MAX_RAM_SLOTS, most_cpus=255
+    ),
+    ("x86_64", "microvm"): Platform(
+        _above_4g(3 * GiB), 4 * KiB, (LEGACY,), 4 * KiB, pluggable=False, most_cpus=288
+    ),
+    ("arm64", "virt"): Platform(
+        _from_ram_start("arm64"), usual=True, most_slots=ACPI_MAX_RAM_SLOTS, most_cpus=512, device_tree=True
+    ),
+    ("riscv64", "virt"): Platform(
+        _from_ram_start("riscv64"), pluggable=False, usual=True, most_cpus=512, device_tree=True
+    ),
     ("loongarch64", "virt"): Platform(
-        lambda ram: ((0, 256 * MiB), (2 * GiB, REST)), uefi=_LOONGARCH_EDK2, usual=True, device_tree=True
+        lambda ram: ((0, 256 * MiB), (2 * GiB, REST)),
+        usual=True,
+        uefi=_LOONGARCH_EDK2,
+        most_cpus=256,
+        device_tree=True,
     ),
 }
 """Boards of QEMU, by architecture and type of machine."""

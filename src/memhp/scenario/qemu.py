@@ -31,6 +31,8 @@ _NVDIMM = ("nvdimm",)
 _VIRTIO_MEM = ("virtio-mem-pci", "virtio-mem-device", "virtio-mem")
 _OPTIONS = ("-m", "-memory", "-M", "-machine", "-numa", "-object", "-device", "-append")
 """What is read of a command line and like no other option."""
+_WITH_VALUE = (*_OPTIONS, "-smp", "-bios", "-drive")
+"""All that is read: each has a value, which may begin with anything."""
 _NO_MEMORY = ("ivshmem-plain",)
 """Devices with a memory backend that Linux finds no RAM in."""
 _NOT_UNDERSTOOD = ("virtio-pmem-pci", "cxl-type3", "sgx-epc")
@@ -91,18 +93,30 @@ def parse(text: str, *, arch: str | None, where: str) -> QemuCommand:
     options = list(_options(words, where))
     program = words[0] if words and not words[0].startswith("-") else ""
     arch = arch or _arch(program) or USUAL_ARCH
+    if not any(name in _WITH_VALUE for name, _ in options):
+        passed_over = ", ".join(dict.fromkeys(name for name, _ in options))
+        text = "nothing tells of memory" + (f"; not known here: {passed_over}" if passed_over else "")
+        raise BadInput(text, where=where, fix="add -m SIZE")
     memory = _known_properties(_merged(options, ("-m", "-memory"), "size", where), "size slots maxmem", f"{where}: -m")
     ram = _size(memory.get("size", ""), MiB, where, "-m") or DEFAULT_RAM
     backends = dict(_backends(options, where))
     nodes = tuple(_nodes(options, backends, ram, where))
     machine = _merged(options, ("-M", "-machine"), "type", where)
+    max_ram = _size(memory.get("maxmem", ""), MiB, where, "-m maxmem")
+    slots = _number(memory.get("slots", "0"), where, "-m slots")
+    if "slots" in memory and (not max_ram or (slots and max_ram == ram)):
+        text = "slots want maxmem" + (" to be more than the RAM there is" if max_ram else "")
+        raise BadInput(text, where=f"{where}: -m", fix="add maxmem=SIZE: QEMU refuses this too")
+    cpus = _number(_merged(options, ("-smp",), "cpus", where).get("cpus", "1"), where, "-smp")
+    if not cpus:
+        raise BadInput("want one CPU or more", where=f"{where}: -smp", fix="write -smp 1: QEMU refuses this too")
     return QemuCommand(
         arch=arch,
         machine=_machine_type(machine, arch, where),
         ram=ram,
-        max_ram=_size(memory.get("maxmem", ""), MiB, where, "-m maxmem") or ram,
-        slots=_number(memory.get("slots", "0"), where, "-m slots"),
-        cpus=_number(_merged(options, ("-smp",), "cpus", where).get("cpus", "1"), where, "-smp"),
+        max_ram=max_ram or ram,
+        slots=slots,
+        cpus=cpus,
         nodes=nodes,
         devices=tuple(_devices(options, backends, where)),
         firmware=any(name == "-bios" or (name == "-drive" and "if=pflash" in value) for name, value in options),
@@ -113,21 +127,24 @@ def parse(text: str, *, arch: str | None, where: str) -> QemuCommand:
 
 def _words(text: str, where: str) -> list[str]:
     try:
-        words = shlex.split(text)
+        return shlex.split(text)
     except ValueError as error:
         raise BadInput(f"not a command line: {error}", where=where, fix="close what is quoted") from None
-    return ["-" + word[2:] if word.startswith("--") else word for word in words]
 
 
 def _options(words: list[str], where: str) -> Iterator[tuple[str, str]]:
     """Every option with its value, "" for one that has none."""
-    for at, word in enumerate(words):
-        if word.startswith("-"):
-            _refuse_typo(word, _OPTIONS, where)
-            following = words[at + 1] if at + 1 < len(words) else ""
-            yield word, "" if following.startswith("-") else following
-        elif at and not words[at - 1].startswith("-"):
+    left = words[1:] if words and not words[0].startswith("-") else words[:]
+    while left:
+        word = left.pop(0)
+        if not word.startswith("-"):
             raise BadInput(f"what is {word!r} for?", where=where, fix="options begin with -, and have one value")
+        option = "-" + word[2:] if word.startswith("--") else word
+        _refuse_typo(option, _OPTIONS, where)
+        if option in _WITH_VALUE and (not left or left[0] in _WITH_VALUE):
+            raise BadInput("wants a value", where=f"{where}: {option}", fix="write one: QEMU refuses this too")
+        has_value = option in _WITH_VALUE or (left and not left[0].startswith("-"))
+        yield option, left.pop(0) if has_value else ""
 
 
 def _arch(program: str) -> str | None:
@@ -252,9 +269,13 @@ def _nodes(options: list[tuple[str, str]], backends: Mapping[str, int], ram: int
             where=where,
             fix="give every node its memory: QEMU refuses this too",
         )
-    for at, (told, size) in enumerate(zip(nodes, sizes, strict=True)):
+    ids = [_number(told.get("nodeid", str(at)), where, "-numa nodeid") for at, told in enumerate(nodes)]
+    if missing := set(range(len(ids))) - set(ids):
+        text = f"node {min(missing)} is missing among {', '.join(map(str, ids))}"
+        raise BadInput(text, where=f"{where}: -numa", fix="number the nodes from 0 on without a gap, as QEMU wants")
+    for nid, told, size in zip(ids, nodes, sizes, strict=True):
         cpus = tuple(cpu for each in told.get("cpus", "").split(":") if each for cpu in _cpu_range(each, where))
-        yield NumaNode(_number(told.get("nodeid", str(at)), where, "-numa nodeid"), size, cpus)
+        yield NumaNode(nid, size, cpus)
 
 
 def _cpu_range(text: str, where: str) -> range:
@@ -279,7 +300,10 @@ def _devices(options: list[tuple[str, str]], backends: Mapping[str, int], where:
             continue
         keys = "driver id memdev node addr memaddr block-size requested-size label-size"
         _known_properties(told, keys, f"{where}: -device {driver}")
-        size = _backend(backends, told.get("memdev", ""), where)
+        if "memdev" not in told:
+            fix = "add memdev=ID of an -object memory-backend-ram,id=ID,size=…"
+            raise BadInput("memdev is missing", where=f"{where}: -device {driver}", fix=fix)
+        size = _backend(backends, told["memdev"], where)
         node = _number(told.get("node", "0"), where, f"-device {driver}")
         place = told.get("memaddr" if driver in _VIRTIO_MEM else "addr")
         at = None if place is None else parse_size(place, where=f"{where}: -device {driver}")

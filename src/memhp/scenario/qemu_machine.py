@@ -48,12 +48,22 @@ def described(text: MachineText, *, where: str = "scenario") -> tuple[MachineTex
         raise BadInput(f"machine {command.machine} of {command.arch} is not known", where=key, fix=f"one of {known}")
     if not platform.pluggable and command.devices:
         raise BadInput(f"{command.machine} of {command.arch} has no room for memory devices", where=key)
+    _check_limits(command, platform, key)
     if not command.nvdimm and any(each.kind == "nvdimm" for each in command.devices):
         raise BadInput("the machine has no NVDIMMs", where=key, fix=f"add -machine {command.machine},nvdimm=on")
     pmem = list(_legacy_pmem(command, key))
     places = _places(command, platform)
     steps = [_step(command, at, places[at]) for at in range(len(command.devices))]
     return _in_words(text, command, platform, key), [*pmem, *steps]
+
+
+def _check_limits(command: QemuCommand, platform: Platform, where: str) -> None:
+    """Raises :class:`BadInput` for more slots or CPUs than QEMU lets the board have."""
+    asked = (("-m slots", command.slots, platform.most_slots), ("-smp", command.cpus, platform.most_cpus))
+    for option, number, most in asked:
+        if most is not None and number > most:
+            text = f"{command.machine} of {command.arch} has at most {most}, got {number}"
+            raise BadInput(text, where=f"{where}: {option}", fix="write less: QEMU refuses this too")
 
 
 def _in_words(text: MachineText, command: QemuCommand, platform: Platform, where: str) -> MachineText:
