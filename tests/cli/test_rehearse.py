@@ -36,6 +36,12 @@ def test_a_command_line_of_qemu_has_the_kernel_of_the_option(capsys: pytest.Capt
         (["--machine", "x86-vm", "--profile", "2.6", "--plug", "1G"], "no kernel profile '2.6'"),
         (["--qemu", "-m 1G", "--step", "0-before"], "--step goes with --machine"),
         (["any.toml", "--memory", "1G"], "--memory and --profile go with --machine or --qemu"),
+        (["--qemu", "-m -2G"], "--qemu: -m: want a size such as 128M, 2G or 0x8000000, got '-2G'"),
+        (["--qemu", "-bogus"], "--qemu: nothing tells of memory; not known here: -bogus"),
+        (["--qemu", "-M q35"], "--qemu: 96 MiB cannot be reserved in the RAM there is"),
+        (["--machine", "x86-vm", "--qemu", "-m 2G", "--plug", "1G"], "give one of --machine and --qemu"),
+        (["--memory", "8G", "--profile", "7.2"], "--memory needs --machine PRESET"),
+        (["--profile", "7.2", "--plug", "1G"], "--profile needs --machine or --qemu"),
         (["--qemu", "-M isapc"], "--qemu: machine isapc of x86_64 is not known"),
     ],
 )

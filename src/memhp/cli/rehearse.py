@@ -80,6 +80,10 @@ def rehearse(
     from memhp.target.model.from_options import qemu_scenario, quick_scenario, rehearse_quick, with_machine
     from memhp.target.model.run import rehearse_scenario
 
+    if source is not None and qemu is not None:
+        raise click.UsageError("give one of --machine and --qemu: each says what the machine is")
+    if file is None and source is None and qemu is None and (memory or profile):
+        raise click.UsageError("--memory needs --machine PRESET, and --profile needs --machine or --qemu")
     if sum(each is not None for each in (file, source, qemu)) != 1:
         raise click.UsageError("give a scenario FILE, or --machine SOURCE or --qemu with --plug or --plan SIZE")
     if qemu is not None and step:

@@ -15,7 +15,7 @@ from memhp.scenario.schema import MachineText, Plug, Scenario, StepKind, Unplug
 from memhp.target.model.run import Ended, Progress, rehearse_scenario
 
 WHERE = "command line"
-_KEY = re.compile(rf"{WHERE}: (machine\.(?:step|qemu|memory|profile)|machine|steps)\b.*")
+_KEY = re.compile(rf"{WHERE}: (machine\.(?:step|qemu|memory|profile)|machine|steps)\b(.*)")
 _OPTIONS = {
     "machine.step": "--step",
     "machine.qemu": "--qemu",
@@ -64,6 +64,13 @@ def _steps(plug: tuple[str, ...], driver: str, online: str | None, *, unplug: bo
     return steps
 
 
+def _option(key: str, rest: str, scenario: Scenario) -> str:
+    """The option that says what a key does, with the option of QEMU where the fault is in one."""
+    if scenario.machine.qemu is not None and key in ("machine", "machine.qemu"):
+        return _OPTIONS["machine.qemu"] + (rest if key == "machine.qemu" else "")
+    return _OPTIONS[key]
+
+
 def rehearse_quick(
     scenario: Scenario, *, progress: Progress | None = None, tables: bool = False, ended: Ended | None = None
 ) -> tuple[Run, Kernel]:
@@ -72,5 +79,5 @@ def rehearse_quick(
         return rehearse_scenario(scenario, where=WHERE, progress=progress, tables=tables, ended=ended)
     except BadInput as error:
         match = _KEY.fullmatch(error.where)
-        where = _OPTIONS[match[1]] if match else error.where
+        where = _option(match[1], match[2], scenario) if match else error.where
         raise BadInput(error.message, where=where, fix=error.fix) from error
