@@ -103,3 +103,27 @@ def test_a_device_is_served_with_what_qemu_wants_to_be_told(tmp_path: Path, capf
     assert "memory-backend-memfd,id=ram,size=3200M,share=on" in told.err
     assert f"socket,id=vm0-line,path={path}" in told.err
     assert told.err.endswith("-append mem=1024M\na front end is connected\nthe front end has gone\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--at", "0xffffffff00000000", "--size", "8G"], "--at: 0x200000000 bytes from 0xffffffff00000000 on end bey"),
+        (["--at", "0x100001", "--size", "1G"], "--at: 0x100001 is not made of device blocks"),
+        (["--at", "8G", "--size", "1M"], "--size: 0x100000 is not made of device blocks"),
+        (["--at", "8G", "--size", "1G", "--block-size", "3M"], "--block-size: 0x300000 is no power of two"),
+        (["--guest", "toaster:1G", "--size", "1G"], "--guest: no device is served to a guest of toaster"),
+        (["--guest", "riscv64", "--size", "1G"], "--guest: "),
+        (["--at", "8G", "--size", "1G", "--requested", "1M"], "--requested: 0x100000 is not made of device blocks"),
+        (["--at", "8G", "--size", "1G", "--requested", "2G"], "--requested: 0x80000000 is more than the device has"),
+        (["--at", "8G", "--size", "1G", "--fault", "requested=4G"], "--fault[0].requested"),
+    ],
+)
+def test_a_device_that_cannot_be_is_refused_by_the_option_that_says_so(
+    words: list[str], complaint: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["device", "virtio-mem", "--socket", str(tmp_path / "s"), *words]) == 2
+    told = capfd.readouterr().err
+    assert told.startswith(f"memhp: {complaint}"), told
+    assert told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

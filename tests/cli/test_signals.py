@@ -130,3 +130,30 @@ def test_what_is_ignored_on_purpose_stays_ignored() -> None:
         "os.kill(os.getpid(), signal.SIGHUP)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=50).returncode == 0
+
+
+IMPORTED = ("memhp.cli.signals", "memhp.outputs", "memhp.outputs.whole")
+"""Modules of memhp that the process's first one needs."""
+
+
+@pytest.mark.parametrize("module", IMPORTED)
+@pytest.mark.parametrize("ignored", [False, True])
+def test_an_interrupt_while_memhp_is_imported_ends_it_without_a_traceback(module: str, ignored: bool) -> None:
+    code = (
+        "import os, sys\n"
+        "sent = []\n"
+        "class Interrupts:\n"
+        "    def find_spec(name, *_):\n"
+        f"        if name == {module!r}:\n"
+        "            sent.append(name)\n"
+        "            os.kill(os.getpid(), 2)\n"
+        "sys.meta_path.insert(0, Interrupts)\n"
+        "sys.argv[1:] = ['--version']\n"
+        f"if {ignored}:\n"
+        "    sys.modules['_signal'].signal(2, sys.modules['_signal'].SIG_IGN)\n"
+        "from memhp.cli.entry import entry\n"
+        "assert sent\n"
+        "sys.exit(entry())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0 if ignored else -signal.SIGINT, ""), done.stderr

@@ -7,6 +7,7 @@ import click
 
 from memhp.cli.at_work import at_work
 from memhp.cli.guest_options import GuestChoice, guest_options
+from memhp.cli.idle import refuse_idle
 from memhp.cli.output import echo_lines, emit_json, json_option
 from memhp.units import format_count, format_size
 
@@ -48,6 +49,7 @@ def capture(
     check_step(step, "--step")
     if (source is None) != bool(choice):
         raise click.UsageError("give a SOURCE (/ for this host, or a sysroot), or --kernel or --linux for a guest")
+    refuse_idle(("--private", source is not None, "is for a SOURCE: all of a guest is kept"))
     if tables and source not in (None, "/"):
         raise click.UsageError("--page-tables is for / and for guests, whose memory can be read")
     files: dict[str, str | bytes]

@@ -10,6 +10,7 @@ import click
 
 from memhp.cli.finite import FiniteRange
 from memhp.cli.guest_options import GuestChoice, guest_options
+from memhp.cli.idle import refuse_idle
 from memhp.cli.output import echo_lines, emit_json, json_option, output_option, progress
 from memhp.errors import BadInput
 
@@ -67,8 +68,12 @@ def conform(
     from memhp.outputs.staging import check_folder
 
     _check_usage(file, choice, captures, everywhere, with_, lives is not None, selftest is not None)
-    if served and lives is None:
-        raise click.UsageError("--served is for --random: a scenario's device is served where it makes faults")
+    refuse_idle(
+        ("--served", lives is not None, "is for --random: a scenario's device is served where it makes faults"),
+        ("--seed --keep", lives is not None, "is for --random"),
+        ("--timeout", lives is not None or everywhere, "is for --all and --random"),
+        ("--json", not as_ktap, "does not go with --ktap: each takes stdout"),
+    )
     capture = None if with_ is None else Path(with_.rpartition(":")[0] or with_)
     below = _captures_below(captures)
     report = "--json" if as_json else "--ktap" if as_ktap else ""
@@ -144,7 +149,10 @@ def _with(file: Path, text: str) -> "Comparison":
     from memhp.conform.captured import conform_with
     from memhp.scenario.load import load
 
-    path, _, step = text.rpartition(":") if ":" in text and not Path(text).exists() else (text, "", "")
+    path, colon, step = text.rpartition(":") if ":" in text and not Path(text).exists() else (text, "", "")
+    if not path or (colon and not step):
+        lacks = "step" if path else "capture"
+        raise BadInput(f"names no {lacks}", where=f"--with {text}", fix="CAPTURE:STEP, or CAPTURE for its last step")
     return conform_with(load(file), Path(path), step or None, where=str(file))
 
 

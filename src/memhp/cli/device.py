@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,8 +65,15 @@ def virtio_mem(
     if not managed:
         raise BadInput("a device manages some memory", where="--size", fix="such as 1G")
     arch, _, own = (guest or "").partition(":")
-    start = parse_size(at, where="--at") if at is not None else region_at(arch, parse_size(own, where="--guest"))
-    geometry = Geometry(start, managed, parse_size(block_size, where="--block-size"), node)
+    if at is not None:
+        start = parse_size(at, where="--at")
+    else:
+        start = region_at(arch, parse_size(own, where="--guest"), where="--guest")
+    block = parse_size(block_size, where="--block-size")
+    options = {"addr": "--guest" if at is None else "--at", "requested_size": "--requested", "faults": "--fault"}
+    options |= {"region_size": "--size", "block_size": "--block-size"}
+    with _as_written(options):
+        geometry = Geometry(start, managed, block, node)
     ask = Ask(
         requested=parse_size(requested, where="--requested"),
         faults=[parse_fault(text, where="--fault") for text in faults],
@@ -75,13 +84,24 @@ def virtio_mem(
         (sys.stderr if as_json else sys.stdout).flush()
 
     with Server(geometry, socket, control or control_of(socket), say=line, heard=line) as server:
-        server.answer(ask)
+        with _as_written(options):
+            server.answer(ask)
         if guest is not None:
             line(" ".join(qemu_options(arch, parse_size(own, where="--guest"), geometry.region_size, socket)))
         server.run(once=once)
         if as_json:
             emit_json(server.status(since=0))
     return 0
+
+
+@contextmanager
+def _as_written(options: dict[str, str]) -> Iterator[None]:
+    """What a device says of one of its properties is said of the option that set it."""
+    try:
+        yield
+    except BadInput as error:
+        name, bracket, rest = error.where.partition("[")
+        raise BadInput(error.message, where=options.get(name, name) + bracket + rest, fix=error.fix) from None
 
 
 def control_of(socket: Path) -> Path:

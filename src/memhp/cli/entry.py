@@ -1,14 +1,19 @@
 """The ``memhp`` process: from its first moment on it ends in one line and an exit code, whatever happens.
 
-This module comes first and imports nothing that takes time, so that an interrupt during start-up is answered too.
+This module comes first, and while it imports what it needs an interrupt ends the process without a word: to import it
+is to begin the process.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import os
 import sys
 
-from memhp.cli import signals
-from memhp.outputs.whole import make_streams_whole
+_signal = sys.modules["_signal"]  # it is there from the start; `signal` takes as long to import as all the rest
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
+from memhp.cli import signals  # noqa: E402
+from memhp.outputs.whole import make_streams_whole  # noqa: E402
 
 EXIT_DEFECT = 70
 """``EX_SOFTWARE`` of sysexits.h: memhp itself is at fault."""

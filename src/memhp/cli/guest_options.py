@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from memhp.cli.idle import given_options, refuse_idle
 from memhp.errors import BadInput
 
 if TYPE_CHECKING:
@@ -38,6 +39,22 @@ class GuestChoice:
         return self.kernel is not None or self.linux is not None
 
     @property
+    def image(self) -> Path | None:
+        """The path of an image of the user's own; None if `kernel` is the name of one to fetch, or nothing."""
+        own = self.kernel is not None and ("/" in self.kernel or Path(self.kernel).is_file())
+        return Path(self.kernel or "") if own else None
+
+    def check(self) -> None:
+        """Raise :class:`click.UsageError` for an option, written for the current command, that it has no use for."""
+        one = bool(self)
+        refuse_idle(
+            ("--kernel", self.linux is None, "does not go with --linux: each names the kernel"),
+            ("--arch", self.image is not None, "is for --kernel with the path of an image"),
+            ("--initrd --modules --config", one, "is for one guest: give --kernel or --linux"),
+            ("--append --qemu --cpu", one or "--all" in given_options(), "is for a guest: give --kernel or --linux"),
+        )
+
+    @property
     def files(self) -> list[Path | None]:
         """What is read of the user's own files, as far as it is there."""
         kernel = None if self.kernel is None else Path(self.kernel)
@@ -54,7 +71,13 @@ class GuestChoice:
         """QEMU and the guest to start. Raises :class:`BadInput` for what is not there, with what mends it."""
         from memhp.target.guest.qemu import GuestSpec, find_qemu
 
+        for option, file in (("--initrd", self.initrd), ("--config", self.config)):
+            if file is not None and not file.is_file():
+                raise BadInput("no such file", where=f"{option} {file}")
+        if self.modules is not None and not self.modules.is_dir():
+            raise BadInput("no such folder", where=f"--modules {self.modules}")
         kernel = self._kernel()
+        kernel = replace(kernel, modules=self.modules or kernel.modules, config=self.config or kernel.config)
         qemu = find_qemu(self.cache, kernel.arch, self.qemu)
         return qemu, GuestSpec(kernel, append=self.append, initrd=self.initrd, cpu=self.cpu)
 
@@ -67,12 +90,11 @@ class GuestChoice:
             return built(self.linux)
         if self.kernel is None:
             raise BadInput("which kernel?", where="--kernel", fix="7.2:arm64, an image's path, or --linux TREE")
-        image = Path(self.kernel)
-        if "/" not in self.kernel and not image.is_file():
+        if self.image is None:
             return find(self.cache, wanted(self.kernel))
         if self.arch not in MACHINES:
             raise BadInput("of which architecture is it?", where="--arch", fix=f"one of {', '.join(MACHINES)}")
-        return named(image, self.arch, self.modules, self.config)
+        return named(self.image, self.arch)
 
 
 def guest_options(command: Command) -> Command:
@@ -82,6 +104,7 @@ def guest_options(command: Command) -> Command:
     @wraps(command)
     def gathered(**arguments: Any) -> Any:
         choice = GuestChoice(**{name: arguments.pop(f"guest_{name}") for name in names})
+        choice.check()
         from memhp.target.guest.agent import GuestLost
 
         try:

@@ -14,6 +14,8 @@ from memhp.outputs.staging import check_beside, staging
 
 def check_new(out: Path) -> None:
     """Raise :class:`BadInput` where there is something already, or nothing could be made."""
+    if str(out) == "-":
+        raise BadInput("this cannot go to stdout", where="-", fix="name a file or a folder")
     if out.exists() or out.is_symlink():
         raise BadInput("is there already", where=str(out), fix="give a name that is free")
     check_beside(out)

@@ -60,6 +60,8 @@ class Geometry:
             if value < 0 or not is_aligned(value, self.block_size):
                 fix = f"a multiple of block_size, {self.block_size:#x}"
                 raise BadInput(f"{value:#x} is not made of device blocks", where=name, fix=fix)
+        if self.addr + self.region_size > 1 << 64:
+            raise BadInput(f"{self.region_size:#x} bytes from {self.addr:#x} on end beyond 2^64", where="addr")
 
     @property
     def region(self) -> Span:

@@ -21,19 +21,19 @@ ALIGNMENT = 128 * MiB
 """What the region of a device is aligned to: a memory block of a kernel with 4K pages and not much memory."""
 
 
-def region_at(arch: str, memory: int) -> int:
+def region_at(arch: str, memory: int, *, where: str = "--kernel") -> int:
     """Where a served device's region begins in a guest with `memory` bytes of its own. Raises :class:`BadInput`."""
-    served = _served(arch)
+    served = _served(arch, where)
     if served.region is not None:
         return served.region
     return align_up(port(arch).ram_start + memory, ALIGNMENT)
 
 
-def _served(arch: str) -> Served:
+def _served(arch: str, where: str = "--kernel") -> Served:
     served = MACHINES[arch].served if arch in MACHINES else None
     if served is None:
         can = ", ".join(name for name, row in MACHINES.items() if row.served is not None)
-        raise BadInput(f"no device is served to a guest of {arch}", where="--kernel", fix=f"one of {can}")
+        raise BadInput(f"no device is served to a guest of {arch}", where=where, fix=f"one of {can}")
     return served
 
 

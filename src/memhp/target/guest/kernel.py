@@ -109,9 +109,8 @@ def built(tree: Path, *, where: str = "--linux") -> Kernel:
     return Kernel(release.read_text(encoding="utf-8").strip(), arch, MACHINES[arch].deb_arch, image, tree, config)
 
 
-def named(image: Path, arch: str, modules: Path | None, config: Path | None) -> Kernel:
-    """A kernel whose parts a user names; its release is known once it runs. Raises :class:`BadInput`."""
-    for path, option in ((image, "--kernel"), (modules, "--modules"), (config, "--config")):
-        if path is not None and not path.exists():
-            raise BadInput("no such file or folder", where=f"{option} {path}")
-    return Kernel(image.name, arch, MACHINES[arch].deb_arch, image, modules, config)
+def named(image: Path, arch: str) -> Kernel:
+    """A kernel of the user's own; its release is known once it runs. Raises :class:`BadInput`."""
+    if not image.is_file():
+        raise BadInput("no such file", where=f"--kernel {image}")
+    return Kernel(image.name, arch, MACHINES[arch].deb_arch, image)
