@@ -15,6 +15,7 @@ from fake_host import write_host
 from memhp.cli.lives import Played, keep
 from memhp.cli.main import main
 from memhp.conform.life_results import Lives
+from memhp.linux.arch.registry import ARCHES
 
 CAPTURES = [*Path(__file__).parents[1].glob("data/captures/*.tar.xz")]
 OWN_RACE = Path(__file__).parents[2] / "examples" / "own_race.py"
@@ -151,7 +152,8 @@ def test_a_plan_on_stdout_is_all_that_stands_there(tmp_path: Path, capfd: pytest
 
 
 def test_a_page_of_a_comparison_on_stdout_is_all_that_stands_there(capfd: pytest.CaptureFixture[str]) -> None:
-    capture = min(CAPTURES, key=lambda path: path.stat().st_size)
+    modelled = [path for path in CAPTURES if path.name.split("-")[0] in ARCHES]
+    capture = min(modelled, key=lambda path: path.stat().st_size)
     assert main(["conform", "--captures", str(capture), "--html", "-"]) == 0
     printed = capfd.readouterr()
     assert printed.out.startswith("<!doctype html>") and printed.out.endswith("</html>\n")
