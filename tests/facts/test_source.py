@@ -182,7 +182,7 @@ def test_a_live_machine_or_a_sysroot_has_no_steps(tmp_path: Path) -> None:
             open_source(path, step="0-before")
 
 
-@pytest.mark.parametrize("gone", ["proc_iomem", "proc_zoneinfo", "proc_meminfo", "proc_vmstat", "proc_cmdline"])
+@pytest.mark.parametrize("gone", ["proc_iomem", "proc_zoneinfo", "proc_meminfo", "proc_vmstat"])
 @pytest.mark.parametrize("how", ["missing", "empty"])
 def test_a_capture_that_lacks_a_file_is_refused_by_its_name(folder: Path, gone: str, how: str) -> None:
     if how == "missing":
@@ -193,6 +193,18 @@ def test_a_capture_that_lacks_a_file_is_refused_by_its_name(folder: Path, gone: 
         observe(open_source(folder / "1-plugged"))
     assert refused.value.where == str(folder / "1-plugged" / gone)
     assert refused.value.fix.startswith("take the capture again")
+
+
+@pytest.mark.parametrize("gone", ["proc_cmdline", "proc_buddyinfo"])
+def test_a_capture_may_lack_command_line_and_free_lists_but_have_none_that_is_empty(folder: Path, gone: str) -> None:
+    file = folder / "1-plugged" / gone
+    file.write_bytes(b"")
+    with pytest.raises(BadInput) as refused:
+        observe(open_source(folder / "1-plugged"))
+    assert refused.value.where == str(file)
+    file.unlink()
+    found = observe(open_source(folder / "1-plugged"))
+    assert (found.cmdline is None, found.buddyinfo == ()) == (gone == "proc_cmdline", gone == "proc_buddyinfo")
 
 
 @pytest.mark.parametrize("name", ["sys_memory.tsv", "memory_hotplug_params.tsv", "sys_node.txt", "qmp.json"])

@@ -55,7 +55,9 @@ class Parser(Protocol[T_co]):
 
 _MAY_LACK = ("sysroot", "report")
 """Kinds of sources that may lack /proc/iomem, /proc/zoneinfo and the memory blocks."""
-_EVERY_CAPTURE_HAS = ("/proc/meminfo", "/proc/vmstat", "/proc/buddyinfo", "/proc/cmdline")
+_EVERY_CAPTURE_HAS = ("/proc/meminfo", "/proc/vmstat")
+_NOT_EMPTY = ("/proc/buddyinfo", "/proc/cmdline")
+"""What a capture may lack, but not have cut off."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,9 @@ def observe(source: Source, *, only: Collection[int] | None = None) -> Facts:
     """
     for path in _EVERY_CAPTURE_HAS if source.kind == "capture" else ():
         source.read(path)
+    for path in _NOT_EMPTY if source.kind == "capture" else ():
+        if source.get(path) is not None:
+            source.read(path)
     zones = zoneinfo.parse(shown, where=source.where(ZONEINFO)) if (shown := _text(source, ZONEINFO)) else ()
     some = source.kind in _MAY_LACK and source.get(BLOCK_SIZE) is None
     memory = MemoryBlocks(0, ()) if some else memory_blocks.read(source)
