@@ -28,6 +28,7 @@ class Moody:
         self.model = ModelTarget.booted(machine_spec(MachineText(preset="x86-vm", memory="2G")))
         self.taken = 0
         self.kept = 0
+        self.pool = 0
 
     def refusal(self, step: StepKind) -> str | None:
         return None
@@ -37,6 +38,9 @@ class Moody:
 
     def facts(self) -> Facts:
         facts = self.model.facts()
+        if self.pool:
+            limit = facts.meminfo["CommitLimit"] - 2048
+            facts = replace(facts, meminfo={**facts.meminfo, "CommitLimit": limit, "Hugetlb": self.pool})
         page = self.model.session.k.config.page_size
         most = max(facts.zones, key=lambda zone: zone.free)
         lists = (Pageset(cpu=0, count=self.kept // page, high=0, batch=0),)
@@ -64,6 +68,24 @@ def test_free_memory_is_that_of_the_model_within_24_mib_whatever_cpus_keep(taken
     both.carry_out(schema.Set(parameter="auto_online_blocks", to="online"))
     differing = [each for each in both.found.details if each.fact == FREE and each.verdict == "differing"]
     assert (not differing) is equal
+
+
+@pytest.mark.parametrize("pool", [4096, 0])
+def test_the_commit_limit_is_compared_unless_there_was_a_pool_of_huge_pages(pool: int) -> None:
+    """Which of the pool's pages go with a memory block no fact foretells."""
+    real = Moody()
+    both = Lockstep(real)
+    real.pool = pool or 1
+    if not pool:
+        facts = real.facts
+
+        def without() -> Facts:
+            return replace(facts(), meminfo={**facts().meminfo, "Hugetlb": 0})
+
+        real.facts = without  # type: ignore[method-assign]
+    both.carry_out(schema.Plug(size=128 * MiB, driver="dimm"))
+    (limit,) = (one for one in both.found.details if one.fact == "/proc/meminfo CommitLimit")
+    assert limit.verdict == ("incomparable" if pool else "differing")
 
 
 class Mortal(Moody):

@@ -69,6 +69,7 @@ class Lockstep:
         """Do on the model what the real machine has done since, one act after the other, and compare every fact."""
         real, model, found = self.real, self.model, self.found
         shown, log = real.facts(), real.log()
+        self._context = Context(huge_pool=self._context.huge_pool or bool(shown.meminfo.get("Hugetlb")))
         tell(model, shown, log[self._seen[0] :])
         memory = real.memory() if isinstance(real, Readable) else None
         if memory is not None:

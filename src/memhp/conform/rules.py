@@ -26,6 +26,8 @@ class Context:
     """Whether the log tells of adds that no two moments show."""
     died: bool = False
     """Whether the kernel's log tells of an oops."""
+    huge_pool: bool = False
+    """Whether there was a pool of huge pages."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,12 @@ RULES = (
         ),
         "virtio-mem took back sub-blocks of a block that stays, of which no step taken from facts tells",
         lambda context: context.steps_from_facts and context.virtio_mem,
+    ),
+    Rule(
+        re.compile(r"/proc/meminfo CommitLimit"),
+        "of a pool of huge pages, which count against the limit, those go that lie in memory that goes offline "
+        "(mm/hugetlb.c:dissolve_free_hugetlb_folios): where they lie is the allocator's choice",
+        lambda context: context.huge_pool,
     ),
     Rule(
         re.compile(r"change of .*"),
