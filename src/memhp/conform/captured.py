@@ -11,7 +11,7 @@ from memhp.conform.rules import Context
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.facts.derive import derive
 from memhp.facts.observed import Facts, observe
-from memhp.facts.open_source import open_source, open_steps, steps
+from memhp.facts.open_source import is_archive, open_source, open_steps, steps
 from memhp.scenario.schema import MachineText, Scenario
 from memhp.scenario.titles import title
 from memhp.target.model.replay import replay
@@ -40,7 +40,7 @@ def _is_capture(path: Path) -> bool:
     try:
         return bool(steps(path))
     except BadInput:
-        return path.is_file() and ".tar" in path.suffixes
+        return path.is_file() and is_archive(path)
 
 
 class NotModelled(BadInput):

@@ -11,6 +11,7 @@ from memhp.conform.rules import Context, reason_for
 from memhp.conform.tables import Compared
 from memhp.facts.compare import STABLE, Value, named_facts
 from memhp.facts.observed import Facts
+from memhp.target.guest.agent import GuestLost
 
 _COUNTED = re.compile(r"/proc/meminfo (MemTotal|VmallocTotal)|/proc/vmstat nr_memmap\w*")
 
@@ -69,6 +70,11 @@ class Comparison(msgspec.Struct, kw_only=True):
         if wrong:
             values = {"expected": counted.expected, "got": counted.got}
             self.details.append(Detail(step=step, fact=counted.name, **values, verdict="differing", count=wrong))
+
+
+def add_lost(found: Comparison, step: str, error: GuestLost) -> None:
+    """A guest that is gone differs from the model, which lives on."""
+    found.add(step, "the guest", str(error), "alive", Context())
 
 
 def every_fact(facts: Facts) -> dict[str, Value]:

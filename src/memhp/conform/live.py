@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from memhp.conform.compare import Comparison
+from memhp.conform.compare import Comparison, add_lost
 from memhp.conform.lockstep import Progress, conform
-from memhp.conform.rules import Context
 from memhp.errors import BadInput
 from memhp.scenario.load import load
 from memhp.scenario.schema import Scenario
@@ -84,6 +83,6 @@ def conform_kernels(
                 found[name] = str(error)
             except GuestLost as error:
                 died = Comparison()
-                died.add(name, "the guest", str(error), "alive", Context())
+                add_lost(died, name, error)
                 found[name] = died
     return found

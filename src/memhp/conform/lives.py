@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky, FlakyFailure
 from hypothesis.reporting import with_reporter
 
+from memhp.conform.compare import add_lost
 from memhp.conform.draw import DEVICE, KINDS, SAMPLES, Choices
 from memhp.conform.life_results import Life, Lives
 from memhp.conform.lockstep import Lockstep
-from memhp.conform.rules import Context
 from memhp.scenario.schema import Resize, StepKind
 from memhp.scenario.titles import title
 from memhp.target.guest.agent import GuestLost, GuestSlow
@@ -179,7 +179,7 @@ def _one_life(out: Lives, begin: Begin, first: Sequence[StepKind], choices: Choi
     except GuestLost as error:
         if both is None or not both.done:
             raise
-        both.found.add(f"{len(both.done)}-{title(both.done[-1])}", "the guest", str(error), "alive", Context())
+        add_lost(both.found, f"{len(both.done)}-{title(both.done[-1])}", error)
     if both is None:
         return Life((), ())
     _count(out, both)

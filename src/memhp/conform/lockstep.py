@@ -4,7 +4,7 @@
 import re
 from collections.abc import Callable, Sequence
 
-from memhp.conform.compare import Comparison, compare_moment
+from memhp.conform.compare import Comparison, add_lost, compare_moment
 from memhp.conform.dumped_pages import tell
 from memhp.conform.passed_over import tell_passed_over
 from memhp.conform.rules import Context
@@ -137,7 +137,7 @@ def conform(
     check_steps(real, steps, where=where)
     both = Lockstep(real, where=where)
     for index, step in enumerate(steps):
-        name, of = f"{index + 1}-{title(step)}", Context()
+        name = f"{index + 1}-{title(step)}"
         try:
             if progress is not None:
                 progress(index, title(step))
@@ -145,10 +145,10 @@ def conform(
         except GuestLost as error:
             if isinstance(error, GuestSlow) and not both.found.differing:
                 raise
-            both.found.add(name, "the guest", str(error), "alive", of)
+            add_lost(both.found, name, error)
             break
         except BadInput as error:
-            both.found.add(name, "the step", "can be carried out", f"{where}: steps[{index}]: {error}", of)
+            both.found.add(name, "the step", "can be carried out", f"{where}: steps[{index}]: {error}", Context())
             break
     return both.found
 

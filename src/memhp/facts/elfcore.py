@@ -30,12 +30,14 @@ PT_NOTE = 4
 PN_XNUM = 0xFFFF
 NT_PRSTATUS = 1
 _XZ = b"\xfd7zXZ\0"
+LITTLE_ENDIAN = b"\x7fELF\2\1\1"
+"""How the files begin that are written here: ``EI_MAG0`` to ``EI_VERSION``."""
 _IDENT = {b"\x02\x01": "<", b"\x02\x02": ">"}
 """``EI_CLASS`` and ``EI_DATA`` of 64-bit files → the order of their bytes."""
 
 
-class _Headers(NamedTuple):
-    """The file's own structures, in the order of its bytes."""
+class Headers(NamedTuple):
+    """An ELF64 file's own structures, in the order of its bytes."""
 
     file: struct.Struct
     program: struct.Struct
@@ -43,9 +45,10 @@ class _Headers(NamedTuple):
     section: struct.Struct
 
 
-def _headers_of(order: str) -> _Headers:
+def headers_of(order: str) -> Headers:
+    """Those of a file whose numbers have that order, ``<`` or ``>``."""
     kinds = ("16sHHIQQQIHHHHHH", "IIQQQQQQ", "III", "IIQQQQIIQQ")
-    return _Headers(*(struct.Struct(order + kind) for kind in kinds))
+    return Headers(*(struct.Struct(order + kind) for kind in kinds))
 
 
 class Note(NamedTuple):
@@ -77,7 +80,7 @@ class ElfCore:
     def __init__(self, path: Path | str, *, noted: bool = True) -> None:
         self.where = str(path)
         self._file = self.contents(Path(path))
-        self._layout = _headers_of(_IDENT.get(bytes(self._file[4:6]), "<"))
+        self._layout = headers_of(_IDENT.get(bytes(self._file[4:6]), "<"))
         self.arch, headers = self._headers()
         self.notes = tuple(
             note for kind, start, size, _ in headers if kind == PT_NOTE for note in self._notes(start, size)

@@ -40,6 +40,11 @@ _SYSROOT = re.compile(r"(?:.+?/)?((?:sys/devices|sys/module|proc|var/log)/.+)")
 _TAR = re.compile(r".+\.tar(\.(xz|gz|bz2))?|.+\.t[gx]z")
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a file is a tar archive, by its name."""
+    return _TAR.fullmatch(path.name) is not None
+
+
 def open_source(path: str | Path, *, step: str | None = None) -> Source:
     """The machine behind a path; `step` (or the path's last part) names a step of a capture, else the first is taken.
 
@@ -111,7 +116,7 @@ def _find(path: Path) -> tuple[Source | _Capture, str | None]:
     if archive.is_dir():
         known = _step_folders(archive)
         raise BadInput("no such file or folder", where=str(path), fix=f"one of: {', '.join(known)}" if known else "")
-    if not _TAR.fullmatch(archive.name):
+    if not is_archive(archive):
         return _read_report(archive), None
     return _read_archive(archive), str(path.relative_to(archive)) if path != archive else None
 

@@ -5,7 +5,7 @@ a target cannot carry out is refused before anything starts (:func:`check_steps`
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -100,8 +100,15 @@ class ShowsRequests(Protocol):
 
 def check_steps(target: Target, steps: Iterable[StepKind], *, where: str) -> None:
     """Raise :class:`BadInput`, naming the first step that a target cannot carry out."""
+    check_each(target.name, target.refusal, steps, where=where)
+
+
+def check_each(
+    name: str, refusal: Callable[[StepKind], str | None], steps: Iterable[StepKind], *, where: str
+) -> None:
+    """The same of a target that is called `name` and may not be there yet, by what tells why it cannot do a step."""
     for index, step in enumerate(steps):
-        why = target.refusal(step)
+        why = refusal(step)
         if why is not None:
             kind = step.__struct_config__.tag
-            raise BadInput(f"{target.name} cannot do {kind!r}: {why}", where=f"{where}: steps[{index}]")
+            raise BadInput(f"{name} cannot do {kind!r}: {why}", where=f"{where}: steps[{index}]")

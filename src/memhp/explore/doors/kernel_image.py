@@ -71,7 +71,7 @@ class _Identity:
 
 def _in_common(number: int) -> Any:
     """What all copies have in common, by number: a name for it in the bytes, of which each reader has its own."""
-    raise NotImplementedError(number)
+    raise pickle.UnpicklingError(f"nobody reads what is in common as number {number}")
 
 
 class _Unpickler(pickle.Unpickler):

@@ -82,6 +82,7 @@ class Ghost:
                 self._freed(hw, target, place)
             for frame in [frame for frame in self._lives if frame in target]:
                 del self._lives[frame]
+                self._pointers.pop(frame, None)
 
     def _is_watched(self, hw: Machine, frame: int) -> bool:
         """Whether a frame is a table, or holds struct pages."""

@@ -2,13 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import lzma
-import struct
 from collections.abc import Iterator
 
 import numpy as np
 
 from memhp.errors import BadInput
-from memhp.facts.elfcore import ET_CORE, PT_LOAD, PT_NOTE
+from memhp.facts.elfcore import ET_CORE, LITTLE_ENDIAN, PT_LOAD, PT_NOTE, headers_of
 from memhp.facts.kcore import Kcore
 from memhp.facts.table_source import KCORE
 from memhp.facts.vmcoreinfo import VmCoreInfo
@@ -20,10 +19,7 @@ from memhp.spans import Span, SpanSet
 
 CORE = "pt.elf.xz"
 """Its name in a capture."""
-_FILE = struct.Struct("<16sHHIQQQIHHHHHH")
-_PROGRAM = struct.Struct("<IIQQQQQQ")
-_NOTE = struct.Struct("<III")
-_IDENT = b"\x7fELF\2\1\1".ljust(16, b"\0")
+_FILE, _PROGRAM, _NOTE, _ = headers_of("<")
 AT_ONCE = 1 << 12
 """Frames that are read at a time."""
 
@@ -56,7 +52,7 @@ def tables_core(reader: TableReader, info: VmCoreInfo, vmcoreinfo: bytes) -> byt
     note += bytes(-len(note) % 4)
     at = _FILE.size + _PROGRAM.size * (1 + len(runs))
     header = _FILE.pack(
-        _IDENT, ET_CORE, tables_port(info.arch).elf_machine, 1, 0, _FILE.size, 0, 0, _FILE.size, _PROGRAM.size,
+        LITTLE_ENDIAN, ET_CORE, tables_port(info.arch).elf_machine, 1, 0, _FILE.size, 0, 0, _FILE.size, _PROGRAM.size,
         1 + len(runs), 0, 0, 0,
     )  # fmt: skip
     header += _PROGRAM.pack(PT_NOTE, 0, at, 0, 0, len(note), len(note), 0)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from memhp.errors import BadInput
@@ -26,6 +27,7 @@ from memhp.target.guest.qemu import GuestSpec, Qemu
 from memhp.target.guest.served import Served
 from memhp.target.guest.target import GuestTarget, refusal, spec_for
 from memhp.target.model.virtio_mem import FEATURES
+from memhp.target.target import check_each
 from memhp.units import parse_size
 
 
@@ -38,10 +40,7 @@ def is_served(arch: str, steps: Sequence[schema.StepKind]) -> bool:
 def check_scenario(spec: GuestSpec, scenario: schema.Scenario, *, where: str) -> None:
     """Refuse what the guest will not be able to do. Raises :class:`BadInput` before anything starts."""
     served = is_served(spec.kernel.arch, scenario.steps)
-    for index, step in enumerate(scenario.steps):
-        why = refusal(spec.kernel, step, served=served)
-        if why is not None:
-            raise BadInput(f"a guest cannot do {step.__struct_config__.tag!r}: {why}", where=f"{where}: steps[{index}]")
+    check_each("a guest", partial(refusal, spec.kernel, served=served), scenario.steps, where=where)
 
 
 @contextmanager

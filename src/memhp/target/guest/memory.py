@@ -7,12 +7,12 @@ VMCOREINFO note is (``/sys/kernel/vmcoreinfo``). A frame in memory that is not i
 
 import os
 import re
-import struct
 from typing import NamedTuple
 
 import numpy as np
 
 from memhp.errors import BadInput
+from memhp.facts.elfcore import headers_of
 from memhp.facts.vmcoreinfo import VmCoreInfo, parse_vmcoreinfo
 from memhp.hw.format import U64
 from memhp.hw.reader import MissingTables
@@ -24,7 +24,7 @@ _RAM = re.compile(r" +([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, ram\): (\S+)(?
 _VIEW = "FlatView #"
 _SYSTEM = re.compile(r' Root memory region: system| AS "memory", root: system')
 """The view of all physical memory; where it is one region alone, that is its root."""
-_NOTE = struct.Struct("<III")
+_NOTE = headers_of("<").note
 
 
 class Piece(NamedTuple):

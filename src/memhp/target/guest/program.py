@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from memhp.facts.elfcore import LITTLE_ENDIAN, PT_LOAD, headers_of
+
 BASE = 0x400000
 """Where the file is mapped, headers included."""
 DATA = BASE + 0x400
 """Where the data of a program begins."""
-_HEADER = struct.Struct("<4sBBBB8xHHIQQQIHHHHHH")
-_SEGMENT = struct.Struct("<IIQQQQQQ")
-_EXECUTABLE, _LOAD, _RWX = 2, 1, 7
+_HEADER, _SEGMENT, *_ = headers_of("<")
+_EXECUTABLE, _RWX = 2, 7
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def program(arch: str, calls: Sequence[Call], data: bytes, size: int) -> bytes:
     start = _HEADER.size + _SEGMENT.size
     body = text.ljust(DATA - BASE - start, b"\0") + data
     header = _HEADER.pack(
-        b"\x7fELF", 2, 1, 1, 0, _EXECUTABLE, code.machine, 1, BASE + start, _HEADER.size, 0, 0,
+        LITTLE_ENDIAN, _EXECUTABLE, code.machine, 1, BASE + start, _HEADER.size, 0, 0,
         _HEADER.size, _SEGMENT.size, 1, 0, 0, 0,
     )  # fmt: skip
-    return header + _SEGMENT.pack(_LOAD, _RWX, 0, BASE, BASE, start + len(body), size, 1 << 16) + body
+    return header + _SEGMENT.pack(PT_LOAD, _RWX, 0, BASE, BASE, start + len(body), size, 1 << 16) + body
