@@ -46,6 +46,12 @@ from memhp.errors import BadInput
 @click.option("--seed", type=int, default=0, metavar="S", help="With --random: which ones.  [default: 0]")
 @click.option("--no-reduction", is_flag=True, help="Every schedule one by one: the same verdict, slower.")
 @click.option("--executions", type=click.IntRange(1), metavar="N", help="Give up after N executions.")
+@click.option(
+    "--step-seconds",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processor time that code of a race may take for one step; more is an error.  [default: 30]",
+)
 @json_option
 def explore(
     name: str | None,
@@ -63,6 +69,7 @@ def explore(
     seed: int,
     no_reduction: bool,
     executions: int | None,
+    step_seconds: int | None,
     as_json: bool,
 ) -> int:
     """Decide race NAME in one variant, and show the shortest trace of what goes wrong.
@@ -72,6 +79,8 @@ def explore(
     neither, or undecided. 2: the input cannot be used.
     """
     from memhp.explore.cases import CASES, case
+    from memhp.explore.doors.endless import bounded
+    from memhp.explore.engine.limits import STEP_SECONDS
     from memhp.explore.explored import How, replay_schedule
     from memhp.explore.explored import explore as decide
     from memhp.explore.patch import under_patch
@@ -90,7 +99,8 @@ def explore(
         else:
             print_cases(console(), CASES)
         return 0
-    one = case(name)
+    with bounded(step_seconds or STEP_SECONDS):
+        one = case(name)
     if variant is None:
         if told_options:
             raise BadInput(f"which variant of {name}?", where=told_options[0], fix=f"memhp explore {name} lists them")
@@ -114,14 +124,16 @@ def explore(
     read = [*patch, Path(name) if name.endswith(".py") else None]
     on_stdout = check_outputs({"--html": html}, inputs=read, stdout="--json" if as_json else "")
     told = told_choices(chosen_texts)
-    how = How(preemptions, random, seed, reduction=not no_reduction, executions=executions)
-    with at_work(f"exploring {name}"):
+    how = How(preemptions, random, seed, reduction=not no_reduction, executions=executions, step_seconds=step_seconds)
+    with at_work(f"exploring {name}"), bounded(step_seconds or STEP_SECONDS):
         found = under_patch(
             patch,
             lambda: (
                 decide(name, variant, configuration, how, told)
                 if replay is None
-                else replay_schedule(name, variant, configuration, replay, extend=extend, choices=told)
+                else replay_schedule(
+                    name, variant, configuration, replay, extend=extend, choices=told, step_seconds=step_seconds
+                )
             ),
         )
     if html is not None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from memhp.errors import BadInput, one_of
+from memhp.explore.doors.endless import to_end
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import Limits
 from memhp.linux.arch.registry import Arch, port
@@ -138,4 +139,9 @@ class Case:
     def program(self, variant: str, configuration: str | None = None) -> KernelProgram:
         """The case as one variant has it, on one of its configurations (the first, if none is named)."""
         chosen = self.variant(variant)
-        return self.build(chosen, chosen.configuration(configuration))
+        return self.made(chosen, chosen.configuration(configuration))
+
+    def made(self, variant: Variant, configuration: Configuration) -> KernelProgram:
+        """What `build` makes. BadInput: it does not end."""
+        with to_end("build()"):
+            return self.build(variant, configuration)

@@ -16,6 +16,7 @@ from types import ModuleType
 
 from memhp.errors import BadInput
 from memhp.explore.case import Case, Configuration, Variant
+from memhp.explore.doors.endless import to_end
 from memhp.explore.doors.run import KernelProgram
 from memhp.inputs import read_input
 from memhp.limits import SCENARIO_SIZE
@@ -46,7 +47,7 @@ def load(file: Path) -> ModuleType:
     module = ModuleType(f"memhp_own_{file.stem}_{abs(hash(file))}")
     module.__file__ = str(file)
     sys.modules[module.__name__] = module
-    with told(file):
+    with to_end("the file"), told(file):
         exec(compile(code, str(file), "exec"), vars(module))
     return module
 

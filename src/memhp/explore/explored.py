@@ -10,6 +10,7 @@ import msgspec
 from memhp.errors import BadInput
 from memhp.explore.case import Case, Configuration, StandsFor, Variant
 from memhp.explore.cases import case
+from memhp.explore.doors.endless import bounded
 from memhp.explore.doors.run import KernelRun
 from memhp.explore.engine.bounded import bounded_search, random_search
 from memhp.explore.engine.replay import watched
@@ -34,6 +35,15 @@ class How:
     reduction: bool = True
     executions: int | None = None
     """Executions after which it gives up, in place of the case's own limit."""
+    step_seconds: float | None = None
+    """The processor time that a step may take, in place of the case's own limit."""
+
+    def limits(self, one: Case) -> Limits:
+        """How far a search of a case goes."""
+        limits = one.limits
+        if self.executions is not None:
+            limits = replace(limits, executions=self.executions)
+        return replace(limits, step_seconds=self.step_seconds) if self.step_seconds is not None else limits
 
 
 class Covered(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,9 +118,12 @@ def explore(
     BadInput: there is no such case, variant or configuration.
     """
     one, chosen, where = _chosen(name, variant, configuration, choices)
-    verdict = _search(one.build(chosen, where).run(), one.limits, how or How())
-    failure = verdict.failure
-    trace = None if failure is None else watched(one.build(chosen, where).run(), failure.schedule)
+    how = how or How()
+    limits = how.limits(one)
+    with bounded(limits.step_seconds):
+        verdict = _search(one.made(chosen, where).run(), limits, how)
+        failure = verdict.failure
+        trace = None if failure is None else watched(one.made(chosen, where).run(), failure.schedule)
     covered = verdict.coverage
     return Explored(
         name=name, actors=one.actors, variant=variant, about=chosen.about, configuration=where.name,
@@ -134,13 +147,15 @@ def replay_schedule(
     *,
     extend: int = 0,
     choices: Mapping[str, object] = MappingProxyType({}),
+    step_seconds: float | None = None,
 ) -> Explored:
     """The trace of one schedule, and of `extend` steps beyond it. It says whether that one breaks, never more.
 
     BadInput: there is no such case, variant or configuration, or the schedule asks for a step that cannot be done.
     """
     one, chosen, where = _chosen(name, variant, configuration, choices)
-    trace = watched(one.build(chosen, where).run(), schedule, extend=extend)
+    with bounded(How(step_seconds=step_seconds).limits(one).step_seconds):
+        trace = watched(one.made(chosen, where).run(), schedule, extend=extend)
     return Explored(
         name=name, actors=one.actors, variant=variant, about=chosen.about, configuration=where.name,
         stands_for=chosen.stands_for, choices=_told(choices), current=chosen.current(where), mode=ONE_SCHEDULE,
@@ -172,8 +187,6 @@ def _chosen(
 
 
 def _search(run: KernelRun, limits: Limits, how: How) -> Verdict:
-    if how.executions is not None:
-        limits = replace(limits, executions=how.executions)
     if how.random is not None:
         found = random_search(run, how.seed, how.random, limits=limits)
     elif how.preemptions is not None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from memhp.explore.cases import case
+from memhp.explore.doors.endless import bounded
 from memhp.explore.engine.op import Run
 from memhp.explore.engine.partition import SplitSearch
 from memhp.explore.engine.search import Limits
@@ -99,14 +100,16 @@ def _seldom_collected() -> Iterator[None]:
 
 def search_part(job: Searchable, start: Start, shared: frozenset[Hashable], budget: int) -> Found:
     """Search a part of a job, whose threads are known to share this: what a worker does."""
-    with _seldom_collected(), _run_of(job, shared) as run:
-        return Part(run, replace(job.searched_within, stop_at_failure=True), start, budget).look()
+    limits = replace(job.searched_within, stop_at_failure=True)
+    with bounded(limits.step_seconds), _seldom_collected(), _run_of(job, shared) as run:
+        return Part(run, limits, start, budget).look()
 
 
 def tell_failure(job: Searchable, failure: Failure, shared: frozenset[Hashable]) -> Failure:
     """The failure of a job as its schedule is told: what a worker does."""
-    with _seldom_collected(), _run_of(job, shared) as run:
-        return as_told(run, failure, job.searched_within)
+    limits = job.searched_within
+    with bounded(limits.step_seconds), _seldom_collected(), _run_of(job, shared) as run:
+        return as_told(run, failure, limits)
 
 
 def run_jobs(

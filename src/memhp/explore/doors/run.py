@@ -25,6 +25,7 @@ from memhp.explore.doors import trace_line
 from memhp.explore.doors.announced import announce
 from memhp.explore.doors.difference import Picture, differences, picture
 from memhp.explore.doors.digest import digest
+from memhp.explore.doors.endless import Endless, to_end
 from memhp.explore.doors.footprint import touched
 from memhp.explore.doors.kernel_image import KernelImage
 from memhp.explore.doors.stepper import BEGIN, Astray, DoorOp, Doors, reads_watched
@@ -175,6 +176,8 @@ class KernelRun:
             said = error.name
         except (Astray, BadInput):
             raise
+        except Endless as error:
+            raise error.told(f"{self.names[thread]} did nothing that others could see for") from None
         except KernelBug as error:
             said = type(error).__name__
             self._raised = self._raised or f"{self.names[thread]}: {said}: {error}"
@@ -405,6 +408,7 @@ class KernelRun:
             k.hw.stepper = k.hw.faults = None
             end = KernelImage(k).likeness()
             if end not in self._said:
-                self._said[end] = self._program.check(k)
+                with to_end("check"):
+                    self._said[end] = self._program.check(k)
             return self._said[end]
         return self.broken

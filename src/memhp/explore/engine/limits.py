@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from memhp.explore.engine.op import Run
 from memhp.explore.engine.verdict import FAIR, FOR_LOOPS, SEQUENTIAL, Bound
 
+STEP_SECONDS = 30.0
+"""What is done in bulk at one step takes seconds at most."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -21,6 +24,9 @@ class Limits:
     """The longest execution that is followed; one that goes on leaves the search undecided."""
     rounds: int = 50
     """How often a thread goes round, with all that can be seen of it the same, before that counts as endless."""
+    step_seconds: float = STEP_SECONDS
+    """The processor time after which code of an actor that comes to no other step is an error, as is a `check` that
+    does not end; no verdict rests on it."""
     stop_at_failure: bool = True
     deadlock_is_failure: bool = True
     keep_behaviours: bool = False

@@ -1,0 +1,133 @@
+"""Python code of a race that never comes to anything is an error, with its place, instead of a search without end.
+
+An actor's step is over when it comes to its next one, and what makes or judges a kernel is to end. Neither is counted:
+a timer of the process ticks now and then, and looks whether the same call is still going on. That needs the main
+thread, and a signal that nobody else uses; without them nothing is bounded.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import current_thread, main_thread
+from time import thread_time
+from traceback import extract_tb
+from types import FrameType
+
+from greenlet import getcurrent
+
+from memhp.errors import BadInput
+from memhp.explore.engine.limits import STEP_SECONDS
+
+PACKAGE = Path(__file__).parents[2]
+TICKS = 10
+"""How often it is looked, in the time that a call may take."""
+LONGEST_TICK = 1.0
+SHORTEST_TICK = 0.005
+
+
+class Endless(BaseException):
+    """Raised where the code stands that has taken too long; no ``except Exception`` of that code keeps it."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__()
+
+    def told(self, what: str) -> BadInput:
+        """What to raise instead: `what` has happened for so long, in the file of whose code it is."""
+        fix = "end the loop, or give it more time: --step-seconds N"
+        return BadInput(f"{what} {self.seconds:g} s of processor time", where=self._where(), fix=fix)
+
+    def _where(self) -> str:
+        """The innermost line in the file that called first, of those that are not of this package if there are any."""
+        frames = [frame for frame in extract_tb(self.__traceback__) if frame.filename != __file__]
+        others = [frame for frame in frames if PACKAGE not in Path(frame.filename).parents]
+        last = [frame for frame in others if frame.filename == others[0].filename] or frames
+        return f"{last[-1].filename}:{last[-1].lineno}"
+
+
+class Watch:
+    """What is going on, and since when."""
+
+    def __init__(self) -> None:
+        self.seconds = STEP_SECONDS
+        self.calls: list[object] = []
+        """Those that are to end, the innermost last."""
+        self._hub = getcurrent()
+        """Where the search runs, on which actors are children."""
+        self._seen: object = None
+        self._since = 0.0
+
+    def within(self, seconds: float) -> None:
+        """So long a call may take from now on."""
+        self.seconds = seconds
+        tick = max(SHORTEST_TICK, min(seconds / TICKS, LONGEST_TICK))
+        signal.setitimer(signal.ITIMER_VIRTUAL, tick, tick)
+
+    def look(self, _: int = 0, __: FrameType | None = None) -> None:
+        """Endless: the same call as before goes on, and has for too long."""
+        now = thread_time()
+        going_on = self._going_on()
+        if going_on is None or going_on is not self._seen:
+            self._seen, self._since = going_on, now
+        elif now - self._since >= self.seconds:
+            raise Endless(self.seconds)
+
+    def _going_on(self) -> object:
+        """Of an actor: the call by which the search lets it run, a frame that is never the same again."""
+        here = getcurrent()
+        if here.parent is not None and here.parent is self._hub:
+            return here.parent.gr_frame
+        return self.calls[-1] if self.calls else None
+
+
+class _Main:
+    """The main thread."""
+
+    watch: Watch | None = None
+
+
+@contextmanager
+def bounded(seconds: float) -> Iterator[None]:
+    """Within it no step of an actor takes more than so many seconds of processor time, and nothing that is to end."""
+    watch = _Main.watch
+    if current_thread() is not main_thread():
+        yield
+    elif watch is not None:
+        before = watch.seconds
+        try:
+            watch.within(seconds)
+            yield
+        finally:
+            watch.within(before)
+    elif signal.getsignal(signal.SIGVTALRM) is not signal.SIG_DFL:
+        yield
+    else:
+        watch = _Main.watch = Watch()
+        signal.signal(signal.SIGVTALRM, watch.look)
+        try:
+            watch.within(seconds)
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
+            _Main.watch = None
+
+
+@contextmanager
+def to_end(what: str) -> Iterator[None]:
+    """Code that is to end: BadInput when it has not within the seconds of :func:`bounded`, or of a race by default."""
+    outer = _Main.watch
+    with bounded(outer.seconds if outer is not None else STEP_SECONDS):
+        watch = _Main.watch if current_thread() is main_thread() else None
+        if watch is None:
+            yield
+            return
+        watch.calls.append(object())
+        try:
+            yield
+        except Endless as error:
+            raise error.told(f"{what} did not end within") from None
+        finally:
+            watch.calls.pop()
