@@ -240,8 +240,8 @@ class KernelRun:
             self._rebuild()
         return self._kernel
 
-    def __del__(self) -> None:
-        if not sys.is_finalizing():
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not ending():
             self.close()
 
     def close(self) -> None:

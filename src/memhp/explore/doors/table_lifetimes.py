@@ -7,6 +7,7 @@ entry leads to may be freed while it still does: a table, or the storage of stru
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterator
 from typing import NamedTuple
 
@@ -40,26 +41,38 @@ class _Life(NamedTuple):
     """Who cleared that entry."""
 
 
-class _Pointers(NamedTuple):
+class _Leads(NamedTuple):
     """Where the entries of a table lead, as it was last seen."""
 
-    entries: U64
-    order: npt.NDArray[np.intp]
-    """The entries' indexes, by the frame that they lead to, whatever sort of entry they are."""
-    frames: U64
-    """Those frames, ascending."""
+    entries: bytes
+    found: tuple[tuple[list[int], list[int], int], ...]
+    """Of entries that lead to tables, and of those that map struct pages: the first frames that they lead to,
+    ascending, the entries' indexes in that order, and how many frames each leads to.
+    """
 
     @classmethod
-    def of(cls, fmt: Format, entries: U64) -> "_Pointers":
-        """Of a table with these entries."""
-        frames = fmt.table_pfn(entries)
-        order = np.argsort(frames, kind="stable")
-        return cls(entries.copy(), order, frames[order])
+    def of(cls, fmt: Format, table: Table, row: U64, vmemmap: Span) -> "_Leads":
+        """Of a table with these entries, struct pages being mapped in `vmemmap` (bytes)."""
+        size = fmt.levels[table.height].size
+        inside = slice(max((vmemmap.start - table.va) // size, 0), max(-(-(vmemmap.end - table.va) // size), 0))
+        tables = np.flatnonzero(fmt.is_table(row, table.height))
+        leaves = np.flatnonzero(fmt.is_leaf(row[inside], table.height)) + inside.start
+        found = ((fmt.table_pfn(row[tables]), tables, 1),
+                 (fmt.leaf_pfn(row[leaves], table.height), leaves, fmt.pages_at(table.height)))  # fmt: skip
+        return cls(row.tobytes(), tuple(_ascending(*one) for one in found if len(one[1])))
 
-    def near(self, start: int, end: int) -> npt.NDArray[np.intp]:
-        """The entries, ascending, that lead to a frame in ``[start, end)``."""
-        first, last = self.frames.searchsorted(np.array((max(start, 0), max(end, 0)), dtype=np.uint64))
-        return np.sort(self.order[first:last])
+    def to(self, frames: Span) -> list[int]:
+        """The indexes, ascending, of the entries that lead to any of these frames."""
+        return sorted(
+            index
+            for firsts, indexes, pages in self.found
+            for index in indexes[bisect_left(firsts, frames.start - pages + 1) : bisect_left(firsts, frames.end)]
+        )
+
+
+def _ascending(firsts: U64, indexes: npt.NDArray[np.intp], pages: int) -> tuple[list[int], list[int], int]:
+    order = np.argsort(firsts, kind="stable")
+    return firsts[order].tolist(), indexes[order].tolist(), pages
 
 
 class Ghost:
@@ -69,7 +82,7 @@ class Ghost:
         self._fmt = hw.fmt
         self._vmemmap = vmemmap
         self._lives: dict[int, _Life] = {}
-        self._pointers: dict[int, _Pointers] = {}
+        self._leads: dict[int, _Leads] = {}
         """By frame of a table."""
 
     def look(self, hw: Machine, access: Access, place: Place) -> None:
@@ -82,7 +95,7 @@ class Ghost:
                 self._freed(hw, target, place)
             for frame in [frame for frame in self._lives if frame in target]:
                 del self._lives[frame]
-                self._pointers.pop(frame, None)
+                self._leads.pop(frame, None)
 
     def _is_watched(self, hw: Machine, frame: int) -> bool:
         """Whether a frame is a table, or holds struct pages."""
@@ -94,33 +107,18 @@ class Ghost:
         them until that is cleared and flushed, whether or not the code says that it is about to. A table that nothing
         points to any more leads nowhere once nobody has a translation that was taken away.
         """
-        fmt = self._fmt
         for table in [life.table for life in self._lives.values() if not life.unlinked or hw.tlb.stale]:
             row = hw.memory.arena.row(table.frame)
             if row is None:
                 continue
-            pages = fmt.pages_at(table.height)
-            # What a leaf's number says beside its first frame, such as a Svnapot run's size, adds less than it maps.
-            most = pages << fmt.napot_order if table.height == 0 else pages
-            near = self._leading(table.frame, row).near(frames.start - pages + 1, frames.end + most)
-            if not len(near):
-                continue
-            some = row[near]
-            to = fmt.table_pfn(some)
-            leads = fmt.is_table(some, table.height) & (to >= frames.start) & (to < frames.end)
-            size = fmt.levels[table.height].size
-            first, last = (self._vmemmap.start - table.va) // size, -(-(self._vmemmap.end - table.va) // size)
-            to = fmt.leaf_pfn(some, table.height)
-            maps = fmt.is_leaf(some, table.height) & (to + pages > frames.start) & (to < frames.end)
-            leads |= maps & (near >= first) & (near < last)
-            for index in near[leads].tolist():
+            for index in self._leading(table, row).to(frames):
                 hw.expect_clear(table, index, row[index : index + 1], place(table))
 
-    def _leading(self, frame: int, row: U64) -> _Pointers:
+    def _leading(self, table: Table, row: U64) -> _Leads:
         """Where the entries of a table lead now."""
-        seen = self._pointers.get(frame)
-        if seen is None or not (seen.entries == row).all():
-            seen = self._pointers[frame] = _Pointers.of(self._fmt, row)
+        seen = self._leads.get(table.frame)
+        if seen is None or seen.entries != row.tobytes():
+            seen = self._leads[table.frame] = _Leads.of(self._fmt, table, row, self._vmemmap)
         return seen
 
     def _entry(self, hw: Machine, access: Access, table: Table, place: Place) -> None:

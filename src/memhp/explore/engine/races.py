@@ -114,17 +114,27 @@ class _Accesses(NamedTuple):
 
     def in_conflict(self, one: Data, last: int) -> list[_Access]:
         """Those that race with one of another thread, in whose past this thread's steps are up to step `last`."""
+        reads, writes = self
         found: list[_Access] = []
-        for accesses in self if one.write else (self.writes,):
-            for access in reversed(accesses):
-                when, other, _ = access
-                if when < last:
-                    break
-                if (
-                    one.start < other.end
-                    and other.start < one.end
-                    and not (one.marked and other.marked)
-                    and last <= when - other.a_step
-                ):
-                    found.append(access)
-        return found[::-1]
+        if one.write and reads and reads[-1].when >= last:
+            found = _not_before(reads, one, last)
+        if writes and writes[-1].when >= last:
+            found = _not_before(writes, one, last) + found
+        return found
+
+
+def _not_before(accesses: list[_Access], one: Data, last: int) -> list[_Access]:
+    """Of a thread's accesses, in their order, those that race with another's."""
+    found: list[_Access] = []
+    for access in reversed(accesses):
+        when, other, _ = access
+        if when < last:
+            break
+        if (
+            one.start < other.end
+            and other.start < one.end
+            and not (one.marked and other.marked)
+            and last <= when - other.a_step
+        ):
+            found.append(access)
+    return found[::-1]

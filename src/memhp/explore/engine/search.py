@@ -69,12 +69,12 @@ class Search(Execution):
         self._tried: list[int] = []
 
     def explore(self, asleep: int = 0) -> bool:
-        """Look at everything; False when the limits came first."""
+        """Look at everything; False when the limits came first, or an execution met what was not known to be shared."""
         while True:
             thread = self._arrive(asleep)
             if thread < 0:
                 self._note()
-                if self._over():
+                if self._over() or self.met:
                     self._count_steps()
                     return False
                 thread, way = self._next_branch()
@@ -249,7 +249,7 @@ class Search(Execution):
             coverage.behaviours.add((behaviour, run.state()) if limits.keep_states else behaviour)
         if limits.keep_classes:
             coverage.classes.add(self._class())
-        failure = run.failure()
+        failure = run.failure() if not self.met else None
         round_ = run.loops and any(spin_of(run, thread) for thread in blocked)
         coverage.livelocks += round_
         if failure is None and blocked and limits.deadlock_is_failure:

@@ -268,8 +268,8 @@ class ProgramRun:
         along = self._done[self._begins[-1] + 1 :] if self._begins else []
         return [touch for _, op, *_ in along for touch in op.touches]
 
-    def __del__(self) -> None:
-        if not sys.is_finalizing():
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not ending():
             self.close()
 
     def close(self) -> None:
