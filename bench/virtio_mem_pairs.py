@@ -24,6 +24,7 @@ from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_r
 from memhp.linux.drivers.virtio.virtio_mem_pm import virtio_mem_config_changed
 from memhp.linux.drivers.virtio.virtio_mem_state import Params, VirtioMem
 from memhp.linux.init import MachineSpec, Ram, start_kernel
+from memhp.linux.kernel.power.suspend import pm_suspend
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, KiB
@@ -34,15 +35,20 @@ RISCV = Configuration("riscv64", 4 * KiB, 48, "linux-7.2")
 LEAVES: dict[str, Any] = {"rodata_full": False}
 """Leaves larger than pages, so that executions are short."""
 TWO_PAGEBLOCKS = {**LEAVES, "page_block_max_order": 12}
-PMEM_AT, SECOND_AT = 256 * GiB, 512 * GiB
-"""Where a namespace is, and another virtio-mem device."""
+PMEM_AT, SECOND_AT, THIRD_AT = 256 * GiB, 512 * GiB, 768 * GiB
+"""Where a namespace is, and other virtio-mem devices."""
 
 
-def bind(k: Kernel) -> None:
-    """The driver takes a second device, which has no memory plugged."""
+def bind(k: Kernel, at: int = SECOND_AT, name: str = "virtio2") -> None:
+    """The driver takes another device, which has no memory plugged."""
     half = k.memory_block_size // 2
-    geometry = Geometry(SECOND_AT, 4 * half, half, usable_extent=k.port.virtio_mem_extent)
-    virtio_mem_probe(k, VirtioMemDevice(geometry, MachineBacking(k.hw, "vm1")), "virtio2")
+    geometry = Geometry(at, 4 * half, half, usable_extent=k.port.virtio_mem_extent)
+    virtio_mem_probe(k, VirtioMemDevice(geometry, MachineBacking(k.hw, name)), name)
+
+
+def bind_third(k: Kernel) -> None:
+    """The driver takes yet another one."""
+    bind(k, THIRD_AT, "virtio3")
 
 
 @dataclass
@@ -62,6 +68,11 @@ def interrupt(k: Kernel) -> None:
     virtio_mem_config_changed(k, k.statics(Bound).devices[0])
 
 
+def sleep(k: Kernel) -> None:
+    """The machine idles for a moment, its devices asleep."""
+    pm_suspend(k, "freeze", lambda: None)
+
+
 def pmem(k: Kernel) -> None:
     """A namespace is attached as device registers are, and detached."""
     span = Span(PMEM_AT, PMEM_AT + k.memory_block_size)
@@ -75,6 +86,8 @@ def work(k: Kernel) -> None:
 
 ACTORS: dict[str, Actor] = {
     "bind": bind,
+    "bind-third": bind_third,
+    "sleep": sleep,
     "unbind": unbind,
     "interrupt": interrupt,
     "pmem": pmem,
@@ -113,6 +126,10 @@ MANY = 512
 """Blocks of 64 sub-blocks: their states fill a page."""
 BIG = Device(wanted=0, online=True, big_blocks=True, generic=ASKS_UNDER_MUTEX, options=LEAVES)
 PAIRS = (
+    ("bind", "bind-third", NO_MEMORY),
+    ("bind", "unbind", NO_MEMORY),
+    ("sleep", "bind", NO_MEMORY),
+    ("sleep", "unbind", NO_MEMORY),
     ("bind", "pmem", NO_MEMORY),
     ("unbind", "pmem", NO_MEMORY),
     ("bind", "online", Device()),

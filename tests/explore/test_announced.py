@@ -1,19 +1,25 @@
 """All that a kernel's variables lead to announces its accesses while it is explored; forgetting is impossible."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import fields
 from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any
 
 import pytest
 
+import memhp.linux
+from bench.virtio_mem_pairs import NO_MEMORY, _program
 from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases.actors import boot, dimm, hot_add, hot_remove, pfns
 from memhp.explore.doors.announced import (
-    IMMUTABLE,
     SETTLED,
     TOLERATED,
     Field,
@@ -22,21 +28,27 @@ from memhp.explore.doors.announced import (
     WatchedSet,
     announce,
 )
+from memhp.explore.doors.kernel_image import KernelImage
+from memhp.explore.doors.names import IMMUTABLE
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.explore.engine.search import search
 from memhp.explore.engine.shortest import decide
+from memhp.hw.devices.backing import MachineBacking
+from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.shared import SharedMap, SharedSet
 from memhp.hw.stepper import Access, Level, Part
 from memhp.hw.tlb import Table
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.node import register_node
 from memhp.linux.drivers.firmware.memmap import firmware_map, firmware_map_add_hotplug
+from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe
+from memhp.linux.kernel.power.main import PmChain
 from memhp.linux.kernel.resource import Resource, iter_resources, request_resource
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import SpanMap, SpanSet
-from memhp.units import KiB
+from memhp.units import GiB, KiB
 
 MACHINE = Configuration("riscv64", 4 * KiB, 39)
 
@@ -180,6 +192,9 @@ class Listener:
     def wrote(self, sort: str) -> None:
         """A sort of state was written whose reads are not watched."""
 
+    def takes_in(self, name: str) -> str:
+        return name
+
     def loads(self, table: Table, index: int, count: int) -> int:
         return count
 
@@ -259,3 +274,101 @@ def test_a_sort_of_state_that_is_not_known_is_refused() -> None:
     k.altmaps = object()  # type: ignore[assignment]
     with pytest.raises(TypeError, match="altmaps is a object"):
         announce(k, None)
+
+
+def names(value: Any, seen: set[int]) -> Iterator[str]:
+    """The names of all that a value leads to and that announces accesses, once for each thing."""
+    if id(value) in seen or isinstance(value, IMMUTABLE):
+        return
+    seen.add(id(value))
+    if isinstance(value, SharedSet):
+        yield from names(value._map, seen)
+    elif isinstance(value, SharedMap):
+        yield value.name
+    elif isinstance(value, partial):
+        for part in (*value.args, *value.keywords.values()):
+            yield from names(part, seen)
+    elif hasattr(value, "_to"):
+        yield value._to[1]
+        for part in dict.values(value) if isinstance(value, dict) else list(value):
+            yield from names(part, seen)
+    elif "_announces_to" in getattr(value, "__dict__", {}):
+        prefix = value.__dict__["_announces_to"][1]
+        for one in fields(value):
+            part = vars(value).get(one.name)
+            if not one.metadata.get("marked") and (type(value).__name__, one.name) not in SETTLED | TOLERATED:
+                if not isinstance(part, SharedMap | SharedSet) and not hasattr(part, "_to"):
+                    yield f"{prefix}{one.name}"
+                yield from names(part, seen)
+
+
+def all_names(k: Kernel) -> list[str]:
+    seen: set[int] = set()
+    return [name for root in (k, *k._statics.values()) for name in names(root, seen)]
+
+
+def two_devices() -> Kernel:
+    k = deepcopy(machine())
+    for number in range(2):
+        geometry = Geometry((8 + number) * GiB, GiB, k.memory_block_size // 2, usable_extent=k.port.virtio_mem_extent)
+        virtio_mem_probe(k, VirtioMemDevice(geometry, MachineBacking(k.hw, f"vm{number}")), f"virtio{number}")
+    k.altmaps.update({0: VmemAltmap(0, 0, 0)})
+    k.statics(PmChain).notifiers += [partial(quiet, VmemAltmap(0, 0, 0), VmemAltmap(0, 0, 0)) for _ in range(2)]
+    return k
+
+
+def quiet(*_: object) -> str:
+    return ""
+
+
+def test_no_two_things_have_one_name_and_every_copy_has_the_same_ones() -> None:
+    k = two_devices()
+    copy = deepcopy(k)
+    announce(k, None)
+    announce(copy, frozenset())
+    found = all_names(k)
+    assert all_names(copy) == found == all_names(KernelImage(k).copy())
+    assert sorted(set(found)) == sorted(found)
+    assert {"memory[virtio0].VirtioMem.removing", "memory[virtio1].VirtioMem.removing"} <= set(found)
+    twice = {name for name in found if name.startswith("notifiers[") and name.endswith(".free")}
+    assert len(twice) == 4
+
+
+def test_fields_of_all_records_have_names_of_their_own() -> None:
+    """A record's fields are announced by their names alone."""
+    records = {Kernel}
+    for module in walk_packages(memhp.linux.__path__, "memhp.linux."):
+        found = vars(import_module(module.name))
+        text = Path(found["__file__"]).read_text(encoding="utf-8")
+        records |= {found[name] for name in re.findall(r"statics\((\w+)\)", text) if isinstance(found.get(name), type)}
+    assert len(records) > 10
+    count = Counter(one.name for record in records for one in fields(record))
+    assert [name for name, times in count.items() if times > 1] == []
+
+
+def bring(k: Kernel) -> None:
+    """Put something of one's own where others put theirs, and go on with that alone."""
+    mine = VmemAltmap(0, 0, 0)
+    with k.hw.locked("a_lock"):
+        k.altmaps[0] = mine
+    mine.alloc += 1
+
+
+def test_what_two_bring_to_one_place_are_two_things() -> None:
+    program = KernelProgram(machine(), (bring, bring), ("one", "other"))
+    assert decide(program.run()).word == "safe"
+    failure = decide(KernelProgram(machine(), (bring, touch(bring_and_change_any, lock=False)), ("one", "other")).run())
+    assert failure.failure is not None
+    assert "altmaps[0](CPU 0).alloc" in failure.failure.reason
+
+
+def bring_and_change_any(k: Kernel) -> None:
+    with k.hw.locked("a_lock"):
+        found = k.altmaps.get(0)
+    if found is not None:
+        found.alloc += 1
+
+
+@pytest.mark.parametrize("pair", [("bind", "bind-third"), ("bind", "unbind"), ("sleep", "unbind")])
+def test_devices_that_come_and_go_at_the_same_time_do_not_race(pair: tuple[str, str]) -> None:
+    assert decide(_program(*pair, NO_MEMORY).run()).word == "safe"

@@ -37,7 +37,7 @@ def test_nothing_is_left_if_nothing_was_plugged() -> None:
         resize(k, vm, 0)
         virtio_mem_remove(k, vm)
     assert not k.statics(Chains).memory and not k.statics(PmChain).notifiers
-    assert not k.statics(DpmList).devices and not k.memory_groups
+    assert not k.statics(DpmList).dpm_list and not k.memory_groups
     assert k.statics(Onlining).online_page_callback is None
     assert vm.device.config_changed == []
     attach(k)
@@ -145,7 +145,7 @@ def test_a_driver_that_may_not_choose_pages_leaves_nothing() -> None:
     set_online_page_callback(k, generic_online_page)
     chain = list(k.statics(Chains).memory)
     assert refused(attach, k).errno == EINVAL
-    assert not k.statics(PmChain).notifiers and not k.statics(DpmList).devices
+    assert not k.statics(PmChain).notifiers and not k.statics(DpmList).dpm_list
     assert k.statics(Chains).memory == chain and not k.memory_groups
     assert not [res for _, res in iter_resources(k.iomem_resource) if res.name == "virtio1"]
 

@@ -14,11 +14,10 @@ shared that was not known to be: the search begins again with these reads watche
 
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
-from enum import Enum
 from functools import cache, partial
-from types import FunctionType, MethodType
 from typing import Any
 
+from memhp.explore.doors.names import IMMUTABLE, name_of, names_in, parts_named
 from memhp.hw.machine import Machine
 from memhp.hw.shared import EVERYTHING, SharedDict, SharedMap, SharedSet
 from memhp.linux.state import Kernel, Shared
@@ -37,7 +36,6 @@ TOLERATED = frozenset({
 ``zone_watermark_fast()`` reads without ``zone->lock`` while ``setup_per_zone_wmarks()`` writes them."""
 Watched = frozenset[str] | None
 """Sorts of state whose reads are announced; None: all."""
-IMMUTABLE = (int, str, bytes, float, tuple, frozenset, type(None), Enum, FunctionType, MethodType, type, BaseException)
 HARDWARE = "memhp.hw."
 """Where the classes are of what is not the kernel's: devices, and state that announces itself."""
 
@@ -90,7 +88,7 @@ def announcing(kind: type, watched: frozenset[str]) -> type:
         machine, prefix = to
         key = f"{kind.__name__}.{name}"
         stepper = machine.stepper
-        value = announced(value, machine, stepper.watched if stepper is not None else None, prefix + name, key)
+        value = taken_in(value, machine, prefix + name, key)
         if stepper is not None and stepper.listens:
             stepper.data(_field_name(prefix, name, value), 0, 1, write=True)
             stepper.wrote(key)
@@ -123,14 +121,17 @@ def _announce_record(k: Kernel, record: Any) -> None:
 class QuietMap(SharedMap[Any]):
     """A shared map whose reads are not watched."""
 
-    __slots__ = ()
+    __slots__ = ("sort",)
+
+    sort: str
+    """The sort of state."""
 
     def _announce(self, kind: str, start: int, end: int) -> None:
         if kind == "write":
             super()._announce(kind, start, end)
             stepper: Any = self._machine.stepper
             if stepper is not None and stepper.listens:
-                stepper.wrote(self.name)
+                stepper.wrote(self.sort)
 
 
 class Container:
@@ -153,8 +154,7 @@ class Container:
     def put(self, value: Any, at: object) -> Any:
         """A value that is put in, as it is to stand there."""
         machine, name, key = self._to
-        watched = machine.stepper.watched if machine.stepper is not None else None
-        return announced(value, machine, watched, f"{name}[{_key(at)}]", f"{key}[]")
+        return taken_in(value, machine, f"{name}[{name_of(at)}]", f"{key}[]")
 
 
 ANNOUNCES_ITSELF = (Container, SharedMap, SharedSet, SharedDict)
@@ -325,11 +325,12 @@ def _container(value: Any, machine: Machine, watched: Watched, name: str, key: s
     if isinstance(value, dict):
         made = (WatchedDict if told else AnnouncedDict)()
         made._numbers = {}
-        items = ((at, announced(one, machine, watched, f"{name}[{_key(at)}]", f"{key}[]")) for at, one in value.items())
-        dict.update(made, items)
+        for named, (at, one) in zip(names_in(name, value), value.items(), strict=True):
+            dict.__setitem__(made, at, announced(one, machine, watched, named, f"{key}[]"))
     elif isinstance(value, list):
         made = (WatchedList if told else AnnouncedList)()
-        list.extend(made, (announced(one, machine, watched, f"{name}[{_key(one)}]", f"{key}[]") for one in value))
+        for named, one in zip(names_in(name, value), value, strict=True):
+            list.append(made, announced(one, machine, watched, named, f"{key}[]"))
     else:
         made = (WatchedSet if told else AnnouncedSet)()
         set.update(made, value)
@@ -355,14 +356,14 @@ def announced(value: Any, machine: Machine, watched: Watched, name: str, key: st
     if isinstance(value, Shared) and not is_dataclass(value):
         return value
     if type(value) is SpanMap:
-        return _shared_map(value, machine, watched, name)
+        return _shared_map(value, machine, watched, name, key)
     if type(value) is SpanSet:
         spans = SharedSet()
-        spans._map, spans._size = _shared_map(value._map, machine, watched, name), value._size
+        spans._map, spans._size = _shared_map(value._map, machine, watched, name, key), value._size
         return spans
     if isinstance(value, partial):
-        for part in (*value.args, *value.keywords.values()):
-            announced(part, machine, watched, f"{name}.{type(part).__name__}", key)
+        for named, part in parts_named(name, value):
+            announced(part, machine, watched, named, key)
         return value
     if type(value).__module__.startswith(HARDWARE):
         return value
@@ -371,8 +372,28 @@ def announced(value: Any, machine: Machine, watched: Watched, name: str, key: st
     return _object(value, machine, watched, f"{name}.")
 
 
-def _shared_map(value: SpanMap[Any], machine: Machine, watched: Watched, name: str) -> SharedMap[Any]:
-    shared: SharedMap[Any] = SharedMap() if watched is None or name in watched else QuietMap()
+def taken_in(value: Any, machine: Machine, name: str, key: str) -> Any:
+    """As :func:`announced`, of a value that comes to what has a name already, from whoever runs now.
+
+    What comes later to where something was is another thing: so it goes by who has brought it, and how often that was.
+    """
+    if isinstance(value, IMMUTABLE):
+        return value
+    stepper: Any = machine.stepper
+    if stepper is None:
+        return announced(value, machine, None, name, key)
+    if not isinstance(value, ANNOUNCES_ITSELF) and "_announces_to" not in getattr(value, "__dict__", ()):
+        name = stepper.takes_in(name)
+    return announced(value, machine, stepper.watched, name, key)
+
+
+def _shared_map(value: SpanMap[Any], machine: Machine, watched: Watched, name: str, key: str) -> SharedMap[Any]:
+    shared: SharedMap[Any]
+    if watched is None or key in watched:
+        shared = SharedMap()
+    else:
+        shared = quiet = QuietMap()
+        quiet.sort = key
     for slot in SpanMap.__slots__:
         setattr(shared, slot, getattr(value, slot))
     shared.belong(machine, name)
@@ -401,13 +422,3 @@ def _object(value: Any, machine: Machine, watched: Watched, name: str) -> Any:
     told = named if watched is None else frozenset(one for one in named if f"{kind.__name__}.{one}" in watched)
     value.__class__ = announcing(kind, told)
     return value
-
-
-def _key(key: object) -> str:
-    """A key, or an object in a list, in a name."""
-    if isinstance(key, Enum):
-        return key.name
-    if isinstance(key, int | str) or (isinstance(key, tuple) and all(isinstance(part, int | str) for part in key)):
-        return str(key)
-    start = getattr(key, "start", None)
-    return f"{start:#x}" if isinstance(start, int) else type(key).__name__

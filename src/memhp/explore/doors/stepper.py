@@ -115,6 +115,8 @@ class Doors:
         self.data_seen: dict[Data, str] = {}
         """Plain accesses to shared data since that step began; where and under which locks, if that is noted."""
         self.notes_places = False
+        self._taken_in: dict[tuple[str, int], int] = {}
+        """What actors have put there so far, by name and actor."""
         self.ready: dict[int, Callable[[], bool]] = {}
         """By actor: what it waits for, or did when it last waited."""
         self.given_up = False
@@ -224,6 +226,13 @@ class Doors:
         """A sort of state (:mod:`memhp.explore.doors.announced`) is written: its reads must be announced."""
         if self.watched is not None and sort not in self.watched and getcurrent() is not self._hub:
             self._written.add(("reads of", sort))
+
+    def takes_in(self, name: str) -> str:
+        """What that goes by which an actor puts at `name`, where something else may have been before."""
+        if getcurrent() is self._hub:
+            return name
+        count = self._taken_in[name, self.thread] = self._taken_in.get((name, self.thread), 0) + 1
+        return f"{name}(CPU {self.thread})" if count == 1 else f"{name}(CPU {self.thread}, {count})"
 
     def _note(self, access: Access, *, a_step: bool = False) -> None:
         if self.listens and isinstance(access.target, Part):

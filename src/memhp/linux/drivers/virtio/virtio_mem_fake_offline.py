@@ -33,6 +33,8 @@ GOING_OFFLINE = f"{PLACE}:virtio_mem_fake_offline_going_offline"
 CANCEL_OFFLINE = f"{PLACE}:virtio_mem_fake_offline_cancel_offline"
 TRIES = 5
 DEVICES = "virtio_mem_devices"
+MUTEX = "virtio_mem_mutex"
+"""Who of several devices comes first or goes last is settled under it."""
 
 
 @of_file("include/linux/mmzone.h")
@@ -160,19 +162,21 @@ class OnlinePages:
 
 def register_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
     """Have the driver decide which pages of a device go to the buddy. Raises EINVAL when somebody else decides."""
-    callback = k.statics(Onlining).online_page_callback
-    if not isinstance(callback, OnlinePages):
-        callback = OnlinePages()
-        set_online_page_callback(k, callback)
-    k.hw.writes(DEVICES)
-    callback.devices.append(vm)
+    with k.hw.locked(MUTEX):
+        callback = k.statics(Onlining).online_page_callback
+        if not isinstance(callback, OnlinePages):
+            callback = OnlinePages()
+            set_online_page_callback(k, callback)
+        k.hw.writes(DEVICES)
+        callback.devices.append(vm)
 
 
 def unregister_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
     """The driver no longer decides for a device."""
-    callback = k.statics(Onlining).online_page_callback
-    assert isinstance(callback, OnlinePages)
-    k.hw.writes(DEVICES)
-    callback.devices.remove(vm)
-    if not callback.devices:
-        restore_online_page_callback(k, callback)
+    with k.hw.locked(MUTEX):
+        callback = k.statics(Onlining).online_page_callback
+        assert isinstance(callback, OnlinePages)
+        k.hw.writes(DEVICES)
+        callback.devices.remove(vm)
+        if not callback.devices:
+            restore_online_page_callback(k, callback)

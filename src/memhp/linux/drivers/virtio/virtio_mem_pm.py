@@ -11,10 +11,10 @@ from functools import partial
 
 from memhp.errors import KernelError
 from memhp.hw.devices.virtio_mem_wire import Feature
-from memhp.linux.drivers.base.power.main import DpmList, PmDevice, SuspendState
+from memhp.linux.drivers.base.power.main import PmDevice, SuspendState, device_pm_add, device_pm_remove
 from memhp.linux.drivers.virtio.virtio_mem_shared import set_config_changed, virtio_mem_retry
 from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, VirtioMem, dev_log
-from memhp.linux.kernel.power.main import PmAction, PmChain
+from memhp.linux.kernel.power.main import PmAction, register_pm_notifier, unregister_pm_notifier
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/virtio/virtio_mem.c"
@@ -23,18 +23,17 @@ FREEZE = f"{PLACE}:virtio_mem_freeze"
 
 def virtio_mem_pm_register(k: Kernel, vm: VirtioMem) -> None:
     """Sleep and wake up with the machine, and have the first word on hibernation."""
-    k.statics(DpmList).devices.append(PmDevice(vm.name, partial(_suspend, vm), partial(_resume, vm)))
+    device_pm_add(k, PmDevice(vm.name, partial(_suspend, vm), partial(_resume, vm)))
     if k.config.profile.virtio_mem_sleep == "by-feature":
         vm.pm_notifier = partial(virtio_mem_pm_notifier_cb, vm)
-        k.statics(PmChain).notifiers.insert(0, vm.pm_notifier)
+        register_pm_notifier(k, vm.pm_notifier)
 
 
 def virtio_mem_pm_unregister(k: Kernel, vm: VirtioMem) -> None:
     """No longer."""
-    asleep_with = k.statics(DpmList)
-    asleep_with.devices = [device for device in asleep_with.devices if device.name != vm.name]
+    device_pm_remove(k, vm.name)
     if vm.pm_notifier is not None:
-        k.statics(PmChain).notifiers.remove(vm.pm_notifier)
+        unregister_pm_notifier(k, vm.pm_notifier)
 
 
 def virtio_mem_pm_notifier_cb(vm: VirtioMem, k: Kernel, action: PmAction) -> str:

@@ -18,6 +18,10 @@ PmNotifier = Callable[[Kernel, PmAction], str]
 """``(k, action) -> "" or why not``: a power-management notifier."""
 
 
+PM_CHAIN = "pm_chain_head.rwsem"
+"""The chain's lock, shared while notifiers are told, alone while one comes or goes."""
+
+
 @dataclass
 class PmChain:
     """``pm_chain_head``."""
@@ -26,21 +30,35 @@ class PmChain:
     """In the order in which they are called."""
 
 
+def register_pm_notifier(k: Kernel, notifier: PmNotifier) -> None:
+    """Somebody wants to hear of sleep from now on, before those who have asked before."""
+    with k.hw.locked(PM_CHAIN):
+        k.statics(PmChain).notifiers.insert(0, notifier)
+
+
+def unregister_pm_notifier(k: Kernel, notifier: PmNotifier) -> None:
+    """Somebody does not any more."""
+    with k.hw.locked(PM_CHAIN):
+        k.statics(PmChain).notifiers.remove(notifier)
+
+
 def pm_notifier_call_chain_robust(k: Kernel, up: PmAction, down: PmAction, place: str) -> None:
     """Ask the notifiers; when one refuses, tell those asked before it that nothing comes of it. Raises EPERM then.
 
     A refusal is ``NOTIFY_BAD``.
     """
-    notifiers = k.statics(PmChain).notifiers
-    for asked, notifier in enumerate(notifiers):
-        refusal = notifier(k, up)
-        if refusal:
-            for earlier in notifiers[:asked]:
-                earlier(k, down)
-            raise KernelError(EPERM, refusal, place=place)
+    with k.hw.locked(PM_CHAIN, write=False):
+        notifiers = k.statics(PmChain).notifiers
+        for asked, notifier in enumerate(notifiers):
+            refusal = notifier(k, up)
+            if refusal:
+                for earlier in notifiers[:asked]:
+                    earlier(k, down)
+                raise KernelError(EPERM, refusal, place=place)
 
 
 def pm_notifier_call_chain(k: Kernel, action: PmAction) -> None:
     """Tell the notifiers."""
-    for notifier in k.statics(PmChain).notifiers:
-        notifier(k, action)
+    with k.hw.locked(PM_CHAIN, write=False):
+        for notifier in k.statics(PmChain).notifiers:
+            notifier(k, action)

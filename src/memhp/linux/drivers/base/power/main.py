@@ -9,6 +9,7 @@ from memhp.errors import KernelError
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/base/power/main.c"
+DPM_LIST_MTX = "dpm_list_mtx"
 SuspendState = Literal["freeze", "mem", "disk"]
 """What is written to ``/sys/power/state``: to idle, to RAM, to disk."""
 
@@ -25,10 +26,23 @@ class PmDevice:
 
 @dataclass
 class DpmList:
-    """``dpm_list``."""
+    """The devices that sleep."""
 
-    devices: list[PmDevice] = field(default_factory=list)
+    dpm_list: list[PmDevice] = field(default_factory=list)
     """In the order in which they were registered."""
+
+
+def device_pm_add(k: Kernel, device: PmDevice) -> None:
+    """A device sleeps with the machine from now on."""
+    with k.hw.locked(DPM_LIST_MTX):
+        k.statics(DpmList).dpm_list.append(device)
+
+
+def device_pm_remove(k: Kernel, name: str) -> None:
+    """A device does not any more."""
+    with k.hw.locked(DPM_LIST_MTX):
+        devices = k.statics(DpmList)
+        devices.dpm_list = [device for device in devices.dpm_list if device.name != name]
 
 
 def dpm_suspend(k: Kernel, state: SuspendState) -> None:
@@ -37,7 +51,7 @@ def dpm_suspend(k: Kernel, state: SuspendState) -> None:
     Raises what a driver refuses with; the devices that were asleep by then are awake again.
     """
     asleep: list[str] = []
-    for device in reversed(k.statics(DpmList).devices):
+    for device in reversed(_registered(k)):
         try:
             device.suspend(k, state)
         except KernelError:
@@ -48,6 +62,12 @@ def dpm_suspend(k: Kernel, state: SuspendState) -> None:
 
 def dpm_resume(k: Kernel, names: list[str] | None = None) -> None:
     """Wake up all devices, or those of some names, in the order in which they were registered."""
-    for device in k.statics(DpmList).devices:
+    for device in _registered(k):
         if names is None or device.name in names:
             device.resume(k)
+
+
+def _registered(k: Kernel) -> list[PmDevice]:
+    """The devices as they are; the lock over them is not held while one of them falls asleep or wakes up."""
+    with k.hw.locked(DPM_LIST_MTX):
+        return list(k.statics(DpmList).dpm_list)
