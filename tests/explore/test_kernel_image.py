@@ -10,7 +10,7 @@ from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases.actors import boot, dimm, hot_add, hot_remove
 from memhp.explore.doors.announced import announce
 from memhp.explore.doors.digest import digest
-from memhp.explore.doors.kernel_image import KernelImage
+from memhp.explore.doors.kernel_image import KernelImage, likeness
 from memhp.hw.memory import ROOM, Owner, Use
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.mm.page_alloc import alloc_pages
@@ -60,11 +60,11 @@ def test_two_kernels_are_alike_until_something_is_done_to_one_and_again_when_it_
     announce(k, frozenset())
     image = KernelImage(k)
     one, other = image.copy(), image.copy()
-    assert KernelImage(one).likeness() == KernelImage(other).likeness()
+    assert likeness(one) == likeness(other)
     CHANGES[what](one)
-    assert KernelImage(one).likeness() != KernelImage(other).likeness()
+    assert likeness(one) != likeness(other)
     CHANGES[what](other)
-    assert KernelImage(one).likeness() == KernelImage(other).likeness()
+    assert likeness(one) == likeness(other)
 
 
 def test_kernels_that_logged_the_same_in_another_order_are_not_alike() -> None:
@@ -74,7 +74,7 @@ def test_kernels_that_logged_the_same_in_another_order_are_not_alike() -> None:
     for copy, lines in ((one, "ab"), (other, "ba")):
         for line in lines:
             copy.hw.log(line)
-    assert KernelImage(one).likeness() != KernelImage(other).likeness()
+    assert likeness(one) != likeness(other)
 
 
 def test_a_copy_takes_more_tables_than_it_had_room_for_and_forgets_none() -> None:

@@ -24,7 +24,9 @@ def broken_rules(fmt: Format, rules: Iterable[LeafRule], leaves: Leaves) -> list
             continue
         field = fmt.field(rule.field)
         value = (leaves.bits >> np.uint64(field.lo)) & np.uint64((1 << field.width) - 1)
-        wrong = ~np.isin(value, np.array(rule.values, dtype=np.uint64))
+        wrong = np.ones(value.shape, dtype=np.bool_)
+        for right in rule.values:
+            wrong &= value != np.uint64(right)
         if wrong.any():
             found.append((rule, wrong))
     return found

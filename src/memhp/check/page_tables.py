@@ -59,7 +59,7 @@ def _twice(look: MachineView) -> Iterator[Breach]:
 
 
 def _ownership(look: MachineView) -> Iterator[Breach]:
-    reached = SpanSet.joined(frame_spans(np.unique(look.tables.frame)))
+    reached = SpanSet.joined(frame_spans(np.sort(look.tables.frame)))
     for root in look.k.pgd.values():
         if look.near is None or root.frame in look.near.pfns:
             reached.add(root.frame, root.frame + 1)

@@ -257,15 +257,30 @@ class Format(Unchanging):
 
     def is_reserved(self, entry: Entries, height: int) -> Truth:
         """Where an entry is marked valid but the hardware faults on the entry all the same."""
-        bits: Any = entry
-        found: Truth = (bits & 0) != 0
-        rules = self.reserved[height] if self.reserved else ()
-        some = int(np.bitwise_or.reduce(bits, axis=None)) if rules and isinstance(entry, np.ndarray) else bits
-        for rule in rules:
+        words: Any = entry
+        found: Truth = (words & 0) != 0
+        if not self.reserved:
+            return found
+        if isinstance(entry, int):
+            bits, known = self._reserved_words[height]
+            word = entry & bits
+            if word not in known:
+                known[word] = any(
+                    word & rule.mask == rule.value and (not rule.any_of or word & rule.any_of != 0)
+                    for rule in self.reserved[height]
+                )
+            return known[word]
+        some = int(np.bitwise_or.reduce(words, axis=None))
+        for rule in self.reserved[height]:
             # Of many entries rarely any has the bits at all: one pass over them tells.
             if not rule.value & ~some and (not rule.any_of or rule.any_of & some):
-                found = found | (((bits & rule.mask) == rule.value) & (not rule.any_of or (bits & rule.any_of) != 0))
+                found = found | (((words & rule.mask) == rule.value) & (not rule.any_of or (words & rule.any_of) != 0))
         return found
+
+    @cached_property
+    def _reserved_words(self) -> tuple[tuple[int, dict[int, bool]], ...]:
+        """By height: the bits by which single entries are reserved or not, and what was found of those seen."""
+        return tuple((reduce(or_, (rule.mask | rule.any_of for rule in rules), 0), {}) for rules in self.reserved)
 
     def is_leaf(self, entry: Entries, height: int) -> Truth:
         """Where an entry is valid and maps memory (rather than pointing to a table)."""

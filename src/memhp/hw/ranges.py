@@ -166,17 +166,18 @@ def _comparable(fmt: Format, slab: Slab, mask: int, contiguous: bool, holes: boo
 
 
 def _edges(words: U64, live: Bools, kind: Bools, step: int) -> tuple[Indices, Indices]:
-    """Flat indices where runs start and end. Entries of a run are equal, or `step` apart if that is given.
+    """Flat indices where runs start and end. Entries of a run are equal, or leaves that are `step` apart if that is
+    given.
 
     They are of one kind as well: a leaf with a reserved bit set maps nothing, though all else in it is as beside it.
     """
     rows, columns = words.shape
     edge = np.ones((rows, columns + 1), dtype=np.bool_)
     inner = edge[:, 1:-1]
-    if step:
-        np.not_equal(words[:, 1:] - words[:, :-1], np.uint64(step), out=inner)
-    else:
-        np.not_equal(words[:, 1:], words[:, :-1], out=inner)
+    apart: U64 | np.uint64 = np.uint64(step)
+    if step and kind is not live:
+        apart = np.where(kind[:, 1:], apart, np.uint64(0))
+    np.not_equal(words[:, 1:] - words[:, :-1], apart, out=inner)
     inner |= live[:, 1:] != live[:, :-1]
     if kind is not live:
         inner |= kind[:, 1:] != kind[:, :-1]

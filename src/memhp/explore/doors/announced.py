@@ -95,10 +95,16 @@ def announcing(kind: type, watched: frozenset[str]) -> type:
         put(self, name, value)
 
     members: dict[str, object] = {name: Field(name) for name in watched}
-    members |= {"__setattr__": set_field, "__module__": kind.__module__}
+    members |= {"__setattr__": set_field, "__module__": kind.__module__, "_announced_for": kind}
     if kind is Kernel:
         members["_announce"] = _announce_record
     return type(kind.__name__, (kind,), members)
+
+
+def announced_for(kind: type) -> type:
+    """The class that one which announces stands for, whatever of it is watched; others stand for themselves."""
+    for_: type = kind.__dict__.get("_announced_for", kind)
+    return for_
 
 
 @cache
@@ -125,6 +131,8 @@ class QuietMap(SharedMap[Any]):
 
     sort: str
     """The sort of state."""
+
+    _announced_for = SharedMap
 
     def _announce(self, kind: str, start: int, end: int) -> None:
         if kind == "write":
@@ -204,6 +212,8 @@ class WatchedDict(AnnouncedDict):
 
     __slots__ = ()
 
+    _announced_for = AnnouncedDict
+
     def __getitem__(self, key: Any) -> Any:
         self.say_at("read", key)
         return dict.__getitem__(self, key)
@@ -280,11 +290,15 @@ class WatchedList(AnnouncedList):
 
     __slots__ = ()
 
+    _announced_for = AnnouncedList
+
 
 class WatchedSet(AnnouncedSet):
     """A set whose reads are announced too."""
 
     __slots__ = ()
+
+    _announced_for = AnnouncedSet
 
 
 COMPARED = ("__len__", "__eq__", "__ne__", "copy")

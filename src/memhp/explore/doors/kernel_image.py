@@ -10,7 +10,7 @@ from copy import deepcopy
 from types import FunctionType, ModuleType
 from typing import Any
 
-from memhp.explore.doors.announced import AnnouncedDict, Container
+from memhp.explore.doors.announced import AnnouncedDict, Container, announced_for
 from memhp.hw.memory import Arena
 from memhp.hw.unchanging import Unchanging
 from memhp.linux.state import Kernel
@@ -33,17 +33,6 @@ class KernelImage:
         self._data = data.getvalue()
         self._tables = {number: one for number, one in enumerate(self._common) if isinstance(one, Arena)}
 
-    def likeness(self) -> Hashable:
-        """What is equal only for kernels that stand alike in everything, down to the order of what they logged.
-
-        What they have in common counts by identity; the likeness holds on to it. Kernels that came about in different
-        ways may differ in it though they stand alike.
-        """
-        others = (_Identity(one) for number, one in enumerate(self._common) if number not in self._tables)
-        contents = ((span, view.tobytes()) for arena in self._tables.values() for span in arena.frames()
-                    for view in arena.views(span))  # fmt: skip
-        return self._data, tuple(others), tuple(contents)
-
     def copy(self) -> Kernel:
         """The kernel as it stood."""
         common = self._common[:]
@@ -52,6 +41,23 @@ class KernelImage:
         k = _Unpickler(io.BytesIO(self._data), common).load()
         assert isinstance(k, Kernel)
         return k
+
+
+def likeness(k: Kernel) -> Hashable:
+    """What is equal only for kernels that stand alike in everything, down to the order of what they logged, whatever is
+    announced of them and whoever looks on.
+
+    What they have in common counts by identity; the likeness holds on to it. Kernels that came about in different ways
+    may differ in it though they stand alike.
+    """
+    common: list[object] = []
+    data = io.BytesIO()
+    written, k.hw.written = k.hw.written, None
+    _Likener(data, common).dump(k)
+    k.hw.written = written
+    contents = ((span, view.tobytes()) for arena in common if isinstance(arena, Arena) for span in arena.frames()
+                for view in arena.views(span))  # fmt: skip
+    return data.getvalue(), tuple(_Identity(one) for one in common if not isinstance(one, Arena)), tuple(contents)
 
 
 class _Identity:
@@ -103,6 +109,18 @@ class _Pickler(pickle.Pickler):
         if number == len(self._common):
             self._common.append(obj)
         return number
+
+
+class _Likener(_Pickler):
+    """Of kernels: what is announced, and the numbers that stand for keys in announcements, do not count."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """As of what stands behind the announcements."""
+        if isinstance(obj, type):
+            return super().reducer_override(announced_for(obj))
+        if isinstance(obj, AnnouncedDict):
+            return type(obj), (), (obj._to, None, dict(dict.items(obj))), None, None, _fill
+        return super().reducer_override(obj)
 
 
 def _contents(container: Any) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ steps once more.
 
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from copy import copy, deepcopy
+from copy import copy
 from dataclasses import dataclass
 from inspect import signature
 from traceback import extract_tb
@@ -27,7 +27,7 @@ from memhp.explore.doors.difference import Picture, differences, picture
 from memhp.explore.doors.digest import digest
 from memhp.explore.doors.endless import Endless, to_end
 from memhp.explore.doors.footprint import touched
-from memhp.explore.doors.kernel_image import KernelImage
+from memhp.explore.doors.kernel_image import KernelImage, likeness
 from memhp.explore.doors.stepper import BEGIN, Astray, DoorOp, Doors, reads_watched
 from memhp.explore.engine.control_state import Rounds
 from memhp.explore.engine.op import Op, Round
@@ -123,6 +123,7 @@ class KernelRun:
         self.grain: tuple[str, ...] = GRAIN
         self._live: int
         """How many of the steps done the greenlets have done; they are rebuilt when it is not all."""
+        self._as_built: KernelImage | None = None
         self._images: dict[frozenset[str] | None, KernelImage] = {}
         """The kernel before the first step, by what reads of it are announced."""
         self._said: dict[Hashable, str | None] = {}
@@ -161,7 +162,8 @@ class KernelRun:
         if image is None:
             if self._program.check is not None:
                 remember(self._program.kernel)
-            announcing = deepcopy(self._program.kernel)
+            self._as_built = self._as_built or KernelImage(self._program.kernel)
+            announcing = self._as_built.copy()
             announce(announcing, watched)
             image = self._images[watched] = KernelImage(announcing)
         return image
@@ -406,7 +408,8 @@ class KernelRun:
         if self.broken is None and self._program.check is not None and not any(self.pending):
             k = self._live_kernel()
             k.hw.stepper = k.hw.faults = None
-            end = KernelImage(k).likeness()
+            k.hw.cpu = 0
+            end = likeness(k)
             if end not in self._said:
                 with to_end("check"):
                     self._said[end] = self._program.check(k)
