@@ -1,6 +1,10 @@
 """A race of one's own: a file with a CASE is explored as those of the package; errors in it are errors, no verdicts."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,6 +70,10 @@ CHECKED = "return replace(ANOTHER.build(variant, configuration), check=check)"
     [
         ("return k.nothing", CHECKED, r"own.py:4: AttributeError: 'Kernel' object has no attribute 'nothing'"),
         ("return True", CHECKED, r"own.py: check= gave a bool, wanted what is wrong as text, or None"),
+        ("return ''", CHECKED, r"own.py: check= gave an empty text, wanted what is wrong as text, or None"),
+        ("yield", CHECKED, r"own.py:6: check: wanted .*: calling a generator runs nothing of it"),
+        ("raise SystemExit(3)", CHECKED, r"own.py:4: SystemExit: 3"),
+        ("return None", "yield", r"own.py: build\(\) gave a generator, wanted a KernelProgram"),
         ("return None", "return 1 + ''", r"own.py:6: TypeError: unsupported operand"),
         ("return None", "return ANOTHER", r"own.py: build\(\) gave a Case, wanted a KernelProgram"),
         ("return None", f"{MADE}, actors=(), names=())", r"own.py: build\(\) gave a KernelProgram without actors"),
@@ -82,18 +90,154 @@ def test_an_error_in_check_or_build_is_an_error_and_no_verdict(
         explore(str(file), "looked-at-again")
 
 
-def test_an_error_in_an_actor_is_an_error_with_its_place() -> None:
-    def actor(k: Kernel) -> None:
-        k.nonsense()  # type: ignore[attr-defined]
+def booted() -> Kernel:
+    return boot(Variant("as it is", "", "repaired", (MACHINE,)).config(MACHINE))
 
-    k = boot(Variant("as it is", "", "repaired", (MACHINE,)).config(MACHINE))
-    run = KernelProgram(k, (actor,), ("one",)).run()
-    with pytest.raises(BadInput, match=r"test_case_file.py:\d+: one raised AttributeError"):
+
+RACE = """\
+import random, sys, time
+from dataclasses import dataclass, field
+from greenlet import GreenletExit
+from memhp.errors import BadInput
+from memhp.explore.case import Case, Configuration, Variant
+from memhp.explore.cases.actors import boot
+from memhp.explore.doors.run import KernelProgram
+
+SEEN = []
+
+@dataclass
+class Own:
+    count: int = 0
+    when: float = 0.0
+
+def nothing(k):
+    with k.hw.locked("lock"):
+        pass
+
+def actor(k):
+    nothing(k)
+    {does}
+
+def build(variant, configuration):
+    k = boot(variant.config(configuration))
+    k.statics(Own)
+    return KernelProgram(k, (actor, nothing), ("one", "two"))
+
+def variant(**how):
+    return Variant(**dict(name="v", about="v", stands_for="repaired",
+                          configurations=(Configuration("riscv64", 4096, 48),), of_kernel=False) | how)
+
+def race(**how):
+    return Case(**dict(name="own", actors="own", variants=(variant(),), build=build) | how)
+
+CASE = race({case})
+"""
+"""A race of a user's, what its first actor does, and what else its case says."""
+
+
+def race(folder: Path, does: str = "pass", case: str = "") -> str:
+    file = folder / "own.py"
+    file.write_text(RACE.format(does=does, case=case), encoding="utf-8")
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        ("k.nonsense()", "own.py:22: one raised AttributeError: 'Kernel' object has no attribute 'nonsense'"),
+        ("sys.exit(0)", "own.py:22: one raised SystemExit: 0"),
+        ("raise GreenletExit", "own.py: one raised GreenletExit"),
+        ("raise BaseException('enough')", "own.py:22: one raised BaseException: enough"),
+        ("raise BadInput('is none', where='it')", "own.py:22: it: is none"),
+        ("k.zone_of('abc')", "own.py:22: one raised TypeError: can only concatenate"),
+        ("k.statics(Own).count = iter(())", "own.py:22: one raised TypeError: count(CPU 0) is a tuple_iterator"),
+        ("return (each for each in ())", "one: gave a generator, of which nothing has run"),
+    ],
+)
+def test_whatever_leaves_an_actor_and_is_no_kernel_error_is_the_user_s_with_the_line_in_the_user_s_file(
+    tmp_path: Path, does: str, told: str
+) -> None:
+    with pytest.raises(BadInput) as error:
+        explore(race(tmp_path, does), "v")
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        ("SEEN.append(1)", "own.py: actors or check= change SEEN"),
+        ("random.random()", "own.py: actors or check= change the numbers that random gives"),
+        ("k.statics(Own).when = time.perf_counter()", "own.py: the same steps once more lead to another end"),
+    ],
+)
+def test_actors_that_are_no_functions_of_the_kernel_are_an_error(tmp_path: Path, does: str, told: str) -> None:
+    with pytest.raises(BadInput) as error:
+        explore(race(tmp_path, does), "v")
+    assert told in str(error.value)
+
+
+def test_actors_that_go_by_the_kernel_are_decided(tmp_path: Path) -> None:
+    assert explore(race(tmp_path, "k.statics(Own).count += 1"), "v").verdict == "safe"
+
+
+def test_an_actor_that_takes_other_steps_the_second_time_is_an_error_where_it_does(tmp_path: Path) -> None:
+    does = "k.hw.lock('b' if SEEN else 'a'); SEEN.append(1); k.hw.lock('c')"
+    run = replace(case(race(tmp_path, does)).program("v"), of_user=False).run()
+    for _ in range(5):
         run.step(0, 0)
+    run.back(4)
+    with pytest.raises(BadInput, match=r"own.py:22: one does 'lock b', and did 'lock a' when the same steps"):
+        run.step(1, 0)
+
+
+def test_a_kernel_that_an_actor_has_from_elsewhere_is_refused() -> None:
+    k = booted()
+
+    def actor(_: Kernel) -> None:
+        k.hw.lock("lock")
+
+    with pytest.raises(BadInput, match="one: goes by 'k', a kernel that no execution is about"):
+        KernelProgram(k, (actor,), ("one",))
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("variants=(variant(stands_for='borken'),)", "variant v: is known as 'borken' (did you mean broken?)"),
+        ("variants=(variant(), variant())", "race own: two variants are called 'v'"),
+        ("variants=(variant(configurations=()),)", "variant v: wanted a tuple of Configurations, and got an empty one"),
+        ("variants=()", "race own: wanted a tuple of Variants, and got an empty one"),
+        ("variants=build", "race own: wanted a tuple of Variants, and got <function build"),
+        ("variants=(variant(name=' '),)", "variant: wanted a name, a line of text, and got ' '"),
+        ("name=1", "race: wanted a name, a line of text, and got 1"),
+        ("build='build'", "race own: build is a str, wanted a function"),
+        ("limits=5", "race own: limits are a int, wanted Limits"),
+    ],
+)
+def test_a_case_that_says_what_it_cannot_mean_is_refused_where_it_is_made(tmp_path: Path, how: str, told: str) -> None:
+    with pytest.raises(BadInput) as error:
+        case(race(tmp_path, case=how))
+    assert re.search(rf"own.py:\d+: {re.escape(told)}", str(error.value))
+
+
+def test_what_a_call_does_not_run_is_no_actor() -> None:
+    def generator(_: Kernel) -> Iterator[None]:
+        yield
+
+    async def coroutine(_: Kernel) -> None:
+        """Never runs."""
+
+    class Called:
+        async def __call__(self, k: Kernel) -> None:
+            """Never runs."""
+
+    for actor, kind in ((generator, "generator"), (coroutine, "coroutine"), (Called(), "coroutine")):
+        with pytest.raises(BadInput, match=f"one: wanted .*: calling a {kind} runs nothing of it"):
+            KernelProgram(booted(), (partial(actor),), ("one",))  # type: ignore[arg-type]
 
 
 def test_wrong_signatures_and_equal_names_are_refused() -> None:
-    k = boot(Variant("as it is", "", "repaired", (MACHINE,)).config(MACHINE))
+    k = booted()
 
     def good(k: Kernel) -> None:
         """An actor."""
@@ -105,5 +249,8 @@ def test_wrong_signatures_and_equal_names_are_refused() -> None:
         KernelProgram(k, (bad,), ("one",))  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="two actors are called 'one'"):
         KernelProgram(k, (good, good), ("one", "one"))
+    for name in ("", "a\nb", 1):
+        with pytest.raises(BadInput, match="wanted names, each a line of text"):
+            KernelProgram(k, (good,), (name,))  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="wanted a name for each of 2 actors, got 1"):
         KernelProgram(k, (good, good), ("one",))

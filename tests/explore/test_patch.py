@@ -21,6 +21,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "own_patch.py"
 RACE = ("sysfs-write-vs-remove", "lock-waited-for")
 HEAD = "from memhp.explore.patch import original, replaces\n"
 SYSFS_LOCK = "drivers/base/core.c:lock_device_hotplug_sysfs"
+WATERMARK = "mm/page_alloc.c:zone_watermark_fast"
 
 
 def decided() -> Explored:
@@ -83,6 +84,10 @@ def test_a_patch_may_call_what_it_replaces(tmp_path: Path) -> None:
         ("@replaces('mm/nothing.c:here')\ndef f(k): ...\n", "no function stands for 'mm/nothing.c:here'"),
         ("@replaces('drivers/base/core.c:lock_device_hotplug_sys')\ndef f(k): ...\n", f"did you mean {SYSFS_LOCK}"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(kernel): ...\n", r"f: wanted a function of \(k\)"),
+        (f"@replaces({SYSFS_LOCK!r})\nasync def f(k): ...\n", "f: wanted a function, .*: calling a coroutine"),
+        (f"@replaces({SYSFS_LOCK!r})\ndef f(k): return (i for i in ())\n", "f: gave a generator, of which nothing has"),
+        (f"@replaces({SYSFS_LOCK!r})\ndef f(k):\n    import sys\n    sys.exit(0)\n", r"patch.py:5: .* SystemExit: 0"),
+        (f"@replaces({WATERMARK!r})\ndef f(zone, kept, order, count): return 0\n", "patch.py: with the patch: Kern"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(k): ...\n@replaces({SYSFS_LOCK!r})\ndef g(k): ...\n", "replaced twice"),
         ("x = \n", r"patch.py:2: SyntaxError"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(k):\n    return k.nothing\n", r"patch.py:4"),

@@ -11,7 +11,7 @@ Every module of :mod:`memhp.explore.cases` describes one case, as `CASE`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from memhp.errors import BadInput, one_of
 from memhp.explore.doors.endless import to_end
@@ -65,6 +65,20 @@ def mainline(*arches: Arch, page_size: int | None = None) -> tuple[Configuration
     return tuple(one for release in MAINLINE for one in configurations(release, *arches, page_size=page_size))
 
 
+def _must_be_named(name: object, what: str) -> None:
+    """BadInput: it has no name that a command line or a report can say."""
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise BadInput(f"wanted a name, a line of text, and got {name!r}", where=what)
+
+
+def _must_be_several(given: object, kind: type, where: str) -> None:
+    """BadInput: it is no tuple of at least one object of that kind."""
+    if isinstance(given, tuple) and given and all(isinstance(one, kind) for one in given):
+        return
+    got = "an empty one" if given == () else f"{given!r:.80}"
+    raise BadInput(f"wanted a tuple of {kind.__name__}s, and got {got}", where=where)
+
+
 @dataclass(frozen=True)
 class Variant:
     """Kernel code as it was, or as it was repaired.
@@ -114,6 +128,16 @@ class Variant:
         raise BadInput(f"variant {self.name} is not explored on {name!r}", where="configuration", fix=fix)
 
 
+def _must_be_variant(one: Variant) -> None:
+    """BadInput: a field of a variant is of another sort than it is to be."""
+    _must_be_named(one.name, "variant")
+    where = f"variant {one.name}"
+    known = get_args(StandsFor)
+    if one.stands_for not in known:
+        raise BadInput(f"is known as {one.stands_for!r}", where=where, fix=one_of(str(one.stands_for), known))
+    _must_be_several(one.configurations, Configuration, where)
+
+
 @dataclass(frozen=True)
 class Case:
     """One race: who takes part, what may break, the variants, and how a program is made of one of them."""
@@ -127,6 +151,22 @@ class Case:
     """How far a search goes before it is undecided, and its bounds."""
     geometry: str = ""
     """What is smaller than on a real machine, if anything is."""
+
+    def __post_init__(self) -> None:
+        """BadInput: a field is of another sort than it is to be, or two variants have one name."""
+        _must_be_named(self.name, "race")
+        where = f"race {self.name}"
+        _must_be_several(self.variants, Variant, where)
+        for one in self.variants:
+            _must_be_variant(one)
+        names = [one.name for one in self.variants]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise BadInput(f"two variants are called {twice!r}", where=where, fix="give each a name of its own")
+        if not callable(self.build):
+            raise BadInput(f"build is a {type(self.build).__name__}, wanted a function", where=where)
+        if not isinstance(self.limits, Limits):
+            raise BadInput(f"limits are a {type(self.limits).__name__}, wanted Limits", where=where)
 
     def variant(self, name: str) -> Variant:
         """A variant by name. BadInput: there is no such variant."""

@@ -6,35 +6,19 @@ An error in such a file is an error, with its place, and never a verdict.
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from traceback import extract_tb
 from types import ModuleType
 
 from memhp.errors import BadInput
 from memhp.explore.case import Case, Configuration, Variant
 from memhp.explore.doors.endless import to_end
 from memhp.explore.doors.run import KernelProgram
+from memhp.explore.doors.user_code import not_run, users
 from memhp.inputs import read_input
 from memhp.limits import SCENARIO_SIZE
 from memhp.linux.state import Kernel
-
-
-@contextmanager
-def told(file: Path) -> Iterator[None]:
-    """What goes wrong in the Python code of a file is told as bad input: ``FILE:LINE: TypeError: …``."""
-    try:
-        yield
-    except (Exception, SystemExit) as error:
-        lines = [frame.lineno for frame in extract_tb(error.__traceback__) if Path(frame.filename) == file]
-        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-        place = f"{file}:{line}" if line else str(file)
-        if isinstance(error, BadInput):
-            raise BadInput(error.message, where=f"{place}: {error.where}".removesuffix(": "), fix=error.fix) from error
-        raise BadInput(f"{type(error).__name__}: {error}", where=place) from error
 
 
 @cache
@@ -47,7 +31,7 @@ def load(file: Path) -> ModuleType:
     module = ModuleType(f"memhp_own_{file.stem}_{abs(hash(file))}")
     module.__file__ = str(file)
     sys.modules[module.__name__] = module
-    with to_end("the file"), told(file):
+    with to_end("the file"), users(otherwise=str(file)):
         exec(compile(code, str(file), "exec"), vars(module))
     return module
 
@@ -64,22 +48,23 @@ def own_case(path: str) -> Case:
 
 def _build(file: Path, case: Case, variant: Variant, configuration: Configuration) -> KernelProgram:
     """What the file's `build` makes, and what its `check` says, errors in either told as such."""
-    with told(file):
+    with users(otherwise=str(file)):
         program = case.build(variant, configuration)
     if not isinstance(program, KernelProgram):
-        raise BadInput(f"build() gave a {type(program).__name__}, wanted a KernelProgram", where=str(file))
+        got = not_run(program) or type(program).__name__
+        raise BadInput(f"build() gave a {got}, wanted a KernelProgram", where=str(file))
     if not program.actors:
         raise BadInput("build() gave a KernelProgram without actors", where=str(file))
     check = program.check
     if check is None:
-        return program
+        return replace(program, of_user=True)
 
     def checked(k: Kernel) -> str | None:
-        with told(file):
+        with users(otherwise=str(file)):
             said = check(k)
-        if not isinstance(said, str | None):
-            got = type(said).__name__
-            raise BadInput(f"check= gave a {got}, wanted what is wrong as text, or None", where=str(file))
+        if not isinstance(said, str | None) or said == "":
+            got = "an empty text" if said == "" else f"a {not_run(said) or type(said).__name__}"
+            raise BadInput(f"check= gave {got}, wanted what is wrong as text, or None", where=str(file))
         return said
 
-    return replace(program, check=checked)
+    return replace(program, check=checked, of_user=True)

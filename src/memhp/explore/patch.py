@@ -22,8 +22,10 @@ from typing import Any, TypeVar
 import msgspec
 
 import memhp.linux
-from memhp.errors import BadInput
+from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.explore.case_file import load
+from memhp.explore.doors.stepper import Astray
+from memhp.explore.doors.user_code import gives_code, kind_of, must_have_run
 from memhp.explore.explored import Explored
 from memhp.linux.place import own_place, stands_for
 
@@ -78,9 +80,21 @@ def patched(files: Iterable[Path]) -> Iterator[dict[str, str]]:
 
 def under_patch(files: Sequence[Path], look: Callable[[], Explored]) -> Explored:
     """What is found out with the functions of these files in place of the kernel's. BadInput: see :func:`patched`."""
-    with patched(files) as told:
+    with patched(files) as told, _of_the_patch(files):
         found = look()
     return msgspec.structs.replace(found, patch=told, current=found.current and not told)
+
+
+@contextmanager
+def _of_the_patch(files: Sequence[Path]) -> Iterator[None]:
+    """BadInput: with a patch the kernel goes wrong before the race begins, or does not do again what it did."""
+    try:
+        yield
+    except (KernelError, KernelBug, Astray) as error:
+        if not files:
+            raise
+        where = ", ".join(map(str, files))
+        raise BadInput(f"with the patch: {type(error).__name__}: {error}", where=where) from error
 
 
 def _marked(file: Path) -> dict[str, FunctionType]:
@@ -106,6 +120,9 @@ def _marked(file: Path) -> dict[str, FunctionType]:
 def _replaced(place: str, function: FunctionType, where: str) -> Iterator[None]:
     """One function of the kernel with another body. What is bound to it, wherever that is, stays the same object."""
     target = _target(place, where)
+    kind = kind_of(function)
+    if kind and kind != kind_of(target):
+        raise BadInput(f"wanted a function, as {place} is: calling a {kind} runs nothing of it", where=where)
     if _arguments(target) != _arguments(function):
         raise BadInput(f"wanted a function of ({', '.join(_arguments(target))}), as {place} is", where=where)
     name = _STAND_IN.format(target.__name__)
@@ -113,7 +130,7 @@ def _replaced(place: str, function: FunctionType, where: str) -> Iterator[None]:
     kernels = FunctionType(own, target.__globals__, target.__name__, target.__defaults__)
     kernels.__kwdefaults__ = target.__kwdefaults__
     stands_for(function, place)
-    target.__globals__[name] = function
+    target.__globals__[name] = function if gives_code(target) else _run_at_once(function, where)
     target.__code__ = _calls(name, own)
     _originals[place] = kernels
     try:
@@ -121,6 +138,17 @@ def _replaced(place: str, function: FunctionType, where: str) -> Iterator[None]:
     finally:
         target.__code__ = own
         del target.__globals__[name], _originals[place]
+
+
+def _run_at_once(function: FunctionType, where: str) -> Callable[..., Any]:
+    """The function; BadInput when it gives code that has not run, such as a coroutine."""
+
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        said = function(*args, **kwargs)
+        must_have_run(said, where)
+        return said
+
+    return stand_in
 
 
 def _arguments(function: FunctionType) -> dict[str, object]:

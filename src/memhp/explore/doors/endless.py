@@ -9,7 +9,6 @@ thread, and a signal that nobody else uses; without them nothing is bounded.
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import current_thread, main_thread
 from time import thread_time
 from traceback import extract_tb
@@ -18,9 +17,9 @@ from types import FrameType
 from greenlet import getcurrent
 
 from memhp.errors import BadInput
+from memhp.explore.doors.user_code import is_users
 from memhp.explore.engine.limits import STEP_SECONDS
 
-PACKAGE = Path(__file__).parents[2]
 TICKS = 10
 """How often it is looked, in the time that a call may take."""
 LONGEST_TICK = 1.0
@@ -40,9 +39,9 @@ class Endless(BaseException):
         return BadInput(f"{what} {self.seconds:g} s of processor time", where=self._where(), fix=fix)
 
     def _where(self) -> str:
-        """The innermost line in the file that called first, of those that are not of this package if there are any."""
+        """The innermost line in the file that called first, of the user's if there are any."""
         frames = [frame for frame in extract_tb(self.__traceback__) if frame.filename != __file__]
-        others = [frame for frame in frames if PACKAGE not in Path(frame.filename).parents]
+        others = [frame for frame in frames if is_users(frame.filename)]
         last = [frame for frame in others if frame.filename == others[0].filename] or frames
         return f"{last[-1].filename}:{last[-1].lineno}"
 

@@ -50,11 +50,20 @@ def likeness(k: Kernel) -> Hashable:
     What they have in common counts by identity; the likeness holds on to it. Kernels that came about in different ways
     may differ in it though they stand alike.
     """
+    written, k.hw.written = k.hw.written, None
+    like = bytes_of(k)
+    k.hw.written = written
+    return like
+
+
+def bytes_of(value: object) -> Hashable:
+    """What is equal only for values that are alike in everything; see :func:`likeness`.
+
+    Whatever :mod:`pickle` raises: it is not known how such a value is written down.
+    """
     common: list[object] = []
     data = io.BytesIO()
-    written, k.hw.written = k.hw.written, None
-    _Likener(data, common).dump(k)
-    k.hw.written = written
+    _Likener(data, common).dump(value)
     contents = ((span, view.tobytes()) for arena in common if isinstance(arena, Arena) for span in arena.frames()
                 for view in arena.views(span))  # fmt: skip
     return data.getvalue(), tuple(_Identity(one) for one in common if not isinstance(one, Arena)), tuple(contents)

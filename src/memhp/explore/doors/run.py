@@ -14,8 +14,6 @@ import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from inspect import signature
-from traceback import extract_tb
 
 from greenlet import GreenletExit, greenlet
 
@@ -28,7 +26,9 @@ from memhp.explore.doors.digest import digest
 from memhp.explore.doors.endless import Endless, to_end
 from memhp.explore.doors.footprint import touched
 from memhp.explore.doors.kernel_image import KernelImage, likeness
+from memhp.explore.doors.outside import Outside, file_of, must_have_no_kernel, unwatched_likeness, went_astray
 from memhp.explore.doors.stepper import BEGIN, Astray, DoorOp, Doors, reads_watched
+from memhp.explore.doors.user_code import must_be_names, must_have_run, must_take_one, user_error
 from memhp.explore.engine.control_state import Rounds
 from memhp.explore.engine.op import Op, Round
 from memhp.explore.engine.races import Data
@@ -58,35 +58,23 @@ class KernelProgram:
     names: tuple[str, ...]
     failures: frozenset[int] = frozenset()
     check: Callable[[Kernel], str | None] | None = None
+    of_user: bool = False
+    """Whether a user has brought the code: then the first execution is done twice, and what it leaves elsewhere than in
+    the kernel is an error."""
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.actors):
             raise BadInput(f"wanted a name for each of {len(self.actors)} actors, got {len(self.names)}", where="names")
-        for name in self.names:
-            if self.names.count(name) > 1:
-                raise BadInput(f"two actors are called {name!r}", where="names", fix="give each a name of its own")
+        must_be_names(self.names)
         for name, actor in zip(self.names, self.actors, strict=True):
-            _check_signature(actor, "the kernel, k", name)
+            must_take_one(actor, "the kernel, k", name)
+            must_have_no_kernel(actor, name)
         if self.check is not None:
-            _check_signature(self.check, "the kernel, k", "check")
+            must_take_one(self.check, "the kernel, k", "check")
 
     def run(self) -> "KernelRun":
         """The program, before its first step."""
         return KernelRun(self)
-
-
-def _check_signature(function: Callable[..., object], wanted: str, name: str) -> None:
-    """BadInput: a function cannot be called with one argument."""
-    try:
-        signature(function).bind(None)
-    except TypeError as error:
-        raise BadInput(f"wanted a function of one argument ({wanted}): {error}", where=name) from None
-
-
-def _user_error(name: str, error: Exception) -> BadInput:
-    """An error in an actor's Python code that no kernel raises."""
-    frame = extract_tb(error.__traceback__)[-1]
-    return BadInput(f"{name} raised {type(error).__name__}: {error}", where=f"{frame.filename}:{frame.lineno}")
 
 
 @dataclass
@@ -128,6 +116,12 @@ class KernelRun:
         """The kernel before the first step, by what reads of it are announced."""
         self._said: dict[Hashable, str | None] = {}
         """What the program's check said of the states in which executions ended."""
+        self._proving = False
+        """Whether the first execution has begun, of a user's code."""
+        self._outside: Outside | None = None
+        """What the first execution is to leave as it is."""
+        self._ended: Hashable = None
+        """How it stood when it had ended, before it was judged."""
         self._greenlets: list[greenlet] = []
         self._kernel: Kernel
         self._stepper: Doors
@@ -176,16 +170,19 @@ class KernelRun:
             said = running.switch(way if running else self._kernel)
         except KernelError as error:
             said = error.name
-        except (Astray, BadInput):
+        except (Astray, KeyboardInterrupt):
             raise
         except Endless as error:
             raise error.told(f"{self.names[thread]} did nothing that others could see for") from None
         except KernelBug as error:
             said = type(error).__name__
             self._raised = self._raised or f"{self.names[thread]}: {said}: {error}"
-        except Exception as error:
-            raise _user_error(self.names[thread], error) from error
+        except BaseException as error:
+            raise user_error(error, f"{self.names[thread]} raised ") from error
         if running.dead:
+            if isinstance(said, GreenletExit):
+                raise user_error(said, f"{self.names[thread]} raised ", file_of(self._program.actors[thread]))
+            must_have_run(said, self.names[thread])
             self._results[thread] = said
             return None
         return said  # type: ignore[no-any-return]
@@ -220,21 +217,49 @@ class KernelRun:
                     self.pending[other] = changed
 
     def _rebuild(self) -> None:
-        """Bring the greenlets to where the steps done have led."""
+        """Bring the greenlets to where the steps done have led. BadInput, or Astray of code that is no user's: an actor
+        does not do again what it did.
+        """
         self.close()
         done = self._done
         pending, broken = self.pending, self.broken
         self._set_up(done)
+        if self._program.of_user and not self._proving:
+            self._proving = True
+            self._outside = Outside((*self._program.actors, self._program.check or str))
         stepper = self._stepper
         while stepper.at < len(done):
             step = done[stepper.at]
-            if self._greenlets[step.thread].dead:
-                raise Astray(f"{self.names[step.thread]} has ended, before {step.op.text}")
-            if step.op is BEGIN:
-                stepper.begun(step.thread)
-            self._resume(step.thread, 0)
+            try:
+                if self._greenlets[step.thread].dead:
+                    raise Astray(f"has ended, and {step.op.text!r} came next before")
+                if step.op is BEGIN:
+                    stepper.begun(step.thread)
+                self._resume(step.thread, 0)
+            except Astray as error:
+                raise went_astray(self._program.actors[step.thread], self.names[step.thread], error) from error
         self.pending, self.broken = pending, broken
         self._live = len(done)
+
+    def _prove(self) -> None:
+        """The first execution leaves nothing behind that is in no kernel and, done once more, leads to the same.
+
+        BadInput: it does not, so actors are no functions of the kernel.
+        """
+        outside, self._outside = self._outside, None
+        assert outside is not None
+        first = self._ended or self._stands()
+        outside.must_be_as_it_was()
+        if self._watched:
+            return  # who looks at the whole machine makes records there that actors have not asked for
+        self._rebuild()
+        if self._stands() != first:
+            raise outside.error("the same steps once more lead to another end")
+
+    def _stands(self) -> Hashable:
+        """Where the steps done have led: the kernel, and of what actors have returned what can be told from another."""
+        said = tuple(said if isinstance(said, int | str) else None for said in self._results)
+        return unwatched_likeness(self._kernel), said, self.broken
 
     def _live_kernel(self) -> Kernel:
         """The kernel as the steps done have left it."""
@@ -319,6 +344,8 @@ class KernelRun:
         """Return to the state after the first `depth` steps; rebuilt only when a step is taken from there."""
         if depth >= len(self._done):
             return
+        if self._outside is not None:
+            self._prove()
         for done in self._done[depth:]:
             self._rounds[done.thread].back()
         del self._done[depth:]
@@ -407,6 +434,8 @@ class KernelRun:
         """What has gone wrong: a law broken, an actor that raised, or what the program's check says at the end."""
         if self.broken is None and self._program.check is not None and not any(self.pending):
             k = self._live_kernel()
+            if self._outside is not None:
+                self._ended = self._stands()
             k.hw.stepper = k.hw.faults = None
             k.hw.cpu = 0
             end = likeness(k)

@@ -139,7 +139,8 @@ class Doors:
                 return self.doing, way
         done = self._again[self.at]
         if done.op.access != access:
-            raise Astray(f"{done.op.text} was done before, and now {access}")
+            now = _op(access, ()).text if access is not None else "a wait, or an allocation"
+            raise Astray(f"does {now!r}, and did {done.op.text!r} when the same steps were done before")
         self.begun(self.thread)
         return done.op, done.way
 

@@ -1,0 +1,135 @@
+"""What code of a race could go by beside the kernel that it gets: variables of its file, closures, random numbers.
+
+An execution is done again and again, in parts: whatever an actor leaves behind elsewhere is there when it comes back.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import random
+import sys
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+
+import numpy as np
+
+from memhp.errors import BadInput
+from memhp.explore.doors.kernel_image import bytes_of, likeness
+from memhp.explore.doors.stepper import Astray
+from memhp.explore.doors.user_code import is_users, place_of
+from memhp.linux.state import Kernel
+
+NOT_LOOKED_AT = (type, ModuleType, FunctionType, BuiltinFunctionType)
+BY_THE_KERNEL = "all must go by the kernel that it gets, whose k.statics() has what is shared"
+"""What is told of functions that do not."""
+Root = tuple[str, str]
+"""A file, and a name there."""
+
+
+class Outside:
+    """All that functions could change beside the kernel, as it is now."""
+
+    def __init__(self, functions: Sequence[Callable[..., object]]) -> None:
+        self._functions = functions
+        self._before = self._now()
+
+    def changed(self) -> list[Root]:
+        """What is not as it was."""
+        now = self._now()
+        return [root for root, value in self._before.items() if now.get(root) != value]
+
+    def must_be_as_it_was(self) -> None:
+        """BadInput: it is not."""
+        changed = self.changed()
+        if changed:
+            names = ", ".join(name for _, name in changed)
+            raise self.error(f"actors or check= change {names}", next((file for file, _ in changed if file), ""))
+
+    def error(self, what: str, where: str = "") -> BadInput:
+        """What to raise of functions that go by something else than the kernel."""
+        return BadInput(f"{what}: {BY_THE_KERNEL}", where=where or file_of(self._functions[0]))
+
+    def _now(self) -> dict[Root, Hashable]:
+        found: dict[Root, Hashable] = {}
+        for root, value in self._roots():
+            with suppress(Exception):  # some cannot be written down, and what stops them is anybody's
+                found[root] = bytes_of(value)
+        return found
+
+    def _roots(self) -> Iterator[tuple[Root, object]]:
+        for module in list(sys.modules.values()):
+            file = getattr(module, "__file__", None)
+            if isinstance(file, str) and is_users(file):
+                for name, value in list(vars(module).items()):
+                    if not isinstance(value, NOT_LOOKED_AT) and not name.startswith("__"):
+                        yield (file, name), value
+        for function in self._functions:
+            for name, value in brought(function):
+                yield (file_of(function), name), value
+        yield ("", "the numbers that random gives"), random.getstate()
+        yield ("", "the numbers that numpy.random gives"), np.random.get_state()
+
+
+def file_of(function: Callable[..., object]) -> str:
+    """The file of a function; "" of what has none."""
+    while isinstance(function, partial):
+        function = function.func
+    code = getattr(function, "__code__", None)
+    return str(code.co_filename) if code is not None else ""
+
+
+def brought(function: object) -> Iterator[tuple[str, object]]:
+    """What a function brings along: what it is bound to, default values, and what it has from the one around it."""
+    seen: set[int] = set()
+    left: list[tuple[str, object]] = [("", function)]
+    while left:
+        name, value = left.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, partial):
+            given = [(f"argument {number}", one) for number, one in enumerate(value.args)]
+            left += [("", value.func), *given, *value.keywords.items()]
+        elif isinstance(value, MethodType):
+            left += [("", value.__func__), ("self", value.__self__)]
+        elif isinstance(value, FunctionType):
+            cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+            left += [(one, cell.cell_contents) for one, cell in cells if _filled(cell)]
+            left += [("a default value", one) for one in value.__defaults__ or ()]
+            left += (value.__kwdefaults__ or {}).items()
+        elif name:
+            yield name, value
+
+
+def _filled(cell: object) -> bool:
+    try:
+        cell.cell_contents  # type: ignore[attr-defined]  # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
+def must_have_no_kernel(function: Callable[..., object], name: str) -> None:
+    """BadInput: a function has a kernel other than the one that it is given."""
+    other = next((known_as for known_as, value in brought(function) if isinstance(value, Kernel)), "")
+    if other:
+        fix = "use the kernel that it gets: each execution has one of its own"
+        raise BadInput(f"goes by {other!r}, a kernel that no execution is about", where=name, fix=fix)
+
+
+def unwatched_likeness(k: Kernel) -> Hashable:
+    """As :func:`likeness`, of a kernel in the middle of an execution."""
+    hw = k.hw
+    before = hw.stepper, hw.faults, hw.cpu
+    hw.stepper, hw.faults, hw.cpu = None, None, 0
+    like = likeness(k)
+    hw.stepper, hw.faults, hw.cpu = before
+    return like
+
+
+def went_astray(actor: Callable[..., object], name: str, error: Astray) -> Exception:
+    """What to raise where an actor does not do again what it did: an error of the user's, where the code is."""
+    file = file_of(actor)
+    if not is_users(file):
+        return Astray(f"{name} {error}")
+    return BadInput(f"{name} {error}: {BY_THE_KERNEL}", where=place_of(error.__traceback__, file))

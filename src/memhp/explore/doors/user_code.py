@@ -1,0 +1,124 @@
+"""Code of a race that is a user's and none of this package: where it stands, and what is said of errors in it."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
+from sysconfig import get_paths
+from traceback import extract_tb
+from types import FrameType, TracebackType
+
+from memhp.errors import BadInput
+
+PACKAGE = Path(__file__).parents[2]
+
+
+@cache
+def is_users(file: str) -> bool:
+    """Whether a file of Python code is the user's: neither of this package, nor of Python and what is installed."""
+    path = Path(file)
+    installed = [Path(get_paths()[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return file[:1] != "<" and not any(each in path.parents for each in (PACKAGE, *installed))
+
+
+def place_of(traceback: TracebackType | None, otherwise: str = "") -> str:
+    """``FILE:LINE`` of the innermost line of the user's; `otherwise`, or the innermost of all, where none is."""
+    frames = extract_tb(traceback)
+    users = [frame for frame in frames if is_users(frame.filename)]
+    if not users and (otherwise or not frames):
+        return otherwise
+    last = (users or frames)[-1]
+    return f"{last.filename}:{last.lineno}"
+
+
+def line_at(frame: FrameType | None) -> str:
+    """``name:LINE`` of the innermost line of the user's that runs; "" where none does."""
+    while frame is not None:
+        code = frame.f_code
+        if is_users(code.co_filename):
+            return f"{Path(code.co_filename).name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+def user_error(error: BaseException, what: str, otherwise: str = "") -> BadInput:
+    """What is told of an error in the user's code: `what` it says before the error, and where that was raised."""
+    place = place_of(error.__traceback__, otherwise)
+    if isinstance(error, SyntaxError) and otherwise:
+        place = f"{error.filename}:{error.lineno}"
+    if isinstance(error, BadInput):
+        return BadInput(error.message, where=f"{place}: {error.where}".removesuffix(": "), fix=error.fix)
+    said = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return BadInput(f"{what}{said}", where=place)
+
+
+@contextmanager
+def users(what: str = "", otherwise: str = "") -> Iterator[None]:
+    """Whatever leaves the user's code is an error of it, even what would end this process or a greenlet; but that the
+    user wants an end of it all, and what is said of code that does not end.
+    """
+    from memhp.explore.doors.endless import Endless
+
+    try:
+        yield
+    except (KeyboardInterrupt, Endless):
+        raise
+    except BaseException as error:
+        raise user_error(error, what, otherwise) from error
+
+
+def kind_of(function: Callable[..., object]) -> str:
+    """What a call of a function gives in place of running it: a generator, a coroutine; "" where it runs."""
+    while isinstance(function, partial):
+        function = function.func
+    if not inspect.isroutine(function):
+        function = vars(type(function)).get("__call__", function)
+    if inspect.isasyncgenfunction(function):
+        return "async generator"
+    if inspect.iscoroutinefunction(function):
+        return "coroutine"
+    return "generator" if inspect.isgeneratorfunction(function) else ""
+
+
+def gives_code(function: Callable[..., object]) -> bool:
+    """Whether a function is meant to give code that is to run: it says so, or is a generator itself."""
+    return bool(kind_of(function)) or "Iterator" in str(inspect.signature(function).return_annotation)
+
+
+def must_take_one(function: Callable[..., object], wanted: str, name: str) -> None:
+    """BadInput: a function cannot be called with one argument, or a call runs nothing of it."""
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as error:
+        raise BadInput(f"wanted a function of one argument ({wanted}): {error}", where=name) from None
+    kind = kind_of(function)
+    if kind:
+        raise BadInput(f"wanted a function of one argument ({wanted}): calling a {kind} runs nothing of it", where=name)
+
+
+def must_be_names(names: Sequence[object]) -> None:
+    """BadInput: one of them is no line of text, or stands there twice."""
+    for name in names:
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise BadInput(f"wanted names, each a line of text, and got {name!r}", where="names")
+        if names.count(name) > 1:
+            raise BadInput(f"two actors are called {name!r}", where="names", fix="give each a name of its own")
+
+
+def must_have_run(value: object, name: str) -> None:
+    """BadInput: what a call has given is code that has not run."""
+    kind = not_run(value)
+    if kind:
+        raise BadInput(f"gave a {kind}, of which nothing has run", where=name)
+
+
+def not_run(value: object) -> str:
+    """As :func:`kind_of`, of what a call has given."""
+    if inspect.iscoroutine(value):
+        value.close()  # or Python complains that nobody has waited for it
+        return "coroutine"
+    if inspect.isasyncgen(value):
+        return "async generator"
+    return "generator" if inspect.isgenerator(value) else ""
