@@ -43,7 +43,7 @@ ORDERS = (
             Order("mm.memremap", "devm_memremap_pages_release", "memunmap_pages(", "kfree("),
             Order("mm.memremap", "memunmap_pages", "if drain == 'kill-and-wait'", "for range_id"),
             Order("mm.memremap", "memunmap_pages", "if drain != 'none'", "if drain == 'kill-and-wait'"),
-            Order("mm.sparse", "section_deactivate", "if empty:", "if k.config.profile.section_usage == 'freed-after"),
+            Order("mm.sparse", "section_deactivate", "if empty:", "if freed == 'freed-after"),
             Order("drivers.base.memory_devices", "remove_memory_block", "k.memory_blocks.withdraw(", "unregister_"),
         ),
     ),

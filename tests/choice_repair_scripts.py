@@ -1,4 +1,4 @@
-"""What is done to show a repair that no kernel has: additions and plans that fail half-way."""
+"""What is done to show a repair: additions and plans that fail half-way; a section that goes and is asked of."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable
@@ -9,7 +9,8 @@ from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.drivers.virtio.virtio_mem_state import Params
 from memhp.linux.kernel.resource import Resource, request_resource
 from memhp.linux.mm.memory_hotplug_add import add_memory
-from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory
+from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory, remove_memory
+from memhp.linux.mm.sparse import pfn_section_valid, pfn_valid
 from memhp.linux.set_memory import set_direct_map_default_noflush, set_direct_map_invalid_noflush
 from memhp.linux.state import Kernel
 from memhp.units import GiB, TiB
@@ -80,7 +81,26 @@ def far_block(k: Kernel) -> None:
     offline_and_remove_memory(k, at, size)
 
 
+def asked_while_removed(k: Kernel) -> bool:
+    """``pfn_valid()`` is asked of a page of a section, which goes then."""
+    size = k.memory_block_size
+    plug(k, size)
+    add_memory(k, 0, PLUG_AT, size)
+    valid = pfn_valid(k, PLUG_AT >> k.config.page_shift)
+    remove_memory(k, PLUG_AT, size)
+    return valid
+
+
+def asked_without_usage(k: Kernel) -> bool:
+    """The bit of a page is asked for in ``ms->usage`` when its section has gone."""
+    asked_while_removed(k)
+    return pfn_section_valid(k, PLUG_AT >> k.config.page_shift)
+
+
 REPAIR_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
     each.__name__: each
-    for each in (no_section, split_refused, node_refused, last_memory_refused, big_blocks, block_of_a_run, far_block)
-}
+    for each in (
+        no_section, split_refused, node_refused, last_memory_refused, big_blocks, block_of_a_run, far_block,
+        asked_while_removed, asked_without_usage,
+    )
+}  # fmt: skip

@@ -26,12 +26,11 @@ from memhp.linux.layout import layout
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType, get_dev_pagemap
 from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory
-from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory, remove_memory
+from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory
 from memhp.linux.mm.memremap import memremap_pages, memunmap_pages, pin_pages
 from memhp.linux.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
 from memhp.linux.mm.ptdump import ptdump_walk_pgd
 from memhp.linux.mm.rmqueue import set_pageblock_migratetype
-from memhp.linux.mm.sparse import pfn_valid, usage_of
 from memhp.linux.mm.users import fragment
 from memhp.linux.mm.vmalloc import vfree, vmalloc, vmalloc_huge
 from memhp.linux.mm.vmap import vmap_range_noflush
@@ -156,15 +155,6 @@ def large_pages(k: Kernel) -> None:
     plug(k, GiB)
     order = (2 * MiB // k.config.page_size).bit_length() - 1
     memremap_pages(k, DevPagemap(MemoryType.GENERIC, (Span(PLUG_AT, PLUG_AT + GiB),), vmemmap_shift=order), 0)
-
-
-def asked_while_removed(k: Kernel) -> bool:
-    """``pfn_valid()`` is asked of a page of a section, which goes then."""
-    frames = add(k)
-    usage_of(k, k.section_nr(frames.start))
-    valid = pfn_valid(k, frames.start)
-    remove_memory(k, PLUG_AT, k.memory_block_size)
-    return valid
 
 
 def shared_leaf(k: Kernel) -> None:
@@ -404,7 +394,7 @@ SCRIPTS: dict[str, Script] = {
         huger_over_small, node, node_fails, no_device, unremovable, no_tables, geometry, far_life, scarce_life,
         split_resource, large_leaves, protect, hide, twice, torn_section, remove_boot, limits, isolated, uncached,
         shared_table, features,
-        huger_over_two, rodata_on, asked_while_removed,
+        huger_over_two, rodata_on,
     )
 } | DEVICE_SCRIPTS | REPAIR_SCRIPTS  # fmt: skip
 

@@ -101,6 +101,8 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "zone_shrink": (x86("offline"),),
     "device_sections": (x86("shared_section"),),
     "section_usage": (x86("asked_while_removed", stepped=True),),
+    "section_usage_null": (x86("asked_without_usage", stepped=True),),
+    "online_page_usage": (x86("count", stepped=True),),
     "pgdat_reset": (x86("node", stepped=True),),
     "block_zone": (x86((step("offline", blocks=[0], expect="EINVAL"),)),),
     "block_nodes": (arm64("remove", given={"memblock_order": "memblock-first", "pfn_valid": "memblock"}),),

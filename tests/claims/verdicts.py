@@ -140,4 +140,5 @@ VERDICTS = {
     "f-24": alike("reproduced", "release_mem_region_adjustable() wants one resource over the range", "linux-7.2"),
     "f-25": alike("reproduced", "acpi_memory_enable_device() returns ENODEV and leaves the memory in", "linux-7.2"),
     "f-26": alike("reproduced", "Only the highest zone is deferred: both zones end with the node", "linux-7.2"),
+    "f-27": alike("reproduced", "pfn_to_online_page() calls pfn_section_valid() without RCU", "linux-7.2"),
 }  # fmt: skip

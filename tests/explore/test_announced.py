@@ -45,6 +45,7 @@ from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe
 from memhp.linux.kernel.power.main import PmChain
 from memhp.linux.kernel.resource import Resource, iter_resources, request_resource
 from memhp.linux.mm.altmap import VmemAltmap
+from memhp.linux.mm.sparse import usage_of
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import SpanMap, SpanSet
@@ -150,6 +151,7 @@ def walk(value: object, path: str, seen: set[int], left_out: set[str]) -> Iterat
 def test_nothing_that_a_kernel_leads_to_changes_unannounced() -> None:
     k = deepcopy(machine())
     hot_add(k)
+    usage_of(k, 0)
     announce(k, None)
     left_out: set[str] = set()
     roots = [k, *k._statics.values()]

@@ -35,7 +35,7 @@ def test_without_a_lock_the_page_was_online_and_its_struct_page_is_gone(configur
     assert lines[-1].name == "pfn walker"
     walker = [line.text for line in lines if line.name == "pfn walker"]
     assert [text.split(": ")[-1].split("[")[0].split(" at ")[0] for text in walker] == [
-        "begin", "read mem_section", "read mem_section", "read memory",
+        "begin", "read mem_section", "read mem_section", "read mem_section", "read memory",
     ]  # fmt: skip
 
 
@@ -47,8 +47,10 @@ def test_under_the_hotplug_lock_the_walker_counts_a_page_that_is_online_or_none(
 
 
 def test_x86_frees_the_storage_first_so_that_a_late_reader_finds_memory_of_nobody() -> None:
-    assert ((None, 1), ("use-after-free",)) in behaviours(CASE, "no-lock", WHERE[2])
-    assert {laws for _, laws in behaviours(CASE, "no-lock", WHERE[1])} == {()}
+    """The answer 0 with a use after free is that of who was asking still when the usage map went."""
+    late = ((None, 1), ("use-after-free",))
+    assert late in behaviours(CASE, "no-lock", WHERE[2])
+    assert late not in behaviours(CASE, "no-lock", WHERE[1])
 
 
 def test_todays_kernels_are_the_broken_variant() -> None:

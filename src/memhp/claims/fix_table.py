@@ -137,6 +137,22 @@ HOTPLUG: tuple[Fix, ...] = (
         ),
     ),
     Fix(
+        since(
+            "6.10",
+            True,
+            "mm: prevent derefencing NULL ptr in pfn_section_valid()",
+            ("6.1.100", "6.6.41", "6.9.10"),
+        ),
+        "Who asks pfn_valid() while a section goes follows the NULL in place of its usage map.",
+        "shown",
+        broken_since="6.8",
+        witness=Raced(
+            pfn_valid_vs_remove.CASE,
+            ("null-not-tested", "x86_64-4K-48-linux-6.12"),
+            ("grace-period", "x86_64-4K-48-linux-6.12"),
+        ),
+    ),
+    Fix(
         since("6.14", True, "mm: memory-hotplug: check folio ref count first in do_migrate_range", ("6.12.19",)),
         "Offlining works on a folio that is freed under it.",
         "not modelled",

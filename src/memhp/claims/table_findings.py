@@ -28,6 +28,7 @@ from memhp.explore.cases.hotadd_allocation_failure import CASE as ALLOCATION_FAI
 from memhp.explore.cases.memory_block_lookup import CASE as BLOCK_LOOKUP
 from memhp.explore.cases.online_vs_unplug import CASE as UNPLUG
 from memhp.explore.cases.pagemap_lookup_vs_unmap import CASE as PAGEMAP
+from memhp.explore.cases.pfn_valid_vs_remove import CASE as PFN_VALID
 from memhp.explore.cases.pfn_walker_vs_offline import CASE as PFN_WALKER
 from memhp.explore.cases.split_vs_remove import CASE as SPLIT
 from memhp.explore.cases.split_vs_remove import LAST_BLOCK
@@ -87,6 +88,7 @@ WITNESSES: dict[str, Called | Rehearsed | Raced] = {
     "f-24": _rehearsed("f-24"),
     "f-25": _rehearsed("f-25"),
     "f-26": _rehearsed("f-26"),
+    "f-27": _raced("f-27", PFN_VALID, "online-page-unlocked", "x86_64-4K-48-linux-7.2"),
 }
 """What is broken, and the same repaired."""
 
@@ -377,5 +379,12 @@ CLAIMS = (
             *sources("mm/mm_init.c:defer_init", "mm/mm_init.c:deferred_init_memmap"),
         ),
         "linux-7.2",
+    ),
+    _finding(
+        "f-27", "pfn_to_online_page() may look at a usage map that is freed", READ,
+        "Hold RCU from online_section() on until ms->usage has been looked at, as pfn_valid() does: no lock, no "
+        "memory.",
+        "memhp explore pfn-valid-vs-remove --variant online-page-unlocked",
+        sources("mm/memory_hotplug.c:pfn_to_online_page", "include/linux/mmzone.h:pfn_section_valid"), "linux-7.2",
     ),
 )  # fmt: skip

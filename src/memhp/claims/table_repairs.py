@@ -111,5 +111,6 @@ REPAIRS: Mapping[str, Repair] = MappingProxyType({
     "f-24": _repair({**RISCV, **HOSTED}, TWO_ADDS_ONE_REMOVAL, ALONE, ram_released="each-resource"),
     "f-25": _repair(X86, NOT_BOUND, ALONE, unbound_memory="taken-out"),
     "f-26": _repair(MIRRORED, MUCH_FOR_THE_KERNEL, BOOTS, deferred_pages="at-boot"),
+    "f-27": _repair(X86, ONLINE_AND_REMOVE, online_page_usage="rcu"),
 })  # fmt: skip
 """By finding."""

@@ -79,6 +79,16 @@ class FixChoices(Choices):
             ("5.3.14",),
         ),
     )  # fmt: skip
+    section_usage_null: Literal["followed", "tested"] = choice(
+        "Whether ``pfn_section_valid()`` looks for a usage map that is not there any more (``ms->usage`` is NULL).",
+        first("followed"),
+        since(
+            "6.10",
+            "tested",
+            "mm: prevent derefencing NULL ptr in pfn_section_valid()",
+            ("6.1.100", "6.6.41", "6.9.10"),
+        ),
+    )
     early_usage: Literal["by-section", "by-page"] = choice(
         "How ``section_deactivate()`` tells that a usage map is boot's and no slab object: by the section, which is "
         "not early any more once it was removed and added again, or by the page that the map lies in.",

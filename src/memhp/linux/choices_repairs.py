@@ -21,6 +21,7 @@ KasanTable = Literal["unflushed", "after-flush"]
 RamReleased = Literal["as-one", "each-resource"]
 UnboundMemory = Literal["stays", "taken-out"]
 BigBlockZone = Literal["unlocked", "hotplug-mutex"]
+OnlinePageUsage = Literal["unlocked", "rcu"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,5 +75,10 @@ class RepairChoices(Choices):
     virtio_mem_zone_lock: BigBlockZone = choice(
         "What the virtio-mem driver holds while it looks at the zones of a big block that it may unplug "
         "(``virtio_mem_bbm_bb_is_movable()``).",
+        first("unlocked"),
+    )
+    online_page_usage: OnlinePageUsage = choice(
+        "What ``pfn_to_online_page()`` holds from where it asks whether the section is online until it has looked at "
+        "its usage map.",
         first("unlocked"),
     )

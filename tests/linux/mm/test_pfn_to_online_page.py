@@ -3,8 +3,6 @@
 
 import pytest
 
-from deciding import counterexample, decided
-from memhp.explore.cases.pfn_valid_vs_remove import CASE
 from memhp.hw.lifetime import SlabObject, use_object
 from memhp.hw.memory import Owner, Use
 from memhp.linux.config import Config
@@ -94,25 +92,13 @@ def test_before_5_12_it_was_taken_for_ram() -> None:
     assert online(k) == [True, True, False]
 
 
-class TestUsageMap:
-    """mm/sparse.c:section_deactivate: kfree_rcu(ms->usage) since 6.8 and 6.1.76, kfree() before."""
-
-    @pytest.mark.parametrize("where", ["x86_64-4K-48-linux-6.12", "arm64-64K-48-linux-7.2"])
-    def test_pfn_valid_reads_a_map_that_is_freed_at_once(self, where: str) -> None:
-        reason, _ = counterexample(CASE, "freed-at-once", where)
-        assert "mem_section" in reason and "mm/sparse.c:section_deactivate freed it" in reason
-
-    @pytest.mark.parametrize("where", ["x86_64-4K-48-linux-6.12", "arm64-64K-48-linux-7.2"])
-    def test_after_a_grace_period_nobody_reads_it_any_more(self, where: str) -> None:
-        assert decided(CASE, "grace-period", where).word == "safe"
-
-    def test_a_grace_period_spares_those_who_were_there_and_nobody_who_comes(self) -> None:
-        k, _ = machine()
-        thing = SlabObject("usage")
-        with rcu_read_lock(k.hw):
-            kfree_rcu(k.hw, thing, "t")
-            use_object(k.hw, thing, "t")
-            assert not k.hw.violations
-        with rcu_read_lock(k.hw):
-            use_object(k.hw, thing, "t")
-        assert [each.law for each in k.hw.violations] == ["use-after-free"]
+def test_a_grace_period_spares_those_who_were_there_and_nobody_who_comes() -> None:
+    k, _ = machine()
+    thing = SlabObject("usage")
+    with rcu_read_lock(k.hw):
+        kfree_rcu(k.hw, thing, "t")
+        use_object(k.hw, thing, "t")
+        assert not k.hw.violations
+    with rcu_read_lock(k.hw):
+        use_object(k.hw, thing, "t")
+    assert [each.law for each in k.hw.violations] == ["use-after-free"]

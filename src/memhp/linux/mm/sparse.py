@@ -6,6 +6,7 @@ Functions that the kernel calls once for each section take a run of whole sectio
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from errno import EEXIST, ENOMEM
 
@@ -90,8 +91,13 @@ def section_field(section_nr: int) -> str:
 
 
 def usage_field(section_nr: int) -> str:
-    """``usage->subsection_map``, likewise."""
+    """``ms->usage``, the pointer, likewise."""
     return f"mem_section[{section_nr}].usage"
+
+
+def subsection_map_field(section_nr: int) -> str:
+    """``usage->subsection_map``, which the pointer leads to."""
+    return f"{usage_field(section_nr)}->subsection_map"
 
 
 @dataclass
@@ -99,13 +105,18 @@ class SectionUsages:
     """Usage maps that are more than part of ``Kernel.subsection_map``."""
 
     by_section: dict[int, SlabObject] = field(default_factory=dict, metadata=MARKED)
-    """Section number → the ``mem_section_usage`` of a section whose life is watched; a freed one is what ``ms->usage``
-    leads to until the section is added again (kernels set it to NULL)."""
+    """Section number → the ``mem_section_usage`` of a section whose life is watched, until ``ms->usage`` is NULL."""
 
 
-def usage_of(k: Kernel, section_nr: int) -> SlabObject:
-    """``ms->usage``, as it is read together with ``section_mem_map``."""
-    return k.statics(SectionUsages).by_section.setdefault(section_nr, SlabObject(usage_field(section_nr)))
+def usage_of(k: Kernel, section_nr: int) -> SlabObject | None:
+    """What ``ms->usage`` leads to now; None: it is NULL. Boot's usage maps stay for good."""
+    usages = k.statics(SectionUsages).by_section
+    usage = usages.get(section_nr)
+    if usage is None and not _needs_usage(k, section_nr * k.config.pages_per_section):
+        usage = SlabObject(subsection_map_field(section_nr))
+        if k.hw.stepper is not None:
+            usages[section_nr] = usage
+    return usage
 
 
 @of_file("include/linux/mmzone.h")
@@ -142,17 +153,23 @@ def _pfn_valid(k: Kernel, pfn: int) -> bool:
         return False
     if k.port.pfn_valid_asks_memblock(k.config, early=section.early):
         return k.memblock.memblock_is_map_memory(pfn << k.config.page_shift)
-    if section.early:
-        return True
-    usage = usage_of(k, nr)
-    use_object(k.hw, usage, "include/linux/mmzone.h:pfn_section_valid")
-    return pfn_section_valid(k, pfn)
+    return section.early or pfn_section_valid(k, pfn)
 
 
 @of_file("include/linux/mmzone.h")
 def pfn_section_valid(k: Kernel, pfn: int) -> bool:
-    """Whether the sub-section of a page is valid."""
-    k.hw.reads(usage_field(k.section_nr(pfn)))
+    """Whether the sub-section of a page is valid: ``ms->usage`` is read, and then a bit of what it leads to.
+
+    KernelBug where it is NULL and the kernel does not look for that.
+    """
+    nr = k.section_nr(pfn)
+    k.hw.reads(usage_field(nr))
+    usage = usage_of(k, nr)
+    if usage is None:
+        if k.config.profile.section_usage_null == "followed":
+            raise KernelBug(f"NULL pointer dereference: {usage_field(nr)}", place=here())
+        return False
+    use_object(k.hw, usage, here())
     return pfn in k.subsection_map
 
 
@@ -163,17 +180,18 @@ def pfn_to_online_page(k: Kernel, pfn: int) -> bool:
     In a section that a device has part of, a page is a device's for as long as its mapping can be pinned: one of a
     mapping that was killed counts as online until it is unmapped, and one whose struct page is not initialised yet does
     not. Where an architecture has a ``pfn_valid()`` of its own, that is asked too. No lock is needed to call it, but
-    without ``get_online_mems()`` the answer may be out of date at once.
-    mm/memory_hotplug.c:pfn_to_online_page.
+    without ``get_online_mems()`` the answer may be out of date at once, and the section's usage map may be freed while
+    it is looked at: no kernel holds RCU here. mm/memory_hotplug.c:pfn_to_online_page.
     """
-    k.hw.reads(section_field(k.section_nr(pfn)))
-    section = k.mem_section.get(k.section_nr(pfn))
-    if section is None or not section.online:
-        return False
-    if k.port.pfn_valid_asks_memblock(k.config, early=section.early) and not pfn_valid(k, pfn):
-        return False
-    if not pfn_section_valid(k, pfn):
-        return False
+    with rcu_read_lock(k.hw) if k.config.profile.online_page_usage == "rcu" else nullcontext():
+        k.hw.reads(section_field(k.section_nr(pfn)))
+        section = k.mem_section.get(k.section_nr(pfn))
+        if section is None or not section.online:
+            return False
+        if k.port.pfn_valid_asks_memblock(k.config, early=section.early) and not pfn_valid(k, pfn):
+            return False
+        if not pfn_section_valid(k, pfn):
+            return False
     if not section.zone_device or k.config.profile.device_sections == "untold":
         return True
     pgmap = get_dev_pagemap(k, pfn)
@@ -285,10 +303,9 @@ def section_activate(
     per = k.config.pages_per_section
     if _needs_usage(k, pfn) and k.hw.may_fail(here()):
         raise KernelError(ENOMEM, "no memory for mem_section_usage", place=here())
-    k.hw.writes(usage_field(pfn // per))
-    usages = k.statics(SectionUsages).by_section
-    for nr in [nr for nr, usage in usages.items() if usage.freed_by and pfn // per <= nr < -(-(pfn + nr_pages) // per)]:
-        usages[nr] = SlabObject(usage_field(nr))
+    if _needs_usage(k, pfn):
+        k.hw.writes(usage_field(pfn // per))
+    k.hw.writes(subsection_map_field(pfn // per))
     k.subsection_map.add(pfn, pfn + nr_pages)
     if nr_pages < per and early_section(k, pfn):
         return
@@ -356,25 +373,42 @@ def section_deactivate(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | 
         return
     early = early_section(k, pfn)
     first, last = pfn // per, -(-(pfn + nr_pages) // per)
-    k.hw.writes(usage_field(first))
+    watched = _watched_usages(k, first, last)
+    k.hw.writes(subsection_map_field(first))
     k.subsection_map.remove(pfn, pfn + nr_pages)
     empty = not k.subsection_map.covered(first * per, last * per)
-    usages = k.statics(SectionUsages).by_section
     boots = not early and k.boot_memory.covered(first * per, last * per)
     if empty and boots and k.config.profile.early_usage == "by-section":
         raise KernelBug("a usage map is freed that boot allocated, not the slab", place="mm/slub.c:kfree")
-    freed = [usages[nr] for nr in range(first, last) if nr in usages] if empty and usages else []
-    if k.config.profile.section_usage == "freed-at-once":
-        for usage in freed:
+    freed = k.config.profile.section_usage if empty else ""
+    if freed == "freed-at-once":
+        for nr, usage in watched:
             kfree(k.hw, usage, here())
+            _forget_usage(k, nr)
     if empty:
         k.hw.writes(section_field(first))
         k.mem_section.clear(first, last)
-    if k.config.profile.section_usage == "freed-after-grace-period":
-        for usage in freed:
+    if freed == "freed-after-grace-period":
+        for nr, usage in watched:
             kfree_rcu(k.hw, usage, here())
+            _forget_usage(k, nr)
     boot_memmap = early and empty
     if not early or empty or k.config.profile.early_memmap == "by-part":
         pages = Span(first * per, last * per) if boot_memmap else Span(pfn, pfn + nr_pages)
         addresses = k.layout.memmap(*pages)
         k.port.vmemmap_free(k, addresses.start, addresses.end, None if boot_memmap else altmap)
+
+
+def _watched_usages(k: Kernel, first: int, last: int) -> list[tuple[int, SlabObject]]:
+    """The usage maps that go when these sections are empty, by section: those of the slab, where somebody looks."""
+    if k.hw.stepper is None:
+        return []
+    per = k.config.pages_per_section
+    slabs = [nr for nr in range(first, last) if not k.boot_memory.covered(nr * per, nr * per + per)]
+    return [(nr, usage) for nr in slabs if (usage := usage_of(k, nr)) is not None]
+
+
+def _forget_usage(k: Kernel, section_nr: int) -> None:
+    """``ms->usage = NULL``."""
+    k.hw.writes(usage_field(section_nr))
+    del k.statics(SectionUsages).by_section[section_nr]
