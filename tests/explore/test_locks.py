@@ -91,11 +91,13 @@ def test_a_grace_period_waits_for_those_who_saw_the_old_and_for_nobody_else(k: K
     assert every.deadlocks == 0
 
 
-def test_waiting_for_a_grace_period_within_a_reader_is_a_deadlock(k: Kernel) -> None:
+def test_waiting_for_a_grace_period_within_a_reader_is_sleeping_where_nobody_may(k: Kernel) -> None:
+    """The kernel tells of that before the wait that never ends."""
     def actor(k: Kernel) -> None:
         with rcu_read_lock(k.hw):
             synchronize_rcu(k.hw)
 
     failure = decide(KernelProgram(k, (actor,), ("one",)).run()).failure
     assert failure is not None
-    assert failure.reason == "deadlock: one at wait for a grace period"
+    said = "sleeping function called from invalid context: wait for a grace period under rcu_read_lock()"
+    assert failure.reason == f"atomic-sleep: {said}"

@@ -6,12 +6,18 @@ from copy import deepcopy
 
 import pytest
 
-from kernels import kernel
+from kernels import PLUG_AT, kernel, plug
 from memhp.check import check_all
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.shortest import decide
+from memhp.hw.locks import LockKind
 from memhp.hw.machine import Machine
+from memhp.linux.arch.registry import Arch
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.formats import FORMATS
+from memhp.linux.kernel.rcu import rcu_read_lock, synchronize_rcu
+from memhp.linux.mm.memory_hotplug_add import MHP_NONE, add_memory
+from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory
 from memhp.linux.state import Kernel
 
 
@@ -91,3 +97,63 @@ def test_a_circle_breaks_the_law_of_locks() -> None:
     nest(k.hw, ["a", "b"])
     nest(k.hw, ["b", "a"])
     assert [breach.law for breach in check_all(k)] == ["locks"]
+
+
+@pytest.mark.parametrize("name", ["zone0/DMA32.lock", "resource_lock", "init_mm.page_table_lock"])
+@pytest.mark.parametrize("write", [True, False])
+def test_nobody_sleeps_under_a_lock_that_spins_shared_or_not(name: str, write: bool) -> None:
+    """zone->lock is a spinlock_t, resource_lock an rwlock_t; device_hotplug_lock is a mutex, mem_hotplug_lock a
+    percpu rwsem: mmzone.h, kernel/resource.c, drivers/base/core.c, mm/memory_hotplug.c."""
+    k = kernel("riscv64")
+    with k.hw.locked(name, write=write):
+        assert k.hw.trylock("device_hotplug_lock")
+        k.hw.unlock("device_hotplug_lock")
+        assert k.hw.violations == []
+        with k.hw.locked("mem_hotplug_lock", write=False):
+            pass
+        synchronize_rcu(k.hw)
+    assert [(one.law, one.text.rpartition(": ")[2]) for one in k.hw.violations] == [
+        ("atomic-sleep", f"mem_hotplug_lock is taken under {name}"),
+        ("atomic-sleep", f"wait for a grace period under {name}"),
+    ]
+    assert {breach.law for breach in check_all(k)} == {"locks"}
+
+
+def test_nobody_sleeps_in_a_reader_of_rcu_but_a_lock_that_spins_may_be_taken() -> None:
+    k = kernel("riscv64")
+    with rcu_read_lock(k.hw):
+        nest(k.hw, ["resource_lock"])
+        assert k.hw.violations == []
+        nest(k.hw, ["mf_mutex"])
+    assert [one.text.rpartition(": ")[2] for one in k.hw.violations] == ["mf_mutex is taken under rcu_read_lock()"]
+
+
+def test_once_it_is_let_go_of_a_cpu_may_sleep_and_others_may_all_along() -> None:
+    k = kernel("riscv64")
+    nest(k.hw, ["resource_lock"])
+    k.hw.lock("init_mm.page_table_lock")
+    k.hw.cpu = 1
+    nest(k.hw, ["mf_mutex"])
+    k.hw.cpu = 0
+    k.hw.unlock("init_mm.page_table_lock")
+    nest(k.hw, ["mf_mutex", "mem_hotplug_lock", "resource_lock"])
+    assert k.hw.violations == []
+
+
+def test_of_a_lock_that_is_no_kernels_nothing_is_known(hw: Machine) -> None:
+    k = kernel("riscv64")
+    for machine in (hw, k.hw):
+        nest(machine, ["resource_lock", "mine"])
+        assert machine.violations == []
+
+
+@pytest.mark.parametrize("arch", ["riscv64", "arm64", "x86_64"])
+def test_of_every_lock_that_memory_takes_as_it_comes_and_goes_the_kind_is_known(arch: Arch) -> None:
+    k = kernel(arch)
+    plug(k, k.memory_block_size)
+    add_memory(k, 0, PLUG_AT, k.memory_block_size, MHP_NONE)
+    state_store(k, k.block_id(PLUG_AT >> k.config.page_shift), "online_movable")
+    offline_and_remove_memory(k, PLUG_AT, k.memory_block_size)
+    assert len(k.hw.locks) > 5
+    assert [name for name, lock in k.hw.locks.items() if lock.kind is LockKind.UNKNOWN] == []
+    assert k.hw.violations == []

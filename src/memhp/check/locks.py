@@ -1,4 +1,4 @@
-"""Locks: a step ends with none of them held, and they are always taken in the same order."""
+"""Locks: a step ends with none of them held, they are taken in the same order, and nobody sleeps who must not."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
@@ -22,4 +22,9 @@ def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
             yield Breach(NAME, f"{name} is still held for reading{often} by CPU {cpu}")
 
 
-LAW = Law(NAME, "A step ends with no lock held; no locks are taken in a circle", find, doors=("lock-order",))
+LAW = Law(
+    NAME,
+    "A step ends with no lock held; no locks are taken in a circle; nobody sleeps under a lock that spins",
+    find,
+    doors=("lock-order", "atomic-sleep"),
+)

@@ -2,12 +2,40 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from memhp.errors import KernelBug
 from memhp.hw.ledger import Violation
 from memhp.hw.stepper import Access, Stepper
+
+
+class LockKind(StrEnum):
+    """What a lock is, by its C type; :attr:`UNKNOWN` says nothing of whether a CPU may sleep."""
+
+    SPIN = "spinlock_t"
+    RWLOCK = "rwlock_t"
+    SEQ = "seqlock_t"
+    MUTEX = "struct mutex"
+    RWSEM = "struct rw_semaphore"
+    PERCPU_RWSEM = "struct percpu_rw_semaphore"
+    UNKNOWN = ""
+
+    @property
+    def spins(self) -> bool:
+        """Whether who waits for it spins, and nobody may sleep who holds it."""
+        return self in {LockKind.SPIN, LockKind.RWLOCK, LockKind.SEQ}
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether who waits for it sleeps."""
+        return self in {LockKind.MUTEX, LockKind.RWSEM, LockKind.PERCPU_RWSEM}
+
+
+def of_no_kind(name: str) -> LockKind:
+    """Nothing is known of a lock."""
+    return LockKind.UNKNOWN
 
 
 @dataclass
@@ -23,6 +51,7 @@ class Lock:
     readers: Counter[int] = field(default_factory=Counter)
     queue: set[int] = field(default_factory=set)
     """Writers that wait for readers to let go."""
+    kind: LockKind = LockKind.UNKNOWN
 
     def can_take(self, cpu: int, *, write: bool) -> bool:
         """Whether `cpu` would get the lock now."""
@@ -57,7 +86,7 @@ class Lock:
 
     def copy(self) -> "Lock":
         """The lock as it is now."""
-        return Lock(self.name, self.writer, self.readers.copy(), self.queue.copy())
+        return Lock(self.name, self.writer, self.readers.copy(), self.queue.copy(), self.kind)
 
     def held_by(self, cpu: int, *, write: bool = False) -> bool:
         """Whether `cpu` holds the lock (alone, when `write` is asked for)."""
@@ -137,6 +166,10 @@ class LockDoors:
         self.lock_order = LockOrder()
         self._sections: dict[str, dict[int, list[int]]] = {}
         self._entered = 0
+        self.kind_of: Callable[[str], LockKind] = of_no_kind
+        """The kind of a lock by name."""
+        self._spinning: defaultdict[int, list[str]] = defaultdict(list)
+        """By CPU: the locks that spin and that it holds."""
 
     def lock(self, name: str, *, write: bool = True, ordered: bool = True) -> None:
         """Take a lock, alone or shared. Taking one that can never be had is a deadlock: KernelBug.
@@ -144,6 +177,8 @@ class LockDoors:
         `ordered` is False for a lock that has no place in the order of locks: ``lockdep_set_novalidate_class()``.
         """
         lock = self._lock(name)
+        if lock.kind.sleeps:
+            self.might_sleep(f"{name} is taken")
         if self.stepper is not None:
             self.stepper.step(Access("lock", name, 0, int(write)))
             if write and lock.readers:
@@ -156,6 +191,8 @@ class LockDoors:
         if not lock.can_take(self.cpu, write=write):
             raise KernelBug(f"deadlock: CPU {self.cpu} waits for {name}, which is never let go", place="hw")
         lock.take(self.cpu, write=write)
+        if lock.kind.spins:
+            self._spinning[self.cpu].append(name)
         if ordered:
             self.lock_order.has(self.cpu, name)
 
@@ -167,6 +204,8 @@ class LockDoors:
         if not lock.can_take(self.cpu, write=write):
             return False
         lock.take(self.cpu, write=write)
+        if lock.kind.spins:
+            self._spinning[self.cpu].append(name)
         self.lock_order.has(self.cpu, name)
         return True
 
@@ -177,7 +216,20 @@ class LockDoors:
         lock = self.locks.get(name)
         if lock is None or not lock.drop(self.cpu, write=write):
             raise KernelBug(f"CPU {self.cpu} lets go of {name}, which it does not hold", place="hw")
+        if lock.kind.spins:
+            self._spinning[self.cpu].remove(name)
         self.lock_order.lets_go(self.cpu, name)
+
+    def might_sleep(self, what: str) -> None:
+        """The running CPU is about to do what may sleep: that breaks ``atomic-sleep`` where it must not.
+
+        It must not under a lock that spins, nor in a read-side section: ``kernel/sched/core.c:__might_resched()``.
+        """
+        inside = [f"{section}_read_lock()" for section, by_cpu in self._sections.items() if by_cpu.get(self.cpu)]
+        under = [*self._spinning[self.cpu], *inside]
+        if under:
+            text = f"sleeping function called from invalid context: {what} under {', '.join(under)}"
+            self.violations.append(Violation("atomic-sleep", text, ""))
 
     def enter(self, section: str) -> None:
         """The running CPU enters a read-side section, which :meth:`readers_of` tells from then on."""
@@ -213,7 +265,7 @@ class LockDoors:
     def _lock(self, name: str) -> Lock:
         lock = self.locks.get(name)
         if lock is None:
-            lock = self.locks[name] = Lock(name)
+            lock = self.locks[name] = Lock(name, kind=self.kind_of(name))
         return lock
 
 

@@ -366,6 +366,7 @@ class Machine(LockDoors, FrameDoors, Clock):
 
         `on` is the field that `ready` looks at, as whoever changes it names it at :meth:`atomic` or :meth:`writes`.
         """
+        self.might_sleep(f"wait for {why}")
         if self.stepper is not None:
             self.stepper.wait(ready, why, on)
         while not ready() and self._timers:

@@ -26,6 +26,7 @@ from memhp.linux.kernel.resource import (
     iter_resources,
 )
 from memhp.linux.layout import layout
+from memhp.linux.lock_kinds import lock_kind
 from memhp.linux.mm.boot_memory import keep_boot_memory_online
 from memhp.linux.mm.memblock import MEMBLOCK_NOMAP, MEMBLOCK_NONE, Memblock
 from memhp.linux.mm.memory_hotplug_memmap import set_memmap_mode
@@ -158,6 +159,7 @@ def start_kernel(spec: MachineSpec) -> Kernel:
     config = spec.config
     whole = Span(min(ram.start for ram in spec.ram), max(ram.span.end for ram in spec.ram))
     hw = Machine(config.format, nr_cpus=config.nr_cpus)
+    hw.kind_of = lock_kind
     k = Kernel(
         hw=hw,
         config=config,

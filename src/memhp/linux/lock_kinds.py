@@ -1,0 +1,39 @@
+"""What each of the kernel's locks is, as it is defined in the file that has it."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from memhp.hw.locks import LockKind
+
+LOCK_KINDS: Mapping[str, LockKind] = MappingProxyType({
+    "lock": LockKind.SPIN,  # struct zone; mm/page_alloc.c:setup_per_zone_wmarks
+    "page_table_lock": LockKind.SPIN,  # struct mm_struct
+    "pgd_lock": LockKind.SPIN,  # arch/x86/mm/fault.c
+    "cpa_lock": LockKind.SPIN,  # arch/x86/mm/pat/set_memory.c
+    "swapper_pgdir_lock": LockKind.SPIN,  # arch/arm64/mm/mmu.c
+    "free_vmap_area_lock": LockKind.SPIN,  # mm/vmalloc.c
+    "removal_lock": LockKind.SPIN,  # struct virtio_mem
+    "resource_lock": LockKind.RWLOCK,  # kernel/resource.c
+    "fixmap_lock": LockKind.MUTEX,  # arch/arm64/mm/mmu.c
+    "pgtable_split_lock": LockKind.MUTEX,  # arch/arm64/mm/mmu.c
+    "online_page_callback_lock": LockKind.MUTEX,  # mm/memory_hotplug.c
+    "mf_mutex": LockKind.MUTEX,  # mm/memory-failure.c
+    "device_lock": LockKind.MUTEX,  # struct device
+    "device_hotplug_lock": LockKind.MUTEX,  # drivers/base/core.c
+    "dpm_list_mtx": LockKind.MUTEX,  # drivers/base/power/main.c
+    "acpi_scan_lock": LockKind.MUTEX,  # drivers/acpi/scan.c
+    "hotplug_mutex": LockKind.MUTEX,  # struct virtio_mem
+    "virtio_mem_mutex": LockKind.MUTEX,  # drivers/virtio/virtio_mem.c
+    "mmap_lock": LockKind.RWSEM,  # struct mm_struct
+    "invalidate_lock": LockKind.RWSEM,  # struct address_space
+    "rwsem": LockKind.RWSEM,  # struct blocking_notifier_head
+    "mem_hotplug_lock": LockKind.PERCPU_RWSEM,  # mm/memory_hotplug.c
+    "cpu_hotplug_lock": LockKind.PERCPU_RWSEM,  # kernel/cpu.c
+})  # fmt: skip
+"""By the last part of the name under which a lock is taken: ``zone0/Normal.lock`` is a ``lock``."""
+
+
+def lock_kind(name: str) -> LockKind:
+    """The kind of a lock, by the name under which it is taken; of one that is no kernel's nothing is known."""
+    return LOCK_KINDS.get(name.rpartition(".")[2], LockKind.UNKNOWN)
