@@ -122,6 +122,8 @@ class Device:
 NO_MEMORY = Device(plugged=0, wanted=0)
 ASKS_UNDER_MUTEX = {"virtio_mem_zone_lock": "hotplug-mutex"}
 """As docs/findings.md would have it: no release takes the mutex there."""
+COUNTS_UNDER_MUTEX = {"virtio_mem_count_lock": "hotplug-mutex"}
+"""Likewise."""
 MANY = 512
 """Blocks of 64 sub-blocks: their states fill a page."""
 BIG = Device(wanted=0, online=True, big_blocks=True, generic=ASKS_UNDER_MUTEX, options=LEAVES)
@@ -141,7 +143,10 @@ PAIRS = (
     ("work", "offline", BIG),
     ("work-failing", "offline", BIG),
     ("work", "offline", Device(wanted=0, online=True, stuck=True)),
-    ("work", "offline", Device(MANY, MANY + 1, online=True, configuration=RISCV, options={})),
+    (
+        *("work", "offline"),
+        Device(MANY, MANY + 1, online=True, configuration=RISCV, generic=COUNTS_UNDER_MUTEX, options={}),
+    ),
 )
 
 

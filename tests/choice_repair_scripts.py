@@ -62,6 +62,11 @@ def big_blocks(k: Kernel) -> None:
         resize(k, vm, size * k.memory_block_size)
 
 
+def sub_blocks(k: Kernel) -> None:
+    """A virtio-mem device gets a memory block, in sub-blocks."""
+    resize(k, attach(k), k.memory_block_size)
+
+
 def block_of_a_run(k: Kernel) -> None:
     """The last memory block of a run of leaves is asked to go offline."""
     plug(k, GiB)
@@ -100,7 +105,7 @@ def asked_without_usage(k: Kernel) -> bool:
 REPAIR_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
     each.__name__: each
     for each in (
-        no_section, split_refused, node_refused, last_memory_refused, big_blocks, block_of_a_run, far_block,
-        asked_while_removed, asked_without_usage,
+        no_section, split_refused, node_refused, last_memory_refused, big_blocks, sub_blocks, block_of_a_run,
+        far_block, asked_while_removed, asked_without_usage,
     )
 }  # fmt: skip

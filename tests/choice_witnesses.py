@@ -192,6 +192,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "kasan_table_freed": (riscv("life", config={**SELF_HOSTED, "kasan": True}),),
     "cancel_heard": (x86("node_refused", "7.2"), x86("last_memory_refused", "7.2")),
     "virtio_mem_zone_lock": (x86("big_blocks", stepped=True),),
+    "virtio_mem_count_lock": (x86("sub_blocks", stepped=True),),
     "vmap_huge_lock": (x86("huge_over_small", stepped=True),),
     "ptdump_mmap_lock": (x86("dump", stepped=True),),
     "memmap_counters": (x86("boot"),),

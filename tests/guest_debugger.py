@@ -20,6 +20,8 @@ FLAGS = slice(8 * len(REGISTERS), 8 * len(REGISTERS) + 4)
 ARGUMENTS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
 ANSWER = 60.0
 """Seconds for the stub to answer while the guest stands still."""
+PART = 512
+"""Bytes that are asked for at once."""
 SCRATCH = 256
 """Bytes below a task's stack pointer that are left alone: it may have stopped anywhere."""
 
@@ -113,6 +115,11 @@ class Debugger:
     def word(self, address: int) -> int:
         """Eight bytes at a virtual address."""
         return int(struct.unpack("<Q", bytes.fromhex(self._ask(f"m{address:x},8")))[0])
+
+    def text(self, function: Function) -> bytes:
+        """The instructions of a function."""
+        parts = (self._ask(f"m{at:x},{min(PART, function.end - at):x}") for at in range(*function, PART))
+        return bytes.fromhex("".join(parts))
 
     def _break(self, address: int, *, there: bool) -> None:
         if there != (address in self._breaks):

@@ -306,6 +306,14 @@ def test_a_block_goes_offline_while_virtio_mem_asks_for_the_zone_of_its_page_as_
     assert "memory35" not in after and after.count("Offlined Pages 32768") == 2
 
 
+def test_a_memory_block_is_lost_count_of_and_goes_online_as_f_28_tells() -> None:
+    before, after = held("block-count-held")
+    assert before.index("is about to add memory33") < before.index("one block was OFFLINE, 0 are to be written")
+    assert "memory32/state:online\n" in after and "memory33/state:offline\n" in after
+    assert "kernel BUG at drivers/virtio/virtio_mem.c:449" in after.partition("echo online_movable")[2]
+    assert "virtio_mem_memory_notifier_cb" in after
+
+
 def test_a_memory_error_is_counted_in_freed_memory_as_f_11_tells() -> None:
     before, after = held("poison-counter-held")
     assert "device_del: ok" in before and "the block is found, get_device(" in before

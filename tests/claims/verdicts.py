@@ -141,4 +141,5 @@ VERDICTS = {
     "f-25": alike("reproduced", "acpi_memory_enable_device() returns ENODEV and leaves the memory in", "linux-7.2"),
     "f-26": alike("reproduced", "Only the highest zone is deferred: both zones end with the node", "linux-7.2"),
     "f-27": alike("reproduced", "pfn_to_online_page() calls pfn_section_valid() without RCU", "linux-7.2"),
+    "f-28": alike("reproduced", "virtio_mem_sbm_plug_request() drops the mutex before it adds blocks", "linux-7.2"),
 }  # fmt: skip

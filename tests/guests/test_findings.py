@@ -13,12 +13,12 @@ from memhp.scenario import schema
 from memhp.scenario.load import load
 from memhp.target.guest.cache import user_cache
 from memhp.target.guest.flavours import wanted
-from memhp.target.guest.guest import running
+from memhp.target.guest.guest import Guest, running
 from memhp.target.guest.kernel import Kernel, fetched, find
-from memhp.target.guest.plugged import SYS
-from memhp.target.guest.qemu import GuestSpec, find_qemu
+from memhp.target.guest.plugged import SYS, GuestMachine
+from memhp.target.guest.qemu import GuestSpec, VirtioMemDevice, find_qemu
 from memhp.target.guest.target import GuestTarget, spec_for
-from memhp.units import GiB, KiB
+from memhp.units import GiB, KiB, MiB
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CORTEX_X4 = "max,pauth-impdef=on,midr=0x410fd823"
@@ -26,6 +26,10 @@ SLEEP = 6000
 """Milliseconds."""
 NOTHING = 84 * GiB
 """An address within the window of the PCI bus, where no device is."""
+OFFLINE = 2
+"""``VIRTIO_MEM_SBM_MB_OFFLINE``."""
+ONE_LESS = re.compile(rb"\x48\x83\xe8\x01(?P<store>\x49\x89\x84\xd0....)", re.DOTALL)
+"""``sub $1,%rax``, ``mov %rax,N(%r8,%rdx,8)``: a count of blocks by state, in the release that this was written for."""
 WORDS = "what-one-task-says"
 """As long as nothing else that is written."""
 
@@ -102,6 +106,58 @@ def test_of_a_gigabyte_one_page_is_flushed_before_its_tables_are_free_f_17(tmp_p
 
 
 @pytest.mark.xdist_group("guest-arm64")
+@pytest.mark.xdist_group("guest-x86_64")
+def test_a_block_is_counted_while_another_is_so_that_one_is_lost_f_28(tmp_path: Path) -> None:
+    """The work sleeps before it adds a second block; the notifier of the first sleeps between reading a count and
+    writing one less; meanwhile the work writes one more. The second block is the last one that is offline.
+    """
+    stub = tmp_path / "gdb"
+    devices = (VirtioMemDevice("vm0", GiB, 2 * MiB),)
+    spec = GuestSpec(kernel("cloud-amd64"), extra=extra(stub), dimms=True, virtio_mem=devices)
+    with running(user_cache(), find_qemu(user_cache(), "x86_64"), spec) as guest:
+        guest.load("virtio_mem")
+        machine = GuestMachine(guest)
+        guest.agent.write(f"{SYS}/auto_online_blocks", "offline")
+        guest.agent.run("dmesg -n 8")
+        ask(guest, 128 * MiB)
+        assert machine.until(lambda: "offline" in machine.states().values())
+        (first,) = (block for block, state in machine.states().items() if state == "offline")
+        text = functions(guest.agent.run("cat /proc/kallsyms").text)
+        debugger, adds = Debugger(stub), threading.Event()
+        notifier = text["virtio_mem_memory_notifier_cb"]
+        less = re.search(ONE_LESS, debugger.text(notifier))
+        assert less is not None
+
+        def hold() -> None:
+            debugger.until(text["virtio_mem_sbm_plug_and_add_mb"].start)
+            work = debugger.begin(text["msleep"], SLEEP)
+            adds.set()
+            debugger.until(notifier.start + less.start("store"), lambda now: now["rdx"] == OFFLINE)
+            user = debugger.begin(text["msleep"], 3 * SLEEP)
+            debugger.end(work)
+            debugger.end(user)
+            debugger.go()
+
+        thread = threading.Thread(target=hold, daemon=True)
+        thread.start()
+        ask(guest, 256 * MiB)
+        assert adds.wait(60)
+        guest.agent.run(f"echo online_movable > {SYS}/memory{first}/state &")
+        thread.join(120)
+        assert machine.until(lambda: machine.states().get(first + 1) == "offline")
+        assert machine.states()[first] == "online"
+        guest.agent.run(f"echo online_movable > {SYS}/memory{first + 1}/state &")
+        machine.until(lambda: "end trace" in guest.console())
+        log = guest.console()
+    assert "kernel BUG at drivers/virtio/virtio_mem.c:" in log
+    assert re.search(r"RIP: \w+:virtio_mem_memory_notifier_cb", log)
+
+
+def ask(guest: Guest, size: int) -> None:
+    """The host requests a size of the virtio-mem device."""
+    guest.monitor.execute("qom-set", path="/machine/peripheral/vm0", property="requested-size", value=size)
+
+
 def test_the_model_shows_what_a_kernel_shows_on_a_cpu_with_bbml2_f_15() -> None:
     scenario = load(EXAMPLES / "arm64-bbml2-stays.toml")
     spec = spec_for(GuestSpec(kernel("cloud-arm64"), cpu=CORTEX_X4), scenario)

@@ -89,6 +89,7 @@ WITNESSES: dict[str, Called | Rehearsed | Raced] = {
     "f-25": _rehearsed("f-25"),
     "f-26": _rehearsed("f-26"),
     "f-27": _raced("f-27", PFN_VALID, "online-page-unlocked", "x86_64-4K-48-linux-7.2"),
+    "f-28": _raced("f-28", UNPLUG, "sub-block-grow-online-ACK", "arm64-64K-42-linux-7.2"),
 }
 """What is broken, and the same repaired."""
 
@@ -386,5 +387,20 @@ CLAIMS = (
         "memory.",
         "memhp explore pfn-valid-vs-remove --variant online-page-unlocked",
         sources("mm/memory_hotplug.c:pfn_to_online_page", "include/linux/mmzone.h:pfn_section_valid"), "linux-7.2",
+    ),
+    _finding(
+        "f-28", "virtio-mem counts blocks that it adds without the mutex over the counters",
+        f"{READ}, {SEEN}",
+        "Take the hotplug mutex around the change of state in virtio_mem_sbm_plug_and_add_mb(): once for each block "
+        "that is added, and it may have to wait until another block is online or offline.",
+        "memhp explore online-vs-unplug --variant sub-block-grow-online-ACK",
+        (
+            *guests("x86_64-7.2.13+deb14-cloud-amd64-block-count-held"),
+            *sources(
+                "drivers/virtio/virtio_mem.c:virtio_mem_sbm_plug_and_add_mb",
+                "drivers/virtio/virtio_mem.c:virtio_mem_sbm_set_mb_state",
+            ),
+        ),
+        "linux-7.2",
     ),
 )  # fmt: skip

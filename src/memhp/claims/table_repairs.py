@@ -29,6 +29,11 @@ SHRINKS = (
     {"do": "online", "zone": "movable"},
     {"do": "resize", "to": "1G"},
 )
+GROWS = (
+    {"do": "virtio-mem", "size": "2G", "requested": "256M"},
+    {"do": "online", "zone": "movable"},
+    {"do": "resize", "to": "1G"},
+)
 BINDS_AND_UNBINDS = ({"do": "dax", "at": "8G", "size": "1G", "mode": "devdax"}, {"do": "dax", "mode": "none"})
 POISONS = ({"do": "plug", "size": "256M", "at": "4G", "online": "movable"}, {"do": "poison", "at": "4G"})
 BOOT_BLOCK = ({"do": "offline", "blocks": [20]}, {"do": "online", "blocks": [20]})
@@ -112,5 +117,6 @@ REPAIRS: Mapping[str, Repair] = MappingProxyType({
     "f-25": _repair(X86, NOT_BOUND, ALONE, unbound_memory="taken-out"),
     "f-26": _repair(MIRRORED, MUCH_FOR_THE_KERNEL, BOOTS, deferred_pages="at-boot"),
     "f-27": _repair(X86, ONLINE_AND_REMOVE, online_page_usage="rcu"),
+    "f-28": _repair(X86, GROWS, virtio_mem_count_lock="hotplug-mutex"),
 })  # fmt: skip
 """By finding."""

@@ -20,6 +20,7 @@ CancelHeard = Literal["by-all", "by-those-asked"]
 KasanTable = Literal["unflushed", "after-flush"]
 RamReleased = Literal["as-one", "each-resource"]
 UnboundMemory = Literal["stays", "taken-out"]
+AddedBlockCount = Literal["unlocked", "hotplug-mutex"]
 BigBlockZone = Literal["unlocked", "hotplug-mutex"]
 OnlinePageUsage = Literal["unlocked", "rcu"]
 
@@ -80,5 +81,10 @@ class RepairChoices(Choices):
     online_page_usage: OnlinePageUsage = choice(
         "What ``pfn_to_online_page()`` holds from where it asks whether the section is online until it has looked at "
         "its usage map.",
+        first("unlocked"),
+    )
+    virtio_mem_count_lock: AddedBlockCount = choice(
+        "What the virtio-mem driver holds while it changes the state of a memory block that it is about to add, and "
+        "counters (``virtio_mem_sbm_plug_and_add_mb()``).",
         first("unlocked"),
     )

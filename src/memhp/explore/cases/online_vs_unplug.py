@@ -36,6 +36,8 @@ from memhp.linux.state import Kernel
 from memhp.units import GiB, KiB
 
 DEVICE_AT = 8 * GiB
+BLOCKS = 2
+"""Memory blocks of the device that any meeting adds."""
 LONG = 4000 * 1_000_000_000
 """Nanoseconds in which the retry timer expires again and again."""
 ANSWERS = (ResponseType.ACK, ResponseType.NACK, ResponseType.BUSY, ResponseType.ERROR)
@@ -76,9 +78,15 @@ MEETINGS = {
         "a second block is added while user space sets the first one offline",
         *(("offline",), True, 2, 4, RequestType.PLUG),
     ),
+    "grow-online": Meeting(
+        "a second block is added while user space sets the first one online",
+        *(("online_movable",), False, 2, 4, RequestType.PLUG),
+    ),
 }
-BY_HALVES = frozenset({"fill-offline", "fill-online"})
-"""What only sub-block mode does."""
+SMALL_ONLY = frozenset({"fill-offline", "fill-online", "grow-online"})
+"""What concerns sub-block mode alone: halves of blocks, and counters that notifiers change."""
+COUNTED = frozenset({"grow", "grow-online"})
+"""Both change counters of blocks, in sub-block mode, and the work does so without the mutex."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,8 @@ SMALL_PAGES = tuple(
 LARGE_PAGES = tuple(configurations(release, "arm64", page_size=64 * KiB)[0] for release in MAINLINE)
 FINDING = "virtio-mem asks for the zone of a page that may be going offline"
 """The heading in docs/findings.md."""
+COUNTERS = "virtio-mem counts blocks that it adds without the mutex over the counters"
+"""Another one."""
 NOT_WITH_SMALL_PAGES = "shrink-online"
 """Both take the zone's lock for each pageblock."""
 
@@ -111,12 +121,12 @@ MODES = {
         SMALL_PAGES,
         tuple(name for name in MEETINGS if name != NOT_WITH_SMALL_PAGES),
     ),
-    "big-block": Mode("big blocks", True, LARGE_PAGES, tuple(name for name in MEETINGS if name not in BY_HALVES)),
+    "big-block": Mode("big blocks", True, LARGE_PAGES, tuple(name for name in MEETINGS if name not in SMALL_ONLY)),
     "big-block-4K": Mode(
         "big blocks, many pageblocks",
         True,
         SMALL_PAGES,
-        tuple(name for name in MEETINGS if name not in {*BY_HALVES, NOT_WITH_SMALL_PAGES}),
+        tuple(name for name in MEETINGS if name not in {*SMALL_ONLY, NOT_WITH_SMALL_PAGES}),
     ),
 }
 
@@ -136,14 +146,14 @@ def attach(k: Kernel, *, big_blocks: bool) -> VirtioMem:
     return virtio_mem_probe(k, device, "virtio1", Params(force_bbm=big_blocks))
 
 
-def user(*texts: str) -> Callable[[Kernel], Hashable]:
-    """User space writes one state after the other, whatever becomes of them."""
+def user(*texts: str, block: int = 0) -> Callable[[Kernel], Hashable]:
+    """User space writes one state after the other to one of the device's blocks, whatever becomes of them."""
 
     def actor(k: Kernel) -> Hashable:
         said = []
         for text in texts:
             try:
-                state_store(k, DEVICE_AT // k.memory_block_size, text)
+                state_store(k, DEVICE_AT // k.memory_block_size + block, text)
             except KernelError as error:
                 said.append(error.name)
             else:
@@ -160,7 +170,10 @@ def work(k: Kernel) -> Hashable:
 
 
 class NothingIsLost:
-    """Driver and device agree, the laws hold, and the device gets its size in the end, unless it broke the driver."""
+    """Driver and device agree, the laws hold, and the device gets its size in the end, unless it broke the driver.
+
+    User space sets then online what is left offline.
+    """
 
     def __init__(self, k: Kernel) -> None:
         self._laws = LawsHoldSince(k)
@@ -179,6 +192,8 @@ class NothingIsLost:
         vm = the_device(k)
         try:
             k.hw.advance(LONG)
+            for number in range(BLOCKS):
+                user("online_movable", block=number)(k)
         except KernelBug as error:
             return f"BUG: {error.reason}"
         if not vm.broken and vm.plugged_size != vm.device.requested_size:
@@ -210,22 +225,31 @@ COMBINATIONS = {
     f"{place}-{name}-{answer.name}": (mode, MEETINGS[name], None if answer is ResponseType.ACK else answer)
     for place, mode in MODES.items()
     for name, answer in product(mode.meetings, ANSWERS)
+    if name != "grow-online" or answer is ResponseType.ACK
 }
+"""The mode, the meeting and the device's first answer of each variant."""
+MUTEX = "-locked"
+COMBINATIONS |= {f"sub-block-{name}-ACK{MUTEX}": COMBINATIONS[f"sub-block-{name}-ACK"] for name in sorted(COUNTED)}
+
+
+def _variant(name: str, mode: Mode, meeting: Meeting, answer: ResponseType | None) -> Variant:
+    about = f"{mode.text}: {meeting.about}; the device first says {'ACK' if answer is None else answer.name}"
+    options = {"rodata_full": False, **mode.options}
+    if name.endswith(MUTEX):
+        lock = {"virtio_mem_count_lock": "hotplug-mutex"}
+        about = f"{about}; the work counts under the mutex"
+        return Variant(name, about, "repaired", mode.configurations, generic=lock, options=options)
+    counted = not mode.big_blocks and meeting in [MEETINGS[each] for each in COUNTED]
+    if counted and answer in (None, ResponseType.NACK):  # what is denied is tried again at once
+        return Variant(name, about, "broken", mode.configurations, options=options, finding=COUNTERS)
+    finding = FINDING if name.startswith("big-block-shrink-online") else ""
+    return Variant(name, about, "repaired", mode.configurations, options=options, finding=finding)
+
 
 CASE = Case(
     name="online-vs-unplug",
     actors="user space sets a memory block online or offline; the work of the virtio-mem driver; the device answers",
     build=build,
     geometry="sub-blocks are half a memory block",
-    variants=tuple(
-        Variant(
-            name,
-            f"{mode.text}: {meeting.about}; the device first says {'ACK' if answer is None else answer.name}",
-            "repaired",
-            mode.configurations,
-            finding=FINDING if name.startswith("big-block-shrink-online") else "",
-            options={"rodata_full": False, **mode.options},
-        )
-        for name, (mode, meeting, answer) in COMBINATIONS.items()
-    ),
+    variants=tuple(_variant(name, *combination) for name, combination in COMBINATIONS.items()),
 )

@@ -100,7 +100,7 @@ def virtio_mem_sbm_plug_and_add_mb(k: Kernel, vm: VirtioMem, mb_id: int, nb_sb: 
     count = min(nb_sb, sbm.sbs_per_mb)
     first = sbm.sub_blocks(mb_id).start
     virtio_mem_sbm_plug_sb(k, vm, Span(first, first + count))
-    set_block_state(k, vm, mb_id, MbState.OFFLINE if count == sbm.sbs_per_mb else MbState.OFFLINE_PARTIAL)
+    _set_state(k, vm, mb_id, MbState.OFFLINE if count == sbm.sbs_per_mb else MbState.OFFLINE_PARTIAL)
     try:
         virtio_mem_add_memory(k, vm, mb_id * k.memory_block_size, k.memory_block_size)
     except KernelError:
@@ -109,9 +109,18 @@ def virtio_mem_sbm_plug_and_add_mb(k: Kernel, vm: VirtioMem, mb_id: int, nb_sb: 
             virtio_mem_sbm_unplug_sb(k, vm, Span(first, first + count))
         except KernelError:
             state = MbState.PLUGGED
-        set_block_state(k, vm, mb_id, state)
+        _set_state(k, vm, mb_id, state)
         raise
     return count
+
+
+def _set_state(k: Kernel, vm: VirtioMem, mb_id: int, state: MbState) -> None:
+    """The state of a block that is not added; no kernel holds anything, though notifiers change the same counters."""
+    if k.config.profile.virtio_mem_count_lock == "unlocked":
+        set_block_state(k, vm, mb_id, state)
+        return
+    with k.hw.locked(vm.hotplug_mutex):
+        set_block_state(k, vm, mb_id, state)
 
 
 def virtio_mem_sbm_plug_any_sb(k: Kernel, vm: VirtioMem, mb_id: int, nb_sb: int) -> int:

@@ -8,8 +8,8 @@ of blocks that are not added without it; sizes and flags are atomic.
 from collections.abc import Callable
 from errno import ENOMEM
 
-from memhp.errors import KernelError
-from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, VirtioMem
+from memhp.errors import KernelBug, KernelError
+from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, BbState, MbState, VirtioMem
 from memhp.linux.kernel.panic import warn
 from memhp.linux.place import of_file
 from memhp.linux.state import Kernel
@@ -58,11 +58,29 @@ def set_wq_active(k: Kernel, vm: VirtioMem, *, active: bool) -> None:
 
 
 def set_block_state(k: Kernel, vm: VirtioMem, block_id: int, state: int) -> None:
-    """Change the state of a memory block or big block without the hotplug mutex, under which notifiers read it."""
+    """Change the state of a memory block or big block, and count it there: one fewer, one more.
+
+    ``virtio_mem_sbm_set_mb_state()``, ``virtio_mem_bbm_set_bb_state()``. Raises :class:`KernelBug` where none is left
+    to be counted: the counters are plain, and so is what is done to them, a read and then a write.
+    """
     if not k.hw.holds(vm.hotplug_mutex, write=True):
         k.hw.writes(f"{vm.name}.block_states[{block_id}]")
     assert vm.mode is not None
-    vm.mode.blocks.set(block_id, state)
+    blocks = vm.mode.blocks
+    before = blocks.get(block_id)
+    blocks.states[block_id - blocks.first_id] = state
+    names, counters = (MbState, "mb_count") if vm.in_sbm else (BbState, "bb_count")
+    for which, by in ((before, -1), (state, 1)):
+        name = names(which).name
+        counter = f"{vm.name}.{counters}[{name}]"
+        k.hw.reads(counter)
+        count = blocks.counts[which]
+        if by < 0 and not count:
+            function = "virtio_mem_sbm_set_mb_state" if vm.in_sbm else "virtio_mem_bbm_set_bb_state"
+            text = f"BUG_ON: block {block_id} is no longer {name}, and no block is counted as that"
+            raise KernelBug(text, place=f"{PLACE}:{function}")
+        k.hw.writes(counter)
+        blocks.counts[which] = count + by
 
 
 def block_state(k: Kernel, vm: VirtioMem, block_id: int) -> int:

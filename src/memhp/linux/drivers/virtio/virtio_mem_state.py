@@ -70,6 +70,8 @@ class StateTable:
 
     first_id: int
     states: bytearray = field(default_factory=bytearray, metadata=MARKED)
+    counts: dict[int, int] = field(default_factory=lambda: dict.fromkeys(MbState, 0))
+    """By state: ``mb_count`` or ``bb_count``, plain numbers."""
 
     @property
     def next_id(self) -> int:
@@ -81,29 +83,28 @@ class StateTable:
         return self.states[block_id - self.first_id]
 
     def set(self, block_id: int, state: int) -> None:
-        """Change the state of a block."""
+        """Change the state of a block, and count anew."""
+        self.counts[self.get(block_id)] -= 1
         self.states[block_id - self.first_id] = state
+        self.counts[state] += 1
 
     def prepare_next(self) -> int:
         """Track one block more, unused: its id."""
         self.states.append(0)
+        self.counts[0] += 1
         return self.next_id - 1
 
-    def count(self, state: int) -> int:
-        """How many blocks are in a state."""
-        return self.states.count(state)
-
     def each(self, state: int) -> Iterator[int]:
-        """The ids of the blocks in a state, ascending; states may change on the way."""
+        """The ids of the blocks in a state, ascending, as long as any are counted; states may change on the way."""
         at = self.states.find(state)
-        while at >= 0:
+        while at >= 0 and self.counts[state]:
             yield self.first_id + at
             at = self.states.find(state, at + 1)
 
     def each_rev(self, *states: int) -> Iterator[int]:
         """The same, descending: blocks in any of several states."""
         at = max(self.states.rfind(state) for state in states)
-        while at >= 0:
+        while at >= 0 and any(self.counts[state] for state in states):
             yield self.first_id + at
             at = max(self.states.rfind(state, 0, at) for state in states)
 
