@@ -7,6 +7,7 @@ counted as docs/findings.md would have it; memory is looked at, or poisoned, as 
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
@@ -18,8 +19,14 @@ from memhp.explore.cases.actors import laws_hold, pfns
 from memhp.explore.cases.lone_dimm import lone_dimm
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.hw.memory import Owner, Use
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.nvdimm.pmem import pmem_attach_disk
-from memhp.linux.drivers.xen.balloon import BalloonStats, balloon_init, balloon_set_new_target
+from memhp.linux.drivers.xen.balloon import (
+    BalloonStats,
+    balloon_init,
+    balloon_set_new_target,
+    xen_alloc_ballooned_pages,
+)
 from memhp.linux.drivers.xen.unpopulated_alloc import xen_alloc_unpopulated_pages
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_failure import memory_failure
@@ -112,16 +119,34 @@ def _huge_over_tables() -> KernelProgram:
     return KernelProgram(k, (map_registers, allocate), ("ioremap", "allocate"))
 
 
-def inflate(k: Kernel) -> None:
+def growing(k: Kernel) -> Actor:
     """Xen lets the domain have a section more than it ever had."""
-    balloon_set_new_target(k, k.statics(BalloonStats).current_pages + k.config.pages_per_section)
+    target = k.statics(BalloonStats).current_pages + k.config.pages_per_section
+    return partial(balloon_set_new_target, target=target)
 
 
 def _of_xen(actor: Callable[[Kernel], object], name: str) -> KernelProgram:
     """A domain of Xen, whose memory grows while somebody else is at it."""
     k, _ = machine.__wrapped__(RISCV)
     balloon_init(k)
-    return KernelProgram(k, (inflate, refused(actor)), ("balloon", name))
+    return KernelProgram(k, (growing(k), refused(actor)), ("balloon", name))
+
+
+def _of_xen_online() -> KernelProgram:
+    """The block that the domain's memory grows by goes online as soon as it is there."""
+    k, _ = machine.__wrapped__(RISCV)
+    balloon_init(k)
+    grown = deepcopy(k)
+    growing(k)(grown)
+    added = next(first for first, _, _ in grown.memory_blocks if k.memory_blocks.get(first) is None)
+    online = refused(lambda k: state_store(k, added, "online_movable"))
+    return KernelProgram(k, (growing(k), online), ("balloon", "online"))
+
+
+def take_ballooned(k: Kernel) -> None:
+    """A driver maps another domain's memory at a page out of the balloon."""
+    with suppress(KernelError):
+        xen_alloc_ballooned_pages(k, 1)
 
 
 def attach(k: Kernel) -> None:
@@ -135,7 +160,7 @@ def _of_large_blocks() -> KernelProgram:
     k = start_kernel(MachineSpec("explored", config, (Ram(config.port.ram_start, 72 * GiB),)))
     k.hw.plug(pfns(k, Span(FAR, FAR + GiB)), Owner(Use.DEVICE, "nvdimm"))
     balloon_init(k)
-    return KernelProgram(k, (inflate, attach), ("balloon", "pmem"))
+    return KernelProgram(k, (growing(k), attach), ("balloon", "pmem"))
 
 
 def map_grants(k: Kernel) -> None:
@@ -158,6 +183,8 @@ def order_pairs() -> Iterator[tuple[str, Callable[[], KernelProgram]]]:
     yield "online | memory error", partial(_pair, online, refused(poison), ("online", "memory error"))
     yield "xen: balloon | pmem", partial(_of_xen, partial(pmem, SECOND), "pmem")
     yield "xen: balloon | add", partial(_of_xen, partial(add, SECOND), "add")
+    yield "xen: balloon | online of what it adds", _of_xen_online
+    yield "xen: balloon | ballooned pages", partial(_of_xen, take_ballooned, "grants")
     yield "xen, large blocks: balloon | pmem", _of_large_blocks
     yield "xen: grants | pmem", partial(_of_grants, failing=False)
     yield "xen: grants-failing | pmem", partial(_of_grants, failing=True)

@@ -22,6 +22,7 @@ LOCK_KINDS: Mapping[str, LockKind] = MappingProxyType({
     "device_lock": LockKind.MUTEX,  # struct device
     "device_hotplug_lock": LockKind.MUTEX,  # drivers/base/core.c
     "dpm_list_mtx": LockKind.MUTEX,  # drivers/base/power/main.c
+    "balloon_mutex": LockKind.MUTEX,  # drivers/xen/balloon.c
     "acpi_scan_lock": LockKind.MUTEX,  # drivers/acpi/scan.c
     "hotplug_mutex": LockKind.MUTEX,  # struct virtio_mem
     "virtio_mem_mutex": LockKind.MUTEX,  # drivers/virtio/virtio_mem.c

@@ -32,6 +32,8 @@ from memhp.spans import Span
 from memhp.units import align_up
 
 KERNEL_FILE = "drivers/xen/balloon.c"
+BALLOON_MUTEX = "balloon_mutex"
+"""Over the balloon and the driver's counts; not while memory is added, which may go online and fill the balloon."""
 FRAME_LIST = 512
 """Pages of a batch: as many frame numbers as a page of 4 KiB holds."""
 
@@ -111,22 +113,31 @@ def balloon_set_new_target(k: Kernel, target: int) -> None:
 
 def balloon_thread(k: Kernel) -> None:
     """Work towards the target for as long as something comes of it."""
+    goes_on = True
+    while goes_on:
+        k.hw.lock(BALLOON_MUTEX)
+        goes_on = _work(k)
+        k.hw.unlock(BALLOON_MUTEX)
+
+
+def _work(k: Kernel) -> bool:
+    """A round of the thread: whether there is something to do at once."""
     stats = k.statics(BalloonStats)
-    while (credit := stats.target_pages - stats.current_pages) != 0:
-        if credit < 0:
-            pages = min(-credit, si_mem_available(k))
-            stats.balloon_state = _decrease_reservation(k, pages)
-            if stats.balloon_state is BpState.BP_DONE and pages < -credit:
-                stats.balloon_state = BpState.BP_EAGAIN
-        elif stats.ballooned_pages:
-            stats.balloon_state = _increase_reservation(k, credit)
-        else:
-            stats.balloon_state = _reserve_additional_memory(k)
-            if stats.balloon_state is BpState.BP_WAIT and stats.ballooned_pages:
-                continue
-        if stats.balloon_state is not BpState.BP_DONE:
-            return
-    stats.balloon_state = BpState.BP_DONE
+    credit = stats.target_pages - stats.current_pages
+    if credit < 0:
+        pages = min(-credit, si_mem_available(k))
+        stats.balloon_state = _decrease_reservation(k, pages)
+        if stats.balloon_state is BpState.BP_DONE and pages < -credit:
+            stats.balloon_state = BpState.BP_EAGAIN
+    elif credit and stats.ballooned_pages:
+        stats.balloon_state = _increase_reservation(k, credit)
+    elif credit:
+        stats.balloon_state = _reserve_additional_memory(k)
+        if stats.balloon_state is BpState.BP_WAIT:
+            return bool(stats.ballooned_pages)
+    else:
+        stats.balloon_state = BpState.BP_DONE
+    return bool(credit) and stats.balloon_state is BpState.BP_DONE
 
 
 def _additional_memory_resource(k: Kernel, size: int) -> Resource | None:
@@ -143,7 +154,7 @@ def _additional_memory_resource(k: Kernel, size: int) -> Resource | None:
 
 
 def _reserve_additional_memory(k: Kernel) -> BpState:
-    """Add the sections that hold what is wanted beyond what there is room for."""
+    """Add the sections that hold what is wanted beyond what there is room for; the mutex is let go of meanwhile."""
     stats, page = k.statics(BalloonStats), k.config.page_size
     credit = stats.target_pages + stats.target_unpopulated - stats.total_pages
     if credit <= 0:
@@ -153,12 +164,17 @@ def _reserve_additional_memory(k: Kernel) -> BpState:
     if res is None:
         return BpState.BP_ECANCELED
     nid = memory_add_physaddr_to_nid(k, res.start)
+    refusal = None
+    k.hw.unlock(BALLOON_MUTEX)
     try:
         with k.hw.locked("device_hotplug_lock"):
             add_memory_resource(k, nid, res, MHP_MERGE_RESOURCE)
     except KernelError as error:
-        k.hw.log(f"xen:balloon: Cannot add additional memory ({-error.errno})", "warn")
-        stats.refusal = error
+        refusal = error
+    k.hw.lock(BALLOON_MUTEX)
+    if refusal is not None:
+        k.hw.log(f"xen:balloon: Cannot add additional memory ({-refusal.errno})", "warn")
+        stats.refusal = refusal
         with k.hw.locked("resource_lock"):
             release_resource(res)
         return BpState.BP_ECANCELED
@@ -168,7 +184,8 @@ def _reserve_additional_memory(k: Kernel) -> BpState:
 
 def xen_online_page(k: Kernel, pfn: int, nr_pages: int) -> None:
     """A run of pages that goes online fills the balloon."""
-    _balloon_append(k, Span(pfn, pfn + nr_pages))
+    with k.hw.locked(BALLOON_MUTEX):
+        _balloon_append(k, Span(pfn, pfn + nr_pages))
 
 
 def _balloon_append(k: Kernel, span: Span) -> None:
@@ -243,6 +260,7 @@ def _add_ballooned_pages(k: Kernel, nr_pages: int) -> None:
 def xen_alloc_ballooned_pages(k: Kernel, nr_pages: int) -> list[Span]:
     """Pages without memory behind them, for a driver that maps another domain's there. Raises ENOMEM."""
     stats = k.statics(BalloonStats)
+    k.hw.lock(BALLOON_MUTEX)
     stats.target_unpopulated += nr_pages
     pages: list[Span] = []
     try:
@@ -254,5 +272,7 @@ def xen_alloc_ballooned_pages(k: Kernel, nr_pages: int) -> list[Span]:
         for span in pages:
             _balloon_append(k, span)
         stats.target_unpopulated -= nr_pages
+        k.hw.unlock(BALLOON_MUTEX)
         raise
+    k.hw.unlock(BALLOON_MUTEX)
     return pages
