@@ -101,6 +101,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "zone_shrink": (x86("offline"),),
     "device_sections": (x86("shared_section"),),
     "section_usage": (x86("asked_while_removed", stepped=True),),
+    "span_lock": (x86("life", stepped=True),),
     "section_usage_null": (x86("asked_without_usage", stepped=True),),
     "online_page_usage": (x86("count", stepped=True),),
     "pgdat_reset": (x86("node", stepped=True),),

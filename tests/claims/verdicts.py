@@ -142,4 +142,5 @@ VERDICTS = {
     "f-26": alike("reproduced", "Only the highest zone is deferred: both zones end with the node", "linux-7.2"),
     "f-27": alike("reproduced", "pfn_to_online_page() calls pfn_section_valid() without RCU", "linux-7.2"),
     "f-28": alike("reproduced", "virtio_mem_sbm_plug_request() drops the mutex before it adds blocks", "linux-7.2"),
+    "f-29": alike("reproduced", "no caller of zone_span_writelock()", "linux-7.2"),
 }  # fmt: skip

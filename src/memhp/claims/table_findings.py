@@ -33,6 +33,7 @@ from memhp.explore.cases.pfn_walker_vs_offline import CASE as PFN_WALKER
 from memhp.explore.cases.split_vs_remove import CASE as SPLIT
 from memhp.explore.cases.split_vs_remove import LAST_BLOCK
 from memhp.explore.cases.vmalloc_vs_hot_add import CASE as VMALLOC
+from memhp.explore.cases.zone_span_vs_allocation import CASE as ZONE_SPAN
 from memhp.linux.arch.registry import Arch
 from memhp.linux.config import Config
 
@@ -90,6 +91,7 @@ WITNESSES: dict[str, Called | Rehearsed | Raced] = {
     "f-26": _rehearsed("f-26"),
     "f-27": _raced("f-27", PFN_VALID, "online-page-unlocked", "x86_64-4K-48-linux-7.2"),
     "f-28": _raced("f-28", UNPLUG, "sub-block-grow-online-ACK", "arm64-64K-42-linux-7.2"),
+    "f-29": _raced("f-29", ZONE_SPAN, "span-unlocked", "x86_64-4K-48-linux-7.2"),
 }
 """What is broken, and the same repaired."""
 
@@ -402,5 +404,12 @@ CLAIMS = (
             ),
         ),
         "linux-7.2",
+    ),
+    _finding(
+        "f-29", "nobody writes the seqlock under which a zone's span is read", READ,
+        "Write zone->span_seqlock where a zone is resized, as until 5.13: two increments for each block that goes "
+        "online or offline. Or read the span without it, and say that a check may be wrong.",
+        "memhp explore zone-span-vs-allocation --variant span-unlocked",
+        sources("mm/memory_hotplug.c:resize_zone_range", "mm/page_alloc.c:page_outside_zone_boundaries"), "linux-7.2",
     ),
 )  # fmt: skip

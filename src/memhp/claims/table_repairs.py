@@ -118,5 +118,6 @@ REPAIRS: Mapping[str, Repair] = MappingProxyType({
     "f-26": _repair(MIRRORED, MUCH_FOR_THE_KERNEL, BOOTS, deferred_pages="at-boot"),
     "f-27": _repair(X86, ONLINE_AND_REMOVE, online_page_usage="rcu"),
     "f-28": _repair(X86, GROWS, virtio_mem_count_lock="hotplug-mutex"),
+    "f-29": _repair(X86, ONLINE_AND_REMOVE, span_lock="span_seqlock"),
 })  # fmt: skip
 """By finding."""

@@ -79,6 +79,11 @@ class FixChoices(Choices):
             ("5.3.14",),
         ),
     )  # fmt: skip
+    span_lock: Literal["span_seqlock", "none"] = choice(
+        "What who resizes a zone writes so that readers of its span look again (``zone_span_writelock()``).",
+        first("span_seqlock"),
+        since("5.14", "none", "mm,memory_hotplug: drop unneeded locking"),
+    )
     section_usage_null: Literal["followed", "tested"] = choice(
         "Whether ``pfn_section_valid()`` looks for a usage map that is not there any more (``ms->usage`` is NULL).",
         first("followed"),

@@ -33,6 +33,7 @@ from memhp.explore.cases import (
     vmalloc_fault,
     vmalloc_vs_hot_add,
     vmalloc_vs_hot_remove,
+    zone_span_vs_allocation,
 )
 
 __all__ = ["CASES", "case"]
@@ -66,6 +67,7 @@ CASES: tuple[Case, ...] = (
     node_offline_vs_zone_walk.CASE,
     allocation_vs_offline.CASE,
     memory_vs_cpu_hotplug.CASE,
+    zone_span_vs_allocation.CASE,
 )
 """Every case, in the order in which reports list them."""
 

@@ -14,6 +14,7 @@ from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_offset
 from memhp.linux.mm.memory_hotplug_zone import read_struct_pages, shrink_zone_span, update_pgdat_span
 from memhp.linux.mm.mm_init import page_init_poison
 from memhp.linux.mm.sparse import sparse_add_section, sparse_remove_section
+from memhp.linux.mm.zone_span import zone_span_writelock
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -104,7 +105,8 @@ def __remove_zone(k: Kernel, pfn: int, nr_pages: int) -> None:
     for start, end, ref in list(k.page_zone.runs(pfn, pfn + nr_pages)):
         zone = k.nodes[ref.nid].zones[ref.type]
         page_init_poison(k, start, end - start, zone)
-        shrink_zone_span(k, zone, start, end)
+        with zone_span_writelock(k, zone):
+            shrink_zone_span(k, zone, start, end)
         update_pgdat_span(k, k.nodes[ref.nid])
 
 

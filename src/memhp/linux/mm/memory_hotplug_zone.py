@@ -11,6 +11,7 @@ from memhp.linux.mm.memory_hotplug_policy import auto_movable_zone_for_pfn, defa
 from memhp.linux.mm.mm_init import memmap_init_range, page_init_poison, set_zone_contiguous
 from memhp.linux.mm.sparse import early_section, online_runs, section_taint_zone_device, valid_section
 from memhp.linux.mm.util import pf_poisoned_check
+from memhp.linux.mm.zone_span import set_zone_span, zone_span_writelock
 from memhp.linux.mmzone import MemoryGroup, MigrateType, Node, PageFlags, Zone, ZoneRef, ZoneType
 from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
@@ -73,12 +74,16 @@ def shrink_zone_span(k: Kernel, zone: Zone, start_pfn: int, end_pfn: int) -> Non
     """Cut a zone back when ``[start_pfn, end_pfn)`` leaves it at one of its ends; a hole in the middle stays."""
     if zone.start_pfn == start_pfn:
         pfn = find_smallest_section_pfn(k, zone, end_pfn, zone.end_pfn)
-        zone.spanned = zone.end_pfn - pfn if pfn else 0
-        zone.start_pfn = pfn
+        if pfn:
+            set_zone_span(k, zone, spanned=zone.end_pfn - pfn, start_pfn=pfn)
+        else:
+            set_zone_span(k, zone, start_pfn=0, spanned=0)
     elif zone.end_pfn == end_pfn:
         pfn = find_biggest_section_pfn(k, zone, zone.start_pfn, start_pfn)
-        zone.spanned = pfn - zone.start_pfn + 1 if pfn else 0
-        zone.start_pfn = zone.start_pfn if pfn else 0
+        if pfn:
+            set_zone_span(k, zone, spanned=pfn - zone.start_pfn + 1)
+        else:
+            set_zone_span(k, zone, start_pfn=0, spanned=0)
 
 
 def update_pgdat_span(k: Kernel, node: Node) -> None:
@@ -91,12 +96,12 @@ def update_pgdat_span(k: Kernel, node: Node) -> None:
     node.spanned = max((end for _, end in spans), default=0) - node.start_pfn
 
 
-def resize_zone_range(zone: Zone, start_pfn: int, nr_pages: int) -> None:
+def resize_zone_range(k: Kernel, zone: Zone, start_pfn: int, nr_pages: int) -> None:
     """Widen a zone to hold the range."""
     end = max(start_pfn + nr_pages, zone.end_pfn)
     if not zone.spanned or start_pfn < zone.start_pfn:
-        zone.start_pfn = start_pfn
-    zone.spanned = end - zone.start_pfn
+        set_zone_span(k, zone, start_pfn=start_pfn)
+    set_zone_span(k, zone, spanned=end - zone.start_pfn)
 
 
 def resize_pgdat_range(node: Node, start_pfn: int, nr_pages: int) -> None:
@@ -125,7 +130,8 @@ def move_pfn_range_to_zone(
     """
     node = k.nodes[zone.nid]
     zone.contiguous = False
-    resize_zone_range(zone, start_pfn, nr_pages)
+    with zone_span_writelock(k, zone):
+        resize_zone_range(k, zone, start_pfn, nr_pages)
     resize_pgdat_range(node, start_pfn, nr_pages)
     if zone.type is ZoneType.DEVICE:
         section_taint_zone_device(k, start_pfn, start_pfn + nr_pages)
@@ -171,7 +177,8 @@ def remove_pfn_range_from_zone(k: Kernel, zone: Zone, start_pfn: int, nr_pages: 
     if zone.type is ZoneType.DEVICE:
         return
     zone.contiguous = False
-    shrink_zone_span(k, zone, start_pfn, start_pfn + nr_pages)
+    with zone_span_writelock(k, zone):
+        shrink_zone_span(k, zone, start_pfn, start_pfn + nr_pages)
     update_pgdat_span(k, k.nodes[zone.nid])
     set_zone_contiguous(k, zone)
 
