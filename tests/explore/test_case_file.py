@@ -180,6 +180,24 @@ def test_actors_that_go_by_the_kernel_are_decided(tmp_path: Path) -> None:
     assert explore(race(tmp_path, "k.statics(Own).count += 1"), "v").verdict == "safe"
 
 
+@pytest.mark.parametrize(
+    ("does", "reason"),
+    [
+        ("k.statics(Own).count += 1", "of count by one at own.py:22 (holding no lock)"),
+        ("k.hw.unlock('other')", "one: KernelBug: CPU 0 lets go of other, which it does not hold (own.py:22)"),
+    ],
+)
+def test_what_goes_wrong_in_no_function_of_the_kernel_is_told_with_the_line_of_the_user_s(
+    tmp_path: Path, does: str, reason: str
+) -> None:
+    file = Path(race(tmp_path, does))
+    file.write_text(file.read_text(encoding="utf-8").replace("(actor, nothing)", "(actor, actor)"), encoding="utf-8")
+    found = explore(str(file), "v")
+    assert found.reason is not None and reason in found.reason
+    assert found.trace is not None
+    assert [line.place for line in found.trace.lines if line.what == "lock"][:1] == ["own.py:17"]
+
+
 def test_an_actor_that_takes_other_steps_the_second_time_is_an_error_where_it_does(tmp_path: Path) -> None:
     does = "k.hw.lock('b' if SEEN else 'a'); SEEN.append(1); k.hw.lock('c')"
     run = replace(case(race(tmp_path, does)).program("v"), of_user=False).run()

@@ -28,7 +28,7 @@ from memhp.explore.doors.footprint import touched
 from memhp.explore.doors.kernel_image import KernelImage, likeness
 from memhp.explore.doors.outside import Outside, file_of, must_have_no_kernel, unwatched_likeness, went_astray
 from memhp.explore.doors.stepper import BEGIN, Astray, DoorOp, Doors, reads_watched
-from memhp.explore.doors.user_code import must_be_names, must_have_run, must_take_one, user_error
+from memhp.explore.doors.user_code import must_be_names, must_have_run, must_take_one, told_bug, user_error
 from memhp.explore.engine.control_state import Rounds
 from memhp.explore.engine.op import Op, Round
 from memhp.explore.engine.races import Data
@@ -176,7 +176,7 @@ class KernelRun:
             raise error.told(f"{self.names[thread]} did nothing that others could see for") from None
         except KernelBug as error:
             said = type(error).__name__
-            self._raised = self._raised or f"{self.names[thread]}: {said}: {error}"
+            self._raised = self._raised or f"{self.names[thread]}: {told_bug(error)}"
         except BaseException as error:
             raise user_error(error, f"{self.names[thread]} raised ") from error
         if running.dead:

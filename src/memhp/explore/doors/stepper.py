@@ -6,6 +6,7 @@ rebuild a state, are not announced: an actor goes on with them for as long as th
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from itertools import takewhile
 from typing import Protocol
@@ -14,13 +15,15 @@ from greenlet import GreenletExit, getcurrent
 
 from memhp.explore.doors.footprint import FIELD_MODES, Touches, loads_touched, touched
 from memhp.explore.doors.table_lifetimes import Ghost
+from memhp.explore.doors.user_code import line_at
 from memhp.explore.engine.fusion import MOST_ALONG
 from memhp.explore.engine.op import SHARED, Op
 from memhp.explore.engine.races import Data
 from memhp.hw.format import HEIGHT_NAMES
 from memhp.hw.stepper import Access, Level, Part
 from memhp.hw.tlb import ALL_ADDRESSES, Table
-from memhp.linux.place import NOWHERE, place
+from memhp.linux.place import NOWHERE
+from memhp.linux.place import place as place_in_kernel
 from memhp.linux.state import Kernel
 
 LOOKS = frozenset({"load", "read", "touch"})
@@ -49,6 +52,12 @@ class DoorOp(Op):
     def where(self, target: object) -> str:
         """The place of the step, once it is known."""
         return self.place
+
+
+def place(target: object = None) -> str:
+    """Where in the kernel the actor looks at `target`, or where in the user's code, as ``name:LINE``."""
+    found = place_in_kernel(target)
+    return (line_at(sys._getframe(1)) or found) if found == NOWHERE else found
 
 
 BEGIN = DoorOp("begin", (), NOWHERE)

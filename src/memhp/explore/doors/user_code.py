@@ -10,7 +10,8 @@ from sysconfig import get_paths
 from traceback import extract_tb
 from types import FrameType, TracebackType
 
-from memhp.errors import BadInput
+from memhp.errors import BadInput, KernelBug
+from memhp.linux.place import NOWHERE
 
 PACKAGE = Path(__file__).parents[2]
 
@@ -41,6 +42,13 @@ def line_at(frame: FrameType | None) -> str:
             return f"{Path(code.co_filename).name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+def told_bug(error: KernelBug) -> str:
+    """What a bug of the kernel is told as; one that is in no function of the kernel, with the line of the user's."""
+    if error.place != NOWHERE:
+        return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error.reason} ({Path(place_of(error.__traceback__, NOWHERE)).name})"
 
 
 def user_error(error: BaseException, what: str, otherwise: str = "") -> BadInput:

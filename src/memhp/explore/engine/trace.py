@@ -48,7 +48,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """The actor's number, which is that of its CPU; in a schedule its letter."""
     name: str
     place: str
-    """``file:function`` of the kernel; empty for a small program, and for an actor that stands for any caller."""
+    """``file:function`` of the kernel, or ``name:LINE`` of the user's code; empty for a small program, and for an actor
+    of this package that stands for any caller."""
     kind: str
     """``load``, ``store``, ``lock``, ``claim``, ``flush`` …: see :class:`memhp.hw.stepper.Access`."""
     what: str
