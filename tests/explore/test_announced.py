@@ -23,11 +23,9 @@ from memhp.explore.doors.announced import (
     SETTLED,
     TOLERATED,
     Field,
-    WatchedDict,
-    WatchedList,
-    WatchedSet,
     announce,
 )
+from memhp.explore.doors.containers import WatchedDict, WatchedList, WatchedSet
 from memhp.explore.doors.kernel_image import KernelImage
 from memhp.explore.doors.names import IMMUTABLE
 from memhp.explore.doors.run import Actor, KernelProgram

@@ -12,14 +12,27 @@ shared that was not known to be: the search begins again with these reads watche
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass
+from collections.abc import MutableSet
+from copy import deepcopy
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache, partial
+from operator import is_
 from typing import Any
 
-from memhp.explore.doors.names import IMMUTABLE, name_of, names_in, parts_named
+from memhp.explore.doors.containers import (
+    AnnouncedDict,
+    AnnouncedList,
+    AnnouncedSet,
+    Container,
+    WatchedDict,
+    WatchedList,
+    WatchedSet,
+    empty,
+)
+from memhp.explore.doors.names import IMMUTABLE, names_in, parts_named
 from memhp.hw.machine import Machine
-from memhp.hw.shared import EVERYTHING, SharedDict, SharedMap, SharedSet
+from memhp.hw.shared import SharedDict, SharedMap, SharedSet
+from memhp.hw.unchanging import Unchanging
 from memhp.linux.state import Kernel, Shared
 from memhp.spans import SpanMap, SpanSet
 
@@ -53,15 +66,14 @@ class Field:
         if holder is None:
             return self
         state = holder.__dict__
-        try:
-            value = state[self._name]
-        except KeyError:
-            raise AttributeError(self._name) from None
+        value = state.get(self._name, MISSING)
         to = state.get("_announces_to")
         if to is not None:
             stepper = to[0].stepper
             if stepper is not None and stepper.listens:
                 stepper.data(_field_name(to[1], self._name, value), 0, 1, write=False)
+        if value is MISSING:
+            raise AttributeError(self._name)
         return value
 
     def __set__(self, holder: Any, value: object) -> None:
@@ -78,11 +90,17 @@ def _field_name(prefix: str, field: str, value: Any) -> str:
 def announcing(kind: type, watched: frozenset[str]) -> type:
     """A class like `kind`, a dataclass, that announces writes of its fields, and reads of those in `watched`."""
     named = _fields(kind)
+    known = {*dir(kind), *(one.name for one in fields(kind))}
     put: Any = kind.__setattr__
+    drop: Any = kind.__delattr__
 
     def set_field(self: Any, name: str, value: object) -> None:
         to = self.__dict__.get("_announces_to")
         if to is None or name not in named:
+            if to is not None and name not in known:
+                raise TypeError(f"{to[1]}{name}: a {kind.__name__} has no such field, so nobody would be told of it")
+            if to is not None and to[0].stepper is not None and (kind.__name__, name) in SETTLED:
+                raise TypeError(f"{to[1]}{name} is set at boot for good, and nobody is told when it changes")
             put(self, name, value)
             return
         machine, prefix = to
@@ -94,11 +112,63 @@ def announcing(kind: type, watched: frozenset[str]) -> type:
             stepper.wrote(key)
         put(self, name, value)
 
+    def delete_field(self: Any, name: str) -> None:
+        to = self.__dict__.get("_announces_to")
+        if to is None or name not in named:
+            drop(self, name)
+            return
+        machine, prefix = to
+        stepper = machine.stepper
+        if stepper is not None and stepper.listens:
+            stepper.data(_field_name(prefix, name, self.__dict__.get(name)), 0, 1, write=True)
+            stepper.wrote(f"{kind.__name__}.{name}")
+        if self.__dict__.pop(name, self) is self:
+            raise AttributeError(name)
+
     members: dict[str, object] = {name: Field(name) for name in watched}
-    members |= {"__setattr__": set_field, "__module__": kind.__module__, "_announced_for": kind}
+    members |= _copied_and_compared(kind)
+    members |= {"__setattr__": set_field, "__delattr__": delete_field}
+    members |= {"__module__": kind.__module__, "_announced_for": kind}
     if kind is Kernel:
         members["_announce"] = _announce_record
     return type(kind.__name__, (kind,), members)
+
+
+def _copied_and_compared(kind: type) -> dict[str, object]:
+    """What makes copies of the objects of a class, and compares them: by fields, which are read as everybody does.
+
+    A copy is nobody's, so it is of the class itself.
+    """
+
+    def read(self: Any) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dict__ if name != "_announces_to"}
+
+    def copy(self: Any) -> Any:
+        made = new(kind)
+        vars(made).update(read(self))
+        return made
+
+    def deep_copy(self: Any, memo: dict[int, object]) -> Any:
+        made = memo[id(self)] = new(kind)
+        vars(made).update(deepcopy(read(self), memo))
+        return made
+
+    def equal(self: Any, other: Any) -> Any:
+        if announced_for(type(other)) is not kind:
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in compared)
+
+    new: Any = kind.__new__
+    members: dict[str, object] = {}
+    if kind is not Kernel and not hasattr(kind, "__copy__"):
+        members["__copy__"] = copy
+    if kind is not Kernel and not hasattr(kind, "__deepcopy__"):
+        members["__deepcopy__"] = deep_copy
+    own: Any = vars(kind).get("__eq__")
+    if own is not None and own.__code__.co_filename == "<string>":  # as dataclasses makes it: of one class only
+        compared = tuple(one.name for one in fields(kind) if one.compare)
+        members |= {"__eq__": equal, "__hash__": kind.__hash__}
+    return members
 
 
 def announced_for(kind: type) -> type:
@@ -142,212 +212,33 @@ class QuietMap(SharedMap[Any]):
                 stepper.wrote(self.sort)
 
 
-class Container:
-    """A dictionary, list or set that announces what changes it; its reads are as fast as others'."""
-
-    __slots__ = ()
-
-    _to: tuple[Any, str, str]
-    """The machine; the name, and the sort of state."""
-
-    def say(self, kind: str, start: int = 0, end: int = EVERYTHING) -> None:
-        """Announce an access to a part, or to all of it."""
-        machine, name, key = self._to
-        stepper = machine.stepper
-        if stepper is not None and stepper.listens:
-            stepper.data(name, start, end, write=kind == "write")
-            if kind == "write":
-                stepper.wrote(key)
-
-    def put(self, value: Any, at: object) -> Any:
-        """A value that is put in, as it is to stand there."""
-        machine, name, key = self._to
-        return taken_in(value, machine, f"{name}[{name_of(at)}]", f"{key}[]")
-
-
 ANNOUNCES_ITSELF = (Container, SharedMap, SharedSet, SharedDict)
 """What announces accesses to what is in it."""
-
-
-class AnnouncedDict(dict[Any, Any], Container):
-    """A dictionary, by key."""
-
-    __slots__ = ("_numbers", "_to")
-
-    _numbers: dict[object, int]
-    """By key that was ever asked for: a number, which stands for it in announcements."""
-
-    def say_at(self, kind: str, key: object) -> None:
-        """Announce an access to one key."""
-        at = self._numbers.setdefault(key, len(self._numbers))
-        self.say(kind, at, at + 1)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.say_at("write", key)
-        dict.__setitem__(self, key, self.put(value, key))
-
-    def __delitem__(self, key: Any) -> None:
-        self.say_at("write", key)
-        dict.__delitem__(self, key)
-
-    def pop(self, key: Any, *default: Any) -> Any:
-        """As of a dictionary."""
-        self.say_at("write", key)
-        return dict.pop(self, key, *default)
-
-    def setdefault(self, key: Any, default: Any = None) -> Any:
-        """As of a dictionary."""
-        if key not in self:
-            self[key] = default
-        return self[key]
-
-    def update(self, *others: Any, **named: Any) -> None:
-        """As of a dictionary."""
-        for key, value in dict(*others, **named).items():
-            self[key] = value
-
-
-class WatchedDict(AnnouncedDict):
-    """A dictionary whose reads are announced too."""
-
-    __slots__ = ()
-
-    _announced_for = AnnouncedDict
-
-    def __getitem__(self, key: Any) -> Any:
-        self.say_at("read", key)
-        return dict.__getitem__(self, key)
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        """As of a dictionary."""
-        self.say_at("read", key)
-        return dict.get(self, key, default)
-
-    def __contains__(self, key: object) -> bool:
-        self.say_at("read", key)
-        return dict.__contains__(self, key)
-
-
-class AnnouncedList(list[Any], Container):
-    """A list."""
-
-    __slots__ = ("_to",)
-
-    def __setitem__(self, at: Any, value: Any) -> None:
-        self.say("write")
-        several = isinstance(at, slice)
-        list.__setitem__(self, at, [self.put(one, one) for one in value] if several else self.put(value, value))
-
-    def append(self, value: Any) -> None:
-        """As of a list."""
-        self.insert(list.__len__(self), value)
-
-    def insert(self, index: Any, value: Any) -> None:
-        """As of a list."""
-        self.say("write")
-        list.insert(self, index, self.put(value, value))
-
-    def extend(self, values: Iterable[Any]) -> None:
-        """As of a list."""
-        for value in values:
-            self.append(value)
-
-    def __iadd__(self, values: Iterable[Any]) -> Any:  # type: ignore[misc]
-        self.extend(values)
-        return self
-
-
-class AnnouncedSet(set[Any], Container):
-    """A set of values that do not change."""
-
-    __slots__ = ("_to",)
-
-
-def _told(kind: str, method: str, base: Any) -> Callable[..., Any]:
-    """A method of a built-in container that first announces an access to all of it."""
-    plain = getattr(base, method)
-
-    def told(self: Container, *args: Any, **how: Any) -> Any:
-        self.say(kind)
-        return plain(self, *args, **how)
-
-    return told
-
-
-def _snapshot(method: str, base: Any) -> Callable[..., Any]:
-    """A method that goes through a container: announced, and through what is in it then."""
-    plain = getattr(base, method)
-
-    def told(self: Any) -> Any:
-        self.say("read")
-        return iter(list(plain(self))) if method == "__iter__" else plain(base(list(dict.items(self))))
-
-    return told
-
-
-class WatchedList(AnnouncedList):
-    """A list whose reads are announced too."""
-
-    __slots__ = ()
-
-    _announced_for = AnnouncedList
-
-
-class WatchedSet(AnnouncedSet):
-    """A set whose reads are announced too."""
-
-    __slots__ = ()
-
-    _announced_for = AnnouncedSet
-
-
-COMPARED = ("__len__", "__eq__", "__ne__", "copy")
-COMBINED = ("__or__", "__ror__", "__and__", "__rand__", "__sub__", "__rsub__", "__xor__", "__rxor__",
-            "__le__", "__lt__", "__ge__", "__gt__",
-            "union", "intersection", "difference", "issubset", "issuperset", "isdisjoint")  # fmt: skip
-WRITES: tuple[tuple[type, type, tuple[str, ...]], ...] = (
-    (AnnouncedDict, dict, ("clear", "popitem")),
-    (AnnouncedList, list, ("__delitem__", "remove", "pop", "clear", "sort", "reverse")),
-    (AnnouncedSet, set, ("add", "discard", "remove", "pop", "clear", "update", "difference_update",
-                         "intersection_update", "__ior__", "__isub__", "__iand__")),
-)  # fmt: skip
-READS: tuple[tuple[type, type, tuple[str, ...]], ...] = (
-    (WatchedDict, dict, COMPARED),
-    (WatchedList, list, (*COMPARED, "__getitem__", "__contains__", "__add__", "__reversed__", "index", "count")),
-    (WatchedSet, set, (*COMPARED, *COMBINED, "__contains__")),
-)
-GONE_THROUGH: tuple[tuple[type, type, tuple[str, ...]], ...] = (
-    (WatchedDict, dict, ("__iter__", "keys", "values", "items")),
-    (WatchedList, list, ("__iter__",)),
-    (WatchedSet, set, ("__iter__",)),
-)
-for _kind, _base, _methods in WRITES:
-    for _method in _methods:
-        setattr(_kind, _method, _told("write", _method, _base))
-for _kind, _base, _methods in READS:
-    for _method in _methods:
-        setattr(_kind, _method, _told("read", _method, _base))
-for _kind, _base, _methods in GONE_THROUGH:
-    for _method in _methods:
-        setattr(_kind, _method, _snapshot(_method, _base))
 
 
 def _container(value: Any, machine: Machine, watched: Watched, name: str, key: str) -> Any:
     """A dictionary, list or set in the form that announces accesses to it."""
     told = watched is None or key in watched
     made: Any
+    part = f"{key}[]"
     if isinstance(value, dict):
-        made = (WatchedDict if told else AnnouncedDict)()
+        kind: Any = WatchedDict if told else AnnouncedDict
+        made = empty(kind)
         made._numbers = {}
         for named, (at, one) in zip(names_in(name, value), value.items(), strict=True):
-            dict.__setitem__(made, at, announced(one, machine, watched, named, f"{key}[]"))
+            if not is_plain(at):
+                announced(at, machine, watched, f"{named} as a key", part)
+            dict.__setitem__(made, at, announced(one, machine, watched, named, part))
     elif isinstance(value, list):
-        made = (WatchedList if told else AnnouncedList)()
+        kind = WatchedList if told else AnnouncedList
+        made = empty(kind)
         for named, one in zip(names_in(name, value), value, strict=True):
-            list.append(made, announced(one, machine, watched, named, f"{key}[]"))
+            list.append(made, announced(one, machine, watched, named, part))
     else:
-        made = (WatchedSet if told else AnnouncedSet)()
-        set.update(made, value)
+        kind = WatchedSet if told else AnnouncedSet
+        made = empty(kind)
+        named_parts = zip(names_in(name, value), value, strict=True)
+        made.items = {announced(one, machine, watched, named, part) for named, one in named_parts}
     made._to = (machine, name, key)
     return made
 
@@ -361,11 +252,18 @@ def announce(k: Kernel, watched: Watched) -> None:
         _object(root, k.hw, watched, "")
 
 
+def is_plain(value: object) -> bool:
+    """Whether neither a value can change nor what it holds."""
+    if isinstance(value, tuple | frozenset):
+        return all(map(is_plain, value))
+    return isinstance(value, IMMUTABLE)
+
+
 def announced(value: Any, machine: Machine, watched: Watched, name: str, key: str) -> Any:
     """A value in the form that announces accesses to it, under `name`. TypeError: it is of a sort that has none."""
-    if isinstance(value, IMMUTABLE):
+    if is_plain(value):
         return value
-    if isinstance(value, dict | list | set):
+    if isinstance(value, dict | list | set | MutableSet):
         return value if isinstance(value, ANNOUNCES_ITSELF) else _container(value, machine, watched, name, key)
     if isinstance(value, Shared) and not is_dataclass(value):
         return value
@@ -375,15 +273,40 @@ def announced(value: Any, machine: Machine, watched: Watched, name: str, key: st
         spans = SharedSet()
         spans._map, spans._size = _shared_map(value._map, machine, watched, name, key), value._size
         return spans
+    if isinstance(value, tuple | frozenset):
+        return _held(value, machine, watched, name, key)
     if isinstance(value, partial):
         for named, part in parts_named(name, value):
-            announced(part, machine, watched, named, key)
+            if announced(part, machine, watched, named, key) is not part:
+                raise TypeError(f"{named}: what a function is bound to cannot announce accesses, an object could")
         return value
     if type(value).__module__.startswith(HARDWARE):
         return value
     if _is_record(value) and value.__dataclass_params__.frozen:
-        return value
+        return _frozen(value, machine, watched, name)
     return _object(value, machine, watched, f"{name}.")
+
+
+def _held(value: Any, machine: Machine, watched: Watched, name: str, key: str) -> Any:
+    """A tuple or frozen set of what announces accesses: the same one, if all in it stay the objects that they are."""
+    old = list(value)
+    new = [announced(one, machine, watched, f"{name}[{at}]", f"{key}[]") for at, one in enumerate(old)]
+    if all(map(is_, new, old)):
+        return value
+    kind: Any = type(value)
+    return kind._make(new) if hasattr(kind, "_make") else kind(new)
+
+
+def _frozen(value: Any, machine: Machine, watched: Watched, name: str) -> Any:
+    """A record that stays as it was made, and leads to what may not."""
+    if isinstance(value, Unchanging):
+        return value
+    state: dict[str, Any] = vars(value)
+    for one in fields(value):
+        if one.name in state:
+            key = f"{type(value).__name__}.{one.name}"
+            state[one.name] = announced(state[one.name], machine, watched, f"{name}.{one.name}", key)
+    return value
 
 
 def taken_in(value: Any, machine: Machine, name: str, key: str) -> Any:
@@ -391,7 +314,7 @@ def taken_in(value: Any, machine: Machine, name: str, key: str) -> Any:
 
     What comes later to where something was is another thing: so it goes by who has brought it, and how often that was.
     """
-    if isinstance(value, IMMUTABLE):
+    if is_plain(value):
         return value
     stepper: Any = machine.stepper
     if stepper is None:
@@ -399,6 +322,9 @@ def taken_in(value: Any, machine: Machine, name: str, key: str) -> Any:
     if not isinstance(value, ANNOUNCES_ITSELF) and "_announces_to" not in getattr(value, "__dict__", ()):
         name = stepper.takes_in(name)
     return announced(value, machine, stepper.watched, name, key)
+
+
+Container.taken_in = staticmethod(taken_in)
 
 
 def _shared_map(value: SpanMap[Any], machine: Machine, watched: Watched, name: str, key: str) -> SharedMap[Any]:
@@ -426,11 +352,12 @@ def _object(value: Any, machine: Machine, watched: Watched, name: str) -> Any:
     state: dict[str, Any] = vars(value)
     if "_announces_to" in state:
         return value
-    kind: Any = type(value)
+    kind: Any = announced_for(type(value))
     named = _fields(kind)
     state["_announces_to"] = (machine, name)
-    for field in named:
-        if field in state:
+    for one in fields(kind):
+        field = one.name
+        if field in named and field in state:
             key = f"{kind.__name__}.{field}"
             state[field] = announced(state[field], machine, watched, f"{name}{field}", key)
     told = named if watched is None else frozenset(one for one in named if f"{kind.__name__}.{one}" in watched)

@@ -7,7 +7,7 @@ counts of what passed the doors, the order in which locks were ever taken.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache, partial
@@ -69,7 +69,7 @@ class Written:
             self._parts.append(f"{value!r},")
         elif kind is tuple or isinstance(value, tuple):
             self.each(value)
-        elif isinstance(value, set | frozenset):
+        elif isinstance(value, Set):
             self.each(sorted(value, key=repr))
         elif isinstance(value, FunctionType | type):
             self._parts.append(f"{value.__module__}.{value.__qualname__},")

@@ -10,7 +10,8 @@ from copy import deepcopy
 from types import FunctionType, ModuleType
 from typing import Any
 
-from memhp.explore.doors.announced import AnnouncedDict, Container, announced_for
+from memhp.explore.doors.announced import announced_for
+from memhp.explore.doors.containers import AnnouncedDict, Container, empty
 from memhp.hw.memory import Arena
 from memhp.hw.unchanging import Unchanging
 from memhp.linux.state import Kernel
@@ -110,7 +111,7 @@ class _Pickler(pickle.Pickler):
         if isinstance(obj, (*SHARED, Arena)) and obj is not _in_common:
             return _in_common, (self._number(obj),)
         if isinstance(obj, Container):
-            return type(obj), (), _contents(obj), None, None, _fill
+            return empty, (type(obj),), _contents(obj), None, None, _fill
         return NotImplemented
 
     def _number(self, obj: object) -> int:
@@ -128,7 +129,7 @@ class _Likener(_Pickler):
         if isinstance(obj, type):
             return super().reducer_override(announced_for(obj))
         if isinstance(obj, AnnouncedDict):
-            return type(obj), (), (obj._to, None, dict(dict.items(obj))), None, None, _fill
+            return empty, (type(obj),), (obj._to, None, dict(dict.items(obj))), None, None, _fill
         return super().reducer_override(obj)
 
 
@@ -136,8 +137,7 @@ def _contents(container: Any) -> tuple[object, ...]:
     """What a container that announces accesses is made of: to whom, the keys' numbers, and what is in it."""
     if isinstance(container, AnnouncedDict):
         return container._to, dict(container._numbers), dict(dict.items(container))
-    kind: Any = list if isinstance(container, list) else set
-    return container._to, None, kind(kind.__iter__(container))
+    return container._to, None, list(list.__iter__(container)) if isinstance(container, list) else container.items
 
 
 def _fill(container: Any, made_of: Any) -> None:
@@ -149,4 +149,4 @@ def _fill(container: Any, made_of: Any) -> None:
     elif isinstance(container, list):
         list.extend(container, values)
     else:
-        set.update(container, values)
+        container.items = values

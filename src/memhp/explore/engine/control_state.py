@@ -8,7 +8,7 @@ share. How far a loop over equal things has come is not seen.
 
 import dis
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Set
 from functools import cache
 from types import CodeType, FrameType
 
@@ -66,7 +66,7 @@ def _value(value: object) -> Hashable:
         if len(value) > LARGE:
             return len(value), _value(value[0]), _value(value[-1])
         return tuple(_value(part) for part in value)
-    if isinstance(value, set | frozenset):
+    if isinstance(value, Set):
         return frozenset(_value(part) for part in value)
     if isinstance(value, dict):
         return tuple((_value(key), _value(part)) for key, part in value.items())
