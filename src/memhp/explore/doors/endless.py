@@ -17,7 +17,7 @@ from types import FrameType
 from greenlet import getcurrent
 
 from memhp.errors import BadInput
-from memhp.explore.doors.user_code import is_users
+from memhp.explore.doors.user_code import FromOutside, is_users
 from memhp.explore.engine.limits import STEP_SECONDS
 
 TICKS = 10
@@ -26,8 +26,8 @@ LONGEST_TICK = 1.0
 SHORTEST_TICK = 0.005
 
 
-class Endless(BaseException):
-    """Raised where the code stands that has taken too long; no ``except Exception`` of that code keeps it."""
+class Endless(FromOutside):
+    """Raised where the code stands that has taken too long."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds

@@ -16,6 +16,10 @@ from memhp.linux.place import NOWHERE
 PACKAGE = Path(__file__).parents[2]
 
 
+class FromOutside(BaseException):
+    """What ends the user's code and was not raised by it; no ``except Exception`` of that code keeps it."""
+
+
 @cache
 def is_users(file: str) -> bool:
     """Whether a file of Python code is the user's: neither of this package, nor of Python and what is installed."""
@@ -67,11 +71,9 @@ def users(what: str = "", otherwise: str = "") -> Iterator[None]:
     """Whatever leaves the user's code is an error of it, even what would end this process or a greenlet; but that the
     user wants an end of it all, and what is said of code that does not end.
     """
-    from memhp.explore.doors.endless import Endless
-
     try:
         yield
-    except (KeyboardInterrupt, Endless):
+    except (KeyboardInterrupt, FromOutside):
         raise
     except BaseException as error:
         raise user_error(error, what, otherwise) from error
