@@ -47,6 +47,12 @@ from memhp.errors import BadInput
 @click.option("--no-reduction", is_flag=True, help="Every schedule one by one: the same verdict, slower.")
 @click.option("--executions", type=click.IntRange(1), metavar="N", help="Give up after N executions.")
 @click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    metavar="N",
+    help="A loop that goes round N times more with nothing changed is endless.  [default: 50]",
+)
+@click.option(
     "--step-seconds",
     type=click.IntRange(1),
     metavar="N",
@@ -69,10 +75,11 @@ def explore(
     seed: int,
     no_reduction: bool,
     executions: int | None,
+    rounds: int | None,
     step_seconds: int | None,
     as_json: bool,
 ) -> int:
-    """Decide race NAME in one variant, and show the shortest trace of what goes wrong.
+    """Decide race NAME in one variant, and show a short trace of what goes wrong.
 
     Without NAME: a line for each race. Without --variant: the variants of race NAME. Exit code 0: the verdict is what
     the variant is known as, or is explained, or nothing breaks with --patch, or the schedule was replayed. 1: it is
@@ -115,7 +122,7 @@ def explore(
     searches = [preemptions is not None, random is not None, no_reduction]
     if sum(searches) > 1:
         raise click.UsageError("--preemptions, --random and --no-reduction exclude each other")
-    if replay is not None and (any(searches) or executions is not None):
+    if replay is not None and (any(searches) or executions is not None or rounds is not None):
         raise click.UsageError("--replay follows one schedule; the options of a search do not go with it")
     if extend and replay is None:
         raise click.UsageError("--extend goes with --replay")
@@ -124,7 +131,8 @@ def explore(
     read = [*patch, Path(name) if name.endswith(".py") else None]
     on_stdout = check_outputs({"--html": html}, inputs=read, stdout="--json" if as_json else "")
     told = told_choices(chosen_texts)
-    how = How(preemptions, random, seed, reduction=not no_reduction, executions=executions, step_seconds=step_seconds)
+    bounds = {"executions": executions, "rounds": rounds, "step_seconds": step_seconds}
+    how = How(preemptions, random, seed, reduction=not no_reduction, **bounds)
     with at_work(f"exploring {name}"), bounded(step_seconds or STEP_SECONDS):
         found = under_patch(
             patch,

@@ -35,15 +35,15 @@ class How:
     reduction: bool = True
     executions: int | None = None
     """Executions after which it gives up, in place of the case's own limit."""
+    rounds: int | None = None
+    """How often an actor goes round, nothing changed, before that is endless, in place of the case's own bound."""
     step_seconds: float | None = None
     """The processor time that a step may take, in place of the case's own limit."""
 
     def limits(self, one: Case) -> Limits:
         """How far a search of a case goes."""
-        limits = one.limits
-        if self.executions is not None:
-            limits = replace(limits, executions=self.executions)
-        return replace(limits, step_seconds=self.step_seconds) if self.step_seconds is not None else limits
+        named = {"executions": self.executions, "rounds": self.rounds, "step_seconds": self.step_seconds}
+        return replace(one.limits, **{name: value for name, value in named.items() if value is not None})  # type: ignore[arg-type]
 
 
 class Covered(msgspec.Struct, frozen=True, kw_only=True):

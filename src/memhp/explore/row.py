@@ -27,7 +27,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     bound: str | None
     schedule: str | None
     """Of the counterexample, as the search came to it: the string that `memhp explore --replay` takes. `memhp explore`
-    alone shows one that is as small as can be.
+    alone shows one that is made as small as was found.
     """
     reason: str | None
     """What goes wrong."""

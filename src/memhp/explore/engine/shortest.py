@@ -1,4 +1,4 @@
-"""The counterexample that people get to see: with as few preemptions as possible, then made smaller.
+"""The counterexample that people get to see: with few preemptions, and made smaller.
 
 Design. The reducing search decides. A schedule that fails is made smaller for as long as something makes it so: leave
 out its tail and let threads go on undisturbed, bring a thread's later steps and its earlier ones together, let an
@@ -26,7 +26,7 @@ ROOM = 200
 
 
 def decide(run: Run, limits: Limits | None = None) -> Verdict:
-    """Safe, broken or undecided over every schedule; a failure comes with a schedule that is as small as can be.
+    """Safe, broken or undecided over every schedule; a failure comes with a schedule that is as small as was found.
 
     Steps that nobody else can see are taken along with others (:mod:`memhp.explore.engine.fusion`); in the schedule
     they stand by themselves.
@@ -41,7 +41,7 @@ def decide(run: Run, limits: Limits | None = None) -> Verdict:
 
 
 def shortest(run: Run, failure: Failure, limits: Limits) -> Failure:
-    """A schedule as small as can be that goes wrong, in the way of the one given where that is found.
+    """A schedule as small as was found that goes wrong, in the way of the one given where that is found.
 
     A data race never takes the place of what else goes wrong.
     """
