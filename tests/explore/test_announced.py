@@ -21,12 +21,12 @@ from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases.actors import boot, dimm, hot_add, hot_remove, pfns
 from memhp.explore.doors.announced import (
     SETTLED,
-    TOLERATED,
     Field,
     announce,
 )
 from memhp.explore.doors.containers import WatchedDict, WatchedList, WatchedSet
 from memhp.explore.doors.kernel_image import KernelImage
+from memhp.explore.doors.marked_field import MarkedField
 from memhp.explore.doors.names import IMMUTABLE
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.explore.engine.search import search
@@ -136,7 +136,10 @@ def walk(value: object, path: str, seen: set[int], left_out: set[str]) -> Iterat
     elif "_announces_to" in getattr(value, "__dict__", {}):
         for one in fields(value):  # type: ignore[arg-type]
             where = (type(value).__name__, one.name)
-            if one.metadata.get("marked") or where in SETTLED | TOLERATED:
+            if callable(one.metadata.get("marked")):
+                if not isinstance(vars(type(value)).get(one.name), MarkedField):
+                    yield f"{path}.{one.name}"
+            elif one.metadata.get("marked") or where in SETTLED:
                 left_out.add(".".join(where))
             elif one.name in vars(value):
                 if not isinstance(vars(type(value)).get(one.name), Field):
@@ -157,13 +160,10 @@ def test_nothing_that_a_kernel_leads_to_changes_unannounced() -> None:
     assert left_out == {
         "Kernel.hw", "Kernel.config", "Kernel.layout", "Kernel.port", "Kernel.memory_block_size", "Kernel._statics",
         "Node.machine",  # set for good at boot
-        *(".".join(where) for where in TOLERATED),  # races that the kernel takes
-        "Zone.managed",  # an atomic_long_t
         "Zone.arrivals",  # the order of the free lists, whose heads `Zone.free` tells of
         "ObsoletePgdats.nids",  # behind doors: each a pointer
         "SectionUsages.by_section",  # behind doors: a life that is watched from the first look on
         "Resource.written",  # a log that checks have kept, none of the kernel's
-        "Kernel.mem_section", "Kernel.subsection_map", "Kernel.memory_groups",  # behind doors: under RCU, an xarray
     }  # fmt: skip
     assert not isinstance(vars(type(machine().nodes[0])).get("spanned"), Field), "others' kernels stay as they are"
 
@@ -221,7 +221,7 @@ def plain_state(value: Any, found: dict[str, object], seen: set[int]) -> None:
     elif "_announces_to" in getattr(value, "__dict__", {}):
         prefix = value.__dict__["_announces_to"][1]
         for one in fields(value):
-            left_out = one.metadata.get("marked") or (type(value).__name__, one.name) in SETTLED | TOLERATED
+            left_out = one.metadata.get("marked") or (type(value).__name__, one.name) in SETTLED
             if one.name in vars(value) and not left_out:
                 part = vars(value)[one.name]
                 if isinstance(part, IMMUTABLE):
@@ -296,7 +296,7 @@ def names(value: Any, seen: set[int]) -> Iterator[str]:
         prefix = value.__dict__["_announces_to"][1]
         for one in fields(value):
             part = vars(value).get(one.name)
-            if not one.metadata.get("marked") and (type(value).__name__, one.name) not in SETTLED | TOLERATED:
+            if not one.metadata.get("marked") and (type(value).__name__, one.name) not in SETTLED:
                 if not isinstance(part, SharedMap | SharedSet) and not hasattr(part, "_to"):
                     yield f"{prefix}{one.name}"
                 yield from names(part, seen)

@@ -8,6 +8,7 @@ from memhp.hw.dirty_log import Written
 from memhp.hw.format import HEIGHT_NAMES, Format
 from memhp.hw.ledger import Violation
 from memhp.hw.memory import Owner, PhysicalMemory, Use
+from memhp.hw.owner_looks import OwnerLooks
 from memhp.hw.stepper import Access, Faults, Stepper
 from memhp.hw.tlb import Stale, TlbState
 from memhp.spans import Span
@@ -29,6 +30,11 @@ class FrameDoors:
     """
     told_busy: set[Span]
     """Ranges (PFNs) that another machine could not empty in one go, though nothing in them shows why."""
+
+    @property
+    def owners(self) -> OwnerLooks:
+        """Who uses which frames, as ``struct page`` tells."""
+        return OwnerLooks(self.memory.owners, self.stepper)
 
     def may_fail(self, site: str) -> bool:
         """Whether the allocation at `site` (``file:function``) is made to fail: asked before memory is looked for."""

@@ -21,7 +21,7 @@ from memhp.hw.locks import LockDoors
 from memhp.hw.memory import PhysicalMemory, Use
 from memhp.hw.runs import Bools, empty_rows, frame_spans, leaf_run
 from memhp.hw.shared import CountedSet
-from memhp.hw.stepper import Access, Faults, Stepper
+from memhp.hw.stepper import Access, Faults, Fields, Stepper
 from memhp.hw.tlb import ALL_ADDRESSES, Flush, FlushPlan, Table, TlbState
 from memhp.spans import Span
 
@@ -346,10 +346,10 @@ class Machine(LockDoors, FrameDoors, Clock):
 
     # What CPUs share outside page tables ----------------------------------------------------------------------
 
-    def reads(self, field: str) -> None:
-        """A shared field outside page tables is about to be read without a lock: ``READ_ONCE()``, a plain load."""
-        if self.stepper is not None:
-            self.stepper.step(Access("read", field))
+    def reads(self, *names: str) -> None:
+        """Shared fields outside page tables are about to be read without a lock: ``READ_ONCE()``, a plain load."""
+        if self.stepper is not None and names:
+            self.stepper.step(Access("read", Fields(names) if len(names) > 1 else names[0]))
 
     def writes(self, field: str) -> None:
         """A shared field is about to be written without the lock that its readers hold: ``WRITE_ONCE()``."""
@@ -360,11 +360,6 @@ class Machine(LockDoors, FrameDoors, Clock):
         """A counter or flag that CPUs share is about to be read and changed in one go: ``percpu_ref_*``."""
         if self.stepper is not None:
             self.stepper.step(Access("atomic", field))
-
-    def adds(self, field: str) -> None:
-        """The running CPU is about to change its own of the counters of a field, one for each: ``this_cpu_add()``."""
-        if self.stepper is not None:
-            self.stepper.step(Access("add", field))
 
     def wait(self, ready: Callable[[], bool], why: str, on: str = "") -> None:
         """Sleep until `ready()`: ``wait_for_completion()``. KernelBug when nobody is left to bring that about.

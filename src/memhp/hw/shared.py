@@ -8,10 +8,10 @@ others without a lock: each is a step.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from enum import IntFlag
 from types import MappingProxyType
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from memhp.hw.stepper import Access, Level, Part, Stepper
 from memhp.spans import Span, SpanMap, SpanSet
@@ -26,6 +26,17 @@ MARKED: Mapping[str, bool] = MappingProxyType({"marked": True})
 """``field(metadata=MARKED)``: a field of a record that is read and changed right after a step that says so
 (:meth:`memhp.hw.machine.Machine.reads`, ``writes``, ``atomic``, ``wait``), as atomics, completions, and what is found
 under RCU are. It does not announce itself."""
+
+
+def marked(name: str | Callable[[Any], str]) -> Mapping[str, object]:
+    """``field(metadata=marked(...))``: a field of a record each access to which is a step, under a name or the one that
+    is made of the record.
+
+    Code that has more to say (an atomic change; several fields in one go) takes the step first, at
+    :meth:`memhp.hw.machine.Machine.reads` and its like; other accesses take it by themselves. Getting a container is
+    reading it: code that changes what is in it says so first.
+    """
+    return MappingProxyType({"marked": (lambda _: name) if isinstance(name, str) else name})
 
 
 class Stepped(Protocol):
@@ -43,7 +54,7 @@ class _Quiet:
     levels: dict[str, "CountedSet"] = {}  # noqa: RUF012 - nothing is ever put in
 
 
-_QUIET = _Quiet()
+QUIET = _Quiet()
 
 
 class SharedMap(SpanMap[V]):
@@ -53,7 +64,7 @@ class SharedMap(SpanMap[V]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._machine: Stepped = _QUIET
+        self._machine: Stepped = QUIET
         self.name = ""
 
     def belong(self, machine: Stepped, name: str) -> None:
@@ -159,11 +170,13 @@ class SharedMap(SpanMap[V]):
     def publish(self, start: int, end: int, value: V) -> None:
         """Let others find what has been made before: a step, as ``xa_store()`` and ``smp_store_release()`` are one."""
         self._announce("write", start, end)
+        self._announce_found(start, end, write=True)
         self._step("write")
         SpanMap.set(self, start, end, value)
 
     def withdraw(self, start: int, end: int) -> None:
         """Let nobody find it any more, a step as well; whoever has found it may look at it still: ``xa_erase()``."""
+        self._announce("write", start, end)
         self._step("write")
         SpanMap.clear(self, start, end)
 
@@ -172,13 +185,19 @@ class SharedMap(SpanMap[V]):
         self._step("read")
         found = SpanMap.get(self, at)
         if found is not None:
-            self._announce("read", at, at + 1)
+            self._announce_found(at, at + 1, write=False)
         return found
 
     def finds(self, at: int) -> bool:
         """Whether :meth:`publish` has put something there, as a step; what is found is not looked at: ``xa_load()``."""
         self._step("read")
         return SpanMap.get(self, at) is not None
+
+    def _announce_found(self, start: int, end: int, *, write: bool) -> None:
+        """What is found is another thing than the place where it is."""
+        stepper = self._machine.stepper
+        if stepper is not None and stepper.listens:
+            stepper.data(f"what {self.name} lead to", start, end, write=write)
 
     def _step(self, kind: str) -> None:
         stepper = self._machine.stepper
@@ -357,7 +376,7 @@ class SharedDict(MutableMapping[K, V]):
         self._items: dict[K, V] = {}
         self._numbers: dict[object, int] = {}
         """By key that was ever asked for: a number, which stands for it in announcements."""
-        self._machine: Stepped = _QUIET
+        self._machine: Stepped = QUIET
         self.name = ""
 
     def belong(self, machine: Stepped, name: str) -> None:

@@ -24,14 +24,21 @@ class Level(NamedTuple):
     """Of a change: by how much. Of a read: the lowest value for which it says yes; None: the value itself is read."""
 
 
+class Fields(NamedTuple):
+    """Several shared fields that one access is about."""
+
+    names: tuple[str, ...]
+
+
 class Access(NamedTuple):
     """One access to shared state, as the explorer sees it before it happens."""
 
     kind: str
-    """``load``, ``store``; ``plug``, ``unplug``, ``claim``, ``release``, ``retag``; ``lock``, ``trylock``, ``unlock``;
-    ``read``, ``write``, ``atomic``; ``add``: the CPU's own of a field's counters; ``enter``, ``leave`` (a read-side
-    section); ``flush``; ``touch``: memory is read through the tables below a root."""
-    target: Table | Span | Part | Level | str
+    """``load``, ``store``; ``plug``, ``unplug``, ``claim``, ``release``, ``retag``, ``look`` (who has frames);
+    ``lock``, ``trylock``, ``unlock``;
+    ``read``, ``write``, ``atomic``; ``enter``, ``leave`` (a read-side section);
+    ``flush``; ``touch``: memory is read through the tables below a root."""
+    target: Table | Span | Part | Level | Fields | str
     entry: int = 0
     """Of a load or store: which entry of the table. Of a touch: the frame of the root table."""
     value: int = 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag, StrEnum
 from typing import Literal, NamedTuple
 
-from memhp.hw.shared import MARKED, CountedSet, SharedMap, SharedSet, Stepped
+from memhp.hw.shared import MARKED, CountedSet, SharedMap, SharedSet, Stepped, marked
 from memhp.linux.config import OnlineType
 
 
@@ -57,6 +57,21 @@ class ZoneRef(NamedTuple):
     type: ZoneType
 
 
+def section_field(section_nr: int) -> str:
+    """``section_mem_map`` with its flags, by the name that the doors know it under."""
+    return f"mem_section[{section_nr}].section_mem_map"
+
+
+def usage_field(section_nr: int) -> str:
+    """``ms->usage``, the pointer, likewise."""
+    return f"mem_section[{section_nr}].usage"
+
+
+def subsection_map_field(section_nr: int) -> str:
+    """``usage->subsection_map``, which the pointer leads to."""
+    return f"{usage_field(section_nr)}->subsection_map"
+
+
 class Section(NamedTuple):
     """``struct mem_section`` of a present section; a run of equal neighbours is one entry of the map."""
 
@@ -89,6 +104,10 @@ class Arrival:
     mm/rmqueue.py puts pages into :attr:`Zone.free`, and keeps this true."""
 
 
+WATERMARK = marked(lambda zone: zone.field("_watermark"))
+"""``zone_watermark_fast()`` reads the marks without ``zone->lock``, under which they are written."""
+
+
 @dataclass
 class Zone:
     """``struct zone``: PFN range and counters in pages, and the buddy's free pages."""
@@ -99,17 +118,19 @@ class Zone:
     spanned: int = 0
     present: int = 0
     present_early: int = 0
-    managed: int = field(default=0, metadata=MARKED)
+    managed: int = field(default=0, metadata=marked(lambda zone: zone.field("managed_pages")))
     nr_isolate_pageblock: int = 0
     cma_pages: int = 0
     contiguous: bool = False
     """Whether every pageblock within the span belongs to the zone."""
-    watermark_min: int = 0
+    watermark_min: int = field(default=0, metadata=WATERMARK)
     """Pages that only allocations in distress may take: ``_watermark[WMARK_MIN]``."""
-    watermark_low: int = 0
-    watermark_high: int = 0
-    watermark_promo: int = 0
-    lowmem_reserve: dict[ZoneType, int] = field(default_factory=dict)
+    watermark_low: int = field(default=0, metadata=WATERMARK)
+    watermark_high: int = field(default=0, metadata=WATERMARK)
+    watermark_promo: int = field(default=0, metadata=WATERMARK)
+    lowmem_reserve: dict[ZoneType, int] = field(
+        default_factory=dict, metadata=marked(lambda zone: zone.field("lowmem_reserve"))
+    )
     """Zone that an allocation may use at most → pages kept from it here: ``protection`` of /proc/zoneinfo."""
     free: CountedSet = field(default_factory=CountedSet)
     """PFNs in the buddy's free lists, those in isolated pageblocks left out."""
@@ -149,7 +170,11 @@ class Zone:
     @property
     def lock(self) -> str:
         """The name of ``zone->lock``."""
-        return f"zone{self.nid}/{self.type.title}.lock"
+        return self.field("lock")
+
+    def field(self, name: str) -> str:
+        """What a field of the zone goes by at the doors."""
+        return f"zone{self.nid}/{self.type.title}.{name}"
 
 
 @dataclass

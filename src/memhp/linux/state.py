@@ -3,23 +3,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from memhp.hw.machine import Machine
-from memhp.hw.shared import MARKED, SharedFlags, SharedMap
+from memhp.hw.marked_map import MarkedMap, MarkedSet
+from memhp.hw.shared import SharedFlags, SharedMap, marked
 from memhp.hw.tlb import Table
 from memhp.linux.config import Config, OnlineType
 from memhp.linux.drivers.base.node import NodeStates
 from memhp.linux.kernel.resource import Resource
 from memhp.linux.layout import Layout
 from memhp.linux.mm.memblock import Memblock
-from memhp.linux.mmzone import MemoryBlock, MemoryGroup, Node, PageFlags, Section, Zone, ZoneRef
-from memhp.spans import SpanMap, SpanSet
+from memhp.linux.mmzone import (
+    MemoryBlock,
+    MemoryGroup,
+    Node,
+    PageFlags,
+    Section,
+    Zone,
+    ZoneRef,
+    section_field,
+    subsection_map_field,
+)
+from memhp.spans import SpanSet
 
 if TYPE_CHECKING:
     from memhp.linux.mm.altmap import VmemAltmap
     from memhp.linux.port import Port
+
+MEMORY_GROUPS, WARNED = "memory_groups", "__already_done"
+"""What goes by these names at the doors: the array of groups, which changes under a lock of its own (``xa_alloc()``,
+``xa_erase()``), and what is said once."""
 
 R = TypeVar("R")
 
@@ -48,9 +64,9 @@ class Kernel:
     port: Port = field(init=False)
     """What the architecture does on its own: that of `config`."""
     nodes: dict[int, Node] = field(default_factory=dict)
-    mem_section: SpanMap[Section] = field(default_factory=SpanMap, metadata=MARKED)
+    mem_section: MarkedMap[Section] = field(default_factory=MarkedMap)
     """Section number → section, for present sections."""
-    subsection_map: SpanSet = field(default_factory=SpanSet, metadata=MARKED)
+    subsection_map: MarkedSet = field(default_factory=MarkedSet)
     """PFNs whose sub-section is valid (``mem_section_usage``)."""
     page_zone: SharedMap[ZoneRef] = field(default_factory=SharedMap)
     """PFN → zone of an initialised struct page."""
@@ -60,7 +76,7 @@ class Kernel:
     """Block id → memory block device."""
     altmaps: dict[int, VmemAltmap] = field(default_factory=dict)
     """Block id → the altmap that hosts its memmap."""
-    memory_groups: dict[int, MemoryGroup] = field(default_factory=dict, metadata=MARKED)
+    memory_groups: dict[int, MemoryGroup] = field(default_factory=dict, metadata=marked(MEMORY_GROUPS))
     memory_block_size: int = 0
     """Bytes of a memory block: ``memory_block_size_bytes()``."""
     max_pfn: int = 0
@@ -75,19 +91,33 @@ class Kernel:
     """Whether ``__init`` code is gone."""
     boot_memory: SpanSet = field(default_factory=SpanSet)
     """PFNs of the RAM that the kernel booted with."""
-    warned: set[str] = field(default_factory=set)
-    """Messages that the kernel prints once and has printed: ``pr_warn_once()`` and static flags."""
+    warned: set[str] = field(default_factory=set, metadata=marked(WARNED))
+    """Messages that the kernel prints once and has printed: ``pr_warn_once()`` and static flags (:meth:`warn_once`)."""
     _statics: dict[type, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.port = self.config.port
         self._announce(self)
+        self.mem_section.parts.belong(self.hw, section_field)
+        self.subsection_map.parts.belong(self.hw, subsection_map_field, self.config.pages_per_section)
 
     def _announce(self, record: object) -> None:
         """Have the state in a record that announces accesses do so to this machine's stepper, by the fields' names."""
         for name, value in vars(record).items():
             if isinstance(value, Shared):
                 value.belong(self.hw, name)
+
+    def reads_zones(self, zones: Iterable[Zone], *names: str) -> None:
+        """Fields of zones, by the names that they have at the doors, are about to be read in one step."""
+        if self.hw.is_watched:
+            self.hw.reads(*(zone.field(name) for zone in zones for name in names))
+
+    def warn_once(self, message: str) -> bool:
+        """Whether a message that is printed once has not been yet; from now on it has: ``DO_ONCE_LITE_IF()``."""
+        self.hw.atomic(WARNED)
+        first = message not in self.warned
+        self.warned.add(message)
+        return first
 
     def statics(self, record: type[R]) -> R:
         """The variables of one file of the kernel, as the record that the file declares for them.

@@ -263,4 +263,5 @@ def test_watermarks_are_set_by_one_caller_at_a_time_and_under_each_zones_lock() 
     zones = [zone.lock for zone in k.zones()]
     each = [f"{kind} {lock}" for lock in zones for kind in ("lock", "unlock")]
     outer = "setup_per_zone_wmarks.lock"
-    assert recorder.told(outer, *zones) == [f"lock {outer}", *each, f"unlock {outer}"]
+    locks = [told for told in recorder.told(outer, *zones) if "lock " in told]
+    assert locks == [f"lock {outer}", *each, f"unlock {outer}"]

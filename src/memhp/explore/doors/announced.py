@@ -29,6 +29,7 @@ from memhp.explore.doors.containers import (
     WatchedSet,
     empty,
 )
+from memhp.explore.doors.marked_field import MarkedField
 from memhp.explore.doors.names import IMMUTABLE, names_in, parts_named
 from memhp.hw.machine import Machine
 from memhp.hw.shared import SharedDict, SharedMap, SharedSet
@@ -41,12 +42,6 @@ SETTLED = frozenset({
     ("Kernel", "memory_block_size"), ("Node", "machine"),
 })  # fmt: skip
 """(class, field) that boot has set for good, or that is none of the kernel's: not announced."""
-TOLERATED = frozenset({
-    ("Kernel", "warned"), ("Zone", "lowmem_reserve"), ("Zone", "watermark_min"), ("Zone", "watermark_low"),
-    ("Zone", "watermark_high"), ("Zone", "watermark_promo"),
-})  # fmt: skip
-"""(class, field) on which the kernel takes a race, unmarked as it is: what ``printk_once()`` looks at, and marks that
-``zone_watermark_fast()`` reads without ``zone->lock`` while ``setup_per_zone_wmarks()`` writes them."""
 Watched = frozenset[str] | None
 """Sorts of state whose reads are announced; None: all."""
 HARDWARE = "memhp.hw."
@@ -126,6 +121,9 @@ def announcing(kind: type, watched: frozenset[str]) -> type:
             raise AttributeError(name)
 
     members: dict[str, object] = {name: Field(name) for name in watched}
+    for one in fields(kind):
+        if callable(one.metadata.get("marked")):
+            members[one.name] = MarkedField(one.name, one.metadata["marked"])
     members |= _copied_and_compared(kind)
     members |= {"__setattr__": set_field, "__delattr__": delete_field}
     members |= {"__module__": kind.__module__, "_announced_for": kind}
@@ -183,7 +181,7 @@ def _fields(kind: type) -> frozenset[str]:
     return frozenset(
         one.name
         for one in fields(kind)
-        if not one.metadata.get("marked") and (kind.__name__, one.name) not in SETTLED | TOLERATED
+        if not one.metadata.get("marked") and (kind.__name__, one.name) not in SETTLED
     )
 
 

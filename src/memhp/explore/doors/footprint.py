@@ -11,7 +11,7 @@ from memhp.explore.doors.table_lifetimes import links_touched
 from memhp.explore.engine.counter_marks import change_touches, read_touches
 from memhp.explore.engine.op import ALONE, SHARED
 from memhp.hw.lifetime import walk
-from memhp.hw.stepper import Access, Level, Part
+from memhp.hw.stepper import Access, Fields, Level, Part
 from memhp.hw.tlb import Table
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -19,7 +19,7 @@ from memhp.spans import Span
 Touches = tuple[tuple[Hashable, int], ...]
 """Objects and the modes in which a step touches them (:attr:`memhp.explore.engine.op.Op.touches`)."""
 
-FIELD_MODES = {"read": SHARED, "write": ALONE, "atomic": ALONE, "add": 2, "enter": 2, "leave": 2}
+FIELD_MODES = {"read": SHARED, "write": ALONE, "atomic": ALONE, "enter": 2, "leave": 2}
 """How accesses to a shared field outside page tables meet."""
 OWNERS_CHUNK = 1 << 13
 """Frames by which claims and releases are told apart: those of different chunks have nothing to do with each other."""
@@ -39,6 +39,8 @@ def touched(k: Kernel, access: Access) -> Touches:
         return ((("lock", target), ALONE if access.value else SHARED),)
     if isinstance(target, Table):
         return _entry_touched(k, access, target)
+    if isinstance(target, Fields):
+        return tuple((("field", name), FIELD_MODES[access.kind]) for name in target.names)
     if isinstance(target, Level):
         return _level_touched(k, access.kind, target)
     if isinstance(target, Part):
@@ -49,6 +51,8 @@ def touched(k: Kernel, access: Access) -> Touches:
         return _walk_touched(k, access, target)
     if access.kind == "flush":
         return _flush_touched(k, target)
+    if access.kind == "look":
+        return tuple((("owners", chunk), SHARED) for chunk in _chunks(target.start, target.end))
     return _frames_touched(k, access.kind, target)
 
 

@@ -20,14 +20,19 @@ from memhp.explore.engine.fusion import MOST_ALONG
 from memhp.explore.engine.op import SHARED, Op
 from memhp.explore.engine.races import Data
 from memhp.hw.format import HEIGHT_NAMES
-from memhp.hw.stepper import Access, Level, Part
+from memhp.hw.stepper import Access, Fields, Level, Part
 from memhp.hw.tlb import ALL_ADDRESSES, Table
 from memhp.linux.place import NOWHERE
 from memhp.linux.place import place as place_in_kernel
 from memhp.linux.state import Kernel
+from memhp.spans import Span
 
-LOOKS = frozenset({"load", "read", "touch"})
+LOOKS = frozenset({"load", "look", "read", "touch"})
 """Accesses that change nothing."""
+
+
+OWNERSHIP = frozenset({"plug", "claim", "release", "retag", "look"})
+"""Accesses that are about who has frames, after which it is known."""
 
 
 class DoorOp(Op):
@@ -107,6 +112,8 @@ class Doors:
         self._to_take: dict[int, int] = {}
         """By actor: steps that it takes along before its next one of those that are done once more."""
         self._tired: set[int] = set()
+        self._last: dict[int, Access] = {}
+        """By actor: its last access."""
         self.at = 0
         """How many of the steps to be done once more are done."""
         self.thread = 0
@@ -208,6 +215,9 @@ class Doors:
             raise GreenletExit
         if getcurrent() is self._hub:
             return  # it is not an actor that looks
+        if access.kind == "look" and self._knows(access.target):
+            return
+        self._last[self.thread] = access
         hw = self._kernel.hw
         if self._to_take.get(self.thread):
             self._to_take[self.thread] -= 1
@@ -226,6 +236,33 @@ class Doors:
             self._ask(op)
         self._ghost.look(hw, access, op.where)
         self._note(access, a_step=True)
+
+    def _knows(self, frames: object) -> bool:
+        """Whether the actor's last step was about who has these frames."""
+        last = self._last.get(self.thread)
+        return (
+            last is not None
+            and last.kind in OWNERSHIP
+            and isinstance(last.target, Span)
+            and isinstance(frames, Span)
+            and last.target.start <= frames.start
+            and frames.end <= last.target.end
+        )
+
+    def marked(self, *names: str, write: bool) -> bool:
+        """Fields are accessed that are not behind a lock: a step, unless the actor's last one was about them.
+
+        Whether they may be changed now: that step changes them.
+        """
+        if getcurrent() is self._hub:
+            return True
+        last = self._last.get(self.thread)
+        if last is not None and last.kind in FIELD_MODES and not (write and last.kind == "read"):
+            about = last.target.names if isinstance(last.target, Fields) else (last.target,)
+            if all(name in about for name in names):
+                return last.kind != "read"
+        self.step(Access("write" if write else "read", Fields(names) if len(names) > 1 else names[0]))
+        return write
 
     def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         """An actor reads or writes shared data; new steps remember it, those that are done once more do not."""
@@ -316,6 +353,8 @@ def _op(access: Access, touches: Touches) -> DoorOp:
     if isinstance(target, str):
         shared = kind not in FIELD_MODES and not access.value
         text = f"{kind} {target}" + (" shared" if shared else "")
+    elif isinstance(target, Fields):
+        text = f"{kind} {', '.join(target.names)}"
     elif isinstance(target, Level):
         text, changes = f"{kind} {target.name}{_level(kind, target.by)}", kind != "read"
     elif isinstance(target, Part):

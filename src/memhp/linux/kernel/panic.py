@@ -8,10 +8,8 @@ KERNEL_FILE = "kernel/panic.c"
 
 def warn(k: Kernel, place: str, text: str = "", *, once: bool = False) -> None:
     """A line for the place (``file:function``), then the message if there is one: kernel/panic.c:__warn."""
-    if once:
-        if place in k.warned:
-            return
-        k.warned.add(place)
+    if once and not k.warn_once(place):
+        return
     k.hw.log(f"WARNING: at {place}", "warn")
     if text:
         k.hw.log(text, "warn")

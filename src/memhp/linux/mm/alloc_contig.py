@@ -57,14 +57,14 @@ def _empty(k: Kernel, start_pfn: int, end_pfn: int) -> None:
     replace_free_hugepage_folios(k, start_pfn, end_pfn)
     busy = test_pages_isolated(k, start_pfn, end_pfn)
     if busy is not None:
-        owner = k.hw.memory.owners.get(busy)
+        owner = k.hw.owners.get(busy)
         raise KernelError(EBUSY, f"PFN {busy:#x} ({owner}) is in use", place=ALLOC)
 
 
 @of_file("mm/hugetlb.c")
 def replace_free_hugepage_folios(k: Kernel, start_pfn: int, end_pfn: int) -> None:
     """Have the pools keep other huge pages in place of their free ones in a range. Raises ENOMEM for want of them."""
-    for lo, hi, owner in list(k.hw.memory.owners.runs(start_pfn, end_pfn)):
+    for lo, hi, owner in list(k.hw.owners.runs(start_pfn, end_pfn)):
         if owner.use not in POOLS.values():
             continue
         zone, order = k.zone_of(lo), huge_page_order(k.config, owner.use)
@@ -110,9 +110,9 @@ def _range_valid_contig(k: Kernel, zone: Zone, page: Span, huge_below: int) -> b
     """``pfn_range_valid_contig()``: of another zone, as where nodes lie across each other, there is none."""
     if list(k.page_zone.runs(*page)) != [(*page, (zone.nid, zone.type))]:
         return False
-    uses = {owner.use for _, _, owner in k.hw.memory.owners.runs(*page)}
+    uses = {owner.use for _, _, owner in k.hw.owners.runs(*page)}
     return (
-        k.hw.memory.owners.covers(*page)
+        k.hw.owners.covers(*page)
         and not uses & {Use.DEVICE, Use.BOOT}
         and all((huge_page_order(k.config, use) or 0) < huge_below for use in uses & HUGE_USES)
     )

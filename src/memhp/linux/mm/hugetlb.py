@@ -67,7 +67,7 @@ def dequeue_hugetlb_folio_nodemask(
     if available_huge_pages(k, pool) <= 0:
         return None
     for zone in zonelist(k, nid, highest, nodes):
-        for lo, hi, owner in k.hw.memory.owners.runs(zone.start_pfn, zone.end_pfn):
+        for lo, hi, owner in k.hw.owners.runs(zone.start_pfn, zone.end_pfn):
             if owner.use is not pool:
                 continue
             for page in huge_pages(k, lo, hi, pool):
@@ -78,7 +78,7 @@ def dequeue_hugetlb_folio_nodemask(
 
 def dissolve_free_hugetlb_folio(k: Kernel, page: Span) -> None:
     """Give a free huge page back to the buddy. Raises EBUSY when every free one is promised to some mapping."""
-    pool = k.hw.memory.owners.get(page.start)
+    pool = k.hw.owners.get(page.start)
     assert pool is not None
     if available_huge_pages(k, pool.use) <= 0:
         raise KernelError(
@@ -98,7 +98,7 @@ def dissolve_free_hugetlb_folios(k: Kernel, start_pfn: int, end_pfn: int) -> Non
     while True:
         free = (
             page
-            for lo, hi, owner in k.hw.memory.owners.runs(start_pfn, end_pfn)
+            for lo, hi, owner in k.hw.owners.runs(start_pfn, end_pfn)
             if owner.use in POOLS.values()
             for page in huge_pages(k, lo, hi, owner.use)
         )

@@ -103,7 +103,7 @@ def _memory_failure(k: Kernel, pfn: int) -> None:
         pf_poisoned_check(k, pfn, here())
     else:
         snapshot_page(k, pfn, here())
-    owner = k.hw.memory.owners.get(pfn) or UNPLUGGED
+    owner = k.hw.owners.get(pfn) or UNPLUGGED
     if owner.use in UNBEARABLE:
         raise KernelBug(f"machine check: uncorrected error in {UNBEARABLE[owner.use]}", place=here())
     owner, action = _take_out_of_use(k, pfn)
@@ -127,11 +127,11 @@ def _take_out_of_use(k: Kernel, pfn: int) -> tuple[Owner, Action]:
 
     A huge page bears the mark as a whole; its bad page has it from when it is dissolved.
     """
-    owner = k.hw.memory.owners.get(pfn) or UNPLUGGED
+    owner = k.hw.owners.get(pfn) or UNPLUGGED
     huge = owner.use in POOLS or owner.use in POOLS.values()
     if not huge and k.page_flags.test_set_flag(pfn, PageFlags.HWPOISON):
         raise _poisoned_already(k, pfn)
-    owner = k.hw.memory.owners.get(pfn) or UNPLUGGED
+    owner = k.hw.owners.get(pfn) or UNPLUGGED
     action = ACTIONS.get(owner.use, UNHANDLABLE)
     if huge:
         if PageFlags.HWPOISON in (k.page_flags.get(pfn) or PageFlags.NONE):

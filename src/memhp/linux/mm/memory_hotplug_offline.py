@@ -216,7 +216,7 @@ def __offline_isolated_pages(k: Kernel, span: Span, zone: Zone) -> int:
     device = Owner(Use.DEVICE)
     forgets_poison = k.config.profile.online_hwpoison == "allowed"
     with k.hw.locked(zone.lock):
-        for start, end, owner in list(k.hw.memory.owners.runs(*span)):
+        for start, end, owner in list(k.hw.owners.runs(*span)):
             if owner.use is Use.FREE or (owner.use is Use.HWPOISON and forgets_poison):
                 k.hw.release(Span(start, end), device, here())
         zone.isolated_free.remove(*span)

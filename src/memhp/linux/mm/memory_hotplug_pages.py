@@ -61,8 +61,7 @@ def __add_pages(
     """
     if altmap is not None:
         if altmap.base_pfn != pfn or vmem_altmap_offset(altmap) > nr_pages:
-            if INVALID_ALTMAP not in k.warned:
-                k.warned.add(INVALID_ALTMAP)
+            if k.warn_once(INVALID_ALTMAP):
                 k.hw.log(INVALID_ALTMAP, "warn")
             raise KernelError(EINVAL, INVALID_ALTMAP, place=here())
         altmap.alloc = 0

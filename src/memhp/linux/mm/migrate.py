@@ -66,13 +66,13 @@ def scan_movable_pages(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
     Raises :class:`KernelError` EBUSY when a logically offline page comes first that its driver still holds.
     """
     kept = _first_kept(k, start_pfn, end_pfn)
-    for lo, _, owner in k.hw.memory.owners.runs(start_pfn, end_pfn if kept is None else kept):
+    for lo, _, owner in k.hw.owners.runs(start_pfn, end_pfn if kept is None else kept):
         if owner.use in MOVABLE_USES:
             return lo
         if owner.use is Use.OFFLINE:
             raise _kept(k, lo, owner.tag)
     if kept is not None:
-        holder = k.hw.memory.owners.get(kept)
+        holder = k.hw.owners.get(kept)
         raise _kept(k, kept, holder.tag if holder is not None else "")
     return None
 
@@ -83,7 +83,7 @@ def _first_kept(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
         if flags & KEPT != PageFlags.OFFLINE:
             continue
         at = start
-        for lo, hi, owner in k.hw.memory.owners.runs(start, end):
+        for lo, hi, owner in k.hw.owners.runs(start, end):
             if lo > at or owner.use not in MOVABLE_USES:
                 return at
             at = hi
@@ -125,7 +125,7 @@ def migrate_range(k: Kernel, start_pfn: int, end_pfn: int, *, leave_node: bool) 
     """
     moved = 0
     stuck: list[Stuck] = []
-    for lo, hi, owner in list(k.hw.memory.owners.runs(start_pfn, end_pfn)):
+    for lo, hi, owner in list(k.hw.owners.runs(start_pfn, end_pfn)):
         if owner.use in FIXED:
             stuck.append(Stuck(Span(lo, hi), owner, EBUSY))
         elif owner.use in POOLS:
@@ -192,7 +192,7 @@ def _move_huge_page(k: Kernel, page: Span, owner: Owner, stuck: list[Stuck], *, 
         highest = ZoneType.MOVABLE
     spare = dequeue_hugetlb_folio_nodemask(k, POOLS[owner.use], nid, highest, nodes)
     if spare is not None:
-        pool = k.hw.memory.owners.get(spare.start)
+        pool = k.hw.owners.get(spare.start)
         assert pool is not None
         k.hw.retag(spare, owner, here())
         k.hw.retag(page, pool, here())

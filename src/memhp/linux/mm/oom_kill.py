@@ -64,7 +64,7 @@ def _select_bad_process(k: Kernel) -> tuple[str, int] | None:
     """The tag with the most memory of a process, and its pages; None where no tag has any."""
     rss: Counter[str] = Counter()
     spared = k.statics(OomKill).spared
-    for start, end, owner in k.hw.memory.owners:
+    for start, end, owner in k.hw.owners:
         if owner.use in RSS and owner.tag and owner.tag not in spared:
             rss[owner.tag] += end - start
     return max(sorted(rss.items()), key=lambda each: each[1], default=None)

@@ -118,6 +118,7 @@ def _get_pages(
         for zone in zones:
             if nofragment and zone.nid != zones[0].nid:
                 break
+            k.reads_zones([zone], "_watermark", "lowmem_reserve")
             kept = zone.watermark_low if mark == "low" else zone.watermark_min
             kept += zone.lowmem_reserve.get(highest, 0)
             if kind is not MigrateType.MOVABLE:
@@ -250,7 +251,7 @@ def free_pages_core(k: Kernel, start_pfn: int, nr_pages: int, where: str) -> Non
     Raises :class:`KernelBug` for pages that have a user or no struct page.
     """
     span = Span(start_pfn, start_pfn + nr_pages)
-    for start, end, owner in k.hw.memory.owners.runs(*span):
+    for start, end, owner in k.hw.owners.runs(*span):
         if owner.use not in (Use.DEVICE, Use.BOOT):
             raise KernelBug(f"BUG: Bad page state: PFN {start:#x}-{end:#x} is {owner}", place=where)
     k.page_flags.clear_flags(*span, PageFlags.RESERVED | PageFlags.OFFLINE)
@@ -267,6 +268,7 @@ def adjust_managed_page_count(k: Kernel, pfn: int, count: int) -> None:
     zone = k.zone_of(pfn)
     if zone is None:
         raise KernelBug(f"PFN {pfn:#x} has no struct page", place=here())
+    k.hw.atomic(zone.field("managed_pages"))
     zone.managed += count
     if k.config.profile.lowmem_reserve == "with-managed-pages" and k.slab_is_available:
         setup_per_zone_lowmem_reserve(k)

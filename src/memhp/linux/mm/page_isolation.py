@@ -77,13 +77,13 @@ def has_unmovable_pages(k: Kernel, start_pfn: int, end_pfn: int, *, offline: boo
         obstacles = UNMOVABLE_USES if offline else {**UNMOVABLE_USES, **KEPT_USES}
         found.extend(
             Unmovable(lo, obstacles[owner.use])
-            for lo, _, owner in k.hw.memory.owners.runs(start_pfn, end_pfn)
+            for lo, _, owner in k.hw.owners.runs(start_pfn, end_pfn)
             if owner.use in obstacles
         )
     if offline and k.config.profile.poisoned_offline == "unless-held":
         found.extend(
             Unmovable(lo, POISONED)
-            for lo, _, owner in k.hw.memory.owners.runs(start_pfn, end_pfn)
+            for lo, _, owner in k.hw.owners.runs(start_pfn, end_pfn)
             if _is_held_poison(owner)
         )
     if zone.cma_pages:
@@ -186,7 +186,7 @@ def test_pages_isolated(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
         return outside.start
     with k.hw.locked(zone.lock):
         for gap in zone.isolated_free.gaps(start_pfn, end_pfn):
-            for lo, hi, owner in k.hw.memory.owners.runs(*gap):
+            for lo, hi, owner in k.hw.owners.runs(*gap):
                 held = _first_held(k, Span(lo, hi), owner)
                 if held is not None:
                     return held

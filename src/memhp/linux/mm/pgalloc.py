@@ -82,7 +82,7 @@ def free_memmap(k: Kernel, spans: list[Span], altmap: VmemAltmap | None, where: 
         spans = [part for span in spans if (part := span.clip(room))]
     for span in spans:
         vmem_altmap_free(altmap, span.size)
-        for start, end, owner in list(k.hw.memory.owners.runs(*span)):
+        for start, end, owner in list(k.hw.owners.runs(*span)):
             if owner == SELF_HOSTED:
                 k.hw.release(Span(start, end), Owner(Use.DEVICE), where)
 

@@ -247,7 +247,7 @@ def _claim_pageblock(k: Kernel, zone: Zone, pfn: int, old: MigrateType, new: Mig
     if start < zone.start_pfn or end > zone.end_pfn:
         return False
     free = zone.free.covered(start, end)
-    movable = sum(hi - lo for lo, hi, owner in k.hw.memory.owners.runs(start, end) if owner.use in LRU_USES)
+    movable = sum(hi - lo for lo, hi, owner in k.hw.owners.runs(start, end) if owner.use in LRU_USES)
     if new is MigrateType.MOVABLE:
         alike = movable
     elif old is MigrateType.MOVABLE:

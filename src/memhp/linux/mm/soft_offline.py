@@ -40,7 +40,7 @@ def soft_offline_page(k: Kernel, pfn: int) -> None:
             k.hw.log(f"Soft offline: {pfn:#x}: page already poisoned", "info")
             return
         with k.hw.locked("mem_hotplug_lock", write=False):
-            use = (k.hw.memory.owners.get(pfn) or UNPLUGGED).use
+            use = (k.hw.owners.get(pfn) or UNPLUGGED).use
         if use in MOVABLE_USES:
             soft_offline_in_use_page(k, pfn)
         elif use not in UNUSED:
@@ -56,7 +56,7 @@ def soft_offline_in_use_page(k: Kernel, pfn: int) -> None:
     A clean page of a file that no process has mapped is dropped instead, which is what pages of ``guest_memfd`` are to
     the kernel.
     """
-    owner = k.hw.memory.owners.get(pfn)
+    owner = k.hw.owners.get(pfn)
     assert owner is not None
     page = next(huge_pages(k, pfn, pfn + 1, owner.use)) if owner.use in HUGE_USES else Span(pfn, pfn + 1)
     if owner.use is Use.GUEST_MEMFD:
@@ -73,7 +73,7 @@ def soft_offline_in_use_page(k: Kernel, pfn: int) -> None:
 
 def page_handle_poison(k: Kernel, pfn: int) -> bool:
     """Mark a page that nobody uses as poisoned, of a huge one this page only: whether it could be taken."""
-    use = (k.hw.memory.owners.get(pfn) or UNPLUGGED).use
+    use = (k.hw.owners.get(pfn) or UNPLUGGED).use
     if use in POOLS.values():
         try:
             dissolve_free_hugetlb_folio(k, next(huge_pages(k, pfn, pfn + 1, use)))

@@ -20,8 +20,8 @@ from memhp.linux.mm.compound_vmemmap import vmemmap_can_optimize, vmemmap_popula
 from memhp.linux.mm.dev_pagemap import DevPagemap, get_dev_pagemap, put_dev_pagemap
 from memhp.linux.mm.sparse_vmemmap import VmemmapPopulateError
 from memhp.linux.mm.vmemmap_alloc import sparse_buffer_fini, sparse_buffer_init
-from memhp.linux.mmzone import Section
-from memhp.linux.place import here, of_file
+from memhp.linux.mmzone import Section, section_field, subsection_map_field, usage_field
+from memhp.linux.place import here, kernel_function, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down
@@ -85,21 +85,6 @@ def _sparse_init_nid(k: Kernel, nid: int, runs: list[Span]) -> None:
 # What is there -----------------------------------------------------------------------------------------------
 
 
-def section_field(section_nr: int) -> str:
-    """``section_mem_map`` with its flags, by the name that the doors know it under; of a run: of its first section."""
-    return f"mem_section[{section_nr}].section_mem_map"
-
-
-def usage_field(section_nr: int) -> str:
-    """``ms->usage``, the pointer, likewise."""
-    return f"mem_section[{section_nr}].usage"
-
-
-def subsection_map_field(section_nr: int) -> str:
-    """``usage->subsection_map``, which the pointer leads to."""
-    return f"{usage_field(section_nr)}->subsection_map"
-
-
 @dataclass
 class SectionUsages:
     """Usage maps that are more than part of ``Kernel.subsection_map``."""
@@ -114,7 +99,7 @@ def usage_of(k: Kernel, section_nr: int) -> SlabObject | None:
     usage = usages.get(section_nr)
     if usage is None and not _needs_usage(k, section_nr * k.config.pages_per_section):
         usage = SlabObject(subsection_map_field(section_nr))
-        if k.hw.stepper is not None:
+        if k.hw.is_watched:
             usages[section_nr] = usage
     return usage
 
@@ -147,7 +132,6 @@ def pfn_valid(k: Kernel, pfn: int) -> bool:
 
 def _pfn_valid(k: Kernel, pfn: int) -> bool:
     nr = k.section_nr(pfn)
-    k.hw.reads(section_field(nr))
     section = k.mem_section.get(nr)
     if section is None:
         return False
@@ -184,7 +168,6 @@ def pfn_to_online_page(k: Kernel, pfn: int) -> bool:
     it is looked at: no kernel holds RCU here. mm/memory_hotplug.c:pfn_to_online_page.
     """
     with rcu_read_lock(k.hw) if k.config.profile.online_page_usage == "rcu" else nullcontext():
-        k.hw.reads(section_field(k.section_nr(pfn)))
         section = k.mem_section.get(k.section_nr(pfn))
         if section is None or not section.online:
             return False
@@ -199,6 +182,7 @@ def pfn_to_online_page(k: Kernel, pfn: int) -> bool:
     return pgmap is None
 
 
+@kernel_function("mm/memory_hotplug.c:pfn_to_online_page")
 def online_runs(k: Kernel, start_pfn: int, end_pfn: int) -> Iterator[Span]:
     """The pages of ``[start_pfn, end_pfn)`` that lie in valid sub-sections of online sections, ascending."""
     per = k.config.pages_per_section
@@ -227,7 +211,6 @@ def section_taint_zone_device(k: Kernel, start_pfn: int, end_pfn: int) -> None:
         nr = k.section_nr(pfn)
         section = k.mem_section.get(nr)
         if pfn % k.config.pages_per_section and section is not None:
-            k.hw.writes(section_field(nr))
             k.mem_section.set(nr, nr + 1, section._replace(zone_device=True))
 
 
@@ -266,7 +249,6 @@ def sparse_add_section(
     if stop > start_pfn:
         sparse_index_init(k, start_pfn // per)
         section_activate(k, nid, start_pfn, stop - start_pfn, altmap, pgmap)
-        k.hw.writes(section_field(start_pfn // per))
         for gap in list(k.mem_section.gaps(start_pfn // per, -(-stop // per))):
             k.mem_section.set(gap.start, gap.end, Section(nid, online=False, early=False))
     if taken is not None:
@@ -301,11 +283,11 @@ def section_activate(
     Raises :class:`VmemmapPopulateError`; sections before the one that failed stay populated and are marked present.
     """
     per = k.config.pages_per_section
+    k.hw.reads(usage_field(pfn // per))
     if _needs_usage(k, pfn) and k.hw.may_fail(here()):
         raise KernelError(ENOMEM, "no memory for mem_section_usage", place=here())
     if _needs_usage(k, pfn):
         k.hw.writes(usage_field(pfn // per))
-    k.hw.writes(subsection_map_field(pfn // per))
     k.subsection_map.add(pfn, pfn + nr_pages)
     if nr_pages < per and early_section(k, pfn):
         return
@@ -339,7 +321,7 @@ def _needs_usage(k: Kernel, pfn: int) -> bool:
     """Whether the section has no ``mem_section_usage``: those of boot stay for good."""
     per = k.config.pages_per_section
     start = align_down(pfn, per)
-    return not k.subsection_map.covered(start, start + per) and not k.boot_memory.covered(start, start + per)
+    return not k.subsection_map.untold.covered(start, start + per) and not k.boot_memory.covered(start, start + per)
 
 
 # Hot-remove --------------------------------------------------------------------------------------------------
@@ -374,7 +356,6 @@ def section_deactivate(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | 
     early = early_section(k, pfn)
     first, last = pfn // per, -(-(pfn + nr_pages) // per)
     watched = _watched_usages(k, first, last)
-    k.hw.writes(subsection_map_field(first))
     k.subsection_map.remove(pfn, pfn + nr_pages)
     empty = not k.subsection_map.covered(first * per, last * per)
     boots = not early and k.boot_memory.covered(first * per, last * per)
@@ -386,7 +367,6 @@ def section_deactivate(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | 
             kfree(k.hw, usage, here())
             _forget_usage(k, nr)
     if empty:
-        k.hw.writes(section_field(first))
         k.mem_section.clear(first, last)
     if freed == "freed-after-grace-period":
         for nr, usage in watched:
@@ -401,7 +381,7 @@ def section_deactivate(k: Kernel, pfn: int, nr_pages: int, altmap: VmemAltmap | 
 
 def _watched_usages(k: Kernel, first: int, last: int) -> list[tuple[int, SlabObject]]:
     """The usage maps that go when these sections are empty, by section: those of the slab, where somebody looks."""
-    if k.hw.stepper is None:
+    if not k.hw.is_watched:
         return []
     per = k.config.pages_per_section
     slabs = [nr for nr in range(first, last) if not k.boot_memory.covered(nr * per, nr * per + per)]

@@ -208,8 +208,8 @@ def vmemmap_verify(k: Kernel, frames: U64, va: int, nid: int, end: int | None = 
     if len(off):
         at = va + int(off[0]) * k.hw.fmt.page_size
         stop = at + k.hw.fmt.page_size if end is None else end
-        k.warned.add(OFFNODE)
-        k.hw.log(f"[{at:x}-{stop - 1:x}] potential offnode page_structs", "warn")
+        if k.warn_once(OFFNODE):
+            k.hw.log(f"[{at:x}-{stop - 1:x}] potential offnode page_structs", "warn")
 
 
 def vmemmap_tables(

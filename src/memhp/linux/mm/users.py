@@ -201,7 +201,7 @@ def _reserve(k: Kernel, spans: list[Span]) -> None:
 def spans_of(k: Kernel, tag: str) -> list[Span]:
     """The pages that are allocated under a tag, ascending; none when it is not in use."""
     spans: list[Span] = []
-    for start, end, owner in k.hw.memory.owners:
+    for start, end, owner in k.hw.owners:
         if owner.tag == tag and owner.use in USER_USES:
             if spans and spans[-1].end == start:
                 spans[-1] = Span(spans[-1].start, end)
@@ -214,7 +214,7 @@ def known_spans(k: Kernel, tag: str) -> list[Span]:
     """The pages under a tag, ascending. Raises :class:`BadInput` for a tag that is not in use."""
     spans = spans_of(k, tag)
     if not spans:
-        tags = sorted({owner.tag for _, _, owner in k.hw.memory.owners if owner.tag and owner.use in USER_USES})
+        tags = sorted({owner.tag for _, _, owner in k.hw.owners if owner.tag and owner.use in USER_USES})
         raise BadInput(f"nothing is allocated as {tag!r}", where="tag", fix=f"in use: {', '.join(tags) or 'no tag'}")
     return spans
 
@@ -225,10 +225,10 @@ def free(k: Kernel, tag: str) -> None:
     Boot memory becomes managed, and what comes out of a balloon. Raises :class:`BadInput` for nothing.
     """
     promised = k.statics(Hugetlb).promised.pop(tag, None)
-    poisoned = [Span(start, end) for start, end, owner in k.hw.memory.owners if owner == Owner(Use.HWPOISON, tag)]
+    poisoned = [Span(start, end) for start, end, owner in k.hw.owners if owner == Owner(Use.HWPOISON, tag)]
     for span in poisoned if tag else ():
         k.hw.retag(span, Owner(Use.HWPOISON), FREE)
-    owners = k.hw.memory.owners
+    owners = k.hw.owners
     parts = [
         (owner.use, Span(start, end))
         for span in (spans_of(k, tag) if promised or poisoned else known_spans(k, tag))
@@ -254,7 +254,7 @@ def pin(k: Kernel, tag: str, *, in_place: bool = False) -> None:
     runs = [
         Span(start, end)
         for span in known_spans(k, tag)
-        for start, end, owner in k.hw.memory.owners.runs(*span)
+        for start, end, owner in k.hw.owners.runs(*span)
         if owner.use is Use.MOVABLE
     ]
     if not runs:

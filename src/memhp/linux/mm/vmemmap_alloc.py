@@ -36,8 +36,7 @@ def vmemmap_alloc_block(k: Kernel, order: int, nid: int, count: int, owner: Owne
     step = 1 << order
     pieces = [np.arange(span.start, span.end, step, dtype=np.uint64) for span in spans]
     blocks = np.concatenate(pieces) if pieces else np.empty(0, np.uint64)
-    if len(blocks) < count and here() not in k.warned:
-        k.warned.add(here())
+    if len(blocks) < count and k.warn_once(here()):
         k.hw.log(f"vmemmap alloc failure: order:{order}", "warn")
     return blocks
 

@@ -64,7 +64,9 @@ def calculate_min_free_kbytes(k: Kernel) -> int:
 
 def nr_free_buffer_pages(k: Kernel) -> int:
     """Pages above the high watermark in zones up to ZONE_NORMAL, all nodes: mm/page_alloc.c:nr_free_zone_pages."""
-    return sum(max(0, zone.managed - zone.watermark_high) for zone in _lowmem_zones(k))
+    zones = _lowmem_zones(k)
+    k.reads_zones(zones, "managed_pages", "_watermark")
+    return sum(max(0, zone.managed - zone.watermark_high) for zone in zones)
 
 
 def setup_per_zone_wmarks(k: Kernel, min_free_kbytes: int) -> None:
@@ -73,32 +75,43 @@ def setup_per_zone_wmarks(k: Kernel, min_free_kbytes: int) -> None:
     capped = k.config.profile.movable_watermark == "capped"
     zones = k.zones()
     with k.hw.locked(LOCK):
-        lowmem = sum(zone.managed for zone in zones if not (capped and zone.type is ZoneType.MOVABLE))
-        for zone in zones:
+        managed = _managed(k, zones)
+        lowmem = sum(has for zone, has in zip(zones, managed, strict=True)
+                     if not (capped and zone.type is ZoneType.MOVABLE))  # fmt: skip
+        for zone, has in zip(zones, managed, strict=True):
             with k.hw.locked(zone.lock):
-                share = pages_min * zone.managed // max(lowmem, 1)
+                share = pages_min * has // max(lowmem, 1)
                 own = capped and zone.type is ZoneType.MOVABLE
-                distance = max(share >> 2, zone.managed * WATERMARK_SCALE_FACTOR // 10000)
-                zone.watermark_min = _movable_min(zone) if own else share
+                distance = max(share >> 2, has * WATERMARK_SCALE_FACTOR // 10000)
+                k.hw.writes(zone.field("_watermark"))
+                zone.watermark_min = _movable_min(has) if own else share
                 zone.watermark_low = zone.watermark_min + distance
                 zone.watermark_high = zone.watermark_low + distance
                 zone.watermark_promo = zone.watermark_high + distance
 
 
-def _movable_min(zone: Zone) -> int:
+def _managed(k: Kernel, zones: list[Zone]) -> list[int]:
+    """The managed pages of each zone, read in one step: ``zone_managed_pages()``."""
+    k.reads_zones(zones, "managed_pages")
+    return [zone.managed for zone in zones]
+
+
+def _movable_min(managed: int) -> int:
     low, high = MOVABLE_MIN_PAGES
-    return min(max(zone.managed // 1024, low), high)
+    return min(max(managed // 1024, low), high)
 
 
 def setup_per_zone_lowmem_reserve(k: Kernel) -> None:
     """What each zone keeps from allocations that could be served from a higher one: mm/page_alloc.c."""
     for node in k.nodes.values():
+        managed = dict(zip(node.zones, _managed(k, list(node.zones.values())), strict=True))
         for kind, zone in node.zones.items():
-            ratio = LOWMEM_RESERVE_RATIO.get(kind, 0) if zone.managed else 0
+            ratio = LOWMEM_RESERVE_RATIO.get(kind, 0) if managed[kind] else 0
             above = 0
+            k.hw.writes(zone.field("lowmem_reserve"))
             for upper in sorted(node.zones):
                 if upper > kind:
-                    above += node.zones[upper].managed
+                    above += managed[upper]
                 zone.lowmem_reserve[upper] = above // ratio if ratio and upper > kind else 0
 
 
@@ -122,7 +135,7 @@ def hugepage_init(k: Kernel, min_free_kbytes: int) -> int:
 
     mm/huge_memory.c:hugepage_init, late in boot.
     """
-    total = sum(zone.managed for zone in k.zones()) * k.config.page_size
+    total = sum(_managed(k, k.zones())) * k.config.page_size
     k.statics(Khugepaged).on = total >= THP_LEAST_RAM
     return set_recommended_min_free_kbytes(k, min_free_kbytes) if k.statics(Khugepaged).on else min_free_kbytes
 

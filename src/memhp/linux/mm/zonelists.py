@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from memhp.linux.mmzone import Zone, ZoneType
+from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "mm/page_alloc.c"
@@ -26,6 +27,7 @@ def node_order(k: Kernel, nid: int) -> list[int]:
     return sorted(k.nodes, key=lambda other: (other < nid, other))
 
 
+@kernel_function("mm/page_alloc.c:build_zonerefs_node")
 def zonelist(k: Kernel, nid: int, highest: ZoneType, nodes: Collection[int] | None = None) -> list[Zone]:
     """Zones with managed pages up to `highest`, node by node, in each the highest first.
 
@@ -35,12 +37,14 @@ def zonelist(k: Kernel, nid: int, highest: ZoneType, nodes: Collection[int] | No
         order = list(k.nodes)
     else:
         order = [each for each in node_order(k, nid) if nodes is None or each in nodes]
-    return [
+    zones = [
         zone
         for each in order
         for kind, zone in sorted(k.nodes[each].zones.items(), reverse=True)
-        if kind <= highest and zone.managed
+        if kind <= highest
     ]
+    k.reads_zones(zones, "managed_pages")
+    return [zone for zone in zones if zone.managed]
 
 
 def build_all_zonelists(k: Kernel, new: int | None = None) -> None:
@@ -54,9 +58,11 @@ def build_all_zonelists(k: Kernel, new: int | None = None) -> None:
     for nid in sorted(states.possible | states.online) if new is None or new in states.online else [new]:
         order = [each for each in node_order(k, nid) if each in states.memory or (local_first and each == nid)]
         k.hw.log(f"Fallback order for Node {nid}: {''.join(f'{each} ' for each in order)}")
-    total = sum(max(0, zone.managed - zone.watermark_high) for zone in k.zones())
+    zones = k.zones()
+    k.reads_zones(zones, "managed_pages", "_watermark")
+    total = sum(max(0, zone.managed - zone.watermark_high) for zone in zones)
+    kinds = [zone.type for zone in zones if zone.managed and zone.type is not ZoneType.MOVABLE]
     k.hw.log(f"Built {len(states.online)} zonelists, mobility grouping on.  Total pages: {total}")
-    kinds = [zone.type for zone in k.zones() if zone.managed and zone.type is not ZoneType.MOVABLE]
     policy = k.statics(Mempolicy)
     policy.policy_zone = max([policy.policy_zone, *kinds])
     k.hw.log(f"Policy zone: {policy.policy_zone.title}")

@@ -7,11 +7,9 @@ from itertools import count, filterfalse
 from memhp.errors import KernelError
 from memhp.linux.mmzone import MemoryGroup
 from memhp.linux.place import here
-from memhp.linux.state import Kernel
+from memhp.linux.state import MEMORY_GROUPS, Kernel
 
 KERNEL_FILE = "drivers/base/memory.c"
-MEMORY_GROUPS = "memory_groups"
-"""The array of groups, which changes under a lock of its own: ``xa_alloc()``, ``xa_erase()``."""
 
 
 def memory_group_register_static(k: Kernel, nid: int, max_pages: int) -> int:

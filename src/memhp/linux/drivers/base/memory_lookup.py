@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from memhp.hw.lifetime import SlabObject, use_object
-from memhp.hw.shared import MARKED
+from memhp.hw.shared import marked
 from memhp.linux.drivers.base.core import Device, device_unregister, get_device, put_device
 from memhp.linux.drivers.base.power.sysfs import dpm_sysfs_remove
 from memhp.linux.fs.kernfs.dir import KernfsNodes, kernfs_drain
@@ -35,9 +35,9 @@ class BlockDevices:
 class Poisoned:
     """How many pages memory errors have taken: atomic counters."""
 
-    num_poisoned_pages: int = field(default=0, metadata=MARKED)
+    num_poisoned_pages: int = field(default=0, metadata=marked(NUM_POISONED_PAGES))
     """All that are known; ``HardwareCorrupted`` of /proc/meminfo in pages. mm/memory-failure.c."""
-    nr_hwpoison: dict[int, int] = field(default_factory=dict, metadata=MARKED)
+    nr_hwpoison: dict[int, int] = field(default_factory=dict, metadata=marked(NR_HWPOISON))
     """Block id → those of a block, for as long as its device is there, online or not."""
 
 
@@ -67,8 +67,8 @@ def memory_block_put(k: Kernel, dev: Device) -> None:
 @kernel_function(f"{KERNEL_FILE}:remove_memory_block")
 def unregister_memory_blocks(k: Kernel, start_block: int, end_block: int) -> None:
     """Blocks that are not in the xarray any more lose the reference of their registration: remove_memory_block()."""
-    devices, counts = k.statics(BlockDevices).by_id, k.statics(Poisoned).nr_hwpoison
     k.hw.writes(NR_HWPOISON)
+    devices, counts = k.statics(BlockDevices).by_id, k.statics(Poisoned).nr_hwpoison
     for block_id in [block_id for block_id in counts if start_block <= block_id < end_block]:
         del counts[block_id]
     files = k.statics(KernfsNodes).state

@@ -44,6 +44,7 @@ def memory_block(k: Kernel, block_id: int) -> MemoryBlock:
     return block
 
 
+@kernel_function(None)
 def memory_group_of(k: Kernel, block: MemoryBlock) -> MemoryGroup | None:
     """``mem->group``."""
     return None if block.group is None else k.memory_groups[block.group]

@@ -175,7 +175,7 @@ def _hv_bring_pgs_online(k: Kernel, state: HotAddState, span: Span) -> None:
     fresh = [
         Span(start, end)
         for part in backed.runs(*span)
-        for start, end, owner in k.hw.memory.owners.runs(*part)
+        for start, end, owner in k.hw.owners.runs(*part)
         if owner.use is Use.DEVICE
     ]
     for part in fresh:

@@ -10,7 +10,7 @@ from errno import EAGAIN, EBUSY, ENOMEM
 
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
-from memhp.hw.shared import MARKED
+from memhp.hw.shared import marked
 from memhp.linux.drivers.virtio.virtio_mem_shared import block_state, config_changed, plugged_sub_blocks
 from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, BbState, VirtioMem
 from memhp.linux.mm.alloc_contig import alloc_contig_range, free_contig_range
@@ -77,7 +77,7 @@ def virtio_mem_fake_online(k: Kernel, vm: VirtioMem, span: Span) -> None:
         _let_frames_go(k, vm, part)
         generic_online_page(k, part.start, part.size)
     for part in taken:
-        for start, end, owner in list(k.hw.memory.owners.runs(*part)):
+        for start, end, owner in list(k.hw.owners.runs(*part)):
             if owner.use is Use.DEVICE:
                 k.hw.claim(Span(start, end), vm.owner, FAKE_ONLINE)
         k.page_flags.clear_flags(*part, PageFlags.OFFLINE)
@@ -94,7 +94,7 @@ def virtio_mem_fake_offline_going_offline(k: Kernel, vm: VirtioMem, span: Span) 
 
 
 def _let_frames_go(k: Kernel, vm: VirtioMem, span: Span) -> None:
-    for start, end, owner in list(k.hw.memory.owners.runs(*span)):
+    for start, end, owner in list(k.hw.owners.runs(*span)):
         if owner.use is Use.OFFLINE:
             k.hw.retag(Span(start, end), Owner(Use.DEVICE, vm.name), GOING_OFFLINE)
 
@@ -104,7 +104,7 @@ def virtio_mem_fake_offline_cancel_offline(k: Kernel, vm: VirtioMem, span: Span)
     for start, end, flags in list(k.page_flags.runs(*span)):
         if PageFlags.OFFLINE in flags:
             k.page_flags.clear_flags(start, end, PageFlags.UNREFERENCED)
-            for lo, hi, owner in list(k.hw.memory.owners.runs(start, end)):
+            for lo, hi, owner in list(k.hw.owners.runs(start, end)):
                 if owner.use is Use.DEVICE:
                     k.hw.retag(Span(lo, hi), vm.owner, CANCEL_OFFLINE)
 
@@ -131,29 +131,23 @@ def virtio_mem_online_page(k: Kernel, vm: VirtioMem, span: Span) -> None:
         vm.never_onlined.remove(*part)
         generic_online_page(k, part.start, part.size)
     if not vm.in_sbm and not plugged:
-        for start, end, owner in list(k.hw.memory.owners.runs(*span)):
+        for start, end, owner in list(k.hw.owners.runs(*span)):
             if owner.use is Use.DEVICE:
                 k.hw.claim(Span(start, end), vm.owner, f"{PLACE}:virtio_mem_set_fake_offline")
-
-
-@kernel_function(f"{PLACE}:virtio_mem_online_page_cb")
-def _listed(k: Kernel, devices: list[VirtioMem]) -> list[VirtioMem]:
-    """The devices that there are now."""
-    k.hw.reads(DEVICES)
-    return devices
 
 
 @dataclass(eq=False)
 class OnlinePages:
     """``virtio_mem_online_page_cb()`` with ``virtio_mem_devices``: all devices share one callback."""
 
-    devices: list[VirtioMem] = field(default_factory=list, metadata=MARKED)
+    devices: list[VirtioMem] = field(default_factory=list, metadata=marked(DEVICES))
     """An RCU list."""
 
+    @kernel_function(f"{PLACE}:virtio_mem_online_page_cb")
     def __call__(self, k: Kernel, pfn: int, nr_pages: int) -> None:
         """Leave a run of pages to the device that it lies in; other memory goes to the buddy."""
         span = Span(pfn, pfn + nr_pages)
-        for vm in _listed(k, self.devices):
+        for vm in list(self.devices):
             if vm.region.covers(span.scaled(k.config.page_shift)):
                 virtio_mem_online_page(k, vm, span)
                 return

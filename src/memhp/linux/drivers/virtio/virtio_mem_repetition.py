@@ -32,7 +32,7 @@ def repetition(k: Kernel, vm: VirtioMem, error: KernelError) -> Repetition | Non
         tuple(line.text for line in k.hw.log_lines[last.lines :]),
         tuple(map(str, device.log[last.requests :])),
         k.hw.ledger.copy(),
-        k.hw.memory.owners.copy(),
+        k.hw.owners.copy(),
     )
     matched = tuple(device.matched.get(place, 0) for place in range(len(device.rules)))
     each = [number - before for number, before in zip(matched, last.matched, strict=False)]

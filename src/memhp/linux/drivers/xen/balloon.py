@@ -218,7 +218,7 @@ def _increase_reservation(k: Kernel, nr_pages: int) -> BpState:
     if granted <= 0:
         return BpState.BP_EAGAIN
     for span in _balloon_retrieve(k, granted):
-        for gap in list(k.hw.memory.owners.gaps(*span)):
+        for gap in list(k.hw.owners.gaps(*span)):
             k.hw.plug(gap, Owner(Use.DEVICE, "xen"))
         free_pages_core(k, span.start, span.size, here())
         stats.current_pages += span.size

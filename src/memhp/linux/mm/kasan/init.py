@@ -50,7 +50,7 @@ def kasan_memory_per_shadow_page(config: Config) -> int:
 
 def kasan_early_shadow_page(k: Kernel) -> int:
     """The PFN of the page of zeroes, which lies in the kernel's image: here the first that boot keeps."""
-    return next(start for start, _, owner in k.hw.memory.owners if owner.use is Use.BOOT)
+    return next(start for start, _, owner in k.hw.owners if owner.use is Use.BOOT)
 
 
 def _shadow(k: Kernel, start: int, size: int) -> Span | None:

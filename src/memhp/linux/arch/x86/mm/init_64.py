@@ -319,8 +319,7 @@ def vmemmap_populate(k: Kernel, start: int, end: int, nid: int, altmap: VmemAltm
         if whole and k.config.vmemmap_huge:
             vmemmap_populate_hugepages(k, start, end, nid, altmap, how)
         elif whole and altmap is not None:
-            if NO_CPU_SUPPORT not in k.warned:
-                k.warned.add(NO_CPU_SUPPORT)
+            if k.warn_once(NO_CPU_SUPPORT):
                 k.hw.log(NO_CPU_SUPPORT, "err")
             raise VmemmapPopulateError(start, "struct pages", here())
         else:
