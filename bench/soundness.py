@@ -1,10 +1,14 @@
 """Whether the reducing search finds exactly what there is to be found.
 
-Run as ``python bench/soundness.py [--programs 10000] [--first 0] [--joint] [--json]`` for generated programs: the ends
-that they come to, memory and what every thread returned, are held against a search of all their states
+Run as ``python bench/soundness.py [--programs 10000] [--first 0] [--joint | --large] [--json]`` for generated programs:
+the ends that they come to, memory and what every thread returned, are held against a search of all their states
 (bench/states.py), with every step by itself and with steps taken along whose order is settled anyway; their classes of
 equivalent executions against those of every schedule, where these are at most `--most`. With ``--joint`` the programs'
 steps touch several objects at once and block on several. Programs of more than `--states` states are passed over.
+
+With ``--large`` for programs whose every schedule cannot be tried, the search by wakeup trees is held against the one
+by source sets alone: ends and classes must be the same, and no execution of the one may be given up half way. Those
+that wakeup trees are not for, or that have more than `--most` executions, are passed over.
 
 With ``--cases`` for the races of memory hotplug, every variant on the configurations that it names first and last,
 with its actors in every order: the ends are then a digest of kernel and machine, and what every actor returned. All
@@ -28,7 +32,7 @@ from typing import NamedTuple
 
 from memhp.explore.cases import CASES
 from memhp.explore.doors.run import KernelProgram
-from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.search import Limits, Search, search
 from memhp.explore.engine.verdict import Coverage
 from memhp.explore.programs.generate import program
 from memhp.explore.programs.program import ProgramRun
@@ -87,6 +91,32 @@ def _classes_differ(reduced: Coverage, full: Coverage) -> Iterator[str]:
         yield f"{reduced.executions} executions of {len(reduced.classes)} classes"
 
 
+def compare_large(programs: int, first: int, most: int) -> tuple[Counter[str], list[str]]:
+    """Counts over so many large programs, and what is different between searches by wakeup trees and without."""
+    counts: Counter[str] = Counter()
+    different: list[str] = []
+    limits = replace(KEPT, executions=most, keep_classes=True)
+    seed = first
+    while counts["programs"] < programs:
+        run = program(seed, large=True).run()
+        by_trees, by_sets = Search(run, limits, optimal=True), Search(run, replace(limits, executions=None))
+        if by_trees.explore():
+            run.back(0)
+            by_sets.explore()
+            trees, sets = by_trees.coverage, by_sets.coverage
+            found = [*_classes_differ(trees, sets), *([f"{trees.cut} executions given up"] if trees.cut else [])]
+            found += ["other ends"] if trees.behaviours != sets.behaviours else []
+            different += [f"{seed}: {one}" for one in found]
+            counts["programs"] += 1
+            counts["executions"] += trees.executions
+            counts["executions given up, by source sets"] += sets.cut
+        else:
+            counts["passed over"] += 1
+        run.close()
+        seed += 1
+    return counts, different
+
+
 def compare_cases(
     states: int, executions: int, only: str, skip: int, seconds: float
 ) -> tuple[Counter[str], list[str]]:
@@ -135,6 +165,7 @@ def main() -> int:
     options.add_argument("--states", type=int, default=20_000, help="states at which a program is passed over")
     options.add_argument("--most", type=int, default=2_000, help="schedules that are tried one by one at most")
     options.add_argument("--joint", action="store_true", help="steps that touch several objects and block on several")
+    options.add_argument("--large", action="store_true", help="wakeup trees against source sets, on larger programs")
     options.add_argument("--cases", action="store_true", help="compare on the races of memory hotplug")
     options.add_argument("--only", default="", help="races with this in their name")
     options.add_argument("--seconds", type=float, default=inf, help="processor time after which no race is begun")
@@ -144,6 +175,8 @@ def main() -> int:
     start = time.perf_counter()
     if chosen.cases:
         counts, different = compare_cases(chosen.states, chosen.most, chosen.only, chosen.skip, chosen.seconds)
+    elif chosen.large:
+        counts, different = compare_large(chosen.programs, chosen.first, chosen.most)
     else:
         counts, different = compare(chosen.programs, chosen.first, chosen.states, chosen.most, joint=chosen.joint)
     seconds = time.perf_counter() - start

@@ -246,7 +246,7 @@ def case_differs(program: KernelProgram, limits: Limits, states: int, counts: Co
         counts["executions, reduced"] += reduced.coverage.executions
         run.close()
         if space is None or not reduced.finished:
-            counts["passed over"] += 1
+            counts["passed over: more states" if reduced.finished else "passed over: more executions"] += 1
             return found
         counts["orders of actors"] += 1
     counts["variants on a configuration"] += 1

@@ -204,6 +204,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "page_init_ref": (x86("taken_late"),),
     "dax_evict": (x86("file_ends"),),
     "dax_regions": (x86("two_regions"),),
+    "percpu_switch": (x86("altmap", stepped=True),),
     "pgmap_drain": (x86("altmap", stepped=True), x86("referenced")),
     "block_reference": (x86("poison", stepped=True),),
     "pfn_walk_lock": (x86("count", stepped=True),),

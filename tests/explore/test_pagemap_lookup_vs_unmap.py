@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import pytest
 
-from deciding import counterexample, decided
+from deciding import behaviours, counterexample, decided
 from memhp.explore.cases.near_dimm import boot_near
 from memhp.explore.cases.pagemap_lookup_vs_unmap import CASE, DEVICES, device
 from memhp.explore.engine.trace import Line
@@ -30,8 +30,24 @@ def test_a_reference_helps_nothing_when_it_is_waited_for_after_unmapping() -> No
     """As from 4.20 to 5.2: percpu_ref_kill(), arch_remove_memory(), and the wait in the driver's last action."""
     reason, lines = counterexample(CASE, "kill-only", THEN)
     assert "nothing maps the struct page" in reason
-    assert "atomic dev_pagemap.ref" in kinds(lines, "lookup")
-    assert "atomic dev_pagemap.ref" in kinds(lines, "unbind")
+    assert "add dev_pagemap.ref.percpu_count" in kinds(lines, "lookup")
+    assert "atomic dev_pagemap.ref.percpu_count_ptr" in kinds(lines, "unbind")
+
+
+@pytest.mark.parametrize("configuration", ["riscv64-4K-48-linux-7.2", "x86_64-4K-48-linux-6.12"])
+def test_a_reference_that_is_counted_while_the_count_is_switched_is_lost_but_for_the_grace_period(
+    configuration: str,
+) -> None:
+    """percpu_ref_tryget_live_rcu() looks at the mode, and then counts: lib/percpu-refcount.c sums up after RCU.
+
+    One that is dropped meanwhile is lost as well, and then waited for for ever.
+    """
+    ends = behaviours(CASE, "no-grace-period", configuration)
+    assert ((None, "KernelBug"), ()) in ends, "the struct page is gone under who holds a reference"
+    reason, lines = counterexample(CASE, "no-grace-period", configuration)
+    assert reason == "deadlock: unbind at wait for 1 references to the device's mapping"
+    assert kinds(lines, "lookup")[-2:] == ["add dev_pagemap.ref.percpu_count", "leave rcu"]
+    assert decided(CASE, "generic", configuration).word == "safe"
 
 
 @pytest.mark.parametrize("variant", ["generic", "fs-dax", "p2pdma", "private", "two-ranges"])

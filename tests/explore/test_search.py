@@ -135,15 +135,21 @@ def test_operations_commute_by_object_and_mode() -> None:
 
 @pytest.mark.parametrize("first", range(0, 900, 150))
 def test_generated_programs_behave_as_in_exhaustive_search(first: int) -> None:
-    compared = 0
+    compared = by_trees = 0
     for seed in range(first, first + 150):
         run = program(seed).run()
         full = search(run, Limits(250, stop_at_failure=False, keep_behaviours=True, keep_classes=True), reduce=False)
         if not full.finished:
             continue
         reduced = search(run, EVERYTHING).coverage
+        goes_round = run.loops
         run.close()
         assert reduced.behaviours == full.coverage.behaviours, f"program {seed}"
         assert reduced.executions == len(full.coverage.classes) == len(reduced.classes), f"program {seed}"
+        assert reduced.classes == full.coverage.classes, f"program {seed}"
         compared += 1
+        if not goes_round and not any("shared" in step.text for step in reduced.announced):
+            assert reduced.cut == 0, f"program {seed}"
+            by_trees += 1
     assert compared > 90
+    assert by_trees > 50

@@ -88,6 +88,11 @@ def use_object(hw: Machine, thing: SlabObject, where: str, *, change: bool = Fal
         hw.atomic(thing.name)
     else:
         hw.reads(thing.name)
+    look_at_object(hw, thing, where)
+
+
+def look_at_object(hw: Machine, thing: SlabObject, where: str) -> None:
+    """What a step reads or changes is in this object. Breaks ``use-after-free`` once it was freed."""
     if thing.freed_by and hw.outermost(RCU) not in thing.spares:
         hw.violations.append(Violation("use-after-free", f"{thing.name} is used, but {thing.freed_by} freed it", where))
 

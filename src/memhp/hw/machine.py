@@ -361,6 +361,11 @@ class Machine(LockDoors, FrameDoors, Clock):
         if self.stepper is not None:
             self.stepper.step(Access("atomic", field))
 
+    def adds(self, field: str) -> None:
+        """The running CPU is about to change its own of the counters of a field, one for each: ``this_cpu_add()``."""
+        if self.stepper is not None:
+            self.stepper.step(Access("add", field))
+
     def wait(self, ready: Callable[[], bool], why: str, on: str = "") -> None:
         """Sleep until `ready()`: ``wait_for_completion()``. KernelBug when nobody is left to bring that about.
 

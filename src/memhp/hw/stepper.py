@@ -35,9 +35,8 @@ class Access(NamedTuple):
 
     kind: str
     """``load``, ``store``; ``plug``, ``unplug``, ``claim``, ``release``, ``retag``, ``look`` (who has frames);
-    ``lock``, ``trylock``, ``unlock``;
-    ``read``, ``write``, ``atomic``; ``enter``, ``leave`` (a read-side section);
-    ``flush``; ``touch``: memory is read through the tables below a root."""
+    ``lock``, ``trylock``, ``unlock``; ``read``, ``write``, ``atomic``; ``add``: the CPU's own of a field's counters;
+    ``enter``, ``leave`` (a read-side section); ``flush``; ``touch``: memory is read through the tables below a root."""
     target: Table | Span | Part | Level | Fields | str
     entry: int = 0
     """Of a load or store: which entry of the table. Of a touch: the frame of the root table."""

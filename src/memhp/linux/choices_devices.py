@@ -77,6 +77,11 @@ class DeviceChoices(Choices):
         since("4.20", "kill", "mm, devm_memremap_pages: fix shutdown handling"),
         since("5.2", "kill-and-wait", "mm/devm_memremap_pages: fix final page put race"),
     )
+    percpu_switch: Literal["after-grace-period", "at-once"] = choice(
+        "When the references that CPUs have counted of their own are added up once a count was killed: after a grace "
+        "period, as in every kernel, or at once.",
+        first("after-grace-period"),
+    )
     dax_evict: Literal["warns", "waits"] = choice(
         "What the end of a DAX file in memory does about a page of it that DMA holds: a warning, or it waits until the "
         "page is idle (``dax_break_layout_final()``).",

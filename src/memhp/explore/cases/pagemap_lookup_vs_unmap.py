@@ -53,6 +53,7 @@ class Device:
 DEVICES = {
     "no-reference": Device(),
     "kill-only": Device(),
+    "no-grace-period": Device(),
     "generic": Device(),
     "fs-dax": Device(MemoryType.FS_DAX),
     "p2pdma": Device(MemoryType.PCI_P2PDMA),
@@ -169,6 +170,15 @@ CASE = Case(
             THEN,
             generic={"pgmap_drain": "kill"},
             options=BLOCKS,
+        ),
+        Variant(
+            "no-grace-period",
+            "references that CPUs have counted of their own are added up at once when the count is killed",
+            "broken",
+            BY_PAGE_SIZE,
+            generic={"percpu_switch": "at-once"},
+            options=BLOCKS,
+            of_kernel=False,
         ),
         Variant("generic", "kill and wait, then unmap: GENERIC memory", "repaired", NOW, options=BLOCKS),
         Variant("fs-dax", "the same of FS_DAX memory", "repaired", LATEST, options=BLOCKS),

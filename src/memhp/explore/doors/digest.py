@@ -10,7 +10,7 @@ counts of what passed the doors, the order in which locks were ever taken.
 from collections.abc import Iterable, Set
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from hashlib import blake2b
 from types import FunctionType, MethodType
 from typing import Any
@@ -29,6 +29,17 @@ NUMBERS = frozenset({
 })  # fmt: skip
 """(class, field) that hold numbers given out in the order of steps, the length of the log, or a hint that changes
 nothing but time."""
+
+
+MOST = frozenset({int, str, bool, type(None)})
+PLAIN = (int, str, bytes, bytearray, float, range, Enum)
+"""What is written as it prints itself."""
+
+
+@cache
+def _kept(kind: type) -> tuple[str, ...]:
+    """The fields of a record that count."""
+    return tuple(one.name for one in fields(kind) if (kind.__name__, one.name) not in SETTLED | NUMBERS)
 
 
 class Written:
@@ -53,9 +64,10 @@ class Written:
 
     def value(self, value: Any) -> None:
         """One value. TypeError: it is of a sort of which it is not known what makes two of them equal."""
-        if value is None or isinstance(value, int | str | bytes | bytearray | float | range | Enum):
+        kind = type(value)
+        if kind in MOST or isinstance(value, PLAIN):
             self._parts.append(f"{value!r},")
-        elif isinstance(value, tuple):
+        elif kind is tuple or isinstance(value, tuple):
             self.each(value)
         elif isinstance(value, Set):
             self.each(sorted(value, key=repr))
@@ -97,9 +109,13 @@ class Written:
 
     def record(self, value: Any) -> None:
         """The fields of a record."""
-        name = type(value).__name__
-        kept = (one.name for one in fields(value) if (name, one.name) not in SETTLED | NUMBERS)
-        self.each((name, *(part for field in kept for part in (field, vars(value).get(field)))))
+        kind: type = type(value)
+        state = vars(value)
+        self._parts.append(f"({kind.__name__!r},")
+        for field in _kept(kind):
+            self._parts.append(f"{field!r},")
+            self.value(state.get(field))
+        self._parts.append(")")
 
 
 def digest(k: Kernel) -> str:
@@ -114,9 +130,15 @@ def describe(written: Written, k: Kernel) -> None:
     written.value(k)
     for kind in sorted(k._statics, key=lambda kind: (kind.__module__, kind.__qualname__)):
         record = k._statics[kind]
-        if _alone(record) != _alone(kind()):
+        if _alone(record) != _new(kind):
             written.each((kind, record))
     _machine(written, k.hw)
+
+
+@cache
+def _new(kind: type) -> str:
+    """What a record holds that nobody has used."""
+    return _alone(kind())
 
 
 def _alone(record: object) -> str:

@@ -19,7 +19,7 @@ from memhp.spans import Span
 Touches = tuple[tuple[Hashable, int], ...]
 """Objects and the modes in which a step touches them (:attr:`memhp.explore.engine.op.Op.touches`)."""
 
-FIELD_MODES = {"read": SHARED, "write": ALONE, "atomic": ALONE, "enter": 2, "leave": 2}
+FIELD_MODES = {"read": SHARED, "write": ALONE, "atomic": ALONE, "add": 2, "enter": 2, "leave": 2}
 """How accesses to a shared field outside page tables meet."""
 OWNERS_CHUNK = 1 << 13
 """Frames by which claims and releases are told apart: those of different chunks have nothing to do with each other."""

@@ -12,7 +12,7 @@ from random import Random
 
 from memhp.explore.engine.fusion import settled
 from memhp.explore.engine.op import Run, deadlock
-from memhp.explore.engine.schedule import Choice, to_text
+from memhp.explore.engine.schedule import EVERY_WAY, Choice, to_text
 from memhp.explore.engine.search import Limits, Search
 from memhp.explore.engine.spin import spin_of
 from memhp.explore.engine.verdict import Bound, Coverage, Failure, Mode, Verdict
@@ -36,7 +36,7 @@ class BoundedSearch(Search):
             switched = choices[-1].thread != choices[-2].thread
             spent = self._preempted[-1] + (switched and bool(self._enabled[depth - 1] >> choices[-2].thread & 1))
         self._preempted.append(spent)
-        return last if enabled & last and spent >= self._bound else enabled
+        return enabled & last * EVERY_WAY if enabled & last and spent >= self._bound else enabled
 
 
 def bounded_search(run: Run, bound: int, limits: Limits | None = None, *, budget: int | None = None) -> Verdict:

@@ -6,13 +6,15 @@ has them.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
-from memhp.explore.engine.fusion import LazyDependence
+from memhp.explore.engine.fusion import LazyDependence, Touches
 from memhp.explore.engine.op import Op, Run
 from memhp.explore.engine.races import Races
 from memhp.explore.engine.schedule import Choice
 from memhp.explore.engine.spin import SpinOp, endless, own_steps, spin_of, spin_op
+
+NOTHING: Mapping[int, int] = {}
 
 
 class Execution:
@@ -29,8 +31,10 @@ class Execution:
         self._saved_past: list[int] = []
         self._taken: list[int] = [0]
         """By state: how many steps led to it, with those that were taken along."""
-        self._events_of: dict[Hashable, list[tuple[int, int, int]]] = {}
-        """By object: events that touch it, how, and the number in the list of the last one of another mode."""
+        self._events_of: dict[Hashable, dict[int, int]] = {}
+        """By object, then by mode: a bit mask of the events that touch it so."""
+        self._steps_of: list[int] = [0] * len(run.pending)
+        """By thread: a bit mask of its events."""
         self._dependence = LazyDependence(len(run.pending))
         self._races = Races(len(run.pending))
 
@@ -84,17 +88,50 @@ class Execution:
                 raise RuntimeError(f"whether {name} can {op.text} changes unseen: at {self._ops[-1].text}")
 
     def _undo(self) -> None:
-        """Take the last event back."""
-        self._run.back(len(self._choices) - 1)
-        thread = self._choices.pop().thread
-        for target, _ in self._ops.pop().touches:
-            self._events_of[target].pop()
+        """Take the last event back; the run is left where it is."""
+        thread = self._forget()
         if self._run.shared is not None:
             self._dependence.back(thread)
         self._races.back(thread)
-        self._past.pop()
         self._taken.pop()
+
+    def _happens(self, choice: Choice, op: Op, before: int, past: int) -> None:
+        """One more event: `before` are those that its thread's events so far have in their past, themselves included,
+        `past` those that are in its own.
+        """
+        thread = choice.thread
+        bit = 1 << len(self._past)
+        self._ops.append(op)
+        self._choices.append(choice)
+        self._past.append(past)
+        self._saved_past.append(before)
+        self._past_of_thread[thread] = past | bit
+        self._steps_of[thread] |= bit
+        for target, mode in op.touches:
+            events = self._events_of.get(target)
+            if events is None:
+                events = self._events_of[target] = {}
+            events[mode] = events.get(mode, 0) | bit
+
+    def _forget(self) -> int:
+        """Take the last event back, as if it had not happened; the thread whose it was."""
+        thread = self._choices.pop().thread
+        self._past.pop()
         self._past_of_thread[thread] = self._saved_past.pop()
+        others = ~(1 << len(self._past))
+        self._steps_of[thread] &= others
+        for target, mode in self._ops.pop().touches:
+            self._events_of[target][mode] &= others
+        return thread
+
+    def _meeting(self, touches: Touches) -> int:
+        """Events that do not commute with one that touches this, whosever they are, as a bit mask."""
+        met = 0
+        for target, mode in touches:
+            for other, events in self._events_of.get(target, NOTHING).items():
+                if other != mode or not mode:
+                    met |= events
+        return met
 
     def _class(self) -> Hashable:
         """What equivalent executions have in common: by thread, the way each event went and what came before it."""

@@ -9,7 +9,7 @@ from itertools import takewhile
 
 from memhp.explore.engine.fusion import one_by_one
 from memhp.explore.engine.op import Run
-from memhp.explore.engine.schedule import Choice, to_text
+from memhp.explore.engine.schedule import Choice, branch_of, choice_of, to_text
 from memhp.explore.engine.search import DATA_RACE, Limits, Search
 
 
@@ -95,9 +95,9 @@ class _Following(Search):
             if preemptions < 0:
                 return None
         left = deque(steps[done:])
-        while (thread := self._arrive(0)) >= 0:
+        while branch := self._arrive(0):
             done = len(choices)
-            step = Choice(thread)
+            step = choice_of(branch)
             while left and self._is_parked(left[0].thread):
                 left.popleft()  # one round more of the same
             if left:
@@ -111,7 +111,7 @@ class _Following(Search):
                 preemptions -= self._enabled[done] >> choices[-1].thread & 1
                 if preemptions < 0:
                     return None
-            self._step(*step)
+            self._step(branch_of(step))
             if self.race is not None and not self._raced_at:
                 self._raced_at = len(choices)
         if self.failure is None and left:
@@ -131,7 +131,7 @@ class _Following(Search):
         self._run.back(same)
         while len(self._choices) > same:
             self._undo()
-        for column in (self._enabled, self._asleep, self._wanted, self._tried):
+        for column in (self._enabled, self._asleep, self._wanted, self._tried, self._wakes):
             del column[same:]
         self.failure = None
         if self._raced_at > same:

@@ -23,7 +23,7 @@ MISSED = 2
 class Op:
     """One step of a thread, as announced before it happens."""
 
-    __slots__ = ("blocking", "choices", "missed", "place", "text", "touches")
+    __slots__ = ("blocking", "changes_touched", "choices", "missed", "place", "text", "touches")
 
     def __init__(
         self,
@@ -44,6 +44,8 @@ class Op:
         """Whether there are states in which the thread cannot go on."""
         self.choices = choices
         """How many ways the step can go (2: an allocation that may fail)."""
+        self.changes_touched = False
+        """Whether what it touches depends on the state that it is done in, beyond what `missed` tells."""
         self.missed: Op | None = None
         """The step as it is in states where it finds its lock taken (:meth:`Run.misses`), if it is an attempt."""
 

@@ -1,7 +1,9 @@
 """A search in parts: rounds of parts that know nothing of each other, put together in their order.
 
-Design. The first round is the whole search, with a budget. What it does not get through is divided: each state that it
-stands in has branches left, and each branch is a part of the next round (:mod:`memhp.explore.engine.subtree`). A part
+Design. The whole search is tried first as one that is not divided, with a budget; nearly always that is all. What does
+not get through is begun again as one that is: a round of one part, and what that does not get through in as many steps
+is divided. Each state that it stands in has branches left, and each branch is a part of the next round
+(:mod:`memhp.explore.engine.subtree`). A part
 sleeps on the branches of its state that were given out before it, so that no class of executions is completed twice;
 what parts add to the sets of the states above them is put together when the round is over and makes parts of the round
 after.
@@ -15,7 +17,7 @@ same with one process and with a cluster.
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Optional
 
-from memhp.explore.engine.schedule import Choice, from_text, to_text
+from memhp.explore.engine.schedule import Choice, branch_of, choice_of, from_text, to_text
 from memhp.explore.engine.search import Limits
 from memhp.explore.engine.subtree import Found, Sets, Start
 from memhp.explore.engine.verdict import Coverage, Failure, Mode, Verdict
@@ -41,17 +43,18 @@ class _State:
 
 
 class _Branch:
-    """A part: a step from a state, and the threads that were given out before it there."""
+    """A part: a step from a state, and the branches that were given out before it there."""
 
-    def __init__(self, state: _State | None, choice: Choice, tried: int) -> None:
+    def __init__(self, state: _State | None, choice: Choice, tried: int, *, alone: bool = False) -> None:
         self.state = state
         self.choice = choice
         self.tried = tried
+        self.alone = alone
 
     def start(self) -> Start:
         """What the part is given."""
         if self.state is None:
-            return Start()
+            return Start(alone=self.alone)
         states = self.state.line()
         steps = [*(state.via for state in states[1:]), self.choice]
         return Start(
@@ -72,6 +75,8 @@ class SplitSearch:
         self._limits = limits
         self.shared: frozenset[Hashable] = frozenset()
         """What threads share, as far as that is known."""
+        self._alone = True
+        """Whether the search was not too large so far for one that is not divided."""
         self._begin()
 
     def _begin(self) -> None:
@@ -79,7 +84,7 @@ class SplitSearch:
         self._failure: Failure | None = None
         self._race: Failure | None = None
         self._stopped = False
-        self._branches = [_Branch(None, Choice(0), 0)]
+        self._branches = [_Branch(None, Choice(0), 0, alone=self._alone)]
 
     @property
     def starts(self) -> list[Start]:
@@ -100,6 +105,10 @@ class SplitSearch:
             self.shared |= met
             self._begin()
             return
+        if self._alone and found[0].rest is not None and not (found[0].failure and self._limits.stop_at_failure):
+            self._alone = False
+            self._begin()
+            return
         touched: dict[_State, None] = {}
         following: list[_Branch] = []
         for branch, part in zip(self._branches, found, strict=True):
@@ -109,7 +118,7 @@ class SplitSearch:
             for depth, more in part.added.items():
                 line[depth].wanted |= more
                 touched[line[depth]] = None
-            following += self._divide(branch, part, touched)
+            self._divide(branch, part, touched)
             if part.failure is not None and self._failure is None:
                 self._failure = part.failure
                 if self._limits.stop_at_failure:
@@ -122,8 +131,8 @@ class SplitSearch:
             self._stopped = True
         self._branches = [] if self._stopped else following
 
-    def _divide(self, branch: _Branch, part: Found, touched: dict[_State, None]) -> Iterator[_Branch]:
-        """Enter the states that a part stands in below its branch; parts of the ways that their steps can still go."""
+    def _divide(self, branch: _Branch, part: Found, touched: dict[_State, None]) -> None:
+        """Enter the states that a part stands in below its branch."""
         rest = part.rest
         if rest is None:
             return
@@ -135,10 +144,7 @@ class SplitSearch:
                 state = _State(state, via, masks[number])
                 touched[state] = None
             assert state is not None
-            tried = state.given if number or branch.state is None else branch.tried
-            if step.way + 1 < rest.ways[number]:
-                yield _Branch(state, Choice(step.thread, step.way + 1), tried)
-            state.given |= 1 << step.thread
+            state.given |= branch_of(step)
             via = step
 
 
@@ -148,5 +154,5 @@ def _left(state: _State) -> Iterator[_Branch]:
     while left:
         bit = left & -left
         left ^= bit
-        yield _Branch(state, Choice(bit.bit_length() - 1), state.given)
+        yield _Branch(state, choice_of(bit), state.given)
         state.given |= bit

@@ -6,7 +6,7 @@ way to go (an allocation that fails), ``!!`` the third. ``a3ba!b2`` is a, a, a, 
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from string import ascii_lowercase
 from typing import NamedTuple
@@ -24,6 +24,31 @@ class Choice(NamedTuple):
 
     thread: int
     way: int = 0
+
+
+MOST_WAYS = 16
+"""In which a step may go."""
+EVERY_WAY = sum(1 << MOST_THREADS * way for way in range(MOST_WAYS))
+"""The branches of thread 0."""
+_CHOICES = [Choice(thread, way) for way in range(MOST_WAYS) for thread in range(MOST_THREADS)]
+
+
+def branch_of(choice: Choice) -> int:
+    """A step that may be taken from a state, as a bit of a mask: that of its first way is that of its thread."""
+    return 1 << choice.thread + MOST_THREADS * choice.way
+
+
+def choice_of(branch: int) -> Choice:
+    """The step that a bit stands for."""
+    return _CHOICES[branch.bit_length() - 1]
+
+
+def numbers(mask: int) -> Iterator[int]:
+    """The numbers of the bits that are set, the lowest first."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
 
 
 def to_text(steps: Iterable[Choice]) -> str:

@@ -1,22 +1,17 @@
-"""Depth-first search over schedules with dynamic partial-order reduction: source sets and sleep sets.
+"""Depth-first search over schedules with dynamic partial-order reduction: wakeup trees, source sets, sleep sets.
 
-Design. An execution is a sequence of events; which events happened before an event is kept as a bit mask of positions
-(what vector clocks say, in a form that is cheap to join). When a thread is about to do an operation, every earlier
-event that it races with is looked at: could the operation have come first? If so, some thread that can begin the
-reversed order must be tried at the state before that event (source sets: P. Abdulla and others, "Optimal Dynamic
-Partial Order Reduction", POPL 2014). Threads whose every continuation has been seen are asleep until something happens
-that does not commute with what they do next (sleep sets: P. Godefroid, LNCS 1032, 1996); no class of equivalent
-executions is completed twice.
+Design. What was tried in a state is asleep while other branches of that state are, until something happens that does
+not commute with what it would do (sleep sets: P. Godefroid, LNCS 1032, 1996); so no class of equivalent executions is
+completed twice. What is to be tried, wakeup trees say (:mod:`memhp.explore.engine.wakeup_tree`): each class is looked
+at once, and no execution is given up half way. They need to know of each two events that race whether the later one
+can come first, and what it touches then. Where something waits for several objects, or for sharers of a lock that may
+come before it either way, where what an operation touches depends on what came before, or where a thread is let go on
+that waits in fact, that is not known: then the search begins again with source sets alone
+(:mod:`memhp.explore.engine.source_sets`), and may give executions up (:attr:`Coverage.cut`).
 
-Blocking operations. An operation that can be disabled races not only with the latest event it depends on: between two
-acquisitions of a lock there is always a release, and putting the acquisition before that release is impossible. So a
-blocking operation looks at all events of its object that are not in its thread's past, and reverses those before which
-it would have been enabled. That is done for operations that stay blocked at the end of an execution as well, without
-which a deadlock would hide the executions that avoid it.
-
-Choices. An operation that can go several ways, an allocation that may fail, is tried in each way wherever its thread
-is tried. A bound on failures leaves the reduction sound: equivalent executions fail equally often, and the first way,
-which every operation has, costs nothing.
+Choices. An operation that can go several ways, an allocation that may fail, has a branch for each. A bound on failures
+leaves the reduction sound: equivalent executions fail equally often, and the first way, which every operation has,
+costs nothing.
 
 Threads that go round. :mod:`memhp.explore.engine.spin` tells when one waits in fact, and when nobody gets further.
 Where some threads repeat the same steps while another could go on, that other one goes first from there.
@@ -25,29 +20,37 @@ Where some threads repeat the same steps while another could go on, that other o
 
 from collections.abc import Hashable, Set
 
-from memhp.explore.engine.execution import Execution
-from memhp.explore.engine.fusion import MOST_ALONG, one_by_one, settled
+from memhp.explore.engine.execution import NOTHING
+from memhp.explore.engine.fusion import MOST_ALONG, Touches, one_by_one, settled
 from memhp.explore.engine.limits import Limits
-from memhp.explore.engine.op import SHARED, Op, Run, deadlock
-from memhp.explore.engine.schedule import Choice, to_text
-from memhp.explore.engine.spin import SpinOp, endless, livelock, own_steps, repetition, spin_of
+from memhp.explore.engine.op import ALONE, Op, Run, deadlock
+from memhp.explore.engine.schedule import EVERY_WAY, MOST_THREADS, Choice, branch_of, choice_of, numbers, to_text
+from memhp.explore.engine.source_sets import waits_for_several
+from memhp.explore.engine.spin import endless, lets_go, livelock, repetition, spin_of
 from memhp.explore.engine.verdict import Coverage, Failure, Mode, Step, Verdict
+from memhp.explore.engine.wakeup_tree import Wake, WakeupTrees
 
 __all__ = ["DATA_RACE", "Limits", "Search", "search"]
 
+FIRST_WAYS = (1 << MOST_THREADS) - 1
+"""The branches in which steps go their first way: the bit of each is that of its thread."""
 DATA_RACE = "data race"
 """The kind of failure that two accesses are which nothing puts in order (:mod:`memhp.explore.engine.races`)."""
 NOTED = 20_000
 """Steps that are kept as objects before coverage takes them in."""
 
 
-class Search(Execution):
+class Search(WakeupTrees):
     """One search: the events of the current execution, and what has been and must be tried before each."""
 
-    def __init__(self, run: Run, limits: Limits, *, reduce: bool, budget: int | None = None) -> None:
-        super().__init__(run, limits.rounds)
+    def __init__(
+        self, run: Run, limits: Limits, *, reduce: bool = True, optimal: bool = False, budget: int | None = None
+    ) -> None:
+        super().__init__(run, limits.rounds, limits.failures)
         self._limits = limits
         self._reduce = reduce
+        self._optimal = optimal
+        """Whether the reduction is by wakeup trees, not by source sets alone."""
         self._budget = budget
         self._spent = 0
         self._stopped = False
@@ -62,108 +65,115 @@ class Search(Execution):
         self._branch = 0
         """The depth from which the execution differs from the one before it."""
         self._noted: set[tuple[Op, Choice]] = set()
-        # By state, the one before the event of that number: bit masks of threads.
-        self._enabled: list[int] = []
-        self._asleep: list[int] = []
-        self._wanted: list[int] = []
-        self._tried: list[int] = []
 
     def explore(self, asleep: int = 0) -> bool:
         """Look at everything; False when the limits came first, or an execution met what was not known to be shared."""
         while True:
-            thread = self._arrive(asleep)
-            if thread < 0:
+            branch = self._arrive(asleep)
+            if not branch:
                 self._note()
                 if self._over() or self.met:
                     self._count_steps()
                     return False
-                thread, way = self._next_branch()
-                if thread < 0:
+                if self._open:
+                    self._look_at_races()
+                branch = self._next_branch()
+                if not branch:
                     self._count_steps()
                     return not self.coverage.too_long
-            else:
-                way = 0
-            asleep = self._step(thread, way)
+            asleep = self._step(branch)
 
     def _over(self) -> bool:
         most = self._limits.executions
         self._spent += self._taken[-1]
         self._stopped = self._budget is not None and self._spent >= self._budget
-        if self._stopped:
+        if self._stopped or self.gives_up:
             return True
         if self.failure is not None and self._limits.stop_at_failure:
             return True
         return most is not None and self.coverage.executions + self.coverage.cut >= most
 
+    @property
+    def gives_up(self) -> bool:
+        """Whether something was met that wakeup trees are not for, and no failure."""
+        if self.failure is not None and self._limits.stop_at_failure:
+            return False
+        return self._optimal and self.beyond_trees
+
     def _arrive(self, asleep: int) -> int:
-        """Enter a new state; the thread to go on with, or -1 when the execution ends here."""
+        """Enter a new state; the branch to go on with, 0 where the execution ends."""
         run = self._run
         if run.broken is not None and self._limits.stop_at_failure:
             self.coverage.executions += 1
             self._fail(run.broken)
-            return -1
+            return 0
         if len(self._choices) >= self._limits.steps:
             self.coverage.too_long += 1
-            return -1
+            return 0
         if (run.loops or self._taken[-1] >= MOST_ALONG) and self.met:
-            return -1  # a round may be one that others would end, had they been seen
+            return 0  # a round may be one that others would end, had they been seen
         enabled = 0
         pending = self._pending() if run.loops else run.pending
         for thread, op in enumerate(pending):
             if op is not None and (not op.blocking or self._can(op, thread)):
                 enabled |= 1 << thread
+                if op.choices > 1 and self._may_fail():
+                    enabled |= EVERY_WAY << thread & (1 << MOST_THREADS * op.choices) - 1
         last = 1 << self._choices[-1].thread if self._choices else 0
         if last:
-            flipped = (enabled ^ self._enabled[-1]) & ~last
+            flipped = (enabled ^ self._enabled[-1]) & FIRST_WAYS & ~last
             if flipped:
                 self._expect_touched(flipped, pending)
         if not enabled and run.loops:
-            enabled = self._lets_go(pending)
+            enabled = lets_go(run, pending, self._choices, self._enabled)
+            self.beyond_trees = self.beyond_trees or bool(enabled)
         if not enabled:
             self._end()
-            return -1
+            return 0
         awake = enabled & ~asleep
         if not awake:
             self.coverage.cut += 1
             if self._reduce:
                 self._blocked_by_several(pending)
-            return -1
-        first = awake & last or awake & -awake
-        if run.loops and last and spin_of(run, last.bit_length() - 1):
-            repeated = repetition(run, self._choices)
-            if repeated:
-                first = self._leave(repeated, enabled, awake) or first
-                if first < 0:
-                    return -1
-                first &= -first
+            return 0
+        wakes = self._following
+        if wakes:
+            step = wakes.pop(0)
+            branch = step.branch
+            self._following = step.then
+            if not branch & awake:
+                self.beyond_trees = True
+                return 0
+        else:
+            branch = awake & last or awake & last * EVERY_WAY or awake
+            if run.loops and last and spin_of(run, last.bit_length() - 1):
+                repeated = repetition(run, self._choices)
+                if repeated:
+                    branch = self._leave(repeated, enabled & FIRST_WAYS, awake) or branch
+                    if branch < 0:
+                        self.beyond_trees = True
+                        return 0
+            branch &= -branch
+            wakes = []
+            if enabled > FIRST_WAYS and self._optimal:
+                wakes = self._other_ways(branch, awake, pending)
         self._enabled.append(enabled)
         self._asleep.append(asleep)
-        self._wanted.append(first if self._reduce else self._allowed(enabled, last))
         self._tried.append(0)
-        return first.bit_length() - 1
+        self._wakes.append(wakes)
+        if self._optimal:
+            self._wanted.append(0)
+        elif self._reduce:
+            self._wanted.append(enabled & EVERY_WAY << choice_of(branch).thread)
+        else:
+            self._wanted.append(self._allowed(enabled, last))
+        return branch
 
     def _blocked_by_several(self, pending: list[Op | None]) -> None:
         """An execution is given up: what waits for several objects may have been enabled on the way."""
         for thread, op in enumerate(pending):
-            if op is not None and op.blocking and _waits_for_several(op) and not self._can(op, thread):
+            if op is not None and waits_for_several(op) and not self._can(op, thread):
                 self._blocking_races(thread, op)
-
-    def _lets_go(self, pending: list[Op | None]) -> int:
-        """Nobody can go on. A thread that goes round and in each round lets somebody go on who waits, as a mask."""
-        choices, enabled = self._choices, [*self._enabled[: len(self._choices)], 0]
-        waiting = {who for who, op in enumerate(pending) if op is not None and not spin_of(self._run, who)}
-        stepped = {
-            who: max((at for at, choice in enumerate(choices) if choice.thread == who), default=-1) for who in waiting
-        }
-        for thread in set(range(len(pending))) - waiting:
-            period = spin_of(self._run, thread)
-            if not period:
-                continue
-            for at in own_steps(choices, thread, period):
-                stopped = enabled[at] & ~enabled[at + 1]
-                if any(stopped >> who & 1 and stepped[who] < at for who in waiting):
-                    return 1 << thread
-        return 0
 
     def _allowed(self, enabled: int, last: int) -> int:
         """Without reduction: which of the enabled threads are tried, `last` being the one that ran."""
@@ -176,7 +186,7 @@ class Search(Execution):
         for at in last:
             taking_part |= 1 << self._choices[at].thread
             others |= self._enabled[at]
-        others &= ~taking_part
+        others &= FIRST_WAYS & ~taking_part
         if not others:
             if not endless(self._run, last, self._choices, self._limits.rounds):
                 return 0
@@ -189,6 +199,13 @@ class Search(Execution):
             self.coverage.cut += 1
             return -1
         return others & awake
+
+    def _other_ways(self, branch: int, awake: int, pending: list[Op | None]) -> list[Wake]:
+        """The other ways in which a step may go, to be tried as well."""
+        thread = choice_of(branch).thread
+        op = pending[thread]
+        assert op is not None
+        return [Wake(1 << number, op.touches) for number in numbers(awake & EVERY_WAY << thread & ~branch)]
 
     def _note(self) -> None:
         """An execution has ended: remember what was done in it and what was not."""
@@ -266,158 +283,135 @@ class Search(Execution):
             for thread in blocked:
                 op = pending[thread]
                 assert op is not None
-                self._blocking_races(thread, op)
+                self._would_come(thread, op)
+
+    def _would_come(self, thread: int, op: Op) -> None:
+        """At its end a thread waits: it would go on where what it races with had not come before."""
+        races = self._blocking_races(thread, op)
+        if not races:
+            return
+        before = self._past_of_thread[thread]
+        past = before | self._meeting(op.touches)
+        if not self._optimal:
+            for at in numbers(races):
+                self._want(at, thread, past)
+            return
+        for at in numbers(past):
+            past |= self._past[at]
+        self._happens(Choice(thread), op, before, past)
+        for at in numbers(races):
+            self._reverse(at, len(self._past) - 1, 0)
+        self._forget()
 
     def _may_fail(self) -> bool:
         """Whether one more allocation may fail in the execution up to here."""
         most = self._limits.failures
         return most is None or sum(choice.way > 0 for choice in self._choices) < most
 
-    def _next_branch(self) -> Choice:
-        """Go back to the latest state at which something remains to be tried; thread -1 when nothing remains."""
-        while len(self._choices) > self._floor:
-            thread, way = self._choices[-1]
-            op = self._ops[-1]
+    def _next_branch(self) -> int:
+        """Go back to the latest state at which something remains to be tried, and what; 0 when nothing remains."""
+        depth = len(self._choices)
+        branch = 0
+        while depth > self._floor and not branch:
+            done = self._choices[-1]
             self._undo()
-            self._branch = depth = len(self._choices)
-            if way + 1 < op.choices and self._may_fail():
-                return Choice(thread, way + 1)
-            self._tried[depth] |= 1 << thread
-            left = self._wanted[depth] & ~self._tried[depth] & ~self._asleep[depth]
-            if left:
-                return Choice((left & -left).bit_length() - 1)
-            self._enabled.pop()
-            self._asleep.pop()
-            self._wanted.pop()
-            self._tried.pop()
-        return Choice(-1)
+            depth -= 1
+            if self._optimal:
+                self._sleepers.pop()
+                if self._unsettled.pop():
+                    self._open &= ~(1 << depth)
+                if self._turned:
+                    self._turned.pop(depth, None)
+            tried = self._tried[depth] = self._tried[depth] | branch_of(done)
+            wakes = self._wakes[depth]
+            if wakes:
+                step = wakes.pop(0)
+                self._following = step.then
+                branch = step.branch & self._enabled[depth]
+                if not branch:
+                    self.beyond_trees = True
+                    break
+            elif left := self._wanted[depth] & ~tried & ~self._asleep[depth]:
+                left = left & EVERY_WAY << done.thread or left
+                branch = left & -left
+            else:
+                self._enabled.pop()
+                self._asleep.pop()
+                self._wanted.pop()
+                self._tried.pop()
+                self._wakes.pop()
+        self._branch = depth
+        self._run.back(depth)
+        return branch
 
-    def _step(self, thread: int, way: int) -> int:
-        """Do an operation, look at its races; the threads asleep after it."""
+    def _step(self, branch: int) -> int:
+        """Take a branch, look at the races of its operation; the branches asleep after it."""
         run = self._run
+        choice = choice_of(branch)
+        thread = choice.thread
         pending = self._pending() if run.loops else run.pending
         op = pending[thread]
         assert op is not None
-        if op.missed is not None and run.misses(thread):
-            op = op.missed
+        turned = None
+        if op.missed is not None:
+            op, turned = (op.missed, op) if run.misses(thread) else (op, op.missed)
         depth = len(self._choices)
-        before = self._past_of_thread[thread]
-        past = before
+        past = before = self._past_of_thread[thread]
         direct = 0
         for target, mode in op.touches:
-            events = self._events_of.get(target)
-            if events is None:
-                self._events_of[target] = []
-                continue
-            number = len(events) - 1
-            while number >= 0:
-                at, other, of_another_mode = events[number]
+            met = 0
+            events = self._events_of.get(target, NOTHING)
+            for other, which in events.items():
                 if other != mode or not mode:
-                    direct |= 1 << at
-                    past |= self._past[at]
-                    number = number - 1 if other else -1
-                else:
-                    number = of_another_mode
+                    met |= which
+            if met:
+                last = events.get(ALONE, 0).bit_length() - 1  # this one has all others before it
+                direct |= met >> last << last if last > 0 else met
+        left = direct
+        while left:
+            at = left.bit_length() - 1
+            left ^= 1 << at
+            past |= self._past[at]
         asleep = 0
         if self._reduce:
-            if op.blocking:
-                self._blocking_races(thread, op)
-            else:
-                races = direct & ~past
-                while races:
-                    at = races.bit_length() - 1
-                    races ^= 1 << at
-                    self._reverse(at, thread, past | direct)
-            drowsy = (self._asleep[depth] | self._tried[depth]) & ~(1 << thread)
+            races = self._blocking_races(thread, op) if op.blocking else direct & ~past
+            drowsy = (self._asleep[depth] | self._tried[depth]) & ~(EVERY_WAY << thread)
+            sleepers: list[tuple[int, Touches]] = []
             while drowsy:
                 bit = drowsy & -drowsy
                 drowsy ^= bit
-                other_op = pending[bit.bit_length() - 1]
+                who = choice_of(bit).thread
+                other_op = pending[who]
                 assert other_op is not None
-                if other_op.missed is not None and run.misses(bit.bit_length() - 1):
+                if other_op.missed is not None and run.misses(who):
                     other_op = other_op.missed
+                sleepers.append((bit, other_op.touches))
                 if op.commutes(other_op):
                     asleep |= bit
+            if self._optimal:
+                self._sleepers.append(sleepers)
+                if races or op.choices > 1:
+                    races = self._next_races(branch, op, turned, races)
+                self._unsettled.append(races)
+            elif races:
+                needed = before | self._meeting(op.touches)
+                for at in numbers(races):
+                    self._want(at, thread, needed)
         past |= direct
-        run.step(thread, way)
+        run.step(thread, choice.way)
         self.coverage.steps += 1
         taken = self._taken[-1] + 1
         if run.shared is not None:
             taken += run.along(depth)
             self._dependence.step(thread, op, run.touched_along, past | 1 << depth, run.shared)
         self._taken.append(taken)
-        self._ops.append(op)
-        self._choices.append(Choice(thread, way))
+        self._happens(choice, op, before, past)
         self._races.step(thread, past | 1 << depth, run.data)
         if self._races.latest is not None:
             self.coverage.races += 1
             if self.race is None:
                 self.race = self._failure(f"{DATA_RACE}: {self._races.latest.told(run.names)}")
-        self._past.append(past)
-        self._saved_past.append(before)
-        self._past_of_thread[thread] = past | 1 << depth
-        for target, mode in op.touches:
-            events = self._events_of[target]
-            same = bool(events) and events[-1][1] == mode
-            events.append((depth, mode, events[-1][2] if same else len(events) - 1))
         return asleep
-
-    def _reverse(self, at: int, thread: int, past: int) -> None:
-        """Let the order be tried in which event `at` comes after the next operation of `thread`.
-
-        `past` are the events that must come before that operation even then. What can begin such an order is any
-        thread whose first event after `at` (those that need `at` left out) needs none of the others.
-        """
-        wanted = self._wanted[at] | self._asleep[at]
-        begin = 0
-        kept = 0
-        seen = 0
-        for position in range(at + 1, len(self._past)):
-            its_past = self._past[position]
-            if not its_past >> at & 1:
-                bit = 1 << self._choices[position].thread
-                if not its_past & kept and not seen & bit:
-                    if wanted & bit:
-                        return
-                    begin |= bit
-                seen |= bit
-                kept |= 1 << position
-        bit = 1 << thread
-        if not past & kept and not seen & bit:
-            if wanted & bit:
-                return
-            begin = bit
-        begin &= self._enabled[at]
-        self._wanted[at] |= begin & -begin if begin else self._enabled[at]
-
-    def _blocking_races(self, thread: int, op: Op) -> None:
-        """Reverse the races of an operation that can be disabled.
-
-        One that waits for several objects may be enabled by an order of events that have nothing to do with each
-        other: which, no single execution tells, so anything may come first wherever one of the objects is touched.
-        """
-        several = _waits_for_several(op)
-        before = self._past_of_thread[thread]
-        races = []
-        past = before
-        for target, mode in op.touches:
-            for at, other, _ in self._events_of.get(target, ()):
-                if (other != mode or not mode) and not before >> at & 1:
-                    races.append((at, other))
-                    past |= 1 << at
-        for at, other in races:
-            # Sharers that came after a sharer may have disabled the operation again: then anything may come first.
-            if several or (other == SHARED and at != races[-1][0]):
-                self._wanted[at] |= self._enabled[at]
-            elif self._could(op, thread, at):
-                self._reverse(at, thread, past)
-            elif other == SHARED:
-                self._wanted[at] |= self._enabled[at]
-
-
-def _waits_for_several(op: Op) -> bool:
-    """Whether an operation waits for several objects: :class:`SpinOp` looks for what wakes it itself."""
-    return type(op) is not SpinOp and len(op.touches) > 1
 
 
 def _ways(name: str, op: Op) -> list[Step]:
@@ -431,11 +425,17 @@ def search(run: Run, limits: Limits | None = None, *, reduce: bool = True, budge
     With `budget` it ends undecided when its executions, all together, have come to so many steps.
     """
     limits = limits if limits is not None else Limits()
+    optimal = reduce
 
     def look(run: Run) -> tuple[Verdict, Set[Hashable]]:
-        one = Search(run, limits, reduce=reduce, budget=budget)
+        nonlocal optimal
+        one = Search(run, limits, reduce=reduce, optimal=optimal, budget=budget)
         finished = one.explore()
         run.back(0)
+        if one.gives_up:
+            optimal = False
+            if not one.met:
+                return look(run)
         return Verdict(mode, finished, one.failure_or_race, one.coverage, limits.bound, limits.rests_on(run)), one.met
 
     mode = Mode.REDUCED if reduce else Mode.EXHAUSTIVE

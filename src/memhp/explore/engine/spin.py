@@ -108,6 +108,27 @@ def repetition(run: Run, choices: Sequence[Choice]) -> int:
     return 0
 
 
+def lets_go(run: Run, pending: Sequence[Op | None], choices: Sequence[Choice], before: Sequence[int]) -> int:
+    """Nobody can go on. A thread that goes round and in each round lets somebody go on who waits, as a mask.
+
+    `before` tells, as masks, who could go on before each of the steps that were taken.
+    """
+    enabled = [*before[: len(choices)], 0]
+    waiting = {who for who, op in enumerate(pending) if op is not None and not spin_of(run, who)}
+    stepped = {
+        who: max((at for at, choice in enumerate(choices) if choice.thread == who), default=-1) for who in waiting
+    }
+    for thread in set(range(len(pending))) - waiting:
+        period = spin_of(run, thread)
+        if not period:
+            continue
+        for at in own_steps(choices, thread, period):
+            stopped = enabled[at] & ~enabled[at + 1]
+            if any(stopped >> who & 1 and stepped[who] < at for who in waiting):
+                return 1 << thread
+    return 0
+
+
 def livelock(run: Run, ops: Sequence[Op], choices: Sequence[Choice]) -> str:
     """Who goes round doing what, and who waits, where nobody gets any further."""
     parts = []

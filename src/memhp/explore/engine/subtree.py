@@ -4,7 +4,9 @@ Design. A search is a tree of states, and what it must still do at each state is
 below a branch needs the sleep set at its top, and looks at events before its top only to add to what is wanted there.
 So a part can be searched anywhere: it is given the schedule that leads to it and the sets along that schedule, and
 hands back its counts, what it adds to the sets, and, when its budget is spent before it is through, the states that
-it stands in, which the whole search makes into parts again (:mod:`memhp.explore.engine.partition`).
+it stands in, which the whole search makes into parts again (:mod:`memhp.explore.engine.partition`). That goes with
+source sets, whose order does not matter. A wakeup tree is gone through in its order, what is found in one branch being
+entered into those after it; so it is for a search that is not divided.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from memhp.explore.engine.fusion import first_of
 from memhp.explore.engine.op import Run
-from memhp.explore.engine.schedule import Choice, from_text, to_text
+from memhp.explore.engine.schedule import branch_of, from_text, to_text
 from memhp.explore.engine.search import Limits, Search
 from memhp.explore.engine.verdict import Coverage, Failure
 
@@ -23,7 +25,7 @@ BUDGET = 100_000
 
 @dataclass(frozen=True)
 class Sets:
-    """What a search knows of the states along a schedule, by depth: bit masks of threads."""
+    """What a search knows of the states along a schedule, by depth: bit masks of branches."""
 
     enabled: tuple[int, ...] = ()
     asleep: tuple[int, ...] = ()
@@ -35,22 +37,22 @@ class Sets:
 class Start:
     """Where a part begins: a schedule whose last step is the branch, and the sets before each of its steps.
 
-    With that step's way to go, the part has all ways after it. The empty schedule is the whole search.
+    The empty schedule is the whole search; `alone`: by wakeup trees, for it is not to be divided.
     """
 
     schedule: str = ""
     sets: Sets = field(default_factory=Sets)
+    alone: bool = False
 
 
 @dataclass(frozen=True)
 class Rest:
     """Where a part stands that did not get through: the steps after its start's schedule, and the sets before each.
 
-    The last step of the start's schedule counts as the part's first. `ways` tells how many ways each step may go.
+    The last step of the start's schedule counts as the part's first.
     """
 
     schedule: str
-    ways: tuple[int, ...]
     sets: Sets
 
 
@@ -61,7 +63,7 @@ class Found:
     coverage: Coverage
     failure: Failure | None
     added: dict[int, int]
-    """By depth, for the states along the start's schedule: threads to be tried there."""
+    """By depth, for the states along the start's schedule: branches to be tried there."""
     rest: Rest | None
     met: frozenset[Hashable] = frozenset()
     """What threads share and was not known to be: the whole search has to begin again then."""
@@ -73,7 +75,7 @@ class Part(Search):
     """The search of a part."""
 
     def __init__(self, run: Run, limits: Limits, start: Start, budget: int) -> None:
-        super().__init__(run, replace(limits, executions=None), reduce=True, budget=budget)
+        super().__init__(run, replace(limits, executions=None), reduce=True, optimal=start.alone, budget=budget)
         self._start = start
 
     def look(self) -> Found:
@@ -83,13 +85,14 @@ class Part(Search):
         for depth, choice in enumerate(from_text(start.schedule)):
             for mine, given in zip(self._by_state(), _columns(start.sets), strict=True):
                 mine.append(given[depth])
-            asleep = self._step(*choice)
+            self._wakes.append([])
+            asleep = self._step(branch_of(choice))
         self.coverage.steps = 0
         self._floor = len(self._choices)
         self._branch = max(self._floor - 1, 0)
         self.explore(asleep)
         added = {depth: more for depth, known in enumerate(start.sets.wanted) if (more := self._wanted[depth] & ~known)}
-        rest = self._rest() if self._stopped else None
+        rest = self._rest() if self._stopped or self.gives_up else None
         met = frozenset(first_of(self._run, self.met))
         self._run.back(0)
         return Found(self.coverage, self.failure, added, rest, met, self.race)
@@ -97,28 +100,11 @@ class Part(Search):
     def _by_state(self) -> tuple[list[int], ...]:
         return self._enabled, self._asleep, self._wanted, self._tried
 
-    def _next_branch(self) -> Choice:
-        """As in the whole search; at the branch itself other threads are somebody else's part."""
-        choice = super()._next_branch()
-        if choice.thread >= 0 or not self._choices:
-            return choice
-        thread, way = self._choices[-1]
-        op = self._ops[-1]
-        self._undo()
-        self._branch = len(self._choices)
-        return Choice(thread, way + 1) if way + 1 < op.choices and self._may_fail() else Choice(-1)
-
     def _rest(self) -> Rest:
         """The states that the part stands in."""
         first = max(self._floor - 1, 0)
-        most = self._limits.failures
-        ways = []
-        failed = 0
-        for choice, op in zip(self._choices, self._ops, strict=True):
-            ways.append(op.choices if most is None or failed < most else 1)
-            failed += choice.way > 0
         sets = Sets(*(tuple(column[first:]) for column in self._by_state()))
-        return Rest(to_text(self._choices[first:]), tuple(ways[first:]), sets)
+        return Rest(to_text(self._choices[first:]), sets)
 
 
 def _columns(sets: Sets) -> tuple[tuple[int, ...], ...]:

@@ -65,7 +65,8 @@ class Coverage:
     executions: int = 0
     """Executions that ran until no thread could go on, or until something was broken."""
     cut: int = 0
-    """Executions given up half way because all that could follow had been seen before."""
+    """Executions given up half way because all that could follow had been seen before; by wakeup trees there are none
+    (:mod:`memhp.explore.engine.search`)."""
     deadlocks: int = 0
     """Executions that ended with a thread blocked for ever."""
     livelocks: int = 0

@@ -179,6 +179,7 @@ def count(counter: str) -> CellOp:
 def add(counter: str, by: int) -> CellOp:
     """Add to a counter."""
     op = CellOp(f"add {counter} {by:+}", counter, ALONE, lambda value, thread, way: (value + by, None))  # type: ignore[operator]
+    op.changes_touched = True
     op.meets = lambda value: change_touches(counter, value, by, SIZES)  # type: ignore[arg-type]
     return op
 

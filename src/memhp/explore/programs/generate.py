@@ -4,7 +4,8 @@ They use everything that the engine has: loads, stores, atomic updates, locks ta
 attempts repeated a few times or until they succeed, blocking waits, reference counts that are taken, put, killed and
 waited for, allocations that may fail; branches depend on what was seen. A program uses some of these kinds and of the
 names only: few kinds together collide more often than all of them. The same seed gives the same program. With `joint`
-the statements of :mod:`memhp.explore.programs.joint` come in.
+the statements of :mod:`memhp.explore.programs.joint` come in. A `large` one has more threads and steps than such that
+every schedule could be tried.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -31,11 +32,13 @@ class Statement(NamedTuple):
     inside: tuple["Statement", ...] = ()
 
 
-def program(seed: int, *, joint: bool = False) -> Program:
-    """The generated program of that number: two to four threads; `joint`: steps may touch several objects at once."""
+def program(seed: int, *, joint: bool = False, large: bool = False) -> Program:
+    """The generated program of that number: two to four threads, three to five of a `large` one; `joint`: steps may
+    touch several objects at once.
+    """
     random = Random(seed)
-    nr_threads = random.choice((2, 2, 2, 3, 3, 3, 4))
-    most = {2: 6, 3: random.choice((3, 3, 3, 4)), 4: 2}[nr_threads]
+    nr_threads = random.choice((3, 4, 4, 5) if large else (2, 2, 2, 3, 3, 3, 4))
+    most = {3: 5, 4: 3, 5: 2}[nr_threads] if large else {2: 6, 3: random.choice((3, 3, 3, 4)), 4: 2}[nr_threads]
     kinds = tuple(random.sample(_KINDS, random.randint(2, 6)))
     if joint:
         kinds = (*random.sample(tuple(JOINT), random.randint(2, 4)), *kinds[: random.randint(0, 2)])

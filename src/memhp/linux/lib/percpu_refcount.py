@@ -1,7 +1,9 @@
-"""Reference counts that are killed and then drained: ``lib/percpu-refcount.c``.
+"""Reference counts that each CPU keeps of its own until they are killed: ``lib/percpu-refcount.c``.
 
-One number stands for the sum over all CPUs; every change is an atomic door. The count starts with the reference of its
-owner, which :func:`percpu_ref_kill` drops.
+While the count lives, a CPU takes and drops references on its own counter, having looked at the mode first: two steps,
+within RCU. Killing marks the count as dead, so that nobody begins that any more; when all who had begun are through,
+after a grace period, the counters are added to the one that all share, and the owner's reference is dropped: before
+that the count cannot reach zero. ``percpu_ref_switch_lock``, which keeps two kills apart, is not here.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -9,65 +11,169 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from memhp.errors import KernelBug
+from memhp.hw.lifetime import RCU, SlabObject, look_at_object
 from memhp.hw.machine import Machine
 from memhp.hw.shared import MARKED
+from memhp.linux.kernel.rcu import rcu_read_lock
+from memhp.linux.place import here, kernel_function
 
 KERNEL_FILE = "include/linux/percpu-refcount.h"
+SWITCH = "lib/percpu-refcount.c:percpu_ref_switch_to_atomic_rcu"
 
 
 @dataclass(eq=False)
 class PercpuRef:
-    """``struct percpu_ref``: how many references there are, and whether new ones are refused."""
+    """``struct percpu_ref``: how many references there are, where they are counted, and whether new ones are refused.
+
+    It begins with the reference of its owner.
+    """
 
     name: str
     release: Callable[[], None]
     """Called once, when the last reference is dropped."""
-    count: int = field(default=1, metadata=MARKED)
+    within: SlabObject | None = None
+    """What it is part of, and goes with."""
+    shared: int = field(default=1, metadata=MARKED)
+    """References that are counted together, as all are from the switch on; the kernel adds a bias until then."""
+    by_cpu: dict[int, int] = field(default_factory=dict, metadata=MARKED)
+    """CPU → those that it has taken, less those that it has dropped, up to the switch."""
     dying: bool = field(default=False, metadata=MARKED)
+    switched: bool = field(default=False, metadata=MARKED)
+    waited_for: frozenset[int] = field(default=frozenset(), metadata=MARKED)
+    """The read-side sections that end before the switch."""
+
+    @property
+    def count(self) -> int:
+        """How many references there are, wherever they are counted."""
+        return self.shared + sum(self.by_cpu.values())
+
+    @property
+    def mode(self) -> str:
+        """The field that tells where to count, and whether it is dead."""
+        return f"{self.name}.percpu_count_ptr"
+
+    @property
+    def own(self) -> str:
+        """The counters of the CPUs."""
+        return f"{self.name}.percpu_count"
+
+    @property
+    def together(self) -> str:
+        """The counter that all share."""
+        return f"{self.name}.count"
+
+
+def _is_percpu(hw: Machine, ref: PercpuRef) -> bool:
+    """Whether each CPU counts on its own: ``__ref_is_percpu()``; the caller is within RCU."""
+    hw.reads(ref.mode)
+    if ref.within is not None:
+        look_at_object(hw, ref.within, here())
+    return not ref.dying
+
+
+def _count_own(hw: Machine, ref: PercpuRef, nr: int) -> None:
+    """``this_cpu_add()``: counters of CPUs that were added up already are never looked at again."""
+    hw.adds(ref.own)
+    if not ref.switched:
+        ref.by_cpu[hw.cpu] = ref.by_cpu.get(hw.cpu, 0) + nr
 
 
 def percpu_ref_get_many(hw: Machine, ref: PercpuRef, nr: int) -> None:
     """Take `nr` references, whatever state the count is in."""
-    hw.atomic(ref.name)
-    ref.count += nr
+    with rcu_read_lock(hw):
+        if _is_percpu(hw, ref):
+            _count_own(hw, ref, nr)
+        else:
+            hw.atomic(ref.together)
+            ref.shared += nr
 
 
 def percpu_ref_put_many(hw: Machine, ref: PercpuRef, nr: int) -> None:
     """Drop `nr` references; the last one calls the release function. KernelBug when there are not so many."""
-    hw.atomic(ref.name)
-    if nr > ref.count:
-        raise KernelBug(f"{ref.name}: {nr} references dropped of {ref.count}", place="lib/percpu-refcount.c")
     if not nr:
         return
-    ref.count -= nr
-    if not ref.count:
+    with rcu_read_lock(hw):
+        if _is_percpu(hw, ref):
+            _count_own(hw, ref, -nr)
+        else:
+            hw.atomic(ref.together)
+            ref.shared -= nr
+            if ref.switched:
+                _release_at_zero(ref, nr)
+
+
+def _release_at_zero(ref: PercpuRef, nr: int) -> None:
+    if ref.shared < 0:
+        raise KernelBug(f"{ref.name}: {nr} references dropped of {ref.shared + nr}", place="lib/percpu-refcount.c")
+    if not ref.shared:
         ref.release()
 
 
 def percpu_ref_tryget_live(hw: Machine, ref: PercpuRef, nr: int = 1) -> bool:
     """Take `nr` references unless the count was killed: whether they were taken."""
-    hw.atomic(ref.name)
-    if ref.dying:
+    with rcu_read_lock(hw):
+        return percpu_ref_tryget_live_rcu(hw, ref, nr)
+
+
+def percpu_ref_tryget_live_rcu(hw: Machine, ref: PercpuRef, nr: int = 1) -> bool:
+    """As :func:`percpu_ref_tryget_live`, within RCU already: the mode is looked at, then the CPU counts."""
+    if not _is_percpu(hw, ref):
         return False
-    ref.count += nr
+    _count_own(hw, ref, nr)
     return True
 
 
 def percpu_ref_tryget_many(hw: Machine, ref: PercpuRef, nr: int) -> bool:
     """Take `nr` references unless all have been dropped: whether they were taken."""
-    hw.atomic(ref.name)
-    if not ref.count:
-        return False
-    ref.count += nr
-    return True
+    with rcu_read_lock(hw):
+        if _is_percpu(hw, ref):
+            _count_own(hw, ref, nr)
+            return True
+        hw.atomic(ref.together)
+        if ref.switched and not ref.shared:
+            return False
+        ref.shared += nr
+        return True
 
 
-def percpu_ref_kill(hw: Machine, ref: PercpuRef) -> None:
-    """Refuse new references, and drop the owner's."""
-    hw.atomic(ref.name)
+def percpu_ref_kill(hw: Machine, ref: PercpuRef, *, at_once: bool = False) -> None:
+    """Refuse new references; the owner's is dropped once the counters are added up, after a grace period.
+
+    With `at_once` nobody waits for the grace period, as no kernel has it. Where nobody is within RCU and no schedules
+    are explored the grace period is over at once.
+    """
+    hw.atomic(ref.mode)
     if ref.dying:
         raise KernelBug(
             f"{ref.name} is killed a second time", place="lib/percpu-refcount.c:percpu_ref_kill_and_confirm"
         )
     ref.dying = True
-    percpu_ref_put_many(hw, ref, 1)
+    if not at_once:
+        hw.atomic(RCU)
+        ref.waited_for = hw.readers_of(RCU)
+    if at_once or (hw.stepper is None and not ref.waited_for):
+        percpu_ref_switch_to_atomic(hw, ref)
+
+
+@kernel_function(SWITCH)
+def percpu_ref_switch_to_atomic(hw: Machine, ref: PercpuRef) -> None:
+    """What ``call_rcu()`` has done of a count that was killed: done by who waits for the last reference, before it.
+
+    A softirq does it in a kernel, at any time after the grace period; nobody can tell, as the count does not reach zero
+    before.
+    """
+    if ref.switched or not ref.dying:
+        return
+    before = ref.waited_for
+    if before:
+        hw.wait(lambda: not before & hw.readers_of(RCU), "a grace period", RCU)
+    hw.atomic(ref.own)
+    counted = sum(ref.by_cpu.values())
+    ref.by_cpu.clear()
+    hw.atomic(ref.together)
+    ref.shared += counted
+    ref.switched = True
+    if ref.shared <= 0:
+        raise KernelBug(f"{ref.name}: {ref.shared} references after switching to atomic", place=SWITCH)
+    ref.shared -= 1
+    _release_at_zero(ref, 1)

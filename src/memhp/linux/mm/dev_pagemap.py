@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from memhp.hw.lifetime import SlabObject, use_object
 from memhp.hw.shared import MARKED
 from memhp.linux.kernel.rcu import rcu_read_lock
-from memhp.linux.lib.percpu_refcount import PercpuRef, percpu_ref_put_many, percpu_ref_tryget_live
+from memhp.linux.lib.percpu_refcount import PercpuRef, percpu_ref_put_many, percpu_ref_tryget_live_rcu
 from memhp.linux.mm.altmap import VmemAltmap
 from memhp.linux.place import here, of_file
 from memhp.spans import Span, SpanMap
@@ -125,10 +125,11 @@ def get_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap | None = None) -> Dev
     with rcu_read_lock(k.hw):
         k.hw.reads(PGMAP_ARRAY)
         found = k.statics(Memremap).pgmap_array.get(pfn)
-        if found is None or found.ref is None or k.config.profile.pgmap_drain == "none":
+        ref = None if found is None else found.ref
+        if found is None or ref is None or k.config.profile.pgmap_drain == "none":
             return found
         use_object(k.hw, found.slab, here())
-        return found if percpu_ref_tryget_live(k.hw, found.ref) else None
+        return found if percpu_ref_tryget_live_rcu(k.hw, ref) else None
 
 
 @of_file("include/linux/memremap.h")

@@ -16,6 +16,7 @@ from memhp.linux.lib.percpu_refcount import (
     percpu_ref_get_many,
     percpu_ref_kill,
     percpu_ref_put_many,
+    percpu_ref_switch_to_atomic,
     percpu_ref_tryget_live,
     percpu_ref_tryget_many,
 )
@@ -97,7 +98,7 @@ def memremap_pages(k: Kernel, pgmap: DevPagemap, nid: int = -1) -> int:
     if pgmap.ref is None or k.config.profile.pgmap_ref == "at-once":
         if k.hw.may_fail(here()):
             raise KernelError(ENOMEM, "no memory for a percpu reference count", place=here())
-        pgmap.ref = PercpuRef("dev_pagemap.ref", pgmap.release)
+        pgmap.ref = PercpuRef("dev_pagemap.ref", pgmap.release, pgmap.slab)
     pgmap.nr_range = 0
     for range_id in range(len(pgmap.ranges)):
         try:
@@ -263,7 +264,7 @@ def _kill(k: Kernel, pgmap: DevPagemap) -> None:
     if ops is not None and ops.kill is not None:
         ops.kill(k, pgmap)
     else:
-        percpu_ref_kill(k.hw, ref)
+        percpu_ref_kill(k.hw, ref, at_once=k.config.profile.percpu_switch == "at-once")
     if not _counts_pages_in_use(k, pgmap):
         own = sum(pfn_len(k, pgmap, range_id) for range_id in range(pgmap.nr_range))
         k.hw.atomic(PAGE_REFCOUNT)
@@ -283,9 +284,10 @@ def _drain(k: Kernel, pgmap: DevPagemap) -> None:
 def wait_for_references(k: Kernel, pgmap: DevPagemap) -> None:
     """``wait_for_completion(&pgmap->done)``. :class:`KernelBug` when that would never come."""
     assert pgmap.ref is not None
+    percpu_ref_switch_to_atomic(k.hw, pgmap.ref)
     try:
         why = f"{pgmap.ref.count} references to the device's mapping"
-        k.hw.wait(lambda: pgmap.done, why, on=pgmap.ref.name)
+        k.hw.wait(lambda: pgmap.done, why, on=pgmap.ref.together)
     except KernelBug as hung:
         text = f"{hung.reason}; {pgmap.ref.count} are held, and nobody is left to drop them: release the pins first"
         raise KernelBug(text, place=here()) from None
