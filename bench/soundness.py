@@ -1,10 +1,11 @@
 """Whether the reducing search finds exactly what there is to be found.
 
-Run as ``python bench/soundness.py [--programs 10000] [--first 0] [--joint | --large] [--json]`` for generated programs:
-the ends that they come to, memory and what every thread returned, are held against a search of all their states
-(bench/states.py), with every step by itself and with steps taken along whose order is settled anyway; their classes of
-equivalent executions against those of every schedule, where these are at most `--most`. With ``--joint`` the programs'
-steps touch several objects at once and block on several. Programs of more than `--states` states are passed over.
+Run as ``python bench/soundness.py [--programs 10000] [--first 0] [--joint | --fair | --large] [--json]`` for generated
+programs: the ends that they come to, memory and what every thread returned, are held against a search of all their
+states (bench/states.py), with every step by itself and with steps taken along whose order is settled anyway; their
+classes of equivalent executions against those of every schedule, where these are at most `--most`. With ``--joint`` the
+programs' steps touch several objects at once and block on several; with ``--fair`` they take semaphores that favour
+writers. Programs of more than `--states` states are passed over.
 
 With ``--large`` for programs whose every schedule cannot be tried, the search by wakeup trees is held against the one
 by source sets alone: ends and classes must be the same, and no execution of the one may be given up half way. Those
@@ -39,13 +40,15 @@ from memhp.explore.programs.program import ProgramRun
 from states import KEPT, case_differs, program_state, reachable, single_states
 
 
-def compare(programs: int, first: int, states: int, most: int, *, joint: bool) -> tuple[Counter[str], list[str]]:
+def compare(
+    programs: int, first: int, states: int, most: int, *, joint: bool, fair: bool = False
+) -> tuple[Counter[str], list[str]]:
     """Counts over so many generated programs, and what is different, with the program's number."""
     counts: Counter[str] = Counter()
     different: list[str] = []
     seed = first
     while counts["programs"] < programs:
-        run = program(seed, joint=joint).run()
+        run = program(seed, joint=joint, fair=fair).run()
         try:
             found = _program_differs(run, states, most, counts)
         except RuntimeError as error:
@@ -165,6 +168,7 @@ def main() -> int:
     options.add_argument("--states", type=int, default=20_000, help="states at which a program is passed over")
     options.add_argument("--most", type=int, default=2_000, help="schedules that are tried one by one at most")
     options.add_argument("--joint", action="store_true", help="steps that touch several objects and block on several")
+    options.add_argument("--fair", action="store_true", help="read/write semaphores that favour writers")
     options.add_argument("--large", action="store_true", help="wakeup trees against source sets, on larger programs")
     options.add_argument("--cases", action="store_true", help="compare on the races of memory hotplug")
     options.add_argument("--only", default="", help="races with this in their name")
@@ -178,7 +182,9 @@ def main() -> int:
     elif chosen.large:
         counts, different = compare_large(chosen.programs, chosen.first, chosen.most)
     else:
-        counts, different = compare(chosen.programs, chosen.first, chosen.states, chosen.most, joint=chosen.joint)
+        counts, different = compare(
+            chosen.programs, chosen.first, chosen.states, chosen.most, joint=chosen.joint, fair=chosen.fair
+        )
     seconds = time.perf_counter() - start
     if chosen.json:
         print(json.dumps({"counts": counts, "different": different, "seconds": seconds}, indent=2))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 
 from memhp.hw.format import HEIGHT_NAMES
-from memhp.hw.stepper import Access, Level
+from memhp.hw.stepper import Access, Fields, Level
 from memhp.hw.tlb import ALL_ADDRESSES, Table
 from memhp.spans import Span
 
@@ -83,7 +83,7 @@ class Failing:
 
 
 def _wanted(access: Access, locks: tuple[str, ...]) -> bool:
-    if isinstance(access.target, Level):
+    if isinstance(access.target, Level | Fields):
         return False
     return access.kind not in ("lock", "unlock") or access.target in locks
 

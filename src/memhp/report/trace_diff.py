@@ -35,7 +35,10 @@ def print_differences(out: Console, trace: Trace, *, full: bool = False) -> None
 def _head(row: Row, width: int) -> Text:
     """Who does what, and under it where and what that is."""
     line = row.first
-    head = Text.assemble((f"{row.steps:>{STEPS}} ", "dim"), (line.name, "bold"), f"  {row.title}")
+    title, *more = wrap(row.title, max(20, width - STEPS - 3 - len(line.name)))
+    head = Text.assemble((f"{row.steps:>{STEPS}} ", "dim"), (line.name, "bold"), f"  {title}")
+    for part in more:
+        head.append(f"\n{'':{STEPS}}   {part}")
     for text in (line.place, line.about if row.times == 1 else ""):
         if text not in {"", "alone", "shared"}:
             for part in wrap(text, width - STEPS - 1):

@@ -13,12 +13,14 @@ from collections.abc import Callable, Hashable
 from random import Random
 from typing import NamedTuple, cast
 
+from memhp.explore.programs.cells import FREE
 from memhp.explore.programs.joint import COUNTER, COUNTER_AT, JOINT, THIRD
 from memhp.explore.programs.program import Program
 from memhp.explore.programs.shared import Body, Shared
 
 VARIABLES = ("x", "y")
 LOCKS = ("l", "m")
+SEMAPHORES = {name: f"{name}'s semaphore" for name in LOCKS}
 COUNT = "users"
 """A reference count: how many hold it, and whether it was killed."""
 
@@ -32,9 +34,9 @@ class Statement(NamedTuple):
     inside: tuple["Statement", ...] = ()
 
 
-def program(seed: int, *, joint: bool = False, large: bool = False) -> Program:
+def program(seed: int, *, joint: bool = False, large: bool = False, fair: bool = False) -> Program:
     """The generated program of that number: two to four threads, three to five of a `large` one; `joint`: steps may
-    touch several objects at once.
+    touch several objects at once; `fair`: with semaphores that favour writers.
     """
     random = Random(seed)
     nr_threads = random.choice((3, 4, 4, 5) if large else (2, 2, 2, 3, 3, 3, 4))
@@ -42,12 +44,17 @@ def program(seed: int, *, joint: bool = False, large: bool = False) -> Program:
     kinds = tuple(random.sample(_KINDS, random.randint(2, 6)))
     if joint:
         kinds = (*random.sample(tuple(JOINT), random.randint(2, 4)), *kinds[: random.randint(0, 2)])
+    if fair:
+        kinds = (*_FAIR, *kinds[: random.randint(0, 2)])
     names = random.randint(1, 2)
     bodies = []
     for _ in range(nr_threads):
         statements, _ = _block(random, kinds, names, random.randint(1, most), 0)
         bodies.append(body(statements))
-    return Program(tuple(bodies), {**dict.fromkeys(VARIABLES, 0), COUNT: (0, False), COUNTER: COUNTER_AT, THIRD: 0})
+    start: dict[str, Hashable] = {**dict.fromkeys(VARIABLES, 0), COUNT: (0, False), COUNTER: COUNTER_AT, THIRD: 0}
+    if fair:
+        start |= dict.fromkeys(SEMAPHORES.values(), FREE)
+    return Program(tuple(bodies), start)
 
 
 def _block(
@@ -176,6 +183,15 @@ def _hold(write: bool) -> Callable[[Shared, Statement, list[Hashable]], None]:
     return held
 
 
+def _semaphore(write: bool) -> Callable[[Shared, Statement, list[Hashable]], None]:
+    def held(memory: Shared, statement: Statement, seen: list[Hashable]) -> None:
+        with memory.semaphore(SEMAPHORES[statement.name], write=write):
+            seen.append(memory.update("x", lambda old: min(3, old + write)))  # type: ignore[operator]
+            _execute(memory, statement.inside, seen)
+
+    return held
+
+
 def _try(write: bool) -> Callable[[Shared, Statement, list[Hashable]], None]:
     def tried(memory: Shared, statement: Statement, seen: list[Hashable]) -> None:
         got = memory.trylock(statement.name, write=write)
@@ -205,4 +221,6 @@ _KIND_OF: dict[str, Callable[[Shared, Statement, list[Hashable]], None]] = {
     "try read lock": _try(False),
 }
 _KINDS = tuple(_KIND_OF)
-_NESTED = ("lock", "read lock", "trylock", "try read lock", "get", "attempts", "insist")
+_FAIR = {"read semaphore": _semaphore(False), "write semaphore": _semaphore(True)}
+_KIND_OF |= _FAIR
+_NESTED = ("lock", "read lock", "trylock", "try read lock", "get", "attempts", "insist", *_FAIR)

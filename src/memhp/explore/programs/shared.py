@@ -13,7 +13,7 @@ from typing import NamedTuple, NoReturn
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from memhp.errors import KernelBug
-from memhp.explore.programs import cells
+from memhp.explore.programs import cells, rwsem
 from memhp.explore.programs.cells import CellOp
 
 Body = Callable[["Shared"], Hashable]
@@ -74,6 +74,18 @@ class Shared:
             yield
         finally:
             self.unlock(name, write=write)
+
+    @contextmanager
+    def semaphore(self, name: str, *, write: bool) -> Iterator[None]:
+        """Hold a read/write semaphore, which favours writers, for the length of a ``with`` block."""
+        if not write:
+            self._ask(rwsem.down_read(name))
+        elif not self._ask(rwsem.come(name)):
+            self._ask(rwsem.down_write(name))
+        try:
+            yield
+        finally:
+            self._ask(rwsem.up_write(name) if write else rwsem.up_read(name))
 
     def fails(self, site: str) -> bool:
         """Whether the allocation at `site` fails this time: both ways are explored."""

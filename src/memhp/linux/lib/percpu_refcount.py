@@ -151,7 +151,7 @@ def percpu_ref_kill(hw: Machine, ref: PercpuRef, *, at_once: bool = False) -> No
     if not at_once:
         hw.atomic(RCU)
         ref.waited_for = hw.readers_of(RCU)
-    if at_once or (hw.stepper is None and not ref.waited_for):
+    if at_once or (not hw.is_watched and not ref.waited_for):
         percpu_ref_switch_to_atomic(hw, ref)
 
 

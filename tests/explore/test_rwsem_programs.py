@@ -1,0 +1,55 @@
+"""Read/write semaphores that favour writers, in small programs: nothing is missed of them either."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+import pytest
+
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.programs.cells import FREE
+from memhp.explore.programs.generate import program
+from memhp.explore.programs.program import Program
+from memhp.explore.programs.shared import Shared
+
+KEPT = Limits(stop_at_failure=False, keep_behaviours=True, keep_classes=True)
+SMALL = Limits(300, stop_at_failure=False, keep_behaviours=True, keep_classes=True)
+
+
+def reads(memory: Shared) -> None:
+    with memory.semaphore("mem", write=False):
+        pass
+
+
+def reads_again(memory: Shared) -> None:
+    with memory.semaphore("mem", write=False):
+        reads(memory)
+
+
+def writes(memory: Shared) -> None:
+    with memory.semaphore("mem", write=True):
+        pass
+
+
+def decided(*bodies: object) -> str:
+    return search(Program(bodies, {"mem": FREE}).run(), Limits()).word  # type: ignore[arg-type]
+
+
+def test_who_reads_already_and_reads_again_while_a_writer_waits_is_in_a_deadlock() -> None:
+    assert decided(reads_again, writes) == "broken"
+    assert decided(writes, reads_again) == "broken"
+    assert decided(reads_again, reads_again) == "safe"
+    assert decided(reads, writes, writes) == "safe"
+
+
+@pytest.mark.parametrize("seeds", [range(first, first + 20) for first in range(0, 80, 20)], ids=lambda seeds: seeds[0])
+def test_what_generated_programs_do_is_what_every_schedule_does(seeds: range) -> None:
+    compared = 0
+    for seed in seeds:
+        run = program(seed, fair=True).run()
+        every = search(run, SMALL, reduce=False)
+        if every.finished:
+            compared += 1
+            reduced = search(run, KEPT).coverage
+            assert reduced.behaviours == every.coverage.behaviours, seed
+            assert reduced.classes == every.coverage.classes, seed
+            assert reduced.executions == len(reduced.classes), seed
+        run.close()
+    assert compared
