@@ -25,7 +25,6 @@ from memhp.explore.engine.fusion import MOST_ALONG, Touches, one_by_one, settled
 from memhp.explore.engine.limits import Limits
 from memhp.explore.engine.op import ALONE, Op, Run, deadlock
 from memhp.explore.engine.schedule import EVERY_WAY, MOST_THREADS, Choice, branch_of, choice_of, numbers, to_text
-from memhp.explore.engine.source_sets import waits_for_several
 from memhp.explore.engine.spin import endless, lets_go, livelock, repetition, spin_of
 from memhp.explore.engine.verdict import Coverage, Failure, Mode, Step, Verdict
 from memhp.explore.engine.wakeup_tree import Wake, WakeupTrees
@@ -134,7 +133,7 @@ class Search(WakeupTrees):
         if not awake:
             self.coverage.cut += 1
             if self._reduce:
-                self._blocked_by_several(pending)
+                self._still_wait(pending)
             return 0
         wakes = self._following
         if wakes:
@@ -169,11 +168,13 @@ class Search(WakeupTrees):
             self._wanted.append(self._allowed(enabled, last))
         return branch
 
-    def _blocked_by_several(self, pending: list[Op | None]) -> None:
-        """An execution is given up: what waits for several objects may have been enabled on the way."""
+    def _still_wait(self, pending: list[Op | None]) -> None:
+        """An execution is given up: whoever waits may have been able to go on before, and in what was seen of how it
+        goes on came later.
+        """
         for thread, op in enumerate(pending):
-            if op is not None and waits_for_several(op) and not self._can(op, thread):
-                self._blocking_races(thread, op)
+            if op is not None and op.blocking and not self._can(op, thread):
+                self._would_come(thread, op)
 
     def _allowed(self, enabled: int, last: int) -> int:
         """Without reduction: which of the enabled threads are tried, `last` being the one that ran."""

@@ -8,7 +8,7 @@ Blocking operations. An operation that can be disabled races not only with the l
 acquisitions of a lock there is always a release, and putting the acquisition before that release is impossible. So a
 blocking operation looks at all events of its object that are not in its thread's past, and reverses those before which
 it would have been enabled. That is done for operations that stay blocked at the end of an execution as well, without
-which a deadlock would hide the executions that avoid it.
+which a deadlock would hide the executions that avoid it, and for those that are blocked where one is given up.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
