@@ -19,7 +19,7 @@ from memhp.explore.engine.schedule import branch_of, from_text, to_text
 from memhp.explore.engine.search import Limits, Search
 from memhp.explore.engine.verdict import Coverage, Failure
 
-BUDGET = 100_000
+BUDGET = 1_000_000
 """Steps after which a part is divided, those that lead to an execution's first new step included."""
 
 
