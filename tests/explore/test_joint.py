@@ -5,14 +5,11 @@ from collections.abc import Hashable
 
 import pytest
 
-from memhp.explore.engine.search import Limits, search
+from generated_programs import KEPT, agree_with_every_schedule
+from memhp.explore.engine.search import search
 from memhp.explore.programs import cells
-from memhp.explore.programs.generate import program
 from memhp.explore.programs.program import Program
 from memhp.explore.programs.shared import Body, Shared
-
-KEPT = Limits(stop_at_failure=False, keep_behaviours=True, keep_classes=True)
-SMALL = Limits(300, stop_at_failure=False, keep_behaviours=True, keep_classes=True)
 
 
 def up_and_down(name: str) -> Body:
@@ -52,15 +49,4 @@ def test_changes_that_pass_a_mark_in_one_order_only_are_tried_in_both() -> None:
 
 @pytest.mark.parametrize("seeds", [range(first, first + 25) for first in range(0, 50, 25)], ids=lambda seeds: seeds[0])
 def test_what_generated_programs_do_is_what_every_schedule_does(seeds: range) -> None:
-    compared = 0
-    for seed in seeds:
-        run = program(seed, joint=True).run()
-        every = search(run, SMALL, reduce=False)
-        if every.finished:
-            compared += 1
-            reduced = search(run, KEPT).coverage
-            assert reduced.behaviours == every.coverage.behaviours, seed
-            assert reduced.classes == every.coverage.classes, seed
-            assert reduced.executions == len(reduced.classes), seed
-        run.close()
-    assert compared > 10
+    assert agree_with_every_schedule(seeds, joint=True) > 10

@@ -5,14 +5,11 @@ from itertools import permutations
 
 import pytest
 
+from generated_programs import KEPT, agree_with_every_schedule
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.programs.cells import FREE
-from memhp.explore.programs.generate import program
 from memhp.explore.programs.program import Program
 from memhp.explore.programs.shared import Body, Shared
-
-KEPT = Limits(stop_at_failure=False, keep_behaviours=True, keep_classes=True)
-SMALL = Limits(300, stop_at_failure=False, keep_behaviours=True, keep_classes=True)
 
 
 def reads(memory: Shared) -> None:
@@ -67,15 +64,4 @@ def test_two_readers_and_a_writer_meet_in_every_way_whatever_a_fourth_does(order
 
 @pytest.mark.parametrize("seeds", [range(first, first + 20) for first in range(0, 80, 20)], ids=lambda seeds: seeds[0])
 def test_what_generated_programs_do_is_what_every_schedule_does(seeds: range) -> None:
-    compared = 0
-    for seed in seeds:
-        run = program(seed, fair=True).run()
-        every = search(run, SMALL, reduce=False)
-        if every.finished:
-            compared += 1
-            reduced = search(run, KEPT).coverage
-            assert reduced.behaviours == every.coverage.behaviours, seed
-            assert reduced.classes == every.coverage.classes, seed
-            assert reduced.executions == len(reduced.classes), seed
-        run.close()
-    assert compared
+    assert agree_with_every_schedule(seeds, fair=True)

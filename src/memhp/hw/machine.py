@@ -21,7 +21,7 @@ from memhp.hw.locks import LockDoors
 from memhp.hw.memory import PhysicalMemory, Use
 from memhp.hw.runs import Bools, empty_rows, frame_spans, leaf_run
 from memhp.hw.shared import CountedSet
-from memhp.hw.stepper import Access, Faults, Fields, Stepper
+from memhp.hw.stepper import Access, Faults, Stepper, of_fields
 from memhp.hw.tlb import ALL_ADDRESSES, Flush, FlushPlan, Table, TlbState
 from memhp.spans import Span
 
@@ -349,7 +349,7 @@ class Machine(LockDoors, FrameDoors, Clock):
     def reads(self, *names: str) -> None:
         """Shared fields outside page tables are about to be read without a lock: ``READ_ONCE()``, a plain load."""
         if self.stepper is not None and names:
-            self.stepper.step(Access("read", Fields(names) if len(names) > 1 else names[0]))
+            self.stepper.step(of_fields(*names, write=False))
 
     def writes(self, field: str) -> None:
         """A shared field is about to be written without the lock that its readers hold: ``WRITE_ONCE()``."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from memhp.hw.shared import QUIET, Stepped
-from memhp.hw.stepper import Access, Fields
+from memhp.hw.stepper import of_fields
 from memhp.spans import Span, SpanMap, SpanSet
 
 V = TypeVar("V")
@@ -44,7 +44,7 @@ class Parts:
         if hasattr(stepper, "marked"):
             stepper.marked(*names, write=write)
         else:
-            stepper.step(Access("write" if write else "read", Fields(names) if len(names) > 1 else names[0]))
+            stepper.step(of_fields(*names, write=write))
 
 
 class MarkedMap(SpanMap[V]):

@@ -44,6 +44,11 @@ class Access(NamedTuple):
     """What is stored; of a lock: 1 when it is taken or held alone, 0 when shared."""
 
 
+def of_fields(*names: str, write: bool) -> Access:
+    """One access to shared fields outside page tables, without a lock."""
+    return Access("write" if write else "read", Fields(names) if len(names) > 1 else names[0])
+
+
 class Stepper(Protocol):
     """What the explorer puts behind the doors."""
 

@@ -20,7 +20,7 @@ from memhp.explore.engine.fusion import MOST_ALONG
 from memhp.explore.engine.op import SHARED, Op
 from memhp.explore.engine.races import Data
 from memhp.hw.format import HEIGHT_NAMES
-from memhp.hw.stepper import Access, Fields, Level, Part
+from memhp.hw.stepper import Access, Fields, Level, Part, of_fields
 from memhp.hw.tlb import ALL_ADDRESSES, Table
 from memhp.linux.place import NOWHERE
 from memhp.linux.place import place as place_in_kernel
@@ -38,14 +38,12 @@ OWNERSHIP = frozenset({"plug", "claim", "release", "retag", "look"})
 class DoorOp(Op):
     """A step at a door."""
 
-    __slots__ = ("access", "changes_touched", "lock", "table", "waits", "write")
+    __slots__ = ("access", "lock", "table", "waits", "write")
 
     def __init__(self, text: str, touches: Touches, place: str, access: Access | None = None, choices: int = 1) -> None:
         super().__init__(text, touches, choices=choices, place=place)
         self.access = access
         """None of a wait, and of an allocation that may fail."""
-        self.changes_touched = False
-        """Whether what it touches depends on the machine as it is now."""
         self.lock = ""
         """The lock that the step takes and may have to wait for."""
         self.write = True
@@ -261,7 +259,7 @@ class Doors:
             about = last.target.names if isinstance(last.target, Fields) else (last.target,)
             if all(name in about for name in names):
                 return last.kind != "read"
-        self.step(Access("write" if write else "read", Fields(names) if len(names) > 1 else names[0]))
+        self.step(of_fields(*names, write=write))
         return write
 
     def data(self, name: str, start: int, end: int, *, write: bool) -> None:

@@ -1,0 +1,24 @@
+"""Generated programs, held against every schedule of theirs."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from memhp.explore.engine.search import Limits, search
+from memhp.explore.programs.generate import program
+
+KEPT = Limits(stop_at_failure=False, keep_behaviours=True, keep_classes=True)
+SMALL = Limits(300, stop_at_failure=False, keep_behaviours=True, keep_classes=True)
+
+
+def agree_with_every_schedule(seeds: range, *, joint: bool = False, fair: bool = False) -> int:
+    """What the reducing search finds of the small ones is what there is, each class once; how many were compared."""
+    compared = 0
+    for seed in seeds:
+        run = program(seed, joint=joint, fair=fair).run()
+        every = search(run, SMALL, reduce=False)
+        if every.finished:
+            compared += 1
+            reduced = search(run, KEPT).coverage
+            assert reduced.behaviours == every.coverage.behaviours, seed
+            assert reduced.classes == every.coverage.classes, seed
+            assert reduced.executions == len(reduced.classes), seed
+        run.close()
+    return compared
