@@ -1,6 +1,6 @@
 """What notices when the kernel's code is changed in one place: for bench/locks.py and bench/orders.py.
 
-Every race variant, on one of its configurations, and every pair of other paths (lock_pairs.py and two like it) is
+Every race variant, on one of its configurations, and every pair of other paths (lock_pairs.py and three like it) is
 decided as it is; who comes to which place is noted. With a place changed, what comes there is decided again: first,
 whether what was broken still is; then what was not, the quickest first, a few executions of each and then more, until
 something notices or the place's processor time is spent.
@@ -28,6 +28,7 @@ from memhp.explore.cases import CASES
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import Limits, search
 from order_pairs import order_pairs
+from rcu_pairs import rcu_pairs
 from virtio_mem_pairs import virtio_mem_pairs
 
 T = TypeVar("T")
@@ -141,7 +142,7 @@ def programs(text: str) -> Iterator[tuple[str, Callable[[], KernelProgram], Limi
             name = f"{case.name}/{variant.name}"
             if re.search(text, name) and not ALIKE.search(variant.name):
                 yield name, partial(case.program, variant.name, _ordinary(case, variant)), case.limits
-    others = chain(pairs(), virtio_mem_pairs(), order_pairs())
+    others = chain(pairs(), virtio_mem_pairs(), order_pairs(), rcu_pairs())
     for name, program in others:
         if re.search(text, name):
             yield name, program, Limits(failures=1 if "-failing" in name else None)

@@ -8,7 +8,7 @@ from memhp.errors import KernelError
 from memhp.explore.cases.near_dimm import remove_near
 from memhp.explore.cases.sysfs_write_vs_remove import CASE, write_offline
 from memhp.linux.fs.kernfs.dir import KernfsNode, kernfs_drain, kernfs_get_active, kernfs_put_active
-from memhp.linux.fs.kernfs.file import kernfs_fop_write_iter
+from memhp.linux.fs.kernfs.file import kernfs_fop_mmap, kernfs_fop_write_iter
 
 WHERE = ("riscv64-4K-48-linux-6.12", "arm64-64K-48-linux-7.2", "x86_64-4K-48-linux-7.2")
 
@@ -51,6 +51,16 @@ def test_a_system_call_starts_again_until_it_is_done_and_is_inside_each_time() -
 
     kernfs_fop_write_iter(k, kn, store)
     assert (inside, kn.active) == ([1, 1, 1], 0)
+
+
+def test_mmap_is_inside_while_it_maps_and_finds_no_file_once_that_is_gone() -> None:
+    k = CASE.program("trylock-and-restart").kernel
+    kn = KernfsNode("file")
+    assert (kernfs_fop_mmap(k, kn, lambda: kn.active), kn.active) == (1, 0)
+    kernfs_drain(k.hw, kn)
+    with pytest.raises(KernelError) as refused:
+        kernfs_fop_mmap(k, kn, lambda: kn.active)
+    assert refused.value.name == "ENODEV"
 
 
 def test_one_after_the_other_both_end() -> None:

@@ -244,6 +244,16 @@ class LockDoors:
             self.stepper.step(Access("leave", section))
         self._sections[section][self.cpu].pop()
 
+    def section(self, section: str) -> "Within":
+        """Be in a read-side section for the length of a ``with`` block."""
+        return Within(self, section)
+
+    def grace_period(self, section: str) -> frozenset[int]:
+        """A grace period begins: the read-side sections that it waits for, as :meth:`readers_of` has them."""
+        if self.stepper is not None:
+            self.stepper.step(Access("atomic", section))
+        return self.readers_of(section)
+
     def readers_of(self, section: str) -> frozenset[int]:
         """The outermost read-side sections that some CPU is in, each by a number of its own."""
         return frozenset(inside[0] for inside in self._sections.get(section, {}).values() if inside)
@@ -282,3 +292,18 @@ class Held:
 
     def __exit__(self, *_: object) -> None:
         self.doors.unlock(self.name, write=self.write)
+
+
+class Within:
+    """A read-side section that the running CPU is in for the length of a ``with`` block."""
+
+    __slots__ = ("doors", "name")
+
+    def __init__(self, doors: LockDoors, name: str) -> None:
+        self.doors, self.name = doors, name
+
+    def __enter__(self) -> None:
+        self.doors.enter(self.name)
+
+    def __exit__(self, *_: object) -> None:
+        self.doors.leave(self.name)

@@ -5,8 +5,7 @@ and they wait for nobody.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from memhp.hw.lifetime import RCU, SlabObject, kfree
 from memhp.hw.machine import Machine
@@ -15,15 +14,10 @@ from memhp.linux.place import kernel_function
 KERNEL_FILE = "kernel/rcu/tree.c"
 
 
-@contextmanager
 @kernel_function(None)
-def rcu_read_lock(hw: Machine) -> Iterator[None]:
+def rcu_read_lock(hw: Machine) -> AbstractContextManager[None]:
     """What is read within a ``with`` block stays for as long."""
-    hw.enter(RCU)
-    try:
-        yield
-    finally:
-        hw.leave(RCU)
+    return hw.section(RCU)
 
 
 def synchronize_rcu(hw: Machine) -> None:
@@ -31,14 +25,12 @@ def synchronize_rcu(hw: Machine) -> None:
 
     KernelBug, or a deadlock, within a read-side section: it would wait for itself.
     """
-    hw.atomic(RCU)
-    before = hw.readers_of(RCU)
+    before = hw.grace_period(RCU)
     hw.wait(lambda: not before & hw.readers_of(RCU), "a grace period", RCU)
 
 
 @kernel_function(f"{KERNEL_FILE}:kvfree_call_rcu")
 def kfree_rcu(hw: Machine, thing: SlabObject, where: str) -> None:
     """Free an object once whoever may have found it before has finished; the caller goes on at once."""
-    hw.atomic(RCU)
-    thing.spares = hw.readers_of(RCU)
+    thing.spares = hw.grace_period(RCU)
     kfree(hw, thing, where)

@@ -149,8 +149,7 @@ def percpu_ref_kill(hw: Machine, ref: PercpuRef, *, at_once: bool = False) -> No
         )
     ref.dying = True
     if not at_once:
-        hw.atomic(RCU)
-        ref.waited_for = hw.readers_of(RCU)
+        ref.waited_for = hw.grace_period(RCU)
     if at_once or (not hw.is_watched and not ref.waited_for):
         percpu_ref_switch_to_atomic(hw, ref)
 

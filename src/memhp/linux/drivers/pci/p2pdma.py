@@ -10,9 +10,16 @@ from dataclasses import dataclass, field
 from errno import EFAULT, EINVAL, ENODEV, ENOMEM
 
 from memhp.errors import KernelError
+from memhp.hw.lifetime import SlabObject, kfree, look_at_object
 from memhp.hw.shared import MARKED
+from memhp.linux.fs.kernfs.dir import KernfsNode, KernfsNodes, kernfs_drain
 from memhp.linux.kernel.rcu import rcu_read_lock, synchronize_rcu
-from memhp.linux.lib.percpu_refcount import percpu_ref_get_many, percpu_ref_put_many, percpu_ref_tryget_live
+from memhp.linux.lib.percpu_refcount import (
+    PercpuRef,
+    percpu_ref_get_many,
+    percpu_ref_put_many,
+    percpu_ref_tryget_live_rcu,
+)
 from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType
 from memhp.linux.mm.memremap import PAGE_REFCOUNT, devm_memremap_pages_release, free_zone_device_folio, memremap_pages
 from memhp.linux.place import here, kernel_function
@@ -22,6 +29,8 @@ from memhp.spans import Span, SpanSet
 KERNEL_FILE = "drivers/pci/p2pdma.c"
 GEN_POOL = "gen_pool"
 """The bitmap of a pool, which is changed without a lock (lib/genalloc.c)."""
+POINTER = "pci_dev.p2pdma"
+"""The field by which those who look for the pool and who takes it away meet."""
 
 
 @dataclass(eq=False)
@@ -29,14 +38,16 @@ class P2pdma:
     """``struct pci_p2pdma`` and the mapping of the one BAR that a device here offers."""
 
     pgmap: DevPagemap
+    ref: PercpuRef
+    """The mapping's count of references, which the pool hands out with pages."""
     pool: SpanSet = field(default_factory=SpanSet, metadata=MARKED)
     """Pages that nobody has taken: a pool of ``lib/genalloc.c``."""
     references: dict[int, int] = field(default_factory=dict, metadata=MARKED)
     """Page that user space has taken → its count: one for being mapped, one for each transfer that holds it."""
     mapped: set[int] = field(default_factory=set, metadata=MARKED)
     """Pages that user space maps."""
-    alloc_attr: bool = field(default=True, metadata=MARKED)
-    """Whether there is a file ``p2pmem/allocate`` to map."""
+    gen_pool: SlabObject = field(default_factory=lambda: SlabObject(GEN_POOL), repr=False)
+    """The pool's own memory."""
 
 
 @dataclass
@@ -59,7 +70,10 @@ def pci_p2pdma_add_resource(k: Kernel, pdev: str, bar: Span, size: int = 0, offs
     start = bar.start + offset
     pgmap = DevPagemap(MemoryType.PCI_P2PDMA, (Span(start, start + size),), ops=DevPagemapOps(page_free=p2pdma_free))
     memremap_pages(k, pgmap)
-    added = P2pdma(pgmap, SpanSet([(start >> k.config.page_shift, (start + size) >> k.config.page_shift)]))
+    assert pgmap.ref is not None
+    pages = SpanSet([(start >> k.config.page_shift, (start + size) >> k.config.page_shift)])
+    added = P2pdma(pgmap, pgmap.ref, pages)
+    k.statics(KernfsNodes).allocate[pdev] = KernfsNode(f"{pdev}/p2pmem/allocate")
     k.statics(PciDevices).p2pdma[pdev] = added
     return added
 
@@ -70,6 +84,7 @@ def pci_p2pdma_add_resource(k: Kernel, pdev: str, bar: Span, size: int = 0, offs
 def pci_alloc_p2pmem(k: Kernel, pdev: str, nr: int) -> Span | None:
     """The kernel takes `nr` pages in one run for itself; None when there are none, or the device is going."""
     with rcu_read_lock(k.hw):
+        k.hw.reads(POINTER)
         p2pdma = k.statics(PciDevices).p2pdma.get(pdev)
         return None if p2pdma is None else _take(k, p2pdma, nr)
 
@@ -82,15 +97,16 @@ def pci_free_p2pmem(k: Kernel, pdev: str, pages: Span) -> None:
 def _take(k: Kernel, p2pdma: P2pdma, nr: int) -> Span | None:
     """``gen_pool_alloc_owner()``, then a reference on the mapping; what was taken goes back when that is refused."""
     k.hw.atomic(GEN_POOL)
+    look_at_object(k.hw, p2pdma.gen_pool, here())
     run = next((run for run in p2pdma.pool if run.size >= nr), None)
     if run is None:
         return None
     taken = Span(run.start, run.start + nr)
     p2pdma.pool.remove(*taken)
-    assert p2pdma.pgmap.ref is not None
-    if percpu_ref_tryget_live(k.hw, p2pdma.pgmap.ref):
+    if percpu_ref_tryget_live_rcu(k.hw, p2pdma.ref):
         return taken
     k.hw.atomic(GEN_POOL)
+    look_at_object(k.hw, p2pdma.gen_pool, here())
     p2pdma.pool.add(*taken)
     return None
 
@@ -99,8 +115,7 @@ def _give_back(k: Kernel, p2pdma: P2pdma, pages: Span) -> None:
     """``gen_pool_free_owner()``, then the reference goes."""
     k.hw.atomic(GEN_POOL)
     p2pdma.pool.add(*pages)
-    assert p2pdma.pgmap.ref is not None
-    percpu_ref_put_many(k.hw, p2pdma.pgmap.ref, 1)
+    percpu_ref_put_many(k.hw, p2pdma.ref, 1)
 
 
 # Pages of user space -----------------------------------------------------------------------------------------
@@ -112,20 +127,19 @@ def p2pmem_alloc_mmap(k: Kernel, pdev: str, nr: int = 1) -> Span:
     Raises ENODEV once the device is going, ENOMEM when the pool is empty.
     """
     with rcu_read_lock(k.hw):
+        k.hw.reads(POINTER)
         p2pdma = k.statics(PciDevices).p2pdma.get(pdev)
-        if p2pdma is None or not p2pdma.alloc_attr:
+        if p2pdma is None:
             raise KernelError(ENODEV, f"{pdev} offers no peer-to-peer memory (any more)", place=here())
         taken = _take(k, p2pdma, nr)
         if taken is None:
             raise KernelError(ENOMEM, f"no run of {nr} pages left in the BAR", place=here())
-    ref = p2pdma.pgmap.ref
-    assert ref is not None
     for pfn in range(*taken):
         k.hw.atomic(PAGE_REFCOUNT)
         p2pdma.references[pfn] = 1
         p2pdma.mapped.add(pfn)
-        percpu_ref_get_many(k.hw, ref, 1)
-    percpu_ref_put_many(k.hw, ref, 1)
+        percpu_ref_get_many(k.hw, p2pdma.ref, 1)
+    percpu_ref_put_many(k.hw, p2pdma.ref, 1)
     return taken
 
 
@@ -162,18 +176,23 @@ def p2pdma_free(k: Kernel, pfn: int) -> None:
 
 
 def pci_p2pdma_unmap_mappings(k: Kernel, pdev: str) -> None:
-    """Take the file away that user space maps pages by, and with it every mapping of one."""
+    """Take the file away that user space maps pages by, and with it every mapping of one.
+
+    ``sysfs_remove_file_from_group()`` waits for whoever is in the file's operation: fs/kernfs/dir.c:kernfs_drain.
+    """
     p2pdma = k.statics(PciDevices).p2pdma[pdev]
-    p2pdma.alloc_attr = False
+    kernfs_drain(k.hw, k.statics(KernfsNodes).allocate[pdev])
     for pfn in sorted(p2pdma.mapped):
         p2pdma.mapped.discard(pfn)
         put_page(k, pdev, pfn)
 
 
 def pci_p2pdma_release(k: Kernel, pdev: str) -> None:
-    """No pool any more."""
-    del k.statics(PciDevices).p2pdma[pdev]
+    """No pool any more, once nobody can be at it who found it before."""
+    k.hw.writes(POINTER)
+    p2pdma = k.statics(PciDevices).p2pdma.pop(pdev)
     synchronize_rcu(k.hw)
+    kfree(k.hw, p2pdma.gen_pool, "lib/genalloc.c:gen_pool_destroy")
 
 
 @kernel_function("drivers/base/devres.c:devres_release_all")

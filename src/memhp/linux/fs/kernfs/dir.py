@@ -29,10 +29,12 @@ class KernfsNode:
 
 @dataclass
 class KernfsNodes:
-    """Files that somebody writes to on their own; all others are only ever as many as there are devices."""
+    """Files that somebody has open; all others are only ever as many as there are devices."""
 
     state: dict[int, KernfsNode] = field(default_factory=dict)
     """Memory block → its file ``state``."""
+    allocate: dict[str, KernfsNode] = field(default_factory=dict)
+    """PCI device → its file ``p2pmem/allocate``."""
 
 
 def kernfs_get_active(hw: Machine, kn: KernfsNode) -> bool:
@@ -54,7 +56,7 @@ def kernfs_drain(hw: Machine, kn: KernfsNode) -> None:
     """Let nobody in any more, and wait for those who are inside: ``kernfs_deactivate()``, ``kernfs_drain()``."""
     hw.atomic(kn.name)
     kn.deactivated = True
-    hw.wait(lambda: not kn.active, f"{kn.name} is being written to", on=kn.name)
+    hw.wait(lambda: not kn.active, f"{kn.name} to be left", on=kn.name)
 
 
 @lru_cache(maxsize=1 << 16)
