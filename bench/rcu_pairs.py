@@ -1,7 +1,7 @@
 """Programs for bench/locks.py in which somebody reads under RCU what another one takes away.
 
-A PCI device's pool of peer-to-peer memory is taken from, by the kernel and by user space, while its driver goes; the
-driver of private memory takes a page into use while another one, which it had in use, keeps its mapping there.
+User space maps a page of a PCI device's peer-to-peer memory while its driver goes; the driver of private memory takes a
+page into use while another one, which it had in use, keeps its mapping there.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -11,31 +11,19 @@ from dataclasses import replace
 from functools import partial
 
 from memhp.errors import KernelError
-from memhp.explore.case import Configuration, Variant
+from memhp.explore.case import Configuration
 from memhp.explore.cases import p2pdma_dma_vs_unbind, pagemap_lookup_vs_unmap
-from memhp.explore.cases.actors import laws_hold
-from memhp.explore.cases.near_dimm import boot_near, near_dimm
-from memhp.explore.doors.run import Actor, KernelProgram
-from memhp.linux.drivers.pci.p2pdma import p2pmem_alloc_mmap, pci_alloc_p2pmem, pci_free_p2pmem, pci_p2pdma_add_resource
+from memhp.explore.doors.run import KernelProgram
+from memhp.linux.drivers.pci.p2pdma import p2pmem_alloc_mmap
 from memhp.linux.fs.kernfs.dir import KernfsNodes
 from memhp.linux.fs.kernfs.file import kernfs_fop_mmap
 from memhp.linux.mm.memremap import zone_device_page_init
 from memhp.linux.state import Kernel
-from memhp.spans import Span
 from memhp.units import KiB
 
 DEVICE = p2pdma_dma_vs_unbind.DEVICE
 LIVE, ANY = (Configuration("x86_64", 4 * KiB, 48, release) for release in ("linux-6.12", "linux-7.2"))
 """Kernels that take a page into use while the mapping lives, and as long as anybody refers to it."""
-
-
-def take(k: Kernel) -> Hashable:
-    """A driver of the kernel takes a page out of the pool and gives it back."""
-    pages = pci_alloc_p2pmem(k, DEVICE, 1)
-    if pages is None:
-        return "none"
-    pci_free_p2pmem(k, DEVICE, pages)
-    return "taken"
 
 
 def map_page(k: Kernel) -> Hashable:
@@ -46,12 +34,10 @@ def map_page(k: Kernel) -> Hashable:
     return "gone"
 
 
-def _pool(actor: Actor, name: str) -> KernelProgram:
-    """The driver of a BAR with a pool is unbound meanwhile."""
-    k = boot_near(Variant("", "", "repaired", (ANY,)).config(ANY), tag=DEVICE)
-    start = near_dimm(k).start
-    pci_p2pdma_add_resource(k, DEVICE, Span(start, start + k.config.section_size))
-    return KernelProgram(k, (p2pdma_dma_vs_unbind.unbind, actor), ("unbind", name), check=laws_hold)
+def _mapped() -> KernelProgram:
+    """The race in which a driver takes a page of a BAR, whose own driver is unbound; user space does so instead."""
+    program = p2pdma_dma_vs_unbind.CASE.program("taken")
+    return replace(program, actors=(program.actors[0], map_page), names=("unbind", "mmap"))
 
 
 def use_another(k: Kernel) -> None:
@@ -71,7 +57,6 @@ def _private(configuration: Configuration) -> KernelProgram:
 
 def rcu_pairs() -> Iterator[tuple[str, Callable[[], KernelProgram]]]:
     """What makes each program, by name."""
-    yield "p2pdma: unbind | kernel's queue", partial(_pool, take, "queue")
-    yield "p2pdma: unbind | mmap", partial(_pool, map_page, "mmap")
+    yield "p2pdma: unbind | mmap", _mapped
     yield "private memory, 6.12: unbind | page taken into use", partial(_private, LIVE)
     yield "private memory, 7.2: unbind | page taken into use", partial(_private, ANY)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from kernels import PLUG_AT, plug
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
+from memhp.linux.drivers.pci.p2pdma import devres_release_all, pci_p2pdma_add_resource
 from memhp.linux.drivers.virtio.virtio_mem_state import Params
 from memhp.linux.kernel.resource import Resource, request_resource
 from memhp.linux.mm.memory_hotplug_add import add_memory
@@ -13,6 +14,7 @@ from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory, remo
 from memhp.linux.mm.sparse import pfn_section_valid, pfn_valid
 from memhp.linux.set_memory import set_direct_map_default_noflush, set_direct_map_invalid_noflush
 from memhp.linux.state import Kernel
+from memhp.spans import Span
 from memhp.units import GiB, TiB
 from steppers import Failing
 from virtio_mem import attach, resize
@@ -102,10 +104,17 @@ def asked_without_usage(k: Kernel) -> bool:
     return pfn_section_valid(k, PLUG_AT >> k.config.page_shift)
 
 
+def pool_taken_away(k: Kernel) -> None:
+    """The driver of a BAR whose pages are in a pool is unbound."""
+    plug(k, k.config.section_size)
+    pci_p2pdma_add_resource(k, "BAR", Span(PLUG_AT, PLUG_AT + k.config.section_size))
+    devres_release_all(k, "BAR")
+
+
 REPAIR_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
     each.__name__: each
     for each in (
         no_section, split_refused, node_refused, last_memory_refused, big_blocks, sub_blocks, block_of_a_run,
-        far_block, asked_while_removed, asked_without_usage,
+        far_block, asked_while_removed, asked_without_usage, pool_taken_away,
     )
 }  # fmt: skip

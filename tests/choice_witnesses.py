@@ -194,6 +194,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "cancel_heard": (x86("node_refused", "7.2"), x86("last_memory_refused", "7.2")),
     "virtio_mem_zone_lock": (x86("big_blocks", stepped=True),),
     "virtio_mem_count_lock": (x86("sub_blocks", stepped=True),),
+    "p2pdma_pgmap_freed": (x86("pool_taken_away", stepped=True),),
     "vmap_huge_lock": (x86("huge_over_small", stepped=True),),
     "ptdump_mmap_lock": (x86("dump", stepped=True),),
     "memmap_counters": (x86("boot"),),

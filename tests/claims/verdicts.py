@@ -143,4 +143,5 @@ VERDICTS = {
     "f-27": alike("reproduced", "pfn_to_online_page() calls pfn_section_valid() without RCU", "linux-7.2"),
     "f-28": alike("reproduced", "virtio_mem_sbm_plug_request() drops the mutex before it adds blocks", "linux-7.2"),
     "f-29": alike("reproduced", "no caller of zone_span_writelock()", "linux-7.2"),
+    "f-30": alike("reproduced", "devres frees p2p_pgmap before pci_p2pdma_release() runs", "linux-7.2"),
 }  # fmt: skip

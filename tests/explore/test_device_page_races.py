@@ -3,7 +3,7 @@
 
 import pytest
 
-from deciding import counterexample, decided
+from deciding import behaviours, counterexample, decided
 from memhp.explore.cases import dax_dma_vs_truncate, p2pdma_dma_vs_unbind
 from memhp.linux.fs import dax
 from memhp.linux.mm import memremap
@@ -58,3 +58,20 @@ def test_pages_of_a_bar_hold_the_mapping_each_until_dma_ends() -> None:
     verdict = decided(BAR, "counted", NOW)
     assert (verdict.word, verdict.coverage.deadlocks) == ("safe", 0)
     assert "nothing maps the struct page" in counterexample(BAR, "uncounted", NOW)[0]
+
+
+def test_a_pool_hands_out_pages_of_a_mapping_that_devres_has_freed() -> None:
+    """devres_release_all() undoes the last first: p2p_pgmap was allocated after the pool, and is freed before
+    drivers/pci/p2pdma.c:pci_p2pdma_release sets pdev->p2pdma to NULL and waits for who is within RCU.
+    """
+    reason, lines = counterexample(BAR, "taken", NOW)
+    assert reason.startswith("use-after-free: dev_pagemap is used, but drivers/base/devres.c:release_nodes freed it")
+    places = [line.place for line in lines if line.name == "unbind"]
+    assert "mm/memremap.c:devm_memremap_pages_release" in places
+    assert "drivers/pci/p2pdma.c:pci_p2pdma_release" not in places
+    assert "percpu_count_ptr" in lines[-1].text
+
+
+def test_a_mapping_that_outlives_the_pool_and_its_readers_is_used_by_nobody_then() -> None:
+    assert decided(BAR, "taken-pool-first", NOW).word == "safe"
+    assert behaviours(BAR, "taken-pool-first", NOW) == {((None, "none"), ()), ((None, "taken"), ())}

@@ -8,7 +8,7 @@ import pytest
 
 from bench.rcu_pairs import rcu_pairs
 from bench.sections import Sections, of_execution, sections_told, why
-from memhp.explore.cases import pagemap_lookup_vs_unmap, pfn_valid_vs_remove
+from memhp.explore.cases import p2pdma_dma_vs_unbind, pagemap_lookup_vs_unmap, pfn_valid_vs_remove
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.doors.stepper import Doors
 from memhp.explore.engine.search import Limits, search
@@ -18,8 +18,10 @@ from memhp.hw.locks import LockDoors
 
 MMAP = "p2pdma: unbind | mmap"
 LOOKUP = "pagemap-lookup-vs-unmap/generic"
+POOL = "p2pdma-dma-vs-unbind/taken-pool-first"
 USE = "use-after-free: "
 NOTICED = (
+    ("drivers/pci/p2pdma.py:pci_alloc_p2pmem", POOL, USE),
     ("mm/sparse.py:pfn_valid", "pfn-valid-vs-remove/grace-period", USE),
     ("mm/sparse.py:pfn_to_online_page", "pfn-valid-vs-remove/online-page-rcu", USE),
     ("mm/dev_pagemap.py:get_dev_pagemap", LOOKUP, USE),
@@ -41,7 +43,7 @@ KERNFS = ("drivers/pci/p2pdma.py:p2pmem_alloc_mmap", "lib/percpu_refcount.py:per
 
 @cache
 def program(name: str) -> KernelProgram:
-    for case in (pfn_valid_vs_remove.CASE, pagemap_lookup_vs_unmap.CASE):
+    for case in (pfn_valid_vs_remove.CASE, pagemap_lookup_vs_unmap.CASE, p2pdma_dma_vs_unbind.CASE):
         if name.startswith(case.name):
             return case.program(name.split("/")[1])
     return dict(rcu_pairs())[name]()

@@ -27,6 +27,8 @@ from memhp.explore.cases.free_before_flush import CASE as FREE_BEFORE_FLUSH
 from memhp.explore.cases.hotadd_allocation_failure import CASE as ALLOCATION_FAILURE
 from memhp.explore.cases.memory_block_lookup import CASE as BLOCK_LOOKUP
 from memhp.explore.cases.online_vs_unplug import CASE as UNPLUG
+from memhp.explore.cases.p2pdma_dma_vs_unbind import CASE as P2PDMA
+from memhp.explore.cases.p2pdma_dma_vs_unbind import TAKEN
 from memhp.explore.cases.pagemap_lookup_vs_unmap import CASE as PAGEMAP
 from memhp.explore.cases.pfn_valid_vs_remove import CASE as PFN_VALID
 from memhp.explore.cases.pfn_walker_vs_offline import CASE as PFN_WALKER
@@ -92,6 +94,7 @@ WITNESSES: dict[str, Called | Rehearsed | Raced] = {
     "f-27": _raced("f-27", PFN_VALID, "online-page-unlocked", "x86_64-4K-48-linux-7.2"),
     "f-28": _raced("f-28", UNPLUG, "sub-block-grow-online-ACK", "arm64-64K-42-linux-7.2"),
     "f-29": _raced("f-29", ZONE_SPAN, "span-unlocked", "x86_64-4K-48-linux-7.2"),
+    "f-30": _raced("f-30", P2PDMA, TAKEN, "x86_64-4K-48-linux-7.2"),
 }
 """What is broken, and the same repaired."""
 
@@ -411,5 +414,16 @@ CLAIMS = (
         "online or offline. Or read the span without it, and say that a check may be wrong.",
         "memhp explore zone-span-vs-allocation --variant span-unlocked",
         sources("mm/memory_hotplug.c:resize_zone_range", "mm/page_alloc.c:page_outside_zone_boundaries"), "linux-7.2",
+    ),
+    _finding(
+        "f-30", "a BAR's mapping is freed while the pool hands out its pages", READ,
+        "Free the structure with the mapping in pci_p2pdma_release(), after its synchronize_rcu(), and not by devres "
+        "before: no lock, and no grace period more.",
+        "memhp explore p2pdma-dma-vs-unbind --variant taken",
+        sources(
+            "drivers/pci/p2pdma.c:pci_p2pdma_add_resource", "drivers/pci/p2pdma.c:pci_p2pdma_release",
+            "drivers/pci/p2pdma.c:pci_alloc_p2pmem", "drivers/base/devres.c:release_nodes",
+        ),
+        "linux-7.2",
     ),
 )  # fmt: skip

@@ -22,6 +22,7 @@ RamReleased = Literal["as-one", "each-resource"]
 UnboundMemory = Literal["stays", "taken-out"]
 AddedBlockCount = Literal["unlocked", "hotplug-mutex"]
 BigBlockZone = Literal["unlocked", "hotplug-mutex"]
+PoolMapping = Literal["before-pool", "after-pool"]
 OnlinePageUsage = Literal["unlocked", "rcu"]
 
 
@@ -87,4 +88,9 @@ class RepairChoices(Choices):
         "What the virtio-mem driver holds while it changes the state of a memory block that it is about to add, and "
         "counters (``virtio_mem_sbm_plug_and_add_mb()``).",
         first("unlocked"),
+    )
+    p2pdma_pgmap_freed: PoolMapping = choice(
+        "When the structure with the mapping of a BAR is freed whose pages a pool of peer-to-peer memory hands out: "
+        "before ``pci_p2pdma_release()`` takes the pool away and waits for who is at it, or after that.",
+        first("before-pool"),
     )

@@ -1,5 +1,7 @@
-"""A device reads a page of another device's BAR while the driver of the BAR is unbound."""
+"""A device reads a page of another device's BAR, or the kernel takes one, while the driver of the BAR is unbound."""
 # SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Hashable
 
 from memhp.explore.case import Case, Configuration, Variant, configurations
 from memhp.explore.cases.actors import laws_hold
@@ -8,6 +10,8 @@ from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.linux.drivers.pci.p2pdma import (
     devres_release_all,
     p2pmem_alloc_mmap,
+    pci_alloc_p2pmem,
+    pci_free_p2pmem,
     pci_p2pdma_add_resource,
     pin_user_page,
     put_page,
@@ -22,6 +26,8 @@ from memhp.units import KiB
 
 DEVICE = "BAR"
 UNCOUNTED = "uncounted"
+TAKEN = "taken"
+"""How variants begin in which the kernel takes a page."""
 BLOCKS = {"rodata_full": False}
 """Leaves larger than pages on arm64, so that executions are short."""
 
@@ -41,11 +47,24 @@ def end_dma(pfn: int) -> Actor:
     return actor
 
 
+def take(k: Kernel) -> Hashable:
+    """Another driver takes a page out of the pool, as nvmet does for a request, and gives it back."""
+    pages = pci_alloc_p2pmem(k, DEVICE, 1)
+    if pages is None:
+        return "none"
+    pci_free_p2pmem(k, DEVICE, pages)
+    return "taken"
+
+
 def build(variant: Variant, configuration: Configuration) -> KernelProgram:
-    """User space maps a page of the BAR and has another device read it; the driver is unbound before that has ended."""
+    """User space maps a page of the BAR and has another device read it, or another driver takes one; the driver of the
+    BAR is unbound before that has ended.
+    """
     k = boot_near(variant.config(configuration), tag=DEVICE)
     start = near_dimm(k).start
     pgmap = pci_p2pdma_add_resource(k, DEVICE, Span(start, start + k.config.section_size)).pgmap
+    if variant.name.startswith(TAKEN):
+        return KernelProgram(k, (unbind, take), ("unbind", "other driver"), check=laws_hold)
     (pfn,) = range(*p2pmem_alloc_mmap(k, DEVICE))
     pin_user_page(k, DEVICE, pfn)
     if variant.name == UNCOUNTED:
@@ -59,9 +78,9 @@ NOW = tuple(one for release in MAINLINE for one in configurations(release, page_
 
 CASE = Case(
     name="p2pdma-dma-vs-unbind",
-    actors="a PCI device reads a page of another one's BAR; the driver of the BAR is unbound",
+    actors="a PCI device reads a page of another one's BAR, or the kernel takes one; the driver of the BAR is unbound",
     build=build,
-    geometry="a BAR of one section, of which user space maps one page",
+    geometry="a BAR of one section, of which user space maps one page, or another driver takes one",
     variants=(
         Variant(
             UNCOUNTED,
@@ -72,5 +91,21 @@ CASE = Case(
             of_kernel=False,
         ),
         Variant("counted", "each page that user space takes holds one", "repaired", NOW, options=BLOCKS),
+        Variant(
+            TAKEN,
+            "the structure with the mapping goes while its pages are in the pool: kernels of today",
+            "broken",
+            NOW,
+            options=BLOCKS,
+            finding="A BAR's mapping is freed while the pool hands out its pages",
+        ),
+        Variant(
+            f"{TAKEN}-pool-first",
+            "the structure goes when the pool is away, and a grace period has passed",
+            "repaired",
+            NOW,
+            generic={"p2pdma_pgmap_freed": "after-pool"},
+            options=BLOCKS,
+        ),
     ),
 )

@@ -21,7 +21,13 @@ from memhp.linux.lib.percpu_refcount import (
     percpu_ref_tryget_live_rcu,
 )
 from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType
-from memhp.linux.mm.memremap import PAGE_REFCOUNT, devm_memremap_pages_release, free_zone_device_folio, memremap_pages
+from memhp.linux.mm.memremap import (
+    PAGE_REFCOUNT,
+    devm_memremap_pages_release,
+    free_zone_device_folio,
+    memremap_pages,
+    memunmap_pages,
+)
 from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
@@ -197,7 +203,16 @@ def pci_p2pdma_release(k: Kernel, pdev: str) -> None:
 
 @kernel_function("drivers/base/devres.c:devres_release_all")
 def devres_release_all(k: Kernel, pdev: str) -> None:
-    """The driver is unbound: what it set up is undone, the last first."""
+    """The driver is unbound: what it set up is undone, the last first.
+
+    The structure with the mapping was allocated after the pool, and goes before it: ``Profile.p2pdma_pgmap_freed``.
+    """
+    pgmap = k.statics(PciDevices).p2pdma[pdev].pgmap
     pci_p2pdma_unmap_mappings(k, pdev)
-    devm_memremap_pages_release(k, k.statics(PciDevices).p2pdma[pdev].pgmap)
-    pci_p2pdma_release(k, pdev)
+    if k.config.profile.p2pdma_pgmap_freed == "before-pool":
+        devm_memremap_pages_release(k, pgmap)
+        pci_p2pdma_release(k, pdev)
+    else:
+        memunmap_pages(k, pgmap)
+        pci_p2pdma_release(k, pdev)
+        kfree(k.hw, pgmap.slab, f"{KERNEL_FILE}:pci_p2pdma_release")
