@@ -42,9 +42,9 @@ class _Life(NamedTuple):
 
 
 class _Leads(NamedTuple):
-    """Where the entries of a table lead, as it was last seen."""
+    """Where the entries of a table led when it was looked at, some of which may have been cleared since."""
 
-    entries: bytes
+    row: U64
     found: tuple[tuple[list[int], list[int], int], ...]
     """Of entries that lead to tables, and of those that map struct pages: the first frames that they lead to,
     ascending, the entries' indexes in that order, and how many frames each leads to.
@@ -59,14 +59,19 @@ class _Leads(NamedTuple):
         leaves = np.flatnonzero(fmt.is_leaf(row[inside], table.height)) + inside.start
         found = ((fmt.table_pfn(row[tables]), tables, 1),
                  (fmt.leaf_pfn(row[leaves], table.height), leaves, fmt.pages_at(table.height)))  # fmt: skip
-        return cls(row.tobytes(), tuple(_ascending(*one) for one in found if len(one[1])))
+        return cls(row.copy(), tuple(_ascending(*one) for one in found if len(one[1])))
 
-    def to(self, frames: Span) -> list[int]:
-        """The indexes, ascending, of the entries that lead to any of these frames."""
+    def holds(self, row: U64, empty: int) -> bool:
+        """Whether nothing but clearing, to `empty`, has happened to the table since."""
+        return not ((row != self.row) & (row != empty)).any()
+
+    def to(self, frames: Span, row: U64) -> list[int]:
+        """The indexes, ascending, of the entries that lead to any of these frames and stand in the table still."""
         return sorted(
             index
             for firsts, indexes, pages in self.found
             for index in indexes[bisect_left(firsts, frames.start - pages + 1) : bisect_left(firsts, frames.end)]
+            if row[index] == self.row[index]
         )
 
 
@@ -111,13 +116,13 @@ class Ghost:
             row = hw.memory.arena.row(table.frame)
             if row is None:
                 continue
-            for index in self._leading(table, row).to(frames):
+            for index in self._leading(table, row).to(frames, row):
                 hw.expect_clear(table, index, row[index : index + 1], place(table))
 
     def _leading(self, table: Table, row: U64) -> _Leads:
-        """Where the entries of a table lead now."""
+        """Where the entries of a table lead."""
         seen = self._leads.get(table.frame)
-        if seen is None or seen.entries != row.tobytes():
+        if seen is None or not seen.holds(row, self._fmt.empty[table.height]):
             seen = self._leads[table.frame] = _Leads.of(self._fmt, table, row, self._vmemmap)
         return seen
 
