@@ -28,8 +28,15 @@ class EntryRuns(NamedTuple):
 
     def frames(self, pages: int) -> list[Span]:
         """The frames (PFNs) behind the runs, in order, when each entry leads to `pages` of them."""
-        ends = self.pfn + self.length.astype(np.uint64) * np.uint64(pages)
-        return [Span(start, end) for start, end in zip(self.pfn.tolist(), ends.tolist(), strict=True)]
+        runs = zip(self.pfn.tolist(), self.length.tolist(), strict=True)
+        return [Span(first, first + count * pages) for first, count in runs]
+
+    def by_kind(self) -> list[tuple[bool, "EntryRuns"]]:
+        """The leaves among them, as True, and the pointers to tables, as False; no kind of which there is none."""
+        if len(self.at) == 1:
+            return [(bool(self.leaf[0]), self)]
+        kinds = [(True, self.chosen(self.leaf)), (False, self.chosen(~self.leaf))]
+        return [(leaves, runs) for leaves, runs in kinds if len(runs.at)]
 
     def chosen(self, which: Bools) -> "EntryRuns":
         """Some of the runs."""

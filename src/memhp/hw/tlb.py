@@ -119,12 +119,9 @@ class TlbState:
     def unmap(self, table: Table, index: int, old: U64, where: str) -> None:
         """Entries ``[index, index + n)`` of a table held `old` (zero: nothing) and no longer do, or soon will not."""
         runs = entry_runs(self.fmt, old, table.height)
-        for leaves in (True, False):
-            chosen = runs.leaf == leaves
-            if chosen.any():
-                kept = runs if chosen.all() else runs.chosen(chosen)
-                pages = self.fmt.pages_at(table.height) if leaves else 1
-                self.stale.append(Stale(table, index, len(old), kept, self.all_cpus, where, leaves, pages))
+        for leaves, kept in runs.by_kind():
+            pages = self.fmt.pages_at(table.height) if leaves else 1
+            self.stale.append(Stale(table, index, len(old), kept, self.all_cpus, where, leaves, pages))
 
     def flush(self, flush: Flush, span: Span, cpu: int) -> None:
         """A flush of the addresses in `span` (bytes) has completed."""

@@ -77,8 +77,12 @@ class SpanMap(Generic[V]):
 
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int, V]]:
         """Every run that meets ``[start, end)``, clipped to it, ascending. Safe while the map changes."""
-        part = self._part(bisect_right(self._ends, start), bisect_left(self._starts, end))
-        for s, e, v in zip(*part, strict=True):
+        first, last = bisect_right(self._ends, start), bisect_left(self._starts, end)
+        if last - first == 1:  # as it mostly is
+            s, e = self._starts[first], self._ends[first]
+            yield s if s > start else start, e if e < end else end, self._values[first]
+            return
+        for s, e, v in zip(*self._part(first, last), strict=True):
             yield max(s, start), min(e, end), v
 
     def next_run(self, at: int) -> tuple[int, int, V] | None:

@@ -63,7 +63,7 @@ class _Leads(NamedTuple):
 
     def holds(self, row: U64, empty: int) -> bool:
         """Whether nothing but clearing, to `empty`, has happened to the table since."""
-        return not ((row != self.row) & (row != empty)).any()
+        return not np.count_nonzero((row != self.row) & (row != empty))
 
     def to(self, frames: Span, row: U64) -> list[int]:
         """The indexes, ascending, of the entries that lead to any of these frames and stand in the table still."""
