@@ -26,6 +26,7 @@ from memhp.explore.engine.search import search
 from memhp.explore.engine.verdict import Coverage
 from memhp.explore.programs.program import ProgramRun
 from memhp.explore.programs.thread import Place
+from memhp.spans import SpanSet
 
 KEPT = Limits(stop_at_failure=False, deadlock_is_failure=False, keep_behaviours=True, keep_states=True)
 """How a search goes on after a failure, and keeps what it ends in."""
@@ -186,6 +187,9 @@ class _All(Written):
 
     def contents(self, value: Any) -> None:
         """As of shared state, and what else there is by its type and what is in it."""
+        if type(value) is SpanSet and not hasattr(value, "_map"):
+            self.each(("being made",))  # in whose frame it is: what it is made of is written down there
+            return
         try:
             super().contents(value)
         except TypeError:

@@ -36,7 +36,7 @@ class Execution:
         self._steps_of: list[int] = [0] * len(run.pending)
         """By thread: a bit mask of its events."""
         self._dependence = LazyDependence(len(run.pending))
-        self._races = Races(len(run.pending))
+        self._races = Races()
 
     def _pending(self) -> list[Op | None]:
         """What each thread does next, as the reduction sees it."""
@@ -92,7 +92,7 @@ class Execution:
         thread = self._forget()
         if self._run.shared is not None:
             self._dependence.back(thread)
-        self._races.back(thread)
+        self._races.back(len(self._past))
         self._taken.pop()
 
     def _happens(self, choice: Choice, op: Op, before: int, past: int) -> None:

@@ -10,7 +10,7 @@ orders with others of its kind are looked at; with a plain one it races as two p
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -52,27 +52,24 @@ class Races:
     A step costs what the accesses cost that nothing puts in order with it, however many there were before.
     """
 
-    def __init__(self, nr_threads: int) -> None:
+    def __init__(self) -> None:
         self.found: dict[tuple[str, int, bool, int, bool], Race] = {}
         """By what it is, and by thread and whether it writes: the first race of that sort."""
-        self.latest: Race | None = None
-        """One that the last step has come upon, if it has."""
-        self._steps_of = [0] * nr_threads
         self._seen: dict[str, tuple[_Accesses, ...]] = {}
         """By name, then by thread."""
-        self._log: list[list[list[_Access]]] = []
-        """By step: the lists that its accesses went to."""
+        self._log: dict[int, list[list[_Access]]] = {}
+        """By step that has accesses: the lists that they went to."""
 
-    def step(self, thread: int, past: int, accesses: Mapping[Data, str]) -> None:
-        """A thread has done a step and made accesses after it; `past` are the steps before, and itself."""
-        at = len(self._log)
-        log: list[list[_Access]] = []
-        self._log.append(log)
-        self._steps_of[thread] |= 1 << at
-        self.latest = None
-        if not accesses:
-            return
-        last = [(steps & past).bit_length() - 1 for steps in self._steps_of]
+    def step(
+        self, thread: int, at: int, steps_of: Sequence[int], past: int, accesses: Mapping[Data, str]
+    ) -> Race | None:
+        """A thread has made accesses after step `at`; `past` are the steps before, and itself: a race, if there is one.
+
+        `steps_of` are each thread's steps; they are masks, as `past` is.
+        """
+        log = self._log[at] = []
+        found: Race | None = None
+        last = [(steps & past).bit_length() - 1 for steps in steps_of]
         for one, where in accesses.items():
             seen = self._seen.get(one.name)
             if seen is None:
@@ -81,17 +78,17 @@ class Races:
                 if who == thread:
                     continue
                 for other in of_other.in_conflict(one, last[who]):
-                    self.latest = Race((who, other.data, other.where), (thread, one, where))
-                    self.found.setdefault((one.name, who, other.data.write, thread, one.write), self.latest)
+                    found = Race((who, other.data, other.where), (thread, one, where))
+                    self.found.setdefault((one.name, who, other.data.write, thread, one.write), found)
             mine = seen[thread].of(one)
             log.append(mine)
             mine.append(_Access(at, one, where))
+        return found
 
-    def back(self, thread: int) -> None:
-        """Take the last step, which was this thread's, back."""
-        for accesses in self._log.pop():
+    def back(self, at: int) -> None:
+        """Take the accesses after step `at`, the last one, back."""
+        for accesses in self._log.pop(at, ()):
             accesses.pop()
-        self._steps_of[thread] &= ~(1 << len(self._log))
 
 
 class _Access(NamedTuple):

@@ -407,12 +407,17 @@ class Search(WakeupTrees):
             self._dependence.step(thread, op, run.touched_along, past | 1 << depth, run.shared)
         self._taken.append(taken)
         self._happens(choice, op, before, past)
-        self._races.step(thread, past | 1 << depth, run.data)
-        if self._races.latest is not None:
+        if run.data:
+            self._look_for_race(thread, depth)
+        return asleep
+
+    def _look_for_race(self, thread: int, depth: int) -> None:
+        """Whether accesses that came with the last step race with others."""
+        found = self._races.step(thread, depth, self._steps_of, self._past_of_thread[thread], self._run.data)
+        if found is not None:
             self.coverage.races += 1
             if self.race is None:
-                self.race = self._failure(f"{DATA_RACE}: {self._races.latest.told(run.names)}")
-        return asleep
+                self.race = self._failure(f"{DATA_RACE}: {found.told(self._run.names)}")
 
 
 def _ways(name: str, op: Op) -> list[Step]:
