@@ -32,8 +32,8 @@ from rcu_pairs import rcu_pairs
 from virtio_mem_pairs import virtio_mem_pairs
 
 T = TypeVar("T")
-FEW, EXECUTIONS = 3, 100
-"""Executions of a program at first, and those after which it is given up."""
+FEW, EXECUTIONS, MANY = 3, 100, 1000
+"""Executions of a program at first, those after which it is given up, and those that are tried when time is left."""
 QUICK, LONGEST = 2.0, 6.0
 """Seconds that a program takes as it is up to which it is decided before others, and above which it is looked at for a
 few executions only, or not at all if it is broken."""
@@ -199,16 +199,22 @@ def try_all(
 
 
 def _look_for_failures(others: Sequence[Known], end: float, tried: Tried) -> None:
-    """Of programs that were not broken: whether one is now. Quick ones are decided at once, others begun first."""
+    """Of programs that were not broken: whether one is now.
+
+    Quick ones are decided at once, others begun first; then it is gone on with those that are undecided.
+    """
     quick = [one for one in others if one.seconds <= QUICK]
     slow = [one for one in others if one.seconds > QUICK]
     turns = [(one, EXECUTIONS) for one in quick] + [(one, FEW) for one in slow]
-    for one, executions in [*turns, *((one, EXECUTIONS) for one in slow if one.seconds <= LONGEST)]:
+    turns += [(one, EXECUTIONS) for one in slow if one.seconds <= LONGEST]
+    for one, executions in turns:
         if time.process_time() > end:
             return
         tried.looked_at += executions == EXECUTIONS
         then = decide(one.program, one.limits, executions)
-        if then.safe:
+        if then.word == "undecided" and executions == EXECUTIONS:
+            turns.append((one, MANY))
+        elif then.safe:
             tried.finished.add(one.name)
         elif then.word == "broken":
             tried.noticed[then.kind] += 1

@@ -140,8 +140,8 @@ PAIRS = (
     ("unbind", "interrupt", Device()),
     ("work", "interrupt", Device(wanted=0)),
     ("work", "online", Device(plugged=2, wanted=0)),
-    ("work", "offline", BIG),
-    ("work-failing", "offline", BIG),
+    ("offline", "work", BIG),
+    ("offline", "work-failing", BIG),
     ("work", "offline", Device(wanted=0, online=True, stuck=True)),
     (
         *("work", "offline"),

@@ -27,10 +27,12 @@ NOTICED = (
     ("mm/memory_hotplug_online.py:_callback_locked 'online_page_callback_lock'", "callback | callback"),
 )
 """A place that takes a lock, as the code has it, and the two paths that race without it."""
+SETTINGS = "x86-64: watermarks | higher-watermarks"
 SAFE = (
     "arm64-64K: offline | allocate-movable",
     "pmem-pagemap | online",
     "watermarks | watermarks",
+    SETTINGS,
 )
 """Other paths that meet under locks."""
 POISONED = "arm64-64K: offline | memory-failure"
@@ -66,6 +68,14 @@ def test_a_lock_that_is_not_taken_is_a_data_race(place: str, pair: str) -> None:
 @pytest.mark.parametrize("pair", sorted({*SAFE, *(pair for _, pair in NOTICED)}))
 def test_with_its_locks_the_same_is_safe(pair: str) -> None:
     assert decided(pair).word == "safe"
+
+
+def test_watermarks_of_two_settings_mix_where_nobody_keeps_those_apart_who_set_them() -> None:
+    """mm/page_alloc.c:setup_per_zone_wmarks has a static lock around all zones."""
+    with removed(site("mm/watermarks.py:setup_per_zone_wmarks LOCK")):
+        failure = decided(SETTINGS).failure
+    assert failure is not None
+    assert failure.reason.startswith("watermarks: zones have those of two settings")
 
 
 def test_a_page_may_be_marked_as_poisoned_when_its_struct_page_has_gone_offline() -> None:

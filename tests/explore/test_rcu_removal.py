@@ -83,8 +83,8 @@ def noted(name: str) -> Sections:
     seen = Sections(notes)
 
     def begins(position: Position, hw: LockDoors) -> None:
-        assert isinstance(hw.stepper, Doors)
-        of_execution(hw.stepper).begins[hw.cpu] = places[position]
+        if isinstance(hw.stepper, Doors):
+            of_execution(hw.stepper).begins[hw.cpu] = places[position]
 
     with told(lambda *_: None, begins), sections_told(seen):
         decided(name)
