@@ -69,6 +69,8 @@ class Use(StrEnum):
     GIGANTIC = "gigantic"
     """Huge pages of hugetlbfs that are larger than the buddy's largest block."""
     GIGANTIC_FREE = "gigantic-free"
+    FROZEN = "frozen"
+    """A compound page that nobody holds, on its way to the buddy."""
     BALLOON = "balloon"
     """``PageOffline`` as well, but of a balloon whose pages migrate."""
     BALLOON_FIXED = "balloon-fixed"

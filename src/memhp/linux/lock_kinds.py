@@ -13,6 +13,7 @@ LOCK_KINDS: Mapping[str, LockKind] = MappingProxyType({
     "cpa_lock": LockKind.SPIN,  # arch/x86/mm/pat/set_memory.c
     "swapper_pgdir_lock": LockKind.SPIN,  # arch/arm64/mm/mmu.c
     "free_vmap_area_lock": LockKind.SPIN,  # mm/vmalloc.c
+    "hugetlb_lock": LockKind.SPIN,  # mm/hugetlb.c
     "removal_lock": LockKind.SPIN,  # struct virtio_mem
     "resource_lock": LockKind.RWLOCK,  # kernel/resource.c
     "fixmap_lock": LockKind.MUTEX,  # arch/arm64/mm/mmu.c

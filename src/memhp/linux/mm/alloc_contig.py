@@ -9,7 +9,17 @@ from errno import EBUSY, ENOMEM
 
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
-from memhp.linux.mm.hugetlb import HUGE_USES, POOLS, huge_page_order, huge_pages
+from memhp.linux.mm.hugetlb import (
+    FROZEN,
+    HUGE_USES,
+    HUGETLB_LOCK,
+    POOLS,
+    enqueue_hugetlb_folio,
+    huge_page_order,
+    huge_pages,
+    hugetlb_folio,
+    remove_hugetlb_folio,
+)
 from memhp.linux.mm.migrate import migrate_range
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.page_isolation import start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
@@ -70,10 +80,24 @@ def replace_free_hugepage_folios(k: Kernel, start_pfn: int, end_pfn: int) -> Non
         zone, order = k.zone_of(lo), huge_page_order(k.config, owner.use)
         assert zone is not None and order is not None
         for page in huge_pages(k, lo, hi, owner.use):
-            if not alloc_pages(k, order, zone.nid, movable=True, owner=owner, where=here()):
-                text = f"no huge page in place of the one at PFN {page.start:#x}"
-                raise KernelError(ENOMEM, text, place=here())
-            free_pages(k, [page], here())
+            alloc_and_dissolve_hugetlb_folio(k, page, zone.nid, order)
+
+
+@of_file("mm/hugetlb.c")
+def alloc_and_dissolve_hugetlb_folio(k: Kernel, page: Span, nid: int, order: int) -> None:
+    """Have the pool keep a fresh huge page in place of a free one, unless that is none any more. Raises ENOMEM."""
+    if hugetlb_folio(k, page.start) is None:
+        return
+    fresh = alloc_pages(k, order, nid, movable=True, owner=FROZEN, where=here())
+    if not fresh:
+        raise KernelError(ENOMEM, f"no huge page in place of the one at PFN {page.start:#x}", place=here())
+    with k.hw.locked(HUGETLB_LOCK):
+        found = hugetlb_folio(k, page.start)
+        replaced = found is not None and found.owner.use in POOLS.values()
+        if found is not None and replaced:
+            remove_hugetlb_folio(k, page, found.owner.use)
+            enqueue_hugetlb_folio(k, fresh[0], found.owner)
+    free_pages(k, [page] if replaced else fresh, here())
 
 
 def alloc_contig_pages(k: Kernel, order: int, nid: int, owner: Owner) -> Span | None:

@@ -10,7 +10,17 @@ from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.memory_lookup import num_poisoned_pages_inc
 from memhp.linux.drivers.base.memory_state import EHWPOISON
 from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType, get_dev_pagemap, put_dev_pagemap
-from memhp.linux.mm.hugetlb import POOLS, dissolve_free_hugetlb_folio, huge_pages
+from memhp.linux.mm.hugetlb import (
+    HUGE_USES,
+    HUGETLB_LOCK,
+    POOLS,
+    HugePage,
+    clear_migratable,
+    dissolve_free_hugetlb_folio,
+    free_huge_folio,
+    hugetlb_folio,
+    is_migratable,
+)
 from memhp.linux.mm.memremap import pfn_first, pgmap_pfn_valid
 from memhp.linux.mm.page_alloc import take_pages_off_buddy
 from memhp.linux.mm.sparse import pfn_to_online_page, pfn_valid
@@ -21,7 +31,6 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "mm/memory-failure.c"
-HUGETLB = f"{KERNEL_FILE}:try_memory_failure_hugetlb"
 POISONED = Owner(Use.HWPOISON)
 UNPLUGGED = Owner(Use.OFFLINE)
 """Whose a page of an online block is that has no memory behind it: a driver's, which keeps its struct page."""
@@ -63,7 +72,7 @@ ALREADY = Action("already poisoned page", "Failed")
 """Not counted a second time."""
 UNHANDLABLE = Action("get hwpoison page", "Ignored")
 
-STAYS = frozenset({Use.BALLOON, Use.BALLOON_FIXED, Use.OFFLINE, Use.SLAB})
+STAYS = frozenset({Use.BALLOON, Use.BALLOON_FIXED, Use.OFFLINE, Use.SLAB, Use.FROZEN, *HUGE_USES})
 """Uses that a bad page stays in: it is the driver that must let go of it, or all of the compound page."""
 
 MF_MUTEX = "mf_mutex"
@@ -123,23 +132,16 @@ def _memory_failure(k: Kernel, pfn: int) -> None:
 
 
 def _take_out_of_use(k: Kernel, pfn: int) -> tuple[Owner, Action]:
-    """Mark a page as poisoned, and only then look at whose it is and what can be done. EHWPOISON: it was marked.
-
-    A huge page bears the mark as a whole; its bad page has it from when it is dissolved.
-    """
-    owner = k.hw.owners.get(pfn) or UNPLUGGED
-    huge = owner.use in POOLS or owner.use in POOLS.values()
-    if not huge and k.page_flags.test_set_flag(pfn, PageFlags.HWPOISON):
+    """Mark a page as poisoned, and only then look at whose it is and what can be done. EHWPOISON: it was marked."""
+    huge = try_memory_failure_hugetlb(k, pfn)
+    if huge is not None:
+        return huge
+    if k.page_flags.test_set_flag(pfn, PageFlags.HWPOISON):
         raise _poisoned_already(k, pfn)
     owner = k.hw.owners.get(pfn) or UNPLUGGED
-    action = ACTIONS.get(owner.use, UNHANDLABLE)
-    if huge:
-        if PageFlags.HWPOISON in (k.page_flags.get(pfn) or PageFlags.NONE):
-            raise _poisoned_already(k, pfn)
-        action = _huge_page(k, pfn, owner, action)
-        k.page_flags.set_flags(pfn, pfn + 1, PageFlags.HWPOISON)
-    elif owner.use is Use.FREE:
-        if not take_pages_off_buddy(k, Span(pfn, pfn + 1), POISONED, here()):
+    action = UNHANDLABLE if owner.use in HUGE_USES else ACTIONS.get(owner.use, UNHANDLABLE)
+    if owner.use is Use.FREE:
+        if not take_pages_off_buddy(k, Span(pfn, pfn + 1), POISONED, here(), isolated=True):
             action = action._replace(result="Failed")
     elif owner.use not in STAYS:
         holder = "" if action.result == "Recovered" else owner.tag or str(owner.use)
@@ -176,17 +178,62 @@ def memory_failure_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap) -> None:
     _action_result(k, pfn, DAX_PAGE)
 
 
-def _huge_page(k: Kernel, pfn: int, owner: Owner, action: Action) -> Action:
-    """Dissolve a huge page, unmapped first if it is in use, so that only the bad page of it is lost."""
-    (page,) = huge_pages(k, pfn, pfn + 1, owner.use)
+def try_memory_failure_hugetlb(k: Kernel, pfn: int) -> tuple[Owner, Action] | None:
+    """Dissolve a huge page, unmapped first if it is in use, so that only the bad page of it is lost: whose it was, and
+    what came of it. None: the page is not part of a huge one. Raises EHWPOISON for one that is known to be bad.
+    """
+    found = get_huge_page_for_hwpoison(k, pfn, retry=True)
+    if found == "retry":
+        found = get_huge_page_for_hwpoison(k, pfn, retry=False)
+    if found is None:
+        return None
+    if found == "poisoned":
+        raise _poisoned_already(k, pfn)
+    if isinstance(found, str):
+        return POISONED, UNHANDLABLE
+    page, owner = found
     if owner.use in POOLS:
-        k.hw.retag(page, Owner(POOLS[owner.use]), HUGETLB)
+        free_huge_folio(k, page, owner.use, pool=Owner(POOLS[owner.use]))
+    action = ACTIONS[owner.use]
+    return owner, action if __page_handle_poison(k, pfn) else action._replace(result="Failed")
+
+
+def get_huge_page_for_hwpoison(
+    k: Kernel, pfn: int, *, retry: bool
+) -> HugePage | Literal["poisoned", "moved", "retry"] | None:
+    """Mark a page of a huge one as poisoned, and have nobody else move that; None: the page is not part of a huge one.
+
+    A huge page that somebody moves or recovers is only marked; with `retry` it is not, so as to look once more. All of
+    it is under ``hugetlb_lock``, whatever the page is.
+    """
+    with k.hw.locked(HUGETLB_LOCK):
+        found = hugetlb_folio(k, pfn)
+        if found is None:
+            return None
+        in_use = found.owner.use in POOLS
+        moved = in_use and not is_migratable(k, found.page)
+        if moved and retry:
+            return "retry"
+        if k.page_flags.test_set_flag(pfn, PageFlags.HWPOISON):
+            return "poisoned"
+        if moved:
+            return "moved"
+        if in_use:
+            clear_migratable(k, found.page)
+    return found
+
+
+def __page_handle_poison(k: Kernel, pfn: int) -> bool:
+    """Have nobody use a page that is free, of a huge page this page only: whether that could be done.
+
+    A page that is marked as poisoned is put aside when the huge page is dissolved, by whomever that is.
+    """
     try:
-        dissolve_free_hugetlb_folio(k, page)
+        dissolve_free_hugetlb_folio(k, pfn)
     except KernelError:
-        return action._replace(result="Failed")
-    take_pages_off_buddy(k, Span(pfn, pfn + 1), POISONED, HUGETLB)
-    return action
+        return False
+    taken = take_pages_off_buddy(k, Span(pfn, pfn + 1), POISONED, here(), isolated=True)
+    return taken or k.hw.owners.get(pfn) == POISONED
 
 
 def update_per_node_mf_stats(k: Kernel, pfn: int, result: Result) -> None:

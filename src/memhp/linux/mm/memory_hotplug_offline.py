@@ -33,6 +33,8 @@ NOTIFIERS_SAY = {
     "offlining attempted": "boot memory stays on this architecture: plug what is to go again",
 }
 """What can be done when a notifier refuses, by the end of what it says."""
+GOES = frozenset({Use.FREE, Use.FROZEN})
+"""Uses of pages that are free, or will be without anybody's doing: the next look finds them so."""
 ON_BBML2 = "it would go if plugged one memory block at a time; on this CPU (BBML2) no rodata= makes leaves smaller"
 
 
@@ -136,7 +138,7 @@ def _migrate_all(k: Kernel, span: Span) -> None:
     while True:
         while (pfn := scan_movable_pages(k, *span)) is not None:
             migration = do_migrate_range(k, pfn, span.end)
-            if not migration.moved:
+            if migration.stuck and not migration.moved:
                 raise _signal_backoff(_stuck_text(migration.stuck))
         try:
             dissolve_free_hugetlb_folios(k, *span)
@@ -150,13 +152,12 @@ def _migrate_all(k: Kernel, span: Span) -> None:
         busy = test_pages_isolated(k, *span)
         if busy is None:
             return
-        if scan_movable_pages(k, *span) is None:
+        holder = k.hw.owners.get(busy)
+        if scan_movable_pages(k, *span) is None and (holder is None or holder.use not in GOES):
             raise _signal_backoff(f"PFN {busy:#x} is in use by something that is neither movable nor seen as unmovable")
 
 
 def _stuck_text(stuck: list[Stuck]) -> str:
-    if not stuck:
-        return "pages do not move"
     first = stuck[0]
     why, advice = _why_stuck(first)
     pages = format_count(sum(each.span.size for each in stuck), "such page")

@@ -12,7 +12,17 @@ from typing import NamedTuple
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mm.balloon import balloon_page_dequeue, balloon_page_enqueue
-from memhp.linux.mm.hugetlb import GIGANTIC_USES, POOLS, dequeue_hugetlb_folio_nodemask, huge_page_order, huge_pages
+from memhp.linux.mm.hugetlb import (
+    GIGANTIC_USES,
+    POOLS,
+    alloc_hugetlb_folio_nodemask,
+    folio_isolate_hugetlb,
+    folio_putback_hugetlb,
+    free_huge_folio,
+    huge_page_order,
+    huge_pages,
+    is_migratable,
+)
 from memhp.linux.mm.memory_hotplug_online import Onlining
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mmzone import PageFlags, ZoneType
@@ -66,8 +76,12 @@ def scan_movable_pages(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
     Raises :class:`KernelError` EBUSY when a logically offline page comes first that its driver still holds.
     """
     kept = _first_kept(k, start_pfn, end_pfn)
-    for lo, _, owner in k.hw.owners.runs(start_pfn, end_pfn if kept is None else kept):
-        if owner.use in MOVABLE_USES:
+    for lo, hi, owner in k.hw.owners.runs(start_pfn, end_pfn if kept is None else kept):
+        if owner.use in POOLS:
+            page = next((page for page in huge_pages(k, lo, hi, owner.use) if is_migratable(k, page)), None)
+            if page is not None:
+                return max(lo, page.start)
+        elif owner.use in MOVABLE_USES:
             return lo
         if owner.use is Use.OFFLINE:
             raise _kept(k, lo, owner.tag)
@@ -186,21 +200,24 @@ def _allocate(k: Kernel, pfn: int, order: int, count: int, owner: Owner, *, leav
 
 
 def _move_huge_page(k: Kernel, page: Span, owner: Owner, stuck: list[Stuck], *, leave_node: bool) -> int:
-    """Move one huge page: into a free one of the pool, whose place it takes, or, unless gigantic, fresh memory."""
+    """Move one huge page: into a free one of the pool, whose place it takes, or, unless gigantic, fresh memory.
+
+    One that is none any more, or that another moves or recovers, is left alone.
+    """
+    if not folio_isolate_hugetlb(k, page, owner):
+        return 0
     nid, highest, nodes = _target(k, page.start, leave_node=leave_node)
     if owner.use not in GIGANTIC_USES:
         highest = ZoneType.MOVABLE
-    spare = dequeue_hugetlb_folio_nodemask(k, POOLS[owner.use], nid, highest, nodes)
+    spare = alloc_hugetlb_folio_nodemask(k, POOLS[owner.use], nid, highest, nodes, owner)
     if spare is not None:
-        pool = k.hw.owners.get(spare.start)
-        assert pool is not None
-        k.hw.retag(spare, owner, here())
-        k.hw.retag(page, pool, here())
+        free_huge_folio(k, page, owner.use, pool=spare.owner)
     elif owner.use not in GIGANTIC_USES and _allocate(
         k, page.start, page.size.bit_length() - 1, 1, owner, leave_node=leave_node
     ):
-        free_pages(k, [page], here())
+        free_huge_folio(k, page, owner.use)
     else:
+        folio_putback_hugetlb(k, page)
         stuck.append(Stuck(page, owner, ENOMEM))
         return 0
     return page.size

@@ -165,19 +165,21 @@ def _append(spans: list[Span], span: Span) -> None:
 
 
 @kernel_function(f"{KERNEL_FILE}:take_page_off_buddy")
-def take_pages_off_buddy(k: Kernel, span: Span, owner: Owner, where: str) -> bool:
+def take_pages_off_buddy(k: Kernel, span: Span, owner: Owner, where: str, *, isolated: bool = False) -> bool:
     """Take exactly these pages for `owner` if all of them are free and none is isolated: whether they were.
 
-    mm/page_alloc.c:take_page_off_buddy, for a run of pages.
+    `isolated`: that does not matter, as long as either all are or none is. mm/page_alloc.c:take_page_off_buddy, for a
+    run of pages.
     """
     parts = list(_by_zone(k, span))
     with ExitStack() as held:
         for lock in dict.fromkeys(zone.lock for zone, _ in parts):
             held.enter_context(k.hw.locked(lock))
-        if not all(zone.free.covers(*part) for zone, part in parts):
+        aside = isolated and all(zone.isolated_free.covers(*part) for zone, part in parts)
+        if not aside and not all(zone.free.covers(*part) for zone, part in parts):
             return False
         for zone, part in parts:
-            zone.free.remove(*part)
+            (zone.isolated_free if aside else zone.free).remove(*part)
             k.hw.claim(part, owner, where)
     return True
 

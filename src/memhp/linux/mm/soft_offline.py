@@ -9,10 +9,10 @@ from errno import EBUSY, EIO, ENOMEM, ENXIO
 from memhp.errors import KernelError
 from memhp.hw.memory import Use
 from memhp.linux.drivers.base.memory_lookup import num_poisoned_pages_inc
-from memhp.linux.mm.hugetlb import HUGE_USES, POOLS, dissolve_free_hugetlb_folio, huge_pages
-from memhp.linux.mm.memory_failure import MF_MUTEX, POISONED, UNPLUGGED
+from memhp.linux.mm.hugetlb import HUGE_USES, POOLS, huge_pages
+from memhp.linux.mm.memory_failure import MF_MUTEX, UNPLUGGED, __page_handle_poison
 from memhp.linux.mm.migrate import MOVABLE_USES, migrate_range
-from memhp.linux.mm.page_alloc import free_pages, take_pages_off_buddy
+from memhp.linux.mm.page_alloc import free_pages
 from memhp.linux.mm.sparse import pfn_to_online_page, pfn_valid
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.place import here
@@ -73,13 +73,7 @@ def soft_offline_in_use_page(k: Kernel, pfn: int) -> None:
 
 def page_handle_poison(k: Kernel, pfn: int) -> bool:
     """Mark a page that nobody uses as poisoned, of a huge one this page only: whether it could be taken."""
-    use = (k.hw.owners.get(pfn) or UNPLUGGED).use
-    if use in POOLS.values():
-        try:
-            dissolve_free_hugetlb_folio(k, next(huge_pages(k, pfn, pfn + 1, use)))
-        except KernelError:
-            return False
-    if not take_pages_off_buddy(k, Span(pfn, pfn + 1), POISONED, here()):
+    if not __page_handle_poison(k, pfn):
         return False
     k.page_flags.set_flags(pfn, pfn + 1, PageFlags.HWPOISON)
     num_poisoned_pages_inc(k, pfn)

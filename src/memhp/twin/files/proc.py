@@ -36,6 +36,7 @@ SHOWN: dict[Use, tuple[str, ...]] = {
     Use.HUGETLB_FREE: COMPOUND,
     Use.GIGANTIC: ("MMAP", *COMPOUND),
     Use.GIGANTIC_FREE: COMPOUND,
+    Use.FROZEN: ("COMPOUND_HEAD",),
     Use.BALLOON: ("OFFLINE",),
     Use.BALLOON_FIXED: ("OFFLINE",),
     Use.OFFLINE: ("OFFLINE",),

@@ -1,0 +1,132 @@
+"""Huge pages of hugetlbfs meet those who dissolve, move and recover them: mm/hugetlb.c under ``hugetlb_lock``."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cache, partial
+
+import pytest
+
+from memhp.errors import KernelError
+from memhp.explore.case import Configuration, Variant
+from memhp.explore.cases.actors import boot, laws_hold
+from memhp.explore.doors.run import Actor, KernelProgram
+from memhp.explore.engine.search import search
+from memhp.explore.engine.shortest import decide
+from memhp.explore.lock_removal import removed, sites
+from memhp.hw.memory import Owner, Use
+from memhp.linux.mm.hugetlb import Hugetlb, dissolve_free_hugetlb_folios
+from memhp.linux.mm.memory_failure import memory_failure
+from memhp.linux.mm.migrate import do_migrate_range
+from memhp.linux.mm.page_alloc import alloc_pages
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import KiB
+
+MACHINES = (Configuration("arm64", 4 * KiB, 48, "linux-7.2"), Configuration("x86_64", 4 * KiB, 48, "linux-6.12"))
+ORDER = 9
+Prepare = Callable[[Kernel], tuple[Actor, ...]]
+WHERE = "mm/hugetlb.c:only_alloc_fresh_hugetlb_folio"
+
+
+@dataclass
+class Refused:
+    """Which of two dissolvings was refused."""
+
+    who: str = ""
+
+
+@cache
+def machine(configuration: Configuration) -> Kernel:
+    return boot(Variant("as it is", "", "repaired", (configuration,)).config(configuration))
+
+
+def pool(k: Kernel, count: int, use: Use = Use.HUGETLB_FREE) -> list[Span]:
+    """Huge pages of that use."""
+    got = alloc_pages(k, ORDER, 0, count=count, movable=True, owner=Owner(use), where=WHERE)
+    return [Span(at, at + (1 << ORDER)) for span in got for at in range(span.start, span.end, 1 << ORDER)]
+
+
+def dissolve(k: Kernel, page: Span) -> None:
+    dissolve_free_hugetlb_folios(k, *page)
+
+
+def program(prepare: Prepare, on: Configuration) -> KernelProgram:
+    """What `prepare` has two actors do, on a machine that it prepares for them."""
+    k = deepcopy(machine(on))
+    return KernelProgram(k, prepare(k), ("one", "other"), check=laws_hold)
+
+
+def two_dissolve(k: Kernel) -> tuple[Actor, ...]:
+    (page,) = pool(k, 1)
+    return (partial(dissolve, page=page),) * 2
+
+
+def fails_and_dissolves(k: Kernel) -> tuple[Actor, ...]:
+    (page,) = pool(k, 1)
+
+    def goes_bad(k: Kernel) -> None:
+        memory_failure(k, page.start + 5)
+
+    return goes_bad, partial(dissolve, page=page)
+
+
+def fails_and_moves(k: Kernel) -> tuple[Actor, ...]:
+    (page,) = pool(k, 1, Use.HUGETLB)
+    pool(k, 1)
+
+    def goes_bad(k: Kernel) -> str:
+        try:
+            memory_failure(k, page.start + 5)
+        except KernelError as error:
+            return error.reason
+        return "recovered"
+
+    def move(k: Kernel) -> int:
+        return do_migrate_range(k, *page).moved
+
+    return goes_bad, move
+
+
+@pytest.mark.parametrize("on", MACHINES, ids=str)
+@pytest.mark.parametrize("prepare", [two_dissolve, fails_and_dissolves, fails_and_moves])
+def test_a_free_huge_page_goes_back_to_the_buddy_once(prepare: Prepare, on: Configuration) -> None:
+    """Who comes second finds under hugetlb_lock that it is no huge page any more: dissolve_free_hugetlb_folio()."""
+    verdict = decide(program(prepare, on).run())
+    assert (verdict.word, verdict.failure) == ("safe", None)
+
+
+@pytest.mark.parametrize("prepare", [two_dissolve, fails_and_dissolves])
+def test_without_hugetlb_lock_two_give_it_back(prepare: Prepare) -> None:
+    (site,) = (one for one in sites() if str(one) == "mm/hugetlb.py:dissolve_free_hugetlb_folio HUGETLB_LOCK")
+    with removed(site):
+        failure = decide(program(prepare, MACHINES[0]).run()).failure
+    assert failure is not None and failure.reason.startswith(("data race", "one-owner"))
+
+
+@pytest.mark.parametrize("on", MACHINES, ids=str)
+@pytest.mark.parametrize("unlucky", ["one", "other"])
+@pytest.mark.parametrize("names", [("one", "other"), ("other", "one")])
+def test_of_two_free_huge_pages_with_one_promised_whichever_is_dissolved_second_stays(
+    on: Configuration, unlucky: str, names: tuple[str, str]
+) -> None:
+    """available_huge_pages() counts free_huge_pages, which the first has changed: any of the two may be refused."""
+    k = deepcopy(machine(on))
+    pages = dict(zip(("one", "other"), pool(k, 2), strict=True))
+    k.statics(Hugetlb).promised["a mapping"] = (Use.HUGETLB_FREE, 1)
+
+    def tried(k: Kernel, who: str) -> None:
+        try:
+            dissolve(k, pages[who])
+        except KernelError:
+            with k.hw.locked("told"):
+                k.statics(Refused).who = who
+
+    run = KernelProgram(
+        k,
+        tuple(partial(tried, who=name) for name in names),
+        names,
+        check=lambda k: "refused" if k.statics(Refused).who == unlucky else None,
+    ).run()
+    assert search(run).word == "broken"
