@@ -112,7 +112,7 @@ def settled(seen: dict[str, Any]) -> dict[str, Any]:
     return {**seen, "zones": zones}
 
 
-UNSEEN = ("arrivals", "contiguous", "_announces_to")
+UNSEEN = ("arrivals", "contiguous", "span_seqlock", "_announces_to")
 """What is only remembered to be faster, and whom a zone that is explored tells of its changes."""
 
 

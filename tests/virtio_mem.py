@@ -90,7 +90,7 @@ def agree(vm: VirtioMem) -> None:
 
 def states(vm: VirtioMem) -> list[str]:
     """The states of the memory blocks that the driver tracks."""
-    return [MbState(state).name for state in vm.sbm.blocks.states]
+    return [MbState(state).name for state in map(vm.sbm.blocks.get, vm.sbm.blocks.ids)]
 
 
 # Recorded guests ---------------------------------------------------------------------------------------------

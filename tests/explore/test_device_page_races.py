@@ -1,14 +1,28 @@
 """Pages of devices that DMA holds while a file is truncated, a file system unmounted, or a driver unbound."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Hashable
+
 import pytest
 
 from deciding import behaviours, counterexample, decided
+from memhp.errors import KernelError
 from memhp.explore.cases import dax_dma_vs_truncate, p2pdma_dma_vs_unbind
+from memhp.explore.cases.actors import laws_hold
+from memhp.explore.cases.near_dimm import boot_near, near_dimm
+from memhp.explore.cases.p2pdma_dma_vs_unbind import DEVICE, end_dma, unbind
+from memhp.explore.doors.run import KernelProgram
+from memhp.explore.engine.shortest import decide
+from memhp.hw.machine import Machine
+from memhp.linux.drivers.pci import p2pdma
+from memhp.linux.drivers.pci.p2pdma import p2pmem_alloc_mmap, pci_p2pdma_add_resource, pin_user_page
 from memhp.linux.fs import dax
+from memhp.linux.fs.kernfs.dir import KernfsNode, KernfsNodes
+from memhp.linux.fs.kernfs.file import kernfs_fop_mmap
 from memhp.linux.mm import memremap
-from memhp.linux.mm.memremap import PAGE_REFCOUNT
+from memhp.linux.mm.dev_pagemap import PAGE_REFCOUNT
 from memhp.linux.state import Kernel
+from memhp.spans import Span
 
 DAX, BAR = dax_dma_vs_truncate.CASE, p2pdma_dma_vs_unbind.CASE
 NOW, THEN = "x86_64-4K-48-linux-7.2", "x86_64-4K-48-linux-6.12"
@@ -75,3 +89,55 @@ def test_a_pool_hands_out_pages_of_a_mapping_that_devres_has_freed() -> None:
 def test_a_mapping_that_outlives_the_pool_and_its_readers_is_used_by_nobody_then() -> None:
     assert decided(BAR, "taken-pool-first", NOW).word == "safe"
     assert behaviours(BAR, "taken-pool-first", NOW) == {((None, "none"), ()), ((None, "taken"), ())}
+
+
+def offered() -> Kernel:
+    """A BAR with struct pages, none of which anybody has."""
+    variant = BAR.variant("counted")
+    k = boot_near(variant.config(variant.configurations[0]), tag=DEVICE)
+    start = near_dimm(k).start
+    pci_p2pdma_add_resource(k, DEVICE, Span(start, start + k.config.section_size))
+    return k
+
+
+def maps(k: Kernel) -> Hashable:
+    try:
+        return kernfs_fop_mmap(k, k.statics(KernfsNodes).allocate[DEVICE], lambda: p2pmem_alloc_mmap(k, DEVICE))
+    except KernelError as error:
+        return error.errno
+
+
+def test_a_page_that_a_process_is_mapping_while_the_driver_goes_is_unmapped_or_never_mapped() -> None:
+    """fs/kernfs/dir.c:kernfs_drain waits for a mmap() that is within, then takes all mappings of the file away."""
+    verdict = decide(KernelProgram(offered(), (unbind, maps), ("unbind", "process"), check=laws_hold).run())
+    assert (verdict.word, verdict.coverage.deadlocks) == ("safe", 0)
+    assert verdict.coverage.executions > 2
+
+
+def test_the_mapping_goes_under_who_maps_a_page_when_nobody_waits_for_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def at_once(hw: Machine, kn: KernfsNode) -> None:
+        hw.atomic(kn.name)
+        kn.deactivated = True
+
+    monkeypatch.setattr(p2pdma, "kernfs_drain", at_once)
+    program = KernelProgram(offered(), (unbind, maps), ("unbind", "process"), check=laws_hold)
+    failure = decide(program.run()).failure
+    assert failure is not None
+    assert failure.reason.startswith("use-after-free: dev_pagemap is used, but drivers/base/devres.c:release_nodes")
+
+
+def test_a_page_that_is_pinned_without_a_lock_while_the_driver_goes_is_waited_for_or_refused() -> None:
+    k = offered()
+    (pfn,) = range(*p2pmem_alloc_mmap(k, DEVICE))
+
+    def pins(k: Kernel) -> None:
+        try:
+            pin_user_page(k, pfn)
+        except KernelError:
+            return
+        end_dma(pfn)(k)
+
+    verdict = decide(KernelProgram(k, (unbind, pins), ("unbind", "DMA"), check=laws_hold).run())
+    assert (verdict.word, verdict.coverage.deadlocks) == ("safe", 0)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
 
@@ -17,13 +17,21 @@ from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.explore.engine.search import DATA_RACE
 from memhp.explore.engine.shortest import decide
 from memhp.hw.memory import Owner, Use
+from memhp.hw.shared import marked
+from memhp.linux.drivers.base.memory_groups import memory_group_register_dynamic
 from memhp.linux.drivers.base.memory_state import state_store
+from memhp.linux.drivers.virtio.virtio_mem_fake_offline import OnlinePages
+from memhp.linux.drivers.virtio.virtio_mem_state import MbState, VirtioMem
+from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType, Memremap
+from memhp.linux.mm.memory_hotplug_online import Onlining
+from memhp.linux.mm.memremap import memremap_pages
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
+from memhp.linux.mm.rmqueue import arrive
 from memhp.linux.mm.soft_offline import soft_offline_page
 from memhp.linux.mm.sparse import offline_mem_sections, online_runs
 from memhp.linux.mm.watermarks import setup_per_zone_wmarks
 from memhp.linux.state import Kernel
-from memhp.spans import Span
+from memhp.spans import Span, SpanMap, SpanSet
 
 ALLOC = "mm/page_alloc.c:alloc_pages"
 KERNEL, MOVABLE = Owner(Use.KERNEL, "somebody"), Owner(Use.MOVABLE, "somebody")
@@ -163,3 +171,155 @@ def test_what_is_in_a_marked_container_cannot_be_changed_without_a_step_that_say
     with pytest.raises(BadInput, match="frozenset"):
         decide(KernelProgram(machine(), (forgets,), ("one",)).run())
     assert decide(KernelProgram(machine(), (says_so, says_so), ("one", "other")).run()).word == "safe"
+
+
+def of_the_group(k: Kernel) -> None:
+    k.memory_groups[0].present_movable_pages += 1
+
+
+def with_a_group() -> Kernel:
+    k = machine()
+    memory_group_register_dynamic(k, 0, k.pages_per_block)
+    return k
+
+
+def of_the_mapping(k: Kernel) -> None:
+    mapping = k.statics(Memremap).pgmap_array.get(pfns(k, near_dimm(k)).start)
+    assert mapping is not None
+    mapping.nr_range += 1
+
+
+def with_a_mapping() -> Kernel:
+    k = boot_near(machine().config)
+    memremap_pages(k, DevPagemap(MemoryType.GENERIC, (Span(near_dimm(k).start, near_dimm(k).end),)), 0)
+    return k
+
+
+def of_the_lists(k: Kernel) -> None:
+    zone = next(zone for zone in k.zones() if zone.managed)
+    arrive(zone, Span(zone.start_pfn, zone.start_pfn + 1), k.config.max_page_order)
+
+
+FOUND: dict[str, tuple[Callable[[], Kernel], Callable[[Kernel], None]]] = {
+    "memory_groups[0].present_movable_pages": (with_a_group, of_the_group),
+    "pgmap_array[0xa0000].nr_range": (with_a_mapping, of_the_mapping),
+    "nodes[0].zones[DMA32].arrivals itself": (machine, of_the_lists),
+}
+"""What is found in a step and has no lock of its own, or is part of lists that have one."""
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_is_found_without_a_lock_needs_one_to_be_changed(name: str) -> None:
+    build, change = FOUND[name]
+
+    def locked(k: Kernel) -> None:
+        with k.hw.locked("a_lock"):
+            change(k)
+
+    failure = decide(KernelProgram(build(), (change, locked), ("one", "other")).run()).failure
+    assert failure is not None
+    assert failure.reason.startswith(f"{DATA_RACE}: ")
+    assert f" of {name} by one" in failure.reason
+    assert decide(KernelProgram(build(), (locked, locked), ("one", "other")).run()).word == "safe"
+
+
+def test_the_drivers_state_of_a_block_is_not_read_without_its_mutex() -> None:
+    """virtio_mem_sbm_set_mb_state() is called under vm->hotplug_mutex by whoever hears of memory that changes."""
+    k = case("online-vs-unplug").program("sub-block-grow-online-ACK").kernel
+
+    def device(k: Kernel) -> VirtioMem:
+        callback = k.statics(Onlining).online_page_callback
+        assert isinstance(callback, OnlinePages)
+        return callback.devices[0]
+
+    def reads(k: Kernel) -> None:
+        blocks = device(k).sbm.blocks
+        blocks.get(blocks.first_id)
+
+    def changes(k: Kernel) -> None:
+        vm = device(k)
+        with k.hw.locked(vm.hotplug_mutex):
+            vm.sbm.blocks.move(vm.sbm.blocks.first_id, MbState.MOVABLE)
+
+    failure = decide(KernelProgram(k, (changes, reads), ("notifier", "reader")).run()).failure
+    assert failure is not None
+    assert failure.reason.startswith(f"{DATA_RACE}: ")
+
+
+@dataclass
+class Lists:
+    """A container of each sort that a marked field may have."""
+
+    numbers: list[int] = field(default_factory=lambda: [1], metadata=marked("numbers"))
+    table: dict[str, int] = field(default_factory=lambda: {"a": 1}, metadata=marked("table"))
+    spans: SpanMap[int] = field(default_factory=lambda: SpanMap([(1, 2, 3)]), metadata=marked("spans"))
+    members: SpanSet = field(default_factory=lambda: SpanSet([(1, 2)]), metadata=marked("members"))
+
+
+CHANGES: dict[str, Callable[[Lists], object]] = {
+    "numbers": lambda lists: lists.numbers.append(2),
+    "table": lambda lists: lists.table.update(b=2),
+    "spans": lambda lists: lists.spans.clear(1, 2),
+    "members": lambda lists: lists.members.add(5, 6),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_container_of_a_marked_field_that_somebody_holds_on_to_changes_in_a_step_of_its_own(name: str) -> None:
+    """Either order with a look is found, though the change comes behind a step that was about something else."""
+    k = machine()
+    k.statics(Lists)
+    k.statics(Seen)
+
+    def changes(k: Kernel) -> None:
+        lists = k.statics(Lists)
+        k.hw.atomic(name)
+        held = Lists(*([getattr(lists, name)] * 4))
+        k.hw.reads("something else")
+        CHANGES[name](held)
+
+    def looks(k: Kernel) -> None:
+        before = repr(getattr(k.statics(Lists), name))
+        k.hw.reads("something else")
+        k.statics(Seen).that = repr(getattr(k.statics(Lists), name)) != before
+
+    def check(k: Kernel) -> str | None:
+        return "found" if k.statics(Seen).that else None
+
+    for pair in permutations((changes, looks)):
+        failure = decide(KernelProgram(k, pair, ("one", "other"), check=check).run()).failure
+        assert failure is not None
+        assert failure.reason == "found"
+
+
+@pytest.mark.parametrize("name", ["numbers", "table"])
+def test_no_container_of_a_marked_field_that_is_read_can_be_changed(name: str) -> None:
+    k = machine()
+    k.statics(Lists)
+
+    def forgets(k: Kernel) -> None:
+        CHANGES[name](k.statics(Lists))
+
+    def says_so(k: Kernel) -> None:
+        k.hw.atomic(name)
+        CHANGES[name](k.statics(Lists))
+
+    with pytest.raises(BadInput, match="one raised"):
+        decide(KernelProgram(k, (forgets,), ("one",)).run())
+    assert decide(KernelProgram(k, (says_so, says_so), ("one", "other")).run()).word == "safe"
+
+
+def test_what_a_wait_was_for_is_looked_at_behind_it_without_a_step_more() -> None:
+    k = machine()
+
+    def waits(k: Kernel) -> Hashable:
+        k.hw.wait(lambda: len(k.statics(Lists).numbers) > 1, "a number", on="numbers")
+        return k.statics(Lists).numbers[-1]
+
+    def adds(k: Kernel) -> None:
+        k.hw.atomic("numbers")
+        k.statics(Lists).numbers.append(2)
+
+    k.statics(Lists)
+    verdict = decide(KernelProgram(k, (waits, adds), ("one", "other")).run())
+    assert (verdict.word, verdict.coverage.executions) == ("safe", 1)

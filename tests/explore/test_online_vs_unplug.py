@@ -80,7 +80,7 @@ def test_blocks_are_counted_as_they_stand_and_those_not_counted_are_passed_over(
     table.set(6, MbState.OFFLINE)
     table.set(7, MbState.OFFLINE)
     table.set(6, MbState.MOVABLE)
-    assert table.counts == {state: table.states.count(state) for state in MbState}
+    assert table.counts == {state: table.blocks[state].size for state in MbState}
     assert [table.counts[state] for state in (MbState.UNUSED, MbState.OFFLINE, MbState.MOVABLE)] == [1, 1, 1]
     table.counts[MbState.OFFLINE] = 0
     assert list(table.each(MbState.OFFLINE)) == list(table.each_rev(MbState.OFFLINE)) == []

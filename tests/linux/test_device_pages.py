@@ -114,7 +114,7 @@ def test_the_kernels_runs_and_user_spaces_pages_come_from_one_pool_and_go_back_t
     assert p2pdma.pci_alloc_p2pmem(k, "nvme0", 100) is None
     assert p2pdma.p2pmem_alloc_mmap(k, "nvme0", 2) == Span(first + 1000, first + 1002)
     p2pdma.pci_free_p2pmem(k, "nvme0", Span(first, first + 1000))
-    p2pdma.put_page(k, "nvme0", first + 1000)
+    p2pdma.put_page(k, first + 1000)
     assert list(added.pool) == [Span(first, first + 1001), Span(first + 1002, first + 1024)]
 
 

@@ -15,18 +15,23 @@ V = TypeVar("V")
 
 
 class Parts:
-    """What a map is made of at the doors: so many integers have one name."""
+    """What a map is made of at the doors: part `n`, the integers from ``n * unit`` on, is `called` so."""
 
-    __slots__ = ("_called", "_machine", "_unit")
+    __slots__ = ("_called", "_machine", "unit")
 
-    def __init__(self) -> None:
+    def __init__(self, called: Callable[[int], str], unit: int = 1) -> None:
         self._machine: Stepped = QUIET
-        self._called: Callable[[int], str] = str
-        self._unit = 1
+        self._called = called
+        self.unit = unit
 
-    def belong(self, machine: Stepped, called: Callable[[int], str], unit: int = 1) -> None:
-        """From now on accesses are steps of `machine`: part `n`, the integers from ``n * unit`` on, is `called` so."""
-        self._machine, self._called, self._unit = machine, called, unit
+    def belong(self, machine: Stepped) -> None:
+        """From now on accesses are steps of `machine`."""
+        self._machine = machine
+
+    @property
+    def are_heard(self) -> bool:
+        """Whether accesses are steps of a machine."""
+        return self._machine is not QUIET
 
     def reads(self, start: int, end: int) -> None:
         """``[start, end)`` is read."""
@@ -40,7 +45,7 @@ class Parts:
         stepper: Any = self._machine.stepper
         if stepper is None or start >= end:
             return
-        names = tuple(map(self._called, range(start // self._unit, (end - 1) // self._unit + 1)))
+        names = tuple(map(self._called, range(start // self.unit, (end - 1) // self.unit + 1)))
         if hasattr(stepper, "marked"):
             stepper.marked(*names, write=write)
         else:
@@ -52,18 +57,85 @@ class MarkedMap(SpanMap[V]):
 
     __slots__ = ("parts",)
 
-    def __init__(self) -> None:
+    def __init__(self, called: Callable[[int], str], unit: int = 1) -> None:
         super().__init__()
-        self.parts = Parts()
+        self.parts = Parts(called, unit)
+
+    def belong(self, machine: Stepped, _: str) -> None:
+        """From now on accesses are steps of `machine`."""
+        self.parts.belong(machine)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether accesses are steps of a machine."""
+        return self.parts.are_heard
+
+    @property
+    def end(self) -> int:
+        """As :attr:`SpanMap.end`: all is looked at."""
+        self._all()
+        return super().end
+
+    def _all(self) -> None:
+        self.parts.reads(0, super().end or 1)
+
+    def note(self, at: int, value: V) -> None:
+        """Write down what was there all along, which is no access: the kernel does nothing then."""
+        super().set(at, at + 1, value)
+
+    def __len__(self) -> int:
+        self._all()
+        return super().__len__()
+
+    def __bool__(self) -> bool:
+        self._all()
+        return super().__bool__()
 
     def __iter__(self) -> Iterator[tuple[int, int, V]]:
-        self.parts.reads(0, self.end)
+        self._all()
         return super().__iter__()
+
+    def __eq__(self, other: object) -> bool:
+        self._all()
+        return super().__eq__(other)
+
+    __hash__ = None
+
+    def copy(self) -> SpanMap[V]:
+        """As :meth:`SpanMap.copy`: nobody shares the copy."""
+        self._all()
+        return super().copy()
+
+    def differences(self, other: SpanMap[V]) -> list[Span]:
+        """As :meth:`SpanMap.differences`: all is looked at."""
+        self._all()
+        return super().differences(other)
 
     def get(self, at: int) -> V | None:
         """As :meth:`SpanMap.get`."""
         self.parts.reads(at, at + 1)
         return super().get(at)
+
+    def run_at(self, at: int) -> tuple[int, int, V] | None:
+        """As :meth:`SpanMap.run_at`, as it is now; the run's neighbours are not looked at."""
+        found = super().run_at(at)
+        self.parts.reads(*(found[:2] if found is not None else (at, at + 1)))
+        return super().run_at(at)
+
+    def next_run(self, at: int) -> tuple[int, int, V] | None:
+        """As :meth:`SpanMap.next_run`, as it is now: all behind may be looked at."""
+        self.parts.reads(at, super().end)
+        return super().next_run(at)
+
+    def first_fit(self, size: int, start: int, end: int) -> Span | None:
+        """As :meth:`SpanMap.first_fit`, as it is now."""
+        self.parts.reads(start, min(end, super().end))
+        return super().first_fit(size, start, end)
+
+    def fits(self, size: int, start: int, end: int, most: int) -> list[Span]:
+        """As :meth:`SpanMap.fits`, as it is now."""
+        self.parts.reads(start, min(end, super().end))
+        return super().fits(size, start, end, most)
 
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int, V]]:
         """As :meth:`SpanMap.runs`, as it is now."""
@@ -98,18 +170,93 @@ class MarkedSet(SpanSet):
 
     __slots__ = ("parts",)
 
-    def __init__(self) -> None:
+    def __init__(self, called: Callable[[int], str], unit: int = 1) -> None:
         super().__init__()
-        self.parts = Parts()
+        self.parts = Parts(called, unit)
+
+    def belong(self, machine: Stepped, _: str) -> None:
+        """From now on accesses are steps of `machine`."""
+        self.parts.belong(machine)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether accesses are steps of a machine."""
+        return self.parts.are_heard
 
     @property
     def untold(self) -> SpanMap[bool]:
         """What is behind the steps, for code that has taken the one that this is about."""
         return self._map
 
+    def _all(self) -> None:
+        self.parts.reads(0, self._map.end or 1)
+
+    def __len__(self) -> int:
+        self._all()
+        return super().__len__()
+
+    def __bool__(self) -> bool:
+        self._all()
+        return super().__bool__()
+
     def __iter__(self) -> Iterator[Span]:
-        self.parts.reads(0, self._map.end)
+        self._all()
         return super().__iter__()
+
+    def copy(self) -> SpanSet:
+        """As :meth:`SpanSet.copy`: nobody shares the copy."""
+        self._all()
+        return super().copy()
+
+    @property
+    def size(self) -> int:
+        """How many integers the set holds: all of it is looked at."""
+        self._all()
+        return self._size
+
+    def run_at(self, at: int) -> Span | None:
+        """As :meth:`SpanSet.run_at`, as it is now; the run's neighbours are not looked at."""
+        found = super().run_at(at)
+        self.parts.reads(*(found if found is not None else (at, at + 1)))
+        return super().run_at(at)
+
+    def first_fit(self, size: int, start: int, end: int) -> Span | None:
+        """As :meth:`SpanSet.first_fit`, as it is now."""
+        self.parts.reads(start, min(end, self._map.end))
+        return super().first_fit(size, start, end)
+
+    def fits(self, size: int, start: int, end: int, most: int) -> list[Span]:
+        """As :meth:`SpanSet.fits`, as it is now."""
+        self.parts.reads(start, min(end, self._map.end))
+        return super().fits(size, start, end, most)
+
+    def add_each(self, spans: Sequence[Span]) -> None:
+        """As :meth:`SpanSet.add_each`."""
+        for span in spans:
+            self.parts.writes(*span)
+        super().add_each(spans)
+
+    def remove_each(self, spans: Sequence[Span]) -> None:
+        """As :meth:`SpanSet.remove_each`."""
+        for span in spans:
+            self.parts.writes(*span)
+        super().remove_each(spans)
+
+    def __eq__(self, other: object) -> bool:
+        self._all()
+        return super().__eq__(other)
+
+    __hash__ = None
+
+    def differences(self, other: SpanSet) -> list[Span]:
+        """As :meth:`SpanSet.differences`: all is looked at."""
+        self._all()
+        return super().differences(other)
+
+    def minus(self, other: SpanSet) -> list[Span]:
+        """As :meth:`SpanSet.minus`, as it is now."""
+        self._all()
+        return super().minus(other)
 
     def __contains__(self, value: object) -> bool:
         if isinstance(value, int):

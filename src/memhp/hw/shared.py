@@ -22,19 +22,16 @@ F = TypeVar("F", bound=IntFlag)
 
 EVERYTHING = 1 << 64
 """Above every byte address and PFN: the end of a range that goes on for ever."""
-MARKED: Mapping[str, bool] = MappingProxyType({"marked": True})
-"""``field(metadata=MARKED)``: a field of a record that is read and changed right after a step that says so
-(:meth:`memhp.hw.machine.Machine.reads`, ``writes``, ``atomic``, ``wait``), as atomics, completions, and what is found
-under RCU are. It does not announce itself."""
 
 
 def marked(name: str | Callable[[Any], str]) -> Mapping[str, object]:
     """``field(metadata=marked(...))``: a field of a record each access to which is a step, under a name or the one that
     is made of the record.
 
-    Code that has more to say (an atomic change; several fields in one go) takes the step first, at
-    :meth:`memhp.hw.machine.Machine.reads` and its like; other accesses take it by themselves. Getting a container is
-    reading it: code that changes what is in it says so first.
+    So are atomics, completions, and what is found under RCU. Code that has more to say (an atomic change; several
+    fields in one go) takes the step first, at :meth:`memhp.hw.machine.Machine.reads`, ``writes``, ``atomic``, ``adds``
+    or ``wait``; other accesses take it by themselves. Getting a container is reading it: code that changes what is in
+    it says so first.
     """
     return MappingProxyType({"marked": (lambda _: name) if isinstance(name, str) else name})
 
@@ -87,6 +84,28 @@ class SharedMap(SpanMap[V]):
     def __iter__(self) -> Iterator[tuple[int, int, V]]:
         self._announce("read", 0, EVERYTHING)
         return super().__iter__()
+
+    def __eq__(self, other: object) -> bool:
+        self._announce("read", 0, EVERYTHING)
+        return super().__eq__(other)
+
+    __hash__ = None
+
+    @property
+    def end(self) -> int:
+        """As :attr:`SpanMap.end`: all is looked at."""
+        self._announce("read", 0, EVERYTHING)
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether a machine's stepper is told of accesses."""
+        return self._machine is not QUIET
+
+    def differences(self, other: SpanMap[V]) -> list[Span]:
+        """As :meth:`SpanMap.differences`: all is looked at."""
+        self._announce("read", 0, EVERYTHING)
+        return super().differences(other)
 
     def copy(self) -> SpanMap[V]:
         """As :meth:`SpanMap.copy`: nobody shares the copy."""
@@ -145,10 +164,6 @@ class SharedMap(SpanMap[V]):
         """As :meth:`SpanMap.clear`."""
         if self._machine.stepper is not None and start < end:
             self._announce("write", start, end)
-        SpanMap.clear(self, start, end)
-
-    def forget(self, start: int, end: int) -> None:
-        """Take out what means nothing any more; a kernel writes nothing then, so nothing is announced."""
         SpanMap.clear(self, start, end)
 
     def set_each(self, spans: Sequence[Span], value: V) -> None:
@@ -270,6 +285,11 @@ class SharedSet(SpanSet):
         """From now on accesses are announced to the stepper of `machine`, under `name`."""
         self._map.belong(machine, name)
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether a machine's stepper is told of accesses."""
+        return self._map.is_heard
+
     def _write_head(self) -> None:
         stepper = self._map._machine.stepper
         if stepper is not None and stepper.listens and self.head:
@@ -284,11 +304,6 @@ class SharedSet(SpanSet):
         """Take ``[start, end)`` out."""
         self._write_head()
         super().remove(start, end)
-
-    def forget(self, start: int, end: int) -> None:
-        """Take out what means nothing any more; a kernel writes nothing then, so nothing is announced."""
-        self._size -= sum(hi - lo for lo, hi, _ in SpanMap.runs(self._map, start, end))
-        self._map.forget(start, end)
 
     def add_each(self, spans: Sequence[Span]) -> None:
         """As :meth:`SpanSet.add_each`; one after the other where somebody watches."""
@@ -382,6 +397,11 @@ class SharedDict(MutableMapping[K, V]):
     def belong(self, machine: Stepped, name: str) -> None:
         """From now on accesses are announced to the stepper of `machine`, under `name`."""
         self._machine, self.name = machine, name
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether a machine's stepper is told of accesses."""
+        return self._machine is not QUIET
 
     def _announce(self, kind: str, key: object = None, *, whole: bool = False) -> None:
         stepper = self._machine.stepper

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag, StrEnum
 from typing import Literal, NamedTuple
 
-from memhp.hw.shared import MARKED, CountedSet, SharedMap, SharedSet, Stepped, marked
+from memhp.hw.shared import CountedSet, SharedMap, SharedSet, Stepped, marked
 from memhp.linux.config import OnlineType
 
 
@@ -100,8 +100,8 @@ class Arrival:
     top: int = 0
     """Where the last that came ends: what comes behind it belongs here too."""
     search_from: dict[tuple[MigrateType | None, int], int] = field(default_factory=dict)
-    """(migrate type, order) → PFN below which there is no free block of them: saves the allocator a search. Only
-    mm/rmqueue.py puts pages into :attr:`Zone.free`, and keeps this true."""
+    """(migrate type, order) → PFN below which there is no free block of them: saves the allocator a search. No kernel
+    has it, and it changes nothing but time. Only mm/rmqueue.py puts pages into :attr:`Zone.free`, and keeps it true."""
 
 
 WATERMARK = marked(lambda zone: zone.field("_watermark"))
@@ -140,8 +140,12 @@ class Zone:
     """PFN span → migrate type of its pageblocks."""
     isolated: SharedSet = field(default_factory=SharedSet)
     """PFNs of isolated pageblocks."""
-    arrivals: list[Arrival] = field(default_factory=lambda: [Arrival()], repr=False, compare=False, metadata=MARKED)
+    arrivals: list[Arrival] = field(default_factory=lambda: [Arrival()], repr=False, compare=False)
     """All page frames there can be, in the order in which the free lists have them."""
+    span_seqlock: int = field(
+        default=0, repr=False, compare=False, metadata=marked(lambda zone: zone.field("span_seqlock"))
+    )
+    """How often the span began or ended to be written: odd while it is."""
 
     def belong(self, machine: Stepped) -> None:
         """The zone is one of a machine's, whose explorer gets to see who touches its lists."""
@@ -187,6 +191,14 @@ class Node:
     start_pfn: int = 0
     spanned: int = 0
     present: int = 0
+    zeroed: bool = field(default=False, repr=False, compare=False, metadata=marked(lambda node: node.zone_pgdat))
+    """Whether all of it is zeroed, so that ``zone->zone_pgdat`` of its zones is NULL: kernels before 4.0, which do that
+    as soon as the node is offline."""
+
+    @property
+    def zone_pgdat(self) -> str:
+        """What the pointers back from its zones go by at the doors."""
+        return f"node{self.nid}.node_zones[].zone_pgdat"
 
     @property
     def end_pfn(self) -> int:
@@ -196,8 +208,9 @@ class Node:
     def zone(self, kind: ZoneType) -> Zone:
         """``&pgdat->node_zones[kind]``."""
         if kind not in self.zones:
-            self.zones[kind] = Zone(self.nid, kind)
-            self.zones[kind].belong(self.machine)
+            zone = Zone(self.nid, kind)
+            zone.belong(self.machine)
+            self.zones[kind] = zone
         return self.zones[kind]
 
 

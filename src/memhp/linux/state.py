@@ -44,6 +44,10 @@ R = TypeVar("R")
 class Shared(Protocol):
     """State that announces accesses to it (:mod:`memhp.hw.shared`)."""
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether it announces them to the stepper of a machine."""
+
     def belong(self, machine: Machine, name: str) -> None:
         """From now on to the stepper of `machine`, under `name`."""
 
@@ -64,9 +68,9 @@ class Kernel:
     port: Port = field(init=False)
     """What the architecture does on its own: that of `config`."""
     nodes: dict[int, Node] = field(default_factory=dict)
-    mem_section: MarkedMap[Section] = field(default_factory=MarkedMap)
+    mem_section: MarkedMap[Section] = field(default_factory=lambda: MarkedMap(section_field))
     """Section number → section, for present sections."""
-    subsection_map: MarkedSet = field(default_factory=MarkedSet)
+    subsection_map: MarkedSet = field(default_factory=lambda: MarkedSet(subsection_map_field))
     """PFNs whose sub-section is valid (``mem_section_usage``)."""
     page_zone: SharedMap[ZoneRef] = field(default_factory=SharedMap)
     """PFN → zone of an initialised struct page."""
@@ -98,8 +102,7 @@ class Kernel:
     def __post_init__(self) -> None:
         self.port = self.config.port
         self._announce(self)
-        self.mem_section.parts.belong(self.hw, section_field)
-        self.subsection_map.parts.belong(self.hw, subsection_map_field, self.config.pages_per_section)
+        self.subsection_map.parts.unit = self.config.pages_per_section
 
     def _announce(self, record: object) -> None:
         """Have the state in a record that announces accesses do so to this machine's stepper, by the fields' names."""

@@ -33,7 +33,7 @@ def machine(
 
 def states(vm: VirtioMem) -> list[str]:
     """The states of the big blocks that the driver tracks."""
-    return [BbState(state).name for state in vm.bbm.blocks.states]
+    return [BbState(state).name for state in map(vm.bbm.blocks.get, vm.bbm.blocks.ids)]
 
 
 @pytest.mark.parametrize("auto_online", ONLINE)

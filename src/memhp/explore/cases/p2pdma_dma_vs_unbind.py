@@ -42,7 +42,7 @@ def end_dma(pfn: int) -> Actor:
 
     def actor(k: Kernel) -> None:
         snapshot_page(k, pfn, "mm/gup.c:unpin_user_page")
-        put_page(k, DEVICE, pfn)
+        put_page(k, pfn)
 
     return actor
 
@@ -66,7 +66,7 @@ def build(variant: Variant, configuration: Configuration) -> KernelProgram:
     if variant.name.startswith(TAKEN):
         return KernelProgram(k, (unbind, take), ("unbind", "other driver"), check=laws_hold)
     (pfn,) = range(*p2pmem_alloc_mmap(k, DEVICE))
-    pin_user_page(k, DEVICE, pfn)
+    pin_user_page(k, pfn)
     if variant.name == UNCOUNTED:
         assert pgmap.ref is not None
         percpu_ref_put_many(k.hw, pgmap.ref, 1)

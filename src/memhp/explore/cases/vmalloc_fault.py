@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from memhp.explore.case import Case, Configuration, Variant, configurations, mainline
 from memhp.explore.cases.actors import laws_hold
 from memhp.explore.doors.run import KernelProgram
-from memhp.hw.shared import MARKED
+from memhp.hw.shared import marked
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.vmalloc import vmalloc
 from memhp.linux.state import Kernel
@@ -25,7 +25,7 @@ TWO_CALLERS = "sync-two-callers"
 class Pointer:
     """A variable of the kernel, through which one CPU hands an area to others."""
 
-    area: Span | None = field(default=None, metadata=MARKED)
+    area: Span | None = field(default=None, metadata=marked(POINTER))
 
 
 def grow(k: Kernel) -> None:

@@ -29,19 +29,25 @@ from memhp.explore.doors.containers import (
     WatchedSet,
     empty,
 )
-from memhp.explore.doors.marked_field import MarkedField
+from memhp.explore.doors.marked_field import STEPPED, MarkedField, SteppedMap
 from memhp.explore.doors.names import IMMUTABLE, names_in, parts_named
 from memhp.hw.machine import Machine
-from memhp.hw.shared import SharedDict, SharedMap, SharedSet
+from memhp.hw.marked_map import MarkedSet
+from memhp.hw.shared import EVERYTHING, SharedDict, SharedMap, SharedSet
 from memhp.hw.unchanging import Unchanging
 from memhp.linux.state import Kernel, Shared
 from memhp.spans import SpanMap, SpanSet
 
-SETTLED = frozenset({
+ASIDE = frozenset({
+    ("Arrival", "search_from"),  # saves searches, and changes nothing but time
+    ("Resource", "written"),  # what checks of whole runs have logged; no kernel function reads it
+})  # fmt: skip
+"""(class, field) that no kernel has: not announced."""
+SETTLED = ASIDE | {
     ("Kernel", "hw"), ("Kernel", "config"), ("Kernel", "layout"), ("Kernel", "port"), ("Kernel", "_statics"),
     ("Kernel", "memory_block_size"), ("Node", "machine"),
-})  # fmt: skip
-"""(class, field) that boot has set for good, or that is none of the kernel's: not announced."""
+}  # fmt: skip
+"""(class, field) that boot has set for good, and those: not announced."""
 Watched = frozenset[str] | None
 """Sorts of state whose reads are announced; None: all."""
 HARDWARE = "memhp.hw."
@@ -85,6 +91,7 @@ def _field_name(prefix: str, field: str, value: Any) -> str:
 def announcing(kind: type, watched: frozenset[str]) -> type:
     """A class like `kind`, a dataclass, that announces writes of its fields, and reads of those in `watched`."""
     named = _fields(kind)
+    marked = {one.name: one.metadata["marked"] for one in fields(kind) if "marked" in one.metadata}
     known = {*dir(kind), *(one.name for one in fields(kind))}
     put: Any = kind.__setattr__
     drop: Any = kind.__delattr__
@@ -96,6 +103,8 @@ def announcing(kind: type, watched: frozenset[str]) -> type:
                 raise TypeError(f"{to[1]}{name}: a {kind.__name__} has no such field, so nobody would be told of it")
             if to is not None and to[0].stepper is not None and (kind.__name__, name) in SETTLED:
                 raise TypeError(f"{to[1]}{name} is set at boot for good, and nobody is told when it changes")
+            if to is not None and name in marked:
+                value = _stepped_in(value, to[0], to[1] + name, f"{kind.__name__}.{name}", marked[name](self))
             put(self, name, value)
             return
         machine, prefix = to
@@ -121,9 +130,7 @@ def announcing(kind: type, watched: frozenset[str]) -> type:
             raise AttributeError(name)
 
     members: dict[str, object] = {name: Field(name) for name in watched}
-    for one in fields(kind):
-        if callable(one.metadata.get("marked")):
-            members[one.name] = MarkedField(one.name, one.metadata["marked"])
+    members |= {name: MarkedField(name, called) for name, called in marked.items()}
     members |= _copied_and_compared(kind)
     members |= {"__setattr__": set_field, "__delattr__": delete_field}
     members |= {"__module__": kind.__module__, "_announced_for": kind}
@@ -177,11 +184,11 @@ def announced_for(kind: type) -> type:
 
 @cache
 def _fields(kind: type) -> frozenset[str]:
-    """The fields of a class that are announced: those that are not behind doors (:data:`memhp.hw.shared.MARKED`)."""
+    """The fields of a class that are announced as plain: not those that are marked (:func:`memhp.hw.shared.marked`)."""
     return frozenset(
         one.name
         for one in fields(kind)
-        if not one.metadata.get("marked") and (kind.__name__, one.name) not in SETTLED
+        if "marked" not in one.metadata and (kind.__name__, one.name) not in SETTLED
     )
 
 
@@ -214,13 +221,11 @@ ANNOUNCES_ITSELF = (Container, SharedMap, SharedSet, SharedDict)
 """What announces accesses to what is in it."""
 
 
-def _container(value: Any, machine: Machine, watched: Watched, name: str, key: str) -> Any:
-    """A dictionary, list or set in the form that announces accesses to it."""
-    told = watched is None or key in watched
+def _container(value: Any, kind: Any, machine: Machine, watched: Watched, name: str, key: str) -> Any:
+    """A dictionary, list or set as a container of this kind, which announces accesses to it."""
     made: Any
     part = f"{key}[]"
     if isinstance(value, dict):
-        kind: Any = WatchedDict if told else AnnouncedDict
         made = empty(kind)
         made._numbers = {}
         for named, (at, one) in zip(names_in(name, value), value.items(), strict=True):
@@ -228,12 +233,10 @@ def _container(value: Any, machine: Machine, watched: Watched, name: str, key: s
                 announced(at, machine, watched, f"{named} as a key", part)
             dict.__setitem__(made, at, announced(one, machine, watched, named, part))
     elif isinstance(value, list):
-        kind = WatchedList if told else AnnouncedList
         made = empty(kind)
         for named, one in zip(names_in(name, value), value, strict=True):
             list.append(made, announced(one, machine, watched, named, part))
     else:
-        kind = WatchedSet if told else AnnouncedSet
         made = empty(kind)
         named_parts = zip(names_in(name, value), value, strict=True)
         made.items = {announced(one, machine, watched, named, part) for named, one in named_parts}
@@ -262,9 +265,16 @@ def announced(value: Any, machine: Machine, watched: Watched, name: str, key: st
     if is_plain(value):
         return value
     if isinstance(value, dict | list | set | MutableSet):
-        return value if isinstance(value, ANNOUNCES_ITSELF) else _container(value, machine, watched, name, key)
+        if isinstance(value, Container):
+            return value
+        if isinstance(value, SharedDict):
+            return _heard(value, name)
+        told = watched is None or key in watched
+        kinds = (WatchedDict, WatchedList, WatchedSet) if told else (AnnouncedDict, AnnouncedList, AnnouncedSet)
+        kind = kinds[0 if isinstance(value, dict) else 1 if isinstance(value, list) else 2]
+        return _container(value, kind, machine, watched, name, key)
     if isinstance(value, Shared) and not is_dataclass(value):
-        return value
+        return _heard(value, name)
     if type(value) is SpanMap:
         return _shared_map(value, machine, watched, name, key)
     if type(value) is SpanSet:
@@ -283,6 +293,54 @@ def announced(value: Any, machine: Machine, watched: Watched, name: str, key: st
     if _is_record(value) and value.__dataclass_params__.frozen:
         return _frozen(value, machine, watched, name)
     return _object(value, machine, watched, f"{name}.")
+
+
+def _heard(value: Shared, name: str) -> Any:
+    """What announces accesses by itself. TypeError: nobody has said to whom."""
+    if not value.is_heard:
+        raise TypeError(f"{name} is a {type(value).__name__} that belongs to no machine, so nobody would be told")
+    return value
+
+
+def stepped(value: Any, machine: Machine, watched: Watched, name: str, key: str, step: str) -> Any:
+    """As :func:`announced`, of the value of a marked field each access to which is this step, to containers as well."""
+    kind = STEPPED.get(type(value))
+    if kind is not None:
+        made = _container(value, kind, machine, watched, name, key)
+        made._to = (*made._to, step)
+        return made
+    called = partial(_one_name, step)
+    if type(value) is SpanMap:
+        spans = SteppedMap(called, EVERYTHING)
+        spans._starts, spans._ends = value._starts, value._ends
+        spans._values = [announced(one, machine, watched, f"{name}[{at:#x}]", f"{key}[]")
+                         for at, one in zip(value._starts, value._values, strict=True)]  # fmt: skip
+        spans.taken_in = partial(_taken_in_map, machine, name, f"{key}[]")
+        spans.belong(machine, name)
+        return spans
+    if type(value) is SpanSet:
+        members = MarkedSet(called, EVERYTHING)
+        members._map, members._size = value._map, value._size
+        members.belong(machine, name)
+        return members
+    return announced(value, machine, watched, name, key)
+
+
+def _one_name(name: str, _: int) -> str:
+    return name
+
+
+def _taken_in_map(machine: Machine, name: str, key: str, value: Any) -> Any:
+    return taken_in(value, machine, name, key)
+
+
+def _stepped_in(value: Any, machine: Machine, name: str, key: str, step: str) -> Any:
+    """As :func:`taken_in`, of the value of a marked field."""
+    if type(value) not in STEPPED and type(value) not in (SpanMap, SpanSet):
+        return taken_in(value, machine, name, key)
+    stepper: Any = machine.stepper
+    named = name if stepper is None else stepper.takes_in(name)
+    return stepped(value, machine, None if stepper is None else stepper.watched, named, key, step)
 
 
 def _held(value: Any, machine: Machine, watched: Watched, name: str, key: str) -> Any:
@@ -358,6 +416,9 @@ def _object(value: Any, machine: Machine, watched: Watched, name: str) -> Any:
         if field in named and field in state:
             key = f"{kind.__name__}.{field}"
             state[field] = announced(state[field], machine, watched, f"{name}{field}", key)
+        elif "marked" in one.metadata and field in state:
+            step = one.metadata["marked"](value)
+            state[field] = stepped(state[field], machine, watched, f"{name}{field}", f"{kind.__name__}.{field}", step)
     told = named if watched is None else frozenset(one for one in named if f"{kind.__name__}.{one}" in watched)
     value.__class__ = announcing(kind, told)
     return value

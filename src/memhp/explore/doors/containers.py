@@ -33,7 +33,7 @@ class Container:
 
     def put(self, value: Any, at: object) -> Any:
         """A value that is put in, as it is to stand there."""
-        machine, name, key = self._to
+        machine, name, key = self._to[:3]
         return self.taken_in(value, machine, f"{name}[{name_of(at)}]", f"{key}[]")
 
     def copy(self) -> Any:

@@ -1,9 +1,17 @@
-"""Fields of the kernel's records each access to which is a step (:func:`memhp.hw.shared.marked`)."""
+"""Fields of the kernel's records each access to which is a step (:func:`memhp.hw.shared.marked`).
+
+What is in a container of such a field is read, and changed, in these steps: code that holds on to a container takes
+them as well. What is put into it is shared from then on, and announces its own accesses.
+"""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any
+
+from memhp.explore.doors.containers import BASES, WatchedDict, WatchedList, WatchedSet
+from memhp.hw.marked_map import MarkedMap
+from memhp.spans import Span
 
 
 class MarkedField:
@@ -12,7 +20,8 @@ class MarkedField:
     __slots__ = ("_called", "_name")
 
     def __init__(self, name: str, called: Callable[[Any], str]) -> None:
-        self._name, self._called = name, called
+        self._name = name
+        self._called = called
 
     def __get__(self, holder: Any, owner: type) -> Any:
         """Read the field. What is in a container can be changed only if the step before said so."""
@@ -39,5 +48,60 @@ class MarkedField:
         return marked is None or marked(self._called(holder), write=write)
 
 
-READ_ONLY: dict[type, Callable[[Any], Any]] = {dict: MappingProxyType, list: tuple, set: frozenset}
+class _Stepped:
+    """A container of such a field: each access is a step of the field's, if that was not the last one."""
+
+    __slots__ = ()
+
+    _to: tuple[Any, ...]
+    """Behind what every container has: the name of the step."""
+
+    def say(self, kind: str, start: int = 0, end: int = 0) -> None:
+        """Take the step."""
+        marked = getattr(self._to[0].stepper, "marked", None)
+        if marked is not None:
+            marked(self._to[-1], write=kind == "write")
+
+
+class SteppedDict(_Stepped, WatchedDict):
+    """A dictionary."""
+
+    __slots__ = ()
+
+
+class SteppedList(_Stepped, WatchedList):
+    """A list."""
+
+    __slots__ = ()
+
+
+class SteppedSet(_Stepped, WatchedSet):
+    """A set."""
+
+    __slots__ = ()
+
+
+class SteppedMap(MarkedMap[Any]):
+    """A map of spans."""
+
+    __slots__ = ("taken_in",)
+
+    taken_in: Callable[[object], Any]
+    """How what is put in comes to stand there."""
+
+    def set(self, start: int, end: int, value: object) -> None:
+        """As :meth:`MarkedMap.set`."""
+        super().set(start, end, self.taken_in(value))
+
+    def set_each(self, spans: Sequence[Span], value: object) -> None:
+        """As :meth:`MarkedMap.set_each`."""
+        super().set_each(spans, self.taken_in(value))
+
+
+STEPPED: dict[type, type] = {dict: SteppedDict, list: SteppedList, set: SteppedSet}
+"""By sort of container: the one that takes its place in such a field."""
+BASES |= {SteppedDict: dict, SteppedList: list, SteppedSet: object}
+READ_ONLY: dict[type, Callable[[Any], Any]] = {
+    SteppedDict: MappingProxyType, SteppedList: tuple, SteppedSet: lambda value: frozenset(value.items),
+}  # fmt: skip
 """By sort of container: what is given to those who only read it."""

@@ -325,6 +325,7 @@ class Doors:
         if self.given_up:
             raise GreenletExit
         self.ready[self.thread] = ready
+        self._last[self.thread] = Access("read", on)
         if self._turn(None) is None:
             op = DoorOp(f"wait for {why}", ((("field", on), SHARED),), place())
             op.blocking = op.waits = True

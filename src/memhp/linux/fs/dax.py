@@ -8,11 +8,11 @@ of all page tables and waits until it is idle, which means that nobody has a ref
 
 from dataclasses import dataclass, field
 
-from memhp.hw.shared import MARKED
+from memhp.hw.shared import marked
 from memhp.linux.kernel.panic import warn
 from memhp.linux.kernel.sched.wait_bit import wait_var_event
-from memhp.linux.mm.dev_pagemap import DevPagemap
-from memhp.linux.mm.memremap import PAGE_REFCOUNT, free_zone_device_folio
+from memhp.linux.mm.dev_pagemap import PAGE_REFCOUNT, DevPagemap
+from memhp.linux.mm.memremap import free_zone_device_folio
 from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 
@@ -28,11 +28,11 @@ class DaxMapping:
     """``struct address_space`` of one file: its blocks, and who has them."""
 
     pgmap: DevPagemap
-    i_pages: set[int] = field(default_factory=set, metadata=MARKED)
+    i_pages: set[int] = field(default_factory=set, metadata=marked(I_PAGES))
     """The file's pages, of the device's."""
-    mapped: set[int] = field(default_factory=set, metadata=MARKED)
+    mapped: set[int] = field(default_factory=set, metadata=marked(PTE))
     """Pages that are in a process's page tables."""
-    references: dict[int, int] = field(default_factory=dict, metadata=MARKED)
+    references: dict[int, int] = field(default_factory=dict, metadata=marked(PAGE_REFCOUNT))
     """Page → references to it beside those of page tables (kernels before 6.15 count one more, idle or not)."""
 
 

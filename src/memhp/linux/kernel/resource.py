@@ -14,7 +14,6 @@ from itertools import chain, pairwise
 from typing import NamedTuple
 
 from memhp.errors import KernelError
-from memhp.hw.shared import MARKED
 from memhp.linux.choices import ResourceSplit
 from memhp.units import align_up
 
@@ -80,7 +79,7 @@ class Resource:
     desc: int = IORES_DESC_NONE
     parent: "Resource | None" = field(default=None, repr=False)
     children: "list[Resource]" = field(default_factory=list, repr=False)
-    written: "dict[Resource, Extent] | None" = field(default=None, init=False, repr=False, metadata=MARKED)
+    written: "dict[Resource, Extent] | None" = field(default=None, init=False, repr=False)
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in Extent._fields:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from memhp.errors import KernelBug
 from memhp.hw.lifetime import RCU, SlabObject, look_at_object
 from memhp.hw.machine import Machine
-from memhp.hw.shared import MARKED
+from memhp.hw.shared import marked
 from memhp.linux.kernel.rcu import rcu_read_lock
 from memhp.linux.place import here, kernel_function
 
@@ -33,19 +33,22 @@ class PercpuRef:
     """Called once, when the last reference is dropped."""
     within: SlabObject | None = None
     """What it is part of, and goes with."""
-    shared: int = field(default=1, metadata=MARKED)
-    """References that are counted together, as all are from the switch on; the kernel adds a bias until then."""
-    by_cpu: dict[int, int] = field(default_factory=dict, metadata=MARKED)
-    """CPU → those that it has taken, less those that it has dropped, up to the switch."""
-    dying: bool = field(default=False, metadata=MARKED)
-    switched: bool = field(default=False, metadata=MARKED)
-    waited_for: frozenset[int] = field(default=frozenset(), metadata=MARKED)
-    """The read-side sections that end before the switch."""
+    shared: int = field(default=1, metadata=marked(lambda ref: ref.together))
+    """References that are counted together, as all are from the switch on."""
+    switched: bool = field(default=False, metadata=marked(lambda ref: ref.together))
+    """Whether those of all CPUs are in it; the kernel adds a bias until then."""
+    by_cpu: dict[int, int] = field(default_factory=dict, metadata=marked(lambda ref: ref.own))
+    """CPU → those that it has taken, less those that it has dropped; from the switch on nobody looks at them."""
+    dying: bool = field(default=False, metadata=marked(lambda ref: ref.mode))
+    waited_for: frozenset[int] | None = None
+    """The read-side sections that end before the switch; None where none is to come. What ``call_rcu()`` was given is
+    in the count itself, and changes under ``percpu_ref_switch_lock``."""
 
     @property
     def count(self) -> int:
-        """How many references there are, wherever they are counted."""
-        return self.shared + sum(self.by_cpu.values())
+        """How many references there are, wherever they are counted: for messages, as no kernel can tell."""
+        now = vars(self)
+        return int(now["shared"]) + (0 if now["switched"] else sum(dict.values(now["by_cpu"])))
 
     @property
     def mode(self) -> str:
@@ -74,8 +77,8 @@ def _is_percpu(hw: Machine, ref: PercpuRef) -> bool:
 def _count_own(hw: Machine, ref: PercpuRef, nr: int) -> None:
     """``this_cpu_add()``: counters of CPUs that were added up already are never looked at again."""
     hw.adds(ref.own)
-    if not ref.switched:
-        ref.by_cpu[hw.cpu] = ref.by_cpu.get(hw.cpu, 0) + nr
+    counts = ref.by_cpu
+    counts[hw.cpu] = counts.get(hw.cpu, 0) + nr
 
 
 def percpu_ref_get_many(hw: Machine, ref: PercpuRef, nr: int) -> None:
@@ -148,6 +151,7 @@ def percpu_ref_kill(hw: Machine, ref: PercpuRef, *, at_once: bool = False) -> No
             f"{ref.name} is killed a second time", place="lib/percpu-refcount.c:percpu_ref_kill_and_confirm"
         )
     ref.dying = True
+    ref.waited_for = frozenset()
     if not at_once:
         ref.waited_for = hw.grace_period(RCU)
     if at_once or (not hw.is_watched and not ref.waited_for):
@@ -161,14 +165,13 @@ def percpu_ref_switch_to_atomic(hw: Machine, ref: PercpuRef) -> None:
     A softirq does it in a kernel, at any time after the grace period; nobody can tell, as the count does not reach zero
     before.
     """
-    if ref.switched or not ref.dying:
+    before, ref.waited_for = ref.waited_for, None
+    if before is None:
         return
-    before = ref.waited_for
     if before:
         hw.wait(lambda: not before & hw.readers_of(RCU), "a grace period", RCU)
     hw.atomic(ref.own)
     counted = sum(ref.by_cpu.values())
-    ref.by_cpu.clear()
     hw.atomic(ref.together)
     ref.shared += counted
     ref.switched = True

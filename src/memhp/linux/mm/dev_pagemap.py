@@ -9,11 +9,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from memhp.hw.lifetime import SlabObject, use_object
-from memhp.hw.shared import MARKED
+from memhp.hw.shared import marked
 from memhp.linux.kernel.rcu import rcu_read_lock
 from memhp.linux.lib.percpu_refcount import PercpuRef, percpu_ref_put_many, percpu_ref_tryget_live_rcu
 from memhp.linux.mm.altmap import VmemAltmap
-from memhp.linux.place import here, of_file
+from memhp.linux.place import here, kernel_function, of_file
 from memhp.spans import Span, SpanMap
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 KERNEL_FILE = "mm/memremap.c"
 PGMAP_ARRAY = "pgmap_array"
 """The field by which lookups and updates meet."""
+PAGE_REFCOUNT = "page->_refcount"
+"""The references that others hold to a device's pages."""
+COUNT = "dev_pagemap.ref"
 
 
 class MemoryType(StrEnum):
@@ -80,19 +83,26 @@ class DevPagemap:
     """What pins the mapping; in 5.13 the caller may bring its own, else it is made when memory is mapped."""
     nr_range: int = 0
     """How many ranges are mapped now."""
-    pinned: int = field(default=0, metadata=MARKED)
+    pinned: int = field(default=0, metadata=marked(PAGE_REFCOUNT))
     """Pages that somebody holds, long-term DMA say, each once."""
-    pages_dead: bool = field(default=False, metadata=MARKED)
+    pages_dead: bool = field(default=False, metadata=marked(PAGE_REFCOUNT))
     """Whether pages have lost the reference that they came with, so that one which nobody holds has none."""
-    left_to_pins: int = field(default=0, metadata=MARKED)
+    left_to_pins: int = field(default=0, metadata=marked(PAGE_REFCOUNT))
     """References that pinned pages still have to drop on a mapping that is going away."""
-    done: bool = field(default=False, repr=False, metadata=MARKED)
-    """``struct completion``: the last reference is gone."""
+    done: bool = field(default=False, repr=False, metadata=marked(lambda pgmap: pgmap.count))
+    """``struct completion``: the last reference is gone; who drops that says so in one go with it."""
     slab: SlabObject = field(default_factory=lambda: SlabObject("dev_pagemap"), repr=False)
     """The structure itself, which is its driver's to free."""
 
+    @property
+    def count(self) -> str:
+        """What the number of references goes by at the doors."""
+        ref: PercpuRef | None = vars(self)["ref"]
+        return f"{COUNT}.count" if ref is None else ref.together
+
+    @kernel_function(f"{KERNEL_FILE}:dev_pagemap_percpu_release")
     def release(self) -> None:
-        """``dev_pagemap_percpu_release()``."""
+        """``complete(&pgmap->done)``."""
         self.done = True
 
 
@@ -106,7 +116,7 @@ def pgmap_vmemmap_nr(pgmap: DevPagemap) -> int:
 class Memremap:
     """Whose device memory is."""
 
-    pgmap_array: SpanMap[DevPagemap] = field(default_factory=SpanMap, metadata=MARKED)
+    pgmap_array: SpanMap[DevPagemap] = field(default_factory=SpanMap, metadata=marked(PGMAP_ARRAY))
     """PFN → the device mapping that it belongs to."""
     drvdata: dict[str, DevPagemap] = field(default_factory=dict)
     """Device → the mapping that its driver keeps, also when it is undone (``dev_get_drvdata()``)."""

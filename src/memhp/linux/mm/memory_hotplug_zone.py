@@ -171,7 +171,7 @@ def remove_pfn_range_from_zone(k: Kernel, zone: Zone, start_pfn: int, nr_pages: 
     Kernels that shrink zones on removal leave the pages in their zone until then.
     """
     if k.config.profile.zone_shrink == "on-remove":
-        zone.isolated.forget(start_pfn, start_pfn + nr_pages)
+        zone.isolated.remove(start_pfn, start_pfn + nr_pages)
         return
     page_init_poison(k, start_pfn, nr_pages, zone)
     if zone.type is ZoneType.DEVICE:

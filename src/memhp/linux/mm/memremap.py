@@ -22,6 +22,8 @@ from memhp.linux.lib.percpu_refcount import (
 )
 from memhp.linux.mm.altmap import vmem_altmap_offset
 from memhp.linux.mm.dev_pagemap import (
+    COUNT,
+    PAGE_REFCOUNT,
     PGMAP_ARRAY,
     DevPagemap,
     MemoryType,
@@ -43,8 +45,6 @@ from memhp.units import GiB
 KERNEL_FILE = "mm/memremap.c"
 RANGE = f"{KERNEL_FILE}:pagemap_range"
 NO_ZONE_DEVICE = "this kernel was built without CONFIG_ZONE_DEVICE: devices get no struct pages"
-PAGE_REFCOUNT = "page->_refcount"
-"""The references that others hold to a device's pages."""
 
 
 def memremap_compat_align(config: Config) -> int:
@@ -94,11 +94,11 @@ def memremap_pages(k: Kernel, pgmap: DevPagemap, nid: int = -1) -> int:
         raise KernelError(ENXIO, NO_ZONE_DEVICE, place=here())
     _check(k, pgmap)
     prot = _pgprot(k, pgmap)
-    pgmap.done = False
     if pgmap.ref is None or k.config.profile.pgmap_ref == "at-once":
         if k.hw.may_fail(here()):
             raise KernelError(ENOMEM, "no memory for a percpu reference count", place=here())
-        pgmap.ref = PercpuRef("dev_pagemap.ref", pgmap.release, pgmap.slab)
+        pgmap.ref = PercpuRef(COUNT, pgmap.release, pgmap.slab)
+    pgmap.done = False
     pgmap.nr_range = 0
     for range_id in range(len(pgmap.ranges)):
         try:
@@ -287,7 +287,7 @@ def wait_for_references(k: Kernel, pgmap: DevPagemap) -> None:
     percpu_ref_switch_to_atomic(k.hw, pgmap.ref)
     try:
         why = f"{pgmap.ref.count} references to the device's mapping"
-        k.hw.wait(lambda: pgmap.done, why, on=pgmap.ref.together)
+        k.hw.wait(lambda: pgmap.done, why, on=pgmap.count)
     except KernelBug as hung:
         text = f"{hung.reason}; {pgmap.ref.count} are held, and nobody is left to drop them: release the pins first"
         raise KernelBug(text, place=here()) from None

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mm.mirror import DeferredPages, other_zones_pages
-from memhp.linux.mm.mmzone import ObsoletePgdats
 from memhp.linux.mm.page_alloc import adjust_managed_page_count
 from memhp.linux.mm.rmqueue import put_free, set_pageblock_migratetype
 from memhp.linux.mm.sparse import online_runs
@@ -127,7 +126,7 @@ def _log_ranges(
 def free_area_init_core_hotplug(k: Kernel, nid: int) -> Node:
     """The node of that id with all its zones, empty where it is new: ``free_area_init_core_hotplug()``."""
     node = k.nodes.setdefault(nid, Node(nid, k.hw))
-    k.statics(ObsoletePgdats).nids.discard(nid)
+    node.zeroed = False
     for kind in zone_types(k.config):
         node.zone(kind)
     return node
@@ -248,10 +247,11 @@ def page_init_poison(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone) -> No
     """Struct pages are uninitialised again: no zone, no flags, no pageblock type: include/linux/page-flags.h.
 
     What kernels write over them (``PAGE_POISON_PATTERN``) makes a page that is looked at nevertheless stand out. The
-    bits of pageblocks are part of the section, and stay as they are: no access to them is announced.
+    bits of pageblocks are part of the section, and kernels leave them as they are; here they go, so that whoever looks
+    at them meanwhile finds what no kernel has: that is told as a data race.
     """
     end_pfn = start_pfn + nr_pages
     k.page_zone.clear(start_pfn, end_pfn)
     k.page_flags.clear(start_pfn, end_pfn)
-    zone.migratetypes.forget(start_pfn, end_pfn)
-    zone.isolated.forget(start_pfn, end_pfn)
+    zone.migratetypes.clear(start_pfn, end_pfn)
+    zone.isolated.remove(start_pfn, end_pfn)

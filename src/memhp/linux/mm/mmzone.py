@@ -6,10 +6,8 @@ stays where it is: it is never freed.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from memhp.errors import KernelBug
-from memhp.hw.shared import MARKED
 from memhp.linux.mmzone import Node, Zone
 from memhp.linux.nodemask import __next_node
 from memhp.linux.place import here, kernel_function, of_file
@@ -18,28 +16,15 @@ from memhp.linux.state import Kernel
 KERNEL_FILE = "mm/mmzone.c"
 
 
-@dataclass
-class ObsoletePgdats:
-    """``pg_data_t`` that kernels before 4.0 zero as soon as their node is offline."""
-
-    nids: set[int] = field(default_factory=set, metadata=MARKED)
-    """Nodes whose zones' ``zone_pgdat`` is NULL until they are online again."""
-
-
 def _node_zones(pgdat: Node) -> list[Zone]:
     """``pgdat->node_zones``, lowest first."""
     return [zone for _, zone in sorted(pgdat.zones.items())]
 
 
-def _zone_pgdat(nid: int) -> str:
-    return f"node{nid}.node_zones[].zone_pgdat"
-
-
 @kernel_function("mm/memory_hotplug.c:try_offline_node")
 def reset_pgdat(k: Kernel, nid: int) -> None:
     """``memset(pgdat, 0, sizeof(*pgdat))``."""
-    k.hw.writes(_zone_pgdat(nid))
-    k.statics(ObsoletePgdats).nids.add(nid)
+    k.nodes[nid].zeroed = True
 
 
 def first_online_pgdat(k: Kernel) -> Node:
@@ -59,8 +44,8 @@ def next_online_pgdat(k: Kernel, pgdat: Node | None) -> Node | None:
 
 def next_zone(k: Kernel, zone: Zone) -> Zone | None:
     """The zone behind this one, of its node or of the next that is online; None behind the last."""
-    k.hw.reads(_zone_pgdat(zone.nid))
-    pgdat = k.nodes[zone.nid] if zone.nid not in k.statics(ObsoletePgdats).nids else None
+    node = k.nodes[zone.nid]
+    pgdat = None if node.zeroed else node
     for each in _node_zones(pgdat) if pgdat is not None else ():
         if each.type > zone.type:
             return each

@@ -12,7 +12,7 @@ from errno import EEXIST, ENOMEM
 
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.lifetime import SlabObject, kfree, use_object
-from memhp.hw.shared import MARKED
+from memhp.hw.marked_map import MarkedMap
 from memhp.linux.kernel.panic import warn
 from memhp.linux.kernel.rcu import kfree_rcu, rcu_read_lock
 from memhp.linux.mm.altmap import VmemAltmap
@@ -89,10 +89,11 @@ def _sparse_init_nid(k: Kernel, nid: int, runs: list[Span]) -> None:
 class SectionUsages:
     """Usage maps that are more than part of ``Kernel.subsection_map``."""
 
-    by_section: dict[int, SlabObject] = field(default_factory=dict, metadata=MARKED)
+    by_section: MarkedMap[SlabObject] = field(default_factory=lambda: MarkedMap(usage_field))
     """Section number → the ``mem_section_usage`` of a section whose life is watched, until ``ms->usage`` is NULL."""
 
 
+@kernel_function(None)
 def usage_of(k: Kernel, section_nr: int) -> SlabObject | None:
     """What ``ms->usage`` leads to now; None: it is NULL. Boot's usage maps stay for good."""
     usages = k.statics(SectionUsages).by_section
@@ -100,7 +101,7 @@ def usage_of(k: Kernel, section_nr: int) -> SlabObject | None:
     if usage is None and not _needs_usage(k, section_nr * k.config.pages_per_section):
         usage = SlabObject(subsection_map_field(section_nr))
         if k.hw.is_watched:
-            usages[section_nr] = usage
+            usages.note(section_nr, usage)
     return usage
 
 
@@ -391,4 +392,4 @@ def _watched_usages(k: Kernel, first: int, last: int) -> list[tuple[int, SlabObj
 def _forget_usage(k: Kernel, section_nr: int) -> None:
     """``ms->usage = NULL``."""
     k.hw.writes(usage_field(section_nr))
-    del k.statics(SectionUsages).by_section[section_nr]
+    k.statics(SectionUsages).by_section.clear(section_nr, section_nr + 1)

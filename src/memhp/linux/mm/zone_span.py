@@ -8,22 +8,13 @@ here: one at a time resizes.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from memhp.errors import KernelBug
-from memhp.hw.shared import MARKED
 from memhp.linux.mmzone import Zone
 from memhp.linux.place import here, kernel_function, of_file
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "include/linux/memory_hotplug.h"
-
-
-@dataclass
-class SpanSeqlocks:
-    """How often a zone's span began or ended to be written: odd while it is."""
-
-    sequence: dict[str, int] = field(default_factory=dict, metadata=MARKED)
 
 
 def zone_field(zone: Zone, name: str) -> str:
@@ -33,19 +24,17 @@ def zone_field(zone: Zone, name: str) -> str:
 
 def zone_span_seqbegin(k: Kernel, zone: Zone) -> int:
     """The sequence that a reader begins with, once nobody writes."""
-    name = zone_field(zone, "span_seqlock")
     while True:
-        k.hw.reads(name)
-        sequence = k.statics(SpanSeqlocks).sequence.get(name, 0)
+        k.hw.reads(zone_field(zone, "span_seqlock"))
+        sequence = zone.span_seqlock
         if sequence % 2 == 0:
             return sequence
 
 
 def zone_span_seqretry(k: Kernel, zone: Zone, sequence: int) -> bool:
     """Whether somebody wrote since a reader began."""
-    name = zone_field(zone, "span_seqlock")
-    k.hw.reads(name)
-    return k.statics(SpanSeqlocks).sequence.get(name, 0) != sequence
+    k.hw.reads(zone_field(zone, "span_seqlock"))
+    return zone.span_seqlock != sequence
 
 
 @contextmanager
@@ -56,12 +45,11 @@ def zone_span_writelock(k: Kernel, zone: Zone) -> Iterator[None]:
         yield
         return
     name = zone_field(zone, "span_seqlock")
-    sequence = k.statics(SpanSeqlocks).sequence
     k.hw.atomic(name)
-    sequence[name] = sequence.get(name, 0) + 1
+    zone.span_seqlock += 1
     yield
     k.hw.atomic(name)
-    sequence[name] += 1
+    zone.span_seqlock += 1
 
 
 @kernel_function("mm/memory_hotplug.c:resize_zone_range")

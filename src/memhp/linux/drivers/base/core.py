@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from memhp.hw.lifetime import SlabObject, kfree, use_object
 from memhp.hw.machine import Machine
-from memhp.hw.shared import MARKED
+from memhp.hw.shared import marked
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
@@ -19,7 +19,7 @@ class Device:
     slab: SlabObject
     release: str
     """Its release function, ``file:function``, which frees it."""
-    refs: int = field(default=1, metadata=MARKED)
+    refs: int = field(default=1, metadata=marked(lambda dev: dev.slab.name))
 
 
 DEVICE_HOTPLUG_LOCK = "device_hotplug_lock"

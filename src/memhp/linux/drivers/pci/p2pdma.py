@@ -11,7 +11,7 @@ from errno import EFAULT, EINVAL, ENODEV, ENOMEM
 
 from memhp.errors import KernelError
 from memhp.hw.lifetime import SlabObject, kfree, look_at_object
-from memhp.hw.shared import MARKED
+from memhp.hw.shared import marked
 from memhp.linux.fs.kernfs.dir import KernfsNode, KernfsNodes, kernfs_drain
 from memhp.linux.kernel.rcu import rcu_read_lock, synchronize_rcu
 from memhp.linux.lib.percpu_refcount import (
@@ -20,9 +20,8 @@ from memhp.linux.lib.percpu_refcount import (
     percpu_ref_put_many,
     percpu_ref_tryget_live_rcu,
 )
-from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType
+from memhp.linux.mm.dev_pagemap import PAGE_REFCOUNT, DevPagemap, DevPagemapOps, MemoryType
 from memhp.linux.mm.memremap import (
-    PAGE_REFCOUNT,
     devm_memremap_pages_release,
     free_zone_device_folio,
     memremap_pages,
@@ -37,6 +36,8 @@ GEN_POOL = "gen_pool"
 """The bitmap of a pool, which is changed without a lock (lib/genalloc.c)."""
 POINTER = "pci_dev.p2pdma"
 """The field by which those who look for the pool and who takes it away meet."""
+PTE = "pte of a BAR"
+"""The entries by which processes map pages of a BAR."""
 
 
 @dataclass(eq=False)
@@ -46,11 +47,11 @@ class P2pdma:
     pgmap: DevPagemap
     ref: PercpuRef
     """The mapping's count of references, which the pool hands out with pages."""
-    pool: SpanSet = field(default_factory=SpanSet, metadata=MARKED)
+    pool: SpanSet = field(default_factory=SpanSet, metadata=marked(GEN_POOL))
     """Pages that nobody has taken: a pool of ``lib/genalloc.c``."""
-    references: dict[int, int] = field(default_factory=dict, metadata=MARKED)
+    references: dict[int, int] = field(default_factory=dict, metadata=marked(PAGE_REFCOUNT))
     """Page that user space has taken → its count: one for being mapped, one for each transfer that holds it."""
-    mapped: set[int] = field(default_factory=set, metadata=MARKED)
+    mapped: set[int] = field(default_factory=set, metadata=marked(PTE))
     """Pages that user space maps."""
     gen_pool: SlabObject = field(default_factory=lambda: SlabObject(GEN_POOL), repr=False)
     """The pool's own memory."""
@@ -58,9 +59,12 @@ class P2pdma:
 
 @dataclass
 class PciDevices:
-    """``pci_dev->p2pdma`` by device."""
+    """What PCI devices offer, by device."""
 
-    p2pdma: dict[str, P2pdma] = field(default_factory=dict, metadata=MARKED)
+    p2pdma: dict[str, P2pdma] = field(default_factory=dict, metadata=marked(POINTER))
+    """``pci_dev->p2pdma``, found under RCU."""
+    provided: dict[str, P2pdma] = field(default_factory=dict)
+    """What the struct pages lead to (``to_p2p_pgmap(page->pgmap)``), whether it is found or not."""
 
 
 def pci_p2pdma_add_resource(k: Kernel, pdev: str, bar: Span, size: int = 0, offset: int = 0) -> P2pdma:
@@ -80,6 +84,8 @@ def pci_p2pdma_add_resource(k: Kernel, pdev: str, bar: Span, size: int = 0, offs
     pages = SpanSet([(start >> k.config.page_shift, (start + size) >> k.config.page_shift)])
     added = P2pdma(pgmap, pgmap.ref, pages)
     k.statics(KernfsNodes).allocate[pdev] = KernfsNode(f"{pdev}/p2pmem/allocate")
+    k.statics(PciDevices).provided[pdev] = added
+    k.hw.writes(POINTER)
     k.statics(PciDevices).p2pdma[pdev] = added
     return added
 
@@ -92,7 +98,10 @@ def pci_alloc_p2pmem(k: Kernel, pdev: str, nr: int) -> Span | None:
     with rcu_read_lock(k.hw):
         k.hw.reads(POINTER)
         p2pdma = k.statics(PciDevices).p2pdma.get(pdev)
-        return None if p2pdma is None else _take(k, p2pdma, nr)
+        try:
+            return None if p2pdma is None else _take(k, p2pdma, nr)
+        except KernelError:
+            return None
 
 
 def pci_free_p2pmem(k: Kernel, pdev: str, pages: Span) -> None:
@@ -100,13 +109,16 @@ def pci_free_p2pmem(k: Kernel, pdev: str, pages: Span) -> None:
     _give_back(k, k.statics(PciDevices).p2pdma[pdev], pages)
 
 
-def _take(k: Kernel, p2pdma: P2pdma, nr: int) -> Span | None:
-    """``gen_pool_alloc_owner()``, then a reference on the mapping; what was taken goes back when that is refused."""
+def _take(k: Kernel, p2pdma: P2pdma, nr: int) -> Span:
+    """``gen_pool_alloc_owner()``, then a reference on the mapping; what was taken goes back when that is refused.
+
+    Raises ENOMEM when the pool has no such run, ENODEV when the mapping is going.
+    """
     k.hw.atomic(GEN_POOL)
     look_at_object(k.hw, p2pdma.gen_pool, here())
     run = next((run for run in p2pdma.pool if run.size >= nr), None)
     if run is None:
-        return None
+        raise KernelError(ENOMEM, f"no run of {nr} pages left in the BAR", place=here())
     taken = Span(run.start, run.start + nr)
     p2pdma.pool.remove(*taken)
     if percpu_ref_tryget_live_rcu(k.hw, p2pdma.ref):
@@ -114,7 +126,7 @@ def _take(k: Kernel, p2pdma: P2pdma, nr: int) -> Span | None:
     k.hw.atomic(GEN_POOL)
     look_at_object(k.hw, p2pdma.gen_pool, here())
     p2pdma.pool.add(*taken)
-    return None
+    raise KernelError(ENODEV, "the device's mapping is going", place=here())
 
 
 def _give_back(k: Kernel, p2pdma: P2pdma, pages: Span) -> None:
@@ -130,7 +142,7 @@ def _give_back(k: Kernel, p2pdma: P2pdma, pages: Span) -> None:
 def p2pmem_alloc_mmap(k: Kernel, pdev: str, nr: int = 1) -> Span:
     """User space takes `nr` pages by mapping them, each with a count and a reference on the mapping (6.2).
 
-    Raises ENODEV once the device is going, ENOMEM when the pool is empty.
+    Raises ENODEV where the device offers no memory or is going, ENOMEM when the pool is empty.
     """
     with rcu_read_lock(k.hw):
         k.hw.reads(POINTER)
@@ -138,31 +150,44 @@ def p2pmem_alloc_mmap(k: Kernel, pdev: str, nr: int = 1) -> Span:
         if p2pdma is None:
             raise KernelError(ENODEV, f"{pdev} offers no peer-to-peer memory (any more)", place=here())
         taken = _take(k, p2pdma, nr)
-        if taken is None:
-            raise KernelError(ENOMEM, f"no run of {nr} pages left in the BAR", place=here())
     for pfn in range(*taken):
         k.hw.atomic(PAGE_REFCOUNT)
         p2pdma.references[pfn] = 1
+        k.hw.atomic(PTE)
         p2pdma.mapped.add(pfn)
         percpu_ref_get_many(k.hw, p2pdma.ref, 1)
     percpu_ref_put_many(k.hw, p2pdma.ref, 1)
     return taken
 
 
-@kernel_function("mm/gup.c:try_grab_folio")
-def pin_user_page(k: Kernel, pdev: str, pfn: int) -> None:
-    """Another device is to read or write a page that user space maps (``FOLL_PCI_P2PDMA``). Raises EFAULT."""
-    p2pdma = k.statics(PciDevices).p2pdma[pdev]
-    if pfn not in p2pdma.mapped:
-        raise KernelError(EFAULT, f"PFN {pfn:#x} is not mapped (any more)", place=here())
-    k.hw.atomic(PAGE_REFCOUNT)
-    p2pdma.references[pfn] += 1
+def _of_page(k: Kernel, pfn: int) -> P2pdma:
+    """What a page's mapping is part of."""
+    at = pfn << k.config.page_shift
+    return next(one for one in k.statics(PciDevices).provided.values() if at in one.pgmap.ranges[0])
+
+
+@kernel_function("mm/gup.c:gup_fast_pte_range")
+def pin_user_page(k: Kernel, pfn: int) -> None:
+    """Another device is to read or write a page that user space maps (``FOLL_PCI_P2PDMA``). Raises EFAULT.
+
+    No lock is held: a page with no references gets none, and the entry is looked at again once there is one.
+    """
+    p2pdma = _of_page(k, pfn)
+    if pfn in p2pdma.mapped:
+        k.hw.atomic(PAGE_REFCOUNT)
+        if p2pdma.references.get(pfn):
+            p2pdma.references[pfn] += 1
+            k.hw.reads(PTE)
+            if pfn in p2pdma.mapped:
+                return
+            put_page(k, pfn)
+    raise KernelError(EFAULT, f"PFN {pfn:#x} is not mapped (any more)", place=here())
 
 
 @kernel_function("mm/swap.c:__folio_put")
-def put_page(k: Kernel, pdev: str, pfn: int) -> None:
+def put_page(k: Kernel, pfn: int) -> None:
     """A reference to a page of user space goes: the last one gives it back to the pool."""
-    p2pdma = k.statics(PciDevices).p2pdma[pdev]
+    p2pdma = _of_page(k, pfn)
     k.hw.atomic(PAGE_REFCOUNT)
     p2pdma.references[pfn] -= 1
     if not p2pdma.references[pfn]:
@@ -172,8 +197,8 @@ def put_page(k: Kernel, pdev: str, pfn: int) -> None:
 @kernel_function(f"{KERNEL_FILE}:p2pdma_folio_free")
 def p2pdma_free(k: Kernel, pfn: int) -> None:
     """Nobody has a page any more: back to the pool, and its reference on the mapping goes (6.12: ``page_free``)."""
-    at = pfn << k.config.page_shift
-    (p2pdma,) = [each for each in k.statics(PciDevices).p2pdma.values() if at in each.pgmap.ranges[0]]
+    p2pdma = _of_page(k, pfn)
+    k.hw.atomic(PAGE_REFCOUNT)
     del p2pdma.references[pfn]
     _give_back(k, p2pdma, Span(pfn, pfn + 1))
 
@@ -189,8 +214,9 @@ def pci_p2pdma_unmap_mappings(k: Kernel, pdev: str) -> None:
     p2pdma = k.statics(PciDevices).p2pdma[pdev]
     kernfs_drain(k.hw, k.statics(KernfsNodes).allocate[pdev])
     for pfn in sorted(p2pdma.mapped):
+        k.hw.atomic(PTE)
         p2pdma.mapped.discard(pfn)
-        put_page(k, pdev, pfn)
+        put_page(k, pfn)
 
 
 def pci_p2pdma_release(k: Kernel, pdev: str) -> None:

@@ -62,7 +62,7 @@ def virtio_mem_bbm_prepare_next_bb(k: Kernel, vm: VirtioMem) -> int:
     if vm.bbm.blocks.next_id > vm.bbm.last_usable_bb_id:
         text = "no big block of the device is left in its usable region"
         raise KernelError(ENOSPC, text, place=PREPARE)
-    tracked = len(vm.bbm.blocks.states)
+    tracked = len(vm.bbm.blocks.ids)
     grow_array(k, vm, tracked, tracked + 1, PREPARE)
     return vm.bbm.blocks.prepare_next()
 

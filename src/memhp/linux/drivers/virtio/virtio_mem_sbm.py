@@ -84,7 +84,7 @@ def virtio_mem_sbm_prepare_next_mb(k: Kernel, vm: VirtioMem) -> int:
     if vm.sbm.blocks.next_id > vm.sbm.last_usable_mb_id:
         text = "no memory block of the device is left in its usable region"
         raise KernelError(ENOSPC, text, place=PREPARE)
-    tracked = len(vm.sbm.blocks.states)
+    tracked = len(vm.sbm.blocks.ids)
     longs = -(-vm.sbm.sbs_per_mb * tracked // 64), -(-vm.sbm.sbs_per_mb * (tracked + 1) // 64)
     grow_array(k, vm, tracked, tracked + 1, PREPARE)
     grow_array(k, vm, longs[0] * 8, longs[1] * 8, PREPARE, vm.sbm.move_sb_states)

@@ -67,8 +67,7 @@ def set_block_state(k: Kernel, vm: VirtioMem, block_id: int, state: int) -> None
         k.hw.writes(f"{vm.name}.block_states[{block_id}]")
     assert vm.mode is not None
     blocks = vm.mode.blocks
-    before = blocks.get(block_id)
-    blocks.states[block_id - blocks.first_id] = state
+    before = blocks.move(block_id, state)
     names, counters = (MbState, "mb_count") if vm.in_sbm else (BbState, "bb_count")
     for which, by in ((before, -1), (state, 1)):
         name = names(which).name

@@ -16,7 +16,7 @@ from memhp.hw.devices.virtio_mem import VirtioMemDevice
 from memhp.hw.devices.virtio_mem_wire import Feature
 from memhp.hw.ledger import Ledger
 from memhp.hw.memory import Owner, Use
-from memhp.hw.shared import MARKED
+from memhp.hw.shared import marked
 from memhp.linux.drivers.base.notify import MemoryNotifier
 from memhp.linux.kernel.power.main import PmNotifier
 from memhp.linux.kernel.resource import Resource
@@ -66,47 +66,75 @@ class BbState(IntEnum):
 
 @dataclass
 class StateTable:
-    """One byte of state for each block from `first_id` on: ``mb_states`` or ``bb_states``, with its counters."""
+    """A state for each block from `first_id` on: ``mb_states`` or ``bb_states``, with its counters.
+
+    The kernel has a byte for each block, and looks for blocks in a state through all of them; that work goes on where
+    notifiers change the bytes of others, under a lock that it does not hold. Here each state has its blocks, so that
+    such a look has to do with those alone that are in the state, or come to it or leave it meanwhile.
+    """
 
     first_id: int
-    states: bytearray = field(default_factory=bytearray, metadata=MARKED)
+    next_id: int = field(init=False)
+    """The id of the next block to prepare."""
+    blocks: dict[int, SpanSet] = field(default_factory=lambda: {state: SpanSet() for state in MbState})
+    """By state: the ids of the blocks that are in it."""
     counts: dict[int, int] = field(default_factory=lambda: dict.fromkeys(MbState, 0))
     """By state: ``mb_count`` or ``bb_count``, plain numbers."""
 
-    @property
-    def next_id(self) -> int:
-        """The id of the next block to prepare."""
-        return self.first_id + len(self.states)
+    def __post_init__(self) -> None:
+        self.next_id = self.first_id
 
+    @property
+    def ids(self) -> range:
+        """The blocks that are tracked."""
+        return range(self.first_id, self.next_id)
+
+    @kernel_function(None)
     def get(self, block_id: int) -> int:
         """The state of a block."""
-        return self.states[block_id - self.first_id]
+        return next(state for state, blocks in self.blocks.items() if block_id in blocks)
+
+    @kernel_function(None)
+    def move(self, block_id: int, state: int) -> int:
+        """Change the state of a block, and count nothing: the one that it was in."""
+        before = self.get(block_id)
+        self.blocks[before].remove(block_id, block_id + 1)
+        self.blocks[state].add(block_id, block_id + 1)
+        return before
 
     def set(self, block_id: int, state: int) -> None:
         """Change the state of a block, and count anew."""
-        self.counts[self.get(block_id)] -= 1
-        self.states[block_id - self.first_id] = state
+        self.counts[self.move(block_id, state)] -= 1
         self.counts[state] += 1
 
     def prepare_next(self) -> int:
         """Track one block more, unused: its id."""
-        self.states.append(0)
+        block_id = self.next_id
+        self.blocks[0].add(block_id, block_id + 1)
+        self.next_id += 1
         self.counts[0] += 1
-        return self.next_id - 1
+        return block_id
 
+    @kernel_function(None)
     def each(self, state: int) -> Iterator[int]:
         """The ids of the blocks in a state, ascending, as long as any are counted; states may change on the way."""
-        at = self.states.find(state)
-        while at >= 0 and self.counts[state]:
-            yield self.first_id + at
-            at = self.states.find(state, at + 1)
+        at = self.first_id
+        while (found := self.blocks[state].first_fit(1, at, self.next_id)) is not None and self.counts[state]:
+            yield found.start
+            at = found.start + 1
 
+    @kernel_function(None)
     def each_rev(self, *states: int) -> Iterator[int]:
         """The same, descending: blocks in any of several states."""
-        at = max(self.states.rfind(state) for state in states)
-        while at >= 0 and any(self.counts[state] for state in states):
-            yield self.first_id + at
-            at = max(self.states.rfind(state, 0, at) for state in states)
+        end = self.next_id
+        while (last := self._last(states, end)) is not None and any(self.counts[state] for state in states):
+            yield last
+            end = last
+
+    def _last(self, states: tuple[int, ...], end: int) -> int | None:
+        """The last block before `end` that is in any of these states."""
+        runs = [run for state in states for run in self.blocks[state].runs(self.first_id, end)]
+        return max((run.end - 1 for run in runs), default=None)
 
 
 @dataclass
@@ -215,21 +243,21 @@ class VirtioMem:
     requested_size: int = 0
     mode: SubBlockMode | BigBlockMode | None = None
     """Set when the device was initialised for hotplug."""
-    offline_size: int = field(default=0, metadata=MARKED)
+    offline_size: int = field(default=0, metadata=marked(lambda vm: f"{vm.name}.offline_size"))
     """Added and not online."""
     offline_threshold: int = DEFAULT_OFFLINE_THRESHOLD
     parent_resource: Resource | None = None
     mgid: int | None = None
     """The memory group; None in kernels without."""
     unplug_all_required: bool = False
-    config_changed: bool = field(default=False, metadata=MARKED)
+    config_changed: bool = field(default=False, metadata=marked(lambda vm: f"{vm.name}.config_changed"))
     hotplug_active: bool = False
     """Whether memory of the device is about to go online or offline."""
     broken: bool = False
     last_error: KernelError | None = None
     """What the last run of the work ended in."""
-    wq_active: bool = field(default=False, metadata=MARKED)
-    work_pending: bool = field(default=False, metadata=MARKED)
+    wq_active: bool = field(default=False, metadata=marked(lambda vm: f"{vm.name}.wq_active"))
+    work_pending: bool = field(default=False, metadata=marked(lambda vm: f"{vm.name}.work"))
     removing: bool = False
     retry_timer_ms: int = RETRY_TIMER_MIN_MS
     timer_serial: int = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from memhp.hw.machine import Machine
-from memhp.hw.shared import MARKED
+from memhp.hw.shared import marked
 from memhp.linux.lib.kstrtox import INT_MAX
 
 KERNEL_FILE = "fs/kernfs/dir.c"
@@ -17,14 +17,18 @@ GOLDEN_RATIO_64 = 0x61C8_8646_80B5_83EB
 """``include/linux/hash.h``."""
 
 
+ACTIVE = marked(lambda kn: kn.name)
+"""``kn->active``, an ``atomic_t``: who is inside, and whether anybody else may come."""
+
+
 @dataclass(eq=False)
 class KernfsNode:
     """``struct kernfs_node`` of a file."""
 
     name: str
-    active: int = field(default=0, metadata=MARKED)
+    active: int = field(default=0, metadata=ACTIVE)
     """Callers that are inside an operation."""
-    deactivated: bool = field(default=False, metadata=MARKED)
+    deactivated: bool = field(default=False, metadata=ACTIVE)
 
 
 @dataclass

@@ -8,7 +8,7 @@ nobody wakes sleeps, whatever the variable says.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from memhp.hw.shared import MARKED
+from memhp.hw.shared import marked
 from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
 
@@ -20,7 +20,7 @@ QUEUE = "wait_queue_head"
 class WaitQueues:
     """The variables that somebody waits for, by address: here the PFN whose page it belongs to."""
 
-    asleep: set[int] = field(default_factory=set, metadata=MARKED)
+    asleep: set[int] = field(default_factory=set, metadata=marked(QUEUE))
 
 
 @kernel_function(None)
@@ -29,16 +29,16 @@ def wait_var_event(k: Kernel, pfn: int, ready: Callable[[], bool], why: str, loc
 
     `lock`, which the caller holds, is let go of while it sleeps. KernelBug when nobody is left who would wake it.
     """
-    asleep = k.statics(WaitQueues).asleep
+    queues = k.statics(WaitQueues)
     k.hw.atomic(QUEUE)
-    asleep.add(pfn)
+    queues.asleep.add(pfn)
     if ready():
         k.hw.atomic(QUEUE)
-        asleep.discard(pfn)
+        queues.asleep.discard(pfn)
         return
     if lock:
         k.hw.unlock(lock)
-    k.hw.wait(lambda: pfn not in asleep, why, on=QUEUE)
+    k.hw.wait(lambda: pfn not in queues.asleep, why, on=QUEUE)
     if lock:
         k.hw.lock(lock)
 
