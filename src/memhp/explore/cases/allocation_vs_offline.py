@@ -2,6 +2,10 @@
 
 ``set_migratetype_isolate()`` moves a pageblock's free pages out of the allocator's reach under ``zone->lock``. What was
 taken before is moved to other memory.
+
+There is no variant as it was: what kernels do against errors of old here is about pages in per-CPU lists
+(``zone_pcp_disable()`` in ``offline_pages()``) and about counts that are kept beside the lists (the migrate type that
+``free_one_page()`` of 6.1 reads again under the lock), and the model has neither.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
