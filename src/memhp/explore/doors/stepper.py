@@ -31,8 +31,8 @@ LOOKS = frozenset({"load", "look", "read", "touch"})
 """Accesses that change nothing."""
 
 
-OWNERSHIP = frozenset({"plug", "claim", "release", "retag", "look"})
-"""Accesses that are about who has frames, after which it is known."""
+OWNERSHIP = frozenset({"plug", "claim", "release", "retag"})
+"""Accesses that change who has frames, after which whose they are is known."""
 
 
 class DoorOp(Op):
@@ -111,7 +111,7 @@ class Doors:
         """By actor: steps that it takes along before its next one of those that are done once more."""
         self._tired: set[int] = set()
         self._last: dict[int, Access] = {}
-        """By actor: its last access."""
+        """By actor: its last step, where that may stand for what its code does next."""
         self.at = 0
         """How many of the steps to be done once more are done."""
         self.thread = 0
@@ -236,7 +236,7 @@ class Doors:
         self._note(access, a_step=True)
 
     def _knows(self, frames: object) -> bool:
-        """Whether the actor's last step was about who has these frames."""
+        """Whether the actor's last step changed who has these frames."""
         last = self._last.get(self.thread)
         return (
             last is not None
@@ -248,7 +248,8 @@ class Doors:
         )
 
     def marked(self, *names: str, write: bool) -> bool:
-        """Fields are accessed that are not behind a lock: a step, unless the actor's last one was about them.
+        """Fields are accessed that are not behind a lock: a step of its own, unless the code has just taken one itself
+        that is about them.
 
         Whether they may be changed now: that step changes them.
         """
@@ -260,6 +261,7 @@ class Doors:
             if all(name in about for name in names):
                 return last.kind != "read"
         self.step(of_fields(*names, write=write))
+        self._last.pop(self.thread, None)  # the next access is another one
         return write
 
     def data(self, name: str, start: int, end: int, *, write: bool) -> None:
@@ -317,6 +319,7 @@ class Doors:
             return False
         if self.given_up:
             raise GreenletExit
+        self._last.pop(self.thread, None)
         turn = self._turn(None)
         return (turn[1] if turn is not None else self._ask(DoorOp("allocate", (), site, choices=2))) == 1
 
@@ -325,7 +328,7 @@ class Doors:
         if self.given_up:
             raise GreenletExit
         self.ready[self.thread] = ready
-        self._last[self.thread] = Access("read", on)
+        self._last.pop(self.thread, None)
         if self._turn(None) is None:
             op = DoorOp(f"wait for {why}", ((("field", on), SHARED),), place())
             op.blocking = op.waits = True
