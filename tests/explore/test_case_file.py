@@ -109,6 +109,7 @@ SEEN = []
 class Own:
     count: int = 0
     when: float = 0.0
+    call: object = None
 
 def nothing(k):
     with k.hw.locked("lock"):
@@ -144,14 +145,17 @@ def race(folder: Path, does: str = "pass", case: str = "") -> str:
 @pytest.mark.parametrize(
     ("does", "told"),
     [
-        ("k.nonsense()", "own.py:22: one raised AttributeError: 'Kernel' object has no attribute 'nonsense'"),
-        ("sys.exit(0)", "own.py:22: one raised SystemExit: 0"),
+        ("k.nonsense()", "own.py:23: one raised AttributeError: 'Kernel' object has no attribute 'nonsense'"),
+        ("sys.exit(0)", "own.py:23: one raised SystemExit: 0"),
         ("raise GreenletExit", "own.py: one raised GreenletExit"),
-        ("raise BaseException('enough')", "own.py:22: one raised BaseException: enough"),
-        ("raise BadInput('is none', where='it')", "own.py:22: it: is none"),
-        ("k.zone_of('abc')", "own.py:22: one raised TypeError: can only concatenate"),
-        ("k.statics(Own).count = iter(())", "own.py:22: one raised TypeError: count(CPU 0) is a tuple_iterator"),
+        ("raise BaseException('enough')", "own.py:23: one raised BaseException: enough"),
+        ("raise BadInput('is none', where='it')", "own.py:23: it: is none"),
+        ("k.zone_of('abc')", "own.py:23: one raised TypeError: can only concatenate"),
+        ("k.statics(Own).count = iter(())", "own.py:23: one raised TypeError: count(CPU 0) is a tuple_iterator"),
         ("return (each for each in ())", "one: gave a generator, of which nothing has run"),
+        ("k.hw.wait(lambda: 1 / 0, 'it', on='it')", "own.py:23: what one waits for raised ZeroDivisionError: division"),
+        ("k.hw.wait(lambda: k.hw.unlock('a'), 'it', on='it')", "own.py:23: what one waits for raised KernelBug: CPU"),
+        ("k.hw.wait(lambda: True, 'it')", "own.py:23: wait: a wait for it: wanted on=, the field that it looks at"),
     ],
 )
 def test_whatever_leaves_an_actor_and_is_no_kernel_error_is_the_user_s_with_the_line_in_the_user_s_file(
@@ -166,6 +170,8 @@ def test_whatever_leaves_an_actor_and_is_no_kernel_error_is_the_user_s_with_the_
     ("does", "told"),
     [
         ("SEEN.append(1)", "own.py: actors or check= change SEEN"),
+        ("variant.seen = 1", "own.py: actors or check= change variant.seen"),
+        ("Own.total = 1", "own.py: actors or check= change Own.total"),
         ("random.random()", "own.py: actors or check= change the numbers that random gives"),
         ("k.statics(Own).when = time.perf_counter()", "own.py: the same steps once more lead to another end"),
     ],
@@ -176,15 +182,25 @@ def test_actors_that_are_no_functions_of_the_kernel_are_an_error(tmp_path: Path,
     assert told in str(error.value)
 
 
-def test_actors_that_go_by_the_kernel_are_decided(tmp_path: Path) -> None:
-    assert explore(race(tmp_path, "k.statics(Own).count += 1"), "v").verdict == "safe"
+@pytest.mark.parametrize("does", ["k.statics(Own).count += 1", "k.statics(Own).call = lambda: does"])
+def test_actors_that_go_by_the_kernel_are_decided(tmp_path: Path, does: str) -> None:
+    assert explore(race(tmp_path, f"does = 1; {does}"), "v").verdict == "safe"
+
+
+def test_a_wait_that_looks_at_something_else_than_it_names_is_an_error(tmp_path: Path) -> None:
+    file = Path(race(tmp_path, "k.hw.wait(lambda: k.statics(Own).count, 'a count', on='when')"))
+    changes = "def sets(k):\n    k.hw.atomic('count')\n    k.statics(Own).count = 1\n\ndef build"
+    text = file.read_text(encoding="utf-8").replace("def build", changes).replace("(actor, nothing)", "(actor, sets)")
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match=r"own.py:23: whether one can wait for a count changes at 'atomic count', which"):
+        explore(str(file), "v")
 
 
 @pytest.mark.parametrize(
     ("does", "reason"),
     [
-        ("k.statics(Own).count += 1", "of count by one at own.py:22 (holding no lock)"),
-        ("k.hw.unlock('other')", "one: KernelBug: CPU 0 lets go of other, which it does not hold (own.py:22)"),
+        ("k.statics(Own).count += 1", "of count by one at own.py:23 (holding no lock)"),
+        ("k.hw.unlock('other')", "one: KernelBug: CPU 0 lets go of other, which it does not hold (own.py:23)"),
     ],
 )
 def test_what_goes_wrong_in_no_function_of_the_kernel_is_told_with_the_line_of_the_user_s(
@@ -195,7 +211,7 @@ def test_what_goes_wrong_in_no_function_of_the_kernel_is_told_with_the_line_of_t
     found = explore(str(file), "v")
     assert found.reason is not None and reason in found.reason
     assert found.trace is not None
-    assert [line.place for line in found.trace.lines if line.what == "lock"][:1] == ["own.py:17"]
+    assert [line.place for line in found.trace.lines if line.what == "lock"][:1] == ["own.py:18"]
 
 
 def test_how_many_rounds_are_endless_can_be_told(tmp_path: Path) -> None:
@@ -214,7 +230,7 @@ def test_an_actor_that_takes_other_steps_the_second_time_is_an_error_where_it_do
     for _ in range(5):
         run.step(0, 0)
     run.back(4)
-    with pytest.raises(BadInput, match=r"own.py:22: one does 'lock b', and did 'lock a' when the same steps"):
+    with pytest.raises(BadInput, match=r"own.py:23: one does 'lock b', and did 'lock a' when the same steps"):
         run.step(1, 0)
 
 
@@ -280,5 +296,8 @@ def test_wrong_signatures_and_equal_names_are_refused() -> None:
     for name in ("", "a\nb", 1):
         with pytest.raises(BadInput, match="wanted names, each a line of text"):
             KernelProgram(k, (good,), (name,))  # type: ignore[arg-type]
+    names = tuple(f"actor {number}" for number in range(27))
+    with pytest.raises(BadInput, match="actors: wanted at most 26 actors, got 27"):
+        KernelProgram(k, (good,) * 27, names)
     with pytest.raises(BadInput, match="wanted a name for each of 2 actors, got 1"):
         KernelProgram(k, (good, good), ("one",))

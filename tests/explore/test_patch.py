@@ -90,6 +90,8 @@ def test_a_patch_may_call_what_it_replaces(tmp_path: Path) -> None:
         (f"@replaces({WATERMARK!r})\ndef f(zone, kept, order, count): return 0\n", "patch.py: with the patch: Kern"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(k): ...\n@replaces({SYSFS_LOCK!r})\ndef g(k): ...\n", "replaced twice"),
         ("x = \n", r"patch.py:2: SyntaxError"),
+        ("@replaces(7)\ndef f(k): ...\n", "patch.py: f: wanted a place, as text, and got 7"),
+        (f"@replaces({SYSFS_LOCK!r})\ndef f(k):\n    while True: len('')\n", r"patch.py:4: .* did nothing that others"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(k):\n    return k.nothing\n", r"patch.py:4"),
     ],
 )

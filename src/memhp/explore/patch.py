@@ -104,6 +104,8 @@ def _marked(file: Path) -> dict[str, FunctionType]:
         place = getattr(value, _MARK, None)
         if place is None or not isinstance(value, FunctionType):
             continue
+        if not isinstance(place, str):
+            raise BadInput(f"wanted a place, as text, and got {place!r}", where=f"{file}: {value.__name__}")
         if place in found and found[place] is not value:
             raise BadInput(f"{place} is replaced twice", where=f"{file}: {value.__name__}", fix="keep one of them")
         found[place] = value

@@ -7,11 +7,12 @@ thread, and a signal that nobody else uses; without them nothing is bounded.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from threading import current_thread, main_thread
 from time import thread_time
-from traceback import extract_tb
 from types import FrameType
 
 from greenlet import getcurrent
@@ -29,21 +30,15 @@ SHORTEST_TICK = 0.005
 class Endless(FromOutside):
     """Raised where the code stands that has taken too long."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, where: str) -> None:
         self.seconds = seconds
+        self._where = where
         super().__init__()
 
     def told(self, what: str) -> BadInput:
         """What to raise instead: `what` has happened for so long, in the file of whose code it is."""
         fix = "end the loop, or give it more time: --step-seconds N"
-        return BadInput(f"{what} {self.seconds:g} s of processor time", where=self._where(), fix=fix)
-
-    def _where(self) -> str:
-        """The innermost line in the file that called first, of the user's if there are any."""
-        frames = [frame for frame in extract_tb(self.__traceback__) if frame.filename != __file__]
-        others = [frame for frame in frames if is_users(frame.filename)]
-        last = [frame for frame in others if frame.filename == others[0].filename] or frames
-        return f"{last[-1].filename}:{last[-1].lineno}"
+        return BadInput(f"{what} {self.seconds:g} s of processor time", where=self._where, fix=fix)
 
 
 class Watch:
@@ -57,6 +52,8 @@ class Watch:
         """Where the search runs, on which actors are children."""
         self._seen: object = None
         self._since = 0.0
+        self._steady: list[FrameType] = []
+        """The calls, from the outermost on, that have been going on at each look since."""
 
     def within(self, seconds: float) -> None:
         """So long a call may take from now on."""
@@ -64,14 +61,18 @@ class Watch:
         tick = max(SHORTEST_TICK, min(seconds / TICKS, LONGEST_TICK))
         signal.setitimer(signal.ITIMER_VIRTUAL, tick, tick)
 
-    def look(self, _: int = 0, __: FrameType | None = None) -> None:
+    def look(self, _: int = 0, frame: FrameType | None = None) -> None:
         """Endless: the same call as before goes on, and has for too long."""
         now = thread_time()
         going_on = self._going_on()
+        frames = _outermost_first(frame)
         if going_on is None or going_on is not self._seen:
-            self._seen, self._since = going_on, now
-        elif now - self._since >= self.seconds:
-            raise Endless(self.seconds)
+            self._seen, self._since, self._steady = going_on, now, frames
+            return
+        same = takewhile(lambda two: two[0] is two[1], zip(self._steady, frames, strict=False))
+        self._steady = [one for one, _ in same]
+        if now - self._since >= self.seconds:
+            raise Endless(self.seconds, _place_in(self._steady or frames))
 
     def _going_on(self) -> object:
         """Of an actor: the call by which the search lets it run, a frame that is never the same again."""
@@ -79,6 +80,20 @@ class Watch:
         if here.parent is not None and here.parent is self._hub:
             return here.parent.gr_frame
         return self.calls[-1] if self.calls else None
+
+
+def _outermost_first(frame: FrameType | None) -> list[FrameType]:
+    frames = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames[::-1]
+
+
+def _place_in(frames: Sequence[FrameType]) -> str:
+    """``FILE:LINE`` of the innermost of these calls, of the user's if there are any."""
+    last = ([one for one in frames if is_users(one.f_code.co_filename)] or list(frames) or [sys._getframe()])[-1]
+    return f"{last.f_code.co_filename}:{last.f_lineno}"
 
 
 class _Main:

@@ -7,7 +7,7 @@ import io
 import pickle
 from collections.abc import Hashable
 from copy import deepcopy
-from types import FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from memhp.explore.doors.announced import announced_for
@@ -90,6 +90,20 @@ def _in_common(number: int) -> Any:
     raise pickle.UnpicklingError(f"nobody reads what is in common as number {number}")
 
 
+def _function(code: CodeType) -> Any:
+    """A function that is made anew whenever the one around it runs: two are alike that are made alike."""
+    raise pickle.UnpicklingError(f"nobody reads {code.co_qualname} again")
+
+
+def is_filled(cell: CellType) -> bool:
+    """Whether a variable that a function has from the one around it has a value."""
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: io.BytesIO, common: list[object]) -> None:
         super().__init__(file)
@@ -128,6 +142,11 @@ class _Likener(_Pickler):
         """As of what stands behind the announcements."""
         if isinstance(obj, type):
             return super().reducer_override(announced_for(obj))
+        if isinstance(obj, CodeType):
+            return _in_common, (self._number(obj),)
+        if isinstance(obj, FunctionType) and "<locals>" in obj.__qualname__:
+            cells = [cell.cell_contents for cell in obj.__closure__ or () if is_filled(cell)]
+            return _function, (obj.__code__,), (obj.__defaults__, obj.__kwdefaults__, cells)
         if isinstance(obj, AnnouncedDict):
             return empty, (type(obj),), (obj._to, None, dict(dict.items(obj))), None, None, _fill
         return super().reducer_override(obj)

@@ -9,17 +9,19 @@ import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
 
 import numpy as np
 
 from memhp.errors import BadInput
-from memhp.explore.doors.kernel_image import bytes_of, likeness
+from memhp.explore.doors.kernel_image import bytes_of, is_filled, likeness
 from memhp.explore.doors.stepper import Astray
 from memhp.explore.doors.user_code import is_users, place_of
 from memhp.linux.state import Kernel
 
 NOT_LOOKED_AT = (type, ModuleType, FunctionType, BuiltinFunctionType)
+DESCRIPTORS = (staticmethod, classmethod, property, GetSetDescriptorType, MemberDescriptorType)
+"""What a class has of Python's own, or for its objects."""
 BY_THE_KERNEL = "all must go by the kernel that it gets, whose k.statics() has what is shared"
 """What is told of functions that do not."""
 Root = tuple[str, str]
@@ -35,8 +37,10 @@ class Outside:
 
     def changed(self) -> list[Root]:
         """What is not as it was."""
-        now = self._now()
-        return [root for root, value in self._before.items() if now.get(root) != value]
+        now, before = self._now(), self._before
+        files = {file for file, _ in before}
+        new = [root for root in now if root not in before and root[0] in files]
+        return new + [root for root, value in before.items() if now.get(root) != value]
 
     def must_be_as_it_was(self) -> None:
         """BadInput: it is not."""
@@ -60,14 +64,28 @@ class Outside:
         for module in list(sys.modules.values()):
             file = getattr(module, "__file__", None)
             if isinstance(file, str) and is_users(file):
-                for name, value in list(vars(module).items()):
-                    if not isinstance(value, NOT_LOOKED_AT) and not name.startswith("__"):
-                        yield (file, name), value
+                for name, value in _variables(module):
+                    yield (file, name), value
         for function in self._functions:
             for name, value in brought(function):
                 yield (file_of(function), name), value
         yield ("", "the numbers that random gives"), random.getstate()
         yield ("", "the numbers that numpy.random gives"), np.random.get_state()
+
+
+def _variables(holder: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """The variables of a module, and of the classes and functions that it makes, by name."""
+    for name, value in list(vars(holder).items()):
+        if name.startswith("__"):
+            continue
+        if not isinstance(value, (*NOT_LOOKED_AT, *DESCRIPTORS)):
+            yield prefix + name, value
+        elif isinstance(value, type | FunctionType) and getattr(value, "__module__", None) == _module_of(holder):
+            yield from _variables(value, f"{prefix}{name}.")
+
+
+def _module_of(holder: object) -> str:
+    return str(holder.__name__ if isinstance(holder, ModuleType) else holder.__module__)
 
 
 def file_of(function: Callable[..., object]) -> str:
@@ -94,19 +112,11 @@ def brought(function: object) -> Iterator[tuple[str, object]]:
             left += [("", value.__func__), ("self", value.__self__)]
         elif isinstance(value, FunctionType):
             cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-            left += [(one, cell.cell_contents) for one, cell in cells if _filled(cell)]
+            left += [(one, cell.cell_contents) for one, cell in cells if is_filled(cell)]
             left += [("a default value", one) for one in value.__defaults__ or ()]
             left += (value.__kwdefaults__ or {}).items()
         elif name:
             yield name, value
-
-
-def _filled(cell: object) -> bool:
-    try:
-        cell.cell_contents  # type: ignore[attr-defined]  # noqa: B018
-    except ValueError:
-        return False
-    return True
 
 
 def must_have_no_kernel(function: Callable[..., object], name: str) -> None:

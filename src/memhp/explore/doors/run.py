@@ -28,7 +28,7 @@ from memhp.explore.doors.footprint import touched
 from memhp.explore.doors.kernel_image import KernelImage, likeness
 from memhp.explore.doors.outside import Outside, file_of, must_have_no_kernel, unwatched_likeness, went_astray
 from memhp.explore.doors.stepper import BEGIN, Astray, DoorOp, Doors, reads_watched
-from memhp.explore.doors.user_code import must_be_names, must_have_run, must_take_one, told_bug, user_error
+from memhp.explore.doors.user_code import must_be_names, must_have_run, must_take_one, told_bug, user_error, users
 from memhp.explore.engine.control_state import Rounds
 from memhp.explore.engine.op import Op, Round
 from memhp.explore.engine.races import Data
@@ -288,7 +288,8 @@ class KernelRun:
         if not isinstance(op, DoorOp):
             return False
         if op.waits:
-            return self._stepper.ready[thread]()
+            with users(f"what {self.names[thread]} waits for raised "):
+                return self._stepper.ready[thread]()
         if not op.lock:
             return True
         lock = self._kernel.hw.locks.get(op.lock)

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from greenlet import GreenletExit, getcurrent
 
+from memhp.errors import BadInput
 from memhp.explore.doors.footprint import FIELD_MODES, Touches, loads_touched, touched
 from memhp.explore.doors.table_lifetimes import Ghost
 from memhp.explore.doors.user_code import line_at
@@ -327,6 +328,8 @@ class Doors:
         """Go on when `ready()`, which looks at the shared field `on`."""
         if self.given_up:
             raise GreenletExit
+        if not on:
+            raise BadInput(f"a wait for {why}: wanted on=, the field that it looks at and others change", where="wait")
         self.ready[self.thread] = ready
         self._last.pop(self.thread, None)
         if self._turn(None) is None:

@@ -11,6 +11,7 @@ from traceback import extract_tb
 from types import FrameType, TracebackType
 
 from memhp.errors import BadInput, KernelBug
+from memhp.explore.engine.schedule import MOST_THREADS
 from memhp.linux.place import NOWHERE
 
 PACKAGE = Path(__file__).parents[2]
@@ -109,7 +110,9 @@ def must_take_one(function: Callable[..., object], wanted: str, name: str) -> No
 
 
 def must_be_names(names: Sequence[object]) -> None:
-    """BadInput: one of them is no line of text, or stands there twice."""
+    """BadInput: one of them is no line of text, or stands there twice, or there are more than a schedule can name."""
+    if len(names) > MOST_THREADS:
+        raise BadInput(f"wanted at most {MOST_THREADS} actors, got {len(names)}", where="actors")
     for name in names:
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise BadInput(f"wanted names, each a line of text, and got {name!r}", where="names")

@@ -8,6 +8,7 @@ has them.
 
 from collections.abc import Hashable, Mapping
 
+from memhp.errors import BadInput
 from memhp.explore.engine.fusion import LazyDependence, Touches
 from memhp.explore.engine.op import Op, Run
 from memhp.explore.engine.races import Races
@@ -84,8 +85,12 @@ class Execution:
                 if self._run.shared is not None:
                     self._dependence.found.update(target for target, _ in op.touches if target not in self._run.shared)
                     continue
-                name = self._run.names[thread]
-                raise RuntimeError(f"whether {name} can {op.text} changes unseen: at {self._ops[-1].text}")
+                name, last = self._run.names[thread], self._ops[-1].text
+                raise BadInput(
+                    f"whether {name} can {op.text} changes at {last!r}, which does not name what is waited for: "
+                    "what a wait looks at must go by one name, and whoever changes it must say that name",
+                    where=op.place,
+                )
 
     def _undo(self) -> None:
         """Take the last event back; the run is left where it is."""
