@@ -374,6 +374,7 @@ class Machine(LockDoors, FrameDoors, Clock):
         self.might_sleep(f"wait for {why}")
         if self.stepper is not None:
             self.stepper.wait(ready, why, on)
+            return
         while not ready() and self._timers:
             self.advance(self._timers[0][0] - self.now)
         if not ready():
