@@ -192,7 +192,7 @@ def test_a_wait_that_looks_at_something_else_than_it_names_is_an_error(tmp_path:
     changes = "def sets(k):\n    k.hw.atomic('count')\n    k.statics(Own).count = 1\n\ndef build"
     text = file.read_text(encoding="utf-8").replace("def build", changes).replace("(actor, nothing)", "(actor, sets)")
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(BadInput, match=r"own.py:23: whether one can wait for a count changes at 'atomic count', which"):
+    with pytest.raises(BadInput, match=r"own.py:23: whether one can wait for a count changes at a step that"):
         explore(str(file), "v")
 
 

@@ -82,13 +82,15 @@ class Execution:
         """Whoever lets a thread go on, or keeps it from going on, must touch what it waits for."""
         for thread, op in enumerate(pending):
             if threads >> thread & 1 and op is not None and op.commutes(self._ops[-1]):
-                if self._run.shared is not None:
-                    self._dependence.found.update(target for target, _ in op.touches if target not in self._run.shared)
+                shared = self._run.shared
+                unknown = [] if shared is None else [target for target, _ in op.touches if target not in shared]
+                if unknown:
+                    self._dependence.found.update(unknown)
                     continue
                 name, last = self._run.names[thread], self._ops[-1].text
                 raise BadInput(
-                    f"whether {name} can {op.text} changes at {last!r}, which does not name what is waited for: "
-                    "what a wait looks at must go by one name, and whoever changes it must say that name",
+                    f"whether {name} can {op.text} changes at a step that does not name what is waited for, {last!r} "
+                    "or one after it: all that a wait looks at goes by one name, and whoever changes it must say that",
                     where=op.place,
                 )
 
