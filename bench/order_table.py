@@ -44,6 +44,9 @@ ORDERS = (
             Order("mm.memremap", "memunmap_pages", "if drain == 'kill-and-wait'", "for range_id"),
             Order("mm.memremap", "memunmap_pages", "if drain != 'none'", "if drain == 'kill-and-wait'"),
             Order("mm.sparse", "section_deactivate", "if empty:", "if freed == 'freed-after"),
+            Order(
+                "drivers.virtio.virtio_mem_fake_offline", "unregister_virtio_mem_device", "with k", "synchronize_rcu("
+            ),
             Order("drivers.pci.p2pdma", "pci_p2pdma_release", "p2pdma = ", "synchronize_rcu("),
             Order("drivers.pci.p2pdma", "pci_p2pdma_release", "synchronize_rcu(", "kfree("),
             Order("drivers.pci.p2pdma", "pci_p2pdma_unmap_mappings", "kernfs_drain(", "for pfn in"),

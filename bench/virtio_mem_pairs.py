@@ -18,6 +18,7 @@ from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.hw.devices.backing import MachineBacking
 from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.memory import Owner, Use
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.drivers.nvdimm.pmem import pmem_attach_disk, pmem_detach_disk
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_remove, virtio_mem_run_wq
@@ -25,6 +26,7 @@ from memhp.linux.drivers.virtio.virtio_mem_pm import virtio_mem_config_changed
 from memhp.linux.drivers.virtio.virtio_mem_state import Params, VirtioMem
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.kernel.power.suspend import pm_suspend
+from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import GiB, KiB
@@ -35,8 +37,8 @@ RISCV = Configuration("riscv64", 4 * KiB, 48, "linux-7.2")
 LEAVES: dict[str, Any] = {"rodata_full": False}
 """Leaves larger than pages, so that executions are short."""
 TWO_PAGEBLOCKS = {**LEAVES, "page_block_max_order": 12}
-PMEM_AT, SECOND_AT, THIRD_AT = 256 * GiB, 512 * GiB, 768 * GiB
-"""Where a namespace is, and other virtio-mem devices."""
+PMEM_AT, SECOND_AT, THIRD_AT, DIMM_AT = 256 * GiB, 512 * GiB, 768 * GiB, 1024 * GiB
+"""Where a namespace is, other virtio-mem devices, and a DIMM."""
 
 
 def bind(k: Kernel, at: int = SECOND_AT, name: str = "virtio2") -> None:
@@ -79,6 +81,11 @@ def pmem(k: Kernel) -> None:
     pmem_detach_disk(k, span, pmem_attach_disk(k, "pmem0", span, 0, pagemap=False))
 
 
+def online_dimm(k: Kernel) -> None:
+    """User space sets the DIMM online, while the driver has another device as well."""
+    state_store(k, DIMM_AT // k.memory_block_size, "online_movable")
+
+
 def work(k: Kernel) -> None:
     """The work that an interrupt queued."""
     virtio_mem_run_wq(k, k.statics(Bound).devices[0])
@@ -92,6 +99,7 @@ ACTORS: dict[str, Actor] = {
     "interrupt": interrupt,
     "pmem": pmem,
     "online": user("online_movable"),
+    "online-dimm": online_dimm,
     "offline": user("offline"),
     "work": work,
     "work-failing": work,
@@ -136,6 +144,7 @@ PAIRS = (
     ("unbind", "pmem", NO_MEMORY),
     ("bind", "online", Device()),
     ("unbind", "online", Device()),
+    ("unbind", "online-dimm", NO_MEMORY),
     ("unbind", "offline", Device(online=True)),
     ("unbind", "interrupt", Device()),
     ("work", "interrupt", Device(wanted=0)),
@@ -161,6 +170,10 @@ def _program(one: str, other: str, device: Device) -> KernelProgram:
     config = variant.config(device.configuration)
     k = start_kernel(MachineSpec("explored", config, (Ram(config.port.ram_start, 4 * GiB),)))
     k.hw.plug(pfns(k, Span(PMEM_AT, PMEM_AT + k.memory_block_size)), Owner(Use.DEVICE, "nvdimm"))
+    if "online-dimm" in {one, other}:
+        k.hw.plug(pfns(k, Span(DIMM_AT, DIMM_AT + k.memory_block_size)), Owner(Use.DEVICE, "dimm"))
+        add_memory(k, 0, DIMM_AT, k.memory_block_size)
+        bind(k)
     vm = _attach(k, device)
     k.statics(Bound).devices.append(vm)
     k.auto_online_blocks = "online_movable" if device.online else "offline"

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import pytest
 
 from bench.rcu_pairs import rcu_pairs
 from bench.sections import Sections, of_execution, sections_told, why
+from bench.virtio_mem_pairs import virtio_mem_pairs
 from memhp.explore.cases import p2pdma_dma_vs_unbind, pagemap_lookup_vs_unmap, pfn_valid_vs_remove
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.doors.stepper import Doors
@@ -19,8 +21,10 @@ from memhp.hw.locks import LockDoors
 MMAP = "p2pdma: unbind | mmap"
 LOOKUP = "pagemap-lookup-vs-unmap/generic"
 POOL = "p2pdma-dma-vs-unbind/taken-pool-first"
+UNBIND = "virtio-mem, 0 memory blocks: unbind | online-dimm"
 USE = "use-after-free: "
 NOTICED = (
+    ("drivers/virtio/virtio_mem_fake_offline.py:__call__", UNBIND, USE),
     ("drivers/pci/p2pdma.py:pci_alloc_p2pmem", POOL, USE),
     ("mm/sparse.py:pfn_valid", "pfn-valid-vs-remove/grace-period", USE),
     ("mm/sparse.py:pfn_to_online_page", "pfn-valid-vs-remove/online-page-rcu", USE),
@@ -46,7 +50,7 @@ def program(name: str) -> KernelProgram:
     for case in (pfn_valid_vs_remove.CASE, pagemap_lookup_vs_unmap.CASE, p2pdma_dma_vs_unbind.CASE):
         if name.startswith(case.name):
             return case.program(name.split("/")[1])
-    return dict(rcu_pairs())[name]()
+    return dict(chain(rcu_pairs(), virtio_mem_pairs()))[name]()
 
 
 def decided(name: str) -> Verdict:

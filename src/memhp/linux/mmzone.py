@@ -243,5 +243,7 @@ class MemoryGroup:
     """``d.unit_pages`` of a dynamic group."""
     max_pages: int = 0
     """``s.max_pages`` of a static group."""
+    memory_blocks: int = 0
+    """How many belong to it: the kernel has a list of them."""
     present_kernel_pages: int = 0
     present_movable_pages: int = 0

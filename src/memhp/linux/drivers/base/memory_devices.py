@@ -96,13 +96,14 @@ def create_memory_block_devices(
             taken = None
             break
         k.memory_blocks.publish(first, first + count, MemoryBlock("offline", nid, altmap=altmap, group=group))
+        _of_group(k, group, count)
         _pass_device_locks(k, first, first + count)
         block_uevents(k, "add", first, first + count)
         made = first + count
     if made == blocks.end:
         return
     for first, count in k.hw.batches(blocks.start, made):
-        remove_memory_block(k, first, first + count)
+        remove_memory_block(k, first, first + count, group)
     if taken is None:
         raise KernelError(ENOMEM, f"no memory for the device of memory block {made}", place=ADD)
     raise KernelError(EEXIST, f"memory block {made} is there already", place=ADD)
@@ -127,12 +128,21 @@ def remove_memory_block_devices(k: Kernel, start: int, size: int) -> None:
                 for block_id in range(run_start, run_end):
                     unregister_memory_block_under_nodes(k.node_states, block.nid, block_id)
             num_poisoned_pages_sub(k, memblk_nr_poison(k, run_start, run_end))
-            remove_memory_block(k, run_start, run_end)
+            remove_memory_block(k, run_start, run_end, block.group)
 
 
-def remove_memory_block(k: Kernel, start_block: int, end_block: int) -> None:
-    """Take blocks out of the index and unregister their devices; each is freed with its last reference."""
+def _of_group(k: Kernel, group: int | None, count: int) -> None:
+    """So many blocks more, or fewer, belong to a memory group."""
+    if group is not None:
+        k.memory_groups[group].memory_blocks += count
+
+
+def remove_memory_block(k: Kernel, start_block: int, end_block: int, group: int | None) -> None:
+    """Take blocks, of a memory group or none, out of the index and unregister their devices; each is freed with its
+    last reference.
+    """
     k.memory_blocks.withdraw(start_block, end_block)
+    _of_group(k, group, start_block - end_block)
     block_uevents(k, "remove", start_block, end_block)
     _pass_device_locks(k, start_block, end_block)
     unregister_memory_blocks(k, start_block, end_block)

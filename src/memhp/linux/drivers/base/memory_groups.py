@@ -43,7 +43,7 @@ def memory_group_unregister(k: Kernel, mgid: int) -> None:
     """Drop a group. Raises EINVAL when there is none of that id, EBUSY while memory blocks belong to it."""
     if mgid not in k.memory_groups:
         raise KernelError(EINVAL, f"there is no memory group {mgid}", place=here())
-    if any(block.group == mgid for _, _, block in k.memory_blocks):
+    if k.memory_groups[mgid].memory_blocks:
         raise KernelError(EBUSY, f"memory blocks belong to memory group {mgid}", place=here())
     k.hw.atomic(MEMORY_GROUPS)
     del k.memory_groups[mgid]

@@ -12,6 +12,7 @@ from functools import partial
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.devices.virtio_mem import VirtioMemDevice
 from memhp.hw.devices.virtio_mem_wire import Config, Feature
+from memhp.hw.lifetime import kfree
 from memhp.linux.drivers.acpi.numa.srat import NUMA_NO_NODE, pxm_to_node
 from memhp.linux.drivers.base.memory_groups import memory_group_register_dynamic, memory_group_unregister
 from memhp.linux.drivers.base.notify import register_memory_notifier, unregister_memory_notifier
@@ -73,6 +74,7 @@ from memhp.linux.kernel.resource import (
 )
 from memhp.linux.mm.memory_hotplug_pages import mhp_get_pluggable_range
 from memhp.linux.mm.numa_memblks import memory_add_physaddr_to_nid
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.units import is_aligned
 
@@ -350,3 +352,4 @@ def virtio_mem_remove(k: Kernel, vm: VirtioMem) -> None:
         if vm.mgid is not None:
             memory_group_unregister(k, vm.mgid)
     vm.device.device_reset()
+    kfree(k.hw, vm.slab, here())

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from errno import EAGAIN, EBUSY, ENOMEM
 
 from memhp.errors import KernelError
+from memhp.hw.lifetime import use_object
 from memhp.hw.memory import Owner, Use
 from memhp.hw.shared import marked
 from memhp.linux.drivers.virtio.virtio_mem_shared import block_state, config_changed, plugged_sub_blocks
 from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, BbState, VirtioMem
+from memhp.linux.kernel.rcu import rcu_read_lock, synchronize_rcu
 from memhp.linux.mm.alloc_contig import alloc_contig_range, free_contig_range
 from memhp.linux.mm.memory_hotplug_online import (
     Onlining,
@@ -22,7 +24,7 @@ from memhp.linux.mm.memory_hotplug_online import (
 )
 from memhp.linux.mm.page_alloc import adjust_managed_page_count
 from memhp.linux.mmzone import PageFlags, ZoneType
-from memhp.linux.place import kernel_function, of_file
+from memhp.linux.place import here, kernel_function, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -147,11 +149,18 @@ class OnlinePages:
     def __call__(self, k: Kernel, pfn: int, nr_pages: int) -> None:
         """Leave a run of pages to the device that it lies in; other memory goes to the buddy."""
         span = Span(pfn, pfn + nr_pages)
-        for vm in list(self.devices):
-            if vm.region.covers(span.scaled(k.config.page_shift)):
-                virtio_mem_online_page(k, vm, span)
-                return
-        generic_online_page(k, pfn, nr_pages)
+        with rcu_read_lock(k.hw):
+            vm = next((vm for vm in self.devices if virtio_mem_contains_range(k, vm, span)), None)
+        if vm is None:
+            generic_online_page(k, pfn, nr_pages)
+        else:
+            virtio_mem_online_page(k, vm, span)
+
+
+def virtio_mem_contains_range(k: Kernel, vm: VirtioMem, span: Span) -> bool:
+    """Whether pages lie in a device's region."""
+    use_object(k.hw, vm.slab, here())
+    return vm.region.covers(span.scaled(k.config.page_shift))
 
 
 def register_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
@@ -166,7 +175,7 @@ def register_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
 
 
 def unregister_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
-    """The driver no longer decides for a device."""
+    """The driver no longer decides for a device, and nobody looks at it any more who would have asked it."""
     with k.hw.locked(MUTEX):
         callback = k.statics(Onlining).online_page_callback
         assert isinstance(callback, OnlinePages)
@@ -174,3 +183,4 @@ def unregister_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
         callback.devices.remove(vm)
         if not callback.devices:
             restore_online_page_callback(k, callback)
+    synchronize_rcu(k.hw)

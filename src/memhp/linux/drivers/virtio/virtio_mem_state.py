@@ -15,6 +15,7 @@ from memhp.errors import KernelError
 from memhp.hw.devices.virtio_mem import VirtioMemDevice
 from memhp.hw.devices.virtio_mem_wire import Feature
 from memhp.hw.ledger import Ledger
+from memhp.hw.lifetime import SlabObject
 from memhp.hw.memory import Owner, Use
 from memhp.hw.shared import marked
 from memhp.linux.drivers.base.notify import MemoryNotifier
@@ -272,6 +273,8 @@ class VirtioMem:
     """``pm_notifier``; None in kernels without."""
     never_onlined: SpanSet = field(default_factory=SpanSet)
     """PFNs kept from the buddy since their block went online, not taken from it: ``PageDirty``."""
+    slab: SlabObject = field(default_factory=lambda: SlabObject("virtio_mem"), repr=False)
+    """The structure itself."""
 
     @property
     def sbm(self) -> SubBlockMode:
