@@ -6,12 +6,13 @@ software can tell, since a flush waits for walks that are under way.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from memhp.hw.ledger import Violation
 from memhp.hw.machine import Machine
 from memhp.hw.memory import Use
+from memhp.hw.shared import marked
 from memhp.hw.stepper import Access
 from memhp.hw.tlb import Table
 from memhp.spans import Span
@@ -25,9 +26,9 @@ class SlabObject:
     """Something that ``kmalloc()`` gave and ``kfree()`` takes."""
 
     name: str
-    freed_by: str = ""
+    freed_by: str = field(default="", metadata=marked(lambda thing: thing.name))
     """Who freed it: ``file:function``."""
-    spares: frozenset[int] = frozenset()
+    spares: frozenset[int] = field(default=frozenset(), metadata=marked(lambda thing: thing.name))
     """Read-side sections that it outlives, being freed after a grace period."""
 
 
@@ -93,13 +94,16 @@ def use_object(hw: Machine, thing: SlabObject, where: str, *, change: bool = Fal
 
 def look_at_object(hw: Machine, thing: SlabObject, where: str) -> None:
     """What a step reads or changes is in this object. Breaks ``use-after-free`` once it was freed."""
-    if thing.freed_by and hw.outermost(RCU) not in thing.spares:
-        hw.violations.append(Violation("use-after-free", f"{thing.name} is used, but {thing.freed_by} freed it", where))
+    now = vars(thing)  # in the caller's step
+    freed_by = now["freed_by"]
+    if freed_by and hw.outermost(RCU) not in now["spares"]:
+        hw.violations.append(Violation("use-after-free", f"{thing.name} is used, but {freed_by} freed it", where))
 
 
-def kfree(hw: Machine, thing: SlabObject, where: str) -> None:
-    """Free an object. Breaks ``use-after-free`` when it was freed before."""
+def kfree(hw: Machine, thing: SlabObject, where: str, spares: frozenset[int] = frozenset()) -> None:
+    """Free an object, at once but for these read-side sections. Breaks ``use-after-free`` when it was freed before."""
     hw.writes(thing.name)
+    thing.spares = spares
     if thing.freed_by:
         hw.violations.append(
             Violation("use-after-free", f"{thing.name} is freed, but {thing.freed_by} freed it", where)

@@ -166,6 +166,8 @@ class LockDoors:
         self.lock_order = LockOrder()
         self._sections: dict[str, dict[int, list[int]]] = {}
         self._entered = 0
+        self.callbacks: list[tuple[str, frozenset[int], Callable[[], None]]] = []
+        """What is to be done once these sections, of that name, have ended."""
         self.kind_of: Callable[[str], LockKind] = of_no_kind
         """The kind of a lock by name."""
         self._spinning: defaultdict[int, list[str]] = defaultdict(list)
@@ -243,6 +245,16 @@ class LockDoors:
         if self.stepper is not None:
             self.stepper.step(Access("leave", section))
         self._sections[section][self.cpu].pop()
+        self.do_due_callbacks()
+
+    def do_due_callbacks(self) -> None:
+        """Do what waits for sections that have ended by now, where no stepper sees to it."""
+        while self.stepper is None and self.callbacks:
+            section, before, callback = self.callbacks[0]
+            if before & self.readers_of(section):
+                return
+            del self.callbacks[0]
+            callback()
 
     def section(self, section: str) -> "Within":
         """Be in a read-side section for the length of a ``with`` block."""

@@ -33,7 +33,7 @@ def page_free(k: Kernel, pfn: int) -> None:
 def kill(k: Kernel, pgmap: DevPagemap) -> None:
     """What drivers/nvdimm and drivers/dax did of their own until 5.16."""
     assert pgmap.ref is not None
-    percpu_ref_kill(k.hw, pgmap.ref)
+    percpu_ref_kill(k.hw, pgmap.ref, waits=True)
 
 
 @dataclass(frozen=True)

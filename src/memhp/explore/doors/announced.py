@@ -31,6 +31,7 @@ from memhp.explore.doors.containers import (
 )
 from memhp.explore.doors.marked_field import STEPPED, MarkedField, SteppedMap
 from memhp.explore.doors.names import IMMUTABLE, names_in, parts_named
+from memhp.hw.lifetime import SlabObject
 from memhp.hw.machine import Machine
 from memhp.hw.marked_map import MarkedSet
 from memhp.hw.shared import EVERYTHING, SharedDict, SharedMap, SharedSet
@@ -45,7 +46,7 @@ ASIDE = frozenset({
 """(class, field) that no kernel has: not announced."""
 SETTLED = ASIDE | {
     ("Kernel", "hw"), ("Kernel", "config"), ("Kernel", "layout"), ("Kernel", "port"), ("Kernel", "_statics"),
-    ("Kernel", "memory_block_size"), ("Node", "machine"),
+    ("Kernel", "memory_block_size"), ("Node", "machine"), ("SlabObject", "name"),
 }  # fmt: skip
 """(class, field) that boot has set for good, and those: not announced."""
 Watched = frozenset[str] | None
@@ -288,7 +289,7 @@ def announced(value: Any, machine: Machine, watched: Watched, name: str, key: st
             if announced(part, machine, watched, named, key) is not part:
                 raise TypeError(f"{named}: what a function is bound to cannot announce accesses, an object could")
         return value
-    if type(value).__module__.startswith(HARDWARE):
+    if type(value).__module__.startswith(HARDWARE) and not isinstance(value, SlabObject):
         return value
     if _is_record(value) and value.__dataclass_params__.frozen:
         return _frozen(value, machine, watched, name)

@@ -148,7 +148,8 @@ def _alone(record: object) -> str:
 
 
 def _machine(written: Written, hw: Machine) -> None:
-    written.each((hw.now, hw.memory.owners, sorted((lock.name, lock.writer, sorted(lock.readers.items()),
+    written.each((hw.now, len(hw.callbacks)))
+    written.each((hw.memory.owners, sorted((lock.name, lock.writer, sorted(lock.readers.items()),
                   sorted(lock.queue)) for lock in hw.locks.values() if lock.writer is not None or lock.readers
                   or lock.queue)))  # fmt: skip
     for table in hw.memory.arena.frames():

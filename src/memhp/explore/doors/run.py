@@ -21,6 +21,7 @@ from memhp.check import remember
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.explore.doors import trace_line
 from memhp.explore.doors.announced import announce
+from memhp.explore.doors.callbacks import RCU_CALLBACKS, do_callbacks
 from memhp.explore.doors.difference import Picture, differences, picture
 from memhp.explore.doors.digest import digest
 from memhp.explore.doors.endless import Endless, to_end
@@ -28,12 +29,12 @@ from memhp.explore.doors.footprint import touched
 from memhp.explore.doors.kernel_image import KernelImage, likeness
 from memhp.explore.doors.outside import Outside, file_of, must_have_no_kernel, unwatched_likeness, went_astray
 from memhp.explore.doors.stepper import BEGIN, Astray, DoorOp, Doors, reads_watched
+from memhp.explore.doors.taken_step import Taken
 from memhp.explore.doors.user_code import must_be_names, must_have_run, must_take_one, told_bug, user_error, users
 from memhp.explore.engine.control_state import Rounds
 from memhp.explore.engine.op import Op, Round
 from memhp.explore.engine.races import Data
 from memhp.explore.engine.trace import Change, Line
-from memhp.hw.stepper import Access
 from memhp.linux.state import Kernel
 
 GRAIN = (
@@ -76,31 +77,15 @@ class KernelProgram:
         return KernelRun(self)
 
 
-@dataclass
-class _Done:
-    """A step that was taken, and the state it led to."""
-
-    thread: int
-    way: int
-    op: DoorOp
-    told: trace_line.Step
-    pending: list[Op | None]
-    enabled: list[bool]
-    broken: str | None
-    along: int
-    """How many steps were taken along with it."""
-    changed: tuple[Access, ...]
-    """Those of them that change something."""
-
-
 class KernelRun:
     """Kernel code under exploration."""
 
     def __init__(self, program: KernelProgram) -> None:
         self._program = program
-        self.names = program.names
-        self._done: list[_Done] = []
-        self._rounds = [Rounds(Doors.__module__) for _ in program.actors]
+        self._actors = (*program.actors, do_callbacks)
+        self.names = (*program.names, RCU_CALLBACKS)
+        self._done: list[Taken] = []
+        self._rounds = [Rounds(Doors.__module__) for _ in self._actors]
         self.loops = False
         self._picture: Picture | None = None
         self._watched = False
@@ -132,12 +117,12 @@ class KernelRun:
         """Each actor before its first step: nothing of its code has run, and the kernel is copied when it has to."""
         self.unseen.clear()
         self._live = -1
-        self.pending: list[Op | None] = [BEGIN for _ in self.names]
+        self.pending: list[Op | None] = [*(BEGIN for _ in self._program.actors), None]
         self._raised: str | None = None
         self.broken: str | None = self._broken_now(self._program.kernel)
-        self._first = (list(self.pending), [True for _ in self.names], self.broken)
+        self._first = (list(self.pending), [op is not None for op in self.pending], self.broken)
 
-    def _set_up(self, again: Sequence[_Done]) -> None:
+    def _set_up(self, again: Sequence[Taken]) -> None:
         """A fresh copy of the kernel, each actor before its first step; the steps `again` are to be done once more."""
         k = self._image(reads_watched(self.shared)).copy()
         k.hw.stepper = stepper = Doors(k, self._program.failures, self.shared, again, self.unseen)
@@ -145,8 +130,8 @@ class KernelRun:
         self._picture = None
         self._results: list[Hashable] = [None] * len(self.names)
         self._raised = None
-        self._greenlets = [greenlet(actor) for actor in self._program.actors]
-        self.pending = [BEGIN for _ in self.names]
+        self._greenlets = [greenlet(actor) for actor in self._actors]
+        self.pending = list(self._first[0])
         self.broken = self._broken_now(k)
 
     def _image(self, watched: frozenset[str] | None) -> KernelImage:
@@ -180,7 +165,7 @@ class KernelRun:
             raise user_error(error, f"{self.names[thread]} raised ") from error
         if running.dead:
             if isinstance(said, GreenletExit):
-                raise user_error(said, f"{self.names[thread]} raised ", file_of(self._program.actors[thread]))
+                raise user_error(said, f"{self.names[thread]} raised ", file_of(self._actors[thread]))
             must_have_run(said, self.names[thread])
             self._results[thread] = said
             return None
@@ -201,8 +186,16 @@ class KernelRun:
         stepper.listens = True
         stepper.notes_places = self.notes_places
         self.pending[thread] = self._resume(thread, way)
+        if self.pending[-1] is None and self._kernel.hw.callbacks:
+            self.pending[-1] = self._begin_callbacks()
         self.broken = self._broken_now(self._kernel)
         self._look_again(thread)
+
+    def _begin_callbacks(self) -> DoorOp | None:
+        """Somebody has given ``call_rcu()`` something to do: the CPU that does it begins, or begins once more."""
+        if not self._greenlets[-1]:
+            self._greenlets[-1] = greenlet(do_callbacks)
+        return self._resume(len(self._program.actors), 0)
 
     def _look_again(self, thread: int) -> None:
         """What other actors are about to do may touch more, or less, since this one has done a step."""
@@ -229,6 +222,8 @@ class KernelRun:
         stepper = self._stepper
         while stepper.at < len(done):
             step = done[stepper.at]
+            if step.thread == len(self._program.actors) and self._greenlets[-1].dead:
+                self._greenlets[-1] = greenlet(do_callbacks)
             try:
                 if self._greenlets[step.thread].dead:
                     raise Astray(f"has ended, and {step.op.text!r} came next before")
@@ -236,7 +231,9 @@ class KernelRun:
                     stepper.begun(step.thread)
                 self._resume(step.thread, 0)
             except Astray as error:
-                raise went_astray(self._program.actors[step.thread], self.names[step.thread], error) from error
+                raise went_astray(self._actors[step.thread], self.names[step.thread], error) from error
+        if pending[-1] is not None and not self._greenlets[-1]:
+            self._begin_callbacks()
         self.pending, self.broken = pending, broken
         self._live = len(done)
 
@@ -321,7 +318,7 @@ class KernelRun:
         told = trace_line.Step(thread, name, op.place, op.text, op.access, went, old, new, before, changes)
         along, changed = self._stepper.along, tuple(self._stepper.changed)
         self._done.append(
-            _Done(thread, choice, op, told, list(self.pending), self._enabled_now(), self.broken, along, changed)
+            Taken(thread, choice, op, told, list(self.pending), self._enabled_now(), self.broken, along, changed)
         )
         self._live += 1
         self._look_for_rounds(thread)
@@ -357,8 +354,10 @@ class KernelRun:
             self.pending, self.broken = list(self._first[0]), self._first[2]
 
     def could(self, op: Op, thread: int, depth: int) -> bool:
-        """Whether a lock could have been taken just before step `depth`; of other waits: that is not known, so yes."""
+        """Whether a lock could have been taken before step `depth`; of other waits that is not known: yes, if any."""
         assert isinstance(op, DoorOp)
+        if (self._done[depth - 1].pending if depth else self._first[0])[thread] is None:
+            return False
         if not op.lock:
             return True
         before = self._done[depth].told.before

@@ -65,6 +65,7 @@ def _trace(run: Run, steps: Sequence[Choice], enabled: Sequence[int]) -> Trace:
     """What the run has come to; takes it back to its start."""
     lines = tuple(run.line(at) for at in range(len(steps)))
     waiting = tuple(op.text if op is not None else None for op in run.pending)
+    seen = max([step.thread for step in steps] + [who for who, text in enumerate(waiting) if text], default=-1) + 1
     reason = run.broken
     end: End = "broken"
     if reason is None:
@@ -81,6 +82,6 @@ def _trace(run: Run, steps: Sequence[Choice], enabled: Sequence[int]) -> Trace:
         if reason is not None:
             end = "livelock" if reason.startswith("livelock: ") else "broken"
     return Trace(
-        schedule=to_text(steps), end=end, reason=reason, names=run.names, waiting=waiting,
+        schedule=to_text(steps), end=end, reason=reason, names=run.names[:seen], waiting=waiting[:seen],
         preemptions=preemptions_of(steps, enabled), lines=lines,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from memhp.errors import KernelBug
 from memhp.hw.lifetime import RCU, SlabObject, look_at_object
 from memhp.hw.machine import Machine
 from memhp.hw.shared import marked
-from memhp.linux.kernel.rcu import rcu_read_lock
+from memhp.linux.kernel.rcu import call_rcu, rcu_read_lock, wait_for_readers
 from memhp.linux.place import here, kernel_function
 
 KERNEL_FILE = "include/linux/percpu-refcount.h"
@@ -41,8 +41,8 @@ class PercpuRef:
     """CPU → those that it has taken, less those that it has dropped; from the switch on nobody looks at them."""
     dying: bool = field(default=False, metadata=marked(lambda ref: ref.mode))
     waited_for: frozenset[int] | None = None
-    """The read-side sections that end before the switch; None where none is to come. What ``call_rcu()`` was given is
-    in the count itself, and changes under ``percpu_ref_switch_lock``."""
+    """The read-side sections that end before the switch, where who waits for the last reference does it: nobody else
+    looks at them."""
 
     @property
     def count(self) -> int:
@@ -139,11 +139,11 @@ def percpu_ref_tryget_many(hw: Machine, ref: PercpuRef, nr: int) -> bool:
         return True
 
 
-def percpu_ref_kill(hw: Machine, ref: PercpuRef, *, at_once: bool = False) -> None:
-    """Refuse new references; the owner's is dropped once the counters are added up, after a grace period.
+def percpu_ref_kill(hw: Machine, ref: PercpuRef, *, at_once: bool = False, waits: bool = False) -> None:
+    """Refuse new references; the owner's is dropped once the counters are added up, by ``call_rcu()``.
 
-    With `at_once` nobody waits for the grace period, as no kernel has it. Where nobody is within RCU and no schedules
-    are explored the grace period is over at once.
+    With `at_once` nobody waits for the grace period, as no kernel has it. With `waits` the caller waits for the last
+    reference later and calls :func:`switch_by_waiter` then; nobody else sees what the release function does.
     """
     hw.atomic(ref.mode)
     if ref.dying:
@@ -151,25 +151,17 @@ def percpu_ref_kill(hw: Machine, ref: PercpuRef, *, at_once: bool = False) -> No
             f"{ref.name} is killed a second time", place="lib/percpu-refcount.c:percpu_ref_kill_and_confirm"
         )
     ref.dying = True
-    ref.waited_for = frozenset()
-    if not at_once:
+    if at_once:
+        _switch_to_atomic(hw, ref)
+    elif waits and hw.is_watched:
         ref.waited_for = hw.grace_period(RCU)
-    if at_once or (not hw.is_watched and not ref.waited_for):
-        percpu_ref_switch_to_atomic(hw, ref)
+    else:
+        call_rcu(hw, lambda: _switch_to_atomic(hw, ref))
 
 
 @kernel_function(SWITCH)
-def percpu_ref_switch_to_atomic(hw: Machine, ref: PercpuRef) -> None:
-    """What ``call_rcu()`` has done of a count that was killed: done by who waits for the last reference, before it.
-
-    A softirq does it in a kernel, at any time after the grace period; nobody can tell, as the count does not reach zero
-    before.
-    """
-    before, ref.waited_for = ref.waited_for, None
-    if before is None:
-        return
-    if before:
-        hw.wait(lambda: not before & hw.readers_of(RCU), "a grace period", RCU)
+def _switch_to_atomic(hw: Machine, ref: PercpuRef) -> None:
+    """What ``call_rcu()`` has done of a count that was killed; the last reference may go with it."""
     hw.atomic(ref.own)
     counted = sum(ref.by_cpu.values())
     hw.atomic(ref.together)
@@ -179,3 +171,15 @@ def percpu_ref_switch_to_atomic(hw: Machine, ref: PercpuRef) -> None:
         raise KernelBug(f"{ref.name}: {ref.shared} references after switching to atomic", place=SWITCH)
     ref.shared -= 1
     _release_at_zero(ref, 1)
+
+
+@kernel_function(SWITCH)
+def switch_by_waiter(hw: Machine, ref: PercpuRef) -> None:
+    """What ``call_rcu()`` has done of a count that was killed with `waits`, done by who is about to wait for the last
+    reference: any time between the grace period and here, which nobody can tell, as the count is not zero before.
+    """
+    before, ref.waited_for = ref.waited_for, None
+    if before:
+        wait_for_readers(hw, before)
+    if before is not None:
+        _switch_to_atomic(hw, ref)

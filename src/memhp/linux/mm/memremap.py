@@ -16,9 +16,9 @@ from memhp.linux.lib.percpu_refcount import (
     percpu_ref_get_many,
     percpu_ref_kill,
     percpu_ref_put_many,
-    percpu_ref_switch_to_atomic,
     percpu_ref_tryget_live,
     percpu_ref_tryget_many,
+    switch_by_waiter,
 )
 from memhp.linux.mm.altmap import vmem_altmap_offset
 from memhp.linux.mm.dev_pagemap import (
@@ -264,7 +264,7 @@ def _kill(k: Kernel, pgmap: DevPagemap) -> None:
     if ops is not None and ops.kill is not None:
         ops.kill(k, pgmap)
     else:
-        percpu_ref_kill(k.hw, ref, at_once=k.config.profile.percpu_switch == "at-once")
+        percpu_ref_kill(k.hw, ref, at_once=k.config.profile.percpu_switch == "at-once", waits=True)
     if not _counts_pages_in_use(k, pgmap):
         own = sum(pfn_len(k, pgmap, range_id) for range_id in range(pgmap.nr_range))
         k.hw.atomic(PAGE_REFCOUNT)
@@ -284,7 +284,7 @@ def _drain(k: Kernel, pgmap: DevPagemap) -> None:
 def wait_for_references(k: Kernel, pgmap: DevPagemap) -> None:
     """``wait_for_completion(&pgmap->done)``. :class:`KernelBug` when that would never come."""
     assert pgmap.ref is not None
-    percpu_ref_switch_to_atomic(k.hw, pgmap.ref)
+    switch_by_waiter(k.hw, pgmap.ref)
     try:
         why = f"{pgmap.ref.count} references to the device's mapping"
         k.hw.wait(lambda: pgmap.done, why, on=pgmap.count)

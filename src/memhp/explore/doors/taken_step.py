@@ -1,0 +1,26 @@
+"""A step that an actor has taken, and the state that it led to."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import dataclass
+
+from memhp.explore.doors import trace_line
+from memhp.explore.doors.stepper import DoorOp
+from memhp.explore.engine.op import Op
+from memhp.hw.stepper import Access
+
+
+@dataclass
+class Taken:
+    """A step that was taken, and the state it led to."""
+
+    thread: int
+    way: int
+    op: DoorOp
+    told: trace_line.Step
+    pending: list[Op | None]
+    enabled: list[bool]
+    broken: str | None
+    along: int
+    """How many steps were taken along with it."""
+    changed: tuple[Access, ...]
+    """Those of them that change something."""
