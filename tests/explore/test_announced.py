@@ -80,7 +80,7 @@ PLAIN: dict[str, tuple[Callable[[Kernel], object], Callable[[Kernel], object]]] 
         lambda k: request_resource(k.iomem_resource, Resource(0, 4095, "new")),
         lambda k: list(iter_resources(k.iomem_resource)),
     ),
-    "node_states.online": (lambda k: k.node_states.online.add(1), lambda k: 1 in k.node_states.online),
+    "node_states.possible": (lambda k: k.node_states.possible.add(1), lambda k: 1 in k.node_states.possible),
     "node_states.devices": (lambda k: register_node(k.node_states, 1), lambda k: len(k.node_states.devices)),
     "altmaps": (lambda k: k.altmaps.update({0: VmemAltmap(0, 0, 0)}), lambda k: k.altmaps.get(0)),
     "map_entries": (

@@ -1,32 +1,40 @@
-"""Nodes that come and go before the eyes of CPUs that hold no lock: include/linux/nodemask.h."""
+"""Which states nodes are in, before the eyes of CPUs that hold no lock: include/linux/nodemask.h.
+
+A state is a bitmap of nodes, whose bits are set, cleared and tested atomically, so that no access is plain.
+"""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from memhp.linux.drivers.base.node import N_MEMORY, N_NORMAL_MEMORY, N_ONLINE
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "include/linux/nodemask.h"
-N_ONLINE = "node_states[N_ONLINE]"
-"""The bitmap by which who goes through nodes meets who adds and removes them."""
+BITMAPS = {N_ONLINE: "online", N_NORMAL_MEMORY: "normal_memory", N_MEMORY: "memory"}
+"""State → the field of :class:`memhp.linux.drivers.base.node.NodeStates` that has its nodes."""
+
+
+def node_set_state(k: Kernel, nid: int, state: str) -> None:
+    """The node is in this state from now on."""
+    k.hw.atomic(state)
+    getattr(k.node_states, BITMAPS[state]).add(nid)
+
+
+def node_clear_state(k: Kernel, nid: int, state: str) -> None:
+    """The node is in this state no more."""
+    k.hw.atomic(state)
+    getattr(k.node_states, BITMAPS[state]).discard(nid)
 
 
 def node_set_online(k: Kernel, nid: int) -> None:
-    """The node is online. The bit is set atomically, so that no plain write is announced."""
-    k.hw.atomic(N_ONLINE)
-    _bits(k).add(nid)
+    """The node is online."""
+    node_set_state(k, nid, N_ONLINE)
 
 
 def node_set_offline(k: Kernel, nid: int) -> None:
-    """The node is offline: who goes through nodes now does not come to it; who is there goes on. Atomic as well."""
-    k.hw.atomic(N_ONLINE)
-    _bits(k).discard(nid)
+    """The node is offline: who goes through nodes now does not come to it; who is there goes on."""
+    node_clear_state(k, nid, N_ONLINE)
 
 
 def __next_node(k: Kernel, nid: int) -> int | None:
     """The first node that is online behind `nid`; None: there is none. Words of the bitmap are read whole."""
     k.hw.reads(N_ONLINE)
-    return min((each for each in _bits(k) if each > nid), default=None)
-
-
-def _bits(k: Kernel) -> set[int]:
-    """The bitmap, past what announces plain accesses to it (:class:`memhp.explore.doors.containers.AnnouncedSet`)."""
-    online = k.node_states.online
-    return getattr(online, "items", online)
+    return min((each for each in k.node_states.online if each > nid), default=None)

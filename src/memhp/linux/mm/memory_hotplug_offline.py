@@ -5,6 +5,7 @@ from errno import EBUSY, EINTR, EINVAL
 
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
+from memhp.linux.drivers.base.node import N_MEMORY, N_NORMAL_MEMORY
 from memhp.linux.drivers.base.notify import memory_notify, node_notify
 from memhp.linux.kernel.panic import warn
 from memhp.linux.kernel.resource import walk_system_ram_range
@@ -15,6 +16,7 @@ from memhp.linux.mm.page_alloc import adjust_managed_page_count, build_all_zonel
 from memhp.linux.mm.page_isolation import start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
 from memhp.linux.mm.sparse import offline_mem_sections
 from memhp.linux.mmzone import MemoryGroup, PageFlags, Zone, ZoneRef, ZoneType
+from memhp.linux.nodemask import node_clear_state
 from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -195,9 +197,9 @@ def _removal_success(k: Kernel, span: Span, zone: Zone, group: MemoryGroup | Non
     adjust_present_page_count(k, span.start, group, -span.size)
     init_per_zone_wmark_min(k)
     if zone.type <= ZoneType.NORMAL and not _present_pages(k, zone.nid, ZoneType.NORMAL):
-        k.node_states.normal_memory.discard(zone.nid)
+        node_clear_state(k, zone.nid, N_NORMAL_MEMORY)
     if last_memory:
-        k.node_states.memory.discard(zone.nid)
+        node_clear_state(k, zone.nid, N_MEMORY)
     if not zone.populated:
         build_all_zonelists(k)
     if last_memory and k.config.profile.node_notifier == "node-notifier":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from errno import EINVAL
 
 from memhp.errors import KernelError
+from memhp.linux.drivers.base.node import N_MEMORY, N_NORMAL_MEMORY
 from memhp.linux.drivers.base.notify import Refusal, memory_notify, node_notify
 from memhp.linux.kernel.panic import warn
 from memhp.linux.mm.memory_hotplug_zone import (
@@ -18,6 +19,7 @@ from memhp.linux.mm.page_alloc import build_all_zonelists, free_pages_core, init
 from memhp.linux.mm.page_isolation import undo_isolate_page_range
 from memhp.linux.mm.sparse import online_mem_sections
 from memhp.linux.mmzone import MemoryGroup, MigrateType, Zone, ZoneType
+from memhp.linux.nodemask import node_set_state
 from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.units import is_aligned
@@ -64,9 +66,7 @@ def online_pages(k: Kernel, pfn: int, nr_pages: int, zone: Zone, group: MemoryGr
     rebuild = not zone.populated
     online_pages_range(k, pfn, nr_pages)
     adjust_present_page_count(k, pfn, group, nr_pages)
-    k.node_states.memory.add(zone.nid)
-    if zone.type <= ZoneType.NORMAL:
-        k.node_states.normal_memory.add(zone.nid)
+    _set_node_states(k, zone, first_memory)
     if rebuild:
         build_all_zonelists(k)
     undo_isolate_page_range(k, pfn, end_pfn)
@@ -74,6 +74,17 @@ def online_pages(k: Kernel, pfn: int, nr_pages: int, zone: Zone, group: MemoryGr
     if first_memory and k.config.profile.node_notifier == "node-notifier":
         node_notify(k, "NODE_ADDED_FIRST_MEMORY", zone.nid)
     memory_notify(k, "MEM_ONLINE", pfn, nr_pages)
+
+
+def _set_node_states(k: Kernel, zone: Zone, first_memory: bool) -> None:
+    """The node has memory, and memory that is not movable only, where it had none: other nodes are not written to.
+
+    Kernels without node notifiers say the second first: ``node_states_set_node()``.
+    """
+    first_normal = zone.type <= ZoneType.NORMAL and zone.nid not in k.node_states.normal_memory
+    new = [N_MEMORY] * first_memory + [N_NORMAL_MEMORY] * first_normal
+    for state in new if k.config.profile.node_notifier == "node-notifier" else reversed(new):
+        node_set_state(k, zone.nid, state)
 
 
 def online_pages_range(k: Kernel, start_pfn: int, nr_pages: int) -> None:

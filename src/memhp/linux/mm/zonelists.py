@@ -53,16 +53,16 @@ def build_all_zonelists(k: Kernel, new: int | None = None) -> None:
     Of every possible node; for the node `new`, which is not online yet, of that one only.
     mm/page_alloc.c:build_all_zonelists; the lists themselves are worked out when they are used.
     """
-    states = k.node_states
+    online, memory = k.node_states.online, k.node_states.memory
     local_first = k.config.profile.zonelist_local == "always"
-    for nid in sorted(states.possible | states.online) if new is None or new in states.online else [new]:
-        order = [each for each in node_order(k, nid) if each in states.memory or (local_first and each == nid)]
+    for nid in sorted(k.node_states.possible | online) if new is None or new in online else [new]:
+        order = [each for each in node_order(k, nid) if each in memory or (local_first and each == nid)]
         k.hw.log(f"Fallback order for Node {nid}: {''.join(f'{each} ' for each in order)}")
     zones = k.zones()
     k.reads_zones(zones, "managed_pages", "_watermark")
     total = sum(max(0, zone.managed - zone.watermark_high) for zone in zones)
     kinds = [zone.type for zone in zones if zone.managed and zone.type is not ZoneType.MOVABLE]
-    k.hw.log(f"Built {len(states.online)} zonelists, mobility grouping on.  Total pages: {total}")
+    k.hw.log(f"Built {len(online)} zonelists, mobility grouping on.  Total pages: {total}")
     policy = k.statics(Mempolicy)
     policy.policy_zone = max([policy.policy_zone, *kinds])
     k.hw.log(f"Policy zone: {policy.policy_zone.title}")

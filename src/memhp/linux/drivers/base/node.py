@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from errno import EEXIST
 
 from memhp.errors import KernelBug, KernelError
+from memhp.hw.shared import marked
 from memhp.linux.place import here
 from memhp.spans import SpanSet
 
 KERNEL_FILE = "drivers/base/node.c"
+N_ONLINE = "node_states[N_ONLINE]"
+N_NORMAL_MEMORY = "node_states[N_NORMAL_MEMORY]"
+N_MEMORY = "node_states[N_MEMORY]"
 
 
 @dataclass
@@ -20,12 +24,12 @@ class NodeStates:
 
     possible: set[int] = field(default_factory=lambda: {0})
     """``N_POSSIBLE``: nodes that may come online."""
-    online: set[int] = field(default_factory=set)
-    """``N_ONLINE``."""
-    normal_memory: set[int] = field(default_factory=set)
-    """``N_NORMAL_MEMORY``: nodes with online memory in a zone up to ZONE_NORMAL."""
-    memory: set[int] = field(default_factory=set)
-    """``N_MEMORY``: nodes with online memory of any kind."""
+    online: set[int] = field(default_factory=set, metadata=marked(N_ONLINE))
+    """Nodes that are there. It and the next two are changed by :mod:`memhp.linux.nodemask`."""
+    normal_memory: set[int] = field(default_factory=set, metadata=marked(N_NORMAL_MEMORY))
+    """Nodes with online memory in a zone up to ZONE_NORMAL."""
+    memory: set[int] = field(default_factory=set, metadata=marked(N_MEMORY))
+    """Nodes with online memory of any kind."""
     cpus: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Node id → its CPUs, for every node that has some: ``N_CPU``."""
     devices: dict[int, SpanSet] = field(default_factory=dict)
