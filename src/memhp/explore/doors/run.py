@@ -422,8 +422,8 @@ class KernelRun:
     def behaviour(self) -> Hashable:
         """What every actor returned, and the laws broken."""
         broken = tuple(sorted({violation.law for violation in self._live_kernel().hw.violations}))
-        stuck = tuple(op.text if op is not None else None for op in self.pending)
-        return tuple(self._results), broken, stuck
+        stuck = tuple(op.text if op is not None else None for op in self.pending[:-1])
+        return tuple(self._results[:-1]), broken, stuck
 
     def state(self) -> Hashable:
         """A digest of the kernel and its machine."""
