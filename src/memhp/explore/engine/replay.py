@@ -24,7 +24,7 @@ def replay(run: Run, schedule: str, *, extend: int = 0) -> Trace:
     steps = from_text(schedule)
     enabled: list[int] = []
     for number, step in enumerate(steps):
-        why = _impossible(run, step)
+        why = _impossible(run, step, steps[:number])
         if why is not None:
             run.back(0)
             letter = ascii_lowercase[step.thread]
@@ -48,9 +48,16 @@ def watched(run: Run, schedule: str, *, extend: int = 0) -> Trace:
     return replay(run, schedule, extend=extend)
 
 
-def _impossible(run: Run, step: Choice) -> str | None:
-    if step.thread >= len(run.pending):
-        return f"there are {len(run.pending)} threads"
+def _there(run: Run, steps: Sequence[Choice]) -> int:
+    """How many threads there are, without those behind them that have had nothing to do in these steps."""
+    waiting = [who for who, op in enumerate(run.pending) if op is not None]
+    return max([step.thread for step in steps] + waiting, default=-1) + 1
+
+
+def _impossible(run: Run, step: Choice, before: Sequence[Choice]) -> str | None:
+    there = _there(run, before)
+    if step.thread >= there:
+        return f"there are {there} threads"
     op = run.pending[step.thread]
     if op is None:
         return "it has ended"
@@ -65,7 +72,7 @@ def _trace(run: Run, steps: Sequence[Choice], enabled: Sequence[int]) -> Trace:
     """What the run has come to; takes it back to its start."""
     lines = tuple(run.line(at) for at in range(len(steps)))
     waiting = tuple(op.text if op is not None else None for op in run.pending)
-    seen = max([step.thread for step in steps] + [who for who, text in enumerate(waiting) if text], default=-1) + 1
+    there = _there(run, steps)
     reason = run.broken
     end: End = "broken"
     if reason is None:
@@ -82,6 +89,6 @@ def _trace(run: Run, steps: Sequence[Choice], enabled: Sequence[int]) -> Trace:
         if reason is not None:
             end = "livelock" if reason.startswith("livelock: ") else "broken"
     return Trace(
-        schedule=to_text(steps), end=end, reason=reason, names=run.names[:seen], waiting=waiting[:seen],
+        schedule=to_text(steps), end=end, reason=reason, names=run.names[:there], waiting=waiting[:there],
         preemptions=preemptions_of(steps, enabled), lines=lines,
     )  # fmt: skip
