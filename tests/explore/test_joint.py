@@ -50,3 +50,24 @@ def test_changes_that_pass_a_mark_in_one_order_only_are_tried_in_both() -> None:
 @pytest.mark.parametrize("seeds", [range(first, first + 25) for first in range(0, 50, 25)], ids=lambda seeds: seeds[0])
 def test_what_generated_programs_do_is_what_every_schedule_does(seeds: range) -> None:
     assert agree_with_every_schedule(seeds, joint=True) > 10
+
+
+def test_who_polls_two_objects_may_be_woken_by_either_whichever_changed_first() -> None:
+    def polls(memory: Shared) -> Hashable:
+        while True:
+            seen = memory.load("y"), memory.load("x")
+            if any(seen):
+                return seen
+
+    def sets(name: str) -> Body:
+        return lambda memory: memory.store(name, 1)
+
+    for order in ((sets("y"), polls, sets("x")), (polls, sets("x"), sets("y")), (sets("x"), sets("y"), polls)):
+        run = Program(order, {"x": 0, "y": 0}).run()
+        reduced, every = (search(run, KEPT, reduce=reduce).coverage for reduce in (True, False))
+        assert reduced.classes == every.classes
+
+
+@pytest.mark.parametrize("seed", [2205, 4223])
+def test_who_polls_what_several_change_is_seen_to_go_on_by_each(seed: int) -> None:
+    assert agree_with_every_schedule(range(seed, seed + 1), joint=True) == 1

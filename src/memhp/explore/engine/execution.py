@@ -12,7 +12,7 @@ from memhp.errors import BadInput
 from memhp.explore.engine.fusion import LazyDependence, Touches
 from memhp.explore.engine.op import Op, Run
 from memhp.explore.engine.races import Races
-from memhp.explore.engine.schedule import Choice
+from memhp.explore.engine.schedule import Choice, numbers
 from memhp.explore.engine.spin import SpinOp, endless, own_steps, spin_of, spin_op
 
 NOTHING: Mapping[int, int] = {}
@@ -49,7 +49,7 @@ class Execution:
                 continue
             seen = op.missed if op.missed is not None and run.misses(thread) else op
             spinning = spin_op(seen, thread, period, self._ops, self._choices)
-            if type(spinning) is SpinOp and spinning.waker is None:
+            if type(spinning) is SpinOp and not spinning.wakers:
                 spin = run.spin(thread)
                 assert spin is not None
                 if spin.endless is None:
@@ -66,16 +66,18 @@ class Execution:
         if not self._run.loops or thread >= len(self._run.pending):
             return False
         op = self._pending()[thread]
-        return type(op) is SpinOp and op.waker is None
+        return type(op) is SpinOp and not op.wakers
 
     def _can(self, op: Op, thread: int) -> bool:
         """Whether a blocking operation can be done now."""
-        return not (type(op) is SpinOp and op.waker is None) and self._run.enabled(thread)
+        return not (type(op) is SpinOp and not op.wakers) and self._run.enabled(thread)
 
     def _could(self, op: Op, thread: int, at: int) -> bool:
-        """Whether a blocking operation could have been done just before event `at`, which touches what it touches."""
+        """Whether a blocking operation could have been done just before event `at`, which touches what it touches; of a
+        thread that goes round, whether something else wakes it that does not need that event.
+        """
         if type(op) is SpinOp:
-            return op.waker is not None and op.waker < at
+            return any(one < at or not self._past[one] >> at & 1 for one in numbers(op.wakers & ~(1 << at)))
         return self._run.could(op, thread, at)
 
     def _expect_touched(self, threads: int, pending: list[Op | None]) -> None:

@@ -34,12 +34,12 @@ SHOWN = 6
 class SpinOp(Op):
     """The next step of a thread that goes round."""
 
-    __slots__ = ("waker",)
+    __slots__ = ("wakers",)
 
-    def __init__(self, op: Op, touches: tuple[tuple[Hashable, int], ...], waker: int | None) -> None:
+    def __init__(self, op: Op, touches: tuple[tuple[Hashable, int], ...], wakers: int) -> None:
         super().__init__(op.text, touches, blocking=True, choices=op.choices, place=op.place)
-        self.waker = waker
-        """The first event that may let the round go otherwise; None: there is none, the thread is parked."""
+        self.wakers = wakers
+        """The events that may let the round go otherwise, as a bit mask; where there is none the thread is parked."""
 
 
 def own_steps(choices: Sequence[Choice], thread: int, count: int) -> list[int]:
@@ -62,12 +62,11 @@ def spin_op(op: Op, thread: int, period: int, ops: Sequence[Op], choices: Sequen
     touches = dict.fromkeys(op.touches)
     for at in own:  # the first round's first step may have been seen as that of a longer round
         touches.update(dict.fromkeys(ops[at].touches))
-    waker = None
+    wakers = 0
     for at in range(own[0] + 1, len(ops)):
         if choices[at].thread != thread and any(not ops[at].commutes(ops[mine]) for mine in own if mine < at):
-            waker = at
-            break
-    return SpinOp(op, tuple(touches), waker)
+            wakers |= 1 << at
+    return SpinOp(op, tuple(touches), wakers)
 
 
 def endless(run: Run, round_: Sequence[int], choices: Sequence[Choice], rounds: int) -> bool:
