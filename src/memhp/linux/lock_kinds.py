@@ -18,6 +18,8 @@ LOCK_KINDS: Mapping[str, LockKind] = MappingProxyType({
     "resource_lock": LockKind.RWLOCK,  # kernel/resource.c
     "fixmap_lock": LockKind.MUTEX,  # arch/arm64/mm/mmu.c
     "pgtable_split_lock": LockKind.MUTEX,  # arch/arm64/mm/mmu.c
+    "pcp_batch_high_lock": LockKind.MUTEX,  # mm/page_alloc.c
+    "khugepaged_mutex": LockKind.MUTEX,  # mm/khugepaged.c
     "online_page_callback_lock": LockKind.MUTEX,  # mm/memory_hotplug.c
     "mf_mutex": LockKind.MUTEX,  # mm/memory-failure.c
     "device_lock": LockKind.MUTEX,  # struct device

@@ -26,6 +26,7 @@ from memhp.linux.mmzone import PageFlags, ZoneType
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.units import GiB, KiB, MiB
+from steppers import Recorder
 
 
 def grown(
@@ -389,3 +390,30 @@ def test_auto_online_blocks_decides_whether_added_memory_is_online(word: str, st
     plug(k, 2 * k.memory_block_size)
     add_memory(k, 0, PLUG_AT, 2 * k.memory_block_size)
     assert [block.state for *_, block in k.memory_blocks.runs(first_block(k), first_block(k) + 2)] == [state]
+
+
+def test_lists_of_cpus_are_off_from_isolation_until_the_pages_are_out_of_the_buddy() -> None:
+    """zone_pcp_disable() takes pcp_batch_high_lock before start_isolate_page_range(); zone_pcp_enable() comes after
+    __offline_isolated_pages(); then the watermarks are set, once more under khugepaged_mutex as khugepaged wants them.
+    """
+    k = grown("x86_64", count=1)
+    k.hw.stepper = recorder = Recorder()
+    state_store(k, first_block(k), "offline")
+    k.hw.stepper = None
+    named = ("pcp_batch_high_lock", "khugepaged_mutex", "zone0/Movable.lock", "setup_per_zone_wmarks.lock")
+    steps = [access for access in recorder.accesses if access.target in named]
+    order = [(access.kind, str(access.target)) for access in steps]
+    pcp, mutex, zone, marks = named
+    assert order[0] == ("lock", pcp)
+    end = order.index(("unlock", pcp))
+    assert order[end - 1] == ("unlock", zone) and {name for _, name in order[:end]} == {pcp, zone}
+    first, last = order.index(("lock", mutex)), order.index(("unlock", mutex))
+    assert end < first and ("lock", marks) in order[end:first] and ("lock", marks) in order[first:last]
+
+
+def test_an_offlining_that_is_refused_gives_the_lists_of_cpus_back() -> None:
+    """offline_pages(): failed_removal_pcplists_disabled."""
+    k = grown("x86_64", count=1)
+    allocate(k, 4 * KiB, "pinned", "dma", at=PLUG_AT)
+    fails(k, first_block(k))
+    assert not k.hw.holds("pcp_batch_high_lock")

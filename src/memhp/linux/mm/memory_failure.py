@@ -22,7 +22,7 @@ from memhp.linux.mm.hugetlb import (
     is_migratable,
 )
 from memhp.linux.mm.memremap import pfn_first, pgmap_pfn_valid
-from memhp.linux.mm.page_alloc import take_pages_off_buddy
+from memhp.linux.mm.page_alloc import PCP_BATCH_HIGH_LOCK, take_pages_off_buddy
 from memhp.linux.mm.sparse import pfn_to_online_page, pfn_valid
 from memhp.linux.mm.util import pf_poisoned_check, snapshot_page
 from memhp.linux.mmzone import PageFlags
@@ -138,7 +138,7 @@ def _take_out_of_use(k: Kernel, pfn: int) -> tuple[Owner, Action]:
         return huge
     if k.page_flags.test_set_flag(pfn, PageFlags.HWPOISON):
         raise _poisoned_already(k, pfn)
-    owner = k.hw.owners.get(pfn) or UNPLUGGED
+    owner = get_hwpoison_page(k, pfn)
     action = UNHANDLABLE if owner.use in HUGE_USES else ACTIONS.get(owner.use, UNHANDLABLE)
     if owner.use is Use.FREE:
         if not take_pages_off_buddy(k, Span(pfn, pfn + 1), POISONED, here(), isolated=True):
@@ -147,6 +147,12 @@ def _take_out_of_use(k: Kernel, pfn: int) -> tuple[Owner, Action]:
         holder = "" if action.result == "Recovered" else owner.tag or str(owner.use)
         k.hw.retag(Span(pfn, pfn + 1), POISONED._replace(tag=holder), here())
     return owner, action
+
+
+def get_hwpoison_page(k: Kernel, pfn: int) -> Owner:
+    """Whose a page is, as it is while no free page is in a list of a CPU."""
+    with k.hw.locked(PCP_BATCH_HIGH_LOCK):
+        return k.hw.owners.get(pfn) or UNPLUGGED
 
 
 def _poisoned_already(k: Kernel, pfn: int) -> KernelError:

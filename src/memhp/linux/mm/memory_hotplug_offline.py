@@ -12,7 +12,12 @@ from memhp.linux.kernel.resource import walk_system_ram_range
 from memhp.linux.mm.hugetlb import GIGANTIC_USES, POOLS, dissolve_free_hugetlb_folios
 from memhp.linux.mm.memory_hotplug_zone import adjust_present_page_count, remove_pfn_range_from_zone
 from memhp.linux.mm.migrate import FIXED, Stuck, do_migrate_range, scan_movable_pages
-from memhp.linux.mm.page_alloc import adjust_managed_page_count, build_all_zonelists, init_per_zone_wmark_min
+from memhp.linux.mm.page_alloc import (
+    PCP_BATCH_HIGH_LOCK,
+    adjust_managed_page_count,
+    build_all_zonelists,
+    init_per_zone_wmark_min,
+)
 from memhp.linux.mm.page_isolation import start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
 from memhp.linux.mm.sparse import offline_mem_sections
 from memhp.linux.mmzone import MemoryGroup, PageFlags, Zone, ZoneRef, ZoneType
@@ -59,12 +64,15 @@ def offline_pages(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone | None, g
     try:
         _check_holes(k, span)
         zone = _one_zone(k, span, zone)
-        last_memory = _offline_isolated(k, span, zone)
+        with k.hw.locked(PCP_BATCH_HIGH_LOCK):
+            last_memory = _isolate_and_empty(k, span, zone)
+            managed_pages = _offline_isolated(k, span, zone)
     except KernelError as error:
         shift = k.config.page_shift
         mem = f"[mem {start_pfn << shift:#010x}-{(end_pfn << shift) - 1:#010x}]"
         k.hw.log(f"memory offlining {mem} failed due to {error.reason}", "debug")
         raise
+    adjust_managed_page_count(k, span.start, -managed_pages)
     _removal_success(k, span, zone, group, last_memory)
 
 
@@ -94,8 +102,8 @@ def _one_zone(k: Kernel, span: Span, zone: Zone | None) -> Zone:
     raise KernelError(EINVAL, "multizone range", place=here(), advice=advice)
 
 
-def _offline_isolated(k: Kernel, span: Span, zone: Zone) -> bool:
-    """Isolate, ask, migrate, until all pages are free; then offline them: whether they were the node's last memory."""
+def _isolate_and_empty(k: Kernel, span: Span, zone: Zone) -> bool:
+    """Isolate, ask, migrate, until all pages are free: whether they are the node's last memory."""
     try:
         start_isolate_page_range(k, *span)
     except KernelError as error:
@@ -188,12 +196,16 @@ def _signal_backoff(why: str) -> KernelError:
     )
 
 
-def _removal_success(k: Kernel, span: Span, zone: Zone, group: MemoryGroup | None, last_memory: bool) -> None:
+def _offline_isolated(k: Kernel, span: Span, zone: Zone) -> int:
+    """Offline pages that are free: how many of them the zone managed."""
     managed_pages = __offline_isolated_pages(k, span, zone)
     k.hw.log(f"Offlined Pages {span.size}", "debug")
     with k.hw.locked(zone.lock):
         zone.nr_isolate_pageblock -= span.size // k.config.pageblock_nr_pages
-    adjust_managed_page_count(k, span.start, -managed_pages)
+    return managed_pages
+
+
+def _removal_success(k: Kernel, span: Span, zone: Zone, group: MemoryGroup | None, last_memory: bool) -> None:
     adjust_present_page_count(k, span.start, group, -span.size)
     init_per_zone_wmark_min(k)
     if zone.type <= ZoneType.NORMAL and not _present_pages(k, zone.nid, ZoneType.NORMAL):

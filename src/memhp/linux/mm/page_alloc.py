@@ -42,6 +42,9 @@ __all__ = [
 ]
 
 FREE = Owner(Use.FREE)
+PCP_BATCH_HIGH_LOCK = "pcp_batch_high_lock"
+"""What is held from ``zone_pcp_disable()`` to ``zone_pcp_enable()``, of any zone. There are no per-CPU lists of pages
+here, so holding it is all that they do."""
 
 
 @kernel_function(f"{KERNEL_FILE}:rmqueue_buddy")

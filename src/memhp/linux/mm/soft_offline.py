@@ -10,7 +10,7 @@ from memhp.errors import KernelError
 from memhp.hw.memory import Use
 from memhp.linux.drivers.base.memory_lookup import num_poisoned_pages_inc
 from memhp.linux.mm.hugetlb import HUGE_USES, POOLS, huge_pages
-from memhp.linux.mm.memory_failure import MF_MUTEX, UNPLUGGED, __page_handle_poison
+from memhp.linux.mm.memory_failure import MF_MUTEX, __page_handle_poison, get_hwpoison_page
 from memhp.linux.mm.migrate import MOVABLE_USES, migrate_range
 from memhp.linux.mm.page_alloc import free_pages
 from memhp.linux.mm.sparse import pfn_to_online_page, pfn_valid
@@ -40,7 +40,7 @@ def soft_offline_page(k: Kernel, pfn: int) -> None:
             k.hw.log(f"Soft offline: {pfn:#x}: page already poisoned", "info")
             return
         with k.hw.locked("mem_hotplug_lock", write=False):
-            use = (k.hw.owners.get(pfn) or UNPLUGGED).use
+            use = get_hwpoison_page(k, pfn).use
         if use in MOVABLE_USES:
             soft_offline_in_use_page(k, pfn)
         elif use not in UNUSED:

@@ -33,6 +33,8 @@ THP_LEAST_RAM = 512 * MiB
 LOCK = "setup_per_zone_wmarks.lock"
 """The lock that is static in that function."""
 
+KHUGEPAGED_MUTEX = "khugepaged_mutex"
+
 PCPTYPES = 3
 """``MIGRATE_PCPTYPES``: migrate types that have pageblocks of their own in every zone."""
 
@@ -53,7 +55,14 @@ def init_per_zone_wmark_min(k: Kernel) -> int:
     kbytes = calculate_min_free_kbytes(k)
     setup_per_zone_wmarks(k, kbytes)
     setup_per_zone_lowmem_reserve(k)
-    return set_recommended_min_free_kbytes(k, kbytes) if k.statics(Khugepaged).on else kbytes
+    return khugepaged_min_free_kbytes_update(k, kbytes)
+
+
+@of_file("mm/khugepaged.c")
+def khugepaged_min_free_kbytes_update(k: Kernel, min_free_kbytes: int) -> int:
+    """Set watermarks anew as khugepaged wants them, if it runs: the new min_free_kbytes."""
+    with k.hw.locked(KHUGEPAGED_MUTEX):
+        return set_recommended_min_free_kbytes(k, min_free_kbytes) if k.statics(Khugepaged).on else min_free_kbytes
 
 
 def calculate_min_free_kbytes(k: Kernel) -> int:
@@ -136,8 +145,15 @@ def hugepage_init(k: Kernel, min_free_kbytes: int) -> int:
     mm/huge_memory.c:hugepage_init, late in boot.
     """
     total = sum(_managed(k, k.zones())) * k.config.page_size
-    k.statics(Khugepaged).on = total >= THP_LEAST_RAM
-    return set_recommended_min_free_kbytes(k, min_free_kbytes) if k.statics(Khugepaged).on else min_free_kbytes
+    return start_stop_khugepaged(k, min_free_kbytes) if total >= THP_LEAST_RAM else min_free_kbytes
+
+
+@of_file("mm/khugepaged.c")
+def start_stop_khugepaged(k: Kernel, min_free_kbytes: int) -> int:
+    """Start khugepaged: the new min_free_kbytes, which are what it wants."""
+    with k.hw.locked(KHUGEPAGED_MUTEX):
+        k.statics(Khugepaged).on = True
+        return set_recommended_min_free_kbytes(k, min_free_kbytes)
 
 
 def _lowmem_zones(k: Kernel) -> list[Zone]:
