@@ -10,6 +10,11 @@ import memhp
 LINUX = Path(memhp.__file__).parent / "linux"
 BEHIND_THE_DOORS = {"arena", "tlb", "locks", "stepper", "_row"}
 """Attributes of the machine that only its own doors touch: table contents, stale translations, lock states."""
+LOOKS_BEHIND = {
+    "mm/hugetlb.py": "the pool's count, which is announced as free_huge_pages where it changes and where it is read",
+    "arch/x86/mm/pat/set_memory.py": "what /proc/meminfo tells, which no path of the kernel goes by",
+}
+"""Modules that look at the memory itself (``hw.memory``), past the doors, and why they may."""
 OWNERS_CHANGED = {"set", "clear"}
 """Changes of the map of frame owners, which belong to claim, release, retag, plug and unplug."""
 
@@ -34,6 +39,18 @@ def test_no_kernel_side_code_goes_past_the_doors() -> None:
         for line, what in reaches(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert found == []
+
+
+def test_who_uses_frames_is_looked_at_through_a_door() -> None:
+    """``hw.owners`` announces what ``hw.memory`` does not."""
+    found = {
+        str(path.relative_to(LINUX))
+        for path in sorted(LINUX.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "memory"
+        if "hw" in (getattr(node.value, "attr", ""), getattr(node.value, "id", ""))
+    }
+    assert found == set(LOOKS_BEHIND)
 
 
 def test_going_past_the_doors_would_be_seen() -> None:

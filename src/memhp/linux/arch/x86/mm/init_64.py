@@ -113,11 +113,18 @@ def kernel_physical_mapping_init(k: Kernel, piece: MapRange, prot: int) -> None:
     have, which an earlier addition left, makes way for a table of smaller ones, with a warning; what of it lies outside
     the piece is mapped no more.
     """
+    made: set[int] = set()
+
+    def new_table(height: int, count: int) -> list[Span]:
+        frames = _alloc_low_page(k, height, count)
+        made.add(height)
+        return frames
+
     size = k.hw.fmt.levels[max(piece.large, default=0)].size
     start, end = piece.start // size * size, -(-piece.end // size) * size
     how = Builder(
         leaves=piece.large | {0},
-        new_table=partial(_alloc_low_page, k),
+        new_table=new_table,
         link="before-fill" if x86(k.config).low_page_failure == "returned" else "after-fill",
         occupied="descend",
         table_bits=PAGE_TABLE,
@@ -126,11 +133,9 @@ def kernel_physical_mapping_init(k: Kernel, piece: MapRange, prot: int) -> None:
         names=Descent(leaf=INIT_LEVELS, fill=(*INIT_LEVELS[: k.hw.fmt.root_height], INIT_LEVELS[-1])),
         where=here(),
     )
-    children = k.hw.fmt.root_height - 1
-    before = k.hw.ledger.tables_allocated[children]
     va = k.layout.phys_to_virt(start)
     populate(k.hw, k.init_mm, va, va + end - start, start >> k.config.page_shift, prot, how)
-    if k.hw.ledger.tables_allocated[children] != before:
+    if k.hw.fmt.root_height - 1 in made:
         sync_global_pgds(k, Span(va, va + end - start))
 
 
