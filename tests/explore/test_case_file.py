@@ -14,6 +14,7 @@ from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases import case
 from memhp.explore.cases.actors import boot
 from memhp.explore.doors.run import KernelProgram
+from memhp.explore.engine.search import search
 from memhp.explore.explored import How, explore
 from memhp.linux.state import Kernel
 
@@ -77,7 +78,7 @@ CHECKED = "return replace(ANOTHER.build(variant, configuration), check=check)"
         ("return None", "return 1 + ''", r"own.py:6: TypeError: unsupported operand"),
         ("return None", "return ANOTHER", r"own.py: build\(\) gave a Case, wanted a KernelProgram"),
         ("return None", f"{MADE}, actors=(), names=())", r"own.py: build\(\) gave a KernelProgram without actors"),
-        ("return None", f"{MADE}, names=('a', 'a'))", r"own.py:6: names: two actors are called 'a' \(give each"),
+        ("return None", f"{MADE}, names=('a', 'a'))", r"own.py:6: names: two threads are called 'a' \(give each"),
         ("return None", TOO_LARGE, r"own.py:6: KernelError: ENOMEM: vmap allocation for size \d+ failed"),
     ],
 )
@@ -291,13 +292,16 @@ def test_wrong_signatures_and_equal_names_are_refused() -> None:
 
     with pytest.raises(BadInput, match="one: wanted a function of one argument"):
         KernelProgram(k, (bad,), ("one",))  # type: ignore[arg-type]
-    with pytest.raises(BadInput, match="two actors are called 'one'"):
+    with pytest.raises(BadInput, match="two threads are called 'one'"):
         KernelProgram(k, (good, good), ("one", "one"))
     for name in ("", "a\nb", 1):
         with pytest.raises(BadInput, match="wanted names, each a line of text"):
             KernelProgram(k, (good,), (name,))  # type: ignore[arg-type]
-    names = tuple(f"actor {number}" for number in range(27))
-    with pytest.raises(BadInput, match="actors: wanted at most 26 actors, got 27"):
-        KernelProgram(k, (good,) * 27, names)
+    with pytest.raises(BadInput, match="two threads are called 'RCU callbacks'"):
+        KernelProgram(k, (good,), ("RCU callbacks",))
+    names = tuple(f"actor {number}" for number in range(26))
+    with pytest.raises(BadInput, match="actors: wanted at most 25 actors, got 26"):
+        KernelProgram(k, (good,) * 26, names)
+    assert search(KernelProgram(k, (good,) * 25, names[:25]).run()).word == "safe"
     with pytest.raises(BadInput, match="wanted a name for each of 2 actors, got 1"):
         KernelProgram(k, (good, good), ("one",))

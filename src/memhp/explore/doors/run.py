@@ -65,7 +65,7 @@ class KernelProgram:
     def __post_init__(self) -> None:
         if len(self.names) != len(self.actors):
             raise BadInput(f"wanted a name for each of {len(self.actors)} actors, got {len(self.names)}", where="names")
-        must_be_names(self.names)
+        must_be_names(self.names, RCU_CALLBACKS)
         for name, actor in zip(self.names, self.actors, strict=True):
             must_take_one(actor, "the kernel, k", name)
             must_have_no_kernel(actor, name)

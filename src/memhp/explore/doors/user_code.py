@@ -109,15 +109,17 @@ def must_take_one(function: Callable[..., object], wanted: str, name: str) -> No
         raise BadInput(f"wanted a function of one argument ({wanted}): calling a {kind} runs nothing of it", where=name)
 
 
-def must_be_names(names: Sequence[object]) -> None:
-    """BadInput: one of them is no line of text, or stands there twice, or there are more than a schedule can name."""
-    if len(names) > MOST_THREADS:
-        raise BadInput(f"wanted at most {MOST_THREADS} actors, got {len(names)}", where="actors")
+def must_be_names(names: Sequence[object], beside: str) -> None:
+    """BadInput: one of them is no line of text, or is that of another thread, or there are more than schedules can
+    name; `beside` is the thread that there is beside actors.
+    """
+    if len(names) >= MOST_THREADS:
+        raise BadInput(f"wanted at most {MOST_THREADS - 1} actors, got {len(names)}", where="actors")
     for name in names:
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise BadInput(f"wanted names, each a line of text, and got {name!r}", where="names")
-        if names.count(name) > 1:
-            raise BadInput(f"two actors are called {name!r}", where="names", fix="give each a name of its own")
+        if [*names, beside].count(name) > 1:
+            raise BadInput(f"two threads are called {name!r}", where="names", fix="give each a name of its own")
 
 
 def must_have_run(value: object, name: str) -> None:
