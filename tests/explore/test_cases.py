@@ -97,7 +97,7 @@ def test_under_the_explorer_the_kernel_does_what_it_does_without() -> None:
 
 def test_a_schedule_steps_through_kernel_code_with_old_and_new_values() -> None:
     program = program_of("free-before-flush", "riscv-order", "riscv64")
-    trace = replay(program.run(), "a", extend=24)
+    trace = replay(program.run(), "a", extend=40)
     assert [line.text for line in trace.lines[:2]] == ["begin", "lock device_hotplug_lock"]
     assert trace.lines[1].place == "mm/memory_hotplug.c:remove_memory"
     assert trace.end == "unfinished"

@@ -84,7 +84,7 @@ def test_a_page_may_be_marked_as_poisoned_when_its_struct_page_has_gone_offline(
     """
     failure = decided(POISONED).failure
     assert failure is not None
-    assert failure.reason == "data race: read of page_zone by memory-failure and write of page_zone by offline"
+    assert failure.reason == "data race: write of page_zone by offline and read of page_zone by memory-failure"
 
 
 def test_only_boot_comes_to_a_function_that_nobody_else_names_on_the_way() -> None:

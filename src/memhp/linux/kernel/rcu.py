@@ -31,6 +31,7 @@ def synchronize_rcu(hw: Machine) -> None:
     wait_for_readers(hw, hw.grace_period(RCU))
 
 
+@kernel_function(None)
 def wait_for_readers(hw: Machine, before: frozenset[int]) -> None:
     """Wait until none of these read-side sections is left."""
     hw.wait(lambda: not before & hw.readers_of(RCU), "a grace period", RCU)

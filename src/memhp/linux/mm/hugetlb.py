@@ -17,7 +17,7 @@ from memhp.linux.config import Config
 from memhp.linux.mm.page_alloc import free_pages
 from memhp.linux.mm.zonelists import zonelist
 from memhp.linux.mmzone import PageFlags, ZoneType
-from memhp.linux.place import here
+from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_down
@@ -70,6 +70,7 @@ def huge_pages(k: Kernel, lo: int, hi: int, use: Use) -> Iterator[Span]:
         yield Span(start, start + (1 << order))
 
 
+@kernel_function(None)
 def hugetlb_folio(k: Kernel, pfn: int) -> HugePage | None:
     """The huge page that a page is part of, in use or free; None for any other: ``folio_test_hugetlb()``.
 

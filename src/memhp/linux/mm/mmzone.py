@@ -24,6 +24,7 @@ def _node_zones(pgdat: Node) -> list[Zone]:
 @kernel_function("mm/memory_hotplug.c:try_offline_node")
 def reset_pgdat(k: Kernel, nid: int) -> None:
     """``memset(pgdat, 0, sizeof(*pgdat))``."""
+    k.hw.writes(k.nodes[nid].zone_pgdat)
     k.nodes[nid].zeroed = True
 
 
