@@ -31,6 +31,7 @@ from functools import partial
 from math import inf
 from typing import NamedTuple
 
+from memhp.errors import BadInput
 from memhp.explore.cases import CASES
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import Limits, Search, search
@@ -51,7 +52,7 @@ def compare(
         run = program(seed, joint=joint, fair=fair).run()
         try:
             found = _program_differs(run, states, most, counts)
-        except RuntimeError as error:
+        except BadInput as error:
             found = [f"the search ends in an error: {error}"]
         different += [f"{seed}: {one}" for one in found]
         run.close()

@@ -52,14 +52,12 @@ class Parts:
             stepper.step(of_fields(*names, write=write))
 
 
-class MarkedMap(SpanMap[V]):
-    """A map of spans, read and changed in steps."""
+class _InParts:
+    """What a map and a set have in common that are read and changed in steps."""
 
-    __slots__ = ("parts",)
+    __slots__ = ()
 
-    def __init__(self, called: Callable[[int], str], unit: int = 1) -> None:
-        super().__init__()
-        self.parts = Parts(called, unit)
+    parts: Parts
 
     def belong(self, machine: Stepped, _: str) -> None:
         """From now on accesses are steps of `machine`."""
@@ -69,6 +67,16 @@ class MarkedMap(SpanMap[V]):
     def is_heard(self) -> bool:
         """Whether accesses are steps of a machine."""
         return self.parts.are_heard
+
+
+class MarkedMap(_InParts, SpanMap[V]):
+    """A map of spans, read and changed in steps."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, called: Callable[[int], str], unit: int = 1) -> None:
+        super().__init__()
+        self.parts = Parts(called, unit)
 
     @property
     def end(self) -> int:
@@ -165,7 +173,7 @@ class MarkedMap(SpanMap[V]):
         super().clear_each(spans)
 
 
-class MarkedSet(SpanSet):
+class MarkedSet(_InParts, SpanSet):
     """A set of spans, read and changed in steps."""
 
     __slots__ = ("parts",)
@@ -173,15 +181,6 @@ class MarkedSet(SpanSet):
     def __init__(self, called: Callable[[int], str], unit: int = 1) -> None:
         super().__init__()
         self.parts = Parts(called, unit)
-
-    def belong(self, machine: Stepped, _: str) -> None:
-        """From now on accesses are steps of `machine`."""
-        self.parts.belong(machine)
-
-    @property
-    def is_heard(self) -> bool:
-        """Whether accesses are steps of a machine."""
-        return self.parts.are_heard
 
     @property
     def untold(self) -> SpanMap[bool]:
