@@ -7,10 +7,11 @@ import pytest
 
 from memhp.errors import BadInput
 from memhp.explore.explored import Explored, explore
-from memhp.explore.patch import original, patched, under_patch
+from memhp.explore.patch import Replaced, _functions, _names, _target, original, patched, under_patch
+from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base import core
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm import vmalloc
+from memhp.linux.mm import page_alloc, vmalloc
 from memhp.linux.state import Kernel
 from memhp.report.trace import facts, replay_command
 from memhp.scenario.machine import machine_spec
@@ -21,6 +22,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "own_patch.py"
 RACE = ("sysfs-write-vs-remove", "lock-waited-for")
 HEAD = "from memhp.explore.patch import original, replaces\n"
 SYSFS_LOCK = "drivers/base/core.c:lock_device_hotplug_sysfs"
+FREEING = "mm/page_alloc.c:free_one_page"
 WATERMARK = "mm/page_alloc.c:zone_watermark_fast"
 
 
@@ -83,14 +85,23 @@ def test_a_patch_may_call_what_it_replaces(tmp_path: Path) -> None:
         ("x = 1\n", r"patch.py: marks no function"),
         ("@replaces('mm/nothing.c:here')\ndef f(k): ...\n", "no function stands for 'mm/nothing.c:here'"),
         ("@replaces('drivers/base/core.c:lock_device_hotplug_sys')\ndef f(k): ...\n", f"did you mean {SYSFS_LOCK}"),
-        (f"@replaces({SYSFS_LOCK!r})\ndef f(kernel): ...\n", r"f: wanted a function of \(k\)"),
+        (f"@replaces({SYSFS_LOCK!r})\ndef f(kernel): ...\n", r"patch.py:2: f: wanted a function of \(k\)"),
         (f"@replaces({SYSFS_LOCK!r})\nasync def f(k): ...\n", "f: wanted a function, .*: calling a coroutine"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(k): return (i for i in ())\n", "f: gave a generator, of which nothing has"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(k):\n    import sys\n    sys.exit(0)\n", r"patch.py:5: .* SystemExit: 0"),
         (f"@replaces({WATERMARK!r})\ndef f(zone, kept, order, count): return 0\n", "patch.py: with the patch: Kern"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(k): ...\n@replaces({SYSFS_LOCK!r})\ndef g(k): ...\n", "replaced twice"),
         ("x = \n", r"patch.py:2: SyntaxError"),
-        ("@replaces(7)\ndef f(k): ...\n", "patch.py: f: wanted a place, as text, and got 7"),
+        ("@replaces(7)\ndef f(k): ...\n", "patch.py:2: f: wanted a place, as text, and got 7"),
+        (f"@replaces({SYSFS_LOCK!r})\nclass F: ...\n", r"patch.py:2: replaces\(\): wanted a function, and got a type"),
+        (f"class F:\n    @replaces({SYSFS_LOCK!r})\n    def f(k): ...\n", "patch.py:3: .* outside of classes"),
+        (f"@replaces({FREEING!r})\n@replaces({SYSFS_LOCK!r})\ndef f(k): ...\n", "stands in for another one already"),
+        (
+            f"@replaces({FREEING!r})\ndef f(k, spans, where): ...\n",
+            rf"patch.py:2: f: 2 functions of memhp stand for .* \(say which: @replaces\('{FREEING}', 'free_pages'\)"
+            rf" or @replaces\('{FREEING}', 'free_reserved'\)\)",
+        ),
+        (f"@replaces({FREEING!r}, 'free')\ndef f(k): ...\n", "no function of memhp by the name of 'free' stands for"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(k):\n    while True: len('')\n", r"patch.py:4: .* did nothing that others"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(k):\n    return k.nothing\n", r"patch.py:4"),
     ],
@@ -100,6 +111,30 @@ def test_a_patch_that_cannot_be_used_is_told_with_its_place_and_gives_no_verdict
 ) -> None:
     with pytest.raises(BadInput, match=told):
         under_patch([written(tmp_path, text)], decided)
+
+
+@pytest.mark.parametrize("name", ["free_pages", "mm.page_alloc.free_pages", "memhp.linux.mm.page_alloc.free_pages"])
+def test_where_two_functions_stand_for_one_of_the_kernel_the_python_name_says_which_is_replaced(
+    tmp_path: Path, name: str
+) -> None:
+    marks = f"{FREEING!r}, {name!r}"
+    does = f"    k.hw.log('freed')\n    original({marks})(k, spans, where)\n"
+    file = written(tmp_path, f"@replaces({marks})\ndef f(k, spans, where):\n{does}")
+    k, other = booted(), page_alloc.free_reserved.__code__
+    pages = page_alloc.alloc_pages(k, 0, 0, owner=Owner(Use.KERNEL, "test"), where="test")
+    with patched([file]) as told:
+        assert told == {f"{FREEING} ({name})": str(file)}
+        assert page_alloc.free_reserved.__code__ is other
+        page_alloc.free_pages(k, pages, "test")
+        with pytest.raises(BadInput, match="2 functions of memhp stand for"):
+            original(FREEING)
+    assert k.hw.log_lines[-1].text == "freed"
+
+
+def test_every_function_that_shares_its_place_can_be_named() -> None:
+    for place, standing in _functions().items():
+        for name in _names(standing):
+            assert _target(Replaced(place, name), "here") in standing
 
 
 def test_where_two_files_replace_the_same_nothing_is_replaced(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from inspect import signature, unwrap
 from pathlib import Path
 from pkgutil import walk_packages
 from types import CodeType, FunctionType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -34,47 +34,68 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MARK = "__replaces__"
 _STAND_IN = "__memhp_stand_in_for_{}__"
 """Under this name the module of a replaced function knows the one that stands in."""
-_originals: dict[str, FunctionType] = {}
-"""The replaced functions, by place, as long as they are."""
+_originals: dict[FunctionType, FunctionType] = {}
+"""What the functions that are replaced do by themselves, as long as they are."""
 
 
-def replaces(place: str) -> Callable[[F], F]:
-    """Mark a function of a patch as the one that stands in for ``file.c:function`` of the kernel."""
+class Replaced(NamedTuple):
+    """Which function of the kernel another one stands in for."""
+
+    place: str
+    """``file.c:function``."""
+    name: str = ""
+    """The name of the Python function, where several stand for that place; with the end of its module's, or without."""
+
+    def __str__(self) -> str:
+        return f"{self.place} ({self.name})" if self.name else self.place
+
+
+def replaces(place: str, name: str = "") -> Callable[[F], F]:
+    """Mark a function of a patch as the one that stands in for ``file.c:function`` of the kernel.
+
+    Where several functions of Python stand for that one, `name` says which. BadInput: it is no function, or one of a
+    class, or is marked already.
+    """
 
     def mark(function: F) -> F:
-        setattr(function, _MARK, place)
+        if not isinstance(function, FunctionType):
+            raise BadInput(f"wanted a function, and got a {type(function).__name__}", where="replaces()")
+        if "." in function.__qualname__ and "<locals>" not in function.__qualname__:
+            raise BadInput(f"wanted a function outside of classes, and got {function.__qualname__}", where="replaces()")
+        if hasattr(function, _MARK):
+            fix = "write a function for each"
+            raise BadInput(f"{function.__name__} stands in for another one already", where="replaces()", fix=fix)
+        setattr(function, _MARK, Replaced(place, name))
         return function
 
     return mark
 
 
-def original(place: str) -> Callable[..., Any]:
+def original(place: str, name: str = "") -> Callable[..., Any]:
     """The kernel's own function at a place that the patch replaces, for a patch that does something before or after.
 
     BadInput: the patch replaces nothing there.
     """
-    if place not in _originals:
-        raise BadInput(f"the patch does not replace {place!r}", where="original()")
-    return _originals[place]
+    replaced = Replaced(place, name)
+    found = _originals.get(_target(replaced, "original()"))
+    if found is None:
+        raise BadInput(f"the patch does not replace {str(replaced)!r}", where="original()")
+    return found
 
 
 @contextmanager
 def patched(files: Iterable[Path]) -> Iterator[dict[str, str]]:
     """The kernel with the functions of these files in place of its own; says which, by place, and whose file it is.
 
-    BadInput: a file that cannot be loaded or marks nothing, a place that no function stands for, or several do, a
-    function that takes other arguments, a place replaced twice.
+    BadInput: a file that cannot be loaded or marks nothing, a place that no function stands for, or several do and it
+    is not said which, a function that takes other arguments, a function replaced twice.
     """
     told: dict[str, str] = {}
     with ExitStack() as stack:
         for file in files:
-            found = _marked(file)
-            for place, function in found.items():
-                where = f"{file}: {function.__name__}"
-                if place in told:
-                    raise BadInput(f"{place} is replaced twice", where=where, fix="keep one of them")
-                stack.enter_context(_replaced(place, function, where))
-                told[place] = str(file)
+            for replaced, function in _marked(file):
+                stack.enter_context(_replaced(replaced, function, _where(file, function)))
+                told[str(replaced)] = str(file)
         yield told
 
 
@@ -97,31 +118,38 @@ def _of_the_patch(files: Sequence[Path]) -> Iterator[None]:
         raise BadInput(f"with the patch: {type(error).__name__}: {error}", where=where) from error
 
 
-def _marked(file: Path) -> dict[str, FunctionType]:
-    """The functions of a file that are marked, by what they replace."""
-    found: dict[str, FunctionType] = {}
+def _where(file: Path, function: FunctionType) -> str:
+    """A function of a file, in errors."""
+    return f"{file}:{function.__code__.co_firstlineno}: {function.__name__}"
+
+
+def _marked(file: Path) -> list[tuple[Replaced, FunctionType]]:
+    """The functions of a file that are marked, and what each replaces."""
+    found: dict[FunctionType, Replaced] = {}
     for value in vars(load(Path(os.path.realpath(file)))).values():
-        place = getattr(value, _MARK, None)
-        if place is None or not isinstance(value, FunctionType):
+        mark = getattr(value, _MARK, None)
+        if not isinstance(mark, Replaced) or not isinstance(value, FunctionType):
             continue
-        if not isinstance(place, str):
-            raise BadInput(f"wanted a place, as text, and got {place!r}", where=f"{file}: {value.__name__}")
-        if place in found and found[place] is not value:
-            raise BadInput(f"{place} is replaced twice", where=f"{file}: {value.__name__}", fix="keep one of them")
-        found[place] = value
+        for said in mark:
+            if not isinstance(said, str):
+                raise BadInput(f"wanted a place, as text, and got {said!r}", where=_where(file, value))
+        found[value] = mark
     if not found:
         raise BadInput(
             "marks no function as one of the kernel's",
             where=str(file),
             fix='write @replaces("mm/memory_hotplug.c:try_remove_memory") before one (memhp.explore.patch)',
         )
-    return found
+    return [(mark, function) for function, mark in found.items()]
 
 
 @contextmanager
-def _replaced(place: str, function: FunctionType, where: str) -> Iterator[None]:
+def _replaced(replaced: Replaced, function: FunctionType, where: str) -> Iterator[None]:
     """One function of the kernel with another body. What is bound to it, wherever that is, stays the same object."""
-    target = _target(place, where)
+    place = replaced.place
+    target = _target(replaced, where)
+    if target in _originals:
+        raise BadInput(f"{replaced} is replaced twice", where=where, fix="keep one of them")
     kind = kind_of(function)
     if kind and kind != kind_of(target):
         raise BadInput(f"wanted a function, as {place} is: calling a {kind} runs nothing of it", where=where)
@@ -134,12 +162,12 @@ def _replaced(place: str, function: FunctionType, where: str) -> Iterator[None]:
     stands_for(function, place)
     target.__globals__[name] = function if gives_code(target) else _run_at_once(function, where)
     target.__code__ = _calls(name, own)
-    _originals[place] = kernels
+    _originals[target] = kernels
     try:
         yield
     finally:
         target.__code__ = own
-        del target.__globals__[name], _originals[place]
+        del target.__globals__[name], _originals[target]
 
 
 def _run_at_once(function: FunctionType, where: str) -> Callable[..., Any]:
@@ -165,21 +193,40 @@ def _calls(name: str, instead_of: CodeType) -> CodeType:
     return body.replace(co_name=instead_of.co_name, co_qualname=instead_of.co_qualname)
 
 
-def _target(place: str, where: str) -> FunctionType:
-    """The function that stands for a place, and for no other."""
+def _target(replaced: Replaced, where: str) -> FunctionType:
+    """The function that is meant."""
+    place, name = replaced
     known = _functions()
-    found = known.get(place, [])
-    if not found:
+    standing = known.get(place, [])
+    if not standing:
         near = get_close_matches(place, known, n=3)
         fix = f"did you mean {' or '.join(near)}?" if near else "a trace names places: memhp explore NAME --variant V"
         raise BadInput(f"no function stands for {place!r}", where=where, fix=fix)
-    named = [each for each in found if each.__name__ == place.partition(":")[2]]
-    if len(named or found) > 1:
-        raise BadInput(f"{len(found)} functions stand for {place!r}, which cannot be replaced", where=where)
-    (target,) = named or found
+    if name:
+        found = [each for each in standing if f".{_name(each)}".endswith(f".{name}")]
+    else:
+        found = [each for each in standing if each.__name__ == place.partition(":")[2]] or standing
+    if len(found) != 1:
+        stand = "no function" if not found else f"{len(found)} functions"
+        called = f" by the name of {name!r}" if name else ""
+        fix = "say which: " + " or ".join(f"@replaces({place!r}, {each!r})" for each in _names(found or standing))
+        raise BadInput(f"{stand} of memhp{called} stand{'' if found else 's'} for {place!r}", where=where, fix=fix)
+    (target,) = found
     if target.__closure__ is not None:
-        raise BadInput(f"{place} cannot be replaced: it is made where it is used", where=where)
+        raise BadInput(f"{replaced} cannot be replaced: it is made where it is used", where=where)
     return target
+
+
+def _name(function: FunctionType) -> str:
+    return f"{function.__module__}.{function.__name__}"
+
+
+def _names(functions: Sequence[FunctionType]) -> list[str]:
+    """The names of functions, with those of their modules below memhp.linux where these alone tell them apart."""
+    bare = [each.__name__ for each in functions]
+    if len(set(bare)) == len(bare):
+        return bare
+    return [_name(each).removeprefix(f"{memhp.linux.__name__}.") for each in functions]
 
 
 @cache
