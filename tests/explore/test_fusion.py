@@ -1,11 +1,15 @@
 """Steps whose order is settled anyway are taken along with others: nothing that can happen is lost by that."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Hashable
+from random import Random
+
 import pytest
 
 from memhp.explore.cases import case
 from memhp.explore.engine.bounded import bounded_search
-from memhp.explore.engine.fusion import one_by_one, taken_along
+from memhp.explore.engine.fusion import LazyDependence, one_by_one, taken_along
+from memhp.explore.engine.op import SHARED, Op, Stretch
 from memhp.explore.engine.schedule import Choice, from_text
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.shortest import decide
@@ -98,3 +102,47 @@ def test_a_race_has_the_same_verdict_with_and_without(name: str, variant: str) -
     assert along.word == single.word
     assert along.coverage.executions == single.coverage.executions
     assert along.coverage.steps < single.coverage.steps
+
+
+def parts_one_by_one(touches: list[tuple[Hashable, int]]) -> list[tuple[Hashable, int]]:
+    """Touches with each part of a stretch by itself."""
+    single: list[tuple[Hashable, int]] = []
+    for target, mode in touches:
+        parts = range(target.start, target.end) if isinstance(target, Stretch) else ()
+        single += [((*target.of, part), mode) for part in parts] if isinstance(target, Stretch) else [(target, mode)]
+    return single
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_a_stretch_of_entries_is_found_to_be_shared_where_one_of_them_would_be(seed: int) -> None:
+    random = Random(seed)
+    together, single = LazyDependence(3), LazyDependence(3)
+    pasts: list[int] = []
+    done: list[int] = []
+    for _ in range(30):
+        if done and random.random() < 0.2:
+            thread = done.pop()
+            pasts.pop()
+            together.back(thread)
+            single.back(thread)
+            continue
+        thread = random.randrange(3)
+        seen = [at for at in range(len(done)) if done[at] == thread or random.random() < 0.1]
+        past = 1 << len(done)
+        for at in seen:
+            past |= pasts[at]
+        touches: list[tuple[Hashable, int]] = []
+        for _ in range(random.randrange(4)):
+            table = ("entry", random.randrange(2))
+            start = random.randrange(12)
+            if random.random() < 0.5:
+                touches.append((Stretch(table, start, random.randrange(start + 1, 14)), random.randrange(2)))
+            else:
+                touches.append(((*table, start), random.randrange(2)))
+        own = Op("store", ((("entry", 0, random.randrange(14)), random.choice((0, SHARED))),))
+        together.step(thread, own, touches, past, frozenset())
+        single.step(thread, own, parts_one_by_one(touches), past, frozenset())
+        assert together.found == single.found
+        done.append(thread)
+        pasts.append(past)
+    assert single.found

@@ -9,7 +9,6 @@ is used for is a run in an interval map, whose cost grows with runs, never with 
 import contextlib
 import mmap
 from collections.abc import Iterator
-from copy import deepcopy
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -119,8 +118,8 @@ class Arena:
         copy._next = self._next
         copy._use_large_pages()
         copy._rows[: self._next] = self._rows[: self._next]
-        copy._row_of = deepcopy(self._row_of, memo)
-        copy._spare = deepcopy(self._spare, memo)
+        copy._row_of = self._row_of.copy()
+        copy._spare = self._spare.copy()
         return copy
 
     def __contains__(self, pfn: object) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from functools import cache
+from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar
 
 from memhp.hw.machine import Machine
 from memhp.hw.marked_map import MarkedMap, MarkedSet
@@ -40,7 +41,6 @@ MEMORY_GROUPS, WARNED = "memory_groups", "__already_done"
 R = TypeVar("R")
 
 
-@runtime_checkable
 class Shared(Protocol):
     """State that announces accesses to it (:mod:`memhp.hw.shared`)."""
 
@@ -50,6 +50,17 @@ class Shared(Protocol):
 
     def belong(self, machine: Machine, name: str) -> None:
         """From now on to the stepper of `machine`, under `name`."""
+
+
+@cache
+def _announces(kind: type) -> bool:
+    return hasattr(kind, "is_heard") and hasattr(kind, "belong")
+
+
+def is_shared(value: object) -> TypeGuard[Shared]:
+    """Whether a value announces accesses to it: what ``isinstance()`` of a protocol would say, once for each type."""
+    kind: type = type(value)
+    return _announces(kind)
 
 
 @dataclass
@@ -107,7 +118,7 @@ class Kernel:
     def _announce(self, record: object) -> None:
         """Have the state in a record that announces accesses do so to this machine's stepper, by the fields' names."""
         for name, value in vars(record).items():
-            if isinstance(value, Shared):
+            if is_shared(value):
                 value.belong(self.hw, name)
 
     def reads_zones(self, zones: Iterable[Zone], *names: str) -> None:

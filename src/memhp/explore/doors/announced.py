@@ -36,7 +36,7 @@ from memhp.hw.machine import Machine
 from memhp.hw.marked_map import MarkedSet
 from memhp.hw.shared import EVERYTHING, SharedDict, SharedMap, SharedSet
 from memhp.hw.unchanging import Unchanging
-from memhp.linux.state import Kernel, Shared
+from memhp.linux.state import Kernel, Shared, is_shared
 from memhp.spans import SpanMap, SpanSet
 
 ASIDE = frozenset({
@@ -274,7 +274,7 @@ def announced(value: Any, machine: Machine, watched: Watched, name: str, key: st
         kinds = (WatchedDict, WatchedList, WatchedSet) if told else (AnnouncedDict, AnnouncedList, AnnouncedSet)
         kind = kinds[0 if isinstance(value, dict) else 1 if isinstance(value, list) else 2]
         return _container(value, kind, machine, watched, name, key)
-    if isinstance(value, Shared) and not is_dataclass(value):
+    if is_shared(value) and not is_dataclass(value):
         return _heard(value, name)
     if type(value) is SpanMap:
         return _shared_map(value, machine, watched, name, key)

@@ -5,11 +5,12 @@ something to drop meets more than one that has nothing, a walk goes through the 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from memhp.explore.doors.table_lifetimes import links_touched
 from memhp.explore.engine.counter_marks import change_touches, read_touches
-from memhp.explore.engine.op import ALONE, SHARED
+from memhp.explore.engine.op import ALONE, SHARED, Stretch
 from memhp.hw.lifetime import walk
 from memhp.hw.stepper import Access, Fields, Level, Part
 from memhp.hw.tlb import Table
@@ -73,7 +74,7 @@ def _entry_touched(k: Kernel, access: Access, table: Table) -> Touches:
     """Only an entry that was valid leaves translations behind."""
     hw = k.hw
     if access.kind == "load":
-        return tuple(loads_touched(table, range(access.entry, access.entry + 1)))
+        return loads_touched(table, access.entry, access.entry + 1)
     touches: list[tuple[Hashable, int]] = [
         (("frame", table.frame), SHARED),
         (("entry", table.frame, access.entry), ALONE),
@@ -87,11 +88,20 @@ def _entry_touched(k: Kernel, access: Access, table: Table) -> Touches:
     return tuple(touches)
 
 
-def loads_touched(table: Table, entries: range) -> Iterator[tuple[Hashable, int]]:
-    """What loads of entries touch: first the frame that must be a table."""
-    yield ("frame", table.frame), SHARED
-    for entry in entries:
-        yield ("entry", table.frame, entry), SHARED
+def loads_touched(table: Table, start: int, end: int) -> Touches:
+    """What loads of entries ``[start, end)`` touch: the frame that must be a table, and each of them."""
+    one = ("entry", table.frame, start)
+    return (("frame", table.frame), SHARED), (one if end - start == 1 else Stretch(one[:2], start, end), SHARED)
+
+
+@lru_cache(maxsize=8)
+def entries_in(shared: frozenset[Hashable]) -> Mapping[object, Sequence[int]]:
+    """Of what actors are known to share, the entries of page tables: by the tables' frames, ascending."""
+    found: dict[object, list[int]] = {}
+    for target in shared:
+        if isinstance(target, tuple) and target[0] == "entry":
+            found.setdefault(target[1], []).append(target[2])
+    return {frame: sorted(entries) for frame, entries in found.items()}
 
 
 def _flush_touched(k: Kernel, span: Span) -> Touches:
@@ -106,9 +116,12 @@ def _flush_touched(k: Kernel, span: Span) -> Touches:
 def _translations(k: Kernel, span: Span, mode: int) -> Iterator[tuple[Hashable, int]]:
     """The translations of some addresses, by the areas of the kernel's address space that these lie in."""
     layout = k.layout
-    areas = (layout.direct_map, layout.vmemmap, layout.vmalloc)
-    yield from ((("translations", area.name), mode) for area in areas if area.span.overlaps(span))
-    if not any(area.span.covers(span) for area in areas):
+    covered = False
+    for area in (layout.direct_map, layout.vmemmap, layout.vmalloc):
+        if area.start < span.end and span.start < area.end:
+            yield ("translations", area.name), mode
+            covered = covered or (area.start <= span.start and span.end <= area.end)
+    if not covered:
         yield ("translations", ""), mode
 
 

@@ -67,22 +67,24 @@ def bytes_of(value: object) -> Hashable:
     _Likener(data, common).dump(value)
     contents = ((span, view.tobytes()) for arena in common if isinstance(arena, Arena) for span in arena.frames()
                 for view in arena.views(span))  # fmt: skip
-    return data.getvalue(), tuple(_Identity(one) for one in common if not isinstance(one, Arena)), tuple(contents)
+    return _Likeness(data.getvalue(), [one for one in common if not isinstance(one, Arena)], tuple(contents))
 
 
-class _Identity:
-    """An object that is equal to itself only."""
+class _Likeness:
+    """A value in bytes, and what is not gone into: objects that are equal to themselves only."""
 
-    __slots__ = ("_one",)
+    __slots__ = ("_common", "_made_of")
 
-    def __init__(self, one: object) -> None:
-        self._one = one
+    def __init__(self, data: bytes, common: list[object], contents: tuple[object, ...]) -> None:
+        self._common = common
+        """What the numbers are of: they stay for as long as the likeness does."""
+        self._made_of = (data, tuple(map(id, common)), contents)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and self._one is other._one
+        return isinstance(other, _Likeness) and self._made_of == other._made_of
 
     def __hash__(self) -> int:
-        return id(self._one)
+        return hash(self._made_of)
 
 
 def _in_common(number: int) -> Any:

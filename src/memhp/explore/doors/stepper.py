@@ -7,14 +7,14 @@ rebuild a state, are not announced: an actor goes on with them for as long as th
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import sys
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
-from itertools import takewhile
 from typing import Protocol
 
 from greenlet import GreenletExit, getcurrent
 
 from memhp.errors import BadInput
-from memhp.explore.doors.footprint import FIELD_MODES, Touches, loads_touched, touched
+from memhp.explore.doors.footprint import FIELD_MODES, Touches, entries_in, loads_touched, touched
 from memhp.explore.doors.table_lifetimes import Ghost
 from memhp.explore.doors.user_code import line_at
 from memhp.explore.engine.fusion import MOST_ALONG
@@ -175,8 +175,11 @@ class Doors:
     def _takes_along(self, access: Access, touches: Touches) -> bool:
         """Whether a new step is the actor's own affair, and can be taken now."""
         shared = self._shared_now()
-        if shared is None or any(target in shared for target, _ in touches):
+        if shared is None:
             return False
+        for target, _ in touches:
+            if target in shared:
+                return False
         if access.kind == "lock":
             assert isinstance(access.target, str)
             lock = self._kernel.hw.locks.get(access.target)
@@ -192,12 +195,16 @@ class Doors:
         shared = self._shared_now()
         if shared is None:
             return 0
-        touches = loads_touched(table, range(index, index + min(count, MOST_ALONG - self.along)))
-        own = tuple(takewhile(lambda touch: touch[0] not in shared, touches))
-        if len(own) < 2:
+        if ("frame", table.frame) in shared:
             return 0
-        self._taken_along(len(own) - 1, own)
-        return len(own) - 1
+        end = index + min(count, MOST_ALONG - self.along)
+        others = entries_in(shared).get(table.frame)
+        if others is not None:
+            end = min(end, next(iter(others[bisect_left(others, index) :]), end))
+        if end <= index:
+            return 0
+        self._taken_along(end - index, loads_touched(table, index, end))
+        return end - index
 
     def _shared_now(self) -> frozenset[Hashable] | None:
         """What actors share; None where this one takes no step along."""

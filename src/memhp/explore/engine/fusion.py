@@ -20,9 +20,9 @@ a search. Here dependence is found lazily, by happens-before (L. Lamport, CACM 2
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Hashable, Iterable, Sequence, Set
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from memhp.explore.engine.op import Op, Run
+from memhp.explore.engine.op import Op, Run, Stretch
 from memhp.explore.engine.schedule import Choice
 
 T = TypeVar("T")
@@ -32,6 +32,11 @@ MOST_ALONG = 50_000
 then on each of its steps is taken by itself, so that it can be told."""
 
 Touches = Sequence[tuple[Hashable, int]]
+
+
+_Last = dict[tuple[int, ...], int]
+PART = 3
+"""Members of the name of an object that may be one of the parts of a :class:`~memhp.explore.engine.op.Stretch`."""
 
 
 class LazyDependence:
@@ -45,9 +50,13 @@ class LazyDependence:
         """Objects that have turned out to be shared."""
         self._steps_of = [0] * nr_threads
         """By thread: a bit mask of its steps."""
-        self._last: dict[Hashable, dict[tuple[int, int, bool], int]] = {}
+        self._last: dict[Hashable, _Last] = {}
         """By object, then by thread, mode and whether it was taken along: when it was touched last."""
-        self._log: list[list[tuple[Hashable, tuple[int, int, bool], int | None]]] = []
+        self._parts: dict[tuple[Hashable, ...], list[tuple[Any, ...]]] = {}
+        """By what they are parts of: objects that were ever touched, each by itself."""
+        self._stretches: dict[tuple[Hashable, ...], _Last] = {}
+        """By what they are parts of, then as above with the first part and the end: when a stretch was touched last."""
+        self._log: list[list[tuple[_Last, tuple[int, ...], int | None]]] = []
 
     def step(self, thread: int, op: Op, along: Touches, past: int, shared: Set[Hashable]) -> None:
         """A thread has done a step, and then those that it took along; `past` are the steps before, and itself.
@@ -63,22 +72,59 @@ class LazyDependence:
         log = self._log[-1]
         now = 2 * len(self._log) - 2 + along
         for target, mode in touches:
+            if type(target) is Stretch:
+                self._touch_stretch(thread, target, mode, now, past)
+                continue
             if target in shared:
                 continue
             last = self._last.get(target)
             if last is None:
                 last = self._last[target] = {}
+                if type(target) is tuple and len(target) == PART:
+                    self._parts.setdefault(target[:-1], []).append(target)
             key = (thread, mode, along)
             before = last.get(key)
             if before == now:
                 continue
-            for (who, other, taken), at in last.items():
-                if who != thread and (along or taken) and (other != mode or not mode):
-                    latest = (self._steps_of[who] & past).bit_length() - 1
-                    if 2 * latest < at:
-                        self.found.add(target)
-            log.append((target, key, before))
+            if len(last) > (before is not None) and self._meets(last, thread, mode, along, past):
+                self.found.add(target)
+            if self._stretches and type(target) is tuple and (others := self._stretches.get(target[:-1])):
+                at = target[-1]
+                inside = {key: when for key, when in others.items() if key[3] <= at < key[4]}
+                if self._meets(inside, thread, mode, along, past):
+                    self.found.add(target)
+            log.append((last, key, before))
             last[key] = now
+
+    def _touch_stretch(self, thread: int, stretch: Stretch, mode: int, now: int, past: int) -> None:
+        """As many touches of parts, of which none is shared, all of them taken along."""
+        of, start, end = stretch
+        last = self._stretches.get(of)
+        if last is None:
+            last = self._stretches[of] = {}
+        key = (thread, mode, True, start, end)
+        before = last.get(key)
+        if before == now:
+            return
+        for part in self._parts.get(of, ()):
+            if start <= part[-1] < end and self._meets(self._last[part], thread, mode, True, past):
+                self.found.add(part)
+        for other, at in last.items():
+            if self._meets({other: at}, thread, mode, True, past):
+                self.found.update((*of, one) for one in range(max(start, other[3]), min(end, other[4])))
+        self._log[-1].append((last, key, before))
+        last[key] = now
+
+    def _meets(self, last: _Last, thread: int, mode: int, along: bool, past: int) -> bool:
+        """Whether a touch meets one of these of other threads that nothing puts before it: one of the two was taken
+        along.
+        """
+        for key, at in last.items():
+            if key[0] != thread and (along or key[2]) and (key[1] != mode or not mode):
+                latest = (self._steps_of[key[0]] & past).bit_length() - 1
+                if 2 * latest < at:
+                    return True
+        return False
 
     def waits(self, thread: int, op: Op, past: int, shared: Set[Hashable]) -> None:
         """A thread waits and nobody goes on: it would do its step where others had not come before."""
@@ -87,11 +133,11 @@ class LazyDependence:
 
     def back(self, thread: int) -> None:
         """Take the last step, which was this thread's, back."""
-        for target, key, before in reversed(self._log.pop()):
+        for last, key, before in reversed(self._log.pop()):
             if before is None:
-                del self._last[target][key]
+                del last[key]
             else:
-                self._last[target][key] = before
+                last[key] = before
         self._steps_of[thread] &= ~(1 << len(self._log))
 
 

@@ -7,7 +7,7 @@ two shared acquisitions); different modes do not.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from memhp.explore.engine.races import Data
 from memhp.explore.engine.trace import Line
@@ -18,6 +18,17 @@ SHARED = 1
 """The mode of whatever leaves the object as it is for others of its kind: a load, a shared acquisition."""
 MISSED = 2
 """The mode of an attempt to take a lock that is not to be had: it leaves the lock as it is."""
+
+
+class Stretch(NamedTuple):
+    """Neighbouring parts of one object, each of which is touched; part `i` by itself is ``(*of, i)``, of three members.
+
+    Only what steps touch that are taken along may stand for many parts at once.
+    """
+
+    of: tuple[Hashable, Hashable]
+    start: int
+    end: int
 
 
 class Op:

@@ -407,7 +407,7 @@ class Search(WakeupTrees):
             self._dependence.step(thread, op, run.touched_along, past | 1 << depth, run.shared)
         self._taken.append(taken)
         self._happens(choice, op, before, past)
-        if run.data:
+        if run.data and not self.met:
             self._look_for_race(thread, depth)
         return asleep
 
