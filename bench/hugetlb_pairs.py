@@ -14,11 +14,13 @@ from memhp.explore.case import Variant
 from memhp.explore.cases.actors import boot, laws_hold
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.hw.memory import Owner, Use
+from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.mm.alloc_contig import replace_free_hugepage_folios
 from memhp.linux.mm.hugetlb import dissolve_free_hugetlb_folios
 from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.migrate import do_migrate_range
 from memhp.linux.mm.page_alloc import alloc_pages
+from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -26,13 +28,15 @@ FRESH = "mm/hugetlb.c:only_alloc_fresh_hugetlb_folio"
 PAIRS = (
     ("dissolve", "dissolve"), ("dissolve", "failure"), ("dissolve", "replace"), ("failure", "replace"),
     ("move", "dissolve"), ("move", "failure-in-use"), ("move", "move"), ("move-starved", "failure-in-use-starved"),
+    ("failure", "offline"),
 )  # fmt: skip
 
 
 @cache
 def machine(starved: bool) -> tuple[Kernel, Span, list[Span]]:
     """The machine, the huge page in use, and those of the pool, of which there are none where memory is short."""
-    k = boot(Variant("as it is", "", "repaired", (RISCV,)).config(RISCV))
+    newest = {"poison_pcp_lock": profile("7.2").poison_pcp_lock}
+    k = boot(Variant("as it is", "", "repaired", (RISCV,), generic=newest).config(RISCV))
     order = k.config.format.levels[1].shift - k.config.page_shift
 
     def huge(use: Use, count: int) -> list[Span]:
@@ -54,7 +58,13 @@ def _actors(used: Span, free: list[Span]) -> dict[str, Actor]:
         "replace": lambda k: replace_free_hugepage_folios(k, *page),
         "move": lambda k: do_migrate_range(k, *used).moved,
         "failure-in-use": lambda k: memory_failure(k, used.start + 5),
+        "offline": lambda k: state_store(k, _last_block(k), "offline"),
     }
+
+
+def _last_block(k: Kernel) -> int:
+    """The memory block at the end of RAM, all of it free."""
+    return k.block_id(max(zone.end_pfn for zone in k.zones()) - 1)
 
 
 def hugetlb_pairs() -> Iterator[tuple[str, Callable[[], KernelProgram]]]:

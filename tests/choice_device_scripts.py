@@ -17,6 +17,7 @@ from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.kernel.resource import request_region
 from memhp.linux.lib.percpu_refcount import percpu_ref_kill
 from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType
+from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.memory_hotplug_add import MHP_NONE, add_memory
 from memhp.linux.mm.memremap import memremap_pages, zone_device_page_init
 from memhp.linux.mm.sparse import pfn_to_online_page
@@ -113,6 +114,11 @@ def shared_section(k: Kernel) -> bool:
     return pfn_to_online_page(k, frames.start)
 
 
+def huge_page_goes_bad(k: Kernel) -> None:
+    """A page of a free huge page goes bad."""
+    memory_failure(k, allocate(k, k.config.pmd_size, "hugetlb-free", "pool")[0].start)
+
+
 def _of_fix(does: Callable[[Config], str]) -> Callable[[Kernel], object]:
     """What a witness of a fix says of a kernel."""
     return lambda k: does(k.config)
@@ -137,6 +143,6 @@ DEVICE_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
     each.__name__: each
     for each in (
         huger_pages, private_without_methods, taken_late, file_ends, two_regions, gigantic, gigantic_among_huge,
-        shared_block, kmem_of_two_ranges, kmem_group, shared_section, sysfs_write,
+        shared_block, kmem_of_two_ranges, kmem_group, shared_section, sysfs_write, huge_page_goes_bad,
     )
 } | FIX_SCRIPTS  # fmt: skip

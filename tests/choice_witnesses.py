@@ -249,6 +249,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "block_altmap": (x86("fix:block_with_its_own_memmap_gets_no_device", config=SELF_HOSTED),),
     "proc_page": (x86("fix:offline_memory_is_counted"),),
     "poisoned_page": (x86("fix:offline_memory_goes_bad"),),
+    "poison_pcp_lock": (x86("huge_page_goes_bad", stepped=True),),
     "unmapped_zone": (x86("fix:device_with_metadata_goes"),),
     "dax_metadata": (x86("fix:metadata_goes_bad"),),
     "kmem_failed_add": (x86("fix:kmem_memory_is_refused"),),

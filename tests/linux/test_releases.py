@@ -24,6 +24,8 @@ SOURCE_6_1 = {
     "online_hwpoison": "allowed",
     "prepare_online": False,
     "block_zone": "stored",
+    # mm/memory-failure.c: drain_all_pages() in __page_handle_poison()
+    "poison_pcp_lock": "none",
     # drivers/base/core.c: lock_device_hotplug_sysfs(); fs/proc/page.c; mm/sparse.c: PageReserved() of ms->usage, and
     # section_deactivate() depopulates what is not early only; mm/page_isolation.c: the migratetype that is handed down
     "sysfs_lock": "tries",

@@ -161,6 +161,20 @@ class FixChoices(Choices):
             ("5.3.8",),
         ),
     )
+    poison_pcp_lock: Literal["none", "pcp_batch_high_lock"] = choice(
+        "What ``__page_handle_poison()`` holds while it takes a free page, or one of a free huge page, out of use: "
+        "nothing, so that the page may be in a list of a CPU again, or the lock under which there are no such lists, "
+        "from ``zone_pcp_disable()`` on.",
+        first("none"),
+        since("5.14", "pcp_batch_high_lock", "mm/hwpoison: disable pcp for page_handle_poison()"),
+        since(
+            "6.9",
+            "none",
+            "mm/memory-failure: fix deadlock when hugetlb_optimize_vmemmap is enabled",
+            ("6.1.88", "6.6.29", "6.8.8"),
+        ),
+        since("7.2", "pcp_batch_high_lock", "mm/memory-failure: use zone_pcp_disable() for poison handling"),
+    )
     unmapped_zone: Literal["range", "first-page"] = choice(
         "Whose zone ``memunmap_pages()`` takes for that of a device's memory: that of the first page of the range, "
         "or of the first that is the device's own.",

@@ -17,6 +17,7 @@ from memhp.linux.mm.users import Kind, allocate, free, spans_of
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.state import Kernel
 from memhp.units import MiB
+from steppers import Recorder
 
 BAD = PLUG_AT + 5 * MiB >> 12
 BLOCK = PLUG_AT // (128 * MiB)
@@ -202,3 +203,24 @@ def test_a_free_page_is_marked_before_it_is_taken_and_looked_at_again_where_some
     assert k.hw.log_lines[-1].text == f"Memory failure: {BAD:#x}: recovery action for dirty LRU page: Recovered"
     assert PageFlags.HWPOISON in (k.page_flags.get(BAD) or PageFlags.NONE)
     assert check_all(k) == []
+
+
+@pytest.mark.parametrize(
+    ("release", "held"),
+    [("5.13", False), ("5.14", True), ("6.1.87", True), ("6.1", False), ("6.8.7", True), ("6.8.8", False),
+     ("6.12", False), ("7.1", False), ("7.2", True)],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["hugetlb", "hugetlb-free"])
+def test_whether_lists_of_cpus_are_off_while_a_huge_page_is_dissolved(kind: Kind, release: str, held: bool) -> None:
+    """__page_handle_poison(): zone_pcp_disable() around dissolve_free_hugetlb_folio() and take_page_off_buddy(), or
+    drain_all_pages() between them.
+    """
+    k = kernel("x86_64", release)
+    page = allocate(k, k.config.pmd_size, kind, "x")[0]
+    k.hw.stepper = recorder = Recorder()
+    memory_failure(k, page.start + 5)
+    k.hw.stepper = None
+    told = [word for word in recorder.told("pcp_batch_high_lock", "hugetlb_lock") if word.split()[-1].endswith("_lock")]
+    taking = ["lock hugetlb_lock", "unlock hugetlb_lock"]
+    around = ["lock pcp_batch_high_lock", *taking, "unlock pcp_batch_high_lock"]
+    assert told == taking * (2 if kind == "hugetlb" else 1) + (around if held else taking)

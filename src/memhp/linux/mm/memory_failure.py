@@ -1,6 +1,7 @@
 """A page that memory errors have taken: ``mm/memory-failure.c``. One page at a time; PFNs throughout."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from errno import EBUSY, ENXIO
 from typing import Literal, NamedTuple, get_args
@@ -234,6 +235,11 @@ def __page_handle_poison(k: Kernel, pfn: int) -> bool:
 
     A page that is marked as poisoned is put aside when the huge page is dissolved, by whomever that is.
     """
+    with nullcontext() if k.config.profile.poison_pcp_lock == "none" else k.hw.locked(PCP_BATCH_HIGH_LOCK):
+        return _dissolve_and_take(k, pfn)
+
+
+def _dissolve_and_take(k: Kernel, pfn: int) -> bool:
     try:
         dissolve_free_hugetlb_folio(k, pfn)
     except KernelError:
