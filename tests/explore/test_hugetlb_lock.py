@@ -20,6 +20,7 @@ from memhp.linux.mm.hugetlb import Hugetlb, dissolve_free_hugetlb_folios
 from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.migrate import do_migrate_range
 from memhp.linux.mm.page_alloc import alloc_pages
+from memhp.linux.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import KiB
@@ -130,3 +131,32 @@ def test_of_two_free_huge_pages_with_one_promised_whichever_is_dissolved_second_
         check=lambda k: "refused" if k.statics(Refused).who == unlucky else None,
     ).run()
     assert search(run).word == "broken"
+
+
+def isolates_and_undoes(k: Kernel, page: Span) -> None:
+    start_isolate_page_range(k, *page, offline=False)
+    undo_isolate_page_range(k, *page)
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_who_takes_a_huge_page_out_of_the_pool_looks_at_isolation_without_the_zone_lock(at: int) -> None:
+    """dequeue_hugetlb_folio_node_exact(): is_migrate_isolate_page() reads the bit with READ_ONCE(), under hugetlb_lock
+    only, while another CPU sets it under zone->lock: the mover may take the first page of the pool or the second, and
+    neither is a data race.
+    """
+    k = deepcopy(machine(MACHINES[0]))
+    (used,) = pool(k, 1, Use.HUGETLB)
+    free = pool(k, 2)
+
+    def move(k: Kernel) -> int:
+        return do_migrate_range(k, *used).moved
+
+    program = KernelProgram(k, (move, partial(isolates_and_undoes, page=free[0])), ("move", "isolate"))
+    assert decide(program.run()).word == "safe"
+    program = KernelProgram(
+        k,
+        (move, partial(isolates_and_undoes, page=free[0])),
+        ("move", "isolate"),
+        check=lambda k: "taken" if k.hw.memory.use_of(free[at].start) is Use.HUGETLB else None,
+    )
+    assert search(program.run()).word == "broken"

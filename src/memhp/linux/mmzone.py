@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag, StrEnum
 from typing import Literal, NamedTuple
 
+from memhp.hw.bit_set import BitSet
 from memhp.hw.shared import CountedSet, SharedMap, SharedSet, Stepped, marked
 from memhp.linux.config import OnlineType
 
@@ -138,8 +139,8 @@ class Zone:
     """PFNs of free pages in isolated pageblocks."""
     migratetypes: SharedMap[MigrateType] = field(default_factory=SharedMap)
     """PFN span → migrate type of its pageblocks."""
-    isolated: SharedSet = field(default_factory=SharedSet)
-    """PFNs of isolated pageblocks."""
+    isolated: BitSet = field(default_factory=BitSet)
+    """PFNs of isolated pageblocks: bits of ``pageblock_flags``, which are changed under ``zone->lock``."""
     arrivals: list[Arrival] = field(default_factory=lambda: [Arrival()], repr=False, compare=False)
     """All page frames there can be, in the order in which the free lists have them."""
     span_seqlock: int = field(

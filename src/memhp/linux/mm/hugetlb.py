@@ -125,7 +125,7 @@ def dequeue_hugetlb_folio_nodemask(
             if its.use is not pool:
                 continue
             for page in huge_pages(k, lo, hi, pool):
-                if not zone.isolated.covered(*page) and not _has_hwpoison(k, page):
+                if not zone.isolated.test(*page) and not _has_hwpoison(k, page):
                     k.hw.retag(page, owner, here())
                     _counted(k, pool)
                     return HugePage(page, its)

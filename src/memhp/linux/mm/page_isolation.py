@@ -137,7 +137,7 @@ def _isolate(k: Kernel, blocks: Span, done: list[Span], *, offline: bool, own_ty
         good = Span(blocks.start, align_down(unmovable.pfn, size) if unmovable is not None else before.end)
         crosses = good and (good.start < zone.start_pfn or good.end > zone.end_pfn)
         if good and not crosses:
-            zone.isolated.add(*good)
+            zone.isolated.set_bits(*good)
             for part in list(zone.free.runs(*good)):
                 zone.free.remove(*part)
                 zone.isolated_free.add(*part)
@@ -164,7 +164,7 @@ def undo_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int) -> None:
         zone = k.nodes[nid].zones[kind]
         with k.hw.locked(zone.lock):
             for blocks in list(zone.isolated.runs(start, end)):
-                zone.isolated.remove(*blocks)
+                zone.isolated.clear_bits(*blocks)
                 zone.nr_isolate_pageblock -= blocks.size >> k.config.pageblock_order
                 if k.config.profile.isolate_mark == "migratetype":
                     set_pageblock_migratetype(zone, blocks.start, blocks.end, MigrateType.MOVABLE)
