@@ -11,6 +11,7 @@ from choice_views import digest, state
 from kernels import BOOT_RAM, PLUG_AT, pfns, plug
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.explore.cases import vmalloc_vs_hot_remove
+from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Table
 from memhp.linux.arch.arm64.mm import mmu
 from memhp.linux.config import Config
@@ -28,6 +29,7 @@ from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType, get_dev_pagemap
 from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory
 from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory
 from memhp.linux.mm.memremap import memremap_pages, memunmap_pages, pin_pages
+from memhp.linux.mm.page_alloc import take_pages_off_buddy
 from memhp.linux.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
 from memhp.linux.mm.ptdump import ptdump_walk_pgd
 from memhp.linux.mm.rmqueue import set_pageblock_migratetype
@@ -71,6 +73,14 @@ def offline(k: Kernel) -> None:
     block = k.block_id(add(k).start)
     state_store(k, block, "online_movable")
     state_store(k, block, "offline")
+
+
+def offline_in_vain(k: Kernel) -> None:
+    """A block is to go offline with a page that the kernel holds, as its driver may do in ZONE_MOVABLE."""
+    pages = add(k)
+    state_store(k, k.block_id(pages.start), "online_movable")
+    take_pages_off_buddy(k, Span(pages.start, pages.start + 1), Owner(Use.KERNEL), "test")
+    state_store(k, k.block_id(pages.start), "offline")
 
 
 def going_online(k: Kernel) -> None:
@@ -393,7 +403,7 @@ SCRIPTS: dict[str, Script] = {
         huge_over_small,
         huger_over_small, node, node_fails, no_device, unremovable, no_tables, geometry, far_life, scarce_life,
         split_resource, large_leaves, protect, hide, twice, torn_section, remove_boot, limits, isolated, uncached,
-        shared_table, features,
+        shared_table, features, offline_in_vain,
         huger_over_two, rodata_on,
     )
 } | DEVICE_SCRIPTS | REPAIR_SCRIPTS  # fmt: skip

@@ -230,6 +230,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "shrink_reads": (x86("fix:memory_never_online_goes", given=SHRINKS_ON_REMOVAL),),
     "early_usage": (x86("fix:boot_memory_goes_twice"),),
     "early_memmap": (x86("fix:part_of_a_boot_section_comes_back", config={"pse": False}),),
+    "pcplists": (x86("offline_in_vain", stepped=True),),
     "isolate_ends": (
         x86("fix:gigantic_page_where_cma_begins"),
         x86(

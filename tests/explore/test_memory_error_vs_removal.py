@@ -1,11 +1,10 @@
-"""Memory errors and allocations while memory goes: what holds a page keeps its struct page, and nothing else does."""
+"""Memory errors while memory goes: what holds a page keeps its struct page, and nothing else does."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import pytest
 
 from deciding import behaviours, decided
 from memhp.explore.case import Case
-from memhp.explore.cases import allocation_vs_offline
 from memhp.explore.cases.memory_error_vs_removal import CASE
 
 WHERE = "arm64-64K-42-linux-6.12"
@@ -39,9 +38,3 @@ def test_with_hotplug_kept_out_the_error_is_handled_or_finds_no_memory() -> None
 
 def test_a_devices_mapping_waits_for_whoever_handles_an_error_in_it() -> None:
     assert decided(CASE, "device-unbound", WHERE).word == "safe"
-
-
-def test_a_page_that_is_allocated_from_a_block_that_goes_offline_is_elsewhere_in_the_end() -> None:
-    case = allocation_vs_offline.CASE
-    assert decided(case, "zone-locked", WHERE).word == "safe"
-    assert behaviours(case, "zone-locked", WHERE) == {(("offline", 1), ())}

@@ -69,7 +69,7 @@ class Use(StrEnum):
     """Huge pages of hugetlbfs that are larger than the buddy's largest block."""
     GIGANTIC_FREE = "gigantic-free"
     FROZEN = "frozen"
-    """A compound page that nobody holds, on its way to the buddy."""
+    """A page that nobody holds, on its way to the buddy: of a huge page, or in a list of a CPU."""
     BALLOON = "balloon"
     """``PageOffline`` as well, but of a balloon whose pages migrate."""
     BALLOON_FIXED = "balloon-fixed"

@@ -175,6 +175,14 @@ class FixChoices(Choices):
         ),
         since("7.2", "pcp_batch_high_lock", "mm/memory-failure: use zone_pcp_disable() for poison handling"),
     )
+    pcplists: Literal["drained-once", "drained-again", "disabled"] = choice(
+        "What ``offline_pages()`` does about free pages in lists of CPUs: empties them when all is isolated, and so "
+        "waits for ever for a page that is put there a moment later; empties them again as long as pages are not free; "
+        "or keeps them empty, from ``zone_pcp_disable()`` to ``zone_pcp_enable()``.",
+        first("drained-once"),
+        since("5.9", "drained-again", "mm/memory_hotplug: drain per-cpu pages again during memory offline"),
+        since("5.11", "disabled", "mm, page_alloc: disable pcplists during memory offline"),
+    )
     unmapped_zone: Literal["range", "first-page"] = choice(
         "Whose zone ``memunmap_pages()`` takes for that of a device's memory: that of the first page of the range, "
         "or of the first that is the device's own.",

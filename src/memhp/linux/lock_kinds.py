@@ -19,6 +19,8 @@ LOCK_KINDS: Mapping[str, LockKind] = MappingProxyType({
     "fixmap_lock": LockKind.MUTEX,  # arch/arm64/mm/mmu.c
     "pgtable_split_lock": LockKind.MUTEX,  # arch/arm64/mm/mmu.c
     "pcp_batch_high_lock": LockKind.MUTEX,  # mm/page_alloc.c
+    "pcpu_drain_mutex": LockKind.MUTEX,  # mm/page_alloc.c
+    "pcp_lock": LockKind.SPIN,  # struct per_cpu_pages
     "khugepaged_mutex": LockKind.MUTEX,  # mm/khugepaged.c
     "online_page_callback_lock": LockKind.MUTEX,  # mm/memory_hotplug.c
     "mf_mutex": LockKind.MUTEX,  # mm/memory-failure.c

@@ -105,6 +105,34 @@ class Arrival:
     has it, and it changes nothing but time. Only mm/rmqueue.py puts pages into :attr:`Zone.free`, and keeps it true."""
 
 
+@dataclass(eq=False)
+class PerCpuPages:
+    """``struct per_cpu_pages``: pages of a zone that were freed on one CPU, and are not in the buddy yet."""
+
+    name: str
+    """What it goes by at the doors."""
+    high_min: int = field(metadata=marked(lambda pcp: f"{pcp.name}->high_min"))
+    """From how many pages on they go to the buddy; 0: each at once. Written while others read it (``READ_ONCE()``)."""
+    batch: int = field(metadata=marked(lambda pcp: f"{pcp.name}->batch"))
+    """How many go at a time."""
+    count: int = field(default=0, metadata=marked(lambda pcp: pcp.count_field))
+    """How many there are: ``drain_all_pages()`` looks without the lock, and may miss one that is just put there."""
+    pages: list[int] = field(default_factory=list)
+    """PFNs, those freed first in front; the kernel has a list for each migrate type and order."""
+
+    @property
+    def count_field(self) -> str:
+        """The name of ``pcp->count``."""
+        return f"{self.name}->count"
+
+    @property
+    def lock(self) -> str:
+        """The name of ``pcp->lock``. Before 6.2 it is that interrupts are off, and that the CPU drains its lists itself
+        when another asks: that keeps the two apart as well.
+        """
+        return f"{self.name}.pcp_lock"
+
+
 WATERMARK = marked(lambda zone: zone.field("_watermark"))
 """``zone_watermark_fast()`` reads the marks without ``zone->lock``, under which they are written."""
 
@@ -141,6 +169,11 @@ class Zone:
     """PFN span → migrate type of its pageblocks."""
     isolated: BitSet = field(default_factory=BitSet)
     """PFNs of isolated pageblocks: bits of ``pageblock_flags``, which are changed under ``zone->lock``."""
+    per_cpu_pageset: dict[int, PerCpuPages] = field(default_factory=dict, repr=False, compare=False)
+    """CPU → its lists; where there are none, all that is freed goes to the buddy at once (``boot_pageset``)."""
+    pageset_high_min: int = field(default=0, repr=False, compare=False)
+    """What the lists have when they are not disabled."""
+    pageset_batch: int = field(default=1, repr=False, compare=False)
     arrivals: list[Arrival] = field(default_factory=lambda: [Arrival()], repr=False, compare=False)
     """All page frames there can be, in the order in which the free lists have them."""
     span_seqlock: int = field(

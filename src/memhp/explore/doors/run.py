@@ -40,7 +40,7 @@ from memhp.linux.state import Kernel
 GRAIN = (
     "grain: a step is one access to a page-table entry, lock, counter or run of frames, with all up to the next one",
     "data races: all that the kernel's variables lead to is watched, an object by field, a map by range",
-    "not modelled: interrupts, weak memory orders, per-CPU lists, reclaim, compaction",
+    "not modelled: interrupts, weak memory orders, allocation from per-CPU lists, reclaim, compaction",
 )
 """What a step of kernel code is, and what is left out."""
 Actor = Callable[[Kernel], Hashable]

@@ -23,7 +23,8 @@ from memhp.linux.mm.hugetlb import (
     is_migratable,
 )
 from memhp.linux.mm.memremap import pfn_first, pgmap_pfn_valid
-from memhp.linux.mm.page_alloc import PCP_BATCH_HIGH_LOCK, take_pages_off_buddy
+from memhp.linux.mm.page_alloc import take_pages_off_buddy
+from memhp.linux.mm.pcplists import PCP_BATCH_HIGH_LOCK
 from memhp.linux.mm.sparse import pfn_to_online_page, pfn_valid
 from memhp.linux.mm.util import pf_poisoned_check, snapshot_page
 from memhp.linux.mmzone import PageFlags

@@ -1,6 +1,7 @@
 """Taking pages offline: ``mm/memory_hotplug.c:offline_pages``, with every reason it has to refuse."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from contextlib import AbstractContextManager, nullcontext
 from errno import EBUSY, EINTR, EINVAL
 
 from memhp.errors import KernelError
@@ -13,16 +14,16 @@ from memhp.linux.mm.hugetlb import GIGANTIC_USES, POOLS, dissolve_free_hugetlb_f
 from memhp.linux.mm.memory_hotplug_zone import adjust_present_page_count, remove_pfn_range_from_zone
 from memhp.linux.mm.migrate import FIXED, Stuck, do_migrate_range, scan_movable_pages
 from memhp.linux.mm.page_alloc import (
-    PCP_BATCH_HIGH_LOCK,
     adjust_managed_page_count,
     build_all_zonelists,
     init_per_zone_wmark_min,
 )
 from memhp.linux.mm.page_isolation import start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
+from memhp.linux.mm.pcplists import drain_all_pages, pcp_disabled
 from memhp.linux.mm.sparse import offline_mem_sections
 from memhp.linux.mmzone import MemoryGroup, PageFlags, Zone, ZoneRef, ZoneType
 from memhp.linux.nodemask import node_clear_state
-from memhp.linux.place import here, of_file
+from memhp.linux.place import here, kernel_function, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import format_count
@@ -64,7 +65,7 @@ def offline_pages(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone | None, g
     try:
         _check_holes(k, span)
         zone = _one_zone(k, span, zone)
-        with k.hw.locked(PCP_BATCH_HIGH_LOCK):
+        with _lists_disabled(k, zone):
             last_memory = _isolate_and_empty(k, span, zone)
             managed_pages = _offline_isolated(k, span, zone)
     except KernelError as error:
@@ -74,6 +75,12 @@ def offline_pages(k: Kernel, start_pfn: int, nr_pages: int, zone: Zone | None, g
         raise
     adjust_managed_page_count(k, span.start, -managed_pages)
     _removal_success(k, span, zone, group, last_memory)
+
+
+@kernel_function(None)
+def _lists_disabled(k: Kernel, zone: Zone) -> AbstractContextManager[None]:
+    """While pages go, none of the zone's stays in a list of a CPU: kernels from 5.11 on."""
+    return pcp_disabled(k, zone) if k.config.profile.pcplists == "disabled" else nullcontext()
 
 
 def _check_holes(k: Kernel, span: Span) -> None:
@@ -110,10 +117,12 @@ def _isolate_and_empty(k: Kernel, span: Span, zone: Zone) -> bool:
         raise KernelError(
             error.errno, "failure to isolate range", place=error.place, advice=f"{error.reason}: {error.advice}"
         ) from error
+    if k.config.profile.pcplists != "disabled":
+        drain_all_pages(k, zone)
     last_memory = span.size >= _present_pages(k, zone.nid, ZoneType.MOVABLE)
     try:
         _going_offline(k, span, zone.nid, last_memory)
-        _migrate_all(k, span)
+        _migrate_all(k, span, zone)
     except KernelError as error:
         undo_isolate_page_range(k, *span)
         if error.reason != NODE_REFUSED or k.config.profile.cancel_heard == "by-all":
@@ -143,7 +152,7 @@ def _going_offline(k: Kernel, span: Span, nid: int, last_memory: bool) -> None:
         raise KernelError(refusal.errno, "notifier failure", place=here(), advice=f"{why}: {helps}" if helps else why)
 
 
-def _migrate_all(k: Kernel, span: Span) -> None:
+def _migrate_all(k: Kernel, span: Span, zone: Zone) -> None:
     """Migrate until nothing is in use. Where the kernel would try for ever, the user's signal comes at once here."""
     while True:
         while (pfn := scan_movable_pages(k, *span)) is not None:
@@ -162,6 +171,8 @@ def _migrate_all(k: Kernel, span: Span) -> None:
         busy = test_pages_isolated(k, *span)
         if busy is None:
             return
+        if k.config.profile.pcplists == "drained-again":
+            drain_all_pages(k, zone)
         holder = k.hw.owners.get(busy)
         if scan_movable_pages(k, *span) is None and (holder is None or holder.use not in GOES):
             raise _signal_backoff(f"PFN {busy:#x} is in use by something that is neither movable nor seen as unmovable")

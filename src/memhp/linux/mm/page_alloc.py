@@ -36,15 +36,13 @@ __all__ = [
     "nr_free_pages",
     "setup_per_zone_lowmem_reserve",
     "setup_per_zone_wmarks",
+    "sound_parts",
     "take_each_off_buddy",
     "take_pages_off_buddy",
     "zonelist",
 ]
 
 FREE = Owner(Use.FREE)
-PCP_BATCH_HIGH_LOCK = "pcp_batch_high_lock"
-"""What is held from ``zone_pcp_disable()`` to ``zone_pcp_enable()``, of any zone. There are no per-CPU lists of pages
-here, so holding it is all that they do."""
 
 
 @kernel_function(f"{KERNEL_FILE}:rmqueue_buddy")
@@ -202,13 +200,14 @@ def free_pages(k: Kernel, spans: Iterable[Span], where: str) -> None:
 
     Poisoned ones stay out of use: ``free_pages_prepare()``.
     """
-    for zone, parts in _together(k, _sound_parts(k, spans, where)):
+    for zone, parts in _together(k, sound_parts(k, spans, where)):
         with k.hw.locked(zone.lock):
             k.hw.release_each(parts, FREE, where)
             put_free_each(zone, parts)
 
 
-def _sound_parts(k: Kernel, spans: Iterable[Span], where: str) -> Iterator[tuple[Zone, Span]]:
+@kernel_function(None)
+def sound_parts(k: Kernel, spans: Iterable[Span], where: str) -> Iterator[tuple[Zone, Span]]:
     """Pages that are freed, by zone; poisoned ones are put aside on the way."""
     for span in spans:
         for zone, part in _by_zone(k, span):
