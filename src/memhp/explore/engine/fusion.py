@@ -154,9 +154,11 @@ def settled(run: Run, look: Callable[[Run], tuple[T, Set[Hashable]]]) -> T:
 
 
 def first_of(run: Run, met: Set[Hashable]) -> Set[Hashable]:
-    """Of what has turned out to be shared, that which is to be taken as such first: locks, if there are any."""
-    first = {target for target in met if run.is_lock(target) or target in run.unseen}
-    return first or met
+    """Of what has turned out to be shared, that which is to be taken as such first: locks, if there are any, and in any
+    case what was written and not looked at.
+    """
+    locks = {target for target in met if run.is_lock(target)}
+    return locks | (met & run.unseen) if locks else met
 
 
 def one_by_one(steps: Iterable[Choice], along: Iterable[int]) -> list[Choice]:
