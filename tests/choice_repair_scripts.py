@@ -12,6 +12,8 @@ from memhp.linux.kernel.resource import Resource, request_resource
 from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory, remove_memory
 from memhp.linux.mm.sparse import pfn_section_valid, pfn_valid
+from memhp.linux.mm.zonelists import first_zones_zonelist, zones_from
+from memhp.linux.mmzone import ZoneType
 from memhp.linux.set_memory import set_direct_map_default_noflush, set_direct_map_invalid_noflush
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -111,10 +113,20 @@ def pool_taken_away(k: Kernel) -> None:
     devres_release_all(k, "BAR")
 
 
+def movable_comes_first(k: Kernel) -> list[str]:
+    """ZONE_MOVABLE gets its first memory between the choice of an allocation's first zone and the look at it."""
+    size = k.memory_block_size
+    plug(k, size)
+    add_memory(k, 0, PLUG_AT, size)
+    chosen = first_zones_zonelist(k, 0, ZoneType.NORMAL).at
+    state_store(k, PLUG_AT // size, "online_movable")
+    return [zone.name for zone in zones_from(k, chosen, ZoneType.NORMAL)]
+
+
 REPAIR_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
     each.__name__: each
     for each in (
         no_section, split_refused, node_refused, last_memory_refused, big_blocks, sub_blocks, block_of_a_run,
-        far_block, asked_while_removed, asked_without_usage, pool_taken_away,
+        far_block, asked_while_removed, asked_without_usage, pool_taken_away, movable_comes_first,
     )
 }  # fmt: skip

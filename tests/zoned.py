@@ -16,7 +16,12 @@ from memhp.linux.kernel.resource import iomem_root
 from memhp.linux.layout import Layout
 from memhp.linux.mm.memblock import Memblock
 from memhp.linux.mm.mm_init import free_area_init, memmap_init_range
-from memhp.linux.mm.page_alloc import free_pages_core, init_per_zone_wmark_min
+from memhp.linux.mm.page_alloc import (
+    build_all_zonelists,
+    build_all_zonelists_init,
+    free_pages_core,
+    init_per_zone_wmark_min,
+)
 from memhp.linux.mmzone import PageFlags, Section, Zone, ZoneType
 from memhp.linux.profiles import PROFILES, profile
 from memhp.linux.state import Kernel
@@ -59,6 +64,7 @@ def booted(config: Config, ram: list[tuple[int, int, int]]) -> Kernel:
     """A kernel whose RAM, ``(start, end, node)`` in bytes, is all free and whose zones have watermarks."""
     k = unzoned(config, ram)
     free_area_init(k)
+    build_all_zonelists_init(k)
     for span in k.boot_memory:
         free_pages_core(k, span.start, span.size, BOOT)
     k.slab_is_available = True
@@ -76,6 +82,7 @@ def add_movable(k: Kernel, start: int, size: int, nid: int = 0) -> Zone:
     zone.spanned = max(pfn + pages, zone.end_pfn) - zone.start_pfn
     zone.present += pages
     memmap_init_range(k, pfn, pages, zone, flags=PageFlags.OFFLINE)
+    build_all_zonelists(k)
     free_pages_core(k, pfn, pages, "online")
     init_per_zone_wmark_min(k)
     return zone

@@ -144,4 +144,5 @@ VERDICTS = {
     "f-28": alike("reproduced", "virtio_mem_sbm_plug_request() drops the mutex before it adds blocks", "linux-7.2"),
     "f-29": alike("reproduced", "no caller of zone_span_writelock()", "linux-7.2"),
     "f-30": alike("reproduced", "devres frees p2p_pgmap before pci_p2pdma_release() runs", "linux-7.2"),
+    "f-31": alike("reproduced", "get_page_from_freelist() does not look at the index of its first zone", "linux-7.2"),
 }  # fmt: skip

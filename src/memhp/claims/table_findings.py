@@ -36,6 +36,7 @@ from memhp.explore.cases.split_vs_remove import CASE as SPLIT
 from memhp.explore.cases.split_vs_remove import LAST_BLOCK
 from memhp.explore.cases.vmalloc_vs_hot_add import CASE as VMALLOC
 from memhp.explore.cases.zone_span_vs_allocation import CASE as ZONE_SPAN
+from memhp.explore.cases.zonelists_vs_allocation import CASE as ZONELISTS
 from memhp.linux.arch.registry import Arch
 from memhp.linux.config import Config
 
@@ -95,6 +96,7 @@ WITNESSES: dict[str, Called | Rehearsed | Raced] = {
     "f-28": _raced("f-28", UNPLUG, "sub-block-grow-online-ACK", "arm64-64K-42-linux-7.2"),
     "f-29": _raced("f-29", ZONE_SPAN, "span-unlocked", "x86_64-4K-48-linux-7.2"),
     "f-30": _raced("f-30", P2PDMA, TAKEN, "x86_64-4K-48-linux-7.2"),
+    "f-31": _raced("f-31", ZONELISTS, "online-seqlock", "arm64-64K-42-linux-7.2"),
 }
 """What is broken, and the same repaired."""
 
@@ -423,6 +425,17 @@ CLAIMS = (
         sources(
             "drivers/pci/p2pdma.c:pci_p2pdma_add_resource", "drivers/pci/p2pdma.c:pci_p2pdma_release",
             "drivers/pci/p2pdma.c:pci_alloc_p2pmem", "drivers/base/devres.c:release_nodes",
+        ),
+        "linux-7.2",
+    ),
+    _finding(
+        "f-31", "the kernel's own pages may come from ZONE_MOVABLE", READ,
+        "Look on from ac->preferred_zoneref for a zone up to ac->highest_zoneidx where get_page_from_freelist() "
+        "begins, as it does for every zone behind that: one comparison for each allocation.",
+        "memhp explore zonelists-vs-allocation --variant online-seqlock",
+        sources(
+            "mm/page_alloc.c:get_page_from_freelist", "mm/page_alloc.c:__alloc_pages_direct_reclaim",
+            "mm/page_alloc.c:__build_all_zonelists",
         ),
         "linux-7.2",
     ),

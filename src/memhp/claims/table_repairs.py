@@ -120,5 +120,6 @@ REPAIRS: Mapping[str, Repair] = MappingProxyType({
     "f-28": _repair(X86, GROWS, virtio_mem_count_lock="hotplug-mutex"),
     "f-29": _repair(X86, ONLINE_AND_REMOVE, span_lock="span_seqlock"),
     "f-30": _repair(X86, BINDS_AND_UNBINDS, p2pdma_pgmap_freed="after-pool"),
+    "f-31": _repair(X86, ONLINE_AND_REMOVE, first_zone="allowed"),
 })  # fmt: skip
 """By finding."""

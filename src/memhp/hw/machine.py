@@ -379,3 +379,10 @@ class Machine(LockDoors, FrameDoors, Clock):
             self.advance(self._timers[0][0] - self.now)
         if not ready():
             raise KernelBug(f"CPU {self.cpu} waits for ever: {why}", place="hw")
+
+    def spin(self, ready: Callable[[], bool], why: str, on: str) -> None:
+        """Look at the field `on` again and again until `ready()`, without sleeping: ``cpu_relax()``."""
+        if self.stepper is not None:
+            self.stepper.wait(ready, why, on)
+        elif not ready():
+            raise KernelBug(f"CPU {self.cpu} spins for ever: {why}", place="hw")

@@ -84,6 +84,17 @@ class FixChoices(Choices):
         first("span_seqlock"),
         since("5.14", "none", "mm,memory_hotplug: drop unneeded locking"),
     )
+    zonelist_update: Literal["spinlock", "zonelist_update_seq"] = choice(
+        "What ``__build_all_zonelists()`` holds: a spin lock that nobody else takes, or a seqlock by which allocations "
+        "that find nothing tell whether to begin again.",
+        first("spinlock"),
+        since(
+            "6.0",
+            "zonelist_update_seq",
+            "mm/page_alloc: fix race condition between build_all_zonelists and page allocation",
+            ("5.15.72", "5.19.13"),
+        ),
+    )
     section_usage_null: Literal["followed", "tested"] = choice(
         "Whether ``pfn_section_valid()`` looks for a usage map that is not there any more (``ms->usage`` is NULL).",
         first("followed"),

@@ -22,6 +22,7 @@ RamReleased = Literal["as-one", "each-resource"]
 UnboundMemory = Literal["stays", "taken-out"]
 AddedBlockCount = Literal["unlocked", "hotplug-mutex"]
 BigBlockZone = Literal["unlocked", "hotplug-mutex"]
+FirstZone = Literal["any", "allowed"]
 PoolMapping = Literal["before-pool", "after-pool"]
 OnlinePageUsage = Literal["unlocked", "rcu"]
 
@@ -93,4 +94,9 @@ class RepairChoices(Choices):
         "When the structure with the mapping of a BAR is freed whose pages a pool of peer-to-peer memory hands out: "
         "before ``pci_p2pdma_release()`` takes the pool away and waits for who is at it, or after that.",
         first("before-pool"),
+    )
+    first_zone: FirstZone = choice(
+        "Whether an allocation takes the zone of the entry that it begins with, whatever stands there once the "
+        "zonelist was built anew, or looks on from there for one that it may use (``get_page_from_freelist()``).",
+        first("any"),
     )

@@ -32,7 +32,7 @@ from memhp.linux.mm.memblock import MEMBLOCK_NOMAP, MEMBLOCK_NONE, Memblock
 from memhp.linux.mm.memory_hotplug_memmap import set_memmap_mode
 from memhp.linux.mm.mirror import deferred_init_memmap
 from memhp.linux.mm.mm_init import free_area_init
-from memhp.linux.mm.page_alloc import free_pages_core, free_reserved
+from memhp.linux.mm.page_alloc import build_all_zonelists_init, free_pages_core, free_reserved
 from memhp.linux.mm.sparse import sparse_init
 from memhp.linux.mm.watermarks import hugepage_init, init_per_zone_wmark_min
 from memhp.linux.mmzone import PageFlags, ZoneType
@@ -190,6 +190,7 @@ def start_kernel(spec: MachineSpec) -> Kernel:
     if memmap_first:
         cma = (*cma, *_dma_memory(k))
     free_area_init(k)
+    build_all_zonelists_init(k)
     late = _reserve_early(k, spec, cma)
     for area in spec.untouched:
         k.memblock.memblock_phys_free(area.start, area.size)

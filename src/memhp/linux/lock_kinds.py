@@ -7,7 +7,7 @@ from types import MappingProxyType
 from memhp.hw.locks import LockKind
 
 LOCK_KINDS: Mapping[str, LockKind] = MappingProxyType({
-    "lock": LockKind.SPIN,  # struct zone; mm/page_alloc.c:setup_per_zone_wmarks
+    "lock": LockKind.SPIN,  # struct zone; mm/page_alloc.c: setup_per_zone_wmarks(), __build_all_zonelists()
     "page_table_lock": LockKind.SPIN,  # struct mm_struct
     "pgd_lock": LockKind.SPIN,  # arch/x86/mm/fault.c
     "cpa_lock": LockKind.SPIN,  # arch/x86/mm/pat/set_memory.c
@@ -15,6 +15,7 @@ LOCK_KINDS: Mapping[str, LockKind] = MappingProxyType({
     "free_vmap_area_lock": LockKind.SPIN,  # mm/vmalloc.c
     "hugetlb_lock": LockKind.SPIN,  # mm/hugetlb.c
     "removal_lock": LockKind.SPIN,  # struct virtio_mem
+    "zonelist_update_seq": LockKind.SEQ,  # mm/page_alloc.c
     "resource_lock": LockKind.RWLOCK,  # kernel/resource.c
     "fixmap_lock": LockKind.MUTEX,  # arch/arm64/mm/mmu.c
     "pgtable_split_lock": LockKind.MUTEX,  # arch/arm64/mm/mmu.c

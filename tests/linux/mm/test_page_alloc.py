@@ -15,6 +15,7 @@ from memhp.hw.tlb import Table
 from memhp.linux.mm.mm_init import ZoneLimits, free_area_init, init_cma_reserved_pageblock
 from memhp.linux.mm.page_alloc import (
     alloc_pages,
+    build_all_zonelists_init,
     free_by_order,
     free_pages,
     free_pages_core,
@@ -52,6 +53,7 @@ def small(*, cma: bool) -> Kernel:
     k = unzoned(config, [(5 * 4096, PAGES * 4096, 0)])
     k.statics(ZoneLimits).ends = {ZoneType.DMA32: DMA32_END + 3, ZoneType.NORMAL: PAGES}
     free_area_init(k)
+    build_all_zonelists_init(k)
     for span in (Span(5, CMA_PAGES.start), Span(CMA_PAGES.end, PAGES)):
         free_pages_core(k, span.start, span.size, BOOT)
     if cma:
@@ -262,6 +264,7 @@ def _cma_machine() -> tuple[Kernel, Zone, Span]:
     """64 MiB, three quarters of them CMA."""
     k = unzoned(RISCV, [(2 * GiB, 2 * GiB + 64 * MiB, 0)])
     free_area_init(k)
+    build_all_zonelists_init(k)
     start, cma = 2 * GiB >> 12, Span((2 * GiB + 16 * MiB) >> 12, (2 * GiB + 64 * MiB) >> 12)
     free_pages_core(k, start, cma.start - start, BOOT)
     init_cma_reserved_pageblock(k, cma.start, cma.size)
@@ -287,6 +290,7 @@ def test_kernel_memory_never_comes_from_cma() -> None:
 def test_reserved_pages_given_back_become_managed() -> None:
     k = unzoned(RISCV, [(2 * GiB, 3 * GiB, 0)])
     free_area_init(k)
+    build_all_zonelists_init(k)
     zone = k.nodes[0].zones[ZoneType.DMA32]
     half = zone.start_pfn + zone.spanned // 2
     k.page_flags.set(zone.start_pfn, zone.end_pfn, PageFlags.RESERVED)

@@ -248,7 +248,8 @@ def test_zonelists_are_built_anew_with_the_pages_above_high_watermarks() -> None
     real = next(text for each, text in TOTALS if each == name)
     k = kernel_with(X86, facts(name, "1-plugged").zones)
     normal = k.nodes[0].zones[ZoneType.NORMAL]
-    normal.managed, normal.watermark_high = 128 * MiB >> 12, 0
+    normal.present = normal.managed = 128 * MiB >> 12
+    normal.watermark_high = 0
     k.node_states.online.add(0)
     k.node_states.memory.add(0)
     build_all_zonelists(k)

@@ -34,6 +34,7 @@ from memhp.explore.cases import (
     vmalloc_vs_hot_add,
     vmalloc_vs_hot_remove,
     zone_span_vs_allocation,
+    zonelists_vs_allocation,
 )
 
 __all__ = ["CASES", "case"]
@@ -68,6 +69,7 @@ CASES: tuple[Case, ...] = (
     allocation_vs_offline.CASE,
     memory_vs_cpu_hotplug.CASE,
     zone_span_vs_allocation.CASE,
+    zonelists_vs_allocation.CASE,
 )
 """Every case, in the order in which reports list them."""
 

@@ -8,6 +8,7 @@ comes back short. Counts are pages, spans are PFNs.
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -16,8 +17,16 @@ from memhp.hw.memory import Owner, Use
 from memhp.linux.mm.free_area import free_by_order, largest_free_order, nr_free_pages
 from memhp.linux.mm.rmqueue import arrive, free_cma_pages, put_free, put_free_each, rmqueue
 from memhp.linux.mm.watermarks import init_per_zone_wmark_min, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks
-from memhp.linux.mm.zonelists import build_all_zonelists, zonelist
-from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneType
+from memhp.linux.mm.zonelists import (
+    build_all_zonelists,
+    build_all_zonelists_init,
+    check_retry_zonelist,
+    first_zones_zonelist,
+    zonelist,
+    zonelist_iter_begin,
+    zones_from,
+)
+from memhp.linux.mmzone import MigrateType, PageFlags, Zone, ZoneRef, ZoneType
 from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
@@ -27,6 +36,7 @@ __all__ = [
     "adjust_managed_page_count",
     "alloc_pages",
     "build_all_zonelists",
+    "build_all_zonelists_init",
     "free_by_order",
     "free_pages",
     "free_pages_core",
@@ -43,6 +53,21 @@ __all__ = [
 ]
 
 FREE = Owner(Use.FREE)
+
+
+@dataclass
+class AllocContext:
+    """``struct alloc_context``, and what else an allocation asks for."""
+
+    order: int
+    nid: int
+    highest: ZoneType
+    nodes: Collection[int] | None
+    kind: MigrateType
+    owner: Owner
+    where: str
+    preferred: int = 0
+    """The entry of the zonelist at which it begins: ``preferred_zoneref``."""
 
 
 @kernel_function(f"{KERNEL_FILE}:rmqueue_buddy")
@@ -73,14 +98,14 @@ def alloc_pages(
         kind = MigrateType.RECLAIMABLE if owner.use is Use.RECLAIMABLE else MigrateType.UNMOVABLE
     if highest is None:
         highest = ZoneType.MOVABLE if movable else ZoneType.NORMAL
-    zones = zonelist(k, nid, highest, nodes)
+    ac = AllocContext(order, nid, highest, nodes, kind, owner, where)
     taken: list[Span] = []
     for _, step in k.hw.batches(0, count):
         if k.hw.may_fail(where):
             break
         got = _where_told(k, order, step, owner, where) if k.hw.told else []
         if missing := step - (sum(span.size for span in got) >> order):
-            got += _get_pages(k, zones, order, missing, kind, owner, where, highest)
+            got += _alloc(k, ac, missing)
         if not got:
             break
         for span in got:
@@ -97,49 +122,70 @@ def _where_told(k: Kernel, order: int, count: int, owner: Owner, where: str) -> 
     return taken
 
 
-PASSES: tuple[tuple[Literal["low", "min"], bool], ...] = (("low", True), ("low", False), ("min", False))
-"""The watermark to keep to, and whether pageblocks of other types are left whole (``ALLOC_NOFRAGMENT``): the fast path
-of ``__alloc_pages()``, once more without that flag, and the slow path."""
+def _alloc(k: Kernel, ac: AllocContext, count: int) -> list[Span]:
+    """Take up to `count` blocks: down to the low watermarks, and to the min watermarks if that is not enough.
+
+    ``__alloc_pages()``.
+    """
+    ac.preferred, zone = first_zones_zonelist(k, ac.nid, ac.highest, ac.nodes)
+    taken = get_page_from_freelist(k, ac, count, "low", nofragment=alloc_flags_nofragment(k, zone))
+    left = count - (sum(span.size for span in taken) >> ac.order)
+    return taken + __alloc_pages_slowpath(k, ac, left) if left else taken
 
 
-def _get_pages(
-    k: Kernel,
-    zones: list[Zone],
-    order: int,
-    count: int,
-    kind: MigrateType,
-    owner: Owner,
-    where: str,
-    highest: ZoneType,
+def __alloc_pages_slowpath(k: Kernel, ac: AllocContext, count: int) -> list[Span]:
+    """Take up to `count` blocks down to the min watermarks; again, if zonelists were built anew meanwhile."""
+    taken: list[Span] = []
+    while True:
+        sequence = zonelist_iter_begin(k)
+        ac.preferred = first_zones_zonelist(k, ac.nid, ac.highest, ac.nodes).at
+        taken += get_page_from_freelist(k, ac, count - (sum(span.size for span in taken) >> ac.order), "min")
+        if sum(span.size for span in taken) >> ac.order == count or not check_retry_zonelist(k, sequence):
+            return taken
+
+
+def get_page_from_freelist(
+    k: Kernel, ac: AllocContext, count: int, mark: Literal["low", "min"], *, nofragment: bool = False
 ) -> list[Span]:
-    """Take blocks from zone after zone: ``get_page_from_freelist()``."""
+    """Take up to `count` blocks from zone after zone, from the preferred one on, and keep to a watermark.
+
+    `nofragment`: zones of its node are gone through first for pageblocks of the right type (``ALLOC_NOFRAGMENT``).
+    """
     taken: list[Span] = []
     left = count
-    for mark, nofragment in PASSES if _spares_pageblocks(k, zones) else PASSES[1:]:
-        for zone in zones:
-            if nofragment and zone.nid != zones[0].nid:
+    for whole in (True, False) if nofragment else (False,):
+        local = None
+        for zone in zones_from(k, ac.preferred, ac.highest, ac.nodes):
+            local = zone.nid if local is None else local
+            if whole and zone.nid != local:
                 break
             k.reads_zones([zone], "_watermark", "lowmem_reserve")
             kept = zone.watermark_low if mark == "low" else zone.watermark_min
-            kept += zone.lowmem_reserve.get(highest, 0)
-            if kind is not MigrateType.MOVABLE:
+            kept += zone.lowmem_reserve.get(ac.highest, 0)
+            if ac.kind is not MigrateType.MOVABLE:
                 kept += free_cma_pages(zone)
-            allowed = zone_watermark_fast(zone, kept, order, left)
+            allowed = zone_watermark_fast(zone, kept, ac.order, left)
             if not allowed:
                 continue
-            with k.hw.locked(zone.lock):
-                got = rmqueue(k, zone, order, allowed, kind, nofragment=nofragment)
-                if len(got) > 1 and owner.use is not Use.TABLE and _ascend(got):
-                    k.hw.claim_each(got, owner, where)
-                else:
-                    for span in got:
-                        k.hw.claim(span, owner, where)
-                for span in got:
-                    left -= span.size >> order
-                    _append(taken, span)
+            for span in _rmqueue_buddy(k, ac, zone, allowed, nofragment=whole):
+                left -= span.size >> ac.order
+                _append(taken, span)
             if not left:
                 return taken
     return taken
+
+
+@kernel_function(f"{KERNEL_FILE}:rmqueue_buddy")
+def _rmqueue_buddy(k: Kernel, ac: AllocContext, zone: Zone, count: int, *, nofragment: bool) -> list[Span]:
+    """Take up to `count` blocks from a zone."""
+    with k.hw.locked(zone.lock):
+        got = rmqueue(k, zone, ac.order, count, ac.kind, nofragment=nofragment)
+        if len(got) > 1 and ac.owner.use is not Use.TABLE and _ascend(got):
+            k.hw.claim_each(got, ac.owner, ac.where)
+        else:
+            for span in got:
+                k.hw.claim(span, ac.owner, ac.where)
+    return got
 
 
 def zone_watermark_fast(zone: Zone, kept: int, order: int, count: int) -> int:
@@ -149,11 +195,11 @@ def zone_watermark_fast(zone: Zone, kept: int, order: int, count: int) -> int:
     return zone.free.spare(kept, order, count)
 
 
-def _spares_pageblocks(k: Kernel, zones: list[Zone]) -> bool:
-    """Whether going down to ZONE_DMA32 comes before mixing types in ZONE_NORMAL: ``alloc_flags_nofragment()``."""
-    if not zones or zones[0].type is not ZoneType.NORMAL:
+def alloc_flags_nofragment(k: Kernel, preferred: ZoneRef | None) -> bool:
+    """Whether going down to ZONE_DMA32 comes before mixing types in ZONE_NORMAL."""
+    if preferred is None or preferred.type is not ZoneType.NORMAL:
         return False
-    below = k.nodes[zones[0].nid].zones.get(ZoneType.DMA32)
+    below = k.nodes[preferred.nid].zones.get(ZoneType.DMA32)
     return below is not None and (len(k.nodes) == 1 or below.populated)
 
 
