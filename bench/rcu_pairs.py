@@ -1,7 +1,8 @@
 """Programs for bench/locks.py in which somebody reads under RCU what another one takes away.
 
 User space maps a page of a PCI device's peer-to-peer memory while its driver goes; the driver of private memory takes a
-page into use while another one, which it had in use, keeps its mapping there.
+page into use while another one, which it had in use, keeps its mapping there; two drivers give up what they meant to
+map.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -17,7 +18,9 @@ from memhp.explore.doors.run import KernelProgram
 from memhp.linux.drivers.pci.p2pdma import p2pmem_alloc_mmap
 from memhp.linux.fs.kernfs.dir import KernfsNodes
 from memhp.linux.fs.kernfs.file import kernfs_fop_mmap
-from memhp.linux.mm.memremap import zone_device_page_init
+from memhp.linux.lib.percpu_refcount import PercpuRef
+from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType, Memremap
+from memhp.linux.mm.memremap import memunmap_pages, zone_device_page_init
 from memhp.linux.state import Kernel
 from memhp.units import KiB
 
@@ -55,8 +58,24 @@ def _private(configuration: Configuration) -> KernelProgram:
     return replace(program, actors=(program.actors[0], use_another), names=("unbind", "driver"))
 
 
+def _given_up() -> KernelProgram:
+    """Two devices whose first range could not be mapped: their counts go (``memunmap_pages()``)."""
+    program = pagemap_lookup_vs_unmap.CASE.program("private")
+    devices = program.kernel.statics(Memremap).drvdata
+    for name in ("one", "other"):
+        devices[name] = pgmap = DevPagemap(MemoryType.GENERIC, ())
+        pgmap.ref = PercpuRef(f"{name}.ref", pgmap.release, pgmap.slab)
+    actors = (partial(_unmap, name="one"), partial(_unmap, name="other"))
+    return replace(program, actors=actors, names=("one", "other"))
+
+
+def _unmap(k: Kernel, name: str) -> None:
+    memunmap_pages(k, k.statics(Memremap).drvdata[name])
+
+
 def rcu_pairs() -> Iterator[tuple[str, Callable[[], KernelProgram]]]:
     """What makes each program, by name."""
     yield "p2pdma: unbind | mmap", _mapped
     yield "private memory, 6.12: unbind | page taken into use", partial(_private, LIVE)
     yield "private memory, 7.2: unbind | page taken into use", partial(_private, ANY)
+    yield "devices: nothing mapped | nothing mapped", _given_up

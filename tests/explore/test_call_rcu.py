@@ -5,17 +5,27 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from memhp.errors import BadInput, KernelBug
 from memhp.explore.cases import case
 from memhp.explore.cases.near_dimm import boot_near
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.shortest import decide
 from memhp.explore.engine.verdict import Verdict
-from memhp.hw.lifetime import SlabObject, use_object
+from memhp.hw.lifetime import SlabObject, kfree, use_object
+from memhp.hw.machine import Machine
 from memhp.hw.shared import marked
 from memhp.linux.kernel.rcu import call_rcu, rcu_read_lock
-from memhp.linux.lib.percpu_refcount import PercpuRef, percpu_ref_kill, percpu_ref_put_many, percpu_ref_tryget_live
+from memhp.linux.lib.percpu_refcount import (
+    SWITCH_LOCK,
+    PercpuRef,
+    percpu_ref_exit,
+    percpu_ref_kill,
+    percpu_ref_put_many,
+    percpu_ref_tryget_live,
+)
 from memhp.linux.state import Kernel
+from steppers import Recorder
 
 ORDER = "order"
 RELEASE = "drivers/somebody.c:release"
@@ -149,6 +159,84 @@ def test_without_a_search_it_is_done_at_once_or_by_the_last_reader() -> None:
     assert k.statics(Driver).things[1].completed
 
 
+@dataclass
+class Object:
+    """What its release function frees, which then tells who waits for that."""
+
+    hw: Machine | None = None
+    slab: SlabObject = field(default_factory=lambda: SlabObject("object"))
+    counted: PercpuRef | None = None
+    freed: bool = field(default=False, metadata=marked("freed"))
+
+    def release(self) -> None:
+        assert self.hw is not None
+        kfree(self.hw, self.slab, RELEASE)
+        self.freed = True
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_what_a_release_function_frees_before_it_completes_is_waited_for_by_the_name_of_the_completion(
+    actors: int,
+) -> None:
+    """Freeing is a step by itself: the count's own name says nothing of when the completion comes."""
+    k = machine()
+    mine = k.statics(Object)
+    mine.hw, mine.counted = k.hw, PercpuRef("object.ref", mine.release, mine.slab)
+
+    def waits(k: Kernel, name: str) -> None:
+        mine = k.statics(Object)
+        assert mine.counted is not None
+        percpu_ref_kill(k.hw, mine.counted)
+        k.hw.wait(lambda: mine.freed, "completion", name)
+
+    def reads(k: Kernel) -> None:
+        k.hw.reads("object")
+
+    def program(name: str) -> KernelProgram:
+        return KernelProgram(k, (lambda k: waits(k, name), reads)[:actors], ("a", "b")[:actors])
+
+    assert decide(program("freed").run()).word == "safe"
+    with pytest.raises(BadInput, match="whether a can wait for completion changes at a step"):
+        search(program("object.ref.count").run())
+
+
+def test_what_call_rcu_is_given_is_not_done_under_a_lock_that_spins() -> None:
+    k = machine()
+    with k.hw.locked("hugetlb_lock"):
+        kills(k)
+        assert not k.statics(Driver).things[0].completed
+    assert k.statics(Driver).things[0].completed
+
+
+def gives_up(k: Kernel, at: int = 0) -> None:
+    """As memunmap_pages() does."""
+    kills_and_waits(k, at)
+    percpu_ref_exit(k.hw, ref_of(k, at))
+
+
+def test_counts_are_killed_and_given_up_under_one_lock() -> None:
+    """percpu_ref_switch_lock: percpu_ref_kill_and_confirm(), percpu_ref_exit(). A second kill is told of whoever comes
+    first.
+    """
+    k = machine(things=2)
+    k.hw.stepper = recorder = Recorder()
+    kills(k, 0)
+    k.hw.stepper = None
+    order = [(access.kind, access.target) for access in recorder.accesses]
+    assert order[0] == ("lock", SWITCH_LOCK) and order[-1] == ("unlock", SWITCH_LOCK)
+    assert ("atomic", "thing 0.ref.percpu_count_ptr") in order
+    assert verdict(machine(things=2), gives_up, lambda k: gives_up(k, 1)).word == "safe"
+    failure = verdict(machine(), kills, kills).failure
+    assert failure is not None and "thing 0.ref is killed a second time" in failure.reason
+
+
+def test_a_count_that_was_given_up_has_no_data() -> None:
+    k = machine()
+    gives_up(k)
+    with pytest.raises(KernelBug, match="used after percpu_ref_exit"):
+        percpu_ref_put_many(k.hw, ref_of(k, 0), 1)
+
+
 def kills_one_after_the_other(k: Kernel) -> None:
     kills_and_waits(k)
     kills(k, 1)
@@ -159,11 +247,12 @@ PROGRAMS: dict[str, tuple[Actor, ...]] = {
     "nobody waits": (kills, uses),
     "two kills": (kills, lambda k: kills(k, 1)),
     "two wait": (kills_and_waits, lambda k: kills_and_waits(k, 1)),
+    "two give up": (gives_up, lambda k: gives_up(k, 1)),
     "used after": (kills_and_uses,),
     "one after the other": (kills_one_after_the_other, uses),
     "one after the other, alone": (kills_one_after_the_other,),
 }
-FEW = {"two kills", "used after", "one after the other, alone"}
+FEW = {"used after", "one after the other, alone"}
 """Those of which every schedule can be tried."""
 
 

@@ -218,9 +218,10 @@ class LockDoors:
         lock = self.locks.get(name)
         if lock is None or not lock.drop(self.cpu, write=write):
             raise KernelBug(f"CPU {self.cpu} lets go of {name}, which it does not hold", place="hw")
+        self.lock_order.lets_go(self.cpu, name)
         if lock.kind.spins:
             self._spinning[self.cpu].remove(name)
-        self.lock_order.lets_go(self.cpu, name)
+            self.do_due_callbacks()
 
     def might_sleep(self, what: str) -> None:
         """The running CPU is about to do what may sleep: that breaks ``atomic-sleep`` where it must not.
@@ -248,8 +249,8 @@ class LockDoors:
         self.do_due_callbacks()
 
     def do_due_callbacks(self) -> None:
-        """Do what waits for sections that have ended by now, where no stepper sees to it."""
-        while self.stepper is None and self.callbacks:
+        """Do what waits for sections that have ended by now, where no stepper does, and no lock is held that spins."""
+        while self.stepper is None and self.callbacks and not self._spinning[self.cpu]:
             section, before, callback = self.callbacks[0]
             if before & self.readers_of(section):
                 return

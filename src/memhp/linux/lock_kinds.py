@@ -14,6 +14,7 @@ LOCK_KINDS: Mapping[str, LockKind] = MappingProxyType({
     "swapper_pgdir_lock": LockKind.SPIN,  # arch/arm64/mm/mmu.c
     "free_vmap_area_lock": LockKind.SPIN,  # mm/vmalloc.c
     "hugetlb_lock": LockKind.SPIN,  # mm/hugetlb.c
+    "percpu_ref_switch_lock": LockKind.SPIN,  # lib/percpu-refcount.c
     "removal_lock": LockKind.SPIN,  # struct virtio_mem
     "zonelist_update_seq": LockKind.SEQ,  # mm/page_alloc.c
     "resource_lock": LockKind.RWLOCK,  # kernel/resource.c

@@ -3,7 +3,8 @@
 While the count lives, a CPU takes and drops references on its own counter, having looked at the mode first: two steps,
 within RCU. Killing marks the count as dead, so that nobody begins that any more; when all who had begun are through,
 after a grace period, the counters are added to the one that all share, and the owner's reference is dropped: before
-that the count cannot reach zero. ``percpu_ref_switch_lock``, which keeps two kills apart, is not here.
+that the count cannot reach zero. Nobody here asks to be told that all CPUs see a count as dead (``confirm_kill``), nor
+brings one back to life.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -19,6 +20,8 @@ from memhp.linux.place import here, kernel_function
 
 KERNEL_FILE = "include/linux/percpu-refcount.h"
 SWITCH = "lib/percpu-refcount.c:percpu_ref_switch_to_atomic_rcu"
+SWITCH_LOCK = "percpu_ref_switch_lock"
+"""One for all counts: who kills one or gives one up holds it; who switches one after a grace period does not."""
 
 
 @dataclass(eq=False)
@@ -40,6 +43,8 @@ class PercpuRef:
     by_cpu: dict[int, int] = field(default_factory=dict, metadata=marked(lambda ref: ref.own))
     """CPU → those that it has taken, less those that it has dropped; from the switch on nobody looks at them."""
     dying: bool = field(default=False, metadata=marked(lambda ref: ref.mode))
+    given_up: bool = field(default=False, metadata=marked(lambda ref: ref.together))
+    """Whether there is no counter that all share any more: ``ref->data`` is NULL."""
     waited_for: frozenset[int] | None = None
     """The read-side sections that end before the switch, where who waits for the last reference does it: nobody else
     looks at them."""
@@ -81,13 +86,20 @@ def _count_own(hw: Machine, ref: PercpuRef, nr: int) -> None:
     counts[hw.cpu] = counts.get(hw.cpu, 0) + nr
 
 
+def _together(hw: Machine, ref: PercpuRef) -> None:
+    """The counter that all share is about to be changed. KernelBug when there is none any more."""
+    hw.atomic(ref.together)
+    if ref.given_up:
+        raise KernelBug(f"{ref.name} is used after percpu_ref_exit(): its data are NULL", place=here())
+
+
 def percpu_ref_get_many(hw: Machine, ref: PercpuRef, nr: int) -> None:
     """Take `nr` references, whatever state the count is in."""
     with rcu_read_lock(hw):
         if _is_percpu(hw, ref):
             _count_own(hw, ref, nr)
         else:
-            hw.atomic(ref.together)
+            _together(hw, ref)
             ref.shared += nr
 
 
@@ -99,7 +111,7 @@ def percpu_ref_put_many(hw: Machine, ref: PercpuRef, nr: int) -> None:
         if _is_percpu(hw, ref):
             _count_own(hw, ref, -nr)
         else:
-            hw.atomic(ref.together)
+            _together(hw, ref)
             ref.shared -= nr
             if ref.switched:
                 _release_at_zero(ref, nr)
@@ -132,7 +144,7 @@ def percpu_ref_tryget_many(hw: Machine, ref: PercpuRef, nr: int) -> bool:
         if _is_percpu(hw, ref):
             _count_own(hw, ref, nr)
             return True
-        hw.atomic(ref.together)
+        _together(hw, ref)
         if ref.switched and not ref.shared:
             return False
         ref.shared += nr
@@ -145,18 +157,27 @@ def percpu_ref_kill(hw: Machine, ref: PercpuRef, *, at_once: bool = False, waits
     With `at_once` nobody waits for the grace period, as no kernel has it. With `waits` the caller waits for the last
     reference later and calls :func:`switch_by_waiter` then; nobody else sees what the release function does.
     """
-    hw.atomic(ref.mode)
-    if ref.dying:
-        raise KernelBug(
-            f"{ref.name} is killed a second time", place="lib/percpu-refcount.c:percpu_ref_kill_and_confirm"
-        )
-    ref.dying = True
-    if at_once:
-        _switch_to_atomic(hw, ref)
-    elif waits and hw.is_watched:
-        ref.waited_for = hw.grace_period(RCU)
-    else:
-        call_rcu(hw, lambda: _switch_to_atomic(hw, ref))
+    with hw.locked(SWITCH_LOCK):
+        hw.atomic(ref.mode)
+        if ref.dying:
+            raise KernelBug(
+                f"{ref.name} is killed a second time", place="lib/percpu-refcount.c:percpu_ref_kill_and_confirm"
+            )
+        ref.dying = True
+        if at_once:
+            _switch_to_atomic(hw, ref)
+        elif waits and hw.is_watched:
+            ref.waited_for = hw.grace_period(RCU)
+        else:
+            call_rcu(hw, lambda: _switch_to_atomic(hw, ref))
+
+
+@kernel_function("lib/percpu-refcount.c:percpu_ref_exit")
+def percpu_ref_exit(hw: Machine, ref: PercpuRef) -> None:
+    """Give up a count that was killed and that nobody uses any more."""
+    with hw.locked(SWITCH_LOCK):
+        hw.writes(ref.together)
+        ref.given_up = True
 
 
 @kernel_function(SWITCH)

@@ -13,6 +13,7 @@ from memhp.linux.kernel.resource import IORESOURCE_SYSTEM_RAM, Region, region_in
 from memhp.linux.kernel.sched.wait_bit import wake_up_var
 from memhp.linux.lib.percpu_refcount import (
     PercpuRef,
+    percpu_ref_exit,
     percpu_ref_get_many,
     percpu_ref_kill,
     percpu_ref_put_many,
@@ -278,6 +279,8 @@ def _drain(k: Kernel, pgmap: DevPagemap) -> None:
         pgmap.ops.cleanup(k, pgmap)
     else:
         wait_for_references(k, pgmap)
+        assert pgmap.ref is not None
+        percpu_ref_exit(k.hw, pgmap.ref)
 
 
 @kernel_function(f"{KERNEL_FILE}:memunmap_pages")
