@@ -15,6 +15,7 @@ from memhp.linux.drivers.firmware.memmap import (
     firmware_memmap_init,
 )
 from memhp.linux.state import Kernel
+from steppers import Recorder
 
 RAM = "System RAM"
 
@@ -62,3 +63,19 @@ def test_only_the_exact_range_and_type_can_be_removed(start: int, end: int, kind
         firmware_map_remove(k, start, end, kind)
     assert error.value.errno == errno.EINVAL
     assert folders(k) == folders(booted())
+
+
+def test_the_list_changes_under_its_lock_and_adding_looks_at_it_before() -> None:
+    """firmware_map_add_entry() and firmware_map_remove() take map_entries_lock, whether there is an entry or not."""
+    k = booted()
+    k.hw.stepper = recorder = Recorder()
+    firmware_map_add_hotplug(k, 1 << 32, 3 << 31, RAM)
+    firmware_map_add_hotplug(k, 1 << 32, 3 << 31, RAM)
+    firmware_map_remove(k, 1 << 32, 3 << 31, RAM)
+    with pytest.raises(KernelError):
+        firmware_map_remove(k, 1 << 32, 3 << 31, RAM)
+    k.hw.stepper = None
+    assert [(access.kind, access.target) for access in recorder.accesses] == [
+        ("lock", "map_entries_lock"),
+        ("unlock", "map_entries_lock"),
+    ] * 3

@@ -15,6 +15,7 @@ LOCK_KINDS: Mapping[str, LockKind] = MappingProxyType({
     "free_vmap_area_lock": LockKind.SPIN,  # mm/vmalloc.c
     "hugetlb_lock": LockKind.SPIN,  # mm/hugetlb.c
     "percpu_ref_switch_lock": LockKind.SPIN,  # lib/percpu-refcount.c
+    "map_entries_lock": LockKind.SPIN,  # drivers/firmware/memmap.c
     "removal_lock": LockKind.SPIN,  # struct virtio_mem
     "zonelist_update_seq": LockKind.SEQ,  # mm/page_alloc.c
     "resource_lock": LockKind.RWLOCK,  # kernel/resource.c

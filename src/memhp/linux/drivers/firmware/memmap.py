@@ -13,6 +13,7 @@ from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "drivers/firmware/memmap.c"
+MAP_ENTRIES_LOCK = "map_entries_lock"
 
 
 @dataclass
@@ -47,7 +48,8 @@ def firmware_map(k: Kernel) -> list[FirmwareMapEntry]:
 def _add_entry(k: Kernel, start: int, end: int, type_: str) -> FirmwareMapEntry:
     """A new last entry for ``[start, end)``."""
     entry = FirmwareMapEntry(start, end - 1, type_)
-    k.statics(FirmwareMap).map_entries[start, end - 1, type_] = entry
+    with k.hw.locked(MAP_ENTRIES_LOCK):
+        k.statics(FirmwareMap).map_entries[start, end - 1, type_] = entry
     return entry
 
 
@@ -69,7 +71,10 @@ def firmware_memmap_init(k: Kernel) -> None:
 
 
 def firmware_map_add_hotplug(k: Kernel, start: int, end: int, type_: str) -> None:
-    """``firmware_map_add_hotplug()``: an entry with its folder for ``[start, end)``, unless there is an equal one."""
+    """``firmware_map_add_hotplug()``: an entry with its folder for ``[start, end)``, unless there is an equal one.
+
+    That is looked for without the list's lock: ``device_hotplug_lock`` keeps others out.
+    """
     if (start, end - 1, type_) not in k.statics(FirmwareMap).map_entries:
         _add_sysfs(k, _add_entry(k, start, end, type_))
 
@@ -79,6 +84,8 @@ def firmware_map_remove(k: Kernel, start: int, end: int, type_: str) -> None:
 
     ``try_remove_memory()`` does not look at the error: a removal in pieces leaves the entry of the whole behind.
     """
-    if k.statics(FirmwareMap).map_entries.pop((start, end - 1, type_), None) is None:
+    with k.hw.locked(MAP_ENTRIES_LOCK):
+        entry = k.statics(FirmwareMap).map_entries.pop((start, end - 1, type_), None)
+    if entry is None:
         reason = f"no firmware map entry {type_} [{start:#x}-{end - 1:#x}]"
         raise KernelError(EINVAL, reason, place=here())
