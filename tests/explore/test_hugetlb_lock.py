@@ -21,9 +21,11 @@ from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.migrate import do_migrate_range
 from memhp.linux.mm.page_alloc import alloc_pages
 from memhp.linux.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
+from memhp.linux.mm.users import Kind, allocate, free
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import KiB
+from steppers import Recorder
 
 MACHINES = (Configuration("arm64", 4 * KiB, 48, "linux-7.2"), Configuration("x86_64", 4 * KiB, 48, "linux-6.12"))
 ORDER = 9
@@ -160,3 +162,54 @@ def test_who_takes_a_huge_page_out_of_the_pool_looks_at_isolation_without_the_zo
         check=lambda k: "taken" if k.hw.memory.use_of(free[at].start) is Use.HUGETLB else None,
     )
     assert search(program.run()).word == "broken"
+
+
+def grows(k: Kernel) -> None:
+    allocate(k, k.config.pmd_size, "hugetlb-reserved", "a mapping")
+
+
+def shrinks(k: Kernel) -> None:
+    free(k, "a mapping")
+
+
+def uses_and_ends(k: Kernel) -> None:
+    allocate(k, k.config.pmd_size, "hugetlb", "another")
+    free(k, "another")
+
+
+@pytest.mark.parametrize("on", MACHINES, ids=str)
+@pytest.mark.parametrize("first", [grows, shrinks, uses_and_ends])
+def test_pools_that_users_change_meet_who_dissolves_and_moves_under_the_lock(first: Actor, on: Configuration) -> None:
+    """prep_and_add_allocated_folios(), remove_pool_hugetlb_folio() and hugetlb_acct_memory() hold hugetlb_lock."""
+    k = deepcopy(machine(on))
+    (used,) = pool(k, 1, Use.HUGETLB)
+    (page,) = pool(k, 1)
+    if first is shrinks:
+        grows(k)
+
+    def moves_and_dissolves(k: Kernel) -> str:
+        do_migrate_range(k, *used)
+        try:
+            dissolve(k, page)
+        except KernelError as error:
+            return error.reason
+        return "dissolved"
+
+    actors = (first, moves_and_dissolves)
+    verdict = decide(KernelProgram(k, actors, ("user", "other"), check=laws_hold).run())
+    assert (verdict.word, verdict.failure) == ("safe", None)
+
+
+@pytest.mark.parametrize("kind", ["hugetlb", "hugetlb-free", "hugetlb-reserved"])
+def test_memory_becomes_huge_pages_and_ceases_to_be_such_under_the_lock(kind: Kind) -> None:
+    k = deepcopy(machine(MACHINES[0]))
+    k.hw.stepper = recorder = Recorder()
+    allocate(k, 2 * k.config.pmd_size, kind, "a user")
+    free(k, "a user")
+    k.hw.stepper = None
+    held = False
+    for access in recorder.accesses:
+        if access.target == "hugetlb_lock":
+            held = access.kind == "lock"
+        assert held or access.kind != "retag"
+    assert sum(access.kind == "retag" for access in recorder.accesses) >= 2

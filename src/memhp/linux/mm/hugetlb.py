@@ -5,7 +5,7 @@ What pools have changes under ``hugetlb_lock``, and so does whether a page is on
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from errno import EBUSY
 from typing import NamedTuple
@@ -102,6 +102,40 @@ def enqueue_hugetlb_folio(k: Kernel, page: Span, pool: Owner) -> None:
     """Put a huge page into its pool, under ``hugetlb_lock``."""
     k.hw.retag(page, pool, here())
     _counted(k, pool.use)
+
+
+@kernel_function(f"{KERNEL_FILE}:prep_and_add_allocated_folios")
+def add_huge_pages(k: Kernel, pages: Iterable[Span], owner: Owner) -> None:
+    """Have fresh memory be huge pages, which `owner` uses or a pool has: ``nr_hugepages`` is raised."""
+    with k.hw.locked(HUGETLB_LOCK):
+        for page in pages:
+            k.hw.retag(page, owner, here())
+        if owner.use in POOLS.values():
+            _counted(k, owner.use)
+
+
+@kernel_function(f"{KERNEL_FILE}:remove_pool_hugetlb_folio")
+def give_huge_pages_back(k: Kernel, pages: Collection[Span], use: Use) -> None:
+    """Have huge pages of a use be the buddy's, those in use once they are free: ``nr_hugepages`` is lowered."""
+    with k.hw.locked(HUGETLB_LOCK):
+        for page in pages:
+            remove_hugetlb_folio(k, page, use)
+    free_pages(k, pages, here())
+
+
+def promise_huge_pages(k: Kernel, whose: str, pool: Use, count: int) -> None:
+    """Promise free huge pages of a pool to a mapping: ``hugetlb_acct_memory()``."""
+    with k.hw.locked(HUGETLB_LOCK):
+        k.statics(Hugetlb).promised[whose] = (pool, count)
+
+
+def end_promise(k: Kernel, whose: str) -> bool:
+    """A mapping ends, with what was promised to it, if anything was: whether it was."""
+    if whose not in k.statics(Hugetlb).promised:
+        return False
+    with k.hw.locked(HUGETLB_LOCK):
+        del k.statics(Hugetlb).promised[whose]
+    return True
 
 
 def remove_hugetlb_folio(k: Kernel, page: Span, use: Use) -> None:

@@ -15,7 +15,16 @@ from memhp.errors import BadInput, KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mm.alloc_contig import alloc_contig_pages
 from memhp.linux.mm.balloon import BALLOON_USES, balloon_page_dequeue, balloon_page_enqueue
-from memhp.linux.mm.hugetlb import GIGANTIC_USES, Hugetlb, huge_page_order
+from memhp.linux.mm.hugetlb import (
+    FROZEN,
+    GIGANTIC_USES,
+    HUGE_USES,
+    add_huge_pages,
+    end_promise,
+    give_huge_pages_back,
+    huge_page_order,
+    promise_huge_pages,
+)
 from memhp.linux.mm.page_alloc import (
     adjust_managed_page_count,
     alloc_pages,
@@ -121,7 +130,8 @@ def allocate(
     _check_node(k, nid)
     if spans_of(k, tag):
         raise BadInput(f"something is allocated as {tag!r} already", where="tag", fix="free it first")
-    owner = Owner(demand.use, tag)
+    whose = Owner(demand.use, tag)
+    owner = FROZEN if demand.use in HUGE_USES else whose
     count = nbytes // unit
     if at is not None:
         spans = [_take_exactly(k, at, nbytes, unit, owner)]
@@ -144,8 +154,10 @@ def allocate(
         _reserve(k, spans)
     elif demand.use in BALLOON_USES:
         balloon_page_enqueue(k, spans)
-    elif kind == "hugetlb-reserved":
-        k.statics(Hugetlb).promised[tag] = (demand.use, count)
+    elif demand.use in HUGE_USES:
+        add_huge_pages(k, spans, whose)
+        if kind == "hugetlb-reserved":
+            promise_huge_pages(k, tag, demand.use, count)
     elif kind == "pinned":
         try:
             pin(k, tag, in_place=at is not None)
@@ -224,7 +236,7 @@ def free(k: Kernel, tag: str) -> None:
 
     Boot memory becomes managed, and what comes out of a balloon. Raises :class:`BadInput` for nothing.
     """
-    promised = k.statics(Hugetlb).promised.pop(tag, None)
+    promised = end_promise(k, tag)
     poisoned = [Span(start, end) for start, end, owner in k.hw.owners if owner == Owner(Use.HWPOISON, tag)]
     for span in poisoned if tag else ():
         k.hw.retag(span, Owner(Use.HWPOISON), FREE)
@@ -240,6 +252,8 @@ def free(k: Kernel, tag: str) -> None:
             balloon_page_dequeue(k, spans)
         elif use is Use.BOOT:
             free_reserved(k, spans, FREE)
+        elif use in HUGE_USES:
+            give_huge_pages_back(k, spans, use)
         else:
             free_pages(k, spans, FREE)
 
