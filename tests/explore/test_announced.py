@@ -37,7 +37,7 @@ from memhp.hw.tlb import Table
 from memhp.linux.drivers.base.core import Device
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.node import register_node
-from memhp.linux.drivers.firmware.memmap import firmware_map, firmware_map_add_hotplug
+from memhp.linux.drivers.firmware.memmap import firmware_map, firmware_map_add_early
 from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe
 from memhp.linux.drivers.virtio.virtio_mem_state import VirtioMem
 from memhp.linux.kernel.power.main import PmChain
@@ -84,7 +84,7 @@ PLAIN: dict[str, tuple[Callable[[Kernel], object], Callable[[Kernel], object]]] 
     "node_states.devices": (lambda k: register_node(k.node_states, 1), lambda k: len(k.node_states.devices)),
     "altmaps": (lambda k: k.altmaps.update({0: VmemAltmap(0, 0, 0)}), lambda k: k.altmaps.get(0)),
     "map_entries": (
-        lambda k: firmware_map_add_hotplug(k, 0, 4096, "System RAM"),
+        lambda k: firmware_map_add_early(k, 0, 4096, "System RAM"),
         lambda k: [entry.type for entry in firmware_map(k)],
     ),
     "auto_online_blocks": (lambda k: setattr(k, "auto_online_blocks", "online"), lambda k: k.auto_online_blocks),

@@ -7,6 +7,7 @@ import pytest
 
 from kernels import kernel
 from memhp.errors import KernelError
+from memhp.linux.choices import Arch
 from memhp.linux.drivers.firmware.memmap import (
     firmware_map,
     firmware_map_add_early,
@@ -63,6 +64,15 @@ def test_only_the_exact_range_and_type_can_be_removed(start: int, end: int, kind
         firmware_map_remove(k, start, end, kind)
     assert error.value.errno == errno.EINVAL
     assert folders(k) == folders(booted())
+
+
+@pytest.mark.parametrize("arch", ["arm64", "riscv64", "loongarch64"])
+def test_kernels_without_the_folder_have_no_entries(arch: Arch) -> None:
+    """include/linux/firmware-map.h: without CONFIG_FIRMWARE_MEMMAP nothing is added, and removing finds no fault."""
+    k = kernel(arch, "7.2")
+    firmware_map_add_hotplug(k, 1 << 32, 3 << 31, RAM)
+    assert not firmware_map(k)
+    firmware_map_remove(k, 1 << 32, 3 << 31, RAM)
 
 
 def test_the_list_changes_under_its_lock_and_adding_looks_at_it_before() -> None:

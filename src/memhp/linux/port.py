@@ -145,6 +145,8 @@ class Port(Protocol):
     """Whether all kernels have ``HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD``; riscv64's have it in 7.2, not in 6.12."""
     has_memory_probe: bool
     """Whether builds may have ``ARCH_MEMORY_PROBE``: the file ``probe``."""
+    has_firmware_memmap: bool
+    """Whether builds have ``FIRMWARE_MEMMAP``."""
     has_memory_failure: bool
     """Whether builds have ``MEMORY_FAILURE``: ``hard_offline_page``, and what counts bad pages."""
     has_crash_hotplug: bool

@@ -42,6 +42,7 @@ class GenericPort(GenericTables, Port):
     has_hvo = True
     has_transparent_hugepage_pud = False
     has_memory_probe = False
+    has_firmware_memmap = False
     has_memory_failure = False
     has_crash_hotplug = False
     has_memmap_on_memory = True

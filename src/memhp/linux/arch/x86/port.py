@@ -42,6 +42,7 @@ class X86Port(GenericPort):
     keeps_memblock = False
     has_memory_probe = True
     has_transparent_hugepage_pud = True
+    has_firmware_memmap = True
     has_memory_failure = True
     has_crash_hotplug = True
 

@@ -1,6 +1,6 @@
 """The firmware's memory map as kexec reads it from ``/sys/firmware/memmap``: ``drivers/firmware/memmap.c``.
 
-Only kernels with ``CONFIG_FIRMWARE_MEMMAP`` (x86) have the folder. That the kernel keeps the storage of entries made at
+Only kernels with ``CONFIG_FIRMWARE_MEMMAP`` (x86) have entries and the folder. That the kernel keeps the storage of entries made at
 boot for later use shows nowhere and is not modelled.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
@@ -75,7 +75,7 @@ def firmware_map_add_hotplug(k: Kernel, start: int, end: int, type_: str) -> Non
 
     That is looked for without the list's lock: ``device_hotplug_lock`` keeps others out.
     """
-    if (start, end - 1, type_) not in k.statics(FirmwareMap).map_entries:
+    if k.port.has_firmware_memmap and (start, end - 1, type_) not in k.statics(FirmwareMap).map_entries:
         _add_sysfs(k, _add_entry(k, start, end, type_))
 
 
@@ -84,6 +84,8 @@ def firmware_map_remove(k: Kernel, start: int, end: int, type_: str) -> None:
 
     ``try_remove_memory()`` does not look at the error: a removal in pieces leaves the entry of the whole behind.
     """
+    if not k.port.has_firmware_memmap:
+        return
     with k.hw.locked(MAP_ENTRIES_LOCK):
         entry = k.statics(FirmwareMap).map_entries.pop((start, end - 1, type_), None)
     if entry is None:
