@@ -20,6 +20,7 @@ from memhp.linux.mm.hugetlb import dissolve_free_hugetlb_folios
 from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.migrate import do_migrate_range
 from memhp.linux.mm.page_alloc import alloc_pages
+from memhp.linux.mm.users import allocate, free
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -28,7 +29,7 @@ FRESH = "mm/hugetlb.c:only_alloc_fresh_hugetlb_folio"
 PAIRS = (
     ("dissolve", "dissolve"), ("dissolve", "failure"), ("dissolve", "replace"), ("failure", "replace"),
     ("move", "dissolve"), ("move", "failure-in-use"), ("move", "move"), ("move-starved", "failure-in-use-starved"),
-    ("failure", "offline"),
+    ("failure", "offline"), ("use", "dissolve"), ("use", "move"), ("use", "use-next"),
 )  # fmt: skip
 
 
@@ -58,8 +59,16 @@ def _actors(used: Span, free: list[Span]) -> dict[str, Actor]:
         "replace": lambda k: replace_free_hugepage_folios(k, *page),
         "move": lambda k: do_migrate_range(k, *used).moved,
         "failure-in-use": lambda k: memory_failure(k, used.start + 5),
+        "use": partial(_use, tag="a mapping"),
+        "use-next": partial(_use, tag="another"),
         "offline": lambda k: state_store(k, _last_block(k), "offline"),
     }
+
+
+def _use(k: Kernel, tag: str) -> None:
+    """The pool grows by a page that a mapping reserves, and is as it was."""
+    allocate(k, k.config.pmd_size, "hugetlb-reserved", tag)
+    free(k, tag)
 
 
 def _last_block(k: Kernel) -> int:

@@ -305,7 +305,7 @@ REPAIRED = (("can_unmap_lock", "pgtable_split_lock"),)
 V5 = (("free_empty_tables", "always"), ("remove_passes", 1), ("remove_lock", "whole-range"))
 """arm64's hot-remove as it was posted then; where vmalloc and vmemmap share no table but the root, nothing breaks."""
 ELSEWHERE: tuple[tuple[str, Configuration, tuple[tuple[str, str], ...], dict[str, Any]], ...] = (
-    ("x86-64", X86, ANYWHERE, {}),
+    ("x86-64", X86, (*ANYWHERE, ("remove", "add")), {}),
     ("arm64", ARM64, (*ANYWHERE, ("set-memory", "offline"), ("vmalloc", "add")), {"bbml2": True}),
     ("arm64-V5", LAYOUT, (("remove", "percpu"),), {"choices": V5, "rodata_full": False}),
     ("arm64-repaired", ARM64, (("set-memory", "offline"),), {"bbml2": True, "choices": REPAIRED}),
