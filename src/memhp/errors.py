@@ -14,6 +14,10 @@ class MemhpError(Exception):
     """The root of every error that this package raises on purpose."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """The user, or somebody else, wants the run to end."""
+
+
 class BadInput(MemhpError):
     """The user's input cannot be used. Printed as one line; the command ends with exit code 2.
 

@@ -38,7 +38,7 @@ def entry() -> int:
         except BaseException as error:
             ended_by = error
         signals.settle()
-    except signals.Interrupted:  # once more, as the run was over
+    except KeyboardInterrupt:  # once more, as the run was over
         signals.settle()
     if ended_by is not None:
         code = _end(ended_by)

@@ -85,6 +85,7 @@ def explore(
     the variant is known as, or is explained, or nothing breaks with --patch, or the schedule was replayed. 1: it is
     neither, or undecided. 2: the input cannot be used.
     """
+    from memhp.cli.users_output import told_on_stderr
     from memhp.explore.cases import CASES, case
     from memhp.explore.doors.endless import bounded
     from memhp.explore.engine.limits import STEP_SECONDS
@@ -106,7 +107,7 @@ def explore(
         else:
             print_cases(console(), CASES)
         return 0
-    with bounded(step_seconds or STEP_SECONDS):
+    with told_on_stderr(), bounded(step_seconds or STEP_SECONDS):
         one = case(name)
     if variant is None:
         if told_options:
@@ -133,7 +134,7 @@ def explore(
     told = told_choices(chosen_texts)
     bounds = {"executions": executions, "rounds": rounds, "step_seconds": step_seconds}
     how = How(preemptions, random, seed, reduction=not no_reduction, **bounds)
-    with at_work(f"exploring {name}"), bounded(step_seconds or STEP_SECONDS):
+    with at_work(f"exploring {name}"), told_on_stderr(), bounded(step_seconds or STEP_SECONDS):
         found = under_patch(
             patch,
             lambda: (

@@ -11,15 +11,13 @@ import signal
 import sys
 from types import FrameType
 
+from memhp.errors import Interrupted
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 AGAIN_SECONDS = 1.0
 """After how long a request that had no effect is repeated."""
 MOST_REPEATS = 20
 """After so many repeats the process ends where it stands."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """The user, or somebody else, wants the run to end."""
 
 
 class _State:

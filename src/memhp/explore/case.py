@@ -71,6 +71,12 @@ def _must_be_named(name: object, what: str) -> None:
         raise BadInput(f"wanted a name, a line of text, and got {name!r}", where=what)
 
 
+def _must_be_text(given: object, where: str, name: str) -> None:
+    """BadInput: it is no line of text."""
+    if not isinstance(given, str) or (given and not given.isprintable()):
+        raise BadInput(f"wanted a line of text as {name}, and got {given!r:.80}", where=where)
+
+
 def _must_be_several(given: object, kind: type, where: str) -> None:
     """BadInput: it is no tuple of at least one object of that kind."""
     if isinstance(given, tuple) and given and all(isinstance(one, kind) for one in given):
@@ -132,6 +138,8 @@ def _must_be_variant(one: Variant) -> None:
     """BadInput: a field of a variant is of another sort than it is to be."""
     _must_be_named(one.name, "variant")
     where = f"variant {one.name}"
+    for name in ("about", "finding"):
+        _must_be_text(getattr(one, name), where, name)
     known = get_args(StandsFor)
     if one.stands_for not in known:
         raise BadInput(f"is known as {one.stands_for!r}", where=where, fix=one_of(str(one.stands_for), known))
@@ -165,6 +173,8 @@ class Case:
             raise BadInput(f"two variants are called {twice!r}", where=where, fix="give each a name of its own")
         if not callable(self.build):
             raise BadInput(f"build is a {type(self.build).__name__}, wanted a function", where=where)
+        for name in ("actors", "geometry"):
+            _must_be_text(getattr(self, name), where, name)
         if not isinstance(self.limits, Limits):
             raise BadInput(f"limits are a {type(self.limits).__name__}, wanted Limits", where=where)
 

@@ -5,6 +5,7 @@ An error in such a file is an error, with its place, and never a verdict.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import os
+import re
 import sys
 from dataclasses import replace
 from functools import cache, partial
@@ -15,7 +16,7 @@ from memhp.errors import BadInput
 from memhp.explore.case import Case, Configuration, Variant
 from memhp.explore.doors.endless import to_end
 from memhp.explore.doors.run import KernelProgram
-from memhp.explore.doors.user_code import not_run, users
+from memhp.explore.doors.user_code import line_of, not_run, users
 from memhp.inputs import read_input
 from memhp.limits import SCENARIO_SIZE
 from memhp.linux.state import Kernel
@@ -42,29 +43,34 @@ def own_case(path: str) -> Case:
     found = getattr(load(file), "CASE", None)
     if not isinstance(found, Case):
         got = "no CASE" if found is None else f"a CASE that is a {type(found).__name__}"
-        raise BadInput(f"wanted CASE, a memhp.explore.case.Case, and there is {got}", where=str(file))
+        lines = file.read_text(encoding="utf-8").splitlines()
+        at = next((f":{number}" for number, line in enumerate(lines, 1) if re.match(r"CASE\b", line)), "")
+        raise BadInput(f"wanted CASE, a memhp.explore.case.Case, and there is {got}", where=f"{file}{at}")
     return replace(found, build=partial(_build, file, found))
 
 
 def _build(file: Path, case: Case, variant: Variant, configuration: Configuration) -> KernelProgram:
     """What the file's `build` makes, and what its `check` says, errors in either told as such."""
-    with users(otherwise=str(file)):
+    where = line_of(case.build, str(file))
+    with users(otherwise=where):
         program = case.build(variant, configuration)
     if not isinstance(program, KernelProgram):
         got = not_run(program) or type(program).__name__
-        raise BadInput(f"build() gave a {got}, wanted a KernelProgram", where=str(file))
+        raise BadInput(f"build() gave a {got}, wanted a KernelProgram", where=where)
     if not program.actors:
-        raise BadInput("build() gave a KernelProgram without actors", where=str(file))
+        raise BadInput("build() gave a KernelProgram without actors", where=where)
     check = program.check
     if check is None:
         return replace(program, of_user=True)
 
+    where = line_of(check, str(file))
+
     def checked(k: Kernel) -> str | None:
-        with users(otherwise=str(file)):
+        with users(otherwise=where):
             said = check(k)
         if not isinstance(said, str | None) or said == "":
             got = "an empty text" if said == "" else f"a {not_run(said) or type(said).__name__}"
-            raise BadInput(f"check= gave {got}, wanted what is wrong as text, or None", where=str(file))
+            raise BadInput(f"check= gave {got}, wanted what is wrong as text, or None", where=where)
         return said
 
     return replace(program, check=checked, of_user=True)

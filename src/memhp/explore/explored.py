@@ -11,13 +11,14 @@ from memhp.errors import BadInput
 from memhp.explore.case import Case, Configuration, StandsFor, Variant
 from memhp.explore.cases import case
 from memhp.explore.doors.endless import bounded
-from memhp.explore.doors.run import KernelRun
+from memhp.explore.doors.outside import BY_THE_KERNEL, file_of
+from memhp.explore.doors.run import KernelProgram, KernelRun
 from memhp.explore.engine.bounded import bounded_search, random_search
-from memhp.explore.engine.replay import watched
+from memhp.explore.engine.replay import NotToBeDone, watched
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.shortest import decide, shrink
 from memhp.explore.engine.trace import Trace
-from memhp.explore.engine.verdict import Verdict
+from memhp.explore.engine.verdict import Failure, Verdict
 from memhp.explore.row import as_known
 
 ONE_SCHEDULE = "one schedule, replayed"
@@ -123,7 +124,7 @@ def explore(
     with bounded(limits.step_seconds):
         verdict = _search(one.made(chosen, where).run(), limits, how)
         failure = verdict.failure
-        trace = None if failure is None else watched(one.made(chosen, where).run(), failure.schedule)
+        trace = None if failure is None else _gone_wrong_again(one.made(chosen, where), failure)
     covered = verdict.coverage
     return Explored(
         name=name, actors=one.actors, variant=variant, about=chosen.about, configuration=where.name,
@@ -163,6 +164,21 @@ def replay_schedule(
         steps=len(trace.lines), bound=None, coverage=None, trace=trace, geometry=one.geometry, note=where.note,
         finding=chosen.finding,
     )  # fmt: skip
+
+
+def _gone_wrong_again(program: KernelProgram, failure: Failure) -> Trace:
+    """The trace of a schedule that went wrong. BadInput: in a machine made anew it does not, in code of a user's."""
+    try:
+        trace = watched(program.run(), failure.schedule)
+        why = "nothing is wrong at its end" if trace.reason is None else ""
+    except NotToBeDone as error:
+        if not program.of_user:
+            raise
+        why = str(error)
+    if why and program.of_user:
+        file = file_of(program.actors[0])
+        raise BadInput(f"what went wrong once does not again with the same steps, {why}: {BY_THE_KERNEL}", where=file)
+    return trace
 
 
 def _told(choices: Mapping[str, object]) -> dict[str, str]:

@@ -24,7 +24,7 @@ import msgspec
 import memhp.linux
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.explore.case_file import load
-from memhp.explore.doors.stepper import Astray
+from memhp.explore.doors.again import Astray
 from memhp.explore.doors.user_code import gives_code, kind_of, must_have_run
 from memhp.explore.explored import Explored
 from memhp.linux.place import own_place, stands_for

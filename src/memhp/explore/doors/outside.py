@@ -9,14 +9,22 @@ import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    FrameType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 
 import numpy as np
 
 from memhp.errors import BadInput
+from memhp.explore.doors.again import Astray
 from memhp.explore.doors.kernel_image import bytes_of, is_filled, likeness
-from memhp.explore.doors.stepper import Astray
-from memhp.explore.doors.user_code import is_users, place_of
+from memhp.explore.doors.user_code import is_users, line_of, place_of
 from memhp.linux.state import Kernel
 
 NOT_LOOKED_AT = (type, ModuleType, FunctionType, BuiltinFunctionType)
@@ -137,9 +145,16 @@ def unwatched_likeness(k: Kernel) -> Hashable:
     return like
 
 
-def went_astray(actor: Callable[..., object], name: str, error: Astray) -> Exception:
-    """What to raise where an actor does not do again what it did: an error of the user's, where the code is."""
-    file = file_of(actor)
-    if not is_users(file):
+def astray(actor: Callable[..., object], name: str, error: Astray, frame: FrameType | None) -> Exception:
+    """What to raise where an actor does not do again what it did: an error of the user's, where the code is.
+
+    `frame` is where the actor stands, None where it has raised the error or has ended.
+    """
+    if not is_users(file_of(actor)):
         return Astray(f"{name} {error}")
-    return BadInput(f"{name} {error}: {BY_THE_KERNEL}", where=place_of(error.__traceback__, file))
+    where = line_of(actor)
+    while frame is not None and not is_users(frame.f_code.co_filename):
+        frame = frame.f_back
+    if frame is not None:
+        where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return BadInput(f"{name} {error}: {BY_THE_KERNEL}", where=place_of(error.__traceback__, where))

@@ -18,19 +18,23 @@ from dataclasses import dataclass
 from greenlet import GreenletExit, greenlet
 
 from memhp.check import remember
-from memhp.errors import BadInput, KernelBug, KernelError
+from memhp.errors import KernelBug, KernelError
 from memhp.explore.doors import trace_line
+from memhp.explore.doors.again import Astray
 from memhp.explore.doors.announced import announce
 from memhp.explore.doors.callbacks import RCU_CALLBACKS, do_callbacks
 from memhp.explore.doors.difference import Picture, differences, picture
 from memhp.explore.doors.digest import digest
-from memhp.explore.doors.endless import Endless, to_end
+from memhp.explore.doors.door_op import BEGIN, DoorOp
+from memhp.explore.doors.endless import Endless, give_up, to_end
 from memhp.explore.doors.footprint import touched
-from memhp.explore.doors.kernel_image import KernelImage, likeness
-from memhp.explore.doors.outside import Outside, file_of, must_have_no_kernel, unwatched_likeness, went_astray
-from memhp.explore.doors.stepper import BEGIN, Astray, DoorOp, Doors, reads_watched
+from memhp.explore.doors.kernel_image import KernelImage
+from memhp.explore.doors.outside import astray, unwatched_likeness
+from memhp.explore.doors.program_parts import must_be_parts
+from memhp.explore.doors.proof import Proof
+from memhp.explore.doors.stepper import Doors, reads_watched
 from memhp.explore.doors.taken_step import Taken
-from memhp.explore.doors.user_code import must_be_names, must_have_run, must_take_one, told_bug, user_error, users
+from memhp.explore.doors.user_code import ends_it_all, line_of, must_have_run, told_bug, user_error, users
 from memhp.explore.engine.control_state import Rounds
 from memhp.explore.engine.op import Op, Round
 from memhp.explore.engine.races import Data
@@ -59,18 +63,11 @@ class KernelProgram:
     failures: frozenset[int] = frozenset()
     check: Callable[[Kernel], str | None] | None = None
     of_user: bool = False
-    """Whether a user has brought the code: then the first execution is done twice, and what it leaves elsewhere than in
-    the kernel is an error."""
+    """Whether a user has brought the code: then executions are done twice, the first ones and some later, and what they
+    leave elsewhere than in the kernel is an error."""
 
     def __post_init__(self) -> None:
-        if len(self.names) != len(self.actors):
-            raise BadInput(f"wanted a name for each of {len(self.actors)} actors, got {len(self.names)}", where="names")
-        must_be_names(self.names, RCU_CALLBACKS)
-        for name, actor in zip(self.names, self.actors, strict=True):
-            must_take_one(actor, "the kernel, k", name)
-            must_have_no_kernel(actor, name)
-        if self.check is not None:
-            must_take_one(self.check, "the kernel, k", "check")
+        must_be_parts(self.kernel, self.actors, self.names, self.failures, self.check)
 
     def run(self) -> "KernelRun":
         """The program, before its first step."""
@@ -100,12 +97,8 @@ class KernelRun:
         """The kernel before the first step, by what reads of it are announced."""
         self._said: dict[Hashable, str | None] = {}
         """What the program's check said of the states in which executions ended."""
-        self._proving = False
-        """Whether the first execution has begun, of a user's code."""
-        self._outside: Outside | None = None
-        """What the first execution is to leave as it is."""
-        self._ended: Hashable = None
-        """How it stood when it had ended, before it was judged."""
+        self._proof: Proof | None = None
+        """Of a user's code, once the first execution has begun."""
         self._greenlets: list[greenlet] = []
         self._kernel: Kernel
         self._stepper: Doors
@@ -148,28 +141,38 @@ class KernelRun:
 
     def _resume(self, thread: int, way: int) -> DoorOp | None:
         """Let an actor run until it waits for its turn; what it does next, None when it has ended."""
-        self._kernel.hw.cpu = self._stepper.thread = thread
+        k, stepper = self._kernel, self._stepper
+        k.hw.cpu = thread
         running = self._greenlets[thread]
+        said: object
         try:
-            said = running.switch(way if running else self._kernel)
+            said = stepper.resume(thread, running, way if running else k)
+            if getattr(getattr(k, "hw", None), "stepper", None) is not stepper:
+                raise Astray("takes the doors of the machine away")
         except KernelError as error:
             said = error.name
-        except (Astray, KeyboardInterrupt):
-            raise
+        except Astray as error:
+            raise self._astray(thread, error) from error
         except Endless as error:
             raise error.told(f"{self.names[thread]} did nothing that others could see for") from None
         except KernelBug as error:
             said = type(error).__name__
             self._raised = self._raised or f"{self.names[thread]}: {told_bug(error)}"
         except BaseException as error:
-            raise user_error(error, f"{self.names[thread]} raised ") from error
+            if ends_it_all(error):
+                raise
+            raise user_error(error, f"{self.names[thread]} raised ", line_of(self._actors[thread])) from error
         if running.dead:
             if isinstance(said, GreenletExit):
-                raise user_error(said, f"{self.names[thread]} raised ", file_of(self._actors[thread]))
+                raise user_error(said, f"{self.names[thread]} raised ", line_of(self._actors[thread]))
             must_have_run(said, self.names[thread])
             self._results[thread] = said
             return None
-        return said  # type: ignore[no-any-return]
+        return said  # type: ignore[return-value]
+
+    def _astray(self, thread: int, error: Astray) -> Exception:
+        """What to raise where an actor does not do again what it did."""
+        return astray(self._actors[thread], self.names[thread], error, self._greenlets[thread].gr_frame)
 
     def _broken_now(self, k: Kernel) -> str | None:
         """What has gone wrong: a law broken at a door, or an actor that raised."""
@@ -216,41 +219,30 @@ class KernelRun:
         done = self._done
         pending, broken = self.pending, self.broken
         self._set_up(done)
-        if self._program.of_user and not self._proving:
-            self._proving = True
-            self._outside = Outside((*self._program.actors, self._program.check or str))
+        if self._program.of_user and self._proof is None:
+            self._proof = Proof((*self._program.actors, self._program.check or str))
         stepper = self._stepper
         while stepper.at < len(done):
             step = done[stepper.at]
             if step.thread == len(self._program.actors) and self._greenlets[-1].dead:
                 self._greenlets[-1] = greenlet(do_callbacks)
-            try:
-                if self._greenlets[step.thread].dead:
-                    raise Astray(f"has ended, and {step.op.text!r} came next before")
-                if step.op is BEGIN:
-                    stepper.begun(step.thread)
-                self._resume(step.thread, 0)
-            except Astray as error:
-                raise went_astray(self._actors[step.thread], self.names[step.thread], error) from error
+            if self._greenlets[step.thread].dead:
+                raise self._astray(step.thread, Astray(f"has ended, and {step.op.text!r} came next before"))
+            if step.op is BEGIN:
+                stepper.begun(step.thread)
+            self._resume(step.thread, 0)
         if pending[-1] is not None and not self._greenlets[-1]:
             self._begin_callbacks()
+        for thread, op in enumerate(pending):
+            try:
+                stepper.must_stand_at(thread, op)
+            except Astray as error:
+                raise self._astray(thread, error) from error
         self.pending, self.broken = pending, broken
         self._live = len(done)
 
-    def _prove(self) -> None:
-        """The first execution leaves nothing behind that is in no kernel and, done once more, leads to the same.
-
-        BadInput: it does not, so actors are no functions of the kernel.
-        """
-        outside, self._outside = self._outside, None
-        assert outside is not None
-        first = self._ended or self._stands()
-        outside.must_be_as_it_was()
-        if self._watched:
-            return  # who looks at the whole machine makes records there that actors have not asked for
-        self._rebuild()
-        if self._stands() != first:
-            raise outside.error("the same steps once more lead to another end")
+    def _proof_is_due(self) -> bool:
+        return self._proof is not None and self._live == len(self._done) and self._proof.is_due()
 
     def _stands(self) -> Hashable:
         """Where the steps done have led: the kernel, and of what actors have returned what can be told from another."""
@@ -271,9 +263,9 @@ class KernelRun:
         """Take the greenlets down."""
         if self._greenlets:
             self._stepper.given_up = True
-        for running in self._greenlets:
+        for name, running in zip(self.names, self._greenlets, strict=False):
             if running:
-                running.throw(GreenletExit)
+                give_up(running, name)
 
     # The run ---------------------------------------------------------------------------------------------------
 
@@ -309,16 +301,17 @@ class KernelRun:
         before = lock.copy() if lock is not None else None
         if self._watched and self._picture is None:
             self._picture = picture(k)
-        old = self._entry(op)
+        old = op.entry_in(k)
         self._do(thread, op, choice)
-        new = self._entry(op)
+        new = op.entry_in(k)
         went = ("fails" if choice else "succeeds") if op.choices > 1 else ""
         changes = self._changes(thread) if self._watched else ()
         name = self.names[thread]
         told = trace_line.Step(thread, name, op.place, op.text, op.access, went, old, new, before, changes)
         along, changed = self._stepper.along, tuple(self._stepper.changed)
+        course, pending = self._stepper.course.get(thread, 0), list(self.pending)
         self._done.append(
-            Taken(thread, choice, op, told, list(self.pending), self._enabled_now(), self.broken, along, changed)
+            Taken(thread, choice, op, told, pending, self._enabled_now(), self.broken, along, course, changed)
         )
         self._live += 1
         self._look_for_rounds(thread)
@@ -330,19 +323,14 @@ class KernelRun:
         self._rounds[thread].step(self.said(len(self._done) - 1), text, self._greenlets[thread])
         self.loops = self.loops or self._rounds[thread].spin is not None
 
-    def _entry(self, op: DoorOp) -> int | None:
-        """What stands in the entry that a step is about."""
-        if op.table is None:
-            return None
-        row = self._kernel.hw.memory.arena.row(op.table[0].frame)
-        return None if row is None else int(row[op.table[1]])
-
     def back(self, depth: int) -> None:
         """Return to the state after the first `depth` steps; rebuilt only when a step is taken from there."""
         if depth >= len(self._done):
             return
-        if self._outside is not None:
-            self._prove()
+        if self._proof is not None:
+            if self._proof_is_due():  # who watches the whole machine makes records that actors have not asked for
+                self._proof.prove(self._stands, None if self._watched else self._rebuild, self._judge_again)
+            self._proof.over()
         for done in self._done[depth:]:
             self._rounds[done.thread].back()
         del self._done[depth:]
@@ -432,14 +420,26 @@ class KernelRun:
     def failure(self) -> str | None:
         """What has gone wrong: a law broken, an actor that raised, or what the program's check says at the end."""
         if self.broken is None and self._program.check is not None and not any(self.pending):
-            k = self._live_kernel()
-            if self._outside is not None:
-                self._ended = self._stands()
-            k.hw.stepper = k.hw.faults = None
-            k.hw.cpu = 0
-            end = likeness(k)
-            if end not in self._said:
-                with to_end("check"):
-                    self._said[end] = self._program.check(k)
-            return self._said[end]
+            return self._judge()
         return self.broken
+
+    def _judge(self) -> str | None:
+        """What the program's check says, of ends that are alike once."""
+        k = self._live_kernel()
+        proof = self._proof if self._proof_is_due() else None
+        if proof is not None:
+            proof.ended = self._stands()
+        end = unwatched_likeness(k)
+        if end not in self._said:
+            self._said[end] = self._judge_again()
+        if proof is not None:
+            proof.said = self._said[end]
+        return self._said[end]
+
+    def _judge_again(self) -> str | None:
+        assert self._program.check is not None
+        k = self._live_kernel()
+        k.hw.stepper = k.hw.faults = None
+        k.hw.cpu = 0
+        with to_end("check"):
+            return self._program.check(k)

@@ -6,25 +6,21 @@ rebuild a state, are not announced: an actor goes on with them for as long as th
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import sys
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
-from typing import Protocol
 
 from greenlet import GreenletExit, getcurrent
 
 from memhp.errors import BadInput
+from memhp.explore.doors.again import Again, Done, sort_of
+from memhp.explore.doors.door_op import DoorOp, door_op, place
 from memhp.explore.doors.footprint import FIELD_MODES, Touches, entries_in, loads_touched, touched
 from memhp.explore.doors.table_lifetimes import Ghost
-from memhp.explore.doors.user_code import line_at
 from memhp.explore.engine.fusion import MOST_ALONG
-from memhp.explore.engine.op import SHARED, Op
+from memhp.explore.engine.op import SHARED
 from memhp.explore.engine.races import Data
-from memhp.hw.format import HEIGHT_NAMES
-from memhp.hw.stepper import Access, Fields, Level, Part, of_fields
-from memhp.hw.tlb import ALL_ADDRESSES, Table
-from memhp.linux.place import NOWHERE
-from memhp.linux.place import place as place_in_kernel
+from memhp.hw.stepper import Access, Fields, Part, of_fields
+from memhp.hw.tlb import Table
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -36,53 +32,7 @@ OWNERSHIP = frozenset({"plug", "claim", "release", "retag"})
 """Accesses that change who has frames, after which whose they are is known."""
 
 
-class DoorOp(Op):
-    """A step at a door."""
-
-    __slots__ = ("access", "lock", "table", "waits", "write")
-
-    def __init__(self, text: str, touches: Touches, place: str, access: Access | None = None, choices: int = 1) -> None:
-        super().__init__(text, touches, choices=choices, place=place)
-        self.access = access
-        """None of a wait, and of an allocation that may fail."""
-        self.lock = ""
-        """The lock that the step takes and may have to wait for."""
-        self.write = True
-        self.waits = False
-        """Whether it waits for something that can be asked of the machine as it is now only (:attr:`Doors.ready`)."""
-        self.table: tuple[Table, int] | None = None
-        """The entry that the step reads or writes."""
-
-    def where(self, target: object) -> str:
-        """The place of the step, once it is known."""
-        return self.place
-
-
-def place(target: object = None) -> str:
-    """Where in the kernel the actor looks at `target`, or where in the user's code, as ``name:LINE``."""
-    found = place_in_kernel(target)
-    return (line_at(sys._getframe(1)) or found) if found == NOWHERE else found
-
-
-BEGIN = DoorOp("begin", (), NOWHERE)
-"""The first step of every actor: whatever its code does before its first access belongs to it, and to no other time."""
-
-
-class Done(Protocol):
-    """A step that was done."""
-
-    thread: int
-    way: int
-    op: DoorOp
-    along: int
-    """How many steps were taken along with it."""
-
-
-class Astray(RuntimeError):
-    """An actor does not do again what it did."""
-
-
-class Doors:
+class Doors(Again):
     """The stepper of a kernel under exploration.
 
     `failures`: the actors whose allocations may fail. `shared`: what actors share; None: no step is taken along.
@@ -98,6 +48,7 @@ class Doors:
         again: Sequence[Done],
         written: set[Hashable],
     ) -> None:
+        super().__init__(again)
         self._kernel = k
         self._failures = failures
         self._shared = shared
@@ -105,20 +56,8 @@ class Doors:
         """Sorts of state whose reads are announced."""
         self._written = written
         self._ghost = Ghost(k.hw, k.layout.vmemmap.span)
-        self._hub = getcurrent()
-        self._again = again
-        self._nr_again = len(again)
-        self._to_take: dict[int, int] = {}
-        """By actor: steps that it takes along before its next one of those that are done once more."""
-        self._tired: set[int] = set()
         self._last: dict[int, Access] = {}
         """By actor: its last step, where that may stand for what its code does next."""
-        self.at = 0
-        """How many of the steps to be done once more are done."""
-        self.thread = 0
-        """The actor that runs."""
-        self.doing: DoorOp | None = None
-        """The new step that it was told to take."""
         self.listens = False
         """Whether it does a new step; what those do that are done once more is known."""
         self.along = 0
@@ -139,34 +78,6 @@ class Doors:
     def __deepcopy__(self, memo: dict[int, object]) -> "Doors":
         raise TypeError("a kernel under exploration cannot be copied")
 
-    def _ask(self, op: DoorOp) -> int:
-        """Announce a new step; the way it is to go, when its turn has come."""
-        return int(self._hub.switch(op))
-
-    def _turn(self, access: Access | None) -> tuple[DoorOp, int] | None:
-        """Wait for the turn of a step that is done once more, and the way it went; None: it is a new one."""
-        if self.at >= self._nr_again:
-            return None
-        if self._again[self.at].thread != self.thread:
-            way = self._hub.switch(None)
-            if self.at >= self._nr_again:
-                assert self.doing is not None
-                return self.doing, way
-        done = self._again[self.at]
-        if done.op.access != access:
-            now = _op(access, ()).text if access is not None else "a wait, or an allocation"
-            raise Astray(f"does {now!r}, and did {done.op.text!r} when the same steps were done before")
-        self.begun(self.thread)
-        return done.op, done.way
-
-    def begun(self, thread: int) -> None:
-        """An actor does the next of the steps that are done once more."""
-        along = self._again[self.at].along
-        self.at += 1
-        self._to_take[thread] = along
-        if along >= MOST_ALONG:
-            self._tired.add(thread)
-
     def _look_for_tired(self, along: int) -> None:
         """An actor that has taken very many steps along takes none from then on."""
         if along >= MOST_ALONG:
@@ -186,6 +97,7 @@ class Doors:
             if lock is not None and not lock.can_take(self.thread, write=bool(access.value)):
                 return False
         self._taken_along(1, touches)
+        self._goes(access)
         if access.kind not in LOOKS:
             self.changed.append(access)
         return True
@@ -227,6 +139,7 @@ class Doors:
         hw = self._kernel.hw
         if self._to_take.get(self.thread):
             self._to_take[self.thread] -= 1
+            self._goes(access)
             self._ghost.look(hw, access, place)
             return
         turn = self._turn(access)
@@ -238,7 +151,7 @@ class Doors:
                 self._ghost.look(hw, access, place)
                 self._note(access)
                 return
-            op = _op(access, touches)
+            op = door_op(access, touches)
             self._ask(op)
         self._ghost.look(hw, access, op.where)
         self._note(access, a_step=True)
@@ -328,8 +241,9 @@ class Doors:
         if self.given_up:
             raise GreenletExit
         self._last.pop(self.thread, None)
-        turn = self._turn(None)
-        return (turn[1] if turn is not None else self._ask(DoorOp("allocate", (), site, choices=2))) == 1
+        op = DoorOp("allocate", (), site, choices=2)
+        turn = self._turn(sort_of(op))
+        return (turn[1] if turn is not None else self._ask(op)) == 1
 
     def wait(self, ready: Callable[[], bool], why: str, on: str) -> None:
         """Go on when `ready()`, which looks at the shared field `on`."""
@@ -339,9 +253,10 @@ class Doors:
             raise BadInput(f"a wait for {why}: wanted on=, the field that it looks at and others change", where="wait")
         self.ready[self.thread] = ready
         self._last.pop(self.thread, None)
-        if self._turn(None) is None:
-            op = DoorOp(f"wait for {why}", ((("field", on), SHARED),), place())
-            op.blocking = op.waits = True
+        op = DoorOp(f"wait for {why}", ((("field", on), SHARED),), "")
+        op.blocking = op.waits = True
+        if self._turn(sort_of(op)) is None:
+            op.place = place()
             self._ask(op)
 
 
@@ -350,41 +265,3 @@ def reads_watched(shared: frozenset[Hashable] | None) -> frozenset[str] | None:
     if shared is None:
         return None
     return frozenset(one[1] for one in shared if isinstance(one, tuple) and one[0] == "reads of")
-
-
-def _level(kind: str, by: int | None) -> str:
-    """How a counter is looked at or changed, in words."""
-    if by is None:
-        return ""
-    return f" >= {by}" if kind == "read" else f" {by:+}"
-
-
-def _op(access: Access, touches: Touches) -> DoorOp:
-    kind, target = access.kind, access.target
-    changes = False
-    if isinstance(target, str):
-        shared = kind not in FIELD_MODES and not access.value
-        text = f"{kind} {target}" + (" shared" if shared else "")
-    elif isinstance(target, Fields):
-        text = f"{kind} {', '.join(target.names)}"
-    elif isinstance(target, Level):
-        text, changes = f"{kind} {target.name}{_level(kind, target.by)}", kind != "read"
-    elif isinstance(target, Part):
-        text = f"{kind} {target.name} [{target.start:#x}-{target.end:#x})"
-    elif isinstance(target, Table):
-        text = f"{kind} {HEIGHT_NAMES[target.height]} {target.frame:#x}[{access.entry}]"
-        changes = kind == "store"
-    elif kind == "touch":
-        text, changes = f"read memory at {target.start:#x}", True
-    elif kind == "flush":
-        text = "flush everything" if target == ALL_ADDRESSES else f"flush [{target.start:#x}-{target.end:#x})"
-        changes = True
-    else:
-        text = f"{kind} PFN [{target.start:#x}-{target.end:#x})"
-    op = DoorOp(text, touches, place(target), access)
-    op.changes_touched = changes
-    if isinstance(target, Table):
-        op.table = (target, access.entry)
-    elif isinstance(target, str) and kind == "lock":
-        op.blocking, op.lock, op.write = True, target, bool(access.value)
-    return op

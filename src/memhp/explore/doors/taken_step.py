@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from memhp.explore.doors import trace_line
-from memhp.explore.doors.stepper import DoorOp
+from memhp.explore.doors.door_op import DoorOp
 from memhp.explore.engine.op import Op
 from memhp.hw.stepper import Access
 
@@ -22,5 +22,7 @@ class Taken:
     broken: str | None
     along: int
     """How many steps were taken along with it."""
+    course: int
+    """What tells all that the actor has taken along so far from anything else."""
     changed: tuple[Access, ...]
     """Those of them that change something."""

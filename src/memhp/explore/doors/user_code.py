@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import inspect
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -10,7 +11,7 @@ from sysconfig import get_paths
 from traceback import extract_tb
 from types import FrameType, TracebackType
 
-from memhp.errors import BadInput, KernelBug
+from memhp.errors import BadInput, Interrupted, KernelBug
 from memhp.explore.engine.schedule import MOST_THREADS
 from memhp.linux.place import NOWHERE
 
@@ -49,6 +50,14 @@ def line_at(frame: FrameType | None) -> str:
     return ""
 
 
+def line_of(function: Callable[..., object], otherwise: str = "") -> str:
+    """``FILE:LINE`` where a function begins; `otherwise` of what has none."""
+    while isinstance(function, partial):
+        function = function.func
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return otherwise if code is None else f"{code.co_filename}:{code.co_firstlineno}"
+
+
 def told_bug(error: KernelBug) -> str:
     """What a bug of the kernel is told as; one that is in no function of the kernel, with the line of the user's."""
     if error.place != NOWHERE:
@@ -60,11 +69,17 @@ def user_error(error: BaseException, what: str, otherwise: str = "") -> BadInput
     """What is told of an error in the user's code: `what` it says before the error, and where that was raised."""
     place = place_of(error.__traceback__, otherwise)
     if isinstance(error, SyntaxError) and otherwise:
-        place = f"{error.filename}:{error.lineno}"
+        place = f"{error.filename}:{error.lineno}" if error.lineno is not None else otherwise
     if isinstance(error, BadInput):
         return BadInput(error.message, where=f"{place}: {error.where}".removesuffix(": "), fix=error.fix)
-    said = f"{type(error).__name__}: {error}".removesuffix(": ")
-    return BadInput(f"{what}{said}", where=place)
+    return BadInput(f"{what}{_told(error)}", where=place)
+
+
+def _told(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}".removesuffix(": ")
+    except Exception:
+        return f"{type(error).__name__}, which cannot be told as text"
 
 
 @contextmanager
@@ -74,10 +89,20 @@ def users(what: str = "", otherwise: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (KeyboardInterrupt, FromOutside):
-        raise
     except BaseException as error:
+        if ends_it_all(error):
+            raise
         raise user_error(error, what, otherwise) from error
+
+
+def ends_it_all(error: BaseException) -> bool:
+    """Whether what has left the user's code was not raised by it: somebody wants an end, or the code has had its time.
+
+    With Python's own handler of SIGINT, nobody can tell who has raised a KeyboardInterrupt.
+    """
+    if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        return True
+    return isinstance(error, Interrupted | FromOutside)
 
 
 def kind_of(function: Callable[..., object]) -> str:
@@ -98,11 +123,13 @@ def gives_code(function: Callable[..., object]) -> bool:
     return bool(kind_of(function)) or "Iterator" in str(inspect.signature(function).return_annotation)
 
 
-def must_take_one(function: Callable[..., object], wanted: str, name: str) -> None:
+def must_take_one(function: object, wanted: str, name: str) -> None:
     """BadInput: a function cannot be called with one argument, or a call runs nothing of it."""
+    if not callable(function):
+        raise BadInput(f"wanted a function of one argument ({wanted}), and got {function!r:.80}", where=name)
     try:
         inspect.signature(function).bind(None)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise BadInput(f"wanted a function of one argument ({wanted}): {error}", where=name) from None
     kind = kind_of(function)
     if kind:

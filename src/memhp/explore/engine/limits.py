@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import dataclass
+from math import inf
 
+from memhp.errors import BadInput
 from memhp.explore.engine.op import Run
 from memhp.explore.engine.verdict import FAIR, FOR_LOOPS, SEQUENTIAL, Bound
 
@@ -33,6 +35,18 @@ class Limits:
     keep_states: bool = False
     """Whether behaviours that are kept come with shared memory as it is then (:meth:`Run.state`)."""
     keep_classes: bool = False
+
+    def __post_init__(self) -> None:
+        """BadInput: a number is of another sort than it is to be, or so low that nothing would be looked at."""
+        for name, least in (("executions", 1), ("failures", 0), ("steps", 1), ("rounds", 1)):
+            value = getattr(self, name)
+            if value is None and name in {"executions", "failures"}:
+                continue
+            if not isinstance(value, int) or value < least:
+                raise BadInput(f"wanted a whole number from {least} on, and got {value!r:.80}", where=f"limits: {name}")
+        if not isinstance(self.step_seconds, int | float) or not 0 < self.step_seconds < inf:
+            told = f"wanted a number of seconds above 0, and got {self.step_seconds!r:.80}"
+            raise BadInput(told, where="limits: step_seconds")
 
     def rests_on(self, run: Run) -> tuple[str, ...]:
         """What a verdict within these limits takes for granted: see :attr:`Verdict.rests_on`."""

@@ -11,6 +11,10 @@ from memhp.explore.engine.schedule import Choice, from_text, to_text
 from memhp.explore.engine.trace import End, Trace
 
 
+class NotToBeDone(BadInput):
+    """A schedule asks for a step that cannot be done."""
+
+
 def _enabled(run: Run) -> int:
     """The threads that can do a step now, as a bit mask."""
     return sum(1 << thread for thread, op in enumerate(run.pending) if op is not None and run.enabled(thread))
@@ -19,7 +23,7 @@ def _enabled(run: Run) -> int:
 def replay(run: Run, schedule: str, *, extend: int = 0) -> Trace:
     """The trace of a schedule, and of `extend` steps more (a thread goes on as long as it can).
 
-    BadInput: the schedule asks for a step that cannot be done. The run is at its start afterwards.
+    NotToBeDone: the schedule asks for a step that cannot be done. The run is at its start afterwards.
     """
     steps = from_text(schedule)
     enabled: list[int] = []
@@ -28,7 +32,7 @@ def replay(run: Run, schedule: str, *, extend: int = 0) -> Trace:
         if why is not None:
             run.back(0)
             letter = ascii_lowercase[step.thread]
-            raise BadInput(f"step {number + 1} of {schedule!r} cannot be done: {why}", where=f"thread {letter}")
+            raise NotToBeDone(f"step {number + 1} of {schedule!r} cannot be done: {why}", where=f"thread {letter}")
         enabled.append(_enabled(run))
         run.step(*step)
     while extend and run.broken is None and (now := _enabled(run)):
@@ -42,7 +46,7 @@ def replay(run: Run, schedule: str, *, extend: int = 0) -> Trace:
 def watched(run: Run, schedule: str, *, extend: int = 0) -> Trace:
     """The trace of a schedule with what every step changes (:func:`replay` leaves that out); `run` is watched for good.
 
-    BadInput: the schedule asks for a step that cannot be done.
+    NotToBeDone: the schedule asks for a step that cannot be done.
     """
     run.watch()
     return replay(run, schedule, extend=extend)
