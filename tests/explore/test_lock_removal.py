@@ -14,7 +14,7 @@ from memhp.explore.lock_removal import Site, removed, sites
 
 NOTICED = (
     ("mm/page_alloc.py:free_pages zone.lock", "allocate-movable | free"),
-    ("mm/page_alloc.py:_get_pages zone.lock", "allocate-movable | free"),
+    ("mm/page_alloc.py:_rmqueue_buddy zone.lock", "allocate-movable | free"),
     ("mm/page_isolation.py:_isolate zone.lock", "arm64-64K: offline | free"),
     ("mm/memory_hotplug_offline.py:__offline_isolated_pages zone.lock", "arm64-64K: offline | free"),
     ("mm/memory_hotplug_add.py:register_memory_resource 'resource_lock'", "pmem | add"),

@@ -1,7 +1,7 @@
 """The firmware's memory map as kexec reads it from ``/sys/firmware/memmap``: ``drivers/firmware/memmap.c``.
 
-Only kernels with ``CONFIG_FIRMWARE_MEMMAP`` (x86) have entries and the folder. That the kernel keeps the storage of entries made at
-boot for later use shows nowhere and is not modelled.
+Only kernels with ``CONFIG_FIRMWARE_MEMMAP`` (x86) have entries and the folder. That the kernel keeps the storage of
+entries made at boot for later use shows nowhere and is not modelled.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
