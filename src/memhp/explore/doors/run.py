@@ -20,7 +20,7 @@ from greenlet import GreenletExit, greenlet
 from memhp.check import remember
 from memhp.errors import KernelBug, KernelError
 from memhp.explore.doors import trace_line
-from memhp.explore.doors.again import Astray
+from memhp.explore.doors.again import Again, Astray
 from memhp.explore.doors.announced import announce
 from memhp.explore.doors.callbacks import RCU_CALLBACKS, do_callbacks
 from memhp.explore.doors.difference import Picture, differences, picture
@@ -82,7 +82,7 @@ class KernelRun:
         self._actors = (*program.actors, do_callbacks)
         self.names = (*program.names, RCU_CALLBACKS)
         self._done: list[Taken] = []
-        self._rounds = [Rounds(Doors.__module__) for _ in self._actors]
+        self._rounds = [Rounds(Doors.__module__, Again.__module__) for _ in self._actors]
         self.loops = False
         self._picture: Picture | None = None
         self._watched = False

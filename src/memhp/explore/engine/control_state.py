@@ -22,8 +22,8 @@ LARGE = 100
 """Containers with more in them are told apart by their length and their ends."""
 
 
-def standing(running: greenlet, besides: str = "") -> Hashable:
-    """Where a greenlet stands that has been switched away from, besides the functions of a module that it is in.
+def standing(running: greenlet, besides: Set[str] = frozenset()) -> Hashable:
+    """Where a greenlet stands that has been switched away from, besides the functions of some modules that it is in.
 
     None where it is in no loop: it will not stand there again. None as well where the innermost loop is a ``for``: that
     ends, and how far it has come cannot be seen.
@@ -32,7 +32,7 @@ def standing(running: greenlet, besides: str = "") -> Hashable:
     loop: bool | None = None
     frame: FrameType | None = running.gr_frame
     while frame is not None:
-        if frame.f_globals["__name__"] != besides:
+        if frame.f_globals["__name__"] not in besides:
             frames.append(frame)
             if loop is None:
                 loop = _may_go_on_for_ever(frame.f_code, frame.f_lasti)
@@ -82,9 +82,9 @@ class Rounds:
     done two times more.
     """
 
-    def __init__(self, besides: str) -> None:
-        self._besides = besides
-        """The module whose functions do not count: by them a thread waits for its turn."""
+    def __init__(self, *besides: str) -> None:
+        self._besides = frozenset(besides)
+        """The modules whose functions do not count: by them a thread waits for its turn."""
         self._texts: list[str] = []
         self._steps: list[int] = []
         """What was done and what came next, as a number: equal for equal steps."""

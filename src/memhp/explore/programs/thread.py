@@ -69,7 +69,7 @@ class Thread:
             place.result, place.error = said
         else:
             place.op = said
-            place.standing = standing(self._greenlet, Shared.__module__)
+            place.standing = standing(self._greenlet, {Shared.__module__})
             place.spin = place.goes_round()
 
     def grow(self, place: Place, value: Hashable) -> Place:
