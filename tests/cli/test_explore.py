@@ -160,3 +160,9 @@ def test_bad_input_is_told_in_one_line(args: tuple[str, ...], said: str, capfd: 
     last = err.rstrip("\n").split("\n")[-1]
     assert last.startswith("memhp: ")
     assert said in last
+
+
+def test_a_search_that_gives_up_names_the_bound(capfd: pytest.CaptureFixture[str]) -> None:
+    assert explore(*LOCKED, "--executions", "1") == 1
+    told = capfd.readouterr().out
+    assert ": undecided\n" in told and "undecided: the limit on executions came first (--executions N)\n" in told

@@ -103,14 +103,20 @@ def test_work_of_unknown_length_says_what_is_done(
     monkeypatch.setattr("memhp.cli.at_work.PATIENCE", 0)
     said = Event()
 
-    def told(what: str) -> None:
-        notice(what)
+    def told(what: str, far: str) -> None:
+        notice(what, far)
         said.set()
 
     monkeypatch.setattr("memhp.cli.at_work.notice", told)
     with at_work("reading \x1b[31m"):
         assert said.wait(10)
     assert capsys.readouterr().err == "memhp: still at work: reading \\x1b[31m\n"
+
+
+def test_who_interrupts_work_is_told_how_far_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), at_work("exploring", lambda: " (7 executions so far)"):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "memhp: still at work: exploring (7 executions so far)\n"
 
 
 def test_short_work_is_not_worth_a_word(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,8 @@
 """Threads that go round: one that waits for another is let go round no further, and nobody getting further is told."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Callable
+
 import pytest
 
 from memhp.explore.case import Configuration, Variant
@@ -176,6 +178,29 @@ def test_kernel_code_that_tries_again_for_ever_is_told_with_its_place() -> None:
     assert "trylock device_hotplug_lock" in verdict.failure.reason
     for trace in (replay(program.run(), verdict.failure.schedule), watched(program.run(), verdict.failure.schedule)):
         assert (trace.end, trace.reason) == ("livelock", verdict.failure.reason)
+
+
+def test_two_who_back_off_from_each_other_for_ever_are_told_after_few_executions() -> None:
+    """Where a thread stands is the same whether it got there step by step or in a state that was rebuilt."""
+
+    def backs_off(own: str, others: str) -> Callable[[Kernel], None]:
+        def actor(k: Kernel) -> None:
+            while True:
+                k.hw.lock(own)
+                if k.hw.trylock(others):
+                    k.hw.unlock(others)
+                    k.hw.unlock(own)
+                    return
+                k.hw.unlock(own)
+
+        return actor
+
+    machine = Configuration("riscv64", 4 * KiB, 48)
+    k = boot(Variant("as it is", "", "repaired", (machine,)).config(machine))
+    program = KernelProgram(k, (backs_off("A", "B"), backs_off("B", "A")), ("a", "b"))
+    verdict = search(program.run(), Limits(executions=100))
+    assert verdict.failure is not None
+    assert verdict.failure.reason.startswith("livelock: a repeats ")
 
 
 def test_a_livelock_replays_from_its_schedule() -> None:

@@ -11,6 +11,7 @@ from memhp.cli.at_work import at_work
 from memhp.cli.configurations import choice_option, told_choices
 from memhp.cli.output import console, emit_json, json_option, output_option
 from memhp.errors import BadInput
+from memhp.units import format_count
 
 
 @click.command()
@@ -134,7 +135,7 @@ def explore(
     told = told_choices(chosen_texts)
     bounds = {"executions": executions, "rounds": rounds, "step_seconds": step_seconds}
     how = How(preemptions, random, seed, reduction=not no_reduction, **bounds)
-    with at_work(f"exploring {name}"), told_on_stderr(), bounded(step_seconds or STEP_SECONDS):
+    with at_work(f"exploring {name}", _far), told_on_stderr(), bounded(step_seconds or STEP_SECONDS):
         found = under_patch(
             patch,
             lambda: (
@@ -156,6 +157,13 @@ def explore(
     else:
         print_explored(console(stderr=on_stdout), found, view=view, full=full)
     return 0 if replay is not None or found.as_known else 1
+
+
+def _far() -> str:
+    """How many executions were looked at so far."""
+    from memhp.explore.engine.looked_at import LookedAt
+
+    return f" ({format_count(LookedAt.executions, 'execution')} so far)"
 
 
 def _told_options() -> list[str]:

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from memhp.explore.engine.trace import Trace
-from memhp.explore.explored import ONE_SCHEDULE, Explored
+from memhp.explore.engine.verdict import Mode
+from memhp.explore.explored import ONE_SCHEDULE, Covered, Explored
 from memhp.report.lines import print_wrapped
 from memhp.report.trace_columns import print_columns
 from memhp.report.trace_diff import print_differences
@@ -61,6 +62,7 @@ def facts(found: Explored) -> Iterator[str]:
     """What else is to be said of a verdict, a line each."""
     if found.coverage is not None:
         yield coverage_text(found)
+        yield from _given_up(found, found.coverage)
     yield from (f"patched: {place}, from {file}" for place, file in found.patch.items())
     known = "known as broken" if found.stands_for == "broken" else "known as repaired"
     today = ", a kernel of today as it is" if found.current else ""
@@ -72,6 +74,16 @@ def facts(found: Explored) -> Iterator[str]:
     if found.coverage is not None and found.verdict != "broken":
         yield from _never_fired(found.coverage.never_fired)
         yield from ("it rests on", *(f"  {line}" for line in found.rests_on)) if found.rests_on else ()
+
+
+def _given_up(found: Explored, covered: Covered) -> Iterator[str]:
+    """The bound that came before the end of a search."""
+    if found.verdict != "undecided" or found.mode == Mode.RANDOM.value:
+        return
+    if covered.too_long:
+        yield f"undecided: {format_count(covered.too_long, 'execution')} went on beyond the limit on steps"
+    else:
+        yield "undecided: the limit on executions came first (--executions N)"
 
 
 def _never_fired(steps: Sequence[str]) -> Iterator[str]:

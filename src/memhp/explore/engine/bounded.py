@@ -11,6 +11,7 @@ from collections.abc import Hashable, Set
 from random import Random
 
 from memhp.explore.engine.fusion import settled
+from memhp.explore.engine.looked_at import LookedAt
 from memhp.explore.engine.op import Run, deadlock
 from memhp.explore.engine.schedule import EVERY_WAY, Choice, to_text
 from memhp.explore.engine.search import Limits, Search
@@ -99,6 +100,7 @@ def _one_at_random(
             priority[thread] = drops[len(steps) - 1]
         if run.loops and spin_of(run, thread):
             priority[thread] = min(priority) - 1  # whom it waits for runs first
+    LookedAt.executions += 1
     coverage.steps += len(steps)
     if len(steps) >= limits.steps:
         coverage.too_long += 1

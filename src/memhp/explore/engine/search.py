@@ -23,6 +23,7 @@ from collections.abc import Hashable, Set
 from memhp.explore.engine.execution import NOTHING
 from memhp.explore.engine.fusion import MOST_ALONG, Touches, one_by_one, settled
 from memhp.explore.engine.limits import Limits
+from memhp.explore.engine.looked_at import LookedAt
 from memhp.explore.engine.op import ALONE, Op, Run, deadlock
 from memhp.explore.engine.schedule import EVERY_WAY, MOST_THREADS, Choice, branch_of, choice_of, numbers, to_text
 from memhp.explore.engine.spin import endless, lets_go, livelock, repetition, spin_of
@@ -210,8 +211,8 @@ class Search(WakeupTrees):
 
     def _note(self) -> None:
         """An execution has ended: remember what was done in it and what was not."""
-        depth = self._branch
-        self._noted.update(zip(self._ops[depth:], self._choices[depth:], strict=True))
+        LookedAt.executions += 1
+        self._noted.update(zip(self._ops[self._branch :], self._choices[self._branch :], strict=True))
         pending = self._run.pending
         if any(pending):
             names = self._run.names
