@@ -13,7 +13,7 @@ from memhp.explore.engine.replay import replay
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.shortest import decide
 from memhp.hw.memory import Owner, Use
-from memhp.linux.mm.page_alloc import alloc_pages, free_pages
+from memhp.linux.mm.page_alloc import alloc_pages, free_pages, zone_watermark_fast
 from memhp.linux.mm.vmalloc import vmalloc
 from memhp.linux.mmzone import PageFlags
 from memhp.linux.state import Kernel
@@ -67,6 +67,23 @@ def test_a_watermark_read_without_the_lock_meets_the_page_that_is_freed(
         k, actors, ("one", "other"), check=lambda k: None if k.statics(Seen).number == want else "pages: another number"
     )
     assert decide(program.run()).word == search(program.run(), reduce=False).word == "broken"
+
+
+@pytest.mark.parametrize("freer_first", [True, False])
+def test_a_look_at_the_mark_alone_ends_as_in_every_schedule(
+    at_the_mark: tuple[Kernel, Span], *, freer_first: bool
+) -> None:
+    """An allocation makes many steps more, too many for all their orders."""
+
+    def look(k: Kernel) -> int:
+        with k.hw.locked("any_lock"):
+            pass
+        (zone,) = (zone for zone in k.zones() if zone.populated)
+        return zone_watermark_fast(zone, zone.watermark_min, 0, 1)
+
+    k, page = at_the_mark
+    actors = (free_one(page), look) if freer_first else (look, free_one(page))
+    program = KernelProgram(k, actors, ("one", "other"))
     reduced, every = (search(program.run(), KEPT, reduce=reduce).coverage.behaviours for reduce in (True, False))
     assert reduced == every
     assert len(every) == 2
