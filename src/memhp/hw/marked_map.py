@@ -43,7 +43,7 @@ class Parts:
 
     def _step(self, start: int, end: int, *, write: bool) -> None:
         stepper: Any = self._machine.stepper
-        if stepper is None or start >= end:
+        if stepper is None or start >= end or getattr(stepper, "is_looked_on", bool)():
             return
         names = tuple(map(self._called, range(start // self.unit, (end - 1) // self.unit + 1)))
         if hasattr(stepper, "marked"):

@@ -168,6 +168,10 @@ class Doors(Again):
             and frames.end <= last.target.end
         )
 
+    def is_looked_on(self) -> bool:
+        """Whether it is no actor that runs, but who looks on: that is no access."""
+        return getcurrent() is self._hub
+
     def marked(self, *names: str, write: bool) -> bool:
         """Fields are accessed that are not behind a lock: a step of its own, unless the code has just taken one itself
         that is about them.
