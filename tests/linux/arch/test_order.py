@@ -42,7 +42,7 @@ def watch(k: Kernel) -> Recorder:
 
 
 def order(seen: Recorder, *locks: str) -> list[str]:
-    """What was done to page tables, TLB, frames and `locks`; freeing a page looks at its flags as well, allocating one at
+    """What was done to page tables, TLB, frames and `locks`; freeing a page looks at its flags too, allocating one at
     zonelists.
     """
     return [word for word in seen.told(*locks) if "page_flags" not in word and "zonelist" not in word]
