@@ -68,7 +68,7 @@ RUNS = {
     "device virtio-mem": run("--socket device --control control --size 1G --guest x86_64:4G"),
     "twin ctl": run("silent status", 2),
     "twin run": run("x.toml -- sleep 20", 0, 2),
-    "conform": run("--captures --json", 0, 1),
+    "conform": run(f"--captures {CAPTURE} --json", 0, 1),
     "vm blocks": run("silent", 2),
     "vm online": run("silent 3 --yes", 2),
     "vm plug": run("silent 1G --yes", 2),
