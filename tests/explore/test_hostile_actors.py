@@ -254,3 +254,21 @@ def test_a_program_of_the_wrong_parts_is_refused() -> None:
 def test_limits_within_which_nothing_is_looked_at_are_refused(how: dict[str, object], where: str) -> None:
     with pytest.raises(BadInput, match=f"limits: {where}: wanted a "):
         Limits(**how)  # type: ignore[arg-type]
+
+
+def test_a_race_that_is_given_up_amid_another_ones_steps_leaves_that_alone() -> None:
+    """As garbage is collected at any moment."""
+    given_up = [KernelProgram(kernel(), (other, other), ("one", "two")).run()]
+    given_up[0].step(0, 0)
+
+    def actor(k: Kernel) -> int:
+        k.hw.lock("a")
+        while given_up:
+            given_up.pop().close()
+        k.hw.lock("b")
+        return 1
+
+    run = KernelProgram(kernel(), (actor,), ("one",)).run()
+    while run.pending[0] is not None:
+        run.step(0, 0)
+    assert run.behaviour() == ((1,), (), (None,))
