@@ -4,16 +4,15 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 
 @contextmanager
 def told_on_stderr() -> Iterator[None]:
     """Within it stdout is another way to stderr, which code may close; afterwards both are as they were."""
-    out, err = sys.stdout, sys.stderr
-    try:
-        with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace", buffering=1) as other:
-            sys.stdout = other
-            yield
-    finally:
-        sys.stdout, sys.stderr = out, err
+    with (
+        os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace", buffering=1) as other,
+        redirect_stdout(other),
+        redirect_stderr(sys.stderr),
+    ):
+        yield

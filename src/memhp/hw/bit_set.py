@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.hw.shared import SharedSet
-from memhp.hw.stepper import Access, Part
 from memhp.spans import SpanMap
 
 
@@ -16,26 +15,21 @@ class BitSet(SharedSet):
 
     def set_bits(self, start: int, end: int) -> None:
         """Put ``[start, end)`` in: ``set_bit()``."""
-        self._marked("atomic", start, end)
+        self._map._marked("atomic", start, end)
         self._size += end - start - self._in(start, end)
         SpanMap.set(self._map, start, end, True)
 
     def clear_bits(self, start: int, end: int) -> None:
         """Take ``[start, end)`` out: ``clear_bit()``."""
-        self._marked("atomic", start, end)
+        self._map._marked("atomic", start, end)
         self._size -= self._in(start, end)
         SpanMap.clear(self._map, start, end)
 
     def test(self, start: int, end: int) -> bool:
         """Whether any of ``[start, end)`` is in, as who does not hold the lock sees it: ``READ_ONCE()``."""
-        self._marked("read", start, end)
+        self._map._marked("read", start, end)
         return bool(self._in(start, end))
 
     def _in(self, start: int, end: int) -> int:
         """How many of ``[start, end)`` are in."""
         return sum(hi - lo for lo, hi, _ in SpanMap.runs(self._map, start, end))
-
-    def _marked(self, kind: str, start: int, end: int) -> None:
-        stepper = self._map._machine.stepper
-        if stepper is not None:
-            stepper.step(Access(kind, Part(self._map.name, start, end)))

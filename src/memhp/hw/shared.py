@@ -73,6 +73,12 @@ class SharedMap(SpanMap[V]):
         if stepper is not None and stepper.listens:
             stepper.data(self.name, start, end, write=kind == "write")
 
+    def _marked(self, kind: str, start: int, end: int) -> None:
+        """An access that is a step, for those that have such ones."""
+        stepper = self._machine.stepper
+        if stepper is not None:
+            stepper.step(Access(kind, Part(self.name, start, end)))
+
     def __len__(self) -> int:
         self._announce("read", 0, EVERYTHING)
         return len(self._starts)
@@ -233,11 +239,6 @@ class SharedFlags(SharedMap[F]):
             super()._announce(kind, start, end)
         else:
             self._marked(kind, start, end)
-
-    def _marked(self, kind: str, start: int, end: int) -> None:
-        stepper = self._machine.stepper
-        if stepper is not None:
-            stepper.step(Access(kind, Part(self.name, start, end)))
 
     def set_flags(self, start: int, end: int, flags: F) -> None:
         """Give each of ``[start, end)`` these flags too: ``SetPageFlag()``."""

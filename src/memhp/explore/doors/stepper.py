@@ -105,9 +105,7 @@ class Doors(Again):
     def _takes_loads_along(self, table: Table, index: int, count: int) -> int:
         """How many of these loads, the first ones, are the actor's own affair; they are taken then."""
         shared = self._shared_now()
-        if shared is None:
-            return 0
-        if ("frame", table.frame) in shared:
+        if shared is None or ("frame", table.frame) in shared:
             return 0
         end = index + min(count, MOST_ALONG - self.along)
         others = entries_in(shared).get(table.frame)
@@ -131,8 +129,8 @@ class Doors(Again):
         """An access is about to happen."""
         if self.given_up:
             raise GreenletExit
-        if getcurrent() is self._hub:
-            return  # it is not an actor that looks
+        if self.is_looked_on():
+            return
         if access.kind == "look" and self._knows(access.target):
             return
         self._last[self.thread] = access
@@ -178,7 +176,7 @@ class Doors(Again):
 
         Whether they may be changed now: that step changes them.
         """
-        if getcurrent() is self._hub:
+        if self.is_looked_on():
             return True
         last = self._last.get(self.thread)
         if last is not None and last.kind in FIELD_MODES and not (write and last.kind == "read"):
@@ -191,17 +189,17 @@ class Doors(Again):
 
     def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         """An actor reads or writes shared data; new steps remember it, those that are done once more do not."""
-        if getcurrent() is not self._hub:
+        if not self.is_looked_on():
             self._remember(Data(name, start, end, write))
 
     def wrote(self, sort: str) -> None:
         """A sort of state (:mod:`memhp.explore.doors.announced`) is written: its reads must be announced."""
-        if self.watched is not None and sort not in self.watched and getcurrent() is not self._hub:
+        if self.watched is not None and sort not in self.watched and not self.is_looked_on():
             self._written.add(("reads of", sort))
 
     def takes_in(self, name: str) -> str:
         """What that goes by which an actor puts at `name`, where something else may have been before."""
-        if getcurrent() is self._hub:
+        if self.is_looked_on():
             return name
         count = self._taken_in[name, self.thread] = self._taken_in.get((name, self.thread), 0) + 1
         return f"{name}(CPU {self.thread})" if count == 1 else f"{name}(CPU {self.thread}, {count})"
