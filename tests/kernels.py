@@ -8,8 +8,7 @@ from typing import Any
 
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
-from memhp.hw.stepper import Access
-from memhp.hw.tlb import Table
+from memhp.hw.stepper import Access, EachAlone
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory_devices import walk_memory_blocks
@@ -124,7 +123,7 @@ def zone_picture(zone: Zone) -> dict[str, Any]:
     }
 
 
-class OneByOne:
+class OneByOne(EachAlone):
     """A stepper that lets everything happen, one access at a time, and makes the `failing`-th allocation fail."""
 
     listens = True
@@ -138,10 +137,6 @@ class OneByOne:
 
     def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         pass
-
-    def loads(self, table: Table, index: int, count: int) -> int:
-        """Each by itself."""
-        return 0
 
     def fails(self, site: str) -> bool:
         """Whether it is this allocation's turn to fail."""

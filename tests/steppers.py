@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 
 from memhp.hw.format import HEIGHT_NAMES
-from memhp.hw.stepper import Access, Fields, Level
+from memhp.hw.stepper import Access, EachAlone, Fields, Level
 from memhp.hw.tlb import ALL_ADDRESSES, Table
 from memhp.spans import Span
 
 
-class Recorder:
+class Recorder(EachAlone):
     """A stepper that never switches: it takes everything apart into single accesses and writes them down."""
 
     listens = True
@@ -24,9 +24,6 @@ class Recorder:
 
     def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         pass
-
-    def loads(self, table: Table, index: int, count: int) -> int:
-        return 0
 
     def fails(self, site: str) -> bool:
         return False

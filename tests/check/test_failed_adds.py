@@ -14,8 +14,7 @@ from check.machines import HOTPLUG_AT, booted, config
 from memhp.check import check_all, snapshot
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
-from memhp.hw.stepper import Access
-from memhp.hw.tlb import Table
+from memhp.hw.stepper import Access, EachAlone
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config, configs
 from memhp.linux.init import start_kernel
@@ -35,7 +34,7 @@ STRUCT_PAGES = "mm/sparse-vmemmap.c:vmemmap_alloc_block"
 BLOCK = "drivers/base/memory.c:add_memory_block"
 
 
-class FailsOnce:
+class FailsOnce(EachAlone):
     """A stepper under which the allocation at one site fails, the first or a later time."""
 
     listens = True
@@ -49,9 +48,6 @@ class FailsOnce:
 
     def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         pass
-
-    def loads(self, table: Table, index: int, count: int) -> int:
-        return 0
 
     def fails(self, site: str) -> bool:
         self.left -= site == self.site

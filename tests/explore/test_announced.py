@@ -32,7 +32,7 @@ from memhp.hw.devices.backing import MachineBacking
 from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.marked_map import MarkedMap, MarkedSet
 from memhp.hw.shared import CountedSet, SharedDict, SharedMap, SharedSet
-from memhp.hw.stepper import Access, Level, Part
+from memhp.hw.stepper import Access, EachAlone, Level, Part
 from memhp.hw.tlb import Table
 from memhp.linux.drivers.base.core import Device
 from memhp.linux.drivers.base.memory_state import state_store
@@ -216,7 +216,7 @@ def test_shared_state_that_belongs_to_no_machine_is_refused() -> None:
         announce(k, None)
 
 
-class Listener:
+class Listener(EachAlone):
     """A stepper that lets everything happen at once and keeps the names of what is written."""
 
     listens = True

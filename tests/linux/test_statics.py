@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from kernels import kernel
 from memhp.hw.shared import SharedMap
-from memhp.hw.stepper import Access, Part
-from memhp.hw.tlb import Table
+from memhp.hw.stepper import Access, EachAlone, Part
 from memhp.linux.state import Kernel
 
 
@@ -20,7 +19,7 @@ class Counters:
     by_pfn: SharedMap[int] = field(default_factory=SharedMap)
 
 
-class Listener:
+class Listener(EachAlone):
     """A stepper that keeps what is announced to it."""
 
     listens = True
@@ -34,9 +33,6 @@ class Listener:
 
     def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         self.heard.append((Part(name, start, end), write))
-
-    def loads(self, table: Table, index: int, count: int) -> int:
-        raise AssertionError(table)
 
     def fails(self, site: str) -> bool:
         raise AssertionError(site)

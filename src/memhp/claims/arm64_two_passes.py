@@ -31,7 +31,7 @@ class Order(InOrder):
 
     fmt: Format
     locks: list[str] = field(default_factory=list)
-    stores: list[tuple[int, int, int]] = field(default_factory=list)
+    stored: list[tuple[int, int, int]] = field(default_factory=list)
     """What is stored to entries, in order: the address that they translate, their height, the value."""
 
     def step(self, access: Access) -> None:
@@ -40,7 +40,7 @@ class Order(InOrder):
             self.locks.append(str(access.target))
         elif access.kind == "store" and isinstance(access.target, Table):
             at = access.target.va + access.entry * self.fmt.levels[access.target.height].size
-            self.stores.append((at, access.target.height, access.value))
+            self.stored.append((at, access.target.height, access.value))
 
 
 def machine(name: str, page_size: int) -> dict[str, Any]:
@@ -58,13 +58,13 @@ def removal(name: str) -> Order:
     finally:
         k.hw.stepper = None
     start = k.layout.phys_to_virt(AT)
-    order.stores = [each for each in order.stores if start <= each[0] < start + 4 * MiB]
+    order.stored = [each for each in order.stored if start <= each[0] < start + 4 * MiB]
     return order
 
 
 def passes(order: Order) -> int:
     """1 if leaves are cleared after an entry that pointed to a table was, else 2."""
-    heights = [height for _, height, value in order.stores if value == 0]
+    heights = [height for _, height, value in order.stored if value == 0]
     upper = next((index for index, height in enumerate(heights) if height > 0), len(heights))
     return 1 if 0 in heights[upper:] else 2
 

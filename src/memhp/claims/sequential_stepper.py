@@ -3,11 +3,11 @@
 
 from collections.abc import Callable
 
-from memhp.hw.stepper import Access
+from memhp.hw.stepper import Access, EachAlone
 from memhp.hw.tlb import Table
 
 
-class InOrder:
+class InOrder(EachAlone):
     """Nobody else runs, all loads of a run happen at once, and no allocation fails."""
 
     listens = False

@@ -100,8 +100,7 @@ class Machine(LockDoors, FrameDoors, Clock):
     def store_run(self, table: Table, index: int, values: U64, where: str = "") -> None:
         """Write entries from `index` on."""
         if self.stepper is not None:
-            for i, value in enumerate(values):
-                self.store(table, index + i, int(value), where)
+            self._store_each(table, index, values, where)
             return
         run = self._row(table, where)[index : index + len(values)]
         old = run.copy()
@@ -111,6 +110,27 @@ class Machine(LockDoors, FrameDoors, Clock):
         if (old != none).any() if none else old.any():
             self.tlb.unmap(table, index, np.where(old != values, old, none), where)
 
+    def _store_each(self, table: Table, index: int, values: U64, where: str) -> None:
+        """Write entries one after the other, as many at once as the stepper lets through."""
+        assert self.stepper is not None
+        done, count = 0, len(values)
+        none = self.fmt.empty[table.height]
+        while done < count:
+            together = self.stepper.stores(table, index + done, values[done:]) if count - done > 1 else 0
+            if not together:
+                self.store(table, index + done, int(values[done]), where)
+                done += 1
+                continue
+            first, new = index + done, values[done : done + together]
+            run = self._row(table, where)[first : first + together]
+            gone = np.flatnonzero((run != new) & (run != none))
+            old = run[gone]
+            run[:] = new
+            self._wrote(table, first, together)
+            for nr, at in enumerate(gone.tolist()):
+                self.tlb.unmap(table, first + at, old[nr : nr + 1], where)
+            done += together
+
     def fill_run(self, table: Table, index: int, values: U64, where: str = "") -> None:
         """Write entries of a new table that nothing leads to yet, so that nobody can tell in which order."""
         self._row(table, where)[index : index + len(values)] = values
@@ -119,28 +139,36 @@ class Machine(LockDoors, FrameDoors, Clock):
     def store_leaves(self, table: Table, index: int, count: int, pfn: int, prot: int, where: str = "") -> None:
         """Write `count` leaves that map the frames from `pfn` on, one after the other, over entries that are empty."""
         if self.stepper is not None:
-            pages = self.fmt.pages_at(table.height)
-            for i in range(count):
-                self.store(table, index + i, self.fmt.leaf_entry(pfn + i * pages, table.height, prot), where)
+            if count == 1:
+                self.store(table, index, self.fmt.leaf_entry(pfn, table.height, prot), where)
+                return
+            leaves = np.empty(count, dtype=np.uint64)
+            leaf_run(self.fmt, leaves, pfn, table.height, prot)
+            self._store_each(table, index, leaves, where)
             return
         leaf_run(self.fmt, self._row(table, where)[index : index + count], pfn, table.height, prot)
         self._wrote(table, index, count)
 
     def clear_run(self, table: Table, index: int, count: int, where: str, flush: FlushPlan | None = None) -> None:
-        """Clear those of `count` entries that are not empty; with `flush`, invalidate each as soon as it is cleared.
-
-        The caller has loaded them.
+        """Clear `count` entries, which hold something as far as the caller knows; with `flush`, invalidate each as soon
+        as it is cleared.
         """
         if self.stepper is not None:
-            none = self.fmt.empty[table.height]
-            for i in range(index, index + count):
-                if self._row(table, where)[i] != none:
-                    self.store(table, i, none, where)
-                    if flush is not None:
-                        self.flush_plan(flush, table.va + i * self.fmt.levels[table.height].size)
+            self._clear_each(table, index, count, where, flush)
             return
         run = self._row(table, where)[index : index + count]
         self._clear(run, table, index, where, flush, ALL_BITS)
+
+    def _clear_each(self, table: Table, index: int, count: int, where: str, flush: FlushPlan | None) -> None:
+        """Clear entries one after the other: whatever stands there by now goes."""
+        none = self.fmt.empty[table.height]
+        if flush is None and count > 1:
+            self._store_each(table, index, np.full(count, none, dtype=np.uint64), where)
+            return
+        for i in range(index, index + count):
+            self.store(table, i, none, where)
+            if flush is not None:
+                self.flush_plan(flush, table.va + i * self.fmt.levels[table.height].size)
 
     def expect_clear(self, table: Table, index: int, values: U64, where: str) -> None:
         """Entries from `index` on, which hold `values`, go next; what they lead to is given back before they do."""
@@ -211,14 +239,17 @@ class Machine(LockDoors, FrameDoors, Clock):
         """Whether a loop may take whole tables at a time; the explorer wants single accesses."""
         return self.stepper is None
 
-    def batches(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+    def batches(self, start: int, end: int, table: Table | None = None) -> Iterator[tuple[int, int]]:
         """How a loop over ``[start, end)`` goes: all at once, or one by one for the explorer: (index, count).
 
+        A loop that looks at each entry of `table` and fills it takes those at once that are its CPU's own affair.
         Where allocations may be made to fail, it goes by the parts that may be refused.
         """
         if self.stepper is not None:
-            for i in range(start, end):
-                yield i, 1
+            while start < end:
+                together = self.stepper.own(table, start, end - start) if table is not None else 0
+                yield start, together or 1
+                start += together or 1
             return
         if start >= end:
             return

@@ -99,6 +99,8 @@ class Arena:
         self.entries = entries
         self._area, self._rows = _reserve(entries) if rows is None else (None, rows)
         self._next = 0
+        self._wiped = True
+        """Whether all rows are zeroed that no table was ever put in; if not, they are when one is."""
         self._row_of: SpanMap[int] = SpanMap()
         """PFN span → (row - PFN), the same for a whole run of neighbours."""
         self._spare = SpanSet()
@@ -112,8 +114,8 @@ class Arena:
         rows = None
         if self._next * self.entries * 8 <= SMALL_COPY:
             rows = np.empty((self._next + ROOM, self.entries), dtype=np.uint64)
-            rows[self._next :] = 0
         copy = Arena(self.entries, rows)
+        copy._wiped = rows is None
         copy._grow(self._next)
         copy._next = self._next
         copy._use_large_pages()
@@ -214,6 +216,8 @@ class Arena:
             self._rows[rows.start : rows.end] = 0
         if count:
             self._grow(self._next + count)
+            if not self._wiped:
+                self._rows[self._next : self._next + count] = 0
             taken.append(Span(self._next, self._next + count))
             self._next += count
             self._use_large_pages()

@@ -4,6 +4,7 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
+from memhp.hw.format import U64
 from memhp.hw.tlb import Table
 from memhp.spans import Span
 
@@ -67,11 +68,35 @@ class Stepper(Protocol):
         0: the first is a step like any other.
         """
 
+    def stores(self, table: Table, index: int, values: U64) -> int:
+        """How many of the stores of these values to entries from `index` on happen now; 0 as of :meth:`loads`."""
+
+    def own(self, table: Table, index: int, count: int) -> int:
+        """How many of `count` entries from `index` on are empty and the calling CPU's own affair, so that nobody can
+        tell whether each is filled once it was loaded, or all are when all were.
+        """
+
     def fails(self, site: str) -> bool:
         """Whether the allocation at `site` fails this time."""
 
     def wait(self, ready: Callable[[], bool], why: str, on: str) -> None:
         """Block the calling CPU until `ready()`, which looks at the shared field `on`."""
+
+
+class EachAlone:
+    """What a stepper has that takes entries of page tables one by one."""
+
+    def loads(self, table: Table, index: int, count: int) -> int:
+        """None at once."""
+        return 0
+
+    def stores(self, table: Table, index: int, values: U64) -> int:
+        """None at once."""
+        return 0
+
+    def own(self, table: Table, index: int, count: int) -> int:
+        """None."""
+        return 0
 
 
 class Faults(Protocol):

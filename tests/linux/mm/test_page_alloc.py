@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
-from memhp.hw.stepper import Access
-from memhp.hw.tlb import Table
+from memhp.hw.stepper import Access, EachAlone
 from memhp.linux.mm.mm_init import ZoneLimits, free_area_init, init_cma_reserved_pageblock
 from memhp.linux.mm.page_alloc import (
     alloc_pages,
@@ -336,7 +335,7 @@ def test_blocks_of_each_order_are_those_that_merging_neighbours_leaves(holes: li
     assert largest_free_order(k, zone) == max(blocks.values(), default=-1)
 
 
-class _Failing:
+class _Failing(EachAlone):
     """An explorer that lets the n-th allocation fail and does nothing else."""
 
     listens = True
@@ -350,9 +349,6 @@ class _Failing:
 
     def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         pass
-
-    def loads(self, table: Table, index: int, count: int) -> int:
-        return 0
 
     def fails(self, site: str) -> bool:
         self.asked.append(site)

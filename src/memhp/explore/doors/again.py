@@ -102,16 +102,20 @@ class Again:
     def begun(self, thread: int) -> None:
         """An actor does the next of the steps that are done once more."""
         self._must_have_gone_on_as_before(thread)
+        self._may_be_tired(thread)
         done = self._last_done[thread] = self._again[self.at]
         self.at += 1
         self._to_take[thread] = done.along
-        if done.along >= MOST_ALONG:
+
+    def _may_be_tired(self, thread: int) -> None:
+        """An actor that has taken very many steps along with one that is done again takes none with later ones."""
+        last = self._last_done.get(thread)
+        if last is not None and last.along >= MOST_ALONG:
             self._tired.add(thread)
 
-    def _goes(self, access: Access) -> None:
-        """A step is taken along. Loads come one by one or several at once, so they do not count."""
-        if access.kind != "load":
-            self.course[self.thread] = hash((self.course.get(self.thread, 0), access))
+    def _goes(self, what: Hashable) -> None:
+        """Steps are taken along that do `what`."""
+        self.course[self.thread] = hash((self.course.get(self.thread, 0), what))
 
     def _must_have_gone_on_as_before(self, thread: int) -> None:
         last = self._last_done.get(thread)

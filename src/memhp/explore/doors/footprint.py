@@ -8,9 +8,12 @@ something to drop meets more than one that has nothing, a walk goes through the 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from memhp.explore.doors.table_lifetimes import links_touched
+import numpy as np
+
+from memhp.explore.doors.table_lifetimes import WRITES, links_touched
 from memhp.explore.engine.counter_marks import change_touches, read_touches
 from memhp.explore.engine.op import ALONE, SHARED, Stretch
+from memhp.hw.format import U64
 from memhp.hw.lifetime import walk
 from memhp.hw.stepper import Access, Fields, Level, Part
 from memhp.hw.tlb import Table
@@ -92,6 +95,23 @@ def loads_touched(table: Table, start: int, end: int) -> Touches:
     """What loads of entries ``[start, end)`` touch: the frame that must be a table, and each of them."""
     one = ("entry", table.frame, start)
     return (("frame", table.frame), SHARED), (one if end - start == 1 else Stretch(one[:2], start, end), SHARED)
+
+
+def stores_touched(k: Kernel, table: Table, index: int, values: U64) -> Touches:
+    """What stores of these values touch, to entries from `index` on of a table of the lowest level."""
+    hw = k.hw
+    end = index + len(values)
+    touches = loads_touched(table, index, end)
+    touches = (touches[0], (touches[1][0], ALONE))
+    if values.any():
+        touches += ((("place", 0, table.va), WRITES),)
+    row = hw.memory.arena.row(table.frame)
+    was_valid = True if row is None else (row[index:end] & np.uint64(hw.fmt.valid)).any()
+    if was_valid:
+        size = hw.fmt.levels[0].size
+        span = Span(table.va + index * size, table.va + end * size)
+        touches += (*_translations(k, span, UNMAPS), ("unmapped", UNMAPS))
+    return touches
 
 
 @lru_cache(maxsize=8)

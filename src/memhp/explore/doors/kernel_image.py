@@ -7,6 +7,7 @@ import io
 import pickle
 from collections.abc import Hashable
 from copy import deepcopy
+from functools import cache
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -84,7 +85,7 @@ class _Likeness:
         return isinstance(other, _Likeness) and self._made_of == other._made_of
 
     def __hash__(self) -> int:
-        return hash(self._made_of)
+        return hash(self._made_of[:2])  # tables are long, and kernels that differ in them alone are few
 
 
 def _in_common(number: int) -> Any:
@@ -106,6 +107,12 @@ def is_filled(cell: CellType) -> bool:
     return True
 
 
+@cache
+def is_ordinary(kind: type) -> bool:
+    """Whether objects of a class are written down as :mod:`pickle` does it."""
+    return not issubclass(kind, (*SHARED, Arena, Container, CodeType))
+
+
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: io.BytesIO, common: list[object]) -> None:
         super().__init__(file)
@@ -124,11 +131,12 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """What is not gone into goes by a number; containers that announce what is done to them are filled without."""
-        if isinstance(obj, (*SHARED, Arena)) and obj is not _in_common:
-            return _in_common, (self._number(obj),)
+        kind: type = type(obj)
+        if is_ordinary(kind):
+            return NotImplemented
         if isinstance(obj, Container):
             return empty, (type(obj),), _contents(obj), None, None, _fill
-        return NotImplemented
+        return (_in_common, (self._number(obj),)) if obj is not _in_common else NotImplemented
 
     def _number(self, obj: object) -> int:
         number = self._numbers.setdefault(id(obj), len(self._common))
@@ -142,10 +150,11 @@ class _Likener(_Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """As of what stands behind the announcements."""
+        kind: type = type(obj)
+        if is_ordinary(kind):
+            return NotImplemented
         if isinstance(obj, type):
             return super().reducer_override(announced_for(obj))
-        if isinstance(obj, CodeType):
-            return _in_common, (self._number(obj),)
         if isinstance(obj, FunctionType) and "<locals>" in obj.__qualname__:
             cells = [cell.cell_contents for cell in obj.__closure__ or () if is_filled(cell)]
             return _function, (obj.__code__,), (obj.__defaults__, obj.__kwdefaults__, cells)

@@ -185,8 +185,7 @@ class KernelRun:
     def _do(self, thread: int, op: DoorOp, way: int) -> None:
         """Let an actor take a new step, and run to its next one."""
         stepper = self._stepper
-        stepper.doing, stepper.along, stepper.changed, stepper.touched, stepper.data_seen = op, 0, [], [], {}
-        stepper.listens = True
+        stepper.begins(thread, op)
         stepper.notes_places = self.notes_places
         self.pending[thread] = self._resume(thread, way)
         if self.pending[-1] is None and self._kernel.hw.callbacks:

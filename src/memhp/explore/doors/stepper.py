@@ -14,11 +14,12 @@ from greenlet import GreenletExit, getcurrent
 from memhp.errors import BadInput
 from memhp.explore.doors.again import Again, Done, sort_of
 from memhp.explore.doors.door_op import DoorOp, door_op, place
-from memhp.explore.doors.footprint import FIELD_MODES, Touches, entries_in, loads_touched, touched
+from memhp.explore.doors.footprint import FIELD_MODES, Touches, entries_in, loads_touched, stores_touched, touched
 from memhp.explore.doors.table_lifetimes import Ghost
 from memhp.explore.engine.fusion import MOST_ALONG
 from memhp.explore.engine.op import SHARED
 from memhp.explore.engine.races import Data
+from memhp.hw.format import U64
 from memhp.hw.stepper import Access, Fields, Part, of_fields
 from memhp.hw.tlb import Table
 from memhp.linux.state import Kernel
@@ -62,7 +63,7 @@ class Doors(Again):
         """Whether it does a new step; what those do that are done once more is known."""
         self.along = 0
         """How many steps it has taken along since."""
-        self.changed: list[Access] = []
+        self.changed: list[Hashable] = []
         """Those of them that change something."""
         self.touched: list[tuple[Hashable, int]] = []
         """What they touch."""
@@ -97,28 +98,41 @@ class Doors(Again):
             if lock is not None and not lock.can_take(self.thread, write=bool(access.value)):
                 return False
         self._taken_along(1, touches)
-        self._goes(access)
+        if access.kind != "load":
+            self._goes(access)
         if access.kind not in LOOKS:
             self.changed.append(access)
         return True
 
     def _takes_loads_along(self, table: Table, index: int, count: int) -> int:
         """How many of these loads, the first ones, are the actor's own affair; they are taken then."""
-        shared = self._shared_now()
+        together = self._own_entries(self._shared_now(), table, index, min(count, MOST_ALONG - self.along))
+        if together:
+            self._taken_along(together, loads_touched(table, index, index + together))
+        return together
+
+    def _own_entries(self, shared: frozenset[Hashable] | None, table: Table, index: int, count: int) -> int:
+        """How many entries from `index` on, at most `count`, no other actor looks at or changes."""
         if shared is None or ("frame", table.frame) in shared:
             return 0
-        end = index + min(count, MOST_ALONG - self.along)
+        end = index + count
         others = entries_in(shared).get(table.frame)
         if others is not None:
             end = min(end, next(iter(others[bisect_left(others, index) :]), end))
-        if end <= index:
-            return 0
-        self._taken_along(end - index, loads_touched(table, index, end))
-        return end - index
+        return max(end - index, 0)
+
+    def _own_stores(self, table: Table, index: int, values: U64) -> tuple[int, Touches]:
+        """How many of these stores, the first ones, are the actor's own affair, and what they touch."""
+        shared = self._shared
+        if shared is None or table.height:
+            return 0, ()
+        together = self._own_entries(shared, table, index, len(values))
+        touches = stores_touched(self._kernel, table, index, values[:together]) if together else ()
+        return (0, ()) if any(target in shared for target, _ in touches) else (together, touches)
 
     def _shared_now(self) -> frozenset[Hashable] | None:
         """What actors share; None where this one takes no step along."""
-        return None if self.thread in self._tired else self._shared
+        return None if self._is_tired() else self._shared
 
     def _taken_along(self, count: int, touches: Touches) -> None:
         self.along += count
@@ -137,7 +151,8 @@ class Doors(Again):
         hw = self._kernel.hw
         if self._to_take.get(self.thread):
             self._to_take[self.thread] -= 1
-            self._goes(access)
+            if access.kind != "load":  # these come one by one or several at once
+                self._goes(access)
             self._ghost.look(hw, access, place)
             return
         turn = self._turn(access)
@@ -233,8 +248,58 @@ class Doors(Again):
         else:
             together = self._takes_loads_along(table, index, count)
         if together:
+            self._last.pop(self.thread, None)
             self._ghost.look(self._kernel.hw, Access("load", table, index), place)
         return together
+
+    def stores(self, table: Table, index: int, values: U64) -> int:
+        """How many of these stores are steps that are taken along, and so happen now."""
+        if self.given_up:
+            raise GreenletExit
+        left = self._to_take.get(self.thread, 0)
+        if not left and (self.at < self._nr_again or self._shared_now() is None):
+            return 0
+        together, touches = self._own_stores(table, index, values)
+        together = min(together, left or MOST_ALONG - self.along)
+        if not together:
+            return 0
+        written = values[:together].tobytes()
+        if left:
+            self._to_take[self.thread] -= together
+        else:
+            self._taken_along(together, touches)
+            self.changed.append((table, index, written))
+        self._goes((table, index, written))
+        self._last.pop(self.thread, None)
+        self._ghost.look(self._kernel.hw, Access("store", table, index, int(values[0])), place)
+        return together
+
+    def own(self, table: Table, index: int, count: int) -> int:
+        """How many entries from `index` on are empty, and no other actor's affair; the same when that is done again."""
+        row = self._kernel.hw.memory.arena.row(table.frame)
+        if table.height or row is None or self._is_tired() or self._shared is None:
+            return 0
+        if ("place", 0, table.va) in self._shared:
+            return 0
+        together = self._own_entries(self._shared, table, index, min(count, (MOST_ALONG - self._along_now()) // 2))
+        full = row[index : index + together] != self._kernel.hw.fmt.empty[0]
+        return int(full.argmax()) if full.any() else together
+
+    def _is_tired(self) -> bool:
+        return self.thread in self._tired or self._along_now() >= MOST_ALONG
+
+    def _along_now(self) -> int:
+        """How many steps the actor has taken along with its last one."""
+        if self.listens:
+            return self.along
+        last = self._last_done.get(self.thread)
+        return 0 if last is None else last.along - self._to_take.get(self.thread, 0)
+
+    def begins(self, thread: int, op: DoorOp) -> None:
+        """An actor is about to do a new step."""
+        self._may_be_tired(thread)
+        self.doing, self.along, self.changed, self.touched, self.data_seen = op, 0, [], [], {}
+        self.listens = True
 
     def fails(self, site: str) -> bool:
         """Whether the allocation at `site` fails: both ways are explored for the actors that were named."""

@@ -128,7 +128,7 @@ def _leaves(
     level = hw.fmt.levels[table.height]
     pages = hw.fmt.pages_at(table.height)
     for first, size, hint in _hinted(hw, table.height, index, count, pfn, how):
-        for at, n in hw.batches(first, first + size):
+        for at, n in hw.batches(first, first + size, table):
             old = hw.load_run(table, at, n)
             for lo, hi, empty in _runs(np.asarray(hw.fmt.is_none(old, table.height))):
                 start = pfn + (at - index + lo) * pages

@@ -115,7 +115,7 @@ def _ptes(k: Kernel, table: Table, area: Span, pfn: int, prot: int, where: str) 
     """``set_pte_at()`` for every page, each after a look whether the entry is empty."""
     shift = k.config.page_shift
     first = (area.start - table.va) >> shift
-    for at, n in k.hw.batches(first, first + (area.size >> shift)):
+    for at, n in k.hw.batches(first, first + (area.size >> shift), table):
         if not np.all(k.hw.fmt.is_none(k.hw.load_run(table, at, n), table.height)):
             text = f"a page is mapped at {table.va + (at << shift):#x} already"
             if where == RANGE:
