@@ -53,7 +53,7 @@ def bounded_search(run: Run, bound: int, limits: Limits | None = None, *, budget
         within = Bound(bound, limits.failures)
         return Verdict(
             Mode.BOUNDED, finished, one.failure_or_race, one.coverage, within, limits.rests_on(run)
-        ), one.met
+        ), one.to_share
 
     return settled(run, look)
 

@@ -32,6 +32,8 @@ class Execution:
         self._saved_past: list[int] = []
         self._taken: list[int] = [0]
         """By state: how many steps led to it, with those that were taken along."""
+        self._along: list[Touches] = []
+        """By event: what was touched by the steps taken along with it; nothing where none are."""
         self._events_of: dict[Hashable, dict[int, int]] = {}
         """By object, then by mode: a bit mask of the events that touch it so."""
         self._steps_of: list[int] = [0] * len(run.pending)
@@ -101,6 +103,7 @@ class Execution:
         thread = self._forget()
         if self._run.shared is not None:
             self._dependence.back(thread)
+            self._along.pop()
         self._races.back(len(self._past))
         self._taken.pop()
 

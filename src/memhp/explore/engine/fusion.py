@@ -144,21 +144,13 @@ class LazyDependence:
 def settled(run: Run, look: Callable[[Run], tuple[T, Set[Hashable]]]) -> T:
     """What `look` finds when it comes upon nothing that is shared and was not known to be.
 
-    `look` returns what it found, and what it came upon; the run is at its start afterwards.
+    `look` returns what it found, and what is to be taken as shared; the run is at its start afterwards.
     """
     while True:
-        found, met = look(run)
-        if not met or run.shared is None:
+        found, more = look(run)
+        if not more or run.shared is None:
             return found
-        run.tell_apart(run.shared | first_of(run, met))
-
-
-def first_of(run: Run, met: Set[Hashable]) -> Set[Hashable]:
-    """Of what has turned out to be shared, that which is to be taken as such first: locks, if there are any, and in any
-    case what was written and not looked at.
-    """
-    locks = {target for target in met if run.is_lock(target)}
-    return locks | (met & run.unseen) if locks else met
+        run.tell_apart(run.shared | more)
 
 
 def one_by_one(steps: Iterable[Choice], along: Iterable[int]) -> list[Choice]:

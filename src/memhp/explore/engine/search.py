@@ -24,6 +24,7 @@ from memhp.explore.engine.execution import NOTHING
 from memhp.explore.engine.fusion import MOST_ALONG, Touches, one_by_one, settled
 from memhp.explore.engine.limits import Limits
 from memhp.explore.engine.looked_at import LookedAt
+from memhp.explore.engine.nesting import outermost
 from memhp.explore.engine.op import ALONE, Op, Run, deadlock
 from memhp.explore.engine.schedule import EVERY_WAY, MOST_THREADS, Choice, branch_of, choice_of, numbers, to_text
 from memhp.explore.engine.spin import endless, lets_go, livelock, repetition, spin_of
@@ -241,6 +242,19 @@ class Search(WakeupTrees):
         return found | unseen if unseen else found
 
     @property
+    def to_share(self) -> Set[Hashable]:
+        """Of what was met in the last execution, that which is to be taken as shared first: locks that no other lock
+        keeps in order, if there are any, and in any case what was written and not looked at.
+        """
+        met, run = self.met, self._run
+        locks = {target for target in met if run.is_lock(target)}
+        if not locks:
+            return met
+        steps = zip((choice.thread for choice in self._choices), self._ops, self._along, strict=True)
+        touches = ((thread, [*op.touches, *along]) for thread, op, along in steps)
+        return (outermost(locks, touches, run.is_lock) or locks) | (met & run.unseen)
+
+    @property
     def failure_or_race(self) -> Failure | None:
         """What has gone wrong; where nothing else does a data race is a failure: schedules that switch at what races
         were not looked at.
@@ -405,6 +419,7 @@ class Search(WakeupTrees):
         taken = self._taken[-1] + 1
         if run.shared is not None:
             taken += run.along(depth)
+            self._along.append(run.touched_along)
             self._dependence.step(thread, op, run.touched_along, past | 1 << depth, run.shared)
         self._taken.append(taken)
         self._happens(choice, op, before, past)
@@ -438,12 +453,13 @@ def search(run: Run, limits: Limits | None = None, *, reduce: bool = True, budge
         nonlocal optimal
         one = Search(run, limits, reduce=reduce, optimal=optimal, budget=budget)
         finished = one.explore()
+        more = one.to_share
         run.back(0)
         if one.gives_up:
             optimal = False
-            if not one.met:
+            if not more:
                 return look(run)
-        return Verdict(mode, finished, one.failure_or_race, one.coverage, limits.bound, limits.rests_on(run)), one.met
+        return Verdict(mode, finished, one.failure_or_race, one.coverage, limits.bound, limits.rests_on(run)), more
 
     mode = Mode.REDUCED if reduce else Mode.EXHAUSTIVE
     return settled(run, look)

@@ -13,7 +13,6 @@ entered into those after it; so it is for a search that is not divided.
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
-from memhp.explore.engine.fusion import first_of
 from memhp.explore.engine.op import Run
 from memhp.explore.engine.schedule import branch_of, from_text, to_text
 from memhp.explore.engine.search import Limits, Search
@@ -93,7 +92,7 @@ class Part(Search):
         self.explore(asleep)
         added = {depth: more for depth, known in enumerate(start.sets.wanted) if (more := self._wanted[depth] & ~known)}
         rest = self._rest() if self._stopped or self.gives_up else None
-        met = frozenset(first_of(self._run, self.met))
+        met = frozenset(self.to_share)
         self._run.back(0)
         return Found(self.coverage, self.failure, added, rest, met, self.race)
 
