@@ -271,7 +271,7 @@ class Doors(Again):
             self.changed.append((table, index, written))
         self._goes((table, index, written))
         self._last.pop(self.thread, None)
-        self._ghost.look(self._kernel.hw, Access("store", table, index, int(values[0])), place)
+        self._ghost.look(self._kernel.hw, Access("store", table, index, int(values[:together].max())), place)
         return together
 
     def own(self, table: Table, index: int, count: int) -> int:

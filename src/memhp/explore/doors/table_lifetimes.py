@@ -42,7 +42,7 @@ class _Life(NamedTuple):
 
 
 class _Leads(NamedTuple):
-    """Where the entries of a table led when it was looked at, some of which may have been cleared since."""
+    """Where the entries of a table led when it was looked at; those that have changed since were cleared."""
 
     row: U64
     found: tuple[tuple[list[int], list[int], int], ...]
@@ -61,18 +61,15 @@ class _Leads(NamedTuple):
                  (fmt.leaf_pfn(row[leaves], table.height), leaves, fmt.pages_at(table.height)))  # fmt: skip
         return cls(row.copy(), tuple(_ascending(*one) for one in found if len(one[1])))
 
-    def holds(self, row: U64, empty: int) -> bool:
-        """Whether nothing but clearing, to `empty`, has happened to the table since."""
-        return not np.count_nonzero((row != self.row) & (row != empty))
-
     def to(self, frames: Span, row: U64) -> list[int]:
         """The indexes, ascending, of the entries that lead to any of these frames and stand in the table still."""
-        return sorted(
-            index
-            for firsts, indexes, pages in self.found
-            for index in indexes[bisect_left(firsts, frames.start - pages + 1) : bisect_left(firsts, frames.end)]
-            if row[index] == self.row[index]
-        )
+        here: list[int] = []
+        for firsts, indexes, pages in self.found:
+            first = bisect_left(firsts, frames.start - pages + 1)
+            if first < len(firsts) and firsts[first] < frames.end:
+                those = indexes[first : bisect_left(firsts, frames.end, first)]
+                here += [index for index in those if row[index] == self.row[index]]
+        return sorted(here)
 
 
 def _ascending(firsts: U64, indexes: npt.NDArray[np.intp], pages: int) -> tuple[list[int], list[int], int]:
@@ -88,7 +85,7 @@ class Ghost:
         self._vmemmap = vmemmap
         self._lives: dict[int, _Life] = {}
         self._leads: dict[int, _Leads] = {}
-        """By frame of a table."""
+        """By frame of a table. A table is filled before anything leads to it, or by stores, which are seen."""
 
     def look(self, hw: Machine, access: Access, place: Place) -> None:
         """Judge an access, and remember what it does. Breaks go to ``hw.violations``; `place` tells where."""
@@ -122,7 +119,7 @@ class Ghost:
     def _leading(self, table: Table, row: U64) -> _Leads:
         """Where the entries of a table lead."""
         seen = self._leads.get(table.frame)
-        if seen is None or not seen.holds(row, self._fmt.empty[table.height]):
+        if seen is None:
             seen = self._leads[table.frame] = _Leads.of(self._fmt, table, row, self._vmemmap)
         return seen
 
@@ -138,6 +135,8 @@ class Ghost:
             hw.violations.append(Violation("freed-table", text, place(table)))
         if access.kind != "store":
             return
+        if access.value != self._fmt.empty[table.height]:
+            self._leads.pop(table.frame, None)
         if access.value and life.unlinked:
             text = f"entry {access.entry} of the table at {table.va:#x} is written, but {life.unlinked} unlinked it"
             hw.violations.append(Violation("lost-write", text, place(table)))

@@ -6,7 +6,8 @@ it only before or after, as the locks have it. The search need not see such step
 the search begins with nothing. Of two steps on one object that do not commute, one of them taken along, no chain of
 steps that the search saw may be missing that puts one before the other; where it is, the object is shared. What was
 looked at with too little known does not count; the search begins again, and ends when it comes upon nothing new.
-Locks come first, for they put other things in order.
+Locks come first, for they put other things in order, and of locks that are taken under others the outermost
+(:mod:`memhp.explore.engine.nesting`).
 
 That loses nothing. Take an execution, step by step, up to the first two steps that ought to have been seen. Every step
 that is taken along can be moved up to the one that brings it: a step in between with which it does not commute would
