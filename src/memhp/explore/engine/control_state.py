@@ -88,6 +88,8 @@ class Rounds:
         self._texts: list[str] = []
         self._steps: list[int] = []
         """What was done and what came next, as a number: equal for equal steps."""
+        self._at: dict[int, list[int]] = {}
+        """By such a number: the steps that have it, ascending."""
         self._standing: list[Hashable] = []
         self._spin: list[Round | None] = []
         self._numbers: dict[Hashable, int] = {}
@@ -102,6 +104,7 @@ class Rounds:
         """The thread has done a step, `said` tells it from others, and has come to the one called `text`."""
         number = self._numbers.setdefault((said, text), len(self._numbers))
         self._texts.append(text)
+        self._at.setdefault(number, []).append(len(self._steps))
         self._steps.append(number)
         self._standing.append(None)
         self._spin.append(None)
@@ -112,15 +115,17 @@ class Rounds:
     def back(self) -> None:
         """Forget the last step."""
         self._count[self._texts.pop()] -= 1
-        self._steps.pop()
+        self._at[self._steps.pop()].pop()
         self._standing.pop()
         self._spin.pop()
 
     def _round(self, running: greenlet) -> Round | None:
         steps, now = self._steps, len(self._steps) - 1
-        for at in range(now - 1, max(now - LONGEST, now // 2 - 1), -1):
+        for at in reversed(self._at[steps[now]][:-1]):
             before = 2 * at - now
-            if steps[at] != steps[now] or before < 0 or self._texts[before] != self._texts[at]:
+            if before < 0 or now - at >= LONGEST:
+                return None
+            if self._texts[before] != self._texts[at] or (now - at > 1 and steps[at - 1] != steps[now - 1]):
                 continue
             if steps[before + 1 : at] == steps[at + 1 : now]:
                 self._standing[now] = standing(running, self._besides)
