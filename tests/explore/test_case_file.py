@@ -216,13 +216,13 @@ def test_what_goes_wrong_in_no_function_of_the_kernel_is_told_with_the_line_of_t
 
 
 def test_how_many_rounds_are_endless_can_be_told(tmp_path: Path) -> None:
-    """A loop of eighty rounds, of which nothing can be seen but its steps."""
-    file = race(tmp_path, "each = iter(range(80))\n    while next(each, None) is not None: nothing(k)")
+    """A loop of sixty rounds, of which nothing can be seen but its steps."""
+    file = race(tmp_path, "each = iter(range(60))\n    while next(each, None) is not None: nothing(k)")
     found = explore(file, "v")
     assert found.reason is not None and found.reason.startswith("livelock: ")
-    found = explore(file, "v", how=How(rounds=100))
+    found = explore(file, "v", how=How(rounds=70))
     assert found.verdict == "safe"
-    assert any("goes round 100 times more" in line for line in found.rests_on)
+    assert any("goes round 70 times more" in line for line in found.rests_on)
 
 
 def test_an_actor_that_takes_other_steps_the_second_time_is_an_error_where_it_does(tmp_path: Path) -> None:

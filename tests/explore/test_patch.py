@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from memhp.errors import BadInput
-from memhp.explore.explored import Explored, explore
+from memhp.explore.explored import Explored, How, explore
 from memhp.explore.patch import Replaced, _functions, _names, _target, original, patched, under_patch
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base import core
@@ -109,8 +109,9 @@ def test_a_patch_may_call_what_it_replaces(tmp_path: Path) -> None:
 def test_a_patch_that_cannot_be_used_is_told_with_its_place_and_gives_no_verdict(
     tmp_path: Path, text: str, told: str
 ) -> None:
+    soon = How(step_seconds=3)
     with pytest.raises(BadInput, match=told):
-        under_patch([written(tmp_path, text)], decided)
+        under_patch([written(tmp_path, text)], lambda: explore(*RACE, how=soon))
 
 
 @pytest.mark.parametrize("name", ["free_pages", "mm.page_alloc.free_pages", "memhp.linux.mm.page_alloc.free_pages"])

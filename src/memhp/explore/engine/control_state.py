@@ -39,10 +39,16 @@ def standing(running: greenlet, besides: Set[str] = frozenset()) -> Hashable:
         frame = frame.f_back
     if not loop:
         return None
-    return tuple(
-        (id(frame.f_code), frame.f_lasti, tuple((name, _value(value)) for name, value in frame.f_locals.items()))
-        for frame in frames
-    )
+    known: dict[int, Hashable] = {}
+    places: list[Hashable] = []
+    for frame in frames:
+        variables: list[Hashable] = []
+        for name, value in frame.f_locals.items():
+            if id(value) not in known:  # what one function has others were given
+                known[id(value)] = _value(value)
+            variables += name, known[id(value)]
+        places += id(frame.f_code), frame.f_lasti, tuple(variables)
+    return tuple(places)
 
 
 @cache
