@@ -179,6 +179,16 @@ class Arena:
         if at != pfns.end:
             raise KeyError(at)
 
+    def differing(self, other: "Arena") -> Iterator[tuple[int, bytes]]:
+        """The frames with another table than in `other`, or with one where that has none: PFN and contents."""
+        for start, end, delta in self._row_of:
+            differs = np.ones(end - start, dtype=np.bool_)
+            for lo, hi, there in other._row_of.runs(start, end):
+                unlike = self._rows[lo + delta : hi + delta] != other._rows[lo + there : hi + there]
+                differs[lo - start : hi - start] = unlike.any(axis=1)
+            for pfn in (np.flatnonzero(differs) + start).tolist():
+                yield pfn, self._rows[pfn + delta].tobytes()
+
     def tables(self, pfns: U64) -> U64:
         """The contents of many table frames, shape [n, entries]: a copy. KeyError names a frame that has none."""
         if self._index is None:

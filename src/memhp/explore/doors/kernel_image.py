@@ -11,6 +11,8 @@ from functools import cache
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
+
 from memhp.explore.doors.announced import announced_for
 from memhp.explore.doors.containers import AnnouncedDict, Container, empty
 from memhp.hw.memory import Arena
@@ -34,6 +36,8 @@ class KernelImage:
         _Pickler(data, self._common).dump(k)
         self._data = data.getvalue()
         self._tables = {number: one for number, one in enumerate(self._common) if isinstance(one, Arena)}
+        self.tables = next(iter(self._tables.values()))
+        """The page tables of the kernel as it stood, which are not to be written."""
 
     def copy(self) -> Kernel:
         """The kernel as it stood."""
@@ -45,20 +49,21 @@ class KernelImage:
         return k
 
 
-def likeness(k: Kernel) -> Hashable:
+def likeness(k: Kernel, tables: Arena | None = None) -> Hashable:
     """What is equal only for kernels that stand alike in everything, down to the order of what they logged, whatever is
     announced of them and whoever looks on.
 
     What they have in common counts by identity; the likeness holds on to it. Kernels that came about in different ways
-    may differ in it though they stand alike.
+    may differ in it though they stand alike. Of page tables it holds what differs from `tables`, the same for all that
+    are compared; by default all.
     """
     written, k.hw.written = k.hw.written, None
-    like = bytes_of(k)
+    like = bytes_of(k, tables)
     k.hw.written = written
     return like
 
 
-def bytes_of(value: object) -> Hashable:
+def bytes_of(value: object, tables: Arena | None = None) -> Hashable:
     """What is equal only for values that are alike in everything; see :func:`likeness`.
 
     Whatever :mod:`pickle` raises: it is not known how such a value is written down.
@@ -66,9 +71,16 @@ def bytes_of(value: object) -> Hashable:
     common: list[object] = []
     data = io.BytesIO()
     _Likener(data, common).dump(value)
-    contents = ((span, view.tobytes()) for arena in common if isinstance(arena, Arena) for span in arena.frames()
-                for view in arena.views(span))  # fmt: skip
+    contents: list[Hashable] = []
+    for arena in common:
+        if isinstance(arena, Arena):
+            contents += tuple(arena.frames()), tuple(arena.differing(tables or _no_tables(arena.entries)))
     return _Likeness(data.getvalue(), [one for one in common if not isinstance(one, Arena)], tuple(contents))
+
+
+@cache
+def _no_tables(entries: int) -> Arena:
+    return Arena(entries, np.empty((0, entries), dtype=np.uint64))
 
 
 class _Likeness:
@@ -76,7 +88,7 @@ class _Likeness:
 
     __slots__ = ("_common", "_made_of")
 
-    def __init__(self, data: bytes, common: list[object], contents: tuple[object, ...]) -> None:
+    def __init__(self, data: bytes, common: list[object], contents: tuple[Hashable, ...]) -> None:
         self._common = common
         """What the numbers are of: they stay for as long as the likeness does."""
         self._made_of = (data, tuple(map(id, common)), contents)

@@ -25,6 +25,7 @@ from memhp.errors import BadInput
 from memhp.explore.doors.again import Astray
 from memhp.explore.doors.kernel_image import bytes_of, is_filled, likeness
 from memhp.explore.doors.user_code import is_users, line_of, place_of
+from memhp.hw.memory import Arena
 from memhp.linux.state import Kernel
 
 NOT_LOOKED_AT = (type, ModuleType, FunctionType, BuiltinFunctionType)
@@ -135,12 +136,12 @@ def must_have_no_kernel(function: Callable[..., object], name: str) -> None:
         raise BadInput(f"goes by {other!r}, a kernel that no execution is about", where=name, fix=fix)
 
 
-def unwatched_likeness(k: Kernel) -> Hashable:
+def unwatched_likeness(k: Kernel, tables: Arena) -> Hashable:
     """As :func:`likeness`, of a kernel in the middle of an execution."""
     hw = k.hw
     before = hw.stepper, hw.faults, hw.cpu
     hw.stepper, hw.faults, hw.cpu = None, None, 0
-    like = likeness(k)
+    like = likeness(k, tables)
     hw.stepper, hw.faults, hw.cpu = before
     return like
 

@@ -246,7 +246,11 @@ class KernelRun:
     def _stands(self) -> Hashable:
         """Where the steps done have led: the kernel, and of what actors have returned what can be told from another."""
         said = tuple(said if isinstance(said, int | str) else None for said in self._results)
-        return unwatched_likeness(self._kernel), said, self.broken
+        return self._likeness(), said, self.broken
+
+    def _likeness(self) -> Hashable:
+        assert self._as_built is not None
+        return unwatched_likeness(self._kernel, self._as_built.tables)
 
     def _live_kernel(self) -> Kernel:
         """The kernel as the steps done have left it."""
@@ -424,11 +428,11 @@ class KernelRun:
 
     def _judge(self) -> str | None:
         """What the program's check says, of ends that are alike once."""
-        k = self._live_kernel()
+        self._live_kernel()
         proof = self._proof if self._proof_is_due() else None
         if proof is not None:
             proof.ended = self._stands()
-        end = unwatched_likeness(k)
+        end = self._likeness()
         if end not in self._said:
             self._said[end] = self._judge_again()
         if proof is not None:
