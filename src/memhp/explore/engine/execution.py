@@ -6,10 +6,11 @@ has them.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Set
 
 from memhp.errors import BadInput
 from memhp.explore.engine.fusion import LazyDependence, Touches
+from memhp.explore.engine.nesting import outermost
 from memhp.explore.engine.op import Op, Run
 from memhp.explore.engine.races import Races
 from memhp.explore.engine.schedule import Choice, numbers
@@ -40,6 +41,25 @@ class Execution:
         """By thread: a bit mask of its events."""
         self._dependence = LazyDependence(len(run.pending))
         self._races = Races()
+
+    @property
+    def met(self) -> Set[Hashable]:
+        """What threads share and was not known to be; what was found does not count then."""
+        found, unseen = self._dependence.found, self._run.unseen
+        return found | unseen if unseen else found
+
+    @property
+    def to_share(self) -> Set[Hashable]:
+        """Of what was met in the last execution, that which is to be taken as shared first: locks that no other lock
+        keeps in order, if there are any, and in any case what was written and not looked at.
+        """
+        met, run = self.met, self._run
+        locks = {target for target in met if run.is_lock(target)}
+        if not locks:
+            return met
+        steps = zip((choice.thread for choice in self._choices), self._ops, self._along, strict=True)
+        touches = ((thread, [*op.touches, *along]) for thread, op, along in steps)
+        return (outermost(locks, touches, run.is_lock) or locks) | (met & run.unseen)
 
     def _pending(self) -> list[Op | None]:
         """What each thread does next, as the reduction sees it."""

@@ -24,7 +24,6 @@ from memhp.explore.engine.execution import NOTHING
 from memhp.explore.engine.fusion import MOST_ALONG, Touches, one_by_one, settled
 from memhp.explore.engine.limits import Limits
 from memhp.explore.engine.looked_at import LookedAt
-from memhp.explore.engine.nesting import outermost
 from memhp.explore.engine.op import ALONE, Op, Run, deadlock
 from memhp.explore.engine.schedule import EVERY_WAY, MOST_THREADS, Choice, branch_of, choice_of, numbers, to_text
 from memhp.explore.engine.spin import endless, lets_go, livelock, repetition, spin_of
@@ -234,25 +233,6 @@ class Search(WakeupTrees):
             announced.add(step)
             fired.add(step)
         self._noted.clear()
-
-    @property
-    def met(self) -> Set[Hashable]:
-        """What threads share and was not known to be; what was found does not count then."""
-        found, unseen = self._dependence.found, self._run.unseen
-        return found | unseen if unseen else found
-
-    @property
-    def to_share(self) -> Set[Hashable]:
-        """Of what was met in the last execution, that which is to be taken as shared first: locks that no other lock
-        keeps in order, if there are any, and in any case what was written and not looked at.
-        """
-        met, run = self.met, self._run
-        locks = {target for target in met if run.is_lock(target)}
-        if not locks:
-            return met
-        steps = zip((choice.thread for choice in self._choices), self._ops, self._along, strict=True)
-        touches = ((thread, [*op.touches, *along]) for thread, op, along in steps)
-        return (outermost(locks, touches, run.is_lock) or locks) | (met & run.unseen)
 
     @property
     def failure_or_race(self) -> Failure | None:
