@@ -68,7 +68,7 @@ class FrameDoors:
     def claim(self, frames: Span, owner: Owner, where: str) -> None:
         """Frames that nobody uses get a user. Page-table frames start out zeroed, as ``GFP_ZERO`` gives them."""
         if self.stepper is not None:
-            self.stepper.step(Access("claim", frames))
+            self.stepper.step(Access("claim", frames, value=int(owner.use is Use.TABLE and frames.size > 1)))
         self._expect(frames, (Use.FREE, Use.DEVICE, Use.BOOT), f"claimed as {owner}", where)
         reachable = self.tlb.reuse(frames)
         if reachable is not None:

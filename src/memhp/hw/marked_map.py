@@ -4,11 +4,11 @@ Code that has taken the step already (:meth:`memhp.hw.machine.Machine.reads`, ``
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from memhp.hw.shared import QUIET, Stepped
-from memhp.hw.stepper import of_fields
+from memhp.hw.stepper import any_of, of_fields
 from memhp.spans import Span, SpanMap, SpanSet
 
 V = TypeVar("V")
@@ -37,15 +37,22 @@ class Parts:
         """``[start, end)`` is read."""
         self._step(start, end, write=False)
 
+    def reads_all(self) -> None:
+        """Wherever something is, now or by the time that this is read, may be looked at."""
+        self._step_at((any_of(self._called(0)),), write=False)
+
     def writes(self, start: int, end: int) -> None:
         """``[start, end)`` is changed."""
         self._step(start, end, write=True)
 
     def _step(self, start: int, end: int, *, write: bool) -> None:
+        if self._machine.stepper is not None and start < end:
+            self._step_at(map(self._called, range(start // self.unit, (end - 1) // self.unit + 1)), write=write)
+
+    def _step_at(self, names: Iterable[str], *, write: bool) -> None:
         stepper: Any = self._machine.stepper
-        if stepper is None or start >= end or getattr(stepper, "is_looked_on", bool)():
+        if stepper is None or getattr(stepper, "is_looked_on", bool)():
             return
-        names = tuple(map(self._called, range(start // self.unit, (end - 1) // self.unit + 1)))
         if hasattr(stepper, "marked"):
             stepper.marked(*names, write=write)
         else:
@@ -85,7 +92,7 @@ class MarkedMap(_InParts, SpanMap[V]):
         return super().end
 
     def _all(self) -> None:
-        self.parts.reads(0, super().end or 1)
+        self.parts.reads_all()
 
     def note(self, at: int, value: V) -> None:
         """Write down what was there all along, which is no access: the kernel does nothing then."""
@@ -126,23 +133,22 @@ class MarkedMap(_InParts, SpanMap[V]):
 
     def run_at(self, at: int) -> tuple[int, int, V] | None:
         """As :meth:`SpanMap.run_at`, as it is now; the run's neighbours are not looked at."""
-        found = super().run_at(at)
-        self.parts.reads(*(found[:2] if found is not None else (at, at + 1)))
+        self.parts.reads_all()
         return super().run_at(at)
 
     def next_run(self, at: int) -> tuple[int, int, V] | None:
         """As :meth:`SpanMap.next_run`, as it is now: all behind may be looked at."""
-        self.parts.reads(at, super().end)
+        self.parts.reads_all()
         return super().next_run(at)
 
     def first_fit(self, size: int, start: int, end: int) -> Span | None:
         """As :meth:`SpanMap.first_fit`, as it is now."""
-        self.parts.reads(start, min(end, super().end))
+        self.parts.reads_all()
         return super().first_fit(size, start, end)
 
     def fits(self, size: int, start: int, end: int, most: int) -> list[Span]:
         """As :meth:`SpanMap.fits`, as it is now."""
-        self.parts.reads(start, min(end, super().end))
+        self.parts.reads_all()
         return super().fits(size, start, end, most)
 
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int, V]]:
@@ -163,14 +169,12 @@ class MarkedMap(_InParts, SpanMap[V]):
     def set_each(self, spans: Sequence[Span], value: V) -> None:
         """As :meth:`SpanMap.set_each`."""
         for span in spans:
-            self.parts.writes(*span)
-        super().set_each(spans, value)
+            self.set(*span, value)
 
     def clear_each(self, spans: Sequence[Span]) -> None:
         """As :meth:`SpanMap.clear_each`."""
         for span in spans:
-            self.parts.writes(*span)
-        super().clear_each(spans)
+            self.clear(*span)
 
 
 class MarkedSet(_InParts, SpanSet):
@@ -188,7 +192,7 @@ class MarkedSet(_InParts, SpanSet):
         return self._map
 
     def _all(self) -> None:
-        self.parts.reads(0, self._map.end or 1)
+        self.parts.reads_all()
 
     def __len__(self) -> int:
         self._all()
@@ -215,31 +219,28 @@ class MarkedSet(_InParts, SpanSet):
 
     def run_at(self, at: int) -> Span | None:
         """As :meth:`SpanSet.run_at`, as it is now; the run's neighbours are not looked at."""
-        found = super().run_at(at)
-        self.parts.reads(*(found if found is not None else (at, at + 1)))
+        self.parts.reads_all()
         return super().run_at(at)
 
     def first_fit(self, size: int, start: int, end: int) -> Span | None:
         """As :meth:`SpanSet.first_fit`, as it is now."""
-        self.parts.reads(start, min(end, self._map.end))
+        self.parts.reads_all()
         return super().first_fit(size, start, end)
 
     def fits(self, size: int, start: int, end: int, most: int) -> list[Span]:
         """As :meth:`SpanSet.fits`, as it is now."""
-        self.parts.reads(start, min(end, self._map.end))
+        self.parts.reads_all()
         return super().fits(size, start, end, most)
 
     def add_each(self, spans: Sequence[Span]) -> None:
         """As :meth:`SpanSet.add_each`."""
         for span in spans:
-            self.parts.writes(*span)
-        super().add_each(spans)
+            self.add(*span)
 
     def remove_each(self, spans: Sequence[Span]) -> None:
         """As :meth:`SpanSet.remove_each`."""
         for span in spans:
-            self.parts.writes(*span)
-        super().remove_each(spans)
+            self.remove(*span)
 
     def __eq__(self, other: object) -> bool:
         self._all()

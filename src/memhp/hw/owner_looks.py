@@ -8,7 +8,7 @@ uses), which are steps, so whoever goes by it without being the one who changes 
 from collections.abc import Iterator
 
 from memhp.hw.memory import Owner
-from memhp.hw.stepper import Access, Stepper
+from memhp.hw.stepper import ALL_FRAMES, Access, Stepper
 from memhp.spans import Span, SpanMap
 
 
@@ -42,11 +42,11 @@ class OwnerLooks:
 
     def copy(self) -> SpanMap[Owner]:
         """Who has what, all of it."""
-        self._look(0, self._owners.end)
+        self._look(*ALL_FRAMES)
         return self._owners.copy()
 
     def __iter__(self) -> Iterator[tuple[int, int, Owner]]:
-        self._look(0, self._owners.end)
+        self._look(*ALL_FRAMES)
         return iter(self._owners)
 
     def _look(self, start: int, end: int) -> None:

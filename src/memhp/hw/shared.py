@@ -18,6 +18,7 @@ from memhp.spans import Span, SpanMap, SpanSet
 
 K = TypeVar("K")
 V = TypeVar("V")
+T = TypeVar("T")
 F = TypeVar("F", bound=IntFlag)
 
 EVERYTHING = 1 << 64
@@ -124,13 +125,19 @@ class SharedMap(SpanMap[V]):
             self._announce("read", at, at + 1)
         return SpanMap.get(self, at)
 
+    def _steady(self, look: Callable[[], T], told: Callable[[T], tuple[int, int]]) -> T:
+        """What is found, once it is what it was when that was announced: others may have come first."""
+        found = look()
+        while self._machine.stepper is not None:
+            self._announce("read", *told(found))
+            before, found = found, look()
+            if found == before:
+                break
+        return found
+
     def run_at(self, at: int) -> tuple[int, int, V] | None:
         """As :meth:`SpanMap.run_at`; the run's neighbours are not looked at."""
-        if self._machine.stepper is None:
-            return SpanMap.run_at(self, at)
-        found = SpanMap.run_at(self, at)
-        self._announce("read", *((found[0], found[1]) if found is not None else (at, at + 1)))
-        return found
+        return self._steady(lambda: SpanMap.run_at(self, at), lambda found: found[:2] if found else (at, at + 1))
 
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int, V]]:
         """As :meth:`SpanMap.runs`."""
@@ -140,25 +147,23 @@ class SharedMap(SpanMap[V]):
 
     def next_run(self, at: int) -> tuple[int, int, V] | None:
         """As :meth:`SpanMap.next_run`; all up to the run's end is looked at."""
-        found = SpanMap.next_run(self, at)
-        if self._machine.stepper is not None:
-            self._announce("read", at, found[1] if found is not None else EVERYTHING)
-        return found
+        return self._steady(
+            lambda: SpanMap.next_run(self, at), lambda found: (at, found[1] if found is not None else EVERYTHING)
+        )
 
     def first_fit(self, size: int, start: int, end: int) -> Span | None:
         """As :meth:`SpanMap.first_fit`; all up to the place is looked at."""
-        found = SpanMap.first_fit(self, size, start, end)
-        if self._machine.stepper is not None:
-            self._announce("read", start, found.end if found is not None else end)
-        return found
+        return self._steady(
+            lambda: SpanMap.first_fit(self, size, start, end), lambda found: (start, found.end if found else end)
+        )
 
     def fits(self, size: int, start: int, end: int, most: int) -> list[Span]:
         """As :meth:`SpanMap.fits`; all up to the last place is looked at."""
-        found = SpanMap.fits(self, size, start, end, most)
-        if self._machine.stepper is not None:
-            whole = sum(span.size for span in found) >= most * size
-            self._announce("read", start, found[-1].end if whole else end)
-        return found
+
+        def told(found: list[Span]) -> tuple[int, int]:
+            return start, found[-1].end if sum(span.size for span in found) >= most * size else end
+
+        return self._steady(lambda: SpanMap.fits(self, size, start, end, most), told)
 
     def set(self, start: int, end: int, value: V) -> None:
         """As :meth:`SpanMap.set`."""

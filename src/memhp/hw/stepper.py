@@ -1,12 +1,18 @@
 """What stands behind the doors while interleavings are explored: each access is announced before it happens."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import NamedTuple, Protocol
 
 from memhp.hw.format import U64
 from memhp.hw.tlb import Table
 from memhp.spans import Span
+
+ALL_FRAMES = Span(0, 1 << 64)
+"""What is looked at by who looks at all memory, whatever there is by then (PFNs)."""
+NUMBER = re.compile(r"\[[^\[\]]+\]")
 
 
 class Part(NamedTuple):
@@ -42,12 +48,21 @@ class Access(NamedTuple):
     entry: int = 0
     """Of a load or store: which entry of the table. Of a touch: the frame of the root table."""
     value: int = 0
-    """What is stored; of a lock: 1 when it is taken or held alone, 0 when shared."""
+    """What is stored; of a lock: 1 when it is taken or held alone, 0 when shared; of a claim: 1 where several frames
+    become tables."""
 
 
 def of_fields(*names: str, write: bool) -> Access:
     """One access to shared fields outside page tables, without a lock."""
     return Access("write" if write else "read", Fields(names) if len(names) > 1 else names[0])
+
+
+@cache
+def any_of(name: str) -> str:
+    """The name of all fields that are called like this one but for the number in brackets, which changes of each touch:
+    ``mem_section[].usage`` of ``mem_section[3].usage``. The name itself, if it has no number.
+    """
+    return NUMBER.sub("[]", name, count=1)
 
 
 class Stepper(Protocol):

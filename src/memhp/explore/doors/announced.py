@@ -84,7 +84,10 @@ class Field:
 
 
 def _field_name(prefix: str, field: str, value: Any) -> str:
-    """What a field goes by; that which announces its own accesses goes by it too, so the field is another thing."""
+    """What a field goes by; that which announces its own accesses goes by it too, so the field is another thing.
+
+    A write goes by what both the old value and the new one make of it, as others may come to either.
+    """
     return f"{prefix}{field} itself" if isinstance(value, ANNOUNCES_ITSELF) else prefix + field
 
 
@@ -113,7 +116,8 @@ def announcing(kind: type, watched: frozenset[str]) -> type:
         stepper = machine.stepper
         value = taken_in(value, machine, prefix + name, key)
         if stepper is not None and stepper.listens:
-            stepper.data(_field_name(prefix, name, value), 0, 1, write=True)
+            for named_so in {_field_name(prefix, name, one) for one in (self.__dict__.get(name), value)}:
+                stepper.data(named_so, 0, 1, write=True)
             stepper.wrote(key)
         put(self, name, value)
 
@@ -125,7 +129,8 @@ def announcing(kind: type, watched: frozenset[str]) -> type:
         machine, prefix = to
         stepper = machine.stepper
         if stepper is not None and stepper.listens:
-            stepper.data(_field_name(prefix, name, self.__dict__.get(name)), 0, 1, write=True)
+            for named_so in {_field_name(prefix, name, one) for one in (self.__dict__.get(name), None)}:
+                stepper.data(named_so, 0, 1, write=True)
             stepper.wrote(f"{kind.__name__}.{name}")
         if self.__dict__.pop(name, self) is self:
             raise AttributeError(name)

@@ -15,7 +15,7 @@ from memhp.explore.engine.counter_marks import change_touches, read_touches
 from memhp.explore.engine.op import ALONE, SHARED, Stretch
 from memhp.hw.format import U64
 from memhp.hw.lifetime import walk
-from memhp.hw.stepper import Access, Fields, Level, Part
+from memhp.hw.stepper import ALL_FRAMES, Access, Fields, Level, Part, any_of
 from memhp.hw.tlb import Table
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -25,6 +25,8 @@ Touches = tuple[tuple[Hashable, int], ...]
 
 FIELD_MODES = {"read": SHARED, "write": ALONE, "atomic": ALONE, "add": 2, "enter": 2, "leave": 2}
 """How accesses to a shared field outside page tables meet."""
+CHANGED = 2
+"""How a change of one of many fields that are called alike meets who looks for any of them; changes do not meet."""
 OWNERS_CHUNK = 1 << 13
 """Frames by which claims and releases are told apart: those of different chunks have nothing to do with each other."""
 RANGES = (4, 12, 20, 28, 40)
@@ -39,12 +41,12 @@ def touched(k: Kernel, access: Access) -> Touches:
     if isinstance(target, str):
         mode = FIELD_MODES.get(access.kind)
         if mode is not None:
-            return ((("field", target), mode),)
+            return _fields_touched((target,), mode)
         return ((("lock", target), ALONE if access.value else SHARED),)
     if isinstance(target, Table):
         return _entry_touched(k, access, target)
     if isinstance(target, Fields):
-        return tuple((("field", name), FIELD_MODES[access.kind]) for name in target.names)
+        return _fields_touched(target.names, FIELD_MODES[access.kind])
     if isinstance(target, Level):
         return _level_touched(k, access.kind, target)
     if isinstance(target, Part):
@@ -55,9 +57,18 @@ def touched(k: Kernel, access: Access) -> Touches:
         return _walk_touched(k, access, target)
     if access.kind == "flush":
         return _flush_touched(k, target)
+    if access.kind == "look" and target == ALL_FRAMES:
+        return ((("owners", "any"), SHARED),)
     if access.kind == "look":
         return tuple((("owners", chunk), SHARED) for chunk in _chunks(target.start, target.end))
-    return _frames_touched(k, access.kind, target)
+    return _frames_touched(k, access, target)
+
+
+@lru_cache(maxsize=1 << 12)
+def _fields_touched(names: tuple[str, ...], mode: int) -> Touches:
+    """Fields, and where they are changed all that are called alike, at which somebody may look who looks for any."""
+    alike = dict.fromkeys(any_of(name) for name in names if any_of(name) != name) if mode == ALONE else ()
+    return (*((("field", name), mode) for name in names), *((("field", name), CHANGED) for name in alike))
 
 
 def _chunks(start: int, end: int) -> range:
@@ -156,14 +167,16 @@ def _walk_touched(k: Kernel, access: Access, target: Span) -> Touches:
     return tuple(touches)
 
 
-def _frames_touched(k: Kernel, kind: str, frames: Span) -> Touches:
+def _frames_touched(k: Kernel, access: Access, frames: Span) -> Touches:
+    kind = access.kind
     chunks = _chunks(frames.start, frames.end)
     touches: list[tuple[Hashable, int]] = [(("owners", chunk), ALONE) for chunk in chunks]
+    touches.append((("owners", "any"), CHANGED))
     if kind == "claim":
         touches.append(("exposed", SHARED))
-        tables = range(frames.start, frames.end) if frames.size == 1 else ()
+        tables = range(frames.start, frames.end) if frames.size == 1 or access.value else ()
         return (*touches, *((("frame", pfn), ALONE) for pfn in tables))
-    if kind == "release":
+    if kind in ("release", "unplug"):
         touches += (("unmapped", GIVES), ("flushed", GIVES))
         arena = k.hw.memory.arena
         if frames.size == 1:

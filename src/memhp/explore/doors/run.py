@@ -39,6 +39,7 @@ from memhp.explore.engine.control_state import Rounds
 from memhp.explore.engine.op import Op, Round
 from memhp.explore.engine.races import Data
 from memhp.explore.engine.trace import Change, Line
+from memhp.hw.machine import Machine
 from memhp.linux.state import Kernel
 
 GRAIN = (
@@ -82,7 +83,7 @@ class KernelRun:
         self._actors = (*program.actors, do_callbacks)
         self.names = (*program.names, RCU_CALLBACKS)
         self._done: list[Taken] = []
-        self._rounds = [Rounds(Doors.__module__, Again.__module__) for _ in self._actors]
+        self._rounds = [Rounds(Doors.__module__, Again.__module__, Machine.__module__) for _ in self._actors]
         self.loops = False
         self._picture: Picture | None = None
         self._watched = False

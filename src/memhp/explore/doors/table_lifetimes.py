@@ -93,16 +93,15 @@ class Ghost:
         if isinstance(target, Table):
             self._entry(hw, access, target, place)
         elif isinstance(target, Span) and access.kind in ("claim", "release"):
-            if access.kind == "release" and self._is_watched(hw, target.start):
+            if access.kind == "release" and self._is_watched(hw, target):
                 self._freed(hw, target, place)
             for frame in [frame for frame in self._lives if frame in target]:
                 del self._lives[frame]
                 self._leads.pop(frame, None)
 
-    def _is_watched(self, hw: Machine, frame: int) -> bool:
-        """Whether a frame is a table, or holds struct pages."""
-        owner = hw.memory.owners.get(frame)
-        return hw.memory.arena.row(frame) is not None or (owner is not None and owner.use is Use.MEMMAP)
+    def _is_watched(self, hw: Machine, frames: Span) -> bool:
+        """Whether one of these frames is a table, or holds struct pages."""
+        return any(owner.use in (Use.TABLE, Use.MEMMAP) for _, _, owner in hw.memory.owners.runs(*frames))
 
     def _freed(self, hw: Machine, frames: Span, place: Place) -> None:
         """Tables or struct pages are freed. Where an entry that somebody came to leads to them still, CPUs may reach
