@@ -10,6 +10,7 @@ others without a lock: each is a step.
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from enum import IntFlag
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
@@ -147,15 +148,12 @@ class SharedMap(SpanMap[V]):
 
     def next_run(self, at: int) -> tuple[int, int, V] | None:
         """As :meth:`SpanMap.next_run`; all up to the run's end is looked at."""
-        return self._steady(
-            lambda: SpanMap.next_run(self, at), lambda found: (at, found[1] if found is not None else EVERYTHING)
-        )
+        return self._steady(lambda: SpanMap.next_run(self, at), lambda found: (at, found[1] if found else EVERYTHING))
 
     def first_fit(self, size: int, start: int, end: int) -> Span | None:
         """As :meth:`SpanMap.first_fit`; all up to the place is looked at."""
-        return self._steady(
-            lambda: SpanMap.first_fit(self, size, start, end), lambda found: (start, found.end if found else end)
-        )
+        look = partial(SpanMap.first_fit, self, size, start, end)
+        return self._steady(look, lambda found: (start, found.end if found else end))
 
     def fits(self, size: int, start: int, end: int, most: int) -> list[Span]:
         """As :meth:`SpanMap.fits`; all up to the last place is looked at."""

@@ -96,7 +96,7 @@ def announcing(kind: type, watched: frozenset[str]) -> type:
     """A class like `kind`, a dataclass, that announces writes of its fields, and reads of those in `watched`."""
     named = _fields(kind)
     marked = {one.name: one.metadata["marked"] for one in fields(kind) if "marked" in one.metadata}
-    known = {*dir(kind), *(one.name for one in fields(kind))}
+    known = _known(kind)
     put: Any = kind.__setattr__
     drop: Any = kind.__delattr__
 
@@ -196,6 +196,12 @@ def _fields(kind: type) -> frozenset[str]:
         for one in fields(kind)
         if "marked" not in one.metadata and (kind.__name__, one.name) not in SETTLED
     )
+
+
+@cache
+def _known(kind: type) -> frozenset[str]:
+    """The names that objects of a class may have: its fields, and what the class itself has."""
+    return frozenset({*dir(kind), *(one.name for one in fields(kind))})
 
 
 def _announce_record(k: Kernel, record: Any) -> None:
@@ -416,6 +422,9 @@ def _object(value: Any, machine: Machine, watched: Watched, name: str) -> Any:
         return value
     kind: Any = announced_for(type(value))
     named = _fields(kind)
+    for field, held in state.items():
+        if field not in _known(kind) and not is_plain(held):
+            raise TypeError(f"{name}{field}: a {kind.__name__} has no such field, so nobody would be told of it")
     state["_announces_to"] = (machine, name)
     for one in fields(kind):
         field = one.name

@@ -136,7 +136,7 @@ def must_have_no_kernel(function: Callable[..., object], name: str) -> None:
         raise BadInput(f"goes by {other!r}, a kernel that no execution is about", where=name, fix=fix)
 
 
-def unwatched_likeness(k: Kernel, tables: Arena) -> Hashable:
+def unwatched_likeness(k: Kernel, tables: Arena | None) -> Hashable:
     """As :func:`likeness`, of a kernel in the middle of an execution."""
     hw = k.hw
     before = hw.stepper, hw.faults, hw.cpu

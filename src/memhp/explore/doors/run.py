@@ -12,6 +12,7 @@ steps once more.
 
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass
 
@@ -132,12 +133,13 @@ class KernelRun:
         """The kernel before the first step, of which executions get copies."""
         image = self._images.get(watched)
         if image is None:
-            if self._program.check is not None:
-                remember(self._program.kernel)
-            self._as_built = self._as_built or KernelImage(self._program.kernel)
-            announcing = self._as_built.copy()
-            announce(announcing, watched)
-            image = self._images[watched] = KernelImage(announcing)
+            with users("cannot be explored: ", "build=") if self._program.of_user else nullcontext():
+                if self._program.check is not None:
+                    remember(self._program.kernel)
+                self._as_built = self._as_built or KernelImage(self._program.kernel)
+                announcing = self._as_built.copy()
+                announce(announcing, watched)
+                image = self._images[watched] = KernelImage(announcing)
         return image
 
     def _resume(self, thread: int, way: int) -> DoorOp | None:
@@ -212,9 +214,7 @@ class KernelRun:
                     self.pending[other] = changed
 
     def _rebuild(self) -> None:
-        """Bring the greenlets to where the steps done have led. BadInput, or Astray of code that is no user's: an actor
-        does not do again what it did.
-        """
+        """Bring the greenlets to where the steps done have led. BadInput, Astray: one does not do again what it did."""
         self.close()
         done = self._done
         pending, broken = self.pending, self.broken
@@ -250,8 +250,7 @@ class KernelRun:
         return self._likeness(), said, self.broken
 
     def _likeness(self) -> Hashable:
-        assert self._as_built is not None
-        return unwatched_likeness(self._kernel, self._as_built.tables)
+        return unwatched_likeness(self._kernel, self._as_built.tables if self._as_built is not None else None)
 
     def _live_kernel(self) -> Kernel:
         """The kernel as the steps done have left it."""
@@ -280,7 +279,8 @@ class KernelRun:
         if not isinstance(op, DoorOp):
             return False
         if op.waits:
-            with users(f"what {self.names[thread]} waits for raised "):
+            what = f"what {self.names[thread]} waits for"
+            with to_end(what) if self._program.of_user else nullcontext(), users(f"{what} raised "):
                 return self._stepper.ready[thread]()
         if not op.lock:
             return True
