@@ -29,6 +29,8 @@ CHANGED = 2
 """How a change of one of many fields that are called alike meets who looks for any of them; changes do not meet."""
 OWNERS_CHUNK = 1 << 13
 """Frames by which claims and releases are told apart: those of different chunks have nothing to do with each other."""
+LARGE = OWNERS_CHUNK << 12
+"""Frames of a range that is not looked at chunk by chunk."""
 RANGES = (4, 12, 20, 28, 40)
 """Bits of the sizes of ranges by which marks of a counter are told apart."""
 UNMAPS, FLUSHES, GIVES = 1, 2, 3
@@ -50,8 +52,7 @@ def touched(k: Kernel, access: Access) -> Touches:
     if isinstance(target, Level):
         return _level_touched(k, access.kind, target)
     if isinstance(target, Part):
-        mode = FIELD_MODES[access.kind]
-        return tuple((("part", target.name, chunk), mode) for chunk in _chunks(target.start, target.end))
+        return _parts_touched(target, FIELD_MODES[access.kind])
     assert isinstance(target, Span)
     if access.kind == "touch":
         return _walk_touched(k, access, target)
@@ -69,6 +70,15 @@ def _fields_touched(names: tuple[str, ...], mode: int) -> Touches:
     """Fields, and where they are changed all that are called alike, at which somebody may look who looks for any."""
     alike = dict.fromkeys(any_of(name) for name in names if any_of(name) != name) if mode == ALONE else ()
     return (*((("field", name), mode) for name in names), *((("field", name), CHANGED) for name in alike))
+
+
+def _parts_touched(part: Part, mode: int) -> Touches:
+    """By chunks, a range of a map; who looks at more of it than there may be looks for any part, and meets changes."""
+    everywhere = ("part", part.name, "any")
+    if mode == SHARED and part.end - part.start > LARGE:
+        return ((everywhere, mode),)
+    touches = tuple((("part", part.name, chunk), mode) for chunk in _chunks(part.start, part.end))
+    return touches if mode == SHARED else (*touches, (everywhere, CHANGED))
 
 
 def _chunks(start: int, end: int) -> range:
