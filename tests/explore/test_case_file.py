@@ -36,11 +36,13 @@ def test_the_planted_bug_of_the_example_is_found_and_the_repair_is_safe() -> Non
         ("CASE = 1\n", "there is a CASE that is a int"),
         ("x = 1\ny = x +\n", r"own.py:2: SyntaxError"),
         ("x = 1\nx()\n", r"own.py:2: TypeError"),
+        ("# coding: latin-1\nx = 'é'\n", "there is no CASE"),
+        ("def __getattr__(name):\n    raise ValueError(name)\n", r"own.py:2: asked for CASE it raised ValueError"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_told_with_its_line(tmp_path: Path, text: str, told: str) -> None:
     file = tmp_path / "own.py"
-    file.write_text(text, encoding="utf-8")
+    file.write_text(text, encoding="latin-1" if "latin-1" in text else "utf-8")
     with pytest.raises(BadInput, match=told):
         case(str(file))
     assert list(tmp_path.iterdir()) == [file]

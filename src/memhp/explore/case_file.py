@@ -40,10 +40,12 @@ def load(file: Path) -> ModuleType:
 def own_case(path: str) -> Case:
     """The race that a file describes. BadInput: it has none, or its code raises."""
     file = Path(os.path.realpath(path))
-    found = getattr(load(file), "CASE", None)
+    module = load(file)
+    with users("asked for CASE it raised ", str(file)):
+        found = getattr(module, "CASE", None)
     if not isinstance(found, Case):
         got = "no CASE" if found is None else f"a CASE that is a {type(found).__name__}"
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
         at = next((f":{number}" for number, line in enumerate(lines, 1) if re.match(r"CASE\b", line)), "")
         raise BadInput(f"wanted CASE, a memhp.explore.case.Case, and there is {got}", where=f"{file}{at}")
     return replace(found, build=partial(_build, file, found))
