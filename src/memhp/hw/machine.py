@@ -127,7 +127,7 @@ class Machine(LockDoors, FrameDoors, Clock):
             old = run[gone]
             run[:] = new
             self._wrote(table, first, together)
-            for nr, at in enumerate(gone.tolist()):
+            for nr, at in enumerate(gone.tolist()):  # each by itself: laws name the entry that led there
                 self.tlb.unmap(table, first + at, old[nr : nr + 1], where)
             done += together
 

@@ -33,6 +33,11 @@ class Parts:
         """Whether accesses are steps of a machine."""
         return self._machine is not QUIET
 
+    @property
+    def are_stepped(self) -> bool:
+        """Whether somebody steps in between accesses now."""
+        return self._machine.stepper is not None
+
     def reads(self, start: int, end: int) -> None:
         """``[start, end)`` is read."""
         self._step(start, end, write=False)
@@ -46,7 +51,7 @@ class Parts:
         self._step(start, end, write=True)
 
     def _step(self, start: int, end: int, *, write: bool) -> None:
-        if self._machine.stepper is not None and start < end:
+        if self.are_stepped and start < end:
             self._step_at(map(self._called, range(start // self.unit, (end - 1) // self.unit + 1)), write=write)
 
     def _step_at(self, names: Iterable[str], *, write: bool) -> None:
@@ -75,6 +80,9 @@ class _InParts:
         """Whether accesses are steps of a machine."""
         return self.parts.are_heard
 
+    def _all(self) -> None:
+        self.parts.reads_all()
+
 
 class MarkedMap(_InParts, SpanMap[V]):
     """A map of spans, read and changed in steps."""
@@ -90,9 +98,6 @@ class MarkedMap(_InParts, SpanMap[V]):
         """As :attr:`SpanMap.end`: all is looked at."""
         self._all()
         return super().end
-
-    def _all(self) -> None:
-        self.parts.reads_all()
 
     def note(self, at: int, value: V) -> None:
         """Write down what was there all along, which is no access: the kernel does nothing then."""
@@ -132,23 +137,23 @@ class MarkedMap(_InParts, SpanMap[V]):
         return super().get(at)
 
     def run_at(self, at: int) -> tuple[int, int, V] | None:
-        """As :meth:`SpanMap.run_at`, as it is now; the run's neighbours are not looked at."""
-        self.parts.reads_all()
+        """As :meth:`SpanMap.run_at`, as it is now: how far it goes may have changed."""
+        self._all()
         return super().run_at(at)
 
     def next_run(self, at: int) -> tuple[int, int, V] | None:
         """As :meth:`SpanMap.next_run`, as it is now: all behind may be looked at."""
-        self.parts.reads_all()
+        self._all()
         return super().next_run(at)
 
     def first_fit(self, size: int, start: int, end: int) -> Span | None:
         """As :meth:`SpanMap.first_fit`, as it is now."""
-        self.parts.reads_all()
+        self._all()
         return super().first_fit(size, start, end)
 
     def fits(self, size: int, start: int, end: int, most: int) -> list[Span]:
         """As :meth:`SpanMap.fits`, as it is now."""
-        self.parts.reads_all()
+        self._all()
         return super().fits(size, start, end, most)
 
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int, V]]:
@@ -167,12 +172,18 @@ class MarkedMap(_InParts, SpanMap[V]):
         super().clear(start, end)
 
     def set_each(self, spans: Sequence[Span], value: V) -> None:
-        """As :meth:`SpanMap.set_each`."""
+        """As :meth:`SpanMap.set_each`; one after the other where somebody steps in between."""
+        if not self.parts.are_stepped:
+            super().set_each(spans, value)
+            return
         for span in spans:
             self.set(*span, value)
 
     def clear_each(self, spans: Sequence[Span]) -> None:
-        """As :meth:`SpanMap.clear_each`."""
+        """As :meth:`SpanMap.clear_each`; one after the other where somebody steps in between."""
+        if not self.parts.are_stepped:
+            super().clear_each(spans)
+            return
         for span in spans:
             self.clear(*span)
 
@@ -190,9 +201,6 @@ class MarkedSet(_InParts, SpanSet):
     def untold(self) -> SpanMap[bool]:
         """What is behind the steps, for code that has taken the one that this is about."""
         return self._map
-
-    def _all(self) -> None:
-        self.parts.reads_all()
 
     def __len__(self) -> int:
         self._all()
@@ -218,27 +226,33 @@ class MarkedSet(_InParts, SpanSet):
         return self._size
 
     def run_at(self, at: int) -> Span | None:
-        """As :meth:`SpanSet.run_at`, as it is now; the run's neighbours are not looked at."""
-        self.parts.reads_all()
+        """As :meth:`SpanSet.run_at`, as it is now: how far it goes may have changed."""
+        self._all()
         return super().run_at(at)
 
     def first_fit(self, size: int, start: int, end: int) -> Span | None:
         """As :meth:`SpanSet.first_fit`, as it is now."""
-        self.parts.reads_all()
+        self._all()
         return super().first_fit(size, start, end)
 
     def fits(self, size: int, start: int, end: int, most: int) -> list[Span]:
         """As :meth:`SpanSet.fits`, as it is now."""
-        self.parts.reads_all()
+        self._all()
         return super().fits(size, start, end, most)
 
     def add_each(self, spans: Sequence[Span]) -> None:
-        """As :meth:`SpanSet.add_each`."""
+        """As :meth:`SpanSet.add_each`; one after the other where somebody steps in between."""
+        if not self.parts.are_stepped:
+            super().add_each(spans)
+            return
         for span in spans:
             self.add(*span)
 
     def remove_each(self, spans: Sequence[Span]) -> None:
-        """As :meth:`SpanSet.remove_each`."""
+        """As :meth:`SpanSet.remove_each`; one after the other where somebody steps in between."""
+        if not self.parts.are_stepped:
+            super().remove_each(spans)
+            return
         for span in spans:
             self.remove(*span)
 

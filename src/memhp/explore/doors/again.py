@@ -113,9 +113,12 @@ class Again:
         if last is not None and last.along >= MOST_ALONG:
             self._tired.add(thread)
 
-    def _goes(self, what: Hashable) -> None:
-        """Steps are taken along that do `what`."""
-        self.course[self.thread] = hash((self.course.get(self.thread, 0), what))
+    def _goes(self, access: Access) -> None:
+        """A step is taken along, or several stores in one. Loads come one by one or several at once, so they do not
+        count.
+        """
+        if access.kind != "load":
+            self.course[self.thread] = hash((self.course.get(self.thread, 0), access))
 
     def _must_have_gone_on_as_before(self, thread: int) -> None:
         last = self._last_done.get(thread)

@@ -84,11 +84,14 @@ class Field:
 
 
 def _field_name(prefix: str, field: str, value: Any) -> str:
-    """What a field goes by; that which announces its own accesses goes by it too, so the field is another thing.
-
-    A write goes by what both the old value and the new one make of it, as others may come to either.
-    """
+    """What a field goes by; that which announces its own accesses goes by it too, so the field is another thing."""
     return f"{prefix}{field} itself" if isinstance(value, ANNOUNCES_ITSELF) else prefix + field
+
+
+def _tell_write(stepper: Any, prefix: str, field: str, old: Any, new: Any) -> None:
+    """A field is written, by what both values make of its name: others may come to either."""
+    for name in dict.fromkeys(_field_name(prefix, field, value) for value in (old, new)):
+        stepper.data(name, 0, 1, write=True)
 
 
 @cache
@@ -116,8 +119,7 @@ def announcing(kind: type, watched: frozenset[str]) -> type:
         stepper = machine.stepper
         value = taken_in(value, machine, prefix + name, key)
         if stepper is not None and stepper.listens:
-            for named_so in {_field_name(prefix, name, one) for one in (self.__dict__.get(name), value)}:
-                stepper.data(named_so, 0, 1, write=True)
+            _tell_write(stepper, prefix, name, self.__dict__.get(name), value)
             stepper.wrote(key)
         put(self, name, value)
 
@@ -129,8 +131,7 @@ def announcing(kind: type, watched: frozenset[str]) -> type:
         machine, prefix = to
         stepper = machine.stepper
         if stepper is not None and stepper.listens:
-            for named_so in {_field_name(prefix, name, one) for one in (self.__dict__.get(name), None)}:
-                stepper.data(named_so, 0, 1, write=True)
+            _tell_write(stepper, prefix, name, self.__dict__.get(name), None)
             stepper.wrote(f"{kind.__name__}.{name}")
         if self.__dict__.pop(name, self) is self:
             raise AttributeError(name)

@@ -63,7 +63,7 @@ class Doors(Again):
         """Whether it does a new step; what those do that are done once more is known."""
         self.along = 0
         """How many steps it has taken along since."""
-        self.changed: list[Hashable] = []
+        self.changed: list[Access] = []
         """Those of them that change something."""
         self.touched: list[tuple[Hashable, int]] = []
         """What they touch."""
@@ -98,8 +98,7 @@ class Doors(Again):
             if lock is not None and not lock.can_take(self.thread, write=bool(access.value)):
                 return False
         self._taken_along(1, touches)
-        if access.kind != "load":
-            self._goes(access)
+        self._goes(access)
         if access.kind not in LOOKS:
             self.changed.append(access)
         return True
@@ -151,8 +150,7 @@ class Doors(Again):
         hw = self._kernel.hw
         if self._to_take.get(self.thread):
             self._to_take[self.thread] -= 1
-            if access.kind != "load":  # these come one by one or several at once
-                self._goes(access)
+            self._goes(access)
             self._ghost.look(hw, access, place)
             return
         turn = self._turn(access)
@@ -263,13 +261,13 @@ class Doors(Again):
         together = min(together, left or MOST_ALONG - self.along)
         if not together:
             return 0
-        written = values[:together].tobytes()
+        written = Access("store", table, index, int.from_bytes(values[:together].tobytes(), "little"))
         if left:
             self._to_take[self.thread] -= together
         else:
             self._taken_along(together, touches)
-            self.changed.append((table, index, written))
-        self._goes((table, index, written))
+            self.changed.append(written)
+        self._goes(written)
         self._last.pop(self.thread, None)
         self._ghost.look(self._kernel.hw, Access("store", table, index, int(values[:together].max())), place)
         return together

@@ -1,12 +1,12 @@
 """A step that an actor has taken, and the state that it led to."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 
 from memhp.explore.doors import trace_line
 from memhp.explore.doors.door_op import DoorOp
 from memhp.explore.engine.op import Op
+from memhp.hw.stepper import Access
 
 
 @dataclass
@@ -24,5 +24,5 @@ class Taken:
     """How many steps were taken along with it."""
     course: int
     """What tells all that the actor has taken along so far from anything else."""
-    changed: tuple[Hashable, ...]
+    changed: tuple[Access, ...]
     """Those of them that change something."""
