@@ -3,7 +3,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from memhp.explore.cases import case
 from memhp.explore.cases.actors import boot
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import search
-from memhp.explore.explored import How, explore
+from memhp.explore.explored import Explored, How, explore
 from memhp.linux.state import Kernel
+from memhp.report.trace_page import page
+from memhp.spans import SpanSet
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_race.py"
 MACHINE = Configuration("riscv64", 4096, 48)
@@ -98,15 +100,15 @@ def booted() -> Kernel:
 
 
 RACE = """\
-import random, sys, time
-from dataclasses import dataclass, field
+import random, sys, time; from collections import Counter
+from dataclasses import dataclass, make_dataclass
 from greenlet import GreenletExit
 from memhp.errors import BadInput
 from memhp.explore.case import Case, Configuration, Variant
 from memhp.explore.cases.actors import boot
 from memhp.explore.doors.run import KernelProgram
 
-SEEN = []
+SEEN = []; Copied = make_dataclass("Copied", ["x"], namespace=dict(__getstate__=lambda self: dict()))
 
 @dataclass
 class Own:
@@ -154,11 +156,15 @@ def race(folder: Path, does: str = "pass", case: str = "") -> str:
         ("raise BaseException('enough')", "own.py:23: one raised BaseException: enough"),
         ("raise BadInput('is none', where='it')", "own.py:23: it: is none"),
         ("k.zone_of('abc')", "own.py:23: one raised TypeError: can only concatenate"),
-        ("k.statics(Own).count = iter(())", "own.py:23: one raised TypeError: count(CPU 0) is a tuple_iterator"),
+        ("k.statics(Own).count = iter(())", "own.py:23: one raised TypeError: Own.count(CPU 0) is a tuple_iter"),
         ("return (each for each in ())", "one: gave a generator, of which nothing has run"),
         ("k.hw.wait(lambda: 1 / 0, 'it', on='it')", "own.py:23: what one waits for raised ZeroDivisionError: division"),
         ("k.hw.wait(lambda: k.hw.unlock('a'), 'it', on='it')", "own.py:23: what one waits for raised KernelBug: CPU"),
-        ("k.hw.wait(lambda: True, 'it')", "own.py:23: wait: a wait for it: wanted on=, the field that it looks at"),
+        ("k.hw.wait(lambda: True, 'it')", "own.py:23: wait: a wait for it: wanted on=, the name of the field"),
+        ("k.hw.wait(lambda: True, 7, on=['it'])", "own.py:23: wait: a wait for 7: wanted on=, the name of the field"),
+        ("k.hw.violations.append(7)", "k.hw.violations: wanted a Violation, and got a int"),
+        ("k.statics(Own).call = Counter()", "own.py:23: one raised TypeError: Own.call(CPU 0) is a Counter: how"),
+        ("k.statics(Own).call = Copied(1)", "own.py:23: one raised TypeError: Own.call(CPU 0) is a Copied, whose __"),
     ],
 )
 def test_whatever_leaves_an_actor_and_is_no_kernel_error_is_the_user_s_with_the_line_in_the_user_s_file(
@@ -172,10 +178,10 @@ def test_whatever_leaves_an_actor_and_is_no_kernel_error_is_the_user_s_with_the_
 @pytest.mark.parametrize(
     ("does", "told"),
     [
-        ("SEEN.append(1)", "own.py: actors or check= change SEEN"),
-        ("variant.seen = 1", "own.py: actors or check= change variant.seen"),
-        ("Own.total = 1", "own.py: actors or check= change Own.total"),
-        ("random.random()", "own.py: actors or check= change the numbers that random gives"),
+        ("SEEN.append(1)", "own.py: code of the race changes SEEN"),
+        ("variant.seen = 1", "own.py: code of the race changes variant.seen"),
+        ("Own.total = 1", "own.py: code of the race changes Own.total"),
+        ("random.random()", "own.py: code of the race changes the numbers that random gives"),
         ("k.statics(Own).when = time.perf_counter()", "own.py: the same steps once more lead to another end"),
     ],
 )
@@ -202,7 +208,7 @@ def test_a_wait_that_looks_at_something_else_than_it_names_is_an_error(tmp_path:
 @pytest.mark.parametrize(
     ("does", "reason"),
     [
-        ("k.statics(Own).count += 1", "of count by one at own.py:23 (holding no lock)"),
+        ("k.statics(Own).count += 1", "of Own.count by one at own.py:23 (holding no lock)"),
         ("k.hw.unlock('other')", "one: KernelBug: CPU 0 lets go of other, which it does not hold (own.py:23)"),
     ],
 )
@@ -265,6 +271,54 @@ def test_a_case_that_says_what_it_cannot_mean_is_refused_where_it_is_made(tmp_pa
     with pytest.raises(BadInput) as error:
         case(race(tmp_path, case=how))
     assert re.search(rf"own.py:\d+: {re.escape(told)}", str(error.value))
+
+
+def test_of_a_class_made_from_case_what_it_describes_is_explored(tmp_path: Path) -> None:
+    file = Path(race(tmp_path))
+    own = "class Mine(Case):\n    def variant(self, name):\n        raise RuntimeError\n\nCASE = Mine(**vars(race()))\n"
+    file.write_text(file.read_text(encoding="utf-8").replace("CASE = race()\n", own), encoding="utf-8")
+    assert explore(str(file), "v").verdict == "safe"
+
+
+def wrong_at_its_end(folder: Path, does: str) -> Explored:
+    """A race whose check says so, and what was found out of it."""
+    file = Path(race(folder, does))
+    text = file.read_text(encoding="utf-8").replace("import BadInput", "import BadInput, KernelBug")
+    file.write_text(text.replace('("one", "two"))', '("one", "two"), check=lambda k: "bad")'), encoding="utf-8")
+    return explore(str(file), "v")
+
+
+def test_what_cannot_be_told_as_text_is_told_as_that(tmp_path: Path) -> None:
+    trace = wrong_at_its_end(tmp_path, "return type('Silent', (), dict(__str__=lambda self: 1 / 0))()").trace
+    assert trace is not None
+    told = [change.new for line in trace.lines for change in line.changes]
+    assert "done: Silent, which cannot be told as text" in told
+
+
+def test_bytes_that_are_no_text_are_written_out_in_the_page(tmp_path: Path) -> None:
+    assert r"\ud800" in page(wrong_at_its_end(tmp_path, r"raise KernelBug('\ud800', place='')"))
+
+
+def test_two_records_of_a_user_s_may_have_fields_of_one_name() -> None:
+    @dataclass
+    class First:
+        count: int = 0
+        spans: SpanSet = field(default_factory=SpanSet)
+
+    @dataclass
+    class Second(First):
+        """Another one with the same fields."""
+
+    def counts(record: type[First], k: Kernel) -> None:
+        k.statics(record).count += 1
+        k.statics(record).spans.add(0, 1)
+
+    k = booted()
+    for record in (First, Second):
+        k.statics(record)
+    for second, word in ((Second, "safe"), (First, "broken")):
+        program = KernelProgram(k, (partial(counts, First), partial(counts, second)), ("one", "two"))
+        assert search(program.run()).word == word
 
 
 def test_what_a_call_does_not_run_is_no_actor() -> None:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -271,3 +272,24 @@ def test_how_often_a_round_is_done_before_it_counts_as_endless_is_a_limit() -> N
     program = Program((patient,), {"x": 0})
     assert search(program.run(), Limits(rounds=10)).word == "broken"
     assert search(program.run(), Limits(rounds=200)).word == "safe"
+
+
+def test_a_loop_that_uses_up_what_the_kernel_has_comes_to_its_end() -> None:
+    @dataclass
+    class Work:
+        todo: list[int] = field(default_factory=lambda: [0] * 70)
+
+    def works(k: Kernel) -> None:
+        while k.statics(Work).todo:
+            k.statics(Work).todo.pop()
+            k.hw.reads("word")
+
+    def writes(k: Kernel) -> None:
+        k.hw.writes("word")
+
+    machine = Configuration("riscv64", 4 * KiB, 48)
+    k = boot(Variant("as it is", "", "repaired", (machine,)).config(machine))
+    k.statics(Work)
+    for actors in ((works, writes), (writes, works)):
+        verdict = search(KernelProgram(k, actors, ("one", "two")).run())
+        assert (verdict.word, verdict.classes) == ("safe", 71)  # the write comes before one of 70 reads, or after all

@@ -1,11 +1,15 @@
 """A patch tried out: its functions stand in for the kernel's, wherever those are called from, and only meanwhile."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from memhp.errors import BadInput
+from memhp.explore.case import Case
+from memhp.explore.cases import CASES
+from memhp.explore.engine.search import search
 from memhp.explore.explored import Explored, How, explore
 from memhp.explore.patch import Replaced, _functions, _names, _target, original, patched, under_patch
 from memhp.hw.memory import Owner, Use
@@ -112,6 +116,19 @@ def test_a_patch_that_cannot_be_used_is_told_with_its_place_and_gives_no_verdict
     soon = How(step_seconds=3)
     with pytest.raises(BadInput, match=told):
         under_patch([written(tmp_path, text)], lambda: explore(*RACE, how=soon))
+
+
+def test_a_patch_that_goes_by_more_than_the_kernel_gives_no_verdict(tmp_path: Path) -> None:
+    once = f"tries = []\n@replaces({SYSFS_LOCK!r})\ndef f(k):\n    tries.append(1)\n    return len(tries) > 1\n"
+    with pytest.raises(BadInput, match=r"patch.py: code of the race changes tries"):
+        under_patch([written(tmp_path, once)], lambda: explore(*RACE, patched=True))
+
+
+@pytest.mark.parametrize("one", CASES, ids=lambda one: one.name)
+def test_every_race_goes_by_its_kernel_alone(one: Case) -> None:
+    program = one.program(one.variants[-1].name)
+    verdict = search(replace(program, of_user=True).run(), replace(one.limits, executions=5))
+    assert verdict.coverage.executions + verdict.coverage.too_long > 0
 
 
 @pytest.mark.parametrize("name", ["free_pages", "mm.page_alloc.free_pages", "memhp.linux.mm.page_alloc.free_pages"])

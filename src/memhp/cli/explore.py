@@ -139,10 +139,17 @@ def explore(
         found = under_patch(
             patch,
             lambda: (
-                decide(name, variant, configuration, how, told)
+                decide(name, variant, configuration, how, told, patched=bool(patch))
                 if replay is None
                 else replay_schedule(
-                    name, variant, configuration, replay, extend=extend, choices=told, step_seconds=step_seconds
+                    name,
+                    variant,
+                    configuration,
+                    replay,
+                    extend=extend,
+                    choices=told,
+                    step_seconds=step_seconds,
+                    patched=bool(patch),
                 )
             ),
         )

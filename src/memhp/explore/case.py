@@ -79,7 +79,7 @@ def _must_be_text(given: object, where: str, name: str) -> None:
 
 def _must_be_several(given: object, kind: type, where: str) -> None:
     """BadInput: it is no tuple of at least one object of that kind."""
-    if isinstance(given, tuple) and given and all(isinstance(one, kind) for one in given):
+    if isinstance(given, tuple) and given and all(type(one) is kind for one in given):
         return
     got = "an empty one" if given == () else f"{given!r:.80}"
     raise BadInput(f"wanted a tuple of {kind.__name__}s, and got {got}", where=where)

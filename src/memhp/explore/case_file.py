@@ -7,7 +7,7 @@ An error in such a file is an error, with its place, and never a verdict.
 import os
 import re
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -48,7 +48,9 @@ def own_case(path: str) -> Case:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
         at = next((f":{number}" for number, line in enumerate(lines, 1) if re.match(r"CASE\b", line)), "")
         raise BadInput(f"wanted CASE, a memhp.explore.case.Case, and there is {got}", where=f"{file}{at}")
-    return replace(found, build=partial(_build, file, found))
+    with users("asked for a field of CASE it raised ", str(file)):
+        told = {one.name: getattr(found, one.name) for one in fields(Case)}
+    return Case(**told | {"build": partial(_build, file, found)})  # of a class of the user's, what it describes
 
 
 def _build(file: Path, case: Case, variant: Variant, configuration: Configuration) -> KernelProgram:

@@ -11,7 +11,7 @@ from memhp.errors import BadInput
 from memhp.explore.case import Case, Configuration, StandsFor, Variant
 from memhp.explore.cases import case
 from memhp.explore.doors.endless import bounded
-from memhp.explore.doors.outside import BY_THE_KERNEL, file_of
+from memhp.explore.doors.outside import BY_THE_KERNEL, users_file
 from memhp.explore.doors.run import KernelProgram, KernelRun
 from memhp.explore.engine.bounded import bounded_search, random_search
 from memhp.explore.engine.replay import NotToBeDone, watched
@@ -113,18 +113,20 @@ def explore(
     configuration: str | None = None,
     how: How | None = None,
     choices: Mapping[str, object] = MappingProxyType({}),
+    *,
+    patched: bool = False,
 ) -> Explored:
     """Decide a variant on a configuration (its first, if none is named), with the trace of what goes wrong.
 
-    BadInput: there is no such case, variant or configuration.
+    `patched`: code of a user's is part of the kernel. BadInput: there is no such case, variant or configuration.
     """
     one, chosen, where = _chosen(name, variant, configuration, choices)
     how = how or How()
     limits = how.limits(one)
     with bounded(limits.step_seconds):
-        verdict = _search(one.made(chosen, where).run(), limits, how)
+        verdict = _search(_made(one, chosen, where, patched).run(), limits, how)
         failure = verdict.failure
-        trace = None if failure is None else _gone_wrong_again(one.made(chosen, where), failure)
+        trace = None if failure is None else _gone_wrong_again(_made(one, chosen, where, patched), failure)
     covered = verdict.coverage
     return Explored(
         name=name, actors=one.actors, variant=variant, about=chosen.about, configuration=where.name,
@@ -149,6 +151,7 @@ def replay_schedule(
     extend: int = 0,
     choices: Mapping[str, object] = MappingProxyType({}),
     step_seconds: float | None = None,
+    patched: bool = False,
 ) -> Explored:
     """The trace of one schedule, and of `extend` steps beyond it. It says whether that one breaks, never more.
 
@@ -156,7 +159,7 @@ def replay_schedule(
     """
     one, chosen, where = _chosen(name, variant, configuration, choices)
     with bounded(How(step_seconds=step_seconds).limits(one).step_seconds):
-        trace = watched(one.made(chosen, where).run(), schedule, extend=extend)
+        trace = watched(_made(one, chosen, where, patched).run(), schedule, extend=extend)
     return Explored(
         name=name, actors=one.actors, variant=variant, about=chosen.about, configuration=where.name,
         stands_for=chosen.stands_for, choices=_told(choices), current=chosen.current(where), mode=ONE_SCHEDULE,
@@ -164,6 +167,12 @@ def replay_schedule(
         steps=len(trace.lines), bound=None, coverage=None, trace=trace, geometry=one.geometry, note=where.note,
         finding=chosen.finding,
     )  # fmt: skip
+
+
+def _made(one: Case, variant: Variant, where: Configuration, patched: bool) -> KernelProgram:
+    """The program; with a patch, one of which it is proved that all goes by the kernel alone."""
+    program = one.made(variant, where)
+    return replace(program, of_user=True) if patched else program
 
 
 def _gone_wrong_again(program: KernelProgram, failure: Failure) -> Trace:
@@ -176,7 +185,7 @@ def _gone_wrong_again(program: KernelProgram, failure: Failure) -> Trace:
             raise
         why = str(error)
     if why and program.of_user:
-        file = file_of(program.actors[0])
+        file = users_file(program.actors)
         raise BadInput(f"what went wrong once does not again with the same steps, {why}: {BY_THE_KERNEL}", where=file)
     return trace
 

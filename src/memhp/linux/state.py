@@ -57,6 +57,13 @@ def _announces(kind: type) -> bool:
     return hasattr(kind, "is_heard") and hasattr(kind, "belong")
 
 
+def prefix_of(record: type) -> str:
+    """What the fields of a record of variables go by before their names: the kernel's own have each a name of its own,
+    and others may have the same as they.
+    """
+    return "" if record.__module__.startswith("memhp.") else f"{record.__qualname__.rpartition('<locals>.')[2]}."
+
+
 def is_shared(value: object) -> TypeGuard[Shared]:
     """Whether a value announces accesses to it: what ``isinstance()`` of a protocol would say, once for each type."""
     kind: type = type(value)
@@ -117,9 +124,10 @@ class Kernel:
 
     def _announce(self, record: object) -> None:
         """Have the state in a record that announces accesses do so to this machine's stepper, by the fields' names."""
+        prefix = prefix_of(type(record))
         for name, value in vars(record).items():
             if is_shared(value):
-                value.belong(self.hw, name)
+                value.belong(self.hw, prefix + name)
 
     def reads_zones(self, zones: Iterable[Zone], *names: str) -> None:
         """Fields of zones, by the names that they have at the doors, are about to be read in one step."""

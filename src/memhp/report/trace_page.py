@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 from markupsafe import Markup
 
 from memhp.explore.engine.trace import Line, Trace, Value
 from memhp.explore.explored import ONE_SCHEDULE, Explored
+from memhp.json_text import json_encoded
 from memhp.outputs.file import write_file
 from memhp.report.rendering import render
 from memhp.report.trace import ENDS, coverage_text, facts, replay_command
@@ -80,7 +80,7 @@ def _trace(found: Explored, trace: Trace) -> dict[str, object]:
     active = {line.thread for line in trace.lines}
     shown = [thread for thread in range(len(trace.names)) if thread in active]
     found_lanes = lanes(trace)
-    data = msgspec.json.encode(_data(trace)).decode().replace("<", "\\u003c")
+    data = json_encoded(_data(trace)).decode().replace("<", "\\u003c")
     return {
         "left": list(left(trace)),
         "command": replay_command(found, trace),

@@ -15,8 +15,8 @@ from memhp.explore.cases.actors import laws_hold, pfns
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import Limits
 from memhp.hw.ledger import Violation
+from memhp.hw.machine import Machine
 from memhp.hw.memory import Owner, Use
-from memhp.hw.stepper import Stepper
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.memory_hotplug_add import MHP_MEMMAP_ON_MEMORY, MHP_NONE, add_memory
 from memhp.linux.state import Kernel
@@ -33,12 +33,16 @@ class WholeRuns:
     Loops that allocate are cut in half, so that what fails is the first half or the second.
     """
 
-    def __init__(self, stepper: Stepper) -> None:
-        self._stepper = stepper
+    def __init__(self, hw: Machine) -> None:
+        assert hw.stepper is not None
+        self._hw, self._stepper = hw, hw.stepper
 
     def fails(self, site: str) -> bool:
         """Whether the allocation at `site` fails this time."""
-        return self._stepper.fails(site)
+        self._hw.stepper = self._stepper
+        fails = self._stepper.fails(site)
+        self._hw.stepper = None
+        return fails
 
     def parts(self, count: int) -> Iterator[int]:
         """The halves of a loop of `count` rounds are asked about each."""
@@ -63,19 +67,21 @@ def _adder(before: Kernel, dimm: Span) -> Callable[[Kernel], Hashable]:
     flags = MHP_NONE if before.config.memmap_on_memory == "N" else MHP_MEMMAP_ON_MEMORY
 
     def hot_add(k: Kernel) -> Hashable:
-        assert k.hw.stepper is not None
-        k.hw.faults, k.hw.stepper = WholeRuns(k.hw.stepper), None
+        stepper = k.hw.stepper
+        k.hw.faults, k.hw.stepper = WholeRuns(k.hw), None
         failed: list[str] = []
         while True:
             try:
                 add_memory(k, 0, dimm.start, dimm.size, flags)
-                return tuple(failed)
+                break
             except KernelError as error:
                 failed.append(error.name)
                 breach = next(iter(breaches_of(k, as_it_was)), None)
                 if breach is not None:
                     k.hw.violations.append(Violation(breach.law, f"after {error.name}: {breach.text}", error.place))
-                    return tuple(failed)
+                    break
+        k.hw.stepper = stepper
+        return tuple(failed)
 
     return hot_add
 

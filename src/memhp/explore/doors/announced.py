@@ -12,7 +12,6 @@ shared that was not known to be: the search begins again with these reads watche
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import MutableSet
 from copy import deepcopy
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache, partial
@@ -36,7 +35,7 @@ from memhp.hw.machine import Machine
 from memhp.hw.marked_map import MarkedSet
 from memhp.hw.shared import EVERYTHING, SharedDict, SharedMap, SharedSet
 from memhp.hw.unchanging import Unchanging
-from memhp.linux.state import Kernel, Shared, is_shared
+from memhp.linux.state import Kernel, Shared, is_shared, prefix_of
 from memhp.spans import SpanMap, SpanSet
 
 ASIDE = frozenset({
@@ -51,6 +50,8 @@ SETTLED = ASIDE | {
 """(class, field) that boot has set for good, and those: not announced."""
 Watched = frozenset[str] | None
 """Sorts of state whose reads are announced; None: all."""
+COPIED = ("__reduce_ex__", "__reduce__", "__getstate__", "__setstate__")
+"""What a class may have to be copied in its own way, by which fields could be lost."""
 HARDWARE = "memhp.hw."
 """Where the classes are of what is not the kernel's: devices, and state that announces itself."""
 
@@ -209,7 +210,7 @@ def _announce_record(k: Kernel, record: Any) -> None:
     """The variables of one file of the kernel, which are asked for for the first time."""
     Kernel._announce(k, record)
     stepper: Any = k.hw.stepper
-    _object(record, k.hw, stepper.watched if stepper is not None else None, "")
+    _object(record, k.hw, stepper.watched if stepper is not None else None, prefix_of(type(record)))
 
 
 class QuietMap(SharedMap[Any]):
@@ -263,7 +264,7 @@ def announce(k: Kernel, watched: Watched) -> None:
     `watched`: the sorts of state whose reads are announced (``Zone.present_pages``); None: all.
     """
     for root in (k, *k._statics.values()):
-        _object(root, k.hw, watched, "")
+        _object(root, k.hw, watched, prefix_of(type(root)))
 
 
 def is_plain(value: object) -> bool:
@@ -277,14 +278,12 @@ def announced(value: Any, machine: Machine, watched: Watched, name: str, key: st
     """A value in the form that announces accesses to it, under `name`. TypeError: it is of a sort that has none."""
     if is_plain(value):
         return value
-    if isinstance(value, dict | list | set | MutableSet):
-        if isinstance(value, Container):
-            return value
-        if isinstance(value, SharedDict):
-            return _heard(value, name)
+    if isinstance(value, Container):
+        return value
+    if type(value) in (dict, list, set):
         told = watched is None or key in watched
         kinds = (WatchedDict, WatchedList, WatchedSet) if told else (AnnouncedDict, AnnouncedList, AnnouncedSet)
-        kind = kinds[0 if isinstance(value, dict) else 1 if isinstance(value, list) else 2]
+        kind = kinds[(dict, list, set).index(type(value))]
         return _container(value, kind, machine, watched, name, key)
     if is_shared(value) and not is_dataclass(value):
         return _heard(value, name)
@@ -423,6 +422,9 @@ def _object(value: Any, machine: Machine, watched: Watched, name: str) -> Any:
         return value
     kind: Any = announced_for(type(value))
     named = _fields(kind)
+    own = [way for way in COPIED if getattr(kind, way, None) is not getattr(object, way, None)]
+    if own:
+        raise TypeError(f"{name.rstrip('.')} is a {kind.__name__}, whose {own[0]}() makes other copies than of fields")
     for field, held in state.items():
         if field not in _known(kind) and not is_plain(held):
             raise TypeError(f"{name}{field}: a {kind.__name__} has no such field, so nobody would be told of it")

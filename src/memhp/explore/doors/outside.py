@@ -56,11 +56,11 @@ class Outside:
         changed = self.changed()
         if changed:
             names = ", ".join(name for _, name in changed)
-            raise self.error(f"actors or check= change {names}", next((file for file, _ in changed if file), ""))
+            raise self.error(f"code of the race changes {names}", next((file for file, _ in changed if file), ""))
 
     def error(self, what: str, where: str = "") -> BadInput:
         """What to raise of functions that go by something else than the kernel."""
-        return BadInput(f"{what}: {BY_THE_KERNEL}", where=where or file_of(self._functions[0]))
+        return BadInput(f"{what}: {BY_THE_KERNEL}", where=where or users_file(self._functions))
 
     def _now(self) -> dict[Root, Hashable]:
         found: dict[Root, Hashable] = {}
@@ -103,6 +103,11 @@ def file_of(function: Callable[..., object]) -> str:
         function = function.func
     code = getattr(function, "__code__", None)
     return str(code.co_filename) if code is not None else ""
+
+
+def users_file(functions: Sequence[Callable[..., object]]) -> str:
+    """The file of the first of some functions that is a user's; the option that brings others where none is."""
+    return next(filter(is_users, map(file_of, functions)), "--patch")
 
 
 def brought(function: object) -> Iterator[tuple[str, object]]:

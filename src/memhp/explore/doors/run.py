@@ -30,12 +30,13 @@ from memhp.explore.doors.door_op import BEGIN, DoorOp
 from memhp.explore.doors.endless import Endless, give_up, to_end
 from memhp.explore.doors.footprint import touched
 from memhp.explore.doors.kernel_image import KernelImage
+from memhp.explore.doors.law_broken import law_broken
 from memhp.explore.doors.outside import astray, unwatched_likeness
 from memhp.explore.doors.program_parts import must_be_parts
 from memhp.explore.doors.proof import Proof
 from memhp.explore.doors.stepper import Doors, reads_watched
 from memhp.explore.doors.taken_step import Taken
-from memhp.explore.doors.user_code import ends_it_all, line_of, must_have_run, told_bug, user_error, users
+from memhp.explore.doors.user_code import as_text, ends_it_all, line_of, must_have_run, told_bug, user_error, users
 from memhp.explore.engine.control_state import Rounds
 from memhp.explore.engine.op import Op, Round
 from memhp.explore.engine.races import Data
@@ -179,11 +180,7 @@ class KernelRun:
 
     def _broken_now(self, k: Kernel) -> str | None:
         """What has gone wrong: a law broken at a door, or an actor that raised."""
-        violations = k.hw.violations
-        if not violations:
-            return self._raised
-        law, text, where = violations[0]
-        return f"{law}: {text}" + (f" ({where})" if where else "")
+        return law_broken(k.hw) or self._raised
 
     def _do(self, thread: int, op: DoorOp, way: int) -> None:
         """Let an actor take a new step, and run to its next one."""
@@ -324,7 +321,8 @@ class KernelRun:
         """Whether an actor that has done a step goes round."""
         after = self.pending[thread]
         text = after.text if after is not None else ""
-        self._rounds[thread].step(self.said(len(self._done) - 1), text, self._greenlets[thread])
+        said, wrote = self.said(len(self._done) - 1), self._stepper.wrote_plain
+        self._rounds[thread].step(said, text, self._greenlets[thread], wrote, self._likeness)
         self.loops = self.loops or self._rounds[thread].spin is not None
 
     def back(self, depth: int) -> None:
@@ -380,7 +378,7 @@ class KernelRun:
         if self._raised is not None:
             return (*found, Change("broken", self.names[thread], "", self._raised))
         said = self._results[thread]
-        return (*found, Change("end", self.names[thread], "", "done" if said is None else f"done: {said}"))
+        return (*found, Change("end", self.names[thread], "", "done" if said is None else f"done: {as_text(said)}"))
 
     def line(self, depth: int) -> Line:
         """Step `depth` as a line of a trace."""

@@ -70,6 +70,8 @@ class Doors(Again):
         self.data_seen: dict[Data, str] = {}
         """Plain accesses to shared data since that step began; where and under which locks, if that is noted."""
         self.notes_places = False
+        self.wrote_plain = False
+        """Whether plain data was written since that step began."""
         self._taken_in: dict[tuple[str, int], int] = {}
         """What actors have put there so far, by name and actor."""
         self.ready: dict[int, Callable[[], bool]] = {}
@@ -203,6 +205,7 @@ class Doors(Again):
     def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         """An actor reads or writes shared data; new steps remember it, those that are done once more do not."""
         if not self.is_looked_on():
+            self.wrote_plain = self.wrote_plain or write
             self._remember(Data(name, start, end, write))
 
     def wrote(self, sort: str) -> None:
@@ -297,7 +300,7 @@ class Doors(Again):
         """An actor is about to do a new step."""
         self._may_be_tired(thread)
         self.doing, self.along, self.changed, self.touched, self.data_seen = op, 0, [], [], {}
-        self.listens = True
+        self.listens, self.wrote_plain = True, False
 
     def fails(self, site: str) -> bool:
         """Whether the allocation at `site` fails: both ways are explored for the actors that were named."""
@@ -314,8 +317,9 @@ class Doors(Again):
         """Go on when `ready()`, which looks at the shared field `on`."""
         if self.given_up:
             raise GreenletExit
-        if not on:
-            raise BadInput(f"a wait for {why}: wanted on=, the field that it looks at and others change", where="wait")
+        if not on or not isinstance(on, str):
+            wanted = "on=, the name of the field that it looks at and others change"
+            raise BadInput(f"a wait for {why}: wanted {wanted}", where="wait")
         self.ready[self.thread] = ready
         self._last.pop(self.thread, None)
         op = DoorOp(f"wait for {why}", ((("field", on), SHARED),), "")

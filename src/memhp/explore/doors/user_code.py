@@ -61,8 +61,8 @@ def line_of(function: Callable[..., object], otherwise: str = "") -> str:
 def told_bug(error: KernelBug) -> str:
     """What a bug of the kernel is told as; one that is in no function of the kernel, with the line of the user's."""
     if error.place != NOWHERE:
-        return f"{type(error).__name__}: {error}"
-    return f"{type(error).__name__}: {error.reason} ({Path(place_of(error.__traceback__, NOWHERE)).name})"
+        return _told(error)
+    return f"{type(error).__name__}: {as_text(error.reason)} ({Path(place_of(error.__traceback__, NOWHERE)).name})"
 
 
 def user_error(error: BaseException, what: str, otherwise: str = "") -> BadInput:
@@ -76,10 +76,15 @@ def user_error(error: BaseException, what: str, otherwise: str = "") -> BadInput
 
 
 def _told(error: BaseException) -> str:
+    return as_text(error, f"{type(error).__name__}: ").removesuffix(": ")
+
+
+def as_text(value: object, before: str = "") -> str:
+    """What the user's code has made, as text, whatever its ``__str__()`` does; `before` it, where it has one."""
     try:
-        return f"{type(error).__name__}: {error}".removesuffix(": ")
+        return f"{before}{value}"
     except Exception:
-        return f"{type(error).__name__}, which cannot be told as text"
+        return f"{type(value).__name__}, which cannot be told as text"
 
 
 @contextmanager

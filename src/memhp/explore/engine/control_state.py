@@ -2,13 +2,13 @@
 
 Two times at which a thread stands the same, it goes on the same way as long as its steps return the same. Of objects
 other than numbers, strings and the containers of Python the plain fields count, and no more: objects are what threads
-share. How far a loop over equal things has come is not seen.
+share, and count where a round writes them. How far a loop over equal things has come is not seen.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import dis
 from collections import Counter
-from collections.abc import Hashable, Set
+from collections.abc import Callable, Hashable, Set
 from functools import cache
 from types import CodeType, FrameType
 
@@ -97,6 +97,8 @@ class Rounds:
         self._at: dict[int, list[int]] = {}
         """By such a number: the steps that have it, ascending."""
         self._standing: list[Hashable] = []
+        self._wrote: list[bool] = []
+        """By step: whether it wrote data in ways that `said` does not tell."""
         self._spin: list[Round | None] = []
         self._numbers: dict[Hashable, int] = {}
         self._count: Counter[str] = Counter()
@@ -106,16 +108,22 @@ class Rounds:
         """The round that the thread has done twice, if it has."""
         return self._spin[-1] if self._spin else None
 
-    def step(self, said: Hashable, text: str, running: greenlet) -> None:
-        """The thread has done a step, `said` tells it from others, and has come to the one called `text`."""
+    def step(
+        self, said: Hashable, text: str, running: greenlet, wrote: bool, state: Callable[[], Hashable]
+    ) -> None:
+        """The thread has done a step, `said` tells it from others, and has come to the one called `text`.
+
+        `wrote`: whether it has written data along with it; `state` gives what all data is now.
+        """
         number = self._numbers.setdefault((said, text), len(self._numbers))
         self._texts.append(text)
         self._at.setdefault(number, []).append(len(self._steps))
         self._steps.append(number)
         self._standing.append(None)
+        self._wrote.append(wrote)
         self._spin.append(None)
         if text and self._count[text] > 1:
-            self._spin[-1] = self._round(running)
+            self._spin[-1] = self._round(running, state)
         self._count[text] += 1
 
     def back(self) -> None:
@@ -123,9 +131,10 @@ class Rounds:
         self._count[self._texts.pop()] -= 1
         self._at[self._steps.pop()].pop()
         self._standing.pop()
+        self._wrote.pop()
         self._spin.pop()
 
-    def _round(self, running: greenlet) -> Round | None:
+    def _round(self, running: greenlet, state: Callable[[], Hashable]) -> Round | None:
         steps, now = self._steps, len(self._steps) - 1
         for at in reversed(self._at[steps[now]][:-1]):
             before = 2 * at - now
@@ -134,7 +143,10 @@ class Rounds:
             if self._texts[before] != self._texts[at] or (now - at > 1 and steps[at - 1] != steps[now - 1]):
                 continue
             if steps[before + 1 : at] == steps[at + 1 : now]:
-                self._standing[now] = standing(running, self._besides)
+                place = standing(running, self._besides)
+                if place is not None and any(self._wrote[before + 1 :]):
+                    place = place, state()
+                self._standing[now] = place
                 same = (
                     self._standing[now] is not None
                     and self._standing[before] == self._standing[at] == self._standing[now]

@@ -6,7 +6,6 @@ nobody. mm/mm_init.c. PFNs and pages.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -46,7 +45,7 @@ class DeferredPages:
     """``first_deferred_pfn`` of nodes whose zones overlap, and what was initialised before."""
 
     first: dict[int, int] = field(default_factory=dict)
-    initialised: Counter[int] = field(default_factory=Counter)
+    initialised: dict[int, int] = field(default_factory=dict)
     """Pages by node, in zones that reach to its end."""
 
     def initialised_now(self, k: Kernel, zone: Zone, part: Span) -> Span:
@@ -66,11 +65,12 @@ class DeferredPages:
         if zone.nid in self.first:
             return Span(part.start, part.start)
         unit = k.config.pages_per_section
-        first = align_up(part.start + max(unit - self.initialised[zone.nid], 0), unit)
+        initialised = self.initialised.get(zone.nid, 0)
+        first = align_up(part.start + max(unit - initialised, 0), unit)
         if first < part.end:
             self.first[zone.nid] = first
             return Span(part.start, first)
-        self.initialised[zone.nid] += part.size
+        self.initialised[zone.nid] = initialised + part.size
         return part
 
 
