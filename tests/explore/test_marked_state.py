@@ -14,7 +14,7 @@ from memhp.explore.cases import case
 from memhp.explore.cases.actors import pfns
 from memhp.explore.cases.near_dimm import add_near, boot_near, near_dimm
 from memhp.explore.doors.run import Actor, KernelProgram
-from memhp.explore.engine.search import DATA_RACE
+from memhp.explore.engine.search import DATA_RACE, search
 from memhp.explore.engine.shortest import decide
 from memhp.hw.memory import Owner, Use
 from memhp.hw.shared import marked
@@ -168,9 +168,51 @@ def test_what_is_in_a_marked_container_cannot_be_changed_without_a_step_that_say
     def says_so(k: Kernel) -> Hashable:
         return k.warn_once("something")
 
-    with pytest.raises(BadInput, match="frozenset"):
+    with pytest.raises(BadInput, match=r"marked field .__already_done. is changed right after k\.hw\.writes"):
         decide(KernelProgram(machine(), (forgets,), ("one",)).run())
     assert decide(KernelProgram(machine(), (says_so, says_so), ("one", "other")).run()).word == "safe"
+
+
+@dataclass
+class Own:
+    """Variables with marked containers."""
+
+    numbers: list[int] = field(default_factory=lambda: [3, 1], metadata=marked("numbers"))
+    names: set[str] = field(default_factory=lambda: {"a"}, metadata=marked("names"))
+    by_name: dict[str, int] = field(default_factory=lambda: {"a": 1}, metadata=marked("by_name"))
+
+
+def test_a_marked_container_that_is_only_read_is_as_it_is_when_nobody_looks_on() -> None:
+    def reads(k: Kernel) -> Hashable:
+        own = k.statics(Own)
+        numbers, names, by_name = own.numbers, own.names, own.by_name
+        assert numbers == [3, 1] and numbers * 2 == [3, 1, 3, 1] and isinstance(numbers, list)
+        assert names == {"a"} and names | {"b"} == {"a", "b"} and isinstance(names, set)
+        assert by_name == {"a": 1} and by_name | {"b": 2} == {"a": 1, "b": 2} and list(reversed(by_name)) == ["a"]
+        return numbers.index(1), str(by_name), by_name.copy().pop("a")
+
+    k = machine()
+    reads(k)
+    assert search(KernelProgram(k, (reads,), ("one",)).run()).word == "safe"
+
+
+@pytest.mark.parametrize(
+    "does",
+    ["numbers.append(1)", "numbers[0] = 1", "numbers.sort()", "names.add('b')", "by_name.pop('a')", "by_name['b'] = 1"],
+)
+def test_how_a_marked_container_is_changed_is_told_to_who_tries(does: str) -> None:
+    def tries(k: Kernel) -> None:
+        exec(f"own.{does}", {"own": k.statics(Own)})
+
+    def says_so(k: Kernel) -> None:
+        k.hw.writes(does.partition(".")[0].partition("[")[0])
+        tries(k)
+
+    k = machine()
+    k.statics(Own)
+    with pytest.raises(BadInput, match=r"one raised TypeError: .* is changed right after k.hw.writes"):
+        search(KernelProgram(k, (tries,), ("one",)).run())
+    assert search(KernelProgram(k, (says_so,), ("one",)).run()).word == "safe"
 
 
 def of_the_group(k: Kernel) -> None:

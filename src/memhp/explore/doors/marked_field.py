@@ -6,10 +6,10 @@ them as well. What is put into it is shared from then on, and announces its own 
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from memhp.explore.doors.containers import BASES, WatchedDict, WatchedList, WatchedSet
+from memhp.explore.doors.read_only import ReadDict, ReadList, ReadSet, read_only
 from memhp.hw.marked_map import MarkedMap
 from memhp.spans import Span
 
@@ -32,8 +32,8 @@ class MarkedField:
             value = holder.__dict__[self._name]
         except KeyError:
             raise AttributeError(self._name) from None
-        read_only = None if changes else READ_ONLY.get(type(value))
-        return value if read_only is None else read_only(value)
+        kind = None if changes else READ_ONLY.get(type(value))
+        return value if kind is None else read_only(kind, value, value._to[-1])
 
     def __set__(self, holder: Any, value: object) -> None:
         """Write the field."""
@@ -101,7 +101,5 @@ class SteppedMap(MarkedMap[Any]):
 STEPPED: dict[type, type] = {dict: SteppedDict, list: SteppedList, set: SteppedSet}
 """By sort of container: the one that takes its place in such a field."""
 BASES |= {SteppedDict: dict, SteppedList: list, SteppedSet: object}
-READ_ONLY: dict[type, Callable[[Any], Any]] = {
-    SteppedDict: MappingProxyType, SteppedList: tuple, SteppedSet: lambda value: frozenset(value.items),
-}  # fmt: skip
+READ_ONLY: dict[type, Callable[[Any], Any]] = {SteppedDict: ReadDict, SteppedList: ReadList, SteppedSet: ReadSet}
 """By sort of container: what is given to those who only read it."""

@@ -32,7 +32,7 @@ def standing(running: greenlet, besides: Set[str] = frozenset()) -> Hashable:
     loop: bool | None = None
     frame: FrameType | None = running.gr_frame
     while frame is not None:
-        if frame.f_globals["__name__"] not in besides:
+        if frame.f_globals.get("__name__") not in besides:
             frames.append(frame)
             if loop is None:
                 loop = _may_go_on_for_ever(frame.f_code, frame.f_lasti)

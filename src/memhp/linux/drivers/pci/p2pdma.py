@@ -221,10 +221,15 @@ def pci_p2pdma_unmap_mappings(k: Kernel, pdev: str) -> None:
 
 def pci_p2pdma_release(k: Kernel, pdev: str) -> None:
     """No pool any more, once nobody can be at it who found it before."""
-    k.hw.writes(POINTER)
-    p2pdma = k.statics(PciDevices).p2pdma.pop(pdev)
+    p2pdma = _unpublished(k, pdev)
     synchronize_rcu(k.hw)
     kfree(k.hw, p2pdma.gen_pool, "lib/genalloc.c:gen_pool_destroy")
+
+
+def _unpublished(k: Kernel, pdev: str) -> P2pdma:
+    """The structure that ``pdev->p2pdma`` led to until now."""
+    k.hw.writes(POINTER)
+    return k.statics(PciDevices).p2pdma.pop(pdev)
 
 
 @kernel_function("drivers/base/devres.c:devres_release_all")
