@@ -119,8 +119,11 @@ class Row:
 
     @property
     def explained(self) -> bool:
-        """Whether something noticed, or nothing can; and whether nothing became safe that should not."""
-        return bool(self.noticed or self.why) and not self.became_safe
+        """Whether something noticed, or nothing can; and whether nothing became safe that should not.
+
+        That the code cannot be run so changed is neither.
+        """
+        return bool(self.noticed or self.why) and ERROR not in self.noticed and not self.became_safe
 
 
 def decide(program: KernelProgram, limits: Limits, executions: int) -> Decided:
@@ -130,7 +133,7 @@ def decide(program: KernelProgram, limits: Limits, executions: int) -> Decided:
     try:
         found = search(run, replace(limits, executions=min(executions, limits.executions or executions)))
     except (KernelBug, BadInput) as error:
-        return Decided("broken", f"error: {error}")
+        return Decided("broken", f"{ERROR}: {error}")
     finally:
         run.close()
     return Decided(found.word, found.failure.reason if found.failure else "")
@@ -260,6 +263,7 @@ def text(one: Row) -> str:
 
 
 UNEXPLAINED = "NOTHING NOTICED"
+ERROR = "error"
 
 
 def report(rows: Sequence[Row], *, as_json: bool) -> int:
