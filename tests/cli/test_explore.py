@@ -118,6 +118,7 @@ def test_every_view_shows_a_replayed_schedule(view: str, capfd: pytest.CaptureFi
         ("--no-reduction",),
         ("--executions", "5"),
         ("--rounds", "5"),
+        ("--steps", "5"),
     ],
     ids=lambda option: str(option[0]),
 )

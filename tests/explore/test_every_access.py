@@ -78,7 +78,7 @@ def heard(image: KernelImage, does: Callable[[Own], object]) -> set[tuple[str, s
     k = image.copy()
     k.hw.stepper = listener = Listener()  # type: ignore[assignment]
     does(k.statics(Own))
-    return listener.heard
+    return {(kind, name.removeprefix("Own.")) for kind, name in listener.heard}
 
 
 def shift(own: Own, name: str, operate: Callable[[Any, Any], Any], by: object) -> None:
@@ -333,4 +333,4 @@ def test_two_that_change_what_a_record_leads_to_without_a_lock_race(name: str) -
         READS[name][0](k.statics(Own))
 
     failure = decide(KernelProgram(k, (change, look), ("changer", "looker")).run()).failure
-    assert failure is not None and failure.reason.startswith("data race: ") and f" of {name} by " in failure.reason
+    assert failure is not None and failure.reason.startswith("data race: ") and f" of Own.{name} by " in failure.reason

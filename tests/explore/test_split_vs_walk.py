@@ -12,7 +12,9 @@ def test_who_reads_while_the_leaf_is_gone_oopses() -> None:
     reason, lines = counterexample(CASE, BREAK, "arm64-4K-48-linux-7.2")
     assert reason.startswith("reader: KernelBug: Unable to handle kernel paging request at virtual address")
     assert [line.kind for line in lines if line.name == "set_direct_map"][-2:] == ["store", "flush"]
-    assert lines[-1].name == "reader" and lines[-1].old is not None and lines[-1].old.raw == 0
+    read, oops = lines[-2:]
+    assert read.name == oops.name == "reader" and read.old is not None and read.old.raw == 0
+    assert (oops.kind, oops.what) == ("add", "log_buf")
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_copy_of_a_kernel_has_copies_of_them() -> None:
 
 def test_shared_ones_announce_accesses_to_the_machine_of_their_kernel() -> None:
     k = kernel("riscv64")
-    read = [(Part("by_pfn", 7, 8), False)]
+    read = [(Part("Counters.by_pfn", 7, 8), False)]
     assert heard_of(k) == read
     copy = deepcopy(k)
     assert heard_of(copy) == read

@@ -48,6 +48,12 @@ from memhp.units import format_count
 @click.option("--no-reduction", is_flag=True, help="Every schedule one by one: the same verdict, slower.")
 @click.option("--executions", type=click.IntRange(1), metavar="N", help="Give up after N executions.")
 @click.option(
+    "--steps",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Give up an execution that goes on for N steps.  [default: 100000]",
+)
+@click.option(
     "--rounds",
     type=click.IntRange(1),
     metavar="N",
@@ -76,6 +82,7 @@ def explore(
     seed: int,
     no_reduction: bool,
     executions: int | None,
+    steps: int | None,
     rounds: int | None,
     step_seconds: int | None,
     as_json: bool,
@@ -124,7 +131,7 @@ def explore(
     searches = [preemptions is not None, random is not None, no_reduction]
     if sum(searches) > 1:
         raise click.UsageError("--preemptions, --random and --no-reduction exclude each other")
-    if replay is not None and (any(searches) or executions is not None or rounds is not None):
+    if replay is not None and (any(searches) or any(each is not None for each in (executions, steps, rounds))):
         raise click.UsageError("--replay follows one schedule; the options of a search do not go with it")
     if extend and replay is None:
         raise click.UsageError("--extend goes with --replay")
@@ -133,8 +140,7 @@ def explore(
     read = [*patch, Path(name) if name.endswith(".py") else None]
     on_stdout = check_outputs({"--html": html}, inputs=read, stdout="--json" if as_json else "")
     told = told_choices(chosen_texts)
-    bounds = {"executions": executions, "rounds": rounds, "step_seconds": step_seconds}
-    how = How(preemptions, random, seed, reduction=not no_reduction, **bounds)
+    how = How(preemptions, random, seed, not no_reduction, executions, steps, rounds, step_seconds)
     with at_work(f"exploring {name}", _far), told_on_stderr(), bounded(step_seconds or STEP_SECONDS):
         found = under_patch(
             patch,

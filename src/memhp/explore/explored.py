@@ -36,6 +36,8 @@ class How:
     reduction: bool = True
     executions: int | None = None
     """Executions after which it gives up, in place of the case's own limit."""
+    steps: int | None = None
+    """The longest execution that is followed, in place of the case's own limit."""
     rounds: int | None = None
     """How often an actor goes round, nothing changed, before that is endless, in place of the case's own bound."""
     step_seconds: float | None = None
@@ -43,8 +45,8 @@ class How:
 
     def limits(self, one: Case) -> Limits:
         """How far a search of a case goes."""
-        named = {"executions": self.executions, "rounds": self.rounds, "step_seconds": self.step_seconds}
-        return replace(one.limits, **{name: value for name, value in named.items() if value is not None})  # type: ignore[arg-type]
+        named = {name: getattr(self, name) for name in ("executions", "steps", "rounds", "step_seconds")}
+        return replace(one.limits, **{name: value for name, value in named.items() if value is not None})
 
 
 class Covered(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +58,8 @@ class Covered(msgspec.Struct, frozen=True, kw_only=True):
     livelocks: int
     failed: int
     too_long: int
+    """Executions that were given up after `longest` steps."""
+    longest: int
     steps: int
     never_fired: list[str]
     """Steps that actors came to and that no execution took, and ways that none went."""
@@ -136,7 +140,8 @@ def explore(
         steps=covered.steps, bound=None if verdict.bound is None else verdict.bound.text, rests_on=verdict.rests_on,
         coverage=Covered(
             executions=covered.executions, cut=covered.cut, deadlocks=covered.deadlocks, livelocks=covered.livelocks,
-            failed=covered.failed, too_long=covered.too_long, steps=covered.steps, never_fired=covered.never_fired,
+            failed=covered.failed, too_long=covered.too_long, longest=limits.steps, steps=covered.steps,
+            never_fired=covered.never_fired,
         ),
         trace=trace, geometry=one.geometry, note=where.note, finding=chosen.finding,
     )  # fmt: skip

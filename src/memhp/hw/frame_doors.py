@@ -127,6 +127,18 @@ class FrameDoors:
         self._expect_memory(frames, where)
         self.memory.owners.set(*frames, owner)
 
+    def retag_from(self, pfn: int, owner: Owner, to: Owner) -> bool:
+        """Have a frame that `owner` uses be used by `to`, in one go; whether it was that owner's still.
+
+        So it is with a page of which a reference is taken unless it has none: ``get_page_unless_zero()``.
+        """
+        if self.stepper is not None:
+            self.stepper.step(Access("retag", Span(pfn, pfn + 1)))
+        still = self.memory.owners.get(pfn) == owner
+        if still:
+            self.memory.owners.set(pfn, pfn + 1, to)
+        return still
+
     def _tables_change(self, frames: Span) -> None:
         """Frames come to hold tables, or cease to."""
         if self.written is not None:

@@ -28,12 +28,14 @@ class OwnerLooks:
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int, Owner]]:
         """Who has ``[start, end)``, run by run, as it is now."""
         self._look(start, end)
-        return self._owners.runs(start, end)
+        runs = self._owners.runs(start, end)
+        return runs if self._stepper is None else iter(list(runs))
 
     def gaps(self, start: int, end: int) -> Iterator[Span]:
         """Where in ``[start, end)`` there is no memory."""
         self._look(start, end)
-        return self._owners.gaps(start, end)
+        gaps = self._owners.gaps(start, end)
+        return gaps if self._stepper is None else iter(list(gaps))
 
     def covers(self, start: int, end: int) -> bool:
         """Whether all of ``[start, end)`` is memory."""
@@ -47,7 +49,7 @@ class OwnerLooks:
 
     def __iter__(self) -> Iterator[tuple[int, int, Owner]]:
         self._look(*ALL_FRAMES)
-        return iter(self._owners)
+        return iter(self._owners if self._stepper is None else list(self._owners))
 
     def _look(self, start: int, end: int) -> None:
         if self._stepper is not None and start < end:

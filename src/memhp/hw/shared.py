@@ -91,7 +91,7 @@ class SharedMap(SpanMap[V]):
 
     def __iter__(self) -> Iterator[tuple[int, int, V]]:
         self._announce("read", 0, EVERYTHING)
-        return super().__iter__()
+        return super().__iter__() if self._machine.stepper is None else iter(list(super().__iter__()))
 
     def __eq__(self, other: object) -> bool:
         self._announce("read", 0, EVERYTHING)
@@ -142,9 +142,10 @@ class SharedMap(SpanMap[V]):
 
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int, V]]:
         """As :meth:`SpanMap.runs`."""
-        if self._machine.stepper is not None:
-            self._announce("read", start, end)
-        return SpanMap.runs(self, start, end)
+        if self._machine.stepper is None:
+            return SpanMap.runs(self, start, end)
+        self._announce("read", start, end)
+        return iter(list(SpanMap.runs(self, start, end)))  # as they are now
 
     def next_run(self, at: int) -> tuple[int, int, V] | None:
         """As :meth:`SpanMap.next_run`; all up to the run's end is looked at."""

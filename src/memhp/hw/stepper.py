@@ -59,10 +59,10 @@ def of_fields(*names: str, write: bool) -> Access:
 
 @cache
 def any_of(name: str) -> str:
-    """The name of all fields that are called like this one but for the number in brackets, which changes of each touch:
-    ``mem_section[].usage`` of ``mem_section[3].usage``. The name itself, if it has no number.
+    """The name of all fields that are called like this one but for the numbers in brackets, which changes of each
+    touch: ``mem_section[].usage`` of ``mem_section[3].usage``. The name itself, if it has no number.
     """
-    return NUMBER.sub("[]", name, count=1)
+    return NUMBER.sub("[]", name)
 
 
 class Stepper(Protocol):

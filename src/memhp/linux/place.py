@@ -189,7 +189,7 @@ def _place(frame: FrameType | None, target: object) -> str:
         elif code in _NAMED:
             if _NAMED[code]:
                 return _NAMED[code]
-        elif "KERNEL_FILE" in frame.f_globals and _is_public(code):
-            return f"{frame.f_globals['KERNEL_FILE']}:{code.co_name}"
+        elif "KERNEL_FILE" in frame.f_globals and _is_public(code) and frame.f_globals["__name__"].startswith("memhp."):
+            return f"{frame.f_globals['KERNEL_FILE']}:{code.co_name}"  # others may have imported the constant
         frame = frame.f_back
     return NOWHERE

@@ -81,7 +81,8 @@ def _given_up(found: Explored, covered: Covered) -> Iterator[str]:
     if found.verdict != "undecided" or found.mode == Mode.RANDOM.value:
         return
     if covered.too_long:
-        yield f"undecided: {format_count(covered.too_long, 'execution')} went on beyond the limit on steps"
+        too_long = format_count(covered.too_long, "execution")
+        yield f"undecided: {too_long} went on beyond {covered.longest:,} steps (--steps N)"
     else:
         yield "undecided: the limit on executions came first (--executions N)"
 

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, MutableSet, Set
 from typing import Any, ClassVar
 
 from memhp.explore.doors.names import name_of
+from memhp.explore.doors.views import Items, Keys, Values
 from memhp.hw.shared import EVERYTHING
+from memhp.hw.stepper import Access
 
 
 class Container:
@@ -30,6 +32,10 @@ class Container:
             stepper.data(name, start, end, write=kind == "write")
             if kind == "write":
                 stepper.wrote(key)
+
+    def goes_on(self) -> None:
+        """Who goes through it comes to the next part, perhaps long after the one before."""
+        self.say("read")
 
     def put(self, value: Any, at: object) -> Any:
         """A value that is put in, as it is to stand there."""
@@ -65,7 +71,15 @@ class AnnouncedDict(dict[Any, Any], Container):
         at = self._numbers.setdefault(key, len(self._numbers))
         self.say(kind, at, at + 1)
 
+    def comes_last(self) -> None:
+        """Take a step: a new key comes behind all others, which whoever goes through them sees."""
+        machine, name, _ = self._to
+        if machine.stepper is not None:
+            machine.stepper.step(Access("atomic", f"order of {name}"))
+
     def __setitem__(self, key: Any, value: Any) -> None:
+        if not dict.__contains__(self, key):
+            self.comes_last()
         self.say_at("write", key)
         dict.__setitem__(self, key, self.put(value, key))
 
@@ -123,8 +137,27 @@ class WatchedDict(AnnouncedDict):
         self.say_at("read", key)
         return dict.__contains__(self, key)
 
+    def __iter__(self) -> Iterator[Any]:
+        self.say("read")
+        for key in list(dict.keys(self)):
+            if dict.__contains__(self, key):
+                yield key
+            self.goes_on()
+
     def __reversed__(self) -> Iterator[Any]:
         return iter(list(self)[::-1])
+
+    def keys(self) -> Any:
+        """As of a dictionary."""
+        return Keys(self)
+
+    def values(self) -> Any:
+        """As of a dictionary."""
+        return Values(self)
+
+    def items(self) -> Any:
+        """As of a dictionary."""
+        return Items(self)
 
 
 class AnnouncedList(list[Any], Container):
@@ -139,8 +172,17 @@ class AnnouncedList(list[Any], Container):
     def __init__(self, values: Iterable[Any] = ()) -> None:
         self[:] = values
 
+    def say_at(self, kind: str, at: Any) -> None:
+        """Announce an access to one element, or to all of it where that is several."""
+        if isinstance(at, slice):
+            self.say(kind)
+            return
+        index = at.__index__()
+        index += list.__len__(self) if index < 0 else 0
+        self.say(kind, index, index + 1)
+
     def __setitem__(self, at: Any, value: Any) -> None:
-        self.say("write")
+        self.say_at("write", at)
         several = isinstance(at, slice)
         list.__setitem__(self, at, [self.put(one, one) for one in value] if several else self.put(value, value))
 
@@ -178,6 +220,18 @@ class WatchedList(AnnouncedList):
         if not isinstance(other, list):
             return NotImplemented
         return [*other, *self]
+
+    def __getitem__(self, at: Any) -> Any:
+        self.say_at("read", at)
+        return list.__getitem__(self, at)
+
+    def __iter__(self) -> Iterator[Any]:
+        self.say("read")
+        at = 0
+        while at < list.__len__(self):
+            yield list.__getitem__(self, at)
+            at += 1
+            self.goes_on()
 
     def __reversed__(self) -> Iterator[Any]:
         return iter(list(self)[::-1])
@@ -243,7 +297,9 @@ class WatchedSet(AnnouncedSet):
 
     def __iter__(self) -> Iterator[Any]:
         self.say("read")
-        return iter(list(self.items))
+        for value in list(self.items):
+            yield value
+            self.goes_on()
 
     def __len__(self) -> int:
         self.say("read")
@@ -273,17 +329,6 @@ def _told(kind: str, method: str, base: Any) -> Callable[..., Any]:
     return told
 
 
-def _snapshot(method: str, base: Any) -> Callable[..., Any]:
-    """A method that goes through a container: announced, and through what is in it then."""
-    plain = getattr(base, method)
-
-    def told(self: Any) -> Any:
-        self.say("read")
-        return iter(list(plain(self))) if method == "__iter__" else plain(base(list(dict.items(self))))
-
-    return told
-
-
 def _of_set(method: str, kind: str) -> Callable[..., Any]:
     """A method of sets that is done to the set that is held; `kind`: how it is announced, "" where that is done."""
     plain = getattr(set, method)
@@ -307,13 +352,9 @@ WRITES: tuple[tuple[type, type, tuple[str, ...]], ...] = (
 )
 READS: tuple[tuple[type, type, tuple[str, ...]], ...] = (
     (WatchedDict, dict, (*COMPARED, "__or__", "__ror__")),
-    (WatchedList, list, (*COMPARED, *ORDERED, "__getitem__", "__contains__", "__add__", "__mul__", "__rmul__",
+    (WatchedList, list, (*COMPARED, *ORDERED, "__contains__", "__add__", "__mul__", "__rmul__",
                          "index", "count")),
 )  # fmt: skip
-GONE_THROUGH: tuple[tuple[type, type, tuple[str, ...]], ...] = (
-    (WatchedDict, dict, ("__iter__", "keys", "values", "items")),
-    (WatchedList, list, ("__iter__",)),
-)
 WRITES_OF_SETS = ("remove", "pop", "clear", "difference_update", "intersection_update", "symmetric_difference_update",
                   "__isub__", "__iand__", "__ixor__")  # fmt: skip
 READS_OF_SETS = ("__eq__", "__ne__", "__repr__", *ORDERED, "__or__", "__ror__", "__and__", "__rand__", "__sub__",
@@ -325,9 +366,6 @@ for _kind, _base, _methods in WRITES:
 for _kind, _base, _methods in READS:
     for _method in _methods:
         setattr(_kind, _method, _told("read", _method, _base))
-for _kind, _base, _methods in GONE_THROUGH:
-    for _method in _methods:
-        setattr(_kind, _method, _snapshot(_method, _base))
 for _method in WRITES_OF_SETS:
     setattr(AnnouncedSet, _method, _of_set(_method, "write"))
 for _method in READS_OF_SETS:

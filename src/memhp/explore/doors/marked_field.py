@@ -32,8 +32,8 @@ class MarkedField:
             value = holder.__dict__[self._name]
         except KeyError:
             raise AttributeError(self._name) from None
-        kind = None if changes else READ_ONLY.get(type(value))
-        return value if kind is None else read_only(kind, value, value._to[-1])
+        make = None if changes else READ_ONLY.get(type(value))
+        return value if make is None else read_only(make, value, value._to[-1])
 
     def __set__(self, holder: Any, value: object) -> None:
         """Write the field."""
@@ -62,11 +62,17 @@ class _Stepped:
         if marked is not None:
             marked(self._to[-1], write=kind == "write")
 
+    def goes_on(self) -> None:
+        """Whoever goes through it has read it whole, in the step that he began with."""
+
 
 class SteppedDict(_Stepped, WatchedDict):
     """A dictionary."""
 
     __slots__ = ()
+
+    def comes_last(self) -> None:
+        """As of others; the step of the field says so."""
 
 
 class SteppedList(_Stepped, WatchedList):
@@ -101,5 +107,8 @@ class SteppedMap(MarkedMap[Any]):
 STEPPED: dict[type, type] = {dict: SteppedDict, list: SteppedList, set: SteppedSet}
 """By sort of container: the one that takes its place in such a field."""
 BASES |= {SteppedDict: dict, SteppedList: list, SteppedSet: object}
-READ_ONLY: dict[type, Callable[[Any], Any]] = {SteppedDict: ReadDict, SteppedList: ReadList, SteppedSet: ReadSet}
+READ_ONLY: dict[type, Callable[[Any], Any]] = {
+    SteppedDict: ReadDict, SteppedList: lambda value: ReadList(list.__iter__(value)),
+    SteppedSet: lambda value: ReadSet(value.items),
+}  # fmt: skip
 """By sort of container: what is given to those who only read it."""

@@ -81,9 +81,9 @@ class ReadDict(Mapping[Any, Any]):
         return self._of.copy()
 
 
-def read_only(kind: Callable[[Any], Any], container: Any, step: str) -> Any:
-    """A container, as one of these kinds, of a field whose steps are called so."""
-    made = kind(container)
+def read_only(make: Callable[[Any], Any], container: Any, step: str) -> Any:
+    """What `make` makes of a container, one of these, of a field whose steps are called so."""
+    made = make(container)
     made.step = step
     return made
 

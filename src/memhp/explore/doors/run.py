@@ -21,7 +21,7 @@ from greenlet import GreenletExit, greenlet
 from memhp.check import remember
 from memhp.errors import KernelBug, KernelError
 from memhp.explore.doors import trace_line
-from memhp.explore.doors.again import Again, Astray
+from memhp.explore.doors.again import Astray
 from memhp.explore.doors.announced import announce
 from memhp.explore.doors.callbacks import RCU_CALLBACKS, do_callbacks
 from memhp.explore.doors.difference import Picture, differences, picture
@@ -34,14 +34,13 @@ from memhp.explore.doors.law_broken import law_broken
 from memhp.explore.doors.outside import astray, unwatched_likeness
 from memhp.explore.doors.program_parts import must_be_parts
 from memhp.explore.doors.proof import Proof
-from memhp.explore.doors.stepper import Doors, reads_watched
+from memhp.explore.doors.stepper import WAITING, Doors, reads_watched
 from memhp.explore.doors.taken_step import Taken
 from memhp.explore.doors.user_code import as_text, ends_it_all, line_of, must_have_run, told_bug, user_error, users
 from memhp.explore.engine.control_state import Rounds
 from memhp.explore.engine.op import Op, Round
 from memhp.explore.engine.races import Data
 from memhp.explore.engine.trace import Change, Line
-from memhp.hw.machine import Machine
 from memhp.linux.state import Kernel
 
 GRAIN = (
@@ -85,7 +84,7 @@ class KernelRun:
         self._actors = (*program.actors, do_callbacks)
         self.names = (*program.names, RCU_CALLBACKS)
         self._done: list[Taken] = []
-        self._rounds = [Rounds(Doors.__module__, Again.__module__, Machine.__module__) for _ in self._actors]
+        self._rounds = [Rounds(*WAITING) for _ in self._actors]
         self.loops = False
         self._picture: Picture | None = None
         self._watched = False
@@ -346,8 +345,9 @@ class KernelRun:
     def could(self, op: Op, thread: int, depth: int) -> bool:
         """Whether a lock could have been taken before step `depth`; of other waits that is not known: yes, if any."""
         assert isinstance(op, DoorOp)
-        if (self._done[depth - 1].pending if depth else self._first[0])[thread] is None:
-            return False
+        before_it = (self._done[depth - 1].pending if depth else self._first[0])[thread]
+        if before_it is None and self._done[depth].pending[thread] is not None:
+            return False  # that step has let it begin
         if not op.lock:
             return True
         before = self._done[depth].told.before

@@ -15,11 +15,14 @@ from memhp.errors import BadInput
 from memhp.explore.doors.again import Again, Done, sort_of
 from memhp.explore.doors.door_op import DoorOp, door_op, place
 from memhp.explore.doors.footprint import FIELD_MODES, Touches, entries_in, loads_touched, stores_touched, touched
+from memhp.explore.doors.marked_field import MarkedField
 from memhp.explore.doors.table_lifetimes import Ghost
 from memhp.explore.engine.fusion import MOST_ALONG
 from memhp.explore.engine.op import SHARED
 from memhp.explore.engine.races import Data
 from memhp.hw.format import U64
+from memhp.hw.locks import LockDoors
+from memhp.hw.machine import Machine
 from memhp.hw.stepper import Access, Fields, Part, of_fields
 from memhp.hw.tlb import Table
 from memhp.linux.state import Kernel
@@ -77,6 +80,8 @@ class Doors(Again):
         self.ready: dict[int, Callable[[], bool]] = {}
         """By actor: what it waits for, or did when it last waited."""
         self.given_up = False
+        self._judges = False
+        """Whether an actor looks once more at what it has waited for: what it reads there belongs to that step."""
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Doors":
         raise TypeError("a kernel under exploration cannot be copied")
@@ -144,7 +149,7 @@ class Doors(Again):
         """An access is about to happen."""
         if self.given_up:
             raise GreenletExit
-        if self.is_looked_on():
+        if self._judges or self.is_looked_on():
             return
         if access.kind == "look" and self._knows(access.target):
             return
@@ -191,8 +196,8 @@ class Doors(Again):
 
         Whether they may be changed now: that step changes them.
         """
-        if self.is_looked_on():
-            return True
+        if self._judges or self.is_looked_on():
+            return not self._judges
         last = self._last.get(self.thread)
         if last is not None and last.kind in FIELD_MODES and not (write and last.kind == "read"):
             about = last.target.names if isinstance(last.target, Fields) else (last.target,)
@@ -241,6 +246,8 @@ class Doors(Again):
         """How many of these loads are steps that are taken along, and so happen now."""
         if self.given_up:
             raise GreenletExit
+        if self._judges or self.is_looked_on():
+            return count
         if self._to_take.get(self.thread):
             together = min(self._to_take[self.thread], count)
             self._to_take[self.thread] -= together
@@ -327,6 +334,12 @@ class Doors(Again):
         if self._turn(sort_of(op)) is None:
             op.place = place()
             self._ask(op)
+        if self.listens:
+            self._judges = True
+            try:
+                ready()
+            finally:
+                self._judges = False
 
 
 def reads_watched(shared: frozenset[Hashable] | None) -> frozenset[str] | None:
@@ -334,3 +347,7 @@ def reads_watched(shared: frozenset[Hashable] | None) -> frozenset[str] | None:
     if shared is None:
         return None
     return frozenset(one[1] for one in shared if isinstance(one, tuple) and one[0] == "reads of")
+
+
+WAITING = tuple(kind.__module__ for kind in (Doors, Again, Machine, LockDoors, MarkedField))
+"""The modules by whose functions an actor waits for its turn."""

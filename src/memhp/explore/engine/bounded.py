@@ -13,7 +13,7 @@ from random import Random
 from memhp.explore.engine.fusion import settled
 from memhp.explore.engine.looked_at import LookedAt
 from memhp.explore.engine.op import Run, deadlock
-from memhp.explore.engine.schedule import EVERY_WAY, Choice, to_text
+from memhp.explore.engine.schedule import EVERY_WAY, Choice, branch_of, to_text
 from memhp.explore.engine.search import Limits, Search
 from memhp.explore.engine.spin import spin_of
 from memhp.explore.engine.verdict import Bound, Coverage, Failure, Mode, Verdict
@@ -58,58 +58,65 @@ def bounded_search(run: Run, bound: int, limits: Limits | None = None, *, budget
     return settled(run, look)
 
 
+class _RandomSearch(Search):
+    """One execution with random priorities."""
+
+    def __init__(self, run: Run, limits: Limits, coverage: Coverage) -> None:
+        super().__init__(run, limits, reduce=False)
+        self.coverage = coverage
+
+    def go(self, random: Random, changes: int, length: int) -> tuple[str | None, list[Choice]]:
+        """Let it run to its end, with so many changes within its first `length` steps: why it went wrong, or None, and
+        its steps.
+        """
+        run, limits, coverage, steps = self._run, self._limits, self.coverage, self._choices
+        nr_threads = len(run.pending)
+        priority = random.sample(range(changes, changes + nr_threads), nr_threads)
+        drops = {random.randrange(length): low for low in range(changes)}
+        while run.broken is None and len(steps) < limits.steps:
+            enabled = [thread for thread, op in enumerate(run.pending) if op is not None and run.enabled(thread)]
+            if not enabled:
+                break
+            thread = max(enabled, key=priority.__getitem__)
+            op = run.pending[thread]
+            assert op is not None
+            way = random.randrange(op.choices)
+            if way and limits.failures is not None:
+                way *= sum(step.way > 0 for step in steps) < limits.failures
+            self._step(branch_of(Choice(thread, way)))
+            if len(steps) - 1 in drops:
+                priority[thread] = drops[len(steps) - 1]
+            if run.loops and spin_of(run, thread):
+                priority[thread] = min(priority) - 1  # whom it waits for runs first
+        LookedAt.executions += 1
+        if len(steps) >= limits.steps:
+            coverage.too_long += 1
+            return None, steps
+        coverage.executions += 1
+        blocked = run.broken is None and any(run.pending)
+        coverage.deadlocks += blocked
+        if limits.keep_behaviours:
+            coverage.behaviours.add(run.behaviour())
+        reason = run.failure() or (deadlock(run) if blocked and limits.deadlock_is_failure else None)
+        coverage.failed += reason is not None
+        return reason, steps
+
+
 def random_search(run: Run, seed: int, executions: int, *, changes: int = 2, limits: Limits | None = None) -> Verdict:
     """`executions` random schedules with `changes` priority changes each; the same seed gives the same ones."""
     limits = limits if limits is not None else Limits()
     random = Random(seed)
     coverage = Coverage()
-    failure: Failure | None = None
+    failure = race = None
     length = 1
     for _ in range(executions):
-        reason, steps = _one_at_random(run, random, changes, length, limits, coverage)
+        one = _RandomSearch(run, limits, coverage)
+        reason, steps = one.go(random, changes, length)
         length = max(length, len(steps))
         run.back(0)
+        race = race or one.race
         if reason is not None and failure is None:
             failure = Failure(reason, to_text(steps))
             if limits.stop_at_failure:
                 break
-    return Verdict(Mode.RANDOM, True, failure, coverage, limits.bound, limits.rests_on(run))
-
-
-def _one_at_random(
-    run: Run, random: Random, changes: int, length: int, limits: Limits, coverage: Coverage
-) -> tuple[str | None, list[Choice]]:
-    """One random execution: why it went wrong, or None, and its steps."""
-    nr_threads = len(run.pending)
-    priority = random.sample(range(changes, changes + nr_threads), nr_threads)
-    drops = {random.randrange(length): low for low in range(changes)}
-    steps: list[Choice] = []
-    while run.broken is None and len(steps) < limits.steps:
-        enabled = [thread for thread, op in enumerate(run.pending) if op is not None and run.enabled(thread)]
-        if not enabled:
-            break
-        thread = max(enabled, key=priority.__getitem__)
-        op = run.pending[thread]
-        assert op is not None
-        way = random.randrange(op.choices)
-        if way and limits.failures is not None:
-            way *= sum(step.way > 0 for step in steps) < limits.failures
-        steps.append(Choice(thread, way))
-        run.step(*steps[-1])
-        if len(steps) - 1 in drops:
-            priority[thread] = drops[len(steps) - 1]
-        if run.loops and spin_of(run, thread):
-            priority[thread] = min(priority) - 1  # whom it waits for runs first
-    LookedAt.executions += 1
-    coverage.steps += len(steps)
-    if len(steps) >= limits.steps:
-        coverage.too_long += 1
-        return None, steps
-    coverage.executions += 1
-    blocked = run.broken is None and any(run.pending)
-    coverage.deadlocks += blocked
-    if limits.keep_behaviours:
-        coverage.behaviours.add(run.behaviour())
-    reason = run.failure() or (deadlock(run) if blocked and limits.deadlock_is_failure else None)
-    coverage.failed += reason is not None
-    return reason, steps
+    return Verdict(Mode.RANDOM, True, failure or race, coverage, limits.bound, limits.rests_on(run))

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Set
 from functools import cache
 from types import CodeType, FrameType
+from typing import NamedTuple
 
 from greenlet import greenlet
 
@@ -22,22 +23,28 @@ LARGE = 100
 """Containers with more in them are told apart by their length and their ends."""
 
 
-def standing(running: greenlet, besides: Set[str] = frozenset()) -> Hashable:
-    """Where a greenlet stands that has been switched away from, besides the functions of some modules that it is in.
+class Standing(NamedTuple):
+    """Where a thread stands in a loop that may go on for ever."""
 
-    None where it is in no loop: it will not stand there again. None as well where the innermost loop is a ``for``: that
-    ends, and how far it has come cannot be seen.
+    place: Hashable
+    within: FrameType | None
+    """Where the innermost loop is a ``for``, which ends, and another one around it does not: the call that is in it."""
+
+
+def standing(running: greenlet, besides: Set[str] = frozenset()) -> Standing | None:
+    """Where a greenlet stands that has been switched away from, besides functions and objects of some modules.
+
+    None where it is in no loop, or in none but ``for`` loops, which end: it will not stand there again.
     """
     frames = []
-    loop: bool | None = None
+    loops: list[tuple[bool, FrameType]] = []
     frame: FrameType | None = running.gr_frame
     while frame is not None:
         if frame.f_globals.get("__name__") not in besides:
             frames.append(frame)
-            if loop is None:
-                loop = _may_go_on_for_ever(frame.f_code, frame.f_lasti)
+            loops += ((endless, frame) for endless in _may_go_on_for_ever(frame.f_code, frame.f_lasti))
         frame = frame.f_back
-    if not loop:
+    if not any(endless for endless, _ in loops):
         return None
     known: dict[int, Hashable] = {}
     places: list[Hashable] = []
@@ -45,58 +52,62 @@ def standing(running: greenlet, besides: Set[str] = frozenset()) -> Hashable:
         variables: list[Hashable] = []
         for name, value in frame.f_locals.items():
             if id(value) not in known:  # what one function has others were given
-                known[id(value)] = _value(value)
+                known[id(value)] = _value(value, besides)
             variables += name, known[id(value)]
         places += id(frame.f_code), frame.f_lasti, tuple(variables)
-    return tuple(places)
+    endless, within = loops[0]
+    return Standing(tuple(places), None if endless else within)
 
 
 @cache
-def _may_go_on_for_ever(code: CodeType, at: int) -> bool | None:
-    """Whether the innermost loop around a place of a function is other than a ``for``; None where there is none."""
+def _may_go_on_for_ever(code: CodeType, at: int) -> tuple[bool, ...]:
+    """Of the loops around a place of a function, the innermost first: whether it is other than a ``for``."""
     steps = {step.offset: step for step in dis.get_instructions(code)}
-    around = [
-        (step.offset - step.argval, step.argval)
+    around = {
+        step.argval: step.offset
         for step in steps.values()
         if "BACKWARD" in step.opname and "NO_INTERRUPT" not in step.opname and step.argval <= at <= step.offset
-    ]
-    if not around:
-        return None
-    return steps[min(around)[1]].opname != "FOR_ITER"
+    }
+    return tuple(steps[start].opname != "FOR_ITER" for start in sorted(around, reverse=True))
 
 
-def _value(value: object) -> Hashable:
+def _value(value: object, besides: Set[str]) -> Hashable:
     if value is None or isinstance(value, int | str | bytes | float):
         return value
     if isinstance(value, list | tuple):
         if len(value) > LARGE:
-            return len(value), _value(value[0]), _value(value[-1])
-        return tuple(_value(part) for part in value)
+            return len(value), _value(value[0], besides), _value(value[-1], besides)
+        return tuple(_value(part, besides) for part in value)
     if isinstance(value, Set):
-        return frozenset(_value(part) for part in value)
+        return frozenset(_value(part, besides) for part in value)
     if isinstance(value, dict):
-        return tuple((_value(key), _value(part)) for key, part in value.items())
+        return tuple((_value(key, besides), _value(part, besides)) for key, part in value.items())
+    kind = type(value)
+    if kind.__module__ in besides:
+        return kind.__name__
     fields = getattr(value, "__dict__", {})
     plain = tuple((name, part) for name, part in fields.items() if isinstance(part, int | str | bytes | float))
-    return type(value).__name__, plain
+    return kind.__name__, plain
 
 
 class Rounds:
     """The steps of one thread, to tell when it goes round (:meth:`memhp.explore.engine.op.Run.spin`).
 
-    Where it stands is looked at only when its last steps were the same ones twice, so a round is known when it has been
-    done two times more.
+    Where it stands is looked at only when it has done the same step before, so a round is known when it has been done
+    two times more.
     """
 
     def __init__(self, *besides: str) -> None:
         self._besides = frozenset(besides)
-        """The modules whose functions do not count: by them a thread waits for its turn."""
+        """The modules whose functions and objects do not count: by them a thread waits for its turn."""
         self._texts: list[str] = []
         self._steps: list[int] = []
         """What was done and what came next, as a number: equal for equal steps."""
         self._at: dict[int, list[int]] = {}
         """By such a number: the steps that have it, ascending."""
-        self._standing: list[Hashable] = []
+        self._standing: list[Standing | None] = []
+        self._state: list[Hashable] = []
+        """By step: what all data was when it was asked for."""
         self._wrote: list[bool] = []
         """By step: whether it wrote data in ways that `said` does not tell."""
         self._spin: list[Round | None] = []
@@ -119,11 +130,12 @@ class Rounds:
         self._texts.append(text)
         self._at.setdefault(number, []).append(len(self._steps))
         self._steps.append(number)
-        self._standing.append(None)
+        self._standing.append(standing(running, self._besides) if len(self._at[number]) > 1 else None)
+        self._state.append(None)
         self._wrote.append(wrote)
         self._spin.append(None)
         if text and self._count[text] > 1:
-            self._spin[-1] = self._round(running, state)
+            self._spin[-1] = self._round(state)
         self._count[text] += 1
 
     def back(self) -> None:
@@ -131,11 +143,14 @@ class Rounds:
         self._count[self._texts.pop()] -= 1
         self._at[self._steps.pop()].pop()
         self._standing.pop()
+        self._state.pop()
         self._wrote.pop()
         self._spin.pop()
 
-    def _round(self, running: greenlet, state: Callable[[], Hashable]) -> Round | None:
+    def _round(self, state: Callable[[], Hashable]) -> Round | None:
         steps, now = self._steps, len(self._steps) - 1
+        if self._standing[now] is None:
+            return None
         for at in reversed(self._at[steps[now]][:-1]):
             before = 2 * at - now
             if before < 0 or now - at >= LONGEST:
@@ -143,13 +158,24 @@ class Rounds:
             if self._texts[before] != self._texts[at] or (now - at > 1 and steps[at - 1] != steps[now - 1]):
                 continue
             if steps[before + 1 : at] == steps[at + 1 : now]:
-                place = standing(running, self._besides)
-                if place is not None and any(self._wrote[before + 1 :]):
-                    place = place, state()
-                self._standing[now] = place
-                same = (
-                    self._standing[now] is not None
-                    and self._standing[before] == self._standing[at] == self._standing[now]
-                )
+                if any(self._wrote[before + 1 :]):
+                    self._state[now] = state()
+                same = all(self._is_as_now(one) for one in (before, at)) and self._came_anew(at)
                 return Round(now - at) if same else None
         return None
+
+    def _is_as_now(self, at: int) -> bool:
+        """Whether the thread stood after step `at` where it stands now, and all data that it writes was the same."""
+        then, now = self._standing[at], self._standing[-1]
+        assert now is not None
+        return then is not None and then.place == now.place and self._state[at] == self._state[-1]
+
+    def _came_anew(self, at: int) -> bool:
+        """Whether a thread that stands in a ``for`` as it did after step `at` has been elsewhere in it meanwhile, or in
+        no such loop: then it has begun with it once more.
+        """
+        now, then = self._standing[-1], self._standing[at]
+        assert now is not None and then is not None
+        if now.within is None or now.within is not then.within:
+            return True
+        return any(one is None or one.place != now.place for one in self._standing[at + 1 : -1])

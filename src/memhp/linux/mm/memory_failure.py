@@ -28,7 +28,7 @@ from memhp.linux.mm.pcplists import PCP_BATCH_HIGH_LOCK
 from memhp.linux.mm.sparse import pfn_to_online_page, pfn_valid
 from memhp.linux.mm.util import pf_poisoned_check, snapshot_page
 from memhp.linux.mmzone import PageFlags
-from memhp.linux.place import here
+from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
@@ -141,20 +141,31 @@ def _take_out_of_use(k: Kernel, pfn: int) -> tuple[Owner, Action]:
     if k.page_flags.test_set_flag(pfn, PageFlags.HWPOISON):
         raise _poisoned_already(k, pfn)
     owner = get_hwpoison_page(k, pfn)
-    action = UNHANDLABLE if owner.use in HUGE_USES else ACTIONS.get(owner.use, UNHANDLABLE)
-    if owner.use is Use.FREE:
-        if not take_pages_off_buddy(k, Span(pfn, pfn + 1), POISONED, here(), isolated=True):
-            action = action._replace(result="Failed")
-    elif owner.use not in STAYS:
-        holder = "" if action.result == "Recovered" else owner.tag or str(owner.use)
-        k.hw.retag(Span(pfn, pfn + 1), POISONED._replace(tag=holder), here())
+    while not _kept(k, pfn, owner):
+        owner = get_hwpoison_page(k, pfn)
+    action = _action(owner)
+    if owner.use is Use.FREE and not take_pages_off_buddy(k, Span(pfn, pfn + 1), POISONED, here(), isolated=True):
+        action = action._replace(result="Failed")
     return owner, action
+
+
+def _action(owner: Owner) -> Action:
+    return UNHANDLABLE if owner.use in HUGE_USES else ACTIONS.get(owner.use, UNHANDLABLE)
 
 
 def get_hwpoison_page(k: Kernel, pfn: int) -> Owner:
     """Whose a page is, as it is while no free page is in a list of a CPU."""
     with k.hw.locked(PCP_BATCH_HIGH_LOCK):
         return k.hw.owners.get(pfn) or UNPLUGGED
+
+
+@kernel_function(f"{KERNEL_FILE}:get_hwpoison_page")
+def _kept(k: Kernel, pfn: int, owner: Owner) -> bool:
+    """Have a page not be freed any more by who uses it, as a reference does; False: it has just been."""
+    if owner.use is Use.FREE or owner.use in STAYS:
+        return True
+    holder = "" if _action(owner).result == "Recovered" else owner.tag or str(owner.use)
+    return k.hw.retag_from(pfn, owner, POISONED._replace(tag=holder))
 
 
 def _poisoned_already(k: Kernel, pfn: int) -> KernelError:

@@ -314,6 +314,7 @@ class VirtioMem:
         return Owner(Use.OFFLINE, self.name)
 
 
+@kernel_function(None)
 def dev_log(k: Kernel, vm: VirtioMem, text: str, level: str = "info") -> None:
     """A line of the kernel log: ``dev_info()``, ``dev_warn()``, ``dev_dbg()`` ..."""
     k.hw.log(f"virtio_mem {vm.name}: {text}", level)
