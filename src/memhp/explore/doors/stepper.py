@@ -13,10 +13,12 @@ from greenlet import GreenletExit, getcurrent
 
 from memhp.errors import BadInput
 from memhp.explore.doors.again import Again, Done, sort_of
+from memhp.explore.doors.containers import Container
 from memhp.explore.doors.door_op import DoorOp, door_op, place
 from memhp.explore.doors.footprint import FIELD_MODES, Touches, entries_in, loads_touched, stores_touched, touched
 from memhp.explore.doors.marked_field import MarkedField
 from memhp.explore.doors.table_lifetimes import Ghost
+from memhp.explore.doors.views import Keys
 from memhp.explore.engine.fusion import MOST_ALONG
 from memhp.explore.engine.op import SHARED
 from memhp.explore.engine.races import Data
@@ -349,5 +351,5 @@ def reads_watched(shared: frozenset[Hashable] | None) -> frozenset[str] | None:
     return frozenset(one[1] for one in shared if isinstance(one, tuple) and one[0] == "reads of")
 
 
-WAITING = tuple(kind.__module__ for kind in (Doors, Again, Machine, LockDoors, MarkedField))
+WAITING = tuple(kind.__module__ for kind in (Doors, Again, Machine, LockDoors, MarkedField, Container, Keys))
 """The modules by whose functions an actor waits for its turn."""

@@ -125,7 +125,7 @@ class Search(WakeupTrees):
             if flipped:
                 self._expect_touched(flipped, pending)
         if not enabled and run.loops:
-            enabled = lets_go(run, pending, self._choices, self._enabled)
+            enabled = lets_go(run, pending, self._ops, self._choices, self._enabled)
             self.beyond_trees = self.beyond_trees or bool(enabled)
         if not enabled:
             self._end()

@@ -107,21 +107,28 @@ def repetition(run: Run, choices: Sequence[Choice]) -> int:
     return 0
 
 
-def lets_go(run: Run, pending: Sequence[Op | None], choices: Sequence[Choice], before: Sequence[int]) -> int:
+def lets_go(
+    run: Run, pending: Sequence[Op | None], ops: Sequence[Op], choices: Sequence[Choice], before: Sequence[int]
+) -> int:
     """Nobody can go on. A thread that goes round and in each round lets somebody go on who waits, as a mask.
 
-    `before` tells, as masks, who could go on before each of the steps that were taken.
+    It counts as well where it has not gone round once since that one waits, and touches what he waits for. `before`
+    tells, as masks, who could go on before each of the steps that were taken.
     """
     enabled = [*before[: len(choices)], 0]
-    waiting = {who for who, op in enumerate(pending) if op is not None and not spin_of(run, who)}
+    waiting = {who: op for who, op in enumerate(pending) if op is not None and not spin_of(run, who)}
     stepped = {
         who: max((at for at, choice in enumerate(choices) if choice.thread == who), default=-1) for who in waiting
     }
-    for thread in set(range(len(pending))) - waiting:
-        period = spin_of(run, thread)
+    for thread in range(len(pending)):
+        period = 0 if thread in waiting else spin_of(run, thread)
         if not period:
             continue
-        for at in own_steps(choices, thread, period):
+        round_ = own_steps(choices, thread, period)
+        for who, op in waiting.items():
+            if round_[0] < stepped[who] and any(not ops[at].commutes(op) for at in round_):
+                return 1 << thread
+        for at in round_:
             stopped = enabled[at] & ~enabled[at + 1]
             if any(stopped >> who & 1 and stepped[who] < at for who in waiting):
                 return 1 << thread
