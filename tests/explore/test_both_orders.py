@@ -9,17 +9,18 @@ from itertools import permutations
 
 import pytest
 
+from memhp.errors import BadInput
 from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases.actors import boot, laws_hold
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.explore.engine.bounded import random_search
-from memhp.explore.engine.search import Limits, search
+from memhp.explore.engine.search import search
 from memhp.explore.engine.verdict import Verdict
 from memhp.hw.machine import Machine
 from memhp.hw.memory import Owner, Use
 from memhp.hw.shared import SharedMap, marked
 from memhp.hw.stepper import any_of
-from memhp.linux.kernel.rcu import call_rcu, rcu_read_lock, synchronize_rcu
+from memhp.linux.kernel.rcu import call_rcu
 from memhp.linux.lib.percpu_refcount import PercpuRef, percpu_ref_kill
 from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
@@ -39,6 +40,7 @@ class Own:
 
     word: int = field(default=0, metadata=marked("word"))
     other: int = field(default=0, metadata=marked("other"))
+    marked: dict[str, int] = field(default_factory=lambda: {"a": 1, "b": 1}, metadata=marked("marked"))
     plain: int = 0
     gone: int = 0
     numbers: list[int] = field(default_factory=lambda: [0, 0])
@@ -222,6 +224,43 @@ def test_the_runs_of_a_map_are_as_they_were_when_they_were_asked_for() -> None:
     assert verdicts((asks, sets), has_seen) == {"safe"}
 
 
+def test_who_goes_through_a_marked_container_goes_through_what_was_in_it_then() -> None:
+    def goes_through(k: Kernel) -> None:
+        seen = set()
+        for value in own(k).marked.values():
+            k.hw.reads("word")
+            seen.add(value)
+        own(k).saw = True if len(seen) > 1 else None
+
+    def changes_both(k: Kernel) -> None:
+        k.hw.atomic("marked")
+        marked = own(k).marked
+        marked["a"] = marked["b"] = 2
+
+    assert verdicts((goes_through, changes_both), has_seen) == {"safe"}
+
+
+def test_what_others_put_in_while_somebody_goes_through_it_is_no_error_under_a_lock() -> None:
+    def goes_through(k: Kernel) -> None:
+        with k.hw.locked("lock of x"):
+            walk = iter(own(k).table)
+            next(walk)
+        with k.hw.locked("lock of x"):
+            assert next(walk, "x") == "x"
+
+    assert verdicts((goes_through, inserts("x"))) == {"safe"}
+
+
+def test_who_changes_the_size_of_what_he_goes_through_makes_an_error() -> None:
+    def empties(k: Kernel) -> None:
+        for key in own(k).table:
+            del own(k).table[key]
+
+    for reduce in (True, False):
+        with pytest.raises(BadInput, match="A raised RuntimeError: what is gone through has changed its size"):
+            search(KernelProgram(machine(), (empties,), ("A",)).run(), reduce=reduce)
+
+
 # Elements, conditions, all of the zonelists ---------------------------------------------------------------------------
 
 
@@ -258,6 +297,30 @@ def test_what_a_wait_looks_at_besides_is_read_in_its_step() -> None:
     assert verdicts((waits, tells, writes)) == {"broken"}
     assert "data race: " in reason(waits, tells, writes) and "Own.plain by A" in reason(waits, tells, writes)
     assert verdicts((waits, tells)) == {"safe"}
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda k: own(k).word == 1 and own(k).other == 0,
+        lambda k: own(k).word == 1 and k.hw.now == 0,
+        lambda k: own(k).word == 1 and k.hw.trylock("lock"),
+    ],
+)
+def test_a_wait_that_looks_at_what_it_does_not_name_is_an_error_in_any_order(look: Callable[[Kernel], bool]) -> None:
+    def waits(k: Kernel) -> None:
+        k.hw.wait(lambda: look(k), "the word", on="word")
+
+    def tells(k: Kernel) -> None:
+        own(k).word = 1
+
+    def changes(k: Kernel) -> None:
+        own(k).other = 1
+
+    for some in permutations((waits, tells, changes)):
+        for reduce in (True, False):
+            with pytest.raises(BadInput, match="a wait on word does '"):
+                search(KernelProgram(machine(), some, ("A", "B", "C")).run(), reduce=reduce)
 
 
 def test_who_goes_through_zonelists_meets_a_change_of_any_entry() -> None:
@@ -300,69 +363,6 @@ def test_the_clock_its_timers_and_the_log_are_shared(does: Actor, look: Callable
 def test_two_lines_to_the_log_are_not_put_in_order() -> None:
     verdict = search(KernelProgram(machine(), (lambda k: k.hw.log("a"), lambda k: k.hw.log("b")), ("A", "B")).run())
     assert verdict.classes == 1
-
-
-# Loops --------------------------------------------------------------------------------------------------------------
-
-
-def stops(k: Kernel) -> None:
-    own(k).word = own(k).other = 1
-
-
-def in_sections(k: Kernel) -> None:
-    while True:
-        with rcu_read_lock(k.hw):
-            if own(k).word:
-                return
-
-
-def any_is_missing(k: Kernel) -> None:
-    while any(not getattr(own(k), name) for name in ("word", "other")):
-        pass
-
-
-def until_one_is_there(k: Kernel) -> None:
-    while True:
-        for name in ("word", "other"):
-            if getattr(own(k), name):
-                return
-
-
-LOOPS = (in_sections, any_is_missing, until_one_is_there)
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-def test_a_loop_that_another_ends_is_no_livelock(loop: Actor) -> None:
-    limits = Limits(steps=3_000)
-    for some in permutations((loop, stops)):
-        assert search(KernelProgram(machine(), some, ("A", "B")).run(), limits).word == "safe"
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-def test_a_loop_that_nobody_ends_is_a_livelock(loop: Actor) -> None:
-    def half(k: Kernel) -> None:
-        own(k).word = int(loop is any_is_missing)
-
-    verdict = search(KernelProgram(machine(), (loop, half), ("A", "B")).run(), Limits(steps=3_000))
-    assert verdict.failure is not None and verdict.failure.reason.startswith("livelock: A repeats ")
-
-
-def test_who_waits_for_readers_that_come_again_and_again_gets_on() -> None:
-    def waits(k: Kernel) -> None:
-        synchronize_rcu(k.hw)
-        own(k).word = 1
-
-    assert verdicts((in_sections, waits), exhaustive=False) == {"safe"}
-
-
-def test_a_for_over_equal_things_within_another_loop_is_not_taken_for_endless() -> None:
-    def goes_through(k: Kernel) -> None:
-        while True:
-            for _ in [None] * 300:
-                k.hw.reads("word")
-            return
-
-    assert search(KernelProgram(machine(), (goes_through,), ("A",)).run()).word == "safe"
 
 
 # Random schedules, pages that go bad ----------------------------------------------------------------------------------

@@ -196,7 +196,7 @@ def test_what_a_release_function_frees_before_it_completes_is_waited_for_by_the_
         return KernelProgram(k, (lambda k: waits(k, name), reads)[:actors], ("a", "b")[:actors])
 
     assert decide(program("freed").run()).word == "safe"
-    with pytest.raises(BadInput, match="whether a can wait for completion changes at a step"):
+    with pytest.raises(BadInput, match=r"a wait on object\.ref\.count does 'read freed'"):
         search(program("object.ref.count").run())
 
 

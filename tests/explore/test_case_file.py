@@ -159,7 +159,7 @@ def race(folder: Path, does: str = "pass", case: str = "") -> str:
         ("k.statics(Own).count = iter(())", "own.py:23: one raised TypeError: Own.count(CPU 0) is a tuple_iter"),
         ("return (each for each in ())", "one: gave a generator, of which nothing has run"),
         ("k.hw.wait(lambda: 1 / 0, 'it', on='it')", "own.py:23: what one waits for raised ZeroDivisionError: division"),
-        ("k.hw.wait(lambda: k.hw.unlock('a'), 'it', on='it')", "own.py:23: what one waits for raised KernelBug: CPU"),
+        ("k.hw.wait(lambda: k.hw.unlock('a'), 'it', on='it')", "own.py:23: wait: a wait on it does 'unlock a'"),
         ("k.hw.wait(lambda: True, 'it')", "own.py:23: wait: a wait for it: wanted on=, the name of the field"),
         ("k.hw.wait(lambda: True, 7, on=['it'])", "own.py:23: wait: a wait for 7: wanted on=, the name of the field"),
         ("k.hw.violations.append(7)", "k.hw.violations: wanted a Violation, and got a int"),

@@ -51,6 +51,8 @@ class Again:
         """By actor: a number that tells what it has taken along so far from anything else."""
         self.thread = 0
         """The actor that runs."""
+        self.switches = 0
+        """How often that was another one than before."""
         self.doing: DoorOp | None = None
         """The new step that it was told to take."""
         self._running: greenlet | None = None
@@ -64,6 +66,7 @@ class Again:
 
         Astray: it does not do what it did, or comes back from elsewhere than from a step.
         """
+        self.switches += thread != self.thread
         self.thread, self._running = thread, running
         self._came_to.pop(thread, None)
         said = running.switch(told)

@@ -5,7 +5,9 @@ announcing set holds a set, and is none: it is a :class:`collections.abc.Mutable
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, MutableSet, Set
+from functools import partial
 from typing import Any, ClassVar
 
 from memhp.explore.doors.names import name_of
@@ -35,7 +37,23 @@ class Container:
 
     def goes_on(self) -> None:
         """Who goes through it comes to the next part, perhaps long after the one before."""
-        self.say("read")
+
+    def _go_through(self, parts: Iterable[Any], here: Callable[[Any], bool], size: Callable[[], int]) -> Iterator[Any]:
+        """Those of the parts that are here when it is their turn, and what others put in or take away meanwhile is no
+        error. RuntimeError: whoever goes through them has changed the size himself.
+        """
+        for part in parts:
+            self.goes_on()
+            if here(part):
+                before = size(), self._switches()
+                yield part
+                if size() != before[0] and self._switches() == before[1]:
+                    raise RuntimeError("what is gone through has changed its size meanwhile")
+        self.goes_on()
+
+    def _switches(self) -> int:
+        """How often another actor went on than the one before."""
+        return getattr(self._to[0].stepper, "switches", 0)
 
     def put(self, value: Any, at: object) -> Any:
         """A value that is put in, as it is to stand there."""
@@ -116,6 +134,21 @@ class AnnouncedDict(dict[Any, Any], Container):
         """As of a dictionary: one that nobody shares."""
         return dict.fromkeys(keys, value)
 
+    def __iter__(self) -> Iterator[Any]:
+        return self._go_through(list(dict.keys(self)), partial(dict.__contains__, self), partial(dict.__len__, self))
+
+    def keys(self) -> Any:
+        """As of a dictionary."""
+        return Keys(self)
+
+    def values(self) -> Any:
+        """As of a dictionary."""
+        return Values(self)
+
+    def items(self) -> Any:
+        """As of a dictionary."""
+        return Items(self)
+
 
 class WatchedDict(AnnouncedDict):
     """A dictionary whose reads are announced too."""
@@ -137,27 +170,12 @@ class WatchedDict(AnnouncedDict):
         self.say_at("read", key)
         return dict.__contains__(self, key)
 
-    def __iter__(self) -> Iterator[Any]:
+    def goes_on(self) -> None:
+        """As of every container; all of it is looked at."""
         self.say("read")
-        for key in list(dict.keys(self)):
-            if dict.__contains__(self, key):
-                yield key
-            self.goes_on()
 
     def __reversed__(self) -> Iterator[Any]:
         return iter(list(self)[::-1])
-
-    def keys(self) -> Any:
-        """As of a dictionary."""
-        return Keys(self)
-
-    def values(self) -> Any:
-        """As of a dictionary."""
-        return Values(self)
-
-    def items(self) -> Any:
-        """As of a dictionary."""
-        return Items(self)
 
 
 class AnnouncedList(list[Any], Container):
@@ -177,7 +195,7 @@ class AnnouncedList(list[Any], Container):
         if isinstance(at, slice):
             self.say(kind)
             return
-        index = at.__index__()
+        index = operator.index(at)
         index += list.__len__(self) if index < 0 else 0
         self.say(kind, index, index + 1)
 
@@ -231,7 +249,7 @@ class WatchedList(AnnouncedList):
         while at < list.__len__(self):
             yield list.__getitem__(self, at)
             at += 1
-            self.goes_on()
+            self.say("read")
 
     def __reversed__(self) -> Iterator[Any]:
         return iter(list(self)[::-1])
@@ -256,7 +274,7 @@ class AnnouncedSet(Container, MutableSet[Any]):
         return value in self.items
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.items)
+        return self._go_through(list(self.items), self.items.__contains__, self.items.__len__)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -295,11 +313,9 @@ class WatchedSet(AnnouncedSet):
         self.say("read")
         return value in self.items
 
-    def __iter__(self) -> Iterator[Any]:
+    def goes_on(self) -> None:
+        """As of every container; all of it is looked at."""
         self.say("read")
-        for value in list(self.items):
-            yield value
-            self.goes_on()
 
     def __len__(self) -> int:
         self.say("read")

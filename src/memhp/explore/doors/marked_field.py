@@ -1,11 +1,12 @@
 """Fields of the kernel's records each access to which is a step (:func:`memhp.hw.shared.marked`).
 
 What is in a container of such a field is read, and changed, in these steps: code that holds on to a container takes
-them as well. What is put into it is shared from then on, and announces its own accesses.
+them as well, and who goes through one goes through what was in it then. What is put into it is shared from then on, and
+announces its own accesses.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from memhp.explore.doors.containers import BASES, WatchedDict, WatchedList, WatchedSet
@@ -62,9 +63,6 @@ class _Stepped:
         if marked is not None:
             marked(self._to[-1], write=kind == "write")
 
-    def goes_on(self) -> None:
-        """Whoever goes through it has read it whole, in the step that he began with."""
-
 
 class SteppedDict(_Stepped, WatchedDict):
     """A dictionary."""
@@ -74,17 +72,44 @@ class SteppedDict(_Stepped, WatchedDict):
     def comes_last(self) -> None:
         """As of others; the step of the field says so."""
 
+    def _as_it_is(self) -> dict[Any, Any]:
+        self.say("read")
+        return dict(dict.items(self))
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._as_it_is())
+
+    def keys(self) -> Any:
+        """As of a dictionary, as it is now."""
+        return self._as_it_is().keys()
+
+    def values(self) -> Any:
+        """As of a dictionary, as it is now."""
+        return self._as_it_is().values()
+
+    def items(self) -> Any:
+        """As of a dictionary, as it is now."""
+        return self._as_it_is().items()
+
 
 class SteppedList(_Stepped, WatchedList):
     """A list."""
 
     __slots__ = ()
 
+    def __iter__(self) -> Iterator[Any]:
+        self.say("read")
+        return iter(list(list.__iter__(self)))
+
 
 class SteppedSet(_Stepped, WatchedSet):
     """A set."""
 
     __slots__ = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        self.say("read")
+        return iter(list(self.items))
 
 
 class SteppedMap(MarkedMap[Any]):

@@ -17,6 +17,9 @@ class ReadList(list[Any]):
     step: str
     """What the steps of the field are called."""
 
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return list, (list(self),)
+
 
 class ReadSet(set[Any]):
     """A set as it was."""
@@ -24,6 +27,9 @@ class ReadSet(set[Any]):
     __slots__ = ("step",)
 
     step: str
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return set, (list(self),)
 
 
 class ReadDict(Mapping[Any, Any]):
@@ -79,6 +85,9 @@ class ReadDict(Mapping[Any, Any]):
     def copy(self) -> dict[Any, Any]:
         """As of a dictionary."""
         return self._of.copy()
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return dict, (self.copy(),)
 
 
 def read_only(make: Callable[[Any], Any], container: Any, step: str) -> Any:

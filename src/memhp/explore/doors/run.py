@@ -277,7 +277,7 @@ class KernelRun:
         if op.waits:
             what = f"what {self.names[thread]} waits for"
             with to_end(what) if self._program.of_user else nullcontext(), users(f"{what} raised "):
-                return self._stepper.ready[thread]()
+                return self._stepper.is_ready(thread)
         if not op.lock:
             return True
         lock = self._kernel.hw.locks.get(op.lock)

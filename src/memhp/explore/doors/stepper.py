@@ -8,6 +8,7 @@ rebuild a state, are not announced: an actor goes on with them for as long as th
 
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 
 from greenlet import GreenletExit, getcurrent
 
@@ -79,11 +80,11 @@ class Doors(Again):
         """Whether plain data was written since that step began."""
         self._taken_in: dict[tuple[str, int], int] = {}
         """What actors have put there so far, by name and actor."""
-        self.ready: dict[int, Callable[[], bool]] = {}
-        """By actor: what it waits for, or did when it last waited."""
+        self._ready: dict[int, tuple[Callable[[], bool], str]] = {}
+        """By actor: what it waits for, or did when it last waited, and on which name."""
         self.given_up = False
-        self._judges = False
-        """Whether an actor looks once more at what it has waited for: what it reads there belongs to that step."""
+        self._waits_on = ""
+        """What an actor waits for, while it is looked at whether that has come: the wait is about that name alone."""
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Doors":
         raise TypeError("a kernel under exploration cannot be copied")
@@ -151,7 +152,10 @@ class Doors(Again):
         """An access is about to happen."""
         if self.given_up:
             raise GreenletExit
-        if self._judges or self.is_looked_on():
+        if self._waits_on:
+            self._must_be_waited_on(access)
+            return
+        if self.is_looked_on():
             return
         if access.kind == "look" and self._knows(access.target):
             return
@@ -198,8 +202,11 @@ class Doors(Again):
 
         Whether they may be changed now: that step changes them.
         """
-        if self._judges or self.is_looked_on():
-            return not self._judges
+        if self._waits_on:
+            self._must_be_waited_on(of_fields(*names, write=write))
+            return False
+        if self.is_looked_on():
+            return True
         last = self._last.get(self.thread)
         if last is not None and last.kind in FIELD_MODES and not (write and last.kind == "read"):
             about = last.target.names if isinstance(last.target, Fields) else (last.target,)
@@ -248,7 +255,9 @@ class Doors(Again):
         """How many of these loads are steps that are taken along, and so happen now."""
         if self.given_up:
             raise GreenletExit
-        if self._judges or self.is_looked_on():
+        if self._waits_on:
+            self._must_be_waited_on(Access("load", table, index))
+        if self.is_looked_on():
             return count
         if self._to_take.get(self.thread):
             together = min(self._to_take[self.thread], count)
@@ -329,19 +338,38 @@ class Doors(Again):
         if not on or not isinstance(on, str):
             wanted = "on=, the name of the field that it looks at and others change"
             raise BadInput(f"a wait for {why}: wanted {wanted}", where="wait")
-        self.ready[self.thread] = ready
+        self._ready[self.thread] = ready, on
         self._last.pop(self.thread, None)
         op = DoorOp(f"wait for {why}", ((("field", on), SHARED),), "")
         op.blocking = op.waits = True
         if self._turn(sort_of(op)) is None:
             op.place = place()
+            self._look_whether(ready, on, notes=False)
             self._ask(op)
         if self.listens:
-            self._judges = True
-            try:
-                ready()
-            finally:
-                self._judges = False
+            self._look_whether(ready, on, notes=True)
+
+    def is_ready(self, thread: int) -> bool:
+        """Whether what an actor waits for has come. BadInput: that looks at more than it names."""
+        ready, self._waits_on = self._ready[thread]
+        try:
+            return ready()
+        finally:
+            self._waits_on = ""
+
+    def _look_whether(self, ready: Callable[[], bool], on: str, *, notes: bool) -> None:
+        """Look at what is waited for as the actor does; whether what is read there is noted."""
+        listens, self.listens, self._waits_on = self.listens, notes, on
+        with suppress(Exception):  # it is asked as well by whoever says whose turn it is, and then that is told
+            ready()
+        self.listens, self._waits_on = listens, ""
+
+    def _must_be_waited_on(self, access: Access) -> None:
+        """BadInput: who waits looks at something else than the wait names."""
+        if access.target != self._waits_on or access.kind != "read":
+            does = door_op(access, ()).text
+            fix = "all that a wait looks at without a lock goes by one name"
+            self._raise(BadInput(f"a wait on {self._waits_on} does {does!r}", where="wait", fix=fix))
 
 
 def reads_watched(shared: frozenset[Hashable] | None) -> frozenset[str] | None:

@@ -44,6 +44,9 @@ class Items(_View, ItemsView[Any, Any]):
 
     __slots__ = ()
 
+    def __contains__(self, item: object) -> bool:
+        return isinstance(item, tuple) and len(item) == 2 and super().__contains__(item)
+
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         for key in self._mapping:
             yield key, dict.__getitem__(self._mapping, key)

@@ -73,10 +73,14 @@ class _RandomSearch(Search):
         nr_threads = len(run.pending)
         priority = random.sample(range(changes, changes + nr_threads), nr_threads)
         drops = {random.randrange(length): low for low in range(changes)}
-        while run.broken is None and len(steps) < limits.steps:
+        LookedAt.executions += 1
+        while run.broken is None:
             enabled = [thread for thread, op in enumerate(run.pending) if op is not None and run.enabled(thread)]
             if not enabled:
                 break
+            if len(steps) >= limits.steps:
+                coverage.too_long += 1
+                return None, steps
             thread = max(enabled, key=priority.__getitem__)
             op = run.pending[thread]
             assert op is not None
@@ -88,10 +92,6 @@ class _RandomSearch(Search):
                 priority[thread] = drops[len(steps) - 1]
             if run.loops and spin_of(run, thread):
                 priority[thread] = min(priority) - 1  # whom it waits for runs first
-        LookedAt.executions += 1
-        if len(steps) >= limits.steps:
-            coverage.too_long += 1
-            return None, steps
         coverage.executions += 1
         blocked = run.broken is None and any(run.pending)
         coverage.deadlocks += blocked

@@ -7,8 +7,9 @@ share, and count where a round writes them. How far a loop over equal things has
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import dis
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Set
+from contextlib import suppress
 from functools import cache
 from types import CodeType, FrameType
 from typing import NamedTuple
@@ -21,6 +22,9 @@ LONGEST = 500
 """Steps of the longest round that is looked for."""
 LARGE = 100
 """Containers with more in them are told apart by their length and their ends."""
+DEEPEST = 8
+"""So deep is looked into what containers hold."""
+PLAIN = (int, str, bytes, float, range)
 
 
 class Standing(NamedTuple):
@@ -71,23 +75,30 @@ def _may_go_on_for_ever(code: CodeType, at: int) -> tuple[bool, ...]:
     return tuple(steps[start].opname != "FOR_ITER" for start in sorted(around, reverse=True))
 
 
-def _value(value: object, besides: Set[str]) -> Hashable:
-    if value is None or isinstance(value, int | str | bytes | float):
+def _value(value: object, besides: Set[str], depth: int = 0) -> Hashable:
+    """A value that is equal for values that are alike, as far as it is looked into."""
+    if value is None or isinstance(value, PLAIN):
         return value
-    if isinstance(value, list | tuple):
-        if len(value) > LARGE:
-            return len(value), _value(value[0], besides), _value(value[-1], besides)
-        return tuple(_value(part, besides) for part in value)
-    if isinstance(value, Set):
-        return frozenset(_value(part, besides) for part in value)
-    if isinstance(value, dict):
-        return tuple((_value(key, besides), _value(part, besides)) for key, part in value.items())
     kind = type(value)
-    if kind.__module__ in besides:
+    if depth > DEEPEST or kind.__module__ in besides:
         return kind.__name__
-    fields = getattr(value, "__dict__", {})
-    plain = tuple((name, part) for name, part in fields.items() if isinstance(part, int | str | bytes | float))
-    return kind.__name__, plain
+
+    def part(one: object) -> Hashable:
+        return _value(one, besides, depth + 1)
+
+    if isinstance(value, list | tuple | deque):
+        return (len(value), part(value[0]), part(value[-1])) if len(value) > LARGE else tuple(map(part, value))
+    if isinstance(value, bytearray):
+        return bytes(value)
+    if isinstance(value, Set):
+        return frozenset(map(part, value))
+    if isinstance(value, dict):
+        return tuple((part(key), part(one)) for key, one in value.items())
+    fields: dict[str, object] = {}
+    with suppress(Exception):  # what a class of the user's makes of it is anybody's guess
+        fields = value.__dict__
+    own = PLAIN if kind.__module__.startswith("memhp.") else (*PLAIN, list, tuple, deque, bytearray, dict)
+    return kind.__name__, tuple((name, part(one)) for name, one in fields.items() if isinstance(one, own))
 
 
 class Rounds:

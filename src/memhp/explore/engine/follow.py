@@ -98,7 +98,7 @@ class _Following(Search):
         while branch := self._arrive(0):
             done = len(choices)
             step = choice_of(branch)
-            while left and self._is_parked(left[0].thread):
+            while left and self._is_parked(left[0].thread) and not self._enabled[done] >> left[0].thread & 1:
                 left.popleft()  # one round more of the same
             if left:
                 step = left.popleft()

@@ -107,9 +107,6 @@ class Search(WakeupTrees):
             self.coverage.executions += 1
             self._fail(run.broken)
             return 0
-        if len(self._choices) >= self._limits.steps:
-            self.coverage.too_long += 1
-            return 0
         if (run.loops or self._taken[-1] >= MOST_ALONG) and self.met:
             return 0  # a round may be one that others would end, had they been seen
         enabled = 0
@@ -129,6 +126,9 @@ class Search(WakeupTrees):
             self.beyond_trees = self.beyond_trees or bool(enabled)
         if not enabled:
             self._end()
+            return 0
+        if len(self._choices) >= self._limits.steps:
+            self.coverage.too_long += 1
             return 0
         awake = enabled & ~asleep
         if not awake:

@@ -112,8 +112,8 @@ def lets_go(
 ) -> int:
     """Nobody can go on. A thread that goes round and in each round lets somebody go on who waits, as a mask.
 
-    It counts as well where it has not gone round once since that one waits, and touches what he waits for. `before`
-    tells, as masks, who could go on before each of the steps that were taken.
+    It counts as well where it has not gone round once since that one waits, who could have gone on in the round.
+    `before` tells, as masks, who could go on before each of the steps that were taken.
     """
     enabled = [*before[: len(choices)], 0]
     waiting = {who: op for who, op in enumerate(pending) if op is not None and not spin_of(run, who)}
@@ -126,7 +126,8 @@ def lets_go(
             continue
         round_ = own_steps(choices, thread, period)
         for who, op in waiting.items():
-            if round_[0] < stepped[who] and any(not ops[at].commutes(op) for at in round_):
+            met = (at for at in round_ if not ops[at].commutes(op))
+            if round_[0] < stepped[who] and any(run.could(op, who, at) for at in met):
                 return 1 << thread
         for at in round_:
             stopped = enabled[at] & ~enabled[at + 1]

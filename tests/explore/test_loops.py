@@ -1,0 +1,147 @@
+"""Loops of many shapes: who goes round until another one comes is known to wait, and what comes to its end ends."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections import deque
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from memhp.explore.case import Configuration, Variant
+from memhp.explore.cases.actors import boot
+from memhp.explore.doors.run import Actor, KernelProgram
+from memhp.explore.engine.bounded import random_search
+from memhp.explore.engine.search import Limits, search
+from memhp.hw.shared import marked
+from memhp.linux.kernel.rcu import rcu_read_lock, synchronize_rcu
+from memhp.linux.state import Kernel
+
+MACHINE = Configuration("riscv64", 4096, 48)
+
+
+@dataclass
+class Own:
+    """What actors wait for."""
+
+    word: int = field(default=0, metadata=marked("word"))
+    other: int = field(default=0, metadata=marked("other"))
+
+
+def machine() -> Kernel:
+    k = boot(Variant("as it is", "", "repaired", (MACHINE,)).config(MACHINE))
+    k.statics(Own)
+    return k
+
+
+def own(k: Kernel) -> Own:
+    return k.statics(Own)
+
+
+def verdicts(actors: Iterable[Actor]) -> set[str]:
+    """What the search says, of the actors in every order."""
+    k = machine()
+    orders = permutations(actors)
+    return {search(KernelProgram(k, some, tuple("ABC"[: len(some)])).run()).word for some in orders}
+
+
+def stops(k: Kernel) -> None:
+    own(k).word = own(k).other = 1
+
+
+def in_sections(k: Kernel) -> None:
+    while True:
+        with rcu_read_lock(k.hw):
+            if own(k).word:
+                return
+
+
+def any_is_missing(k: Kernel) -> None:
+    while any(not getattr(own(k), name) for name in ("word", "other")):
+        pass
+
+
+def until_one_is_there(k: Kernel) -> None:
+    while True:
+        for name in ("word", "other"):
+            if getattr(own(k), name):
+                return
+
+
+LOOPS = (in_sections, any_is_missing, until_one_is_there)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_loop_that_another_ends_is_no_livelock(loop: Actor) -> None:
+    limits = Limits(steps=3_000)
+    for some in permutations((loop, stops)):
+        assert search(KernelProgram(machine(), some, ("A", "B")).run(), limits).word == "safe"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_loop_that_nobody_ends_is_a_livelock(loop: Actor) -> None:
+    def half(k: Kernel) -> None:
+        own(k).word = int(loop is any_is_missing)
+
+    verdict = search(KernelProgram(machine(), (loop, half), ("A", "B")).run(), Limits(steps=3_000))
+    assert verdict.failure is not None and verdict.failure.reason.startswith("livelock: A repeats ")
+
+
+def test_who_waits_for_readers_that_come_again_and_again_gets_on() -> None:
+    def waits(k: Kernel) -> None:
+        synchronize_rcu(k.hw)
+        own(k).word = 1
+
+    assert verdicts((in_sections, waits)) == {"safe"}
+
+
+def test_a_for_over_equal_things_within_another_loop_is_not_taken_for_endless() -> None:
+    def goes_through(k: Kernel) -> None:
+        while True:
+            for _ in [None] * 300:
+                k.hw.reads("word")
+            return
+
+    assert search(KernelProgram(machine(), (goes_through,), ("A",)).run()).word == "safe"
+
+
+class Rest:
+    """What is left, in a list."""
+
+    def __init__(self, count: int) -> None:
+        self.left = [0] * count
+
+
+@pytest.mark.parametrize("left", [deque([0] * 70), bytearray(70), Rest(70), [0] * 70])
+def test_a_loop_over_what_gets_less_ends(left: Any) -> None:
+    def uses_up(k: Kernel) -> None:
+        mine = deepcopy(left)
+        parts = mine.left if isinstance(mine, Rest) else mine
+        while parts:
+            k.hw.reads("word")
+            parts.pop()
+
+    assert search(KernelProgram(machine(), (uses_up,), ("A",)).run()).word == "safe"
+
+
+def test_what_holds_itself_does_not_keep_a_loop_from_being_known() -> None:
+    def waits(k: Kernel) -> None:
+        ring: list[object] = []
+        ring.append(ring)
+        while not own(k).word:
+            assert ring
+
+    assert verdicts((waits, stops)) == {"safe"}
+
+
+@pytest.mark.parametrize(("steps", "word"), [(4, "safe"), (3, "undecided")])
+def test_an_execution_of_as_many_steps_as_may_be_is_followed(steps: int, word: str) -> None:
+    def reads(k: Kernel) -> None:
+        k.hw.reads("word")
+
+    program = KernelProgram(machine(), (reads, reads), ("A", "B"))
+    assert search(program.run(), Limits(steps=steps), reduce=False).word == word
+    too_long = random_search(program.run(), 1, 5, limits=Limits(steps=steps)).coverage.too_long
+    assert too_long == (0 if word == "safe" else 5)
