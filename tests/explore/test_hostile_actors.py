@@ -98,7 +98,7 @@ def test_other_threads_may_start_threads_once_a_race_was_decided(tmp_path: Path)
     ("parts", "place"),
     [
         ({"does": "raise KeyboardInterrupt"}, "own.py:20: one raised KeyboardInterrupt"),
-        ({"does": "k.hw.wait(lambda: exec('raise KeyboardInterrupt'), 'it', on='it')"}, "own.py:20: one raised Keyb"),
+        ({"does": "k.hw.wait(lambda: exec('raise KeyboardInterrupt'), 'it', on='it')"}, "own.py:20: what one waits"),
         ({"check": "raise KeyboardInterrupt"}, "own.py:23: KeyboardInterrupt"),
     ],
 )

@@ -8,7 +8,6 @@ rebuild a state, are not announced: an actor goes on with them for as long as th
 
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
 
 from greenlet import GreenletExit, getcurrent
 
@@ -344,10 +343,9 @@ class Doors(Again):
         op.blocking = op.waits = True
         if self._turn(sort_of(op)) is None:
             op.place = place()
-            self._look_whether(ready, on, notes=False)
             self._ask(op)
         if self.listens:
-            self._look_whether(ready, on, notes=True)
+            self.is_ready(self.thread)  # what is read there belongs to this step
 
     def is_ready(self, thread: int) -> bool:
         """Whether what an actor waits for has come. BadInput: that looks at more than it names."""
@@ -356,13 +354,6 @@ class Doors(Again):
             return ready()
         finally:
             self._waits_on = ""
-
-    def _look_whether(self, ready: Callable[[], bool], on: str, *, notes: bool) -> None:
-        """Look at what is waited for as the actor does; whether what is read there is noted."""
-        listens, self.listens, self._waits_on = self.listens, notes, on
-        with suppress(Exception):  # it is asked as well by whoever says whose turn it is, and then that is told
-            ready()
-        self.listens, self._waits_on = listens, ""
 
     def _must_be_waited_on(self, access: Access) -> None:
         """BadInput: who waits looks at something else than the wait names."""
