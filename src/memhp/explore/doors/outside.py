@@ -45,11 +45,13 @@ class Outside:
         self._before = self._now()
 
     def changed(self) -> list[Root]:
-        """What is not as it was."""
+        """What is not as it was; of what could not be written down then, or cannot now, that is not known."""
         now, before = self._now(), self._before
         files = {file for file, _ in before}
         new = [root for root in now if root not in before and root[0] in files]
-        return new + [root for root, value in before.items() if now.get(root) != value]
+        gone = [root for root in before if root not in now]
+        both = ((root, before[root], now[root]) for root in before if root in now)
+        return new + gone + [root for root, was, is_ in both if None not in (was, is_) and was != is_]
 
     def must_be_as_it_was(self) -> None:
         """BadInput: it is not."""
@@ -65,6 +67,7 @@ class Outside:
     def _now(self) -> dict[Root, Hashable]:
         found: dict[Root, Hashable] = {}
         for root, value in self._roots():
+            found[root] = None
             with suppress(Exception):  # some cannot be written down, and what stops them is anybody's
                 found[root] = bytes_of(value)
         return found
