@@ -35,21 +35,18 @@ class Container:
             if kind == "write":
                 stepper.wrote(key)
 
-    def goes_on(self) -> None:
-        """Who goes through it comes to the next part, perhaps long after the one before."""
-
     def _go_through(self, parts: Iterable[Any], here: Callable[[Any], bool], size: Callable[[], int]) -> Iterator[Any]:
         """Those of the parts that are here when it is their turn, and what others put in or take away meanwhile is no
         error. RuntimeError: whoever goes through them has changed the size himself.
         """
         for part in parts:
-            self.goes_on()
+            self.say("read")
             if here(part):
                 before = size(), self._switches()
                 yield part
                 if size() != before[0] and self._switches() == before[1]:
                     raise RuntimeError("what is gone through has changed its size meanwhile")
-        self.goes_on()
+        self.say("read")
 
     def _switches(self) -> int:
         """How often another actor went on than the one before."""
@@ -135,19 +132,19 @@ class AnnouncedDict(dict[Any, Any], Container):
         return dict.fromkeys(keys, value)
 
     def __iter__(self) -> Iterator[Any]:
-        return self._go_through(list(dict.keys(self)), partial(dict.__contains__, self), partial(dict.__len__, self))
+        return iter(list(dict.keys(self)))  # where it changes meanwhile its reads come to be announced
 
     def keys(self) -> Any:
         """As of a dictionary."""
-        return Keys(self)
+        return dict(dict.items(self)).keys()
 
     def values(self) -> Any:
         """As of a dictionary."""
-        return Values(self)
+        return dict(dict.items(self)).values()
 
     def items(self) -> Any:
         """As of a dictionary."""
-        return Items(self)
+        return dict(dict.items(self)).items()
 
 
 class WatchedDict(AnnouncedDict):
@@ -170,9 +167,20 @@ class WatchedDict(AnnouncedDict):
         self.say_at("read", key)
         return dict.__contains__(self, key)
 
-    def goes_on(self) -> None:
-        """As of every container; all of it is looked at."""
-        self.say("read")
+    def __iter__(self) -> Iterator[Any]:
+        return self._go_through(list(dict.keys(self)), partial(dict.__contains__, self), partial(dict.__len__, self))
+
+    def keys(self) -> Any:
+        """As of a dictionary."""
+        return Keys(self)
+
+    def values(self) -> Any:
+        """As of a dictionary."""
+        return Values(self)
+
+    def items(self) -> Any:
+        """As of a dictionary."""
+        return Items(self)
 
     def __reversed__(self) -> Iterator[Any]:
         return iter(list(self)[::-1])
@@ -274,7 +282,7 @@ class AnnouncedSet(Container, MutableSet[Any]):
         return value in self.items
 
     def __iter__(self) -> Iterator[Any]:
-        return self._go_through(list(self.items), self.items.__contains__, self.items.__len__)
+        return iter(list(self.items))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -313,9 +321,8 @@ class WatchedSet(AnnouncedSet):
         self.say("read")
         return value in self.items
 
-    def goes_on(self) -> None:
-        """As of every container; all of it is looked at."""
-        self.say("read")
+    def __iter__(self) -> Iterator[Any]:
+        return self._go_through(list(self.items), self.items.__contains__, self.items.__len__)
 
     def __len__(self) -> int:
         self.say("read")

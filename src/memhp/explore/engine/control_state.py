@@ -104,8 +104,8 @@ def _value(value: object, besides: Set[str], depth: int = 0) -> Hashable:
 class Rounds:
     """The steps of one thread, to tell when it goes round (:meth:`memhp.explore.engine.op.Run.spin`).
 
-    Where it stands is looked at only when it has done the same step before, so a round is known when it has been done
-    two times more.
+    Where it stands is looked at only when its last steps were the same ones twice, so a round is known when it has been
+    done two times more.
     """
 
     def __init__(self, *besides: str) -> None:
@@ -117,6 +117,8 @@ class Rounds:
         self._at: dict[int, list[int]] = {}
         """By such a number: the steps that have it, ascending."""
         self._standing: list[Standing | None] = []
+        self._in_for = False
+        """Whether it has ever stood in a ``for`` within a loop that may be endless: then it is looked at more often."""
         self._state: list[Hashable] = []
         """By step: what all data was when it was asked for."""
         self._wrote: list[bool] = []
@@ -141,12 +143,13 @@ class Rounds:
         self._texts.append(text)
         self._at.setdefault(number, []).append(len(self._steps))
         self._steps.append(number)
-        self._standing.append(standing(running, self._besides) if len(self._at[number]) > 1 else None)
+        looks = self._in_for and len(self._at[number]) > 1
+        self._standing.append(standing(running, self._besides) if looks else None)
         self._state.append(None)
         self._wrote.append(wrote)
         self._spin.append(None)
         if text and self._count[text] > 1:
-            self._spin[-1] = self._round(state)
+            self._spin[-1] = self._round(running, state)
         self._count[text] += 1
 
     def back(self) -> None:
@@ -158,10 +161,8 @@ class Rounds:
         self._wrote.pop()
         self._spin.pop()
 
-    def _round(self, state: Callable[[], Hashable]) -> Round | None:
+    def _round(self, running: greenlet, state: Callable[[], Hashable]) -> Round | None:
         steps, now = self._steps, len(self._steps) - 1
-        if self._standing[now] is None:
-            return None
         for at in reversed(self._at[steps[now]][:-1]):
             before = 2 * at - now
             if before < 0 or now - at >= LONGEST:
@@ -169,6 +170,10 @@ class Rounds:
             if self._texts[before] != self._texts[at] or (now - at > 1 and steps[at - 1] != steps[now - 1]):
                 continue
             if steps[before + 1 : at] == steps[at + 1 : now]:
+                stands = self._standing[now] = standing(running, self._besides)
+                if stands is None:
+                    return None
+                self._in_for = self._in_for or stands.within is not None
                 if any(self._wrote[before + 1 :]):
                     self._state[now] = state()
                 same = all(self._is_as_now(one) for one in (before, at)) and self._came_anew(at)
@@ -182,11 +187,11 @@ class Rounds:
         return then is not None and then.place == now.place and self._state[at] == self._state[-1]
 
     def _came_anew(self, at: int) -> bool:
-        """Whether a thread that stands in a ``for`` as it did after step `at` has been elsewhere in it meanwhile, or in
-        no such loop: then it has begun with it once more.
+        """Whether a thread that stands in a ``for`` as it did after step `at` has been elsewhere in it meanwhile: it
+        has begun with it once more.
         """
         now, then = self._standing[-1], self._standing[at]
         assert now is not None and then is not None
         if now.within is None or now.within is not then.within:
             return True
-        return any(one is None or one.place != now.place for one in self._standing[at + 1 : -1])
+        return any(one is not None and one.place != now.place for one in self._standing[at + 1 : -1])
