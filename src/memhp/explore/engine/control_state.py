@@ -143,7 +143,7 @@ class Rounds:
         self._texts.append(text)
         self._at.setdefault(number, []).append(len(self._steps))
         self._steps.append(number)
-        looks = self._in_for and len(self._at[number]) > 1
+        looks = self._in_for and len(self._at[number]) > 2
         self._standing.append(standing(running, self._besides) if looks else None)
         self._state.append(None)
         self._wrote.append(wrote)
