@@ -10,7 +10,7 @@ from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases.actors import boot, dimm, hot_add, hot_remove
 from memhp.explore.doors.announced import announce
 from memhp.explore.doors.digest import digest
-from memhp.explore.doors.kernel_image import KernelImage, likeness
+from memhp.explore.doors.kernel_image import KernelImage, bytes_of, likeness
 from memhp.hw.memory import ROOM, Owner, Use
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.mm.page_alloc import alloc_pages
@@ -120,3 +120,10 @@ def test_a_copy_announces_to_its_own_machine_what_the_kernel_itself_would() -> N
         heard.append(listener.heard)
     assert k.hw.stepper is None
     assert heard[0] == heard[1] != []
+
+
+def test_an_exception_is_alike_before_and_after_somebody_looks_at_its_fields() -> None:
+    error = KeyboardInterrupt()
+    before = bytes_of([error])
+    assert vars(error) == {} and bytes_of([error]) == before
+    assert bytes_of([KeyboardInterrupt(1)]) != before

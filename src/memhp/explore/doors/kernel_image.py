@@ -110,6 +110,11 @@ def _function(code: CodeType) -> Any:
     raise pickle.UnpicklingError(f"nobody reads {code.co_qualname} again")
 
 
+def _error(kind: type, args: tuple[object, ...], fields: dict[str, object]) -> Any:
+    """An exception."""
+    raise pickle.UnpicklingError(f"nobody reads a {kind.__name__} again")
+
+
 def is_filled(cell: CellType) -> bool:
     """Whether a variable that a function has from the one around it has a value."""
     try:
@@ -122,7 +127,7 @@ def is_filled(cell: CellType) -> bool:
 @cache
 def is_ordinary(kind: type) -> bool:
     """Whether objects of a class are written down as :mod:`pickle` does it."""
-    return not issubclass(kind, (*SHARED, Arena, Container, CodeType))
+    return not issubclass(kind, (*SHARED, Arena, Container, CodeType, BaseException))
 
 
 class _Unpickler(pickle.Unpickler):
@@ -146,6 +151,8 @@ class _Pickler(pickle.Pickler):
         kind: type = type(obj)
         if is_ordinary(kind):
             return NotImplemented
+        if isinstance(obj, BaseException):
+            return NotImplemented
         if isinstance(obj, Container):
             return empty, (type(obj),), _contents(obj), None, None, _fill
         return (_in_common, (self._number(obj),)) if obj is not _in_common else NotImplemented
@@ -165,6 +172,8 @@ class _Likener(_Pickler):
         kind: type = type(obj)
         if is_ordinary(kind):
             return NotImplemented
+        if isinstance(obj, BaseException):  # some have a dictionary only once somebody has looked at it
+            return _error, (type(obj), obj.args, dict(vars(obj)))
         if isinstance(obj, type):
             return super().reducer_override(announced_for(obj))
         if isinstance(obj, FunctionType) and "<locals>" in obj.__qualname__:
