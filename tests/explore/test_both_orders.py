@@ -4,21 +4,18 @@ actor is named first.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from itertools import permutations
 
 import pytest
 
 from memhp.errors import BadInput
-from memhp.explore.case import Configuration, Variant
-from memhp.explore.cases.actors import boot, laws_hold
+from memhp.explore.cases.actors import laws_hold
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.explore.engine.bounded import random_search
 from memhp.explore.engine.search import search
 from memhp.explore.engine.verdict import Verdict
 from memhp.hw.machine import Machine
 from memhp.hw.memory import Owner, Use
-from memhp.hw.shared import SharedMap, marked
 from memhp.hw.stepper import any_of
 from memhp.linux.kernel.rcu import call_rcu
 from memhp.linux.lib.percpu_refcount import PercpuRef, percpu_ref_kill
@@ -28,36 +25,10 @@ from memhp.linux.mm.zonelists import Zonelists
 from memhp.linux.mmzone import ZoneRef, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import Span
+from own_record import machine, own
 
-MACHINE = Configuration("riscv64", 4096, 48)
 PLACE = "mm/page_alloc.c:alloc_pages"
 Check = Callable[[Kernel], str | None]
-
-
-@dataclass
-class Own:
-    """What actors share, and what one of them saw."""
-
-    word: int = field(default=0, metadata=marked("word"))
-    other: int = field(default=0, metadata=marked("other"))
-    marked: dict[str, int] = field(default_factory=lambda: {"a": 1, "b": 1}, metadata=marked("marked"))
-    plain: int = 0
-    gone: int = 0
-    numbers: list[int] = field(default_factory=lambda: [0, 0])
-    table: dict[str, int] = field(default_factory=lambda: {"a": 1})
-    spans: SharedMap[int] = field(default_factory=SharedMap)
-    ref: PercpuRef | None = None
-    saw: object = None
-
-
-def machine() -> Kernel:
-    k = boot(Variant("as it is", "", "repaired", (MACHINE,)).config(MACHINE))
-    k.statics(Own)
-    return k
-
-
-def own(k: Kernel) -> Own:
-    return k.statics(Own)
 
 
 def verdicts(actors: Iterable[Actor], check: Check | None = None, *, exhaustive: bool = True) -> set[str]:

@@ -4,40 +4,17 @@
 from collections import deque
 from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
 
 import pytest
 
-from memhp.explore.case import Configuration, Variant
-from memhp.explore.cases.actors import boot
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.explore.engine.bounded import random_search
 from memhp.explore.engine.search import Limits, search
-from memhp.hw.shared import marked
 from memhp.linux.kernel.rcu import rcu_read_lock, synchronize_rcu
 from memhp.linux.state import Kernel
-
-MACHINE = Configuration("riscv64", 4096, 48)
-
-
-@dataclass
-class Own:
-    """What actors wait for."""
-
-    word: int = field(default=0, metadata=marked("word"))
-    other: int = field(default=0, metadata=marked("other"))
-
-
-def machine() -> Kernel:
-    k = boot(Variant("as it is", "", "repaired", (MACHINE,)).config(MACHINE))
-    k.statics(Own)
-    return k
-
-
-def own(k: Kernel) -> Own:
-    return k.statics(Own)
+from own_record import machine, own
 
 
 def verdicts(actors: Iterable[Actor]) -> set[str]:

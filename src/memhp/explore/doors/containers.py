@@ -131,20 +131,24 @@ class AnnouncedDict(dict[Any, Any], Container):
         """As of a dictionary: one that nobody shares."""
         return dict.fromkeys(keys, value)
 
+    def as_it_is(self) -> dict[Any, Any]:
+        """What is gone through: where it changes meanwhile, its reads come to be announced."""
+        return dict(dict.items(self))
+
     def __iter__(self) -> Iterator[Any]:
-        return iter(list(dict.keys(self)))  # where it changes meanwhile its reads come to be announced
+        return iter(self.as_it_is())
 
     def keys(self) -> Any:
         """As of a dictionary."""
-        return dict(dict.items(self)).keys()
+        return self.as_it_is().keys()
 
     def values(self) -> Any:
         """As of a dictionary."""
-        return dict(dict.items(self)).values()
+        return self.as_it_is().values()
 
     def items(self) -> Any:
         """As of a dictionary."""
-        return dict(dict.items(self)).items()
+        return self.as_it_is().items()
 
 
 class WatchedDict(AnnouncedDict):

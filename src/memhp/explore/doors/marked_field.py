@@ -9,7 +9,7 @@ announces its own accesses.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from memhp.explore.doors.containers import BASES, WatchedDict, WatchedList, WatchedSet
+from memhp.explore.doors.containers import BASES, AnnouncedDict, WatchedDict, WatchedList, WatchedSet
 from memhp.explore.doors.read_only import ReadDict, ReadList, ReadSet, read_only
 from memhp.hw.marked_map import MarkedMap
 from memhp.spans import Span
@@ -72,24 +72,15 @@ class SteppedDict(_Stepped, WatchedDict):
     def comes_last(self) -> None:
         """As of others; the step of the field says so."""
 
-    def _as_it_is(self) -> dict[Any, Any]:
+    def as_it_is(self) -> dict[Any, Any]:
+        """What is gone through, read in one step."""
         self.say("read")
-        return dict(dict.items(self))
+        return super().as_it_is()
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._as_it_is())
-
-    def keys(self) -> Any:
-        """As of a dictionary, as it is now."""
-        return self._as_it_is().keys()
-
-    def values(self) -> Any:
-        """As of a dictionary, as it is now."""
-        return self._as_it_is().values()
-
-    def items(self) -> Any:
-        """As of a dictionary, as it is now."""
-        return self._as_it_is().items()
+    __iter__ = AnnouncedDict.__iter__
+    keys = AnnouncedDict.keys
+    values = AnnouncedDict.values
+    items = AnnouncedDict.items
 
 
 class SteppedList(_Stepped, WatchedList):

@@ -24,10 +24,6 @@ class Keys(_View, KeysView[Any]):
 
     __slots__ = ()
 
-    @classmethod
-    def _from_iterable(cls, values: Any) -> Any:
-        return set(values)
-
 
 class Values(_View, ValuesView[Any]):
     """The values of the keys, as they come."""
@@ -50,7 +46,3 @@ class Items(_View, ItemsView[Any, Any]):
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         for key in self._mapping:
             yield key, dict.__getitem__(self._mapping, key)
-
-    @classmethod
-    def _from_iterable(cls, values: Any) -> Any:
-        return set(values)
