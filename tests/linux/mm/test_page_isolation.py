@@ -213,6 +213,23 @@ def test_pinned_pages_stay_and_the_log_says_so_ten_times_in_five_seconds() -> No
     k.hw.now += 6_000_000_000
     do_migrate_range(k, START, START + SECTION)
     assert sum(line.text.startswith("migrating") for line in k.hw.log_lines) == 20
+    assert [line.text for line in k.hw.log_lines if "suppressed" in line.text] == [
+        "do_migrate_range: 290 callbacks suppressed"
+    ], "lib/ratelimit.c: the first of the next interval tells of those left out"
+
+
+def test_an_interval_of_messages_begins_with_its_first() -> None:
+    """lib/ratelimit.c:___ratelimit() counts from the first message of an interval, whenever the others come."""
+    k, _ = machine()
+    use(k, START, 1, Use.PINNED, "dma")
+    start_isolate_page_range(k, START, START + SECTION)
+    printed = []
+    for seconds in (0, 4, 2):
+        k.hw.now += seconds * 1_000_000_000
+        for _ in range(8):
+            do_migrate_range(k, START, START + SECTION)
+        printed.append(sum(line.text.startswith("migrating") for line in k.hw.log_lines))
+    assert printed == [8, 10, 18]
 
 
 def test_without_room_elsewhere_pages_stay() -> None:

@@ -6,11 +6,14 @@ they rest on. Movable memory is single pages here; huge pages of hugetlbfs stay 
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from errno import EBUSY, ENOMEM
+from itertools import chain, islice
 from typing import NamedTuple
 
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
+from memhp.linux.lib.ratelimit import RatelimitState, ratelimit
 from memhp.linux.mm.balloon import balloon_page_dequeue, balloon_page_enqueue
 from memhp.linux.mm.hugetlb import (
     GIGANTIC_USES,
@@ -46,11 +49,11 @@ moves it."""
 KEPT = PageFlags.OFFLINE | PageFlags.UNREFERENCED
 """The flags that tell a logically offline page that its driver still holds: the first set, the second not."""
 
-RATELIMIT_INTERVAL = 5_000_000_000
-"""Nanoseconds, ``DEFAULT_RATELIMIT_INTERVAL``."""
+@dataclass
+class DoMigrateRange:
+    """What ``do_migrate_range()`` keeps from one call to the next."""
 
-RATELIMIT_BURST = 10
-"""``DEFAULT_RATELIMIT_BURST``: lines in an interval."""
+    migrate_rs: RatelimitState = field(default_factory=lambda: RatelimitState("migrate_rs"))
 
 
 class Stuck(NamedTuple):
@@ -229,15 +232,15 @@ def _report(k: Kernel, stuck: list[Stuck]) -> None:
         return
     starved = any(each.errno == ENOMEM for each in stuck)
     ret = -ENOMEM if starved else sum(each.span.size for each in stuck)
-    said = 0
-    for line in reversed(k.hw.log_lines):
-        if line.time < k.hw.now - RATELIMIT_INTERVAL:
-            break
-        said += line.text.startswith("migrating pfn ")
-    room = max(0, RATELIMIT_BURST - said)
-    for each in stuck:
-        step = 1 if huge_page_order(k.config, each.owner.use) is None else each.span.size
-        for pfn in range(each.span.start, each.span.end, step)[:room]:
-            k.hw.log(f"migrating pfn {pfn:x} failed ret:{ret}", "warn")
-            k.hw.log("page dumped because: migration failure", "warn")
-            room -= 1
+    folios = [_folios(k, each) for each in stuck]
+    limit = k.statics(DoMigrateRange).migrate_rs
+    through = ratelimit(k, limit, "do_migrate_range", sum(map(len, folios)))
+    for pfn in islice(chain.from_iterable(folios), through):
+        k.hw.log(f"migrating pfn {pfn:x} failed ret:{ret}", "warn")
+        k.hw.log("page dumped because: migration failure", "warn")
+
+
+def _folios(k: Kernel, stuck: Stuck) -> range:
+    """The first pages of the folios that did not move: a huge page is one."""
+    span, use = stuck.span, stuck.owner.use
+    return range(span.start, span.end, 1 if huge_page_order(k.config, use) is None else span.size)

@@ -20,10 +20,14 @@ MOST = 1 << 62
 
 def repetition(k: Kernel, vm: VirtioMem, error: KernelError) -> Repetition | None:
     """How the run that ends now will come to the same again, and again; None if it may not."""
-    last, device, now = vm.last_run, vm.device, k.hw.now
+    last, device = vm.last_run, vm.device
     if not isinstance(device, VirtioMemDevice):  # served elsewhere: what it will do is not known here
         return None
-    if vm.retry_timer_ms != RETRY_TIMER_MAX_MS or k.hw.is_watched:
+    if k.hw.is_watched:  # the log and the clock are for other CPUs, too, and the driver looks at neither
+        last.outcome = None
+        return None
+    now = k.hw.now
+    if vm.retry_timer_ms != RETRY_TIMER_MAX_MS:
         last.outcome = None
         last.lines, last.requests = len(k.hw.log_lines), len(device.log)
         return None
