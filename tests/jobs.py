@@ -3,6 +3,7 @@
 
 import os
 import signal
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class Generated:
 
     seed: int
     searched_within: Limits = EVERYTHING
+    kin: Hashable = None
 
     def run(self) -> Run:
         return program(self.seed).run()
@@ -37,6 +39,7 @@ class Increments:
     threads: int
     careful: bool = False
     searched_within: Limits = field(default_factory=Limits)
+    kin: Hashable = None
 
     def run(self) -> Run:
         def check(cells: object) -> str | None:
@@ -53,6 +56,7 @@ class Deadly:
     marks: Path
     deaths: int
     searched_within: Limits = field(default_factory=Limits)
+    kin: Hashable = None
 
     def run(self) -> Run:
         died = len(list(self.marks.iterdir()))
@@ -69,6 +73,7 @@ class Endless:
     marks: Path
     number: int
     searched_within: Limits = field(default_factory=Limits)
+    kin: Hashable = None
 
     def run(self) -> Run:
         (self.marks / str(os.getpid())).touch()

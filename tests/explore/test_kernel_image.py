@@ -127,3 +127,25 @@ def test_an_exception_is_alike_before_and_after_somebody_looks_at_its_fields() -
     before = bytes_of([error])
     assert vars(error) == {} and bytes_of([error]) == before
     assert bytes_of([KeyboardInterrupt(1)]) != before
+
+
+def test_what_a_timer_does_with_variables_around_it_is_done_to_the_copy_that_it_came_with() -> None:
+    """As the lambda that ``drivers/xen/balloon.py`` arms, whose kernel is the one that armed it."""
+    k = booted(CONFIGURATIONS[0])
+    rounds, empty = 0, None
+
+    def expired() -> None:
+        nonlocal rounds
+        rounds += 1
+        k.hw.log(f"round {rounds} {empty}")
+        if rounds < 2:
+            k.hw.arm(1, expired)
+
+    k.hw.arm(0, expired)
+    announce(k, frozenset())
+    image = KernelImage(k)
+    for copy in (image.copy(), image.copy()):
+        copy.hw.advance(5)
+        assert [line.text for line in copy.hw.log_lines[-2:]] == ["round 1 None", "round 2 None"]
+        assert copy.hw.next_due() is None
+    assert rounds == 0 and k.hw.next_due() == 0 and "round" not in k.hw.log_lines[-1].text

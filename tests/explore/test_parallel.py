@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,13 +15,15 @@ import pytest
 
 from jobs import EVERYTHING, Deadly, Generated, Increments
 from memhp.errors import BadInput
+from memhp.explore import parallel
+from memhp.explore.cases import case
 from memhp.explore.engine.follow import follow
 from memhp.explore.engine.partition import SplitSearch
 from memhp.explore.engine.schedule import from_text
 from memhp.explore.engine.search import Limits, search
-from memhp.explore.engine.subtree import Part
+from memhp.explore.engine.subtree import Found, Part, Start
 from memhp.explore.engine.verdict import Verdict
-from memhp.explore.parallel import Job, Searchable, run_jobs
+from memhp.explore.parallel import Job, Searchable, run_jobs, search_part
 from memhp.explore.programs.generate import program
 from memhp.pools import Cluster, WorkerDied
 
@@ -99,6 +101,28 @@ def test_the_cases_of_memory_hotplug_are_jobs() -> None:
     assert [verdict.word for verdict in run_jobs([job], workers=1)] == ["safe"]
     with pytest.raises(BadInput, match="no race 'nothing'"):
         run_jobs([Job("nothing", "at-all")], workers=1)
+
+
+def test_a_configuration_begins_with_what_the_threads_of_the_first_share_and_finds_what_it_finds_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    variant = case("memory-error-vs-removal").variant("block-offline")
+    jobs = [Job("memory-error-vs-removal", variant.name, where.name) for where in variant.configurations[:6]]
+    searched: list[Searchable] = []
+
+    def counted(job: Searchable, start: Start, shared: frozenset[Hashable], budget: int) -> Found:
+        searched.append(job)
+        return search_part(job, start, shared, budget)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(parallel, "search_part", counted)
+        together = run_jobs(jobs, workers=1)
+    rounds = [searched.count(job) for job in jobs]
+    assert max(rounds[1:]) < rounds[0]
+    for job, said in zip(jobs, together, strict=True):
+        alone = run_jobs([job], workers=1)[0]
+        assert (said.word, said.coverage.executions) == (alone.word, alone.coverage.executions), job.configuration
+    assert run_jobs(jobs, workers=3) == together
 
 
 def test_the_job_of_a_worker_that_is_killed_is_done_again(tmp_path: Path) -> None:

@@ -1,15 +1,16 @@
 """Many jobs at once: each variant of each case on each configuration, over processes or a cluster.
 
 A job is searched in rounds of parts (:mod:`memhp.explore.engine.partition`), nearly always a single one; a job that
-turns out to be large is spread over all workers. Verdicts, counts and schedules depend neither on the workers nor on
-their number.
+turns out to be large is spread over all workers. What the threads of a variant share is found out on its first
+configuration; on the others the search begins with that. Verdicts, counts and schedules depend neither on the workers
+nor on their number.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import gc
 import os
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -35,6 +36,10 @@ class Searchable(Protocol):
     def searched_within(self) -> Limits:
         """How far the search goes."""
 
+    @property
+    def kin(self) -> Hashable:
+        """Equal for jobs whose threads share the same things, in all likelihood; None for one that is like no other."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -55,6 +60,11 @@ class Job:
     def searched_within(self) -> Limits:
         """How far the search goes."""
         return self.limits if self.limits is not None else case(self.case).limits
+
+    @property
+    def kin(self) -> Hashable:
+        """The variant, whatever the configuration."""
+        return self.case, self.variant
 
 
 class _Kept(threading.local):
@@ -139,8 +149,8 @@ def run_jobs(
 class _Going:
     """A job, the parts of its present round, and what was found in them."""
 
-    def __init__(self, job: Searchable) -> None:
-        self.search = SplitSearch(replace(job.searched_within, stop_at_failure=True))
+    def __init__(self, job: Searchable, shared: frozenset[Hashable]) -> None:
+        self.search = SplitSearch(replace(job.searched_within, stop_at_failure=True), shared)
         self.parts = 0
         self.found: dict[int, Found] = {}
         self.verdict: Verdict | None = None
@@ -149,9 +159,13 @@ class _Going:
 def _run_jobs(
     jobs: Sequence[Searchable], pool: Pool, progress: Callable[[int, int], None] | None, budget: int
 ) -> list[Verdict]:
-    going = [_Going(job) for job in jobs]
+    going: dict[int, _Going] = {}
     calls: list[tuple[int, int]] = []
     verdicts: dict[int, Verdict] = {}
+    kin: dict[Hashable, list[int]] = {}
+    for number, job in enumerate(jobs):
+        kin.setdefault(number if job.kin is None else (job.kin,), []).append(number)
+    after = {first: others for first, *others in kin.values()}
 
     def call(number: int, part: int, soon: bool, function: Callable[..., object], *arguments: object) -> None:
         pool.put(Call(len(calls), function, (jobs[number], *arguments)), soon=soon)
@@ -165,8 +179,12 @@ def _run_jobs(
         for part, start in reversed(list(enumerate(starts))) if soon else enumerate(starts):
             call(number, part, soon, search_part, start, one.search.shared, budget)
 
-    for number in range(len(jobs)):
-        begin_round(number, soon=False)
+    def begin(numbers: Iterable[int], shared: frozenset[Hashable]) -> None:
+        for number in numbers:
+            going[number] = _Going(jobs[number], shared)
+            begin_round(number, soon=False)
+
+    begin(after, frozenset())
     while len(verdicts) < len(jobs):
         made, value = pool.get()
         number, part = calls[made]
@@ -182,6 +200,7 @@ def _run_jobs(
             if one.parts:
                 continue
             one.verdict = one.search.verdict
+            begin(after.get(number, ()), one.search.shared)
             if one.verdict.failure is not None:
                 call(number, 0, True, tell_failure, one.verdict.failure, one.search.shared)
                 continue

@@ -26,7 +26,8 @@ SHARED = (type, FunctionType, ModuleType, Unchanging)
 class KernelImage:
     """An announcing kernel, from which copies are made that share nothing that changes.
 
-    Classes, functions, and what never changes are common to all; tables are copied as they are.
+    Classes, functions, and what never changes are common to all; tables are copied as they are. A function that was
+    made within another has variables of that one, and is copied with them.
     """
 
     def __init__(self, k: Kernel) -> None:
@@ -105,6 +106,11 @@ def _in_common(number: int) -> Any:
     raise pickle.UnpicklingError(f"nobody reads what is in common as number {number}")
 
 
+def _with_its_own(number: int, cells: tuple[CellType, ...]) -> Any:
+    """A function in common by number, with variables of the function around it that are a copy's own."""
+    raise pickle.UnpicklingError(f"nobody reads function {number}")
+
+
 def _function(code: CodeType) -> Any:
     """A function that is made anew whenever the one around it runs: two are alike that are made alike."""
     raise pickle.UnpicklingError(f"nobody reads {code.co_qualname} again")
@@ -127,7 +133,16 @@ def is_filled(cell: CellType) -> bool:
 @cache
 def is_ordinary(kind: type) -> bool:
     """Whether objects of a class are written down as :mod:`pickle` does it."""
-    return not issubclass(kind, (*SHARED, Arena, Container, CodeType, BaseException))
+    return not issubclass(kind, (*SHARED, Arena, Container, CodeType, CellType, BaseException))
+
+
+NAMES = (_in_common, _with_its_own)
+"""Functions that stand for something in the bytes."""
+
+
+def is_made_within(function: FunctionType) -> bool:
+    """Whether a function was made by another that runs, and has variables of it."""
+    return function.__closure__ is not None and "<locals>" in function.__qualname__
 
 
 class _Unpickler(pickle.Unpickler):
@@ -137,7 +152,17 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """What is in common by number."""
-        return self._get if name == _in_common.__name__ else super().find_class(module, name)
+        if name == _in_common.__name__:
+            return self._get
+        return self._with_its_own if name == _with_its_own.__name__ else super().find_class(module, name)
+
+    def _with_its_own(self, number: int, cells: tuple[CellType, ...]) -> FunctionType:
+        of = self._get(number)
+        assert isinstance(of, FunctionType)
+        made = FunctionType(of.__code__, of.__globals__, of.__name__, of.__defaults__, cells)
+        made.__kwdefaults__ = of.__kwdefaults__
+        vars(made).update(vars(of))
+        return made
 
 
 class _Pickler(pickle.Pickler):
@@ -155,7 +180,11 @@ class _Pickler(pickle.Pickler):
             return NotImplemented
         if isinstance(obj, Container):
             return empty, (type(obj),), _contents(obj), None, None, _fill
-        return (_in_common, (self._number(obj),)) if obj is not _in_common else NotImplemented
+        if isinstance(obj, CellType):
+            return CellType, (), (obj.cell_contents,) if is_filled(obj) else (), None, None, _fill_cell
+        if isinstance(obj, FunctionType) and is_made_within(obj):
+            return _with_its_own, (self._number(obj), obj.__closure__)
+        return (_in_common, (self._number(obj),)) if obj not in NAMES else NotImplemented
 
     def _number(self, obj: object) -> int:
         number = self._numbers.setdefault(id(obj), len(self._common))
@@ -201,3 +230,9 @@ def _fill(container: Any, made_of: Any) -> None:
         list.extend(container, values)
     else:
         container.items = values
+
+
+def _fill_cell(cell: CellType, contents: tuple[object, ...]) -> None:
+    """Give a variable the value that it had, if any."""
+    for value in contents:
+        cell.cell_contents = value

@@ -71,10 +71,10 @@ class _Branch:
 class SplitSearch:
     """A search, round by round: :attr:`starts` are to be searched, :meth:`take` is given what was found."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, shared: frozenset[Hashable] = frozenset()) -> None:
         self._limits = limits
-        self.shared: frozenset[Hashable] = frozenset()
-        """What threads share, as far as that is known."""
+        self.shared = shared
+        """What threads share, as far as that is known; anything else in it costs steps, and no executions."""
         self._alone = True
         """Whether the search was not too large so far for one that is not divided."""
         self._begin()
