@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from memhp.errors import BadInput
 from memhp.explore.engine.bounded import bounded_search, random_search
+from memhp.explore.engine.follow import Follower
 from memhp.explore.engine.replay import replay
 from memhp.explore.engine.schedule import Choice, from_text, to_text
 from memhp.explore.engine.search import Limits, search
@@ -46,6 +47,18 @@ def test_every_schedule_comes_back_from_its_string(steps: list[Choice]) -> None:
 def test_what_is_no_schedule_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="is not a step"):
         from_text(text)
+
+
+@given(st.lists(st.integers(0, 2).map(Choice), max_size=7))
+def test_what_leads_to_an_execution_once_more_is_known_without_following_it(steps: list[Choice]) -> None:
+    run = LOST.run()
+    follower = Follower(run)
+    executions = [follower.follow(from_text(told), 100) for told in ("", "b", "c", "ab2", "cbcb")]
+    then = follower.follow(steps, 100)
+    run.close()
+    for one in executions:
+        assert one is not None
+        assert one.comes_of(steps) == (one == then)
 
 
 def test_a_trace_names_thread_access_and_values() -> None:

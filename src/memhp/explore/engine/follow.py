@@ -39,18 +39,30 @@ class Followed:
         """What smaller means: fewer preemptions, then fewer failed allocations, then fewer steps."""
         return self.preemptions, sum(step.way > 0 for step in self.steps), len(self.steps)
 
+    @cached_property
+    def _told(self) -> int:
+        """How many steps had to be told: after them each thread goes on as long as it can."""
+        told = len(self.steps)
+        while told:
+            last = self.steps[told - 2].thread if told > 1 else 0
+            if self.steps[told - 1] != Choice(undisturbed(last, self.enabled[told - 1])):
+                break
+            told -= 1
+        return told
+
+    def comes_of(self, steps: Sequence[Choice]) -> bool:
+        """Whether `steps`, followed, come to this execution once more."""
+        return self._told <= len(steps) and tuple(steps) == self.steps[: len(steps)]
+
     def may_shrink(self, steps: Sequence[Choice]) -> bool:
         """Whether `steps`, followed, may come to a smaller execution, as far as this one tells.
 
         Not if they have more preemptions already where they leave it, nor if they never leave it.
         """
         same = common(self.steps, steps)
-        if same < len(steps):
-            return same < len(self.steps) and preemptions_of(steps[: same + 1], self.enabled) <= self.preemptions
-        return any(
-            self.steps[at] != Choice(undisturbed(self.steps[at - 1].thread if at else 0, self.enabled[at]))
-            for at in range(same, len(self.steps))
-        )
+        if same == len(steps):
+            return not self.comes_of(steps)
+        return same < len(self.steps) and preemptions_of(steps[: same + 1], self.enabled) <= self.preemptions
 
 
 def common(one: Sequence[Choice], other: Sequence[Choice]) -> int:

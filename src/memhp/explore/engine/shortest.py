@@ -104,12 +104,13 @@ def _shrunk(run: Run, failure: Failure, limits: Limits) -> tuple[Failure, Follow
         run.back(0)
         return failure, now
     tried: set[tuple[Choice, ...]] = set()
+    no_better: list[Followed] = []
     better = True
     while better:
         better = False
         for steps in _smaller(now.steps):
             key = tuple(steps)
-            if key in tried or not now.may_shrink(steps):
+            if key in tried or not now.may_shrink(steps) or any(other.comes_of(steps) for other in no_better):
                 continue
             tried.add(key)
             most = min(limits.steps, 2 * len(now.steps) + ROOM)
@@ -118,6 +119,8 @@ def _shrunk(run: Run, failure: Failure, limits: Limits) -> tuple[Failure, Follow
                 now = then
                 better = True
                 break
+            if then is not None:
+                no_better.append(then)
     run.back(0)
     return Failure(now.reason or failure.reason, now.schedule), now
 
