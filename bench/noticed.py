@@ -1,6 +1,6 @@
 """What notices when the kernel's code is changed in one place: for bench/locks.py and bench/orders.py.
 
-Every race variant, on one of its configurations, and every pair of other paths (lock_pairs.py and four like it) is
+Every race variant, on one of its configurations, and every pair of other paths (lock_pairs.py and five like it) is
 decided as it is; who comes to which place is noted. With a place changed, what comes there is decided again: first,
 whether what was broken still is; then what was not, the quickest first, a few executions of each and then more, until
 something notices or the place's processor time is spent.
@@ -21,6 +21,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+from driver_pairs import driver_pairs
 from hugetlb_pairs import hugetlb_pairs
 from lock_pairs import pairs
 from memhp.errors import BadInput, KernelBug
@@ -146,7 +147,7 @@ def programs(text: str) -> Iterator[tuple[str, Callable[[], KernelProgram], Limi
             name = f"{case.name}/{variant.name}"
             if re.search(text, name) and not ALIKE.search(variant.name):
                 yield name, partial(case.program, variant.name, _ordinary(case, variant)), case.limits
-    others = chain(pairs(), virtio_mem_pairs(), order_pairs(), rcu_pairs(), hugetlb_pairs())
+    others = chain(pairs(), virtio_mem_pairs(), order_pairs(), rcu_pairs(), hugetlb_pairs(), driver_pairs())
     for name, program in others:
         if re.search(text, name):
             yield name, program, Limits(failures=1 if "-failing" in name else None)

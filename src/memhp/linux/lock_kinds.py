@@ -17,6 +17,7 @@ LOCK_KINDS: Mapping[str, LockKind] = MappingProxyType({
     "percpu_ref_switch_lock": LockKind.SPIN,  # lib/percpu-refcount.c
     "map_entries_lock": LockKind.SPIN,  # drivers/firmware/memmap.c
     "removal_lock": LockKind.SPIN,  # struct virtio_mem
+    "ha_lock": LockKind.SPIN,  # drivers/hv/hv_balloon.c
     "zonelist_update_seq": LockKind.SEQ,  # mm/page_alloc.c
     "resource_lock": LockKind.RWLOCK,  # kernel/resource.c
     "fixmap_lock": LockKind.MUTEX,  # arch/arm64/mm/mmu.c

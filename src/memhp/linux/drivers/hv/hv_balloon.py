@@ -23,6 +23,8 @@ from memhp.units import MiB, align_down, align_up
 KERNEL_FILE = "drivers/hv/hv_balloon.c"
 HA_CHUNK = 128 * MiB
 """What older drivers add at a time, however large memory blocks are."""
+HA_LOCK = "dm_device.ha_lock"
+"""Keeps the list of regions and what each of them says; nobody holds it where memory is added."""
 
 
 @dataclass
@@ -88,21 +90,23 @@ def _process_hot_add(k: Kernel, pages: Span, region: Span) -> tuple[int, KernelE
     dm = k.statics(DmDevice)
     if dm.host_specified_ha_region or not _pfn_covered(k, pages):
         state = HotAddState(region.start, region.end, region.start, pages.start, pages.start)
-        dm.ha_region_list.append(state)
+        with k.hw.locked(HA_LOCK):
+            dm.ha_region_list.append(state)
     return _handle_pg_range(k, pages)
 
 
 def _pfn_covered(k: Kernel, pages: Span) -> bool:
     """Whether pages begin in a region that there is, which grows if they reach beyond it."""
-    state = _region_of(k, pages.start)
-    if state is None:
-        return False
-    if state.covered_end_pfn != pages.start:
-        state.gap_list.append(Span(state.covered_end_pfn, pages.start))
-        state.covered_end_pfn = pages.start
-    if pages.end > state.end_pfn:
-        state.end_pfn += align_up(pages.end - state.end_pfn, ha_pages_in_chunk(k))
-    return True
+    with k.hw.locked(HA_LOCK):
+        state = _region_of(k, pages.start)
+        if state is None:
+            return False
+        if state.covered_end_pfn != pages.start:
+            state.gap_list.append(Span(state.covered_end_pfn, pages.start))
+            state.covered_end_pfn = pages.start
+        if pages.end > state.end_pfn:
+            state.end_pfn += align_up(pages.end - state.end_pfn, ha_pages_in_chunk(k))
+        return True
 
 
 def _region_of(k: Kernel, pfn: int) -> HotAddState | None:
@@ -112,22 +116,24 @@ def _region_of(k: Kernel, pfn: int) -> HotAddState | None:
 
 def _handle_pg_range(k: Kernel, pages: Span) -> tuple[int, KernelError | None]:
     """Take pages in: those of blocks that were added before go online with what is online there already."""
-    state = _region_of(k, pages.start)
-    if state is None:
-        return 0, None
-    before, left = state.covered_end_pfn, pages.size
-    refusal = None
-    if pages.start < state.ha_end_pfn:
-        there = min(state.ha_end_pfn - pages.start, left)
-        state.covered_end_pfn += there
-        left -= there
-        if pages.start > state.start_pfn and pfn_to_online_page(k, pages.start):
-            _hv_bring_pgs_online(k, state, Span(pages.start, pages.start + there))
-    if left and state.ha_end_pfn < state.end_pfn:
+    with k.hw.locked(HA_LOCK):
+        state = _region_of(k, pages.start)
+        if state is None:
+            return 0, None
+        before, left = state.covered_end_pfn, pages.size
+        if pages.start < state.ha_end_pfn:
+            there = min(state.ha_end_pfn - pages.start, left)
+            state.covered_end_pfn += there
+            left -= there
+            if pages.start > state.start_pfn and pfn_to_online_page(k, pages.start):
+                _hv_bring_pgs_online(k, state, Span(pages.start, pages.start + there))
         room = state.end_pfn - state.ha_end_pfn
+        if not left or not room:
+            return state.covered_end_pfn - before, None
         size = align_up(left, ha_pages_in_chunk(k)) if left <= room else room
-        refusal = _hv_mem_hot_add(k, state, size, min(left, room))
-    return state.covered_end_pfn - before, refusal
+    refusal = _hv_mem_hot_add(k, state, size, min(left, room))
+    with k.hw.locked(HA_LOCK):
+        return state.covered_end_pfn - before, refusal
 
 
 def _hv_mem_hot_add(k: Kernel, state: HotAddState, size: int, left: int) -> KernelError | None:
@@ -137,16 +143,18 @@ def _hv_mem_hot_add(k: Kernel, state: HotAddState, size: int, left: int) -> Kern
     for pfn in range(start, start + size // chunk * chunk, chunk):
         backed = min(left, chunk)
         left -= backed
-        state.ha_end_pfn += chunk
-        state.covered_end_pfn += backed
+        with k.hw.locked(HA_LOCK):
+            state.ha_end_pfn += chunk
+            state.covered_end_pfn += backed
         try:
             add_memory(k, memory_add_physaddr_to_nid(k, pfn << shift), pfn << shift, chunk << shift, MHP_MERGE_RESOURCE)
         except KernelError as error:
             k.hw.log(f"hv_balloon: hot_add memory failed error is {-error.errno}", "err")
             if error.errno == EEXIST:
                 k.statics(DmDevice).do_hot_add = False
-            state.ha_end_pfn -= chunk
-            state.covered_end_pfn -= backed
+            with k.hw.locked(HA_LOCK):
+                state.ha_end_pfn -= chunk
+                state.covered_end_pfn -= backed
             return error
     return None
 
@@ -155,11 +163,12 @@ def hv_online_page(k: Kernel, pfn: int, nr_pages: int) -> None:
     """Give to the buddy what of a run of pages the host has backed; of other memory all, in older drivers nothing."""
     span = Span(pfn, pfn + nr_pages)
     ours = SpanSet()
-    for state in k.statics(DmDevice).ha_region_list:
-        part = span.clip(Span(state.start_pfn, state.end_pfn))
-        for mine in list(ours.gaps(*part)) if part.size > 0 else ():
-            ours.add(*mine)
-            _hv_bring_pgs_online(k, state, mine)
+    with k.hw.locked(HA_LOCK):
+        for state in k.statics(DmDevice).ha_region_list:
+            part = span.clip(Span(state.start_pfn, state.end_pfn))
+            for mine in list(ours.gaps(*part)) if part.size > 0 else ():
+                ours.add(*mine)
+                _hv_bring_pgs_online(k, state, mine)
     for other in ours.gaps(*span):
         if k.config.profile.hv_online_page == "all":
             generic_online_page(k, other.start, other.size)
@@ -168,7 +177,10 @@ def hv_online_page(k: Kernel, pfn: int, nr_pages: int) -> None:
 
 
 def _hv_bring_pgs_online(k: Kernel, state: HotAddState, span: Span) -> None:
-    """``hv_page_online_one()`` for each page: those that are backed and not the buddy's yet become so."""
+    """``hv_page_online_one()`` for each page: those that are backed and not the buddy's yet become so.
+
+    The caller holds ``ha_lock``.
+    """
     backed = state.backed
     for gap in backed.gaps(*span):
         k.page_flags.set_flags(*gap, PageFlags.OFFLINE)

@@ -1,0 +1,82 @@
+"""Pairs of paths that meet in drivers of memory, for bench/locks.py: what the races leave out.
+
+Hyper-V's host backs memory while a block that it backed before goes online.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+
+from memhp.errors import KernelError
+from memhp.explore.case import Configuration, Variant
+from memhp.explore.cases.actors import laws_hold, pfns
+from memhp.explore.cases.near_dimm import boot_near, near_dimm
+from memhp.explore.doors.run import Actor, KernelProgram
+from memhp.hw.memory import Owner, Use
+from memhp.linux.drivers.base.memory_state import state_store
+from memhp.linux.drivers.hv.hv_balloon import balloon_probe, hot_add_req
+from memhp.linux.mm.memory_hotplug_add import add_memory
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+from memhp.units import KiB
+
+LARGE = Configuration("arm64", 64 * KiB, 48, "linux-7.2")
+"""A memory block has one pageblock there."""
+Actors = dict[str, Actor]
+
+
+def _machine(configuration: Configuration, dimms: int = 2) -> tuple[Kernel, list[Span]]:
+    """A machine, and memory blocks behind its RAM that the kernel does not know, bytes."""
+    variant = Variant("as it is", "", "repaired", (configuration,), options={"rodata_full": False})
+    k = boot_near(variant.config(configuration), tag="near")
+    first, size = near_dimm(k), k.memory_block_size
+    blocks = [Span(first.start + number * size, first.end + number * size) for number in range(dimms)]
+    for block in blocks[1:]:
+        k.hw.plug(pfns(k, block), Owner(Use.DEVICE, "next"))
+    return k, blocks
+
+
+def _refused(actor: Callable[[Kernel], object]) -> Actor:
+    """An actor whose refusal is an answer like any other."""
+
+    def with_refusal(k: Kernel) -> str | None:
+        with suppress(KernelError):
+            actor(k)
+            return None
+        return "refused"
+
+    return with_refusal
+
+
+# Hyper-V's dynamic memory -----------------------------------------------------------------------------------------
+
+
+def _hv(other: str, configuration: Configuration) -> KernelProgram:
+    """A block that the host has backed, in part or whole, goes online, while the host backs more."""
+    k, (first, second) = _machine(configuration)
+    one, two = pfns(k, first), pfns(k, second)
+    half = one.start + one.size // 2
+    more = {"rest of it": Span(half, one.end), "end of it": Span(half + 1, one.end)}.get(other, two)
+    balloon_probe(k)
+    region = Span(one.start, two.end) if other in {"next in the region", "next, which is there"} else None
+    hot_add_req(k, Span(one.start, half) if more is not two else one, region)
+    if other == "next, which is there":
+        add_memory(k, 0, second.start, second.size)
+
+    def backed(k: Kernel) -> int:
+        count, _ = hot_add_req(k, more, None)
+        return count
+
+    online = _refused(lambda k: state_store(k, first.start // k.memory_block_size, "online_movable"))
+    return KernelProgram(k, (backed, online), ("host", "online"), check=laws_hold)
+
+
+HV = ("next", "next in the region", "next, which is there", "rest of it", "end of it")
+"""What the host backs while the block goes online."""
+
+
+def driver_pairs(configuration: Configuration = LARGE) -> Iterator[tuple[str, Callable[[], KernelProgram]]]:
+    """What makes the program of each pair."""
+    for other in HV:
+        yield f"hv: {other} | online", partial(_hv, other, configuration)
