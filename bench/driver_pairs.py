@@ -1,6 +1,7 @@
 """Pairs of paths that meet in drivers of memory, for bench/locks.py: what the races leave out.
 
-Hyper-V's host backs memory while a block that it backed before goes online.
+Hyper-V's host backs memory while a block that it backed before goes online; its driver and Xen's both want to decide
+which pages go online.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -16,6 +17,7 @@ from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.hv.hv_balloon import balloon_probe, hot_add_req
+from memhp.linux.drivers.xen.balloon import balloon_init
 from memhp.linux.mm.memory_hotplug_add import add_memory
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -76,7 +78,13 @@ HV = ("next", "next in the region", "next, which is there", "rest of it", "end o
 """What the host backs while the block goes online."""
 
 
+def _two_probes(configuration: Configuration) -> KernelProgram:
+    k, _ = _machine(configuration)
+    return KernelProgram(k, (balloon_probe, _refused(balloon_init)), ("hv", "xen"), check=laws_hold)
+
+
 def driver_pairs(configuration: Configuration = LARGE) -> Iterator[tuple[str, Callable[[], KernelProgram]]]:
     """What makes the program of each pair."""
     for other in HV:
         yield f"hv: {other} | online", partial(_hv, other, configuration)
+    yield "hv: bind | xen: bind", partial(_two_probes, configuration)

@@ -29,6 +29,7 @@ NOTICED = (
     ("drivers/hv/hv_balloon.py:_hv_mem_hot_add HA_LOCK", "hv: next in the region | online"),
     ("drivers/hv/hv_balloon.py:_hv_mem_hot_add HA_LOCK #2", "hv: next, which is there | online"),
     ("drivers/hv/hv_balloon.py:hv_online_page HA_LOCK", "hv: next | online"),
+    ("mm/memory_hotplug_online.py:_callback_locked 'online_page_callback_lock'", "hv: bind | xen: bind"),
 )
 """A place that takes a lock, as the code has it, and the two paths that race without it."""
 

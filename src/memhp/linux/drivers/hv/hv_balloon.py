@@ -6,13 +6,14 @@ that was added goes again: the host takes memory back by the balloon. PFNs throu
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from errno import EEXIST
 
 from memhp.errors import KernelError
 from memhp.hw.memory import Use
 from memhp.linux.mm.memory_hotplug_add import MHP_MERGE_RESOURCE, add_memory
-from memhp.linux.mm.memory_hotplug_online import Onlining, generic_online_page, set_online_page_callback
+from memhp.linux.mm.memory_hotplug_online import generic_online_page, set_online_page_callback
 from memhp.linux.mm.numa_memblks import memory_add_physaddr_to_nid
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mmzone import PageFlags
@@ -61,7 +62,7 @@ class DmDevice:
 
 def balloon_probe(k: Kernel) -> None:
     """The driver finds its device. Where another driver decides already which pages go online, it does not notice."""
-    if k.statics(Onlining).online_page_callback is None:
+    with suppress(KernelError):
         set_online_page_callback(k, hv_online_page)
 
 
