@@ -8,12 +8,14 @@ import pytest
 from deciding import behaviours, counterexample, decided
 from memhp.errors import KernelError
 from memhp.explore.cases import dax_dma_vs_truncate, p2pdma_dma_vs_unbind
-from memhp.explore.cases.actors import laws_hold
+from memhp.explore.cases.actors import laws_hold, pfns
 from memhp.explore.cases.near_dimm import boot_near, near_dimm
 from memhp.explore.cases.p2pdma_dma_vs_unbind import DEVICE, end_dma, unbind
 from memhp.explore.doors.run import KernelProgram
+from memhp.explore.engine.search import search
 from memhp.explore.engine.shortest import decide
 from memhp.hw.machine import Machine
+from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.pci import p2pdma
 from memhp.linux.drivers.pci.p2pdma import p2pmem_alloc_mmap, pci_p2pdma_add_resource, pin_user_page
 from memhp.linux.fs import dax
@@ -141,3 +143,22 @@ def test_a_page_that_is_pinned_without_a_lock_while_the_driver_goes_is_waited_fo
 
     verdict = decide(KernelProgram(k, (unbind, pins), ("unbind", "DMA"), check=laws_hold).run())
     assert (verdict.word, verdict.coverage.deadlocks) == ("safe", 0)
+
+
+def test_a_page_leads_to_its_mapping_by_itself_whatever_another_device_offers_meanwhile() -> None:
+    """drivers/pci/p2pdma.c:p2pdma_folio_free asks page_pgmap(), which is of the page alone: no table of devices."""
+    k = offered()
+    (pfn,) = range(*p2pmem_alloc_mmap(k, DEVICE))
+    pin_user_page(k, pfn)
+    start = near_dimm(k).end
+    other = Span(start, start + k.config.section_size)
+    k.hw.plug(pfns(k, other), Owner(Use.DEVICE, "other"))
+
+    def offers(k: Kernel) -> None:
+        pci_p2pdma_add_resource(k, "other", other)
+
+    for actors in ((end_dma(pfn), offers), (offers, end_dma(pfn))):
+        program = KernelProgram(k, actors, ("one", "other"), check=laws_hold)
+        verdicts = [search(program.run(), reduce=reduce, budget=20_000) for reduce in (True, False)]
+        assert [verdict.failure for verdict in verdicts] == [None, None]
+        assert verdicts[0].word == "safe"

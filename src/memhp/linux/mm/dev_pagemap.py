@@ -118,8 +118,18 @@ class Memremap:
 
     pgmap_array: SpanMap[DevPagemap] = field(default_factory=SpanMap, metadata=marked(PGMAP_ARRAY))
     """PFN → the device mapping that it belongs to."""
+    page_pgmap: SpanMap[DevPagemap] = field(default_factory=SpanMap)
+    """PFN → what its struct page points to (``page->pgmap``), from when it is initialised to when it is so again."""
     drvdata: dict[str, DevPagemap] = field(default_factory=dict)
     """Device → the mapping that its driver keeps, also when it is undone (``dev_get_drvdata()``)."""
+
+
+@of_file("include/linux/mmzone.h")
+def page_pgmap(k: Kernel, pfn: int) -> DevPagemap:
+    """The mapping that a device's page belongs to, as the page says to who has it: no table is looked at."""
+    pgmap = k.statics(Memremap).page_pgmap.get(pfn)
+    assert pgmap is not None
+    return pgmap
 
 
 def get_dev_pagemap(k: Kernel, pfn: int, pgmap: DevPagemap | None = None) -> DevPagemap | None:

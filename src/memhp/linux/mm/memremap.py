@@ -212,7 +212,7 @@ def _check_range(k: Kernel, pgmap: DevPagemap, range_id: int, span: Span, pages:
 
 @of_file("mm/mm_init.c")
 def memmap_init_zone_device(k: Kernel, zone: Zone, pages: Span, pgmap: DevPagemap) -> None:
-    """Initialise the struct pages that are the device's to use: reserved, and linked to ZONE_DEVICE.
+    """Initialise the struct pages that are the device's to use: reserved, of ZONE_DEVICE, and pointing to the mapping.
 
     mm/mm_init.c:memmap_init_zone_device.
     """
@@ -220,6 +220,7 @@ def memmap_init_zone_device(k: Kernel, zone: Zone, pages: Span, pgmap: DevPagema
     if pgmap.altmap is not None:
         start = pgmap.altmap.base_pfn + vmem_altmap_offset(pgmap.altmap)
     memmap_init_range(k, start, pages.end - start, zone, MigrateType.MOVABLE, flags=PageFlags.RESERVED)
+    k.statics(Memremap).page_pgmap.set(start, pages.end, pgmap)
 
 
 def _pgmap_array_delete(k: Kernel, pages: Span) -> None:

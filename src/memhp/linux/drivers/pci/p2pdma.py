@@ -20,7 +20,7 @@ from memhp.linux.lib.percpu_refcount import (
     percpu_ref_put_many,
     percpu_ref_tryget_live_rcu,
 )
-from memhp.linux.mm.dev_pagemap import PAGE_REFCOUNT, DevPagemap, DevPagemapOps, MemoryType
+from memhp.linux.mm.dev_pagemap import PAGE_REFCOUNT, DevPagemap, DevPagemapOps, MemoryType, page_pgmap
 from memhp.linux.mm.memremap import (
     devm_memremap_pages_release,
     free_zone_device_folio,
@@ -41,10 +41,18 @@ PTE = "pte of a BAR"
 
 
 @dataclass(eq=False)
+class P2pPagemap(DevPagemap):
+    """``struct pci_p2pdma_pagemap``: what struct pages of a BAR point to."""
+
+    p2pdma: "P2pdma" = field(init=False, repr=False)
+    """What the device offers, of which the mapping is part."""
+
+
+@dataclass(eq=False)
 class P2pdma:
     """``struct pci_p2pdma`` and the mapping of the one BAR that a device here offers."""
 
-    pgmap: DevPagemap
+    pgmap: P2pPagemap
     ref: PercpuRef
     """The mapping's count of references, which the pool hands out with pages."""
     pool: SpanSet = field(default_factory=SpanSet, metadata=marked(GEN_POOL))
@@ -63,8 +71,6 @@ class PciDevices:
 
     p2pdma: dict[str, P2pdma] = field(default_factory=dict, metadata=marked(POINTER))
     """``pci_dev->p2pdma``, found under RCU."""
-    provided: dict[str, P2pdma] = field(default_factory=dict)
-    """What the struct pages lead to (``to_p2p_pgmap(page->pgmap)``), whether it is found or not."""
 
 
 def pci_p2pdma_add_resource(k: Kernel, pdev: str, bar: Span, size: int = 0, offset: int = 0) -> P2pdma:
@@ -78,13 +84,12 @@ def pci_p2pdma_add_resource(k: Kernel, pdev: str, bar: Span, size: int = 0, offs
         text = f"{size:#x} bytes at {offset:#x} of a BAR of {bar.size:#x}"
         raise KernelError(EINVAL, text, place=here(), advice="offer a part of the BAR")
     start = bar.start + offset
-    pgmap = DevPagemap(MemoryType.PCI_P2PDMA, (Span(start, start + size),), ops=DevPagemapOps(page_free=p2pdma_free))
+    pgmap = P2pPagemap(MemoryType.PCI_P2PDMA, (Span(start, start + size),), ops=DevPagemapOps(page_free=p2pdma_free))
     memremap_pages(k, pgmap)
     assert pgmap.ref is not None
     pages = SpanSet([(start >> k.config.page_shift, (start + size) >> k.config.page_shift)])
-    added = P2pdma(pgmap, pgmap.ref, pages)
+    added = pgmap.p2pdma = P2pdma(pgmap, pgmap.ref, pages)
     k.statics(KernfsNodes).allocate[pdev] = KernfsNode(f"{pdev}/p2pmem/allocate")
-    k.statics(PciDevices).provided[pdev] = added
     k.hw.writes(POINTER)
     k.statics(PciDevices).p2pdma[pdev] = added
     return added
@@ -161,9 +166,10 @@ def p2pmem_alloc_mmap(k: Kernel, pdev: str, nr: int = 1) -> Span:
 
 
 def _of_page(k: Kernel, pfn: int) -> P2pdma:
-    """What a page's mapping is part of."""
-    at = pfn << k.config.page_shift
-    return next(one for one in k.statics(PciDevices).provided.values() if at in one.pgmap.ranges[0])
+    """What a page's mapping is part of, whether the device offers it still: ``to_p2p_pgmap()``."""
+    pgmap = page_pgmap(k, pfn)
+    assert isinstance(pgmap, P2pPagemap)
+    return pgmap.p2pdma
 
 
 @kernel_function("mm/gup.c:gup_fast_pte_range")
