@@ -16,7 +16,7 @@ from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.mm.alloc_contig import replace_free_hugepage_folios
-from memhp.linux.mm.hugetlb import dissolve_free_hugetlb_folios
+from memhp.linux.mm.hugetlb import FROZEN, add_huge_pages, dissolve_free_hugetlb_folios
 from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.migrate import do_migrate_range
 from memhp.linux.mm.page_alloc import alloc_pages
@@ -41,7 +41,8 @@ def machine(starved: bool) -> tuple[Kernel, Span, list[Span]]:
     order = k.config.format.levels[1].shift - k.config.page_shift
 
     def huge(use: Use, count: int) -> list[Span]:
-        got = alloc_pages(k, order, 0, count=count, movable=True, owner=Owner(use), where=FRESH)
+        got = alloc_pages(k, order, 0, count=count, movable=True, owner=FROZEN, where=FRESH)
+        add_huge_pages(k, got, Owner(use))
         return [Span(at, at + (1 << order)) for span in got for at in range(span.start, span.end, 1 << order)]
 
     (used,) = huge(Use.HUGETLB, 1)

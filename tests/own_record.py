@@ -18,6 +18,8 @@ class Own:
 
     word: int = field(default=0, metadata=marked("word"))
     other: int = field(default=0, metadata=marked("other"))
+    by_cpu: dict[int, int] = field(default_factory=dict, metadata=marked("by cpu"))
+    last: int = field(default=0, metadata=marked("by cpu"))
     marked: dict[str, int] = field(default_factory=lambda: {"a": 1, "b": 1}, metadata=marked("marked"))
     plain: int = 0
     gone: int = 0

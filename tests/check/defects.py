@@ -16,6 +16,7 @@ from memhp.hw.tlb import Flush, Table
 from memhp.hw.walker import Step, walk
 from memhp.linux.drivers.base.memory_groups import memory_group_register_static
 from memhp.linux.kernel.resource import Resource
+from memhp.linux.mm.hugetlb import Hugetlb
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.ptdesc import pagetable_ctor
 from memhp.linux.mmzone import Zone, ZoneType
@@ -100,6 +101,11 @@ def unplugged_frames_are_used(k: Kernel) -> None:
     end = max(end for _, end, _ in k.hw.memory.owners)
     k.hw.retag(Span(end + 16, end + 17), KERNEL, "test")
     k.hw.memory.owners.clear(end + 16, end + 17)
+
+
+def pool_counts_one_too_many(k: Kernel) -> None:
+    """``free_huge_pages`` says so, as after a put of a huge page that another CPU took meanwhile."""
+    k.statics(Hugetlb).free_huge_pages[Use.HUGETLB_FREE] = 1
 
 
 def used_page_is_listed_as_free(k: Kernel) -> None:
@@ -397,7 +403,13 @@ def page_is_marked_as_a_table(k: Kernel) -> None:
 
 
 DEFECTS: dict[str, tuple[Defect, ...]] = {
-    "frames": (free_page_is_lost, hole_is_listed_as_free, managed_is_one_short, unplugged_frames_are_used),
+    "frames": (
+        free_page_is_lost,
+        hole_is_listed_as_free,
+        managed_is_one_short,
+        unplugged_frames_are_used,
+        pool_counts_one_too_many,
+    ),
     "one-owner": (used_page_is_listed_as_free, page_has_two_owners, page_is_freed_twice),
     "direct-map": (
         direct_map_leaf_is_dropped,

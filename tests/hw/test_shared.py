@@ -25,7 +25,7 @@ class Told:
     def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         self.heard.add("write" if write else "read")
 
-    def marked(self, *names: str, write: bool) -> bool:
+    def marked(self, *names: str, write: bool, by_cpu: bool = False) -> bool:
         self.heard.add("write" if write else "read")
         return write
 

@@ -1,7 +1,7 @@
 """Frames are conserved: none is lost, none is invented, and the accounts of what the buddy manages agree.
 
 Every plugged frame has an entry in the owner map. A free one must be in the free lists of its zone; an online one that
-the buddy was never given, or that a driver keeps from it, is not managed.
+the buddy was never given, or that a driver keeps from it, is not managed. A pool of huge pages counts those in it.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -12,6 +12,7 @@ from memhp.check.machine_view import MachineView, minus, pfn_text
 from memhp.check.owners import zone_name
 from memhp.check.snapshot import Snapshot
 from memhp.hw.memory import Use
+from memhp.linux.mm.hugetlb import POOLS, Hugetlb, huge_page_order
 from memhp.linux.mmzone import PageFlags, Zone, ZoneRef, ZoneType
 from memhp.spans import Span, SpanSet
 
@@ -30,6 +31,18 @@ def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
         listed += mine
         yield from () if look.near is not None else _managed(look, zone, own)
     yield from _lost(look, SpanSet.joined(sorted(listed)))
+    yield from () if look.near is not None else _pools(look)
+
+
+def _pools(look: MachineView) -> Iterator[Breach]:
+    """Pools of huge pages that count more free ones than they have, or fewer."""
+    k = look.k
+    for pool in POOLS.values():
+        order = huge_page_order(k.config, pool)
+        counted = k.statics(Hugetlb).free_huge_pages.get(pool, 0)
+        held = k.hw.memory.used(pool) >> (order or 0)
+        if counted != held:
+            yield Breach(NAME, f"the pool of {pool} pages counts {counted} free ones, but has {held}")
 
 
 def _lost(look: MachineView, listed: SpanSet) -> Iterator[Breach]:
@@ -80,12 +93,12 @@ def still(look: MachineView, near: MachineView) -> bool:
     sums = (
         _managed(look, zone, look.zone_pages.get(ZoneRef(zone.nid, zone.type), SpanSet())) for zone in look.k.zones()
     )
-    return next(find(near, None), None) is None and not any(next(found, None) for found in sums)
+    return next(find(near, None), None) is None and not any(next(found, None) for found in (*sums, _pools(look)))
 
 
 LAW = Law(
     NAME,
-    "No frame is lost: the free lists hold exactly the free frames of their zone, and managed pages add up",
+    "No frame is lost: the free lists hold exactly the free frames of their zone, managed pages and huge ones add up",
     find,
     doors=("frames",),
     still=still,

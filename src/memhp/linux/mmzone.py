@@ -9,6 +9,7 @@ from enum import IntEnum, IntFlag, StrEnum
 from typing import Literal, NamedTuple
 
 from memhp.hw.bit_set import BitSet
+from memhp.hw.lifetime import SlabObject
 from memhp.hw.shared import CountedSet, SharedMap, SharedSet, Stepped, marked
 from memhp.linux.config import OnlineType
 
@@ -281,3 +282,4 @@ class MemoryGroup:
     """How many belong to it: the kernel has a list of them."""
     present_kernel_pages: int = 0
     present_movable_pages: int = 0
+    slab: SlabObject = field(default_factory=lambda: SlabObject("memory_group"), repr=False, compare=False)

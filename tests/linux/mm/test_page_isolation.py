@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from captures import facts
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
-from memhp.linux.mm.hugetlb import dissolve_free_hugetlb_folios
+from memhp.linux.mm.hugetlb import FROZEN, HUGE_USES, add_huge_pages, dissolve_free_hugetlb_folios
 from memhp.linux.mm.migrate import do_migrate_range, scan_movable_pages
 from memhp.linux.mm.mm_init import free_area_init, init_cma_reserved_pageblock
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages, free_pages_core, take_pages_off_buddy
@@ -41,7 +41,10 @@ def machine(release: str = "linux-6.12") -> tuple[Kernel, Zone]:
 
 
 def use(k: Kernel, start: int, size: int, kind: Use, tag: str = "x") -> None:
-    assert take_pages_off_buddy(k, Span(start, start + size), Owner(kind, tag), WHERE)
+    pages, owner = Span(start, start + size), Owner(kind, tag)
+    assert take_pages_off_buddy(k, pages, FROZEN if kind in HUGE_USES else owner, WHERE)
+    if kind in HUGE_USES:
+        add_huge_pages(k, [pages], owner)
 
 
 def whole(k: Kernel) -> bool:

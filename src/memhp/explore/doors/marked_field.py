@@ -28,7 +28,8 @@ class MarkedField:
         """Read the field. What is in a container can be changed only if the step before said so."""
         if holder is None:
             return self
-        changes = self._step(holder, write=False)
+        by_cpu = type(holder.__dict__.get(self._name)) is SteppedDict
+        changes = self._step(holder, write=False, by_cpu=by_cpu)
         try:
             value = holder.__dict__[self._name]
         except KeyError:
@@ -41,12 +42,12 @@ class MarkedField:
         self._step(holder, write=True)
         holder.__dict__[self._name] = value
 
-    def _step(self, holder: Any, *, write: bool) -> bool:
+    def _step(self, holder: Any, *, write: bool, by_cpu: bool = False) -> bool:
         """Take the step, if it was not the last one; whether the field may be changed now."""
         to = holder.__dict__.get("_announces_to")
         stepper = to[0].stepper if to is not None else None
         marked = getattr(stepper, "marked", None)
-        return marked is None or marked(self._called(holder), write=write)
+        return marked is None or marked(self._called(holder), write=write, by_cpu=by_cpu)
 
 
 class _Stepped:
@@ -68,6 +69,12 @@ class SteppedDict(_Stepped, WatchedDict):
     """A dictionary."""
 
     __slots__ = ()
+
+    def say_at(self, kind: str, key: object) -> None:
+        """Take the step, if the last one was not about this very key."""
+        adds_own = getattr(self._to[0].stepper, "adds_own", None)
+        if adds_own is None or not adds_own(self._to[-1], key):
+            self.say(kind)
 
     def comes_last(self) -> None:
         """As of others; the step of the field says so."""

@@ -195,11 +195,11 @@ class Doors(Again):
         """Whether it is no actor that runs, but who looks on: that is no access."""
         return getcurrent() is self._hub
 
-    def marked(self, *names: str, write: bool) -> bool:
+    def marked(self, *names: str, write: bool, by_cpu: bool = False) -> bool:
         """Fields are accessed that are not behind a lock: a step of its own, unless the code has just taken one itself
-        that is about them.
+        that is about them. `by_cpu`: it is a dictionary that is got, of which entries will be accessed.
 
-        Whether they may be changed now: that step changes them.
+        Whether they may be changed now: that step changes them. TypeError: it changes the CPU's own entry alone.
         """
         if self._waits_on:
             self._must_be_waited_on(of_fields(*names, write=write))
@@ -210,10 +210,17 @@ class Doors(Again):
         if last is not None and last.kind in FIELD_MODES and not (write and last.kind == "read"):
             about = last.target.names if isinstance(last.target, Fields) else (last.target,)
             if all(name in about for name in names):
+                if FIELD_MODES[last.kind] == FIELD_MODES["add"] and not by_cpu:
+                    raise TypeError(f"{names[0]}: after k.hw.adds() only the CPU's own entry of a dictionary is accessed")
                 return last.kind != "read"
         self.step(of_fields(*names, write=write))
         self._last.pop(self.thread, None)  # the next access is another one
         return write
+
+    def adds_own(self, name: str, key: object) -> bool:
+        """Whether the actor's last step is about its own entry of a field's dictionary, and this is it."""
+        last = self._last.get(self.thread)
+        return last is not None and last[:2] == ("add", name) and key == self.thread and not self.is_looked_on()
 
     def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         """An actor reads or writes shared data; new steps remember it, those that are done once more do not."""

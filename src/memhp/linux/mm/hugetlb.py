@@ -42,7 +42,7 @@ class Hugetlb:
     """``resv_huge_pages``: whose → free huge pages that are promised to mappings: the use of such a free page, and how
     many."""
     free_huge_pages: dict[Use, int] = field(default_factory=dict)
-    """How many free pages a pool had when that last changed under ``hugetlb_lock``."""
+    """Free pages of a pool, promised or not."""
     not_migratable: set[int] = field(default_factory=set, metadata=marked(NOT_MIGRATABLE))
     """The first frames of huge pages in use without the flag ``HPageMigratable``: somebody moves or recovers them."""
 
@@ -84,24 +84,24 @@ def hugetlb_folio(k: Kernel, pfn: int) -> HugePage | None:
 
 def available_huge_pages(k: Kernel, pool: Use) -> int:
     """Free huge pages of a pool that are not promised to a mapping."""
-    order = huge_page_order(k.config, pool)
-    assert order is not None
     record = k.statics(Hugetlb)
-    record.free_huge_pages.get(pool)
     promised = sum(count for use, count in record.promised.values() if use is pool)
-    return (k.hw.memory.used(pool) >> order) - promised
+    return record.free_huge_pages.get(pool, 0) - promised
 
 
-def _counted(k: Kernel, pool: Use) -> None:
-    order = huge_page_order(k.config, pool)
-    assert order is not None
-    k.statics(Hugetlb).free_huge_pages[pool] = k.hw.memory.used(pool) >> order
+def _count_free(k: Kernel, use: Use, more: int) -> None:
+    """Huge pages of so many pages more, or fewer, are of this use: what is free the pools count."""
+    if use in POOLS.values():
+        order = huge_page_order(k.config, use)
+        assert order is not None
+        free = k.statics(Hugetlb).free_huge_pages
+        free[use] = free.get(use, 0) + (more >> order)
 
 
 def enqueue_hugetlb_folio(k: Kernel, page: Span, pool: Owner) -> None:
     """Put a huge page into its pool, under ``hugetlb_lock``."""
     k.hw.retag(page, pool, here())
-    _counted(k, pool.use)
+    _count_free(k, pool.use, page.size)
 
 
 @kernel_function(f"{KERNEL_FILE}:prep_and_add_allocated_folios")
@@ -110,8 +110,7 @@ def add_huge_pages(k: Kernel, pages: Iterable[Span], owner: Owner) -> None:
     with k.hw.locked(HUGETLB_LOCK):
         for page in pages:
             k.hw.retag(page, owner, here())
-        if owner.use in POOLS.values():
-            _counted(k, owner.use)
+            _count_free(k, owner.use, page.size)
 
 
 @kernel_function(f"{KERNEL_FILE}:remove_pool_hugetlb_folio")
@@ -131,11 +130,8 @@ def promise_huge_pages(k: Kernel, whose: str, pool: Use, count: int) -> None:
 
 def end_promise(k: Kernel, whose: str) -> bool:
     """A mapping ends, with what was promised to it, if anything was: whether it was."""
-    if whose not in k.statics(Hugetlb).promised:
-        return False
     with k.hw.locked(HUGETLB_LOCK):
-        del k.statics(Hugetlb).promised[whose]
-    return True
+        return k.statics(Hugetlb).promised.pop(whose, None) is not None
 
 
 def remove_hugetlb_folio(k: Kernel, page: Span, use: Use) -> None:
@@ -144,8 +140,7 @@ def remove_hugetlb_folio(k: Kernel, page: Span, use: Use) -> None:
     The caller is to free it.
     """
     k.hw.retag(page, FROZEN, here())
-    if use in POOLS.values():
-        _counted(k, use)
+    _count_free(k, use, -page.size)
 
 
 def dequeue_hugetlb_folio_nodemask(
@@ -161,7 +156,7 @@ def dequeue_hugetlb_folio_nodemask(
             for page in huge_pages(k, lo, hi, pool):
                 if not zone.isolated.test(*page) and not _has_hwpoison(k, page):
                     k.hw.retag(page, owner, here())
-                    _counted(k, pool)
+                    _count_free(k, pool, -page.size)
                     return HugePage(page, its)
     return None
 

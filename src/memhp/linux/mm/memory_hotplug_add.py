@@ -9,6 +9,7 @@ from memhp.linux.drivers.base.memory_devices import (
     register_memory_blocks_under_node,
     walk_memory_blocks,
 )
+from memhp.linux.drivers.base.memory_groups import memory_group_find_by_id
 from memhp.linux.drivers.base.memory_state import device_online
 from memhp.linux.drivers.base.node import register_node, unregister_node
 from memhp.linux.drivers.firmware.memmap import firmware_map_add_hotplug
@@ -118,9 +119,10 @@ def add_memory_resource(k: Kernel, nid: int, res: Resource, flags: int) -> None:
     check_hotplug_memory_range(k, start, size)
     group = None
     if flags & MHP_NID_IS_MGID:
-        if nid not in k.memory_groups:
+        found = memory_group_find_by_id(k, nid)
+        if found is None:
             raise KernelError(EINVAL, f"there is no memory group {nid}", place=here())
-        group, nid = nid, k.memory_groups[nid].nid
+        group, nid = nid, found.nid
     if nid not in k.node_states.possible:
         text = f"node {nid} was absent from the node_possible_map"
         warn(k, here(), text)

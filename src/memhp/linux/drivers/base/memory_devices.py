@@ -13,6 +13,7 @@ from errno import EEXIST, EINVAL, ENOMEM
 from memhp.errors import KernelBug, KernelError, KernelPanic
 from memhp.linux.drivers.acpi.glue import acpi_unbind_one
 from memhp.linux.drivers.base.block_size import memory_block_size_bytes
+from memhp.linux.drivers.base.memory_groups import memory_group
 from memhp.linux.drivers.base.memory_lookup import (
     MEMORY_BLOCKS,
     memblk_nr_poison,
@@ -134,7 +135,7 @@ def remove_memory_block_devices(k: Kernel, start: int, size: int) -> None:
 def _of_group(k: Kernel, group: int | None, count: int) -> None:
     """So many blocks more, or fewer, belong to a memory group."""
     if group is not None:
-        k.memory_groups[group].memory_blocks += count
+        memory_group(k, group).memory_blocks += count
 
 
 def remove_memory_block(k: Kernel, start_block: int, end_block: int, group: int | None) -> None:

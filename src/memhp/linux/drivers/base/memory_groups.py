@@ -1,15 +1,25 @@
 """Memory groups: memory that comes and goes together, for the auto-movable policy: ``drivers/base/memory.c``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from dataclasses import dataclass, field
 from errno import EBUSY, EINVAL
 from itertools import count, filterfalse
 
 from memhp.errors import KernelError
+from memhp.hw.lifetime import kfree, use_object
+from memhp.hw.shared import marked
 from memhp.linux.mmzone import MemoryGroup
-from memhp.linux.place import here
+from memhp.linux.place import here, kernel_function
 from memhp.linux.state import MEMORY_GROUPS, Kernel
 
 KERNEL_FILE = "drivers/base/memory.c"
+
+
+@dataclass
+class Freed:
+    """Groups that are no more, where a pointer may still lead: by id, the last of each."""
+
+    groups: dict[int, MemoryGroup] = field(default_factory=dict, metadata=marked(MEMORY_GROUPS))
 
 
 def memory_group_register_static(k: Kernel, nid: int, max_pages: int) -> int:
@@ -40,10 +50,35 @@ def _memory_group_register(k: Kernel, group: MemoryGroup, place: str) -> int:
 
 
 def memory_group_unregister(k: Kernel, mgid: int) -> None:
-    """Drop a group. Raises EINVAL when there is none of that id, EBUSY while memory blocks belong to it."""
-    if mgid not in k.memory_groups:
+    """Drop a group. Raises EINVAL when there is none of that id, EBUSY while memory blocks belong to it.
+
+    Nothing keeps two from dropping one, nor others from still using it: that is for the driver whose group it is.
+    """
+    k.hw.reads(MEMORY_GROUPS)
+    group = k.memory_groups.get(mgid)
+    if group is None:
         raise KernelError(EINVAL, f"there is no memory group {mgid}", place=here())
-    if k.memory_groups[mgid].memory_blocks:
+    use_object(k.hw, group.slab, here())
+    if group.memory_blocks:
         raise KernelError(EBUSY, f"memory blocks belong to memory group {mgid}", place=here())
     k.hw.atomic(MEMORY_GROUPS)
-    del k.memory_groups[mgid]
+    k.memory_groups.pop(mgid, None)
+    k.statics(Freed).groups[mgid] = group
+    kfree(k.hw, group.slab, here())
+
+
+def memory_group_find_by_id(k: Kernel, mgid: int) -> MemoryGroup | None:
+    """The group of that id, if there is one."""
+    k.hw.reads(MEMORY_GROUPS)
+    return k.memory_groups.get(mgid)
+
+
+@kernel_function(None)
+def memory_group(k: Kernel, mgid: int) -> MemoryGroup:
+    """The group that somebody holds on to: ``mem->group``. Breaks ``use-after-free`` when it is no more."""
+    k.hw.reads(MEMORY_GROUPS)
+    group = k.memory_groups.get(mgid)
+    if group is None:
+        group = k.statics(Freed).groups[mgid]
+        use_object(k.hw, group.slab, here())
+    return group

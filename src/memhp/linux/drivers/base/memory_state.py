@@ -14,6 +14,7 @@ from memhp.errors import KernelBug, KernelError
 from memhp.linux.config import OnlineType
 from memhp.linux.drivers.base.core import DEVICE_HOTPLUG_LOCK, lock_device_hotplug_sysfs
 from memhp.linux.drivers.base.memory_devices import block_pfns, device_lock
+from memhp.linux.drivers.base.memory_groups import memory_group
 from memhp.linux.drivers.base.memory_lookup import MEMORY_BLOCKS, forget_poison, memblk_nr_poison
 from memhp.linux.drivers.base.notify import memory_notify
 from memhp.linux.lib.kobject_uevent import block_uevents
@@ -47,7 +48,7 @@ def memory_block(k: Kernel, block_id: int) -> MemoryBlock:
 @kernel_function(None)
 def memory_group_of(k: Kernel, block: MemoryBlock) -> MemoryGroup | None:
     """``mem->group``."""
-    return None if block.group is None else k.memory_groups[block.group]
+    return None if block.group is None else memory_group(k, block.group)
 
 
 def nr_vmemmap_pages(k: Kernel, block_id: int) -> int:
