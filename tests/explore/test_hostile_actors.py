@@ -73,6 +73,8 @@ def race(folder: Path, does: str = "nothing(k)", check: str = "return None") -> 
         ("greenlet(nothing).switch(k)", "one takes a step in a greenlet of its own"),
         ("del k.hw", "one takes the doors of the machine away"),
         ("k.hw.stepper = None; nothing(k)", "one takes the doors of the machine away"),
+        ("k.hw.seen = True", "one changes the machine past its doors"),
+        ("k.hw.nr_cpus = 5", "one changes the machine past its doors"),
         ("threading.Thread(target=nothing, args=(k,)).start()", "an actor starts a thread, which nobody follows"),
         ("os.fork()", "an actor starts a process, which nobody follows"),
         ("subprocess.run(['true'])", "an actor starts a process, which nobody follows"),
@@ -85,6 +87,50 @@ def test_what_nobody_could_follow_is_an_error_with_the_line(tmp_path: Path, does
     place, _, text = str(error.value).partition(": ")
     assert place in {f"{tmp_path}/own.py:{line}" for line in (16, 19, 20)}
     assert text.startswith(told)
+
+
+CLOSURE = """\
+from dataclasses import dataclass, field, replace
+from memhp.explore.cases.two_table_allocs import CASE as ANOTHER
+
+@dataclass
+class Own:
+    count: int = 0
+
+@dataclass
+class Held:
+    things: list[Own] = field(default_factory=list)
+
+def build(variant, configuration):
+    made = ANOTHER.build(variant, configuration)
+    thing = Own()
+
+    def actor(k):
+        {does}
+        k.statics(Held).things.append(thing)
+
+    return replace(made, actors=(actor, lambda k: None), names=("one", "two"), check=None)
+
+CASE = replace(ANOTHER, build=build)
+"""
+
+
+@pytest.mark.parametrize(
+    ("does", "line", "told"),
+    [
+        ("pass", 18, "one raised TypeError: Held.things[Own]: it was there in another execution"),
+        ("thing.count += 1", 17, "one reaches into the kernel of another execution: all must go by the kernel"),
+    ],
+)
+def test_an_object_that_build_made_beside_its_kernel_cannot_be_put_into_one(
+    tmp_path: Path, does: str, line: int, told: str
+) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(CLOSURE.format(does=does), encoding="utf-8")
+    with pytest.raises(BadInput) as error:
+        explore(str(file), VARIANT)
+    place, _, text = str(error.value).partition(": ")
+    assert place == f"{file}:{line}" and text.startswith(told)
 
 
 def test_other_threads_may_start_threads_once_a_race_was_decided(tmp_path: Path) -> None:

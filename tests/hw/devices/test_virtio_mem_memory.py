@@ -36,6 +36,9 @@ class Watched:
         """Memory goes."""
         self._note("unplug", span)
 
+    def access(self, name: str, *, changes: bool) -> None:
+        """Nobody else is there."""
+
 
 def watched(history: list[Op], features: Feature = Feature.NONE) -> tuple[Told, Watched]:
     """A device with a history and what it did to its memory."""

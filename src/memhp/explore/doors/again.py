@@ -6,7 +6,7 @@ found out is worth nothing.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Hashable, Sequence
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from greenlet import getcurrent, greenlet
 
@@ -30,6 +30,19 @@ class Done(Protocol):
 
 class Astray(RuntimeError):
     """An actor does not do again what it did."""
+
+
+class Over:
+    """What stands behind the doors of a machine whose execution is over: who comes to it has an object of that one."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Astray("reaches into the kernel of another execution")
+
+    def __reduce__(self) -> str:
+        return "OVER"
+
+
+OVER = Over()
 
 
 class Again:

@@ -29,8 +29,8 @@ from memhp.explore.doors.containers import (
     empty,
 )
 from memhp.explore.doors.marked_field import STEPPED, MarkedField, SteppedMap
-from memhp.explore.doors.names import IMMUTABLE, names_in, parts_named
-from memhp.hw.lifetime import SlabObject
+from memhp.explore.doors.names import names_in, parts_named
+from memhp.explore.doors.sorts import is_part_of_machine, is_plain, is_record
 from memhp.hw.machine import Machine
 from memhp.hw.marked_map import MarkedSet
 from memhp.hw.shared import EVERYTHING, SharedDict, SharedMap, SharedSet
@@ -52,8 +52,6 @@ Watched = frozenset[str] | None
 """Sorts of state whose reads are announced; None: all."""
 COPIED = ("__reduce_ex__", "__reduce__", "__getstate__", "__setstate__")
 """What a class may have to be copied in its own way, by which fields could be lost."""
-HARDWARE = "memhp.hw."
-"""Where the classes are of what is not the kernel's: devices, and state that announces itself."""
 
 
 class Field:
@@ -267,18 +265,12 @@ def announce(k: Kernel, watched: Watched) -> None:
         _object(root, k.hw, watched, prefix_of(type(root)))
 
 
-def is_plain(value: object) -> bool:
-    """Whether neither a value can change nor what it holds."""
-    if isinstance(value, tuple | frozenset):
-        return all(map(is_plain, value))
-    return isinstance(value, IMMUTABLE)
-
-
 def announced(value: Any, machine: Machine, watched: Watched, name: str, key: str) -> Any:
     """A value in the form that announces accesses to it, under `name`. TypeError: it is of a sort that has none."""
     if is_plain(value):
         return value
     if isinstance(value, Container):
+        _must_be_of(machine, value._to[0], name)
         return value
     if type(value) in (dict, list, set):
         told = watched is None or key in watched
@@ -300,9 +292,9 @@ def announced(value: Any, machine: Machine, watched: Watched, name: str, key: st
             if announced(part, machine, watched, named, key) is not part:
                 raise TypeError(f"{named}: what a function is bound to cannot announce accesses, an object could")
         return value
-    if type(value).__module__.startswith(HARDWARE) and not isinstance(value, SlabObject):
+    if is_part_of_machine(type(value)):
         return value
-    if _is_record(value) and value.__dataclass_params__.frozen:
+    if is_record(value) and value.__dataclass_params__.frozen:
         return _frozen(value, machine, watched, name)
     return _object(value, machine, watched, f"{name}.")
 
@@ -353,6 +345,13 @@ def _stepped_in(value: Any, machine: Machine, name: str, key: str, step: str) ->
     stepper: Any = machine.stepper
     named = name if stepper is None else stepper.takes_in(name)
     return stepped(value, machine, None if stepper is None else stepper.watched, named, key, step)
+
+
+def _must_be_of(machine: Machine, other: Machine, name: str) -> None:
+    """TypeError: what is put here is of another execution, whose kernel has it too."""
+    if other is not machine:
+        text = "it was there in another execution: what build makes comes in k, and an actor makes its own"
+        raise TypeError(f"{name.rstrip('.')}: {text}")
 
 
 def _held(value: Any, machine: Machine, watched: Watched, name: str, key: str) -> Any:
@@ -408,17 +407,14 @@ def _shared_map(value: SpanMap[Any], machine: Machine, watched: Watched, name: s
     return shared
 
 
-def _is_record(value: object) -> bool:
-    return is_dataclass(value) and hasattr(value, "__dict__")
-
-
 def _object(value: Any, machine: Machine, watched: Watched, name: str) -> Any:
-    if not _is_record(value):
+    if not is_record(value):
         raise TypeError(
             f"{name.rstrip('.')} is a {type(value).__name__}: how accesses to it are announced is not known"
         )
     state: dict[str, Any] = vars(value)
     if "_announces_to" in state:
+        _must_be_of(machine, state["_announces_to"][0], name)
         return value
     kind: Any = announced_for(type(value))
     named = _fields(kind)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from operator import is_not, itemgetter
 from types import (
     BuiltinFunctionType,
     FrameType,
@@ -25,6 +26,7 @@ from memhp.errors import BadInput
 from memhp.explore.doors.again import Astray
 from memhp.explore.doors.kernel_image import bytes_of, is_filled, likeness
 from memhp.explore.doors.user_code import is_users, line_of, place_of
+from memhp.hw.machine import Machine
 from memhp.hw.memory import Arena
 from memhp.linux.state import Kernel
 
@@ -33,6 +35,11 @@ DESCRIPTORS = (staticmethod, classmethod, property, GetSetDescriptorType, Member
 """What a class has of Python's own, or for its objects."""
 BY_THE_KERNEL = "all must go by the kernel that it gets, whose k.statics() has what is shared"
 """What is told of functions that do not."""
+PARTS = itemgetter(
+    "fmt", "nr_cpus", "memory", "tlb", "ledger", "table_counts", "kind_of", "levels", "locks", "lock_order", "told",
+    "told_busy", "violations", "callbacks",
+)  # fmt: skip
+"""The fields of a machine that stay what they were."""
 Root = tuple[str, str]
 """A file, and a name there."""
 
@@ -142,6 +149,21 @@ def must_have_no_kernel(function: Callable[..., object], name: str) -> None:
     if other:
         fix = "use the kernel that it gets: each execution has one of its own"
         raise BadInput(f"goes by {other!r}, a kernel that no execution is about", where=name, fix=fix)
+
+
+def parts_of(hw: Machine) -> tuple[object, ...]:
+    """What a machine is made of, by identity, and of how much: no door changes that."""
+    return (*PARTS(vars(hw)), len(vars(hw)))
+
+
+def must_have_its_parts(k: Kernel, stepper: object, parts: tuple[object, ...]) -> None:
+    """Astray: an actor has changed the machine itself, past its doors."""
+    hw = getattr(k, "hw", None)
+    if getattr(hw, "stepper", None) is not stepper:
+        raise Astray("takes the doors of the machine away")
+    now = parts_of(k.hw)
+    if len(now) != len(parts) or any(map(is_not, now, parts)):
+        raise Astray("changes the machine past its doors")
 
 
 def unwatched_likeness(k: Kernel, tables: Arena | None) -> Hashable:

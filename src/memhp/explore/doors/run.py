@@ -21,7 +21,7 @@ from greenlet import GreenletExit, greenlet
 from memhp.check import remember
 from memhp.errors import KernelBug, KernelError
 from memhp.explore.doors import trace_line
-from memhp.explore.doors.again import Astray
+from memhp.explore.doors.again import OVER, Astray
 from memhp.explore.doors.announced import announce
 from memhp.explore.doors.callbacks import RCU_CALLBACKS, do_callbacks
 from memhp.explore.doors.difference import Picture, differences, picture
@@ -31,7 +31,7 @@ from memhp.explore.doors.endless import Endless, give_up, to_end
 from memhp.explore.doors.footprint import touched
 from memhp.explore.doors.kernel_image import KernelImage
 from memhp.explore.doors.law_broken import law_broken
-from memhp.explore.doors.outside import astray, unwatched_likeness
+from memhp.explore.doors.outside import astray, must_have_its_parts, parts_of, unwatched_likeness
 from memhp.explore.doors.program_parts import must_be_parts
 from memhp.explore.doors.proof import Proof
 from memhp.explore.doors.stepper import WAITING, Doors, reads_watched
@@ -121,7 +121,7 @@ class KernelRun:
         """A fresh copy of the kernel, each actor before its first step; the steps `again` are to be done once more."""
         k = self._image(reads_watched(self.shared)).copy()
         k.hw.stepper = stepper = Doors(k, self._program.failures, self.shared, again, self.unseen)
-        self._kernel, self._stepper = k, stepper
+        self._kernel, self._stepper, self._parts = k, stepper, parts_of(k.hw)
         self._picture = None
         self._results: list[Hashable] = [None] * len(self.names)
         self._raised = None
@@ -150,8 +150,8 @@ class KernelRun:
         said: object
         try:
             said = stepper.resume(thread, running, way if running else k)
-            if self._program.of_user and getattr(getattr(k, "hw", None), "stepper", None) is not stepper:
-                raise Astray("takes the doors of the machine away")
+            if self._program.of_user:
+                must_have_its_parts(k, stepper, self._parts)
         except KernelError as error:
             said = error.name
         except Astray as error:
@@ -265,6 +265,8 @@ class KernelRun:
         for name, running in zip(self.names, self._greenlets, strict=False):
             if running:
                 give_up(running, name)
+        if self._greenlets and hasattr(self._kernel, "hw"):
+            self._kernel.hw.stepper = OVER
 
     # The run ---------------------------------------------------------------------------------------------------
 

@@ -211,7 +211,8 @@ class Doors(Again):
             about = last.target.names if isinstance(last.target, Fields) else (last.target,)
             if all(name in about for name in names):
                 if FIELD_MODES[last.kind] == FIELD_MODES["add"] and not by_cpu:
-                    raise TypeError(f"{names[0]}: after k.hw.adds() only the CPU's own entry of a dictionary is accessed")
+                    text = "after k.hw.adds() only the CPU's own entry of a dictionary is accessed"
+                    raise TypeError(f"{names[0]}: {text}")
                 return last.kind != "read"
         self.step(of_fields(*names, write=write))
         self._last.pop(self.thread, None)  # the next access is another one

@@ -26,11 +26,18 @@ class MachineBacking:
     def unplug(self, span: Span) -> None:
         """Frames disappear. If somebody uses one, the driver has broken the specification and a law is broken here."""
         frames = self._frames(span)
-        for start, end, owner in self.machine.memory.owners.runs(*frames):
+        for start, end, owner in self.machine.owners.runs(*frames):
             if owner.use not in IDLE:
                 text = f"PFN {start:#x}-{end:#x} is taken back by {self.name}, but is {owner}"
                 self.machine.violations.append(Violation("one-owner", text, "device"))
         self.machine.unplug(frames, "device")
+
+    def access(self, name: str, *, changes: bool) -> None:
+        """The machine's CPUs and the host come one after the other."""
+        if changes:
+            self.machine.atomic(name)
+        else:
+            self.machine.reads(name)
 
     def _frames(self, span: Span) -> Span:
         shift = self.machine.fmt.page_shift

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from memhp.errors import BadInput
 from memhp.hw.devices.virtio_mem_rules import Rule
 from memhp.hw.devices.virtio_mem_wire import BlockState, Config, Feature, Request, RequestType, Response, ResponseType
+from memhp.hw.shared import marked
 from memhp.spans import Span, SpanSet
 from memhp.units import MiB, align_up, is_aligned
 
@@ -31,6 +32,9 @@ class Backing(Protocol):
     def unplug(self, span: Span) -> None:
         """Memory disappears, whoever may still use it."""
 
+    def access(self, name: str, *, changes: bool) -> None:
+        """A CPU or the host has the device, which goes by `name`, to itself until something else is accessed."""
+
 
 class NoBacking:
     """No memory behind the blocks: the device keeps its books only."""
@@ -40,6 +44,9 @@ class NoBacking:
 
     def unplug(self, span: Span) -> None:
         """Nothing disappears."""
+
+    def access(self, name: str, *, changes: bool) -> None:
+        """Nobody else is there."""
 
 
 @dataclass(frozen=True)
@@ -81,25 +88,34 @@ class Exchange(NamedTuple):
         return f"{self.request} {self.response.type.name} {self.response.state}"
 
 
+STATE = marked(lambda device: device.name)
+"""The device does one thing after the other, whoever asks for it."""
+
+
 @dataclass
 class VirtioMemDevice:
     """One device. Sizes and addresses are bytes of guest physical address space."""
 
     geometry: Geometry
     backing: Backing = field(default_factory=NoBacking)
-    usable_region_size: int = 0
-    requested_size: int = 0
-    plugged: SpanSet = field(default_factory=SpanSet)
+    usable_region_size: int = field(default=0, metadata=STATE)
+    requested_size: int = field(default=0, metadata=STATE)
+    plugged: SpanSet = field(default_factory=SpanSet, metadata=STATE)
     """The plugged blocks: what stands for the bitmap."""
-    negotiated: Feature = Feature.NONE
-    rules: list[Rule] = field(default_factory=list)
-    log: list[Exchange] = field(default_factory=list)
+    negotiated: Feature = field(default=Feature.NONE, metadata=STATE)
+    rules: list[Rule] = field(default_factory=list, metadata=STATE)
+    log: list[Exchange] = field(default_factory=list, metadata=STATE)
     """Every request that was answered, in order, but for `unlogged` ones that were the same over and over."""
-    unlogged: int = 0
-    config_changed: list[Callable[[], None]] = field(default_factory=list)
+    unlogged: int = field(default=0, metadata=STATE)
+    config_changed: list[Callable[[], None]] = field(default_factory=list, metadata=STATE)
     """Who is to be told of a configuration change: the driver's interrupt handler."""
-    matched: dict[int, int] = field(default_factory=dict)
+    matched: dict[int, int] = field(default_factory=dict, metadata=STATE)
     """How many requests each rule, by its place, has matched."""
+
+    @property
+    def name(self) -> str:
+        """What the device goes by where CPUs share it."""
+        return f"virtio-mem device at {self.geometry.addr:#x}"
 
     @property
     def plugged_size(self) -> int:
@@ -109,6 +125,7 @@ class VirtioMemDevice:
     @property
     def config(self) -> Config:
         """The configuration as it stands."""
+        self._access(changes=False)
         shape = self.geometry
         node_id = shape.node_id if Feature.ACPI_PXM in shape.features else 0
         return Config(
@@ -143,6 +160,7 @@ class VirtioMemDevice:
         The usable region grows to hold it, and never shrinks; the driver is notified.
         """
         self.check_size(requested_size)
+        self._access()
         usable = max(self.usable_region_size, self._usable_for(requested_size))
         changed = (usable, requested_size) != (self.usable_region_size, self.requested_size)
         self.usable_region_size, self.requested_size = usable, requested_size
@@ -151,11 +169,13 @@ class VirtioMemDevice:
 
     def negotiate(self, supported: Feature) -> Feature:
         """The features that hold between device and driver: those that both have. The device insists on none."""
+        self._access()
         self.negotiated = self.geometry.features & supported
         return self.negotiated
 
     def readable(self, span: Span) -> bool:
         """Whether the driver may read memory: what is plugged and, unless it agreed not to, the whole usable region."""
+        self._access(changes=False)
         usable = Span(self.geometry.addr, self.geometry.addr + self.usable_region_size)
         agreed = Feature.UNPLUGGED_INACCESSIBLE in self.negotiated
         return self.plugged.covers(*span) or (not agreed and usable.covers(span))
@@ -170,8 +190,12 @@ class VirtioMemDevice:
 
     def device_reset(self) -> None:
         """The driver resets the device: nothing changes for the blocks, nor for the memory in them."""
+        self._access()
         self.config_changed.clear()
         self.negotiated = Feature.NONE
+
+    def _access(self, *, changes: bool = True) -> None:
+        self.backing.access(self.name, changes=changes)
 
     def _usable_for(self, requested_size: int) -> int:
         if not requested_size:
@@ -191,23 +215,26 @@ class VirtioMemDevice:
         Raises struct.error for a buffer that is not as long as a request, which no transport passes on.
         """
         request = Request.unpack(data)
-        rules = [rule for place, rule in enumerate(self.rules) if self._turn(place, rule, request)]
+        self._access()
+        rules = [rule for place, rule in enumerate(self.rules) if self._is_about(place, rule, request)]
         for rule in rules:
             if rule.requested_before is not None:
                 self.resize(rule.requested_before)
         told = next((rule.answer for rule in rules if rule.answer is not None), None)
         response = self._answer(request) if told is None else Response(told)
         delay = sum(rule.delay for rule in rules)
+        self._access()
         self.log.append(Exchange(request, response, delay))
         for rule in rules:
             if rule.requested_after is not None:
                 self.resize(rule.requested_after)
             if rule.usable_after is not None:
+                self._access()
                 self.usable_region_size = rule.usable_after
                 self._notify()
         return response.pack(), delay
 
-    def _turn(self, place: int, rule: Rule, request: Request) -> bool:
+    def _is_about(self, place: int, rule: Rule, request: Request) -> bool:
         if not rule.matches(request, self.geometry.block_size):
             return False
         self.matched[place] = self.matched.get(place, 0) + 1
@@ -259,7 +286,11 @@ class VirtioMemDevice:
         return ResponseType.ACK
 
     def _unplug_all(self) -> None:
-        for span in self.plugged:
+        self._access()
+        plugged = list(self.plugged)
+        for span in plugged:
             self.plugged.remove(*span)
+        for span in plugged:
             self.backing.unplug(span)
+        self._access()
         self.usable_region_size = self._usable_for(self.requested_size)

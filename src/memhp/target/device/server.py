@@ -70,6 +70,9 @@ class Server:
     def plug(self, span: Span) -> None:
         """The front end's machine has the memory already: nothing is to be done."""
 
+    def access(self, name: str, *, changes: bool) -> None:
+        """Requests come one after the other."""
+
     def unplug(self, span: Span) -> None:
         """What a guest gave back goes back to the host."""
         if self._backend is not None:

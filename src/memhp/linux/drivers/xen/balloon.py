@@ -16,6 +16,7 @@ from errno import EINVAL, ENOMEM
 
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
+from memhp.hw.shared import marked
 from memhp.linux.drivers.base.notify import register_memory_notifier
 from memhp.linux.kernel.resource import BUSY_SYSTEM_RAM, Resource, release_resource
 from memhp.linux.kernel.resource_allocate import allocate_resource
@@ -55,7 +56,7 @@ class BpState(Enum):
 class XenDomain:
     """What Xen knows of its domain."""
 
-    max_pages: int | None = None
+    max_pages: int | None = field(default=None, metadata=marked("xen domain"))
     """How much it may have at most; None: whatever it asks for."""
 
 
