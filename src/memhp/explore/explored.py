@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from memhp.errors import BadInput
+from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.explore.case import Case, Configuration, StandsFor, Variant
 from memhp.explore.cases import case
 from memhp.explore.doors.endless import bounded
@@ -128,9 +128,9 @@ def explore(
     how = how or How()
     limits = how.limits(one)
     with bounded(limits.step_seconds):
-        verdict = _search(_made(one, chosen, where, patched).run(), limits, how)
+        verdict = _search(_made(one, chosen, where, choices, patched).run(), limits, how)
         failure = verdict.failure
-        trace = None if failure is None else _gone_wrong_again(_made(one, chosen, where, patched), failure)
+        trace = None if failure is None else _gone_wrong_again(_made(one, chosen, where, choices, patched), failure)
     covered = verdict.coverage
     return Explored(
         name=name, actors=one.actors, variant=variant, about=chosen.about, configuration=where.name,
@@ -164,7 +164,7 @@ def replay_schedule(
     """
     one, chosen, where = _chosen(name, variant, configuration, choices)
     with bounded(How(step_seconds=step_seconds).limits(one).step_seconds):
-        trace = watched(_made(one, chosen, where, patched).run(), schedule, extend=extend)
+        trace = watched(_made(one, chosen, where, choices, patched).run(), schedule, extend=extend)
     return Explored(
         name=name, actors=one.actors, variant=variant, about=chosen.about, configuration=where.name,
         stands_for=chosen.stands_for, choices=_told(choices), current=chosen.current(where), mode=ONE_SCHEDULE,
@@ -174,9 +174,20 @@ def replay_schedule(
     )  # fmt: skip
 
 
-def _made(one: Case, variant: Variant, where: Configuration, patched: bool) -> KernelProgram:
-    """The program; with a patch, one of which it is proved that all goes by the kernel alone."""
-    program = one.made(variant, where)
+def _made(
+    one: Case, variant: Variant, where: Configuration, choices: Mapping[str, object], patched: bool
+) -> KernelProgram:
+    """The program; with a patch, one of which it is proved that all goes by the kernel alone.
+
+    BadInput: with other choices than the variant has, the kernel goes wrong before the race begins.
+    """
+    try:
+        program = one.made(variant, where)
+    except (KernelError, KernelBug) as error:
+        if not choices:
+            raise
+        text = f"with these choices the race cannot be set up: {type(error).__name__}: {error}"
+        raise BadInput(text, where="--choice") from error
     return replace(program, of_user=True) if patched else program
 
 

@@ -25,7 +25,7 @@ import memhp.linux
 from memhp.errors import BadInput, KernelBug, KernelError
 from memhp.explore.case_file import load
 from memhp.explore.doors.again import Astray
-from memhp.explore.doors.user_code import gives_code, kind_of, must_have_run
+from memhp.explore.doors.user_code import gives_code, is_users, kind_of, must_have_run, place_of, user_error
 from memhp.explore.explored import Explored
 from memhp.linux.place import own_place, stands_for
 
@@ -34,6 +34,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MARK = "__replaces__"
 _STAND_IN = "__memhp_stand_in_for_{}__"
 """Under this name the module of a replaced function knows the one that stands in."""
+_CONTEXT = contextmanager(iter).__code__
+"""What every function that :func:`contextlib.contextmanager` makes does."""
 _originals: dict[FunctionType, FunctionType] = {}
 """What the functions that are replaced do by themselves, as long as they are."""
 
@@ -111,11 +113,17 @@ def _of_the_patch(files: Sequence[Path]) -> Iterator[None]:
     """BadInput: with a patch the kernel goes wrong before the race begins, or does not do again what it did."""
     try:
         yield
+    except BadInput:
+        raise
     except (KernelError, KernelBug, Astray) as error:
         if not files:
             raise
         where = ", ".join(map(str, files))
         raise BadInput(f"with the patch: {type(error).__name__}: {error}", where=where) from error
+    except Exception as error:
+        if not files or not is_users(place_of(error.__traceback__).rpartition(":")[0]):
+            raise
+        raise user_error(error, "with the patch: ") from error
 
 
 def _where(file: Path, function: FunctionType) -> str:
@@ -150,6 +158,11 @@ def _replaced(replaced: Replaced, function: FunctionType, where: str) -> Iterato
     target = _target(replaced, where)
     if target in _originals:
         raise BadInput(f"{replaced} is replaced twice", where=where, fix="keep one of them")
+    if _makes_context(target):
+        function = unwrap(function)
+        if kind_of(function) != "generator":
+            text = f"wanted a function with a yield, as {place} is, which a with statement enters and leaves"
+            raise BadInput(text, where=where)
     kind = kind_of(function)
     if kind and kind != kind_of(target):
         raise BadInput(f"wanted a function, as {place} is: calling a {kind} runs nothing of it", where=where)
@@ -168,6 +181,12 @@ def _replaced(replaced: Replaced, function: FunctionType, where: str) -> Iterato
     finally:
         target.__code__ = own
         del target.__globals__[name], _originals[target]
+
+
+def _makes_context(target: FunctionType) -> bool:
+    """Whether a function is a generator that :func:`contextlib.contextmanager` runs."""
+    known_as = target.__globals__.get(target.__name__)
+    return known_as is not target and getattr(known_as, "__code__", None) is _CONTEXT
 
 
 def _run_at_once(function: FunctionType, where: str) -> Callable[..., Any]:
