@@ -167,3 +167,22 @@ def test_a_search_that_gives_up_names_the_bound(capfd: pytest.CaptureFixture[str
     assert explore(*LOCKED, "--executions", "1") == 1
     told = capfd.readouterr().out
     assert ": undecided\n" in told and "undecided: the limit on executions came first (--executions N)\n" in told
+
+
+COUNTED = ("online-vs-unplug", "--variant", "sub-block-grow-ACK", "--choice")
+
+
+def test_another_choice_is_told_and_what_counts_then_is_that_nothing_breaks(capfd: pytest.CaptureFixture[str]) -> None:
+    assert explore(*COUNTED, "virtio_mem_count_lock=hotplug-mutex") == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert "chosen: virtio_mem_count_lock=hotplug-mutex" in lines
+    assert "known as broken, without that choice" in lines
+    assert not any("docs/findings.md" in line for line in lines)
+    assert explore(*COUNTED, "virtio_mem_count_lock=unlocked") == 1
+    assert "known as broken, without that choice" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("choice", ["page_table_section=__init", "layout=6.4"])
+def test_a_kernel_that_does_not_come_to_the_race_is_one_line(choice: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert explore("two-hotplugs", "--variant", "remove-and-online", "--choice", choice) == 2
+    assert capfd.readouterr().err.startswith("memhp: --choice: with these choices the race cannot be set up: Kernel")

@@ -27,6 +27,8 @@ RACE = ("sysfs-write-vs-remove", "lock-waited-for")
 HEAD = "from memhp.explore.patch import original, replaces\n"
 SYSFS_LOCK = "drivers/base/core.c:lock_device_hotplug_sysfs"
 FREEING = "mm/page_alloc.c:free_one_page"
+ADDING = "mm/memory_hotplug.c:__add_memory"
+SPANS = "include/linux/memory_hotplug.h:zone_span_writelock"
 WATERMARK = "mm/page_alloc.c:zone_watermark_fast"
 
 
@@ -108,6 +110,8 @@ def test_a_patch_may_call_what_it_replaces(tmp_path: Path) -> None:
         (f"@replaces({FREEING!r}, 'free')\ndef f(k): ...\n", "no function of memhp by the name of 'free' stands for"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(k):\n    while True: len('')\n", r"patch.py:4: .* did nothing that others"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(k):\n    return k.nothing\n", r"patch.py:4"),
+        (f"@replaces({ADDING!r})\ndef f(k, nid, start, size, flags):\n    a\n", "patch.py:4: with the patch: NameE"),
+        (f"@replaces({SPANS!r})\ndef f(k, zone): ...\n", "patch.py:2: f: wanted a function with a yield, as include/l"),
     ],
 )
 def test_a_patch_that_cannot_be_used_is_told_with_its_place_and_gives_no_verdict(
@@ -116,6 +120,15 @@ def test_a_patch_that_cannot_be_used_is_told_with_its_place_and_gives_no_verdict
     soon = How(step_seconds=3)
     with pytest.raises(BadInput, match=told):
         under_patch([written(tmp_path, text)], lambda: explore(*RACE, how=soon))
+
+
+@pytest.mark.parametrize("around", ["", "@contextmanager\n"])
+def test_a_patch_of_a_context_manager_is_a_generator_or_one_itself(tmp_path: Path, around: str) -> None:
+    text = f"from contextlib import contextmanager\n@replaces({SPANS!r})\n{around}def f(k, zone):\n    yield\n"
+    race = "zone-span-vs-allocation", "span-seqlock"
+    found = under_patch([written(tmp_path, text)], lambda: explore(*race, patched=True))
+    assert found.verdict == "broken" and found.reason is not None and "bad_range" in found.reason
+    assert explore(*race).verdict == "safe"
 
 
 def test_a_patch_that_goes_by_more_than_the_kernel_gives_no_verdict(tmp_path: Path) -> None:

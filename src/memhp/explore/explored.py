@@ -103,10 +103,10 @@ class Explored(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def as_known(self) -> bool:
-        """Whether the verdict is what the variant is known as, or the difference is explained; of a patch, whether
-        nothing breaks with it.
+        """Whether the verdict is what the variant is known as, or the difference is explained; of a kernel that was
+        changed, by a patch or other choices, whether nothing breaks with that.
         """
-        if self.patch:
+        if self.patch or self.choices:
             return self.verdict.startswith("safe")
         return as_known(self.verdict, self.stands_for, self.note or self.finding)
 

@@ -63,12 +63,14 @@ def facts(found: Explored) -> Iterator[str]:
     if found.coverage is not None:
         yield coverage_text(found)
         yield from _given_up(found, found.coverage)
+    yield from (f"chosen: {name}={value}" for name, value in found.choices.items())
     yield from (f"patched: {place}, from {file}" for place, file in found.patch.items())
     known = "known as broken" if found.stands_for == "broken" else "known as repaired"
     today = ", a kernel of today as it is" if found.current else ""
     differs = "" if found.as_known or found.coverage is None else "; the verdict is another"
-    yield f"{known}{', without the patch' if found.patch else f'{today}{differs}'}"
-    if found.finding:
+    changes = " and ".join(["that choice"] * bool(found.choices) + ["the patch"] * bool(found.patch))
+    yield f"{known}, without {changes}" if changes else f"{known}{today}{differs}"
+    if found.finding and not changes:
         yield f"see docs/findings.md, {found.finding}"
     yield from filter(None, (found.note, found.geometry))
     if found.coverage is not None and found.verdict != "broken":
