@@ -122,3 +122,23 @@ def test_an_execution_of_as_many_steps_as_may_be_is_followed(steps: int, word: s
     assert search(program.run(), Limits(steps=steps), reduce=False).word == word
     too_long = random_search(program.run(), 1, 5, limits=Limits(steps=steps)).coverage.too_long
     assert too_long == (0 if word == "safe" else 5)
+
+
+def test_who_polls_by_getting_and_putting_until_it_is_gone_waits() -> None:
+    """Both steps of a round go by one name, so the last two are alike one by one, and are no round."""
+
+    def user(k: Kernel) -> None:
+        while True:
+            k.hw.atomic("word")
+            if own(k).word < 0:
+                return
+            own(k).word += 1
+            k.hw.atomic("word")
+            own(k).word -= 1
+
+    def remover(k: Kernel) -> None:
+        k.hw.wait(lambda: not own(k).word, "users to leave", on="word")
+        k.hw.atomic("word")
+        own(k).word = -1
+
+    assert verdicts((user, remover)) == {"safe"}

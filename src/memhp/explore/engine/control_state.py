@@ -177,7 +177,8 @@ class Rounds:
                 if any(self._wrote[before + 1 :]):
                     self._state[now] = state()
                 same = all(self._is_as_now(one) for one in (before, at)) and self._came_anew(at)
-                return Round(now - at) if same else None
+                if same:
+                    return Round(now - at)
         return None
 
     def _is_as_now(self, at: int) -> bool:
