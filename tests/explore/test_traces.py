@@ -259,14 +259,14 @@ def spans_of(line: Line) -> Iterator[tuple[Span, str, str]]:
 def test_differences_add_up_to_what_became_of_the_machine(configuration: str) -> None:
     variant = case("ptdump-vs-hot-remove").variant("hotplug-lock")
     k = boot(variant.config(variant.configuration(configuration)))
-    ends: list[Kernel] = []
+    ends: list[SpanMap[str]] = []
 
     def add_and_remove(k: Kernel) -> None:
         hot_add(k)
         hot_remove(k)
 
     def look(k: Kernel) -> None:
-        ends.append(k)
+        ends.append(SpanMap((start, end, str(owner)) for start, end, owner in picture(k).owners))
 
     run = KernelProgram(k, (add_and_remove,), ("cpu 0",), check=look).run()
     trace = watched(run, "", extend=100_000)
@@ -281,7 +281,7 @@ def test_differences_add_up_to_what_became_of_the_machine(configuration: str) ->
             if change.kind == "lock":
                 assert held.get(change.what, "free") == change.old
                 held[change.what] = change.new
-    assert owners == SpanMap((start, end, str(owner)) for start, end, owner in picture(ends[0]).owners)
+    assert owners == ends[0]
     assert set(held.values()) == {"free"}
     told = {(change.kind, change.new) for line in trace.lines for change in line.changes}
     assert {("section", "not present"), ("block", "offline"), ("block", "no device"), ("iomem", "gone")} <= told

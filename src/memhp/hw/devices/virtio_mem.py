@@ -188,6 +188,11 @@ class VirtioMemDevice:
         if not (resume and Feature.PERSISTENT_SUSPEND in self.geometry.features):
             self._unplug_all()
 
+    def driver_ok(self, tell: Callable[[], None]) -> None:
+        """The driver is ready, and is told of configuration changes from now on."""
+        self._access()
+        self.config_changed.append(tell)
+
     def device_reset(self) -> None:
         """The driver resets the device: nothing changes for the blocks, nor for the memory in them."""
         self._access()

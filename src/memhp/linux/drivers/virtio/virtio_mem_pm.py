@@ -75,7 +75,7 @@ def virtio_mem_restore(k: Kernel, vm: VirtioMem) -> None:
 
 def virtio_device_ready(k: Kernel, vm: VirtioMem) -> None:
     """From now on the driver hears of configuration changes."""
-    vm.device.config_changed.append(partial(virtio_mem_config_changed, k, vm))
+    vm.device.driver_ok(partial(virtio_mem_config_changed, k, vm))
 
 
 def virtio_mem_config_changed(k: Kernel, vm: VirtioMem) -> None:
