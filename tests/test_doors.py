@@ -11,7 +11,6 @@ LINUX = Path(memhp.__file__).parent / "linux"
 BEHIND_THE_DOORS = {"arena", "tlb", "locks", "stepper", "_row"}
 """Attributes of the machine that only its own doors touch: table contents, stale translations, lock states."""
 LOOKS_BEHIND = {
-    "mm/hugetlb.py": "the pool's count, which is announced as free_huge_pages where it changes and where it is read",
     "arch/x86/mm/pat/set_memory.py": "what /proc/meminfo tells, which no path of the kernel goes by",
 }
 """Modules that look at the memory itself (``hw.memory``), past the doors, and why they may."""
