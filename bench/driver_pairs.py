@@ -1,7 +1,7 @@
 """Pairs of paths that meet in drivers of memory, for bench/locks.py: what the races leave out.
 
 Hyper-V's host backs memory while a block that it backed before goes online; its driver and Xen's both want to decide
-which pages go online.
+which pages go online. A device has private memory, where a process has a page; another page of the process is in RAM.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -18,14 +18,25 @@ from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.hv.hv_balloon import balloon_probe, hot_add_req
 from memhp.linux.drivers.xen.balloon import balloon_init
+from memhp.linux.lib.test_hmm import (
+    DmirrorDevices,
+    dmirror_allocate_chunk,
+    dmirror_device_evict_chunk,
+    dmirror_device_remove_chunks,
+    dmirror_migrate_to_device,
+)
 from memhp.linux.mm.memory_hotplug_add import add_memory
+from memhp.linux.mm.migrate_device import do_anonymous_page, do_swap_page, hmm_range_fault, pin_user_pages
+from memhp.linux.mm.mm_types import Mm, Rmap
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import KiB
 
 LARGE = Configuration("arm64", 64 * KiB, 48, "linux-7.2")
 """A memory block has one pageblock there."""
-Actors = dict[str, Actor]
+GPU = "gpu"
+AWAY, HERE, NONE = range(3)
+"""A process's virtual pages: one is on the device, one in RAM, one it has not touched yet."""
 
 
 def _machine(configuration: Configuration, dimms: int = 2) -> tuple[Kernel, list[Span]]:
@@ -83,8 +94,66 @@ def _two_probes(configuration: Configuration) -> KernelProgram:
     return KernelProgram(k, (balloon_probe, _refused(balloon_init)), ("hv", "xen"), check=laws_hold)
 
 
+# Private memory of a device ------------------------------------------------------------------------------------------
+
+
+def _process(k: Kernel) -> Mm:
+    return k.statics(Rmap).mms[0]
+
+
+def _move(k: Kernel) -> int:
+    return dmirror_migrate_to_device(k, GPU, _process(k), [HERE])
+
+
+def _move_and_touch(k: Kernel) -> tuple[int, int]:
+    """The process touches the page again, so that it does not stay on the device."""
+    return _move(k), do_swap_page(k, _process(k), HERE)
+
+
+def _evict(k: Kernel) -> None:
+    dmirror_device_evict_chunk(k, k.statics(DmirrorDevices).by_name[GPU].chunks[0])
+
+
+def _hmm(one: str, other: str, configuration: Configuration) -> KernelProgram:
+    """A device with one page of a process's in its memory, of which the process has another in RAM."""
+    k, (first,) = _machine(configuration, 1)
+    dmirror_allocate_chunk(k, GPU)
+    mm = Mm()
+    for address in (AWAY, HERE):
+        do_anonymous_page(k, mm, address)
+    dmirror_migrate_to_device(k, GPU, mm, [AWAY])
+    device = k.statics(DmirrorDevices).by_name[GPU]
+    if "full" in other:
+        device.free.remove(*next(iter(device.free)))
+    actors: dict[str, Callable[[Kernel], object]] = {
+        "fault": lambda k: do_swap_page(k, _process(k), AWAY),
+        "pin": lambda k: pin_user_pages(k, _process(k), AWAY),
+        "pin there": lambda k: pin_user_pages(k, _process(k), HERE),
+        "other device": lambda k: hmm_range_fault(k, _process(k), AWAY, "another", fault=True),
+        "move": _move,
+        "move, full": _move,
+        "there and back": _move_and_touch,
+        "touch": lambda k: do_anonymous_page(k, _process(k), NONE),
+        "evict": _evict,
+        "remove": lambda k: dmirror_device_remove_chunks(k, GPU),
+        "load": lambda k: dmirror_allocate_chunk(k, "another"),
+        "add": lambda k: add_memory(k, 0, first.start, first.size),
+    }
+    both = (_refused(actors[one]), _refused(actors[other]))
+    return KernelProgram(k, both, (one, other if other != one else f"{other} too"), check=laws_hold)
+
+
+HMM = (
+    ("fault", "fault"), ("pin", "fault"), ("pin there", "move"), ("other device", "fault"), ("fault", "move"),
+    ("fault", "move, full"), ("move", "move"), ("touch", "touch"), ("evict", "fault"), ("remove", "there and back"),
+    ("load", "add"), ("remove", "add"),
+)  # fmt: skip
+
+
 def driver_pairs(configuration: Configuration = LARGE) -> Iterator[tuple[str, Callable[[], KernelProgram]]]:
     """What makes the program of each pair."""
     for other in HV:
         yield f"hv: {other} | online", partial(_hv, other, configuration)
     yield "hv: bind | xen: bind", partial(_two_probes, configuration)
+    for one, other in HMM:
+        yield f"private memory: {one} | {other}", partial(_hmm, one, other, configuration)

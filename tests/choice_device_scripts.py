@@ -15,11 +15,14 @@ from memhp.linux.fs.kernfs.dir import KernfsNode
 from memhp.linux.fs.kernfs.file import kernfs_fop_write_iter
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.kernel.resource import request_region
+from memhp.linux.lib import test_hmm as hmm
 from memhp.linux.lib.percpu_refcount import percpu_ref_kill
 from memhp.linux.mm.dev_pagemap import DevPagemap, DevPagemapOps, MemoryType
 from memhp.linux.mm.memory_failure import memory_failure
 from memhp.linux.mm.memory_hotplug_add import MHP_NONE, add_memory
 from memhp.linux.mm.memremap import memremap_pages, zone_device_page_init
+from memhp.linux.mm.migrate_device import do_anonymous_page, do_swap_page, hold
+from memhp.linux.mm.mm_types import Mm, trylock_page
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mm.users import allocate
 from memhp.linux.state import Kernel
@@ -60,6 +63,17 @@ def file_ends(k: Kernel) -> None:
     mapping = DaxMapping(pgmap, {pfn}, {pfn})
     gup_fast(k, mapping, pfn)
     evict_inode(k, mapping)
+
+
+def locked_page_is_touched(k: Kernel) -> None:
+    """A process touches a page that is on a device, where somebody has locked it, and DMA has pinned it."""
+    mm = Mm()
+    hmm.dmirror_allocate_chunk(k, "gpu")
+    do_anonymous_page(k, mm, 0)
+    hmm.dmirror_migrate_to_device(k, "gpu", mm, [0])
+    hold(k, mm.ptes[0])
+    trylock_page(k, mm.ptes[0])
+    do_swap_page(k, mm, 0)
 
 
 def two_regions(k: Kernel) -> None:
@@ -142,7 +156,8 @@ def sysfs_write(k: Kernel) -> None:
 DEVICE_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
     each.__name__: each
     for each in (
-        huger_pages, private_without_methods, taken_late, file_ends, two_regions, gigantic, gigantic_among_huge,
-        shared_block, kmem_of_two_ranges, kmem_group, shared_section, sysfs_write, huge_page_goes_bad,
+        huger_pages, private_without_methods, taken_late, file_ends, locked_page_is_touched, two_regions, gigantic,
+        gigantic_among_huge, shared_block, kmem_of_two_ranges, kmem_group, shared_section, sysfs_write,
+        huge_page_goes_bad,
     )
 } | FIX_SCRIPTS  # fmt: skip

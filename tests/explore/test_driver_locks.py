@@ -9,13 +9,19 @@ import pytest
 
 from bench.driver_pairs import driver_pairs
 from bench.states import KEPT, case_differs
-from memhp.explore.case import Configuration
+from memhp.explore.case import Configuration, Variant
+from memhp.explore.cases.actors import laws_hold
+from memhp.explore.cases.near_dimm import boot_near
 from memhp.explore.doors.run import KernelProgram
-from memhp.explore.engine.search import search
+from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.shortest import decide
 from memhp.explore.engine.verdict import Verdict
 from memhp.explore.lock_removal import removed, sites
 from memhp.linux.drivers.hv.hv_balloon import DmDevice
+from memhp.linux.lib import test_hmm as hmm
+from memhp.linux.mm import migrate_device, mm_types
+from memhp.linux.mm.migrate_device import do_anonymous_page, do_swap_page
+from memhp.linux.mm.mm_types import Mm, Rmap
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.units import KiB
@@ -29,9 +35,32 @@ NOTICED = (
     ("drivers/hv/hv_balloon.py:_hv_mem_hot_add HA_LOCK", "hv: next in the region | online"),
     ("drivers/hv/hv_balloon.py:_hv_mem_hot_add HA_LOCK #2", "hv: next, which is there | online"),
     ("drivers/hv/hv_balloon.py:hv_online_page HA_LOCK", "hv: next | online"),
+    ("lib/test_hmm.py:_allocate_chunk 'resource_lock'", "private memory: load | add"),
+    ("lib/test_hmm.py:_allocate_chunk mdevice.lock", "private memory: fault | move, full"),
+    ("lib/test_hmm.py:_release_mem_region 'resource_lock'", "private memory: remove | add"),
+    ("lib/test_hmm.py:dmirror_devmem_alloc_page mdevice.lock", "private memory: fault | move"),
+    ("lib/test_hmm.py:dmirror_devmem_free chunk.mdevice.lock", "private memory: fault | move"),
+    ("lib/test_hmm.py:dmirror_device_remove_chunks mdevice.lock", "private memory: remove | there and back"),
+    ("mm/migrate_device.py:do_anonymous_page mm.ptl", "private memory: touch | touch"),
+    ("mm/migrate_device.py:migrate_vma_setup mm.ptl", "private memory: move | move"),
+    ("mm/migrate_device.py:_try_to_migrate mapped.mm.ptl", "private memory: evict | fault"),
+    ("mm/migrate_device.py:_remove_migration_ptes source.mm.ptl", "private memory: fault | fault"),
+    ("mm/migrate_device.py:do_swap_page mm.ptl", "private memory: fault | fault"),
+    ("mm/migrate_device.py:pin_user_pages mm.ptl", "private memory: pin there | move"),
+    ("mm/migrate_device.py:hmm_range_fault mm.ptl", "private memory: other device | fault"),
     ("mm/memory_hotplug_online.py:_callback_locked 'online_page_callback_lock'", "hv: bind | xen: bind"),
 )
 """A place that takes a lock, as the code has it, and the two paths that race without it."""
+
+
+LONG = {
+    f"private memory: {pair}"
+    for pair in (
+        "evict | fault", "remove | there and back", "pin there | move", "fault | move", "fault | move, full",
+        "touch | touch", "pin | fault", "other device | fault",
+    )
+}  # fmt: skip
+"""Pairs with more schedules, or states, than a test has time for."""
 
 
 @cache
@@ -43,18 +72,23 @@ def decided(pair: str) -> Verdict:
     run = programs()[pair].run()
     run.tell_apart(frozenset())
     try:
-        return search(run)
+        return search(run, Limits(executions=60 if pair in LONG else ENOUGH))
     finally:
         run.close()
 
 
-@pytest.mark.parametrize("pair", [name for name, _ in driver_pairs()])
+@pytest.mark.parametrize("pair", [name for name, _ in driver_pairs() if name not in LONG])
 def test_what_two_paths_come_to_is_the_same_whichever_search_and_whoever_is_first(pair: str) -> None:
     """They are safe, in both orders; and all states one by one end as the schedules end that the search looks at."""
     assert decided(pair).word == "safe"
     counts: Counter[str] = Counter()
     assert case_differs(programs()[pair], replace(KEPT, executions=ENOUGH), ENOUGH, counts) == []
     assert counts["orders of actors"] == 2
+
+
+@pytest.mark.parametrize("pair", sorted(LONG))
+def test_of_pairs_with_many_schedules_the_first_ones_are_safe(pair: str) -> None:
+    assert decided(pair).failure is None
 
 
 @pytest.mark.parametrize(("place", "pair"), NOTICED, ids=[place for place, _ in NOTICED])
@@ -85,3 +119,61 @@ def test_what_the_host_backs_before_a_block_is_marked_as_online_may_stay_out_of_
     failure = decide(program.run()).failure
     assert failure is not None
     assert failure.reason == "the buddy never gets 0x1000 pages"
+
+
+# Private memory of a device ----------------------------------------------------------------------------------------
+
+
+def faults_at_once(how: str, release: str = "linux-7.2") -> Verdict:
+    """Two threads of a process touch one page that is on a device."""
+    machine = Configuration("x86_64", 4 * KiB, 48, release)
+    variant = Variant("as it is", "", "repaired", (machine,), generic={"device_fault": how} if how else {})
+    k = boot_near(variant.config(machine))
+    mm = Mm()
+    hmm.dmirror_allocate_chunk(k, "gpu")
+    do_anonymous_page(k, mm, 0)
+    hmm.dmirror_migrate_to_device(k, "gpu", mm, [0])
+
+    def touch(k: Kernel) -> int:
+        return do_swap_page(k, k.statics(Rmap).mms[0], 0)
+
+    return decide(KernelProgram(k, (touch, touch), ("one", "other"), check=laws_hold).run())
+
+
+def test_two_faults_on_one_page_that_each_hold_it_keep_each_other_from_moving_it_for_ever() -> None:
+    """mm/memory.c:do_swap_page of 6.12 takes a reference, and mm/migrate.c:folio_migrate_mapping fails if there is one
+    that it does not expect; both faults come again.
+    """
+    failure = faults_at_once("", "linux-6.12").failure
+    assert failure is not None
+    assert failure.reason.startswith("livelock: ")
+
+
+@pytest.mark.parametrize("how", ["trylock", "trylock-or-wait"])
+def test_of_two_faults_on_one_page_the_one_that_has_locked_it_moves_it(how: str) -> None:
+    """mm/memory.c:do_swap_page with trylock_page(): the other finds the page in RAM once it has been let go."""
+    verdict = faults_at_once(how)
+    assert (verdict.word, verdict.coverage.deadlocks, verdict.coverage.livelocks) == ("safe", 0, 0)
+
+
+def test_two_that_have_locked_a_page_both_move_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What PG_locked is for: without it both copy the page, and one copy is lost or freed twice."""
+    for module in (migrate_device, mm_types):
+        monkeypatch.setattr(module, "trylock_page", lambda *_: True)
+    monkeypatch.setattr(migrate_device, "unlock_page", lambda *_: None)
+    assert faults_at_once("trylock-or-wait").word == "broken"
+
+
+def test_a_page_that_moves_to_a_device_while_its_memory_goes_is_waited_for_until_the_process_touches_it() -> None:
+    """lib/test_hmm.c:dmirror_device_remove_chunks has emptied the chunk when the page gets there, and
+    mm/memremap.c:memunmap_pages waits for the reference of every page.
+    """
+    program = programs()["private memory: remove | there and back"]
+    remove, _ = program.actors
+
+    def move(k: Kernel) -> int:
+        return hmm.dmirror_migrate_to_device(k, "gpu", k.statics(Rmap).mms[0], [1])
+
+    failure = decide(replace(program, actors=(remove, move)).run()).failure
+    assert failure is not None
+    assert failure.reason == "deadlock: remove at wait for 1 references to the device's mapping"

@@ -17,13 +17,13 @@ from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
 from memhp.linux.mm.kasan.init import kasan_add_zero_shadow, kasan_early_shadow_page, kasan_mem_to_shadow
 from memhp.linux.mm.memremap import memremap_pages, memunmap_pages
 from memhp.linux.mm.migrate_device import (
-    Mm,
     device_private_pgmap,
     do_anonymous_page,
     do_swap_page,
     hold,
     migrate_vma_setup,
 )
+from memhp.linux.mm.mm_types import Mm
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.spans import Span

@@ -20,7 +20,6 @@ from memhp.linux.lib.test_hmm import (
     dmirror_migrate_to_device,
 )
 from memhp.linux.mm.migrate_device import (
-    Mm,
     device_private_pgmap,
     do_anonymous_page,
     do_swap_page,
@@ -28,6 +27,7 @@ from memhp.linux.mm.migrate_device import (
     hold,
     pin_user_pages,
 )
+from memhp.linux.mm.mm_types import Mm
 from memhp.linux.profiles import MAINLINE
 from memhp.linux.state import Kernel
 from memhp.spans import Span

@@ -65,6 +65,13 @@ class DeviceChoices(Choices):
         first("live"),
         since("6.19", "any", "mm/zone_device: support large zone device private folios"),
     )
+    device_fault: Literal["reference", "trylock", "trylock-or-wait"] = choice(
+        "What ``do_swap_page()`` does before a device's driver is to bring a page back: it takes a reference, by which "
+        "two faults on one page hinder each other; it locks the page as well, or faults again; or waits.",
+        first("reference"),
+        since("6.15", "trylock", "mm/migrate: Trylock device page in do_swap_page"),
+        since("7.0", "trylock-or-wait", "mm: Fix a hmm_range_fault() livelock / starvation problem"),
+    )
     dax_regions: Literal["each-alone", "one-tree"] = choice(
         "Whether ``alloc_dax_region()`` refuses a region that overlaps another one's.",
         first("each-alone"),

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from memhp.hw.locks import LockKind
 
 LOCK_KINDS: Mapping[str, LockKind] = MappingProxyType({
-    "lock": LockKind.SPIN,  # struct zone; mm/page_alloc.c: setup_per_zone_wmarks(), __build_all_zonelists()
+    "lock": LockKind.SPIN,  # struct zone, struct dmirror_device; setup_per_zone_wmarks(), __build_all_zonelists()
     "page_table_lock": LockKind.SPIN,  # struct mm_struct
     "pgd_lock": LockKind.SPIN,  # arch/x86/mm/fault.c
     "cpa_lock": LockKind.SPIN,  # arch/x86/mm/pat/set_memory.c
@@ -18,6 +18,7 @@ LOCK_KINDS: Mapping[str, LockKind] = MappingProxyType({
     "map_entries_lock": LockKind.SPIN,  # drivers/firmware/memmap.c
     "removal_lock": LockKind.SPIN,  # struct virtio_mem
     "ha_lock": LockKind.SPIN,  # drivers/hv/hv_balloon.c
+    "ptl": LockKind.SPIN,  # of a page table: struct ptdesc
     "zonelist_update_seq": LockKind.SEQ,  # mm/page_alloc.c
     "resource_lock": LockKind.RWLOCK,  # kernel/resource.c
     "fixmap_lock": LockKind.MUTEX,  # arch/arm64/mm/mmu.c
@@ -32,6 +33,7 @@ LOCK_KINDS: Mapping[str, LockKind] = MappingProxyType({
     "device_hotplug_lock": LockKind.MUTEX,  # drivers/base/core.c
     "dpm_list_mtx": LockKind.MUTEX,  # drivers/base/power/main.c
     "balloon_mutex": LockKind.MUTEX,  # drivers/xen/balloon.c
+    "devmem_lock": LockKind.MUTEX,  # lib/test_hmm.c
     "acpi_scan_lock": LockKind.MUTEX,  # drivers/acpi/scan.c
     "hotplug_mutex": LockKind.MUTEX,  # struct virtio_mem
     "virtio_mem_mutex": LockKind.MUTEX,  # drivers/virtio/virtio_mem.c

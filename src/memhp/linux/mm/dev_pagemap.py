@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from memhp.hw.lifetime import SlabObject, use_object
 from memhp.hw.shared import marked
@@ -50,6 +50,9 @@ class MemoryType(StrEnum):
 PageFree = Callable[["Kernel", int], None]
 """``(k, pfn)``: a page's last reference is gone."""
 
+MigrateToRam = Callable[["Kernel", Any], None]
+"""``(k, fault)``: the CPU touches a page of private memory, where it is :class:`~memhp.linux.mm.mm_types.Mapped`."""
+
 PagemapCall = Callable[["Kernel", "DevPagemap"], None]
 """``(k, pgmap)``: a step in the life of a mapping."""
 
@@ -60,7 +63,7 @@ class DevPagemapOps:
 
     page_free: PageFree | None = None
     """Since 6.19 ``folio_free``."""
-    migrate_to_ram: PageFree | None = None
+    migrate_to_ram: MigrateToRam | None = None
     kill: PagemapCall | None = None
     """In 5.13: take the reference count to its dead state, in place of ``percpu_ref_kill()``."""
     cleanup: PagemapCall | None = None
