@@ -1,7 +1,8 @@
 """Pairs of paths that meet in drivers of memory, for bench/locks.py: what the races leave out.
 
 Hyper-V's host backs memory while a block that it backed before goes online; its driver and Xen's both want to decide
-which pages go online. A device has private memory, where a process has a page; another page of the process is in RAM.
+which pages go online. Two devices offer memory to the DAX bus, and the size of a device's pages is written. A device
+has private memory, where a process has a page; another page of the process is in RAM.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -16,6 +17,16 @@ from memhp.explore.cases.near_dimm import boot_near, near_dimm
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.memory_state import state_store
+from memhp.linux.drivers.dax.bus import (
+    DaxBus,
+    DevDax,
+    align_store,
+    alloc_dax_region,
+    dax_region_unregister,
+    devm_create_dev_dax,
+    memmap_on_memory_store,
+    unregister_dev_dax,
+)
 from memhp.linux.drivers.hv.hv_balloon import balloon_probe, hot_add_req
 from memhp.linux.drivers.xen.balloon import balloon_init
 from memhp.linux.lib.test_hmm import (
@@ -34,6 +45,7 @@ from memhp.units import KiB
 
 LARGE = Configuration("arm64", 64 * KiB, 48, "linux-7.2")
 """A memory block has one pageblock there."""
+EARLIER = Configuration("arm64", 64 * KiB, 48, "linux-6.1")
 GPU = "gpu"
 AWAY, HERE, NONE = range(3)
 """A process's virtual pages: one is on the device, one in RAM, one it has not touched yet."""
@@ -92,6 +104,44 @@ HV = ("next", "next in the region", "next, which is there", "rest of it", "end o
 def _two_probes(configuration: Configuration) -> KernelProgram:
     k, _ = _machine(configuration)
     return KernelProgram(k, (balloon_probe, _refused(balloon_init)), ("hv", "xen"), check=laws_hold)
+
+
+# The DAX bus ------------------------------------------------------------------------------------------------------
+
+
+def _dax(one: str, other: str, configuration: Configuration) -> KernelProgram:
+    """A device is on the bus, in the region of the first block; others may come."""
+    k, (first, second) = _machine(configuration)
+    devm_create_dev_dax(k, DevDax("dax0.0", (first,), k.config.pmd_size))
+
+    def dev(k: Kernel) -> DevDax:
+        return k.statics(DaxBus).devices["dax0.0"]
+
+    def create(k: Kernel) -> None:
+        devm_create_dev_dax(k, DevDax("dax0.1", (second,), k.config.pmd_size))
+
+    def come_and_go(k: Kernel) -> None:
+        alloc_dax_region(k, "hmem.1", second)
+        dax_region_unregister(k, "hmem.1")
+
+    actors: dict[str, Callable[[Kernel], object]] = {
+        "region": lambda k: alloc_dax_region(k, "hmem.0", first),
+        "region that overlaps": lambda k: alloc_dax_region(k, "hmem.1", Span(first.start, second.end)),
+        "region there and gone": come_and_go,
+        "create": create,
+        "delete": lambda k: unregister_dev_dax(k, "dax0.1"),
+        "base pages": lambda k: align_store(k, dev(k), k.config.page_size, driver=False),
+        "large pages": lambda k: align_store(k, dev(k), k.config.pmd_size, driver=False),
+        "no memmap": lambda k: memmap_on_memory_store(k, dev(k), False, kmem=False),
+    }
+    both = (_refused(actors[one]), _refused(actors[other]))
+    return KernelProgram(k, both, (one, other if other != one else f"{other} too"), check=laws_hold)
+
+
+DAX = (
+    ("region", "region that overlaps"), ("region", "region there and gone"), ("create", "delete"),
+    ("base pages", "large pages"), ("no memmap", "no memmap"), ("no memmap", "base pages"),
+)  # fmt: skip
 
 
 # Private memory of a device ------------------------------------------------------------------------------------------
@@ -155,5 +205,9 @@ def driver_pairs(configuration: Configuration = LARGE) -> Iterator[tuple[str, Ca
     for other in HV:
         yield f"hv: {other} | online", partial(_hv, other, configuration)
     yield "hv: bind | xen: bind", partial(_two_probes, configuration)
+    for one, other in DAX:
+        yield f"dax: {one} | {other}", partial(_dax, one, other, configuration)
+        if "no memmap" not in (one, other):
+            yield f"dax, 6.1: {one} | {other}", partial(_dax, one, other, EARLIER)
     for one, other in HMM:
         yield f"private memory: {one} | {other}", partial(_hmm, one, other, configuration)

@@ -8,7 +8,7 @@ from memhp.claims.fix import Called
 from memhp.claims.fixes import FIXES
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory_state import try_state_store
-from memhp.linux.drivers.dax.bus import DevDax, alloc_dax_region
+from memhp.linux.drivers.dax.bus import DevDax, align_store, alloc_dax_region, devm_create_dev_dax
 from memhp.linux.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove
 from memhp.linux.fs.dax import DaxMapping, evict_inode, gup_fast
 from memhp.linux.fs.kernfs.dir import KernfsNode
@@ -80,6 +80,12 @@ def two_regions(k: Kernel) -> None:
     """Two devices offer the same range to the DAX bus."""
     for name in ("hmem.0", "hmem.1"):
         alloc_dax_region(k, name, Span(PLUG_AT, PLUG_AT + GiB))
+
+
+def align_is_written(k: Kernel) -> None:
+    """A device of the DAX bus is to have base pages."""
+    dev = devm_create_dev_dax(k, DevDax("dax0.0", (Span(PLUG_AT, PLUG_AT + GiB),), k.config.pmd_size))
+    align_store(k, dev, k.config.page_size, driver=False)
 
 
 def gigantic(k: Kernel, *, free: bool = True) -> object:
@@ -156,8 +162,8 @@ def sysfs_write(k: Kernel) -> None:
 DEVICE_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
     each.__name__: each
     for each in (
-        huger_pages, private_without_methods, taken_late, file_ends, locked_page_is_touched, two_regions, gigantic,
-        gigantic_among_huge, shared_block, kmem_of_two_ranges, kmem_group, shared_section, sysfs_write,
-        huge_page_goes_bad,
+        huger_pages, private_without_methods, taken_late, file_ends, locked_page_is_touched, two_regions,
+        align_is_written, gigantic, gigantic_among_huge, shared_block, kmem_of_two_ranges, kmem_group, shared_section,
+        sysfs_write, huge_page_goes_bad,
     )
 } | FIX_SCRIPTS  # fmt: skip

@@ -206,6 +206,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "pgmap_order": (x86("huger_pages"),),
     "page_init_ref": (x86("taken_late"),),
     "dax_evict": (x86("file_ends"),),
+    "dax_locks": (x86("align_is_written", stepped=True),),
     "device_fault": (x86("locked_page_is_touched"),),
     "dax_regions": (x86("two_regions"),),
     "percpu_switch": (x86("altmap", stepped=True),),

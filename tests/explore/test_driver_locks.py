@@ -9,6 +9,7 @@ import pytest
 
 from bench.driver_pairs import driver_pairs
 from bench.states import KEPT, case_differs
+from memhp.claims.fix_witnesses import small_machine
 from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases.actors import laws_hold
 from memhp.explore.cases.near_dimm import boot_near
@@ -17,14 +18,19 @@ from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.shortest import decide
 from memhp.explore.engine.verdict import Verdict
 from memhp.explore.lock_removal import removed, sites
+from memhp.linux.config import Config
+from memhp.linux.drivers.dax.bus import DevDax, align_store, devm_create_dev_dax
 from memhp.linux.drivers.hv.hv_balloon import DmDevice
 from memhp.linux.lib import test_hmm as hmm
 from memhp.linux.mm import migrate_device, mm_types
 from memhp.linux.mm.migrate_device import do_anonymous_page, do_swap_page
 from memhp.linux.mm.mm_types import Mm, Rmap
 from memhp.linux.mmzone import ZoneType
+from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
-from memhp.units import KiB
+from memhp.spans import Span
+from memhp.units import GiB, KiB, MiB
+from steppers import Recorder
 
 ENOUGH = 4000
 """More executions and states than any of the pairs has."""
@@ -35,6 +41,10 @@ NOTICED = (
     ("drivers/hv/hv_balloon.py:_hv_mem_hot_add HA_LOCK", "hv: next in the region | online"),
     ("drivers/hv/hv_balloon.py:_hv_mem_hot_add HA_LOCK #2", "hv: next, which is there | online"),
     ("drivers/hv/hv_balloon.py:hv_online_page HA_LOCK", "hv: next | online"),
+    ("drivers/dax/bus.py:_tree_locked 'resource_lock'", "dax: region | region that overlaps"),
+    ("drivers/dax/bus.py:_region_locked REGION_RWSEM", "dax: create | delete"),
+    ("drivers/dax/bus.py:_region_locked f\"{name.partition('.')[0]}.device_lock\"", "dax, 6.1: create | delete"),
+    ("drivers/dax/bus.py:_dev_locked DEV_RWSEM", "dax: no memmap | no memmap"),
     ("lib/test_hmm.py:_allocate_chunk 'resource_lock'", "private memory: load | add"),
     ("lib/test_hmm.py:_allocate_chunk mdevice.lock", "private memory: fault | move, full"),
     ("lib/test_hmm.py:_release_mem_region 'resource_lock'", "private memory: remove | add"),
@@ -119,6 +129,28 @@ def test_what_the_host_backs_before_a_block_is_marked_as_online_may_stay_out_of_
     failure = decide(program.run()).failure
     assert failure is not None
     assert failure.reason == "the buddy never gets 0x1000 pages"
+
+
+# The DAX bus -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("release", "locks"),
+    [
+        ("linux-6.1", ["lock dax0.device_lock", "lock dax0.0.device_lock"]),
+        ("linux-6.12", ["lock dax_region_rwsem", "lock dax_dev_rwsem"]),
+        ("linux-7.2", ["lock dax_region_rwsem", "lock dax_dev_rwsem"]),
+    ],
+)
+def test_the_size_of_a_devices_pages_changes_under_the_lock_of_its_region_and_its_own(
+    release: str, locks: list[str]
+) -> None:
+    """drivers/dax/bus.c:align_store."""
+    k = small_machine(Config("x86_64", profile(release), 4 * KiB, 48).validate())
+    dev = devm_create_dev_dax(k, DevDax("dax0.0", (Span(4 * GiB, 5 * GiB),), 2 * MiB))
+    k.hw.stepper = seen = Recorder()
+    align_store(k, dev, 4 * KiB, driver=False)
+    assert [f"{each.kind} {each.target}" for each in seen.accesses if each.kind == "lock"] == locks
 
 
 # Private memory of a device ----------------------------------------------------------------------------------------

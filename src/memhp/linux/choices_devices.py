@@ -77,6 +77,12 @@ class DeviceChoices(Choices):
         first("each-alone"),
         since("7.1", "one-tree", "dax: Track all dax_region allocations under a global resource tree"),
     )
+    dax_locks: Literal["devices", "rwsems"] = choice(
+        "What keeps regions and devices of the DAX bus from changing in two places: the locks of the devices that they "
+        "are, or two read/write semaphores for all of them.",
+        first("devices"),
+        since("6.9", "rwsems", "dax/bus.c: replace driver-core lock usage by a local rwsem"),
+    )
     pgmap_drain: PgmapDrain = choice(
         "What ``memunmap_pages()`` does about references before it unmaps: nothing, as there were none before "
         "``get_dev_pagemap()``; refuse new ones and wait when all is unmapped; wait before.",

@@ -40,6 +40,8 @@ LOCK_KINDS: Mapping[str, LockKind] = MappingProxyType({
     "mmap_lock": LockKind.RWSEM,  # struct mm_struct
     "invalidate_lock": LockKind.RWSEM,  # struct address_space
     "rwsem": LockKind.RWSEM,  # struct blocking_notifier_head
+    "dax_region_rwsem": LockKind.RWSEM,  # drivers/dax/bus.c
+    "dax_dev_rwsem": LockKind.RWSEM,  # drivers/dax/bus.c
     "mem_hotplug_lock": LockKind.PERCPU_RWSEM,  # mm/memory_hotplug.c
     "cpu_hotplug_lock": LockKind.PERCPU_RWSEM,  # kernel/cpu.c
 })  # fmt: skip

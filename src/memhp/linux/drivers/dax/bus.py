@@ -1,6 +1,7 @@
 """Devices of the DAX bus: ``drivers/dax/bus.c`` and ``dax-private.h``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from errno import EBUSY, EINVAL, ENOMEM, ENOSPC, EOPNOTSUPP
 
@@ -15,6 +16,8 @@ from memhp.linux.state import Kernel
 from memhp.spans import Span
 
 KERNEL_FILE = "drivers/dax/bus.c"
+REGION_RWSEM, DEV_RWSEM = "dax_region_rwsem", "dax_dev_rwsem"
+"""Of all regions, and of all devices; before there were these, the lock of each ``struct device``."""
 
 
 @dataclass
@@ -35,20 +38,29 @@ def alloc_dax_region(k: Kernel, parent: str, span: Span) -> None:
     Raises ENOMEM, as callers make of every failure, when another one's region overlaps it.
     """
     regions = k.statics(DaxRegions).by_parent
-    if k.config.profile.dax_regions == "one-tree":
-        other = next((name for name, each in regions.items() if each.overlaps(span)), None)
-        if other is not None:
-            text = f"dax_region resource conflict for [mem {span.start:#010x}-{span.end - 1:#010x}]"
-            k.hw.log(f"{parent}: {text}", "err")
-            raise KernelError(ENOMEM, text, place=here(), advice=f"{other} has that range")
-    regions[parent] = span
+    with _tree_locked(k):
+        in_one = k.config.profile.dax_regions == "one-tree"
+        other = next((name for name, each in regions.items() if each.overlaps(span)), None) if in_one else None
+        if other is None:
+            regions[parent] = span
+            return
+    text = f"dax_region resource conflict for [mem {span.start:#010x}-{span.end - 1:#010x}]"
+    k.hw.log(f"{parent}: {text}", "err")
+    raise KernelError(ENOMEM, text, place=here(), advice=f"{other} has that range")
 
 
 def dax_region_unregister(k: Kernel, parent: str) -> None:
     """The parent's driver is unbound."""
     regions = k.statics(DaxRegions)
-    for each in (regions.by_parent, regions.seed, regions.youngest):
+    with _tree_locked(k):
+        regions.by_parent.pop(parent, None)
+    for each in (regions.seed, regions.youngest):
         each.pop(parent, None)
+
+
+def _tree_locked(k: Kernel) -> AbstractContextManager[None]:
+    """Where regions are in one tree, it is one of resources: ``request_resource()``, ``release_resource()``."""
+    return k.hw.locked("resource_lock") if k.config.profile.dax_regions == "one-tree" else nullcontext()
 
 
 @dataclass
@@ -60,13 +72,31 @@ class DaxBus:
 
 def devm_create_dev_dax(k: Kernel, dev: "DevDax") -> "DevDax":
     """The device is on the bus, in place of another one of its name."""
-    k.statics(DaxBus).devices[dev.name] = dev
-    return dev
+    with _region_locked(k, dev.name):
+        k.statics(DaxBus).devices[dev.name] = dev
+        return dev
 
 
 def unregister_dev_dax(k: Kernel, name: str) -> None:
     """It is not any more."""
-    k.statics(DaxBus).devices.pop(name, None)
+    with _region_locked(k, name):
+        k.statics(DaxBus).devices.pop(name, None)
+
+
+def _region_locked(k: Kernel, name: str) -> AbstractContextManager[None]:
+    """Nobody else changes what is in a device's region; before there was one lock of all, that of the region's parent,
+    which its driver holds while it is bound and unbound.
+    """
+    if k.config.profile.dax_locks == "rwsems":
+        return k.hw.locked(REGION_RWSEM)
+    return k.hw.locked(f"{name.partition('.')[0]}.device_lock", ordered=False)
+
+
+def _dev_locked(k: Kernel, name: str) -> AbstractContextManager[None]:
+    """Nobody else changes what a device is like."""
+    if k.config.profile.dax_locks == "rwsems":
+        return k.hw.locked(DEV_RWSEM)
+    return k.hw.locked(f"{name}.device_lock", ordered=False)
 
 
 @dataclass
@@ -182,12 +212,13 @@ def align_store(k: Kernel, dev: DevDax, align: int, *, driver: bool) -> None:
         sizes.add(k.config.pud_size)
     if align not in sizes:
         raise KernelError(EINVAL, f"{align:#x} is no size of pages", place="drivers/dax/dax-private.h:dax_align_valid")
-    if driver:
-        raise KernelError(EBUSY, "the device has a driver", place=here(), advice="unbind it first")
-    if not all(alloc_is_aligned(k, span.size, align) for span in dev.ranges):
-        text = f"a range is not made of pages of {align:#x} bytes"
-        raise KernelError(EINVAL, text, place=f"{KERNEL_FILE}:dev_dax_validate_align")
-    dev.align = align
+    with _region_locked(k, dev.name), _dev_locked(k, dev.name):
+        if driver:
+            raise KernelError(EBUSY, "the device has a driver", place=here(), advice="unbind it first")
+        if not all(alloc_is_aligned(k, span.size, align) for span in dev.ranges):
+            text = f"a range is not made of pages of {align:#x} bytes"
+            raise KernelError(EINVAL, text, place=f"{KERNEL_FILE}:dev_dax_validate_align")
+        dev.align = align
 
 
 def memmap_on_memory_store(k: Kernel, dev: DevDax, value: bool, *, kmem: bool) -> None:
@@ -197,6 +228,7 @@ def memmap_on_memory_store(k: Kernel, dev: DevDax, value: bool, *, kmem: bool) -
     if value and not mhp_supports_memmap_on_memory(k):
         advice = "boot with memory_hotplug.memmap_on_memory=Y"
         raise KernelError(EOPNOTSUPP, "memmap_on_memory is not available", place=here(), advice=advice)
-    if value != dev.memmap_on_memory and kmem:
-        raise KernelError(EBUSY, "kmem has the device", place=here(), advice="unbind it first")
-    dev.memmap_on_memory = value
+    with _dev_locked(k, dev.name):
+        if value != dev.memmap_on_memory and kmem:
+            raise KernelError(EBUSY, "kmem has the device", place=here(), advice="unbind it first")
+        dev.memmap_on_memory = value
