@@ -127,6 +127,18 @@ class Execution:
         self._races.back(len(self._past))
         self._taken.pop()
 
+    def _known_past(self, op: Op, before: int, past: int) -> int:
+        """Of the past of an operation what it has by what is known to be shared. One that waits for something else
+        would be taken along where it need not wait, and then has in its past what its thread has, `before`.
+        """
+        shared = self._run.shared
+        if not op.blocking or shared is None or all(target in shared for target, _ in op.touches):
+            return past
+        known = before
+        for at in numbers(self._meeting([touch for touch in op.touches if touch[0] in shared])):
+            known |= 1 << at | self._past[at]
+        return known
+
     def _happens(self, choice: Choice, op: Op, before: int, past: int) -> None:
         """One more event: `before` are those that its thread's events so far have in their past, themselves included,
         `past` those that are in its own.

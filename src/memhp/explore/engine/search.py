@@ -400,7 +400,8 @@ class Search(WakeupTrees):
         if run.shared is not None:
             taken += run.along(depth)
             self._along.append(run.touched_along)
-            self._dependence.step(thread, op, run.touched_along, past | 1 << depth, run.shared)
+            known = self._known_past(op, before, past) | 1 << depth
+            self._dependence.step(thread, op, run.touched_along, known, run.shared)
         self._taken.append(taken)
         self._happens(choice, op, before, past)
         if run.data and not self.met:
