@@ -233,6 +233,7 @@ def _setup_memory(k: Kernel, spec: MachineSpec) -> None:
         if ram.nomap:
             k.memblock.memblock_reserve(ram.start, usable - ram.start)
         k.node_states.online.add(ram.nid)
+    k.node_states.nr_online_nodes = len(k.node_states.online)
     if not k.boot_memory:
         raise BadInput("no RAM that the kernel can map", where="memory", fix="start it at a lower address")
     k.max_pfn = max(span.end for span in k.boot_memory)

@@ -1,6 +1,7 @@
 """Which states nodes are in, before the eyes of CPUs that hold no lock: include/linux/nodemask.h.
 
-A state is a bitmap of nodes, whose bits are set, cleared and tested atomically, so that no access is plain.
+A state is a bitmap of nodes, whose bits are set, cleared and tested atomically, so that no access is plain; but how
+many nodes are online is a variable as any other.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -27,11 +28,13 @@ def node_clear_state(k: Kernel, nid: int, state: str) -> None:
 def node_set_online(k: Kernel, nid: int) -> None:
     """The node is online."""
     node_set_state(k, nid, N_ONLINE)
+    k.node_states.nr_online_nodes = len(k.node_states.online)
 
 
 def node_set_offline(k: Kernel, nid: int) -> None:
     """The node is offline: who goes through nodes now does not come to it; who is there goes on."""
     node_clear_state(k, nid, N_ONLINE)
+    k.node_states.nr_online_nodes = len(k.node_states.online)
 
 
 def __next_node(k: Kernel, nid: int) -> int | None:

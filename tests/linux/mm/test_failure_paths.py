@@ -222,7 +222,7 @@ class TestRollBackOfBlockDevices:
         assert refused(create_memory_block_devices, k, PLUG_AT, 4 * BLOCK, 0).name == "EEXIST"
         k.hw.stepper = None
         (dev,) = found
-        assert dev is not None and FIRST not in devices
+        assert dev is not None and devices.get(FIRST) is None
         assert dev.refs == 1 and not dev.slab.freed_by
         memory_block_put(k, dev)
         assert dev.slab.freed_by and not k.hw.violations

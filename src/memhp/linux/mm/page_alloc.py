@@ -200,7 +200,7 @@ def alloc_flags_nofragment(k: Kernel, preferred: ZoneRef | None) -> bool:
     if preferred is None or preferred.type is not ZoneType.NORMAL:
         return False
     below = k.nodes[preferred.nid].zones.get(ZoneType.DMA32)
-    return below is not None and (len(k.nodes) == 1 or below.populated)
+    return below is not None and (k.node_states.nr_online_nodes == 1 or below.populated)
 
 
 def _append(spans: list[Span], span: Span) -> None:

@@ -4,11 +4,13 @@ Most blocks are only ever runs of ``Kernel.memory_blocks``; one that was looked 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from memhp.hw.lifetime import SlabObject, use_object
-from memhp.hw.shared import marked
+from memhp.hw.marked_map import MarkedMap
+from memhp.hw.shared import EVERYTHING, marked
 from memhp.linux.drivers.base.core import Device, device_unregister, get_device, put_device
 from memhp.linux.drivers.base.power.sysfs import dpm_sysfs_remove
 from memhp.linux.fs.kernfs.dir import KernfsNodes, kernfs_drain
@@ -27,8 +29,8 @@ RELEASE = f"{KERNEL_FILE}:memory_block_release"
 class BlockDevices:
     """Memory blocks that are more than a run of blocks."""
 
-    by_id: dict[int, Device] = field(default_factory=dict)
-    """Block id → the device of a block that somebody has looked up on its own."""
+    by_id: MarkedMap[Device] = field(default_factory=lambda: MarkedMap(lambda _: MEMORY_BLOCKS, EVERYTHING))
+    """Block id → the device of a block that somebody has looked up on its own: what the xarray leads to."""
 
 
 @dataclass
@@ -39,6 +41,8 @@ class Poisoned:
     """All that are known; ``HardwareCorrupted`` of /proc/meminfo in pages. mm/memory-failure.c."""
     nr_hwpoison: dict[int, int] = field(default_factory=dict, metadata=marked(NR_HWPOISON))
     """Block id → those of a block, for as long as its device is there, online or not."""
+    gone: set[Device] = field(default_factory=set, metadata=marked(NR_HWPOISON))
+    """Devices whose count went with them."""
 
 
 def find_memory_block_by_id(k: Kernel, block_id: int) -> Device | None:
@@ -49,9 +53,10 @@ def find_memory_block_by_id(k: Kernel, block_id: int) -> Device | None:
     if not k.memory_blocks.finds(block_id):
         return None
     devices = k.statics(BlockDevices).by_id
-    if block_id not in devices:
-        devices[block_id] = Device(SlabObject(f"memory{block_id}"), RELEASE)
-    dev = devices[block_id]
+    dev = devices.get(block_id)
+    if dev is None:
+        dev = Device(SlabObject(f"memory{block_id}"), RELEASE)
+        devices.note(block_id, dev)
     if k.config.profile.block_reference == "held":
         get_device(k.hw, dev)
     return dev
@@ -65,17 +70,28 @@ def memory_block_put(k: Kernel, dev: Device) -> None:
 
 
 @kernel_function(f"{KERNEL_FILE}:remove_memory_block")
-def unregister_memory_blocks(k: Kernel, start_block: int, end_block: int) -> None:
+def withdraw_memory_blocks(k: Kernel, start_block: int, end_block: int) -> list[Device]:
+    """Blocks are found no more: ``xa_erase()``. The devices of those that somebody has looked up."""
+    k.memory_blocks.withdraw(start_block, end_block)
+    devices = k.statics(BlockDevices).by_id
+    gone = [dev for _, _, dev in devices.runs(start_block, end_block)]
+    devices.clear(start_block, end_block)
+    return gone
+
+
+@kernel_function(f"{KERNEL_FILE}:remove_memory_block")
+def unregister_memory_blocks(k: Kernel, start_block: int, end_block: int, devices: Iterable[Device]) -> None:
     """Blocks that are not in the xarray any more lose the reference of their registration: remove_memory_block()."""
     k.hw.writes(NR_HWPOISON)
-    devices, counts = k.statics(BlockDevices).by_id, k.statics(Poisoned).nr_hwpoison
-    for block_id in [block_id for block_id in counts if start_block <= block_id < end_block]:
-        del counts[block_id]
+    poisoned = k.statics(Poisoned)
+    for block_id in [block_id for block_id in poisoned.nr_hwpoison if start_block <= block_id < end_block]:
+        del poisoned.nr_hwpoison[block_id]
+    poisoned.gone.update(devices)
     files = k.statics(KernfsNodes).state
-    for block_id in [block_id for block_id in files if start_block <= block_id < end_block]:
-        kernfs_drain(k.hw, files[block_id])
-    for block_id in [block_id for block_id in devices if start_block <= block_id < end_block]:
-        device_unregister(k.hw, devices.pop(block_id))
+    for file in filter(None, map(files.get, range(start_block, end_block) if files else ())):
+        kernfs_drain(k.hw, file)
+    for dev in devices:
+        device_unregister(k.hw, dev)
     dpm_sysfs_remove(k, start_block, end_block)
 
 
@@ -107,8 +123,9 @@ def _count_for_block(k: Kernel, block_id: int) -> bool:
 def _count_poison(k: Kernel, block_id: int, dev: Device | None = None) -> None:
     """One more, unless the block that `dev` was is gone: the count was within it."""
     k.hw.atomic(NR_HWPOISON)
-    if dev is None or k.statics(BlockDevices).by_id.get(block_id) is dev:
-        counts = k.statics(Poisoned).nr_hwpoison
+    poisoned = k.statics(Poisoned)
+    if dev is None or dev not in poisoned.gone:
+        counts = poisoned.nr_hwpoison
         counts[block_id] = counts.get(block_id, 0) + 1
 
 

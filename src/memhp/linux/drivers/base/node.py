@@ -26,6 +26,8 @@ class NodeStates:
     """``N_POSSIBLE``: nodes that may come online."""
     online: set[int] = field(default_factory=set, metadata=marked(N_ONLINE))
     """Nodes that are there. It and the next two are changed by :mod:`memhp.linux.nodemask`."""
+    nr_online_nodes: int = 1
+    """How many these are, as last counted: which everybody may look at, and nobody locks."""
     normal_memory: set[int] = field(default_factory=set, metadata=marked(N_NORMAL_MEMORY))
     """Nodes with online memory in a zone up to ZONE_NORMAL."""
     memory: set[int] = field(default_factory=set, metadata=marked(N_MEMORY))
