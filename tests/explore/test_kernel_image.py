@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import wraps
 
 import pytest
 
@@ -149,3 +150,25 @@ def test_what_a_timer_does_with_variables_around_it_is_done_to_the_copy_that_it_
         assert [line.text for line in copy.hw.log_lines[-2:]] == ["round 1 None", "round 2 None"]
         assert copy.hw.next_due() is None
     assert rounds == 0 and k.hw.next_due() == 0 and "round" not in k.hw.log_lines[-1].text
+
+
+def test_a_function_made_within_another_has_its_own_defaults_attributes_and_variables_whatever_it_is_called() -> None:
+    k = booted(CONFIGURATIONS[0])
+    seen: list[int] = []
+
+    @wraps(booted)
+    def expired(numbers: list[int] = [0], *, others: list[int] = [0]) -> None:  # noqa: B006
+        seen.append(len(seen))
+        numbers[0] += 1
+        others[0] += 1
+        expired.rounds += 1  # type: ignore[attr-defined]
+        k.hw.log(f"{seen} {numbers} {others} {expired.rounds}")  # type: ignore[attr-defined]
+
+    expired.rounds = 0  # type: ignore[attr-defined]
+    k.hw.arm(0, expired)
+    announce(k, frozenset())
+    image = KernelImage(k)
+    for copy in (image.copy(), image.copy()):
+        copy.hw.advance(1)
+        assert copy.hw.log_lines[-1].text == "[0] [1] [1] 1"
+    assert not seen and expired.rounds == 0  # type: ignore[attr-defined]

@@ -4,9 +4,10 @@
 from collections import deque
 from collections.abc import Iterable
 from copy import deepcopy
-from itertools import permutations
+from itertools import count, permutations
 from typing import Any
 
+import numpy as np
 import pytest
 
 from memhp.explore.doors.run import Actor, KernelProgram
@@ -122,6 +123,60 @@ def test_an_execution_of_as_many_steps_as_may_be_is_followed(steps: int, word: s
     assert search(program.run(), Limits(steps=steps), reduce=False).word == word
     too_long = random_search(program.run(), 1, 5, limits=Limits(steps=steps)).coverage.too_long
     assert too_long == (0 if word == "safe" else 5)
+
+
+class Slotted:
+    """A number of one's own that is in no dictionary."""
+
+    __slots__ = ("n",)
+
+    def __init__(self) -> None:
+        self.n = 0
+
+
+def by_slot(k: Kernel) -> None:
+    mine = Slotted()
+    while mine.n < 60:
+        k.hw.writes("flag")
+        mine.n += 1
+
+
+def by_iterator(k: Kernel) -> None:
+    left = iter(range(60))
+    while next(left, None) is not None:
+        k.hw.writes("flag")
+
+
+def by_generator(k: Kernel) -> None:
+    left = (number for number in range(60))
+    while next(left, None) is not None:
+        k.hw.writes("flag")
+
+
+def by_count(k: Kernel) -> None:
+    numbers = count()
+    while next(numbers) < 60:
+        k.hw.writes("flag")
+
+
+def by_array(k: Kernel) -> None:
+    numbers = np.zeros(1, dtype=int)
+    while numbers[0] < 60:
+        k.hw.writes("flag")
+        numbers[0] += 1
+
+
+def by_error(k: Kernel) -> None:
+    error = ValueError(0)
+    while error.args[0] < 60:
+        k.hw.writes("flag")
+        error.args = (error.args[0] + 1,)
+
+
+@pytest.mark.parametrize("counts", [by_slot, by_iterator, by_generator, by_count, by_array, by_error])
+def test_a_loop_that_counts_where_no_variable_is_seen_to_change_ends(counts: Actor) -> None:
+    program = KernelProgram(machine(), (counts, lambda k: k.hw.writes("flag")), ("A", "B"))
+    assert search(program.run(), Limits(executions=2, stop_at_failure=False)).coverage.livelocks == 0
 
 
 def test_who_polls_by_getting_and_putting_until_it_is_gone_waits() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from captures import facts
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
+from memhp.linux.mm.alloc_contig import alloc_contig_range
 from memhp.linux.mm.hugetlb import FROZEN, HUGE_USES, add_huge_pages, dissolve_free_hugetlb_folios
 from memhp.linux.mm.migrate import do_migrate_range, scan_movable_pages
 from memhp.linux.mm.mm_init import free_area_init, init_cma_reserved_pageblock
@@ -189,6 +190,20 @@ def test_the_range_is_isolated_when_all_of_it_is_free_poisoned_or_let_go_by_its_
     assert pages_isolated(k, START, START + SECTION) == START + 20
     k.page_flags.set(START + 20, START + 25, PageFlags.OFFLINE | PageFlags.UNREFERENCED)
     assert pages_isolated(k, START, START + SECTION) is None
+    assert pages_isolated(k, START, START + SECTION, offline=False) == START + 20, "it is nothing to allocate"
+
+
+def test_a_range_with_a_poisoned_page_is_not_allocated() -> None:
+    """mm/page_isolation.c:__test_page_isolated_in_pageblock passes over such pages for memory that goes offline."""
+    k = booted(RISCV, [(2 * GiB, 4 * GiB, 0)])
+    zone = add_movable(k, 8 * GiB, 256 * MiB)
+    first, second = (Span(start, start + BLOCK) for start in (zone.start_pfn, zone.start_pfn + BLOCK))
+    use(k, first.start + 3, 1, Use.HWPOISON)
+    with pytest.raises(KernelError, match="is in use") as refused:
+        alloc_contig_range(k, *first, Owner(Use.KERNEL, "cma"))
+    assert refused.value.name == "EBUSY"
+    assert zone.free.covers(first.start + 4, first.end) and not k.hw.violations
+    alloc_contig_range(k, *second, Owner(Use.KERNEL, "cma"))
 
 
 def test_movable_pages_move_out_with_their_owner() -> None:

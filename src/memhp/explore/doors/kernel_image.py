@@ -19,6 +19,7 @@ from memhp.hw.memory import Arena
 from memhp.hw.unchanging import Unchanging
 from memhp.linux.state import Kernel
 
+Cells = tuple[CellType, ...] | None
 SHARED = (type, FunctionType, ModuleType, Unchanging)
 """What all copies have in common."""
 
@@ -106,7 +107,7 @@ def _in_common(number: int) -> Any:
     raise pickle.UnpicklingError(f"nobody reads what is in common as number {number}")
 
 
-def _with_its_own(number: int, cells: tuple[CellType, ...]) -> Any:
+def _with_its_own(number: int, cells: Cells, defaults: Any, by_name: Any) -> Any:
     """A function in common by number, with variables of the function around it that are a copy's own."""
     raise pickle.UnpicklingError(f"nobody reads function {number}")
 
@@ -141,8 +142,10 @@ NAMES = (_in_common, _with_its_own)
 
 
 def is_made_within(function: FunctionType) -> bool:
-    """Whether a function was made by another that runs, and has variables of it."""
-    return function.__closure__ is not None and "<locals>" in function.__qualname__
+    """Whether a function was made by another that runs, and has variables of it, or such as were made with it."""
+    return "<locals>" in function.__code__.co_qualname and any(map(bool, (
+        function.__closure__, function.__defaults__, function.__kwdefaults__, vars(function)
+    )))  # fmt: skip
 
 
 class _Unpickler(pickle.Unpickler):
@@ -156,12 +159,11 @@ class _Unpickler(pickle.Unpickler):
             return self._get
         return self._with_its_own if name == _with_its_own.__name__ else super().find_class(module, name)
 
-    def _with_its_own(self, number: int, cells: tuple[CellType, ...]) -> FunctionType:
+    def _with_its_own(self, number: int, cells: Cells, defaults: Any, by_name: Any) -> FunctionType:
         of = self._get(number)
         assert isinstance(of, FunctionType)
-        made = FunctionType(of.__code__, of.__globals__, of.__name__, of.__defaults__, cells)
-        made.__kwdefaults__ = of.__kwdefaults__
-        vars(made).update(vars(of))
+        made = FunctionType(of.__code__, of.__globals__, of.__name__, defaults, cells)
+        made.__kwdefaults__ = by_name
         return made
 
 
@@ -183,7 +185,8 @@ class _Pickler(pickle.Pickler):
         if isinstance(obj, CellType):
             return CellType, (), (obj.cell_contents,) if is_filled(obj) else (), None, None, _fill_cell
         if isinstance(obj, FunctionType) and is_made_within(obj):
-            return _with_its_own, (self._number(obj), obj.__closure__)
+            own = obj.__closure__, obj.__defaults__, obj.__kwdefaults__
+            return _with_its_own, (self._number(obj), *own), vars(obj) or None, None, None, _fill_function
         return (_in_common, (self._number(obj),)) if obj not in NAMES else NotImplemented
 
     def _number(self, obj: object) -> int:
@@ -205,7 +208,7 @@ class _Likener(_Pickler):
             return _error, (type(obj), obj.args, dict(vars(obj)))
         if isinstance(obj, type):
             return super().reducer_override(announced_for(obj))
-        if isinstance(obj, FunctionType) and "<locals>" in obj.__qualname__:
+        if isinstance(obj, FunctionType) and "<locals>" in obj.__code__.co_qualname:
             cells = [cell.cell_contents for cell in obj.__closure__ or () if is_filled(cell)]
             return _function, (obj.__code__,), (obj.__defaults__, obj.__kwdefaults__, cells)
         if isinstance(obj, AnnouncedDict):
@@ -230,6 +233,11 @@ def _fill(container: Any, made_of: Any) -> None:
         list.extend(container, values)
     else:
         container.items = values
+
+
+def _fill_function(function: FunctionType, attributes: dict[str, object]) -> None:
+    """Give a function the attributes that it had."""
+    vars(function).update(attributes)
 
 
 def _fill_cell(cell: CellType, contents: tuple[object, ...]) -> None:

@@ -1,19 +1,20 @@
 """Where a thread stands: the functions that it is in, the place in each, and their local variables.
 
 Two times at which a thread stands the same, it goes on the same way as long as its steps return the same. Of objects
-other than numbers, strings and the containers of Python the plain fields count, and no more: objects are what threads
-share, and count where a round writes them. How far a loop over equal things has come is not seen.
+other than numbers, strings, iterators and the containers of Python the plain fields count, and no more: objects are
+what threads share, and count where a round writes them. How far a ``for`` over equal things has come is not seen.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import dis
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Set
+from collections.abc import Callable, Hashable, Iterator, Set
 from contextlib import suppress
 from functools import cache
-from types import CodeType, FrameType
-from typing import NamedTuple
+from types import CodeType, FrameType, GeneratorType, ModuleType
+from typing import Any, NamedTuple
 
+import numpy as np
 from greenlet import greenlet
 
 from memhp.explore.engine.op import Round
@@ -80,7 +81,7 @@ def _value(value: object, besides: Set[str], depth: int = 0) -> Hashable:
     if value is None or isinstance(value, PLAIN):
         return value
     kind = type(value)
-    if depth > DEEPEST or kind.__module__ in besides:
+    if depth > DEEPEST or kind.__module__ in besides or kind is ModuleType:
         return kind.__name__
 
     def part(one: object) -> Hashable:
@@ -94,11 +95,30 @@ def _value(value: object, besides: Set[str], depth: int = 0) -> Hashable:
         return frozenset(map(part, value))
     if isinstance(value, dict):
         return tuple((part(key), part(one)) for key, one in value.items())
+    if isinstance(value, Iterator | np.ndarray | np.generic | BaseException):
+        return kind.__name__, _progress(value, part)
     fields: dict[str, object] = {}
     with suppress(Exception):  # what a class of the user's makes of it is anybody's guess
-        fields = value.__dict__
+        slots = (name for each in kind.__mro__ for name in each.__dict__.get("__slots__", ()))
+        fields = {name: getattr(value, name, None) for name in slots if name != "__dict__"}
+        fields |= value.__dict__
     own = PLAIN if kind.__module__.startswith("memhp.") else (*PLAIN, list, tuple, deque, bytearray, dict)
     return kind.__name__, tuple((name, part(one)) for name, one in fields.items() if isinstance(one, own))
+
+
+def _progress(value: Any, part: Callable[[object], Hashable]) -> Hashable:
+    """How far an iterator has come, and what an array, a number of it or an error holds."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tobytes()
+    if isinstance(value, BaseException):
+        return part(value.args)
+    if isinstance(value, GeneratorType):
+        frame = value.gi_frame
+        return None if frame is None else (frame.f_lasti, tuple(map(part, frame.f_locals.values())))
+    with suppress(Exception):  # those of Python itself tell; of others the fields count
+        made = value.__reduce__()
+        return tuple(map(part, made[1:])) if isinstance(made, tuple) else None
+    return part(vars(value)) if hasattr(value, "__dict__") else None
 
 
 class Rounds:

@@ -51,6 +51,9 @@ def alloc_contig_range(k: Kernel, start_pfn: int, end_pfn: int, owner: Owner) ->
         if zone is None:
             raise KernelBug(f"PFN {start_pfn:#x} has no struct page", place=ALLOC)
         with k.hw.locked(zone.lock):
+            taken = next(zone.isolated_free.gaps(start_pfn, end_pfn), None)
+            if taken is not None:
+                raise _in_use(k, taken.start)
             zone.isolated_free.remove(start_pfn, end_pfn)
             k.hw.claim(Span(start_pfn, end_pfn), owner, ALLOC)
     finally:
@@ -65,10 +68,13 @@ def _empty(k: Kernel, start_pfn: int, end_pfn: int) -> None:
         text = f"PFN {starved.span.start:#x} ({starved.owner}) does not move: there is no free memory to move it to"
         raise KernelError(ENOMEM, text, place=ALLOC, advice="free memory elsewhere")
     replace_free_hugepage_folios(k, start_pfn, end_pfn)
-    busy = test_pages_isolated(k, start_pfn, end_pfn)
+    busy = test_pages_isolated(k, start_pfn, end_pfn, offline=False)
     if busy is not None:
-        owner = k.hw.owners.get(busy)
-        raise KernelError(EBUSY, f"PFN {busy:#x} ({owner}) is in use", place=ALLOC)
+        raise _in_use(k, busy)
+
+
+def _in_use(k: Kernel, pfn: int) -> KernelError:
+    return KernelError(EBUSY, f"PFN {pfn:#x} ({k.hw.owners.get(pfn)}) is in use", place=ALLOC)
 
 
 @of_file("mm/hugetlb.c")

@@ -173,11 +173,11 @@ def undo_isolate_page_range(k: Kernel, start_pfn: int, end_pfn: int) -> None:
                     put_free(zone, part)
 
 
-def test_pages_isolated(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
+def test_pages_isolated(k: Kernel, start_pfn: int, end_pfn: int, *, offline: bool = True) -> int | None:
     """The first page of an isolated range that is still in use, or in a pageblock not isolated; None if all is free.
 
-    Poisoned pages count as free, whoever holds them, and logically offline ones that their driver let go of
-    (`PageFlags.UNREFERENCED`).
+    Where memory goes `offline`, poisoned pages count as free, whoever holds them, and logically offline ones that their
+    driver let go of (`PageFlags.UNREFERENCED`); where it is to be allocated, no page does that is not the buddy's.
     mm/page_isolation.c:test_pages_isolated.
     """
     zone = _zone(k, start_pfn)
@@ -186,6 +186,8 @@ def test_pages_isolated(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
         return outside.start
     with k.hw.locked(zone.lock):
         for gap in zone.isolated_free.gaps(start_pfn, end_pfn):
+            if not offline:
+                return gap.start
             for lo, hi, owner in k.hw.owners.runs(*gap):
                 held = _first_held(k, Span(lo, hi), owner)
                 if held is not None:
