@@ -242,6 +242,10 @@ class RemoteDevice:
         self.hear()
         return bytes(self.front.memory[DATA + 0x100 : DATA + 0x10A]), round((self.host.clock.now - began) * 1e9)
 
+    def driver_ok(self, tell: Callable[[], None]) -> None:
+        """The driver is ready."""
+        self.config_changed.append(tell)
+
     def device_reset(self) -> None:
         """The driver goes."""
         self.config_changed.clear()

@@ -103,6 +103,12 @@ class MarkedMap(_InParts, SpanMap[V]):
         """Write down what was there all along, which is no access: the kernel does nothing then."""
         super().set(at, at + 1, value)
 
+    def take(self, start: int, end: int) -> list[V]:
+        """What is noted there, which nobody comes to any more: it is gone from here, and that is no access."""
+        found = [value for _, _, value in super().runs(start, end)]
+        super().clear(start, end)
+        return found
+
     def __len__(self) -> int:
         self._all()
         return super().__len__()

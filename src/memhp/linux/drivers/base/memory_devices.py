@@ -19,7 +19,6 @@ from memhp.linux.drivers.base.memory_lookup import (
     memblk_nr_poison,
     num_poisoned_pages_sub,
     unregister_memory_blocks,
-    withdraw_memory_blocks,
 )
 from memhp.linux.drivers.base.node import (
     register_memory_blocks_under_node_hotplug,
@@ -143,11 +142,11 @@ def remove_memory_block(k: Kernel, start_block: int, end_block: int, group: int 
     """Take blocks, of a memory group or none, out of the index and unregister their devices; each is freed with its
     last reference.
     """
-    devices = withdraw_memory_blocks(k, start_block, end_block)
+    k.memory_blocks.withdraw(start_block, end_block)
     _of_group(k, group, start_block - end_block)
     block_uevents(k, "remove", start_block, end_block)
     _pass_device_locks(k, start_block, end_block)
-    unregister_memory_blocks(k, start_block, end_block, devices)
+    unregister_memory_blocks(k, start_block, end_block)
 
 
 def _pass_device_locks(k: Kernel, start_block: int, end_block: int) -> None:

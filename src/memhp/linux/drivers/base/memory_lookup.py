@@ -4,7 +4,6 @@ Most blocks are only ever runs of ``Kernel.memory_blocks``; one that was looked 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -70,18 +69,9 @@ def memory_block_put(k: Kernel, dev: Device) -> None:
 
 
 @kernel_function(f"{KERNEL_FILE}:remove_memory_block")
-def withdraw_memory_blocks(k: Kernel, start_block: int, end_block: int) -> list[Device]:
-    """Blocks are found no more: ``xa_erase()``. The devices of those that somebody has looked up."""
-    k.memory_blocks.withdraw(start_block, end_block)
-    devices = k.statics(BlockDevices).by_id
-    gone = [dev for _, _, dev in devices.runs(start_block, end_block)]
-    devices.clear(start_block, end_block)
-    return gone
-
-
-@kernel_function(f"{KERNEL_FILE}:remove_memory_block")
-def unregister_memory_blocks(k: Kernel, start_block: int, end_block: int, devices: Iterable[Device]) -> None:
+def unregister_memory_blocks(k: Kernel, start_block: int, end_block: int) -> None:
     """Blocks that are not in the xarray any more lose the reference of their registration: remove_memory_block()."""
+    devices = k.statics(BlockDevices).by_id.take(start_block, end_block)
     k.hw.writes(NR_HWPOISON)
     poisoned = k.statics(Poisoned)
     for block_id in [block_id for block_id in poisoned.nr_hwpoison if start_block <= block_id < end_block]:
