@@ -7,14 +7,12 @@ has private memory, where a process has a page; another page of the process is i
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 
-from memhp.errors import KernelError
 from memhp.explore.case import Configuration, Variant
-from memhp.explore.cases.actors import laws_hold, pfns
+from memhp.explore.cases.actors import laws_hold, pfns, refused
 from memhp.explore.cases.near_dimm import boot_near, near_dimm
-from memhp.explore.doors.run import Actor, KernelProgram
+from memhp.explore.doors.run import KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.dax.bus import (
@@ -62,18 +60,6 @@ def _machine(configuration: Configuration, dimms: int = 2) -> tuple[Kernel, list
     return k, blocks
 
 
-def _refused(actor: Callable[[Kernel], object]) -> Actor:
-    """An actor whose refusal is an answer like any other."""
-
-    def with_refusal(k: Kernel) -> str | None:
-        with suppress(KernelError):
-            actor(k)
-            return None
-        return "refused"
-
-    return with_refusal
-
-
 # Hyper-V's dynamic memory -----------------------------------------------------------------------------------------
 
 
@@ -93,7 +79,7 @@ def _hv(other: str, configuration: Configuration) -> KernelProgram:
         count, _ = hot_add_req(k, more, None)
         return count
 
-    online = _refused(lambda k: state_store(k, first.start // k.memory_block_size, "online_movable"))
+    online = refused(lambda k: state_store(k, first.start // k.memory_block_size, "online_movable"))
     return KernelProgram(k, (backed, online), ("host", "online"), check=laws_hold)
 
 
@@ -103,7 +89,7 @@ HV = ("next", "next in the region", "next, which is there", "rest of it", "end o
 
 def _two_probes(configuration: Configuration) -> KernelProgram:
     k, _ = _machine(configuration)
-    return KernelProgram(k, (balloon_probe, _refused(balloon_init)), ("hv", "xen"), check=laws_hold)
+    return KernelProgram(k, (balloon_probe, refused(balloon_init)), ("hv", "xen"), check=laws_hold)
 
 
 # The DAX bus ------------------------------------------------------------------------------------------------------
@@ -134,7 +120,7 @@ def _dax(one: str, other: str, configuration: Configuration) -> KernelProgram:
         "large pages": lambda k: align_store(k, dev(k), k.config.pmd_size, driver=False),
         "no memmap": lambda k: memmap_on_memory_store(k, dev(k), False, kmem=False),
     }
-    both = (_refused(actors[one]), _refused(actors[other]))
+    both = (refused(actors[one]), refused(actors[other]))
     return KernelProgram(k, both, (one, other if other != one else f"{other} too"), check=laws_hold)
 
 
@@ -189,7 +175,7 @@ def _hmm(one: str, other: str, configuration: Configuration) -> KernelProgram:
         "load": lambda k: dmirror_allocate_chunk(k, "another"),
         "add": lambda k: add_memory(k, 0, first.start, first.size),
     }
-    both = (_refused(actors[one]), _refused(actors[other]))
+    both = (refused(actors[one]), refused(actors[other]))
     return KernelProgram(k, both, (one, other if other != one else f"{other} too"), check=laws_hold)
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import cache, partial
 
-from lock_pairs import RISCV, refused
+from lock_pairs import RISCV
 from memhp.explore.case import Variant
-from memhp.explore.cases.actors import boot, laws_hold
+from memhp.explore.cases.actors import boot, laws_hold, refused
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.memory_state import state_store

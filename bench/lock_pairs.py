@@ -7,18 +7,16 @@ empty tables, and all frames below theirs are in use.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
-from memhp.errors import KernelError
 from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases import dax_dma_vs_truncate, split_vs_remove
-from memhp.explore.cases.actors import laws_hold, pfns
+from memhp.explore.cases.actors import laws_hold, pfns, refused
 from memhp.explore.cases.lone_dimm import add_lone, boot_lone, lone_dimm, remove_lone
 from memhp.explore.cases.ptdump_vs_hot_remove import dump
-from memhp.explore.doors.run import Actor, KernelProgram
+from memhp.explore.doors.run import KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.acpi.device import AcpiDevice
 from memhp.linux.drivers.acpi.scan import acpi_device_hotplug
@@ -107,18 +105,6 @@ def boot_pages(k: Kernel) -> Span:
 def block(k: Kernel, number: int) -> int:
     """The memory block of a DIMM."""
     return lone_dimm(k, number).start // k.memory_block_size
-
-
-def refused(actor: Callable[[Kernel], object]) -> Actor:
-    """An actor whose refusal is an answer like any other."""
-
-    def with_refusal(k: Kernel) -> str | None:
-        with suppress(KernelError):
-            actor(k)
-            return None
-        return "refused"
-
-    return with_refusal
 
 
 def allocate(k: Kernel, *, movable: bool = False) -> None:

@@ -11,11 +11,11 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
-from lock_pairs import FIRST, OFFLINE, OWNER, PLACE, RISCV, SECOND, X86, add, allocate, machine, pmem, refused, store
+from lock_pairs import FIRST, OFFLINE, OWNER, PLACE, RISCV, SECOND, X86, add, allocate, machine, pmem, store
 from memhp.errors import KernelBug, KernelError
 from memhp.explore.case import Variant
 from memhp.explore.cases import memory_block_lookup, pagemap_lookup_vs_unmap
-from memhp.explore.cases.actors import laws_hold, pfns
+from memhp.explore.cases.actors import laws_hold, pfns, refused
 from memhp.explore.cases.lone_dimm import lone_dimm
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.hw.memory import Owner, Use

@@ -5,11 +5,12 @@ DIMM is one memory block above it.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 
 from memhp.check import breaches_of, snapshot
 from memhp.check.snapshot import Snapshot
-from memhp.errors import KernelBug
+from memhp.errors import KernelBug, KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.linux.config import Config
 from memhp.linux.init import MachineSpec, Ram, start_kernel
@@ -56,6 +57,18 @@ def take_pages(k: Kernel) -> Hashable:
     order = k.config.format.levels[1].shift - k.config.page_shift
     owner = Owner(Use.KERNEL, "someone else")
     return tuple(alloc_pages(k, order, 0, owner=owner, where="mm/page_alloc.c:alloc_pages"))
+
+
+def refused(actor: Callable[[Kernel], object]) -> Callable[[Kernel], str | None]:
+    """An actor whose refusal is an answer like any other."""
+
+    def with_refusal(k: Kernel) -> str | None:
+        with suppress(KernelError):
+            actor(k)
+            return None
+        return "refused"
+
+    return with_refusal
 
 
 def laws_hold(k: Kernel) -> str | None:

@@ -141,11 +141,14 @@ NAMES = (_in_common, _with_its_own)
 """Functions that stand for something in the bytes."""
 
 
-def is_made_within(function: FunctionType) -> bool:
-    """Whether a function was made by another that runs, and has variables of it, or such as were made with it."""
-    return "<locals>" in function.__code__.co_qualname and any(map(bool, (
-        function.__closure__, function.__defaults__, function.__kwdefaults__, vars(function)
-    )))  # fmt: skip
+def is_made_within(value: object) -> bool:
+    """Whether a value is a function that another one made as it ran."""
+    return isinstance(value, FunctionType) and "<locals>" in value.__code__.co_qualname
+
+
+def _has_its_own(function: FunctionType) -> bool:
+    """Whether a function has variables of the one around it, or such as were made with it."""
+    return any((function.__closure__, function.__defaults__, function.__kwdefaults__, vars(function)))
 
 
 class _Unpickler(pickle.Unpickler):
@@ -184,7 +187,7 @@ class _Pickler(pickle.Pickler):
             return empty, (type(obj),), _contents(obj), None, None, _fill
         if isinstance(obj, CellType):
             return CellType, (), (obj.cell_contents,) if is_filled(obj) else (), None, None, _fill_cell
-        if isinstance(obj, FunctionType) and is_made_within(obj):
+        if is_made_within(obj) and _has_its_own(obj):
             own = obj.__closure__, obj.__defaults__, obj.__kwdefaults__
             return _with_its_own, (self._number(obj), *own), vars(obj) or None, None, None, _fill_function
         return (_in_common, (self._number(obj),)) if obj not in NAMES else NotImplemented
@@ -208,7 +211,7 @@ class _Likener(_Pickler):
             return _error, (type(obj), obj.args, dict(vars(obj)))
         if isinstance(obj, type):
             return super().reducer_override(announced_for(obj))
-        if isinstance(obj, FunctionType) and "<locals>" in obj.__code__.co_qualname:
+        if is_made_within(obj):
             cells = [cell.cell_contents for cell in obj.__closure__ or () if is_filled(cell)]
             return _function, (obj.__code__,), (obj.__defaults__, obj.__kwdefaults__, cells)
         if isinstance(obj, AnnouncedDict):

@@ -190,14 +190,13 @@ class Rounds:
             if self._texts[before] != self._texts[at] or (now - at > 1 and steps[at - 1] != steps[now - 1]):
                 continue
             if steps[before + 1 : at] == steps[at + 1 : now]:
-                stands = self._standing[now] = standing(running, self._besides)
+                stands = self._standing[now] = self._standing[now] or standing(running, self._besides)
                 if stands is None:
                     return None
                 self._in_for = self._in_for or stands.within is not None
-                if any(self._wrote[before + 1 :]):
+                if self._state[now] is None and any(self._wrote[before + 1 :]):
                     self._state[now] = state()
-                same = all(self._is_as_now(one) for one in (before, at)) and self._came_anew(at)
-                if same:
+                if all(self._is_as_now(one) for one in (before, at)) and self._came_anew(at):
                     return Round(now - at)
         return None
 

@@ -110,7 +110,7 @@ def _shrunk(run: Run, failure: Failure, limits: Limits) -> tuple[Failure, Follow
         better = False
         for steps in _smaller(now.steps):
             key = tuple(steps)
-            if key in tried or not now.may_shrink(steps) or any(other.comes_of(steps) for other in no_better):
+            if key in tried or not now.may_shrink(steps) or any(other.comes_of(key) for other in no_better):
                 continue
             tried.add(key)
             most = min(limits.steps, 2 * len(now.steps) + ROOM)

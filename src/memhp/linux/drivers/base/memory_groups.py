@@ -54,8 +54,7 @@ def memory_group_unregister(k: Kernel, mgid: int) -> None:
 
     Nothing keeps two from dropping one, nor others from still using it: that is for the driver whose group it is.
     """
-    k.hw.reads(MEMORY_GROUPS)
-    group = k.memory_groups.get(mgid)
+    group = _load(k, mgid)
     if group is None:
         raise KernelError(EINVAL, f"there is no memory group {mgid}", place=here())
     use_object(k.hw, group.slab, here())
@@ -67,17 +66,21 @@ def memory_group_unregister(k: Kernel, mgid: int) -> None:
     kfree(k.hw, group.slab, here())
 
 
-def memory_group_find_by_id(k: Kernel, mgid: int) -> MemoryGroup | None:
-    """The group of that id, if there is one."""
+def _load(k: Kernel, mgid: int) -> MemoryGroup | None:
+    """``xa_load()``."""
     k.hw.reads(MEMORY_GROUPS)
     return k.memory_groups.get(mgid)
+
+
+def memory_group_find_by_id(k: Kernel, mgid: int) -> MemoryGroup | None:
+    """The group of that id, if there is one."""
+    return _load(k, mgid)
 
 
 @kernel_function(None)
 def memory_group(k: Kernel, mgid: int) -> MemoryGroup:
     """The group that somebody holds on to: ``mem->group``. Breaks ``use-after-free`` when it is no more."""
-    k.hw.reads(MEMORY_GROUPS)
-    group = k.memory_groups.get(mgid)
+    group = _load(k, mgid)
     if group is None:
         group = k.statics(Freed).groups[mgid]
         use_object(k.hw, group.slab, here())
