@@ -6,12 +6,15 @@ from dataclasses import replace
 import pytest
 
 from captures import archive, every_step, facts
+from memhp.check import breaches_of
 from memhp.errors import BadInput
 from memhp.facts import kpageflags
+from memhp.facts.observed import Facts
 from memhp.facts.usage import usage
 from memhp.hw.memory import Use
 from memhp.linux.init import start_kernel
 from memhp.linux.mm.free_area import nr_free_pages
+from memhp.linux.mm.hugetlb import dissolve_free_hugetlb_folios
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.state import Kernel
 from memhp.scenario.result import Run
@@ -51,6 +54,40 @@ def test_an_add_that_was_too_large_for_a_busy_guest_is_foretold() -> None:
     assert step.outcome.result == "ENOMEM"
     section = k.config.pages_per_section // 64
     assert abs(step.memory_after.memmap - step.memory_before.memmap - left * k.config.page_size) < 8 * section * 4096
+
+
+@pytest.mark.parametrize(("name", "step"), every_step()[::11])
+def test_what_a_machine_had_in_use_breaks_no_law(name: str, step: str) -> None:
+    assert breaches_of(taken_up(name, step)[0]) == []
+
+
+HUGE = {"HugePages_Total": 10, "HugePages_Free": 6}
+"""20 MiB of huge pages of x86_64, 12 MiB of them free."""
+
+
+def with_huge_pages() -> Facts:
+    """A machine with a pool of huge pages, of which some are in use."""
+    observed = facts(BUSY, "1-before-add")
+    assert observed.nodes is not None
+    nodes = [replace(node, meminfo={**node.meminfo, **HUGE}) for node in observed.nodes.nodes]
+    return replace(
+        observed, meminfo={**observed.meminfo, **HUGE}, nodes=replace(observed.nodes, nodes=tuple(nodes)), pages=()
+    )
+
+
+def test_free_huge_pages_that_a_machine_had_are_dissolved_when_their_block_goes_offline() -> None:
+    """As a guest did with ``nr_hugepages`` at 24: its blocks went, since nobody was promised the pages."""
+    observed = with_huge_pages()
+    session = Session(start_kernel(facts_spec(observed, MachineText(source=BUSY))))
+    catch_up(session, observed)
+    k = session.k
+    place(k, observed)
+    assert k.hw.memory.used(Use.HUGETLB_FREE) * k.config.page_size == 12 * MiB
+    assert breaches_of(k) == []
+    (first, _), *_ = (run[:2] for run in k.hw.memory.owners.runs(0, k.max_pfn) if run[2].use is Use.HUGETLB_FREE)
+    dissolve_free_hugetlb_folios(k, first, first + (12 * MiB) // k.config.page_size)
+    assert k.hw.memory.used(Use.HUGETLB_FREE) == 0
+    assert breaches_of(k) == []
 
 
 def grounds(run: Run) -> dict[str, str]:

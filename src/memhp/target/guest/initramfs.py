@@ -9,6 +9,7 @@ the end of it.
 import gzip
 import hashlib
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from memhp.errors import BadInput
 from memhp.target.guest import cpio
@@ -80,7 +81,7 @@ def initramfs(cache: Cache, kernel: Kernel) -> Path:
     path = cache.initramfs / f"{kernel.arch}-{hashlib.sha256(data).hexdigest()[:16]}.cpio.gz"
     if not path.is_file():
         cache.initramfs.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(gzip.compress(data, compresslevel=1, mtime=0))
-        partial.rename(path)
+        with NamedTemporaryFile(dir=cache.initramfs, suffix=".partial", delete=False) as partial:
+            partial.write(gzip.compress(data, compresslevel=1, mtime=0))
+        Path(partial.name).rename(path)  # another process may do the same meanwhile
     return path

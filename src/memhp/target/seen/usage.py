@@ -15,7 +15,7 @@ from memhp.facts.observed import Facts
 from memhp.facts.usage import ZoneUse, usage
 from memhp.hw.memory import Owner, Use
 from memhp.linux.mm.free_area import nr_free_pages
-from memhp.linux.mm.hugetlb import huge_page_order
+from memhp.linux.mm.hugetlb import HUGE_USES, add_huge_pages, huge_page_order
 from memhp.linux.mm.oom_kill import OomKill
 from memhp.linux.mm.page_alloc import take_pages_off_buddy
 from memhp.linux.mmzone import Zone, ZoneType
@@ -142,6 +142,8 @@ def _take(k: Kernel, zone: Zone, kind: str, within: Span, count: int, budget: di
     for span in list(_free(zone, within, unit)) if wanted else ():
         part = Span(span.start, span.start + min(span.size, wanted - taken))
         if take_pages_off_buddy(k, part, Owner(use, tag), PLACE):
+            if use in HUGE_USES:
+                add_huge_pages(k, [part], Owner(use, tag))
             taken += part.size
         if taken >= wanted:
             break
