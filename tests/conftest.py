@@ -5,6 +5,8 @@ import signal
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile("memhp", deadline=None, derandomize=True)
 settings.load_profile("memhp")
@@ -15,6 +17,20 @@ def pytest_configure() -> None:
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+class OneProcessAGuest(LoadScopeScheduling):
+    """Tests of a file that boots a guest run in one process, in their order, and share it; all others anywhere."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """What runs in one process with a test."""
+        path = nodeid.partition("::")[0]
+        return path if "guests" in path.split("/") else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneProcessAGuest | None:
+    """The order of tests in several processes, unless another is asked for."""
+    return OneProcessAGuest(config, log) if config.getvalue("dist") == "load" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

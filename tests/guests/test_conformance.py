@@ -30,7 +30,7 @@ from memhp.target.guest.target import GuestTarget, spec_for
 from memhp.target.guest.versions import newest
 
 SCENARIOS = {"x86_64": "dimm-x86_64", "arm64": "virtio-mem", "riscv64": "boot-memory-riscv64"}
-ARCHES = [pytest.param(arch, marks=pytest.mark.xdist_group(f"guest-{arch}")) for arch in SCENARIOS]
+ARCHES = tuple(SCENARIOS)
 
 
 def kernel(arch: str) -> Kernel:

@@ -13,7 +13,7 @@ from memhp.target.guest.kernel import Kernel, fetched
 from memhp.target.guest.qemu import GuestSpec, find_qemu
 from memhp.target.guest.versions import newest
 
-ARCHES = [pytest.param(arch, marks=pytest.mark.xdist_group(f"guest-{arch}")) for arch in ("x86_64", "arm64", "riscv64")]
+ARCHES = ("x86_64", "arm64", "riscv64")
 
 
 def kernel(arch: str) -> Kernel:

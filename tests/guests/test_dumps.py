@@ -20,7 +20,7 @@ from memhp.target.guest.qemu import GuestSpec, VirtioMemDevice, find_qemu
 from memhp.target.guest.versions import newest
 from memhp.units import GiB, MiB
 
-ARCHES = [pytest.param(arch, marks=pytest.mark.xdist_group(f"guest-{arch}")) for arch in ("x86_64", "riscv64")]
+ARCHES = ("x86_64", "riscv64")
 EVERYWHERE = [Span(0, 1 << 64)]
 
 

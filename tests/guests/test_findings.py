@@ -41,7 +41,6 @@ def kernel(name: str) -> Kernel:
     return find(user_cache(), wanted(f"7.2:{name}", where="KERNEL"))
 
 
-@pytest.mark.xdist_group("guest-x86_64")
 def test_a_reader_of_kpagecount_is_held_while_the_struct_page_goes_f_8(tmp_path: Path) -> None:
     stub = tmp_path / "gdb"
     spec = GuestSpec(kernel("cloud-amd64"), extra=extra(stub), dimms=True)
@@ -74,7 +73,6 @@ def test_a_reader_of_kpagecount_is_held_while_the_struct_page_goes_f_8(tmp_path:
     assert int(fault, 16) == answered[0] and "get_kpage_count" in log
 
 
-@pytest.mark.xdist_group("guest-x86_64")
 def test_of_a_gigabyte_one_page_is_flushed_before_its_tables_are_free_f_17(tmp_path: Path) -> None:
     """``ioremap()`` of a gigabyte of nothing, over addresses that had its single pages before."""
     stub, pages = tmp_path / "gdb", GiB // (4 * KiB)
@@ -105,8 +103,6 @@ def test_of_a_gigabyte_one_page_is_flushed_before_its_tables_are_free_f_17(tmp_p
     assert flushed == [(0, 4 * KiB - 1)]
 
 
-@pytest.mark.xdist_group("guest-arm64")
-@pytest.mark.xdist_group("guest-x86_64")
 def test_a_block_is_counted_while_another_is_so_that_one_is_lost_f_28(tmp_path: Path) -> None:
     """The work sleeps before it adds a second block; the notifier of the first sleeps between reading a count and
     writing one less; meanwhile the work writes one more. The second block is the last one that is offline.

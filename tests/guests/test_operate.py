@@ -66,7 +66,7 @@ steps = [
 ]
 """,
 }
-ARCHES = [pytest.param(arch, marks=pytest.mark.xdist_group(f"guest-{arch}")) for arch in SCENARIOS]
+ARCHES = tuple(SCENARIOS)
 READ = 1 << 16
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 KILLS = int(os.environ.get("MEMHP_KILLS", "4"))
@@ -121,7 +121,7 @@ SITUATIONS = {
     ),
 }
 CASES = [
-    pytest.param(arch, each, marks=pytest.mark.xdist_group(f"guest-{arch}"), id=f"{arch}: {each.name}")
+    pytest.param(arch, each, id=f"{arch}: {each.name}")
     for arch, table in SITUATIONS.items()
     for each in table
 ]

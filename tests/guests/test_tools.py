@@ -10,9 +10,6 @@ from memhp.target.guest.kernel import Kernel, fetched
 from memhp.target.guest.versions import newest
 from twin_runs import needs_a_twin
 
-pytestmark = pytest.mark.xdist_group("guest-x86_64")
-
-
 SERIES = ("6.12", "7.2")
 
 

@@ -21,7 +21,6 @@ from twin_qmp import TwinMachine, differences
 PATIENCE = 120
 """Seconds for what an event tells to happen."""
 EVENTS = ("ACPI_DEVICE_OST", "DEVICE_DELETED", "MEMORY_DEVICE_SIZE_CHANGE", "DEVICE_UNPLUG_GUEST_ERROR")
-pytestmark = pytest.mark.xdist_group("guest-x86_64")
 
 
 class RealMachine(Machine):

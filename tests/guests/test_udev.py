@@ -23,7 +23,6 @@ from udev_rules import FROM_KERNEL, MOVABLE, RED_HAT, Udev, files_of, parse
 SYS = "/sys/devices/system/memory"
 HEARD = "/run/uevents"
 MACHINE = '[machine]\narch = "x86_64"\nprofile = "7.2"\nmemory = "1G"\ncpus = 2\n'
-pytestmark = pytest.mark.xdist_group("guest-x86_64")
 
 Event = tuple[str, str]
 """Action and device."""

@@ -25,7 +25,6 @@ from memhp.target.vm_resize import Patience, plug, resize, unplug
 from memhp.units import GiB, MiB
 
 PATIENCE = Patience(timeout=240, quiet=60)
-pytestmark = pytest.mark.xdist_group("guest-x86_64")
 
 
 @pytest.fixture(scope="module")
