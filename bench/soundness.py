@@ -80,6 +80,7 @@ def _program_differs(run: ProgramRun, states: int, most: int, counts: Counter[st
     counts["executions, exhaustive"] += full.coverage.executions if full.finished else 0
     counts["executions, reduced"] += reduced.coverage.executions
     counts["executions cut"] += reduced.coverage.cut
+    counts["executions looked at twice"] += reduced.coverage.executions - len(reduced.coverage.classes)
     counts["steps, each by itself"] += reduced.coverage.steps
     counts["steps, others taken along"] += along.steps
     counts["programs that can deadlock"] += bool(reduced.coverage.deadlocks)
@@ -88,10 +89,12 @@ def _program_differs(run: ProgramRun, states: int, most: int, counts: Counter[st
 
 
 def _classes_differ(reduced: Coverage, full: Coverage) -> Iterator[str]:
-    """What is different between classes of equivalent executions; the reducing search completes none twice."""
+    """What is different between classes of equivalent executions; the reducing search completes none twice, unless it
+    says so.
+    """
     if reduced.classes != full.classes:
         yield f"{len(reduced.classes)} classes of executions, not {len(full.classes)}"
-    if reduced.executions != len(reduced.classes):
+    if reduced.executions != len(reduced.classes) and not reduced.again:
         yield f"{reduced.executions} executions of {len(reduced.classes)} classes"
 
 

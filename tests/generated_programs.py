@@ -19,6 +19,6 @@ def agree_with_every_schedule(seeds: range, *, joint: bool = False, fair: bool =
             reduced = search(run, KEPT).coverage
             assert reduced.behaviours == every.coverage.behaviours, seed
             assert reduced.classes == every.coverage.classes, seed
-            assert reduced.executions == len(reduced.classes), seed
+            assert reduced.executions == len(reduced.classes) or reduced.again, seed
         run.close()
     return compared

@@ -54,6 +54,7 @@ class Covered(msgspec.Struct, frozen=True, kw_only=True):
 
     executions: int
     cut: int
+    again: int
     deadlocks: int
     livelocks: int
     failed: int
@@ -139,9 +140,9 @@ def explore(
         reason=None if failure is None else failure.reason, executions=covered.executions, classes=verdict.classes,
         steps=covered.steps, bound=None if verdict.bound is None else verdict.bound.text, rests_on=verdict.rests_on,
         coverage=Covered(
-            executions=covered.executions, cut=covered.cut, deadlocks=covered.deadlocks, livelocks=covered.livelocks,
-            failed=covered.failed, too_long=covered.too_long, longest=limits.steps, steps=covered.steps,
-            never_fired=covered.never_fired,
+            executions=covered.executions, cut=covered.cut, again=covered.again, deadlocks=covered.deadlocks,
+            livelocks=covered.livelocks, failed=covered.failed, too_long=covered.too_long, longest=limits.steps,
+            steps=covered.steps, never_fired=covered.never_fired,
         ),
         trace=trace, geometry=one.geometry, note=where.note, finding=chosen.finding,
     )  # fmt: skip

@@ -104,6 +104,7 @@ def coverage_text(found: Explored) -> str:
         (covered.executions, format_count(covered.executions, "execution")),
         (found.classes, format_count(found.classes or 0, "class")),
         (covered.cut, f"{covered.cut} cut short"),
+        (covered.again, f"{format_count(covered.again, 'step')} tried again"),
         (covered.steps, format_count(covered.steps, "step")),
         (covered.deadlocks, format_count(covered.deadlocks, "deadlock")),
         (covered.livelocks, format_count(covered.livelocks, "livelock")),

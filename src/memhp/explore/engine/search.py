@@ -2,7 +2,7 @@
 
 Design. What was tried in a state is asleep while other branches of that state are, until something happens that does
 not commute with what it would do (sleep sets: P. Godefroid, LNCS 1032, 1996); so no class of equivalent executions is
-completed twice. What is to be tried, wakeup trees say (:mod:`memhp.explore.engine.wakeup_tree`): each class is looked
+completed twice, but where :attr:`Coverage.again` says so. What is to be tried, wakeup trees say (:mod:`memhp.explore.engine.wakeup_tree`): each class is looked
 at once, and no execution is given up half way. They need to know of each two events that race whether the later one
 can come first, and what it touches then. Where something waits for several objects, or for sharers of a lock that may
 come before it either way, where what an operation touches depends on what came before, or where a thread is let go on
@@ -55,7 +55,6 @@ class Search(WakeupTrees):
         self._spent = 0
         self._stopped = False
         """Whether the budget is spent."""
-        self.coverage = Coverage()
         self.failure: Failure | None = None
         """The first failure, in whose schedule every step stands by itself."""
         self.race: Failure | None = None
@@ -290,7 +289,7 @@ class Search(WakeupTrees):
         past = before | self._meeting(op.touches)
         if not self._optimal:
             for at in numbers(races):
-                self._want(at, thread, past)
+                self._want(at, thread, op, past)
             return
         for at in numbers(past):
             past |= self._past[at]
@@ -312,8 +311,9 @@ class Search(WakeupTrees):
             done = self._choices[-1]
             self._undo()
             depth -= 1
-            if self._optimal:
+            if self._reduce:
                 self._sleepers.pop()
+            if self._optimal:
                 if self._unsettled.pop():
                     self._open &= ~(1 << depth)
                 if self._turned:
@@ -384,15 +384,15 @@ class Search(WakeupTrees):
                 sleepers.append((bit, other_op.touches))
                 if op.commutes(other_op):
                     asleep |= bit
+            self._sleepers.append(sleepers)
             if self._optimal:
-                self._sleepers.append(sleepers)
                 if races or op.choices > 1:
                     races = self._next_races(branch, op, turned, races)
                 self._unsettled.append(races)
             elif races:
                 needed = before | self._meeting(op.touches)
                 for at in numbers(races):
-                    self._want(at, thread, needed)
+                    self._want(at, thread, op, needed)
         past |= direct
         run.step(thread, choice.way)
         self.coverage.steps += 1

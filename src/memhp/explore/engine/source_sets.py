@@ -9,13 +9,20 @@ acquisitions of a lock there is always a release, and putting the acquisition be
 blocking operation looks at all events of its object that are not in its thread's past, and reverses those before which
 it would have been enabled. That is done for operations that stay blocked at the end of an execution as well, without
 which a deadlock would hide the executions that avoid it, and for those that are blocked where one is given up.
+
+Operations that touch more in one state than in another. One that comes before what it races with may meet operations
+then that it did not meet behind it: a change of a counter goes past other marks where another change has not come
+first. Where it is asleep, and so was tried earlier, that says nothing of orders in which those come before it; it is
+tried again then, for the races that it has there, and executions are looked at twice (:attr:`Coverage.again`).
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from memhp.explore.engine.execution import NOTHING, Execution
+from memhp.explore.engine.fusion import Touches
 from memhp.explore.engine.op import SHARED, Op, Run
 from memhp.explore.engine.schedule import EVERY_WAY, numbers
 from memhp.explore.engine.spin import SpinOp
+from memhp.explore.engine.verdict import Coverage
 
 
 class SourceSets(Execution):
@@ -28,11 +35,14 @@ class SourceSets(Execution):
         self._asleep: list[int] = []
         self._wanted: list[int] = []
         self._tried: list[int] = []
+        self._sleepers: list[list[tuple[int, Touches]]] = []
+        """By event: branches of other threads that were asleep before it, and what each would have touched."""
         self.beyond_trees = False
         """Whether something was met that wakeup trees are not for."""
+        self.coverage = Coverage()
 
-    def _want(self, at: int, thread: int, past: int) -> None:
-        """Let the order be tried in which event `at` comes after the next operation of `thread`.
+    def _want(self, at: int, thread: int, op: Op, past: int) -> None:
+        """Let the order be tried in which event `at` comes after `op`, which `thread` does next.
 
         `past` are the events that must come before that operation even then. What can begin such an order is any
         thread whose first event after `at` (those that need `at` left out) needs none of the others.
@@ -53,11 +63,21 @@ class SourceSets(Execution):
                 kept |= 1 << position
         bit = 1 << thread
         if not past & kept and not seen & bit:
-            if wanted & bit:
+            if self._wanted[at] & bit:
                 return
+            if self._asleep[at] & bit:
+                if not self._touched_more(at, bit, op):
+                    return
+                self._asleep[at] &= ~bit
+                self.coverage.again += 1
             begin = bit
         begin &= self._enabled[at]
         self._wanted[at] |= (begin & -begin) * EVERY_WAY & self._enabled[at] if begin else self._enabled[at]
+
+    def _touched_more(self, at: int, branch: int, op: Op) -> bool:
+        """Whether a branch that is asleep before event `at` would touch there what `op`, its step now, does not."""
+        before = next(touches for sleeper, touches in self._sleepers[at] if sleeper == branch)
+        return not set(before) <= set(op.touches)
 
     def _blocking_races(self, thread: int, op: Op) -> int:
         """The events before which an operation that can be disabled could have come, as a bit mask.

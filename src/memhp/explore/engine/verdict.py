@@ -67,6 +67,9 @@ class Coverage:
     cut: int = 0
     """Executions given up half way because all that could follow had been seen before; by wakeup trees there are none
     (:mod:`memhp.explore.engine.search`)."""
+    again: int = 0
+    """Branches tried again after they had been tried and slept: executions may be looked at twice then
+    (:mod:`memhp.explore.engine.source_sets`)."""
     deadlocks: int = 0
     """Executions that ended with a thread blocked for ever."""
     livelocks: int = 0
@@ -95,7 +98,7 @@ class Coverage:
 
     def add(self, other: "Coverage") -> None:
         """Take in what another search has looked at."""
-        for name in ("executions", "cut", "deadlocks", "livelocks", "races", "failed", "too_long", "steps"):
+        for name in ("executions", "cut", "again", "deadlocks", "livelocks", "races", "failed", "too_long", "steps"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("behaviours", "classes", "announced", "fired"):
             getattr(self, name).update(getattr(other, name))
@@ -125,7 +128,7 @@ class Verdict:
     @property
     def classes(self) -> int | None:
         """How many classes of equivalent executions ran to their end; None where a search does not tell them apart."""
-        if self.mode is Mode.REDUCED:
+        if self.mode is Mode.REDUCED and not self.coverage.again:
             return self.coverage.executions  # it completes no class twice
         return len(self.coverage.classes) or None
 

@@ -48,8 +48,6 @@ class WakeupTrees(SourceSets):
         """By state: what is to be tried after what is being tried."""
         self._following: list[Wake] = []
         """What is to be tried in the state that comes next."""
-        self._sleepers: list[list[tuple[int, Touches]]] = []
-        """By event: branches of other threads that were asleep before it, and what each would have touched."""
         self._unsettled: list[int] = []
         """By event: those that it races with, as a bit mask, and itself if it can go another way; not what is settled.
         """
