@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadFileScheduling
 
 settings.register_profile("memhp", deadline=None, derandomize=True)
 settings.load_profile("memhp")
@@ -19,18 +20,14 @@ def pytest_configure() -> None:
             signal.signal(number, handler)
 
 
-class OneProcessAGuest(LoadScopeScheduling):
-    """Tests of a file that boots a guest run in one process, in their order, and share it; all others anywhere."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        """What runs in one process with a test."""
-        path = nodeid.partition("::")[0]
-        return path if "guests" in path.split("/") else nodeid
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneProcessAGuest | None:
-    """The order of tests in several processes, unless another is asked for."""
-    return OneProcessAGuest(config, log) if config.getvalue("dist") == "load" else None
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """In several processes, tests of a file run in one where guests are booted: they share a guest, in their order."""
+    guests = Path(__file__).parent / "guests"
+    if any(Path(ignored).resolve() == guests for ignored in config.getoption("ignore") or ()):
+        return None
+    paths = [Path(arg.partition("::")[0]).resolve() for arg in config.args]
+    booted = any(guests.is_relative_to(path) or path.is_relative_to(guests) for path in paths)
+    return LoadFileScheduling(config, log) if booted and config.getvalue("dist") == "load" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

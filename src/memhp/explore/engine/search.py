@@ -2,12 +2,13 @@
 
 Design. What was tried in a state is asleep while other branches of that state are, until something happens that does
 not commute with what it would do (sleep sets: P. Godefroid, LNCS 1032, 1996); so no class of equivalent executions is
-completed twice, but where :attr:`Coverage.again` says so. What is to be tried, wakeup trees say (:mod:`memhp.explore.engine.wakeup_tree`): each class is looked
-at once, and no execution is given up half way. They need to know of each two events that race whether the later one
-can come first, and what it touches then. Where something waits for several objects, or for sharers of a lock that may
-come before it either way, where what an operation touches depends on what came before, or where a thread is let go on
-that waits in fact, that is not known: then the search begins again with source sets alone
-(:mod:`memhp.explore.engine.source_sets`), and may give executions up (:attr:`Coverage.cut`).
+completed twice, but where :attr:`Coverage.again` says so. What is to be tried, wakeup trees say
+(:mod:`memhp.explore.engine.wakeup_tree`): each class is looked at once, and no execution is given up half way. They
+need to know of each two events that race whether the later one can come first, and what it touches then. Where
+something waits for several objects, or for sharers of a lock that may come before it either way, where what an
+operation touches depends on what came before, or where a thread is let go on that waits in fact, that is not known:
+then the search begins again with source sets alone (:mod:`memhp.explore.engine.source_sets`), and may give executions
+up (:attr:`Coverage.cut`).
 
 Choices. An operation that can go several ways, an allocation that may fail, has a branch for each. A bound on failures
 leaves the reduction sound: equivalent executions fail equally often, and the first way, which every operation has,
@@ -27,7 +28,7 @@ from memhp.explore.engine.looked_at import LookedAt
 from memhp.explore.engine.op import ALONE, Op, Run, deadlock
 from memhp.explore.engine.schedule import EVERY_WAY, MOST_THREADS, Choice, branch_of, choice_of, numbers, to_text
 from memhp.explore.engine.spin import endless, lets_go, livelock, repetition, spin_of
-from memhp.explore.engine.verdict import Coverage, Failure, Mode, Step, Verdict
+from memhp.explore.engine.verdict import Failure, Mode, Step, Verdict
 from memhp.explore.engine.wakeup_tree import Wake, WakeupTrees
 
 __all__ = ["DATA_RACE", "Limits", "Search", "search"]
