@@ -1,13 +1,12 @@
 """Steps that touch several objects, block on several, or compare counters with marks: nothing is missed of them."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-import random
 from collections.abc import Hashable
 from itertools import permutations
 
 import pytest
 
-from generated_programs import KEPT, agree_with_every_schedule
+from generated_programs import KEPT, agree_with_every_schedule, counting_program
 from memhp.explore.engine.search import search
 from memhp.explore.programs import cells
 from memhp.explore.programs.program import Program
@@ -75,17 +74,9 @@ def test_a_look_that_a_change_meets_only_where_no_other_change_came_first_is_tri
         assert reduced.executions == 12 or reduced.again
 
 
-def counting(draw: random.Random) -> Body:
-    """A thread that changes a counter, and compares it with marks."""
-    steps = [draw.choice((cells.add("free", draw.choice((-2, -1, 1, 2))), cells.above("free", draw.randint(1, 5))))
-             for _ in range(draw.randint(1, 3))]  # fmt: skip
-    return lambda memory: tuple([memory.do(step) for step in steps])
-
-
 @pytest.mark.parametrize("seed", range(60))
 def test_who_counts_and_who_compares_come_in_every_order_that_matters(seed: int) -> None:
-    draw = random.Random(seed)
-    run = Program(tuple(counting(draw) for _ in range(3)), {"free": 3}).run()
+    run = counting_program(seed).run()
     reduced, every = (search(run, KEPT, reduce=reduce).coverage for reduce in (True, False))
     assert reduced.classes == every.classes
     assert reduced.executions == len(every.classes) or reduced.again

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from generated_programs import counting_program
 from jobs import EVERYTHING, Deadly, Generated, Increments
 from memhp.errors import BadInput
 from memhp.explore import parallel
@@ -25,6 +26,7 @@ from memhp.explore.engine.subtree import Found, Part, Start
 from memhp.explore.engine.verdict import Verdict
 from memhp.explore.parallel import Job, Searchable, run_jobs, search_part
 from memhp.explore.programs.generate import program
+from memhp.explore.programs.program import Program
 from memhp.pools import Cluster, WorkerDied
 
 SMALL: Sequence[Searchable] = (
@@ -35,9 +37,9 @@ SMALL: Sequence[Searchable] = (
 )
 
 
-def in_parts(seed: int, limits: Limits, budget: int) -> tuple[Verdict, int]:
+def in_parts(the_program: Program, limits: Limits, budget: int) -> tuple[Verdict, int]:
     """A search in parts, and how many there were."""
-    run = program(seed).run()
+    run = the_program.run()
     whole = SplitSearch(limits)
     parts = 0
     while starts := whole.starts:
@@ -57,12 +59,27 @@ def test_a_search_in_parts_finds_what_the_whole_search_finds(budget: int) -> Non
         run.close()
         if not whole.finished:
             continue
-        verdict, parts = in_parts(seed, limits, budget)
+        verdict, parts = in_parts(program(seed), limits, budget)
         assert verdict.finished
         for name in ("executions", "deadlocks", "livelocks", "failed", "behaviours", "classes", "announced", "fired"):
             assert getattr(verdict.coverage, name) == getattr(whole.coverage, name), f"program {seed}: {name}"
         most = max(most, parts)
     assert most > 10
+
+
+@pytest.mark.parametrize("budget", [1, 10])
+def test_a_step_that_is_tried_again_is_so_in_whichever_part_it_is_found(budget: int) -> None:
+    """Steps that touch more where they slept (memhp.explore.engine.source_sets)."""
+    again = 0
+    for seed in range(60):
+        run = counting_program(seed).run()
+        every = search(run, EVERYTHING, reduce=False).coverage
+        run.close()
+        verdict, _ = in_parts(counting_program(seed), EVERYTHING, budget)
+        assert verdict.finished
+        assert verdict.coverage.classes == every.classes
+        again += verdict.coverage.again
+    assert again
 
 
 @pytest.mark.parametrize("failures", [0, 1, 2])
@@ -71,7 +88,7 @@ def test_a_search_in_parts_keeps_to_a_bound_on_failures(failures: int) -> None:
     for seed in range(40):
         whole = search(program(seed).run(), replace(limits, executions=500))
         if whole.finished:
-            verdict, _ = in_parts(seed, limits, 20)
+            verdict, _ = in_parts(program(seed), limits, 20)
             assert verdict.coverage.classes == whole.coverage.classes
             assert verdict.coverage.executions == whole.coverage.executions
 

@@ -118,6 +118,8 @@ class SplitSearch:
             for depth, more in part.added.items():
                 line[depth].wanted |= more
                 touched[line[depth]] = None
+            for depth, up in part.woken.items():
+                line[depth].asleep &= ~up
             self._divide(branch, part, touched)
             if part.failure is not None and self._failure is None:
                 self._failure = part.failure

@@ -75,7 +75,9 @@ class SourceSets(Execution):
         self._wanted[at] |= (begin & -begin) * EVERY_WAY & self._enabled[at] if begin else self._enabled[at]
 
     def _touched_more(self, at: int, branch: int, op: Op) -> bool:
-        """Whether a branch that is asleep before event `at` would touch there what `op`, its step now, does not."""
+        """Whether a branch that is asleep before event `at` would touch other objects there than `op`, its step now."""
+        if not op.changes_touched:
+            return False
         before = next(touches for sleeper, touches in self._sleepers[at] if sleeper == branch)
         return not set(before) <= set(op.touches)
 

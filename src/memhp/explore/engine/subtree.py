@@ -63,6 +63,8 @@ class Found:
     failure: Failure | None
     added: dict[int, int]
     """By depth, for the states along the start's schedule: branches to be tried there."""
+    woken: dict[int, int]
+    """Likewise: branches that are not asleep there any more."""
     rest: Rest | None
     met: frozenset[Hashable] = frozenset()
     """What threads share and was not known to be: the whole search has to begin again then."""
@@ -91,10 +93,11 @@ class Part(Search):
         self._branch = max(self._floor - 1, 0)
         self.explore(asleep)
         added = {depth: more for depth, known in enumerate(start.sets.wanted) if (more := self._wanted[depth] & ~known)}
+        woken = {depth: up for depth, known in enumerate(start.sets.asleep) if (up := known & ~self._asleep[depth])}
         rest = self._rest() if self._stopped or self.gives_up else None
         met = frozenset(self.to_share)
         self._run.back(0)
-        return Found(self.coverage, self.failure, added, rest, met, self.race)
+        return Found(self.coverage, self.failure, added, woken, rest, met, self.race)
 
     def _by_state(self) -> tuple[list[int], ...]:
         return self._enabled, self._asleep, self._wanted, self._tried
