@@ -28,10 +28,11 @@ from memhp.explore.doors.names import IMMUTABLE
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.explore.engine.search import search
 from memhp.explore.engine.shortest import decide
+from memhp.hw.counted import CountedSet
 from memhp.hw.devices.backing import MachineBacking
 from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.marked_map import MarkedMap, MarkedSet
-from memhp.hw.shared import CountedSet, SharedDict, SharedMap, SharedSet
+from memhp.hw.shared import SharedDict, SharedMap, SharedSet
 from memhp.hw.stepper import Access, EachAlone, Level, Part
 from memhp.hw.tlb import Table
 from memhp.linux.drivers.base.core import Device

@@ -6,17 +6,23 @@ from contextlib import suppress
 
 import pytest
 
+from generated_programs import KEPT
 from memhp.errors import BadInput, KernelError
+from memhp.explore.case import Variant
 from memhp.explore.cases.actors import laws_hold
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.explore.engine.search import Limits, search
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.memory_groups import memory_group_register_static, memory_group_unregister
+from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.hugetlb import FROZEN, available_huge_pages, end_promise
-from memhp.linux.mm.page_alloc import alloc_pages
+from memhp.linux.mm.page_alloc import alloc_pages, free_pages, take_pages_off_buddy
+from memhp.linux.mm.rmqueue import free_cma_pages
 from memhp.linux.mm.users import allocate
 from memhp.linux.state import Kernel
-from own_record import machine, own
+from memhp.spans import Span
+from memhp.units import GiB, MiB
+from own_record import MACHINE, machine, own
 from searched import PLACE, has_seen, verdicts
 
 # Memory groups, pools of huge pages ---------------------------------------------------------------------------------
@@ -62,6 +68,44 @@ def test_a_pool_counts_what_was_put_into_it_and_not_what_somebody_marked() -> No
 
     assert verdicts((marks, counts), has_seen) == {"safe"}
     assert verdicts((marks, counts), laws_hold) == {"broken"}
+
+
+# Free pages of CMA -----------------------------------------------------------------------------------------------
+
+
+def with_cma() -> tuple[Kernel, Span]:
+    """A machine with a CMA area, of which a page is in use, and nothing else left that kernel memory may have."""
+    config = Variant("as it is", "", "repaired", (MACHINE,)).config(MACHINE)
+    start = config.port.ram_start
+    area = Span(start + 512 * MiB, start + 576 * MiB)
+    k = start_kernel(MachineSpec("explored", config, (Ram(start, GiB),), cma=(area,)))
+    page = Span(area.start // config.page_size, area.start // config.page_size + 1)
+    assert take_pages_off_buddy(k, page, Owner(Use.MOVABLE, "process"), PLACE)
+    while alloc_pages(k, 0, 0, count=1 << 20, owner=Owner(Use.KERNEL, "the rest"), where=PLACE):
+        pass
+    return k, page
+
+
+def test_free_pages_of_cma_are_counted_without_a_lock_for_who_may_not_have_them() -> None:
+    """mm/page_alloc.c:zone_watermark_fast() reads NR_FREE_PAGES and then NR_FREE_CMA_PAGES: one page of an area that is
+    freed in between is taken off, and not counted; no order gives kernel memory a page that the area has.
+    """
+    k, page = with_cma()
+    zone = k.zone_of(page.start)
+    assert zone is not None and free_cma_pages(zone) == 16383
+
+    def frees(k: Kernel) -> None:
+        free_pages(k, [page], PLACE)
+
+    def allocates(k: Kernel) -> Hashable:
+        return len(alloc_pages(k, 0, 0, owner=Owner(Use.KERNEL, "kernel"), where=PLACE))
+
+    for actors in ((allocates, frees), (frees, allocates)):
+        run = KernelProgram(k, actors, ("A", "B")).run()
+        found = search(run, KEPT)
+        assert found.failure is None
+        assert {frozenset(state[0]) for state in found.coverage.behaviours} == {frozenset({None, 0})}  # type: ignore[index]
+        assert found.coverage.executions > 2
 
 
 # What is counted by CPU ---------------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from memhp.hw.counted import CountedSet
 from memhp.hw.marked_map import MarkedMap, MarkedSet
-from memhp.hw.shared import CountedSet, SharedFlags, SharedMap, SharedSet
+from memhp.hw.shared import Counted, SharedFlags, SharedMap, SharedSet
 from memhp.hw.stepper import Access
 from memhp.spans import Span, SpanMap, SpanSet
 
@@ -19,7 +20,7 @@ class Told:
 
     def __init__(self) -> None:
         self.stepper: Any = self
-        self.levels: dict[str, CountedSet] = {}
+        self.levels: dict[str, Counted] = {}
         self.heard: set[str] = set()
 
     def data(self, name: str, start: int, end: int, *, write: bool) -> None:

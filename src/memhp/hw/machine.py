@@ -20,7 +20,7 @@ from memhp.hw.ledger import Ledger, TableCounts, Violation
 from memhp.hw.locks import LockDoors
 from memhp.hw.memory import PhysicalMemory, Use
 from memhp.hw.runs import Bools, empty_rows, frame_spans, leaf_run
-from memhp.hw.shared import CountedSet
+from memhp.hw.shared import Counted
 from memhp.hw.stepper import Access, Faults, Stepper, of_fields
 from memhp.hw.tlb import ALL_ADDRESSES, Flush, FlushPlan, Table, TlbState
 from memhp.spans import Span
@@ -38,7 +38,7 @@ class Machine(LockDoors, FrameDoors, Clock):
         self.nr_cpus = nr_cpus
         self.cpu = 0
         """The CPU that runs now."""
-        self.levels: dict[str, CountedSet] = {}
+        self.levels: dict[str, Counted] = {}
         """Counters that CPUs compare with marks, by name."""
         self.memory = PhysicalMemory(fmt.page_size // 8)
         self.tlb = TlbState(fmt, nr_cpus)

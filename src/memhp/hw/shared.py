@@ -14,7 +14,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
-from memhp.hw.stepper import Access, Level, Part, Stepper
+from memhp.hw.stepper import Access, Part, Stepper
 from memhp.spans import Span, SpanMap, SpanSet
 
 K = TypeVar("K")
@@ -42,7 +42,7 @@ class Stepped(Protocol):
     """A machine, as shared state knows it."""
 
     stepper: Stepper | None
-    levels: dict[str, "CountedSet"]
+    levels: dict[str, "Counted"]
     """Counts that are compared with marks without a lock, by name."""
 
 
@@ -50,7 +50,7 @@ class _Quiet:
     """No machine: shared state that belongs to none, such as a copy, or one that is being made."""
 
     stepper: Stepper | None = None
-    levels: dict[str, "CountedSet"] = {}  # noqa: RUF012 - nothing is ever put in
+    levels: dict[str, "Counted"] = {}  # noqa: RUF012 - nothing is ever put in
 
 
 QUIET = _Quiet()
@@ -273,6 +273,14 @@ class SharedFlags(SharedMap[F]):
         return [old for _, _, old in before]
 
 
+class Counted(Protocol):
+    """What is counted."""
+
+    @property
+    def count(self) -> int:
+        """The counter as it is, without anybody being told."""
+
+
 class SharedSet(SpanSet):
     """A set of spans that CPUs share; every access is announced as plain, with its range."""
 
@@ -331,60 +339,6 @@ class SharedSet(SpanSet):
         """How many integers the set holds: all of it is looked at."""
         self._map._announce("read", 0, EVERYTHING)
         return self._size
-
-
-class CountedSet(SharedSet):
-    """A shared set whose size is a counter of its own, changed and read atomically, by readers without a lock as well.
-
-    ``NR_FREE_PAGES`` is one. A reader that compares it with a mark meets only changes that go past the mark.
-    """
-
-    __slots__ = ()
-
-    def belong(self, machine: Stepped, name: str) -> None:
-        """From now on accesses are announced to the stepper of `machine`, under `name`."""
-        super().belong(machine, name)
-        machine.levels[name] = self
-
-    @property
-    def size(self) -> int:
-        """How many integers the set holds, as an atomic read of the counter says."""
-        stepper = self._map._machine.stepper
-        if stepper is not None:
-            stepper.step(Access("read", Level(self._map.name, None)))
-        return self._size
-
-    @property
-    def count(self) -> int:
-        """The counter as it is, without anybody being told."""
-        return self._size
-
-    def spare(self, kept: int, order: int, most: int) -> int:
-        """How many blocks of ``1 << order``, at most `most`, there are beyond `kept`, as one read of the counter says.
-
-        ``zone_watermark_fast()``.
-        """
-        stepper = self._map._machine.stepper
-        if stepper is not None:
-            stepper.step(Access("read", Level(self._map.name, kept + (1 << order) if most == 1 else None)))
-        return min(most, max(0, self._size - kept) >> order)
-
-    def add(self, start: int, end: int) -> None:
-        """Put ``[start, end)`` in."""
-        if self._map._machine.stepper is not None and start < end:
-            self._changes(end - start - self._map.covered(start, end))
-        super().add(start, end)
-
-    def remove(self, start: int, end: int) -> None:
-        """Take ``[start, end)`` out."""
-        if self._map._machine.stepper is not None and start < end:
-            self._changes(-self._map.covered(start, end))
-        super().remove(start, end)
-
-    def _changes(self, by: int) -> None:
-        stepper = self._map._machine.stepper
-        if by and stepper is not None:
-            stepper.step(Access("atomic", Level(self._map.name, by)))
 
 
 class SharedDict(MutableMapping[K, V]):

@@ -183,7 +183,7 @@ class Search(WakeupTrees):
 
     def _leave(self, length: int, enabled: int, awake: int) -> int:
         """The last steps were the same twice: the threads that break it, 0 if none can now, -1 where it goes on."""
-        taking_part = others = 0
+        taking_part, others = 0, enabled  # who is let go on is no part of what was enabled
         last = range(len(self._choices) - length, len(self._choices))
         for at in last:
             taking_part |= 1 << self._choices[at].thread

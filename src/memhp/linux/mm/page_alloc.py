@@ -162,9 +162,8 @@ def get_page_from_freelist(
             k.reads_zones([zone], "_watermark", "lowmem_reserve")
             kept = zone.watermark_low if mark == "low" else zone.watermark_min
             kept += zone.lowmem_reserve.get(ac.highest, 0)
-            if ac.kind is not MigrateType.MOVABLE:
-                kept += free_cma_pages(zone)
-            allowed = zone_watermark_fast(zone, kept, ac.order, left)
+            enough = zone_watermark_fast if ac.kind is MigrateType.MOVABLE else zone_watermark_beside_cma
+            allowed = enough(zone, kept, ac.order, left)
             if not allowed:
                 continue
             for span in _rmqueue_buddy(k, ac, zone, allowed, nofragment=whole):
@@ -193,6 +192,15 @@ def zone_watermark_fast(zone: Zone, kept: int, order: int, count: int) -> int:
     tells: ``zone_watermark_fast()``, for many at a time.
     """
     return zone.free.spare(kept, order, count)
+
+
+@kernel_function(f"{KERNEL_FILE}:__zone_watermark_unusable_free")
+def zone_watermark_beside_cma(zone: Zone, kept: int, order: int, count: int) -> int:
+    """As :func:`zone_watermark_fast` for who may have no page of CMA: how many of those are free is read afterwards."""
+    if not zone.cma_pages:
+        return zone_watermark_fast(zone, kept, order, count)
+    free = zone.free.size
+    return min(count, max(0, free - free_cma_pages(zone) - kept) >> order)
 
 
 def alloc_flags_nofragment(k: Kernel, preferred: ZoneRef | None) -> bool:

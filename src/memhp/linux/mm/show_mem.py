@@ -8,8 +8,10 @@ KERNEL_FILE = "mm/show_mem.c"
 
 
 def si_mem_available(k: Kernel) -> int:
-    """Free pages beyond the reserves: page cache and reclaimable slab would count too, but nothing is reclaimed."""
-    free = sum(zone.free.size + zone.isolated_free.size for zone in k.zones())
+    """Free pages beyond the reserves, those of isolated pageblocks left out (``NR_FREE_PAGES``): page cache and
+    reclaimable slab would count too, but nothing is reclaimed.
+    """
+    free = sum(zone.free.size for zone in k.zones())
     return max(free - calculate_totalreserve_pages(k), 0)
 
 

@@ -14,8 +14,7 @@ from memhp.hw.format import U64
 from memhp.hw.memory import Owner, Use
 from memhp.hw.runs import frame_spans
 from memhp.linux.mm.altmap import VmemAltmap, vmem_altmap_next_pfn, vmem_altmap_nr_free
-from memhp.linux.mm.page_alloc import alloc_pages
-from memhp.linux.mm.rmqueue import free_cma_pages
+from memhp.linux.mm.page_alloc import alloc_pages, zone_watermark_beside_cma
 from memhp.linux.mmzone import ZoneType
 from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
@@ -50,7 +49,7 @@ def plenty(k: Kernel, nid: int, pages: int) -> bool:
         key=lambda zone: zone.type,
         default=None,
     )
-    return zone is not None and zone.free.spare(pages + zone.watermark_high + free_cma_pages(zone), 0, 1) > 0
+    return zone is not None and zone_watermark_beside_cma(zone, pages + zone.watermark_high, 0, 1) > 0
 
 
 def _earlyonly_bootmem_alloc(k: Kernel, order: int, nid: int, count: int, owner: Owner) -> U64:
