@@ -173,7 +173,69 @@ def by_error(k: Kernel) -> None:
         error.args = (error.args[0] + 1,)
 
 
-@pytest.mark.parametrize("counts", [by_slot, by_iterator, by_generator, by_count, by_array, by_error])
+class Holder:
+    """Something of one's own that holds more of one's own."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def bump(self) -> int:
+        """One more."""
+        self.held += 1
+        return int(self.held)
+
+
+def by_object_in_object(k: Kernel) -> None:
+    mine = Holder(Holder(0))
+    while mine.held.held < 60:
+        k.hw.writes("flag")
+        mine.held.held += 1
+
+
+def by_set_in_object(k: Kernel) -> None:
+    mine = Holder(set(range(60)))
+    while mine.held:
+        k.hw.writes("flag")
+        mine.held.pop()
+
+
+def by_closure(k: Kernel) -> None:
+    left = 60
+
+    def budget() -> int:
+        nonlocal left
+        left -= 1
+        return left
+
+    def goes(left_over: Any) -> None:
+        while left_over():
+            k.hw.writes("flag")
+
+    goes(budget)
+
+
+def by_method(k: Kernel) -> None:
+    def goes(more: Any) -> None:
+        while more() < 60:
+            k.hw.writes("flag")
+
+    goes(Holder(0).bump)
+
+
+def in_the_middle(k: Kernel) -> None:
+    many = [0] * 201
+    while many[100] < 60:
+        k.hw.writes("flag")
+        many[100] += 1
+
+
+COUNTING = (
+    by_slot, by_iterator, by_generator, by_count, by_array, by_error, by_object_in_object, by_set_in_object, by_closure,
+    by_method, in_the_middle,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("counts", COUNTING)
 def test_a_loop_that_counts_where_no_variable_is_seen_to_change_ends(counts: Actor) -> None:
     program = KernelProgram(machine(), (counts, lambda k: k.hw.writes("flag")), ("A", "B"))
     assert search(program.run(), Limits(executions=2, stop_at_failure=False)).coverage.livelocks == 0
@@ -197,3 +259,23 @@ def test_who_polls_by_getting_and_putting_until_it_is_gone_waits() -> None:
         own(k).word = -1
 
     assert verdicts((user, remover)) == {"safe"}
+
+
+def test_who_lets_a_lock_go_in_each_round_lets_others_have_it_whoever_else_goes_round() -> None:
+    """The third one polls for what comes after the second has had the lock: it is let go on, and is no livelock's."""
+
+    def polls_under_the_lock(k: Kernel) -> None:
+        while not own(k).word:
+            with k.hw.locked("lock"):
+                pass
+
+    def takes_the_lock_once(k: Kernel) -> None:
+        with k.hw.locked("lock"):
+            own(k).word = 1
+        own(k).other = 1
+
+    def polls(k: Kernel) -> None:
+        while not own(k).other:
+            pass
+
+    assert verdicts((polls_under_the_lock, takes_the_lock_once, polls)) == {"safe"}

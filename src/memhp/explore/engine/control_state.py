@@ -1,8 +1,8 @@
 """Where a thread stands: the functions that it is in, the place in each, and their local variables.
 
-Two times at which a thread stands the same, it goes on the same way as long as its steps return the same. Of objects
-other than numbers, strings, iterators and the containers of Python the plain fields count, and no more: objects are
-what threads share, and count where a round writes them. How far a ``for`` over equal things has come is not seen.
+Two times at which a thread stands the same, it goes on the same way as long as its steps return the same. Objects count
+with all that they lead to. Of those of memhp the plain fields do, and no more: they are what threads share, and count
+where a round writes them. How far a ``for`` over equal things has come is not seen.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Set
 from contextlib import suppress
 from functools import cache
-from types import CodeType, FrameType, GeneratorType, ModuleType
+from types import CellType, CodeType, FrameType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,11 +21,15 @@ from memhp.explore.engine.op import Round
 
 LONGEST = 500
 """Steps of the longest round that is looked for."""
-LARGE = 100
-"""Containers with more in them are told apart by their length and their ends."""
+LARGE = 10_000
+"""Lists with more in them are told apart by their length and their ends."""
 DEEPEST = 8
 """So deep is looked into what containers hold."""
 PLAIN = (int, str, bytes, float, range)
+
+
+Met = dict[int, tuple[int, object]]
+"""Objects that were looked into, by identity: their numbers, and themselves, for as long as those stand for them."""
 
 
 class Standing(NamedTuple):
@@ -52,12 +56,13 @@ def standing(running: greenlet, besides: Set[str] = frozenset()) -> Standing | N
     if not any(endless for endless, _ in loops):
         return None
     known: dict[int, Hashable] = {}
+    met: Met = {}
     places: list[Hashable] = []
     for frame in frames:
         variables: list[Hashable] = []
         for name, value in frame.f_locals.items():
             if id(value) not in known:  # what one function has others were given
-                known[id(value)] = _value(value, besides)
+                known[id(value)] = _value(value, besides, met)
             variables += name, known[id(value)]
         places += id(frame.f_code), frame.f_lasti, tuple(variables)
     endless, within = loops[0]
@@ -76,16 +81,24 @@ def _may_go_on_for_ever(code: CodeType, at: int) -> tuple[bool, ...]:
     return tuple(steps[start].opname != "FOR_ITER" for start in sorted(around, reverse=True))
 
 
-def _value(value: object, besides: Set[str], depth: int = 0) -> Hashable:
+def _value(value: object, besides: Set[str], met: Met, depth: int = 0) -> Hashable:
     """A value that is equal for values that are alike, as far as it is looked into."""
     if value is None or isinstance(value, PLAIN):
         return value
     kind = type(value)
     if depth > DEEPEST or kind.__module__ in besides or kind is ModuleType:
         return kind.__name__
+    if isinstance(value, type):
+        return value.__qualname__
+    if isinstance(value, MethodType):
+        value = value.__self__
+        kind = type(value)
+    if id(value) in met:
+        return kind.__name__, met[id(value)][0]
+    met[id(value)] = len(met), value
 
     def part(one: object) -> Hashable:
-        return _value(one, besides, depth + 1)
+        return _value(one, besides, met, depth + 1)
 
     if isinstance(value, list | tuple | deque):
         return (len(value), part(value[0]), part(value[-1])) if len(value) > LARGE else tuple(map(part, value))
@@ -102,8 +115,12 @@ def _value(value: object, besides: Set[str], depth: int = 0) -> Hashable:
         slots = (name for each in kind.__mro__ for name in each.__dict__.get("__slots__", ()))
         fields = {name: getattr(value, name, None) for name in slots if name != "__dict__"}
         fields |= value.__dict__
-    own = PLAIN if kind.__module__.startswith("memhp.") else (*PLAIN, list, tuple, deque, bytearray, dict)
-    return kind.__name__, tuple((name, part(one)) for name, one in fields.items() if isinstance(one, own))
+    if kind.__module__.startswith("memhp."):
+        return kind.__name__, tuple((name, one) for name, one in fields.items() if isinstance(one, PLAIN))
+    if isinstance(value, FunctionType):
+        cells = [cell for cell in value.__closure__ or () if cell != CellType()]
+        fields |= {"closure": [cell.cell_contents for cell in cells], "defaults": value.__defaults__}
+    return kind.__name__, tuple((name, part(one)) for name, one in fields.items())
 
 
 def _progress(value: Any, part: Callable[[object], Hashable]) -> Hashable:
