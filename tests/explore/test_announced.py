@@ -235,7 +235,7 @@ class Listener(EachAlone):
         if access.kind not in ("read", "load") and isinstance(target, Part | Level | str):
             self.written.add(target if isinstance(target, str) else target.name)
 
-    def marked(self, *names: str, write: bool, by_cpu: bool = False) -> bool:
+    def marked(self, *names: str, write: bool, by_cpu: bool = False, whole: bool = False) -> bool:
         """A marked field is accessed: changes of what is in it are as good as said."""
         self.written |= set(names) if write else set()
         return True

@@ -25,6 +25,33 @@ from memhp.units import GiB, MiB
 from own_record import MACHINE, machine, own
 from searched import PLACE, has_seen, verdicts
 
+# Steps that the code names itself -------------------------------------------------------------------------------------
+
+
+def test_who_counts_itself_in_and_waits_for_the_other_reads_again_and_again() -> None:
+    """What belongs to the step that was named is one access, not all of a loop: a barrier ends."""
+
+    def comes(k: Kernel) -> None:
+        k.hw.atomic("word")
+        own(k).word += 1
+        while own(k).word != 2:
+            pass
+
+    assert verdicts((comes, comes), exhaustive=False) == {"safe"}
+
+
+def test_what_was_stored_may_be_another_s_when_it_is_read_whether_the_store_was_named_or_not() -> None:
+    def stores_and_looks(k: Kernel) -> None:
+        k.hw.writes("word")
+        own(k).word = 1
+        own(k).saw = own(k).word if own(k).word != 1 else None
+
+    def stores(k: Kernel) -> None:
+        own(k).word = 2
+
+    assert verdicts((stores_and_looks, stores), has_seen) == {"broken"}
+
+
 # Memory groups, pools of huge pages ---------------------------------------------------------------------------------
 
 

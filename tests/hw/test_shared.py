@@ -26,7 +26,7 @@ class Told:
     def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         self.heard.add("write" if write else "read")
 
-    def marked(self, *names: str, write: bool, by_cpu: bool = False) -> bool:
+    def marked(self, *names: str, write: bool, by_cpu: bool = False, whole: bool = False) -> bool:
         self.heard.add("write" if write else "read")
         return write
 

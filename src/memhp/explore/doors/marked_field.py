@@ -28,8 +28,8 @@ class MarkedField:
         """Read the field. What is in a container can be changed only if the step before said so."""
         if holder is None:
             return self
-        by_cpu = type(holder.__dict__.get(self._name)) is SteppedDict
-        changes = self._step(holder, write=False, by_cpu=by_cpu)
+        kind = type(holder.__dict__.get(self._name))
+        changes = self._step(holder, write=False, by_cpu=kind is SteppedDict, whole=kind not in READ_ONLY)
         try:
             value = holder.__dict__[self._name]
         except KeyError:
@@ -39,15 +39,15 @@ class MarkedField:
 
     def __set__(self, holder: Any, value: object) -> None:
         """Write the field."""
-        self._step(holder, write=True)
+        self._step(holder, write=True, whole=True)
         holder.__dict__[self._name] = value
 
-    def _step(self, holder: Any, *, write: bool, by_cpu: bool = False) -> bool:
+    def _step(self, holder: Any, *, write: bool, by_cpu: bool = False, whole: bool = False) -> bool:
         """Take the step, if it was not the last one; whether the field may be changed now."""
         to = holder.__dict__.get("_announces_to")
         stepper = to[0].stepper if to is not None else None
         marked = getattr(stepper, "marked", None)
-        return marked is None or marked(self._called(holder), write=write, by_cpu=by_cpu)
+        return marked is None or marked(self._called(holder), write=write, by_cpu=by_cpu, whole=whole)
 
 
 class _Stepped:

@@ -322,7 +322,7 @@ class KernelRun:
         """Whether an actor that has done a step goes round."""
         after = self.pending[thread]
         text = after.text if after is not None else ""
-        said, wrote = self.said(len(self._done) - 1), self._stepper.wrote_plain
+        said, wrote = self.said(len(self._done) - 1), self._stepper.wrote_fields
         self._rounds[thread].step(said, text, self._greenlets[thread], wrote, self._likeness)
         self.loops = self.loops or self._rounds[thread].spin is not None
 

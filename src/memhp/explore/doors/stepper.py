@@ -6,8 +6,10 @@ rebuild a state, are not announced: an actor goes on with them for as long as th
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import sys
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
+from types import CodeType
 
 from greenlet import GreenletExit, getcurrent
 
@@ -18,6 +20,7 @@ from memhp.explore.doors.door_op import DoorOp, door_op, place
 from memhp.explore.doors.footprint import FIELD_MODES, Touches, entries_in, loads_touched, stores_touched, touched
 from memhp.explore.doors.marked_field import MarkedField
 from memhp.explore.doors.table_lifetimes import Ghost
+from memhp.explore.doors.user_code import is_users
 from memhp.explore.doors.views import Keys
 from memhp.explore.engine.fusion import MOST_ALONG
 from memhp.explore.engine.op import SHARED
@@ -64,6 +67,8 @@ class Doors(Again):
         self._ghost = Ghost(k.hw, k.layout.vmemmap.span)
         self._last: dict[int, Access] = {}
         """By actor: its last step, where that may stand for what its code does next."""
+        self._belonging: dict[int, tuple[Access, set[tuple[object, ...]]]] = {}
+        """By actor: a step of its own, and what code of the user's has accessed since that belongs to that one."""
         self.listens = False
         """Whether it does a new step; what those do that are done once more is known."""
         self.along = 0
@@ -75,7 +80,7 @@ class Doors(Again):
         self.data_seen: dict[Data, str] = {}
         """Plain accesses to shared data since that step began; where and under which locks, if that is noted."""
         self.notes_places = False
-        self.wrote_plain = False
+        self.wrote_fields = False
         """Whether plain data was written since that step began."""
         self._taken_in: dict[tuple[str, int], int] = {}
         """What actors have put there so far, by name and actor."""
@@ -195,9 +200,10 @@ class Doors(Again):
         """Whether it is no actor that runs, but who looks on: that is no access."""
         return getcurrent() is self._hub
 
-    def marked(self, *names: str, write: bool, by_cpu: bool = False) -> bool:
+    def marked(self, *names: str, write: bool, by_cpu: bool = False, whole: bool = False) -> bool:
         """Fields are accessed that are not behind a lock: a step of its own, unless the code has just taken one itself
-        that is about them. `by_cpu`: it is a dictionary that is got, of which entries will be accessed.
+        that is about them. `by_cpu`: it is a dictionary that is got, of which entries will be accessed. `whole`: it is
+        a number or the like, read or written with all there is of it.
 
         Whether they may be changed now: that step changes them. TypeError: it changes the CPU's own entry alone.
         """
@@ -206,10 +212,11 @@ class Doors(Again):
             return False
         if self.is_looked_on():
             return True
+        self.wrote_fields = self.wrote_fields or write
         last = self._last.get(self.thread)
         if last is not None and last.kind in FIELD_MODES and not (write and last.kind == "read"):
             about = last.target.names if isinstance(last.target, Fields) else (last.target,)
-            if all(name in about for name in names):
+            if all(name in about for name in names) and not (whole and self._is_another(last, names, write)):
                 if FIELD_MODES[last.kind] == FIELD_MODES["add"] and not by_cpu:
                     text = "after k.hw.adds() only the CPU's own entry of a dictionary is accessed"
                     raise TypeError(f"{names[0]}: {text}")
@@ -217,6 +224,24 @@ class Doors(Again):
         self.step(of_fields(*names, write=write))
         self._last.pop(self.thread, None)  # the next access is another one
         return write
+
+    def _is_another(self, last: Access, names: tuple[str, ...], write: bool) -> bool:
+        """Whether an access of the user's code does not belong to the actor's last step, which was about these fields,
+        any more: it reads there for the second time, as in a loop, or reads what it has stored.
+        """
+        code, at = _site()
+        if not is_users(code.co_filename):
+            return False
+        of, belonging = self._belonging.get(self.thread, (last, set()))
+        if of is not last or not belonging:
+            belonging = set()
+            self._belonging[self.thread] = last, belonging
+        reads_again = last.kind == "write" and not write and any(wrote for *_, wrote in belonging)
+        one = code, at, names, write
+        if not write and (reads_again or one in belonging):
+            return True
+        belonging.add(one)
+        return False
 
     def adds_own(self, name: str, key: object) -> bool:
         """Whether the actor's last step is about its own entry of a field's dictionary, and this is it."""
@@ -226,7 +251,7 @@ class Doors(Again):
     def data(self, name: str, start: int, end: int, *, write: bool) -> None:
         """An actor reads or writes shared data; new steps remember it, those that are done once more do not."""
         if not self.is_looked_on():
-            self.wrote_plain = self.wrote_plain or write
+            self.wrote_fields = self.wrote_fields or write
             self._remember(Data(name, start, end, write))
 
     def wrote(self, sort: str) -> None:
@@ -325,7 +350,7 @@ class Doors(Again):
         """An actor is about to do a new step."""
         self._may_be_tired(thread)
         self.doing, self.along, self.changed, self.touched, self.data_seen = op, 0, [], [], {}
-        self.listens, self.wrote_plain = True, False
+        self.listens, self.wrote_fields = True, False
 
     def fails(self, site: str) -> bool:
         """Whether the allocation at `site` fails: both ways are explored for the actors that were named."""
@@ -380,3 +405,14 @@ def reads_watched(shared: frozenset[Hashable] | None) -> frozenset[str] | None:
 
 WAITING = tuple(kind.__module__ for kind in (Doors, Again, Machine, LockDoors, MarkedField, Container, Keys))
 """The modules by whose functions an actor waits for its turn."""
+
+
+BEHIND_DOORS = ("memhp.hw.", "memhp.explore.doors.")
+
+
+def _site() -> tuple[CodeType, int]:
+    """Where the code is that accesses something: a function's, and how far in it."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(BEHIND_DOORS):
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti

@@ -93,8 +93,9 @@ def free_pcppages_bulk(k: Kernel, zone: Zone, pcp: PerCpuPages, count: int) -> N
 def _count(k: Kernel, pcp: PerCpuPages, more: int) -> int:
     """So many pages more are on the lists: how many there are then; the caller holds their lock."""
     k.hw.writes(pcp.count_field)
-    pcp.count += more
-    return pcp.count
+    count = pcp.count + more
+    pcp.count = count
+    return count
 
 
 def drain_all_pages(k: Kernel, zone: Zone, *, force_all_cpus: bool = False) -> None:
