@@ -79,6 +79,12 @@ def race(folder: Path, does: str = "nothing(k)", check: str = "return None") -> 
         ("os.fork()", "an actor starts a process, which nobody follows"),
         ("subprocess.run(['true'])", "an actor starts a process, which nobody follows"),
         ("raise Untold", "one raised Untold, which cannot be told as text"),
+        ("k.hw.wait(None, 'it', on='it')", "wait: a wait for it: wanted a function that says whether to go on, not"),
+        ("k.hw.wait(lambda x: x, 'it', on='it')", "what one waits for raised TypeError"),
+        (
+            "from memhp.linux.kernel.rcu import call_rcu; call_rcu(k.hw, None)",
+            "one raised TypeError: call_rcu() wants a function of no arguments, not NoneType",
+        ),
     ],
 )
 def test_what_nobody_could_follow_is_an_error_with_the_line(tmp_path: Path, does: str, told: str) -> None:

@@ -277,8 +277,8 @@ class KernelRun:
         if not isinstance(op, DoorOp):
             return False
         if op.waits:
-            what = f"what {self.names[thread]} waits for"
-            with to_end(what) if self._program.of_user else nullcontext(), users(f"{what} raised "):
+            what, where = f"what {self.names[thread]} waits for", line_of(self._stepper.waited_by(thread))
+            with to_end(what) if self._program.of_user else nullcontext(), users(f"{what} raised ", where):
                 return self._stepper.is_ready(thread)
         if not op.lock:
             return True

@@ -370,6 +370,9 @@ class Doors(Again):
         if not on or not isinstance(on, str):
             wanted = "on=, the name of the field that it looks at and others change"
             raise BadInput(f"a wait for {why}: wanted {wanted}", where="wait")
+        if not callable(ready):
+            wanted = f"wanted a function that says whether to go on, not {type(ready).__name__}"
+            raise BadInput(f"a wait for {why}: {wanted}", where="wait")
         self._ready[self.thread] = ready, on
         self._last.pop(self.thread, None)
         op = DoorOp(f"wait for {why}", ((("field", on), SHARED),), "")
@@ -379,6 +382,10 @@ class Doors(Again):
             self._ask(op)
         if self.listens:
             self.is_ready(self.thread)  # what is read there belongs to this step
+
+    def waited_by(self, thread: int) -> Callable[[], bool]:
+        """The function that says whether an actor may go on."""
+        return self._ready[thread][0]
 
     def is_ready(self, thread: int) -> bool:
         """Whether what an actor waits for has come. BadInput: that looks at more than it names."""

@@ -38,7 +38,9 @@ def wait_for_readers(hw: Machine, before: frozenset[int]) -> None:
 
 
 def call_rcu(hw: Machine, callback: Callable[[], None]) -> None:
-    """Have something done after a grace period, once; the caller goes on at once."""
+    """Have something done after a grace period, once; the caller goes on at once. TypeError: it cannot be called."""
+    if not callable(callback):
+        raise TypeError(f"call_rcu() wants a function of no arguments, not {type(callback).__name__}")
     before = hw.grace_period(RCU)
     hw.callbacks.append((RCU, before, callback))
     hw.do_due_callbacks()
