@@ -9,7 +9,7 @@ from enum import IntEnum, IntFlag, StrEnum
 from typing import Literal, NamedTuple
 
 from memhp.hw.bit_set import BitSet
-from memhp.hw.counted import CountedPart, CountedSet
+from memhp.hw.counted import CountedSet
 from memhp.hw.lifetime import SlabObject
 from memhp.hw.shared import SharedMap, SharedSet, Stepped, marked
 from memhp.linux.config import OnlineType
@@ -190,8 +190,6 @@ class Zone:
             ("isolated", self.isolated),
         ):  # fmt: skip
             cell.belong(machine, f"zone{self.nid}/{self.name}.{name}")
-        name = f"zone{self.nid}/{self.name}.free_cma"
-        self.free.part = CountedPart(self.free, self.migratetypes, MigrateType.CMA, machine, name)
         self.free.head = self.isolated_free.head = f"zone{self.nid}/{self.name}.free_area"
 
     @property

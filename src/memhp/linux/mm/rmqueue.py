@@ -110,7 +110,7 @@ def set_pageblock_migratetype(zone: Zone, start_pfn: int, end_pfn: int, kind: Mi
 
 def free_cma_pages(zone: Zone) -> int:
     """Free pages in CMA pageblocks: ``NR_FREE_CMA_PAGES``."""
-    return zone.free.part.size if zone.cma_pages and zone.free.part is not None else 0
+    return zone.free.inside(zone.migratetypes, MigrateType.CMA) if zone.cma_pages else 0
 
 
 def _may_be_found(zone: Zone, freed: Span) -> None:
