@@ -19,7 +19,7 @@ tried again then, for the races that it has there, and executions are looked at 
 
 from memhp.explore.engine.execution import NOTHING, Execution
 from memhp.explore.engine.fusion import Touches
-from memhp.explore.engine.op import SHARED, Op, Run
+from memhp.explore.engine.op import ALONE, SHARED, Op, Run
 from memhp.explore.engine.schedule import EVERY_WAY, numbers
 from memhp.explore.engine.spin import SpinOp
 from memhp.explore.engine.verdict import Coverage
@@ -75,11 +75,12 @@ class SourceSets(Execution):
         self._wanted[at] |= (begin & -begin) * EVERY_WAY & self._enabled[at] if begin else self._enabled[at]
 
     def _touched_more(self, at: int, branch: int, op: Op) -> bool:
-        """Whether a branch that is asleep before event `at` would touch other objects there than `op`, its step now."""
+        """Whether a branch that is asleep before event `at` may meet there what `op`, its step now, does not meet."""
         if not op.changes_touched:
             return False
         before = next(touches for sleeper, touches in self._sleepers[at] if sleeper == branch)
-        return not set(before) <= set(op.touches)
+        now = set(op.touches)
+        return any((target, mode) not in now and (target, ALONE) not in now for target, mode in before)
 
     def _blocking_races(self, thread: int, op: Op) -> int:
         """The events before which an operation that can be disabled could have come, as a bit mask.
