@@ -46,6 +46,7 @@ def test_changes_that_pass_a_mark_in_one_order_only_are_tried_in_both() -> None:
         assert reduced.behaviours == every.behaviours
         assert len(reduced.behaviours) == 2
         assert reduced.classes == every.classes
+        assert reduced.executions == len(every.classes) or reduced.again
 
 
 def test_a_look_that_a_change_meets_only_where_no_other_change_came_first_is_tried_before_it() -> None:

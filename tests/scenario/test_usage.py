@@ -30,11 +30,17 @@ from memhp.units import MiB
 BUSY = "x86_64-6.12.117+deb13-cloud-amd64-plan-16000M"
 
 
+def caught_up(observed: Facts) -> Kernel:
+    """A kernel with the memory that a machine had, nothing of it in use but what the model itself uses."""
+    session = Session(start_kernel(facts_spec(observed, MachineText(source=BUSY))))
+    catch_up(session, observed)
+    return session.k
+
+
 def taken_up(name: str, step: str) -> tuple[Kernel, Placed]:
     observed = facts(name, step)
-    session = Session(start_kernel(facts_spec(observed, MachineText(source=name))))
-    catch_up(session, observed)
-    return session.k, place(session.k, observed)
+    k = caught_up(observed)
+    return k, place(k, observed)
 
 
 @pytest.mark.parametrize(("name", "step"), every_step()[::7])
@@ -78,9 +84,7 @@ def with_huge_pages() -> Facts:
 def test_free_huge_pages_that_a_machine_had_are_dissolved_when_their_block_goes_offline() -> None:
     """As a guest did with ``nr_hugepages`` at 24: its blocks went, since nobody was promised the pages."""
     observed = with_huge_pages()
-    session = Session(start_kernel(facts_spec(observed, MachineText(source=BUSY))))
-    catch_up(session, observed)
-    k = session.k
+    k = caught_up(observed)
     place(k, observed)
     assert k.hw.memory.used(Use.HUGETLB_FREE) * k.config.page_size == 12 * MiB
     assert breaches_of(k) == []
@@ -134,13 +138,12 @@ def test_of_a_large_machine_some_blocks_are_looked_at_evenly_spread() -> None:
 def test_use_that_nobody_saw_is_put_where_nobody_looked() -> None:
     observed = facts(BUSY, "1-before-add")
     free = "memory0\t0x400\t1\t0x100\t0x100\n"
-    session = Session(start_kernel(facts_spec(observed, MachineText(source=BUSY))))
-    catch_up(session, observed)
-    used = session.k.hw.memory.used(Use.FREE)
-    place(session.k, replace(observed, pages=kpageflags.parse(free)))
-    taken = [(lo, hi) for lo, hi, owner in session.k.hw.memory.owners.runs(0, 1 << 15) if owner.tag == "the kernel"]
-    assert used > session.k.hw.memory.used(Use.FREE)
-    zone = session.k.nodes[0].zones[ZoneType.DMA32]
+    k = caught_up(observed)
+    used = k.hw.memory.used(Use.FREE)
+    place(k, replace(observed, pages=kpageflags.parse(free)))
+    taken = [(lo, hi) for lo, hi, owner in k.hw.memory.owners.runs(0, 1 << 15) if owner.tag == "the kernel"]
+    assert used > k.hw.memory.used(Use.FREE)
+    zone = k.nodes[0].zones[ZoneType.DMA32]
     assert all(hi <= zone.start_pfn for _, hi in taken), "of DMA32 the part behind block 0 has room for all"
 
 

@@ -30,9 +30,7 @@ class CountedSet(SharedSet):
     @property
     def size(self) -> int:
         """How many integers the set holds, as an atomic read of the counter says."""
-        stepper = self._map._machine.stepper
-        if stepper is not None:
-            stepper.step(Access("read", Level(self._map.name, None)))
+        self._is_read(None)
         return self._size
 
     @property
@@ -45,9 +43,7 @@ class CountedSet(SharedSet):
 
         ``zone_watermark_fast()``.
         """
-        stepper = self._map._machine.stepper
-        if stepper is not None:
-            stepper.step(Access("read", Level(self._map.name, kept + (1 << order) if most == 1 else None)))
+        self._is_read(kept + (1 << order) if most == 1 else None)
         return min(most, max(0, self._size - kept) >> order)
 
     def inside(self, where: SharedMap[V], value: V) -> int:
@@ -55,9 +51,7 @@ class CountedSet(SharedSet):
 
         ``NR_FREE_CMA_PAGES`` is such a counter. Where the map has the value, nobody is told that it was looked at.
         """
-        stepper = self._map._machine.stepper
-        if stepper is not None:
-            stepper.step(Access("read", Level(self._map.name, None)))
+        self._is_read(None)
         there = (run[:2] for run in SpanMap.__iter__(where) if run[2] == value)
         return sum(hi - lo for place in there for lo, hi, _ in SpanMap.runs(self._map, *place))
 
@@ -72,6 +66,12 @@ class CountedSet(SharedSet):
         if self._map._machine.stepper is not None and start < end:
             self._changes(-self._map.covered(start, end))
         super().remove(start, end)
+
+    def _is_read(self, mark: int | None) -> None:
+        """The counter is read, to be compared with a mark, or for what it is."""
+        stepper = self._map._machine.stepper
+        if stepper is not None:
+            stepper.step(Access("read", Level(self._map.name, mark)))
 
     def _changes(self, by: int) -> None:
         stepper = self._map._machine.stepper

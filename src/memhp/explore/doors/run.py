@@ -277,8 +277,8 @@ class KernelRun:
         if not isinstance(op, DoorOp):
             return False
         if op.waits:
-            what, where = f"what {self.names[thread]} waits for", line_of(self._stepper.waited_by(thread))
-            with to_end(what) if self._program.of_user else nullcontext(), users(f"{what} raised ", where):
+            what, ready = f"what {self.names[thread]} waits for", self._stepper.waited_by(thread)
+            with to_end(what) if self._program.of_user else nullcontext(), users(f"{what} raised ", ready):
                 return self._stepper.is_ready(thread)
         if not op.lock:
             return True

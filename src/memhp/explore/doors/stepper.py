@@ -67,7 +67,7 @@ class Doors(Again):
         self._ghost = Ghost(k.hw, k.layout.vmemmap.span)
         self._last: dict[int, Access] = {}
         """By actor: its last step, where that may stand for what its code does next."""
-        self._belonging: dict[int, tuple[Access, set[tuple[object, ...]]]] = {}
+        self._belonging: dict[int, tuple[Access | None, set[tuple[object, ...]]]] = {}
         """By actor: a step of its own, and what code of the user's has accessed since that belongs to that one."""
         self.listens = False
         """Whether it does a new step; what those do that are done once more is known."""
@@ -81,7 +81,7 @@ class Doors(Again):
         """Plain accesses to shared data since that step began; where and under which locks, if that is noted."""
         self.notes_places = False
         self.wrote_fields = False
-        """Whether plain data was written since that step began."""
+        """Whether data was written since that step began, plain or in marked fields."""
         self._taken_in: dict[tuple[str, int], int] = {}
         """What actors have put there so far, by name and actor."""
         self._ready: dict[int, tuple[Callable[[], bool], str]] = {}
@@ -232,8 +232,8 @@ class Doors(Again):
         code, at = _site()
         if not is_users(code.co_filename):
             return False
-        of, belonging = self._belonging.get(self.thread, (last, set()))
-        if of is not last or not belonging:
+        of, belonging = self._belonging.get(self.thread, (None, set()))
+        if of is not last:
             belonging = set()
             self._belonging[self.thread] = last, belonging
         reads_again = last.kind == "write" and not write and any(wrote for *_, wrote in belonging)
@@ -410,11 +410,11 @@ def reads_watched(shared: frozenset[Hashable] | None) -> frozenset[str] | None:
     return frozenset(one[1] for one in shared if isinstance(one, tuple) and one[0] == "reads of")
 
 
+BEHIND_DOORS = ("memhp.hw.", "memhp.explore.doors.")
+"""Modules that access what other code has asked them to."""
+
 WAITING = tuple(kind.__module__ for kind in (Doors, Again, Machine, LockDoors, MarkedField, Container, Keys))
 """The modules by whose functions an actor waits for its turn."""
-
-
-BEHIND_DOORS = ("memhp.hw.", "memhp.explore.doors.")
 
 
 def _site() -> tuple[CodeType, int]:

@@ -88,16 +88,18 @@ def as_text(value: object, before: str = "") -> str:
 
 
 @contextmanager
-def users(what: str = "", otherwise: str = "") -> Iterator[None]:
+def users(what: str = "", otherwise: str | Callable[..., object] = "") -> Iterator[None]:
     """Whatever leaves the user's code is an error of it, even what would end this process or a greenlet; but that the
-    user wants an end of it all, and what is said of code that does not end.
+    user wants an end of it all, and what is said of code that does not end. `otherwise`: its place where none of its
+    lines ran, or the function of which that is the beginning.
     """
     try:
         yield
     except BaseException as error:
         if ends_it_all(error):
             raise
-        raise user_error(error, what, otherwise) from error
+        place = otherwise if isinstance(otherwise, str) else line_of(otherwise)
+        raise user_error(error, what, place) from error
 
 
 def ends_it_all(error: BaseException) -> bool:

@@ -55,15 +55,12 @@ def standing(running: greenlet, besides: Set[str] = frozenset()) -> Standing | N
         frame = frame.f_back
     if not any(endless for endless, _ in loops):
         return None
-    known: dict[int, Hashable] = {}
     met: Met = {}
     places: list[Hashable] = []
     for frame in frames:
         variables: list[Hashable] = []
         for name, value in frame.f_locals.items():
-            if id(value) not in known:  # what one function has others were given
-                known[id(value)] = _value(value, besides, met)
-            variables += name, known[id(value)]
+            variables += name, _value(value, besides, met)
         places += id(frame.f_code), frame.f_lasti, tuple(variables)
     endless, within = loops[0]
     return Standing(tuple(places), None if endless else within)

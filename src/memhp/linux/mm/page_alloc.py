@@ -199,7 +199,7 @@ def zone_watermark_beside_cma(zone: Zone, kept: int, order: int, count: int) -> 
     """As :func:`zone_watermark_fast` for who may have no page of CMA: how many of those are free is read afterwards."""
     if not zone.cma_pages:
         return zone_watermark_fast(zone, kept, order, count)
-    free = zone.free.size
+    free = nr_free_pages(zone)
     return min(count, max(0, free - free_cma_pages(zone) - kept) >> order)
 
 

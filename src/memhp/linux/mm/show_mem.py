@@ -1,6 +1,7 @@
 """How much memory there is for whoever asks before taking it: mm/show_mem.c. Pages."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from memhp.linux.mm.free_area import nr_free_pages
 from memhp.linux.place import of_file
 from memhp.linux.state import Kernel
 
@@ -11,7 +12,7 @@ def si_mem_available(k: Kernel) -> int:
     """Free pages beyond the reserves, those of isolated pageblocks left out (``NR_FREE_PAGES``): page cache and
     reclaimable slab would count too, but nothing is reclaimed.
     """
-    free = sum(zone.free.size for zone in k.zones())
+    free = sum(map(nr_free_pages, k.zones()))
     return max(free - calculate_totalreserve_pages(k), 0)
 
 

@@ -9,9 +9,9 @@ the end of it.
 import gzip
 import hashlib
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from memhp.errors import BadInput
+from memhp.outputs.staging import staging
 from memhp.target.guest import cpio
 from memhp.target.guest.cache import Cache
 from memhp.target.guest.kernel import Kernel
@@ -81,7 +81,8 @@ def initramfs(cache: Cache, kernel: Kernel) -> Path:
     path = cache.initramfs / f"{kernel.arch}-{hashlib.sha256(data).hexdigest()[:16]}.cpio.gz"
     if not path.is_file():
         cache.initramfs.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=cache.initramfs, suffix=".partial", delete=False) as partial:
-            partial.write(gzip.compress(data, compresslevel=1, mtime=0))
-        Path(partial.name).rename(path)  # another process may do the same meanwhile
+        with staging(path) as beside:  # another process may do the same meanwhile
+            whole = beside / "new"
+            whole.write_bytes(gzip.compress(data, compresslevel=1, mtime=0))
+            whole.rename(path)
     return path
