@@ -87,6 +87,22 @@ HV = ("next", "next in the region", "next, which is there", "rest of it", "end o
 """What the host backs while the block goes online."""
 
 
+def _hv_offline(configuration: Configuration) -> KernelProgram:
+    """A block that the host has backed goes offline, while the host backs the next one."""
+    k, (first, second) = _machine(configuration)
+    one, two = pfns(k, first), pfns(k, second)
+    balloon_probe(k)
+    hot_add_req(k, one, Span(one.start, two.end))
+    state_store(k, first.start // k.memory_block_size, "online_movable")
+
+    def backed(k: Kernel) -> int:
+        count, _ = hot_add_req(k, two, None)
+        return count
+
+    offline = refused(lambda k: state_store(k, first.start // k.memory_block_size, "offline"))
+    return KernelProgram(k, (backed, offline), ("host", "offline"), check=laws_hold)
+
+
 def _two_probes(configuration: Configuration) -> KernelProgram:
     k, _ = _machine(configuration)
     return KernelProgram(k, (balloon_probe, refused(balloon_init)), ("hv", "xen"), check=laws_hold)
@@ -190,6 +206,7 @@ def driver_pairs(configuration: Configuration = LARGE) -> Iterator[tuple[str, Ca
     """What makes the program of each pair."""
     for other in HV:
         yield f"hv: {other} | online", partial(_hv, other, configuration)
+    yield "hv: next in the region | offline", partial(_hv_offline, configuration)
     yield "hv: bind | xen: bind", partial(_two_probes, configuration)
     for one, other in DAX:
         yield f"dax: {one} | {other}", partial(_dax, one, other, configuration)

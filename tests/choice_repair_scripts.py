@@ -6,14 +6,16 @@ from collections.abc import Callable
 from kernels import PLUG_AT, plug
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
+from memhp.linux.drivers.hv.hv_balloon import balloon_probe, hot_add_req, hv_online_page
 from memhp.linux.drivers.pci.p2pdma import devres_release_all, pci_p2pdma_add_resource
 from memhp.linux.drivers.virtio.virtio_mem_state import Params
 from memhp.linux.kernel.resource import Resource, request_resource
 from memhp.linux.mm.memory_hotplug_add import add_memory
+from memhp.linux.mm.memory_hotplug_online import Onlining
 from memhp.linux.mm.memory_hotplug_remove import offline_and_remove_memory, remove_memory
 from memhp.linux.mm.sparse import pfn_section_valid, pfn_valid
 from memhp.linux.mm.zonelists import first_zones_zonelist, zones_from
-from memhp.linux.mmzone import ZoneType
+from memhp.linux.mmzone import PageFlags, ZoneType
 from memhp.linux.set_memory import set_direct_map_default_noflush, set_direct_map_invalid_noflush
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -123,10 +125,27 @@ def movable_comes_first(k: Kernel) -> list[str]:
     return [zone.name for zone in zones_from(k, chosen, ZoneType.NORMAL)]
 
 
+def backed_meanwhile(k: Kernel) -> int:
+    """Hyper-V's host backs the second half of a block when the driver has been asked about it: pages that stay out."""
+    pages = plug(k, k.memory_block_size)
+    half = pages.start + pages.size // 2
+    balloon_probe(k)
+    hot_add_req(k, Span(pages.start, half), None)
+
+    def asked(k: Kernel, pfn: int, nr_pages: int) -> None:
+        hv_online_page(k, pfn, nr_pages)
+        hot_add_req(k, Span(half, pages.end), None)
+
+    k.statics(Onlining).online_page_callback = asked
+    state_store(k, k.block_id(pages.start), "online")
+    return sum(end - start for start, end, flags in k.page_flags.runs(*pages) if flags & PageFlags.OFFLINE)
+
+
 REPAIR_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
     each.__name__: each
     for each in (
         no_section, split_refused, node_refused, last_memory_refused, big_blocks, sub_blocks, block_of_a_run,
         far_block, asked_while_removed, asked_without_usage, pool_taken_away, movable_comes_first,
+        backed_meanwhile,
     )
 }  # fmt: skip

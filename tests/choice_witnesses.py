@@ -197,6 +197,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "virtio_mem_count_lock": (x86("sub_blocks", stepped=True),),
     "p2pdma_pgmap_freed": (x86("pool_taken_away", stepped=True),),
     "first_zone": (x86("movable_comes_first"),),
+    "hv_backed_meanwhile": (x86("backed_meanwhile"),),
     "vmap_huge_lock": (x86("huge_over_small", stepped=True),),
     "ptdump_mmap_lock": (x86("dump", stepped=True),),
     "memmap_counters": (x86("boot"),),

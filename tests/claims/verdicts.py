@@ -145,4 +145,5 @@ VERDICTS = {
     "f-29": alike("reproduced", "no caller of zone_span_writelock()", "linux-7.2"),
     "f-30": alike("reproduced", "devres frees p2p_pgmap before pci_p2pdma_release() runs", "linux-7.2"),
     "f-31": alike("reproduced", "get_page_from_freelist() does not look at the index of its first zone", "linux-7.2"),
+    "f-32": alike("reproduced", "online_pages_range() marks sections behind its callback", "linux-7.2"),
 }  # fmt: skip

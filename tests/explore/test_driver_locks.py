@@ -20,12 +20,10 @@ from memhp.explore.engine.verdict import Verdict
 from memhp.explore.lock_removal import removed, sites
 from memhp.linux.config import Config
 from memhp.linux.drivers.dax.bus import DevDax, align_store, devm_create_dev_dax
-from memhp.linux.drivers.hv.hv_balloon import DmDevice
 from memhp.linux.lib import test_hmm as hmm
 from memhp.linux.mm import migrate_device, mm_types
 from memhp.linux.mm.migrate_device import do_anonymous_page, do_swap_page
 from memhp.linux.mm.mm_types import Mm, Rmap
-from memhp.linux.mmzone import ZoneType
 from memhp.linux.profiles import profile
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -41,6 +39,7 @@ NOTICED = (
     ("drivers/hv/hv_balloon.py:_hv_mem_hot_add HA_LOCK", "hv: next in the region | online"),
     ("drivers/hv/hv_balloon.py:_hv_mem_hot_add HA_LOCK #2", "hv: next, which is there | online"),
     ("drivers/hv/hv_balloon.py:hv_online_page HA_LOCK", "hv: next | online"),
+    ("drivers/hv/hv_balloon.py:hv_memory_notifier HA_LOCK", "hv: next in the region | offline"),
     ("drivers/dax/bus.py:_tree_locked 'resource_lock'", "dax: region | region that overlaps"),
     ("drivers/dax/bus.py:_region_locked REGION_RWSEM", "dax: create | delete"),
     ("drivers/dax/bus.py:_region_locked f\"{name.partition('.')[0]}.device_lock\"", "dax, 6.1: create | delete"),
@@ -108,27 +107,6 @@ def test_a_lock_that_a_driver_does_not_take_is_a_data_race(place: str, pair: str
         without = decided(pair)
     assert without.failure is not None
     assert without.failure.reason.startswith("data race: ")
-
-
-# Hyper-V's dynamic memory ------------------------------------------------------------------------------------------
-
-
-def all_that_is_backed_is_online(k: Kernel) -> str | None:
-    (region,) = k.statics(DmDevice).ha_region_list
-    left = region.backed.size - k.nodes[0].zone(ZoneType.MOVABLE).managed
-    return f"the buddy never gets {left:#x} pages" if left else None
-
-
-@pytest.mark.parametrize("release", ["linux-6.12", "linux-7.2"])
-def test_what_the_host_backs_before_a_block_is_marked_as_online_may_stay_out_of_it(release: str) -> None:
-    """drivers/hv/hv_balloon.c:handle_pg_range asks whether the section is online, and leaves the pages to
-    hv_online_page() if it is not: but mm/memory_hotplug.c:online_pages_range marks sections after the callback.
-    """
-    pairs = dict(driver_pairs(Configuration("arm64", 64 * KiB, 48, release)))
-    program = replace(pairs["hv: rest of it | online"](), check=all_that_is_backed_is_online)
-    failure = decide(program.run()).failure
-    assert failure is not None
-    assert failure.reason == "the buddy never gets 0x1000 pages"
 
 
 # The DAX bus -------------------------------------------------------------------------------------------------------

@@ -85,6 +85,11 @@ def race(folder: Path, does: str = "nothing(k)", check: str = "return None") -> 
             "from memhp.linux.kernel.rcu import call_rcu; call_rcu(k.hw, None)",
             "one raised TypeError: call_rcu() wants a function of no arguments, not NoneType",
         ),
+        (
+            "from memhp.linux.kernel.rcu import call_rcu; call_rcu(k.hw, actor)",
+            "one raised TypeError: call_rcu() wants a function of no arguments, and actor() wants 1",
+        ),
+        ("k.hw.arm(5, lambda n: n)", "one raised TypeError: arm() wants a function of no arguments, and actor."),
     ],
 )
 def test_what_nobody_could_follow_is_an_error_with_the_line(tmp_path: Path, does: str, told: str) -> None:

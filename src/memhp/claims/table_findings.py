@@ -25,6 +25,7 @@ from memhp.claims.table_repairs import REPAIRS
 from memhp.explore.case import Case
 from memhp.explore.cases.free_before_flush import CASE as FREE_BEFORE_FLUSH
 from memhp.explore.cases.hotadd_allocation_failure import CASE as ALLOCATION_FAILURE
+from memhp.explore.cases.hv_backing_vs_online import CASE as HV_BACKING
 from memhp.explore.cases.memory_block_lookup import CASE as BLOCK_LOOKUP
 from memhp.explore.cases.online_vs_unplug import CASE as UNPLUG
 from memhp.explore.cases.p2pdma_dma_vs_unbind import CASE as P2PDMA
@@ -97,6 +98,7 @@ WITNESSES: dict[str, Called | Rehearsed | Raced] = {
     "f-29": _raced("f-29", ZONE_SPAN, "span-unlocked", "x86_64-4K-48-linux-7.2"),
     "f-30": _raced("f-30", P2PDMA, TAKEN, "x86_64-4K-48-linux-7.2"),
     "f-31": _raced("f-31", ZONELISTS, "online-seqlock", "arm64-64K-42-linux-7.2"),
+    "f-32": _raced("f-32", HV_BACKING, "as-it-is", "x86_64-4K-48-linux-7.2"),
 }
 """What is broken, and the same repaired."""
 
@@ -436,6 +438,17 @@ CLAIMS = (
         sources(
             "mm/page_alloc.c:get_page_from_freelist", "mm/page_alloc.c:__alloc_pages_direct_reclaim",
             "mm/page_alloc.c:__build_all_zonelists",
+        ),
+        "linux-7.2",
+    ),
+    _finding(
+        "f-32", "pages that Hyper-V's host backs while their block goes online stay out of use", READ,
+        "Have hv_memory_notifier(), on MEM_ONLINE, give the buddy what is backed of the block by then: a look at each "
+        "of its pages under ha_lock, of which the driver takes one already.",
+        "memhp explore hv-backing-vs-online --variant as-it-is",
+        sources(
+            "drivers/hv/hv_balloon.c:handle_pg_range", "drivers/hv/hv_balloon.c:hv_online_page",
+            "mm/memory_hotplug.c:online_pages_range",
         ),
         "linux-7.2",
     ),

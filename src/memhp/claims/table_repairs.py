@@ -35,6 +35,11 @@ GROWS = (
     {"do": "resize", "to": "1G"},
 )
 BINDS_AND_UNBINDS = ({"do": "dax", "at": "8G", "size": "1G", "mode": "devdax"}, {"do": "dax", "mode": "none"})
+BACKED_BY_HALVES = (
+    {"do": "hv-add", "size": "64M"},
+    {"do": "online", "zone": "movable"},
+    {"do": "hv-add", "size": "64M"},
+)
 POISONS = ({"do": "plug", "size": "256M", "at": "4G", "online": "movable"}, {"do": "poison", "at": "4G"})
 BOOT_BLOCK = ({"do": "offline", "blocks": [20]}, {"do": "online", "blocks": [20]})
 TWO_ADDS_ONE_REMOVAL = (
@@ -121,5 +126,6 @@ REPAIRS: Mapping[str, Repair] = MappingProxyType({
     "f-29": _repair(X86, ONLINE_AND_REMOVE, span_lock="span_seqlock"),
     "f-30": _repair(X86, BINDS_AND_UNBINDS, p2pdma_pgmap_freed="after-pool"),
     "f-31": _repair(X86, ONLINE_AND_REMOVE, first_zone="allowed"),
+    "f-32": _repair(X86, BACKED_BY_HALVES, hv_backed_meanwhile="notifier"),
 })  # fmt: skip
 """By finding."""

@@ -5,6 +5,7 @@ import heapq
 from collections.abc import Callable
 from typing import NamedTuple
 
+from memhp.hw.callback import must_take_nothing
 from memhp.hw.ledger import LogLine
 from memhp.hw.stepper import Access, Stepper
 
@@ -62,8 +63,9 @@ class Clock:
         """Call something `delay` nanoseconds of machine time from now.
 
         `again` is said of what will do the same and be armed again each time, as long as nothing else comes due: time
-        that passes goes on to the last of these times then.
+        that passes goes on to the last of these times then. TypeError: it cannot be called so.
         """
+        must_take_nothing(call, "arm()")
         self._shared("atomic", CLOCK)
         self._timer_serial += 1
         heapq.heappush(self._timers, (self._now + delay, self._timer_serial, call, again))

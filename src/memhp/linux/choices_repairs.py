@@ -23,6 +23,7 @@ UnboundMemory = Literal["stays", "taken-out"]
 AddedBlockCount = Literal["unlocked", "hotplug-mutex"]
 BigBlockZone = Literal["unlocked", "hotplug-mutex"]
 FirstZone = Literal["any", "allowed"]
+BackedMeanwhile = Literal["left", "notifier"]
 PoolMapping = Literal["before-pool", "after-pool"]
 OnlinePageUsage = Literal["unlocked", "rcu"]
 
@@ -99,4 +100,9 @@ class RepairChoices(Choices):
         "Whether an allocation takes the zone of the entry that it begins with, whatever stands there once the "
         "zonelist was built anew, or looks on from there for one that it may use (``get_page_from_freelist()``).",
         first("any"),
+    )
+    hv_backed_meanwhile: BackedMeanwhile = choice(
+        "Who gives pages to the buddy that Hyper-V's host backs after ``hv_online_page()`` was asked about them and "
+        "before their sections are marked as online: nobody, or the driver's notifier once the block is online.",
+        first("left"),
     )

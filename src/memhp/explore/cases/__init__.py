@@ -10,6 +10,7 @@ from memhp.explore.cases import (
     dax_dma_vs_truncate,
     free_before_flush,
     hotadd_allocation_failure,
+    hv_backing_vs_online,
     memblock_order,
     memmap_first_section,
     memory_block_lookup,
@@ -70,6 +71,7 @@ CASES: tuple[Case, ...] = (
     memory_vs_cpu_hotplug.CASE,
     zone_span_vs_allocation.CASE,
     zonelists_vs_allocation.CASE,
+    hv_backing_vs_online.CASE,
 )
 """Every case, in the order in which reports list them."""
 

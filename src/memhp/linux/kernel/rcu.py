@@ -10,6 +10,7 @@ has nothing else to do: the last reader, or a CPU of its own where schedules are
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+from memhp.hw.callback import must_take_nothing
 from memhp.hw.lifetime import RCU, SlabObject, kfree
 from memhp.hw.machine import Machine
 from memhp.linux.place import kernel_function
@@ -38,9 +39,8 @@ def wait_for_readers(hw: Machine, before: frozenset[int]) -> None:
 
 
 def call_rcu(hw: Machine, callback: Callable[[], None]) -> None:
-    """Have something done after a grace period, once; the caller goes on at once. TypeError: it cannot be called."""
-    if not callable(callback):
-        raise TypeError(f"call_rcu() wants a function of no arguments, not {type(callback).__name__}")
+    """Have something done after a grace period, once; the caller goes on at once. TypeError: it cannot be done so."""
+    must_take_nothing(callback, "call_rcu()")
     before = hw.grace_period(RCU)
     hw.callbacks.append((RCU, before, callback))
     hw.do_due_callbacks()

@@ -18,9 +18,9 @@ def si_mem_available(k: Kernel) -> int:
 
 @of_file("mm/page_alloc.c")
 def calculate_totalreserve_pages(k: Kernel) -> int:
-    """What each zone keeps from allocations that it need not serve, and its high watermark, but no more than it has;
-    the kernel counts what it managed when it last set watermarks.
+    """What each zone keeps from allocations that it need not serve, and its high watermark, but no more than it
+    manages; the kernel adds that up when it sets watermarks, and here it is added up when it is asked for.
     """
-    return sum(
-        min(max(zone.lowmem_reserve.values(), default=0) + zone.watermark_high, zone.present) for zone in k.zones()
-    )
+    zones = k.zones()
+    k.reads_zones(zones, "lowmem_reserve", "_watermark", "managed_pages")
+    return sum(min(max(zone.lowmem_reserve.values(), default=0) + zone.watermark_high, zone.managed) for zone in zones)

@@ -5,7 +5,14 @@ from errno import ENOMEM
 
 from memhp.errors import BadInput, KernelError
 from memhp.hw.memory import Owner, Use
-from memhp.linux.drivers.hv.hv_balloon import DmDevice, balloon_probe, ha_pages_in_chunk, hot_add_req
+from memhp.linux.drivers.base.notify import Chains
+from memhp.linux.drivers.hv.hv_balloon import (
+    DmDevice,
+    balloon_probe,
+    ha_pages_in_chunk,
+    hot_add_req,
+    hv_memory_notifier,
+)
 from memhp.linux.state import Kernel
 from memhp.scenario import schema
 from memhp.spans import Span
@@ -36,7 +43,8 @@ def hv_add(session: Session, step: schema.HvAdd, at: int) -> None:
     frames = session.frames(Span(at, at + size))
     if region is not None and not region.covers(frames):
         raise BadInput("the pages do not lie in the region", where="region", fix="make it larger, or leave it out")
-    balloon_probe(k)
+    if hv_memory_notifier not in k.statics(Chains).memory:
+        balloon_probe(k)
     fresh = list(k.hw.memory.owners.gaps(*frames))
     for gap in fresh:
         k.hw.plug(gap, Owner(Use.DEVICE, "hv_balloon"))

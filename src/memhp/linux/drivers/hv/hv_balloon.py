@@ -6,12 +6,15 @@ that was added goes again: the host takes memory back by the balloon. PFNs throu
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from errno import EEXIST
 
 from memhp.errors import KernelError
 from memhp.hw.memory import Use
+from memhp.linux.drivers.base.notify import register_memory_notifier
+from memhp.linux.kernel.panic import warn
 from memhp.linux.mm.memory_hotplug_add import MHP_MERGE_RESOURCE, add_memory
 from memhp.linux.mm.memory_hotplug_online import generic_online_page, set_online_page_callback
 from memhp.linux.mm.numa_memblks import memory_add_physaddr_to_nid
@@ -58,12 +61,15 @@ class DmDevice:
     host_specified_ha_region: bool = False
     do_hot_add: bool = True
     """Until an add ends in EEXIST: then the driver has given up for good."""
+    num_pages_onlined: int = 0
+    """Pages that the driver gave to the buddy, of blocks that are online still."""
 
 
 def balloon_probe(k: Kernel) -> None:
     """The driver finds its device. Where another driver decides already which pages go online, it does not notice."""
     with suppress(KernelError):
         set_online_page_callback(k, hv_online_page)
+    register_memory_notifier(k, hv_memory_notifier)
 
 
 def ha_pages_in_chunk(k: Kernel) -> int:
@@ -160,16 +166,47 @@ def _hv_mem_hot_add(k: Kernel, state: HotAddState, size: int, left: int) -> Kern
     return None
 
 
+def hv_memory_notifier(k: Kernel, action: str, start_pfn: int, nr_pages: int) -> str:
+    """Pages that go offline are no longer counted as given to the buddy. Repaired, it gets those of a block that went
+    online which the host backed meanwhile.
+    """
+    dm, span = k.statics(DmDevice), Span(start_pfn, start_pfn + nr_pages)
+    if action == "MEM_OFFLINE":
+        with k.hw.locked(HA_LOCK):
+            count = _hv_page_offline_check(k, span)
+            if count > dm.num_pages_onlined:
+                warn(k, f"{KERNEL_FILE}:hv_memory_notifier", once=True)
+            dm.num_pages_onlined = max(dm.num_pages_onlined - count, 0)
+    elif action == "MEM_ONLINE" and k.config.profile.hv_backed_meanwhile == "notifier":
+        with k.hw.locked(HA_LOCK):
+            for state, part in _regions_in(k, span):
+                _hv_bring_pgs_online(k, state, part)
+    return ""
+
+
+def _hv_page_offline_check(k: Kernel, span: Span) -> int:
+    """How many of some pages the host has backed. The caller holds ``ha_lock``."""
+    return sum(end - start for state, part in _regions_in(k, span) for start, end in state.backed.runs(*part))
+
+
+def _regions_in(k: Kernel, span: Span) -> Iterator[tuple[HotAddState, Span]]:
+    """The regions that some pages lie in, each with its part of them that no earlier one has."""
+    seen = SpanSet()
+    for state in k.statics(DmDevice).ha_region_list:
+        part = span.clip(Span(state.start_pfn, state.end_pfn))
+        for mine in list(seen.gaps(*part)) if part.size > 0 else ():
+            seen.add(*mine)
+            yield state, mine
+
+
 def hv_online_page(k: Kernel, pfn: int, nr_pages: int) -> None:
     """Give to the buddy what of a run of pages the host has backed; of other memory all, in older drivers nothing."""
     span = Span(pfn, pfn + nr_pages)
     ours = SpanSet()
     with k.hw.locked(HA_LOCK):
-        for state in k.statics(DmDevice).ha_region_list:
-            part = span.clip(Span(state.start_pfn, state.end_pfn))
-            for mine in list(ours.gaps(*part)) if part.size > 0 else ():
-                ours.add(*mine)
-                _hv_bring_pgs_online(k, state, mine)
+        for state, part in _regions_in(k, span):
+            ours.add(*part)
+            _hv_bring_pgs_online(k, state, part)
     for other in ours.gaps(*span):
         if k.config.profile.hv_online_page == "all":
             generic_online_page(k, other.start, other.size)
@@ -193,3 +230,4 @@ def _hv_bring_pgs_online(k: Kernel, state: HotAddState, span: Span) -> None:
     ]
     for part in fresh:
         generic_online_page(k, part.start, part.size)
+        k.statics(DmDevice).num_pages_onlined += part.size
