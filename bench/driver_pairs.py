@@ -27,6 +27,7 @@ from memhp.linux.drivers.dax.bus import (
 )
 from memhp.linux.drivers.hv.hv_balloon import balloon_probe, hot_add_req
 from memhp.linux.drivers.xen.balloon import balloon_init
+from memhp.linux.drivers.xen.unpopulated_alloc import fill_list, xen_alloc_unpopulated_pages
 from memhp.linux.lib.test_hmm import (
     DmirrorDevices,
     dmirror_allocate_chunk,
@@ -44,6 +45,8 @@ from memhp.units import KiB
 LARGE = Configuration("arm64", 64 * KiB, 48, "linux-7.2")
 """A memory block has one pageblock there."""
 EARLIER = Configuration("arm64", 64 * KiB, 48, "linux-6.1")
+XEN = Configuration("x86_64", 4 * KiB, 48, "linux-7.2")
+"""Where room for pages without memory is looked for anywhere."""
 GPU = "gpu"
 AWAY, HERE, NONE = range(3)
 """A process's virtual pages: one is on the device, one in RAM, one it has not touched yet."""
@@ -106,6 +109,16 @@ def _hv_offline(configuration: Configuration) -> KernelProgram:
 def _two_probes(configuration: Configuration) -> KernelProgram:
     k, _ = _machine(configuration)
     return KernelProgram(k, (balloon_probe, refused(balloon_init)), ("hv", "xen"), check=laws_hold)
+
+
+def _two_unpopulated(configuration: Configuration) -> KernelProgram:
+    k, _ = _machine(configuration)
+    fill_list(k, 8)
+
+    def take(k: Kernel) -> str:
+        return str(xen_alloc_unpopulated_pages(k, 1))
+
+    return KernelProgram(k, (take, take), ("one", "other"), check=laws_hold)
 
 
 # The DAX bus ------------------------------------------------------------------------------------------------------
@@ -208,6 +221,7 @@ def driver_pairs(configuration: Configuration = LARGE) -> Iterator[tuple[str, Ca
         yield f"hv: {other} | online", partial(_hv, other, configuration)
     yield "hv: next in the region | offline", partial(_hv_offline, configuration)
     yield "hv: bind | xen: bind", partial(_two_probes, configuration)
+    yield "xen: unpopulated | unpopulated", partial(_two_unpopulated, XEN)
     for one, other in DAX:
         yield f"dax: {one} | {other}", partial(_dax, one, other, configuration)
         if "no memmap" not in (one, other):

@@ -9,8 +9,9 @@ import pytest
 from memhp.claims.claim import Claim, decide
 from memhp.claims.fix import Called, Raced
 from memhp.claims.repair import repair_row
-from memhp.claims.table_findings import CLAIMS, WITNESSES
+from memhp.claims.table_findings import CLAIMS
 from memhp.claims.table_repairs import REPAIRS
+from memhp.claims.table_witnesses import WITNESSES
 from memhp.cli.main import COMMANDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "findings.md"

@@ -221,6 +221,7 @@ class Listener(EachAlone):
     """A stepper that lets everything happen at once and keeps the names of what is written."""
 
     listens = True
+    put_in = None
 
     def __init__(self) -> None:
         self.watched: frozenset[str] = frozenset()

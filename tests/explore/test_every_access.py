@@ -48,6 +48,7 @@ class Listener:
     """A stepper that lets everything happen at once, and keeps the names of what is read and written."""
 
     listens = True
+    put_in = None
 
     def __init__(self, watched: frozenset[str] | None = None) -> None:
         self.watched = watched

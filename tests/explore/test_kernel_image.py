@@ -96,6 +96,7 @@ class Listener:
 
     watched: frozenset[str] = frozenset()
     listens = True
+    put_in = None
 
     def __init__(self) -> None:
         self.heard: list[str] = []

@@ -83,18 +83,15 @@ def read_memory(hw: Machine, root: Table, addresses: Span, use: Use, where: str)
     return True
 
 
-def use_object(hw: Machine, thing: SlabObject, where: str, *, change: bool = False) -> None:
-    """Read a field of an object, or with `change` change it in one go. Breaks ``use-after-free`` once it was freed."""
+def use_object(hw: Machine, thing: SlabObject, where: str, *fields: str, change: bool = False) -> None:
+    """Read an object, and these shared fields of it in the same step, or with `change` change it in one go. Breaks
+    ``use-after-free`` once it was freed.
+    """
     if change:
         hw.atomic(thing.name)
     else:
-        hw.reads(thing.name)
-    look_at_object(hw, thing, where)
-
-
-def look_at_object(hw: Machine, thing: SlabObject, where: str) -> None:
-    """What a step reads or changes is in this object. Breaks ``use-after-free`` once it was freed."""
-    now = vars(thing)  # in the caller's step
+        hw.reads(thing.name, *fields)
+    now = vars(thing)  # in the step just taken
     freed_by = now["freed_by"]
     if freed_by and hw.outermost(RCU) not in now["spares"]:
         hw.violations.append(Violation("use-after-free", f"{thing.name} is used, but {freed_by} freed it", where))

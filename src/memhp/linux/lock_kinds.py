@@ -32,6 +32,7 @@ LOCK_KINDS: Mapping[str, LockKind] = MappingProxyType({
     "device_lock": LockKind.MUTEX,  # struct device
     "device_hotplug_lock": LockKind.MUTEX,  # drivers/base/core.c
     "dpm_list_mtx": LockKind.MUTEX,  # drivers/base/power/main.c
+    "list_lock": LockKind.MUTEX,  # drivers/xen/unpopulated-alloc.c
     "balloon_mutex": LockKind.MUTEX,  # drivers/xen/balloon.c
     "devmem_lock": LockKind.MUTEX,  # lib/test_hmm.c
     "acpi_scan_lock": LockKind.MUTEX,  # drivers/acpi/scan.c

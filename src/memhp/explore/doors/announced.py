@@ -30,7 +30,8 @@ from memhp.explore.doors.containers import (
 )
 from memhp.explore.doors.marked_field import STEPPED, MarkedField, SteppedMap
 from memhp.explore.doors.names import names_in, parts_named
-from memhp.explore.doors.sorts import is_part_of_machine, is_plain, is_record
+from memhp.explore.doors.put_in import copies
+from memhp.explore.doors.sorts import is_plain, is_record
 from memhp.hw.machine import Machine
 from memhp.hw.marked_map import MarkedSet
 from memhp.hw.shared import EVERYTHING, SharedDict, SharedMap, SharedSet
@@ -237,6 +238,7 @@ def _container(value: Any, kind: Any, machine: Machine, watched: Watched, name: 
     """A dictionary, list or set as a container of this kind, which announces accesses to it."""
     made: Any
     part = f"{key}[]"
+    copies(machine, value, name)
     if isinstance(value, dict):
         made = empty(kind)
         made._numbers = {}
@@ -292,7 +294,8 @@ def announced(value: Any, machine: Machine, watched: Watched, name: str, key: st
             if announced(part, machine, watched, named, key) is not part:
                 raise TypeError(f"{named}: what a function is bound to cannot announce accesses, an object could")
         return value
-    if is_part_of_machine(type(value)):
+    if isinstance(value, Machine):
+        _must_be_of(machine, value, name)
         return value
     if is_record(value) and value.__dataclass_params__.frozen:
         return _frozen(value, machine, watched, name)
@@ -315,16 +318,18 @@ def stepped(value: Any, machine: Machine, watched: Watched, name: str, key: str,
         return made
     called = partial(_one_name, step)
     if type(value) is SpanMap:
+        copies(machine, value, name)
         spans = SteppedMap(called, EVERYTHING)
-        spans._starts, spans._ends = value._starts, value._ends
+        spans._starts, spans._ends = list(value._starts), list(value._ends)
         spans._values = [announced(one, machine, watched, f"{name}[{at:#x}]", f"{key}[]")
                          for at, one in zip(value._starts, value._values, strict=True)]  # fmt: skip
         spans.taken_in = partial(_taken_in_map, machine, name, f"{key}[]")
         spans.belong(machine, name)
         return spans
     if type(value) is SpanSet:
+        copies(machine, value._map, name)
         members = MarkedSet(called, EVERYTHING)
-        members._map, members._size = value._map, value._size
+        members._map, members._size = value._map.copy(), value._size
         members.belong(machine, name)
         return members
     return announced(value, machine, watched, name, key)
@@ -396,13 +401,14 @@ Container.taken_in = staticmethod(taken_in)
 
 def _shared_map(value: SpanMap[Any], machine: Machine, watched: Watched, name: str, key: str) -> SharedMap[Any]:
     shared: SharedMap[Any]
+    copies(machine, value, name)
     if watched is None or key in watched:
         shared = SharedMap()
     else:
         shared = quiet = QuietMap()
         quiet.sort = key
     for slot in SpanMap.__slots__:
-        setattr(shared, slot, getattr(value, slot))
+        setattr(shared, slot, list(getattr(value, slot)))
     shared.belong(machine, name)
     return shared
 

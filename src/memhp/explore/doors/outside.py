@@ -25,6 +25,7 @@ import numpy as np
 from memhp.errors import BadInput
 from memhp.explore.doors.again import Astray
 from memhp.explore.doors.kernel_image import bytes_of, is_filled, likeness
+from memhp.explore.doors.put_in import PutIn
 from memhp.explore.doors.user_code import is_users, line_of, place_of
 from memhp.hw.machine import Machine
 from memhp.hw.memory import Arena
@@ -156,13 +157,17 @@ def parts_of(hw: Machine) -> tuple[object, ...]:
     return (*PARTS(vars(hw)), len(vars(hw)))
 
 
-def must_have_its_parts(k: Kernel, stepper: object, parts: tuple[object, ...]) -> None:
-    """Astray: an actor has changed the machine itself, past its doors."""
+def must_have_its_parts(k: Kernel, stepper: object, parts: tuple[object, ...], put_in: PutIn | None) -> None:
+    """Astray: an actor has changed the machine itself, past its doors. BadInput: or what it has put into kernel state,
+    where it came from.
+    """
     hw = getattr(k, "hw", None)
     if getattr(hw, "stepper", None) is not stepper:
         raise Astray("takes the doors of the machine away")
     if any(map(is_not, parts_of(k.hw), parts)):
         raise Astray("changes the machine past its doors")
+    if put_in is not None:
+        put_in.must_be_as_put()
 
 
 def unwatched_likeness(k: Kernel, tables: Arena | None) -> Hashable:

@@ -34,6 +34,7 @@ from memhp.explore.doors.law_broken import law_broken
 from memhp.explore.doors.outside import astray, must_have_its_parts, parts_of, unwatched_likeness
 from memhp.explore.doors.program_parts import must_be_parts
 from memhp.explore.doors.proof import Proof
+from memhp.explore.doors.put_in import PutIn
 from memhp.explore.doors.stepper import WAITING, Doors, reads_watched
 from memhp.explore.doors.taken_step import Taken
 from memhp.explore.doors.user_code import as_text, ends_it_all, line_of, must_have_run, told_bug, user_error, users
@@ -121,10 +122,10 @@ class KernelRun:
         """A fresh copy of the kernel, each actor before its first step; the steps `again` are to be done once more."""
         k = self._image(reads_watched(self.shared)).copy()
         k.hw.stepper = stepper = Doors(k, self._program.failures, self.shared, again, self.unseen)
+        stepper.put_in = PutIn() if self._program.of_user else None
         self._kernel, self._stepper, self._parts = k, stepper, parts_of(k.hw)
-        self._picture = None
+        self._picture = self._raised = None
         self._results: list[Hashable] = [None] * len(self.names)
-        self._raised = None
         self._greenlets = [greenlet(actor) for actor in self._actors]
         self.pending = list(self._first[0])
         self.broken = self._broken_now(k)
@@ -151,7 +152,7 @@ class KernelRun:
         try:
             said = stepper.resume(thread, running, way if running else k)
             if self._program.of_user:
-                must_have_its_parts(k, stepper, self._parts)
+                must_have_its_parts(k, stepper, self._parts, stepper.put_in)
         except KernelError as error:
             said = error.name
         except Astray as error:
@@ -205,9 +206,8 @@ class KernelRun:
                 assert op.access is not None
                 touches = touched(self._kernel, op.access)
                 if touches != op.touches:
-                    changed = copy(op)
+                    self.pending[other] = changed = copy(op)
                     changed.touches = touches
-                    self.pending[other] = changed
 
     def _rebuild(self) -> None:
         """Bring the greenlets to where the steps done have led. BadInput, Astray: one does not do again what it did."""

@@ -4,10 +4,6 @@
 from dataclasses import is_dataclass
 
 from memhp.explore.doors.names import IMMUTABLE
-from memhp.hw.lifetime import SlabObject
-
-HARDWARE, DEVICES = "memhp.hw.", "memhp.hw.devices."
-"""Where the classes are of what announces itself, and of devices, whose fields are announced as the kernel's are."""
 
 
 def is_plain(value: object) -> bool:
@@ -15,15 +11,6 @@ def is_plain(value: object) -> bool:
     if isinstance(value, tuple | frozenset):
         return all(map(is_plain, value))
     return isinstance(value, IMMUTABLE)
-
-
-def is_part_of_machine(kind: type) -> bool:
-    """Whether objects of a class are part of the machine, which has doors."""
-    return (
-        kind.__module__.startswith(HARDWARE)
-        and not kind.__module__.startswith(DEVICES)
-        and not issubclass(kind, SlabObject)
-    )
 
 
 def is_record(value: object) -> bool:

@@ -19,6 +19,7 @@ from memhp.explore.doors.containers import Container
 from memhp.explore.doors.door_op import DoorOp, door_op, place
 from memhp.explore.doors.footprint import FIELD_MODES, Touches, entries_in, loads_touched, stores_touched, touched
 from memhp.explore.doors.marked_field import MarkedField
+from memhp.explore.doors.put_in import PutIn
 from memhp.explore.doors.table_lifetimes import Ghost
 from memhp.explore.doors.user_code import is_users
 from memhp.explore.doors.views import Keys
@@ -82,6 +83,8 @@ class Doors(Again):
         self.notes_places = False
         self.wrote_fields = False
         """Whether data was written since that step began, plain or in marked fields."""
+        self.put_in: PutIn | None = None
+        """What actors have put into the kernel's state, where they are a user's."""
         self._taken_in: dict[tuple[str, int], int] = {}
         """What actors have put there so far, by name and actor."""
         self._ready: dict[int, tuple[Callable[[], bool], str]] = {}

@@ -8,10 +8,12 @@ from errno import EINVAL
 from typing import Literal, NamedTuple, cast, get_args
 
 from memhp.errors import KernelError
+from memhp.hw.shared import marked
 from memhp.linux.place import here
 from memhp.linux.state import Kernel
 
 KERNEL_FILE = "lib/kobject_uevent.c"
+SEQNUM = "uevent_seqnum"
 
 Action = Literal["add", "remove", "change", "move", "online", "offline", "bind", "unbind"]
 """``enum kobject_action`` by the words of ``kobject_actions[]``."""
@@ -46,7 +48,8 @@ class Uevents:
     """``uevent_seqnum``, and who listens: as long as nobody does, nothing is told."""
 
     listeners: list[Callable[[Uevent], None]] = field(default_factory=list)
-    seqnum: int = 0
+    seqnum: int = field(default=0, metadata=marked(SEQNUM))
+    """Atomic in 6.12; in 6.1 counted under ``uevent_sock_mutex``, in one go as well."""
 
 
 def kobject_uevent(
@@ -56,8 +59,9 @@ def kobject_uevent(
     uevents = k.statics(Uevents)
     if not uevents.listeners:
         return
-    uevents.seqnum += 1
-    event = Uevent(action, devpath, subsystem, uevents.seqnum, extra)
+    k.hw.atomic(SEQNUM)
+    seqnum = uevents.seqnum = uevents.seqnum + 1
+    event = Uevent(action, devpath, subsystem, seqnum, extra)
     for listener in uevents.listeners:
         listener(event)
 

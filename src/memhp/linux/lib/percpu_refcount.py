@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from memhp.errors import KernelBug
-from memhp.hw.lifetime import RCU, SlabObject, look_at_object
+from memhp.hw.lifetime import RCU, SlabObject, use_object
 from memhp.hw.machine import Machine
 from memhp.hw.shared import marked
 from memhp.linux.kernel.rcu import call_rcu, rcu_read_lock, wait_for_readers
@@ -73,9 +73,10 @@ class PercpuRef:
 
 def _is_percpu(hw: Machine, ref: PercpuRef) -> bool:
     """Whether each CPU counts on its own: ``__ref_is_percpu()``; the caller is within RCU."""
-    hw.reads(ref.mode)
-    if ref.within is not None:
-        look_at_object(hw, ref.within, here())
+    if ref.within is None:
+        hw.reads(ref.mode)
+    else:
+        use_object(hw, ref.within, here(), ref.mode)
     return not ref.dying
 
 

@@ -9,8 +9,8 @@ RAM. Whatever is taken holds a reference on the mapping, and ``memunmap_pages()`
 from dataclasses import dataclass, field
 from errno import EFAULT, EINVAL, ENODEV, ENOMEM
 
-from memhp.errors import KernelError
-from memhp.hw.lifetime import SlabObject, kfree, look_at_object
+from memhp.errors import KernelBug, KernelError
+from memhp.hw.lifetime import SlabObject, kfree, use_object
 from memhp.hw.shared import marked
 from memhp.linux.fs.kernfs.dir import KernfsNode, KernfsNodes, kernfs_drain
 from memhp.linux.kernel.rcu import rcu_read_lock, synchronize_rcu
@@ -34,6 +34,7 @@ from memhp.spans import Span, SpanSet
 KERNEL_FILE = "drivers/pci/p2pdma.c"
 GEN_POOL = "gen_pool"
 """The bitmap of a pool, which is changed without a lock (lib/genalloc.c)."""
+DESTROY = "lib/genalloc.c:gen_pool_destroy"
 POINTER = "pci_dev.p2pdma"
 """The field by which those who look for the pool and who takes it away meet."""
 PTE = "pte of a BAR"
@@ -119,8 +120,7 @@ def _take(k: Kernel, p2pdma: P2pdma, nr: int) -> Span:
 
     Raises ENOMEM when the pool has no such run, ENODEV when the mapping is going.
     """
-    k.hw.atomic(GEN_POOL)
-    look_at_object(k.hw, p2pdma.gen_pool, here())
+    use_object(k.hw, p2pdma.gen_pool, here(), change=True)
     run = next((run for run in p2pdma.pool if run.size >= nr), None)
     if run is None:
         raise KernelError(ENOMEM, f"no run of {nr} pages left in the BAR", place=here())
@@ -128,15 +128,14 @@ def _take(k: Kernel, p2pdma: P2pdma, nr: int) -> Span:
     p2pdma.pool.remove(*taken)
     if percpu_ref_tryget_live_rcu(k.hw, p2pdma.ref):
         return taken
-    k.hw.atomic(GEN_POOL)
-    look_at_object(k.hw, p2pdma.gen_pool, here())
+    use_object(k.hw, p2pdma.gen_pool, here(), change=True)
     p2pdma.pool.add(*taken)
     raise KernelError(ENODEV, "the device's mapping is going", place=here())
 
 
 def _give_back(k: Kernel, p2pdma: P2pdma, pages: Span) -> None:
     """``gen_pool_free_owner()``, then the reference goes."""
-    k.hw.atomic(GEN_POOL)
+    use_object(k.hw, p2pdma.gen_pool, here(), change=True)
     p2pdma.pool.add(*pages)
     percpu_ref_put_many(k.hw, p2pdma.ref, 1)
 
@@ -229,7 +228,17 @@ def pci_p2pdma_release(k: Kernel, pdev: str) -> None:
     """No pool any more, once nobody can be at it who found it before."""
     p2pdma = _unpublished(k, pdev)
     synchronize_rcu(k.hw)
-    kfree(k.hw, p2pdma.gen_pool, "lib/genalloc.c:gen_pool_destroy")
+    gen_pool_destroy(k, p2pdma)
+
+
+@kernel_function(DESTROY)
+def gen_pool_destroy(k: Kernel, p2pdma: P2pdma) -> None:
+    """Free a pool. KernelBug: not all of its pages are in it."""
+    k.hw.reads(GEN_POOL)
+    out = sum(one.size for one in p2pdma.pgmap.ranges) // k.config.page_size - p2pdma.pool.size
+    if out:
+        raise KernelBug(f"BUG_ON: a pool is destroyed, and {out} pages are out of it", place=DESTROY)
+    kfree(k.hw, p2pdma.gen_pool, DESTROY)
 
 
 def _unpublished(k: Kernel, pdev: str) -> P2pdma:

@@ -12,7 +12,7 @@ from functools import partial
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.devices.virtio_mem import VirtioMemDevice
 from memhp.hw.devices.virtio_mem_wire import Config, Feature
-from memhp.hw.lifetime import kfree
+from memhp.hw.lifetime import kfree, use_object
 from memhp.linux.drivers.acpi.numa.srat import NUMA_NO_NODE, pxm_to_node
 from memhp.linux.drivers.base.memory_groups import memory_group_register_dynamic, memory_group_unregister
 from memhp.linux.drivers.base.notify import register_memory_notifier, unregister_memory_notifier
@@ -41,12 +41,13 @@ from memhp.linux.drivers.virtio.virtio_mem_sbm_unplug import (
     virtio_mem_sbm_unplug_request,
 )
 from memhp.linux.drivers.virtio.virtio_mem_shared import (
+    cancel_work_sync,
     config_changed,
     set_block_state,
     set_config_changed,
     set_wq_active,
-    test_and_set_pending,
     virtio_mem_retry,
+    work_running,
 )
 from memhp.linux.drivers.virtio.virtio_mem_state import (
     PLACE,
@@ -243,15 +244,16 @@ def virtio_mem_run_wq(k: Kernel, vm: VirtioMem) -> None:
 
     Raises :class:`KernelBug` when it would go round for ever, because the device denies what it asks for.
     """
-    test_and_set_pending(k, vm, pending=False)
-    vm.timer_serial += 1
-    if vm.broken:
-        return
-    set_wq_active(k, vm, active=True)
-    try:
-        _end(k, vm, _run(k, vm))
-    finally:
-        set_wq_active(k, vm, active=False)
+    with work_running(k, vm):
+        use_object(k.hw, vm.slab, here())
+        vm.timer_serial += 1
+        if vm.broken:
+            return
+        set_wq_active(k, vm, active=True)
+        try:
+            _end(k, vm, _run(k, vm))
+        finally:
+            set_wq_active(k, vm, active=False)
 
 
 def _queued(k: Kernel, vm: VirtioMem) -> None:
@@ -333,7 +335,7 @@ def virtio_mem_remove(k: Kernel, vm: VirtioMem) -> None:
     """
     with k.hw.locked(vm.hotplug_mutex), k.hw.locked(vm.removal_lock):
         vm.removing = True
-    test_and_set_pending(k, vm, pending=False)
+    cancel_work_sync(k, vm)
     vm.timer_serial += 1
     if vm.in_sbm:
         for mb_id in vm.sbm.blocks.each(MbState.OFFLINE_PARTIAL):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from errno import EBUSY
 
 from memhp.errors import KernelBug
+from memhp.hw.lifetime import use_object
 from memhp.linux.drivers.base.notify import Refusal
 from memhp.linux.drivers.virtio.virtio_mem_fake_offline import (
     is_zone_movable_page,
@@ -25,6 +26,7 @@ from memhp.linux.drivers.virtio.virtio_mem_shared import (
 )
 from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, BbState, MbState, VirtioMem, dev_log
 from memhp.linux.kernel.panic import warn
+from memhp.linux.place import here
 from memhp.linux.state import Kernel
 from memhp.spans import Span, SpanSet
 from memhp.units import is_aligned
@@ -53,6 +55,7 @@ def virtio_mem_memory_notifier_cb(
     vm: VirtioMem, k: Kernel, action: str, start_pfn: int, nr_pages: int
 ) -> str | Refusal:
     """Hear of memory that changes: "" or why the driver will not have it."""
+    use_object(k.hw, vm.slab, here())
     span = Span(start_pfn, start_pfn + nr_pages)
     where = span.scaled(k.config.page_shift)
     if not where.overlaps(vm.region):
@@ -76,6 +79,7 @@ def virtio_mem_memory_notifier_cb(
 
 def _going(k: Kernel, vm: VirtioMem, action: str, block_id: int, span: Span) -> str | Refusal:
     k.hw.lock(vm.hotplug_mutex)
+    use_object(k.hw, vm.slab, here())
     if vm.removing:
         k.hw.unlock(vm.hotplug_mutex)
         return Refusal(REMOVING, EBUSY)

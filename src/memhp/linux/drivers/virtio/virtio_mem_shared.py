@@ -5,13 +5,14 @@ of blocks that are not added without it; sizes and flags are atomic.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from errno import ENOMEM
 
 from memhp.errors import KernelBug, KernelError
 from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, BbState, MbState, VirtioMem
 from memhp.linux.kernel.panic import warn
-from memhp.linux.place import of_file
+from memhp.linux.place import kernel_function, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 from memhp.units import align_up
@@ -121,12 +122,33 @@ def plugged_sub_blocks(k: Kernel, vm: VirtioMem, sbs: Span) -> list[Span]:
 def virtio_mem_retry(k: Kernel, vm: VirtioMem) -> None:
     """Have the work run as soon as time goes on: ``queue_work()``; once is enough until it starts."""
     with k.hw.locked(vm.removal_lock):
-        if not vm.removing and not test_and_set_pending(k, vm, pending=True):
+        if not vm.removing and not test_and_set_pending(k, vm):
             k.hw.arm(0, vm.run_work)
 
 
-def test_and_set_pending(k: Kernel, vm: VirtioMem, *, pending: bool) -> bool:
-    """Whether the work was queued before, and is from now on as said: ``WORK_STRUCT_PENDING``."""
+def test_and_set_pending(k: Kernel, vm: VirtioMem) -> bool:
+    """Whether the work was queued before; it is from now on: ``WORK_STRUCT_PENDING``."""
     k.hw.atomic(f"{vm.name}.work")
-    before, vm.work_pending = vm.work_pending, pending
+    before, vm.work_pending = vm.work_pending, True
     return before
+
+
+@contextmanager
+@kernel_function("kernel/workqueue.c:process_one_work")
+def work_running(k: Kernel, vm: VirtioMem) -> Iterator[None]:
+    """The work queue takes the work up, and may be asked for it once more from then on."""
+    k.hw.atomic(f"{vm.name}.work")
+    vm.work_pending, vm.work_runs = False, True
+    try:
+        yield
+    finally:
+        k.hw.atomic(f"{vm.name}.work")
+        vm.work_runs = False
+
+
+@kernel_function("kernel/workqueue.c:cancel_work_sync")
+def cancel_work_sync(k: Kernel, vm: VirtioMem) -> None:
+    """Work that is queued is not done; whoever is at it is waited for."""
+    k.hw.atomic(f"{vm.name}.work")
+    vm.work_pending = False
+    k.hw.wait(lambda: not vm.work_runs, "the work", f"{vm.name}.work")

@@ -34,7 +34,8 @@ class Unpopulated:
 def fill_list(k: Kernel, nr_pages: int) -> None:
     """Claim the lowest room for whole sections of so many pages, and give them struct pages.
 
-    Raises EBUSY where there is no room, and what ``memremap_pages()`` raises; nothing is claimed then.
+    The caller holds ``list_lock``. Raises EBUSY where there is no room, and what ``memremap_pages()`` raises; nothing
+    is claimed then.
     """
     alloc_pages, shift = align_up(nr_pages, k.config.pages_per_section), k.config.page_shift
     root = k.port.arch_xen_unpopulated_init(k)
@@ -62,8 +63,9 @@ def xen_alloc_unpopulated_pages(k: Kernel, nr_pages: int) -> list[Span]:
     """So many pages, from the balloon where there is no room of their own. Raises what either is refused with."""
     if not k.config.zone_device or k.port.arch_xen_unpopulated_init(k) is None:
         return xen_alloc_ballooned_pages(k, nr_pages)
-    pages = k.statics(Unpopulated).page_list
-    missing = nr_pages - sum(span.size for span in pages)
-    if missing > 0:
-        fill_list(k, missing)
-    return list(take_pages(pages, nr_pages))
+    with k.hw.locked("list_lock"):
+        pages = k.statics(Unpopulated).page_list
+        missing = nr_pages - sum(span.size for span in pages)
+        if missing > 0:
+            fill_list(k, missing)
+        return list(take_pages(pages, nr_pages))

@@ -16,25 +16,22 @@ KERNEL_FILE = "drivers/base/power/sysfs.c"
 class RuntimePower:
     """What was written to ``control``."""
 
-    forbidden: set[str] = field(default_factory=set)
-    """Devices, by path, whose ``power.runtime_auto`` is off."""
+    forbidden: dict[str, bool] = field(default_factory=dict)
+    """By device, once something was written: whether its ``power.runtime_auto`` is off."""
 
 
 def control_show(k: Kernel, device: str) -> str:
     """Whether runtime power management is left to itself."""
-    return "on\n" if device in k.statics(RuntimePower).forbidden else "auto\n"
+    return "on\n" if k.statics(RuntimePower).forbidden.get(device) else "auto\n"
 
 
 def control_store(k: Kernel, device: str, text: str) -> None:
     """Write to ``control``. Raises EINVAL for anything but ``auto`` and ``on``."""
-    forbidden = k.statics(RuntimePower).forbidden
     word = text.removesuffix("\n")
-    if word not in ("auto", "on"):
-        raise KernelError(EINVAL, f"{text!r} is neither auto nor on", place=here())
-    if word == "on":
-        forbidden.add(device)
-    else:
-        forbidden.discard(device)
+    with k.hw.locked(f"{device}.device_lock", ordered=False):
+        if word not in ("auto", "on"):
+            raise KernelError(EINVAL, f"{text!r} is neither auto nor on", place=here())
+        k.statics(RuntimePower).forbidden[device] = word == "on"
 
 
 def autosuspend_delay_ms_show() -> NoReturn:
@@ -50,5 +47,5 @@ def autosuspend_delay_ms_store(text: str) -> NoReturn:
 def dpm_sysfs_remove(k: Kernel, start_block: int, end_block: int) -> None:
     """The folders go with memory blocks; others of that name begin anew."""
     forbidden = k.statics(RuntimePower).forbidden
-    if forbidden:
-        forbidden -= {f"memory{block_id}" for block_id in range(start_block, end_block)}
+    for block_id in range(start_block, end_block):
+        forbidden.pop(f"memory{block_id}", None)
