@@ -22,7 +22,7 @@ from memhp.claims import (
     riscv_hotplug,
     riscv_machine,
     riscv_series,
-    table_findings,
+    table_witnesses,
     zone_device,
 )
 from memhp.claims.claim import decide
@@ -193,14 +193,14 @@ def unrepaired(name: str) -> Plant:
     """The repair of a finding leaves everything as it is."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        witness: Any = table_findings.WITNESSES[name]
+        witness: Any = table_witnesses.WITNESSES[name]
         same = {"after": witness.before} | ({"repaired": None} if isinstance(witness, Raced) else {})
-        patch.setitem(table_findings.WITNESSES, name, replace(witness, **same))
+        patch.setitem(table_witnesses.WITNESSES, name, replace(witness, **same))
 
     return plant
 
 
-PLANTED |= {name: ("the repair changes nothing", unrepaired(name)) for name in table_findings.WITNESSES}
+PLANTED |= {name: ("the repair changes nothing", unrepaired(name)) for name in table_witnesses.WITNESSES}
 
 
 @pytest.fixture(autouse=True)

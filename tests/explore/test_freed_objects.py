@@ -53,8 +53,8 @@ def reasons(program: KernelProgram) -> set[str]:
     """What goes wrong with the actors in every order; "" for nothing."""
     told = set()
     for order in permutations(range(len(program.actors))):
-        actors, names = ([of[at] for at in order] for of in (program.actors, program.names))
-        failure = decide(replace(program, actors=tuple(actors), names=tuple(names)).run()).failure
+        actors, names = tuple(program.actors[at] for at in order), tuple(program.names[at] for at in order)
+        failure = decide(replace(program, actors=actors, names=names).run()).failure
         told.add("" if failure is None else failure.reason)
     return told
 
