@@ -16,6 +16,7 @@ from memhp.explore.engine.search import search
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.power.sysfs import control_show, control_store
 from memhp.linux.lib.kobject_uevent import Uevents, kobject_synth_uevent
+from memhp.linux.mm.oom_kill import out_of_memory
 from memhp.linux.mm.show_mem import si_mem_available
 from memhp.linux.state import Kernel
 
@@ -67,9 +68,10 @@ def test_each_devices_control_is_written_under_its_lock(
     assert control_show(k, "memory0") == "on\n"
 
 
-def test_who_asks_how_much_memory_there_is_reads_no_present_pages() -> None:
-    """mm/page_alloc.c:calculate_totalreserve_pages goes by managed pages, which are atomic."""
+@pytest.mark.parametrize("asks", [si_mem_available, out_of_memory])
+def test_who_asks_how_much_memory_there_is_reads_no_present_pages(asks: Callable[[Kernel], object]) -> None:
+    """mm/page_alloc.c:calculate_totalreserve_pages goes by managed pages, which are atomic, watermarks by free ones."""
     machine = Configuration("arm64", 65536, 42, "linux-7.2")
     k = boot_near(Variant("", "", "repaired", (machine,)).config(machine))
     add_near(k)
-    assert race(k, si_mem_available, write_online_movable, executions=200) != "broken"
+    assert race(k, asks, write_online_movable, executions=200) != "broken"

@@ -40,7 +40,7 @@ def out_of_memory(k: Kernel) -> bool:
     An allocation that was made to fail, for a test or by an explorer, does not get here in the kernel either. Raises
     :class:`KernelPanic` where nobody is left to be killed.
     """
-    zones = [zone for zone in k.zones() if zone.populated and zone.type < ZoneType.MOVABLE]
+    zones = [zone for zone in k.zones() if zone.type < ZoneType.MOVABLE]
     if any(_usable(zone) > zone.watermark_min + zone.lowmem_reserve.get(ZoneType.NORMAL, 0) for zone in zones):
         return False
     victim = _select_bad_process(k)
