@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from memhp.cli.main import main
 from memhp.errors import BadInput
 from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases import case
@@ -147,6 +148,14 @@ def race(folder: Path, does: str = "pass", case: str = "") -> str:
     return str(file)
 
 
+SILENT = "type('Silent', (), dict(__str__=lambda self: 1 / 0))()"
+
+
+def machines(one: str) -> str:
+    """A case of one variant, on one machine."""
+    return f"variants=(variant(configurations=(Configuration({one}),)),)"
+
+
 @pytest.mark.parametrize(
     ("does", "told"),
     [
@@ -265,12 +274,72 @@ def test_a_kernel_that_an_actor_has_from_elsewhere_is_refused() -> None:
         ("name=1", "race: wanted a name, a line of text, and got 1"),
         ("build='build'", "race own: build is a str, wanted a function"),
         ("limits=5", "race own: limits are a int, wanted Limits"),
+        (
+            "variants=(variant(choices=[('a', 1)]),)",
+            "variant v: wanted a mapping of names to values as choices, and got [('a', 1)]",
+        ),
+        (
+            "variants=(variant(generic={1: 2}),)",
+            "variant v: wanted a mapping of names to values as generic, and got {1: 2",
+        ),
+        (
+            "variants=(variant(options=None),)",
+            "variant v: wanted a mapping of names to values as options, and got None",
+        ),
+        (
+            "variants=(variant(options={'hov': True}),)",
+            f"variant v on {MACHINE.name}: options: hov: there is no such opt",
+        ),
+        ("variants=(variant(options={'page_size': 4096}),)", f"variant v on {MACHINE.name}: options: page_size: there"),
+        (
+            "variants=(variant(choices={'node_spam': 'by-page'}),)",
+            f"variant v on {MACHINE.name}: node_spam: there is no",
+        ),
+        (
+            "variants=(variant(generic={'node_span': 7}),)",
+            f"variant v on {MACHINE.name}: node_span: cannot be 7 (one of",
+        ),
+        (
+            f"variants=(variant(generic={{'node_span': {SILENT}}}),)",
+            "asked for its kernels it raised ZeroDivisionError",
+        ),
+        (machines("'riscv64', '4096', 48"), 'page_size: want a whole number, got "4096"'),
+        (machines("'mips', 4096, 48"), "variant v on mips-4K-48-linux-6.12: arch: no architecture 'mips' (one of risc"),
+        (machines("'riscv64', 4096, 48, 6"), "release: want text, got 6"),
+        (machines(r"'riscv64', 4096, 48, note='\n'"), r"configuration: wanted a line of text as note, and got '\n'"),
+        (
+            machines("'riscv64', 4096, 48, 'linux-9.9'"),
+            "variant v on riscv64-4K-48-linux-9.9: profile: no kernel profile",
+        ),
+        (
+            machines("'riscv64', 3, 48"),
+            "variant v on riscv64-0K-48-linux-6.12: page_size: riscv64 has no 3 B pages (one",
+        ),
     ],
 )
 def test_a_case_that_says_what_it_cannot_mean_is_refused_where_it_is_made(tmp_path: Path, how: str, told: str) -> None:
     with pytest.raises(BadInput) as error:
         case(race(tmp_path, case=how))
     assert re.search(rf"own.py:\d+: {re.escape(told)}", str(error.value))
+
+
+@pytest.mark.parametrize(
+    "args", [(), ("--json",), ("--variant", "v"), ("--variant", "v", "--choice", "node_span=by-page")]
+)
+def test_a_variant_without_a_kernel_is_told_whatever_is_asked_of_the_race(
+    tmp_path: Path, args: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explore", race(tmp_path, case="variants=(variant(options={'nope': 1}),)"), *args]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.fullmatch(
+        rf"memhp: {tmp_path}/own.py:\d+: variant v on {MACHINE.name}: options: nope: there is no such .*\n", told.err
+    )
+
+
+def test_what_goes_wrong_with_other_choices_is_told_as_of_these(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"^--choice node_span: cannot be"):
+        explore(race(tmp_path), "v", choices={"node_span": "nope"})
 
 
 def test_of_a_class_made_from_case_what_it_describes_is_explored(tmp_path: Path) -> None:
@@ -289,7 +358,7 @@ def wrong_at_its_end(folder: Path, does: str) -> Explored:
 
 
 def test_what_cannot_be_told_as_text_is_told_as_that(tmp_path: Path) -> None:
-    trace = wrong_at_its_end(tmp_path, "return type('Silent', (), dict(__str__=lambda self: 1 / 0))()").trace
+    trace = wrong_at_its_end(tmp_path, f"return {SILENT}").trace
     assert trace is not None
     told = [change.new for line in trace.lines for change in line.changes]
     assert "done: Silent, which cannot be told as text" in told

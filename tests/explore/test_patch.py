@@ -91,14 +91,18 @@ def test_a_patch_may_call_what_it_replaces(tmp_path: Path) -> None:
         ("x = 1\n", r"patch.py: marks no function"),
         ("@replaces('mm/nothing.c:here')\ndef f(k): ...\n", "no function stands for 'mm/nothing.c:here'"),
         ("@replaces('drivers/base/core.c:lock_device_hotplug_sys')\ndef f(k): ...\n", f"did you mean {SYSFS_LOCK}"),
-        (f"@replaces({SYSFS_LOCK!r})\ndef f(kernel): ...\n", r"patch.py:2: f: wanted a function of \(k\)"),
+        (
+            f"@replaces({SYSFS_LOCK!r})\ndef f(kernel): ...\n",
+            r"f: wanted a function of \(k\), .* and got one of \(kernel\)",
+        ),
         (f"@replaces({SYSFS_LOCK!r})\nasync def f(k): ...\n", "f: wanted a function, .*: calling a coroutine"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(k): return (i for i in ())\n", "f: gave a generator, of which nothing has"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(k):\n    import sys\n    sys.exit(0)\n", r"patch.py:5: .* SystemExit: 0"),
-        (f"@replaces({WATERMARK!r})\ndef f(zone, kept, order, count): return 0\n", "patch.py: with the patch: Kern"),
+        (f"@replaces({WATERMARK!r})\ndef f(zone, kept, order, count): return 0\n", "patch.py:2: f: with the patch: Ke"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(k): ...\n@replaces({SYSFS_LOCK!r})\ndef g(k): ...\n", "replaced twice"),
         ("x = \n", r"patch.py:2: SyntaxError"),
-        ("@replaces(7)\ndef f(k): ...\n", "patch.py:2: f: wanted a place, as text, and got 7"),
+        ("@replaces(7)\ndef f(k): ...\n", r"patch.py:2: replaces\(\): wanted a place, as text, and got 7"),
+        ("@replaces\ndef f(k): ...\n", r"patch.py:2: replaces\(\): wanted a place, as text, and got <function f"),
         (f"@replaces({SYSFS_LOCK!r})\nclass F: ...\n", r"patch.py:2: replaces\(\): wanted a function, and got a type"),
         (f"class F:\n    @replaces({SYSFS_LOCK!r})\n    def f(k): ...\n", "patch.py:3: .* outside of classes"),
         (f"@replaces({FREEING!r})\n@replaces({SYSFS_LOCK!r})\ndef f(k): ...\n", "stands in for another one already"),
@@ -110,7 +114,15 @@ def test_a_patch_may_call_what_it_replaces(tmp_path: Path) -> None:
         (f"@replaces({FREEING!r}, 'free')\ndef f(k): ...\n", "no function of memhp by the name of 'free' stands for"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(k):\n    while True: len('')\n", r"patch.py:4: .* did nothing that others"),
         (f"@replaces({SYSFS_LOCK!r})\ndef f(k):\n    return k.nothing\n", r"patch.py:4"),
-        (f"@replaces({ADDING!r})\ndef f(k, nid, start, size, flags):\n    a\n", "patch.py:4: with the patch: NameE"),
+        (f"@replaces({ADDING!r})\ndef f(k, nid, start, size, flags=7):\n    a\n", "patch.py:4: with the patch: Nam"),
+        (
+            f"@replaces({ADDING!r})\ndef f(k, nid, start, size, flags): ...\n",
+            "2: f: wanted default values for flags, as mm",
+        ),
+        (
+            f"@replaces({ADDING!r})\ndef f(k, nid, size, start, flags=0): ...\n",
+            r"wanted a function of \(k, nid, start, s",
+        ),
         (f"@replaces({SPANS!r})\ndef f(k, zone): ...\n", "patch.py:2: f: wanted a function with a yield, as include/l"),
     ],
 )
@@ -174,3 +186,51 @@ def test_where_two_files_replace_the_same_nothing_is_replaced(tmp_path: Path) ->
     with pytest.raises(BadInput, match="replaced twice"):
         under_patch([EXAMPLE, other], decided)
     assert core.lock_device_hotplug_sysfs.__code__ is code
+
+
+PLACES = (SYSFS_LOCK, "mm/vmalloc.c:vfree")
+TWICE = "@replaces({!r})\ndef f(k): ...\n\n@replaces({!r})\ndef f(k, tag): ...\n".format(*PLACES)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (TWICE, r":2: f: is marked, and .* by that name in the end is the function at .*patch.py:5 \(give each"),
+        (TWICE + "f = 7\n", r":2: f: is marked, and what the file has by that name in the end is a int"),
+        (f"@replaces({SYSFS_LOCK!r})\ndef f(k): ...\ndel f\n", ":2: f: is marked, .* in the end is nothing"),
+        (
+            f"from functools import cache\n@cache\n@replaces({SYSFS_LOCK!r})\ndef f(k): ...\n",
+            ":3: f: .* is a _lru_cach",
+        ),
+    ],
+)
+def test_a_marked_function_that_its_file_has_lost_is_an_error(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(BadInput, match=rf"patch.py{told}"):
+        under_patch([written(tmp_path, text)], decided)
+
+
+def test_marked_functions_work_wherever_the_file_keeps_them(tmp_path: Path) -> None:
+    make = "def make(place):\n    @replaces(place)\n    def f(k): return True\n    return f\n"
+    lock = "device_hotplug_lock"
+    kept = f"KEPT = {{'a': make({SYSFS_LOCK!r})}}\nreplaces('mm/vmalloc.c:vfree')(lambda k, tag: k.hw.log(tag))\n"
+    file = written(tmp_path, make + kept)
+    with patched([file]) as told:
+        assert told == dict.fromkeys(PLACES, str(file))
+        k = booted()
+        assert core.lock_device_hotplug_sysfs(k) and lock not in k.hw.locks
+        vmalloc.vfree(k, "area")
+    assert k.hw.log_lines[-1].text == "area"
+
+
+def test_what_a_decorator_made_of_a_marked_function_is_what_stands_in(tmp_path: Path) -> None:
+    around = "from functools import wraps\ndef around(f):\n    @wraps(f)\n    def g(k): return not f(k)\n    return g\n"
+    file = written(tmp_path, f"{around}@around\n@replaces({SYSFS_LOCK!r})\ndef f(k):\n    return True\n")
+    with patched([file]):
+        assert core.lock_device_hotplug_sysfs(booted()) is False
+
+
+def test_a_file_may_be_a_race_and_a_patch(tmp_path: Path) -> None:
+    race = "from memhp.explore.cases.sysfs_write_vs_remove import CASE\n"
+    file = written(tmp_path, race + EXAMPLE.read_text(encoding="utf-8"))
+    assert explore(str(file), RACE[1]).verdict == "broken"
+    assert under_patch([file], lambda: explore(str(file), RACE[1], patched=True)).verdict == "safe"

@@ -10,7 +10,7 @@ Every module of :mod:`memhp.explore.cases` describes one case, as `CASE`.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from memhp.errors import BadInput, one_of
@@ -18,11 +18,14 @@ from memhp.explore.doors.endless import to_end
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import Limits
 from memhp.linux.arch.registry import Arch, port
+from memhp.linux.choice import check_types
 from memhp.linux.config import Config
 from memhp.linux.profiles import MAINLINE, profile
 from memhp.units import KiB
 
 StandsFor = Literal["broken", "repaired"]
+OPTIONS = tuple(one.name for one in fields(Config) if one.name not in ("arch", "profile", "page_size", "va_bits"))
+"""What the options of a variant may say of its kernel; the rest of that is the machine's."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,12 @@ class Configuration:
     va_bits: int
     release: str = "linux-6.12"
     note: str = ""
+
+    def __post_init__(self) -> None:
+        """BadInput: a field is of another sort than it is to be."""
+        check_types(self)
+        for name in ("release", "note"):
+            _must_be_text(getattr(self, name), "configuration", name)
 
     @property
     def name(self) -> str:
@@ -109,7 +118,10 @@ class Variant:
     """False where the actors do what no kernel does."""
 
     def config(self, configuration: Configuration) -> Config:
-        """The kernel of this variant on a machine."""
+        """The kernel of this variant on a machine. BadInput: there cannot be such a kernel."""
+        for name in self.options:
+            if name not in OPTIONS:
+                raise BadInput("there is no such option", where=f"options: {name}", fix=one_of(name, OPTIONS))
         chosen = profile(configuration.release).choosing(configuration.arch, {**self.generic, **self.choices})
         return Config(
             arch=configuration.arch,
@@ -140,6 +152,10 @@ def _must_be_variant(one: Variant) -> None:
     where = f"variant {one.name}"
     for name in ("about", "finding"):
         _must_be_text(getattr(one, name), where, name)
+    for name in ("choices", "generic", "options"):
+        given = getattr(one, name)
+        if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+            raise BadInput(f"wanted a mapping of names to values as {name}, and got {given!r:.80}", where=where)
     known = get_args(StandsFor)
     if one.stands_for not in known:
         raise BadInput(f"is known as {one.stands_for!r}", where=where, fix=one_of(str(one.stands_for), known))
@@ -185,6 +201,16 @@ class Case:
                 return one
         fix = one_of(name, [one.name for one in self.variants])
         raise BadInput(f"{self.name} has no variant {name!r}", where="variant", fix=fix)
+
+    def must_have_kernels(self) -> None:
+        """BadInput: there cannot be the kernel of a variant on one of its configurations."""
+        for one in self.variants:
+            for configuration in one.configurations:
+                try:
+                    one.config(configuration)
+                except BadInput as error:
+                    where = f"variant {one.name} on {configuration.name}: {error.where}"
+                    raise BadInput(error.message, where=where, fix=error.fix) from None
 
     def program(self, variant: str, configuration: str | None = None) -> KernelProgram:
         """The case as one variant has it, on one of its configurations (the first, if none is named)."""

@@ -11,19 +11,36 @@ from dataclasses import fields, replace
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from memhp.errors import BadInput
 from memhp.explore.case import Case, Configuration, Variant
 from memhp.explore.doors.endless import to_end
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.doors.user_code import line_of, not_run, users
+from memhp.explore.marks import Mark, noted
 from memhp.inputs import read_input
 from memhp.limits import SCENARIO_SIZE
 from memhp.linux.state import Kernel
 
 
+class Loaded(NamedTuple):
+    """A file of Python code that has run."""
+
+    module: ModuleType
+    code: str
+    marks: list[Mark]
+    """Those that it has made."""
+
+    def line_of(self, name: str) -> str:
+        """``FILE:LINE`` where a line begins with a name; the file alone where none does."""
+        lines = enumerate(self.code.splitlines(), 1)
+        at = next((f":{number}" for number, line in lines if re.match(rf"{name}\b", line)), "")
+        return f"{self.module.__file__}{at}"
+
+
 @cache
-def load(file: Path) -> ModuleType:
+def load(file: Path) -> Loaded:
     """The module that a file of Python code makes. BadInput: it cannot be read, or raises."""
     try:
         code = read_input(file, SCENARIO_SIZE)
@@ -32,25 +49,32 @@ def load(file: Path) -> ModuleType:
     module = ModuleType(f"memhp_own_{file.stem}_{abs(hash(file))}")
     module.__file__ = str(file)
     sys.modules[module.__name__] = module
-    with to_end("the file"), users(otherwise=str(file)):
+    with noted() as marks, to_end("the file"), users(otherwise=str(file)):
         exec(compile(code, str(file), "exec"), vars(module))
-    return module
+    return Loaded(module, code.decode(errors="replace"), marks)
 
 
 def own_case(path: str) -> Case:
-    """The race that a file describes. BadInput: it has none, or its code raises."""
-    file = Path(os.path.realpath(path))
-    module = load(file)
+    """The race that a file describes. BadInput: it has none, or its code raises, or a variant has no kernel."""
+    return _described(Path(os.path.realpath(path)))
+
+
+@cache
+def _described(file: Path) -> Case:
+    """As :func:`own_case`; whether all its variants have kernels is looked at once."""
+    loaded = load(file)
     with users("asked for CASE it raised ", str(file)):
-        found = getattr(module, "CASE", None)
+        found = getattr(loaded.module, "CASE", None)
+    at = loaded.line_of("CASE")
     if not isinstance(found, Case):
         got = "no CASE" if found is None else f"a CASE that is a {type(found).__name__}"
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-        at = next((f":{number}" for number, line in enumerate(lines, 1) if re.match(r"CASE\b", line)), "")
-        raise BadInput(f"wanted CASE, a memhp.explore.case.Case, and there is {got}", where=f"{file}{at}")
+        raise BadInput(f"wanted CASE, a memhp.explore.case.Case, and there is {got}", where=at)
     with users("asked for a field of CASE it raised ", str(file)):
         told = {one.name: getattr(found, one.name) for one in fields(Case)}
-    return Case(**told | {"build": partial(_build, file, found)})  # of a class of the user's, what it describes
+    one = Case(**told | {"build": partial(_build, file, found)})  # of a class of the user's, what it describes
+    with users("asked for its kernels it raised ", at):
+        one.must_have_kernels()
+    return one
 
 
 def _build(file: Path, case: Case, variant: Variant, configuration: Configuration) -> KernelProgram:

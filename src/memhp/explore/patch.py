@@ -13,64 +13,40 @@ from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from inspect import signature, unwrap
+from inspect import Parameter, Signature, signature, unwrap
 from pathlib import Path
 from pkgutil import walk_packages
-from types import CodeType, FunctionType
-from typing import Any, NamedTuple, TypeVar
+from types import CodeType, FunctionType, TracebackType
+from typing import Any
 
 import msgspec
 
 import memhp.linux
-from memhp.errors import BadInput, KernelBug, KernelError
+from memhp.errors import BadInput
 from memhp.explore.case_file import load
-from memhp.explore.doors.again import Astray
-from memhp.explore.doors.user_code import gives_code, is_users, kind_of, must_have_run, place_of, user_error
+from memhp.explore.doors.stand_ins import StandIns
+from memhp.explore.doors.user_code import (
+    ends_it_all,
+    gives_code,
+    has_users_frame,
+    is_users,
+    kind_of,
+    line_of,
+    must_have_run,
+    user_error,
+)
 from memhp.explore.explored import Explored
+from memhp.explore.marks import Mark, Replaced, mark_of, replaces
 from memhp.linux.place import own_place, stands_for
 
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["Replaced", "original", "patched", "replaces", "under_patch"]
 
-_MARK = "__replaces__"
 _STAND_IN = "__memhp_stand_in_for_{}__"
 """Under this name the module of a replaced function knows the one that stands in."""
 _CONTEXT = contextmanager(iter).__code__
 """What every function that :func:`contextlib.contextmanager` makes does."""
 _originals: dict[FunctionType, FunctionType] = {}
 """What the functions that are replaced do by themselves, as long as they are."""
-
-
-class Replaced(NamedTuple):
-    """Which function of the kernel another one stands in for."""
-
-    place: str
-    """``file.c:function``."""
-    name: str = ""
-    """The name of the Python function, where several stand for that place; with the end of its module's, or without."""
-
-    def __str__(self) -> str:
-        return f"{self.place} ({self.name})" if self.name else self.place
-
-
-def replaces(place: str, name: str = "") -> Callable[[F], F]:
-    """Mark a function of a patch as the one that stands in for ``file.c:function`` of the kernel.
-
-    Where several functions of Python stand for that one, `name` says which. BadInput: it is no function, or one of a
-    class, or is marked already.
-    """
-
-    def mark(function: F) -> F:
-        if not isinstance(function, FunctionType):
-            raise BadInput(f"wanted a function, and got a {type(function).__name__}", where="replaces()")
-        if "." in function.__qualname__ and "<locals>" not in function.__qualname__:
-            raise BadInput(f"wanted a function outside of classes, and got {function.__qualname__}", where="replaces()")
-        if hasattr(function, _MARK):
-            fix = "write a function for each"
-            raise BadInput(f"{function.__name__} stands in for another one already", where="replaces()", fix=fix)
-        setattr(function, _MARK, Replaced(place, name))
-        return function
-
-    return mark
 
 
 def original(place: str, name: str = "") -> Callable[..., Any]:
@@ -89,66 +65,83 @@ def original(place: str, name: str = "") -> Callable[..., Any]:
 def patched(files: Iterable[Path]) -> Iterator[dict[str, str]]:
     """The kernel with the functions of these files in place of its own; says which, by place, and whose file it is.
 
-    BadInput: a file that cannot be loaded or marks nothing, a place that no function stands for, or several do and it
-    is not said which, a function that takes other arguments, a function replaced twice.
+    BadInput: a file that cannot be loaded or marks nothing, a marked function that the file has lost, a place that no
+    function stands for, or several do and it is not said which, a function that cannot be called as the one that it
+    replaces, a function replaced twice.
     """
     told: dict[str, str] = {}
     with ExitStack() as stack:
         for file in files:
             for replaced, function in _marked(file):
-                stack.enter_context(_replaced(replaced, function, _where(file, function)))
+                stack.enter_context(_replaced(replaced, function, _where(function)))
                 told[str(replaced)] = str(file)
         yield told
 
 
 def under_patch(files: Sequence[Path], look: Callable[[], Explored]) -> Explored:
-    """What is found out with the functions of these files in place of the kernel's. BadInput: see :func:`patched`."""
-    with patched(files) as told, _of_the_patch(files):
-        found = look()
+    """What is found out with the functions of these files in place of the kernel's. BadInput: see :func:`patched`, and
+    for whatever is raised meanwhile, with the line of the patch.
+    """
+    with patched(files) as told:
+        try:
+            found = look()
+        except BaseException as error:
+            raised = _beyond_callers(error.__traceback__)
+            is_told = isinstance(error, BadInput) and not has_users_frame(raised)
+            if not told or raised is None or is_told or ends_it_all(error):
+                raise
+            raise user_error(error.with_traceback(raised), "with the patch: ") from error
     return msgspec.structs.replace(found, patch=told, current=found.current and not told)
 
 
-@contextmanager
-def _of_the_patch(files: Sequence[Path]) -> Iterator[None]:
-    """BadInput: with a patch the kernel goes wrong before the race begins, or does not do again what it did."""
-    try:
-        yield
-    except BadInput:
-        raise
-    except (KernelError, KernelBug, Astray) as error:
-        if not files:
-            raise
-        where = ", ".join(map(str, files))
-        raise BadInput(f"with the patch: {type(error).__name__}: {error}", where=where) from error
-    except Exception as error:
-        if not files or not is_users(place_of(error.__traceback__).rpartition(":")[0]):
-            raise
-        raise user_error(error, "with the patch: ") from error
+def _beyond_callers(traceback: TracebackType | None) -> TracebackType | None:
+    """What ran once whoever looks, whose code may be anybody's, had called this package; None: nothing did."""
+    inner = traceback.tb_next if traceback is not None else None
+    while inner is not None and is_users(inner.tb_frame.f_code.co_filename):
+        inner = inner.tb_next
+    return inner
 
 
-def _where(file: Path, function: FunctionType) -> str:
-    """A function of a file, in errors."""
-    return f"{file}:{function.__code__.co_firstlineno}: {function.__name__}"
+def _where(function: FunctionType) -> str:
+    """A function of a patch, in errors."""
+    return f"{line_of(function)}: {function.__name__}"
 
 
 def _marked(file: Path) -> list[tuple[Replaced, FunctionType]]:
-    """The functions of a file that are marked, and what each replaces."""
-    found: dict[FunctionType, Replaced] = {}
-    for value in vars(load(Path(os.path.realpath(file)))).values():
-        mark = getattr(value, _MARK, None)
-        if not isinstance(mark, Replaced) or not isinstance(value, FunctionType):
-            continue
-        for said in mark:
-            if not isinstance(said, str):
-                raise BadInput(f"wanted a place, as text, and got {said!r}", where=_where(file, value))
-        found[value] = mark
-    if not found:
+    """The functions of a file that stand in, and for what: those that it has marked, or imported with a mark."""
+    loaded = load(Path(os.path.realpath(file)))
+    having: dict[Mark, list[FunctionType]] = {mark: [] for mark in loaded.marks}
+    for value in dict.fromkeys(each for each in vars(loaded.module).values() if type(each) is FunctionType):
+        mark = mark_of(value)
+        if mark is not None:
+            having.setdefault(mark, []).append(value)
+    if not having:
         raise BadInput(
             "marks no function as one of the kernel's",
             where=str(file),
             fix='write @replaces("mm/memory_hotplug.c:try_remove_memory") before one (memhp.explore.patch)',
         )
-    return [(mark, function) for function, mark in found.items()]
+    return [(mark.replaced, function) for mark, found in having.items() for function in _standing_in(mark, found)]
+
+
+def _standing_in(mark: Mark, held: list[FunctionType]) -> list[FunctionType]:
+    """The function that is marked, or what decorators have made of it and the file holds.
+
+    BadInput: it is written outside of functions, and in the end its file has something else under that name.
+    """
+    function = unwrap(mark.function)
+    name = function.__name__
+    if "<locals>" in function.__qualname__ or not name.isidentifier():
+        return held or [mark.function]
+    now = function.__globals__.get(name)
+    if type(now) is FunctionType:
+        if mark_of(now) is mark:
+            return [now]
+        what = f"the function at {line_of(now)}"
+    else:
+        what = "nothing" if now is None else f"a {type(now).__name__}"
+    text = f"is marked, and what the file has by that name in the end is {what}"
+    raise BadInput(text, where=_where(function), fix="give each function a name of its own")
 
 
 @contextmanager
@@ -166,19 +159,21 @@ def _replaced(replaced: Replaced, function: FunctionType, where: str) -> Iterato
     kind = kind_of(function)
     if kind and kind != kind_of(target):
         raise BadInput(f"wanted a function, as {place} is: calling a {kind} runs nothing of it", where=where)
-    if _arguments(target) != _arguments(function):
-        raise BadInput(f"wanted a function of ({', '.join(_arguments(target))}), as {place} is", where=where)
+    _must_be_called_alike(function, target, place, where)
     name = _STAND_IN.format(target.__name__)
     own = target.__code__
     kernels = FunctionType(own, target.__globals__, target.__name__, target.__defaults__)
     kernels.__kwdefaults__ = target.__kwdefaults__
     stands_for(function, place)
-    target.__globals__[name] = function if gives_code(target) else _run_at_once(function, where)
+    target.__globals__[name] = _heard(function, where, at_once=not gives_code(target))
     target.__code__ = _calls(name, own)
     _originals[target] = kernels
+    before = StandIns.ran, StandIns.codes
+    StandIns.ran, StandIns.codes = StandIns.ran or where, StandIns.codes | {unwrap(function).__code__}
     try:
         yield
     finally:
+        StandIns.ran, StandIns.codes = before
         target.__code__ = own
         del target.__globals__[name], _originals[target]
 
@@ -189,20 +184,39 @@ def _makes_context(target: FunctionType) -> bool:
     return known_as is not target and getattr(known_as, "__code__", None) is _CONTEXT
 
 
-def _run_at_once(function: FunctionType, where: str) -> Callable[..., Any]:
-    """The function; BadInput when it gives code that has not run, such as a coroutine."""
+def _heard(function: FunctionType, where: str, *, at_once: bool) -> Callable[..., Any]:
+    """The function, which is noted as the one that ran last; with `at_once`, BadInput when it gives code that has not
+    run, such as a coroutine.
+    """
 
     def stand_in(*args: Any, **kwargs: Any) -> Any:
+        StandIns.ran = where
         said = function(*args, **kwargs)
-        must_have_run(said, where)
+        StandIns.ran = where
+        if at_once:
+            must_have_run(said, where)
         return said
 
     return stand_in
 
 
-def _arguments(function: FunctionType) -> dict[str, object]:
-    """The names of a function's arguments, and how each can be given."""
-    return {name: one.kind for name, one in signature(function).parameters.items()}
+def _must_be_called_alike(function: FunctionType, target: FunctionType, place: str, where: str) -> None:
+    """BadInput: a function takes other arguments than the one that it replaces, or wants some that may be left out."""
+    got, wanted = signature(function), signature(target)
+    if _bare(got) != _bare(wanted):
+        raise BadInput(f"wanted a function of {_bare(wanted)}, as {place} is, and got one of {_bare(got)}", where=where)
+    empty = Parameter.empty
+    lacking = [each.name for each in wanted.parameters.values() if each.default is not empty]
+    lacking = [name for name in lacking if got.parameters[name].default is empty]
+    if lacking:
+        text = f"wanted default values for {', '.join(lacking)}, as {place} has them, and got none"
+        raise BadInput(text, where=where, fix="callers leave these out")
+
+
+def _bare(one: Signature) -> Signature:
+    """What arguments there are, and how each can be given."""
+    bare = [each.replace(default=Parameter.empty, annotation=Parameter.empty) for each in one.parameters.values()]
+    return Signature(bare)
 
 
 def _calls(name: str, instead_of: CodeType) -> CodeType:

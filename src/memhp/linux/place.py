@@ -151,6 +151,11 @@ def place(target: object = None) -> str:
     return _place(sys._getframe(1), target)
 
 
+def place_in(frame: FrameType) -> str:
+    """Where in the kernel another call is, or was when it ended with an error."""
+    return _place(frame, None)
+
+
 def own_place(function: FunctionType) -> str:
     """The place that a function stands for by itself; "" for a part of another and for one that there is by level."""
     code, file = function.__code__, function.__globals__.get("KERNEL_FILE")

@@ -18,6 +18,7 @@ from types import FrameType
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from memhp.errors import BadInput
+from memhp.explore.doors.stand_ins import StandIns
 from memhp.explore.doors.user_code import FromOutside, is_users
 from memhp.explore.engine.limits import STEP_SECONDS
 
@@ -91,8 +92,13 @@ def _outermost_first(frame: FrameType | None) -> list[FrameType]:
 
 
 def _place_in(frames: Sequence[FrameType]) -> str:
-    """``FILE:LINE`` of the innermost of these calls, of the user's if there are any."""
-    last = ([one for one in frames if is_users(one.f_code.co_filename)] or list(frames) or [sys._getframe()])[-1]
+    """``FILE:LINE`` of the innermost of these calls, of the user's if there are any; without, that of the patch that is
+    in place.
+    """
+    users = [one for one in frames if is_users(one.f_code.co_filename)]
+    if not users and StandIns.ran:
+        return StandIns.ran
+    last = (users or list(frames) or [sys._getframe()])[-1]
     return f"{last.f_code.co_filename}:{last.f_lineno}"
 
 

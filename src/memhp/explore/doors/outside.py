@@ -26,6 +26,7 @@ from memhp.errors import BadInput
 from memhp.explore.doors.again import Astray
 from memhp.explore.doors.kernel_image import bytes_of, is_filled, likeness
 from memhp.explore.doors.put_in import PutIn
+from memhp.explore.doors.stand_ins import StandIns
 from memhp.explore.doors.user_code import is_users, line_of, place_of
 from memhp.hw.machine import Machine
 from memhp.hw.memory import Arena
@@ -185,9 +186,10 @@ def astray(actor: Callable[..., object], name: str, error: Astray, frame: FrameT
 
     `frame` is where the actor stands, None where it has raised the error or has ended.
     """
-    if not is_users(file_of(actor)):
+    is_theirs = is_users(file_of(actor))
+    if not is_theirs and not StandIns.ran:
         return Astray(f"{name} {error}")
-    where = line_of(actor)
+    where = line_of(actor) if is_theirs else StandIns.ran
     while frame is not None and not is_users(frame.f_code.co_filename):
         frame = frame.f_back
     if frame is not None:

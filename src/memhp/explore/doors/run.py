@@ -134,7 +134,7 @@ class KernelRun:
         """The kernel before the first step, of which executions get copies."""
         image = self._images.get(watched)
         if image is None:
-            with users("cannot be explored: ", "build=") if self._program.of_user else nullcontext():
+            with users("cannot be explored: ", self._actors[0]) if self._program.of_user else nullcontext():
                 if self._program.check is not None:
                     remember(self._program.kernel)
                 self._as_built = self._as_built or KernelImage(self._program.kernel)

@@ -4,16 +4,17 @@
 import inspect
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from sysconfig import get_paths
-from traceback import extract_tb
+from traceback import extract_tb, walk_tb
 from types import FrameType, TracebackType
 
-from memhp.errors import BadInput, Interrupted, KernelBug
+from memhp.errors import BadInput, Interrupted, KernelBug, MemhpError
+from memhp.explore.doors.stand_ins import StandIns
 from memhp.explore.engine.schedule import MOST_THREADS
-from memhp.linux.place import NOWHERE
+from memhp.linux.place import NOWHERE, place_in
 
 PACKAGE = Path(__file__).parents[2]
 
@@ -38,6 +39,11 @@ def place_of(traceback: TracebackType | None, otherwise: str = "") -> str:
         return otherwise
     last = (users or frames)[-1]
     return f"{last.filename}:{last.lineno}"
+
+
+def has_users_frame(traceback: TracebackType | None) -> bool:
+    """Whether a line of the user's was running."""
+    return any(is_users(frame.f_code.co_filename) for frame, _ in walk_tb(traceback))
 
 
 def line_at(frame: FrameType | None) -> str:
@@ -66,13 +72,51 @@ def told_bug(error: KernelBug) -> str:
 
 
 def user_error(error: BaseException, what: str, otherwise: str = "") -> BadInput:
-    """What is told of an error in the user's code: `what` it says before the error, and where that was raised."""
-    place = place_of(error.__traceback__, otherwise)
+    """What is told of an error in the user's code: `what` it says before the error, and where that was raised.
+
+    Of one that has come up in kernel code while a patch is in place: the function of the patch that ran last, too.
+    """
+    place = place_of(error.__traceback__, _stand_in_or(otherwise))
     if isinstance(error, SyntaxError) and otherwise:
         place = f"{error.filename}:{error.lineno}" if error.lineno is not None else otherwise
     if isinstance(error, BadInput):
+        if error.where and error.where == StandIns.ran:
+            return error
         return BadInput(error.message, where=f"{place}: {error.where}".removesuffix(": "), fix=error.fix)
-    return BadInput(f"{what}{_told(error)}", where=place)
+    beside, fix = _beside_patch(error, place)
+    return BadInput(f"{what}{_told(error)}{beside}", where=place, fix=fix)
+
+
+def _stand_in_or(otherwise: str) -> str:
+    """Where an error is that has come up in none of the user's lines: in the patch that is in place, or `otherwise`
+    where there is none or that is the user's as well.
+    """
+    file = otherwise.rpartition(":")[0] or otherwise
+    is_theirs = is_users(file) and Path(file).is_file()
+    return otherwise if is_theirs or not StandIns.ran else StandIns.ran
+
+
+def _beside_patch(error: BaseException, place: str) -> tuple[str, str]:
+    """What more is told of an error that is told at a place, and what to do: where in the kernel it has come up, and
+    which function of the patch ran last; nothing of one without a patch, or in it, or in another line of the user's.
+    """
+    frames = list(walk_tb(error.__traceback__))
+    if not StandIns.ran or not frames or is_users(frames[-1][0].f_code.co_filename):
+        return "", ""
+    if any(frame.f_code in StandIns.codes for frame, _ in frames):
+        return "", ""
+    beside = "" if place == StandIns.ran else f", with {StandIns.ran} in place of the kernel's"
+    if isinstance(error, MemhpError):
+        return beside, ""
+    return f", in {_in_kernel(*frames[-1])}{beside}", "its callers must be able to use what it gives and does"
+
+
+def _in_kernel(frame: FrameType, line: int) -> str:
+    """Where in the kernel a call was; the line of the module, where that is in no function of it."""
+    found = NOWHERE
+    with suppress(Exception):  # the function may tell by its arguments which one it is, and have got others
+        found = place_in(frame)
+    return found if found != NOWHERE else f"{frame.f_globals.get('__name__')}:{line}"
 
 
 def _told(error: BaseException) -> str:
