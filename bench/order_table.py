@@ -48,7 +48,10 @@ ORDERS = (
                 "drivers.virtio.virtio_mem_fake_offline", "unregister_virtio_mem_device", "with k", "synchronize_rcu("
             ),
             Order("drivers.pci.p2pdma", "pci_p2pdma_release", "p2pdma = ", "synchronize_rcu("),
-            Order("drivers.pci.p2pdma", "pci_p2pdma_release", "synchronize_rcu(", "kfree("),
+            Order("drivers.pci.p2pdma", "pci_p2pdma_release", "synchronize_rcu(", "gen_pool_destroy("),
+            Order("drivers.pci.p2pdma", "devres_release_all", "devm_memremap_pages_release(", "pci_p2pdma_release("),
+            Order("drivers.virtio.virtio_mem", "virtio_mem_remove", "cancel_work_sync(", "kfree("),
+            Order("drivers.virtio.virtio_mem", "virtio_mem_remove", "unregister_memory_notifier(", "kfree("),
             Order("drivers.pci.p2pdma", "pci_p2pdma_unmap_mappings", "kernfs_drain(", "for pfn in"),
             Order("drivers.base.memory_devices", "remove_memory_block", "k.memory_blocks.withdraw(", "unregister_"),
         ),

@@ -21,7 +21,7 @@ from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.drivers.nvdimm.pmem import pmem_attach_disk, pmem_detach_disk
-from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_remove, virtio_mem_run_wq
+from memhp.linux.drivers.virtio.virtio_mem import process_one_work, virtio_mem_probe, virtio_mem_remove
 from memhp.linux.drivers.virtio.virtio_mem_pm import virtio_mem_config_changed
 from memhp.linux.drivers.virtio.virtio_mem_state import Params, VirtioMem
 from memhp.linux.init import MachineSpec, Ram, start_kernel
@@ -88,7 +88,7 @@ def online_dimm(k: Kernel) -> None:
 
 def work(k: Kernel) -> None:
     """The work that an interrupt queued."""
-    virtio_mem_run_wq(k, k.statics(Bound).devices[0])
+    process_one_work(k, k.statics(Bound).devices[0])
 
 
 ACTORS: dict[str, Actor] = {
@@ -147,6 +147,7 @@ PAIRS = (
     ("unbind", "online-dimm", NO_MEMORY),
     ("unbind", "offline", Device(online=True)),
     ("unbind", "interrupt", Device()),
+    ("unbind", "work", Device(wanted=0)),
     ("work", "interrupt", Device(wanted=0)),
     ("work", "online", Device(plugged=2, wanted=0)),
     ("offline", "work", BIG),

@@ -9,7 +9,7 @@ import pytest
 
 from bench.virtio_mem_pairs import virtio_mem_pairs
 from memhp.explore.case import Configuration, Variant
-from memhp.explore.cases.actors import boot, laws_hold
+from memhp.explore.cases.actors import boot
 from memhp.explore.cases.p2pdma_dma_vs_unbind import CASE as P2PDMA
 from memhp.explore.cases.p2pdma_dma_vs_unbind import DEVICE
 from memhp.explore.doors.run import KernelProgram
@@ -85,15 +85,20 @@ def test_a_page_that_comes_back_to_a_pool_of_a_bar_that_is_destroyed() -> None:
     assert all("a pool is destroyed, and 1 pages are out of it" in one for one in told)
 
 
-def test_a_device_that_is_freed_before_its_notifier_is_unregistered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """drivers/virtio/virtio_mem.c:virtio_mem_remove unregisters it first; else it is called with what is gone."""
-    program = dict(virtio_mem_pairs())["virtio-mem, 1 memory block: unbind | online"]()
-    assert reasons(replace(program, check=laws_hold)) == {""}
-    late = []
-    monkeypatch.setattr(virtio_mem, "unregister_memory_notifier", lambda k, notifier: late.append(notifier))
-    (told,) = reasons(program)
-    assert told.startswith(
-        "use-after-free: virtio_mem is used, but drivers/virtio/virtio_mem.c:virtio_mem_remove freed"
-    )
-    assert told.endswith("virtio_mem_memory_notifier_cb)")
-    assert late
+@pytest.mark.parametrize(
+    ("other", "left_out", "user"),
+    [
+        ("online", "unregister_memory_notifier", "drivers/virtio/virtio_mem.c:virtio_mem_memory_notifier_cb"),
+        ("work", "cancel_work_sync", "drivers/virtio/virtio_mem.c:virtio_mem_run_wq"),
+    ],
+)
+def test_a_device_is_freed_when_nobody_calls_its_driver_any_more(
+    monkeypatch: pytest.MonkeyPatch, other: str, left_out: str, user: str
+) -> None:
+    """drivers/virtio/virtio_mem.c:virtio_mem_deinit_hotplug, before virtio_mem_remove() frees it."""
+    program = dict(virtio_mem_pairs())[f"virtio-mem, 1 memory block: unbind | {other}"]()
+    assert reasons(program) == {""}
+    monkeypatch.setattr(virtio_mem, left_out, lambda *_: None)
+    assert reasons(program) == {
+        f"use-after-free: virtio_mem is used, but drivers/virtio/virtio_mem.c:virtio_mem_remove freed it ({user})"
+    }

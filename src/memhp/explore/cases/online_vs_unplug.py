@@ -26,7 +26,7 @@ from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.hw.devices.virtio_mem_rules import Rule
 from memhp.hw.devices.virtio_mem_wire import RequestType, ResponseType
 from memhp.linux.drivers.base.memory_state import state_store
-from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe, virtio_mem_run_wq
+from memhp.linux.drivers.virtio.virtio_mem import process_one_work, virtio_mem_probe
 from memhp.linux.drivers.virtio.virtio_mem_fake_offline import OnlinePages
 from memhp.linux.drivers.virtio.virtio_mem_state import Params, VirtioMem
 from memhp.linux.init import MachineSpec, Ram, start_kernel
@@ -168,7 +168,7 @@ def user(*texts: str, block: int = 0) -> Callable[[Kernel], Hashable]:
 
 def work(k: Kernel) -> Hashable:
     """The work that the device's interrupt queued."""
-    virtio_mem_run_wq(k, the_device(k))
+    process_one_work(k, the_device(k))
     return None
 
 

@@ -47,7 +47,7 @@ from memhp.linux.drivers.virtio.virtio_mem_shared import (
     set_config_changed,
     set_wq_active,
     virtio_mem_retry,
-    work_running,
+    work_taken_up,
 )
 from memhp.linux.drivers.virtio.virtio_mem_state import (
     PLACE,
@@ -75,7 +75,7 @@ from memhp.linux.kernel.resource import (
 )
 from memhp.linux.mm.memory_hotplug_pages import mhp_get_pluggable_range
 from memhp.linux.mm.numa_memblks import memory_add_physaddr_to_nid
-from memhp.linux.place import here
+from memhp.linux.place import here, kernel_function
 from memhp.linux.state import Kernel
 from memhp.units import is_aligned
 
@@ -108,7 +108,7 @@ def virtio_mem_probe(k: Kernel, device: VirtioMemDevice, name: str, params: Para
     dev_log(k, vm, f"region size: {vm.region_size:#x}")
     dev_log(k, vm, f"device block size: {vm.device_block_size:#x}")
     dev_log(k, vm, f"nid: {vm.nid}")
-    vm.run_work = partial(_queued, k, vm)
+    vm.run_work = partial(process_one_work, k, vm)
     virtio_mem_init_hotplug(k, vm)
     virtio_device_ready(k, vm)
     virtio_mem_config_changed(k, vm)
@@ -244,24 +244,25 @@ def virtio_mem_run_wq(k: Kernel, vm: VirtioMem) -> None:
 
     Raises :class:`KernelBug` when it would go round for ever, because the device denies what it asks for.
     """
-    with work_running(k, vm):
-        use_object(k.hw, vm.slab, here())
-        vm.timer_serial += 1
-        if vm.broken:
-            return
-        set_wq_active(k, vm, active=True)
-        try:
-            _end(k, vm, _run(k, vm))
-        finally:
-            set_wq_active(k, vm, active=False)
+    use_object(k.hw, vm.slab, here())
+    vm.timer_serial += 1
+    if vm.broken:
+        return
+    set_wq_active(k, vm, active=True)
+    try:
+        _end(k, vm, _run(k, vm))
+    finally:
+        set_wq_active(k, vm, active=False)
 
 
-def _queued(k: Kernel, vm: VirtioMem) -> None:
-    """The work queue comes to the work, if it still is to be done; it is never done twice at the same time."""
-    if vm.wq_active:
-        k.hw.arm(MS, vm.run_work)
-    elif vm.work_pending:
-        virtio_mem_run_wq(k, vm)
+@kernel_function("kernel/workqueue.c:process_one_work")
+def process_one_work(k: Kernel, vm: VirtioMem) -> None:
+    """The work queue comes to the work; it is never done twice at the same time."""
+    with work_taken_up(k, vm) as taken:
+        if taken:
+            virtio_mem_run_wq(k, vm)
+        elif vm.work_pending:
+            k.hw.arm(MS, vm.run_work)
 
 
 def _run(k: Kernel, vm: VirtioMem) -> KernelError | None:

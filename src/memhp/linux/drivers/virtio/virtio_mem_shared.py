@@ -135,14 +135,21 @@ def test_and_set_pending(k: Kernel, vm: VirtioMem) -> bool:
 
 @contextmanager
 @kernel_function("kernel/workqueue.c:process_one_work")
-def work_running(k: Kernel, vm: VirtioMem) -> Iterator[None]:
-    """The work queue takes the work up, and may be asked for it once more from then on."""
+def work_taken_up(k: Kernel, vm: VirtioMem) -> Iterator[bool]:
+    """The work queue takes the work up, if it still is to be done and nobody is at it; it may be asked for once more
+    from then on.
+    """
+    k.hw.atomic(f"{vm.name}.current_work")
+    if vm.work_runs:
+        yield False
+        return
+    vm.work_runs = True
     k.hw.atomic(f"{vm.name}.work")
-    vm.work_pending, vm.work_runs = False, True
+    taken, vm.work_pending = vm.work_pending, False
     try:
-        yield
+        yield taken
     finally:
-        k.hw.atomic(f"{vm.name}.work")
+        k.hw.atomic(f"{vm.name}.current_work")
         vm.work_runs = False
 
 
@@ -151,4 +158,4 @@ def cancel_work_sync(k: Kernel, vm: VirtioMem) -> None:
     """Work that is queued is not done; whoever is at it is waited for."""
     k.hw.atomic(f"{vm.name}.work")
     vm.work_pending = False
-    k.hw.wait(lambda: not vm.work_runs, "the work", f"{vm.name}.work")
+    k.hw.wait(lambda: not vm.work_runs, "the work", f"{vm.name}.current_work")

@@ -259,7 +259,7 @@ class VirtioMem:
     """What the last run of the work ended in."""
     wq_active: bool = field(default=False, metadata=marked(lambda vm: f"{vm.name}.wq_active"))
     work_pending: bool = field(default=False, metadata=marked(lambda vm: f"{vm.name}.work"))
-    work_runs: bool = field(default=False, metadata=marked(lambda vm: f"{vm.name}.work"))
+    work_runs: bool = field(default=False, metadata=marked(lambda vm: f"{vm.name}.current_work"))
     """Whether the work queue is at the work: ``current_work`` of a worker."""
     removing: bool = False
     retry_timer_ms: int = RETRY_TIMER_MIN_MS
