@@ -164,6 +164,10 @@ class TlbState:
         latest = self._reach.last(frames)
         return None if latest is None else self.stale[latest]
 
+    def leads_to(self, frame: int) -> bool:
+        """Whether some CPU may still reach a frame through an entry that no longer stands."""
+        return bool(self.stale) and self._leading_to(Span(frame, frame + 1)) is not None
+
     def give_back(self, frames: Span, where: str) -> Exposure | None:
         """Frames are being freed: the exposure that this makes, if any."""
         stale = self._leading_to(frames) if self.stale else None

@@ -269,6 +269,9 @@ class MemoryBlock:
     """How it goes online next where nobody says (``mem->online_type``): a request that found it online leaves it."""
 
 
+GROUPS_BLOCKS = "memory_group.memory_blocks"
+
+
 @dataclass
 class MemoryGroup:
     """``struct memory_group``: memory that comes and goes together, for auto-movable. Counts in pages."""
@@ -279,8 +282,8 @@ class MemoryGroup:
     """``d.unit_pages`` of a dynamic group."""
     max_pages: int = 0
     """``s.max_pages`` of a static group."""
-    memory_blocks: int = 0
-    """How many belong to it: the kernel has a list of them."""
+    memory_blocks: int = field(default=0, metadata=marked(GROUPS_BLOCKS))
+    """How many belong to it: the kernel has a list of them, whose ends are read and written whole."""
     present_kernel_pages: int = 0
     present_movable_pages: int = 0
     slab: SlabObject = field(default_factory=lambda: SlabObject("memory_group"), repr=False, compare=False)

@@ -30,7 +30,7 @@ from memhp.explore.doors.containers import (
 )
 from memhp.explore.doors.marked_field import STEPPED, MarkedField, SteppedMap
 from memhp.explore.doors.names import names_in, parts_named
-from memhp.explore.doors.put_in import copies
+from memhp.explore.doors.put_in import built, copy_of, note
 from memhp.explore.doors.sorts import is_plain, is_record
 from memhp.hw.machine import Machine
 from memhp.hw.marked_map import MarkedSet
@@ -230,6 +230,8 @@ class QuietMap(SharedMap[Any]):
                 stepper.wrote(self.sort)
 
 
+UNMARKED = (WatchedDict, WatchedList, WatchedSet, AnnouncedDict, AnnouncedList, AnnouncedSet)
+"""What dictionaries, lists and sets become; the latter ones where reads are not watched."""
 ANNOUNCES_ITSELF = (Container, SharedMap, SharedSet, SharedDict)
 """What announces accesses to what is in it."""
 
@@ -237,8 +239,10 @@ ANNOUNCES_ITSELF = (Container, SharedMap, SharedSet, SharedDict)
 def _container(value: Any, kind: Any, machine: Machine, watched: Watched, name: str, key: str) -> Any:
     """A dictionary, list or set as a container of this kind, which announces accesses to it."""
     made: Any
+    known = copy_of(machine, value)
+    if type(known) in UNMARKED and kind in UNMARKED:
+        return known
     part = f"{key}[]"
-    copies(machine, value, name)
     if isinstance(value, dict):
         made = empty(kind)
         made._numbers = {}
@@ -255,6 +259,7 @@ def _container(value: Any, kind: Any, machine: Machine, watched: Watched, name: 
         named_parts = zip(names_in(name, value), value, strict=True)
         made.items = {announced(one, machine, watched, named, part) for named, one in named_parts}
     made._to = (machine, name, key)
+    note(machine, value, made, name)
     return made
 
 
@@ -263,8 +268,9 @@ def announce(k: Kernel, watched: Watched) -> None:
 
     `watched`: the sorts of state whose reads are announced (``Zone.present_pages``); None: all.
     """
-    for root in (k, *k._statics.values()):
-        _object(root, k.hw, watched, prefix_of(type(root)))
+    with built():
+        for root in (k, *k._statics.values()):
+            _object(root, k.hw, watched, prefix_of(type(root)))
 
 
 def announced(value: Any, machine: Machine, watched: Watched, name: str, key: str) -> Any:
@@ -276,8 +282,7 @@ def announced(value: Any, machine: Machine, watched: Watched, name: str, key: st
         return value
     if type(value) in (dict, list, set):
         told = watched is None or key in watched
-        kinds = (WatchedDict, WatchedList, WatchedSet) if told else (AnnouncedDict, AnnouncedList, AnnouncedSet)
-        kind = kinds[(dict, list, set).index(type(value))]
+        kind = UNMARKED[(dict, list, set).index(type(value)) + 3 * (not told)]
         return _container(value, kind, machine, watched, name, key)
     if is_shared(value) and not is_dataclass(value):
         return _heard(value, name)
@@ -318,19 +323,19 @@ def stepped(value: Any, machine: Machine, watched: Watched, name: str, key: str,
         return made
     called = partial(_one_name, step)
     if type(value) is SpanMap:
-        copies(machine, value, name)
         spans = SteppedMap(called, EVERYTHING)
         spans._starts, spans._ends = list(value._starts), list(value._ends)
         spans._values = [announced(one, machine, watched, f"{name}[{at:#x}]", f"{key}[]")
                          for at, one in zip(value._starts, value._values, strict=True)]  # fmt: skip
         spans.taken_in = partial(_taken_in_map, machine, name, f"{key}[]")
         spans.belong(machine, name)
+        note(machine, value, spans, name)
         return spans
     if type(value) is SpanSet:
-        copies(machine, value._map, name)
         members = MarkedSet(called, EVERYTHING)
         members._map, members._size = value._map.copy(), value._size
         members.belong(machine, name)
+        note(machine, value._map, members, name)
         return members
     return announced(value, machine, watched, name, key)
 
@@ -401,7 +406,6 @@ Container.taken_in = staticmethod(taken_in)
 
 def _shared_map(value: SpanMap[Any], machine: Machine, watched: Watched, name: str, key: str) -> SharedMap[Any]:
     shared: SharedMap[Any]
-    copies(machine, value, name)
     if watched is None or key in watched:
         shared = SharedMap()
     else:
@@ -410,6 +414,7 @@ def _shared_map(value: SpanMap[Any], machine: Machine, watched: Watched, name: s
     for slot in SpanMap.__slots__:
         setattr(shared, slot, list(getattr(value, slot)))
     shared.belong(machine, name)
+    note(machine, value, shared, name)
     return shared
 
 

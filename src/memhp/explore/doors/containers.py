@@ -69,7 +69,7 @@ class Container:
 class AnnouncedDict(dict[Any, Any], Container):
     """A dictionary, by key."""
 
-    __slots__ = ("_numbers", "_to")
+    __slots__ = ("__weakref__", "_numbers", "_to")
 
     _numbers: dict[object, int]
     """By key that was ever asked for: a number, which stands for it in announcements."""
@@ -193,7 +193,7 @@ class WatchedDict(AnnouncedDict):
 class AnnouncedList(list[Any], Container):
     """A list."""
 
-    __slots__ = ("_to",)
+    __slots__ = ("__weakref__", "_to")
 
     def __new__(cls, values: Iterable[Any] = ()) -> Any:
         """One that nobody shares, as a copy is."""
@@ -270,7 +270,7 @@ class WatchedList(AnnouncedList):
 class AnnouncedSet(Container, MutableSet[Any]):
     """A set."""
 
-    __slots__ = ("_to", "items")
+    __slots__ = ("__weakref__", "_to", "items")
 
     items: set[Any]
 

@@ -33,7 +33,7 @@ LARGE = OWNERS_CHUNK << 12
 """Frames of a range that is not looked at chunk by chunk."""
 RANGES = (4, 12, 20, 28, 40)
 """Bits of the sizes of ranges by which marks of a counter are told apart."""
-UNMAPS, FLUSHES, GIVES = 1, 2, 3
+UNMAPS, FLUSHES, GIVES, LEADS = 1, 2, 3, 4
 """Modes of the translations that CPUs may hold: entries that go, flushes, frames given back look at them."""
 
 
@@ -103,6 +103,7 @@ def _entry_touched(k: Kernel, access: Access, table: Table) -> Touches:
         (("frame", table.frame), SHARED),
         (("entry", table.frame, access.entry), ALONE),
         *links_touched(hw.fmt, access, table),
+        *_leads_touched(k, table, access.entry, np.array([access.value], np.uint64)),
     ]
     row = hw.memory.arena.row(table.frame)
     if row is None or int(row[access.entry]) & hw.fmt.valid:
@@ -125,7 +126,7 @@ def stores_touched(k: Kernel, table: Table, index: int, values: U64) -> Touches:
     touches = loads_touched(table, index, end)
     touches = (touches[0], (touches[1][0], ALONE))
     if values.any():
-        touches += ((("place", 0, table.va), WRITES),)
+        touches += ((("place", 0, table.va), WRITES), *_leads_touched(k, table, index, values))
     row = hw.memory.arena.row(table.frame)
     was_valid = True if row is None else (row[index:end] & np.uint64(hw.fmt.valid)).any()
     if was_valid:
@@ -133,6 +134,19 @@ def stores_touched(k: Kernel, table: Table, index: int, values: U64) -> Touches:
         span = Span(table.va + index * size, table.va + end * size)
         touches += (*_translations(k, span, UNMAPS), ("unmapped", UNMAPS))
     return touches
+
+
+def _leads_touched(k: Kernel, table: Table, index: int, values: U64) -> Iterator[tuple[Hashable, int]]:
+    """What stores meet of leaves that map struct pages: who frees what they lead to, before or after."""
+    fmt = k.hw.fmt
+    size = fmt.levels[table.height].size
+    start = table.va + index * size
+    if not k.layout.vmemmap.span.overlaps(Span(start, start + len(values) * size)):
+        return
+    pages = fmt.pages_at(table.height)
+    firsts = fmt.leaf_pfn(values[fmt.is_leaf(values, table.height)], table.height).tolist()
+    chunks = {chunk for first in firsts for chunk in _chunks(first, first + pages)}
+    yield from ((("leads", chunk), LEADS) for chunk in sorted(chunks))
 
 
 @lru_cache(maxsize=8)
@@ -187,7 +201,7 @@ def _frames_touched(k: Kernel, access: Access, frames: Span) -> Touches:
         tables = range(frames.start, frames.end) if frames.size == 1 or access.value else ()
         return (*touches, *((("frame", pfn), ALONE) for pfn in tables))
     if kind in ("release", "unplug"):
-        touches += (("unmapped", GIVES), ("flushed", GIVES))
+        touches += (("unmapped", GIVES), ("flushed", GIVES), *((("leads", chunk), GIVES) for chunk in chunks))
         arena = k.hw.memory.arena
         if frames.size == 1:
             touches.append((("frame", frames.start), ALONE))

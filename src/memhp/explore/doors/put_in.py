@@ -1,14 +1,17 @@
-"""What a user's actors put into kernel state is copied there, into a form that announces accesses to it.
+"""What is put into kernel state is copied there, into a form that announces accesses: one copy, wherever it is put.
 
-They go on with what stands there. Who changes what he kept changes nothing there, as it would without the explorer, and
-nobody hears of it: an error.
+A user's actors go on with what stands there. Who changes what he kept changes nothing there, as it would without the
+explorer, and nobody hears of it: an error, as long as the copy stands anywhere.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from operator import is_
 from typing import Any, NamedTuple
+from weakref import ref
 
 from memhp.errors import BadInput
 from memhp.explore.doors.user_code import line_at
@@ -17,7 +20,6 @@ from memhp.spans import SpanMap
 
 NOBODY_ELSE = 2
 """References to what only :class:`PutIn` has: its own, and that of the call that counts them."""
-
 BY_WHOM = re.compile(r"\(CPU \d+(, \d+)?\)")
 """What tells things apart that actors put in one place (:meth:`memhp.explore.doors.stepper.Doors.takes_in`)."""
 
@@ -27,36 +29,80 @@ class _Kept(NamedTuple):
     """The dictionary, list, set or map that was put in."""
     held: list[Any]
     """What it held then."""
+    copy: Callable[[], Any]
+    """What stands for it; None once it stands nowhere any more."""
     name: str
     where: str
 
+    def is_as_put(self) -> bool:
+        """Whether it has not been changed since."""
+        now = _held(self.value)
+        return len(now) == len(self.held) and all(map(is_, now, self.held))
+
 
 class PutIn:
-    """What was put in during an execution, as long as somebody has it still."""
+    """What was put in, by the actors of an execution or with the kernel that it begins with."""
 
     def __init__(self) -> None:
-        self._kept: list[_Kept] = []
+        self._kept: dict[int, _Kept] = {}
+        """By the value's identity."""
 
-    def note(self, value: Any, name: str) -> None:
+    def note(self, value: Any, copy: Any, name: str) -> None:
         """A copy of `value` comes to `name`, from whoever runs now."""
-        self._kept.append(_Kept(value, _held(value), name, line_at(sys._getframe())))
+        found = ref(copy) if hasattr(copy, "__weakref__") else lambda: copy
+        self._kept[id(value)] = _Kept(value, _held(value), found, name, line_at(sys._getframe()))
+
+    def copy_of(self, value: Any) -> Any:
+        """The copy that stands for `value` already; None where none does."""
+        one = self._kept.get(id(value))
+        return one.copy() if one is not None and one.is_as_put() else None
 
     def must_be_as_put(self) -> None:
-        """BadInput: something was changed since."""
-        for one in self._kept:
-            now = _held(one.value)
-            if len(now) != len(one.held) or not all(map(is_, now, one.held)):
+        """BadInput: something was changed that a copy stands for."""
+        for one in self._kept.values():
+            if one.copy() is not None and not one.is_as_put():
                 name = BY_WHOM.sub("", one.name)
                 text = f"what {one.where} put into {name} is copied there, and was changed where it came from"
                 raise BadInput(text, fix=f"change what stands in {name}, or put it there afterwards")
-        self._kept = [one for one in self._kept if sys.getrefcount(one.value) > NOBODY_ELSE]
+        self._kept = {
+            key: one
+            for key, one in self._kept.items()
+            if sys.getrefcount(one.value) > NOBODY_ELSE and one.copy() is not None
+        }
 
 
-def copies(machine: Machine, value: Any, name: str) -> None:
-    """What comes to `name` is a copy of `value`: to be noted where an actor of a user's puts it there."""
+_of_build: list[PutIn] = []
+
+
+@contextmanager
+def built() -> Iterator[None]:
+    """What a kernel begins with is put into a form that announces accesses."""
+    _of_build.append(PutIn())
+    try:
+        yield
+    finally:
+        _of_build.pop()
+
+
+def note(machine: Machine, value: Any, copy: Any, name: str) -> None:
+    """A copy of `value` comes to `name`."""
+    noted = _put_in(machine)
+    if noted is not None:
+        noted.note(value, copy, name)
+
+
+def copy_of(machine: Machine, value: Any) -> Any:
+    """The copy that stands for `value` already, in another place; None where none does, or nobody has asked."""
+    noted = _put_in(machine)
+    return noted.copy_of(value) if noted is not None else None
+
+
+def _put_in(machine: Machine) -> PutIn | None:
     stepper: Any = machine.stepper
-    if stepper is not None and stepper.put_in is not None:
-        stepper.put_in.note(value, name)
+    if stepper is None:
+        return _of_build[-1] if _of_build else None
+    noted: PutIn | None = stepper.put_in
+    return noted
 
 
 def _held(value: Any) -> list[Any]:

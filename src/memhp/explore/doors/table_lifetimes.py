@@ -106,9 +106,10 @@ class Ghost:
     def _freed(self, hw: Machine, frames: Span, place: Place) -> None:
         """Tables or struct pages are freed. Where an entry that somebody came to leads to them still, CPUs may reach
         them until that is cleared and flushed, whether or not the code says that it is about to. A table that nothing
-        points to any more leads nowhere once nobody has a translation that was taken away.
+        points to any more leads nowhere once nobody has the entry that pointed to it.
         """
-        for table in [life.table for life in self._lives.values() if not life.unlinked or hw.tlb.stale]:
+        reached = (one for one in self._lives.values() if not one.unlinked or hw.tlb.leads_to(one.table.frame))
+        for table in [life.table for life in reached]:
             row = hw.memory.arena.row(table.frame)
             if row is None:
                 continue

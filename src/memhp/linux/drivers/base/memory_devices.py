@@ -28,7 +28,7 @@ from memhp.linux.kernel.panic import warn
 from memhp.linux.lib.kobject_uevent import block_uevents
 from memhp.linux.mm.memory_hotplug_policy import zone_intersects
 from memhp.linux.mm.sparse import pfn_valid
-from memhp.linux.mmzone import MemoryBlock, ZoneType
+from memhp.linux.mmzone import GROUPS_BLOCKS, MemoryBlock, ZoneType
 from memhp.linux.place import here, of_file
 from memhp.linux.state import Kernel
 from memhp.spans import Span
@@ -135,7 +135,9 @@ def remove_memory_block_devices(k: Kernel, start: int, size: int) -> None:
 def _of_group(k: Kernel, group: int | None, count: int) -> None:
     """So many blocks more, or fewer, belong to a memory group."""
     if group is not None:
-        memory_group(k, group).memory_blocks += count
+        of = memory_group(k, group)
+        k.hw.atomic(GROUPS_BLOCKS)
+        of.memory_blocks += count
 
 
 def remove_memory_block(k: Kernel, start_block: int, end_block: int, group: int | None) -> None:
