@@ -15,6 +15,7 @@ from memhp.explore.cases.near_dimm import boot_near, near_dimm
 from memhp.explore.doors.run import KernelProgram
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.memory_state import state_store
+from memhp.linux.drivers.base.power.sysfs import control_store
 from memhp.linux.drivers.dax.bus import (
     DaxBus,
     DevDax,
@@ -121,6 +122,13 @@ def _two_unpopulated(configuration: Configuration) -> KernelProgram:
     return KernelProgram(k, (take, take), ("one", "other"), check=laws_hold)
 
 
+def _two_controls(configuration: Configuration) -> KernelProgram:
+    """Two write to the file ``power/control`` of one device."""
+    k, _ = _machine(configuration)
+    actors = (lambda k: control_store(k, "memory0", "on"), lambda k: control_store(k, "memory0", "auto"))
+    return KernelProgram(k, actors, ("on", "auto"), check=laws_hold)
+
+
 # The DAX bus ------------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +229,7 @@ def driver_pairs(configuration: Configuration = LARGE) -> Iterator[tuple[str, Ca
         yield f"hv: {other} | online", partial(_hv, other, configuration)
     yield "hv: next in the region | offline", partial(_hv_offline, configuration)
     yield "hv: bind | xen: bind", partial(_two_probes, configuration)
+    yield "power: on | auto", partial(_two_controls, configuration)
     yield "xen: unpopulated | unpopulated", partial(_two_unpopulated, XEN)
     for one, other in DAX:
         yield f"dax: {one} | {other}", partial(_dax, one, other, configuration)

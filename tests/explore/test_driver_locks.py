@@ -41,6 +41,7 @@ NOTICED = (
     ("drivers/hv/hv_balloon.py:hv_online_page HA_LOCK", "hv: next | online"),
     ("drivers/hv/hv_balloon.py:hv_memory_notifier HA_LOCK", "hv: next in the region | offline"),
     ("drivers/xen/unpopulated_alloc.py:xen_alloc_unpopulated_pages 'list_lock'", "xen: unpopulated | unpopulated"),
+    ("drivers/base/power/sysfs.py:control_store f'{device}.device_lock'", "power: on | auto"),
     ("drivers/dax/bus.py:_tree_locked 'resource_lock'", "dax: region | region that overlaps"),
     ("drivers/dax/bus.py:_region_locked REGION_RWSEM", "dax: create | delete"),
     ("drivers/dax/bus.py:_region_locked f\"{name.partition('.')[0]}.device_lock\"", "dax, 6.1: create | delete"),

@@ -81,3 +81,57 @@ def test_a_part_of_the_machine_in_a_record_of_ones_own_is_refused(tmp_path: Path
     own = race(tmp_path, "{}", INTO_TABLE, "len(d)", 'own: Lock = field(default_factory=lambda: Lock("own"))')
     with pytest.raises(BadInput, match=r"Driver\.own\.\w+ is a \w+: how accesses to it are announced is not known"):
         explore(own, VARIANT)
+
+
+IN_TWO_PLACES = """\
+from dataclasses import dataclass, field, replace
+from memhp.explore.cases.two_table_allocs import CASE as ANOTHER
+
+@dataclass
+class Driver:
+    one: list[int] = field(default_factory=list)
+    other: list[int] = field(default_factory=list)
+
+def publish(k):
+    d = k.statics(Driver)
+    {publish}
+
+def writes(k):
+    {first}
+    with k.hw.locked("one"):
+        k.statics(Driver).one.append(7)
+
+def reads(k):
+    with k.hw.locked("other"):
+        return len(k.statics(Driver).other)
+
+def build(variant, configuration):
+    made = ANOTHER.build(variant, configuration)
+    made.kernel.statics(Driver)
+    {built}
+    return replace(made, actors=(writes, reads), names=("writes", "reads"), check=lambda k: None)
+
+CASE = replace(ANOTHER, build=build)
+"""
+TOGETHER = "d.one = d.other = [1]"
+
+
+@pytest.mark.parametrize(
+    ("publish", "first", "built"),
+    [(TOGETHER, "pass", "publish(made.kernel)"), (TOGETHER, "publish(k)", "pass"),
+     ("b = [1]; d.one = b; d.other = b", "publish(k)", "pass"), ("d.other = d.one", "pass", "publish(made.kernel)")],
+)  # fmt: skip
+def test_a_list_that_stands_in_two_places_is_one(tmp_path: Path, publish: str, first: str, built: str) -> None:
+    """Whoever changes it by one of its names, under that one's lock, races with who reads it by the other."""
+    file = tmp_path / "own.py"
+    file.write_text(IN_TWO_PLACES.format(publish=publish, first=first, built=built), encoding="utf-8")
+    found = explore(str(file), VARIANT)
+    assert found.verdict == "broken"
+    assert found.trace is not None
+    assert "data race: write of Driver.o" in (found.trace.reason or "")
+
+
+@pytest.mark.parametrize("then", ["d.tables.pop(3); buf.append(1)", "d.tables[3] = []; buf.append(1)"])
+def test_what_stands_there_no_more_may_be_used_again(tmp_path: Path, then: str) -> None:
+    make, put = "k.statics(Driver); buf = []", "d.tables[3] = buf"
+    assert explore(race(tmp_path, make, put, then), VARIANT).verdict == "safe"

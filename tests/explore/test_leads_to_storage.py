@@ -1,0 +1,71 @@
+"""Where an entry leads counts in whatever order somebody writes it and somebody frees what it leads to."""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from dataclasses import replace
+
+import pytest
+
+from memhp.explore.case import Configuration, Variant
+from memhp.explore.cases.actors import boot, dimm, hot_add, pfns
+from memhp.explore.doors.run import KernelProgram
+from memhp.explore.engine.shortest import decide
+from memhp.hw.lifetime import walk
+from memhp.hw.memory import Owner, Use
+from memhp.linux.drivers.base.memory_devices import remove_memory_block
+from memhp.linux.drivers.base.memory_groups import memory_group_register_static, memory_group_unregister
+from memhp.linux.mm.page_alloc import alloc_pages, free_pages
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+RISCV = Configuration("riscv64", 4096, 48)
+
+
+def either_way(program: KernelProgram) -> list[str]:
+    """What goes wrong with the actors in both orders; "" for nothing."""
+    turned = replace(program, actors=program.actors[::-1], names=program.names[::-1], failures=frozenset())
+    found = [decide(one.run()).failure for one in (program, turned)]
+    return ["" if each is None else each.reason.partition(":")[0] for each in found]
+
+
+def test_an_entry_that_comes_to_lead_to_struct_pages_that_another_frees() -> None:
+    """The order in which it is written first and its storage freed then is one, whoever is listed first."""
+    k = boot(Variant("", "", "broken", (RISCV,)).config(RISCV))
+    hot_add(k)
+    first = pfns(k, dimm(k)).start
+    va = k.layout.memmap(first, first + 1).start
+    *_, hop = walk(k.hw, k.init_mm, va)
+    assert hop.frame is not None
+    height, index = hop.table.height, hop.entry
+    entry = int(k.hw.load_run(hop.table, index, 1)[0])
+    k.hw.clear_run(hop.table, index, 1, "setup")
+    k.port.flush_tlb_kernel_range(k, Span(va, va + k.hw.fmt.levels[height].size))
+    count = k.hw.fmt.pages_at(height)
+    storage = Span(hop.frame // count * count, hop.frame // count * count + count)
+
+    def maps(k: Kernel) -> None:
+        k.hw.store(hop.table, index, entry, "maps")
+
+    def frees(k: Kernel) -> None:
+        free_pages(k, [storage], "frees")
+        order = count.bit_length() - 1
+        alloc_pages(k, order, 0, owner=Owner(Use.KERNEL, "somebody"), where="mm/page_alloc.c:alloc_pages")
+
+    assert either_way(KernelProgram(k, (maps, frees), ("maps", "frees"))) == ["flush-before-free"] * 2
+
+
+@pytest.mark.parametrize("machine", [RISCV, Configuration("x86_64", 4096, 48, "linux-7.2")], ids=str)
+def test_whether_blocks_belong_to_a_group_is_asked_without_a_lock(machine: Configuration) -> None:
+    """drivers/base/memory.c:memory_group_unregister: list_empty() reads what list_add() and list_del() write whole."""
+    k = boot(Variant("", "", "repaired", (machine,)).config(machine))
+    group = memory_group_register_static(k, 0, 4 * k.pages_per_block)
+    hot_add(k)
+    block = k.block_id(pfns(k, dimm(k)).start)
+    k.memory_groups[group].memory_blocks = 1
+
+    def leaves(k: Kernel) -> None:
+        remove_memory_block(k, block, block + 1, group)
+
+    def drops(k: Kernel) -> None:
+        memory_group_unregister(k, group)
+
+    assert "data race" not in either_way(KernelProgram(k, (leaves, drops), ("leaves", "drops")))
