@@ -14,8 +14,11 @@ from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base.memory_devices import remove_memory_block
 from memhp.linux.drivers.base.memory_groups import memory_group_register_static, memory_group_unregister
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
+from memhp.linux.mm.vmalloc import Vmalloc, vfree, vmalloc
+from memhp.linux.mm.vmap import vmap_pages_range_noflush, vmap_range_noflush, vunmap_range_noflush
 from memhp.linux.state import Kernel
 from memhp.spans import Span
+from memhp.units import GiB
 
 RISCV = Configuration("riscv64", 4096, 48)
 
@@ -51,6 +54,28 @@ def test_an_entry_that_comes_to_lead_to_struct_pages_that_another_frees() -> Non
         alloc_pages(k, order, 0, owner=Owner(Use.KERNEL, "somebody"), where="mm/page_alloc.c:alloc_pages")
 
     assert either_way(KernelProgram(k, (maps, frees), ("maps", "frees"))) == ["flush-before-free"] * 2
+
+
+def test_a_table_whose_entry_was_flushed_leads_nowhere_whatever_else_was_cleared_meanwhile() -> None:
+    """arch/riscv/mm/pgtable.c:pud_free_pmd_page flushes what it unlinked, then frees the tables below; an area of
+    others that is unmapped and not flushed yet has nothing to do with that.
+    """
+    k = boot(Variant("", "", "repaired", (RISCV,)).config(RISCV))
+    vmalloc(k, 4096, "other")
+    vmalloc(k, 4096, "pages")
+    prot, base = k.port.page_kernel(k), (k.layout.vmalloc.start // GiB + 3) * GiB
+    small, (_, pages) = Span(base, base + 4096), k.statics(Vmalloc).vmap_areas["pages"]
+    vmap_pages_range_noflush(k, small, pages, prot, k.config.page_shift)
+    vunmap_range_noflush(k, small)
+    k.port.flush_tlb_kernel_range(k, small)
+
+    def maps_a_gigabyte(k: Kernel) -> None:
+        vmap_range_noflush(k, Span(base, base + GiB), 8 * GiB >> k.config.page_shift, prot, k.config.shift(2))
+        taker = Owner(Use.KERNEL, "somebody")
+        alloc_pages(k, 0, 0, count=4, owner=taker, where="mm/page_alloc.c:alloc_pages")
+
+    program = KernelProgram(k, (maps_a_gigabyte, lambda k: vfree(k, "other")), ("maps", "vfree"))
+    assert either_way(program) == ["", ""]
 
 
 @pytest.mark.parametrize("machine", [RISCV, Configuration("x86_64", 4096, 48, "linux-7.2")], ids=str)
