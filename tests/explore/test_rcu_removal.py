@@ -25,7 +25,7 @@ UNBIND = "virtio-mem, 0 memory blocks: unbind | online-dimm"
 USE = "use-after-free: "
 NOTICED = (
     ("drivers/virtio/virtio_mem_fake_offline.py:__call__", UNBIND, USE),
-    ("drivers/pci/p2pdma.py:pci_alloc_p2pmem", POOL, USE),
+    ("drivers/pci/p2pdma.py:pci_alloc_p2pmem", POOL, "unbind: KernelBug: BUG_ON: a pool is destroyed"),
     ("mm/sparse.py:pfn_valid", "pfn-valid-vs-remove/grace-period", USE),
     ("mm/sparse.py:pfn_to_online_page", "pfn-valid-vs-remove/online-page-rcu", USE),
     ("mm/dev_pagemap.py:get_dev_pagemap", LOOKUP, USE),
