@@ -67,8 +67,8 @@ def _machine(configuration: Configuration, dimms: int = 2) -> tuple[Kernel, list
 # Hyper-V's dynamic memory -----------------------------------------------------------------------------------------
 
 
-def _hv(other: str, configuration: Configuration) -> KernelProgram:
-    """A block that the host has backed, in part or whole, goes online, while the host backs more."""
+def _hv(other: str, goes: str, configuration: Configuration) -> KernelProgram:
+    """A block that the host has backed, in part or whole, goes online, or offline, while the host backs more."""
     k, (first, second) = _machine(configuration)
     one, two = pfns(k, first), pfns(k, second)
     half = one.start + one.size // 2
@@ -83,28 +83,17 @@ def _hv(other: str, configuration: Configuration) -> KernelProgram:
         count, _ = hot_add_req(k, more, None)
         return count
 
-    online = refused(lambda k: state_store(k, first.start // k.memory_block_size, "online_movable"))
-    return KernelProgram(k, (backed, online), ("host", "online"), check=laws_hold)
+    def writes(k: Kernel, text: str) -> None:
+        state_store(k, first.start // k.memory_block_size, text)
+
+    if goes == "offline":
+        writes(k, "online_movable")
+    changes = refused(partial(writes, text="online_movable" if goes == "online" else "offline"))
+    return KernelProgram(k, (backed, changes), ("host", goes), check=laws_hold)
 
 
 HV = ("next", "next in the region", "next, which is there", "rest of it", "end of it")
 """What the host backs while the block goes online."""
-
-
-def _hv_offline(configuration: Configuration) -> KernelProgram:
-    """A block that the host has backed goes offline, while the host backs the next one."""
-    k, (first, second) = _machine(configuration)
-    one, two = pfns(k, first), pfns(k, second)
-    balloon_probe(k)
-    hot_add_req(k, one, Span(one.start, two.end))
-    state_store(k, first.start // k.memory_block_size, "online_movable")
-
-    def backed(k: Kernel) -> int:
-        count, _ = hot_add_req(k, two, None)
-        return count
-
-    offline = refused(lambda k: state_store(k, first.start // k.memory_block_size, "offline"))
-    return KernelProgram(k, (backed, offline), ("host", "offline"), check=laws_hold)
 
 
 def _two_probes(configuration: Configuration) -> KernelProgram:
@@ -226,8 +215,8 @@ HMM = (
 def driver_pairs(configuration: Configuration = LARGE) -> Iterator[tuple[str, Callable[[], KernelProgram]]]:
     """What makes the program of each pair."""
     for other in HV:
-        yield f"hv: {other} | online", partial(_hv, other, configuration)
-    yield "hv: next in the region | offline", partial(_hv_offline, configuration)
+        yield f"hv: {other} | online", partial(_hv, other, "online", configuration)
+    yield "hv: next in the region | offline", partial(_hv, "next in the region", "offline", configuration)
     yield "hv: bind | xen: bind", partial(_two_probes, configuration)
     yield "power: on | auto", partial(_two_controls, configuration)
     yield "xen: unpopulated | unpopulated", partial(_two_unpopulated, XEN)

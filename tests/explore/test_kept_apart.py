@@ -23,7 +23,7 @@ from memhp.linux.state import Kernel
 MACHINES = (Configuration("x86_64", 4096, 48, "linux-6.12"), Configuration("riscv64", 4096, 48, "linux-7.2"))
 
 
-def config(machine: Configuration) -> Kernel:
+def booted(machine: Configuration) -> Kernel:
     return boot(Variant("", "", "repaired", (machine,)).config(machine))
 
 
@@ -44,7 +44,7 @@ def online(k: Kernel) -> None:
 @pytest.mark.parametrize("other", [partial(changes, block=2), online])
 def test_events_are_counted_in_one_go(machine: Configuration, other: Callable[[Kernel], None]) -> None:
     """lib/kobject_uevent.c: uevent_seqnum, of which each event has its own."""
-    k = config(machine)
+    k = booted(machine)
     hot_add(k)
     heard: list[int] = []
     k.statics(Uevents).listeners.append(lambda event: heard.append(event.seqnum))
@@ -61,7 +61,7 @@ def test_each_devices_control_is_written_under_its_lock(
     machine: Configuration, other: Callable[[Kernel], None]
 ) -> None:
     """drivers/base/power/sysfs.c:control_store."""
-    k = config(machine)
+    k = booted(machine)
     hot_add(k)
     control_store(k, "memory0", "on")
     assert race(k, control(1, "on"), other) == "safe"

@@ -230,32 +230,29 @@ class QuietMap(SharedMap[Any]):
                 stepper.wrote(self.sort)
 
 
-UNMARKED = (WatchedDict, WatchedList, WatchedSet, AnnouncedDict, AnnouncedList, AnnouncedSet)
-"""What dictionaries, lists and sets become; the latter ones where reads are not watched."""
+WATCHED, UNWATCHED = (WatchedDict, WatchedList, WatchedSet), (AnnouncedDict, AnnouncedList, AnnouncedSet)
+"""What dictionaries, lists and sets become that are not marked, by whether reads of them are watched."""
+UNMARKED = WATCHED + UNWATCHED
 ANNOUNCES_ITSELF = (Container, SharedMap, SharedSet, SharedDict)
 """What announces accesses to what is in it."""
 
 
 def _container(value: Any, kind: Any, machine: Machine, watched: Watched, name: str, key: str) -> Any:
     """A dictionary, list or set as a container of this kind, which announces accesses to it."""
-    made: Any
     known = copy_of(machine, value)
     if type(known) in UNMARKED and kind in UNMARKED:
         return known
-    part = f"{key}[]"
+    made, part = empty(kind), f"{key}[]"
     if isinstance(value, dict):
-        made = empty(kind)
         made._numbers = {}
         for named, (at, one) in zip(names_in(name, value), value.items(), strict=True):
             if not is_plain(at):
                 announced(at, machine, watched, f"{named} as a key", part)
             dict.__setitem__(made, at, announced(one, machine, watched, named, part))
     elif isinstance(value, list):
-        made = empty(kind)
         for named, one in zip(names_in(name, value), value, strict=True):
             list.append(made, announced(one, machine, watched, named, part))
     else:
-        made = empty(kind)
         named_parts = zip(names_in(name, value), value, strict=True)
         made.items = {announced(one, machine, watched, named, part) for named, one in named_parts}
     made._to = (machine, name, key)
@@ -282,7 +279,7 @@ def announced(value: Any, machine: Machine, watched: Watched, name: str, key: st
         return value
     if type(value) in (dict, list, set):
         told = watched is None or key in watched
-        kind = UNMARKED[(dict, list, set).index(type(value)) + 3 * (not told)]
+        kind = (WATCHED if told else UNWATCHED)[(dict, list, set).index(type(value))]
         return _container(value, kind, machine, watched, name, key)
     if is_shared(value) and not is_dataclass(value):
         return _heard(value, name)

@@ -103,7 +103,7 @@ def _entry_touched(k: Kernel, access: Access, table: Table) -> Touches:
         (("frame", table.frame), SHARED),
         (("entry", table.frame, access.entry), ALONE),
         *links_touched(hw.fmt, access, table),
-        *_leads_touched(k, table, access.entry, np.array([access.value], np.uint64)),
+        *_leads_touched(k, table, access.entry, (access.value,)),
     ]
     row = hw.memory.arena.row(table.frame)
     if row is None or int(row[access.entry]) & hw.fmt.valid:
@@ -136,15 +136,15 @@ def stores_touched(k: Kernel, table: Table, index: int, values: U64) -> Touches:
     return touches
 
 
-def _leads_touched(k: Kernel, table: Table, index: int, values: U64) -> Iterator[tuple[Hashable, int]]:
+def _leads_touched(k: Kernel, table: Table, index: int, values: Sequence[int] | U64) -> Iterator[tuple[Hashable, int]]:
     """What stores meet of leaves that map struct pages: who frees what they lead to, before or after."""
     fmt = k.hw.fmt
     size = fmt.levels[table.height].size
     start = table.va + index * size
     if not k.layout.vmemmap.span.overlaps(Span(start, start + len(values) * size)):
         return
-    pages = fmt.pages_at(table.height)
-    firsts = fmt.leaf_pfn(values[fmt.is_leaf(values, table.height)], table.height).tolist()
+    entries, pages = np.asarray(values, np.uint64), fmt.pages_at(table.height)
+    firsts = fmt.leaf_pfn(entries[fmt.is_leaf(entries, table.height)], table.height).tolist()
     chunks = {chunk for first in firsts for chunk in _chunks(first, first + pages)}
     yield from ((("leads", chunk), LEADS) for chunk in sorted(chunks))
 

@@ -33,6 +33,7 @@ class _Kept(NamedTuple):
     """What stands for it; None once it stands nowhere any more."""
     name: str
     where: str
+    """``name:LINE`` of who put it there; "" where that was build."""
 
     def is_as_put(self) -> bool:
         """Whether it has not been changed since."""
@@ -47,10 +48,10 @@ class PutIn:
         self._kept: dict[int, _Kept] = {}
         """By the value's identity."""
 
-    def note(self, value: Any, copy: Any, name: str) -> None:
-        """A copy of `value` comes to `name`, from whoever runs now."""
+    def note(self, value: Any, copy: Any, name: str, where: str) -> None:
+        """A copy of `value` comes to `name`."""
         found = ref(copy) if hasattr(copy, "__weakref__") else lambda: copy
-        self._kept[id(value)] = _Kept(value, _held(value), found, name, line_at(sys._getframe()))
+        self._kept[id(value)] = _Kept(value, _held(value), found, name, where)
 
     def copy_of(self, value: Any) -> Any:
         """The copy that stands for `value` already; None where none does."""
@@ -85,10 +86,10 @@ def built() -> Iterator[None]:
 
 
 def note(machine: Machine, value: Any, copy: Any, name: str) -> None:
-    """A copy of `value` comes to `name`."""
+    """A copy of `value` comes to `name`, from whoever runs now."""
     noted = _put_in(machine)
     if noted is not None:
-        noted.note(value, copy, name)
+        noted.note(value, copy, name, line_at(sys._getframe()) if machine.stepper is not None else "")
 
 
 def copy_of(machine: Machine, value: Any) -> Any:
