@@ -94,3 +94,27 @@ def test_whether_blocks_belong_to_a_group_is_asked_without_a_lock(machine: Confi
         memory_group_unregister(k, group)
 
     assert "data race" not in either_way(KernelProgram(k, (leaves, drops), ("leaves", "drops")))
+
+
+def test_struct_pages_that_are_freed_by_who_never_came_to_the_table_that_leads_there() -> None:
+    """mm/page_alloc.c:__free_pages asks no page table: the entry in vmemmap is reachable all the same, whether or not
+    anybody has loaded it before.
+    """
+    k = boot(Variant("", "", "broken", (RISCV,)).config(RISCV))
+    hot_add(k)
+    first = pfns(k, dimm(k)).start
+    *_, hop = walk(k.hw, k.init_mm, k.layout.memmap(first, first + 1).start)
+    assert hop.frame is not None
+    count = k.hw.fmt.pages_at(hop.table.height)
+    storage = Span(hop.frame // count * count, hop.frame // count * count + count)
+
+    def frees(k: Kernel) -> None:
+        free_pages(k, [storage], "frees")
+        order = count.bit_length() - 1
+        alloc_pages(k, order, 0, owner=Owner(Use.KERNEL, "somebody"), where="mm/page_alloc.c:alloc_pages")
+
+    def loads(k: Kernel) -> int:
+        return int(k.hw.load(hop.table, hop.entry + 1))
+
+    assert either_way(KernelProgram(k, (frees,), ("frees",))) == ["flush-before-free"] * 2
+    assert either_way(KernelProgram(k, (frees, loads), ("frees", "loads"))) == ["flush-before-free"] * 2

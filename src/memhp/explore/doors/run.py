@@ -31,6 +31,7 @@ from memhp.explore.doors.endless import Endless, give_up, to_end
 from memhp.explore.doors.footprint import touched
 from memhp.explore.doors.kernel_image import KernelImage
 from memhp.explore.doors.law_broken import law_broken
+from memhp.explore.doors.leading import leading_of
 from memhp.explore.doors.outside import astray, must_have_its_parts, parts_of, unwatched_likeness
 from memhp.explore.doors.program_parts import must_be_parts
 from memhp.explore.doors.proof import Proof
@@ -98,6 +99,7 @@ class KernelRun:
         self._as_built: KernelImage | None = None
         self._images: dict[frozenset[str] | None, KernelImage] = {}
         """The kernel before the first step, by what reads of it are announced."""
+        self._built = leading_of(program.kernel)
         self._said: dict[Hashable, str | None] = {}
         """What the program's check said of the states in which executions ended."""
         self._proof: Proof | None = None
@@ -121,7 +123,7 @@ class KernelRun:
     def _set_up(self, again: Sequence[Taken]) -> None:
         """A fresh copy of the kernel, each actor before its first step; the steps `again` are to be done once more."""
         k = self._image(reads_watched(self.shared)).copy()
-        k.hw.stepper = stepper = Doors(k, self._program.failures, self.shared, again, self.unseen)
+        k.hw.stepper = stepper = Doors(k, self._built, self._program.failures, self.shared, again, self.unseen)
         stepper.put_in = PutIn() if self._program.of_user else None
         self._kernel, self._stepper, self._parts = k, stepper, parts_of(k.hw)
         self._picture = self._raised = None
@@ -242,8 +244,8 @@ class KernelRun:
 
     def _stands(self) -> Hashable:
         """Where the steps done have led: the kernel, and of what actors have returned what can be told from another."""
-        said = tuple(said if isinstance(said, int | str) else None for said in self._results)
-        return self._likeness(), said, self.broken
+        said = (said if isinstance(said, int | str) else None for said in self._results)
+        return self._likeness(), tuple(said), self.broken
 
     def _likeness(self) -> Hashable:
         return unwatched_likeness(self._kernel, self._as_built.tables if self._as_built is not None else None)
@@ -350,9 +352,7 @@ class KernelRun:
         before_it = (self._done[depth - 1].pending if depth else self._first[0])[thread]
         if before_it is None and self._done[depth].pending[thread] is not None:
             return False  # that step has let it begin
-        if not op.lock:
-            return True
-        before = self._done[depth].told.before
+        before = self._done[depth].told.before if op.lock else None
         return before is None or before.can_come(thread, write=op.write)
 
     def spin(self, thread: int) -> Round | None:

@@ -7,15 +7,12 @@ entry leads to may be freed while it still does: a table, or the storage of stru
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterator
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
+from memhp.explore.doors.leading import Leading
 from memhp.explore.engine.op import ALONE
-from memhp.hw.format import U64, Format
+from memhp.hw.format import Format
 from memhp.hw.ledger import Violation
 from memhp.hw.machine import Machine
 from memhp.hw.memory import Use
@@ -41,51 +38,21 @@ class _Life(NamedTuple):
     """Who cleared that entry."""
 
 
-class _Leads(NamedTuple):
-    """Where the entries of a table led when it was looked at; those that have changed since were cleared."""
+class Ghost:
+    """Watches accesses at the doors, each just before it happens.
 
-    row: U64
-    found: tuple[tuple[list[int], list[int], int], ...]
-    """Of entries that lead to tables, and of those that map struct pages: the first frames that they lead to,
-    ascending, the entries' indexes in that order, and how many frames each leads to.
+    `built`: where the tables led that the kernel had before the first step.
     """
 
-    @classmethod
-    def of(cls, fmt: Format, table: Table, row: U64, vmemmap: Span) -> "_Leads":
-        """Of a table with these entries, struct pages being mapped in `vmemmap` (bytes)."""
-        size = fmt.levels[table.height].size
-        inside = slice(max((vmemmap.start - table.va) // size, 0), max(-(-(vmemmap.end - table.va) // size), 0))
-        tables = np.flatnonzero(fmt.is_table(row, table.height))
-        leaves = np.flatnonzero(fmt.is_leaf(row[inside], table.height)) + inside.start
-        found = ((fmt.table_pfn(row[tables]), tables, 1),
-                 (fmt.leaf_pfn(row[leaves], table.height), leaves, fmt.pages_at(table.height)))  # fmt: skip
-        return cls(row.copy(), tuple(_ascending(*one) for one in found if len(one[1])))
-
-    def to(self, frames: Span, row: U64) -> list[int]:
-        """The indexes, ascending, of the entries that lead to any of these frames and stand in the table still."""
-        here: list[int] = []
-        for firsts, indexes, pages in self.found:
-            first = bisect_left(firsts, frames.start - pages + 1)
-            if first < len(firsts) and firsts[first] < frames.end:
-                those = indexes[first : bisect_left(firsts, frames.end, first)]
-                here += [index for index in those if row[index] == self.row[index]]
-        return sorted(here)
-
-
-def _ascending(firsts: U64, indexes: npt.NDArray[np.intp], pages: int) -> tuple[list[int], list[int], int]:
-    order = np.argsort(firsts, kind="stable")
-    return firsts[order].tolist(), indexes[order].tolist(), pages
-
-
-class Ghost:
-    """Watches accesses at the doors, each just before it happens."""
-
-    def __init__(self, hw: Machine, vmemmap: Span) -> None:
+    def __init__(self, hw: Machine, built: Leading, vmemmap: Span) -> None:
         self._fmt = hw.fmt
         self._vmemmap = vmemmap
-        self._lives: dict[int, _Life] = {}
-        self._leads: dict[int, _Leads] = {}
-        """By frame of a table. A table is filled before anything leads to it, or by stores, which are seen."""
+        self._built = built
+        self._lives = {frame: _Life(table) for frame, table in built.tables.items()}
+        self._changed: dict[int, Leading | None] = {}
+        """By frame: where tables lead that are new, or came to lead elsewhere; None: as they stand now. A table is
+        filled before anything leads to it, or by stores, which are seen.
+        """
 
     def look(self, hw: Machine, access: Access, place: Place) -> None:
         """Judge an access, and remember what it does. Breaks go to ``hw.violations``; `place` tells where."""
@@ -95,38 +62,50 @@ class Ghost:
         elif isinstance(target, Span) and access.kind in ("claim", "release"):
             if access.kind == "release" and self._is_watched(hw, target):
                 self._freed(hw, target, place)
-            for frame in [frame for frame in self._lives if frame in target]:
-                del self._lives[frame]
-                self._leads.pop(frame, None)
+            lives = self._lives
+            these = range(*target) if target.size < len(lives) else list(lives)
+            for frame in these:
+                if frame in lives and frame in target:
+                    del lives[frame]
+                    self._changed.pop(frame, None)
 
     def _is_watched(self, hw: Machine, frames: Span) -> bool:
         """Whether one of these frames is a table, or holds struct pages."""
         return any(owner.use in (Use.TABLE, Use.MEMMAP) for _, _, owner in hw.memory.owners.runs(*frames))
 
     def _freed(self, hw: Machine, frames: Span, place: Place) -> None:
-        """Tables or struct pages are freed. Where an entry that somebody came to leads to them still, CPUs may reach
-        them until that is cleared and flushed, whether or not the code says that it is about to. A table that nothing
-        points to any more leads nowhere once nobody has the entry that pointed to it.
+        """Tables or struct pages are freed. Where an entry leads to them still, CPUs may reach them until that is
+        cleared and flushed, whether or not the code says that it is about to. A table that nothing points to any more
+        leads nowhere once nobody has the entry that pointed to it.
         """
-        reached = (one for one in self._lives.values() if not one.unlinked or hw.tlb.leads_to(one.table.frame))
-        for table in [life.table for life in reached]:
+        found = [one for one in self._built.to(frames) if self._is_as_built(one.table)]
+        for frame in self._changed:
+            found += self._leading(hw, frame).to(frames)
+        for table, entry, value in found:
             row = hw.memory.arena.row(table.frame)
-            if row is None:
-                continue
-            for index in self._leading(table, row).to(frames, row):
-                hw.expect_clear(table, index, row[index : index + 1], place(table))
+            if row is not None and row[entry] == value and self._is_reached(hw, table.frame):
+                hw.expect_clear(table, entry, row[entry : entry + 1], place(table))
 
-    def _leading(self, table: Table, row: U64) -> _Leads:
-        """Where the entries of a table lead."""
-        seen = self._leads.get(table.frame)
+    def _is_as_built(self, table: Table) -> bool:
+        """Whether a frame is still that table, and leads nowhere but where it led."""
+        return table.frame not in self._changed and table.frame in self._lives
+
+    def _is_reached(self, hw: Machine, frame: int) -> bool:
+        """Whether CPUs may go through a table."""
+        return not self._lives[frame].unlinked or hw.tlb.leads_to(frame)
+
+    def _leading(self, hw: Machine, frame: int) -> Leading:
+        """Where the entries of a table lead that is not as it was built; what has changed since was cleared."""
+        seen = self._changed[frame]
         if seen is None:
-            seen = self._leads[table.frame] = _Leads.of(self._fmt, table, row, self._vmemmap)
+            there = [self._lives[frame].table] if hw.memory.arena.row(frame) is not None else []
+            seen = self._changed[frame] = Leading(self._fmt, hw.memory.arena, there, self._vmemmap)
         return seen
 
     def _entry(self, hw: Machine, access: Access, table: Table, place: Place) -> None:
         if hw.memory.arena.row(table.frame) is None:
             return
-        life = self._lives.setdefault(table.frame, _Life(table))
+        life = self._life(table)
         if (life.table.height, life.table.va) != (table.height, table.va):
             text = (
                 f"frame {table.frame:#x} is used as the table at {table.va:#x}, "
@@ -136,7 +115,7 @@ class Ghost:
         if access.kind != "store":
             return
         if access.value != self._fmt.empty[table.height]:
-            self._leads.pop(table.frame, None)
+            self._changed[table.frame] = None
         if access.value and life.unlinked:
             text = f"entry {access.entry} of the table at {table.va:#x} is written, but {life.unlinked} unlinked it"
             hw.violations.append(Violation("lost-write", text, place(table)))
@@ -149,12 +128,22 @@ class Ghost:
         old = int(row[access.entry])
         if old != access.value and table.mm == INIT_MM and self._fmt.is_table(old, table.height):
             child = hw.child(table, access.entry, self._fmt.table_pfn(old))
-            life = self._lives.get(child.frame, _Life(child))
+            life = self._life(child)
             if (life.table.height, life.table.va) == (child.height, child.va):
                 self._lives[child.frame] = life._replace(unlinked=place(table))
         if self._fmt.is_table(access.value, table.height):
             child = hw.child(table, access.entry, self._fmt.table_pfn(access.value))
-            self._lives[child.frame] = _Life(child)
+            self._begin(child)
+
+    def _life(self, table: Table) -> _Life:
+        """What is known of a frame that is used as a table."""
+        return self._lives.get(table.frame) or self._begin(table)
+
+    def _begin(self, table: Table) -> _Life:
+        """A frame becomes a table."""
+        life = self._lives[table.frame] = _Life(table)
+        self._changed[table.frame] = None
+        return life
 
 
 def links_touched(fmt: Format, access: Access, table: Table) -> Iterator[tuple[Hashable, int]]:

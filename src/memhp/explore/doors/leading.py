@@ -1,0 +1,118 @@
+"""Where the entries of page tables lead: to tables, and to the struct pages that vmemmap maps.
+
+Whoever gives frames back asks which entries lead to them. Of the tables that a kernel had before the first step that is
+found out once; every execution looks it up there.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from memhp.hw.format import U64, Format
+from memhp.hw.memory import Arena
+from memhp.hw.tlb import Table
+from memhp.hw.unchanging import Unchanging
+from memhp.linux.state import Kernel
+from memhp.spans import Span
+
+Bools = npt.NDArray[np.bool_]
+
+
+class Lead(NamedTuple):
+    """An entry of a table that leads somewhere, and what it held."""
+
+    table: Table
+    entry: int
+    value: int
+
+
+class _Column(NamedTuple):
+    """Entries that lead to equally many frames each, ascending by the first of these."""
+
+    pages: int
+    firsts: Sequence[int]
+    tables: Sequence[Table]
+    """Those that the numbers of `at` stand for."""
+    at: Sequence[int]
+    indexes: Sequence[int]
+    values: Sequence[int]
+
+    def to(self, frames: Span) -> Iterator[Lead]:
+        """The entries that lead to any of these frames (PFNs)."""
+        one = bisect_left(self.firsts, frames.start - self.pages + 1)
+        while one < len(self.firsts) and self.firsts[one] < frames.end:
+            yield Lead(self.tables[self.at[one]], self.indexes[one], self.values[one])
+            one += 1
+
+
+class Leading(Unchanging):
+    """Where the entries of some tables led when they were looked at; struct pages are mapped in `vmemmap` (bytes)."""
+
+    __slots__ = ("_columns", "tables")
+
+    def __init__(self, fmt: Format, arena: Arena, tables: Sequence[Table], vmemmap: Span) -> None:
+        self.tables = {table.frame: table for table in tables}
+        """By frame."""
+        self._columns: list[_Column] = []
+        for height in range(len(fmt.levels)):
+            here = [table for table in tables if table.height == height and (height or _meets(fmt, table, vmemmap))]
+            if here:
+                self._columns += _columns(fmt, arena, here, vmemmap)
+
+    def to(self, frames: Span) -> list[Lead]:
+        """The entries that led to any of these frames (PFNs)."""
+        return [lead for column in self._columns for lead in column.to(frames)]
+
+
+def leading_of(k: Kernel) -> Leading:
+    """Where all tables of a kernel and its processes lead."""
+    arena = k.hw.memory.arena
+    tables: dict[int, Table] = {}
+    level = [k.init_mm, *k.pgd.values()]
+    while level:
+        new: dict[int, Table] = {}
+        for table in level:
+            if table.frame not in tables and table.frame in arena:
+                new.setdefault(table.frame, table)
+        tables |= new
+        level = [child for table in new.values() if table.height for child in _children(k, table)]
+    return Leading(k.hw.fmt, arena, list(tables.values()), k.layout.vmemmap.span)
+
+
+def _children(k: Kernel, table: Table) -> Iterator[Table]:
+    """The tables that a table leads to."""
+    fmt = k.hw.fmt
+    row = k.hw.memory.tables(np.array([table.frame], dtype=np.uint64))[0]
+    for entry in np.flatnonzero(fmt.is_table(row, table.height)).tolist():
+        yield k.hw.child(table, entry, fmt.table_pfn(int(row[entry])))
+
+
+def _meets(fmt: Format, table: Table, span: Span) -> bool:
+    """Whether a table translates some of these addresses (bytes)."""
+    level = fmt.levels[table.height]
+    return span.overlaps(Span(table.va, table.va + (level.entries << level.shift)))
+
+
+def _columns(fmt: Format, arena: Arena, tables: Sequence[Table], vmemmap: Span) -> Iterator[_Column]:
+    """Of tables of one height: entries that lead to tables, and leaves in vmemmap."""
+    height, size = tables[0].height, fmt.levels[tables[0].height].size
+    rows = arena.tables(np.array([table.frame for table in tables], dtype=np.uint64))
+    index = np.arange(rows.shape[1])
+    bounds = (vmemmap.start, vmemmap.end + size - 1)
+    first, end = (np.array([[(bound - table.va) // size] for table in tables]) for bound in bounds)
+    leaf = np.asarray(fmt.is_leaf(rows, height)) & (index >= first) & (index < end)
+
+    def column(which: Bools, pages: int) -> _Column:
+        at, indexes = np.nonzero(which)
+        values: U64 = rows[at, indexes]
+        firsts = fmt.leaf_pfn(values, height) if which is leaf else fmt.table_pfn(values)
+        order = np.argsort(firsts, kind="stable")
+        of_entries = (one[order].tolist() for one in (at, indexes, values))
+        return _Column(pages, firsts[order].tolist(), tables, *of_entries)
+
+    yield column(np.asarray(fmt.is_table(rows, height)), 1)
+    yield column(leaf, fmt.pages_at(height))
