@@ -118,3 +118,21 @@ def test_struct_pages_that_are_freed_by_who_never_came_to_the_table_that_leads_t
 
     assert either_way(KernelProgram(k, (frees,), ("frees",))) == ["flush-before-free"] * 2
     assert either_way(KernelProgram(k, (frees, loads), ("frees", "loads"))) == ["flush-before-free"] * 2
+
+
+def test_pages_of_vmalloc_that_are_freed_before_their_entries_are_cleared() -> None:
+    """mm/vmalloc.c:vfree unmaps an area before it frees the pages: the other way round whoever gets one shares it."""
+    k = boot(Variant("", "", "broken", (RISCV,)).config(RISCV))
+    vmalloc(k, 4096, "area")
+    area, pages = k.statics(Vmalloc).vmap_areas["area"]
+
+    def frees_first(k: Kernel) -> None:
+        free_pages(k, pages, "frees_first")
+        vunmap_range_noflush(k, area)
+        k.port.flush_tlb_kernel_range(k, area)
+
+    def takes(k: Kernel) -> None:
+        alloc_pages(k, 0, 0, owner=Owner(Use.KERNEL, "somebody"), where="mm/page_alloc.c:alloc_pages")
+
+    assert either_way(KernelProgram(k, (frees_first, takes), ("frees", "takes"))) == ["flush-before-free"] * 2
+    assert either_way(KernelProgram(k, (lambda k: vfree(k, "area"), takes), ("vfree", "takes"))) == ["", ""]

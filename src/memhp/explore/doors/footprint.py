@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from memhp.explore.doors.leading import mapping_areas
 from memhp.explore.doors.table_lifetimes import WRITES, links_touched
 from memhp.explore.engine.counter_marks import change_touches, read_touches
 from memhp.explore.engine.op import ALONE, SHARED, Stretch
@@ -137,11 +138,12 @@ def stores_touched(k: Kernel, table: Table, index: int, values: U64) -> Touches:
 
 
 def _leads_touched(k: Kernel, table: Table, index: int, values: Sequence[int] | U64) -> Iterator[tuple[Hashable, int]]:
-    """What stores meet of leaves that map struct pages: who frees what they lead to, before or after."""
+    """What stores meet of leaves that map struct pages or for vmalloc: who frees what they lead to, before or after."""
     fmt = k.hw.fmt
     size = fmt.levels[table.height].size
     start = table.va + index * size
-    if not k.layout.vmemmap.span.overlaps(Span(start, start + len(values) * size)):
+    span = Span(start, start + len(values) * size)
+    if not any(area.overlaps(span) for area in mapping_areas(k)):
         return
     entries, pages = np.asarray(values, np.uint64), fmt.pages_at(table.height)
     firsts = fmt.leaf_pfn(entries[fmt.is_leaf(entries, table.height)], table.height).tolist()

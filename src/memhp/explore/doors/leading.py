@@ -1,4 +1,4 @@
-"""Where the entries of page tables lead: to tables, and to the struct pages that vmemmap maps.
+"""Where the entries of page tables lead: to tables, to the struct pages that vmemmap maps, and to pages of vmalloc.
 
 Whoever gives frames back asks which entries lead to them. Of the tables that a kernel had before the first step that is
 found out once; every execution looks it up there.
@@ -50,22 +50,29 @@ class _Column(NamedTuple):
 
 
 class Leading(Unchanging):
-    """Where the entries of some tables led when they were looked at; struct pages are mapped in `vmemmap` (bytes)."""
+    """Where the entries of some tables led when they were looked at, and of leaves those in `areas` (bytes)."""
 
     __slots__ = ("_columns", "tables")
 
-    def __init__(self, fmt: Format, arena: Arena, tables: Sequence[Table], vmemmap: Span) -> None:
+    def __init__(self, fmt: Format, arena: Arena, tables: Sequence[Table], areas: Sequence[Span]) -> None:
         self.tables = {table.frame: table for table in tables}
         """By frame."""
         self._columns: list[_Column] = []
         for height in range(len(fmt.levels)):
-            here = [table for table in tables if table.height == height and (height or _meets(fmt, table, vmemmap))]
+            here = [table for table in tables if table.height == height and (height or _meets(fmt, table, areas))]
             if here:
-                self._columns += _columns(fmt, arena, here, vmemmap)
+                self._columns += _columns(fmt, arena, here, areas)
 
     def to(self, frames: Span) -> list[Lead]:
         """The entries that led to any of these frames (PFNs)."""
         return [lead for column in self._columns for lead in column.to(frames)]
+
+
+def mapping_areas(k: Kernel) -> tuple[Span, Span]:
+    """The areas (bytes) whose leaves lead to pages that are not to be freed before these are cleared: vmemmap's struct
+    pages, vmalloc's pages. The direct map keeps its leaves.
+    """
+    return k.layout.vmemmap.span, k.layout.vmalloc.span
 
 
 def leading_of(k: Kernel) -> Leading:
@@ -80,7 +87,7 @@ def leading_of(k: Kernel) -> Leading:
                 new.setdefault(table.frame, table)
         tables |= new
         level = [child for table in new.values() if table.height for child in _children(k, table)]
-    return Leading(k.hw.fmt, arena, list(tables.values()), k.layout.vmemmap.span)
+    return Leading(k.hw.fmt, arena, list(tables.values()), mapping_areas(k))
 
 
 def _children(k: Kernel, table: Table) -> Iterator[Table]:
@@ -91,20 +98,24 @@ def _children(k: Kernel, table: Table) -> Iterator[Table]:
         yield k.hw.child(table, entry, fmt.table_pfn(int(row[entry])))
 
 
-def _meets(fmt: Format, table: Table, span: Span) -> bool:
+def _meets(fmt: Format, table: Table, areas: Sequence[Span]) -> bool:
     """Whether a table translates some of these addresses (bytes)."""
     level = fmt.levels[table.height]
-    return span.overlaps(Span(table.va, table.va + (level.entries << level.shift)))
+    own = Span(table.va, table.va + (level.entries << level.shift))
+    return any(area.overlaps(own) for area in areas)
 
 
-def _columns(fmt: Format, arena: Arena, tables: Sequence[Table], vmemmap: Span) -> Iterator[_Column]:
-    """Of tables of one height: entries that lead to tables, and leaves in vmemmap."""
+def _columns(fmt: Format, arena: Arena, tables: Sequence[Table], areas: Sequence[Span]) -> Iterator[_Column]:
+    """Of tables of one height: entries that lead to tables, and leaves in these areas (bytes)."""
     height, size = tables[0].height, fmt.levels[tables[0].height].size
     rows = arena.tables(np.array([table.frame for table in tables], dtype=np.uint64))
     index = np.arange(rows.shape[1])
-    bounds = (vmemmap.start, vmemmap.end + size - 1)
-    first, end = (np.array([[(bound - table.va) // size] for table in tables]) for bound in bounds)
-    leaf = np.asarray(fmt.is_leaf(rows, height)) & (index >= first) & (index < end)
+    inside = np.zeros(rows.shape, dtype=np.bool_)
+    for area in areas:
+        bounds = (area.start, area.end + size - 1)
+        first, end = (np.array([[(bound - table.va) // size] for table in tables]) for bound in bounds)
+        inside |= (index >= first) & (index < end)
+    leaf = np.asarray(fmt.is_leaf(rows, height)) & inside
 
     def column(which: Bools, pages: int) -> _Column:
         at, indexes = np.nonzero(which)

@@ -18,7 +18,7 @@ from memhp.explore.doors.again import Again, Done, sort_of
 from memhp.explore.doors.containers import Container
 from memhp.explore.doors.door_op import DoorOp, door_op, place
 from memhp.explore.doors.footprint import FIELD_MODES, Touches, entries_in, loads_touched, stores_touched, touched
-from memhp.explore.doors.leading import Leading
+from memhp.explore.doors.leading import Leading, mapping_areas
 from memhp.explore.doors.marked_field import MarkedField
 from memhp.explore.doors.put_in import PutIn
 from memhp.explore.doors.table_lifetimes import Ghost
@@ -67,7 +67,7 @@ class Doors(Again):
         self.watched = reads_watched(shared)
         """Sorts of state whose reads are announced."""
         self._written = written
-        self._ghost = Ghost(k.hw, built, k.layout.vmemmap.span)
+        self._ghost = Ghost(k.hw, built, mapping_areas(k))
         self._last: dict[int, Access] = {}
         """By actor: its last step, where that may stand for what its code does next."""
         self._belonging: dict[int, tuple[Access | None, set[tuple[object, ...]]]] = {}

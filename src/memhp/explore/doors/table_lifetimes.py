@@ -3,11 +3,11 @@
 A CPU that has read a pointer to a table goes on with it whatever others do in the meantime. Two things can go wrong
 besides a table that is no table any more: it writes an entry into a table that nothing points to by then, so that what
 it wrote is lost; or the frame was freed and is a table again, in another place of the tree. And what an
-entry leads to may be freed while it still does: a table, or the storage of struct pages.
+entry leads to may be freed while it still does: a table, the storage of struct pages, a page of vmalloc.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 from memhp.explore.doors.leading import Leading
@@ -26,6 +26,9 @@ INIT_MM = "init_mm"
 Place = Callable[[object], str]
 """Where in the kernel an access is made, given what it is about; asked where that matters."""
 
+MAPPED = (Use.TABLE, Use.MEMMAP, Use.KERNEL)
+"""What frames are used as that entries of page tables lead to, besides the direct map's."""
+
 WRITES, LINKS = 1, 2
 """Modes of a place in the tree: entries written in the table there, the entry that leads to it changed."""
 
@@ -41,12 +44,12 @@ class _Life(NamedTuple):
 class Ghost:
     """Watches accesses at the doors, each just before it happens.
 
-    `built`: where the tables led that the kernel had before the first step.
+    `built`: where the tables led that the kernel had before the first step; `areas` (bytes): whose leaves count.
     """
 
-    def __init__(self, hw: Machine, built: Leading, vmemmap: Span) -> None:
+    def __init__(self, hw: Machine, built: Leading, areas: Sequence[Span]) -> None:
         self._fmt = hw.fmt
-        self._vmemmap = vmemmap
+        self._areas = areas
         self._built = built
         self._lives = {frame: _Life(table) for frame, table in built.tables.items()}
         self._changed: dict[int, Leading | None] = {}
@@ -70,13 +73,13 @@ class Ghost:
                     self._changed.pop(frame, None)
 
     def _is_watched(self, hw: Machine, frames: Span) -> bool:
-        """Whether one of these frames is a table, or holds struct pages."""
-        return any(owner.use in (Use.TABLE, Use.MEMMAP) for _, _, owner in hw.memory.owners.runs(*frames))
+        """Whether one of these frames is a table, holds struct pages, or may be mapped by vmalloc."""
+        return any(owner.use in MAPPED for _, _, owner in hw.memory.owners.runs(*frames))
 
     def _freed(self, hw: Machine, frames: Span, place: Place) -> None:
-        """Tables or struct pages are freed. Where an entry leads to them still, CPUs may reach them until that is
-        cleared and flushed, whether or not the code says that it is about to. A table that nothing points to any more
-        leads nowhere once nobody has the entry that pointed to it.
+        """Tables, struct pages or pages of vmalloc are freed. Where an entry leads to them still, CPUs may reach them
+        until that is cleared and flushed, whether or not the code says that it is about to. A table that nothing points
+        to any more leads nowhere once nobody has the entry that pointed to it.
         """
         found = [one for one in self._built.to(frames) if self._is_as_built(one.table)]
         for frame in self._changed:
@@ -99,7 +102,7 @@ class Ghost:
         seen = self._changed[frame]
         if seen is None:
             there = [self._lives[frame].table] if hw.memory.arena.row(frame) is not None else []
-            seen = self._changed[frame] = Leading(self._fmt, hw.memory.arena, there, self._vmemmap)
+            seen = self._changed[frame] = Leading(self._fmt, hw.memory.arena, there, self._areas)
         return seen
 
     def _entry(self, hw: Machine, access: Access, table: Table, place: Place) -> None:
