@@ -172,6 +172,12 @@ class Machine(LockDoors, FrameDoors, Clock):
 
     def expect_clear(self, table: Table, index: int, values: U64, where: str) -> None:
         """Entries from `index` on, which hold `values`, go next; what they lead to is given back before they do."""
+        self.tlb.expect(table, index, values, where)
+
+    def leaves_behind(self, table: Table, index: int, values: U64, where: str) -> None:
+        """Entries from `index` on, which hold `values`, stay in a table to which nothing leads any more, or soon will
+        not: CPUs may hold them until a flush.
+        """
         self.tlb.unmap(table, index, values, where)
 
     def _clear(self, run: U64, table: Table, index: int, where: str, flush: FlushPlan | None, goes: int) -> bool:
@@ -191,6 +197,7 @@ class Machine(LockDoors, FrameDoors, Clock):
             self.tlb.unmap(table, index, run, where)
         else:
             self._count_flushes(flush.flush, changed * flush.times, changed * flush.pages)
+            self.tlb.cleared(table, index, run)
             if self.tlb.stale:
                 step = self.fmt.levels[table.height].size
                 first = table.va + index * step

@@ -7,10 +7,12 @@ the flush is a violation. Nothing here changes what the modelled kernel does.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from memhp.hw.format import U64, Format
 from memhp.hw.interval_index import Overlaps
@@ -18,6 +20,9 @@ from memhp.hw.runs import I64, EntryRuns, entry_runs
 from memhp.spans import Span, SpanSet
 
 ALL_ADDRESSES = Span(0, 1 << 64)
+
+
+Bools = npt.NDArray[np.bool_]
 
 
 class Table(NamedTuple):
@@ -57,7 +62,9 @@ class FlushPlan(NamedTuple):
 
 @dataclass
 class Stale:
-    """Neighbouring entries that were valid and no longer stand in memory, and the CPUs that may still use them."""
+    """Neighbouring entries that were valid and no longer stand in memory, or soon will not, and the CPUs that may still
+    use them.
+    """
 
     table: Table
     index: int
@@ -71,6 +78,8 @@ class Stale:
     leaves: bool
     pages: int
     """How many frames each entry led to."""
+    stands: bool = False
+    """Whether the entries stand in memory still: what a flush drops comes back."""
 
     def frames(self) -> tuple[I64, I64]:
         """The frames (PFNs) that can be reached through the entries: where each run starts and ends."""
@@ -85,7 +94,7 @@ class Stale:
         if not len(runs.at):
             return []
         moved = runs._replace(at=runs.at - start)
-        return [Stale(self.table, self.index + start, end - start, moved, cpus, self.where, self.leaves, self.pages)]
+        return [replace(self, index=self.index + start, count=end - start, runs=moved, cpus=cpus)]
 
 
 class Exposure(NamedTuple):
@@ -106,6 +115,8 @@ class TlbState:
     exposed: list[Exposure] = field(default_factory=list)
     exposed_frames: int = 0
     """How many frames were ever given back before the flush that covers them."""
+    _standing: list[Stale] = field(default_factory=list)
+    """Those of `stale` that stand."""
     _reach: Overlaps = field(default_factory=Overlaps)
     """The frames that the first so many of `stale` lead to."""
     _exposures: Overlaps = field(default_factory=Overlaps)
@@ -117,11 +128,57 @@ class TlbState:
         return (1 << self.nr_cpus) - 1
 
     def unmap(self, table: Table, index: int, old: U64, where: str) -> None:
-        """Entries ``[index, index + n)`` of a table held `old` (zero: nothing) and no longer do, or soon will not."""
+        """Entries ``[index, index + n)`` of a table held `old` (zero: nothing) and no longer do."""
+        self.cleared(table, index, old)
+        self.stale += self._entries(table, index, old, where)
+
+    def expect(self, table: Table, index: int, values: U64, where: str) -> None:
+        """Entries ``[index, index + n)`` of a table hold `values` (zero: nothing) and soon will not: until then a CPU
+        comes by them again, whatever is flushed.
+        """
+        expected = self._entries(table, index, values, where, stands=True)
+        self.stale += expected
+        self._standing += expected
+
+    def _entries(self, table: Table, index: int, old: U64, where: str, *, stands: bool = False) -> list[Stale]:
+        found = []
         runs = entry_runs(self.fmt, old, table.height)
         for leaves, kept in runs.by_kind():
             pages = self.fmt.pages_at(table.height) if leaves else 1
-            self.stale.append(Stale(table, index, len(old), kept, self.all_cpus, where, leaves, pages))
+            found.append(Stale(table, index, len(old), kept, self.all_cpus, where, leaves, pages, stands))
+        return found
+
+    def cleared(self, table: Table, index: int, old: U64) -> None:
+        """Entries ``[index, index + n)`` of a table, which held `old` (zero: nothing), stand no longer, nor does what
+        was below them.
+        """
+        empty, size = self.fmt.empty[table.height], self.fmt.levels[table.height].size
+        for stale in self._standing[:]:
+            if stale.table.frame != table.frame:
+                above = (stale.table.va - table.va) // size - index
+                below = stale.table.height < table.height and stale.table.mm == table.mm
+                if below and 0 <= above < len(old) and old[above] != empty:
+                    self._split(stale, np.ones(stale.count, dtype=np.bool_))
+                continue
+            first, end = max(index, stale.index), min(index + len(old), stale.index + stale.count)
+            gone = np.zeros(stale.count, dtype=np.bool_)
+            if first < end:
+                gone[first - stale.index : end - stale.index] = old[first - index : end - index] != empty
+            if gone.any():
+                self._split(stale, gone)
+
+    def _split(self, stale: Stale, gone: Bools) -> None:
+        """Some of these entries, those that are `gone`, stand no longer."""
+        parts: list[Stale] = []
+        if gone.all():
+            stale.stands = False
+        else:
+            cuts = [0, *(np.flatnonzero(np.diff(gone)) + 1).tolist(), stale.count]
+            for start, end in pairwise(cuts):
+                parts += [replace(part, stands=not gone[start]) for part in stale.part(start, end, stale.cpus)]
+            at = next(nr for nr, one in enumerate(self.stale) if one is stale)
+            self.stale[at : at + 1], self._reach = parts, Overlaps()
+        self._standing = [one for one in (*self._standing, *parts) if one is not stale and one.stands]
 
     def flush(self, flush: Flush, span: Span, cpu: int) -> None:
         """A flush of the addresses in `span` (bytes) has completed."""
@@ -130,7 +187,7 @@ class TlbState:
         reached = 1 << cpu if flush.local else self.all_cpus
         kept: list[Stale] = []
         for stale in self.stale:
-            if not stale.leaves and flush.last_level:
+            if stale.stands or (not stale.leaves and flush.last_level):
                 kept.append(stale)
                 continue
             step = self.fmt.levels[stale.table.height].size

@@ -162,4 +162,4 @@ def _machine(written: Written, hw: Machine) -> None:
 
 def _stale(stale: Stale) -> tuple[object, ...]:
     runs = tuple(column.tolist() for column in stale.runs)
-    return stale.table, stale.index, stale.count, runs, stale.cpus, stale.where, stale.leaves, stale.pages
+    return stale.table, stale.index, stale.count, runs, stale.cpus, stale.where, stale.leaves, stale.pages, stale.stands

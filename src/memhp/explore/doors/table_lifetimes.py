@@ -86,16 +86,16 @@ class Ghost:
             found += self._leading(hw, frame).to(frames)
         for table, entry, value in found:
             row = hw.memory.arena.row(table.frame)
-            if row is not None and row[entry] == value and self._is_reached(hw, table.frame):
+            if row is None or row[entry] != value:
+                continue
+            if not self._lives[table.frame].unlinked:
                 hw.expect_clear(table, entry, row[entry : entry + 1], place(table))
+            elif hw.tlb.leads_to(table.frame):
+                hw.leaves_behind(table, entry, row[entry : entry + 1], place(table))
 
     def _is_as_built(self, table: Table) -> bool:
         """Whether a frame is still that table, and leads nowhere but where it led."""
         return table.frame not in self._changed and table.frame in self._lives
-
-    def _is_reached(self, hw: Machine, frame: int) -> bool:
-        """Whether CPUs may go through a table."""
-        return not self._lives[frame].unlinked or hw.tlb.leads_to(frame)
 
     def _leading(self, hw: Machine, frame: int) -> Leading:
         """Where the entries of a table lead that is not as it was built; what has changed since was cleared."""

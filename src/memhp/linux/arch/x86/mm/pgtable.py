@@ -46,7 +46,7 @@ def pud_free_pmd_page(k: Kernel, table: Table, index: int) -> bool:
     else:
         if _keeps_pointers(k):
             entries = hw.fmt.levels[child.height].entries
-            hw.expect_clear(child, 0, hw.load_run(child, 0, entries), here())
+            hw.leaves_behind(child, 0, hw.load_run(child, 0, entries), here())
         _detach(k, table, index, here())
         tables = _tables(k, child)
     for _, frame in tables:
