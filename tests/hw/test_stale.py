@@ -77,3 +77,45 @@ def test_an_exposure_lasts_until_every_entry_that_leads_to_it_is_flushed() -> No
         tlb.flush(Flush("f", "op"), Span(TABLE.va + place * SIZE, TABLE.va + (place + 1) * SIZE), 0)
         assert (tlb.reuse(frames) is not None) == exposed
     assert tlb.exposed_frames == 1
+
+
+changes = st.tuples(st.booleans(), st.integers(0, 12), st.integers(0, 12))
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 3), st.lists(st.booleans(), min_size=1, max_size=8), st.lists(changes, max_size=6))
+def test_an_entry_that_stands_is_come_by_again_after_a_flush_until_it_is_cleared(
+    index: int, there: list[bool], made: list[tuple[bool, int, int]]
+) -> None:
+    """What an entry leads to may be freed before it is cleared; a page walk finds it there as long as it is not."""
+    tlb = TlbState(FMT, CPUS)
+    row = np.zeros(16, dtype=np.uint64)
+    for n, one in enumerate(there):
+        row[index + n] = FMT.leaf_entry(512 * n, 1, 0xE6) if one else 0
+    tlb.expect(TABLE, index, row[index : index + len(there)], "test")
+    stands = {index + n for n, one in enumerate(there) if one}
+    cached: set[int] = set()
+    for clears, a, b in made:
+        first, end = min(a, b), max(a, b)
+        if clears:
+            tlb.unmap(TABLE, first, row[first:end].copy(), "test")
+            row[first:end] = 0
+            cached |= {place for place in stands if first <= place < end}
+            stands -= cached
+        else:
+            tlb.flush(Flush("f", "op"), Span(TABLE.va + first * SIZE, TABLE.va + end * SIZE), 0)
+            cached -= set(range(first, end))
+        assert {place for place, _ in reachable(tlb)} == stands | cached
+
+
+def test_entries_of_a_table_to_which_nothing_leads_any_more_stand_for_nobody() -> None:
+    tlb = TlbState(FMT, CPUS)
+    above = Table(0x4321, 2, TABLE.va // (512 * SIZE) * (512 * SIZE))
+    place = (TABLE.va - above.va) // (512 * SIZE)
+    tlb.expect(TABLE, 3, np.array([FMT.leaf_entry(512, 1, 0xE6)], dtype=np.uint64), "test")
+    tlb.flush(Flush("f", "op"), Span(0, 1 << 64), 0)
+    assert tlb.give_back(Span(600, 601), "test") is not None
+    tlb.unmap(above, place, np.array([FMT.table_entry(TABLE.frame)], dtype=np.uint64), "test")
+    assert tlb.leads_to(600)
+    tlb.flush(Flush("f", "op"), Span(0, 1 << 64), 0)
+    assert not tlb.leads_to(600)

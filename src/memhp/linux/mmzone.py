@@ -284,6 +284,8 @@ class MemoryGroup:
     """``s.max_pages`` of a static group."""
     memory_blocks: int = field(default=0, metadata=marked(GROUPS_BLOCKS))
     """How many belong to it: the kernel has a list of them, whose ends are read and written whole."""
+    links: int = field(default=0, repr=False, compare=False)
+    """Counts changes of that list: each writes its neighbours' links too, which nobody else may do meanwhile."""
     present_kernel_pages: int = 0
     present_movable_pages: int = 0
     slab: SlabObject = field(default_factory=lambda: SlabObject("memory_group"), repr=False, compare=False)

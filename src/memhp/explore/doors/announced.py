@@ -289,7 +289,7 @@ def announced(value: Any, machine: Machine, watched: Watched, name: str, key: st
         spans = SharedSet()
         spans._map, spans._size = _shared_map(value._map, machine, watched, name, key), value._size
         return spans
-    if isinstance(value, tuple | frozenset):
+    if isinstance(value, tuple | frozenset) and not hasattr(value, "__dict__"):
         return _held(value, machine, watched, name, key)
     if isinstance(value, partial):
         for named, part in parts_named(name, value):

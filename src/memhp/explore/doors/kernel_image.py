@@ -15,6 +15,7 @@ import numpy as np
 
 from memhp.explore.doors.announced import announced_for
 from memhp.explore.doors.containers import AnnouncedDict, Container, empty
+from memhp.explore.doors.put_in import PutIn
 from memhp.hw.memory import Arena
 from memhp.hw.unchanging import Unchanging
 from memhp.linux.state import Kernel
@@ -43,10 +44,19 @@ class KernelImage:
 
     def copy(self) -> Kernel:
         """The kernel as it stood."""
+        return self._copy([])
+
+    def begun(self) -> tuple[Kernel, PutIn]:
+        """The kernel as it stood, for an execution that begins with it, and what that puts in."""
+        functions: list[object] = []
+        return self._copy(functions), PutIn((*self._common, *functions))
+
+    def _copy(self, made: list[object]) -> Kernel:
+        """The kernel as it stood; `made` gets the functions that are the copy's own."""
         common = self._common[:]
         for number, tables in self._tables.items():
             common[number] = deepcopy(tables)
-        k = _Unpickler(io.BytesIO(self._data), common).load()
+        k = _Unpickler(io.BytesIO(self._data), common, made).load()
         assert isinstance(k, Kernel)
         return k
 
@@ -152,9 +162,10 @@ def _has_its_own(function: FunctionType) -> bool:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, common: list[object]) -> None:
+    def __init__(self, file: io.BytesIO, common: list[object], made: list[object]) -> None:
         super().__init__(file)
         self._get = common.__getitem__
+        self._made = made
 
     def find_class(self, module: str, name: str) -> Any:
         """What is in common by number."""
@@ -167,6 +178,7 @@ class _Unpickler(pickle.Unpickler):
         assert isinstance(of, FunctionType)
         made = FunctionType(of.__code__, of.__globals__, of.__name__, defaults, cells)
         made.__kwdefaults__ = by_name
+        self._made.append(made)
         return made
 
 

@@ -8,11 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from functools import partial
-from types import FunctionType, MethodType
 from typing import Any
 
-IMMUTABLE = (int, str, bytes, float, tuple, frozenset, type(None), Enum, FunctionType, MethodType, type, BaseException)
-"""What cannot change, and has no name."""
+from memhp.explore.doors.sorts import is_plain
 
 
 def names_in(name: str, keys: Iterable[object]) -> Iterator[str]:
@@ -27,7 +25,7 @@ def parts_named(name: str, value: partial[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _parts(value: partial[Any]) -> list[Any]:
-    return [part for part in (*value.args, *value.keywords.values()) if not isinstance(part, IMMUTABLE)]
+    return [part for part in (*value.args, *value.keywords.values()) if not is_plain(part)]
 
 
 def _distinct(names: Iterable[str]) -> Iterator[str]:

@@ -7,13 +7,14 @@ explorer, and nobody hears of it: an error, as long as the copy stands anywhere.
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from operator import is_
 from typing import Any, NamedTuple
 from weakref import ref
 
 from memhp.errors import BadInput
+from memhp.explore.doors.common import Common
 from memhp.explore.doors.user_code import line_at
 from memhp.hw.machine import Machine
 from memhp.spans import SpanMap
@@ -42,9 +43,12 @@ class _Kept(NamedTuple):
 
 
 class PutIn:
-    """What was put in, by the actors of an execution or with the kernel that it begins with."""
+    """What was put in, by the actors of an execution or with the kernel that it begins with; `common` is of that what
+    nobody hears of.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, common: Iterable[object] = ()) -> None:
+        self._common = Common(common)
         self._kept: dict[int, _Kept] = {}
         """By the value's identity."""
 
@@ -59,7 +63,8 @@ class PutIn:
         return one.copy() if one is not None and one.is_as_put() else None
 
     def must_be_as_put(self) -> None:
-        """BadInput: something was changed that a copy stands for."""
+        """BadInput: something was changed that a copy stands for. Astray: or that is not copied."""
+        self._common.must_be_as_they_were()
         for one in self._kept.values():
             if one.copy() is not None and not one.is_as_put():
                 name = BY_WHOM.sub("", one.name)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from greenlet import GreenletExit, greenlet
 
 from memhp.check import remember
-from memhp.errors import KernelBug, KernelError
+from memhp.errors import KernelError
 from memhp.explore.doors import trace_line
 from memhp.explore.doors.again import OVER, Astray
 from memhp.explore.doors.announced import announce
@@ -35,7 +35,6 @@ from memhp.explore.doors.leading import leading_of
 from memhp.explore.doors.outside import astray, must_have_its_parts, parts_of, unwatched_likeness
 from memhp.explore.doors.program_parts import must_be_parts
 from memhp.explore.doors.proof import Proof
-from memhp.explore.doors.put_in import PutIn
 from memhp.explore.doors.stepper import WAITING, Doors, reads_watched
 from memhp.explore.doors.taken_step import Taken
 from memhp.explore.doors.user_code import as_text, ends_it_all, line_of, must_have_run, told_bug, user_error, users
@@ -122,9 +121,9 @@ class KernelRun:
 
     def _set_up(self, again: Sequence[Taken]) -> None:
         """A fresh copy of the kernel, each actor before its first step; the steps `again` are to be done once more."""
-        k = self._image(reads_watched(self.shared)).copy()
+        k, put_in = self._image(reads_watched(self.shared)).begun()
         k.hw.stepper = stepper = Doors(k, self._built, self._program.failures, self.shared, again, self.unseen)
-        stepper.put_in = PutIn() if self._program.of_user else None
+        stepper.put_in = put_in if self._program.of_user else None
         self._kernel, self._stepper, self._parts = k, stepper, parts_of(k.hw)
         self._picture = self._raised = None
         self._results: list[Hashable] = [None] * len(self.names)
@@ -161,13 +160,14 @@ class KernelRun:
             raise self._astray(thread, error) from error
         except Endless as error:
             raise error.told(f"{self.names[thread]} did nothing that others could see for") from None
-        except KernelBug as error:
-            said = type(error).__name__
-            self._raised = self._raised or f"{self.names[thread]}: {told_bug(error)}"
         except BaseException as error:
             if ends_it_all(error):
                 raise
-            raise user_error(error, f"{self.names[thread]} raised ", line_of(self._actors[thread])) from error
+            bug = told_bug(error)
+            if bug is None:
+                raise user_error(error, f"{self.names[thread]} raised ", line_of(self._actors[thread])) from error
+            said = type(error).__name__
+            self._raised = self._raised or f"{self.names[thread]}: {bug}"
         if running.dead:
             if isinstance(said, GreenletExit):
                 raise user_error(said, f"{self.names[thread]} raised ", line_of(self._actors[thread]))

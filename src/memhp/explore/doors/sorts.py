@@ -2,15 +2,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import is_dataclass
+from enum import Enum
+from types import FunctionType, MethodType
 
-from memhp.explore.doors.names import IMMUTABLE
+from memhp.explore.doors.user_code import is_users_class
+
+AS_IT_IS = (type(None), Enum, FunctionType, MethodType, type)
+"""What kernel state may lead to, and nobody changes
+(:meth:`memhp.explore.doors.common.Common.must_be_as_they_were`)."""
+NUMBERS_AND_TEXTS = (int, str, bytes, float)
 
 
 def is_plain(value: object) -> bool:
-    """Whether neither a value can change nor what it holds."""
+    """Whether neither a value can change nor what it holds. An object of a class of the user's has attributes, whatever
+    that is a kind of.
+    """
+    if isinstance(value, AS_IT_IS):
+        return True
+    if isinstance(value, BaseException):
+        return not is_users_class(type(value))
     if isinstance(value, tuple | frozenset):
-        return all(map(is_plain, value))
-    return isinstance(value, IMMUTABLE)
+        return not hasattr(value, "__dict__") and all(map(is_plain, value))
+    return isinstance(value, NUMBERS_AND_TEXTS) and not hasattr(value, "__dict__")
 
 
 def is_record(value: object) -> bool:

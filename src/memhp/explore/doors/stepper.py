@@ -166,6 +166,8 @@ class Doors(Again):
             return
         if self.is_looked_on():
             return
+        if access.entry < 0:
+            _must_be_entry(access.entry)
         if access.kind == "look" and self._knows(access.target):
             return
         self._last[self.thread] = access
@@ -290,6 +292,7 @@ class Doors(Again):
 
     def loads(self, table: Table, index: int, count: int) -> int:
         """How many of these loads are steps that are taken along, and so happen now."""
+        _must_be_entry(index)
         if self.given_up:
             raise GreenletExit
         if self._waits_on:
@@ -310,6 +313,7 @@ class Doors(Again):
 
     def stores(self, table: Table, index: int, values: U64) -> int:
         """How many of these stores are steps that are taken along, and so happen now."""
+        _must_be_entry(index)
         if self.given_up:
             raise GreenletExit
         left = self._to_take.get(self.thread, 0)
@@ -395,10 +399,13 @@ class Doors(Again):
     def is_ready(self, thread: int) -> bool:
         """Whether what an actor waits for has come. BadInput: that looks at more than it names."""
         ready, self._waits_on = self._ready[thread]
+        made = len(self._kernel._statics)
         try:
             return ready()
         finally:
             self._waits_on = ""
+            while len(self._kernel._statics) > made:  # who looks changes nothing
+                self._kernel._statics.popitem()
 
     def _must_be_waited_on(self, access: Access) -> None:
         """BadInput: who waits looks at something else than the wait names."""
@@ -406,6 +413,12 @@ class Doors(Again):
             does = door_op(access, ()).text
             fix = "all that a wait looks at without a lock goes by one name"
             self._raise(BadInput(f"a wait on {self._waits_on} does {does!r}", where="wait", fix=fix))
+
+
+def _must_be_entry(index: int) -> None:
+    """IndexError: a table has no such entry; counted from the end, as Python does, it would be another one."""
+    if index < 0:
+        raise IndexError(f"entry {index} of a page table")
 
 
 def reads_watched(shared: frozenset[Hashable] | None) -> frozenset[str] | None:

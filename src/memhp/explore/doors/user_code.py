@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import inspect
+import linecache
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, partial
@@ -64,8 +66,24 @@ def line_of(function: Callable[..., object], otherwise: str = "") -> str:
     return otherwise if code is None else f"{code.co_filename}:{code.co_firstlineno}"
 
 
-def told_bug(error: KernelBug) -> str:
-    """What a bug of the kernel is told as; one that is in no function of the kernel, with the line of the user's."""
+def is_users_class(kind: type) -> bool:
+    """Whether a class stands in a file of the user's."""
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return isinstance(file, str) and is_users(file)
+
+
+def told_bug(error: BaseException) -> str | None:
+    """What a bug of the kernel is told as; one that is in no function of the kernel, with the line of the user's. None:
+    it is no bug of the kernel. What kernel code asserts is what it goes by: where that is not so, it is as a BUG_ON().
+    """
+    if isinstance(error, AssertionError):
+        *_, (frame, line) = walk_tb(error.__traceback__)
+        if not frame.f_globals.get("__name__", "").startswith("memhp.linux."):
+            return None
+        text = linecache.getline(frame.f_code.co_filename, line).strip()
+        return f"{_in_kernel(frame, line)} goes by what is not so: {text}"
+    if not isinstance(error, KernelBug):
+        return None
     if error.place != NOWHERE:
         return _told(error)
     return f"{type(error).__name__}: {as_text(error.reason)} ({Path(place_of(error.__traceback__, NOWHERE)).name})"
@@ -214,4 +232,6 @@ def not_run(value: object) -> str:
         return "coroutine"
     if inspect.isasyncgen(value):
         return "async generator"
+    if inspect.isgenerator(getattr(value, "gen", None)):
+        return "context manager"
     return "generator" if inspect.isgenerator(value) else ""

@@ -262,7 +262,9 @@ def devm_memremap_pages_release(k: Kernel, pgmap: DevPagemap) -> None:
 def _kill(k: Kernel, pgmap: DevPagemap) -> None:
     """Refuse new references, and drop those that pages hold."""
     ref, ops = pgmap.ref, pgmap.ops
-    assert ref is not None
+    if ref is None:
+        place = "lib/percpu-refcount.c:percpu_ref_kill_and_confirm"
+        raise KernelBug("a page map's reference is killed a second time", place=place)
     if ops is not None and ops.kill is not None:
         ops.kill(k, pgmap)
     else:

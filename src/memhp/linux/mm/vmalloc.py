@@ -17,6 +17,7 @@ from errno import ENOMEM
 from memhp.errors import BadInput, KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.hw.shared import SharedDict
+from memhp.linux.kernel.panic import warn
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.vmap import vmap_pages_range_noflush, vunmap_range_noflush
 from memhp.linux.place import here, kernel_function
@@ -35,6 +36,8 @@ class Vmalloc:
 
     vmap_areas: SharedDict[str, tuple[Span, list[Span]]] = field(default_factory=SharedDict)
     """By tag: their addresses (bytes), and the pages (PFNs) behind them in order."""
+    unlinked: set[str] = field(default_factory=set)
+    """Those of them that somebody takes down, and nobody else finds any more."""
 
 
 @kernel_function(f"{KERNEL_FILE}:alloc_vmap_area")
@@ -76,25 +79,32 @@ def pcpu_create_chunk(k: Kernel, nbytes: int, tag: str, nid: int = 0) -> Span:
 
 
 def vfree(k: Kernel, tag: str) -> None:
-    """Unmap an area, flush its addresses, and free its pages; the tables stay."""
+    """Unmap an area, flush its addresses, and free its pages; the tables stay. A warning where there is none."""
     with k.hw.locked(FREE_VMAP_AREA_LOCK):
-        area, pages = _find_vmap_area(k, tag)
+        found = _find_unlink_vmap_area(k, tag)
+    if found is None:
+        warn(k, here(), f"Trying to vfree() nonexistent vm area ({tag})")
+        return
+    area, pages = found
     vunmap_range_noflush(k, area)
     k.port.flush_tlb_kernel_range(k, area)
     free_pages(k, pages, here())
     with k.hw.locked(FREE_VMAP_AREA_LOCK):
         del k.statics(Vmalloc).vmap_areas[tag]
+        k.statics(Vmalloc).unlinked.discard(tag)
 
 
 @kernel_function(None)
-def _find_vmap_area(k: Kernel, tag: str) -> tuple[Span, list[Span]]:
-    """``find_vmap_area()``: down a tree that whoever enters or takes out an area turns round on its way."""
-    areas = list(k.statics(Vmalloc).vmap_areas.items())
-    for name, found in areas:
-        if name == tag:
+def _find_unlink_vmap_area(k: Kernel, tag: str) -> tuple[Span, list[Span]] | None:
+    """``find_unlink_vmap_area()``: down a tree that whoever enters or takes out an area turns round on its way. Nobody
+    finds the area after that; its addresses stay taken until it is flushed.
+    """
+    own = k.statics(Vmalloc)
+    for name, found in list(own.vmap_areas.items()):
+        if name == tag and name not in own.unlinked:
+            own.unlinked.add(name)
             return found
-    names = ", ".join(name for name, _ in areas) or "none"
-    raise BadInput(f"there is no vmalloc area {tag!r}", where="tag", fix=f"one of {names}")
+    return None
 
 
 @kernel_function(f"{KERNEL_FILE}:__vmalloc_area_node")

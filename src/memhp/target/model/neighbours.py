@@ -90,5 +90,9 @@ def vmalloc(session: Session, step: schema.Vmalloc) -> None:
 
 
 def vfree(session: Session, step: schema.Vfree) -> None:
-    """Unmap and free such an area."""
+    """Unmap and free such an area. Raises BadInput for one that there is not."""
+    areas = session.k.statics(vmap.Vmalloc).vmap_areas
+    if step.tag not in areas:
+        fix = f"one of {', '.join(areas) or 'none'}"
+        raise BadInput(f"there is no vmalloc area {step.tag!r}", where="tag", fix=fix)
     vmap.vfree(session.k, step.tag)

@@ -138,6 +138,7 @@ def _of_group(k: Kernel, group: int | None, count: int) -> None:
         of = memory_group(k, group)
         k.hw.atomic(GROUPS_BLOCKS)
         of.memory_blocks += count
+        of.links += 1
 
 
 def remove_memory_block(k: Kernel, start_block: int, end_block: int, group: int | None) -> None:

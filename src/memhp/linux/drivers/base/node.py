@@ -6,11 +6,12 @@
 
 from dataclasses import dataclass, field
 from errno import EEXIST
+from functools import partial
 
 from memhp.errors import KernelBug, KernelError
+from memhp.hw.marked_map import MarkedSet
 from memhp.hw.shared import marked
 from memhp.linux.place import here
-from memhp.spans import SpanSet
 
 KERNEL_FILE = "drivers/base/node.c"
 N_ONLINE = "node_states[N_ONLINE]"
@@ -34,15 +35,17 @@ class NodeStates:
     """Nodes with online memory of any kind."""
     cpus: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Node id → its CPUs, for every node that has some: ``N_CPU``."""
-    devices: dict[int, SpanSet] = field(default_factory=dict)
-    """Node id → ids of the memory blocks linked below its device, for every node that has a device."""
+    devices: dict[int, MarkedSet] = field(default_factory=dict)
+    """Node id → ids of the memory blocks linked below its device, for every node that has a device. Links are entered
+    and taken out in one go: ``kernfs_rwsem`` (fs/kernfs/dir.c:kernfs_add_one).
+    """
 
 
 def register_node(states: NodeStates, nid: int) -> None:
     """``register_node()`` (6.12: ``register_one_node()``): a node gets its device. Raises EEXIST when it has one."""
     if nid in states.devices:
         raise KernelError(EEXIST, f"node {nid} has a device already", place=here())
-    states.devices[nid] = SpanSet()
+    states.devices[nid] = MarkedSet(partial(_link, nid))
 
 
 def unregister_node(states: NodeStates, nid: int) -> None:
@@ -50,7 +53,11 @@ def unregister_node(states: NodeStates, nid: int) -> None:
     states.devices.pop(nid, None)
 
 
-def _blocks_below(states: NodeStates, nid: int, function: str) -> SpanSet:
+def _link(nid: int, block: int) -> str:
+    return f"node{nid}/memory{block}"
+
+
+def _blocks_below(states: NodeStates, nid: int, function: str) -> MarkedSet:
     if nid not in states.devices:
         raise KernelBug(f"node {nid} has no device", place=f"drivers/base/node.c:{function}")
     return states.devices[nid]

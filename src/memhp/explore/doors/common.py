@@ -1,0 +1,37 @@
+"""What kernel state leads to and nobody hears of: functions and classes of the user's, and members of enums.
+
+Most are not copied with it, so all executions have the same ones, and what one leaves there the next one finds.
+"""
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+from collections.abc import Iterable, Iterator
+from enum import EnumMeta
+from operator import is_
+from types import FunctionType
+from typing import Any
+
+from memhp.explore.doors.again import Astray
+from memhp.explore.doors.user_code import is_users, is_users_class
+
+
+class Common:
+    """The attributes of such objects as they were when executions began."""
+
+    def __init__(self, objects: Iterable[object]) -> None:
+        self._were = [(one, dict(vars(one))) for one in _of_users(objects)]
+
+    def must_be_as_they_were(self) -> None:
+        """Astray: somebody has set an attribute of one of them."""
+        for one, was in self._were:
+            now = vars(one)
+            if now.keys() != was.keys() or not all(map(is_, now.values(), was.values())):
+                raise Astray(f"changes an attribute of {getattr(one, '__qualname__', one)}, of which nobody is told")
+
+
+def _of_users(objects: Iterable[object]) -> Iterator[Any]:
+    for one in objects:
+        if isinstance(one, FunctionType) and is_users(one.__code__.co_filename):
+            yield one
+        if isinstance(one, type) and is_users_class(one):
+            yield one
+            yield from one if isinstance(one, EnumMeta) else ()
