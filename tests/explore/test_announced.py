@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import fields
+from enum import Enum
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
+from types import FunctionType, MethodType
 from typing import Any
 
 import pytest
@@ -24,7 +26,6 @@ from memhp.explore.doors.announced import SETTLED, Field, announce, announcing
 from memhp.explore.doors.containers import AnnouncedDict, AnnouncedList, AnnouncedSet
 from memhp.explore.doors.kernel_image import KernelImage
 from memhp.explore.doors.marked_field import MarkedField
-from memhp.explore.doors.names import IMMUTABLE
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.explore.engine.search import search
 from memhp.explore.engine.shortest import decide
@@ -51,6 +52,9 @@ from memhp.linux.mmzone import Node, Zone, ZoneType
 from memhp.linux.state import Kernel
 from memhp.spans import SpanMap, SpanSet
 from memhp.units import GiB, KiB
+
+IMMUTABLE = (int, str, bytes, float, tuple, frozenset, type(None), Enum, FunctionType, MethodType, type, BaseException)
+"""What memhp's own kernel state leads to and what nobody changes."""
 
 MACHINE = Configuration("riscv64", 4 * KiB, 39)
 
@@ -82,7 +86,7 @@ PLAIN: dict[str, tuple[Callable[[Kernel], object], Callable[[Kernel], object]]] 
         lambda k: list(iter_resources(k.iomem_resource)),
     ),
     "node_states.possible": (lambda k: k.node_states.possible.add(1), lambda k: 1 in k.node_states.possible),
-    "node_states.devices": (lambda k: register_node(k.node_states, 1), lambda k: len(k.node_states.devices)),
+    "node_states.devices": (lambda k: register_node(k.node_states, 1, k.hw), lambda k: len(k.node_states.devices)),
     "altmaps": (lambda k: k.altmaps.update({0: VmemAltmap(0, 0, 0)}), lambda k: k.altmaps.get(0)),
     "map_entries": (
         lambda k: firmware_map_add_early(k, 0, 4096, "System RAM"),

@@ -189,7 +189,7 @@ def test_whatever_leaves_an_actor_and_is_no_kernel_error_is_the_user_s_with_the_
     [
         ("SEEN.append(1)", "own.py: code of the race changes SEEN"),
         ("variant.seen = 1", "own.py: code of the race changes variant.seen"),
-        ("Own.total = 1", "own.py: code of the race changes Own.total"),
+        ("Own.total = 1", "one changes Own.total, of which nobody is told"),
         ("random.random()", "own.py: code of the race changes the numbers that random gives"),
         ("k.statics(Own).when = time.perf_counter()", "own.py: the same steps once more lead to another end"),
     ],

@@ -6,6 +6,7 @@ import errno
 import pytest
 
 from memhp.errors import KernelBug, KernelError
+from memhp.hw.shared import QUIET
 from memhp.linux.drivers.base.node import (
     NodeStates,
     register_memory_blocks_under_node_hotplug,
@@ -18,7 +19,7 @@ from memhp.linux.drivers.base.node import (
 def nodes(*online: int) -> NodeStates:
     states = NodeStates(possible={0, 1, 2}, online=set(online))
     for nid in online:
-        register_node(states, nid)
+        register_node(states, nid, QUIET)
     return states
 
 
@@ -37,7 +38,7 @@ def test_hot_added_blocks_are_linked_with_one_node_until_they_go() -> None:
 def test_a_node_has_one_device() -> None:
     states = nodes(0)
     with pytest.raises(KernelError) as error:
-        register_node(states, 0)
+        register_node(states, 0, QUIET)
     assert error.value.errno == errno.EEXIST
     unregister_node(states, 0)
     unregister_node(states, 0)

@@ -5,7 +5,7 @@ Most are not copied with it, so all executions have the same ones, and what one 
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterable, Iterator
-from enum import EnumMeta
+from enum import Enum, EnumMeta
 from operator import is_
 from types import FunctionType
 from typing import Any
@@ -25,7 +25,12 @@ class Common:
         for one, was in self._were:
             now = vars(one)
             if now.keys() != was.keys() or not all(map(is_, now.values(), was.values())):
-                raise Astray(f"changes an attribute of {getattr(one, '__qualname__', one)}, of which nobody is told")
+                name = next(name for name in now | was if now.get(name, was) is not was.get(name, now))
+                raise Astray(f"changes {_called(one)}.{name}, of which nobody is told")
+
+
+def _called(one: Any) -> str:
+    return f"{type(one).__name__}.{one.name}" if isinstance(one, Enum) else str(one.__qualname__)
 
 
 def _of_users(objects: Iterable[object]) -> Iterator[Any]:

@@ -175,7 +175,7 @@ def _register_new_node(k: Kernel, nid: int) -> None:
             warn(k, here())
             node_set_offline(k, nid)
         raise KernelError(ENOMEM, f"no memory for the device of node {nid}", place=place)
-    register_node(k.node_states, nid)
+    register_node(k.node_states, nid, k.hw)
 
 
 def __try_online_node(k: Kernel, nid: int, *, set_node_online: bool) -> bool:
@@ -189,7 +189,7 @@ def __try_online_node(k: Kernel, nid: int, *, set_node_online: bool) -> bool:
     build_all_zonelists(k, nid)
     if set_node_online:
         node_set_online(k, nid)
-        register_node(k.node_states, nid)
+        register_node(k.node_states, nid, k.hw)
     return True
 
 

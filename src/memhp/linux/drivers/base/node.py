@@ -10,7 +10,7 @@ from functools import partial
 
 from memhp.errors import KernelBug, KernelError
 from memhp.hw.marked_map import MarkedSet
-from memhp.hw.shared import marked
+from memhp.hw.shared import Stepped, marked
 from memhp.linux.place import here
 
 KERNEL_FILE = "drivers/base/node.c"
@@ -41,11 +41,16 @@ class NodeStates:
     """
 
 
-def register_node(states: NodeStates, nid: int) -> None:
-    """``register_node()`` (6.12: ``register_one_node()``): a node gets its device. Raises EEXIST when it has one."""
+def register_node(states: NodeStates, nid: int, machine: Stepped) -> None:
+    """``register_node()`` (6.12: ``register_one_node()``): a node gets its device. Raises EEXIST when it has one.
+
+    Who links memory blocks below it does so in steps of `machine`.
+    """
     if nid in states.devices:
         raise KernelError(EEXIST, f"node {nid} has a device already", place=here())
-    states.devices[nid] = MarkedSet(partial(_link, nid))
+    links = MarkedSet(partial(_link, nid))
+    links.belong(machine, "")
+    states.devices[nid] = links
 
 
 def unregister_node(states: NodeStates, nid: int) -> None:

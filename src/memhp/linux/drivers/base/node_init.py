@@ -19,7 +19,7 @@ def node_dev_init(k: Kernel) -> None:
     """Give every online node its device, and link the memory blocks of boot memory below them."""
     profile = k.config.profile
     for nid in sorted(k.node_states.online - set(k.node_states.devices)):
-        register_node(k.node_states, nid)
+        register_node(k.node_states, nid, k.hw)
     if profile.boot_links == "by-span":
         for nid in sorted(k.node_states.online):
             _link(k, nid, [_spanned(k, nid)])
