@@ -11,13 +11,15 @@ AS_IT_IS = (type(None), Enum, FunctionType, MethodType, type)
 """What kernel state may lead to, and nobody changes
 (:meth:`memhp.explore.doors.common.Common.must_be_as_they_were`)."""
 NUMBERS_AND_TEXTS = (int, str, bytes, float)
+AT_ONCE = frozenset((*NUMBERS_AND_TEXTS, bool, type(None)))
+"""Nearly all values are of one of these."""
 
 
 def is_plain(value: object) -> bool:
     """Whether neither a value can change nor what it holds. An object of a class of the user's has attributes, whatever
     that is a kind of.
     """
-    if isinstance(value, AS_IT_IS):
+    if type(value) in AT_ONCE or isinstance(value, AS_IT_IS):
         return True
     if isinstance(value, BaseException):
         return not is_users_class(type(value))
