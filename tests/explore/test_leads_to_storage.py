@@ -11,9 +11,11 @@ from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.shortest import decide
 from memhp.hw.lifetime import walk
 from memhp.hw.memory import Owner, Use
+from memhp.hw.tlb import Table
 from memhp.linux.drivers.base.memory_devices import remove_memory_block
 from memhp.linux.drivers.base.memory_groups import memory_group_register_static, memory_group_unregister
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
+from memhp.linux.mm.pgd import copy_kernel_half
 from memhp.linux.mm.vmalloc import Vmalloc, vfree, vmalloc
 from memhp.linux.mm.vmap import vmap_pages_range_noflush, vmap_range_noflush, vunmap_range_noflush
 from memhp.linux.state import Kernel
@@ -136,3 +138,81 @@ def test_pages_of_vmalloc_that_are_freed_before_their_entries_are_cleared() -> N
 
     assert either_way(KernelProgram(k, (frees_first, takes), ("frees", "takes"))) == ["flush-before-free"] * 2
     assert either_way(KernelProgram(k, (lambda k: vfree(k, "area"), takes), ("vfree", "takes"))) == ["", ""]
+
+
+def mapped(k: Kernel) -> tuple[list[Table], int, list[Span]]:
+    """The tables on the way to a page that vmalloc maps, root first; its address, and its frames."""
+    vmalloc(k, 4096, "area")
+    area, pages = k.statics(Vmalloc).vmap_areas["area"]
+    return [hop.table for hop in walk(k.hw, k.init_mm, area.start)], area.start, pages
+
+
+def takes_again(k: Kernel, pages: list[Span]) -> None:
+    free_pages(k, pages, "frees")
+    alloc_pages(k, 0, 0, owner=Owner(Use.KERNEL, "somebody"), where="mm/page_alloc.c:alloc_pages")
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+@pytest.mark.parametrize("above", [1, 2])
+def test_a_page_below_a_table_that_was_unlinked_is_reached_until_a_flush(above: int, flushed: bool) -> None:
+    """Whether the entry that is cleared is one level above the leaf or two."""
+    k = boot(Variant("", "", "broken", (RISCV,)).config(RISCV))
+    path, va, pages = mapped(k)
+    upper = path[-1 - above]
+
+    def unlinks(k: Kernel) -> None:
+        k.hw.store(upper, k.hw.fmt.index(va, upper.height), 0, "unlinks")
+        if flushed:
+            k.port.flush_tlb_all(k)
+        takes_again(k, pages)
+
+    assert either_way(KernelProgram(k, (unlinks,), ("unlinks",))) == ["" if flushed else "flush-before-free"] * 2
+
+
+def test_a_table_that_is_freed_or_linked_meets_who_frees_what_it_leads_to() -> None:
+    """Whoever is listed first, and where the pages lie elsewhere than the table."""
+    k = boot(Variant("", "", "broken", (RISCV,)).config(RISCV))
+    path, va, pages = mapped(k)
+    leaf, upper = path[-1], path[-2]
+    entry = k.hw.fmt.index(va, upper.height)
+    link = int(k.hw.load(upper, entry))
+
+    def frees_table(k: Kernel) -> None:
+        free_pages(k, [Span(leaf.frame, leaf.frame + 1)], "frees_table")
+
+    def frees_pages(k: Kernel) -> None:
+        takes_again(k, pages)
+
+    program = KernelProgram(k, (frees_table, frees_pages), ("table", "pages"))
+    assert either_way(program) == ["flush-before-free"] * 2
+    k.hw.store(upper, entry, 0, "setup")
+    k.port.flush_tlb_all(k)
+
+    def links(k: Kernel) -> None:
+        k.hw.store(upper, entry, link, "links")
+
+    def looks(k: Kernel) -> int:
+        return int(k.hw.load(leaf, 0))
+
+    assert either_way(KernelProgram(k, (links, frees_pages), ("links", "pages"))) == ["flush-before-free"] * 2
+    assert either_way(KernelProgram(k, (looks, frees_pages), ("looks", "pages"))) == ["", ""]
+
+
+def test_a_root_of_a_process_leads_on_where_the_kernels_does_no_more() -> None:
+    """And a root entry that is copied once more changes nothing of that."""
+    k = boot(Variant("", "", "broken", (RISCV,)).config(RISCV))
+    copy_kernel_half(k, "task", "arch/riscv/include/asm/pgalloc.h:pgd_alloc")
+    path, va, pages = mapped(k)
+    at = k.hw.fmt.index(va, path[0].height)
+    own = k.pgd["task"]
+
+    def clears(k: Kernel, *roots: Table) -> None:
+        k.hw.store(own, at, int(k.hw.load(k.init_mm, at)), "syncs")
+        for root in roots:
+            k.hw.store(root, at, 0, "clears")
+        k.port.flush_tlb_all(k)
+        takes_again(k, pages)
+
+    for roots, found in (((own,), "flush-before-free"), ((k.init_mm,), "flush-before-free"), ((own, k.init_mm), "")):
+        program = KernelProgram(k, (lambda k, roots=roots: clears(k, *roots),), ("clears",))  # type: ignore[misc]
+        assert either_way(program) == [found] * 2

@@ -11,6 +11,7 @@ from memhp.explore.explored import explore
 RACE = """\
 from dataclasses import dataclass, replace
 from enum import Enum, IntFlag
+from functools import cached_property
 from memhp.errors import KernelError
 from memhp.explore.cases.two_table_allocs import CASE as ANOTHER
 
@@ -25,7 +26,10 @@ class LastError(Exception):
 class Kind(Enum):
     A = 1
 class Flag(IntFlag):
+    NONE = 0
     B = 2
+    @cached_property
+    def label(self): return "b"
 def hook(): pass
 class Class: pass
 def hook_of(one):
@@ -42,7 +46,8 @@ def setter(number):
     return set_x
 
 def looks(k):
-    return type(k.statics(Driver).one).__name__
+    one = k.statics(Driver).one
+    return type(one).__name__, *([int(one & ~Flag.B), one.label, str(Flag.__annotations__)] if one is Flag.B else [])
 
 def build(variant, configuration):
     made = ANOTHER.build(variant, configuration)

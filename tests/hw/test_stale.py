@@ -110,12 +110,11 @@ def test_an_entry_that_stands_is_come_by_again_after_a_flush_until_it_is_cleared
 
 def test_entries_of_a_table_to_which_nothing_leads_any_more_stand_for_nobody() -> None:
     tlb = TlbState(FMT, CPUS)
-    above = Table(0x4321, 2, TABLE.va // (512 * SIZE) * (512 * SIZE))
-    place = (TABLE.va - above.va) // (512 * SIZE)
     tlb.expect(TABLE, 3, np.array([FMT.leaf_entry(512, 1, 0xE6)], dtype=np.uint64), "test")
     tlb.flush(Flush("f", "op"), Span(0, 1 << 64), 0)
     assert tlb.give_back(Span(600, 601), "test") is not None
-    tlb.unmap(above, place, np.array([FMT.table_entry(TABLE.frame)], dtype=np.uint64), "test")
-    assert tlb.leads_to(600)
+    (standing,) = tlb.standing
+    tlb.left(standing)
+    assert tlb.leads_to(600) and not tlb.standing
     tlb.flush(Flush("f", "op"), Span(0, 1 << 64), 0)
     assert not tlb.leads_to(600)

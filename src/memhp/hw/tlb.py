@@ -148,24 +148,26 @@ class TlbState:
             found.append(Stale(table, index, len(old), kept, self.all_cpus, where, leaves, pages, stands))
         return found
 
+    @property
+    def standing(self) -> list[Stale]:
+        """Those of the stale entries that stand in memory."""
+        return self._standing[:]
+
     def cleared(self, table: Table, index: int, old: U64) -> None:
-        """Entries ``[index, index + n)`` of a table, which held `old` (zero: nothing), stand no longer, nor does what
-        was below them.
-        """
-        empty, size = self.fmt.empty[table.height], self.fmt.levels[table.height].size
-        for stale in self._standing[:]:
-            if stale.table.frame != table.frame:
-                above = (stale.table.va - table.va) // size - index
-                below = stale.table.height < table.height and stale.table.mm == table.mm
-                if below and 0 <= above < len(old) and old[above] != empty:
-                    self._split(stale, np.ones(stale.count, dtype=np.bool_))
-                continue
+        """Entries ``[index, index + n)`` of a table, which held `old` (zero: nothing), stand no longer."""
+        for stale in self.standing:
             first, end = max(index, stale.index), min(index + len(old), stale.index + stale.count)
+            if stale.table.frame != table.frame or first >= end:
+                continue
             gone = np.zeros(stale.count, dtype=np.bool_)
-            if first < end:
-                gone[first - stale.index : end - stale.index] = old[first - index : end - index] != empty
+            held = old[first - index : end - index]
+            gone[first - stale.index : end - stale.index] = held != self.fmt.empty[table.height]
             if gone.any():
                 self._split(stale, gone)
+
+    def left(self, stale: Stale) -> None:
+        """Nothing leads any more to the table of entries that stand: no CPU comes by them again."""
+        self._split(stale, np.ones(stale.count, dtype=np.bool_))
 
     def _split(self, stale: Stale, gone: Bools) -> None:
         """Some of these entries, those that are `gone`, stand no longer."""

@@ -6,6 +6,7 @@ Most are not copied with it, so all executions have the same ones, and what one 
 
 from collections.abc import Iterable, Iterator
 from enum import Enum, EnumMeta
+from functools import cached_property
 from operator import is_
 from types import FunctionType
 from typing import Any
@@ -18,15 +19,25 @@ class Common:
     """The attributes of such objects as they were when executions began."""
 
     def __init__(self, objects: Iterable[object]) -> None:
-        self._were = [(one, dict(vars(one))) for one in _of_users(objects)]
+        self._were = [(one, _attributes(one)) for one in _of_users(objects)]
 
     def must_be_as_they_were(self) -> None:
         """Astray: somebody has set an attribute of one of them."""
         for one, was in self._were:
-            now = vars(one)
+            now = _attributes(one)
             if now.keys() != was.keys() or not all(map(is_, now.values(), was.values())):
                 name = next(name for name in now | was if now.get(name, was) is not was.get(name, now))
                 raise Astray(f"changes {_called(one)}.{name}, of which nobody is told")
+
+
+def _attributes(one: Any) -> dict[str, object]:
+    """The attributes of an object, but those that Python keeps there for later."""
+    kind = type(one)
+    return {
+        name: value
+        for name, value in vars(one).items()
+        if not name.startswith("_") and not isinstance(getattr(kind, name, None), cached_property)
+    }
 
 
 def _called(one: Any) -> str:

@@ -82,7 +82,7 @@ def door_op(access: Access, touches: Touches) -> DoorOp:
         text = "flush everything" if target == ALL_ADDRESSES else f"flush [{target.start:#x}-{target.end:#x})"
         changes = True
     else:
-        text = f"{kind} PFN [{target.start:#x}-{target.end:#x})"
+        text, changes = f"{kind} PFN [{target.start:#x}-{target.end:#x})", kind in ("release", "unplug")
     op = DoorOp(text, touches, place(target), access)
     op.changes_touched = changes
     if isinstance(target, Table):

@@ -5,13 +5,13 @@ something to drop meets more than one that has nothing, a walk goes through the 
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from memhp.explore.doors.leading import mapping_areas
-from memhp.explore.doors.table_lifetimes import WRITES, links_touched
+from memhp.explore.doors.table_lifetimes import WRITES, Ghost, links_touched
 from memhp.explore.engine.counter_marks import change_touches, read_touches
 from memhp.explore.engine.op import ALONE, SHARED, Stretch
 from memhp.hw.format import U64
@@ -38,8 +38,15 @@ UNMAPS, FLUSHES, GIVES, LEADS = 1, 2, 3, 4
 """Modes of the translations that CPUs may hold: entries that go, flushes, frames given back look at them."""
 
 
-def touched(k: Kernel, access: Access) -> Touches:
-    """What an access touches, were it done now."""
+def touched(k: Kernel, access: Access, ghost: Ghost) -> Touches:
+    """What an access touches, were it done now; `ghost` knows which frames are tables."""
+    touches = _touched(k, access)
+    if access.kind in ("store", "release", "unplug"):
+        touches += _leads_to(ghost.below(k.hw, access))
+    return touches
+
+
+def _touched(k: Kernel, access: Access) -> Touches:
     target = access.target
     if isinstance(target, str):
         mode = FIELD_MODES.get(access.kind)
@@ -149,6 +156,11 @@ def _leads_touched(k: Kernel, table: Table, index: int, values: Sequence[int] | 
     firsts = fmt.leaf_pfn(entries[fmt.is_leaf(entries, table.height)], table.height).tolist()
     chunks = {chunk for first in firsts for chunk in _chunks(first, first + pages)}
     yield from ((("leads", chunk), LEADS) for chunk in sorted(chunks))
+
+
+def _leads_to(frames: Iterable[Span]) -> Touches:
+    """What it meets that something comes to lead to these frames, or does no more: who frees them, before or after."""
+    return tuple((("leads", chunk), LEADS) for chunk in sorted({chunk for span in frames for chunk in _chunks(*span)}))
 
 
 @lru_cache(maxsize=8)

@@ -28,12 +28,16 @@ class Lead(NamedTuple):
     table: Table
     entry: int
     value: int
+    frames: Span
+    """What it leads to (PFNs)."""
+    to_table: bool
 
 
 class _Column(NamedTuple):
-    """Entries that lead to equally many frames each, ascending by the first of these."""
+    """Entries of a kind that lead to equally many frames each, ascending by the first of these."""
 
     pages: int
+    to_tables: bool
     firsts: Sequence[int]
     tables: Sequence[Table]
     """Those that the numbers of `at` stand for."""
@@ -41,11 +45,12 @@ class _Column(NamedTuple):
     indexes: Sequence[int]
     values: Sequence[int]
 
-    def to(self, frames: Span) -> Iterator[Lead]:
-        """The entries that lead to any of these frames (PFNs)."""
-        one = bisect_left(self.firsts, frames.start - self.pages + 1)
-        while one < len(self.firsts) and self.firsts[one] < frames.end:
-            yield Lead(self.tables[self.at[one]], self.indexes[one], self.values[one])
+    def to(self, frames: Span | None) -> Iterator[Lead]:
+        """The entries that lead to any of these frames (PFNs); None: all."""
+        one = 0 if frames is None else bisect_left(self.firsts, frames.start - self.pages + 1)
+        while one < len(self.firsts) and (frames is None or self.firsts[one] < frames.end):
+            there = Span(self.firsts[one], self.firsts[one] + self.pages)
+            yield Lead(self.tables[self.at[one]], self.indexes[one], self.values[one], there, self.to_tables)
             one += 1
 
 
@@ -66,6 +71,10 @@ class Leading(Unchanging):
     def to(self, frames: Span) -> list[Lead]:
         """The entries that led to any of these frames (PFNs)."""
         return [lead for column in self._columns for lead in column.to(frames)]
+
+    def all(self) -> Iterator[Lead]:
+        """The entries that led anywhere."""
+        return (lead for column in self._columns for lead in column.to(None))
 
 
 def mapping_areas(k: Kernel) -> tuple[Span, Span]:
@@ -117,13 +126,13 @@ def _columns(fmt: Format, arena: Arena, tables: Sequence[Table], areas: Sequence
         inside |= (index >= first) & (index < end)
     leaf = np.asarray(fmt.is_leaf(rows, height)) & inside
 
-    def column(which: Bools, pages: int) -> _Column:
+    def column(which: Bools, pages: int, *, to_tables: bool) -> _Column:
         at, indexes = np.nonzero(which)
         values: U64 = rows[at, indexes]
-        firsts = fmt.leaf_pfn(values, height) if which is leaf else fmt.table_pfn(values)
+        firsts = fmt.table_pfn(values) if to_tables else fmt.leaf_pfn(values, height)
         order = np.argsort(firsts, kind="stable")
         of_entries = (one[order].tolist() for one in (at, indexes, values))
-        return _Column(pages, firsts[order].tolist(), tables, *of_entries)
+        return _Column(pages, to_tables, firsts[order].tolist(), tables, *of_entries)
 
-    yield column(np.asarray(fmt.is_table(rows, height)), 1)
-    yield column(leaf, fmt.pages_at(height))
+    yield column(np.asarray(fmt.is_table(rows, height)), 1, to_tables=True)
+    yield column(leaf, fmt.pages_at(height), to_tables=False)

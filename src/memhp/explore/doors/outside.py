@@ -8,6 +8,7 @@ import random
 import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
+from enum import EnumMeta
 from functools import partial
 from operator import is_not, itemgetter
 from types import (
@@ -95,9 +96,12 @@ class Outside:
 
 
 def _variables(holder: object, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """The variables of a module, and of the classes and functions that it makes, by name."""
+    """The variables of a module, and of the classes and functions that it makes, by name; of an enum not what Python
+    keeps there for later.
+    """
+    passed_over = "_" if isinstance(holder, EnumMeta) else "__"
     for name, value in list(vars(holder).items()):
-        if name.startswith("__"):
+        if name.startswith(passed_over):
             continue
         if not isinstance(value, (*NOT_LOOKED_AT, *DESCRIPTORS)):
             yield prefix + name, value

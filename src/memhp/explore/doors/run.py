@@ -206,7 +206,7 @@ class KernelRun:
         for other, op in enumerate(self.pending):
             if other != thread and isinstance(op, DoorOp) and op.changes_touched:
                 assert op.access is not None
-                touches = touched(self._kernel, op.access)
+                touches = touched(self._kernel, op.access, self._stepper.ghost)
                 if touches != op.touches:
                     self.pending[other] = changed = copy(op)
                     changed.touches = touches

@@ -39,6 +39,8 @@ LOOKS = frozenset({"load", "look", "read", "touch"})
 """Accesses that change nothing."""
 
 
+FEWEST_ENTRIES = 512
+"""Of a page table below the root."""
 OWNERSHIP = frozenset({"plug", "claim", "release", "retag"})
 """Accesses that change who has frames, after which whose they are is known."""
 
@@ -67,7 +69,7 @@ class Doors(Again):
         self.watched = reads_watched(shared)
         """Sorts of state whose reads are announced."""
         self._written = written
-        self._ghost = Ghost(k.hw, built, mapping_areas(k))
+        self.ghost = Ghost(k.hw, built, mapping_areas(k))
         self._last: dict[int, Access] = {}
         """By actor: its last step, where that may stand for what its code does next."""
         self._belonging: dict[int, tuple[Access | None, set[tuple[object, ...]]]] = {}
@@ -166,8 +168,8 @@ class Doors(Again):
             return
         if self.is_looked_on():
             return
-        if access.entry < 0:
-            _must_be_entry(access.entry)
+        if not 0 <= access.entry < FEWEST_ENTRIES and isinstance(access.target, Table):
+            self._must_be_entry(access.target, access.entry)
         if access.kind == "look" and self._knows(access.target):
             return
         self._last[self.thread] = access
@@ -175,21 +177,27 @@ class Doors(Again):
         if self._to_take.get(self.thread):
             self._to_take[self.thread] -= 1
             self._goes(access)
-            self._ghost.look(hw, access, place)
+            self.ghost.look(hw, access, place)
             return
         turn = self._turn(access)
         if turn is not None:
             op = turn[0]
         else:
-            touches = touched(self._kernel, access)
+            touches = touched(self._kernel, access, self.ghost)
             if self._takes_along(access, touches):
-                self._ghost.look(hw, access, place)
+                self.ghost.look(hw, access, place)
                 self._note(access)
                 return
             op = door_op(access, touches)
             self._ask(op)
-        self._ghost.look(hw, access, op.where)
+        self.ghost.look(hw, access, op.where)
         self._note(access, a_step=True)
+
+    def _must_be_entry(self, table: Table, index: int) -> None:
+        """IndexError: a table has no such entry; counted from the end, as Python does, it would be another one."""
+        entries = self._kernel.hw.fmt.levels[table.height].entries
+        if not 0 <= index < entries:
+            raise IndexError(f"entry {index} of a page table of {entries}")
 
     def _knows(self, frames: object) -> bool:
         """Whether the actor's last step changed who has these frames."""
@@ -292,7 +300,7 @@ class Doors(Again):
 
     def loads(self, table: Table, index: int, count: int) -> int:
         """How many of these loads are steps that are taken along, and so happen now."""
-        _must_be_entry(index)
+        self._must_be_entry(table, index)
         if self.given_up:
             raise GreenletExit
         if self._waits_on:
@@ -308,12 +316,12 @@ class Doors(Again):
             together = self._takes_loads_along(table, index, count)
         if together:
             self._last.pop(self.thread, None)
-            self._ghost.look(self._kernel.hw, Access("load", table, index), place)
+            self.ghost.look(self._kernel.hw, Access("load", table, index), place)
         return together
 
     def stores(self, table: Table, index: int, values: U64) -> int:
         """How many of these stores are steps that are taken along, and so happen now."""
-        _must_be_entry(index)
+        self._must_be_entry(table, index)
         if self.given_up:
             raise GreenletExit
         left = self._to_take.get(self.thread, 0)
@@ -331,7 +339,7 @@ class Doors(Again):
             self.changed.append(written)
         self._goes(written)
         self._last.pop(self.thread, None)
-        self._ghost.look(self._kernel.hw, Access("store", table, index, int(values[:together].max())), place)
+        self.ghost.look(self._kernel.hw, Access("store", table, index, int(values[:together].max())), place)
         return together
 
     def own(self, table: Table, index: int, count: int) -> int:
@@ -413,12 +421,6 @@ class Doors(Again):
             does = door_op(access, ()).text
             fix = "all that a wait looks at without a lock goes by one name"
             self._raise(BadInput(f"a wait on {self._waits_on} does {does!r}", where="wait", fix=fix))
-
-
-def _must_be_entry(index: int) -> None:
-    """IndexError: a table has no such entry; counted from the end, as Python does, it would be another one."""
-    if index < 0:
-        raise IndexError(f"entry {index} of a page table")
 
 
 def reads_watched(shared: frozenset[Hashable] | None) -> frozenset[str] | None:

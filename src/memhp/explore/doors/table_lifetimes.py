@@ -50,6 +50,7 @@ class Ghost:
     def __init__(self, hw: Machine, built: Leading, areas: Sequence[Span]) -> None:
         self._fmt = hw.fmt
         self._areas = areas
+        self._roots = [table for table in built.tables.values() if table.height == hw.fmt.root_height]
         self._built = built
         self._lives = {frame: _Life(table) for frame, table in built.tables.items()}
         self._changed: dict[int, Leading | None] = {}
@@ -62,15 +63,41 @@ class Ghost:
         target = access.target
         if isinstance(target, Table):
             self._entry(hw, access, target, place)
+        elif access.kind == "flush":
+            for stale in hw.tlb.standing:
+                if not self._stands(hw, stale.table):
+                    hw.tlb.left(stale)
         elif isinstance(target, Span) and access.kind in ("claim", "release"):
             if access.kind == "release" and self._is_watched(hw, target):
                 self._freed(hw, target, place)
-            lives = self._lives
-            these = range(*target) if target.size < len(lives) else list(lives)
-            for frame in these:
-                if frame in lives and frame in target:
-                    del lives[frame]
-                    self._changed.pop(frame, None)
+            for frame in self._known(target):
+                del self._lives[frame]
+                self._changed.pop(frame, None)
+
+    def below(self, hw: Machine, access: Access) -> Iterator[Span]:
+        """Where the tables lead that an access links or gives back (PFNs), with all that is below them."""
+        table = access.target
+        if isinstance(table, Table):
+            if access.kind == "store" and self._fmt.is_table(access.value, table.height):
+                yield from self._below(hw, hw.child(table, access.entry, self._fmt.table_pfn(access.value)))
+        elif isinstance(table, Span) and access.kind in ("release", "unplug"):
+            for frame in self._known(table):
+                yield from self._below(hw, self._lives[frame].table)
+
+    def _known(self, frames: Span) -> list[int]:
+        """Which of these frames are tables, as far as is known."""
+        if frames.size < len(self._lives):
+            return [frame for frame in range(*frames) if frame in self._lives]
+        return [frame for frame in self._lives if frame in frames]
+
+    def _below(self, hw: Machine, table: Table) -> Iterator[Span]:
+        row = hw.memory.arena.row(table.frame)
+        if row is None or (row == self._fmt.empty[table.height]).all():
+            return
+        for lead in Leading(self._fmt, hw.memory.arena, [table], self._areas).all():
+            yield lead.frames
+            if lead.to_table:
+                yield from self._below(hw, hw.child(table, lead.entry, lead.frames.start))
 
     def _is_watched(self, hw: Machine, frames: Span) -> bool:
         """Whether one of these frames is a table, holds struct pages, or may be mapped by vmalloc."""
@@ -84,14 +111,37 @@ class Ghost:
         found = [one for one in self._built.to(frames) if self._is_as_built(one.table)]
         for frame in self._changed:
             found += self._leading(hw, frame).to(frames)
-        for table, entry, value in found:
+        for table, entry, value, *_ in found:
             row = hw.memory.arena.row(table.frame)
             if row is None or row[entry] != value:
                 continue
-            if not self._lives[table.frame].unlinked:
+            if self._stands(hw, table):
                 hw.expect_clear(table, entry, row[entry : entry + 1], place(table))
-            elif hw.tlb.leads_to(table.frame):
+            elif hw.tlb.stale and self._is_held(hw, table):
                 hw.leaves_behind(table, entry, row[entry : entry + 1], place(table))
+
+    def _stands(self, hw: Machine, table: Table) -> bool:
+        """Whether a walk from the kernel's root table, or that of a process, comes to a table as memory is now."""
+        return any(self._leads_down(hw, root, table) for root in self._roots)
+
+    def _is_held(self, hw: Machine, table: Table) -> bool:
+        """Whether a CPU that holds an entry which no longer stands comes to a table by it."""
+        return any(
+            life.table.height >= table.height
+            and hw.tlb.leads_to(life.table.frame)
+            and self._leads_down(hw, life.table, table)
+            for life in self._lives.values()
+        )
+
+    def _leads_down(self, hw: Machine, upper: Table, table: Table) -> bool:
+        """Whether the walk to the addresses of a table comes by it from one above it, or the same."""
+        while upper.height > table.height:
+            entry = (table.va - upper.va) // self._fmt.levels[upper.height].size
+            row = hw.memory.arena.row(upper.frame)
+            if row is None or not 0 <= entry < len(row) or not self._fmt.is_table(int(row[entry]), upper.height):
+                return False
+            upper = hw.child(upper, entry, self._fmt.table_pfn(int(row[entry])))
+        return upper.frame == table.frame
 
     def _is_as_built(self, table: Table) -> bool:
         """Whether a frame is still that table, and leads nowhere but where it led."""
@@ -136,7 +186,8 @@ class Ghost:
                 self._lives[child.frame] = life._replace(unlinked=place(table))
         if self._fmt.is_table(access.value, table.height):
             child = hw.child(table, access.entry, self._fmt.table_pfn(access.value))
-            self._begin(child)
+            if table.mm == INIT_MM or child.frame not in self._lives:
+                self._begin(child)
 
     def _life(self, table: Table) -> _Life:
         """What is known of a frame that is used as a table."""
