@@ -88,6 +88,7 @@ PLAIN: dict[str, tuple[Callable[[Kernel], object], Callable[[Kernel], object]]] 
     "node_states.possible": (lambda k: k.node_states.possible.add(1), lambda k: 1 in k.node_states.possible),
     "node_states.devices": (lambda k: register_node(k.node_states, 1, k.hw), lambda k: len(k.node_states.devices)),
     "altmaps": (lambda k: k.altmaps.update({0: VmemAltmap(0, 0, 0)}), lambda k: k.altmaps.get(0)),
+    "pointers": (lambda k: k.pointers.update(page=1), lambda k: k.pointers.get("page")),
     "map_entries": (
         lambda k: firmware_map_add_early(k, 0, 4096, "System RAM"),
         lambda k: [entry.type for entry in firmware_map(k)],

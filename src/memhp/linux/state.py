@@ -99,6 +99,8 @@ class Kernel:
     altmaps: dict[int, VmemAltmap] = field(default_factory=dict)
     """Block id → the altmap that hosts its memmap."""
     memory_groups: dict[int, MemoryGroup] = field(default_factory=dict, metadata=marked(MEMORY_GROUPS))
+    pointers: dict[str, object] = field(default_factory=dict)
+    """Variables of a race that has no record of its own for them (:meth:`statics`), by name."""
     memory_block_size: int = 0
     """Bytes of a memory block: ``memory_block_size_bytes()``."""
     max_pfn: int = 0
