@@ -12,17 +12,13 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from memhp.hw.format import U64, Format
 from memhp.hw.interval_index import Overlaps
-from memhp.hw.runs import I64, EntryRuns, entry_runs
+from memhp.hw.runs import I64, Bools, EntryRuns, entry_runs
 from memhp.spans import Span, SpanSet
 
 ALL_ADDRESSES = Span(0, 1 << 64)
-
-
-Bools = npt.NDArray[np.bool_]
 
 
 class Table(NamedTuple):

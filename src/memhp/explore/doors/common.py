@@ -16,10 +16,10 @@ from memhp.explore.doors.user_code import is_users, is_users_class
 
 
 class Common:
-    """The attributes of such objects as they were when executions began."""
+    """The attributes of such objects as they were when an execution began."""
 
     def __init__(self, objects: Iterable[object]) -> None:
-        self._were = [(one, _attributes(one)) for one in _of_users(objects)]
+        self._were = [(one, _attributes(one)) for one in of_users(objects)]
 
     def must_be_as_they_were(self) -> None:
         """Astray: somebody has set an attribute of one of them."""
@@ -44,7 +44,8 @@ def _called(one: Any) -> str:
     return f"{type(one).__name__}.{one.name}" if isinstance(one, Enum) else str(one.__qualname__)
 
 
-def _of_users(objects: Iterable[object]) -> Iterator[Any]:
+def of_users(objects: Iterable[object]) -> Iterator[Any]:
+    """Those of some objects that are a user's functions and classes, with the members of enums."""
     for one in objects:
         if isinstance(one, FunctionType) and is_users(one.__code__.co_filename):
             yield one

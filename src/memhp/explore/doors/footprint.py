@@ -144,18 +144,17 @@ def stores_touched(k: Kernel, table: Table, index: int, values: U64) -> Touches:
     return touches
 
 
-def _leads_touched(k: Kernel, table: Table, index: int, values: Sequence[int] | U64) -> Iterator[tuple[Hashable, int]]:
+def _leads_touched(k: Kernel, table: Table, index: int, values: Sequence[int] | U64) -> Touches:
     """What stores meet of leaves that map struct pages or for vmalloc: who frees what they lead to, before or after."""
     fmt = k.hw.fmt
     size = fmt.levels[table.height].size
     start = table.va + index * size
     span = Span(start, start + len(values) * size)
     if not any(area.overlaps(span) for area in mapping_areas(k)):
-        return
+        return ()
     entries, pages = np.asarray(values, np.uint64), fmt.pages_at(table.height)
     firsts = fmt.leaf_pfn(entries[fmt.is_leaf(entries, table.height)], table.height).tolist()
-    chunks = {chunk for first in firsts for chunk in _chunks(first, first + pages)}
-    yield from ((("leads", chunk), LEADS) for chunk in sorted(chunks))
+    return _leads_to(Span(first, first + pages) for first in firsts)
 
 
 def _leads_to(frames: Iterable[Span]) -> Touches:

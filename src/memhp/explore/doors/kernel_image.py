@@ -7,13 +7,14 @@ import io
 import pickle
 from collections.abc import Hashable
 from copy import deepcopy
-from functools import cache
+from functools import cache, cached_property
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from memhp.explore.doors.announced import announced_for
+from memhp.explore.doors.common import of_users
 from memhp.explore.doors.containers import AnnouncedDict, Container, empty
 from memhp.explore.doors.put_in import PutIn
 from memhp.hw.memory import Arena
@@ -49,7 +50,12 @@ class KernelImage:
     def begun(self) -> tuple[Kernel, PutIn]:
         """The kernel as it stood, for an execution that begins with it, and what that puts in."""
         functions: list[object] = []
-        return self._copy(functions), PutIn((*self._common, *functions))
+        return self._copy(functions), PutIn((*self._of_user, *functions))
+
+    @cached_property
+    def _of_user(self) -> tuple[object, ...]:
+        """What its copies have in common that is a user's."""
+        return tuple(of_users(self._common))
 
     def _copy(self, made: list[object]) -> Kernel:
         """The kernel as it stood; `made` gets the functions that are the copy's own."""

@@ -10,16 +10,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from memhp.hw.format import U64, Format
 from memhp.hw.memory import Arena
+from memhp.hw.runs import Bools
 from memhp.hw.tlb import Table
 from memhp.hw.unchanging import Unchanging
 from memhp.linux.state import Kernel
 from memhp.spans import Span
-
-Bools = npt.NDArray[np.bool_]
 
 
 class Lead(NamedTuple):

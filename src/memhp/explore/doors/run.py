@@ -98,7 +98,7 @@ class KernelRun:
         self._as_built: KernelImage | None = None
         self._images: dict[frozenset[str] | None, KernelImage] = {}
         """The kernel before the first step, by what reads of it are announced."""
-        self._built = leading_of(program.kernel)
+        self._leading = leading_of(program.kernel)
         self._said: dict[Hashable, str | None] = {}
         """What the program's check said of the states in which executions ended."""
         self._proof: Proof | None = None
@@ -121,10 +121,10 @@ class KernelRun:
 
     def _set_up(self, again: Sequence[Taken]) -> None:
         """A fresh copy of the kernel, each actor before its first step; the steps `again` are to be done once more."""
-        k, put_in = self._image(reads_watched(self.shared)).begun()
-        k.hw.stepper = stepper = Doors(k, self._built, self._program.failures, self.shared, again, self.unseen)
-        stepper.put_in = put_in if self._program.of_user else None
-        self._kernel, self._stepper, self._parts = k, stepper, parts_of(k.hw)
+        image = self._image(reads_watched(self.shared))
+        k, put_in = image.begun() if self._program.of_user else (image.copy(), None)
+        k.hw.stepper = stepper = Doors(k, self._leading, self._program.failures, self.shared, again, self.unseen)
+        self._kernel, self._stepper, self._parts, stepper.put_in = k, stepper, parts_of(k.hw), put_in
         self._picture = self._raised = None
         self._results: list[Hashable] = [None] * len(self.names)
         self._greenlets = [greenlet(actor) for actor in self._actors]
