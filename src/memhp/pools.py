@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from memhp.errors import BadInput
-from memhp.outputs.file import uninterrupted
+from memhp.outputs.ending_signals import uninterrupted
 
 _PR_SET_PDEATHSIG = 1
 
@@ -106,8 +106,7 @@ class _Worker:
         ensure_running()
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs, os.getpid()), daemon=True)
-        with uninterrupted():  # a worker has these signals blocked from its first moment on
-            self.process.start()
+        self.process.start()
         theirs.close()
         self.call: Call | None = None
 
@@ -201,7 +200,8 @@ class Processes:
         idle = [worker for worker in self._workers if worker.call is None]
         while self._calls and (idle or len(self._workers) < self._most):
             if not idle:
-                self._workers.append(_Worker())
+                with uninterrupted():  # a worker has these signals blocked from its first moment on
+                    self._workers.append(_Worker())
                 idle.append(self._workers[-1])
             worker = idle.pop()
             if worker.begin(self._calls[0]):

@@ -12,6 +12,7 @@ from memhp.explore.cases.actors import boot
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.explore.engine.search import search
 from memhp.explore.engine.verdict import Verdict
+from memhp.hw.lifetime import walk
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Table
 from memhp.linux.mm.page_alloc import alloc_pages
@@ -171,10 +172,12 @@ def test_a_loop_within_one_access_of_many_entries_makes_no_round_of_the_loop_aro
 def test_pages_given_back_together_are_looked_at_each() -> None:
     k = machine()
     mine = k.statics(Mine)
-    size = k.hw.fmt.levels[1].size
     mine.two = alloc_pages(k, 1, 0, owner=SOMEBODY, where=PLACE)[0]
     k.hw.retag(Span(mine.two.start + 1, mine.two.end), Owner(Use.MEMMAP), PLACE)
-    struct_pages = Table(mine.table, 0, k.layout.vmemmap.span.start // size * size + size)
+    above = next(hop.table for hop in walk(k.hw, k.init_mm, k.layout.memmap(*mine.two).start) if hop.table.height == 1)
+    entry = next(index for index in range(512) if not k.hw.load_run(above, index, 1)[0])
+    k.hw.store(above, entry, int(k.hw.fmt.table_entry(mine.table)), PLACE)
+    struct_pages = k.hw.child(above, entry, mine.table)
     k.hw.store_leaves(struct_pages, 5, 1, mine.two.start + 1, 0)
 
     def reads_and_gives_back(k: Kernel) -> None:

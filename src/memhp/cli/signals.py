@@ -2,7 +2,7 @@
 
 The first of these signals raises :class:`Interrupted` where the program is, so that whatever is open is closed on the
 way out. If something swallows that, it is raised again a little later. Code that must not be cut short on its way
-out, such as one that ends other processes, holds the signals back (:func:`memhp.outputs.file.uninterrupted`).
+out, such as one that ends other processes, holds the signals back (:func:`memhp.outputs.ending_signals.uninterrupted`).
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 

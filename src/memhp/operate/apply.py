@@ -15,7 +15,7 @@ import msgspec
 from memhp.errors import BadInput
 from memhp.operate.journal import SUFFIX, Entry, Journal, unfinished
 from memhp.operate.plan import BlockState, HostPlan, MachineState, Step, machine_state
-from memhp.outputs.file import uninterrupted
+from memhp.outputs.ending_signals import uninterrupted
 from memhp.target.tree_host import INTERRUPTED, Host
 
 Outcome = Literal["done", "rolled-back", "abandoned", "stopped", "interrupted", "planned"]

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from memhp.errors import BadInput
-from memhp.outputs.file import uninterrupted, write_file
+from memhp.outputs.ending_signals import uninterrupted
+from memhp.outputs.file import write_file
 from memhp.outputs.place import place_of
 from memhp.outputs.staging import check_beside, staging
 

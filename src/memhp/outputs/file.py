@@ -9,19 +9,15 @@ this process) is written to. See :mod:`memhp.outputs.check` for what is refused 
 import errno
 import os
 import secrets
-import signal
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from memhp.errors import BadInput
+from memhp.outputs.ending_signals import uninterrupted
 from memhp.outputs.place import Place, place_of
 from memhp.outputs.whole import write_all
-
-ENDING_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM})
-"""What ends a run on request; held back while files of the user's are between two states."""
 
 _CANNOT_REPLACE = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY, errno.EXDEV, errno.EROFS})
 """Why a folder can refuse a draft, or a new owner, though the file in it can be written."""
@@ -43,16 +39,6 @@ def write_file(path: Path, text: str) -> None:
         raise
     except OSError as error:
         raise BadInput(f"cannot write: {error.strerror}", where=str(path)) from None
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold back the signals that end a run until the block is done."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _write_through(place: Place, data: bytes) -> None:

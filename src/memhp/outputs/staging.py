@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from memhp.errors import BadInput
-from memhp.outputs.file import uninterrupted
+from memhp.outputs.ending_signals import uninterrupted
 
 
 def check_beside(out: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from memhp.errors import BadInput
-from memhp.outputs.file import uninterrupted
+from memhp.outputs.ending_signals import uninterrupted
 from memhp.outputs.staging import check_folder, staging
 
 MARK = ".memhp-sysroot"

@@ -18,7 +18,7 @@ from typing import Protocol
 from memhp.errors import BadInput
 from memhp.facts.open_source import open_source
 from memhp.facts.source import SYS_MEMORY, Source
-from memhp.outputs.file import ENDING_SIGNALS
+from memhp.outputs.ending_signals import ENDING_SIGNALS
 
 LOCK = "run/memhp.lock"
 JOURNALS = "var/lib/memhp"
